@@ -1,0 +1,6 @@
+//! Postrider: the webhook sender that a product team runs itself.
+//!
+//! The map of the modules, what each may use and the life of an event stand in `ARCHITECTURE.md`.
+
+pub mod clock;
+pub mod domain;
