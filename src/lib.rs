@@ -3,4 +3,5 @@
 //! The map of the modules, what each may use and the life of an event stand in `ARCHITECTURE.md`.
 
 pub mod clock;
+pub mod crypto;
 pub mod domain;

@@ -1,0 +1,258 @@
+//! The only file that names the crypto library: hashes, MACs, sealing and randomness in the house's words.
+//!
+//! It knows no noun of ours. Keys wipe themselves on drop by the library's own care or by `zeroize`, and
+//! nothing here prints a key.
+
+use std::fmt;
+
+use aws_lc_rs::aead::{AES_256_GCM_SIV, Aad, LessSafeKey, Nonce, UnboundKey};
+use aws_lc_rs::rand::{SecureRandom, SystemRandom};
+use aws_lc_rs::{constant_time, digest, hkdf, hmac};
+use zeroize::Zeroizing;
+
+/// The operating system's randomness, as an object that can be handed to whoever needs it.
+#[derive(Clone, Debug)]
+pub struct Random(SystemRandom);
+
+impl Default for Random {
+    fn default() -> Self {
+        Self(SystemRandom::new())
+    }
+}
+
+impl Random {
+    /// Fills `bytes` with random bytes.
+    ///
+    /// # Panics
+    /// When the operating system has no randomness to give: nothing safe can be done then.
+    pub fn fill(&self, bytes: &mut [u8]) {
+        self.0.fill(bytes).expect("the system's random source works");
+    }
+
+    pub fn bytes<const N: usize>(&self) -> [u8; N] {
+        let mut bytes = [0; N];
+        self.fill(&mut bytes);
+        bytes
+    }
+
+    /// `N` characters, each drawn evenly from `0-9a-z`.
+    pub fn alphanumeric<const N: usize>(&self) -> [u8; N] {
+        const ALPHABET: &[u8; 36] = b"0123456789abcdefghijklmnopqrstuvwxyz";
+        const FAIR: u8 = 252; // the largest multiple of 36 that fits; above it a draw would favour the first letters
+        let mut out = [0; N];
+        let mut filled = 0;
+        while filled < N {
+            for byte in self.bytes::<32>() {
+                if byte < FAIR && filled < N {
+                    out[filled] = ALPHABET[usize::from(byte % 36)];
+                    filled += 1;
+                }
+            }
+        }
+        out
+    }
+
+    /// A number in `[0, 1)`.
+    pub fn unit(&self) -> f64 {
+        const MANTISSA_BITS: u32 = 53;
+        let bits = u64::from_le_bytes(self.bytes()) >> (64 - MANTISSA_BITS);
+        #[expect(clippy::cast_precision_loss, reason = "53 bits fit a double exactly")]
+        let unit = bits as f64 / (1_u64 << MANTISSA_BITS) as f64;
+        unit
+    }
+}
+
+pub fn sha256(bytes: &[u8]) -> [u8; 32] {
+    let mut out = [0; 32];
+    out.copy_from_slice(digest::digest(&digest::SHA256, bytes).as_ref());
+    out
+}
+
+/// An HMAC-SHA-256 key whose schedule is computed once.
+#[derive(Clone)]
+pub struct MacKey(hmac::Key);
+
+impl MacKey {
+    pub fn new(key: &[u8]) -> Self {
+        Self(hmac::Key::new(hmac::HMAC_SHA256, key))
+    }
+
+    /// The MAC over the parts as if they were one text.
+    pub fn sign(&self, parts: &[&[u8]]) -> [u8; 32] {
+        let mut context = hmac::Context::with_key(&self.0);
+        for part in parts {
+            context.update(part);
+        }
+        let mut out = [0; 32];
+        out.copy_from_slice(context.sign().as_ref());
+        out
+    }
+}
+
+impl fmt::Debug for MacKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("MacKey(…)")
+    }
+}
+
+/// Compares in a time that does not depend on where the two differ.
+pub fn equal_in_constant_time(a: &[u8], b: &[u8]) -> bool {
+    constant_time::verify_slices_are_equal(a, b).is_ok()
+}
+
+/// The sealed bytes were made with another key, for another record, or were altered.
+#[derive(Debug, thiserror::Error)]
+#[error("sealed bytes do not open: another key, another record, or altered bytes")]
+pub struct Unsealable;
+
+/// The master key, from which every other key is derived.
+pub struct MasterKey {
+    wrapping: LessSafeKey,
+    derivation: hkdf::Prk,
+    id: [u8; 8],
+}
+
+const KEY_BYTES: usize = 32;
+const NONCE_BYTES: usize = 12;
+const TAG_BYTES: usize = 16;
+const WRAPPED_BYTES: usize = NONCE_BYTES + KEY_BYTES + TAG_BYTES;
+const SEAL_VERSION: u8 = 1;
+
+struct Length(usize);
+
+impl hkdf::KeyType for Length {
+    fn len(&self) -> usize {
+        self.0
+    }
+}
+
+impl MasterKey {
+    pub fn new(bytes: &[u8; KEY_BYTES]) -> Self {
+        let derivation = hkdf::Salt::new(hkdf::HKDF_SHA256, b"postrider master key v1").extract(bytes);
+        let wrapping = derive::<KEY_BYTES>(&derivation, b"seal");
+        let id = *derive::<8>(&derivation, b"id");
+        Self { wrapping: aead_key(&wrapping), derivation, id }
+    }
+
+    /// Tells keys apart without telling anything about them.
+    pub fn id(&self) -> String {
+        self.id.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// A MAC key for one purpose, independent of every other.
+    pub fn mac_key(&self, purpose: &str) -> MacKey {
+        MacKey::new(derive::<KEY_BYTES>(&self.derivation, purpose.as_bytes()).as_slice())
+    }
+
+    /// Seals `plain` under a fresh data key that is itself wrapped by the master key. `record` says what the
+    /// bytes belong to; they open for no other record.
+    pub fn seal(&self, random: &Random, record: &str, plain: &[u8]) -> Vec<u8> {
+        let data_key = Zeroizing::new(random.bytes::<KEY_BYTES>());
+        let mut sealed = Vec::with_capacity(1 + WRAPPED_BYTES + NONCE_BYTES + plain.len() + TAG_BYTES);
+        sealed.push(SEAL_VERSION);
+        append_sealed(&self.wrapping, random, record, data_key.as_slice(), &mut sealed);
+        append_sealed(&aead_key(&data_key), random, record, plain, &mut sealed);
+        sealed
+    }
+
+    /// Opens what [`MasterKey::seal`] made for the same record.
+    ///
+    /// # Errors
+    /// When the key or the record differ, or the bytes were altered.
+    pub fn open(&self, record: &str, sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, Unsealable> {
+        let (&version, rest) = sealed.split_first().ok_or(Unsealable)?;
+        if version != SEAL_VERSION || rest.len() < WRAPPED_BYTES {
+            return Err(Unsealable);
+        }
+        let (wrapped, body) = rest.split_at(WRAPPED_BYTES);
+        let data_key = open_one(&self.wrapping, record, wrapped)?;
+        let data_key: &[u8; KEY_BYTES] = data_key.as_slice().try_into().map_err(|_| Unsealable)?;
+        open_one(&aead_key(data_key), record, body)
+    }
+}
+
+impl fmt::Debug for MasterKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "MasterKey({})", self.id())
+    }
+}
+
+fn derive<const N: usize>(prk: &hkdf::Prk, purpose: &[u8]) -> Zeroizing<[u8; N]> {
+    let mut out = Zeroizing::new([0; N]);
+    prk.expand(&[purpose], Length(N))
+        .and_then(|okm| okm.fill(out.as_mut_slice()))
+        .expect("the length is far below HKDF's limit");
+    out
+}
+
+fn aead_key(bytes: &[u8; KEY_BYTES]) -> LessSafeKey {
+    LessSafeKey::new(UnboundKey::new(&AES_256_GCM_SIV, bytes).expect("32 bytes are a key"))
+}
+
+fn append_sealed(key: &LessSafeKey, random: &Random, record: &str, plain: &[u8], out: &mut Vec<u8>) {
+    let nonce = random.bytes::<NONCE_BYTES>();
+    let mut body = plain.to_vec();
+    key.seal_in_place_append_tag(Nonce::assume_unique_for_key(nonce), Aad::from(record.as_bytes()), &mut body)
+        .expect("the plain text is far below the cipher's limit");
+    out.extend_from_slice(&nonce);
+    out.extend_from_slice(&body);
+}
+
+fn open_one(key: &LessSafeKey, record: &str, sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, Unsealable> {
+    let (nonce, body) = sealed.split_at_checked(NONCE_BYTES).ok_or(Unsealable)?;
+    let nonce = Nonce::try_assume_unique_for_key(nonce).map_err(|_| Unsealable)?;
+    let mut body = Zeroizing::new(body.to_vec());
+    let length = key.open_in_place(nonce, Aad::from(record.as_bytes()), &mut body).map_err(|_| Unsealable)?.len();
+    body.truncate(length);
+    Ok(body)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sealed_bytes_open_only_with_the_same_key_and_for_the_same_record() {
+        let random = Random::default();
+        let key = MasterKey::new(&[7; 32]);
+        let sealed = key.seal(&random, "whe_a/1", b"whsec_x");
+        assert_eq!(key.open("whe_a/1", &sealed).unwrap().as_slice(), b"whsec_x");
+        assert!(key.open("whe_b/1", &sealed).is_err());
+        assert!(MasterKey::new(&[8; 32]).open("whe_a/1", &sealed).is_err());
+        for position in 0..sealed.len() {
+            let mut altered = sealed.clone();
+            altered[position] ^= 1;
+            assert!(key.open("whe_a/1", &altered).is_err(), "byte {position}");
+            assert!(key.open("whe_a/1", &sealed[..position]).is_err(), "cut at {position}");
+        }
+    }
+
+    #[test]
+    fn the_same_text_never_seals_to_the_same_bytes() {
+        let (random, key) = (Random::default(), MasterKey::new(&[7; 32]));
+        assert_ne!(key.seal(&random, "r", b"x"), key.seal(&random, "r", b"x"));
+    }
+
+    #[test]
+    fn derived_keys_differ_by_purpose_and_the_mac_ignores_how_the_text_is_cut() {
+        let key = MasterKey::new(&[7; 32]);
+        let (a, b) = (key.mac_key("a"), key.mac_key("b"));
+        assert_ne!(a.sign(&[b"xy"]), b.sign(&[b"xy"]));
+        assert_eq!(a.sign(&[b"xy"]), a.sign(&[b"x", b"", b"y"]));
+    }
+
+    #[test]
+    fn no_key_shows_itself_in_debug() {
+        let key = MasterKey::new(&[7; 32]);
+        assert!(!format!("{key:?} {:?}", key.mac_key("a")).contains("07, 07"));
+    }
+
+    #[test]
+    fn random_letters_cover_the_alphabet_and_units_stay_below_one() {
+        let random = Random::default();
+        let letters = random.alphanumeric::<4096>();
+        assert!(letters.iter().all(|c| c.is_ascii_digit() || c.is_ascii_lowercase()));
+        assert_eq!(letters.iter().collect::<std::collections::HashSet<_>>().len(), 36);
+        assert!((0..1000).all(|_| (0.0..1.0).contains(&random.unit())));
+    }
+}

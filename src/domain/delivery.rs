@@ -1,0 +1,176 @@
+//! A delivery: one event on its way to one endpoint.
+//!
+//! ```text
+//!              accept ─┬─► pending ─┬─► delivered
+//!                      │    ▲   │   ├─► failed (exhausted | expired)
+//!                      │    └───┘   ├─► cancelled
+//!                      │   attempts └─► simulated
+//!                      └─► skipped
+//! ```
+
+use super::access::Mode;
+use super::event_type::EventTypeName;
+use super::id::{DeliveryId, EndpointId, EventId};
+use super::time::Timestamp;
+
+/// Where a delivery stands. Everything but `Pending` is final.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum DeliveryStatus {
+    Pending,
+    Delivered,
+    Failed,
+    Skipped,
+    Cancelled,
+    Simulated,
+}
+
+impl DeliveryStatus {
+    pub const ALL: [Self; 6] =
+        [Self::Pending, Self::Delivered, Self::Failed, Self::Skipped, Self::Cancelled, Self::Simulated];
+
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Delivered => "delivered",
+            Self::Failed => "failed",
+            Self::Skipped => "skipped",
+            Self::Cancelled => "cancelled",
+            Self::Simulated => "simulated",
+        }
+    }
+
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|status| status.as_str() == text)
+    }
+
+    /// The number by which the stores know it.
+    pub const fn code(self) -> i64 {
+        self as i64
+    }
+
+    pub fn from_code(code: i64) -> Option<Self> {
+        Self::ALL.into_iter().find(|status| status.code() == code)
+    }
+}
+
+/// Why a delivery ended otherwise than by being delivered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EndReason {
+    /// The schedule has no step left.
+    Exhausted,
+    /// It waited 14 days behind an inactive or paused endpoint.
+    Expired,
+    /// The endpoint was switched off by its owner when the event came.
+    Inactive,
+    /// The endpoint had been disabled as `gone`, `failing` or `ssrf_blocked` when the event came.
+    DisabledGone,
+    DisabledFailing,
+    DisabledSsrfBlocked,
+    /// The endpoint was deleted.
+    EndpointDeleted,
+}
+
+impl EndReason {
+    const ALL: [Self; 7] = [
+        Self::Exhausted,
+        Self::Expired,
+        Self::Inactive,
+        Self::DisabledGone,
+        Self::DisabledFailing,
+        Self::DisabledSsrfBlocked,
+        Self::EndpointDeleted,
+    ];
+
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Exhausted => "exhausted",
+            Self::Expired => "expired",
+            Self::Inactive => "inactive",
+            Self::DisabledGone => "gone",
+            Self::DisabledFailing => "failing",
+            Self::DisabledSsrfBlocked => "ssrf_blocked",
+            Self::EndpointDeleted => "endpoint_deleted",
+        }
+    }
+
+    pub const fn code(self) -> i64 {
+        self as i64
+    }
+
+    pub fn from_code(code: i64) -> Option<Self> {
+        Self::ALL.into_iter().find(|reason| reason.code() == code)
+    }
+}
+
+/// What set a delivery off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeliveryCause {
+    Event,
+    /// By hand: a retry of one delivery, part of a replay, or a test.
+    Retry,
+    Replay,
+    Test,
+}
+
+impl DeliveryCause {
+    const ALL: [Self; 4] = [Self::Event, Self::Retry, Self::Replay, Self::Test];
+
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Event => "event",
+            Self::Retry => "retry",
+            Self::Replay => "replay",
+            Self::Test => "test",
+        }
+    }
+
+    pub const fn code(self) -> i64 {
+        self as i64
+    }
+
+    pub fn from_code(code: i64) -> Option<Self> {
+        Self::ALL.into_iter().find(|cause| cause.code() == code)
+    }
+
+    /// Whether the receiver is told that it may have seen the event before.
+    pub const fn is_repeat(self) -> bool {
+        matches!(self, Self::Retry | Self::Replay)
+    }
+}
+
+/// A delivery as it is shown.
+#[derive(Clone, Debug)]
+pub struct Delivery {
+    pub id: DeliveryId,
+    pub event_id: EventId,
+    pub event_type: EventTypeName,
+    pub endpoint_id: EndpointId,
+    pub project_id: Option<String>,
+    pub mode: Mode,
+    pub status: DeliveryStatus,
+    pub reason: Option<EndReason>,
+    pub cause: DeliveryCause,
+    pub retry_of: Option<DeliveryId>,
+    pub attempt_count: u32,
+    pub next_attempt_at: Option<Timestamp>,
+    pub completed_at: Option<Timestamp>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_code_reads_back() {
+        for status in DeliveryStatus::ALL {
+            assert_eq!(DeliveryStatus::from_code(status.code()), Some(status));
+            assert_eq!(DeliveryStatus::parse(status.as_str()), Some(status));
+        }
+        for reason in EndReason::ALL {
+            assert_eq!(EndReason::from_code(reason.code()), Some(reason));
+        }
+        for cause in DeliveryCause::ALL {
+            assert_eq!(DeliveryCause::from_code(cause.code()), Some(cause));
+        }
+    }
+}

@@ -1,0 +1,265 @@
+//! A webhook endpoint: where a customer wants which events.
+
+use std::fmt;
+
+use url::Url;
+
+use super::event_type::EventTypeName;
+use super::id::{EndpointId, RowKey};
+use super::limits;
+use super::time::Timestamp;
+
+/// A value breaks a rule of its field; the text completes "`field` …".
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct InvalidField(pub &'static str);
+
+/// 1 to 128 characters.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EndpointName(String);
+
+impl EndpointName {
+    /// # Errors
+    /// When the text is empty or longer than 128 characters.
+    pub fn parse(text: &str) -> Result<Self, InvalidField> {
+        if (1..=limits::ENDPOINT_NAME_CHARS).contains(&text.chars().count()) {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(InvalidField("must be 1 to 128 characters"))
+        }
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// A customer inside a workspace: an opaque id that is not looked up.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct ProjectId(OpaqueId);
+
+/// 1 to 64 of `[A-Za-z0-9_-]`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct OpaqueId(String);
+
+impl OpaqueId {
+    /// # Errors
+    /// When the text has another length or other characters.
+    pub fn parse(text: &str) -> Result<Self, InvalidField> {
+        let fits = (1..=limits::OPAQUE_ID_CHARS).contains(&text.len());
+        if fits && text.bytes().all(|c| c.is_ascii_alphanumeric() || c == b'_' || c == b'-') {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(InvalidField("must be 1 to 64 characters of A-Z, a-z, 0-9, _ and -"))
+        }
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl ProjectId {
+    /// # Errors
+    /// As [`OpaqueId::parse`].
+    pub fn parse(text: &str) -> Result<Self, InvalidField> {
+        OpaqueId::parse(text).map(Self)
+    }
+
+    pub fn as_str(&self) -> &str {
+        self.0.as_str()
+    }
+}
+
+/// An absolute `http` or `https` URL as the customer wrote it. Whether its host may be called is the guard's to say.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EndpointUrl {
+    text: String,
+    url: Url,
+}
+
+impl EndpointUrl {
+    /// # Errors
+    /// When the text is no such URL, is longer than 1,024 characters, or has credentials or a fragment.
+    pub fn parse(text: &str) -> Result<Self, InvalidField> {
+        let length = text.chars().count();
+        if !(1..=limits::ENDPOINT_URL_CHARS).contains(&length) {
+            return Err(InvalidField("must be 1 to 1024 characters"));
+        }
+        if text.chars().any(|c| c.is_control() || c.is_whitespace()) {
+            return Err(InvalidField("must not contain white space or control characters"));
+        }
+        let url = Url::parse(text).map_err(|error| match error {
+            url::ParseError::EmptyHost => InvalidField("must have a host"),
+            _ => InvalidField("must be an absolute https URL with a valid host"),
+        })?;
+        if !matches!(url.scheme(), "https" | "http") {
+            return Err(InvalidField(NOT_HTTPS));
+        }
+        if url.host_str().is_none_or(str::is_empty) {
+            return Err(InvalidField("must have a host"));
+        }
+        if !url.username().is_empty() || url.password().is_some() || authority(text).contains('@') {
+            return Err(InvalidField("must not contain credentials"));
+        }
+        if url.fragment().is_some() {
+            return Err(InvalidField("must not contain a fragment"));
+        }
+        Ok(Self { text: text.to_owned(), url })
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    pub fn url(&self) -> &Url {
+        &self.url
+    }
+
+    pub fn is_https(&self) -> bool {
+        self.url.scheme() == "https"
+    }
+}
+
+/// Said of a URL whose scheme is not `https`, and of `http` where it was not allowed.
+pub const NOT_HTTPS: &str = "must use https";
+
+fn authority(text: &str) -> &str {
+    let rest = text.split_once(':').map_or("", |(_, rest)| rest).trim_start_matches(['/', '\\']);
+    rest.split(['/', '?', '#', '\\']).next().unwrap_or_default()
+}
+
+/// Why the service switched an endpoint off. An endpoint that its owner switched off has no reason.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DisabledReason {
+    /// The receiver answered 410.
+    Gone,
+    /// Days went by without a success.
+    Failing,
+    /// The host's name came to point at an address that may not be called.
+    SsrfBlocked,
+}
+
+impl DisabledReason {
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Gone => "gone",
+            Self::Failing => "failing",
+            Self::SsrfBlocked => "ssrf_blocked",
+        }
+    }
+
+    pub fn from_stored(text: &str) -> Option<Self> {
+        [Self::Gone, Self::Failing, Self::SsrfBlocked].into_iter().find(|reason| reason.as_str() == text)
+    }
+}
+
+impl fmt::Display for DisabledReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// An endpoint as it is shown: everything but the secret.
+#[derive(Clone, Debug)]
+pub struct Endpoint {
+    pub key: RowKey,
+    pub id: EndpointId,
+    pub url: String,
+    pub name: String,
+    /// In the order of the catalogue, each once.
+    pub events: Vec<EventTypeName>,
+    pub is_active: bool,
+    pub disabled_reason: Option<DisabledReason>,
+    pub project_id: Option<String>,
+    pub secret_last4: String,
+    pub created_at: Timestamp,
+    pub updated_at: Timestamp,
+}
+
+impl Endpoint {
+    /// Whether an event of this type and project is this endpoint's business, active or not.
+    pub fn matches(&self, event_type: &EventTypeName, project_id: Option<&str>) -> bool {
+        let in_project = self.project_id.as_deref().is_none_or(|own| Some(own) == project_id);
+        in_project && self.events.contains(event_type)
+    }
+}
+
+/// Which secret signs: rotations count up from 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SecretVersion(pub u32);
+
+impl SecretVersion {
+    pub const FIRST: Self = Self(1);
+}
+
+/// What a sealed secret belongs to: it opens for no other endpoint and no other version.
+pub fn sealing_record(endpoint: EndpointId, version: SecretVersion) -> String {
+    format!("{endpoint}/{}", version.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn url_fault(text: &str) -> &'static str {
+        EndpointUrl::parse(text).unwrap_err().0
+    }
+
+    #[test]
+    fn a_url_stays_as_it_was_written() {
+        let text = "https://Hooks.Example.com:443/a/../b?x=%20y";
+        assert_eq!(EndpointUrl::parse(text).unwrap().as_str(), text);
+    }
+
+    #[test]
+    fn each_fault_of_a_url_is_named() {
+        assert_eq!(url_fault("ftp://example.com/"), "must use https");
+        assert_eq!(url_fault("https://user@example.com/"), "must not contain credentials");
+        assert_eq!(url_fault("https://@example.com/"), "must not contain credentials");
+        assert_eq!(url_fault("https://u:p@example.com/"), "must not contain credentials");
+        assert_eq!(url_fault("https://example.com/#"), "must not contain a fragment");
+        assert_eq!(url_fault("https://"), "must have a host");
+        assert_eq!(url_fault("example.com/hook"), "must be an absolute https URL with a valid host");
+        assert_eq!(url_fault("https://exa mple.com/"), "must not contain white space or control characters");
+        assert_eq!(url_fault(""), "must be 1 to 1024 characters");
+        assert!(EndpointUrl::parse("https://example.com/@scope").is_ok());
+    }
+
+    #[test]
+    fn lengths_count_characters_not_bytes() {
+        assert!(EndpointName::parse(&"é".repeat(128)).is_ok());
+        assert!(EndpointName::parse(&"é".repeat(129)).is_err());
+        assert!(EndpointName::parse("").is_err());
+        let url = |length: usize| format!("https://example.com/{}", "a".repeat(length - 20));
+        assert!(EndpointUrl::parse(&url(1024)).is_ok());
+        assert!(EndpointUrl::parse(&url(1025)).is_err());
+        assert!(OpaqueId::parse(&"x".repeat(64)).is_ok());
+        assert!(OpaqueId::parse(&"x".repeat(65)).is_err());
+        assert!(OpaqueId::parse("a b").is_err());
+    }
+
+    #[test]
+    fn an_event_reaches_its_project_and_endpoints_without_one() {
+        let name = EventTypeName::from_stored("post.created");
+        let endpoint = |project: Option<&str>| Endpoint {
+            key: RowKey::from_i64(1),
+            id: EndpointId::from_letters([b'a'; 16]),
+            url: String::new(),
+            name: String::new(),
+            events: vec![name.clone()],
+            is_active: true,
+            disabled_reason: None,
+            project_id: project.map(str::to_owned),
+            secret_last4: String::new(),
+            created_at: Timestamp::default(),
+            updated_at: Timestamp::default(),
+        };
+        assert!(endpoint(None).matches(&name, Some("proj_a")));
+        assert!(endpoint(None).matches(&name, None));
+        assert!(endpoint(Some("proj_a")).matches(&name, Some("proj_a")));
+        assert!(!endpoint(Some("proj_a")).matches(&name, Some("proj_b")));
+        assert!(!endpoint(Some("proj_a")).matches(&name, None));
+        assert!(!endpoint(None).matches(&EventTypeName::from_stored("job.failed"), None));
+    }
+}

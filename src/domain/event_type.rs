@@ -1,0 +1,285 @@
+//! The event catalogue: the closed list of names with their schema and example, and the brand on the wire.
+//!
+//! It is read from one TOML file, `events.toml` at the root of the project, built into the binary.
+
+use std::collections::HashSet;
+use std::fmt;
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::access::Mode;
+
+/// The words that a product puts on keys and headers: `scripe_sk_live_…`, `Scripe-Api-Version`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Brand {
+    lower: String,
+    title: String,
+}
+
+impl Default for Brand {
+    fn default() -> Self {
+        Self::new("scripe").unwrap_or_else(|| Self { lower: String::new(), title: String::new() })
+    }
+}
+
+impl Brand {
+    /// A brand is 1 to 32 lowercase letters and digits, a letter first; nothing else fits a header and a key.
+    pub fn new(name: &str) -> Option<Self> {
+        let first = name.chars().next()?;
+        let fits = name.len() <= 32 && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit());
+        (fits && first.is_ascii_lowercase())
+            .then(|| Self { lower: name.to_owned(), title: format!("{}{}", first.to_ascii_uppercase(), &name[1..]) })
+    }
+
+    pub fn name(&self) -> &str {
+        &self.lower
+    }
+
+    /// The full name of a header of ours, such as `Scripe-Delivery-Id` for `Delivery-Id`.
+    pub fn header(&self, name: &str) -> String {
+        format!("{}-{name}", self.title)
+    }
+
+    pub fn key_prefix(&self, mode: Mode) -> String {
+        format!("{}_sk_{}_", self.lower, mode.as_str())
+    }
+}
+
+/// The name of an event in the catalogue. Cheap to copy: an index into it would tell a reader nothing.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct EventTypeName(std::sync::Arc<str>);
+
+impl EventTypeName {
+    /// For names that come from the store, where only checked names are.
+    pub fn from_stored(name: &str) -> Self {
+        Self(name.into())
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for EventTypeName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for EventTypeName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.0, f)
+    }
+}
+
+impl serde::Serialize for EventTypeName {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.0)
+    }
+}
+
+/// What happens to published `data` that does not fit its schema.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Validation {
+    /// The publish is refused.
+    Reject,
+    /// The event is accepted and the misfit noted in the log.
+    #[default]
+    Record,
+}
+
+/// One name of the catalogue.
+#[derive(Clone, Debug)]
+pub struct EventType {
+    pub name: EventTypeName,
+    pub description: String,
+    pub validation: Validation,
+    /// No new subscription and no publish; stored events keep it.
+    pub retired: bool,
+    /// JSON Schema of `data`.
+    pub schema: Box<RawValue>,
+    /// An example of `data` that fits the schema.
+    pub example: Box<RawValue>,
+}
+
+/// The whole list, in the order of the file.
+#[derive(Clone, Debug)]
+pub struct Catalogue {
+    pub version: u32,
+    pub brand: Brand,
+    types: Vec<EventType>,
+}
+
+/// The file is not a catalogue.
+#[derive(Debug, thiserror::Error)]
+pub enum CatalogueError {
+    #[error("the event catalogue is not valid TOML of the expected form")]
+    Form(#[source] Box<toml::de::Error>),
+    #[error("the event catalogue names no event")]
+    Empty,
+    #[error("the event name {0:?} is not of the form noun.verb in lowercase letters, digits and underscores")]
+    Name(String),
+    #[error("the event name {0:?} stands twice in the catalogue")]
+    Duplicate(String),
+    #[error("the {part} of {name:?} is not a JSON object")]
+    Json { name: String, part: &'static str },
+    #[error("the brand {0:?} is not 1 to 32 lowercase letters and digits, a letter first")]
+    Brand(String),
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    version: u32,
+    #[serde(default)]
+    brand: Option<FileBrand>,
+    #[serde(default)]
+    event: Vec<FileEvent>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FileBrand {
+    name: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FileEvent {
+    name: String,
+    description: String,
+    #[serde(default)]
+    validation: Validation,
+    #[serde(default)]
+    retired: bool,
+    schema: String,
+    example: String,
+}
+
+const BUILT_IN: &str = include_str!("../../events.toml");
+
+impl Catalogue {
+    /// The catalogue built into the binary.
+    ///
+    /// # Errors
+    /// Never for a released binary: a test reads it.
+    pub fn built_in() -> Result<Self, CatalogueError> {
+        Self::parse(BUILT_IN)
+    }
+
+    /// # Errors
+    /// When the text is not TOML of the documented form, names no event, or names one badly or twice.
+    pub fn parse(text: &str) -> Result<Self, CatalogueError> {
+        let file: File = toml::from_str(text).map_err(|error| CatalogueError::Form(Box::new(error)))?;
+        let brand = match file.brand {
+            None => Brand::default(),
+            Some(FileBrand { name }) => Brand::new(&name).ok_or(CatalogueError::Brand(name))?,
+        };
+        let mut seen = HashSet::new();
+        let mut types = Vec::with_capacity(file.event.len());
+        for event in file.event {
+            if !is_event_name(&event.name) {
+                return Err(CatalogueError::Name(event.name));
+            }
+            if !seen.insert(event.name.clone()) {
+                return Err(CatalogueError::Duplicate(event.name));
+            }
+            types.push(EventType {
+                schema: json_object(&event.name, "schema", &event.schema)?,
+                example: json_object(&event.name, "example", &event.example)?,
+                name: EventTypeName(event.name.into()),
+                description: event.description,
+                validation: event.validation,
+                retired: event.retired,
+            });
+        }
+        if types.is_empty() { Err(CatalogueError::Empty) } else { Ok(Self { version: file.version, brand, types }) }
+    }
+
+    pub fn types(&self) -> &[EventType] {
+        &self.types
+    }
+
+    /// The names that can be subscribed to and published, in the order of the file.
+    pub fn names(&self) -> impl Iterator<Item = &EventTypeName> {
+        self.types.iter().filter(|event| !event.retired).map(|event| &event.name)
+    }
+
+    /// The event of this name, unless it is unknown or retired.
+    pub fn find(&self, name: &str) -> Option<&EventType> {
+        self.types.iter().find(|event| !event.retired && event.name.as_str() == name)
+    }
+}
+
+fn is_event_name(name: &str) -> bool {
+    let word =
+        |word: &str| !word.is_empty() && word.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
+    name.len() <= 64 && name.contains('.') && name.split('.').all(word)
+}
+
+/// The same object on one line, its keys in the order of the file.
+fn json_object(name: &str, part: &'static str, text: &str) -> Result<Box<RawValue>, CatalogueError> {
+    let fault = || CatalogueError::Json { name: name.to_owned(), part };
+    let value: serde_json::Map<String, serde_json::Value> = serde_json::from_str(text).map_err(|_| fault())?;
+    serde_json::value::to_raw_value(&value).map_err(|_| fault())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_built_in_catalogue_holds_the_nine_names_in_the_published_order() {
+        let names: Vec<String> = Catalogue::built_in().unwrap().names().map(ToString::to_string).collect();
+        assert_eq!(
+            names,
+            [
+                "note.created",
+                "post.created",
+                "post.updated",
+                "post.scheduled",
+                "post.unscheduled",
+                "source.created",
+                "job.completed",
+                "job.failed",
+                "knowledge.indexed"
+            ]
+        );
+    }
+
+    fn one(name: &str, extra: &str) -> String {
+        format!(
+            "version = 1\n{extra}\n[[event]]\nname = {name:?}\ndescription = 'd'\nschema = '{{}}'\nexample = '{{}}'\n"
+        )
+    }
+
+    #[test]
+    fn another_brand_changes_the_prefix_of_keys_and_headers() {
+        let catalogue = Catalogue::parse(&one("ping.sent", "[brand]\nname = 'acme'")).unwrap();
+        assert_eq!(catalogue.brand.header("Delivery-Id"), "Acme-Delivery-Id");
+        assert_eq!(catalogue.brand.key_prefix(Mode::Live), "acme_sk_live_");
+    }
+
+    #[test]
+    fn a_bad_catalogue_is_refused_and_says_why() {
+        for (text, word) in [
+            (one("Ping", ""), "form noun.verb"),
+            (one("a.b", "") + &one("a.b", "").replace("version = 1", ""), "twice"),
+            (one("a.b", "[brand]\nname = 'Ac-me'"), "brand"),
+            (one("a.b", "").replace("'{}'", "'[]'"), "not a JSON object"),
+            ("version = 1".to_owned(), "names no event"),
+            (one("a.b", "colour = 1"), "TOML"),
+        ] {
+            assert!(Catalogue::parse(&text).unwrap_err().to_string().contains(word), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_retired_name_is_listed_but_not_found() {
+        let catalogue = Catalogue::parse(&one("a.b", "").replace("schema", "retired = true\nschema")).unwrap();
+        assert_eq!((catalogue.types().len(), catalogue.names().count()), (1, 0));
+        assert!(catalogue.find("a.b").is_none());
+    }
+}

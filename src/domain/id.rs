@@ -1,0 +1,294 @@
+//! Public ids: what stands on the wire, parsed once and carried as proof.
+//!
+//! Two families. *Drawn* ids (`org_`, `key_`, `whe_`, `req_`) are 16 random letters of `[a-z0-9]`. *Timed* ids
+//! (`evt_`, `dlv_`) carry an integer key whose upper bits are the millisecond of creation, so that newest-first is
+//! the order of the keys and a look-up knows where in time its row lies, and a tag of the store that made
+//! them, so that two servers never hand a receiver the same `webhook-id`.
+
+use std::fmt;
+use std::str::FromStr;
+
+use super::time::Timestamp;
+
+/// The text is not an id of this kind.
+#[derive(Debug, thiserror::Error)]
+#[error("not an id of this kind")]
+pub struct InvalidId;
+
+const DRAWN_LENGTH: usize = 16;
+
+macro_rules! drawn_id {
+    ($(#[$doc:meta])* $name:ident, $prefix:literal) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name([u8; DRAWN_LENGTH]);
+
+        impl $name {
+            pub const PREFIX: &'static str = $prefix;
+
+            /// An id from letters that were drawn at random from `0-9a-z`.
+            pub const fn from_letters(letters: [u8; DRAWN_LENGTH]) -> Self {
+                Self(letters)
+            }
+
+            fn letters(&self) -> &str {
+                std::str::from_utf8(&self.0).unwrap_or_default()
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = InvalidId;
+
+            fn from_str(text: &str) -> Result<Self, InvalidId> {
+                let letters = text.strip_prefix(Self::PREFIX).ok_or(InvalidId)?.as_bytes();
+                let letters: [u8; DRAWN_LENGTH] = letters.try_into().map_err(|_| InvalidId)?;
+                let valid = letters.iter().all(|c| c.is_ascii_digit() || c.is_ascii_lowercase());
+                if valid { Ok(Self(letters)) } else { Err(InvalidId) }
+            }
+        }
+
+        id_text!($name, |id, f| write!(f, "{}{}", $name::PREFIX, id.letters()));
+    };
+}
+
+macro_rules! id_text {
+    ($name:ident, |$id:ident, $f:ident| $write:expr) => {
+        impl fmt::Display for $name {
+            fn fmt(&self, $f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                let $id = self;
+                $write
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                fmt::Display::fmt(self, f)
+            }
+        }
+
+        impl serde::Serialize for $name {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.collect_str(self)
+            }
+        }
+    };
+}
+
+drawn_id!(
+    /// A workspace: one product, or one customer that needs keys and limits of its own.
+    WorkspaceId,
+    "org_"
+);
+drawn_id!(
+    /// An API key's public name; the key itself is a secret.
+    ApiKeyId,
+    "key_"
+);
+drawn_id!(
+    /// A webhook endpoint.
+    EndpointId,
+    "whe_"
+);
+drawn_id!(
+    /// One request to the API.
+    RequestId,
+    "req_"
+);
+
+/// The integer by which the store knows a row: its millisecond of creation, then the node, then a sequence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RowKey(i64);
+
+const NODE_BITS: u32 = 9;
+const SEQUENCE_BITS: u32 = 12;
+const SEQUENCES: i64 = 1 << SEQUENCE_BITS;
+
+impl RowKey {
+    pub const fn from_i64(value: i64) -> Self {
+        Self(value)
+    }
+
+    pub const fn as_i64(self) -> i64 {
+        self.0
+    }
+
+    /// The smallest key that a row made at `at` can have.
+    pub const fn first_at(at: Timestamp) -> Self {
+        Self(at.millis() << (NODE_BITS + SEQUENCE_BITS))
+    }
+
+    pub const fn created_at(self) -> Timestamp {
+        Timestamp::from_millis(self.0 >> (NODE_BITS + SEQUENCE_BITS))
+    }
+}
+
+/// Tells one store's timed ids from another's; drawn once when a store is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct StoreTag(u32);
+
+impl StoreTag {
+    pub const fn from_u32(value: u32) -> Self {
+        Self(value)
+    }
+
+    pub const fn as_u32(self) -> u32 {
+        self.0
+    }
+}
+
+const TIMED_LENGTH: usize = 20; // 64 bits of key and 32 of tag, five to a letter, rounded up
+const BASE32: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
+
+fn encode_timed(key: RowKey, tag: StoreTag) -> [u8; TIMED_LENGTH] {
+    let bits = (u128::from(key.0.cast_unsigned()) << 32) | u128::from(tag.0);
+    std::array::from_fn(|position| {
+        let shift = 5 * (TIMED_LENGTH - 1 - position);
+        BASE32[usize::try_from((bits >> shift) & 31).unwrap_or(0)]
+    })
+}
+
+fn decode_timed(letters: &[u8]) -> Option<(RowKey, StoreTag)> {
+    if letters.len() != TIMED_LENGTH {
+        return None;
+    }
+    let mut bits = 0_u128;
+    for letter in letters {
+        let value = BASE32.iter().position(|candidate| candidate == letter)?;
+        bits = (bits << 5) | value as u128;
+    }
+    let key = i64::try_from(bits >> 32).ok()?;
+    let tag = u32::try_from(bits & u128::from(u32::MAX)).ok()?;
+    Some((RowKey(key), StoreTag(tag)))
+}
+
+macro_rules! timed_id {
+    ($(#[$doc:meta])* $name:ident, $prefix:literal) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name {
+            key: RowKey,
+            tag: u32,
+        }
+
+        impl $name {
+            pub const PREFIX: &'static str = $prefix;
+
+            pub const fn new(key: RowKey, tag: StoreTag) -> Self {
+                Self { key, tag: tag.0 }
+            }
+
+            pub const fn key(self) -> RowKey {
+                self.key
+            }
+
+            pub const fn tag(self) -> StoreTag {
+                StoreTag(self.tag)
+            }
+
+            pub const fn created_at(self) -> Timestamp {
+                self.key.created_at()
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = InvalidId;
+
+            fn from_str(text: &str) -> Result<Self, InvalidId> {
+                let letters = text.strip_prefix(Self::PREFIX).ok_or(InvalidId)?;
+                let (key, tag) = decode_timed(letters.as_bytes()).ok_or(InvalidId)?;
+                Ok(Self::new(key, tag))
+            }
+        }
+
+        id_text!($name, |id, f| {
+            let letters = encode_timed(id.key, StoreTag(id.tag));
+            f.write_str($name::PREFIX)?;
+            f.write_str(std::str::from_utf8(&letters).unwrap_or_default())
+        });
+    };
+}
+
+timed_id!(
+    /// A published event; the receiver's `webhook-id`.
+    EventId,
+    "evt_"
+);
+timed_id!(
+    /// One event on its way to one endpoint.
+    DeliveryId,
+    "dlv_"
+);
+
+/// Makes row keys that only ever grow, even when the clock steps back or a millisecond is used up.
+#[derive(Debug)]
+pub struct KeySequence {
+    node: i64,
+    last_millis: i64,
+    used: i64,
+}
+
+impl KeySequence {
+    /// `node` tells apart the processes that share a store; only its lowest nine bits count.
+    pub const fn new(node: u16) -> Self {
+        Self { node: (node as i64) & ((1 << NODE_BITS) - 1), last_millis: 0, used: 0 }
+    }
+
+    /// The next key. A millisecond that has given all its keys away borrows from the next.
+    pub fn next(&mut self, now: Timestamp) -> RowKey {
+        if now.millis() > self.last_millis {
+            (self.last_millis, self.used) = (now.millis(), 0);
+        } else if self.used == SEQUENCES {
+            (self.last_millis, self.used) = (self.last_millis + 1, 0);
+        }
+        let key = (self.last_millis << (NODE_BITS + SEQUENCE_BITS)) | (self.node << SEQUENCE_BITS) | self.used;
+        self.used += 1;
+        RowKey(key)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_drawn_id_reads_back_and_any_other_shape_is_refused() {
+        let id = EndpointId::from_letters(*b"a1b2c3d4e5f6g7h8");
+        assert_eq!(id.to_string(), "whe_a1b2c3d4e5f6g7h8");
+        assert_eq!("whe_a1b2c3d4e5f6g7h8".parse::<EndpointId>().unwrap(), id);
+        for bad in
+            ["whe_A1b2c3d4e5f6g7h8", "whe_a1b2c3d4e5f6g7h", "org_a1b2c3d4e5f6g7h8", "whe_", "", "whe_a1b2c3d4e5f6g7é"]
+        {
+            assert!(bad.parse::<EndpointId>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_timed_id_carries_its_millisecond_its_key_and_its_store() {
+        let mut keys = KeySequence::new(3);
+        let at = Timestamp::from_millis(1_778_833_260_123);
+        let id = EventId::new(keys.next(at), StoreTag::from_u32(0xdead_beef));
+        let back: EventId = id.to_string().parse().unwrap();
+        assert_eq!((back, back.created_at(), back.tag().as_u32()), (id, at, 0xdead_beef));
+        assert!(id.to_string().replace("evt_", "dlv_").parse::<EventId>().is_err());
+        assert!(id.to_string().to_uppercase().parse::<EventId>().is_err());
+    }
+
+    #[test]
+    fn keys_only_grow_when_the_clock_steps_back_or_a_millisecond_is_used_up() {
+        let mut keys = KeySequence::new(1);
+        let at = Timestamp::from_millis(1_000_000);
+        let made: Vec<RowKey> = (0..10_000).map(|n| keys.next(Timestamp::from_millis(at.millis() - n % 7))).collect();
+        assert!(made.windows(2).all(|pair| pair[0] < pair[1]));
+        assert_eq!(made[0].created_at(), at);
+        assert!(RowKey::first_at(at) <= made[0]);
+        assert_eq!(made[9_999].created_at().millis(), 1_000_002);
+    }
+
+    #[test]
+    fn two_nodes_never_make_the_same_key() {
+        let (mut a, mut b) = (KeySequence::new(1), KeySequence::new(2));
+        let at = Timestamp::from_millis(5);
+        let a: std::collections::HashSet<RowKey> = (0..9_000).map(|_| a.next(at)).collect();
+        assert!((0..9_000).all(|_| !a.contains(&b.next(at))));
+    }
+}

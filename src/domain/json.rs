@@ -1,0 +1,416 @@
+//! A strict reader of JSON over its token stream: refuses what is ambiguous, yields the canonical form.
+//!
+//! The canonical form is for comparing bodies: object keys sorted by UTF-16 unit, insignificant space dropped,
+//! number and string tokens verbatim, so that `9007199254740993` and `9007199254740992`, or `1.0` and `1`,
+//! stay different. A general library would round numbers and keep the last of two equal keys.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::ops::Range;
+
+/// Why a text is refused, and at which byte.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{kind} at byte {offset}")]
+pub struct JsonFault {
+    pub kind: JsonFaultKind,
+    pub offset: usize,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum JsonFaultKind {
+    /// The text breaks the grammar of RFC 8259; the word says what was expected.
+    Syntax(&'static str),
+    NotUtf8,
+    TooDeep {
+        limit: usize,
+    },
+    DuplicateKey(String),
+    /// A `\u` escape that is half of a surrogate pair: receivers disagree on what it means.
+    LoneSurrogate,
+}
+
+impl fmt::Display for JsonFaultKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Syntax(expected) => write!(f, "malformed JSON: expected {expected}"),
+            Self::NotUtf8 => f.write_str("malformed JSON: not UTF-8"),
+            Self::TooDeep { limit } => write!(f, "JSON nests deeper than {limit} levels"),
+            Self::DuplicateKey(key) => write!(f, "the key {key:?} stands twice in one object"),
+            Self::LoneSurrogate => f.write_str("a string holds half of a surrogate pair"),
+        }
+    }
+}
+
+/// Checks `bytes` and returns the canonical form.
+///
+/// # Errors
+/// When the bytes are not exactly one JSON value in UTF-8, nest deeper than `depth_limit`, or hold an object
+/// with two equal keys.
+pub fn canonicalise(bytes: &[u8], depth_limit: usize) -> Result<Vec<u8>, JsonFault> {
+    let text = std::str::from_utf8(bytes)
+        .map_err(|error| JsonFault { kind: JsonFaultKind::NotUtf8, offset: error.valid_up_to() })?;
+    let mut reader =
+        Reader { text: text.as_bytes(), position: 0, depth_limit, canonical: Vec::with_capacity(text.len()) };
+    reader.skip_space();
+    reader.value(0)?;
+    reader.skip_space();
+    if reader.position == reader.text.len() { Ok(reader.canonical) } else { Err(reader.expected("the end")) }
+}
+
+struct Reader<'t> {
+    text: &'t [u8],
+    position: usize,
+    depth_limit: usize,
+    canonical: Vec<u8>,
+}
+
+/// A key as it compares, and where its `"key":value` lies in the canonical bytes.
+struct Member<'t> {
+    key: Cow<'t, str>,
+    place: Range<usize>,
+}
+
+impl<'t> Reader<'t> {
+    fn value(&mut self, depth: usize) -> Result<(), JsonFault> {
+        match self.peek() {
+            Some(b'{') => self.object(depth + 1),
+            Some(b'[') => self.array(depth + 1),
+            Some(b'"') => {
+                let token = self.string()?;
+                self.canonical.extend_from_slice(&self.text[token]);
+                Ok(())
+            }
+            Some(b'-' | b'0'..=b'9') => self.number(),
+            Some(b't') => self.word(b"true"),
+            Some(b'f') => self.word(b"false"),
+            Some(b'n') => self.word(b"null"),
+            _ => Err(self.expected("a value")),
+        }
+    }
+
+    fn object(&mut self, depth: usize) -> Result<(), JsonFault> {
+        self.enter(depth)?;
+        let start = self.canonical.len();
+        let mut members: Vec<Member<'t>> = Vec::new();
+        self.skip_space();
+        if self.take(b'}') {
+            self.canonical.extend_from_slice(b"{}");
+            return Ok(());
+        }
+        loop {
+            if self.peek() != Some(b'"') {
+                return Err(self.expected("a key in double quotes"));
+            }
+            let member_start = self.canonical.len();
+            let token = self.string()?;
+            let key = self.unescape(&token);
+            self.canonical.extend_from_slice(&self.text[token]);
+            self.skip_space();
+            if !self.take(b':') {
+                return Err(self.expected("a colon"));
+            }
+            self.canonical.push(b':');
+            self.skip_space();
+            self.value(depth)?;
+            members.push(Member { key, place: member_start..self.canonical.len() });
+            self.skip_space();
+            if self.take(b'}') {
+                break;
+            }
+            if !self.take(b',') {
+                return Err(self.expected("a comma or a closing brace"));
+            }
+            self.skip_space();
+        }
+        self.close_object(start, members)
+    }
+
+    /// Puts the members in the order of their keys, between braces and with commas.
+    fn close_object(&mut self, start: usize, mut members: Vec<Member<'t>>) -> Result<(), JsonFault> {
+        members.sort_by(|a, b| a.key.encode_utf16().cmp(b.key.encode_utf16()));
+        if let Some(pair) = members.windows(2).find(|pair| pair[0].key == pair[1].key) {
+            let key = pair[0].key.chars().take(64).collect();
+            return Err(JsonFault { kind: JsonFaultKind::DuplicateKey(key), offset: self.position });
+        }
+        let unsorted = self.canonical.split_off(start);
+        self.canonical.push(b'{');
+        for (index, member) in members.iter().enumerate() {
+            if index > 0 {
+                self.canonical.push(b',');
+            }
+            self.canonical.extend_from_slice(&unsorted[member.place.start - start..member.place.end - start]);
+        }
+        self.canonical.push(b'}');
+        Ok(())
+    }
+
+    fn array(&mut self, depth: usize) -> Result<(), JsonFault> {
+        self.enter(depth)?;
+        self.canonical.push(b'[');
+        self.skip_space();
+        if self.take(b']') {
+            self.canonical.push(b']');
+            return Ok(());
+        }
+        loop {
+            self.value(depth)?;
+            self.skip_space();
+            if self.take(b']') {
+                self.canonical.push(b']');
+                return Ok(());
+            }
+            if !self.take(b',') {
+                return Err(self.expected("a comma or a closing bracket"));
+            }
+            self.canonical.push(b',');
+            self.skip_space();
+        }
+    }
+
+    /// Passes the opening bracket.
+    fn enter(&mut self, depth: usize) -> Result<(), JsonFault> {
+        if depth > self.depth_limit {
+            return Err(self.fault(JsonFaultKind::TooDeep { limit: self.depth_limit }));
+        }
+        self.position += 1;
+        Ok(())
+    }
+
+    /// Passes a string and returns where its token lies, quotes included.
+    fn string(&mut self) -> Result<Range<usize>, JsonFault> {
+        let start = self.position;
+        self.position += 1;
+        loop {
+            match self.peek() {
+                Some(b'"') => {
+                    self.position += 1;
+                    return Ok(start..self.position);
+                }
+                Some(b'\\') => self.escape()?,
+                Some(0..=0x1f) | None => return Err(self.expected("a closing quote")),
+                Some(_) => self.position += 1,
+            }
+        }
+    }
+
+    fn escape(&mut self) -> Result<(), JsonFault> {
+        match self.text.get(self.position + 1) {
+            Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => {
+                self.position += 2;
+                Ok(())
+            }
+            Some(b'u') => {
+                let unit = self.hex_unit(self.position)?;
+                match unit {
+                    0xd800..=0xdbff => match self.hex_unit(self.position + 6) {
+                        Ok(0xdc00..=0xdfff) => self.position += 12,
+                        _ => return Err(self.fault(JsonFaultKind::LoneSurrogate)),
+                    },
+                    0xdc00..=0xdfff => return Err(self.fault(JsonFaultKind::LoneSurrogate)),
+                    _ => self.position += 6,
+                }
+                Ok(())
+            }
+            _ => Err(self.expected("an escape that JSON knows")),
+        }
+    }
+
+    /// The code unit of the `\uXXXX` that starts at `position`.
+    fn hex_unit(&self, position: usize) -> Result<u16, JsonFault> {
+        let digits = match self.text.get(position..position + 6) {
+            Some([b'\\', b'u', digits @ ..]) if digits.iter().all(u8::is_ascii_hexdigit) => digits,
+            _ => return Err(self.expected("four hexadecimal digits after \\u")),
+        };
+        let digits = std::str::from_utf8(digits).unwrap_or_default();
+        u16::from_str_radix(digits, 16).map_err(|_| self.expected("four hexadecimal digits after \\u"))
+    }
+
+    /// What a checked key token means.
+    fn unescape(&self, token: &Range<usize>) -> Cow<'t, str> {
+        let inner = &self.text[token.start + 1..token.end - 1];
+        let verbatim = std::str::from_utf8(inner).unwrap_or_default();
+        if inner.contains(&b'\\') {
+            let quoted = &self.text[token.clone()];
+            Cow::Owned(serde_json::from_slice(quoted).unwrap_or_else(|_| verbatim.to_owned()))
+        } else {
+            Cow::Borrowed(verbatim)
+        }
+    }
+
+    fn number(&mut self) -> Result<(), JsonFault> {
+        let start = self.position;
+        self.take(b'-');
+        match self.peek() {
+            Some(b'0') => self.position += 1,
+            Some(b'1'..=b'9') => self.digits()?,
+            _ => return Err(self.expected("a digit")),
+        }
+        if self.take(b'.') {
+            self.digits()?;
+        }
+        if self.take(b'e') || self.take(b'E') {
+            let _sign = self.take(b'+') || self.take(b'-');
+            self.digits()?;
+        }
+        self.canonical.extend_from_slice(&self.text[start..self.position]);
+        Ok(())
+    }
+
+    fn digits(&mut self) -> Result<(), JsonFault> {
+        let start = self.position;
+        while self.peek().is_some_and(|byte| byte.is_ascii_digit()) {
+            self.position += 1;
+        }
+        if self.position > start { Ok(()) } else { Err(self.expected("a digit")) }
+    }
+
+    fn word(&mut self, word: &'static [u8]) -> Result<(), JsonFault> {
+        if !self.text[self.position..].starts_with(word) {
+            return Err(self.expected("a value"));
+        }
+        self.position += word.len();
+        self.canonical.extend_from_slice(word);
+        Ok(())
+    }
+
+    fn skip_space(&mut self) {
+        while matches!(self.peek(), Some(b' ' | b'\t' | b'\n' | b'\r')) {
+            self.position += 1;
+        }
+    }
+
+    fn peek(&self) -> Option<u8> {
+        self.text.get(self.position).copied()
+    }
+
+    fn take(&mut self, byte: u8) -> bool {
+        let found = self.peek() == Some(byte);
+        self.position += usize::from(found);
+        found
+    }
+
+    fn expected(&self, what: &'static str) -> JsonFault {
+        self.fault(JsonFaultKind::Syntax(what))
+    }
+
+    fn fault(&self, kind: JsonFaultKind) -> JsonFault {
+        JsonFault { kind, offset: self.position }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn canonical(text: &str) -> Result<String, JsonFaultKind> {
+        canonicalise(text.as_bytes(), 64).map(|bytes| String::from_utf8(bytes).unwrap()).map_err(|fault| fault.kind)
+    }
+
+    #[test]
+    fn keys_are_sorted_and_space_is_dropped_while_tokens_stay_as_they_were() {
+        assert_eq!(
+            canonical(" { \"b\" : [ 1.0 , 1e2 ],\n\"a\": {\"d\":\"\\u0041\", \"c\":null} } ").unwrap(),
+            r#"{"a":{"c":null,"d":"\u0041"},"b":[1.0,1e2]}"#
+        );
+    }
+
+    #[test]
+    fn numbers_that_a_double_confuses_stay_different() {
+        assert_ne!(canonical("9007199254740993"), canonical("9007199254740992"));
+        assert_ne!(canonical("1.0"), canonical("1"));
+    }
+
+    #[test]
+    fn keys_sort_by_utf16_unit_not_by_code_point() {
+        // U+10000 is D800 DC00 in UTF-16, below U+FFFD; by code point it would be above.
+        assert_eq!(canonical("{\"\u{fffd}\":1,\"\u{10000}\":2}").unwrap(), "{\"\u{10000}\":2,\"\u{fffd}\":1}");
+    }
+
+    #[test]
+    fn a_key_that_stands_twice_is_refused_at_any_depth_and_in_any_spelling() {
+        for text in [r#"{"a":1,"a":1}"#, r#"[{"x":{"a":1,"b":2,"\u0061":3}}]"#] {
+            assert_eq!(canonical(text), Err(JsonFaultKind::DuplicateKey("a".into())), "{text}");
+        }
+        assert!(canonical(r#"{"a":{"a":1},"b":{"a":1}}"#).is_ok());
+    }
+
+    #[test]
+    fn what_is_not_exactly_one_value_is_refused() {
+        for text in [
+            "",
+            " ",
+            "{",
+            "}",
+            "[1,]",
+            "{\"a\":1,}",
+            "{a:1}",
+            "01",
+            "1.",
+            ".5",
+            "+1",
+            "-",
+            "1e",
+            "tru",
+            "nul",
+            "\"\n\"",
+            "\"\\x\"",
+            "\"\\u12\"",
+            "1 2",
+            "{\"a\" 1}",
+            "[1 2]",
+            "NaN",
+            "'a'",
+            "\u{feff}1",
+            "{\"a\":}",
+            "\"",
+        ] {
+            assert!(matches!(canonical(text), Err(JsonFaultKind::Syntax(_))), "{text:?}");
+        }
+        assert_eq!(canonicalise(b"\"\xff\"", 64).unwrap_err().kind, JsonFaultKind::NotUtf8);
+        for text in [r#""\ud800""#, r#""\udc00""#, r#""\ud800\u0041""#] {
+            assert_eq!(canonical(text), Err(JsonFaultKind::LoneSurrogate), "{text}");
+        }
+        assert!(canonical(r#""\ud83d\ude00""#).is_ok());
+    }
+
+    #[test]
+    fn depth_is_allowed_up_to_the_limit_and_not_beyond() {
+        let nested = |depth: usize| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
+        assert!(canonical(&nested(64)).is_ok());
+        assert_eq!(canonical(&nested(65)), Err(JsonFaultKind::TooDeep { limit: 64 }));
+        assert_eq!(canonical(&"[".repeat(1_000_000)), Err(JsonFaultKind::TooDeep { limit: 64 }));
+    }
+
+    fn any_json() -> impl Strategy<Value = serde_json::Value> {
+        let leaf = prop_oneof![
+            Just(serde_json::Value::Null),
+            any::<bool>().prop_map(serde_json::Value::from),
+            any::<i64>().prop_map(serde_json::Value::from),
+            any::<String>().prop_map(serde_json::Value::from),
+        ];
+        leaf.prop_recursive(4, 32, 6, |inner| {
+            prop_oneof![
+                proptest::collection::vec(inner.clone(), 0..6).prop_map(serde_json::Value::from),
+                proptest::collection::hash_map(any::<String>(), inner, 0..6)
+                    .prop_map(|map| serde_json::Value::Object(map.into_iter().collect())),
+            ]
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn the_canonical_form_means_the_same_and_is_its_own_canonical_form(value in any_json()) {
+            let pretty = serde_json::to_string_pretty(&value).unwrap();
+            let once = canonical(&pretty).unwrap();
+            prop_assert_eq!(serde_json::from_str::<serde_json::Value>(&once).unwrap(), value);
+            prop_assert_eq!(canonical(&once).unwrap(), once);
+        }
+
+        #[test]
+        fn no_bytes_make_the_reader_panic(bytes in proptest::collection::vec(any::<u8>(), 0..64)) {
+            let _ = canonicalise(&bytes, 8);
+        }
+    }
+}

@@ -1,0 +1,75 @@
+//! Every limit of the house, with its unit and its reason. A limit that comes from the wire contract says so.
+
+use std::time::Duration;
+
+/// A request body in bytes (contract), also of one event in a batch.
+pub const BODY_BYTES: usize = 256 * 1024;
+/// How deeply arrays and objects may nest in a body: far beyond real payloads, far below what exhausts a stack.
+pub const JSON_DEPTH: usize = 64;
+/// Characters of an endpoint's name (contract).
+pub const ENDPOINT_NAME_CHARS: usize = 128;
+/// Characters of an endpoint's URL (contract).
+pub const ENDPOINT_URL_CHARS: usize = 1024;
+/// Characters of a project id, an external id and an idempotency key (contract).
+pub const OPAQUE_ID_CHARS: usize = 64;
+/// Characters of a workspace's name: the same as an endpoint's.
+pub const WORKSPACE_NAME_CHARS: usize = 128;
+/// Endpoints of one project (contract), those without a project counting as one.
+pub const ENDPOINTS_PER_PROJECT: u32 = 500;
+/// Endpoints of one workspace (contract).
+pub const ENDPOINTS_PER_WORKSPACE: u32 = 50_000;
+/// Deliveries that one request may create (contract).
+pub const DELIVERIES_PER_REQUEST: usize = 10_000;
+
+/// Items of a page when `limit` is absent (contract).
+pub const PAGE_DEFAULT: u32 = 50;
+/// Items of the longest page (contract).
+pub const PAGE_MAX: u32 = 200;
+
+/// How long an idempotency key holds (contract).
+pub const IDEMPOTENCY_WINDOW: Duration = Duration::from_secs(24 * 3600);
+
+/// A group commit closes at this many rows …
+pub const GROUP_ROWS: usize = 2_000;
+/// … or at this many bytes: more would make the first in the group wait for the last.
+pub const GROUP_BYTES: usize = 4 * 1024 * 1024;
+/// Writes waiting for the writer; beyond it a caller waits for room.
+pub const WRITES_QUEUED: usize = 16_384;
+/// The write-ahead log above which publishes are answered 503 until a checkpoint has shortened it.
+pub const WAL_REFUSE_BYTES: u64 = 1024 * 1024 * 1024;
+/// The write-ahead log above which the writer itself stops to truncate it.
+pub const WAL_TRUNCATE_BYTES: u64 = 256 * 1024 * 1024;
+
+/// The whole exchange with a receiver: connect, TLS, headers and body (contract).
+pub const ATTEMPT_DEADLINE: Duration = Duration::from_secs(15);
+/// A send starts only if the lease outlasts its deadline by this much, so that the result is ours to record.
+pub const LEASE_MARGIN: Duration = Duration::from_secs(5);
+/// How long a claim is held: a deadline, the margin, and time to wait for a slot.
+pub const LEASE: Duration = Duration::from_secs(60);
+/// Bytes of a receiver's answer kept in the log (contract).
+pub const RESPONSE_KEPT_BYTES: usize = 4 * 1024;
+/// Bytes of a receiver's header kept in the log, and how many: enough to debug, too few to fill a disk.
+pub const RESPONSE_HEADER_BYTES: usize = 256;
+/// See [`RESPONSE_HEADER_BYTES`].
+pub const RESPONSE_HEADERS: usize = 32;
+/// The longest wait that a receiver's `Retry-After` can ask for (contract).
+pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(24 * 3600);
+/// Steps of a retry schedule: a longer one is a mistake in the settings.
+pub const RETRY_STEPS: usize = 32;
+/// The longest step of a retry schedule.
+pub const RETRY_STEP_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
+/// How long a delivery waits behind an inactive or paused endpoint before it has failed as `expired` (contract).
+pub const WAITING_MAX: Duration = Duration::from_secs(14 * 24 * 3600);
+
+/// Attempts under way at once in one process: beyond it, memory and sockets cost more than they bring.
+pub const SLOTS: usize = 512;
+/// Attempts under way at once to one endpoint: enough for a fast one, not enough to take every slot.
+pub const SLOTS_PER_ENDPOINT: usize = 64;
+/// The engine asks the store at least this often, whether or not anything nudged it.
+pub const POLL_INTERVAL: Duration = Duration::from_secs(1);
+/// A revoked key works for at most this long (contract: 5 s); the rest is left for clocks and commits.
+pub const KEY_CACHE_TTL: Duration = Duration::from_secs(2);
+/// Principals remembered: a guard against keys guessed at random filling memory.
+pub const KEY_CACHE_ENTRIES: usize = 10_000;
+/// How long a stopping process waits for attempts under way before it gives them up to the next start.
+pub const STOP_GRACE: Duration = Duration::from_secs(20);

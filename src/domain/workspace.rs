@@ -1,0 +1,34 @@
+//! A workspace: the wall between one product's endpoints, events and keys and another's.
+
+use super::id::{RowKey, WorkspaceId};
+use super::limits;
+use super::time::Timestamp;
+
+#[derive(Clone, Debug)]
+pub struct Workspace {
+    pub key: RowKey,
+    pub id: WorkspaceId,
+    pub name: WorkspaceName,
+    pub created_at: Timestamp,
+}
+
+/// 1 to 128 characters, none of them a control character.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WorkspaceName(String);
+
+#[derive(Debug, thiserror::Error)]
+#[error("must be 1 to {} characters without control characters", limits::WORKSPACE_NAME_CHARS)]
+pub struct InvalidWorkspaceName;
+
+impl WorkspaceName {
+    /// # Errors
+    /// When the text is empty, too long or holds a control character.
+    pub fn parse(text: &str) -> Result<Self, InvalidWorkspaceName> {
+        let fits = (1..=limits::WORKSPACE_NAME_CHARS).contains(&text.chars().count());
+        if fits && !text.chars().any(char::is_control) { Ok(Self(text.to_owned())) } else { Err(InvalidWorkspaceName) }
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
