@@ -1,0 +1,40 @@
+//! What can go wrong in a store, told apart by what a caller can do about it.
+
+/// A store's failure. The cause is in `source`, for the log alone.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// Nothing was written; the same call may succeed later.
+    #[error("the store cannot take this now: {why}")]
+    Unavailable {
+        why: &'static str,
+        #[source]
+        source: Option<Box<dyn std::error::Error + Send + Sync>>,
+    },
+    /// A fault of ours or damage to the data: trying again will not help.
+    #[error("the store failed")]
+    Broken(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+/// A row holds what no version of this program writes.
+#[derive(Debug, thiserror::Error)]
+#[error("the column {0} holds an unexpected value")]
+pub struct UnexpectedValue(pub &'static str);
+
+/// Why a store could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    #[error("cannot use {path}")]
+    Directory {
+        path: String,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error("{path} is in use by another postrider process")]
+    InUse { path: String },
+    #[error("the database was made by a newer version of postrider, or its migrations were altered")]
+    Migration(#[source] Box<dyn std::error::Error + Send + Sync>),
+    #[error("the database cannot be opened")]
+    Database(#[source] Box<dyn std::error::Error + Send + Sync>),
+    #[error("the store was made with the master key {expected}, but the key given is {given}")]
+    OtherMasterKey { expected: String, given: String },
+}

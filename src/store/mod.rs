@@ -1,0 +1,266 @@
+//! What the rest of the house may ask of a store: one method, one transaction, one promise.
+//!
+//! The database is the queue and the only truth. Every promise below is stated by a test that runs on each back
+//! end (`tests/it/store/conformance.rs`). Times are the store's own: callers give durations, never instants,
+//! so that due times and leases go by one clock however many nodes there are.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+
+use crate::domain::access::{ApiKey, ApiKeyHash, Mode, Scopes};
+use crate::domain::attempt::Attempt;
+use crate::domain::delivery::{Delivery, DeliveryCause, DeliveryStatus, EndReason};
+use crate::domain::endpoint::{DisabledReason, Endpoint, EndpointName, EndpointUrl, ProjectId, SecretVersion};
+use crate::domain::event::{EventReceipt, NewEvent};
+use crate::domain::event_type::EventTypeName;
+use crate::domain::id::{ApiKeyId, DeliveryId, EndpointId, EventId, RowKey, StoreTag, WorkspaceId};
+use crate::domain::idempotency::{IdempotentRequest, RecordedAnswer, Recording};
+use crate::domain::page::{Page, PageRequest};
+use crate::domain::time::Timestamp;
+use crate::domain::workspace::{Workspace, WorkspaceName};
+
+mod error;
+pub mod sqlite;
+
+pub use error::{OpenError, StoreError, UnexpectedValue};
+
+/// What became of a write that may carry an idempotency key.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Written<T> {
+    Done(T),
+    /// The same request came before; nothing was done now.
+    Replayed(RecordedAnswer),
+    /// The key came before with another body; nothing was done now.
+    KeyReused,
+}
+
+/// A key to be made. The store never sees the key itself.
+#[derive(Clone, Debug)]
+pub struct NewApiKey {
+    pub id: ApiKeyId,
+    pub workspace_key: RowKey,
+    pub mode: Mode,
+    pub hash: ApiKeyHash,
+    pub last4: String,
+    pub scopes: Scopes,
+    pub expires_at: Option<Timestamp>,
+}
+
+/// An endpoint to be made, its secret sealed.
+#[derive(Clone, Debug)]
+pub struct NewEndpoint {
+    pub key: RowKey,
+    pub id: EndpointId,
+    pub workspace_key: RowKey,
+    pub project_id: Option<ProjectId>,
+    pub name: EndpointName,
+    pub url: EndpointUrl,
+    pub events: Vec<EventTypeName>,
+    pub sealed_secret: Vec<u8>,
+    pub secret_last4: String,
+    pub limits: EndpointLimits,
+}
+
+/// How many endpoints there may be.
+#[derive(Clone, Copy, Debug)]
+pub struct EndpointLimits {
+    pub per_project: u32,
+    pub per_workspace: u32,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum CreateEndpointError {
+    #[error("the project has its {0} endpoints")]
+    ProjectFull(u32),
+    #[error("the workspace has its {0} endpoints")]
+    WorkspaceFull(u32),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum AcceptError {
+    #[error("event {index} has an externalId that was published before with other content")]
+    ExternalIdReused { index: usize },
+    #[error("the request would create {count} deliveries, more than {max}")]
+    TooManyDeliveries { count: usize, max: usize },
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Which deliveries a list shows.
+#[derive(Clone, Debug, Default)]
+pub struct DeliveryFilter {
+    pub endpoint_id: Option<EndpointId>,
+    pub event_id: Option<EventId>,
+    pub event_type: Option<EventTypeName>,
+    pub status: Option<DeliveryStatus>,
+    /// Created at or after.
+    pub since: Option<Timestamp>,
+    /// Created before.
+    pub until: Option<Timestamp>,
+}
+
+/// Names one claim; whoever lost it can no longer write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ClaimToken(pub i64);
+
+/// One endpoint's share of the queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Lane {
+    pub workspace_key: RowKey,
+    pub endpoint_key: RowKey,
+}
+
+/// Says how many more rows of a lane may be claimed now.
+pub trait LaneQuota: Send + Sync {
+    fn quota(&self, lane: Lane) -> usize;
+}
+
+/// What the engine needs to know of an endpoint to call it.
+#[derive(Debug)]
+pub struct EndpointTarget {
+    pub lane: Lane,
+    pub id: EndpointId,
+    pub url: String,
+}
+
+/// A delivery that is ours to attempt until its lease runs out.
+#[derive(Clone, Debug)]
+pub struct Claim {
+    pub delivery_id: DeliveryId,
+    pub event_id: EventId,
+    pub token: ClaimToken,
+    pub mode: Mode,
+    pub cause: DeliveryCause,
+    /// The number of the attempt that this claim allows.
+    pub attempt: u32,
+    /// Waits of the schedule used so far.
+    pub step: u32,
+    pub endpoint: Arc<EndpointTarget>,
+    pub secret_version: SecretVersion,
+    /// In an overlap: the version that signs too, after the first.
+    pub also_secret_version: Option<SecretVersion>,
+    pub envelope: Bytes,
+}
+
+/// The outcome of one look into the queue.
+#[derive(Debug, Default)]
+pub struct Claimed {
+    pub claims: Vec<Claim>,
+    /// When something more falls due, if anything will; zero when something is due already.
+    pub next_due_in: Option<Duration>,
+}
+
+/// What follows an attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AfterAttempt {
+    Finish { status: DeliveryStatus, reason: Option<EndReason> },
+    Retry { after: Duration, uses_step: bool },
+}
+
+/// One attempt's end, to be written by whoever holds the claim.
+#[derive(Clone, Debug)]
+pub struct OutcomeRecord {
+    pub delivery_id: DeliveryId,
+    pub token: ClaimToken,
+    pub attempt: Attempt,
+    pub after: AfterAttempt,
+    /// Switches the endpoint off, if it still points at the URL that was called.
+    pub disable: Option<(Arc<EndpointTarget>, DisabledReason)>,
+}
+
+/// Whether an outcome counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Recorded {
+    Done,
+    /// The claim had been taken over; nothing was written.
+    ClaimLost,
+}
+
+/// A store of everything: configuration, log and queue.
+#[async_trait]
+pub trait Store: Send + Sync + 'static {
+    /// The tag in this store's timed ids.
+    fn tag(&self) -> StoreTag;
+
+    /// A new row key, larger than any given before by this process.
+    fn next_key(&self) -> RowKey;
+
+    /// Completes when the store can be read and written.
+    async fn check(&self) -> Result<(), StoreError>;
+
+    /// The value kept under `name` in the store's own facts; kept as `value` now if there was none.
+    async fn meta_or_insert(&self, name: &'static str, value: Vec<u8>) -> Result<Vec<u8>, StoreError>;
+
+    /// The workspace of this name, made now if there is none.
+    async fn ensure_workspace(&self, name: WorkspaceName, id_if_new: WorkspaceId) -> Result<Workspace, StoreError>;
+
+    async fn create_api_key(&self, new: NewApiKey) -> Result<ApiKey, StoreError>;
+
+    async fn find_api_key(&self, hash: ApiKeyHash) -> Result<Option<ApiKey>, StoreError>;
+
+    /// The key as it is after it was revoked; `None` when there is no such key. Revoking twice keeps the first instant.
+    async fn revoke_api_key(&self, id: ApiKeyId) -> Result<Option<ApiKey>, StoreError>;
+
+    /// The answer kept for this request, if it came before within the window.
+    async fn find_answer<'r>(&self, request: &'r IdempotentRequest) -> Result<Option<Written<()>>, StoreError>;
+
+    /// Keeps the answer of a request that had no effect. What was kept before wins.
+    async fn record_answer(
+        &self,
+        request: IdempotentRequest,
+        answer: RecordedAnswer,
+    ) -> Result<Written<()>, StoreError>;
+
+    async fn create_endpoint(
+        &self,
+        new: NewEndpoint,
+        recording: Option<Recording<Endpoint>>,
+    ) -> Result<Written<Endpoint>, CreateEndpointError>;
+
+    async fn find_endpoint(&self, workspace_key: RowKey, id: EndpointId) -> Result<Option<Endpoint>, StoreError>;
+
+    /// The sealed secret of this version, unless it was erased.
+    async fn find_secret(&self, endpoint_key: RowKey, version: SecretVersion) -> Result<Option<Vec<u8>>, StoreError>;
+
+    /// Accepts all events of one workspace and mode or none. When this returns, the events and a delivery for each
+    /// matching endpoint are on disk. Endpoints are matched inside the transaction.
+    async fn accept_events(
+        &self,
+        events: Vec<NewEvent>,
+        recording: Option<Recording<Vec<EventReceipt>>>,
+    ) -> Result<Written<Vec<EventReceipt>>, AcceptError>;
+
+    async fn list_deliveries(
+        &self,
+        workspace_key: RowKey,
+        filter: DeliveryFilter,
+        page: PageRequest,
+    ) -> Result<Page<Delivery>, StoreError>;
+
+    async fn find_delivery(
+        &self,
+        workspace_key: RowKey,
+        id: DeliveryId,
+    ) -> Result<Option<(Delivery, Vec<Attempt>)>, StoreError>;
+
+    /// Claims up to `limit` due deliveries for the length of `lease`, lane by lane, as far as `quota` allows. Each claim
+    /// allocates the next attempt number. A claim found lost is recorded as an `abandoned` attempt.
+    async fn claim_due(&self, limit: usize, lease: Duration, quota: Arc<dyn LaneQuota>) -> Result<Claimed, StoreError>;
+
+    /// Gives claims back unused, with their attempt numbers, due at once.
+    async fn give_back_if_claimed(&self, claims: Vec<(DeliveryId, ClaimToken)>) -> Result<(), StoreError>;
+
+    /// Writes attempts and what follows from them, each only if its claim still holds.
+    async fn record_outcomes_if_claimed(&self, outcomes: Vec<OutcomeRecord>) -> Result<Vec<Recorded>, StoreError>;
+
+    /// Fails, as `expired`, up to `limit` deliveries that waited too long behind an endpoint that is off.
+    async fn expire_waiting(&self, limit: usize) -> Result<usize, StoreError>;
+
+    /// Removes up to `limit` answers whose window is over.
+    async fn forget_answers(&self, limit: usize) -> Result<usize, StoreError>;
+}

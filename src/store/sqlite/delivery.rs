@@ -1,0 +1,168 @@
+//! The delivery log: what became of each delivery, and its attempts.
+
+use std::fmt::Write as _;
+
+use bytes::Bytes;
+use rusqlite::{Connection, OptionalExtension, Row, ToSql, params};
+
+use crate::domain::attempt::{Attempt, AttemptOutcome};
+use crate::domain::delivery::{Delivery, DeliveryCause, DeliveryStatus, EndReason};
+use crate::domain::event_type::EventTypeName;
+use crate::domain::id::{DeliveryId, EventId, RowKey, StoreTag};
+use crate::domain::page::{Page, PageRequest};
+use crate::domain::time::Timestamp;
+use crate::store::DeliveryFilter;
+
+use super::access::mode_from_code;
+use super::column::{coded, parsed, unexpected};
+use super::writer::WriteTx;
+
+pub fn finish(
+    tx: &WriteTx<'_>,
+    key: RowKey,
+    status: DeliveryStatus,
+    reason: Option<EndReason>,
+    attempts: u32,
+) -> Result<(), rusqlite::Error> {
+    tx.connection
+        .prepare_cached(
+            "UPDATE deliveries SET status = ?2, reason = ?3, attempts = ?4, completed_at = ?5 WHERE key = ?1",
+        )?
+        .execute(params![key.as_i64(), status.code(), reason.map(EndReason::code), attempts, tx.now.millis()])?;
+    Ok(())
+}
+
+pub fn insert_attempt(tx: &WriteTx<'_>, delivery_key: RowKey, attempt: &Attempt) -> Result<(), rusqlite::Error> {
+    let headers =
+        if attempt.response_headers.is_empty() { None } else { serde_json::to_string(&attempt.response_headers).ok() };
+    tx.connection
+        .prepare_cached(
+            "INSERT INTO attempts (delivery_key, number, started_at, duration_ms, outcome, response_status,
+                                   response_headers, response_body, error, next_attempt_at)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
+        )?
+        .execute(params![
+            delivery_key.as_i64(),
+            attempt.number,
+            attempt.started_at.millis(),
+            attempt.duration_ms,
+            attempt.outcome.code(),
+            attempt.response_status,
+            headers,
+            attempt.response_body.as_deref(),
+            attempt.error,
+            attempt.next_attempt_at.map(Timestamp::millis),
+        ])?;
+    Ok(())
+}
+
+const DELIVERY_SELECT: &str =
+    "SELECT d.key, d.event_key, e.type, ep.id AS endpoint_id, e.project_id, e.mode, d.status, d.reason, d.cause,
+            d.retry_of, COALESCE(q.attempts, d.attempts) AS attempts, d.completed_at, q.due_at, q.claim_token
+     FROM deliveries d
+     JOIN events e ON e.key = d.event_key
+     JOIN endpoints ep ON ep.key = d.endpoint_key
+     LEFT JOIN due q ON q.delivery_key = d.key";
+
+fn delivery_from_row(row: &Row<'_>, tag: StoreTag) -> Result<Delivery, rusqlite::Error> {
+    let claimed = row.get::<_, Option<i64>>("claim_token")?.is_some();
+    let due_at = row.get::<_, Option<i64>>("due_at")?.map(Timestamp::from_millis);
+    Ok(Delivery {
+        id: DeliveryId::new(RowKey::from_i64(row.get("key")?), tag),
+        event_id: EventId::new(RowKey::from_i64(row.get("event_key")?), tag),
+        event_type: EventTypeName::from_stored(row.get_ref("type")?.as_str()?),
+        endpoint_id: parsed(row, "endpoint_id")?,
+        project_id: row.get("project_id")?,
+        mode: coded(row, "mode", mode_from_code)?,
+        status: coded(row, "status", DeliveryStatus::from_code)?,
+        reason: row
+            .get::<_, Option<i64>>("reason")?
+            .map(|code| EndReason::from_code(code).ok_or_else(|| unexpected("deliveries.reason")))
+            .transpose()?,
+        cause: coded(row, "cause", DeliveryCause::from_code)?,
+        retry_of: row.get::<_, Option<i64>>("retry_of")?.map(|key| DeliveryId::new(RowKey::from_i64(key), tag)),
+        attempt_count: row.get("attempts")?,
+        next_attempt_at: due_at.filter(|_| !claimed),
+        completed_at: row.get::<_, Option<i64>>("completed_at")?.map(Timestamp::from_millis),
+    })
+}
+
+pub fn list(
+    connection: &Connection,
+    tag: StoreTag,
+    workspace_key: RowKey,
+    filter: &DeliveryFilter,
+    page: PageRequest,
+) -> Result<Page<Delivery>, rusqlite::Error> {
+    let mut sql = format!("{DELIVERY_SELECT} WHERE d.workspace_key = ? AND d.key < ?");
+    let before = filter.until.map_or(page.before(), |until| page.before().min(RowKey::first_at(until)));
+    let mut values: Vec<Box<dyn ToSql>> = vec![Box::new(workspace_key.as_i64()), Box::new(before.as_i64())];
+    let mut and = |condition: &str, value: Box<dyn ToSql>| {
+        let _ = write!(sql, " AND {condition}");
+        values.push(value);
+    };
+    if let Some(since) = filter.since {
+        and("d.key >= ?", Box::new(RowKey::first_at(since).as_i64()));
+    }
+    if let Some(endpoint) = filter.endpoint_id {
+        and("d.endpoint_key = (SELECT key FROM endpoints WHERE id = ?)", Box::new(endpoint.to_string()));
+    }
+    if let Some(event) = filter.event_id {
+        // An id from another store names no event here.
+        let key = if event.tag() == tag { event.key().as_i64() } else { -1 };
+        and("d.event_key = ?", Box::new(key));
+    }
+    if let Some(event_type) = &filter.event_type {
+        and("e.type = ?", Box::new(event_type.as_str().to_owned()));
+    }
+    if let Some(status) = filter.status {
+        and("d.status = ?", Box::new(status.code()));
+    }
+    sql.push_str(" ORDER BY d.key DESC LIMIT ?");
+    values.push(Box::new(i64::from(page.limit()) + 1));
+    let items = connection
+        .prepare_cached(&sql)?
+        .query_map(rusqlite::params_from_iter(values), |row| delivery_from_row(row, tag))?
+        .collect::<Result<Vec<_>, _>>()?;
+    Ok(page.cut(items, |delivery| delivery.id.key()))
+}
+
+pub fn find(
+    connection: &Connection,
+    tag: StoreTag,
+    workspace_key: RowKey,
+    id: DeliveryId,
+) -> Result<Option<(Delivery, Vec<Attempt>)>, rusqlite::Error> {
+    if id.tag() != tag {
+        return Ok(None);
+    }
+    let sql = format!("{DELIVERY_SELECT} WHERE d.key = ?1 AND d.workspace_key = ?2");
+    let found = connection
+        .prepare_cached(&sql)?
+        .query_row(params![id.key().as_i64(), workspace_key.as_i64()], |row| delivery_from_row(row, tag))
+        .optional()?;
+    let Some(delivery) = found else { return Ok(None) };
+    let attempts = connection
+        .prepare_cached("SELECT * FROM attempts WHERE delivery_key = ?1 ORDER BY number")?
+        .query_map([id.key().as_i64()], attempt_from_row)?
+        .collect::<Result<Vec<_>, _>>()?;
+    Ok(Some((delivery, attempts)))
+}
+
+fn attempt_from_row(row: &Row<'_>) -> Result<Attempt, rusqlite::Error> {
+    let headers: Option<String> = row.get("response_headers")?;
+    Ok(Attempt {
+        number: row.get("number")?,
+        started_at: Timestamp::from_millis(row.get("started_at")?),
+        duration_ms: row.get("duration_ms")?,
+        outcome: coded(row, "outcome", AttemptOutcome::from_code)?,
+        response_status: row.get("response_status")?,
+        response_headers: match headers {
+            None => Vec::new(),
+            Some(text) => serde_json::from_str(&text).map_err(|_| unexpected("attempts.response_headers"))?,
+        },
+        response_body: row.get::<_, Option<Vec<u8>>>("response_body")?.map(Bytes::from),
+        error: row.get("error")?,
+        next_attempt_at: row.get::<_, Option<i64>>("next_attempt_at")?.map(Timestamp::from_millis),
+    })
+}

@@ -1,0 +1,186 @@
+//! Accepting events: the event, its deliveries and their place in the queue, in one transaction.
+
+use std::collections::HashMap;
+
+use rusqlite::{OptionalExtension, params};
+
+use crate::domain::delivery::{DeliveryCause, DeliveryStatus, EndReason};
+use crate::domain::endpoint::DisabledReason;
+use crate::domain::event::{EventReceipt, NewEvent};
+use crate::domain::event_type::EventTypeName;
+use crate::domain::id::{EventId, RowKey};
+use crate::domain::limits;
+
+use super::access::mode_code;
+use super::due;
+use super::matching::Subscriber;
+use super::writer::WriteTx;
+
+/// Why nothing was accepted.
+pub enum AcceptRefusal {
+    ExternalIdReused { index: usize },
+    TooManyDeliveries { count: usize },
+}
+
+pub fn accept(
+    tx: &mut WriteTx<'_>,
+    events: &[NewEvent],
+) -> Result<Result<Vec<EventReceipt>, AcceptRefusal>, rusqlite::Error> {
+    let mut seen = HashMap::new();
+    for (index, event) in events.iter().enumerate() {
+        match find_published(tx, event)? {
+            Some(Published::Same(receipt)) => {
+                seen.insert(index, receipt);
+            }
+            Some(Published::Other) => return Ok(Err(AcceptRefusal::ExternalIdReused { index })),
+            None => {}
+        }
+    }
+    let mut matches = Vec::with_capacity(events.len());
+    for (index, event) in events.iter().enumerate() {
+        if !seen.contains_key(&index) {
+            let subscribers = tx.matching.subscribers(tx.connection, event.workspace_key)?;
+            let project = event.project_id.as_ref().map(|project| project.as_str());
+            let matching = (0..subscribers.len())
+                .filter(|&position| subscribers[position].endpoint.matches(&event.event_type, project))
+                .collect::<Vec<_>>();
+            matches.push((event, subscribers, matching));
+        }
+    }
+    let count = matches.iter().map(|(_, _, matching)| matching.len()).sum();
+    if count > limits::DELIVERIES_PER_REQUEST {
+        return Ok(Err(AcceptRefusal::TooManyDeliveries { count }));
+    }
+    let mut written = matches.into_iter();
+    let mut receipts = Vec::with_capacity(events.len());
+    for index in 0..events.len() {
+        if let Some(receipt) = seen.remove(&index) {
+            receipts.push(receipt);
+        } else if let Some((event, subscribers, matching)) = written.next() {
+            let matching = matching.into_iter().map(|position| &subscribers[position]);
+            receipts.push(insert(tx, event, matching)?);
+        }
+    }
+    Ok(Ok(receipts))
+}
+
+enum Published {
+    Same(EventReceipt),
+    Other,
+}
+
+/// What an `externalId` was used for before.
+fn find_published(tx: &WriteTx<'_>, event: &NewEvent) -> Result<Option<Published>, rusqlite::Error> {
+    let Some(external_id) = &event.external_id else { return Ok(None) };
+    tx.connection
+        .prepare_cached(
+            "SELECT body_hash, event_key, type, project_id, deliveries
+             FROM publish_keys JOIN events ON events.key = event_key
+             WHERE publish_keys.workspace_key = ?1 AND publish_keys.mode = ?2 AND publish_keys.external_id = ?3",
+        )?
+        .query_row(params![event.workspace_key.as_i64(), mode_code(event.mode), external_id.as_str()], |row| {
+            if row.get::<_, [u8; 32]>(0)? != event.body_hash {
+                return Ok(Published::Other);
+            }
+            Ok(Published::Same(EventReceipt {
+                id: EventId::new(RowKey::from_i64(row.get(1)?), tx.tag),
+                external_id: Some(external_id.as_str().to_owned()),
+                event_type: EventTypeName::from_stored(row.get_ref(2)?.as_str()?),
+                project_id: row.get(3)?,
+                deliveries: row.get(4)?,
+                replayed: true,
+            }))
+        })
+        .optional()
+}
+
+fn insert<'s>(
+    tx: &mut WriteTx<'_>,
+    event: &NewEvent,
+    matching: impl Iterator<Item = &'s Subscriber> + Clone,
+) -> Result<EventReceipt, rusqlite::Error> {
+    let active = matching.clone().filter(|subscriber| subscriber.endpoint.is_active).count();
+    let receipt = EventReceipt {
+        id: event.id,
+        external_id: event.external_id.as_ref().map(|id| id.as_str().to_owned()),
+        event_type: event.event_type.clone(),
+        project_id: event.project_id.as_ref().map(|id| id.as_str().to_owned()),
+        deliveries: u32::try_from(active).unwrap_or(u32::MAX),
+        replayed: false,
+    };
+    tx.connection
+        .prepare_cached(
+            "INSERT INTO events (key, workspace_key, mode, type, project_id, external_id, occurred_at, deliveries, envelope)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+        )?
+        .execute(params![
+            event.id.key().as_i64(),
+            event.workspace_key.as_i64(),
+            mode_code(event.mode),
+            event.event_type.as_str(),
+            receipt.project_id,
+            receipt.external_id,
+            event.occurred_at.map(crate::domain::time::Timestamp::millis),
+            receipt.deliveries,
+            event.envelope.as_ref(),
+        ])?;
+    if let Some(external_id) = &event.external_id {
+        tx.connection
+            .prepare_cached(
+                "INSERT OR REPLACE INTO publish_keys (workspace_key, mode, external_id, event_key, body_hash)
+                 VALUES (?1, ?2, ?3, ?4, ?5)",
+            )?
+            .execute(params![
+                event.workspace_key.as_i64(),
+                mode_code(event.mode),
+                external_id.as_str(),
+                event.id.key().as_i64(),
+                event.body_hash,
+            ])?;
+    }
+    for subscriber in matching {
+        insert_delivery(tx, event, subscriber)?;
+    }
+    Ok(receipt)
+}
+
+fn insert_delivery(tx: &mut WriteTx<'_>, event: &NewEvent, subscriber: &Subscriber) -> Result<(), rusqlite::Error> {
+    let key = tx.next_key();
+    let skipped = (!subscriber.endpoint.is_active).then(|| match subscriber.endpoint.disabled_reason {
+        None => EndReason::Inactive,
+        Some(DisabledReason::Gone) => EndReason::DisabledGone,
+        Some(DisabledReason::Failing) => EndReason::DisabledFailing,
+        Some(DisabledReason::SsrfBlocked) => EndReason::DisabledSsrfBlocked,
+    });
+    let status = if skipped.is_some() { DeliveryStatus::Skipped } else { DeliveryStatus::Pending };
+    tx.connection
+        .prepare_cached(
+            "INSERT INTO deliveries (key, workspace_key, endpoint_key, event_key, status, reason, cause, completed_at)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+        )?
+        .execute(params![
+            key.as_i64(),
+            event.workspace_key.as_i64(),
+            subscriber.endpoint.key.as_i64(),
+            event.id.key().as_i64(),
+            status.code(),
+            skipped.map(EndReason::code),
+            DeliveryCause::Event.code(),
+            skipped.map(|_| tx.now.millis()),
+        ])?;
+    if skipped.is_some() {
+        return Ok(());
+    }
+    due::enqueue(
+        tx,
+        due::NewDue {
+            delivery_key: key,
+            lane: subscriber.target.lane,
+            event_key: event.id.key(),
+            mode: event.mode,
+            cause: DeliveryCause::Event,
+            secret_version: subscriber.secret_version,
+            also_secret_version: subscriber.also_secret_version(tx.now),
+        },
+    )
+}

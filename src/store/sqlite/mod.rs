@@ -1,0 +1,282 @@
+//! The embedded store: one SQLite file in the data directory, written by one thread, read by a few.
+//!
+//! The process holds the directory alone, so whatever was claimed when it starts was claimed by a process that is
+//! gone, and its claims are released at once instead of when their lease runs out.
+
+use std::fs::File;
+use std::path::Path;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use rusqlite::params;
+
+use crate::crypto::Random;
+use crate::domain::access::{ApiKey, ApiKeyHash};
+use crate::domain::attempt::Attempt;
+use crate::domain::delivery::Delivery;
+use crate::domain::endpoint::{Endpoint, SecretVersion};
+use crate::domain::event::{EventReceipt, NewEvent};
+use crate::domain::id::{ApiKeyId, DeliveryId, EndpointId, KeySequence, RowKey, StoreTag, WorkspaceId};
+use crate::domain::idempotency::{IdempotentRequest, RecordedAnswer, Recording};
+use crate::domain::limits;
+use crate::domain::page::{Page, PageRequest};
+use crate::domain::time::Clock;
+use crate::domain::workspace::{Workspace, WorkspaceName};
+
+use super::{
+    AcceptError, ClaimToken, Claimed, CreateEndpointError, DeliveryFilter, LaneQuota, NewApiKey, NewEndpoint,
+    OpenError, OutcomeRecord, Recorded, Store, StoreError, Written,
+};
+
+mod access;
+mod checkpoint;
+mod column;
+mod delivery;
+mod due;
+mod endpoint;
+mod event;
+mod idempotency;
+mod matching;
+mod reader;
+mod schema;
+mod writer;
+
+use event::AcceptRefusal;
+use reader::Readers;
+use writer::{JobSize, KeyMaker, SharedKeys, Writer, WriterParts};
+
+/// The store in one directory.
+pub struct SqliteStore {
+    // Fields drop in this order: the writer's channel closes before its thread is waited for, the lock goes last.
+    writer: Option<Writer>,
+    readers: Readers,
+    clock: Arc<dyn Clock>,
+    keys: SharedKeys,
+    tag: StoreTag,
+    thread: Option<JoinHandle<()>>,
+    _lock: File,
+}
+
+impl SqliteStore {
+    /// Opens the store in `directory`, which is made when it does not exist.
+    ///
+    /// # Errors
+    /// When another process holds the directory, it cannot be used, or a newer version made the database.
+    pub async fn open(directory: &Path, clock: Arc<dyn Clock>, random: &Random) -> Result<Self, OpenError> {
+        let directory_fault = |source| OpenError::Directory { path: directory.display().to_string(), source };
+        create_private_directory(directory).map_err(directory_fault)?;
+        let lock = schema::lock(directory)?;
+        let database = schema::database_path(directory);
+        let database_fault = |error: rusqlite::Error| OpenError::Database(error.into());
+        let mut connection = schema::connect(&database).map_err(database_fault)?;
+        schema::migrate(&mut connection)?;
+        let tag = store_tag(&connection, random).map_err(database_fault)?;
+        // Any node number will do where one process holds the store; a random one makes two stores' keys differ.
+        let node = u16::from_le_bytes(random.bytes());
+        let keys: SharedKeys = Arc::new(KeyMaker::new(KeySequence::new(node)));
+        let checkpointer = checkpoint::Checkpointer::start(&database).map_err(database_fault)?;
+        let readers = Readers::open(&database).map_err(database_fault)?;
+        let parts = WriterParts { connection, tag, clock: Arc::clone(&clock), keys: Arc::clone(&keys), checkpointer };
+        let (writer, thread) = Writer::start(parts).map_err(directory_fault)?;
+        let store = Self { writer: Some(writer), readers, clock, keys, tag, thread: Some(thread), _lock: lock };
+        let released = store
+            .write(JobSize::ONE_ROW, due::release_predecessors_claims)
+            .await
+            .map_err(|error| OpenError::Database(error.into()))?;
+        if released > 0 {
+            tracing::info!(claims = released, "released claims that the previous process had left");
+        }
+        Ok(store)
+    }
+
+    async fn write<T, F>(&self, size: JobSize, effect: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: FnMut(&mut writer::WriteTx<'_>) -> Result<T, rusqlite::Error> + Send + 'static,
+    {
+        match &self.writer {
+            Some(writer) => writer.write(size, effect).await,
+            None => Err(unavailable("the store is closing")),
+        }
+    }
+}
+
+impl Drop for SqliteStore {
+    /// Waits until everything that was handed to the writer is on disk.
+    fn drop(&mut self) {
+        self.writer = None;
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            tracing::error!("the writer thread had panicked");
+        }
+    }
+}
+
+#[async_trait]
+impl Store for SqliteStore {
+    fn tag(&self) -> StoreTag {
+        self.tag
+    }
+
+    fn next_key(&self) -> RowKey {
+        self.keys.next(self.clock.now())
+    }
+
+    async fn check(&self) -> Result<(), StoreError> {
+        self.readers.read(|connection| connection.query_row("SELECT 1", [], |_row| Ok(()))).await?;
+        self.write(JobSize::ONE_ROW, |_tx| Ok(())).await
+    }
+
+    async fn meta_or_insert(&self, name: &'static str, value: Vec<u8>) -> Result<Vec<u8>, StoreError> {
+        self.write(JobSize::ONE_ROW, move |tx| meta_or_insert(tx.connection, name, &value)).await
+    }
+
+    async fn ensure_workspace(&self, name: WorkspaceName, id_if_new: WorkspaceId) -> Result<Workspace, StoreError> {
+        self.write(JobSize::ONE_ROW, move |tx| access::ensure_workspace(tx, &name, id_if_new)).await
+    }
+
+    async fn create_api_key(&self, new: NewApiKey) -> Result<ApiKey, StoreError> {
+        self.write(JobSize::ONE_ROW, move |tx| access::create_api_key(tx, &new)).await
+    }
+
+    async fn find_api_key(&self, hash: ApiKeyHash) -> Result<Option<ApiKey>, StoreError> {
+        self.readers.read(move |connection| access::find_api_key(connection, hash)).await
+    }
+
+    async fn revoke_api_key(&self, id: ApiKeyId) -> Result<Option<ApiKey>, StoreError> {
+        self.write(JobSize::ONE_ROW, move |tx| access::revoke_api_key(tx, id)).await
+    }
+
+    async fn find_answer<'r>(&self, request: &'r IdempotentRequest) -> Result<Option<Written<()>>, StoreError> {
+        let (request, now) = (request.clone(), self.clock.now());
+        self.readers.read(move |connection| idempotency::find(connection, now, &request)).await
+    }
+
+    async fn record_answer(
+        &self,
+        request: IdempotentRequest,
+        answer: RecordedAnswer,
+    ) -> Result<Written<()>, StoreError> {
+        self.write(JobSize::ONE_ROW, move |tx| {
+            if let Some(kept) = idempotency::find(tx.connection, tx.now, &request)? {
+                return Ok(kept);
+            }
+            idempotency::record(tx, &request, &answer)?;
+            Ok(Written::Done(()))
+        })
+        .await
+    }
+
+    async fn create_endpoint(
+        &self,
+        new: NewEndpoint,
+        recording: Option<Recording<Endpoint>>,
+    ) -> Result<Written<Endpoint>, CreateEndpointError> {
+        let limits = new.limits;
+        self.write(JobSize::ONE_ROW, move |tx| {
+            idempotency::once(tx, recording.as_ref(), |tx| endpoint::create(tx, &new))
+        })
+        .await?
+        .map_err(|full| match full {
+            endpoint::Full::Project => CreateEndpointError::ProjectFull(limits.per_project),
+            endpoint::Full::Workspace => CreateEndpointError::WorkspaceFull(limits.per_workspace),
+        })
+    }
+
+    async fn find_endpoint(&self, workspace_key: RowKey, id: EndpointId) -> Result<Option<Endpoint>, StoreError> {
+        self.readers.read(move |connection| endpoint::find(connection, workspace_key, id)).await
+    }
+
+    async fn find_secret(&self, endpoint_key: RowKey, version: SecretVersion) -> Result<Option<Vec<u8>>, StoreError> {
+        self.readers.read(move |connection| endpoint::find_secret(connection, endpoint_key, version)).await
+    }
+
+    async fn accept_events(
+        &self,
+        events: Vec<NewEvent>,
+        recording: Option<Recording<Vec<EventReceipt>>>,
+    ) -> Result<Written<Vec<EventReceipt>>, AcceptError> {
+        if self.writer.as_ref().is_some_and(Writer::refuses_publishes) {
+            return Err(unavailable("the write-ahead log has reached its limit").into());
+        }
+        let bytes = events.iter().map(|event| event.envelope.len()).sum();
+        self.write(JobSize { rows: events.len(), bytes }, move |tx| {
+            idempotency::once(tx, recording.as_ref(), |tx| event::accept(tx, &events))
+        })
+        .await?
+        .map_err(|refusal| match refusal {
+            AcceptRefusal::ExternalIdReused { index } => AcceptError::ExternalIdReused { index },
+            AcceptRefusal::TooManyDeliveries { count } => {
+                AcceptError::TooManyDeliveries { count, max: limits::DELIVERIES_PER_REQUEST }
+            }
+        })
+    }
+
+    async fn list_deliveries(
+        &self,
+        workspace_key: RowKey,
+        filter: DeliveryFilter,
+        page: PageRequest,
+    ) -> Result<Page<Delivery>, StoreError> {
+        let tag = self.tag;
+        self.readers.read(move |connection| delivery::list(connection, tag, workspace_key, &filter, page)).await
+    }
+
+    async fn find_delivery(
+        &self,
+        workspace_key: RowKey,
+        id: DeliveryId,
+    ) -> Result<Option<(Delivery, Vec<Attempt>)>, StoreError> {
+        let tag = self.tag;
+        self.readers.read(move |connection| delivery::find(connection, tag, workspace_key, id)).await
+    }
+
+    async fn claim_due(&self, limit: usize, lease: Duration, quota: Arc<dyn LaneQuota>) -> Result<Claimed, StoreError> {
+        self.write(JobSize { rows: limit, bytes: 0 }, move |tx| due::claim(tx, limit, lease, quota.as_ref())).await
+    }
+
+    async fn give_back_if_claimed(&self, claims: Vec<(DeliveryId, ClaimToken)>) -> Result<(), StoreError> {
+        self.write(JobSize { rows: claims.len(), bytes: 0 }, move |tx| due::give_back(tx, &claims)).await
+    }
+
+    async fn record_outcomes_if_claimed(&self, outcomes: Vec<OutcomeRecord>) -> Result<Vec<Recorded>, StoreError> {
+        let size = JobSize { rows: outcomes.len(), bytes: outcomes.len() * 1024 };
+        self.write(size, move |tx| due::record_outcomes(tx, &outcomes)).await
+    }
+
+    async fn expire_waiting(&self, limit: usize) -> Result<usize, StoreError> {
+        self.write(JobSize { rows: limit, bytes: 0 }, move |tx| due::expire_waiting(tx, limit)).await
+    }
+
+    async fn forget_answers(&self, limit: usize) -> Result<usize, StoreError> {
+        self.write(JobSize { rows: limit, bytes: 0 }, move |tx| idempotency::forget(tx, limit)).await
+    }
+}
+
+fn create_private_directory(directory: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::DirBuilderExt;
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)
+}
+
+fn store_tag(connection: &rusqlite::Connection, random: &Random) -> Result<StoreTag, rusqlite::Error> {
+    let kept = meta_or_insert(connection, "store_tag", &random.bytes::<4>())?;
+    let bytes: [u8; 4] = kept.try_into().map_err(|_| column::unexpected("meta.store_tag"))?;
+    Ok(StoreTag::from_u32(u32::from_be_bytes(bytes)))
+}
+
+fn meta_or_insert(connection: &rusqlite::Connection, name: &str, value: &[u8]) -> Result<Vec<u8>, rusqlite::Error> {
+    connection
+        .execute("INSERT INTO meta (name, value) VALUES (?1, ?2) ON CONFLICT DO NOTHING", params![name, value])?;
+    connection.query_row("SELECT value FROM meta WHERE name = ?1", [name], |row| row.get(0))
+}
+
+fn unavailable(why: &'static str) -> StoreError {
+    StoreError::Unavailable { why, source: None }
+}
+
+fn broken(what: &'static str) -> StoreError {
+    StoreError::Broken(what.into())
+}

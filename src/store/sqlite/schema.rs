@@ -1,0 +1,90 @@
+//! The database file: how a connection is set up, the migrations, the lock on the data directory.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::path::{Path, PathBuf};
+
+use refinery::{Migration, Runner};
+use rusqlite::Connection;
+
+use super::OpenError;
+
+/// Each migration as `(name, SQL)`; forward only, never edited once released.
+const MIGRATIONS: [(&str, &str); 1] = [("V1__first", include_str!("../../../migrations/sqlite/0001_first.sql"))];
+
+pub fn database_path(directory: &Path) -> PathBuf {
+    directory.join("postrider.db")
+}
+
+pub fn log_path(database: &Path) -> PathBuf {
+    database.with_extension("db-wal")
+}
+
+/// Opens a connection with the settings that every connection needs.
+pub fn connect(database: &Path) -> Result<Connection, rusqlite::Error> {
+    let connection = Connection::open(database)?;
+    connection.set_prepared_statement_cache_capacity(256);
+    connection.execute_batch(
+        "PRAGMA journal_mode = WAL;
+         PRAGMA synchronous = FULL;
+         PRAGMA foreign_keys = ON;
+         PRAGMA wal_autocheckpoint = 0;
+         PRAGMA busy_timeout = 5000;
+         PRAGMA temp_store = MEMORY;
+         PRAGMA cache_size = -16384;",
+    )?;
+    Ok(connection)
+}
+
+/// Brings the schema up to date. Refuses a database that a newer version made.
+pub fn migrate(connection: &mut Connection) -> Result<(), OpenError> {
+    let failed = |error: refinery::Error| OpenError::Migration(error.into());
+    let migrations = MIGRATIONS
+        .iter()
+        .map(|(name, sql)| Migration::unapplied(name, sql))
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(failed)?;
+    Runner::new(&migrations).set_abort_missing(true).set_abort_divergent(true).run(connection).map_err(failed)?;
+    Ok(())
+}
+
+/// Held as long as the store is open: two processes on one directory would each think the other's claims were theirs.
+pub fn lock(directory: &Path) -> Result<File, OpenError> {
+    let path = directory.join("lock");
+    let fault = |source| OpenError::Directory { path: path.display().to_string(), source };
+    let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path).map_err(fault)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(OpenError::InUse { path: directory.display().to_string() }),
+        Err(TryLockError::Error(error)) => Err(fault(error)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_schema_newer_than_the_program_is_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut connection = connect(&database_path(directory.path())).unwrap();
+        migrate(&mut connection).unwrap();
+        migrate(&mut connection).unwrap();
+        connection
+            .execute(
+                "INSERT INTO refinery_schema_history (version, name, applied_on, checksum)
+                 SELECT version + 1000, 'later', applied_on, '1' FROM refinery_schema_history",
+                [],
+            )
+            .unwrap();
+        assert!(matches!(migrate(&mut connection), Err(OpenError::Migration(_))));
+    }
+
+    #[test]
+    fn a_directory_is_locked_by_one_process_at_a_time() {
+        let directory = tempfile::tempdir().unwrap();
+        let held = lock(directory.path()).unwrap();
+        assert!(matches!(lock(directory.path()), Err(OpenError::InUse { .. })));
+        drop(held);
+        assert!(lock(directory.path()).is_ok());
+    }
+}

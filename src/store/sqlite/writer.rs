@@ -1,0 +1,254 @@
+//! The one thread that writes, and its group commit.
+//!
+//! Whatever waits when the writer comes round is written in one transaction and answered after its commit: the cost
+//! of reaching the disk is shared by all who wait for it. Nothing waits on purpose; while one group is on its way to
+//! the disk the next one gathers by itself.
+//!
+//! A job must not have written anything when it refuses: it checks first and writes last. When a statement fails, the
+//! group is rolled back and each job runs again in a transaction of its own, so that one bad job costs no other its
+//! commit. Jobs can therefore run twice, and everything cached beside the database is forgotten on a rollback.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+
+use rusqlite::Connection;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::domain::id::{KeySequence, RowKey, StoreTag};
+use crate::domain::limits;
+use crate::domain::time::{Clock, Timestamp};
+
+use super::checkpoint::Checkpointer;
+use super::matching::MatchingCache;
+use super::{StoreError, broken, unavailable};
+
+/// What a job works with: the connection inside its transaction, and what is cached beside the database.
+pub struct WriteTx<'w> {
+    pub connection: &'w Connection,
+    pub matching: &'w mut MatchingCache,
+    pub tag: StoreTag,
+    pub now: Timestamp,
+    keys: &'w SharedKeys,
+}
+
+impl WriteTx<'_> {
+    pub fn next_key(&self) -> RowKey {
+        self.keys.next(self.now)
+    }
+}
+
+/// Row keys are handed out to the writer and to whoever prepares a write.
+pub type SharedKeys = Arc<KeyMaker>;
+
+/// A [`KeySequence`] that threads share.
+#[derive(Debug)]
+pub struct KeyMaker(std::sync::Mutex<KeySequence>);
+
+impl KeyMaker {
+    pub fn new(sequence: KeySequence) -> Self {
+        Self(std::sync::Mutex::new(sequence))
+    }
+
+    pub fn next(&self, now: Timestamp) -> RowKey {
+        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).next(now)
+    }
+}
+
+/// How much of a group a job takes up.
+#[derive(Clone, Copy, Debug)]
+pub struct JobSize {
+    pub rows: usize,
+    pub bytes: usize,
+}
+
+impl JobSize {
+    pub const ONE_ROW: Self = Self { rows: 1, bytes: 1024 };
+}
+
+trait Job: Send {
+    fn size(&self) -> JobSize;
+    fn run(&mut self, tx: &mut WriteTx<'_>) -> Result<(), rusqlite::Error>;
+    /// Answers whoever waits, after the commit or instead of it.
+    fn settle(self: Box<Self>, committed: Result<(), StoreError>);
+}
+
+struct Task<F, T> {
+    size: JobSize,
+    effect: F,
+    result: Option<T>,
+    reply: oneshot::Sender<Result<T, StoreError>>,
+}
+
+impl<F, T> Job for Task<F, T>
+where
+    F: FnMut(&mut WriteTx<'_>) -> Result<T, rusqlite::Error> + Send,
+    T: Send,
+{
+    fn size(&self) -> JobSize {
+        self.size
+    }
+
+    fn run(&mut self, tx: &mut WriteTx<'_>) -> Result<(), rusqlite::Error> {
+        self.result = Some((self.effect)(tx)?);
+        Ok(())
+    }
+
+    fn settle(self: Box<Self>, committed: Result<(), StoreError>) {
+        let Self { result, reply, .. } = *self;
+        let outcome = committed.and_then(|()| result.ok_or_else(|| broken("a job that did not run")));
+        // Nobody waits any more when the caller was cancelled; the write stands all the same.
+        let _ = reply.send(outcome);
+    }
+}
+
+/// Sends jobs to the writer thread.
+#[derive(Clone)]
+pub struct Writer {
+    jobs: mpsc::Sender<Box<dyn Job>>,
+    refuse_publishes: Arc<AtomicBool>,
+}
+
+/// What the writer thread is made of.
+pub struct WriterParts {
+    pub connection: Connection,
+    pub tag: StoreTag,
+    pub clock: Arc<dyn Clock>,
+    pub keys: SharedKeys,
+    pub checkpointer: Checkpointer,
+}
+
+impl Writer {
+    pub fn start(parts: WriterParts) -> Result<(Self, JoinHandle<()>), std::io::Error> {
+        let (jobs, queue) = mpsc::channel(limits::WRITES_QUEUED);
+        let refuse_publishes = Arc::new(AtomicBool::new(false));
+        let writer = Self { jobs, refuse_publishes: Arc::clone(&refuse_publishes) };
+        let thread = std::thread::Builder::new().name("store-writer".to_owned()).spawn(move || {
+            let WriterParts { connection, tag, clock, keys, checkpointer } = parts;
+            WriterThread {
+                connection,
+                tag,
+                clock,
+                keys,
+                checkpointer,
+                refuse_publishes,
+                matching: MatchingCache::default(),
+            }
+            .run(queue);
+        })?;
+        Ok((writer, thread))
+    }
+
+    /// Whether the write-ahead log has outgrown its limit, so that new events must wait.
+    pub fn refuses_publishes(&self) -> bool {
+        self.refuse_publishes.load(Ordering::Relaxed)
+    }
+
+    /// Runs `effect` in the next group and returns after its commit.
+    pub async fn write<T, F>(&self, size: JobSize, effect: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: FnMut(&mut WriteTx<'_>) -> Result<T, rusqlite::Error> + Send + 'static,
+    {
+        let (reply, answer) = oneshot::channel();
+        let task: Box<dyn Job> = Box::new(Task { size, effect, result: None, reply });
+        self.jobs.send(task).await.map_err(|_| unavailable("the store is closing"))?;
+        answer.await.map_err(|_| unavailable("the store is closing"))?
+    }
+}
+
+struct WriterThread {
+    connection: Connection,
+    tag: StoreTag,
+    clock: Arc<dyn Clock>,
+    keys: SharedKeys,
+    checkpointer: Checkpointer,
+    refuse_publishes: Arc<AtomicBool>,
+    matching: MatchingCache,
+}
+
+impl WriterThread {
+    /// Ends when every sender is gone and the queue is empty.
+    fn run(mut self, mut queue: mpsc::Receiver<Box<dyn Job>>) {
+        while let Some(first) = queue.blocking_recv() {
+            let mut group = vec![first];
+            let mut size = group[0].size();
+            while size.rows < limits::GROUP_ROWS && size.bytes < limits::GROUP_BYTES {
+                let Ok(job) = queue.try_recv() else { break };
+                let more = job.size();
+                size = JobSize { rows: size.rows + more.rows, bytes: size.bytes + more.bytes };
+                group.push(job);
+            }
+            self.write_group(group);
+            let over_limit = self.checkpointer.after_commit(&self.connection);
+            self.refuse_publishes.store(over_limit, Ordering::Relaxed);
+        }
+    }
+
+    fn write_group(&mut self, mut group: Vec<Box<dyn Job>>) {
+        match self.transact(&mut group) {
+            Ok(()) => group.into_iter().for_each(|job| job.settle(Ok(()))),
+            Err(error) if group.len() == 1 => {
+                group.into_iter().for_each(|job| job.settle(Err(store_error(&error))));
+            }
+            Err(error) => {
+                tracing::warn!(jobs = group.len(), %error, "a group of writes was rolled back; its jobs run one by one");
+                for job in group {
+                    let mut alone = vec![job];
+                    let outcome = self.transact(&mut alone);
+                    alone.into_iter().for_each(|job| job.settle(outcome.as_ref().copied().map_err(|e| store_error(e))));
+                }
+            }
+        }
+    }
+
+    /// Runs all jobs and commits, or rolls everything back.
+    fn transact(&mut self, group: &mut [Box<dyn Job>]) -> Result<(), rusqlite::Error> {
+        let outcome = self.try_transact(group);
+        if outcome.is_err() {
+            self.matching.forget_everything();
+            // After some failures SQLite has rolled back by itself; then there is nothing left to roll back.
+            if !self.connection.is_autocommit()
+                && let Err(error) = self.connection.execute_batch("ROLLBACK")
+            {
+                tracing::error!(%error, "a rollback failed");
+            }
+        }
+        outcome
+    }
+
+    fn try_transact(&mut self, group: &mut [Box<dyn Job>]) -> Result<(), rusqlite::Error> {
+        self.connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
+        let mut tx = WriteTx {
+            connection: &self.connection,
+            matching: &mut self.matching,
+            tag: self.tag,
+            now: self.clock.now(),
+            keys: &self.keys,
+        };
+        for job in group {
+            match catch_unwind(AssertUnwindSafe(|| job.run(&mut tx))) {
+                Ok(outcome) => outcome?,
+                Err(_) => return Err(rusqlite::Error::UnwindingPanic),
+            }
+        }
+        self.connection.prepare_cached("COMMIT")?.execute([])?;
+        Ok(())
+    }
+}
+
+/// Tells apart what may pass (a full disk, a locked file) from what will not.
+pub fn store_error(error: &rusqlite::Error) -> StoreError {
+    use rusqlite::ffi::ErrorCode as Code;
+    let source = error.to_string().into();
+    let why = match error.sqlite_error_code() {
+        Some(Code::DiskFull) => "the disk is full",
+        Some(Code::DatabaseBusy | Code::DatabaseLocked) => "the database is locked",
+        Some(Code::SystemIoFailure) => "the disk failed",
+        Some(Code::ReadOnly) => "the database is read-only",
+        Some(Code::OutOfMemory) => "memory is short",
+        _ => return StoreError::Broken(source),
+    };
+    StoreError::Unavailable { why, source: Some(source) }
+}
