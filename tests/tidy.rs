@@ -72,7 +72,7 @@ const FENCES: &[(&str, &[&str])] = &[
 const LINES_PER_FILE_MAX: usize = 600;
 
 /// The places where a test may let time pass: the bounded waiter, and the receiver that drips.
-const MAY_SLEEP: &[&str] = &["tests/it/support/wait.rs", "tests/it/support/receiver.rs"];
+const MAY_SLEEP: &[&str] = &["tests/it/support/wait.rs", "tests/it/support/receiver/exchange.rs"];
 
 /// What no Rust file may contain, and why.
 const BANNED: &[(&str, &str)] = &[

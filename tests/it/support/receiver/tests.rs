@@ -1,5 +1,6 @@
 //! The receivers do what they are told, seen through a raw TCP client.
 
+use super::exchange::gzip_bomb;
 use super::*;
 
 async fn post(stream: &mut TcpStream, path: &str, body: &str) {
