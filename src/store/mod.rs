@@ -181,6 +181,15 @@ pub enum Recorded {
     ClaimLost,
 }
 
+/// What a new store is told apart by: drawn at random by whoever opens it.
+#[derive(Clone, Copy, Debug)]
+pub struct StoreSeed {
+    /// The tag of the store's timed ids, if it has none yet.
+    pub tag: StoreTag,
+    /// Tells this process's row keys from those of another that shares the store; its lowest nine bits count.
+    pub node: u16,
+}
+
 /// A store of everything: configuration, log and queue.
 #[async_trait]
 pub trait Store: Send + Sync + 'static {

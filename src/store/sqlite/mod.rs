@@ -12,7 +12,6 @@ use std::time::Duration;
 use async_trait::async_trait;
 use rusqlite::params;
 
-use crate::crypto::Random;
 use crate::domain::access::{ApiKey, ApiKeyHash};
 use crate::domain::attempt::Attempt;
 use crate::domain::delivery::Delivery;
@@ -27,7 +26,7 @@ use crate::domain::workspace::{Workspace, WorkspaceName};
 
 use super::{
     AcceptError, ClaimToken, Claimed, CreateEndpointError, DeliveryFilter, LaneQuota, NewApiKey, NewEndpoint,
-    OpenError, OutcomeRecord, Recorded, Store, StoreError, Written,
+    OpenError, OutcomeRecord, Recorded, Store, StoreError, StoreSeed, Written,
 };
 
 mod access;
@@ -64,7 +63,7 @@ impl SqliteStore {
     ///
     /// # Errors
     /// When another process holds the directory, it cannot be used, or a newer version made the database.
-    pub async fn open(directory: &Path, clock: Arc<dyn Clock>, random: &Random) -> Result<Self, OpenError> {
+    pub async fn open(directory: &Path, clock: Arc<dyn Clock>, seed: StoreSeed) -> Result<Self, OpenError> {
         let directory_fault = |source| OpenError::Directory { path: directory.display().to_string(), source };
         create_private_directory(directory).map_err(directory_fault)?;
         let lock = schema::lock(directory)?;
@@ -72,10 +71,8 @@ impl SqliteStore {
         let database_fault = |error: rusqlite::Error| OpenError::Database(error.into());
         let mut connection = schema::connect(&database).map_err(database_fault)?;
         schema::migrate(&mut connection)?;
-        let tag = store_tag(&connection, random).map_err(database_fault)?;
-        // Any node number will do where one process holds the store; a random one makes two stores' keys differ.
-        let node = u16::from_le_bytes(random.bytes());
-        let keys: SharedKeys = Arc::new(KeyMaker::new(KeySequence::new(node)));
+        let tag = store_tag(&connection, seed.tag).map_err(database_fault)?;
+        let keys: SharedKeys = Arc::new(KeyMaker::new(KeySequence::new(seed.node)));
         let checkpointer = checkpoint::Checkpointer::start(&database).map_err(database_fault)?;
         let readers = Readers::open(&database).map_err(database_fault)?;
         let parts = WriterParts { connection, tag, clock: Arc::clone(&clock), keys: Arc::clone(&keys), checkpointer };
@@ -261,8 +258,8 @@ fn create_private_directory(directory: &Path) -> std::io::Result<()> {
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)
 }
 
-fn store_tag(connection: &rusqlite::Connection, random: &Random) -> Result<StoreTag, rusqlite::Error> {
-    let kept = meta_or_insert(connection, "store_tag", &random.bytes::<4>())?;
+fn store_tag(connection: &rusqlite::Connection, seed: StoreSeed) -> Result<StoreTag, rusqlite::Error> {
+    let kept = meta_or_insert(connection, "store_tag", &if_new.as_u32().to_be_bytes())?;
     let bytes: [u8; 4] = kept.try_into().map_err(|_| column::unexpected("meta.store_tag"))?;
     Ok(StoreTag::from_u32(u32::from_be_bytes(bytes)))
 }
