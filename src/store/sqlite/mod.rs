@@ -258,7 +258,7 @@ fn create_private_directory(directory: &Path) -> std::io::Result<()> {
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)
 }
 
-fn store_tag(connection: &rusqlite::Connection, seed: StoreSeed) -> Result<StoreTag, rusqlite::Error> {
+fn store_tag(connection: &rusqlite::Connection, if_new: StoreTag) -> Result<StoreTag, rusqlite::Error> {
     let kept = meta_or_insert(connection, "store_tag", &if_new.as_u32().to_be_bytes())?;
     let bytes: [u8; 4] = kept.try_into().map_err(|_| column::unexpected("meta.store_tag"))?;
     Ok(StoreTag::from_u32(u32::from_be_bytes(bytes)))
