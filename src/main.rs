@@ -1,1 +1,3 @@
+//! The `postrider` binary.
+
 fn main() {}

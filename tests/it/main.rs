@@ -1,1 +1,3 @@
+//! The integration tests: one binary whose modules mirror `src/`, so that a test's path can be guessed.
 
+mod support;

@@ -1,0 +1,173 @@
+//! A clock that stands still until a test moves it, and that tells when someone sleeps on it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use postrider::domain::time::{Clock, Sleep, Timestamp};
+use tokio::sync::watch;
+
+use super::wait::bounded_or;
+
+/// Clones share one time, so a test keeps one and gives the other away.
+#[derive(Clone, Debug)]
+pub struct ManualClock {
+    state: Arc<watch::Sender<State>>,
+}
+
+#[derive(Debug)]
+struct State {
+    now: Timestamp,
+    next_sleeper: u64,
+    sleepers: BTreeMap<u64, Timestamp>,
+}
+
+impl ManualClock {
+    pub fn new(now: Timestamp) -> Self {
+        let state = State { now, next_sleeper: 0, sleepers: BTreeMap::new() };
+        Self { state: Arc::new(watch::Sender::new(state)) }
+    }
+
+    /// Moves on, and wakes whoever slept until then.
+    pub fn advance(&self, by: Duration) {
+        self.state.send_modify(|state| state.now = state.now.plus(by));
+    }
+
+    /// Sets the time, also backwards, as an operator or NTP may.
+    pub fn set(&self, now: Timestamp) {
+        self.state.send_modify(|state| state.now = now);
+    }
+
+    /// How many sleep now. One whose time has come is not counted, though it may not have run yet.
+    pub fn waiters(&self) -> usize {
+        self.state.borrow().asleep().count()
+    }
+
+    /// Waits until at least one sleeps, and tells the earliest time that any sleeper waits for.
+    pub async fn until_someone_waits(&self) -> Timestamp {
+        self.until_asleep(1).await
+    }
+
+    /// Waits until at least `count` sleep, and tells the earliest time that any sleeper waits for.
+    pub async fn until_asleep(&self, count: usize) -> Timestamp {
+        let mut changes = self.state.subscribe();
+        let enough = async {
+            let state = changes.wait_for(|state| state.asleep().count() >= count.max(1)).await.expect("self is alive");
+            state.asleep().min().expect("at least one sleeps")
+        };
+        bounded_or(enough, || format!("{count} sleepers on the clock; there are {}", self.waiters())).await
+    }
+
+    /// Waits until someone sleeps, then moves to the earliest time that any sleeper waits for.
+    pub async fn advance_to_next_wake(&self) -> Timestamp {
+        let wake_at = self.until_someone_waits().await;
+        self.set(wake_at);
+        wake_at
+    }
+}
+
+impl Clock for ManualClock {
+    fn now(&self) -> Timestamp {
+        self.state.borrow().now
+    }
+
+    fn sleep_until(&self, at: Timestamp) -> Sleep<'_> {
+        Box::pin(async move {
+            let mut changes = self.state.subscribe();
+            if self.now() >= at {
+                return;
+            }
+            let _sleeper = Sleeper::enter(&self.state, at);
+            changes.wait_for(|state| state.now >= at).await.expect("self is alive");
+        })
+    }
+}
+
+impl State {
+    fn asleep(&self) -> impl Iterator<Item = Timestamp> {
+        self.sleepers.values().copied().filter(|at| *at > self.now)
+    }
+}
+
+/// Keeps a sleeper on the list for as long as its future lives; a dropped `select!` arm leaves it too.
+struct Sleeper<'a> {
+    state: &'a watch::Sender<State>,
+    number: u64,
+}
+
+impl<'a> Sleeper<'a> {
+    fn enter(state: &'a watch::Sender<State>, at: Timestamp) -> Self {
+        let mut number = 0;
+        state.send_modify(|state| {
+            number = state.next_sleeper;
+            state.next_sleeper += 1;
+            state.sleepers.insert(number, at);
+        });
+        Self { state, number }
+    }
+}
+
+impl Drop for Sleeper<'_> {
+    fn drop(&mut self) {
+        self.state.send_modify(|state| {
+            state.sleepers.remove(&self.number);
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::wait::bounded;
+    use super::*;
+
+    const NOON: Timestamp = Timestamp::from_millis(1_778_846_400_000);
+
+    #[tokio::test]
+    async fn a_sleeper_wakes_when_the_clock_passes_its_time_and_not_before() {
+        let clock = ManualClock::new(NOON);
+        let sleeping = tokio::spawn({
+            let clock = clock.clone();
+            async move {
+                clock.sleep_until(NOON.plus(Duration::from_secs(5))).await;
+                clock.now()
+            }
+        });
+        assert_eq!(clock.until_someone_waits().await, NOON.plus(Duration::from_secs(5)));
+        clock.advance(Duration::from_secs(4));
+        assert_eq!(clock.waiters(), 1);
+        assert!(!sleeping.is_finished());
+        clock.advance(Duration::from_secs(1));
+        assert_eq!(clock.waiters(), 0);
+        let woke_at = bounded("the sleeper", sleeping).await.unwrap();
+        assert_eq!(woke_at, NOON.plus(Duration::from_secs(5)));
+    }
+
+    #[tokio::test]
+    async fn a_sleep_that_is_over_or_given_up_waits_for_nothing() {
+        let clock = ManualClock::new(NOON);
+        bounded("a sleep in the past", clock.sleep_until(NOON)).await;
+        let given_up = clock.sleep_until(NOON.plus(Duration::from_secs(1)));
+        tokio::select! {
+            biased;
+            () = given_up => panic!("the clock stands still"),
+            () = async {} => {}
+        }
+        assert_eq!(clock.waiters(), 0);
+    }
+
+    #[tokio::test]
+    async fn the_clock_goes_from_wake_to_wake() {
+        let clock = ManualClock::new(NOON);
+        let (soon, late) = (NOON.plus(Duration::from_secs(1)), NOON.plus(Duration::from_secs(9)));
+        let sleeps = [late, soon].map(|at| {
+            let clock = clock.clone();
+            tokio::spawn(async move { clock.sleep_until(at).await })
+        });
+        assert_eq!(clock.until_asleep(2).await, soon);
+        assert_eq!(clock.advance_to_next_wake().await, soon);
+        assert_eq!(clock.advance_to_next_wake().await, late);
+        for sleep in sleeps {
+            bounded("a sleeper", sleep).await.unwrap();
+        }
+    }
+}

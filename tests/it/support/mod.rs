@@ -1,0 +1,11 @@
+//! What the tests stand on: a clock that moves when told, a DNS server, receivers that misbehave on purpose,
+//! certificates, the one bounded waiter and an independent check of signatures.
+//!
+//! Everything here is real but the clock: sockets are sockets, DNS is spoken over UDP and TCP, TLS is TLS.
+
+pub mod clock;
+pub mod dns;
+pub mod receiver;
+pub mod tls;
+pub mod verify;
+pub mod wait;

@@ -1,0 +1,600 @@
+//! Scripted HTTP receivers on raw sockets. No framework stands behind them, because they must be able to do what
+//! no framework allows: stall, drip, reset, lie about lengths and never end.
+//!
+//! They speak HTTP/1.1 with keep-alive and read bodies by `Content-Length`, which our client always sends.
+
+use std::collections::VecDeque;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
+use std::time::{Duration, Instant};
+
+use http::{HeaderMap, HeaderName, HeaderValue};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+
+use super::tls::Identity;
+use super::wait::{bounded, bounded_or};
+
+/// A whole, well-formed answer. `Content-Length` is added.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    pub status: u16,
+    pub headers: Vec<(String, String)>,
+    pub body: Vec<u8>,
+}
+
+/// What happens once a request has been read.
+#[derive(Clone, Debug)]
+pub enum Behaviour {
+    Answer(Answer),
+    /// Waits for the gate, then answers.
+    Hold(Gate, Answer),
+    /// Not a byte, until the client hangs up.
+    StallBeforeHeaders,
+    /// Half of the promised body, then nothing until the client hangs up.
+    StallMidBody,
+    /// Half of the promised body, then a close.
+    CutMidBody,
+    /// A status line, then a header that grows by a byte per interval and never ends.
+    DripHeaders(Duration),
+    /// Headers at once, then a body that grows by a byte per interval and never ends.
+    DripBody(Duration),
+    /// 200 and a chunked body, as fast as it is read, without end.
+    EndlessBody,
+    /// Interim 103 answers without end, never a final one.
+    EndlessInterim,
+    /// A few KiB that unpack to [`GZIP_BOMB_BYTES`].
+    GzipBomb,
+    /// One header of 1 MiB.
+    HugeHeader,
+    /// 20,000 headers.
+    ManyHeaders,
+    /// RST instead of an answer.
+    Reset,
+    CloseWithoutAnswer,
+    /// The greeting of an SSH server.
+    NotHttp,
+    /// Answers 200 with keep-alive, then closes when the first byte of the next request arrives, unread.
+    KeepAliveThenClose,
+}
+
+/// What [`Behaviour::GzipBomb`] unpacks to.
+pub const GZIP_BOMB_BYTES: usize = 16 << 20;
+
+/// A request as it arrived.
+#[derive(Clone, Debug)]
+pub struct Received {
+    pub method: String,
+    /// The request target: path and query.
+    pub path: String,
+    pub headers: HeaderMap,
+    pub body: Vec<u8>,
+    pub at: Instant,
+    /// Counts the receiver's connections from 1, so that reuse can be seen.
+    pub connection: usize,
+    /// What the handshake said, on a receiver that speaks TLS.
+    pub tls: Option<Handshake>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Handshake {
+    pub server_name: Option<String>,
+    pub alpn: Option<String>,
+    pub resumed: bool,
+}
+
+/// What a receiver has counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    pub requests: usize,
+    pub connections: usize,
+    pub open_connections: usize,
+    pub failed_handshakes: usize,
+    /// Bytes of answers handed to the kernel: an upper bound of what the client has read.
+    pub bytes_sent: usize,
+}
+
+/// Holds back the answers of [`Behaviour::Hold`] until it is opened; clones are one gate.
+#[derive(Clone, Debug)]
+pub struct Gate(Arc<watch::Sender<bool>>);
+
+/// Answers 200 unless told otherwise. Stops when dropped.
+#[derive(Debug)]
+pub struct Receiver {
+    address: SocketAddr,
+    scheme: &'static str,
+    shared: Arc<Shared>,
+    accepting: JoinSet<()>,
+}
+
+impl Answer {
+    pub fn status(status: u16) -> Self {
+        Self { status, headers: Vec::new(), body: Vec::new() }
+    }
+
+    pub fn header(mut self, name: &str, value: &str) -> Self {
+        self.headers.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    pub fn body(mut self, body: impl Into<Vec<u8>>) -> Self {
+        self.body = body.into();
+        self
+    }
+
+    fn head(&self) -> String {
+        let mut head = format!("HTTP/1.1 {} Scripted\r\n", self.status);
+        for (name, value) in &self.headers {
+            head.push_str(&format!("{name}: {value}\r\n"));
+        }
+        if self.status >= 200 && self.status != 204 {
+            head.push_str(&format!("content-length: {}\r\n", self.body.len()));
+        }
+        head + "\r\n"
+    }
+}
+
+impl From<Answer> for Behaviour {
+    fn from(answer: Answer) -> Self {
+        Self::Answer(answer)
+    }
+}
+
+impl Behaviour {
+    pub fn status(status: u16) -> Self {
+        Answer::status(status).into()
+    }
+
+    pub fn redirect(location: &str) -> Self {
+        Answer::status(302).header("location", location).into()
+    }
+
+    /// 200, once `gate` is open.
+    pub fn hold(gate: &Gate) -> Self {
+        Self::Hold(gate.clone(), Answer::status(200))
+    }
+}
+
+impl Gate {
+    pub fn closed() -> Self {
+        Self(Arc::new(watch::Sender::new(false)))
+    }
+
+    pub fn open(&self) {
+        self.0.send_replace(true);
+    }
+
+    async fn opened(&self) {
+        let mut changes = self.0.subscribe();
+        let _never_closed = changes.wait_for(|open| *open).await;
+    }
+}
+
+impl Received {
+    /// The first value of a header, if it is text.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name)?.to_str().ok()
+    }
+
+    /// The body read as JSON. Panics if it is none.
+    pub fn json(&self) -> serde_json::Value {
+        serde_json::from_slice(&self.body).expect("a body of JSON")
+    }
+
+    /// One that never travelled, for the tests of what judges requests.
+    pub fn for_test(headers: &[(&str, &str)], body: &[u8]) -> Self {
+        let pair = |&(name, value): &(&str, &str)| -> (HeaderName, HeaderValue) {
+            (name.parse().expect("a header name"), value.parse().expect("a header value"))
+        };
+        Self {
+            method: "POST".to_owned(),
+            path: "/".to_owned(),
+            headers: headers.iter().map(pair).collect(),
+            body: body.to_vec(),
+            at: Instant::now(),
+            connection: 0,
+            tls: None,
+        }
+    }
+}
+
+impl Receiver {
+    /// Plain HTTP on a free port of 127.0.0.1.
+    pub async fn start() -> Self {
+        Self::start_on((Ipv4Addr::LOCALHOST, 0).into()).await
+    }
+
+    /// Plain HTTP on a given address, as when a receiver comes back.
+    pub async fn start_on(address: SocketAddr) -> Self {
+        Self::bind(address, Transport::Plain).await
+    }
+
+    /// HTTPS with the given certificate.
+    pub async fn start_tls(identity: &Identity) -> Self {
+        let acceptor = TlsAcceptor::from(identity.server_config(&["http/1.1"]));
+        Self::bind((Ipv4Addr::LOCALHOST, 0).into(), Transport::Tls(acceptor)).await
+    }
+
+    /// Begins to answer the ClientHello and stops in the middle of a record, until the client hangs up.
+    pub async fn start_half_handshake() -> Self {
+        Self::bind((Ipv4Addr::LOCALHOST, 0).into(), Transport::HalfHandshake).await
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// A URL of this receiver by its address: `http://127.0.0.1:port/path`.
+    pub fn url(&self, path: &str) -> String {
+        format!("{}://{}{path}", self.scheme, self.address)
+    }
+
+    /// A URL of this receiver by another name, which DNS must lead here.
+    pub fn url_at(&self, host: &str, path: &str) -> String {
+        format!("{}://{host}:{}{path}", self.scheme, self.address.port())
+    }
+
+    /// Queues what happens to one request, after all that is queued already.
+    pub fn then(&self, behaviour: impl Into<Behaviour>) -> &Self {
+        self.shared.script().queue.push_back(behaviour.into());
+        self
+    }
+
+    /// What happens to every request for which nothing is queued.
+    pub fn otherwise(&self, behaviour: impl Into<Behaviour>) -> &Self {
+        let behaviour = behaviour.into();
+        self.decide(move |_| behaviour.clone())
+    }
+
+    /// As [`Self::otherwise`], chosen by looking at the request.
+    pub fn decide(&self, choose: impl Fn(&Received) -> Behaviour + Send + 'static) -> &Self {
+        self.shared.script().otherwise = Box::new(choose);
+        self
+    }
+
+    /// All requests so far, in order of arrival.
+    pub fn received(&self) -> Vec<Received> {
+        self.shared.received().clone()
+    }
+
+    pub fn counts(&self) -> Counts {
+        *self.shared.counts.borrow()
+    }
+
+    /// Waits until at least `count` requests have arrived whole, and gives all of them.
+    pub async fn wait_for(&self, count: usize) -> Vec<Received> {
+        self.wait_until(&format!("{count} requests"), |counts| counts.requests >= count).await;
+        self.received()
+    }
+
+    /// Waits until the counts fulfil a condition; a failure tells them and the requests that did arrive.
+    pub async fn wait_until(&self, what: &str, condition: impl Fn(&Counts) -> bool) -> Counts {
+        let mut changes = self.shared.counts.subscribe();
+        let fulfilled = async { *changes.wait_for(condition).await.expect("self is alive") };
+        let explain = || {
+            let arrived = self.received();
+            let arrived: Vec<_> = arrived.iter().map(|request| (&request.method, &request.path)).collect();
+            format!("{what} at {}; there is {:?}, requests {arrived:?}", self.address, self.counts())
+        };
+        bounded_or(fulfilled, explain).await
+    }
+
+    /// Closes everything. Once this returns, the port refuses.
+    pub async fn stop(mut self) {
+        self.accepting.shutdown().await;
+    }
+
+    async fn bind(address: SocketAddr, transport: Transport) -> Self {
+        let listener = TcpListener::bind(address).await.expect("a port on loopback");
+        let address = listener.local_addr().expect("a bound socket");
+        let scheme = if matches!(transport, Transport::Plain) { "http" } else { "https" };
+        let shared = Arc::new(Shared::new());
+        let mut accepting = JoinSet::new();
+        accepting.spawn(accept(listener, transport, Arc::clone(&shared)));
+        Self { address, scheme, shared, accepting }
+    }
+}
+
+/// A port of 127.0.0.1 that refuses connections, and that nobody else can take while this lives.
+#[derive(Debug)]
+pub struct ClosedPort(TcpSocket);
+
+impl ClosedPort {
+    pub fn reserve() -> Self {
+        let socket = TcpSocket::new_v4().expect("a socket");
+        socket.bind((Ipv4Addr::LOCALHOST, 0).into()).expect("a port on loopback");
+        Self(socket)
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        self.0.local_addr().expect("a bound socket")
+    }
+}
+
+/// A raw client connection to something of the tests' own.
+pub async fn connect(address: SocketAddr) -> TcpStream {
+    #[expect(clippy::disallowed_methods, reason = "the test plays the stranger")]
+    let connecting = TcpStream::connect(address);
+    bounded("a connection", connecting).await.expect("someone listens")
+}
+
+#[derive(Clone)]
+enum Transport {
+    Plain,
+    Tls(TlsAcceptor),
+    HalfHandshake,
+}
+
+type Choose = Box<dyn Fn(&Received) -> Behaviour + Send>;
+
+struct Script {
+    queue: VecDeque<Behaviour>,
+    otherwise: Choose,
+}
+
+struct Shared {
+    script: Mutex<Script>,
+    received: Mutex<Vec<Received>>,
+    counts: watch::Sender<Counts>,
+}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Shared").field("counts", &self.counts).finish_non_exhaustive()
+    }
+}
+
+impl Shared {
+    fn new() -> Self {
+        let script = Script { queue: VecDeque::new(), otherwise: Box::new(|_| Behaviour::status(200)) };
+        Self { script: Mutex::new(script), received: Mutex::default(), counts: watch::Sender::default() }
+    }
+
+    fn script(&self) -> MutexGuard<'_, Script> {
+        self.script.lock().expect("no holder panics")
+    }
+
+    fn received(&self) -> MutexGuard<'_, Vec<Received>> {
+        self.received.lock().expect("no holder panics")
+    }
+
+    /// Records the request and takes what shall happen to it, in one step, so that the order of the script is the
+    /// order of arrival.
+    fn arrive(&self, request: Received) -> Behaviour {
+        let mut script = self.script();
+        let behaviour = script.queue.pop_front().unwrap_or_else(|| (script.otherwise)(&request));
+        self.received().push(request);
+        self.counts.send_modify(|counts| counts.requests += 1);
+        behaviour
+    }
+}
+
+/// An open connection in the counts, for as long as it lives.
+struct Open(Arc<Shared>);
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.counts.send_modify(|counts| counts.open_connections -= 1);
+    }
+}
+
+async fn accept(listener: TcpListener, transport: Transport, shared: Arc<Shared>) {
+    let mut connections = JoinSet::new();
+    while let Ok((stream, _)) = listener.accept().await {
+        let _slow_is_fine = stream.set_nodelay(true);
+        shared.counts.send_modify(|counts| {
+            counts.connections += 1;
+            counts.open_connections += 1;
+        });
+        let open = Open(Arc::clone(&shared));
+        let number = shared.counts.borrow().connections;
+        let transport = transport.clone();
+        connections.spawn(async move {
+            // Whatever ends a connection is the client's doing or the script's; the counts tell of it.
+            let _ended = greet(stream, transport, number, &open.0).await;
+        });
+    }
+}
+
+async fn greet(mut stream: TcpStream, transport: Transport, number: usize, shared: &Shared) -> io::Result<()> {
+    match transport {
+        Transport::Plain => serve(stream, number, None, shared).await,
+        Transport::HalfHandshake => {
+            // A handshake record that promises 122 bytes, of which the head of a ServerHello is all that comes.
+            const HALF: [u8; 11] = [0x16, 0x03, 0x03, 0x00, 0x7a, 0x02, 0x00, 0x00, 0x76, 0x03, 0x03];
+            stream.read_u8().await?;
+            stream.write_all(&HALF).await?;
+            until_hang_up(&mut stream).await
+        }
+        Transport::Tls(acceptor) => match acceptor.accept(stream).await {
+            Ok(stream) => {
+                let session = stream.get_ref().1;
+                let handshake = Handshake {
+                    server_name: session.server_name().map(str::to_owned),
+                    alpn: session.alpn_protocol().map(|name| String::from_utf8_lossy(name).into_owned()),
+                    resumed: session.handshake_kind() == Some(rustls::HandshakeKind::Resumed),
+                };
+                serve(stream, number, Some(handshake), shared).await
+            }
+            Err(failure) => {
+                shared.counts.send_modify(|counts| counts.failed_handshakes += 1);
+                Err(failure)
+            }
+        },
+    }
+}
+
+/// The socket under a stream, for what only a socket can do.
+trait Wire: AsyncRead + AsyncWrite + Unpin {
+    fn socket(&self) -> &TcpStream;
+}
+
+impl Wire for TcpStream {
+    fn socket(&self) -> &TcpStream {
+        self
+    }
+}
+
+impl Wire for TlsStream<TcpStream> {
+    fn socket(&self) -> &TcpStream {
+        self.get_ref().0
+    }
+}
+
+async fn serve(mut wire: impl Wire, number: usize, tls: Option<Handshake>, shared: &Shared) -> io::Result<()> {
+    let mut unread = Vec::new();
+    loop {
+        let Some(mut request) = read_request(&mut wire, &mut unread, number).await? else { return Ok(()) };
+        request.tls.clone_from(&tls);
+        let asked_to_close = request.header("connection").is_some_and(|value| value.eq_ignore_ascii_case("close"));
+        let behaviour = shared.arrive(request);
+        let mut exchange = Exchange { wire: &mut wire, shared };
+        if !exchange.perform(behaviour).await? || asked_to_close {
+            return wire.shutdown().await;
+        }
+    }
+}
+
+async fn read_request(wire: &mut impl Wire, unread: &mut Vec<u8>, connection: usize) -> io::Result<Option<Received>> {
+    let head_length = loop {
+        if let Some(at) = unread.windows(4).position(|window| window == b"\r\n\r\n") {
+            break at + 4;
+        }
+        if wire.read_buf(unread).await? == 0 {
+            return Ok(None);
+        }
+    };
+    let head: Vec<u8> = unread.drain(..head_length).collect();
+    let head = String::from_utf8(head).map_err(io::Error::other)?;
+    let mut lines = head.lines();
+    let mut request_line = lines.next().unwrap_or_default().split(' ').map(str::to_owned);
+    let (method, path) = (request_line.next().unwrap_or_default(), request_line.next().unwrap_or_default());
+    let mut headers = HeaderMap::new();
+    for (name, value) in lines.filter_map(|line| line.split_once(':')) {
+        let name: HeaderName = name.parse().map_err(io::Error::other)?;
+        headers.append(name, value.trim().parse().map_err(io::Error::other)?);
+    }
+    let length = headers.get(http::header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+    let length: usize = length.unwrap_or(0);
+    while unread.len() < length {
+        if wire.read_buf(unread).await? == 0 {
+            return Ok(None);
+        }
+    }
+    let body = unread.drain(..length).collect();
+    Ok(Some(Received { method, path, headers, body, at: Instant::now(), connection, tls: None }))
+}
+
+/// One answer to one request.
+struct Exchange<'a, W> {
+    wire: &'a mut W,
+    shared: &'a Shared,
+}
+
+impl<W: Wire> Exchange<'_, W> {
+    /// Whether the connection may carry another request.
+    async fn perform(&mut self, behaviour: Behaviour) -> io::Result<bool> {
+        const PROMISE: &str = "HTTP/1.1 200 OK\r\ncontent-length: 1000000000\r\n\r\n";
+        match behaviour {
+            Behaviour::Answer(answer) => return self.answer(&answer).await.map(|()| true),
+            Behaviour::Hold(gate, answer) => {
+                gate.opened().await;
+                return self.answer(&answer).await.map(|()| true);
+            }
+            Behaviour::StallBeforeHeaders => until_hang_up(self.wire).await?,
+            Behaviour::StallMidBody => {
+                self.send(b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhello").await?;
+                until_hang_up(self.wire).await?;
+            }
+            Behaviour::CutMidBody => self.send(b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhello").await?,
+            Behaviour::DripHeaders(interval) => {
+                self.send(b"HTTP/1.1 200 OK\r\nx-drip: ").await?;
+                self.drip(interval).await?;
+            }
+            Behaviour::DripBody(interval) => {
+                self.send(PROMISE.as_bytes()).await?;
+                self.drip(interval).await?;
+            }
+            Behaviour::EndlessBody => {
+                self.send(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n").await?;
+                let chunk = [b"1000\r\n", &[b'a'; 0x1000][..], b"\r\n"].concat();
+                self.send_forever(&chunk).await?;
+            }
+            Behaviour::EndlessInterim => {
+                self.send_forever(b"HTTP/1.1 103 Early Hints\r\nlink: </a>; rel=preload\r\n\r\n").await?;
+            }
+            Behaviour::GzipBomb => {
+                let answer = Answer::status(200).header("content-encoding", "gzip").body(gzip_bomb());
+                return self.answer(&answer).await.map(|()| true);
+            }
+            Behaviour::HugeHeader => {
+                self.answer(&Answer::status(200).header("x-huge", &"a".repeat(1 << 20))).await?;
+            }
+            Behaviour::ManyHeaders => {
+                let headers = (0..20_000).map(|number| (format!("x-{number}"), "a".to_owned())).collect();
+                self.answer(&Answer { headers, ..Answer::status(200) }).await?;
+            }
+            Behaviour::Reset => {
+                self.wire.socket().set_zero_linger()?;
+                return Err(io::ErrorKind::ConnectionReset.into());
+            }
+            Behaviour::CloseWithoutAnswer => {}
+            Behaviour::NotHttp => self.send(b"SSH-2.0-OpenSSH_9.6\r\n").await?,
+            Behaviour::KeepAliveThenClose => {
+                self.answer(&Answer::status(200).header("connection", "keep-alive")).await?;
+                self.wire.socket().peek(&mut [0]).await?;
+                return Err(io::ErrorKind::ConnectionAborted.into());
+            }
+        }
+        Ok(false)
+    }
+
+    async fn answer(&mut self, answer: &Answer) -> io::Result<()> {
+        self.send(&[answer.head().as_bytes(), &answer.body].concat()).await
+    }
+
+    async fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
+        for piece in bytes.chunks(16 << 10) {
+            self.wire.write_all(piece).await?;
+            self.shared.counts.send_modify(|counts| counts.bytes_sent += piece.len());
+        }
+        self.wire.flush().await
+    }
+
+    async fn send_forever(&mut self, piece: &[u8]) -> io::Result<()> {
+        loop {
+            self.send(piece).await?;
+        }
+    }
+
+    async fn drip(&mut self, interval: Duration) -> io::Result<()> {
+        loop {
+            self.send(b"a").await?;
+            tokio::time::sleep(interval).await;
+        }
+    }
+}
+
+/// Reads and forgets until the other side closes.
+async fn until_hang_up(wire: &mut (impl AsyncRead + Unpin)) -> io::Result<()> {
+    let mut buffer = [0; 1024];
+    while wire.read(&mut buffer).await? > 0 {}
+    Ok(())
+}
+
+fn gzip_bomb() -> &'static [u8] {
+    static BOMB: OnceLock<Vec<u8>> = OnceLock::new();
+    BOMB.get_or_init(|| {
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+        io::Write::write_all(&mut encoder, &vec![0; GZIP_BOMB_BYTES]).expect("memory takes it");
+        encoder.finish().expect("memory takes it")
+    })
+}
+
+#[cfg(test)]
+mod tests;

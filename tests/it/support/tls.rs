@@ -1,0 +1,177 @@
+//! A certificate authority for the tests and the certificates that a receiver may show: good, expired, for another
+//! name, and signed by nobody.
+
+use std::sync::Arc;
+
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
+};
+use rustls::ServerConfig;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+
+/// Signs leaf certificates. Nobody trusts it until told to, by its PEM.
+#[derive(Debug)]
+pub struct TestCa {
+    issuer: Issuer<'static, KeyPair>,
+    pem: String,
+}
+
+/// What a server shows: a certificate chain and its key.
+#[derive(Debug)]
+pub struct Identity {
+    chain: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
+}
+
+impl TestCa {
+    pub fn new() -> Self {
+        let key = KeyPair::generate().expect("a key");
+        let mut params = params(&[]);
+        // Leaves keep the library's default name; with the same one here, a self-signed leaf would look like the root.
+        params.distinguished_name.push(DnType::CommonName, "The tests' own authority");
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        let pem = params.self_signed(&key).expect("a certificate").pem();
+        Self { issuer: Issuer::new(params, key), pem }
+    }
+
+    /// The root certificate, as it stands in a CA file.
+    pub fn pem(&self) -> &str {
+        &self.pem
+    }
+
+    /// A valid certificate for these names; IP addresses are names too. For a wrong name, give another one.
+    pub fn leaf(&self, names: &[&str]) -> Identity {
+        self.sign(&leaf_params(names))
+    }
+
+    /// As [`Self::leaf`], but its time ran out in 2001.
+    pub fn expired_leaf(&self, names: &[&str]) -> Identity {
+        let mut params = leaf_params(names);
+        params.not_before = rcgen::date_time_ymd(2000, 1, 1);
+        params.not_after = rcgen::date_time_ymd(2001, 1, 1);
+        self.sign(&params)
+    }
+
+    fn sign(&self, params: &CertificateParams) -> Identity {
+        let key = KeyPair::generate().expect("a key");
+        let certificate = params.signed_by(&key, &self.issuer).expect("a certificate");
+        Identity { chain: vec![certificate.der().clone()], key: PrivateKeyDer::Pkcs8(key.serialize_der().into()) }
+    }
+}
+
+impl Identity {
+    /// Valid in time and name, but vouched for by itself alone.
+    pub fn self_signed(names: &[&str]) -> Self {
+        let key = KeyPair::generate().expect("a key");
+        let certificate = leaf_params(names).self_signed(&key).expect("a certificate");
+        Self { chain: vec![certificate.der().clone()], key: PrivateKeyDer::Pkcs8(key.serialize_der().into()) }
+    }
+
+    /// A server that offers these protocols, most wanted first.
+    pub fn server_config(&self, protocols: &[&str]) -> Arc<ServerConfig> {
+        let mut config = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
+            .with_safe_default_protocol_versions()
+            .expect("the default versions")
+            .with_no_client_auth()
+            .with_single_cert(self.chain.clone(), self.key.clone_key())
+            .expect("a key that fits its certificate");
+        config.alpn_protocols = protocols.iter().map(|name| name.as_bytes().to_vec()).collect();
+        Arc::new(config)
+    }
+}
+
+fn params(names: &[&str]) -> CertificateParams {
+    let names: Vec<String> = names.iter().map(ToString::to_string).collect();
+    CertificateParams::new(names).expect("names fit for a certificate")
+}
+
+fn leaf_params(names: &[&str]) -> CertificateParams {
+    let mut params = params(names);
+    params.use_authority_key_identifier_extension = true;
+    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+    params
+}
+
+#[cfg(test)]
+mod tests {
+    use rustls::pki_types::ServerName;
+    use rustls::pki_types::pem::PemObject;
+    use rustls::{ClientConfig, RootCertStore};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio_rustls::TlsConnector;
+
+    use super::super::receiver::{Receiver, connect};
+    use super::super::wait::bounded;
+    use super::*;
+
+    fn client_that_trusts(ca: &TestCa) -> TlsConnector {
+        let mut roots = RootCertStore::empty();
+        roots.add(CertificateDer::from_pem_slice(ca.pem().as_bytes()).unwrap()).unwrap();
+        let mut config = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        TlsConnector::from(Arc::new(config))
+    }
+
+    /// Sends one request and reads the whole answer.
+    async fn call(client: &TlsConnector, receiver: &Receiver, host: &'static str) -> std::io::Result<String> {
+        let name = ServerName::try_from(host).unwrap();
+        let mut stream = client.connect(name, connect(receiver.address()).await).await?;
+        stream.write_all(b"POST / HTTP/1.1\r\nconnection: close\r\ncontent-length: 0\r\n\r\n").await?;
+        let mut answer = String::new();
+        bounded("an answer", stream.read_to_string(&mut answer)).await?;
+        Ok(answer)
+    }
+
+    #[tokio::test]
+    async fn a_good_certificate_is_accepted_and_the_handshake_is_recorded() {
+        let ca = TestCa::new();
+        let receiver = Receiver::start_tls(&ca.leaf(&["hooks.test", "127.0.0.1"])).await;
+        let client = client_that_trusts(&ca);
+        for _ in 0..2 {
+            assert!(call(&client, &receiver, "hooks.test").await.unwrap().starts_with("HTTP/1.1 200 "));
+        }
+        call(&client, &receiver, "127.0.0.1").await.unwrap();
+        let handshakes: Vec<_> = receiver.wait_for(3).await.into_iter().map(|request| request.tls.unwrap()).collect();
+        assert_eq!(handshakes[0].server_name.as_deref(), Some("hooks.test"));
+        assert_eq!(handshakes[0].alpn.as_deref(), Some("http/1.1"));
+        assert!(!handshakes[0].resumed && handshakes[1].resumed);
+        assert_eq!(handshakes[2].server_name, None);
+        assert!(receiver.url("/").starts_with("https://127.0.0.1:"));
+    }
+
+    #[tokio::test]
+    async fn a_bad_certificate_is_refused_by_a_client_that_checks() {
+        let ca = TestCa::new();
+        for (identity, complaint) in [
+            (ca.expired_leaf(&["hooks.test"]), "expired"),
+            (ca.leaf(&["another.test"]), "not valid for name"),
+            (Identity::self_signed(&["hooks.test"]), "UnknownIssuer"),
+            (TestCa::new().leaf(&["hooks.test"]), "BadSignature"),
+        ] {
+            let receiver = Receiver::start_tls(&identity).await;
+            let refusal = call(&client_that_trusts(&ca), &receiver, "hooks.test").await.unwrap_err().to_string();
+            assert!(refusal.contains(complaint), "{refusal}");
+            receiver.wait_until("a failed handshake", |counts| counts.failed_handshakes == 1).await;
+            assert!(receiver.received().is_empty());
+        }
+    }
+
+    #[tokio::test]
+    async fn half_a_handshake_stops_in_the_middle_of_a_record() {
+        let receiver = Receiver::start_half_handshake().await;
+        let mut stream = connect(receiver.address()).await;
+        stream.write_all(&[0x16]).await.unwrap();
+        let mut half = [0; 11];
+        bounded("the first half", stream.read_exact(&mut half)).await.unwrap();
+        assert_eq!(half[0], 0x16);
+        assert_eq!(receiver.counts().open_connections, 1);
+        drop(stream);
+        receiver.wait_until("the hang-up", |counts| counts.open_connections == 0).await;
+    }
+}

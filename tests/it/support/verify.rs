@@ -1,0 +1,77 @@
+//! Checks a received webhook with the `standardwebhooks` library: an implementation that is not ours.
+
+use standardwebhooks::{HEADER_WEBHOOK_ID, HEADER_WEBHOOK_SIGNATURE, HEADER_WEBHOOK_TIMESTAMP, Webhook};
+
+use super::receiver::Received;
+
+/// Does what an integrator does: the library's whole check, the age of the timestamp by the machine's clock included.
+/// Only for senders that run on the machine's clock.
+///
+/// # Errors
+/// The library's text for what is wrong.
+pub fn verify_as_integrator(secret: &str, received: &Received) -> Result<(), String> {
+    library(secret)?.verify(&received.body, &received.headers).map_err(|error| error.to_string())
+}
+
+/// Whether any of the signatures was made with `secret`; the timestamp may be any, as under a manual clock.
+///
+/// # Errors
+/// Tells what is missing or that no signature fits.
+pub fn verify_signature(secret: &str, received: &Received) -> Result<(), String> {
+    let id = required(received, HEADER_WEBHOOK_ID)?;
+    let timestamp = required(received, HEADER_WEBHOOK_TIMESTAMP)?.parse().map_err(|_| "the timestamp is no number")?;
+    let expected = library(secret)?.sign(id, timestamp, &received.body).map_err(|error| error.to_string())?;
+    let signatures = required(received, HEADER_WEBHOOK_SIGNATURE)?;
+    if signatures.split(' ').any(|signature| signature == expected) {
+        Ok(())
+    } else {
+        Err(format!("none of {signatures:?} is {expected:?}"))
+    }
+}
+
+fn library(secret: &str) -> Result<Webhook, String> {
+    if !secret.starts_with("whsec_") {
+        return Err("a secret begins with whsec_".to_owned());
+    }
+    Webhook::new(secret).map_err(|error| error.to_string())
+}
+
+fn required<'a>(received: &'a Received, name: &str) -> Result<&'a str, String> {
+    received.header(name).ok_or_else(|| format!("there is no {name} header"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+
+    fn published_vector() -> Received {
+        Received::for_test(
+            &[
+                ("webhook-id", "msg_p5jXN8AQM9LWM0D4loKWxJek"),
+                ("webhook-timestamp", "1614265330"),
+                ("webhook-signature", "v1,AAAA v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="),
+            ],
+            br#"{"test": 2432232314}"#,
+        )
+    }
+
+    #[test]
+    fn the_published_vector_verifies_and_a_changed_body_or_secret_does_not() {
+        let good = published_vector();
+        verify_signature(SECRET, &good).unwrap();
+        let changed = Received { body: br#"{"test": 2432232315}"#.to_vec(), ..good.clone() };
+        verify_signature(SECRET, &changed).unwrap_err();
+        verify_signature("whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD", &good).unwrap_err();
+        verify_signature("MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", &good).unwrap_err();
+    }
+
+    #[test]
+    fn an_integrator_refuses_an_old_timestamp_and_a_missing_header() {
+        let refusal = verify_as_integrator(SECRET, &published_vector()).unwrap_err();
+        assert_eq!(refusal, "signature timestamp too old");
+        let bare = Received::for_test(&[], b"{}");
+        assert_eq!(verify_signature(SECRET, &bare).unwrap_err(), "there is no webhook-id header");
+    }
+}
