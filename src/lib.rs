@@ -5,4 +5,6 @@
 pub mod clock;
 pub mod crypto;
 pub mod domain;
+pub mod egress;
+pub mod engine;
 pub mod store;

@@ -96,7 +96,9 @@ CREATE TABLE attempts (
     duration_ms      INTEGER NOT NULL,
     outcome          INTEGER NOT NULL, -- domain/attempt.rs, AttemptOutcome
     response_status  INTEGER,
-    response_headers TEXT,             -- a JSON array of [name, value]
+    -- Kept where nothing was sent: exactly what would have been. JSON arrays of [name, value].
+    request_headers  TEXT,
+    response_headers TEXT,
     response_body    BLOB,
     error            TEXT,
     next_attempt_at  INTEGER,

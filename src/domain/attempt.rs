@@ -125,6 +125,8 @@ pub struct Attempt {
     pub started_at: Timestamp,
     pub duration_ms: u32,
     pub outcome: AttemptOutcome,
+    /// Kept for simulated attempts: exactly what would have been sent.
+    pub request_headers: Vec<(String, String)>,
     pub response_status: Option<u16>,
     pub response_headers: Vec<(String, String)>,
     /// The first 4 KiB.

@@ -1,3 +1,4 @@
 //! The integration tests: one binary whose modules mirror `src/`, so that a test's path can be guessed.
 
+mod egress;
 mod support;

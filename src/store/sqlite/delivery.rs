@@ -33,13 +33,11 @@ pub fn finish(
 }
 
 pub fn insert_attempt(tx: &WriteTx<'_>, delivery_key: RowKey, attempt: &Attempt) -> Result<(), rusqlite::Error> {
-    let headers =
-        if attempt.response_headers.is_empty() { None } else { serde_json::to_string(&attempt.response_headers).ok() };
     tx.connection
         .prepare_cached(
-            "INSERT INTO attempts (delivery_key, number, started_at, duration_ms, outcome, response_status,
-                                   response_headers, response_body, error, next_attempt_at)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
+            "INSERT INTO attempts (delivery_key, number, started_at, duration_ms, outcome, request_headers,
+                                   response_status, response_headers, response_body, error, next_attempt_at)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
         )?
         .execute(params![
             delivery_key.as_i64(),
@@ -47,8 +45,9 @@ pub fn insert_attempt(tx: &WriteTx<'_>, delivery_key: RowKey, attempt: &Attempt)
             attempt.started_at.millis(),
             attempt.duration_ms,
             attempt.outcome.code(),
+            headers_to_column(&attempt.request_headers),
             attempt.response_status,
-            headers,
+            headers_to_column(&attempt.response_headers),
             attempt.response_body.as_deref(),
             attempt.error,
             attempt.next_attempt_at.map(Timestamp::millis),
@@ -150,19 +149,27 @@ pub fn find(
 }
 
 fn attempt_from_row(row: &Row<'_>) -> Result<Attempt, rusqlite::Error> {
-    let headers: Option<String> = row.get("response_headers")?;
     Ok(Attempt {
         number: row.get("number")?,
         started_at: Timestamp::from_millis(row.get("started_at")?),
         duration_ms: row.get("duration_ms")?,
         outcome: coded(row, "outcome", AttemptOutcome::from_code)?,
         response_status: row.get("response_status")?,
-        response_headers: match headers {
-            None => Vec::new(),
-            Some(text) => serde_json::from_str(&text).map_err(|_| unexpected("attempts.response_headers"))?,
-        },
+        request_headers: headers_from_column(row, "request_headers")?,
+        response_headers: headers_from_column(row, "response_headers")?,
         response_body: row.get::<_, Option<Vec<u8>>>("response_body")?.map(Bytes::from),
         error: row.get("error")?,
         next_attempt_at: row.get::<_, Option<i64>>("next_attempt_at")?.map(Timestamp::from_millis),
     })
+}
+
+fn headers_to_column(headers: &[(String, String)]) -> Option<String> {
+    if headers.is_empty() { None } else { serde_json::to_string(headers).ok() }
+}
+
+fn headers_from_column(row: &Row<'_>, column: &'static str) -> Result<Vec<(String, String)>, rusqlite::Error> {
+    match row.get_ref(column)?.as_str_or_null()? {
+        None => Ok(Vec::new()),
+        Some(text) => serde_json::from_str(text).map_err(|_| unexpected(column)),
+    }
 }

@@ -156,7 +156,7 @@ fn claim_from_lane(
     claims: &mut Vec<Claim>,
 ) -> Result<(), rusqlite::Error> {
     let Some(target) = tx.matching.target(tx.connection, lane.endpoint_key)? else {
-        return Ok(());
+        return cancel_from_lane(tx, lane, wanted);
     };
     let rows = tx
         .connection
@@ -172,6 +172,31 @@ fn claim_from_lane(
         claims.push(claim_row(tx, &target, row, lease)?);
     }
     Ok(())
+}
+
+/// Cancels what waits for an endpoint that is deleted, as much at a time as would have been claimed.
+fn cancel_from_lane(tx: &mut WriteTx<'_>, lane: Lane, wanted: usize) -> Result<(), rusqlite::Error> {
+    let rows: Vec<(i64, u32)> = tx
+        .connection
+        .prepare_cached("SELECT delivery_key, attempts FROM due WHERE endpoint_key = ?1 ORDER BY due_at LIMIT ?2")?
+        .query_map(params![lane.endpoint_key.as_i64(), wanted], |row| Ok((row.get(0)?, row.get(1)?)))?
+        .collect::<Result<_, _>>()?;
+    for (key, attempts) in rows {
+        end_unsent(tx, key, attempts, DeliveryStatus::Cancelled, EndReason::EndpointDeleted)?;
+    }
+    Ok(())
+}
+
+/// Ends a delivery that nobody is attempting.
+fn end_unsent(
+    tx: &WriteTx<'_>,
+    key: i64,
+    attempts: u32,
+    status: DeliveryStatus,
+    reason: EndReason,
+) -> Result<(), rusqlite::Error> {
+    tx.connection.prepare_cached("DELETE FROM due WHERE delivery_key = ?1")?.execute([key])?;
+    delivery::finish(tx, RowKey::from_i64(key), status, Some(reason), attempts)
 }
 
 fn claim_row(
@@ -211,6 +236,7 @@ fn record_abandoned(tx: &WriteTx<'_>, row: &DueRow, claimed_at: Timestamp) -> Re
         started_at: claimed_at,
         duration_ms: 0,
         outcome: AttemptOutcome::Abandoned,
+        request_headers: Vec::new(),
         response_status: None,
         response_headers: Vec::new(),
         response_body: None,
@@ -351,9 +377,7 @@ pub fn expire_waiting(tx: &mut WriteTx<'_>, limit: usize) -> Result<usize, rusql
         .query_map(params![too_long_ago, limit], |row| Ok((row.get(0)?, row.get(1)?)))?
         .collect::<Result<_, _>>()?;
     for (key, attempts) in &waiting {
-        tx.connection.prepare_cached("DELETE FROM due WHERE delivery_key = ?1")?.execute([key])?;
-        let reason = Some(EndReason::Expired);
-        delivery::finish(tx, RowKey::from_i64(*key), DeliveryStatus::Failed, reason, *attempts)?;
+        end_unsent(tx, *key, *attempts, DeliveryStatus::Failed, EndReason::Expired)?;
     }
     Ok(waiting.len())
 }

@@ -1,0 +1,207 @@
+//! One `POST` and its answer, over a connection of the pool or a new one, inside one deadline.
+//!
+//! It is where every limit on a stranger's answer meets: time, headers, body. It must not follow redirects, retry
+//! what a receiver has begun to answer, or read proxy settings.
+
+use std::error::Error;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::header::HOST;
+use http::{HeaderMap, Method, Request, Response};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use tokio::time::{Instant, timeout};
+
+use super::body;
+use super::connector::Connector;
+use super::exchange::{Answer, Exchange, OutboundRequest, Phase, Progress, SendError};
+use super::pool::{Connection, Pool, PoolLimits, Sender};
+use super::target::{Host, TargetUrl};
+
+/// Header fields of one answer; HTTP/1.1's parser has the same limit.
+const MAX_HEADERS: usize = 100;
+/// All that an HTTP/1.1 peer may say in answer to one request: headers, body and what is read ahead of us come to half
+/// of it at most; only interim answers can come to more. HTTP/2 bounds its streams by their windows.
+const MAX_ANSWER_BYTES: u64 = 512 * 1024;
+
+/// Sends requests.
+pub struct Client {
+    connector: Connector,
+    pool: Arc<Pool>,
+}
+
+impl Client {
+    pub fn new(connector: Connector, limits: PoolLimits) -> Self {
+        Self { connector, pool: Pool::new(limits) }
+    }
+
+    /// Sends one request. Whatever happens is in the [`Exchange`].
+    pub async fn send(&self, request: OutboundRequest) -> Exchange {
+        let started = Instant::now();
+        let mut progress = Progress::default();
+        let attempt = self.attempt(&request.url, &request.headers, &request.body, &mut progress);
+        let result = match timeout(request.deadline, attempt).await {
+            Ok(result) => result,
+            Err(_) => Err(SendError::Timeout { phase: progress.phase, status: progress.status }),
+        };
+        if let Err(SendError::Refused(_)) = &result {
+            self.pool.forget(request.url.host());
+        }
+        progress.phases.total = started.elapsed();
+        Exchange { result, phases: progress.phases, peer: progress.peer, reused: progress.reused }
+    }
+
+    /// Closes the pooled connections to a host.
+    pub fn forget(&self, host: &Host) {
+        self.pool.forget(host);
+    }
+
+    /// Idle HTTP/1.1 connections.
+    pub fn idle_connections(&self) -> usize {
+        self.pool.idle()
+    }
+
+    async fn attempt(
+        &self,
+        target: &TargetUrl,
+        headers: &HeaderMap,
+        body: &Bytes,
+        progress: &mut Progress,
+    ) -> Result<Answer, SendError> {
+        if let Some(connection) = self.pool.take(target).await {
+            progress.reused = true;
+            match self.exchange(target, headers, body, connection, progress).await {
+                Err(Failure { unanswered: true, .. }) => progress.reused = false,
+                finished => return finished.map_err(|failure| failure.error),
+            }
+        }
+        let epoch = self.pool.epoch();
+        let connected = self.connector.connect(target, progress).await?;
+        let connection = Connection::open(connected, epoch).await.map_err(|error| closed(None, error))?;
+        self.pool.share(target, &connection);
+        self.exchange(target, headers, body, connection, progress).await.map_err(|failure| failure.error)
+    }
+
+    async fn exchange(
+        &self,
+        target: &TargetUrl,
+        headers: &HeaderMap,
+        body: &Bytes,
+        mut connection: Connection,
+        progress: &mut Progress,
+    ) -> Result<Answer, Failure> {
+        progress.peer = Some(connection.link.peer);
+        progress.phase = Phase::Headers;
+        let started = Instant::now();
+        let response = connection.post(target, headers.clone(), body.clone()).await?;
+        progress.phases.first_byte = Some(started.elapsed());
+        progress.phase = Phase::Body;
+        let (head, mut body) = response.into_parts();
+        let status = Some(head.status.as_u16());
+        progress.status = status;
+        if head.headers.len() > MAX_HEADERS {
+            return Err(Failure::answered(SendError::InvalidResponse { status, source: None }));
+        }
+        let excerpt = match body::read(&head.headers, &mut body).await {
+            Ok(excerpt) => excerpt,
+            Err(error) if breaks_http(&error) => return Err(Failure::answered(invalid(status, error))),
+            Err(error) => return Err(Failure::answered(closed(status, error))),
+        };
+        if excerpt.drained && head.status != http::StatusCode::SWITCHING_PROTOCOLS {
+            self.pool.put(target, connection);
+        }
+        Ok(Answer {
+            status: head.status.as_u16(),
+            headers: head.headers,
+            body: excerpt.bytes,
+            body_truncated: excerpt.truncated,
+        })
+    }
+}
+
+/// Why an exchange on one connection failed.
+struct Failure {
+    error: SendError,
+    /// Not a byte of an answer had come, and the fault is the connection's: another may do better.
+    unanswered: bool,
+}
+
+impl Failure {
+    fn answered(error: SendError) -> Self {
+        Self { error, unanswered: false }
+    }
+}
+
+impl Connection {
+    async fn post(
+        &mut self,
+        target: &TargetUrl,
+        mut headers: HeaderMap,
+        body: Bytes,
+    ) -> Result<Response<Incoming>, Failure> {
+        let before = self.link.meter.received_bytes();
+        let mut request = Request::new(Full::new(body));
+        *request.method_mut() = Method::POST;
+        match &mut self.sender {
+            Sender::Http1(sender) => {
+                self.link.meter.allow_bytes(MAX_ANSWER_BYTES);
+                headers.entry(HOST).or_insert_with(|| target.authority().clone());
+                *request.headers_mut() = headers;
+                *request.uri_mut() = target.origin_form().clone();
+                sender.try_send_request(request).await.map_err(|mut failed| {
+                    let never_sent = failed.take_message().is_some();
+                    let silent = self.link.meter.received_bytes() == before;
+                    let error = failed.into_error();
+                    if breaks_http(&error) && !never_sent {
+                        return Failure::answered(invalid(None, error));
+                    }
+                    Failure { error: closed(None, error), unanswered: never_sent || silent }
+                })
+            }
+            Sender::Http2(sender) => {
+                headers.remove(HOST);
+                *request.headers_mut() = headers;
+                *request.uri_mut() = target.absolute_form().clone();
+                sender.try_send_request(request).await.map_err(|mut failed| {
+                    let never_sent = failed.take_message().is_some();
+                    let error = failed.into_error();
+                    match h2_fault(&error) {
+                        Some(fault) if fault.is_library() => Failure::answered(invalid(None, error)),
+                        fault => {
+                            let unanswered = never_sent || fault.is_none_or(is_connections_fault);
+                            Failure { error: closed(None, error), unanswered }
+                        }
+                    }
+                })
+            }
+        }
+    }
+}
+
+/// The peer closed the connection or did not take the stream up, rather than failing this request.
+fn is_connections_fault(fault: &h2::Error) -> bool {
+    fault.is_go_away() || fault.is_io() || fault.reason() == Some(h2::Reason::REFUSED_STREAM)
+}
+
+fn h2_fault(error: &hyper::Error) -> Option<&h2::Error> {
+    error.source().and_then(|source| source.downcast_ref())
+}
+
+/// Whether the peer's bytes are not the HTTP that we read, as opposed to there being no more of them.
+fn breaks_http(error: &hyper::Error) -> bool {
+    use std::io::ErrorKind::{InvalidData, InvalidInput, QuotaExceeded};
+    let garbled = |source: &(dyn Error + 'static)| {
+        let io = source.downcast_ref::<std::io::Error>();
+        io.is_some_and(|io| matches!(io.kind(), InvalidData | InvalidInput | QuotaExceeded))
+    };
+    error.is_parse() || h2_fault(error).is_some_and(h2::Error::is_library) || error.source().is_some_and(garbled)
+}
+
+fn closed(status: Option<u16>, error: hyper::Error) -> SendError {
+    SendError::ConnectionClosed { status, source: Some(error.into()) }
+}
+
+fn invalid(status: Option<u16>, error: hyper::Error) -> SendError {
+    SendError::InvalidResponse { status, source: Some(error.into()) }
+}

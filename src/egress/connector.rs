@@ -1,0 +1,400 @@
+//! The one point that every connection to a stranger passes: pinned addresses, vetted once more, raced, and over
+//! TLS proven to be the host that the URL names.
+//!
+//! It exists so that no caller can hold a socket whose address was not vetted. It must not speak HTTP, pool, or
+//! follow anything that a peer says.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use rustls::client::Resumption;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use rustls::{CertificateError, ClientConfig, RootCertStore};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, sleep, timeout};
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+use super::exchange::{Phase, Progress, SendError, TlsFault};
+use super::pin::Pins;
+use super::policy::TargetPolicy;
+use super::target::{Scheme, TargetUrl};
+use crate::domain::target::TargetRefusal;
+
+/// Opens vetted connections.
+pub struct Connector {
+    policy: Arc<TargetPolicy>,
+    pins: Arc<Pins>,
+    tls: TlsConnector,
+    connect_timeout: Duration,
+}
+
+/// A connection to a vetted address, over TLS to a proven host.
+pub struct Connected {
+    pub stream: Stream,
+    pub peer: SocketAddr,
+    pub protocol: Protocol,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    Http1,
+    Http2,
+}
+
+/// The TLS settings could not be built.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsSetupError {
+    #[error("the extra certificate authorities are not PEM certificates")]
+    Pem(#[source] rustls::pki_types::pem::Error),
+    #[error("there is no certificate among the extra certificate authorities")]
+    NoCertificate,
+    #[error("an extra certificate authority cannot be used")]
+    Certificate(#[source] rustls::Error),
+    #[error("the TLS library offers no usable protocol version")]
+    Versions(#[source] rustls::Error),
+}
+
+/// Head start of one address over the next (RFC 8305 recommends 250 ms).
+const STAGGER: Duration = Duration::from_millis(250);
+/// How long one address may take for its TLS handshake, so that a silent one leaves time for the others.
+const TLS_TIMEOUT: Duration = Duration::from_secs(5);
+/// Addresses tried per attempt. All that a name has are vetted; a name with hundreds must not buy hundreds of sockets.
+const MAX_CANDIDATES: usize = 16;
+/// Hosts whose TLS sessions are remembered.
+const TLS_SESSIONS: usize = 4096;
+
+impl Connector {
+    pub fn new(policy: Arc<TargetPolicy>, pins: Arc<Pins>, tls: ClientConfig, connect_timeout: Duration) -> Self {
+        Self { policy, pins, tls: TlsConnector::from(Arc::new(tls)), connect_timeout }
+    }
+
+    /// Connects to one of the target's pinned addresses; when none of them works, to one of a new answer's.
+    ///
+    /// # Errors
+    /// When the target is refused, does not resolve, or no address of it can be connected to and proven.
+    pub(super) async fn connect(&self, target: &TargetUrl, progress: &mut Progress) -> Result<Connected, SendError> {
+        progress.phase = Phase::Dns;
+        let started = Instant::now();
+        let pinned = self.pins.addresses(target).await?;
+        progress.phases.dns = pinned.was_resolved_now().then(|| started.elapsed());
+        let failure = match self.connect_to_any(target, &pinned.addresses, progress).await {
+            Ok(connected) => return Ok(connected),
+            Err(local @ SendError::Local(_)) => return Err(local),
+            Err(failure) => failure,
+        };
+        progress.phase = Phase::Dns;
+        match self.pins.renew(target, &pinned).await? {
+            Some(renewed) => self.connect_to_any(target, &renewed.addresses, progress).await,
+            None => Err(failure),
+        }
+    }
+
+    async fn connect_to_any(
+        &self,
+        target: &TargetUrl,
+        addresses: &[IpAddr],
+        progress: &mut Progress,
+    ) -> Result<Connected, SendError> {
+        let mut untried = interleave_families(addresses);
+        let mut tls_fault = None;
+        loop {
+            progress.phase = Phase::Connect;
+            let started = Instant::now();
+            let (stream, peer) = match self.race(target, &mut untried).await {
+                Ok(winner) => winner,
+                // A peer that answered but could not prove itself tells more than one that did not answer.
+                Err(failure) => return Err(tls_fault.map_or(failure, SendError::Tls)),
+            };
+            progress.peer = Some(peer);
+            progress.phases.connect = Some(started.elapsed());
+            if target.scheme() == Scheme::Http {
+                return Ok(Connected { stream: Stream::new(Io::Plain(stream)), peer, protocol: Protocol::Http1 });
+            }
+            progress.phase = Phase::Tls;
+            let started = Instant::now();
+            match self.handshake(target, stream).await {
+                Ok(stream) => {
+                    progress.phases.tls = Some(started.elapsed());
+                    let protocol = match stream.get_ref().1.alpn_protocol() {
+                        Some(b"h2") => Protocol::Http2,
+                        _ => Protocol::Http1,
+                    };
+                    return Ok(Connected { stream: Stream::new(Io::Tls(Box::new(stream))), peer, protocol });
+                }
+                Err(fault) => tls_fault = Some(fault),
+            }
+        }
+    }
+
+    /// Starts with the first address, adds the next whenever one fails or is slow, and takes whichever connects
+    /// first. What failed and what won leave `untried`; what was only slower stays.
+    async fn race(&self, target: &TargetUrl, untried: &mut Vec<IpAddr>) -> Result<(TcpStream, SocketAddr), SendError> {
+        let mut waiting = untried.clone().into_iter();
+        let mut running = FuturesUnordered::new();
+        let mut failure = None;
+        loop {
+            if let Some(address) = waiting.next() {
+                running.push(async move { (address, self.open(target, address).await) });
+            }
+            let more = waiting.len() > 0;
+            tokio::select! {
+                finished = running.next() => {
+                    let Some((address, result)) = finished else {
+                        return Err(failure.unwrap_or(SendError::ConnectTimeout));
+                    };
+                    untried.retain(|other| *other != address);
+                    match result {
+                        Ok(stream) => return Ok((stream, SocketAddr::new(address, target.port()))),
+                        Err(error) => failure = Some(error),
+                    }
+                }
+                () = sleep(STAGGER), if more => {}
+            }
+        }
+    }
+
+    async fn open(&self, target: &TargetUrl, address: IpAddr) -> Result<TcpStream, SendError> {
+        if let Err(reason) = self.policy.vet(target, &[address]) {
+            return Err(TargetRefusal { host: target.host().to_string(), reason }.into());
+        }
+        #[expect(clippy::disallowed_methods, reason = "the one proper place, and the address has just been vetted")]
+        let connecting = TcpStream::connect(SocketAddr::new(address, target.port()));
+        let stream = match timeout(self.connect_timeout, connecting).await {
+            Ok(Ok(stream)) => stream,
+            Ok(Err(error)) => return Err(connect_failure(error)),
+            Err(_) => return Err(SendError::ConnectTimeout),
+        };
+        stream.set_nodelay(true).map_err(SendError::ConnectFailed)?;
+        Ok(stream)
+    }
+
+    async fn handshake(&self, target: &TargetUrl, stream: TcpStream) -> Result<TlsStream<TcpStream>, TlsFault> {
+        let handshake = self.tls.connect(target.server_name().clone(), stream);
+        match timeout(TLS_TIMEOUT, handshake).await {
+            Ok(Ok(stream)) => Ok(stream),
+            Ok(Err(error)) => Err(tls_fault(&error)),
+            Err(_) => Err(TlsFault::Timeout),
+        }
+    }
+}
+
+/// TLS 1.2 and 1.3 with the public roots, the operator's own roots, and session resumption.
+///
+/// # Errors
+/// When `extra_ca_pem` holds no usable certificate.
+pub fn tls_settings(extra_ca_pem: Option<&[u8]>, http2: bool) -> Result<ClientConfig, TlsSetupError> {
+    let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
+    if let Some(pem) = extra_ca_pem {
+        let public_roots = roots.len();
+        for certificate in CertificateDer::pem_slice_iter(pem) {
+            roots.add(certificate.map_err(TlsSetupError::Pem)?).map_err(TlsSetupError::Certificate)?;
+        }
+        if roots.len() == public_roots {
+            return Err(TlsSetupError::NoCertificate);
+        }
+    }
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let mut settings = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(TlsSetupError::Versions)?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    settings.resumption = Resumption::in_memory_sessions(TLS_SESSIONS);
+    if http2 {
+        settings.alpn_protocols.push(b"h2".to_vec());
+    }
+    settings.alpn_protocols.push(b"http/1.1".to_vec());
+    Ok(settings)
+}
+
+/// A vetted connection that counts what the peer says.
+pub struct Stream {
+    io: Io,
+    meter: Arc<Meter>,
+}
+
+/// How much plaintext a peer has sent and may send: to tell whether a byte of an answer has come, and to bound what
+/// lies between the layers' own limits, like interim answers without end.
+#[derive(Debug)]
+pub struct Meter {
+    received_bytes: AtomicU64,
+    ceiling_bytes: AtomicU64,
+}
+
+impl Meter {
+    pub fn received_bytes(&self) -> u64 {
+        self.received_bytes.load(Ordering::Relaxed)
+    }
+
+    /// From now on the peer may send this much; reading more is an error of the kind `QuotaExceeded`.
+    pub fn allow_bytes(&self, bytes: u64) {
+        self.ceiling_bytes.store(self.received_bytes().saturating_add(bytes), Ordering::Relaxed);
+    }
+}
+
+enum Io {
+    Plain(TcpStream),
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+impl Stream {
+    fn new(io: Io) -> Self {
+        let meter = Meter { received_bytes: AtomicU64::new(0), ceiling_bytes: AtomicU64::new(u64::MAX) };
+        Self { io, meter: Arc::new(meter) }
+    }
+
+    /// Stays readable after the stream has been given away.
+    pub fn meter(&self) -> Arc<Meter> {
+        Arc::clone(&self.meter)
+    }
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if self.meter.received_bytes() >= self.meter.ceiling_bytes.load(Ordering::Relaxed) {
+            return Poll::Ready(Err(io::ErrorKind::QuotaExceeded.into()));
+        }
+        let before = buf.filled().len();
+        let polled = match &mut self.io {
+            Io::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
+            Io::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
+        };
+        let received = buf.filled().len() - before;
+        if received > 0 {
+            self.meter.received_bytes.fetch_add(received as u64, Ordering::Relaxed);
+        }
+        polled
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        match &mut self.io {
+            Io::Plain(stream) => Pin::new(stream).poll_write(cx, buf),
+            Io::Tls(stream) => Pin::new(stream).poll_write(cx, buf),
+        }
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match &mut self.io {
+            Io::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+            Io::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        match &self.io {
+            Io::Plain(stream) => stream.is_write_vectored(),
+            Io::Tls(stream) => stream.is_write_vectored(),
+        }
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.io {
+            Io::Plain(stream) => Pin::new(stream).poll_flush(cx),
+            Io::Tls(stream) => Pin::new(stream).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.io {
+            Io::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
+            Io::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+        }
+    }
+}
+
+/// IPv6 first, then alternating, each family in the order of its answer.
+fn interleave_families(addresses: &[IpAddr]) -> Vec<IpAddr> {
+    let mut v6 = addresses.iter().filter(|address| address.is_ipv6());
+    let mut v4 = addresses.iter().filter(|address| address.is_ipv4());
+    let mut order = Vec::with_capacity(addresses.len());
+    loop {
+        let pair = (v6.next(), v4.next());
+        order.extend(pair.0.into_iter().chain(pair.1));
+        if pair == (None, None) {
+            order.truncate(MAX_CANDIDATES);
+            return order;
+        }
+    }
+}
+
+fn connect_failure(error: io::Error) -> SendError {
+    // ENFILE, EMFILE and ENOBUFS have no stable `ErrorKind`; the numbers are Linux's.
+    const OUT_OF_RESOURCES: [i32; 3] = [23, 24, 105];
+    let out_of_resources = error.raw_os_error().is_some_and(|code| OUT_OF_RESOURCES.contains(&code));
+    match error.kind() {
+        io::ErrorKind::ConnectionRefused => SendError::ConnectRefused,
+        io::ErrorKind::TimedOut => SendError::ConnectTimeout,
+        io::ErrorKind::AddrNotAvailable | io::ErrorKind::OutOfMemory => SendError::Local(error),
+        _ if out_of_resources => SendError::Local(error),
+        _ => SendError::ConnectFailed(error),
+    }
+}
+
+fn tls_fault(error: &io::Error) -> TlsFault {
+    use CertificateError::{
+        Expired, ExpiredContext, NotValidForName, NotValidForNameContext, NotValidYet, NotValidYetContext,
+        UnknownIssuer,
+    };
+    let Some(cause) = error.get_ref().and_then(|cause| cause.downcast_ref::<rustls::Error>()) else {
+        return TlsFault::Interrupted;
+    };
+    match cause {
+        rustls::Error::InvalidCertificate(fault) => match fault {
+            Expired | ExpiredContext { .. } => TlsFault::CertificateExpired,
+            NotValidYet | NotValidYetContext { .. } => TlsFault::CertificateNotYetValid,
+            NotValidForName | NotValidForNameContext { .. } => TlsFault::CertificateForAnotherName,
+            UnknownIssuer => TlsFault::CertificateFromUnknownIssuer,
+            _ => TlsFault::CertificateInvalid,
+        },
+        _ => TlsFault::Protocol,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn families_take_turns_and_ipv6_goes_first() {
+        let addresses: Vec<IpAddr> =
+            ["192.0.2.1", "192.0.2.2", "2001:db8::1"].iter().map(|text| text.parse().unwrap()).collect();
+        let order: Vec<String> = interleave_families(&addresses).iter().map(IpAddr::to_string).collect();
+        assert_eq!(order, ["2001:db8::1", "192.0.2.1", "192.0.2.2"]);
+    }
+
+    #[test]
+    fn a_name_with_hundreds_of_addresses_does_not_buy_hundreds_of_sockets() {
+        let many: Vec<IpAddr> = (0..200).map(|last| IpAddr::from([192, 0, 2, last])).collect();
+        assert_eq!(interleave_families(&many).len(), MAX_CANDIDATES);
+    }
+
+    #[test]
+    fn running_out_of_descriptors_is_our_own_fault() {
+        assert!(matches!(connect_failure(io::Error::from_raw_os_error(24)), SendError::Local(_)));
+        assert!(matches!(connect_failure(io::Error::from_raw_os_error(111)), SendError::ConnectRefused));
+        assert!(matches!(connect_failure(io::Error::from_raw_os_error(113)), SendError::ConnectFailed(_)));
+    }
+
+    #[test]
+    fn extra_authorities_must_be_certificates() {
+        assert!(matches!(tls_settings(Some(b"nothing"), true), Err(TlsSetupError::NoCertificate)));
+        let broken = b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+        assert!(matches!(tls_settings(Some(broken), true), Err(TlsSetupError::Certificate(_))));
+    }
+}

@@ -1,0 +1,169 @@
+//! The only code that opens sockets to strangers: vet, resolve, pin, connect, send, and read back with care.
+//!
+//! `policy` says what may be called, `resolver` and `pin` say where a host is, `connector` opens what both allow,
+//! `client` and `pool` speak HTTP over it. [`Egress`] puts them together; [`Transport`] is the seam at which a
+//! simulation replaces all of it. Nothing here knows what a delivery is, or judges an answer.
+
+mod body;
+pub mod client;
+pub mod connector;
+pub mod exchange;
+pub mod pin;
+pub mod policy;
+mod pool;
+pub mod resolver;
+pub mod target;
+
+use std::fmt;
+use std::future::Future;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use url::Url;
+
+use crate::domain::target::{RefusalReason, TargetGuard, TargetRefusal};
+use crate::domain::time::Clock;
+
+pub use exchange::{Answer, Exchange, OutboundRequest, Phase, Phases, SendError, TlsFault};
+pub use policy::{AllowTarget, InvalidAllowTarget};
+pub use target::{InvalidTargetUrl, TargetUrl};
+
+use client::Client;
+use connector::{Connector, TlsSetupError, tls_settings};
+use pin::{PinError, Pins};
+use policy::TargetPolicy;
+use pool::PoolLimits;
+use resolver::{Resolver, ResolverSetupError};
+use target::Host;
+
+/// Sends one request and tells what came of it. The seam where the engine's simulation puts a fake.
+pub trait Transport: Send + Sync + 'static {
+    fn send(&self, request: OutboundRequest) -> SendFuture<'_>;
+}
+
+/// The future that [`Transport::send`] returns.
+pub type SendFuture<'a> = Pin<Box<dyn Future<Output = Exchange> + Send + 'a>>;
+
+/// How strangers are called.
+#[derive(Clone, Debug)]
+pub struct EgressSettings {
+    /// The operator's exceptions; none by default.
+    pub allow_targets: Vec<AllowTarget>,
+    /// Name servers; the system's when empty.
+    pub dns_servers: Vec<SocketAddr>,
+    /// Certificate authorities beside the public ones, as PEM.
+    pub extra_ca_pem: Option<Vec<u8>>,
+    /// For one address; several are raced.
+    pub connect_timeout: Duration,
+    /// Offer HTTP/2 to hosts that speak TLS.
+    pub http2: bool,
+    pub max_idle_per_origin: usize,
+    pub max_idle: usize,
+    /// Shorter than the keep-alive of common servers (nginx 75 s, load balancers 60 s), so that it is seldom they
+    /// who close first.
+    pub idle_timeout: Duration,
+}
+
+impl Default for EgressSettings {
+    fn default() -> Self {
+        Self {
+            allow_targets: Vec::new(),
+            dns_servers: Vec::new(),
+            extra_ca_pem: None,
+            connect_timeout: Duration::from_secs(3),
+            http2: true,
+            max_idle_per_origin: 64,
+            max_idle: 8192,
+            idle_timeout: Duration::from_secs(45),
+        }
+    }
+}
+
+/// The settings cannot be put to use.
+#[derive(Debug, thiserror::Error)]
+pub enum EgressSetupError {
+    #[error("names cannot be resolved")]
+    Resolver(#[from] ResolverSetupError),
+    #[error("TLS cannot be set up")]
+    Tls(#[from] TlsSetupError),
+}
+
+/// The way out.
+pub struct Egress {
+    policy: Arc<TargetPolicy>,
+    pins: Arc<Pins>,
+    client: Client,
+}
+
+impl Egress {
+    /// # Errors
+    /// When the system's resolver configuration or the extra certificate authorities cannot be read.
+    pub fn new(settings: EgressSettings, clock: Arc<dyn Clock>) -> Result<Self, EgressSetupError> {
+        let policy = Arc::new(TargetPolicy::new(settings.allow_targets));
+        let resolver = Resolver::new(&settings.dns_servers)?;
+        let pins = Arc::new(Pins::new(Arc::clone(&policy), resolver, clock));
+        let tls = tls_settings(settings.extra_ca_pem.as_deref(), settings.http2)?;
+        let connector = Connector::new(Arc::clone(&policy), Arc::clone(&pins), tls, settings.connect_timeout);
+        let limits = PoolLimits {
+            max_idle_per_origin: settings.max_idle_per_origin,
+            max_idle: settings.max_idle,
+            idle_timeout: settings.idle_timeout,
+        };
+        Ok(Self { policy, pins, client: Client::new(connector, limits) })
+    }
+
+    /// Sends one `POST` and reads the answer, within the request's deadline.
+    pub async fn send(&self, request: OutboundRequest) -> Exchange {
+        self.client.send(request).await
+    }
+
+    /// Closes the pooled connections to a host. A refusal met here does so by itself.
+    pub fn forget(&self, host: &Host) {
+        self.client.forget(host);
+    }
+
+    /// Idle connections in the pool.
+    pub fn idle_connections(&self) -> usize {
+        self.client.idle_connections()
+    }
+}
+
+impl Transport for Egress {
+    fn send(&self, request: OutboundRequest) -> SendFuture<'_> {
+        Box::pin(self.client.send(request))
+    }
+}
+
+#[async_trait]
+impl TargetGuard for Egress {
+    /// For a host name and an allowed network this is "perhaps": [`TargetGuard::vet`] refuses with `PlainHttp`
+    /// unless all its addresses lie inside allowed networks.
+    fn allows_plain_http(&self, url: &Url) -> bool {
+        Host::of(url).is_some_and(|host| self.policy.may_allow_plain_http(&host))
+    }
+
+    async fn vet(&self, url: &Url) -> Result<(), TargetRefusal> {
+        let unresolvable = || TargetRefusal {
+            host: url.host_str().unwrap_or_default().to_owned(),
+            reason: RefusalReason::Unresolvable,
+        };
+        let target = TargetUrl::from_url(url.clone()).map_err(|_| unresolvable())?;
+        match self.pins.vet_anew(&target).await {
+            Ok(()) => Ok(()),
+            Err(PinError::Resolve(_)) => Err(unresolvable()),
+            Err(PinError::Refused(refusal)) => {
+                self.client.forget(target.host());
+                Err(refusal)
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Egress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Egress").field("policy", &self.policy).finish_non_exhaustive()
+    }
+}

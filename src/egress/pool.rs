@@ -1,0 +1,321 @@
+//! Connections kept for the next request: idle HTTP/1.1 ones in stacks, one multiplexed HTTP/2 connection, per origin.
+//!
+//! Ours rather than a library's because a refused verdict must close what is pooled, because nothing may be spawned
+//! for a request, and because an idle connection must not outlive its use by more than a minute. It must not open
+//! connections.
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::client::conn::{http1, http2};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::sync::oneshot;
+use tokio::time::{Instant, timeout};
+
+use super::connector::{Connected, Meter, Protocol, Stream};
+use super::target::{Host, Origin, TargetUrl};
+
+/// How many connections are kept, and for how long.
+#[derive(Clone, Copy, Debug)]
+pub struct PoolLimits {
+    pub max_idle_per_origin: usize,
+    pub max_idle: usize,
+    pub idle_timeout: Duration,
+}
+
+/// A connection's age at which it is not used again, so that a host's move is followed although it never idles.
+const MAX_AGE: Duration = Duration::from_secs(10 * 60);
+/// What a connection that nobody holds may still take to say goodbye.
+const LINGER: Duration = Duration::from_secs(1);
+/// A connection that was given back a moment ago may still have to notice that its exchange is over.
+const READY_GRACE: Duration = Duration::from_millis(5);
+/// Status line and headers of one answer.
+pub const MAX_HEADER_BYTES: usize = 64 * 1024;
+/// What HTTP/1.1 reads at most ahead of us.
+const MAX_READ_AHEAD_BYTES: usize = 128 * 1024;
+/// What an HTTP/2 peer may send unasked, per stream and per connection.
+const STREAM_WINDOW_BYTES: u32 = 64 * 1024;
+const CONNECTION_WINDOW_BYTES: u32 = 1024 * 1024;
+/// A silent HTTP/2 connection with open streams is asked whether it lives.
+const PING_INTERVAL: Duration = Duration::from_secs(10);
+const PING_TIMEOUT: Duration = Duration::from_secs(5);
+const SHARDS: usize = 16;
+
+/// Something that can carry a request now.
+pub(super) struct Connection {
+    pub sender: Sender,
+    pub link: Arc<Link>,
+}
+
+pub(super) enum Sender {
+    Http1(http1::SendRequest<Full<Bytes>>),
+    Http2(http2::SendRequest<Full<Bytes>>),
+}
+
+/// What is known of a connection. Its driver stops soon after the last holder has dropped it.
+pub(super) struct Link {
+    pub peer: SocketAddr,
+    pub meter: Arc<Meter>,
+    opened_at: Instant,
+    /// The pool's count of `forget` calls when the connection was begun.
+    epoch: u64,
+    _lifeline: oneshot::Sender<()>,
+}
+
+pub(super) struct Pool {
+    shards: [Mutex<HashMap<Arc<Origin>, Entry>>; SHARDS],
+    limits: PoolLimits,
+    idle: AtomicUsize,
+    epoch: AtomicU64,
+    reaper_runs: AtomicBool,
+}
+
+#[derive(Default)]
+struct Entry {
+    /// Used from the end, so that what is not needed grows old at the front.
+    idle: Vec<Idle>,
+    shared: Option<Shared>,
+}
+
+struct Idle {
+    sender: http1::SendRequest<Full<Bytes>>,
+    link: Arc<Link>,
+    since: Instant,
+}
+
+struct Shared {
+    sender: http2::SendRequest<Full<Bytes>>,
+    link: Arc<Link>,
+    used_at: Instant,
+}
+
+impl Pool {
+    pub fn new(limits: PoolLimits) -> Arc<Self> {
+        Arc::new(Self {
+            shards: std::array::from_fn(|_| Mutex::default()),
+            limits,
+            idle: AtomicUsize::new(0),
+            epoch: AtomicU64::new(0),
+            reaper_runs: AtomicBool::new(false),
+        })
+    }
+
+    /// To be read before a connection is begun: one that was begun before a `forget` is not pooled after it.
+    pub fn epoch(&self) -> u64 {
+        self.epoch.load(Ordering::Acquire)
+    }
+
+    /// A connection to the target's origin that can carry a request, if there is one.
+    pub async fn take(&self, target: &TargetUrl) -> Option<Connection> {
+        loop {
+            let mut connection = self.pop(target)?;
+            if connection.becomes_ready().await {
+                return Some(connection);
+            }
+        }
+    }
+
+    /// Gives back a connection whose exchange has ended well.
+    pub fn put(self: &Arc<Self>, target: &TargetUrl, connection: Connection) {
+        let Connection { sender: Sender::Http1(sender), link } = connection else { return };
+        let now = Instant::now();
+        let room = self.idle.load(Ordering::Relaxed) < self.limits.max_idle;
+        if !room || sender.is_closed() || link.is_spent(now) || link.epoch != self.epoch() {
+            return;
+        }
+        let mut shard = self.shard(target);
+        let entry = entry_of(&mut shard, target);
+        if entry.idle.len() < self.limits.max_idle_per_origin {
+            entry.idle.push(Idle { sender, link, since: now });
+            self.idle.fetch_add(1, Ordering::Relaxed);
+        }
+        drop(shard);
+        self.ensure_reaper();
+    }
+
+    /// Lets others use a new HTTP/2 connection too.
+    pub fn share(self: &Arc<Self>, target: &TargetUrl, connection: &Connection) {
+        let Sender::Http2(sender) = &connection.sender else { return };
+        if connection.link.epoch != self.epoch() {
+            return;
+        }
+        let shared = Shared { sender: sender.clone(), link: Arc::clone(&connection.link), used_at: Instant::now() };
+        let previous = entry_of(&mut self.shard(target), target).shared.replace(shared);
+        drop(previous);
+        self.ensure_reaper();
+    }
+
+    /// Closes what is idle to a host, on all its ports, and keeps what is in use from coming back.
+    pub fn forget(&self, host: &Host) {
+        self.epoch.fetch_add(1, Ordering::AcqRel);
+        for shard in &self.shards {
+            let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
+            shard.retain(|origin, entry| {
+                let kept = origin.host != *host;
+                if !kept {
+                    self.idle.fetch_sub(entry.idle.len(), Ordering::Relaxed);
+                }
+                kept
+            });
+        }
+    }
+
+    /// Idle HTTP/1.1 connections, for tests and metrics.
+    pub fn idle(&self) -> usize {
+        self.idle.load(Ordering::Relaxed)
+    }
+
+    fn pop(&self, target: &TargetUrl) -> Option<Connection> {
+        let now = Instant::now();
+        let mut shard = self.shard(target);
+        let entry = shard.get_mut(target.origin())?;
+        if let Some(shared) = &mut entry.shared {
+            if !shared.sender.is_closed() && !shared.link.is_spent(now) {
+                shared.used_at = now;
+                let sender = Sender::Http2(shared.sender.clone());
+                return Some(Connection { sender, link: Arc::clone(&shared.link) });
+            }
+            entry.shared = None;
+        }
+        while let Some(Idle { sender, link, since }) = entry.idle.pop() {
+            self.idle.fetch_sub(1, Ordering::Relaxed);
+            let fresh = now.duration_since(since) < self.limits.idle_timeout && !link.is_spent(now);
+            if fresh && !sender.is_closed() {
+                return Some(Connection { sender: Sender::Http1(sender), link });
+            }
+        }
+        None
+    }
+
+    fn shard(&self, target: &TargetUrl) -> MutexGuard<'_, HashMap<Arc<Origin>, Entry>> {
+        let index = usize::try_from(target.origin_hash() % SHARDS as u64).unwrap_or(0);
+        self.shards[index].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The reaper lives only while there is something to watch, so that an unused pool costs nothing.
+    fn ensure_reaper(self: &Arc<Self>) {
+        if !self.reaper_runs.load(Ordering::Relaxed) && !self.reaper_runs.swap(true, Ordering::AcqRel) {
+            tokio::spawn(reap(Arc::downgrade(self), self.limits.idle_timeout / 2));
+        }
+    }
+
+    /// Drops what has been idle too long; answers whether anything is left.
+    fn sweep(&self, now: Instant) -> bool {
+        let mut left = false;
+        for shard in &self.shards {
+            let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
+            shard.retain(|_, entry| {
+                let before = entry.idle.len();
+                entry.idle.retain(|idle| {
+                    now.duration_since(idle.since) < self.limits.idle_timeout && !idle.sender.is_closed()
+                });
+                self.idle.fetch_sub(before - entry.idle.len(), Ordering::Relaxed);
+                let idle_timeout = self.limits.idle_timeout;
+                let lives =
+                    |shared: &Shared| now.duration_since(shared.used_at) < idle_timeout && !shared.sender.is_closed();
+                entry.shared = entry.shared.take().filter(lives);
+                !entry.idle.is_empty() || entry.shared.is_some()
+            });
+            left |= !shard.is_empty();
+        }
+        left
+    }
+}
+
+impl Connection {
+    /// Speaks HTTP over a new stream; its driver is the one task that a connection costs.
+    ///
+    /// # Errors
+    /// When the HTTP/2 greeting cannot be written.
+    pub async fn open(connected: Connected, epoch: u64) -> hyper::Result<Self> {
+        let Connected { stream, peer, protocol } = connected;
+        let (lifeline, dropped) = oneshot::channel();
+        let meter = stream.meter();
+        let opened_at = Instant::now();
+        let link = Arc::new(Link { peer, meter, opened_at, epoch, _lifeline: lifeline });
+        let sender = match protocol {
+            Protocol::Http1 => Sender::Http1(open_http1(stream, dropped).await?),
+            Protocol::Http2 => Sender::Http2(open_http2(stream, dropped).await?),
+        };
+        Ok(Self { sender, link })
+    }
+
+    async fn becomes_ready(&mut self) -> bool {
+        match &mut self.sender {
+            Sender::Http1(sender) => {
+                sender.is_ready() || matches!(timeout(READY_GRACE, sender.ready()).await, Ok(Ok(())))
+            }
+            Sender::Http2(sender) => sender.is_ready(),
+        }
+    }
+}
+
+impl Link {
+    fn is_spent(&self, now: Instant) -> bool {
+        now.duration_since(self.opened_at) >= MAX_AGE
+    }
+}
+
+async fn open_http1(stream: Stream, dropped: oneshot::Receiver<()>) -> hyper::Result<http1::SendRequest<Full<Bytes>>> {
+    // The parser's own limit on the number of headers is 100, the one we want; setting it would cost an allocation.
+    let (sender, driver) = http1::Builder::new()
+        .max_header_size(MAX_HEADER_BYTES)
+        .max_buf_size(MAX_READ_AHEAD_BYTES)
+        .handshake(TokioIo::new(stream))
+        .await?;
+    tokio::spawn(drive(driver, dropped));
+    Ok(sender)
+}
+
+async fn open_http2(stream: Stream, dropped: oneshot::Receiver<()>) -> hyper::Result<http2::SendRequest<Full<Bytes>>> {
+    let (sender, driver) = http2::Builder::new(TokioExecutor::new())
+        .timer(TokioTimer::new())
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .max_header_list_size(u32::try_from(MAX_HEADER_BYTES).unwrap_or(u32::MAX))
+        .keep_alive_interval(PING_INTERVAL)
+        .keep_alive_timeout(PING_TIMEOUT)
+        .handshake(TokioIo::new(stream))
+        .await?;
+    tokio::spawn(drive(driver, dropped));
+    Ok(sender)
+}
+
+/// Runs a connection while someone holds it, and a moment longer for its goodbye.
+async fn drive(driver: impl Future<Output = hyper::Result<()>>, dropped: oneshot::Receiver<()>) {
+    tokio::pin!(driver);
+    tokio::select! {
+        biased;
+        // What went wrong, the exchange that it happened to has been told.
+        _ended = &mut driver => return,
+        _ = dropped => {}
+    }
+    let _goodbye = timeout(LINGER, driver).await;
+}
+
+async fn reap(pool: Weak<Pool>, interval: Duration) {
+    loop {
+        tokio::time::sleep(interval).await;
+        let Some(pool) = pool.upgrade() else { return };
+        if !pool.sweep(Instant::now()) {
+            pool.reaper_runs.store(false, Ordering::Release);
+            // Something may have come between the look and the note; then this one stays, unless another has begun.
+            if !pool.sweep(Instant::now()) || pool.reaper_runs.swap(true, Ordering::AcqRel) {
+                return;
+            }
+        }
+    }
+}
+
+fn entry_of<'a>(shard: &'a mut HashMap<Arc<Origin>, Entry>, target: &TargetUrl) -> &'a mut Entry {
+    if !shard.contains_key(target.origin()) {
+        shard.insert(Arc::clone(target.origin()), Entry::default());
+    }
+    shard.get_mut(target.origin()).expect("it was there or has just been put there")
+}

@@ -1,0 +1,78 @@
+//! Asks the store for what is due, as fast as there are free slots, and hands it to the worker.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::domain::limits;
+use crate::domain::time::Clock;
+use crate::store::Store;
+
+use super::throttle::Slots;
+use super::waker::Waker;
+use super::worker::Worker;
+
+pub struct Dispatcher {
+    pub store: Arc<dyn Store>,
+    pub clock: Arc<dyn Clock>,
+    pub waker: Waker,
+    pub slots: Slots,
+    pub worker: Arc<Worker>,
+    pub attempts: TaskTracker,
+    pub stop: CancellationToken,
+}
+
+/// Deliveries in one claim: enough to share a commit, few enough not to hold up the commits of others.
+const CLAIM_MAX: usize = 256;
+/// After a failure of the store.
+const STORE_FAULT_WAIT: Duration = Duration::from_secs(1);
+
+impl Dispatcher {
+    pub async fn run(self) {
+        while !self.stop.is_cancelled() {
+            let free = self.slots.free();
+            if free == 0 {
+                tokio::select! {
+                    () = self.slots.released() => {}
+                    () = self.stop.cancelled() => {}
+                }
+                continue;
+            }
+            match self.claim(free.min(CLAIM_MAX)).await {
+                Ok(None) => {}
+                Ok(Some(wait)) => self.wait(wait).await,
+                Err(error) => {
+                    tracing::error!(error = %error, source = ?std::error::Error::source(&error), "claiming due deliveries failed");
+                    self.wait(STORE_FAULT_WAIT).await;
+                }
+            }
+        }
+    }
+
+    /// Claims and sets off up to `limit` attempts. Returns how long to wait when there was nothing to claim.
+    async fn claim(&self, limit: usize) -> Result<Option<Duration>, crate::store::StoreError> {
+        let lease_until = self.clock.now().plus(limits::LEASE);
+        let claimed = self.store.claim_due(limit, limits::LEASE, Arc::new(self.slots.clone())).await?;
+        let found = !claimed.claims.is_empty();
+        for claim in claimed.claims {
+            let slot = self.slots.take(claim.endpoint.lane);
+            let worker = Arc::clone(&self.worker);
+            self.attempts.spawn(async move { worker.attempt(claim, lease_until, slot).await });
+        }
+        let wait = claimed.next_due_in.unwrap_or(limits::POLL_INTERVAL).min(limits::POLL_INTERVAL);
+        Ok((!found && !wait.is_zero()).then_some(wait))
+    }
+
+    async fn wait(&self, longest: Duration) {
+        let until = self.clock.now().plus(longest);
+        tokio::select! {
+            () = self.clock.sleep_until(until) => {}
+            () = self.waker.nudged() => {}
+            // A lane may have been passed over for want of a slot.
+            () = self.slots.released() => {}
+            () = self.stop.cancelled() => {}
+        }
+    }
+}

@@ -1,0 +1,117 @@
+//! Due deliveries become attempts, attempts become outcomes.
+//!
+//! ```text
+//! store ──claim──► dispatcher ──► worker (sign, send, judge) ──► recorder ──outcomes──► store
+//! ```
+//!
+//! The store is the queue and the only truth; what is in memory here is claimed work, which another process takes
+//! over should this one stop. A wake-up is a hint: without one the engine asks the store all the same.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::crypto::{MasterKey, Random};
+use crate::domain::event_type::Brand;
+use crate::domain::limits;
+use crate::domain::retry::RetrySchedule;
+use crate::domain::time::Clock;
+use crate::egress::Transport;
+use crate::store::Store;
+
+mod dispatcher;
+mod janitor;
+mod recorder;
+mod signer;
+mod throttle;
+mod waker;
+mod worker;
+
+pub use waker::Waker;
+
+/// What the engine is made of.
+pub struct EngineParts {
+    pub store: Arc<dyn Store>,
+    pub transport: Arc<dyn Transport>,
+    pub clock: Arc<dyn Clock>,
+    pub master_key: Arc<MasterKey>,
+    pub random: Random,
+    pub waker: Waker,
+    pub settings: EngineSettings,
+}
+
+#[derive(Clone, Debug)]
+pub struct EngineSettings {
+    pub brand: Brand,
+    pub schedule: RetrySchedule,
+    /// For one whole exchange with a receiver.
+    pub attempt_deadline: Duration,
+    /// Attempts under way at once.
+    pub slots: usize,
+    /// Attempts under way at once to one endpoint.
+    pub slots_per_endpoint: usize,
+}
+
+impl Default for EngineSettings {
+    fn default() -> Self {
+        Self {
+            brand: Brand::default(),
+            schedule: RetrySchedule::default(),
+            attempt_deadline: limits::ATTEMPT_DEADLINE,
+            slots: limits::SLOTS,
+            slots_per_endpoint: limits::SLOTS_PER_ENDPOINT,
+        }
+    }
+}
+
+/// The engine at work.
+pub struct Engine {
+    stop: CancellationToken,
+    attempts: TaskTracker,
+    dispatcher: JoinHandle<()>,
+    recorder: JoinHandle<()>,
+    janitor: JoinHandle<()>,
+}
+
+impl Engine {
+    /// Starts on the current runtime.
+    pub fn start(parts: EngineParts) -> Self {
+        let stop = CancellationToken::new();
+        let attempts = TaskTracker::new();
+        let slots = throttle::Slots::new(parts.settings.slots, parts.settings.slots_per_endpoint);
+        let (outcomes, recorder) = recorder::start(Arc::clone(&parts.store), parts.waker.clone());
+        let janitor = tokio::spawn(janitor::run(Arc::clone(&parts.store), Arc::clone(&parts.clock), stop.clone()));
+        let worker = Arc::new(worker::Worker::new(&parts, outcomes));
+        let dispatcher = dispatcher::Dispatcher {
+            store: parts.store,
+            clock: parts.clock,
+            waker: parts.waker,
+            slots,
+            worker,
+            attempts: attempts.clone(),
+            stop: stop.clone(),
+        };
+        let dispatcher = tokio::spawn(dispatcher.run());
+        Self { stop, attempts, dispatcher, recorder, janitor }
+    }
+
+    /// Claims no more, waits up to `grace` for the attempts under way, and returns once their outcomes are on disk.
+    /// What is still under way then is left to the next start, which records it as abandoned.
+    pub async fn stop(self, grace: Duration) {
+        self.stop.cancel();
+        self.attempts.close();
+        if tokio::time::timeout(grace, self.attempts.wait()).await.is_err() {
+            tracing::warn!(
+                attempts = self.attempts.len(),
+                "attempts were still under way when the time to stop was up"
+            );
+        }
+        let recorded = async { (self.dispatcher.await, self.janitor.await, self.recorder.await) };
+        if tokio::time::timeout(grace, recorded).await.is_err() {
+            tracing::warn!("outcomes were still unrecorded when the time to stop was up");
+        }
+    }
+}

@@ -1,0 +1,65 @@
+//! The way out, against real sockets on loopback.
+
+mod client;
+mod connector;
+mod pin;
+mod pool;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue};
+use postrider::domain::time::Timestamp;
+use postrider::egress::{Egress, EgressSettings, Exchange, OutboundRequest, TargetUrl};
+
+use crate::support::clock::ManualClock;
+use crate::support::dns::DnsServer;
+use crate::support::tls::TestCa;
+use crate::support::wait::BOUND;
+
+const NOON: Timestamp = Timestamp::from_millis(1_778_846_400_000);
+
+/// A deadline that no exchange in good health comes near.
+const LONG: Duration = BOUND;
+/// A deadline that is meant to pass.
+const SHORT: Duration = Duration::from_millis(300);
+
+/// May call loopback by address, and asks no name server.
+fn to_loopback() -> Egress {
+    egress(loopback_settings(), &ManualClock::new(NOON))
+}
+
+fn egress(settings: EgressSettings, clock: &ManualClock) -> Egress {
+    Egress::new(settings, Arc::new(clock.clone())).unwrap()
+}
+
+fn loopback_settings() -> EgressSettings {
+    EgressSettings { allow_targets: vec!["127.0.0.0/8".parse().unwrap()], ..EgressSettings::default() }
+}
+
+fn settings_with(dns: &DnsServer, ca: Option<&TestCa>) -> EgressSettings {
+    EgressSettings {
+        dns_servers: vec![dns.address()],
+        extra_ca_pem: ca.map(|ca| ca.pem().as_bytes().to_vec()),
+        ..loopback_settings()
+    }
+}
+
+async fn post(egress: &Egress, url: &str) -> Exchange {
+    post_within(egress, url, LONG).await
+}
+
+async fn post_within(egress: &Egress, url: &str, deadline: Duration) -> Exchange {
+    let mut headers = HeaderMap::new();
+    headers.insert("webhook-id", HeaderValue::from_static("evt_1"));
+    let url = Arc::new(TargetUrl::parse(url).unwrap());
+    egress.send(OutboundRequest { url, headers, body: Bytes::from_static(b"{\"n\":1}"), deadline }).await
+}
+
+fn status(exchange: &Exchange) -> u16 {
+    match &exchange.result {
+        Ok(answer) => answer.status,
+        Err(error) => panic!("no answer: {error:?}"),
+    }
+}

@@ -1,0 +1,177 @@
+//! Connections that are kept: how many, for how long, and one for all over HTTP/2.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use http::{Request, Response, Version};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use postrider::egress::EgressSettings;
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+use tokio_rustls::TlsAcceptor;
+
+use super::{NOON, egress, loopback_settings, post, settings_with, status};
+use crate::support::clock::ManualClock;
+use crate::support::dns::{Answer, DnsServer};
+use crate::support::receiver::{Behaviour, Gate, Receiver};
+use crate::support::tls::TestCa;
+use crate::support::wait::bounded;
+
+/// Answers every HTTP/2 request with its version; each connection says goodbye after some requests.
+struct Http2Server {
+    address: SocketAddr,
+    connections: Arc<AtomicUsize>,
+    _accepting: JoinSet<()>,
+}
+
+impl Http2Server {
+    async fn start(ca: &TestCa, requests_per_connection: usize) -> Self {
+        let acceptor = TlsAcceptor::from(ca.leaf(&["hooks.test"]).server_config(&["h2"]));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let connections = Arc::new(AtomicUsize::new(0));
+        let mut accepting = JoinSet::new();
+        let count = Arc::clone(&connections);
+        accepting.spawn(async move {
+            let mut open = JoinSet::new();
+            while let Ok((stream, _)) = listener.accept().await {
+                count.fetch_add(1, Ordering::SeqCst);
+                let acceptor = acceptor.clone();
+                open.spawn(async move {
+                    if let Ok(stream) = acceptor.accept(stream).await {
+                        serve_http2(TokioIo::new(stream), requests_per_connection).await;
+                    }
+                });
+            }
+        });
+        Self { address, connections, _accepting: accepting }
+    }
+
+    fn url(&self) -> String {
+        format!("https://hooks.test:{}/", self.address.port())
+    }
+}
+
+async fn serve_http2<S>(stream: S, requests: usize)
+where
+    S: hyper::rt::Read + hyper::rt::Write + Unpin + Send + 'static,
+{
+    let enough = Arc::new(tokio::sync::Notify::new());
+    let served = Arc::new(AtomicUsize::new(0));
+    let service = service_fn({
+        let enough = Arc::clone(&enough);
+        move |request: Request<Incoming>| {
+            if served.fetch_add(1, Ordering::SeqCst) + 1 >= requests {
+                enough.notify_one();
+            }
+            async move {
+                assert_eq!(request.version(), Version::HTTP_2);
+                assert!(request.uri().authority().is_some() && !request.headers().contains_key("host"));
+                let body = request.into_body().collect().await.unwrap().to_bytes();
+                Ok::<_, Infallible>(Response::new(Full::new(body)))
+            }
+        }
+    });
+    let connection = hyper::server::conn::http2::Builder::new(TokioExecutor::new()).serve_connection(stream, service);
+    tokio::pin!(connection);
+    tokio::select! {
+        _ended = connection.as_mut() => return,
+        () = enough.notified() => connection.as_mut().graceful_shutdown(),
+    }
+    let _ended = connection.await;
+}
+
+#[tokio::test]
+async fn requests_to_one_host_share_one_http2_connection() {
+    let (dns, ca) = (DnsServer::start().await, TestCa::new());
+    dns.set("hooks.test", Answer::addresses(&["127.0.0.1"]));
+    let server = Http2Server::start(&ca, usize::MAX).await;
+    let egress = egress(settings_with(&dns, Some(&ca)), &ManualClock::new(NOON));
+    let first = post(&egress, &server.url()).await;
+    assert_eq!(&first.result.as_ref().unwrap().body[..], b"{\"n\":1}");
+    let url = server.url();
+    let exchanges = join_all((0..50).map(|_| post(&egress, &url))).await;
+    assert!(exchanges.iter().all(|exchange| status(exchange) == 200 && exchange.reused));
+    assert_eq!(server.connections.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test]
+async fn an_http2_goodbye_costs_no_attempt() {
+    let (dns, ca) = (DnsServer::start().await, TestCa::new());
+    dns.set("hooks.test", Answer::addresses(&["127.0.0.1"]));
+    let server = Http2Server::start(&ca, 7).await;
+    let egress = egress(settings_with(&dns, Some(&ca)), &ManualClock::new(NOON));
+    let url = server.url();
+    for _ in 0..10 {
+        let exchanges = join_all((0..10).map(|_| post(&egress, &url))).await;
+        for exchange in exchanges {
+            assert_eq!(status(&exchange), 200);
+        }
+    }
+    assert!(server.connections.load(Ordering::SeqCst) >= 10);
+}
+
+#[tokio::test]
+async fn http2_is_not_offered_when_it_is_switched_off() {
+    let (dns, ca) = (DnsServer::start().await, TestCa::new());
+    dns.set("hooks.test", Answer::addresses(&["127.0.0.1"]));
+    let server = Http2Server::start(&ca, usize::MAX).await;
+    let settings = EgressSettings { http2: false, ..settings_with(&dns, Some(&ca)) };
+    let exchange = post(&egress(settings, &ManualClock::new(NOON)), &server.url()).await;
+    assert!(exchange.result.is_err());
+}
+
+#[tokio::test]
+async fn no_more_connections_are_kept_than_allowed() {
+    for (max_idle_per_origin, max_idle) in [(3, 100), (100, 3)] {
+        let receiver = Receiver::start().await;
+        let gate = Gate::closed();
+        receiver.otherwise(Behaviour::hold(&gate));
+        let settings = EgressSettings { max_idle_per_origin, max_idle, ..loopback_settings() };
+        let egress = egress(settings, &ManualClock::new(NOON));
+        let url = receiver.url("/");
+        let sending = join_all((0..10).map(|_| post(&egress, &url)));
+        let opening = async {
+            receiver.wait_for(10).await;
+            gate.open();
+        };
+        let (exchanges, ()) = bounded("all answers", async { tokio::join!(sending, opening) }).await;
+        assert!(exchanges.iter().all(|exchange| exchange.result.is_ok()));
+        assert_eq!(egress.idle_connections(), 3);
+        receiver.wait_until("the others' end", |counts| counts.open_connections == 3).await;
+    }
+}
+
+#[tokio::test]
+async fn an_idle_connection_is_closed_without_another_request() {
+    let receiver = Receiver::start().await;
+    let settings = EgressSettings { idle_timeout: Duration::from_millis(20), ..loopback_settings() };
+    let egress = egress(settings, &ManualClock::new(NOON));
+    post(&egress, &receiver.url("/")).await.result.unwrap();
+    receiver.wait_until("the close", |counts| counts.open_connections == 0).await;
+    assert_eq!(egress.idle_connections(), 0);
+}
+
+#[tokio::test]
+async fn a_connection_in_use_when_its_host_is_forgotten_does_not_come_back() {
+    let receiver = Receiver::start().await;
+    let gate = Gate::closed();
+    receiver.then(Behaviour::hold(&gate));
+    let egress = egress(loopback_settings(), &ManualClock::new(NOON));
+    let url = receiver.url("/");
+    let forgetting = async {
+        receiver.wait_for(1).await;
+        egress.forget(postrider::egress::TargetUrl::parse(&url).unwrap().host());
+        gate.open();
+    };
+    let (exchange, ()) = tokio::join!(post(&egress, &url), forgetting);
+    assert_eq!(status(&exchange), 200);
+    assert_eq!(egress.idle_connections(), 0);
+}
