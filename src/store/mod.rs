@@ -12,7 +12,7 @@ use bytes::Bytes;
 
 use crate::domain::access::{ApiKey, ApiKeyHash, Mode, Scopes};
 use crate::domain::attempt::Attempt;
-use crate::domain::delivery::{Delivery, DeliveryCause, DeliveryStatus, EndReason};
+use crate::domain::delivery::{Delivery, DeliveryCause, DeliveryFilter, DeliveryStatus, EndReason};
 use crate::domain::endpoint::{DisabledReason, Endpoint, EndpointName, EndpointUrl, ProjectId, SecretVersion};
 use crate::domain::event::{EventReceipt, NewEvent};
 use crate::domain::event_type::EventTypeName;
@@ -89,19 +89,6 @@ pub enum AcceptError {
     TooManyDeliveries { count: usize, max: usize },
     #[error(transparent)]
     Store(#[from] StoreError),
-}
-
-/// Which deliveries a list shows.
-#[derive(Clone, Debug, Default)]
-pub struct DeliveryFilter {
-    pub endpoint_id: Option<EndpointId>,
-    pub event_id: Option<EventId>,
-    pub event_type: Option<EventTypeName>,
-    pub status: Option<DeliveryStatus>,
-    /// Created at or after.
-    pub since: Option<Timestamp>,
-    /// Created before.
-    pub until: Option<Timestamp>,
 }
 
 /// Names one claim; whoever lost it can no longer write.
@@ -201,6 +188,9 @@ pub trait Store: Send + Sync + 'static {
 
     /// Completes when the store can be read and written.
     async fn check(&self) -> Result<(), StoreError>;
+
+    /// The value kept under `name` in the store's own facts.
+    async fn meta(&self, name: &'static str) -> Result<Option<Vec<u8>>, StoreError>;
 
     /// The value kept under `name` in the store's own facts; kept as `value` now if there was none.
     async fn meta_or_insert(&self, name: &'static str, value: Vec<u8>) -> Result<Vec<u8>, StoreError>;

@@ -6,12 +6,11 @@ use bytes::Bytes;
 use rusqlite::{Connection, OptionalExtension, Row, ToSql, params};
 
 use crate::domain::attempt::{Attempt, AttemptOutcome};
-use crate::domain::delivery::{Delivery, DeliveryCause, DeliveryStatus, EndReason};
+use crate::domain::delivery::{Delivery, DeliveryCause, DeliveryFilter, DeliveryStatus, EndReason};
 use crate::domain::event_type::EventTypeName;
 use crate::domain::id::{DeliveryId, EventId, RowKey, StoreTag};
 use crate::domain::page::{Page, PageRequest};
 use crate::domain::time::Timestamp;
-use crate::store::DeliveryFilter;
 
 use super::access::mode_from_code;
 use super::column::{coded, parsed, unexpected};
