@@ -71,16 +71,32 @@ impl Client {
     ) -> Result<Answer, SendError> {
         if let Some(connection) = self.pool.take(target).await {
             progress.reused = true;
+            let link = Arc::clone(&connection.link);
             match self.exchange(target, headers, body, connection, progress).await {
-                Err(Failure { unanswered: true, .. }) => progress.reused = false,
+                Err(Failure { unanswered: true, .. }) => self.pool.retire(target, &link),
                 finished => return finished.map_err(|failure| failure.error),
             }
+        }
+        let connection = self.open(target, progress).await?;
+        self.exchange(target, headers, body, connection, progress).await.map_err(|failure| failure.error)
+    }
+
+    /// A new connection, or an HTTP/2 one that another attempt has opened while this one waited.
+    async fn open(&self, target: &TargetUrl, progress: &mut Progress) -> Result<Connection, SendError> {
+        progress.reused = false;
+        progress.phase = Phase::Connect;
+        let turn = self.pool.turn_to_open(target).await;
+        if turn.is_some()
+            && let Some(connection) = self.pool.take(target).await
+        {
+            progress.reused = true;
+            return Ok(connection);
         }
         let epoch = self.pool.epoch();
         let connected = self.connector.connect(target, progress).await?;
         let connection = Connection::open(connected, epoch).await.map_err(|error| closed(None, error))?;
         self.pool.share(target, &connection);
-        self.exchange(target, headers, body, connection, progress).await.map_err(|failure| failure.error)
+        Ok(connection)
     }
 
     async fn exchange(

@@ -15,7 +15,7 @@ use bytes::Bytes;
 use http_body_util::Full;
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use tokio::sync::oneshot;
+use tokio::sync::{OwnedMutexGuard, oneshot};
 use tokio::time::{Instant, timeout};
 
 use super::connector::{Connected, Meter, Protocol, Stream};
@@ -35,6 +35,9 @@ const MAX_AGE: Duration = Duration::from_secs(10 * 60);
 const LINGER: Duration = Duration::from_secs(1);
 /// A connection that was given back a moment ago may still have to notice that its exchange is over.
 const READY_GRACE: Duration = Duration::from_millis(5);
+/// How long an attempt waits for another to open the HTTP/2 connection that both can use. Short: a host that does not
+/// answer must not make its attempts wait for each other.
+const GATE_WAIT: Duration = Duration::from_secs(1);
 /// Status line and headers of one answer.
 pub const MAX_HEADER_BYTES: usize = 64 * 1024;
 /// What HTTP/1.1 reads at most ahead of us.
@@ -81,6 +84,8 @@ struct Entry {
     /// Used from the end, so that what is not needed grows old at the front.
     idle: Vec<Idle>,
     shared: Option<Shared>,
+    /// There once HTTP/2 has been spoken: held by whoever opens the next connection for all.
+    gate: Option<Arc<tokio::sync::Mutex<()>>>,
 }
 
 struct Idle {
@@ -146,9 +151,26 @@ impl Pool {
             return;
         }
         let shared = Shared { sender: sender.clone(), link: Arc::clone(&connection.link), used_at: Instant::now() };
-        let previous = entry_of(&mut self.shard(target), target).shared.replace(shared);
-        drop(previous);
+        let mut shard = self.shard(target);
+        let entry = entry_of(&mut shard, target);
+        entry.shared = Some(shared);
+        entry.gate.get_or_insert_default();
+        drop(shard);
         self.ensure_reaper();
+    }
+
+    /// Where HTTP/2 is known to be spoken, one opens a connection and the others wait a moment for it: with the turn
+    /// in hand, look again before opening. `None` where everybody opens a connection of their own.
+    pub async fn turn_to_open(&self, target: &TargetUrl) -> Option<OwnedMutexGuard<()>> {
+        let gate = self.shard(target).get(target.origin())?.gate.clone()?;
+        timeout(GATE_WAIT, gate.lock_owned()).await.ok()
+    }
+
+    /// Gives a shared connection to nobody else, since it has failed.
+    pub fn retire(&self, target: &TargetUrl, link: &Arc<Link>) {
+        if let Some(entry) = self.shard(target).get_mut(target.origin()) {
+            entry.shared = entry.shared.take().filter(|shared| !Arc::ptr_eq(&shared.link, link));
+        }
     }
 
     /// Closes what is idle to a host, on all its ports, and keeps what is in use from coming back.
@@ -156,13 +178,11 @@ impl Pool {
         self.epoch.fetch_add(1, Ordering::AcqRel);
         for shard in &self.shards {
             let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
-            shard.retain(|origin, entry| {
-                let kept = origin.host != *host;
-                if !kept {
-                    self.idle.fetch_sub(entry.idle.len(), Ordering::Relaxed);
-                }
-                kept
-            });
+            for (_, entry) in shard.iter_mut().filter(|(origin, _)| origin.host == *host) {
+                self.idle.fetch_sub(entry.idle.len(), Ordering::Relaxed);
+                entry.idle.clear();
+                entry.shared = None;
+            }
         }
     }
 

@@ -103,6 +103,20 @@ async fn requests_to_one_host_share_one_http2_connection() {
 }
 
 #[tokio::test]
+async fn a_burst_after_the_end_of_an_http2_connection_opens_one_and_not_one_each() {
+    let (dns, ca) = (DnsServer::start().await, TestCa::new());
+    dns.set("hooks.test", Answer::addresses(&["127.0.0.1"]));
+    let server = Http2Server::start(&ca, usize::MAX).await;
+    let egress = egress(settings_with(&dns, Some(&ca)), &ManualClock::new(NOON));
+    let url = server.url();
+    post(&egress, &url).await.result.unwrap();
+    egress.forget(postrider::egress::TargetUrl::parse(&url).unwrap().host());
+    let exchanges = join_all((0..30).map(|_| post(&egress, &url))).await;
+    assert!(exchanges.iter().all(|exchange| status(exchange) == 200));
+    assert_eq!(server.connections.load(Ordering::SeqCst), 2);
+}
+
+#[tokio::test]
 async fn an_http2_goodbye_costs_no_attempt() {
     let (dns, ca) = (DnsServer::start().await, TestCa::new());
     dns.set("hooks.test", Answer::addresses(&["127.0.0.1"]));
