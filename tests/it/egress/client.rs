@@ -109,6 +109,20 @@ async fn a_gzip_bomb_does_not_go_off() {
 }
 
 #[tokio::test]
+async fn a_packed_body_that_unpacks_to_nothing_is_bounded_on_the_wire() {
+    let gzip_head = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 3];
+    let empty_block = [0, 0, 0, 0xff, 0xff];
+    let body = [&gzip_head[..], &empty_block.repeat(50_000)].concat();
+    let receiver = Receiver::start().await;
+    receiver.then(Answer::status(200).header("content-encoding", "gzip").body(body));
+    let egress = to_loopback();
+    let answer = post(&egress, &receiver.url("/")).await.result.unwrap();
+    assert!(answer.body.is_empty() && answer.body_truncated);
+    assert_eq!(egress.idle_connections(), 0);
+    receiver.wait_until("the close", |counts| counts.open_connections == 0).await;
+}
+
+#[tokio::test]
 async fn what_is_not_an_answer_that_we_read_is_told_as_such() {
     for behaviour in [Behaviour::NotHttp, Behaviour::HugeHeader, Behaviour::ManyHeaders, Behaviour::EndlessInterim] {
         let (exchange, receiver) = provoke(behaviour.clone(), LONG).await;

@@ -10,7 +10,7 @@ use url::Url;
 use super::{NOON, egress, post, settings_with, status};
 use crate::support::clock::ManualClock;
 use crate::support::dns::{Answer, DnsServer};
-use crate::support::receiver::Receiver;
+use crate::support::receiver::{Behaviour, Gate, Receiver};
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -56,6 +56,29 @@ async fn a_refused_vetting_drops_the_pin_and_closes_what_is_pooled() {
     assert_eq!(egress.idle_connections(), 0);
     receiver.wait_until("the close", |counts| counts.open_connections == 0).await;
     assert!(matches!(post(&egress, &url).await.result, Err(SendError::Refused(_))));
+}
+
+#[tokio::test]
+async fn a_connection_in_use_while_its_host_is_refused_does_not_come_back() {
+    let (dns, clock) = (DnsServer::start().await, ManualClock::new(NOON));
+    let receiver = Receiver::start().await;
+    let gate = Gate::closed();
+    receiver.otherwise(Behaviour::hold(&gate));
+    dns.set("hooks.test", Answer::addresses(&["127.0.0.1"]));
+    let egress = egress(settings_with(&dns, None), &clock);
+    let url = receiver.url_at("hooks.test", "/");
+    let turning = async {
+        receiver.wait_for(1).await;
+        dns.set("hooks.test", Answer::addresses(&["10.0.0.1"]));
+        clock.advance(DAY);
+        let refused = post(&egress, &url).await;
+        gate.open();
+        refused
+    };
+    let (held, refused) = tokio::join!(post(&egress, &url), turning);
+    assert_eq!(status(&held), 200);
+    assert!(matches!(refused.result, Err(SendError::Refused(_))), "{refused:?}");
+    assert_eq!(egress.idle_connections(), 0);
 }
 
 #[tokio::test]
