@@ -207,6 +207,18 @@ mod tests {
     }
 
     #[test]
+    fn names_that_only_dns_knows_are_hosts_too() {
+        for text in [
+            "https://a_b.example/",
+            "https://_hook.example/",
+            "https://xn--bcher-kva.example/",
+            "https://b\u{fc}cher.example/",
+        ] {
+            assert!(TargetUrl::parse(text).is_ok(), "{text}");
+        }
+    }
+
+    #[test]
     fn what_cannot_be_called_is_no_target() {
         for (text, fault) in [
             ("/path", InvalidTargetUrl::Syntax),
