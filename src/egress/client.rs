@@ -97,9 +97,9 @@ impl Client {
             return Ok(connection);
         }
         progress.reused = false;
-        let epoch = self.pool.epoch();
+        let era = self.pool.begin(target);
         let connected = self.connector.connect(target, progress).await?;
-        let connection = Connection::open(connected, epoch).await.map_err(|error| closed(None, error))?;
+        let connection = Connection::open(connected, era).await.map_err(|error| closed(None, error))?;
         self.pool.share(target, &connection);
         Ok(connection)
     }

@@ -152,7 +152,12 @@ impl TargetGuard for Egress {
         };
         let target = TargetUrl::from_url(url.clone()).map_err(|_| unresolvable())?;
         match self.pins.vet_anew(&target).await {
-            Ok(()) => Ok(()),
+            Ok(changed) => {
+                if changed {
+                    self.client.forget(target.host());
+                }
+                Ok(())
+            }
             Err(PinError::Resolve(_)) => Err(unresolvable()),
             Err(PinError::Refused(refusal)) => {
                 self.client.forget(target.host());

@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::future::Future;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
@@ -66,16 +66,21 @@ pub(super) struct Link {
     pub peer: SocketAddr,
     pub meter: Arc<Meter>,
     opened_at: Instant,
-    /// The pool's count of `forget` calls when the connection was begun.
-    epoch: u64,
+    era: Arc<Era>,
     _lifeline: oneshot::Sender<()>,
+}
+
+/// The time between two `forget` calls for one origin. Every connection belongs to the era in which it was begun, also
+/// before it is open; when the era has ended, the connection is not pooled again.
+#[derive(Debug, Default)]
+pub(super) struct Era {
+    ended: AtomicBool,
 }
 
 pub(super) struct Pool {
     shards: [Mutex<HashMap<Arc<Origin>, Entry>>; SHARDS],
     limits: PoolLimits,
     idle: AtomicUsize,
-    epoch: AtomicU64,
     reaper_runs: AtomicBool,
 }
 
@@ -86,6 +91,8 @@ struct Entry {
     shared: Option<Shared>,
     /// There once HTTP/2 has been spoken: held by whoever opens the next connection for all.
     gate: Option<Arc<tokio::sync::Mutex<()>>>,
+    /// Shared with every connection of the origin, so that the entry stays for as long as one lives.
+    era: Arc<Era>,
 }
 
 struct Idle {
@@ -106,14 +113,15 @@ impl Pool {
             shards: std::array::from_fn(|_| Mutex::default()),
             limits,
             idle: AtomicUsize::new(0),
-            epoch: AtomicU64::new(0),
             reaper_runs: AtomicBool::new(false),
         })
     }
 
-    /// To be read before a connection is begun: one that was begun before a `forget` is not pooled after it.
-    pub fn epoch(&self) -> u64 {
-        self.epoch.load(Ordering::Acquire)
+    /// To be called before a connection is begun: one that was begun before a `forget` is not pooled after it.
+    pub fn begin(self: &Arc<Self>, target: &TargetUrl) -> Arc<Era> {
+        let era = Arc::clone(&entry_of(&mut self.shard(target), target).era);
+        self.ensure_reaper();
+        era
     }
 
     /// A connection to the target's origin that can carry a request, if there is one.
@@ -127,36 +135,32 @@ impl Pool {
     }
 
     /// Gives back a connection whose exchange has ended well.
-    pub fn put(self: &Arc<Self>, target: &TargetUrl, connection: Connection) {
+    pub fn put(&self, target: &TargetUrl, connection: Connection) {
         let Connection { sender: Sender::Http1(sender), link } = connection else { return };
         let now = Instant::now();
         let room = self.idle.load(Ordering::Relaxed) < self.limits.max_idle;
-        if !room || sender.is_closed() || link.is_spent(now) || link.epoch != self.epoch() {
+        if !room || sender.is_closed() || link.is_spent(now) {
             return;
         }
+        // Read under the lock that `forget` takes, so that neither can slip past the other.
         let mut shard = self.shard(target);
         let entry = entry_of(&mut shard, target);
-        if entry.idle.len() < self.limits.max_idle_per_origin {
+        if !link.era.has_ended() && entry.idle.len() < self.limits.max_idle_per_origin {
             entry.idle.push(Idle { sender, link, since: now });
             self.idle.fetch_add(1, Ordering::Relaxed);
         }
-        drop(shard);
-        self.ensure_reaper();
     }
 
     /// Lets others use a new HTTP/2 connection too.
-    pub fn share(self: &Arc<Self>, target: &TargetUrl, connection: &Connection) {
+    pub fn share(&self, target: &TargetUrl, connection: &Connection) {
         let Sender::Http2(sender) = &connection.sender else { return };
-        if connection.link.epoch != self.epoch() {
-            return;
-        }
         let shared = Shared { sender: sender.clone(), link: Arc::clone(&connection.link), used_at: Instant::now() };
         let mut shard = self.shard(target);
         let entry = entry_of(&mut shard, target);
-        entry.shared = Some(shared);
-        entry.gate.get_or_insert_default();
-        drop(shard);
-        self.ensure_reaper();
+        if !shared.link.era.has_ended() {
+            entry.shared = Some(shared);
+            entry.gate.get_or_insert_default();
+        }
     }
 
     /// Where HTTP/2 is known to be spoken, one opens a connection and the others wait a moment for it: with the turn
@@ -175,13 +179,13 @@ impl Pool {
 
     /// Closes what is idle to a host, on all its ports, and keeps what is in use from coming back.
     pub fn forget(&self, host: &Host) {
-        self.epoch.fetch_add(1, Ordering::AcqRel);
         for shard in &self.shards {
             let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
             for (_, entry) in shard.iter_mut().filter(|(origin, _)| origin.host == *host) {
                 self.idle.fetch_sub(entry.idle.len(), Ordering::Relaxed);
                 entry.idle.clear();
                 entry.shared = None;
+                std::mem::take(&mut entry.era).ended.store(true, Ordering::Release);
             }
         }
     }
@@ -240,7 +244,7 @@ impl Pool {
                 let lives =
                     |shared: &Shared| now.duration_since(shared.used_at) < idle_timeout && !shared.sender.is_closed();
                 entry.shared = entry.shared.take().filter(lives);
-                !entry.idle.is_empty() || entry.shared.is_some()
+                Arc::strong_count(&entry.era) > 1
             });
             left |= !shard.is_empty();
         }
@@ -253,12 +257,12 @@ impl Connection {
     ///
     /// # Errors
     /// When the HTTP/2 greeting cannot be written.
-    pub async fn open(connected: Connected, epoch: u64) -> hyper::Result<Self> {
+    pub async fn open(connected: Connected, era: Arc<Era>) -> hyper::Result<Self> {
         let Connected { stream, peer, protocol } = connected;
         let (lifeline, dropped) = oneshot::channel();
         let meter = stream.meter();
         let opened_at = Instant::now();
-        let link = Arc::new(Link { peer, meter, opened_at, epoch, _lifeline: lifeline });
+        let link = Arc::new(Link { peer, meter, opened_at, era, _lifeline: lifeline });
         let sender = match protocol {
             Protocol::Http1 => Sender::Http1(open_http1(stream, dropped).await?),
             Protocol::Http2 => Sender::Http2(open_http2(stream, dropped).await?),
@@ -273,6 +277,12 @@ impl Connection {
             }
             Sender::Http2(sender) => sender.is_ready(),
         }
+    }
+}
+
+impl Era {
+    fn has_ended(&self) -> bool {
+        self.ended.load(Ordering::Acquire)
     }
 }
 

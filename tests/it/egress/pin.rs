@@ -99,6 +99,22 @@ async fn vetting_anew_replaces_the_pin() {
 }
 
 #[tokio::test]
+async fn vetting_anew_lets_go_of_connections_to_addresses_that_are_no_longer_the_hosts() {
+    let (dns, clock) = (DnsServer::start().await, ManualClock::new(NOON));
+    let receiver = Receiver::start().await;
+    dns.set("hooks.test", Answer::addresses(&["127.0.0.1"]));
+    let egress = egress(settings_with(&dns, None), &clock);
+    let url = receiver.url_at("hooks.test", "/");
+    let guarded = Url::parse(&url).unwrap();
+    assert_eq!(status(&post(&egress, &url).await), 200);
+    egress.vet(&guarded).await.unwrap();
+    assert_eq!(egress.idle_connections(), 1, "the same answer is no reason to reconnect");
+    dns.set("hooks.test", Answer::addresses(&["127.0.0.2"]));
+    egress.vet(&guarded).await.unwrap();
+    assert_eq!(egress.idle_connections(), 0);
+}
+
+#[tokio::test]
 async fn a_host_that_moved_is_found_in_the_same_attempt() {
     let (dns, clock) = (DnsServer::start().await, ManualClock::new(NOON));
     let receiver = Receiver::start().await;
