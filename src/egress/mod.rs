@@ -27,8 +27,9 @@ use url::Url;
 use crate::domain::target::{RefusalReason, TargetGuard, TargetRefusal};
 use crate::domain::time::Clock;
 
-pub use exchange::{Answer, Exchange, OutboundRequest, Phase, Phases, SendError, TlsFault};
+pub use exchange::{Answer, Cause, Exchange, OutboundRequest, Phase, Phases, SendError, TlsFault};
 pub use policy::{AllowTarget, InvalidAllowTarget};
+pub use resolver::ResolveError;
 pub use target::{InvalidTargetUrl, TargetUrl};
 
 use client::Client;

@@ -49,6 +49,8 @@ const CONNECTION_WINDOW_BYTES: u32 = 1024 * 1024;
 const PING_INTERVAL: Duration = Duration::from_secs(10);
 const PING_TIMEOUT: Duration = Duration::from_secs(5);
 const SHARDS: usize = 16;
+/// Origins looked at when the pool is full: a near-oldest is good enough, and looking at all would not be cheap.
+const EVICTION_CANDIDATES: usize = 8;
 
 /// Something that can carry a request now.
 pub(super) struct Connection {
@@ -78,11 +80,14 @@ pub(super) struct Era {
 }
 
 pub(super) struct Pool {
-    shards: [Mutex<HashMap<Arc<Origin>, Entry>>; SHARDS],
+    /// By host, so that all of a host's origins are in one.
+    shards: [Mutex<Shard>; SHARDS],
     limits: PoolLimits,
     idle: AtomicUsize,
     reaper_runs: AtomicBool,
 }
+
+type Shard = HashMap<Arc<Origin>, Entry>;
 
 #[derive(Default)]
 struct Entry {
@@ -138,12 +143,14 @@ impl Pool {
     pub fn put(&self, target: &TargetUrl, connection: Connection) {
         let Connection { sender: Sender::Http1(sender), link } = connection else { return };
         let now = Instant::now();
-        let room = self.idle.load(Ordering::Relaxed) < self.limits.max_idle;
-        if !room || sender.is_closed() || link.is_spent(now) {
+        if sender.is_closed() || link.is_spent(now) {
             return;
         }
         // Read under the lock that `forget` takes, so that neither can slip past the other.
         let mut shard = self.shard(target);
+        if self.idle.load(Ordering::Relaxed) >= self.limits.max_idle && !self.evict_one(&mut shard) {
+            return;
+        }
         let entry = entry_of(&mut shard, target);
         if !link.era.has_ended() && entry.idle.len() < self.limits.max_idle_per_origin {
             entry.idle.push(Idle { sender, link, since: now });
@@ -179,14 +186,12 @@ impl Pool {
 
     /// Closes what is idle to a host, on all its ports, and keeps what is in use from coming back.
     pub fn forget(&self, host: &Host) {
-        for shard in &self.shards {
-            let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
-            for (_, entry) in shard.iter_mut().filter(|(origin, _)| origin.host == *host) {
-                self.idle.fetch_sub(entry.idle.len(), Ordering::Relaxed);
-                entry.idle.clear();
-                entry.shared = None;
-                std::mem::take(&mut entry.era).ended.store(true, Ordering::Release);
-            }
+        let mut shard = self.shard_of(host);
+        for (_, entry) in shard.iter_mut().filter(|(origin, _)| origin.host == *host) {
+            self.idle.fetch_sub(entry.idle.len(), Ordering::Relaxed);
+            entry.idle.clear();
+            entry.shared = None;
+            std::mem::take(&mut entry.era).ended.store(true, Ordering::Release);
         }
     }
 
@@ -217,8 +222,25 @@ impl Pool {
         None
     }
 
-    fn shard(&self, target: &TargetUrl) -> MutexGuard<'_, HashMap<Arc<Origin>, Entry>> {
-        let index = usize::try_from(target.origin_hash() % SHARDS as u64).unwrap_or(0);
+    /// Makes room for a connection that has just been useful: closes the one idle for longest among a few origins.
+    fn evict_one(&self, shard: &mut Shard) -> bool {
+        let idle = shard.values_mut().filter(|entry| !entry.idle.is_empty()).take(EVICTION_CANDIDATES);
+        let Some(oldest) = idle.min_by_key(|entry| entry.idle[0].since) else { return false };
+        oldest.idle.remove(0);
+        self.idle.fetch_sub(1, Ordering::Relaxed);
+        true
+    }
+
+    fn shard(&self, target: &TargetUrl) -> MutexGuard<'_, Shard> {
+        self.lock_shard(target.host_hash())
+    }
+
+    fn shard_of(&self, host: &Host) -> MutexGuard<'_, Shard> {
+        self.lock_shard(host.hash_for_sharding())
+    }
+
+    fn lock_shard(&self, hash: u64) -> MutexGuard<'_, Shard> {
+        let index = usize::try_from(hash % SHARDS as u64).unwrap_or(0);
         self.shards[index].lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -343,7 +365,7 @@ async fn reap(pool: Weak<Pool>, interval: Duration) {
     }
 }
 
-fn entry_of<'a>(shard: &'a mut HashMap<Arc<Origin>, Entry>, target: &TargetUrl) -> &'a mut Entry {
+fn entry_of<'a>(shard: &'a mut Shard, target: &TargetUrl) -> &'a mut Entry {
     if !shard.contains_key(target.origin()) {
         shard.insert(Arc::clone(target.origin()), Entry::default());
     }

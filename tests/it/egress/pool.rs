@@ -207,6 +207,19 @@ async fn no_more_connections_are_kept_than_allowed() {
 }
 
 #[tokio::test]
+async fn a_full_pool_makes_room_for_the_connection_that_was_just_useful() {
+    // Two ports of one host share a shard, in which room is made.
+    let (first, second) = (Receiver::start().await, Receiver::start().await);
+    let settings = EgressSettings { max_idle: 1, ..loopback_settings() };
+    let egress = egress(settings, &ManualClock::new(NOON));
+    post(&egress, &first.url("/")).await.result.unwrap();
+    post(&egress, &second.url("/")).await.result.unwrap();
+    first.wait_until("the close", |counts| counts.open_connections == 0).await;
+    assert!(post(&egress, &second.url("/")).await.reused);
+    assert_eq!(egress.idle_connections(), 1);
+}
+
+#[tokio::test]
 async fn an_idle_connection_is_closed_without_another_request() {
     let receiver = Receiver::start().await;
     let settings = EgressSettings { idle_timeout: Duration::from_millis(20), ..loopback_settings() };
