@@ -6,6 +6,7 @@ use postrider::domain::delivery::{Delivery, DeliveryStatus};
 use postrider::domain::event_type::EventTypeName;
 use postrider::domain::id::{DeliveryId, EventId, StoreTag};
 use postrider::domain::page::{PageRequest, encode_cursor};
+use postrider::domain::time::Timestamp;
 use postrider::store::{DeliveryFilter, NewEndpoint};
 
 use crate::store::fixture::{EVENT_TYPE, Fixture, START};
@@ -17,6 +18,7 @@ on_each_backend! {
     a_filter_shows_what_it_names,
     a_span_of_time_includes_its_start_and_excludes_its_end,
     filters_narrow_each_other,
+    an_instant_beyond_all_rows_is_no_special_case,
     another_workspace_sees_nothing,
     an_id_of_another_store_is_not_found,
     a_delivery_that_is_not_there_is_not_found,
@@ -152,6 +154,18 @@ async fn filters_narrow_each_other(at: Fixture) {
     assert_eq!(found.len(), 1);
     assert_eq!((found[0].endpoint_id, found[0].event_id), (endpoints[1].id, event));
     assert!(listed(&at, DeliveryFilter { status: Some(DeliveryStatus::Failed), ..filter }).await.is_empty());
+}
+
+async fn an_instant_beyond_all_rows_is_no_special_case(at: Fixture) {
+    at.endpoint().await;
+    at.publish(1).await;
+    let far = Timestamp::parse("9999-12-30T00:00:00Z").unwrap();
+    let until = DeliveryFilter { until: Some(far), ..DeliveryFilter::default() };
+    assert_eq!(listed(&at, until).await.len(), 1);
+    let since = DeliveryFilter { since: Some(far), ..DeliveryFilter::default() };
+    assert!(listed(&at, since).await.is_empty());
+    let from_the_start = DeliveryFilter { since: Some(Timestamp::default()), ..DeliveryFilter::default() };
+    assert_eq!(listed(&at, from_the_start).await.len(), 1);
 }
 
 async fn another_workspace_sees_nothing(at: Fixture) {
