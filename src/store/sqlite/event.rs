@@ -146,7 +146,7 @@ fn insert<'s>(
 
 fn insert_delivery(tx: &mut WriteTx<'_>, event: &NewEvent, subscriber: &Subscriber) -> Result<(), rusqlite::Error> {
     let key = tx.next_key();
-    let skipped = (!subscriber.endpoint.is_active).then(|| match subscriber.endpoint.disabled_reason {
+    let skipped = (!subscriber.endpoint.is_active).then_some(match subscriber.endpoint.disabled_reason {
         None => EndReason::Inactive,
         Some(DisabledReason::Gone) => EndReason::DisabledGone,
         Some(DisabledReason::Failing) => EndReason::DisabledFailing,
