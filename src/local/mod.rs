@@ -4,5 +4,6 @@
 //! Everything here stands outside the service and talks to it as a customer would, over HTTP. It must not reach
 //! around the API, and the sockets it opens lead only to addresses that the user named.
 
+pub mod client;
 pub mod receiver;
 pub mod verify;

@@ -1,6 +1,7 @@
 //! The tools of the desk, over real sockets: the receiver, the client, and the tour against a small API that stands
 //! in for the server.
 
+mod client;
 mod receiver;
 
 use std::net::SocketAddr;
