@@ -5,5 +5,9 @@
 //! around the API, and the sockets it opens lead only to addresses that the user named.
 
 pub mod client;
+pub mod curl;
+pub mod dev;
 pub mod receiver;
+pub mod screen;
+pub mod state;
 pub mod verify;

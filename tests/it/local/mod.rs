@@ -1,7 +1,9 @@
 //! The tools of the desk, over real sockets: the receiver, the client, and the tour against a small API that stands
 //! in for the server.
 
+mod api;
 mod client;
+mod dev;
 mod receiver;
 
 use std::net::SocketAddr;
