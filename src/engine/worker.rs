@@ -40,8 +40,11 @@ pub struct Worker {
     outcomes: Outcomes,
     settings: EngineSettings,
     headers: HeaderNames,
-    urls: Mutex<HashMap<RowKey, (Arc<EndpointTarget>, Arc<TargetUrl>)>>,
+    urls: Mutex<HashMap<RowKey, ParsedUrl>>,
 }
+
+/// An endpoint as it was claimed, and its URL in the form that the transport wants.
+type ParsedUrl = (Arc<EndpointTarget>, Arc<TargetUrl>);
 
 /// Names of headers that do not change while the process runs.
 struct HeaderNames {

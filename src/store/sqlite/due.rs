@@ -64,6 +64,42 @@ fn lower_next_at(tx: &WriteTx<'_>, lane: Lane, at: Timestamp) -> Result<(), rusq
     Ok(())
 }
 
+/// Keeps what waits for an endpoint from being claimed; tests go on.
+pub fn hold_lane(tx: &WriteTx<'_>, endpoint_key: RowKey) -> Result<(), rusqlite::Error> {
+    tx.connection
+        .prepare_cached("UPDATE lanes SET held_since = ?2 WHERE lane_key = ?1 AND held_since IS NULL")?
+        .execute(params![endpoint_key.as_i64(), tx.now.millis()])?;
+    Ok(())
+}
+
+/// Lets what waits for an endpoint go on.
+pub fn release_lane(tx: &WriteTx<'_>, endpoint_key: RowKey) -> Result<(), rusqlite::Error> {
+    tx.connection
+        .prepare_cached("UPDATE lanes SET held_since = NULL, next_at = min(next_at, ?2) WHERE lane_key = ?1")?
+        .execute(params![endpoint_key.as_i64(), tx.now.millis()])?;
+    Ok(())
+}
+
+/// Rows that a DELETE cancels itself; what is left of a long queue is cancelled by and by, when its lane is looked at.
+const CANCELLED_AT_ONCE: usize = 1_000;
+
+/// Cancels what waits for an endpoint that has just been deleted.
+pub fn cancel_lanes(tx: &mut WriteTx<'_>, workspace_key: RowKey, endpoint_key: RowKey) -> Result<(), rusqlite::Error> {
+    for kind in [LaneKind::Events, LaneKind::Tests] {
+        let lane = Lane { workspace_key, endpoint_key, kind };
+        cancel_from_lane(tx, lane)?;
+        raise_next_at(tx, lane)?;
+    }
+    release_lane(tx, endpoint_key)
+}
+
+/// How many deliveries of an endpoint are due now, counted up to `enough`.
+pub fn count_due(tx: &WriteTx<'_>, endpoint_key: RowKey, enough: usize) -> Result<usize, rusqlite::Error> {
+    tx.connection
+        .prepare_cached("SELECT COUNT(*) FROM (SELECT 1 FROM due WHERE lane_key = ?1 AND due_at <= ?2 LIMIT ?3)")?
+        .query_row(params![endpoint_key.as_i64(), tx.now.millis(), enough], |row| row.get(0))
+}
+
 /// Lanes looked at in one claim; the rest come next time.
 const LANES_PER_CLAIM: usize = 1_024;
 
@@ -84,8 +120,8 @@ pub fn claim(
         for (lane, allowance) in lanes.into_iter().zip(allowed) {
             let wanted = share.min(allowance).min(limit - claims.len());
             let before = claims.len();
-            if wanted > 0 {
-                claim_from_lane(tx, lane, wanted, lease, &mut claims)?;
+            if wanted > 0 && claim_from_lane(tx, lane, wanted, lease, &mut claims)? == LaneState::MoreToCancel {
+                continue;
             }
             let taken = claims.len() - before;
             if wanted > 0 && taken == wanted && allowance > taken {
@@ -163,9 +199,9 @@ fn claim_from_lane(
     wanted: usize,
     lease: Duration,
     claims: &mut Vec<Claim>,
-) -> Result<(), rusqlite::Error> {
+) -> Result<LaneState, rusqlite::Error> {
     let Some(target) = tx.matching.target(tx.connection, lane.endpoint_key)? else {
-        return cancel_from_lane(tx, lane, wanted);
+        return cancel_from_lane(tx, lane);
     };
     let rows = tx
         .connection
@@ -180,32 +216,59 @@ fn claim_from_lane(
     for row in rows {
         claims.push(claim_row(tx, &target, row, lease)?);
     }
-    Ok(())
+    Ok(LaneState::Looked)
 }
 
-/// Cancels what waits for an endpoint that is deleted, as much at a time as would have been claimed.
-fn cancel_from_lane(tx: &mut WriteTx<'_>, lane: Lane, wanted: usize) -> Result<(), rusqlite::Error> {
-    let rows: Vec<(i64, u32)> = tx
+/// What a look into a lane came to.
+#[derive(PartialEq, Eq)]
+enum LaneState {
+    Looked,
+    /// Its endpoint is deleted, and more than one step's worth waited for it.
+    MoreToCancel,
+}
+
+/// Cancels what waits for an endpoint that is deleted, a step's worth. What is being attempted ends by itself.
+fn cancel_from_lane(tx: &WriteTx<'_>, lane: Lane) -> Result<LaneState, rusqlite::Error> {
+    let rows = tx
         .connection
-        .prepare_cached("SELECT delivery_key, attempts FROM due WHERE lane_key = ?1 ORDER BY due_at LIMIT ?2")?
-        .query_map(params![lane_key(lane), wanted], |row| Ok((row.get(0)?, row.get(1)?)))?
-        .collect::<Result<_, _>>()?;
-    for (key, attempts) in rows {
-        end_unsent(tx, key, attempts, DeliveryStatus::Cancelled, EndReason::EndpointDeleted)?;
+        .prepare_cached(
+            "SELECT delivery_key, attempts, claimed_at FROM due
+             WHERE lane_key = ?1 AND NOT (claim_token IS NOT NULL AND due_at > ?2) ORDER BY due_at LIMIT ?3",
+        )?
+        .query_map(params![lane_key(lane), tx.now.millis(), CANCELLED_AT_ONCE], unsent_from_row)?
+        .collect::<Result<Vec<_>, _>>()?;
+    for row in &rows {
+        end_unsent(tx, row, DeliveryStatus::Cancelled, EndReason::EndpointDeleted)?;
     }
-    Ok(())
+    Ok(if rows.len() == CANCELLED_AT_ONCE { LaneState::MoreToCancel } else { LaneState::Looked })
 }
 
-/// Ends a delivery that nobody is attempting.
+/// A delivery that nobody is attempting.
+struct Unsent {
+    delivery_key: RowKey,
+    attempts: u32,
+    lost_claim_at: Option<Timestamp>,
+}
+
+fn unsent_from_row(row: &Row<'_>) -> Result<Unsent, rusqlite::Error> {
+    Ok(Unsent {
+        delivery_key: RowKey::from_i64(row.get(0)?),
+        attempts: row.get(1)?,
+        lost_claim_at: row.get::<_, Option<i64>>(2)?.map(Timestamp::from_millis),
+    })
+}
+
 fn end_unsent(
     tx: &WriteTx<'_>,
-    key: i64,
-    attempts: u32,
+    unsent: &Unsent,
     status: DeliveryStatus,
     reason: EndReason,
 ) -> Result<(), rusqlite::Error> {
-    tx.connection.prepare_cached("DELETE FROM due WHERE delivery_key = ?1")?.execute([key])?;
-    delivery::finish(tx, RowKey::from_i64(key), status, Some(reason), attempts)
+    if let Some(claimed_at) = unsent.lost_claim_at {
+        record_abandoned(tx, unsent.delivery_key, unsent.attempts, claimed_at, None)?;
+    }
+    tx.connection.prepare_cached("DELETE FROM due WHERE delivery_key = ?1")?.execute([unsent.delivery_key.as_i64()])?;
+    delivery::finish(tx, unsent.delivery_key, status, Some(reason), unsent.attempts)
 }
 
 fn claim_row(
@@ -215,7 +278,7 @@ fn claim_row(
     lease: Duration,
 ) -> Result<Claim, rusqlite::Error> {
     if let Some(claimed_at) = row.lost_claim_at {
-        record_abandoned(tx, &row, claimed_at)?;
+        record_abandoned(tx, row.delivery_key, row.attempts, claimed_at, Some(tx.now))?;
     }
     let token = ClaimToken(tx.next_key().as_i64());
     let attempt = row.attempts + 1;
@@ -241,9 +304,15 @@ fn claim_row(
     })
 }
 
-fn record_abandoned(tx: &WriteTx<'_>, row: &DueRow, claimed_at: Timestamp) -> Result<(), rusqlite::Error> {
+fn record_abandoned(
+    tx: &WriteTx<'_>,
+    delivery_key: RowKey,
+    number: u32,
+    claimed_at: Timestamp,
+    next_attempt_at: Option<Timestamp>,
+) -> Result<(), rusqlite::Error> {
     let attempt = Attempt {
-        number: row.attempts,
+        number,
         started_at: claimed_at,
         duration_ms: 0,
         outcome: AttemptOutcome::Abandoned,
@@ -252,9 +321,9 @@ fn record_abandoned(tx: &WriteTx<'_>, row: &DueRow, claimed_at: Timestamp) -> Re
         response_headers: Vec::new(),
         response_body: None,
         error: Some("the process that had started this attempt stopped before recording its outcome".to_owned()),
-        next_attempt_at: Some(tx.now),
+        next_attempt_at,
     };
-    delivery::insert_attempt(tx, row.delivery_key, &attempt)
+    delivery::insert_attempt(tx, delivery_key, &attempt)
 }
 
 /// Sets a lane's bound to what it really holds; a lane that holds nothing goes.
@@ -337,8 +406,14 @@ fn record_outcome(tx: &mut WriteTx<'_>, outcome: &OutcomeRecord) -> Result<Recor
                 .query_row(params![key.as_i64(), outcome.token.0, at.millis(), uses_step], lane_from_row)
                 .optional()?;
             let Some(lane) = lane else { return Ok(Recorded::ClaimLost) };
-            lower_next_at(tx, lane, at)?;
-            attempt.next_attempt_at = Some(at);
+            if tx.matching.target(tx.connection, lane.endpoint_key)?.is_some() {
+                lower_next_at(tx, lane, at)?;
+                attempt.next_attempt_at = Some(at);
+            } else {
+                // The endpoint was deleted while it was being called: there is nothing to try again.
+                let unsent = Unsent { delivery_key: key, attempts: attempt.number, lost_claim_at: None };
+                end_unsent(tx, &unsent, DeliveryStatus::Cancelled, EndReason::EndpointDeleted)?;
+            }
         }
     }
     delivery::insert_attempt(tx, key, &attempt)?;
@@ -376,16 +451,16 @@ pub fn release_predecessors_claims(tx: &mut WriteTx<'_>) -> Result<usize, rusqli
 /// Fails what has waited too long in lanes that are held.
 pub fn expire_waiting(tx: &mut WriteTx<'_>, limit: usize) -> Result<usize, rusqlite::Error> {
     let too_long_ago = tx.now.minus(limits::WAITING_MAX).millis();
-    let waiting: Vec<(i64, u32)> = tx
+    let waiting = tx
         .connection
         .prepare_cached(
-            "SELECT delivery_key, attempts FROM lanes JOIN due ON due.lane_key = lanes.lane_key
+            "SELECT delivery_key, attempts, claimed_at FROM lanes JOIN due ON due.lane_key = lanes.lane_key
              WHERE held_since IS NOT NULL AND held_since <= ?1 AND due_at <= ?1 LIMIT ?2",
         )?
-        .query_map(params![too_long_ago, limit], |row| Ok((row.get(0)?, row.get(1)?)))?
-        .collect::<Result<_, _>>()?;
-    for (key, attempts) in &waiting {
-        end_unsent(tx, *key, *attempts, DeliveryStatus::Failed, EndReason::Expired)?;
+        .query_map(params![too_long_ago, limit], unsent_from_row)?
+        .collect::<Result<Vec<_>, _>>()?;
+    for unsent in &waiting {
+        end_unsent(tx, unsent, DeliveryStatus::Failed, EndReason::Expired)?;
     }
     Ok(waiting.len())
 }
