@@ -13,7 +13,9 @@ use bytes::Bytes;
 use crate::domain::access::{ApiKey, ApiKeyHash, Mode, Scopes};
 use crate::domain::attempt::Attempt;
 use crate::domain::delivery::{Delivery, DeliveryCause, DeliveryFilter, DeliveryStatus, EndReason};
-use crate::domain::endpoint::{DisabledReason, Endpoint, EndpointName, EndpointUrl, ProjectId, SecretVersion};
+use crate::domain::endpoint::{
+    DisabledReason, Endpoint, EndpointChange, EndpointFilter, EndpointName, EndpointUrl, ProjectId, SecretVersion,
+};
 use crate::domain::event::{EventReceipt, NewEvent};
 use crate::domain::event_type::EventTypeName;
 use crate::domain::id::{ApiKeyId, DeliveryId, EndpointId, EventId, ReplayId, RowKey, StoreTag, WorkspaceId};
@@ -80,24 +82,6 @@ pub enum CreateEndpointError {
     WorkspaceFull(u32),
     #[error(transparent)]
     Store(#[from] StoreError),
-}
-
-/// What a PATCH changes; what is absent stays.
-#[derive(Clone, Debug, Default)]
-pub struct EndpointChange {
-    pub name: Option<EndpointName>,
-    pub url: Option<EndpointUrl>,
-    pub events: Option<Vec<EventTypeName>>,
-    pub project_id: Option<Option<ProjectId>>,
-    pub is_active: Option<bool>,
-}
-
-/// Which endpoints a list shows.
-#[derive(Clone, Debug, Default)]
-pub struct EndpointFilter {
-    pub project_id: Option<ProjectId>,
-    pub is_active: Option<bool>,
-    pub event_type: Option<EventTypeName>,
 }
 
 #[derive(Debug, thiserror::Error)]

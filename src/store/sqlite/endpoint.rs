@@ -2,12 +2,12 @@
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use crate::domain::endpoint::{DisabledReason, Endpoint, ProjectId, SecretVersion};
+use crate::domain::endpoint::{DisabledReason, Endpoint, EndpointChange, EndpointFilter, ProjectId, SecretVersion};
 use crate::domain::event_type::EventTypeName;
 use crate::domain::id::{EndpointId, RowKey};
 use crate::domain::page::{Page, PageRequest};
 use crate::domain::time::Timestamp;
-use crate::store::{EndpointChange, EndpointFilter, EndpointLimits, EndpointTarget, NewEndpoint, SecretRotation};
+use crate::store::{EndpointLimits, EndpointTarget, NewEndpoint, SecretRotation};
 
 use super::column::{parsed, unexpected};
 use super::due;

@@ -15,7 +15,7 @@ use rusqlite::{OptionalExtension, params};
 use crate::domain::access::{ApiKey, ApiKeyHash, Mode};
 use crate::domain::attempt::Attempt;
 use crate::domain::delivery::{Delivery, DeliveryFilter};
-use crate::domain::endpoint::{Endpoint, SecretVersion};
+use crate::domain::endpoint::{Endpoint, EndpointChange, EndpointFilter, SecretVersion};
 use crate::domain::event::{EventReceipt, NewEvent};
 use crate::domain::id::{ApiKeyId, DeliveryId, EndpointId, KeySequence, ReplayId, RowKey, StoreTag, WorkspaceId};
 use crate::domain::idempotency::{IdempotentRequest, RecordedAnswer, Recording};
@@ -26,9 +26,9 @@ use crate::domain::time::Clock;
 use crate::domain::workspace::{Workspace, WorkspaceName};
 
 use super::{
-    AcceptError, ClaimToken, Claimed, CreateEndpointError, DeleteEndpointError, EndpointChange, EndpointFilter,
-    EndpointLimits, LaneQuota, NewApiKey, NewEndpoint, NewReplay, OpenError, OutcomeRecord, Recorded, RequeueError,
-    RotateSecretError, SecretRotation, Store, StoreError, StoreSeed, UpdateEndpointError, Written,
+    AcceptError, ClaimToken, Claimed, CreateEndpointError, DeleteEndpointError, EndpointLimits, LaneQuota, NewApiKey,
+    NewEndpoint, NewReplay, OpenError, OutcomeRecord, Recorded, RequeueError, RotateSecretError, SecretRotation, Store,
+    StoreError, StoreSeed, UpdateEndpointError, Written,
 };
 
 mod access;
