@@ -174,29 +174,50 @@ fn claim_from_lane(
     Ok(())
 }
 
-/// Cancels what waits for an endpoint that is deleted, as much at a time as would have been claimed.
+/// Cancels what waits for an endpoint that is deleted, as much at a time as would have been claimed. What is under way
+/// is left to its holder, or to the end of its lease.
 fn cancel_from_lane(tx: &mut WriteTx<'_>, lane: Lane, wanted: usize) -> Result<(), rusqlite::Error> {
-    let rows: Vec<(i64, u32)> = tx
+    let rows = tx
         .connection
-        .prepare_cached("SELECT delivery_key, attempts FROM due WHERE endpoint_key = ?1 ORDER BY due_at LIMIT ?2")?
-        .query_map(params![lane.endpoint_key.as_i64(), wanted], |row| Ok((row.get(0)?, row.get(1)?)))?
-        .collect::<Result<_, _>>()?;
-    for (key, attempts) in rows {
-        end_unsent(tx, key, attempts, DeliveryStatus::Cancelled, EndReason::EndpointDeleted)?;
+        .prepare_cached(
+            "SELECT delivery_key, attempts, claimed_at FROM due
+             WHERE endpoint_key = ?1 AND (due_at <= ?2 OR claim_token IS NULL) ORDER BY due_at LIMIT ?3",
+        )?
+        .query_map(params![lane.endpoint_key.as_i64(), tx.now.millis(), wanted], unsent_from_row)?
+        .collect::<Result<Vec<_>, _>>()?;
+    for row in rows {
+        end_unsent(tx, &row, DeliveryStatus::Cancelled, EndReason::EndpointDeleted)?;
     }
     Ok(())
+}
+
+/// A row of `due` that ends without another attempt.
+struct UnsentRow {
+    delivery_key: RowKey,
+    attempts: u32,
+    lost_claim_at: Option<Timestamp>,
+}
+
+fn unsent_from_row(row: &Row<'_>) -> Result<UnsentRow, rusqlite::Error> {
+    Ok(UnsentRow {
+        delivery_key: RowKey::from_i64(row.get(0)?),
+        attempts: row.get(1)?,
+        lost_claim_at: row.get::<_, Option<i64>>(2)?.map(Timestamp::from_millis),
+    })
 }
 
 /// Ends a delivery that nobody is attempting.
 fn end_unsent(
     tx: &WriteTx<'_>,
-    key: i64,
-    attempts: u32,
+    row: &UnsentRow,
     status: DeliveryStatus,
     reason: EndReason,
 ) -> Result<(), rusqlite::Error> {
-    tx.connection.prepare_cached("DELETE FROM due WHERE delivery_key = ?1")?.execute([key])?;
-    delivery::finish(tx, RowKey::from_i64(key), status, Some(reason), attempts)
+    if let Some(claimed_at) = row.lost_claim_at {
+        record_abandoned(tx, row.delivery_key, row.attempts, claimed_at, None)?;
+    }
+    tx.connection.prepare_cached("DELETE FROM due WHERE delivery_key = ?1")?.execute([row.delivery_key.as_i64()])?;
+    delivery::finish(tx, row.delivery_key, status, Some(reason), row.attempts)
 }
 
 fn claim_row(
@@ -206,7 +227,7 @@ fn claim_row(
     lease: Duration,
 ) -> Result<Claim, rusqlite::Error> {
     if let Some(claimed_at) = row.lost_claim_at {
-        record_abandoned(tx, &row, claimed_at)?;
+        record_abandoned(tx, row.delivery_key, row.attempts, claimed_at, Some(tx.now))?;
     }
     let token = ClaimToken(tx.next_key().as_i64());
     let attempt = row.attempts + 1;
@@ -230,9 +251,16 @@ fn claim_row(
     })
 }
 
-fn record_abandoned(tx: &WriteTx<'_>, row: &DueRow, claimed_at: Timestamp) -> Result<(), rusqlite::Error> {
+/// Writes down the attempt of a claim whose holder never came back.
+fn record_abandoned(
+    tx: &WriteTx<'_>,
+    delivery_key: RowKey,
+    number: u32,
+    claimed_at: Timestamp,
+    next_attempt_at: Option<Timestamp>,
+) -> Result<(), rusqlite::Error> {
     let attempt = Attempt {
-        number: row.attempts,
+        number,
         started_at: claimed_at,
         duration_ms: 0,
         outcome: AttemptOutcome::Abandoned,
@@ -241,9 +269,9 @@ fn record_abandoned(tx: &WriteTx<'_>, row: &DueRow, claimed_at: Timestamp) -> Re
         response_headers: Vec::new(),
         response_body: None,
         error: Some("the process that had started this attempt stopped before recording its outcome".to_owned()),
-        next_attempt_at: Some(tx.now),
+        next_attempt_at,
     };
-    delivery::insert_attempt(tx, row.delivery_key, &attempt)
+    delivery::insert_attempt(tx, delivery_key, &attempt)
 }
 
 /// Sets a lane's bound to what it really holds; a lane that holds nothing goes.
@@ -368,16 +396,132 @@ pub fn release_predecessors_claims(tx: &mut WriteTx<'_>) -> Result<usize, rusqli
 /// Fails what has waited too long in lanes that are held.
 pub fn expire_waiting(tx: &mut WriteTx<'_>, limit: usize) -> Result<usize, rusqlite::Error> {
     let too_long_ago = tx.now.minus(limits::WAITING_MAX).millis();
-    let waiting: Vec<(i64, u32)> = tx
+    let waiting = tx
         .connection
         .prepare_cached(
-            "SELECT delivery_key, attempts FROM lanes JOIN due ON due.endpoint_key = lanes.endpoint_key
+            "SELECT delivery_key, attempts, claimed_at FROM lanes JOIN due ON due.endpoint_key = lanes.endpoint_key
              WHERE held_since IS NOT NULL AND held_since <= ?1 AND due_at <= ?1 LIMIT ?2",
         )?
-        .query_map(params![too_long_ago, limit], |row| Ok((row.get(0)?, row.get(1)?)))?
-        .collect::<Result<_, _>>()?;
-    for (key, attempts) in &waiting {
-        end_unsent(tx, *key, *attempts, DeliveryStatus::Failed, EndReason::Expired)?;
+        .query_map(params![too_long_ago, limit], unsent_from_row)?
+        .collect::<Result<Vec<_>, _>>()?;
+    for row in &waiting {
+        end_unsent(tx, row, DeliveryStatus::Failed, EndReason::Expired)?;
     }
     Ok(waiting.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicI64, Ordering};
+
+    use super::super::SqliteStore;
+    use super::super::writer::JobSize;
+    use super::*;
+    use crate::domain::id::StoreTag;
+    use crate::domain::time::{Clock, Sleep};
+    use crate::store::StoreSeed;
+
+    struct Hand(AtomicI64);
+
+    impl Clock for Hand {
+        fn now(&self) -> Timestamp {
+            Timestamp::from_millis(self.0.load(Ordering::Relaxed))
+        }
+
+        fn sleep_until(&self, _at: Timestamp) -> Sleep<'_> {
+            Box::pin(std::future::pending())
+        }
+    }
+
+    const NOW: i64 = 1_000_000_000_000;
+
+    struct Unlimited;
+
+    impl LaneQuota for Unlimited {
+        fn quota(&self, _lane: Lane) -> usize {
+            usize::MAX
+        }
+    }
+
+    struct Queue {
+        store: SqliteStore,
+        clock: Arc<Hand>,
+        _directory: tempfile::TempDir,
+    }
+
+    impl Queue {
+        /// A queue in which the endpoint 1 has `backlog` deliveries due, and `idle` others have one each in an hour.
+        async fn new(backlog: u32, idle: u32) -> Self {
+            let directory = tempfile::tempdir().unwrap();
+            let clock = Arc::new(Hand(AtomicI64::new(NOW)));
+            let seed = StoreSeed { tag: StoreTag::from_u32(1), node: 1 };
+            let store = SqliteStore::open(directory.path(), clock.clone(), seed).await.unwrap();
+            let queue = Self { store, clock, _directory: directory };
+            let rows = format!(
+                "INSERT INTO workspaces (key, id, name) VALUES (1, 'org_0000000000000000', 'w');
+                 INSERT INTO events (key, workspace_key, mode, type, deliveries, envelope)
+                     VALUES (1, 1, 0, 'post.created', 1, x'7b7d');
+                 WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i <= {idle})
+                 INSERT INTO endpoints (key, id, workspace_key, name, url, events, is_active, secret_version,
+                                        secret_last4, updated_at)
+                     SELECT i, 'whe_' || substr('0000000000000000' || i, -16), 1, 'n', 'https://example.com/',
+                            'post.created', 1, 1, '0000', 0 FROM n;
+                 INSERT INTO lanes (endpoint_key, workspace_key, next_at)
+                     SELECT key, 1, iif(key = 1, {NOW}, {NOW} + 3600000) FROM endpoints;
+                 WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {backlog} + {idle})
+                 INSERT INTO due (delivery_key, endpoint_key, event_key, due_at, mode, cause, secret_version)
+                     SELECT i, max(1, i - {backlog} + 1), 1, iif(i <= {backlog}, {NOW} - 1000 + i % 1000,
+                            {NOW} + 3600000), 0, 0, 1 FROM n;
+                 INSERT INTO deliveries (key, workspace_key, endpoint_key, event_key, status, cause)
+                     SELECT delivery_key, 1, endpoint_key, event_key, 0, 0 FROM due;"
+            );
+            queue.run(move |tx| tx.connection.execute_batch(&rows)).await;
+            queue
+        }
+
+        async fn run<T: Send + 'static>(
+            &self,
+            effect: impl FnMut(&mut WriteTx<'_>) -> Result<T, rusqlite::Error> + Send + 'static,
+        ) -> T {
+            self.store.write(JobSize::ONE_ROW, effect).await.unwrap()
+        }
+
+        async fn claim(&self, limit: usize) -> Vec<Claim> {
+            self.run(move |tx| claim(tx, limit, limits::LEASE, &Unlimited)).await.claims
+        }
+
+        /// The ends of deliveries 1, 2, 3 … as (status, attempts, attempts in the log).
+        async fn ends(&self) -> Vec<(i64, u32, u32)> {
+            self.run(|tx| {
+                tx.connection
+                    .prepare(
+                        "SELECT status, attempts, (SELECT COUNT(*) FROM attempts WHERE delivery_key = key)
+                         FROM deliveries ORDER BY key",
+                    )?
+                    .query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?
+                    .collect()
+            })
+            .await
+        }
+    }
+
+    #[tokio::test]
+    async fn what_waits_for_a_deleted_endpoint_is_cancelled_but_not_under_its_holder() {
+        let queue = Queue::new(2, 0).await;
+        let under_way = queue.claim(1).await;
+        queue
+            .run(|tx| {
+                tx.connection.execute_batch("UPDATE endpoints SET deleted_at = 1")?;
+                tx.matching.forget_everything();
+                Ok(())
+            })
+            .await;
+        assert!(queue.claim(10).await.is_empty());
+        let (pending, cancelled) = (DeliveryStatus::Pending.code(), DeliveryStatus::Cancelled.code());
+        assert_eq!(under_way[0].delivery_id.key(), RowKey::from_i64(1));
+        assert_eq!(queue.ends().await, [(pending, 0, 0), (cancelled, 0, 0)]);
+        queue.clock.0.fetch_add(i64::try_from(limits::LEASE.as_millis()).unwrap(), Ordering::Relaxed);
+        assert!(queue.claim(10).await.is_empty());
+        assert_eq!(queue.ends().await, [(cancelled, 1, 1), (cancelled, 0, 0)], "the lost attempt is in the log");
+    }
 }
