@@ -76,6 +76,15 @@ impl serde::Serialize for Scope {
     }
 }
 
+/// Which scopes do for what; any one of a set is enough.
+pub mod needs {
+    use super::Scope;
+
+    pub const ENDPOINT_WRITE: &[Scope] = &[Scope::WebhooksManage];
+    pub const WEBHOOKS_READ: &[Scope] = &[Scope::WebhooksManage, Scope::WebhooksRead];
+    pub const PUBLISH: &[Scope] = &[Scope::EventsWrite];
+}
+
 /// The text names no scope.
 #[derive(Debug, thiserror::Error)]
 #[error("there is no scope {0:?}; the scopes are {list}", list = Scopes::of(&Scope::ALL))]

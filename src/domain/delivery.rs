@@ -156,6 +156,19 @@ pub struct Delivery {
     pub completed_at: Option<Timestamp>,
 }
 
+/// Which deliveries a list shows.
+#[derive(Clone, Debug, Default)]
+pub struct DeliveryFilter {
+    pub endpoint_id: Option<EndpointId>,
+    pub event_id: Option<EventId>,
+    pub event_type: Option<EventTypeName>,
+    pub status: Option<DeliveryStatus>,
+    /// Created at or after.
+    pub since: Option<Timestamp>,
+    /// Created before.
+    pub until: Option<Timestamp>,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

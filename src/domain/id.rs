@@ -223,6 +223,12 @@ timed_id!(
     "dlv_"
 );
 
+timed_id!(
+    /// A job that sends deliveries again.
+    ReplayId,
+    "rpl_"
+);
+
 /// Makes row keys that only ever grow, even when the clock steps back or a millisecond is used up.
 #[derive(Debug)]
 pub struct KeySequence {

@@ -17,6 +17,11 @@ pub struct IdempotencyScope {
     pub route: String,
 }
 
+/// What stands for a body that is not kept: SHA-256 of its canonical form.
+pub fn body_hash(canonical: &[u8]) -> [u8; 32] {
+    crate::crypto::sha256(canonical)
+}
+
 /// A request that asked to be remembered.
 #[derive(Clone, Debug)]
 pub struct IdempotentRequest {

@@ -69,18 +69,39 @@ impl Client {
         body: &Bytes,
         progress: &mut Progress,
     ) -> Result<Answer, SendError> {
-        if let Some(connection) = self.pool.take(target).await {
-            progress.reused = true;
-            match self.exchange(target, headers, body, connection, progress).await {
-                Err(Failure { unanswered: true, .. }) => progress.reused = false,
-                finished => return finished.map_err(|failure| failure.error),
+        let connection = match self.pool.take(target).await {
+            Some(connection) => {
+                progress.reused = true;
+                connection
             }
+            None => self.open(target, progress).await?,
+        };
+        let link = Arc::clone(&connection.link);
+        match self.exchange(target, headers, body, connection, progress).await {
+            Err(Failure { unanswered: true, .. }) if progress.reused => self.pool.retire(target, &link),
+            finished => return finished.map_err(|failure| failure.error),
         }
-        let epoch = self.pool.epoch();
-        let connected = self.connector.connect(target, progress).await?;
-        let connection = Connection::open(connected, epoch).await.map_err(|error| closed(None, error))?;
-        self.pool.share(target, &connection);
+        drop(link);
+        let connection = self.open(target, progress).await?;
         self.exchange(target, headers, body, connection, progress).await.map_err(|failure| failure.error)
+    }
+
+    /// A new connection, or an HTTP/2 one that another attempt has opened while this one waited.
+    async fn open(&self, target: &TargetUrl, progress: &mut Progress) -> Result<Connection, SendError> {
+        progress.phase = Phase::Connect;
+        let turn = self.pool.turn_to_open(target).await;
+        if turn.is_some()
+            && let Some(connection) = self.pool.take(target).await
+        {
+            progress.reused = true;
+            return Ok(connection);
+        }
+        progress.reused = false;
+        let era = self.pool.begin(target);
+        let connected = self.connector.connect(target, progress).await?;
+        let connection = Connection::open(connected, era).await.map_err(|error| closed(None, error))?;
+        self.pool.share(target, &connection);
+        Ok(connection)
     }
 
     async fn exchange(

@@ -27,8 +27,9 @@ use url::Url;
 use crate::domain::target::{RefusalReason, TargetGuard, TargetRefusal};
 use crate::domain::time::Clock;
 
-pub use exchange::{Answer, Exchange, OutboundRequest, Phase, Phases, SendError, TlsFault};
+pub use exchange::{Answer, Cause, Exchange, OutboundRequest, Phase, Phases, SendError, TlsFault};
 pub use policy::{AllowTarget, InvalidAllowTarget};
+pub use resolver::ResolveError;
 pub use target::{InvalidTargetUrl, TargetUrl};
 
 use client::Client;
@@ -152,7 +153,12 @@ impl TargetGuard for Egress {
         };
         let target = TargetUrl::from_url(url.clone()).map_err(|_| unresolvable())?;
         match self.pins.vet_anew(&target).await {
-            Ok(()) => Ok(()),
+            Ok(changed) => {
+                if changed {
+                    self.client.forget(target.host());
+                }
+                Ok(())
+            }
             Err(PinError::Resolve(_)) => Err(unresolvable()),
             Err(PinError::Refused(refusal)) => {
                 self.client.forget(target.host());

@@ -82,14 +82,17 @@ impl Pins {
         self.look_up(&slot, target, name).await
     }
 
-    /// Resolves and vets now, whatever is pinned, and replaces the pin by the answer.
+    /// Resolves and vets now, whatever is pinned, and replaces the pin by the answer. Tells whether the addresses are
+    /// others than before.
     ///
     /// # Errors
     /// When the target is refused (then the old pin is gone too) or its name does not resolve.
-    pub async fn vet_anew(&self, target: &TargetUrl) -> Result<(), PinError> {
-        let Host::Name(name) = target.host() else { return self.literal(target).map(drop) };
+    pub async fn vet_anew(&self, target: &TargetUrl) -> Result<bool, PinError> {
+        let Host::Name(name) = target.host() else { return self.literal(target).map(|_| false) };
         let slot = self.slot(target);
-        self.look_up(&slot, target, name).await.map(drop)
+        let before = slot.lock().pin.as_ref().map(|pin| pin.version);
+        let pinned = self.look_up(&slot, target, name).await?;
+        Ok(before != Some(pinned.version))
     }
 
     /// Called when no address of `failed` could be used: the new addresses, if the host's answer has changed.

@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::future::Future;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use bytes::Bytes;
 use http_body_util::Full;
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use tokio::sync::oneshot;
+use tokio::sync::{OwnedMutexGuard, oneshot};
 use tokio::time::{Instant, timeout};
 
 use super::connector::{Connected, Meter, Protocol, Stream};
@@ -35,6 +35,9 @@ const MAX_AGE: Duration = Duration::from_secs(10 * 60);
 const LINGER: Duration = Duration::from_secs(1);
 /// A connection that was given back a moment ago may still have to notice that its exchange is over.
 const READY_GRACE: Duration = Duration::from_millis(5);
+/// How long an attempt waits for another to open the HTTP/2 connection that both can use. Short: a host that does not
+/// answer must not make its attempts wait for each other.
+const GATE_WAIT: Duration = Duration::from_secs(1);
 /// Status line and headers of one answer.
 pub const MAX_HEADER_BYTES: usize = 64 * 1024;
 /// What HTTP/1.1 reads at most ahead of us.
@@ -46,6 +49,8 @@ const CONNECTION_WINDOW_BYTES: u32 = 1024 * 1024;
 const PING_INTERVAL: Duration = Duration::from_secs(10);
 const PING_TIMEOUT: Duration = Duration::from_secs(5);
 const SHARDS: usize = 16;
+/// Origins looked at when the pool is full: a near-oldest is good enough, and looking at all would not be cheap.
+const EVICTION_CANDIDATES: usize = 8;
 
 /// Something that can carry a request now.
 pub(super) struct Connection {
@@ -63,24 +68,36 @@ pub(super) struct Link {
     pub peer: SocketAddr,
     pub meter: Arc<Meter>,
     opened_at: Instant,
-    /// The pool's count of `forget` calls when the connection was begun.
-    epoch: u64,
+    era: Arc<Era>,
     _lifeline: oneshot::Sender<()>,
 }
 
+/// The time between two `forget` calls for one origin. Every connection belongs to the era in which it was begun, also
+/// before it is open; when the era has ended, the connection is not pooled again.
+#[derive(Debug, Default)]
+pub(super) struct Era {
+    ended: AtomicBool,
+}
+
 pub(super) struct Pool {
-    shards: [Mutex<HashMap<Arc<Origin>, Entry>>; SHARDS],
+    /// By host, so that all of a host's origins are in one.
+    shards: [Mutex<Shard>; SHARDS],
     limits: PoolLimits,
     idle: AtomicUsize,
-    epoch: AtomicU64,
     reaper_runs: AtomicBool,
 }
+
+type Shard = HashMap<Arc<Origin>, Entry>;
 
 #[derive(Default)]
 struct Entry {
     /// Used from the end, so that what is not needed grows old at the front.
     idle: Vec<Idle>,
     shared: Option<Shared>,
+    /// There once HTTP/2 has been spoken: held by whoever opens the next connection for all.
+    gate: Option<Arc<tokio::sync::Mutex<()>>>,
+    /// Shared with every connection of the origin, so that the entry stays for as long as one lives.
+    era: Arc<Era>,
 }
 
 struct Idle {
@@ -101,14 +118,15 @@ impl Pool {
             shards: std::array::from_fn(|_| Mutex::default()),
             limits,
             idle: AtomicUsize::new(0),
-            epoch: AtomicU64::new(0),
             reaper_runs: AtomicBool::new(false),
         })
     }
 
-    /// To be read before a connection is begun: one that was begun before a `forget` is not pooled after it.
-    pub fn epoch(&self) -> u64 {
-        self.epoch.load(Ordering::Acquire)
+    /// To be called before a connection is begun: one that was begun before a `forget` is not pooled after it.
+    pub fn begin(self: &Arc<Self>, target: &TargetUrl) -> Arc<Era> {
+        let era = Arc::clone(&entry_of(&mut self.shard(target), target).era);
+        self.ensure_reaper();
+        era
     }
 
     /// A connection to the target's origin that can carry a request, if there is one.
@@ -122,47 +140,58 @@ impl Pool {
     }
 
     /// Gives back a connection whose exchange has ended well.
-    pub fn put(self: &Arc<Self>, target: &TargetUrl, connection: Connection) {
+    pub fn put(&self, target: &TargetUrl, connection: Connection) {
         let Connection { sender: Sender::Http1(sender), link } = connection else { return };
         let now = Instant::now();
-        let room = self.idle.load(Ordering::Relaxed) < self.limits.max_idle;
-        if !room || sender.is_closed() || link.is_spent(now) || link.epoch != self.epoch() {
+        if sender.is_closed() || link.is_spent(now) {
             return;
         }
+        // Read under the lock that `forget` takes, so that neither can slip past the other.
         let mut shard = self.shard(target);
+        if self.idle.load(Ordering::Relaxed) >= self.limits.max_idle && !self.evict_one(&mut shard) {
+            return;
+        }
         let entry = entry_of(&mut shard, target);
-        if entry.idle.len() < self.limits.max_idle_per_origin {
+        if !link.era.has_ended() && entry.idle.len() < self.limits.max_idle_per_origin {
             entry.idle.push(Idle { sender, link, since: now });
             self.idle.fetch_add(1, Ordering::Relaxed);
         }
-        drop(shard);
-        self.ensure_reaper();
     }
 
     /// Lets others use a new HTTP/2 connection too.
-    pub fn share(self: &Arc<Self>, target: &TargetUrl, connection: &Connection) {
+    pub fn share(&self, target: &TargetUrl, connection: &Connection) {
         let Sender::Http2(sender) = &connection.sender else { return };
-        if connection.link.epoch != self.epoch() {
-            return;
-        }
         let shared = Shared { sender: sender.clone(), link: Arc::clone(&connection.link), used_at: Instant::now() };
-        let previous = entry_of(&mut self.shard(target), target).shared.replace(shared);
-        drop(previous);
-        self.ensure_reaper();
+        let mut shard = self.shard(target);
+        let entry = entry_of(&mut shard, target);
+        if !shared.link.era.has_ended() {
+            entry.shared = Some(shared);
+            entry.gate.get_or_insert_default();
+        }
+    }
+
+    /// Where HTTP/2 is known to be spoken, one opens a connection and the others wait a moment for it: with the turn
+    /// in hand, look again before opening. `None` where everybody opens a connection of their own.
+    pub async fn turn_to_open(&self, target: &TargetUrl) -> Option<OwnedMutexGuard<()>> {
+        let gate = self.shard(target).get(target.origin())?.gate.clone()?;
+        timeout(GATE_WAIT, gate.lock_owned()).await.ok()
+    }
+
+    /// Gives a shared connection to nobody else, since it has failed.
+    pub fn retire(&self, target: &TargetUrl, link: &Arc<Link>) {
+        if let Some(entry) = self.shard(target).get_mut(target.origin()) {
+            entry.shared = entry.shared.take().filter(|shared| !Arc::ptr_eq(&shared.link, link));
+        }
     }
 
     /// Closes what is idle to a host, on all its ports, and keeps what is in use from coming back.
     pub fn forget(&self, host: &Host) {
-        self.epoch.fetch_add(1, Ordering::AcqRel);
-        for shard in &self.shards {
-            let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
-            shard.retain(|origin, entry| {
-                let kept = origin.host != *host;
-                if !kept {
-                    self.idle.fetch_sub(entry.idle.len(), Ordering::Relaxed);
-                }
-                kept
-            });
+        let mut shard = self.shard_of(host);
+        for (_, entry) in shard.iter_mut().filter(|(origin, _)| origin.host == *host) {
+            self.idle.fetch_sub(entry.idle.len(), Ordering::Relaxed);
+            entry.idle.clear();
+            entry.shared = None;
+            std::mem::take(&mut entry.era).ended.store(true, Ordering::Release);
         }
     }
 
@@ -193,8 +222,25 @@ impl Pool {
         None
     }
 
-    fn shard(&self, target: &TargetUrl) -> MutexGuard<'_, HashMap<Arc<Origin>, Entry>> {
-        let index = usize::try_from(target.origin_hash() % SHARDS as u64).unwrap_or(0);
+    /// Makes room for a connection that has just been useful: closes the one idle for longest among a few origins.
+    fn evict_one(&self, shard: &mut Shard) -> bool {
+        let idle = shard.values_mut().filter(|entry| !entry.idle.is_empty()).take(EVICTION_CANDIDATES);
+        let Some(oldest) = idle.min_by_key(|entry| entry.idle[0].since) else { return false };
+        oldest.idle.remove(0);
+        self.idle.fetch_sub(1, Ordering::Relaxed);
+        true
+    }
+
+    fn shard(&self, target: &TargetUrl) -> MutexGuard<'_, Shard> {
+        self.lock_shard(target.host_hash())
+    }
+
+    fn shard_of(&self, host: &Host) -> MutexGuard<'_, Shard> {
+        self.lock_shard(host.hash_for_sharding())
+    }
+
+    fn lock_shard(&self, hash: u64) -> MutexGuard<'_, Shard> {
+        let index = usize::try_from(hash % SHARDS as u64).unwrap_or(0);
         self.shards[index].lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -220,7 +266,7 @@ impl Pool {
                 let lives =
                     |shared: &Shared| now.duration_since(shared.used_at) < idle_timeout && !shared.sender.is_closed();
                 entry.shared = entry.shared.take().filter(lives);
-                !entry.idle.is_empty() || entry.shared.is_some()
+                Arc::strong_count(&entry.era) > 1
             });
             left |= !shard.is_empty();
         }
@@ -233,12 +279,12 @@ impl Connection {
     ///
     /// # Errors
     /// When the HTTP/2 greeting cannot be written.
-    pub async fn open(connected: Connected, epoch: u64) -> hyper::Result<Self> {
+    pub async fn open(connected: Connected, era: Arc<Era>) -> hyper::Result<Self> {
         let Connected { stream, peer, protocol } = connected;
         let (lifeline, dropped) = oneshot::channel();
         let meter = stream.meter();
         let opened_at = Instant::now();
-        let link = Arc::new(Link { peer, meter, opened_at, epoch, _lifeline: lifeline });
+        let link = Arc::new(Link { peer, meter, opened_at, era, _lifeline: lifeline });
         let sender = match protocol {
             Protocol::Http1 => Sender::Http1(open_http1(stream, dropped).await?),
             Protocol::Http2 => Sender::Http2(open_http2(stream, dropped).await?),
@@ -253,6 +299,12 @@ impl Connection {
             }
             Sender::Http2(sender) => sender.is_ready(),
         }
+    }
+}
+
+impl Era {
+    fn has_ended(&self) -> bool {
+        self.ended.load(Ordering::Acquire)
     }
 }
 
@@ -313,7 +365,7 @@ async fn reap(pool: Weak<Pool>, interval: Duration) {
     }
 }
 
-fn entry_of<'a>(shard: &'a mut HashMap<Arc<Origin>, Entry>, target: &TargetUrl) -> &'a mut Entry {
+fn entry_of<'a>(shard: &'a mut Shard, target: &TargetUrl) -> &'a mut Entry {
     if !shard.contains_key(target.origin()) {
         shard.insert(Arc::clone(target.origin()), Entry::default());
     }

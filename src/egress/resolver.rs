@@ -76,7 +76,7 @@ impl Resolver {
     /// # Errors
     /// When there is none, or nothing answered within 5 s.
     pub async fn resolve(&self, name: &str) -> Result<Vec<IpAddr>, ResolveError> {
-        let mut name = Name::from_utf8(name).map_err(|_| ResolveError::NoAddress)?;
+        let mut name = Name::from_ascii(name).map_err(|_| ResolveError::NoAddress)?;
         name.set_fqdn(true);
         let v6 = self.ask(name.clone(), RecordType::AAAA);
         let v4 = self.ask(name, RecordType::A);

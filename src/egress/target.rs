@@ -18,7 +18,7 @@ use url::Url;
 pub struct TargetUrl {
     url: Url,
     origin: Arc<Origin>,
-    origin_hash: u64,
+    host_hash: u64,
     authority: HeaderValue,
     origin_form: Uri,
     absolute_form: Uri,
@@ -93,11 +93,9 @@ impl TargetUrl {
         let absolute_form = Uri::try_from(absolute).map_err(|_| InvalidTargetUrl::Syntax)?;
         let port = url.port_or_known_default().ok_or(InvalidTargetUrl::Scheme)?;
         let origin = Arc::new(Origin { scheme, host, port });
-        let mut hasher = DefaultHasher::new();
-        origin.hash(&mut hasher);
         Ok(Self {
             authority: HeaderValue::try_from(authority).map_err(|_| InvalidTargetUrl::Host)?,
-            origin_hash: hasher.finish(),
+            host_hash: origin.host.hash_for_sharding(),
             url,
             origin,
             origin_form,
@@ -146,8 +144,8 @@ impl TargetUrl {
         &self.server_name
     }
 
-    pub(super) fn origin_hash(&self) -> u64 {
-        self.origin_hash
+    pub(super) fn host_hash(&self) -> u64 {
+        self.host_hash
     }
 }
 
@@ -162,6 +160,13 @@ impl Host {
                 (!name.is_empty()).then(|| Self::Name(name.into()))
             }
         }
+    }
+
+    /// The same for equal hosts in one process, and no more than that.
+    pub(super) fn hash_for_sharding(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        self.hash(&mut hasher);
+        hasher.finish()
     }
 }
 
@@ -204,6 +209,18 @@ mod tests {
         assert_eq!(mapped.authority(), "1.2.3.4");
         let v6 = TargetUrl::parse("https://[2606:4700::1]:444/").unwrap();
         assert_eq!(v6.authority(), "[2606:4700::1]:444");
+    }
+
+    #[test]
+    fn names_that_only_dns_knows_are_hosts_too() {
+        for text in [
+            "https://a_b.example/",
+            "https://_hook.example/",
+            "https://xn--bcher-kva.example/",
+            "https://b\u{fc}cher.example/",
+        ] {
+            assert!(TargetUrl::parse(text).is_ok(), "{text}");
+        }
     }
 
     #[test]

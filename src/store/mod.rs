@@ -12,7 +12,7 @@ use bytes::Bytes;
 
 use crate::domain::access::{ApiKey, ApiKeyHash, Mode, Scopes};
 use crate::domain::attempt::Attempt;
-use crate::domain::delivery::{Delivery, DeliveryCause, DeliveryStatus, EndReason};
+use crate::domain::delivery::{Delivery, DeliveryCause, DeliveryFilter, DeliveryStatus, EndReason};
 use crate::domain::endpoint::{DisabledReason, Endpoint, EndpointName, EndpointUrl, ProjectId, SecretVersion};
 use crate::domain::event::{EventReceipt, NewEvent};
 use crate::domain::event_type::EventTypeName;
@@ -91,19 +91,6 @@ pub enum AcceptError {
     Store(#[from] StoreError),
 }
 
-/// Which deliveries a list shows.
-#[derive(Clone, Debug, Default)]
-pub struct DeliveryFilter {
-    pub endpoint_id: Option<EndpointId>,
-    pub event_id: Option<EventId>,
-    pub event_type: Option<EventTypeName>,
-    pub status: Option<DeliveryStatus>,
-    /// Created at or after.
-    pub since: Option<Timestamp>,
-    /// Created before.
-    pub until: Option<Timestamp>,
-}
-
 /// Names one claim; whoever lost it can no longer write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ClaimToken(pub i64);
@@ -113,6 +100,14 @@ pub struct ClaimToken(pub i64);
 pub struct Lane {
     pub workspace_key: RowKey,
     pub endpoint_key: RowKey,
+    pub kind: LaneKind,
+}
+
+/// An endpoint that is off holds its lane, but a test is sent all the same, through a lane that is never held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum LaneKind {
+    Events,
+    Tests,
 }
 
 /// Says how many more rows of a lane may be claimed now.
@@ -126,6 +121,10 @@ pub struct EndpointTarget {
     pub lane: Lane,
     pub id: EndpointId,
     pub url: String,
+    /// Signs what is enqueued now.
+    pub secret_version: SecretVersion,
+    /// What was enqueued with an older one is signed with the newest.
+    pub oldest_secret_version: SecretVersion,
 }
 
 /// A delivery that is ours to attempt until its lease runs out.
@@ -201,6 +200,9 @@ pub trait Store: Send + Sync + 'static {
 
     /// Completes when the store can be read and written.
     async fn check(&self) -> Result<(), StoreError>;
+
+    /// The value kept under `name` in the store's own facts.
+    async fn meta(&self, name: &'static str) -> Result<Option<Vec<u8>>, StoreError>;
 
     /// The value kept under `name` in the store's own facts; kept as `value` now if there was none.
     async fn meta_or_insert(&self, name: &'static str, value: Vec<u8>) -> Result<Vec<u8>, StoreError>;

@@ -3,8 +3,10 @@
 //! A lane is one endpoint's rows in `due`. `lanes.next_at` says from when on the lane may have something due, so that
 //! looking for work touches only lanes that may have some: it costs the same whatever the backlog, and whatever one
 //! endpoint's share of it. It also says whose turn it is: the lane that has been ready longest is served first, and goes
-//! to the end of the line when not all can be served. A claim moves `due_at` to the end of its lease; a claim whose holder died becomes due by
-//! itself, and whoever claims it next finds the lost token and records the attempt as abandoned.
+//! to the end of the line when not all can be served.
+//!
+//! A claim moves `due_at` to the end of its lease; a claim whose holder died becomes due by itself, and whoever claims
+//! it next finds the lost token and records the attempt as abandoned.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -21,40 +23,36 @@ use crate::domain::id::{DeliveryId, EventId, RowKey};
 use crate::domain::limits;
 use crate::domain::time::Timestamp;
 use crate::store::{
-    AfterAttempt, Claim, ClaimToken, Claimed, EndpointTarget, Lane, LaneQuota, OutcomeRecord, Recorded,
+    AfterAttempt, Claim, ClaimToken, Claimed, EndpointTarget, Lane, LaneKind, LaneQuota, OutcomeRecord, Recorded,
 };
 
 use super::access::{mode_code, mode_from_code};
 use super::column::coded;
+use super::delivery::NewDelivery;
 use super::writer::WriteTx;
 use super::{delivery, endpoint};
 
-pub struct NewDue {
-    pub delivery_key: RowKey,
-    pub lane: Lane,
-    pub event_key: RowKey,
-    pub mode: Mode,
-    pub cause: DeliveryCause,
-    pub secret_version: SecretVersion,
-    pub also_secret_version: Option<SecretVersion>,
-}
-
 /// Puts a delivery into the queue, due at once.
-pub fn enqueue(tx: &mut WriteTx<'_>, new: NewDue) -> Result<(), rusqlite::Error> {
+pub fn enqueue(
+    tx: &WriteTx<'_>,
+    new: &NewDelivery,
+    secret_version: SecretVersion,
+    also_secret_version: Option<SecretVersion>,
+) -> Result<(), rusqlite::Error> {
     tx.connection
         .prepare_cached(
-            "INSERT INTO due (delivery_key, endpoint_key, event_key, due_at, mode, cause, secret_version, also_secret_version)
+            "INSERT INTO due (delivery_key, lane_key, event_key, due_at, mode, cause, secret_version, also_secret_version)
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
         )?
         .execute(params![
-            new.delivery_key.as_i64(),
-            new.lane.endpoint_key.as_i64(),
+            new.key.as_i64(),
+            lane_key(new.lane),
             new.event_key.as_i64(),
             tx.now.millis(),
             mode_code(new.mode),
             new.cause.code(),
-            new.secret_version.0,
-            new.also_secret_version.map(|version| version.0),
+            secret_version.0,
+            also_secret_version.map(|version| version.0),
         ])?;
     lower_next_at(tx, new.lane, tx.now)
 }
@@ -63,10 +61,10 @@ pub fn enqueue(tx: &mut WriteTx<'_>, new: NewDue) -> Result<(), rusqlite::Error>
 fn lower_next_at(tx: &WriteTx<'_>, lane: Lane, at: Timestamp) -> Result<(), rusqlite::Error> {
     tx.connection
         .prepare_cached(
-            "INSERT INTO lanes (endpoint_key, workspace_key, next_at) VALUES (?1, ?2, ?3)
-             ON CONFLICT (endpoint_key) DO UPDATE SET next_at = excluded.next_at WHERE next_at > excluded.next_at",
+            "INSERT INTO lanes (lane_key, workspace_key, next_at) VALUES (?1, ?2, ?3)
+             ON CONFLICT (lane_key) DO UPDATE SET next_at = excluded.next_at WHERE next_at > excluded.next_at",
         )?
-        .execute(params![lane.endpoint_key.as_i64(), lane.workspace_key.as_i64(), at.millis()])?;
+        .execute(params![lane_key(lane), lane.workspace_key.as_i64(), at.millis()])?;
     Ok(())
 }
 
@@ -120,7 +118,7 @@ pub fn claim(
 /// The lanes whose turn it is, the one that has waited longest first. One that may not be claimed takes nobody's place.
 fn ready_lanes(tx: &WriteTx<'_>, quota: &dyn LaneQuota) -> Result<Vec<ReadyLane>, rusqlite::Error> {
     let mut statement = tx.connection.prepare_cached(
-        "SELECT endpoint_key, workspace_key FROM lanes WHERE held_since IS NULL AND next_at <= ?1 ORDER BY next_at",
+        "SELECT lane_key, workspace_key FROM lanes WHERE held_since IS NULL AND next_at <= ?1 ORDER BY next_at",
     )?;
     let mut rows = statement.query([tx.now.millis()])?;
     let mut lanes = Vec::new();
@@ -140,13 +138,26 @@ fn ready_lanes(tx: &WriteTx<'_>, quota: &dyn LaneQuota) -> Result<Vec<ReadyLane>
 /// when not all lanes can be served at once.
 fn move_behind_others(tx: &WriteTx<'_>, lane: Lane) -> Result<(), rusqlite::Error> {
     tx.connection
-        .prepare_cached("UPDATE lanes SET next_at = ?2 WHERE endpoint_key = ?1")?
-        .execute(params![lane.endpoint_key.as_i64(), tx.now.millis()])?;
+        .prepare_cached("UPDATE lanes SET next_at = ?2 WHERE lane_key = ?1")?
+        .execute(params![lane_key(lane), tx.now.millis()])?;
     Ok(())
 }
 
 fn lane_from_row(row: &Row<'_>) -> Result<Lane, rusqlite::Error> {
-    Ok(Lane { endpoint_key: RowKey::from_i64(row.get(0)?), workspace_key: RowKey::from_i64(row.get(1)?) })
+    let key: i64 = row.get(0)?;
+    Ok(Lane {
+        endpoint_key: RowKey::from_i64(key.abs()),
+        workspace_key: RowKey::from_i64(row.get(1)?),
+        kind: if key < 0 { LaneKind::Tests } else { LaneKind::Events },
+    })
+}
+
+/// The number by which the tables know a lane.
+const fn lane_key(lane: Lane) -> i64 {
+    match lane.kind {
+        LaneKind::Events => lane.endpoint_key.as_i64(),
+        LaneKind::Tests => -lane.endpoint_key.as_i64(),
+    }
 }
 
 /// A row of `due` that may be claimed.
@@ -194,9 +205,9 @@ fn claim_from_lane(
             "SELECT delivery_key, event_key, due.mode, cause, attempts, step, claimed_at, secret_version,
                     also_secret_version, envelope
              FROM due LEFT JOIN events ON events.key = event_key
-             WHERE endpoint_key = ?1 AND due_at <= ?2 ORDER BY due_at LIMIT ?3",
+             WHERE lane_key = ?1 AND due_at <= ?2 ORDER BY due_at LIMIT ?3",
         )?
-        .query_map(params![lane.endpoint_key.as_i64(), tx.now.millis(), wanted], due_from_row)?
+        .query_map(params![lane_key(lane), tx.now.millis(), wanted], due_from_row)?
         .collect::<Result<Vec<_>, _>>()?;
     for row in rows {
         claims.push(claim_row(tx, &target, row, lease)?);
@@ -211,9 +222,9 @@ fn cancel_from_lane(tx: &mut WriteTx<'_>, lane: Lane, wanted: usize) -> Result<(
         .connection
         .prepare_cached(
             "SELECT delivery_key, attempts, claimed_at FROM due
-             WHERE endpoint_key = ?1 AND (due_at <= ?2 OR claim_token IS NULL) ORDER BY due_at LIMIT ?3",
+             WHERE lane_key = ?1 AND (due_at <= ?2 OR claim_token IS NULL) ORDER BY due_at LIMIT ?3",
         )?
-        .query_map(params![lane.endpoint_key.as_i64(), tx.now.millis(), wanted], unsent_from_row)?
+        .query_map(params![lane_key(lane), tx.now.millis(), wanted], unsent_from_row)?
         .collect::<Result<Vec<_>, _>>()?;
     for row in rows {
         end_unsent(tx, &row, DeliveryStatus::Cancelled, EndReason::EndpointDeleted)?;
@@ -266,6 +277,8 @@ fn claim_row(
             "UPDATE due SET due_at = ?2, claim_token = ?3, claimed_at = ?4, attempts = ?5 WHERE delivery_key = ?1",
         )?
         .execute(params![row.delivery_key.as_i64(), tx.now.plus(lease).millis(), token.0, tx.now.millis(), attempt])?;
+    // A secret that was revoked for what is queued gives way to the newest.
+    let revoked = row.secret_version < target.oldest_secret_version;
     Ok(Claim {
         delivery_id: DeliveryId::new(row.delivery_key, tx.tag),
         event_id: EventId::new(row.event_key, tx.tag),
@@ -275,8 +288,8 @@ fn claim_row(
         attempt,
         step: row.step,
         endpoint: Arc::clone(target),
-        secret_version: row.secret_version,
-        also_secret_version: row.also_secret_version,
+        secret_version: if revoked { target.secret_version } else { row.secret_version },
+        also_secret_version: row.also_secret_version.filter(|also| *also >= target.oldest_secret_version),
         envelope: Bytes::from(row.envelope.unwrap_or_default()),
     })
 }
@@ -308,36 +321,33 @@ fn record_abandoned(
 fn raise_next_at(tx: &WriteTx<'_>, lane: Lane) -> Result<(), rusqlite::Error> {
     let earliest: Option<i64> = tx
         .connection
-        .prepare_cached("SELECT due_at FROM due WHERE endpoint_key = ?1 ORDER BY due_at LIMIT 1")?
-        .query_row([lane.endpoint_key.as_i64()], |row| row.get(0))
+        .prepare_cached("SELECT due_at FROM due WHERE lane_key = ?1 ORDER BY due_at LIMIT 1")?
+        .query_row([lane_key(lane)], |row| row.get(0))
         .optional()?;
     match earliest {
         Some(at) => tx
             .connection
-            .prepare_cached("UPDATE lanes SET next_at = ?2 WHERE endpoint_key = ?1")?
-            .execute(params![lane.endpoint_key.as_i64(), at])?,
-        None => tx
-            .connection
-            .prepare_cached("DELETE FROM lanes WHERE endpoint_key = ?1")?
-            .execute([lane.endpoint_key.as_i64()])?,
+            .prepare_cached("UPDATE lanes SET next_at = ?2 WHERE lane_key = ?1")?
+            .execute(params![lane_key(lane), at])?,
+        None => tx.connection.prepare_cached("DELETE FROM lanes WHERE lane_key = ?1")?.execute([lane_key(lane)])?,
     };
     Ok(())
 }
 
 /// When the next lane that has room falls due. The quota does not know yet of what was claimed just now.
 fn next_due_in(tx: &WriteTx<'_>, quota: &dyn LaneQuota, claims: &[Claim]) -> Result<Option<Duration>, rusqlite::Error> {
-    let mut taken: HashMap<Lane, usize> = HashMap::new();
+    let mut taken: HashMap<RowKey, usize> = HashMap::new();
     for claim in claims {
-        *taken.entry(claim.endpoint.lane).or_default() += 1;
+        *taken.entry(claim.endpoint.lane.endpoint_key).or_default() += 1;
     }
     let mut statement = tx.connection.prepare_cached(
-        "SELECT endpoint_key, workspace_key, next_at FROM lanes WHERE held_since IS NULL ORDER BY next_at",
+        "SELECT lane_key, workspace_key, next_at FROM lanes WHERE held_since IS NULL ORDER BY next_at",
     )?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
         let at = Timestamp::from_millis(row.get(2)?);
         let lane = lane_from_row(row)?;
-        if at > tx.now || quota.quota(lane) > taken.get(&lane).copied().unwrap_or_default() {
+        if at > tx.now || quota.quota(lane) > taken.get(&lane.endpoint_key).copied().unwrap_or_default() {
             return Ok(Some(at.since(tx.now)));
         }
     }
@@ -351,7 +361,7 @@ pub fn give_back(tx: &mut WriteTx<'_>, claims: &[(DeliveryId, ClaimToken)]) -> R
             .prepare_cached(
                 "UPDATE due SET due_at = ?3, claim_token = NULL, claimed_at = NULL, attempts = attempts - 1
                  WHERE delivery_key = ?1 AND claim_token = ?2
-                 RETURNING endpoint_key, (SELECT workspace_key FROM deliveries WHERE key = delivery_key)",
+                 RETURNING lane_key, (SELECT workspace_key FROM deliveries WHERE key = delivery_key)",
             )?
             .query_row(params![id.key().as_i64(), token.0, tx.now.millis()], lane_from_row)
             .optional()?;
@@ -387,7 +397,7 @@ fn record_outcome(tx: &mut WriteTx<'_>, outcome: &OutcomeRecord) -> Result<Recor
                 .prepare_cached(
                     "UPDATE due SET due_at = ?3, claim_token = NULL, claimed_at = NULL, step = step + ?4
                      WHERE delivery_key = ?1 AND claim_token = ?2
-                     RETURNING endpoint_key, (SELECT workspace_key FROM deliveries WHERE key = delivery_key)",
+                     RETURNING lane_key, (SELECT workspace_key FROM deliveries WHERE key = delivery_key)",
                 )?
                 .query_row(params![key.as_i64(), outcome.token.0, at.millis(), uses_step], lane_from_row)
                 .optional()?;
@@ -407,7 +417,7 @@ fn record_outcome(tx: &mut WriteTx<'_>, outcome: &OutcomeRecord) -> Result<Recor
 pub fn release_predecessors_claims(tx: &mut WriteTx<'_>) -> Result<usize, rusqlite::Error> {
     let lanes = tx
         .connection
-        .prepare("SELECT endpoint_key, workspace_key FROM lanes")?
+        .prepare("SELECT lane_key, workspace_key FROM lanes")?
         .query_map([], lane_from_row)?
         .collect::<Result<Vec<_>, _>>()?;
     let mut released = 0;
@@ -417,9 +427,9 @@ pub fn release_predecessors_claims(tx: &mut WriteTx<'_>) -> Result<usize, rusqli
             .connection
             .prepare_cached(
                 "UPDATE due SET due_at = ?2
-                 WHERE endpoint_key = ?1 AND due_at > ?2 AND due_at <= ?3 AND claim_token IS NOT NULL",
+                 WHERE lane_key = ?1 AND due_at > ?2 AND due_at <= ?3 AND claim_token IS NOT NULL",
             )?
-            .execute(params![lane.endpoint_key.as_i64(), tx.now.millis(), tx.now.plus(limits::LEASE).millis()])?;
+            .execute(params![lane_key(lane), tx.now.millis(), tx.now.plus(limits::LEASE).millis()])?;
         if in_lane > 0 {
             lower_next_at(tx, lane, tx.now)?;
         }
@@ -434,7 +444,7 @@ pub fn expire_waiting(tx: &mut WriteTx<'_>, limit: usize) -> Result<usize, rusql
     let waiting = tx
         .connection
         .prepare_cached(
-            "SELECT delivery_key, attempts, claimed_at FROM lanes JOIN due ON due.endpoint_key = lanes.endpoint_key
+            "SELECT delivery_key, attempts, claimed_at FROM lanes JOIN due ON due.lane_key = lanes.lane_key
              WHERE held_since IS NOT NULL AND held_since <= ?1 AND due_at <= ?1 LIMIT ?2",
         )?
         .query_map(params![too_long_ago, limit], unsent_from_row)?
@@ -492,14 +502,14 @@ mod tests {
                                         secret_last4, updated_at)
                      SELECT i, 'whe_' || substr('0000000000000000' || i, -16), 1, 'n', 'https://example.com/',
                             'post.created', 1, 1, '0000', 0 FROM n;
-                 INSERT INTO lanes (endpoint_key, workspace_key, next_at)
+                 INSERT INTO lanes (lane_key, workspace_key, next_at)
                      SELECT key, 1, iif(key = 1, {now}, {now} + 3600000) FROM endpoints;
                  WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {backlog} + {idle})
-                 INSERT INTO due (delivery_key, endpoint_key, event_key, due_at, mode, cause, secret_version)
+                 INSERT INTO due (delivery_key, lane_key, event_key, due_at, mode, cause, secret_version)
                      SELECT i, max(1, i - {backlog} + 1), 1, iif(i <= {backlog}, {now} - 1000 + i % 1000,
                             {now} + 3600000), 0, 0, 1 FROM n;
-                 INSERT INTO deliveries (key, workspace_key, endpoint_key, event_key, status, cause)
-                     SELECT delivery_key, 1, endpoint_key, event_key, 0, 0 FROM due;
+                 INSERT INTO deliveries (key, workspace_key, endpoint_key, event_key, mode, status, cause)
+                     SELECT delivery_key, 1, lane_key, event_key, 0, 0, 0 FROM due;
                  COMMIT;"
             );
             connection.execute_batch(&rows).unwrap();

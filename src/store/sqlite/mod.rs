@@ -10,11 +10,11 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use rusqlite::params;
+use rusqlite::{OptionalExtension, params};
 
 use crate::domain::access::{ApiKey, ApiKeyHash};
 use crate::domain::attempt::Attempt;
-use crate::domain::delivery::Delivery;
+use crate::domain::delivery::{Delivery, DeliveryFilter};
 use crate::domain::endpoint::{Endpoint, SecretVersion};
 use crate::domain::event::{EventReceipt, NewEvent};
 use crate::domain::id::{ApiKeyId, DeliveryId, EndpointId, KeySequence, RowKey, StoreTag, WorkspaceId};
@@ -25,8 +25,8 @@ use crate::domain::time::Clock;
 use crate::domain::workspace::{Workspace, WorkspaceName};
 
 use super::{
-    AcceptError, ClaimToken, Claimed, CreateEndpointError, DeliveryFilter, LaneQuota, NewApiKey, NewEndpoint,
-    OpenError, OutcomeRecord, Recorded, Store, StoreError, StoreSeed, Written,
+    AcceptError, ClaimToken, Claimed, CreateEndpointError, LaneQuota, NewApiKey, NewEndpoint, OpenError, OutcomeRecord,
+    Recorded, Store, StoreError, StoreSeed, Written,
 };
 
 mod access;
@@ -125,6 +125,14 @@ impl Store for SqliteStore {
     async fn check(&self) -> Result<(), StoreError> {
         self.readers.read(|connection| connection.query_row("SELECT 1", [], |_row| Ok(()))).await?;
         self.write(JobSize::ONE_ROW, |_tx| Ok(())).await
+    }
+
+    async fn meta(&self, name: &'static str) -> Result<Option<Vec<u8>>, StoreError> {
+        self.readers
+            .read(move |connection| {
+                connection.query_row("SELECT value FROM meta WHERE name = ?1", [name], |row| row.get(0)).optional()
+            })
+            .await
     }
 
     async fn meta_or_insert(&self, name: &'static str, value: Vec<u8>) -> Result<Vec<u8>, StoreError> {

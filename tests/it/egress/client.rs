@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use postrider::egress::{Exchange, Phase, SendError};
 
 use super::{LONG, SHORT, post, post_within, status, to_loopback};
@@ -58,12 +59,13 @@ async fn a_redirect_is_an_answer_and_is_not_followed() {
 #[tokio::test]
 async fn silence_and_dripping_end_at_the_deadline_and_close_the_connection() {
     let drip = Duration::from_millis(1);
-    for (behaviour, phase, status) in [
+    let cases = [
         (Behaviour::StallBeforeHeaders, Phase::Headers, None),
         (Behaviour::DripHeaders(drip), Phase::Headers, None),
         (Behaviour::StallMidBody, Phase::Body, Some(200)),
         (Behaviour::DripBody(drip), Phase::Body, Some(200)),
-    ] {
+    ];
+    let checks = cases.map(|(behaviour, phase, status)| async move {
         let (exchange, receiver) = provoke(behaviour.clone(), SHORT).await;
         let Err(SendError::Timeout { phase: at, status: seen }) = exchange.result else {
             panic!("{behaviour:?}: {exchange:?}");
@@ -71,7 +73,8 @@ async fn silence_and_dripping_end_at_the_deadline_and_close_the_connection() {
         assert_eq!((at, seen), (phase, status), "{behaviour:?}");
         assert!(exchange.phases.total >= SHORT && exchange.phases.total < LONG);
         receiver.wait_until("the close", |counts| counts.open_connections == 0).await;
-    }
+    });
+    join_all(checks).await;
 }
 
 #[tokio::test]
@@ -109,11 +112,35 @@ async fn a_gzip_bomb_does_not_go_off() {
 }
 
 #[tokio::test]
+async fn a_packed_body_that_unpacks_to_nothing_is_bounded_on_the_wire() {
+    let gzip_head = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 3];
+    let empty_block = [0, 0, 0, 0xff, 0xff];
+    let body = [&gzip_head[..], &empty_block.repeat(50_000)].concat();
+    let receiver = Receiver::start().await;
+    receiver.then(Answer::status(200).header("content-encoding", "gzip").body(body));
+    let egress = to_loopback();
+    let answer = post(&egress, &receiver.url("/")).await.result.unwrap();
+    assert!(answer.body.is_empty() && answer.body_truncated);
+    assert_eq!(egress.idle_connections(), 0);
+    receiver.wait_until("the close", |counts| counts.open_connections == 0).await;
+}
+
+#[tokio::test]
 async fn what_is_not_an_answer_that_we_read_is_told_as_such() {
     for behaviour in [Behaviour::NotHttp, Behaviour::HugeHeader, Behaviour::ManyHeaders, Behaviour::EndlessInterim] {
         let (exchange, receiver) = provoke(behaviour.clone(), LONG).await;
         assert!(matches!(exchange.result, Err(SendError::InvalidResponse { .. })), "{behaviour:?}: {exchange:?}");
         receiver.wait_until("the close", |counts| counts.open_connections == 0).await;
+    }
+}
+
+#[tokio::test]
+async fn a_hundred_headers_are_read_and_no_more() {
+    for (count, read) in [(99, true), (100, false)] {
+        // Content-Length is one more.
+        let headers = (0..count).map(|number| (format!("x-{number}"), "a".to_owned())).collect();
+        let (exchange, _receiver) = provoke(Answer { headers, ..Answer::status(200) }, LONG).await;
+        assert_eq!(exchange.result.is_ok(), read, "{count}: {exchange:?}");
     }
 }
 

@@ -23,7 +23,7 @@ const NOON: Timestamp = Timestamp::from_millis(1_778_846_400_000);
 /// A deadline that no exchange in good health comes near.
 const LONG: Duration = BOUND;
 /// A deadline that is meant to pass.
-const SHORT: Duration = Duration::from_millis(300);
+const SHORT: Duration = Duration::from_secs(1);
 
 /// May call loopback by address, and asks no name server.
 fn to_loopback() -> Egress {

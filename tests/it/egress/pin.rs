@@ -10,7 +10,7 @@ use url::Url;
 use super::{NOON, egress, post, settings_with, status};
 use crate::support::clock::ManualClock;
 use crate::support::dns::{Answer, DnsServer};
-use crate::support::receiver::Receiver;
+use crate::support::receiver::{Behaviour, Gate, Receiver};
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -59,6 +59,29 @@ async fn a_refused_vetting_drops_the_pin_and_closes_what_is_pooled() {
 }
 
 #[tokio::test]
+async fn a_connection_in_use_while_its_host_is_refused_does_not_come_back() {
+    let (dns, clock) = (DnsServer::start().await, ManualClock::new(NOON));
+    let receiver = Receiver::start().await;
+    let gate = Gate::closed();
+    receiver.otherwise(Behaviour::hold(&gate));
+    dns.set("hooks.test", Answer::addresses(&["127.0.0.1"]));
+    let egress = egress(settings_with(&dns, None), &clock);
+    let url = receiver.url_at("hooks.test", "/");
+    let turning = async {
+        receiver.wait_for(1).await;
+        dns.set("hooks.test", Answer::addresses(&["10.0.0.1"]));
+        clock.advance(DAY);
+        let refused = post(&egress, &url).await;
+        gate.open();
+        refused
+    };
+    let (held, refused) = tokio::join!(post(&egress, &url), turning);
+    assert_eq!(status(&held), 200);
+    assert!(matches!(refused.result, Err(SendError::Refused(_))), "{refused:?}");
+    assert_eq!(egress.idle_connections(), 0);
+}
+
+#[tokio::test]
 async fn vetting_anew_replaces_the_pin() {
     let (dns, clock) = (DnsServer::start().await, ManualClock::new(NOON));
     let receiver = Receiver::start().await;
@@ -73,6 +96,22 @@ async fn vetting_anew_replaces_the_pin() {
     let exchange = post(&egress, &url).await;
     assert_eq!(status(&exchange), 200);
     assert!(exchange.phases.dns.is_none());
+}
+
+#[tokio::test]
+async fn vetting_anew_lets_go_of_connections_to_addresses_that_are_no_longer_the_hosts() {
+    let (dns, clock) = (DnsServer::start().await, ManualClock::new(NOON));
+    let receiver = Receiver::start().await;
+    dns.set("hooks.test", Answer::addresses(&["127.0.0.1"]));
+    let egress = egress(settings_with(&dns, None), &clock);
+    let url = receiver.url_at("hooks.test", "/");
+    let guarded = Url::parse(&url).unwrap();
+    assert_eq!(status(&post(&egress, &url).await), 200);
+    egress.vet(&guarded).await.unwrap();
+    assert_eq!(egress.idle_connections(), 1, "the same answer is no reason to reconnect");
+    dns.set("hooks.test", Answer::addresses(&["127.0.0.2"]));
+    egress.vet(&guarded).await.unwrap();
+    assert_eq!(egress.idle_connections(), 0);
 }
 
 #[tokio::test]

@@ -12,7 +12,7 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use postrider::egress::EgressSettings;
+use postrider::egress::{EgressSettings, SendError};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
@@ -24,7 +24,17 @@ use crate::support::receiver::{Behaviour, Gate, Receiver};
 use crate::support::tls::TestCa;
 use crate::support::wait::bounded;
 
-/// Answers every HTTP/2 request with its version; each connection says goodbye after some requests.
+/// How a connection of the HTTP/2 server ends.
+#[derive(Clone, Copy)]
+enum End {
+    Never,
+    /// With the answer to its n-th request it says that it will take no more.
+    GoodbyeAfter(usize),
+    /// Its n-th request is not answered: the connection breaks instead.
+    BreakAt(usize),
+}
+
+/// Answers HTTP/2 requests with their own bodies.
 struct Http2Server {
     address: SocketAddr,
     connections: Arc<AtomicUsize>,
@@ -32,7 +42,7 @@ struct Http2Server {
 }
 
 impl Http2Server {
-    async fn start(ca: &TestCa, requests_per_connection: usize) -> Self {
+    async fn start(ca: &TestCa, end: End) -> Self {
         let acceptor = TlsAcceptor::from(ca.leaf(&["hooks.test"]).server_config(&["h2"]));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -46,7 +56,7 @@ impl Http2Server {
                 let acceptor = acceptor.clone();
                 open.spawn(async move {
                     if let Ok(stream) = acceptor.accept(stream).await {
-                        serve_http2(TokioIo::new(stream), requests_per_connection).await;
+                        serve_http2(TokioIo::new(stream), end).await;
                     }
                 });
             }
@@ -59,7 +69,7 @@ impl Http2Server {
     }
 }
 
-async fn serve_http2<S>(stream: S, requests: usize)
+async fn serve_http2<S>(stream: S, end: End)
 where
     S: hyper::rt::Read + hyper::rt::Write + Unpin + Send + 'static,
 {
@@ -68,12 +78,17 @@ where
     let service = service_fn({
         let enough = Arc::clone(&enough);
         move |request: Request<Incoming>| {
-            if served.fetch_add(1, Ordering::SeqCst) + 1 >= requests {
+            let number = served.fetch_add(1, Ordering::SeqCst) + 1;
+            let last = matches!(end, End::GoodbyeAfter(last) | End::BreakAt(last) if number >= last);
+            if last {
                 enough.notify_one();
             }
             async move {
                 assert_eq!(request.version(), Version::HTTP_2);
                 assert!(request.uri().authority().is_some() && !request.headers().contains_key("host"));
+                if last && matches!(end, End::BreakAt(_)) {
+                    std::future::pending::<()>().await;
+                }
                 let body = request.into_body().collect().await.unwrap().to_bytes();
                 Ok::<_, Infallible>(Response::new(Full::new(body)))
             }
@@ -83,8 +98,12 @@ where
     tokio::pin!(connection);
     tokio::select! {
         _ended = connection.as_mut() => return,
-        () = enough.notified() => connection.as_mut().graceful_shutdown(),
+        () = enough.notified() => {}
     }
+    if matches!(end, End::BreakAt(_)) {
+        return;
+    }
+    connection.as_mut().graceful_shutdown();
     let _ended = connection.await;
 }
 
@@ -92,7 +111,7 @@ where
 async fn requests_to_one_host_share_one_http2_connection() {
     let (dns, ca) = (DnsServer::start().await, TestCa::new());
     dns.set("hooks.test", Answer::addresses(&["127.0.0.1"]));
-    let server = Http2Server::start(&ca, usize::MAX).await;
+    let server = Http2Server::start(&ca, End::Never).await;
     let egress = egress(settings_with(&dns, Some(&ca)), &ManualClock::new(NOON));
     let first = post(&egress, &server.url()).await;
     assert_eq!(&first.result.as_ref().unwrap().body[..], b"{\"n\":1}");
@@ -103,14 +122,29 @@ async fn requests_to_one_host_share_one_http2_connection() {
 }
 
 #[tokio::test]
+async fn a_burst_after_the_end_of_an_http2_connection_opens_one_and_not_one_each() {
+    let (dns, ca) = (DnsServer::start().await, TestCa::new());
+    dns.set("hooks.test", Answer::addresses(&["127.0.0.1"]));
+    let server = Http2Server::start(&ca, End::Never).await;
+    let egress = egress(settings_with(&dns, Some(&ca)), &ManualClock::new(NOON));
+    let url = server.url();
+    post(&egress, &url).await.result.unwrap();
+    egress.forget(postrider::egress::TargetUrl::parse(&url).unwrap().host());
+    let exchanges = join_all((0..30).map(|_| post(&egress, &url))).await;
+    assert!(exchanges.iter().all(|exchange| status(exchange) == 200));
+    assert_eq!(server.connections.load(Ordering::SeqCst), 2);
+}
+
+#[tokio::test]
 async fn an_http2_goodbye_costs_no_attempt() {
     let (dns, ca) = (DnsServer::start().await, TestCa::new());
     dns.set("hooks.test", Answer::addresses(&["127.0.0.1"]));
-    let server = Http2Server::start(&ca, 7).await;
+    let server = Http2Server::start(&ca, End::GoodbyeAfter(7)).await;
     let egress = egress(settings_with(&dns, Some(&ca)), &ManualClock::new(NOON));
     let url = server.url();
-    for _ in 0..10 {
-        let exchanges = join_all((0..10).map(|_| post(&egress, &url))).await;
+    // Fewer at once than a connection serves, so that a second goodbye cannot meet the same attempt.
+    for _ in 0..20 {
+        let exchanges = join_all((0..6).map(|_| post(&egress, &url))).await;
         for exchange in exchanges {
             assert_eq!(status(&exchange), 200);
         }
@@ -119,10 +153,33 @@ async fn an_http2_goodbye_costs_no_attempt() {
 }
 
 #[tokio::test]
+async fn an_http2_connection_that_breaks_as_it_is_used_again_costs_no_attempt() {
+    let (dns, ca) = (DnsServer::start().await, TestCa::new());
+    dns.set("hooks.test", Answer::addresses(&["127.0.0.1"]));
+    let server = Http2Server::start(&ca, End::BreakAt(2)).await;
+    let egress = egress(settings_with(&dns, Some(&ca)), &ManualClock::new(NOON));
+    for connections in 1..4 {
+        assert_eq!(status(&post(&egress, &server.url()).await), 200);
+        assert_eq!(server.connections.load(Ordering::SeqCst), connections);
+    }
+}
+
+#[tokio::test]
+async fn an_http2_connection_that_breaks_at_its_first_request_fails_the_attempt() {
+    let (dns, ca) = (DnsServer::start().await, TestCa::new());
+    dns.set("hooks.test", Answer::addresses(&["127.0.0.1"]));
+    let server = Http2Server::start(&ca, End::BreakAt(1)).await;
+    let egress = egress(settings_with(&dns, Some(&ca)), &ManualClock::new(NOON));
+    let exchange = post(&egress, &server.url()).await;
+    assert!(matches!(exchange.result, Err(SendError::ConnectionClosed { status: None, .. })), "{exchange:?}");
+    assert_eq!(server.connections.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test]
 async fn http2_is_not_offered_when_it_is_switched_off() {
     let (dns, ca) = (DnsServer::start().await, TestCa::new());
     dns.set("hooks.test", Answer::addresses(&["127.0.0.1"]));
-    let server = Http2Server::start(&ca, usize::MAX).await;
+    let server = Http2Server::start(&ca, End::Never).await;
     let settings = EgressSettings { http2: false, ..settings_with(&dns, Some(&ca)) };
     let exchange = post(&egress(settings, &ManualClock::new(NOON)), &server.url()).await;
     assert!(exchange.result.is_err());
@@ -147,6 +204,19 @@ async fn no_more_connections_are_kept_than_allowed() {
         assert_eq!(egress.idle_connections(), 3);
         receiver.wait_until("the others' end", |counts| counts.open_connections == 3).await;
     }
+}
+
+#[tokio::test]
+async fn a_full_pool_makes_room_for_the_connection_that_was_just_useful() {
+    // Two ports of one host share a shard, in which room is made.
+    let (first, second) = (Receiver::start().await, Receiver::start().await);
+    let settings = EgressSettings { max_idle: 1, ..loopback_settings() };
+    let egress = egress(settings, &ManualClock::new(NOON));
+    post(&egress, &first.url("/")).await.result.unwrap();
+    post(&egress, &second.url("/")).await.result.unwrap();
+    first.wait_until("the close", |counts| counts.open_connections == 0).await;
+    assert!(post(&egress, &second.url("/")).await.reused);
+    assert_eq!(egress.idle_connections(), 1);
 }
 
 #[tokio::test]

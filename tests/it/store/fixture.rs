@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use postrider::domain::access::{ApiKeyHash, Mode, Scope, Scopes};
 use postrider::domain::attempt::{Attempt, AttemptOutcome};
+use postrider::domain::delivery::DeliveryFilter;
 use postrider::domain::delivery::{Delivery, DeliveryStatus, EndReason};
 use postrider::domain::endpoint::{DisabledReason, Endpoint, EndpointName, EndpointUrl, OpaqueId, ProjectId};
 use postrider::domain::event::{EventReceipt, NewEvent};
@@ -18,8 +19,8 @@ use postrider::domain::page::PageRequest;
 use postrider::domain::time::{Clock, Timestamp};
 use postrider::domain::workspace::{Workspace, WorkspaceName};
 use postrider::store::{
-    AfterAttempt, Claim, Claimed, DeliveryFilter, EndpointLimits, Lane, LaneQuota, NewApiKey, NewEndpoint,
-    OutcomeRecord, Recorded, Store, StoreSeed, Written,
+    AfterAttempt, Claim, Claimed, EndpointLimits, Lane, LaneQuota, NewApiKey, NewEndpoint, OutcomeRecord, Recorded,
+    Store, StoreSeed, Written,
 };
 
 use crate::support::clock::ManualClock;

@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
+use postrider::domain::delivery::DeliveryFilter;
 use postrider::domain::delivery::{Delivery, DeliveryStatus};
 use postrider::domain::event_type::EventTypeName;
 use postrider::domain::id::{DeliveryId, EventId, StoreTag};
 use postrider::domain::page::{PageRequest, encode_cursor};
 use postrider::domain::time::Timestamp;
-use postrider::store::{DeliveryFilter, NewEndpoint};
+use postrider::store::NewEndpoint;
 
 use crate::store::fixture::{EVENT_TYPE, Fixture, START};
 

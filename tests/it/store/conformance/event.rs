@@ -3,12 +3,13 @@
 use std::time::Duration;
 
 use postrider::domain::access::Mode;
+use postrider::domain::delivery::DeliveryFilter;
 use postrider::domain::delivery::{DeliveryCause, DeliveryStatus, EndReason};
 use postrider::domain::endpoint::{DisabledReason, ProjectId, SecretVersion};
 use postrider::domain::event::{EventReceipt, NewEvent};
 use postrider::domain::event_type::EventTypeName;
 use postrider::domain::limits;
-use postrider::store::{AcceptError, DeliveryFilter, NewEndpoint};
+use postrider::store::{AcceptError, NewEndpoint};
 
 use crate::store::fixture::{EVENT_TYPE, Fixture, START};
 

@@ -1,0 +1,174 @@
+//! Reading a JSON body: bounded, strict, and with every fault named by its parameter.
+
+use std::collections::BTreeMap;
+
+use axum::body::{Body, to_bytes};
+use bytes::Bytes;
+use http::HeaderMap;
+use http::header::CONTENT_TYPE;
+use serde_json::value::RawValue;
+
+use crate::domain::json::canonicalise;
+use crate::domain::limits;
+use crate::service::{ParameterFault, ServiceError};
+
+/// A body that is exactly one JSON value without ambiguities.
+pub struct JsonBody {
+    bytes: Bytes,
+    canonical: Vec<u8>,
+}
+
+impl JsonBody {
+    /// Reads at most `limit` bytes.
+    pub async fn read(headers: &HeaderMap, body: Body, limit: usize) -> Result<Self, ServiceError> {
+        if !is_json(headers) {
+            return Err(ServiceError::UnsupportedMediaType);
+        }
+        let too_large = || ServiceError::PayloadTooLarge(format!("The body is larger than {} KB.", limit / 1024));
+        let declared = headers.get(http::header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+        if declared.is_some_and(|length: usize| length > limit) {
+            return Err(too_large());
+        }
+        let bytes = to_bytes(body, limit).await.map_err(|error| {
+            let cause = std::error::Error::source(&error);
+            if cause.is_some_and(|cause| cause.is::<http_body_util::LengthLimitError>()) {
+                too_large()
+            } else {
+                ServiceError::invalid("body", "could not be read to its end")
+            }
+        })?;
+        Self::parse(bytes)
+    }
+
+    pub fn parse(bytes: Bytes) -> Result<Self, ServiceError> {
+        let canonical = canonicalise(&bytes, limits::JSON_DEPTH)
+            .map_err(|fault| ServiceError::invalid("body", fault.to_string()))?;
+        Ok(Self { bytes, canonical })
+    }
+
+    /// SHA-256 of the canonical form.
+    pub fn hash(&self) -> [u8; 32] {
+        crate::domain::idempotency::body_hash(&self.canonical)
+    }
+
+    /// The members of the object that the body must be.
+    pub fn fields(&self) -> Result<Fields<'_>, ServiceError> {
+        serde_json::from_slice(&self.bytes)
+            .map(|members| Fields { members, faults: Vec::new(), prefix: String::new() })
+            .map_err(|_| ServiceError::invalid("body", "must be a JSON object"))
+    }
+}
+
+fn is_json(headers: &HeaderMap) -> bool {
+    let Some(Ok(value)) = headers.get(CONTENT_TYPE).map(|value| value.to_str()) else { return false };
+    let mut parts = value.split(';').map(str::trim);
+    let json = parts.next().is_some_and(|media_type| media_type.eq_ignore_ascii_case("application/json"));
+    json && parts.all(|parameter| match parameter.split_once('=') {
+        Some((name, charset)) if name.trim().eq_ignore_ascii_case("charset") => {
+            charset.trim().trim_matches('"').eq_ignore_ascii_case("utf-8")
+        }
+        _ => true,
+    })
+}
+
+/// An object's members, taken out one by one. What is wrong is collected and told all at once.
+pub struct Fields<'b> {
+    members: BTreeMap<String, &'b RawValue>,
+    faults: Vec<ParameterFault>,
+    prefix: String,
+}
+
+const MISSING: &str = "is required";
+
+impl<'b> Fields<'b> {
+    /// A member that must be there.
+    pub fn required<T>(&mut self, name: &str, read: impl FnOnce(&'b RawValue) -> Result<T, String>) -> Option<T> {
+        match self.members.remove(name) {
+            Some(raw) => self.read(name, raw, read),
+            None => {
+                self.fault(name, MISSING);
+                None
+            }
+        }
+    }
+
+    /// A member that may be absent, but not null.
+    pub fn optional<T>(&mut self, name: &str, read: impl FnOnce(&'b RawValue) -> Result<T, String>) -> Option<T> {
+        let raw = self.members.remove(name)?;
+        self.read(name, raw, read)
+    }
+
+    /// A member that may be absent or null, which mean the same.
+    pub fn nullable<T>(&mut self, name: &str, read: impl FnOnce(&'b RawValue) -> Result<T, String>) -> Option<T> {
+        let raw = self.members.remove(name).filter(|raw| raw.get() != "null")?;
+        self.read(name, raw, read)
+    }
+
+    pub fn fault(&mut self, name: &str, fault: impl Into<String>) {
+        self.faults.push((format!("{}{name}", self.prefix), fault.into()));
+    }
+
+    /// Says what was wrong, members that nobody took included.
+    pub fn finish(mut self) -> Result<(), ServiceError> {
+        let unknown: Vec<String> = self.members.keys().cloned().collect();
+        for name in unknown {
+            self.fault(&name, "is not a known parameter");
+        }
+        if self.faults.is_empty() { Ok(()) } else { Err(ServiceError::InvalidRequest { parameters: self.faults }) }
+    }
+
+    fn read<T>(
+        &mut self,
+        name: &str,
+        raw: &'b RawValue,
+        read: impl FnOnce(&'b RawValue) -> Result<T, String>,
+    ) -> Option<T> {
+        read(raw).map_err(|fault| self.fault(name, fault)).ok()
+    }
+}
+
+/// Reads a string and what it stands for.
+pub fn string<T, E: std::fmt::Display>(
+    parse: impl FnOnce(&str) -> Result<T, E>,
+) -> impl FnOnce(&RawValue) -> Result<T, String> {
+    move |raw| {
+        let text: String = serde_json::from_str(raw.get()).map_err(|_| "must be a string".to_owned())?;
+        parse(&text).map_err(|error| error.to_string())
+    }
+}
+
+/// Reads an object and keeps it as the bytes that came.
+pub fn object(raw: &RawValue) -> Result<Box<RawValue>, String> {
+    if raw.get().starts_with('{') { Ok(raw.to_owned()) } else { Err("must be an object".to_owned()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn media_type(value: &'static str) -> bool {
+        is_json(&HeaderMap::from_iter([(CONTENT_TYPE, http::HeaderValue::from_static(value))]))
+    }
+
+    #[test]
+    fn only_json_in_utf8_is_taken() {
+        assert!(media_type("application/json"));
+        assert!(media_type("Application/JSON; charset=UTF-8"));
+        assert!(!media_type("application/json; charset=latin1"));
+        assert!(!media_type("application/x-www-form-urlencoded"));
+        assert!(!media_type("text/json"));
+        assert!(!is_json(&HeaderMap::new()));
+    }
+
+    #[test]
+    fn every_fault_is_told_at_once() {
+        let body = JsonBody::parse(Bytes::from_static(b"{\"a\":1,\"n\":null,\"x\":true}")).ok().unwrap();
+        let mut fields = body.fields().ok().unwrap();
+        assert_eq!(fields.required("a", string(|text| Ok::<_, String>(text.to_owned()))), None);
+        assert_eq!(fields.nullable("n", string(|text| Ok::<_, String>(text.to_owned()))), None);
+        assert_eq!(fields.required("b", string(|text| Ok::<_, String>(text.to_owned()))), None);
+        let Err(ServiceError::InvalidRequest { parameters }) = fields.finish() else { panic!("faults were lost") };
+        let told: Vec<String> = parameters.iter().map(|(name, fault)| format!("{name} {fault}")).collect();
+        assert_eq!(told, ["a must be a string", "b is required", "x is not a known parameter"]);
+    }
+}

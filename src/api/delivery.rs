@@ -1,0 +1,144 @@
+//! `/v1/webhook-deliveries`.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::response::Response;
+use axum::routing::get;
+use serde::Serialize;
+
+use crate::domain::attempt::Attempt;
+use crate::domain::delivery::{Delivery, DeliveryFilter, DeliveryStatus, EndReason};
+use crate::domain::event_type::{Catalogue, EventTypeName};
+use crate::domain::id::{DeliveryId, EndpointId, EventId};
+use crate::domain::time::Timestamp;
+
+use super::App;
+use super::call::Call;
+use super::endpoint::unknown_event;
+use super::error::Failure;
+use super::idempotency::answer;
+use super::paging::{Query, list, single};
+
+pub fn routes() -> Router<Arc<App>> {
+    Router::new().route("/v1/webhook-deliveries", get(index)).route("/v1/webhook-deliveries/{deliveryId}", get(show))
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct DeliveryView {
+    id: DeliveryId,
+    event_id: EventId,
+    event_type: EventTypeName,
+    endpoint_id: EndpointId,
+    project_id: Option<String>,
+    mode: &'static str,
+    status: &'static str,
+    reason: Option<&'static str>,
+    cause: &'static str,
+    retry_of: Option<DeliveryId>,
+    attempt_count: u32,
+    next_attempt_at: Option<Timestamp>,
+    created_at: Timestamp,
+    completed_at: Option<Timestamp>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    attempts: Option<Vec<AttemptView>>,
+}
+
+impl DeliveryView {
+    fn new(delivery: Delivery, attempts: Option<Vec<Attempt>>) -> Self {
+        Self {
+            id: delivery.id,
+            event_id: delivery.event_id,
+            event_type: delivery.event_type,
+            endpoint_id: delivery.endpoint_id,
+            project_id: delivery.project_id,
+            mode: delivery.mode.as_str(),
+            status: delivery.status.as_str(),
+            reason: delivery.reason.map(EndReason::as_str),
+            cause: delivery.cause.as_str(),
+            retry_of: delivery.retry_of,
+            attempt_count: delivery.attempt_count,
+            next_attempt_at: delivery.next_attempt_at,
+            created_at: delivery.id.created_at(),
+            completed_at: delivery.completed_at,
+            attempts: attempts.map(|attempts| attempts.into_iter().map(AttemptView::new).collect()),
+        }
+    }
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct AttemptView {
+    number: u32,
+    started_at: Timestamp,
+    duration_ms: u32,
+    outcome: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    request_headers: Option<Vec<HeaderView>>,
+    response_status: Option<u16>,
+    response_headers: Vec<HeaderView>,
+    /// Bytes that are not UTF-8 are shown as the replacement character.
+    response_body: Option<String>,
+    error: Option<String>,
+    next_attempt_at: Option<Timestamp>,
+}
+
+/// A header may come more than once, so headers are a list.
+#[derive(Serialize)]
+struct HeaderView {
+    name: String,
+    value: String,
+}
+
+impl AttemptView {
+    fn new(attempt: Attempt) -> Self {
+        let headers = |headers: Vec<(String, String)>| {
+            headers.into_iter().map(|(name, value)| HeaderView { name, value }).collect::<Vec<_>>()
+        };
+        Self {
+            number: attempt.number,
+            started_at: attempt.started_at,
+            duration_ms: attempt.duration_ms,
+            outcome: attempt.outcome.as_str(),
+            request_headers: Some(headers(attempt.request_headers)).filter(|headers| !headers.is_empty()),
+            response_status: attempt.response_status,
+            response_headers: headers(attempt.response_headers),
+            response_body: attempt.response_body.map(|body| String::from_utf8_lossy(&body).into_owned()),
+            error: attempt.error,
+            next_attempt_at: attempt.next_attempt_at,
+        }
+    }
+}
+
+async fn index(call: Call) -> Result<Response, Failure> {
+    let mut query = Query::parse(&call.uri);
+    let page = query.page()?;
+    let filter = filter(call.service().catalogue(), &mut query);
+    query.finish()?;
+    let page = call.service().list_deliveries(&call.principal, filter, page).await?;
+    Ok(answer(200, list(page, |delivery| DeliveryView::new(delivery, None))))
+}
+
+fn filter(catalogue: &Catalogue, query: &mut Query) -> DeliveryFilter {
+    DeliveryFilter {
+        endpoint_id: query.optional("endpointId", str::parse::<EndpointId>),
+        event_id: query.optional("eventId", str::parse::<EventId>),
+        event_type: query.optional("eventType", |name| {
+            let known = catalogue.types().iter().find(|event| event.name.as_str() == name);
+            known.map(|event| event.name.clone()).ok_or_else(|| unknown_event(catalogue, name))
+        }),
+        status: query.optional("status", |text| {
+            let statuses = DeliveryStatus::ALL.map(DeliveryStatus::as_str).join(", ");
+            DeliveryStatus::parse(text).ok_or_else(|| format!("must be one of {statuses}"))
+        }),
+        since: query.optional("since", Timestamp::parse),
+        until: query.optional("until", Timestamp::parse),
+    }
+}
+
+async fn show(call: Call) -> Result<Response, Failure> {
+    let id = call.id(3)?;
+    let (delivery, attempts) = call.service().get_delivery(&call.principal, id).await?;
+    Ok(answer(200, single(DeliveryView::new(delivery, Some(attempts)))))
+}

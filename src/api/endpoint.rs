@@ -1,0 +1,124 @@
+//! `/v1/webhook-endpoints`.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::Body;
+use axum::response::Response;
+use axum::routing::{get, post};
+use bytes::Bytes;
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+use crate::domain::access::{Principal, needs};
+use crate::domain::endpoint::{DisabledReason, Endpoint, EndpointName, EndpointUrl, ProjectId};
+use crate::domain::event_type::{Catalogue, EventTypeName};
+use crate::domain::id::EndpointId;
+use crate::domain::time::Timestamp;
+use crate::service::{CreateEndpoint, EndpointWithSecret, Service, ServiceError};
+
+use super::App;
+use super::body::{JsonBody, string};
+use super::call::{Call, internal};
+use super::error::Failure;
+use super::idempotency::{Write, answer};
+use super::paging::single;
+
+pub fn routes() -> Router<Arc<App>> {
+    Router::new().route("/v1/webhook-endpoints", post(create)).route("/v1/webhook-endpoints/{endpointId}", get(show))
+}
+
+/// In the order of the published page.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct EndpointView<'e> {
+    id: EndpointId,
+    url: &'e str,
+    name: &'e str,
+    events: &'e [EventTypeName],
+    is_active: bool,
+    disabled_reason: Option<&'static str>,
+    project_id: Option<&'e str>,
+    secret_last4: &'e str,
+    created_at: Timestamp,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    secret: Option<&'e str>,
+    updated_at: Timestamp,
+}
+
+impl<'e> EndpointView<'e> {
+    fn new(endpoint: &'e Endpoint, secret: Option<&'e str>) -> Self {
+        Self {
+            id: endpoint.id,
+            url: &endpoint.url,
+            name: &endpoint.name,
+            events: &endpoint.events,
+            is_active: endpoint.is_active,
+            disabled_reason: endpoint.disabled_reason.map(DisabledReason::as_str),
+            project_id: endpoint.project_id.as_deref(),
+            secret_last4: &endpoint.secret_last4,
+            created_at: endpoint.created_at,
+            secret,
+            updated_at: endpoint.updated_at,
+        }
+    }
+}
+
+async fn create(call: Call, body: Body) -> Result<Response, Failure> {
+    call.require(needs::ENDPOINT_WRITE)?;
+    Write {
+        parse: |call: &Call, body: &JsonBody| parse_create(call.service().catalogue(), body),
+        effect: async |service: Arc<Service>, principal: Principal, command, remember| {
+            service.create_endpoint(&principal, command, remember).await
+        },
+        render: render_with_secret,
+    }
+    .run(call, body)
+    .await
+}
+
+fn parse_create(catalogue: &Catalogue, body: &JsonBody) -> Result<CreateEndpoint, ServiceError> {
+    let mut fields = body.fields()?;
+    let name = fields.required("name", string(EndpointName::parse));
+    let url = fields.required("url", string(EndpointUrl::parse));
+    let events = fields.required("events", |raw| event_names(catalogue, raw));
+    let project_id = fields.nullable("projectId", string(ProjectId::parse));
+    fields.finish()?;
+    match (name, url, events) {
+        (Some(name), Some(url), Some(events)) => Ok(CreateEndpoint { name, url, events, project_id }),
+        _ => Err(internal("a required parameter is neither there nor at fault")),
+    }
+}
+
+/// At least one name of the catalogue; each is taken once, in the order in which it first stands.
+fn event_names(catalogue: &Catalogue, raw: &RawValue) -> Result<Vec<EventTypeName>, String> {
+    let names: Vec<String> =
+        serde_json::from_str(raw.get()).map_err(|_| "must be an array of event names".to_owned())?;
+    if names.is_empty() {
+        return Err("must name at least one event".to_owned());
+    }
+    let mut events = Vec::new();
+    for name in names {
+        let event = catalogue.find(&name).ok_or_else(|| unknown_event(catalogue, &name))?;
+        if !events.contains(&event.name) {
+            events.push(event.name.clone());
+        }
+    }
+    Ok(events)
+}
+
+pub fn unknown_event(catalogue: &Catalogue, name: &str) -> String {
+    let known: Vec<&str> = catalogue.names().map(EventTypeName::as_str).collect();
+    let name: String = name.chars().take(64).collect();
+    format!("{name:?} is not an event name; the event names are {}", known.join(", "))
+}
+
+fn render_with_secret(made: &EndpointWithSecret) -> (u16, Bytes) {
+    (200, single(EndpointView::new(&made.endpoint, Some(made.secret.reveal()))))
+}
+
+async fn show(call: Call) -> Result<Response, Failure> {
+    let id = call.id(3)?;
+    let endpoint = call.service().get_endpoint(&call.principal, id).await?;
+    Ok(answer(200, single(EndpointView::new(&endpoint, None))))
+}

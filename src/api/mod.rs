@@ -1,0 +1,88 @@
+//! JSON over HTTP: translates between the wire and `service`, and decides nothing.
+//!
+//! Each request passes the same gates in the same order: request id, key, API version, scope, body, idempotency. A
+//! file per noun holds its routes, the form of its bodies and the form of its answers.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::Request;
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::Response;
+use http::{HeaderName, HeaderValue};
+
+use crate::domain::event::API_VERSION;
+use crate::domain::id::RequestId;
+use crate::service::{Service, ServiceError};
+
+mod body;
+mod call;
+mod delivery;
+mod endpoint;
+mod error;
+mod event;
+mod health;
+mod idempotency;
+mod paging;
+
+use error::Failure;
+
+/// What the handlers share.
+pub struct App {
+    service: Arc<Service>,
+    /// The page on which each error code has its anchor.
+    errors_page: String,
+    version_header: HeaderName,
+}
+
+impl App {
+    /// `public_url` is where callers reach this server, without a slash at the end.
+    pub fn new(service: Arc<Service>, public_url: &str) -> Arc<Self> {
+        let version_header = service.catalogue().brand.header("Api-Version").to_ascii_lowercase();
+        // A brand holds letters and digits only, so its headers are always valid names.
+        let version_header =
+            HeaderName::from_bytes(version_header.as_bytes()).unwrap_or(HeaderName::from_static("api-version"));
+        Arc::new(Self { service, errors_page: format!("{public_url}/docs/errors"), version_header })
+    }
+}
+
+/// Every route of the API.
+pub fn router(app: Arc<App>) -> Router {
+    Router::new()
+        .merge(endpoint::routes())
+        .merge(event::routes())
+        .merge(delivery::routes())
+        .merge(health::routes())
+        .fallback(async || Failure(ServiceError::NotFound))
+        .method_not_allowed_fallback(async || Failure(ServiceError::MethodNotAllowed))
+        .layer(from_fn_with_state(Arc::clone(&app), finish))
+        .with_state(app)
+}
+
+/// The outermost gate: gives the request its id, and every answer the headers that all of them carry.
+async fn finish(
+    axum::extract::State(app): axum::extract::State<Arc<App>>,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    let id = RequestId::from_letters(app.service.random().alphanumeric());
+    request.extensions_mut().insert(id);
+    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    let mut response = next.run(request).await;
+    if let Some(failure) = response.extensions_mut().remove::<Arc<Failure>>() {
+        failure.log(id, &method, &path);
+        let allow = response.headers_mut().remove(http::header::ALLOW);
+        response = error::render(&failure.0, id, &app.errors_page);
+        if let Some(allow) = allow {
+            response.headers_mut().insert(http::header::ALLOW, allow);
+        }
+    }
+    let headers = response.headers_mut();
+    headers.insert(app.version_header.clone(), HeaderValue::from_static(API_VERSION));
+    if let Ok(value) = HeaderValue::from_str(&id.to_string()) {
+        headers.insert(HeaderName::from_static("x-request-id"), value);
+    }
+    headers.insert(http::header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    tracing::debug!(request_id = %id, %method, path, status = response.status().as_u16(), "request answered");
+    response
+}

@@ -1,0 +1,45 @@
+//! The command line: a file per command. Reads flags and environment, prints for people or as JSON, sets exit codes.
+
+use clap::{Parser, Subcommand};
+
+mod dev;
+mod keys;
+mod options;
+mod serve;
+
+/// The webhook sender that a product team runs itself.
+#[derive(Debug, Parser)]
+#[command(name = "postrider", version, about, propagate_version = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Show it all at once: a server, a receiver, and one signed delivery of each event.
+    Dev(dev::DevOptions),
+    /// Run the server.
+    Serve(serve::ServeOptions),
+    /// Make and revoke API keys, also while the server runs.
+    #[command(subcommand)]
+    Keys(keys::KeysCommand),
+}
+
+/// Runs the command that the process was started with.
+///
+/// # Errors
+/// Whatever kept the command from its end.
+pub fn run() -> anyhow::Result<()> {
+    let cli = Cli::parse();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let outcome = runtime.block_on(async {
+        match cli.command {
+            Command::Dev(options) => dev::run(options).await,
+            Command::Serve(options) => serve::run(options).await,
+            Command::Keys(command) => keys::run(command).await,
+        }
+    });
+    runtime.shutdown_timeout(std::time::Duration::from_secs(1));
+    outcome
+}

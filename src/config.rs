@@ -1,0 +1,76 @@
+//! Every setting, its default and the reason for it. Flags and environment variables are read in `cli`.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::domain::limits;
+use crate::domain::retry::RetrySchedule;
+
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Where the API listens. The loopback address: nothing is offered to a network unasked.
+    pub listen: SocketAddr,
+    /// Where callers reach the API, as it stands in `docs_url`; made from `listen` when absent.
+    pub public_url: Option<String>,
+    /// The database, the lock, the admin socket and, unless named elsewhere, the master key.
+    pub data_dir: PathBuf,
+    /// 64 hexadecimal digits in a file that only its owner can read; made on the first start in `data_dir`.
+    pub master_key_file: Option<PathBuf>,
+    /// Hosts and CIDRs that may be called although they are not public, plain `http` included. None by default.
+    pub allow_targets: Vec<String>,
+    /// Name servers; the system's when empty.
+    pub dns_servers: Vec<SocketAddr>,
+    /// Certificate authorities beside the public ones, as a PEM file.
+    pub ca_file: Option<PathBuf>,
+    pub retry_schedule: RetrySchedule,
+    /// For one whole exchange with a receiver.
+    pub attempt_deadline: Duration,
+    /// How long a stop waits for attempts under way: longer than an attempt may last.
+    pub stop_grace: Duration,
+    pub log: LogSettings,
+}
+
+#[derive(Clone, Debug)]
+pub struct LogSettings {
+    pub format: LogFormat,
+    /// In the syntax of `tracing_subscriber::EnvFilter`: `info`, `postrider=debug`.
+    pub filter: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    Text,
+    Json,
+}
+
+pub const DEFAULT_LISTEN: &str = "127.0.0.1:8080";
+pub const DEFAULT_DATA_DIR: &str = "./postrider-data";
+pub const DEFAULT_LOG_FILTER: &str = "info";
+
+impl Settings {
+    /// The defaults, for a data directory and an address.
+    pub fn new(data_dir: PathBuf, listen: SocketAddr) -> Self {
+        Self {
+            listen,
+            public_url: None,
+            data_dir,
+            master_key_file: None,
+            allow_targets: Vec::new(),
+            dns_servers: Vec::new(),
+            ca_file: None,
+            retry_schedule: RetrySchedule::default(),
+            attempt_deadline: limits::ATTEMPT_DEADLINE,
+            stop_grace: limits::STOP_GRACE,
+            log: LogSettings { format: LogFormat::Text, filter: DEFAULT_LOG_FILTER.to_owned() },
+        }
+    }
+
+    pub fn master_key_path(&self) -> PathBuf {
+        self.master_key_file.clone().unwrap_or_else(|| self.data_dir.join("master.key"))
+    }
+
+    pub fn admin_socket_path(&self) -> PathBuf {
+        self.data_dir.join("admin.sock")
+    }
+}

@@ -1,0 +1,112 @@
+//! The master key's file: 64 hexadecimal digits that only the owner can read.
+
+use std::fs::{File, OpenOptions};
+use std::io::Write as _;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::Path;
+
+use zeroize::Zeroizing;
+
+use crate::config::Settings;
+use crate::crypto::{MasterKey, Random};
+use crate::domain::secret::hex;
+use crate::store::{Store, StoreError};
+
+#[derive(Debug, thiserror::Error)]
+pub enum KeyFileError {
+    #[error("cannot read the master key file {path}")]
+    Read {
+        path: String,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error("cannot write the master key file {path}")]
+    Write {
+        path: String,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error("the master key file {path} does not hold 64 hexadecimal digits")]
+    Form { path: String },
+    #[error("the master key file {path} is gone, but the store was made with a key: bring the file back")]
+    Gone { path: String },
+    #[error("the store cannot be asked for its key")]
+    Store(#[from] StoreError),
+}
+
+/// Reads the key. Makes one only in the data directory of a store that has none yet.
+pub async fn load_or_make(settings: &Settings, store: &dyn Store, random: &Random) -> Result<MasterKey, KeyFileError> {
+    let path = settings.master_key_path();
+    let shown = path.display().to_string();
+    match std::fs::read_to_string(&path).map(Zeroizing::new) {
+        Ok(text) => {
+            warn_if_readable_by_others(&path);
+            parse(text.trim()).ok_or(KeyFileError::Form { path: shown })
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound && settings.master_key_file.is_none() => {
+            if store.meta("master_key_id").await?.is_some() {
+                return Err(KeyFileError::Gone { path: shown });
+            }
+            let bytes = Zeroizing::new(random.bytes::<32>());
+            write(&path, &bytes).map_err(|source| KeyFileError::Write { path: shown.clone(), source })?;
+            tracing::info!(path = shown, "made a master key; keep a copy of it, without it the secrets are lost");
+            Ok(MasterKey::new(&bytes))
+        }
+        Err(source) => Err(KeyFileError::Read { path: shown, source }),
+    }
+}
+
+fn parse(text: &str) -> Option<MasterKey> {
+    let mut bytes = Zeroizing::new([0_u8; 32]);
+    if text.len() != 2 * bytes.len() || !text.bytes().all(|digit| digit.is_ascii_hexdigit()) {
+        return None;
+    }
+    for (index, byte) in bytes.iter_mut().enumerate() {
+        *byte = u8::from_str_radix(&text[2 * index..2 * index + 2], 16).ok()?;
+    }
+    Some(MasterKey::new(&bytes))
+}
+
+/// The file and its place in the directory are on disk when this returns: a store must not outlive its key.
+fn write(path: &Path, key: &[u8; 32]) -> std::io::Result<()> {
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    let text = Zeroizing::new(format!("{}\n", hex(key)));
+    file.write_all(text.as_bytes())?;
+    file.sync_all()?;
+    if let Some(directory) = path.parent() {
+        File::open(directory)?.sync_all()?;
+    }
+    Ok(())
+}
+
+fn warn_if_readable_by_others(path: &Path) {
+    if let Ok(metadata) = std::fs::metadata(path)
+        && metadata.permissions().mode() & 0o077 != 0
+    {
+        tracing::warn!(path = %path.display(), "the master key file can be read by others; chmod 600 it");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_64_hexadecimal_digits_are_a_key() {
+        assert!(parse(&"0f".repeat(32)).is_some());
+        assert_eq!(parse(&"0f".repeat(32)).unwrap().id(), parse(&"0F".repeat(32)).unwrap().id());
+        for bad in ["", "0f", &"0f".repeat(31), &"0g".repeat(32), &"é".repeat(32), &"+f".repeat(32)] {
+            assert!(parse(bad).is_none(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_written_key_can_be_read_by_its_owner_alone_and_is_never_overwritten() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("master.key");
+        write(&path, &[7; 32]).unwrap();
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert!(write(&path, &[8; 32]).is_err());
+        assert_eq!(parse(std::fs::read_to_string(&path).unwrap().trim()).unwrap().id(), MasterKey::new(&[7; 32]).id());
+    }
+}

@@ -1,0 +1,226 @@
+//! The composition root: settings become a store, a way out, a service, an engine and listeners, and stop in the
+//! opposite order.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::serve::ListenerExt;
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::api;
+use crate::config::Settings;
+use crate::crypto::{MasterKey, Random};
+use crate::domain::event_type::{Catalogue, CatalogueError};
+use crate::domain::id::StoreTag;
+use crate::domain::limits;
+use crate::domain::time::Clock;
+use crate::egress::{AllowTarget, Egress, EgressSettings, EgressSetupError, InvalidAllowTarget};
+use crate::engine::{Engine, EngineParts, EngineSettings, Waker};
+use crate::service::{MasterKeyError, Service, ServiceParts, check_master_key};
+use crate::store::sqlite::SqliteStore;
+use crate::store::{EndpointLimits, OpenError, Store, StoreSeed};
+
+pub mod admin;
+mod key_file;
+
+pub use key_file::KeyFileError;
+
+/// Why a server did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error("the store cannot be opened")]
+    Store(#[from] OpenError),
+    #[error("the master key cannot be used")]
+    KeyFile(#[from] KeyFileError),
+    #[error("the store and the master key do not belong together")]
+    MasterKey(#[from] MasterKeyError),
+    #[error("the built-in event catalogue cannot be read")]
+    Catalogue(#[from] CatalogueError),
+    #[error("--allow-target {target}")]
+    AllowTarget {
+        target: String,
+        #[source]
+        source: InvalidAllowTarget,
+    },
+    #[error("the certificate authorities in {path} cannot be read")]
+    CaFile {
+        path: String,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error("the way out cannot be set up")]
+    Egress(#[from] EgressSetupError),
+    #[error("cannot listen on {address}")]
+    Listen {
+        address: SocketAddr,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error("cannot open the admin socket at {path}")]
+    AdminSocket {
+        path: String,
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+/// Everything below the listeners. The command line uses it alone when no server runs.
+pub struct Office {
+    pub service: Arc<Service>,
+    store: Arc<dyn Store>,
+    egress: Arc<Egress>,
+    master_key: Arc<MasterKey>,
+    catalogue: Arc<Catalogue>,
+    waker: Waker,
+    clock: Arc<dyn Clock>,
+    random: Random,
+}
+
+impl Office {
+    /// # Errors
+    /// When another process holds the data directory, or a setting cannot be put to use.
+    pub async fn open(settings: &Settings, clock: Arc<dyn Clock>) -> Result<Self, StartError> {
+        let random = Random::default();
+        let catalogue = Arc::new(Catalogue::built_in()?);
+        let egress = Arc::new(Egress::new(egress_settings(settings)?, Arc::clone(&clock))?);
+        let seed = StoreSeed {
+            tag: StoreTag::from_u32(u32::from_le_bytes(random.bytes())),
+            node: u16::from_le_bytes(random.bytes()),
+        };
+        let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&settings.data_dir, Arc::clone(&clock), seed).await?);
+        let master_key = Arc::new(key_file::load_or_make(settings, store.as_ref(), &random).await?);
+        check_master_key(store.as_ref(), &master_key, &random).await?;
+        let waker = Waker::default();
+        let service = Arc::new(Service::new(ServiceParts {
+            store: Arc::clone(&store),
+            guard: egress.clone(),
+            master_key: Arc::clone(&master_key),
+            catalogue: Arc::clone(&catalogue),
+            clock: Arc::clone(&clock),
+            random: random.clone(),
+            waker: waker.clone(),
+            endpoint_limits: EndpointLimits {
+                per_project: limits::ENDPOINTS_PER_PROJECT,
+                per_workspace: limits::ENDPOINTS_PER_WORKSPACE,
+            },
+        }));
+        Ok(Self { service, store, egress, master_key, catalogue, waker, clock, random })
+    }
+
+    fn start_engine(&self, settings: &Settings) -> Engine {
+        Engine::start(EngineParts {
+            store: Arc::clone(&self.store),
+            transport: self.egress.clone(),
+            clock: Arc::clone(&self.clock),
+            master_key: Arc::clone(&self.master_key),
+            random: self.random.clone(),
+            waker: self.waker.clone(),
+            settings: EngineSettings {
+                brand: self.catalogue.brand.clone(),
+                schedule: settings.retry_schedule.clone(),
+                attempt_deadline: settings.attempt_deadline,
+                ..EngineSettings::default()
+            },
+        })
+    }
+
+    /// Returns once everything that was written is on disk and the directory is free.
+    pub async fn close(self) {
+        let closed = tokio::task::spawn_blocking(move || drop(self)).await;
+        if closed.is_err() {
+            tracing::error!("closing the store panicked");
+        }
+    }
+}
+
+/// A server at work.
+pub struct Server {
+    address: SocketAddr,
+    office: Office,
+    engine: Engine,
+    stop_listening: CancellationToken,
+    listeners: Vec<JoinHandle<()>>,
+    stop_grace: Duration,
+}
+
+impl Server {
+    /// Starts everything on the current runtime. When this returns, requests are answered.
+    ///
+    /// # Errors
+    /// When the address is taken, another process holds the data directory, or a setting cannot be put to use.
+    pub async fn start(settings: &Settings, clock: Arc<dyn Clock>) -> Result<Self, StartError> {
+        let office = Office::open(settings, clock).await?;
+        let listen_fault = |source| StartError::Listen { address: settings.listen, source };
+        let listener = TcpListener::bind(settings.listen).await.map_err(listen_fault)?;
+        let address = listener.local_addr().map_err(listen_fault)?;
+        let public_url = settings.public_url.clone().unwrap_or_else(|| format!("http://{address}"));
+        let router = api::router(api::App::new(Arc::clone(&office.service), public_url.trim_end_matches('/')));
+        let stop_listening = CancellationToken::new();
+        let admin = admin::listen(&settings.admin_socket_path(), Arc::clone(&office.service), stop_listening.clone())?;
+        let engine = office.start_engine(settings);
+        let http = tokio::spawn(serve_http(listener, router, stop_listening.clone()));
+        for target in &settings.allow_targets {
+            tracing::warn!(target, "this target may be called although it need not be public, over plain http too");
+        }
+        tracing::info!(%address, data_dir = %settings.data_dir.display(), "listening");
+        let listeners = vec![http, admin];
+        Ok(Self { address, office, engine, stop_listening, listeners, stop_grace: settings.stop_grace })
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    pub fn service(&self) -> &Arc<Service> {
+        &self.office.service
+    }
+
+    /// Refuses new requests, ends those under way, waits for the attempts under way, and returns when all is on disk.
+    pub async fn stop(self) {
+        tracing::info!("stopping");
+        self.stop_listening.cancel();
+        for listener in self.listeners {
+            let abort = listener.abort_handle();
+            if tokio::time::timeout(self.stop_grace, listener).await.is_err() {
+                tracing::warn!("requests were still under way when the time to stop was up");
+                abort.abort();
+            }
+        }
+        self.engine.stop(self.stop_grace).await;
+        self.office.close().await;
+        tracing::info!("stopped");
+    }
+}
+
+async fn serve_http(listener: TcpListener, router: axum::Router, stop: CancellationToken) {
+    let listener = listener.tap_io(|stream| {
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%error, "a connection kept Nagle's algorithm");
+        }
+    });
+    let served = axum::serve(listener, router).with_graceful_shutdown(async move { stop.cancelled().await }).await;
+    if let Err(error) = served {
+        tracing::error!(%error, "the listener failed");
+    }
+}
+
+fn egress_settings(settings: &Settings) -> Result<EgressSettings, StartError> {
+    let allow_targets = settings
+        .allow_targets
+        .iter()
+        .map(|target| {
+            target.parse::<AllowTarget>().map_err(|source| StartError::AllowTarget { target: target.clone(), source })
+        })
+        .collect::<Result<_, _>>()?;
+    let extra_ca_pem = match &settings.ca_file {
+        None => None,
+        Some(path) => Some(
+            std::fs::read(path).map_err(|source| StartError::CaFile { path: path.display().to_string(), source })?,
+        ),
+    };
+    let dns_servers = settings.dns_servers.clone();
+    Ok(EgressSettings { allow_targets, dns_servers, extra_ca_pem, ..EgressSettings::default() })
+}

@@ -1,0 +1,96 @@
+//! What a caller may do: authorise, check, and turn a request into one call of the store.
+//!
+//! Every front door (API, command line) comes through here, so none can skip authorisation. A file per noun, a
+//! function per verb. Nothing here knows HTTP, SQL or sockets.
+
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::crypto::{MacKey, MasterKey, Random};
+use crate::domain::endpoint::OpaqueId;
+use crate::domain::event_type::Catalogue;
+use crate::domain::idempotency::IdempotencyScope;
+use crate::domain::target::TargetGuard;
+use crate::domain::time::Clock;
+use crate::engine::Waker;
+use crate::store::{EndpointLimits, Store};
+
+mod access;
+mod delivery;
+mod endpoint;
+mod error;
+mod event;
+mod health;
+mod idempotency;
+mod key_cache;
+mod master_key;
+
+pub use access::{CreateApiKey, CreatedApiKey};
+pub use endpoint::{CreateEndpoint, EndpointWithSecret};
+pub use error::{ParameterFault, ServiceError};
+pub use event::PublishEvent;
+pub use idempotency::{Begun, InFlightGuard, Outcome, Remember};
+pub use master_key::{MasterKeyError, check_master_key};
+
+use key_cache::KeyCache;
+
+/// What the service is made of.
+pub struct ServiceParts {
+    pub store: Arc<dyn Store>,
+    pub guard: Arc<dyn TargetGuard>,
+    pub master_key: Arc<MasterKey>,
+    pub catalogue: Arc<Catalogue>,
+    pub clock: Arc<dyn Clock>,
+    pub random: Random,
+    pub waker: Waker,
+    pub endpoint_limits: EndpointLimits,
+}
+
+pub struct Service {
+    store: Arc<dyn Store>,
+    guard: Arc<dyn TargetGuard>,
+    master_key: Arc<MasterKey>,
+    catalogue: Arc<Catalogue>,
+    clock: Arc<dyn Clock>,
+    random: Random,
+    waker: Waker,
+    endpoint_limits: EndpointLimits,
+    api_key_hash: MacKey,
+    keys: KeyCache,
+    in_flight: Mutex<HashSet<(IdempotencyScope, OpaqueId)>>,
+}
+
+impl Service {
+    pub fn new(parts: ServiceParts) -> Self {
+        let ServiceParts { store, guard, master_key, catalogue, clock, random, waker, endpoint_limits } = parts;
+        Self {
+            api_key_hash: master_key.mac_key("api key hash"),
+            store,
+            guard,
+            master_key,
+            catalogue,
+            clock,
+            random,
+            waker,
+            endpoint_limits,
+            keys: KeyCache::default(),
+            in_flight: Mutex::default(),
+        }
+    }
+
+    pub fn catalogue(&self) -> &Catalogue {
+        &self.catalogue
+    }
+
+    pub fn clock(&self) -> &dyn Clock {
+        self.clock.as_ref()
+    }
+
+    pub fn random(&self) -> &Random {
+        &self.random
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
