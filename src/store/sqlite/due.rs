@@ -1,10 +1,14 @@
 //! The queue: enqueue, claim, give back, record. The only file that writes `due` and `lanes`.
 //!
-//! A lane is one endpoint's rows in `due`. `lanes.next_at` is a lower bound on when the lane has something due, so that
+//! A lane is one endpoint's rows in `due`. `lanes.next_at` says from when on the lane may have something due, so that
 //! looking for work touches only lanes that may have some: it costs the same whatever the backlog, and whatever one
-//! endpoint's share of it. A claim moves `due_at` to the end of its lease; a claim whose holder died becomes due by
-//! itself, and whoever claims it next finds the lost token and records the attempt as abandoned.
+//! endpoint's share of it. It also says whose turn it is: the lane that has been ready longest is served first, and goes
+//! to the end of the line when not all can be served.
+//!
+//! A claim moves `due_at` to the end of its lease; a claim whose holder died becomes due by itself, and whoever claims
+//! it next finds the lost token and records the attempt as abandoned.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -100,8 +104,14 @@ pub fn count_due(tx: &WriteTx<'_>, endpoint_key: RowKey, enough: usize) -> Resul
         .query_row(params![endpoint_key.as_i64(), tx.now.millis(), enough], |row| row.get(0))
 }
 
-/// Lanes looked at in one claim; the rest come next time.
+/// Lanes served in one claim; the rest come next time.
 const LANES_PER_CLAIM: usize = 1_024;
+
+/// A lane with something due, perhaps, and how much of it may be claimed.
+struct ReadyLane {
+    lane: Lane,
+    allowance: usize,
+}
 
 pub fn claim(
     tx: &mut WriteTx<'_>,
@@ -109,42 +119,66 @@ pub fn claim(
     lease: Duration,
     quota: &dyn LaneQuota,
 ) -> Result<Claimed, rusqlite::Error> {
-    let mut lanes = ready_lanes(tx)?;
+    let mut lanes = ready_lanes(tx, quota)?;
     let mut claims = Vec::new();
+    let some_must_wait = lanes.len() > limit || lanes.len() == LANES_PER_CLAIM;
     // Round by round, so that no lane takes what another could have had.
     let mut share = (limit / lanes.len().max(1)).max(1);
-    let mut allowed: Vec<usize> = lanes.iter().map(|lane| quota.quota(*lane)).collect();
     while claims.len() < limit && !lanes.is_empty() {
         let mut left = Vec::new();
-        let mut left_allowed = Vec::new();
-        for (lane, allowance) in lanes.into_iter().zip(allowed) {
+        for ReadyLane { lane, allowance } in lanes {
             let wanted = share.min(allowance).min(limit - claims.len());
+            if wanted == 0 {
+                break;
+            }
             let before = claims.len();
-            if wanted > 0 && claim_from_lane(tx, lane, wanted, lease, &mut claims)? == LaneState::MoreToCancel {
+            if claim_from_lane(tx, lane, wanted, lease, &mut claims)? == LaneState::MoreToCancel {
                 continue;
             }
             let taken = claims.len() - before;
-            if wanted > 0 && taken == wanted && allowance > taken {
-                left.push(lane);
-                left_allowed.push(allowance - taken);
-            } else if taken < wanted {
+            if taken < wanted {
                 raise_next_at(tx, lane)?;
+                continue;
+            }
+            if some_must_wait {
+                move_behind_others(tx, lane)?;
+            }
+            if allowance > taken {
+                left.push(ReadyLane { lane, allowance: allowance - taken });
             }
         }
-        (lanes, allowed) = (left, left_allowed);
+        lanes = left;
         share *= 2;
     }
-    Ok(Claimed { next_due_in: next_due_in(tx, quota)?, claims })
+    Ok(Claimed { next_due_in: next_due_in(tx, quota, &claims)?, claims })
 }
 
-fn ready_lanes(tx: &WriteTx<'_>) -> Result<Vec<Lane>, rusqlite::Error> {
+/// The lanes whose turn it is, the one that has waited longest first. One that may not be claimed takes nobody's place.
+fn ready_lanes(tx: &WriteTx<'_>, quota: &dyn LaneQuota) -> Result<Vec<ReadyLane>, rusqlite::Error> {
+    let mut statement = tx.connection.prepare_cached(
+        "SELECT lane_key, workspace_key FROM lanes WHERE held_since IS NULL AND next_at <= ?1 ORDER BY next_at",
+    )?;
+    let mut rows = statement.query([tx.now.millis()])?;
+    let mut lanes = Vec::new();
+    while lanes.len() < LANES_PER_CLAIM
+        && let Some(row) = rows.next()?
+    {
+        let lane = lane_from_row(row)?;
+        let allowance = quota.quota(lane);
+        if allowance > 0 {
+            lanes.push(ReadyLane { lane, allowance });
+        }
+    }
+    Ok(lanes)
+}
+
+/// Lets every other lane that has something due go first. Only `next_at` says whose turn it is, so this is worth a write
+/// when not all lanes can be served at once.
+fn move_behind_others(tx: &WriteTx<'_>, lane: Lane) -> Result<(), rusqlite::Error> {
     tx.connection
-        .prepare_cached(
-            "SELECT lane_key, workspace_key FROM lanes
-             WHERE held_since IS NULL AND next_at <= ?1 ORDER BY next_at LIMIT ?2",
-        )?
-        .query_map(params![tx.now.millis(), LANES_PER_CLAIM], lane_from_row)?
-        .collect()
+        .prepare_cached("UPDATE lanes SET next_at = ?2 WHERE lane_key = ?1")?
+        .execute(params![lane_key(lane), tx.now.millis()])?;
+    Ok(())
 }
 
 fn lane_from_row(row: &Row<'_>) -> Result<Lane, rusqlite::Error> {
@@ -304,6 +338,7 @@ fn claim_row(
     })
 }
 
+/// Writes down the attempt of a claim whose holder never came back.
 fn record_abandoned(
     tx: &WriteTx<'_>,
     delivery_key: RowKey,
@@ -343,15 +378,20 @@ fn raise_next_at(tx: &WriteTx<'_>, lane: Lane) -> Result<(), rusqlite::Error> {
     Ok(())
 }
 
-/// When the next lane that has room falls due.
-fn next_due_in(tx: &WriteTx<'_>, quota: &dyn LaneQuota) -> Result<Option<Duration>, rusqlite::Error> {
+/// When the next lane that has room falls due. The quota does not know yet of what was claimed just now.
+fn next_due_in(tx: &WriteTx<'_>, quota: &dyn LaneQuota, claims: &[Claim]) -> Result<Option<Duration>, rusqlite::Error> {
+    let mut taken: HashMap<RowKey, usize> = HashMap::new();
+    for claim in claims {
+        *taken.entry(claim.endpoint.lane.endpoint_key).or_default() += 1;
+    }
     let mut statement = tx.connection.prepare_cached(
-        "SELECT lane_key, workspace_key, next_at FROM lanes WHERE held_since IS NULL ORDER BY next_at LIMIT ?1",
+        "SELECT lane_key, workspace_key, next_at FROM lanes WHERE held_since IS NULL ORDER BY next_at",
     )?;
-    let mut rows = statement.query(params![LANES_PER_CLAIM])?;
+    let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
         let at = Timestamp::from_millis(row.get(2)?);
-        if at > tx.now || quota.quota(lane_from_row(row)?) > 0 {
+        let lane = lane_from_row(row)?;
+        if at > tx.now || quota.quota(lane) > taken.get(&lane.endpoint_key).copied().unwrap_or_default() {
             return Ok(Some(at.since(tx.now)));
         }
     }
@@ -463,4 +503,158 @@ pub fn expire_waiting(tx: &mut WriteTx<'_>, limit: usize) -> Result<usize, rusql
         end_unsent(tx, unsent, DeliveryStatus::Failed, EndReason::Expired)?;
     }
     Ok(waiting.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use super::super::matching::MatchingCache;
+    use super::super::schema;
+    use super::super::writer::{KeyMaker, SharedKeys};
+    use super::*;
+    use crate::domain::id::{KeySequence, StoreTag};
+
+    const START: Timestamp = Timestamp::from_millis(1_000_000_000_000);
+
+    struct Unlimited;
+
+    impl LaneQuota for Unlimited {
+        fn quota(&self, _lane: Lane) -> usize {
+            usize::MAX
+        }
+    }
+
+    struct Queue {
+        connection: rusqlite::Connection,
+        matching: MatchingCache,
+        keys: SharedKeys,
+        now: Timestamp,
+        /// Steps that SQLite's virtual machine has taken: what something costs, on any machine.
+        steps: Arc<AtomicU64>,
+        _directory: tempfile::TempDir,
+    }
+
+    impl Queue {
+        /// A queue in which the endpoint 1 has `backlog` deliveries due, and `idle` others have one each in an hour.
+        fn new(backlog: u32, idle: u32) -> Self {
+            let directory = tempfile::tempdir().unwrap();
+            let mut connection = schema::connect(&schema::database_path(directory.path())).unwrap();
+            schema::migrate(&mut connection).unwrap();
+            let now = START.millis();
+            let rows = format!(
+                "BEGIN;
+                 INSERT INTO workspaces (key, id, name) VALUES (1, 'org_0000000000000000', 'w');
+                 INSERT INTO events (key, workspace_key, mode, type, deliveries, envelope)
+                     VALUES (1, 1, 0, 'post.created', 1, x'7b7d');
+                 WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i <= {idle})
+                 INSERT INTO endpoints (key, id, workspace_key, name, url, events, is_active, secret_version,
+                                        secret_last4, updated_at)
+                     SELECT i, 'whe_' || substr('0000000000000000' || i, -16), 1, 'n', 'https://example.com/',
+                            'post.created', 1, 1, '0000', 0 FROM n;
+                 INSERT INTO lanes (lane_key, workspace_key, next_at)
+                     SELECT key, 1, iif(key = 1, {now}, {now} + 3600000) FROM endpoints;
+                 WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {backlog} + {idle})
+                 INSERT INTO due (delivery_key, lane_key, event_key, due_at, mode, cause, secret_version)
+                     SELECT i, max(1, i - {backlog} + 1), 1, iif(i <= {backlog}, {now} - 1000 + i % 1000,
+                            {now} + 3600000), 0, 0, 1 FROM n;
+                 INSERT INTO deliveries (key, workspace_key, endpoint_key, event_key, mode, status, cause)
+                     SELECT delivery_key, 1, lane_key, event_key, 0, 0, 0 FROM due;
+                 COMMIT;"
+            );
+            connection.execute_batch(&rows).unwrap();
+            let steps = Arc::new(AtomicU64::new(0));
+            let counter = Arc::clone(&steps);
+            let count = move || {
+                counter.fetch_add(1, Ordering::Relaxed);
+                false
+            };
+            connection.progress_handler(1, Some(count)).unwrap();
+            Self {
+                connection,
+                matching: MatchingCache::default(),
+                keys: Arc::new(KeyMaker::new(KeySequence::new(1))),
+                now: START,
+                steps,
+                _directory: directory,
+            }
+        }
+
+        fn run<T>(&mut self, effect: impl FnOnce(&mut WriteTx<'_>) -> Result<T, rusqlite::Error>) -> T {
+            let mut tx = WriteTx {
+                connection: &self.connection,
+                matching: &mut self.matching,
+                tag: StoreTag::from_u32(1),
+                now: self.now,
+                keys: &self.keys,
+            };
+            effect(&mut tx).unwrap()
+        }
+
+        fn claim(&mut self, limit: usize) -> Vec<Claim> {
+            self.run(|tx| claim(tx, limit, limits::LEASE, &Unlimited)).claims
+        }
+
+        fn steps(&mut self, effect: impl FnOnce(&mut Self)) -> u64 {
+            let before = self.steps.load(Ordering::Relaxed);
+            effect(self);
+            self.steps.load(Ordering::Relaxed) - before
+        }
+
+        fn steps_of_a_claim(&mut self) -> u64 {
+            self.steps(|queue| assert_eq!(queue.claim(10).len(), 10))
+        }
+
+        /// The ends of deliveries 1, 2, 3 … as (status, attempts, attempts in the log).
+        fn ends(&mut self) -> Vec<(i64, u32, u32)> {
+            self.run(|tx| {
+                tx.connection
+                    .prepare(
+                        "SELECT status, attempts, (SELECT COUNT(*) FROM attempts WHERE delivery_key = key)
+                         FROM deliveries ORDER BY key",
+                    )?
+                    .query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?
+                    .collect()
+            })
+        }
+    }
+
+    #[test]
+    fn a_claim_costs_the_same_whatever_the_backlog() {
+        let cheap = Queue::new(20, 5).steps_of_a_claim();
+        let dear = Queue::new(30_000, 5).steps_of_a_claim();
+        assert!(cheap > 100, "the steps were counted: {cheap}");
+        assert!(dear <= cheap + cheap / 20, "{cheap} steps with 20 deliveries due, {dear} with 30,000");
+    }
+
+    #[test]
+    fn a_claim_costs_the_same_however_many_lanes_have_nothing_due() {
+        let cheap = Queue::new(20, 5).steps_of_a_claim();
+        let dear = Queue::new(20, 5_000).steps_of_a_claim();
+        assert!(dear <= cheap + cheap / 20, "{cheap} steps beside 5 idle lanes, {dear} beside 5,000");
+    }
+
+    #[test]
+    fn looking_in_vain_costs_next_to_nothing() {
+        let mut queue = Queue::new(0, 5_000);
+        queue.claim(10);
+        let look = queue.steps(|queue| assert!(queue.claim(10).is_empty()));
+        let expire = queue.steps(|queue| assert_eq!(queue.run(|tx| expire_waiting(tx, 10)), 0));
+        assert!(look < 100 && expire < 100, "{look} steps to find nothing due, {expire} to find nothing expired");
+    }
+
+    #[test]
+    fn what_waits_for_a_deleted_endpoint_is_cancelled_but_not_under_its_holder() {
+        let mut queue = Queue::new(2, 0);
+        let under_way = queue.claim(1).remove(0);
+        queue.run(|tx| tx.connection.execute_batch("UPDATE endpoints SET deleted_at = 1"));
+        queue.matching.forget_everything();
+        assert!(queue.claim(10).is_empty());
+        let (pending, cancelled) = (DeliveryStatus::Pending.code(), DeliveryStatus::Cancelled.code());
+        assert_eq!(under_way.delivery_id.key(), RowKey::from_i64(1));
+        assert_eq!(queue.ends(), [(pending, 0, 0), (cancelled, 0, 0)]);
+        queue.now = queue.now.plus(limits::LEASE);
+        assert!(queue.claim(10).is_empty());
+        assert_eq!(queue.ends(), [(cancelled, 1, 1), (cancelled, 0, 0)], "the lost attempt is in the log");
+    }
 }

@@ -78,7 +78,7 @@ impl SqliteStore {
         schema::migrate(&mut connection)?;
         let tag = store_tag(&connection, seed.tag).map_err(database_fault)?;
         let keys: SharedKeys = Arc::new(KeyMaker::new(KeySequence::new(seed.node)));
-        let checkpointer = checkpoint::Checkpointer::start(&database).map_err(database_fault)?;
+        let checkpointer = checkpoint::Checkpointer::start(&database, &mut connection).map_err(database_fault)?;
         let readers = Readers::open(&database).map_err(database_fault)?;
         let parts = WriterParts { connection, tag, clock: Arc::clone(&clock), keys: Arc::clone(&keys), checkpointer };
         let (writer, thread) = Writer::start(parts).map_err(directory_fault)?;
