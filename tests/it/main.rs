@@ -1,4 +1,5 @@
 //! The integration tests: one binary whose modules mirror `src/`, so that a test's path can be guessed.
 
+mod api;
 mod egress;
 mod support;
