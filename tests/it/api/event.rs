@@ -79,6 +79,23 @@ async fn what_may_be_null_may_be_null() {
 }
 
 #[tokio::test]
+async fn an_external_id_again_is_answered_with_the_first_answer_and_sends_nothing() {
+    let app = App::start().await;
+    let test = app.caller_with(app.create_key("Acme", Mode::Test, ALL_SCOPES, None).await);
+    app.endpoint(an_endpoint()).await;
+    let body = json!({"type": "post.created", "data": {"n": 1}, "externalId": "order-17"});
+    let first = test.post(EVENTS, body).await;
+    assert_eq!((first.status, first.header("idempotent-replayed")), (202, None));
+    let same = "{ \"externalId\":\"order-17\", \"data\":{\"n\":1}, \"type\":\"post.created\" }";
+    for (caller, moment) in [(test.clone(), "without a key"), (test.keyed("k"), "with a key")] {
+        let again = caller.post_text(EVENTS, same).await;
+        assert_eq!((again.status, again.header("idempotent-replayed")), (200, Some("true")), "{moment}");
+        assert_eq!(again.body, first.body);
+    }
+    assert_eq!(app.deliveries("").await.len(), 1);
+}
+
+#[tokio::test]
 async fn an_external_id_with_other_content_is_a_conflict() {
     let app = App::start().await;
     let body = |data: &str| format!("{{\"type\":\"post.created\",\"data\":{data},\"externalId\":\"order-17\"}}");
