@@ -2,4 +2,5 @@
 
 mod api;
 mod egress;
+mod engine;
 mod support;
