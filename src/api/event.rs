@@ -91,6 +91,7 @@ fn parse_event(catalogue: &Catalogue, body: &JsonBody) -> Result<PublishEvent, S
     }
 }
 
+#[expect(clippy::ptr_arg, reason = "the effect of a publish is a vector")]
 /// 202 for what was accepted now, 200 for the first answer to an `externalId` again.
 fn render_receipt(receipts: &Vec<EventReceipt>) -> (u16, Bytes) {
     match receipts.first() {

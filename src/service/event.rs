@@ -57,7 +57,8 @@ impl Service {
         self.outcome(request.as_ref(), written)
     }
 
-    fn prepared(&self, principal: &Principal, event: PublishEvent) -> NewEvent {
+    /// The event with its id and its envelope.
+    pub(super) fn prepared(&self, principal: &Principal, event: PublishEvent) -> NewEvent {
         let id = EventId::new(self.store.next_key(), self.store.tag());
         let envelope = render_envelope(
             EnvelopeFields {

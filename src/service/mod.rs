@@ -24,9 +24,10 @@ mod health;
 mod idempotency;
 mod key_cache;
 mod master_key;
+mod replay;
 
 pub use access::{CreateApiKey, CreatedApiKey};
-pub use endpoint::{CreateEndpoint, EndpointWithSecret};
+pub use endpoint::{CreateEndpoint, EndpointWithSecret, RotateSecret};
 pub use error::{ParameterFault, ServiceError};
 pub use event::PublishEvent;
 pub use idempotency::{Begun, InFlightGuard, Outcome, Remember};

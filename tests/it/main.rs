@@ -3,4 +3,6 @@
 mod api;
 mod egress;
 mod engine;
+mod local;
+mod store;
 mod support;

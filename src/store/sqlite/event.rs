@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use rusqlite::{OptionalExtension, params};
 
-use crate::domain::delivery::{DeliveryCause, DeliveryStatus, EndReason};
+use crate::domain::delivery::{DeliveryCause, EndReason};
 use crate::domain::endpoint::DisabledReason;
 use crate::domain::event::{EventReceipt, NewEvent};
 use crate::domain::event_type::EventTypeName;
@@ -12,7 +12,7 @@ use crate::domain::id::{EventId, RowKey};
 use crate::domain::limits;
 
 use super::access::mode_code;
-use super::due;
+use super::delivery::{self, NewDelivery};
 use super::matching::Subscriber;
 use super::writer::WriteTx;
 
@@ -95,19 +95,37 @@ fn find_published(tx: &WriteTx<'_>, event: &NewEvent) -> Result<Option<Published
 }
 
 fn insert<'s>(
-    tx: &mut WriteTx<'_>,
+    tx: &WriteTx<'_>,
     event: &NewEvent,
     matching: impl Iterator<Item = &'s Subscriber> + Clone,
 ) -> Result<EventReceipt, rusqlite::Error> {
     let active = matching.clone().filter(|subscriber| subscriber.endpoint.is_active).count();
-    let receipt = EventReceipt {
+    let receipt = receipt_of(event, active);
+    insert_event(tx, event, &receipt)?;
+    for subscriber in matching {
+        insert_delivery(tx, event, subscriber)?;
+    }
+    Ok(receipt)
+}
+
+/// Writes an event whose one delivery is made by whoever calls.
+pub fn insert_for_one(tx: &WriteTx<'_>, event: &NewEvent) -> Result<(), rusqlite::Error> {
+    insert_event(tx, event, &receipt_of(event, 1))
+}
+
+fn receipt_of(event: &NewEvent, deliveries: usize) -> EventReceipt {
+    EventReceipt {
         id: event.id,
         external_id: event.external_id.as_ref().map(|id| id.as_str().to_owned()),
         event_type: event.event_type.clone(),
         project_id: event.project_id.as_ref().map(|id| id.as_str().to_owned()),
-        deliveries: u32::try_from(active).unwrap_or(u32::MAX),
+        deliveries: u32::try_from(deliveries).unwrap_or(u32::MAX),
         replayed: false,
-    };
+    }
+}
+
+/// Writes the event itself, and its `externalId`.
+fn insert_event(tx: &WriteTx<'_>, event: &NewEvent, receipt: &EventReceipt) -> Result<(), rusqlite::Error> {
     tx.connection
         .prepare_cached(
             "INSERT INTO events (key, workspace_key, mode, type, project_id, external_id, occurred_at, deliveries, envelope)
@@ -138,49 +156,24 @@ fn insert<'s>(
                 event.body_hash,
             ])?;
     }
-    for subscriber in matching {
-        insert_delivery(tx, event, subscriber)?;
-    }
-    Ok(receipt)
+    Ok(())
 }
 
-fn insert_delivery(tx: &mut WriteTx<'_>, event: &NewEvent, subscriber: &Subscriber) -> Result<(), rusqlite::Error> {
-    let key = tx.next_key();
-    let skipped = (!subscriber.endpoint.is_active).then(|| match subscriber.endpoint.disabled_reason {
+fn insert_delivery(tx: &WriteTx<'_>, event: &NewEvent, subscriber: &Subscriber) -> Result<(), rusqlite::Error> {
+    let skipped = (!subscriber.endpoint.is_active).then_some(match subscriber.endpoint.disabled_reason {
         None => EndReason::Inactive,
         Some(DisabledReason::Gone) => EndReason::DisabledGone,
         Some(DisabledReason::Failing) => EndReason::DisabledFailing,
         Some(DisabledReason::SsrfBlocked) => EndReason::DisabledSsrfBlocked,
     });
-    let status = if skipped.is_some() { DeliveryStatus::Skipped } else { DeliveryStatus::Pending };
-    tx.connection
-        .prepare_cached(
-            "INSERT INTO deliveries (key, workspace_key, endpoint_key, event_key, status, reason, cause, completed_at)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
-        )?
-        .execute(params![
-            key.as_i64(),
-            event.workspace_key.as_i64(),
-            subscriber.endpoint.key.as_i64(),
-            event.id.key().as_i64(),
-            status.code(),
-            skipped.map(EndReason::code),
-            DeliveryCause::Event.code(),
-            skipped.map(|_| tx.now.millis()),
-        ])?;
-    if skipped.is_some() {
-        return Ok(());
-    }
-    due::enqueue(
-        tx,
-        due::NewDue {
-            delivery_key: key,
-            lane: subscriber.target.lane,
-            event_key: event.id.key(),
-            mode: event.mode,
-            cause: DeliveryCause::Event,
-            secret_version: subscriber.secret_version,
-            also_secret_version: subscriber.also_secret_version(tx.now),
-        },
-    )
+    let new = NewDelivery {
+        key: tx.next_key(),
+        lane: subscriber.target.lane,
+        event_key: event.id.key(),
+        mode: event.mode,
+        cause: DeliveryCause::Event,
+        retry_of: None,
+        skipped,
+    };
+    delivery::insert(tx, &new, &subscriber.target, subscriber.also_secret_version(tx.now))
 }
