@@ -7,6 +7,7 @@ use axum::body::Body;
 use axum::response::Response;
 use axum::routing::post;
 use bytes::Bytes;
+use http::StatusCode;
 use serde::Serialize;
 
 use crate::domain::access::{Principal, needs};
@@ -22,7 +23,7 @@ use super::body::{BodyRule, JsonBody, object, string};
 use super::call::{Call, internal};
 use super::endpoint::unknown_event;
 use super::error::Failure;
-use super::idempotency::Write;
+use super::idempotency::{Write, with_replayed};
 use super::paging::single;
 
 pub fn routes() -> Router<Arc<App>> {
@@ -56,7 +57,7 @@ impl<'r> ReceiptView<'r> {
 
 async fn publish(call: Call, body: Body) -> Result<Response, Failure> {
     call.require(needs::PUBLISH)?;
-    Write {
+    let response = Write {
         body: BodyRule::Required,
         parse: |call: &Call, body: &JsonBody| parse_event(call.service().catalogue(), body),
         effect: async |service: Arc<Service>, principal: Principal, event, remember| {
@@ -65,7 +66,9 @@ async fn publish(call: Call, body: Body) -> Result<Response, Failure> {
         render: render_receipt,
     }
     .run(call, body)
-    .await
+    .await?;
+    // See `render_receipt`: of the answers to a publish, only a repeated one is a 200.
+    Ok(if response.status() == StatusCode::OK { with_replayed(response, true) } else { response })
 }
 
 fn parse_event(catalogue: &Catalogue, body: &JsonBody) -> Result<PublishEvent, ServiceError> {

@@ -112,7 +112,8 @@ pub fn answer(status: u16, body: Bytes) -> Response {
     response
 }
 
-fn with_replayed(mut response: Response, replayed: bool) -> Response {
+/// Tells whether the answer was given before.
+pub fn with_replayed(mut response: Response, replayed: bool) -> Response {
     let value = HeaderValue::from_static(if replayed { "true" } else { "false" });
     response.headers_mut().insert(REPLAYED, value);
     response
