@@ -2,6 +2,7 @@
 
 use clap::{Parser, Subcommand};
 
+mod bench;
 mod dev;
 mod keys;
 mod options;
@@ -19,6 +20,8 @@ struct Cli {
 enum Command {
     /// Show it all at once: a server, a receiver, and one signed delivery of each event.
     Dev(dev::DevOptions),
+    /// Measure what this machine can carry.
+    Bench(bench::BenchCommand),
     /// Run the server.
     Serve(serve::ServeOptions),
     /// Make and revoke API keys, also while the server runs.
@@ -36,6 +39,7 @@ pub fn run() -> anyhow::Result<()> {
     let outcome = runtime.block_on(async {
         match cli.command {
             Command::Dev(options) => dev::run(options).await,
+            Command::Bench(command) => bench::run(command).await,
             Command::Serve(options) => serve::run(options).await,
             Command::Keys(command) => keys::run(command).await,
         }
