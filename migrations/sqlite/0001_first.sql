@@ -164,3 +164,13 @@ CREATE TABLE idempotency (
     sealed          INTEGER NOT NULL,
     UNIQUE (workspace_key, mode, route, idempotency_key)
 ) STRICT;
+
+-- The event catalogues that this store has had. The one with the highest version counts.
+CREATE TABLE catalogues (
+    version      INTEGER PRIMARY KEY,
+    text         TEXT    NOT NULL, -- the TOML file as it was given
+    content_hash BLOB    NOT NULL, -- of what it says, whatever its layout
+    brand        TEXT    NOT NULL,
+    names        TEXT    NOT NULL, -- separated by a space, retired ones too
+    adopted_at   INTEGER NOT NULL
+) STRICT;

@@ -4,6 +4,13 @@ use std::time::Duration;
 
 /// A request body in bytes (contract), also of one event in a batch.
 pub const BODY_BYTES: usize = 256 * 1024;
+/// A request body of a batch in bytes (contract); with an `Idempotency-Key` it is [`BODY_BYTES`] (contract).
+pub const BATCH_BYTES: usize = 8 * 1024 * 1024;
+/// Events of a batch (contract).
+pub const BATCH_EVENTS: usize = 1000;
+/// Faults told of one event's `data`, and events of a batch that are told of: enough to mend a publisher by, too few
+/// to make an answer large.
+pub const FAULTS_TOLD: usize = 20;
 /// How deeply arrays and objects may nest in a body: far beyond real payloads, far below what exhausts a stack.
 pub const JSON_DEPTH: usize = 64;
 /// Characters of an endpoint's name (contract).

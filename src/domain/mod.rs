@@ -12,6 +12,7 @@ pub mod json;
 pub mod limits;
 pub mod page;
 pub mod retry;
+pub mod schema;
 pub mod secret;
 pub mod signing;
 pub mod target;

@@ -16,8 +16,8 @@ use crate::domain::access::{ApiKey, ApiKeyHash};
 use crate::domain::attempt::Attempt;
 use crate::domain::delivery::{Delivery, DeliveryFilter};
 use crate::domain::endpoint::{Endpoint, SecretVersion};
-use crate::domain::event::{EventReceipt, NewEvent};
-use crate::domain::id::{ApiKeyId, DeliveryId, EndpointId, KeySequence, RowKey, StoreTag, WorkspaceId};
+use crate::domain::event::{Event, EventDetail, EventFilter, EventReceipt, NewEvent};
+use crate::domain::id::{ApiKeyId, DeliveryId, EndpointId, EventId, KeySequence, RowKey, StoreTag, WorkspaceId};
 use crate::domain::idempotency::{IdempotentRequest, RecordedAnswer, Recording};
 use crate::domain::limits;
 use crate::domain::page::{Page, PageRequest};
@@ -25,17 +25,19 @@ use crate::domain::time::Clock;
 use crate::domain::workspace::{Workspace, WorkspaceName};
 
 use super::{
-    AcceptError, ClaimToken, Claimed, CreateEndpointError, LaneQuota, NewApiKey, NewEndpoint, OpenError, OutcomeRecord,
-    Recorded, Store, StoreError, StoreSeed, Written,
+    AcceptError, CatalogueAdoption, ClaimToken, Claimed, CreateEndpointError, LaneQuota, NewApiKey, NewCatalogue,
+    NewEndpoint, OpenError, OutcomeRecord, Recorded, Store, StoreError, StoreSeed, Written,
 };
 
 mod access;
+mod catalogue;
 mod checkpoint;
 mod column;
 mod delivery;
 mod due;
 mod endpoint;
 mod event;
+mod event_log;
 mod idempotency;
 mod matching;
 mod reader;
@@ -139,6 +141,14 @@ impl Store for SqliteStore {
         self.write(JobSize::ONE_ROW, move |tx| meta_or_insert(tx.connection, name, &value)).await
     }
 
+    async fn adopt_catalogue(&self, new: NewCatalogue) -> Result<CatalogueAdoption, StoreError> {
+        self.write(JobSize::ONE_ROW, move |tx| catalogue::adopt(tx, &new)).await
+    }
+
+    async fn catalogue(&self) -> Result<Option<String>, StoreError> {
+        self.readers.read(catalogue::find).await
+    }
+
     async fn ensure_workspace(&self, name: WorkspaceName, id_if_new: WorkspaceId) -> Result<Workspace, StoreError> {
         self.write(JobSize::ONE_ROW, move |tx| access::ensure_workspace(tx, &name, id_if_new)).await
     }
@@ -218,6 +228,21 @@ impl Store for SqliteStore {
                 AcceptError::TooManyDeliveries { count, max: limits::DELIVERIES_PER_REQUEST }
             }
         })
+    }
+
+    async fn list_events(
+        &self,
+        workspace_key: RowKey,
+        filter: EventFilter,
+        page: PageRequest,
+    ) -> Result<Page<Event>, StoreError> {
+        let tag = self.tag;
+        self.readers.read(move |connection| event_log::list(connection, tag, workspace_key, &filter, page)).await
+    }
+
+    async fn find_event(&self, workspace_key: RowKey, id: EventId) -> Result<Option<EventDetail>, StoreError> {
+        let tag = self.tag;
+        self.readers.read(move |connection| event_log::find(connection, tag, workspace_key, id)).await
     }
 
     async fn list_deliveries(
