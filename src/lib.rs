@@ -10,6 +10,7 @@ pub mod crypto;
 pub mod domain;
 pub mod egress;
 pub mod engine;
+pub mod local;
 pub mod server;
 pub mod service;
 pub mod store;

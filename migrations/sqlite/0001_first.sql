@@ -7,6 +7,16 @@ CREATE TABLE meta (
     value BLOB NOT NULL
 ) STRICT, WITHOUT ROWID;
 
+-- The event catalogues that this store has had. The one with the highest version counts.
+CREATE TABLE catalogues (
+    version      INTEGER PRIMARY KEY,
+    text         TEXT    NOT NULL, -- the TOML file as it was given
+    content_hash BLOB    NOT NULL, -- of what it says, whatever its layout
+    brand        TEXT    NOT NULL,
+    names        TEXT    NOT NULL, -- separated by a space, retired ones too
+    adopted_at   INTEGER NOT NULL
+) STRICT;
+
 CREATE TABLE workspaces (
     key            INTEGER PRIMARY KEY,
     id             TEXT    NOT NULL UNIQUE,
@@ -37,7 +47,9 @@ CREATE TABLE endpoints (
     events          TEXT    NOT NULL, -- separated by a space, in the order of the catalogue
     is_active       INTEGER NOT NULL,
     disabled_reason TEXT,
+    -- The secret that signs what is enqueued now, and the oldest that may still sign what was enqueued before.
     secret_version  INTEGER NOT NULL,
+    oldest_secret_version INTEGER NOT NULL DEFAULT 1,
     secret_last4    TEXT    NOT NULL,
     updated_at      INTEGER NOT NULL,
     deleted_at      INTEGER
@@ -77,6 +89,7 @@ CREATE TABLE deliveries (
     workspace_key INTEGER NOT NULL,
     endpoint_key  INTEGER NOT NULL,
     event_key     INTEGER NOT NULL,
+    mode          INTEGER NOT NULL,
     status        INTEGER NOT NULL, -- domain/delivery.rs, DeliveryStatus
     reason        INTEGER,          -- domain/delivery.rs, EndReason
     cause         INTEGER NOT NULL, -- domain/delivery.rs, DeliveryCause
@@ -108,7 +121,8 @@ CREATE TABLE attempts (
 -- The queue: one narrow row for each delivery that is not finished, deleted when it is.
 CREATE TABLE due (
     delivery_key        INTEGER PRIMARY KEY,
-    endpoint_key        INTEGER NOT NULL,
+    -- The endpoint's key; negative for tests, which have a lane of their own (see `lanes`).
+    lane_key            INTEGER NOT NULL,
     event_key           INTEGER NOT NULL,
     -- When it may be claimed. A claim moves it to the end of its lease, so a lost claim becomes due by itself.
     due_at              INTEGER NOT NULL,
@@ -126,11 +140,12 @@ CREATE TABLE due (
 ) STRICT;
 
 -- The next due row of one lane, whatever the backlog of any.
-CREATE INDEX due_by_lane ON due (endpoint_key, due_at);
+CREATE INDEX due_by_lane ON due (lane_key, due_at);
 
--- One row for each endpoint with something in `due`.
+-- One row for each endpoint with something in `due`. An endpoint that is off holds its lane, but a test is sent all the
+-- same: so tests go through a lane of their own, whose key is the endpoint's with the sign turned, and which is never held.
 CREATE TABLE lanes (
-    endpoint_key  INTEGER PRIMARY KEY,
+    lane_key      INTEGER PRIMARY KEY,
     workspace_key INTEGER NOT NULL,
     -- Nothing in the lane is due before this instant: a lower bound, moved up when a claim finds it too low.
     next_at       INTEGER NOT NULL,
@@ -165,12 +180,23 @@ CREATE TABLE idempotency (
     UNIQUE (workspace_key, mode, route, idempotency_key)
 ) STRICT;
 
--- The event catalogues that this store has had. The one with the highest version counts.
-CREATE TABLE catalogues (
-    version      INTEGER PRIMARY KEY,
-    text         TEXT    NOT NULL, -- the TOML file as it was given
-    content_hash BLOB    NOT NULL, -- of what it says, whatever its layout
-    brand        TEXT    NOT NULL,
-    names        TEXT    NOT NULL, -- separated by a space, retired ones too
-    adopted_at   INTEGER NOT NULL
+-- Jobs that send again what an endpoint did not get, oldest first.
+CREATE TABLE replays (
+    key           INTEGER PRIMARY KEY,
+    workspace_key INTEGER NOT NULL,
+    endpoint_key  INTEGER NOT NULL,
+    mode          INTEGER NOT NULL,
+    since         INTEGER NOT NULL,
+    until         INTEGER NOT NULL,
+    statuses      TEXT    NOT NULL, -- codes of domain/delivery.rs, DeliveryStatus, separated by a space
+    status        INTEGER NOT NULL, -- domain/replay.rs, ReplayStatus
+    -- Everything up to this delivery has been dealt with.
+    cursor        INTEGER NOT NULL,
+    total         INTEGER NOT NULL,
+    replayed      INTEGER NOT NULL DEFAULT 0,
+    unavailable   INTEGER NOT NULL DEFAULT 0,
+    completed_at  INTEGER
 ) STRICT;
+
+CREATE INDEX replays_by_endpoint ON replays (endpoint_key, key);
+CREATE INDEX replays_running ON replays (key) WHERE status = 0;

@@ -1,8 +1,29 @@
 //! `postrider dev`: everything on one desk, to see it work.
 
+use std::io::{self, IsTerminal};
+use std::sync::Arc;
+
+use anyhow::bail;
 use clap::Args;
+use tokio_util::sync::CancellationToken;
+
+use crate::clock::SystemClock;
+use crate::config::DEFAULT_LOG_FILTER;
+use crate::domain::event_type::Catalogue;
+use crate::domain::time::Clock;
+use crate::local::client::BearerKey;
+use crate::local::dev::{Tour, TourError, start_receiver};
+use crate::local::screen::Screen;
+use crate::local::state::DevState;
+use crate::server::Server;
+use crate::server::admin::{self, AdminRequest, AdminResponse};
+use crate::telemetry;
 
 use super::options::ServerOptions;
+use super::serve::told_to_stop;
+
+/// The screen is for the deliveries; `--log info` brings the server's log back.
+const QUIET: &str = "error";
 
 #[derive(Debug, Args)]
 pub struct DevOptions {
@@ -10,6 +31,57 @@ pub struct DevOptions {
     server: ServerOptions,
 }
 
-pub async fn run(_options: DevOptions) -> anyhow::Result<()> {
-    anyhow::bail!("not yet")
+pub async fn run(options: DevOptions) -> anyhow::Result<()> {
+    let mut settings = options.server.settings();
+    // The receiver is on this machine. Only addresses of this machine are allowed, and only here.
+    settings.allow_targets.push("127.0.0.0/8".to_owned());
+    if settings.log.filter == DEFAULT_LOG_FILTER {
+        settings.log.filter = QUIET.to_owned();
+    }
+    telemetry::start_logging(&settings.log);
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let catalogue = Catalogue::built_in()?;
+    let state = DevState::load(&settings.data_dir)?;
+    let mut receiver = start_receiver(state.as_ref(), &catalogue, Arc::clone(&clock)).await?;
+    let server = Server::start(&settings, Arc::clone(&clock)).await?;
+    let base_url = format!("http://{}", server.address());
+    let stop = CancellationToken::new();
+    tokio::spawn(cancel_when_told(stop.clone()));
+    let mut state = match state {
+        Some(state) => state,
+        None => {
+            let state = DevState::new(new_key(&server).await?);
+            state.save(&settings.data_dir)?;
+            state
+        }
+    };
+    let tour = Tour { base_url: &base_url, data_dir: &settings.data_dir, catalogue: &catalogue, clock, stop };
+    let mut screen = Screen::new(io::stdout(), io::stdout().is_terminal());
+    let mut outcome = tour.run(&mut state, &mut receiver, &mut screen).await;
+    if let Err(TourError::KeyRefused(_)) = outcome {
+        state.api_key = new_key(&server).await?;
+        state.save(&settings.data_dir)?;
+        outcome = tour.run(&mut state, &mut receiver, &mut screen).await;
+    }
+    server.stop().await;
+    receiver.stop().await;
+    outcome?;
+    Ok(())
+}
+
+async fn cancel_when_told(stop: CancellationToken) {
+    if let Err(error) = told_to_stop().await {
+        tracing::error!(%error, "signals cannot be heard");
+    }
+    stop.cancel();
+}
+
+async fn new_key(server: &Server) -> anyhow::Result<BearerKey> {
+    let scopes = ["webhooks:manage", "webhooks:read", "events:write", "events:read"].map(str::to_owned).to_vec();
+    let request = AdminRequest::CreateKey { workspace: "dev".to_owned(), scopes, test: false };
+    match admin::execute(server.service(), request).await {
+        AdminResponse::KeyCreated(created) => Ok(BearerKey::parse(&created.key)?),
+        AdminResponse::Refused { message } => bail!("no API key for the tour: {message}"),
+        other => bail!("no API key for the tour: {other:?}"),
+    }
 }

@@ -112,9 +112,13 @@ impl RowKey {
         self.0
     }
 
-    /// The smallest key that a row made at `at` can have.
+    /// The smallest key that a row made at `at` can have. Keys end in the year 2109; later instants are after them all.
     pub const fn first_at(at: Timestamp) -> Self {
-        Self(at.millis() << (NODE_BITS + SEQUENCE_BITS))
+        match at.millis().checked_mul(1 << (NODE_BITS + SEQUENCE_BITS)) {
+            Some(key) => Self(key),
+            None if at.millis() < 0 => Self(i64::MIN),
+            None => Self(i64::MAX),
+        }
     }
 
     pub const fn created_at(self) -> Timestamp {
@@ -219,6 +223,12 @@ timed_id!(
     "dlv_"
 );
 
+timed_id!(
+    /// A job that sends deliveries again.
+    ReplayId,
+    "rpl_"
+);
+
 /// Makes row keys that only ever grow, even when the clock steps back or a millisecond is used up.
 #[derive(Debug)]
 pub struct KeySequence {
@@ -282,6 +292,16 @@ mod tests {
         assert_eq!(made[0].created_at(), at);
         assert!(RowKey::first_at(at) <= made[0]);
         assert_eq!(made[9_999].created_at().millis(), 1_000_002);
+    }
+
+    #[test]
+    fn an_instant_beyond_the_keys_is_after_them_all() {
+        let last = Timestamp::parse("9999-12-30T00:00:00Z").unwrap();
+        for (earlier, later) in [(Timestamp::default(), last), (last.minus(std::time::Duration::MAX), last)] {
+            assert!(RowKey::first_at(earlier) < RowKey::first_at(later));
+        }
+        let at = Timestamp::from_millis(4_000_000_000_000);
+        assert_eq!(RowKey::first_at(at).created_at(), at);
     }
 
     #[test]

@@ -11,6 +11,7 @@ pub mod idempotency;
 pub mod json;
 pub mod limits;
 pub mod page;
+pub mod replay;
 pub mod retry;
 pub mod schema;
 pub mod secret;

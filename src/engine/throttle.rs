@@ -88,10 +88,15 @@ impl Drop for Slot {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::LaneKind;
 
     #[test]
     fn an_endpoint_gets_no_more_than_its_cap_and_gets_it_back() {
-        let lane = |key| Lane { workspace_key: RowKey::from_i64(1), endpoint_key: RowKey::from_i64(key) };
+        let lane = |key| Lane {
+            workspace_key: RowKey::from_i64(1),
+            endpoint_key: RowKey::from_i64(key),
+            kind: LaneKind::Events,
+        };
         let slots = Slots::new(3, 2);
         let held = [slots.take(lane(1)), slots.take(lane(1))];
         assert_eq!((slots.free(), slots.quota(lane(1)), slots.quota(lane(2))), (1, 0, 2));

@@ -100,6 +100,14 @@ pub struct ClaimToken(pub i64);
 pub struct Lane {
     pub workspace_key: RowKey,
     pub endpoint_key: RowKey,
+    pub kind: LaneKind,
+}
+
+/// An endpoint that is off holds its lane, but a test is sent all the same, through a lane that is never held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum LaneKind {
+    Events,
+    Tests,
 }
 
 /// Says how many more rows of a lane may be claimed now.
@@ -113,6 +121,10 @@ pub struct EndpointTarget {
     pub lane: Lane,
     pub id: EndpointId,
     pub url: String,
+    /// Signs what is enqueued now.
+    pub secret_version: SecretVersion,
+    /// What was enqueued with an older one is signed with the newest.
+    pub oldest_secret_version: SecretVersion,
 }
 
 /// A delivery that is ours to attempt until its lease runs out.

@@ -5,16 +5,64 @@ use std::fmt::Write as _;
 use bytes::Bytes;
 use rusqlite::{Connection, OptionalExtension, Row, ToSql, params};
 
+use crate::domain::access::Mode;
 use crate::domain::attempt::{Attempt, AttemptOutcome};
 use crate::domain::delivery::{Delivery, DeliveryCause, DeliveryFilter, DeliveryStatus, EndReason};
+use crate::domain::endpoint::SecretVersion;
 use crate::domain::event_type::EventTypeName;
 use crate::domain::id::{DeliveryId, EventId, RowKey, StoreTag};
 use crate::domain::page::{Page, PageRequest};
 use crate::domain::time::Timestamp;
+use crate::store::{EndpointTarget, Lane};
 
-use super::access::mode_from_code;
+use super::access::{mode_code, mode_from_code};
 use super::column::{coded, parsed, unexpected};
+use super::due;
 use super::writer::WriteTx;
+
+/// A delivery to be made.
+pub struct NewDelivery {
+    pub key: RowKey,
+    pub lane: Lane,
+    pub event_key: RowKey,
+    pub mode: Mode,
+    pub cause: DeliveryCause,
+    pub retry_of: Option<RowKey>,
+    /// Set when the endpoint is off: then the delivery is over before it began.
+    pub skipped: Option<EndReason>,
+}
+
+/// Writes a delivery to the log, and to the queue unless it is skipped.
+pub fn insert(
+    tx: &WriteTx<'_>,
+    new: &NewDelivery,
+    target: &EndpointTarget,
+    overlap: Option<SecretVersion>,
+) -> Result<(), rusqlite::Error> {
+    let status = if new.skipped.is_some() { DeliveryStatus::Skipped } else { DeliveryStatus::Pending };
+    tx.connection
+        .prepare_cached(
+            "INSERT INTO deliveries (key, workspace_key, endpoint_key, event_key, mode, status, reason, cause, retry_of,
+                                     completed_at)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
+        )?
+        .execute(params![
+            new.key.as_i64(),
+            new.lane.workspace_key.as_i64(),
+            new.lane.endpoint_key.as_i64(),
+            new.event_key.as_i64(),
+            mode_code(new.mode),
+            status.code(),
+            new.skipped.map(EndReason::code),
+            new.cause.code(),
+            new.retry_of.map(RowKey::as_i64),
+            new.skipped.map(|_| tx.now.millis()),
+        ])?;
+    if new.skipped.is_some() {
+        return Ok(());
+    }
+    due::enqueue(tx, new, target.secret_version, overlap)
+}
 
 pub fn finish(
     tx: &WriteTx<'_>,
@@ -55,7 +103,7 @@ pub fn insert_attempt(tx: &WriteTx<'_>, delivery_key: RowKey, attempt: &Attempt)
 }
 
 const DELIVERY_SELECT: &str =
-    "SELECT d.key, d.event_key, e.type, ep.id AS endpoint_id, e.project_id, e.mode, d.status, d.reason, d.cause,
+    "SELECT d.key, d.event_key, e.type, ep.id AS endpoint_id, e.project_id, d.mode, d.status, d.reason, d.cause,
             d.retry_of, COALESCE(q.attempts, d.attempts) AS attempts, d.completed_at, q.due_at, q.claim_token
      FROM deliveries d
      JOIN events e ON e.key = d.event_key

@@ -19,40 +19,36 @@ use crate::domain::id::{DeliveryId, EventId, RowKey};
 use crate::domain::limits;
 use crate::domain::time::Timestamp;
 use crate::store::{
-    AfterAttempt, Claim, ClaimToken, Claimed, EndpointTarget, Lane, LaneQuota, OutcomeRecord, Recorded,
+    AfterAttempt, Claim, ClaimToken, Claimed, EndpointTarget, Lane, LaneKind, LaneQuota, OutcomeRecord, Recorded,
 };
 
 use super::access::{mode_code, mode_from_code};
 use super::column::coded;
+use super::delivery::NewDelivery;
 use super::writer::WriteTx;
 use super::{delivery, endpoint};
 
-pub struct NewDue {
-    pub delivery_key: RowKey,
-    pub lane: Lane,
-    pub event_key: RowKey,
-    pub mode: Mode,
-    pub cause: DeliveryCause,
-    pub secret_version: SecretVersion,
-    pub also_secret_version: Option<SecretVersion>,
-}
-
 /// Puts a delivery into the queue, due at once.
-pub fn enqueue(tx: &mut WriteTx<'_>, new: NewDue) -> Result<(), rusqlite::Error> {
+pub fn enqueue(
+    tx: &WriteTx<'_>,
+    new: &NewDelivery,
+    secret_version: SecretVersion,
+    also_secret_version: Option<SecretVersion>,
+) -> Result<(), rusqlite::Error> {
     tx.connection
         .prepare_cached(
-            "INSERT INTO due (delivery_key, endpoint_key, event_key, due_at, mode, cause, secret_version, also_secret_version)
+            "INSERT INTO due (delivery_key, lane_key, event_key, due_at, mode, cause, secret_version, also_secret_version)
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
         )?
         .execute(params![
-            new.delivery_key.as_i64(),
-            new.lane.endpoint_key.as_i64(),
+            new.key.as_i64(),
+            lane_key(new.lane),
             new.event_key.as_i64(),
             tx.now.millis(),
             mode_code(new.mode),
             new.cause.code(),
-            new.secret_version.0,
-            new.also_secret_version.map(|version| version.0),
+            secret_version.0,
+            also_secret_version.map(|version| version.0),
         ])?;
     lower_next_at(tx, new.lane, tx.now)
 }
@@ -61,10 +57,10 @@ pub fn enqueue(tx: &mut WriteTx<'_>, new: NewDue) -> Result<(), rusqlite::Error>
 fn lower_next_at(tx: &WriteTx<'_>, lane: Lane, at: Timestamp) -> Result<(), rusqlite::Error> {
     tx.connection
         .prepare_cached(
-            "INSERT INTO lanes (endpoint_key, workspace_key, next_at) VALUES (?1, ?2, ?3)
-             ON CONFLICT (endpoint_key) DO UPDATE SET next_at = excluded.next_at WHERE next_at > excluded.next_at",
+            "INSERT INTO lanes (lane_key, workspace_key, next_at) VALUES (?1, ?2, ?3)
+             ON CONFLICT (lane_key) DO UPDATE SET next_at = excluded.next_at WHERE next_at > excluded.next_at",
         )?
-        .execute(params![lane.endpoint_key.as_i64(), lane.workspace_key.as_i64(), at.millis()])?;
+        .execute(params![lane_key(lane), lane.workspace_key.as_i64(), at.millis()])?;
     Ok(())
 }
 
@@ -108,7 +104,7 @@ pub fn claim(
 fn ready_lanes(tx: &WriteTx<'_>) -> Result<Vec<Lane>, rusqlite::Error> {
     tx.connection
         .prepare_cached(
-            "SELECT endpoint_key, workspace_key FROM lanes
+            "SELECT lane_key, workspace_key FROM lanes
              WHERE held_since IS NULL AND next_at <= ?1 ORDER BY next_at LIMIT ?2",
         )?
         .query_map(params![tx.now.millis(), LANES_PER_CLAIM], lane_from_row)?
@@ -116,7 +112,20 @@ fn ready_lanes(tx: &WriteTx<'_>) -> Result<Vec<Lane>, rusqlite::Error> {
 }
 
 fn lane_from_row(row: &Row<'_>) -> Result<Lane, rusqlite::Error> {
-    Ok(Lane { endpoint_key: RowKey::from_i64(row.get(0)?), workspace_key: RowKey::from_i64(row.get(1)?) })
+    let key: i64 = row.get(0)?;
+    Ok(Lane {
+        endpoint_key: RowKey::from_i64(key.abs()),
+        workspace_key: RowKey::from_i64(row.get(1)?),
+        kind: if key < 0 { LaneKind::Tests } else { LaneKind::Events },
+    })
+}
+
+/// The number by which the tables know a lane.
+const fn lane_key(lane: Lane) -> i64 {
+    match lane.kind {
+        LaneKind::Events => lane.endpoint_key.as_i64(),
+        LaneKind::Tests => -lane.endpoint_key.as_i64(),
+    }
 }
 
 /// A row of `due` that may be claimed.
@@ -164,9 +173,9 @@ fn claim_from_lane(
             "SELECT delivery_key, event_key, due.mode, cause, attempts, step, claimed_at, secret_version,
                     also_secret_version, envelope
              FROM due LEFT JOIN events ON events.key = event_key
-             WHERE endpoint_key = ?1 AND due_at <= ?2 ORDER BY due_at LIMIT ?3",
+             WHERE lane_key = ?1 AND due_at <= ?2 ORDER BY due_at LIMIT ?3",
         )?
-        .query_map(params![lane.endpoint_key.as_i64(), tx.now.millis(), wanted], due_from_row)?
+        .query_map(params![lane_key(lane), tx.now.millis(), wanted], due_from_row)?
         .collect::<Result<Vec<_>, _>>()?;
     for row in rows {
         claims.push(claim_row(tx, &target, row, lease)?);
@@ -178,8 +187,8 @@ fn claim_from_lane(
 fn cancel_from_lane(tx: &mut WriteTx<'_>, lane: Lane, wanted: usize) -> Result<(), rusqlite::Error> {
     let rows: Vec<(i64, u32)> = tx
         .connection
-        .prepare_cached("SELECT delivery_key, attempts FROM due WHERE endpoint_key = ?1 ORDER BY due_at LIMIT ?2")?
-        .query_map(params![lane.endpoint_key.as_i64(), wanted], |row| Ok((row.get(0)?, row.get(1)?)))?
+        .prepare_cached("SELECT delivery_key, attempts FROM due WHERE lane_key = ?1 ORDER BY due_at LIMIT ?2")?
+        .query_map(params![lane_key(lane), wanted], |row| Ok((row.get(0)?, row.get(1)?)))?
         .collect::<Result<_, _>>()?;
     for (key, attempts) in rows {
         end_unsent(tx, key, attempts, DeliveryStatus::Cancelled, EndReason::EndpointDeleted)?;
@@ -215,6 +224,8 @@ fn claim_row(
             "UPDATE due SET due_at = ?2, claim_token = ?3, claimed_at = ?4, attempts = ?5 WHERE delivery_key = ?1",
         )?
         .execute(params![row.delivery_key.as_i64(), tx.now.plus(lease).millis(), token.0, tx.now.millis(), attempt])?;
+    // A secret that was revoked for what is queued gives way to the newest.
+    let revoked = row.secret_version < target.oldest_secret_version;
     Ok(Claim {
         delivery_id: DeliveryId::new(row.delivery_key, tx.tag),
         event_id: EventId::new(row.event_key, tx.tag),
@@ -224,8 +235,8 @@ fn claim_row(
         attempt,
         step: row.step,
         endpoint: Arc::clone(target),
-        secret_version: row.secret_version,
-        also_secret_version: row.also_secret_version,
+        secret_version: if revoked { target.secret_version } else { row.secret_version },
+        also_secret_version: row.also_secret_version.filter(|also| *also >= target.oldest_secret_version),
         envelope: Bytes::from(row.envelope.unwrap_or_default()),
     })
 }
@@ -250,18 +261,15 @@ fn record_abandoned(tx: &WriteTx<'_>, row: &DueRow, claimed_at: Timestamp) -> Re
 fn raise_next_at(tx: &WriteTx<'_>, lane: Lane) -> Result<(), rusqlite::Error> {
     let earliest: Option<i64> = tx
         .connection
-        .prepare_cached("SELECT due_at FROM due WHERE endpoint_key = ?1 ORDER BY due_at LIMIT 1")?
-        .query_row([lane.endpoint_key.as_i64()], |row| row.get(0))
+        .prepare_cached("SELECT due_at FROM due WHERE lane_key = ?1 ORDER BY due_at LIMIT 1")?
+        .query_row([lane_key(lane)], |row| row.get(0))
         .optional()?;
     match earliest {
         Some(at) => tx
             .connection
-            .prepare_cached("UPDATE lanes SET next_at = ?2 WHERE endpoint_key = ?1")?
-            .execute(params![lane.endpoint_key.as_i64(), at])?,
-        None => tx
-            .connection
-            .prepare_cached("DELETE FROM lanes WHERE endpoint_key = ?1")?
-            .execute([lane.endpoint_key.as_i64()])?,
+            .prepare_cached("UPDATE lanes SET next_at = ?2 WHERE lane_key = ?1")?
+            .execute(params![lane_key(lane), at])?,
+        None => tx.connection.prepare_cached("DELETE FROM lanes WHERE lane_key = ?1")?.execute([lane_key(lane)])?,
     };
     Ok(())
 }
@@ -269,7 +277,7 @@ fn raise_next_at(tx: &WriteTx<'_>, lane: Lane) -> Result<(), rusqlite::Error> {
 /// When the next lane that has room falls due.
 fn next_due_in(tx: &WriteTx<'_>, quota: &dyn LaneQuota) -> Result<Option<Duration>, rusqlite::Error> {
     let mut statement = tx.connection.prepare_cached(
-        "SELECT endpoint_key, workspace_key, next_at FROM lanes WHERE held_since IS NULL ORDER BY next_at LIMIT ?1",
+        "SELECT lane_key, workspace_key, next_at FROM lanes WHERE held_since IS NULL ORDER BY next_at LIMIT ?1",
     )?;
     let mut rows = statement.query(params![LANES_PER_CLAIM])?;
     while let Some(row) = rows.next()? {
@@ -288,7 +296,7 @@ pub fn give_back(tx: &mut WriteTx<'_>, claims: &[(DeliveryId, ClaimToken)]) -> R
             .prepare_cached(
                 "UPDATE due SET due_at = ?3, claim_token = NULL, claimed_at = NULL, attempts = attempts - 1
                  WHERE delivery_key = ?1 AND claim_token = ?2
-                 RETURNING endpoint_key, (SELECT workspace_key FROM deliveries WHERE key = delivery_key)",
+                 RETURNING lane_key, (SELECT workspace_key FROM deliveries WHERE key = delivery_key)",
             )?
             .query_row(params![id.key().as_i64(), token.0, tx.now.millis()], lane_from_row)
             .optional()?;
@@ -324,7 +332,7 @@ fn record_outcome(tx: &mut WriteTx<'_>, outcome: &OutcomeRecord) -> Result<Recor
                 .prepare_cached(
                     "UPDATE due SET due_at = ?3, claim_token = NULL, claimed_at = NULL, step = step + ?4
                      WHERE delivery_key = ?1 AND claim_token = ?2
-                     RETURNING endpoint_key, (SELECT workspace_key FROM deliveries WHERE key = delivery_key)",
+                     RETURNING lane_key, (SELECT workspace_key FROM deliveries WHERE key = delivery_key)",
                 )?
                 .query_row(params![key.as_i64(), outcome.token.0, at.millis(), uses_step], lane_from_row)
                 .optional()?;
@@ -344,7 +352,7 @@ fn record_outcome(tx: &mut WriteTx<'_>, outcome: &OutcomeRecord) -> Result<Recor
 pub fn release_predecessors_claims(tx: &mut WriteTx<'_>) -> Result<usize, rusqlite::Error> {
     let lanes = tx
         .connection
-        .prepare("SELECT endpoint_key, workspace_key FROM lanes")?
+        .prepare("SELECT lane_key, workspace_key FROM lanes")?
         .query_map([], lane_from_row)?
         .collect::<Result<Vec<_>, _>>()?;
     let mut released = 0;
@@ -354,9 +362,9 @@ pub fn release_predecessors_claims(tx: &mut WriteTx<'_>) -> Result<usize, rusqli
             .connection
             .prepare_cached(
                 "UPDATE due SET due_at = ?2
-                 WHERE endpoint_key = ?1 AND due_at > ?2 AND due_at <= ?3 AND claim_token IS NOT NULL",
+                 WHERE lane_key = ?1 AND due_at > ?2 AND due_at <= ?3 AND claim_token IS NOT NULL",
             )?
-            .execute(params![lane.endpoint_key.as_i64(), tx.now.millis(), tx.now.plus(limits::LEASE).millis()])?;
+            .execute(params![lane_key(lane), tx.now.millis(), tx.now.plus(limits::LEASE).millis()])?;
         if in_lane > 0 {
             lower_next_at(tx, lane, tx.now)?;
         }
@@ -371,7 +379,7 @@ pub fn expire_waiting(tx: &mut WriteTx<'_>, limit: usize) -> Result<usize, rusql
     let waiting: Vec<(i64, u32)> = tx
         .connection
         .prepare_cached(
-            "SELECT delivery_key, attempts FROM lanes JOIN due ON due.endpoint_key = lanes.endpoint_key
+            "SELECT delivery_key, attempts FROM lanes JOIN due ON due.lane_key = lanes.lane_key
              WHERE held_since IS NOT NULL AND held_since <= ?1 AND due_at <= ?1 LIMIT ?2",
         )?
         .query_map(params![too_long_ago, limit], |row| Ok((row.get(0)?, row.get(1)?)))?

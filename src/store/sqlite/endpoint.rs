@@ -140,7 +140,7 @@ pub fn disable(
         .execute(params![lane.endpoint_key.as_i64(), target.url, reason.as_str(), tx.now.millis()])?;
     if changed > 0 {
         tx.connection
-            .prepare_cached("UPDATE lanes SET held_since = ?2 WHERE endpoint_key = ?1 AND held_since IS NULL")?
+            .prepare_cached("UPDATE lanes SET held_since = ?2 WHERE lane_key = ?1 AND held_since IS NULL")?
             .execute(params![lane.endpoint_key.as_i64(), tx.now.millis()])?;
         tx.matching.bump(tx.connection, lane.workspace_key)?;
     }

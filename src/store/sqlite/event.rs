@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use rusqlite::{OptionalExtension, params};
 
-use crate::domain::delivery::{DeliveryCause, DeliveryStatus, EndReason};
+use crate::domain::delivery::{DeliveryCause, EndReason};
 use crate::domain::endpoint::DisabledReason;
 use crate::domain::event::{EventReceipt, NewEvent};
 use crate::domain::event_type::EventTypeName;
@@ -12,7 +12,7 @@ use crate::domain::id::{EventId, RowKey};
 use crate::domain::limits;
 
 use super::access::mode_code;
-use super::due;
+use super::delivery::{self, NewDelivery};
 use super::matching::Subscriber;
 use super::writer::WriteTx;
 
@@ -95,7 +95,7 @@ fn find_published(tx: &WriteTx<'_>, event: &NewEvent) -> Result<Option<Published
 }
 
 fn insert<'s>(
-    tx: &mut WriteTx<'_>,
+    tx: &WriteTx<'_>,
     event: &NewEvent,
     matching: impl Iterator<Item = &'s Subscriber> + Clone,
 ) -> Result<EventReceipt, rusqlite::Error> {
@@ -108,6 +108,15 @@ fn insert<'s>(
         deliveries: u32::try_from(active).unwrap_or(u32::MAX),
         replayed: false,
     };
+    insert_event(tx, event, &receipt)?;
+    for subscriber in matching {
+        insert_delivery(tx, event, subscriber)?;
+    }
+    Ok(receipt)
+}
+
+/// Writes the event itself, and its `externalId`.
+fn insert_event(tx: &WriteTx<'_>, event: &NewEvent, receipt: &EventReceipt) -> Result<(), rusqlite::Error> {
     tx.connection
         .prepare_cached(
             "INSERT INTO events (key, workspace_key, mode, type, project_id, external_id, occurred_at, deliveries, envelope)
@@ -138,49 +147,24 @@ fn insert<'s>(
                 event.body_hash,
             ])?;
     }
-    for subscriber in matching {
-        insert_delivery(tx, event, subscriber)?;
-    }
-    Ok(receipt)
+    Ok(())
 }
 
-fn insert_delivery(tx: &mut WriteTx<'_>, event: &NewEvent, subscriber: &Subscriber) -> Result<(), rusqlite::Error> {
-    let key = tx.next_key();
+fn insert_delivery(tx: &WriteTx<'_>, event: &NewEvent, subscriber: &Subscriber) -> Result<(), rusqlite::Error> {
     let skipped = (!subscriber.endpoint.is_active).then(|| match subscriber.endpoint.disabled_reason {
         None => EndReason::Inactive,
         Some(DisabledReason::Gone) => EndReason::DisabledGone,
         Some(DisabledReason::Failing) => EndReason::DisabledFailing,
         Some(DisabledReason::SsrfBlocked) => EndReason::DisabledSsrfBlocked,
     });
-    let status = if skipped.is_some() { DeliveryStatus::Skipped } else { DeliveryStatus::Pending };
-    tx.connection
-        .prepare_cached(
-            "INSERT INTO deliveries (key, workspace_key, endpoint_key, event_key, status, reason, cause, completed_at)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
-        )?
-        .execute(params![
-            key.as_i64(),
-            event.workspace_key.as_i64(),
-            subscriber.endpoint.key.as_i64(),
-            event.id.key().as_i64(),
-            status.code(),
-            skipped.map(EndReason::code),
-            DeliveryCause::Event.code(),
-            skipped.map(|_| tx.now.millis()),
-        ])?;
-    if skipped.is_some() {
-        return Ok(());
-    }
-    due::enqueue(
-        tx,
-        due::NewDue {
-            delivery_key: key,
-            lane: subscriber.target.lane,
-            event_key: event.id.key(),
-            mode: event.mode,
-            cause: DeliveryCause::Event,
-            secret_version: subscriber.secret_version,
-            also_secret_version: subscriber.also_secret_version(tx.now),
-        },
-    )
+    let new = NewDelivery {
+        key: tx.next_key(),
+        lane: subscriber.target.lane,
+        event_key: event.id.key(),
+        mode: event.mode,
+        cause: DeliveryCause::Event,
+        retry_of: None,
+        skipped,
+    };
+    delivery::insert(tx, &new, &subscriber.target, subscriber.also_secret_version(tx.now))
 }

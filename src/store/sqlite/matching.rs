@@ -6,12 +6,12 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use crate::domain::endpoint::{Endpoint, SecretVersion};
 use crate::domain::id::RowKey;
 use crate::domain::time::Timestamp;
-use crate::store::{EndpointTarget, Lane};
+use crate::store::{EndpointTarget, Lane, LaneKind};
 
 use super::endpoint::{ENDPOINT_COLUMNS, endpoint_from_row};
 
@@ -19,7 +19,6 @@ use super::endpoint::{ENDPOINT_COLUMNS, endpoint_from_row};
 pub struct Subscriber {
     pub endpoint: Endpoint,
     pub target: Arc<EndpointTarget>,
-    pub secret_version: SecretVersion,
     pub overlap_until: Option<Timestamp>,
 }
 
@@ -27,7 +26,7 @@ impl Subscriber {
     /// The version that signs too for what is enqueued at `now`.
     pub fn also_secret_version(&self, now: Timestamp) -> Option<SecretVersion> {
         let in_overlap = self.overlap_until.is_some_and(|until| now < until);
-        in_overlap.then(|| SecretVersion(self.secret_version.0 - 1))
+        in_overlap.then(|| SecretVersion(self.target.secret_version.0 - 1))
     }
 }
 
@@ -94,13 +93,15 @@ impl MatchingCache {
         if let Some(target) = self.targets.get(&endpoint_key) {
             return Ok(Some(Arc::clone(target)));
         }
-        let sql =
-            format!("SELECT {ENDPOINT_COLUMNS}, workspace_key FROM endpoints WHERE key = ?1 AND deleted_at IS NULL");
+        let sql = format!(
+            "SELECT {ENDPOINT_COLUMNS}, workspace_key, secret_version, oldest_secret_version
+             FROM endpoints WHERE key = ?1 AND deleted_at IS NULL"
+        );
         let found = connection
             .prepare_cached(&sql)?
             .query_row([endpoint_key.as_i64()], |row| {
                 let workspace_key = RowKey::from_i64(row.get("workspace_key")?);
-                Ok(target_of(&endpoint_from_row(row)?, workspace_key))
+                target_from_row(row, &endpoint_from_row(row)?, workspace_key)
             })
             .optional()?;
         if let Some(target) = &found {
@@ -110,14 +111,23 @@ impl MatchingCache {
     }
 }
 
-fn target_of(endpoint: &Endpoint, workspace_key: RowKey) -> Arc<EndpointTarget> {
-    let lane = Lane { workspace_key, endpoint_key: endpoint.key };
-    Arc::new(EndpointTarget { lane, id: endpoint.id, url: endpoint.url.clone() })
+fn target_from_row(
+    row: &Row<'_>,
+    endpoint: &Endpoint,
+    workspace_key: RowKey,
+) -> Result<Arc<EndpointTarget>, rusqlite::Error> {
+    Ok(Arc::new(EndpointTarget {
+        lane: Lane { workspace_key, endpoint_key: endpoint.key, kind: LaneKind::Events },
+        id: endpoint.id,
+        url: endpoint.url.clone(),
+        secret_version: SecretVersion(row.get("secret_version")?),
+        oldest_secret_version: SecretVersion(row.get("oldest_secret_version")?),
+    }))
 }
 
 fn read_subscribers(connection: &Connection, workspace_key: RowKey) -> Result<Vec<Subscriber>, rusqlite::Error> {
     let sql = format!(
-        "SELECT {ENDPOINT_COLUMNS}, secret_version,
+        "SELECT {ENDPOINT_COLUMNS}, secret_version, oldest_secret_version,
                 (SELECT overlap_until FROM endpoint_secrets
                  WHERE endpoint_key = endpoints.key AND version = secret_version) AS overlap_until
          FROM endpoints WHERE workspace_key = ?1 AND deleted_at IS NULL ORDER BY key"
@@ -126,8 +136,7 @@ fn read_subscribers(connection: &Connection, workspace_key: RowKey) -> Result<Ve
     let rows = statement.query_map(params![workspace_key.as_i64()], |row| {
         let endpoint = endpoint_from_row(row)?;
         Ok(Subscriber {
-            target: target_of(&endpoint, workspace_key),
-            secret_version: SecretVersion(row.get("secret_version")?),
+            target: target_from_row(row, &endpoint, workspace_key)?,
             overlap_until: row.get::<_, Option<i64>>("overlap_until")?.map(Timestamp::from_millis),
             endpoint,
         })

@@ -197,7 +197,7 @@ impl WriterThread {
                 for job in group {
                     let mut alone = vec![job];
                     let outcome = self.transact(&mut alone);
-                    alone.into_iter().for_each(|job| job.settle(outcome.as_ref().copied().map_err(|e| store_error(e))));
+                    alone.into_iter().for_each(|job| job.settle(outcome.as_ref().copied().map_err(store_error)));
                 }
             }
         }

@@ -1,0 +1,34 @@
+//! Every promise of the trait `Store`, each stated once and run on each back end.
+//!
+//! A fact is an `async fn` that takes a fresh [`Fixture`](super::fixture::Fixture); `on_each_backend!` at the foot of a
+//! file runs its facts as tests named after the back end, like `claim::sqlite::a_claim_…`. A new back end is one
+//! more module in the macro. What only one back end does stands in the file of its own name beside this one.
+
+/// Runs each fact as a test on each back end.
+macro_rules! on_each_backend {
+    ($($fact:ident),+ $(,)?) => {
+        mod sqlite {
+            use crate::store::fixture::Fixture;
+            use crate::store::sqlite::SqliteBackend;
+
+            $(
+                #[tokio::test]
+                async fn $fact() {
+                    super::$fact(Fixture::new(SqliteBackend::new()).await).await;
+                }
+            )+
+        }
+    };
+}
+
+mod access;
+mod claim;
+mod commit;
+mod delivery;
+mod endpoint;
+mod event;
+mod fairness;
+mod idempotency;
+mod interleaving;
+mod outcome;
+mod waiting;

@@ -1,0 +1,266 @@
+//! Claims: numbered, fenced, under a lease, and never two on one delivery.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use postrider::domain::access::Mode;
+use postrider::domain::attempt::AttemptOutcome;
+use postrider::domain::event::NewEvent;
+use postrider::domain::limits;
+use postrider::store::Recorded;
+
+use crate::store::fixture::{EachLane, Fixture, outline};
+
+on_each_backend! {
+    the_first_claim_of_a_delivery_is_attempt_one,
+    a_delivery_is_never_claimed_twice_under_a_live_lease,
+    concurrent_claims_share_nothing,
+    a_claim_takes_no_more_than_its_limit,
+    a_lane_is_claimed_oldest_first,
+    a_claim_takes_over_when_the_lease_is_over_and_not_before,
+    a_lost_claim_is_an_abandoned_attempt,
+    a_claim_taken_over_can_no_longer_write,
+    a_claim_whose_lease_is_over_still_counts_until_it_is_taken_over,
+    a_claim_given_back_leaves_no_gap,
+    a_claim_given_back_is_due_at_once,
+    a_lost_claim_cannot_be_given_back,
+    a_claim_can_be_given_back_once,
+    the_mode_of_an_event_is_the_mode_of_its_claim,
+    an_empty_queue_says_that_nothing_falls_due,
+    the_queue_says_when_something_falls_due,
+    a_bound_that_is_too_low_repairs_itself,
+    what_is_due_beyond_the_limit_is_told,
+}
+
+async fn the_first_claim_of_a_delivery_is_attempt_one(at: Fixture) {
+    at.endpoint().await;
+    at.publish(1).await;
+    let claim = at.claim_one().await;
+    assert_eq!((claim.attempt, claim.step), (1, 0));
+    let (delivery, attempts) = at.delivery(claim.delivery_id).await;
+    assert_eq!((delivery.attempt_count, delivery.next_attempt_at), (1, None), "an attempt under way is counted");
+    assert!(attempts.is_empty(), "and not yet in the log");
+}
+
+async fn a_delivery_is_never_claimed_twice_under_a_live_lease(at: Fixture) {
+    at.endpoints(2).await;
+    at.publish(5).await;
+    let mut seen = HashSet::new();
+    for _ in 0..6 {
+        for claim in at.claim(3).await.claims {
+            assert!(seen.insert(claim.delivery_id), "{claim:?}");
+        }
+        at.advance(Duration::from_secs(9));
+    }
+    assert_eq!(seen.len(), 10);
+}
+
+async fn concurrent_claims_share_nothing(at: Fixture) {
+    at.endpoints(3).await;
+    at.publish(20).await;
+    let claimed = futures_util::future::join_all((0..10).map(|_| at.claim(10))).await;
+    let claims: Vec<_> = claimed.iter().flat_map(|claimed| &claimed.claims).collect();
+    let deliveries: HashSet<_> = claims.iter().map(|claim| claim.delivery_id).collect();
+    let tokens: HashSet<_> = claims.iter().map(|claim| claim.token).collect();
+    assert_eq!((claims.len(), deliveries.len(), tokens.len()), (60, 60, 60));
+}
+
+async fn a_claim_takes_no_more_than_its_limit(at: Fixture) {
+    at.endpoints(3).await;
+    at.publish(4).await;
+    for (limit, expected) in [(0, 0), (1, 1), (2, 2), (5, 5), (100, 4)] {
+        assert_eq!(at.claim(limit).await.claims.len(), expected, "a limit of {limit}");
+    }
+}
+
+async fn a_lane_is_claimed_oldest_first(at: Fixture) {
+    at.endpoint().await;
+    let mut published = Vec::new();
+    for _ in 0..3 {
+        published.extend(at.publish(2).await.into_iter().map(|receipt| receipt.id));
+        at.advance(Duration::from_millis(1));
+    }
+    let first = at.claim(4).await.claims;
+    at.give_back(&first[0]).await;
+    at.advance(Duration::from_millis(1));
+    let order = |claims: &[postrider::store::Claim]| claims.iter().map(|claim| claim.event_id).collect::<Vec<_>>();
+    assert_eq!(order(&first), published[..4]);
+    assert_eq!(order(&at.claim(10).await.claims), [published[4], published[5], published[0]]);
+}
+
+async fn a_claim_takes_over_when_the_lease_is_over_and_not_before(at: Fixture) {
+    at.endpoint().await;
+    at.publish(1).await;
+    let lost = at.claim_one().await;
+    at.advance(limits::LEASE - Duration::from_millis(1));
+    let early = at.claim(1).await;
+    assert!(early.claims.is_empty());
+    assert_eq!(early.next_due_in, Some(Duration::from_millis(1)));
+    at.advance(Duration::from_millis(1));
+    let taken_over = at.claim_one().await;
+    assert_eq!((taken_over.delivery_id, taken_over.attempt, taken_over.step), (lost.delivery_id, 2, 0));
+    assert_ne!(taken_over.token, lost.token);
+}
+
+async fn a_lost_claim_is_an_abandoned_attempt(at: Fixture) {
+    at.endpoint().await;
+    at.publish(1).await;
+    let started_at = at.clock_now();
+    at.claim_one().await;
+    at.advance(limits::LEASE * 2);
+    let second = at.claim_one().await;
+    at.advance(limits::LEASE);
+    let third = at.claim_one().await;
+    assert_eq!((second.attempt, third.attempt), (2, 3));
+    at.record(at.delivered(&third)).await;
+    let (delivery, attempts) = at.delivery(third.delivery_id).await;
+    use AttemptOutcome::{Abandoned, Delivered};
+    assert_eq!(outline(&attempts), [(1, Abandoned), (2, Abandoned), (3, Delivered)]);
+    assert_eq!((attempts[0].started_at, attempts[0].response_status), (started_at, None));
+    assert!(attempts[0].error.is_some(), "a reader learns why");
+    assert_eq!(attempts[0].next_attempt_at, Some(attempts[1].started_at));
+    assert_eq!(delivery.attempt_count, 3);
+}
+
+async fn a_claim_taken_over_can_no_longer_write(at: Fixture) {
+    let endpoint = at.endpoint().await;
+    at.publish(1).await;
+    let lost = at.claim_one().await;
+    at.advance(limits::LEASE);
+    let holder = at.claim_one().await;
+    let before = format!("{:?}", at.delivery(lost.delivery_id).await);
+    let disabling = at.disabling(&lost, postrider::domain::endpoint::DisabledReason::Gone);
+    for late in [at.delivered(&lost), at.retry(&lost, Duration::from_secs(5)), disabling] {
+        assert_eq!(at.record(late).await, Recorded::ClaimLost);
+    }
+    assert_eq!(format!("{:?}", at.delivery(lost.delivery_id).await), before, "nothing was written");
+    let endpoint = at.store().find_endpoint(at.workspace.key, endpoint.id).await.unwrap().unwrap();
+    assert!(endpoint.is_active);
+    assert_eq!(at.record(at.delivered(&holder)).await, Recorded::Done);
+    assert_eq!(at.record(at.delivered(&holder)).await, Recorded::ClaimLost, "a claim is good for one outcome");
+}
+
+async fn a_claim_whose_lease_is_over_still_counts_until_it_is_taken_over(at: Fixture) {
+    at.endpoint().await;
+    at.publish(1).await;
+    let claim = at.claim_one().await;
+    at.advance(limits::LEASE * 10);
+    assert_eq!(at.record(at.delivered(&claim)).await, Recorded::Done);
+    assert!(at.claim(10).await.claims.is_empty());
+}
+
+async fn a_claim_given_back_leaves_no_gap(at: Fixture) {
+    at.endpoint().await;
+    at.publish(1).await;
+    for _ in 0..3 {
+        let claim = at.claim_one().await;
+        assert_eq!(claim.attempt, 1);
+        at.give_back(&claim).await;
+        let (delivery, attempts) = at.delivery(claim.delivery_id).await;
+        assert_eq!((delivery.attempt_count, attempts.len()), (0, 0));
+        assert_eq!(delivery.next_attempt_at, Some(at.clock_now()));
+    }
+    at.claim_one().await;
+    at.advance(limits::LEASE);
+    let taken_over = at.claim_one().await;
+    at.give_back(&taken_over).await;
+    let last = at.claim_one().await;
+    assert_eq!((taken_over.attempt, last.attempt), (2, 2));
+    at.record(at.delivered(&last)).await;
+    let (_, attempts) = at.delivery(last.delivery_id).await;
+    assert_eq!(outline(&attempts), [(1, AttemptOutcome::Abandoned), (2, AttemptOutcome::Delivered)]);
+}
+
+async fn a_claim_given_back_is_due_at_once(at: Fixture) {
+    at.endpoint().await;
+    at.publish(1).await;
+    let claim = at.claim_one().await;
+    assert_eq!(at.claim(1).await.next_due_in, Some(limits::LEASE));
+    at.give_back(&claim).await;
+    assert_eq!(at.claim(0).await.next_due_in, Some(Duration::ZERO));
+    assert_eq!(at.claim_one().await.delivery_id, claim.delivery_id);
+}
+
+async fn a_lost_claim_cannot_be_given_back(at: Fixture) {
+    at.endpoint().await;
+    at.publish(1).await;
+    let lost = at.claim_one().await;
+    at.advance(limits::LEASE);
+    let holder = at.claim_one().await;
+    at.give_back(&lost).await;
+    assert!(at.claim(1).await.claims.is_empty(), "the holder keeps it");
+    assert_eq!(at.record(at.delivered(&holder)).await, Recorded::Done);
+    at.give_back(&holder).await;
+    assert!(at.claim(1).await.claims.is_empty(), "what is finished stays finished");
+}
+
+async fn a_claim_can_be_given_back_once(at: Fixture) {
+    at.endpoint().await;
+    at.publish(1).await;
+    let claim = at.claim_one().await;
+    at.give_back(&claim).await;
+    at.give_back(&claim).await;
+    assert_eq!(at.record(at.delivered(&claim)).await, Recorded::ClaimLost);
+    assert_eq!(at.claim_one().await.attempt, 1);
+}
+
+async fn the_mode_of_an_event_is_the_mode_of_its_claim(at: Fixture) {
+    at.endpoint().await;
+    at.accept(vec![NewEvent { mode: Mode::Test, ..at.event() }]).await;
+    assert_eq!(at.claim_one().await.mode, Mode::Test);
+    assert_eq!(at.deliveries().await[0].mode, Mode::Test);
+}
+
+async fn an_empty_queue_says_that_nothing_falls_due(at: Fixture) {
+    at.endpoint().await;
+    assert_eq!(at.claim(10).await.next_due_in, None);
+    at.publish(1).await;
+    let claim = at.claim_one().await;
+    at.record(at.delivered(&claim)).await;
+    at.claim(10).await;
+    assert_eq!(at.claim(10).await.next_due_in, None);
+}
+
+async fn the_queue_says_when_something_falls_due(at: Fixture) {
+    at.endpoints(2).await;
+    at.publish(1).await;
+    let claims = at.claim(10).await.claims;
+    for (claim, seconds) in claims.iter().zip([300, 40]) {
+        at.record(at.retry(claim, Duration::from_secs(seconds))).await;
+    }
+    assert_eq!(at.claim(10).await.next_due_in, Some(Duration::from_secs(40)));
+    at.advance(Duration::from_secs(39));
+    assert_eq!(at.claim(10).await.next_due_in, Some(Duration::from_secs(1)));
+    at.advance(Duration::from_secs(1));
+    let second = at.claim_one().await;
+    assert_eq!(second.delivery_id, claims[1].delivery_id);
+    at.record(at.delivered(&second)).await;
+    at.advance(Duration::from_secs(259));
+    at.claim(10).await;
+    assert_eq!(at.claim(10).await.next_due_in, Some(Duration::from_secs(1)));
+}
+
+async fn a_bound_that_is_too_low_repairs_itself(at: Fixture) {
+    at.endpoint().await;
+    at.publish(1).await;
+    let claim = at.claim_one().await;
+    // What was claimed is no longer due, but a hint may still say so once: the next look must not repeat it.
+    at.record(at.retry(&claim, Duration::from_secs(5))).await;
+    at.claim(10).await;
+    assert_eq!(at.claim(10).await.next_due_in, Some(Duration::from_secs(5)));
+    at.advance(Duration::from_secs(5));
+    let claim = at.claim_one().await;
+    at.record(at.delivered(&claim)).await;
+    at.advance(limits::LEASE);
+    at.claim(10).await;
+    assert_eq!(at.claim(10).await.next_due_in, None);
+}
+
+async fn what_is_due_beyond_the_limit_is_told(at: Fixture) {
+    at.endpoint().await;
+    at.publish(3).await;
+    assert_eq!(at.claim(1).await.next_due_in, Some(Duration::ZERO));
+    let claimed = at.claim_within(10, EachLane(1)).await;
+    assert_eq!(claimed.claims.len(), 1);
+    assert_eq!(at.claim(10).await.claims.len(), 1);
+}

@@ -1,0 +1,201 @@
+//! The delivery log: lists, filters, pages, and who may see what.
+
+use std::time::Duration;
+
+use postrider::domain::delivery::DeliveryFilter;
+use postrider::domain::delivery::{Delivery, DeliveryStatus};
+use postrider::domain::event_type::EventTypeName;
+use postrider::domain::id::{DeliveryId, EventId, StoreTag};
+use postrider::domain::page::{PageRequest, encode_cursor};
+use postrider::domain::time::Timestamp;
+use postrider::store::NewEndpoint;
+
+use crate::store::fixture::{EVENT_TYPE, Fixture, START};
+
+on_each_backend! {
+    a_list_is_newest_first,
+    pages_follow_each_other_without_repeat_or_gap,
+    a_walk_over_pages_is_not_disturbed_by_what_is_new,
+    a_filter_shows_what_it_names,
+    a_span_of_time_includes_its_start_and_excludes_its_end,
+    filters_narrow_each_other,
+    an_instant_beyond_all_rows_is_no_special_case,
+    another_workspace_sees_nothing,
+    an_id_of_another_store_is_not_found,
+    a_delivery_that_is_not_there_is_not_found,
+}
+
+fn ids(deliveries: &[Delivery]) -> Vec<DeliveryId> {
+    deliveries.iter().map(|delivery| delivery.id).collect()
+}
+
+async fn listed(at: &Fixture, filter: DeliveryFilter) -> Vec<DeliveryId> {
+    ids(&at.deliveries_of(at.workspace.key, filter).await)
+}
+
+async fn a_list_is_newest_first(at: Fixture) {
+    at.endpoint().await;
+    let mut events = Vec::new();
+    for _ in 0..3 {
+        events.extend(at.publish(2).await.into_iter().map(|receipt| receipt.id));
+        at.advance(Duration::from_millis(1));
+    }
+    events.reverse();
+    let listed = at.deliveries().await;
+    assert_eq!(listed.iter().map(|delivery| delivery.event_id).collect::<Vec<_>>(), events);
+    assert!(listed.windows(2).all(|pair| pair[0].id.key() > pair[1].id.key()));
+}
+
+/// All deliveries of the workspace, page by page.
+async fn walk(at: &Fixture, limit: usize, mut between: impl AsyncFnMut()) -> Vec<DeliveryId> {
+    let mut walked = Vec::new();
+    let mut cursor: Option<String> = None;
+    loop {
+        let page = PageRequest::parse(Some(&limit.to_string()), cursor.as_deref()).unwrap();
+        let page = at.store().list_deliveries(at.workspace.key, DeliveryFilter::default(), page).await.unwrap();
+        assert!(page.items.len() <= limit);
+        walked.extend(ids(&page.items));
+        match page.next {
+            Some(key) => {
+                assert_eq!(page.items.len(), limit, "only the last page is short");
+                cursor = Some(encode_cursor(key));
+            }
+            None => return walked,
+        }
+        between().await;
+    }
+}
+
+async fn pages_follow_each_other_without_repeat_or_gap(at: Fixture) {
+    at.endpoints(3).await;
+    at.publish(4).await;
+    let all = ids(&at.deliveries().await);
+    assert_eq!(all.len(), 12);
+    for limit in [1, 4, 5, 12, 13] {
+        assert_eq!(walk(&at, limit, async || {}).await, all, "pages of {limit}");
+    }
+}
+
+async fn a_walk_over_pages_is_not_disturbed_by_what_is_new(at: Fixture) {
+    at.endpoint().await;
+    at.publish(7).await;
+    let all = ids(&at.deliveries().await);
+    let walked = walk(&at, 2, async || drop(at.publish(1).await)).await;
+    assert_eq!(walked, all);
+}
+
+async fn a_filter_shows_what_it_names(at: Fixture) {
+    let first = at.endpoint().await;
+    let types = ["post.created", "job.failed"].map(EventTypeName::from_stored).to_vec();
+    let second = at.create(NewEndpoint { events: types, ..at.new_endpoint() }).await;
+    let posts = at.publish(2).await;
+    at.accept(vec![at.event_of("job.failed", None)]).await;
+    let claim = at.claim_one().await;
+    at.record(at.delivered(&claim)).await;
+    let all = at.deliveries().await;
+    assert_eq!(all.len(), 5);
+    let expect = |is_meant: &dyn Fn(&Delivery) -> bool| {
+        let meant: Vec<_> = all.iter().filter(|delivery| is_meant(delivery)).map(|delivery| delivery.id).collect();
+        assert!(!meant.is_empty());
+        meant
+    };
+    let any = DeliveryFilter::default;
+    for endpoint in [&first, &second] {
+        let by_endpoint = DeliveryFilter { endpoint_id: Some(endpoint.id), ..any() };
+        assert_eq!(listed(&at, by_endpoint).await, expect(&|delivery| delivery.endpoint_id == endpoint.id));
+    }
+    let by_event = DeliveryFilter { event_id: Some(posts[1].id), ..any() };
+    assert_eq!(listed(&at, by_event).await, expect(&|delivery| delivery.event_id == posts[1].id));
+    for name in [EVENT_TYPE, "job.failed"] {
+        let by_type = DeliveryFilter { event_type: Some(EventTypeName::from_stored(name)), ..any() };
+        assert_eq!(listed(&at, by_type).await, expect(&|delivery| delivery.event_type.as_str() == name));
+    }
+    let by_status = DeliveryFilter { status: Some(DeliveryStatus::Delivered), ..any() };
+    assert_eq!(listed(&at, by_status).await, [claim.delivery_id]);
+    let pending = DeliveryFilter { status: Some(DeliveryStatus::Pending), ..any() };
+    assert_eq!(listed(&at, pending).await, expect(&|delivery| delivery.id != claim.delivery_id));
+    let unheard_of = DeliveryFilter { event_type: Some(EventTypeName::from_stored("a.b")), ..any() };
+    assert!(listed(&at, unheard_of).await.is_empty());
+}
+
+async fn a_span_of_time_includes_its_start_and_excludes_its_end(at: Fixture) {
+    at.endpoint().await;
+    let mut made = Vec::new();
+    for _ in 0..4 {
+        at.publish(1).await;
+        made.insert(0, at.deliveries().await[0].id);
+        at.advance(Duration::from_millis(1));
+    }
+    let after = |millis| Some(START.plus(Duration::from_millis(millis)));
+    for (since, until, expected) in [
+        (None, None, &made[..]),
+        (after(1), None, &made[..3]),
+        (None, after(1), &made[3..]),
+        (after(1), after(3), &made[1..3]),
+        (after(3), after(3), &[]),
+        (after(3), after(1), &[]),
+    ] {
+        let filter = DeliveryFilter { since, until, ..DeliveryFilter::default() };
+        assert_eq!(listed(&at, filter).await, expected, "{since:?} to {until:?}");
+    }
+}
+
+async fn filters_narrow_each_other(at: Fixture) {
+    let endpoints = at.endpoints(2).await;
+    let event = at.publish(2).await[0].id;
+    let filter = DeliveryFilter {
+        endpoint_id: Some(endpoints[1].id),
+        event_id: Some(event),
+        event_type: Some(EventTypeName::from_stored(EVENT_TYPE)),
+        status: Some(DeliveryStatus::Pending),
+        since: Some(START),
+        until: Some(START.plus(Duration::from_secs(1))),
+    };
+    let found = at.deliveries_of(at.workspace.key, filter.clone()).await;
+    assert_eq!(found.len(), 1);
+    assert_eq!((found[0].endpoint_id, found[0].event_id), (endpoints[1].id, event));
+    assert!(listed(&at, DeliveryFilter { status: Some(DeliveryStatus::Failed), ..filter }).await.is_empty());
+}
+
+async fn an_instant_beyond_all_rows_is_no_special_case(at: Fixture) {
+    at.endpoint().await;
+    at.publish(1).await;
+    let far = Timestamp::parse("9999-12-30T00:00:00Z").unwrap();
+    let until = DeliveryFilter { until: Some(far), ..DeliveryFilter::default() };
+    assert_eq!(listed(&at, until).await.len(), 1);
+    let since = DeliveryFilter { since: Some(far), ..DeliveryFilter::default() };
+    assert!(listed(&at, since).await.is_empty());
+    let from_the_start = DeliveryFilter { since: Some(Timestamp::default()), ..DeliveryFilter::default() };
+    assert_eq!(listed(&at, from_the_start).await.len(), 1);
+}
+
+async fn another_workspace_sees_nothing(at: Fixture) {
+    let endpoint = at.endpoint().await;
+    let event = at.publish(1).await[0].id;
+    let delivery = at.deliveries().await[0].id;
+    let other = at.other_workspace().await;
+    let by_endpoint = DeliveryFilter { endpoint_id: Some(endpoint.id), ..DeliveryFilter::default() };
+    let by_event = DeliveryFilter { event_id: Some(event), ..DeliveryFilter::default() };
+    for filter in [DeliveryFilter::default(), by_endpoint, by_event] {
+        assert!(at.deliveries_of(other.key, filter).await.is_empty());
+    }
+    assert!(at.store().find_delivery(other.key, delivery).await.unwrap().is_none());
+}
+
+async fn an_id_of_another_store_is_not_found(at: Fixture) {
+    at.endpoint().await;
+    let event = at.publish(1).await[0].id;
+    let delivery = at.deliveries().await[0].id;
+    let elsewhere = StoreTag::from_u32(at.store().tag().as_u32() ^ 1);
+    let foreign = DeliveryId::new(delivery.key(), elsewhere);
+    assert!(at.store().find_delivery(at.workspace.key, foreign).await.unwrap().is_none());
+    let foreign = EventId::new(event.key(), elsewhere);
+    let filter = DeliveryFilter { event_id: Some(foreign), ..DeliveryFilter::default() };
+    assert!(listed(&at, filter).await.is_empty());
+}
+
+async fn a_delivery_that_is_not_there_is_not_found(at: Fixture) {
+    let id = DeliveryId::new(at.store().next_key(), at.store().tag());
+    assert!(at.store().find_delivery(at.workspace.key, id).await.unwrap().is_none());
+    assert!(at.deliveries().await.is_empty());
+}

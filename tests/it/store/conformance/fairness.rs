@@ -1,0 +1,80 @@
+//! Fairness: one endpoint's backlog, however long, is no reason for another to wait.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use postrider::domain::endpoint::Endpoint;
+use postrider::domain::id::RowKey;
+use postrider::store::{Claim, Lane, LaneQuota};
+
+use crate::store::fixture::{EachLane, Fixture};
+
+on_each_backend! {
+    a_lane_gets_no_more_than_its_quota,
+    a_lane_without_quota_is_left_alone,
+    a_lane_with_ten_thousand_due_leaves_the_others_their_share,
+    what_one_lane_does_not_take_another_gets,
+}
+
+/// What each endpoint may have; nothing for an endpoint that is not named.
+struct Named(HashMap<RowKey, usize>);
+
+impl Named {
+    fn new<'e>(quotas: impl IntoIterator<Item = (&'e Endpoint, usize)>) -> Self {
+        Self(quotas.into_iter().map(|(endpoint, quota)| (endpoint.key, quota)).collect())
+    }
+}
+
+impl LaneQuota for Named {
+    fn quota(&self, lane: Lane) -> usize {
+        self.0.get(&lane.endpoint_key).copied().unwrap_or_default()
+    }
+}
+
+fn count(claims: &[Claim], endpoint: &Endpoint) -> usize {
+    claims.iter().filter(|claim| claim.endpoint.id == endpoint.id).count()
+}
+
+async fn a_lane_gets_no_more_than_its_quota(at: Fixture) {
+    let endpoints = at.endpoints(3).await;
+    at.publish(10).await;
+    let quota = Named::new(endpoints.iter().zip([1, 4, 100]));
+    let claims = at.claim_within(100, quota).await.claims;
+    assert_eq!(endpoints.iter().map(|endpoint| count(&claims, endpoint)).collect::<Vec<_>>(), [1, 4, 10]);
+}
+
+async fn a_lane_without_quota_is_left_alone(at: Fixture) {
+    let endpoints = at.endpoints(2).await;
+    at.publish(1).await;
+    let claimed = at.claim_within(10, Named::new([(&endpoints[0], 1)])).await;
+    assert_eq!((claimed.claims.len(), count(&claimed.claims, &endpoints[1])), (1, 0));
+    let idle = at.claim_within(10, EachLane(0)).await;
+    assert!(idle.claims.is_empty());
+    assert_ne!(idle.next_due_in, Some(Duration::ZERO), "a lane that may not be claimed calls nobody");
+    let later = at.claim(10).await.claims;
+    assert_eq!((later.len(), later[0].attempt), (1, 1));
+}
+
+async fn a_lane_with_ten_thousand_due_leaves_the_others_their_share(at: Fixture) {
+    let busy = at.endpoint().await;
+    for _ in 0..10 {
+        at.publish(1_000).await;
+    }
+    at.advance(Duration::from_secs(1));
+    let quiet = at.endpoints(2).await;
+    at.publish(5).await;
+    let claims = at.claim(30).await.claims;
+    assert_eq!(claims.len(), 30);
+    assert_eq!(quiet.iter().map(|endpoint| count(&claims, endpoint)).collect::<Vec<_>>(), [5, 5]);
+    assert_eq!(count(&claims, &busy), 20);
+}
+
+async fn what_one_lane_does_not_take_another_gets(at: Fixture) {
+    let endpoints = at.endpoints(4).await;
+    at.publish(1).await;
+    let long = at.endpoint().await;
+    at.publish(50).await;
+    let quota = Named::new(endpoints.iter().map(|endpoint| (endpoint, 1)).chain([(&long, 100)]));
+    let claims = at.claim_within(40, quota).await.claims;
+    assert_eq!((claims.len(), count(&claims, &long)), (40, 36));
+}

@@ -1,0 +1,175 @@
+//! Idempotency keys: the same request twice has one effect and one answer.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use postrider::domain::access::Mode;
+use postrider::domain::endpoint::OpaqueId;
+use postrider::domain::event::EventReceipt;
+use postrider::domain::idempotency::{IdempotencyScope, IdempotentRequest, RecordedAnswer, Recording};
+use postrider::domain::limits;
+use postrider::store::{AcceptError, CreateEndpointError, EndpointLimits, NewEndpoint, Written};
+
+use crate::store::fixture::Fixture;
+
+on_each_backend! {
+    the_same_request_twice_has_one_effect_and_one_answer,
+    a_key_with_another_body_is_refused_and_does_nothing,
+    a_key_counts_within_its_workspace_mode_and_route_alone,
+    an_answer_is_kept_for_exactly_twenty_four_hours,
+    an_answer_survives_a_restart,
+    a_refused_effect_is_not_recorded,
+    a_refused_endpoint_is_not_recorded,
+    an_endpoint_is_made_once_for_one_request,
+    an_answer_without_effect_is_kept_and_the_first_wins,
+    concurrent_requests_with_one_key_have_one_effect,
+    answers_are_forgotten_after_their_window_and_in_bounded_steps,
+}
+
+fn request(at: &Fixture, key: &str, body_hash: u8) -> IdempotentRequest {
+    let scope =
+        IdempotencyScope { workspace_key: at.workspace.key, mode: Mode::Live, route: "POST /v1/events".to_owned() };
+    IdempotentRequest { scope, key: OpaqueId::parse(key).unwrap(), body_hash: [body_hash; 32] }
+}
+
+fn answer(body: &str) -> RecordedAnswer {
+    RecordedAnswer { status: 202, body: Bytes::copy_from_slice(body.as_bytes()), sealed: false }
+}
+
+/// Keeps the ids of what was accepted as the answer.
+fn recording(request: IdempotentRequest) -> Option<Recording<Vec<EventReceipt>>> {
+    let render = |receipts: &Vec<EventReceipt>| answer(&format!("{:?}", receipts[0].id));
+    Some(Recording { request, render: Arc::new(render) })
+}
+
+async fn publish(at: &Fixture, request: IdempotentRequest) -> Written<Vec<EventReceipt>> {
+    at.store().accept_events(vec![at.event()], recording(request)).await.unwrap()
+}
+
+async fn publish_once(at: &Fixture, request: IdempotentRequest) -> RecordedAnswer {
+    match publish(at, request).await {
+        Written::Done(receipts) => answer(&format!("{:?}", receipts[0].id)),
+        other => panic!("the key is new: {other:?}"),
+    }
+}
+
+async fn the_same_request_twice_has_one_effect_and_one_answer(at: Fixture) {
+    at.endpoint().await;
+    assert_eq!(at.store().find_answer(&request(&at, "k", 1)).await.unwrap(), None);
+    let first = publish_once(&at, request(&at, "k", 1)).await;
+    for _ in 0..2 {
+        assert_eq!(publish(&at, request(&at, "k", 1)).await, Written::Replayed(first.clone()));
+    }
+    let found = at.store().find_answer(&request(&at, "k", 1)).await.unwrap();
+    assert_eq!(found, Some(Written::Replayed(first)));
+    assert_eq!(at.deliveries().await.len(), 1);
+}
+
+async fn a_key_with_another_body_is_refused_and_does_nothing(at: Fixture) {
+    at.endpoint().await;
+    publish_once(&at, request(&at, "k", 1)).await;
+    assert_eq!(publish(&at, request(&at, "k", 2)).await, Written::KeyReused);
+    assert_eq!(at.store().find_answer(&request(&at, "k", 2)).await.unwrap(), Some(Written::KeyReused));
+    assert_eq!(at.store().record_answer(request(&at, "k", 2), answer("x")).await.unwrap(), Written::KeyReused);
+    assert_eq!(at.deliveries().await.len(), 1);
+}
+
+async fn a_key_counts_within_its_workspace_mode_and_route_alone(at: Fixture) {
+    let other = at.other_workspace().await;
+    let here = request(&at, "k", 1);
+    let elsewhere = IdempotencyScope { workspace_key: other.key, ..here.scope.clone() };
+    let in_test = IdempotencyScope { mode: Mode::Test, ..here.scope.clone() };
+    let by_another_route = IdempotencyScope { route: "POST /v1/events/batch".to_owned(), ..here.scope.clone() };
+    for scope in [here.scope.clone(), elsewhere, in_test, by_another_route] {
+        publish_once(&at, IdempotentRequest { scope, ..here.clone() }).await;
+    }
+    publish_once(&at, request(&at, "K", 1)).await;
+}
+
+async fn an_answer_is_kept_for_exactly_twenty_four_hours(at: Fixture) {
+    let first = publish_once(&at, request(&at, "k", 1)).await;
+    at.advance(Duration::from_secs(24 * 3600));
+    assert_eq!(publish(&at, request(&at, "k", 1)).await, Written::Replayed(first.clone()));
+    at.advance(Duration::from_millis(1));
+    assert_eq!(at.store().find_answer(&request(&at, "k", 1)).await.unwrap(), None);
+    let second = publish_once(&at, request(&at, "k", 7)).await;
+    assert_ne!(second, first, "after the window the key is free, also for another body");
+    at.advance(limits::IDEMPOTENCY_WINDOW);
+    assert_eq!(publish(&at, request(&at, "k", 7)).await, Written::Replayed(second), "and has a window of its own");
+}
+
+async fn an_answer_survives_a_restart(mut at: Fixture) {
+    let sealed = RecordedAnswer { status: 503, body: Bytes::from_static(&[0, 159, 146, 150]), sealed: true };
+    at.store().record_answer(request(&at, "sealed", 1), sealed.clone()).await.unwrap();
+    let first = publish_once(&at, request(&at, "k", 1)).await;
+    at.advance(Duration::from_secs(1));
+    at.reopen().await;
+    assert_eq!(publish(&at, request(&at, "k", 1)).await, Written::Replayed(first));
+    let found = at.store().find_answer(&request(&at, "sealed", 1)).await.unwrap();
+    assert_eq!(found, Some(Written::Replayed(sealed)));
+}
+
+async fn a_refused_effect_is_not_recorded(at: Fixture) {
+    at.accept(vec![at.event_with("order-1", 1)]).await;
+    let contradiction = vec![at.event_with("order-1", 2)];
+    let refused = at.store().accept_events(contradiction, recording(request(&at, "k", 1))).await;
+    assert!(matches!(refused, Err(AcceptError::ExternalIdReused { index: 0 })), "{refused:?}");
+    assert_eq!(at.store().find_answer(&request(&at, "k", 1)).await.unwrap(), None);
+    publish_once(&at, request(&at, "k", 2)).await;
+}
+
+fn recorded_endpoint(at: &Fixture, key: &str) -> Option<Recording<postrider::domain::endpoint::Endpoint>> {
+    let render = |endpoint: &postrider::domain::endpoint::Endpoint| answer(&endpoint.id.to_string());
+    Some(Recording { request: request(at, key, 1), render: Arc::new(render) })
+}
+
+async fn a_refused_endpoint_is_not_recorded(at: Fixture) {
+    let none_allowed = EndpointLimits { per_project: 0, per_workspace: 1 };
+    let new = NewEndpoint { limits: none_allowed, ..at.new_endpoint() };
+    let refused = at.store().create_endpoint(new, recorded_endpoint(&at, "k")).await;
+    assert!(matches!(refused, Err(CreateEndpointError::ProjectFull(0))), "{refused:?}");
+    assert_eq!(at.store().find_answer(&request(&at, "k", 1)).await.unwrap(), None);
+}
+
+async fn an_endpoint_is_made_once_for_one_request(at: Fixture) {
+    let made = at.store().create_endpoint(at.new_endpoint(), recorded_endpoint(&at, "k")).await.unwrap();
+    let Written::Done(made) = made else { panic!("the key is new: {made:?}") };
+    let new = at.new_endpoint();
+    let id = new.id;
+    match at.store().create_endpoint(new, recorded_endpoint(&at, "k")).await.unwrap() {
+        Written::Replayed(kept) => assert_eq!(kept, answer(&made.id.to_string())),
+        other => panic!("the same request: {other:?}"),
+    }
+    assert!(at.store().find_endpoint(at.workspace.key, id).await.unwrap().is_none());
+}
+
+async fn an_answer_without_effect_is_kept_and_the_first_wins(at: Fixture) {
+    let record = |body: &str| at.store().record_answer(request(&at, "k", 1), answer(body));
+    assert_eq!(record("first").await.unwrap(), Written::Done(()));
+    assert_eq!(record("second").await.unwrap(), Written::Replayed(answer("first")));
+    at.endpoint().await;
+    assert_eq!(publish(&at, request(&at, "k", 1)).await, Written::Replayed(answer("first")));
+    assert!(at.deliveries().await.is_empty(), "the effect did not come after its answer");
+}
+
+async fn concurrent_requests_with_one_key_have_one_effect(at: Fixture) {
+    at.endpoint().await;
+    let outcomes = futures_util::future::join_all((0..10).map(|_| publish(&at, request(&at, "k", 1)))).await;
+    assert_eq!(outcomes.iter().filter(|outcome| matches!(outcome, Written::Done(_))).count(), 1);
+    assert_eq!(at.deliveries().await.len(), 1);
+}
+
+async fn answers_are_forgotten_after_their_window_and_in_bounded_steps(at: Fixture) {
+    for key in ["a", "b", "c"] {
+        publish_once(&at, request(&at, key, 1)).await;
+    }
+    at.advance(limits::IDEMPOTENCY_WINDOW);
+    let young = publish_once(&at, request(&at, "young", 1)).await;
+    assert_eq!(at.store().forget_answers(10).await.unwrap(), 0);
+    at.advance(Duration::from_millis(1));
+    for removed in [2, 1, 0] {
+        assert_eq!(at.store().forget_answers(2).await.unwrap(), removed);
+    }
+    assert_eq!(publish(&at, request(&at, "young", 1)).await, Written::Replayed(young));
+}

@@ -1,0 +1,205 @@
+//! Outcomes: what a claim's holder writes, and what follows from it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use postrider::domain::attempt::{Attempt, AttemptOutcome};
+use postrider::domain::delivery::{DeliveryStatus, EndReason};
+use postrider::domain::endpoint::DisabledReason;
+use postrider::store::{AfterAttempt, EndpointTarget, OutcomeRecord, Recorded};
+
+use crate::store::fixture::{Fixture, outline};
+
+on_each_backend! {
+    what_is_finished_leaves_the_queue_and_stands_in_the_log,
+    an_attempt_reads_back_as_it_was_recorded,
+    a_delivery_keeps_the_reason_it_ended_for,
+    a_retry_waits_for_its_time,
+    a_retry_uses_a_step_of_the_schedule_only_when_told,
+    each_outcome_of_a_group_is_judged_alone,
+    an_outcome_survives_a_restart,
+    an_outcome_switches_its_endpoint_off_and_holds_what_waits,
+    an_endpoint_that_points_elsewhere_by_now_stays_on,
+    the_first_reason_for_being_off_stays,
+    an_attempt_under_way_when_its_endpoint_goes_off_is_still_recorded,
+}
+
+async fn what_is_finished_leaves_the_queue_and_stands_in_the_log(at: Fixture) {
+    at.endpoint().await;
+    at.publish(1).await;
+    let claim = at.claim_one().await;
+    at.advance(Duration::from_secs(2));
+    assert_eq!(at.record(at.delivered(&claim)).await, Recorded::Done);
+    let (delivery, attempts) = at.delivery(claim.delivery_id).await;
+    assert_eq!((delivery.status, delivery.reason), (DeliveryStatus::Delivered, None));
+    assert_eq!((delivery.completed_at, delivery.next_attempt_at), (Some(at.clock_now()), None));
+    assert_eq!(delivery.attempt_count, 1);
+    assert_eq!(outline(&attempts), [(1, AttemptOutcome::Delivered)]);
+    at.advance(Duration::from_secs(86_400));
+    assert!(at.claim(10).await.claims.is_empty());
+}
+
+async fn an_attempt_reads_back_as_it_was_recorded(at: Fixture) {
+    at.endpoint().await;
+    at.publish(2).await;
+    let full = at.claim_one().await;
+    let bare = at.claim_one().await;
+    let answered = Attempt {
+        number: 1,
+        started_at: at.clock_now(),
+        duration_ms: 14_999,
+        outcome: AttemptOutcome::HttpError,
+        request_headers: vec![("webhook-id".to_owned(), "evt_1".to_owned())],
+        response_status: Some(500),
+        response_headers: vec![("x-a".to_owned(), "1\u{e9}".to_owned()), ("x-a".to_owned(), String::new())],
+        response_body: Some(Bytes::from_static(&[0, 255, b'\n'])),
+        error: None,
+        next_attempt_at: None,
+    };
+    let unanswered = Attempt {
+        outcome: AttemptOutcome::ConnectFailed,
+        request_headers: Vec::new(),
+        response_status: None,
+        response_headers: Vec::new(),
+        response_body: None,
+        error: Some("nobody listens".to_owned()),
+        ..answered.clone()
+    };
+    for (claim, attempt) in [(&full, answered), (&bare, unanswered)] {
+        at.record(OutcomeRecord { attempt: attempt.clone(), ..at.failed(claim) }).await;
+        assert_eq!(at.delivery(claim.delivery_id).await.1, [attempt]);
+    }
+}
+
+async fn a_delivery_keeps_the_reason_it_ended_for(at: Fixture) {
+    at.endpoint().await;
+    let ends = [
+        (DeliveryStatus::Failed, Some(EndReason::Exhausted)),
+        (DeliveryStatus::Cancelled, Some(EndReason::EndpointDeleted)),
+        (DeliveryStatus::Simulated, None),
+    ];
+    at.publish(ends.len()).await;
+    for (status, reason) in ends {
+        let claim = at.claim_one().await;
+        at.record(at.outcome(&claim, 500, AfterAttempt::Finish { status, reason })).await;
+        let (delivery, _) = at.delivery(claim.delivery_id).await;
+        assert_eq!((delivery.status, delivery.reason), (status, reason));
+    }
+}
+
+async fn a_retry_waits_for_its_time(at: Fixture) {
+    at.endpoint().await;
+    at.publish(1).await;
+    let first = at.claim_one().await;
+    at.advance(Duration::from_secs(1));
+    let wait = Duration::from_secs(5);
+    assert_eq!(at.record(at.retry(&first, wait)).await, Recorded::Done);
+    let due_at = at.clock_now().plus(wait);
+    let (delivery, attempts) = at.delivery(first.delivery_id).await;
+    assert_eq!((delivery.status, delivery.next_attempt_at), (DeliveryStatus::Pending, Some(due_at)));
+    assert_eq!((delivery.attempt_count, delivery.completed_at), (1, None));
+    assert_eq!(attempts[0].next_attempt_at, Some(due_at));
+    at.advance(wait - Duration::from_millis(1));
+    assert!(at.claim(10).await.claims.is_empty());
+    at.advance(Duration::from_millis(1));
+    assert_eq!(at.claim_one().await.attempt, 2);
+}
+
+async fn a_retry_uses_a_step_of_the_schedule_only_when_told(at: Fixture) {
+    at.endpoint().await;
+    at.publish(1).await;
+    for (uses_step, step_before) in [(true, 0), (false, 1), (false, 1), (true, 1), (true, 2)] {
+        let claim = at.claim_one().await;
+        assert_eq!(claim.step, step_before);
+        at.record(at.outcome(&claim, 503, AfterAttempt::Retry { after: Duration::ZERO, uses_step })).await;
+    }
+    let last = at.claim_one().await;
+    assert_eq!((last.step, last.attempt), (3, 6));
+}
+
+async fn each_outcome_of_a_group_is_judged_alone(at: Fixture) {
+    at.endpoint().await;
+    at.publish(3).await;
+    let claims = at.claim(3).await.claims;
+    at.give_back(&claims[1]).await;
+    let outcomes = claims.iter().map(|claim| at.delivered(claim)).collect();
+    let recorded = at.store().record_outcomes_if_claimed(outcomes).await.unwrap();
+    assert_eq!(recorded, [Recorded::Done, Recorded::ClaimLost, Recorded::Done]);
+    assert_eq!(at.store().record_outcomes_if_claimed(Vec::new()).await.unwrap(), []);
+    assert_eq!(at.claim_one().await.delivery_id, claims[1].delivery_id);
+}
+
+async fn an_outcome_survives_a_restart(mut at: Fixture) {
+    at.endpoint().await;
+    at.publish(2).await;
+    let (done, again) = (at.claim_one().await, at.claim_one().await);
+    at.record(at.delivered(&done)).await;
+    at.record(at.retry(&again, Duration::from_secs(30))).await;
+    at.advance(Duration::from_secs(29));
+    at.reopen().await;
+    assert!(at.claim(10).await.claims.is_empty(), "a retry that waits is no lost claim");
+    at.advance(Duration::from_secs(1));
+    let claim = at.claim_one().await;
+    assert_eq!((claim.delivery_id, claim.attempt, claim.step), (again.delivery_id, 2, 1));
+    assert_eq!(at.delivery(done.delivery_id).await.0.status, DeliveryStatus::Delivered);
+}
+
+async fn an_outcome_switches_its_endpoint_off_and_holds_what_waits(mut at: Fixture) {
+    let endpoint = at.endpoint().await;
+    at.publish(3).await;
+    at.advance(Duration::from_secs(1));
+    let claim = at.disable_by_outcome(DisabledReason::Gone).await;
+    let off = at.store().find_endpoint(at.workspace.key, endpoint.id).await.unwrap().unwrap();
+    assert_eq!((off.is_active, off.disabled_reason), (false, Some(DisabledReason::Gone)));
+    assert_eq!((off.created_at, off.updated_at), (endpoint.created_at, at.clock_now()));
+    assert_eq!(at.delivery(claim.delivery_id).await.0.status, DeliveryStatus::Failed);
+    at.advance(Duration::from_secs(86_400));
+    for _ in 0..2 {
+        let claimed = at.claim(10).await;
+        assert!(claimed.claims.is_empty(), "what waits behind an endpoint that is off is not claimed");
+        assert_eq!(claimed.next_due_in, None, "and calls nobody");
+        at.reopen().await;
+    }
+    let waiting = at.deliveries().await.into_iter().filter(|delivery| delivery.status == DeliveryStatus::Pending);
+    assert_eq!(waiting.count(), 2);
+}
+
+async fn an_endpoint_that_points_elsewhere_by_now_stays_on(at: Fixture) {
+    let endpoint = at.endpoint().await;
+    at.publish(2).await;
+    let claim = at.claim_one().await;
+    let called = EndpointTarget {
+        lane: claim.endpoint.lane,
+        id: claim.endpoint.id,
+        url: "https://hooks.example.com/before-it-moved".to_owned(),
+    };
+    let outcome = OutcomeRecord { disable: Some((Arc::new(called), DisabledReason::Gone)), ..at.failed(&claim) };
+    assert_eq!(at.record(outcome).await, Recorded::Done, "the attempt counts all the same");
+    let endpoint = at.store().find_endpoint(at.workspace.key, endpoint.id).await.unwrap().unwrap();
+    assert_eq!((endpoint.is_active, endpoint.disabled_reason), (true, None));
+    assert_eq!(at.claim(10).await.claims.len(), 1);
+}
+
+async fn the_first_reason_for_being_off_stays(at: Fixture) {
+    let endpoint = at.endpoint().await;
+    at.publish(2).await;
+    let claims = at.claim(2).await.claims;
+    for (claim, reason) in claims.iter().zip([DisabledReason::Failing, DisabledReason::Gone]) {
+        at.record(at.disabling(claim, reason)).await;
+    }
+    let endpoint = at.store().find_endpoint(at.workspace.key, endpoint.id).await.unwrap().unwrap();
+    assert_eq!(endpoint.disabled_reason, Some(DisabledReason::Failing));
+}
+
+async fn an_attempt_under_way_when_its_endpoint_goes_off_is_still_recorded(at: Fixture) {
+    at.endpoint().await;
+    at.publish(4).await;
+    let claims = at.claim(4).await.claims;
+    at.record(at.disabling(&claims[0], DisabledReason::Gone)).await;
+    assert_eq!(at.record(at.delivered(&claims[1])).await, Recorded::Done);
+    assert_eq!(at.record(at.retry(&claims[2], Duration::from_secs(5))).await, Recorded::Done);
+    at.give_back(&claims[3]).await;
+    at.advance(Duration::from_secs(60));
+    assert!(at.claim(10).await.claims.is_empty(), "what comes back waits with the rest");
+}

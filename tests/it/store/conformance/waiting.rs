@@ -1,0 +1,101 @@
+//! Deliveries that wait behind an endpoint that is off, and for how long.
+
+use std::time::Duration;
+
+use postrider::domain::delivery::{DeliveryStatus, EndReason};
+use postrider::domain::endpoint::DisabledReason;
+use postrider::domain::limits;
+use postrider::store::Recorded;
+
+use crate::store::fixture::Fixture;
+
+on_each_backend! {
+    what_waits_expires_after_exactly_fourteen_days,
+    what_waits_expires_in_bounded_steps_until_none_is_left,
+    what_waits_expires_also_after_a_restart,
+    the_wait_begins_when_a_delivery_falls_due,
+    the_wait_begins_when_the_endpoint_goes_off,
+    what_is_claimed_while_its_endpoint_goes_off_does_not_expire_under_its_holder,
+    nothing_expires_behind_an_endpoint_that_is_on,
+}
+
+const INSTANT: Duration = Duration::from_millis(1);
+
+async fn what_waits_expires_after_exactly_fourteen_days(at: Fixture) {
+    at.endpoint().await;
+    at.publish(2).await;
+    at.disable_by_outcome(DisabledReason::Failing).await;
+    at.advance(limits::WAITING_MAX - INSTANT);
+    assert_eq!(at.store().expire_waiting(10).await.unwrap(), 0);
+    at.advance(INSTANT);
+    assert_eq!(at.store().expire_waiting(10).await.unwrap(), 1);
+    let deliveries = at.deliveries().await;
+    let expired = deliveries.iter().find(|delivery| delivery.reason == Some(EndReason::Expired)).unwrap();
+    assert_eq!((expired.status, expired.attempt_count), (DeliveryStatus::Failed, 0));
+    assert_eq!((expired.completed_at, expired.next_attempt_at), (Some(at.clock_now()), None));
+    assert!(deliveries.iter().all(|delivery| delivery.status != DeliveryStatus::Pending));
+}
+
+async fn what_waits_expires_in_bounded_steps_until_none_is_left(at: Fixture) {
+    at.endpoints(2).await;
+    at.publish(4).await;
+    for claim in at.claim(2).await.claims {
+        at.record(at.disabling(&claim, DisabledReason::Gone)).await;
+    }
+    at.advance(limits::WAITING_MAX);
+    for expired in [4, 2, 0] {
+        assert_eq!(at.store().expire_waiting(4).await.unwrap(), expired);
+    }
+}
+
+async fn what_waits_expires_also_after_a_restart(mut at: Fixture) {
+    at.endpoint().await;
+    at.publish(2).await;
+    at.disable_by_outcome(DisabledReason::Gone).await;
+    at.reopen().await;
+    at.advance(limits::WAITING_MAX);
+    assert_eq!(at.store().expire_waiting(10).await.unwrap(), 1);
+}
+
+async fn the_wait_begins_when_a_delivery_falls_due(at: Fixture) {
+    at.endpoint().await;
+    at.publish(2).await;
+    let later = at.claim_one().await;
+    at.record(at.retry(&later, Duration::from_secs(3600))).await;
+    at.disable_by_outcome(DisabledReason::Gone).await;
+    at.advance(limits::WAITING_MAX + Duration::from_secs(3600) - INSTANT);
+    assert_eq!(at.store().expire_waiting(10).await.unwrap(), 0);
+    at.advance(INSTANT);
+    assert_eq!(at.store().expire_waiting(10).await.unwrap(), 1);
+}
+
+async fn the_wait_begins_when_the_endpoint_goes_off(at: Fixture) {
+    at.endpoint().await;
+    at.publish(2).await;
+    // Nobody came to claim for a long time: that is our fault, and the wait behind the endpoint has not begun.
+    at.advance(limits::WAITING_MAX * 2);
+    assert_eq!(at.store().expire_waiting(10).await.unwrap(), 0);
+    at.disable_by_outcome(DisabledReason::Gone).await;
+    at.advance(limits::WAITING_MAX - INSTANT);
+    assert_eq!(at.store().expire_waiting(10).await.unwrap(), 0);
+    at.advance(INSTANT);
+    assert_eq!(at.store().expire_waiting(10).await.unwrap(), 1);
+}
+
+async fn what_is_claimed_while_its_endpoint_goes_off_does_not_expire_under_its_holder(at: Fixture) {
+    at.endpoint().await;
+    at.publish(2).await;
+    let under_way = at.claim_one().await;
+    at.disable_by_outcome(DisabledReason::Gone).await;
+    at.advance(limits::WAITING_MAX);
+    assert_eq!(at.store().expire_waiting(10).await.unwrap(), 0);
+    assert_eq!(at.record(at.delivered(&under_way)).await, Recorded::Done);
+}
+
+async fn nothing_expires_behind_an_endpoint_that_is_on(at: Fixture) {
+    at.endpoint().await;
+    at.publish(3).await;
+    at.advance(limits::WAITING_MAX * 3);
+    assert_eq!(at.store().expire_waiting(10).await.unwrap(), 0);
+    assert_eq!(at.claim(10).await.claims.len(), 3);
+}

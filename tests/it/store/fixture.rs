@@ -1,0 +1,286 @@
+//! A store on a clock that stands still, and short ways to bring it into the state that a fact is about.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use postrider::domain::access::{ApiKeyHash, Mode, Scope, Scopes};
+use postrider::domain::attempt::{Attempt, AttemptOutcome};
+use postrider::domain::delivery::DeliveryFilter;
+use postrider::domain::delivery::{Delivery, DeliveryStatus, EndReason};
+use postrider::domain::endpoint::{DisabledReason, Endpoint, EndpointName, EndpointUrl, OpaqueId, ProjectId};
+use postrider::domain::event::{EventReceipt, NewEvent};
+use postrider::domain::event_type::EventTypeName;
+use postrider::domain::id::{ApiKeyId, DeliveryId, EndpointId, EventId, RowKey, StoreTag, WorkspaceId};
+use postrider::domain::limits;
+use postrider::domain::page::PageRequest;
+use postrider::domain::time::{Clock, Timestamp};
+use postrider::domain::workspace::{Workspace, WorkspaceName};
+use postrider::store::{
+    AfterAttempt, Claim, Claimed, EndpointLimits, Lane, LaneQuota, NewApiKey, NewEndpoint, OutcomeRecord, Recorded,
+    Store, StoreSeed, Written,
+};
+
+use crate::support::clock::ManualClock;
+use crate::support::wait::bounded;
+
+/// Where the fixture's clock starts.
+pub const START: Timestamp = Timestamp::from_millis(1_778_846_400_000);
+
+/// The tag that every new store is offered.
+pub const TAG: StoreTag = StoreTag::from_u32(0x00c0_ffee);
+
+/// What every endpoint and event is about unless a fact says otherwise.
+pub const EVENT_TYPE: &str = "post.created";
+
+/// One place with data, which can be opened again after its store was dropped.
+#[async_trait]
+pub trait Backend: Send + Sync {
+    async fn open(&self, clock: Arc<dyn Clock>, seed: StoreSeed) -> Arc<dyn Store>;
+}
+
+/// A quota that lets every lane have this much.
+pub struct EachLane(pub usize);
+
+impl LaneQuota for EachLane {
+    fn quota(&self, _lane: Lane) -> usize {
+        self.0
+    }
+}
+
+pub struct Fixture {
+    backend: Box<dyn Backend>,
+    pub clock: ManualClock,
+    /// `None` only while it is reopened.
+    store: Option<Arc<dyn Store>>,
+    /// A workspace that is there from the start.
+    pub workspace: Workspace,
+    starts: u16,
+    drawn: AtomicU32,
+}
+
+impl Fixture {
+    pub async fn new(backend: impl Backend + 'static) -> Self {
+        let clock = ManualClock::new(START);
+        let store = backend.open(Arc::new(clock.clone()), StoreSeed { tag: TAG, node: 0 }).await;
+        let name = WorkspaceName::parse("the workspace").unwrap();
+        let workspace = store.ensure_workspace(name, WorkspaceId::from_letters([b'w'; 16])).await.unwrap();
+        let backend = Box::new(backend);
+        Self { backend, clock, store: Some(store), workspace, starts: 0, drawn: AtomicU32::new(0) }
+    }
+
+    pub fn store(&self) -> &Arc<dyn Store> {
+        self.store.as_ref().expect("it is open but inside `reopen`")
+    }
+
+    /// Ends the process that had the store and starts another on the same data.
+    pub async fn reopen(&mut self) {
+        self.starts += 1;
+        let last = self.store.take().expect("it is open");
+        assert_eq!(Arc::strong_count(&last), 1, "someone still uses the store of the process that ends");
+        drop(last);
+        let seed = StoreSeed { tag: StoreTag::from_u32(TAG.as_u32() + 1), node: self.starts };
+        self.store = Some(self.backend.open(Arc::new(self.clock.clone()), seed).await);
+    }
+
+    pub async fn other_workspace(&self) -> Workspace {
+        let name = WorkspaceName::parse("another workspace").unwrap();
+        self.store().ensure_workspace(name, WorkspaceId::from_letters([b'x'; 16])).await.unwrap()
+    }
+
+    /// Letters that no other id of this fixture has.
+    pub fn letters(&self) -> [u8; 16] {
+        let mut number = self.drawn.fetch_add(1, Ordering::Relaxed);
+        let mut letters = [b'0'; 16];
+        for letter in letters.iter_mut().rev() {
+            *letter = b"0123456789abcdefghijklmnopqrstuvwxyz"[(number % 36) as usize];
+            number /= 36;
+        }
+        letters
+    }
+
+    pub fn new_api_key(&self, hash: u8) -> NewApiKey {
+        NewApiKey {
+            id: ApiKeyId::from_letters(self.letters()),
+            workspace_key: self.workspace.key,
+            mode: Mode::Live,
+            hash: ApiKeyHash([hash; 32]),
+            last4: "wxyz".to_owned(),
+            scopes: Scopes::of(&[Scope::EventsWrite, Scope::WebhooksRead]),
+            expires_at: None,
+        }
+    }
+
+    /// An endpoint for `post.created` of every project of the workspace.
+    pub fn new_endpoint(&self) -> NewEndpoint {
+        let id = EndpointId::from_letters(self.letters());
+        NewEndpoint {
+            key: self.store().next_key(),
+            id,
+            workspace_key: self.workspace.key,
+            project_id: None,
+            name: EndpointName::parse("an endpoint").unwrap(),
+            url: EndpointUrl::parse(&format!("https://hooks.example.com/{id}")).unwrap(),
+            events: vec![EventTypeName::from_stored(EVENT_TYPE)],
+            sealed_secret: id.to_string().into_bytes(),
+            secret_last4: "beef".to_owned(),
+            limits: EndpointLimits { per_project: 10_000, per_workspace: 10_000 },
+        }
+    }
+
+    pub async fn create(&self, new: NewEndpoint) -> Endpoint {
+        match self.store().create_endpoint(new, None).await.unwrap() {
+            Written::Done(endpoint) => endpoint,
+            other => panic!("without a key nothing is replayed: {other:?}"),
+        }
+    }
+
+    pub async fn endpoint(&self) -> Endpoint {
+        self.create(self.new_endpoint()).await
+    }
+
+    /// Many endpoints, made at once.
+    pub async fn endpoints(&self, count: usize) -> Vec<Endpoint> {
+        futures_util::future::join_all((0..count).map(|_| self.endpoint())).await
+    }
+
+    /// A live `post.created` of no project.
+    pub fn event(&self) -> NewEvent {
+        let id = EventId::new(self.store().next_key(), self.store().tag());
+        NewEvent {
+            id,
+            workspace_key: self.workspace.key,
+            mode: Mode::Live,
+            event_type: EventTypeName::from_stored(EVENT_TYPE),
+            project_id: None,
+            external_id: None,
+            occurred_at: None,
+            body_hash: [1; 32],
+            envelope: Bytes::from(format!("{{\"id\":\"{id}\"}}")),
+        }
+    }
+
+    pub fn event_of(&self, event_type: &str, project: Option<&str>) -> NewEvent {
+        let project_id = project.map(|project| ProjectId::parse(project).unwrap());
+        NewEvent { event_type: EventTypeName::from_stored(event_type), project_id, ..self.event() }
+    }
+
+    pub fn event_with(&self, external_id: &str, body_hash: u8) -> NewEvent {
+        NewEvent {
+            external_id: Some(OpaqueId::parse(external_id).unwrap()),
+            body_hash: [body_hash; 32],
+            ..self.event()
+        }
+    }
+
+    pub async fn accept(&self, events: Vec<NewEvent>) -> Vec<EventReceipt> {
+        match self.store().accept_events(events, None).await.unwrap() {
+            Written::Done(receipts) => receipts,
+            other => panic!("without a key nothing is replayed: {other:?}"),
+        }
+    }
+
+    /// Accepts `count` events of the usual kind.
+    pub async fn publish(&self, count: usize) -> Vec<EventReceipt> {
+        self.accept((0..count).map(|_| self.event()).collect()).await
+    }
+
+    pub fn clock_now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    pub fn advance(&self, by: Duration) {
+        self.clock.advance(by);
+    }
+
+    pub async fn claim(&self, limit: usize) -> Claimed {
+        self.claim_within(limit, EachLane(usize::MAX)).await
+    }
+
+    pub async fn claim_within(&self, limit: usize, quota: impl LaneQuota + 'static) -> Claimed {
+        let claiming = self.store().claim_due(limit, limits::LEASE, Arc::new(quota));
+        bounded("a claim", claiming).await.unwrap()
+    }
+
+    pub async fn claim_one(&self) -> Claim {
+        self.claim(1).await.claims.pop().expect("something is due")
+    }
+
+    pub async fn give_back(&self, claim: &Claim) {
+        self.store().give_back_if_claimed(vec![(claim.delivery_id, claim.token)]).await.unwrap();
+    }
+
+    pub async fn record(&self, outcome: OutcomeRecord) -> Recorded {
+        let recorded = self.store().record_outcomes_if_claimed(vec![outcome]).await.unwrap();
+        assert_eq!(recorded.len(), 1, "one answer to each outcome");
+        recorded[0]
+    }
+
+    /// The claim's attempt as it looks when the receiver answered with `status`.
+    pub fn outcome(&self, claim: &Claim, status: u16, after: AfterAttempt) -> OutcomeRecord {
+        OutcomeRecord {
+            delivery_id: claim.delivery_id,
+            token: claim.token,
+            attempt: Attempt {
+                number: claim.attempt,
+                started_at: self.clock.now(),
+                duration_ms: 120,
+                outcome: AttemptOutcome::of_status(status),
+                request_headers: Vec::new(),
+                response_status: Some(status),
+                response_headers: vec![("content-type".to_owned(), "text/plain".to_owned())],
+                response_body: Some(Bytes::from_static(b"answer")),
+                error: None,
+                next_attempt_at: None,
+            },
+            after,
+            disable: None,
+        }
+    }
+
+    pub fn delivered(&self, claim: &Claim) -> OutcomeRecord {
+        self.outcome(claim, 200, AfterAttempt::Finish { status: DeliveryStatus::Delivered, reason: None })
+    }
+
+    pub fn failed(&self, claim: &Claim) -> OutcomeRecord {
+        let reason = Some(EndReason::Exhausted);
+        self.outcome(claim, 500, AfterAttempt::Finish { status: DeliveryStatus::Failed, reason })
+    }
+
+    pub fn retry(&self, claim: &Claim, after: Duration) -> OutcomeRecord {
+        self.outcome(claim, 503, AfterAttempt::Retry { after, uses_step: true })
+    }
+
+    /// Fails the delivery and switches its endpoint off.
+    pub fn disabling(&self, claim: &Claim, reason: DisabledReason) -> OutcomeRecord {
+        OutcomeRecord { disable: Some((Arc::clone(&claim.endpoint), reason)), ..self.failed(claim) }
+    }
+
+    /// Claims one delivery of the endpoint's and lets its outcome switch the endpoint off.
+    pub async fn disable_by_outcome(&self, reason: DisabledReason) -> Claim {
+        let claim = self.claim_one().await;
+        assert_eq!(self.record(self.disabling(&claim, reason)).await, Recorded::Done);
+        claim
+    }
+
+    /// The newest deliveries of the workspace, as many as one page holds.
+    pub async fn deliveries(&self) -> Vec<Delivery> {
+        self.deliveries_of(self.workspace.key, DeliveryFilter::default()).await
+    }
+
+    pub async fn deliveries_of(&self, workspace_key: RowKey, filter: DeliveryFilter) -> Vec<Delivery> {
+        let page = PageRequest::parse(Some("200"), None).unwrap();
+        self.store().list_deliveries(workspace_key, filter, page).await.unwrap().items
+    }
+
+    pub async fn delivery(&self, id: DeliveryId) -> (Delivery, Vec<Attempt>) {
+        self.store().find_delivery(self.workspace.key, id).await.unwrap().expect("the delivery is in the log")
+    }
+}
+
+/// The numbers and outcomes of attempts, in the order of the log.
+pub fn outline(attempts: &[Attempt]) -> Vec<(u32, AttemptOutcome)> {
+    attempts.iter().map(|attempt| (attempt.number, attempt.outcome)).collect()
+}

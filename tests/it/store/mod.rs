@@ -1,0 +1,5 @@
+//! The stores: what every back end promises, and what one back end alone does.
+
+mod conformance;
+mod fixture;
+mod sqlite;
