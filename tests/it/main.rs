@@ -1,5 +1,6 @@
 //! The integration tests: one binary whose modules mirror `src/`, so that a test's path can be guessed.
 
+mod api;
 mod egress;
 mod local;
 mod store;

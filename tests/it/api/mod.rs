@@ -1,0 +1,3 @@
+//! The API from outside: over HTTP, against the whole server.
+
+mod endpoint;

@@ -1,0 +1,266 @@
+//! The app under test: the real server on a real store in a directory of its own, with real sockets. Only its clock
+//! stands still until a test moves it, and its name server says what the test wants.
+//!
+//! ```ignore
+//! let app = App::start().await;                          // calls public addresses alone, by the manual clock
+//! let app = App::to_loopback().await;                    // may also call `support::receiver`s
+//! let app = App::set_up().await.real_time().change(|settings| …).start().await;
+//! let endpoint = app.endpoint_to(&receiver, &["post.created"]).await;
+//! let event = app.publish("post.created", json!({})).await;
+//! let delivery = app.delivery_when(&event, "is delivered", |delivery| delivery["status"] == "delivered").await;
+//! ```
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
+use std::sync::Arc;
+
+use postrider::clock::SystemClock;
+use postrider::config::Settings;
+use postrider::domain::access::{Mode, Scope, Scopes};
+use postrider::domain::time::{Clock, Timestamp};
+use postrider::domain::workspace::WorkspaceName;
+use postrider::server::{Server, StartError};
+use postrider::service::{CreateApiKey, CreatedApiKey};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use super::caller::{Caller, Reply};
+use super::clock::ManualClock;
+use super::dns::{Answer, DnsServer};
+use super::receiver::Receiver;
+use super::tls::TestCa;
+use super::wait::{bounded, eventually};
+
+/// Where the manual clock stands at first: 2026-05-15T12:00:00.000Z.
+pub const NOON: Timestamp = Timestamp::from_millis(1_778_846_400_000);
+
+/// A name with a public address, at which nobody is ever called: for endpoints that get no events.
+pub const PUBLIC_HOST: &str = "hooks.example.com";
+
+/// Every scope that a customer's key can have.
+pub const ALL_SCOPES: &[Scope] = &[Scope::WebhooksManage, Scope::WebhooksRead, Scope::EventsWrite, Scope::EventsRead];
+
+/// A server at work and what it works with.
+pub struct App {
+    server: Option<Server>,
+    given: Setup,
+    caller: Caller,
+}
+
+/// What a server will be started with.
+pub struct Setup {
+    pub settings: Settings,
+    pub clock: ManualClock,
+    pub dns: DnsServer,
+    directory: TempDir,
+    real_time: bool,
+}
+
+/// An endpoint as its creation told it.
+#[derive(Clone, Debug)]
+pub struct Endpoint {
+    pub id: String,
+    pub secret: String,
+}
+
+impl Setup {
+    pub fn allow(mut self, target: &str) -> Self {
+        self.settings.allow_targets.push(target.to_owned());
+        self
+    }
+
+    pub fn trust(mut self, ca: &TestCa) -> Self {
+        let path = self.directory.path().join("ca.pem");
+        std::fs::write(&path, ca.pem()).expect("a file");
+        self.settings.ca_file = Some(path);
+        self
+    }
+
+    /// Runs on the machine's clock; the manual one then moves nothing.
+    pub fn real_time(mut self) -> Self {
+        self.real_time = true;
+        self
+    }
+
+    pub fn change(mut self, change: impl FnOnce(&mut Settings)) -> Self {
+        change(&mut self.settings);
+        self
+    }
+
+    pub async fn start(self) -> App {
+        let server = self.start_server().await.expect("a server that starts");
+        let mut app = App { caller: Caller::stranger(server.address()), server: Some(server), given: self };
+        app.caller = app.caller_of("Acme", ALL_SCOPES).await;
+        app
+    }
+
+    /// One more server with the same settings.
+    pub async fn start_server(&self) -> Result<Server, StartError> {
+        let clock: Arc<dyn Clock> = if self.real_time { Arc::new(SystemClock) } else { Arc::new(self.clock.clone()) };
+        bounded("a server that starts", Server::start(&self.settings, clock)).await
+    }
+}
+
+impl App {
+    /// May call public addresses alone. One is known by name: [`PUBLIC_HOST`].
+    pub async fn start() -> Self {
+        Self::set_up().await.start().await
+    }
+
+    /// May also call the receivers of the tests.
+    pub async fn to_loopback() -> Self {
+        Self::set_up().await.allow("127.0.0.0/8").start().await
+    }
+
+    pub async fn set_up() -> Setup {
+        let directory = tempfile::tempdir().expect("a directory");
+        let dns = DnsServer::start().await;
+        dns.set(PUBLIC_HOST, Answer::addresses(&["93.184.215.14"]));
+        let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let mut settings = Settings::new(directory.path().join("data"), listen);
+        settings.dns_servers = vec![dns.address()];
+        Setup { settings, clock: ManualClock::new(NOON), dns, directory, real_time: false }
+    }
+
+    pub fn server(&self) -> &Server {
+        self.server.as_ref().expect("the server is stopped")
+    }
+
+    pub fn setup(&self) -> &Setup {
+        &self.given
+    }
+
+    pub fn clock(&self) -> &ManualClock {
+        &self.given.clock
+    }
+
+    pub fn dns(&self) -> &DnsServer {
+        &self.given.dns
+    }
+
+    pub fn data_dir(&self) -> &Path {
+        &self.given.settings.data_dir
+    }
+
+    /// Stops in good order.
+    pub async fn stop(&mut self) {
+        bounded("a graceful stop", self.server.take().expect("the server is stopped").stop()).await;
+    }
+
+    /// Starts again after [`Self::stop`], with the same data and on another port.
+    pub async fn start_again(&mut self) {
+        let server = self.given.start_server().await.expect("a server that starts");
+        self.caller = self.caller.at(server.address());
+        self.server = Some(server);
+    }
+
+    pub async fn restart(&mut self) {
+        self.stop().await;
+        self.start_again().await;
+    }
+
+    /// Holds a live key of the workspace `Acme` with all scopes of [`ALL_SCOPES`].
+    pub fn caller(&self) -> &Caller {
+        &self.caller
+    }
+
+    /// Holds a new live key, of a workspace that is made if it is new.
+    pub async fn caller_of(&self, workspace: &str, scopes: &[Scope]) -> Caller {
+        self.caller_with(self.create_key(workspace, Mode::Live, scopes, None).await)
+    }
+
+    pub fn caller_with(&self, created: CreatedApiKey) -> Caller {
+        Caller::stranger(self.server().address()).key(created.secret.reveal())
+    }
+
+    pub async fn create_key(
+        &self,
+        workspace: &str,
+        mode: Mode,
+        scopes: &[Scope],
+        expires_at: Option<Timestamp>,
+    ) -> CreatedApiKey {
+        let workspace = WorkspaceName::parse(workspace).expect("a valid name");
+        let create = CreateApiKey { workspace, mode, scopes: Scopes::of(scopes), expires_at };
+        self.server().service().create_api_key(create).await.expect("a key")
+    }
+
+    pub async fn get(&self, path: &str) -> Reply {
+        self.caller.get(path).await
+    }
+
+    pub async fn post(&self, path: &str, body: Value) -> Reply {
+        self.caller.post(path, body).await
+    }
+
+    /// Needs an app that may call loopback.
+    pub async fn endpoint_to(&self, receiver: &Receiver, events: &[&str]) -> Endpoint {
+        self.endpoint_at(&receiver.url("/hook"), events).await
+    }
+
+    pub async fn endpoint_at(&self, url: &str, events: &[&str]) -> Endpoint {
+        self.endpoint(json!({"name": "A receiver", "url": url, "events": events})).await
+    }
+
+    pub async fn endpoint(&self, body: Value) -> Endpoint {
+        let made = self.post("/v1/webhook-endpoints", body).await.data(200);
+        Endpoint { id: text(&made, "id"), secret: text(&made, "secret") }
+    }
+
+    /// Publishes an event and gives its id.
+    pub async fn publish(&self, event_type: &str, data: Value) -> String {
+        text(&self.post("/v1/events", json!({"type": event_type, "data": data})).await.data(202), "id")
+    }
+
+    /// The log's entries, newest first; `filter` as it stands in the query: `eventId=…&status=failed`.
+    pub async fn deliveries(&self, filter: &str) -> Vec<Value> {
+        match self.get(&format!("/v1/webhook-deliveries?{filter}")).await.data(200) {
+            Value::Array(deliveries) => deliveries,
+            other => panic!("not a list: {other}"),
+        }
+    }
+
+    /// The delivery with its attempts.
+    pub async fn delivery(&self, id: &str) -> Value {
+        self.get(&format!("/v1/webhook-deliveries/{id}")).await.data(200)
+    }
+
+    /// Waits until the event's only delivery fulfils a condition, and gives it with its attempts.
+    pub async fn delivery_when(&self, event_id: &str, what: &str, condition: impl Fn(&Value) -> bool) -> Value {
+        let id = match &self.deliveries(&format!("eventId={event_id}")).await[..] {
+            [only] => text(only, "id"),
+            others => panic!("{} deliveries of {event_id}", others.len()),
+        };
+        let last = std::cell::RefCell::new(Value::Null);
+        let probe = || async {
+            *last.borrow_mut() = self.delivery(&id).await;
+            condition(&last.borrow()).then(|| last.borrow().clone())
+        };
+        eventually(&format!("delivery {id} {what}"), probe).await
+    }
+
+    /// Waits until the event's only delivery has ended in this status.
+    pub async fn delivery_ended(&self, event_id: &str, status: &str) -> Value {
+        let delivery = self.delivery_when(event_id, "ends", |delivery| delivery["status"] != "pending").await;
+        assert_eq!(delivery["status"], status, "{delivery:#}");
+        delivery
+    }
+
+    /// Waits until `count` attempts of the event's only delivery are in the log.
+    pub async fn attempted(&self, event_id: &str, count: usize) -> Value {
+        let enough = |delivery: &Value| delivery["attempts"].as_array().is_some_and(|made| made.len() >= count);
+        self.delivery_when(event_id, &format!("has {count} attempts"), enough).await
+    }
+}
+
+/// A member that is a string.
+#[track_caller]
+pub fn text(object: &Value, member: &str) -> String {
+    object[member].as_str().unwrap_or_else(|| panic!("no string {member:?} in {object}")).to_owned()
+}
+
+/// A member that is an instant.
+#[track_caller]
+pub fn instant(object: &Value, member: &str) -> Timestamp {
+    Timestamp::parse(&text(object, member)).expect("an instant")
+}

@@ -1,0 +1,142 @@
+//! A client of our API, as a customer's program is one: a key, some headers, JSON each way.
+
+use std::net::SocketAddr;
+
+use bytes::Bytes;
+use http::header::{AUTHORIZATION, CONTENT_TYPE, HOST};
+use http::{HeaderMap, Method, Request};
+use http_body_util::{BodyExt, Full};
+use hyper_util::rt::TokioIo;
+use serde_json::Value;
+use tokio::task::JoinSet;
+
+use super::receiver::connect;
+use super::wait::bounded;
+
+/// Whom a request comes from and what it carries beside its body. Cheap to copy and change.
+#[derive(Clone, Debug)]
+pub struct Caller {
+    address: SocketAddr,
+    headers: Vec<(String, String)>,
+}
+
+/// An answer as it arrived.
+#[derive(Clone, Debug)]
+pub struct Reply {
+    pub status: u16,
+    pub headers: HeaderMap,
+    pub body: Bytes,
+}
+
+impl Caller {
+    /// Nobody known: it sends no key.
+    pub fn stranger(address: SocketAddr) -> Self {
+        Self { address, headers: Vec::new() }
+    }
+
+    /// The same at another address, as after a restart.
+    pub fn at(&self, address: SocketAddr) -> Self {
+        Self { address, headers: self.headers.clone() }
+    }
+
+    /// Sends this key instead of any other.
+    pub fn key(&self, key: &str) -> Self {
+        self.with("authorization", &format!("Bearer {key}"))
+    }
+
+    /// Sends this header too; one of the same name is replaced.
+    pub fn with(&self, name: &str, value: &str) -> Self {
+        let mut changed = self.without(name);
+        changed.headers.push((name.to_owned(), value.to_owned()));
+        changed
+    }
+
+    pub fn without(&self, name: &str) -> Self {
+        let mut changed = self.clone();
+        changed.headers.retain(|(known, _)| !known.eq_ignore_ascii_case(name));
+        changed
+    }
+
+    pub fn keyed(&self, idempotency_key: &str) -> Self {
+        self.with("idempotency-key", idempotency_key)
+    }
+
+    pub async fn get(&self, path: &str) -> Reply {
+        self.send(Method::GET, path, Bytes::new()).await
+    }
+
+    pub async fn post(&self, path: &str, body: Value) -> Reply {
+        self.post_text(path, &body.to_string()).await
+    }
+
+    /// These very bytes, as `application/json` unless a header says otherwise.
+    pub async fn post_text(&self, path: &str, body: &str) -> Reply {
+        self.send(Method::POST, path, body.to_owned()).await
+    }
+
+    /// One request on a connection of its own.
+    ///
+    /// # Panics
+    /// When there is no answer; [`Self::try_send`] is for servers that may be dead.
+    pub async fn send(&self, method: Method, path: &str, body: impl Into<Bytes>) -> Reply {
+        let body = body.into();
+        let what = format!("the answer to {method} {path}");
+        bounded(&what, self.try_send(method, path, body)).await.expect("an answer")
+    }
+
+    pub async fn try_send(&self, method: Method, path: &str, body: Bytes) -> Result<Reply, hyper::Error> {
+        let mut request = Request::builder().method(&method).uri(path).header(HOST, self.address.to_string());
+        if method != Method::GET && !self.headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("content-type")) {
+            request = request.header(CONTENT_TYPE, "application/json");
+        }
+        for (name, value) in &self.headers {
+            request = request.header(name, value);
+        }
+        let request = request.body(Full::new(body)).expect("a valid request");
+        let stream = TokioIo::new(connect(self.address).await);
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(stream).await?;
+        let mut driving = JoinSet::new();
+        driving.spawn(connection);
+        let (head, body) = sender.send_request(request).await?.into_parts();
+        let body = body.collect().await?.to_bytes();
+        Ok(Reply { status: head.status.as_u16(), headers: head.headers, body })
+    }
+
+    /// The key that is sent, for what looks for it where it must not be.
+    pub fn secret(&self) -> Option<&str> {
+        let header = self.headers.iter().find(|(name, _)| name.eq_ignore_ascii_case(AUTHORIZATION.as_str()))?;
+        header.1.strip_prefix("Bearer ")
+    }
+}
+
+impl Reply {
+    /// The first value of a header, if it is text.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name)?.to_str().ok()
+    }
+
+    pub fn text(&self) -> &str {
+        std::str::from_utf8(&self.body).expect("a body in UTF-8")
+    }
+
+    #[track_caller]
+    pub fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap_or_else(|_| panic!("not JSON: {} {:?}", self.status, self.body))
+    }
+
+    /// `data` of a success. Panics with the whole answer when the status is another.
+    #[track_caller]
+    pub fn data(&self, status: u16) -> Value {
+        assert_eq!(self.status, status, "{}", String::from_utf8_lossy(&self.body));
+        self.json()["data"].take()
+    }
+
+    /// `error` of a failure. Panics with the whole answer when the status or the code is another.
+    #[track_caller]
+    pub fn error(&self, status: u16, code: &str) -> Value {
+        assert_eq!(self.status, status, "{}", String::from_utf8_lossy(&self.body));
+        let error = self.json()["error"].take();
+        assert_eq!(error["code"], code, "{error}");
+        error
+    }
+}
