@@ -12,24 +12,46 @@ use crate::domain::json::canonicalise;
 use crate::domain::limits;
 use crate::service::{ParameterFault, ServiceError};
 
+/// How much a body may hold.
+#[derive(Clone, Copy, Debug)]
+pub struct BodyLimit {
+    pub bytes: usize,
+    pub depth: usize,
+    /// Completes "The body is larger than n KB" when there is more to say.
+    pub hint: &'static str,
+}
+
+impl BodyLimit {
+    pub const SINGLE: Self = Self { bytes: limits::BODY_BYTES, depth: limits::JSON_DEPTH, hint: "" };
+    /// Each event of a batch may nest as deeply as one that comes alone.
+    pub const BATCH: Self = Self { bytes: limits::BATCH_BYTES, depth: limits::JSON_DEPTH + 2, hint: "" };
+    pub const KEYED_BATCH: Self = Self {
+        bytes: limits::BODY_BYTES,
+        hint: ", the most that a request with an Idempotency-Key may have; without one a batch may have 8192 KB",
+        ..Self::BATCH
+    };
+}
+
 /// A body that is exactly one JSON value without ambiguities.
+#[derive(Clone)]
 pub struct JsonBody {
     bytes: Bytes,
-    canonical: Vec<u8>,
+    canonical: Bytes,
 }
 
 impl JsonBody {
-    /// Reads at most `limit` bytes.
-    pub async fn read(headers: &HeaderMap, body: Body, limit: usize) -> Result<Self, ServiceError> {
+    /// Reads at most as much as the limit allows.
+    pub async fn read(headers: &HeaderMap, body: Body, limit: BodyLimit) -> Result<Self, ServiceError> {
         if !is_json(headers) {
             return Err(ServiceError::UnsupportedMediaType);
         }
-        let too_large = || ServiceError::PayloadTooLarge(format!("The body is larger than {} KB.", limit / 1024));
+        let BodyLimit { bytes, depth, hint } = limit;
+        let too_large = || ServiceError::PayloadTooLarge(format!("The body is larger than {} KB{hint}.", bytes / 1024));
         let declared = headers.get(http::header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
-        if declared.is_some_and(|length: usize| length > limit) {
+        if declared.is_some_and(|length: usize| length > bytes) {
             return Err(too_large());
         }
-        let bytes = to_bytes(body, limit).await.map_err(|error| {
+        let bytes = to_bytes(body, bytes).await.map_err(|error| {
             let cause = std::error::Error::source(&error);
             if cause.is_some_and(|cause| cause.is::<http_body_util::LengthLimitError>()) {
                 too_large()
@@ -37,13 +59,28 @@ impl JsonBody {
                 ServiceError::invalid("body", "could not be read to its end")
             }
         })?;
-        Self::parse(bytes)
+        if bytes.len() > limits::BODY_BYTES {
+            return aside(move || Self::parse(bytes, depth)).await;
+        }
+        Self::parse(bytes, depth)
     }
 
-    pub fn parse(bytes: Bytes) -> Result<Self, ServiceError> {
-        let canonical = canonicalise(&bytes, limits::JSON_DEPTH)
-            .map_err(|fault| ServiceError::invalid("body", fault.to_string()))?;
-        Ok(Self { bytes, canonical })
+    pub fn parse(bytes: Bytes, depth: usize) -> Result<Self, ServiceError> {
+        let canonical =
+            canonicalise(&bytes, depth).map_err(|fault| ServiceError::invalid("body", fault.to_string()))?;
+        Ok(Self { bytes, canonical: canonical.into() })
+    }
+
+    pub fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// The items of the array that is this member, in canonical form. Empty when there is no such array.
+    pub fn canonical_items(&self, name: &str) -> Vec<&[u8]> {
+        let members: Result<BTreeMap<String, &RawValue>, _> = serde_json::from_slice(&self.canonical);
+        let array = members.ok().and_then(|members| members.get(name).copied());
+        let items: Option<Vec<&RawValue>> = array.and_then(|array| serde_json::from_str(array.get()).ok());
+        items.unwrap_or_default().into_iter().map(|item| item.get().as_bytes()).collect()
     }
 
     /// SHA-256 of the canonical form.
@@ -57,6 +94,14 @@ impl JsonBody {
             .map(|members| Fields { members, faults: Vec::new(), prefix: String::new() })
             .map_err(|_| ServiceError::invalid("body", "must be a JSON object"))
     }
+}
+
+/// Runs work on a long body where it keeps no other request waiting.
+pub async fn aside<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, ServiceError> + Send + 'static,
+) -> Result<T, ServiceError> {
+    let outcome = tokio::task::spawn_blocking(work).await;
+    outcome.map_err(|error| ServiceError::Internal { source: Box::new(error) })?
 }
 
 fn is_json(headers: &HeaderMap) -> bool {
@@ -81,6 +126,14 @@ pub struct Fields<'b> {
 const MISSING: &str = "is required";
 
 impl<'b> Fields<'b> {
+    /// The members of an object inside a body, whose faults are named with the prefix.
+    pub fn inside(raw: &'b RawValue, prefix: String) -> Result<Self, ServiceError> {
+        match serde_json::from_str(raw.get()) {
+            Ok(members) => Ok(Self { members, faults: Vec::new(), prefix: prefix + "." }),
+            Err(_) => Err(ServiceError::invalid(prefix, "must be an object")),
+        }
+    }
+
     /// A member that must be there.
     pub fn required<T>(&mut self, name: &str, read: impl FnOnce(&'b RawValue) -> Result<T, String>) -> Option<T> {
         match self.members.remove(name) {
@@ -162,7 +215,8 @@ mod tests {
 
     #[test]
     fn every_fault_is_told_at_once() {
-        let body = JsonBody::parse(Bytes::from_static(b"{\"a\":1,\"n\":null,\"x\":true}")).ok().unwrap();
+        let body =
+            JsonBody::parse(Bytes::from_static(b"{\"a\":1,\"n\":null,\"x\":true}"), limits::JSON_DEPTH).ok().unwrap();
         let mut fields = body.fields().ok().unwrap();
         assert_eq!(fields.required("a", string(|text| Ok::<_, String>(text.to_owned()))), None);
         assert_eq!(fields.nullable("n", string(|text| Ok::<_, String>(text.to_owned()))), None);

@@ -11,10 +11,9 @@ use http::{HeaderName, HeaderValue, StatusCode};
 use crate::domain::access::Principal;
 use crate::domain::endpoint::OpaqueId;
 use crate::domain::idempotency::{IdempotencyScope, IdempotentRequest};
-use crate::domain::limits;
 use crate::service::{Begun, Outcome, Remember, Service, ServiceError};
 
-use super::body::JsonBody;
+use super::body::{BodyLimit, JsonBody};
 use super::call::Call;
 use super::error::{self, Failure};
 
@@ -37,8 +36,18 @@ impl<P, F, T> Write<P, F, T> {
         F: FnOnce(Arc<Service>, Principal, C, Option<Remember<T>>) -> E,
         E: Future<Output = Result<Outcome<T>, ServiceError>>,
     {
+        self.run_within(BodyLimit::SINGLE, call, body).await
+    }
+
+    /// As [`Self::run`], with a body of another size.
+    pub async fn run_within<C, E>(self, limit: BodyLimit, call: Call, body: Body) -> Result<Response, Failure>
+    where
+        P: FnOnce(&Call, &JsonBody) -> Result<C, ServiceError>,
+        F: FnOnce(Arc<Service>, Principal, C, Option<Remember<T>>) -> E,
+        E: Future<Output = Result<Outcome<T>, ServiceError>>,
+    {
         let (service, principal) = (Arc::clone(call.service()), call.principal.clone());
-        let body = JsonBody::read(&call.headers, body, limits::BODY_BYTES).await?;
+        let body = JsonBody::read(&call.headers, body, limit).await?;
         let Some(request) = idempotent_request(&call, &body) else {
             let command = (self.parse)(&call, &body)?;
             let (status, body) = match (self.effect)(service, principal, command, None).await? {
@@ -78,15 +87,19 @@ async fn remembered_error(call: &Call, request: &IdempotentRequest, error: &Serv
 }
 
 /// A key that does not match its pattern is ignored as if absent.
+pub fn idempotency_key(call: &Call) -> Option<OpaqueId> {
+    OpaqueId::parse(call.headers.get(IDEMPOTENCY_KEY)?.to_str().ok()?).ok()
+}
+
 fn idempotent_request(call: &Call, body: &JsonBody) -> Option<IdempotentRequest> {
-    let key = call.headers.get(IDEMPOTENCY_KEY)?.to_str().ok()?;
+    let key = idempotency_key(call)?;
     Some(IdempotentRequest {
         scope: IdempotencyScope {
             workspace_key: call.principal.workspace_key,
             mode: call.principal.mode,
             route: format!("{} {}", call.method, call.uri.path()),
         },
-        key: OpaqueId::parse(key).ok()?,
+        key,
         body_hash: body.hash(),
     })
 }
@@ -98,7 +111,7 @@ pub fn answer(status: u16, body: Bytes) -> Response {
     response
 }
 
-fn with_replayed(mut response: Response, replayed: bool) -> Response {
+pub fn with_replayed(mut response: Response, replayed: bool) -> Response {
     let value = HeaderValue::from_static(if replayed { "true" } else { "false" });
     response.headers_mut().insert(REPLAYED, value);
     response

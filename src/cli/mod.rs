@@ -2,10 +2,12 @@
 
 use clap::{Parser, Subcommand};
 
+mod config;
 mod dev;
 mod keys;
 mod options;
 mod serve;
+mod settings;
 
 /// The webhook sender that a product team runs itself.
 #[derive(Debug, Parser)]
@@ -21,6 +23,9 @@ enum Command {
     Dev(dev::DevOptions),
     /// Run the server.
     Serve(serve::ServeOptions),
+    /// Look at the settings without a server.
+    #[command(subcommand)]
+    Config(config::ConfigCommand),
     /// Make and revoke API keys, also while the server runs.
     #[command(subcommand)]
     Keys(keys::KeysCommand),
@@ -37,6 +42,7 @@ pub fn run() -> anyhow::Result<()> {
         match cli.command {
             Command::Dev(options) => dev::run(options).await,
             Command::Serve(options) => serve::run(options).await,
+            Command::Config(command) => config::run(command),
             Command::Keys(command) => keys::run(command).await,
         }
     });

@@ -182,7 +182,7 @@ impl FileEvent {
         let example = json_object(&name, "example", &self.example)?;
         let compiled =
             DataSchema::compile(&schema).map_err(|source| CatalogueError::Schema { name: name.clone(), source })?;
-        if let Some(Misfit { path, fault }) = compiled.misfits(&example).into_iter().next() {
+        if let Some(Misfit { path, fault, .. }) = compiled.misfits(&example).into_iter().next() {
             return Err(CatalogueError::Example { name, path, fault });
         }
         let name = EventTypeName(name.into());

@@ -49,6 +49,8 @@ pub const WAL_TRUNCATE_BYTES: u64 = 256 * 1024 * 1024;
 
 /// The whole exchange with a receiver: connect, TLS, headers and body (contract).
 pub const ATTEMPT_DEADLINE: Duration = Duration::from_secs(15);
+/// The longest deadline that can be set: with the margin and some waiting it fits a lease.
+pub const ATTEMPT_DEADLINE_MAX: Duration = Duration::from_secs(45);
 /// A send starts only if the lease outlasts its deadline by this much, so that the result is ours to record.
 pub const LEASE_MARGIN: Duration = Duration::from_secs(5);
 /// How long a claim is held: a deadline, the margin, and time to wait for a slot.
@@ -80,3 +82,5 @@ pub const KEY_CACHE_TTL: Duration = Duration::from_secs(2);
 pub const KEY_CACHE_ENTRIES: usize = 10_000;
 /// How long a stopping process waits for attempts under way before it gives them up to the next start.
 pub const STOP_GRACE: Duration = Duration::from_secs(20);
+/// The longest such wait that can be set: service managers lose patience too.
+pub const STOP_GRACE_MAX: Duration = Duration::from_secs(600);

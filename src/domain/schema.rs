@@ -28,7 +28,10 @@ pub struct InvalidSchema(String);
 pub struct Misfit {
     /// `data`, `data.slot.date`, `data.topics[3]`.
     pub path: String,
+    /// What is wrong, for the publisher: it may hold names of fields that came.
     pub fault: String,
+    /// The rule that was broken, as a place in the schema: it holds nothing of what came.
+    pub rule: String,
 }
 
 impl DataSchema {
@@ -51,13 +54,19 @@ impl DataSchema {
         // The value is for the check alone; what is kept and sent are the bytes.
         let Ok(value) = serde_json::from_str::<Value>(data.get()) else {
             let fault = "holds a number that is out of range".to_owned();
-            return vec![Misfit { path: ROOT.to_owned(), fault }];
+            return vec![Misfit { path: ROOT.to_owned(), fault, rule: "number".to_owned() }];
         };
         if self.0.is_valid(&value) {
             return Vec::new();
         }
         let faults = self.0.iter_errors(&value).take(limits::FAULTS_TOLD);
-        faults.map(|error| Misfit { path: path_of(error.instance_path()), fault: error.masked().to_string() }).collect()
+        faults
+            .map(|error| Misfit {
+                path: path_of(error.instance_path()),
+                fault: error.masked().to_string().chars().take(FAULT_CHARS).collect(),
+                rule: error.schema_path().to_string(),
+            })
+            .collect()
     }
 }
 
@@ -68,6 +77,8 @@ impl fmt::Debug for DataSchema {
 }
 
 const ROOT: &str = "data";
+/// A fault that lists what was not expected could be as long as `data` itself.
+const FAULT_CHARS: usize = 256;
 
 fn path_of(location: &Location) -> String {
     let mut path = ROOT.to_owned();
@@ -115,6 +126,14 @@ mod tests {
         let told = format!("{found:?}");
         assert!(!told.contains("secret") && !told.contains("hidden") && !told.contains("private"), "{told}");
         assert_eq!(misfits(SCHEMA, "{}"), [("data".to_owned(), "\"id\" is a required property".to_owned())]);
+    }
+
+    #[test]
+    fn a_rule_holds_nothing_of_what_came() {
+        let schema = DataSchema::compile(&raw(r#"{"additionalProperties":false}"#)).unwrap();
+        let found = schema.misfits(&raw(&format!(r#"{{"mail@example.com":1,"{}":2}}"#, "x".repeat(10_000))));
+        assert_eq!(found[0].rule, "/additionalProperties");
+        assert!(found[0].fault.chars().count() <= 256, "{found:?}");
     }
 
     #[test]
