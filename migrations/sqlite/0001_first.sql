@@ -147,7 +147,8 @@ CREATE INDEX due_by_lane ON due (lane_key, due_at);
 CREATE TABLE lanes (
     lane_key      INTEGER PRIMARY KEY,
     workspace_key INTEGER NOT NULL,
-    -- Nothing in the lane is due before this instant: a lower bound, moved up when a claim finds it too low.
+    -- Nothing in the lane need be claimed before this instant; moved up when a claim finds it too low. Of the lanes past
+    -- theirs the earliest is served first.
     next_at       INTEGER NOT NULL,
     -- Since when the lane waits for its endpoint to be active again.
     held_since    INTEGER

@@ -12,26 +12,6 @@ use crate::domain::json::canonicalise;
 use crate::domain::limits;
 use crate::service::{ParameterFault, ServiceError};
 
-/// How much a body may hold.
-#[derive(Clone, Copy, Debug)]
-pub struct BodyLimit {
-    pub bytes: usize,
-    pub depth: usize,
-    /// Completes "The body is larger than n KB" when there is more to say.
-    pub hint: &'static str,
-}
-
-impl BodyLimit {
-    pub const SINGLE: Self = Self { bytes: limits::BODY_BYTES, depth: limits::JSON_DEPTH, hint: "" };
-    /// Each event of a batch may nest as deeply as one that comes alone.
-    pub const BATCH: Self = Self { bytes: limits::BATCH_BYTES, depth: limits::JSON_DEPTH + 2, hint: "" };
-    pub const KEYED_BATCH: Self = Self {
-        bytes: limits::BODY_BYTES,
-        hint: ", the most that a request with an Idempotency-Key may have; without one a batch may have 8192 KB",
-        ..Self::BATCH
-    };
-}
-
 /// A body that is exactly one JSON value without ambiguities.
 #[derive(Clone)]
 pub struct JsonBody {
@@ -39,19 +19,54 @@ pub struct JsonBody {
     canonical: Bytes,
 }
 
-impl JsonBody {
-    /// Reads at most as much as the limit allows.
-    pub async fn read(headers: &HeaderMap, body: Body, limit: BodyLimit) -> Result<Self, ServiceError> {
-        if !is_json(headers) {
-            return Err(ServiceError::UnsupportedMediaType);
+/// What a route takes for a body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BodyRule {
+    Required,
+    /// No body means `{}`.
+    Optional,
+    /// Many events, each at most as large and as deep as one that comes alone.
+    Batch,
+    /// A batch with an `Idempotency-Key`, which makes it as small as any other body.
+    KeyedBatch,
+}
+
+impl BodyRule {
+    const fn bytes(self) -> usize {
+        match self {
+            Self::Required | Self::Optional | Self::KeyedBatch => limits::BODY_BYTES,
+            Self::Batch => limits::BATCH_BYTES,
         }
-        let BodyLimit { bytes, depth, hint } = limit;
-        let too_large = || ServiceError::PayloadTooLarge(format!("The body is larger than {} KB{hint}.", bytes / 1024));
+    }
+
+    const fn depth(self) -> usize {
+        match self {
+            Self::Required | Self::Optional => limits::JSON_DEPTH,
+            Self::Batch | Self::KeyedBatch => limits::JSON_DEPTH + 2,
+        }
+    }
+
+    /// Completes "The body is larger than 256 KB" where another request could have had more.
+    const fn hint(self) -> &'static str {
+        match self {
+            Self::Required | Self::Optional | Self::Batch => "",
+            Self::KeyedBatch => {
+                ", the most that a request with an Idempotency-Key may have; without one a batch may have 8192 KB"
+            }
+        }
+    }
+}
+
+impl JsonBody {
+    /// Reads at most as much as the rule allows.
+    pub async fn read(headers: &HeaderMap, body: Body, rule: BodyRule) -> Result<Self, ServiceError> {
+        let (limit, depth, hint) = (rule.bytes(), rule.depth(), rule.hint());
+        let too_large = || ServiceError::PayloadTooLarge(format!("The body is larger than {} KB{hint}.", limit / 1024));
         let declared = headers.get(http::header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
-        if declared.is_some_and(|length: usize| length > bytes) {
+        if declared.is_some_and(|length: usize| length > limit) {
             return Err(too_large());
         }
-        let bytes = to_bytes(body, bytes).await.map_err(|error| {
+        let bytes = to_bytes(body, limit).await.map_err(|error| {
             let cause = std::error::Error::source(&error);
             if cause.is_some_and(|cause| cause.is::<http_body_util::LengthLimitError>()) {
                 too_large()
@@ -59,6 +74,12 @@ impl JsonBody {
                 ServiceError::invalid("body", "could not be read to its end")
             }
         })?;
+        if bytes.is_empty() && rule == BodyRule::Optional {
+            return Self::parse(Bytes::from_static(b"{}"), depth);
+        }
+        if !is_json(headers) {
+            return Err(ServiceError::UnsupportedMediaType);
+        }
         if bytes.len() > limits::BODY_BYTES {
             return aside(move || Self::parse(bytes, depth)).await;
         }
@@ -187,6 +208,19 @@ pub fn string<T, E: std::fmt::Display>(
     move |raw| {
         let text: String = serde_json::from_str(raw.get()).map_err(|_| "must be a string".to_owned())?;
         parse(&text).map_err(|error| error.to_string())
+    }
+}
+
+/// Reads `true` or `false`.
+pub fn boolean(raw: &RawValue) -> Result<bool, String> {
+    serde_json::from_str(raw.get()).map_err(|_| "must be true or false".to_owned())
+}
+
+/// Reads a whole number from 0 to `max`.
+pub fn whole_number(max: u64) -> impl FnOnce(&RawValue) -> Result<u64, String> {
+    move |raw| {
+        let number = serde_json::from_str(raw.get()).ok().filter(|number| *number <= max);
+        number.ok_or_else(|| format!("must be a whole number from 0 to {max}"))
     }
 }
 

@@ -23,7 +23,7 @@ use crate::domain::time::Timestamp;
 use crate::service::{PublishEvent, Service, ServiceError};
 
 use super::App;
-use super::body::{BodyLimit, Fields, JsonBody, aside, object, string};
+use super::body::{BodyRule, Fields, JsonBody, aside, object, string};
 use super::call::{Call, internal};
 use super::endpoint::unknown_event;
 use super::error::Failure;
@@ -65,12 +65,12 @@ impl<'r> ReceiptView<'r> {
 /// An event without its `data`, as it is listed.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct EventView {
+struct EventView<'e> {
     id: EventId,
     #[serde(rename = "type")]
-    event_type: EventTypeName,
-    project_id: Option<String>,
-    external_id: Option<String>,
+    event_type: &'e EventTypeName,
+    project_id: Option<&'e str>,
+    external_id: Option<&'e str>,
     mode: &'static str,
     occurred_at: Option<Timestamp>,
     created_at: Timestamp,
@@ -79,13 +79,13 @@ struct EventView {
     reason: Option<&'static str>,
 }
 
-impl EventView {
-    fn new(event: Event) -> Self {
+impl<'e> EventView<'e> {
+    fn new(event: &'e Event) -> Self {
         Self {
             id: event.id,
-            event_type: event.event_type,
-            project_id: event.project_id,
-            external_id: event.external_id,
+            event_type: &event.event_type,
+            project_id: event.project_id.as_deref(),
+            external_id: event.external_id.as_deref(),
             mode: event.mode.as_str(),
             occurred_at: event.occurred_at,
             created_at: event.id.created_at(),
@@ -99,7 +99,7 @@ impl EventView {
 #[serde(rename_all = "camelCase")]
 struct EventDetailView<'d> {
     #[serde(flatten)]
-    event: EventView,
+    event: EventView<'d>,
     skipped: Vec<SkippedView>,
     /// The bytes that were published.
     data: Option<&'d RawValue>,
@@ -124,6 +124,7 @@ impl SkippedView {
 async fn publish(call: Call, body: Body) -> Result<Response, Failure> {
     call.require(needs::PUBLISH)?;
     let response = Write {
+        body: BodyRule::Required,
         parse: |call: &Call, body: &JsonBody| parse_event(call.service().catalogue(), body.fields()?, || body.hash()),
         effect: async |service: Arc<Service>, principal: Principal, event, remember| {
             service.publish_event(&principal, event, remember).await
@@ -137,8 +138,8 @@ async fn publish(call: Call, body: Body) -> Result<Response, Failure> {
 
 async fn publish_batch(call: Call, body: Body) -> Result<Response, Failure> {
     call.require(needs::PUBLISH)?;
-    let limit = if idempotency_key(&call).is_some() { BodyLimit::KEYED_BATCH } else { BodyLimit::BATCH };
     let response = Write {
+        body: if idempotency_key(&call).is_some() { BodyRule::KeyedBatch } else { BodyRule::Batch },
         parse: |_: &Call, body: &JsonBody| Ok(body.clone()),
         effect: async |service: Arc<Service>, principal: Principal, body: JsonBody, remember| {
             let events = if body.len() > limits::BODY_BYTES {
@@ -151,7 +152,7 @@ async fn publish_batch(call: Call, body: Body) -> Result<Response, Failure> {
         },
         render: |receipts: &Vec<EventReceipt>| render_receipts(receipts),
     }
-    .run_within(limit, call, body)
+    .run(call, body)
     .await?;
     Ok(marked(response))
 }
@@ -244,7 +245,7 @@ async fn index(call: Call) -> Result<Response, Failure> {
     let filter = filter(call.service().catalogue(), &mut query);
     query.finish()?;
     let page = call.service().list_events(&call.principal, filter, page).await?;
-    Ok(answer(200, list(page, EventView::new)))
+    Ok(answer(200, list(&page, EventView::new)))
 }
 
 fn filter(catalogue: &Catalogue, query: &mut Query) -> EventFilter {
@@ -267,7 +268,7 @@ async fn show(call: Call) -> Result<Response, Failure> {
     let id = call.id(3)?;
     let EventDetail { event, skipped, envelope } = call.service().get_event(&call.principal, id).await?;
     let view = EventDetailView {
-        event: EventView::new(event),
+        event: EventView::new(&event),
         skipped: skipped.iter().map(SkippedView::new).collect(),
         data: data_of(&envelope),
     };

@@ -25,6 +25,7 @@ mod event_type;
 mod health;
 mod idempotency;
 mod paging;
+mod replay;
 
 use error::Failure;
 
@@ -54,6 +55,7 @@ pub fn router(app: Arc<App>) -> Router {
         .merge(event::routes())
         .merge(event_type::routes())
         .merge(delivery::routes())
+        .merge(replay::routes())
         .merge(health::routes())
         .fallback(async || Failure(ServiceError::NotFound))
         .method_not_allowed_fallback(async || Failure(ServiceError::MethodNotAllowed))

@@ -185,6 +185,24 @@ impl Endpoint {
     }
 }
 
+/// What a PATCH changes; what is absent stays.
+#[derive(Clone, Debug, Default)]
+pub struct EndpointChange {
+    pub name: Option<EndpointName>,
+    pub url: Option<EndpointUrl>,
+    pub events: Option<Vec<EventTypeName>>,
+    pub project_id: Option<Option<ProjectId>>,
+    pub is_active: Option<bool>,
+}
+
+/// Which endpoints a list shows.
+#[derive(Clone, Debug, Default)]
+pub struct EndpointFilter {
+    pub project_id: Option<ProjectId>,
+    pub is_active: Option<bool>,
+    pub event_type: Option<EventTypeName>,
+}
+
 /// Which secret signs: rotations count up from 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SecretVersion(pub u32);

@@ -1,4 +1,4 @@
-//! What age does: expiry of waiting deliveries and of remembered answers, in small bounded steps.
+//! What age does: expiry of waiting deliveries, of remembered answers and of replaced secrets, in small bounded steps.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,7 +30,8 @@ async fn round(store: &dyn Store, stop: &CancellationToken) -> Result<(), StoreE
         let step = store.expire_waiting(STEP).await?;
         expired += step;
         let forgotten = store.forget_answers(STEP).await?;
-        if (step < STEP && forgotten < STEP) || stop.is_cancelled() {
+        let erased = store.erase_unused_secrets(STEP).await?;
+        if (step < STEP && forgotten < STEP && erased < STEP) || stop.is_cancelled() {
             break;
         }
     }

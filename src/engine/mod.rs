@@ -25,6 +25,7 @@ use crate::store::Store;
 mod dispatcher;
 mod janitor;
 mod recorder;
+mod replayer;
 mod signer;
 mod throttle;
 mod waker;
@@ -74,6 +75,7 @@ pub struct Engine {
     dispatcher: JoinHandle<()>,
     recorder: JoinHandle<()>,
     janitor: JoinHandle<()>,
+    replayer: JoinHandle<()>,
 }
 
 impl Engine {
@@ -84,6 +86,12 @@ impl Engine {
         let slots = throttle::Slots::new(parts.settings.slots, parts.settings.slots_per_endpoint);
         let (outcomes, recorder) = recorder::start(Arc::clone(&parts.store), parts.waker.clone());
         let janitor = tokio::spawn(janitor::run(Arc::clone(&parts.store), Arc::clone(&parts.clock), stop.clone()));
+        let replayer = tokio::spawn(replayer::run(
+            Arc::clone(&parts.store),
+            Arc::clone(&parts.clock),
+            parts.waker.clone(),
+            stop.clone(),
+        ));
         let worker = Arc::new(worker::Worker::new(&parts, outcomes));
         let dispatcher = dispatcher::Dispatcher {
             store: parts.store,
@@ -95,7 +103,7 @@ impl Engine {
             stop: stop.clone(),
         };
         let dispatcher = tokio::spawn(dispatcher.run());
-        Self { stop, attempts, dispatcher, recorder, janitor }
+        Self { stop, attempts, dispatcher, recorder, janitor, replayer }
     }
 
     /// Claims no more, waits up to `grace` for the attempts under way, and returns once their outcomes are on disk.
@@ -109,7 +117,7 @@ impl Engine {
                 "attempts were still under way when the time to stop was up"
             );
         }
-        let recorded = async { (self.dispatcher.await, self.janitor.await, self.recorder.await) };
+        let recorded = async { (self.dispatcher.await, self.janitor.await, self.replayer.await, self.recorder.await) };
         if tokio::time::timeout(grace, recorded).await.is_err() {
             tracing::warn!("outcomes were still unrecorded when the time to stop was up");
         }

@@ -11,7 +11,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use crate::crypto::Random;
 use crate::domain::access::Mode;
 use crate::domain::attempt::{Attempt, AttemptOutcome, Fault};
-use crate::domain::delivery::{DeliveryStatus, EndReason};
+use crate::domain::delivery::{DeliveryCause, DeliveryStatus, EndReason};
 use crate::domain::event_type::Brand;
 use crate::domain::id::RowKey;
 use crate::domain::limits;
@@ -40,8 +40,11 @@ pub struct Worker {
     outcomes: Outcomes,
     settings: EngineSettings,
     headers: HeaderNames,
-    urls: Mutex<HashMap<RowKey, (Arc<EndpointTarget>, Arc<TargetUrl>)>>,
+    urls: Mutex<HashMap<RowKey, ParsedUrl>>,
 }
+
+/// An endpoint as it was claimed, and its URL in the form that the transport wants.
+type ParsedUrl = (Arc<EndpointTarget>, Arc<TargetUrl>);
 
 /// Names of headers that do not change while the process runs.
 struct HeaderNames {
@@ -51,6 +54,7 @@ struct HeaderNames {
     delivery_id: HeaderName,
     delivery_attempt: HeaderName,
     replay: HeaderName,
+    test: HeaderName,
 }
 
 impl HeaderNames {
@@ -66,6 +70,7 @@ impl HeaderNames {
             delivery_id: branded("Delivery-Id"),
             delivery_attempt: branded("Delivery-Attempt"),
             replay: branded("Replay"),
+            test: branded("Test"),
         }
     }
 }
@@ -182,6 +187,9 @@ impl Worker {
         if claim.cause.is_repeat() {
             headers.insert(names.replay.clone(), HeaderValue::from_static("true"));
         }
+        if claim.cause == DeliveryCause::Test {
+            headers.insert(names.test.clone(), HeaderValue::from_static("true"));
+        }
         Some(headers)
     }
 
@@ -206,8 +214,10 @@ impl Worker {
             let value = answer.headers.get(RETRY_AFTER)?.to_str().ok()?;
             parse_retry_after(value, self.clock.now())
         });
+        // A test is for whoever waits for its outcome: it is not tried again later.
+        let step = if claim.cause == DeliveryCause::Test { u32::MAX } else { claim.step };
         let Verdict { decision, disable } =
-            judge(ending.outcome, claim.step, &self.settings.schedule, retry_after, self.random.unit());
+            judge(ending.outcome, step, &self.settings.schedule, retry_after, self.random.unit());
         let after = match decision {
             Decision::Delivered => AfterAttempt::Finish { status: DeliveryStatus::Delivered, reason: None },
             Decision::Simulated => AfterAttempt::Finish { status: DeliveryStatus::Simulated, reason: None },

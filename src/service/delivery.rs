@@ -1,12 +1,16 @@
 //! The delivery log, as a customer asks it.
 
+use std::sync::Arc;
+
 use crate::domain::access::{Principal, needs};
 use crate::domain::attempt::Attempt;
 use crate::domain::delivery::{Delivery, DeliveryFilter};
 use crate::domain::id::DeliveryId;
 use crate::domain::page::{Page, PageRequest};
+use crate::store::RequeueError;
 
-use super::{Service, ServiceError};
+use super::idempotency::Seal;
+use super::{Outcome, Remember, Service, ServiceError};
 
 impl Service {
     /// # Errors
@@ -30,5 +34,35 @@ impl Service {
     ) -> Result<(Delivery, Vec<Attempt>), ServiceError> {
         principal.require(needs::WEBHOOKS_READ)?;
         self.store.find_delivery(principal.workspace_key, id).await?.ok_or(ServiceError::NotFound)
+    }
+
+    /// Queues a new delivery of the same event to the same endpoint, whatever became of the first.
+    ///
+    /// # Errors
+    /// Without the scope, when this workspace has no such delivery, or when its endpoint is deleted or off.
+    pub async fn retry_delivery(
+        self: &Arc<Self>,
+        principal: &Principal,
+        id: DeliveryId,
+        remember: Option<Remember<Delivery>>,
+    ) -> Result<Outcome<Delivery>, ServiceError> {
+        principal.require(needs::ENDPOINT_WRITE)?;
+        let request = remember.as_ref().map(|remember| remember.request.clone());
+        let recording = self.recording(remember.as_ref(), Seal::Plain, Delivery::clone);
+        let retried = self.store.retry_delivery(principal.workspace_key, id, principal.mode, recording).await;
+        let written = retried.map_err(requeue_error)?;
+        self.waker.wake();
+        self.outcome(request.as_ref(), written)
+    }
+}
+
+pub(super) fn requeue_error(error: RequeueError) -> ServiceError {
+    match error {
+        RequeueError::NotFound => ServiceError::NotFound,
+        RequeueError::EndpointDeleted => ServiceError::Conflict("The endpoint is deleted.".to_owned()),
+        RequeueError::EndpointOff => {
+            ServiceError::Conflict("The endpoint is not active: set isActive to true first.".to_owned())
+        }
+        RequeueError::Store(error) => error.into(),
     }
 }

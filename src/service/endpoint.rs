@@ -1,19 +1,26 @@
 //! Endpoints: where a customer wants which events.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::domain::access::{Principal, needs};
+use crate::domain::delivery::Delivery;
 use crate::domain::endpoint::{
-    Endpoint, EndpointName, EndpointUrl, NOT_HTTPS, ProjectId, SecretVersion, sealing_record,
+    Endpoint, EndpointChange, EndpointFilter, EndpointName, EndpointUrl, NOT_HTTPS, ProjectId, SecretVersion,
+    sealing_record,
 };
 use crate::domain::event_type::EventTypeName;
 use crate::domain::id::EndpointId;
+use crate::domain::page::{Page, PageRequest};
 use crate::domain::secret::WebhookSecret;
 use crate::domain::target::RefusalReason;
-use crate::store::{CreateEndpointError, NewEndpoint};
+use crate::store::{
+    CreateEndpointError, DeleteEndpointError, NewEndpoint, RotateSecretError, SecretRotation, UpdateEndpointError,
+};
 
+use super::delivery::requeue_error;
 use super::idempotency::Seal;
-use super::{Outcome, Remember, Service, ServiceError};
+use super::{Outcome, PublishEvent, Remember, Service, ServiceError};
 
 /// An endpoint to be made.
 #[derive(Debug)]
@@ -24,6 +31,18 @@ pub struct CreateEndpoint {
     pub events: Vec<EventTypeName>,
     pub project_id: Option<ProjectId>,
 }
+
+/// How a secret is replaced.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct RotateSecret {
+    /// How long what is enqueued is signed with the old secret too.
+    pub overlap: Duration,
+    /// What is queued already is signed with the new secret.
+    pub revoke_queued: bool,
+}
+
+/// Rotations of one endpoint that come at the same moment; more is a client gone wild.
+const ROTATE_TRIES: usize = 8;
 
 /// The one moment at which a secret is shown.
 #[derive(Debug)]
@@ -81,6 +100,148 @@ impl Service {
     pub async fn get_endpoint(&self, principal: &Principal, id: EndpointId) -> Result<Endpoint, ServiceError> {
         principal.require(needs::WEBHOOKS_READ)?;
         self.store.find_endpoint(principal.workspace_key, id).await?.ok_or(ServiceError::NotFound)
+    }
+
+    /// # Errors
+    /// Without the scope, or when the store fails.
+    pub async fn list_endpoints(
+        &self,
+        principal: &Principal,
+        filter: EndpointFilter,
+        page: PageRequest,
+    ) -> Result<Page<Endpoint>, ServiceError> {
+        principal.require(needs::WEBHOOKS_READ)?;
+        Ok(self.store.list_endpoints(principal.workspace_key, filter, page).await?)
+    }
+
+    /// Changes an endpoint. A new URL is vetted, and so is the old one when the endpoint is switched on.
+    ///
+    /// # Errors
+    /// As [`Self::create_endpoint`], or when this workspace has no such endpoint.
+    pub async fn update_endpoint(
+        self: &Arc<Self>,
+        principal: &Principal,
+        id: EndpointId,
+        change: EndpointChange,
+        remember: Option<Remember<Endpoint>>,
+    ) -> Result<Outcome<Endpoint>, ServiceError> {
+        principal.require(needs::ENDPOINT_WRITE)?;
+        if let Some(url) = &change.url {
+            self.get_endpoint(principal, id).await?;
+            self.vet_url(url).await?;
+        } else if change.is_active == Some(true) {
+            let endpoint = self.get_endpoint(principal, id).await?;
+            let url = EndpointUrl::parse(&endpoint.url).map_err(|fault| ServiceError::invalid("url", fault.0))?;
+            self.vet_url(&url).await?;
+        }
+        let request = remember.as_ref().map(|remember| remember.request.clone());
+        let recording = self.recording(remember.as_ref(), Seal::Plain, Endpoint::clone);
+        let updated =
+            self.store.update_endpoint(principal.workspace_key, id, change, self.endpoint_limits, recording).await;
+        let written = updated.map_err(|error| match error {
+            UpdateEndpointError::NotFound => ServiceError::NotFound,
+            UpdateEndpointError::ProjectFull(_) => {
+                ServiceError::Conflict(format!("No room for one more endpoint: {error}."))
+            }
+            UpdateEndpointError::Store(error) => error.into(),
+        })?;
+        self.waker.wake();
+        self.outcome(request.as_ref(), written)
+    }
+
+    /// Deletes an endpoint and cancels its undelivered work.
+    ///
+    /// # Errors
+    /// Without the scope, or when this workspace has no such endpoint.
+    pub async fn delete_endpoint(
+        self: &Arc<Self>,
+        principal: &Principal,
+        id: EndpointId,
+        remember: Option<Remember<()>>,
+    ) -> Result<Outcome<()>, ServiceError> {
+        principal.require(needs::ENDPOINT_WRITE)?;
+        let request = remember.as_ref().map(|remember| remember.request.clone());
+        let recording = self.recording(remember.as_ref(), Seal::Plain, |()| ());
+        let deleted = self.store.delete_endpoint(principal.workspace_key, id, recording).await;
+        let written = deleted.map_err(|error| match error {
+            DeleteEndpointError::NotFound => ServiceError::NotFound,
+            DeleteEndpointError::Store(error) => error.into(),
+        })?;
+        tracing::info!(endpoint_id = %id, workspace_id = %principal.workspace_id, "endpoint deleted");
+        self.outcome(request.as_ref(), written)
+    }
+
+    /// Makes a fresh secret. Each call makes another.
+    ///
+    /// # Errors
+    /// Without the scope, or when this workspace has no such endpoint.
+    pub async fn rotate_secret(
+        &self,
+        principal: &Principal,
+        id: EndpointId,
+        rotate: RotateSecret,
+    ) -> Result<EndpointWithSecret, ServiceError> {
+        principal.require(needs::ENDPOINT_WRITE)?;
+        for _ in 0..ROTATE_TRIES {
+            let current = self.store.secret_version(principal.workspace_key, id).await?;
+            let version = SecretVersion(current.ok_or(ServiceError::NotFound)?.0 + 1);
+            let secret = WebhookSecret::generate(&self.random);
+            let record = sealing_record(id, version);
+            let rotation = SecretRotation {
+                version,
+                sealed: self.master_key.seal(&self.random, &record, secret.reveal().as_bytes()),
+                last4: secret.last4(),
+                overlap: rotate.overlap,
+                revoke_queued: rotate.revoke_queued,
+            };
+            match self.store.rotate_secret(principal.workspace_key, id, rotation).await {
+                Ok(endpoint) => {
+                    tracing::info!(endpoint_id = %id, version = version.0, "secret rotated");
+                    return Ok(EndpointWithSecret { endpoint, secret });
+                }
+                Err(RotateSecretError::Outrun) => {}
+                Err(RotateSecretError::NotFound) => return Err(ServiceError::NotFound),
+                Err(RotateSecretError::Store(error)) => return Err(error.into()),
+            }
+        }
+        Err(ServiceError::Conflict("The secret is being rotated by others at the same time.".to_owned()))
+    }
+
+    /// Sends the catalogue's example of one event to this endpoint alone, on or off.
+    ///
+    /// # Errors
+    /// Without the scope, when this workspace has no such endpoint, or when it is not subscribed to the event.
+    pub async fn test_endpoint(
+        self: &Arc<Self>,
+        principal: &Principal,
+        id: EndpointId,
+        event: Option<EventTypeName>,
+        remember: Option<Remember<Delivery>>,
+    ) -> Result<Outcome<Delivery>, ServiceError> {
+        principal.require(needs::ENDPOINT_WRITE)?;
+        let endpoint = self.get_endpoint(principal, id).await?;
+        let name = match event {
+            Some(name) if endpoint.events.contains(&name) => name,
+            Some(_) => return Err(ServiceError::invalid("event", "must be one that the endpoint is subscribed to")),
+            None => endpoint.events.first().cloned().ok_or(ServiceError::NotFound)?,
+        };
+        let example = self.catalogue.types().iter().find(|event| event.name == name).map(|event| &event.example);
+        let example = example.ok_or_else(|| ServiceError::invalid("event", "is not in the catalogue any more"))?;
+        let project_id = endpoint.project_id.as_deref().and_then(|project| ProjectId::parse(project).ok());
+        let event = PublishEvent {
+            event_type: name,
+            data: example.clone(),
+            project_id,
+            external_id: None,
+            occurred_at: None,
+            body_hash: [0; 32],
+        };
+        let request = remember.as_ref().map(|remember| remember.request.clone());
+        let recording = self.recording(remember.as_ref(), Seal::Plain, Delivery::clone);
+        let accepted = self.store.accept_test(id, self.prepared(principal, event), recording).await;
+        let written = accepted.map_err(requeue_error)?;
+        self.waker.wake();
+        self.outcome(request.as_ref(), written)
     }
 
     /// Plain `http` is a fault of the request unless the operator allowed it for this host; then the guard has its say.

@@ -168,7 +168,8 @@ impl Service {
         if parameters.is_empty() { Ok(()) } else { Err(ServiceError::InvalidRequest { parameters }) }
     }
 
-    fn prepared(&self, principal: &Principal, event: PublishEvent) -> NewEvent {
+    /// The event with its id and its envelope.
+    pub(super) fn prepared(&self, principal: &Principal, event: PublishEvent) -> NewEvent {
         let id = EventId::new(self.store.next_key(), self.store.tag());
         let envelope = render_envelope(
             EnvelopeFields {

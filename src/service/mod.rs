@@ -26,10 +26,11 @@ mod idempotency;
 mod key_cache;
 mod master_key;
 mod misfit;
+mod replay;
 
 pub use access::{CreateApiKey, CreatedApiKey};
 pub use catalogue::{AdoptError, adopt_catalogue, stored_catalogue};
-pub use endpoint::{CreateEndpoint, EndpointWithSecret};
+pub use endpoint::{CreateEndpoint, EndpointWithSecret, RotateSecret};
 pub use error::{ParameterFault, ServiceError};
 pub use event::PublishEvent;
 pub use idempotency::{Begun, InFlightGuard, Outcome, Remember};

@@ -13,12 +13,15 @@ use bytes::Bytes;
 use crate::domain::access::{ApiKey, ApiKeyHash, Mode, Scopes};
 use crate::domain::attempt::Attempt;
 use crate::domain::delivery::{Delivery, DeliveryCause, DeliveryFilter, DeliveryStatus, EndReason};
-use crate::domain::endpoint::{DisabledReason, Endpoint, EndpointName, EndpointUrl, ProjectId, SecretVersion};
+use crate::domain::endpoint::{
+    DisabledReason, Endpoint, EndpointChange, EndpointFilter, EndpointName, EndpointUrl, ProjectId, SecretVersion,
+};
 use crate::domain::event::{Event, EventDetail, EventFilter, EventReceipt, NewEvent};
 use crate::domain::event_type::EventTypeName;
-use crate::domain::id::{ApiKeyId, DeliveryId, EndpointId, EventId, RowKey, StoreTag, WorkspaceId};
+use crate::domain::id::{ApiKeyId, DeliveryId, EndpointId, EventId, ReplayId, RowKey, StoreTag, WorkspaceId};
 use crate::domain::idempotency::{IdempotentRequest, RecordedAnswer, Recording};
 use crate::domain::page::{Page, PageRequest};
+use crate::domain::replay::{Replay, ReplayCount, ReplayRange};
 use crate::domain::time::Timestamp;
 use crate::domain::workspace::{Workspace, WorkspaceName};
 
@@ -82,6 +85,61 @@ pub enum CreateEndpointError {
 }
 
 #[derive(Debug, thiserror::Error)]
+pub enum UpdateEndpointError {
+    #[error("there is no such endpoint")]
+    NotFound,
+    #[error("the project has its {0} endpoints")]
+    ProjectFull(u32),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum DeleteEndpointError {
+    #[error("there is no such endpoint")]
+    NotFound,
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// A secret to sign with from now on.
+#[derive(Clone, Debug)]
+pub struct SecretRotation {
+    /// The version that the sealed secret was made for: one more than the newest.
+    pub version: SecretVersion,
+    pub sealed: Vec<u8>,
+    pub last4: String,
+    /// How long what is enqueued is signed with the version before too.
+    pub overlap: Duration,
+    /// What is queued already is signed with the new secret instead of its own.
+    pub revoke_queued: bool,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum RotateSecretError {
+    #[error("there is no such endpoint")]
+    NotFound,
+    /// Another rotation came first: make the secret for the version after that.
+    #[error("the secret has been rotated meanwhile")]
+    Outrun,
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Why nothing was queued by hand.
+#[derive(Debug, thiserror::Error)]
+pub enum RequeueError {
+    #[error("there is no such resource")]
+    NotFound,
+    #[error("the endpoint is deleted")]
+    EndpointDeleted,
+    #[error("the endpoint is not active")]
+    EndpointOff,
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+#[derive(Debug, thiserror::Error)]
 pub enum AcceptError {
     #[error("event {index} has an externalId that was published before with other content")]
     ExternalIdReused { index: usize },
@@ -89,6 +147,14 @@ pub enum AcceptError {
     TooManyDeliveries { count: usize, max: usize },
     #[error(transparent)]
     Store(#[from] StoreError),
+}
+
+/// A replay to be made.
+#[derive(Clone, Debug)]
+pub struct NewReplay {
+    pub mode: Mode,
+    pub range: ReplayRange,
+    pub total: u64,
 }
 
 /// Names one claim; whoever lost it can no longer write.
@@ -268,6 +334,46 @@ pub trait Store: Send + Sync + 'static {
 
     async fn find_endpoint(&self, workspace_key: RowKey, id: EndpointId) -> Result<Option<Endpoint>, StoreError>;
 
+    async fn list_endpoints(
+        &self,
+        workspace_key: RowKey,
+        filter: EndpointFilter,
+        page: PageRequest,
+    ) -> Result<Page<Endpoint>, StoreError>;
+
+    /// Changes an endpoint. Switched on, it loses its reason and what waits goes on; switched off, what waits is held.
+    async fn update_endpoint(
+        &self,
+        workspace_key: RowKey,
+        id: EndpointId,
+        change: EndpointChange,
+        limits: EndpointLimits,
+        recording: Option<Recording<Endpoint>>,
+    ) -> Result<Written<Endpoint>, UpdateEndpointError>;
+
+    /// Deletes an endpoint and its secrets and cancels its undelivered work. When this returns, none of it is claimed any
+    /// more; a long queue is struck from the log by and by.
+    async fn delete_endpoint(
+        &self,
+        workspace_key: RowKey,
+        id: EndpointId,
+        recording: Option<Recording<()>>,
+    ) -> Result<Written<()>, DeleteEndpointError>;
+
+    /// The version of the secret that signs now.
+    async fn secret_version(&self, workspace_key: RowKey, id: EndpointId) -> Result<Option<SecretVersion>, StoreError>;
+
+    /// Signs what is enqueued from now on with another secret.
+    async fn rotate_secret(
+        &self,
+        workspace_key: RowKey,
+        id: EndpointId,
+        rotation: SecretRotation,
+    ) -> Result<Endpoint, RotateSecretError>;
+
+    /// Erases secrets that no delivery can need any more, up to `limit` of them.
+    async fn erase_unused_secrets(&self, limit: usize) -> Result<usize, StoreError>;
+
     /// The sealed secret of this version, unless it was erased.
     async fn find_secret(&self, endpoint_key: RowKey, version: SecretVersion) -> Result<Option<Vec<u8>>, StoreError>;
 
@@ -288,6 +394,65 @@ pub trait Store: Send + Sync + 'static {
     ) -> Result<Page<Event>, StoreError>;
 
     async fn find_event(&self, workspace_key: RowKey, id: EventId) -> Result<Option<EventDetail>, StoreError>;
+
+    /// Accepts an event for one endpoint alone, which may be off, as a test.
+    async fn accept_test(
+        &self,
+        endpoint_id: EndpointId,
+        event: NewEvent,
+        recording: Option<Recording<Delivery>>,
+    ) -> Result<Written<Delivery>, RequeueError>;
+
+    /// Queues a new delivery of the same event to the same endpoint.
+    async fn retry_delivery(
+        &self,
+        workspace_key: RowKey,
+        id: DeliveryId,
+        mode: Mode,
+        recording: Option<Recording<Delivery>>,
+    ) -> Result<Written<Delivery>, RequeueError>;
+
+    /// Counts what a replay would send, in bounded steps: rows after `after`, and where to go on.
+    async fn count_replayable(
+        &self,
+        endpoint_key: RowKey,
+        range: ReplayRange,
+        after: RowKey,
+    ) -> Result<(ReplayCount, Option<RowKey>), StoreError>;
+
+    async fn create_replay(
+        &self,
+        workspace_key: RowKey,
+        endpoint_id: EndpointId,
+        new: NewReplay,
+        recording: Option<Recording<Replay>>,
+    ) -> Result<Written<Replay>, RequeueError>;
+
+    async fn list_replays(
+        &self,
+        workspace_key: RowKey,
+        endpoint_id: EndpointId,
+        page: PageRequest,
+    ) -> Result<Option<Page<Replay>>, StoreError>;
+
+    async fn find_replay(
+        &self,
+        workspace_key: RowKey,
+        endpoint_id: EndpointId,
+        id: ReplayId,
+    ) -> Result<Option<Replay>, StoreError>;
+
+    /// Stops a replay that runs; one that has ended stays as it is.
+    async fn stop_replay(
+        &self,
+        workspace_key: RowKey,
+        endpoint_id: EndpointId,
+        id: ReplayId,
+    ) -> Result<Option<Replay>, StoreError>;
+
+    /// Takes the running replays one step further and returns how many deliveries it queued; `None` when none runs. A
+    /// replay waits while its endpoint is off or has live deliveries due.
+    async fn advance_replays(&self) -> Result<Option<usize>, StoreError>;
 
     async fn list_deliveries(
         &self,

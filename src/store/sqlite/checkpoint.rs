@@ -4,10 +4,12 @@
 //! that keeps up with, the writer itself stops to truncate it; beyond a last limit publishes are refused until the
 //! log is short again, so that a disk does not fill without a word.
 
-use std::path::{Path, PathBuf};
-use std::sync::mpsc;
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, mpsc};
 
 use rusqlite::Connection;
+use rusqlite::hooks::Wal;
 
 use crate::domain::limits;
 
@@ -17,16 +19,20 @@ use super::schema;
 const STRETCH_BYTES: u64 = 16 * 1024 * 1024;
 
 /// The writer's side: measures the log after each commit and asks for checkpoints.
+///
+/// What counts is what the log holds, as SQLite tells after each commit. The file is no measure: it keeps its length when
+/// the log starts over from its beginning.
 pub struct Checkpointer {
-    log_path: PathBuf,
+    pages: Arc<AtomicU64>,
+    page_bytes: u64,
     asked_at_bytes: u64,
     truncate_again_at_bytes: u64,
     requests: mpsc::SyncSender<()>,
 }
 
 impl Checkpointer {
-    /// Starts the thread that checkpoints. It ends when the writer does.
-    pub fn start(database: &Path) -> Result<Self, rusqlite::Error> {
+    /// Watches what `writer` commits, and starts the thread that checkpoints. It ends when the writer does.
+    pub fn start(database: &Path, writer: &mut Connection) -> Result<Self, rusqlite::Error> {
         let connection = schema::connect(database)?;
         let (requests, queue) = mpsc::sync_channel::<()>(1);
         std::thread::Builder::new()
@@ -39,8 +45,19 @@ impl Checkpointer {
                 }
             })
             .map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))?;
-        let log_path = schema::log_path(database);
-        Ok(Self { log_path, asked_at_bytes: 0, truncate_again_at_bytes: limits::WAL_TRUNCATE_BYTES, requests })
+        Self::watch(writer, requests)
+    }
+
+    fn watch(writer: &mut Connection, requests: mpsc::SyncSender<()>) -> Result<Self, rusqlite::Error> {
+        let page_bytes = writer.query_row("PRAGMA page_size", [], |row| row.get(0))?;
+        let pages = Arc::new(AtomicU64::new(0));
+        let counter = Arc::clone(&pages);
+        writer.wal_hook(Some(move |_: &mut Wal, pages: i32| {
+            counter.store(u64::try_from(pages).unwrap_or_default(), Ordering::Relaxed);
+            Ok(())
+        }))?;
+        let truncate_again_at_bytes = limits::WAL_TRUNCATE_BYTES;
+        Ok(Self { pages, page_bytes, asked_at_bytes: 0, truncate_again_at_bytes, requests })
     }
 
     /// Returns whether the log is so long that new events must wait.
@@ -50,8 +67,11 @@ impl Checkpointer {
             (self.asked_at_bytes, self.truncate_again_at_bytes) = (0, limits::WAL_TRUNCATE_BYTES);
         }
         if bytes >= self.truncate_again_at_bytes {
-            if let Err(error) = checkpoint(connection, "TRUNCATE") {
-                tracing::warn!(%error, wal_bytes = bytes, "the write-ahead log could not be truncated");
+            match checkpoint(connection, "TRUNCATE") {
+                Ok(pages) => self.pages.store(pages, Ordering::Relaxed),
+                Err(error) => {
+                    tracing::warn!(%error, wal_bytes = bytes, "the write-ahead log could not be truncated");
+                }
             }
             bytes = self.log_bytes();
             // A reader that is still at work keeps the log; try again a stretch later, not at each commit.
@@ -66,10 +86,64 @@ impl Checkpointer {
     }
 
     fn log_bytes(&self) -> u64 {
-        std::fs::metadata(&self.log_path).map_or(0, |metadata| metadata.len())
+        self.pages.load(Ordering::Relaxed) * self.page_bytes
     }
 }
 
-fn checkpoint(connection: &Connection, mode: &str) -> Result<(), rusqlite::Error> {
-    connection.query_row(&format!("PRAGMA wal_checkpoint({mode})"), [], |_row| Ok(()))
+/// Returns how many pages the log holds afterwards.
+fn checkpoint(connection: &Connection, mode: &str) -> Result<u64, rusqlite::Error> {
+    let pages: i64 = connection.query_row(&format!("PRAGMA wal_checkpoint({mode})"), [], |row| row.get(1))?;
+    Ok(u64::try_from(pages).unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Log {
+        writer: Connection,
+        checkpointer: Checkpointer,
+        asked: mpsc::Receiver<()>,
+        _directory: tempfile::TempDir,
+    }
+
+    impl Log {
+        fn new() -> Self {
+            let directory = tempfile::tempdir().unwrap();
+            let mut writer = schema::connect(&schema::database_path(directory.path())).unwrap();
+            writer.execute_batch("CREATE TABLE filler (bytes BLOB)").unwrap();
+            let (requests, asked) = mpsc::sync_channel(1);
+            let checkpointer = Checkpointer::watch(&mut writer, requests).unwrap();
+            Self { writer, checkpointer, asked, _directory: directory }
+        }
+
+        /// Commits this much, and tells whether a checkpoint was asked for.
+        fn commit(&mut self, bytes: u64) -> bool {
+            self.writer.execute("INSERT INTO filler VALUES (zeroblob(?1))", [bytes.cast_signed()]).unwrap();
+            assert!(!self.checkpointer.after_commit(&self.writer));
+            self.asked.try_recv().is_ok()
+        }
+    }
+
+    #[test]
+    fn each_stretch_asks_for_a_checkpoint_also_in_a_log_that_started_over() {
+        let mut log = Log::new();
+        for round in 0..4 {
+            assert!(!log.commit(STRETCH_BYTES / 2), "round {round}");
+            assert!(log.commit(STRETCH_BYTES), "round {round}");
+            assert!(!log.commit(1), "it is asked for once");
+            checkpoint(&log.writer, "PASSIVE").unwrap();
+        }
+    }
+
+    #[test]
+    fn a_log_that_outgrows_its_checkpoints_is_truncated() {
+        let mut log = Log::new();
+        // Sooner than in truth, for the disk's sake.
+        log.checkpointer.truncate_again_at_bytes = 2 * STRETCH_BYTES;
+        log.commit(2 * STRETCH_BYTES);
+        assert_eq!(log.checkpointer.log_bytes(), 0);
+        log.commit(STRETCH_BYTES);
+        assert!(log.checkpointer.log_bytes() >= STRETCH_BYTES);
+    }
 }

@@ -173,20 +173,30 @@ pub fn list(
     Ok(page.cut(items, |delivery| delivery.id.key()))
 }
 
+/// One delivery without its attempts.
+pub fn find_one(
+    connection: &Connection,
+    tag: StoreTag,
+    workspace_key: RowKey,
+    id: DeliveryId,
+) -> Result<Option<Delivery>, rusqlite::Error> {
+    if id.tag() != tag {
+        return Ok(None);
+    }
+    let sql = format!("{DELIVERY_SELECT} WHERE d.key = ?1 AND d.workspace_key = ?2");
+    connection
+        .prepare_cached(&sql)?
+        .query_row(params![id.key().as_i64(), workspace_key.as_i64()], |row| delivery_from_row(row, tag))
+        .optional()
+}
+
 pub fn find(
     connection: &Connection,
     tag: StoreTag,
     workspace_key: RowKey,
     id: DeliveryId,
 ) -> Result<Option<(Delivery, Vec<Attempt>)>, rusqlite::Error> {
-    if id.tag() != tag {
-        return Ok(None);
-    }
-    let sql = format!("{DELIVERY_SELECT} WHERE d.key = ?1 AND d.workspace_key = ?2");
-    let found = connection
-        .prepare_cached(&sql)?
-        .query_row(params![id.key().as_i64(), workspace_key.as_i64()], |row| delivery_from_row(row, tag))
-        .optional()?;
+    let found = find_one(connection, tag, workspace_key, id)?;
     let Some(delivery) = found else { return Ok(None) };
     let attempts = connection
         .prepare_cached("SELECT * FROM attempts WHERE delivery_key = ?1 ORDER BY number")?

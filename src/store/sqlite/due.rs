@@ -1,10 +1,14 @@
 //! The queue: enqueue, claim, give back, record. The only file that writes `due` and `lanes`.
 //!
-//! A lane is one endpoint's rows in `due`. `lanes.next_at` is a lower bound on when the lane has something due, so that
+//! A lane is one endpoint's rows in `due`. `lanes.next_at` says from when on the lane may have something due, so that
 //! looking for work touches only lanes that may have some: it costs the same whatever the backlog, and whatever one
-//! endpoint's share of it. A claim moves `due_at` to the end of its lease; a claim whose holder died becomes due by
-//! itself, and whoever claims it next finds the lost token and records the attempt as abandoned.
+//! endpoint's share of it. It also says whose turn it is: the lane that has been ready longest is served first, and goes
+//! to the end of the line when not all can be served.
+//!
+//! A claim moves `due_at` to the end of its lease; a claim whose holder died becomes due by itself, and whoever claims
+//! it next finds the lost token and records the attempt as abandoned.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -64,8 +68,50 @@ fn lower_next_at(tx: &WriteTx<'_>, lane: Lane, at: Timestamp) -> Result<(), rusq
     Ok(())
 }
 
-/// Lanes looked at in one claim; the rest come next time.
+/// Keeps what waits for an endpoint from being claimed; tests go on.
+pub fn hold_lane(tx: &WriteTx<'_>, endpoint_key: RowKey) -> Result<(), rusqlite::Error> {
+    tx.connection
+        .prepare_cached("UPDATE lanes SET held_since = ?2 WHERE lane_key = ?1 AND held_since IS NULL")?
+        .execute(params![endpoint_key.as_i64(), tx.now.millis()])?;
+    Ok(())
+}
+
+/// Lets what waits for an endpoint go on.
+pub fn release_lane(tx: &WriteTx<'_>, endpoint_key: RowKey) -> Result<(), rusqlite::Error> {
+    tx.connection
+        .prepare_cached("UPDATE lanes SET held_since = NULL, next_at = min(next_at, ?2) WHERE lane_key = ?1")?
+        .execute(params![endpoint_key.as_i64(), tx.now.millis()])?;
+    Ok(())
+}
+
+/// Rows that a DELETE cancels itself; what is left of a long queue is cancelled by and by, when its lane is looked at.
+const CANCELLED_AT_ONCE: usize = 1_000;
+
+/// Cancels what waits for an endpoint that has just been deleted.
+pub fn cancel_lanes(tx: &mut WriteTx<'_>, workspace_key: RowKey, endpoint_key: RowKey) -> Result<(), rusqlite::Error> {
+    for kind in [LaneKind::Events, LaneKind::Tests] {
+        let lane = Lane { workspace_key, endpoint_key, kind };
+        cancel_from_lane(tx, lane)?;
+        raise_next_at(tx, lane)?;
+    }
+    release_lane(tx, endpoint_key)
+}
+
+/// How many deliveries of an endpoint are due now, counted up to `enough`.
+pub fn count_due(tx: &WriteTx<'_>, endpoint_key: RowKey, enough: usize) -> Result<usize, rusqlite::Error> {
+    tx.connection
+        .prepare_cached("SELECT COUNT(*) FROM (SELECT 1 FROM due WHERE lane_key = ?1 AND due_at <= ?2 LIMIT ?3)")?
+        .query_row(params![endpoint_key.as_i64(), tx.now.millis(), enough], |row| row.get(0))
+}
+
+/// Lanes served in one claim; the rest come next time.
 const LANES_PER_CLAIM: usize = 1_024;
+
+/// A lane with something due, perhaps, and how much of it may be claimed.
+struct ReadyLane {
+    lane: Lane,
+    allowance: usize,
+}
 
 pub fn claim(
     tx: &mut WriteTx<'_>,
@@ -73,42 +119,66 @@ pub fn claim(
     lease: Duration,
     quota: &dyn LaneQuota,
 ) -> Result<Claimed, rusqlite::Error> {
-    let mut lanes = ready_lanes(tx)?;
+    let mut lanes = ready_lanes(tx, quota)?;
     let mut claims = Vec::new();
+    let some_must_wait = lanes.len() > limit || lanes.len() == LANES_PER_CLAIM;
     // Round by round, so that no lane takes what another could have had.
     let mut share = (limit / lanes.len().max(1)).max(1);
-    let mut allowed: Vec<usize> = lanes.iter().map(|lane| quota.quota(*lane)).collect();
     while claims.len() < limit && !lanes.is_empty() {
         let mut left = Vec::new();
-        let mut left_allowed = Vec::new();
-        for (lane, allowance) in lanes.into_iter().zip(allowed) {
+        for ReadyLane { lane, allowance } in lanes {
             let wanted = share.min(allowance).min(limit - claims.len());
+            if wanted == 0 {
+                break;
+            }
             let before = claims.len();
-            if wanted > 0 {
-                claim_from_lane(tx, lane, wanted, lease, &mut claims)?;
+            if claim_from_lane(tx, lane, wanted, lease, &mut claims)? == LaneState::MoreToCancel {
+                continue;
             }
             let taken = claims.len() - before;
-            if wanted > 0 && taken == wanted && allowance > taken {
-                left.push(lane);
-                left_allowed.push(allowance - taken);
-            } else if taken < wanted {
+            if taken < wanted {
                 raise_next_at(tx, lane)?;
+                continue;
+            }
+            if some_must_wait {
+                move_behind_others(tx, lane)?;
+            }
+            if allowance > taken {
+                left.push(ReadyLane { lane, allowance: allowance - taken });
             }
         }
-        (lanes, allowed) = (left, left_allowed);
+        lanes = left;
         share *= 2;
     }
-    Ok(Claimed { next_due_in: next_due_in(tx, quota)?, claims })
+    Ok(Claimed { next_due_in: next_due_in(tx, quota, &claims)?, claims })
 }
 
-fn ready_lanes(tx: &WriteTx<'_>) -> Result<Vec<Lane>, rusqlite::Error> {
+/// The lanes whose turn it is, the one that has waited longest first. One that may not be claimed takes nobody's place.
+fn ready_lanes(tx: &WriteTx<'_>, quota: &dyn LaneQuota) -> Result<Vec<ReadyLane>, rusqlite::Error> {
+    let mut statement = tx.connection.prepare_cached(
+        "SELECT lane_key, workspace_key FROM lanes WHERE held_since IS NULL AND next_at <= ?1 ORDER BY next_at",
+    )?;
+    let mut rows = statement.query([tx.now.millis()])?;
+    let mut lanes = Vec::new();
+    while lanes.len() < LANES_PER_CLAIM
+        && let Some(row) = rows.next()?
+    {
+        let lane = lane_from_row(row)?;
+        let allowance = quota.quota(lane);
+        if allowance > 0 {
+            lanes.push(ReadyLane { lane, allowance });
+        }
+    }
+    Ok(lanes)
+}
+
+/// Lets every other lane that has something due go first. Only `next_at` says whose turn it is, so this is worth a write
+/// when not all lanes can be served at once.
+fn move_behind_others(tx: &WriteTx<'_>, lane: Lane) -> Result<(), rusqlite::Error> {
     tx.connection
-        .prepare_cached(
-            "SELECT lane_key, workspace_key FROM lanes
-             WHERE held_since IS NULL AND next_at <= ?1 ORDER BY next_at LIMIT ?2",
-        )?
-        .query_map(params![tx.now.millis(), LANES_PER_CLAIM], lane_from_row)?
-        .collect()
+        .prepare_cached("UPDATE lanes SET next_at = ?2 WHERE lane_key = ?1")?
+        .execute(params![lane_key(lane), tx.now.millis()])?;
+    Ok(())
 }
 
 fn lane_from_row(row: &Row<'_>) -> Result<Lane, rusqlite::Error> {
@@ -163,9 +233,9 @@ fn claim_from_lane(
     wanted: usize,
     lease: Duration,
     claims: &mut Vec<Claim>,
-) -> Result<(), rusqlite::Error> {
+) -> Result<LaneState, rusqlite::Error> {
     let Some(target) = tx.matching.target(tx.connection, lane.endpoint_key)? else {
-        return cancel_from_lane(tx, lane, wanted);
+        return cancel_from_lane(tx, lane);
     };
     let rows = tx
         .connection
@@ -180,32 +250,59 @@ fn claim_from_lane(
     for row in rows {
         claims.push(claim_row(tx, &target, row, lease)?);
     }
-    Ok(())
+    Ok(LaneState::Looked)
 }
 
-/// Cancels what waits for an endpoint that is deleted, as much at a time as would have been claimed.
-fn cancel_from_lane(tx: &mut WriteTx<'_>, lane: Lane, wanted: usize) -> Result<(), rusqlite::Error> {
-    let rows: Vec<(i64, u32)> = tx
+/// What a look into a lane came to.
+#[derive(PartialEq, Eq)]
+enum LaneState {
+    Looked,
+    /// Its endpoint is deleted, and more than one step's worth waited for it.
+    MoreToCancel,
+}
+
+/// Cancels what waits for an endpoint that is deleted, a step's worth. What is being attempted ends by itself.
+fn cancel_from_lane(tx: &WriteTx<'_>, lane: Lane) -> Result<LaneState, rusqlite::Error> {
+    let rows = tx
         .connection
-        .prepare_cached("SELECT delivery_key, attempts FROM due WHERE lane_key = ?1 ORDER BY due_at LIMIT ?2")?
-        .query_map(params![lane_key(lane), wanted], |row| Ok((row.get(0)?, row.get(1)?)))?
-        .collect::<Result<_, _>>()?;
-    for (key, attempts) in rows {
-        end_unsent(tx, key, attempts, DeliveryStatus::Cancelled, EndReason::EndpointDeleted)?;
+        .prepare_cached(
+            "SELECT delivery_key, attempts, claimed_at FROM due
+             WHERE lane_key = ?1 AND NOT (claim_token IS NOT NULL AND due_at > ?2) ORDER BY due_at LIMIT ?3",
+        )?
+        .query_map(params![lane_key(lane), tx.now.millis(), CANCELLED_AT_ONCE], unsent_from_row)?
+        .collect::<Result<Vec<_>, _>>()?;
+    for row in &rows {
+        end_unsent(tx, row, DeliveryStatus::Cancelled, EndReason::EndpointDeleted)?;
     }
-    Ok(())
+    Ok(if rows.len() == CANCELLED_AT_ONCE { LaneState::MoreToCancel } else { LaneState::Looked })
 }
 
-/// Ends a delivery that nobody is attempting.
+/// A delivery that nobody is attempting.
+struct Unsent {
+    delivery_key: RowKey,
+    attempts: u32,
+    lost_claim_at: Option<Timestamp>,
+}
+
+fn unsent_from_row(row: &Row<'_>) -> Result<Unsent, rusqlite::Error> {
+    Ok(Unsent {
+        delivery_key: RowKey::from_i64(row.get(0)?),
+        attempts: row.get(1)?,
+        lost_claim_at: row.get::<_, Option<i64>>(2)?.map(Timestamp::from_millis),
+    })
+}
+
 fn end_unsent(
     tx: &WriteTx<'_>,
-    key: i64,
-    attempts: u32,
+    unsent: &Unsent,
     status: DeliveryStatus,
     reason: EndReason,
 ) -> Result<(), rusqlite::Error> {
-    tx.connection.prepare_cached("DELETE FROM due WHERE delivery_key = ?1")?.execute([key])?;
-    delivery::finish(tx, RowKey::from_i64(key), status, Some(reason), attempts)
+    if let Some(claimed_at) = unsent.lost_claim_at {
+        record_abandoned(tx, unsent.delivery_key, unsent.attempts, claimed_at, None)?;
+    }
+    tx.connection.prepare_cached("DELETE FROM due WHERE delivery_key = ?1")?.execute([unsent.delivery_key.as_i64()])?;
+    delivery::finish(tx, unsent.delivery_key, status, Some(reason), unsent.attempts)
 }
 
 fn claim_row(
@@ -215,7 +312,7 @@ fn claim_row(
     lease: Duration,
 ) -> Result<Claim, rusqlite::Error> {
     if let Some(claimed_at) = row.lost_claim_at {
-        record_abandoned(tx, &row, claimed_at)?;
+        record_abandoned(tx, row.delivery_key, row.attempts, claimed_at, Some(tx.now))?;
     }
     let token = ClaimToken(tx.next_key().as_i64());
     let attempt = row.attempts + 1;
@@ -241,9 +338,16 @@ fn claim_row(
     })
 }
 
-fn record_abandoned(tx: &WriteTx<'_>, row: &DueRow, claimed_at: Timestamp) -> Result<(), rusqlite::Error> {
+/// Writes down the attempt of a claim whose holder never came back.
+fn record_abandoned(
+    tx: &WriteTx<'_>,
+    delivery_key: RowKey,
+    number: u32,
+    claimed_at: Timestamp,
+    next_attempt_at: Option<Timestamp>,
+) -> Result<(), rusqlite::Error> {
     let attempt = Attempt {
-        number: row.attempts,
+        number,
         started_at: claimed_at,
         duration_ms: 0,
         outcome: AttemptOutcome::Abandoned,
@@ -252,9 +356,9 @@ fn record_abandoned(tx: &WriteTx<'_>, row: &DueRow, claimed_at: Timestamp) -> Re
         response_headers: Vec::new(),
         response_body: None,
         error: Some("the process that had started this attempt stopped before recording its outcome".to_owned()),
-        next_attempt_at: Some(tx.now),
+        next_attempt_at,
     };
-    delivery::insert_attempt(tx, row.delivery_key, &attempt)
+    delivery::insert_attempt(tx, delivery_key, &attempt)
 }
 
 /// Sets a lane's bound to what it really holds; a lane that holds nothing goes.
@@ -274,15 +378,20 @@ fn raise_next_at(tx: &WriteTx<'_>, lane: Lane) -> Result<(), rusqlite::Error> {
     Ok(())
 }
 
-/// When the next lane that has room falls due.
-fn next_due_in(tx: &WriteTx<'_>, quota: &dyn LaneQuota) -> Result<Option<Duration>, rusqlite::Error> {
+/// When the next lane that has room falls due. The quota does not know yet of what was claimed just now.
+fn next_due_in(tx: &WriteTx<'_>, quota: &dyn LaneQuota, claims: &[Claim]) -> Result<Option<Duration>, rusqlite::Error> {
+    let mut taken: HashMap<RowKey, usize> = HashMap::new();
+    for claim in claims {
+        *taken.entry(claim.endpoint.lane.endpoint_key).or_default() += 1;
+    }
     let mut statement = tx.connection.prepare_cached(
-        "SELECT lane_key, workspace_key, next_at FROM lanes WHERE held_since IS NULL ORDER BY next_at LIMIT ?1",
+        "SELECT lane_key, workspace_key, next_at FROM lanes WHERE held_since IS NULL ORDER BY next_at",
     )?;
-    let mut rows = statement.query(params![LANES_PER_CLAIM])?;
+    let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
         let at = Timestamp::from_millis(row.get(2)?);
-        if at > tx.now || quota.quota(lane_from_row(row)?) > 0 {
+        let lane = lane_from_row(row)?;
+        if at > tx.now || quota.quota(lane) > taken.get(&lane.endpoint_key).copied().unwrap_or_default() {
             return Ok(Some(at.since(tx.now)));
         }
     }
@@ -337,8 +446,14 @@ fn record_outcome(tx: &mut WriteTx<'_>, outcome: &OutcomeRecord) -> Result<Recor
                 .query_row(params![key.as_i64(), outcome.token.0, at.millis(), uses_step], lane_from_row)
                 .optional()?;
             let Some(lane) = lane else { return Ok(Recorded::ClaimLost) };
-            lower_next_at(tx, lane, at)?;
-            attempt.next_attempt_at = Some(at);
+            if tx.matching.target(tx.connection, lane.endpoint_key)?.is_some() {
+                lower_next_at(tx, lane, at)?;
+                attempt.next_attempt_at = Some(at);
+            } else {
+                // The endpoint was deleted while it was being called: there is nothing to try again.
+                let unsent = Unsent { delivery_key: key, attempts: attempt.number, lost_claim_at: None };
+                end_unsent(tx, &unsent, DeliveryStatus::Cancelled, EndReason::EndpointDeleted)?;
+            }
         }
     }
     delivery::insert_attempt(tx, key, &attempt)?;
@@ -376,16 +491,170 @@ pub fn release_predecessors_claims(tx: &mut WriteTx<'_>) -> Result<usize, rusqli
 /// Fails what has waited too long in lanes that are held.
 pub fn expire_waiting(tx: &mut WriteTx<'_>, limit: usize) -> Result<usize, rusqlite::Error> {
     let too_long_ago = tx.now.minus(limits::WAITING_MAX).millis();
-    let waiting: Vec<(i64, u32)> = tx
+    let waiting = tx
         .connection
         .prepare_cached(
-            "SELECT delivery_key, attempts FROM lanes JOIN due ON due.lane_key = lanes.lane_key
+            "SELECT delivery_key, attempts, claimed_at FROM lanes JOIN due ON due.lane_key = lanes.lane_key
              WHERE held_since IS NOT NULL AND held_since <= ?1 AND due_at <= ?1 LIMIT ?2",
         )?
-        .query_map(params![too_long_ago, limit], |row| Ok((row.get(0)?, row.get(1)?)))?
-        .collect::<Result<_, _>>()?;
-    for (key, attempts) in &waiting {
-        end_unsent(tx, *key, *attempts, DeliveryStatus::Failed, EndReason::Expired)?;
+        .query_map(params![too_long_ago, limit], unsent_from_row)?
+        .collect::<Result<Vec<_>, _>>()?;
+    for unsent in &waiting {
+        end_unsent(tx, unsent, DeliveryStatus::Failed, EndReason::Expired)?;
     }
     Ok(waiting.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use super::super::matching::MatchingCache;
+    use super::super::schema;
+    use super::super::writer::{KeyMaker, SharedKeys};
+    use super::*;
+    use crate::domain::id::{KeySequence, StoreTag};
+
+    const START: Timestamp = Timestamp::from_millis(1_000_000_000_000);
+
+    struct Unlimited;
+
+    impl LaneQuota for Unlimited {
+        fn quota(&self, _lane: Lane) -> usize {
+            usize::MAX
+        }
+    }
+
+    struct Queue {
+        connection: rusqlite::Connection,
+        matching: MatchingCache,
+        keys: SharedKeys,
+        now: Timestamp,
+        /// Steps that SQLite's virtual machine has taken: what something costs, on any machine.
+        steps: Arc<AtomicU64>,
+        _directory: tempfile::TempDir,
+    }
+
+    impl Queue {
+        /// A queue in which the endpoint 1 has `backlog` deliveries due, and `idle` others have one each in an hour.
+        fn new(backlog: u32, idle: u32) -> Self {
+            let directory = tempfile::tempdir().unwrap();
+            let mut connection = schema::connect(&schema::database_path(directory.path())).unwrap();
+            schema::migrate(&mut connection).unwrap();
+            let now = START.millis();
+            let rows = format!(
+                "BEGIN;
+                 INSERT INTO workspaces (key, id, name) VALUES (1, 'org_0000000000000000', 'w');
+                 INSERT INTO events (key, workspace_key, mode, type, deliveries, envelope)
+                     VALUES (1, 1, 0, 'post.created', 1, x'7b7d');
+                 WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i <= {idle})
+                 INSERT INTO endpoints (key, id, workspace_key, name, url, events, is_active, secret_version,
+                                        secret_last4, updated_at)
+                     SELECT i, 'whe_' || substr('0000000000000000' || i, -16), 1, 'n', 'https://example.com/',
+                            'post.created', 1, 1, '0000', 0 FROM n;
+                 INSERT INTO lanes (lane_key, workspace_key, next_at)
+                     SELECT key, 1, iif(key = 1, {now}, {now} + 3600000) FROM endpoints;
+                 WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {backlog} + {idle})
+                 INSERT INTO due (delivery_key, lane_key, event_key, due_at, mode, cause, secret_version)
+                     SELECT i, max(1, i - {backlog} + 1), 1, iif(i <= {backlog}, {now} - 1000 + i % 1000,
+                            {now} + 3600000), 0, 0, 1 FROM n;
+                 INSERT INTO deliveries (key, workspace_key, endpoint_key, event_key, mode, status, cause)
+                     SELECT delivery_key, 1, lane_key, event_key, 0, 0, 0 FROM due;
+                 COMMIT;"
+            );
+            connection.execute_batch(&rows).unwrap();
+            let steps = Arc::new(AtomicU64::new(0));
+            let counter = Arc::clone(&steps);
+            let count = move || {
+                counter.fetch_add(1, Ordering::Relaxed);
+                false
+            };
+            connection.progress_handler(1, Some(count)).unwrap();
+            Self {
+                connection,
+                matching: MatchingCache::default(),
+                keys: Arc::new(KeyMaker::new(KeySequence::new(1))),
+                now: START,
+                steps,
+                _directory: directory,
+            }
+        }
+
+        fn run<T>(&mut self, effect: impl FnOnce(&mut WriteTx<'_>) -> Result<T, rusqlite::Error>) -> T {
+            let mut tx = WriteTx {
+                connection: &self.connection,
+                matching: &mut self.matching,
+                tag: StoreTag::from_u32(1),
+                now: self.now,
+                keys: &self.keys,
+            };
+            effect(&mut tx).unwrap()
+        }
+
+        fn claim(&mut self, limit: usize) -> Vec<Claim> {
+            self.run(|tx| claim(tx, limit, limits::LEASE, &Unlimited)).claims
+        }
+
+        fn steps(&mut self, effect: impl FnOnce(&mut Self)) -> u64 {
+            let before = self.steps.load(Ordering::Relaxed);
+            effect(self);
+            self.steps.load(Ordering::Relaxed) - before
+        }
+
+        fn steps_of_a_claim(&mut self) -> u64 {
+            self.steps(|queue| assert_eq!(queue.claim(10).len(), 10))
+        }
+
+        /// The ends of deliveries 1, 2, 3 … as (status, attempts, attempts in the log).
+        fn ends(&mut self) -> Vec<(i64, u32, u32)> {
+            self.run(|tx| {
+                tx.connection
+                    .prepare(
+                        "SELECT status, attempts, (SELECT COUNT(*) FROM attempts WHERE delivery_key = key)
+                         FROM deliveries ORDER BY key",
+                    )?
+                    .query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?
+                    .collect()
+            })
+        }
+    }
+
+    #[test]
+    fn a_claim_costs_the_same_whatever_the_backlog() {
+        let cheap = Queue::new(20, 5).steps_of_a_claim();
+        let dear = Queue::new(30_000, 5).steps_of_a_claim();
+        assert!(cheap > 100, "the steps were counted: {cheap}");
+        assert!(dear <= cheap + cheap / 20, "{cheap} steps with 20 deliveries due, {dear} with 30,000");
+    }
+
+    #[test]
+    fn a_claim_costs_the_same_however_many_lanes_have_nothing_due() {
+        let cheap = Queue::new(20, 5).steps_of_a_claim();
+        let dear = Queue::new(20, 5_000).steps_of_a_claim();
+        assert!(dear <= cheap + cheap / 20, "{cheap} steps beside 5 idle lanes, {dear} beside 5,000");
+    }
+
+    #[test]
+    fn looking_in_vain_costs_next_to_nothing() {
+        let mut queue = Queue::new(0, 5_000);
+        queue.claim(10);
+        let look = queue.steps(|queue| assert!(queue.claim(10).is_empty()));
+        let expire = queue.steps(|queue| assert_eq!(queue.run(|tx| expire_waiting(tx, 10)), 0));
+        assert!(look < 100 && expire < 100, "{look} steps to find nothing due, {expire} to find nothing expired");
+    }
+
+    #[test]
+    fn what_waits_for_a_deleted_endpoint_is_cancelled_but_not_under_its_holder() {
+        let mut queue = Queue::new(2, 0);
+        let under_way = queue.claim(1).remove(0);
+        queue.run(|tx| tx.connection.execute_batch("UPDATE endpoints SET deleted_at = 1"));
+        queue.matching.forget_everything();
+        assert!(queue.claim(10).is_empty());
+        let (pending, cancelled) = (DeliveryStatus::Pending.code(), DeliveryStatus::Cancelled.code());
+        assert_eq!(under_way.delivery_id.key(), RowKey::from_i64(1));
+        assert_eq!(queue.ends(), [(pending, 0, 0), (cancelled, 0, 0)]);
+        queue.now = queue.now.plus(limits::LEASE);
+        assert!(queue.claim(10).is_empty());
+        assert_eq!(queue.ends(), [(cancelled, 1, 1), (cancelled, 0, 0)], "the lost attempt is in the log");
+    }
 }

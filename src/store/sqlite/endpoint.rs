@@ -2,13 +2,15 @@
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use crate::domain::endpoint::{DisabledReason, Endpoint, SecretVersion};
+use crate::domain::endpoint::{DisabledReason, Endpoint, EndpointChange, EndpointFilter, ProjectId, SecretVersion};
 use crate::domain::event_type::EventTypeName;
 use crate::domain::id::{EndpointId, RowKey};
+use crate::domain::page::{Page, PageRequest};
 use crate::domain::time::Timestamp;
-use crate::store::NewEndpoint;
+use crate::store::{EndpointLimits, EndpointTarget, NewEndpoint, SecretRotation};
 
 use super::column::{parsed, unexpected};
+use super::due;
 use super::writer::WriteTx;
 
 pub const ENDPOINT_COLUMNS: &str =
@@ -42,7 +44,7 @@ pub enum Full {
 }
 
 pub fn create(tx: &mut WriteTx<'_>, new: &NewEndpoint) -> Result<Result<Endpoint, Full>, rusqlite::Error> {
-    let (in_workspace, in_project) = count(tx.connection, new)?;
+    let (in_workspace, in_project) = count(tx.connection, new.workspace_key, new.project_id.as_ref())?;
     if in_workspace >= new.limits.per_workspace {
         return Ok(Err(Full::Workspace));
     }
@@ -87,17 +89,20 @@ pub fn create(tx: &mut WriteTx<'_>, new: &NewEndpoint) -> Result<Result<Endpoint
     Ok(Ok(endpoint))
 }
 
-/// The endpoints of the workspace, and those of the new one's project.
-fn count(connection: &Connection, new: &NewEndpoint) -> Result<(u32, u32), rusqlite::Error> {
+/// The endpoints of the workspace, and those of one project.
+fn count(
+    connection: &Connection,
+    workspace_key: RowKey,
+    project_id: Option<&ProjectId>,
+) -> Result<(u32, u32), rusqlite::Error> {
     connection
         .prepare_cached(
             "SELECT COUNT(*), COUNT(*) FILTER (WHERE project_id IS ?2)
              FROM endpoints WHERE workspace_key = ?1 AND deleted_at IS NULL",
         )?
-        .query_row(
-            params![new.workspace_key.as_i64(), new.project_id.as_ref().map(|project| project.as_str())],
-            |row| Ok((row.get(0)?, row.get(1)?)),
-        )
+        .query_row(params![workspace_key.as_i64(), project_id.map(ProjectId::as_str)], |row| {
+            Ok((row.get(0)?, row.get(1)?))
+        })
 }
 
 pub fn find(
@@ -113,6 +118,205 @@ pub fn find(
         .optional()
 }
 
+pub fn list(
+    connection: &Connection,
+    workspace_key: RowKey,
+    filter: &EndpointFilter,
+    page: PageRequest,
+) -> Result<Page<Endpoint>, rusqlite::Error> {
+    let sql = format!(
+        "SELECT {ENDPOINT_COLUMNS} FROM endpoints
+         WHERE workspace_key = ?1 AND key < ?2 AND deleted_at IS NULL
+           AND (?3 IS NULL OR project_id = ?3) AND (?4 IS NULL OR is_active = ?4)
+           AND (?5 IS NULL OR instr(' ' || events || ' ', ' ' || ?5 || ' ') > 0)
+         ORDER BY key DESC LIMIT ?6"
+    );
+    let items = connection
+        .prepare_cached(&sql)?
+        .query_map(
+            params![
+                workspace_key.as_i64(),
+                page.before().as_i64(),
+                filter.project_id.as_ref().map(ProjectId::as_str),
+                filter.is_active,
+                filter.event_type.as_ref().map(EventTypeName::as_str),
+                page.limit() + 1,
+            ],
+            endpoint_from_row,
+        )?
+        .collect::<Result<Vec<_>, _>>()?;
+    Ok(page.cut(items, |endpoint| endpoint.key))
+}
+
+/// Why an endpoint was not changed.
+pub enum UpdateRefusal {
+    NotFound,
+    ProjectFull,
+}
+
+pub fn update(
+    tx: &mut WriteTx<'_>,
+    workspace_key: RowKey,
+    id: EndpointId,
+    change: &EndpointChange,
+    limits: EndpointLimits,
+) -> Result<Result<Endpoint, UpdateRefusal>, rusqlite::Error> {
+    let Some(mut endpoint) = find(tx.connection, workspace_key, id)? else {
+        return Ok(Err(UpdateRefusal::NotFound));
+    };
+    if let Some(project) = &change.project_id {
+        let moves = project.as_ref().map(ProjectId::as_str) != endpoint.project_id.as_deref();
+        if moves && count(tx.connection, workspace_key, project.as_ref())?.1 >= limits.per_project {
+            return Ok(Err(UpdateRefusal::ProjectFull));
+        }
+        endpoint.project_id = project.as_ref().map(|project| project.as_str().to_owned());
+    }
+    if let Some(name) = &change.name {
+        name.as_str().clone_into(&mut endpoint.name);
+    }
+    if let Some(url) = &change.url {
+        url.as_str().clone_into(&mut endpoint.url);
+    }
+    if let Some(events) = &change.events {
+        endpoint.events.clone_from(events);
+    }
+    if let Some(is_active) = change.is_active {
+        (endpoint.is_active, endpoint.disabled_reason) = (is_active, None);
+    }
+    endpoint.updated_at = tx.now.max(endpoint.updated_at);
+    tx.connection
+        .prepare_cached(
+            "UPDATE endpoints SET project_id = ?2, name = ?3, url = ?4, events = ?5, is_active = ?6, disabled_reason = ?7,
+                                  updated_at = ?8
+             WHERE key = ?1",
+        )?
+        .execute(params![
+            endpoint.key.as_i64(),
+            endpoint.project_id,
+            endpoint.name,
+            endpoint.url,
+            join_events(&endpoint.events),
+            endpoint.is_active,
+            endpoint.disabled_reason.map(DisabledReason::as_str),
+            endpoint.updated_at.millis(),
+        ])?;
+    match change.is_active {
+        Some(true) => due::release_lane(tx, endpoint.key)?,
+        Some(false) => due::hold_lane(tx, endpoint.key)?,
+        None => {}
+    }
+    tx.matching.bump(tx.connection, workspace_key)?;
+    Ok(Ok(endpoint))
+}
+
+/// No such endpoint.
+pub struct NotFound;
+
+pub fn delete(
+    tx: &mut WriteTx<'_>,
+    workspace_key: RowKey,
+    id: EndpointId,
+) -> Result<Result<(), NotFound>, rusqlite::Error> {
+    let Some(endpoint) = find(tx.connection, workspace_key, id)? else { return Ok(Err(NotFound)) };
+    tx.connection
+        .prepare_cached("UPDATE endpoints SET is_active = 0, deleted_at = ?2, updated_at = ?2 WHERE key = ?1")?
+        .execute(params![endpoint.key.as_i64(), tx.now.millis()])?;
+    tx.connection
+        .prepare_cached("DELETE FROM endpoint_secrets WHERE endpoint_key = ?1")?
+        .execute([endpoint.key.as_i64()])?;
+    tx.matching.bump(tx.connection, workspace_key)?;
+    due::cancel_lanes(tx, workspace_key, endpoint.key)?;
+    Ok(Ok(()))
+}
+
+pub fn secret_version(
+    connection: &Connection,
+    workspace_key: RowKey,
+    id: EndpointId,
+) -> Result<Option<SecretVersion>, rusqlite::Error> {
+    connection
+        .prepare_cached(
+            "SELECT secret_version FROM endpoints WHERE id = ?1 AND workspace_key = ?2 AND deleted_at IS NULL",
+        )?
+        .query_row(params![id.to_string(), workspace_key.as_i64()], |row| Ok(SecretVersion(row.get(0)?)))
+        .optional()
+}
+
+/// Why a secret was not rotated.
+pub enum RotateRefusal {
+    NotFound,
+    Outrun,
+}
+
+pub fn rotate_secret(
+    tx: &mut WriteTx<'_>,
+    workspace_key: RowKey,
+    id: EndpointId,
+    rotation: &SecretRotation,
+) -> Result<Result<Endpoint, RotateRefusal>, rusqlite::Error> {
+    let Some(current) = secret_version(tx.connection, workspace_key, id)? else {
+        return Ok(Err(RotateRefusal::NotFound));
+    };
+    if rotation.version.0 != current.0 + 1 {
+        return Ok(Err(RotateRefusal::Outrun));
+    }
+    tx.connection
+        .prepare_cached(
+            "UPDATE endpoints SET secret_version = ?2, secret_last4 = ?3, updated_at = max(updated_at, ?4),
+                    oldest_secret_version = CASE WHEN ?5 THEN ?2 ELSE oldest_secret_version END
+             WHERE id = ?1",
+        )?
+        .execute(params![
+            id.to_string(),
+            rotation.version.0,
+            rotation.last4,
+            tx.now.millis(),
+            rotation.revoke_queued
+        ])?;
+    let overlap_until = (!rotation.overlap.is_zero()).then(|| tx.now.plus(rotation.overlap).millis());
+    tx.connection
+        .prepare_cached(
+            "INSERT INTO endpoint_secrets (endpoint_key, version, sealed, overlap_until)
+             SELECT key, ?2, ?3, ?4 FROM endpoints WHERE id = ?1",
+        )?
+        .execute(params![id.to_string(), rotation.version.0, rotation.sealed, overlap_until])?;
+    tx.matching.bump(tx.connection, workspace_key)?;
+    Ok(find(tx.connection, workspace_key, id)?.ok_or(RotateRefusal::NotFound))
+}
+
+/// Secrets older than the newest that nothing queued is signed with, now that no overlap needs them either.
+pub fn unused_secrets(
+    connection: &Connection,
+    now: Timestamp,
+    limit: usize,
+) -> Result<Vec<(i64, u32)>, rusqlite::Error> {
+    connection
+        .prepare_cached(
+            "SELECT s.endpoint_key, s.version FROM endpoint_secrets s
+             JOIN endpoints e ON e.key = s.endpoint_key
+             JOIN endpoint_secrets newest ON newest.endpoint_key = e.key AND newest.version = e.secret_version
+             WHERE s.version < e.secret_version
+               AND (newest.overlap_until IS NULL OR newest.overlap_until <= ?1 OR s.version < e.secret_version - 1)
+               AND (s.version < e.oldest_secret_version OR NOT EXISTS
+                    (SELECT 1 FROM due WHERE lane_key IN (e.key, -e.key)
+                       AND (due.secret_version = s.version OR due.also_secret_version = s.version)))
+             LIMIT ?2",
+        )?
+        .query_map(params![now.millis(), limit], |row| Ok((row.get(0)?, row.get(1)?)))?
+        .collect()
+}
+
+pub fn erase_secrets(tx: &mut WriteTx<'_>, unused: &[(i64, u32)]) -> Result<usize, rusqlite::Error> {
+    let mut erased = 0;
+    for (endpoint_key, version) in unused {
+        erased += tx
+            .connection
+            .prepare_cached("DELETE FROM endpoint_secrets WHERE endpoint_key = ?1 AND version = ?2")?
+            .execute(params![endpoint_key, version])?;
+    }
+    Ok(erased)
+}
+
 pub fn find_secret(
     connection: &Connection,
     endpoint_key: RowKey,
@@ -125,11 +329,7 @@ pub fn find_secret(
 }
 
 /// Switches an endpoint off and holds its lane, unless it is off already or points elsewhere by now.
-pub fn disable(
-    tx: &mut WriteTx<'_>,
-    target: &crate::store::EndpointTarget,
-    reason: DisabledReason,
-) -> Result<(), rusqlite::Error> {
+pub fn disable(tx: &mut WriteTx<'_>, target: &EndpointTarget, reason: DisabledReason) -> Result<(), rusqlite::Error> {
     let lane = target.lane;
     let changed = tx
         .connection
@@ -139,9 +339,7 @@ pub fn disable(
         )?
         .execute(params![lane.endpoint_key.as_i64(), target.url, reason.as_str(), tx.now.millis()])?;
     if changed > 0 {
-        tx.connection
-            .prepare_cached("UPDATE lanes SET held_since = ?2 WHERE lane_key = ?1 AND held_since IS NULL")?
-            .execute(params![lane.endpoint_key.as_i64(), tx.now.millis()])?;
+        due::hold_lane(tx, lane.endpoint_key)?;
         tx.matching.bump(tx.connection, lane.workspace_key)?;
     }
     Ok(())

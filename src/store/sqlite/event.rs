@@ -100,19 +100,28 @@ fn insert<'s>(
     matching: impl Iterator<Item = &'s Subscriber> + Clone,
 ) -> Result<EventReceipt, rusqlite::Error> {
     let active = matching.clone().filter(|subscriber| subscriber.endpoint.is_active).count();
-    let receipt = EventReceipt {
-        id: event.id,
-        external_id: event.external_id.as_ref().map(|id| id.as_str().to_owned()),
-        event_type: event.event_type.clone(),
-        project_id: event.project_id.as_ref().map(|id| id.as_str().to_owned()),
-        deliveries: u32::try_from(active).unwrap_or(u32::MAX),
-        replayed: false,
-    };
+    let receipt = receipt_of(event, active);
     insert_event(tx, event, &receipt)?;
     for subscriber in matching {
         insert_delivery(tx, event, subscriber)?;
     }
     Ok(receipt)
+}
+
+/// Writes an event whose one delivery is made by whoever calls.
+pub fn insert_for_one(tx: &WriteTx<'_>, event: &NewEvent) -> Result<(), rusqlite::Error> {
+    insert_event(tx, event, &receipt_of(event, 1))
+}
+
+fn receipt_of(event: &NewEvent, deliveries: usize) -> EventReceipt {
+    EventReceipt {
+        id: event.id,
+        external_id: event.external_id.as_ref().map(|id| id.as_str().to_owned()),
+        event_type: event.event_type.clone(),
+        project_id: event.project_id.as_ref().map(|id| id.as_str().to_owned()),
+        deliveries: u32::try_from(deliveries).unwrap_or(u32::MAX),
+        replayed: false,
+    }
 }
 
 /// Writes the event itself, and its `externalId`.
@@ -151,7 +160,7 @@ fn insert_event(tx: &WriteTx<'_>, event: &NewEvent, receipt: &EventReceipt) -> R
 }
 
 fn insert_delivery(tx: &WriteTx<'_>, event: &NewEvent, subscriber: &Subscriber) -> Result<(), rusqlite::Error> {
-    let skipped = (!subscriber.endpoint.is_active).then(|| match subscriber.endpoint.disabled_reason {
+    let skipped = (!subscriber.endpoint.is_active).then_some(match subscriber.endpoint.disabled_reason {
         None => EndReason::Inactive,
         Some(DisabledReason::Gone) => EndReason::DisabledGone,
         Some(DisabledReason::Failing) => EndReason::DisabledFailing,

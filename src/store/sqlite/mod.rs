@@ -12,21 +12,25 @@ use std::time::Duration;
 use async_trait::async_trait;
 use rusqlite::{OptionalExtension, params};
 
-use crate::domain::access::{ApiKey, ApiKeyHash};
+use crate::domain::access::{ApiKey, ApiKeyHash, Mode};
 use crate::domain::attempt::Attempt;
 use crate::domain::delivery::{Delivery, DeliveryFilter};
-use crate::domain::endpoint::{Endpoint, SecretVersion};
+use crate::domain::endpoint::{Endpoint, EndpointChange, EndpointFilter, SecretVersion};
 use crate::domain::event::{Event, EventDetail, EventFilter, EventReceipt, NewEvent};
-use crate::domain::id::{ApiKeyId, DeliveryId, EndpointId, EventId, KeySequence, RowKey, StoreTag, WorkspaceId};
+use crate::domain::id::{
+    ApiKeyId, DeliveryId, EndpointId, EventId, KeySequence, ReplayId, RowKey, StoreTag, WorkspaceId,
+};
 use crate::domain::idempotency::{IdempotentRequest, RecordedAnswer, Recording};
 use crate::domain::limits;
 use crate::domain::page::{Page, PageRequest};
+use crate::domain::replay::{Replay, ReplayCount, ReplayRange};
 use crate::domain::time::Clock;
 use crate::domain::workspace::{Workspace, WorkspaceName};
 
 use super::{
-    AcceptError, CatalogueAdoption, ClaimToken, Claimed, CreateEndpointError, LaneQuota, NewApiKey, NewCatalogue,
-    NewEndpoint, OpenError, OutcomeRecord, Recorded, Store, StoreError, StoreSeed, Written,
+    AcceptError, CatalogueAdoption, ClaimToken, Claimed, CreateEndpointError, DeleteEndpointError, EndpointLimits,
+    LaneQuota, NewApiKey, NewCatalogue, NewEndpoint, NewReplay, OpenError, OutcomeRecord, Recorded, RequeueError,
+    RotateSecretError, SecretRotation, Store, StoreError, StoreSeed, UpdateEndpointError, Written,
 };
 
 mod access;
@@ -41,12 +45,15 @@ mod event_log;
 mod idempotency;
 mod matching;
 mod reader;
+mod replay;
+mod requeue;
 mod schema;
 mod writer;
 
 use event::AcceptRefusal;
 use reader::Readers;
-use writer::{JobSize, KeyMaker, SharedKeys, Writer, WriterParts};
+use requeue::RequeueRefusal;
+use writer::{JobSize, KeyMaker, SharedKeys, WriteTx, Writer, WriterParts};
 
 /// The store in one directory.
 pub struct SqliteStore {
@@ -75,7 +82,7 @@ impl SqliteStore {
         schema::migrate(&mut connection)?;
         let tag = store_tag(&connection, seed.tag).map_err(database_fault)?;
         let keys: SharedKeys = Arc::new(KeyMaker::new(KeySequence::new(seed.node)));
-        let checkpointer = checkpoint::Checkpointer::start(&database).map_err(database_fault)?;
+        let checkpointer = checkpoint::Checkpointer::start(&database, &mut connection).map_err(database_fault)?;
         let readers = Readers::open(&database).map_err(database_fault)?;
         let parts = WriterParts { connection, tag, clock: Arc::clone(&clock), keys: Arc::clone(&keys), checkpointer };
         let (writer, thread) = Writer::start(parts).map_err(directory_fault)?;
@@ -93,7 +100,7 @@ impl SqliteStore {
     async fn write<T, F>(&self, size: JobSize, effect: F) -> Result<T, StoreError>
     where
         T: Send + 'static,
-        F: FnMut(&mut writer::WriteTx<'_>) -> Result<T, rusqlite::Error> + Send + 'static,
+        F: FnMut(&mut WriteTx<'_>) -> Result<T, rusqlite::Error> + Send + 'static,
     {
         match &self.writer {
             Some(writer) => writer.write(size, effect).await,
@@ -205,6 +212,75 @@ impl Store for SqliteStore {
         self.readers.read(move |connection| endpoint::find(connection, workspace_key, id)).await
     }
 
+    async fn list_endpoints(
+        &self,
+        workspace_key: RowKey,
+        filter: EndpointFilter,
+        page: PageRequest,
+    ) -> Result<Page<Endpoint>, StoreError> {
+        self.readers.read(move |connection| endpoint::list(connection, workspace_key, &filter, page)).await
+    }
+
+    async fn update_endpoint(
+        &self,
+        workspace_key: RowKey,
+        id: EndpointId,
+        change: EndpointChange,
+        limits: EndpointLimits,
+        recording: Option<Recording<Endpoint>>,
+    ) -> Result<Written<Endpoint>, UpdateEndpointError> {
+        self.write(JobSize::ONE_ROW, move |tx| {
+            let update = |tx: &mut WriteTx<'_>| endpoint::update(tx, workspace_key, id, &change, limits);
+            idempotency::once(tx, recording.as_ref(), update)
+        })
+        .await?
+        .map_err(|refusal| match refusal {
+            endpoint::UpdateRefusal::NotFound => UpdateEndpointError::NotFound,
+            endpoint::UpdateRefusal::ProjectFull => UpdateEndpointError::ProjectFull(limits.per_project),
+        })
+    }
+
+    async fn delete_endpoint(
+        &self,
+        workspace_key: RowKey,
+        id: EndpointId,
+        recording: Option<Recording<()>>,
+    ) -> Result<Written<()>, DeleteEndpointError> {
+        self.write(JobSize::ONE_ROW, move |tx| {
+            idempotency::once(tx, recording.as_ref(), |tx| endpoint::delete(tx, workspace_key, id))
+        })
+        .await?
+        .map_err(|endpoint::NotFound| DeleteEndpointError::NotFound)
+    }
+
+    async fn secret_version(&self, workspace_key: RowKey, id: EndpointId) -> Result<Option<SecretVersion>, StoreError> {
+        self.readers.read(move |connection| endpoint::secret_version(connection, workspace_key, id)).await
+    }
+
+    async fn rotate_secret(
+        &self,
+        workspace_key: RowKey,
+        id: EndpointId,
+        rotation: SecretRotation,
+    ) -> Result<Endpoint, RotateSecretError> {
+        self.write(JobSize::ONE_ROW, move |tx| endpoint::rotate_secret(tx, workspace_key, id, &rotation))
+            .await?
+            .map_err(|refusal| match refusal {
+                endpoint::RotateRefusal::NotFound => RotateSecretError::NotFound,
+                endpoint::RotateRefusal::Outrun => RotateSecretError::Outrun,
+            })
+    }
+
+    /// Looks for them while reading: nothing new can come to need a secret that is not the newest.
+    async fn erase_unused_secrets(&self, limit: usize) -> Result<usize, StoreError> {
+        let now = self.clock.now();
+        let unused = self.readers.read(move |connection| endpoint::unused_secrets(connection, now, limit)).await?;
+        if unused.is_empty() {
+            return Ok(0);
+        }
+        self.write(JobSize::ONE_ROW, move |tx| endpoint::erase_secrets(tx, &unused)).await
+    }
+
     async fn find_secret(&self, endpoint_key: RowKey, version: SecretVersion) -> Result<Option<Vec<u8>>, StoreError> {
         self.readers.read(move |connection| endpoint::find_secret(connection, endpoint_key, version)).await
     }
@@ -243,6 +319,89 @@ impl Store for SqliteStore {
     async fn find_event(&self, workspace_key: RowKey, id: EventId) -> Result<Option<EventDetail>, StoreError> {
         let tag = self.tag;
         self.readers.read(move |connection| event_log::find(connection, tag, workspace_key, id)).await
+    }
+
+    async fn accept_test(
+        &self,
+        endpoint_id: EndpointId,
+        event: NewEvent,
+        recording: Option<Recording<Delivery>>,
+    ) -> Result<Written<Delivery>, RequeueError> {
+        self.write(JobSize { rows: 1, bytes: event.envelope.len() }, move |tx| {
+            idempotency::once(tx, recording.as_ref(), |tx| requeue::accept_test(tx, endpoint_id, &event))
+        })
+        .await?
+        .map_err(requeue_error)
+    }
+
+    async fn retry_delivery(
+        &self,
+        workspace_key: RowKey,
+        id: DeliveryId,
+        mode: Mode,
+        recording: Option<Recording<Delivery>>,
+    ) -> Result<Written<Delivery>, RequeueError> {
+        self.write(JobSize::ONE_ROW, move |tx| {
+            idempotency::once(tx, recording.as_ref(), |tx| requeue::retry(tx, workspace_key, id, mode))
+        })
+        .await?
+        .map_err(requeue_error)
+    }
+
+    async fn count_replayable(
+        &self,
+        endpoint_key: RowKey,
+        range: ReplayRange,
+        after: RowKey,
+    ) -> Result<(ReplayCount, Option<RowKey>), StoreError> {
+        self.readers.read(move |connection| replay::count(connection, endpoint_key, &range, after)).await
+    }
+
+    async fn create_replay(
+        &self,
+        workspace_key: RowKey,
+        endpoint_id: EndpointId,
+        new: NewReplay,
+        recording: Option<Recording<Replay>>,
+    ) -> Result<Written<Replay>, RequeueError> {
+        self.write(JobSize::ONE_ROW, move |tx| {
+            idempotency::once(tx, recording.as_ref(), |tx| replay::create(tx, workspace_key, endpoint_id, &new))
+        })
+        .await?
+        .map_err(requeue_error)
+    }
+
+    async fn list_replays(
+        &self,
+        workspace_key: RowKey,
+        endpoint_id: EndpointId,
+        page: PageRequest,
+    ) -> Result<Option<Page<Replay>>, StoreError> {
+        let tag = self.tag;
+        self.readers.read(move |connection| replay::list(connection, tag, workspace_key, endpoint_id, page)).await
+    }
+
+    async fn find_replay(
+        &self,
+        workspace_key: RowKey,
+        endpoint_id: EndpointId,
+        id: ReplayId,
+    ) -> Result<Option<Replay>, StoreError> {
+        let tag = self.tag;
+        self.readers.read(move |connection| replay::find(connection, tag, workspace_key, endpoint_id, id)).await
+    }
+
+    async fn stop_replay(
+        &self,
+        workspace_key: RowKey,
+        endpoint_id: EndpointId,
+        id: ReplayId,
+    ) -> Result<Option<Replay>, StoreError> {
+        self.write(JobSize::ONE_ROW, move |tx| replay::stop(tx, workspace_key, endpoint_id, id)).await
+    }
+
+    async fn advance_replays(&self) -> Result<Option<usize>, StoreError> {
+        self.write(JobSize { rows: 500, bytes: 0 }, replay::advance).await
     }
 
     async fn list_deliveries(
@@ -301,6 +460,14 @@ fn meta_or_insert(connection: &rusqlite::Connection, name: &str, value: &[u8]) -
     connection
         .execute("INSERT INTO meta (name, value) VALUES (?1, ?2) ON CONFLICT DO NOTHING", params![name, value])?;
     connection.query_row("SELECT value FROM meta WHERE name = ?1", [name], |row| row.get(0))
+}
+
+fn requeue_error(refusal: RequeueRefusal) -> RequeueError {
+    match refusal {
+        RequeueRefusal::NotFound => RequeueError::NotFound,
+        RequeueRefusal::EndpointDeleted => RequeueError::EndpointDeleted,
+        RequeueRefusal::EndpointOff => RequeueError::EndpointOff,
+    }
 }
 
 fn unavailable(why: &'static str) -> StoreError {

@@ -3,6 +3,7 @@
 //! A snapshot that stays open keeps the write-ahead log from being recycled, so a read that lasts longer than a
 //! second is interrupted.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -47,9 +48,9 @@ impl Readers {
         let work = move || {
             let _permit = permit;
             let mut connection = lock(&connections).pop().ok_or_else(|| broken("a permit without a connection"))?;
-            let outcome = read_in_snapshot(&mut connection, query);
+            let outcome = catch_unwind(AssertUnwindSafe(|| read_in_snapshot(&mut connection, query)));
             lock(&connections).push(connection);
-            outcome.map_err(|error| match error.sqlite_error_code() {
+            outcome.unwrap_or(Err(rusqlite::Error::UnwindingPanic)).map_err(|error| match error.sqlite_error_code() {
                 Some(rusqlite::ffi::ErrorCode::OperationInterrupted) => unavailable("the query took too long"),
                 _ => store_error(&error),
             })

@@ -15,10 +15,6 @@ pub fn database_path(directory: &Path) -> PathBuf {
     directory.join("postrider.db")
 }
 
-pub fn log_path(database: &Path) -> PathBuf {
-    database.with_extension("db-wal")
-}
-
 /// Opens a connection with the settings that every connection needs.
 pub fn connect(database: &Path) -> Result<Connection, rusqlite::Error> {
     let connection = Connection::open(database)?;

@@ -30,7 +30,7 @@ pub struct WriteTx<'w> {
     pub matching: &'w mut MatchingCache,
     pub tag: StoreTag,
     pub now: Timestamp,
-    keys: &'w SharedKeys,
+    pub keys: &'w SharedKeys,
 }
 
 impl WriteTx<'_> {

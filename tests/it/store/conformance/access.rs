@@ -83,10 +83,12 @@ async fn revoking_a_key_that_is_not_there_says_so(at: Fixture) {
 }
 
 async fn a_fact_about_the_store_is_kept_as_it_was_first_told(mut at: Fixture) {
+    assert_eq!(at.store().meta("fact").await.unwrap(), None);
     assert_eq!(at.store().meta_or_insert("fact", b"first".to_vec()).await.unwrap(), b"first");
     assert_eq!(at.store().meta_or_insert("fact", b"second".to_vec()).await.unwrap(), b"first");
     assert_eq!(at.store().meta_or_insert("other", b"another".to_vec()).await.unwrap(), b"another");
     at.reopen().await;
+    assert_eq!(at.store().meta("fact").await.unwrap().as_deref(), Some(&b"first"[..]));
     assert_eq!(at.store().meta_or_insert("fact", Vec::new()).await.unwrap(), b"first");
 }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use postrider::domain::endpoint::Endpoint;
 use postrider::domain::id::RowKey;
+use postrider::domain::limits;
 use postrider::store::{Claim, Lane, LaneQuota};
 
 use crate::store::fixture::{EachLane, Fixture};
@@ -14,6 +15,9 @@ on_each_backend! {
     a_lane_without_quota_is_left_alone,
     a_lane_with_ten_thousand_due_leaves_the_others_their_share,
     what_one_lane_does_not_take_another_gets,
+    each_lane_has_its_turn_when_they_are_more_than_the_limit,
+    thousands_of_lanes_without_quota_stand_in_nobodys_way,
+    a_lane_whose_quota_was_just_used_up_is_not_called_due,
 }
 
 /// What each endpoint may have; nothing for an endpoint that is not named.
@@ -77,4 +81,37 @@ async fn what_one_lane_does_not_take_another_gets(at: Fixture) {
     let quota = Named::new(endpoints.iter().map(|endpoint| (endpoint, 1)).chain([(&long, 100)]));
     let claims = at.claim_within(40, quota).await.claims;
     assert_eq!((claims.len(), count(&claims, &long)), (40, 36));
+}
+
+async fn each_lane_has_its_turn_when_they_are_more_than_the_limit(at: Fixture) {
+    let endpoints = at.endpoints(12).await;
+    at.publish(9).await;
+    let mut claims = Vec::new();
+    for _ in 0..9 {
+        at.advance(Duration::from_millis(1));
+        claims.extend(at.claim(4).await.claims);
+    }
+    let shares: Vec<_> = endpoints.iter().map(|endpoint| count(&claims, endpoint)).collect();
+    assert_eq!(shares, [3; 12]);
+}
+
+async fn thousands_of_lanes_without_quota_stand_in_nobodys_way(at: Fixture) {
+    at.endpoints(2_100).await;
+    at.publish(1).await;
+    at.advance(Duration::from_secs(1));
+    let served = at.endpoint().await;
+    at.publish(2).await;
+    let claimed = at.claim_within(1, Named::new([(&served, 2)])).await;
+    assert_eq!((claimed.claims.len(), count(&claimed.claims, &served)), (1, 1));
+    assert_eq!(claimed.next_due_in, Some(Duration::ZERO), "its second is due behind all the others");
+}
+
+async fn a_lane_whose_quota_was_just_used_up_is_not_called_due(at: Fixture) {
+    at.endpoint().await;
+    at.publish(3).await;
+    let claimed = at.claim_within(10, EachLane(2)).await;
+    assert_eq!(claimed.claims.len(), 2);
+    assert_eq!(claimed.next_due_in, None, "the quota was asked before these two were handed out");
+    at.advance(limits::LEASE);
+    assert_eq!(at.claim_within(10, EachLane(2)).await.claims.len(), 2);
 }

@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
+use postrider::domain::attempt::AttemptOutcome;
 use postrider::domain::delivery::{DeliveryStatus, EndReason};
 use postrider::domain::endpoint::DisabledReason;
 use postrider::domain::limits;
 use postrider::store::Recorded;
 
-use crate::store::fixture::Fixture;
+use crate::store::fixture::{Fixture, outline};
 
 on_each_backend! {
     what_waits_expires_after_exactly_fourteen_days,
@@ -16,6 +17,7 @@ on_each_backend! {
     the_wait_begins_when_a_delivery_falls_due,
     the_wait_begins_when_the_endpoint_goes_off,
     what_is_claimed_while_its_endpoint_goes_off_does_not_expire_under_its_holder,
+    a_claim_lost_behind_an_endpoint_that_is_off_stands_in_the_log,
     nothing_expires_behind_an_endpoint_that_is_on,
 }
 
@@ -90,6 +92,21 @@ async fn what_is_claimed_while_its_endpoint_goes_off_does_not_expire_under_its_h
     at.advance(limits::WAITING_MAX);
     assert_eq!(at.store().expire_waiting(10).await.unwrap(), 0);
     assert_eq!(at.record(at.delivered(&under_way)).await, Recorded::Done);
+}
+
+async fn a_claim_lost_behind_an_endpoint_that_is_off_stands_in_the_log(at: Fixture) {
+    at.endpoint().await;
+    at.publish(2).await;
+    let started_at = at.clock_now();
+    let lost = at.claim_one().await;
+    at.disable_by_outcome(DisabledReason::Gone).await;
+    at.advance(limits::LEASE + limits::WAITING_MAX);
+    assert_eq!(at.store().expire_waiting(10).await.unwrap(), 1);
+    let (delivery, attempts) = at.delivery(lost.delivery_id).await;
+    assert_eq!((delivery.reason, delivery.attempt_count), (Some(EndReason::Expired), 1));
+    assert_eq!(outline(&attempts), [(1, AttemptOutcome::Abandoned)], "each number has its attempt");
+    assert_eq!((attempts[0].started_at, attempts[0].next_attempt_at), (started_at, None));
+    assert_eq!(at.record(at.delivered(&lost)).await, Recorded::ClaimLost);
 }
 
 async fn nothing_expires_behind_an_endpoint_that_is_on(at: Fixture) {
