@@ -115,6 +115,7 @@ pub fn answer(status: u16, body: Bytes) -> Response {
     response
 }
 
+/// Tells whether the answer was given before.
 pub fn with_replayed(mut response: Response, replayed: bool) -> Response {
     let value = HeaderValue::from_static(if replayed { "true" } else { "false" });
     response.headers_mut().insert(REPLAYED, value);

@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::domain::limits;
-use crate::domain::time::Clock;
+use crate::domain::time::{Clock, Timestamp};
 use crate::store::Store;
 
 use super::throttle::Slots;
@@ -40,12 +40,14 @@ impl Dispatcher {
                 }
                 continue;
             }
+            // A wait counts from here: what falls due while the store is asked must not wait for the next poll.
+            let asked_at = self.clock.now();
             match self.claim(free.min(CLAIM_MAX)).await {
                 Ok(None) => {}
-                Ok(Some(wait)) => self.wait(wait).await,
+                Ok(Some(wait)) => self.wait_until(asked_at.plus(wait)).await,
                 Err(error) => {
                     tracing::error!(error = %error, source = ?std::error::Error::source(&error), "claiming due deliveries failed");
-                    self.wait(STORE_FAULT_WAIT).await;
+                    self.wait_until(asked_at.plus(STORE_FAULT_WAIT)).await;
                 }
             }
         }
@@ -65,8 +67,7 @@ impl Dispatcher {
         Ok((!found && !wait.is_zero()).then_some(wait))
     }
 
-    async fn wait(&self, longest: Duration) {
-        let until = self.clock.now().plus(longest);
+    async fn wait_until(&self, until: Timestamp) {
         tokio::select! {
             () = self.clock.sleep_until(until) => {}
             () = self.waker.nudged() => {}

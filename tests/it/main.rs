@@ -2,6 +2,7 @@
 
 mod api;
 mod egress;
+mod engine;
 mod local;
 mod store;
 mod support;

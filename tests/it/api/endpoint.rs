@@ -1,8 +1,12 @@
 //! `/v1/webhook-endpoints`.
 
-use serde_json::json;
+use http::Method;
+use postrider::domain::access::Scope;
+use serde_json::{Value, json};
 
-use crate::support::app::{App, text};
+use super::{ENDPOINTS, an_endpoint, an_endpoint_with, faults, without};
+use crate::support::app::{App, PUBLIC_HOST, text};
+use crate::support::dns::Answer;
 
 #[tokio::test]
 async fn a_created_endpoint_is_answered_in_the_order_of_the_published_page() {
@@ -13,18 +17,264 @@ async fn a_created_endpoint_is_answered_in_the_order_of_the_published_page() {
         "events": ["post.created", "job.completed"],
         "projectId": "proj_a1b2c3d4e5f6g7h8",
     });
-    let reply = app.post("/v1/webhook-endpoints", body).await;
+    let reply = app.post(ENDPOINTS, body).await;
     let data = reply.data(200);
     let (id, secret) = (text(&data, "id"), text(&data, "secret"));
     let last4 = &secret[secret.len() - 4..];
-    assert_eq!(
-        reply.text(),
-        format!(
-            "{{\"data\":{{\"id\":\"{id}\",\"url\":\"https://hooks.example.com/scripe\",\"name\":\"Production CRM\",\
-             \"events\":[\"post.created\",\"job.completed\"],\"isActive\":true,\"disabledReason\":null,\
-             \"projectId\":\"proj_a1b2c3d4e5f6g7h8\",\"secretLast4\":\"{last4}\",\
-             \"createdAt\":\"2026-05-15T12:00:00.000Z\",\"secret\":\"{secret}\",\
-             \"updatedAt\":\"2026-05-15T12:00:00.000Z\"}}}}"
-        )
+    let after_secret = "\"updatedAt\":\"2026-05-15T12:00:00.000Z\"}}";
+    let before_secret = format!(
+        "{{\"data\":{{\"id\":\"{id}\",\"url\":\"https://hooks.example.com/scripe\",\"name\":\"Production CRM\",\
+         \"events\":[\"post.created\",\"job.completed\"],\"isActive\":true,\"disabledReason\":null,\
+         \"projectId\":\"proj_a1b2c3d4e5f6g7h8\",\"secretLast4\":\"{last4}\",\
+         \"createdAt\":\"2026-05-15T12:00:00.000Z\","
     );
+    assert_eq!(reply.text(), format!("{before_secret}\"secret\":\"{secret}\",{after_secret}"));
+    assert_eq!(reply.header("content-type"), Some("application/json"));
+
+    let shown = app.get(&format!("{ENDPOINTS}/{id}")).await;
+    assert_eq!(shown.status, 200);
+    assert_eq!(shown.text(), format!("{before_secret}{after_secret}"), "the same, without the secret");
+}
+
+#[tokio::test]
+async fn ids_and_secrets_have_the_published_shape_and_are_never_the_same_twice() {
+    let app = App::start().await;
+    let made = [app.endpoint(an_endpoint()).await, app.endpoint(an_endpoint()).await];
+    for endpoint in &made {
+        let id = endpoint.id.strip_prefix("whe_").unwrap();
+        assert!(id.len() == 16 && id.bytes().all(|c| c.is_ascii_digit() || c.is_ascii_lowercase()), "{id}");
+        let secret = endpoint.secret.strip_prefix("whsec_").unwrap();
+        assert!(secret.len() == 64 && secret.bytes().all(|c| matches!(c, b'0'..=b'9' | b'a'..=b'f')), "{secret}");
+    }
+    assert_ne!(made[0].id, made[1].id);
+    assert_ne!(made[0].secret, made[1].secret);
+}
+
+#[tokio::test]
+async fn a_project_that_is_null_or_absent_means_every_project() {
+    let app = App::start().await;
+    for body in [an_endpoint(), an_endpoint_with("projectId", Value::Null)] {
+        assert_eq!(app.post(ENDPOINTS, body).await.data(200)["projectId"], Value::Null);
+    }
+}
+
+#[tokio::test]
+async fn each_missing_parameter_is_named() {
+    let app = App::start().await;
+    for name in ["name", "url", "events"] {
+        let error = app.post(ENDPOINTS, without(an_endpoint(), name)).await.error(400, "invalid_request");
+        assert_eq!(error["details"], json!({"parameters": {name: "is required"}}));
+        assert_eq!(error["message"], format!("{name}: is required."));
+    }
+    let error = app.post(ENDPOINTS, json!({})).await.error(400, "invalid_request");
+    assert_eq!(*faults(&error), json!({"name": "is required", "url": "is required", "events": "is required"}));
+}
+
+#[tokio::test]
+async fn lengths_are_counted_in_characters_up_to_their_very_limit() {
+    let app = App::start().await;
+    for name in ["é", &"é".repeat(128), &"\u{1f4ee}".repeat(128)] {
+        let made = app.post(ENDPOINTS, an_endpoint_with("name", json!(name))).await.data(200);
+        assert_eq!(made["name"], name);
+    }
+    for name in [String::new(), "é".repeat(129)] {
+        let error = app.post(ENDPOINTS, an_endpoint_with("name", json!(name))).await.error(400, "invalid_request");
+        assert_eq!(*faults(&error), json!({"name": "must be 1 to 128 characters"}));
+    }
+    let url = |length: usize| {
+        let base = format!("https://{PUBLIC_HOST}/é");
+        format!("{base}{}", "a".repeat(length - base.chars().count()))
+    };
+    let made = app.post(ENDPOINTS, an_endpoint_with("url", json!(url(1024)))).await.data(200);
+    assert_eq!(made["url"], url(1024));
+    let error = app.post(ENDPOINTS, an_endpoint_with("url", json!(url(1025)))).await.error(400, "invalid_request");
+    assert_eq!(*faults(&error), json!({"url": "must be 1 to 1024 characters"}));
+}
+
+#[tokio::test]
+async fn events_name_at_least_one_of_the_closed_list_and_repeats_are_taken_once() {
+    let app = App::start().await;
+    let all = json!([
+        "note.created",
+        "post.created",
+        "post.updated",
+        "post.scheduled",
+        "post.unscheduled",
+        "source.created",
+        "job.completed",
+        "job.failed",
+        "knowledge.indexed"
+    ]);
+    assert_eq!(app.post(ENDPOINTS, an_endpoint_with("events", all.clone())).await.data(200)["events"], all);
+    let repeated = json!(["job.failed", "post.created", "job.failed"]);
+    let made = app.post(ENDPOINTS, an_endpoint_with("events", repeated)).await.data(200);
+    assert_eq!(made["events"], json!(["job.failed", "post.created"]));
+
+    let fault_of = async |events: Value| {
+        let error = app.post(ENDPOINTS, an_endpoint_with("events", events)).await.error(400, "invalid_request");
+        text(faults(&error), "events")
+    };
+    assert_eq!(fault_of(json!([])).await, "must name at least one event");
+    for unknown in ["post.deleted", "Post.created", "post.created ", "*", ""] {
+        let told = fault_of(json!(["post.created", unknown])).await;
+        assert!(told.starts_with(&format!("{unknown:?} is not an event name")), "{told}");
+        assert!(told.ends_with("job.failed, knowledge.indexed"), "{told}");
+    }
+    for wrong in [json!("post.created"), json!([1]), json!([null]), json!({}), Value::Null] {
+        assert_eq!(fault_of(wrong).await, "must be an array of event names");
+    }
+}
+
+#[tokio::test]
+async fn values_of_another_type_are_named_all_at_once() {
+    let app = App::start().await;
+    let body = json!({"name": 1, "url": true, "events": ["post.created"], "projectId": 7});
+    let error = app.post(ENDPOINTS, body).await.error(400, "invalid_request");
+    assert_eq!(
+        *faults(&error),
+        json!({"name": "must be a string", "url": "must be a string", "projectId": "must be a string"})
+    );
+    for bad in ["", "a b", "proj/1", &"p".repeat(65)] {
+        let error = app.post(ENDPOINTS, an_endpoint_with("projectId", json!(bad))).await.error(400, "invalid_request");
+        assert_eq!(*faults(&error), json!({"projectId": "must be 1 to 64 characters of A-Z, a-z, 0-9, _ and -"}));
+    }
+}
+
+#[tokio::test]
+async fn an_unknown_parameter_is_refused_by_its_name() {
+    let app = App::start().await;
+    let error = app.post(ENDPOINTS, an_endpoint_with("secret", json!("mine"))).await.error(400, "invalid_request");
+    assert_eq!(*faults(&error), json!({"secret": "is not a known parameter"}));
+    let error = app.post(ENDPOINTS, an_endpoint_with("Name", json!("x"))).await.error(400, "invalid_request");
+    assert_eq!(*faults(&error), json!({"Name": "is not a known parameter"}));
+}
+
+#[tokio::test]
+async fn a_url_that_breaks_a_rule_of_its_form_is_told_which() {
+    let app = App::start().await;
+    let rules = [
+        ("http://hooks.example.com/", "must use https"),
+        ("ftp://hooks.example.com/", "must use https"),
+        ("https://user:pass@hooks.example.com/", "must not contain credentials"),
+        ("https://hooks.example.com/#here", "must not contain a fragment"),
+        ("https://", "must have a host"),
+        ("hooks.example.com", "must be an absolute https URL with a valid host"),
+        ("/scripe", "must be an absolute https URL with a valid host"),
+        ("https://hooks.example.com/ space", "must not contain white space or control characters"),
+    ];
+    for (url, rule) in rules {
+        let reply = app.post(ENDPOINTS, an_endpoint_with("url", json!(url))).await;
+        assert_eq!(*faults(&reply.error(400, "invalid_request")), json!({"url": rule}), "{url}");
+    }
+    assert_eq!(app.dns().queries(PUBLIC_HOST), 0, "a form that is wrong is not worth a look-up");
+}
+
+/// What is refused, and the class of its reason.
+const NOT_PUBLIC: &[(&str, &[&str], &str)] = &[
+    ("loopback.example", &["127.0.0.1"], "loopback"),
+    ("private.example", &["10.0.0.1"], "private"),
+    ("private-172.example", &["172.31.255.255"], "private"),
+    ("private-192.example", &["192.168.1.1"], "private"),
+    ("metadata.example", &["169.254.169.254"], "link_local"),
+    ("loopback-v6.example", &["::1"], "loopback"),
+    ("mapped.example", &["::ffff:10.0.0.1"], "private"),
+    ("cgnat.example", &["100.64.0.1"], "cgnat"),
+    ("mixed.example", &["93.184.215.14", "10.0.0.1"], "private"),
+    ("mixed-families.example", &["93.184.215.14", "fe80::1"], "link_local"),
+    ("zero.example", &["0.0.0.0"], "unspecified"),
+];
+
+#[tokio::test]
+async fn a_name_with_any_address_that_is_not_public_is_refused_with_its_class() {
+    let elsewhere = "https://api.acme.test".to_owned();
+    let app = App::set_up().await.change(|settings| settings.public_url = Some(elsewhere)).start().await;
+    for (host, addresses, reason) in NOT_PUBLIC {
+        app.dns().set(host, Answer::addresses(addresses));
+        let reply = app.post(ENDPOINTS, an_endpoint_with("url", json!(format!("https://{host}/")))).await;
+        let error = reply.error(422, "ssrf_blocked");
+        assert_eq!(error["details"], json!({"host": host, "reason": reason}));
+        for address in *addresses {
+            assert!(!error.to_string().contains(address), "an address is told: {error}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_address_in_the_url_itself_is_judged_like_a_name() {
+    let app = App::start().await;
+    let literals = [
+        ("127.0.0.1", "127.0.0.1", "loopback"),
+        ("10.1.2.3", "10.1.2.3", "private"),
+        ("169.254.169.254", "169.254.169.254", "link_local"),
+        ("[::1]", "::1", "loopback"),
+        ("[::ffff:10.0.0.1]", "10.0.0.1", "private"),
+        ("100.127.255.255", "100.127.255.255", "cgnat"),
+        ("0x7f.1", "127.0.0.1", "loopback"),
+        ("2130706433", "127.0.0.1", "loopback"),
+    ];
+    for (host, shown, reason) in literals {
+        let reply = app.post(ENDPOINTS, an_endpoint_with("url", json!(format!("https://{host}/")))).await;
+        let error = reply.error(422, "ssrf_blocked");
+        assert_eq!(error["details"]["reason"], reason, "{host}");
+        assert_eq!(text(&error["details"], "host").trim_matches(['[', ']']), shown, "{host}");
+    }
+}
+
+#[tokio::test]
+async fn a_name_without_an_address_is_refused_as_unresolvable() {
+    let app = App::start().await;
+    app.dns().set("empty.example", Answer::NoData);
+    app.dns().set("broken.example", Answer::ServFail);
+    for host in ["nowhere.example", "empty.example", "broken.example"] {
+        let reply = app.post(ENDPOINTS, an_endpoint_with("url", json!(format!("https://{host}/")))).await;
+        let error = reply.error(422, "ssrf_blocked");
+        assert_eq!(error["details"], json!({"host": host, "reason": "unresolvable"}));
+    }
+}
+
+#[tokio::test]
+async fn plain_http_is_for_allowed_targets_alone() {
+    let app = App::set_up().await.allow("127.0.0.0/8").allow("inside.example").start().await;
+    app.dns().set("inside.example", Answer::addresses(&["10.0.0.1"]));
+    for allowed in ["http://127.0.0.1:9/", "https://127.0.0.1:9/", "http://inside.example/", "https://inside.example/"]
+    {
+        app.endpoint(an_endpoint_with("url", json!(allowed))).await;
+    }
+    let error = app.post(ENDPOINTS, an_endpoint_with("url", json!("http://hooks.example.com/"))).await;
+    assert_eq!(*faults(&error.error(400, "invalid_request")), json!({"url": "must use https"}));
+    let error = app.post(ENDPOINTS, an_endpoint_with("url", json!("https://10.0.0.1/"))).await;
+    error.error(422, "ssrf_blocked");
+}
+
+#[tokio::test]
+async fn another_workspaces_endpoint_is_as_unknown_as_one_that_never_was() {
+    let app = App::start().await;
+    let ours = app.endpoint(an_endpoint()).await;
+    let stranger = app.caller_of("Globex", &[Scope::WebhooksManage]).await;
+    for id in [&*ours.id, "whe_0000000000000000", "whe_", "org_a1b2c3d4e5f6g7h8", "..", "%00"] {
+        let error = stranger.get(&format!("{ENDPOINTS}/{id}")).await.error(404, "not_found");
+        assert_eq!(error["message"], "There is no such resource.");
+        assert!(error.get("details").is_none());
+    }
+}
+
+#[tokio::test]
+async fn no_room_is_left_for_the_501st_endpoint_of_a_project() {
+    let app = App::start().await;
+    let body = an_endpoint_with("projectId", json!("proj_full"));
+    for _ in 0..500 {
+        app.post(ENDPOINTS, body.clone()).await.data(200);
+    }
+    app.post(ENDPOINTS, body).await.error(409, "conflict");
+    app.endpoint(an_endpoint_with("projectId", json!("proj_other"))).await;
+}
+
+#[tokio::test]
+async fn no_two_paths_lead_to_one_endpoint() {
+    let app = App::start().await;
+    let made = app.endpoint(an_endpoint()).await;
+    for path in [format!("{ENDPOINTS}/{}/", made.id), format!("/v1//webhook-endpoints/{}", made.id)] {
+        app.get(&path).await.error(404, "not_found");
+    }
+    app.caller().send(Method::GET, &format!("{ENDPOINTS}/{}?x=1", made.id), "").await;
 }

@@ -185,6 +185,22 @@ impl App {
         self.server().service().create_api_key(create).await.expect("a key")
     }
 
+    /// The files of the data directory in which these bytes stand.
+    pub fn files_holding(&self, needle: &[u8]) -> Vec<String> {
+        let mut holding = Vec::new();
+        for entry in std::fs::read_dir(self.data_dir()).expect("the data directory") {
+            let entry = entry.expect("an entry of the data directory");
+            if !entry.file_type().expect("a type").is_file() {
+                continue;
+            }
+            let bytes = std::fs::read(entry.path()).expect("a file that can be read");
+            if bytes.windows(needle.len()).any(|window| window == needle) {
+                holding.push(entry.file_name().to_string_lossy().into_owned());
+            }
+        }
+        holding
+    }
+
     pub async fn get(&self, path: &str) -> Reply {
         self.caller.get(path).await
     }
@@ -218,6 +234,12 @@ impl App {
             Value::Array(deliveries) => deliveries,
             other => panic!("not a list: {other}"),
         }
+    }
+
+    /// Waits until the log's entries that pass a filter fulfil a condition.
+    pub async fn deliveries_when(&self, filter: &str, what: &str, condition: impl Fn(&[Value]) -> bool) -> Vec<Value> {
+        let probe = || async { Some(self.deliveries(filter).await).filter(|deliveries| condition(deliveries)) };
+        eventually(&format!("deliveries {filter:?} {what}"), probe).await
     }
 
     /// The delivery with its attempts.

@@ -326,6 +326,13 @@ pub async fn connect(address: SocketAddr) -> TcpStream {
     bounded("a connection", connecting).await.expect("someone listens")
 }
 
+/// Whether nobody listens at an address.
+pub async fn refuses(address: SocketAddr) -> bool {
+    #[expect(clippy::disallowed_methods, reason = "the test plays the stranger")]
+    let connecting = TcpStream::connect(address);
+    bounded("a connection or its refusal", connecting).await.is_err()
+}
+
 #[derive(Clone)]
 enum Transport {
     Plain,

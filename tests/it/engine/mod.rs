@@ -1,0 +1,4 @@
+//! The engine within the whole server: what receivers get, what the log tells, and when.
+
+mod dispatcher;
+mod worker;
