@@ -66,6 +66,7 @@ const FENCES: &[(&str, &[&str])] = &[
     ("axum", &["api", "dashboard", "local", "server"]),
     ("clap", &["cli", "main"]),
     ("aws_lc_rs", &["crypto"]),
+    ("jsonschema", &["domain/schema"]),
 ];
 
 /// Lines before the tests at a file's foot.

@@ -3,10 +3,12 @@
 use clap::{Parser, Subcommand};
 
 mod bench;
+mod config;
 mod dev;
 mod keys;
 mod options;
 mod serve;
+mod settings;
 
 /// The webhook sender that a product team runs itself.
 #[derive(Debug, Parser)]
@@ -24,6 +26,9 @@ enum Command {
     Bench(bench::BenchCommand),
     /// Run the server.
     Serve(serve::ServeOptions),
+    /// Look at the settings without a server.
+    #[command(subcommand)]
+    Config(config::ConfigCommand),
     /// Make and revoke API keys, also while the server runs.
     #[command(subcommand)]
     Keys(keys::KeysCommand),
@@ -41,6 +46,7 @@ pub fn run() -> anyhow::Result<()> {
             Command::Dev(options) => dev::run(options).await,
             Command::Bench(command) => bench::run(command).await,
             Command::Serve(options) => serve::run(options).await,
+            Command::Config(command) => config::run(command),
             Command::Keys(command) => keys::run(command).await,
         }
     });

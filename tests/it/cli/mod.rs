@@ -1,0 +1,3 @@
+//! The command line: the real binary, with an environment of its own.
+
+mod config;
