@@ -18,12 +18,17 @@ pub struct JsonBody {
     canonical: Vec<u8>,
 }
 
+/// Whether a route needs a body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BodyRule {
+    Required,
+    /// No body means `{}`.
+    Optional,
+}
+
 impl JsonBody {
     /// Reads at most `limit` bytes.
-    pub async fn read(headers: &HeaderMap, body: Body, limit: usize) -> Result<Self, ServiceError> {
-        if !is_json(headers) {
-            return Err(ServiceError::UnsupportedMediaType);
-        }
+    pub async fn read(headers: &HeaderMap, body: Body, rule: BodyRule, limit: usize) -> Result<Self, ServiceError> {
         let too_large = || ServiceError::PayloadTooLarge(format!("The body is larger than {} KB.", limit / 1024));
         let declared = headers.get(http::header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
         if declared.is_some_and(|length: usize| length > limit) {
@@ -37,6 +42,12 @@ impl JsonBody {
                 ServiceError::invalid("body", "could not be read to its end")
             }
         })?;
+        if bytes.is_empty() && rule == BodyRule::Optional {
+            return Self::parse(Bytes::from_static(b"{}"));
+        }
+        if !is_json(headers) {
+            return Err(ServiceError::UnsupportedMediaType);
+        }
         Self::parse(bytes)
     }
 
@@ -134,6 +145,19 @@ pub fn string<T, E: std::fmt::Display>(
     move |raw| {
         let text: String = serde_json::from_str(raw.get()).map_err(|_| "must be a string".to_owned())?;
         parse(&text).map_err(|error| error.to_string())
+    }
+}
+
+/// Reads `true` or `false`.
+pub fn boolean(raw: &RawValue) -> Result<bool, String> {
+    serde_json::from_str(raw.get()).map_err(|_| "must be true or false".to_owned())
+}
+
+/// Reads a whole number from 0 to `max`.
+pub fn whole_number(max: u64) -> impl FnOnce(&RawValue) -> Result<u64, String> {
+    move |raw| {
+        let number = serde_json::from_str(raw.get()).ok().filter(|number| *number <= max);
+        number.ok_or_else(|| format!("must be a whole number from 0 to {max}"))
     }
 }
 

@@ -3,25 +3,34 @@
 use std::sync::Arc;
 
 use axum::Router;
+use axum::body::Body;
 use axum::response::Response;
-use axum::routing::get;
+use axum::routing::{get, post};
+use bytes::Bytes;
 use serde::Serialize;
 
+use crate::domain::access::{Principal, needs};
 use crate::domain::attempt::Attempt;
 use crate::domain::delivery::{Delivery, DeliveryFilter, DeliveryStatus, EndReason};
 use crate::domain::event_type::{Catalogue, EventTypeName};
 use crate::domain::id::{DeliveryId, EndpointId, EventId};
 use crate::domain::time::Timestamp;
+use crate::service::Service;
 
 use super::App;
+use super::body::{BodyRule, JsonBody};
 use super::call::Call;
 use super::endpoint::unknown_event;
 use super::error::Failure;
-use super::idempotency::answer;
+use super::idempotency::{Write, answer};
 use super::paging::{Query, list, single};
 
 pub fn routes() -> Router<Arc<App>> {
-    Router::new().route("/v1/webhook-deliveries", get(index)).route("/v1/webhook-deliveries/{deliveryId}", get(show))
+    Router::new()
+        .route("/v1/webhook-deliveries", get(index))
+        .route("/v1/webhook-deliveries/{deliveryId}", get(show))
+        .route("/v1/webhook-deliveries/{deliveryId}/retry", post(retry))
+        .route("/v1/webhook-endpoints/{endpointId}/deliveries", get(index_of_endpoint))
 }
 
 #[derive(Serialize)]
@@ -46,13 +55,13 @@ struct DeliveryView {
 }
 
 impl DeliveryView {
-    fn new(delivery: Delivery, attempts: Option<Vec<Attempt>>) -> Self {
+    fn new(delivery: &Delivery, attempts: Option<Vec<Attempt>>) -> Self {
         Self {
             id: delivery.id,
             event_id: delivery.event_id,
-            event_type: delivery.event_type,
+            event_type: delivery.event_type.clone(),
             endpoint_id: delivery.endpoint_id,
-            project_id: delivery.project_id,
+            project_id: delivery.project_id.clone(),
             mode: delivery.mode.as_str(),
             status: delivery.status.as_str(),
             reason: delivery.reason.map(EndReason::as_str),
@@ -117,12 +126,50 @@ async fn index(call: Call) -> Result<Response, Failure> {
     let filter = filter(call.service().catalogue(), &mut query);
     query.finish()?;
     let page = call.service().list_deliveries(&call.principal, filter, page).await?;
-    Ok(answer(200, list(page, |delivery| DeliveryView::new(delivery, None))))
+    Ok(answer(200, list(&page, |delivery| DeliveryView::new(delivery, None))))
+}
+
+async fn index_of_endpoint(call: Call) -> Result<Response, Failure> {
+    let endpoint = call.service().get_endpoint(&call.principal, call.id(3)?).await?;
+    let mut query = Query::parse(&call.uri);
+    let page = query.page()?;
+    let filter =
+        DeliveryFilter { endpoint_id: Some(endpoint.id), ..filter_by_event(call.service().catalogue(), &mut query) };
+    query.finish()?;
+    let page = call.service().list_deliveries(&call.principal, filter, page).await?;
+    Ok(answer(200, list(&page, |delivery| DeliveryView::new(delivery, None))))
+}
+
+async fn retry(call: Call, body: Body) -> Result<Response, Failure> {
+    call.require(needs::ENDPOINT_WRITE)?;
+    let id = call.id(3)?;
+    Write {
+        body: BodyRule::Optional,
+        parse: |_: &Call, body: &JsonBody| body.fields()?.finish(),
+        effect: async move |service: Arc<Service>, principal: Principal, (), remember| {
+            service.retry_delivery(&principal, id, remember).await
+        },
+        render: render_queued,
+    }
+    .run(call, body)
+    .await
+}
+
+/// 202: the delivery is on disk, and what becomes of it is to be asked later.
+pub fn render_queued(delivery: &Delivery) -> (u16, Bytes) {
+    (202, single(DeliveryView::new(delivery, None)))
 }
 
 fn filter(catalogue: &Catalogue, query: &mut Query) -> DeliveryFilter {
     DeliveryFilter {
         endpoint_id: query.optional("endpointId", str::parse::<EndpointId>),
+        ..filter_by_event(catalogue, query)
+    }
+}
+
+fn filter_by_event(catalogue: &Catalogue, query: &mut Query) -> DeliveryFilter {
+    DeliveryFilter {
+        endpoint_id: None,
         event_id: query.optional("eventId", str::parse::<EventId>),
         event_type: query.optional("eventType", |name| {
             let known = catalogue.types().iter().find(|event| event.name.as_str() == name);
@@ -140,5 +187,5 @@ fn filter(catalogue: &Catalogue, query: &mut Query) -> DeliveryFilter {
 async fn show(call: Call) -> Result<Response, Failure> {
     let id = call.id(3)?;
     let (delivery, attempts) = call.service().get_delivery(&call.principal, id).await?;
-    Ok(answer(200, single(DeliveryView::new(delivery, Some(attempts)))))
+    Ok(answer(200, single(DeliveryView::new(&delivery, Some(attempts)))))
 }

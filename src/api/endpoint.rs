@@ -1,6 +1,7 @@
 //! `/v1/webhook-endpoints`.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
@@ -11,21 +12,29 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use crate::domain::access::{Principal, needs};
-use crate::domain::endpoint::{DisabledReason, Endpoint, EndpointName, EndpointUrl, ProjectId};
+use crate::domain::endpoint::{
+    DisabledReason, Endpoint, EndpointChange, EndpointFilter, EndpointName, EndpointUrl, ProjectId,
+};
 use crate::domain::event_type::{Catalogue, EventTypeName};
 use crate::domain::id::EndpointId;
+use crate::domain::limits;
 use crate::domain::time::Timestamp;
-use crate::service::{CreateEndpoint, EndpointWithSecret, Service, ServiceError};
+use crate::service::{CreateEndpoint, EndpointWithSecret, RotateSecret, Service, ServiceError};
 
 use super::App;
-use super::body::{JsonBody, string};
+use super::body::{BodyRule, JsonBody, boolean, string, whole_number};
 use super::call::{Call, internal};
+use super::delivery;
 use super::error::Failure;
 use super::idempotency::{Write, answer};
-use super::paging::single;
+use super::paging::{Query, list, single};
 
 pub fn routes() -> Router<Arc<App>> {
-    Router::new().route("/v1/webhook-endpoints", post(create)).route("/v1/webhook-endpoints/{endpointId}", get(show))
+    Router::new()
+        .route("/v1/webhook-endpoints", post(create).get(index))
+        .route("/v1/webhook-endpoints/{endpointId}", get(show).patch(update).delete(remove))
+        .route("/v1/webhook-endpoints/{endpointId}/rotate-secret", post(rotate_secret))
+        .route("/v1/webhook-endpoints/{endpointId}/test", post(test))
 }
 
 /// In the order of the published page.
@@ -67,6 +76,7 @@ impl<'e> EndpointView<'e> {
 async fn create(call: Call, body: Body) -> Result<Response, Failure> {
     call.require(needs::ENDPOINT_WRITE)?;
     Write {
+        body: BodyRule::Required,
         parse: |call: &Call, body: &JsonBody| parse_create(call.service().catalogue(), body),
         effect: async |service: Arc<Service>, principal: Principal, command, remember| {
             service.create_endpoint(&principal, command, remember).await
@@ -113,6 +123,117 @@ pub fn unknown_event(catalogue: &Catalogue, name: &str) -> String {
     format!("{name:?} is not an event name; the event names are {}", known.join(", "))
 }
 
+async fn index(call: Call) -> Result<Response, Failure> {
+    let mut query = Query::parse(&call.uri);
+    let page = query.page()?;
+    let catalogue = call.service().catalogue();
+    let filter = EndpointFilter {
+        project_id: query.optional("projectId", ProjectId::parse),
+        is_active: query.optional("isActive", |text| match text {
+            "true" => Ok(true),
+            "false" => Ok(false),
+            _ => Err("must be true or false"),
+        }),
+        event_type: query.optional("event", |name| known_event(catalogue, name)),
+    };
+    query.finish()?;
+    let page = call.service().list_endpoints(&call.principal, filter, page).await?;
+    Ok(answer(200, list(&page, |endpoint| EndpointView::new(endpoint, None))))
+}
+
+async fn update(call: Call, body: Body) -> Result<Response, Failure> {
+    call.require(needs::ENDPOINT_WRITE)?;
+    let id = call.id(3)?;
+    Write {
+        body: BodyRule::Required,
+        parse: |call: &Call, body: &JsonBody| parse_change(call.service().catalogue(), body),
+        effect: async move |service: Arc<Service>, principal: Principal, change, remember| {
+            service.update_endpoint(&principal, id, change, remember).await
+        },
+        render,
+    }
+    .run(call, body)
+    .await
+}
+
+fn parse_change(catalogue: &Catalogue, body: &JsonBody) -> Result<EndpointChange, ServiceError> {
+    let mut fields = body.fields()?;
+    let change = EndpointChange {
+        name: fields.optional("name", string(EndpointName::parse)),
+        url: fields.optional("url", string(EndpointUrl::parse)),
+        events: fields.optional("events", |raw| event_names(catalogue, raw)),
+        project_id: fields.optional("projectId", |raw| match raw.get() {
+            "null" => Ok(None),
+            _ => string(ProjectId::parse)(raw).map(Some),
+        }),
+        is_active: fields.optional("isActive", boolean),
+    };
+    fields.finish()?;
+    Ok(change)
+}
+
+async fn remove(call: Call, body: Body) -> Result<Response, Failure> {
+    call.require(needs::ENDPOINT_WRITE)?;
+    let id = call.id(3)?;
+    Write {
+        body: BodyRule::Optional,
+        parse: |_: &Call, body: &JsonBody| body.fields()?.finish(),
+        effect: async move |service: Arc<Service>, principal: Principal, (), remember| {
+            service.delete_endpoint(&principal, id, remember).await
+        },
+        render: |()| (204, Bytes::new()),
+    }
+    .run(call, body)
+    .await
+}
+
+/// Ignores an `Idempotency-Key`: each call makes a new secret.
+async fn rotate_secret(call: Call, body: Body) -> Result<Response, Failure> {
+    call.require(needs::ENDPOINT_WRITE)?;
+    let id = call.id(3)?;
+    let body = JsonBody::read(&call.headers, body, BodyRule::Optional, limits::BODY_BYTES).await?;
+    let mut fields = body.fields()?;
+    let overlap = fields.optional("overlapSeconds", whole_number(limits::SECRET_OVERLAP_MAX.as_secs()));
+    let revoke_queued = fields.optional("revokeQueued", boolean);
+    fields.finish()?;
+    let rotate = RotateSecret {
+        overlap: Duration::from_secs(overlap.unwrap_or_default()),
+        revoke_queued: revoke_queued.unwrap_or_default(),
+    };
+    let rotated = call.service().rotate_secret(&call.principal, id, rotate).await?;
+    let (status, body) = render_with_secret(&rotated);
+    Ok(answer(status, body))
+}
+
+async fn test(call: Call, body: Body) -> Result<Response, Failure> {
+    call.require(needs::ENDPOINT_WRITE)?;
+    let id = call.id(3)?;
+    Write {
+        body: BodyRule::Optional,
+        parse: |call: &Call, body: &JsonBody| {
+            let mut fields = body.fields()?;
+            let event = fields.nullable("event", string(|name| known_event(call.service().catalogue(), name)));
+            fields.finish()?;
+            Ok(event)
+        },
+        effect: async move |service: Arc<Service>, principal: Principal, event, remember| {
+            service.test_endpoint(&principal, id, event, remember).await
+        },
+        render: delivery::render_queued,
+    }
+    .run(call, body)
+    .await
+}
+
+fn known_event(catalogue: &Catalogue, name: &str) -> Result<EventTypeName, String> {
+    let known = catalogue.types().iter().find(|event| event.name.as_str() == name);
+    known.map(|event| event.name.clone()).ok_or_else(|| unknown_event(catalogue, name))
+}
+
+fn render(endpoint: &Endpoint) -> (u16, Bytes) {
+    (200, single(EndpointView::new(endpoint, None)))
+}
+
 fn render_with_secret(made: &EndpointWithSecret) -> (u16, Bytes) {
     (200, single(EndpointView::new(&made.endpoint, Some(made.secret.reveal()))))
 }
@@ -120,5 +241,6 @@ fn render_with_secret(made: &EndpointWithSecret) -> (u16, Bytes) {
 async fn show(call: Call) -> Result<Response, Failure> {
     let id = call.id(3)?;
     let endpoint = call.service().get_endpoint(&call.principal, id).await?;
-    Ok(answer(200, single(EndpointView::new(&endpoint, None))))
+    let (status, body) = render(&endpoint);
+    Ok(answer(status, body))
 }

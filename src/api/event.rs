@@ -19,7 +19,7 @@ use crate::domain::time::Timestamp;
 use crate::service::{PublishEvent, Service, ServiceError};
 
 use super::App;
-use super::body::{JsonBody, object, string};
+use super::body::{BodyRule, JsonBody, object, string};
 use super::call::{Call, internal};
 use super::endpoint::unknown_event;
 use super::error::Failure;
@@ -58,6 +58,7 @@ impl<'r> ReceiptView<'r> {
 async fn publish(call: Call, body: Body) -> Result<Response, Failure> {
     call.require(needs::PUBLISH)?;
     let response = Write {
+        body: BodyRule::Required,
         parse: |call: &Call, body: &JsonBody| parse_event(call.service().catalogue(), body),
         effect: async |service: Arc<Service>, principal: Principal, event, remember| {
             service.publish_events(&principal, vec![event], remember).await

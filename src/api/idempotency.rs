@@ -14,12 +14,13 @@ use crate::domain::idempotency::{IdempotencyScope, IdempotentRequest};
 use crate::domain::limits;
 use crate::service::{Begun, Outcome, Remember, Service, ServiceError};
 
-use super::body::JsonBody;
+use super::body::{BodyRule, JsonBody};
 use super::call::Call;
 use super::error::{self, Failure};
 
 /// What a write handler is made of: reading the body, doing it, and showing what came of it.
 pub struct Write<P, F, T> {
+    pub body: BodyRule,
     pub parse: P,
     pub effect: F,
     /// The status and the body of success.
@@ -37,8 +38,18 @@ impl<P, F, T> Write<P, F, T> {
         F: FnOnce(Arc<Service>, Principal, C, Option<Remember<T>>) -> E,
         E: Future<Output = Result<Outcome<T>, ServiceError>>,
     {
+        let body = JsonBody::read(&call.headers, body, self.body, limits::BODY_BYTES).await?;
+        self.run_read(call, body).await
+    }
+
+    /// The same for a body that has been read.
+    pub async fn run_read<C, E>(self, call: Call, body: JsonBody) -> Result<Response, Failure>
+    where
+        P: FnOnce(&Call, &JsonBody) -> Result<C, ServiceError>,
+        F: FnOnce(Arc<Service>, Principal, C, Option<Remember<T>>) -> E,
+        E: Future<Output = Result<Outcome<T>, ServiceError>>,
+    {
         let (service, principal) = (Arc::clone(call.service()), call.principal.clone());
-        let body = JsonBody::read(&call.headers, body, limits::BODY_BYTES).await?;
         let Some(request) = idempotent_request(&call, &body) else {
             let command = (self.parse)(&call, &body)?;
             let (status, body) = match (self.effect)(service, principal, command, None).await? {
@@ -92,9 +103,12 @@ fn idempotent_request(call: &Call, body: &JsonBody) -> Option<IdempotentRequest>
 }
 
 pub fn answer(status: u16, body: Bytes) -> Response {
+    let has_body = !body.is_empty();
     let mut response = Response::new(Body::from(body));
     *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    if has_body {
+        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    }
     response
 }
 

@@ -24,6 +24,7 @@ mod event;
 mod health;
 mod idempotency;
 mod paging;
+mod replay;
 
 use error::Failure;
 
@@ -52,6 +53,7 @@ pub fn router(app: Arc<App>) -> Router {
         .merge(endpoint::routes())
         .merge(event::routes())
         .merge(delivery::routes())
+        .merge(replay::routes())
         .merge(health::routes())
         .fallback(async || Failure(ServiceError::NotFound))
         .method_not_allowed_fallback(async || Failure(ServiceError::MethodNotAllowed))

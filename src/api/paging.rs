@@ -66,10 +66,10 @@ struct Single<T> {
     data: T,
 }
 
-pub fn list<T, V: Serialize>(page: Page<T>, view: impl Fn(T) -> V) -> Bytes {
+pub fn list<'p, T, V: Serialize>(page: &'p Page<T>, view: impl Fn(&'p T) -> V) -> Bytes {
     let next: Option<RowKey> = page.next;
     json(&List {
-        data: page.items.into_iter().map(view).collect(),
+        data: page.items.iter().map(view).collect(),
         pagination: Pagination { next_cursor: next.map(encode_cursor), has_more: next.is_some() },
     })
 }

@@ -21,6 +21,9 @@ pub const ENDPOINTS_PER_WORKSPACE: u32 = 50_000;
 /// Deliveries that one request may create (contract).
 pub const DELIVERIES_PER_REQUEST: usize = 10_000;
 
+/// How long a rotated secret's predecessor may go on signing beside it (contract).
+pub const SECRET_OVERLAP_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
+
 /// Items of a page when `limit` is absent (contract).
 pub const PAGE_DEFAULT: u32 = 50;
 /// Items of the longest page (contract).

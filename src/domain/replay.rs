@@ -34,8 +34,8 @@ impl ReplayStatus {
     }
 }
 
-/// Which deliveries a replay sends again: those made in `[since, until)` that ended in one of `statuses`, and were not
-/// delivered, or queued, by a later retry or replay.
+/// Which deliveries a replay sends again: those that an event set off in `[since, until)`, that ended in one of `statuses`,
+/// and that no later retry or replay delivered or has queued.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReplayRange {
     pub since: Timestamp,

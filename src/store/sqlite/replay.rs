@@ -42,7 +42,7 @@ fn candidates(
     let after = after.as_i64().max(RowKey::first_at(range.since).as_i64() - 1);
     connection
         .prepare_cached(
-            "SELECT d.key, d.event_key, d.status, d.retry_of IS NULL AND NOT EXISTS (
+            "SELECT d.key, d.event_key, d.status, d.cause = ?7 AND NOT EXISTS (
                         SELECT 1 FROM deliveries later
                         WHERE later.event_key = d.event_key AND later.endpoint_key = d.endpoint_key
                           AND later.key > d.key AND later.status IN (?5, ?6)),
@@ -57,6 +57,7 @@ fn candidates(
                 limit,
                 DeliveryStatus::Pending.code(),
                 DeliveryStatus::Delivered.code(),
+                DeliveryCause::Event.code(),
             ],
             |row| {
                 let status = DeliveryStatus::from_code(row.get(2)?).ok_or_else(|| unexpected("deliveries.status"))?;

@@ -1,0 +1,159 @@
+//! `/v1/webhook-endpoints/{endpointId}/replay` and the jobs it makes.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::Body;
+use axum::response::Response;
+use axum::routing::{get, post};
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+use crate::domain::access::{Principal, needs};
+use crate::domain::delivery::DeliveryStatus;
+use crate::domain::id::{EndpointId, ReplayId};
+use crate::domain::limits;
+use crate::domain::replay::{REPLAYABLE, REPLAYED_BY_DEFAULT, Replay, ReplayCount, ReplayRange};
+use crate::domain::time::Timestamp;
+use crate::service::{Service, ServiceError};
+
+use super::App;
+use super::body::{BodyRule, JsonBody, boolean, string};
+use super::call::{Call, internal};
+use super::error::Failure;
+use super::idempotency::{Write, answer};
+use super::paging::{Query, list, single};
+
+pub fn routes() -> Router<Arc<App>> {
+    Router::new()
+        .route("/v1/webhook-endpoints/{endpointId}/replay", post(create))
+        .route("/v1/webhook-endpoints/{endpointId}/replays", get(index))
+        .route("/v1/webhook-endpoints/{endpointId}/replays/{replayId}", get(show))
+        .route("/v1/webhook-endpoints/{endpointId}/replays/{replayId}/stop", post(stop))
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ReplayView {
+    id: ReplayId,
+    endpoint_id: EndpointId,
+    status: &'static str,
+    since: Timestamp,
+    until: Timestamp,
+    statuses: Vec<&'static str>,
+    total: u64,
+    replayed: u64,
+    unavailable: u64,
+    created_at: Timestamp,
+    completed_at: Option<Timestamp>,
+}
+
+impl ReplayView {
+    fn new(replay: &Replay) -> Self {
+        Self {
+            id: replay.id,
+            endpoint_id: replay.endpoint_id,
+            status: replay.status.as_str(),
+            since: replay.range.since,
+            until: replay.range.until,
+            statuses: replay.range.statuses.iter().map(|status| status.as_str()).collect(),
+            total: replay.total,
+            replayed: replay.replayed,
+            unavailable: replay.unavailable,
+            created_at: replay.id.created_at(),
+            completed_at: replay.completed_at,
+        }
+    }
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct CountView {
+    dry_run: bool,
+    total: u64,
+    unavailable: u64,
+}
+
+/// What was asked for: the job, or only its size.
+struct ReplayCommand {
+    range: ReplayRange,
+    dry_run: bool,
+}
+
+async fn create(call: Call, body: Body) -> Result<Response, Failure> {
+    call.require(needs::ENDPOINT_WRITE)?;
+    let endpoint_id = call.id(3)?;
+    let body = JsonBody::read(&call.headers, body, BodyRule::Required, limits::BODY_BYTES).await?;
+    if parse(&call, &body).is_ok_and(|command| command.dry_run) {
+        let range = parse(&call, &body)?.range;
+        let ReplayCount { total, unavailable } =
+            call.service().count_replay(&call.principal, endpoint_id, &range).await?;
+        return Ok(answer(200, single(CountView { dry_run: true, total, unavailable })));
+    }
+    Write {
+        body: BodyRule::Required,
+        parse: |call: &Call, body: &JsonBody| parse(call, body),
+        effect: async move |service: Arc<Service>, principal: Principal, command: ReplayCommand, remember| {
+            service.start_replay(&principal, endpoint_id, command.range, remember).await
+        },
+        render: |replay: &Replay| (202, single(ReplayView::new(replay))),
+    }
+    .run_read(call, body)
+    .await
+}
+
+fn parse(call: &Call, body: &JsonBody) -> Result<ReplayCommand, ServiceError> {
+    let mut fields = body.fields()?;
+    let since = fields.required("since", string(Timestamp::parse));
+    let until = fields.nullable("until", string(Timestamp::parse));
+    let statuses = fields.nullable("statuses", statuses);
+    let dry_run = fields.nullable("dryRun", boolean).unwrap_or_default();
+    let until = until.unwrap_or_else(|| call.service().clock().now());
+    if since.is_some_and(|since| since >= until) {
+        fields.fault("since", "must be earlier than until, which is now when absent");
+    }
+    fields.finish()?;
+    let since = since.ok_or_else(|| internal("a required parameter is neither there nor at fault"))?;
+    let statuses = statuses.unwrap_or_else(|| REPLAYED_BY_DEFAULT.to_vec());
+    Ok(ReplayCommand { range: ReplayRange { since, until, statuses }, dry_run })
+}
+
+/// At least one status that can be replayed; each is taken once.
+fn statuses(raw: &RawValue) -> Result<Vec<DeliveryStatus>, String> {
+    let names: Vec<String> = serde_json::from_str(raw.get()).map_err(|_| "must be an array of statuses".to_owned())?;
+    if names.is_empty() {
+        return Err("must name at least one status".to_owned());
+    }
+    let mut statuses = Vec::new();
+    for name in names {
+        let status = DeliveryStatus::parse(&name)
+            .filter(|status| REPLAYABLE.contains(status))
+            .ok_or_else(|| format!("each must be one of {}", REPLAYABLE.map(DeliveryStatus::as_str).join(", ")))?;
+        if !statuses.contains(&status) {
+            statuses.push(status);
+        }
+    }
+    Ok(statuses)
+}
+
+async fn index(call: Call) -> Result<Response, Failure> {
+    let mut query = Query::parse(&call.uri);
+    let page = query.page()?;
+    query.finish()?;
+    let page = call.service().list_replays(&call.principal, call.id(3)?, page).await?;
+    Ok(answer(200, list(&page, ReplayView::new)))
+}
+
+async fn show(call: Call) -> Result<Response, Failure> {
+    let replay = call.service().get_replay(&call.principal, call.id(3)?, call.id(5)?).await?;
+    Ok(answer(200, single(ReplayView::new(&replay))))
+}
+
+/// Stopping twice is stopping once, so it asks for no idempotency key.
+async fn stop(call: Call, body: Body) -> Result<Response, Failure> {
+    call.require(needs::ENDPOINT_WRITE)?;
+    let body = JsonBody::read(&call.headers, body, BodyRule::Optional, limits::BODY_BYTES).await?;
+    body.fields()?.finish()?;
+    let replay = call.service().stop_replay(&call.principal, call.id(3)?, call.id(5)?).await?;
+    Ok(answer(200, single(ReplayView::new(&replay))))
+}
