@@ -17,7 +17,7 @@ use crate::domain::event_type::Catalogue;
 use crate::domain::id::StoreTag;
 use crate::domain::time::Clock;
 use crate::egress::{AllowTarget, Egress, EgressSettings, EgressSetupError, InvalidAllowTarget};
-use crate::engine::{Engine, EngineParts, EngineSettings, Waker};
+use crate::engine::{Engine, EngineParts, EngineSettings};
 use crate::service::{
     AdoptError, MasterKeyError, Service, ServiceParts, adopt_catalogue, check_master_key, stored_catalogue,
 };
@@ -81,7 +81,6 @@ pub struct Office {
     egress: Arc<Egress>,
     master_key: Arc<MasterKey>,
     catalogue: Arc<Catalogue>,
-    waker: Waker,
     clock: Arc<dyn Clock>,
     random: Random,
 }
@@ -113,7 +112,6 @@ impl Office {
         let master_key = Arc::new(key_file::load_or_make(settings, store.as_ref(), &random).await?);
         check_master_key(store.as_ref(), &master_key, &random).await?;
         let catalogue = Arc::new(open_catalogue(settings, store.as_ref(), catalogue_from).await?);
-        let waker = Waker::default();
         let service = Arc::new(Service::new(ServiceParts {
             store: Arc::clone(&store),
             guard: egress.clone(),
@@ -121,13 +119,12 @@ impl Office {
             catalogue: Arc::clone(&catalogue),
             clock: Arc::clone(&clock),
             random: random.clone(),
-            waker: waker.clone(),
             endpoint_limits: EndpointLimits {
                 per_project: settings.endpoints_per_project,
                 per_workspace: settings.endpoints_per_workspace,
             },
         }));
-        Ok(Self { service, store, egress, master_key, catalogue, waker, clock, random })
+        Ok(Self { service, store, egress, master_key, catalogue, clock, random })
     }
 
     fn start_engine(&self, settings: &Settings) -> Engine {
@@ -137,7 +134,6 @@ impl Office {
             clock: Arc::clone(&self.clock),
             master_key: Arc::clone(&self.master_key),
             random: self.random.clone(),
-            waker: self.waker.clone(),
             settings: EngineSettings {
                 brand: self.catalogue.brand.clone(),
                 schedule: settings.retry_schedule.clone(),
