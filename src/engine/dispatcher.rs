@@ -22,6 +22,8 @@ pub struct Dispatcher {
     pub worker: Arc<Worker>,
     pub attempts: TaskTracker,
     pub stop: CancellationToken,
+    /// Drops the attempts under way.
+    pub cut: CancellationToken,
 }
 
 /// Deliveries in one claim: enough to share a commit, few enough not to hold up the commits of others.
@@ -61,7 +63,8 @@ impl Dispatcher {
         for claim in claimed.claims {
             let slot = self.slots.take(claim.endpoint.lane);
             let worker = Arc::clone(&self.worker);
-            self.attempts.spawn(async move { worker.attempt(claim, lease_until, slot).await });
+            let cut = self.cut.clone();
+            self.attempts.spawn(async move { cut.run_until_cancelled(worker.attempt(claim, lease_until, slot)).await });
         }
         let wait = claimed.next_due_in.unwrap_or(limits::POLL_INTERVAL).min(limits::POLL_INTERVAL);
         Ok((!found && !wait.is_zero()).then_some(wait))

@@ -71,6 +71,8 @@ impl Default for EngineSettings {
 /// The engine at work.
 pub struct Engine {
     stop: CancellationToken,
+    /// Drops the attempts under way.
+    cut: CancellationToken,
     attempts: TaskTracker,
     dispatcher: JoinHandle<()>,
     recorder: JoinHandle<()>,
@@ -81,7 +83,7 @@ pub struct Engine {
 impl Engine {
     /// Starts on the current runtime.
     pub fn start(parts: EngineParts) -> Self {
-        let stop = CancellationToken::new();
+        let (stop, cut) = (CancellationToken::new(), CancellationToken::new());
         let attempts = TaskTracker::new();
         let slots = throttle::Slots::new(parts.settings.slots, parts.settings.slots_per_endpoint);
         let (outcomes, recorder) = recorder::start(Arc::clone(&parts.store), parts.waker.clone());
@@ -101,13 +103,14 @@ impl Engine {
             worker,
             attempts: attempts.clone(),
             stop: stop.clone(),
+            cut: cut.clone(),
         };
         let dispatcher = tokio::spawn(dispatcher.run());
-        Self { stop, attempts, dispatcher, recorder, janitor, replayer }
+        Self { stop, cut, attempts, dispatcher, recorder, janitor, replayer }
     }
 
     /// Claims no more, waits up to `grace` for the attempts under way, and returns once their outcomes are on disk.
-    /// What is still under way then is left to the next start, which records it as abandoned.
+    /// What is still under way then is dropped and left to the next start, which records it as abandoned.
     pub async fn stop(self, grace: Duration) {
         self.stop.cancel();
         self.attempts.close();
@@ -116,6 +119,7 @@ impl Engine {
                 attempts = self.attempts.len(),
                 "attempts were still under way when the time to stop was up"
             );
+            self.cut.cancel();
         }
         let recorded = async { (self.dispatcher.await, self.janitor.await, self.replayer.await, self.recorder.await) };
         if tokio::time::timeout(grace, recorded).await.is_err() {

@@ -6,5 +6,6 @@ mod crash;
 mod egress;
 mod engine;
 mod local;
+mod server;
 mod store;
 mod support;
