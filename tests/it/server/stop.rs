@@ -1,4 +1,4 @@
-//! Starting and stopping as a whole.
+//! What a stop waits for, what it cuts off, and what it leaves to the next start.
 
 use std::time::Duration;
 
