@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::runtime::Handle;
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::domain::time::{Clock, Timestamp};
@@ -18,6 +19,8 @@ pub struct Intake {
     pub slots: Slots,
     pub worker: Arc<Worker>,
     pub attempts: TaskTracker,
+    /// Drops the attempts under way.
+    pub cut: CancellationToken,
     pub clock: Arc<dyn Clock>,
     pub waker: Waker,
     /// The store calls from a thread that is not the runtime's.
@@ -29,7 +32,8 @@ impl Intake {
         for claim in claims {
             let slot = self.slots.slot(claim.endpoint.lane);
             let worker = Arc::clone(&self.worker);
-            let attempt = async move { worker.attempt(claim, lease_until, slot).await };
+            let cut = self.cut.clone();
+            let attempt = async move { cut.run_until_cancelled(worker.attempt(claim, lease_until, slot)).await };
             self.attempts.spawn_on(attempt, &self.runtime);
         }
     }

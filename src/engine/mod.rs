@@ -73,6 +73,8 @@ impl Default for EngineSettings {
 /// The engine at work.
 pub struct Engine {
     stop: CancellationToken,
+    /// Drops the attempts under way.
+    cut: CancellationToken,
     attempts: TaskTracker,
     dispatcher: JoinHandle<()>,
     recorder: JoinHandle<()>,
@@ -83,7 +85,7 @@ pub struct Engine {
 impl Engine {
     /// Starts on the current runtime.
     pub fn start(parts: EngineParts) -> Self {
-        let stop = CancellationToken::new();
+        let (stop, cut) = (CancellationToken::new(), CancellationToken::new());
         let waker = Waker::default();
         let attempts = TaskTracker::new();
         let slots = throttle::Slots::new(parts.settings.slots, parts.settings.slots_per_endpoint, stop.clone());
@@ -95,6 +97,7 @@ impl Engine {
             slots,
             worker,
             attempts: attempts.clone(),
+            cut: cut.clone(),
             clock: Arc::clone(&parts.clock),
             waker: waker.clone(),
             runtime: Handle::current(),
@@ -104,11 +107,11 @@ impl Engine {
         let dispatcher =
             dispatcher::Dispatcher { store: parts.store, clock: parts.clock, waker, intake, stop: stop.clone() };
         let dispatcher = tokio::spawn(dispatcher.run());
-        Self { stop, attempts, dispatcher, recorder, janitor, replayer }
+        Self { stop, cut, attempts, dispatcher, recorder, janitor, replayer }
     }
 
     /// Claims no more, waits up to `grace` for the attempts under way, and returns once their outcomes are on disk.
-    /// What is still under way then is left to the next start, which records it as abandoned.
+    /// What is still under way then is dropped and left to the next start, which records it as abandoned.
     pub async fn stop(self, grace: Duration) {
         self.stop.cancel();
         self.attempts.close();
@@ -117,6 +120,7 @@ impl Engine {
                 attempts = self.attempts.len(),
                 "attempts were still under way when the time to stop was up"
             );
+            self.cut.cancel();
         }
         let recorded = async { (self.dispatcher.await, self.janitor.await, self.replayer.await, self.recorder.await) };
         if tokio::time::timeout(grace, recorded).await.is_err() {
