@@ -31,7 +31,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("dashboard", &["domain", "service", "telemetry"]),
     ("source", &["domain", "service", "telemetry"]),
     ("local", &["domain", "crypto"]),
-    ("bench", &["domain", "local"]),
+    ("bench", &["domain", "local", "crypto"]),
     ("server", ALL),
     (
         "cli",

@@ -2,6 +2,7 @@
 
 use clap::{Parser, Subcommand};
 
+mod bench;
 mod config;
 mod dev;
 mod keys;
@@ -21,6 +22,8 @@ struct Cli {
 enum Command {
     /// Show it all at once: a server, a receiver, and one signed delivery of each event.
     Dev(dev::DevOptions),
+    /// Measure what this machine can carry.
+    Bench(bench::BenchCommand),
     /// Run the server.
     Serve(serve::ServeOptions),
     /// Look at the settings without a server.
@@ -41,6 +44,7 @@ pub fn run() -> anyhow::Result<()> {
     let outcome = runtime.block_on(async {
         match cli.command {
             Command::Dev(options) => dev::run(options).await,
+            Command::Bench(command) => bench::run(command).await,
             Command::Serve(options) => serve::run(options).await,
             Command::Config(command) => config::run(command),
             Command::Keys(command) => keys::run(command).await,
