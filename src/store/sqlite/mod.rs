@@ -43,6 +43,7 @@ mod matching;
 mod reader;
 mod replay;
 mod requeue;
+mod row_key;
 mod schema;
 mod writer;
 
@@ -77,7 +78,8 @@ impl SqliteStore {
         let mut connection = schema::connect(&database).map_err(database_fault)?;
         schema::migrate(&mut connection)?;
         let tag = store_tag(&connection, seed.tag).map_err(database_fault)?;
-        let keys: SharedKeys = Arc::new(KeyMaker::new(KeySequence::new(seed.node)));
+        let last_key = row_key::largest(&connection, clock.now()).map_err(database_fault)?;
+        let keys: SharedKeys = Arc::new(KeyMaker::new(KeySequence::after(seed.node, last_key)));
         let checkpointer = checkpoint::Checkpointer::start(&database, &mut connection).map_err(database_fault)?;
         let readers = Readers::open(&database).map_err(database_fault)?;
         let parts = WriterParts { connection, tag, clock: Arc::clone(&clock), keys: Arc::clone(&keys), checkpointer };
