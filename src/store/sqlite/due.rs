@@ -209,6 +209,7 @@ struct DueRow {
     lost_claim_at: Option<Timestamp>,
     secret_version: SecretVersion,
     also_secret_version: Option<SecretVersion>,
+    /// `None` when the event is gone.
     envelope: Option<Vec<u8>>,
 }
 
@@ -247,10 +248,21 @@ fn claim_from_lane(
         )?
         .query_map(params![lane_key(lane), tx.now.millis(), wanted], due_from_row)?
         .collect::<Result<Vec<_>, _>>()?;
-    for row in rows {
-        claims.push(claim_row(tx, &target, row, lease)?);
+    for mut row in rows {
+        match row.envelope.take() {
+            Some(envelope) => claims.push(claim_row(tx, &target, row, envelope.into(), lease)?),
+            None => end_without_event(tx, &row)?,
+        }
     }
     Ok(LaneState::Looked)
+}
+
+/// Fails what has nothing left to send: an empty body must never go out in an event's place.
+fn end_without_event(tx: &WriteTx<'_>, row: &DueRow) -> Result<(), rusqlite::Error> {
+    let delivery_id = DeliveryId::new(row.delivery_key, tx.tag);
+    tracing::error!(%delivery_id, "a delivery failed because its event is gone from the store");
+    let unsent = Unsent { delivery_key: row.delivery_key, attempts: row.attempts, lost_claim_at: row.lost_claim_at };
+    end_unsent(tx, &unsent, DeliveryStatus::Failed, EndReason::EventGone)
 }
 
 /// What a look into a lane came to.
@@ -309,6 +321,7 @@ fn claim_row(
     tx: &mut WriteTx<'_>,
     target: &Arc<EndpointTarget>,
     row: DueRow,
+    envelope: Bytes,
     lease: Duration,
 ) -> Result<Claim, rusqlite::Error> {
     if let Some(claimed_at) = row.lost_claim_at {
@@ -334,7 +347,7 @@ fn claim_row(
         endpoint: Arc::clone(target),
         secret_version: if revoked { target.secret_version } else { row.secret_version },
         also_secret_version: row.also_secret_version.filter(|also| *also >= target.oldest_secret_version),
-        envelope: Bytes::from(row.envelope.unwrap_or_default()),
+        envelope,
     })
 }
 
