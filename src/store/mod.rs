@@ -176,7 +176,7 @@ pub enum LaneKind {
     Tests,
 }
 
-/// Says how many more rows of a lane may be claimed now.
+/// Says how many more deliveries of a lane's endpoint may be claimed now, whichever of its lanes they come from.
 pub trait LaneQuota: Send + Sync {
     fn quota(&self, lane: Lane) -> usize;
 }

@@ -107,11 +107,8 @@ pub fn count_due(tx: &WriteTx<'_>, endpoint_key: RowKey, enough: usize) -> Resul
 /// Lanes served in one claim; the rest come next time.
 const LANES_PER_CLAIM: usize = 1_024;
 
-/// A lane with something due, perhaps, and how much of it may be claimed.
-struct ReadyLane {
-    lane: Lane,
-    allowance: usize,
-}
+/// How many more deliveries of each endpoint may be claimed now, whichever of its lanes they come from.
+type Room = HashMap<RowKey, usize>;
 
 pub fn claim(
     tx: &mut WriteTx<'_>,
@@ -119,15 +116,16 @@ pub fn claim(
     lease: Duration,
     quota: &dyn LaneQuota,
 ) -> Result<Claimed, rusqlite::Error> {
-    let mut lanes = ready_lanes(tx, quota)?;
+    let (mut lanes, mut room) = ready_lanes(tx, quota)?;
     let mut claims = Vec::new();
     let some_must_wait = lanes.len() > limit || lanes.len() == LANES_PER_CLAIM;
     // Round by round, so that no lane takes what another could have had.
     let mut share = (limit / lanes.len().max(1)).max(1);
     while claims.len() < limit && !lanes.is_empty() {
         let mut left = Vec::new();
-        for ReadyLane { lane, allowance } in lanes {
-            let wanted = share.min(allowance).min(limit - claims.len());
+        for lane in lanes {
+            let Some(room) = room.get_mut(&lane.endpoint_key).filter(|room| **room > 0) else { continue };
+            let wanted = share.min(*room).min(limit - claims.len());
             if wanted == 0 {
                 break;
             }
@@ -136,6 +134,7 @@ pub fn claim(
                 continue;
             }
             let taken = claims.len() - before;
+            *room -= taken;
             if taken < wanted {
                 raise_next_at(tx, lane)?;
                 continue;
@@ -143,9 +142,7 @@ pub fn claim(
             if some_must_wait {
                 move_behind_others(tx, lane)?;
             }
-            if allowance > taken {
-                left.push(ReadyLane { lane, allowance: allowance - taken });
-            }
+            left.push(lane);
         }
         lanes = left;
         share *= 2;
@@ -154,22 +151,25 @@ pub fn claim(
 }
 
 /// The lanes whose turn it is, the one that has waited longest first. One that may not be claimed takes nobody's place.
-fn ready_lanes(tx: &WriteTx<'_>, quota: &dyn LaneQuota) -> Result<Vec<ReadyLane>, rusqlite::Error> {
+/// Tests come first: they are few, and someone waits for each, while an endpoint's backlog could take all its room for hours.
+fn ready_lanes(tx: &WriteTx<'_>, quota: &dyn LaneQuota) -> Result<(Vec<Lane>, Room), rusqlite::Error> {
     let mut statement = tx.connection.prepare_cached(
         "SELECT lane_key, workspace_key FROM lanes WHERE held_since IS NULL AND next_at <= ?1 ORDER BY next_at",
     )?;
     let mut rows = statement.query([tx.now.millis()])?;
-    let mut lanes = Vec::new();
+    let (mut lanes, mut room) = (Vec::new(), Room::new());
     while lanes.len() < LANES_PER_CLAIM
         && let Some(row) = rows.next()?
     {
         let lane = lane_from_row(row)?;
         let allowance = quota.quota(lane);
         if allowance > 0 {
-            lanes.push(ReadyLane { lane, allowance });
+            lanes.push(lane);
+            room.insert(lane.endpoint_key, allowance);
         }
     }
-    Ok(lanes)
+    lanes.sort_by_key(|lane| lane.kind != LaneKind::Tests);
+    Ok((lanes, room))
 }
 
 /// Lets every other lane that has something due go first. Only `next_at` says whose turn it is, so this is worth a write
