@@ -334,7 +334,7 @@ fn claim_row(
             "UPDATE due SET due_at = ?2, claim_token = ?3, claimed_at = ?4, attempts = ?5 WHERE delivery_key = ?1",
         )?
         .execute(params![row.delivery_key.as_i64(), tx.now.plus(lease).millis(), token.0, tx.now.millis(), attempt])?;
-    // A secret that was revoked for what is queued gives way to the newest.
+    // Secrets that were revoked for what is queued give way to the newest.
     let revoked = row.secret_version < target.oldest_secret_version;
     Ok(Claim {
         delivery_id: DeliveryId::new(row.delivery_key, tx.tag),
@@ -346,7 +346,7 @@ fn claim_row(
         step: row.step,
         endpoint: Arc::clone(target),
         secret_version: if revoked { target.secret_version } else { row.secret_version },
-        also_secret_version: row.also_secret_version.filter(|also| *also >= target.oldest_secret_version),
+        also_secret_version: row.also_secret_version.filter(|_| !revoked),
         envelope,
     })
 }
