@@ -164,6 +164,9 @@ pub fn update(
     let Some(mut endpoint) = find(tx.connection, workspace_key, id)? else {
         return Ok(Err(UpdateRefusal::NotFound));
     };
+    if change.is_empty() {
+        return Ok(Ok(endpoint));
+    }
     if let Some(project) = &change.project_id {
         let moves = project.as_ref().map(ProjectId::as_str) != endpoint.project_id.as_deref();
         if moves && count(tx.connection, workspace_key, project.as_ref())?.1 >= limits.per_project {
@@ -209,7 +212,7 @@ pub fn update(
     Ok(Ok(endpoint))
 }
 
-/// No such endpoint.
+/// No such endpoint, or nothing of this kind of its own.
 pub struct NotFound;
 
 pub fn delete(
