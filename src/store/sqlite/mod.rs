@@ -27,8 +27,8 @@ use crate::domain::workspace::{Workspace, WorkspaceName};
 
 use super::{
     AcceptError, ClaimToken, Claimed, CreateEndpointError, DeleteEndpointError, EndpointLimits, LaneQuota, NewApiKey,
-    NewEndpoint, NewReplay, OpenError, OutcomeRecord, Recorded, RequeueError, RotateSecretError, SecretRotation, Store,
-    StoreError, StoreSeed, UpdateEndpointError, Written,
+    NewEndpoint, NewReplay, OpenError, OutcomeRecord, Recorded, RequeueError, RotateSecretError, SecretRotation,
+    StopReplayError, Store, StoreError, StoreSeed, UpdateEndpointError, Written,
 };
 
 mod access;
@@ -326,10 +326,16 @@ impl Store for SqliteStore {
     async fn count_replayable(
         &self,
         endpoint_key: RowKey,
+        mode: Mode,
         range: ReplayRange,
         after: RowKey,
     ) -> Result<(ReplayCount, Option<RowKey>), StoreError> {
-        self.readers.read(move |connection| replay::count(connection, endpoint_key, &range, after)).await
+        self.readers
+            .read(move |connection| {
+                let scope = replay::Scope { endpoint_key, mode, range: &range };
+                replay::count(connection, scope, after)
+            })
+            .await
     }
 
     async fn create_replay(
@@ -371,8 +377,13 @@ impl Store for SqliteStore {
         workspace_key: RowKey,
         endpoint_id: EndpointId,
         id: ReplayId,
-    ) -> Result<Option<Replay>, StoreError> {
-        self.write(JobSize::ONE_ROW, move |tx| replay::stop(tx, workspace_key, endpoint_id, id)).await
+        recording: Option<Recording<Replay>>,
+    ) -> Result<Written<Replay>, StopReplayError> {
+        self.write(JobSize::ONE_ROW, move |tx| {
+            idempotency::once(tx, recording.as_ref(), |tx| replay::stop(tx, workspace_key, endpoint_id, id))
+        })
+        .await?
+        .map_err(|endpoint::NotFound| StopReplayError::NotFound)
     }
 
     async fn advance_replays(&self) -> Result<Option<usize>, StoreError> {

@@ -15,15 +15,16 @@ use postrider::domain::endpoint::{
 };
 use postrider::domain::event::{EventReceipt, NewEvent};
 use postrider::domain::event_type::EventTypeName;
-use postrider::domain::id::{ApiKeyId, DeliveryId, EndpointId, EventId, RowKey, StoreTag, WorkspaceId};
+use postrider::domain::id::{ApiKeyId, DeliveryId, EndpointId, EventId, ReplayId, RowKey, StoreTag, WorkspaceId};
 use postrider::domain::limits;
 use postrider::domain::page::PageRequest;
+use postrider::domain::replay::{Replay, ReplayCount, ReplayRange};
 use postrider::domain::time::{Clock, Timestamp};
 use postrider::domain::workspace::{Workspace, WorkspaceName};
 use postrider::store::{
     AfterAttempt, Claim, Claimed, DeleteEndpointError, EndpointLimits, Lane, LaneQuota, NewApiKey, NewEndpoint,
-    OutcomeRecord, Recorded, RequeueError, RotateSecretError, SecretRotation, Store, StoreSeed, UpdateEndpointError,
-    Written,
+    NewReplay, OutcomeRecord, Recorded, RequeueError, RotateSecretError, SecretRotation, StopReplayError, Store,
+    StoreSeed, UpdateEndpointError, Written,
 };
 
 use crate::support::clock::ManualClock;
@@ -258,6 +259,57 @@ impl Fixture {
         let last4 = format!("{version:04}");
         let rotation = SecretRotation { version: SecretVersion(version), sealed, last4, overlap, revoke_queued };
         self.store().rotate_secret(workspace_key, id, rotation).await
+    }
+
+    /// Counts the first step of what a replay would send.
+    pub async fn first_count(
+        &self,
+        endpoint: &Endpoint,
+        range: ReplayRange,
+        mode: Mode,
+    ) -> (ReplayCount, Option<RowKey>) {
+        self.store().count_replayable(endpoint.key, mode, range, RowKey::from_i64(0)).await.unwrap()
+    }
+
+    /// Counts all that a replay would send.
+    pub async fn count_replay(&self, endpoint: &Endpoint, range: ReplayRange, mode: Mode) -> ReplayCount {
+        let (mut sum, mut after) = self.first_count(endpoint, range.clone(), mode).await;
+        while let Some(from) = after {
+            let (step, next) = self.store().count_replayable(endpoint.key, mode, range.clone(), from).await.unwrap();
+            sum = ReplayCount { total: sum.total + step.total, unavailable: sum.unavailable + step.unavailable };
+            after = next;
+        }
+        sum
+    }
+
+    /// A live replay, counted first.
+    pub async fn replay(&self, endpoint: &Endpoint, range: ReplayRange) -> Replay {
+        let total = self.count_replay(endpoint, range.clone(), Mode::Live).await.total;
+        self.try_replay(endpoint, range, Mode::Live, total).await.unwrap()
+    }
+
+    pub async fn try_replay(
+        &self,
+        endpoint: &Endpoint,
+        range: ReplayRange,
+        mode: Mode,
+        total: u64,
+    ) -> Result<Replay, RequeueError> {
+        let new = NewReplay { mode, range, total };
+        self.store().create_replay(self.workspace.key, endpoint.id, new, None).await.map(done)
+    }
+
+    pub async fn stop_replay(&self, endpoint: &Endpoint, id: ReplayId) -> Result<Replay, StopReplayError> {
+        self.try_stop_replay(self.workspace.key, endpoint.id, id).await
+    }
+
+    pub async fn try_stop_replay(
+        &self,
+        workspace_key: RowKey,
+        endpoint_id: EndpointId,
+        id: ReplayId,
+    ) -> Result<Replay, StopReplayError> {
+        self.store().stop_replay(workspace_key, endpoint_id, id, None).await.map(done)
     }
 
     pub fn clock_now(&self) -> Timestamp {

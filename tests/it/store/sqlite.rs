@@ -5,13 +5,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use postrider::domain::access::Mode;
 use postrider::domain::attempt::AttemptOutcome;
 use postrider::domain::delivery::{Delivery, DeliveryStatus, EndReason};
 use postrider::domain::id::DeliveryId;
 use postrider::domain::limits;
+use postrider::domain::replay::{REPLAYED_BY_DEFAULT, ReplayCount, ReplayRange};
 use postrider::domain::time::Clock;
 use postrider::store::sqlite::SqliteStore;
-use postrider::store::{OpenError, Recorded, Store, StoreSeed};
+use postrider::store::{OpenError, Recorded, RequeueError, Store, StoreSeed};
 use rusqlite::Connection;
 use tempfile::TempDir;
 
@@ -115,6 +117,32 @@ async fn a_delivery_whose_event_is_gone_fails_instead_of_sending_nothing() {
     let ends: Vec<(i64, i64, u32, u32, bool)> = statement.query_map([], row).unwrap().map(Result::unwrap).collect();
     let (failed, gone) = (DeliveryStatus::Failed.code(), EndReason::EventGone.code());
     assert_eq!(ends, [(failed, gone, 1, 1, false), (failed, gone, 0, 0, false)], "the lost attempt is in the log");
+}
+
+#[tokio::test]
+async fn what_retention_took_is_counted_as_unavailable_and_neither_replayed_nor_retried() {
+    let (at, database) = with_database().await;
+    let endpoint = at.endpoint().await;
+    let published = at.publish(3).await;
+    let claims = at.claim(3).await.claims;
+    for claim in &claims {
+        at.record(at.failed(claim)).await;
+    }
+    database.execute("DELETE FROM events WHERE key = ?1", [published[1].id.key().as_i64()]).unwrap();
+    at.advance(Duration::from_secs(1));
+    let range = ReplayRange { since: START, until: at.clock_now(), statuses: REPLAYED_BY_DEFAULT.to_vec() };
+    let count = at.count_replay(&endpoint, range.clone(), Mode::Live).await;
+    assert_eq!(count, ReplayCount { total: 3, unavailable: 1 });
+    let replay = at.replay(&endpoint, range).await;
+    at.store().advance_replays().await.unwrap();
+    let done = at.store().find_replay(at.workspace.key, endpoint.id, replay.id).await.unwrap().unwrap();
+    assert_eq!((done.total, done.replayed, done.unavailable), (3, 2, 1));
+    let mut replayed: Vec<_> = at.claim(10).await.claims.iter().map(|claim| claim.event_id).collect();
+    replayed.sort_unstable();
+    assert_eq!(replayed, [published[0].id, published[2].id]);
+    let gone = claims.iter().find(|claim| claim.event_id == published[1].id).unwrap();
+    let refused = at.try_retry(at.workspace.key, gone.delivery_id, Mode::Live).await;
+    assert!(matches!(refused, Err(RequeueError::NotFound)), "{refused:?}");
 }
 
 /// A store of the same node at each start, which is what chance brings about now and then.
