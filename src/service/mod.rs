@@ -12,10 +12,10 @@ use crate::domain::event_type::Catalogue;
 use crate::domain::idempotency::IdempotencyScope;
 use crate::domain::target::TargetGuard;
 use crate::domain::time::Clock;
-use crate::engine::Waker;
 use crate::store::{EndpointLimits, Store};
 
 mod access;
+mod catalogue;
 mod delivery;
 mod endpoint;
 mod error;
@@ -24,9 +24,11 @@ mod health;
 mod idempotency;
 mod key_cache;
 mod master_key;
+mod misfit;
 mod replay;
 
 pub use access::{CreateApiKey, CreatedApiKey};
+pub use catalogue::{AdoptError, adopt_catalogue, stored_catalogue};
 pub use endpoint::{CreateEndpoint, EndpointWithSecret, RotateSecret};
 pub use error::{ParameterFault, ServiceError};
 pub use event::PublishEvent;
@@ -34,6 +36,7 @@ pub use idempotency::{Begun, InFlightGuard, Outcome, Remember};
 pub use master_key::{MasterKeyError, check_master_key};
 
 use key_cache::KeyCache;
+use misfit::MisfitLog;
 
 /// What the service is made of.
 pub struct ServiceParts {
@@ -43,7 +46,6 @@ pub struct ServiceParts {
     pub catalogue: Arc<Catalogue>,
     pub clock: Arc<dyn Clock>,
     pub random: Random,
-    pub waker: Waker,
     pub endpoint_limits: EndpointLimits,
 }
 
@@ -54,16 +56,16 @@ pub struct Service {
     catalogue: Arc<Catalogue>,
     clock: Arc<dyn Clock>,
     random: Random,
-    waker: Waker,
     endpoint_limits: EndpointLimits,
     api_key_hash: MacKey,
     keys: KeyCache,
+    misfits: MisfitLog,
     in_flight: Mutex<HashSet<(IdempotencyScope, OpaqueId)>>,
 }
 
 impl Service {
     pub fn new(parts: ServiceParts) -> Self {
-        let ServiceParts { store, guard, master_key, catalogue, clock, random, waker, endpoint_limits } = parts;
+        let ServiceParts { store, guard, master_key, catalogue, clock, random, endpoint_limits } = parts;
         Self {
             api_key_hash: master_key.mac_key("api key hash"),
             store,
@@ -72,9 +74,9 @@ impl Service {
             catalogue,
             clock,
             random,
-            waker,
             endpoint_limits,
             keys: KeyCache::default(),
+            misfits: MisfitLog::default(),
             in_flight: Mutex::default(),
         }
     }

@@ -4,7 +4,7 @@
 //! end (`tests/it/store/conformance.rs`). Times are the store's own: callers give durations, never instants,
 //! so that due times and leases go by one clock however many nodes there are.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -16,7 +16,7 @@ use crate::domain::delivery::{Delivery, DeliveryCause, DeliveryFilter, DeliveryS
 use crate::domain::endpoint::{
     DisabledReason, Endpoint, EndpointChange, EndpointFilter, EndpointName, EndpointUrl, ProjectId, SecretVersion,
 };
-use crate::domain::event::{EventReceipt, NewEvent};
+use crate::domain::event::{Event, EventDetail, EventFilter, EventReceipt, NewEvent};
 use crate::domain::event_type::EventTypeName;
 use crate::domain::id::{ApiKeyId, DeliveryId, EndpointId, EventId, ReplayId, RowKey, StoreTag, WorkspaceId};
 use crate::domain::idempotency::{IdempotentRequest, RecordedAnswer, Recording};
@@ -184,9 +184,26 @@ pub enum LaneKind {
     Tests,
 }
 
-/// Says how many more deliveries of a lane's endpoint may be claimed now, whichever of its lanes they come from.
+/// Says how many more deliveries of a lane's endpoint may be claimed now, whichever of its lanes they come from, and keeps
+/// count.
 pub trait LaneQuota: Send + Sync {
     fn quota(&self, lane: Lane) -> usize;
+
+    /// One row of the lane is being claimed.
+    fn claimed(&self, _lane: Lane) {}
+
+    /// A claim was rolled back.
+    fn unclaimed(&self, _lane: Lane) {}
+}
+
+/// Takes deliveries over from the transaction that accepts them, so that a first attempt waits for no claim. The
+/// database stays the truth: what is handed over is claimed there, in the same commit.
+pub trait HandOver: LaneQuota {
+    /// These claims are on disk, and their leases have at least `lease_left` to run.
+    fn take_over(&self, claims: Vec<Claim>, lease_left: Duration);
+
+    /// Something fell due, or will, that was not handed over. A hint: the engine asks from time to time all the same.
+    fn wake(&self);
 }
 
 /// What the engine needs to know of an endpoint to call it.
@@ -263,6 +280,33 @@ pub struct StoreSeed {
     pub node: u16,
 }
 
+/// A catalogue of events to be the store's own.
+#[derive(Clone, Debug)]
+pub struct NewCatalogue {
+    pub version: u32,
+    /// The file as it was given.
+    pub text: String,
+    pub content_hash: [u8; 32],
+    pub brand: String,
+    /// Every name in it, retired ones too.
+    pub names: Vec<String>,
+}
+
+/// What came of a catalogue that was given to a store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CatalogueAdoption {
+    /// It is the store's catalogue now, or was already.
+    Adopted,
+    /// The store holds a newer one, whose text this is.
+    NewerStored { version: u32, text: String },
+    /// The store holds another catalogue of the same version.
+    OtherContent,
+    /// It has another brand than the store's, whose API keys exist already.
+    BrandFixed { stored: String },
+    /// It lacks names that stored events or endpoints use.
+    NamesInUse(Vec<String>),
+}
+
 /// A store of everything: configuration, log and queue.
 #[async_trait]
 pub trait Store: Send + Sync + 'static {
@@ -272,6 +316,10 @@ pub trait Store: Send + Sync + 'static {
     /// A new row key, larger than any given before by this process.
     fn next_key(&self) -> RowKey;
 
+    /// From now on, deliveries that can start at once are handed over as they are accepted, as long as there is somebody to
+    /// take them. Counts once.
+    fn attach(&self, hand_over: Weak<dyn HandOver>);
+
     /// Completes when the store can be read and written.
     async fn check(&self) -> Result<(), StoreError>;
 
@@ -280,6 +328,12 @@ pub trait Store: Send + Sync + 'static {
 
     /// The value kept under `name` in the store's own facts; kept as `value` now if there was none.
     async fn meta_or_insert(&self, name: &'static str, value: Vec<u8>) -> Result<Vec<u8>, StoreError>;
+
+    /// Makes the catalogue the store's own, unless what is stored stands against it. Nothing is written then.
+    async fn adopt_catalogue(&self, new: NewCatalogue) -> Result<CatalogueAdoption, StoreError>;
+
+    /// The text of the store's catalogue, if it has one yet.
+    async fn catalogue(&self) -> Result<Option<String>, StoreError>;
 
     /// The workspace of this name, made now if there is none.
     async fn ensure_workspace(&self, name: WorkspaceName, id_if_new: WorkspaceId) -> Result<Workspace, StoreError>;
@@ -359,6 +413,16 @@ pub trait Store: Send + Sync + 'static {
         events: Vec<NewEvent>,
         recording: Option<Recording<Vec<EventReceipt>>>,
     ) -> Result<Written<Vec<EventReceipt>>, AcceptError>;
+
+    /// Newest first. The envelopes are not read.
+    async fn list_events(
+        &self,
+        workspace_key: RowKey,
+        filter: EventFilter,
+        page: PageRequest,
+    ) -> Result<Page<Event>, StoreError>;
+
+    async fn find_event(&self, workspace_key: RowKey, id: EventId) -> Result<Option<EventDetail>, StoreError>;
 
     /// Accepts an event for one endpoint alone, which may be off, as a test.
     async fn accept_test(

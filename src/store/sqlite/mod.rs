@@ -5,7 +5,7 @@
 
 use std::fs::File;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -16,8 +16,10 @@ use crate::domain::access::{ApiKey, ApiKeyHash, Mode};
 use crate::domain::attempt::Attempt;
 use crate::domain::delivery::{Delivery, DeliveryFilter};
 use crate::domain::endpoint::{Endpoint, EndpointChange, EndpointFilter, SecretVersion};
-use crate::domain::event::{EventReceipt, NewEvent};
-use crate::domain::id::{ApiKeyId, DeliveryId, EndpointId, KeySequence, ReplayId, RowKey, StoreTag, WorkspaceId};
+use crate::domain::event::{Event, EventDetail, EventFilter, EventReceipt, NewEvent};
+use crate::domain::id::{
+    ApiKeyId, DeliveryId, EndpointId, EventId, KeySequence, ReplayId, RowKey, StoreTag, WorkspaceId,
+};
 use crate::domain::idempotency::{IdempotentRequest, RecordedAnswer, Recording};
 use crate::domain::limits;
 use crate::domain::page::{Page, PageRequest};
@@ -26,19 +28,23 @@ use crate::domain::time::Clock;
 use crate::domain::workspace::{Workspace, WorkspaceName};
 
 use super::{
-    AcceptError, ClaimToken, Claimed, CreateEndpointError, DeleteEndpointError, EndpointLimits, LaneQuota, NewApiKey,
-    NewEndpoint, NewReplay, OpenError, OutcomeRecord, Recorded, RequeueError, RotateSecretError, SecretRotation,
-    StopReplayError, Store, StoreError, StoreSeed, UpdateEndpointError, Written,
+    AcceptError, CatalogueAdoption, ClaimToken, Claimed, CreateEndpointError, DeleteEndpointError, EndpointLimits,
+    HandOver, LaneQuota, NewApiKey, NewCatalogue, NewEndpoint, NewReplay, OpenError, OutcomeRecord, Recorded,
+    RequeueError, RotateSecretError, SecretRotation, StopReplayError, Store, StoreError, StoreSeed,
+    UpdateEndpointError, Written,
 };
 
 mod access;
+mod catalogue;
 mod checkpoint;
 mod column;
 mod delivery;
 mod due;
 mod endpoint;
 mod event;
+mod event_log;
 mod idempotency;
+mod lane_bounds;
 mod matching;
 mod reader;
 mod replay;
@@ -129,6 +135,12 @@ impl Store for SqliteStore {
         self.keys.next(self.clock.now())
     }
 
+    fn attach(&self, hand_over: Weak<dyn HandOver>) {
+        if let Some(writer) = &self.writer {
+            writer.attach(hand_over);
+        }
+    }
+
     async fn check(&self) -> Result<(), StoreError> {
         self.readers.read(|connection| connection.query_row("SELECT 1", [], |_row| Ok(()))).await?;
         self.write(JobSize::ONE_ROW, |_tx| Ok(())).await
@@ -144,6 +156,14 @@ impl Store for SqliteStore {
 
     async fn meta_or_insert(&self, name: &'static str, value: Vec<u8>) -> Result<Vec<u8>, StoreError> {
         self.write(JobSize::ONE_ROW, move |tx| meta_or_insert(tx.connection, name, &value)).await
+    }
+
+    async fn adopt_catalogue(&self, new: NewCatalogue) -> Result<CatalogueAdoption, StoreError> {
+        self.write(JobSize::ONE_ROW, move |tx| catalogue::adopt(tx, &new)).await
+    }
+
+    async fn catalogue(&self) -> Result<Option<String>, StoreError> {
+        self.readers.read(catalogue::find).await
     }
 
     async fn ensure_workspace(&self, name: WorkspaceName, id_if_new: WorkspaceId) -> Result<Workspace, StoreError> {
@@ -296,6 +316,21 @@ impl Store for SqliteStore {
         })
     }
 
+    async fn list_events(
+        &self,
+        workspace_key: RowKey,
+        filter: EventFilter,
+        page: PageRequest,
+    ) -> Result<Page<Event>, StoreError> {
+        let tag = self.tag;
+        self.readers.read(move |connection| event_log::list(connection, tag, workspace_key, &filter, page)).await
+    }
+
+    async fn find_event(&self, workspace_key: RowKey, id: EventId) -> Result<Option<EventDetail>, StoreError> {
+        let tag = self.tag;
+        self.readers.read(move |connection| event_log::find(connection, tag, workspace_key, id)).await
+    }
+
     async fn accept_test(
         &self,
         endpoint_id: EndpointId,
@@ -410,7 +445,7 @@ impl Store for SqliteStore {
     }
 
     async fn claim_due(&self, limit: usize, lease: Duration, quota: Arc<dyn LaneQuota>) -> Result<Claimed, StoreError> {
-        self.write(JobSize { rows: limit, bytes: 0 }, move |tx| due::claim(tx, limit, lease, quota.as_ref())).await
+        self.write(JobSize { rows: limit, bytes: 0 }, move |tx| due::claim(tx, limit, lease, &quota)).await
     }
 
     async fn give_back_if_claimed(&self, claims: Vec<(DeliveryId, ClaimToken)>) -> Result<(), StoreError> {
