@@ -21,6 +21,7 @@ mod delivery;
 mod endpoint;
 mod error;
 mod event;
+mod event_type;
 mod health;
 mod idempotency;
 mod paging;
@@ -52,6 +53,7 @@ pub fn router(app: Arc<App>) -> Router {
     Router::new()
         .merge(endpoint::routes())
         .merge(event::routes())
+        .merge(event_type::routes())
         .merge(delivery::routes())
         .merge(replay::routes())
         .merge(health::routes())
