@@ -2,10 +2,8 @@
 
 use std::sync::Arc;
 
-use axum::Router;
 use axum::body::Body;
 use axum::response::Response;
-use axum::routing::post;
 use bytes::Bytes;
 use http::StatusCode;
 use serde::Serialize;
@@ -18,16 +16,17 @@ use crate::domain::id::EventId;
 use crate::domain::time::Timestamp;
 use crate::service::{PublishEvent, Service, ServiceError};
 
-use super::App;
 use super::body::{BodyRule, JsonBody, object, string};
 use super::call::{Call, internal};
 use super::endpoint::unknown_event;
 use super::error::Failure;
 use super::idempotency::{Write, with_replayed};
+use super::openapi::event as openapi;
 use super::paging::single;
+use super::route::Route;
 
-pub fn routes() -> Router<Arc<App>> {
-    Router::new().route("/v1/events", post(publish))
+pub fn routes(catalogue: &Catalogue) -> Vec<Route> {
+    vec![Route::post("/events", publish, openapi::publish(catalogue))]
 }
 
 #[derive(Serialize)]

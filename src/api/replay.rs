@@ -2,34 +2,36 @@
 
 use std::sync::Arc;
 
-use axum::Router;
 use axum::body::Body;
 use axum::response::Response;
-use axum::routing::{get, post};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
 use crate::domain::access::{Principal, needs};
 use crate::domain::delivery::DeliveryStatus;
+use crate::domain::event_type::Catalogue;
 use crate::domain::id::{EndpointId, ReplayId};
 use crate::domain::limits;
 use crate::domain::replay::{REPLAYABLE, REPLAYED_BY_DEFAULT, Replay, ReplayCount, ReplayRange};
 use crate::domain::time::Timestamp;
 use crate::service::{Service, ServiceError};
 
-use super::App;
 use super::body::{BodyRule, JsonBody, boolean, string};
 use super::call::{Call, internal};
 use super::error::Failure;
 use super::idempotency::{Write, answer};
+use super::openapi::replay as openapi;
 use super::paging::{Query, list, single};
+use super::route::Route;
 
-pub fn routes() -> Router<Arc<App>> {
-    Router::new()
-        .route("/v1/webhook-endpoints/{endpointId}/replay", post(create))
-        .route("/v1/webhook-endpoints/{endpointId}/replays", get(index))
-        .route("/v1/webhook-endpoints/{endpointId}/replays/{replayId}", get(show))
-        .route("/v1/webhook-endpoints/{endpointId}/replays/{replayId}/stop", post(stop))
+pub fn routes(catalogue: &Catalogue) -> Vec<Route> {
+    const ONE: &str = "/webhook-endpoints/{endpointId}/replays/{replayId}";
+    vec![
+        Route::post("/webhook-endpoints/{endpointId}/replay", create, openapi::create(catalogue)),
+        Route::get("/webhook-endpoints/{endpointId}/replays", index, openapi::index(catalogue)),
+        Route::get(ONE, show, openapi::show(catalogue)),
+        Route::post("/webhook-endpoints/{endpointId}/replays/{replayId}/stop", stop, openapi::stop(catalogue)),
+    ]
 }
 
 #[derive(Serialize)]

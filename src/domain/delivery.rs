@@ -71,7 +71,7 @@ pub enum EndReason {
 }
 
 impl EndReason {
-    const ALL: [Self; 7] = [
+    pub const ALL: [Self; 7] = [
         Self::Exhausted,
         Self::Expired,
         Self::Inactive,
@@ -113,7 +113,7 @@ pub enum DeliveryCause {
 }
 
 impl DeliveryCause {
-    const ALL: [Self; 4] = [Self::Event, Self::Retry, Self::Replay, Self::Test];
+    pub const ALL: [Self; 4] = [Self::Event, Self::Retry, Self::Replay, Self::Test];
 
     pub const fn as_str(self) -> &'static str {
         match self {
