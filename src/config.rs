@@ -1,6 +1,6 @@
-//! Every setting, its default and the reason for it. Flags and environment variables are read in `cli`.
+//! Every setting, its default and the reason for it. `cli/settings.rs` has a row for each: how it is called and read.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -23,6 +23,11 @@ pub struct Settings {
     pub dns_servers: Vec<SocketAddr>,
     /// Certificate authorities beside the public ones, as a PEM file.
     pub ca_file: Option<PathBuf>,
+    /// The event catalogue; the one built in when absent.
+    pub events_file: Option<PathBuf>,
+    /// Endpoints of one project, those without a project counting as one.
+    pub endpoints_per_project: u32,
+    pub endpoints_per_workspace: u32,
     pub retry_schedule: RetrySchedule,
     /// For one whole exchange with a receiver.
     pub attempt_deadline: Duration,
@@ -44,9 +49,24 @@ pub enum LogFormat {
     Json,
 }
 
-pub const DEFAULT_LISTEN: &str = "127.0.0.1:8080";
+pub const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8080);
 pub const DEFAULT_DATA_DIR: &str = "./postrider-data";
 pub const DEFAULT_LOG_FILTER: &str = "info";
+
+impl LogFormat {
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Text => "text",
+            Self::Json => "json",
+        }
+    }
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self::new(DEFAULT_DATA_DIR.into(), DEFAULT_LISTEN)
+    }
+}
 
 impl Settings {
     /// The defaults, for a data directory and an address.
@@ -59,6 +79,9 @@ impl Settings {
             allow_targets: Vec::new(),
             dns_servers: Vec::new(),
             ca_file: None,
+            events_file: None,
+            endpoints_per_project: limits::ENDPOINTS_PER_PROJECT,
+            endpoints_per_workspace: limits::ENDPOINTS_PER_WORKSPACE,
             retry_schedule: RetrySchedule::default(),
             attempt_deadline: limits::ATTEMPT_DEADLINE,
             stop_grace: limits::STOP_GRACE,

@@ -3,6 +3,7 @@
 //! The map of the modules, what each may use and the life of an event stand in `ARCHITECTURE.md`.
 
 pub mod api;
+pub mod bench;
 pub mod cli;
 pub mod clock;
 pub mod config;

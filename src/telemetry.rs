@@ -17,6 +17,11 @@ pub fn start_logging(settings: &LogSettings) {
     }
 }
 
+/// Whether a text says what is to be logged.
+pub fn is_filter(text: &str) -> bool {
+    EnvFilter::try_new(text).is_ok()
+}
+
 /// An error and everything below it, on one line.
 pub fn chain(error: &(dyn Error + 'static)) -> String {
     let mut text = error.to_string();

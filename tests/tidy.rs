@@ -31,7 +31,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("dashboard", &["domain", "service", "telemetry"]),
     ("source", &["domain", "service", "telemetry"]),
     ("local", &["domain", "crypto"]),
-    ("bench", &["domain", "local"]),
+    ("bench", &["domain", "local", "crypto"]),
     ("server", ALL),
     (
         "cli",
@@ -66,6 +66,7 @@ const FENCES: &[(&str, &[&str])] = &[
     ("axum", &["api", "dashboard", "local", "server"]),
     ("clap", &["cli", "main"]),
     ("aws_lc_rs", &["crypto"]),
+    ("jsonschema", &["domain/schema"]),
 ];
 
 /// Lines before the tests at a file's foot.

@@ -7,6 +7,16 @@ CREATE TABLE meta (
     value BLOB NOT NULL
 ) STRICT, WITHOUT ROWID;
 
+-- The event catalogues that this store has had. The one with the highest version counts.
+CREATE TABLE catalogues (
+    version      INTEGER PRIMARY KEY,
+    text         TEXT    NOT NULL, -- the TOML file as it was given
+    content_hash BLOB    NOT NULL, -- of what it says, whatever its layout
+    brand        TEXT    NOT NULL,
+    names        TEXT    NOT NULL, -- separated by a space, retired ones too
+    adopted_at   INTEGER NOT NULL
+) STRICT;
+
 CREATE TABLE workspaces (
     key            INTEGER PRIMARY KEY,
     id             TEXT    NOT NULL UNIQUE,

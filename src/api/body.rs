@@ -13,23 +13,55 @@ use crate::domain::limits;
 use crate::service::{ParameterFault, ServiceError};
 
 /// A body that is exactly one JSON value without ambiguities.
+#[derive(Clone)]
 pub struct JsonBody {
     bytes: Bytes,
-    canonical: Vec<u8>,
+    canonical: Bytes,
 }
 
-/// Whether a route needs a body.
+/// What a route takes for a body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BodyRule {
     Required,
     /// No body means `{}`.
     Optional,
+    /// Many events, each at most as large and as deep as one that comes alone.
+    Batch,
+    /// A batch with an `Idempotency-Key`, which makes it as small as any other body.
+    KeyedBatch,
+}
+
+impl BodyRule {
+    const fn bytes(self) -> usize {
+        match self {
+            Self::Required | Self::Optional | Self::KeyedBatch => limits::BODY_BYTES,
+            Self::Batch => limits::BATCH_BYTES,
+        }
+    }
+
+    const fn depth(self) -> usize {
+        match self {
+            Self::Required | Self::Optional => limits::JSON_DEPTH,
+            Self::Batch | Self::KeyedBatch => limits::JSON_DEPTH + 2,
+        }
+    }
+
+    /// Completes "The body is larger than 256 KB" where another request could have had more.
+    const fn hint(self) -> &'static str {
+        match self {
+            Self::Required | Self::Optional | Self::Batch => "",
+            Self::KeyedBatch => {
+                ", the most that a request with an Idempotency-Key may have; without one a batch may have 8192 KB"
+            }
+        }
+    }
 }
 
 impl JsonBody {
-    /// Reads at most `limit` bytes.
-    pub async fn read(headers: &HeaderMap, body: Body, rule: BodyRule, limit: usize) -> Result<Self, ServiceError> {
-        let too_large = || ServiceError::PayloadTooLarge(format!("The body is larger than {} KB.", limit / 1024));
+    /// Reads at most as much as the rule allows.
+    pub async fn read(headers: &HeaderMap, body: Body, rule: BodyRule) -> Result<Self, ServiceError> {
+        let (limit, depth, hint) = (rule.bytes(), rule.depth(), rule.hint());
+        let too_large = || ServiceError::PayloadTooLarge(format!("The body is larger than {} KB{hint}.", limit / 1024));
         let declared = headers.get(http::header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
         if declared.is_some_and(|length: usize| length > limit) {
             return Err(too_large());
@@ -43,18 +75,33 @@ impl JsonBody {
             }
         })?;
         if bytes.is_empty() && rule == BodyRule::Optional {
-            return Self::parse(Bytes::from_static(b"{}"));
+            return Self::parse(Bytes::from_static(b"{}"), depth);
         }
         if !is_json(headers) {
             return Err(ServiceError::UnsupportedMediaType);
         }
-        Self::parse(bytes)
+        if bytes.len() > limits::BODY_BYTES {
+            return aside(move || Self::parse(bytes, depth)).await;
+        }
+        Self::parse(bytes, depth)
     }
 
-    pub fn parse(bytes: Bytes) -> Result<Self, ServiceError> {
-        let canonical = canonicalise(&bytes, limits::JSON_DEPTH)
-            .map_err(|fault| ServiceError::invalid("body", fault.to_string()))?;
-        Ok(Self { bytes, canonical })
+    pub fn parse(bytes: Bytes, depth: usize) -> Result<Self, ServiceError> {
+        let canonical =
+            canonicalise(&bytes, depth).map_err(|fault| ServiceError::invalid("body", fault.to_string()))?;
+        Ok(Self { bytes, canonical: canonical.into() })
+    }
+
+    pub fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// The items of the array that is this member, in canonical form. Empty when there is no such array.
+    pub fn canonical_items(&self, name: &str) -> Vec<&[u8]> {
+        let members: Result<BTreeMap<String, &RawValue>, _> = serde_json::from_slice(&self.canonical);
+        let array = members.ok().and_then(|members| members.get(name).copied());
+        let items: Option<Vec<&RawValue>> = array.and_then(|array| serde_json::from_str(array.get()).ok());
+        items.unwrap_or_default().into_iter().map(|item| item.get().as_bytes()).collect()
     }
 
     /// SHA-256 of the canonical form.
@@ -68,6 +115,14 @@ impl JsonBody {
             .map(|members| Fields { members, faults: Vec::new(), prefix: String::new() })
             .map_err(|_| ServiceError::invalid("body", "must be a JSON object"))
     }
+}
+
+/// Runs work on a long body where it keeps no other request waiting.
+pub async fn aside<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, ServiceError> + Send + 'static,
+) -> Result<T, ServiceError> {
+    let outcome = tokio::task::spawn_blocking(work).await;
+    outcome.map_err(|error| ServiceError::Internal { source: Box::new(error) })?
 }
 
 fn is_json(headers: &HeaderMap) -> bool {
@@ -92,6 +147,14 @@ pub struct Fields<'b> {
 const MISSING: &str = "is required";
 
 impl<'b> Fields<'b> {
+    /// The members of an object inside a body, whose faults are named with the prefix.
+    pub fn inside(raw: &'b RawValue, prefix: String) -> Result<Self, ServiceError> {
+        match serde_json::from_str(raw.get()) {
+            Ok(members) => Ok(Self { members, faults: Vec::new(), prefix: prefix + "." }),
+            Err(_) => Err(ServiceError::invalid(prefix, "must be an object")),
+        }
+    }
+
     /// A member that must be there.
     pub fn required<T>(&mut self, name: &str, read: impl FnOnce(&'b RawValue) -> Result<T, String>) -> Option<T> {
         match self.members.remove(name) {
@@ -186,7 +249,8 @@ mod tests {
 
     #[test]
     fn every_fault_is_told_at_once() {
-        let body = JsonBody::parse(Bytes::from_static(b"{\"a\":1,\"n\":null,\"x\":true}")).ok().unwrap();
+        let body =
+            JsonBody::parse(Bytes::from_static(b"{\"a\":1,\"n\":null,\"x\":true}"), limits::JSON_DEPTH).ok().unwrap();
         let mut fields = body.fields().ok().unwrap();
         assert_eq!(fields.required("a", string(|text| Ok::<_, String>(text.to_owned()))), None);
         assert_eq!(fields.nullable("n", string(|text| Ok::<_, String>(text.to_owned()))), None);

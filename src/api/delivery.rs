@@ -17,8 +17,8 @@ use crate::service::Service;
 
 use super::body::{BodyRule, JsonBody};
 use super::call::Call;
-use super::endpoint::unknown_event;
 use super::error::Failure;
+use super::event::known_event;
 use super::idempotency::{Write, answer};
 use super::openapi::delivery as openapi;
 use super::paging::{Query, list, single};
@@ -173,10 +173,7 @@ fn filter_by_event(catalogue: &Catalogue, query: &mut Query) -> DeliveryFilter {
     DeliveryFilter {
         endpoint_id: None,
         event_id: query.optional("eventId", str::parse::<EventId>),
-        event_type: query.optional("eventType", |name| {
-            let known = catalogue.types().iter().find(|event| event.name.as_str() == name);
-            known.map(|event| event.name.clone()).ok_or_else(|| unknown_event(catalogue, name))
-        }),
+        event_type: query.optional("eventType", |name| known_event(catalogue, name)),
         status: query.optional("status", |text| {
             let statuses = DeliveryStatus::ALL.map(DeliveryStatus::as_str).join(", ");
             DeliveryStatus::parse(text).ok_or_else(|| format!("must be one of {statuses}"))

@@ -196,7 +196,7 @@ async fn remove(call: Call, body: Body) -> Result<Response, Failure> {
 async fn rotate_secret(call: Call, body: Body) -> Result<Response, Failure> {
     call.require(needs::ENDPOINT_WRITE)?;
     let id = call.id(3)?;
-    let body = JsonBody::read(&call.headers, body, BodyRule::Optional, limits::BODY_BYTES).await?;
+    let body = JsonBody::read(&call.headers, body, BodyRule::Optional).await?;
     let mut fields = body.fields()?;
     let overlap = fields.optional("overlapSeconds", whole_number(limits::SECRET_OVERLAP_MAX.as_secs()));
     let revoke_queued = fields.optional("revokeQueued", boolean);

@@ -11,7 +11,6 @@ use http::{HeaderName, HeaderValue, StatusCode};
 use crate::domain::access::Principal;
 use crate::domain::endpoint::OpaqueId;
 use crate::domain::idempotency::{IdempotencyScope, IdempotentRequest};
-use crate::domain::limits;
 use crate::service::{Begun, Outcome, Remember, Service, ServiceError};
 
 use super::body::{BodyRule, JsonBody};
@@ -38,7 +37,7 @@ impl<P, F, T> Write<P, F, T> {
         F: FnOnce(Arc<Service>, Principal, C, Option<Remember<T>>) -> E,
         E: Future<Output = Result<Outcome<T>, ServiceError>>,
     {
-        let body = JsonBody::read(&call.headers, body, self.body, limits::BODY_BYTES).await?;
+        let body = JsonBody::read(&call.headers, body, self.body).await?;
         self.run_read(call, body).await
     }
 
@@ -89,15 +88,19 @@ async fn remembered_error(call: &Call, request: &IdempotentRequest, error: &Serv
 }
 
 /// A key that does not match its pattern is ignored as if absent.
+pub fn idempotency_key(call: &Call) -> Option<OpaqueId> {
+    OpaqueId::parse(call.headers.get(IDEMPOTENCY_KEY)?.to_str().ok()?).ok()
+}
+
 fn idempotent_request(call: &Call, body: &JsonBody) -> Option<IdempotentRequest> {
-    let key = call.headers.get(IDEMPOTENCY_KEY)?.to_str().ok()?;
+    let key = idempotency_key(call)?;
     Some(IdempotentRequest {
         scope: IdempotencyScope {
             workspace_key: call.principal.workspace_key,
             mode: call.principal.mode,
             route: format!("{} {}", call.method, call.uri.path()),
         },
-        key: OpaqueId::parse(key).ok()?,
+        key,
         body_hash: body.hash(),
     })
 }

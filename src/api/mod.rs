@@ -26,6 +26,7 @@ mod endpoint;
 mod error;
 mod error_code;
 mod event;
+mod event_type;
 mod health;
 mod idempotency;
 mod openapi;
@@ -74,8 +75,8 @@ fn errors_page(public_url: &str) -> String {
 
 /// Every route of the API, in the order in which they are shown.
 fn routes(catalogue: &Catalogue) -> Vec<Route> {
-    let nouns: [fn(&Catalogue) -> Vec<Route>; 5] =
-        [endpoint::routes, event::routes, delivery::routes, replay::routes, health::routes];
+    let nouns: [fn(&Catalogue) -> Vec<Route>; 6] =
+        [endpoint::routes, event::routes, event_type::routes, delivery::routes, replay::routes, health::routes];
     nouns.iter().flat_map(|routes| routes(catalogue)).collect()
 }
 

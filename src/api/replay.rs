@@ -11,7 +11,6 @@ use crate::domain::access::{Principal, needs};
 use crate::domain::delivery::DeliveryStatus;
 use crate::domain::event_type::Catalogue;
 use crate::domain::id::{EndpointId, ReplayId};
-use crate::domain::limits;
 use crate::domain::replay::{REPLAYABLE, REPLAYED_BY_DEFAULT, Replay, ReplayCount, ReplayRange};
 use crate::domain::time::Timestamp;
 use crate::service::{Service, ServiceError};
@@ -85,7 +84,7 @@ struct ReplayCommand {
 async fn create(call: Call, body: Body) -> Result<Response, Failure> {
     call.require(needs::ENDPOINT_WRITE)?;
     let endpoint_id = call.id(3)?;
-    let body = JsonBody::read(&call.headers, body, BodyRule::Required, limits::BODY_BYTES).await?;
+    let body = JsonBody::read(&call.headers, body, BodyRule::Required).await?;
     if parse(&call, &body).is_ok_and(|command| command.dry_run) {
         let range = parse(&call, &body)?.range;
         let ReplayCount { total, unavailable } =
@@ -154,7 +153,7 @@ async fn show(call: Call) -> Result<Response, Failure> {
 /// Stopping twice is stopping once, so it asks for no idempotency key.
 async fn stop(call: Call, body: Body) -> Result<Response, Failure> {
     call.require(needs::ENDPOINT_WRITE)?;
-    let body = JsonBody::read(&call.headers, body, BodyRule::Optional, limits::BODY_BYTES).await?;
+    let body = JsonBody::read(&call.headers, body, BodyRule::Optional).await?;
     body.fields()?.finish()?;
     let replay = call.service().stop_replay(&call.principal, call.id(3)?, call.id(5)?).await?;
     Ok(answer(200, single(ReplayView::new(&replay))))

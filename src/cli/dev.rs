@@ -15,8 +15,8 @@ use crate::local::client::BearerKey;
 use crate::local::dev::{Tour, TourError, start_receiver};
 use crate::local::screen::Screen;
 use crate::local::state::DevState;
-use crate::server::Server;
 use crate::server::admin::{self, AdminRequest, AdminResponse};
+use crate::server::{Server, read_events_file};
 use crate::telemetry;
 
 use super::options::ServerOptions;
@@ -32,7 +32,7 @@ pub struct DevOptions {
 }
 
 pub async fn run(options: DevOptions) -> anyhow::Result<()> {
-    let mut settings = options.server.settings();
+    let mut settings = options.server.settings()?;
     // The receiver is on this machine. Only addresses of this machine are allowed, and only here.
     settings.allow_targets.push("127.0.0.0/8".to_owned());
     if settings.log.filter == DEFAULT_LOG_FILTER {
@@ -40,7 +40,7 @@ pub async fn run(options: DevOptions) -> anyhow::Result<()> {
     }
     telemetry::start_logging(&settings.log);
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let catalogue = Catalogue::built_in()?;
+    let catalogue = Catalogue::parse(&read_events_file(&settings)?)?;
     let state = DevState::load(&settings.data_dir)?;
     let mut receiver = start_receiver(state.as_ref(), &catalogue, Arc::clone(&clock)).await?;
     let server = Server::start(&settings, Arc::clone(&clock)).await?;

@@ -1,16 +1,14 @@
 //! `postrider keys`: API keys of a data directory, through its server while one runs.
 
-use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
 
 use crate::clock::SystemClock;
-use crate::config::Settings;
 use crate::domain::access::Scope;
-use crate::server::Office;
 use crate::server::admin::{self, AdminError, AdminRequest, AdminResponse};
+use crate::server::{CatalogueFrom, Office};
 
 use super::options::DataOptions;
 
@@ -88,13 +86,13 @@ fn unexpected(response: AdminResponse) -> anyhow::Result<()> {
 
 /// Asks the running server, or opens the directory when there is none.
 async fn perform(data: &DataOptions, request: AdminRequest) -> anyhow::Result<AdminResponse> {
-    let settings: Settings = data.settings(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
+    let settings = data.settings()?;
     match admin::ask(&settings.admin_socket_path(), &request).await {
         Ok(response) => return Ok(response),
         Err(AdminError::NoServer) => {}
         Err(error) => return Err(error).context("asking the running server"),
     }
-    let office = Office::open(&settings, Arc::new(SystemClock)).await?;
+    let office = Office::open(&settings, Arc::new(SystemClock), CatalogueFrom::Store).await?;
     let response = admin::execute(&office.service, request).await;
     office.close().await;
     Ok(response)

@@ -2,10 +2,13 @@
 
 use clap::{Parser, Subcommand};
 
+mod bench;
+mod config;
 mod dev;
 mod keys;
 mod options;
 mod serve;
+mod settings;
 
 /// The webhook sender that a product team runs itself.
 #[derive(Debug, Parser)]
@@ -19,8 +22,13 @@ struct Cli {
 enum Command {
     /// Show it all at once: a server, a receiver, and one signed delivery of each event.
     Dev(dev::DevOptions),
+    /// Measure what this machine can carry.
+    Bench(bench::BenchCommand),
     /// Run the server.
     Serve(serve::ServeOptions),
+    /// Look at the settings without a server.
+    #[command(subcommand)]
+    Config(config::ConfigCommand),
     /// Make and revoke API keys, also while the server runs.
     #[command(subcommand)]
     Keys(keys::KeysCommand),
@@ -36,7 +44,9 @@ pub fn run() -> anyhow::Result<()> {
     let outcome = runtime.block_on(async {
         match cli.command {
             Command::Dev(options) => dev::run(options).await,
+            Command::Bench(command) => bench::run(command).await,
             Command::Serve(options) => serve::run(options).await,
+            Command::Config(command) => config::run(command),
             Command::Keys(command) => keys::run(command).await,
         }
     });

@@ -1,112 +1,197 @@
-//! Flags that several commands share, each also an environment variable.
+//! Settings from outside: one table that flags, environment variables and the settings file are all read by.
+//!
+//! What is nearer to the command wins: flag, then environment, then file, then default. To add a setting is to add its
+//! field to `config.rs` and its row to [`SETTINGS`].
 
-use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
-use clap::Args;
+use anyhow::{Context, bail};
+use clap::parser::ValueSource;
+use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches};
+use toml::de::{DeTable, DeValue};
 
-use crate::config::{DEFAULT_DATA_DIR, DEFAULT_LISTEN, DEFAULT_LOG_FILTER, LogFormat, LogSettings, Settings};
-use crate::domain::retry::RetrySchedule;
-use crate::egress::AllowTarget;
+use crate::config::Settings;
 
-#[derive(Debug, Args)]
-pub struct DataOptions {
-    /// Directory of the database and the master key; made when it does not exist.
-    #[arg(long, env = "POSTRIDER_DATA_DIR", default_value = DEFAULT_DATA_DIR, value_name = "DIR")]
-    pub data_dir: PathBuf,
+use super::settings::{SETTINGS, Setting};
 
-    /// File with the master key as 64 hexadecimal digits [default: master.key in the data directory, made if new]
-    #[arg(long, env = "POSTRIDER_MASTER_KEY_FILE", value_name = "FILE")]
-    pub master_key_file: Option<PathBuf>,
+/// Where a setting's value comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    Default,
+    /// The line in the settings file.
+    File {
+        line: usize,
+    },
+    Environment,
+    Flag,
 }
 
-#[derive(Debug, Args)]
-pub struct ServerOptions {
-    #[command(flatten)]
-    pub data: DataOptions,
-
-    /// Address and port of the API.
-    #[arg(long, env = "POSTRIDER_LISTEN", default_value = DEFAULT_LISTEN, value_name = "ADDR:PORT")]
-    pub listen: SocketAddr,
-
-    /// Where callers reach the API, as it stands in the docs_url of errors [default: http://<listen>]
-    #[arg(long, env = "POSTRIDER_PUBLIC_URL", value_name = "URL")]
-    pub public_url: Option<String>,
-
-    /// Host name, address or CIDR that may be called although it is not public, over plain http too. Repeatable.
-    #[arg(long, env = "POSTRIDER_ALLOW_TARGET", value_delimiter = ',', value_name = "HOST|CIDR", value_parser = allow_target)]
-    pub allow_target: Vec<String>,
-
-    /// Address of a DNS server to use instead of the system's; port 53 unless given. Repeatable.
-    #[arg(long, env = "POSTRIDER_DNS_SERVER", value_delimiter = ',', value_name = "ADDR", value_parser = dns_server)]
-    pub dns_server: Vec<SocketAddr>,
-
-    /// PEM file of certificate authorities to trust beside the public ones.
-    #[arg(long, env = "POSTRIDER_CA_FILE", value_name = "FILE")]
-    pub ca_file: Option<PathBuf>,
-
-    /// Waits after the first attempt, the second, and so on.
-    #[arg(long, env = "POSTRIDER_RETRY_SCHEDULE", default_value_t, value_name = "WAITS")]
-    pub retry_schedule: RetrySchedule,
-
-    #[command(flatten)]
-    pub log: LogOptions,
+/// The settings that count, and where each comes from.
+#[derive(Debug)]
+pub struct Effective {
+    pub settings: Settings,
+    pub file: Option<PathBuf>,
+    sources: BTreeMap<&'static str, Source>,
 }
 
-#[derive(Debug, Args)]
-pub struct LogOptions {
-    /// Form of the log on standard error.
-    #[arg(long, env = "POSTRIDER_LOG_FORMAT", default_value = "text", value_name = "text|json", value_parser = log_format)]
-    pub log_format: LogFormat,
-
-    /// What is logged: error, warn, info, debug or trace, also by module.
-    #[arg(long, env = "POSTRIDER_LOG", default_value = DEFAULT_LOG_FILTER, value_name = "LEVEL")]
-    pub log: String,
+impl Effective {
+    pub fn source(&self, setting: &Setting) -> Source {
+        self.sources.get(setting.name).copied().unwrap_or(Source::Default)
+    }
 }
+
+/// What flags and environment said.
+#[derive(Debug)]
+struct Given {
+    file: Option<PathBuf>,
+    values: Vec<(&'static Setting, Source, String)>,
+}
+
+/// The options of commands that need the data directory alone.
+#[derive(Debug)]
+pub struct DataOptions(Given);
+
+/// The options of commands that run a server.
+#[derive(Debug)]
+pub struct ServerOptions(Given);
 
 impl DataOptions {
-    pub fn settings(&self, listen: SocketAddr) -> Settings {
-        Settings { master_key_file: self.master_key_file.clone(), ..Settings::new(self.data_dir.clone(), listen) }
+    /// # Errors
+    /// When the settings file cannot be read or holds what is no setting.
+    pub fn settings(&self) -> anyhow::Result<Settings> {
+        Ok(self.0.effective()?.settings)
     }
 }
 
 impl ServerOptions {
-    pub fn settings(self) -> Settings {
-        let settings = self.data.settings(self.listen);
-        Settings {
-            public_url: self.public_url,
-            allow_targets: self.allow_target,
-            dns_servers: self.dns_server,
-            ca_file: self.ca_file,
-            retry_schedule: self.retry_schedule,
-            log: self.log.settings(),
-            ..settings
+    /// # Errors
+    /// When the settings file cannot be read or holds what is no setting.
+    pub fn settings(&self) -> anyhow::Result<Settings> {
+        Ok(self.effective()?.settings)
+    }
+
+    /// # Errors
+    /// As [`Self::settings`].
+    pub fn effective(&self) -> anyhow::Result<Effective> {
+        self.0.effective()
+    }
+}
+
+const CONFIG: &str = "config";
+
+fn augment(command: Command, wanted: fn(&Setting) -> bool) -> Command {
+    let config = Arg::new(CONFIG)
+        .long(CONFIG)
+        .env("POSTRIDER_CONFIG")
+        .value_name("FILE")
+        .value_parser(clap::value_parser!(PathBuf))
+        .help("TOML file of settings; environment variables and flags go before it");
+    let defaults = Settings::default();
+    let rows = SETTINGS.iter().filter(|setting| wanted(setting)).map(|setting| {
+        Arg::new(setting.name)
+            .long(setting.flag)
+            .env(setting.env)
+            .value_name(setting.value_name)
+            .action(if setting.is_list { ArgAction::Append } else { ArgAction::Set })
+            .value_parser(|text: &str| setting.check(text).map(|()| text.to_owned()))
+            .help(setting.help_with_default(&defaults))
+    });
+    command.arg(config).args(rows)
+}
+
+impl Given {
+    fn from_matches(matches: &ArgMatches, wanted: fn(&Setting) -> bool) -> Self {
+        let values = SETTINGS.iter().filter(|setting| wanted(setting)).filter_map(|setting| {
+            let source = match matches.value_source(setting.name)? {
+                ValueSource::EnvVariable => Source::Environment,
+                _ => Source::Flag,
+            };
+            let values: Vec<&str> = matches.get_many::<String>(setting.name)?.map(String::as_str).collect();
+            Some((setting, source, values.join(",")))
+        });
+        Self { file: matches.get_one::<PathBuf>(CONFIG).cloned(), values: values.collect() }
+    }
+
+    fn effective(&self) -> anyhow::Result<Effective> {
+        let mut effective =
+            Effective { settings: Settings::default(), file: self.file.clone(), sources: BTreeMap::new() };
+        if let Some(path) = &self.file {
+            read_file(path, &mut effective)?;
         }
+        for (setting, source, text) in &self.values {
+            // clap has read the same text with the same function.
+            (setting.read)(&mut effective.settings, text).map_err(anyhow::Error::msg).context(setting.name)?;
+            effective.sources.insert(setting.name, *source);
+        }
+        Ok(effective)
     }
 }
 
-impl LogOptions {
-    pub fn settings(self) -> LogSettings {
-        LogSettings { format: self.log_format, filter: self.log }
+fn read_file(path: &Path, effective: &mut Effective) -> anyhow::Result<()> {
+    let shown = path.display();
+    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read the settings file {shown}"))?;
+    let table = DeTable::parse(&text).with_context(|| format!("the settings file {shown} is not TOML"))?;
+    let line_at = |offset: usize| text[..offset.min(text.len())].matches('\n').count() + 1;
+    for (key, value) in table.get_ref() {
+        let line = line_at(key.span().start);
+        let name: &str = key.get_ref();
+        let Some(setting) = SETTINGS.iter().find(|setting| setting.name == name) else {
+            bail!("{shown}:{line}: {name:?} is not a setting; the settings are {}", names());
+        };
+        let read = match text_of(value.get_ref()) {
+            Some(text) => (setting.read)(&mut effective.settings, &text),
+            None => Err("must be a string, a number, a boolean or an array of them".to_owned()),
+        };
+        read.map_err(|fault| anyhow::anyhow!("{shown}:{line}: {name}: {fault}"))?;
+        effective.sources.insert(setting.name, Source::File { line });
+    }
+    Ok(())
+}
+
+/// A value as a flag would have said it; arrays are separated by commas.
+fn text_of(value: &DeValue<'_>) -> Option<String> {
+    match value {
+        DeValue::String(text) => Some(text.to_string()),
+        DeValue::Integer(number) => Some(number.to_string()),
+        DeValue::Boolean(truth) => Some(truth.to_string()),
+        DeValue::Array(items) => {
+            let items: Option<Vec<String>> = items.iter().map(|item| text_of(item.get_ref())).collect();
+            items.map(|items| items.join(","))
+        }
+        DeValue::Float(_) | DeValue::Datetime(_) | DeValue::Table(_) => None,
     }
 }
 
-/// Checked here so that a mistake is told with its flag; read where it is used.
-fn allow_target(text: &str) -> Result<String, String> {
-    text.parse::<AllowTarget>().map(|_| text.to_owned()).map_err(|error| error.to_string())
+fn names() -> String {
+    SETTINGS.iter().map(|setting| setting.name).collect::<Vec<_>>().join(", ")
 }
 
-fn dns_server(text: &str) -> Result<SocketAddr, String> {
-    const DNS_PORT: u16 = 53;
-    text.parse()
-        .or_else(|_| text.parse().map(|address| SocketAddr::new(address, DNS_PORT)))
-        .map_err(|_| "is not an address like 127.0.0.1 or 127.0.0.1:5353".to_owned())
+/// Lets clap read options of ours by the table.
+macro_rules! options_by_table {
+    ($options:ident, $wanted:expr) => {
+        impl FromArgMatches for $options {
+            fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+                Ok(Self(Given::from_matches(matches, $wanted)))
+            }
+
+            fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+                self.0 = Given::from_matches(matches, $wanted);
+                Ok(())
+            }
+        }
+
+        impl Args for $options {
+            fn augment_args(command: Command) -> Command {
+                augment(command, $wanted)
+            }
+
+            fn augment_args_for_update(command: Command) -> Command {
+                augment(command, $wanted)
+            }
+        }
+    };
 }
 
-fn log_format(text: &str) -> Result<LogFormat, String> {
-    match text {
-        "text" => Ok(LogFormat::Text),
-        "json" => Ok(LogFormat::Json),
-        _ => Err("is not text or json".to_owned()),
-    }
-}
+options_by_table!(DataOptions, |setting| setting.is_of_data);
+options_by_table!(ServerOptions, |_| true);

@@ -18,7 +18,7 @@ pub struct ServeOptions {
 }
 
 pub async fn run(options: ServeOptions) -> anyhow::Result<()> {
-    let settings = options.server.settings();
+    let settings = options.server.settings()?;
     telemetry::start_logging(&settings.log);
     let server = Server::start(&settings, Arc::new(SystemClock)).await?;
     told_to_stop().await?;

@@ -83,6 +83,7 @@ pub mod needs {
     pub const ENDPOINT_WRITE: &[Scope] = &[Scope::WebhooksManage];
     pub const WEBHOOKS_READ: &[Scope] = &[Scope::WebhooksManage, Scope::WebhooksRead];
     pub const PUBLISH: &[Scope] = &[Scope::EventsWrite];
+    pub const EVENTS_READ: &[Scope] = &[Scope::EventsRead];
 }
 
 /// The text names no scope.

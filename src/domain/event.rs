@@ -1,9 +1,11 @@
 //! An event, and the envelope that carries it: rendered once, when it is accepted.
 
 use bytes::Bytes;
+use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::access::Mode;
+use super::delivery::EndReason;
 use super::endpoint::{OpaqueId, ProjectId};
 use super::event_type::EventTypeName;
 use super::id::{DeliveryId, EndpointId, EventId, RowKey, WorkspaceId};
@@ -41,7 +43,7 @@ pub struct EventReceipt {
     pub replayed: bool,
 }
 
-/// An event as it is shown.
+/// An event as it is listed.
 #[derive(Clone, Debug)]
 pub struct Event {
     pub id: EventId,
@@ -51,6 +53,14 @@ pub struct Event {
     pub mode: Mode,
     pub occurred_at: Option<Timestamp>,
     pub deliveries: u32,
+    /// It was no endpoint's business when it was accepted, not even that of one that is off.
+    pub matched_none: bool,
+}
+
+/// An event with all that is kept of it.
+#[derive(Clone, Debug)]
+pub struct EventDetail {
+    pub event: Event,
     pub skipped: Vec<SkippedEndpoint>,
     pub envelope: Bytes,
 }
@@ -60,7 +70,19 @@ pub struct Event {
 pub struct SkippedEndpoint {
     pub endpoint_id: EndpointId,
     pub delivery_id: DeliveryId,
-    pub reason: String,
+    pub reason: EndReason,
+}
+
+/// Which events a list shows.
+#[derive(Clone, Debug, Default)]
+pub struct EventFilter {
+    pub event_type: Option<EventTypeName>,
+    pub project_id: Option<ProjectId>,
+    pub external_id: Option<OpaqueId>,
+    /// Created at or after.
+    pub since: Option<Timestamp>,
+    /// Created before.
+    pub until: Option<Timestamp>,
 }
 
 /// What stands in an envelope beside `data`.
@@ -89,6 +111,16 @@ pub fn render_envelope(fields: EnvelopeFields<'_>, data: &RawValue) -> Bytes {
     Bytes::from(envelope)
 }
 
+/// The bytes of `data` in an envelope, as they were received.
+pub fn data_of(envelope: &[u8]) -> Option<&RawValue> {
+    #[derive(Deserialize)]
+    struct Envelope<'e> {
+        #[serde(borrow)]
+        data: &'e RawValue,
+    }
+    serde_json::from_slice::<Envelope<'_>>(envelope).ok().map(|envelope| envelope.data)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -106,6 +138,7 @@ mod tests {
             project_id: None,
         };
         let envelope = render_envelope(fields, &data);
+        assert_eq!(data_of(&envelope).unwrap().get(), data.get());
         assert_eq!(
             std::str::from_utf8(&envelope).unwrap(),
             "{\"id\":\"evt_00000000000000000000\",\"type\":\"post.created\",\"timestamp\":\"2026-05-15T08:21:00.000Z\",\

@@ -1,6 +1,6 @@
 //! The event catalogue: the closed list of names with their schema and example, and the brand on the wire.
 //!
-//! It is read from one TOML file, `events.toml` at the root of the project, built into the binary.
+//! It is read from one TOML file: `events.toml` at the root of the project, built into the binary, or the operator's.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -9,6 +9,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::access::Mode;
+use super::schema::{DataSchema, InvalidSchema, Misfit};
 
 /// The words that a product puts on keys and headers: `scripe_sk_live_…`, `Scripe-Api-Version`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -107,6 +108,14 @@ pub struct EventType {
     pub schema: Box<RawValue>,
     /// An example of `data` that fits the schema.
     pub example: Box<RawValue>,
+    compiled: DataSchema,
+}
+
+impl EventType {
+    /// Where `data` does not fit the schema.
+    pub fn misfits(&self, data: &RawValue) -> Vec<Misfit> {
+        self.compiled.misfits(data)
+    }
 }
 
 /// The whole list, in the order of the file.
@@ -130,6 +139,14 @@ pub enum CatalogueError {
     Duplicate(String),
     #[error("the {part} of {name:?} is not a JSON object")]
     Json { name: String, part: &'static str },
+    #[error("the schema of {name:?} is not a JSON Schema that is complete in itself")]
+    Schema {
+        name: String,
+        #[source]
+        source: InvalidSchema,
+    },
+    #[error("the example of {name:?} does not fit its schema: {path} {fault}")]
+    Example { name: String, path: String, fault: String },
     #[error("the brand {0:?} is not 1 to 32 lowercase letters and digits, a letter first")]
     Brand(String),
 }
@@ -163,19 +180,36 @@ struct FileEvent {
     example: String,
 }
 
-const BUILT_IN: &str = include_str!("../../events.toml");
+impl FileEvent {
+    fn read(self) -> Result<EventType, CatalogueError> {
+        let Self { name, description, validation, retired, .. } = self;
+        let schema = json_object(&name, "schema", &self.schema)?;
+        let example = json_object(&name, "example", &self.example)?;
+        let compiled =
+            DataSchema::compile(&schema).map_err(|source| CatalogueError::Schema { name: name.clone(), source })?;
+        if let Some(Misfit { path, fault, .. }) = compiled.misfits(&example).into_iter().next() {
+            return Err(CatalogueError::Example { name, path, fault });
+        }
+        let name = EventTypeName(name.into());
+        Ok(EventType { name, description, validation, retired, schema, example, compiled })
+    }
+}
 
 impl Catalogue {
+    /// The text of the catalogue built into the binary.
+    pub const BUILT_IN: &str = include_str!("../../events.toml");
+
     /// The catalogue built into the binary.
     ///
     /// # Errors
     /// Never for a released binary: a test reads it.
     pub fn built_in() -> Result<Self, CatalogueError> {
-        Self::parse(BUILT_IN)
+        Self::parse(Self::BUILT_IN)
     }
 
     /// # Errors
-    /// When the text is not TOML of the documented form, names no event, or names one badly or twice.
+    /// When the text is not TOML of the documented form, names no event, names one badly or twice, or has an example
+    /// that does not fit its schema.
     pub fn parse(text: &str) -> Result<Self, CatalogueError> {
         let file: File = toml::from_str(text).map_err(|error| CatalogueError::Form(Box::new(error)))?;
         let brand = match file.brand {
@@ -191,20 +225,23 @@ impl Catalogue {
             if !seen.insert(event.name.clone()) {
                 return Err(CatalogueError::Duplicate(event.name));
             }
-            types.push(EventType {
-                schema: json_object(&event.name, "schema", &event.schema)?,
-                example: json_object(&event.name, "example", &event.example)?,
-                name: EventTypeName(event.name.into()),
-                description: event.description,
-                validation: event.validation,
-                retired: event.retired,
-            });
+            types.push(event.read()?);
         }
         if types.is_empty() { Err(CatalogueError::Empty) } else { Ok(Self { version: file.version, brand, types }) }
     }
 
     pub fn types(&self) -> &[EventType] {
         &self.types
+    }
+
+    /// SHA-256 of all that the catalogue says, whatever the layout and the comments of its file.
+    pub fn content_hash(&self) -> [u8; 32] {
+        let mut content = format!("{}\n{}\n", self.version, self.brand.name());
+        for event in &self.types {
+            let EventType { name, description, validation, retired, schema, example, .. } = event;
+            content.push_str(&format!("{name}\n{description:?}\n{validation:?} {retired}\n{schema}\n{example}\n"));
+        }
+        crate::crypto::sha256(content.as_bytes())
     }
 
     /// The names that can be subscribed to and published, in the order of the file.
@@ -276,6 +313,11 @@ mod tests {
             (one("a.b", "").replace("'{}'", "'[]'"), "not a JSON object"),
             ("version = 1".to_owned(), "names no event"),
             (one("a.b", "colour = 1"), "TOML"),
+            (one("a.b", "").replace("schema = '{}'", "schema = '{\"type\":\"text\"}'"), "schema of \"a.b\""),
+            (
+                one("a.b", "").replace("schema = '{}'", "schema = '{\"required\":[\"id\"]}'"),
+                "the example of \"a.b\" does not fit its schema: data \"id\" is a required property",
+            ),
         ] {
             assert!(Catalogue::parse(&text).unwrap_err().to_string().contains(word), "{text}");
         }
@@ -286,5 +328,22 @@ mod tests {
         let catalogue = Catalogue::parse(&one("a.b", "").replace("schema", "retired = true\nschema")).unwrap();
         assert_eq!((catalogue.types().len(), catalogue.names().count()), (1, 0));
         assert!(catalogue.find("a.b").is_none());
+    }
+
+    #[test]
+    fn the_content_hash_sees_what_is_said_and_not_how_it_is_laid_out() {
+        let hash = |text: &str| Catalogue::parse(text).unwrap().content_hash();
+        let text = one("a.b", "");
+        assert_eq!(hash(&text), hash(&format!("# a comment\n{}", text.replace("'{}'", "'{ }'"))));
+        for (from, to) in [
+            ("version = 1", "version = 2"),
+            ("'d'", "'e'"),
+            ("schema", "retired = true\nschema"),
+            ("schema", "validation = 'reject'\nschema"),
+            ("example = '{}'", "example = '{\"a\":1}'"),
+            ("version = 1", "version = 1\n[brand]\nname = 'acme'"),
+        ] {
+            assert_ne!(hash(&text), hash(&text.replace(from, to)), "{to}");
+        }
     }
 }

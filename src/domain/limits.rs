@@ -4,6 +4,13 @@ use std::time::Duration;
 
 /// A request body in bytes (contract), also of one event in a batch.
 pub const BODY_BYTES: usize = 256 * 1024;
+/// A request body of a batch in bytes (contract); with an `Idempotency-Key` it is [`BODY_BYTES`] (contract).
+pub const BATCH_BYTES: usize = 8 * 1024 * 1024;
+/// Events of a batch (contract).
+pub const BATCH_EVENTS: usize = 1000;
+/// Faults told of one event's `data`, and events of a batch that are told of: enough to mend a publisher by, too few
+/// to make an answer large.
+pub const FAULTS_TOLD: usize = 20;
 /// How deeply arrays and objects may nest in a body: far beyond real payloads, far below what exhausts a stack.
 pub const JSON_DEPTH: usize = 64;
 /// Characters of an endpoint's name (contract).
@@ -45,6 +52,8 @@ pub const WAL_TRUNCATE_BYTES: u64 = 256 * 1024 * 1024;
 
 /// The whole exchange with a receiver: connect, TLS, headers and body (contract).
 pub const ATTEMPT_DEADLINE: Duration = Duration::from_secs(15);
+/// The longest deadline that can be set: with the margin and some waiting it fits a lease.
+pub const ATTEMPT_DEADLINE_MAX: Duration = Duration::from_secs(45);
 /// A send starts only if the lease outlasts its deadline by this much, so that the result is ours to record.
 pub const LEASE_MARGIN: Duration = Duration::from_secs(5);
 /// How long a claim is held: a deadline, the margin, and time to wait for a slot.
@@ -76,3 +85,5 @@ pub const KEY_CACHE_TTL: Duration = Duration::from_secs(2);
 pub const KEY_CACHE_ENTRIES: usize = 10_000;
 /// How long a stopping process waits for attempts under way before it gives them up to the next start.
 pub const STOP_GRACE: Duration = Duration::from_secs(20);
+/// The longest such wait that can be set: service managers lose patience too.
+pub const STOP_GRACE_MAX: Duration = Duration::from_secs(600);

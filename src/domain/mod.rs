@@ -13,6 +13,7 @@ pub mod limits;
 pub mod page;
 pub mod replay;
 pub mod retry;
+pub mod schema;
 pub mod secret;
 pub mod signing;
 pub mod target;

@@ -55,13 +55,7 @@ impl FromStr for RetrySchedule {
 impl fmt::Display for RetrySchedule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (index, step) in self.0.iter().enumerate() {
-            let comma = if index > 0 { "," } else { "" };
-            match (step.as_secs(), step.subsec_millis()) {
-                (seconds, 0) if seconds > 0 && seconds % HOUR == 0 => write!(f, "{comma}{}h", seconds / HOUR)?,
-                (seconds, 0) if seconds > 0 && seconds % MINUTE == 0 => write!(f, "{comma}{}m", seconds / MINUTE)?,
-                (seconds, 0) => write!(f, "{comma}{seconds}s")?,
-                _ => write!(f, "{comma}{}ms", step.as_millis())?,
-            }
+            write!(f, "{}{}", if index > 0 { "," } else { "" }, format_wait(*step))?;
         }
         Ok(())
     }
@@ -84,6 +78,16 @@ pub fn parse_wait(text: &str) -> Result<Duration, InvalidSchedule> {
         _ => return Err(fault()),
     };
     count.checked_mul(millis_each).map(Duration::from_millis).ok_or_else(fault)
+}
+
+/// Writes a wait so that [`parse_wait`] reads it.
+pub fn format_wait(wait: Duration) -> String {
+    match (wait.as_secs(), wait.subsec_millis()) {
+        (seconds, 0) if seconds > 0 && seconds % HOUR == 0 => format!("{}h", seconds / HOUR),
+        (seconds, 0) if seconds > 0 && seconds % MINUTE == 0 => format!("{}m", seconds / MINUTE),
+        (seconds, 0) => format!("{seconds}s"),
+        _ => format!("{}ms", wait.as_millis()),
+    }
 }
 
 /// What becomes of a delivery after an attempt.

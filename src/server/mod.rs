@@ -13,13 +13,14 @@ use tokio_util::sync::CancellationToken;
 use crate::api;
 use crate::config::Settings;
 use crate::crypto::{MasterKey, Random};
-use crate::domain::event_type::{Catalogue, CatalogueError};
+use crate::domain::event_type::Catalogue;
 use crate::domain::id::StoreTag;
-use crate::domain::limits;
 use crate::domain::time::Clock;
 use crate::egress::{AllowTarget, Egress, EgressSettings, EgressSetupError, InvalidAllowTarget};
 use crate::engine::{Engine, EngineParts, EngineSettings, Waker};
-use crate::service::{MasterKeyError, Service, ServiceParts, check_master_key};
+use crate::service::{
+    AdoptError, MasterKeyError, Service, ServiceParts, adopt_catalogue, check_master_key, stored_catalogue,
+};
 use crate::store::sqlite::SqliteStore;
 use crate::store::{EndpointLimits, OpenError, Store, StoreSeed};
 
@@ -37,8 +38,14 @@ pub enum StartError {
     KeyFile(#[from] KeyFileError),
     #[error("the store and the master key do not belong together")]
     MasterKey(#[from] MasterKeyError),
-    #[error("the built-in event catalogue cannot be read")]
-    Catalogue(#[from] CatalogueError),
+    #[error("cannot read the event catalogue {path}")]
+    EventsFile {
+        path: String,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error("the event catalogue cannot be used")]
+    Catalogue(#[from] AdoptError),
     #[error("--allow-target {target}")]
     AllowTarget {
         target: String,
@@ -79,12 +86,24 @@ pub struct Office {
     random: Random,
 }
 
+/// Whose event catalogue counts when a store is opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CatalogueFrom {
+    /// That of the settings, which the store adopts.
+    Settings,
+    /// The store's own, if it has one: for commands, which need not be told what the server was told.
+    Store,
+}
+
 impl Office {
     /// # Errors
     /// When another process holds the data directory, or a setting cannot be put to use.
-    pub async fn open(settings: &Settings, clock: Arc<dyn Clock>) -> Result<Self, StartError> {
+    pub async fn open(
+        settings: &Settings,
+        clock: Arc<dyn Clock>,
+        catalogue_from: CatalogueFrom,
+    ) -> Result<Self, StartError> {
         let random = Random::default();
-        let catalogue = Arc::new(Catalogue::built_in()?);
         let egress = Arc::new(Egress::new(egress_settings(settings)?, Arc::clone(&clock))?);
         let seed = StoreSeed {
             tag: StoreTag::from_u32(u32::from_le_bytes(random.bytes())),
@@ -93,6 +112,7 @@ impl Office {
         let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&settings.data_dir, Arc::clone(&clock), seed).await?);
         let master_key = Arc::new(key_file::load_or_make(settings, store.as_ref(), &random).await?);
         check_master_key(store.as_ref(), &master_key, &random).await?;
+        let catalogue = Arc::new(open_catalogue(settings, store.as_ref(), catalogue_from).await?);
         let waker = Waker::default();
         let service = Arc::new(Service::new(ServiceParts {
             store: Arc::clone(&store),
@@ -103,8 +123,8 @@ impl Office {
             random: random.clone(),
             waker: waker.clone(),
             endpoint_limits: EndpointLimits {
-                per_project: limits::ENDPOINTS_PER_PROJECT,
-                per_workspace: limits::ENDPOINTS_PER_WORKSPACE,
+                per_project: settings.endpoints_per_project,
+                per_workspace: settings.endpoints_per_workspace,
             },
         }));
         Ok(Self { service, store, egress, master_key, catalogue, waker, clock, random })
@@ -152,7 +172,7 @@ impl Server {
     /// # Errors
     /// When the address is taken, another process holds the data directory, or a setting cannot be put to use.
     pub async fn start(settings: &Settings, clock: Arc<dyn Clock>) -> Result<Self, StartError> {
-        let office = Office::open(settings, clock).await?;
+        let office = Office::open(settings, clock, CatalogueFrom::Settings).await?;
         let listen_fault = |source| StartError::Listen { address: settings.listen, source };
         let listener = TcpListener::bind(settings.listen).await.map_err(listen_fault)?;
         let address = listener.local_addr().map_err(listen_fault)?;
@@ -205,6 +225,25 @@ async fn serve_http(listener: TcpListener, router: axum::Router, stop: Cancellat
     if let Err(error) = served {
         tracing::error!(%error, "the listener failed");
     }
+}
+
+/// The text of the catalogue that the settings name: a file's, or the one built in.
+///
+/// # Errors
+/// When the file cannot be read.
+pub fn read_events_file(settings: &Settings) -> Result<String, StartError> {
+    let Some(path) = &settings.events_file else { return Ok(Catalogue::BUILT_IN.to_owned()) };
+    let fault = |source| StartError::EventsFile { path: path.display().to_string(), source };
+    std::fs::read_to_string(path).map_err(fault)
+}
+
+async fn open_catalogue(settings: &Settings, store: &dyn Store, from: CatalogueFrom) -> Result<Catalogue, StartError> {
+    if from == CatalogueFrom::Store
+        && let Some(stored) = stored_catalogue(store).await?
+    {
+        return Ok(stored);
+    }
+    Ok(adopt_catalogue(store, &read_events_file(settings)?).await?)
 }
 
 fn egress_settings(settings: &Settings) -> Result<EgressSettings, StartError> {

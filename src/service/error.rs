@@ -1,5 +1,6 @@
 //! Why a caller did not get what it asked for: the contract's codes as one closed list.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use crate::domain::access::{Scope, ScopeMissing};
@@ -33,7 +34,7 @@ pub enum ServiceError {
     #[error("The method is not allowed here.")]
     MethodNotAllowed,
     #[error("{0}")]
-    IdempotencyKeyConflict(&'static str),
+    IdempotencyKeyConflict(Cow<'static, str>),
     #[error("{0}")]
     Conflict(String),
     /// The same idempotent request is being worked on right now.

@@ -73,7 +73,7 @@ impl Service {
         let guard = InFlightGuard { service: self, request: request.clone() };
         match self.store.find_answer(request).await? {
             None | Some(Written::Done(())) => Ok(Begun::First(guard)),
-            Some(Written::KeyReused) => Err(ServiceError::IdempotencyKeyConflict(KEY_REUSED)),
+            Some(Written::KeyReused) => Err(ServiceError::IdempotencyKeyConflict(KEY_REUSED.into())),
             Some(Written::Replayed(answer)) => {
                 let (status, body) = self.opened(request, answer)?;
                 Ok(Begun::Replayed { status, body })
@@ -130,7 +130,9 @@ impl Service {
                 let (status, body) = self.opened(request, answer)?;
                 Ok(Outcome::Replayed { status, body })
             }
-            (Written::KeyReused | Written::Replayed(_), _) => Err(ServiceError::IdempotencyKeyConflict(KEY_REUSED)),
+            (Written::KeyReused | Written::Replayed(_), _) => {
+                Err(ServiceError::IdempotencyKeyConflict(KEY_REUSED.into()))
+            }
         }
     }
 

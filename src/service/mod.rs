@@ -16,6 +16,7 @@ use crate::engine::Waker;
 use crate::store::{EndpointLimits, Store};
 
 mod access;
+mod catalogue;
 mod delivery;
 mod endpoint;
 mod error;
@@ -24,9 +25,11 @@ mod health;
 mod idempotency;
 mod key_cache;
 mod master_key;
+mod misfit;
 mod replay;
 
 pub use access::{CreateApiKey, CreatedApiKey};
+pub use catalogue::{AdoptError, adopt_catalogue, stored_catalogue};
 pub use endpoint::{CreateEndpoint, EndpointWithSecret, RotateSecret};
 pub use error::{ParameterFault, ServiceError};
 pub use event::PublishEvent;
@@ -34,6 +37,7 @@ pub use idempotency::{Begun, InFlightGuard, Outcome, Remember};
 pub use master_key::{MasterKeyError, check_master_key};
 
 use key_cache::KeyCache;
+use misfit::MisfitLog;
 
 /// What the service is made of.
 pub struct ServiceParts {
@@ -58,6 +62,7 @@ pub struct Service {
     endpoint_limits: EndpointLimits,
     api_key_hash: MacKey,
     keys: KeyCache,
+    misfits: MisfitLog,
     in_flight: Mutex<HashSet<(IdempotencyScope, OpaqueId)>>,
 }
 
@@ -75,6 +80,7 @@ impl Service {
             waker,
             endpoint_limits,
             keys: KeyCache::default(),
+            misfits: MisfitLog::default(),
             in_flight: Mutex::default(),
         }
     }

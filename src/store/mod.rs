@@ -16,7 +16,7 @@ use crate::domain::delivery::{Delivery, DeliveryCause, DeliveryFilter, DeliveryS
 use crate::domain::endpoint::{
     DisabledReason, Endpoint, EndpointChange, EndpointFilter, EndpointName, EndpointUrl, ProjectId, SecretVersion,
 };
-use crate::domain::event::{EventReceipt, NewEvent};
+use crate::domain::event::{Event, EventDetail, EventFilter, EventReceipt, NewEvent};
 use crate::domain::event_type::EventTypeName;
 use crate::domain::id::{ApiKeyId, DeliveryId, EndpointId, EventId, ReplayId, RowKey, StoreTag, WorkspaceId};
 use crate::domain::idempotency::{IdempotentRequest, RecordedAnswer, Recording};
@@ -255,6 +255,33 @@ pub struct StoreSeed {
     pub node: u16,
 }
 
+/// A catalogue of events to be the store's own.
+#[derive(Clone, Debug)]
+pub struct NewCatalogue {
+    pub version: u32,
+    /// The file as it was given.
+    pub text: String,
+    pub content_hash: [u8; 32],
+    pub brand: String,
+    /// Every name in it, retired ones too.
+    pub names: Vec<String>,
+}
+
+/// What came of a catalogue that was given to a store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CatalogueAdoption {
+    /// It is the store's catalogue now, or was already.
+    Adopted,
+    /// The store holds a newer one, whose text this is.
+    NewerStored { version: u32, text: String },
+    /// The store holds another catalogue of the same version.
+    OtherContent,
+    /// It has another brand than the store's, whose API keys exist already.
+    BrandFixed { stored: String },
+    /// It lacks names that stored events or endpoints use.
+    NamesInUse(Vec<String>),
+}
+
 /// A store of everything: configuration, log and queue.
 #[async_trait]
 pub trait Store: Send + Sync + 'static {
@@ -272,6 +299,12 @@ pub trait Store: Send + Sync + 'static {
 
     /// The value kept under `name` in the store's own facts; kept as `value` now if there was none.
     async fn meta_or_insert(&self, name: &'static str, value: Vec<u8>) -> Result<Vec<u8>, StoreError>;
+
+    /// Makes the catalogue the store's own, unless what is stored stands against it. Nothing is written then.
+    async fn adopt_catalogue(&self, new: NewCatalogue) -> Result<CatalogueAdoption, StoreError>;
+
+    /// The text of the store's catalogue, if it has one yet.
+    async fn catalogue(&self) -> Result<Option<String>, StoreError>;
 
     /// The workspace of this name, made now if there is none.
     async fn ensure_workspace(&self, name: WorkspaceName, id_if_new: WorkspaceId) -> Result<Workspace, StoreError>;
@@ -351,6 +384,16 @@ pub trait Store: Send + Sync + 'static {
         events: Vec<NewEvent>,
         recording: Option<Recording<Vec<EventReceipt>>>,
     ) -> Result<Written<Vec<EventReceipt>>, AcceptError>;
+
+    /// Newest first. The envelopes are not read.
+    async fn list_events(
+        &self,
+        workspace_key: RowKey,
+        filter: EventFilter,
+        page: PageRequest,
+    ) -> Result<Page<Event>, StoreError>;
+
+    async fn find_event(&self, workspace_key: RowKey, id: EventId) -> Result<Option<EventDetail>, StoreError>;
 
     /// Accepts an event for one endpoint alone, which may be off, as a test.
     async fn accept_test(

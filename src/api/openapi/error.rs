@@ -141,7 +141,7 @@ fn sample(code: ErrorCode) -> ServiceError {
         ErrorCode::NotFound => ServiceError::NotFound,
         ErrorCode::MethodNotAllowed => ServiceError::MethodNotAllowed,
         ErrorCode::IdempotencyKeyConflict => {
-            ServiceError::IdempotencyKeyConflict("The Idempotency-Key was used before with another body.")
+            ServiceError::IdempotencyKeyConflict("The Idempotency-Key was used before with another body.".into())
         }
         ErrorCode::Conflict => ServiceError::Conflict(text("The project has 500 endpoints, the most it may have.")),
         ErrorCode::PayloadTooLarge => ServiceError::PayloadTooLarge(text("The body is larger than 256 KB.")),

@@ -19,6 +19,7 @@ pub mod delivery;
 pub mod endpoint;
 mod error;
 pub mod event;
+pub mod event_type;
 mod header;
 pub mod health;
 mod info;
@@ -80,8 +81,15 @@ fn error_responses(catalogue: &Catalogue, routes: &[Route], errors_page: &str) -
 }
 
 fn schemas(catalogue: &Catalogue) -> Value {
-    let nouns: [fn(&Catalogue) -> Schemas; 6] =
-        [endpoint::schemas, event::schemas, delivery::schemas, replay::schemas, health::schemas, schema::shared];
+    let nouns: [fn(&Catalogue) -> Schemas; 7] = [
+        endpoint::schemas,
+        event::schemas,
+        event_type::schemas,
+        delivery::schemas,
+        replay::schemas,
+        health::schemas,
+        schema::shared,
+    ];
     let own = nouns.iter().flat_map(|schemas| schemas(catalogue)).map(|(name, schema)| (name.to_owned(), schema));
     Value::Object(own.chain(webhook::schemas(catalogue)).chain(error::schemas()).collect())
 }

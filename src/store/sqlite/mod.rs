@@ -16,8 +16,10 @@ use crate::domain::access::{ApiKey, ApiKeyHash, Mode};
 use crate::domain::attempt::Attempt;
 use crate::domain::delivery::{Delivery, DeliveryFilter};
 use crate::domain::endpoint::{Endpoint, EndpointChange, EndpointFilter, SecretVersion};
-use crate::domain::event::{EventReceipt, NewEvent};
-use crate::domain::id::{ApiKeyId, DeliveryId, EndpointId, KeySequence, ReplayId, RowKey, StoreTag, WorkspaceId};
+use crate::domain::event::{Event, EventDetail, EventFilter, EventReceipt, NewEvent};
+use crate::domain::id::{
+    ApiKeyId, DeliveryId, EndpointId, EventId, KeySequence, ReplayId, RowKey, StoreTag, WorkspaceId,
+};
 use crate::domain::idempotency::{IdempotentRequest, RecordedAnswer, Recording};
 use crate::domain::limits;
 use crate::domain::page::{Page, PageRequest};
@@ -26,18 +28,20 @@ use crate::domain::time::Clock;
 use crate::domain::workspace::{Workspace, WorkspaceName};
 
 use super::{
-    AcceptError, ClaimToken, Claimed, CreateEndpointError, DeleteEndpointError, EndpointLimits, LaneQuota, NewApiKey,
-    NewEndpoint, NewReplay, OpenError, OutcomeRecord, Recorded, RequeueError, RotateSecretError, SecretRotation, Store,
-    StoreError, StoreSeed, UpdateEndpointError, Written,
+    AcceptError, CatalogueAdoption, ClaimToken, Claimed, CreateEndpointError, DeleteEndpointError, EndpointLimits,
+    LaneQuota, NewApiKey, NewCatalogue, NewEndpoint, NewReplay, OpenError, OutcomeRecord, Recorded, RequeueError,
+    RotateSecretError, SecretRotation, Store, StoreError, StoreSeed, UpdateEndpointError, Written,
 };
 
 mod access;
+mod catalogue;
 mod checkpoint;
 mod column;
 mod delivery;
 mod due;
 mod endpoint;
 mod event;
+mod event_log;
 mod idempotency;
 mod matching;
 mod reader;
@@ -142,6 +146,14 @@ impl Store for SqliteStore {
 
     async fn meta_or_insert(&self, name: &'static str, value: Vec<u8>) -> Result<Vec<u8>, StoreError> {
         self.write(JobSize::ONE_ROW, move |tx| meta_or_insert(tx.connection, name, &value)).await
+    }
+
+    async fn adopt_catalogue(&self, new: NewCatalogue) -> Result<CatalogueAdoption, StoreError> {
+        self.write(JobSize::ONE_ROW, move |tx| catalogue::adopt(tx, &new)).await
+    }
+
+    async fn catalogue(&self) -> Result<Option<String>, StoreError> {
+        self.readers.read(catalogue::find).await
     }
 
     async fn ensure_workspace(&self, name: WorkspaceName, id_if_new: WorkspaceId) -> Result<Workspace, StoreError> {
@@ -292,6 +304,21 @@ impl Store for SqliteStore {
                 AcceptError::TooManyDeliveries { count, max: limits::DELIVERIES_PER_REQUEST }
             }
         })
+    }
+
+    async fn list_events(
+        &self,
+        workspace_key: RowKey,
+        filter: EventFilter,
+        page: PageRequest,
+    ) -> Result<Page<Event>, StoreError> {
+        let tag = self.tag;
+        self.readers.read(move |connection| event_log::list(connection, tag, workspace_key, &filter, page)).await
+    }
+
+    async fn find_event(&self, workspace_key: RowKey, id: EventId) -> Result<Option<EventDetail>, StoreError> {
+        let tag = self.tag;
+        self.readers.read(move |connection| event_log::find(connection, tag, workspace_key, id)).await
     }
 
     async fn accept_test(

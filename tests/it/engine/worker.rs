@@ -266,10 +266,6 @@ async fn each_way_to_fail_has_its_name_in_the_log() {
     let event = app.publish("note.created", json!({})).await;
     assert_eq!(only_attempt(&app.attempted(&event, 1).await)["outcome"], "connect_failed");
 
-    app.endpoint_at(&format!("https://{}/", receiver.address()), &["job.failed"]).await;
-    let event = app.publish("job.failed", json!({})).await;
-    assert_eq!(only_attempt(&app.attempted(&event, 1).await)["outcome"], "tls_failed");
-
     app.dns().set("fading.example", DnsAnswer::addresses(&["127.0.0.1"]));
     app.endpoint_at(&receiver.url_at("fading.example", "/"), &["source.created"]).await;
     app.dns().remove("fading.example");

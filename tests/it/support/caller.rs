@@ -1,5 +1,6 @@
 //! A client of our API, as a customer's program is one: a key, some headers, JSON each way.
 
+use std::error::Error;
 use std::net::SocketAddr;
 
 use bytes::Bytes;
@@ -10,7 +11,7 @@ use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use tokio::task::JoinSet;
 
-use super::receiver::connect;
+use super::receiver::try_connect;
 use super::wait::bounded;
 
 /// Whom a request comes from and what it carries beside its body. Cheap to copy and change.
@@ -32,6 +33,10 @@ impl Caller {
     /// Nobody known: it sends no key.
     pub fn stranger(address: SocketAddr) -> Self {
         Self { address, headers: Vec::new() }
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        self.address
     }
 
     /// The same at another address, as after a restart.
@@ -84,7 +89,11 @@ impl Caller {
         bounded(&what, self.try_send(method, path, body)).await.expect("an answer")
     }
 
-    pub async fn try_send(&self, method: Method, path: &str, body: Bytes) -> Result<Reply, hyper::Error> {
+    /// As [`Self::send`], to a server that may be dead or die meanwhile.
+    ///
+    /// # Errors
+    /// When the connection is refused or ends before the answer does.
+    pub async fn try_send(&self, method: Method, path: &str, body: Bytes) -> Result<Reply, Box<dyn Error>> {
         let mut request = Request::builder().method(&method).uri(path).header(HOST, self.address.to_string());
         if method != Method::GET && !self.headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("content-type")) {
             request = request.header(CONTENT_TYPE, "application/json");
@@ -93,7 +102,7 @@ impl Caller {
             request = request.header(name, value);
         }
         let request = request.body(Full::new(body)).expect("a valid request");
-        let stream = TokioIo::new(connect(self.address).await);
+        let stream = TokioIo::new(try_connect(self.address).await?);
         let (mut sender, connection) = hyper::client::conn::http1::handshake(stream).await?;
         let mut driving = JoinSet::new();
         driving.spawn(connection);

@@ -7,6 +7,7 @@ pub mod app;
 pub mod caller;
 pub mod clock;
 pub mod dns;
+pub mod process;
 pub mod receiver;
 pub mod tls;
 pub mod verify;

@@ -321,16 +321,22 @@ impl ClosedPort {
 
 /// A raw client connection to something of the tests' own.
 pub async fn connect(address: SocketAddr) -> TcpStream {
+    try_connect(address).await.expect("someone listens")
+}
+
+/// As [`connect`], where nobody may listen any more.
+///
+/// # Errors
+/// When the connection is refused.
+pub async fn try_connect(address: SocketAddr) -> io::Result<TcpStream> {
     #[expect(clippy::disallowed_methods, reason = "the test plays the stranger")]
     let connecting = TcpStream::connect(address);
-    bounded("a connection", connecting).await.expect("someone listens")
+    bounded("a connection or its refusal", connecting).await
 }
 
 /// Whether nobody listens at an address.
 pub async fn refuses(address: SocketAddr) -> bool {
-    #[expect(clippy::disallowed_methods, reason = "the test plays the stranger")]
-    let connecting = TcpStream::connect(address);
-    bounded("a connection or its refusal", connecting).await.is_err()
+    try_connect(address).await.is_err()
 }
 
 #[derive(Clone)]

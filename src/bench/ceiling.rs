@@ -1,0 +1,64 @@
+//! What this machine could do at best, in the same run: a bare client that signs and posts to the same sink.
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
+use hyper::Request;
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+
+use crate::crypto::MacKey;
+use crate::domain::signing::signature_header;
+
+use super::process::Cost;
+use super::producer::connect;
+use super::sink::signed_headers;
+
+/// What the bare client reached.
+#[derive(Clone, Copy, Debug)]
+pub struct Ceiling {
+    pub per_second: f64,
+    /// Client and sink together.
+    pub cpu_seconds_per_1000: f64,
+}
+
+pub async fn measure(sink: SocketAddr, connections: usize, body: Bytes, duration: Duration) -> io::Result<Ceiling> {
+    let (before, started) = (Cost::of_this_process(), Instant::now());
+    let clients: Vec<_> =
+        (0..connections).map(|_| tokio::spawn(client(sink, body.clone(), started + duration))).collect();
+    let mut posted = 0;
+    for client in clients {
+        posted += client.await.map_err(io::Error::other)??;
+    }
+    let cpu = Cost::of_this_process().cpu.saturating_sub(before.cpu);
+    #[expect(clippy::cast_precision_loss, reason = "a count")]
+    let posted = posted as f64;
+    Ok(Ceiling {
+        per_second: posted / started.elapsed().as_secs_f64(),
+        cpu_seconds_per_1000: cpu.as_secs_f64() * 1000.0 / posted,
+    })
+}
+
+async fn client(sink: SocketAddr, body: Bytes, until: Instant) -> io::Result<u64> {
+    let (mut sender, connection) =
+        http1::handshake(TokioIo::new(connect(sink).await?)).await.map_err(io::Error::other)?;
+    tokio::spawn(connection);
+    let key = MacKey::new(b"the ceiling signs as everyone does");
+    let mut posted = 0;
+    while Instant::now() < until {
+        let id = format!("evt_{posted:020}");
+        let signature = signature_header([&key], &id, 1_700_000_000, &body);
+        let mut request = Request::post("/").body(Full::new(body.clone())).map_err(io::Error::other)?;
+        *request.headers_mut() =
+            signed_headers(&id, 1_700_000_000, &signature).ok_or_else(|| io::Error::other("a bad header"))?;
+        request.headers_mut().insert(http::header::HOST, http::HeaderValue::from_static("127.0.0.1"));
+        sender.ready().await.map_err(io::Error::other)?;
+        let response = sender.send_request(request).await.map_err(io::Error::other)?;
+        response.into_body().collect().await.map_err(io::Error::other)?;
+        posted += 1;
+    }
+    Ok(posted)
+}

@@ -1,0 +1,107 @@
+//! Latencies in buckets that widen with the value: three significant digits in constant memory.
+
+use std::time::Duration;
+
+const SUB_BITS: u32 = 7;
+const SUBS: usize = 1 << SUB_BITS;
+const POWERS: usize = 40;
+
+/// Counts by microsecond.
+#[derive(Clone, Debug)]
+pub struct Histogram {
+    counts: Vec<u64>,
+    total: u64,
+    max_micros: u64,
+}
+
+impl Default for Histogram {
+    fn default() -> Self {
+        Self { counts: vec![0; SUBS * POWERS], total: 0, max_micros: 0 }
+    }
+}
+
+impl Histogram {
+    pub fn record(&mut self, value: Duration) {
+        let micros = u64::try_from(value.as_micros()).unwrap_or(u64::MAX);
+        self.counts[bucket_of(micros)] += 1;
+        self.total += 1;
+        self.max_micros = self.max_micros.max(micros);
+    }
+
+    pub fn merge(&mut self, other: &Self) {
+        for (mine, theirs) in self.counts.iter_mut().zip(&other.counts) {
+            *mine += theirs;
+        }
+        self.total += other.total;
+        self.max_micros = self.max_micros.max(other.max_micros);
+    }
+
+    /// The value below which `fraction` of all lie.
+    pub fn quantile(&self, fraction: f64) -> Duration {
+        #[expect(
+            clippy::cast_precision_loss,
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "a count"
+        )]
+        let rank = (self.total as f64 * fraction).ceil() as u64;
+        let mut seen = 0;
+        for (bucket, count) in self.counts.iter().enumerate() {
+            seen += count;
+            if seen >= rank.max(1) {
+                return Duration::from_micros(upper_bound(bucket).min(self.max_micros));
+            }
+        }
+        self.max()
+    }
+
+    pub fn max(&self) -> Duration {
+        Duration::from_micros(self.max_micros)
+    }
+}
+
+fn bucket_of(micros: u64) -> usize {
+    let bits = u64::BITS - micros.leading_zeros();
+    let shift = bits.saturating_sub(SUB_BITS + 1);
+    let sub = usize::try_from(micros >> shift).unwrap_or(0);
+    let power = usize::try_from(shift).unwrap_or(0);
+    (power * SUBS + sub).min(SUBS * POWERS - 1)
+}
+
+fn upper_bound(bucket: usize) -> u64 {
+    let power = if bucket < 2 * SUBS { 0 } else { bucket / SUBS - 1 };
+    let sub = bucket - power * SUBS;
+    ((sub as u64 + 1) << power) - 1
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn a_bucket_holds_its_values_within_one_percent(micros in 0_u64..1_000_000_000_000) {
+            let bound = upper_bound(bucket_of(micros));
+            prop_assert!(bound >= micros, "{bound}");
+            prop_assert!(bound - micros <= micros / 100 + 1, "{bound}");
+        }
+    }
+
+    #[test]
+    fn quantiles_are_read_in_order() {
+        let mut histogram = Histogram::default();
+        for millis in 1..=1000 {
+            histogram.record(Duration::from_millis(millis));
+        }
+        let near = |fraction, millis: u64| {
+            let value = histogram.quantile(fraction).as_millis();
+            assert!(value.abs_diff(u128::from(millis)) <= u128::from(millis / 100 + 1), "{value}");
+        };
+        near(0.5, 500);
+        near(0.99, 990);
+        assert_eq!(histogram.quantile(1.0), Duration::from_secs(1));
+        assert_eq!(Histogram::default().quantile(0.5), Duration::ZERO);
+    }
+}

@@ -1,0 +1,84 @@
+//! The load generator and its report: what a machine can carry, measured against what it could carry at best.
+//!
+//! The server runs as a process of its own; the producer and the sink share this one, so that the time from publish to
+//! arrival is taken by one clock. Every figure of a run stands beside the ceiling of the same run: machines are noisy,
+//! ratios are less so.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+mod ceiling;
+mod histogram;
+mod process;
+mod producer;
+pub mod report;
+mod run;
+mod sink;
+mod wire;
+
+pub use run::run;
+
+/// What is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scenario {
+    /// One endpoint, one event a request, publishers back to back.
+    Single,
+    /// Each event goes to ten endpoints.
+    FanOut,
+    /// A hundred events a request.
+    Batch,
+    /// 200 events a second whatever the answers; latency counts from the intended time.
+    Rate,
+}
+
+impl Scenario {
+    pub const ALL: [Self; 4] = [Self::Single, Self::FanOut, Self::Batch, Self::Rate];
+
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Single => "single",
+            Self::FanOut => "fan-out",
+            Self::Batch => "batch",
+            Self::Rate => "rate",
+        }
+    }
+
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|scenario| scenario.as_str() == text)
+    }
+
+    const fn endpoints(self) -> usize {
+        match self {
+            Self::FanOut => 10,
+            Self::Single | Self::Batch | Self::Rate => 1,
+        }
+    }
+
+    const fn events_per_request(self) -> usize {
+        match self {
+            Self::Batch => 100,
+            Self::Single | Self::FanOut | Self::Rate => 1,
+        }
+    }
+
+    const fn events_per_second(self) -> Option<u32> {
+        match self {
+            Self::Rate => Some(200),
+            Self::Single | Self::FanOut | Self::Batch => None,
+        }
+    }
+}
+
+/// How a run is made.
+#[derive(Clone, Debug)]
+pub struct BenchOptions {
+    pub scenarios: Vec<Scenario>,
+    /// How long publishers publish.
+    pub duration: Duration,
+    /// Publishers back to back.
+    pub publishers: usize,
+    /// Bytes of `data`.
+    pub payload_bytes: usize,
+    /// The program to run as the server.
+    pub program: PathBuf,
+}

@@ -1,0 +1,111 @@
+//! The server as a process of its own, and what processes cost, as the kernel counts it.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::Stdio;
+use std::time::Duration;
+
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::process::{Child, Command};
+
+/// A running server on a directory of its own.
+pub struct ServerProcess {
+    child: Child,
+    pid: u32,
+    pub address: SocketAddr,
+}
+
+const START_PATIENCE: Duration = Duration::from_secs(20);
+const STOP_PATIENCE: Duration = Duration::from_secs(60);
+
+impl ServerProcess {
+    pub async fn start(program: &Path, data_dir: &Path) -> io::Result<Self> {
+        let mut child = Command::new(program)
+            .args(["serve", "--listen", "127.0.0.1:0", "--allow-target", "127.0.0.0/8", "--log-format", "json"])
+            .args(["--log", "info"])
+            .arg("--data-dir")
+            .arg(data_dir)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()?;
+        let pid = child.id().ok_or_else(|| io::Error::other("the server ended at once"))?;
+        let log = child.stderr.take().ok_or_else(|| io::Error::other("the server's log cannot be read"))?;
+        let mut lines = BufReader::new(log).lines();
+        let listening = async {
+            while let Some(line) = lines.next_line().await? {
+                let entry: serde_json::Value = serde_json::from_str(&line).unwrap_or_default();
+                if entry["message"] == "listening" {
+                    let address = entry["address"].as_str().and_then(|text| text.parse().ok());
+                    return address.ok_or_else(|| io::Error::other("the server's log names no address"));
+                }
+            }
+            Err(io::Error::other("the server did not start"))
+        };
+        let address = tokio::time::timeout(START_PATIENCE, listening)
+            .await
+            .map_err(|_| io::Error::other("the server took too long to start"))??;
+        // Whoever stops reading the log would stop the server.
+        tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
+        Ok(Self { child, pid, address })
+    }
+
+    pub fn cost(&self) -> Cost {
+        Cost::of(&self.pid.to_string())
+    }
+
+    /// Tells it to stop and waits until it has.
+    pub async fn stop(mut self) -> io::Result<Duration> {
+        let asked = std::time::Instant::now();
+        Command::new("kill").args(["-TERM", &self.pid.to_string()]).status().await?;
+        tokio::time::timeout(STOP_PATIENCE, self.child.wait())
+            .await
+            .map_err(|_| io::Error::other("the server took too long to stop"))??;
+        Ok(asked.elapsed())
+    }
+}
+
+/// What a process has used so far.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Cost {
+    pub cpu: Duration,
+    pub peak_memory_bytes: u64,
+    pub written_bytes: u64,
+}
+
+impl Cost {
+    pub fn of_this_process() -> Self {
+        Self::of("self")
+    }
+
+    fn of(process: &str) -> Self {
+        let read = |file: &str| std::fs::read_to_string(format!("/proc/{process}/{file}")).unwrap_or_default();
+        Self {
+            cpu: cpu_time(&read("stat")),
+            peak_memory_bytes: labelled(&read("status"), "VmHWM:") * 1024,
+            written_bytes: labelled(&read("io"), "write_bytes:"),
+        }
+    }
+}
+
+/// User and system time, in hundredths of a second as Linux reports them.
+fn cpu_time(stat: &str) -> Duration {
+    const USER: usize = 11; // counted after the name, which may hold spaces
+    const TICK: Duration = Duration::from_millis(10);
+    let fields: Vec<&str> = stat.rsplit_once(')').map_or("", |(_, rest)| rest).split_whitespace().collect();
+    let ticks = |index: usize| fields.get(index).and_then(|text| text.parse::<u32>().ok()).unwrap_or_default();
+    TICK * (ticks(USER) + ticks(USER + 1))
+}
+
+fn labelled(text: &str, label: &str) -> u64 {
+    let line = text.lines().find_map(|line| line.strip_prefix(label)).unwrap_or_default();
+    line.split_whitespace().next().and_then(|number| number.parse().ok()).unwrap_or_default()
+}
+
+/// Bytes of all files in a directory.
+pub fn directory_bytes(directory: &Path) -> u64 {
+    let Ok(entries) = std::fs::read_dir(directory) else { return 0 };
+    entries.flatten().filter_map(|entry| entry.metadata().ok()).map(|metadata| metadata.len()).sum()
+}

@@ -1,0 +1,64 @@
+//! As little HTTP/1.1 as measuring needs: the generator must cost far less than what it measures.
+
+use std::io;
+
+use bytes::{Buf, BytesMut};
+use tokio::io::{AsyncRead, AsyncReadExt};
+
+/// The head of a message and how long its body is.
+pub struct Head {
+    pub length: usize,
+    pub body_bytes: usize,
+}
+
+/// Longest head that is read.
+const HEAD_BYTES: usize = 16 * 1024;
+
+/// Reads until a whole message lies in `buffer`; `None` at a clean end.
+pub async fn read_message(stream: &mut (impl AsyncRead + Unpin), buffer: &mut BytesMut) -> io::Result<Option<Head>> {
+    loop {
+        if let Some(head) = parse_head(buffer)? {
+            while buffer.len() < head.length + head.body_bytes {
+                if stream.read_buf(buffer).await? == 0 {
+                    return Err(io::ErrorKind::UnexpectedEof.into());
+                }
+            }
+            return Ok(Some(head));
+        }
+        if buffer.len() > HEAD_BYTES {
+            return Err(io::Error::other("a head too long"));
+        }
+        if stream.read_buf(buffer).await? == 0 {
+            return if buffer.is_empty() { Ok(None) } else { Err(io::ErrorKind::UnexpectedEof.into()) };
+        }
+    }
+}
+
+/// Drops a message that was dealt with.
+pub fn pass(buffer: &mut BytesMut, head: &Head) {
+    buffer.advance(head.length + head.body_bytes);
+}
+
+fn parse_head(buffer: &[u8]) -> io::Result<Option<Head>> {
+    let Some(end) = find(buffer, b"\r\n\r\n") else { return Ok(None) };
+    let body_bytes = match header(&buffer[..end], b"content-length") {
+        None => 0,
+        Some(value) => std::str::from_utf8(value)
+            .ok()
+            .and_then(|text| text.parse().ok())
+            .ok_or_else(|| io::Error::other("an unreadable content-length"))?,
+    };
+    Ok(Some(Head { length: end + 4, body_bytes }))
+}
+
+/// A header's value, by its name in lowercase.
+pub fn header<'h>(head: &'h [u8], name: &[u8]) -> Option<&'h [u8]> {
+    head.split(|byte| *byte == b'\n').skip(1).find_map(|line| {
+        let colon = line.iter().position(|byte| *byte == b':')?;
+        line[..colon].eq_ignore_ascii_case(name).then(|| line[colon + 1..].trim_ascii())
+    })
+}
+
+fn find(haystack: &[u8], needle: &[u8]) -> Option<usize> {
+    haystack.windows(needle.len()).position(|window| window == needle)
+}

@@ -1,0 +1,49 @@
+//! `postrider bench`: what this machine can carry.
+
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use clap::Args;
+
+use crate::bench::{self, BenchOptions, Scenario};
+
+#[derive(Debug, Args)]
+pub struct BenchCommand {
+    /// What to measure: single, fan-out, batch, rate; everything unless named.
+    #[arg(value_name = "SCENARIO", value_parser = scenario)]
+    scenarios: Vec<Scenario>,
+    /// How long events are published in each.
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    seconds: u64,
+    /// Publishers back to back, each on a connection of its own.
+    #[arg(long, default_value_t = 64)]
+    publishers: usize,
+    /// Bytes of an event's data.
+    #[arg(long, default_value_t = 1024)]
+    payload_bytes: usize,
+    /// Print JSON instead of a table.
+    #[arg(long)]
+    json: bool,
+}
+
+pub async fn run(command: BenchCommand) -> anyhow::Result<()> {
+    let scenarios = if command.scenarios.is_empty() { Scenario::ALL.to_vec() } else { command.scenarios };
+    let options = BenchOptions {
+        scenarios,
+        duration: Duration::from_secs(command.seconds),
+        publishers: command.publishers,
+        payload_bytes: command.payload_bytes,
+        program: std::env::current_exe().context("finding this program")?,
+    };
+    let report = bench::run(&options, |what| eprintln!("measuring {what} …")).await?;
+    if command.json {
+        println!("{}", serde_json::to_string_pretty(&report.json())?);
+    } else {
+        print!("{}", report.table());
+    }
+    if report.is_sound() { Ok(()) } else { bail!("not everything that was published arrived as it should") }
+}
+
+fn scenario(text: &str) -> Result<Scenario, String> {
+    Scenario::parse(text).ok_or_else(|| format!("is none of {}", Scenario::ALL.map(Scenario::as_str).join(", ")))
+}

@@ -1,0 +1,45 @@
+//! `postrider config`: what the settings come to, before a server is started with them.
+
+use clap::{Args, Subcommand};
+
+use crate::domain::event_type::Catalogue;
+use crate::server::read_events_file;
+
+use super::options::{Effective, ServerOptions, Source};
+use super::settings::{SETTINGS, Setting};
+
+#[derive(Debug, Subcommand)]
+pub enum ConfigCommand {
+    /// Print every setting that counts and where it comes from: default, file, environment or flag.
+    Check(CheckOptions),
+}
+
+#[derive(Debug, Args)]
+pub struct CheckOptions {
+    #[command(flatten)]
+    server: ServerOptions,
+}
+
+pub fn run(command: ConfigCommand) -> anyhow::Result<()> {
+    let ConfigCommand::Check(options) = command;
+    let effective = options.server.effective()?;
+    Catalogue::parse(&read_events_file(&effective.settings)?)?;
+    let rows: Vec<[String; 3]> = SETTINGS.iter().map(|setting| row(&effective, setting)).collect();
+    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or_default();
+    let (names, values) = (width(0), width(1));
+    for [name, value, source] in &rows {
+        println!("{name:names$}  {value:values$}  {source}");
+    }
+    Ok(())
+}
+
+fn row(effective: &Effective, setting: &Setting) -> [String; 3] {
+    let file = effective.file.as_ref().map(|path| path.display().to_string()).unwrap_or_default();
+    let source = match effective.source(setting) {
+        Source::Default => "default".to_owned(),
+        Source::File { line } => format!("file {file}:{line}"),
+        Source::Environment => format!("environment {}", setting.env),
+        Source::Flag => format!("flag --{}", setting.flag),
+    };
+    [setting.name.to_owned(), setting.shown(&effective.settings), source]
+}

@@ -1,0 +1,181 @@
+//! `postrider config check`, and how flags, environment and file go before one another.
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+/// A directory to run in, and a settings file in it.
+struct Desk(tempfile::TempDir);
+
+struct Ran {
+    code: Option<i32>,
+    out: String,
+    err: String,
+}
+
+impl Desk {
+    fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    fn with_file(text: &str) -> Self {
+        let desk = Self::new();
+        std::fs::write(desk.path().join("postrider.toml"), text).unwrap();
+        desk
+    }
+
+    fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    fn run(&self, environment: &[(&str, &str)], arguments: &[&str]) -> Ran {
+        let Output { status, stdout, stderr } = Command::new(env!("CARGO_BIN_EXE_postrider"))
+            .current_dir(self.path())
+            .env_clear()
+            .envs(environment.iter().copied())
+            .args(arguments)
+            .output()
+            .unwrap();
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        Ran { code: status.code(), out: text(stdout), err: text(stderr) }
+    }
+
+    /// The value and the source of a setting.
+    fn check(&self, environment: &[(&str, &str)], arguments: &[&str], name: &str) -> (String, String) {
+        let ran = self.run(environment, &[&["config", "check"], arguments].concat());
+        assert_eq!(ran.code, Some(0), "{}", ran.err);
+        let row = ran.out.lines().find(|line| line.split_whitespace().next() == Some(name)).expect(name);
+        let mut columns = row.split("  ").map(str::trim).filter(|column| !column.is_empty()).skip(1);
+        (columns.next().unwrap().to_owned(), columns.next().unwrap().to_owned())
+    }
+}
+
+const FROM_FILE: &[&str] = &["--config", "postrider.toml"];
+
+fn row(value: &str, source: &str) -> (String, String) {
+    (value.to_owned(), source.to_owned())
+}
+
+#[test]
+fn a_flag_goes_before_the_environment_before_the_file_before_the_default() {
+    let desk = Desk::with_file("# ours\nlisten = \"127.0.0.1:1\"\n");
+    let environment = [("POSTRIDER_LISTEN", "127.0.0.1:2")];
+    let with_flag = ["--config", "postrider.toml", "--listen", "127.0.0.1:3"];
+    assert_eq!(desk.check(&[], &[], "listen"), row("127.0.0.1:8080", "default"));
+    assert_eq!(desk.check(&[], FROM_FILE, "listen"), row("127.0.0.1:1", "file postrider.toml:2"));
+    assert_eq!(desk.check(&environment, FROM_FILE, "listen"), row("127.0.0.1:2", "environment POSTRIDER_LISTEN"));
+    assert_eq!(desk.check(&environment, &with_flag, "listen"), row("127.0.0.1:3", "flag --listen"));
+    let named = [("POSTRIDER_CONFIG", "postrider.toml")];
+    assert_eq!(desk.check(&named, &[], "listen"), row("127.0.0.1:1", "file postrider.toml:2"));
+}
+
+#[test]
+fn every_setting_can_stand_in_the_file() {
+    let settings = [
+        ("data_dir", "\"/srv/postrider\"", "/srv/postrider"),
+        ("master_key_file", "\"/etc/key\"", "/etc/key"),
+        ("listen", "\"[::1]:80\"", "[::1]:80"),
+        ("public_url", "\"https://hooks.example.com\"", "https://hooks.example.com"),
+        ("allow_target", "[\"10.0.0.0/8\", \"build.local\"]", "10.0.0.0/8,build.local"),
+        ("dns_server", "[\"127.0.0.53\", \"127.0.0.1:5353\"]", "127.0.0.53:53,127.0.0.1:5353"),
+        ("ca_file", "\"/etc/ca.pem\"", "/etc/ca.pem"),
+        ("retry_schedule", "[\"1s\", \"60s\", \"2h\"]", "1s,1m,2h"),
+        ("attempt_deadline", "\"20s\"", "20s"),
+        ("stop_grace", "\"1m\"", "1m"),
+        ("endpoints_per_project", "7", "7"),
+        ("endpoints_per_workspace", "9", "9"),
+        ("log_format", "\"json\"", "json"),
+        ("log", "\"warn,postrider=debug\"", "warn,postrider=debug"),
+    ];
+    let file: String = settings.iter().map(|(name, value, _)| format!("{name} = {value}\n")).collect();
+    let desk = Desk::with_file(&file);
+    for (index, (name, _, shown)) in settings.iter().enumerate() {
+        let source = format!("file postrider.toml:{}", index + 1);
+        assert_eq!(desk.check(&[], FROM_FILE, name), row(shown, &source), "{name}");
+    }
+    let all = desk.run(&[], &["config", "check"]).out;
+    let names: Vec<&str> = all.lines().filter_map(|line| line.split_whitespace().next()).collect();
+    for name in &names {
+        assert!(*name == "events" || settings.iter().any(|(known, ..)| known == name), "{name} is not tested");
+    }
+}
+
+#[test]
+fn a_list_from_a_nearer_place_replaces_the_whole_list() {
+    let desk = Desk::with_file("allow_target = [\"10.0.0.0/8\"]");
+    let flags =
+        ["--config", "postrider.toml", "--allow-target", "127.0.0.1", "--allow-target", "build.local,other.local"];
+    let expected = row("127.0.0.1,build.local,other.local", "flag --allow-target");
+    assert_eq!(desk.check(&[], &flags, "allow_target"), expected);
+    assert_eq!(desk.check(&[], &[], "allow_target"), row("none", "default"));
+}
+
+#[test]
+fn what_is_wrong_in_the_file_is_named_with_its_line() {
+    for (file, told) in [
+        ("listen = \"127.0.0.1:1\"\n\ncolour = \"red\"\n", "postrider.toml:3: \"colour\" is not a setting"),
+        ("[server]\nlisten = \"127.0.0.1:1\"\n", "postrider.toml:1: \"server\" is not a setting"),
+        ("listen = \"nowhere\"", "postrider.toml:1: listen: is not an address"),
+        ("retry_schedule = [\"1s\",\n \"soon\"]", "postrider.toml:1: retry_schedule: \"soon\" is not a wait"),
+        ("stop_grace = 1.5", "postrider.toml:1: stop_grace: must be a string"),
+        ("listen = ", "postrider.toml is not TOML"),
+        ("listen = \"[::1]:1\"\nlisten = \"[::1]:2\"", "postrider.toml is not TOML"),
+    ] {
+        let ran = Desk::with_file(file).run(&[], &["config", "check", "--config", "postrider.toml"]);
+        assert_eq!(ran.code, Some(1), "{file}: {}", ran.out);
+        assert!(ran.err.contains(told), "{file}: {}", ran.err);
+    }
+    let ran = Desk::new().run(&[], &["config", "check", "--config", "gone.toml"]);
+    assert!(ran.code == Some(1) && ran.err.contains("cannot read the settings file gone.toml"), "{}", ran.err);
+}
+
+#[test]
+fn a_bad_flag_or_variable_is_named_by_the_command_line() {
+    let desk = Desk::new();
+    let ran = desk.run(&[], &["serve", "--attempt-deadline", "1h"]);
+    assert_eq!(ran.code, Some(2));
+    assert!(ran.err.contains("--attempt-deadline") && ran.err.contains("must be 100ms to 45s"), "{}", ran.err);
+    let ran = desk.run(&[("POSTRIDER_LISTEN", "x")], &["config", "check"]);
+    assert!(ran.code == Some(2) && ran.err.contains("--listen"), "{}", ran.err);
+}
+
+#[test]
+fn the_help_tells_every_default() {
+    let help = Desk::new().run(&[], &["serve", "--help"]).out;
+    for told in [
+        "[default: 127.0.0.1:8080]",
+        "[default: ./postrider-data]",
+        "[default: 5s,5m,30m,2h,5h,10h,14h,20h,24h]",
+        "[default: 15s]",
+        "[default: master.key in the data directory, made if new]",
+        "[default: info]",
+        "POSTRIDER_CONFIG",
+    ] {
+        assert!(help.contains(told), "{told} is missing in:\n{help}");
+    }
+}
+
+#[test]
+fn commands_without_a_server_take_the_data_directory_from_the_file() {
+    let desk = Desk::with_file("data_dir = \"kept\"\nlisten = \"127.0.0.1:1\"\n");
+    let create = ["keys", "create", "--workspace", "Acme", "--json", "--config", "postrider.toml"];
+    let ran = desk.run(&[], &create);
+    assert_eq!(ran.code, Some(0), "{}", ran.err);
+    assert!(ran.out.contains("\"scripe_sk_live_"), "{}", ran.out);
+    assert!(desk.path().join("kept/postrider.db").exists());
+    // What the store was made with counts for commands that are not told of it.
+    let events = "version = 2\n[brand]\nname = 'acme'\n[[event]]\nname = 'a.b'\ndescription = ''\nschema = '{}'\nexample = '{}'\n";
+    std::fs::write(desk.path().join("events.toml"), events).unwrap();
+    let other = ["keys", "create", "--workspace", "Acme", "--json", "--data-dir", "other"];
+    let ran = desk.run(&[("POSTRIDER_EVENTS", "events.toml")], &other);
+    assert!(ran.out.contains("\"acme_sk_live_"), "{}{}", ran.out, ran.err);
+    let ran = desk.run(&[], &other);
+    assert!(ran.out.contains("\"acme_sk_live_"), "{}{}", ran.out, ran.err);
+}
+
+#[test]
+fn the_event_catalogue_is_checked_too() {
+    let desk = Desk::new();
+    std::fs::write(desk.path().join("events.toml"), "version = 1").unwrap();
+    let ran = desk.run(&[], &["config", "check", "--events", "events.toml"]);
+    assert!(ran.code == Some(1) && ran.err.contains("names no event"), "{}", ran.err);
+}

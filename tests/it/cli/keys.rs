@@ -1,0 +1,117 @@
+//! `postrider keys`.
+
+use serde_json::{Value, json};
+
+use super::new_data_dir;
+use crate::support::app::text;
+use crate::support::process::{Serving, create_key, path_text, postrider};
+use crate::support::wait::eventually;
+
+const DELIVERIES: &str = "/v1/webhook-deliveries";
+
+#[tokio::test]
+async fn a_key_made_without_a_server_is_printed_as_json_and_works_once_one_runs() {
+    let (_place, data_dir) = new_data_dir();
+    let arguments = ["--workspace", "Acme", "--scope", "webhooks:read", "--scope", "events:write"];
+    let created = create_key(&data_dir, &arguments).await;
+    let members: Vec<&str> = created.as_object().unwrap().keys().map(String::as_str).collect();
+    assert_eq!(members, ["id", "key", "workspaceId", "scopes"]);
+    assert!(text(&created, "id").starts_with("key_"));
+    assert!(text(&created, "key").starts_with("scripe_sk_live_"));
+    assert!(text(&created, "workspaceId").starts_with("org_"));
+    assert_eq!(created["scopes"], json!(["webhooks:read", "events:write"]));
+
+    let server = Serving::start(&data_dir, &[]).await;
+    let caller = server.caller().key(&text(&created, "key"));
+    assert_eq!(caller.get(DELIVERIES).await.status, 200);
+    caller.post("/v1/webhook-endpoints", json!({})).await.error(403, "scope_missing");
+}
+
+#[tokio::test]
+async fn a_key_made_while_the_server_runs_works_at_once() {
+    let (_place, data_dir) = new_data_dir();
+    let server = Serving::start(&data_dir, &[]).await;
+    let created = create_key(&data_dir, &["--workspace", "Acme", "--scope", "webhooks:read"]).await;
+    let caller = server.caller().key(&text(&created, "key"));
+    assert_eq!(caller.get(DELIVERIES).await.status, 200);
+
+    let test = create_key(&data_dir, &["--workspace", "Acme", "--test"]).await;
+    assert!(text(&test, "key").starts_with("scripe_sk_test_"));
+    assert_eq!(test["workspaceId"], created["workspaceId"], "a name is one workspace");
+    assert_eq!(test["scopes"], json!([]));
+    let other = create_key(&data_dir, &["--workspace", "Globex"]).await;
+    assert_ne!(other["workspaceId"], created["workspaceId"]);
+}
+
+#[tokio::test]
+async fn a_person_is_shown_the_key_in_words() {
+    let (_place, data_dir) = new_data_dir();
+    let arguments = ["keys", "create", "--workspace", "Acme", "--data-dir", path_text(&data_dir)];
+    let ended = postrider(&arguments).await;
+    assert!(ended.status.success());
+    let words: Vec<&str> = ended.stdout.lines().filter_map(|line| line.split_whitespace().next()).collect();
+    assert_eq!(words, ["key", "id", "workspace", "scopes"]);
+    assert!(ended.stdout.contains("(shown only now; keep it safe)"));
+    assert!(ended.stdout.ends_with("scopes     none\n"), "{}", ended.stdout);
+}
+
+#[tokio::test]
+async fn a_key_revoked_while_the_server_runs_stops_working() {
+    let (_place, data_dir) = new_data_dir();
+    let server = Serving::start(&data_dir, &[]).await;
+    let created = create_key(&data_dir, &["--workspace", "Acme", "--scope", "webhooks:read"]).await;
+    let caller = server.caller().key(&text(&created, "key"));
+    assert_eq!(caller.get(DELIVERIES).await.status, 200);
+    let id = text(&created, "id");
+    let ended = postrider(&["keys", "revoke", &id, "--data-dir", path_text(&data_dir)]).await;
+    assert!(ended.status.success(), "{}", ended.stderr);
+    assert_eq!(ended.stdout, format!("{id} is revoked; it stops working within 5 seconds\n"));
+    let refused = || async { (caller.get(DELIVERIES).await.status == 401).then_some(()) };
+    eventually("the key to stop", refused).await;
+    caller.get(DELIVERIES).await.error(401, "key_revoked");
+}
+
+#[tokio::test]
+async fn a_key_revoked_without_a_server_is_refused_by_the_next_one() {
+    let (_place, data_dir) = new_data_dir();
+    let created = create_key(&data_dir, &["--workspace", "Acme", "--scope", "webhooks:read"]).await;
+    let id = text(&created, "id");
+    assert!(postrider(&["keys", "revoke", &id, "--data-dir", path_text(&data_dir)]).await.status.success());
+    let server = Serving::start(&data_dir, &[]).await;
+    server.caller().key(&text(&created, "key")).get(DELIVERIES).await.error(401, "key_revoked");
+}
+
+#[tokio::test]
+async fn keys_can_be_made_after_a_server_was_killed() {
+    let (_place, data_dir) = new_data_dir();
+    Serving::start(&data_dir, &[]).await.kill().await;
+    assert!(data_dir.join("admin.sock").exists(), "a dead socket is left");
+    let created: Value = create_key(&data_dir, &["--workspace", "Acme"]).await;
+    assert!(text(&created, "id").starts_with("key_"));
+}
+
+#[tokio::test]
+async fn what_cannot_be_done_is_said_with_the_reason_running_or_not() {
+    let (_place, data_dir) = new_data_dir();
+    create_key(&data_dir, &["--workspace", "Acme"]).await;
+    let directory = path_text(&data_dir);
+    let mut server = None;
+    for with_server in [false, true] {
+        if with_server {
+            server = Some(Serving::start(&data_dir, &[]).await);
+        }
+        let ended = postrider(&["keys", "revoke", "key_0000000000000000", "--data-dir", directory]).await;
+        assert_eq!(ended.failure(), (1, "postrider: there is no API key key_0000000000000000"));
+        let ended = postrider(&["keys", "revoke", "scripe_sk_live_x", "--data-dir", directory]).await;
+        let told = "postrider: \"scripe_sk_live_x\" is not the id of an API key; one looks like key_…";
+        assert_eq!(ended.failure(), (1, told));
+        let ended = postrider(&["keys", "create", "--workspace", "", "--data-dir", directory]).await;
+        assert!(ended.failure().1.starts_with("postrider: the workspace's name"), "{}", ended.stderr);
+    }
+    drop(server);
+    let ended = postrider(&["keys", "create", "--workspace", "Acme", "--scope", "all", "--data-dir", directory]).await;
+    let (code, told) = ended.failure();
+    assert_eq!(code, 2);
+    assert!(told.contains("there is no scope \"all\"; the scopes are webhooks:manage, webhooks:read"), "{told}");
+    assert_eq!(ended.stdout, "");
+}

@@ -1,0 +1,16 @@
+//! The command line: the real binary, in processes of its own.
+
+mod config;
+mod keys;
+mod serve;
+
+use std::path::PathBuf;
+
+use tempfile::TempDir;
+
+/// A data directory that does not exist yet, in a place that goes away by itself.
+fn new_data_dir() -> (TempDir, PathBuf) {
+    let place = tempfile::tempdir().unwrap();
+    let data_dir = place.path().join("data");
+    (place, data_dir)
+}

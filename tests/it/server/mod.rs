@@ -1,0 +1,3 @@
+//! The server as a whole: how it starts with what it is given.
+
+mod catalogue;

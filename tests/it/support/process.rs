@@ -1,0 +1,134 @@
+//! The real binary, run as an operator runs it: commands to their end, and servers that can be killed.
+
+use std::path::Path;
+use std::process::{ExitStatus, Output, Stdio};
+use std::sync::{Arc, Mutex};
+
+use serde_json::Value;
+use tokio::io::{AsyncBufReadExt, BufReader, Lines};
+use tokio::process::{Child, ChildStderr, Command};
+use tokio::task::JoinSet;
+
+use super::caller::Caller;
+use super::wait::{bounded, bounded_or};
+
+/// A command that has ended.
+#[derive(Debug)]
+pub struct Ended {
+    pub status: ExitStatus,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+/// A server in a process of its own. Killed when dropped.
+pub struct Serving {
+    child: Child,
+    caller: Caller,
+    log: Arc<Mutex<Vec<String>>>,
+    reading: JoinSet<()>,
+}
+
+/// Runs `postrider` with these arguments to its end.
+pub async fn postrider(arguments: &[&str]) -> Ended {
+    let output: Output = bounded("a command that ends", command(arguments).output()).await.expect("a binary");
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("output in UTF-8");
+    Ended { status: output.status, stdout: text(output.stdout), stderr: text(output.stderr) }
+}
+
+/// Makes a key with `keys create` and gives what it printed as JSON.
+pub async fn create_key(data_dir: &Path, arguments: &[&str]) -> Value {
+    let mut all = vec!["keys", "create", "--json", "--data-dir", path_text(data_dir)];
+    all.extend_from_slice(arguments);
+    let ended = postrider(&all).await;
+    assert!(ended.status.success(), "{}", ended.stderr);
+    serde_json::from_str(&ended.stdout).expect("a line of JSON")
+}
+
+/// A path as an argument.
+pub fn path_text(path: &Path) -> &str {
+    path.to_str().expect("a path in UTF-8")
+}
+
+impl Ended {
+    /// The exit code and what was said on standard error. Panics on a success.
+    #[track_caller]
+    pub fn failure(&self) -> (i32, &str) {
+        assert!(!self.status.success(), "it ended well: {}", self.stdout);
+        (self.status.code().expect("an exit code"), self.stderr.trim())
+    }
+}
+
+impl Serving {
+    /// `postrider serve` on a free port. Returns once it listens.
+    pub async fn start(data_dir: &Path, arguments: &[&str]) -> Self {
+        let mut all = vec!["serve", "--listen", "127.0.0.1:0", "--log-format", "json"];
+        all.extend_from_slice(&["--data-dir", path_text(data_dir)]);
+        all.extend_from_slice(arguments);
+        Self::of(command(&all)).await
+    }
+
+    /// A server started by any command that makes it log JSON.
+    pub async fn of(mut command: Command) -> Self {
+        let mut child = command.stderr(Stdio::piped()).stdout(Stdio::null()).spawn().expect("a binary");
+        let mut lines = BufReader::new(child.stderr.take().expect("a pipe")).lines();
+        let log = Arc::new(Mutex::new(Vec::new()));
+        let explain = || format!("a server that listens; it said {:?}", log.lock().expect("no holder panics"));
+        let address = bounded_or(find_address(&mut lines, &log), explain).await;
+        let mut reading = JoinSet::new();
+        reading.spawn(keep(lines, Arc::clone(&log)));
+        Self { child, caller: Caller::stranger(address.parse().expect("an address")), log, reading }
+    }
+
+    /// Has no key yet.
+    pub fn caller(&self) -> &Caller {
+        &self.caller
+    }
+
+    /// What it has logged, line by line.
+    pub fn log(&self) -> Vec<String> {
+        self.log.lock().expect("no holder panics").clone()
+    }
+
+    /// SIGKILL: nothing is finished, nothing is said.
+    pub async fn kill(mut self) {
+        bounded("the end of a killed process", self.child.kill()).await.expect("a process to kill");
+    }
+
+    /// SIGTERM.
+    pub async fn tell_to_stop(&self) {
+        let id = self.child.id().expect("a process that runs").to_string();
+        let told = Command::new("kill").args(["-TERM", &id]).status();
+        assert!(bounded("the signal", told).await.expect("the kill command").success());
+    }
+
+    /// How it ended, once it has, and all that it logged.
+    pub async fn ended(mut self) -> (ExitStatus, Vec<String>) {
+        let status = bounded("the end of the server", self.child.wait()).await.expect("a process");
+        bounded("the end of its log", self.reading.join_next()).await;
+        (status, self.log())
+    }
+}
+
+/// Hears nothing of the environment that the tests run in.
+pub fn command(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_postrider"));
+    command.args(arguments).env_clear().stdin(Stdio::null()).kill_on_drop(true);
+    command
+}
+
+async fn find_address(lines: &mut Lines<BufReader<ChildStderr>>, log: &Mutex<Vec<String>>) -> String {
+    while let Some(line) = lines.next_line().await.expect("a log in UTF-8") {
+        let entry: Value = serde_json::from_str(&line).unwrap_or_default();
+        log.lock().expect("no holder panics").push(line);
+        if entry["message"] == "listening" {
+            return entry["address"].as_str().expect("an address in the line").to_owned();
+        }
+    }
+    panic!("the server ended before it listened: {:?}", log.lock().expect("no holder panics"));
+}
+
+async fn keep(mut lines: Lines<BufReader<ChildStderr>>, log: Arc<Mutex<Vec<String>>>) {
+    while let Ok(Some(line)) = lines.next_line().await {
+        log.lock().expect("no holder panics").push(line);
+    }
+}
