@@ -110,11 +110,11 @@ fn parse(call: &Call, body: &JsonBody) -> Result<ReplayCommand, ServiceError> {
     let statuses = fields.nullable("statuses", statuses);
     let dry_run = fields.nullable("dryRun", boolean).unwrap_or_default();
     let until = until.unwrap_or_else(|| call.service().clock().now());
-    if since.is_some_and(|since| since >= until) {
-        fields.fault("since", "must be earlier than until, which is now when absent");
-    }
     fields.finish()?;
     let since = since.ok_or_else(|| internal("a required parameter is neither there nor at fault"))?;
+    if since >= until {
+        return Err(ServiceError::unprocessable("since", "must be earlier than until, which is now when absent"));
+    }
     let statuses = statuses.unwrap_or_else(|| REPLAYED_BY_DEFAULT.to_vec());
     Ok(ReplayCommand { range: ReplayRange { since, until, statuses }, dry_run })
 }

@@ -103,6 +103,7 @@ pub fn rotate_secret(catalogue: &Catalogue) -> Operation {
             single(reference("WebhookEndpointWithSecret")),
             single_example(with_secret_example(catalogue)),
         )
+        .fails(&[ErrorCode::Conflict])
 }
 
 pub fn test(catalogue: &Catalogue) -> Operation {

@@ -146,10 +146,9 @@ fn sample(code: ErrorCode) -> ServiceError {
         ErrorCode::Conflict => ServiceError::Conflict(text("The project has 500 endpoints, the most it may have.")),
         ErrorCode::PayloadTooLarge => ServiceError::PayloadTooLarge(text("The body is larger than 256 KB.")),
         ErrorCode::UnsupportedMediaType => ServiceError::UnsupportedMediaType,
-        ErrorCode::Unprocessable => ServiceError::Unprocessable {
-            message: text("until: must be later than since."),
-            parameters: vec![(text("until"), text("must be later than since"))],
-        },
+        ErrorCode::Unprocessable => {
+            ServiceError::unprocessable("event", "must be one that the endpoint is subscribed to")
+        }
         ErrorCode::SsrfBlocked => {
             ServiceError::SsrfBlocked(TargetRefusal { host: text("localhost"), reason: RefusalReason::Loopback })
         }
