@@ -120,9 +120,9 @@ fn drawn(prefix: &str, description: &str) -> Value {
     json!({ "type": "string", "pattern": pattern, "description": description, "examples": [example] })
 }
 
-/// A timed id: 20 letters of Crockford's base 32 after its prefix.
+/// A timed id: 20 letters of Crockford's base 32 after its prefix. The first is 0: the 96 bits of an id fill no more.
 fn timed(prefix: &str, description: &str) -> Value {
-    let pattern = format!("^{prefix}[0-9a-hjkmnp-tv-z]{{20}}$");
+    let pattern = format!("^{prefix}0[0-9a-hjkmnp-tv-z]{{19}}$");
     json!({ "type": "string", "pattern": pattern, "description": description, "examples": [timed_example(prefix)] })
 }
 
