@@ -98,7 +98,7 @@ pub const fn status_of(error: &ServiceError) -> StatusCode {
         | ServiceError::BadPagination(_)
         | ServiceError::BadCursor => StatusCode::BAD_REQUEST,
         ServiceError::InvalidToken | ServiceError::KeyRevoked | ServiceError::KeyExpired => StatusCode::UNAUTHORIZED,
-        ServiceError::ScopeMissing(_) => StatusCode::FORBIDDEN,
+        ServiceError::ScopeMissing(_) | ServiceError::CannotGrant(_) => StatusCode::FORBIDDEN,
         ServiceError::NotFound => StatusCode::NOT_FOUND,
         ServiceError::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
         ServiceError::IdempotencyKeyConflict(_) | ServiceError::Conflict(_) | ServiceError::InFlight { .. } => {
@@ -121,7 +121,7 @@ const fn code_of(error: &ServiceError) -> &'static str {
         ServiceError::InvalidToken => "invalid_token",
         ServiceError::KeyRevoked => "key_revoked",
         ServiceError::KeyExpired => "key_expired",
-        ServiceError::ScopeMissing(_) => "scope_missing",
+        ServiceError::ScopeMissing(_) | ServiceError::CannotGrant(_) => "scope_missing",
         ServiceError::NotFound => "not_found",
         ServiceError::MethodNotAllowed => "method_not_allowed",
         ServiceError::IdempotencyKeyConflict(_) => "idempotency_key_conflict",
@@ -153,6 +153,7 @@ fn details_of(error: &ServiceError) -> Option<Value> {
         ServiceError::Unprocessable { parameters, .. } if !parameters.is_empty() => Some(parameters_of(parameters)),
         ServiceError::VersionUnsupported => Some(json!({ "accepted": [API_VERSION] })),
         ServiceError::ScopeMissing(missing) => Some(json!({ "required": missing.needed })),
+        ServiceError::CannotGrant(lacking) => Some(json!({ "required": lacking.iter().collect::<Vec<_>>() })),
         ServiceError::SsrfBlocked(refusal) => Some(json!({ "host": refusal.host, "reason": refusal.reason.as_str() })),
         _ => None,
     }

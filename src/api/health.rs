@@ -1,4 +1,4 @@
-//! `/v1/health`: public, for load balancers and for people.
+//! `/v1/health`: public, for load balancers and for people. `/v1/health/auth`: whether a key works.
 
 use std::sync::Arc;
 
@@ -8,12 +8,49 @@ use axum::response::Response;
 use axum::routing::get;
 use serde::Serialize;
 
+use crate::domain::access::Scope;
+use crate::domain::id::{ApiKeyId, WorkspaceId};
+
 use super::App;
+use super::call::Call;
 use super::idempotency::answer;
 use super::paging::json;
 
 pub fn routes() -> Router<Arc<App>> {
-    Router::new().route("/v1/health", get(show))
+    Router::new().route("/v1/health", get(show)).route("/v1/health/auth", get(show_caller))
+}
+
+/// What a key reaches; not wrapped in `data`, as the published page shows it.
+#[derive(Serialize)]
+struct CallerView {
+    status: &'static str,
+    version: &'static str,
+    workspace: WorkspaceView,
+    principal: PrincipalView,
+}
+
+#[derive(Serialize)]
+struct WorkspaceView {
+    id: WorkspaceId,
+}
+
+#[derive(Serialize)]
+struct PrincipalView {
+    id: ApiKeyId,
+    scopes: Vec<Scope>,
+}
+
+async fn show_caller(call: Call) -> Response {
+    let Call { principal, .. } = call;
+    answer(
+        200,
+        json(&CallerView {
+            status: "ok",
+            version: env!("CARGO_PKG_VERSION"),
+            workspace: WorkspaceView { id: principal.workspace_id },
+            principal: PrincipalView { id: principal.key_id, scopes: principal.scopes.iter().collect() },
+        }),
+    )
 }
 
 #[derive(Serialize)]

@@ -15,6 +15,8 @@ use crate::domain::event::API_VERSION;
 use crate::domain::id::RequestId;
 use crate::service::{Service, ServiceError};
 
+mod api_key;
+mod audit;
 mod body;
 mod call;
 mod delivery;
@@ -26,6 +28,7 @@ mod health;
 mod idempotency;
 mod paging;
 mod replay;
+mod workspace;
 
 use error::Failure;
 
@@ -57,6 +60,9 @@ pub fn router(app: Arc<App>) -> Router {
         .merge(delivery::routes())
         .merge(replay::routes())
         .merge(health::routes())
+        .merge(workspace::routes())
+        .merge(api_key::routes())
+        .merge(audit::routes())
         .fallback(async || Failure(ServiceError::NotFound))
         .method_not_allowed_fallback(async || Failure(ServiceError::MethodNotAllowed))
         .layer(from_fn_with_state(Arc::clone(&app), finish))

@@ -2,13 +2,16 @@
 
 use clap::{Parser, Subcommand};
 
+mod audit;
 mod bench;
 mod config;
 mod dev;
 mod keys;
+mod office;
 mod options;
 mod serve;
 mod settings;
+mod workspaces;
 
 /// The webhook sender that a product team runs itself.
 #[derive(Debug, Parser)]
@@ -29,9 +32,15 @@ enum Command {
     /// Look at the settings without a server.
     #[command(subcommand)]
     Config(config::ConfigCommand),
-    /// Make and revoke API keys, also while the server runs.
+    /// Make, list and revoke API keys, also while the server runs.
     #[command(subcommand)]
     Keys(keys::KeysCommand),
+    /// List the workspaces.
+    #[command(subcommand)]
+    Workspaces(workspaces::WorkspacesCommand),
+    /// Show who wrote what.
+    #[command(subcommand)]
+    Audit(audit::AuditCommand),
 }
 
 /// Runs the command that the process was started with.
@@ -48,6 +57,8 @@ pub fn run() -> anyhow::Result<()> {
             Command::Serve(options) => serve::run(options).await,
             Command::Config(command) => config::run(command),
             Command::Keys(command) => keys::run(command).await,
+            Command::Workspaces(command) => workspaces::run(command).await,
+            Command::Audit(command) => audit::run(command).await,
         }
     });
     runtime.shutdown_timeout(std::time::Duration::from_secs(1));

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
-use crate::domain::access::{Scope, ScopeMissing};
+use crate::domain::access::{ScopeMissing, Scopes};
 use crate::domain::page::InvalidPage;
 use crate::domain::target::TargetRefusal;
 use crate::store::StoreError;
@@ -29,6 +29,9 @@ pub enum ServiceError {
     KeyExpired,
     #[error(transparent)]
     ScopeMissing(#[from] ScopeMissing),
+    /// A key would be made that may do what its maker may not.
+    #[error("Token lacks the required scope. A key cannot grant a scope that it lacks: {0}.")]
+    CannotGrant(Scopes),
     #[error("There is no such resource.")]
     NotFound,
     #[error("The method is not allowed here.")]
@@ -65,6 +68,13 @@ impl ServiceError {
         Self::InvalidRequest { parameters: vec![(parameter.into(), fault.into())] }
     }
 
+    pub fn unprocessable(parameter: &str, fault: &str) -> Self {
+        Self::Unprocessable {
+            message: format!("{parameter}: {fault}."),
+            parameters: vec![(parameter.to_owned(), fault.to_owned())],
+        }
+    }
+
     /// Whether an idempotent request that ended so is remembered with this answer.
     pub fn is_remembered(&self) -> bool {
         match self {
@@ -75,7 +85,8 @@ impl ServiceError {
             | Self::KeyRevoked
             | Self::KeyExpired
             | Self::IdempotencyKeyConflict(_)
-            | Self::ScopeMissing(_) => false,
+            | Self::ScopeMissing(_)
+            | Self::CannotGrant(_) => false,
             Self::InvalidRequest { .. }
             | Self::VersionUnsupported
             | Self::BadPagination(_)
@@ -87,14 +98,6 @@ impl ServiceError {
             | Self::UnsupportedMediaType
             | Self::Unprocessable { .. }
             | Self::SsrfBlocked(_) => true,
-        }
-    }
-
-    /// The scopes of which one was needed.
-    pub fn needed_scopes(&self) -> Option<&'static [Scope]> {
-        match self {
-            Self::ScopeMissing(missing) => Some(missing.needed),
-            _ => None,
         }
     }
 }

@@ -16,6 +16,8 @@ use crate::engine::Waker;
 use crate::store::{EndpointLimits, Store};
 
 mod access;
+mod api_key;
+mod audit;
 mod catalogue;
 mod delivery;
 mod endpoint;
@@ -26,9 +28,11 @@ mod idempotency;
 mod key_cache;
 mod master_key;
 mod misfit;
+mod operator;
 mod replay;
+mod workspace;
 
-pub use access::{CreateApiKey, CreatedApiKey};
+pub use api_key::{CreateApiKey, CreatedApiKey};
 pub use catalogue::{AdoptError, adopt_catalogue, stored_catalogue};
 pub use endpoint::{CreateEndpoint, EndpointWithSecret, RotateSecret};
 pub use error::{ParameterFault, ServiceError};

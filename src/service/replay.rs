@@ -50,7 +50,7 @@ impl Service {
         let total = self.count_replay(principal, endpoint_id, &range).await?.total;
         let request = remember.as_ref().map(|remember| remember.request.clone());
         let recording = self.recording(remember.as_ref(), Seal::Plain, Replay::clone);
-        let new = NewReplay { mode: principal.mode, range, total };
+        let new = NewReplay { author: principal.author(), range, total };
         let created = self.store.create_replay(principal.workspace_key, endpoint_id, new, recording).await;
         self.outcome(request.as_ref(), created.map_err(requeue_error)?)
     }
@@ -92,7 +92,7 @@ impl Service {
         id: ReplayId,
     ) -> Result<Replay, ServiceError> {
         principal.require(needs::ENDPOINT_WRITE)?;
-        let stopped = self.store.stop_replay(principal.workspace_key, endpoint_id, id).await?;
+        let stopped = self.store.stop_replay(principal.workspace_key, endpoint_id, id, principal.author()).await?;
         stopped.ok_or(ServiceError::NotFound)
     }
 }

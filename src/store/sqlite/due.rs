@@ -97,6 +97,14 @@ pub fn cancel_lanes(tx: &mut WriteTx<'_>, workspace_key: RowKey, endpoint_key: R
     release_lane(tx, endpoint_key)
 }
 
+/// Lets the next claims cancel what waits for the endpoints of a workspace, which have just been deleted.
+pub fn release_workspace(tx: &WriteTx<'_>, workspace_key: RowKey) -> Result<(), rusqlite::Error> {
+    tx.connection
+        .prepare_cached("UPDATE lanes SET held_since = NULL, next_at = min(next_at, ?2) WHERE workspace_key = ?1")?
+        .execute(params![workspace_key.as_i64(), tx.now.millis()])?;
+    Ok(())
+}
+
 /// How many deliveries of an endpoint are due now, counted up to `enough`.
 pub fn count_due(tx: &WriteTx<'_>, endpoint_key: RowKey, enough: usize) -> Result<usize, rusqlite::Error> {
     tx.connection

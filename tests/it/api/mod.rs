@@ -1,6 +1,8 @@
 //! The API from outside: over HTTP, against the whole server.
 
 mod access;
+mod api_key;
+mod audit;
 mod delivery;
 mod endpoint;
 mod error;
@@ -11,6 +13,7 @@ mod event_type;
 mod health;
 mod idempotency;
 mod version;
+mod workspace;
 
 use serde_json::{Value, json};
 
@@ -19,6 +22,9 @@ use crate::support::app::PUBLIC_HOST;
 const ENDPOINTS: &str = "/v1/webhook-endpoints";
 const EVENTS: &str = "/v1/events";
 const DELIVERIES: &str = "/v1/webhook-deliveries";
+const WORKSPACES: &str = "/v1/workspaces";
+const API_KEYS: &str = "/v1/api-keys";
+const AUDIT: &str = "/v1/audit-log";
 
 /// The body of a request that makes an endpoint which nothing is sent to.
 fn an_endpoint() -> Value {

@@ -22,6 +22,7 @@ macro_rules! on_each_backend {
 }
 
 mod access;
+mod audit;
 mod claim;
 mod commit;
 mod delivery;
@@ -32,3 +33,4 @@ mod idempotency;
 mod interleaving;
 mod outcome;
 mod waiting;
+mod workspace;

@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use postrider::domain::access::{ApiKeyHash, Mode, Scope, Scopes};
+use postrider::domain::access::{ApiKey, ApiKeyHash, Mode, Scope, Scopes};
 use postrider::domain::attempt::{Attempt, AttemptOutcome};
+use postrider::domain::audit::{AuditEntry, AuditFilter, Author};
 use postrider::domain::delivery::DeliveryFilter;
 use postrider::domain::delivery::{Delivery, DeliveryStatus, EndReason};
 use postrider::domain::endpoint::{DisabledReason, Endpoint, EndpointName, EndpointUrl, OpaqueId, ProjectId};
@@ -19,8 +20,8 @@ use postrider::domain::page::PageRequest;
 use postrider::domain::time::{Clock, Timestamp};
 use postrider::domain::workspace::{Workspace, WorkspaceName};
 use postrider::store::{
-    AfterAttempt, Claim, Claimed, EndpointLimits, Lane, LaneQuota, NewApiKey, NewEndpoint, OutcomeRecord, Recorded,
-    Store, StoreSeed, Written,
+    AfterAttempt, Claim, Claimed, EndpointLimits, Lane, LaneQuota, NewApiKey, NewEndpoint, NewWorkspace, OutcomeRecord,
+    Recorded, Store, StoreSeed, Written,
 };
 
 use crate::support::clock::ManualClock;
@@ -34,6 +35,9 @@ pub const TAG: StoreTag = StoreTag::from_u32(0x00c0_ffee);
 
 /// What every endpoint and event is about unless a fact says otherwise.
 pub const EVENT_TYPE: &str = "post.created";
+
+/// Who writes, unless a fact says otherwise.
+pub const AUTHOR: Author = Author::COMMAND_LINE;
 
 /// One place with data, which can be opened again after its store was dropped.
 #[async_trait]
@@ -66,7 +70,8 @@ impl Fixture {
         let clock = ManualClock::new(START);
         let store = backend.open(Arc::new(clock.clone()), StoreSeed { tag: TAG, node: 0 }).await;
         let name = WorkspaceName::parse("the workspace").unwrap();
-        let workspace = store.ensure_workspace(name, WorkspaceId::from_letters([b'w'; 16])).await.unwrap();
+        let new = NewWorkspace { id: WorkspaceId::from_letters([b'w'; 16]), name, author: AUTHOR };
+        let workspace = store.ensure_workspace(new).await.unwrap();
         let backend = Box::new(backend);
         Self { backend, clock, store: Some(store), workspace, starts: 0, drawn: AtomicU32::new(0) }
     }
@@ -87,7 +92,8 @@ impl Fixture {
 
     pub async fn other_workspace(&self) -> Workspace {
         let name = WorkspaceName::parse("another workspace").unwrap();
-        self.store().ensure_workspace(name, WorkspaceId::from_letters([b'x'; 16])).await.unwrap()
+        let new = NewWorkspace { id: WorkspaceId::from_letters([b'x'; 16]), name, author: AUTHOR };
+        self.store().ensure_workspace(new).await.unwrap()
     }
 
     /// Letters that no other id of this fixture has.
@@ -105,11 +111,21 @@ impl Fixture {
         NewApiKey {
             id: ApiKeyId::from_letters(self.letters()),
             workspace_key: self.workspace.key,
+            name: None,
             mode: Mode::Live,
             hash: ApiKeyHash([hash; 32]),
             last4: "wxyz".to_owned(),
             scopes: Scopes::of(&[Scope::EventsWrite, Scope::WebhooksRead]),
             expires_at: None,
+            limit: 1_000,
+            author: AUTHOR,
+        }
+    }
+
+    pub async fn api_key(&self, new: NewApiKey) -> ApiKey {
+        match self.store().create_api_key(new, None).await.unwrap() {
+            Written::Done(api_key) => api_key,
+            other => panic!("without a key nothing is replayed: {other:?}"),
         }
     }
 
@@ -127,7 +143,14 @@ impl Fixture {
             sealed_secret: id.to_string().into_bytes(),
             secret_last4: "beef".to_owned(),
             limits: EndpointLimits { per_project: 10_000, per_workspace: 10_000 },
+            author: AUTHOR,
         }
+    }
+
+    /// What was written in the workspace, newest first.
+    pub async fn audit(&self) -> Vec<AuditEntry> {
+        let page = PageRequest::parse(Some("200"), None).unwrap();
+        self.store().list_audit(Some(self.workspace.key), AuditFilter::default(), page).await.unwrap().items
     }
 
     pub async fn create(&self, new: NewEndpoint) -> Endpoint {
