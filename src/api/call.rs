@@ -14,6 +14,7 @@ use crate::service::{Service, ServiceError};
 
 use super::App;
 use super::error::Failure;
+use super::rate_limit;
 
 /// What every handler that needs a key is given.
 pub struct Call {
@@ -32,6 +33,7 @@ impl FromRequestParts<Arc<App>> for Call {
         let request_id = parts.extensions.get().copied().ok_or_else(|| internal("a request without an id"))?;
         let principal = app.service.authenticate(bearer(parts)?).await?;
         let principal = Principal { request_id: Some(request_id), ..principal };
+        rate_limit::pass(&app.service, &principal, parts)?;
         check_version(app, parts)?;
         let (method, uri) = (parts.method.clone(), parts.uri.clone());
         let headers = std::mem::take(&mut parts.headers);

@@ -68,6 +68,7 @@ pub fn render(error: &ServiceError, id: RequestId, errors_page: &str) -> Respons
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     let retry_after_seconds = match error {
         ServiceError::InFlight { retry_after } => Some(retry_after.as_secs()),
+        ServiceError::RateLimited { retry_after, .. } => Some(super::rate_limit::whole_seconds(*retry_after)),
         ServiceError::Unavailable { .. } => Some(1),
         _ => None,
     };
@@ -107,6 +108,7 @@ pub const fn status_of(error: &ServiceError) -> StatusCode {
         ServiceError::PayloadTooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
         ServiceError::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
         ServiceError::Unprocessable { .. } | ServiceError::SsrfBlocked(_) => StatusCode::UNPROCESSABLE_ENTITY,
+        ServiceError::RateLimited { .. } => StatusCode::TOO_MANY_REQUESTS,
         ServiceError::Unavailable { .. } => StatusCode::SERVICE_UNAVAILABLE,
         ServiceError::Internal { .. } => StatusCode::INTERNAL_SERVER_ERROR,
     }
@@ -130,6 +132,7 @@ const fn code_of(error: &ServiceError) -> &'static str {
         ServiceError::UnsupportedMediaType => "unsupported_media_type",
         ServiceError::Unprocessable { .. } => "unprocessable",
         ServiceError::SsrfBlocked(_) => "ssrf_blocked",
+        ServiceError::RateLimited { .. } => "rate_limited",
         ServiceError::Unavailable { .. } => "service_unavailable",
         ServiceError::Internal { .. } => "internal_error",
     }
@@ -154,6 +157,7 @@ fn details_of(error: &ServiceError) -> Option<Value> {
         ServiceError::VersionUnsupported => Some(json!({ "accepted": [API_VERSION] })),
         ServiceError::ScopeMissing(missing) => Some(json!({ "required": missing.needed })),
         ServiceError::CannotGrant(lacking) => Some(json!({ "required": lacking.iter().collect::<Vec<_>>() })),
+        ServiceError::RateLimited { bucket, .. } => Some(json!({ "bucket": bucket.as_str() })),
         ServiceError::SsrfBlocked(refusal) => Some(json!({ "host": refusal.host, "reason": refusal.reason.as_str() })),
         _ => None,
     }

@@ -1,6 +1,6 @@
 //! JSON over HTTP: translates between the wire and `service`, and decides nothing.
 //!
-//! Each request passes the same gates in the same order: request id, key, API version, scope, body, idempotency. A
+//! Each request passes the same gates in the same order: request id, key, rate limit, API version, scope, body, idempotency. A
 //! file per noun holds its routes, the form of its bodies and the form of its answers.
 
 use std::sync::Arc;
@@ -27,6 +27,7 @@ mod event_type;
 mod health;
 mod idempotency;
 mod paging;
+mod rate_limit;
 mod replay;
 mod workspace;
 
@@ -78,6 +79,7 @@ async fn finish(
     let id = RequestId::from_letters(app.service.random().alphanumeric());
     request.extensions_mut().insert(id);
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    let counted = rate_limit::mark(&app.service, &mut request);
     let mut response = next.run(request).await;
     if let Some(failure) = response.extensions_mut().remove::<Arc<Failure>>() {
         failure.log(id, &method, &path);
@@ -92,6 +94,7 @@ async fn finish(
     if let Ok(value) = HeaderValue::from_str(&id.to_string()) {
         headers.insert(HeaderName::from_static("x-request-id"), value);
     }
+    rate_limit::tell(counted.as_ref(), headers);
     headers.insert(http::header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     tracing::debug!(request_id = %id, %method, path, status = response.status().as_u16(), "request answered");
     response

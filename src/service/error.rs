@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::domain::access::{ScopeMissing, Scopes};
 use crate::domain::page::InvalidPage;
+use crate::domain::rate_limit::Bucket;
 use crate::domain::target::TargetRefusal;
 use crate::store::StoreError;
 
@@ -43,6 +44,9 @@ pub enum ServiceError {
     /// The same idempotent request is being worked on right now.
     #[error("A request with this Idempotency-Key is under way.")]
     InFlight { retry_after: Duration },
+    /// The workspace has used up a bucket of requests.
+    #[error("Too many requests of this workspace in 60 seconds: {limit} in the bucket \"{}\".", .bucket.as_str())]
+    RateLimited { bucket: Bucket, limit: u32, retry_after: Duration },
     #[error("{0}")]
     PayloadTooLarge(String),
     #[error("The body must be application/json.")]
@@ -86,7 +90,8 @@ impl ServiceError {
             | Self::KeyExpired
             | Self::IdempotencyKeyConflict(_)
             | Self::ScopeMissing(_)
-            | Self::CannotGrant(_) => false,
+            | Self::CannotGrant(_)
+            | Self::RateLimited { .. } => false,
             Self::InvalidRequest { .. }
             | Self::VersionUnsupported
             | Self::BadPagination(_)

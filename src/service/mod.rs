@@ -10,6 +10,7 @@ use crate::crypto::{MacKey, MasterKey, Random};
 use crate::domain::endpoint::OpaqueId;
 use crate::domain::event_type::Catalogue;
 use crate::domain::idempotency::IdempotencyScope;
+use crate::domain::rate_limit::RateLimits;
 use crate::domain::target::TargetGuard;
 use crate::domain::time::Clock;
 use crate::engine::Waker;
@@ -29,6 +30,7 @@ mod key_cache;
 mod master_key;
 mod misfit;
 mod operator;
+mod rate_limit;
 mod replay;
 mod workspace;
 
@@ -42,6 +44,7 @@ pub use master_key::{MasterKeyError, check_master_key};
 
 use key_cache::KeyCache;
 use misfit::MisfitLog;
+use rate_limit::RateLimiter;
 
 /// What the service is made of.
 pub struct ServiceParts {
@@ -53,6 +56,7 @@ pub struct ServiceParts {
     pub random: Random,
     pub waker: Waker,
     pub endpoint_limits: EndpointLimits,
+    pub rate_limits: RateLimits,
 }
 
 pub struct Service {
@@ -66,13 +70,15 @@ pub struct Service {
     endpoint_limits: EndpointLimits,
     api_key_hash: MacKey,
     keys: KeyCache,
+    rates: RateLimiter,
     misfits: MisfitLog,
     in_flight: Mutex<HashSet<(IdempotencyScope, OpaqueId)>>,
 }
 
 impl Service {
     pub fn new(parts: ServiceParts) -> Self {
-        let ServiceParts { store, guard, master_key, catalogue, clock, random, waker, endpoint_limits } = parts;
+        let ServiceParts { store, guard, master_key, catalogue, clock, random, waker, endpoint_limits, rate_limits } =
+            parts;
         Self {
             api_key_hash: master_key.mac_key("api key hash"),
             store,
@@ -84,6 +90,7 @@ impl Service {
             waker,
             endpoint_limits,
             keys: KeyCache::default(),
+            rates: RateLimiter::new(rate_limits),
             misfits: MisfitLog::default(),
             in_flight: Mutex::default(),
         }

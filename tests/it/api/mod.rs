@@ -12,6 +12,7 @@ mod event_list;
 mod event_type;
 mod health;
 mod idempotency;
+mod rate_limit;
 mod version;
 mod workspace;
 
