@@ -8,8 +8,6 @@ use tokio::task::JoinHandle;
 
 use crate::store::{OutcomeRecord, Recorded, Store, StoreError};
 
-use super::waker::Waker;
-
 /// Outcomes that wait to be written; beyond it attempts wait with theirs, and slots with them.
 const OUTCOMES_QUEUED: usize = 4_096;
 /// Outcomes in one write.
@@ -21,17 +19,15 @@ const WAIT_BETWEEN_TRIES: Duration = Duration::from_secs(1);
 pub type Outcomes = mpsc::Sender<OutcomeRecord>;
 
 /// Ends once every sender is gone and everything is written.
-pub fn start(store: Arc<dyn Store>, waker: Waker) -> (Outcomes, JoinHandle<()>) {
+pub fn start(store: Arc<dyn Store>) -> (Outcomes, JoinHandle<()>) {
     let (outcomes, queue) = mpsc::channel(OUTCOMES_QUEUED);
-    (outcomes, tokio::spawn(run(store, waker, queue)))
+    (outcomes, tokio::spawn(run(store, queue)))
 }
 
-async fn run(store: Arc<dyn Store>, waker: Waker, mut queue: mpsc::Receiver<OutcomeRecord>) {
+async fn run(store: Arc<dyn Store>, mut queue: mpsc::Receiver<OutcomeRecord>) {
     let mut group = Vec::with_capacity(OUTCOMES_PER_WRITE);
     while queue.recv_many(&mut group, OUTCOMES_PER_WRITE).await > 0 {
         write(store.as_ref(), std::mem::take(&mut group)).await;
-        // A retry may fall due earlier than what the dispatcher waits for.
-        waker.wake();
     }
 }
 

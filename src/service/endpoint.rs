@@ -146,7 +146,6 @@ impl Service {
             }
             UpdateEndpointError::Store(error) => error.into(),
         })?;
-        self.waker.wake();
         self.outcome(request.as_ref(), written)
     }
 
@@ -242,7 +241,6 @@ impl Service {
         let event = self.prepared(principal, event);
         let accepted = self.store.accept_test(id, event, principal.author(), recording).await;
         let written = accepted.map_err(requeue_error)?;
-        self.waker.wake();
         self.outcome(request.as_ref(), written)
     }
 

@@ -13,7 +13,6 @@ use crate::domain::idempotency::IdempotencyScope;
 use crate::domain::rate_limit::RateLimits;
 use crate::domain::target::TargetGuard;
 use crate::domain::time::Clock;
-use crate::engine::Waker;
 use crate::store::{EndpointLimits, Store};
 
 mod access;
@@ -54,7 +53,6 @@ pub struct ServiceParts {
     pub catalogue: Arc<Catalogue>,
     pub clock: Arc<dyn Clock>,
     pub random: Random,
-    pub waker: Waker,
     pub endpoint_limits: EndpointLimits,
     pub rate_limits: RateLimits,
 }
@@ -66,7 +64,6 @@ pub struct Service {
     catalogue: Arc<Catalogue>,
     clock: Arc<dyn Clock>,
     random: Random,
-    waker: Waker,
     endpoint_limits: EndpointLimits,
     api_key_hash: MacKey,
     keys: KeyCache,
@@ -77,8 +74,7 @@ pub struct Service {
 
 impl Service {
     pub fn new(parts: ServiceParts) -> Self {
-        let ServiceParts { store, guard, master_key, catalogue, clock, random, waker, endpoint_limits, rate_limits } =
-            parts;
+        let ServiceParts { store, guard, master_key, catalogue, clock, random, endpoint_limits, rate_limits } = parts;
         Self {
             api_key_hash: master_key.mac_key("api key hash"),
             store,
@@ -87,7 +83,6 @@ impl Service {
             catalogue,
             clock,
             random,
-            waker,
             endpoint_limits,
             keys: KeyCache::default(),
             rates: RateLimiter::new(rate_limits),

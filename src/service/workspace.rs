@@ -92,7 +92,6 @@ impl Service {
         self.keys.forget_all();
         let outcome = self.outcome(request.as_ref(), deleted?)?;
         tracing::info!(workspace_id = %id, "workspace deleted");
-        self.waker.wake();
         Ok(outcome)
     }
 }

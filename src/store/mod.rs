@@ -4,7 +4,7 @@
 //! end (`tests/it/store/conformance.rs`). Times are the store's own: callers give durations, never instants,
 //! so that due times and leases go by one clock however many nodes there are.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -219,9 +219,25 @@ pub enum LaneKind {
     Tests,
 }
 
-/// Says how many more rows of a lane may be claimed now.
+/// Says how many more rows of a lane may be claimed now, and keeps count.
 pub trait LaneQuota: Send + Sync {
     fn quota(&self, lane: Lane) -> usize;
+
+    /// One row of the lane is being claimed.
+    fn claimed(&self, _lane: Lane) {}
+
+    /// A claim was rolled back.
+    fn unclaimed(&self, _lane: Lane) {}
+}
+
+/// Takes deliveries over from the transaction that accepts them, so that a first attempt waits for no claim. The
+/// database stays the truth: what is handed over is claimed there, in the same commit.
+pub trait HandOver: LaneQuota {
+    /// These claims are on disk, and their leases have at least `lease_left` to run.
+    fn take_over(&self, claims: Vec<Claim>, lease_left: Duration);
+
+    /// Something fell due, or will, that was not handed over. A hint: the engine asks from time to time all the same.
+    fn wake(&self);
 }
 
 /// What the engine needs to know of an endpoint to call it.
@@ -334,6 +350,10 @@ pub trait Store: Send + Sync + 'static {
 
     /// A new row key, larger than any given before by this process.
     fn next_key(&self) -> RowKey;
+
+    /// From now on, deliveries that can start at once are handed over as they are accepted, as long as there is somebody to
+    /// take them. Counts once.
+    fn attach(&self, hand_over: Weak<dyn HandOver>);
 
     /// Completes when the store can be read and written.
     async fn check(&self) -> Result<(), StoreError>;

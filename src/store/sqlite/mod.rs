@@ -5,7 +5,7 @@
 
 use std::fs::File;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -30,9 +30,9 @@ use crate::domain::workspace::{Workspace, WorkspaceName};
 
 use super::{
     AcceptError, CatalogueAdoption, ClaimToken, Claimed, CreateApiKeyError, CreateEndpointError, DeleteEndpointError,
-    EndpointLimits, LaneQuota, NewApiKey, NewCatalogue, NewEndpoint, NewReplay, NewWorkspace, OpenError, OutcomeRecord,
-    Recorded, RequeueError, RevokeApiKeyError, RotateSecretError, SecretRotation, Store, StoreError, StoreSeed,
-    UpdateEndpointError, WriteWorkspaceError, Written,
+    EndpointLimits, HandOver, LaneQuota, NewApiKey, NewCatalogue, NewEndpoint, NewReplay, NewWorkspace, OpenError,
+    OutcomeRecord, Recorded, RequeueError, RevokeApiKeyError, RotateSecretError, SecretRotation, Store, StoreError,
+    StoreSeed, UpdateEndpointError, WriteWorkspaceError, Written,
 };
 
 mod access;
@@ -46,6 +46,7 @@ mod endpoint;
 mod event;
 mod event_log;
 mod idempotency;
+mod lane_bounds;
 mod matching;
 mod reader;
 mod replay;
@@ -156,6 +157,12 @@ impl Store for SqliteStore {
 
     fn next_key(&self) -> RowKey {
         self.keys.next(self.clock.now())
+    }
+
+    fn attach(&self, hand_over: Weak<dyn HandOver>) {
+        if let Some(writer) = &self.writer {
+            writer.attach(hand_over);
+        }
     }
 
     async fn check(&self) -> Result<(), StoreError> {
@@ -534,7 +541,7 @@ impl Store for SqliteStore {
     }
 
     async fn claim_due(&self, limit: usize, lease: Duration, quota: Arc<dyn LaneQuota>) -> Result<Claimed, StoreError> {
-        self.write(JobSize { rows: limit, bytes: 0 }, move |tx| due::claim(tx, limit, lease, quota.as_ref())).await
+        self.write(JobSize { rows: limit, bytes: 0 }, move |tx| due::claim(tx, limit, lease, &quota)).await
     }
 
     async fn give_back_if_claimed(&self, claims: Vec<(DeliveryId, ClaimToken)>) -> Result<(), StoreError> {

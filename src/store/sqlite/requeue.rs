@@ -109,7 +109,8 @@ pub fn queue_again(tx: &mut WriteTx<'_>, again: &Again) -> Requeued<Delivery> {
         retry_of: again.retry_of,
         skipped: None,
     };
-    delivery::insert(tx, &new, &subscriber.target, subscriber.also_secret_version(tx.now))?;
+    let overlap = subscriber.also_secret_version(tx.now);
+    delivery::insert(tx, &new, &subscriber.target, overlap, None)?;
     let id = DeliveryId::new(new.key, tx.tag);
     let found = delivery::find_one(tx.connection, tx.tag, again.workspace_key, id)?;
     found.map(Ok).ok_or_else(|| unexpected("deliveries.key"))

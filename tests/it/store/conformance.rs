@@ -23,11 +23,13 @@ macro_rules! on_each_backend {
 
 mod access;
 mod audit;
+mod catalogue;
 mod claim;
 mod commit;
 mod delivery;
 mod endpoint;
 mod event;
+mod event_log;
 mod fairness;
 mod idempotency;
 mod interleaving;
