@@ -2,6 +2,8 @@
 //!
 //! The examples are not written down here: they are what the API itself renders for an error of that code.
 
+use std::time::Duration;
+
 use serde_json::{Map, Value, json};
 
 use crate::api::error::render_body;
@@ -9,7 +11,9 @@ use crate::api::error_code::ErrorCode;
 use crate::domain::access::{ScopeMissing, needs};
 use crate::domain::event_type::Brand;
 use crate::domain::id::RequestId;
+use crate::domain::limits;
 use crate::domain::page::InvalidPage;
+use crate::domain::rate_limit::Bucket;
 use crate::domain::target::{RefusalReason, TargetRefusal};
 use crate::service::ServiceError;
 
@@ -152,7 +156,11 @@ fn sample(code: ErrorCode) -> ServiceError {
         ErrorCode::SsrfBlocked => {
             ServiceError::SsrfBlocked(TargetRefusal { host: text("localhost"), reason: RefusalReason::Loopback })
         }
-        ErrorCode::RateLimited => ServiceError::Unavailable { source: None },
+        ErrorCode::RateLimited => ServiceError::RateLimited {
+            bucket: Bucket::Management,
+            limit: limits::MANAGEMENT_REQUESTS_PER_MINUTE,
+            retry_after: Duration::from_secs(12),
+        },
         ErrorCode::ServiceUnavailable => ServiceError::Unavailable { source: None },
         ErrorCode::InternalError => ServiceError::Internal { source: text("").into() },
     }
