@@ -393,6 +393,8 @@ pub trait Store: Send + Sync + 'static {
     /// `None` when none runs. A replay waits while its endpoint is off or has live deliveries due.
     async fn advance_replays(&self) -> Result<Option<usize>, StoreError>;
 
+    /// A page may hold less than was asked for, even nothing, and yet say where to go on: a filter that passes few rows looks
+    /// at only so many of them for one page.
     async fn list_deliveries(
         &self,
         workspace_key: RowKey,

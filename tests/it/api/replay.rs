@@ -154,8 +154,6 @@ async fn each_parameter_is_held_to_its_form() {
         (json!({}), "since", "is required"),
         (json!({"since": "yesterday"}), "since", instant),
         (json!({"since": SINCE, "until": 1}), "until", "must be a string"),
-        (json!({"since": SINCE, "until": SINCE}), "since", not_earlier),
-        (json!({"since": "2026-05-16T00:00:00Z", "until": "2026-05-17T00:00:00Z"}), "since", not_earlier),
         (json!({"since": SINCE, "statuses": []}), "statuses", "must name at least one status"),
         (json!({"since": SINCE, "statuses": ["pending"]}), "statuses", statuses),
         (json!({"since": SINCE, "statuses": ["simulated"]}), "statuses", statuses),
@@ -165,6 +163,10 @@ async fn each_parameter_is_held_to_its_form() {
     ] {
         let error = app.post(&path(&endpoint), body.clone()).await.error(400, "invalid_request");
         assert_eq!(*faults(&error), json!({name: fault}), "{body}");
+    }
+    for (since, until) in [(SINCE, SINCE), ("2026-05-16T00:00:00Z", "2026-05-17T00:00:00Z")] {
+        let error = app.post(&path(&endpoint), json!({"since": since, "until": until})).await;
+        assert_eq!(*faults(&error.error(422, "unprocessable")), json!({"since": not_earlier}));
     }
     let future = json!({"since": SINCE, "until": "2027-01-01T00:00:00Z"});
     let replay = app.post(&path(&endpoint), future).await.data(202);

@@ -75,7 +75,7 @@ async fn the_event_must_be_one_that_the_endpoint_is_subscribed_to() {
     let chosen = test.post(&path, json!({"event": "note.created"})).await.data(202);
     assert_eq!(chosen["eventType"], "note.created");
     assert_eq!(test.post(&path, json!({"event": null})).await.data(202)["eventType"], "post.created");
-    let error = app.post(&path, json!({"event": "job.failed"})).await.error(400, "invalid_request");
+    let error = app.post(&path, json!({"event": "job.failed"})).await.error(422, "unprocessable");
     assert_eq!(*faults(&error), json!({"event": "must be one that the endpoint is subscribed to"}));
     for wrong in [json!({"event": "nope"}), json!({"event": 1}), json!({"events": []})] {
         app.post(&path, wrong).await.error(400, "invalid_request");
