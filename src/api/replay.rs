@@ -107,9 +107,11 @@ fn parse(call: &Call, body: &JsonBody) -> Result<ReplayCommand, ServiceError> {
     let until = fields.nullable("until", string(Timestamp::parse));
     let statuses = fields.nullable("statuses", statuses);
     let dry_run = fields.nullable("dryRun", boolean).unwrap_or_default();
-    let until = until.unwrap_or_else(|| call.service().clock().now());
+    // What is yet to come is not there to be replayed, so the answer does not pretend that it will be.
+    let now = call.service().clock().now();
+    let until = until.map_or(now, |until| until.min(now));
     if since.is_some_and(|since| since >= until) {
-        fields.fault("since", "must be earlier than until, which is now when absent");
+        fields.fault("since", "must be earlier than until, which is now at the latest");
     }
     fields.finish()?;
     let since = since.ok_or_else(|| internal("a required parameter is neither there nor at fault"))?;
@@ -148,11 +150,17 @@ async fn show(call: Call) -> Result<Response, Failure> {
     Ok(answer(200, single(ReplayView::new(&replay))))
 }
 
-/// Stopping twice is stopping once, so it asks for no idempotency key.
 async fn stop(call: Call, body: Body) -> Result<Response, Failure> {
     call.require(needs::ENDPOINT_WRITE)?;
-    let body = JsonBody::read(&call.headers, body, BodyRule::Optional).await?;
-    body.fields()?.finish()?;
-    let replay = call.service().stop_replay(&call.principal, call.id(3)?, call.id(5)?).await?;
-    Ok(answer(200, single(ReplayView::new(&replay))))
+    let (endpoint_id, id) = (call.id(3)?, call.id(5)?);
+    Write {
+        body: BodyRule::Optional,
+        parse: |_: &Call, body: &JsonBody| body.fields()?.finish(),
+        effect: async move |service: Arc<Service>, principal: Principal, (), remember| {
+            service.stop_replay(&principal, endpoint_id, id, remember).await
+        },
+        render: |replay: &Replay| (200, single(ReplayView::new(replay))),
+    }
+    .run(call, body)
+    .await
 }

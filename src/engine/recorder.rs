@@ -31,30 +31,48 @@ async fn run(store: Arc<dyn Store>, mut queue: mpsc::Receiver<OutcomeRecord>) {
     }
 }
 
+/// Writes a group of outcomes. One that the store can never take must not cost the others theirs: a group that fails is
+/// halved until the culprit stands alone.
 async fn write(store: &dyn Store, outcomes: Vec<OutcomeRecord>) {
+    let mut groups = vec![outcomes];
+    while let Some(mut group) = groups.pop() {
+        let Err(error) = write_group(store, &group).await else { continue };
+        if group.len() > 1 {
+            let rest = group.split_off(group.len() / 2);
+            groups.extend([rest, group]);
+            continue;
+        }
+        for outcome in group {
+            tracing::error!(
+                delivery_id = %outcome.delivery_id,
+                attempt = outcome.attempt.number,
+                %error,
+                source = ?std::error::Error::source(&error),
+                "an outcome could not be recorded; the delivery will be attempted again"
+            );
+        }
+    }
+}
+
+/// # Errors
+/// When the store will not take the group as it is. While it is only unavailable, the outcomes wait.
+async fn write_group(store: &dyn Store, outcomes: &[OutcomeRecord]) -> Result<(), StoreError> {
     for _ in 0..WRITE_TRIES {
-        match store.record_outcomes_if_claimed(outcomes.clone()).await {
+        match store.record_outcomes_if_claimed(outcomes.to_vec()).await {
             Ok(recorded) => {
                 let lost = recorded.iter().filter(|outcome| **outcome == Recorded::ClaimLost).count();
                 if lost > 0 {
                     tracing::warn!(outcomes = lost, "outcomes came after their claims had been taken over");
                 }
-                return;
+                return Ok(());
             }
             Err(error @ StoreError::Unavailable { .. }) => {
                 tracing::warn!(outcomes = outcomes.len(), %error, "outcomes wait for the store");
                 tokio::time::sleep(WAIT_BETWEEN_TRIES).await;
             }
-            Err(error @ StoreError::Broken(_)) => {
-                tracing::error!(
-                    outcomes = outcomes.len(),
-                    %error,
-                    source = ?std::error::Error::source(&error),
-                    "outcomes could not be recorded; the deliveries will be attempted again"
-                );
-                return;
-            }
+            Err(error @ StoreError::Broken(_)) => return Err(error),
         }
     }
     tracing::error!(outcomes = outcomes.len(), "outcomes were given up; the deliveries will be attempted again");
+    Ok(())
 }

@@ -140,6 +140,14 @@ pub enum RequeueError {
 }
 
 #[derive(Debug, thiserror::Error)]
+pub enum StopReplayError {
+    #[error("there is no such replay")]
+    NotFound,
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+#[derive(Debug, thiserror::Error)]
 pub enum AcceptError {
     #[error("event {index} has an externalId that was published before with other content")]
     ExternalIdReused { index: usize },
@@ -176,7 +184,8 @@ pub enum LaneKind {
     Tests,
 }
 
-/// Says how many more rows of a lane may be claimed now, and keeps count.
+/// Says how many more deliveries of a lane's endpoint may be claimed now, whichever of its lanes they come from, and keeps
+/// count.
 pub trait LaneQuota: Send + Sync {
     fn quota(&self, lane: Lane) -> usize;
 
@@ -423,7 +432,7 @@ pub trait Store: Send + Sync + 'static {
         recording: Option<Recording<Delivery>>,
     ) -> Result<Written<Delivery>, RequeueError>;
 
-    /// Queues a new delivery of the same event to the same endpoint.
+    /// Queues a new delivery of the same event to the same endpoint. A retry of a test is a test again.
     async fn retry_delivery(
         &self,
         workspace_key: RowKey,
@@ -432,10 +441,11 @@ pub trait Store: Send + Sync + 'static {
         recording: Option<Recording<Delivery>>,
     ) -> Result<Written<Delivery>, RequeueError>;
 
-    /// Counts what a replay would send, in bounded steps: rows after `after`, and where to go on.
+    /// Counts what a replay with a key of this mode would send, in bounded steps: rows after `after`, and where to go on.
     async fn count_replayable(
         &self,
         endpoint_key: RowKey,
+        mode: Mode,
         range: ReplayRange,
         after: RowKey,
     ) -> Result<(ReplayCount, Option<RowKey>), StoreError>;
@@ -468,10 +478,11 @@ pub trait Store: Send + Sync + 'static {
         workspace_key: RowKey,
         endpoint_id: EndpointId,
         id: ReplayId,
-    ) -> Result<Option<Replay>, StoreError>;
+        recording: Option<Recording<Replay>>,
+    ) -> Result<Written<Replay>, StopReplayError>;
 
-    /// Takes the running replays one step further and returns how many deliveries it queued; `None` when none runs. A
-    /// replay waits while its endpoint is off or has live deliveries due.
+    /// Takes the running replays one step further and returns how many rows of the log they went, whatever came of these;
+    /// `None` when none runs. A replay waits while its endpoint is off or has live deliveries due.
     async fn advance_replays(&self) -> Result<Option<usize>, StoreError>;
 
     async fn list_deliveries(

@@ -172,11 +172,8 @@ pub fn count_due(tx: &WriteTx<'_>, endpoint_key: RowKey, enough: usize) -> Resul
 /// Lanes served in one claim; the rest come next time.
 const LANES_PER_CLAIM: usize = 1_024;
 
-/// A lane with something due, perhaps, and how much of it may be claimed.
-struct ReadyLane {
-    lane: Lane,
-    allowance: usize,
-}
+/// How many more deliveries of each endpoint may be claimed now, whichever of its lanes they come from.
+type Room = HashMap<RowKey, usize>;
 
 pub fn claim(
     tx: &mut WriteTx<'_>,
@@ -184,25 +181,26 @@ pub fn claim(
     lease: Duration,
     quota: &Arc<dyn LaneQuota>,
 ) -> Result<Claimed, rusqlite::Error> {
-    let mut lanes = ready_lanes(tx, quota.as_ref())?;
-    let allowances: HashMap<Lane, usize> = lanes.iter().map(|ready| (ready.lane, ready.allowance)).collect();
+    let (mut lanes, mut room) = ready_lanes(tx, quota.as_ref())?;
     let mut claims = Vec::new();
     let some_must_wait = lanes.len() > limit || lanes.len() == LANES_PER_CLAIM;
     // Round by round, so that no lane takes what another could have had.
     let mut share = (limit / lanes.len().max(1)).max(1);
     while claims.len() < limit && !lanes.is_empty() {
         let mut left = Vec::new();
-        for ReadyLane { lane, allowance } in lanes {
-            // The quota is asked again: what other lanes were given may have left less.
-            let wanted = share.min(allowance).min(limit - claims.len()).min(quota.quota(lane));
+        for lane in lanes {
+            let Some(room) = room.get_mut(&lane.endpoint_key) else { continue };
+            // The quota is asked again: what other endpoints were given may have left less.
+            let wanted = share.min(*room).min(limit - claims.len()).min(quota.quota(lane));
             if wanted == 0 {
-                break;
+                continue;
             }
             let before = claims.len();
             if claim_from_lane(tx, lane, wanted, lease, &mut claims)? == LaneState::MoreToCancel {
                 continue;
             }
             let taken = claims.len() - before;
+            *room -= taken;
             (0..taken).for_each(|_| tx.claims.count(quota, lane));
             if taken < wanted {
                 raise_next_at(tx, lane)?;
@@ -211,33 +209,34 @@ pub fn claim(
             if some_must_wait {
                 move_behind_others(tx, lane)?;
             }
-            if allowance > taken {
-                left.push(ReadyLane { lane, allowance: allowance - taken });
-            }
+            left.push(lane);
         }
         lanes = left;
         share *= 2;
     }
-    Ok(Claimed { next_due_in: next_due_in(tx, quota.as_ref(), &claims, &allowances)?, claims })
+    Ok(Claimed { next_due_in: next_due_in(tx, quota.as_ref(), &room)?, claims })
 }
 
 /// The lanes whose turn it is, the one that has waited longest first. One that may not be claimed takes nobody's place.
-fn ready_lanes(tx: &WriteTx<'_>, quota: &dyn LaneQuota) -> Result<Vec<ReadyLane>, rusqlite::Error> {
+/// Tests come first: they are few, and someone waits for each, while an endpoint's backlog could take all its room for hours.
+fn ready_lanes(tx: &WriteTx<'_>, quota: &dyn LaneQuota) -> Result<(Vec<Lane>, Room), rusqlite::Error> {
     let mut statement = tx.connection.prepare_cached(
         "SELECT lane_key, workspace_key FROM lanes WHERE held_since IS NULL AND next_at <= ?1 ORDER BY next_at",
     )?;
     let mut rows = statement.query([tx.now.millis()])?;
-    let mut lanes = Vec::new();
+    let (mut lanes, mut room) = (Vec::new(), Room::new());
     while lanes.len() < LANES_PER_CLAIM
         && let Some(row) = rows.next()?
     {
         let lane = lane_from_row(row)?;
         let allowance = quota.quota(lane);
         if allowance > 0 {
-            lanes.push(ReadyLane { lane, allowance });
+            lanes.push(lane);
+            room.insert(lane.endpoint_key, allowance);
         }
     }
-    Ok(lanes)
+    lanes.sort_by_key(|lane| lane.kind != LaneKind::Tests);
+    Ok((lanes, room))
 }
 
 /// Lets every other lane that has something due go first. Only `next_at` says whose turn it is, so this is worth a write
@@ -278,6 +277,7 @@ struct DueRow {
     lost_claim_at: Option<Timestamp>,
     secret_version: SecretVersion,
     also_secret_version: Option<SecretVersion>,
+    /// `None` when the event is gone.
     envelope: Option<Vec<u8>>,
 }
 
@@ -316,10 +316,21 @@ fn claim_from_lane(
         )?
         .query_map(params![lane_key(lane), tx.now.millis(), wanted], due_from_row)?
         .collect::<Result<Vec<_>, _>>()?;
-    for row in rows {
-        claims.push(claim_row(tx, &target, row, lease)?);
+    for mut row in rows {
+        match row.envelope.take() {
+            Some(envelope) => claims.push(claim_row(tx, &target, row, envelope.into(), lease)?),
+            None => end_without_event(tx, &row)?,
+        }
     }
     Ok(LaneState::Looked)
+}
+
+/// Fails what has nothing left to send: an empty body must never go out in an event's place.
+fn end_without_event(tx: &WriteTx<'_>, row: &DueRow) -> Result<(), rusqlite::Error> {
+    let delivery_id = DeliveryId::new(row.delivery_key, tx.tag);
+    tracing::error!(%delivery_id, "a delivery failed because its event is gone from the store");
+    let unsent = Unsent { delivery_key: row.delivery_key, attempts: row.attempts, lost_claim_at: row.lost_claim_at };
+    end_unsent(tx, &unsent, DeliveryStatus::Failed, EndReason::EventGone)
 }
 
 /// What a look into a lane came to.
@@ -378,6 +389,7 @@ fn claim_row(
     tx: &mut WriteTx<'_>,
     target: &Arc<EndpointTarget>,
     row: DueRow,
+    envelope: Bytes,
     lease: Duration,
 ) -> Result<Claim, rusqlite::Error> {
     if let Some(claimed_at) = row.lost_claim_at {
@@ -390,7 +402,7 @@ fn claim_row(
             "UPDATE due SET due_at = ?2, claim_token = ?3, claimed_at = ?4, attempts = ?5 WHERE delivery_key = ?1",
         )?
         .execute(params![row.delivery_key.as_i64(), tx.now.plus(lease).millis(), token.0, tx.now.millis(), attempt])?;
-    // A secret that was revoked for what is queued gives way to the newest.
+    // Secrets that were revoked for what is queued give way to the newest.
     let revoked = row.secret_version < target.oldest_secret_version;
     Ok(Claim {
         delivery_id: DeliveryId::new(row.delivery_key, tx.tag),
@@ -402,8 +414,8 @@ fn claim_row(
         step: row.step,
         endpoint: Arc::clone(target),
         secret_version: if revoked { target.secret_version } else { row.secret_version },
-        also_secret_version: row.also_secret_version.filter(|also| *also >= target.oldest_secret_version),
-        envelope: Bytes::from(row.envelope.unwrap_or_default()),
+        also_secret_version: row.also_secret_version.filter(|_| !revoked),
+        envelope,
     })
 }
 
@@ -448,19 +460,10 @@ fn raise_next_at(tx: &mut WriteTx<'_>, lane: Lane) -> Result<(), rusqlite::Error
     Ok(())
 }
 
-/// When the next lane that has room falls due. The quota does not know yet of what was claimed just now.
-fn next_due_in(
-    tx: &WriteTx<'_>,
-    quota: &dyn LaneQuota,
-    claims: &[Claim],
-    allowances: &HashMap<Lane, usize>,
-) -> Result<Option<Duration>, rusqlite::Error> {
-    let mut taken: HashMap<RowKey, usize> = HashMap::new();
-    for claim in claims {
-        *taken.entry(claim.endpoint.lane.endpoint_key).or_default() += 1;
-    }
-    let has_room = |lane: Lane| match allowances.get(&lane) {
-        Some(allowance) => *allowance > taken.get(&lane.endpoint_key).copied().unwrap_or_default(),
+/// When the next lane that has room falls due. `room` is what this claim has left of what it found.
+fn next_due_in(tx: &WriteTx<'_>, quota: &dyn LaneQuota, room: &Room) -> Result<Option<Duration>, rusqlite::Error> {
+    let has_room = |lane: Lane| match room.get(&lane.endpoint_key) {
+        Some(room) => *room > 0,
         None => quota.quota(lane) > 0,
     };
     let mut statement = tx.connection.prepare_cached(

@@ -30,7 +30,8 @@ use crate::domain::workspace::{Workspace, WorkspaceName};
 use super::{
     AcceptError, CatalogueAdoption, ClaimToken, Claimed, CreateEndpointError, DeleteEndpointError, EndpointLimits,
     HandOver, LaneQuota, NewApiKey, NewCatalogue, NewEndpoint, NewReplay, OpenError, OutcomeRecord, Recorded,
-    RequeueError, RotateSecretError, SecretRotation, Store, StoreError, StoreSeed, UpdateEndpointError, Written,
+    RequeueError, RotateSecretError, SecretRotation, StopReplayError, Store, StoreError, StoreSeed,
+    UpdateEndpointError, Written,
 };
 
 mod access;
@@ -48,6 +49,7 @@ mod matching;
 mod reader;
 mod replay;
 mod requeue;
+mod row_key;
 mod schema;
 mod writer;
 
@@ -82,7 +84,8 @@ impl SqliteStore {
         let mut connection = schema::connect(&database).map_err(database_fault)?;
         schema::migrate(&mut connection)?;
         let tag = store_tag(&connection, seed.tag).map_err(database_fault)?;
-        let keys: SharedKeys = Arc::new(KeyMaker::new(KeySequence::new(seed.node)));
+        let last_key = row_key::largest(&connection, clock.now()).map_err(database_fault)?;
+        let keys: SharedKeys = Arc::new(KeyMaker::new(KeySequence::after(seed.node, last_key)));
         let checkpointer = checkpoint::Checkpointer::start(&database, &mut connection).map_err(database_fault)?;
         let readers = Readers::open(&database).map_err(database_fault)?;
         let parts = WriterParts { connection, tag, clock: Arc::clone(&clock), keys: Arc::clone(&keys), checkpointer };
@@ -358,10 +361,16 @@ impl Store for SqliteStore {
     async fn count_replayable(
         &self,
         endpoint_key: RowKey,
+        mode: Mode,
         range: ReplayRange,
         after: RowKey,
     ) -> Result<(ReplayCount, Option<RowKey>), StoreError> {
-        self.readers.read(move |connection| replay::count(connection, endpoint_key, &range, after)).await
+        self.readers
+            .read(move |connection| {
+                let scope = replay::Scope { endpoint_key, mode, range: &range };
+                replay::count(connection, scope, after)
+            })
+            .await
     }
 
     async fn create_replay(
@@ -403,8 +412,13 @@ impl Store for SqliteStore {
         workspace_key: RowKey,
         endpoint_id: EndpointId,
         id: ReplayId,
-    ) -> Result<Option<Replay>, StoreError> {
-        self.write(JobSize::ONE_ROW, move |tx| replay::stop(tx, workspace_key, endpoint_id, id)).await
+        recording: Option<Recording<Replay>>,
+    ) -> Result<Written<Replay>, StopReplayError> {
+        self.write(JobSize::ONE_ROW, move |tx| {
+            idempotency::once(tx, recording.as_ref(), |tx| replay::stop(tx, workspace_key, endpoint_id, id))
+        })
+        .await?
+        .map_err(|endpoint::NotFound| StopReplayError::NotFound)
     }
 
     async fn advance_replays(&self) -> Result<Option<usize>, StoreError> {

@@ -31,21 +31,25 @@ pub fn retry(tx: &mut WriteTx<'_>, workspace_key: RowKey, id: DeliveryId, mode: 
     let found = tx
         .connection
         .prepare_cached(
-            "SELECT event_key, endpoint_key, mode FROM deliveries WHERE key = ?1 AND workspace_key = ?2
+            "SELECT event_key, endpoint_key, mode, cause FROM deliveries WHERE key = ?1 AND workspace_key = ?2
              AND EXISTS (SELECT 1 FROM events WHERE events.key = event_key)",
         )?
         .query_row(params![id.key().as_i64(), workspace_key.as_i64()], |row| {
-            let keys = (RowKey::from_i64(row.get(0)?), RowKey::from_i64(row.get(1)?));
-            Ok((keys.0, keys.1, coded(row, "mode", mode_from_code)?))
+            let (event_key, endpoint_key) = (RowKey::from_i64(row.get(0)?), RowKey::from_i64(row.get(1)?));
+            let cause = coded(row, "cause", DeliveryCause::from_code)?;
+            Ok((event_key, endpoint_key, coded(row, "mode", mode_from_code)?, cause))
         })
         .optional()?;
-    let Some((event_key, endpoint_key, first_mode)) = found else { return Ok(Err(RequeueRefusal::NotFound)) };
+    let Some((event_key, endpoint_key, first_mode, first_cause)) = found else {
+        return Ok(Err(RequeueRefusal::NotFound));
+    };
     let again = Again {
         workspace_key,
         endpoint_key,
         event_key,
         mode: if first_mode == Mode::Test { Mode::Test } else { mode },
-        cause: DeliveryCause::Retry,
+        // An example must not arrive as if it had happened: a test stays marked as one.
+        cause: if first_cause == DeliveryCause::Test { DeliveryCause::Test } else { DeliveryCause::Retry },
         retry_of: Some(id.key()),
     };
     queue_again(tx, &again)
