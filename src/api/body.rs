@@ -219,9 +219,18 @@ pub fn boolean(raw: &RawValue) -> Result<bool, String> {
 /// Reads a whole number from 0 to `max`.
 pub fn whole_number(max: u64) -> impl FnOnce(&RawValue) -> Result<u64, String> {
     move |raw| {
-        let number = serde_json::from_str(raw.get()).ok().filter(|number| *number <= max);
+        let number = serde_json::from_str(raw.get()).ok().or_else(|| whole_float(raw)).filter(|number| *number <= max);
         number.ok_or_else(|| format!("must be a whole number from 0 to {max}"))
     }
+}
+
+/// `300.0` and `3e2` are whole numbers too: to JSON Schema, and to whoever writes JSON from a language without integers.
+fn whole_float(raw: &RawValue) -> Option<u64> {
+    const EXACT_MAX: f64 = 9_007_199_254_740_991.0;
+    let number: f64 = serde_json::from_str(raw.get()).ok()?;
+    let is_whole = number.fract() == 0.0 && (0.0..=EXACT_MAX).contains(&number);
+    // Without a fraction, an exponent or a sign, which is how whole floats are shown, it reads as an integer.
+    is_whole.then(|| format!("{number}").trim_start_matches('-').parse().ok()).flatten()
 }
 
 /// Reads an object and keeps it as the bytes that came.
@@ -245,6 +254,18 @@ mod tests {
         assert!(!media_type("application/x-www-form-urlencoded"));
         assert!(!media_type("text/json"));
         assert!(!is_json(&HeaderMap::new()));
+    }
+
+    #[test]
+    fn a_whole_number_may_be_written_as_a_float() {
+        let read = |text: &str| whole_number(604_800)(&RawValue::from_string(text.to_owned()).unwrap()).ok();
+        for (text, number) in [("0", 0), ("318", 318), ("318.0", 318), ("3e2", 300), ("604800.0", 604_800), ("-0.0", 0)]
+        {
+            assert_eq!(read(text), Some(number), "{text}");
+        }
+        for bad in ["318.5", "-1", "-1.0", "604801", "604801.0", "1e400", "1e30", "true", "\"1\"", "null"] {
+            assert_eq!(read(bad), None, "{bad}");
+        }
     }
 
     #[test]

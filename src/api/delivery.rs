@@ -2,10 +2,8 @@
 
 use std::sync::Arc;
 
-use axum::Router;
 use axum::body::Body;
 use axum::response::Response;
-use axum::routing::{get, post};
 use bytes::Bytes;
 use serde::Serialize;
 
@@ -17,20 +15,24 @@ use crate::domain::id::{DeliveryId, EndpointId, EventId};
 use crate::domain::time::Timestamp;
 use crate::service::Service;
 
-use super::App;
 use super::body::{BodyRule, JsonBody};
 use super::call::Call;
 use super::error::Failure;
 use super::event::known_event;
 use super::idempotency::{Write, answer};
+use super::openapi::delivery as openapi;
 use super::paging::{Query, list, single};
+use super::route::Route;
 
-pub fn routes() -> Router<Arc<App>> {
-    Router::new()
-        .route("/v1/webhook-deliveries", get(index))
-        .route("/v1/webhook-deliveries/{deliveryId}", get(show))
-        .route("/v1/webhook-deliveries/{deliveryId}/retry", post(retry))
-        .route("/v1/webhook-endpoints/{endpointId}/deliveries", get(index_of_endpoint))
+pub fn routes(catalogue: &Catalogue) -> Vec<Route> {
+    const ONE: &str = "/webhook-deliveries/{deliveryId}";
+    const OF_ENDPOINT: &str = "/webhook-endpoints/{endpointId}/deliveries";
+    vec![
+        Route::get("/webhook-deliveries", index, openapi::index(catalogue)),
+        Route::get(ONE, show, openapi::show(catalogue)),
+        Route::post("/webhook-deliveries/{deliveryId}/retry", retry, openapi::retry(catalogue)),
+        Route::get(OF_ENDPOINT, index_of_endpoint, openapi::index_of_endpoint(catalogue)),
+    ]
 }
 
 #[derive(Serialize)]

@@ -3,10 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
 use axum::body::Body;
 use axum::response::Response;
-use axum::routing::{get, post};
 use bytes::Bytes;
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -21,20 +19,27 @@ use crate::domain::limits;
 use crate::domain::time::Timestamp;
 use crate::service::{CreateEndpoint, EndpointWithSecret, RotateSecret, Service, ServiceError};
 
-use super::App;
 use super::body::{BodyRule, JsonBody, boolean, string, whole_number};
 use super::call::{Call, internal};
 use super::delivery;
 use super::error::Failure;
 use super::idempotency::{Write, answer};
+use super::openapi::endpoint as openapi;
 use super::paging::{Query, list, single};
+use super::route::Route;
 
-pub fn routes() -> Router<Arc<App>> {
-    Router::new()
-        .route("/v1/webhook-endpoints", post(create).get(index))
-        .route("/v1/webhook-endpoints/{endpointId}", get(show).patch(update).delete(remove))
-        .route("/v1/webhook-endpoints/{endpointId}/rotate-secret", post(rotate_secret))
-        .route("/v1/webhook-endpoints/{endpointId}/test", post(test))
+pub fn routes(catalogue: &Catalogue) -> Vec<Route> {
+    const ALL: &str = "/webhook-endpoints";
+    const ONE: &str = "/webhook-endpoints/{endpointId}";
+    vec![
+        Route::post(ALL, create, openapi::create(catalogue)),
+        Route::get(ALL, index, openapi::index(catalogue)),
+        Route::get(ONE, show, openapi::show(catalogue)),
+        Route::patch(ONE, update, openapi::update(catalogue)),
+        Route::delete(ONE, remove, openapi::remove(catalogue)),
+        Route::post("/webhook-endpoints/{endpointId}/rotate-secret", rotate_secret, openapi::rotate_secret(catalogue)),
+        Route::post("/webhook-endpoints/{endpointId}/test", test, openapi::test(catalogue)),
+    ]
 }
 
 /// In the order of the published page.

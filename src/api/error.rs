@@ -14,6 +14,8 @@ use crate::domain::event::API_VERSION;
 use crate::domain::id::RequestId;
 use crate::service::{ParameterFault, ServiceError};
 
+use super::error_code::ErrorCode;
+
 /// A handler's error on its way to the outermost gate, which knows the request's id and renders it.
 #[derive(Debug)]
 pub struct Failure(pub ServiceError);
@@ -41,7 +43,7 @@ impl Failure {
             let cause = std::error::Error::source(&self.0).map(crate::telemetry::chain);
             tracing::error!(request_id = %id, %method, path, status = status.as_u16(), cause, "request failed");
         } else {
-            tracing::debug!(request_id = %id, %method, path, code = code_of(&self.0), "request refused");
+            tracing::debug!(request_id = %id, %method, path, code = code_of(&self.0).as_str(), "request refused");
         }
     }
 }
@@ -78,7 +80,7 @@ pub fn render(error: &ServiceError, id: RequestId, errors_page: &str) -> Respons
 }
 
 pub fn render_body(error: &ServiceError, id: RequestId, errors_page: &str) -> Bytes {
-    let code = code_of(error);
+    let code = code_of(error).as_str();
     let envelope = Envelope {
         error: EnvelopeError {
             code,
@@ -92,46 +94,29 @@ pub fn render_body(error: &ServiceError, id: RequestId, errors_page: &str) -> By
 }
 
 pub const fn status_of(error: &ServiceError) -> StatusCode {
-    match error {
-        ServiceError::InvalidRequest { .. }
-        | ServiceError::VersionUnsupported
-        | ServiceError::BadPagination(_)
-        | ServiceError::BadCursor => StatusCode::BAD_REQUEST,
-        ServiceError::InvalidToken | ServiceError::KeyRevoked | ServiceError::KeyExpired => StatusCode::UNAUTHORIZED,
-        ServiceError::ScopeMissing(_) => StatusCode::FORBIDDEN,
-        ServiceError::NotFound => StatusCode::NOT_FOUND,
-        ServiceError::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
-        ServiceError::IdempotencyKeyConflict(_) | ServiceError::Conflict(_) | ServiceError::InFlight { .. } => {
-            StatusCode::CONFLICT
-        }
-        ServiceError::PayloadTooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
-        ServiceError::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
-        ServiceError::Unprocessable { .. } | ServiceError::SsrfBlocked(_) => StatusCode::UNPROCESSABLE_ENTITY,
-        ServiceError::Unavailable { .. } => StatusCode::SERVICE_UNAVAILABLE,
-        ServiceError::Internal { .. } => StatusCode::INTERNAL_SERVER_ERROR,
-    }
+    code_of(error).status()
 }
 
-const fn code_of(error: &ServiceError) -> &'static str {
+pub const fn code_of(error: &ServiceError) -> ErrorCode {
     match error {
-        ServiceError::InvalidRequest { .. } => "invalid_request",
-        ServiceError::VersionUnsupported => "version_unsupported",
-        ServiceError::BadPagination(_) => "bad_pagination",
-        ServiceError::BadCursor => "bad_cursor",
-        ServiceError::InvalidToken => "invalid_token",
-        ServiceError::KeyRevoked => "key_revoked",
-        ServiceError::KeyExpired => "key_expired",
-        ServiceError::ScopeMissing(_) => "scope_missing",
-        ServiceError::NotFound => "not_found",
-        ServiceError::MethodNotAllowed => "method_not_allowed",
-        ServiceError::IdempotencyKeyConflict(_) => "idempotency_key_conflict",
-        ServiceError::Conflict(_) | ServiceError::InFlight { .. } => "conflict",
-        ServiceError::PayloadTooLarge(_) => "payload_too_large",
-        ServiceError::UnsupportedMediaType => "unsupported_media_type",
-        ServiceError::Unprocessable { .. } => "unprocessable",
-        ServiceError::SsrfBlocked(_) => "ssrf_blocked",
-        ServiceError::Unavailable { .. } => "service_unavailable",
-        ServiceError::Internal { .. } => "internal_error",
+        ServiceError::InvalidRequest { .. } => ErrorCode::InvalidRequest,
+        ServiceError::VersionUnsupported => ErrorCode::VersionUnsupported,
+        ServiceError::BadPagination(_) => ErrorCode::BadPagination,
+        ServiceError::BadCursor => ErrorCode::BadCursor,
+        ServiceError::InvalidToken => ErrorCode::InvalidToken,
+        ServiceError::KeyRevoked => ErrorCode::KeyRevoked,
+        ServiceError::KeyExpired => ErrorCode::KeyExpired,
+        ServiceError::ScopeMissing(_) => ErrorCode::ScopeMissing,
+        ServiceError::NotFound => ErrorCode::NotFound,
+        ServiceError::MethodNotAllowed => ErrorCode::MethodNotAllowed,
+        ServiceError::IdempotencyKeyConflict(_) => ErrorCode::IdempotencyKeyConflict,
+        ServiceError::Conflict(_) | ServiceError::InFlight { .. } => ErrorCode::Conflict,
+        ServiceError::PayloadTooLarge(_) => ErrorCode::PayloadTooLarge,
+        ServiceError::UnsupportedMediaType => ErrorCode::UnsupportedMediaType,
+        ServiceError::Unprocessable { .. } => ErrorCode::Unprocessable,
+        ServiceError::SsrfBlocked(_) => ErrorCode::SsrfBlocked,
+        ServiceError::Unavailable { .. } => ErrorCode::ServiceUnavailable,
+        ServiceError::Internal { .. } => ErrorCode::InternalError,
     }
 }
 

@@ -3,10 +3,8 @@
 use std::cell::LazyCell;
 use std::sync::Arc;
 
-use axum::Router;
 use axum::body::Body;
 use axum::response::Response;
-use axum::routing::{get, post};
 use bytes::Bytes;
 use http::StatusCode;
 use serde::Serialize;
@@ -22,19 +20,22 @@ use crate::domain::limits;
 use crate::domain::time::Timestamp;
 use crate::service::{PublishEvent, Service, ServiceError};
 
-use super::App;
 use super::body::{BodyRule, Fields, JsonBody, aside, object, string};
 use super::call::{Call, internal};
 use super::endpoint::unknown_event;
 use super::error::Failure;
 use super::idempotency::{Write, answer, idempotency_key, with_replayed};
+use super::openapi::event as openapi;
 use super::paging::{Query, list, single};
+use super::route::Route;
 
-pub fn routes() -> Router<Arc<App>> {
-    Router::new()
-        .route("/v1/events", get(index).post(publish))
-        .route("/v1/events/batch", post(publish_batch))
-        .route("/v1/events/{eventId}", get(show))
+pub fn routes(catalogue: &Catalogue) -> Vec<Route> {
+    vec![
+        Route::post("/events", publish, openapi::publish(catalogue)),
+        Route::post("/events/batch", publish_batch, openapi::publish_batch(catalogue)),
+        Route::get("/events", index, openapi::index(catalogue)),
+        Route::get("/events/{eventId}", show, openapi::show(catalogue)),
+    ]
 }
 
 #[derive(Serialize)]

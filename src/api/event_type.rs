@@ -1,24 +1,21 @@
 //! `/v1/event-types`: the catalogue, as publishers and receivers need it.
 
-use std::sync::Arc;
-
-use axum::Router;
 use axum::response::Response;
-use axum::routing::get;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use crate::domain::event_type::{EventType, EventTypeName};
+use crate::domain::event_type::{Catalogue, EventType, EventTypeName};
 use crate::domain::page::Page;
 
-use super::App;
 use super::call::Call;
 use super::error::Failure;
 use super::idempotency::answer;
+use super::openapi::event_type as openapi;
 use super::paging::{Query, list};
+use super::route::Route;
 
-pub fn routes() -> Router<Arc<App>> {
-    Router::new().route("/v1/event-types", get(index))
+pub fn routes(catalogue: &Catalogue) -> Vec<Route> {
+    vec![Route::get("/event-types", index, openapi::index(catalogue))]
 }
 
 #[derive(Serialize)]

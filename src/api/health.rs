@@ -2,18 +2,20 @@
 
 use std::sync::Arc;
 
-use axum::Router;
 use axum::extract::State;
 use axum::response::Response;
-use axum::routing::get;
 use serde::Serialize;
+
+use crate::domain::event_type::Catalogue;
 
 use super::App;
 use super::idempotency::answer;
+use super::openapi::health as openapi;
 use super::paging::json;
+use super::route::Route;
 
-pub fn routes() -> Router<Arc<App>> {
-    Router::new().route("/v1/health", get(show))
+pub fn routes(catalogue: &Catalogue) -> Vec<Route> {
+    vec![Route::get("/health", show, openapi::show(catalogue))]
 }
 
 #[derive(Serialize)]

@@ -6,12 +6,16 @@
 use std::sync::Arc;
 
 use axum::Router;
+use axum::body::Bytes;
 use axum::extract::Request;
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::Response;
+use axum::routing::get;
 use http::{HeaderName, HeaderValue};
+use serde_json::Value;
 
 use crate::domain::event::API_VERSION;
+use crate::domain::event_type::Catalogue;
 use crate::domain::id::RequestId;
 use crate::service::{Service, ServiceError};
 
@@ -20,20 +24,26 @@ mod call;
 mod delivery;
 mod endpoint;
 mod error;
+mod error_code;
 mod event;
 mod event_type;
 mod health;
 mod idempotency;
+mod openapi;
 mod paging;
 mod replay;
+mod route;
 
 use error::Failure;
+use idempotency::answer;
+use route::Route;
 
 /// What the handlers share.
 pub struct App {
     service: Arc<Service>,
     /// The page on which each error code has its anchor.
     errors_page: String,
+    document: Value,
     version_header: HeaderName,
 }
 
@@ -44,19 +54,40 @@ impl App {
         // A brand holds letters and digits only, so its headers are always valid names.
         let version_header =
             HeaderName::from_bytes(version_header.as_bytes()).unwrap_or(HeaderName::from_static("api-version"));
-        Arc::new(Self { service, errors_page: format!("{public_url}/docs/errors"), version_header })
+        let document = document(service.catalogue(), Some(public_url));
+        Arc::new(Self { service, errors_page: errors_page(public_url), document, version_header })
+    }
+
+    /// The OpenAPI document of this server.
+    pub const fn document(&self) -> &Value {
+        &self.document
     }
 }
 
-/// Every route of the API.
+/// The OpenAPI document of a catalogue. Without a public URL its server is told relative to where the document is found.
+pub fn document(catalogue: &Catalogue, public_url: Option<&str>) -> Value {
+    openapi::document(catalogue, &routes(catalogue), public_url)
+}
+
+fn errors_page(public_url: &str) -> String {
+    format!("{public_url}/docs/errors")
+}
+
+/// Every route of the API, in the order in which they are shown.
+fn routes(catalogue: &Catalogue) -> Vec<Route> {
+    let nouns: [fn(&Catalogue) -> Vec<Route>; 6] =
+        [endpoint::routes, event::routes, event_type::routes, delivery::routes, replay::routes, health::routes];
+    nouns.iter().flat_map(|routes| routes(catalogue)).collect()
+}
+
+/// The API, and the document that describes it.
 pub fn router(app: Arc<App>) -> Router {
-    Router::new()
-        .merge(endpoint::routes())
-        .merge(event::routes())
-        .merge(event_type::routes())
-        .merge(delivery::routes())
-        .merge(replay::routes())
-        .merge(health::routes())
+    let document = Bytes::from(app.document.to_string());
+    let mut router = Router::new().route("/openapi.json", get(async move || answer(200, document.clone())));
+    for route in routes(app.service.catalogue()) {
+        router = router.route(&route.full_path(), route.handler);
+    }
+    router
         .fallback(async || Failure(ServiceError::NotFound))
         .method_not_allowed_fallback(async || Failure(ServiceError::MethodNotAllowed))
         .layer(from_fn_with_state(Arc::clone(&app), finish))

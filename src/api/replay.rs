@@ -2,33 +2,35 @@
 
 use std::sync::Arc;
 
-use axum::Router;
 use axum::body::Body;
 use axum::response::Response;
-use axum::routing::{get, post};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
 use crate::domain::access::{Principal, needs};
 use crate::domain::delivery::DeliveryStatus;
+use crate::domain::event_type::Catalogue;
 use crate::domain::id::{EndpointId, ReplayId};
 use crate::domain::replay::{REPLAYABLE, REPLAYED_BY_DEFAULT, Replay, ReplayCount, ReplayRange};
 use crate::domain::time::Timestamp;
 use crate::service::{Service, ServiceError};
 
-use super::App;
 use super::body::{BodyRule, JsonBody, boolean, string};
 use super::call::{Call, internal};
 use super::error::Failure;
 use super::idempotency::{Write, answer};
+use super::openapi::replay as openapi;
 use super::paging::{Query, list, single};
+use super::route::Route;
 
-pub fn routes() -> Router<Arc<App>> {
-    Router::new()
-        .route("/v1/webhook-endpoints/{endpointId}/replay", post(create))
-        .route("/v1/webhook-endpoints/{endpointId}/replays", get(index))
-        .route("/v1/webhook-endpoints/{endpointId}/replays/{replayId}", get(show))
-        .route("/v1/webhook-endpoints/{endpointId}/replays/{replayId}/stop", post(stop))
+pub fn routes(catalogue: &Catalogue) -> Vec<Route> {
+    const ONE: &str = "/webhook-endpoints/{endpointId}/replays/{replayId}";
+    vec![
+        Route::post("/webhook-endpoints/{endpointId}/replay", create, openapi::create(catalogue)),
+        Route::get("/webhook-endpoints/{endpointId}/replays", index, openapi::index(catalogue)),
+        Route::get(ONE, show, openapi::show(catalogue)),
+        Route::post("/webhook-endpoints/{endpointId}/replays/{replayId}/stop", stop, openapi::stop(catalogue)),
+    ]
 }
 
 #[derive(Serialize)]
@@ -110,11 +112,11 @@ fn parse(call: &Call, body: &JsonBody) -> Result<ReplayCommand, ServiceError> {
     // What is yet to come is not there to be replayed, so the answer does not pretend that it will be.
     let now = call.service().clock().now();
     let until = until.map_or(now, |until| until.min(now));
-    if since.is_some_and(|since| since >= until) {
-        fields.fault("since", "must be earlier than until, which is now at the latest");
-    }
     fields.finish()?;
     let since = since.ok_or_else(|| internal("a required parameter is neither there nor at fault"))?;
+    if since >= until {
+        return Err(ServiceError::unprocessable("since", "must be earlier than until, which is now at the latest"));
+    }
     let statuses = statuses.unwrap_or_else(|| REPLAYED_BY_DEFAULT.to_vec());
     Ok(ReplayCommand { range: ReplayRange { since, until, statuses }, dry_run })
 }

@@ -6,6 +6,7 @@ mod bench;
 mod config;
 mod dev;
 mod keys;
+mod openapi;
 mod options;
 mod serve;
 mod settings;
@@ -29,6 +30,8 @@ enum Command {
     /// Look at the settings without a server.
     #[command(subcommand)]
     Config(config::ConfigCommand),
+    /// Print the OpenAPI document of the API with the built-in event catalogue.
+    Openapi,
     /// Make and revoke API keys, also while the server runs.
     #[command(subcommand)]
     Keys(keys::KeysCommand),
@@ -47,6 +50,7 @@ pub fn run() -> anyhow::Result<()> {
             Command::Bench(command) => bench::run(command).await,
             Command::Serve(options) => serve::run(options).await,
             Command::Config(command) => config::run(command),
+            Command::Openapi => openapi::run(),
             Command::Keys(command) => keys::run(command).await,
         }
     });

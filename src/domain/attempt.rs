@@ -45,7 +45,7 @@ pub enum AttemptOutcome {
 }
 
 impl AttemptOutcome {
-    const ALL: [Self; 14] = [
+    pub const ALL: [Self; 14] = [
         Self::Delivered,
         Self::HttpError,
         Self::Redirect,

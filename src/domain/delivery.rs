@@ -73,7 +73,7 @@ pub enum EndReason {
 }
 
 impl EndReason {
-    const ALL: [Self; 8] = [
+    pub const ALL: [Self; 8] = [
         Self::Exhausted,
         Self::Expired,
         Self::Inactive,
@@ -117,7 +117,7 @@ pub enum DeliveryCause {
 }
 
 impl DeliveryCause {
-    const ALL: [Self; 4] = [Self::Event, Self::Retry, Self::Replay, Self::Test];
+    pub const ALL: [Self; 4] = [Self::Event, Self::Retry, Self::Replay, Self::Test];
 
     pub const fn as_str(self) -> &'static str {
         match self {

@@ -141,6 +141,8 @@ pub enum DisabledReason {
 }
 
 impl DisabledReason {
+    pub const ALL: [Self; 3] = [Self::Gone, Self::Failing, Self::SsrfBlocked];
+
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Gone => "gone",
@@ -150,7 +152,7 @@ impl DisabledReason {
     }
 
     pub fn from_stored(text: &str) -> Option<Self> {
-        [Self::Gone, Self::Failing, Self::SsrfBlocked].into_iter().find(|reason| reason.as_str() == text)
+        Self::ALL.into_iter().find(|reason| reason.as_str() == text)
     }
 }
 

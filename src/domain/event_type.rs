@@ -37,6 +37,11 @@ impl Brand {
         &self.lower
     }
 
+    /// The name as a word: `Scripe`.
+    pub fn title(&self) -> &str {
+        &self.title
+    }
+
     /// The full name of a header of ours, such as `Scripe-Delivery-Id` for `Delivery-Id`.
     pub fn header(&self, name: &str) -> String {
         format!("{}-{name}", self.title)

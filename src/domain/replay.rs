@@ -14,7 +14,7 @@ pub enum ReplayStatus {
 }
 
 impl ReplayStatus {
-    const ALL: [Self; 3] = [Self::Running, Self::Completed, Self::Stopped];
+    pub const ALL: [Self; 3] = [Self::Running, Self::Completed, Self::Stopped];
 
     pub const fn as_str(self) -> &'static str {
         match self {

@@ -28,6 +28,19 @@ pub enum RefusalReason {
 }
 
 impl RefusalReason {
+    pub const ALL: [Self; 10] = [
+        Self::Loopback,
+        Self::Private,
+        Self::LinkLocal,
+        Self::Cgnat,
+        Self::Multicast,
+        Self::Unspecified,
+        Self::Reserved,
+        Self::Unresolvable,
+        Self::Port,
+        Self::PlainHttp,
+    ];
+
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Loopback => "loopback",

@@ -13,7 +13,8 @@ use tokio_util::sync::CancellationToken;
 use crate::api;
 use crate::config::Settings;
 use crate::crypto::{MasterKey, Random};
-use crate::domain::event_type::Catalogue;
+use crate::dashboard::docs;
+use crate::domain::event_type::{Catalogue, CatalogueError};
 use crate::domain::id::StoreTag;
 use crate::domain::time::Clock;
 use crate::egress::{AllowTarget, Egress, EgressSettings, EgressSetupError, InvalidAllowTarget};
@@ -181,7 +182,8 @@ impl Server {
         let listener = TcpListener::bind(settings.listen).await.map_err(listen_fault)?;
         let address = listener.local_addr().map_err(listen_fault)?;
         let public_url = settings.public_url.clone().unwrap_or_else(|| format!("http://{address}"));
-        let router = api::router(api::App::new(Arc::clone(&office.service), public_url.trim_end_matches('/')));
+        let app = api::App::new(Arc::clone(&office.service), public_url.trim_end_matches('/'));
+        let router = docs::router(app.document()).merge(api::router(app));
         let stop_listening = CancellationToken::new();
         let admin = admin::listen(&settings.admin_socket_path(), Arc::clone(&office.service), stop_listening.clone())?;
         let engine = office.start_engine(settings);
@@ -222,6 +224,14 @@ impl Server {
         self.office.close().await;
         tracing::info!("stopped");
     }
+}
+
+/// The OpenAPI document of the built-in catalogue, for a server whose address is not known.
+///
+/// # Errors
+/// Never for a released binary: a test reads the catalogue.
+pub fn openapi_of_built_in() -> Result<serde_json::Value, CatalogueError> {
+    Ok(api::document(&Catalogue::built_in()?, None))
 }
 
 async fn serve_http(listener: CuttableListener, router: axum::Router, stop: CancellationToken) {

@@ -221,11 +221,14 @@ impl Service {
         let endpoint = self.get_endpoint(principal, id).await?;
         let name = match event {
             Some(name) if endpoint.events.contains(&name) => name,
-            Some(_) => return Err(ServiceError::invalid("event", "must be one that the endpoint is subscribed to")),
+            Some(_) => {
+                return Err(ServiceError::unprocessable("event", "must be one that the endpoint is subscribed to"));
+            }
             None => endpoint.events.first().cloned().ok_or(ServiceError::NotFound)?,
         };
         let example = self.catalogue.types().iter().find(|event| event.name == name).map(|event| &event.example);
-        let example = example.ok_or_else(|| ServiceError::invalid("event", "is not in the catalogue any more"))?;
+        let example =
+            example.ok_or_else(|| ServiceError::unprocessable("event", "is not in the catalogue any more"))?;
         let project_id = endpoint.project_id.as_deref().and_then(|project| ProjectId::parse(project).ok());
         let event = PublishEvent {
             event_type: name,

@@ -65,6 +65,13 @@ impl ServiceError {
         Self::InvalidRequest { parameters: vec![(parameter.into(), fault.into())] }
     }
 
+    pub fn unprocessable(parameter: &str, fault: &str) -> Self {
+        Self::Unprocessable {
+            message: format!("{parameter}: {fault}."),
+            parameters: vec![(parameter.to_owned(), fault.to_owned())],
+        }
+    }
+
     /// Whether an idempotent request that ended so is remembered with this answer.
     pub fn is_remembered(&self) -> bool {
         match self {

@@ -1,0 +1,63 @@
+"""What schemathesis has to be told beside the OpenAPI document.
+
+A format stands for values that a schema cannot describe; here each gets a way to make valid ones. And two headers are
+described more loosely, or more tightly, than the server takes them; the reasons stand beside them.
+"""
+
+import base64
+from datetime import datetime, timedelta, timezone
+
+import schemathesis
+from hypothesis import strategies as st
+
+# A page may begin anywhere, so any row key makes a valid cursor. Clients must take it as opaque, so the document does
+# not say how it is made.
+schemathesis.openapi.format(
+    "cursor",
+    st.integers(min_value=0, max_value=2**62).map(
+        lambda key: base64.urlsafe_b64encode(b"\x01" + key.to_bytes(8, "big")).rstrip(b"=").decode()
+    ),
+)
+
+# URLs of a receiver are https without credentials and fragments. The server under test may call loopback alone, and
+# nothing listens there: no request leaves this machine.
+schemathesis.openapi.format(
+    "uri",
+    st.builds(
+        "https://127.0.0.1:{}/{}".format,
+        st.integers(min_value=1024, max_value=65535),
+        st.text("abcdefghijklmnopqrstuvwxyz0123456789/-_.~%", max_size=40).map(lambda path: path.replace("%", "%25")),
+    ),
+)
+
+# RFC 3339 within the years that the server knows.
+schemathesis.openapi.format(
+    "date-time",
+    st.datetimes(
+        min_value=datetime(1970, 1, 2),
+        max_value=datetime(9999, 12, 30),
+        timezones=st.sampled_from(
+            [timezone(timedelta(minutes=minutes)) for minutes in (0, 330, -480)]
+        ),
+    ).map(lambda instant: instant.isoformat().replace("+00:00", "Z")),
+)
+
+
+@schemathesis.hook
+def map_body(context, body):
+    """Lets most replays begin before they end, which no schema can ask for."""
+    if isinstance(body, dict) and isinstance(body.get("since"), str) and isinstance(body.get("until"), str):
+        body["since"], body["until"] = sorted((body["since"], body["until"]))
+    return body
+
+
+@schemathesis.hook
+def before_load_schema(context, raw_schema):
+    parameters = raw_schema["components"]["parameters"]
+    # The document names no list of versions, so that a client made from it goes on when one is added; but any other than
+    # these is refused.
+    version = parameters["ApiVersion"]
+    version["schema"] = {"type": "string", "enum": [version["example"]]}
+    # A key that does not match its pattern is ignored as if it were absent (that is the published rule), so no key is
+    # invalid.
+    del parameters["IdempotencyKey"]["schema"]["pattern"]
