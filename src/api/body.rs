@@ -259,7 +259,8 @@ mod tests {
     #[test]
     fn a_whole_number_may_be_written_as_a_float() {
         let read = |text: &str| whole_number(604_800)(&RawValue::from_string(text.to_owned()).unwrap()).ok();
-        for (text, number) in [("0", 0), ("318", 318), ("318.0", 318), ("3e2", 300), ("604800.0", 604_800), ("-0.0", 0)] {
+        for (text, number) in [("0", 0), ("318", 318), ("318.0", 318), ("3e2", 300), ("604800.0", 604_800), ("-0.0", 0)]
+        {
             assert_eq!(read(text), Some(number), "{text}");
         }
         for bad in ["318.5", "-1", "-1.0", "604801", "604801.0", "1e400", "1e30", "true", "\"1\"", "null"] {

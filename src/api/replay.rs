@@ -109,11 +109,13 @@ fn parse(call: &Call, body: &JsonBody) -> Result<ReplayCommand, ServiceError> {
     let until = fields.nullable("until", string(Timestamp::parse));
     let statuses = fields.nullable("statuses", statuses);
     let dry_run = fields.nullable("dryRun", boolean).unwrap_or_default();
-    let until = until.unwrap_or_else(|| call.service().clock().now());
+    // What is yet to come is not there to be replayed, so the answer does not pretend that it will be.
+    let now = call.service().clock().now();
+    let until = until.map_or(now, |until| until.min(now));
     fields.finish()?;
     let since = since.ok_or_else(|| internal("a required parameter is neither there nor at fault"))?;
     if since >= until {
-        return Err(ServiceError::unprocessable("since", "must be earlier than until, which is now when absent"));
+        return Err(ServiceError::unprocessable("since", "must be earlier than until, which is now at the latest"));
     }
     let statuses = statuses.unwrap_or_else(|| REPLAYED_BY_DEFAULT.to_vec());
     Ok(ReplayCommand { range: ReplayRange { since, until, statuses }, dry_run })
@@ -150,11 +152,17 @@ async fn show(call: Call) -> Result<Response, Failure> {
     Ok(answer(200, single(ReplayView::new(&replay))))
 }
 
-/// Stopping twice is stopping once, so it asks for no idempotency key.
 async fn stop(call: Call, body: Body) -> Result<Response, Failure> {
     call.require(needs::ENDPOINT_WRITE)?;
-    let body = JsonBody::read(&call.headers, body, BodyRule::Optional).await?;
-    body.fields()?.finish()?;
-    let replay = call.service().stop_replay(&call.principal, call.id(3)?, call.id(5)?).await?;
-    Ok(answer(200, single(ReplayView::new(&replay))))
+    let (endpoint_id, id) = (call.id(3)?, call.id(5)?);
+    Write {
+        body: BodyRule::Optional,
+        parse: |_: &Call, body: &JsonBody| body.fields()?.finish(),
+        effect: async move |service: Arc<Service>, principal: Principal, (), remember| {
+            service.stop_replay(&principal, endpoint_id, id, remember).await
+        },
+        render: |replay: &Replay| (200, single(ReplayView::new(replay))),
+    }
+    .run(call, body)
+    .await
 }

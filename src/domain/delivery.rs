@@ -68,10 +68,12 @@ pub enum EndReason {
     DisabledSsrfBlocked,
     /// The endpoint was deleted.
     EndpointDeleted,
+    /// The event was gone from the store before the delivery had ended.
+    EventGone,
 }
 
 impl EndReason {
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Exhausted,
         Self::Expired,
         Self::Inactive,
@@ -79,6 +81,7 @@ impl EndReason {
         Self::DisabledFailing,
         Self::DisabledSsrfBlocked,
         Self::EndpointDeleted,
+        Self::EventGone,
     ];
 
     pub const fn as_str(self) -> &'static str {
@@ -90,6 +93,7 @@ impl EndReason {
             Self::DisabledFailing => "failing",
             Self::DisabledSsrfBlocked => "ssrf_blocked",
             Self::EndpointDeleted => "endpoint_deleted",
+            Self::EventGone => "event_gone",
         }
     }
 

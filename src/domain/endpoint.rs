@@ -197,6 +197,12 @@ pub struct EndpointChange {
     pub is_active: Option<bool>,
 }
 
+impl EndpointChange {
+    pub const fn is_empty(&self) -> bool {
+        matches!(self, Self { name: None, url: None, events: None, project_id: None, is_active: None })
+    }
+}
+
 /// Which endpoints a list shows.
 #[derive(Clone, Debug, Default)]
 pub struct EndpointFilter {

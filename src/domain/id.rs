@@ -243,6 +243,11 @@ impl KeySequence {
         Self { node: (node as i64) & ((1 << NODE_BITS) - 1), last_millis: 0, used: 0 }
     }
 
+    /// As [`Self::new`], but every key is larger than `last`, which another process may have made by a clock that was ahead.
+    pub const fn after(node: u16, last: RowKey) -> Self {
+        Self { last_millis: last.created_at().millis(), used: SEQUENCES, ..Self::new(node) }
+    }
+
     /// The next key. A millisecond that has given all its keys away borrows from the next.
     pub fn next(&mut self, now: Timestamp) -> RowKey {
         if now.millis() > self.last_millis {
@@ -292,6 +297,18 @@ mod tests {
         assert_eq!(made[0].created_at(), at);
         assert!(RowKey::first_at(at) <= made[0]);
         assert_eq!(made[9_999].created_at().millis(), 1_000_002);
+    }
+
+    #[test]
+    fn keys_go_on_after_those_of_a_process_whose_clock_was_ahead() {
+        let at = Timestamp::from_millis(1_000_000);
+        let last = KeySequence::new(511).next(at);
+        let mut keys = KeySequence::after(0, last);
+        let first = keys.next(at.minus(std::time::Duration::from_secs(5)));
+        assert!(first > last && first < keys.next(at));
+        assert_eq!(first.created_at().millis(), at.millis() + 1);
+        let later = at.plus(std::time::Duration::from_secs(5));
+        assert_eq!(keys.next(later).created_at(), later, "and by the clock once it has caught up");
     }
 
     #[test]

@@ -83,6 +83,9 @@ pub const POLL_INTERVAL: Duration = Duration::from_secs(1);
 pub const KEY_CACHE_TTL: Duration = Duration::from_secs(2);
 /// Principals remembered: a guard against keys guessed at random filling memory.
 pub const KEY_CACHE_ENTRIES: usize = 10_000;
+/// How far ahead of the clock the newest row of a store may be for new rows to follow it. A clock set back by NTP or by hand is
+/// well within; one that was years ahead must not stamp everything with its time for good.
+pub const CLOCK_AHEAD_MAX: Duration = Duration::from_secs(24 * 3600);
 /// How long a stopping process waits for attempts under way before it gives them up to the next start.
 pub const STOP_GRACE: Duration = Duration::from_secs(20);
 /// The longest such wait that can be set: service managers lose patience too.

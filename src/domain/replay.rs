@@ -35,7 +35,7 @@ impl ReplayStatus {
 }
 
 /// Which deliveries a replay sends again: those that an event set off in `[since, until)`, that ended in one of `statuses`,
-/// and that no later retry or replay delivered or has queued.
+/// and that no later retry or replay delivered or has queued. What a test key published is left to replays with a test key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReplayRange {
     pub since: Timestamp,

@@ -1,26 +1,22 @@
-//! Asks the store for what is due, as fast as there are free slots, and hands it to the worker.
+//! Asks the store for what is due, as fast as there are free slots.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 use crate::domain::limits;
 use crate::domain::time::{Clock, Timestamp};
 use crate::store::Store;
 
-use super::throttle::Slots;
+use super::intake::Intake;
 use super::waker::Waker;
-use super::worker::Worker;
 
 pub struct Dispatcher {
     pub store: Arc<dyn Store>,
     pub clock: Arc<dyn Clock>,
     pub waker: Waker,
-    pub slots: Slots,
-    pub worker: Arc<Worker>,
-    pub attempts: TaskTracker,
+    pub intake: Arc<Intake>,
     pub stop: CancellationToken,
 }
 
@@ -32,10 +28,10 @@ const STORE_FAULT_WAIT: Duration = Duration::from_secs(1);
 impl Dispatcher {
     pub async fn run(self) {
         while !self.stop.is_cancelled() {
-            let free = self.slots.free();
+            let free = self.intake.slots.free();
             if free == 0 {
                 tokio::select! {
-                    () = self.slots.released() => {}
+                    () = self.intake.slots.released() => {}
                     () = self.stop.cancelled() => {}
                 }
                 continue;
@@ -56,13 +52,9 @@ impl Dispatcher {
     /// Claims and sets off up to `limit` attempts. Returns how long to wait when there was nothing to claim.
     async fn claim(&self, limit: usize) -> Result<Option<Duration>, crate::store::StoreError> {
         let lease_until = self.clock.now().plus(limits::LEASE);
-        let claimed = self.store.claim_due(limit, limits::LEASE, Arc::new(self.slots.clone())).await?;
+        let claimed = self.store.claim_due(limit, limits::LEASE, Arc::new(self.intake.slots.clone())).await?;
         let found = !claimed.claims.is_empty();
-        for claim in claimed.claims {
-            let slot = self.slots.take(claim.endpoint.lane);
-            let worker = Arc::clone(&self.worker);
-            self.attempts.spawn(async move { worker.attempt(claim, lease_until, slot).await });
-        }
+        self.intake.set_off(claimed.claims, lease_until);
         let wait = claimed.next_due_in.unwrap_or(limits::POLL_INTERVAL).min(limits::POLL_INTERVAL);
         Ok((!found && !wait.is_zero()).then_some(wait))
     }
@@ -72,7 +64,7 @@ impl Dispatcher {
             () = self.clock.sleep_until(until) => {}
             () = self.waker.nudged() => {}
             // A lane may have been passed over for want of a slot.
-            () = self.slots.released() => {}
+            () = self.intake.slots.released() => {}
             () = self.stop.cancelled() => {}
         }
     }

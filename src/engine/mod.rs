@@ -1,7 +1,8 @@
 //! Due deliveries become attempts, attempts become outcomes.
 //!
 //! ```text
-//! store ──claim──► dispatcher ──► worker (sign, send, judge) ──► recorder ──outcomes──► store
+//! store ──claim──► dispatcher ──► intake ──► worker (sign, send, judge) ──► recorder ──outcomes──► store
+//!   └──accepted and claimed in one commit──────┘
 //! ```
 //!
 //! The store is the queue and the only truth; what is in memory here is claimed work, which another process takes
@@ -10,6 +11,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -20,9 +22,10 @@ use crate::domain::limits;
 use crate::domain::retry::RetrySchedule;
 use crate::domain::time::Clock;
 use crate::egress::Transport;
-use crate::store::Store;
+use crate::store::{HandOver, Store};
 
 mod dispatcher;
+mod intake;
 mod janitor;
 mod recorder;
 mod replayer;
@@ -31,7 +34,7 @@ mod throttle;
 mod waker;
 mod worker;
 
-pub use waker::Waker;
+use waker::Waker;
 
 /// What the engine is made of.
 pub struct EngineParts {
@@ -40,7 +43,6 @@ pub struct EngineParts {
     pub clock: Arc<dyn Clock>,
     pub master_key: Arc<MasterKey>,
     pub random: Random,
-    pub waker: Waker,
     pub settings: EngineSettings,
 }
 
@@ -71,6 +73,8 @@ impl Default for EngineSettings {
 /// The engine at work.
 pub struct Engine {
     stop: CancellationToken,
+    /// Drops the attempts under way.
+    cut: CancellationToken,
     attempts: TaskTracker,
     dispatcher: JoinHandle<()>,
     recorder: JoinHandle<()>,
@@ -81,33 +85,33 @@ pub struct Engine {
 impl Engine {
     /// Starts on the current runtime.
     pub fn start(parts: EngineParts) -> Self {
-        let stop = CancellationToken::new();
+        let (stop, cut) = (CancellationToken::new(), CancellationToken::new());
+        let waker = Waker::default();
         let attempts = TaskTracker::new();
-        let slots = throttle::Slots::new(parts.settings.slots, parts.settings.slots_per_endpoint);
-        let (outcomes, recorder) = recorder::start(Arc::clone(&parts.store), parts.waker.clone());
+        let slots = throttle::Slots::new(parts.settings.slots, parts.settings.slots_per_endpoint, stop.clone());
+        let (outcomes, recorder) = recorder::start(Arc::clone(&parts.store));
         let janitor = tokio::spawn(janitor::run(Arc::clone(&parts.store), Arc::clone(&parts.clock), stop.clone()));
-        let replayer = tokio::spawn(replayer::run(
-            Arc::clone(&parts.store),
-            Arc::clone(&parts.clock),
-            parts.waker.clone(),
-            stop.clone(),
-        ));
+        let replayer = tokio::spawn(replayer::run(Arc::clone(&parts.store), Arc::clone(&parts.clock), stop.clone()));
         let worker = Arc::new(worker::Worker::new(&parts, outcomes));
-        let dispatcher = dispatcher::Dispatcher {
-            store: parts.store,
-            clock: parts.clock,
-            waker: parts.waker,
+        let intake = Arc::new(intake::Intake {
             slots,
             worker,
             attempts: attempts.clone(),
-            stop: stop.clone(),
-        };
+            cut: cut.clone(),
+            clock: Arc::clone(&parts.clock),
+            waker: waker.clone(),
+            runtime: Handle::current(),
+        });
+        let hand_over: Arc<dyn HandOver> = intake.clone();
+        parts.store.attach(Arc::downgrade(&hand_over));
+        let dispatcher =
+            dispatcher::Dispatcher { store: parts.store, clock: parts.clock, waker, intake, stop: stop.clone() };
         let dispatcher = tokio::spawn(dispatcher.run());
-        Self { stop, attempts, dispatcher, recorder, janitor, replayer }
+        Self { stop, cut, attempts, dispatcher, recorder, janitor, replayer }
     }
 
     /// Claims no more, waits up to `grace` for the attempts under way, and returns once their outcomes are on disk.
-    /// What is still under way then is left to the next start, which records it as abandoned.
+    /// What is still under way then is dropped and left to the next start, which records it as abandoned.
     pub async fn stop(self, grace: Duration) {
         self.stop.cancel();
         self.attempts.close();
@@ -116,6 +120,7 @@ impl Engine {
                 attempts = self.attempts.len(),
                 "attempts were still under way when the time to stop was up"
             );
+            self.cut.cancel();
         }
         let recorded = async { (self.dispatcher.await, self.janitor.await, self.replayer.await, self.recorder.await) };
         if tokio::time::timeout(grace, recorded).await.is_err() {

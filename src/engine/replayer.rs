@@ -8,21 +8,16 @@ use tokio_util::sync::CancellationToken;
 use crate::domain::time::Clock;
 use crate::store::Store;
 
-use super::waker::Waker;
-
 /// Between two steps of a replay that moves.
 const STEP_WAIT: Duration = Duration::from_millis(100);
 /// While none runs, or all of them wait.
 const IDLE_WAIT: Duration = Duration::from_secs(1);
 
-pub async fn run(store: Arc<dyn Store>, clock: Arc<dyn Clock>, waker: Waker, stop: CancellationToken) {
+pub async fn run(store: Arc<dyn Store>, clock: Arc<dyn Clock>, stop: CancellationToken) {
     while !stop.is_cancelled() {
         let wait = match store.advance_replays().await {
             Ok(None | Some(0)) => IDLE_WAIT,
-            Ok(Some(_)) => {
-                waker.wake();
-                STEP_WAIT
-            }
+            Ok(Some(_)) => STEP_WAIT,
             Err(error) => {
                 tracing::warn!(%error, "replays could not go on; the next step tries again");
                 IDLE_WAIT

@@ -1,4 +1,4 @@
-//! The nudge that shortens a wait: it carries no data, and losing one costs only time.
+//! The nudge that shortens the dispatcher's wait: it carries no data, and losing one costs only time.
 
 use std::sync::Arc;
 

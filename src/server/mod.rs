@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::serve::ListenerExt;
+use futures_util::future::join_all;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -18,7 +18,7 @@ use crate::domain::event_type::{Catalogue, CatalogueError};
 use crate::domain::id::StoreTag;
 use crate::domain::time::Clock;
 use crate::egress::{AllowTarget, Egress, EgressSettings, EgressSetupError, InvalidAllowTarget};
-use crate::engine::{Engine, EngineParts, EngineSettings, Waker};
+use crate::engine::{Engine, EngineParts, EngineSettings};
 use crate::service::{
     AdoptError, MasterKeyError, Service, ServiceParts, adopt_catalogue, check_master_key, stored_catalogue,
 };
@@ -26,9 +26,12 @@ use crate::store::sqlite::SqliteStore;
 use crate::store::{EndpointLimits, OpenError, Store, StoreSeed};
 
 pub mod admin;
+mod connection;
 mod key_file;
 
 pub use key_file::KeyFileError;
+
+use connection::CuttableListener;
 
 /// Why a server did not start.
 #[derive(Debug, thiserror::Error)]
@@ -82,7 +85,6 @@ pub struct Office {
     egress: Arc<Egress>,
     master_key: Arc<MasterKey>,
     catalogue: Arc<Catalogue>,
-    waker: Waker,
     clock: Arc<dyn Clock>,
     random: Random,
 }
@@ -114,7 +116,6 @@ impl Office {
         let master_key = Arc::new(key_file::load_or_make(settings, store.as_ref(), &random).await?);
         check_master_key(store.as_ref(), &master_key, &random).await?;
         let catalogue = Arc::new(open_catalogue(settings, store.as_ref(), catalogue_from).await?);
-        let waker = Waker::default();
         let service = Arc::new(Service::new(ServiceParts {
             store: Arc::clone(&store),
             guard: egress.clone(),
@@ -122,13 +123,12 @@ impl Office {
             catalogue: Arc::clone(&catalogue),
             clock: Arc::clone(&clock),
             random: random.clone(),
-            waker: waker.clone(),
             endpoint_limits: EndpointLimits {
                 per_project: settings.endpoints_per_project,
                 per_workspace: settings.endpoints_per_workspace,
             },
         }));
-        Ok(Self { service, store, egress, master_key, catalogue, waker, clock, random })
+        Ok(Self { service, store, egress, master_key, catalogue, clock, random })
     }
 
     fn start_engine(&self, settings: &Settings) -> Engine {
@@ -138,7 +138,6 @@ impl Office {
             clock: Arc::clone(&self.clock),
             master_key: Arc::clone(&self.master_key),
             random: self.random.clone(),
-            waker: self.waker.clone(),
             settings: EngineSettings {
                 brand: self.catalogue.brand.clone(),
                 schedule: settings.retry_schedule.clone(),
@@ -157,12 +156,17 @@ impl Office {
     }
 }
 
+/// How long connections that were cut off may take to go.
+const CUT_WAIT: Duration = Duration::from_secs(1);
+
 /// A server at work.
 pub struct Server {
     address: SocketAddr,
     office: Office,
     engine: Engine,
     stop_listening: CancellationToken,
+    /// Ends the connections on which requests are still under way.
+    cut_requests: CancellationToken,
     listeners: Vec<JoinHandle<()>>,
     stop_grace: Duration,
 }
@@ -183,13 +187,15 @@ impl Server {
         let stop_listening = CancellationToken::new();
         let admin = admin::listen(&settings.admin_socket_path(), Arc::clone(&office.service), stop_listening.clone())?;
         let engine = office.start_engine(settings);
+        let cut_requests = CancellationToken::new();
+        let listener = CuttableListener { listener, cut: cut_requests.clone() };
         let http = tokio::spawn(serve_http(listener, router, stop_listening.clone()));
         for target in &settings.allow_targets {
             tracing::warn!(target, "this target may be called although it need not be public, over plain http too");
         }
         tracing::info!(%address, data_dir = %settings.data_dir.display(), "listening");
         let listeners = vec![http, admin];
-        Ok(Self { address, office, engine, stop_listening, listeners, stop_grace: settings.stop_grace })
+        Ok(Self { address, office, engine, stop_listening, cut_requests, listeners, stop_grace: settings.stop_grace })
     }
 
     pub fn address(&self) -> SocketAddr {
@@ -200,18 +206,21 @@ impl Server {
         &self.office.service
     }
 
-    /// Refuses new requests, ends those under way, waits for the attempts under way, and returns when all is on disk.
+    /// Refuses new requests, ends those under way and the attempts under way, and returns when all is on disk. What is
+    /// not over within the grace is cut off.
     pub async fn stop(self) {
         tracing::info!("stopping");
         self.stop_listening.cancel();
-        for listener in self.listeners {
-            let abort = listener.abort_handle();
-            if tokio::time::timeout(self.stop_grace, listener).await.is_err() {
+        let requests = async {
+            let mut over = std::pin::pin!(join_all(self.listeners));
+            if tokio::time::timeout(self.stop_grace, &mut over).await.is_err() {
                 tracing::warn!("requests were still under way when the time to stop was up");
-                abort.abort();
+                self.cut_requests.cancel();
+                // Their handlers end with their connections; one that does not is ended with the process.
+                let _ = tokio::time::timeout(CUT_WAIT, over).await;
             }
-        }
-        self.engine.stop(self.stop_grace).await;
+        };
+        tokio::join!(requests, self.engine.stop(self.stop_grace));
         self.office.close().await;
         tracing::info!("stopped");
     }
@@ -225,12 +234,7 @@ pub fn openapi_of_built_in() -> Result<serde_json::Value, CatalogueError> {
     Ok(api::document(&Catalogue::built_in()?, None))
 }
 
-async fn serve_http(listener: TcpListener, router: axum::Router, stop: CancellationToken) {
-    let listener = listener.tap_io(|stream| {
-        if let Err(error) = stream.set_nodelay(true) {
-            tracing::debug!(%error, "a connection kept Nagle's algorithm");
-        }
-    });
+async fn serve_http(listener: CuttableListener, router: axum::Router, stop: CancellationToken) {
     let served = axum::serve(listener, router).with_graceful_shutdown(async move { stop.cancelled().await }).await;
     if let Err(error) = served {
         tracing::error!(%error, "the listener failed");

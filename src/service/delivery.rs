@@ -51,7 +51,6 @@ impl Service {
         let recording = self.recording(remember.as_ref(), Seal::Plain, Delivery::clone);
         let retried = self.store.retry_delivery(principal.workspace_key, id, principal.mode, recording).await;
         let written = retried.map_err(requeue_error)?;
-        self.waker.wake();
         self.outcome(request.as_ref(), written)
     }
 }

@@ -145,7 +145,6 @@ impl Service {
             }
             UpdateEndpointError::Store(error) => error.into(),
         })?;
-        self.waker.wake();
         self.outcome(request.as_ref(), written)
     }
 
@@ -243,7 +242,6 @@ impl Service {
         let recording = self.recording(remember.as_ref(), Seal::Plain, Delivery::clone);
         let accepted = self.store.accept_test(id, self.prepared(principal, event), recording).await;
         let written = accepted.map_err(requeue_error)?;
-        self.waker.wake();
         self.outcome(request.as_ref(), written)
     }
 

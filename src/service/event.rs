@@ -110,7 +110,6 @@ impl Service {
                 parameters: Vec::new(),
             },
         })?;
-        self.waker.wake();
         self.outcome(request.as_ref(), written)
     }
 

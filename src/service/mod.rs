@@ -12,7 +12,6 @@ use crate::domain::event_type::Catalogue;
 use crate::domain::idempotency::IdempotencyScope;
 use crate::domain::target::TargetGuard;
 use crate::domain::time::Clock;
-use crate::engine::Waker;
 use crate::store::{EndpointLimits, Store};
 
 mod access;
@@ -47,7 +46,6 @@ pub struct ServiceParts {
     pub catalogue: Arc<Catalogue>,
     pub clock: Arc<dyn Clock>,
     pub random: Random,
-    pub waker: Waker,
     pub endpoint_limits: EndpointLimits,
 }
 
@@ -58,7 +56,6 @@ pub struct Service {
     catalogue: Arc<Catalogue>,
     clock: Arc<dyn Clock>,
     random: Random,
-    waker: Waker,
     endpoint_limits: EndpointLimits,
     api_key_hash: MacKey,
     keys: KeyCache,
@@ -68,7 +65,7 @@ pub struct Service {
 
 impl Service {
     pub fn new(parts: ServiceParts) -> Self {
-        let ServiceParts { store, guard, master_key, catalogue, clock, random, waker, endpoint_limits } = parts;
+        let ServiceParts { store, guard, master_key, catalogue, clock, random, endpoint_limits } = parts;
         Self {
             api_key_hash: master_key.mac_key("api key hash"),
             store,
@@ -77,7 +74,6 @@ impl Service {
             catalogue,
             clock,
             random,
-            waker,
             endpoint_limits,
             keys: KeyCache::default(),
             misfits: MisfitLog::default(),

@@ -6,7 +6,7 @@ use crate::domain::access::{Principal, needs};
 use crate::domain::id::{EndpointId, ReplayId, RowKey};
 use crate::domain::page::{Page, PageRequest};
 use crate::domain::replay::{Replay, ReplayCount, ReplayRange};
-use crate::store::NewReplay;
+use crate::store::{NewReplay, StopReplayError};
 
 use super::delivery::requeue_error;
 use super::idempotency::Seal;
@@ -28,7 +28,7 @@ impl Service {
         let mut sum = ReplayCount::default();
         let mut after = Some(RowKey::from_i64(0));
         while let Some(from) = after {
-            let (step, next) = self.store.count_replayable(endpoint.key, range.clone(), from).await?;
+            let (step, next) = self.store.count_replayable(endpoint.key, principal.mode, range.clone(), from).await?;
             sum.total += step.total;
             sum.unavailable += step.unavailable;
             after = next;
@@ -86,13 +86,20 @@ impl Service {
     /// # Errors
     /// Without the scope, or when this endpoint has no such replay.
     pub async fn stop_replay(
-        &self,
+        self: &Arc<Self>,
         principal: &Principal,
         endpoint_id: EndpointId,
         id: ReplayId,
-    ) -> Result<Replay, ServiceError> {
+        remember: Option<Remember<Replay>>,
+    ) -> Result<Outcome<Replay>, ServiceError> {
         principal.require(needs::ENDPOINT_WRITE)?;
-        let stopped = self.store.stop_replay(principal.workspace_key, endpoint_id, id).await?;
-        stopped.ok_or(ServiceError::NotFound)
+        let request = remember.as_ref().map(|remember| remember.request.clone());
+        let recording = self.recording(remember.as_ref(), Seal::Plain, Replay::clone);
+        let stopped = self.store.stop_replay(principal.workspace_key, endpoint_id, id, recording).await;
+        let written = stopped.map_err(|error| match error {
+            StopReplayError::NotFound => ServiceError::NotFound,
+            StopReplayError::Store(error) => error.into(),
+        })?;
+        self.outcome(request.as_ref(), written)
     }
 }

@@ -4,7 +4,7 @@
 //! end (`tests/it/store/conformance.rs`). Times are the store's own: callers give durations, never instants,
 //! so that due times and leases go by one clock however many nodes there are.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -140,6 +140,14 @@ pub enum RequeueError {
 }
 
 #[derive(Debug, thiserror::Error)]
+pub enum StopReplayError {
+    #[error("there is no such replay")]
+    NotFound,
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+#[derive(Debug, thiserror::Error)]
 pub enum AcceptError {
     #[error("event {index} has an externalId that was published before with other content")]
     ExternalIdReused { index: usize },
@@ -176,9 +184,26 @@ pub enum LaneKind {
     Tests,
 }
 
-/// Says how many more rows of a lane may be claimed now.
+/// Says how many more deliveries of a lane's endpoint may be claimed now, whichever of its lanes they come from, and keeps
+/// count.
 pub trait LaneQuota: Send + Sync {
     fn quota(&self, lane: Lane) -> usize;
+
+    /// One row of the lane is being claimed.
+    fn claimed(&self, _lane: Lane) {}
+
+    /// A claim was rolled back.
+    fn unclaimed(&self, _lane: Lane) {}
+}
+
+/// Takes deliveries over from the transaction that accepts them, so that a first attempt waits for no claim. The
+/// database stays the truth: what is handed over is claimed there, in the same commit.
+pub trait HandOver: LaneQuota {
+    /// These claims are on disk, and their leases have at least `lease_left` to run.
+    fn take_over(&self, claims: Vec<Claim>, lease_left: Duration);
+
+    /// Something fell due, or will, that was not handed over. A hint: the engine asks from time to time all the same.
+    fn wake(&self);
 }
 
 /// What the engine needs to know of an endpoint to call it.
@@ -290,6 +315,10 @@ pub trait Store: Send + Sync + 'static {
 
     /// A new row key, larger than any given before by this process.
     fn next_key(&self) -> RowKey;
+
+    /// From now on, deliveries that can start at once are handed over as they are accepted, as long as there is somebody to
+    /// take them. Counts once.
+    fn attach(&self, hand_over: Weak<dyn HandOver>);
 
     /// Completes when the store can be read and written.
     async fn check(&self) -> Result<(), StoreError>;
@@ -403,7 +432,7 @@ pub trait Store: Send + Sync + 'static {
         recording: Option<Recording<Delivery>>,
     ) -> Result<Written<Delivery>, RequeueError>;
 
-    /// Queues a new delivery of the same event to the same endpoint.
+    /// Queues a new delivery of the same event to the same endpoint. A retry of a test is a test again.
     async fn retry_delivery(
         &self,
         workspace_key: RowKey,
@@ -412,10 +441,11 @@ pub trait Store: Send + Sync + 'static {
         recording: Option<Recording<Delivery>>,
     ) -> Result<Written<Delivery>, RequeueError>;
 
-    /// Counts what a replay would send, in bounded steps: rows after `after`, and where to go on.
+    /// Counts what a replay with a key of this mode would send, in bounded steps: rows after `after`, and where to go on.
     async fn count_replayable(
         &self,
         endpoint_key: RowKey,
+        mode: Mode,
         range: ReplayRange,
         after: RowKey,
     ) -> Result<(ReplayCount, Option<RowKey>), StoreError>;
@@ -448,10 +478,11 @@ pub trait Store: Send + Sync + 'static {
         workspace_key: RowKey,
         endpoint_id: EndpointId,
         id: ReplayId,
-    ) -> Result<Option<Replay>, StoreError>;
+        recording: Option<Recording<Replay>>,
+    ) -> Result<Written<Replay>, StopReplayError>;
 
-    /// Takes the running replays one step further and returns how many deliveries it queued; `None` when none runs. A
-    /// replay waits while its endpoint is off or has live deliveries due.
+    /// Takes the running replays one step further and returns how many rows of the log they went, whatever came of these;
+    /// `None` when none runs. A replay waits while its endpoint is off or has live deliveries due.
     async fn advance_replays(&self) -> Result<Option<usize>, StoreError>;
 
     async fn list_deliveries(

@@ -1,6 +1,7 @@
 //! The delivery log: what became of each delivery, and its attempts.
 
 use std::fmt::Write as _;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use rusqlite::{Connection, OptionalExtension, Row, ToSql, params};
@@ -32,12 +33,14 @@ pub struct NewDelivery {
     pub skipped: Option<EndReason>,
 }
 
-/// Writes a delivery to the log, and to the queue unless it is skipped.
+/// Writes a delivery to the log, and to the queue unless it is skipped. `payload` are the bytes of an event that is being
+/// accepted.
 pub fn insert(
-    tx: &WriteTx<'_>,
+    tx: &mut WriteTx<'_>,
     new: &NewDelivery,
-    target: &EndpointTarget,
+    target: &Arc<EndpointTarget>,
     overlap: Option<SecretVersion>,
+    payload: Option<&Bytes>,
 ) -> Result<(), rusqlite::Error> {
     let status = if new.skipped.is_some() { DeliveryStatus::Skipped } else { DeliveryStatus::Pending };
     tx.connection
@@ -61,7 +64,7 @@ pub fn insert(
     if new.skipped.is_some() {
         return Ok(());
     }
-    due::enqueue(tx, new, target.secret_version, overlap)
+    due::enqueue(tx, new, target, overlap, payload)
 }
 
 pub fn finish(

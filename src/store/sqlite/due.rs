@@ -29,36 +29,98 @@ use crate::store::{
 use super::access::{mode_code, mode_from_code};
 use super::column::coded;
 use super::delivery::NewDelivery;
+use super::lane_bounds::LaneBound;
 use super::writer::WriteTx;
 use super::{delivery, endpoint};
 
-/// Puts a delivery into the queue, due at once.
+/// Puts a delivery into the queue. `payload` are the bytes of an event that is being accepted: then the delivery is handed
+/// over at once, claimed in this very transaction, if there is room and nothing older is due in its lane.
 pub fn enqueue(
-    tx: &WriteTx<'_>,
+    tx: &mut WriteTx<'_>,
     new: &NewDelivery,
-    secret_version: SecretVersion,
+    target: &Arc<EndpointTarget>,
     also_secret_version: Option<SecretVersion>,
+    payload: Option<&Bytes>,
 ) -> Result<(), rusqlite::Error> {
+    let handed = match payload {
+        Some(payload) if tx.claims.has_room(new.lane) && !may_have_due(tx, new.lane)? => Some(payload),
+        _ => None,
+    };
+    let token = handed.map(|_| ClaimToken(tx.next_key().as_i64()));
+    let due_at = if handed.is_some() { tx.now.plus(limits::LEASE) } else { tx.now };
     tx.connection
         .prepare_cached(
-            "INSERT INTO due (delivery_key, lane_key, event_key, due_at, mode, cause, secret_version, also_secret_version)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+            "INSERT INTO due (delivery_key, lane_key, event_key, due_at, mode, cause, secret_version, also_secret_version,
+                              attempts, claim_token, claimed_at)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
         )?
         .execute(params![
             new.key.as_i64(),
             lane_key(new.lane),
             new.event_key.as_i64(),
-            tx.now.millis(),
+            due_at.millis(),
             mode_code(new.mode),
             new.cause.code(),
-            secret_version.0,
+            target.secret_version.0,
             also_secret_version.map(|version| version.0),
+            u32::from(handed.is_some()),
+            token.map(|token| token.0),
+            token.map(|_| tx.now.millis()),
         ])?;
-    lower_next_at(tx, new.lane, tx.now)
+    lower_next_at(tx, new.lane, due_at)?;
+    let (Some(payload), Some(token)) = (handed, token) else {
+        tx.claims.left_due = true;
+        return Ok(());
+    };
+    let claim = Claim {
+        delivery_id: DeliveryId::new(new.key, tx.tag),
+        event_id: EventId::new(new.event_key, tx.tag),
+        token,
+        mode: new.mode,
+        cause: new.cause,
+        attempt: 1,
+        step: 0,
+        endpoint: Arc::clone(target),
+        secret_version: target.secret_version,
+        also_secret_version,
+        envelope: payload.clone(),
+    };
+    tx.claims.hand_over(claim, new.lane);
+    Ok(())
+}
+
+/// Whether something in the lane may be due now, so that a newer delivery must not overtake it.
+fn may_have_due(tx: &mut WriteTx<'_>, lane: Lane) -> Result<bool, rusqlite::Error> {
+    let bound = match tx.lanes.get(lane_key(lane)) {
+        Some(bound) => bound,
+        None => {
+            let bound = tx
+                .connection
+                .prepare_cached("SELECT next_at, held_since IS NOT NULL FROM lanes WHERE lane_key = ?1")?
+                .query_row([lane_key(lane)], |row| {
+                    let next_at = Timestamp::from_millis(row.get(0)?);
+                    Ok(if row.get(1)? { LaneBound::Held } else { LaneBound::NotBefore(next_at) })
+                })
+                .optional()?
+                .unwrap_or(LaneBound::Empty);
+            tx.lanes.set(lane_key(lane), bound);
+            bound
+        }
+    };
+    Ok(match bound {
+        LaneBound::Empty => false,
+        LaneBound::NotBefore(next_at) => next_at <= tx.now,
+        LaneBound::Held => true,
+    })
 }
 
 /// Makes sure that a lane is looked at by `at`.
-fn lower_next_at(tx: &WriteTx<'_>, lane: Lane, at: Timestamp) -> Result<(), rusqlite::Error> {
+fn lower_next_at(tx: &mut WriteTx<'_>, lane: Lane, at: Timestamp) -> Result<(), rusqlite::Error> {
+    match tx.lanes.get(lane_key(lane)) {
+        Some(LaneBound::NotBefore(next_at)) if next_at <= at => return Ok(()),
+        Some(LaneBound::NotBefore(_) | LaneBound::Empty) => tx.lanes.set(lane_key(lane), LaneBound::NotBefore(at)),
+        Some(LaneBound::Held) | None => {}
+    }
     tx.connection
         .prepare_cached(
             "INSERT INTO lanes (lane_key, workspace_key, next_at) VALUES (?1, ?2, ?3)
@@ -69,7 +131,8 @@ fn lower_next_at(tx: &WriteTx<'_>, lane: Lane, at: Timestamp) -> Result<(), rusq
 }
 
 /// Keeps what waits for an endpoint from being claimed; tests go on.
-pub fn hold_lane(tx: &WriteTx<'_>, endpoint_key: RowKey) -> Result<(), rusqlite::Error> {
+pub fn hold_lane(tx: &mut WriteTx<'_>, endpoint_key: RowKey) -> Result<(), rusqlite::Error> {
+    tx.lanes.forget(endpoint_key.as_i64());
     tx.connection
         .prepare_cached("UPDATE lanes SET held_since = ?2 WHERE lane_key = ?1 AND held_since IS NULL")?
         .execute(params![endpoint_key.as_i64(), tx.now.millis()])?;
@@ -77,7 +140,9 @@ pub fn hold_lane(tx: &WriteTx<'_>, endpoint_key: RowKey) -> Result<(), rusqlite:
 }
 
 /// Lets what waits for an endpoint go on.
-pub fn release_lane(tx: &WriteTx<'_>, endpoint_key: RowKey) -> Result<(), rusqlite::Error> {
+pub fn release_lane(tx: &mut WriteTx<'_>, endpoint_key: RowKey) -> Result<(), rusqlite::Error> {
+    tx.claims.left_due = true;
+    tx.lanes.forget(endpoint_key.as_i64());
     tx.connection
         .prepare_cached("UPDATE lanes SET held_since = NULL, next_at = min(next_at, ?2) WHERE lane_key = ?1")?
         .execute(params![endpoint_key.as_i64(), tx.now.millis()])?;
@@ -107,35 +172,36 @@ pub fn count_due(tx: &WriteTx<'_>, endpoint_key: RowKey, enough: usize) -> Resul
 /// Lanes served in one claim; the rest come next time.
 const LANES_PER_CLAIM: usize = 1_024;
 
-/// A lane with something due, perhaps, and how much of it may be claimed.
-struct ReadyLane {
-    lane: Lane,
-    allowance: usize,
-}
+/// How many more deliveries of each endpoint may be claimed now, whichever of its lanes they come from.
+type Room = HashMap<RowKey, usize>;
 
 pub fn claim(
     tx: &mut WriteTx<'_>,
     limit: usize,
     lease: Duration,
-    quota: &dyn LaneQuota,
+    quota: &Arc<dyn LaneQuota>,
 ) -> Result<Claimed, rusqlite::Error> {
-    let mut lanes = ready_lanes(tx, quota)?;
+    let (mut lanes, mut room) = ready_lanes(tx, quota.as_ref())?;
     let mut claims = Vec::new();
     let some_must_wait = lanes.len() > limit || lanes.len() == LANES_PER_CLAIM;
     // Round by round, so that no lane takes what another could have had.
     let mut share = (limit / lanes.len().max(1)).max(1);
     while claims.len() < limit && !lanes.is_empty() {
         let mut left = Vec::new();
-        for ReadyLane { lane, allowance } in lanes {
-            let wanted = share.min(allowance).min(limit - claims.len());
+        for lane in lanes {
+            let Some(room) = room.get_mut(&lane.endpoint_key) else { continue };
+            // The quota is asked again: what other endpoints were given may have left less.
+            let wanted = share.min(*room).min(limit - claims.len()).min(quota.quota(lane));
             if wanted == 0 {
-                break;
+                continue;
             }
             let before = claims.len();
             if claim_from_lane(tx, lane, wanted, lease, &mut claims)? == LaneState::MoreToCancel {
                 continue;
             }
             let taken = claims.len() - before;
+            *room -= taken;
+            (0..taken).for_each(|_| tx.claims.count(quota, lane));
             if taken < wanted {
                 raise_next_at(tx, lane)?;
                 continue;
@@ -143,38 +209,40 @@ pub fn claim(
             if some_must_wait {
                 move_behind_others(tx, lane)?;
             }
-            if allowance > taken {
-                left.push(ReadyLane { lane, allowance: allowance - taken });
-            }
+            left.push(lane);
         }
         lanes = left;
         share *= 2;
     }
-    Ok(Claimed { next_due_in: next_due_in(tx, quota, &claims)?, claims })
+    Ok(Claimed { next_due_in: next_due_in(tx, quota.as_ref(), &room)?, claims })
 }
 
 /// The lanes whose turn it is, the one that has waited longest first. One that may not be claimed takes nobody's place.
-fn ready_lanes(tx: &WriteTx<'_>, quota: &dyn LaneQuota) -> Result<Vec<ReadyLane>, rusqlite::Error> {
+/// Tests come first: they are few, and someone waits for each, while an endpoint's backlog could take all its room for hours.
+fn ready_lanes(tx: &WriteTx<'_>, quota: &dyn LaneQuota) -> Result<(Vec<Lane>, Room), rusqlite::Error> {
     let mut statement = tx.connection.prepare_cached(
         "SELECT lane_key, workspace_key FROM lanes WHERE held_since IS NULL AND next_at <= ?1 ORDER BY next_at",
     )?;
     let mut rows = statement.query([tx.now.millis()])?;
-    let mut lanes = Vec::new();
+    let (mut lanes, mut room) = (Vec::new(), Room::new());
     while lanes.len() < LANES_PER_CLAIM
         && let Some(row) = rows.next()?
     {
         let lane = lane_from_row(row)?;
         let allowance = quota.quota(lane);
         if allowance > 0 {
-            lanes.push(ReadyLane { lane, allowance });
+            lanes.push(lane);
+            room.insert(lane.endpoint_key, allowance);
         }
     }
-    Ok(lanes)
+    lanes.sort_by_key(|lane| lane.kind != LaneKind::Tests);
+    Ok((lanes, room))
 }
 
 /// Lets every other lane that has something due go first. Only `next_at` says whose turn it is, so this is worth a write
 /// when not all lanes can be served at once.
-fn move_behind_others(tx: &WriteTx<'_>, lane: Lane) -> Result<(), rusqlite::Error> {
+fn move_behind_others(tx: &mut WriteTx<'_>, lane: Lane) -> Result<(), rusqlite::Error> {
+    tx.lanes.set(lane_key(lane), LaneBound::NotBefore(tx.now));
     tx.connection
         .prepare_cached("UPDATE lanes SET next_at = ?2 WHERE lane_key = ?1")?
         .execute(params![lane_key(lane), tx.now.millis()])?;
@@ -209,6 +277,7 @@ struct DueRow {
     lost_claim_at: Option<Timestamp>,
     secret_version: SecretVersion,
     also_secret_version: Option<SecretVersion>,
+    /// `None` when the event is gone.
     envelope: Option<Vec<u8>>,
 }
 
@@ -247,10 +316,21 @@ fn claim_from_lane(
         )?
         .query_map(params![lane_key(lane), tx.now.millis(), wanted], due_from_row)?
         .collect::<Result<Vec<_>, _>>()?;
-    for row in rows {
-        claims.push(claim_row(tx, &target, row, lease)?);
+    for mut row in rows {
+        match row.envelope.take() {
+            Some(envelope) => claims.push(claim_row(tx, &target, row, envelope.into(), lease)?),
+            None => end_without_event(tx, &row)?,
+        }
     }
     Ok(LaneState::Looked)
+}
+
+/// Fails what has nothing left to send: an empty body must never go out in an event's place.
+fn end_without_event(tx: &WriteTx<'_>, row: &DueRow) -> Result<(), rusqlite::Error> {
+    let delivery_id = DeliveryId::new(row.delivery_key, tx.tag);
+    tracing::error!(%delivery_id, "a delivery failed because its event is gone from the store");
+    let unsent = Unsent { delivery_key: row.delivery_key, attempts: row.attempts, lost_claim_at: row.lost_claim_at };
+    end_unsent(tx, &unsent, DeliveryStatus::Failed, EndReason::EventGone)
 }
 
 /// What a look into a lane came to.
@@ -309,6 +389,7 @@ fn claim_row(
     tx: &mut WriteTx<'_>,
     target: &Arc<EndpointTarget>,
     row: DueRow,
+    envelope: Bytes,
     lease: Duration,
 ) -> Result<Claim, rusqlite::Error> {
     if let Some(claimed_at) = row.lost_claim_at {
@@ -321,7 +402,7 @@ fn claim_row(
             "UPDATE due SET due_at = ?2, claim_token = ?3, claimed_at = ?4, attempts = ?5 WHERE delivery_key = ?1",
         )?
         .execute(params![row.delivery_key.as_i64(), tx.now.plus(lease).millis(), token.0, tx.now.millis(), attempt])?;
-    // A secret that was revoked for what is queued gives way to the newest.
+    // Secrets that were revoked for what is queued give way to the newest.
     let revoked = row.secret_version < target.oldest_secret_version;
     Ok(Claim {
         delivery_id: DeliveryId::new(row.delivery_key, tx.tag),
@@ -333,8 +414,8 @@ fn claim_row(
         step: row.step,
         endpoint: Arc::clone(target),
         secret_version: if revoked { target.secret_version } else { row.secret_version },
-        also_secret_version: row.also_secret_version.filter(|also| *also >= target.oldest_secret_version),
-        envelope: Bytes::from(row.envelope.unwrap_or_default()),
+        also_secret_version: row.also_secret_version.filter(|_| !revoked),
+        envelope,
     })
 }
 
@@ -362,7 +443,8 @@ fn record_abandoned(
 }
 
 /// Sets a lane's bound to what it really holds; a lane that holds nothing goes.
-fn raise_next_at(tx: &WriteTx<'_>, lane: Lane) -> Result<(), rusqlite::Error> {
+fn raise_next_at(tx: &mut WriteTx<'_>, lane: Lane) -> Result<(), rusqlite::Error> {
+    tx.lanes.forget(lane_key(lane));
     let earliest: Option<i64> = tx
         .connection
         .prepare_cached("SELECT due_at FROM due WHERE lane_key = ?1 ORDER BY due_at LIMIT 1")?
@@ -378,12 +460,12 @@ fn raise_next_at(tx: &WriteTx<'_>, lane: Lane) -> Result<(), rusqlite::Error> {
     Ok(())
 }
 
-/// When the next lane that has room falls due. The quota does not know yet of what was claimed just now.
-fn next_due_in(tx: &WriteTx<'_>, quota: &dyn LaneQuota, claims: &[Claim]) -> Result<Option<Duration>, rusqlite::Error> {
-    let mut taken: HashMap<RowKey, usize> = HashMap::new();
-    for claim in claims {
-        *taken.entry(claim.endpoint.lane.endpoint_key).or_default() += 1;
-    }
+/// When the next lane that has room falls due. `room` is what this claim has left of what it found.
+fn next_due_in(tx: &WriteTx<'_>, quota: &dyn LaneQuota, room: &Room) -> Result<Option<Duration>, rusqlite::Error> {
+    let has_room = |lane: Lane| match room.get(&lane.endpoint_key) {
+        Some(room) => *room > 0,
+        None => quota.quota(lane) > 0,
+    };
     let mut statement = tx.connection.prepare_cached(
         "SELECT lane_key, workspace_key, next_at FROM lanes WHERE held_since IS NULL ORDER BY next_at",
     )?;
@@ -391,7 +473,7 @@ fn next_due_in(tx: &WriteTx<'_>, quota: &dyn LaneQuota, claims: &[Claim]) -> Res
     while let Some(row) = rows.next()? {
         let at = Timestamp::from_millis(row.get(2)?);
         let lane = lane_from_row(row)?;
-        if at > tx.now || quota.quota(lane) > taken.get(&lane.endpoint_key).copied().unwrap_or_default() {
+        if at > tx.now || has_room(lane) {
             return Ok(Some(at.since(tx.now)));
         }
     }
@@ -411,6 +493,7 @@ pub fn give_back(tx: &mut WriteTx<'_>, claims: &[(DeliveryId, ClaimToken)]) -> R
             .optional()?;
         if let Some(lane) = lane {
             lower_next_at(tx, lane, tx.now)?;
+            tx.claims.left_due = true;
         }
     }
     Ok(())
@@ -448,6 +531,8 @@ fn record_outcome(tx: &mut WriteTx<'_>, outcome: &OutcomeRecord) -> Result<Recor
             let Some(lane) = lane else { return Ok(Recorded::ClaimLost) };
             if tx.matching.target(tx.connection, lane.endpoint_key)?.is_some() {
                 lower_next_at(tx, lane, at)?;
+                // It may fall due earlier than what the engine waits for.
+                tx.claims.left_due = true;
                 attempt.next_attempt_at = Some(at);
             } else {
                 // The endpoint was deleted while it was being called: there is nothing to try again.
@@ -509,9 +594,10 @@ pub fn expire_waiting(tx: &mut WriteTx<'_>, limit: usize) -> Result<usize, rusql
 mod tests {
     use std::sync::atomic::{AtomicU64, Ordering};
 
+    use super::super::lane_bounds::LaneBounds;
     use super::super::matching::MatchingCache;
     use super::super::schema;
-    use super::super::writer::{KeyMaker, SharedKeys};
+    use super::super::writer::{GroupClaims, KeyMaker, SharedKeys};
     use super::*;
     use crate::domain::id::{KeySequence, StoreTag};
 
@@ -528,6 +614,8 @@ mod tests {
     struct Queue {
         connection: rusqlite::Connection,
         matching: MatchingCache,
+        lanes: LaneBounds,
+        claims: GroupClaims,
         keys: SharedKeys,
         now: Timestamp,
         /// Steps that SQLite's virtual machine has taken: what something costs, on any machine.
@@ -573,6 +661,8 @@ mod tests {
             Self {
                 connection,
                 matching: MatchingCache::default(),
+                lanes: LaneBounds::default(),
+                claims: GroupClaims::default(),
                 keys: Arc::new(KeyMaker::new(KeySequence::new(1))),
                 now: START,
                 steps,
@@ -584,6 +674,8 @@ mod tests {
             let mut tx = WriteTx {
                 connection: &self.connection,
                 matching: &mut self.matching,
+                lanes: &mut self.lanes,
+                claims: &mut self.claims,
                 tag: StoreTag::from_u32(1),
                 now: self.now,
                 keys: &self.keys,
@@ -592,7 +684,8 @@ mod tests {
         }
 
         fn claim(&mut self, limit: usize) -> Vec<Claim> {
-            self.run(|tx| claim(tx, limit, limits::LEASE, &Unlimited)).claims
+            let quota: Arc<dyn LaneQuota> = Arc::new(Unlimited);
+            self.run(|tx| claim(tx, limit, limits::LEASE, &quota)).claims
         }
 
         fn steps(&mut self, effect: impl FnOnce(&mut Self)) -> u64 {

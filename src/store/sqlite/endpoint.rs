@@ -164,6 +164,9 @@ pub fn update(
     let Some(mut endpoint) = find(tx.connection, workspace_key, id)? else {
         return Ok(Err(UpdateRefusal::NotFound));
     };
+    if change.is_empty() {
+        return Ok(Ok(endpoint));
+    }
     if let Some(project) = &change.project_id {
         let moves = project.as_ref().map(ProjectId::as_str) != endpoint.project_id.as_deref();
         if moves && count(tx.connection, workspace_key, project.as_ref())?.1 >= limits.per_project {
@@ -209,7 +212,7 @@ pub fn update(
     Ok(Ok(endpoint))
 }
 
-/// No such endpoint.
+/// No such endpoint, or nothing of this kind of its own.
 pub struct NotFound;
 
 pub fn delete(
@@ -297,9 +300,10 @@ pub fn unused_secrets(
              JOIN endpoint_secrets newest ON newest.endpoint_key = e.key AND newest.version = e.secret_version
              WHERE s.version < e.secret_version
                AND (newest.overlap_until IS NULL OR newest.overlap_until <= ?1 OR s.version < e.secret_version - 1)
-               AND (s.version < e.oldest_secret_version OR NOT EXISTS
-                    (SELECT 1 FROM due WHERE lane_key IN (e.key, -e.key)
-                       AND (due.secret_version = s.version OR due.also_secret_version = s.version)))
+               AND NOT EXISTS
+                    (SELECT 1 FROM due
+                     WHERE lane_key IN (e.key, -e.key) AND due.secret_version >= e.oldest_secret_version
+                       AND (due.secret_version = s.version OR due.also_secret_version = s.version))
              LIMIT ?2",
         )?
         .query_map(params![now.millis(), limit], |row| Ok((row.get(0)?, row.get(1)?)))?

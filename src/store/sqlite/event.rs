@@ -95,7 +95,7 @@ fn find_published(tx: &WriteTx<'_>, event: &NewEvent) -> Result<Option<Published
 }
 
 fn insert<'s>(
-    tx: &WriteTx<'_>,
+    tx: &mut WriteTx<'_>,
     event: &NewEvent,
     matching: impl Iterator<Item = &'s Subscriber> + Clone,
 ) -> Result<EventReceipt, rusqlite::Error> {
@@ -159,7 +159,7 @@ fn insert_event(tx: &WriteTx<'_>, event: &NewEvent, receipt: &EventReceipt) -> R
     Ok(())
 }
 
-fn insert_delivery(tx: &WriteTx<'_>, event: &NewEvent, subscriber: &Subscriber) -> Result<(), rusqlite::Error> {
+fn insert_delivery(tx: &mut WriteTx<'_>, event: &NewEvent, subscriber: &Subscriber) -> Result<(), rusqlite::Error> {
     let skipped = (!subscriber.endpoint.is_active).then_some(match subscriber.endpoint.disabled_reason {
         None => EndReason::Inactive,
         Some(DisabledReason::Gone) => EndReason::DisabledGone,
@@ -175,5 +175,6 @@ fn insert_delivery(tx: &WriteTx<'_>, event: &NewEvent, subscriber: &Subscriber) 
         retry_of: None,
         skipped,
     };
-    delivery::insert(tx, &new, &subscriber.target, subscriber.also_secret_version(tx.now))
+    let overlap = subscriber.also_secret_version(tx.now);
+    delivery::insert(tx, &new, &subscriber.target, overlap, Some(&event.envelope))
 }

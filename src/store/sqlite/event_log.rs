@@ -58,8 +58,8 @@ pub fn list(
     if let Some(external_id) = &filter.external_id {
         // The dedupe table leads to it at once, in either mode.
         and(
-            "e.key IN (SELECT event_key FROM publish_keys p
-                       WHERE p.workspace_key = e.workspace_key AND p.mode IN (0, 1) AND p.external_id = ?)",
+            "e.key IN (SELECT event_key FROM publish_keys
+                       WHERE workspace_key = ?1 AND mode IN (0, 1) AND external_id = ?)",
             Box::new(external_id.as_str().to_owned()),
         );
     }

@@ -5,7 +5,7 @@
 
 use std::fs::File;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -29,8 +29,9 @@ use crate::domain::workspace::{Workspace, WorkspaceName};
 
 use super::{
     AcceptError, CatalogueAdoption, ClaimToken, Claimed, CreateEndpointError, DeleteEndpointError, EndpointLimits,
-    LaneQuota, NewApiKey, NewCatalogue, NewEndpoint, NewReplay, OpenError, OutcomeRecord, Recorded, RequeueError,
-    RotateSecretError, SecretRotation, Store, StoreError, StoreSeed, UpdateEndpointError, Written,
+    HandOver, LaneQuota, NewApiKey, NewCatalogue, NewEndpoint, NewReplay, OpenError, OutcomeRecord, Recorded,
+    RequeueError, RotateSecretError, SecretRotation, StopReplayError, Store, StoreError, StoreSeed,
+    UpdateEndpointError, Written,
 };
 
 mod access;
@@ -43,10 +44,12 @@ mod endpoint;
 mod event;
 mod event_log;
 mod idempotency;
+mod lane_bounds;
 mod matching;
 mod reader;
 mod replay;
 mod requeue;
+mod row_key;
 mod schema;
 mod writer;
 
@@ -81,7 +84,8 @@ impl SqliteStore {
         let mut connection = schema::connect(&database).map_err(database_fault)?;
         schema::migrate(&mut connection)?;
         let tag = store_tag(&connection, seed.tag).map_err(database_fault)?;
-        let keys: SharedKeys = Arc::new(KeyMaker::new(KeySequence::new(seed.node)));
+        let last_key = row_key::largest(&connection, clock.now()).map_err(database_fault)?;
+        let keys: SharedKeys = Arc::new(KeyMaker::new(KeySequence::after(seed.node, last_key)));
         let checkpointer = checkpoint::Checkpointer::start(&database, &mut connection).map_err(database_fault)?;
         let readers = Readers::open(&database).map_err(database_fault)?;
         let parts = WriterParts { connection, tag, clock: Arc::clone(&clock), keys: Arc::clone(&keys), checkpointer };
@@ -129,6 +133,12 @@ impl Store for SqliteStore {
 
     fn next_key(&self) -> RowKey {
         self.keys.next(self.clock.now())
+    }
+
+    fn attach(&self, hand_over: Weak<dyn HandOver>) {
+        if let Some(writer) = &self.writer {
+            writer.attach(hand_over);
+        }
     }
 
     async fn check(&self) -> Result<(), StoreError> {
@@ -351,10 +361,16 @@ impl Store for SqliteStore {
     async fn count_replayable(
         &self,
         endpoint_key: RowKey,
+        mode: Mode,
         range: ReplayRange,
         after: RowKey,
     ) -> Result<(ReplayCount, Option<RowKey>), StoreError> {
-        self.readers.read(move |connection| replay::count(connection, endpoint_key, &range, after)).await
+        self.readers
+            .read(move |connection| {
+                let scope = replay::Scope { endpoint_key, mode, range: &range };
+                replay::count(connection, scope, after)
+            })
+            .await
     }
 
     async fn create_replay(
@@ -396,8 +412,13 @@ impl Store for SqliteStore {
         workspace_key: RowKey,
         endpoint_id: EndpointId,
         id: ReplayId,
-    ) -> Result<Option<Replay>, StoreError> {
-        self.write(JobSize::ONE_ROW, move |tx| replay::stop(tx, workspace_key, endpoint_id, id)).await
+        recording: Option<Recording<Replay>>,
+    ) -> Result<Written<Replay>, StopReplayError> {
+        self.write(JobSize::ONE_ROW, move |tx| {
+            idempotency::once(tx, recording.as_ref(), |tx| replay::stop(tx, workspace_key, endpoint_id, id))
+        })
+        .await?
+        .map_err(|endpoint::NotFound| StopReplayError::NotFound)
     }
 
     async fn advance_replays(&self) -> Result<Option<usize>, StoreError> {
@@ -424,7 +445,7 @@ impl Store for SqliteStore {
     }
 
     async fn claim_due(&self, limit: usize, lease: Duration, quota: Arc<dyn LaneQuota>) -> Result<Claimed, StoreError> {
-        self.write(JobSize { rows: limit, bytes: 0 }, move |tx| due::claim(tx, limit, lease, quota.as_ref())).await
+        self.write(JobSize { rows: limit, bytes: 0 }, move |tx| due::claim(tx, limit, lease, &quota)).await
     }
 
     async fn give_back_if_claimed(&self, claims: Vec<(DeliveryId, ClaimToken)>) -> Result<(), StoreError> {

@@ -18,6 +18,10 @@ use super::{due, endpoint};
 
 /// Log rows looked at in one step, whatever comes of them: a few milliseconds.
 const ROWS_PER_STEP: usize = 500;
+/// Replays taken further in one step; each is drawn by lot, so that none waits for the end of another.
+const REPLAYS_PER_STEP: usize = 16;
+/// Deliveries that one replay queues in one step: what comes in live never stands behind many more.
+const QUEUED_PER_STEP: usize = 100;
 /// Rows counted in one read.
 const ROWS_PER_COUNT: usize = 20_000;
 /// A replay waits while this many deliveries of its endpoint are due: live traffic comes first.
@@ -27,63 +31,84 @@ const LIVE_FIRST: usize = 50;
 struct Candidate {
     key: RowKey,
     event_key: RowKey,
-    matches: bool,
-    has_payload: bool,
+    fate: Fate,
 }
 
-/// The next rows of the log after `after`, in order, each with whether the replay sends it.
+/// What a replay does with a row.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    /// It is none of the replay's business.
+    Passed,
+    /// It should be sent, but retention took its payload.
+    Unavailable,
+    Sent,
+}
+
+/// The next rows of the log after `after`, in order, each with what becomes of it. What a test key published was never meant
+/// to arrive: only a replay with a test key, which sends nothing, looks at it.
 fn candidates(
     connection: &Connection,
-    endpoint_key: RowKey,
-    range: &ReplayRange,
+    scope: Scope<'_>,
     after: RowKey,
     limit: usize,
 ) -> Result<Vec<Candidate>, rusqlite::Error> {
+    let Scope { endpoint_key, mode, range } = scope;
     let after = after.as_i64().max(RowKey::first_at(range.since).as_i64() - 1);
+    let statuses: Vec<String> = range.statuses.iter().map(|status| status.code().to_string()).collect();
+    let sql = format!(
+        "SELECT d.key, d.event_key,
+                CASE WHEN d.cause = ?5 AND d.mode <= ?6 AND d.status IN ({}) AND NOT EXISTS (
+                         SELECT 1 FROM deliveries later
+                         WHERE later.event_key = d.event_key AND later.endpoint_key = d.endpoint_key
+                           AND later.key > d.key AND later.mode <= ?6 AND later.status IN (?7, ?8))
+                     THEN 1 + EXISTS (SELECT 1 FROM events WHERE events.key = d.event_key) ELSE 0 END
+         FROM deliveries d WHERE d.endpoint_key = ?1 AND d.key > ?2 AND d.key < ?3 ORDER BY d.key LIMIT ?4",
+        statuses.join(", ")
+    );
     connection
-        .prepare_cached(
-            "SELECT d.key, d.event_key, d.status, d.cause = ?7 AND NOT EXISTS (
-                        SELECT 1 FROM deliveries later
-                        WHERE later.event_key = d.event_key AND later.endpoint_key = d.endpoint_key
-                          AND later.key > d.key AND later.status IN (?5, ?6)),
-                    EXISTS (SELECT 1 FROM events WHERE events.key = d.event_key)
-             FROM deliveries d WHERE d.endpoint_key = ?1 AND d.key > ?2 AND d.key < ?3 ORDER BY d.key LIMIT ?4",
-        )?
+        .prepare_cached(&sql)?
         .query_map(
             params![
                 endpoint_key.as_i64(),
                 after,
                 RowKey::first_at(range.until).as_i64(),
                 limit,
+                DeliveryCause::Event.code(),
+                mode_code(mode),
                 DeliveryStatus::Pending.code(),
                 DeliveryStatus::Delivered.code(),
-                DeliveryCause::Event.code(),
             ],
             |row| {
-                let status = DeliveryStatus::from_code(row.get(2)?).ok_or_else(|| unexpected("deliveries.status"))?;
                 Ok(Candidate {
                     key: RowKey::from_i64(row.get(0)?),
                     event_key: RowKey::from_i64(row.get(1)?),
-                    matches: range.statuses.contains(&status) && row.get(3)?,
-                    has_payload: row.get(4)?,
+                    fate: match row.get(2)? {
+                        0 => Fate::Passed,
+                        1 => Fate::Unavailable,
+                        _ => Fate::Sent,
+                    },
                 })
             },
         )?
         .collect()
 }
 
+/// Whose log is looked at, which stretch of it, and with what kind of key.
+#[derive(Clone, Copy)]
+pub struct Scope<'r> {
+    pub endpoint_key: RowKey,
+    pub mode: Mode,
+    pub range: &'r ReplayRange,
+}
+
 pub fn count(
     connection: &Connection,
-    endpoint_key: RowKey,
-    range: &ReplayRange,
+    scope: Scope<'_>,
     after: RowKey,
 ) -> Result<(ReplayCount, Option<RowKey>), rusqlite::Error> {
-    let rows = candidates(connection, endpoint_key, range, after, ROWS_PER_COUNT)?;
-    let mut count = ReplayCount::default();
-    for row in rows.iter().filter(|row| row.matches) {
-        count.total += 1;
-        count.unavailable += u64::from(!row.has_payload);
-    }
+    let rows = candidates(connection, scope, after, ROWS_PER_COUNT)?;
+    let of = |fate| rows.iter().filter(|row| row.fate == fate).count() as u64;
+    let count = ReplayCount { total: of(Fate::Sent) + of(Fate::Unavailable), unavailable: of(Fate::Unavailable) };
     let more = rows.len() == ROWS_PER_COUNT;
     Ok((count, rows.last().filter(|_| more).map(|row| row.key)))
 }
@@ -195,11 +220,11 @@ pub fn stop(
     workspace_key: RowKey,
     endpoint_id: EndpointId,
     id: ReplayId,
-) -> Result<Option<Replay>, rusqlite::Error> {
+) -> Result<Result<Replay, endpoint::NotFound>, rusqlite::Error> {
     if find(tx.connection, tx.tag, workspace_key, endpoint_id, id)?.is_some() {
         end(tx, id.key(), ReplayStatus::Stopped)?;
     }
-    find(tx.connection, tx.tag, workspace_key, endpoint_id, id)
+    Ok(find(tx.connection, tx.tag, workspace_key, endpoint_id, id)?.ok_or(endpoint::NotFound))
 }
 
 /// Ends a replay, unless it has ended already.
@@ -220,14 +245,28 @@ struct Running {
     cursor: RowKey,
 }
 
+impl Running {
+    fn again(&self, row: &Candidate) -> Again {
+        Again {
+            workspace_key: self.workspace_key,
+            endpoint_key: self.endpoint_key,
+            event_key: row.event_key,
+            mode: self.mode,
+            cause: DeliveryCause::Replay,
+            retry_of: Some(row.key),
+        }
+    }
+}
+
 pub fn advance(tx: &mut WriteTx<'_>) -> Result<Option<usize>, rusqlite::Error> {
     let running = tx
         .connection
         .prepare_cached(
-            "SELECT key, workspace_key, endpoint_key, mode, since, until, statuses, cursor FROM replays
-             WHERE status = 0 ORDER BY key",
+            "SELECT r.key, r.workspace_key, r.endpoint_key, r.mode, r.since, r.until, r.statuses, r.cursor
+             FROM replays r JOIN endpoints e ON e.key = r.endpoint_key
+             WHERE r.status = 0 AND (e.is_active = 1 OR e.deleted_at IS NOT NULL) ORDER BY random() LIMIT ?1",
         )?
-        .query_map([], |row| {
+        .query_map([REPLAYS_PER_STEP], |row| {
             Ok(Running {
                 key: RowKey::from_i64(row.get("key")?),
                 workspace_key: RowKey::from_i64(row.get("workspace_key")?),
@@ -239,35 +278,32 @@ pub fn advance(tx: &mut WriteTx<'_>) -> Result<Option<usize>, rusqlite::Error> {
         })?
         .collect::<Result<Vec<_>, _>>()?;
     if running.is_empty() {
-        return Ok(None);
+        // What is left, if anything, waits for its endpoint to be active again.
+        let mut waiting = tx.connection.prepare_cached("SELECT 1 FROM replays WHERE status = 0 LIMIT 1")?;
+        return Ok(waiting.exists([])?.then_some(0));
     }
-    let mut queued = 0;
+    let rows_each = ROWS_PER_STEP / running.len();
+    let mut passed = 0;
     for replay in &running {
-        queued += advance_one(tx, replay)?;
-        if queued >= ROWS_PER_STEP {
-            break;
-        }
+        passed += advance_one(tx, replay, rows_each)?;
     }
-    Ok(Some(queued))
+    Ok(Some(passed))
 }
 
-fn advance_one(tx: &mut WriteTx<'_>, replay: &Running) -> Result<usize, rusqlite::Error> {
+/// Takes one replay up to `limit` rows further and returns how many it went.
+fn advance_one(tx: &mut WriteTx<'_>, replay: &Running, limit: usize) -> Result<usize, rusqlite::Error> {
     if due::count_due(tx, replay.endpoint_key, LIVE_FIRST)? >= LIVE_FIRST {
         return Ok(0);
     }
-    let rows = candidates(tx.connection, replay.endpoint_key, &replay.range, replay.cursor, ROWS_PER_STEP)?;
-    let (mut queued, mut unavailable, mut cursor) = (0, 0, replay.cursor);
+    let scope = Scope { endpoint_key: replay.endpoint_key, mode: replay.mode, range: &replay.range };
+    let rows = candidates(tx.connection, scope, replay.cursor, limit)?;
+    let (mut queued, mut unavailable, mut passed) = (0, 0, 0_usize);
     for row in &rows {
-        if row.matches && row.has_payload {
-            let again = Again {
-                workspace_key: replay.workspace_key,
-                endpoint_key: replay.endpoint_key,
-                event_key: row.event_key,
-                mode: replay.mode,
-                cause: DeliveryCause::Replay,
-                retry_of: Some(row.key),
-            };
-            match queue_again(tx, &again)? {
+        match row.fate {
+            Fate::Passed => {}
+            Fate::Unavailable => unavailable += 1,
+            Fate::Sent if queued == QUEUED_PER_STEP => break,
+            Fate::Sent => match queue_again(tx, &replay.again(row))? {
                 Ok(_) => queued += 1,
                 // What is left waits until the endpoint is on again.
                 Err(RequeueRefusal::EndpointOff) => break,
@@ -275,19 +311,18 @@ fn advance_one(tx: &mut WriteTx<'_>, replay: &Running) -> Result<usize, rusqlite
                     end(tx, replay.key, ReplayStatus::Stopped)?;
                     break;
                 }
-            }
-        } else if row.matches {
-            unavailable += 1;
+            },
         }
-        cursor = row.key;
+        passed += 1;
     }
+    let cursor = passed.checked_sub(1).map_or(replay.cursor, |last| rows[last].key);
     tx.connection
         .prepare_cached(
             "UPDATE replays SET cursor = ?2, replayed = replayed + ?3, unavailable = unavailable + ?4 WHERE key = ?1",
         )?
         .execute(params![replay.key.as_i64(), cursor.as_i64(), queued, unavailable])?;
-    if rows.len() < ROWS_PER_STEP && rows.last().is_none_or(|last| last.key == cursor) {
+    if rows.len() < limit && passed == rows.len() {
         end(tx, replay.key, ReplayStatus::Completed)?;
     }
-    Ok(queued)
+    Ok(passed)
 }

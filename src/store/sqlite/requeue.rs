@@ -31,21 +31,25 @@ pub fn retry(tx: &mut WriteTx<'_>, workspace_key: RowKey, id: DeliveryId, mode: 
     let found = tx
         .connection
         .prepare_cached(
-            "SELECT event_key, endpoint_key, mode FROM deliveries WHERE key = ?1 AND workspace_key = ?2
+            "SELECT event_key, endpoint_key, mode, cause FROM deliveries WHERE key = ?1 AND workspace_key = ?2
              AND EXISTS (SELECT 1 FROM events WHERE events.key = event_key)",
         )?
         .query_row(params![id.key().as_i64(), workspace_key.as_i64()], |row| {
-            let keys = (RowKey::from_i64(row.get(0)?), RowKey::from_i64(row.get(1)?));
-            Ok((keys.0, keys.1, coded(row, "mode", mode_from_code)?))
+            let (event_key, endpoint_key) = (RowKey::from_i64(row.get(0)?), RowKey::from_i64(row.get(1)?));
+            let cause = coded(row, "cause", DeliveryCause::from_code)?;
+            Ok((event_key, endpoint_key, coded(row, "mode", mode_from_code)?, cause))
         })
         .optional()?;
-    let Some((event_key, endpoint_key, first_mode)) = found else { return Ok(Err(RequeueRefusal::NotFound)) };
+    let Some((event_key, endpoint_key, first_mode, first_cause)) = found else {
+        return Ok(Err(RequeueRefusal::NotFound));
+    };
     let again = Again {
         workspace_key,
         endpoint_key,
         event_key,
         mode: if first_mode == Mode::Test { Mode::Test } else { mode },
-        cause: DeliveryCause::Retry,
+        // An example must not arrive as if it had happened: a test stays marked as one.
+        cause: if first_cause == DeliveryCause::Test { DeliveryCause::Test } else { DeliveryCause::Retry },
         retry_of: Some(id.key()),
     };
     queue_again(tx, &again)
@@ -98,7 +102,8 @@ pub fn queue_again(tx: &mut WriteTx<'_>, again: &Again) -> Requeued<Delivery> {
         retry_of: again.retry_of,
         skipped: None,
     };
-    delivery::insert(tx, &new, &subscriber.target, subscriber.also_secret_version(tx.now))?;
+    let overlap = subscriber.also_secret_version(tx.now);
+    delivery::insert(tx, &new, &subscriber.target, overlap, None)?;
     let id = DeliveryId::new(new.key, tx.tag);
     let found = delivery::find_one(tx.connection, tx.tag, again.workspace_key, id)?;
     found.map(Ok).ok_or_else(|| unexpected("deliveries.key"))

@@ -9,9 +9,10 @@
 //! commit. Jobs can therefore run twice, and everything cached beside the database is forgotten on a rollback.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock, Weak};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot};
@@ -19,8 +20,10 @@ use tokio::sync::{mpsc, oneshot};
 use crate::domain::id::{KeySequence, RowKey, StoreTag};
 use crate::domain::limits;
 use crate::domain::time::{Clock, Timestamp};
+use crate::store::{Claim, HandOver, Lane, LaneQuota};
 
 use super::checkpoint::Checkpointer;
+use super::lane_bounds::LaneBounds;
 use super::matching::MatchingCache;
 use super::{StoreError, broken, unavailable};
 
@@ -28,6 +31,8 @@ use super::{StoreError, broken, unavailable};
 pub struct WriteTx<'w> {
     pub connection: &'w Connection,
     pub matching: &'w mut MatchingCache,
+    pub lanes: &'w mut LaneBounds,
+    pub claims: &'w mut GroupClaims,
     pub tag: StoreTag,
     pub now: Timestamp,
     pub keys: &'w SharedKeys,
@@ -36,6 +41,58 @@ pub struct WriteTx<'w> {
 impl WriteTx<'_> {
     pub fn next_key(&self) -> RowKey {
         self.keys.next(self.now)
+    }
+}
+
+/// What a group claims on the way, beside what its jobs answer.
+#[derive(Default)]
+pub struct GroupClaims {
+    hand_over: Option<Arc<dyn HandOver>>,
+    handed: Vec<Claim>,
+    counted: Vec<(Arc<dyn LaneQuota>, Lane)>,
+    /// Something fell due, or will, that nobody has claimed.
+    pub left_due: bool,
+}
+
+impl GroupClaims {
+    /// Who takes over what is accepted, if it has room for one more of this lane.
+    pub fn has_room(&self, lane: Lane) -> bool {
+        self.hand_over.as_ref().is_some_and(|hand_over| hand_over.quota(lane) > 0)
+    }
+
+    /// Hands an accepted delivery over, once the group is on disk.
+    pub fn hand_over(&mut self, claim: Claim, lane: Lane) {
+        if let Some(hand_over) = &self.hand_over {
+            hand_over.claimed(lane);
+            self.handed.push(claim);
+        }
+    }
+
+    /// Counts a claim that its job answers with.
+    pub fn count(&mut self, quota: &Arc<dyn LaneQuota>, lane: Lane) {
+        quota.claimed(lane);
+        self.counted.push((Arc::clone(quota), lane));
+    }
+
+    fn rolled_back(&mut self) {
+        for (quota, lane) in self.counted.drain(..) {
+            quota.unclaimed(lane);
+        }
+        if let Some(hand_over) = &self.hand_over {
+            self.handed.drain(..).for_each(|claim| hand_over.unclaimed(claim.endpoint.lane));
+        }
+        self.left_due = false;
+    }
+
+    fn committed(&mut self, took: Duration) {
+        self.counted.clear();
+        let Some(hand_over) = &self.hand_over else { return };
+        if !self.handed.is_empty() {
+            hand_over.take_over(std::mem::take(&mut self.handed), limits::LEASE.saturating_sub(took));
+        }
+        if std::mem::take(&mut self.left_due) {
+            hand_over.wake();
+        }
     }
 }
 
@@ -108,6 +165,7 @@ where
 pub struct Writer {
     jobs: mpsc::Sender<Box<dyn Job>>,
     refuse_publishes: Arc<AtomicBool>,
+    hand_over: Arc<OnceLock<Weak<dyn HandOver>>>,
 }
 
 /// What the writer thread is made of.
@@ -123,7 +181,8 @@ impl Writer {
     pub fn start(parts: WriterParts) -> Result<(Self, JoinHandle<()>), std::io::Error> {
         let (jobs, queue) = mpsc::channel(limits::WRITES_QUEUED);
         let refuse_publishes = Arc::new(AtomicBool::new(false));
-        let writer = Self { jobs, refuse_publishes: Arc::clone(&refuse_publishes) };
+        let hand_over = Arc::new(OnceLock::new());
+        let writer = Self { jobs, refuse_publishes: Arc::clone(&refuse_publishes), hand_over: Arc::clone(&hand_over) };
         let thread = std::thread::Builder::new().name("store-writer".to_owned()).spawn(move || {
             let WriterParts { connection, tag, clock, keys, checkpointer } = parts;
             WriterThread {
@@ -134,10 +193,19 @@ impl Writer {
                 checkpointer,
                 refuse_publishes,
                 matching: MatchingCache::default(),
+                lanes: LaneBounds::default(),
+                claims: GroupClaims::default(),
+                hand_over,
             }
             .run(queue);
         })?;
         Ok((writer, thread))
+    }
+
+    pub fn attach(&self, hand_over: Weak<dyn HandOver>) {
+        if self.hand_over.set(hand_over).is_err() {
+            tracing::error!("a second engine was attached to the store and is not handed anything");
+        }
     }
 
     /// Whether the write-ahead log has outgrown its limit, so that new events must wait.
@@ -166,6 +234,9 @@ struct WriterThread {
     checkpointer: Checkpointer,
     refuse_publishes: Arc<AtomicBool>,
     matching: MatchingCache,
+    lanes: LaneBounds,
+    claims: GroupClaims,
+    hand_over: Arc<OnceLock<Weak<dyn HandOver>>>,
 }
 
 impl WriterThread {
@@ -205,9 +276,17 @@ impl WriterThread {
 
     /// Runs all jobs and commits, or rolls everything back.
     fn transact(&mut self, group: &mut [Box<dyn Job>]) -> Result<(), rusqlite::Error> {
-        let outcome = self.try_transact(group);
-        if outcome.is_err() {
+        self.claims.hand_over = self.hand_over.get().and_then(Weak::upgrade);
+        let started = self.clock.now();
+        let outcome = self.try_transact(group, started);
+        if outcome.is_ok() {
+            self.claims.committed(self.clock.now().since(started));
+            self.claims.hand_over = None;
+        } else {
             self.matching.forget_everything();
+            self.lanes.forget_everything();
+            self.claims.rolled_back();
+            self.claims.hand_over = None;
             // After some failures SQLite has rolled back by itself; then there is nothing left to roll back.
             if !self.connection.is_autocommit()
                 && let Err(error) = self.connection.execute_batch("ROLLBACK")
@@ -218,13 +297,15 @@ impl WriterThread {
         outcome
     }
 
-    fn try_transact(&mut self, group: &mut [Box<dyn Job>]) -> Result<(), rusqlite::Error> {
+    fn try_transact(&mut self, group: &mut [Box<dyn Job>], now: Timestamp) -> Result<(), rusqlite::Error> {
         self.connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
         let mut tx = WriteTx {
             connection: &self.connection,
             matching: &mut self.matching,
+            lanes: &mut self.lanes,
+            claims: &mut self.claims,
             tag: self.tag,
-            now: self.clock.now(),
+            now,
             keys: &self.keys,
         };
         for job in group {

@@ -3,6 +3,7 @@
 mod access;
 mod delivery;
 mod endpoint;
+mod endpoint_change;
 mod error;
 mod event;
 mod event_batch;
@@ -10,11 +11,19 @@ mod event_list;
 mod event_type;
 mod health;
 mod idempotency;
+mod isolation;
+mod openapi;
+mod replay;
+mod retry;
+mod rotate;
+mod test_event;
 mod version;
 
+use http::Method;
 use serde_json::{Value, json};
 
 use crate::support::app::PUBLIC_HOST;
+use crate::support::caller::{Caller, Reply};
 
 const ENDPOINTS: &str = "/v1/webhook-endpoints";
 const EVENTS: &str = "/v1/events";
@@ -50,4 +59,21 @@ fn event_of_bytes(bytes: usize) -> String {
 /// What the error says of each parameter at fault.
 fn faults(error: &Value) -> &Value {
     &error["details"]["parameters"]
+}
+
+async fn patch(caller: &Caller, id: &str, body: Value) -> Reply {
+    caller.send(Method::PATCH, &format!("{ENDPOINTS}/{id}"), body.to_string()).await
+}
+
+/// A write that carries an idempotency key: done once, answered twice, byte for byte.
+async fn assert_done_once(caller: &Caller, method: Method, path: &str, body: Value, status: u16) -> Reply {
+    let keyed = caller.keyed("done-once");
+    let first = keyed.send(method.clone(), path, body.to_string()).await;
+    let again = keyed.send(method.clone(), path, body.to_string()).await;
+    for (reply, replayed) in [(&first, "false"), (&again, "true")] {
+        let seen = (reply.status, reply.header("idempotent-replayed"));
+        assert_eq!(seen, (status, Some(replayed)), "{method} {path}: {:?}", reply.body);
+    }
+    assert_eq!(first.body, again.body);
+    first
 }

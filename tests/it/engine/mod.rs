@@ -1,4 +1,5 @@
 //! The engine within the whole server: what receivers get, what the log tells, and when.
 
 mod dispatcher;
+mod recorder;
 mod worker;

@@ -22,13 +22,20 @@ macro_rules! on_each_backend {
 }
 
 mod access;
+mod catalogue;
 mod claim;
 mod commit;
 mod delivery;
 mod endpoint;
+mod endpoint_change;
+mod endpoint_end;
 mod event;
+mod event_log;
 mod fairness;
 mod idempotency;
 mod interleaving;
 mod outcome;
+mod replay;
+mod requeue;
+mod rotation;
 mod waiting;

@@ -10,17 +10,21 @@ use postrider::domain::access::{ApiKeyHash, Mode, Scope, Scopes};
 use postrider::domain::attempt::{Attempt, AttemptOutcome};
 use postrider::domain::delivery::DeliveryFilter;
 use postrider::domain::delivery::{Delivery, DeliveryStatus, EndReason};
-use postrider::domain::endpoint::{DisabledReason, Endpoint, EndpointName, EndpointUrl, OpaqueId, ProjectId};
+use postrider::domain::endpoint::{
+    DisabledReason, Endpoint, EndpointChange, EndpointName, EndpointUrl, OpaqueId, ProjectId, SecretVersion,
+};
 use postrider::domain::event::{EventReceipt, NewEvent};
 use postrider::domain::event_type::EventTypeName;
-use postrider::domain::id::{ApiKeyId, DeliveryId, EndpointId, EventId, RowKey, StoreTag, WorkspaceId};
+use postrider::domain::id::{ApiKeyId, DeliveryId, EndpointId, EventId, ReplayId, RowKey, StoreTag, WorkspaceId};
 use postrider::domain::limits;
 use postrider::domain::page::PageRequest;
+use postrider::domain::replay::{Replay, ReplayCount, ReplayRange};
 use postrider::domain::time::{Clock, Timestamp};
 use postrider::domain::workspace::{Workspace, WorkspaceName};
 use postrider::store::{
-    AfterAttempt, Claim, Claimed, EndpointLimits, Lane, LaneQuota, NewApiKey, NewEndpoint, OutcomeRecord, Recorded,
-    Store, StoreSeed, Written,
+    AfterAttempt, Claim, Claimed, DeleteEndpointError, EndpointLimits, Lane, LaneQuota, NewApiKey, NewEndpoint,
+    NewReplay, OutcomeRecord, Recorded, RequeueError, RotateSecretError, SecretRotation, StopReplayError, Store,
+    StoreSeed, UpdateEndpointError, Written,
 };
 
 use crate::support::clock::ManualClock;
@@ -63,7 +67,10 @@ pub struct Fixture {
 
 impl Fixture {
     pub async fn new(backend: impl Backend + 'static) -> Self {
-        let clock = ManualClock::new(START);
+        Self::on_clock(backend, ManualClock::new(START)).await
+    }
+
+    pub async fn on_clock(backend: impl Backend + 'static, clock: ManualClock) -> Self {
         let store = backend.open(Arc::new(clock.clone()), StoreSeed { tag: TAG, node: 0 }).await;
         let name = WorkspaceName::parse("the workspace").unwrap();
         let workspace = store.ensure_workspace(name, WorkspaceId::from_letters([b'w'; 16])).await.unwrap();
@@ -187,6 +194,124 @@ impl Fixture {
         self.accept((0..count).map(|_| self.event()).collect()).await
     }
 
+    /// A test of the endpoint's, as one by hand.
+    pub async fn accept_test(&self, endpoint: &Endpoint) -> Delivery {
+        self.try_test(endpoint.id, self.event()).await.unwrap()
+    }
+
+    pub async fn try_test(&self, endpoint_id: EndpointId, event: NewEvent) -> Result<Delivery, RequeueError> {
+        self.store().accept_test(endpoint_id, event, None).await.map(done)
+    }
+
+    pub async fn retry_by_hand(&self, id: DeliveryId) -> Delivery {
+        self.try_retry(self.workspace.key, id, Mode::Live).await.unwrap()
+    }
+
+    pub async fn try_retry(&self, workspace_key: RowKey, id: DeliveryId, mode: Mode) -> Result<Delivery, RequeueError> {
+        self.store().retry_delivery(workspace_key, id, mode, None).await.map(done)
+    }
+
+    pub async fn update(&self, endpoint: &Endpoint, change: EndpointChange) -> Endpoint {
+        self.try_update(self.workspace.key, endpoint.id, change, 10_000).await.unwrap()
+    }
+
+    pub async fn try_update(
+        &self,
+        workspace_key: RowKey,
+        id: EndpointId,
+        change: EndpointChange,
+        per_project: u32,
+    ) -> Result<Endpoint, UpdateEndpointError> {
+        let limits = EndpointLimits { per_project, per_workspace: 10_000 };
+        self.store().update_endpoint(workspace_key, id, change, limits, None).await.map(done)
+    }
+
+    pub async fn switch(&self, endpoint: &Endpoint, is_active: bool) -> Endpoint {
+        self.update(endpoint, EndpointChange { is_active: Some(is_active), ..EndpointChange::default() }).await
+    }
+
+    pub async fn delete(&self, endpoint: &Endpoint) {
+        self.try_delete(self.workspace.key, endpoint.id).await.unwrap();
+    }
+
+    pub async fn try_delete(&self, workspace_key: RowKey, id: EndpointId) -> Result<(), DeleteEndpointError> {
+        self.store().delete_endpoint(workspace_key, id, None).await.map(done)
+    }
+
+    pub async fn found(&self, endpoint: &Endpoint) -> Option<Endpoint> {
+        self.store().find_endpoint(self.workspace.key, endpoint.id).await.unwrap()
+    }
+
+    /// Rotates to the version, with the sealed secret `[version]`.
+    pub async fn rotate(&self, endpoint: &Endpoint, version: u32, overlap: Duration, revoke_queued: bool) -> Endpoint {
+        self.try_rotate(self.workspace.key, endpoint.id, version, overlap, revoke_queued).await.unwrap()
+    }
+
+    pub async fn try_rotate(
+        &self,
+        workspace_key: RowKey,
+        id: EndpointId,
+        version: u32,
+        overlap: Duration,
+        revoke_queued: bool,
+    ) -> Result<Endpoint, RotateSecretError> {
+        let sealed = vec![u8::try_from(version).unwrap()];
+        let last4 = format!("{version:04}");
+        let rotation = SecretRotation { version: SecretVersion(version), sealed, last4, overlap, revoke_queued };
+        self.store().rotate_secret(workspace_key, id, rotation).await
+    }
+
+    /// Counts the first step of what a replay would send.
+    pub async fn first_count(
+        &self,
+        endpoint: &Endpoint,
+        range: ReplayRange,
+        mode: Mode,
+    ) -> (ReplayCount, Option<RowKey>) {
+        self.store().count_replayable(endpoint.key, mode, range, RowKey::from_i64(0)).await.unwrap()
+    }
+
+    /// Counts all that a replay would send.
+    pub async fn count_replay(&self, endpoint: &Endpoint, range: ReplayRange, mode: Mode) -> ReplayCount {
+        let (mut sum, mut after) = self.first_count(endpoint, range.clone(), mode).await;
+        while let Some(from) = after {
+            let (step, next) = self.store().count_replayable(endpoint.key, mode, range.clone(), from).await.unwrap();
+            sum = ReplayCount { total: sum.total + step.total, unavailable: sum.unavailable + step.unavailable };
+            after = next;
+        }
+        sum
+    }
+
+    /// A live replay, counted first.
+    pub async fn replay(&self, endpoint: &Endpoint, range: ReplayRange) -> Replay {
+        let total = self.count_replay(endpoint, range.clone(), Mode::Live).await.total;
+        self.try_replay(endpoint, range, Mode::Live, total).await.unwrap()
+    }
+
+    pub async fn try_replay(
+        &self,
+        endpoint: &Endpoint,
+        range: ReplayRange,
+        mode: Mode,
+        total: u64,
+    ) -> Result<Replay, RequeueError> {
+        let new = NewReplay { mode, range, total };
+        self.store().create_replay(self.workspace.key, endpoint.id, new, None).await.map(done)
+    }
+
+    pub async fn stop_replay(&self, endpoint: &Endpoint, id: ReplayId) -> Result<Replay, StopReplayError> {
+        self.try_stop_replay(self.workspace.key, endpoint.id, id).await
+    }
+
+    pub async fn try_stop_replay(
+        &self,
+        workspace_key: RowKey,
+        endpoint_id: EndpointId,
+        id: ReplayId,
+    ) -> Result<Replay, StopReplayError> {
+        self.store().stop_replay(workspace_key, endpoint_id, id, None).await.map(done)
+    }
+
     pub fn clock_now(&self) -> Timestamp {
         self.clock.now()
     }
@@ -277,6 +402,14 @@ impl Fixture {
 
     pub async fn delivery(&self, id: DeliveryId) -> (Delivery, Vec<Attempt>) {
         self.store().find_delivery(self.workspace.key, id).await.unwrap().expect("the delivery is in the log")
+    }
+}
+
+/// What was written, when nothing could have been replayed.
+pub fn done<T: std::fmt::Debug>(written: Written<T>) -> T {
+    match written {
+        Written::Done(effect) => effect,
+        other => panic!("without a key nothing is replayed: {other:?}"),
     }
 }
 

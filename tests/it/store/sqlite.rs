@@ -1,16 +1,23 @@
 //! The SQLite store's own ways: what follows from one process holding the data directory.
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use postrider::domain::access::Mode;
 use postrider::domain::attempt::AttemptOutcome;
+use postrider::domain::delivery::{Delivery, DeliveryStatus, EndReason};
+use postrider::domain::id::DeliveryId;
+use postrider::domain::limits;
+use postrider::domain::replay::{REPLAYED_BY_DEFAULT, ReplayCount, ReplayRange};
 use postrider::domain::time::Clock;
 use postrider::store::sqlite::SqliteStore;
-use postrider::store::{OpenError, Recorded, Store, StoreSeed};
+use postrider::store::{OpenError, Recorded, RequeueError, Store, StoreSeed};
+use rusqlite::Connection;
 use tempfile::TempDir;
 
-use super::fixture::{Backend, Fixture, TAG, outline};
+use super::fixture::{Backend, Fixture, START, TAG, outline};
 use crate::support::clock::ManualClock;
 
 /// A directory of its own for each test.
@@ -22,6 +29,19 @@ impl SqliteBackend {
     pub fn new() -> Self {
         Self { directory: tempfile::tempdir().unwrap() }
     }
+
+    /// A second way into the database, for damage that no method of the store does.
+    fn database(&self) -> PathBuf {
+        self.directory.path().join("postrider.db")
+    }
+}
+
+/// A fixture and a second way into its database.
+async fn with_database() -> (Fixture, Connection) {
+    let backend = SqliteBackend::new();
+    let path = backend.database();
+    let at = Fixture::new(backend).await;
+    (at, Connection::open(path).unwrap())
 }
 
 #[async_trait]
@@ -69,4 +89,107 @@ async fn the_data_is_for_its_owner_alone() {
     let store = SqliteStore::open(&directory, clock, StoreSeed { tag: TAG, node: 0 }).await.unwrap();
     store.check().await.unwrap();
     assert_eq!(std::fs::metadata(&directory).unwrap().permissions().mode() & 0o777, 0o700);
+}
+
+#[tokio::test]
+async fn a_delivery_whose_event_is_gone_fails_instead_of_sending_nothing() {
+    let (at, database) = with_database().await;
+    at.endpoint().await;
+    let published = at.publish(3).await;
+    let ids: Vec<_> = at.deliveries().await.iter().rev().map(|delivery| delivery.id).collect();
+    let lost = at.claim_one().await;
+    assert_eq!(lost.delivery_id, ids[0]);
+    at.advance(limits::LEASE);
+    for gone in &published[..2] {
+        database.execute("DELETE FROM events WHERE key = ?1", [gone.id.key().as_i64()]).unwrap();
+    }
+    let claims = at.claim(10).await.claims;
+    assert_eq!(claims.iter().map(|claim| claim.delivery_id).collect::<Vec<_>>(), ids[2..]);
+    assert!(!claims[0].envelope.is_empty());
+    let mut statement = database
+        .prepare(
+            "SELECT status, reason, attempts, (SELECT COUNT(*) FROM attempts WHERE delivery_key = key),
+                    EXISTS (SELECT 1 FROM due WHERE delivery_key = key)
+             FROM deliveries ORDER BY key LIMIT 2",
+        )
+        .unwrap();
+    let row = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?));
+    let ends: Vec<(i64, i64, u32, u32, bool)> = statement.query_map([], row).unwrap().map(Result::unwrap).collect();
+    let (failed, gone) = (DeliveryStatus::Failed.code(), EndReason::EventGone.code());
+    assert_eq!(ends, [(failed, gone, 1, 1, false), (failed, gone, 0, 0, false)], "the lost attempt is in the log");
+}
+
+#[tokio::test]
+async fn what_retention_took_is_counted_as_unavailable_and_neither_replayed_nor_retried() {
+    let (at, database) = with_database().await;
+    let endpoint = at.endpoint().await;
+    let published = at.publish(3).await;
+    let claims = at.claim(3).await.claims;
+    for claim in &claims {
+        at.record(at.failed(claim)).await;
+    }
+    database.execute("DELETE FROM events WHERE key = ?1", [published[1].id.key().as_i64()]).unwrap();
+    at.advance(Duration::from_secs(1));
+    let range = ReplayRange { since: START, until: at.clock_now(), statuses: REPLAYED_BY_DEFAULT.to_vec() };
+    let count = at.count_replay(&endpoint, range.clone(), Mode::Live).await;
+    assert_eq!(count, ReplayCount { total: 3, unavailable: 1 });
+    let replay = at.replay(&endpoint, range).await;
+    at.store().advance_replays().await.unwrap();
+    let done = at.store().find_replay(at.workspace.key, endpoint.id, replay.id).await.unwrap().unwrap();
+    assert_eq!((done.total, done.replayed, done.unavailable), (3, 2, 1));
+    let mut replayed: Vec<_> = at.claim(10).await.claims.iter().map(|claim| claim.event_id).collect();
+    replayed.sort_unstable();
+    assert_eq!(replayed, [published[0].id, published[2].id]);
+    let gone = claims.iter().find(|claim| claim.event_id == published[1].id).unwrap();
+    let refused = at.try_retry(at.workspace.key, gone.delivery_id, Mode::Live).await;
+    assert!(matches!(refused, Err(RequeueError::NotFound)), "{refused:?}");
+}
+
+/// A store of the same node at each start, which is what chance brings about now and then.
+async fn open_at(directory: &Path, clock: &ManualClock) -> Fixture {
+    struct SameNode(PathBuf);
+    #[async_trait]
+    impl Backend for SameNode {
+        async fn open(&self, clock: Arc<dyn Clock>, seed: StoreSeed) -> Arc<dyn Store> {
+            Arc::new(SqliteStore::open(&self.0, clock, StoreSeed { node: 7, ..seed }).await.unwrap())
+        }
+    }
+    Fixture::on_clock(SameNode(directory.to_owned()), clock.clone()).await
+}
+
+#[tokio::test]
+async fn keys_do_not_meet_again_when_the_clock_is_set_back_over_a_restart() {
+    let directory = tempfile::tempdir().unwrap();
+    let clock = ManualClock::new(START);
+    let mut at = open_at(directory.path(), &clock).await;
+    at.endpoint().await;
+    at.publish(100).await;
+    let mut before = at.deliveries().await;
+    for back in [Duration::ZERO, Duration::from_secs(3)] {
+        clock.set(START.minus(back));
+        at.reopen().await;
+        at.publish(50).await;
+        let after = at.deliveries().await;
+        assert_eq!(ids(&after)[50..], ids(&before), "none is lost, and the newest come first");
+        before = after;
+    }
+}
+
+#[tokio::test]
+async fn a_clock_that_once_ran_far_ahead_is_not_followed() {
+    let directory = tempfile::tempdir().unwrap();
+    let clock = ManualClock::new(START);
+    let mut at = open_at(directory.path(), &clock).await;
+    at.endpoint().await;
+    clock.set(START.plus(limits::CLOCK_AHEAD_MAX * 1000));
+    at.publish(1).await;
+    clock.set(START);
+    at.reopen().await;
+    at.publish(2).await;
+    let made: Vec<_> = at.deliveries().await.iter().map(|delivery| delivery.id.created_at()).collect();
+    assert!(made[1..].iter().all(|at| at.since(START) <= Duration::from_millis(1)), "{made:?}");
+}
+
+fn ids(deliveries: &[Delivery]) -> Vec<DeliveryId> {
+    deliveries.iter().map(|delivery| delivery.id).collect()
 }

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use postrider::domain::delivery::DeliveryCause;
 use postrider::domain::endpoint::Endpoint;
 use postrider::domain::id::RowKey;
 use postrider::domain::limits;
@@ -18,6 +19,8 @@ on_each_backend! {
     each_lane_has_its_turn_when_they_are_more_than_the_limit,
     thousands_of_lanes_without_quota_stand_in_nobodys_way,
     a_lane_whose_quota_was_just_used_up_is_not_called_due,
+    both_lanes_of_an_endpoint_share_its_quota,
+    a_backlog_does_not_hold_up_a_test,
 }
 
 /// What each endpoint may have; nothing for an endpoint that is not named.
@@ -114,4 +117,25 @@ async fn a_lane_whose_quota_was_just_used_up_is_not_called_due(at: Fixture) {
     assert_eq!(claimed.next_due_in, None, "the quota was asked before these two were handed out");
     at.advance(limits::LEASE);
     assert_eq!(at.claim_within(10, EachLane(2)).await.claims.len(), 2);
+}
+
+async fn both_lanes_of_an_endpoint_share_its_quota(at: Fixture) {
+    let endpoint = at.endpoint().await;
+    at.publish(10).await;
+    for _ in 0..3 {
+        at.accept_test(&endpoint).await;
+    }
+    let claimed = at.claim_within(100, EachLane(5)).await;
+    assert_eq!(claimed.claims.len(), 5);
+    assert_eq!(claimed.next_due_in, Some(limits::LEASE), "nothing more is due while the endpoint has no room");
+    assert_eq!(at.claim_within(100, EachLane(100)).await.claims.len(), 8);
+}
+
+async fn a_backlog_does_not_hold_up_a_test(at: Fixture) {
+    let endpoint = at.endpoint().await;
+    at.publish(10).await;
+    at.advance(Duration::from_secs(1));
+    let test = at.accept_test(&endpoint).await;
+    let claims = at.claim_within(100, EachLane(1)).await.claims;
+    assert_eq!((claims.len(), claims[0].delivery_id, claims[0].cause), (1, test.id, DeliveryCause::Test));
 }

@@ -1,0 +1,152 @@
+//! The wall between workspaces: every route, tried with another's ids.
+
+use std::path::Path;
+
+use http::Method;
+use serde_json::{Value, json};
+
+use super::{DELIVERIES, ENDPOINTS, EVENTS};
+use crate::support::app::{ALL_SCOPES, App, text};
+use crate::support::caller::Caller;
+use crate::support::receiver::{Behaviour, Receiver};
+
+/// Every path of the API in which a resource is named. A path that is missing here fails the test below.
+const NAMED: &[&str] = &[
+    "/v1/events/{eventId}",
+    "/v1/webhook-deliveries/{deliveryId}",
+    "/v1/webhook-deliveries/{deliveryId}/retry",
+    "/v1/webhook-endpoints/{endpointId}",
+    "/v1/webhook-endpoints/{endpointId}/deliveries",
+    "/v1/webhook-endpoints/{endpointId}/replay",
+    "/v1/webhook-endpoints/{endpointId}/replays",
+    "/v1/webhook-endpoints/{endpointId}/replays/{replayId}",
+    "/v1/webhook-endpoints/{endpointId}/replays/{replayId}/stop",
+    "/v1/webhook-endpoints/{endpointId}/rotate-secret",
+    "/v1/webhook-endpoints/{endpointId}/test",
+];
+
+/// Every path that names nothing. What they show is looked through for another's ids.
+const UNNAMED: &[&str] = &[
+    "/v1/event-types",
+    "/v1/events",
+    "/v1/events/batch",
+    "/v1/health",
+    "/v1/webhook-deliveries",
+    "/v1/webhook-endpoints",
+];
+
+/// The paths that stand in the sources of the API as text.
+fn paths_of_the_router() -> Vec<String> {
+    let mut paths = Vec::new();
+    for file in std::fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("src/api")).expect("the API's sources") {
+        let source = std::fs::read_to_string(file.expect("a file").path()).expect("a source");
+        let code = source.split("#[cfg(test)]").next().unwrap_or_default();
+        let texts = code.match_indices("\"/v1/").filter_map(|(at, _)| code[at + 1..].split('"').next());
+        paths.extend(texts.map(str::to_owned));
+    }
+    paths.sort_unstable();
+    paths.dedup();
+    paths
+}
+
+#[test]
+fn every_path_of_the_router_is_listed_here() {
+    let mut listed: Vec<&str> = NAMED.iter().chain(UNNAMED).copied().collect();
+    listed.sort_unstable();
+    assert_eq!(paths_of_the_router(), listed);
+}
+
+/// What belongs to one workspace.
+struct Belongings {
+    endpoint: String,
+    event: String,
+    delivery: String,
+    replay: String,
+}
+
+impl Belongings {
+    async fn of(app: &App, caller: &Caller, receiver: &Receiver) -> Self {
+        let body = json!({"name": "n", "url": receiver.url("/hook"), "events": ["post.created"]});
+        let endpoint = text(&caller.post(ENDPOINTS, body).await.data(200), "id");
+        let event = text(&caller.post(EVENTS, json!({"type": "post.created", "data": {}})).await.data(202), "id");
+        let delivery = text(&caller.get(&format!("{DELIVERIES}?eventId={event}")).await.data(200)[0], "id");
+        app.clock().advance(std::time::Duration::from_millis(1));
+        let replay = format!("{ENDPOINTS}/{endpoint}/replay");
+        let replay = text(&caller.post(&replay, json!({"since": "2026-05-15T12:00:00Z"})).await.data(202), "id");
+        Self { endpoint, event, delivery, replay }
+    }
+
+    fn ids(&self) -> [&str; 4] {
+        [&self.endpoint, &self.event, &self.delivery, &self.replay]
+    }
+
+    fn named_in(&self, path: &str) -> String {
+        path.replace("{endpointId}", &self.endpoint)
+            .replace("{eventId}", &self.event)
+            .replace("{deliveryId}", &self.delivery)
+            .replace("{replayId}", &self.replay)
+    }
+
+    /// Everything that its owner can see of it.
+    async fn seen_by(&self, owner: &Caller) -> Vec<Value> {
+        let mut seen = Vec::new();
+        for path in NAMED.iter().chain(UNNAMED) {
+            let reply = owner.get(&self.named_in(path)).await;
+            if reply.status == 200 {
+                seen.push(reply.json());
+            }
+        }
+        seen
+    }
+}
+
+/// A body that the route would take.
+fn body_for(path: &str) -> Value {
+    if path.ends_with("/replay") { json!({"since": "2026-05-15T00:00:00Z"}) } else { json!({}) }
+}
+
+const METHODS: [Method; 5] = [Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE];
+
+/// Tries every method on a path. What the route does not know answers 405, everything else must be 404.
+async fn assert_not_found(caller: &Caller, path: &str, keyed: &str) {
+    let mut tried = 0;
+    for method in METHODS {
+        let reply = caller.keyed(keyed).send(method.clone(), path, body_for(path).to_string()).await;
+        if reply.status != 405 {
+            reply.error(404, "not_found");
+            tried += 1;
+        }
+    }
+    assert!(tried > 0, "{path} takes no method at all");
+}
+
+#[tokio::test]
+async fn a_strangers_ids_lead_nowhere_on_any_route() {
+    let app = App::to_loopback().await;
+    let receiver = Receiver::start().await;
+    receiver.otherwise(Behaviour::status(500));
+    let stranger = app.caller_of("Globex", ALL_SCOPES).await;
+    let theirs = Belongings::of(&app, app.caller(), &receiver).await;
+    let own = Belongings::of(&app, &stranger, &receiver).await;
+    app.attempted(&theirs.event, 1).await;
+    let before = theirs.seen_by(app.caller()).await;
+    assert!(before.len() > 8, "the owner sees something: {before:?}");
+
+    for path in NAMED {
+        assert_not_found(&stranger, &theirs.named_in(path), "k").await;
+    }
+    // An id of its own before it opens no door either.
+    let mixed = Belongings { replay: theirs.replay.clone(), ..own };
+    for path in NAMED.iter().filter(|path| path.contains("{replayId}")) {
+        assert_not_found(&stranger, &mixed.named_in(path), "mixed").await;
+    }
+    for path in UNNAMED {
+        for query in ["".to_owned(), format!("?endpointId={}", theirs.endpoint), format!("?eventId={}", theirs.event)] {
+            let reply = stranger.get(&format!("{path}{query}")).await;
+            for id in theirs.ids() {
+                assert!(!reply.text().contains(id), "{path}{query} tells of {id}: {}", reply.text());
+            }
+        }
+    }
+    assert_eq!(theirs.seen_by(app.caller()).await, before, "and nothing was touched");
+}

@@ -1,0 +1,227 @@
+//! The end of an endpoint: what DELETE stops at once, what it leaves to end by itself, and what stays.
+
+use std::time::Duration;
+
+use postrider::domain::attempt::AttemptOutcome;
+use postrider::domain::delivery::{DeliveryFilter, DeliveryStatus, EndReason};
+use postrider::domain::endpoint::SecretVersion;
+use postrider::domain::limits;
+use postrider::store::{DeleteEndpointError, Recorded, RotateSecretError};
+
+use crate::store::fixture::{EachLane, Fixture, outline};
+
+on_each_backend! {
+    a_deleted_endpoint_and_its_secrets_are_gone,
+    an_endpoint_of_another_workspace_is_not_deleted,
+    nothing_is_claimed_after_the_deletion,
+    an_attempt_under_way_is_still_recorded,
+    a_retry_of_a_deleted_endpoint_is_cancelled,
+    a_claim_given_back_after_the_deletion_is_cancelled,
+    a_claim_lost_after_the_deletion_is_cancelled_with_its_attempt,
+    what_was_held_is_cancelled_too,
+    a_long_queue_is_cancelled_by_and_by_without_a_spin,
+    a_long_queue_is_cancelled_also_after_a_restart,
+    a_long_queue_of_an_endpoint_without_room_waits_in_peace,
+    no_event_matches_a_deleted_endpoint,
+    the_log_of_a_deleted_endpoint_stays,
+}
+
+/// More than one deletion cancels itself.
+const LONG: usize = 2_500;
+
+async fn a_deleted_endpoint_and_its_secrets_are_gone(mut at: Fixture) {
+    let (endpoint, kept) = (at.endpoint().await, at.endpoint().await);
+    at.rotate(&endpoint, 2, Duration::from_secs(60), false).await;
+    at.delete(&endpoint).await;
+    for _ in 0..2 {
+        assert!(at.found(&endpoint).await.is_none());
+        for version in [SecretVersion(1), SecretVersion(2)] {
+            assert_eq!(at.store().find_secret(endpoint.key, version).await.unwrap(), None);
+        }
+        assert!(at.store().find_secret(kept.key, SecretVersion::FIRST).await.unwrap().is_some());
+        let again = at.try_delete(at.workspace.key, endpoint.id).await;
+        assert!(matches!(again, Err(DeleteEndpointError::NotFound)), "{again:?}");
+        at.reopen().await;
+    }
+    let version = at.store().secret_version(at.workspace.key, endpoint.id).await.unwrap();
+    assert_eq!(version, None);
+    let rotated = at.try_rotate(at.workspace.key, endpoint.id, 3, Duration::ZERO, false).await;
+    assert!(matches!(rotated, Err(RotateSecretError::NotFound)), "{rotated:?}");
+}
+
+async fn an_endpoint_of_another_workspace_is_not_deleted(at: Fixture) {
+    let (endpoint, other) = (at.endpoint().await, at.other_workspace().await);
+    at.publish(1).await;
+    let refused = at.try_delete(other.key, endpoint.id).await;
+    assert!(matches!(refused, Err(DeleteEndpointError::NotFound)), "{refused:?}");
+    assert!(at.found(&endpoint).await.is_some());
+    assert_eq!(at.claim(10).await.claims.len(), 1);
+}
+
+async fn nothing_is_claimed_after_the_deletion(at: Fixture) {
+    let (endpoint, kept) = (at.endpoint().await, at.endpoint().await);
+    at.publish(3).await;
+    at.accept_test(&endpoint).await;
+    let again = at.claim_within(2, EachLane(1)).await.claims;
+    let again = again.iter().find(|claim| claim.endpoint.id == endpoint.id).unwrap();
+    at.record(at.retry(again, Duration::from_secs(5))).await;
+    at.delete(&endpoint).await;
+    let of_endpoint = DeliveryFilter { endpoint_id: Some(endpoint.id), ..DeliveryFilter::default() };
+    for delivery in at.deliveries_of(at.workspace.key, of_endpoint).await {
+        let end = (delivery.status, delivery.reason, delivery.completed_at, delivery.next_attempt_at);
+        let now = Some(at.clock_now());
+        assert_eq!(end, (DeliveryStatus::Cancelled, Some(EndReason::EndpointDeleted), now, None));
+    }
+    for _ in 0..3 {
+        at.advance(Duration::from_secs(60));
+        assert!(at.claim(10).await.claims.iter().all(|claim| claim.endpoint.id == kept.id));
+    }
+}
+
+async fn an_attempt_under_way_is_still_recorded(at: Fixture) {
+    let endpoint = at.endpoint().await;
+    at.publish(2).await;
+    let claims = at.claim(2).await.claims;
+    at.delete(&endpoint).await;
+    assert_eq!(at.delivery(claims[0].delivery_id).await.0.status, DeliveryStatus::Pending);
+    at.advance(Duration::from_secs(3));
+    assert_eq!(at.record(at.delivered(&claims[0])).await, Recorded::Done);
+    assert_eq!(at.record(at.failed(&claims[1])).await, Recorded::Done);
+    let ends = [(DeliveryStatus::Delivered, None), (DeliveryStatus::Failed, Some(EndReason::Exhausted))];
+    for (claim, (status, reason)) in claims.iter().zip(ends) {
+        let (delivery, attempts) = at.delivery(claim.delivery_id).await;
+        assert_eq!((delivery.status, delivery.reason, attempts.len()), (status, reason, 1));
+    }
+    assert_eq!(at.claim(10).await.next_due_in, None);
+}
+
+async fn a_retry_of_a_deleted_endpoint_is_cancelled(at: Fixture) {
+    let endpoint = at.endpoint().await;
+    at.publish(1).await;
+    let claim = at.claim_one().await;
+    at.delete(&endpoint).await;
+    assert_eq!(at.record(at.retry(&claim, Duration::from_secs(5))).await, Recorded::Done);
+    let (delivery, attempts) = at.delivery(claim.delivery_id).await;
+    assert_eq!((delivery.status, delivery.reason), (DeliveryStatus::Cancelled, Some(EndReason::EndpointDeleted)));
+    assert_eq!((delivery.attempt_count, delivery.next_attempt_at), (1, None));
+    assert_eq!(outline(&attempts), [(1, AttemptOutcome::HttpError)], "the attempt stands in the log");
+    assert_eq!(attempts[0].next_attempt_at, None, "and promises no other");
+    at.advance(Duration::from_secs(60));
+    let claimed = at.claim(10).await;
+    assert_eq!((claimed.claims.len(), claimed.next_due_in), (0, None));
+}
+
+async fn a_claim_given_back_after_the_deletion_is_cancelled(at: Fixture) {
+    let endpoint = at.endpoint().await;
+    at.publish(1).await;
+    let claim = at.claim_one().await;
+    at.delete(&endpoint).await;
+    at.give_back(&claim).await;
+    let claimed = at.claim(10).await;
+    assert_eq!((claimed.claims.len(), claimed.next_due_in), (0, None));
+    let (delivery, attempts) = at.delivery(claim.delivery_id).await;
+    assert_eq!((delivery.status, delivery.attempt_count, attempts.len()), (DeliveryStatus::Cancelled, 0, 0));
+}
+
+async fn a_claim_lost_after_the_deletion_is_cancelled_with_its_attempt(at: Fixture) {
+    let endpoint = at.endpoint().await;
+    at.publish(1).await;
+    let lost = at.claim_one().await;
+    at.delete(&endpoint).await;
+    assert_eq!(at.claim(10).await.next_due_in, Some(limits::LEASE), "its holder has time until then");
+    at.advance(limits::LEASE);
+    assert!(at.claim(10).await.claims.is_empty());
+    let (delivery, attempts) = at.delivery(lost.delivery_id).await;
+    assert_eq!((delivery.status, delivery.attempt_count), (DeliveryStatus::Cancelled, 1));
+    assert_eq!(outline(&attempts), [(1, AttemptOutcome::Abandoned)]);
+    assert_eq!(at.record(at.delivered(&lost)).await, Recorded::ClaimLost);
+}
+
+async fn what_was_held_is_cancelled_too(at: Fixture) {
+    let endpoint = at.endpoint().await;
+    at.publish(2).await;
+    at.switch(&endpoint, false).await;
+    at.accept_test(&endpoint).await;
+    at.delete(&endpoint).await;
+    let deliveries = at.deliveries().await;
+    assert_eq!(deliveries.len(), 3);
+    assert!(deliveries.iter().all(|delivery| delivery.status == DeliveryStatus::Cancelled), "{deliveries:?}");
+    at.advance(limits::WAITING_MAX * 2);
+    assert_eq!(at.store().expire_waiting(10).await.unwrap(), 0);
+}
+
+async fn pending(at: &Fixture) -> usize {
+    let filter = DeliveryFilter { status: Some(DeliveryStatus::Pending), ..DeliveryFilter::default() };
+    at.deliveries_of(at.workspace.key, filter).await.len()
+}
+
+/// Claims for as long as the queue says that something is due, and tells how often that was.
+async fn claim_until_quiet(at: &Fixture) -> usize {
+    for rounds in 1..=10 {
+        let claimed = at.claim(100).await;
+        assert!(claimed.claims.is_empty(), "what is deleted is not claimed");
+        if claimed.next_due_in != Some(Duration::ZERO) {
+            return rounds;
+        }
+    }
+    panic!("the queue goes on saying that something is due");
+}
+
+async fn long_queue(at: &Fixture) {
+    for count in [1_000, 1_000, LONG - 2_000] {
+        at.publish(count).await;
+    }
+}
+
+async fn a_long_queue_is_cancelled_by_and_by_without_a_spin(at: Fixture) {
+    let endpoint = at.endpoint().await;
+    long_queue(&at).await;
+    for _ in 0..3 {
+        at.accept_test(&endpoint).await;
+    }
+    at.delete(&endpoint).await;
+    assert!(pending(&at).await > 0, "a deletion takes a bounded time");
+    let rounds = claim_until_quiet(&at).await;
+    assert!(rounds <= 3, "{rounds} rounds");
+    assert_eq!(pending(&at).await, 0);
+    assert_eq!(at.claim(10).await.next_due_in, None);
+}
+
+async fn a_long_queue_is_cancelled_also_after_a_restart(mut at: Fixture) {
+    let endpoint = at.endpoint().await;
+    long_queue(&at).await;
+    at.delete(&endpoint).await;
+    at.reopen().await;
+    claim_until_quiet(&at).await;
+    assert_eq!(pending(&at).await, 0);
+}
+
+async fn a_long_queue_of_an_endpoint_without_room_waits_in_peace(at: Fixture) {
+    let endpoint = at.endpoint().await;
+    long_queue(&at).await;
+    at.delete(&endpoint).await;
+    let full = at.claim_within(10, EachLane(0)).await;
+    assert_ne!(full.next_due_in, Some(Duration::ZERO), "nobody is called for what may not be looked at");
+}
+
+async fn no_event_matches_a_deleted_endpoint(at: Fixture) {
+    let endpoint = at.endpoint().await;
+    at.publish(1).await;
+    at.delete(&endpoint).await;
+    assert_eq!(at.publish(1).await[0].deliveries, 0);
+    assert_eq!(at.deliveries().await.len(), 1);
+}
+
+async fn the_log_of_a_deleted_endpoint_stays(mut at: Fixture) {
+    let endpoint = at.endpoint().await;
+    at.publish(2).await;
+    let claim = at.claim_one().await;
+    at.record(at.delivered(&claim)).await;
+    at.delete(&endpoint).await;
+    at.reopen().await;
+    let filter = DeliveryFilter { endpoint_id: Some(endpoint.id), ..DeliveryFilter::default() };
+    let statuses: Vec<_> =
+        at.deliveries_of(at.workspace.key, filter).await.iter().map(|delivery| delivery.status).collect();
+    assert_eq!(statuses, [DeliveryStatus::Cancelled, DeliveryStatus::Delivered]);
+    assert_eq!(at.delivery(claim.delivery_id).await.1.len(), 1);
+}

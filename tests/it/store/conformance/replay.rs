@@ -1,0 +1,443 @@
+//! Replays: what they send again, what they leave alone, and how they go on.
+
+use std::time::Duration;
+
+use postrider::domain::access::Mode;
+use postrider::domain::delivery::{Delivery, DeliveryCause, DeliveryFilter, DeliveryStatus};
+use postrider::domain::endpoint::Endpoint;
+use postrider::domain::event::NewEvent;
+use postrider::domain::id::{DeliveryId, ReplayId, StoreTag};
+use postrider::domain::page::{PageRequest, encode_cursor};
+use postrider::domain::replay::{REPLAYED_BY_DEFAULT, Replay, ReplayCount, ReplayRange, ReplayStatus};
+use postrider::domain::time::Timestamp;
+use postrider::store::{RequeueError, StopReplayError};
+
+use crate::store::fixture::{Fixture, START};
+
+on_each_backend! {
+    a_replay_queues_again_what_its_endpoint_did_not_get,
+    a_range_includes_its_start_and_excludes_its_end,
+    a_replay_takes_the_statuses_it_is_told,
+    only_what_an_event_set_off_is_replayed,
+    what_a_later_delivery_brought_or_has_queued_is_left_alone,
+    what_a_test_key_published_is_not_sent_by_a_live_replay,
+    a_replay_with_a_test_key_sends_nothing,
+    another_endpoints_deliveries_are_none_of_its_business,
+    a_replay_waits_while_live_deliveries_are_due,
+    a_replay_puts_only_so_much_before_what_comes_in_live,
+    a_replay_goes_on_after_a_restart,
+    a_stopped_replay_queues_no_more_and_stays_stopped,
+    a_replay_of_an_endpoint_that_goes_off_waits_and_goes_on,
+    a_replay_of_an_endpoint_that_is_deleted_stops,
+    an_endpoint_that_is_off_gets_no_replay,
+    a_replay_is_for_its_workspace_and_endpoint_alone,
+    replays_are_listed_newest_first,
+    a_long_replay_does_not_hold_up_another,
+    what_was_counted_is_what_is_replayed_over_more_rows_than_one_step,
+}
+
+const EVER: Timestamp = Timestamp::from_millis(253_402_300_799_999);
+
+fn range(since: Timestamp, until: Timestamp) -> ReplayRange {
+    ReplayRange { since, until, statuses: REPLAYED_BY_DEFAULT.to_vec() }
+}
+
+fn all() -> ReplayRange {
+    range(START, EVER)
+}
+
+/// Takes all replays further until none of them moves.
+async fn run(at: &Fixture) -> usize {
+    let mut passed = 0;
+    loop {
+        match at.store().advance_replays().await.unwrap() {
+            None | Some(0) => return passed,
+            Some(rows) => passed += rows,
+        }
+    }
+}
+
+async fn queued(at: &Fixture) -> Vec<Delivery> {
+    let filter = DeliveryFilter { status: Some(DeliveryStatus::Pending), ..DeliveryFilter::default() };
+    let mut queued = at.deliveries_of(at.workspace.key, filter).await;
+    queued.retain(|delivery| delivery.cause == DeliveryCause::Replay);
+    queued.reverse();
+    queued
+}
+
+/// What the replay sends again, oldest first.
+async fn sources(at: &Fixture) -> Vec<DeliveryId> {
+    queued(at).await.iter().map(|delivery| delivery.retry_of.expect("it repeats one")).collect()
+}
+
+async fn refresh(at: &Fixture, endpoint: &Endpoint, replay: &Replay) -> Replay {
+    at.store().find_replay(at.workspace.key, endpoint.id, replay.id).await.unwrap().expect("it was made")
+}
+
+/// Publishes `count` events and fails their deliveries. Gives these, oldest first.
+async fn fail(at: &Fixture, count: usize) -> Vec<DeliveryId> {
+    let mut failed = Vec::new();
+    at.publish(count).await;
+    for claim in at.claim(count).await.claims {
+        at.record(at.failed(&claim)).await;
+        failed.push(claim.delivery_id);
+    }
+    failed.sort_unstable();
+    failed
+}
+
+async fn a_replay_queues_again_what_its_endpoint_did_not_get(at: Fixture) {
+    let endpoint = at.endpoint().await;
+    let failed = fail(&at, 2).await;
+    at.publish(1).await;
+    let claim = at.claim_one().await;
+    at.record(at.delivered(&claim)).await;
+    at.switch(&endpoint, false).await;
+    at.publish(1).await;
+    let skipped = at.deliveries().await.remove(0).id;
+    at.switch(&endpoint, true).await;
+    at.publish(1).await;
+    at.advance(Duration::from_secs(1));
+    let count = at.count_replay(&endpoint, all(), Mode::Live).await;
+    assert_eq!(count, ReplayCount { total: 3, unavailable: 0 });
+    let replay = at.replay(&endpoint, all()).await;
+    assert_eq!((replay.status, replay.total, replay.replayed), (ReplayStatus::Running, 3, 0));
+    assert_eq!((replay.endpoint_id, replay.range.clone(), replay.completed_at), (endpoint.id, all(), None));
+    run(&at).await;
+    assert_eq!(sources(&at).await, [failed[0], failed[1], skipped], "oldest first");
+    let done = refresh(&at, &endpoint, &replay).await;
+    assert_eq!((done.status, done.replayed, done.unavailable), (ReplayStatus::Completed, 3, 0));
+    assert_eq!(done.completed_at, Some(at.clock_now()));
+    assert_eq!(at.store().advance_replays().await.unwrap(), None);
+    let claims = at.claim(10).await.claims;
+    let replayed: Vec<_> = claims.iter().filter(|claim| claim.cause == DeliveryCause::Replay).collect();
+    assert_eq!(replayed.len(), 3);
+    assert!(replayed.iter().all(|claim| (claim.attempt, claim.step, claim.mode) == (1, 0, Mode::Live)));
+}
+
+async fn a_range_includes_its_start_and_excludes_its_end(at: Fixture) {
+    let endpoint = at.endpoint().await;
+    let mut failed = Vec::new();
+    for _ in 0..4 {
+        failed.extend(fail(&at, 1).await);
+        at.advance(Duration::from_millis(1));
+    }
+    let after = |millis| START.plus(Duration::from_millis(millis));
+    for (since, until, expected) in [(0, 4, 4), (1, 3, 2), (3, 4, 1), (4, 9, 0), (2, 2, 0), (3, 1, 0)] {
+        let count = at.count_replay(&endpoint, range(after(since), after(until)), Mode::Live).await;
+        assert_eq!(count.total, expected, "{since} to {until}");
+    }
+    at.replay(&endpoint, range(after(1), after(3))).await;
+    run(&at).await;
+    assert_eq!(sources(&at).await, failed[1..3]);
+}
+
+async fn a_replay_takes_the_statuses_it_is_told(at: Fixture) {
+    let endpoint = at.endpoint().await;
+    let failed = fail(&at, 1).await;
+    at.publish(1).await;
+    let delivered = at.claim_one().await;
+    at.record(at.delivered(&delivered)).await;
+    for (statuses, expected) in [
+        (vec![DeliveryStatus::Failed], 1),
+        (vec![DeliveryStatus::Delivered], 1),
+        (vec![DeliveryStatus::Delivered, DeliveryStatus::Failed], 2),
+        (vec![DeliveryStatus::Cancelled], 0),
+        (vec![DeliveryStatus::Skipped], 0),
+    ] {
+        let told = ReplayRange { statuses: statuses.clone(), ..all() };
+        assert_eq!(at.count_replay(&endpoint, told, Mode::Live).await.total, expected, "{statuses:?}");
+    }
+    let told = ReplayRange { statuses: vec![DeliveryStatus::Delivered, DeliveryStatus::Failed], ..all() };
+    let replay = at.replay(&endpoint, told.clone()).await;
+    assert_eq!(refresh(&at, &endpoint, &replay).await.range, told, "what was asked for reads back");
+    run(&at).await;
+    assert_eq!(sources(&at).await, [failed[0], delivered.delivery_id]);
+}
+
+async fn only_what_an_event_set_off_is_replayed(at: Fixture) {
+    let endpoint = at.endpoint().await;
+    let first = fail(&at, 1).await[0];
+    at.retry_by_hand(first).await;
+    at.accept_test(&endpoint).await;
+    for claim in at.claim(10).await.claims {
+        at.record(at.failed(&claim)).await;
+    }
+    for round in 1..=2 {
+        assert_eq!(at.count_replay(&endpoint, all(), Mode::Live).await.total, 1, "round {round}");
+        at.replay(&endpoint, all()).await;
+        run(&at).await;
+        assert_eq!(sources(&at).await, [first], "neither the retry, the test nor an earlier replay");
+        let claim = at.claim_one().await;
+        at.record(at.failed(&claim)).await;
+    }
+}
+
+async fn what_a_later_delivery_brought_or_has_queued_is_left_alone(at: Fixture) {
+    let endpoint = at.endpoint().await;
+    let failed = fail(&at, 3).await;
+    at.retry_by_hand(failed[0]).await;
+    let claim = at.claim_one().await;
+    at.record(at.delivered(&claim)).await;
+    at.retry_by_hand(failed[1]).await;
+    assert_eq!(at.count_replay(&endpoint, all(), Mode::Live).await.total, 1);
+    at.replay(&endpoint, all()).await;
+    at.replay(&endpoint, all()).await;
+    run(&at).await;
+    assert_eq!(sources(&at).await, [failed[2]], "and two replays at once send nothing twice");
+}
+
+async fn test_event(at: &Fixture) -> DeliveryId {
+    at.accept(vec![NewEvent { mode: Mode::Test, ..at.event() }]).await;
+    at.deliveries().await[0].id
+}
+
+async fn what_a_test_key_published_is_not_sent_by_a_live_replay(at: Fixture) {
+    let endpoint = at.endpoint().await;
+    at.switch(&endpoint, false).await;
+    let tested = test_event(&at).await;
+    at.publish(1).await;
+    let live = at.deliveries().await[0].id;
+    at.switch(&endpoint, true).await;
+    assert_eq!(at.count_replay(&endpoint, all(), Mode::Live).await.total, 1);
+    assert_eq!(at.count_replay(&endpoint, all(), Mode::Test).await.total, 2);
+    at.replay(&endpoint, all()).await;
+    run(&at).await;
+    assert_eq!(sources(&at).await, [live]);
+    assert_ne!(live, tested);
+    assert_eq!(at.claim_one().await.mode, Mode::Live);
+}
+
+async fn a_replay_with_a_test_key_sends_nothing(at: Fixture) {
+    let endpoint = at.endpoint().await;
+    let failed = fail(&at, 2).await;
+    at.try_replay(&endpoint, all(), Mode::Test, 2).await.unwrap();
+    run(&at).await;
+    assert!(queued(&at).await.iter().all(|delivery| delivery.mode == Mode::Test));
+    assert_eq!(sources(&at).await, failed);
+    let live = at.count_replay(&endpoint, all(), Mode::Live).await;
+    assert_eq!(live.total, 2, "what is only simulated keeps nothing from being sent");
+}
+
+async fn another_endpoints_deliveries_are_none_of_its_business(at: Fixture) {
+    let [first, second] = &at.endpoints(2).await[..] else { panic!("two endpoints") };
+    at.publish(1).await;
+    for claim in at.claim(2).await.claims {
+        at.record(at.failed(&claim)).await;
+    }
+    at.replay(first, all()).await;
+    run(&at).await;
+    assert!(queued(&at).await.iter().all(|delivery| delivery.endpoint_id == first.id));
+    assert_eq!(at.count_replay(first, all(), Mode::Live).await.total, 0);
+    assert_eq!(at.count_replay(second, all(), Mode::Live).await.total, 1);
+}
+
+async fn a_replay_waits_while_live_deliveries_are_due(at: Fixture) {
+    let endpoint = at.endpoint().await;
+    let failed = fail(&at, 1).await;
+    at.publish(60).await;
+    let replay = at.replay(&endpoint, all()).await;
+    assert_eq!(run(&at).await, 0);
+    assert_eq!(refresh(&at, &endpoint, &replay).await.status, ReplayStatus::Running);
+    for claim in at.claim(60).await.claims {
+        at.record(at.delivered(&claim)).await;
+    }
+    run(&at).await;
+    assert_eq!(sources(&at).await, failed);
+    assert_eq!(refresh(&at, &endpoint, &replay).await.status, ReplayStatus::Completed);
+}
+
+async fn a_replay_puts_only_so_much_before_what_comes_in_live(at: Fixture) {
+    let endpoint = at.endpoint().await;
+    fail(&at, 400).await;
+    let replay = at.replay(&endpoint, all()).await;
+    let mut steps = 0;
+    while refresh(&at, &endpoint, &replay).await.status == ReplayStatus::Running {
+        run(&at).await;
+        let claims = at.claim(1_000).await.claims;
+        assert!((1..=150).contains(&claims.len()), "{} at once", claims.len());
+        for claim in claims {
+            at.record(at.delivered(&claim)).await;
+        }
+        steps += 1;
+    }
+    assert!(steps > 2, "{steps} steps");
+    assert_eq!(refresh(&at, &endpoint, &replay).await.replayed, 400);
+}
+
+async fn a_replay_goes_on_after_a_restart(mut at: Fixture) {
+    let endpoint = at.endpoint().await;
+    fail(&at, 250).await;
+    let replay = at.replay(&endpoint, all()).await;
+    let mut replayed = Vec::new();
+    loop {
+        at.store().advance_replays().await.unwrap();
+        at.reopen().await;
+        replayed.extend(at.claim(1_000).await.claims);
+        if refresh(&at, &endpoint, &replay).await.status == ReplayStatus::Completed {
+            break;
+        }
+    }
+    let mut events: Vec<_> = replayed.iter().map(|claim| claim.event_id).collect();
+    events.sort_unstable();
+    events.dedup();
+    assert_eq!(events.len(), 250);
+    assert_eq!(refresh(&at, &endpoint, &replay).await.replayed, 250, "none twice, none left out");
+}
+
+async fn a_stopped_replay_queues_no_more_and_stays_stopped(mut at: Fixture) {
+    let endpoint = at.endpoint().await;
+    fail(&at, 250).await;
+    let replay = at.replay(&endpoint, all()).await;
+    at.store().advance_replays().await.unwrap();
+    let stopped_at = at.clock_now();
+    let stopped = at.stop_replay(&endpoint, replay.id).await.unwrap();
+    assert_eq!((stopped.status, stopped.completed_at), (ReplayStatus::Stopped, Some(stopped_at)));
+    assert!((1..250).contains(&stopped.replayed), "{}", stopped.replayed);
+    at.advance(Duration::from_secs(1));
+    for _ in 0..2 {
+        assert_eq!(at.store().advance_replays().await.unwrap(), None);
+        let again = at.stop_replay(&endpoint, replay.id).await.unwrap();
+        assert_eq!(format!("{again:?}"), format!("{stopped:?}"), "what has ended stays as it is");
+        at.reopen().await;
+    }
+    let queued = at.claim(1_000).await.claims.len() as u64;
+    assert_eq!(queued, stopped.replayed, "what it queued is sent all the same");
+    let short = at.replay(&endpoint, range(START, START)).await;
+    run(&at).await;
+    let ended = at.stop_replay(&endpoint, short.id).await.unwrap();
+    assert_eq!(ended.status, ReplayStatus::Completed);
+}
+
+async fn a_replay_of_an_endpoint_that_goes_off_waits_and_goes_on(mut at: Fixture) {
+    let endpoint = at.endpoint().await;
+    fail(&at, 150).await;
+    let replay = at.replay(&endpoint, all()).await;
+    at.store().advance_replays().await.unwrap();
+    for claim in at.claim(1_000).await.claims {
+        at.record(at.delivered(&claim)).await;
+    }
+    at.switch(&endpoint, false).await;
+    assert_eq!(at.store().advance_replays().await.unwrap(), Some(0), "it waits");
+    at.reopen().await;
+    at.advance(Duration::from_secs(86_400));
+    assert_eq!(at.store().advance_replays().await.unwrap(), Some(0));
+    assert_eq!(refresh(&at, &endpoint, &replay).await.status, ReplayStatus::Running);
+    at.switch(&endpoint, true).await;
+    run(&at).await;
+    let done = refresh(&at, &endpoint, &replay).await;
+    assert_eq!((done.status, done.replayed), (ReplayStatus::Completed, 150));
+}
+
+async fn a_replay_of_an_endpoint_that_is_deleted_stops(at: Fixture) {
+    let endpoint = at.endpoint().await;
+    fail(&at, 150).await;
+    let replay = at.replay(&endpoint, all()).await;
+    at.store().advance_replays().await.unwrap();
+    for claim in at.claim(1_000).await.claims {
+        at.record(at.delivered(&claim)).await;
+    }
+    at.delete(&endpoint).await;
+    run(&at).await;
+    let stopped = refresh(&at, &endpoint, &replay).await;
+    assert_eq!((stopped.status, stopped.replayed), (ReplayStatus::Stopped, 100));
+    assert_eq!(at.store().advance_replays().await.unwrap(), None);
+    assert!(at.claim(10).await.claims.is_empty());
+}
+
+async fn an_endpoint_that_is_off_gets_no_replay(at: Fixture) {
+    let endpoint = at.endpoint().await;
+    fail(&at, 1).await;
+    at.switch(&endpoint, false).await;
+    let refused = at.try_replay(&endpoint, all(), Mode::Live, 1).await;
+    assert!(matches!(refused, Err(RequeueError::EndpointOff)), "{refused:?}");
+    assert_eq!(at.count_replay(&endpoint, all(), Mode::Live).await.total, 1, "but what it would do is told");
+    at.delete(&endpoint).await;
+    let refused = at.try_replay(&endpoint, all(), Mode::Live, 1).await;
+    assert!(matches!(refused, Err(RequeueError::NotFound)), "{refused:?}");
+    assert_eq!(at.store().advance_replays().await.unwrap(), None);
+}
+
+async fn a_replay_is_for_its_workspace_and_endpoint_alone(at: Fixture) {
+    let [endpoint, neighbour] = &at.endpoints(2).await[..] else { panic!("two endpoints") };
+    let other = at.other_workspace().await;
+    let replay = at.replay(endpoint, all()).await;
+    let elsewhere = ReplayId::new(replay.id.key(), StoreTag::from_u32(at.store().tag().as_u32() ^ 1));
+    let unknown = ReplayId::new(at.store().next_key(), at.store().tag());
+    for (workspace_key, endpoint_id, id) in [
+        (other.key, endpoint.id, replay.id),
+        (at.workspace.key, neighbour.id, replay.id),
+        (at.workspace.key, endpoint.id, elsewhere),
+        (at.workspace.key, endpoint.id, unknown),
+    ] {
+        assert!(at.store().find_replay(workspace_key, endpoint_id, id).await.unwrap().is_none());
+        let refused = at.try_stop_replay(workspace_key, endpoint_id, id).await;
+        assert!(matches!(refused, Err(StopReplayError::NotFound)), "{refused:?}");
+    }
+    let page = PageRequest::parse(None, None).unwrap();
+    assert!(at.store().list_replays(other.key, endpoint.id, page).await.unwrap().is_none());
+    assert!(at.store().list_replays(at.workspace.key, neighbour.id, page).await.unwrap().unwrap().items.is_empty());
+    assert_eq!(refresh(&at, endpoint, &replay).await.status, ReplayStatus::Running);
+}
+
+async fn replays_are_listed_newest_first(at: Fixture) {
+    let endpoint = at.endpoint().await;
+    let mut made = Vec::new();
+    for _ in 0..5 {
+        made.insert(0, at.replay(&endpoint, all()).await.id);
+    }
+    let (mut walked, mut cursor) = (Vec::new(), None);
+    loop {
+        let page = PageRequest::parse(Some("2"), cursor.as_deref()).unwrap();
+        let page = at.store().list_replays(at.workspace.key, endpoint.id, page).await.unwrap().unwrap();
+        walked.extend(page.items.iter().map(|replay| replay.id));
+        let Some(next) = page.next else { break };
+        cursor = Some(encode_cursor(next));
+    }
+    assert_eq!(walked, made);
+}
+
+async fn a_long_replay_does_not_hold_up_another(at: Fixture) {
+    let [long, short] = &at.endpoints(2).await[..] else { panic!("two endpoints") };
+    for endpoint in [long, short] {
+        at.switch(endpoint, false).await;
+    }
+    for _ in 0..3 {
+        at.publish(1_000).await;
+    }
+    for endpoint in [long, short] {
+        at.switch(endpoint, true).await;
+    }
+    at.replay(long, all()).await;
+    let last = START.plus(Duration::from_secs(1));
+    at.advance(Duration::from_secs(1));
+    at.switch(short, false).await;
+    at.publish(1).await;
+    at.switch(short, true).await;
+    let replay = at.replay(short, range(last, EVER)).await;
+    at.store().advance_replays().await.unwrap();
+    assert_eq!(refresh(&at, short, &replay).await.status, ReplayStatus::Completed, "in the very first step");
+}
+
+async fn what_was_counted_is_what_is_replayed_over_more_rows_than_one_step(at: Fixture) {
+    const SKIPPED: u64 = 21_000;
+    let endpoint = at.endpoint().await;
+    at.switch(&endpoint, false).await;
+    for _ in 0..SKIPPED / 1_000 {
+        at.publish(1_000).await;
+    }
+    at.switch(&endpoint, true).await;
+    let (_, next) = at.first_count(&endpoint, all(), Mode::Live).await;
+    assert!(next.is_some(), "one read counts only so much");
+    let count = at.count_replay(&endpoint, all(), Mode::Live).await;
+    assert_eq!(count, ReplayCount { total: SKIPPED, unavailable: 0 });
+    let replay = at.replay(&endpoint, all()).await;
+    while refresh(&at, &endpoint, &replay).await.status == ReplayStatus::Running {
+        run(&at).await;
+        let outcomes = at.claim(1_000).await.claims.iter().map(|claim| at.delivered(claim)).collect();
+        at.store().record_outcomes_if_claimed(outcomes).await.unwrap();
+    }
+    let done = refresh(&at, &endpoint, &replay).await;
+    assert_eq!((done.total, done.replayed, done.unavailable), (SKIPPED, SKIPPED, 0));
+    assert_eq!(at.count_replay(&endpoint, all(), Mode::Live).await.total, 0);
+}

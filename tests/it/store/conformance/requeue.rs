@@ -1,0 +1,218 @@
+//! Deliveries by hand: a test of an endpoint, a retry of a delivery.
+
+use std::time::Duration;
+
+use postrider::domain::access::Mode;
+use postrider::domain::delivery::{Delivery, DeliveryCause, DeliveryStatus, EndReason};
+use postrider::domain::endpoint::DisabledReason;
+use postrider::domain::event::NewEvent;
+use postrider::domain::id::{DeliveryId, EndpointId, StoreTag};
+use postrider::domain::limits;
+use postrider::store::{NewEndpoint, Recorded, RequeueError};
+
+use crate::store::fixture::Fixture;
+
+on_each_backend! {
+    a_test_goes_to_its_endpoint_alone_whatever_that_is_subscribed_to,
+    a_test_is_sent_also_to_an_endpoint_that_is_off,
+    a_test_is_never_held,
+    a_test_does_not_expire_with_what_waits,
+    a_test_with_a_test_key_is_simulated,
+    an_unknown_a_foreign_and_a_deleted_endpoint_are_not_tested,
+    a_retry_is_a_new_delivery_of_the_same_event,
+    a_delivery_is_retried_in_whatever_state_it_is,
+    the_mode_of_a_test_key_wins,
+    a_retry_of_a_test_is_a_test,
+    a_retry_waits_for_no_endpoint_that_is_off_or_deleted,
+    an_unknown_a_foreign_and_another_stores_delivery_are_not_retried,
+    a_retry_survives_a_restart,
+}
+
+async fn a_test_goes_to_its_endpoint_alone_whatever_that_is_subscribed_to(at: Fixture) {
+    let (endpoint, _other) = (at.endpoint().await, at.endpoint().await);
+    let event = at.event_of("note.created", Some("proj_z"));
+    let envelope = event.envelope.clone();
+    let test = at.try_test(endpoint.id, event.clone()).await.unwrap();
+    assert_eq!((test.endpoint_id, test.event_id, test.cause), (endpoint.id, event.id, DeliveryCause::Test));
+    assert_eq!((test.status, test.retry_of, test.attempt_count), (DeliveryStatus::Pending, None, 0));
+    assert_eq!(test.next_attempt_at, Some(at.clock_now()));
+    let claims = at.claim(10).await.claims;
+    assert_eq!(claims.len(), 1);
+    let claim = &claims[0];
+    assert_eq!((claim.delivery_id, claim.cause, claim.attempt), (test.id, DeliveryCause::Test, 1));
+    assert_eq!((&claim.envelope, claim.mode, claim.endpoint.id), (&envelope, Mode::Live, endpoint.id));
+    assert_eq!(at.record(at.delivered(claim)).await, Recorded::Done);
+    assert_eq!(at.delivery(test.id).await.0.status, DeliveryStatus::Delivered);
+}
+
+async fn a_test_is_sent_also_to_an_endpoint_that_is_off(mut at: Fixture) {
+    let endpoint = at.endpoint().await;
+    at.publish(2).await;
+    at.disable_by_outcome(DisabledReason::Failing).await;
+    let test = at.accept_test(&endpoint).await;
+    at.reopen().await;
+    let claims = at.claim(10).await.claims;
+    assert_eq!(claims.iter().map(|claim| claim.delivery_id).collect::<Vec<_>>(), [test.id], "and nothing else");
+    at.record(at.delivered(&claims[0])).await;
+    let after = at.found(&endpoint).await.unwrap();
+    assert_eq!((after.is_active, after.disabled_reason), (false, Some(DisabledReason::Failing)));
+}
+
+async fn a_test_is_never_held(at: Fixture) {
+    let endpoint = at.endpoint().await;
+    let test = at.accept_test(&endpoint).await;
+    at.publish(1).await;
+    at.switch(&endpoint, false).await;
+    let claim = at.claim_one().await;
+    assert_eq!(claim.delivery_id, test.id);
+    at.record(at.retry(&claim, Duration::from_secs(5))).await;
+    assert_eq!(at.claim(10).await.next_due_in, Some(Duration::from_secs(5)));
+    at.advance(Duration::from_secs(5));
+    assert_eq!(at.claim_one().await.attempt, 2);
+}
+
+async fn a_test_does_not_expire_with_what_waits(at: Fixture) {
+    let endpoint = at.endpoint().await;
+    at.publish(1).await;
+    at.switch(&endpoint, false).await;
+    let test = at.accept_test(&endpoint).await;
+    at.advance(limits::WAITING_MAX);
+    assert_eq!(at.store().expire_waiting(10).await.unwrap(), 1);
+    assert_eq!(at.claim_one().await.delivery_id, test.id);
+}
+
+async fn a_test_with_a_test_key_is_simulated(at: Fixture) {
+    let endpoint = at.endpoint().await;
+    let test = at.try_test(endpoint.id, NewEvent { mode: Mode::Test, ..at.event() }).await.unwrap();
+    assert_eq!((test.mode, at.claim_one().await.mode), (Mode::Test, Mode::Test));
+}
+
+async fn an_unknown_a_foreign_and_a_deleted_endpoint_are_not_tested(at: Fixture) {
+    let other = at.other_workspace().await;
+    let foreign = at.create(NewEndpoint { workspace_key: other.key, ..at.new_endpoint() }).await;
+    let deleted = at.endpoint().await;
+    at.delete(&deleted).await;
+    for id in [foreign.id, deleted.id, EndpointId::from_letters([b'z'; 16])] {
+        let refused = at.try_test(id, at.event()).await;
+        assert!(matches!(refused, Err(RequeueError::NotFound)), "{id}: {refused:?}");
+    }
+    assert!(at.claim(10).await.claims.is_empty());
+    assert!(at.deliveries().await.is_empty());
+}
+
+async fn a_retry_is_a_new_delivery_of_the_same_event(at: Fixture) {
+    let (endpoint, _other) = (at.endpoint().await, at.endpoint().await);
+    at.publish(1).await;
+    let first = at.claim(2).await.claims.into_iter().find(|claim| claim.endpoint.id == endpoint.id).unwrap();
+    at.record(at.failed(&first)).await;
+    let before = format!("{:?}", at.delivery(first.delivery_id).await);
+    at.advance(Duration::from_secs(1));
+    let retry = at.retry_by_hand(first.delivery_id).await;
+    assert_eq!((retry.event_id, retry.endpoint_id), (first.event_id, endpoint.id), "to the same endpoint alone");
+    assert_eq!((retry.cause, retry.retry_of), (DeliveryCause::Retry, Some(first.delivery_id)));
+    assert_eq!((retry.id.created_at(), retry.attempt_count), (at.clock_now(), 0));
+    let claim = at.claim_one().await;
+    assert_eq!((claim.delivery_id, claim.attempt, claim.step), (retry.id, 1, 0), "with the whole schedule");
+    assert_eq!((&claim.envelope, claim.event_id), (&first.envelope, first.event_id));
+    assert_eq!(format!("{:?}", at.delivery(first.delivery_id).await), before, "the first stays as it was");
+    let again = at.retry_by_hand(retry.id).await;
+    assert_eq!(again.retry_of, Some(retry.id));
+}
+
+async fn a_delivery_is_retried_in_whatever_state_it_is(at: Fixture) {
+    let endpoint = at.endpoint().await;
+    at.switch(&endpoint, false).await;
+    at.publish(1).await;
+    at.switch(&endpoint, true).await;
+    at.publish(5).await;
+    let claims = at.claim(4).await.claims;
+    at.record(at.delivered(&claims[0])).await;
+    at.record(at.failed(&claims[1])).await;
+    let end = |status| postrider::store::AfterAttempt::Finish { status, reason: Some(EndReason::EndpointDeleted) };
+    at.record(at.outcome(&claims[2], 500, end(DeliveryStatus::Cancelled))).await;
+    at.record(at.outcome(&claims[3], 500, end(DeliveryStatus::Simulated))).await;
+    let all = at.deliveries().await;
+    let mut statuses: Vec<_> = all.iter().map(|delivery| delivery.status.code()).collect();
+    statuses.sort_unstable();
+    assert_eq!(statuses, DeliveryStatus::ALL.map(DeliveryStatus::code));
+    for delivery in &all {
+        let retry = at.retry_by_hand(delivery.id).await;
+        assert_eq!((retry.status, retry.retry_of), (DeliveryStatus::Pending, Some(delivery.id)));
+    }
+    assert_eq!(at.claim(20).await.claims.len(), 7);
+}
+
+async fn the_mode_of_a_test_key_wins(at: Fixture) {
+    at.endpoint().await;
+    at.publish(1).await;
+    at.accept(vec![NewEvent { mode: Mode::Test, ..at.event() }]).await;
+    let claims = at.claim(2).await.claims;
+    for claim in &claims {
+        at.record(at.failed(claim)).await;
+    }
+    let modes = |delivery: &Delivery| {
+        let retries = [Mode::Live, Mode::Test].map(|mode| at.try_retry(at.workspace.key, delivery.id, mode));
+        async { futures_util::future::join_all(retries).await.into_iter().map(|retry| retry.unwrap().mode).collect() }
+    };
+    let [test, live] = &at.deliveries().await[..] else { panic!("two deliveries") };
+    let of_live: Vec<Mode> = modes(live).await;
+    let of_test: Vec<Mode> = modes(test).await;
+    assert_eq!(of_live, [Mode::Live, Mode::Test]);
+    assert_eq!(of_test, [Mode::Test, Mode::Test], "what was never meant to be sent is not sent by a retry");
+}
+
+async fn a_retry_of_a_test_is_a_test(at: Fixture) {
+    let endpoint = at.endpoint().await;
+    let test = at.accept_test(&endpoint).await;
+    let claim = at.claim_one().await;
+    at.record(at.failed(&claim)).await;
+    at.switch(&endpoint, false).await;
+    let retry = at.retry_by_hand(test.id).await;
+    assert_eq!((retry.cause, retry.retry_of), (DeliveryCause::Test, Some(test.id)));
+    let claim = at.claim_one().await;
+    assert_eq!((claim.delivery_id, claim.cause), (retry.id, DeliveryCause::Test), "marked, and never held");
+}
+
+async fn a_retry_waits_for_no_endpoint_that_is_off_or_deleted(at: Fixture) {
+    let endpoint = at.endpoint().await;
+    at.publish(1).await;
+    let claim = at.claim_one().await;
+    at.record(at.failed(&claim)).await;
+    let retry = || at.try_retry(at.workspace.key, claim.delivery_id, Mode::Live);
+    at.switch(&endpoint, false).await;
+    let refused = retry().await;
+    assert!(matches!(refused, Err(RequeueError::EndpointOff)), "{refused:?}");
+    at.delete(&endpoint).await;
+    let refused = retry().await;
+    assert!(matches!(refused, Err(RequeueError::EndpointDeleted)), "{refused:?}");
+    assert_eq!(at.deliveries().await.len(), 1, "a refusal writes nothing");
+    assert!(at.claim(10).await.claims.is_empty());
+}
+
+async fn an_unknown_a_foreign_and_another_stores_delivery_are_not_retried(at: Fixture) {
+    at.endpoint().await;
+    at.publish(1).await;
+    let delivery = at.deliveries().await.remove(0).id;
+    let other = at.other_workspace().await;
+    let elsewhere = StoreTag::from_u32(at.store().tag().as_u32() ^ 1);
+    for (workspace_key, id) in [
+        (other.key, delivery),
+        (at.workspace.key, DeliveryId::new(delivery.key(), elsewhere)),
+        (at.workspace.key, DeliveryId::new(at.store().next_key(), at.store().tag())),
+    ] {
+        let refused = at.try_retry(workspace_key, id, Mode::Live).await;
+        assert!(matches!(refused, Err(RequeueError::NotFound)), "{id}: {refused:?}");
+    }
+    assert_eq!(at.deliveries().await.len(), 1);
+}
+
+async fn a_retry_survives_a_restart(mut at: Fixture) {
+    at.endpoint().await;
+    at.publish(1).await;
+    let claim = at.claim_one().await;
+    at.record(at.delivered(&claim)).await;
+    let retry = at.retry_by_hand(claim.delivery_id).await;
+    at.reopen().await;
+    assert_eq!(format!("{:?}", at.delivery(retry.id).await.0), format!("{retry:?}"));
+    assert_eq!(at.claim_one().await.delivery_id, retry.id);
+}

@@ -1,0 +1,246 @@
+//! Rotation: which secret signs what, for how long it is kept, and when it is erased.
+
+use std::time::Duration;
+
+use postrider::domain::endpoint::{Endpoint, SecretVersion};
+use postrider::store::RotateSecretError;
+
+use crate::store::fixture::Fixture;
+
+on_each_backend! {
+    versions_follow_each_other_and_a_late_one_is_outrun,
+    of_many_rotations_at_once_one_wins_each_version,
+    an_endpoint_of_another_workspace_is_not_rotated,
+    what_is_queued_keeps_its_secret_and_what_follows_gets_the_new_one,
+    what_is_queued_in_an_overlap_carries_both_versions,
+    an_overlap_ends_at_its_very_instant,
+    a_second_rotation_ends_the_overlap_of_the_first,
+    what_is_queued_is_revoked_when_told,
+    what_is_revoked_is_revoked_also_for_overlaps_before_and_kept_for_the_one_that_begins,
+    a_secret_that_something_needs_is_never_erased,
+    a_secret_that_a_test_or_a_held_delivery_needs_is_never_erased,
+    a_secret_in_an_overlap_is_not_erased_before_its_end,
+    a_secret_that_only_a_late_delivery_of_an_overlap_needs_is_not_erased,
+    secrets_are_erased_in_bounded_steps,
+    a_revoked_secret_is_erased_though_much_is_queued,
+}
+
+const NONE: Duration = Duration::ZERO;
+const HOUR: Duration = Duration::from_secs(3600);
+
+type Signed = (u32, Option<u32>);
+
+/// The versions that sign everything due, oldest first. The claims run out at once.
+async fn signed(at: &Fixture) -> Vec<Signed> {
+    let claims = at.claim(100).await.claims;
+    for claim in &claims {
+        at.give_back(claim).await;
+    }
+    let mut claims: Vec<_> = claims.iter().map(|claim| (claim.delivery_id, claim)).collect();
+    claims.sort_unstable_by_key(|(id, _)| *id);
+    claims.iter().map(|(_, claim)| (claim.secret_version.0, claim.also_secret_version.map(|also| also.0))).collect()
+}
+
+async fn kept(at: &Fixture, endpoint: &Endpoint) -> Vec<u32> {
+    let mut kept = Vec::new();
+    for version in 1..=9 {
+        if at.store().find_secret(endpoint.key, SecretVersion(version)).await.unwrap().is_some() {
+            kept.push(version);
+        }
+    }
+    kept
+}
+
+async fn erase(at: &Fixture) -> usize {
+    at.store().erase_unused_secrets(100).await.unwrap()
+}
+
+async fn deliver_all(at: &Fixture) {
+    for claim in at.claim(100).await.claims {
+        at.record(at.delivered(&claim)).await;
+    }
+}
+
+async fn versions_follow_each_other_and_a_late_one_is_outrun(mut at: Fixture) {
+    let endpoint = at.endpoint().await;
+    at.advance(Duration::from_secs(1));
+    let rotated = at.rotate(&endpoint, 2, NONE, false).await;
+    assert_eq!((rotated.secret_last4.as_str(), rotated.updated_at), ("0002", at.clock_now()));
+    assert_eq!((rotated.id, rotated.created_at, rotated.is_active), (endpoint.id, endpoint.created_at, true));
+    for version in [1, 2, 4] {
+        let outrun = at.try_rotate(at.workspace.key, endpoint.id, version, NONE, false).await;
+        assert!(matches!(outrun, Err(RotateSecretError::Outrun)), "{version}: {outrun:?}");
+    }
+    at.reopen().await;
+    assert_eq!(at.found(&endpoint).await.unwrap().secret_last4, "0002", "what was outrun wrote nothing");
+    let version = at.store().secret_version(at.workspace.key, endpoint.id).await.unwrap();
+    assert_eq!(version, Some(SecretVersion(2)));
+    assert_eq!(at.store().find_secret(endpoint.key, SecretVersion(2)).await.unwrap(), Some(vec![2]));
+    at.rotate(&endpoint, 3, NONE, false).await;
+}
+
+async fn of_many_rotations_at_once_one_wins_each_version(at: Fixture) {
+    let endpoint = at.endpoint().await;
+    let rotating = (0..10).map(|_| at.try_rotate(at.workspace.key, endpoint.id, 2, NONE, false));
+    let outcomes = futures_util::future::join_all(rotating).await;
+    assert_eq!(outcomes.iter().filter(|outcome| outcome.is_ok()).count(), 1);
+}
+
+async fn an_endpoint_of_another_workspace_is_not_rotated(at: Fixture) {
+    let (endpoint, other) = (at.endpoint().await, at.other_workspace().await);
+    let refused = at.try_rotate(other.key, endpoint.id, 2, NONE, false).await;
+    assert!(matches!(refused, Err(RotateSecretError::NotFound)), "{refused:?}");
+    assert_eq!(at.store().secret_version(other.key, endpoint.id).await.unwrap(), None);
+    assert_eq!(kept(&at, &endpoint).await, [1]);
+}
+
+async fn what_is_queued_keeps_its_secret_and_what_follows_gets_the_new_one(mut at: Fixture) {
+    let endpoint = at.endpoint().await;
+    at.publish(1).await;
+    let claim = at.claim_one().await;
+    at.rotate(&endpoint, 2, NONE, false).await;
+    at.record(at.retry(&claim, NONE)).await;
+    at.publish(1).await;
+    at.retry_by_hand(claim.delivery_id).await;
+    at.accept_test(&endpoint).await;
+    at.reopen().await;
+    assert_eq!(signed(&at).await, [(1, None), (2, None), (2, None), (2, None)]);
+}
+
+async fn what_is_queued_in_an_overlap_carries_both_versions(at: Fixture) {
+    let endpoint = at.endpoint().await;
+    at.publish(1).await;
+    at.rotate(&endpoint, 2, HOUR, false).await;
+    at.publish(1).await;
+    at.accept_test(&endpoint).await;
+    assert_eq!(signed(&at).await, [(1, None), (2, Some(1)), (2, Some(1))]);
+    at.advance(HOUR * 2);
+    assert_eq!(signed(&at).await, [(1, None), (2, Some(1)), (2, Some(1))], "for as long as they live");
+}
+
+async fn an_overlap_ends_at_its_very_instant(at: Fixture) {
+    let endpoint = at.endpoint().await;
+    at.rotate(&endpoint, 2, HOUR, false).await;
+    at.advance(HOUR - Duration::from_millis(1));
+    at.publish(1).await;
+    at.advance(Duration::from_millis(1));
+    at.publish(1).await;
+    assert_eq!(signed(&at).await, [(2, Some(1)), (2, None)]);
+}
+
+async fn a_second_rotation_ends_the_overlap_of_the_first(at: Fixture) {
+    let endpoint = at.endpoint().await;
+    at.rotate(&endpoint, 2, HOUR, false).await;
+    at.rotate(&endpoint, 3, NONE, false).await;
+    at.publish(1).await;
+    at.rotate(&endpoint, 4, HOUR, false).await;
+    at.publish(1).await;
+    assert_eq!(signed(&at).await, [(3, None), (4, Some(3))]);
+}
+
+async fn what_is_queued_is_revoked_when_told(at: Fixture) {
+    let endpoint = at.endpoint().await;
+    at.publish(1).await;
+    at.rotate(&endpoint, 2, HOUR, false).await;
+    at.publish(1).await;
+    at.rotate(&endpoint, 3, NONE, true).await;
+    at.publish(1).await;
+    assert_eq!(signed(&at).await, [(3, None); 3]);
+    at.rotate(&endpoint, 4, NONE, false).await;
+    at.publish(1).await;
+    assert_eq!(signed(&at).await, [(4, None), (4, None), (3, None), (4, None)], "never again with what was revoked");
+}
+
+async fn what_is_revoked_is_revoked_also_for_overlaps_before_and_kept_for_the_one_that_begins(at: Fixture) {
+    let endpoint = at.endpoint().await;
+    at.rotate(&endpoint, 2, HOUR, false).await;
+    at.publish(1).await;
+    at.rotate(&endpoint, 3, HOUR, true).await;
+    at.publish(1).await;
+    assert_eq!(signed(&at).await, [(3, None), (3, Some(2))]);
+    erase(&at).await;
+    at.advance(HOUR);
+    erase(&at).await;
+    assert_eq!(kept(&at, &endpoint).await, [2, 3], "the second still carries the version before");
+    deliver_all(&at).await;
+    erase(&at).await;
+    assert_eq!(kept(&at, &endpoint).await, [3]);
+}
+
+async fn a_secret_that_something_needs_is_never_erased(at: Fixture) {
+    let (endpoint, other) = (at.endpoint().await, at.endpoint().await);
+    assert_eq!(erase(&at).await, 0, "the newest is always needed");
+    at.publish(1).await;
+    let claims = at.claim(2).await.claims;
+    at.rotate(&endpoint, 2, NONE, false).await;
+    assert_eq!(erase(&at).await, 0, "an attempt is under way");
+    for claim in &claims {
+        at.record(at.retry(claim, HOUR)).await;
+    }
+    assert_eq!(erase(&at).await, 0, "a retry is to come");
+    at.advance(HOUR);
+    deliver_all(&at).await;
+    assert_eq!(erase(&at).await, 1);
+    assert_eq!((kept(&at, &endpoint).await, kept(&at, &other).await), (vec![2], vec![1]));
+    assert_eq!(erase(&at).await, 0);
+}
+
+async fn a_secret_that_a_test_or_a_held_delivery_needs_is_never_erased(at: Fixture) {
+    let endpoint = at.endpoint().await;
+    at.publish(1).await;
+    at.switch(&endpoint, false).await;
+    at.rotate(&endpoint, 2, NONE, false).await;
+    at.accept_test(&endpoint).await;
+    at.rotate(&endpoint, 3, NONE, false).await;
+    assert_eq!(erase(&at).await, 0);
+    deliver_all(&at).await;
+    assert_eq!(erase(&at).await, 1, "the test was sent");
+    assert_eq!(kept(&at, &endpoint).await, [1, 3]);
+    at.switch(&endpoint, true).await;
+    deliver_all(&at).await;
+    assert_eq!(erase(&at).await, 1);
+    assert_eq!(kept(&at, &endpoint).await, [3]);
+}
+
+async fn a_secret_in_an_overlap_is_not_erased_before_its_end(at: Fixture) {
+    let endpoint = at.endpoint().await;
+    at.rotate(&endpoint, 2, HOUR, false).await;
+    at.rotate(&endpoint, 3, HOUR, false).await;
+    assert_eq!(erase(&at).await, 1, "the overlap of the first rotation is over");
+    assert_eq!(kept(&at, &endpoint).await, [2, 3]);
+    at.advance(HOUR - Duration::from_millis(1));
+    assert_eq!(erase(&at).await, 0);
+    at.advance(Duration::from_millis(1));
+    assert_eq!(erase(&at).await, 1);
+    assert_eq!(kept(&at, &endpoint).await, [3]);
+}
+
+async fn a_secret_that_only_a_late_delivery_of_an_overlap_needs_is_not_erased(at: Fixture) {
+    let endpoint = at.endpoint().await;
+    at.rotate(&endpoint, 2, HOUR, false).await;
+    at.publish(1).await;
+    at.advance(HOUR * 2);
+    assert_eq!(erase(&at).await, 0);
+    deliver_all(&at).await;
+    assert_eq!(erase(&at).await, 1);
+}
+
+async fn secrets_are_erased_in_bounded_steps(at: Fixture) {
+    for endpoint in at.endpoints(3).await {
+        at.rotate(&endpoint, 2, NONE, false).await;
+    }
+    let mut steps = Vec::new();
+    for _ in 0..3 {
+        steps.push(at.store().erase_unused_secrets(2).await.unwrap());
+    }
+    assert_eq!(steps, [2, 1, 0]);
+}
+
+async fn a_revoked_secret_is_erased_though_much_is_queued(at: Fixture) {
+    let endpoint = at.endpoint().await;
+    at.publish(20).await;
+    at.rotate(&endpoint, 2, NONE, true).await;
+    assert_eq!(erase(&at).await, 1);
+    assert_eq!(kept(&at, &endpoint).await, [2]);
+    assert_eq!(signed(&at).await, [(2, None); 20]);
+}
