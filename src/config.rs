@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::domain::limits;
+use crate::domain::rate_limit::RateLimits;
 use crate::domain::retry::RetrySchedule;
 
 #[derive(Clone, Debug)]
@@ -29,6 +30,9 @@ pub struct Settings {
     pub endpoints_per_project: u32,
     pub endpoints_per_workspace: u32,
     pub retry_schedule: RetrySchedule,
+    /// Requests of one workspace in 60 s. Publishing is not limited by default: how many events a disk can take only its
+    /// operator knows, and a product that publishes as fast as it can must not be stopped by a number made up here.
+    pub rate_limits: RateLimits,
     /// For one whole exchange with a receiver.
     pub attempt_deadline: Duration,
     /// How long a stop waits for attempts under way: longer than an attempt may last.
@@ -83,6 +87,7 @@ impl Settings {
             endpoints_per_project: limits::ENDPOINTS_PER_PROJECT,
             endpoints_per_workspace: limits::ENDPOINTS_PER_WORKSPACE,
             retry_schedule: RetrySchedule::default(),
+            rate_limits: RateLimits::default(),
             attempt_deadline: limits::ATTEMPT_DEADLINE,
             stop_grace: limits::STOP_GRACE,
             log: LogSettings { format: LogFormat::Text, filter: DEFAULT_LOG_FILTER.to_owned() },

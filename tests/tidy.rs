@@ -4,6 +4,8 @@
 //! The tables below are the rules; `ARCHITECTURE.md` tells their reasons. Each check works on a text, so that the
 //! tests at the foot can show that it is able to fail.
 
+#[path = "tidy/docs.rs"]
+mod docs;
 #[path = "tidy/rust.rs"]
 mod rust;
 

@@ -20,15 +20,20 @@ CREATE TABLE catalogues (
 CREATE TABLE workspaces (
     key            INTEGER PRIMARY KEY,
     id             TEXT    NOT NULL UNIQUE,
-    name           TEXT    NOT NULL UNIQUE,
+    name           TEXT    NOT NULL,
     -- Bumped by every write to the workspace's endpoints and secrets; what is cached counts only at this version.
-    config_version INTEGER NOT NULL DEFAULT 1
+    config_version INTEGER NOT NULL DEFAULT 1,
+    deleted_at     INTEGER
 ) STRICT;
+
+-- A deleted workspace gives its name free.
+CREATE UNIQUE INDEX workspaces_by_name ON workspaces (name) WHERE deleted_at IS NULL;
 
 CREATE TABLE api_keys (
     key           INTEGER PRIMARY KEY,
     id            TEXT    NOT NULL UNIQUE,
     workspace_key INTEGER NOT NULL REFERENCES workspaces (key),
+    name          TEXT,
     mode          INTEGER NOT NULL, -- 0 live, 1 test
     hash          BLOB    NOT NULL UNIQUE,
     last4         TEXT    NOT NULL,
@@ -36,6 +41,8 @@ CREATE TABLE api_keys (
     expires_at    INTEGER,
     revoked_at    INTEGER
 ) STRICT;
+
+CREATE INDEX api_keys_by_workspace ON api_keys (workspace_key, key);
 
 CREATE TABLE endpoints (
     key             INTEGER PRIMARY KEY,
@@ -201,3 +208,17 @@ CREATE TABLE replays (
 
 CREATE INDEX replays_by_endpoint ON replays (endpoint_key, key);
 CREATE INDEX replays_running ON replays (key) WHERE status = 0;
+
+-- Who wrote what, when, by which request: one row for each write, in its transaction, never changed.
+CREATE TABLE audit (
+    key           INTEGER PRIMARY KEY,
+    workspace_key INTEGER NOT NULL,
+    actor         TEXT,             -- the id of the API key; none for the command line
+    mode          INTEGER NOT NULL,
+    action        TEXT    NOT NULL, -- domain/audit.rs, AuditAction
+    resource_id   TEXT    NOT NULL,
+    request_id    TEXT
+) STRICT;
+
+CREATE INDEX audit_by_workspace ON audit (workspace_key, key);
+CREATE INDEX audit_by_resource ON audit (workspace_key, resource_id, key);

@@ -14,6 +14,7 @@ use crate::service::{Service, ServiceError};
 
 use super::App;
 use super::error::Failure;
+use super::rate_limit;
 
 /// What every handler that needs a key is given.
 pub struct Call {
@@ -29,9 +30,11 @@ impl FromRequestParts<Arc<App>> for Call {
     type Rejection = Failure;
 
     async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, Failure> {
-        let principal = app.service.authenticate(bearer(parts)?).await?;
-        check_version(app, parts)?;
         let request_id = parts.extensions.get().copied().ok_or_else(|| internal("a request without an id"))?;
+        let principal = app.service.authenticate(bearer(parts)?).await?;
+        let principal = Principal { request_id: Some(request_id), ..principal };
+        rate_limit::pass(&app.service, &principal, parts)?;
+        check_version(app, parts)?;
         let (method, uri) = (parts.method.clone(), parts.uri.clone());
         let headers = std::mem::take(&mut parts.headers);
         Ok(Self { app: Arc::clone(app), request_id, principal, method, uri, headers })

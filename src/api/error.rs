@@ -70,6 +70,7 @@ pub fn render(error: &ServiceError, id: RequestId, errors_page: &str) -> Respons
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     let retry_after_seconds = match error {
         ServiceError::InFlight { retry_after } => Some(retry_after.as_secs()),
+        ServiceError::RateLimited { retry_after, .. } => Some(super::rate_limit::whole_seconds(*retry_after)),
         ServiceError::Unavailable { .. } => Some(1),
         _ => None,
     };
@@ -106,7 +107,7 @@ pub const fn code_of(error: &ServiceError) -> ErrorCode {
         ServiceError::InvalidToken => ErrorCode::InvalidToken,
         ServiceError::KeyRevoked => ErrorCode::KeyRevoked,
         ServiceError::KeyExpired => ErrorCode::KeyExpired,
-        ServiceError::ScopeMissing(_) => ErrorCode::ScopeMissing,
+        ServiceError::ScopeMissing(_) | ServiceError::CannotGrant(_) => ErrorCode::ScopeMissing,
         ServiceError::NotFound => ErrorCode::NotFound,
         ServiceError::MethodNotAllowed => ErrorCode::MethodNotAllowed,
         ServiceError::IdempotencyKeyConflict(_) => ErrorCode::IdempotencyKeyConflict,
@@ -115,6 +116,7 @@ pub const fn code_of(error: &ServiceError) -> ErrorCode {
         ServiceError::UnsupportedMediaType => ErrorCode::UnsupportedMediaType,
         ServiceError::Unprocessable { .. } => ErrorCode::Unprocessable,
         ServiceError::SsrfBlocked(_) => ErrorCode::SsrfBlocked,
+        ServiceError::RateLimited { .. } => ErrorCode::RateLimited,
         ServiceError::Unavailable { .. } => ErrorCode::ServiceUnavailable,
         ServiceError::Internal { .. } => ErrorCode::InternalError,
     }
@@ -138,6 +140,8 @@ fn details_of(error: &ServiceError) -> Option<Value> {
         ServiceError::Unprocessable { parameters, .. } if !parameters.is_empty() => Some(parameters_of(parameters)),
         ServiceError::VersionUnsupported => Some(json!({ "accepted": [API_VERSION] })),
         ServiceError::ScopeMissing(missing) => Some(json!({ "required": missing.needed })),
+        ServiceError::CannotGrant(lacking) => Some(json!({ "required": lacking.iter().collect::<Vec<_>>() })),
+        ServiceError::RateLimited { bucket, .. } => Some(json!({ "bucket": bucket.as_str() })),
         ServiceError::SsrfBlocked(refusal) => Some(json!({ "host": refusal.host, "reason": refusal.reason.as_str() })),
         _ => None,
     }

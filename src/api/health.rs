@@ -1,4 +1,4 @@
-//! `/v1/health`: public, for load balancers and for people.
+//! `/v1/health`: public, for load balancers and for people. `/v1/health/auth`: whether a key works.
 
 use std::sync::Arc;
 
@@ -6,9 +6,12 @@ use axum::extract::State;
 use axum::response::Response;
 use serde::Serialize;
 
+use crate::domain::access::Scope;
 use crate::domain::event_type::Catalogue;
+use crate::domain::id::{ApiKeyId, WorkspaceId};
 
 use super::App;
+use super::call::Call;
 use super::idempotency::answer;
 use super::openapi::health as openapi;
 use super::paging::json;
@@ -16,6 +19,43 @@ use super::route::Route;
 
 pub fn routes(catalogue: &Catalogue) -> Vec<Route> {
     vec![Route::get("/health", show, openapi::show(catalogue))]
+}
+
+pub fn caller_routes() -> axum::Router<Arc<App>> {
+    axum::Router::new().route("/v1/health/auth", axum::routing::get(show_caller))
+}
+
+/// What a key reaches; not wrapped in `data`, as the published page shows it.
+#[derive(Serialize)]
+struct CallerView {
+    status: &'static str,
+    version: &'static str,
+    workspace: WorkspaceView,
+    principal: PrincipalView,
+}
+
+#[derive(Serialize)]
+struct WorkspaceView {
+    id: WorkspaceId,
+}
+
+#[derive(Serialize)]
+struct PrincipalView {
+    id: ApiKeyId,
+    scopes: Vec<Scope>,
+}
+
+async fn show_caller(call: Call) -> Response {
+    let Call { principal, .. } = call;
+    answer(
+        200,
+        json(&CallerView {
+            status: "ok",
+            version: env!("CARGO_PKG_VERSION"),
+            workspace: WorkspaceView { id: principal.workspace_id },
+            principal: PrincipalView { id: principal.key_id, scopes: principal.scopes.iter().collect() },
+        }),
+    )
 }
 
 #[derive(Serialize)]

@@ -1,6 +1,6 @@
 //! JSON over HTTP: translates between the wire and `service`, and decides nothing.
 //!
-//! Each request passes the same gates in the same order: request id, key, API version, scope, body, idempotency. A
+//! Each request passes the same gates in the same order: request id, key, rate limit, API version, scope, body, idempotency. A
 //! file per noun holds its routes, the form of its bodies and the form of its answers.
 
 use std::sync::Arc;
@@ -19,6 +19,8 @@ use crate::domain::event_type::Catalogue;
 use crate::domain::id::RequestId;
 use crate::service::{Service, ServiceError};
 
+mod api_key;
+mod audit;
 mod body;
 mod call;
 mod delivery;
@@ -31,8 +33,10 @@ mod health;
 mod idempotency;
 mod openapi;
 mod paging;
+mod rate_limit;
 mod replay;
 mod route;
+mod workspace;
 
 use error::Failure;
 use idempotency::answer;
@@ -88,6 +92,10 @@ pub fn router(app: Arc<App>) -> Router {
         router = router.route(&route.full_path(), route.handler);
     }
     router
+        .merge(health::caller_routes())
+        .merge(workspace::routes())
+        .merge(api_key::routes())
+        .merge(audit::routes())
         .fallback(async || Failure(ServiceError::NotFound))
         .method_not_allowed_fallback(async || Failure(ServiceError::MethodNotAllowed))
         .layer(from_fn_with_state(Arc::clone(&app), finish))
@@ -103,6 +111,7 @@ async fn finish(
     let id = RequestId::from_letters(app.service.random().alphanumeric());
     request.extensions_mut().insert(id);
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    let counted = rate_limit::mark(&app.service, &mut request);
     let mut response = next.run(request).await;
     if let Some(failure) = response.extensions_mut().remove::<Arc<Failure>>() {
         failure.log(id, &method, &path);
@@ -117,6 +126,7 @@ async fn finish(
     if let Ok(value) = HeaderValue::from_str(&id.to_string()) {
         headers.insert(HeaderName::from_static("x-request-id"), value);
     }
+    rate_limit::tell(counted.as_ref(), headers);
     headers.insert(http::header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     tracing::debug!(request_id = %id, %method, path, status = response.status().as_u16(), "request answered");
     response

@@ -15,7 +15,7 @@ use crate::local::client::BearerKey;
 use crate::local::dev::{Tour, TourError, start_receiver};
 use crate::local::screen::Screen;
 use crate::local::state::DevState;
-use crate::server::admin::{self, AdminRequest, AdminResponse};
+use crate::server::admin::{self, AdminRequest, AdminResponse, CreateKey};
 use crate::server::{Server, read_events_file};
 use crate::telemetry;
 
@@ -78,8 +78,8 @@ async fn cancel_when_told(stop: CancellationToken) {
 
 async fn new_key(server: &Server) -> anyhow::Result<BearerKey> {
     let scopes = ["webhooks:manage", "webhooks:read", "events:write", "events:read"].map(str::to_owned).to_vec();
-    let request = AdminRequest::CreateKey { workspace: "dev".to_owned(), scopes, test: false };
-    match admin::execute(server.service(), request).await {
+    let create = CreateKey { workspace: "dev".to_owned(), scopes, ..CreateKey::default() };
+    match admin::execute(server.service(), AdminRequest::CreateKey(create)).await {
         AdminResponse::KeyCreated(created) => Ok(BearerKey::parse(&created.key)?),
         AdminResponse::Refused { message } => bail!("no API key for the tour: {message}"),
         other => bail!("no API key for the tour: {other:?}"),

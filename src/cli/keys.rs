@@ -1,21 +1,20 @@
 //! `postrider keys`: API keys of a data directory, through its server while one runs.
 
-use std::sync::Arc;
-
-use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
 
-use crate::clock::SystemClock;
-use crate::domain::access::Scope;
-use crate::server::admin::{self, AdminError, AdminRequest, AdminResponse};
-use crate::server::{CatalogueFrom, Office};
+use crate::domain::access::{ApiKeyName, Scope};
+use crate::domain::time::Day;
+use crate::server::admin::{AdminRequest, AdminResponse, CreateKey, KeyListed, Listing};
 
+use super::office::{list, perform, print_rows, unexpected};
 use super::options::DataOptions;
 
 #[derive(Debug, Subcommand)]
 pub enum KeysCommand {
     /// Make an API key, and its workspace if it is new. The key is shown once.
     Create(CreateOptions),
+    /// Show the API keys, newest first, without the keys themselves.
+    List(ListOptions),
     /// Revoke an API key for good.
     Revoke(RevokeOptions),
 }
@@ -28,10 +27,28 @@ pub struct CreateOptions {
     /// What the key may do. Repeatable; a key without a scope may do nothing.
     #[arg(long = "scope", value_name = "SCOPE", value_parser = scope)]
     scopes: Vec<String>,
+    /// What the key is for, in your own words.
+    #[arg(long, value_parser = name)]
+    name: Option<String>,
     /// Make a test key: the same routes, and nothing is sent.
     #[arg(long)]
     test: bool,
+    /// The key stops at 00:00 UTC of this day.
+    #[arg(long, value_name = "YYYY-MM-DD", value_parser = day)]
+    expires: Option<String>,
     /// Print JSON: id, key, workspaceId, scopes.
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    data: DataOptions,
+}
+
+#[derive(Debug, Args)]
+pub struct ListOptions {
+    /// Name or id of a workspace [default: all]
+    #[arg(long)]
+    workspace: Option<String>,
+    /// Print a JSON array.
     #[arg(long)]
     json: bool,
     #[command(flatten)]
@@ -49,13 +66,15 @@ pub struct RevokeOptions {
 pub async fn run(command: KeysCommand) -> anyhow::Result<()> {
     match command {
         KeysCommand::Create(options) => create(options).await,
+        KeysCommand::List(options) => list_keys(options).await,
         KeysCommand::Revoke(options) => revoke(options).await,
     }
 }
 
 async fn create(options: CreateOptions) -> anyhow::Result<()> {
-    let CreateOptions { workspace, scopes, test, json, data } = options;
-    match perform(&data, AdminRequest::CreateKey { workspace, scopes, test }).await? {
+    let CreateOptions { workspace, scopes, name, test, expires, json, data } = options;
+    let create = CreateKey { workspace, name, scopes, test, expires };
+    match perform(&data, AdminRequest::CreateKey(create)).await? {
         AdminResponse::KeyCreated(created) if json => println!("{}", serde_json::to_string(&created)?),
         AdminResponse::KeyCreated(created) => {
             println!("key        {}   (shown only now; keep it safe)", created.key);
@@ -69,6 +88,37 @@ async fn create(options: CreateOptions) -> anyhow::Result<()> {
     Ok(())
 }
 
+async fn list_keys(options: ListOptions) -> anyhow::Result<()> {
+    let ListOptions { workspace, json, data } = options;
+    let keys = list(&data, Listing::Keys, workspace, None, |response| match response {
+        AdminResponse::Keys { items, next } => Ok((items, next)),
+        other => unexpected(other),
+    })
+    .await?;
+    if json {
+        println!("{}", serde_json::to_string(&keys)?);
+        return Ok(());
+    }
+    print_rows(
+        &["id", "workspace", "mode", "ends in", "created", "state", "scopes", "name"],
+        keys.into_iter().map(|key| {
+            let state = state_of(&key);
+            let scopes = if key.scopes.is_empty() { "none".to_owned() } else { key.scopes.join(",") };
+            let name = key.name.unwrap_or_default();
+            [key.id, key.workspace_id, key.mode, key.last4, key.created_at, state, scopes, name]
+        }),
+    );
+    Ok(())
+}
+
+fn state_of(key: &KeyListed) -> String {
+    match (&key.revoked_at, &key.expires_at) {
+        (Some(at), _) => format!("revoked {at}"),
+        (None, Some(day)) => format!("expires {day}"),
+        (None, None) => "active".to_owned(),
+    }
+}
+
 async fn revoke(options: RevokeOptions) -> anyhow::Result<()> {
     match perform(&options.data, AdminRequest::RevokeKey { id: options.id }).await? {
         AdminResponse::KeyRevoked { id } => println!("{id} is revoked; it stops working within 5 seconds"),
@@ -77,25 +127,12 @@ async fn revoke(options: RevokeOptions) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn unexpected(response: AdminResponse) -> anyhow::Result<()> {
-    match response {
-        AdminResponse::Refused { message } => bail!("{message}"),
-        other => bail!("the server answered something else than was asked: {other:?}"),
-    }
+fn name(text: &str) -> Result<String, String> {
+    ApiKeyName::parse(text).map(|name| name.as_str().to_owned()).map_err(|error| error.to_string())
 }
 
-/// Asks the running server, or opens the directory when there is none.
-async fn perform(data: &DataOptions, request: AdminRequest) -> anyhow::Result<AdminResponse> {
-    let settings = data.settings()?;
-    match admin::ask(&settings.admin_socket_path(), &request).await {
-        Ok(response) => return Ok(response),
-        Err(AdminError::NoServer) => {}
-        Err(error) => return Err(error).context("asking the running server"),
-    }
-    let office = Office::open(&settings, Arc::new(SystemClock), CatalogueFrom::Store).await?;
-    let response = admin::execute(&office.service, request).await;
-    office.close().await;
-    Ok(response)
+fn day(text: &str) -> Result<String, String> {
+    Day::parse(text).map(|day| day.to_string()).map_err(|error| error.to_string())
 }
 
 fn scope(text: &str) -> Result<String, String> {

@@ -2,14 +2,17 @@
 
 use clap::{Parser, Subcommand};
 
+mod audit;
 mod bench;
 mod config;
 mod dev;
 mod keys;
+mod office;
 mod openapi;
 mod options;
 mod serve;
 mod settings;
+mod workspaces;
 
 /// The webhook sender that a product team runs itself.
 #[derive(Debug, Parser)]
@@ -32,9 +35,15 @@ enum Command {
     Config(config::ConfigCommand),
     /// Print the OpenAPI document of the API with the built-in event catalogue.
     Openapi,
-    /// Make and revoke API keys, also while the server runs.
+    /// Make, list and revoke API keys, also while the server runs.
     #[command(subcommand)]
     Keys(keys::KeysCommand),
+    /// List the workspaces.
+    #[command(subcommand)]
+    Workspaces(workspaces::WorkspacesCommand),
+    /// Show who wrote what.
+    #[command(subcommand)]
+    Audit(audit::AuditCommand),
 }
 
 /// Runs the command that the process was started with.
@@ -52,6 +61,8 @@ pub fn run() -> anyhow::Result<()> {
             Command::Config(command) => config::run(command),
             Command::Openapi => openapi::run(),
             Command::Keys(command) => keys::run(command).await,
+            Command::Workspaces(command) => workspaces::run(command).await,
+            Command::Audit(command) => audit::run(command).await,
         }
     });
     runtime.shutdown_timeout(std::time::Duration::from_secs(1));

@@ -1,6 +1,7 @@
 //! The table of settings: how each is called, read, shown and explained. Their meaning and defaults stand in `config.rs`.
 
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
@@ -196,6 +197,26 @@ pub static SETTINGS: &[Setting] = &[
         ..PLAIN
     },
     Setting {
+        name: "rate_limit_management",
+        flag: "rate-limit-management",
+        env: "POSTRIDER_RATE_LIMIT_MANAGEMENT",
+        value_name: "COUNT",
+        help: "Requests of one workspace in 60 seconds, publishes aside; 0 is without limit",
+        read: |settings, text| set(&mut settings.rate_limits.management, rate_limit(text)),
+        show: |settings| settings.rate_limits.management.map_or(0, NonZeroU32::get).to_string(),
+        ..PLAIN
+    },
+    Setting {
+        name: "rate_limit_publishing",
+        flag: "rate-limit-publishing",
+        env: "POSTRIDER_RATE_LIMIT_PUBLISHING",
+        value_name: "COUNT",
+        help: "Publishes of one workspace in 60 seconds, a batch counting as one; 0 is without limit",
+        read: |settings, text| set(&mut settings.rate_limits.publishing, rate_limit(text)),
+        show: |settings| settings.rate_limits.publishing.map_or(0, NonZeroU32::get).to_string(),
+        ..PLAIN
+    },
+    Setting {
         name: "log_format",
         flag: "log-format",
         env: "POSTRIDER_LOG_FORMAT",
@@ -294,6 +315,10 @@ fn wait(text: &str, least: Duration, most: Duration) -> Result<Duration, String>
 
 fn count(text: &str) -> Result<u32, String> {
     text.parse().ok().filter(|count| *count > 0).ok_or_else(|| "is not a whole number from 1".to_owned())
+}
+
+fn rate_limit(text: &str) -> Result<Option<NonZeroU32>, String> {
+    text.parse().map(NonZeroU32::new).map_err(|_| "is not a whole number from 0".to_owned())
 }
 
 fn log_format(text: &str) -> Result<LogFormat, String> {

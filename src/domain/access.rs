@@ -3,7 +3,9 @@
 use std::fmt;
 use std::str::FromStr;
 
-use super::id::{ApiKeyId, RowKey, WorkspaceId};
+use super::audit::{Actor, Author};
+use super::id::{ApiKeyId, RequestId, RowKey, WorkspaceId};
+use super::limits;
 use super::time::Timestamp;
 
 /// Live keys send; test keys reach the same routes and cause no side effects outside.
@@ -19,6 +21,10 @@ impl Mode {
             Self::Live => "live",
             Self::Test => "test",
         }
+    }
+
+    pub fn parse(text: &str) -> Option<Self> {
+        [Self::Live, Self::Test].into_iter().find(|mode| mode.as_str() == text)
     }
 }
 
@@ -84,6 +90,9 @@ pub mod needs {
     pub const WEBHOOKS_READ: &[Scope] = &[Scope::WebhooksManage, Scope::WebhooksRead];
     pub const PUBLISH: &[Scope] = &[Scope::EventsWrite];
     pub const EVENTS_READ: &[Scope] = &[Scope::EventsRead];
+    pub const API_KEYS: &[Scope] = &[Scope::KeysManage];
+    pub const AUDIT_READ: &[Scope] = &[Scope::AuditRead];
+    pub const WORKSPACES: &[Scope] = &[Scope::WorkspacesManage];
 }
 
 /// The text names no scope.
@@ -116,6 +125,15 @@ impl Scopes {
         other.0 & !self.0 == 0
     }
 
+    pub const fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    /// What is in this set and not in the other.
+    pub const fn without(self, other: Self) -> Self {
+        Self(self.0 & !other.0)
+    }
+
     pub fn iter(self) -> impl Iterator<Item = Scope> {
         Scope::ALL.into_iter().filter(move |&scope| self.contains(scope))
     }
@@ -142,6 +160,8 @@ pub struct Principal {
     pub workspace_key: RowKey,
     pub mode: Mode,
     pub scopes: Scopes,
+    /// The request that the key came with.
+    pub request_id: Option<RequestId>,
 }
 
 /// The caller's key lacks every scope that would do.
@@ -161,6 +181,61 @@ impl Principal {
             Err(ScopeMissing { needed: any_of })
         }
     }
+
+    /// Whether a key of these scopes and this mode is this caller's to make: nobody grants what they lack, and what makes
+    /// an operator is granted at the command line alone.
+    ///
+    /// # Errors
+    /// Says what stands against it.
+    pub fn check_grant(&self, scopes: Scopes, mode: Mode) -> Result<(), GrantRefusal> {
+        let lacking = scopes.without(self.scopes);
+        if !lacking.is_empty() {
+            return Err(GrantRefusal::Lacking(lacking));
+        }
+        if scopes.contains(Scope::WorkspacesManage) {
+            return Err(GrantRefusal::Operator);
+        }
+        match (self.mode, mode) {
+            (Mode::Test, Mode::Live) => Err(GrantRefusal::Live),
+            (Mode::Live, _) | (Mode::Test, Mode::Test) => Ok(()),
+        }
+    }
+
+    pub const fn author(&self) -> Author {
+        Author { actor: Actor::ApiKey(self.key_id), mode: self.mode, request_id: self.request_id }
+    }
+}
+
+/// Why a key may not be made by this caller.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GrantRefusal {
+    /// The caller lacks these scopes itself.
+    Lacking(Scopes),
+    /// A test key would make a live one.
+    Live,
+    /// The scope of operators.
+    Operator,
+}
+
+/// What a key is for: 1 to 128 characters, none of them a control character.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ApiKeyName(String);
+
+#[derive(Debug, thiserror::Error)]
+#[error("must be 1 to {} characters without control characters", limits::API_KEY_NAME_CHARS)]
+pub struct InvalidApiKeyName;
+
+impl ApiKeyName {
+    /// # Errors
+    /// When the text is empty, too long or holds a control character.
+    pub fn parse(text: &str) -> Result<Self, InvalidApiKeyName> {
+        let fits = (1..=limits::API_KEY_NAME_CHARS).contains(&text.chars().count());
+        if fits && !text.chars().any(char::is_control) { Ok(Self(text.to_owned())) } else { Err(InvalidApiKeyName) }
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
 }
 
 /// The keyed hash under which the store knows an API key.
@@ -170,7 +245,9 @@ pub struct ApiKeyHash(pub [u8; 32]);
 /// An API key as it is kept: everything but the key.
 #[derive(Clone, Debug)]
 pub struct ApiKey {
+    pub key: RowKey,
     pub id: ApiKeyId,
+    pub name: Option<String>,
     pub workspace_id: WorkspaceId,
     pub workspace_key: RowKey,
     pub mode: Mode,
@@ -186,6 +263,48 @@ pub struct ApiKey {
 mod tests {
     use super::*;
 
+    fn principal(mode: Mode, scopes: &[Scope]) -> Principal {
+        Principal {
+            key_id: ApiKeyId::from_letters([b'a'; 16]),
+            workspace_id: WorkspaceId::from_letters([b'a'; 16]),
+            workspace_key: RowKey::from_i64(1),
+            mode,
+            scopes: Scopes::of(scopes),
+            request_id: None,
+        }
+    }
+
+    #[test]
+    fn nobody_grants_a_scope_or_a_mode_that_they_lack() {
+        let has = [Scope::KeysManage, Scope::EventsWrite];
+        let live = principal(Mode::Live, &has);
+        assert_eq!(live.check_grant(Scopes::of(&has), Mode::Live), Ok(()));
+        assert_eq!(live.check_grant(Scopes::default(), Mode::Test), Ok(()));
+        let wanted = Scopes::of(&[Scope::EventsWrite, Scope::AuditRead, Scope::Dashboard]);
+        let lacking = Scopes::of(&[Scope::AuditRead, Scope::Dashboard]);
+        assert_eq!(live.check_grant(wanted, Mode::Live), Err(GrantRefusal::Lacking(lacking)));
+        let test = principal(Mode::Test, &has);
+        assert_eq!(test.check_grant(Scopes::of(&has), Mode::Live), Err(GrantRefusal::Live));
+        assert_eq!(test.check_grant(Scopes::of(&has), Mode::Test), Ok(()));
+    }
+
+    #[test]
+    fn an_operator_makes_no_operator() {
+        let operator = principal(Mode::Live, &Scope::ALL);
+        let wanted = Scopes::of(&[Scope::WorkspacesManage]);
+        assert_eq!(operator.check_grant(wanted, Mode::Live), Err(GrantRefusal::Operator));
+        assert_eq!(operator.check_grant(Scopes::of(&Scope::ALL).without(wanted), Mode::Live), Ok(()));
+    }
+
+    #[test]
+    fn the_name_of_a_key_counts_characters() {
+        assert!(ApiKeyName::parse("é").is_ok());
+        assert!(ApiKeyName::parse(&"é".repeat(128)).is_ok());
+        assert!(ApiKeyName::parse(&"é".repeat(129)).is_err());
+        assert!(ApiKeyName::parse("").is_err());
+        assert!(ApiKeyName::parse("a\nb").is_err());
+    }
+
     #[test]
     fn every_scope_reads_back_from_its_name() {
         for scope in Scope::ALL {
@@ -196,13 +315,7 @@ mod tests {
 
     #[test]
     fn a_missing_scope_is_told_in_the_published_words() {
-        let principal = Principal {
-            key_id: ApiKeyId::from_letters([b'a'; 16]),
-            workspace_id: WorkspaceId::from_letters([b'a'; 16]),
-            workspace_key: RowKey::from_i64(1),
-            mode: Mode::Live,
-            scopes: Scopes::of(&[Scope::EventsWrite]),
-        };
+        let principal = principal(Mode::Live, &[Scope::EventsWrite]);
         assert!(principal.require(&[Scope::EventsWrite]).is_ok());
         assert_eq!(
             principal.require(&[Scope::WebhooksManage]).unwrap_err().to_string(),

@@ -222,6 +222,11 @@ timed_id!(
     DeliveryId,
     "dlv_"
 );
+timed_id!(
+    /// One entry of the audit log.
+    AuditId,
+    "aud_"
+);
 
 timed_id!(
     /// A job that sends deliveries again.

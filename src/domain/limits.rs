@@ -21,6 +21,10 @@ pub const ENDPOINT_URL_CHARS: usize = 1024;
 pub const OPAQUE_ID_CHARS: usize = 64;
 /// Characters of a workspace's name: the same as an endpoint's.
 pub const WORKSPACE_NAME_CHARS: usize = 128;
+/// Characters of an API key's name: the same again.
+pub const API_KEY_NAME_CHARS: usize = 128;
+/// API keys of one workspace that are not revoked: far more than anyone can keep an eye on.
+pub const API_KEYS_PER_WORKSPACE: u32 = 1_000;
 /// Endpoints of one project (contract), those without a project counting as one.
 pub const ENDPOINTS_PER_PROJECT: u32 = 500;
 /// Endpoints of one workspace (contract).
@@ -38,6 +42,21 @@ pub const PAGE_MAX: u32 = 200;
 
 /// How long an idempotency key holds (contract).
 pub const IDEMPOTENCY_WINDOW: Duration = Duration::from_secs(24 * 3600);
+
+/// The window in which requests are counted against a rate limit (contract).
+pub const RATE_WINDOW: Duration = Duration::from_secs(60);
+/// Requests a workspace may make in the window, publishes aside: a dashboard for each of many people, and no more than
+/// one writer thread can take from a loop gone wild.
+pub const MANAGEMENT_REQUESTS_PER_MINUTE: u32 = 1_200;
+/// Publishes of a workspace in the window; 0 is without limit. A product that publishes tens of thousands of events a
+/// second is what this is for, and only whoever runs the server knows what its disk can take.
+pub const PUBLISHING_REQUESTS_PER_MINUTE: u32 = 0;
+/// Up to this limit each request's own millisecond is kept: 64 KB for the busiest workspace.
+pub const RATE_LOG_EXACT: u32 = 4_096;
+/// Above it requests are noted in steps of this much: 3,001 entries for the busiest.
+pub const RATE_LOG_GRAIN: Duration = Duration::from_millis(20);
+/// Workspaces whose requests are remembered before the idle ones are looked for.
+pub const RATE_WORKSPACES: usize = 1_024;
 
 /// A group commit closes at this many rows …
 pub const GROUP_ROWS: usize = 2_000;

@@ -2,6 +2,7 @@
 
 pub mod access;
 pub mod attempt;
+pub mod audit;
 pub mod delivery;
 pub mod endpoint;
 pub mod event;
@@ -11,6 +12,7 @@ pub mod idempotency;
 pub mod json;
 pub mod limits;
 pub mod page;
+pub mod rate_limit;
 pub mod replay;
 pub mod retry;
 pub mod schema;

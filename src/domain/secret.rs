@@ -61,6 +61,7 @@ impl fmt::Debug for WebhookSecret {
 }
 
 /// An API key in the clear: `<brand>_sk_live_` or `<brand>_sk_test_` and 40 random letters.
+#[derive(Clone)]
 pub struct ApiKeySecret(Zeroizing<String>);
 
 impl ApiKeySecret {

@@ -69,6 +69,50 @@ impl Timestamp {
     }
 }
 
+/// A day in UTC.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Day(Timestamp);
+
+/// The text is not a date.
+#[derive(Debug, thiserror::Error)]
+#[error("must be a date like 2026-05-15")]
+pub struct InvalidDay;
+
+impl Day {
+    /// # Errors
+    /// When the text is not `YYYY-MM-DD`, names no day, or lies before 1970.
+    pub fn parse(text: &str) -> Result<Self, InvalidDay> {
+        let form = text.len() == 10 && text.bytes().enumerate().all(|(at, c)| (at == 4 || at == 7) == (c == b'-'));
+        if !form {
+            return Err(InvalidDay);
+        }
+        Timestamp::parse(&format!("{text}T00:00:00Z")).map(Self).map_err(|_| InvalidDay)
+    }
+
+    pub const fn containing(at: Timestamp) -> Self {
+        const MILLIS: i64 = 24 * 3600 * 1000;
+        Self(Timestamp(at.0.div_euclid(MILLIS) * MILLIS))
+    }
+
+    /// 00:00 UTC.
+    pub const fn starts_at(self) -> Timestamp {
+        self.0
+    }
+}
+
+impl fmt::Display for Day {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let instant = self.0.to_string();
+        f.write_str(instant.split('T').next().unwrap_or_default())
+    }
+}
+
+impl serde::Serialize for Day {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match jiff::Timestamp::from_millisecond(self.0) {
@@ -87,6 +131,26 @@ impl serde::Serialize for Timestamp {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_day_begins_at_midnight_utc_and_reads_back() {
+        let day = Day::parse("2026-05-15").unwrap();
+        assert_eq!(day.starts_at().to_string(), "2026-05-15T00:00:00.000Z");
+        assert_eq!((day.to_string().as_str(), Day::containing(day.starts_at())), ("2026-05-15", day));
+        assert_eq!(Day::containing(Timestamp(day.starts_at().millis() + 86_399_999)), day);
+        for bad in [
+            "2026-02-29",
+            "2026-5-15",
+            "2026-05-15T00:00:00Z",
+            "20260515",
+            "2026-13-01",
+            "+026-05-15",
+            "",
+            "2026-05-1é",
+        ] {
+            assert!(Day::parse(bad).is_err(), "{bad}");
+        }
+    }
 
     #[test]
     fn an_instant_is_shown_in_utc_with_three_fractional_digits() {

@@ -15,18 +15,49 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::domain::access::{Mode, Scope, Scopes};
+use crate::domain::access::{ApiKey, ApiKeyName, Mode, Scope, Scopes};
+use crate::domain::audit::{Actor, AuditEntry};
 use crate::domain::id::ApiKeyId;
-use crate::domain::workspace::WorkspaceName;
-use crate::service::{CreateApiKey, Service};
+use crate::domain::page::{Page, PageRequest, encode_cursor};
+use crate::domain::time::Day;
+use crate::domain::workspace::{Workspace, WorkspaceName};
+use crate::service::{CreateApiKey, Service, ServiceError};
 
 use super::StartError;
 
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(tag = "do", rename_all = "snake_case")]
 pub enum AdminRequest {
-    CreateKey { workspace: String, scopes: Vec<String>, test: bool },
-    RevokeKey { id: String },
+    CreateKey(CreateKey),
+    RevokeKey {
+        id: String,
+    },
+    /// A page of what is there, newest first; `workspace` is a name or an id, all of them when absent.
+    List {
+        what: Listing,
+        workspace: Option<String>,
+        limit: u32,
+        cursor: Option<String>,
+    },
+}
+
+/// A key to be made, and its workspace if it is new.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub struct CreateKey {
+    pub workspace: String,
+    pub name: Option<String>,
+    pub scopes: Vec<String>,
+    pub test: bool,
+    /// The day at whose beginning the key stops.
+    pub expires: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Listing {
+    Keys,
+    Workspaces,
+    Audit,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -34,6 +65,9 @@ pub enum AdminRequest {
 pub enum AdminResponse {
     KeyCreated(KeyCreated),
     KeyRevoked { id: String },
+    Keys { items: Vec<KeyListed>, next: Option<String> },
+    Workspaces { items: Vec<WorkspaceListed>, next: Option<String> },
+    Audit { items: Vec<AuditListed>, next: Option<String> },
     Refused { message: String },
 }
 
@@ -45,6 +79,86 @@ pub struct KeyCreated {
     pub key: String,
     pub workspace_id: String,
     pub scopes: Vec<String>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct KeyListed {
+    pub id: String,
+    pub workspace_id: String,
+    pub name: Option<String>,
+    pub mode: String,
+    pub scopes: Vec<String>,
+    pub last4: String,
+    pub created_at: String,
+    pub expires_at: Option<String>,
+    pub revoked_at: Option<String>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct WorkspaceListed {
+    pub id: String,
+    pub name: String,
+    pub created_at: String,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AuditListed {
+    pub id: String,
+    pub workspace_id: String,
+    pub action: String,
+    pub resource_id: String,
+    /// The API key's id; absent for the command line.
+    pub api_key_id: Option<String>,
+    pub mode: String,
+    pub request_id: Option<String>,
+    pub created_at: String,
+}
+
+impl From<ApiKey> for KeyListed {
+    fn from(key: ApiKey) -> Self {
+        Self {
+            id: key.id.to_string(),
+            workspace_id: key.workspace_id.to_string(),
+            name: key.name,
+            mode: key.mode.as_str().to_owned(),
+            scopes: key.scopes.iter().map(|scope| scope.to_string()).collect(),
+            last4: key.last4,
+            created_at: key.created_at.to_string(),
+            expires_at: key.expires_at.map(|at| Day::containing(at).to_string()),
+            revoked_at: key.revoked_at.map(|at| at.to_string()),
+        }
+    }
+}
+
+impl From<Workspace> for WorkspaceListed {
+    fn from(workspace: Workspace) -> Self {
+        Self {
+            id: workspace.id.to_string(),
+            name: workspace.name.as_str().to_owned(),
+            created_at: workspace.created_at.to_string(),
+        }
+    }
+}
+
+impl From<AuditEntry> for AuditListed {
+    fn from(entry: AuditEntry) -> Self {
+        Self {
+            id: entry.id.to_string(),
+            workspace_id: entry.workspace_id.to_string(),
+            action: entry.action.as_str().to_owned(),
+            resource_id: entry.resource_id,
+            api_key_id: match entry.author.actor {
+                Actor::ApiKey(id) => Some(id.to_string()),
+                Actor::CommandLine => None,
+            },
+            mode: entry.author.mode.as_str().to_owned(),
+            request_id: entry.author.request_id.map(|id| id.to_string()),
+            created_at: entry.id.created_at().to_string(),
+        }
+    }
 }
 
 /// Why a running server could not be asked.
@@ -61,28 +175,30 @@ pub enum AdminError {
 
 /// A request of the longest kind is far below this.
 const LINE_BYTES: u64 = 64 * 1024;
+/// The longest page is 200 keys of at most 2 KB.
+const ANSWER_BYTES: u64 = 1024 * 1024;
 const PATIENCE: Duration = Duration::from_secs(30);
 
-pub async fn execute(service: &Service, request: AdminRequest) -> AdminResponse {
+pub async fn execute(service: &Arc<Service>, request: AdminRequest) -> AdminResponse {
     let outcome = match request {
-        AdminRequest::CreateKey { workspace, scopes, test } => create_key(service, &workspace, &scopes, test).await,
+        AdminRequest::CreateKey(create) => create_key(service, create).await,
         AdminRequest::RevokeKey { id } => revoke_key(service, &id).await,
+        AdminRequest::List { what, workspace, limit, cursor } => {
+            list(service, what, workspace.as_deref(), &limit.to_string(), cursor.as_deref()).await
+        }
     };
     outcome.unwrap_or_else(|message| AdminResponse::Refused { message })
 }
 
-async fn create_key(
-    service: &Service,
-    workspace: &str,
-    scopes: &[String],
-    test: bool,
-) -> Result<AdminResponse, String> {
-    let workspace = WorkspaceName::parse(workspace).map_err(|error| format!("the workspace's name {error}"))?;
+async fn create_key(service: &Arc<Service>, create: CreateKey) -> Result<AdminResponse, String> {
+    let CreateKey { workspace, name, scopes, test, expires } = create;
+    let workspace = WorkspaceName::parse(&workspace).map_err(|error| format!("the workspace's name {error}"))?;
+    let name = name.map(|name| ApiKeyName::parse(&name)).transpose().map_err(|error| format!("the name {error}"))?;
     let scopes: Vec<Scope> = scopes.iter().map(|scope| scope.parse()).collect::<Result<_, _>>().map_err(told)?;
     let mode = if test { Mode::Test } else { Mode::Live };
-    let create = CreateApiKey { workspace, mode, scopes: Scopes::of(&scopes), expires_at: None };
-    let created = service.create_api_key(create).await.map_err(told)?;
-    tracing::info!(key_id = %created.key.id, workspace_id = %created.key.workspace_id, "API key created");
+    let expires_at = expires.map(|day| Day::parse(&day)).transpose().map_err(|error| format!("--expires {error}"))?;
+    let create = CreateApiKey { name, mode, scopes: Scopes::of(&scopes), expires_at };
+    let created = service.operator_creates_api_key(workspace, create).await.map_err(told)?;
     Ok(AdminResponse::KeyCreated(KeyCreated {
         id: created.key.id.to_string(),
         key: created.secret.reveal().to_owned(),
@@ -91,14 +207,45 @@ async fn create_key(
     }))
 }
 
-async fn revoke_key(service: &Service, id: &str) -> Result<AdminResponse, String> {
+async fn revoke_key(service: &Arc<Service>, id: &str) -> Result<AdminResponse, String> {
     let id: ApiKeyId = id.parse().map_err(|_| format!("{id:?} is not the id of an API key; one looks like key_…"))?;
-    service.revoke_api_key(id).await.map_err(|error| match error {
-        crate::service::ServiceError::NotFound => format!("there is no API key {id}"),
+    service.operator_revokes_api_key(id).await.map_err(|error| match error {
+        ServiceError::NotFound => format!("there is no API key {id}"),
         other => told(other),
     })?;
-    tracing::info!(key_id = %id, "API key revoked");
     Ok(AdminResponse::KeyRevoked { id: id.to_string() })
+}
+
+async fn list(
+    service: &Service,
+    what: Listing,
+    workspace: Option<&str>,
+    limit: &str,
+    cursor: Option<&str>,
+) -> Result<AdminResponse, String> {
+    let page = PageRequest::parse(Some(limit), cursor).map_err(told)?;
+    let failed = |error| match error {
+        ServiceError::NotFound => format!("there is no workspace {:?}", workspace.unwrap_or_default()),
+        other => told(other),
+    };
+    Ok(match what {
+        Listing::Keys => {
+            let (items, next) = shown(service.operator_lists_api_keys(workspace, page).await.map_err(failed)?);
+            AdminResponse::Keys { items, next }
+        }
+        Listing::Workspaces => {
+            let (items, next) = shown(service.operator_lists_workspaces(page).await.map_err(failed)?);
+            AdminResponse::Workspaces { items, next }
+        }
+        Listing::Audit => {
+            let (items, next) = shown(service.operator_lists_audit(workspace, page).await.map_err(failed)?);
+            AdminResponse::Audit { items, next }
+        }
+    })
+}
+
+fn shown<T, V: From<T>>(page: Page<T>) -> (Vec<V>, Option<String>) {
+    (page.items.into_iter().map(V::from).collect(), page.next.map(encode_cursor))
 }
 
 fn told(error: impl std::error::Error + 'static) -> String {
@@ -119,7 +266,7 @@ pub async fn ask(socket: &Path, request: &AdminRequest) -> Result<AdminResponse,
     line.push(b'\n');
     stream.write_all(&line).await?;
     let mut answer = String::new();
-    BufReader::new(stream.take(LINE_BYTES)).read_line(&mut answer).await?;
+    BufReader::new(stream.take(ANSWER_BYTES)).read_line(&mut answer).await?;
     Ok(serde_json::from_str(&answer)?)
 }
 
@@ -155,7 +302,7 @@ pub fn listen(path: &Path, service: Arc<Service>, stop: CancellationToken) -> Re
     }))
 }
 
-async fn converse(service: &Service, stream: UnixStream) {
+async fn converse(service: &Arc<Service>, stream: UnixStream) {
     let (read, mut write) = stream.into_split();
     let mut line = String::new();
     if let Err(error) = BufReader::new(read.take(LINE_BYTES)).read_line(&mut line).await {

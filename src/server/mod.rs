@@ -127,6 +127,7 @@ impl Office {
                 per_project: settings.endpoints_per_project,
                 per_workspace: settings.endpoints_per_workspace,
             },
+            rate_limits: settings.rate_limits,
         }));
         Ok(Self { service, store, egress, master_key, catalogue, clock, random })
     }

@@ -49,7 +49,7 @@ impl Service {
         principal.require(needs::ENDPOINT_WRITE)?;
         let request = remember.as_ref().map(|remember| remember.request.clone());
         let recording = self.recording(remember.as_ref(), Seal::Plain, Delivery::clone);
-        let retried = self.store.retry_delivery(principal.workspace_key, id, principal.mode, recording).await;
+        let retried = self.store.retry_delivery(principal.workspace_key, id, principal.author(), recording).await;
         let written = retried.map_err(requeue_error)?;
         self.outcome(request.as_ref(), written)
     }

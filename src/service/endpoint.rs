@@ -76,6 +76,7 @@ impl Service {
             sealed_secret: self.master_key.seal(&self.random, &record, secret.reveal().as_bytes()),
             secret_last4: secret.last4(),
             limits: self.endpoint_limits,
+            author: principal.author(),
         };
         let request = remember.as_ref().map(|remember| remember.request.clone());
         let shown_secret = secret.clone();
@@ -136,8 +137,8 @@ impl Service {
         }
         let request = remember.as_ref().map(|remember| remember.request.clone());
         let recording = self.recording(remember.as_ref(), Seal::Plain, Endpoint::clone);
-        let updated =
-            self.store.update_endpoint(principal.workspace_key, id, change, self.endpoint_limits, recording).await;
+        let (limits, author) = (self.endpoint_limits, principal.author());
+        let updated = self.store.update_endpoint(principal.workspace_key, id, change, limits, author, recording).await;
         let written = updated.map_err(|error| match error {
             UpdateEndpointError::NotFound => ServiceError::NotFound,
             UpdateEndpointError::ProjectFull(_) => {
@@ -161,7 +162,7 @@ impl Service {
         principal.require(needs::ENDPOINT_WRITE)?;
         let request = remember.as_ref().map(|remember| remember.request.clone());
         let recording = self.recording(remember.as_ref(), Seal::Plain, |()| ());
-        let deleted = self.store.delete_endpoint(principal.workspace_key, id, recording).await;
+        let deleted = self.store.delete_endpoint(principal.workspace_key, id, principal.author(), recording).await;
         let written = deleted.map_err(|error| match error {
             DeleteEndpointError::NotFound => ServiceError::NotFound,
             DeleteEndpointError::Store(error) => error.into(),
@@ -193,7 +194,7 @@ impl Service {
                 overlap: rotate.overlap,
                 revoke_queued: rotate.revoke_queued,
             };
-            match self.store.rotate_secret(principal.workspace_key, id, rotation).await {
+            match self.store.rotate_secret(principal.workspace_key, id, rotation, principal.author()).await {
                 Ok(endpoint) => {
                     tracing::info!(endpoint_id = %id, version = version.0, "secret rotated");
                     return Ok(EndpointWithSecret { endpoint, secret });
@@ -240,7 +241,8 @@ impl Service {
         };
         let request = remember.as_ref().map(|remember| remember.request.clone());
         let recording = self.recording(remember.as_ref(), Seal::Plain, Delivery::clone);
-        let accepted = self.store.accept_test(id, self.prepared(principal, event), recording).await;
+        let event = self.prepared(principal, event);
+        let accepted = self.store.accept_test(id, event, principal.author(), recording).await;
         let written = accepted.map_err(requeue_error)?;
         self.outcome(request.as_ref(), written)
     }

@@ -3,8 +3,9 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
-use crate::domain::access::{Scope, ScopeMissing};
+use crate::domain::access::{ScopeMissing, Scopes};
 use crate::domain::page::InvalidPage;
+use crate::domain::rate_limit::Bucket;
 use crate::domain::target::TargetRefusal;
 use crate::store::StoreError;
 
@@ -29,6 +30,9 @@ pub enum ServiceError {
     KeyExpired,
     #[error(transparent)]
     ScopeMissing(#[from] ScopeMissing),
+    /// A key would be made that may do what its maker may not.
+    #[error("Token lacks the required scope. A key cannot grant a scope that it lacks: {0}.")]
+    CannotGrant(Scopes),
     #[error("There is no such resource.")]
     NotFound,
     #[error("The method is not allowed here.")]
@@ -40,6 +44,9 @@ pub enum ServiceError {
     /// The same idempotent request is being worked on right now.
     #[error("A request with this Idempotency-Key is under way.")]
     InFlight { retry_after: Duration },
+    /// The workspace has used up a bucket of requests.
+    #[error("Too many requests of this workspace in 60 seconds: {limit} in the bucket \"{}\".", .bucket.as_str())]
+    RateLimited { bucket: Bucket, limit: u32, retry_after: Duration },
     #[error("{0}")]
     PayloadTooLarge(String),
     #[error("The body must be application/json.")]
@@ -82,7 +89,9 @@ impl ServiceError {
             | Self::KeyRevoked
             | Self::KeyExpired
             | Self::IdempotencyKeyConflict(_)
-            | Self::ScopeMissing(_) => false,
+            | Self::ScopeMissing(_)
+            | Self::CannotGrant(_)
+            | Self::RateLimited { .. } => false,
             Self::InvalidRequest { .. }
             | Self::VersionUnsupported
             | Self::BadPagination(_)
@@ -94,14 +103,6 @@ impl ServiceError {
             | Self::UnsupportedMediaType
             | Self::Unprocessable { .. }
             | Self::SsrfBlocked(_) => true,
-        }
-    }
-
-    /// The scopes of which one was needed.
-    pub fn needed_scopes(&self) -> Option<&'static [Scope]> {
-        match self {
-            Self::ScopeMissing(missing) => Some(missing.needed),
-            _ => None,
         }
     }
 }

@@ -105,11 +105,13 @@ impl Service {
         shown: impl Fn(&E) -> T + Send + Sync + 'static,
     ) -> Option<Recording<E>> {
         let Remember { request, render } = remember?;
-        let (render, service, sealed_for) = (*render, Arc::clone(self), record_of(request));
+        // Not the service itself: a job of the store that held the store's last handle would drop it on its own thread.
+        let (render, sealed_for) = (*render, record_of(request));
+        let (master_key, random) = (Arc::clone(&self.master_key), self.random.clone());
         let render = move |effect: &E| {
             let (status, body) = render(&shown(effect));
             if seal == Seal::HoldsSecret {
-                let body = service.master_key.seal(&service.random, &sealed_for, &body).into();
+                let body = master_key.seal(&random, &sealed_for, &body).into();
                 RecordedAnswer { status, body, sealed: true }
             } else {
                 RecordedAnswer { status, body, sealed: false }

@@ -10,11 +10,14 @@ use crate::crypto::{MacKey, MasterKey, Random};
 use crate::domain::endpoint::OpaqueId;
 use crate::domain::event_type::Catalogue;
 use crate::domain::idempotency::IdempotencyScope;
+use crate::domain::rate_limit::RateLimits;
 use crate::domain::target::TargetGuard;
 use crate::domain::time::Clock;
 use crate::store::{EndpointLimits, Store};
 
 mod access;
+mod api_key;
+mod audit;
 mod catalogue;
 mod delivery;
 mod endpoint;
@@ -25,9 +28,12 @@ mod idempotency;
 mod key_cache;
 mod master_key;
 mod misfit;
+mod operator;
+mod rate_limit;
 mod replay;
+mod workspace;
 
-pub use access::{CreateApiKey, CreatedApiKey};
+pub use api_key::{CreateApiKey, CreatedApiKey};
 pub use catalogue::{AdoptError, adopt_catalogue, stored_catalogue};
 pub use endpoint::{CreateEndpoint, EndpointWithSecret, RotateSecret};
 pub use error::{ParameterFault, ServiceError};
@@ -37,6 +43,7 @@ pub use master_key::{MasterKeyError, check_master_key};
 
 use key_cache::KeyCache;
 use misfit::MisfitLog;
+use rate_limit::RateLimiter;
 
 /// What the service is made of.
 pub struct ServiceParts {
@@ -47,6 +54,7 @@ pub struct ServiceParts {
     pub clock: Arc<dyn Clock>,
     pub random: Random,
     pub endpoint_limits: EndpointLimits,
+    pub rate_limits: RateLimits,
 }
 
 pub struct Service {
@@ -59,13 +67,14 @@ pub struct Service {
     endpoint_limits: EndpointLimits,
     api_key_hash: MacKey,
     keys: KeyCache,
+    rates: RateLimiter,
     misfits: MisfitLog,
     in_flight: Mutex<HashSet<(IdempotencyScope, OpaqueId)>>,
 }
 
 impl Service {
     pub fn new(parts: ServiceParts) -> Self {
-        let ServiceParts { store, guard, master_key, catalogue, clock, random, endpoint_limits } = parts;
+        let ServiceParts { store, guard, master_key, catalogue, clock, random, endpoint_limits, rate_limits } = parts;
         Self {
             api_key_hash: master_key.mac_key("api key hash"),
             store,
@@ -76,6 +85,7 @@ impl Service {
             random,
             endpoint_limits,
             keys: KeyCache::default(),
+            rates: RateLimiter::new(rate_limits),
             misfits: MisfitLog::default(),
             in_flight: Mutex::default(),
         }

@@ -50,7 +50,7 @@ impl Service {
         let total = self.count_replay(principal, endpoint_id, &range).await?.total;
         let request = remember.as_ref().map(|remember| remember.request.clone());
         let recording = self.recording(remember.as_ref(), Seal::Plain, Replay::clone);
-        let new = NewReplay { mode: principal.mode, range, total };
+        let new = NewReplay { author: principal.author(), range, total };
         let created = self.store.create_replay(principal.workspace_key, endpoint_id, new, recording).await;
         self.outcome(request.as_ref(), created.map_err(requeue_error)?)
     }
@@ -95,7 +95,8 @@ impl Service {
         principal.require(needs::ENDPOINT_WRITE)?;
         let request = remember.as_ref().map(|remember| remember.request.clone());
         let recording = self.recording(remember.as_ref(), Seal::Plain, Replay::clone);
-        let stopped = self.store.stop_replay(principal.workspace_key, endpoint_id, id, recording).await;
+        let author = principal.author();
+        let stopped = self.store.stop_replay(principal.workspace_key, endpoint_id, id, author, recording).await;
         let written = stopped.map_err(|error| match error {
             StopReplayError::NotFound => ServiceError::NotFound,
             StopReplayError::Store(error) => error.into(),

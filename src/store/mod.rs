@@ -10,8 +10,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use crate::domain::access::{ApiKey, ApiKeyHash, Mode, Scopes};
+use crate::domain::access::{ApiKey, ApiKeyHash, ApiKeyName, Mode, Scopes};
 use crate::domain::attempt::Attempt;
+use crate::domain::audit::{AuditEntry, AuditFilter, Author};
 use crate::domain::delivery::{Delivery, DeliveryCause, DeliveryFilter, DeliveryStatus, EndReason};
 use crate::domain::endpoint::{
     DisabledReason, Endpoint, EndpointChange, EndpointFilter, EndpointName, EndpointUrl, ProjectId, SecretVersion,
@@ -40,16 +41,56 @@ pub enum Written<T> {
     KeyReused,
 }
 
+/// A workspace to be made.
+#[derive(Clone, Debug)]
+pub struct NewWorkspace {
+    pub id: WorkspaceId,
+    pub name: WorkspaceName,
+    pub author: Author,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum WriteWorkspaceError {
+    #[error("there is no such workspace")]
+    NotFound,
+    #[error("another workspace has this name")]
+    NameTaken,
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
 /// A key to be made. The store never sees the key itself.
 #[derive(Clone, Debug)]
 pub struct NewApiKey {
     pub id: ApiKeyId,
     pub workspace_key: RowKey,
+    pub name: Option<ApiKeyName>,
     pub mode: Mode,
     pub hash: ApiKeyHash,
     pub last4: String,
     pub scopes: Scopes,
     pub expires_at: Option<Timestamp>,
+    /// Keys of the workspace that may be in use at once.
+    pub limit: u32,
+    pub author: Author,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum CreateApiKeyError {
+    #[error("the workspace has its {0} API keys")]
+    WorkspaceFull(u32),
+    #[error("there is no such workspace")]
+    NoWorkspace,
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum RevokeApiKeyError {
+    #[error("there is no such API key")]
+    NotFound,
+    #[error(transparent)]
+    Store(#[from] StoreError),
 }
 
 /// An endpoint to be made, its secret sealed.
@@ -65,6 +106,7 @@ pub struct NewEndpoint {
     pub sealed_secret: Vec<u8>,
     pub secret_last4: String,
     pub limits: EndpointLimits,
+    pub author: Author,
 }
 
 /// How many endpoints there may be.
@@ -160,7 +202,8 @@ pub enum AcceptError {
 /// A replay to be made.
 #[derive(Clone, Debug)]
 pub struct NewReplay {
-    pub mode: Mode,
+    /// Their mode is the replay's.
+    pub author: Author,
     pub range: ReplayRange,
     pub total: u64,
 }
@@ -307,7 +350,8 @@ pub enum CatalogueAdoption {
     NamesInUse(Vec<String>),
 }
 
-/// A store of everything: configuration, log and queue.
+/// A store of everything: configuration, log and queue. A write that takes an [`Author`] adds its entry to the audit log
+/// in its own transaction.
 #[async_trait]
 pub trait Store: Send + Sync + 'static {
     /// The tag in this store's timed ids.
@@ -336,14 +380,68 @@ pub trait Store: Send + Sync + 'static {
     async fn catalogue(&self) -> Result<Option<String>, StoreError>;
 
     /// The workspace of this name, made now if there is none.
-    async fn ensure_workspace(&self, name: WorkspaceName, id_if_new: WorkspaceId) -> Result<Workspace, StoreError>;
+    async fn ensure_workspace(&self, new: NewWorkspace) -> Result<Workspace, StoreError>;
 
-    async fn create_api_key(&self, new: NewApiKey) -> Result<ApiKey, StoreError>;
+    async fn create_workspace(
+        &self,
+        new: NewWorkspace,
+        recording: Option<Recording<Workspace>>,
+    ) -> Result<Written<Workspace>, WriteWorkspaceError>;
+
+    async fn find_workspace(&self, id: WorkspaceId) -> Result<Option<Workspace>, StoreError>;
+
+    async fn find_workspace_named(&self, name: WorkspaceName) -> Result<Option<Workspace>, StoreError>;
+
+    async fn list_workspaces(&self, page: PageRequest) -> Result<Page<Workspace>, StoreError>;
+
+    async fn rename_workspace(
+        &self,
+        id: WorkspaceId,
+        name: WorkspaceName,
+        author: Author,
+        recording: Option<Recording<Workspace>>,
+    ) -> Result<Written<Workspace>, WriteWorkspaceError>;
+
+    /// From now on its keys are unknown, its endpoints and their secrets are gone, nothing of it is claimed any more; a
+    /// long queue is struck from the log by and by. What was logged stays, and the name is free.
+    async fn delete_workspace(
+        &self,
+        id: WorkspaceId,
+        author: Author,
+        recording: Option<Recording<()>>,
+    ) -> Result<Written<()>, WriteWorkspaceError>;
+
+    async fn create_api_key(
+        &self,
+        new: NewApiKey,
+        recording: Option<Recording<ApiKey>>,
+    ) -> Result<Written<ApiKey>, CreateApiKeyError>;
 
     async fn find_api_key(&self, hash: ApiKeyHash) -> Result<Option<ApiKey>, StoreError>;
 
-    /// The key as it is after it was revoked; `None` when there is no such key. Revoking twice keeps the first instant.
-    async fn revoke_api_key(&self, id: ApiKeyId) -> Result<Option<ApiKey>, StoreError>;
+    /// A key by its id, of one workspace or of any.
+    async fn get_api_key(&self, workspace_key: Option<RowKey>, id: ApiKeyId) -> Result<Option<ApiKey>, StoreError>;
+
+    /// Keys of one workspace or of all, revoked ones too.
+    async fn list_api_keys(&self, workspace_key: Option<RowKey>, page: PageRequest)
+    -> Result<Page<ApiKey>, StoreError>;
+
+    /// The key as it is after it was revoked. Revoking twice keeps the first instant.
+    async fn revoke_api_key(
+        &self,
+        workspace_key: RowKey,
+        id: ApiKeyId,
+        author: Author,
+        recording: Option<Recording<ApiKey>>,
+    ) -> Result<Written<ApiKey>, RevokeApiKeyError>;
+
+    /// Entries of one workspace or of all.
+    async fn list_audit(
+        &self,
+        workspace_key: Option<RowKey>,
+        filter: AuditFilter,
+        page: PageRequest,
+    ) -> Result<Page<AuditEntry>, StoreError>;
 
     /// The answer kept for this request, if it came before within the window.
     async fn find_answer<'r>(&self, request: &'r IdempotentRequest) -> Result<Option<Written<()>>, StoreError>;
@@ -377,6 +475,7 @@ pub trait Store: Send + Sync + 'static {
         id: EndpointId,
         change: EndpointChange,
         limits: EndpointLimits,
+        author: Author,
         recording: Option<Recording<Endpoint>>,
     ) -> Result<Written<Endpoint>, UpdateEndpointError>;
 
@@ -386,6 +485,7 @@ pub trait Store: Send + Sync + 'static {
         &self,
         workspace_key: RowKey,
         id: EndpointId,
+        author: Author,
         recording: Option<Recording<()>>,
     ) -> Result<Written<()>, DeleteEndpointError>;
 
@@ -398,6 +498,7 @@ pub trait Store: Send + Sync + 'static {
         workspace_key: RowKey,
         id: EndpointId,
         rotation: SecretRotation,
+        author: Author,
     ) -> Result<Endpoint, RotateSecretError>;
 
     /// Erases secrets that no delivery can need any more, up to `limit` of them.
@@ -429,6 +530,7 @@ pub trait Store: Send + Sync + 'static {
         &self,
         endpoint_id: EndpointId,
         event: NewEvent,
+        author: Author,
         recording: Option<Recording<Delivery>>,
     ) -> Result<Written<Delivery>, RequeueError>;
 
@@ -437,7 +539,7 @@ pub trait Store: Send + Sync + 'static {
         &self,
         workspace_key: RowKey,
         id: DeliveryId,
-        mode: Mode,
+        author: Author,
         recording: Option<Recording<Delivery>>,
     ) -> Result<Written<Delivery>, RequeueError>;
 
@@ -478,6 +580,7 @@ pub trait Store: Send + Sync + 'static {
         workspace_key: RowKey,
         endpoint_id: EndpointId,
         id: ReplayId,
+        author: Author,
         recording: Option<Recording<Replay>>,
     ) -> Result<Written<Replay>, StopReplayError>;
 

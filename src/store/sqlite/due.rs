@@ -162,6 +162,16 @@ pub fn cancel_lanes(tx: &mut WriteTx<'_>, workspace_key: RowKey, endpoint_key: R
     release_lane(tx, endpoint_key)
 }
 
+/// Lets the next claims cancel what waits for the endpoints of a workspace, which have just been deleted.
+pub fn release_workspace(tx: &mut WriteTx<'_>, workspace_key: RowKey) -> Result<(), rusqlite::Error> {
+    tx.claims.left_due = true;
+    tx.lanes.forget_everything();
+    tx.connection
+        .prepare_cached("UPDATE lanes SET held_since = NULL, next_at = min(next_at, ?2) WHERE workspace_key = ?1")?
+        .execute(params![workspace_key.as_i64(), tx.now.millis()])?;
+    Ok(())
+}
+
 /// How many deliveries of an endpoint are due now, counted up to `enough`.
 pub fn count_due(tx: &WriteTx<'_>, endpoint_key: RowKey, enough: usize) -> Result<usize, rusqlite::Error> {
     tx.connection

@@ -2,6 +2,7 @@
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
+use crate::domain::audit::{AuditAction, Author};
 use crate::domain::endpoint::{DisabledReason, Endpoint, EndpointChange, EndpointFilter, ProjectId, SecretVersion};
 use crate::domain::event_type::EventTypeName;
 use crate::domain::id::{EndpointId, RowKey};
@@ -9,6 +10,7 @@ use crate::domain::page::{Page, PageRequest};
 use crate::domain::time::Timestamp;
 use crate::store::{EndpointLimits, EndpointTarget, NewEndpoint, SecretRotation};
 
+use super::audit;
 use super::column::{parsed, unexpected};
 use super::due;
 use super::writer::WriteTx;
@@ -86,6 +88,7 @@ pub fn create(tx: &mut WriteTx<'_>, new: &NewEndpoint) -> Result<Result<Endpoint
         .prepare_cached("INSERT INTO endpoint_secrets (endpoint_key, version, sealed) VALUES (?1, ?2, ?3)")?
         .execute(params![endpoint.key.as_i64(), SecretVersion::FIRST.0, new.sealed_secret])?;
     tx.matching.bump(tx.connection, new.workspace_key)?;
+    audit::append(tx, new.workspace_key, new.author, AuditAction::EndpointCreated, new.id)?;
     Ok(Ok(endpoint))
 }
 
@@ -160,6 +163,7 @@ pub fn update(
     id: EndpointId,
     change: &EndpointChange,
     limits: EndpointLimits,
+    author: Author,
 ) -> Result<Result<Endpoint, UpdateRefusal>, rusqlite::Error> {
     let Some(mut endpoint) = find(tx.connection, workspace_key, id)? else {
         return Ok(Err(UpdateRefusal::NotFound));
@@ -208,6 +212,7 @@ pub fn update(
         Some(false) => due::hold_lane(tx, endpoint.key)?,
         None => {}
     }
+    audit::append(tx, workspace_key, author, AuditAction::EndpointUpdated, id)?;
     tx.matching.bump(tx.connection, workspace_key)?;
     Ok(Ok(endpoint))
 }
@@ -219,6 +224,7 @@ pub fn delete(
     tx: &mut WriteTx<'_>,
     workspace_key: RowKey,
     id: EndpointId,
+    author: Author,
 ) -> Result<Result<(), NotFound>, rusqlite::Error> {
     let Some(endpoint) = find(tx.connection, workspace_key, id)? else { return Ok(Err(NotFound)) };
     tx.connection
@@ -228,6 +234,7 @@ pub fn delete(
         .prepare_cached("DELETE FROM endpoint_secrets WHERE endpoint_key = ?1")?
         .execute([endpoint.key.as_i64()])?;
     tx.matching.bump(tx.connection, workspace_key)?;
+    audit::append(tx, workspace_key, author, AuditAction::EndpointDeleted, id)?;
     due::cancel_lanes(tx, workspace_key, endpoint.key)?;
     Ok(Ok(()))
 }
@@ -256,6 +263,7 @@ pub fn rotate_secret(
     workspace_key: RowKey,
     id: EndpointId,
     rotation: &SecretRotation,
+    author: Author,
 ) -> Result<Result<Endpoint, RotateRefusal>, rusqlite::Error> {
     let Some(current) = secret_version(tx.connection, workspace_key, id)? else {
         return Ok(Err(RotateRefusal::NotFound));
@@ -283,6 +291,7 @@ pub fn rotate_secret(
              SELECT key, ?2, ?3, ?4 FROM endpoints WHERE id = ?1",
         )?
         .execute(params![id.to_string(), rotation.version.0, rotation.sealed, overlap_until])?;
+    audit::append(tx, workspace_key, author, AuditAction::EndpointSecretRotated, id)?;
     tx.matching.bump(tx.connection, workspace_key)?;
     Ok(find(tx.connection, workspace_key, id)?.ok_or(RotateRefusal::NotFound))
 }

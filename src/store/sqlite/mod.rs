@@ -14,6 +14,7 @@ use rusqlite::{OptionalExtension, params};
 
 use crate::domain::access::{ApiKey, ApiKeyHash, Mode};
 use crate::domain::attempt::Attempt;
+use crate::domain::audit::{AuditEntry, AuditFilter, Author};
 use crate::domain::delivery::{Delivery, DeliveryFilter};
 use crate::domain::endpoint::{Endpoint, EndpointChange, EndpointFilter, SecretVersion};
 use crate::domain::event::{Event, EventDetail, EventFilter, EventReceipt, NewEvent};
@@ -28,13 +29,14 @@ use crate::domain::time::Clock;
 use crate::domain::workspace::{Workspace, WorkspaceName};
 
 use super::{
-    AcceptError, CatalogueAdoption, ClaimToken, Claimed, CreateEndpointError, DeleteEndpointError, EndpointLimits,
-    HandOver, LaneQuota, NewApiKey, NewCatalogue, NewEndpoint, NewReplay, OpenError, OutcomeRecord, Recorded,
-    RequeueError, RotateSecretError, SecretRotation, StopReplayError, Store, StoreError, StoreSeed,
-    UpdateEndpointError, Written,
+    AcceptError, CatalogueAdoption, ClaimToken, Claimed, CreateApiKeyError, CreateEndpointError, DeleteEndpointError,
+    EndpointLimits, HandOver, LaneQuota, NewApiKey, NewCatalogue, NewEndpoint, NewReplay, NewWorkspace, OpenError,
+    OutcomeRecord, Recorded, RequeueError, RevokeApiKeyError, RotateSecretError, SecretRotation, StopReplayError,
+    Store, StoreError, StoreSeed, UpdateEndpointError, WriteWorkspaceError, Written,
 };
 
 mod access;
+mod audit;
 mod catalogue;
 mod checkpoint;
 mod column;
@@ -51,6 +53,7 @@ mod replay;
 mod requeue;
 mod row_key;
 mod schema;
+mod workspace;
 mod writer;
 
 use event::AcceptRefusal;
@@ -111,6 +114,29 @@ impl SqliteStore {
             None => Err(unavailable("the store is closing")),
         }
     }
+
+    /// A small write that a request may have asked to be remembered.
+    async fn write_once<T, E, F>(
+        &self,
+        recording: Option<Recording<T>>,
+        mut effect: F,
+    ) -> Result<Result<Written<T>, E>, StoreError>
+    where
+        T: Send + 'static,
+        E: Send + 'static,
+        F: FnMut(&mut writer::WriteTx<'_>) -> Result<Result<T, E>, rusqlite::Error> + Send + 'static,
+    {
+        self.write(JobSize::ONE_ROW, move |tx| idempotency::once(tx, recording.as_ref(), |tx| effect(tx))).await
+    }
+}
+
+impl From<workspace::Refused> for WriteWorkspaceError {
+    fn from(refused: workspace::Refused) -> Self {
+        match refused {
+            workspace::Refused::NotFound => Self::NotFound,
+            workspace::Refused::NameTaken => Self::NameTaken,
+        }
+    }
 }
 
 impl Drop for SqliteStore {
@@ -166,20 +192,98 @@ impl Store for SqliteStore {
         self.readers.read(catalogue::find).await
     }
 
-    async fn ensure_workspace(&self, name: WorkspaceName, id_if_new: WorkspaceId) -> Result<Workspace, StoreError> {
-        self.write(JobSize::ONE_ROW, move |tx| access::ensure_workspace(tx, &name, id_if_new)).await
+    async fn ensure_workspace(&self, new: NewWorkspace) -> Result<Workspace, StoreError> {
+        self.write(JobSize::ONE_ROW, move |tx| workspace::ensure(tx, &new)).await
     }
 
-    async fn create_api_key(&self, new: NewApiKey) -> Result<ApiKey, StoreError> {
-        self.write(JobSize::ONE_ROW, move |tx| access::create_api_key(tx, &new)).await
+    async fn create_workspace(
+        &self,
+        new: NewWorkspace,
+        recording: Option<Recording<Workspace>>,
+    ) -> Result<Written<Workspace>, WriteWorkspaceError> {
+        self.write_once(recording, move |tx| workspace::create(tx, &new)).await?.map_err(Into::into)
+    }
+
+    async fn find_workspace(&self, id: WorkspaceId) -> Result<Option<Workspace>, StoreError> {
+        self.readers.read(move |connection| workspace::find(connection, id)).await
+    }
+
+    async fn find_workspace_named(&self, name: WorkspaceName) -> Result<Option<Workspace>, StoreError> {
+        self.readers.read(move |connection| workspace::find_named(connection, &name)).await
+    }
+
+    async fn list_workspaces(&self, page: PageRequest) -> Result<Page<Workspace>, StoreError> {
+        self.readers.read(move |connection| workspace::list(connection, page)).await
+    }
+
+    async fn rename_workspace(
+        &self,
+        id: WorkspaceId,
+        name: WorkspaceName,
+        author: Author,
+        recording: Option<Recording<Workspace>>,
+    ) -> Result<Written<Workspace>, WriteWorkspaceError> {
+        self.write_once(recording, move |tx| workspace::rename(tx, id, &name, author)).await?.map_err(Into::into)
+    }
+
+    async fn delete_workspace(
+        &self,
+        id: WorkspaceId,
+        author: Author,
+        recording: Option<Recording<()>>,
+    ) -> Result<Written<()>, WriteWorkspaceError> {
+        self.write_once(recording, move |tx| workspace::delete(tx, id, author)).await?.map_err(Into::into)
+    }
+
+    async fn create_api_key(
+        &self,
+        new: NewApiKey,
+        recording: Option<Recording<ApiKey>>,
+    ) -> Result<Written<ApiKey>, CreateApiKeyError> {
+        let limit = new.limit;
+        self.write_once(recording, move |tx| access::create_api_key(tx, &new)).await?.map_err(|no_key| match no_key {
+            access::NoKey::Full => CreateApiKeyError::WorkspaceFull(limit),
+            access::NoKey::WorkspaceGone => CreateApiKeyError::NoWorkspace,
+        })
     }
 
     async fn find_api_key(&self, hash: ApiKeyHash) -> Result<Option<ApiKey>, StoreError> {
         self.readers.read(move |connection| access::find_api_key(connection, hash)).await
     }
 
-    async fn revoke_api_key(&self, id: ApiKeyId) -> Result<Option<ApiKey>, StoreError> {
-        self.write(JobSize::ONE_ROW, move |tx| access::revoke_api_key(tx, id)).await
+    async fn get_api_key(&self, workspace_key: Option<RowKey>, id: ApiKeyId) -> Result<Option<ApiKey>, StoreError> {
+        self.readers.read(move |connection| access::get_api_key(connection, workspace_key, id)).await
+    }
+
+    async fn list_api_keys(
+        &self,
+        workspace_key: Option<RowKey>,
+        page: PageRequest,
+    ) -> Result<Page<ApiKey>, StoreError> {
+        self.readers.read(move |connection| access::list_api_keys(connection, workspace_key, page)).await
+    }
+
+    async fn revoke_api_key(
+        &self,
+        workspace_key: RowKey,
+        id: ApiKeyId,
+        author: Author,
+        recording: Option<Recording<ApiKey>>,
+    ) -> Result<Written<ApiKey>, RevokeApiKeyError> {
+        self.write_once(recording, move |tx| {
+            Ok(access::revoke_api_key(tx, workspace_key, id, author)?.ok_or(RevokeApiKeyError::NotFound))
+        })
+        .await?
+    }
+
+    async fn list_audit(
+        &self,
+        workspace_key: Option<RowKey>,
+        filter: AuditFilter,
+        page: PageRequest,
+    ) -> Result<Page<AuditEntry>, StoreError> {
+        let tag = self.tag;
+        self.readers.read(move |connection| audit::list(connection, tag, workspace_key, &filter, page)).await
     }
 
     async fn find_answer<'r>(&self, request: &'r IdempotentRequest) -> Result<Option<Written<()>>, StoreError> {
@@ -237,10 +341,11 @@ impl Store for SqliteStore {
         id: EndpointId,
         change: EndpointChange,
         limits: EndpointLimits,
+        author: Author,
         recording: Option<Recording<Endpoint>>,
     ) -> Result<Written<Endpoint>, UpdateEndpointError> {
         self.write(JobSize::ONE_ROW, move |tx| {
-            let update = |tx: &mut WriteTx<'_>| endpoint::update(tx, workspace_key, id, &change, limits);
+            let update = |tx: &mut WriteTx<'_>| endpoint::update(tx, workspace_key, id, &change, limits, author);
             idempotency::once(tx, recording.as_ref(), update)
         })
         .await?
@@ -254,10 +359,11 @@ impl Store for SqliteStore {
         &self,
         workspace_key: RowKey,
         id: EndpointId,
+        author: Author,
         recording: Option<Recording<()>>,
     ) -> Result<Written<()>, DeleteEndpointError> {
         self.write(JobSize::ONE_ROW, move |tx| {
-            idempotency::once(tx, recording.as_ref(), |tx| endpoint::delete(tx, workspace_key, id))
+            idempotency::once(tx, recording.as_ref(), |tx| endpoint::delete(tx, workspace_key, id, author))
         })
         .await?
         .map_err(|endpoint::NotFound| DeleteEndpointError::NotFound)
@@ -272,8 +378,9 @@ impl Store for SqliteStore {
         workspace_key: RowKey,
         id: EndpointId,
         rotation: SecretRotation,
+        author: Author,
     ) -> Result<Endpoint, RotateSecretError> {
-        self.write(JobSize::ONE_ROW, move |tx| endpoint::rotate_secret(tx, workspace_key, id, &rotation))
+        self.write(JobSize::ONE_ROW, move |tx| endpoint::rotate_secret(tx, workspace_key, id, &rotation, author))
             .await?
             .map_err(|refusal| match refusal {
                 endpoint::RotateRefusal::NotFound => RotateSecretError::NotFound,
@@ -335,10 +442,11 @@ impl Store for SqliteStore {
         &self,
         endpoint_id: EndpointId,
         event: NewEvent,
+        author: Author,
         recording: Option<Recording<Delivery>>,
     ) -> Result<Written<Delivery>, RequeueError> {
         self.write(JobSize { rows: 1, bytes: event.envelope.len() }, move |tx| {
-            idempotency::once(tx, recording.as_ref(), |tx| requeue::accept_test(tx, endpoint_id, &event))
+            idempotency::once(tx, recording.as_ref(), |tx| requeue::accept_test(tx, endpoint_id, &event, author))
         })
         .await?
         .map_err(requeue_error)
@@ -348,11 +456,11 @@ impl Store for SqliteStore {
         &self,
         workspace_key: RowKey,
         id: DeliveryId,
-        mode: Mode,
+        author: Author,
         recording: Option<Recording<Delivery>>,
     ) -> Result<Written<Delivery>, RequeueError> {
         self.write(JobSize::ONE_ROW, move |tx| {
-            idempotency::once(tx, recording.as_ref(), |tx| requeue::retry(tx, workspace_key, id, mode))
+            idempotency::once(tx, recording.as_ref(), |tx| requeue::retry(tx, workspace_key, id, author))
         })
         .await?
         .map_err(requeue_error)
@@ -412,10 +520,11 @@ impl Store for SqliteStore {
         workspace_key: RowKey,
         endpoint_id: EndpointId,
         id: ReplayId,
+        author: Author,
         recording: Option<Recording<Replay>>,
     ) -> Result<Written<Replay>, StopReplayError> {
         self.write(JobSize::ONE_ROW, move |tx| {
-            idempotency::once(tx, recording.as_ref(), |tx| replay::stop(tx, workspace_key, endpoint_id, id))
+            idempotency::once(tx, recording.as_ref(), |tx| replay::stop(tx, workspace_key, endpoint_id, id, author))
         })
         .await?
         .map_err(|endpoint::NotFound| StopReplayError::NotFound)

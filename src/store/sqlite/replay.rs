@@ -3,6 +3,7 @@
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use crate::domain::access::Mode;
+use crate::domain::audit::{AuditAction, Author};
 use crate::domain::delivery::{DeliveryCause, DeliveryStatus};
 use crate::domain::id::{EndpointId, ReplayId, RowKey, StoreTag};
 use crate::domain::page::{Page, PageRequest};
@@ -14,7 +15,7 @@ use super::access::{mode_code, mode_from_code};
 use super::column::{coded, parsed, unexpected};
 use super::requeue::{Again, RequeueRefusal, queue_again};
 use super::writer::WriteTx;
-use super::{due, endpoint};
+use super::{audit, due, endpoint};
 
 /// Log rows looked at in one step, whatever comes of them: a few milliseconds.
 const ROWS_PER_STEP: usize = 500;
@@ -136,14 +137,16 @@ pub fn create(
             key.as_i64(),
             workspace_key.as_i64(),
             endpoint.key.as_i64(),
-            mode_code(new.mode),
+            mode_code(new.author.mode),
             new.range.since.millis(),
             new.range.until.millis(),
             statuses.join(" "),
             ReplayStatus::Running.code(),
             i64::try_from(new.total).unwrap_or(i64::MAX),
         ])?;
-    let found = find(tx.connection, tx.tag, workspace_key, endpoint_id, ReplayId::new(key, tx.tag))?;
+    let id = ReplayId::new(key, tx.tag);
+    audit::append(tx, workspace_key, new.author, AuditAction::ReplayStarted, id)?;
+    let found = find(tx.connection, tx.tag, workspace_key, endpoint_id, id)?;
     found.map(Ok).ok_or_else(|| unexpected("replays.key"))
 }
 
@@ -220,9 +223,11 @@ pub fn stop(
     workspace_key: RowKey,
     endpoint_id: EndpointId,
     id: ReplayId,
+    author: Author,
 ) -> Result<Result<Replay, endpoint::NotFound>, rusqlite::Error> {
     if find(tx.connection, tx.tag, workspace_key, endpoint_id, id)?.is_some() {
         end(tx, id.key(), ReplayStatus::Stopped)?;
+        audit::append(tx, workspace_key, author, AuditAction::ReplayStopped, id)?;
     }
     Ok(find(tx.connection, tx.tag, workspace_key, endpoint_id, id)?.ok_or(endpoint::NotFound))
 }

@@ -3,6 +3,7 @@
 use rusqlite::{OptionalExtension, params};
 
 use crate::domain::access::Mode;
+use crate::domain::audit::{AuditAction, Author};
 use crate::domain::delivery::{Delivery, DeliveryCause};
 use crate::domain::event::NewEvent;
 use crate::domain::id::{DeliveryId, EndpointId, RowKey};
@@ -12,7 +13,7 @@ use super::access::mode_from_code;
 use super::column::{coded, unexpected};
 use super::delivery::{self, NewDelivery};
 use super::writer::WriteTx;
-use super::{endpoint, event};
+use super::{audit, endpoint, event};
 
 /// Why nothing was queued.
 pub enum RequeueRefusal {
@@ -24,7 +25,7 @@ pub enum RequeueRefusal {
 type Requeued<T> = Result<Result<T, RequeueRefusal>, rusqlite::Error>;
 
 /// Queues the same event for the same endpoint once more. With a test key, or for an event of one, nothing is sent.
-pub fn retry(tx: &mut WriteTx<'_>, workspace_key: RowKey, id: DeliveryId, mode: Mode) -> Requeued<Delivery> {
+pub fn retry(tx: &mut WriteTx<'_>, workspace_key: RowKey, id: DeliveryId, author: Author) -> Requeued<Delivery> {
     if id.tag() != tx.tag {
         return Ok(Err(RequeueRefusal::NotFound));
     }
@@ -47,20 +48,30 @@ pub fn retry(tx: &mut WriteTx<'_>, workspace_key: RowKey, id: DeliveryId, mode: 
         workspace_key,
         endpoint_key,
         event_key,
-        mode: if first_mode == Mode::Test { Mode::Test } else { mode },
+        mode: if first_mode == Mode::Test { Mode::Test } else { author.mode },
         // An example must not arrive as if it had happened: a test stays marked as one.
         cause: if first_cause == DeliveryCause::Test { DeliveryCause::Test } else { DeliveryCause::Retry },
         retry_of: Some(id.key()),
     };
-    queue_again(tx, &again)
+    let queued = queue_again(tx, &again)?;
+    if queued.is_ok() {
+        audit::append(tx, workspace_key, author, AuditAction::DeliveryRetried, id)?;
+    }
+    Ok(queued)
 }
 
 /// Accepts an event for one endpoint alone, off or not.
-pub fn accept_test(tx: &mut WriteTx<'_>, endpoint_id: EndpointId, new: &NewEvent) -> Requeued<Delivery> {
+pub fn accept_test(
+    tx: &mut WriteTx<'_>,
+    endpoint_id: EndpointId,
+    new: &NewEvent,
+    author: Author,
+) -> Requeued<Delivery> {
     let Some(endpoint) = endpoint::find(tx.connection, new.workspace_key, endpoint_id)? else {
         return Ok(Err(RequeueRefusal::NotFound));
     };
     event::insert_for_one(tx, new)?;
+    audit::append(tx, new.workspace_key, author, AuditAction::EndpointTested, endpoint_id)?;
     let again = Again {
         workspace_key: new.workspace_key,
         endpoint_key: endpoint.key,

@@ -1,6 +1,8 @@
 //! The API from outside: over HTTP, against the whole server.
 
 mod access;
+mod api_key;
+mod audit;
 mod delivery;
 mod endpoint;
 mod endpoint_change;
@@ -13,11 +15,13 @@ mod health;
 mod idempotency;
 mod isolation;
 mod openapi;
+mod rate_limit;
 mod replay;
 mod retry;
 mod rotate;
 mod test_event;
 mod version;
+mod workspace;
 
 use http::Method;
 use serde_json::{Value, json};
@@ -28,6 +32,9 @@ use crate::support::caller::{Caller, Reply};
 const ENDPOINTS: &str = "/v1/webhook-endpoints";
 const EVENTS: &str = "/v1/events";
 const DELIVERIES: &str = "/v1/webhook-deliveries";
+const WORKSPACES: &str = "/v1/workspaces";
+const API_KEYS: &str = "/v1/api-keys";
+const AUDIT: &str = "/v1/audit-log";
 
 /// The body of a request that makes an endpoint which nothing is sent to.
 fn an_endpoint() -> Value {

@@ -83,6 +83,8 @@ fn every_setting_can_stand_in_the_file() {
         ("stop_grace", "\"1m\"", "1m"),
         ("endpoints_per_project", "7", "7"),
         ("endpoints_per_workspace", "9", "9"),
+        ("rate_limit_management", "0", "0"),
+        ("rate_limit_publishing", "60000", "60000"),
         ("log_format", "\"json\"", "json"),
         ("log", "\"warn,postrider=debug\"", "warn,postrider=debug"),
     ];

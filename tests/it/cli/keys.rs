@@ -76,7 +76,8 @@ async fn a_key_revoked_without_a_server_is_refused_by_the_next_one() {
     let (_place, data_dir) = new_data_dir();
     let created = create_key(&data_dir, &["--workspace", "Acme", "--scope", "webhooks:read"]).await;
     let id = text(&created, "id");
-    assert!(postrider(&["keys", "revoke", &id, "--data-dir", path_text(&data_dir)]).await.status.success());
+    let ended = postrider(&["keys", "revoke", &id, "--data-dir", path_text(&data_dir)]).await;
+    assert!(ended.status.success(), "{}", ended.stderr);
     let server = Serving::start(&data_dir, &[]).await;
     server.caller().key(&text(&created, "key")).get(DELIVERIES).await.error(401, "key_revoked");
 }

@@ -1,5 +1,6 @@
 //! The command line: the real binary, in processes of its own.
 
+mod access;
 mod config;
 mod keys;
 mod serve;

@@ -22,6 +22,7 @@ macro_rules! on_each_backend {
 }
 
 mod access;
+mod audit;
 mod catalogue;
 mod claim;
 mod commit;
@@ -39,3 +40,4 @@ mod replay;
 mod requeue;
 mod rotation;
 mod waiting;
+mod workspace;

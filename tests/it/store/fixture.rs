@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use postrider::domain::access::{ApiKeyHash, Mode, Scope, Scopes};
+use postrider::domain::access::{ApiKey, ApiKeyHash, Mode, Scope, Scopes};
 use postrider::domain::attempt::{Attempt, AttemptOutcome};
+use postrider::domain::audit::{AuditEntry, AuditFilter, Author};
 use postrider::domain::delivery::DeliveryFilter;
 use postrider::domain::delivery::{Delivery, DeliveryStatus, EndReason};
 use postrider::domain::endpoint::{
@@ -23,8 +24,8 @@ use postrider::domain::time::{Clock, Timestamp};
 use postrider::domain::workspace::{Workspace, WorkspaceName};
 use postrider::store::{
     AfterAttempt, Claim, Claimed, DeleteEndpointError, EndpointLimits, Lane, LaneQuota, NewApiKey, NewEndpoint,
-    NewReplay, OutcomeRecord, Recorded, RequeueError, RotateSecretError, SecretRotation, StopReplayError, Store,
-    StoreSeed, UpdateEndpointError, Written,
+    NewReplay, NewWorkspace, OutcomeRecord, Recorded, RequeueError, RotateSecretError, SecretRotation, StopReplayError,
+    Store, StoreSeed, UpdateEndpointError, Written,
 };
 
 use crate::support::clock::ManualClock;
@@ -38,6 +39,9 @@ pub const TAG: StoreTag = StoreTag::from_u32(0x00c0_ffee);
 
 /// What every endpoint and event is about unless a fact says otherwise.
 pub const EVENT_TYPE: &str = "post.created";
+
+/// Who writes, unless a fact says otherwise.
+pub const AUTHOR: Author = Author::COMMAND_LINE;
 
 /// One place with data, which can be opened again after its store was dropped.
 #[async_trait]
@@ -73,7 +77,8 @@ impl Fixture {
     pub async fn on_clock(backend: impl Backend + 'static, clock: ManualClock) -> Self {
         let store = backend.open(Arc::new(clock.clone()), StoreSeed { tag: TAG, node: 0 }).await;
         let name = WorkspaceName::parse("the workspace").unwrap();
-        let workspace = store.ensure_workspace(name, WorkspaceId::from_letters([b'w'; 16])).await.unwrap();
+        let new = NewWorkspace { id: WorkspaceId::from_letters([b'w'; 16]), name, author: AUTHOR };
+        let workspace = store.ensure_workspace(new).await.unwrap();
         let backend = Box::new(backend);
         Self { backend, clock, store: Some(store), workspace, starts: 0, drawn: AtomicU32::new(0) }
     }
@@ -94,7 +99,8 @@ impl Fixture {
 
     pub async fn other_workspace(&self) -> Workspace {
         let name = WorkspaceName::parse("another workspace").unwrap();
-        self.store().ensure_workspace(name, WorkspaceId::from_letters([b'x'; 16])).await.unwrap()
+        let new = NewWorkspace { id: WorkspaceId::from_letters([b'x'; 16]), name, author: AUTHOR };
+        self.store().ensure_workspace(new).await.unwrap()
     }
 
     /// Letters that no other id of this fixture has.
@@ -112,11 +118,21 @@ impl Fixture {
         NewApiKey {
             id: ApiKeyId::from_letters(self.letters()),
             workspace_key: self.workspace.key,
+            name: None,
             mode: Mode::Live,
             hash: ApiKeyHash([hash; 32]),
             last4: "wxyz".to_owned(),
             scopes: Scopes::of(&[Scope::EventsWrite, Scope::WebhooksRead]),
             expires_at: None,
+            limit: 1_000,
+            author: AUTHOR,
+        }
+    }
+
+    pub async fn api_key(&self, new: NewApiKey) -> ApiKey {
+        match self.store().create_api_key(new, None).await.unwrap() {
+            Written::Done(api_key) => api_key,
+            other => panic!("without a key nothing is replayed: {other:?}"),
         }
     }
 
@@ -134,7 +150,14 @@ impl Fixture {
             sealed_secret: id.to_string().into_bytes(),
             secret_last4: "beef".to_owned(),
             limits: EndpointLimits { per_project: 10_000, per_workspace: 10_000 },
+            author: AUTHOR,
         }
+    }
+
+    /// What was written in the workspace, newest first.
+    pub async fn audit(&self) -> Vec<AuditEntry> {
+        let page = PageRequest::parse(Some("200"), None).unwrap();
+        self.store().list_audit(Some(self.workspace.key), AuditFilter::default(), page).await.unwrap().items
     }
 
     pub async fn create(&self, new: NewEndpoint) -> Endpoint {
@@ -200,7 +223,7 @@ impl Fixture {
     }
 
     pub async fn try_test(&self, endpoint_id: EndpointId, event: NewEvent) -> Result<Delivery, RequeueError> {
-        self.store().accept_test(endpoint_id, event, None).await.map(done)
+        self.store().accept_test(endpoint_id, event, AUTHOR, None).await.map(done)
     }
 
     pub async fn retry_by_hand(&self, id: DeliveryId) -> Delivery {
@@ -208,7 +231,7 @@ impl Fixture {
     }
 
     pub async fn try_retry(&self, workspace_key: RowKey, id: DeliveryId, mode: Mode) -> Result<Delivery, RequeueError> {
-        self.store().retry_delivery(workspace_key, id, mode, None).await.map(done)
+        self.store().retry_delivery(workspace_key, id, Author { mode, ..AUTHOR }, None).await.map(done)
     }
 
     pub async fn update(&self, endpoint: &Endpoint, change: EndpointChange) -> Endpoint {
@@ -223,7 +246,7 @@ impl Fixture {
         per_project: u32,
     ) -> Result<Endpoint, UpdateEndpointError> {
         let limits = EndpointLimits { per_project, per_workspace: 10_000 };
-        self.store().update_endpoint(workspace_key, id, change, limits, None).await.map(done)
+        self.store().update_endpoint(workspace_key, id, change, limits, AUTHOR, None).await.map(done)
     }
 
     pub async fn switch(&self, endpoint: &Endpoint, is_active: bool) -> Endpoint {
@@ -235,7 +258,7 @@ impl Fixture {
     }
 
     pub async fn try_delete(&self, workspace_key: RowKey, id: EndpointId) -> Result<(), DeleteEndpointError> {
-        self.store().delete_endpoint(workspace_key, id, None).await.map(done)
+        self.store().delete_endpoint(workspace_key, id, AUTHOR, None).await.map(done)
     }
 
     pub async fn found(&self, endpoint: &Endpoint) -> Option<Endpoint> {
@@ -258,7 +281,7 @@ impl Fixture {
         let sealed = vec![u8::try_from(version).unwrap()];
         let last4 = format!("{version:04}");
         let rotation = SecretRotation { version: SecretVersion(version), sealed, last4, overlap, revoke_queued };
-        self.store().rotate_secret(workspace_key, id, rotation).await
+        self.store().rotate_secret(workspace_key, id, rotation, AUTHOR).await
     }
 
     /// Counts the first step of what a replay would send.
@@ -295,7 +318,7 @@ impl Fixture {
         mode: Mode,
         total: u64,
     ) -> Result<Replay, RequeueError> {
-        let new = NewReplay { mode, range, total };
+        let new = NewReplay { author: Author { mode, ..AUTHOR }, range, total };
         self.store().create_replay(self.workspace.key, endpoint.id, new, None).await.map(done)
     }
 
@@ -309,7 +332,7 @@ impl Fixture {
         endpoint_id: EndpointId,
         id: ReplayId,
     ) -> Result<Replay, StopReplayError> {
-        self.store().stop_replay(workspace_key, endpoint_id, id, None).await.map(done)
+        self.store().stop_replay(workspace_key, endpoint_id, id, AUTHOR, None).await.map(done)
     }
 
     pub fn clock_now(&self) -> Timestamp {

@@ -17,7 +17,7 @@ use std::sync::Arc;
 use postrider::clock::SystemClock;
 use postrider::config::Settings;
 use postrider::domain::access::{Mode, Scope, Scopes};
-use postrider::domain::time::{Clock, Timestamp};
+use postrider::domain::time::{Clock, Day, Timestamp};
 use postrider::domain::workspace::WorkspaceName;
 use postrider::server::{Server, StartError};
 use postrider::service::{CreateApiKey, CreatedApiKey};
@@ -181,8 +181,9 @@ impl App {
         expires_at: Option<Timestamp>,
     ) -> CreatedApiKey {
         let workspace = WorkspaceName::parse(workspace).expect("a valid name");
-        let create = CreateApiKey { workspace, mode, scopes: Scopes::of(scopes), expires_at };
-        self.server().service().create_api_key(create).await.expect("a key")
+        let expires_at = expires_at.map(Day::containing);
+        let create = CreateApiKey { name: None, mode, scopes: Scopes::of(scopes), expires_at };
+        self.server().service().operator_creates_api_key(workspace, create).await.expect("a key")
     }
 
     /// The files of the data directory in which these bytes stand.

@@ -74,6 +74,14 @@ impl Caller {
         self.post_text(path, &body.to_string()).await
     }
 
+    pub async fn patch(&self, path: &str, body: Value) -> Reply {
+        self.send(Method::PATCH, path, body.to_string()).await
+    }
+
+    pub async fn delete(&self, path: &str) -> Reply {
+        self.send(Method::DELETE, path, Bytes::new()).await
+    }
+
     /// These very bytes, as `application/json` unless a header says otherwise.
     pub async fn post_text(&self, path: &str, body: &str) -> Reply {
         self.send(Method::POST, path, body.to_owned()).await

@@ -54,7 +54,7 @@ async fn the_same_version_is_the_same_only_with_the_same_content(at: Fixture) {
 async fn a_brand_is_fixed_once_there_are_keys(at: Fixture) {
     adopt(&at, catalogue(1, "acme", &["a.b"])).await;
     assert_eq!(adopt(&at, catalogue(2, "globex", &["a.b"])).await, CatalogueAdoption::Adopted);
-    at.store().create_api_key(at.new_api_key(1)).await.unwrap();
+    at.api_key(at.new_api_key(1)).await;
     let fixed = CatalogueAdoption::BrandFixed { stored: "globex".to_owned() };
     assert_eq!(adopt(&at, catalogue(3, "acme", &["a.b"])).await, fixed);
     assert_eq!(adopt(&at, catalogue(3, "globex", &["a.b"])).await, CatalogueAdoption::Adopted);

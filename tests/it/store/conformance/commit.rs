@@ -9,7 +9,7 @@ use postrider::domain::access::Mode;
 use postrider::domain::endpoint::OpaqueId;
 use postrider::domain::event::EventReceipt;
 use postrider::domain::idempotency::{IdempotencyScope, IdempotentRequest, RecordedAnswer, Recording};
-use postrider::store::{AcceptError, NewApiKey, StoreError};
+use postrider::store::{AcceptError, CreateApiKeyError, NewApiKey, StoreError};
 
 use crate::store::fixture::Fixture;
 
@@ -33,11 +33,15 @@ async fn many_concurrent_accepts_all_commit(mut at: Fixture) {
 async fn a_write_that_fails_costs_no_other_its_commit(mut at: Fixture) {
     at.endpoint().await;
     let key = at.new_api_key(1);
-    at.store().create_api_key(key.clone()).await.unwrap();
+    at.api_key(key.clone()).await;
     // An id that is taken already: a fault of ours, which no caller can mend.
-    let bad = join_all((2..8).map(|hash| at.store().create_api_key(NewApiKey { id: key.id, ..at.new_api_key(hash) })));
+    let again = |hash| NewApiKey { id: key.id, ..at.new_api_key(hash) };
+    let bad = join_all((2..8).map(|hash| at.store().create_api_key(again(hash), None)));
     let (receipts, bad) = join(join_all((0..40).map(|_| at.publish(1))), bad).await;
-    assert!(bad.iter().all(|outcome| matches!(outcome, Err(StoreError::Broken(_)))), "{bad:?}");
+    assert!(
+        bad.iter().all(|outcome| matches!(outcome, Err(CreateApiKeyError::Store(StoreError::Broken(_))))),
+        "{bad:?}"
+    );
     at.reopen().await;
     assert_eq!((receipts.len(), at.deliveries().await.len()), (40, 40));
     assert_eq!(at.claim(100).await.claims.len(), 40, "each is in the queue once");

@@ -1,0 +1,52 @@
+//! `postrider audit`: who wrote what in a data directory.
+
+use clap::{Args, Subcommand};
+
+use crate::server::admin::{AdminResponse, Listing};
+
+use super::office::{list, print_rows, unexpected};
+use super::options::DataOptions;
+
+#[derive(Debug, Subcommand)]
+pub enum AuditCommand {
+    /// Show the newest entries of the audit log.
+    List(ListOptions),
+}
+
+#[derive(Debug, Args)]
+pub struct ListOptions {
+    /// Name or id of a workspace [default: all]
+    #[arg(long)]
+    workspace: Option<String>,
+    /// How many entries at most.
+    #[arg(long, default_value_t = 50, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    limit: u32,
+    /// Print a JSON array.
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    data: DataOptions,
+}
+
+pub async fn run(command: AuditCommand) -> anyhow::Result<()> {
+    let AuditCommand::List(ListOptions { workspace, limit, json, data }) = command;
+    let most = usize::try_from(limit)?;
+    let entries = list(&data, Listing::Audit, workspace, Some(most), |response| match response {
+        AdminResponse::Audit { items, next } => Ok((items, next)),
+        other => unexpected(other),
+    })
+    .await?;
+    if json {
+        println!("{}", serde_json::to_string(&entries)?);
+        return Ok(());
+    }
+    print_rows(
+        &["when", "who", "mode", "what", "on", "workspace", "request"],
+        entries.into_iter().map(|entry| {
+            let who = entry.api_key_id.unwrap_or_else(|| "command line".to_owned());
+            let request = entry.request_id.unwrap_or_default();
+            [entry.created_at, who, entry.mode, entry.action, entry.resource_id, entry.workspace_id, request]
+        }),
+    );
+    Ok(())
+}

@@ -1,0 +1,114 @@
+//! The audit log: who wrote what, when, by which request. One row per write, never changed.
+
+use super::access::Mode;
+use super::id::{ApiKeyId, AuditId, RequestId, WorkspaceId};
+
+/// Who writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Actor {
+    ApiKey(ApiKeyId),
+    /// An operator at the machine, who needs no key.
+    CommandLine,
+}
+
+/// Who writes, in which mode, by which request: what every write of one request has in common.
+#[derive(Clone, Copy, Debug)]
+pub struct Author {
+    pub actor: Actor,
+    pub mode: Mode,
+    pub request_id: Option<RequestId>,
+}
+
+impl Author {
+    pub const COMMAND_LINE: Self = Self { actor: Actor::CommandLine, mode: Mode::Live, request_id: None };
+}
+
+/// What was done. Publishing is not in the list: the events are a log of their own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AuditAction {
+    WorkspaceCreated,
+    WorkspaceUpdated,
+    WorkspaceDeleted,
+    ApiKeyCreated,
+    ApiKeyRevoked,
+    EndpointCreated,
+    EndpointUpdated,
+    EndpointDeleted,
+    EndpointSecretRotated,
+    EndpointTested,
+    DeliveryRetried,
+    ReplayStarted,
+    ReplayStopped,
+}
+
+impl AuditAction {
+    pub const ALL: [Self; 13] = [
+        Self::WorkspaceCreated,
+        Self::WorkspaceUpdated,
+        Self::WorkspaceDeleted,
+        Self::ApiKeyCreated,
+        Self::ApiKeyRevoked,
+        Self::EndpointCreated,
+        Self::EndpointUpdated,
+        Self::EndpointDeleted,
+        Self::EndpointSecretRotated,
+        Self::EndpointTested,
+        Self::DeliveryRetried,
+        Self::ReplayStarted,
+        Self::ReplayStopped,
+    ];
+
+    /// As it stands on the wire and in the store.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::WorkspaceCreated => "workspace.created",
+            Self::WorkspaceUpdated => "workspace.updated",
+            Self::WorkspaceDeleted => "workspace.deleted",
+            Self::ApiKeyCreated => "api_key.created",
+            Self::ApiKeyRevoked => "api_key.revoked",
+            Self::EndpointCreated => "endpoint.created",
+            Self::EndpointUpdated => "endpoint.updated",
+            Self::EndpointDeleted => "endpoint.deleted",
+            Self::EndpointSecretRotated => "endpoint.secret_rotated",
+            Self::EndpointTested => "endpoint.tested",
+            Self::DeliveryRetried => "delivery.retried",
+            Self::ReplayStarted => "replay.started",
+            Self::ReplayStopped => "replay.stopped",
+        }
+    }
+
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|action| action.as_str() == text)
+    }
+}
+
+/// One entry of the log.
+#[derive(Clone, Debug)]
+pub struct AuditEntry {
+    pub id: AuditId,
+    /// The workspace that was written to; an operator's key belongs to another.
+    pub workspace_id: WorkspaceId,
+    pub author: Author,
+    pub action: AuditAction,
+    pub resource_id: String,
+}
+
+/// Which entries are asked for; all of them when nothing is set.
+#[derive(Clone, Debug, Default)]
+pub struct AuditFilter {
+    pub action: Option<AuditAction>,
+    pub resource_id: Option<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_action_reads_back_from_its_name() {
+        for action in AuditAction::ALL {
+            assert_eq!(AuditAction::parse(action.as_str()), Some(action));
+        }
+        assert_eq!(AuditAction::parse("endpoint.admired"), None);
+    }
+}

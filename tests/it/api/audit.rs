@@ -1,0 +1,123 @@
+//! The audit log over the API.
+
+use postrider::domain::access::{Mode, Scope};
+use serde_json::{Value, json};
+
+use super::{API_KEYS, AUDIT, ENDPOINTS, EVENTS, an_endpoint, an_event, faults};
+use crate::support::app::{App, text};
+use crate::support::caller::Caller;
+
+const SCOPES: &[Scope] = &[Scope::WebhooksManage, Scope::KeysManage, Scope::EventsWrite, Scope::AuditRead];
+
+async fn entries(caller: &Caller, query: &str) -> Vec<Value> {
+    caller.get(&format!("{AUDIT}?{query}")).await.data(200).as_array().unwrap().clone()
+}
+
+#[tokio::test]
+async fn an_entry_tells_the_key_the_action_the_resource_and_the_request() {
+    let app = App::start().await;
+    let made = app.create_key("Acme", Mode::Live, SCOPES, None).await;
+    let key_id = made.key.id.to_string();
+    let caller = app.caller_with(made);
+    let reply = caller.post(ENDPOINTS, an_endpoint()).await;
+    let entry = entries(&caller, "limit=1").await.remove(0);
+    let expected = json!({
+        "id": entry["id"], "action": "endpoint.created", "resourceId": reply.data(200)["id"],
+        "actor": {"type": "api_key", "id": key_id}, "mode": "live", "requestId": reply.header("x-request-id"),
+        "createdAt": "2026-05-15T12:00:00.000Z",
+    });
+    assert_eq!(entry, expected);
+    let by_hand = entries(&caller, &format!("resourceId={key_id}")).await.remove(0);
+    assert_eq!((&by_hand["actor"], &by_hand["requestId"]), (&json!({"type": "command_line"}), &Value::Null));
+}
+
+#[tokio::test]
+async fn each_write_is_told_once_and_reads_refusals_and_publishes_are_not() {
+    let app = App::start().await;
+    let caller = app.caller_of("Acme", SCOPES).await;
+    let before = entries(&caller, "limit=200").await.len();
+    let endpoint = text(&caller.keyed("k").post(ENDPOINTS, an_endpoint()).await.data(200), "id");
+    caller.keyed("k").post(ENDPOINTS, an_endpoint()).await.data(200);
+    let path = format!("{ENDPOINTS}/{endpoint}");
+    caller.patch(&path, json!({"name": "Other"})).await.data(200);
+    caller.post(&format!("{path}/rotate-secret"), json!({})).await.data(200);
+    assert_eq!(caller.post(&format!("{path}/test"), json!({})).await.status, 202);
+    caller.post(ENDPOINTS, json!({})).await.error(400, "invalid_request");
+    caller.get(&path).await.data(200);
+    caller.post(EVENTS, an_event()).await.data(202);
+    let key = text(&caller.post(API_KEYS, json!({})).await.data(200), "id");
+    assert_eq!(caller.delete(&format!("{API_KEYS}/{key}")).await.status, 204);
+    assert_eq!(caller.delete(&path).await.status, 204);
+    let entries = entries(&caller, "limit=200").await;
+    let told: Vec<_> = entries[..entries.len() - before].iter().map(|entry| text(entry, "action")).collect();
+    let expected = [
+        "endpoint.deleted",
+        "api_key.revoked",
+        "api_key.created",
+        "endpoint.tested",
+        "endpoint.secret_rotated",
+        "endpoint.updated",
+        "endpoint.created",
+    ];
+    assert_eq!(told, expected);
+}
+
+#[tokio::test]
+async fn what_a_test_key_writes_is_flagged() {
+    let app = App::start().await;
+    let tester = app.caller_with(app.create_key("Acme", Mode::Test, SCOPES, None).await);
+    tester.post(ENDPOINTS, an_endpoint()).await.data(200);
+    assert_eq!(entries(&tester, "limit=1").await[0]["mode"], "test");
+}
+
+#[tokio::test]
+async fn the_log_is_filtered_and_paged() {
+    let app = App::start().await;
+    let caller = app.caller_of("Acme", SCOPES).await;
+    let mut made = Vec::new();
+    for _ in 0..3 {
+        made.push(text(&caller.post(ENDPOINTS, an_endpoint()).await.data(200), "id"));
+    }
+    assert_eq!(caller.delete(&format!("{ENDPOINTS}/{}", made[0])).await.status, 204);
+    let first = caller.get(&format!("{AUDIT}?action=endpoint.created&limit=2")).await.json();
+    let cursor = text(&first["pagination"], "next_cursor");
+    let rest = caller.get(&format!("{AUDIT}?action=endpoint.created&limit=2&cursor={cursor}")).await.json();
+    let ids: Vec<_> = [&first, &rest]
+        .iter()
+        .flat_map(|page| page["data"].as_array().unwrap())
+        .map(|entry| text(entry, "resourceId"))
+        .collect();
+    made.reverse();
+    assert_eq!((ids, &rest["pagination"]["has_more"]), (made.clone(), &json!(false)));
+    assert_eq!(entries(&caller, &format!("resourceId={}", made[2])).await.len(), 2);
+    let error = caller.get(&format!("{AUDIT}?action=endpoint.admired")).await.error(400, "invalid_request");
+    assert!(faults(&error)["action"].as_str().unwrap().contains("endpoint.created"));
+    caller.get(&format!("{AUDIT}?limit=0")).await.error(400, "bad_pagination");
+}
+
+#[tokio::test]
+async fn the_log_is_its_workspaces_own_and_needs_its_scope() {
+    let app = App::start().await;
+    let caller = app.caller_of("Acme", SCOPES).await;
+    let id = text(&caller.post(ENDPOINTS, an_endpoint()).await.data(200), "id");
+    let other = app.caller_of("Globex", SCOPES).await;
+    assert!(entries(&other, &format!("resourceId={id}")).await.is_empty());
+    assert!(!other.get(AUDIT).await.text().contains(&id));
+    let bare = app.caller_of("Acme", &[Scope::WebhooksManage]).await;
+    assert_eq!(bare.get(AUDIT).await.error(403, "scope_missing")["details"], json!({"required": ["audit:read"]}));
+}
+
+#[tokio::test]
+async fn what_an_operator_does_to_a_workspace_stands_in_that_workspaces_log() {
+    let app = App::start().await;
+    let operator = app.create_key("Operators", Mode::Live, &[Scope::WorkspacesManage, Scope::AuditRead], None).await;
+    let operator_id = operator.key.id.to_string();
+    let operator = app.caller_with(operator);
+    let id = text(&operator.post("/v1/workspaces", json!({"name": "Customer"})).await.data(200), "id");
+    let body = json!({"scopes": ["audit:read"]});
+    let made = operator.post(&format!("/v1/workspaces/{id}/api-keys"), body).await.data(200);
+    let told = entries(&operator.key(&text(&made, "key")), "").await;
+    let actions: Vec<_> = told.iter().map(|entry| text(entry, "action")).collect();
+    assert_eq!(actions, ["api_key.created", "workspace.created"]);
+    assert!(told.iter().all(|entry| entry["actor"] == json!({"type": "api_key", "id": operator_id})));
+}

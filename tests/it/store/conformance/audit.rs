@@ -1,0 +1,153 @@
+//! The audit log: one entry for each write, in its transaction.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use postrider::domain::access::Mode;
+use postrider::domain::audit::{Actor, AuditAction, AuditFilter, Author};
+use postrider::domain::delivery::DeliveryStatus;
+use postrider::domain::endpoint::{EndpointChange, OpaqueId, SecretVersion};
+use postrider::domain::id::{ApiKeyId, RequestId};
+use postrider::domain::idempotency::{IdempotencyScope, IdempotentRequest, RecordedAnswer, Recording};
+use postrider::domain::page::{PageRequest, encode_cursor};
+use postrider::domain::replay::ReplayRange;
+use postrider::store::{EndpointLimits, NewApiKey, NewEndpoint, NewReplay, SecretRotation, Written};
+
+use crate::store::fixture::{AUTHOR, Fixture, START};
+
+on_each_backend! {
+    an_entry_says_who_what_when_and_by_which_request,
+    each_write_leaves_one_entry,
+    a_write_that_was_refused_or_replayed_leaves_none,
+    entries_are_filtered_and_paged_newest_first,
+    publishing_leaves_no_entry,
+}
+
+const KEY: ApiKeyId = ApiKeyId::from_letters([b'k'; 16]);
+const REQUEST: RequestId = RequestId::from_letters([b'r'; 16]);
+
+/// A test key's request.
+const TESTER: Author = Author { actor: Actor::ApiKey(KEY), mode: Mode::Test, request_id: Some(REQUEST) };
+
+const ROOM: EndpointLimits = EndpointLimits { per_project: 10, per_workspace: 10 };
+
+/// Actions on this workspace, oldest first, but for the making of the workspace itself.
+async fn actions(at: &Fixture) -> Vec<(AuditAction, String)> {
+    let mut entries: Vec<_> = at.audit().await.into_iter().map(|entry| (entry.action, entry.resource_id)).collect();
+    entries.reverse();
+    assert_eq!(entries.remove(0), (AuditAction::WorkspaceCreated, at.workspace.id.to_string()));
+    entries
+}
+
+async fn an_entry_says_who_what_when_and_by_which_request(mut at: Fixture) {
+    let endpoint = at.create(NewEndpoint { author: TESTER, ..at.new_endpoint() }).await;
+    at.reopen().await;
+    let [entry, made] = &at.audit().await[..] else { panic!("two writes") };
+    assert_eq!((entry.author.actor, entry.author.mode), (Actor::ApiKey(KEY), Mode::Test));
+    assert_eq!((entry.author.request_id, entry.id.created_at()), (Some(REQUEST), START));
+    assert_eq!((entry.action, &entry.resource_id), (AuditAction::EndpointCreated, &endpoint.id.to_string()));
+    assert_eq!(entry.workspace_id, at.workspace.id);
+    assert_eq!((made.author.actor, made.author.mode, made.author.request_id), (Actor::CommandLine, Mode::Live, None));
+}
+
+async fn each_write_leaves_one_entry(at: Fixture) {
+    let workspace = &at.workspace;
+    let (store, key) = (at.store(), workspace.key);
+    let endpoint = at.endpoint().await;
+    let id = endpoint.id;
+    store.update_endpoint(key, id, EndpointChange::default(), ROOM, AUTHOR, None).await.unwrap();
+    let rotation = SecretRotation {
+        version: SecretVersion(2),
+        sealed: vec![1],
+        last4: "cafe".to_owned(),
+        overlap: Duration::ZERO,
+        revoke_queued: false,
+    };
+    store.rotate_secret(key, id, rotation, AUTHOR).await.unwrap();
+    store.accept_test(id, at.event(), AUTHOR, None).await.unwrap();
+    let tested = at.deliveries().await[0].id;
+    store.retry_delivery(key, tested, AUTHOR, None).await.unwrap();
+    let range = ReplayRange { since: START, until: START, statuses: vec![DeliveryStatus::Failed] };
+    let new = NewReplay { author: AUTHOR, range, total: 0 };
+    let Written::Done(replay) = store.create_replay(key, id, new, None).await.unwrap() else { panic!("it is new") };
+    store.stop_replay(key, id, replay.id, AUTHOR, None).await.unwrap();
+    store.delete_endpoint(key, id, AUTHOR, None).await.unwrap();
+    let api_key = at.api_key(at.new_api_key(1)).await;
+    store.revoke_api_key(key, api_key.id, AUTHOR, None).await.unwrap();
+    store.rename_workspace(workspace.id, workspace.name.clone(), AUTHOR, None).await.unwrap();
+    store.delete_workspace(workspace.id, AUTHOR, None).await.unwrap();
+    let expected = [
+        (AuditAction::EndpointCreated, id.to_string()),
+        (AuditAction::EndpointUpdated, id.to_string()),
+        (AuditAction::EndpointSecretRotated, id.to_string()),
+        (AuditAction::EndpointTested, id.to_string()),
+        (AuditAction::DeliveryRetried, tested.to_string()),
+        (AuditAction::ReplayStarted, replay.id.to_string()),
+        (AuditAction::ReplayStopped, replay.id.to_string()),
+        (AuditAction::EndpointDeleted, id.to_string()),
+        (AuditAction::ApiKeyCreated, api_key.id.to_string()),
+        (AuditAction::ApiKeyRevoked, api_key.id.to_string()),
+        (AuditAction::WorkspaceUpdated, workspace.id.to_string()),
+        (AuditAction::WorkspaceDeleted, workspace.id.to_string()),
+    ];
+    assert_eq!(actions(&at).await, expected);
+}
+
+async fn a_write_that_was_refused_or_replayed_leaves_none(at: Fixture) {
+    let endpoint = at.endpoint().await;
+    let api_key = at.api_key(at.new_api_key(1)).await;
+    at.store().revoke_api_key(at.workspace.key, api_key.id, AUTHOR, None).await.unwrap();
+    let before = actions(&at).await;
+    at.store().create_api_key(NewApiKey { limit: 0, ..at.new_api_key(2) }, None).await.unwrap_err();
+    at.store().revoke_api_key(at.workspace.key, api_key.id, AUTHOR, None).await.unwrap();
+    let full = EndpointLimits { per_project: 1, per_workspace: 1 };
+    at.store().create_endpoint(NewEndpoint { limits: full, ..at.new_endpoint() }, None).await.unwrap_err();
+    assert_eq!(actions(&at).await, before);
+    let scope = IdempotencyScope { workspace_key: at.workspace.key, mode: Mode::Live, route: "DELETE /".to_owned() };
+    let recording = || {
+        let request =
+            IdempotentRequest { scope: scope.clone(), key: OpaqueId::parse("k").unwrap(), body_hash: [0; 32] };
+        let render = |(): &()| RecordedAnswer { status: 204, body: Bytes::new(), sealed: false };
+        Some(Recording { request, render: Arc::new(render) })
+    };
+    for _ in 0..3 {
+        at.store().delete_endpoint(at.workspace.key, endpoint.id, AUTHOR, recording()).await.unwrap();
+    }
+    assert_eq!(actions(&at).await.len(), before.len() + 1);
+}
+
+async fn entries_are_filtered_and_paged_newest_first(at: Fixture) {
+    let endpoints = at.endpoints(5).await;
+    at.api_key(at.new_api_key(1)).await;
+    let list = async |filter: AuditFilter, cursor: Option<String>| {
+        let page = PageRequest::parse(Some("2"), cursor.as_deref()).unwrap();
+        at.store().list_audit(Some(at.workspace.key), filter, page).await.unwrap()
+    };
+    let made = AuditFilter { action: Some(AuditAction::EndpointCreated), resource_id: None };
+    let (mut seen, mut cursor) = (Vec::new(), None);
+    loop {
+        let page = list(made.clone(), cursor).await;
+        seen.extend(page.items);
+        cursor = page.next.map(encode_cursor);
+        if cursor.is_none() {
+            break;
+        }
+    }
+    assert_eq!(seen.len(), 5);
+    assert!(seen.windows(2).all(|pair| pair[0].id > pair[1].id));
+    let id = endpoints[2].id.to_string();
+    let one = list(AuditFilter { action: None, resource_id: Some(id.clone()) }, None).await;
+    assert_eq!(one.items.iter().map(|entry| &entry.resource_id).collect::<Vec<_>>(), [&id]);
+    let other = at.other_workspace().await;
+    let of_all = at.store().list_audit(None, AuditFilter::default(), PageRequest::parse(None, None).unwrap());
+    let of_all = of_all.await.unwrap().items;
+    assert_eq!((of_all.len(), of_all[0].workspace_id), (8, other.id));
+}
+
+async fn publishing_leaves_no_entry(at: Fixture) {
+    at.endpoint().await;
+    let before = actions(&at).await;
+    at.publish(3).await;
+    assert_eq!(actions(&at).await, before);
+}

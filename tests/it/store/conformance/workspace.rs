@@ -1,0 +1,100 @@
+//! Workspaces: made, renamed, deleted with all that is theirs.
+
+use postrider::domain::access::ApiKeyHash;
+use postrider::domain::delivery::{DeliveryStatus, EndReason};
+use postrider::domain::endpoint::SecretVersion;
+use postrider::domain::id::WorkspaceId;
+use postrider::domain::page::PageRequest;
+use postrider::domain::workspace::{Workspace, WorkspaceName};
+use postrider::store::{CreateApiKeyError, NewApiKey, NewWorkspace, WriteWorkspaceError, Written};
+
+use crate::store::fixture::{AUTHOR, Fixture};
+
+on_each_backend! {
+    a_name_is_one_workspaces_alone,
+    a_workspace_is_renamed_and_may_keep_its_name,
+    the_keys_of_a_deleted_workspace_are_unknown,
+    what_waits_in_a_deleted_workspace_is_cancelled_and_nothing_is_claimed,
+    a_deleted_workspace_is_found_nowhere_and_gives_its_name_free,
+}
+
+fn name(text: &str) -> WorkspaceName {
+    WorkspaceName::parse(text).unwrap()
+}
+
+async fn create(at: &Fixture, text: &str) -> Result<Workspace, WriteWorkspaceError> {
+    let new = NewWorkspace { id: WorkspaceId::from_letters(at.letters()), name: name(text), author: AUTHOR };
+    match at.store().create_workspace(new, None).await? {
+        Written::Done(workspace) => Ok(workspace),
+        other => panic!("without a key nothing is replayed: {other:?}"),
+    }
+}
+
+async fn rename(at: &Fixture, id: WorkspaceId, text: &str) -> Result<(), WriteWorkspaceError> {
+    at.store().rename_workspace(id, name(text), AUTHOR, None).await.map(|_| ())
+}
+
+async fn delete(at: &Fixture, id: WorkspaceId) -> Result<(), WriteWorkspaceError> {
+    at.store().delete_workspace(id, AUTHOR, None).await.map(|_| ())
+}
+
+async fn a_name_is_one_workspaces_alone(at: Fixture) {
+    create(&at, "Acme").await.unwrap();
+    assert!(matches!(create(&at, "Acme").await, Err(WriteWorkspaceError::NameTaken)));
+    create(&at, "acme").await.unwrap();
+    assert!(matches!(create(&at, "the workspace").await, Err(WriteWorkspaceError::NameTaken)));
+}
+
+async fn a_workspace_is_renamed_and_may_keep_its_name(mut at: Fixture) {
+    let made = create(&at, "Acme").await.unwrap();
+    rename(&at, made.id, "Acme").await.unwrap();
+    rename(&at, made.id, "Acme Inc.").await.unwrap();
+    assert!(matches!(rename(&at, made.id, "the workspace").await, Err(WriteWorkspaceError::NameTaken)));
+    let unknown = WorkspaceId::from_letters([b'z'; 16]);
+    assert!(matches!(rename(&at, unknown, "Nobody").await, Err(WriteWorkspaceError::NotFound)));
+    at.reopen().await;
+    let found = at.store().find_workspace(made.id).await.unwrap().expect("it is there");
+    assert_eq!((found.key, found.name, found.created_at), (made.key, name("Acme Inc."), made.created_at));
+    assert!(at.store().find_workspace_named(name("Acme")).await.unwrap().is_none());
+}
+
+async fn the_keys_of_a_deleted_workspace_are_unknown(mut at: Fixture) {
+    let other = at.other_workspace().await;
+    at.api_key(at.new_api_key(1)).await;
+    let theirs = at.api_key(NewApiKey { workspace_key: other.key, ..at.new_api_key(2) }).await;
+    delete(&at, other.id).await.unwrap();
+    at.reopen().await;
+    assert!(at.store().find_api_key(ApiKeyHash([2; 32])).await.unwrap().is_none());
+    assert!(at.store().get_api_key(None, theirs.id).await.unwrap().is_none());
+    assert!(at.store().find_api_key(ApiKeyHash([1; 32])).await.unwrap().is_some());
+    let late = NewApiKey { workspace_key: other.key, ..at.new_api_key(3) };
+    assert!(matches!(at.store().create_api_key(late, None).await, Err(CreateApiKeyError::NoWorkspace)));
+}
+
+async fn what_waits_in_a_deleted_workspace_is_cancelled_and_nothing_is_claimed(at: Fixture) {
+    let endpoints = at.endpoints(3).await;
+    at.publish(4).await;
+    assert_eq!(at.deliveries().await.len(), 12);
+    delete(&at, at.workspace.id).await.unwrap();
+    while at.claim(100).await.next_due_in.is_some() {}
+    let ended = at.deliveries().await;
+    let cancelled = (DeliveryStatus::Cancelled, Some(EndReason::EndpointDeleted));
+    assert!(ended.iter().all(|delivery| (delivery.status, delivery.reason) == cancelled), "{ended:#?}");
+    for endpoint in endpoints {
+        assert!(at.store().find_endpoint(at.workspace.key, endpoint.id).await.unwrap().is_none());
+        assert!(at.store().find_secret(endpoint.key, SecretVersion::FIRST).await.unwrap().is_none());
+    }
+    assert!(at.publish(1).await.iter().all(|receipt| receipt.deliveries == 0));
+}
+
+async fn a_deleted_workspace_is_found_nowhere_and_gives_its_name_free(at: Fixture) {
+    let made = create(&at, "Acme").await.unwrap();
+    delete(&at, made.id).await.unwrap();
+    assert!(matches!(delete(&at, made.id).await, Err(WriteWorkspaceError::NotFound)));
+    assert!(matches!(rename(&at, made.id, "Acme").await, Err(WriteWorkspaceError::NotFound)));
+    assert!(at.store().find_workspace(made.id).await.unwrap().is_none());
+    let listed = at.store().list_workspaces(PageRequest::parse(None, None).unwrap()).await.unwrap();
+    assert_eq!(listed.items.iter().map(|workspace| workspace.id).collect::<Vec<_>>(), [at.workspace.id]);
+    let again = create(&at, "Acme").await.unwrap();
+    assert_ne!(again.id, made.id);
+}
