@@ -3,6 +3,7 @@
 mod api;
 mod cli;
 mod crash;
+mod dashboard;
 mod egress;
 mod engine;
 mod local;

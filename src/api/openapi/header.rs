@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
+use crate::api::route::Route;
 use crate::domain::event::API_VERSION;
 use crate::domain::event_type::Brand;
 use crate::domain::limits;
@@ -53,7 +54,7 @@ pub fn headers() -> Value {
 }
 
 /// `components.parameters`.
-pub fn parameters(brand: &Brand) -> Value {
+pub fn parameters(brand: &Brand, routes: &[Route]) -> Value {
     let mut parameters = Map::new();
     parameters.insert("ApiVersion".to_owned(), json!({
         "name": brand.header("Api-Version"),
@@ -73,7 +74,7 @@ pub fn parameters(brand: &Brand) -> Value {
         "schema": { "type": "string", "pattern": opaque_pattern() },
         "example": "crm-endpoint-2026-05-15",
     }));
-    parameters.extend(schema::path_parameters());
+    parameters.extend(schema::path_parameters(routes));
     parameters.insert(
         "Limit".to_owned(),
         json!({

@@ -48,7 +48,7 @@ pub fn document(catalogue: &Catalogue, routes: &[Route], public_url: Option<&str
         "webhooks": webhook::webhooks(catalogue),
         "components": {
             "securitySchemes": info::security_schemes(&catalogue.brand),
-            "parameters": parameters(catalogue),
+            "parameters": parameters(catalogue, routes),
             "headers": header::headers(),
             "responses": error_responses(catalogue, routes, &errors_page),
             "schemas": schemas(catalogue),
@@ -66,8 +66,8 @@ fn paths(catalogue: &Catalogue, routes: &[Route]) -> Value {
     Value::Object(paths)
 }
 
-fn parameters(catalogue: &Catalogue) -> Value {
-    let mut parameters = header::parameters(&catalogue.brand);
+fn parameters(catalogue: &Catalogue, routes: &[Route]) -> Value {
+    let mut parameters = header::parameters(&catalogue.brand, routes);
     if let Value::Object(parameters) = &mut parameters {
         parameters.extend(webhook::parameters(&catalogue.brand));
     }

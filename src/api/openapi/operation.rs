@@ -168,8 +168,8 @@ pub fn render(route: &Route, brand: &Brand) -> Value {
     if !description.is_empty() {
         rendered.insert("description".to_owned(), description.into());
     }
-    if matches!(operation.access, Access::Public) {
-        rendered.insert("security".to_owned(), json!([]));
+    if let Some(security) = security(operation) {
+        rendered.insert("security".to_owned(), security);
     }
     let parameters = parameters(route);
     if !parameters.is_empty() {
@@ -188,6 +188,16 @@ pub fn render(route: &Route, brand: &Brand) -> Value {
     }
     rendered.insert("responses".to_owned(), responses(route, brand));
     Value::Object(rendered)
+}
+
+/// Of several scopes any one is enough, so each is an alternative of its own. Without one, what the document says as a
+/// whole holds.
+fn security(operation: &Operation) -> Option<Value> {
+    match operation.access {
+        Access::Public => Some(json!([])),
+        Access::Key([]) => None,
+        Access::Key(scopes) => Some(scopes.iter().map(|scope| json!({ "apiKey": [scope] })).collect()),
+    }
 }
 
 fn description(operation: &Operation) -> String {

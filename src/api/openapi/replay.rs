@@ -50,10 +50,9 @@ pub fn show(_: &Catalogue) -> Operation {
 
 pub fn stop(_: &Catalogue) -> Operation {
     Operation::new(REPLAYS, "stopReplay", "Stop a replay")
-        .describe(
-            "What is queued already is still sent. Stopping twice is stopping once, so it takes no `Idempotency-Key`.",
-        )
+        .describe("What is queued already is still sent.")
         .needs(needs::ENDPOINT_WRITE)
+        .idempotent()
         .optional_body("Nothing", json!({}))
         .answers(200, "The replay as it ended.", single(reference("Replay")), single_example(example("stopped")))
 }
@@ -62,7 +61,7 @@ pub fn schemas(_: &Catalogue) -> Schemas {
     let statuses = one_of(&REPLAYABLE.map(DeliveryStatus::as_str));
     let start = json!({
         "since": described(instant(), "Deliveries created at this instant or later; it must be earlier than `until`."),
-        "until": nullable(described(instant(), "Deliveries created before this instant. null (default) is now.")),
+        "until": nullable(described(instant(), "Deliveries created before this instant, which is now at the latest. null (default) is now.")),
         "statuses": {
             "type": ["array", "null"],
             "minItems": 1,

@@ -2,9 +2,12 @@
 
 use serde_json::{Map, Value, json};
 
+use crate::api::route::Route;
 use crate::domain::access::Scope;
 use crate::domain::event_type::{Catalogue, EventTypeName};
 use crate::domain::limits;
+
+use super::operation;
 
 /// Schemas under `components`, in the order in which they are shown.
 pub type Schemas = Vec<(&'static str, Value)>;
@@ -167,7 +170,6 @@ pub fn shared(catalogue: &Catalogue) -> Schemas {
             }),
         ),
         ("WorkspaceId", drawn("org_", "A workspace.")),
-        ("ApiKeyId", drawn("key_", "The public name of an API key; the key itself is a secret.")),
         ("EndpointId", drawn("whe_", "A webhook endpoint.")),
         ("RequestId", drawn("req_", "One request to this API, by which its trace in the server's log is found.")),
         ("EventId", timed("evt_", "A published event; the receiver's `webhook-id`.")),
@@ -219,10 +221,15 @@ pub const PATH_PARAMETERS: &[(&str, &str, &str)] = &[
     ("replayId", "ReplayId", "The replay's id."),
     ("eventId", "EventId", "The event's id."),
     ("workspaceId", "WorkspaceId", "The workspace's id."),
-    ("apiKeyId", "ApiKeyId", "The API key's id."),
 ];
 
-pub fn path_parameters() -> Map<String, Value> {
+/// Those that these routes have.
+pub fn path_parameters(routes: &[Route]) -> Map<String, Value> {
     let parameter = |name: &str, schema: &str, description: &str| json!({ "name": name, "in": "path", "required": true, "description": description, "schema": reference(schema) });
-    PATH_PARAMETERS.iter().map(|(name, schema, text)| (pascal(name), parameter(name, schema, text))).collect()
+    let used = |name: &str| routes.iter().any(|route| operation::path_parameters(route.path).any(|used| used == name));
+    PATH_PARAMETERS
+        .iter()
+        .filter(|(name, _, _)| used(name))
+        .map(|(name, schema, text)| (pascal(name), parameter(name, schema, text)))
+        .collect()
 }

@@ -177,7 +177,7 @@ pub fn parameters(brand: &Brand) -> Map<String, Value> {
 pub fn schemas(catalogue: &Catalogue) -> impl Iterator<Item = (String, Value)> {
     catalogue.types().iter().filter(|event| !event.retired).flat_map(|event| {
         let data = format!("{}Data", component(event));
-        [(component(event), envelope(event, &data)), (data, data_schema(event))]
+        [(component(event), envelope(event, &data)), (data.clone(), data_schema(event, &data))]
     })
 }
 
@@ -204,16 +204,33 @@ fn envelope(event: &EventType, data: &str) -> Value {
     described(object(properties, &[]), &event.description)
 }
 
-/// A schema that refers to parts of itself becomes a resource of its own, so that its references go on meaning them.
-fn data_schema(event: &EventType) -> Value {
-    let text = event.schema.get();
-    let mut schema: Map<String, Value> = serde_json::from_str(text).unwrap_or_default();
-    if text.contains("\"$ref\"") {
-        schema.entry("$id").or_insert_with(|| format!("urn:postrider:event:{}", event.name).into());
-    } else {
-        schema.shift_remove("$schema");
+/// The schema as a part of the document: what it says of itself as a whole falls away, and its references to parts of
+/// itself are told from the document's root.
+fn data_schema(event: &EventType, component: &str) -> Value {
+    let mut schema: Value = serde_json::from_str(event.schema.get()).unwrap_or_default();
+    if schema.get("$id").is_none() {
+        if let Some(members) = schema.as_object_mut() {
+            members.shift_remove("$schema");
+        }
+        move_references(&mut schema, &format!("#/components/schemas/{component}"));
     }
-    Value::Object(schema)
+    schema
+}
+
+fn move_references(value: &mut Value, root: &str) {
+    match value {
+        Value::Object(members) => {
+            if let Some(Value::String(reference)) = members.get_mut("$ref")
+                && let Some(pointer) = reference.strip_prefix('#')
+                && (pointer.is_empty() || pointer.starts_with('/'))
+            {
+                *reference = format!("{root}{pointer}");
+            }
+            members.values_mut().for_each(|value| move_references(value, root));
+        }
+        Value::Array(items) => items.iter_mut().for_each(|value| move_references(value, root)),
+        _ => {}
+    }
 }
 
 fn envelope_example(event: &EventType) -> Value {

@@ -8,7 +8,7 @@ use super::{Document, items, members, pretty, text};
 pub fn sample(document: Document<'_>, method: &str, path: &str, operation: &Value) -> String {
     let mut lines = vec![format!("curl --request {}", method.to_ascii_uppercase())];
     lines.push(format!("--url {}", quoted(&format!("{}{}", document.server_url(), filled(document, path)))));
-    if operation["security"].is_null() {
+    if operation["security"].as_array().is_none_or(|alternatives| !alternatives.is_empty()) {
         lines.push("--header 'Authorization: Bearer <token>'".to_owned());
     }
     if items(&operation["parameters"]).any(|parameter| text(document.resolve(parameter), "name") == "Idempotency-Key") {

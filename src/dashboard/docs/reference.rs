@@ -103,6 +103,9 @@ fn parameters(document: Document<'_>, operation: &Value) -> Markup {
                                 @if text(parameter, "description").is_empty() || text(parameter, "in") != "path" {
                                     (schema::meaning(document, &parameter["schema"]))
                                 }
+                                @if !parameter["example"].is_null() {
+                                    p.rule { "Example: " code { (parameter["example"]) } }
+                                }
                             }
                         }
                     }
@@ -180,9 +183,8 @@ fn webhooks(document: Document<'_>) -> Markup {
 }
 
 fn schemas(document: Document<'_>) -> Markup {
-    let shown = members(document.at("/components/schemas")).filter(|(name, schema)| {
-        schema::links(schema) && !schema["properties"]["error"].is_object() && !name.ends_with("EventData")
-    });
+    let shown = members(document.at("/components/schemas"))
+        .filter(|(name, schema)| schema::links(schema) && !name.ends_with("Error"));
     html! {
         section {
             h2 #schemas { "Schemas" }

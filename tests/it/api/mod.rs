@@ -14,6 +14,7 @@ mod event_type;
 mod health;
 mod idempotency;
 mod isolation;
+mod openapi;
 mod rate_limit;
 mod replay;
 mod retry;

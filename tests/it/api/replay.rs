@@ -147,7 +147,6 @@ async fn a_replay_is_started_once_for_one_key() {
 #[tokio::test]
 async fn each_parameter_is_held_to_its_form() {
     let (app, _receiver, endpoint, _) = with_skipped(1).await;
-    let not_earlier = "must be earlier than until, which is now at the latest";
     let instant = "must be an ISO 8601 date and time with an offset, like 2026-05-15T08:21:00.000Z";
     let statuses = "each must be one of failed, skipped, cancelled, delivered";
     for (body, name, fault) in [

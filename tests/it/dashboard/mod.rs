@@ -1,0 +1,3 @@
+//! Pages from outside: over HTTP, against the whole server.
+
+mod docs;
