@@ -165,7 +165,10 @@ async fn each_parameter_is_held_to_its_form() {
     }
     for (since, until) in [(SINCE, SINCE), ("2026-05-16T00:00:00Z", "2026-05-17T00:00:00Z")] {
         let error = app.post(&path(&endpoint), json!({"since": since, "until": until})).await;
-        assert_eq!(*faults(&error.error(422, "unprocessable")), json!({"since": not_earlier}));
+        assert_eq!(
+            *faults(&error.error(422, "unprocessable")),
+            json!({"since": "must be earlier than until, which is now at the latest"})
+        );
     }
     let future = json!({"since": SINCE, "until": "2027-01-01T00:00:00Z"});
     let replay = app.post(&path(&endpoint), future).await.data(202);

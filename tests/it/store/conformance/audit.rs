@@ -56,7 +56,8 @@ async fn each_write_leaves_one_entry(at: Fixture) {
     let (store, key) = (at.store(), workspace.key);
     let endpoint = at.endpoint().await;
     let id = endpoint.id;
-    store.update_endpoint(key, id, EndpointChange::default(), ROOM, AUTHOR, None).await.unwrap();
+    let change = EndpointChange { is_active: Some(false), ..EndpointChange::default() };
+    store.update_endpoint(key, id, change, ROOM, AUTHOR, None).await.unwrap();
     let rotation = SecretRotation {
         version: SecretVersion(2),
         sealed: vec![1],
