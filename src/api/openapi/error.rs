@@ -2,6 +2,8 @@
 //!
 //! The examples are not written down here: they are what the API itself renders for an error of that code.
 
+use std::time::Duration;
+
 use serde_json::{Map, Value, json};
 
 use crate::api::error::render_body;
@@ -9,7 +11,9 @@ use crate::api::error_code::ErrorCode;
 use crate::domain::access::{ScopeMissing, needs};
 use crate::domain::event_type::Brand;
 use crate::domain::id::RequestId;
+use crate::domain::limits;
 use crate::domain::page::InvalidPage;
+use crate::domain::rate_limit::Bucket;
 use crate::domain::target::{RefusalReason, TargetRefusal};
 use crate::service::ServiceError;
 
@@ -61,6 +65,10 @@ fn details(code: ErrorCode) -> Option<Value> {
         }
         ErrorCode::VersionUnsupported => Some(object(json!({ "accepted": array(json!({ "type": "string" })) }), &[])),
         ErrorCode::ScopeMissing => Some(object(json!({ "required": array(reference("Scope")) }), &[])),
+        ErrorCode::RateLimited => {
+            let buckets = [Bucket::Management, Bucket::Publishing].map(Bucket::as_str);
+            Some(object(json!({ "bucket": one_of(&buckets) }), &[]))
+        }
         ErrorCode::SsrfBlocked => {
             let reason = one_of(&RefusalReason::ALL.map(RefusalReason::as_str));
             Some(object(json!({ "host": { "type": "string" }, "reason": reason }), &[]))
@@ -123,10 +131,6 @@ pub fn table(errors_page: &str) -> Value {
 
 fn example(code: ErrorCode, errors_page: &str) -> Value {
     let id = RequestId::from_letters(*b"a1b2c3d4e5f6g7h8");
-    if code == ErrorCode::RateLimited {
-        let docs_url = format!("{errors_page}#rate_limited");
-        return json!({ "error": { "code": "rate_limited", "message": "Too many requests.", "request_id": id, "docs_url": docs_url } });
-    }
     serde_json::from_slice(&render_body(&sample(code), id, errors_page)).unwrap_or_default()
 }
 
@@ -156,7 +160,10 @@ fn sample(code: ErrorCode) -> ServiceError {
         ErrorCode::SsrfBlocked => {
             ServiceError::SsrfBlocked(TargetRefusal { host: text("localhost"), reason: RefusalReason::Loopback })
         }
-        ErrorCode::RateLimited => ServiceError::Unavailable { source: None },
+        ErrorCode::RateLimited => {
+            let (bucket, limit) = (Bucket::Management, limits::MANAGEMENT_REQUESTS_PER_MINUTE);
+            ServiceError::RateLimited { bucket, limit, retry_after: Duration::from_secs(7) }
+        }
         ErrorCode::ServiceUnavailable => ServiceError::Unavailable { source: None },
         ErrorCode::InternalError => ServiceError::Internal { source: text("").into() },
     }
