@@ -5,7 +5,8 @@ described more loosely, or more tightly, than the server takes them; the reasons
 """
 
 import base64
-from datetime import datetime, timedelta, timezone
+import os
+from datetime import date, datetime, timedelta, timezone
 
 import schemathesis
 from hypothesis import strategies as st
@@ -41,6 +42,17 @@ schemathesis.openapi.format(
         ),
     ).map(lambda instant: instant.isoformat().replace("+00:00", "Z")),
 )
+
+
+# Dates likewise.
+schemathesis.openapi.format("date", st.dates(min_value=date(1970, 1, 2), max_value=date(9999, 12, 30)).map(str))
+
+
+@schemathesis.hook
+def filter_case(context, case):
+    """Spares the key that the run itself is made with: whatever came after its revocation would be a 401."""
+    own = os.environ["CONTRACT_KEY_ID"]
+    return not (case.method == "DELETE" and (case.path_parameters or {}).get("apiKeyId") == own)
 
 
 @schemathesis.hook

@@ -2,31 +2,35 @@
 
 use std::sync::Arc;
 
-use axum::Router;
 use axum::body::Body;
 use axum::response::Response;
-use axum::routing::{get, post};
 use bytes::Bytes;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
 use crate::domain::access::{ApiKey, ApiKeyName, Mode, Principal, Scope, Scopes, needs};
+use crate::domain::event_type::Catalogue;
 use crate::domain::id::ApiKeyId;
 use crate::domain::time::{Day, Timestamp};
 use crate::service::{CreateApiKey, CreatedApiKey, Service, ServiceError};
 
-use super::App;
 use super::body::{BodyRule, JsonBody, string};
 use super::call::Call;
 use super::error::Failure;
 use super::idempotency::{Write, answer};
+use super::openapi::api_key as openapi;
 use super::paging::{Query, list, single};
+use super::route::Route;
 
-pub fn routes() -> Router<Arc<App>> {
-    Router::new()
-        .route("/v1/api-keys", get(index).post(create))
-        .route("/v1/api-keys/{apiKeyId}", get(show).delete(revoke))
-        .route("/v1/workspaces/{workspaceId}/api-keys", post(create_in_workspace))
+pub fn routes(catalogue: &Catalogue) -> Vec<Route> {
+    const OF_WORKSPACE: &str = "/workspaces/{workspaceId}/api-keys";
+    vec![
+        Route::post("/api-keys", create, openapi::create(catalogue)),
+        Route::get("/api-keys", index, openapi::index(catalogue)),
+        Route::get("/api-keys/{apiKeyId}", show, openapi::show(catalogue)),
+        Route::delete("/api-keys/{apiKeyId}", revoke, openapi::revoke(catalogue)),
+        Route::post(OF_WORKSPACE, create_in_workspace, openapi::create_in_workspace(catalogue)),
+    ]
 }
 
 #[derive(Serialize)]

@@ -1,24 +1,22 @@
 //! `/v1/audit-log`.
 
-use std::sync::Arc;
-
-use axum::Router;
 use axum::response::Response;
-use axum::routing::get;
 use serde::Serialize;
 
 use crate::domain::audit::{Actor, AuditAction, AuditEntry, AuditFilter};
+use crate::domain::event_type::Catalogue;
 use crate::domain::id::{ApiKeyId, AuditId, RequestId};
 use crate::domain::time::Timestamp;
 
-use super::App;
 use super::call::Call;
 use super::error::Failure;
 use super::idempotency::answer;
+use super::openapi::audit as openapi;
 use super::paging::{Query, list};
+use super::route::Route;
 
-pub fn routes() -> Router<Arc<App>> {
-    Router::new().route("/v1/audit-log", get(index))
+pub fn routes(catalogue: &Catalogue) -> Vec<Route> {
+    vec![Route::get("/audit-log", index, openapi::index(catalogue))]
 }
 
 #[derive(Serialize)]

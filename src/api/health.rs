@@ -18,11 +18,10 @@ use super::paging::json;
 use super::route::Route;
 
 pub fn routes(catalogue: &Catalogue) -> Vec<Route> {
-    vec![Route::get("/health", show, openapi::show(catalogue))]
-}
-
-pub fn caller_routes() -> axum::Router<Arc<App>> {
-    axum::Router::new().route("/v1/health/auth", axum::routing::get(show_caller))
+    vec![
+        Route::get("/health", show, openapi::show(catalogue)),
+        Route::get("/health/auth", show_caller, openapi::show_caller(catalogue)),
+    ]
 }
 
 /// What a key reaches; not wrapped in `data`, as the published page shows it.

@@ -79,8 +79,17 @@ fn errors_page(public_url: &str) -> String {
 
 /// Every route of the API, in the order in which they are shown.
 fn routes(catalogue: &Catalogue) -> Vec<Route> {
-    let nouns: [fn(&Catalogue) -> Vec<Route>; 6] =
-        [endpoint::routes, event::routes, event_type::routes, delivery::routes, replay::routes, health::routes];
+    let nouns: [fn(&Catalogue) -> Vec<Route>; 9] = [
+        endpoint::routes,
+        event::routes,
+        event_type::routes,
+        delivery::routes,
+        replay::routes,
+        workspace::routes,
+        api_key::routes,
+        audit::routes,
+        health::routes,
+    ];
     nouns.iter().flat_map(|routes| routes(catalogue)).collect()
 }
 
@@ -92,10 +101,6 @@ pub fn router(app: Arc<App>) -> Router {
         router = router.route(&route.full_path(), route.handler);
     }
     router
-        .merge(health::caller_routes())
-        .merge(workspace::routes())
-        .merge(api_key::routes())
-        .merge(audit::routes())
         .fallback(async || Failure(ServiceError::NotFound))
         .method_not_allowed_fallback(async || Failure(ServiceError::MethodNotAllowed))
         .layer(from_fn_with_state(Arc::clone(&app), finish))

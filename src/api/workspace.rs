@@ -2,31 +2,37 @@
 
 use std::sync::Arc;
 
-use axum::Router;
 use axum::body::Body;
 use axum::response::Response;
-use axum::routing::get;
 use bytes::Bytes;
 use serde::Serialize;
 
 use crate::domain::access::{Principal, Scope, needs};
+use crate::domain::event_type::Catalogue;
 use crate::domain::id::{ApiKeyId, WorkspaceId};
 use crate::domain::time::Timestamp;
 use crate::domain::workspace::{Workspace, WorkspaceName};
 use crate::service::Service;
 
-use super::App;
 use super::body::{BodyRule, JsonBody, string};
 use super::call::{Call, internal};
 use super::error::Failure;
 use super::idempotency::{Write, answer};
+use super::openapi::workspace as openapi;
 use super::paging::{Query, json, list, single};
+use super::route::Route;
 
-pub fn routes() -> Router<Arc<App>> {
-    Router::new()
-        .route("/v1/workspaces", get(index).post(create))
-        .route("/v1/workspaces/me", get(own))
-        .route("/v1/workspaces/{workspaceId}", get(show).patch(rename).delete(delete))
+pub fn routes(catalogue: &Catalogue) -> Vec<Route> {
+    const ALL: &str = "/workspaces";
+    const ONE: &str = "/workspaces/{workspaceId}";
+    vec![
+        Route::get("/workspaces/me", own, openapi::own(catalogue)),
+        Route::post(ALL, create, openapi::create(catalogue)),
+        Route::get(ALL, index, openapi::index(catalogue)),
+        Route::get(ONE, show, openapi::show(catalogue)),
+        Route::patch(ONE, rename, openapi::rename(catalogue)),
+        Route::delete(ONE, delete, openapi::delete(catalogue)),
+    ]
 }
 
 #[derive(Serialize)]

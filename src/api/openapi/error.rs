@@ -65,6 +65,10 @@ fn details(code: ErrorCode) -> Option<Value> {
         }
         ErrorCode::VersionUnsupported => Some(object(json!({ "accepted": array(json!({ "type": "string" })) }), &[])),
         ErrorCode::ScopeMissing => Some(object(json!({ "required": array(reference("Scope")) }), &[])),
+        ErrorCode::RateLimited => {
+            let buckets = [Bucket::Management, Bucket::Publishing].map(Bucket::as_str);
+            Some(object(json!({ "bucket": one_of(&buckets) }), &[]))
+        }
         ErrorCode::SsrfBlocked => {
             let reason = one_of(&RefusalReason::ALL.map(RefusalReason::as_str));
             Some(object(json!({ "host": { "type": "string" }, "reason": reason }), &[]))
@@ -127,10 +131,6 @@ pub fn table(errors_page: &str) -> Value {
 
 fn example(code: ErrorCode, errors_page: &str) -> Value {
     let id = RequestId::from_letters(*b"a1b2c3d4e5f6g7h8");
-    if code == ErrorCode::RateLimited {
-        let docs_url = format!("{errors_page}#rate_limited");
-        return json!({ "error": { "code": "rate_limited", "message": "Too many requests.", "request_id": id, "docs_url": docs_url } });
-    }
     serde_json::from_slice(&render_body(&sample(code), id, errors_page)).unwrap_or_default()
 }
 

@@ -11,6 +11,9 @@ pub const ENDPOINTS: &str = "Webhook endpoints";
 pub const EVENTS: &str = "Events";
 pub const DELIVERIES: &str = "Deliveries";
 pub const REPLAYS: &str = "Replays";
+pub const WORKSPACES: &str = "Workspaces";
+pub const API_KEYS: &str = "API keys";
+pub const AUDIT: &str = "Audit log";
 pub const HEALTH: &str = "Health";
 
 /// In the order in which they are shown.
@@ -19,6 +22,12 @@ const TAGS: &[(&str, &str)] = &[
     (EVENTS, "What happened, told once and delivered to every endpoint that asked for it."),
     (DELIVERIES, "The log: each event on its way to each endpoint, with every attempt."),
     (REPLAYS, "Jobs that send again what an endpoint did not get in a stretch of time."),
+    (
+        WORKSPACES,
+        "The walls between products. All but one operation are for operators, whose keys are made at the command line.",
+    ),
+    (API_KEYS, "Who may call, and what they may do."),
+    (AUDIT, "Who wrote what, when, by which request."),
     (HEALTH, "Whether the server works, and whether a key does."),
 ];
 

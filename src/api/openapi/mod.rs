@@ -15,6 +15,8 @@ use crate::domain::event_type::Catalogue;
 
 use super::route::{BASE, Route};
 
+pub mod api_key;
+pub mod audit;
 pub mod delivery;
 pub mod endpoint;
 mod error;
@@ -27,6 +29,7 @@ mod operation;
 pub mod replay;
 mod schema;
 mod webhook;
+pub mod workspace;
 
 pub use operation::Operation;
 
@@ -81,12 +84,15 @@ fn error_responses(catalogue: &Catalogue, routes: &[Route], errors_page: &str) -
 }
 
 fn schemas(catalogue: &Catalogue) -> Value {
-    let nouns: [fn(&Catalogue) -> Schemas; 7] = [
+    let nouns: [fn(&Catalogue) -> Schemas; 10] = [
         endpoint::schemas,
         event::schemas,
         event_type::schemas,
         delivery::schemas,
         replay::schemas,
+        workspace::schemas,
+        api_key::schemas,
+        audit::schemas,
         health::schemas,
         schema::shared,
     ];

@@ -70,6 +70,16 @@ pub fn count() -> Value {
     json!({ "type": "integer", "minimum": 0 })
 }
 
+/// Text for people: so many characters at most, none of them a control character.
+pub fn name(chars_max: usize) -> Value {
+    json!({
+        "type": "string",
+        "minLength": 1,
+        "maxLength": chars_max,
+        "pattern": r"^[^\u0000-\u001f\u007f-\u009f]+$",
+    })
+}
+
 /// An instant that a caller writes: any offset, any precision.
 pub fn instant() -> Value {
     json!({ "type": "string", "format": "date-time" })
@@ -170,11 +180,13 @@ pub fn shared(catalogue: &Catalogue) -> Schemas {
             }),
         ),
         ("WorkspaceId", drawn("org_", "A workspace.")),
+        ("ApiKeyId", drawn("key_", "The public name of an API key; the key itself is a secret.")),
         ("EndpointId", drawn("whe_", "A webhook endpoint.")),
         ("RequestId", drawn("req_", "One request to this API, by which its trace in the server's log is found.")),
         ("EventId", timed("evt_", "A published event; the receiver's `webhook-id`.")),
         ("DeliveryId", timed("dlv_", "One event on its way to one endpoint.")),
         ("ReplayId", timed("rpl_", "A job that sends deliveries again.")),
+        ("AuditId", timed("aud_", "One entry of the audit log.")),
         (
             "Timestamp",
             json!({
@@ -221,6 +233,7 @@ pub const PATH_PARAMETERS: &[(&str, &str, &str)] = &[
     ("replayId", "ReplayId", "The replay's id."),
     ("eventId", "EventId", "The event's id."),
     ("workspaceId", "WorkspaceId", "The workspace's id."),
+    ("apiKeyId", "ApiKeyId", "The API key's id."),
 ];
 
 /// Those that these routes have.

@@ -1,15 +1,17 @@
 //! The wall between workspaces: every route, tried with another's ids.
 
 use http::Method;
+use postrider::domain::access::Scope;
 use serde_json::{Value, json};
 
 use super::{DELIVERIES, ENDPOINTS, EVENTS};
-use crate::support::app::{ALL_SCOPES, App, text};
+use crate::support::app::{App, text};
 use crate::support::caller::Caller;
 use crate::support::receiver::{Behaviour, Receiver};
 
 /// Every path of the API in which a resource is named. A path that is missing here fails the test below.
 const NAMED: &[&str] = &[
+    "/v1/api-keys/{apiKeyId}",
     "/v1/events/{eventId}",
     "/v1/webhook-deliveries/{deliveryId}",
     "/v1/webhook-deliveries/{deliveryId}/retry",
@@ -25,25 +27,45 @@ const NAMED: &[&str] = &[
 
 /// Every path that names nothing. What they show is looked through for another's ids.
 const UNNAMED: &[&str] = &[
+    "/v1/api-keys",
+    "/v1/audit-log",
     "/v1/event-types",
     "/v1/events",
     "/v1/events/batch",
     "/v1/health",
+    "/v1/health/auth",
     "/v1/webhook-deliveries",
     "/v1/webhook-endpoints",
+    "/v1/workspaces/me",
 ];
 
-#[tokio::test]
-async fn every_path_of_the_router_is_listed_here() {
-    let app = App::start().await;
-    // The document and the router are made from the same routes.
-    let document = app.get("/openapi.json").await.json();
+/// Every path that is for operators, who stand outside of the walls.
+const OPERATORS: &[&str] = &["/v1/workspaces", "/v1/workspaces/{workspaceId}", "/v1/workspaces/{workspaceId}/api-keys"];
+
+/// Every scope but that of operators.
+const SCOPES: &[Scope] = &[
+    Scope::WebhooksManage,
+    Scope::WebhooksRead,
+    Scope::EventsWrite,
+    Scope::EventsRead,
+    Scope::KeysManage,
+    Scope::AuditRead,
+];
+
+/// The paths of the document, which is made from the same list of routes as the router.
+fn paths_of_the_router() -> Vec<String> {
+    let document = postrider::server::openapi_of_built_in().expect("a catalogue");
     let paths = document["paths"].as_object().expect("paths").keys();
-    let mut served: Vec<String> = paths.map(|path| format!("/v1{path}")).collect();
-    let mut listed: Vec<&str> = NAMED.iter().chain(UNNAMED).copied().collect();
-    served.sort_unstable();
+    let mut paths: Vec<String> = paths.map(|path| format!("/v1{path}")).collect();
+    paths.sort_unstable();
+    paths
+}
+
+#[test]
+fn every_path_of_the_router_is_listed_here() {
+    let mut listed: Vec<&str> = NAMED.iter().chain(UNNAMED).chain(OPERATORS).copied().collect();
     listed.sort_unstable();
-    assert_eq!(served, listed);
+    assert_eq!(paths_of_the_router(), listed);
 }
 
 /// What belongs to one workspace.
@@ -52,6 +74,7 @@ struct Belongings {
     event: String,
     delivery: String,
     replay: String,
+    api_key: String,
 }
 
 impl Belongings {
@@ -63,11 +86,12 @@ impl Belongings {
         app.clock().advance(std::time::Duration::from_millis(1));
         let replay = format!("{ENDPOINTS}/{endpoint}/replay");
         let replay = text(&caller.post(&replay, json!({"since": "2026-05-15T12:00:00Z"})).await.data(202), "id");
-        Self { endpoint, event, delivery, replay }
+        let api_key = text(&caller.post("/v1/api-keys", json!({"scopes": []})).await.data(200), "id");
+        Self { endpoint, event, delivery, replay, api_key }
     }
 
-    fn ids(&self) -> [&str; 4] {
-        [&self.endpoint, &self.event, &self.delivery, &self.replay]
+    fn ids(&self) -> [&str; 5] {
+        [&self.endpoint, &self.event, &self.delivery, &self.replay, &self.api_key]
     }
 
     fn named_in(&self, path: &str) -> String {
@@ -75,6 +99,7 @@ impl Belongings {
             .replace("{eventId}", &self.event)
             .replace("{deliveryId}", &self.delivery)
             .replace("{replayId}", &self.replay)
+            .replace("{apiKeyId}", &self.api_key)
     }
 
     /// Everything that its owner can see of it.
@@ -115,11 +140,11 @@ async fn a_strangers_ids_lead_nowhere_on_any_route() {
     let app = App::to_loopback().await;
     let receiver = Receiver::start().await;
     receiver.otherwise(Behaviour::status(500));
-    let stranger = app.caller_of("Globex", ALL_SCOPES).await;
-    let theirs = Belongings::of(&app, app.caller(), &receiver).await;
+    let (owner, stranger) = (app.caller_of("Acme", SCOPES).await, app.caller_of("Globex", SCOPES).await);
+    let theirs = Belongings::of(&app, &owner, &receiver).await;
     let own = Belongings::of(&app, &stranger, &receiver).await;
     app.attempted(&theirs.event, 1).await;
-    let before = theirs.seen_by(app.caller()).await;
+    let before = theirs.seen_by(&owner).await;
     assert!(before.len() > 8, "the owner sees something: {before:?}");
 
     for path in NAMED {
@@ -130,6 +155,13 @@ async fn a_strangers_ids_lead_nowhere_on_any_route() {
     for path in NAMED.iter().filter(|path| path.contains("{replayId}")) {
         assert_not_found(&stranger, &mixed.named_in(path), "mixed").await;
     }
+    let workspace = text(&owner.get("/v1/workspaces/me").await.json()["workspace"], "id");
+    for path in OPERATORS {
+        for method in METHODS {
+            let reply = stranger.send(method, &path.replace("{workspaceId}", &workspace), "{}").await;
+            assert!([403, 405].contains(&reply.status), "{path}: {}", reply.text());
+        }
+    }
     for path in UNNAMED {
         for query in ["".to_owned(), format!("?endpointId={}", theirs.endpoint), format!("?eventId={}", theirs.event)] {
             let reply = stranger.get(&format!("{path}{query}")).await;
@@ -138,5 +170,5 @@ async fn a_strangers_ids_lead_nowhere_on_any_route() {
             }
         }
     }
-    assert_eq!(theirs.seen_by(app.caller()).await, before, "and nothing was touched");
+    assert_eq!(theirs.seen_by(&owner).await, before, "and nothing was touched");
 }
