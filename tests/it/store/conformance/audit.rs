@@ -7,7 +7,7 @@ use bytes::Bytes;
 use postrider::domain::access::Mode;
 use postrider::domain::audit::{Actor, AuditAction, AuditFilter, Author};
 use postrider::domain::delivery::DeliveryStatus;
-use postrider::domain::endpoint::{EndpointChange, EndpointName, OpaqueId, SecretVersion};
+use postrider::domain::endpoint::{EndpointChange, OpaqueId, SecretVersion};
 use postrider::domain::id::{ApiKeyId, RequestId};
 use postrider::domain::idempotency::{IdempotencyScope, IdempotentRequest, RecordedAnswer, Recording};
 use postrider::domain::page::{PageRequest, encode_cursor};
@@ -56,8 +56,11 @@ async fn each_write_leaves_one_entry(at: Fixture) {
     let (store, key) = (at.store(), workspace.key);
     let endpoint = at.endpoint().await;
     let id = endpoint.id;
-    let change = EndpointChange { name: Some(EndpointName::parse("Renamed").unwrap()), ..EndpointChange::default() };
-    store.update_endpoint(key, id, change, ROOM, AUTHOR, None).await.unwrap();
+    let switched = EndpointChange { is_active: Some(true), ..EndpointChange::default() };
+    // A change of nothing is no write and leaves no entry.
+    for change in [switched, EndpointChange::default()] {
+        store.update_endpoint(key, id, change, ROOM, AUTHOR, None).await.unwrap();
+    }
     let rotation = SecretRotation {
         version: SecretVersion(2),
         sealed: vec![1],
