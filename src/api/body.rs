@@ -51,7 +51,7 @@ impl BodyRule {
         match self {
             Self::Required | Self::Optional | Self::Batch => "",
             Self::KeyedBatch => {
-                ", the most that a request with an Idempotency-Key may have; without one a batch may have 8192 KB"
+                ", the most that a request with an Idempotency-Key may have; without one a batch may have 8 MB"
             }
         }
     }
@@ -61,7 +61,7 @@ impl JsonBody {
     /// Reads at most as much as the rule allows.
     pub async fn read(headers: &HeaderMap, body: Body, rule: BodyRule) -> Result<Self, ServiceError> {
         let (limit, depth, hint) = (rule.bytes(), rule.depth(), rule.hint());
-        let too_large = || ServiceError::PayloadTooLarge(format!("The body is larger than {} KB{hint}.", limit / 1024));
+        let too_large = || ServiceError::PayloadTooLarge(format!("The body is larger than {}{hint}.", size(limit)));
         let declared = headers.get(http::header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
         if declared.is_some_and(|length: usize| length > limit) {
             return Err(too_large());
@@ -123,6 +123,12 @@ pub async fn aside<T: Send + 'static>(
 ) -> Result<T, ServiceError> {
     let outcome = tokio::task::spawn_blocking(work).await;
     outcome.map_err(|error| ServiceError::Internal { source: Box::new(error) })?
+}
+
+/// A limit in the unit in which it is told.
+fn size(bytes: usize) -> String {
+    const MEGABYTE: usize = 1024 * 1024;
+    if bytes.is_multiple_of(MEGABYTE) { format!("{} MB", bytes / MEGABYTE) } else { format!("{} KB", bytes / 1024) }
 }
 
 fn is_json(headers: &HeaderMap) -> bool {

@@ -81,7 +81,7 @@ async fn create(options: CreateOptions) -> anyhow::Result<()> {
             println!("id         {}", created.id);
             println!("workspace  {}", created.workspace_id);
             let scopes = created.scopes.join(", ");
-            println!("scopes     {}", if scopes.is_empty() { "none" } else { &scopes });
+            println!("scopes     {}", if scopes.is_empty() { "none: the key may do nothing" } else { &scopes });
         }
         other => unexpected(other)?,
     }

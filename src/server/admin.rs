@@ -270,6 +270,20 @@ pub async fn ask(socket: &Path, request: &AdminRequest) -> Result<AdminResponse,
     Ok(serde_json::from_str(&answer)?)
 }
 
+/// The longest path of a Unix socket, in bytes.
+const PATH_BYTES: usize = 107;
+
+/// To be asked before anything is made in the directory.
+pub fn check_path(path: &Path) -> Result<(), StartError> {
+    if path.as_os_str().len() <= PATH_BYTES {
+        return Ok(());
+    }
+    let source = std::io::Error::other(format!(
+        "the path is longer than the {PATH_BYTES} bytes that a Unix socket may have: use a shorter --data-dir"
+    ));
+    Err(StartError::AdminSocket { path: path.display().to_string(), source })
+}
+
 /// Listens until `stop`. The caller holds the directory's lock, so a socket that is there already is a dead one.
 pub fn listen(path: &Path, service: Arc<Service>, stop: CancellationToken) -> Result<JoinHandle<()>, StartError> {
     let fault = |source| StartError::AdminSocket { path: path.display().to_string(), source };

@@ -178,6 +178,7 @@ impl Server {
     /// # Errors
     /// When the address is taken, another process holds the data directory, or a setting cannot be put to use.
     pub async fn start(settings: &Settings, clock: Arc<dyn Clock>) -> Result<Self, StartError> {
+        admin::check_path(&settings.admin_socket_path())?;
         let office = Office::open(settings, clock, CatalogueFrom::Settings).await?;
         let listen_fault = |source| StartError::Listen { address: settings.listen, source };
         let listener = TcpListener::bind(settings.listen).await.map_err(listen_fault)?;

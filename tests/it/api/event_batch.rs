@@ -185,7 +185,7 @@ async fn a_batch_is_at_most_8_mb() {
     };
     assert_eq!(app.caller().post_text(PATH, &full(8 * MEGABYTE)).await.data(202).as_array().unwrap().len(), 31);
     let error = app.caller().post_text(PATH, &full(8 * MEGABYTE + 1)).await.error(413, "payload_too_large");
-    assert_eq!(error["message"], "The body is larger than 8192 KB.");
+    assert_eq!(error["message"], "The body is larger than 8 MB.");
 }
 
 #[tokio::test]

@@ -179,3 +179,12 @@ async fn a_setting_that_cannot_be_read_is_told_with_its_flag() {
         assert!(told.contains(reason) && told.contains(arguments[0]), "{told}");
     }
 }
+
+#[tokio::test]
+async fn a_data_directory_too_deep_for_a_socket_is_refused_before_anything_is_made() {
+    let (place, _) = new_data_dir();
+    let data_dir = place.path().join("d".repeat(120));
+    let ended = postrider(&["serve", "--listen", "127.0.0.1:0", "--data-dir", data_dir.to_str().unwrap()]).await;
+    assert!(!ended.status.success() && ended.stderr.contains("use a shorter --data-dir"), "{}", ended.stderr);
+    assert!(!data_dir.exists());
+}
