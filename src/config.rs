@@ -35,6 +35,8 @@ pub struct Settings {
     pub rate_limits: RateLimits,
     /// For one whole exchange with a receiver.
     pub attempt_deadline: Duration,
+    /// How long the log keeps an event and its deliveries; what is still pending is kept as long as it is.
+    pub retention: Duration,
     /// How long a stop waits for attempts under way: longer than an attempt may last.
     pub stop_grace: Duration,
     pub log: LogSettings,
@@ -89,6 +91,7 @@ impl Settings {
             retry_schedule: RetrySchedule::default(),
             rate_limits: RateLimits::default(),
             attempt_deadline: limits::ATTEMPT_DEADLINE,
+            retention: limits::RETENTION,
             stop_grace: limits::STOP_GRACE,
             log: LogSettings { format: LogFormat::Text, filter: DEFAULT_LOG_FILTER.to_owned() },
         }

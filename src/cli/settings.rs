@@ -167,6 +167,16 @@ pub static SETTINGS: &[Setting] = &[
         ..PLAIN
     },
     Setting {
+        name: "retention",
+        flag: "retention",
+        env: "POSTRIDER_RETENTION",
+        value_name: "TIME",
+        help: "How long the log keeps an event and its deliveries once they are over",
+        read: |settings, text| set(&mut settings.retention, wait(text, limits::RETENTION_MIN, limits::RETENTION_MAX)),
+        show: |settings| format_wait(settings.retention),
+        ..PLAIN
+    },
+    Setting {
         name: "stop_grace",
         flag: "stop-grace",
         env: "POSTRIDER_STOP_GRACE",

@@ -96,6 +96,13 @@ pub const RETRY_STEP_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
 /// How long a delivery waits behind an inactive or paused endpoint before it has failed as `expired` (contract).
 pub const WAITING_MAX: Duration = Duration::from_secs(14 * 24 * 3600);
 
+/// How long the log keeps an event and its deliveries unless it is set: long enough to ask after last month's.
+pub const RETENTION: Duration = Duration::from_secs(30 * 24 * 3600);
+/// The shortest retention: a day, so that a night's trouble can still be looked into in the morning.
+pub const RETENTION_MIN: Duration = Duration::from_secs(24 * 3600);
+/// The longest: ten years, which stands for ever.
+pub const RETENTION_MAX: Duration = Duration::from_secs(3650 * 24 * 3600);
+
 /// Attempts under way at once in one process: beyond it, memory and sockets cost more than they bring.
 pub const SLOTS: usize = 512;
 /// Attempts under way at once to one endpoint: enough for a fast one, not enough to take every slot.

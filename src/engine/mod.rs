@@ -52,6 +52,8 @@ pub struct EngineSettings {
     pub schedule: RetrySchedule,
     /// For one whole exchange with a receiver.
     pub attempt_deadline: Duration,
+    /// How long the log keeps what is over.
+    pub retention: Duration,
     /// Attempts under way at once.
     pub slots: usize,
     /// Attempts under way at once to one endpoint.
@@ -64,6 +66,7 @@ impl Default for EngineSettings {
             brand: Brand::default(),
             schedule: RetrySchedule::default(),
             attempt_deadline: limits::ATTEMPT_DEADLINE,
+            retention: limits::RETENTION,
             slots: limits::SLOTS,
             slots_per_endpoint: limits::SLOTS_PER_ENDPOINT,
         }
@@ -90,7 +93,12 @@ impl Engine {
         let attempts = TaskTracker::new();
         let slots = throttle::Slots::new(parts.settings.slots, parts.settings.slots_per_endpoint, stop.clone());
         let (outcomes, recorder) = recorder::start(Arc::clone(&parts.store));
-        let janitor = tokio::spawn(janitor::run(Arc::clone(&parts.store), Arc::clone(&parts.clock), stop.clone()));
+        let janitor = tokio::spawn(janitor::run(
+            Arc::clone(&parts.store),
+            Arc::clone(&parts.clock),
+            parts.settings.retention,
+            stop.clone(),
+        ));
         let replayer = tokio::spawn(replayer::run(Arc::clone(&parts.store), Arc::clone(&parts.clock), stop.clone()));
         let worker = Arc::new(worker::Worker::new(&parts, outcomes));
         let intake = Arc::new(intake::Intake {

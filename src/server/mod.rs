@@ -143,6 +143,7 @@ impl Office {
                 brand: self.catalogue.brand.clone(),
                 schedule: settings.retry_schedule.clone(),
                 attempt_deadline: settings.attempt_deadline,
+                retention: settings.retention,
                 ..EngineSettings::default()
             },
         })

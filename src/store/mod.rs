@@ -119,6 +119,15 @@ pub struct NewReplay {
     pub total: u64,
 }
 
+/// A part of the log that age takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogPart {
+    /// With their attempts.
+    Deliveries,
+    /// With their `externalId`s.
+    Events,
+}
+
 /// What a new store is told apart by: drawn at random by whoever opens it.
 #[derive(Clone, Copy, Debug)]
 pub struct StoreSeed {
@@ -420,6 +429,16 @@ pub trait Store: Send + Sync + 'static {
 
     /// Fails, as `expired`, up to `limit` deliveries that waited too long behind an endpoint that is off.
     async fn expire_waiting(&self, limit: usize) -> Result<usize, StoreError>;
+
+    /// Looks at the next `limit` rows of the log after `after` that are older than `age`, removes those that can go, and
+    /// returns where to go on; `None` at the end. What is pending stays, and so does an event that a delivery refers to.
+    async fn remove_aged(
+        &self,
+        part: LogPart,
+        age: Duration,
+        after: RowKey,
+        limit: usize,
+    ) -> Result<Option<RowKey>, StoreError>;
 
     /// Removes up to `limit` answers whose window is over.
     async fn forget_answers(&self, limit: usize) -> Result<usize, StoreError>;

@@ -30,9 +30,9 @@ use crate::domain::workspace::{Workspace, WorkspaceName};
 
 use super::{
     AcceptError, CatalogueAdoption, ClaimToken, Claimed, CreateApiKeyError, CreateEndpointError, DeleteEndpointError,
-    EndpointLimits, HandOver, LaneQuota, NewApiKey, NewCatalogue, NewEndpoint, NewReplay, NewWorkspace, OpenError,
-    OutcomeRecord, Recorded, RequeueError, RevokeApiKeyError, RotateSecretError, SecretRotation, StopReplayError,
-    Store, StoreError, StoreSeed, UpdateEndpointError, WriteWorkspaceError, Written,
+    EndpointLimits, HandOver, LaneQuota, LogPart, NewApiKey, NewCatalogue, NewEndpoint, NewReplay, NewWorkspace,
+    OpenError, OutcomeRecord, Recorded, RequeueError, RevokeApiKeyError, RotateSecretError, SecretRotation,
+    StopReplayError, Store, StoreError, StoreSeed, UpdateEndpointError, WriteWorkspaceError, Written,
 };
 
 mod access;
@@ -52,6 +52,7 @@ mod meta;
 mod reader;
 mod replay;
 mod requeue;
+mod retention;
 mod row_key;
 mod schema;
 mod workspace;
@@ -569,6 +570,19 @@ impl Store for SqliteStore {
 
     async fn expire_waiting(&self, limit: usize) -> Result<usize, StoreError> {
         self.write(JobSize { rows: limit, bytes: 0 }, move |tx| due::expire_waiting(tx, limit)).await
+    }
+
+    async fn remove_aged(
+        &self,
+        part: LogPart,
+        age: Duration,
+        after: RowKey,
+        limit: usize,
+    ) -> Result<Option<RowKey>, StoreError> {
+        self.write(JobSize { rows: limit, bytes: 0 }, move |tx| {
+            retention::remove(tx, part, RowKey::first_at(tx.now.minus(age)), after, limit)
+        })
+        .await
     }
 
     async fn forget_answers(&self, limit: usize) -> Result<usize, StoreError> {

@@ -38,6 +38,7 @@ mod interleaving;
 mod outcome;
 mod replay;
 mod requeue;
+mod retention;
 mod rotation;
 mod waiting;
 mod workspace;
