@@ -40,6 +40,10 @@ pub const PAGE_DEFAULT: u32 = 50;
 /// Items of the longest page (contract).
 pub const PAGE_MAX: u32 = 200;
 
+/// Rows of the delivery log that one page looks at when its filter passes few: some tens of milliseconds. Such a page may be
+/// short, or empty, and says that there is more.
+pub const LOG_ROWS_PER_PAGE: u32 = 50_000;
+
 /// How long an idempotency key holds (contract).
 pub const IDEMPOTENCY_WINDOW: Duration = Duration::from_secs(24 * 3600);
 

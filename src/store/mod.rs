@@ -8,14 +8,13 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use bytes::Bytes;
 
 use crate::domain::access::{ApiKey, ApiKeyHash, ApiKeyName, Mode, Scopes};
 use crate::domain::attempt::Attempt;
 use crate::domain::audit::{AuditEntry, AuditFilter, Author};
-use crate::domain::delivery::{Delivery, DeliveryCause, DeliveryFilter, DeliveryStatus, EndReason};
+use crate::domain::delivery::{Delivery, DeliveryFilter};
 use crate::domain::endpoint::{
-    DisabledReason, Endpoint, EndpointChange, EndpointFilter, EndpointName, EndpointUrl, ProjectId, SecretVersion,
+    Endpoint, EndpointChange, EndpointFilter, EndpointName, EndpointUrl, ProjectId, SecretVersion,
 };
 use crate::domain::event::{Event, EventDetail, EventFilter, EventReceipt, NewEvent};
 use crate::domain::event_type::EventTypeName;
@@ -27,9 +26,19 @@ use crate::domain::time::Timestamp;
 use crate::domain::workspace::{Workspace, WorkspaceName};
 
 mod error;
+mod queue;
+mod refusal;
 pub mod sqlite;
 
 pub use error::{OpenError, StoreError, UnexpectedValue};
+pub use queue::{
+    AfterAttempt, Claim, ClaimToken, Claimed, EndpointTarget, HandOver, Lane, LaneKind, LaneQuota, OutcomeRecord,
+    Recorded,
+};
+pub use refusal::{
+    AcceptError, CreateApiKeyError, CreateEndpointError, DeleteEndpointError, RequeueError, RevokeApiKeyError,
+    RotateSecretError, StopReplayError, UpdateEndpointError, WriteWorkspaceError,
+};
 
 /// What became of a write that may carry an idempotency key.
 #[derive(Debug, PartialEq, Eq)]
@@ -49,16 +58,6 @@ pub struct NewWorkspace {
     pub author: Author,
 }
 
-#[derive(Debug, thiserror::Error)]
-pub enum WriteWorkspaceError {
-    #[error("there is no such workspace")]
-    NotFound,
-    #[error("another workspace has this name")]
-    NameTaken,
-    #[error(transparent)]
-    Store(#[from] StoreError),
-}
-
 /// A key to be made. The store never sees the key itself.
 #[derive(Clone, Debug)]
 pub struct NewApiKey {
@@ -73,24 +72,6 @@ pub struct NewApiKey {
     /// Keys of the workspace that may be in use at once.
     pub limit: u32,
     pub author: Author,
-}
-
-#[derive(Debug, thiserror::Error)]
-pub enum CreateApiKeyError {
-    #[error("the workspace has its {0} API keys")]
-    WorkspaceFull(u32),
-    #[error("there is no such workspace")]
-    NoWorkspace,
-    #[error(transparent)]
-    Store(#[from] StoreError),
-}
-
-#[derive(Debug, thiserror::Error)]
-pub enum RevokeApiKeyError {
-    #[error("there is no such API key")]
-    NotFound,
-    #[error(transparent)]
-    Store(#[from] StoreError),
 }
 
 /// An endpoint to be made, its secret sealed.
@@ -116,34 +97,6 @@ pub struct EndpointLimits {
     pub per_workspace: u32,
 }
 
-#[derive(Debug, thiserror::Error)]
-pub enum CreateEndpointError {
-    #[error("the project has its {0} endpoints")]
-    ProjectFull(u32),
-    #[error("the workspace has its {0} endpoints")]
-    WorkspaceFull(u32),
-    #[error(transparent)]
-    Store(#[from] StoreError),
-}
-
-#[derive(Debug, thiserror::Error)]
-pub enum UpdateEndpointError {
-    #[error("there is no such endpoint")]
-    NotFound,
-    #[error("the project has its {0} endpoints")]
-    ProjectFull(u32),
-    #[error(transparent)]
-    Store(#[from] StoreError),
-}
-
-#[derive(Debug, thiserror::Error)]
-pub enum DeleteEndpointError {
-    #[error("there is no such endpoint")]
-    NotFound,
-    #[error(transparent)]
-    Store(#[from] StoreError),
-}
-
 /// A secret to sign with from now on.
 #[derive(Clone, Debug)]
 pub struct SecretRotation {
@@ -157,48 +110,6 @@ pub struct SecretRotation {
     pub revoke_queued: bool,
 }
 
-#[derive(Debug, thiserror::Error)]
-pub enum RotateSecretError {
-    #[error("there is no such endpoint")]
-    NotFound,
-    /// Another rotation came first: make the secret for the version after that.
-    #[error("the secret has been rotated meanwhile")]
-    Outrun,
-    #[error(transparent)]
-    Store(#[from] StoreError),
-}
-
-/// Why nothing was queued by hand.
-#[derive(Debug, thiserror::Error)]
-pub enum RequeueError {
-    #[error("there is no such resource")]
-    NotFound,
-    #[error("the endpoint is deleted")]
-    EndpointDeleted,
-    #[error("the endpoint is not active")]
-    EndpointOff,
-    #[error(transparent)]
-    Store(#[from] StoreError),
-}
-
-#[derive(Debug, thiserror::Error)]
-pub enum StopReplayError {
-    #[error("there is no such replay")]
-    NotFound,
-    #[error(transparent)]
-    Store(#[from] StoreError),
-}
-
-#[derive(Debug, thiserror::Error)]
-pub enum AcceptError {
-    #[error("event {index} has an externalId that was published before with other content")]
-    ExternalIdReused { index: usize },
-    #[error("the request would create {count} deliveries, more than {max}")]
-    TooManyDeliveries { count: usize, max: usize },
-    #[error(transparent)]
-    Store(#[from] StoreError),
-}
-
 /// A replay to be made.
 #[derive(Clone, Debug)]
 pub struct NewReplay {
@@ -206,112 +117,6 @@ pub struct NewReplay {
     pub author: Author,
     pub range: ReplayRange,
     pub total: u64,
-}
-
-/// Names one claim; whoever lost it can no longer write.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct ClaimToken(pub i64);
-
-/// One endpoint's share of the queue.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Lane {
-    pub workspace_key: RowKey,
-    pub endpoint_key: RowKey,
-    pub kind: LaneKind,
-}
-
-/// An endpoint that is off holds its lane, but a test is sent all the same, through a lane that is never held.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum LaneKind {
-    Events,
-    Tests,
-}
-
-/// Says how many more deliveries of a lane's endpoint may be claimed now, whichever of its lanes they come from, and keeps
-/// count.
-pub trait LaneQuota: Send + Sync {
-    fn quota(&self, lane: Lane) -> usize;
-
-    /// One row of the lane is being claimed.
-    fn claimed(&self, _lane: Lane) {}
-
-    /// A claim was rolled back.
-    fn unclaimed(&self, _lane: Lane) {}
-}
-
-/// Takes deliveries over from the transaction that accepts them, so that a first attempt waits for no claim. The
-/// database stays the truth: what is handed over is claimed there, in the same commit.
-pub trait HandOver: LaneQuota {
-    /// These claims are on disk, and their leases have at least `lease_left` to run.
-    fn take_over(&self, claims: Vec<Claim>, lease_left: Duration);
-
-    /// Something fell due, or will, that was not handed over. A hint: the engine asks from time to time all the same.
-    fn wake(&self);
-}
-
-/// What the engine needs to know of an endpoint to call it.
-#[derive(Debug)]
-pub struct EndpointTarget {
-    pub lane: Lane,
-    pub id: EndpointId,
-    pub url: String,
-    /// Signs what is enqueued now.
-    pub secret_version: SecretVersion,
-    /// What was enqueued with an older one is signed with the newest.
-    pub oldest_secret_version: SecretVersion,
-}
-
-/// A delivery that is ours to attempt until its lease runs out.
-#[derive(Clone, Debug)]
-pub struct Claim {
-    pub delivery_id: DeliveryId,
-    pub event_id: EventId,
-    pub token: ClaimToken,
-    pub mode: Mode,
-    pub cause: DeliveryCause,
-    /// The number of the attempt that this claim allows.
-    pub attempt: u32,
-    /// Waits of the schedule used so far.
-    pub step: u32,
-    pub endpoint: Arc<EndpointTarget>,
-    pub secret_version: SecretVersion,
-    /// In an overlap: the version that signs too, after the first.
-    pub also_secret_version: Option<SecretVersion>,
-    pub envelope: Bytes,
-}
-
-/// The outcome of one look into the queue.
-#[derive(Debug, Default)]
-pub struct Claimed {
-    pub claims: Vec<Claim>,
-    /// When something more falls due, if anything will; zero when something is due already.
-    pub next_due_in: Option<Duration>,
-}
-
-/// What follows an attempt.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AfterAttempt {
-    Finish { status: DeliveryStatus, reason: Option<EndReason> },
-    Retry { after: Duration, uses_step: bool },
-}
-
-/// One attempt's end, to be written by whoever holds the claim.
-#[derive(Clone, Debug)]
-pub struct OutcomeRecord {
-    pub delivery_id: DeliveryId,
-    pub token: ClaimToken,
-    pub attempt: Attempt,
-    pub after: AfterAttempt,
-    /// Switches the endpoint off, if it still points at the URL that was called.
-    pub disable: Option<(Arc<EndpointTarget>, DisabledReason)>,
-}
-
-/// Whether an outcome counted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Recorded {
-    Done,
-    /// The claim had been taken over; nothing was written.
-    ClaimLost,
 }
 
 /// What a new store is told apart by: drawn at random by whoever opens it.
@@ -588,6 +393,8 @@ pub trait Store: Send + Sync + 'static {
     /// `None` when none runs. A replay waits while its endpoint is off or has live deliveries due.
     async fn advance_replays(&self) -> Result<Option<usize>, StoreError>;
 
+    /// A page may hold less than was asked for, even nothing, and yet say where to go on: a filter that passes few rows looks
+    /// at only so many of them for one page.
     async fn list_deliveries(
         &self,
         workspace_key: RowKey,

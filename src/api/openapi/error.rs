@@ -160,10 +160,11 @@ fn sample(code: ErrorCode) -> ServiceError {
         ErrorCode::SsrfBlocked => {
             ServiceError::SsrfBlocked(TargetRefusal { host: text("localhost"), reason: RefusalReason::Loopback })
         }
-        ErrorCode::RateLimited => {
-            let (bucket, limit) = (Bucket::Management, limits::MANAGEMENT_REQUESTS_PER_MINUTE);
-            ServiceError::RateLimited { bucket, limit, retry_after: Duration::from_secs(7) }
-        }
+        ErrorCode::RateLimited => ServiceError::RateLimited {
+            bucket: Bucket::Management,
+            limit: limits::MANAGEMENT_REQUESTS_PER_MINUTE,
+            retry_after: Duration::from_secs(12),
+        },
         ErrorCode::ServiceUnavailable => ServiceError::Unavailable { source: None },
         ErrorCode::InternalError => ServiceError::Internal { source: text("").into() },
     }

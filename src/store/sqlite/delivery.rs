@@ -12,6 +12,7 @@ use crate::domain::delivery::{Delivery, DeliveryCause, DeliveryFilter, DeliveryS
 use crate::domain::endpoint::SecretVersion;
 use crate::domain::event_type::EventTypeName;
 use crate::domain::id::{DeliveryId, EventId, RowKey, StoreTag};
+use crate::domain::limits;
 use crate::domain::page::{Page, PageRequest};
 use crate::domain::time::Timestamp;
 use crate::store::{EndpointTarget, Lane};
@@ -105,10 +106,11 @@ pub fn insert_attempt(tx: &WriteTx<'_>, delivery_key: RowKey, attempt: &Attempt)
     Ok(())
 }
 
-const DELIVERY_SELECT: &str =
+const DELIVERY_COLUMNS: &str =
     "SELECT d.key, d.event_key, e.type, ep.id AS endpoint_id, e.project_id, d.mode, d.status, d.reason, d.cause,
-            d.retry_of, COALESCE(q.attempts, d.attempts) AS attempts, d.completed_at, q.due_at, q.claim_token
-     FROM deliveries d
+            d.retry_of, COALESCE(q.attempts, d.attempts) AS attempts, d.completed_at, q.due_at, q.claim_token";
+
+const DELIVERY_TABLES: &str = "FROM deliveries d
      JOIN events e ON e.key = d.event_key
      JOIN endpoints ep ON ep.key = d.endpoint_key
      LEFT JOIN due q ON q.delivery_key = d.key";
@@ -136,6 +138,8 @@ fn delivery_from_row(row: &Row<'_>, tag: StoreTag) -> Result<Delivery, rusqlite:
     })
 }
 
+/// A page of the log. A filter that passes few rows would walk a large log from end to end, so such a walk is cut after a
+/// number of rows; the page then says where to go on, however little it holds.
 pub fn list(
     connection: &Connection,
     tag: StoreTag,
@@ -143,37 +147,155 @@ pub fn list(
     filter: &DeliveryFilter,
     page: PageRequest,
 ) -> Result<Page<Delivery>, rusqlite::Error> {
-    let mut sql = format!("{DELIVERY_SELECT} WHERE d.workspace_key = ? AND d.key < ?");
     let before = filter.until.map_or(page.before(), |until| page.before().min(RowKey::first_at(until)));
-    let mut values: Vec<Box<dyn ToSql>> = vec![Box::new(workspace_key.as_i64()), Box::new(before.as_i64())];
-    let mut and = |condition: &str, value: Box<dyn ToSql>| {
-        let _ = write!(sql, " AND {condition}");
-        values.push(value);
-    };
-    if let Some(since) = filter.since {
-        and("d.key >= ?", Box::new(RowKey::first_at(since).as_i64()));
-    }
+    let since = filter.since.map_or(i64::MIN, |since| RowKey::first_at(since).as_i64());
+    let walk = Walk::of(filter);
+    let cut = walk.cut(connection, workspace_key, filter, since, before)?;
+    let mut conditions = Conditions::default();
+    conditions.and("d.workspace_key = ?", workspace_key.as_i64());
+    conditions.and(&format!("{} < ?", walk.key()), before.as_i64());
+    conditions.and(&format!("{} >= ?", walk.key()), cut.map_or(since, RowKey::as_i64));
     if let Some(endpoint) = filter.endpoint_id {
-        and("d.endpoint_key = (SELECT key FROM endpoints WHERE id = ?)", Box::new(endpoint.to_string()));
+        conditions.and(ENDPOINT_IS, endpoint.to_string());
     }
     if let Some(event) = filter.event_id {
         // An id from another store names no event here.
         let key = if event.tag() == tag { event.key().as_i64() } else { -1 };
-        and("d.event_key = ?", Box::new(key));
+        conditions.and("d.event_key = ?", key);
     }
     if let Some(event_type) = &filter.event_type {
-        and("e.type = ?", Box::new(event_type.as_str().to_owned()));
+        conditions.and("e.type = ?", event_type.as_str().to_owned());
     }
     if let Some(status) = filter.status {
-        and("d.status = ?", Box::new(status.code()));
+        // As a number in the text, so that SQLite sees which index fits.
+        conditions.and_text(&format!("d.status = {}", status.code()));
     }
-    sql.push_str(" ORDER BY d.key DESC LIMIT ?");
+    let Conditions { text, mut values } = conditions;
+    let sql = format!("{DELIVERY_COLUMNS} {} WHERE {text} ORDER BY {} DESC LIMIT ?", walk.tables(), walk.key());
     values.push(Box::new(i64::from(page.limit()) + 1));
     let items = connection
         .prepare_cached(&sql)?
         .query_map(rusqlite::params_from_iter(values), |row| delivery_from_row(row, tag))?
         .collect::<Result<Vec<_>, _>>()?;
-    Ok(page.cut(items, |delivery| delivery.id.key()))
+    let page = page.cut(items, |delivery| delivery.id.key());
+    Ok(Page { next: page.next.or(cut), ..page })
+}
+
+const ENDPOINT_IS: &str = "d.endpoint_key = (SELECT key FROM endpoints WHERE id = ?)";
+
+/// Conditions of a query and their values.
+#[derive(Default)]
+struct Conditions {
+    text: String,
+    values: Vec<Box<dyn ToSql>>,
+}
+
+impl Conditions {
+    fn and(&mut self, condition: &str, value: impl ToSql + 'static) {
+        self.and_text(condition);
+        self.values.push(Box::new(value));
+    }
+
+    fn and_text(&mut self, condition: &str) {
+        let separator = if self.text.is_empty() { "" } else { " AND " };
+        let _ = write!(self.text, "{separator}{condition}");
+    }
+}
+
+/// The order in which a page looks for its rows.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Walk {
+    OfEvent,
+    /// What is pending lies in the queue, which is short even when the log is long.
+    Queue,
+    Unusual,
+    OfEndpoint,
+    OfWorkspace,
+}
+
+impl Walk {
+    fn of(filter: &DeliveryFilter) -> Self {
+        match filter {
+            DeliveryFilter { event_id: Some(_), .. } => Self::OfEvent,
+            DeliveryFilter { status: Some(DeliveryStatus::Pending), .. } => Self::Queue,
+            DeliveryFilter { status: Some(status), .. } if *status != DeliveryStatus::Delivered => Self::Unusual,
+            DeliveryFilter { endpoint_id: Some(_), .. } => Self::OfEndpoint,
+            _ => Self::OfWorkspace,
+        }
+    }
+
+    /// The tables of the page, with the index told: the planner knows no sizes and might choose to walk another way.
+    fn tables(self) -> String {
+        let (first, queue) = match self {
+            Self::Queue => ("due q CROSS JOIN deliveries d ON d.key = q.delivery_key".to_owned(), ""),
+            _ => (format!("deliveries d INDEXED BY {}", self.index()), " LEFT JOIN due q ON q.delivery_key = d.key"),
+        };
+        format!("FROM {first} JOIN events e ON e.key = d.event_key JOIN endpoints ep ON ep.key = d.endpoint_key{queue}")
+    }
+
+    const fn index(self) -> &'static str {
+        match self {
+            Self::OfEvent => "deliveries_by_event",
+            Self::Queue => "",
+            Self::Unusual => "deliveries_unusual",
+            Self::OfEndpoint => "deliveries_by_endpoint",
+            Self::OfWorkspace => "deliveries_by_workspace",
+        }
+    }
+
+    const fn key(self) -> &'static str {
+        if matches!(self, Self::Queue) { "q.delivery_key" } else { "d.key" }
+    }
+
+    /// Whether the filter may pass over rows of this walk.
+    fn is_sparse(self, filter: &DeliveryFilter) -> bool {
+        let (by_type, by_status) = (filter.event_type.is_some(), filter.status.is_some());
+        match self {
+            Self::OfEvent => false,
+            Self::Queue => true,
+            Self::Unusual => by_type || filter.endpoint_id.is_some(),
+            Self::OfEndpoint | Self::OfWorkspace => by_type || by_status,
+        }
+    }
+
+    /// The oldest row that this page looks at, if there are more behind it.
+    fn cut(
+        self,
+        connection: &Connection,
+        workspace_key: RowKey,
+        filter: &DeliveryFilter,
+        since: i64,
+        before: RowKey,
+    ) -> Result<Option<RowKey>, rusqlite::Error> {
+        if !self.is_sparse(filter) {
+            return Ok(None);
+        }
+        let mut conditions = Conditions::default();
+        conditions.and(&format!("{} >= ?", self.key()), since);
+        conditions.and(&format!("{} < ?", self.key()), before.as_i64());
+        let table = match self {
+            Self::Queue => "due q".to_owned(),
+            _ => format!("deliveries d INDEXED BY {}", self.index()),
+        };
+        match (self, filter) {
+            (Self::Unusual, DeliveryFilter { status: Some(status), .. }) => {
+                conditions.and_text(&format!("d.status = {}", status.code()));
+                conditions.and("d.workspace_key = ?", workspace_key.as_i64());
+            }
+            (Self::OfEndpoint, DeliveryFilter { endpoint_id: Some(endpoint), .. }) => {
+                conditions.and(ENDPOINT_IS, endpoint.to_string());
+            }
+            (Self::Queue, _) => {}
+            _ => conditions.and("d.workspace_key = ?", workspace_key.as_i64()),
+        }
+        let Conditions { text, mut values } = conditions;
+        values.push(Box::new(limits::LOG_ROWS_PER_PAGE));
+        let key = self.key();
+        connection
+            .prepare_cached(&format!("SELECT {key} FROM {table} WHERE {text} ORDER BY {key} DESC LIMIT 1 OFFSET ?"))?
+            .query_row(rusqlite::params_from_iter(values), |row| Ok(RowKey::from_i64(row.get(0)?)))
+            .optional()
+    }
 }
 
 /// One delivery without its attempts.
@@ -186,7 +308,7 @@ pub fn find_one(
     if id.tag() != tag {
         return Ok(None);
     }
-    let sql = format!("{DELIVERY_SELECT} WHERE d.key = ?1 AND d.workspace_key = ?2");
+    let sql = format!("{DELIVERY_COLUMNS} {DELIVERY_TABLES} WHERE d.key = ?1 AND d.workspace_key = ?2");
     connection
         .prepare_cached(&sql)?
         .query_row(params![id.key().as_i64(), workspace_key.as_i64()], |row| delivery_from_row(row, tag))

@@ -1,4 +1,4 @@
-//! The queue: enqueue, claim, give back, record. The only file that writes `due` and `lanes`.
+//! The queue: enqueue, claim, give back, record. The only file that writes `due`.
 //!
 //! A lane is one endpoint's rows in `due`. `lanes.next_at` says from when on the lane may have something due, so that
 //! looking for work touches only lanes that may have some: it costs the same whatever the backlog, and whatever one
@@ -29,7 +29,9 @@ use crate::store::{
 use super::access::{mode_code, mode_from_code};
 use super::column::coded;
 use super::delivery::NewDelivery;
-use super::lane_bounds::LaneBound;
+use super::lane::{
+    lane_from_row, lane_key, lower_next_at, may_have_due, move_behind_others, raise_next_at, release_lane,
+};
 use super::writer::WriteTx;
 use super::{delivery, endpoint};
 
@@ -89,66 +91,6 @@ pub fn enqueue(
     Ok(())
 }
 
-/// Whether something in the lane may be due now, so that a newer delivery must not overtake it.
-fn may_have_due(tx: &mut WriteTx<'_>, lane: Lane) -> Result<bool, rusqlite::Error> {
-    let bound = match tx.lanes.get(lane_key(lane)) {
-        Some(bound) => bound,
-        None => {
-            let bound = tx
-                .connection
-                .prepare_cached("SELECT next_at, held_since IS NOT NULL FROM lanes WHERE lane_key = ?1")?
-                .query_row([lane_key(lane)], |row| {
-                    let next_at = Timestamp::from_millis(row.get(0)?);
-                    Ok(if row.get(1)? { LaneBound::Held } else { LaneBound::NotBefore(next_at) })
-                })
-                .optional()?
-                .unwrap_or(LaneBound::Empty);
-            tx.lanes.set(lane_key(lane), bound);
-            bound
-        }
-    };
-    Ok(match bound {
-        LaneBound::Empty => false,
-        LaneBound::NotBefore(next_at) => next_at <= tx.now,
-        LaneBound::Held => true,
-    })
-}
-
-/// Makes sure that a lane is looked at by `at`.
-fn lower_next_at(tx: &mut WriteTx<'_>, lane: Lane, at: Timestamp) -> Result<(), rusqlite::Error> {
-    match tx.lanes.get(lane_key(lane)) {
-        Some(LaneBound::NotBefore(next_at)) if next_at <= at => return Ok(()),
-        Some(LaneBound::NotBefore(_) | LaneBound::Empty) => tx.lanes.set(lane_key(lane), LaneBound::NotBefore(at)),
-        Some(LaneBound::Held) | None => {}
-    }
-    tx.connection
-        .prepare_cached(
-            "INSERT INTO lanes (lane_key, workspace_key, next_at) VALUES (?1, ?2, ?3)
-             ON CONFLICT (lane_key) DO UPDATE SET next_at = excluded.next_at WHERE next_at > excluded.next_at",
-        )?
-        .execute(params![lane_key(lane), lane.workspace_key.as_i64(), at.millis()])?;
-    Ok(())
-}
-
-/// Keeps what waits for an endpoint from being claimed; tests go on.
-pub fn hold_lane(tx: &mut WriteTx<'_>, endpoint_key: RowKey) -> Result<(), rusqlite::Error> {
-    tx.lanes.forget(endpoint_key.as_i64());
-    tx.connection
-        .prepare_cached("UPDATE lanes SET held_since = ?2 WHERE lane_key = ?1 AND held_since IS NULL")?
-        .execute(params![endpoint_key.as_i64(), tx.now.millis()])?;
-    Ok(())
-}
-
-/// Lets what waits for an endpoint go on.
-pub fn release_lane(tx: &mut WriteTx<'_>, endpoint_key: RowKey) -> Result<(), rusqlite::Error> {
-    tx.claims.left_due = true;
-    tx.lanes.forget(endpoint_key.as_i64());
-    tx.connection
-        .prepare_cached("UPDATE lanes SET held_since = NULL, next_at = min(next_at, ?2) WHERE lane_key = ?1")?
-        .execute(params![endpoint_key.as_i64(), tx.now.millis()])?;
-    Ok(())
-}
-
 /// Rows that a DELETE cancels itself; what is left of a long queue is cancelled by and by, when its lane is looked at.
 const CANCELLED_AT_ONCE: usize = 1_000;
 
@@ -160,16 +102,6 @@ pub fn cancel_lanes(tx: &mut WriteTx<'_>, workspace_key: RowKey, endpoint_key: R
         raise_next_at(tx, lane)?;
     }
     release_lane(tx, endpoint_key)
-}
-
-/// Lets the next claims cancel what waits for the endpoints of a workspace, which have just been deleted.
-pub fn release_workspace(tx: &mut WriteTx<'_>, workspace_key: RowKey) -> Result<(), rusqlite::Error> {
-    tx.claims.left_due = true;
-    tx.lanes.forget_everything();
-    tx.connection
-        .prepare_cached("UPDATE lanes SET held_since = NULL, next_at = min(next_at, ?2) WHERE workspace_key = ?1")?
-        .execute(params![workspace_key.as_i64(), tx.now.millis()])?;
-    Ok(())
 }
 
 /// How many deliveries of an endpoint are due now, counted up to `enough`.
@@ -247,33 +179,6 @@ fn ready_lanes(tx: &WriteTx<'_>, quota: &dyn LaneQuota) -> Result<(Vec<Lane>, Ro
     }
     lanes.sort_by_key(|lane| lane.kind != LaneKind::Tests);
     Ok((lanes, room))
-}
-
-/// Lets every other lane that has something due go first. Only `next_at` says whose turn it is, so this is worth a write
-/// when not all lanes can be served at once.
-fn move_behind_others(tx: &mut WriteTx<'_>, lane: Lane) -> Result<(), rusqlite::Error> {
-    tx.lanes.set(lane_key(lane), LaneBound::NotBefore(tx.now));
-    tx.connection
-        .prepare_cached("UPDATE lanes SET next_at = ?2 WHERE lane_key = ?1")?
-        .execute(params![lane_key(lane), tx.now.millis()])?;
-    Ok(())
-}
-
-fn lane_from_row(row: &Row<'_>) -> Result<Lane, rusqlite::Error> {
-    let key: i64 = row.get(0)?;
-    Ok(Lane {
-        endpoint_key: RowKey::from_i64(key.abs()),
-        workspace_key: RowKey::from_i64(row.get(1)?),
-        kind: if key < 0 { LaneKind::Tests } else { LaneKind::Events },
-    })
-}
-
-/// The number by which the tables know a lane.
-const fn lane_key(lane: Lane) -> i64 {
-    match lane.kind {
-        LaneKind::Events => lane.endpoint_key.as_i64(),
-        LaneKind::Tests => -lane.endpoint_key.as_i64(),
-    }
 }
 
 /// A row of `due` that may be claimed.
@@ -452,24 +357,6 @@ fn record_abandoned(
     delivery::insert_attempt(tx, delivery_key, &attempt)
 }
 
-/// Sets a lane's bound to what it really holds; a lane that holds nothing goes.
-fn raise_next_at(tx: &mut WriteTx<'_>, lane: Lane) -> Result<(), rusqlite::Error> {
-    tx.lanes.forget(lane_key(lane));
-    let earliest: Option<i64> = tx
-        .connection
-        .prepare_cached("SELECT due_at FROM due WHERE lane_key = ?1 ORDER BY due_at LIMIT 1")?
-        .query_row([lane_key(lane)], |row| row.get(0))
-        .optional()?;
-    match earliest {
-        Some(at) => tx
-            .connection
-            .prepare_cached("UPDATE lanes SET next_at = ?2 WHERE lane_key = ?1")?
-            .execute(params![lane_key(lane), at])?,
-        None => tx.connection.prepare_cached("DELETE FROM lanes WHERE lane_key = ?1")?.execute([lane_key(lane)])?,
-    };
-    Ok(())
-}
-
 /// When the next lane that has room falls due. `room` is what this claim has left of what it found.
 fn next_due_in(tx: &WriteTx<'_>, quota: &dyn LaneQuota, room: &Room) -> Result<Option<Duration>, rusqlite::Error> {
     let has_room = |lane: Lane| match room.get(&lane.endpoint_key) {
@@ -604,7 +491,7 @@ pub fn expire_waiting(tx: &mut WriteTx<'_>, limit: usize) -> Result<usize, rusql
 mod tests {
     use std::sync::atomic::{AtomicU64, Ordering};
 
-    use super::super::lane_bounds::LaneBounds;
+    use super::super::lane::LaneBounds;
     use super::super::matching::MatchingCache;
     use super::super::schema;
     use super::super::writer::{GroupClaims, KeyMaker, SharedKeys};

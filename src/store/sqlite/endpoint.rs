@@ -10,10 +10,9 @@ use crate::domain::page::{Page, PageRequest};
 use crate::domain::time::Timestamp;
 use crate::store::{EndpointLimits, EndpointTarget, NewEndpoint, SecretRotation};
 
-use super::audit;
 use super::column::{parsed, unexpected};
-use super::due;
 use super::writer::WriteTx;
+use super::{audit, due, lane};
 
 pub const ENDPOINT_COLUMNS: &str =
     "key, id, url, name, events, is_active, disabled_reason, project_id, secret_last4, updated_at";
@@ -208,8 +207,8 @@ pub fn update(
             endpoint.updated_at.millis(),
         ])?;
     match change.is_active {
-        Some(true) => due::release_lane(tx, endpoint.key)?,
-        Some(false) => due::hold_lane(tx, endpoint.key)?,
+        Some(true) => lane::release_lane(tx, endpoint.key)?,
+        Some(false) => lane::hold_lane(tx, endpoint.key)?,
         None => {}
     }
     audit::append(tx, workspace_key, author, AuditAction::EndpointUpdated, id)?;
@@ -352,7 +351,7 @@ pub fn disable(tx: &mut WriteTx<'_>, target: &EndpointTarget, reason: DisabledRe
         )?
         .execute(params![lane.endpoint_key.as_i64(), target.url, reason.as_str(), tx.now.millis()])?;
     if changed > 0 {
-        due::hold_lane(tx, lane.endpoint_key)?;
+        lane::hold_lane(tx, lane.endpoint_key)?;
         tx.matching.bump(tx.connection, lane.workspace_key)?;
     }
     Ok(())

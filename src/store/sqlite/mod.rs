@@ -10,7 +10,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use rusqlite::{OptionalExtension, params};
+use rusqlite::OptionalExtension;
 
 use crate::domain::access::{ApiKey, ApiKeyHash, Mode};
 use crate::domain::attempt::Attempt;
@@ -46,8 +46,9 @@ mod endpoint;
 mod event;
 mod event_log;
 mod idempotency;
-mod lane_bounds;
+mod lane;
 mod matching;
+mod meta;
 mod reader;
 mod replay;
 mod requeue;
@@ -80,13 +81,13 @@ impl SqliteStore {
     /// When another process holds the directory, it cannot be used, or a newer version made the database.
     pub async fn open(directory: &Path, clock: Arc<dyn Clock>, seed: StoreSeed) -> Result<Self, OpenError> {
         let directory_fault = |source| OpenError::Directory { path: directory.display().to_string(), source };
-        create_private_directory(directory).map_err(directory_fault)?;
+        meta::create_private_directory(directory).map_err(directory_fault)?;
         let lock = schema::lock(directory)?;
         let database = schema::database_path(directory);
         let database_fault = |error: rusqlite::Error| OpenError::Database(error.into());
         let mut connection = schema::connect(&database).map_err(database_fault)?;
         schema::migrate(&mut connection)?;
-        let tag = store_tag(&connection, seed.tag).map_err(database_fault)?;
+        let tag = meta::store_tag(&connection, seed.tag).map_err(database_fault)?;
         let last_key = row_key::largest(&connection, clock.now()).map_err(database_fault)?;
         let keys: SharedKeys = Arc::new(KeyMaker::new(KeySequence::after(seed.node, last_key)));
         let checkpointer = checkpoint::Checkpointer::start(&database, &mut connection).map_err(database_fault)?;
@@ -181,7 +182,7 @@ impl Store for SqliteStore {
     }
 
     async fn meta_or_insert(&self, name: &'static str, value: Vec<u8>) -> Result<Vec<u8>, StoreError> {
-        self.write(JobSize::ONE_ROW, move |tx| meta_or_insert(tx.connection, name, &value)).await
+        self.write(JobSize::ONE_ROW, move |tx| meta::meta_or_insert(tx.connection, name, &value)).await
     }
 
     async fn adopt_catalogue(&self, new: NewCatalogue) -> Result<CatalogueAdoption, StoreError> {
@@ -573,23 +574,6 @@ impl Store for SqliteStore {
     async fn forget_answers(&self, limit: usize) -> Result<usize, StoreError> {
         self.write(JobSize { rows: limit, bytes: 0 }, move |tx| idempotency::forget(tx, limit)).await
     }
-}
-
-fn create_private_directory(directory: &Path) -> std::io::Result<()> {
-    use std::os::unix::fs::DirBuilderExt;
-    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)
-}
-
-fn store_tag(connection: &rusqlite::Connection, if_new: StoreTag) -> Result<StoreTag, rusqlite::Error> {
-    let kept = meta_or_insert(connection, "store_tag", &if_new.as_u32().to_be_bytes())?;
-    let bytes: [u8; 4] = kept.try_into().map_err(|_| column::unexpected("meta.store_tag"))?;
-    Ok(StoreTag::from_u32(u32::from_be_bytes(bytes)))
-}
-
-fn meta_or_insert(connection: &rusqlite::Connection, name: &str, value: &[u8]) -> Result<Vec<u8>, rusqlite::Error> {
-    connection
-        .execute("INSERT INTO meta (name, value) VALUES (?1, ?2) ON CONFLICT DO NOTHING", params![name, value])?;
-    connection.query_row("SELECT value FROM meta WHERE name = ?1", [name], |row| row.get(0))
 }
 
 fn requeue_error(refusal: RequeueRefusal) -> RequeueError {

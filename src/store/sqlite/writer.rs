@@ -23,7 +23,7 @@ use crate::domain::time::{Clock, Timestamp};
 use crate::store::{Claim, HandOver, Lane, LaneQuota};
 
 use super::checkpoint::Checkpointer;
-use super::lane_bounds::LaneBounds;
+use super::lane::LaneBounds;
 use super::matching::MatchingCache;
 use super::{StoreError, broken, unavailable};
 

@@ -25,14 +25,14 @@ async fn every_error_comes_in_the_envelope_with_its_page_and_the_requests_id() {
 #[tokio::test]
 async fn the_page_of_an_error_stands_where_the_operator_says() {
     let app = App::set_up().await.change(|settings| settings.public_url = Some("https://api.acme.test/".to_owned()));
-    let error = app.start().await.get("/nothing").await.error(404, "not_found");
+    let error = app.start().await.get("/nowhere").await.error(404, "not_found");
     assert_eq!(error["docs_url"], "https://api.acme.test/docs/errors#not_found");
 }
 
 #[tokio::test]
 async fn a_route_that_does_not_exist_is_not_found_by_any_method() {
     let app = App::start().await;
-    for path in ["/nothing", "/v1", "/v2/events", "/v1/webhook-endpoints/a/b/c", "/v1/events/"] {
+    for path in ["/nowhere", "/v1", "/v2/events", "/v1/webhook-endpoints/a/b/c", "/v1/events/"] {
         for method in [Method::GET, Method::POST, Method::DELETE] {
             app.caller().send(method, path, "").await.error(404, "not_found");
         }

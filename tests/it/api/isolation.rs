@@ -40,8 +40,7 @@ const UNNAMED: &[&str] = &[
 ];
 
 /// Every path that is for operators, who stand outside of the walls.
-const OPERATORS: &[&str] =
-    &["/v1/workspaces", "/v1/workspaces/{workspaceId}", "/v1/workspaces/{workspaceId}/api-keys"];
+const OPERATORS: &[&str] = &["/v1/workspaces", "/v1/workspaces/{workspaceId}", "/v1/workspaces/{workspaceId}/api-keys"];
 
 /// Every scope but that of operators.
 const SCOPES: &[Scope] = &[

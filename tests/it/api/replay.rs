@@ -163,15 +163,11 @@ async fn each_parameter_is_held_to_its_form() {
         let error = app.post(&path(&endpoint), body.clone()).await.error(400, "invalid_request");
         assert_eq!(*faults(&error), json!({name: fault}), "{body}");
     }
-    for body in [
-        json!({"since": SINCE, "until": SINCE}),
-        json!({"since": "2026-05-16T00:00:00Z", "until": "2026-05-17T00:00:00Z"}),
-    ] {
-        let error = app.post(&path(&endpoint), body.clone()).await.error(422, "unprocessable");
+    for (since, until) in [(SINCE, SINCE), ("2026-05-16T00:00:00Z", "2026-05-17T00:00:00Z")] {
+        let error = app.post(&path(&endpoint), json!({"since": since, "until": until})).await;
         assert_eq!(
-            *faults(&error),
-            json!({"since": "must be earlier than until, which is now at the latest"}),
-            "{body}"
+            *faults(&error.error(422, "unprocessable")),
+            json!({"since": "must be earlier than until, which is now at the latest"})
         );
     }
     let future = json!({"since": SINCE, "until": "2027-01-01T00:00:00Z"});

@@ -7,17 +7,19 @@ use std::time::Duration;
 use async_trait::async_trait;
 use postrider::domain::access::Mode;
 use postrider::domain::attempt::AttemptOutcome;
-use postrider::domain::delivery::{Delivery, DeliveryStatus, EndReason};
+use postrider::domain::delivery::{Delivery, DeliveryFilter, DeliveryStatus, EndReason};
+use postrider::domain::event_type::EventTypeName;
 use postrider::domain::id::DeliveryId;
 use postrider::domain::limits;
+use postrider::domain::page::{PageRequest, encode_cursor};
 use postrider::domain::replay::{REPLAYED_BY_DEFAULT, ReplayCount, ReplayRange};
 use postrider::domain::time::Clock;
 use postrider::store::sqlite::SqliteStore;
-use postrider::store::{OpenError, Recorded, RequeueError, Store, StoreSeed};
+use postrider::store::{NewEndpoint, OpenError, Recorded, RequeueError, Store, StoreSeed};
 use rusqlite::Connection;
 use tempfile::TempDir;
 
-use super::fixture::{Backend, Fixture, START, TAG, outline};
+use super::fixture::{Backend, EVENT_TYPE, Fixture, START, TAG, outline};
 use crate::support::clock::ManualClock;
 
 /// A directory of its own for each test.
@@ -192,4 +194,66 @@ async fn a_clock_that_once_ran_far_ahead_is_not_followed() {
 
 fn ids(deliveries: &[Delivery]) -> Vec<DeliveryId> {
     deliveries.iter().map(|delivery| delivery.id).collect()
+}
+
+#[tokio::test]
+async fn a_rare_delivery_is_found_in_a_large_log_by_pages_of_bounded_cost() {
+    const ROWS: i64 = 120_000;
+    let (at, database) = with_database().await;
+    let events = [EVENT_TYPE, "job.failed"].map(EventTypeName::from_stored).to_vec();
+    let endpoint = at.create(NewEndpoint { events, ..at.new_endpoint() }).await;
+    let rare = at.accept(vec![at.event_of("job.failed", None)]).await[0].id;
+    let failed = at.claim_one().await;
+    at.record(at.failed(&failed)).await;
+    at.publish(1).await;
+    let pending = at.deliveries().await[0].id;
+    at.advance(Duration::from_secs(1));
+    let common = at.publish(1).await[0].id;
+    let delivered = "INSERT INTO deliveries (key, workspace_key, endpoint_key, event_key, mode, status, cause)
+        WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ?1)
+        SELECT ?2 + i, ?3, ?4, ?5, 0, 1, 0 FROM n";
+    let first = at.store().next_key().as_i64();
+    let keys = (ROWS, first, at.workspace.key.as_i64(), endpoint.key.as_i64(), common.key().as_i64());
+    database.execute(delivered, keys).unwrap();
+    let any = DeliveryFilter::default;
+    let of_type = DeliveryFilter { event_type: Some(EventTypeName::from_stored("job.failed")), ..any() };
+    let of_status = |status| DeliveryFilter { status: Some(status), ..any() };
+    let of_endpoint = DeliveryFilter { endpoint_id: Some(endpoint.id), ..of_type.clone() };
+    let of_event = DeliveryFilter { event_id: Some(rare), ..of_type.clone() };
+    let narrow = DeliveryFilter { endpoint_id: Some(endpoint.id), ..of_status(DeliveryStatus::Failed) };
+    let oldest = DeliveryFilter { until: Some(START.plus(Duration::from_millis(500))), ..of_type.clone() };
+    let recent = DeliveryFilter { since: Some(START.plus(Duration::from_millis(500))), ..of_type.clone() };
+    for (filter, expected, pages) in [
+        (of_status(DeliveryStatus::Failed), vec![failed.delivery_id], 1),
+        (narrow, vec![failed.delivery_id], 1),
+        (of_status(DeliveryStatus::Skipped), vec![], 1),
+        (of_event, vec![failed.delivery_id], 1),
+        (oldest, vec![failed.delivery_id], 1),
+        (of_type, vec![failed.delivery_id], 3),
+        (of_endpoint, vec![failed.delivery_id], 3),
+        (recent, vec![], 3),
+    ] {
+        assert_eq!(walk(&at, &filter).await, (expected, pages), "{filter:?}");
+    }
+    let (waiting, pages) = walk(&at, &of_status(DeliveryStatus::Pending)).await;
+    assert_eq!((waiting.len(), waiting[1], pages), (2, pending, 1), "through the queue");
+    let page = PageRequest::parse(None, None).unwrap();
+    let listed =
+        at.store().list_deliveries(at.workspace.key, of_status(DeliveryStatus::Delivered), page).await.unwrap();
+    assert_eq!(listed.items.len(), 50, "what is common fills its page");
+}
+
+/// Everything that a filter shows, and the number of pages that it takes.
+async fn walk(at: &Fixture, filter: &DeliveryFilter) -> (Vec<DeliveryId>, usize) {
+    let (mut walked, mut cursor) = (Vec::new(), None);
+    for pages in 1.. {
+        let page = PageRequest::parse(None, cursor.as_deref()).unwrap();
+        let page = at.store().list_deliveries(at.workspace.key, filter.clone(), page).await.unwrap();
+        walked.extend(ids(&page.items));
+        match page.next {
+            Some(next) => cursor = Some(encode_cursor(next)),
+            None => return (walked, pages),
+        }
+    }
+    unreachable!("the pages are counted for ever")
 }

@@ -1,0 +1,118 @@
+//! The words of the queue: lanes, claims, and what follows an attempt.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::domain::access::Mode;
+use crate::domain::attempt::Attempt;
+use crate::domain::delivery::{DeliveryCause, DeliveryStatus, EndReason};
+use crate::domain::endpoint::{DisabledReason, SecretVersion};
+use crate::domain::id::{DeliveryId, EndpointId, EventId, RowKey};
+
+/// Names one claim; whoever lost it can no longer write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ClaimToken(pub i64);
+
+/// One endpoint's share of the queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Lane {
+    pub workspace_key: RowKey,
+    pub endpoint_key: RowKey,
+    pub kind: LaneKind,
+}
+
+/// An endpoint that is off holds its lane, but a test is sent all the same, through a lane that is never held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum LaneKind {
+    Events,
+    Tests,
+}
+
+/// Says how many more deliveries of a lane's endpoint may be claimed now, whichever of its lanes they come from, and keeps
+/// count.
+pub trait LaneQuota: Send + Sync {
+    fn quota(&self, lane: Lane) -> usize;
+
+    /// One row of the lane is being claimed.
+    fn claimed(&self, _lane: Lane) {}
+
+    /// A claim was rolled back.
+    fn unclaimed(&self, _lane: Lane) {}
+}
+
+/// Takes deliveries over from the transaction that accepts them, so that a first attempt waits for no claim. The
+/// database stays the truth: what is handed over is claimed there, in the same commit.
+pub trait HandOver: LaneQuota {
+    /// These claims are on disk, and their leases have at least `lease_left` to run.
+    fn take_over(&self, claims: Vec<Claim>, lease_left: Duration);
+
+    /// Something fell due, or will, that was not handed over. A hint: the engine asks from time to time all the same.
+    fn wake(&self);
+}
+
+/// What the engine needs to know of an endpoint to call it.
+#[derive(Debug)]
+pub struct EndpointTarget {
+    pub lane: Lane,
+    pub id: EndpointId,
+    pub url: String,
+    /// Signs what is enqueued now.
+    pub secret_version: SecretVersion,
+    /// What was enqueued with an older one is signed with the newest.
+    pub oldest_secret_version: SecretVersion,
+}
+
+/// A delivery that is ours to attempt until its lease runs out.
+#[derive(Clone, Debug)]
+pub struct Claim {
+    pub delivery_id: DeliveryId,
+    pub event_id: EventId,
+    pub token: ClaimToken,
+    pub mode: Mode,
+    pub cause: DeliveryCause,
+    /// The number of the attempt that this claim allows.
+    pub attempt: u32,
+    /// Waits of the schedule used so far.
+    pub step: u32,
+    pub endpoint: Arc<EndpointTarget>,
+    pub secret_version: SecretVersion,
+    /// In an overlap: the version that signs too, after the first.
+    pub also_secret_version: Option<SecretVersion>,
+    pub envelope: Bytes,
+}
+
+/// The outcome of one look into the queue.
+#[derive(Debug, Default)]
+pub struct Claimed {
+    pub claims: Vec<Claim>,
+    /// When something more falls due, if anything will; zero when something is due already.
+    pub next_due_in: Option<Duration>,
+}
+
+/// What follows an attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AfterAttempt {
+    Finish { status: DeliveryStatus, reason: Option<EndReason> },
+    Retry { after: Duration, uses_step: bool },
+}
+
+/// One attempt's end, to be written by whoever holds the claim.
+#[derive(Clone, Debug)]
+pub struct OutcomeRecord {
+    pub delivery_id: DeliveryId,
+    pub token: ClaimToken,
+    pub attempt: Attempt,
+    pub after: AfterAttempt,
+    /// Switches the endpoint off, if it still points at the URL that was called.
+    pub disable: Option<(Arc<EndpointTarget>, DisabledReason)>,
+}
+
+/// Whether an outcome counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Recorded {
+    Done,
+    /// The claim had been taken over; nothing was written.
+    ClaimLost,
+}

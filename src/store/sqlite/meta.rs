@@ -1,0 +1,26 @@
+//! The store's facts about itself, and its place on disk.
+
+use std::path::Path;
+
+use rusqlite::params;
+
+use crate::domain::id::StoreTag;
+
+use super::column;
+
+pub fn create_private_directory(directory: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::DirBuilderExt;
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)
+}
+
+pub fn store_tag(connection: &rusqlite::Connection, if_new: StoreTag) -> Result<StoreTag, rusqlite::Error> {
+    let kept = meta_or_insert(connection, "store_tag", &if_new.as_u32().to_be_bytes())?;
+    let bytes: [u8; 4] = kept.try_into().map_err(|_| column::unexpected("meta.store_tag"))?;
+    Ok(StoreTag::from_u32(u32::from_be_bytes(bytes)))
+}
+
+pub fn meta_or_insert(connection: &rusqlite::Connection, name: &str, value: &[u8]) -> Result<Vec<u8>, rusqlite::Error> {
+    connection
+        .execute("INSERT INTO meta (name, value) VALUES (?1, ?2) ON CONFLICT DO NOTHING", params![name, value])?;
+    connection.query_row("SELECT value FROM meta WHERE name = ?1", [name], |row| row.get(0))
+}
