@@ -21,6 +21,7 @@ use tempfile::TempDir;
 
 use super::fixture::{Backend, EVENT_TYPE, Fixture, START, TAG, outline};
 use crate::support::clock::ManualClock;
+use crate::support::wait::eventually;
 
 /// A directory of its own for each test.
 pub struct SqliteBackend {
@@ -49,7 +50,14 @@ async fn with_database() -> (Fixture, Connection) {
 #[async_trait]
 impl Backend for SqliteBackend {
     async fn open(&self, clock: Arc<dyn Clock>, seed: StoreSeed) -> Arc<dyn Store> {
-        Arc::new(SqliteStore::open(self.directory.path(), clock, seed).await.unwrap())
+        // A process that another test starts holds copies of every open file, the lock among them, until it runs its program.
+        let open = || async {
+            match SqliteStore::open(self.directory.path(), Arc::clone(&clock), seed).await {
+                Err(OpenError::InUse { .. }) => None,
+                opened => Some(opened.unwrap()),
+            }
+        };
+        Arc::new(eventually("the lock of a store that was closed", open).await)
     }
 }
 

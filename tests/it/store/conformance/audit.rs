@@ -56,7 +56,11 @@ async fn each_write_leaves_one_entry(at: Fixture) {
     let (store, key) = (at.store(), workspace.key);
     let endpoint = at.endpoint().await;
     let id = endpoint.id;
-    store.update_endpoint(key, id, EndpointChange::default(), ROOM, AUTHOR, None).await.unwrap();
+    let switched = EndpointChange { is_active: Some(true), ..EndpointChange::default() };
+    // A change of nothing is no write and leaves no entry.
+    for change in [switched, EndpointChange::default()] {
+        store.update_endpoint(key, id, change, ROOM, AUTHOR, None).await.unwrap();
+    }
     let rotation = SecretRotation {
         version: SecretVersion(2),
         sealed: vec![1],
