@@ -135,7 +135,7 @@ impl ErrorCode {
                 "The workspace has made more requests in the last 60 seconds than it may. All of its keys count \
                  together."
             }
-            Self::InternalError => "Something went wrong on our side. Whether the request took effect is not known.",
+            Self::InternalError => "Something went wrong on our side. A write may have taken effect or not.",
             Self::ServiceUnavailable => "The server cannot take this request at the moment.",
         }
     }

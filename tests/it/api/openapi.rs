@@ -357,6 +357,41 @@ async fn real_answers_are_what_the_document_says() {
 }
 
 #[tokio::test]
+async fn real_answers_about_keys_workspaces_and_limits_are_what_the_document_says() {
+    let limit = std::num::NonZeroU32::new(12);
+    let app = App::set_up().await.change(|settings| settings.rate_limits.management = limit).start().await;
+    let document = app.get("/openapi.json").await.json();
+    let describes = |method: Method, path: &str, status: u16, reply: &Reply| {
+        assert_eq!(reply.status, status, "{}", reply.text());
+        operation(&document, &method, path).assert_describes(reply);
+    };
+    let operator = app.caller_of("Operator", &Scope::ALL).await;
+    describes(Method::GET, "/health/auth", 200, &operator.get("/v1/health/auth").await);
+    describes(Method::GET, "/workspaces/me", 200, &operator.get("/v1/workspaces/me").await);
+    let made = operator.post("/v1/workspaces", json!({ "name": "Globex" })).await;
+    describes(Method::POST, "/workspaces", 200, &made);
+    describes(Method::GET, "/workspaces", 200, &operator.get("/v1/workspaces").await);
+    let id = text(&made.json()["data"], "id");
+    let key = operator.post(&format!("/v1/workspaces/{id}/api-keys"), json!({ "scopes": ["events:read"] })).await;
+    describes(Method::POST, "/workspaces/{workspaceId}/api-keys", 200, &key);
+    let key = operator.post("/v1/api-keys", json!({ "name": "Backend", "expiresAt": "2030-01-01" })).await;
+    describes(Method::POST, "/api-keys", 200, &key);
+    let past = operator.post("/v1/api-keys", json!({ "expiresAt": "2020-01-01" })).await;
+    describes(Method::POST, "/api-keys", 422, &past);
+    describes(Method::GET, "/api-keys", 200, &operator.get("/v1/api-keys").await);
+    let key = format!("/v1/api-keys/{}", text(&key.json()["data"], "id"));
+    let gone = operator.send(Method::DELETE, &key, "").await;
+    describes(Method::DELETE, "/api-keys/{apiKeyId}", 204, &gone);
+    describes(Method::GET, "/api-keys/{apiKeyId}", 200, &operator.get(&key).await);
+    describes(Method::GET, "/audit-log", 200, &operator.get("/v1/audit-log").await);
+    let gone = operator.send(Method::DELETE, &format!("/v1/workspaces/{id}"), "").await;
+    describes(Method::DELETE, "/workspaces/{workspaceId}", 204, &gone);
+    let limited = operator.get("/v1/health/auth").await;
+    describes(Method::GET, "/health/auth", 429, &limited);
+    assert!(limited.header("retry-after").is_some());
+}
+
+#[tokio::test]
 async fn the_document_speaks_of_the_server_the_brand_and_the_events_that_it_comes_from() {
     let directory = tempfile::tempdir().expect("a directory");
     let events = directory.path().join("events.toml");
