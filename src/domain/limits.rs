@@ -52,9 +52,9 @@ pub const RATE_WINDOW: Duration = Duration::from_secs(60);
 /// Requests a workspace may make in the window, publishes aside: a dashboard for each of many people, and no more than
 /// one writer thread can take from a loop gone wild.
 pub const MANAGEMENT_REQUESTS_PER_MINUTE: u32 = 1_200;
-/// Publishes of a workspace in the window; 0 is without limit. A product that publishes tens of thousands of events a
-/// second is what this is for, and only whoever runs the server knows what its disk can take.
-pub const PUBLISHING_REQUESTS_PER_MINUTE: u32 = 0;
+/// Publishes of a workspace in the window: 50,000 a second, more than one server takes, so that a product meets it only where
+/// whoever runs the server has set a lower one, and every answer tells where it stands. 0 is without limit.
+pub const PUBLISHING_REQUESTS_PER_MINUTE: u32 = 3_000_000;
 /// Up to this limit each request's own millisecond is kept: 64 KB for the busiest workspace.
 pub const RATE_LOG_EXACT: u32 = 4_096;
 /// Above it requests are noted in steps of this much: 3,001 entries for the busiest.

@@ -110,8 +110,15 @@ async fn a_request_that_was_refused_may_come_again_with_its_idempotency_key() {
 }
 
 #[tokio::test]
-async fn by_default_management_is_limited_and_publishing_is_not() {
+async fn by_default_every_answer_tells_where_its_bucket_stands() {
     let app = App::start().await;
     assert_eq!(told(&app.get(DELIVERIES).await), [Some(1_200), Some(1_199), Some(60)]);
+    assert_eq!(told(&app.post(EVENTS, an_event()).await)[..2], [Some(3_000_000), Some(2_999_999)]);
+}
+
+#[tokio::test]
+async fn a_bucket_without_a_limit_tells_nothing() {
+    let app = limited(1, 0).await;
     assert_eq!(told(&app.post(EVENTS, an_event()).await), [None; 3]);
+    assert_eq!(app.post(EVENTS, an_event()).await.status, 202);
 }
