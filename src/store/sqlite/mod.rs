@@ -4,7 +4,6 @@
 //! gone, and its claims are released at once instead of when their lease runs out.
 
 use std::fs::File;
-use std::path::Path;
 use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -18,9 +17,7 @@ use crate::domain::audit::{AuditEntry, AuditFilter, Author};
 use crate::domain::delivery::{Delivery, DeliveryFilter};
 use crate::domain::endpoint::{Endpoint, EndpointChange, EndpointFilter, SecretVersion};
 use crate::domain::event::{Event, EventDetail, EventFilter, EventReceipt, NewEvent};
-use crate::domain::id::{
-    ApiKeyId, DeliveryId, EndpointId, EventId, KeySequence, ReplayId, RowKey, StoreTag, WorkspaceId,
-};
+use crate::domain::id::{ApiKeyId, DeliveryId, EndpointId, EventId, ReplayId, RowKey, StoreTag, WorkspaceId};
 use crate::domain::idempotency::{IdempotentRequest, RecordedAnswer, Recording};
 use crate::domain::limits;
 use crate::domain::page::{Page, PageRequest};
@@ -32,7 +29,7 @@ use super::{
     AcceptError, CatalogueAdoption, ClaimToken, Claimed, CreateApiKeyError, CreateEndpointError, DeleteEndpointError,
     EndpointLimits, HandOver, LaneQuota, LogPart, NewApiKey, NewCatalogue, NewEndpoint, NewReplay, NewWorkspace,
     OpenError, OutcomeRecord, Recorded, RequeueError, RevokeApiKeyError, RotateSecretError, SecretRotation,
-    StopReplayError, Store, StoreError, StoreSeed, UpdateEndpointError, WriteWorkspaceError, Written,
+    StopReplayError, Store, StoreError, UpdateEndpointError, WriteWorkspaceError, Written,
 };
 
 mod access;
@@ -49,6 +46,7 @@ mod idempotency;
 mod lane;
 mod matching;
 mod meta;
+mod open;
 mod reader;
 mod replay;
 mod requeue;
@@ -61,7 +59,7 @@ mod writer;
 use event::AcceptRefusal;
 use reader::Readers;
 use requeue::RequeueRefusal;
-use writer::{JobSize, KeyMaker, SharedKeys, WriteTx, Writer, WriterParts};
+use writer::{JobSize, SharedKeys, WriteTx, Writer};
 
 /// The store in one directory.
 pub struct SqliteStore {
@@ -76,36 +74,6 @@ pub struct SqliteStore {
 }
 
 impl SqliteStore {
-    /// Opens the store in `directory`, which is made when it does not exist.
-    ///
-    /// # Errors
-    /// When another process holds the directory, it cannot be used, or a newer version made the database.
-    pub async fn open(directory: &Path, clock: Arc<dyn Clock>, seed: StoreSeed) -> Result<Self, OpenError> {
-        let directory_fault = |source| OpenError::Directory { path: directory.display().to_string(), source };
-        meta::create_private_directory(directory).map_err(directory_fault)?;
-        let lock = schema::lock(directory)?;
-        let database = schema::database_path(directory);
-        let database_fault = |error: rusqlite::Error| OpenError::Database(error.into());
-        let mut connection = schema::connect(&database).map_err(database_fault)?;
-        schema::migrate(&mut connection)?;
-        let tag = meta::store_tag(&connection, seed.tag).map_err(database_fault)?;
-        let last_key = row_key::largest(&connection, clock.now()).map_err(database_fault)?;
-        let keys: SharedKeys = Arc::new(KeyMaker::new(KeySequence::after(seed.node, last_key)));
-        let checkpointer = checkpoint::Checkpointer::start(&database, &mut connection).map_err(database_fault)?;
-        let readers = Readers::open(&database).map_err(database_fault)?;
-        let parts = WriterParts { connection, tag, clock: Arc::clone(&clock), keys: Arc::clone(&keys), checkpointer };
-        let (writer, thread) = Writer::start(parts).map_err(directory_fault)?;
-        let store = Self { writer: Some(writer), readers, clock, keys, tag, thread: Some(thread), _lock: lock };
-        let released = store
-            .write(JobSize::ONE_ROW, due::release_predecessors_claims)
-            .await
-            .map_err(|error| OpenError::Database(error.into()))?;
-        if released > 0 {
-            tracing::info!(claims = released, "released claims that the previous process had left");
-        }
-        Ok(store)
-    }
-
     async fn write<T, F>(&self, size: JobSize, effect: F) -> Result<T, StoreError>
     where
         T: Send + 'static,
@@ -137,18 +105,6 @@ impl From<workspace::Refused> for WriteWorkspaceError {
         match refused {
             workspace::Refused::NotFound => Self::NotFound,
             workspace::Refused::NameTaken => Self::NameTaken,
-        }
-    }
-}
-
-impl Drop for SqliteStore {
-    /// Waits until everything that was handed to the writer is on disk.
-    fn drop(&mut self) {
-        self.writer = None;
-        if let Some(thread) = self.thread.take()
-            && thread.join().is_err()
-        {
-            tracing::error!("the writer thread had panicked");
         }
     }
 }
