@@ -7,6 +7,7 @@
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, mpsc};
+use std::thread::JoinHandle;
 
 use rusqlite::Connection;
 use rusqlite::hooks::Wal;
@@ -32,10 +33,10 @@ pub struct Checkpointer {
 
 impl Checkpointer {
     /// Watches what `writer` commits, and starts the thread that checkpoints. It ends when the writer does.
-    pub fn start(database: &Path, writer: &mut Connection) -> Result<Self, rusqlite::Error> {
+    pub fn start(database: &Path, writer: &mut Connection) -> Result<(Self, JoinHandle<()>), rusqlite::Error> {
         let connection = schema::connect(database)?;
         let (requests, queue) = mpsc::sync_channel::<()>(1);
-        std::thread::Builder::new()
+        let thread = std::thread::Builder::new()
             .name("store-checkpoint".to_owned())
             .spawn(move || {
                 for () in queue {
@@ -45,7 +46,7 @@ impl Checkpointer {
                 }
             })
             .map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))?;
-        Self::watch(writer, requests)
+        Ok((Self::watch(writer, requests)?, thread))
     }
 
     fn watch(writer: &mut Connection, requests: mpsc::SyncSender<()>) -> Result<Self, rusqlite::Error> {

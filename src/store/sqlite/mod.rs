@@ -63,13 +63,14 @@ use writer::{JobSize, SharedKeys, WriteTx, Writer};
 
 /// The store in one directory.
 pub struct SqliteStore {
-    // Fields drop in this order: the writer's channel closes before its thread is waited for, the lock goes last.
+    // Fields drop in this order: the writer's channel closes before the threads are waited for, the lock goes last.
     writer: Option<Writer>,
     readers: Readers,
     clock: Arc<dyn Clock>,
     keys: SharedKeys,
     tag: StoreTag,
-    thread: Option<JoinHandle<()>>,
+    /// The writer's, then the one of checkpoints, which ends after it.
+    threads: Vec<JoinHandle<()>>,
     _lock: File,
 }
 

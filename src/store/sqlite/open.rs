@@ -27,11 +27,20 @@ impl SqliteStore {
         let tag = meta::store_tag(&connection, seed.tag).map_err(database_fault)?;
         let last_key = row_key::largest(&connection, clock.now()).map_err(database_fault)?;
         let keys: SharedKeys = Arc::new(KeyMaker::new(KeySequence::after(seed.node, last_key)));
-        let checkpointer = checkpoint::Checkpointer::start(&database, &mut connection).map_err(database_fault)?;
+        let (checkpointer, checkpoint_thread) =
+            checkpoint::Checkpointer::start(&database, &mut connection).map_err(database_fault)?;
         let readers = Readers::open(&database).map_err(database_fault)?;
         let parts = WriterParts { connection, tag, clock: Arc::clone(&clock), keys: Arc::clone(&keys), checkpointer };
-        let (writer, thread) = Writer::start(parts).map_err(directory_fault)?;
-        let store = Self { writer: Some(writer), readers, clock, keys, tag, thread: Some(thread), _lock: lock };
+        let (writer, writer_thread) = Writer::start(parts).map_err(directory_fault)?;
+        let store = Self {
+            writer: Some(writer),
+            readers,
+            clock,
+            keys,
+            tag,
+            threads: vec![writer_thread, checkpoint_thread],
+            _lock: lock,
+        };
         let released = store
             .write(JobSize::ONE_ROW, due::release_predecessors_claims)
             .await
@@ -44,13 +53,14 @@ impl SqliteStore {
 }
 
 impl Drop for SqliteStore {
-    /// Waits until everything that was handed to the writer is on disk.
+    /// Waits until everything that was handed to the writer is on disk, and nobody holds a file of the directory open.
     fn drop(&mut self) {
         self.writer = None;
-        if let Some(thread) = self.thread.take()
-            && thread.join().is_err()
-        {
-            tracing::error!("the writer thread had panicked");
+        for thread in self.threads.drain(..) {
+            let name = thread.thread().name().unwrap_or_default().to_owned();
+            if thread.join().is_err() {
+                tracing::error!(name, "a thread of the store had panicked");
+            }
         }
     }
 }

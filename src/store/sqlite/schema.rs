@@ -2,6 +2,7 @@
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use refinery::{Migration, Runner};
 use rusqlite::Connection;
@@ -43,16 +44,24 @@ pub fn migrate(connection: &mut Connection) -> Result<(), OpenError> {
     Ok(())
 }
 
+/// How often a lock that is held is tried again, and after how long: a process that ends, or starts another, lets go of its
+/// locks a moment later than it seems to.
+const LOCK_TRIES: u32 = 20;
+const LOCK_WAIT: Duration = Duration::from_millis(25);
+
 /// Held as long as the store is open: two processes on one directory would each think the other's claims were theirs.
 pub fn lock(directory: &Path) -> Result<File, OpenError> {
     let path = directory.join("lock");
     let fault = |source| OpenError::Directory { path: path.display().to_string(), source };
     let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path).map_err(fault)?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(OpenError::InUse { path: directory.display().to_string() }),
-        Err(TryLockError::Error(error)) => Err(fault(error)),
+    for _ in 0..LOCK_TRIES {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(TryLockError::WouldBlock) => std::thread::sleep(LOCK_WAIT),
+            Err(TryLockError::Error(error)) => return Err(fault(error)),
+        }
     }
+    Err(OpenError::InUse { path: directory.display().to_string() })
 }
 
 #[cfg(test)]
