@@ -17,8 +17,8 @@ use crate::service::Service;
 
 use super::body::{BodyRule, JsonBody};
 use super::call::Call;
+use super::endpoint::known_event;
 use super::error::Failure;
-use super::event::known_event;
 use super::idempotency::{Write, answer};
 use super::openapi::delivery as openapi;
 use super::paging::{Query, list, single};

@@ -230,7 +230,8 @@ async fn test(call: Call, body: Body) -> Result<Response, Failure> {
     .await
 }
 
-fn known_event(catalogue: &Catalogue, name: &str) -> Result<EventTypeName, String> {
+/// Any name of the catalogue, retired ones too.
+pub fn known_event(catalogue: &Catalogue, name: &str) -> Result<EventTypeName, String> {
     let known = catalogue.types().iter().find(|event| event.name.as_str() == name);
     known.map(|event| event.name.clone()).ok_or_else(|| unknown_event(catalogue, name))
 }

@@ -22,7 +22,7 @@ use crate::service::{PublishEvent, Service, ServiceError};
 
 use super::body::{BodyRule, Fields, JsonBody, aside, object, string};
 use super::call::{Call, internal};
-use super::endpoint::unknown_event;
+use super::endpoint::{known_event, unknown_event};
 use super::error::Failure;
 use super::idempotency::{Write, answer, idempotency_key, with_replayed};
 use super::openapi::event as openapi;
@@ -257,12 +257,6 @@ fn filter(catalogue: &Catalogue, query: &mut Query) -> EventFilter {
         since: query.optional("since", Timestamp::parse),
         until: query.optional("until", Timestamp::parse),
     }
-}
-
-/// A name to look for in a log, where retired ones are too.
-pub fn known_event(catalogue: &Catalogue, name: &str) -> Result<EventTypeName, String> {
-    let known = catalogue.types().iter().find(|event| event.name.as_str() == name);
-    known.map(|event| event.name.clone()).ok_or_else(|| unknown_event(catalogue, name))
 }
 
 async fn show(call: Call) -> Result<Response, Failure> {

@@ -85,8 +85,7 @@ async fn create(call: Call, body: Body) -> Result<Response, Failure> {
     call.require(needs::ENDPOINT_WRITE)?;
     let endpoint_id = call.id(3)?;
     let body = JsonBody::read(&call.headers, body, BodyRule::Required).await?;
-    if parse(&call, &body).is_ok_and(|command| command.dry_run) {
-        let range = parse(&call, &body)?.range;
+    if let Ok(ReplayCommand { range, dry_run: true }) = parse(&call, &body) {
         let ReplayCount { total, unavailable } =
             call.service().count_replay(&call.principal, endpoint_id, &range).await?;
         return Ok(answer(200, single(CountView { dry_run: true, total, unavailable })));

@@ -35,6 +35,4 @@ pub enum OpenError {
     Migration(#[source] Box<dyn std::error::Error + Send + Sync>),
     #[error("the database cannot be opened")]
     Database(#[source] Box<dyn std::error::Error + Send + Sync>),
-    #[error("the store was made with the master key {expected}, but the key given is {given}")]
-    OtherMasterKey { expected: String, given: String },
 }
