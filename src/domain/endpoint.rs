@@ -5,6 +5,7 @@ use std::fmt;
 use url::Url;
 
 use super::event_type::EventTypeName;
+use super::health::Trouble;
 use super::id::{EndpointId, RowKey};
 use super::limits;
 use super::time::Timestamp;
@@ -177,6 +178,8 @@ pub struct Endpoint {
     pub secret_last4: String,
     pub created_at: Timestamp,
     pub updated_at: Timestamp,
+    /// What its last attempts came to, if they failed.
+    pub trouble: Option<Trouble>,
 }
 
 impl Endpoint {
@@ -280,6 +283,7 @@ mod tests {
             secret_last4: String::new(),
             created_at: Timestamp::default(),
             updated_at: Timestamp::default(),
+            trouble: None,
         };
         assert!(endpoint(None).matches(&name, Some("proj_a")));
         assert!(endpoint(None).matches(&name, None));

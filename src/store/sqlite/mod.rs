@@ -42,11 +42,13 @@ mod due;
 mod endpoint;
 mod event;
 mod event_log;
+mod health;
 mod idempotency;
 mod lane;
 mod matching;
 mod meta;
 mod open;
+mod operation;
 mod reader;
 mod replay;
 mod requeue;
@@ -123,6 +125,12 @@ impl Store for SqliteStore {
     fn attach(&self, hand_over: Weak<dyn HandOver>) {
         if let Some(writer) = &self.writer {
             writer.attach(hand_over);
+        }
+    }
+
+    fn report_operations(&self, workspace_key: RowKey) {
+        if let Some(writer) = &self.writer {
+            writer.report_operations(workspace_key);
         }
     }
 

@@ -23,6 +23,7 @@ use crate::domain::time::{Clock, Timestamp};
 use crate::store::{Claim, HandOver, Lane, LaneQuota};
 
 use super::checkpoint::Checkpointer;
+use super::health::HealthCache;
 use super::lane::LaneBounds;
 use super::matching::MatchingCache;
 use super::{StoreError, broken, unavailable};
@@ -32,10 +33,13 @@ pub struct WriteTx<'w> {
     pub connection: &'w Connection,
     pub matching: &'w mut MatchingCache,
     pub lanes: &'w mut LaneBounds,
+    pub health: &'w mut HealthCache,
     pub claims: &'w mut GroupClaims,
     pub tag: StoreTag,
     pub now: Timestamp,
     pub keys: &'w SharedKeys,
+    /// The workspace in which the operator is told what became of endpoints, if there is one to tell.
+    pub operations: Option<RowKey>,
 }
 
 impl WriteTx<'_> {
@@ -166,6 +170,7 @@ pub struct Writer {
     jobs: mpsc::Sender<Box<dyn Job>>,
     refuse_publishes: Arc<AtomicBool>,
     hand_over: Arc<OnceLock<Weak<dyn HandOver>>>,
+    operations: Arc<OnceLock<RowKey>>,
 }
 
 /// What the writer thread is made of.
@@ -182,7 +187,13 @@ impl Writer {
         let (jobs, queue) = mpsc::channel(limits::WRITES_QUEUED);
         let refuse_publishes = Arc::new(AtomicBool::new(false));
         let hand_over = Arc::new(OnceLock::new());
-        let writer = Self { jobs, refuse_publishes: Arc::clone(&refuse_publishes), hand_over: Arc::clone(&hand_over) };
+        let operations = Arc::new(OnceLock::new());
+        let writer = Self {
+            jobs,
+            refuse_publishes: Arc::clone(&refuse_publishes),
+            hand_over: Arc::clone(&hand_over),
+            operations: Arc::clone(&operations),
+        };
         let thread = std::thread::Builder::new().name("store-writer".to_owned()).spawn(move || {
             let WriterParts { connection, tag, clock, keys, checkpointer } = parts;
             WriterThread {
@@ -194,8 +205,10 @@ impl Writer {
                 refuse_publishes,
                 matching: MatchingCache::default(),
                 lanes: LaneBounds::default(),
+                health: HealthCache::default(),
                 claims: GroupClaims::default(),
                 hand_over,
+                operations,
             }
             .run(queue);
         })?;
@@ -205,6 +218,12 @@ impl Writer {
     pub fn attach(&self, hand_over: Weak<dyn HandOver>) {
         if self.hand_over.set(hand_over).is_err() {
             tracing::error!("a second engine was attached to the store and is not handed anything");
+        }
+    }
+
+    pub fn report_operations(&self, workspace_key: RowKey) {
+        if self.operations.set(workspace_key).is_err() {
+            tracing::error!("the store was told twice where to report to");
         }
     }
 
@@ -235,8 +254,10 @@ struct WriterThread {
     refuse_publishes: Arc<AtomicBool>,
     matching: MatchingCache,
     lanes: LaneBounds,
+    health: HealthCache,
     claims: GroupClaims,
     hand_over: Arc<OnceLock<Weak<dyn HandOver>>>,
+    operations: Arc<OnceLock<RowKey>>,
 }
 
 impl WriterThread {
@@ -285,6 +306,7 @@ impl WriterThread {
         } else {
             self.matching.forget_everything();
             self.lanes.forget_everything();
+            self.health.forget_everything();
             self.claims.rolled_back();
             self.claims.hand_over = None;
             // After some failures SQLite has rolled back by itself; then there is nothing left to roll back.
@@ -303,10 +325,12 @@ impl WriterThread {
             connection: &self.connection,
             matching: &mut self.matching,
             lanes: &mut self.lanes,
+            health: &mut self.health,
             claims: &mut self.claims,
             tag: self.tag,
             now,
             keys: &self.keys,
+            operations: self.operations.get().copied(),
         };
         for job in group {
             match catch_unwind(AssertUnwindSafe(|| job.run(&mut tx))) {

@@ -33,6 +33,7 @@ mod endpoint_end;
 mod event;
 mod event_log;
 mod fairness;
+mod health;
 mod idempotency;
 mod interleaving;
 mod outcome;
