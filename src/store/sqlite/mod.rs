@@ -44,6 +44,7 @@ mod event;
 mod event_log;
 mod health;
 mod idempotency;
+mod inbox;
 mod lane;
 mod matching;
 mod meta;
@@ -55,6 +56,7 @@ mod requeue;
 mod retention;
 mod row_key;
 mod schema;
+mod sync;
 mod workspace;
 mod writer;
 
@@ -71,7 +73,7 @@ pub struct SqliteStore {
     clock: Arc<dyn Clock>,
     keys: SharedKeys,
     tag: StoreTag,
-    /// The writer's, then the one of checkpoints, which ends after it.
+    /// The writer's, then those of flushing and of checkpoints, which end after it.
     threads: Vec<JoinHandle<()>>,
     _lock: File,
 }

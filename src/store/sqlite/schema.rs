@@ -35,6 +35,17 @@ pub fn connect(database: &Path) -> Result<Connection, rusqlite::Error> {
     Ok(connection)
 }
 
+/// Lets a connection commit without flushing, and opens the write-ahead log for whoever flushes it instead (`sync.rs`).
+pub fn leave_flushing_to_us(writer: &Connection, database: &Path) -> Result<File, OpenError> {
+    // The log is there once the connection has begun to write; it goes when the last connection closes.
+    writer
+        .execute_batch("PRAGMA synchronous = NORMAL; BEGIN IMMEDIATE; COMMIT;")
+        .map_err(|error| OpenError::Database(error.into()))?;
+    let path = database.with_extension("db-wal");
+    let fault = |source| OpenError::Directory { path: path.display().to_string(), source };
+    OpenOptions::new().read(true).write(true).open(&path).map_err(fault)
+}
+
 /// Brings the schema up to date. Refuses a database that a newer version made.
 pub fn migrate(connection: &mut Connection) -> Result<(), OpenError> {
     let failed = |error: refinery::Error| OpenError::Migration(error.into());
