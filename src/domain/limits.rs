@@ -132,6 +132,10 @@ pub const SLOTS_AT_FIRST: usize = 8;
 pub const SLOTS_WHEN_SLOW: usize = 4;
 /// An endpoint whose exchanges take less than this on average is quick; those that do not share half of all slots.
 pub const QUICK: Duration = Duration::from_secs(1);
+/// For how long a quick endpoint is kept busy by what is claimed ahead: a few commits …
+pub const CLAIMED_AHEAD: Duration = Duration::from_millis(20);
+/// … and at most so many times what may be under way to it.
+pub const CLAIMED_AHEAD_TURNS: usize = 3;
 /// Tests that may be under way to an endpoint beside everything else: somebody waits for each.
 pub const TESTS_BESIDE: usize = 4;
 /// The engine asks the store at least this often, whether or not anything nudged it.

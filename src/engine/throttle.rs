@@ -7,16 +7,17 @@
 //!   multiple of what is free). So the first place of a workspace that comes along is always there, and nothing need be
 //!   known about how many workspaces there are.
 //! - An endpoint has a cap that follows it: it grows with every quick answer, and shrinks when the endpoint slows down or says
-//!   that it has too much to do.
+//!   that it has too much to do. To one that is very quick, a few times as many are claimed ahead and wait here for their turn: a claim
+//!   takes as long as the disk, and such an endpoint would be idle meanwhile.
 //!
 //! All of this is in memory and about this process alone; it steers, and promises nothing. What an endpoint does, and whether it
 //! is paused, stands in the store.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use crate::domain::attempt::AttemptOutcome;
@@ -55,10 +56,20 @@ struct Share {
     not_quick: usize,
 }
 
-/// What is known of an endpoint.
-#[derive(Clone, Copy, Debug)]
+/// One endpoint's claims, and what is known of it.
+#[derive(Debug)]
 struct Pace {
+    /// Claimed: under way, or waiting for its turn.
     taken: usize,
+    under_way: usize,
+    /// Claims that wait for their turn, first come first served.
+    waiting: VecDeque<oneshot::Sender<()>>,
+    manner: Manner,
+}
+
+/// How an endpoint answers, and what may go to it.
+#[derive(Clone, Copy, Debug)]
+struct Manner {
     /// Attempts that may be under way to it at once.
     cap: usize,
     quick: bool,
@@ -76,11 +87,20 @@ pub struct Observation {
     pub probe: bool,
 }
 
-/// One attempt's place; given back on drop.
+/// One claim's place; given back on drop.
 #[derive(Debug)]
 pub struct Slot {
     slots: Slots,
     lane: Lane,
+    turn: Turn,
+}
+
+#[derive(Debug)]
+enum Turn {
+    NotAsked,
+    Waiting(oneshot::Receiver<()>),
+    /// Its attempt is under way.
+    Had,
 }
 
 /// Endpoints whose pace is remembered before the idle ones are forgotten.
@@ -105,7 +125,7 @@ impl Slots {
 
     /// The place of a claim, which was counted when the claim was made.
     pub fn slot(&self, lane: Lane) -> Slot {
-        Slot { slots: self.clone(), lane }
+        Slot { slots: self.clone(), lane, turn: Turn::NotAsked }
     }
 
     /// Completes when a place has been given back since somebody was turned away.
@@ -113,9 +133,14 @@ impl Slots {
         self.0.released.notified().await;
     }
 
-    fn give_back(&self, lane: Lane) {
+    fn give_back(&self, lane: Lane, was_under_way: bool) {
         let mut taken = self.0.taken();
         taken.count(lane, self.0.per_endpoint, Change::GiveBack);
+        if was_under_way {
+            let pace = taken.pace(lane.endpoint_key, self.0.per_endpoint);
+            pace.under_way = pace.under_way.saturating_sub(1);
+            pace.give_turns();
+        }
         if std::mem::take(&mut taken.turned_away) {
             self.0.released.notify_one();
         }
@@ -123,12 +148,24 @@ impl Slots {
 }
 
 impl Slot {
+    /// Waits until one more attempt may be under way to the endpoint. Tests need not wait.
+    pub async fn turn(&mut self) {
+        if self.lane.kind == LaneKind::Tests {
+            return;
+        }
+        let waiting = self.slots.0.taken().ask_turn(self.lane, self.slots.0.per_endpoint);
+        self.turn = waiting.map_or(Turn::Had, Turn::Waiting);
+        if let Turn::Waiting(turn) = &mut self.turn {
+            // Whoever gives turns outlives this: it is part of what this holds.
+            let _ = turn.await;
+            self.turn = Turn::Had;
+        }
+    }
+
     /// Learns from an exchange what may go to its endpoint next.
     pub fn observe(&self, seen: Observation) {
         let shared = &self.slots.0;
-        let mut taken = shared.taken();
-        let pace = *taken.pace(self.lane.endpoint_key, shared.per_endpoint);
-        taken.set_pace(self.lane, pace.after(seen, shared.per_endpoint));
+        shared.taken().observe(self.lane, seen, shared.per_endpoint);
     }
 }
 
@@ -148,7 +185,7 @@ impl LaneQuota for Slots {
     }
 
     fn unclaimed(&self, lane: Lane) {
-        self.give_back(lane);
+        self.give_back(lane, false);
     }
 }
 
@@ -160,7 +197,13 @@ impl Shared {
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        self.slots.give_back(self.lane);
+        let was_under_way = match &mut self.turn {
+            Turn::NotAsked => false,
+            // A turn may have been given just now.
+            Turn::Waiting(turn) => turn.try_recv().is_ok(),
+            Turn::Had => true,
+        };
+        self.slots.give_back(self.lane, was_under_way);
     }
 }
 
@@ -172,18 +215,22 @@ enum Change {
 
 impl Taken {
     fn quota(&self, lane: Lane, total: usize, per_endpoint: usize) -> usize {
-        let pace = self.paces.get(&lane.endpoint_key).copied().unwrap_or(Pace::unknown(per_endpoint));
+        let (held, manner) = match self.paces.get(&lane.endpoint_key) {
+            Some(pace) => (pace.taken, pace.manner),
+            None => (0, Manner::unknown(per_endpoint)),
+        };
         let workspace = self.by_workspace.get(&lane.workspace_key).copied().unwrap_or_default();
         // Someone waits for a test; it need not wait for what is under way.
         let beside = if lane.kind == LaneKind::Tests { limits::TESTS_BESIDE } else { 0 };
-        let of_endpoint = (pace.cap + beside).saturating_sub(pace.taken);
-        let of_workspace = share_left(total.saturating_sub(self.all.count), workspace.count, WORKSPACE_MULTIPLE);
+        let of_endpoint = (manner.cap + manner.ahead() + beside).saturating_sub(held);
+        let free = total.saturating_sub(self.all.count);
+        let of_workspace = share_left(free, total / KEPT_FOR_NEWCOMERS, workspace.count, WORKSPACE_MULTIPLE);
         let quota = of_endpoint.min(of_workspace);
-        if pace.quick {
+        if manner.quick {
             return quota;
         }
         let free = (total / 2).max(1).saturating_sub(self.all.not_quick);
-        let left = share_left(free, workspace.not_quick, NOT_QUICK_MULTIPLE);
+        let left = share_left(free, 0, workspace.not_quick, NOT_QUICK_MULTIPLE);
         // The half may be full of what others took when they were alone. A workspace that has nothing yet need not wait for them.
         let is_newcomer = workspace.count == 0 && self.all.not_quick < total * 3 / 4;
         quota.min(if is_newcomer { left.max(1) } else { left })
@@ -196,7 +243,7 @@ impl Taken {
         };
         let pace = self.pace(lane.endpoint_key, per_endpoint);
         apply(&mut pace.taken);
-        let quick = pace.quick;
+        let quick = pace.manner.quick;
         let workspace = self.by_workspace.entry(lane.workspace_key).or_default();
         for share in [workspace, &mut self.all] {
             apply(&mut share.count);
@@ -213,19 +260,51 @@ impl Taken {
         if self.paces.len() >= PACES_KEPT {
             self.paces.retain(|_, pace| pace.taken > 0);
         }
-        self.paces.entry(endpoint_key).or_insert(Pace::unknown(per_endpoint))
+        self.paces.entry(endpoint_key).or_insert_with(|| Pace {
+            taken: 0,
+            under_way: 0,
+            waiting: VecDeque::new(),
+            manner: Manner::unknown(per_endpoint),
+        })
+    }
+
+    /// `None` when it is this claim's turn already.
+    fn ask_turn(&mut self, lane: Lane, per_endpoint: usize) -> Option<oneshot::Receiver<()>> {
+        let pace = self.pace(lane.endpoint_key, per_endpoint);
+        if pace.under_way < pace.manner.cap && pace.waiting.is_empty() {
+            pace.under_way += 1;
+            return None;
+        }
+        let (give, turn) = oneshot::channel();
+        pace.waiting.push_back(give);
+        pace.give_turns();
+        Some(turn)
     }
 
     /// What an endpoint has taken moves with it from one half to the other.
-    fn set_pace(&mut self, lane: Lane, pace: Pace) {
-        let was_quick = self.paces.insert(lane.endpoint_key, pace).is_some_and(|before| before.quick);
-        if was_quick == pace.quick {
+    fn observe(&mut self, lane: Lane, seen: Observation, per_endpoint: usize) {
+        let pace = self.pace(lane.endpoint_key, per_endpoint);
+        let was_quick = pace.manner.quick;
+        pace.manner = pace.manner.after(seen, per_endpoint);
+        pace.give_turns();
+        let (quick, held) = (pace.manner.quick, pace.taken);
+        if was_quick == quick {
             return;
         }
         let workspace = self.by_workspace.entry(lane.workspace_key).or_default();
         for share in [workspace, &mut self.all] {
-            share.not_quick =
-                if pace.quick { share.not_quick.saturating_sub(pace.taken) } else { share.not_quick + pace.taken };
+            share.not_quick = if quick { share.not_quick.saturating_sub(held) } else { share.not_quick + held };
+        }
+    }
+}
+
+impl Pace {
+    fn give_turns(&mut self) {
+        while self.under_way < self.manner.cap
+            && let Some(turn) = self.waiting.pop_front()
+        {
+            // One that has gone away leaves its turn to the next.
+            self.under_way += usize::from(turn.send(()).is_ok());
         }
     }
 }
@@ -235,16 +314,31 @@ const WORKSPACE_MULTIPLE: usize = 2;
 /// Of the half that is not for quick endpoints, as much as is free of it: half of that when it is alone.
 const NOT_QUICK_MULTIPLE: usize = 1;
 
+/// One place in so many is kept for workspaces that have none yet.
+const KEPT_FOR_NEWCOMERS: usize = 16;
+
 /// How many more places may be taken, so that what is had then is at most `multiple` times what is free then. Whoever has
 /// none gets one as long as there is one.
-fn share_left(free: usize, had: usize, multiple: usize) -> usize {
-    let more = (multiple * free).saturating_sub(had) / (multiple + 1);
+fn share_left(free: usize, kept: usize, had: usize, multiple: usize) -> usize {
+    let more = (multiple * free.saturating_sub(kept)).saturating_sub(had) / (multiple + 1);
     if had == 0 { more.max(1).min(free) } else { more }
 }
 
-impl Pace {
+impl Manner {
     fn unknown(per_endpoint: usize) -> Self {
-        Self { taken: 0, cap: limits::SLOTS_AT_FIRST.min(per_endpoint), quick: false, mean_ms: None }
+        Self { cap: limits::SLOTS_AT_FIRST.min(per_endpoint), quick: false, mean_ms: None }
+    }
+
+    /// Claims beyond those under way: as many as get their turn while the store makes the next ones.
+    fn ahead(&self) -> usize {
+        match self.mean_ms {
+            Some(mean_ms) if self.quick => {
+                let turns = limits::CLAIMED_AHEAD.as_secs_f32() * 1000.0 / mean_ms.max(0.1);
+                // A few at most, so nothing is cut off.
+                self.cap * (turns as usize).min(limits::CLAIMED_AHEAD_TURNS)
+            }
+            _ => 0,
+        }
     }
 
     fn after(self, seen: Observation, per_endpoint: usize) -> Self {
@@ -278,7 +372,7 @@ impl Pace {
         } else {
             (self.cap * 3 / 4).max(limits::SLOTS_WHEN_SLOW.min(self.cap))
         };
-        Self { taken: self.taken, cap: cap.clamp(1, per_endpoint), quick, mean_ms: Some(mean_ms) }
+        Self { cap: cap.clamp(1, per_endpoint), quick, mean_ms: Some(mean_ms) }
     }
 }
 
@@ -337,7 +431,7 @@ mod tests {
     }
 
     fn cap(slots: &Slots, lane: Lane) -> usize {
-        slots.0.taken().paces[&lane.endpoint_key].cap
+        slots.0.taken().paces[&lane.endpoint_key].manner.cap
     }
 
     #[test]
@@ -394,9 +488,9 @@ mod tests {
         let slots = slots(512, 64);
         known(&slots, lane(1), 100, QUICK);
         take(&slots, lane(1)).observe(Observation { probe: true, ..answered(QUICK) });
-        assert_eq!(slots.quota(lane(1)), 1);
+        assert_eq!(cap(&slots, lane(1)), 1);
         known(&slots, lane(1), 1, QUICK);
-        assert_eq!(slots.quota(lane(1)), 2);
+        assert_eq!(cap(&slots, lane(1)), 2);
     }
 
     #[test]
@@ -407,7 +501,7 @@ mod tests {
             known(&slots, lane_of(1, endpoint), 100, QUICK);
             held.extend(fill(&slots, lane_of(1, endpoint)));
         }
-        assert!((300..=342).contains(&held.len()), "{}", held.len());
+        assert!((300..=341).contains(&held.len()), "{}", held.len());
         for workspace in 2..20 {
             let endpoint = lane_of(workspace, 1000 + workspace);
             known(&slots, endpoint, 1, QUICK);
@@ -469,6 +563,46 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn what_is_claimed_ahead_waits_for_its_turn_in_its_order() {
+        let slots = slots(512, 4);
+        known(&slots, lane(1), 1, Duration::from_millis(1));
+        assert_eq!(slots.quota(lane(1)), 4 + 3 * 4, "a few times as many as may be under way");
+        let mut under_way = Vec::new();
+        for _ in 0..4 {
+            let mut slot = take(&slots, lane(1));
+            slot.turn().await;
+            under_way.push(slot);
+        }
+        let (mut next, mut last) = (take(&slots, lane(1)), take(&slots, lane(1)));
+        {
+            let (mut next_turn, mut last_turn) = (Box::pin(next.turn()), Box::pin(last.turn()));
+            assert!(futures_util::poll!(&mut next_turn).is_pending());
+            assert!(futures_util::poll!(&mut last_turn).is_pending());
+            under_way.pop();
+            next_turn.await;
+            assert!(futures_util::poll!(&mut last_turn).is_pending());
+        }
+        // One that went away while it waited leaves its turn to the next.
+        drop(last);
+        let mut other = take(&slots, lane(1));
+        drop(next);
+        other.turn().await;
+        drop((under_way, other));
+        let taken = slots.0.taken();
+        let pace = &taken.paces[&lane(1).endpoint_key];
+        assert_eq!((pace.taken, pace.under_way, pace.waiting.len()), (0, 0, 0));
+    }
+
+    #[tokio::test]
+    async fn a_test_has_its_turn_at_once() {
+        let slots = slots(512, 1);
+        let mut under_way = take(&slots, lane(1));
+        under_way.turn().await;
+        let mut test = take(&slots, Lane { kind: LaneKind::Tests, ..lane(1) });
+        assert!(futures_util::poll!(Box::pin(test.turn())).is_ready());
+    }
+
+    #[tokio::test]
     async fn whoever_was_turned_away_is_told_of_the_next_free_place() {
         let slots = slots(1, 1);
         let held = take(&slots, lane(1));
@@ -501,7 +635,7 @@ mod tests {
                 let taken = slots.0.taken();
                 prop_assert_eq!(taken.all.count, held.len());
                 prop_assert!(taken.all.count <= 16);
-                let not_quick: usize = taken.paces.values().filter(|pace| !pace.quick).map(|pace| pace.taken).sum();
+                let not_quick: usize = taken.paces.values().filter(|pace| !pace.manner.quick).map(|pace| pace.taken).sum();
                 prop_assert_eq!(taken.all.not_quick, not_quick);
                 let by_workspace: usize = taken.by_workspace.values().map(|share| share.count).sum();
                 prop_assert_eq!(by_workspace, held.len());

@@ -108,7 +108,8 @@ impl Worker {
     }
 
     /// Makes the attempt that the claim allows. The slot is held until the exchange is over.
-    pub async fn attempt(&self, claim: Claim, lease_until: Timestamp, slot: Slot) {
+    pub async fn attempt(&self, claim: Claim, lease_until: Timestamp, mut slot: Slot) {
+        slot.turn().await;
         let started_at = self.clock.now();
         if lease_until.since(started_at) < self.settings.attempt_deadline + limits::LEASE_MARGIN {
             self.give_back(&claim).await;
