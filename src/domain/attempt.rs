@@ -134,6 +134,23 @@ pub struct Attempt {
     pub error: Option<String>,
     /// Set when the outcome is recorded.
     pub next_attempt_at: Option<Timestamp>,
+    /// Where the time went; `None` when no exchange was begun.
+    pub phases: Option<AttemptPhases>,
+}
+
+/// How long each part of an exchange took, in milliseconds rounded down; `None` for a part that did not happen or did
+/// not end.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct AttemptPhases {
+    /// Looking the host's name up; a pinned answer needs none.
+    pub dns_ms: Option<u32>,
+    /// Until one of the host's addresses was connected to.
+    pub connect_ms: Option<u32>,
+    pub tls_ms: Option<u32>,
+    /// From the start of the request until the head of the answer.
+    pub first_byte_ms: Option<u32>,
+    /// The answer, or the failure, came over a connection that had carried a request before.
+    pub connection_reused: bool,
 }
 
 #[cfg(test)]

@@ -100,6 +100,38 @@ async fn data_arrives_as_the_bytes_that_were_published() {
 }
 
 #[tokio::test]
+async fn an_attempt_keeps_where_its_time_went() {
+    let ca = TestCa::new();
+    let app = App::set_up().await.allow("127.0.0.0/8").trust(&ca).start().await;
+    app.dns().set("hooks.test", DnsAnswer::addresses(&["127.0.0.1"]));
+    let receiver = Receiver::start_tls(&ca.leaf(&["hooks.test"])).await;
+    app.endpoint_at(&receiver.url_at("hooks.test", "/in"), &["post.created"]).await;
+    let mut phases = Vec::new();
+    for _ in 0..2 {
+        let event = app.publish("post.created", json!({})).await;
+        phases.push(only_attempt(&app.delivery_ended(&event, "delivered").await)["phases"].clone());
+    }
+    let (first, second) = (&phases[0], &phases[1]);
+    assert!(first["connectMs"].is_u64() && first["tlsMs"].is_u64() && first["firstByteMs"].is_u64(), "{first}");
+    assert_eq!(
+        (&first["dnsMs"], &first["connectionReused"]),
+        (&Value::Null, &json!(false)),
+        "resolved at registration"
+    );
+    let first_byte = &second["firstByteMs"];
+    let kept =
+        json!({"dnsMs": null, "connectMs": null, "tlsMs": null, "firstByteMs": first_byte, "connectionReused": true});
+    assert_eq!((second, first_byte.is_u64()), (&kept, true));
+
+    let closed = ClosedPort::reserve();
+    app.endpoint_at(&format!("http://{}/", closed.address()), &["note.created"]).await;
+    let event = app.publish("note.created", json!({})).await;
+    let nothing =
+        json!({"dnsMs": null, "connectMs": null, "tlsMs": null, "firstByteMs": null, "connectionReused": false});
+    assert_eq!(only_attempt(&app.attempted(&event, 1).await)["phases"], nothing);
+}
+
+#[tokio::test]
 async fn every_2xx_is_a_success_and_its_answer_is_kept() {
     let app = App::to_loopback().await;
     let receiver = Receiver::start().await;
@@ -139,6 +171,7 @@ async fn a_failed_attempt_shows_the_answer_and_when_the_next_one_is_due() {
         "responseBody",
         "error",
         "nextAttemptAt",
+        "phases",
     ];
     assert_eq!(members, expected);
     assert_eq!((&attempt["outcome"], &attempt["responseStatus"]), (&json!("http_error"), &json!(500)));
