@@ -14,10 +14,7 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use rustls::client::Resumption;
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject;
-use rustls::{CertificateError, ClientConfig, RootCertStore};
+use rustls::ClientConfig;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, timeout};
@@ -28,6 +25,7 @@ use super::exchange::{Phase, Progress, SendError, TlsFault};
 use super::pin::Pins;
 use super::policy::TargetPolicy;
 use super::target::{Scheme, TargetUrl};
+use super::tls::tls_fault;
 use crate::domain::target::TargetRefusal;
 
 /// Opens vetted connections.
@@ -51,28 +49,12 @@ pub enum Protocol {
     Http2,
 }
 
-/// The TLS settings could not be built.
-#[derive(Debug, thiserror::Error)]
-pub enum TlsSetupError {
-    #[error("the extra certificate authorities are not PEM certificates")]
-    Pem(#[source] rustls::pki_types::pem::Error),
-    #[error("there is no certificate among the extra certificate authorities")]
-    NoCertificate,
-    #[error("an extra certificate authority cannot be used")]
-    Certificate(#[source] rustls::Error),
-    #[error("the TLS library offers no usable protocol version")]
-    Versions(#[source] rustls::Error),
-}
-
 /// Head start of one address over the next (RFC 8305 recommends 250 ms).
 const STAGGER: Duration = Duration::from_millis(250);
 /// How long one address may take for its TLS handshake, so that a silent one leaves time for the others.
 const TLS_TIMEOUT: Duration = Duration::from_secs(5);
 /// Addresses tried per attempt. All that a name has are vetted; a name with hundreds must not buy hundreds of sockets.
 const MAX_CANDIDATES: usize = 16;
-/// Hosts whose TLS sessions are remembered.
-const TLS_SESSIONS: usize = 4096;
-
 impl Connector {
     pub fn new(policy: Arc<TargetPolicy>, pins: Arc<Pins>, tls: ClientConfig, connect_timeout: Duration) -> Self {
         Self { policy, pins, tls: TlsConnector::from(Arc::new(tls)), connect_timeout }
@@ -186,35 +168,6 @@ impl Connector {
             Err(_) => Err(TlsFault::Timeout),
         }
     }
-}
-
-/// TLS 1.2 and 1.3 with the public roots, the operator's own roots, and session resumption.
-///
-/// # Errors
-/// When `extra_ca_pem` holds no usable certificate.
-pub fn tls_settings(extra_ca_pem: Option<&[u8]>, http2: bool) -> Result<ClientConfig, TlsSetupError> {
-    let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
-    if let Some(pem) = extra_ca_pem {
-        let public_roots = roots.len();
-        for certificate in CertificateDer::pem_slice_iter(pem) {
-            roots.add(certificate.map_err(TlsSetupError::Pem)?).map_err(TlsSetupError::Certificate)?;
-        }
-        if roots.len() == public_roots {
-            return Err(TlsSetupError::NoCertificate);
-        }
-    }
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let mut settings = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(TlsSetupError::Versions)?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    settings.resumption = Resumption::in_memory_sessions(TLS_SESSIONS);
-    if http2 {
-        settings.alpn_protocols.push(b"h2".to_vec());
-    }
-    settings.alpn_protocols.push(b"http/1.1".to_vec());
-    Ok(settings)
 }
 
 /// A vetted connection that counts what the peer says.
@@ -346,26 +299,6 @@ fn connect_failure(error: io::Error) -> SendError {
     }
 }
 
-fn tls_fault(error: &io::Error) -> TlsFault {
-    use CertificateError::{
-        Expired, ExpiredContext, NotValidForName, NotValidForNameContext, NotValidYet, NotValidYetContext,
-        UnknownIssuer,
-    };
-    let Some(cause) = error.get_ref().and_then(|cause| cause.downcast_ref::<rustls::Error>()) else {
-        return TlsFault::Interrupted;
-    };
-    match cause {
-        rustls::Error::InvalidCertificate(fault) => match fault {
-            Expired | ExpiredContext { .. } => TlsFault::CertificateExpired,
-            NotValidYet | NotValidYetContext { .. } => TlsFault::CertificateNotYetValid,
-            NotValidForName | NotValidForNameContext { .. } => TlsFault::CertificateForAnotherName,
-            UnknownIssuer => TlsFault::CertificateFromUnknownIssuer,
-            _ => TlsFault::CertificateInvalid,
-        },
-        _ => TlsFault::Protocol,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -389,12 +322,5 @@ mod tests {
         assert!(matches!(connect_failure(io::Error::from_raw_os_error(24)), SendError::Local(_)));
         assert!(matches!(connect_failure(io::Error::from_raw_os_error(111)), SendError::ConnectRefused));
         assert!(matches!(connect_failure(io::Error::from_raw_os_error(113)), SendError::ConnectFailed(_)));
-    }
-
-    #[test]
-    fn extra_authorities_must_be_certificates() {
-        assert!(matches!(tls_settings(Some(b"nothing"), true), Err(TlsSetupError::NoCertificate)));
-        let broken = b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
-        assert!(matches!(tls_settings(Some(broken), true), Err(TlsSetupError::Certificate(_))));
     }
 }

@@ -13,6 +13,7 @@ pub mod policy;
 mod pool;
 pub mod resolver;
 pub mod target;
+pub mod tls;
 
 use std::fmt;
 use std::future::Future;
@@ -33,12 +34,13 @@ pub use resolver::ResolveError;
 pub use target::{InvalidTargetUrl, TargetUrl};
 
 use client::Client;
-use connector::{Connector, TlsSetupError, tls_settings};
+use connector::Connector;
 use pin::{PinError, Pins};
 use policy::TargetPolicy;
 use pool::PoolLimits;
 use resolver::{Resolver, ResolverSetupError};
 use target::Host;
+use tls::{TlsSetupError, tls_settings};
 
 /// Sends one request and tells what came of it. The seam where the engine's simulation puts a fake.
 pub trait Transport: Send + Sync + 'static {
