@@ -7,8 +7,8 @@
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -18,21 +18,21 @@ use rustls::ClientConfig;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, timeout};
-use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::exchange::{Phase, Progress, SendError, TlsFault};
+use super::identity::ClientIdentity;
 use super::pin::Pins;
 use super::policy::TargetPolicy;
 use super::target::{Scheme, TargetUrl};
-use super::tls::tls_fault;
+use super::tls::{TlsConnectors, alert_of, tls_fault};
 use crate::domain::target::TargetRefusal;
 
 /// Opens vetted connections.
 pub struct Connector {
     policy: Arc<TargetPolicy>,
     pins: Arc<Pins>,
-    tls: TlsConnector,
+    tls: TlsConnectors,
     connect_timeout: Duration,
 }
 
@@ -57,26 +57,31 @@ const TLS_TIMEOUT: Duration = Duration::from_secs(5);
 const MAX_CANDIDATES: usize = 16;
 impl Connector {
     pub fn new(policy: Arc<TargetPolicy>, pins: Arc<Pins>, tls: ClientConfig, connect_timeout: Duration) -> Self {
-        Self { policy, pins, tls: TlsConnector::from(Arc::new(tls)), connect_timeout }
+        Self { policy, pins, tls: TlsConnectors::new(tls), connect_timeout }
     }
 
     /// Connects to one of the target's pinned addresses; when none of them works, to one of a new answer's.
     ///
     /// # Errors
     /// When the target is refused, does not resolve, or no address of it can be connected to and proven.
-    pub(super) async fn connect(&self, target: &TargetUrl, progress: &mut Progress) -> Result<Connected, SendError> {
+    pub(super) async fn connect(
+        &self,
+        target: &TargetUrl,
+        identity: Option<&ClientIdentity>,
+        progress: &mut Progress,
+    ) -> Result<Connected, SendError> {
         progress.phase = Phase::Dns;
         let started = Instant::now();
         let pinned = self.pins.addresses(target).await?;
         progress.phases.dns = pinned.was_resolved_now().then(|| started.elapsed());
-        let failure = match self.connect_to_any(target, &pinned.addresses, progress).await {
+        let failure = match self.connect_to_any(target, identity, &pinned.addresses, progress).await {
             Ok(connected) => return Ok(connected),
             Err(local @ SendError::Local(_)) => return Err(local),
             Err(failure) => failure,
         };
         progress.phase = Phase::Dns;
         match self.pins.renew(target, &pinned).await? {
-            Some(renewed) => self.connect_to_any(target, &renewed.addresses, progress).await,
+            Some(renewed) => self.connect_to_any(target, identity, &renewed.addresses, progress).await,
             None => Err(failure),
         }
     }
@@ -84,6 +89,7 @@ impl Connector {
     async fn connect_to_any(
         &self,
         target: &TargetUrl,
+        identity: Option<&ClientIdentity>,
         addresses: &[IpAddr],
         progress: &mut Progress,
     ) -> Result<Connected, SendError> {
@@ -104,7 +110,7 @@ impl Connector {
             }
             progress.phase = Phase::Tls;
             let started = Instant::now();
-            match self.handshake(target, stream).await {
+            match self.handshake(target, identity, stream).await {
                 Ok(stream) => {
                     progress.phases.tls = Some(started.elapsed());
                     let protocol = match stream.get_ref().1.alpn_protocol() {
@@ -160,8 +166,13 @@ impl Connector {
         Ok(stream)
     }
 
-    async fn handshake(&self, target: &TargetUrl, stream: TcpStream) -> Result<TlsStream<TcpStream>, TlsFault> {
-        let handshake = self.tls.connect(target.server_name().clone(), stream);
+    async fn handshake(
+        &self,
+        target: &TargetUrl,
+        identity: Option<&ClientIdentity>,
+        stream: TcpStream,
+    ) -> Result<TlsStream<TcpStream>, TlsFault> {
+        let handshake = self.tls.of(identity).connect(target.server_name().clone(), stream);
         match timeout(TLS_TIMEOUT, handshake).await {
             Ok(Ok(stream)) => Ok(stream),
             Ok(Err(error)) => Err(tls_fault(&error)),
@@ -182,11 +193,19 @@ pub struct Stream {
 pub struct Meter {
     received_bytes: AtomicU64,
     ceiling_bytes: AtomicU64,
+    /// In TLS 1.3 a peer tells only after the handshake that it refuses our certificate. What carries HTTP may lose that
+    /// on the way up, so it is kept here.
+    alert: OnceLock<TlsFault>,
 }
 
 impl Meter {
     pub fn received_bytes(&self) -> u64 {
         self.received_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Why the peer broke TLS off, if it said so.
+    pub fn alert(&self) -> Option<TlsFault> {
+        self.alert.get().copied()
     }
 
     /// From now on the peer may send this much; reading more is an error of the kind `QuotaExceeded`.
@@ -202,7 +221,11 @@ enum Io {
 
 impl Stream {
     fn new(io: Io) -> Self {
-        let meter = Meter { received_bytes: AtomicU64::new(0), ceiling_bytes: AtomicU64::new(u64::MAX) };
+        let meter = Meter {
+            received_bytes: AtomicU64::new(0),
+            ceiling_bytes: AtomicU64::new(u64::MAX),
+            alert: OnceLock::new(),
+        };
         Self { io, meter: Arc::new(meter) }
     }
 
@@ -225,6 +248,11 @@ impl AsyncRead for Stream {
         let received = buf.filled().len() - before;
         if received > 0 {
             self.meter.received_bytes.fetch_add(received as u64, Ordering::Relaxed);
+        }
+        if let Poll::Ready(Err(error)) = &polled
+            && let Some(fault) = alert_of(error)
+        {
+            let _known = self.meter.alert.set(fault);
         }
         polled
     }

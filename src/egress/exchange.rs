@@ -14,6 +14,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::HeaderMap;
 
+use super::identity::ClientIdentity;
 use super::pin::PinError;
 use super::resolver::ResolveError;
 use super::target::TargetUrl;
@@ -25,6 +26,8 @@ pub struct OutboundRequest {
     pub url: Arc<TargetUrl>,
     pub headers: HeaderMap,
     pub body: Bytes,
+    /// Shown to a receiver that asks for a client certificate.
+    pub identity: Option<Arc<ClientIdentity>>,
     /// One deadline over look-up, connect, TLS, headers and body.
     pub deadline: Duration,
 }
@@ -122,6 +125,10 @@ pub enum TlsFault {
     CertificateFromUnknownIssuer,
     /// Revoked, badly encoded, badly signed, for another purpose.
     CertificateInvalid,
+    /// The peer demands a client certificate and was shown none.
+    ClientCertificateRequired,
+    /// The peer does not accept the client certificate that it was shown.
+    ClientCertificateRefused,
     /// The two sides could not agree, or the peer broke the protocol or refused us.
     Protocol,
     /// The connection ended during the handshake.
@@ -138,6 +145,8 @@ impl TlsFault {
             Self::CertificateForAnotherName => "the certificate is for another name",
             Self::CertificateFromUnknownIssuer => "the certificate's issuer is not known",
             Self::CertificateInvalid => "the certificate is not valid",
+            Self::ClientCertificateRequired => "the receiver demands a client certificate",
+            Self::ClientCertificateRefused => "the receiver refused the client certificate",
             Self::Protocol => "the two sides could not agree",
             Self::Interrupted => "the connection ended",
             Self::Timeout => "it took too long",

@@ -8,6 +8,7 @@ mod body;
 pub mod client;
 pub mod connector;
 pub mod exchange;
+pub mod identity;
 pub mod pin;
 pub mod policy;
 mod pool;
@@ -29,6 +30,7 @@ use crate::domain::target::{RefusalReason, TargetGuard, TargetRefusal};
 use crate::domain::time::Clock;
 
 pub use exchange::{Answer, Cause, Exchange, OutboundRequest, Phase, Phases, SendError, TlsFault};
+pub use identity::{ClientIdentity, IdentityId, InvalidIdentity};
 pub use policy::{AllowTarget, InvalidAllowTarget};
 pub use resolver::ResolveError;
 pub use target::{InvalidTargetUrl, TargetUrl};

@@ -3,15 +3,19 @@
 //! It stands apart from the connector so that the settings can be read without the sockets. It must not open any, and
 //! there is no setting that leaves a certificate unchecked.
 
+use std::collections::HashMap;
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use rustls::client::Resumption;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
-use rustls::{CertificateError, ClientConfig, RootCertStore};
+use rustls::{AlertDescription, CertificateError, ClientConfig, RootCertStore};
+use tokio_rustls::TlsConnector;
 
 use super::exchange::TlsFault;
+use super::identity::{ClientIdentity, IdentityId};
+use crate::domain::limits;
 
 /// The TLS settings could not be built.
 #[derive(Debug, thiserror::Error)]
@@ -26,8 +30,43 @@ pub enum TlsSetupError {
     Versions(#[source] rustls::Error),
 }
 
-/// Hosts whose TLS sessions are remembered.
+/// Hosts whose TLS sessions are remembered, where no client certificate is shown.
 const TLS_SESSIONS: usize = 4096;
+/// The same for one client identity, which is one customer's and seldom shown to more than a few.
+const TLS_SESSIONS_PER_IDENTITY: usize = 16;
+
+/// One way to speak TLS for each client identity: a session ticket that was given to one is never shown by another.
+pub(super) struct TlsConnectors {
+    settings: ClientConfig,
+    anonymous: TlsConnector,
+    by_identity: Mutex<HashMap<IdentityId, TlsConnector>>,
+}
+
+impl TlsConnectors {
+    pub fn new(settings: ClientConfig) -> Self {
+        let anonymous = TlsConnector::from(Arc::new(settings.clone()));
+        Self { settings, anonymous, by_identity: Mutex::default() }
+    }
+
+    pub fn of(&self, identity: Option<&ClientIdentity>) -> TlsConnector {
+        let Some(identity) = identity else { return self.anonymous.clone() };
+        let mut by_identity = self.by_identity.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(connector) = by_identity.get(&identity.id()) {
+            return connector.clone();
+        }
+        if by_identity.len() >= limits::IDENTITIES_REMEMBERED
+            && let Some(any) = by_identity.keys().next().copied()
+        {
+            by_identity.remove(&any);
+        }
+        let mut settings = self.settings.clone();
+        settings.client_auth_cert_resolver = identity.resolver();
+        settings.resumption = Resumption::in_memory_sessions(TLS_SESSIONS_PER_IDENTITY);
+        let connector = TlsConnector::from(Arc::new(settings));
+        by_identity.insert(identity.id(), connector.clone());
+        connector
+    }
+}
 
 /// TLS 1.2 and 1.3 with the public roots, the operator's own roots, and session resumption.
 ///
@@ -75,6 +114,32 @@ pub(super) fn tls_fault(error: &io::Error) -> TlsFault {
             UnknownIssuer => TlsFault::CertificateFromUnknownIssuer,
             _ => TlsFault::CertificateInvalid,
         },
+        rustls::Error::AlertReceived(alert) => fault_of_alert(*alert),
+        _ => TlsFault::Protocol,
+    }
+}
+
+/// Why the peer broke off a connection that had been established, if that is what the error tells.
+pub(super) fn alert_of(error: &io::Error) -> Option<TlsFault> {
+    match error.get_ref()?.downcast_ref()? {
+        rustls::Error::AlertReceived(alert) => Some(fault_of_alert(*alert)),
+        _ => None,
+    }
+}
+
+/// A peer that sends an alert about certificates speaks of ours.
+fn fault_of_alert(alert: AlertDescription) -> TlsFault {
+    match alert {
+        AlertDescription::CertificateRequired | AlertDescription::NoCertificate => TlsFault::ClientCertificateRequired,
+        AlertDescription::BadCertificate
+        | AlertDescription::UnsupportedCertificate
+        | AlertDescription::CertificateRevoked
+        | AlertDescription::CertificateExpired
+        | AlertDescription::CertificateUnknown
+        | AlertDescription::UnknownCA
+        // A signature that does not hold: the certificate's, or the one made with its key.
+        | AlertDescription::DecryptError
+        | AlertDescription::AccessDenied => TlsFault::ClientCertificateRefused,
         _ => TlsFault::Protocol,
     }
 }

@@ -159,7 +159,7 @@ impl Worker {
             };
         }
         let deadline = self.settings.attempt_deadline;
-        let request = OutboundRequest { url, headers, body: claim.envelope.clone(), deadline };
+        let request = OutboundRequest { url, headers, body: claim.envelope.clone(), identity: None, deadline };
         let exchange = self.transport.send(request).await;
         let phases = Some(phases_of(&exchange));
         match exchange.result {
