@@ -94,7 +94,12 @@ fn augment(command: Command, wanted: fn(&Setting) -> bool) -> Command {
             .env(setting.env)
             .value_name(setting.value_name)
             .action(if setting.is_list { ArgAction::Append } else { ArgAction::Set })
-            .value_parser(|text: &str| setting.check(text).map(|()| text.to_owned()))
+            .hide_env_values(setting.is_secret)
+            // clap repeats a value that it refuses; a secret is read later.
+            .value_parser(|text: &str| match setting.is_secret {
+                true => Ok(text.to_owned()),
+                false => setting.check(text).map(|()| text.to_owned()),
+            })
             .help(setting.help_with_default(&defaults))
     });
     command.arg(config).args(rows)
@@ -120,7 +125,7 @@ impl Given {
             read_file(path, &mut effective)?;
         }
         for (setting, source, text) in &self.values {
-            // clap has read the same text with the same function.
+            // clap has read the same text with the same function, unless it is a secret.
             (setting.read)(&mut effective.settings, text).map_err(anyhow::Error::msg).context(setting.name)?;
             effective.sources.insert(setting.name, *source);
         }

@@ -10,6 +10,7 @@ use url::Url;
 
 use crate::config::{LogFormat, Settings};
 use crate::domain::limits;
+use crate::domain::proxy::ProxyUrl;
 use crate::domain::retry::{format_wait, parse_wait};
 use crate::egress::AllowTarget;
 use crate::telemetry;
@@ -29,7 +30,7 @@ pub struct Setting {
     pub is_list: bool,
     /// Commands that run no server need it too.
     pub is_of_data: bool,
-    /// Never printed.
+    /// Never printed, not even where it is wrong.
     pub is_secret: bool,
     pub read: fn(&mut Settings, &str) -> Result<(), String>,
     /// Empty when there is no value.
@@ -141,6 +142,18 @@ pub static SETTINGS: &[Setting] = &[
         otherwise: Some("none"),
         read: |settings, text| set(&mut settings.ca_file, path(text).map(Some)),
         show: |settings| shown_path(settings.ca_file.as_ref()),
+        ..PLAIN
+    },
+    Setting {
+        name: "egress_proxy",
+        flag: "egress-proxy",
+        env: "POSTRIDER_EGRESS_PROXY",
+        value_name: "URL",
+        help: "Forward proxy, http://[user:password@]host:port, that receivers are called through with CONNECT; the guard stays on",
+        otherwise: Some("none"),
+        is_secret: true,
+        read: |settings, text| set(&mut settings.egress_proxy, ProxyUrl::parse(text).map(Some).map_err(told)),
+        show: |settings| settings.egress_proxy.as_ref().map(ToString::to_string).unwrap_or_default(),
         ..PLAIN
     },
     Setting {

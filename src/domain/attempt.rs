@@ -42,10 +42,14 @@ pub enum AttemptOutcome {
     Abandoned,
     /// A fault of ours that has no other name.
     InternalError,
+    /// The operator's forward proxy cannot be reached, or does not do as a proxy does.
+    ProxyFailed,
+    /// The operator's forward proxy may not connect to where the host is.
+    ProxyRefused,
 }
 
 impl AttemptOutcome {
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 16] = [
         Self::Delivered,
         Self::HttpError,
         Self::Redirect,
@@ -60,6 +64,8 @@ impl AttemptOutcome {
         Self::Simulated,
         Self::Abandoned,
         Self::InternalError,
+        Self::ProxyFailed,
+        Self::ProxyRefused,
     ];
 
     /// What an answer with this status amounts to.
@@ -75,7 +81,7 @@ impl AttemptOutcome {
     pub const fn fault(self) -> Fault {
         match self {
             Self::Delivered | Self::Simulated | Self::Abandoned => Fault::Nobody,
-            Self::InternalError => Fault::Sender,
+            Self::InternalError | Self::ProxyFailed => Fault::Sender,
             Self::HttpError
             | Self::Redirect
             | Self::Gone
@@ -85,7 +91,8 @@ impl AttemptOutcome {
             | Self::TlsFailed
             | Self::ConnectionClosed
             | Self::InvalidResponse
-            | Self::SsrfBlocked => Fault::Receiver,
+            | Self::SsrfBlocked
+            | Self::ProxyRefused => Fault::Receiver,
         }
     }
 
@@ -105,6 +112,8 @@ impl AttemptOutcome {
             Self::Simulated => "simulated",
             Self::Abandoned => "abandoned",
             Self::InternalError => "internal_error",
+            Self::ProxyFailed => "proxy_failed",
+            Self::ProxyRefused => "proxy_refused",
         }
     }
 

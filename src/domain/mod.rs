@@ -12,6 +12,7 @@ pub mod idempotency;
 pub mod json;
 pub mod limits;
 pub mod page;
+pub mod proxy;
 pub mod rate_limit;
 pub mod replay;
 pub mod retry;

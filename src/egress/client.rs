@@ -15,7 +15,7 @@ use tokio::time::{Instant, timeout};
 
 use super::body;
 use super::connector::Connector;
-use super::exchange::{Answer, Exchange, OutboundRequest, Phase, Progress, SendError};
+use super::exchange::{Answer, Exchange, OutboundRequest, Phase, Progress, ProxyFault, SendError};
 use super::identity::ClientIdentity;
 use super::pool::{Connection, Pool, PoolKey, PoolLimits, Sender};
 use super::target::{Host, TargetUrl};
@@ -45,6 +45,9 @@ impl Client {
         let attempt = self.attempt(&call, &mut progress);
         let result = match timeout(request.deadline, attempt).await {
             Ok(result) => result,
+            Err(_) if progress.phase == Phase::Connect && self.connector.waits_for_proxy_since(started) => {
+                Err(SendError::Proxy(ProxyFault::Unreachable))
+            }
             Err(_) => Err(SendError::Timeout { phase: progress.phase, status: progress.status }),
         };
         if let Err(SendError::Refused(_)) = &result {

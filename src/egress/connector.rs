@@ -24,6 +24,7 @@ use super::exchange::{Phase, Progress, SendError, TlsFault};
 use super::identity::ClientIdentity;
 use super::pin::Pins;
 use super::policy::TargetPolicy;
+use super::proxy::Proxy;
 use super::target::{Scheme, TargetUrl};
 use super::tls::{TlsConnectors, alert_of, tls_fault};
 use crate::domain::target::TargetRefusal;
@@ -32,6 +33,7 @@ use crate::domain::target::TargetRefusal;
 pub struct Connector {
     policy: Arc<TargetPolicy>,
     pins: Arc<Pins>,
+    proxy: Option<Proxy>,
     tls: TlsConnectors,
     connect_timeout: Duration,
 }
@@ -56,8 +58,14 @@ const TLS_TIMEOUT: Duration = Duration::from_secs(5);
 /// Addresses tried per attempt. All that a name has are vetted; a name with hundreds must not buy hundreds of sockets.
 const MAX_CANDIDATES: usize = 16;
 impl Connector {
-    pub fn new(policy: Arc<TargetPolicy>, pins: Arc<Pins>, tls: ClientConfig, connect_timeout: Duration) -> Self {
-        Self { policy, pins, tls: TlsConnectors::new(tls), connect_timeout }
+    pub(super) fn new(
+        policy: Arc<TargetPolicy>,
+        pins: Arc<Pins>,
+        proxy: Option<Proxy>,
+        tls: ClientConfig,
+        connect_timeout: Duration,
+    ) -> Self {
+        Self { policy, pins, proxy, tls: TlsConnectors::new(tls), connect_timeout }
     }
 
     /// Connects to one of the target's pinned addresses; when none of them works, to one of a new answer's.
@@ -76,7 +84,8 @@ impl Connector {
         progress.phases.dns = pinned.was_resolved_now().then(|| started.elapsed());
         let failure = match self.connect_to_any(target, identity, &pinned.addresses, progress).await {
             Ok(connected) => return Ok(connected),
-            Err(local @ SendError::Local(_)) => return Err(local),
+            // No other address would change it.
+            Err(ours @ (SendError::Local(_) | SendError::Proxy(_))) => return Err(ours),
             Err(failure) => failure,
         };
         progress.phase = Phase::Dns;
@@ -84,6 +93,11 @@ impl Connector {
             Some(renewed) => self.connect_to_any(target, identity, &renewed.addresses, progress).await,
             None => Err(failure),
         }
+    }
+
+    /// Whether whoever has been connecting since then has been waiting for the operator's proxy.
+    pub(super) fn waits_for_proxy_since(&self, start: Instant) -> bool {
+        self.proxy.as_ref().is_some_and(|proxy| proxy.was_silent_since(start))
     }
 
     async fn connect_to_any(
@@ -143,6 +157,7 @@ impl Connector {
                     untried.retain(|other| *other != address);
                     match result {
                         Ok(stream) => return Ok((stream, SocketAddr::new(address, target.port()))),
+                        Err(fault @ SendError::Proxy(_)) => return Err(fault),
                         Err(error) => failure = Some(error),
                     }
                 }
@@ -155,15 +170,11 @@ impl Connector {
         if let Err(reason) = self.policy.vet(target, &[address]) {
             return Err(TargetRefusal { host: target.host().to_string(), reason }.into());
         }
-        #[expect(clippy::disallowed_methods, reason = "the one proper place, and the address has just been vetted")]
-        let connecting = TcpStream::connect(SocketAddr::new(address, target.port()));
-        let stream = match timeout(self.connect_timeout, connecting).await {
-            Ok(Ok(stream)) => stream,
-            Ok(Err(error)) => return Err(connect_failure(error)),
-            Err(_) => return Err(SendError::ConnectTimeout),
-        };
-        stream.set_nodelay(true).map_err(SendError::ConnectFailed)?;
-        Ok(stream)
+        let target = SocketAddr::new(address, target.port());
+        match &self.proxy {
+            None => dial(target, self.connect_timeout).await,
+            Some(proxy) => proxy.connect(target, self.connect_timeout).await,
+        }
     }
 
     async fn handshake(
@@ -179,6 +190,19 @@ impl Connector {
             Err(_) => Err(TlsFault::Timeout),
         }
     }
+}
+
+/// Opens a socket: to an address that has just been vetted, or to the operator's own proxy.
+pub(super) async fn dial(address: SocketAddr, time: Duration) -> Result<TcpStream, SendError> {
+    #[expect(clippy::disallowed_methods, reason = "the one proper place; its callers have vetted the address")]
+    let connecting = TcpStream::connect(address);
+    let stream = match timeout(time, connecting).await {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(error)) => return Err(connect_failure(error)),
+        Err(_) => return Err(SendError::ConnectTimeout),
+    };
+    stream.set_nodelay(true).map_err(SendError::ConnectFailed)?;
+    Ok(stream)
 }
 
 /// A vetted connection that counts what the peer says.

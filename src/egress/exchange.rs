@@ -93,6 +93,12 @@ pub enum SendError {
     /// This machine has run out of something (file descriptors, ports, memory): nobody else's fault.
     #[error("this machine could not open a connection")]
     Local(#[source] io::Error),
+    /// The operator's proxy is at fault, not the host.
+    #[error("the egress proxy failed: {0}")]
+    Proxy(ProxyFault),
+    /// The proxy did as it should, and could not reach the host: it said so with a status, or not in time.
+    #[error("the egress proxy could not connect to the host")]
+    BeyondProxy { status: Option<u16> },
     #[error("the TLS handshake failed: {0}")]
     Tls(TlsFault),
     /// `status` is known when the head of an answer had come.
@@ -115,6 +121,24 @@ pub enum SendError {
 
 /// What lies below an error, for the log.
 pub type Cause = Box<dyn Error + Send + Sync>;
+
+/// What was wrong with the operator's proxy, without its words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
+pub enum ProxyFault {
+    #[error("its name has no address")]
+    Unresolvable,
+    #[error("it cannot be connected to")]
+    Unreachable,
+    #[error("it does not answer as a proxy does")]
+    Broken,
+    #[error("it refuses our credentials")]
+    CredentialsRefused,
+    /// A rule of its own: what our guard allowed, it does not.
+    #[error("it may not connect to the host's address")]
+    Forbidden,
+    #[error("it answered with status {0}")]
+    Status(u16),
+}
 
 /// What was wrong with a TLS handshake, without the peer's words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -12,6 +12,7 @@ pub mod identity;
 pub mod pin;
 pub mod policy;
 mod pool;
+mod proxy;
 pub mod resolver;
 pub mod target;
 pub mod tls;
@@ -26,10 +27,11 @@ use std::time::Duration;
 use async_trait::async_trait;
 use url::Url;
 
+use crate::domain::proxy::ProxyUrl;
 use crate::domain::target::{RefusalReason, TargetGuard, TargetRefusal};
 use crate::domain::time::Clock;
 
-pub use exchange::{Answer, Cause, Exchange, OutboundRequest, Phase, Phases, SendError, TlsFault};
+pub use exchange::{Answer, Cause, Exchange, OutboundRequest, Phase, Phases, ProxyFault, SendError, TlsFault};
 pub use identity::{ClientIdentity, IdentityId, InvalidIdentity};
 pub use policy::{AllowTarget, InvalidAllowTarget};
 pub use resolver::ResolveError;
@@ -40,6 +42,7 @@ use connector::Connector;
 use pin::{PinError, Pins};
 use policy::TargetPolicy;
 use pool::PoolLimits;
+use proxy::Proxy;
 use resolver::{Resolver, ResolverSetupError};
 use target::Host;
 use tls::{TlsSetupError, tls_settings};
@@ -61,6 +64,8 @@ pub struct EgressSettings {
     pub dns_servers: Vec<SocketAddr>,
     /// Certificate authorities beside the public ones, as PEM.
     pub extra_ca_pem: Option<Vec<u8>>,
+    /// The operator's forward proxy; none by default. The environment's proxy variables are never read.
+    pub proxy: Option<ProxyUrl>,
     /// For one address; several are raced.
     pub connect_timeout: Duration,
     /// Offer HTTP/2 to hosts that speak TLS.
@@ -78,6 +83,7 @@ impl Default for EgressSettings {
             allow_targets: Vec::new(),
             dns_servers: Vec::new(),
             extra_ca_pem: None,
+            proxy: None,
             connect_timeout: Duration::from_secs(3),
             http2: true,
             max_idle_per_origin: 64,
@@ -109,9 +115,10 @@ impl Egress {
     pub fn new(settings: EgressSettings, clock: Arc<dyn Clock>) -> Result<Self, EgressSetupError> {
         let policy = Arc::new(TargetPolicy::new(settings.allow_targets));
         let resolver = Resolver::new(&settings.dns_servers)?;
+        let proxy = settings.proxy.map(|url| Proxy::new(url, resolver.clone()));
         let pins = Arc::new(Pins::new(Arc::clone(&policy), resolver, clock));
         let tls = tls_settings(settings.extra_ca_pem.as_deref(), settings.http2)?;
-        let connector = Connector::new(Arc::clone(&policy), Arc::clone(&pins), tls, settings.connect_timeout);
+        let connector = Connector::new(Arc::clone(&policy), Arc::clone(&pins), proxy, tls, settings.connect_timeout);
         let limits = PoolLimits {
             max_idle_per_origin: settings.max_idle_per_origin,
             max_idle: settings.max_idle,

@@ -19,7 +19,7 @@ use crate::domain::retry::{Decision, Verdict, judge, parse_retry_after};
 use crate::domain::signing::signature_header;
 use crate::domain::target::RefusalReason;
 use crate::domain::time::{Clock, Timestamp};
-use crate::egress::{Answer, Exchange, OutboundRequest, SendError, TargetUrl, Transport};
+use crate::egress::{Answer, Exchange, OutboundRequest, ProxyFault, SendError, TargetUrl, Transport};
 use crate::store::{AfterAttempt, Claim, EndpointTarget, OutcomeRecord, Store};
 
 use super::recorder::Outcomes;
@@ -285,6 +285,9 @@ fn classify(error: &SendError) -> (AttemptOutcome, Option<u16>) {
             (AttemptOutcome::ConnectFailed, None)
         }
         SendError::Local(_) => (AttemptOutcome::InternalError, None),
+        SendError::Proxy(ProxyFault::Forbidden) => (AttemptOutcome::ProxyRefused, None),
+        SendError::Proxy(_) => (AttemptOutcome::ProxyFailed, None),
+        SendError::BeyondProxy { .. } => (AttemptOutcome::ConnectFailed, None),
         SendError::Tls(_) => (AttemptOutcome::TlsFailed, None),
         SendError::Timeout { status, .. } => (AttemptOutcome::Timeout, *status),
         SendError::ConnectionClosed { status, .. } => (AttemptOutcome::ConnectionClosed, *status),

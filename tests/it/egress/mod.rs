@@ -5,6 +5,7 @@ mod connector;
 mod identity;
 mod pin;
 mod pool;
+mod proxy;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -2,12 +2,14 @@
 
 use std::time::Duration;
 
+use postrider::domain::proxy::ProxyUrl;
 use postrider::domain::retry::RetrySchedule;
 use postrider::domain::time::Timestamp;
 use serde_json::{Value, json};
 
 use crate::support::app::{App, Endpoint, NOON, instant, text};
 use crate::support::dns::Answer as DnsAnswer;
+use crate::support::proxy::{Habit, Proxy};
 use crate::support::receiver::{Answer, Behaviour, ClosedPort, GZIP_BOMB_BYTES, Receiver};
 use crate::support::tls::TestCa;
 use crate::support::verify::{verify_as_integrator, verify_signature};
@@ -305,6 +307,38 @@ async fn each_way_to_fail_has_its_name_in_the_log() {
     app.clock().advance(Duration::from_secs(25 * 3600));
     let event = app.publish("source.created", json!({})).await;
     assert_eq!(only_attempt(&app.attempted(&event, 1).await)["outcome"], "dns_failed");
+}
+
+#[tokio::test]
+async fn a_proxy_that_fails_is_never_charged_to_the_receiver_and_its_refusal_is_named() {
+    let proxy = Proxy::start(Habit::Status(407)).await;
+    let url = ProxyUrl::parse(&proxy.url()).unwrap();
+    let app = App::set_up().await.allow("127.0.0.0/8").change(|settings| settings.egress_proxy = Some(url));
+    let app = app.start().await;
+    let receiver = Receiver::start().await;
+    app.endpoint_to(&receiver, &["post.created"]).await;
+    let event = app.publish("post.created", json!({})).await;
+    // No step of the schedule is used, however often it fails: 5 s remain 5 s.
+    for made in 1..=3 {
+        let delivery = app.attempted(&event, made).await;
+        let attempt = &delivery["attempts"][made - 1];
+        assert_eq!(attempt["outcome"], "proxy_failed");
+        assert_eq!(attempt["error"], "the egress proxy failed: it refuses our credentials");
+        let next = instant(&delivery, "nextAttemptAt");
+        assert!((4..=6).contains(&next.since(instant(attempt, "startedAt")).as_secs()));
+        if made == 3 {
+            proxy.now(Habit::Tunnel);
+        }
+        app.clock().set(next);
+    }
+    app.delivery_ended(&event, "delivered").await;
+
+    let elsewhere = Receiver::start().await;
+    app.endpoint_to(&elsewhere, &["note.created"]).await;
+    proxy.now(Habit::Status(403));
+    let event = app.publish("note.created", json!({})).await;
+    assert_eq!(only_attempt(&app.attempted(&event, 1).await)["outcome"], "proxy_refused");
+    assert_eq!(elsewhere.counts().connections, 0);
 }
 
 #[tokio::test]
