@@ -56,6 +56,18 @@ pub struct DataOptions(Given);
 #[derive(Debug)]
 pub struct ServerOptions(Given);
 
+/// The options of commands that call receivers and run no server.
+#[derive(Debug)]
+pub struct EgressOptions(Given);
+
+impl EgressOptions {
+    /// # Errors
+    /// When the settings file cannot be read or holds what is no setting.
+    pub fn settings(&self) -> anyhow::Result<Settings> {
+        Ok(self.0.effective()?.settings)
+    }
+}
+
 impl DataOptions {
     /// # Errors
     /// When the settings file cannot be read or holds what is no setting.
@@ -199,4 +211,5 @@ macro_rules! options_by_table {
 }
 
 options_by_table!(DataOptions, |setting| setting.is_of_data);
+options_by_table!(EgressOptions, |setting| setting.is_of_egress);
 options_by_table!(ServerOptions, |_| true);

@@ -57,6 +57,10 @@ impl Client {
         Exchange { result, phases: progress.phases, peer: progress.peer, reused: progress.reused }
     }
 
+    pub fn connector(&self) -> &Connector {
+        &self.connector
+    }
+
     /// Closes the pooled connections to a host.
     pub fn forget(&self, host: &Host) {
         self.pool.forget(host);

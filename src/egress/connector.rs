@@ -20,6 +20,7 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_rustls::client::TlsStream;
 
+use super::diagnosis::Probe;
 use super::exchange::{Phase, Progress, SendError, TlsFault};
 use super::identity::ClientIdentity;
 use super::pin::Pins;
@@ -93,6 +94,15 @@ impl Connector {
             Some(renewed) => self.connect_to_any(target, identity, &renewed.addresses, progress).await,
             None => Err(failure),
         }
+    }
+
+    /// Connects to one address of the target as a delivery would, vetting included, and closes again.
+    pub(super) async fn probe(&self, target: &TargetUrl, address: IpAddr) -> Probe {
+        let mut progress = Progress::default();
+        let started = Instant::now();
+        let connected = self.connect_to_any(target, None, &[address], &mut progress).await;
+        progress.phases.total = started.elapsed();
+        Probe { phases: progress.phases, result: connected.map(|connected| connected.protocol) }
     }
 
     /// Whether whoever has been connecting since then has been waiting for the operator's proxy.

@@ -7,6 +7,7 @@
 mod body;
 pub mod client;
 pub mod connector;
+pub mod diagnosis;
 pub mod exchange;
 pub mod identity;
 pub mod pin;
@@ -39,6 +40,7 @@ pub use target::{InvalidTargetUrl, TargetUrl};
 
 use client::Client;
 use connector::Connector;
+use diagnosis::{Diagnosis, diagnose};
 use pin::{PinError, Pins};
 use policy::TargetPolicy;
 use pool::PoolLimits;
@@ -105,6 +107,7 @@ pub enum EgressSetupError {
 /// The way out.
 pub struct Egress {
     policy: Arc<TargetPolicy>,
+    resolver: Resolver,
     pins: Arc<Pins>,
     client: Client,
 }
@@ -116,7 +119,7 @@ impl Egress {
         let policy = Arc::new(TargetPolicy::new(settings.allow_targets));
         let resolver = Resolver::new(&settings.dns_servers)?;
         let proxy = settings.proxy.map(|url| Proxy::new(url, resolver.clone()));
-        let pins = Arc::new(Pins::new(Arc::clone(&policy), resolver, clock));
+        let pins = Arc::new(Pins::new(Arc::clone(&policy), resolver.clone(), clock));
         let tls = tls_settings(settings.extra_ca_pem.as_deref(), settings.http2)?;
         let connector = Connector::new(Arc::clone(&policy), Arc::clone(&pins), proxy, tls, settings.connect_timeout);
         let limits = PoolLimits {
@@ -124,12 +127,17 @@ impl Egress {
             max_idle: settings.max_idle,
             idle_timeout: settings.idle_timeout,
         };
-        Ok(Self { policy, pins, client: Client::new(connector, limits) })
+        Ok(Self { policy, resolver, pins, client: Client::new(connector, limits) })
     }
 
     /// Sends one `POST` and reads the answer, within the request's deadline.
     pub async fn send(&self, request: OutboundRequest) -> Exchange {
         self.client.send(request).await
+    }
+
+    /// Finds out why a target is, or is not, reachable. Asks the name anew, and pins nothing.
+    pub async fn diagnose(&self, target: &TargetUrl) -> Diagnosis {
+        diagnose(target, &self.policy, &self.resolver, self.client.connector()).await
     }
 
     /// Closes the pooled connections to a host. A refusal met here does so by itself.

@@ -266,7 +266,11 @@ async fn open_catalogue(settings: &Settings, store: &dyn Store, from: CatalogueF
     Ok(adopt_catalogue(store, &read_events_file(settings)?).await?)
 }
 
-fn egress_settings(settings: &Settings) -> Result<EgressSettings, StartError> {
+/// How the settings have strangers called.
+///
+/// # Errors
+/// When an exception cannot be read, or the file of certificate authorities.
+pub fn egress_settings(settings: &Settings) -> Result<EgressSettings, StartError> {
     let allow_targets = settings
         .allow_targets
         .iter()
