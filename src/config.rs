@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::domain::limits;
+use crate::domain::proxy::ProxyUrl;
 use crate::domain::rate_limit::RateLimits;
 use crate::domain::retry::RetrySchedule;
 
@@ -24,6 +25,9 @@ pub struct Settings {
     pub dns_servers: Vec<SocketAddr>,
     /// Certificate authorities beside the public ones, as a PEM file.
     pub ca_file: Option<PathBuf>,
+    /// A forward proxy that every receiver is called through, the guard still on. None by default; proxy variables of the
+    /// environment are never read, since who sets them need not be who answers for the guard.
+    pub egress_proxy: Option<ProxyUrl>,
     /// The event catalogue; the one built in when absent.
     pub events_file: Option<PathBuf>,
     /// Where the operator is told what becomes of endpoints and deliveries; nowhere when absent.
@@ -89,6 +93,7 @@ impl Settings {
             allow_targets: Vec::new(),
             dns_servers: Vec::new(),
             ca_file: None,
+            egress_proxy: None,
             events_file: None,
             operator_webhook_url: None,
             operator_webhook_secret_file: None,

@@ -122,6 +122,12 @@ pub const RETENTION_MIN: Duration = Duration::from_secs(24 * 3600);
 /// The longest: ten years, which stands for ever.
 pub const RETENTION_MAX: Duration = Duration::from_secs(3650 * 24 * 3600);
 
+/// Certificates in the chain that a client shows in mutual TLS: no public hierarchy is half as deep, and all of them are sent
+/// in each handshake.
+pub const CLIENT_CERTIFICATES: usize = 8;
+/// Client identities whose TLS sessions are remembered in one process; one more and another's next handshake is a full one.
+pub const IDENTITIES_REMEMBERED: usize = 1024;
+
 /// Attempts under way at once in one process: beyond it, memory and sockets cost more than they bring.
 pub const SLOTS: usize = 512;
 /// Attempts under way at once to one endpoint: enough for a fast one, not enough to take every slot.

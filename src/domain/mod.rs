@@ -14,6 +14,7 @@ pub mod json;
 pub mod limits;
 pub mod operational_event;
 pub mod page;
+pub mod proxy;
 pub mod rate_limit;
 pub mod replay;
 pub mod retry;

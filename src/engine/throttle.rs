@@ -357,6 +357,8 @@ impl Manner {
             AttemptOutcome::SsrfBlocked
             | AttemptOutcome::Simulated
             | AttemptOutcome::Abandoned
+            | AttemptOutcome::ProxyFailed
+            | AttemptOutcome::ProxyRefused
             | AttemptOutcome::InternalError => return self,
         };
         let took_ms = took.as_secs_f32() * 1000.0;

@@ -10,8 +10,9 @@ use rusqlite::Connection;
 use super::OpenError;
 
 /// Each migration as `(name, SQL)`; forward only, never edited once released.
-const MIGRATIONS: [(&str, &str); 2] = [
+const MIGRATIONS: &[(&str, &str)] = &[
     ("V1__first", include_str!("../../../migrations/sqlite/0001_first.sql")),
+    ("V2__attempt_phases", include_str!("../../../migrations/sqlite/0002_attempt_phases.sql")),
     ("V5__endpoint_health", include_str!("../../../migrations/sqlite/0005_endpoint_health.sql")),
 ];
 

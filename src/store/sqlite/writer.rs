@@ -399,6 +399,8 @@ impl WriterThread {
             while let Some(job) = group.get_mut(next) {
                 let more = job.size();
                 size = JobSize { rows: size.rows + more.rows, bytes: size.bytes + more.bytes };
+                // A group may stay open for a while, and a job must not be told that it is earlier than when it was given.
+                tx.now = self.clock.now().max(tx.now);
                 match catch_unwind(AssertUnwindSafe(|| job.run(&mut tx))) {
                     Ok(outcome) => outcome?,
                     Err(_) => return Err(rusqlite::Error::UnwindingPanic),
