@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use postrider::domain::target::{RefusalReason, TargetGuard, TargetRefusal};
-use postrider::egress::{Egress, EgressSettings, Phase, SendError, TlsFault};
+use postrider::egress::{Egress, EgressSettings, Phase, ResolveError, SendError, TlsFault};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
@@ -166,6 +166,19 @@ async fn a_name_without_addresses_is_unresolvable_to_the_guard_and_a_dns_failure
         assert_eq!(verdict(&egress, &url).await, Some(RefusalReason::Unresolvable), "{name}");
         assert!(matches!(post(&egress, &url).await.result, Err(SendError::Dns(_))), "{name}");
     }
+}
+
+#[tokio::test]
+async fn name_servers_that_never_answer_end_in_a_dns_failure_or_at_the_deadline() {
+    let dns = DnsServer::start().await;
+    dns.set("silent.test", Answer::Silent);
+    let settings = settings_with(&dns, None);
+    let (patient, hasty) =
+        (egress(settings.clone(), &ManualClock::new(NOON)), egress(settings, &ManualClock::new(NOON)));
+    let url = "https://silent.test/";
+    let (failed, cut) = tokio::join!(post(&patient, url), post_within(&hasty, url, SHORT));
+    assert!(matches!(failed.result, Err(SendError::Dns(ResolveError::Timeout))), "{failed:?}");
+    assert!(matches!(cut.result, Err(SendError::Timeout { phase: Phase::Dns, status: None })), "{cut:?}");
 }
 
 #[tokio::test]
