@@ -105,6 +105,13 @@ async fn half_a_handshake_ends_at_the_deadline() {
 }
 
 #[tokio::test]
+async fn half_a_handshake_takes_no_more_than_one_addresss_share_of_a_long_deadline() {
+    let receiver = Receiver::start_half_handshake().await;
+    let exchange = post(&to_loopback(), &format!("https://{}/", receiver.address())).await;
+    assert!(matches!(exchange.result, Err(SendError::Tls(TlsFault::Timeout))), "{exchange:?}");
+}
+
+#[tokio::test]
 async fn plain_text_behind_https_is_a_tls_fault() {
     let (impostor, _accepting) = Impostor::start("127.0.0.1:0".parse().unwrap()).await;
     let exchange = post(&to_loopback(), &format!("https://{}/", impostor.address)).await;

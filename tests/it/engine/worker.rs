@@ -280,6 +280,27 @@ async fn an_exchange_that_is_not_over_at_its_deadline_is_a_timeout() {
         assert_eq!(attempt["error"], told);
         assert!(attempt["durationMs"].as_u64().unwrap() >= 300);
     }
+    let half = Receiver::start_half_handshake().await;
+    app.endpoint_at(&format!("https://{}/", half.address()), &["note.created"]).await;
+    let event = app.publish("note.created", json!({})).await;
+    let attempt = only_attempt(&app.attempted(&event, 1).await);
+    assert_eq!(attempt["outcome"], "timeout");
+    assert_eq!(attempt["error"], "no complete answer in time; the time was up during tls");
+    assert!(attempt["phases"]["connectMs"].is_u64() && attempt["phases"]["tlsMs"].is_null(), "{attempt}");
+}
+
+#[tokio::test]
+async fn a_connection_that_is_closed_as_the_next_request_starts_costs_no_attempt() {
+    let app = App::to_loopback().await;
+    let receiver = Receiver::start().await;
+    app.endpoint_to(&receiver, &["post.created"]).await;
+    receiver.otherwise(Behaviour::KeepAliveThenClose);
+    for _ in 0..5 {
+        let event = app.publish("post.created", json!({})).await;
+        let attempt = only_attempt(&app.delivery_ended(&event, "delivered").await);
+        assert_eq!((&attempt["outcome"], &attempt["phases"]["connectionReused"]), (&json!("delivered"), &json!(false)));
+    }
+    assert_eq!(receiver.counts().connections, 5);
 }
 
 #[tokio::test]
