@@ -22,8 +22,9 @@ use super::target::{Host, TargetUrl};
 
 /// Header fields of one answer; HTTP/1.1's parser has the same limit.
 const MAX_HEADERS: usize = 100;
-/// All that an HTTP/1.1 peer may say in answer to one request: headers, body and what is read ahead of us come to half
-/// of it at most; only interim answers can come to more. HTTP/2 bounds its streams by their windows.
+/// All that a peer may say in answer to one request: headers, body and what is read ahead of us come to half of it at
+/// most; only interim answers can come to more. On a shared connection, where nobody can tell whose bytes they are, as
+/// much for each request that is under way.
 const MAX_ANSWER_BYTES: u64 = 512 * 1024;
 
 /// Sends requests.
@@ -116,6 +117,7 @@ impl Client {
         progress.peer = Some(connection.link.peer);
         progress.phase = Phase::Headers;
         let started = Instant::now();
+        let _under_way = connection.link.begin_request(MAX_ANSWER_BYTES);
         let response = connection.post(call).await?;
         progress.phases.first_byte = Some(started.elapsed());
         progress.phase = Phase::Body;
@@ -127,7 +129,9 @@ impl Client {
         }
         let excerpt = match body::read(&head.headers, &mut body).await {
             Ok(excerpt) => excerpt,
-            Err(error) if breaks_http(&error) => return Err(Failure::answered(invalid(status, error))),
+            Err(error) if breaks_http(&error) || connection.link.meter.is_spent() => {
+                return Err(Failure::answered(invalid(status, error)));
+            }
             Err(error) => return Err(Failure::answered(closed(status, error))),
         };
         if excerpt.drained && head.status != http::StatusCode::SWITCHING_PROTOCOLS {
@@ -182,6 +186,9 @@ impl Connection {
         let posted = self.post_anyway(call).await;
         posted.map_err(|failure| match self.link.meter.alert() {
             Some(fault) => Failure { error: SendError::Tls(fault), ..failure },
+            None if self.link.meter.is_spent() => {
+                Failure::answered(SendError::InvalidResponse { status: None, source: Some(failure.error.into()) })
+            }
             None => failure,
         })
     }
@@ -193,7 +200,6 @@ impl Connection {
         *request.method_mut() = Method::POST;
         match &mut self.sender {
             Sender::Http1(sender) => {
-                self.link.meter.allow_bytes(MAX_ANSWER_BYTES);
                 headers.entry(HOST).or_insert_with(|| call.target.authority().clone());
                 *request.headers_mut() = headers;
                 *request.uri_mut() = call.target.origin_form().clone();

@@ -232,6 +232,9 @@ pub struct Meter {
     alert: OnceLock<TlsFault>,
 }
 
+/// Before the first request: the greetings.
+const NO_CEILING: u64 = u64::MAX;
+
 impl Meter {
     pub fn received_bytes(&self) -> u64 {
         self.received_bytes.load(Ordering::Relaxed)
@@ -242,9 +245,17 @@ impl Meter {
         self.alert.get().copied()
     }
 
-    /// From now on the peer may send this much; reading more is an error of the kind `QuotaExceeded`.
+    /// From now on the peer may send this much, or more if more was allowed before; reading beyond it is an error of the kind
+    /// `QuotaExceeded`. Never lowered: what a request gave up on may still be on its way when the next one begins.
     pub fn allow_bytes(&self, bytes: u64) {
-        self.ceiling_bytes.store(self.received_bytes().saturating_add(bytes), Ordering::Relaxed);
+        let ceiling = self.received_bytes().saturating_add(bytes);
+        let raised = |before| Some(if before == NO_CEILING { ceiling } else { ceiling.max(before) });
+        let _always = self.ceiling_bytes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, raised);
+    }
+
+    /// Whether the peer has said all that it may.
+    pub fn is_spent(&self) -> bool {
+        self.received_bytes() >= self.ceiling_bytes.load(Ordering::Relaxed)
     }
 }
 
@@ -257,7 +268,7 @@ impl Stream {
     fn new(io: Io) -> Self {
         let meter = Meter {
             received_bytes: AtomicU64::new(0),
-            ceiling_bytes: AtomicU64::new(u64::MAX),
+            ceiling_bytes: AtomicU64::new(NO_CEILING),
             alert: OnceLock::new(),
         };
         Self { io, meter: Arc::new(meter) }
@@ -271,7 +282,7 @@ impl Stream {
 
 impl AsyncRead for Stream {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        if self.meter.received_bytes() >= self.meter.ceiling_bytes.load(Ordering::Relaxed) {
+        if self.meter.is_spent() {
             return Poll::Ready(Err(io::ErrorKind::QuotaExceeded.into()));
         }
         let before = buf.filled().len();

@@ -8,7 +8,7 @@
 use std::collections::HashMap;
 use std::future::Future;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
@@ -71,6 +71,7 @@ pub(super) struct Link {
     pub meter: Arc<Meter>,
     opened_at: Instant,
     era: Arc<Era>,
+    under_way: AtomicU64,
     _lifeline: oneshot::Sender<()>,
 }
 
@@ -305,7 +306,7 @@ impl Connection {
         let (lifeline, dropped) = oneshot::channel();
         let meter = stream.meter();
         let opened_at = Instant::now();
-        let link = Arc::new(Link { peer, meter, opened_at, era, _lifeline: lifeline });
+        let link = Arc::new(Link { peer, meter, opened_at, era, under_way: AtomicU64::new(0), _lifeline: lifeline });
         let sender = match protocol {
             Protocol::Http1 => Sender::Http1(open_http1(stream, dropped).await?),
             Protocol::Http2 => Sender::Http2(open_http2(stream, dropped).await?),
@@ -329,7 +330,23 @@ impl Era {
     }
 }
 
+/// A request that a connection carries; over when dropped.
+pub(super) struct UnderWay(Arc<Link>);
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.0.under_way.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 impl Link {
+    /// Lets the peer say this much in answer to one more request, and to each of those that share the connection with it.
+    pub fn begin_request(self: &Arc<Self>, answer_bytes: u64) -> UnderWay {
+        let others = self.under_way.fetch_add(1, Ordering::Relaxed);
+        self.meter.allow_bytes(answer_bytes.saturating_mul(others + 1));
+        UnderWay(Arc::clone(self))
+    }
+
     fn is_spent(&self, now: Instant) -> bool {
         now.duration_since(self.opened_at) >= MAX_AGE
     }

@@ -203,7 +203,10 @@ impl Server {
         let listener = CuttableListener { listener, cut: cut_requests.clone() };
         let http = tokio::spawn(serve_http(listener, router, stop_listening.clone()));
         for target in &settings.allow_targets {
-            tracing::warn!(target, "this target may be called although it need not be public, over plain http too");
+            tracing::warn!(
+                allow_target = target,
+                "this target may be called although it need not be public, over plain http too"
+            );
         }
         if let Some(proxy) = &settings.egress_proxy {
             tracing::info!(%proxy, "receivers are called through a forward proxy");

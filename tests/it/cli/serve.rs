@@ -41,6 +41,19 @@ async fn a_webhook_goes_from_the_command_line_to_a_receiver() {
 }
 
 #[tokio::test]
+async fn the_log_tells_at_the_start_which_exceptions_are_in_force() {
+    let (_place, data_dir) = new_data_dir();
+    let arguments = ["--allow-target", "127.0.0.0/8,hooks.local", "--egress-proxy", "http://a:hunter2@127.0.0.1:3128"];
+    let server = Serving::start(&data_dir, &arguments).await;
+    let log: Vec<Value> = server.log().iter().map(|line| serde_json::from_str(line).unwrap()).collect();
+    for target in ["127.0.0.0/8", "hooks.local"] {
+        assert!(log.iter().any(|line| line["level"] == "WARN" && line["allow_target"] == target), "{target}: {log:?}");
+    }
+    assert!(log.iter().any(|line| line["proxy"] == "http://127.0.0.1:3128"), "{log:?}");
+    assert!(!server.log().iter().any(|line| line.contains("hunter2")));
+}
+
+#[tokio::test]
 async fn told_to_stop_it_finishes_what_is_under_way_and_ends_well() {
     let (_place, data_dir) = new_data_dir();
     let receiver = Receiver::start().await;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use postrider::domain::target::{RefusalReason, TargetGuard, TargetRefusal};
-use postrider::egress::{Egress, EgressSettings, Phase, SendError, TlsFault};
+use postrider::egress::{Egress, EgressSettings, Phase, ResolveError, SendError, TlsFault};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
@@ -105,6 +105,13 @@ async fn half_a_handshake_ends_at_the_deadline() {
 }
 
 #[tokio::test]
+async fn half_a_handshake_takes_no_more_than_one_addresss_share_of_a_long_deadline() {
+    let receiver = Receiver::start_half_handshake().await;
+    let exchange = post(&to_loopback(), &format!("https://{}/", receiver.address())).await;
+    assert!(matches!(exchange.result, Err(SendError::Tls(TlsFault::Timeout))), "{exchange:?}");
+}
+
+#[tokio::test]
 async fn plain_text_behind_https_is_a_tls_fault() {
     let (impostor, _accepting) = Impostor::start("127.0.0.1:0".parse().unwrap()).await;
     let exchange = post(&to_loopback(), &format!("https://{}/", impostor.address)).await;
@@ -166,6 +173,19 @@ async fn a_name_without_addresses_is_unresolvable_to_the_guard_and_a_dns_failure
         assert_eq!(verdict(&egress, &url).await, Some(RefusalReason::Unresolvable), "{name}");
         assert!(matches!(post(&egress, &url).await.result, Err(SendError::Dns(_))), "{name}");
     }
+}
+
+#[tokio::test]
+async fn name_servers_that_never_answer_end_in_a_dns_failure_or_at_the_deadline() {
+    let dns = DnsServer::start().await;
+    dns.set("silent.test", Answer::Silent);
+    let settings = settings_with(&dns, None);
+    let (patient, hasty) =
+        (egress(settings.clone(), &ManualClock::new(NOON)), egress(settings, &ManualClock::new(NOON)));
+    let url = "https://silent.test/";
+    let (failed, cut) = tokio::join!(post(&patient, url), post_within(&hasty, url, SHORT));
+    assert!(matches!(failed.result, Err(SendError::Dns(ResolveError::Timeout))), "{failed:?}");
+    assert!(matches!(cut.result, Err(SendError::Timeout { phase: Phase::Dns, status: None })), "{cut:?}");
 }
 
 #[tokio::test]

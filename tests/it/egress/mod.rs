@@ -2,6 +2,7 @@
 
 mod client;
 mod connector;
+mod http2_frames;
 mod identity;
 mod pin;
 mod pool;

@@ -42,6 +42,36 @@ async fn a_name_that_turns_private_is_not_noticed_for_a_day_and_refused_then() {
 }
 
 #[tokio::test]
+async fn a_name_that_rebinds_between_the_check_and_the_connection_is_called_where_it_was_checked() {
+    let (dns, clock) = (DnsServer::start().await, ManualClock::new(NOON));
+    let receiver = Receiver::start().await;
+    let first = Answer::addresses(&["127.0.0.1"]).with_ttl_seconds(0);
+    dns.set_sequence("hooks.test", vec![first, Answer::addresses(&["169.254.169.254"])]);
+    let egress = egress(settings_with(&dns, None), &clock);
+    let exchange = post(&egress, &receiver.url_at("hooks.test", "/")).await;
+    assert_eq!((status(&exchange), exchange.peer), (200, Some(receiver.address())));
+    assert_eq!(dns.queries("hooks.test"), 2, "one look-up, of both families");
+}
+
+#[tokio::test]
+async fn a_name_servers_word_on_how_long_an_answer_holds_changes_nothing() {
+    for ttl_seconds in [0, 1, u32::MAX] {
+        let (dns, clock) = (DnsServer::start().await, ManualClock::new(NOON));
+        let receiver = Receiver::start().await;
+        dns.set("hooks.test", Answer::addresses(&["127.0.0.1"]).with_ttl_seconds(ttl_seconds));
+        let egress = egress(settings_with(&dns, None), &clock);
+        let url = receiver.url_at("hooks.test", "/");
+        for (advance, queries) in [(Duration::ZERO, 2), (DAY - Duration::from_secs(1), 2), (Duration::from_secs(1), 4)]
+        {
+            clock.advance(advance);
+            forget_connections(&egress, &url);
+            assert_eq!(status(&post(&egress, &url).await), 200);
+            assert_eq!(dns.queries("hooks.test"), queries, "{ttl_seconds}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_refused_vetting_drops_the_pin_and_closes_what_is_pooled() {
     let (dns, clock) = (DnsServer::start().await, ManualClock::new(NOON));
     let receiver = Receiver::start().await;

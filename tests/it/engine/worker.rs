@@ -253,6 +253,12 @@ async fn retry_after_is_a_minimum_in_both_its_forms_and_at_most_a_day() {
     assert_eq!(wait_after(429, "3600").await, 3600);
     assert_eq!(wait_after(503, "Fri, 15 May 2026 12:10:00 GMT").await, 600);
     assert_eq!(wait_after(500, "999999").await, 24 * 3600);
+    assert_eq!(wait_after(429, "Fri, 15 May 2026 12:30:00 GMT").await, 1800);
+    assert_eq!(wait_after(429, "Friday, 15-May-26 12:30:00 GMT").await, 1800);
+    assert_eq!(wait_after(429, "Fri May 15 12:30:00 2026").await, 1800);
+    assert_eq!(wait_after(429, "Sat, 15 May 2027 12:00:00 GMT").await, 24 * 3600);
+    assert!((4..=6).contains(&wait_after(429, "Fri, 15 May 2026 11:00:00 GMT").await), "what is over is no wish");
+    assert!((4..=6).contains(&wait_after(429, "-5").await));
     assert!((4..=6).contains(&wait_after(429, "1").await), "a wish below the schedule changes nothing");
     assert!((4..=6).contains(&wait_after(429, "soon").await));
 }
@@ -279,6 +285,27 @@ async fn an_exchange_that_is_not_over_at_its_deadline_is_a_timeout() {
         assert_eq!(attempt["error"], told);
         assert!(attempt["durationMs"].as_u64().unwrap() >= 300);
     }
+    let half = Receiver::start_half_handshake().await;
+    app.endpoint_at(&format!("https://{}/", half.address()), &["note.created"]).await;
+    let event = app.publish("note.created", json!({})).await;
+    let attempt = only_attempt(&app.attempted(&event, 1).await);
+    assert_eq!(attempt["outcome"], "timeout");
+    assert_eq!(attempt["error"], "no complete answer in time; the time was up during tls");
+    assert!(attempt["phases"]["connectMs"].is_u64() && attempt["phases"]["tlsMs"].is_null(), "{attempt}");
+}
+
+#[tokio::test]
+async fn a_connection_that_is_closed_as_the_next_request_starts_costs_no_attempt() {
+    let app = App::to_loopback().await;
+    let receiver = Receiver::start().await;
+    app.endpoint_to(&receiver, &["post.created"]).await;
+    receiver.otherwise(Behaviour::KeepAliveThenClose);
+    for _ in 0..5 {
+        let event = app.publish("post.created", json!({})).await;
+        let attempt = only_attempt(&app.delivery_ended(&event, "delivered").await);
+        assert_eq!((&attempt["outcome"], &attempt["phases"]["connectionReused"]), (&json!("delivered"), &json!(false)));
+    }
+    assert_eq!(receiver.counts().connections, 5);
 }
 
 #[tokio::test]
@@ -303,6 +330,7 @@ async fn each_way_to_fail_has_its_name_in_the_log() {
     assert_eq!(outcome(&receiver, Behaviour::NotHttp).await, "invalid_response");
     assert_eq!(outcome(&receiver, Behaviour::EndlessInterim).await, "invalid_response");
     assert_eq!(outcome(&receiver, Behaviour::HugeHeader).await, "invalid_response");
+    assert_eq!(outcome(&receiver, Behaviour::EndlessHeaders).await, "invalid_response");
     assert_eq!(outcome(&receiver, Behaviour::ManyHeaders).await, "invalid_response");
 
     let closed = ClosedPort::reserve();
@@ -403,6 +431,48 @@ async fn a_name_that_turned_private_is_refused_once_its_pin_ends_and_switches_th
         assert_eq!(app.delivery_ended(&next, "skipped").await["reason"], "ssrf_blocked");
         assert_eq!(receiver.counts().requests, 1, "nothing went out after the pin had ended");
     }
+}
+
+#[tokio::test]
+async fn a_name_that_rebinds_after_its_registration_is_called_where_it_was_judged_and_never_after_a_restart() {
+    let mut app = App::to_loopback().await;
+    let receiver = Receiver::start().await;
+    app.dns().set("turning.example", DnsAnswer::addresses(&["127.0.0.1"]).with_ttl_seconds(0));
+    let endpoint = app.endpoint_at(&receiver.url_at("turning.example", "/"), &["post.created"]).await;
+    app.dns().set("turning.example", DnsAnswer::addresses(&["169.254.169.254"]));
+    let event = app.publish("post.created", json!({})).await;
+    app.delivery_ended(&event, "delivered").await;
+    app.restart().await;
+    let event = app.publish("post.created", json!({})).await;
+    assert_eq!(only_attempt(&app.attempted(&event, 1).await)["outcome"], "ssrf_blocked");
+    assert_eq!(endpoint_shown(&app, &endpoint).await["disabledReason"], "ssrf_blocked");
+    assert_eq!(receiver.counts().requests, 1);
+}
+
+#[tokio::test]
+async fn a_name_found_private_by_anyone_closes_kept_connections_and_switches_off_every_endpoint_at_it() {
+    let app = App::to_loopback().await;
+    let receiver = Receiver::start().await;
+    app.dns().set("turning.example", DnsAnswer::addresses(&["127.0.0.1"]));
+    let url = receiver.url_at("turning.example", "/");
+    let mut endpoints = Vec::new();
+    for events in ["post.created", "note.created"] {
+        endpoints.push((events, app.endpoint_at(&url, &[events]).await));
+        let event = app.publish(events, json!({})).await;
+        app.delivery_ended(&event, "delivered").await;
+    }
+    assert_eq!(receiver.counts().open_connections, 1);
+    app.dns().set("turning.example", DnsAnswer::addresses(&["127.0.0.1", "10.0.0.1"]));
+    let another = json!({"name": "Another", "url": url, "events": ["job.failed"]});
+    app.post("/v1/webhook-endpoints", another).await.error(422, "ssrf_blocked");
+    receiver.wait_until("the close", |counts| counts.open_connections == 0).await;
+    for (events, endpoint) in &endpoints {
+        let event = app.publish(events, json!({})).await;
+        assert_eq!(only_attempt(&app.attempted(&event, 1).await)["outcome"], "ssrf_blocked");
+        let shown = endpoint_shown(&app, endpoint).await;
+        assert_eq!((&shown["isActive"], &shown["disabledReason"]), (&json!(false), &json!("ssrf_blocked")));
+    }
+    assert_eq!(receiver.counts().requests, 2);
 }
 
 #[tokio::test]

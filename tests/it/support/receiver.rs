@@ -57,6 +57,8 @@ pub enum Behaviour {
     HugeHeader,
     /// 20,000 headers.
     ManyHeaders,
+    /// 200 and headers of 1 KiB each, as fast as they are read, without end.
+    EndlessHeaders,
     /// RST instead of an answer.
     Reset,
     CloseWithoutAnswer,

@@ -111,6 +111,11 @@ impl<W: Wire> Exchange<'_, W> {
                 let headers = (0..20_000).map(|number| (format!("x-{number}"), "a".to_owned())).collect();
                 self.answer(&Answer { headers, ..Answer::status(200) }).await?;
             }
+            Behaviour::EndlessHeaders => {
+                self.send(b"HTTP/1.1 200 OK\r\n").await?;
+                let header = format!("x-more: {}\r\n", "a".repeat(1 << 10));
+                self.send_forever(header.as_bytes()).await?;
+            }
             Behaviour::Reset => {
                 self.wire.socket().set_zero_linger()?;
                 return Err(io::ErrorKind::ConnectionReset.into());
