@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::domain::limits;
+use crate::domain::proxy::ProxyUrl;
 use crate::domain::rate_limit::RateLimits;
 use crate::domain::retry::RetrySchedule;
 
@@ -24,6 +25,9 @@ pub struct Settings {
     pub dns_servers: Vec<SocketAddr>,
     /// Certificate authorities beside the public ones, as a PEM file.
     pub ca_file: Option<PathBuf>,
+    /// A forward proxy that every receiver is called through, the guard still on. None by default; proxy variables of the
+    /// environment are never read, since who sets them need not be who answers for the guard.
+    pub egress_proxy: Option<ProxyUrl>,
     /// The event catalogue; the one built in when absent.
     pub events_file: Option<PathBuf>,
     /// Endpoints of one project, those without a project counting as one.
@@ -85,6 +89,7 @@ impl Settings {
             allow_targets: Vec::new(),
             dns_servers: Vec::new(),
             ca_file: None,
+            egress_proxy: None,
             events_file: None,
             endpoints_per_project: limits::ENDPOINTS_PER_PROJECT,
             endpoints_per_workspace: limits::ENDPOINTS_PER_WORKSPACE,

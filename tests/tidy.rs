@@ -26,7 +26,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("config", &["domain"]),
     ("telemetry", &["config"]),
     ("store", &["domain"]),
-    ("egress", &["domain", "telemetry"]),
+    ("egress", &["domain", "telemetry", "crypto"]),
     ("engine", &["domain", "store", "egress", "telemetry", "crypto"]),
     ("service", &["domain", "store", "crypto", "telemetry", "engine::Waker", "engine::waker::Waker"]),
     ("api", &["domain", "service", "telemetry"]),

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use serde::Serialize;
 
 use crate::domain::access::{Principal, needs};
-use crate::domain::attempt::Attempt;
+use crate::domain::attempt::{Attempt, AttemptPhases};
 use crate::domain::delivery::{Delivery, DeliveryFilter, DeliveryStatus, EndReason};
 use crate::domain::event_type::{Catalogue, EventTypeName};
 use crate::domain::id::{DeliveryId, EndpointId, EventId};
@@ -93,6 +93,17 @@ struct AttemptView {
     response_body: Option<String>,
     error: Option<String>,
     next_attempt_at: Option<Timestamp>,
+    phases: Option<PhasesView>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct PhasesView {
+    dns_ms: Option<u32>,
+    connect_ms: Option<u32>,
+    tls_ms: Option<u32>,
+    first_byte_ms: Option<u32>,
+    connection_reused: bool,
 }
 
 /// A header may come more than once, so headers are a list.
@@ -118,6 +129,19 @@ impl AttemptView {
             response_body: attempt.response_body.map(|body| String::from_utf8_lossy(&body).into_owned()),
             error: attempt.error,
             next_attempt_at: attempt.next_attempt_at,
+            phases: attempt.phases.map(PhasesView::new),
+        }
+    }
+}
+
+impl PhasesView {
+    fn new(phases: AttemptPhases) -> Self {
+        Self {
+            dns_ms: phases.dns_ms,
+            connect_ms: phases.connect_ms,
+            tls_ms: phases.tls_ms,
+            first_byte_ms: phases.first_byte_ms,
+            connection_reused: phases.connection_reused,
         }
     }
 }

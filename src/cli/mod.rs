@@ -6,6 +6,7 @@ mod audit;
 mod bench;
 mod config;
 mod dev;
+mod doctor;
 mod keys;
 mod office;
 mod openapi;
@@ -33,6 +34,8 @@ enum Command {
     /// Look at the settings without a server.
     #[command(subcommand)]
     Config(config::ConfigCommand),
+    /// Tell, address by address, why a URL is or is not reachable.
+    Doctor(doctor::DoctorOptions),
     /// Print the OpenAPI document of the API with the built-in event catalogue.
     Openapi,
     /// Make, list and revoke API keys, also while the server runs.
@@ -59,6 +62,7 @@ pub fn run() -> anyhow::Result<()> {
             Command::Bench(command) => bench::run(command).await,
             Command::Serve(options) => serve::run(options).await,
             Command::Config(command) => config::run(command),
+            Command::Doctor(options) => doctor::run(options).await,
             Command::Openapi => openapi::run(),
             Command::Keys(command) => keys::run(command).await,
             Command::Workspaces(command) => workspaces::run(command).await,

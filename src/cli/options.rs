@@ -56,6 +56,18 @@ pub struct DataOptions(Given);
 #[derive(Debug)]
 pub struct ServerOptions(Given);
 
+/// The options of commands that call receivers and run no server.
+#[derive(Debug)]
+pub struct EgressOptions(Given);
+
+impl EgressOptions {
+    /// # Errors
+    /// When the settings file cannot be read or holds what is no setting.
+    pub fn settings(&self) -> anyhow::Result<Settings> {
+        Ok(self.0.effective()?.settings)
+    }
+}
+
 impl DataOptions {
     /// # Errors
     /// When the settings file cannot be read or holds what is no setting.
@@ -94,7 +106,12 @@ fn augment(command: Command, wanted: fn(&Setting) -> bool) -> Command {
             .env(setting.env)
             .value_name(setting.value_name)
             .action(if setting.is_list { ArgAction::Append } else { ArgAction::Set })
-            .value_parser(|text: &str| setting.check(text).map(|()| text.to_owned()))
+            .hide_env_values(setting.is_secret)
+            // clap repeats a value that it refuses; a secret is read later.
+            .value_parser(|text: &str| match setting.is_secret {
+                true => Ok(text.to_owned()),
+                false => setting.check(text).map(|()| text.to_owned()),
+            })
             .help(setting.help_with_default(&defaults))
     });
     command.arg(config).args(rows)
@@ -120,7 +137,7 @@ impl Given {
             read_file(path, &mut effective)?;
         }
         for (setting, source, text) in &self.values {
-            // clap has read the same text with the same function.
+            // clap has read the same text with the same function, unless it is a secret.
             (setting.read)(&mut effective.settings, text).map_err(anyhow::Error::msg).context(setting.name)?;
             effective.sources.insert(setting.name, *source);
         }
@@ -194,4 +211,5 @@ macro_rules! options_by_table {
 }
 
 options_by_table!(DataOptions, |setting| setting.is_of_data);
+options_by_table!(EgressOptions, |setting| setting.is_of_egress);
 options_by_table!(ServerOptions, |_| true);

@@ -10,6 +10,7 @@ use url::Url;
 
 use crate::config::{LogFormat, Settings};
 use crate::domain::limits;
+use crate::domain::proxy::ProxyUrl;
 use crate::domain::retry::{format_wait, parse_wait};
 use crate::egress::AllowTarget;
 use crate::telemetry;
@@ -29,7 +30,9 @@ pub struct Setting {
     pub is_list: bool,
     /// Commands that run no server need it too.
     pub is_of_data: bool,
-    /// Never printed.
+    /// It tells how receivers are called.
+    pub is_of_egress: bool,
+    /// Never printed, not even where it is wrong.
     pub is_secret: bool,
     pub read: fn(&mut Settings, &str) -> Result<(), String>,
     /// Empty when there is no value.
@@ -45,6 +48,7 @@ const PLAIN: Setting = Setting {
     otherwise: None,
     is_list: false,
     is_of_data: false,
+    is_of_egress: false,
     is_secret: false,
     read: |_, _| Ok(()),
     show: |_| String::new(),
@@ -116,6 +120,7 @@ pub static SETTINGS: &[Setting] = &[
         help: "Host name, address or CIDR that may be called although it is not public, over plain http too. Repeatable",
         otherwise: Some("none"),
         is_list: true,
+        is_of_egress: true,
         read: |settings, text| set(&mut settings.allow_targets, items(text, allow_target)),
         show: |settings| settings.allow_targets.join(","),
         ..PLAIN
@@ -128,6 +133,7 @@ pub static SETTINGS: &[Setting] = &[
         help: "Address of a DNS server to use instead of the system's; port 53 unless given. Repeatable",
         otherwise: Some("the system's"),
         is_list: true,
+        is_of_egress: true,
         read: |settings, text| set(&mut settings.dns_servers, items(text, dns_server)),
         show: |settings| settings.dns_servers.iter().map(ToString::to_string).collect::<Vec<_>>().join(","),
         ..PLAIN
@@ -139,8 +145,22 @@ pub static SETTINGS: &[Setting] = &[
         value_name: "FILE",
         help: "PEM file of certificate authorities to trust beside the public ones",
         otherwise: Some("none"),
+        is_of_egress: true,
         read: |settings, text| set(&mut settings.ca_file, path(text).map(Some)),
         show: |settings| shown_path(settings.ca_file.as_ref()),
+        ..PLAIN
+    },
+    Setting {
+        name: "egress_proxy",
+        flag: "egress-proxy",
+        env: "POSTRIDER_EGRESS_PROXY",
+        value_name: "URL",
+        help: "Forward proxy, http://[user:password@]host:port, that receivers are called through with CONNECT; the guard stays on",
+        otherwise: Some("none"),
+        is_of_egress: true,
+        is_secret: true,
+        read: |settings, text| set(&mut settings.egress_proxy, ProxyUrl::parse(text).map(Some).map_err(told)),
+        show: |settings| settings.egress_proxy.as_ref().map(ToString::to_string).unwrap_or_default(),
         ..PLAIN
     },
     Setting {

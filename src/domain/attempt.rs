@@ -42,10 +42,14 @@ pub enum AttemptOutcome {
     Abandoned,
     /// A fault of ours that has no other name.
     InternalError,
+    /// The operator's forward proxy cannot be reached, or does not do as a proxy does.
+    ProxyFailed,
+    /// The operator's forward proxy may not connect to where the host is.
+    ProxyRefused,
 }
 
 impl AttemptOutcome {
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 16] = [
         Self::Delivered,
         Self::HttpError,
         Self::Redirect,
@@ -60,6 +64,8 @@ impl AttemptOutcome {
         Self::Simulated,
         Self::Abandoned,
         Self::InternalError,
+        Self::ProxyFailed,
+        Self::ProxyRefused,
     ];
 
     /// What an answer with this status amounts to.
@@ -75,7 +81,7 @@ impl AttemptOutcome {
     pub const fn fault(self) -> Fault {
         match self {
             Self::Delivered | Self::Simulated | Self::Abandoned => Fault::Nobody,
-            Self::InternalError => Fault::Sender,
+            Self::InternalError | Self::ProxyFailed => Fault::Sender,
             Self::HttpError
             | Self::Redirect
             | Self::Gone
@@ -85,7 +91,8 @@ impl AttemptOutcome {
             | Self::TlsFailed
             | Self::ConnectionClosed
             | Self::InvalidResponse
-            | Self::SsrfBlocked => Fault::Receiver,
+            | Self::SsrfBlocked
+            | Self::ProxyRefused => Fault::Receiver,
         }
     }
 
@@ -105,6 +112,8 @@ impl AttemptOutcome {
             Self::Simulated => "simulated",
             Self::Abandoned => "abandoned",
             Self::InternalError => "internal_error",
+            Self::ProxyFailed => "proxy_failed",
+            Self::ProxyRefused => "proxy_refused",
         }
     }
 
@@ -134,6 +143,23 @@ pub struct Attempt {
     pub error: Option<String>,
     /// Set when the outcome is recorded.
     pub next_attempt_at: Option<Timestamp>,
+    /// Where the time went; `None` when no exchange was begun.
+    pub phases: Option<AttemptPhases>,
+}
+
+/// How long each part of an exchange took, in milliseconds rounded down; `None` for a part that did not happen or did
+/// not end.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct AttemptPhases {
+    /// Looking the host's name up; a pinned answer needs none.
+    pub dns_ms: Option<u32>,
+    /// Until one of the host's addresses was connected to.
+    pub connect_ms: Option<u32>,
+    pub tls_ms: Option<u32>,
+    /// From the start of the request until the head of the answer.
+    pub first_byte_ms: Option<u32>,
+    /// The answer, or the failure, came over a connection that had carried a request before.
+    pub connection_reused: bool,
 }
 
 #[cfg(test)]

@@ -101,8 +101,6 @@ pub const DELIVERY_RATE_MAX: u32 = 1_000;
 pub const CERTIFICATE_CHARS: usize = 32 * 1024;
 /// Characters of its private key, as PEM: above RSA with 16,384 bits.
 pub const CERTIFICATE_KEY_CHARS: usize = 16 * 1024;
-/// Certificates of such a chain: as many as TLS libraries follow.
-pub const CERTIFICATE_CHAIN: usize = 10;
 /// Steps of a retry schedule: a longer one is a mistake in the settings.
 pub const RETRY_STEPS: usize = 32;
 /// The longest step of a retry schedule.
@@ -116,6 +114,12 @@ pub const RETENTION: Duration = Duration::from_secs(30 * 24 * 3600);
 pub const RETENTION_MIN: Duration = Duration::from_secs(24 * 3600);
 /// The longest: ten years, which stands for ever.
 pub const RETENTION_MAX: Duration = Duration::from_secs(3650 * 24 * 3600);
+
+/// Certificates in the chain that a client shows in mutual TLS: no public hierarchy is half as deep, and all of them are sent
+/// in each handshake.
+pub const CLIENT_CERTIFICATES: usize = 8;
+/// Client identities whose TLS sessions are remembered in one process; one more and another's next handshake is a full one.
+pub const IDENTITIES_REMEMBERED: usize = 1024;
 
 /// Attempts under way at once in one process: beyond it, memory and sockets cost more than they bring.
 pub const SLOTS: usize = 512;

@@ -14,6 +14,7 @@ pub mod json;
 pub mod limits;
 pub mod page;
 pub mod private_options;
+pub mod proxy;
 pub mod rate_limit;
 pub mod replay;
 pub mod retry;

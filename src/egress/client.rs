@@ -15,8 +15,9 @@ use tokio::time::{Instant, timeout};
 
 use super::body;
 use super::connector::Connector;
-use super::exchange::{Answer, Exchange, OutboundRequest, Phase, Progress, SendError};
-use super::pool::{Connection, Pool, PoolLimits, Sender};
+use super::exchange::{Answer, Exchange, OutboundRequest, Phase, Progress, ProxyFault, SendError};
+use super::identity::ClientIdentity;
+use super::pool::{Connection, Pool, PoolKey, PoolLimits, Sender};
 use super::target::{Host, TargetUrl};
 
 /// Header fields of one answer; HTTP/1.1's parser has the same limit.
@@ -40,9 +41,13 @@ impl Client {
     pub async fn send(&self, request: OutboundRequest) -> Exchange {
         let started = Instant::now();
         let mut progress = Progress::default();
-        let attempt = self.attempt(&request.url, &request.headers, &request.body, &mut progress);
+        let call = Call::new(&request);
+        let attempt = self.attempt(&call, &mut progress);
         let result = match timeout(request.deadline, attempt).await {
             Ok(result) => result,
+            Err(_) if progress.phase == Phase::Connect && self.connector.waits_for_proxy_since(started) => {
+                Err(SendError::Proxy(ProxyFault::Unreachable))
+            }
             Err(_) => Err(SendError::Timeout { phase: progress.phase, status: progress.status }),
         };
         if let Err(SendError::Refused(_)) = &result {
@@ -50,6 +55,10 @@ impl Client {
         }
         progress.phases.total = started.elapsed();
         Exchange { result, phases: progress.phases, peer: progress.peer, reused: progress.reused }
+    }
+
+    pub fn connector(&self) -> &Connector {
+        &self.connector
     }
 
     /// Closes the pooled connections to a host.
@@ -62,60 +71,52 @@ impl Client {
         self.pool.idle()
     }
 
-    async fn attempt(
-        &self,
-        target: &TargetUrl,
-        headers: &HeaderMap,
-        body: &Bytes,
-        progress: &mut Progress,
-    ) -> Result<Answer, SendError> {
-        let connection = match self.pool.take(target).await {
+    async fn attempt(&self, call: &Call<'_>, progress: &mut Progress) -> Result<Answer, SendError> {
+        let connection = match self.pool.take(&call.key).await {
             Some(connection) => {
                 progress.reused = true;
                 connection
             }
-            None => self.open(target, progress).await?,
+            None => self.open(call, progress).await?,
         };
         let link = Arc::clone(&connection.link);
-        match self.exchange(target, headers, body, connection, progress).await {
-            Err(Failure { unanswered: true, .. }) if progress.reused => self.pool.retire(target, &link),
+        match self.exchange(call, connection, progress).await {
+            Err(Failure { unanswered: true, .. }) if progress.reused => self.pool.retire(&call.key, &link),
             finished => return finished.map_err(|failure| failure.error),
         }
         drop(link);
-        let connection = self.open(target, progress).await?;
-        self.exchange(target, headers, body, connection, progress).await.map_err(|failure| failure.error)
+        let connection = self.open(call, progress).await?;
+        self.exchange(call, connection, progress).await.map_err(|failure| failure.error)
     }
 
     /// A new connection, or an HTTP/2 one that another attempt has opened while this one waited.
-    async fn open(&self, target: &TargetUrl, progress: &mut Progress) -> Result<Connection, SendError> {
+    async fn open(&self, call: &Call<'_>, progress: &mut Progress) -> Result<Connection, SendError> {
         progress.phase = Phase::Connect;
-        let turn = self.pool.turn_to_open(target).await;
+        let turn = self.pool.turn_to_open(&call.key).await;
         if turn.is_some()
-            && let Some(connection) = self.pool.take(target).await
+            && let Some(connection) = self.pool.take(&call.key).await
         {
             progress.reused = true;
             return Ok(connection);
         }
         progress.reused = false;
-        let era = self.pool.begin(target);
-        let connected = self.connector.connect(target, progress).await?;
+        let era = self.pool.begin(&call.key);
+        let connected = self.connector.connect(call.target, call.identity, progress).await?;
         let connection = Connection::open(connected, era).await.map_err(|error| closed(None, error))?;
-        self.pool.share(target, &connection);
+        self.pool.share(&call.key, &connection);
         Ok(connection)
     }
 
     async fn exchange(
         &self,
-        target: &TargetUrl,
-        headers: &HeaderMap,
-        body: &Bytes,
+        call: &Call<'_>,
         mut connection: Connection,
         progress: &mut Progress,
     ) -> Result<Answer, Failure> {
         progress.peer = Some(connection.link.peer);
         progress.phase = Phase::Headers;
         let started = Instant::now();
-        let response = connection.post(target, headers.clone(), body.clone()).await?;
+        let response = connection.post(call).await?;
         progress.phases.first_byte = Some(started.elapsed());
         progress.phase = Phase::Body;
         let (head, mut body) = response.into_parts();
@@ -130,7 +131,7 @@ impl Client {
             Err(error) => return Err(Failure::answered(closed(status, error))),
         };
         if excerpt.drained && head.status != http::StatusCode::SWITCHING_PROTOCOLS {
-            self.pool.put(target, connection);
+            self.pool.put(&call.key, connection);
         }
         Ok(Answer {
             status: head.status.as_u16(),
@@ -138,6 +139,28 @@ impl Client {
             body: excerpt.bytes,
             body_truncated: excerpt.truncated,
         })
+    }
+}
+
+/// What goes out, and whom its connection belongs to.
+struct Call<'a> {
+    target: &'a TargetUrl,
+    identity: Option<&'a ClientIdentity>,
+    headers: &'a HeaderMap,
+    body: &'a Bytes,
+    key: PoolKey,
+}
+
+impl<'a> Call<'a> {
+    fn new(request: &'a OutboundRequest) -> Self {
+        let identity = request.identity.as_deref();
+        Self {
+            target: &request.url,
+            identity,
+            headers: &request.headers,
+            body: &request.body,
+            key: PoolKey::new(&request.url, identity),
+        }
     }
 }
 
@@ -155,21 +178,25 @@ impl Failure {
 }
 
 impl Connection {
-    async fn post(
-        &mut self,
-        target: &TargetUrl,
-        mut headers: HeaderMap,
-        body: Bytes,
-    ) -> Result<Response<Incoming>, Failure> {
+    async fn post(&mut self, call: &Call<'_>) -> Result<Response<Incoming>, Failure> {
+        let posted = self.post_anyway(call).await;
+        posted.map_err(|failure| match self.link.meter.alert() {
+            Some(fault) => Failure { error: SendError::Tls(fault), ..failure },
+            None => failure,
+        })
+    }
+
+    async fn post_anyway(&mut self, call: &Call<'_>) -> Result<Response<Incoming>, Failure> {
         let before = self.link.meter.received_bytes();
-        let mut request = Request::new(Full::new(body));
+        let mut headers = call.headers.clone();
+        let mut request = Request::new(Full::new(call.body.clone()));
         *request.method_mut() = Method::POST;
         match &mut self.sender {
             Sender::Http1(sender) => {
                 self.link.meter.allow_bytes(MAX_ANSWER_BYTES);
-                headers.entry(HOST).or_insert_with(|| target.authority().clone());
+                headers.entry(HOST).or_insert_with(|| call.target.authority().clone());
                 *request.headers_mut() = headers;
-                *request.uri_mut() = target.origin_form().clone();
+                *request.uri_mut() = call.target.origin_form().clone();
                 sender.try_send_request(request).await.map_err(|mut failed| {
                     let never_sent = failed.take_message().is_some();
                     let silent = self.link.meter.received_bytes() == before;
@@ -183,7 +210,7 @@ impl Connection {
             Sender::Http2(sender) => {
                 headers.remove(HOST);
                 *request.headers_mut() = headers;
-                *request.uri_mut() = target.absolute_form().clone();
+                *request.uri_mut() = call.target.absolute_form().clone();
                 sender.try_send_request(request).await.map_err(|mut failed| {
                     let never_sent = failed.take_message().is_some();
                     let error = failed.into_error();

@@ -7,34 +7,35 @@
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use rustls::client::Resumption;
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject;
-use rustls::{CertificateError, ClientConfig, RootCertStore};
+use rustls::ClientConfig;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, timeout};
-use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
+use super::diagnosis::Probe;
 use super::exchange::{Phase, Progress, SendError, TlsFault};
+use super::identity::ClientIdentity;
 use super::pin::Pins;
 use super::policy::TargetPolicy;
+use super::proxy::Proxy;
 use super::target::{Scheme, TargetUrl};
+use super::tls::{TlsConnectors, alert_of, tls_fault};
 use crate::domain::target::TargetRefusal;
 
 /// Opens vetted connections.
 pub struct Connector {
     policy: Arc<TargetPolicy>,
     pins: Arc<Pins>,
-    tls: TlsConnector,
+    proxy: Option<Proxy>,
+    tls: TlsConnectors,
     connect_timeout: Duration,
 }
 
@@ -51,57 +52,68 @@ pub enum Protocol {
     Http2,
 }
 
-/// The TLS settings could not be built.
-#[derive(Debug, thiserror::Error)]
-pub enum TlsSetupError {
-    #[error("the extra certificate authorities are not PEM certificates")]
-    Pem(#[source] rustls::pki_types::pem::Error),
-    #[error("there is no certificate among the extra certificate authorities")]
-    NoCertificate,
-    #[error("an extra certificate authority cannot be used")]
-    Certificate(#[source] rustls::Error),
-    #[error("the TLS library offers no usable protocol version")]
-    Versions(#[source] rustls::Error),
-}
-
 /// Head start of one address over the next (RFC 8305 recommends 250 ms).
 const STAGGER: Duration = Duration::from_millis(250);
 /// How long one address may take for its TLS handshake, so that a silent one leaves time for the others.
 const TLS_TIMEOUT: Duration = Duration::from_secs(5);
 /// Addresses tried per attempt. All that a name has are vetted; a name with hundreds must not buy hundreds of sockets.
 const MAX_CANDIDATES: usize = 16;
-/// Hosts whose TLS sessions are remembered.
-const TLS_SESSIONS: usize = 4096;
-
 impl Connector {
-    pub fn new(policy: Arc<TargetPolicy>, pins: Arc<Pins>, tls: ClientConfig, connect_timeout: Duration) -> Self {
-        Self { policy, pins, tls: TlsConnector::from(Arc::new(tls)), connect_timeout }
+    pub(super) fn new(
+        policy: Arc<TargetPolicy>,
+        pins: Arc<Pins>,
+        proxy: Option<Proxy>,
+        tls: ClientConfig,
+        connect_timeout: Duration,
+    ) -> Self {
+        Self { policy, pins, proxy, tls: TlsConnectors::new(tls), connect_timeout }
     }
 
     /// Connects to one of the target's pinned addresses; when none of them works, to one of a new answer's.
     ///
     /// # Errors
     /// When the target is refused, does not resolve, or no address of it can be connected to and proven.
-    pub(super) async fn connect(&self, target: &TargetUrl, progress: &mut Progress) -> Result<Connected, SendError> {
+    pub(super) async fn connect(
+        &self,
+        target: &TargetUrl,
+        identity: Option<&ClientIdentity>,
+        progress: &mut Progress,
+    ) -> Result<Connected, SendError> {
         progress.phase = Phase::Dns;
         let started = Instant::now();
         let pinned = self.pins.addresses(target).await?;
         progress.phases.dns = pinned.was_resolved_now().then(|| started.elapsed());
-        let failure = match self.connect_to_any(target, &pinned.addresses, progress).await {
+        let failure = match self.connect_to_any(target, identity, &pinned.addresses, progress).await {
             Ok(connected) => return Ok(connected),
-            Err(local @ SendError::Local(_)) => return Err(local),
+            // No other address would change it.
+            Err(ours @ (SendError::Local(_) | SendError::Proxy(_))) => return Err(ours),
             Err(failure) => failure,
         };
         progress.phase = Phase::Dns;
         match self.pins.renew(target, &pinned).await? {
-            Some(renewed) => self.connect_to_any(target, &renewed.addresses, progress).await,
+            Some(renewed) => self.connect_to_any(target, identity, &renewed.addresses, progress).await,
             None => Err(failure),
         }
+    }
+
+    /// Connects to one address of the target as a delivery would, vetting included, and closes again.
+    pub(super) async fn probe(&self, target: &TargetUrl, address: IpAddr) -> Probe {
+        let mut progress = Progress::default();
+        let started = Instant::now();
+        let connected = self.connect_to_any(target, None, &[address], &mut progress).await;
+        progress.phases.total = started.elapsed();
+        Probe { phases: progress.phases, result: connected.map(|connected| connected.protocol) }
+    }
+
+    /// Whether whoever has been connecting since then has been waiting for the operator's proxy.
+    pub(super) fn waits_for_proxy_since(&self, start: Instant) -> bool {
+        self.proxy.as_ref().is_some_and(|proxy| proxy.was_silent_since(start))
     }
 
     async fn connect_to_any(
         &self,
         target: &TargetUrl,
+        identity: Option<&ClientIdentity>,
         addresses: &[IpAddr],
         progress: &mut Progress,
     ) -> Result<Connected, SendError> {
@@ -122,7 +134,7 @@ impl Connector {
             }
             progress.phase = Phase::Tls;
             let started = Instant::now();
-            match self.handshake(target, stream).await {
+            match self.handshake(target, identity, stream).await {
                 Ok(stream) => {
                     progress.phases.tls = Some(started.elapsed());
                     let protocol = match stream.get_ref().1.alpn_protocol() {
@@ -155,6 +167,7 @@ impl Connector {
                     untried.retain(|other| *other != address);
                     match result {
                         Ok(stream) => return Ok((stream, SocketAddr::new(address, target.port()))),
+                        Err(fault @ SendError::Proxy(_)) => return Err(fault),
                         Err(error) => failure = Some(error),
                     }
                 }
@@ -167,19 +180,20 @@ impl Connector {
         if let Err(reason) = self.policy.vet(target, &[address]) {
             return Err(TargetRefusal { host: target.host().to_string(), reason }.into());
         }
-        #[expect(clippy::disallowed_methods, reason = "the one proper place, and the address has just been vetted")]
-        let connecting = TcpStream::connect(SocketAddr::new(address, target.port()));
-        let stream = match timeout(self.connect_timeout, connecting).await {
-            Ok(Ok(stream)) => stream,
-            Ok(Err(error)) => return Err(connect_failure(error)),
-            Err(_) => return Err(SendError::ConnectTimeout),
-        };
-        stream.set_nodelay(true).map_err(SendError::ConnectFailed)?;
-        Ok(stream)
+        let target = SocketAddr::new(address, target.port());
+        match &self.proxy {
+            None => dial(target, self.connect_timeout).await,
+            Some(proxy) => proxy.connect(target, self.connect_timeout).await,
+        }
     }
 
-    async fn handshake(&self, target: &TargetUrl, stream: TcpStream) -> Result<TlsStream<TcpStream>, TlsFault> {
-        let handshake = self.tls.connect(target.server_name().clone(), stream);
+    async fn handshake(
+        &self,
+        target: &TargetUrl,
+        identity: Option<&ClientIdentity>,
+        stream: TcpStream,
+    ) -> Result<TlsStream<TcpStream>, TlsFault> {
+        let handshake = self.tls.of(identity).connect(target.server_name().clone(), stream);
         match timeout(TLS_TIMEOUT, handshake).await {
             Ok(Ok(stream)) => Ok(stream),
             Ok(Err(error)) => Err(tls_fault(&error)),
@@ -188,33 +202,17 @@ impl Connector {
     }
 }
 
-/// TLS 1.2 and 1.3 with the public roots, the operator's own roots, and session resumption.
-///
-/// # Errors
-/// When `extra_ca_pem` holds no usable certificate.
-pub fn tls_settings(extra_ca_pem: Option<&[u8]>, http2: bool) -> Result<ClientConfig, TlsSetupError> {
-    let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
-    if let Some(pem) = extra_ca_pem {
-        let public_roots = roots.len();
-        for certificate in CertificateDer::pem_slice_iter(pem) {
-            roots.add(certificate.map_err(TlsSetupError::Pem)?).map_err(TlsSetupError::Certificate)?;
-        }
-        if roots.len() == public_roots {
-            return Err(TlsSetupError::NoCertificate);
-        }
-    }
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let mut settings = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(TlsSetupError::Versions)?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    settings.resumption = Resumption::in_memory_sessions(TLS_SESSIONS);
-    if http2 {
-        settings.alpn_protocols.push(b"h2".to_vec());
-    }
-    settings.alpn_protocols.push(b"http/1.1".to_vec());
-    Ok(settings)
+/// Opens a socket: to an address that has just been vetted, or to the operator's own proxy.
+pub(super) async fn dial(address: SocketAddr, time: Duration) -> Result<TcpStream, SendError> {
+    #[expect(clippy::disallowed_methods, reason = "the one proper place; its callers have vetted the address")]
+    let connecting = TcpStream::connect(address);
+    let stream = match timeout(time, connecting).await {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(error)) => return Err(connect_failure(error)),
+        Err(_) => return Err(SendError::ConnectTimeout),
+    };
+    stream.set_nodelay(true).map_err(SendError::ConnectFailed)?;
+    Ok(stream)
 }
 
 /// A vetted connection that counts what the peer says.
@@ -229,11 +227,19 @@ pub struct Stream {
 pub struct Meter {
     received_bytes: AtomicU64,
     ceiling_bytes: AtomicU64,
+    /// In TLS 1.3 a peer tells only after the handshake that it refuses our certificate. What carries HTTP may lose that
+    /// on the way up, so it is kept here.
+    alert: OnceLock<TlsFault>,
 }
 
 impl Meter {
     pub fn received_bytes(&self) -> u64 {
         self.received_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Why the peer broke TLS off, if it said so.
+    pub fn alert(&self) -> Option<TlsFault> {
+        self.alert.get().copied()
     }
 
     /// From now on the peer may send this much; reading more is an error of the kind `QuotaExceeded`.
@@ -249,7 +255,11 @@ enum Io {
 
 impl Stream {
     fn new(io: Io) -> Self {
-        let meter = Meter { received_bytes: AtomicU64::new(0), ceiling_bytes: AtomicU64::new(u64::MAX) };
+        let meter = Meter {
+            received_bytes: AtomicU64::new(0),
+            ceiling_bytes: AtomicU64::new(u64::MAX),
+            alert: OnceLock::new(),
+        };
         Self { io, meter: Arc::new(meter) }
     }
 
@@ -272,6 +282,11 @@ impl AsyncRead for Stream {
         let received = buf.filled().len() - before;
         if received > 0 {
             self.meter.received_bytes.fetch_add(received as u64, Ordering::Relaxed);
+        }
+        if let Poll::Ready(Err(error)) = &polled
+            && let Some(fault) = alert_of(error)
+        {
+            let _known = self.meter.alert.set(fault);
         }
         polled
     }
@@ -346,26 +361,6 @@ fn connect_failure(error: io::Error) -> SendError {
     }
 }
 
-fn tls_fault(error: &io::Error) -> TlsFault {
-    use CertificateError::{
-        Expired, ExpiredContext, NotValidForName, NotValidForNameContext, NotValidYet, NotValidYetContext,
-        UnknownIssuer,
-    };
-    let Some(cause) = error.get_ref().and_then(|cause| cause.downcast_ref::<rustls::Error>()) else {
-        return TlsFault::Interrupted;
-    };
-    match cause {
-        rustls::Error::InvalidCertificate(fault) => match fault {
-            Expired | ExpiredContext { .. } => TlsFault::CertificateExpired,
-            NotValidYet | NotValidYetContext { .. } => TlsFault::CertificateNotYetValid,
-            NotValidForName | NotValidForNameContext { .. } => TlsFault::CertificateForAnotherName,
-            UnknownIssuer => TlsFault::CertificateFromUnknownIssuer,
-            _ => TlsFault::CertificateInvalid,
-        },
-        _ => TlsFault::Protocol,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -389,12 +384,5 @@ mod tests {
         assert!(matches!(connect_failure(io::Error::from_raw_os_error(24)), SendError::Local(_)));
         assert!(matches!(connect_failure(io::Error::from_raw_os_error(111)), SendError::ConnectRefused));
         assert!(matches!(connect_failure(io::Error::from_raw_os_error(113)), SendError::ConnectFailed(_)));
-    }
-
-    #[test]
-    fn extra_authorities_must_be_certificates() {
-        assert!(matches!(tls_settings(Some(b"nothing"), true), Err(TlsSetupError::NoCertificate)));
-        let broken = b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
-        assert!(matches!(tls_settings(Some(broken), true), Err(TlsSetupError::Certificate(_))));
     }
 }

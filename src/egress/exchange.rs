@@ -14,6 +14,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::HeaderMap;
 
+use super::identity::ClientIdentity;
 use super::pin::PinError;
 use super::resolver::ResolveError;
 use super::target::TargetUrl;
@@ -25,6 +26,8 @@ pub struct OutboundRequest {
     pub url: Arc<TargetUrl>,
     pub headers: HeaderMap,
     pub body: Bytes,
+    /// Shown to a receiver that asks for a client certificate.
+    pub identity: Option<Arc<ClientIdentity>>,
     /// One deadline over look-up, connect, TLS, headers and body.
     pub deadline: Duration,
 }
@@ -90,6 +93,12 @@ pub enum SendError {
     /// This machine has run out of something (file descriptors, ports, memory): nobody else's fault.
     #[error("this machine could not open a connection")]
     Local(#[source] io::Error),
+    /// The operator's proxy is at fault, not the host.
+    #[error("the egress proxy failed: {0}")]
+    Proxy(ProxyFault),
+    /// The proxy did as it should, and could not reach the host: it said so with a status, or not in time.
+    #[error("the egress proxy could not connect to the host")]
+    BeyondProxy { status: Option<u16> },
     #[error("the TLS handshake failed: {0}")]
     Tls(TlsFault),
     /// `status` is known when the head of an answer had come.
@@ -113,6 +122,24 @@ pub enum SendError {
 /// What lies below an error, for the log.
 pub type Cause = Box<dyn Error + Send + Sync>;
 
+/// What was wrong with the operator's proxy, without its words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
+pub enum ProxyFault {
+    #[error("its name has no address")]
+    Unresolvable,
+    #[error("it cannot be connected to")]
+    Unreachable,
+    #[error("it does not answer as a proxy does")]
+    Broken,
+    #[error("it refuses our credentials")]
+    CredentialsRefused,
+    /// A rule of its own: what our guard allowed, it does not.
+    #[error("it may not connect to the host's address")]
+    Forbidden,
+    #[error("it answered with status {0}")]
+    Status(u16),
+}
+
 /// What was wrong with a TLS handshake, without the peer's words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum TlsFault {
@@ -122,6 +149,10 @@ pub enum TlsFault {
     CertificateFromUnknownIssuer,
     /// Revoked, badly encoded, badly signed, for another purpose.
     CertificateInvalid,
+    /// The peer demands a client certificate and was shown none.
+    ClientCertificateRequired,
+    /// The peer does not accept the client certificate that it was shown.
+    ClientCertificateRefused,
     /// The two sides could not agree, or the peer broke the protocol or refused us.
     Protocol,
     /// The connection ended during the handshake.
@@ -138,6 +169,8 @@ impl TlsFault {
             Self::CertificateForAnotherName => "the certificate is for another name",
             Self::CertificateFromUnknownIssuer => "the certificate's issuer is not known",
             Self::CertificateInvalid => "the certificate is not valid",
+            Self::ClientCertificateRequired => "the receiver demands a client certificate",
+            Self::ClientCertificateRefused => "the receiver refused the client certificate",
             Self::Protocol => "the two sides could not agree",
             Self::Interrupted => "the connection ended",
             Self::Timeout => "it took too long",

@@ -7,12 +7,16 @@
 mod body;
 pub mod client;
 pub mod connector;
+pub mod diagnosis;
 pub mod exchange;
+pub mod identity;
 pub mod pin;
 pub mod policy;
 mod pool;
+mod proxy;
 pub mod resolver;
 pub mod target;
+pub mod tls;
 
 use std::fmt;
 use std::future::Future;
@@ -24,21 +28,26 @@ use std::time::Duration;
 use async_trait::async_trait;
 use url::Url;
 
+use crate::domain::proxy::ProxyUrl;
 use crate::domain::target::{RefusalReason, TargetGuard, TargetRefusal};
 use crate::domain::time::Clock;
 
-pub use exchange::{Answer, Cause, Exchange, OutboundRequest, Phase, Phases, SendError, TlsFault};
+pub use exchange::{Answer, Cause, Exchange, OutboundRequest, Phase, Phases, ProxyFault, SendError, TlsFault};
+pub use identity::{ClientIdentity, IdentityId, InvalidIdentity};
 pub use policy::{AllowTarget, InvalidAllowTarget};
 pub use resolver::ResolveError;
 pub use target::{InvalidTargetUrl, TargetUrl};
 
 use client::Client;
-use connector::{Connector, TlsSetupError, tls_settings};
+use connector::Connector;
+use diagnosis::{Diagnosis, diagnose};
 use pin::{PinError, Pins};
 use policy::TargetPolicy;
 use pool::PoolLimits;
+use proxy::Proxy;
 use resolver::{Resolver, ResolverSetupError};
 use target::Host;
+use tls::{TlsSetupError, tls_settings};
 
 /// Sends one request and tells what came of it. The seam where the engine's simulation puts a fake.
 pub trait Transport: Send + Sync + 'static {
@@ -57,6 +66,8 @@ pub struct EgressSettings {
     pub dns_servers: Vec<SocketAddr>,
     /// Certificate authorities beside the public ones, as PEM.
     pub extra_ca_pem: Option<Vec<u8>>,
+    /// The operator's forward proxy; none by default. The environment's proxy variables are never read.
+    pub proxy: Option<ProxyUrl>,
     /// For one address; several are raced.
     pub connect_timeout: Duration,
     /// Offer HTTP/2 to hosts that speak TLS.
@@ -74,6 +85,7 @@ impl Default for EgressSettings {
             allow_targets: Vec::new(),
             dns_servers: Vec::new(),
             extra_ca_pem: None,
+            proxy: None,
             connect_timeout: Duration::from_secs(3),
             http2: true,
             max_idle_per_origin: 64,
@@ -95,6 +107,7 @@ pub enum EgressSetupError {
 /// The way out.
 pub struct Egress {
     policy: Arc<TargetPolicy>,
+    resolver: Resolver,
     pins: Arc<Pins>,
     client: Client,
 }
@@ -105,20 +118,26 @@ impl Egress {
     pub fn new(settings: EgressSettings, clock: Arc<dyn Clock>) -> Result<Self, EgressSetupError> {
         let policy = Arc::new(TargetPolicy::new(settings.allow_targets));
         let resolver = Resolver::new(&settings.dns_servers)?;
-        let pins = Arc::new(Pins::new(Arc::clone(&policy), resolver, clock));
+        let proxy = settings.proxy.map(|url| Proxy::new(url, resolver.clone()));
+        let pins = Arc::new(Pins::new(Arc::clone(&policy), resolver.clone(), clock));
         let tls = tls_settings(settings.extra_ca_pem.as_deref(), settings.http2)?;
-        let connector = Connector::new(Arc::clone(&policy), Arc::clone(&pins), tls, settings.connect_timeout);
+        let connector = Connector::new(Arc::clone(&policy), Arc::clone(&pins), proxy, tls, settings.connect_timeout);
         let limits = PoolLimits {
             max_idle_per_origin: settings.max_idle_per_origin,
             max_idle: settings.max_idle,
             idle_timeout: settings.idle_timeout,
         };
-        Ok(Self { policy, pins, client: Client::new(connector, limits) })
+        Ok(Self { policy, resolver, pins, client: Client::new(connector, limits) })
     }
 
     /// Sends one `POST` and reads the answer, within the request's deadline.
     pub async fn send(&self, request: OutboundRequest) -> Exchange {
         self.client.send(request).await
+    }
+
+    /// Finds out why a target is, or is not, reachable. Asks the name anew, and pins nothing.
+    pub async fn diagnose(&self, target: &TargetUrl) -> Diagnosis {
+        diagnose(target, &self.policy, &self.resolver, self.client.connector()).await
     }
 
     /// Closes the pooled connections to a host. A refusal met here does so by itself.

@@ -7,6 +7,7 @@
 //! Sources: the IANA IPv4 and IPv6 Special-Purpose Address Registries, the IPv6 address space registry (only
 //! `2000::/3` is assigned for public use), and the port list of the WHATWG Fetch standard.
 
+use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
@@ -35,6 +36,19 @@ pub enum InvalidAllowTarget {
     HostBits(String, IpNet),
     #[error("{0:?} is not a host name or an address; give no scheme, port, path or wildcard")]
     Name(String),
+}
+
+/// What the table says of an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AddressClass {
+    /// The IPv4 address that it leads to, or itself.
+    pub judged_as: IpAddr,
+    /// The block that decides.
+    pub block: IpNet,
+    /// `None` for a public address.
+    pub refusal: Option<RefusalReason>,
+    /// What the block is, and where that is written.
+    pub source: &'static str,
 }
 
 /// The table of blocks together with the operator's exceptions.
@@ -78,7 +92,7 @@ impl TargetPolicy {
         if target.scheme() == Scheme::Http {
             return Err(RefusalReason::PlainHttp);
         }
-        if BAD_PORTS.binary_search(&target.port()).is_ok() {
+        if is_bad_port(target.port()) {
             return Err(RefusalReason::Port);
         }
         Ok(())
@@ -93,6 +107,14 @@ impl TargetPolicy {
         }
     }
 
+    /// The operator's exception that an address of this host may be called by.
+    pub fn exception_for(&self, host: &Host, address: IpAddr) -> Option<AllowTarget> {
+        match host {
+            Host::Name(name) if self.allows_name(host) => Some(AllowTarget::Name(name.to_string())),
+            _ => self.network_around(address).map(AllowTarget::Network),
+        }
+    }
+
     fn vet_address(&self, address: IpAddr) -> Result<(), RefusalReason> {
         match refusal_of(address) {
             Some(reason) if !self.allows_address(address) => Err(reason),
@@ -101,8 +123,13 @@ impl TargetPolicy {
     }
 
     fn allows_address(&self, address: IpAddr) -> bool {
+        self.network_around(address).is_some()
+    }
+
+    fn network_around(&self, address: IpAddr) -> Option<IpNet> {
         let canonical = canonical(address);
-        self.networks.iter().any(|network| network.contains(&address) || network.contains(&canonical))
+        let around = |network: &&IpNet| network.contains(&address) || network.contains(&canonical);
+        self.networks.iter().find(around).copied()
     }
 
     fn allows_name(&self, host: &Host) -> bool {
@@ -145,11 +172,33 @@ impl FromStr for AllowTarget {
     }
 }
 
+/// As the operator wrote it; an address alone is the block that holds nothing else.
+impl fmt::Display for AllowTarget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Network(network) if network.prefix_len() == network.max_prefix_len() => network.addr().fmt(f),
+            Self::Network(network) => network.fmt(f),
+            Self::Name(name) => f.write_str(name),
+        }
+    }
+}
+
+/// Whether a port is called only where the operator allows the target.
+pub fn is_bad_port(port: u16) -> bool {
+    BAD_PORTS.binary_search(&port).is_ok()
+}
+
 /// Why an address may not be called, or `None` when it is public.
 pub fn refusal_of(address: IpAddr) -> Option<RefusalReason> {
-    let address = canonical(address);
-    let row = TABLE.iter().find(|(network, _)| network.contains(&address));
-    row.map_or(Some(RefusalReason::Reserved), |(_, verdict)| *verdict)
+    classify(address).refusal
+}
+
+/// The row of the table that an address falls under.
+pub fn classify(address: IpAddr) -> AddressClass {
+    let judged_as = canonical(address);
+    let row = TABLE.iter().find(|(network, ..)| network.contains(&judged_as));
+    let (block, refusal, source) = *row.expect("the last row of each family contains all of it");
+    AddressClass { judged_as, block, refusal, source }
 }
 
 /// The IPv4 address that an IPv4-mapped or NAT64 address leads to; any other address as it is.
@@ -174,49 +223,59 @@ const PRIVATE: Option<RefusalReason> = Some(RefusalReason::Private);
 const RESERVED: Option<RefusalReason> = Some(RefusalReason::Reserved);
 const UNSPECIFIED: Option<RefusalReason> = Some(RefusalReason::Unspecified);
 
-type Row = (IpNet, Option<RefusalReason>);
+type Row = (IpNet, Option<RefusalReason>, &'static str);
 
 /// The first row that contains an address gives its verdict; the last row of each family makes the table total.
 /// The registries mark a few anycast services inside reserved blocks as globally reachable (192.0.0.9, 2001:1::1,
 /// AMT, AS112, ORCHIDv2, DRIP): none of them can be a webhook receiver, and the nearest instance of an anycast
 /// service may stand in the operator's own network, so they are refused with their neighbours.
 const TABLE: &[Row] = &[
-    (v4(0, 0, 0, 0, 32), UNSPECIFIED),
-    (v4(0, 0, 0, 0, 8), RESERVED), // "this network"
-    (v4(10, 0, 0, 0, 8), PRIVATE),
-    (v4(100, 64, 0, 0, 10), CGNAT),
-    (v4(127, 0, 0, 0, 8), LOOPBACK),
-    (v4(168, 63, 129, 16, 32), RESERVED), // a public address by the registry; the platform's metadata service on Azure
-    (v4(169, 254, 0, 0, 16), LINK_LOCAL),
-    (v4(172, 16, 0, 0, 12), PRIVATE),
-    (v4(192, 0, 0, 0, 24), RESERVED),    // IETF protocol assignments
-    (v4(192, 0, 2, 0, 24), RESERVED),    // TEST-NET-1
-    (v4(192, 31, 196, 0, 24), RESERVED), // AS112
-    (v4(192, 52, 193, 0, 24), RESERVED), // AMT
-    (v4(192, 88, 99, 0, 24), RESERVED),  // 6to4 relays, deprecated
-    (v4(192, 168, 0, 0, 16), PRIVATE),
-    (v4(192, 175, 48, 0, 24), RESERVED), // AS112, direct delegation
-    (v4(198, 18, 0, 0, 15), RESERVED),   // benchmarking
-    (v4(198, 51, 100, 0, 24), RESERVED), // TEST-NET-2
-    (v4(203, 0, 113, 0, 24), RESERVED),  // TEST-NET-3
-    (v4(224, 0, 0, 0, 4), MULTICAST),
-    (v4(240, 0, 0, 0, 4), RESERVED), // future use, and the broadcast address
-    (v4(0, 0, 0, 0, 0), PUBLIC),
-    (v6(0, 0, 0, 0, 128), UNSPECIFIED),
-    (IpNet::V6(Ipv6Net::new_assert(Ipv6Addr::LOCALHOST, 128)), LOOPBACK),
-    (v6(0x2001, 0, 0, 0, 23), RESERVED), // protocol assignments: Teredo, benchmarking, ORCHID and others
-    (v6(0x2001, 0xdb8, 0, 0, 32), RESERVED), // documentation
-    (v6(0x2002, 0, 0, 0, 16), RESERVED), // 6to4: leads to the IPv4 address inside it
-    (v6(0x2620, 0x4f, 0x8000, 0, 48), RESERVED), // AS112, direct delegation
-    (v6(0x3fff, 0, 0, 0, 20), RESERVED), // documentation
-    (v6(0x2000, 0, 0, 0, 3), PUBLIC),
-    (v6(0xfc00, 0, 0, 0, 7), PRIVATE), // unique local
-    (v6(0xfe80, 0, 0, 0, 10), LINK_LOCAL),
-    (v6(0xfec0, 0, 0, 0, 10), PRIVATE), // site local, deprecated
-    (v6(0xff00, 0, 0, 0, 8), MULTICAST),
-    // Everything else is unassigned or special: IPv4-compatible ::/96, IPv4-translated ::ffff:0:0:0/96, local NAT64
-    // 64:ff9b:1::/48, discard 100::/64, SRv6 5f00::/16.
-    (v6(0, 0, 0, 0, 0), RESERVED),
+    (v4(0, 0, 0, 0, 32), UNSPECIFIED, "\"this host\", RFC 1122"),
+    (v4(0, 0, 0, 0, 8), RESERVED, "\"this network\", RFC 791"),
+    (v4(10, 0, 0, 0, 8), PRIVATE, "private use, RFC 1918"),
+    (v4(100, 64, 0, 0, 10), CGNAT, "shared address space, RFC 6598"),
+    (v4(127, 0, 0, 0, 8), LOOPBACK, "loopback, RFC 1122"),
+    // A public address by the registry.
+    (v4(168, 63, 129, 16, 32), RESERVED, "the platform's metadata service on Azure"),
+    (v4(169, 254, 0, 0, 16), LINK_LOCAL, "link local, cloud metadata among it, RFC 3927"),
+    (v4(172, 16, 0, 0, 12), PRIVATE, "private use, RFC 1918"),
+    (v4(192, 0, 0, 0, 24), RESERVED, "IETF protocol assignments, RFC 6890"),
+    (v4(192, 0, 2, 0, 24), RESERVED, "documentation (TEST-NET-1), RFC 5737"),
+    (v4(192, 31, 196, 0, 24), RESERVED, "AS112, RFC 7535"),
+    (v4(192, 52, 193, 0, 24), RESERVED, "AMT, RFC 7450"),
+    (v4(192, 88, 99, 0, 24), RESERVED, "6to4 relays, deprecated, RFC 7526"),
+    (v4(192, 168, 0, 0, 16), PRIVATE, "private use, RFC 1918"),
+    (v4(192, 175, 48, 0, 24), RESERVED, "AS112, direct delegation, RFC 7534"),
+    (v4(198, 18, 0, 0, 15), RESERVED, "benchmarking, RFC 2544"),
+    (v4(198, 51, 100, 0, 24), RESERVED, "documentation (TEST-NET-2), RFC 5737"),
+    (v4(203, 0, 113, 0, 24), RESERVED, "documentation (TEST-NET-3), RFC 5737"),
+    (v4(224, 0, 0, 0, 4), MULTICAST, "multicast, RFC 5771"),
+    (v4(240, 0, 0, 0, 4), RESERVED, "future use and broadcast, RFC 1112"),
+    (v4(0, 0, 0, 0, 0), PUBLIC, "public"),
+    (v6(0, 0, 0, 0, 128), UNSPECIFIED, "unspecified, RFC 4291"),
+    (IpNet::V6(Ipv6Net::new_assert(Ipv6Addr::LOCALHOST, 128)), LOOPBACK, "loopback, RFC 4291"),
+    (v6(0, 0, 0, 0, 96), RESERVED, "IPv4-compatible, deprecated, RFC 4291"),
+    (
+        IpNet::V6(Ipv6Net::new_assert(Ipv6Addr::new(0, 0, 0, 0, 0xffff, 0, 0, 0), 96)),
+        RESERVED,
+        "IPv4-translated, RFC 2765",
+    ),
+    (v6(0x64, 0xff9b, 1, 0, 48), RESERVED, "local-use NAT64: leads to an IPv4 address inside it, RFC 8215"),
+    (v6(0x100, 0, 0, 0, 64), RESERVED, "discard only, RFC 6666"),
+    (v6(0x100, 0, 0, 1, 64), RESERVED, "dummy prefix, RFC 9780"),
+    (v6(0x2001, 0, 0, 0, 32), RESERVED, "Teredo: leads to an IPv4 address inside it, RFC 4380"),
+    (v6(0x2001, 0, 0, 0, 23), RESERVED, "protocol assignments: benchmarking, ORCHID and others, RFC 2928"),
+    (v6(0x2001, 0xdb8, 0, 0, 32), RESERVED, "documentation, RFC 3849"),
+    (v6(0x2002, 0, 0, 0, 16), RESERVED, "6to4: leads to the IPv4 address inside it, RFC 3056"),
+    (v6(0x2620, 0x4f, 0x8000, 0, 48), RESERVED, "AS112, direct delegation, RFC 7534"),
+    (v6(0x3fff, 0, 0, 0, 20), RESERVED, "documentation, RFC 9637"),
+    (v6(0x2000, 0, 0, 0, 3), PUBLIC, "public"),
+    (v6(0x5f00, 0, 0, 0, 16), RESERVED, "segment routing (SRv6) SIDs, RFC 9602"),
+    (v6(0xfc00, 0, 0, 0, 7), PRIVATE, "unique local, RFC 4193"),
+    (v6(0xfe80, 0, 0, 0, 10), LINK_LOCAL, "link local, RFC 4291"),
+    (v6(0xfec0, 0, 0, 0, 10), PRIVATE, "site local, deprecated, RFC 3879"),
+    (v6(0xff00, 0, 0, 0, 8), MULTICAST, "multicast, RFC 4291"),
+    (v6(0, 0, 0, 0, 0), RESERVED, "outside 2000::/3, the only space that is assigned for public use"),
 ];
 
 /// Ports on which something listens that speaks another protocol and could be made to obey a request's body.
@@ -333,7 +392,7 @@ mod tests {
     proptest! {
         #[test]
         fn every_address_of_a_refused_block_is_refused(row in 0..TABLE.len(), bits: u128) {
-            let (network, verdict) = TABLE[row];
+            let (network, verdict, _) = TABLE[row];
             prop_assume!(verdict.is_some() && network.prefix_len() > 0);
             let address = match network {
                 IpNet::V4(net) => {
@@ -434,6 +493,90 @@ mod tests {
             let Host::Address(address) = *target.host() else { panic!("{host} is not read as an address") };
             assert_eq!(policy.vet(&target, &[address]), Err(RefusalReason::Loopback), "{host}");
         }
+    }
+
+    #[test]
+    fn every_spelling_of_the_metadata_service_is_refused() {
+        use RefusalReason::{LinkLocal, Reserved};
+        let policy = policy(&[]);
+        for (host, reason) in [
+            ("169.254.169.254", LinkLocal),
+            ("2852039166", LinkLocal),
+            ("0xa9fea9fe", LinkLocal),
+            ("0xA9.0xFE.0xA9.0xFE", LinkLocal),
+            ("0251.0376.0251.0376", LinkLocal),
+            ("025177524776", LinkLocal),
+            ("169.254.43518", LinkLocal),
+            ("169.16689662", LinkLocal),
+            ("169.254.169.254.", LinkLocal),
+            ("%31%36%39.254.169.254", LinkLocal),
+            ("169\u{3002}254\u{ff0e}169\u{ff61}254", LinkLocal),
+            ("[::ffff:169.254.169.254]", LinkLocal),
+            ("[::ffff:a9fe:a9fe]", LinkLocal),
+            ("[64:ff9b::a9fe:a9fe]", LinkLocal),
+            ("[64:ff9b:1::a9fe:a9fe]", Reserved),
+            ("[64:ff9b:1:ffff:ffff:ffff:a9fe:a9fe]", Reserved),
+            ("[::a9fe:a9fe]", Reserved),
+            ("[::ffff:0:a9fe:a9fe]", Reserved),
+            ("[2002:a9fe:a9fe::1]", Reserved),
+            ("[2001:0:808:808:0:0:5601:5601]", Reserved),
+        ] {
+            let target = TargetUrl::parse(&format!("https://{host}/")).unwrap();
+            let Host::Address(address) = *target.host() else { panic!("{host} is not read as an address") };
+            assert_eq!(policy.vet(&target, &[address]), Err(reason), "{host}");
+        }
+    }
+
+    #[test]
+    fn the_registries_are_covered_block_by_block() {
+        // Every entry of both IANA special-purpose registries, but for the two whose addresses are IPv4 ones in disguise.
+        for block in [
+            "0.0.0.0/8",
+            "10.0.0.0/8",
+            "100.64.0.0/10",
+            "127.0.0.0/8",
+            "169.254.0.0/16",
+            "172.16.0.0/12",
+            "192.0.0.0/24",
+            "192.0.2.0/24",
+            "192.31.196.0/24",
+            "192.52.193.0/24",
+            "192.88.99.0/24",
+            "192.168.0.0/16",
+            "192.175.48.0/24",
+            "198.18.0.0/15",
+            "198.51.100.0/24",
+            "203.0.113.0/24",
+            "240.0.0.0/4",
+            "::/128",
+            "::1/128",
+            "64:ff9b:1::/48",
+            "100::/64",
+            "100:0:0:1::/64",
+            "2001::/23",
+            "2001:db8::/32",
+            "2002::/16",
+            "2620:4f:8000::/48",
+            "3fff::/20",
+            "5f00::/16",
+            "fc00::/7",
+            "fe80::/10",
+        ] {
+            let network: IpNet = block.parse().unwrap();
+            for address in [network.network(), network.broadcast()] {
+                let class = classify(address);
+                assert!(class.refusal.is_some() && !class.source.is_empty(), "{block}: {class:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_class_names_the_block_that_decides_and_what_it_is() {
+        let class = classify(ip("64:ff9b::a00:1"));
+        assert_eq!((class.judged_as, class.block.to_string()), (ip("10.0.0.1"), "10.0.0.0/8".to_owned()));
+        assert_eq!((class.refusal, class.source), (Some(RefusalReason::Private), "private use, RFC 1918"));
+        assert_eq!(classify(ip("2001:0:1::1")).block.to_string(), "2001::/32");
+        assert_eq!(classify(ip("8.8.8.8")).refusal, None);
     }
 
     #[test]

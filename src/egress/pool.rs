@@ -1,4 +1,5 @@
-//! Connections kept for the next request: idle HTTP/1.1 ones in stacks, one multiplexed HTTP/2 connection, per origin.
+//! Connections kept for the next request: idle HTTP/1.1 ones in stacks, one multiplexed HTTP/2 connection, per origin
+//! and client identity.
 //!
 //! Ours rather than a library's because a refused verdict must close what is pooled, because nothing may be spawned
 //! for a request, and because an idle connection must not outlive its use by more than a minute. It must not open
@@ -19,6 +20,7 @@ use tokio::sync::{OwnedMutexGuard, oneshot};
 use tokio::time::{Instant, timeout};
 
 use super::connector::{Connected, Meter, Protocol, Stream};
+use super::identity::{ClientIdentity, IdentityId};
 use super::target::{Host, Origin, TargetUrl};
 
 /// How many connections are kept, and for how long.
@@ -87,7 +89,26 @@ pub(super) struct Pool {
     reaper_runs: AtomicBool,
 }
 
-type Shard = HashMap<Arc<Origin>, Entry>;
+type Shard = HashMap<PoolKey, Entry>;
+
+/// Whom a connection belongs to: nothing that was opened to one origin, or as one client identity, carries a request of
+/// another. The certificate authorities are the same for all that one pool holds.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct PoolKey {
+    host_hash: u64,
+    origin: Arc<Origin>,
+    identity: Option<IdentityId>,
+}
+
+impl PoolKey {
+    pub fn new(target: &TargetUrl, identity: Option<&ClientIdentity>) -> Self {
+        Self {
+            host_hash: target.host_hash(),
+            origin: Arc::clone(target.origin()),
+            identity: identity.map(ClientIdentity::id),
+        }
+    }
+}
 
 #[derive(Default)]
 struct Entry {
@@ -123,16 +144,16 @@ impl Pool {
     }
 
     /// To be called before a connection is begun: one that was begun before a `forget` is not pooled after it.
-    pub fn begin(self: &Arc<Self>, target: &TargetUrl) -> Arc<Era> {
-        let era = Arc::clone(&entry_of(&mut self.shard(target), target).era);
+    pub fn begin(self: &Arc<Self>, key: &PoolKey) -> Arc<Era> {
+        let era = Arc::clone(&entry_of(&mut self.shard(key), key).era);
         self.ensure_reaper();
         era
     }
 
-    /// A connection to the target's origin that can carry a request, if there is one.
-    pub async fn take(&self, target: &TargetUrl) -> Option<Connection> {
+    /// A connection that can carry a request, if there is one.
+    pub async fn take(&self, key: &PoolKey) -> Option<Connection> {
         loop {
-            let mut connection = self.pop(target)?;
+            let mut connection = self.pop(key)?;
             if connection.becomes_ready().await {
                 return Some(connection);
             }
@@ -140,18 +161,18 @@ impl Pool {
     }
 
     /// Gives back a connection whose exchange has ended well.
-    pub fn put(&self, target: &TargetUrl, connection: Connection) {
+    pub fn put(&self, key: &PoolKey, connection: Connection) {
         let Connection { sender: Sender::Http1(sender), link } = connection else { return };
         let now = Instant::now();
         if sender.is_closed() || link.is_spent(now) {
             return;
         }
         // Read under the lock that `forget` takes, so that neither can slip past the other.
-        let mut shard = self.shard(target);
+        let mut shard = self.shard(key);
         if self.idle.load(Ordering::Relaxed) >= self.limits.max_idle && !self.evict_one(&mut shard) {
             return;
         }
-        let entry = entry_of(&mut shard, target);
+        let entry = entry_of(&mut shard, key);
         if !link.era.has_ended() && entry.idle.len() < self.limits.max_idle_per_origin {
             entry.idle.push(Idle { sender, link, since: now });
             self.idle.fetch_add(1, Ordering::Relaxed);
@@ -159,11 +180,11 @@ impl Pool {
     }
 
     /// Lets others use a new HTTP/2 connection too.
-    pub fn share(&self, target: &TargetUrl, connection: &Connection) {
+    pub fn share(&self, key: &PoolKey, connection: &Connection) {
         let Sender::Http2(sender) = &connection.sender else { return };
         let shared = Shared { sender: sender.clone(), link: Arc::clone(&connection.link), used_at: Instant::now() };
-        let mut shard = self.shard(target);
-        let entry = entry_of(&mut shard, target);
+        let mut shard = self.shard(key);
+        let entry = entry_of(&mut shard, key);
         if !shared.link.era.has_ended() {
             entry.shared = Some(shared);
             entry.gate.get_or_insert_default();
@@ -172,22 +193,22 @@ impl Pool {
 
     /// Where HTTP/2 is known to be spoken, one opens a connection and the others wait a moment for it: with the turn
     /// in hand, look again before opening. `None` where everybody opens a connection of their own.
-    pub async fn turn_to_open(&self, target: &TargetUrl) -> Option<OwnedMutexGuard<()>> {
-        let gate = self.shard(target).get(target.origin())?.gate.clone()?;
+    pub async fn turn_to_open(&self, key: &PoolKey) -> Option<OwnedMutexGuard<()>> {
+        let gate = self.shard(key).get(key)?.gate.clone()?;
         timeout(GATE_WAIT, gate.lock_owned()).await.ok()
     }
 
     /// Gives a shared connection to nobody else, since it has failed.
-    pub fn retire(&self, target: &TargetUrl, link: &Arc<Link>) {
-        if let Some(entry) = self.shard(target).get_mut(target.origin()) {
+    pub fn retire(&self, key: &PoolKey, link: &Arc<Link>) {
+        if let Some(entry) = self.shard(key).get_mut(key) {
             entry.shared = entry.shared.take().filter(|shared| !Arc::ptr_eq(&shared.link, link));
         }
     }
 
-    /// Closes what is idle to a host, on all its ports, and keeps what is in use from coming back.
+    /// Closes what is idle to a host, on all its ports and as whomever, and keeps what is in use from coming back.
     pub fn forget(&self, host: &Host) {
         let mut shard = self.shard_of(host);
-        for (_, entry) in shard.iter_mut().filter(|(origin, _)| origin.host == *host) {
+        for (_, entry) in shard.iter_mut().filter(|(key, _)| key.origin.host == *host) {
             self.idle.fetch_sub(entry.idle.len(), Ordering::Relaxed);
             entry.idle.clear();
             entry.shared = None;
@@ -200,10 +221,10 @@ impl Pool {
         self.idle.load(Ordering::Relaxed)
     }
 
-    fn pop(&self, target: &TargetUrl) -> Option<Connection> {
+    fn pop(&self, key: &PoolKey) -> Option<Connection> {
         let now = Instant::now();
-        let mut shard = self.shard(target);
-        let entry = shard.get_mut(target.origin())?;
+        let mut shard = self.shard(key);
+        let entry = shard.get_mut(key)?;
         if let Some(shared) = &mut entry.shared {
             if !shared.sender.is_closed() && !shared.link.is_spent(now) {
                 shared.used_at = now;
@@ -231,8 +252,8 @@ impl Pool {
         true
     }
 
-    fn shard(&self, target: &TargetUrl) -> MutexGuard<'_, Shard> {
-        self.lock_shard(target.host_hash())
+    fn shard(&self, key: &PoolKey) -> MutexGuard<'_, Shard> {
+        self.lock_shard(key.host_hash)
     }
 
     fn shard_of(&self, host: &Host) -> MutexGuard<'_, Shard> {
@@ -365,9 +386,9 @@ async fn reap(pool: Weak<Pool>, interval: Duration) {
     }
 }
 
-fn entry_of<'a>(shard: &'a mut Shard, target: &TargetUrl) -> &'a mut Entry {
-    if !shard.contains_key(target.origin()) {
-        shard.insert(Arc::clone(target.origin()), Entry::default());
+fn entry_of<'a>(shard: &'a mut Shard, key: &PoolKey) -> &'a mut Entry {
+    if !shard.contains_key(key) {
+        shard.insert(key.clone(), Entry::default());
     }
-    shard.get_mut(target.origin()).expect("it was there or has just been put there")
+    shard.get_mut(key).expect("it was there or has just been put there")
 }

@@ -10,7 +10,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::crypto::Random;
 use crate::domain::access::Mode;
-use crate::domain::attempt::{Attempt, AttemptOutcome, Fault};
+use crate::domain::attempt::{Attempt, AttemptOutcome, AttemptPhases, Fault};
 use crate::domain::delivery::{DeliveryCause, DeliveryStatus, EndReason};
 use crate::domain::event_type::Brand;
 use crate::domain::id::RowKey;
@@ -19,7 +19,7 @@ use crate::domain::retry::{Decision, Verdict, judge, parse_retry_after};
 use crate::domain::signing::signature_header;
 use crate::domain::target::RefusalReason;
 use crate::domain::time::{Clock, Timestamp};
-use crate::egress::{Answer, OutboundRequest, SendError, TargetUrl, Transport};
+use crate::egress::{Answer, Exchange, OutboundRequest, ProxyFault, SendError, TargetUrl, Transport};
 use crate::store::{AfterAttempt, Claim, EndpointTarget, OutcomeRecord, Store};
 
 use super::recorder::Outcomes;
@@ -83,11 +83,12 @@ struct Ending {
     /// Known when the head of an answer came but not its end.
     status: Option<u16>,
     error: Option<String>,
+    phases: Option<AttemptPhases>,
 }
 
 impl Ending {
     fn fault(outcome: AttemptOutcome, error: String) -> Self {
-        Self { outcome, request_headers: Vec::new(), answer: None, status: None, error: Some(error) }
+        Self { outcome, request_headers: Vec::new(), answer: None, status: None, error: Some(error), phases: None }
     }
 }
 
@@ -154,21 +155,25 @@ impl Worker {
                 answer: None,
                 status: None,
                 error: None,
+                phases: None,
             };
         }
         let deadline = self.settings.attempt_deadline;
-        let request = OutboundRequest { url, headers, body: claim.envelope.clone(), deadline };
-        match self.transport.send(request).await.result {
+        let request = OutboundRequest { url, headers, body: claim.envelope.clone(), identity: None, deadline };
+        let exchange = self.transport.send(request).await;
+        let phases = Some(phases_of(&exchange));
+        match exchange.result {
             Ok(answer) => Ending {
                 outcome: AttemptOutcome::of_status(answer.status),
                 request_headers: Vec::new(),
                 error: None,
                 status: Some(answer.status),
                 answer: Some(answer),
+                phases,
             },
             Err(error) => {
                 let (outcome, status) = classify(&error);
-                Ending { status, ..Ending::fault(outcome, error.to_string()) }
+                Ending { status, phases, ..Ending::fault(outcome, error.to_string()) }
             }
         }
     }
@@ -248,10 +253,23 @@ impl Worker {
                 response_body,
                 error: ending.error,
                 next_attempt_at: None,
+                phases: ending.phases,
             },
             after,
             disable: disable.map(|reason| (claim.endpoint, reason)),
         }
+    }
+}
+
+/// Where the time of an exchange went, as the log keeps it.
+fn phases_of(exchange: &Exchange) -> AttemptPhases {
+    let millis = |part: Option<Duration>| part.map(|part| u32::try_from(part.as_millis()).unwrap_or(u32::MAX));
+    AttemptPhases {
+        dns_ms: millis(exchange.phases.dns),
+        connect_ms: millis(exchange.phases.connect),
+        tls_ms: millis(exchange.phases.tls),
+        first_byte_ms: millis(exchange.phases.first_byte),
+        connection_reused: exchange.reused,
     }
 }
 
@@ -267,6 +285,9 @@ fn classify(error: &SendError) -> (AttemptOutcome, Option<u16>) {
             (AttemptOutcome::ConnectFailed, None)
         }
         SendError::Local(_) => (AttemptOutcome::InternalError, None),
+        SendError::Proxy(ProxyFault::Forbidden) => (AttemptOutcome::ProxyRefused, None),
+        SendError::Proxy(_) => (AttemptOutcome::ProxyFailed, None),
+        SendError::BeyondProxy { .. } => (AttemptOutcome::ConnectFailed, None),
         SendError::Tls(_) => (AttemptOutcome::TlsFailed, None),
         SendError::Timeout { status, .. } => (AttemptOutcome::Timeout, *status),
         SendError::ConnectionClosed { status, .. } => (AttemptOutcome::ConnectionClosed, *status),

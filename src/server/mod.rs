@@ -196,6 +196,9 @@ impl Server {
         for target in &settings.allow_targets {
             tracing::warn!(target, "this target may be called although it need not be public, over plain http too");
         }
+        if let Some(proxy) = &settings.egress_proxy {
+            tracing::info!(%proxy, "receivers are called through a forward proxy");
+        }
         tracing::info!(%address, data_dir = %settings.data_dir.display(), "listening");
         let listeners = vec![http, admin];
         Ok(Self { address, office, engine, stop_listening, cut_requests, listeners, stop_grace: settings.stop_grace })
@@ -263,7 +266,11 @@ async fn open_catalogue(settings: &Settings, store: &dyn Store, from: CatalogueF
     Ok(adopt_catalogue(store, &read_events_file(settings)?).await?)
 }
 
-fn egress_settings(settings: &Settings) -> Result<EgressSettings, StartError> {
+/// How the settings have strangers called.
+///
+/// # Errors
+/// When an exception cannot be read, or the file of certificate authorities.
+pub fn egress_settings(settings: &Settings) -> Result<EgressSettings, StartError> {
     let allow_targets = settings
         .allow_targets
         .iter()
@@ -278,5 +285,6 @@ fn egress_settings(settings: &Settings) -> Result<EgressSettings, StartError> {
         ),
     };
     let dns_servers = settings.dns_servers.clone();
-    Ok(EgressSettings { allow_targets, dns_servers, extra_ca_pem, ..EgressSettings::default() })
+    let proxy = settings.egress_proxy.clone();
+    Ok(EgressSettings { allow_targets, dns_servers, extra_ca_pem, proxy, ..EgressSettings::default() })
 }

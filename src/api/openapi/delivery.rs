@@ -92,6 +92,14 @@ pub fn schemas(_: &Catalogue) -> Schemas {
         ("DeliveryWithAttempts", described(object(with_attempts, &[]), "A delivery with all its attempts.")),
         ("Attempt", described(object(attempt(), &["requestHeaders"]), "One try at a delivery.")),
         (
+            "AttemptPhases",
+            described(
+                object(phases(), &[]),
+                "How long each part of an attempt took; null for a part that did not happen or did not end. On a kept connection \
+                 there is neither look-up nor connecting.",
+            ),
+        ),
+        (
             "Header",
             described(
                 object(json!({ "name": { "type": "string" }, "value": { "type": "string" } }), &[]),
@@ -146,6 +154,21 @@ fn attempt() -> Value {
         },
         "error": { "type": ["string", "null"], "description": "What went wrong when no answer came, for people." },
         "nextAttemptAt": nullable(timestamp("When the next attempt became due.")),
+        "phases": nullable(described(reference("AttemptPhases"), "Where the time went; null when no exchange was begun.")),
+    })
+}
+
+fn phases() -> Value {
+    let part = |text: &str| json!({ "type": ["integer", "null"], "minimum": 0, "description": text });
+    json!({
+        "dnsMs": part("Looking up the host's name; null where the answer of an earlier look-up was used."),
+        "connectMs": part("Until one of the host's addresses was connected to."),
+        "tlsMs": part("The TLS handshake."),
+        "firstByteMs": part("From the start of the request until the head of the answer."),
+        "connectionReused": {
+            "type": "boolean",
+            "description": "Whether the connection had carried a request before.",
+        },
     })
 }
 
@@ -186,6 +209,7 @@ fn with_attempts_example(catalogue: &Catalogue) -> Value {
         "responseBody": "",
         "error": null,
         "nextAttemptAt": null,
+        "phases": { "dnsMs": null, "connectMs": 21, "tlsMs": 44, "firstByteMs": 71, "connectionReused": false },
     }]);
     delivery
 }

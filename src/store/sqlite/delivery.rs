@@ -7,7 +7,7 @@ use bytes::Bytes;
 use rusqlite::{Connection, OptionalExtension, Row, ToSql, params};
 
 use crate::domain::access::Mode;
-use crate::domain::attempt::{Attempt, AttemptOutcome};
+use crate::domain::attempt::{Attempt, AttemptOutcome, AttemptPhases};
 use crate::domain::delivery::{Delivery, DeliveryCause, DeliveryFilter, DeliveryStatus, EndReason};
 use crate::domain::endpoint::SecretVersion;
 use crate::domain::event_type::EventTypeName;
@@ -84,11 +84,13 @@ pub fn finish(
 }
 
 pub fn insert_attempt(tx: &WriteTx<'_>, delivery_key: RowKey, attempt: &Attempt) -> Result<(), rusqlite::Error> {
+    let phases = attempt.phases.unwrap_or_default();
     tx.connection
         .prepare_cached(
             "INSERT INTO attempts (delivery_key, number, started_at, duration_ms, outcome, request_headers,
-                                   response_status, response_headers, response_body, error, next_attempt_at)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
+                                   response_status, response_headers, response_body, error, next_attempt_at,
+                                   dns_ms, connect_ms, tls_ms, first_byte_ms, connection_reused)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)",
         )?
         .execute(params![
             delivery_key.as_i64(),
@@ -102,6 +104,11 @@ pub fn insert_attempt(tx: &WriteTx<'_>, delivery_key: RowKey, attempt: &Attempt)
             attempt.response_body.as_deref(),
             attempt.error,
             attempt.next_attempt_at.map(Timestamp::millis),
+            phases.dns_ms,
+            phases.connect_ms,
+            phases.tls_ms,
+            phases.first_byte_ms,
+            attempt.phases.map(|phases| phases.connection_reused),
         ])?;
     Ok(())
 }
@@ -342,7 +349,19 @@ fn attempt_from_row(row: &Row<'_>) -> Result<Attempt, rusqlite::Error> {
         response_body: row.get::<_, Option<Vec<u8>>>("response_body")?.map(Bytes::from),
         error: row.get("error")?,
         next_attempt_at: row.get::<_, Option<i64>>("next_attempt_at")?.map(Timestamp::from_millis),
+        phases: phases_from_row(row)?,
     })
+}
+
+fn phases_from_row(row: &Row<'_>) -> Result<Option<AttemptPhases>, rusqlite::Error> {
+    let Some(connection_reused) = row.get("connection_reused")? else { return Ok(None) };
+    Ok(Some(AttemptPhases {
+        dns_ms: row.get("dns_ms")?,
+        connect_ms: row.get("connect_ms")?,
+        tls_ms: row.get("tls_ms")?,
+        first_byte_ms: row.get("first_byte_ms")?,
+        connection_reused,
+    }))
 }
 
 fn headers_to_column(headers: &[(String, String)]) -> Option<String> {

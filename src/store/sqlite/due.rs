@@ -353,6 +353,7 @@ fn record_abandoned(
         response_body: None,
         error: Some("the process that had started this attempt stopped before recording its outcome".to_owned()),
         next_attempt_at,
+        phases: None,
     };
     delivery::insert_attempt(tx, delivery_key, &attempt)
 }

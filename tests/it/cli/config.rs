@@ -78,6 +78,7 @@ fn every_setting_can_stand_in_the_file() {
         ("allow_target", "[\"10.0.0.0/8\", \"build.local\"]", "10.0.0.0/8,build.local"),
         ("dns_server", "[\"127.0.0.53\", \"127.0.0.1:5353\"]", "127.0.0.53:53,127.0.0.1:5353"),
         ("ca_file", "\"/etc/ca.pem\"", "/etc/ca.pem"),
+        ("egress_proxy", "\"http://alice:hunter2@proxy.internal:3128\"", "(hidden)"),
         ("retry_schedule", "[\"1s\", \"60s\", \"2h\"]", "1s,1m,2h"),
         ("attempt_deadline", "\"20s\"", "20s"),
         ("retention", "\"7d\"", "168h"),
@@ -99,6 +100,25 @@ fn every_setting_can_stand_in_the_file() {
     let names: Vec<&str> = all.lines().filter_map(|line| line.split_whitespace().next()).collect();
     for name in &names {
         assert!(*name == "events" || settings.iter().any(|(known, ..)| known == name), "{name} is not tested");
+    }
+}
+
+#[test]
+fn the_proxys_password_is_told_nowhere() {
+    let desk = Desk::new();
+    let good = [("POSTRIDER_EGRESS_PROXY", "http://alice:hunter2@proxy.internal:3128")];
+    let expected = row("(hidden)", "environment POSTRIDER_EGRESS_PROXY");
+    assert_eq!(desk.check(&good, &[], "egress_proxy"), expected);
+    let help = desk.run(&good, &["serve", "--help"]);
+    assert!(help.out.contains("POSTRIDER_EGRESS_PROXY") && !help.out.contains("hunter2"), "{}", help.out);
+    let bad = "https://alice:hunter2@proxy.internal:3128";
+    for (environment, flags) in [
+        (&[("POSTRIDER_EGRESS_PROXY", bad)][..], &["config", "check"][..]),
+        (&[][..], &["config", "check", "--egress-proxy", bad][..]),
+    ] {
+        let ran = desk.run(environment, flags);
+        assert_eq!(ran.code, Some(1));
+        assert!(ran.err.contains("egress_proxy: is not a proxy like") && !ran.err.contains("alice"), "{}", ran.err);
     }
 }
 

@@ -2,8 +2,10 @@
 
 mod client;
 mod connector;
+mod identity;
 mod pin;
 mod pool;
+mod proxy;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +13,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue};
 use postrider::domain::time::Timestamp;
-use postrider::egress::{Egress, EgressSettings, Exchange, OutboundRequest, TargetUrl};
+use postrider::egress::{ClientIdentity, Egress, EgressSettings, Exchange, OutboundRequest, TargetUrl};
 
 use crate::support::clock::ManualClock;
 use crate::support::dns::DnsServer;
@@ -51,10 +53,18 @@ async fn post(egress: &Egress, url: &str) -> Exchange {
 }
 
 async fn post_within(egress: &Egress, url: &str, deadline: Duration) -> Exchange {
+    egress.send(request(url, None, deadline)).await
+}
+
+async fn post_as(egress: &Egress, url: &str, identity: &Arc<ClientIdentity>) -> Exchange {
+    egress.send(request(url, Some(Arc::clone(identity)), LONG)).await
+}
+
+fn request(url: &str, identity: Option<Arc<ClientIdentity>>, deadline: Duration) -> OutboundRequest {
     let mut headers = HeaderMap::new();
     headers.insert("webhook-id", HeaderValue::from_static("evt_1"));
     let url = Arc::new(TargetUrl::parse(url).unwrap());
-    egress.send(OutboundRequest { url, headers, body: Bytes::from_static(b"{\"n\":1}"), deadline }).await
+    OutboundRequest { url, headers, body: Bytes::from_static(b"{\"n\":1}"), identity, deadline }
 }
 
 fn status(exchange: &Exchange) -> u16 {

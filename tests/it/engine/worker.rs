@@ -2,12 +2,14 @@
 
 use std::time::Duration;
 
+use postrider::domain::proxy::ProxyUrl;
 use postrider::domain::retry::RetrySchedule;
 use postrider::domain::time::Timestamp;
 use serde_json::{Value, json};
 
 use crate::support::app::{App, Endpoint, NOON, instant, text};
 use crate::support::dns::Answer as DnsAnswer;
+use crate::support::proxy::{Habit, Proxy};
 use crate::support::receiver::{Answer, Behaviour, ClosedPort, GZIP_BOMB_BYTES, Receiver};
 use crate::support::tls::TestCa;
 use crate::support::verify::{verify_as_integrator, verify_signature};
@@ -100,6 +102,38 @@ async fn data_arrives_as_the_bytes_that_were_published() {
 }
 
 #[tokio::test]
+async fn an_attempt_keeps_where_its_time_went() {
+    let ca = TestCa::new();
+    let app = App::set_up().await.allow("127.0.0.0/8").trust(&ca).start().await;
+    app.dns().set("hooks.test", DnsAnswer::addresses(&["127.0.0.1"]));
+    let receiver = Receiver::start_tls(&ca.leaf(&["hooks.test"])).await;
+    app.endpoint_at(&receiver.url_at("hooks.test", "/in"), &["post.created"]).await;
+    let mut phases = Vec::new();
+    for _ in 0..2 {
+        let event = app.publish("post.created", json!({})).await;
+        phases.push(only_attempt(&app.delivery_ended(&event, "delivered").await)["phases"].clone());
+    }
+    let (first, second) = (&phases[0], &phases[1]);
+    assert!(first["connectMs"].is_u64() && first["tlsMs"].is_u64() && first["firstByteMs"].is_u64(), "{first}");
+    assert_eq!(
+        (&first["dnsMs"], &first["connectionReused"]),
+        (&Value::Null, &json!(false)),
+        "resolved at registration"
+    );
+    let first_byte = &second["firstByteMs"];
+    let kept =
+        json!({"dnsMs": null, "connectMs": null, "tlsMs": null, "firstByteMs": first_byte, "connectionReused": true});
+    assert_eq!((second, first_byte.is_u64()), (&kept, true));
+
+    let closed = ClosedPort::reserve();
+    app.endpoint_at(&format!("http://{}/", closed.address()), &["note.created"]).await;
+    let event = app.publish("note.created", json!({})).await;
+    let nothing =
+        json!({"dnsMs": null, "connectMs": null, "tlsMs": null, "firstByteMs": null, "connectionReused": false});
+    assert_eq!(only_attempt(&app.attempted(&event, 1).await)["phases"], nothing);
+}
+
+#[tokio::test]
 async fn every_2xx_is_a_success_and_its_answer_is_kept() {
     let app = App::to_loopback().await;
     let receiver = Receiver::start().await;
@@ -139,6 +173,7 @@ async fn a_failed_attempt_shows_the_answer_and_when_the_next_one_is_due() {
         "responseBody",
         "error",
         "nextAttemptAt",
+        "phases",
     ];
     assert_eq!(members, expected);
     assert_eq!((&attempt["outcome"], &attempt["responseStatus"]), (&json!("http_error"), &json!(500)));
@@ -272,6 +307,38 @@ async fn each_way_to_fail_has_its_name_in_the_log() {
     app.clock().advance(Duration::from_secs(25 * 3600));
     let event = app.publish("source.created", json!({})).await;
     assert_eq!(only_attempt(&app.attempted(&event, 1).await)["outcome"], "dns_failed");
+}
+
+#[tokio::test]
+async fn a_proxy_that_fails_is_never_charged_to_the_receiver_and_its_refusal_is_named() {
+    let proxy = Proxy::start(Habit::Status(407)).await;
+    let url = ProxyUrl::parse(&proxy.url()).unwrap();
+    let app = App::set_up().await.allow("127.0.0.0/8").change(|settings| settings.egress_proxy = Some(url));
+    let app = app.start().await;
+    let receiver = Receiver::start().await;
+    app.endpoint_to(&receiver, &["post.created"]).await;
+    let event = app.publish("post.created", json!({})).await;
+    // No step of the schedule is used, however often it fails: 5 s remain 5 s.
+    for made in 1..=3 {
+        let delivery = app.attempted(&event, made).await;
+        let attempt = &delivery["attempts"][made - 1];
+        assert_eq!(attempt["outcome"], "proxy_failed");
+        assert_eq!(attempt["error"], "the egress proxy failed: it refuses our credentials");
+        let next = instant(&delivery, "nextAttemptAt");
+        assert!((4..=6).contains(&next.since(instant(attempt, "startedAt")).as_secs()));
+        if made == 3 {
+            proxy.now(Habit::Tunnel);
+        }
+        app.clock().set(next);
+    }
+    app.delivery_ended(&event, "delivered").await;
+
+    let elsewhere = Receiver::start().await;
+    app.endpoint_to(&elsewhere, &["note.created"]).await;
+    proxy.now(Habit::Status(403));
+    let event = app.publish("note.created", json!({})).await;
+    assert_eq!(only_attempt(&app.attempted(&event, 1).await)["outcome"], "proxy_refused");
+    assert_eq!(elsewhere.counts().connections, 0);
 }
 
 #[tokio::test]

@@ -387,6 +387,7 @@ impl Fixture {
                 response_body: Some(Bytes::from_static(b"answer")),
                 error: None,
                 next_attempt_at: None,
+                phases: None,
             },
             after,
             disable: None,

@@ -8,6 +8,7 @@ pub mod caller;
 pub mod clock;
 pub mod dns;
 pub mod process;
+pub mod proxy;
 pub mod receiver;
 pub mod tls;
 pub mod verify;

@@ -89,6 +89,8 @@ pub struct Handshake {
     pub server_name: Option<String>,
     pub alpn: Option<String>,
     pub resumed: bool,
+    /// The certificate that the client showed.
+    pub client: Option<Vec<u8>>,
 }
 
 /// What a receiver has counted.
@@ -219,8 +221,12 @@ impl Receiver {
 
     /// HTTPS with the given certificate.
     pub async fn start_tls(identity: &Identity) -> Self {
-        let acceptor = TlsAcceptor::from(identity.server_config(&["http/1.1"]));
-        Self::bind((Ipv4Addr::LOCALHOST, 0).into(), Transport::Tls(acceptor)).await
+        Self::start_tls_with(identity.server_config(&["http/1.1"])).await
+    }
+
+    /// HTTPS as the given settings have it.
+    pub async fn start_tls_with(settings: Arc<rustls::ServerConfig>) -> Self {
+        Self::bind((Ipv4Addr::LOCALHOST, 0).into(), Transport::Tls(settings.into())).await
     }
 
     /// Begins to answer the ClientHello and stops in the middle of a record, until the client hangs up.
@@ -427,18 +433,21 @@ async fn greet(mut stream: TcpStream, transport: Transport, number: usize, share
             stream.write_all(&HALF).await?;
             until_hang_up(&mut stream).await
         }
-        Transport::Tls(acceptor) => match acceptor.accept(stream).await {
+        Transport::Tls(acceptor) => match acceptor.accept(stream).into_fallible().await {
             Ok(stream) => {
                 let session = stream.get_ref().1;
                 let handshake = Handshake {
                     server_name: session.server_name().map(str::to_owned),
                     alpn: session.alpn_protocol().map(|name| String::from_utf8_lossy(name).into_owned()),
+                    client: session.peer_certificates().map(|chain| chain[0].to_vec()),
                     resumed: session.handshake_kind() == Some(rustls::HandshakeKind::Resumed),
                 };
                 serve(stream, number, Some(handshake), shared).await
             }
-            Err(failure) => {
+            Err((failure, mut stream)) => {
                 shared.counts.send_modify(|counts| counts.failed_handshakes += 1);
+                // A close with something unread would be a reset, and might overtake the alert.
+                until_hang_up(&mut stream).await?;
                 Err(failure)
             }
         },

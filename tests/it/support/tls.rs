@@ -6,8 +6,11 @@ use std::sync::Arc;
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
 };
-use rustls::ServerConfig;
+use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::WebPkiClientVerifier;
+use rustls::server::danger::ClientCertVerifier;
+use rustls::{RootCertStore, ServerConfig};
 
 /// Signs leaf certificates. Nobody trusts it until told to, by its PEM.
 #[derive(Debug)]
@@ -21,6 +24,25 @@ pub struct TestCa {
 pub struct Identity {
     chain: Vec<CertificateDer<'static>>,
     key: PrivateKeyDer<'static>,
+}
+
+/// What a client shows, as an operator would have it in files.
+#[derive(Clone, Debug)]
+pub struct ClientPem {
+    pub chain: String,
+    pub key: String,
+    /// The certificate as it travels.
+    pub der: Vec<u8>,
+}
+
+/// Whom a server lets in.
+#[derive(Clone, Copy)]
+pub enum Clients<'a> {
+    Any,
+    /// Only with a certificate of this authority.
+    Of(&'a TestCa),
+    /// With a certificate of this authority, or without one.
+    OfOrNone(&'a TestCa),
 }
 
 impl TestCa {
@@ -53,6 +75,26 @@ impl TestCa {
         self.sign(&params)
     }
 
+    /// What a client shows, valid for mutual TLS.
+    pub fn client(&self, name: &str) -> ClientPem {
+        let key = KeyPair::generate().expect("a key");
+        let mut params = leaf_params(&[]);
+        params.distinguished_name.push(DnType::CommonName, name);
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        let certificate = params.signed_by(&key, &self.issuer).expect("a certificate");
+        ClientPem { chain: certificate.pem(), key: key.serialize_pem(), der: certificate.der().to_vec() }
+    }
+
+    /// Accepts clients that this authority vouches for; whether one may come without a certificate is to be said.
+    fn client_verifier(&self, may_come_without: bool) -> Arc<dyn ClientCertVerifier> {
+        let mut roots = RootCertStore::empty();
+        roots.add(CertificateDer::from_pem_slice(self.pem.as_bytes()).expect("our own PEM")).expect("our own root");
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
+        let builder = if may_come_without { builder.allow_unauthenticated() } else { builder };
+        builder.build().expect("a verifier")
+    }
+
     fn sign(&self, params: &CertificateParams) -> Identity {
         let key = KeyPair::generate().expect("a key");
         let certificate = params.signed_by(&key, &self.issuer).expect("a certificate");
@@ -70,10 +112,20 @@ impl Identity {
 
     /// A server that offers these protocols, most wanted first.
     pub fn server_config(&self, protocols: &[&str]) -> Arc<ServerConfig> {
+        self.server_config_for(Clients::Any, protocols)
+    }
+
+    /// As [`Self::server_config`], for these clients alone.
+    pub fn server_config_for(&self, clients: Clients<'_>, protocols: &[&str]) -> Arc<ServerConfig> {
+        let verifier = match clients {
+            Clients::Any => WebPkiClientVerifier::no_client_auth(),
+            Clients::Of(ca) => ca.client_verifier(false),
+            Clients::OfOrNone(ca) => ca.client_verifier(true),
+        };
         let mut config = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
             .with_safe_default_protocol_versions()
             .expect("the default versions")
-            .with_no_client_auth()
+            .with_client_cert_verifier(verifier)
             .with_single_cert(self.chain.clone(), self.key.clone_key())
             .expect("a key that fits its certificate");
         config.alpn_protocols = protocols.iter().map(|name| name.as_bytes().to_vec()).collect();
@@ -96,9 +148,8 @@ fn leaf_params(names: &[&str]) -> CertificateParams {
 
 #[cfg(test)]
 mod tests {
+    use rustls::ClientConfig;
     use rustls::pki_types::ServerName;
-    use rustls::pki_types::pem::PemObject;
-    use rustls::{ClientConfig, RootCertStore};
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio_rustls::TlsConnector;
 

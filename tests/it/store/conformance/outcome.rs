@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use postrider::domain::attempt::{Attempt, AttemptOutcome};
+use postrider::domain::attempt::{Attempt, AttemptOutcome, AttemptPhases};
 use postrider::domain::delivery::{DeliveryStatus, EndReason};
 use postrider::domain::endpoint::DisabledReason;
 use postrider::store::{AfterAttempt, EndpointTarget, OutcomeRecord, Recorded};
@@ -56,6 +56,13 @@ async fn an_attempt_reads_back_as_it_was_recorded(at: Fixture) {
         response_body: Some(Bytes::from_static(&[0, 255, b'\n'])),
         error: None,
         next_attempt_at: None,
+        phases: Some(AttemptPhases {
+            dns_ms: None,
+            connect_ms: Some(0),
+            tls_ms: Some(1),
+            first_byte_ms: Some(u32::MAX),
+            connection_reused: true,
+        }),
     };
     let unanswered = Attempt {
         outcome: AttemptOutcome::ConnectFailed,
@@ -64,6 +71,7 @@ async fn an_attempt_reads_back_as_it_was_recorded(at: Fixture) {
         response_headers: Vec::new(),
         response_body: None,
         error: Some("nobody listens".to_owned()),
+        phases: None,
         ..answered.clone()
     };
     for (claim, attempt) in [(&full, answered), (&bare, unanswered)] {

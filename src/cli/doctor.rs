@@ -1,0 +1,163 @@
+//! `postrider doctor`: why a URL is, or is not, reachable, address by address.
+//!
+//! It asks the same guard, resolver and connector that deliveries go through, with the settings that the server has, and
+//! needs neither a server nor a data directory. It sends no request.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use clap::Args;
+
+use crate::clock::SystemClock;
+use crate::config::Settings;
+use crate::domain::target::RefusalReason;
+use crate::egress::connector::Protocol;
+use crate::egress::diagnosis::{AddressReport, Diagnosis, LookUp, Probe};
+use crate::egress::target::{Host, Scheme};
+use crate::egress::{AllowTarget, Egress, TargetUrl};
+use crate::server::egress_settings;
+use crate::telemetry::chain;
+
+use super::options::EgressOptions;
+
+#[derive(Debug, Args)]
+pub struct DoctorOptions {
+    /// The URL of a receiver.
+    url: String,
+    #[command(flatten)]
+    egress: EgressOptions,
+}
+
+/// Fails when the target is not reachable, so that the exit code tells.
+pub async fn run(options: DoctorOptions) -> anyhow::Result<()> {
+    let settings = options.egress.settings()?;
+    let target = TargetUrl::parse(&options.url).with_context(|| format!("{} cannot be called", options.url))?;
+    let egress = Egress::new(egress_settings(&settings)?, Arc::new(SystemClock))?;
+    let diagnosis = egress.diagnose(&target).await;
+    for line in report(&target, &settings, &diagnosis) {
+        println!("{line}");
+    }
+    if diagnosis.is_reachable() {
+        Ok(())
+    } else {
+        bail!("the target is not reachable");
+    }
+}
+
+fn report(target: &TargetUrl, settings: &Settings, diagnosis: &Diagnosis) -> Vec<String> {
+    let mut lines =
+        vec![format!("scheme   {}", scheme(target, diagnosis)), format!("port     {}", port(target, diagnosis))];
+    if target.url().fragment().is_some() {
+        lines.push("fragment the API takes no URL with one".to_owned());
+    }
+    lines.push(format!("host     {}", host(target, diagnosis)));
+    if let Some(proxy) = &settings.egress_proxy {
+        lines.push(format!("proxy    {proxy}, told the address and never the name"));
+    }
+    let width = diagnosis.addresses.iter().map(|report| report.address.to_string().len()).max().unwrap_or_default();
+    let address = |report: &AddressReport| format!("  {:<width$}  {}", report.address, address(report));
+    lines.extend(diagnosis.addresses.iter().map(address));
+    lines.push(format!("verdict  {}", verdict(diagnosis)));
+    lines.extend(remedy(target, diagnosis).map(|remedy| format!("         {remedy}")));
+    lines
+}
+
+fn scheme(target: &TargetUrl, diagnosis: &Diagnosis) -> &'static str {
+    match (target.scheme(), diagnosis.verdict) {
+        (Scheme::Https, _) => "https",
+        (Scheme::Http, Ok(())) => "http, permitted since every address is allowed",
+        (Scheme::Http, Err(_)) => "http, permitted only where every address is allowed",
+    }
+}
+
+fn port(target: &TargetUrl, diagnosis: &Diagnosis) -> String {
+    let port = target.port();
+    match (diagnosis.odd_port, diagnosis.verdict) {
+        (false, _) => port.to_string(),
+        (true, Ok(())) => format!("{port}, where other protocols are spoken; permitted since every address is allowed"),
+        (true, Err(_)) => {
+            format!("{port}, where other protocols are spoken; permitted only where every address is allowed")
+        }
+    }
+}
+
+fn host(target: &TargetUrl, diagnosis: &Diagnosis) -> String {
+    let host = target.host();
+    match &diagnosis.look_up {
+        Ok(LookUp::Literal) => format!("{host}, an address"),
+        Ok(LookUp::Resolved { in_time }) => {
+            let count = diagnosis.addresses.len();
+            let plural = if count == 1 { "" } else { "es" };
+            format!("{host}, {count} address{plural}, looked up in {}", millis(*in_time))
+        }
+        Err(error) => format!("{host}: {}", chain(error)),
+    }
+}
+
+fn address(report: &AddressReport) -> String {
+    let class = &report.class;
+    let mut parts = Vec::new();
+    if class.judged_as != report.address {
+        parts.push(format!("judged as {}", class.judged_as));
+    }
+    match (class.refusal, &report.exception) {
+        (Some(reason), None) => parts.push(format!("refused as {reason}: {} is {}", class.block, class.source)),
+        (Some(reason), Some(rule)) => parts.push(format!("{reason}, allowed by {rule}")),
+        (None, Some(rule)) => parts.push(format!("public, and allowed by {rule}")),
+        (None, None) => parts.push("public".to_owned()),
+    }
+    match &report.probe {
+        Some(probe) => parts.extend(probed(probe)),
+        None => parts.push("not tried".to_owned()),
+    }
+    parts.join("; ")
+}
+
+fn probed(probe: &Probe) -> Vec<String> {
+    let mut parts = Vec::new();
+    if let Some(connect) = probe.phases.connect {
+        parts.push(format!("connected in {}", millis(connect)));
+    }
+    if let Some(tls) = probe.phases.tls {
+        parts.push(format!("TLS in {}", millis(tls)));
+    }
+    parts.push(match &probe.result {
+        Ok(Protocol::Http1) => "HTTP/1.1".to_owned(),
+        Ok(Protocol::Http2) => "HTTP/2".to_owned(),
+        Err(error) => format!("{} (after {})", chain(error), millis(probe.phases.total)),
+    });
+    parts
+}
+
+fn verdict(diagnosis: &Diagnosis) -> String {
+    let works = |report: &&AddressReport| report.probe.as_ref().is_some_and(|probe| probe.result.is_ok());
+    let (working, all) = (diagnosis.addresses.iter().filter(works).count(), diagnosis.addresses.len());
+    match diagnosis.verdict {
+        Err(RefusalReason::Unresolvable) => "not reachable: the name has no address that could be judged".to_owned(),
+        Err(RefusalReason::PlainHttp) => "not reachable: plain http is refused".to_owned(),
+        Err(RefusalReason::Port) => "not reachable: the port is refused".to_owned(),
+        Err(reason) => format!("not reachable: refused as {reason}; one refused address refuses the host"),
+        Ok(()) if working == 0 => "not reachable: allowed, but no address could be connected to and proven".to_owned(),
+        Ok(()) if working < all => format!("reachable: {working} of {all} addresses work, and one is enough"),
+        Ok(()) => "reachable".to_owned(),
+    }
+}
+
+/// What would have to be allowed, if anything would help.
+fn remedy(target: &TargetUrl, diagnosis: &Diagnosis) -> Option<String> {
+    if diagnosis.missing.is_empty() {
+        return None;
+    }
+    let flags = |target: &AllowTarget| format!("--allow-target {target}");
+    let rules: Vec<String> = diagnosis.missing.iter().map(flags).collect();
+    let by_name = match target.host() {
+        Host::Name(name) => format!(", or whatever the name comes to point at: --allow-target {name}"),
+        Host::Address(_) => String::new(),
+    };
+    Some(format!("to allow it: {}{by_name}", rules.join(" ")))
+}
+
+fn millis(time: Duration) -> String {
+    format!("{} ms", time.as_millis())
+}
