@@ -126,6 +126,36 @@ pub struct ClientCertificate {
     pub key: Zeroizing<String>,
 }
 
+/// Stands between the two in what is sealed; no PEM contains it.
+const BETWEEN: char = '\0';
+
+impl ClientCertificate {
+    /// # Errors
+    /// When either is empty, too long, or not ASCII. Whether they can be used is the guard's to say.
+    pub fn parse(chain: String, key: String) -> Result<Self, InvalidField> {
+        let key = Zeroizing::new(key);
+        let fits = |text: &str, longest| {
+            let is_text = |c: u8| matches!(c, b' '..=b'~' | b'\t' | b'\r' | b'\n');
+            (1..=longest).contains(&text.len()) && text.bytes().all(is_text)
+        };
+        if fits(&chain, limits::CERTIFICATE_CHARS) && fits(&key, limits::CERTIFICATE_KEY_CHARS) {
+            Ok(Self { chain, key })
+        } else {
+            Err(InvalidField("must be PEM: a certificate of at most 32 KB and a privateKey of at most 16 KB"))
+        }
+    }
+
+    /// As it is sealed.
+    pub fn to_stored(&self) -> Zeroizing<String> {
+        Zeroizing::new(format!("{}{BETWEEN}{}", self.chain, *self.key))
+    }
+
+    pub fn from_stored(stored: &[u8]) -> Option<Self> {
+        let (chain, key) = std::str::from_utf8(stored).ok()?.split_once(BETWEEN)?;
+        Some(Self { chain: chain.to_owned(), key: Zeroizing::new(key.to_owned()) })
+    }
+}
+
 impl fmt::Debug for ClientCertificate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("ClientCertificate(…)")
@@ -138,4 +168,70 @@ pub struct PrivateOptions {
     /// All the headers that there are to be.
     pub headers: Option<Vec<HeaderGiven>>,
     pub client_certificate: Option<Option<ClientCertificate>>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn is_reserved(name: &str) -> bool {
+        HeaderName::parse(name).unwrap().is_reserved(&Brand::default())
+    }
+
+    #[test]
+    fn a_name_is_a_token_and_equal_in_any_case() {
+        let longest = "x".repeat(128);
+        for good in ["X-Token", "authorization", "!#$%&'*+-.^_`|~09", &longest] {
+            assert_eq!(HeaderName::parse(good).unwrap().as_str(), good);
+        }
+        for bad in ["", "a b", "a:b", "a\r\nb", "ä", "a(", &(longest + "x")] {
+            assert!(HeaderName::parse(bad).is_err(), "{bad:?}");
+        }
+        assert_eq!(HeaderName::parse("X-Token").unwrap(), HeaderName::parse("x-tOKEN").unwrap());
+    }
+
+    #[test]
+    fn what_frames_or_identifies_a_request_is_reserved_in_any_case() {
+        for name in ["Host", "CONTENT-TYPE", "content-length", "Content-Encoding", "transfer-encoding", "Connection"] {
+            assert!(is_reserved(name), "{name}");
+        }
+        for name in ["keep-alive", "TE", "trailer", "upgrade", "expect", "Proxy-Authorization", "user-agent", "cookie"]
+        {
+            assert!(is_reserved(name), "{name}");
+        }
+        for name in ["accept-encoding", "webhook-id", "Webhook-Anything", "Scripe-Delivery-Id", "scripe-x"] {
+            assert!(is_reserved(name), "{name}");
+        }
+        for name in ["Authorization", "X-Api-Key", "X-Scripe-Key", "webhook", "scripes-own", "Accept"] {
+            assert!(!is_reserved(name), "{name}");
+        }
+        let other = Brand::new("acme").unwrap();
+        assert!(HeaderName::parse("acme-replay").unwrap().is_reserved(&other));
+        assert!(!HeaderName::parse("scripe-x").unwrap().is_reserved(&other));
+    }
+
+    #[test]
+    fn a_value_is_visible_text_and_mute() {
+        let longest = "v".repeat(1024);
+        for good in ["Bearer abc", "a\tb", "x", &longest] {
+            assert_eq!(HeaderValue::parse(good).unwrap().reveal(), good);
+        }
+        for bad in ["", " x", "x\t", "a\r\nb", "a\nb", "a\0b", "ä", "\x7f", &(longest + "v")] {
+            assert!(HeaderValue::parse(bad).is_err(), "{bad:?}");
+        }
+        let key = "-----BEGIN PRIVATE KEY-----";
+        let certificate = ClientCertificate::parse("chain".to_owned(), key.to_owned()).unwrap();
+        let printed = format!("{:?} {certificate:?}", HeaderValue::parse("hush").unwrap());
+        assert!(!printed.contains("hush") && !printed.contains("BEGIN"), "{printed}");
+    }
+
+    #[test]
+    fn a_certificate_reads_back_from_what_is_sealed() {
+        let certificate = ClientCertificate::parse("chain\n".to_owned(), "key\n".to_owned()).unwrap();
+        let back = ClientCertificate::from_stored(certificate.to_stored().as_bytes()).unwrap();
+        assert_eq!((back.chain, back.key), (certificate.chain, certificate.key));
+        for (chain, key) in [("", "key"), ("chain", ""), ("ch\0ain", "key"), ("chain", "schlüssel")] {
+            assert!(ClientCertificate::parse(chain.to_owned(), key.to_owned()).is_err(), "{chain:?} {key:?}");
+        }
+    }
 }
