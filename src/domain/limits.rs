@@ -81,6 +81,10 @@ pub const ATTEMPT_DEADLINE_MAX: Duration = Duration::from_secs(45);
 pub const LEASE_MARGIN: Duration = Duration::from_secs(5);
 /// How long a claim is held: a deadline, the margin, and time to wait for a slot.
 pub const LEASE: Duration = Duration::from_secs(60);
+const _: () = assert!(
+    ATTEMPT_DEADLINE_MAX.as_secs() + LEASE_MARGIN.as_secs() < LEASE.as_secs(),
+    "whatever deadline an endpoint asks for, a fresh claim can be sent"
+);
 /// Bytes of a receiver's answer kept in the log (contract).
 pub const RESPONSE_KEPT_BYTES: usize = 4 * 1024;
 /// Bytes of a receiver's header kept in the log, and how many: enough to debug, too few to fill a disk.
