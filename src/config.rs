@@ -30,6 +30,10 @@ pub struct Settings {
     pub egress_proxy: Option<ProxyUrl>,
     /// The event catalogue; the one built in when absent.
     pub events_file: Option<PathBuf>,
+    /// Where the operator is told what becomes of endpoints and deliveries; nowhere when absent.
+    pub operator_webhook_url: Option<String>,
+    /// What that is signed with, as `whsec_…`; made on the first start in `data_dir`.
+    pub operator_webhook_secret_file: Option<PathBuf>,
     /// Endpoints of one project, those without a project counting as one.
     pub endpoints_per_project: u32,
     pub endpoints_per_workspace: u32,
@@ -91,6 +95,8 @@ impl Settings {
             ca_file: None,
             egress_proxy: None,
             events_file: None,
+            operator_webhook_url: None,
+            operator_webhook_secret_file: None,
             endpoints_per_project: limits::ENDPOINTS_PER_PROJECT,
             endpoints_per_workspace: limits::ENDPOINTS_PER_WORKSPACE,
             retry_schedule: RetrySchedule::default(),
@@ -104,6 +110,10 @@ impl Settings {
 
     pub fn master_key_path(&self) -> PathBuf {
         self.master_key_file.clone().unwrap_or_else(|| self.data_dir.join("master.key"))
+    }
+
+    pub fn operator_webhook_secret_path(&self) -> PathBuf {
+        self.operator_webhook_secret_file.clone().unwrap_or_else(|| self.data_dir.join("operator-webhook.secret"))
     }
 
     pub fn admin_socket_path(&self) -> PathBuf {

@@ -14,6 +14,7 @@ use crate::domain::endpoint::{
     DisabledReason, Endpoint, EndpointChange, EndpointFilter, EndpointName, EndpointUrl, ProjectId,
 };
 use crate::domain::event_type::{Catalogue, EventTypeName};
+use crate::domain::health::HealthState;
 use crate::domain::id::EndpointId;
 use crate::domain::limits;
 use crate::domain::time::Timestamp;
@@ -59,8 +60,34 @@ struct EndpointView<'e> {
     #[serde(skip_serializing_if = "Option::is_none")]
     secret: Option<&'e str>,
     updated_at: Timestamp,
+    health: HealthView,
     #[serde(flatten)]
     options: OptionsView<'e>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct HealthView {
+    state: &'static str,
+    since: Option<Timestamp>,
+    /// Attempts that failed since the last success.
+    failures: u32,
+    next_probe_at: Option<Timestamp>,
+    disables_at: Option<Timestamp>,
+}
+
+impl HealthView {
+    fn new(endpoint: &Endpoint) -> Self {
+        let Some(trouble) = &endpoint.trouble else {
+            let state = HealthState::Ok.as_str();
+            return Self { state, since: None, failures: 0, next_probe_at: None, disables_at: None };
+        };
+        // What is off is neither probed nor switched off again.
+        let next_probe_at = trouble.pause.filter(|_| endpoint.is_active).map(|pause| pause.next_probe_at);
+        let disables_at = endpoint.is_active.then(|| trouble.disables_at());
+        let failures = trouble.failures;
+        Self { state: trouble.state().as_str(), since: trouble.since(), failures, next_probe_at, disables_at }
+    }
 }
 
 impl<'e> EndpointView<'e> {
@@ -77,6 +104,7 @@ impl<'e> EndpointView<'e> {
             created_at: endpoint.created_at,
             secret,
             updated_at: endpoint.updated_at,
+            health: HealthView::new(endpoint),
             options: OptionsView::new(&endpoint.options),
         }
     }

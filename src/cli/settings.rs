@@ -187,6 +187,28 @@ pub static SETTINGS: &[Setting] = &[
         ..PLAIN
     },
     Setting {
+        name: "operator_webhook_url",
+        flag: "operator-webhook-url",
+        env: "POSTRIDER_OPERATOR_WEBHOOK_URL",
+        value_name: "URL",
+        help: "Where you are told of endpoints that fail, pause, recover or are disabled, and of exhausted deliveries",
+        otherwise: Some("nowhere"),
+        read: |settings, text| set(&mut settings.operator_webhook_url, http_url(text).map(Some)),
+        show: |settings| settings.operator_webhook_url.clone().unwrap_or_default(),
+        ..PLAIN
+    },
+    Setting {
+        name: "operator_webhook_secret_file",
+        flag: "operator-webhook-secret-file",
+        env: "POSTRIDER_OPERATOR_WEBHOOK_SECRET_FILE",
+        value_name: "FILE",
+        help: "File with the secret, whsec_…, that signs what goes to the operator webhook",
+        otherwise: Some("operator-webhook.secret in the data directory, made if new"),
+        read: |settings, text| set(&mut settings.operator_webhook_secret_file, path(text).map(Some)),
+        show: |settings| shown_path(settings.operator_webhook_secret_file.as_ref()),
+        ..PLAIN
+    },
+    Setting {
         name: "retention",
         flag: "retention",
         env: "POSTRIDER_RETENTION",

@@ -7,6 +7,7 @@ use url::Url;
 
 use super::endpoint_options::{EndpointOptions, OptionsChange};
 use super::event_type::EventTypeName;
+use super::health::Trouble;
 use super::id::{EndpointId, RowKey};
 use super::limits;
 use super::time::Timestamp;
@@ -179,6 +180,8 @@ pub struct Endpoint {
     pub secret_last4: String,
     pub created_at: Timestamp,
     pub updated_at: Timestamp,
+    /// What its last attempts came to, if they failed.
+    pub trouble: Option<Trouble>,
     pub options: Arc<EndpointOptions>,
 }
 
@@ -285,6 +288,7 @@ mod tests {
             secret_last4: String::new(),
             created_at: Timestamp::default(),
             updated_at: Timestamp::default(),
+            trouble: None,
             options: Arc::default(),
         };
         assert!(endpoint(None).matches(&name, Some("proj_a")));

@@ -112,6 +112,25 @@ pub const RETRY_STEP_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
 /// How long a delivery waits behind an inactive or paused endpoint before it has failed as `expired` (contract).
 pub const WAITING_MAX: Duration = Duration::from_secs(14 * 24 * 3600);
 
+/// Failures in a row that make an endpoint `failing`: one or two are what retries are for.
+pub const FAILING_FAILURES: u32 = 3;
+/// Failures in a row that pause an endpoint (contract) …
+pub const PAUSE_FAILURES: u32 = 5;
+/// … if they span at least this long (contract): a burst that fails together tells no more than one failure.
+pub const PAUSE_SPAN: Duration = Duration::from_secs(10);
+/// From the pause to its first probe (contract) …
+pub const PROBE_WAIT_MIN: Duration = Duration::from_secs(30);
+/// … and, doubled each time, at most (contract).
+pub const PROBE_WAIT_MAX: Duration = Duration::from_secs(3600);
+/// How old the first failure since the last success must be for an endpoint to be switched off (contract) …
+pub const DISABLE_AGE: Duration = Duration::from_secs(5 * 24 * 3600);
+/// … with at least so many failures since (contract).
+pub const DISABLE_FAILURES: u32 = 12;
+/// When it is told that the endpoint will be switched off: a day before.
+pub const DISABLE_WARNING_AGE: Duration = Duration::from_secs(4 * 24 * 3600);
+/// The shortest time for which an endpoint that fails in a row is left alone before it is paused.
+pub const SLOW_DOWN: Duration = Duration::from_secs(1);
+
 /// How long the log keeps an event and its deliveries unless it is set: long enough to ask after last month's.
 pub const RETENTION: Duration = Duration::from_secs(30 * 24 * 3600);
 /// The shortest retention: a day, so that a night's trouble can still be looked into in the morning.
@@ -129,6 +148,18 @@ pub const IDENTITIES_REMEMBERED: usize = 1024;
 pub const SLOTS: usize = 512;
 /// Attempts under way at once to one endpoint: enough for a fast one, not enough to take every slot.
 pub const SLOTS_PER_ENDPOINT: usize = 64;
+/// Attempts under way at once to an endpoint of which nothing is known yet.
+pub const SLOTS_AT_FIRST: usize = 8;
+/// What is left of them to an endpoint that answers slowly: some, so that its queue moves, and few, because each is held long.
+pub const SLOTS_WHEN_SLOW: usize = 4;
+/// An endpoint whose exchanges take less than this on average is quick; those that do not share half of all slots.
+pub const QUICK: Duration = Duration::from_secs(1);
+/// For how long a quick endpoint is kept busy by what is claimed ahead: a few commits …
+pub const CLAIMED_AHEAD: Duration = Duration::from_millis(20);
+/// … and at most so many times what may be under way to it.
+pub const CLAIMED_AHEAD_TURNS: usize = 3;
+/// Tests that may be under way to an endpoint beside everything else: somebody waits for each.
+pub const TESTS_BESIDE: usize = 4;
 /// The engine asks the store at least this often, whether or not anything nudged it.
 pub const POLL_INTERVAL: Duration = Duration::from_secs(1);
 /// A revoked key works for at most this long (contract: 5 s); the rest is left for clocks and commits.

@@ -129,12 +129,16 @@ pub struct Verdict {
 
 /// After a fault of ours, the same step is tried again this much later.
 const SENDER_FAULT_WAIT: Duration = Duration::from_secs(5);
+/// A probe that failed goes behind all that is due by now, so that the next one is another.
+const BEHIND_OTHERS: Duration = Duration::from_millis(1);
 const JITTER: f64 = 0.2;
 
-/// Judges an attempt. `step` counts the waits already used; `unit` is a random number in `[0, 1)`.
+/// Judges an attempt. `step` counts the waits already used; `probe` says that the endpoint is paused: then a failure uses no
+/// step, and the delivery waits with the others for the endpoint's next probe. `unit` is a random number in `[0, 1)`.
 pub fn judge(
     outcome: AttemptOutcome,
     step: u32,
+    probe: bool,
     schedule: &RetrySchedule,
     retry_after: Option<Duration>,
     unit: f64,
@@ -150,6 +154,10 @@ pub fn judge(
         (_, Fault::Nobody | Fault::Sender) => {
             Decision::Retry { after: jittered(SENDER_FAULT_WAIT, unit), uses_step: false }
         }
+        (_, Fault::Receiver) if probe => Decision::Retry {
+            after: retry_after.unwrap_or_default().clamp(BEHIND_OTHERS, limits::RETRY_AFTER_MAX),
+            uses_step: false,
+        },
         (_, Fault::Receiver) => match schedule.step(step) {
             None => Decision::Exhausted,
             Some(wait) => {
@@ -199,24 +207,35 @@ mod tests {
     fn the_schedule_is_walked_to_its_end_and_then_the_delivery_has_failed() {
         let schedule = RetrySchedule::default();
         for step in 0..9 {
-            let verdict = judge(AttemptOutcome::HttpError, step, &schedule, None, 0.5);
+            let verdict = judge(AttemptOutcome::HttpError, step, false, &schedule, None, 0.5);
             let after = schedule.step(step).unwrap();
             assert_eq!(verdict, Verdict { decision: Decision::Retry { after, uses_step: true }, disable: None });
         }
-        assert_eq!(judge(AttemptOutcome::Timeout, 9, &schedule, None, 0.5).decision, Decision::Exhausted);
+        assert_eq!(judge(AttemptOutcome::Timeout, 9, false, &schedule, None, 0.5).decision, Decision::Exhausted);
     }
 
     #[test]
     fn our_own_faults_use_no_step_even_when_none_is_left() {
         let schedule = RetrySchedule::default();
-        let verdict = judge(AttemptOutcome::InternalError, 9, &schedule, None, 0.5);
+        let verdict = judge(AttemptOutcome::InternalError, 9, false, &schedule, None, 0.5);
         assert_eq!(verdict.decision, Decision::Retry { after: SENDER_FAULT_WAIT, uses_step: false });
+    }
+
+    #[test]
+    fn a_probe_that_fails_uses_no_step_even_when_none_is_left() {
+        let schedule = RetrySchedule::default();
+        let decision = |retry_after| judge(AttemptOutcome::HttpError, 9, true, &schedule, retry_after, 0.5).decision;
+        assert_eq!(decision(None), Decision::Retry { after: BEHIND_OTHERS, uses_step: false });
+        let asked = Duration::from_secs(120);
+        assert_eq!(decision(Some(asked)), Decision::Retry { after: asked, uses_step: false });
+        let delivered = judge(AttemptOutcome::Delivered, 9, true, &schedule, None, 0.5).decision;
+        assert_eq!(delivered, Decision::Delivered);
     }
 
     #[test]
     fn gone_and_refused_switch_the_endpoint_off() {
         let schedule = RetrySchedule::default();
-        let disable = |outcome| judge(outcome, 0, &schedule, None, 0.5).disable;
+        let disable = |outcome| judge(outcome, 0, false, &schedule, None, 0.5).disable;
         assert_eq!(disable(AttemptOutcome::Gone), Some(DisabledReason::Gone));
         assert_eq!(disable(AttemptOutcome::SsrfBlocked), Some(DisabledReason::SsrfBlocked));
         assert_eq!(disable(AttemptOutcome::HttpError), None);
@@ -242,7 +261,7 @@ mod tests {
         ) {
             let schedule = RetrySchedule::default();
             let asked = asked.map(Duration::from_secs);
-            let Decision::Retry { after, .. } = judge(AttemptOutcome::HttpError, step, &schedule, asked, unit).decision else {
+            let Decision::Retry { after, .. } = judge(AttemptOutcome::HttpError, step, false, &schedule, asked, unit).decision else {
                 panic!("the schedule has a step left");
             };
             let wait = schedule.step(step).unwrap();

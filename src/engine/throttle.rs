@@ -1,13 +1,30 @@
-//! How many attempts may be under way at once: in all, and to one endpoint.
+//! How many attempts may be under way at once: in all, of one workspace, and to one endpoint.
+//!
+//! Whoever is slow must not be able to take the places of whoever is quick:
+//! - An endpoint counts as quick once its answers take less than a second. All others, new ones too, share half of the
+//!   places, beside the first place of each workspace.
+//! - A workspace may take places only as long as enough are left for another (a *dynamic threshold*: what it has may grow to a
+//!   multiple of what is free). So the first place of a workspace that comes along is always there, and nothing need be
+//!   known about how many workspaces there are.
+//! - An endpoint has a cap that follows it: it grows with every quick answer, and shrinks when the endpoint slows down or says
+//!   that it has too much to do. To one that is very quick, a few times as many are claimed ahead and wait here for their turn: a claim
+//!   takes as long as the disk, and such an endpoint would be idle meanwhile.
+//!
+//! All of this is in memory and about this process alone; it steers, and promises nothing. What an endpoint does, and whether it
+//! is paused, stands in the store.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, oneshot};
 use tokio_util::sync::CancellationToken;
 
+use crate::domain::attempt::AttemptOutcome;
+use crate::domain::health::is_busy;
 use crate::domain::id::RowKey;
-use crate::store::{Lane, LaneQuota};
+use crate::domain::limits;
+use crate::store::{Lane, LaneKind, LaneQuota};
 
 /// Counts the attempts under way. Cheap to clone; all clones count together.
 #[derive(Clone, Debug)]
@@ -25,17 +42,71 @@ struct Shared {
 
 #[derive(Debug, Default)]
 struct Taken {
-    total: usize,
-    by_endpoint: HashMap<RowKey, usize>,
+    all: Share,
+    by_workspace: HashMap<RowKey, Share>,
+    paces: HashMap<RowKey, Pace>,
     turned_away: bool,
 }
 
-/// One attempt's place; given back on drop.
+/// Places that are taken.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Share {
+    count: usize,
+    /// Of these, by endpoints that are not known to be quick.
+    not_quick: usize,
+}
+
+/// One endpoint's claims, and what is known of it.
+#[derive(Debug)]
+struct Pace {
+    /// Claimed: under way, or waiting for its turn.
+    taken: usize,
+    under_way: usize,
+    /// Claims that wait for their turn, first come first served.
+    waiting: VecDeque<oneshot::Sender<()>>,
+    manner: Manner,
+}
+
+/// How an endpoint answers, and what may go to it.
+#[derive(Clone, Copy, Debug)]
+struct Manner {
+    /// Attempts that may be under way to it at once.
+    cap: usize,
+    quick: bool,
+    /// A running mean of how long its exchanges take; `None` before the first.
+    mean_ms: Option<f32>,
+}
+
+/// What one exchange showed of an endpoint.
+#[derive(Clone, Copy, Debug)]
+pub struct Observation {
+    pub outcome: AttemptOutcome,
+    pub status: Option<u16>,
+    pub took: Duration,
+    /// The endpoint was paused.
+    pub probe: bool,
+}
+
+/// One claim's place; given back on drop.
 #[derive(Debug)]
 pub struct Slot {
     slots: Slots,
     lane: Lane,
+    turn: Turn,
 }
+
+#[derive(Debug)]
+enum Turn {
+    NotAsked,
+    Waiting(oneshot::Receiver<()>),
+    /// Its attempt is under way.
+    Had,
+}
+
+/// Endpoints whose pace is remembered before the idle ones are forgotten.
+const PACES_KEPT: usize = 100_000;
+/// How much of the running mean one exchange makes up.
+const MEAN_WEIGHT: f32 = 0.2;
 
 impl Slots {
     /// No place is given any more once `closed` is cancelled.
@@ -47,14 +118,14 @@ impl Slots {
     /// Places that nobody has.
     pub fn free(&self) -> usize {
         let mut taken = self.0.taken();
-        let free = self.0.total.saturating_sub(taken.total);
+        let free = self.0.total.saturating_sub(taken.all.count);
         taken.turned_away |= free == 0;
         free
     }
 
     /// The place of a claim, which was counted when the claim was made.
     pub fn slot(&self, lane: Lane) -> Slot {
-        Slot { slots: self.clone(), lane }
+        Slot { slots: self.clone(), lane, turn: Turn::NotAsked }
     }
 
     /// Completes when a place has been given back since somebody was turned away.
@@ -62,18 +133,39 @@ impl Slots {
         self.0.released.notified().await;
     }
 
-    fn give_back(&self, lane: Lane) {
+    fn give_back(&self, lane: Lane, was_under_way: bool) {
         let mut taken = self.0.taken();
-        taken.total = taken.total.saturating_sub(1);
-        if let Some(count) = taken.by_endpoint.get_mut(&lane.endpoint_key) {
-            *count -= 1;
-            if *count == 0 {
-                taken.by_endpoint.remove(&lane.endpoint_key);
-            }
+        taken.count(lane, self.0.per_endpoint, Change::GiveBack);
+        if was_under_way {
+            let pace = taken.pace(lane.endpoint_key, self.0.per_endpoint);
+            pace.under_way = pace.under_way.saturating_sub(1);
+            pace.give_turns();
         }
         if std::mem::take(&mut taken.turned_away) {
             self.0.released.notify_one();
         }
+    }
+}
+
+impl Slot {
+    /// Waits until one more attempt may be under way to the endpoint. Tests need not wait.
+    pub async fn turn(&mut self) {
+        if self.lane.kind == LaneKind::Tests {
+            return;
+        }
+        let waiting = self.slots.0.taken().ask_turn(self.lane, self.slots.0.per_endpoint);
+        self.turn = waiting.map_or(Turn::Had, Turn::Waiting);
+        if let Turn::Waiting(turn) = &mut self.turn {
+            // Whoever gives turns outlives this: it is part of what this holds.
+            let _ = turn.await;
+            self.turn = Turn::Had;
+        }
+    }
+
+    /// Learns from an exchange what may go to its endpoint next.
+    pub fn observe(&self, seen: Observation) {
+        let shared = &self.slots.0;
+        shared.taken().observe(self.lane, seen, shared.per_endpoint);
     }
 }
 
@@ -83,20 +175,17 @@ impl LaneQuota for Slots {
             return 0;
         }
         let mut taken = self.0.taken();
-        let of_endpoint = taken.by_endpoint.get(&lane.endpoint_key).copied().unwrap_or_default();
-        let quota = self.0.per_endpoint.saturating_sub(of_endpoint).min(self.0.total.saturating_sub(taken.total));
+        let quota = taken.quota(lane, self.0.total, self.0.per_endpoint);
         taken.turned_away |= quota == 0;
         quota
     }
 
     fn claimed(&self, lane: Lane) {
-        let mut taken = self.0.taken();
-        taken.total += 1;
-        *taken.by_endpoint.entry(lane.endpoint_key).or_default() += 1;
+        self.0.taken().count(lane, self.0.per_endpoint, Change::Take);
     }
 
     fn unclaimed(&self, lane: Lane) {
-        self.give_back(lane);
+        self.give_back(lane, false);
     }
 }
 
@@ -108,49 +197,420 @@ impl Shared {
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        self.slots.give_back(self.lane);
+        let was_under_way = match &mut self.turn {
+            Turn::NotAsked => false,
+            // A turn may have been given just now.
+            Turn::Waiting(turn) => turn.try_recv().is_ok(),
+            Turn::Had => true,
+        };
+        self.slots.give_back(self.lane, was_under_way);
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Change {
+    Take,
+    GiveBack,
+}
+
+impl Taken {
+    fn quota(&self, lane: Lane, total: usize, per_endpoint: usize) -> usize {
+        let (held, manner) = match self.paces.get(&lane.endpoint_key) {
+            Some(pace) => (pace.taken, pace.manner),
+            None => (0, Manner::unknown(per_endpoint)),
+        };
+        let workspace = self.by_workspace.get(&lane.workspace_key).copied().unwrap_or_default();
+        // Someone waits for a test; it need not wait for what is under way.
+        let beside = if lane.kind == LaneKind::Tests { limits::TESTS_BESIDE } else { 0 };
+        let of_endpoint = (manner.cap + manner.ahead() + beside).saturating_sub(held);
+        let free = total.saturating_sub(self.all.count);
+        let of_workspace = share_left(free, total / KEPT_FOR_NEWCOMERS, workspace.count, WORKSPACE_MULTIPLE);
+        let quota = of_endpoint.min(of_workspace);
+        if manner.quick {
+            return quota;
+        }
+        let free = (total / 2).max(1).saturating_sub(self.all.not_quick);
+        let left = share_left(free, 0, workspace.not_quick, NOT_QUICK_MULTIPLE);
+        // The half may be full of what others took when they were alone. A workspace that has nothing yet need not wait for them.
+        let is_newcomer = workspace.count == 0 && self.all.not_quick < total * 3 / 4;
+        quota.min(if is_newcomer { left.max(1) } else { left })
+    }
+
+    fn count(&mut self, lane: Lane, per_endpoint: usize, change: Change) {
+        let apply = |count: &mut usize| match change {
+            Change::Take => *count += 1,
+            Change::GiveBack => *count = count.saturating_sub(1),
+        };
+        let pace = self.pace(lane.endpoint_key, per_endpoint);
+        apply(&mut pace.taken);
+        let quick = pace.manner.quick;
+        let workspace = self.by_workspace.entry(lane.workspace_key).or_default();
+        for share in [workspace, &mut self.all] {
+            apply(&mut share.count);
+            if !quick {
+                apply(&mut share.not_quick);
+            }
+        }
+        if self.by_workspace.get(&lane.workspace_key) == Some(&Share::default()) {
+            self.by_workspace.remove(&lane.workspace_key);
+        }
+    }
+
+    fn pace(&mut self, endpoint_key: RowKey, per_endpoint: usize) -> &mut Pace {
+        if self.paces.len() >= PACES_KEPT {
+            self.paces.retain(|_, pace| pace.taken > 0);
+        }
+        self.paces.entry(endpoint_key).or_insert_with(|| Pace {
+            taken: 0,
+            under_way: 0,
+            waiting: VecDeque::new(),
+            manner: Manner::unknown(per_endpoint),
+        })
+    }
+
+    /// `None` when it is this claim's turn already.
+    fn ask_turn(&mut self, lane: Lane, per_endpoint: usize) -> Option<oneshot::Receiver<()>> {
+        let pace = self.pace(lane.endpoint_key, per_endpoint);
+        if pace.under_way < pace.manner.cap && pace.waiting.is_empty() {
+            pace.under_way += 1;
+            return None;
+        }
+        let (give, turn) = oneshot::channel();
+        pace.waiting.push_back(give);
+        pace.give_turns();
+        Some(turn)
+    }
+
+    /// What an endpoint has taken moves with it from one half to the other.
+    fn observe(&mut self, lane: Lane, seen: Observation, per_endpoint: usize) {
+        let pace = self.pace(lane.endpoint_key, per_endpoint);
+        let was_quick = pace.manner.quick;
+        pace.manner = pace.manner.after(seen, per_endpoint);
+        pace.give_turns();
+        let (quick, held) = (pace.manner.quick, pace.taken);
+        if was_quick == quick {
+            return;
+        }
+        let workspace = self.by_workspace.entry(lane.workspace_key).or_default();
+        for share in [workspace, &mut self.all] {
+            share.not_quick = if quick { share.not_quick.saturating_sub(held) } else { share.not_quick + held };
+        }
+    }
+}
+
+impl Pace {
+    fn give_turns(&mut self) {
+        while self.under_way < self.manner.cap
+            && let Some(turn) = self.waiting.pop_front()
+        {
+            // One that has gone away leaves its turn to the next.
+            self.under_way += usize::from(turn.send(()).is_ok());
+        }
+    }
+}
+
+/// A workspace may have up to twice what is free: two thirds of all when it is alone.
+const WORKSPACE_MULTIPLE: usize = 2;
+/// Of the half that is not for quick endpoints, as much as is free of it: half of that when it is alone.
+const NOT_QUICK_MULTIPLE: usize = 1;
+
+/// One place in so many is kept for workspaces that have none yet.
+const KEPT_FOR_NEWCOMERS: usize = 16;
+
+/// How many more places may be taken, so that what is had then is at most `multiple` times what is free then. Whoever has
+/// none gets one as long as there is one.
+fn share_left(free: usize, kept: usize, had: usize, multiple: usize) -> usize {
+    let more = (multiple * free.saturating_sub(kept)).saturating_sub(had) / (multiple + 1);
+    if had == 0 { more.max(1).min(free) } else { more }
+}
+
+impl Manner {
+    fn unknown(per_endpoint: usize) -> Self {
+        Self { cap: limits::SLOTS_AT_FIRST.min(per_endpoint), quick: false, mean_ms: None }
+    }
+
+    /// Claims beyond those under way: as many as get their turn while the store makes the next ones.
+    fn ahead(&self) -> usize {
+        match self.mean_ms {
+            Some(mean_ms) if self.quick => {
+                let turns = limits::CLAIMED_AHEAD.as_secs_f32() * 1000.0 / mean_ms.max(0.1);
+                // A few at most, so nothing is cut off.
+                self.cap * (turns as usize).min(limits::CLAIMED_AHEAD_TURNS)
+            }
+            _ => 0,
+        }
+    }
+
+    fn after(self, seen: Observation, per_endpoint: usize) -> Self {
+        let Observation { outcome, status, took, probe } = seen;
+        let overloaded = match outcome {
+            AttemptOutcome::Delivered
+            | AttemptOutcome::HttpError
+            | AttemptOutcome::Redirect
+            | AttemptOutcome::Gone
+            | AttemptOutcome::InvalidResponse => status.is_some_and(is_busy),
+            AttemptOutcome::Timeout
+            | AttemptOutcome::ConnectFailed
+            | AttemptOutcome::ConnectionClosed
+            | AttemptOutcome::TlsFailed
+            | AttemptOutcome::DnsFailed => true,
+            AttemptOutcome::SsrfBlocked
+            | AttemptOutcome::Simulated
+            | AttemptOutcome::Abandoned
+            | AttemptOutcome::ProxyFailed
+            | AttemptOutcome::ProxyRefused
+            | AttemptOutcome::InternalError => return self,
+        };
+        let took_ms = took.as_secs_f32() * 1000.0;
+        let mean_ms = self.mean_ms.map_or(took_ms, |mean| mean + MEAN_WEIGHT * (took_ms - mean));
+        let quick = Duration::from_secs_f32(mean_ms / 1000.0) < limits::QUICK;
+        let cap = if overloaded {
+            self.cap / 2
+        } else if probe {
+            // It was paused, and comes back step by step.
+            1
+        } else if took < limits::QUICK {
+            self.cap + 1
+        } else {
+            (self.cap * 3 / 4).max(limits::SLOTS_WHEN_SLOW.min(self.cap))
+        };
+        Self { cap: cap.clamp(1, per_endpoint), quick, mean_ms: Some(mean_ms) }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use crate::store::LaneKind;
+    use proptest::prelude::*;
 
-    fn lane(key: i64) -> Lane {
-        Lane { workspace_key: RowKey::from_i64(1), endpoint_key: RowKey::from_i64(key), kind: LaneKind::Events }
+    use super::*;
+
+    const QUICK: Duration = Duration::from_millis(5);
+    const SLOW: Duration = Duration::from_secs(14);
+
+    fn lane_of(workspace: i64, endpoint: i64) -> Lane {
+        Lane {
+            workspace_key: RowKey::from_i64(workspace),
+            endpoint_key: RowKey::from_i64(endpoint),
+            kind: LaneKind::Events,
+        }
     }
 
-    fn take(slots: &Slots, key: i64) -> Slot {
-        slots.claimed(lane(key));
-        slots.slot(lane(key))
+    fn lane(endpoint: i64) -> Lane {
+        lane_of(1, endpoint)
+    }
+
+    fn slots(total: usize, per_endpoint: usize) -> Slots {
+        Slots::new(total, per_endpoint, CancellationToken::new())
+    }
+
+    fn take(slots: &Slots, lane: Lane) -> Slot {
+        slots.claimed(lane);
+        slots.slot(lane)
+    }
+
+    /// Takes all that the lane may have.
+    fn fill(slots: &Slots, lane: Lane) -> Vec<Slot> {
+        let mut held = Vec::new();
+        while slots.quota(lane) > 0 {
+            held.push(take(slots, lane));
+        }
+        held
+    }
+
+    fn answered(took: Duration) -> Observation {
+        Observation { outcome: AttemptOutcome::Delivered, status: Some(200), took, probe: false }
+    }
+
+    fn failed(outcome: AttemptOutcome, status: Option<u16>) -> Observation {
+        Observation { outcome, status, took: QUICK, probe: false }
+    }
+
+    /// Makes the endpoint known by so many exchanges.
+    fn known(slots: &Slots, lane: Lane, count: usize, took: Duration) {
+        for _ in 0..count {
+            take(slots, lane).observe(answered(took));
+        }
+    }
+
+    fn cap(slots: &Slots, lane: Lane) -> usize {
+        slots.0.taken().paces[&lane.endpoint_key].manner.cap
     }
 
     #[test]
     fn an_endpoint_gets_no_more_than_its_cap_and_gets_it_back() {
-        let slots = Slots::new(3, 2, CancellationToken::new());
-        let held = [take(&slots, 1), take(&slots, 1)];
-        assert_eq!((slots.free(), slots.quota(lane(1)), slots.quota(lane(2))), (1, 0, 1));
+        let slots = slots(300, 2);
+        let held = [take(&slots, lane(1)), take(&slots, lane(1))];
+        assert_eq!((slots.quota(lane(1)), slots.quota(lane(2))), (0, 2));
         drop(held);
-        assert_eq!((slots.free(), slots.quota(lane(1))), (3, 2));
-        assert!(slots.0.taken().by_endpoint.is_empty());
+        assert_eq!((slots.free(), slots.quota(lane(1))), (300, 2));
+        assert!(slots.0.taken().by_workspace.is_empty());
     }
 
     #[test]
     fn a_claim_that_was_rolled_back_leaves_its_place() {
-        let slots = Slots::new(3, 2, CancellationToken::new());
+        let slots = slots(30, 2);
         slots.claimed(lane(1));
         slots.unclaimed(lane(1));
-        assert_eq!((slots.free(), slots.quota(lane(1))), (3, 2));
+        assert_eq!((slots.free(), slots.quota(lane(1))), (30, 2));
+    }
+
+    #[test]
+    fn a_cap_grows_with_quick_answers_and_shrinks_with_slow_ones() {
+        let slots = slots(512, 64);
+        let endpoint = lane(1);
+        known(&slots, endpoint, 1, QUICK);
+        assert_eq!(cap(&slots, endpoint), limits::SLOTS_AT_FIRST + 1);
+        known(&slots, endpoint, 100, QUICK);
+        assert_eq!(cap(&slots, endpoint), 64);
+        known(&slots, endpoint, 100, SLOW);
+        assert_eq!(cap(&slots, endpoint), limits::SLOTS_WHEN_SLOW, "a slow endpoint that answers keeps a few");
+    }
+
+    #[test]
+    fn what_tells_of_overload_halves_the_cap_and_what_does_not_leaves_it() {
+        let slots = slots(512, 64);
+        let endpoint = lane(1);
+        known(&slots, endpoint, 100, QUICK);
+        take(&slots, endpoint).observe(failed(AttemptOutcome::HttpError, Some(503)));
+        assert_eq!(cap(&slots, endpoint), 32);
+        take(&slots, endpoint).observe(failed(AttemptOutcome::ConnectFailed, None));
+        assert_eq!(cap(&slots, endpoint), 16);
+        for _ in 0..9 {
+            take(&slots, endpoint).observe(failed(AttemptOutcome::Timeout, None));
+        }
+        assert_eq!(cap(&slots, endpoint), 1);
+        take(&slots, endpoint).observe(failed(AttemptOutcome::InternalError, None));
+        assert_eq!(cap(&slots, endpoint), 1, "a fault of ours says nothing");
+        take(&slots, endpoint).observe(failed(AttemptOutcome::HttpError, Some(500)));
+        assert_eq!(cap(&slots, endpoint), 2, "a 500 answers quickly all the same");
+    }
+
+    #[test]
+    fn a_resumed_endpoint_starts_from_one() {
+        let slots = slots(512, 64);
+        known(&slots, lane(1), 100, QUICK);
+        take(&slots, lane(1)).observe(Observation { probe: true, ..answered(QUICK) });
+        assert_eq!(cap(&slots, lane(1)), 1);
+        known(&slots, lane(1), 1, QUICK);
+        assert_eq!(cap(&slots, lane(1)), 2);
+    }
+
+    #[test]
+    fn a_workspace_alone_may_have_two_thirds_and_another_always_finds_a_place() {
+        let slots = slots(512, 64);
+        let mut held = Vec::new();
+        for endpoint in 1..100 {
+            known(&slots, lane_of(1, endpoint), 100, QUICK);
+            held.extend(fill(&slots, lane_of(1, endpoint)));
+        }
+        assert!((300..=341).contains(&held.len()), "{}", held.len());
+        for workspace in 2..20 {
+            let endpoint = lane_of(workspace, 1000 + workspace);
+            known(&slots, endpoint, 1, QUICK);
+            let more = fill(&slots, endpoint);
+            assert!(!more.is_empty(), "workspace {workspace} found no place");
+            held.extend(more);
+        }
+        assert!(held.len() <= 512);
+    }
+
+    #[test]
+    fn five_hundred_slow_endpoints_leave_the_other_half_alone() {
+        let slots = slots(512, 64);
+        let mut held = Vec::new();
+        for workspace in 1..=50 {
+            for endpoint in 0..10 {
+                held.extend(fill(&slots, lane_of(workspace, workspace * 100 + endpoint)));
+            }
+        }
+        assert!(held.len() <= 256 + 50, "{}", held.len());
+        let quick = lane_of(99, 9_999);
+        let newcomer = fill(&slots, quick);
+        assert!(!newcomer.is_empty(), "a newcomer finds a place");
+        newcomer[0].observe(answered(QUICK));
+        drop(newcomer);
+        known(&slots, quick, 100, QUICK);
+        assert!(fill(&slots, quick).len() > 32, "and once it is known to be quick, as many as it needs");
+    }
+
+    #[test]
+    fn one_workspace_of_slow_endpoints_takes_a_quarter() {
+        let slots = slots(512, 64);
+        let held: Vec<_> = (1..=500).flat_map(|endpoint| fill(&slots, lane(endpoint))).collect();
+        assert_eq!(held.len(), 128);
+    }
+
+    #[test]
+    fn what_an_endpoint_holds_moves_with_it_between_the_halves() {
+        let slots = slots(512, 64);
+        let held = fill(&slots, lane(1));
+        assert_eq!(slots.0.taken().all, Share { count: held.len(), not_quick: held.len() });
+        held[0].observe(answered(QUICK));
+        assert_eq!(slots.0.taken().all, Share { count: held.len(), not_quick: 0 });
+        for _ in 0..10 {
+            held[0].observe(answered(SLOW));
+        }
+        assert_eq!(slots.0.taken().all, Share { count: held.len(), not_quick: held.len() });
+        drop(held);
+        assert_eq!(slots.0.taken().all, Share::default());
+    }
+
+    #[test]
+    fn a_test_does_not_wait_for_what_is_under_way() {
+        let slots = slots(512, 4);
+        let held = fill(&slots, lane(1));
+        let tests = Lane { kind: LaneKind::Tests, ..lane(1) };
+        assert_eq!((slots.quota(lane(1)), slots.quota(tests)), (0, limits::TESTS_BESIDE));
+        drop(held);
+    }
+
+    #[tokio::test]
+    async fn what_is_claimed_ahead_waits_for_its_turn_in_its_order() {
+        let slots = slots(512, 4);
+        known(&slots, lane(1), 1, Duration::from_millis(1));
+        assert_eq!(slots.quota(lane(1)), 4 + 3 * 4, "a few times as many as may be under way");
+        let mut under_way = Vec::new();
+        for _ in 0..4 {
+            let mut slot = take(&slots, lane(1));
+            slot.turn().await;
+            under_way.push(slot);
+        }
+        let (mut next, mut last) = (take(&slots, lane(1)), take(&slots, lane(1)));
+        {
+            let (mut next_turn, mut last_turn) = (Box::pin(next.turn()), Box::pin(last.turn()));
+            assert!(futures_util::poll!(&mut next_turn).is_pending());
+            assert!(futures_util::poll!(&mut last_turn).is_pending());
+            under_way.pop();
+            next_turn.await;
+            assert!(futures_util::poll!(&mut last_turn).is_pending());
+        }
+        // One that went away while it waited leaves its turn to the next.
+        drop(last);
+        let mut other = take(&slots, lane(1));
+        drop(next);
+        other.turn().await;
+        drop((under_way, other));
+        let taken = slots.0.taken();
+        let pace = &taken.paces[&lane(1).endpoint_key];
+        assert_eq!((pace.taken, pace.under_way, pace.waiting.len()), (0, 0, 0));
+    }
+
+    #[tokio::test]
+    async fn a_test_has_its_turn_at_once() {
+        let slots = slots(512, 1);
+        let mut under_way = take(&slots, lane(1));
+        under_way.turn().await;
+        let mut test = take(&slots, Lane { kind: LaneKind::Tests, ..lane(1) });
+        assert!(futures_util::poll!(Box::pin(test.turn())).is_ready());
     }
 
     #[tokio::test]
     async fn whoever_was_turned_away_is_told_of_the_next_free_place() {
-        let slots = Slots::new(1, 1, CancellationToken::new());
-        let held = take(&slots, 1);
+        let slots = slots(1, 1);
+        let held = take(&slots, lane(1));
         assert_eq!(slots.quota(lane(1)), 0);
         drop(held);
-        tokio::time::timeout(std::time::Duration::from_secs(10), slots.released()).await.unwrap();
+        tokio::time::timeout(Duration::from_secs(10), slots.released()).await.unwrap();
     }
 
     #[test]
@@ -159,5 +619,32 @@ mod tests {
         let slots = Slots::new(1, 1, closed.clone());
         closed.cancel();
         assert_eq!(slots.quota(lane(1)), 0);
+    }
+
+    proptest! {
+        #[test]
+        fn counts_never_drift(steps in proptest::collection::vec((0_i64..4, 0_i64..6, 0_u8..4), 1..200)) {
+            let slots = slots(16, 4);
+            let mut held: Vec<Slot> = Vec::new();
+            for (workspace, endpoint, step) in steps {
+                let lane = lane_of(workspace, workspace * 10 + endpoint);
+                match step {
+                    0 | 1 if slots.quota(lane) > 0 => held.push(take(&slots, lane)),
+                    2 if !held.is_empty() => drop(held.remove(0)),
+                    3 if !held.is_empty() => held[0].observe(answered(if endpoint > 2 { QUICK } else { SLOW })),
+                    _ => {}
+                }
+                let taken = slots.0.taken();
+                prop_assert_eq!(taken.all.count, held.len());
+                prop_assert!(taken.all.count <= 16);
+                let not_quick: usize = taken.paces.values().filter(|pace| !pace.manner.quick).map(|pace| pace.taken).sum();
+                prop_assert_eq!(taken.all.not_quick, not_quick);
+                let by_workspace: usize = taken.by_workspace.values().map(|share| share.count).sum();
+                prop_assert_eq!(by_workspace, held.len());
+            }
+            drop(held);
+            prop_assert_eq!(slots.0.taken().all, Share::default());
+            prop_assert!(slots.0.taken().by_workspace.is_empty());
+        }
     }
 }

@@ -13,6 +13,7 @@ use crate::domain::access::Mode;
 use crate::domain::attempt::{Attempt, AttemptOutcome, AttemptPhases, Fault};
 use crate::domain::delivery::{DeliveryCause, DeliveryStatus, EndReason};
 use crate::domain::event_type::Brand;
+use crate::domain::health::{Failure, Signal, is_busy};
 use crate::domain::id::RowKey;
 use crate::domain::limits;
 use crate::domain::private_options::REDACTED;
@@ -26,7 +27,7 @@ use crate::store::{AfterAttempt, Claim, EndpointTarget, OutcomeRecord, Store};
 use super::private_options::{Opened, Opener};
 use super::recorder::Outcomes;
 use super::signer::Signer;
-use super::throttle::Slot;
+use super::throttle::{Observation, Slot};
 use super::{EngineParts, EngineSettings};
 
 const AGENT: &str = concat!("Postrider/", env!("CARGO_PKG_VERSION"));
@@ -112,7 +113,8 @@ impl Worker {
     }
 
     /// Makes the attempt that the claim allows. The slot is held until the exchange is over.
-    pub async fn attempt(&self, claim: Claim, lease_until: Timestamp, slot: Slot) {
+    pub async fn attempt(&self, claim: Claim, lease_until: Timestamp, mut slot: Slot) {
+        slot.turn().await;
         let started_at = self.clock.now();
         if lease_until.since(started_at) < self.deadline(&claim) + limits::LEASE_MARGIN {
             self.give_back(&claim).await;
@@ -120,8 +122,10 @@ impl Worker {
         }
         let clocked = tokio::time::Instant::now();
         let ending = self.exchange(&claim, started_at).await;
-        drop(slot);
         let duration = clocked.elapsed();
+        let Ending { outcome, status, .. } = ending;
+        slot.observe(Observation { outcome, status, took: duration, probe: claim.probe });
+        drop(slot);
         let record = self.judged(claim, ending, started_at, duration);
         if self.outcomes.send(record).await.is_err() {
             tracing::error!("an outcome came after the recorder had stopped; the delivery will be attempted again");
@@ -240,7 +244,8 @@ impl Worker {
         // A test is for whoever waits for its outcome: it is not tried again later.
         let step = if claim.cause == DeliveryCause::Test { u32::MAX } else { claim.step };
         let schedule = claim.endpoint.options.retry_schedule.as_ref().unwrap_or(&self.settings.schedule);
-        let Verdict { decision, disable } = judge(ending.outcome, step, schedule, retry_after, self.random.unit());
+        let Verdict { decision, disable } =
+            judge(ending.outcome, step, claim.probe, schedule, retry_after, self.random.unit());
         let after = match decision {
             Decision::Delivered => AfterAttempt::Finish { status: DeliveryStatus::Delivered, reason: None },
             Decision::Simulated => AfterAttempt::Finish { status: DeliveryStatus::Simulated, reason: None },
@@ -274,7 +279,9 @@ impl Worker {
                 phases: ending.phases,
             },
             after,
-            disable: disable.map(|reason| (claim.endpoint, reason)),
+            signal: signal(&claim, ending.outcome, ending.status, retry_after),
+            endpoint: claim.endpoint,
+            disable,
         }
     }
 }
@@ -310,6 +317,18 @@ fn classify(error: &SendError) -> (AttemptOutcome, Option<u16>) {
         SendError::Timeout { status, .. } => (AttemptOutcome::Timeout, *status),
         SendError::ConnectionClosed { status, .. } => (AttemptOutcome::ConnectionClosed, *status),
         SendError::InvalidResponse { status, .. } => (AttemptOutcome::InvalidResponse, *status),
+    }
+}
+
+/// What the attempt says of its endpoint. A test does not: it may go to one that is off.
+fn signal(claim: &Claim, outcome: AttemptOutcome, status: Option<u16>, retry_after: Option<Duration>) -> Signal {
+    match outcome.fault() {
+        _ if claim.cause == DeliveryCause::Test => Signal::Nothing,
+        Fault::Receiver => {
+            Signal::Failure(Failure { probe: claim.probe, busy: status.is_some_and(is_busy), retry_after })
+        }
+        Fault::Nobody if outcome == AttemptOutcome::Delivered => Signal::Success,
+        Fault::Nobody | Fault::Sender => Signal::Nothing,
     }
 }
 

@@ -20,7 +20,8 @@ use crate::domain::time::Clock;
 use crate::egress::{AllowTarget, Egress, EgressSettings, EgressSetupError, InvalidAllowTarget};
 use crate::engine::{Engine, EngineParts, EngineSettings};
 use crate::service::{
-    AdoptError, MasterKeyError, Service, ServiceParts, adopt_catalogue, check_master_key, stored_catalogue,
+    AdoptError, MasterKeyError, Service, ServiceError, ServiceParts, adopt_catalogue, check_master_key,
+    stored_catalogue,
 };
 use crate::store::sqlite::SqliteStore;
 use crate::store::{EndpointLimits, OpenError, Store, StoreSeed};
@@ -28,8 +29,10 @@ use crate::store::{EndpointLimits, OpenError, Store, StoreSeed};
 pub mod admin;
 mod connection;
 mod key_file;
+mod operator_webhook;
 
 pub use key_file::KeyFileError;
+pub use operator_webhook::OperatorWebhookError;
 
 use connection::CuttableListener;
 
@@ -64,6 +67,10 @@ pub enum StartError {
     },
     #[error("the way out cannot be set up")]
     Egress(#[from] EgressSetupError),
+    #[error("the operator webhook cannot be used")]
+    OperatorWebhook(#[from] OperatorWebhookError),
+    #[error("the operator webhook cannot be kept")]
+    OperatorEndpoint(#[source] ServiceError),
     #[error("cannot listen on {address}")]
     Listen {
         address: SocketAddr,
@@ -181,6 +188,8 @@ impl Server {
     pub async fn start(settings: &Settings, clock: Arc<dyn Clock>) -> Result<Self, StartError> {
         admin::check_path(&settings.admin_socket_path())?;
         let office = Office::open(settings, clock, CatalogueFrom::Settings).await?;
+        let webhook = operator_webhook::read(settings, &office.random)?;
+        office.service.keep_operator_webhook(webhook).await.map_err(StartError::OperatorEndpoint)?;
         let listen_fault = |source| StartError::Listen { address: settings.listen, source };
         let listener = TcpListener::bind(settings.listen).await.map_err(listen_fault)?;
         let address = listener.local_addr().map_err(listen_fault)?;

@@ -29,6 +29,7 @@ mod idempotency;
 mod key_cache;
 mod master_key;
 mod misfit;
+mod operations;
 mod operator;
 mod rate_limit;
 mod replay;
@@ -41,6 +42,7 @@ pub use error::{ParameterFault, ServiceError};
 pub use event::PublishEvent;
 pub use idempotency::{Begun, InFlightGuard, Outcome, Remember};
 pub use master_key::{MasterKeyError, check_master_key};
+pub use operations::OperatorWebhook;
 
 use key_cache::KeyCache;
 use misfit::MisfitLog;

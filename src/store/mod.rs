@@ -239,6 +239,10 @@ pub trait Store: Send + Sync + 'static {
     /// take them. Counts once.
     fn attach(&self, hand_over: Weak<dyn HandOver>);
 
+    /// From now on, what becomes of endpoints and deliveries is published as operational events in this workspace, in the
+    /// transaction in which it becomes so; what happens in that workspace itself is not. Counts once.
+    fn report_operations(&self, workspace_key: RowKey);
+
     /// Completes when the store can be read and written.
     async fn check(&self) -> Result<(), StoreError>;
 

@@ -10,6 +10,7 @@ use crate::domain::attempt::Attempt;
 use crate::domain::delivery::{DeliveryCause, DeliveryStatus, EndReason};
 use crate::domain::endpoint::{DisabledReason, SecretVersion};
 use crate::domain::endpoint_options::EndpointOptions;
+use crate::domain::health::Signal;
 use crate::domain::id::{DeliveryId, EndpointId, EventId, RowKey};
 
 /// Names one claim; whoever lost it can no longer write.
@@ -83,6 +84,8 @@ pub struct Claim {
     /// In an overlap: the version that signs too, after the first.
     pub also_secret_version: Option<SecretVersion>,
     pub envelope: Bytes,
+    /// The endpoint is paused, and this is how it is found out whether its receiver is back.
+    pub probe: bool,
 }
 
 /// The outcome of one look into the queue.
@@ -107,8 +110,11 @@ pub struct OutcomeRecord {
     pub token: ClaimToken,
     pub attempt: Attempt,
     pub after: AfterAttempt,
-    /// Switches the endpoint off, if it still points at the URL that was called.
-    pub disable: Option<(Arc<EndpointTarget>, DisabledReason)>,
+    /// As it was called: what follows for the endpoint counts only if it still points at that URL.
+    pub endpoint: Arc<EndpointTarget>,
+    pub signal: Signal,
+    /// Switches the endpoint off.
+    pub disable: Option<DisabledReason>,
 }
 
 /// Whether an outcome counted.

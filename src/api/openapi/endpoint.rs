@@ -6,6 +6,7 @@ use crate::api::error_code::ErrorCode;
 use crate::domain::access::needs;
 use crate::domain::endpoint::DisabledReason;
 use crate::domain::event_type::Catalogue;
+use crate::domain::health::HealthState;
 use crate::domain::limits;
 
 use super::endpoint_options;
@@ -144,6 +145,7 @@ pub fn schemas(catalogue: &Catalogue) -> Schemas {
         ("UpdateWebhookEndpoint", any_change),
         ("WebhookEndpoint", described(object(view(None), &[]), DISPLAY_SAFE)),
         ("WebhookEndpointWithSecret", described(object(view(Some(())), &[]), WITH_SECRET)),
+        ("EndpointHealth", health_schema()),
         ("RotateSecret", rotate_schema()),
         (
             "TestEndpoint",
@@ -213,10 +215,25 @@ fn view(secret: Option<()>) -> Value {
         });
     }
     view["updatedAt"] = timestamp("When it was last changed.");
+    view["health"] = described(reference("EndpointHealth"), "How its receiver does.");
     for (name, schema) in endpoint_options::view() {
         view[name] = schema;
     }
     view
+}
+
+fn health_schema() -> Value {
+    let state = one_of(&HealthState::ALL.map(HealthState::as_str));
+    let instant = |description| nullable(timestamp(description));
+    let properties = json!({
+        "state": described(state, "`ok`; `failing` after several failed attempts in a row; `paused`: its queue is kept, and nothing is sent but a \
+            probe from time to time, until one succeeds."),
+        "since": instant("Since when it is failing or paused."),
+        "failures": { "type": "integer", "minimum": 0, "description": "Attempts that failed since the last success." },
+        "nextProbeAt": instant("While it is paused: no probe is sent before this, nor before a delivery is due."),
+        "disablesAt": instant("A failure from then on disables the endpoint as `failing`, unless an attempt succeeds before."),
+    });
+    described(object(properties, &[]), "How an endpoint's last attempts went.")
 }
 
 fn rotate_schema() -> Value {
@@ -271,6 +288,7 @@ fn with_secret_example(catalogue: &Catalogue) -> Value {
         "createdAt": INSTANT_EXAMPLE,
         "secret": SECRET_EXAMPLE,
         "updatedAt": INSTANT_EXAMPLE,
+        "health": { "state": "ok", "since": null, "failures": 0, "nextProbeAt": null, "disablesAt": null },
     });
     for (name, value) in endpoint_options::example() {
         example[name] = value;

@@ -30,10 +30,11 @@ use super::access::{mode_code, mode_from_code};
 use super::column::coded;
 use super::delivery::NewDelivery;
 use super::lane::{
-    lane_from_row, lane_key, lower_next_at, may_have_due, move_behind_others, raise_next_at, release_lane,
+    lane_from_row, lane_key, leave_alone, lower_next_at, may_have_due, move_behind_others, probe_now, raise_next_at,
+    release_lane,
 };
 use super::writer::WriteTx;
-use super::{delivery, endpoint};
+use super::{delivery, endpoint, health, operation};
 
 /// Puts a delivery into the queue. `payload` are the bytes of an event that is being accepted: then the delivery is handed
 /// over at once, claimed in this very transaction, if there is room and nothing older is due in its lane.
@@ -86,6 +87,7 @@ pub fn enqueue(
         secret_version: target.secret_version,
         also_secret_version,
         envelope: payload.clone(),
+        probe: false,
     };
     tx.claims.hand_over(claim, new.lane);
     Ok(())
@@ -130,15 +132,17 @@ pub fn claim(
     let mut share = (limit / lanes.len().max(1)).max(1);
     while claims.len() < limit && !lanes.is_empty() {
         let mut left = Vec::new();
-        for lane in lanes {
+        for ready in lanes {
+            let ReadyLane { lane, paused_since } = ready;
             let Some(room) = room.get_mut(&lane.endpoint_key) else { continue };
             // The quota is asked again: what other endpoints were given may have left less.
             let wanted = share.min(*room).min(limit - claims.len()).min(quota.quota(lane));
+            let wanted = if paused_since.is_some() { wanted.min(1) } else { wanted };
             if wanted == 0 {
                 continue;
             }
             let before = claims.len();
-            if claim_from_lane(tx, lane, wanted, lease, &mut claims)? == LaneState::MoreToCancel {
+            if claim_from_lane(tx, ready, wanted, lease, &mut claims)? == LaneState::MoreToCancel {
                 continue;
             }
             let taken = claims.len() - before;
@@ -148,10 +152,15 @@ pub fn claim(
                 raise_next_at(tx, lane)?;
                 continue;
             }
+            if paused_since.is_some() {
+                // One probe at a time; should its holder die, the next one goes when its lease has run out.
+                leave_alone(tx, lane, tx.now.plus(lease), paused_since)?;
+                continue;
+            }
             if some_must_wait {
                 move_behind_others(tx, lane)?;
             }
-            left.push(lane);
+            left.push(ready);
         }
         lanes = left;
         share *= 2;
@@ -161,9 +170,10 @@ pub fn claim(
 
 /// The lanes whose turn it is, the one that has waited longest first. One that may not be claimed takes nobody's place.
 /// Tests come first: they are few, and someone waits for each, while an endpoint's backlog could take all its room for hours.
-fn ready_lanes(tx: &WriteTx<'_>, quota: &dyn LaneQuota) -> Result<(Vec<Lane>, Room), rusqlite::Error> {
+fn ready_lanes(tx: &WriteTx<'_>, quota: &dyn LaneQuota) -> Result<(Vec<ReadyLane>, Room), rusqlite::Error> {
     let mut statement = tx.connection.prepare_cached(
-        "SELECT lane_key, workspace_key FROM lanes WHERE held_since IS NULL AND next_at <= ?1 ORDER BY next_at",
+        "SELECT lane_key, workspace_key, paused_since FROM lanes
+         WHERE held_since IS NULL AND next_at <= ?1 ORDER BY next_at",
     )?;
     let mut rows = statement.query([tx.now.millis()])?;
     let (mut lanes, mut room) = (Vec::new(), Room::new());
@@ -173,12 +183,21 @@ fn ready_lanes(tx: &WriteTx<'_>, quota: &dyn LaneQuota) -> Result<(Vec<Lane>, Ro
         let lane = lane_from_row(row)?;
         let allowance = quota.quota(lane);
         if allowance > 0 {
-            lanes.push(lane);
+            let paused_since = row.get::<_, Option<i64>>(2)?.map(Timestamp::from_millis);
+            lanes.push(ReadyLane { lane, paused_since });
             room.insert(lane.endpoint_key, allowance);
         }
     }
-    lanes.sort_by_key(|lane| lane.kind != LaneKind::Tests);
+    lanes.sort_by_key(|ready| ready.lane.kind != LaneKind::Tests);
     Ok((lanes, room))
+}
+
+/// A lane whose turn it is.
+#[derive(Clone, Copy)]
+struct ReadyLane {
+    lane: Lane,
+    /// Its endpoint is paused: one delivery is sent, as a probe.
+    paused_since: Option<Timestamp>,
 }
 
 /// A row of `due` that may be claimed.
@@ -213,7 +232,7 @@ fn due_from_row(row: &Row<'_>) -> Result<DueRow, rusqlite::Error> {
 
 fn claim_from_lane(
     tx: &mut WriteTx<'_>,
-    lane: Lane,
+    ReadyLane { lane, paused_since }: ReadyLane,
     wanted: usize,
     lease: Duration,
     claims: &mut Vec<Claim>,
@@ -233,7 +252,10 @@ fn claim_from_lane(
         .collect::<Result<Vec<_>, _>>()?;
     for mut row in rows {
         match row.envelope.take() {
-            Some(envelope) => claims.push(claim_row(tx, &target, row, envelope.into(), lease)?),
+            Some(envelope) => {
+                let claim = claim_row(tx, &target, row, envelope.into(), lease)?;
+                claims.push(Claim { probe: paused_since.is_some(), ..claim });
+            }
             None => end_without_event(tx, &row)?,
         }
     }
@@ -331,6 +353,7 @@ fn claim_row(
         secret_version: if revoked { target.secret_version } else { row.secret_version },
         also_secret_version: row.also_secret_version.filter(|_| !revoked),
         envelope,
+        probe: false,
     })
 }
 
@@ -390,6 +413,7 @@ pub fn give_back(tx: &mut WriteTx<'_>, claims: &[(DeliveryId, ClaimToken)]) -> R
             .query_row(params![id.key().as_i64(), token.0, tx.now.millis()], lane_from_row)
             .optional()?;
         if let Some(lane) = lane {
+            probe_now(tx, lane)?;
             lower_next_at(tx, lane, tx.now)?;
             tx.claims.left_due = true;
         }
@@ -440,14 +464,19 @@ fn record_outcome(tx: &mut WriteTx<'_>, outcome: &OutcomeRecord) -> Result<Recor
         }
     }
     delivery::insert_attempt(tx, key, &attempt)?;
-    if let Some((target, reason)) = &outcome.disable {
-        endpoint::disable(tx, target, *reason)?;
+    health::record(tx, &outcome.endpoint, outcome.signal)?;
+    if let Some(reason) = outcome.disable {
+        endpoint::disable(tx, &outcome.endpoint, reason)?;
+    }
+    if matches!(outcome.after, AfterAttempt::Finish { reason: Some(EndReason::Exhausted), .. }) {
+        operation::report_exhausted(tx, &outcome.endpoint, outcome.delivery_id, attempt.number)?;
     }
     Ok(Recorded::Done)
 }
 
 /// Makes every claim of a process that is gone due at once. The next claim of each records the lost attempt.
 pub fn release_predecessors_claims(tx: &mut WriteTx<'_>) -> Result<usize, rusqlite::Error> {
+    release_probes(tx)?;
     let lanes = tx
         .connection
         .prepare("SELECT lane_key, workspace_key FROM lanes")?
@@ -471,14 +500,36 @@ pub fn release_predecessors_claims(tx: &mut WriteTx<'_>) -> Result<usize, rusqli
     Ok(released)
 }
 
-/// Fails what has waited too long in lanes that are held.
+/// A paused lane waits for the lease of a probe whose holder is gone.
+fn release_probes(tx: &mut WriteTx<'_>) -> Result<(), rusqlite::Error> {
+    let paused = tx
+        .connection
+        .prepare(
+            "SELECT lane_key, workspace_key, lanes.paused_since, next_probe_at FROM lanes
+             JOIN endpoint_health ON endpoint_key = lane_key WHERE lanes.paused_since IS NOT NULL",
+        )?
+        .query_map([], |row| {
+            let instant = |column| Ok::<_, rusqlite::Error>(Timestamp::from_millis(row.get(column)?));
+            Ok((lane_from_row(row)?, instant(2)?, instant(3)?))
+        })?
+        .collect::<Result<Vec<_>, _>>()?;
+    for (lane, since, next_probe_at) in paused {
+        leave_alone(tx, lane, next_probe_at, Some(since))?;
+    }
+    Ok(())
+}
+
+/// Fails what has waited too long in lanes that are held or whose endpoints are paused.
 pub fn expire_waiting(tx: &mut WriteTx<'_>, limit: usize) -> Result<usize, rusqlite::Error> {
     let too_long_ago = tx.now.minus(limits::WAITING_MAX).millis();
     let waiting = tx
         .connection
         .prepare_cached(
-            "SELECT delivery_key, attempts, claimed_at FROM lanes JOIN due ON due.lane_key = lanes.lane_key
-             WHERE held_since IS NOT NULL AND held_since <= ?1 AND due_at <= ?1 LIMIT ?2",
+            "SELECT delivery_key, attempts, claimed_at
+             FROM (SELECT lane_key FROM lanes WHERE held_since IS NOT NULL AND held_since <= ?1
+                   UNION SELECT lane_key FROM lanes WHERE paused_since IS NOT NULL AND paused_since <= ?1) AS waiting
+             JOIN due ON due.lane_key = waiting.lane_key
+             WHERE due_at <= ?1 LIMIT ?2",
         )?
         .query_map(params![too_long_ago, limit], unsent_from_row)?
         .collect::<Result<Vec<_>, _>>()?;
@@ -492,6 +543,7 @@ pub fn expire_waiting(tx: &mut WriteTx<'_>, limit: usize) -> Result<usize, rusql
 mod tests {
     use std::sync::atomic::{AtomicU64, Ordering};
 
+    use super::super::health::HealthCache;
     use super::super::lane::LaneBounds;
     use super::super::matching::MatchingCache;
     use super::super::schema;
@@ -513,6 +565,7 @@ mod tests {
         connection: rusqlite::Connection,
         matching: MatchingCache,
         lanes: LaneBounds,
+        health: HealthCache,
         claims: GroupClaims,
         keys: SharedKeys,
         now: Timestamp,
@@ -560,6 +613,7 @@ mod tests {
                 connection,
                 matching: MatchingCache::default(),
                 lanes: LaneBounds::default(),
+                health: HealthCache::default(),
                 claims: GroupClaims::default(),
                 keys: Arc::new(KeyMaker::new(KeySequence::new(1))),
                 now: START,
@@ -573,10 +627,12 @@ mod tests {
                 connection: &self.connection,
                 matching: &mut self.matching,
                 lanes: &mut self.lanes,
+                health: &mut self.health,
                 claims: &mut self.claims,
                 tag: StoreTag::from_u32(1),
                 now: self.now,
                 keys: &self.keys,
+                operations: None,
             };
             effect(&mut tx).unwrap()
         }

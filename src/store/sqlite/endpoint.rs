@@ -8,14 +8,16 @@ use crate::domain::audit::{AuditAction, Author};
 use crate::domain::endpoint::{DisabledReason, Endpoint, EndpointFilter, ProjectId, SecretVersion};
 use crate::domain::event_type::EventTypeName;
 use crate::domain::id::{EndpointId, RowKey};
+use crate::domain::operational_event::OperationalEvent;
 use crate::domain::page::{Page, PageRequest};
 use crate::domain::time::Timestamp;
-use crate::store::{EndpointTarget, EndpointUpdate, NewEndpoint, SecretRotation};
+use crate::store::{EndpointTarget, EndpointUpdate, Lane, LaneKind, NewEndpoint, SecretRotation};
 
 use super::column::{parsed, unexpected};
 use super::endpoint_options::{Asked, OptionsRefusal, options_from_row};
+use super::health::{HEALTH_COLUMNS, trouble_from_row};
 use super::writer::WriteTx;
-use super::{audit, due, endpoint_options, lane};
+use super::{audit, due, endpoint_options, health, lane, operation};
 
 pub const ENDPOINT_COLUMNS: &str = "key, id, url, name, events, is_active, disabled_reason, project_id, secret_last4, updated_at, \
      retry_schedule, timeout_seconds, rate_limit, ordering, signature_schemes, public_key, header_names, \
@@ -39,8 +41,16 @@ pub fn endpoint_from_row(row: &Row<'_>) -> Result<Endpoint, rusqlite::Error> {
         secret_last4: row.get("secret_last4")?,
         created_at: key.created_at(),
         updated_at: Timestamp::from_millis(row.get("updated_at")?),
+        trouble: None,
         options: Arc::new(options_from_row(row)?),
     })
+}
+
+/// What an endpoint is shown by: its settings, and how it does.
+const SHOWN_FROM: &str = "FROM endpoints LEFT JOIN endpoint_health ON endpoint_key = key";
+
+fn shown_from_row(row: &Row<'_>) -> Result<Endpoint, rusqlite::Error> {
+    Ok(Endpoint { trouble: trouble_from_row(row)?, ..endpoint_from_row(row)? })
 }
 
 /// Why an endpoint was not made.
@@ -70,6 +80,7 @@ pub fn create(tx: &mut WriteTx<'_>, new: &NewEndpoint) -> Result<Result<Endpoint
         secret_last4: new.secret_last4.clone(),
         created_at: new.key.created_at(),
         updated_at: new.key.created_at(),
+        trouble: None,
         options: Arc::default(),
     };
     let asked = Asked { change: &new.options, sealed: &new.sealed, secret_version: SecretVersion::FIRST };
@@ -126,11 +137,12 @@ pub fn find(
     workspace_key: RowKey,
     id: EndpointId,
 ) -> Result<Option<Endpoint>, rusqlite::Error> {
-    let sql =
-        format!("SELECT {ENDPOINT_COLUMNS} FROM endpoints WHERE id = ?1 AND workspace_key = ?2 AND deleted_at IS NULL");
+    let sql = format!(
+        "SELECT {ENDPOINT_COLUMNS}, {HEALTH_COLUMNS} {SHOWN_FROM} WHERE id = ?1 AND workspace_key = ?2 AND deleted_at IS NULL"
+    );
     connection
         .prepare_cached(&sql)?
-        .query_row(params![id.to_string(), workspace_key.as_i64()], endpoint_from_row)
+        .query_row(params![id.to_string(), workspace_key.as_i64()], shown_from_row)
         .optional()
 }
 
@@ -141,7 +153,7 @@ pub fn list(
     page: PageRequest,
 ) -> Result<Page<Endpoint>, rusqlite::Error> {
     let sql = format!(
-        "SELECT {ENDPOINT_COLUMNS} FROM endpoints
+        "SELECT {ENDPOINT_COLUMNS}, {HEALTH_COLUMNS} {SHOWN_FROM}
          WHERE workspace_key = ?1 AND key < ?2 AND deleted_at IS NULL
            AND (?3 IS NULL OR project_id = ?3) AND (?4 IS NULL OR is_active = ?4)
            AND (?5 IS NULL OR instr(' ' || events || ' ', ' ' || ?5 || ' ') > 0)
@@ -158,7 +170,7 @@ pub fn list(
                 filter.event_type.as_ref().map(EventTypeName::as_str),
                 page.limit() + 1,
             ],
-            endpoint_from_row,
+            shown_from_row,
         )?
         .collect::<Result<Vec<_>, _>>()?;
     Ok(page.cut(items, |endpoint| endpoint.key))
@@ -232,6 +244,12 @@ pub fn update(
     if options != *endpoint.options {
         asked.write(tx, endpoint.key, &endpoint.options, &options)?;
         endpoint.options = Arc::new(options);
+    }
+    if change.is_active == Some(true) || change.url.is_some() {
+        // Another receiver, or one that was mended: what is held against it is over.
+        health::forget(tx, endpoint.key)?;
+        lane::leave_alone_no_more(tx, Lane { workspace_key, endpoint_key: endpoint.key, kind: LaneKind::Events })?;
+        endpoint.trouble = None;
     }
     match change.is_active {
         Some(true) => lane::release_lane(tx, endpoint.key)?,
@@ -391,6 +409,7 @@ pub fn disable(tx: &mut WriteTx<'_>, target: &EndpointTarget, reason: DisabledRe
     if changed > 0 {
         lane::hold_lane(tx, lane.endpoint_key)?;
         tx.matching.bump(tx.connection, lane.workspace_key)?;
+        operation::report_endpoint(tx, target, OperationalEvent::EndpointDisabled)?;
     }
     Ok(())
 }

@@ -21,7 +21,9 @@ pub fn may_have_due(tx: &mut WriteTx<'_>, lane: Lane) -> Result<bool, rusqlite::
         None => {
             let bound = tx
                 .connection
-                .prepare_cached("SELECT next_at, held_since IS NOT NULL FROM lanes WHERE lane_key = ?1")?
+                .prepare_cached(
+                    "SELECT next_at, held_since IS NOT NULL OR not_before IS NOT NULL FROM lanes WHERE lane_key = ?1",
+                )?
                 .query_row([lane_key(lane)], |row| {
                     let next_at = Timestamp::from_millis(row.get(0)?);
                     Ok(if row.get(1)? { LaneBound::Held } else { LaneBound::NotBefore(next_at) })
@@ -49,7 +51,8 @@ pub fn lower_next_at(tx: &mut WriteTx<'_>, lane: Lane, at: Timestamp) -> Result<
     tx.connection
         .prepare_cached(
             "INSERT INTO lanes (lane_key, workspace_key, next_at) VALUES (?1, ?2, ?3)
-             ON CONFLICT (lane_key) DO UPDATE SET next_at = excluded.next_at WHERE next_at > excluded.next_at",
+             ON CONFLICT (lane_key) DO UPDATE SET next_at = max(excluded.next_at, ifnull(not_before, excluded.next_at))
+             WHERE next_at > excluded.next_at",
         )?
         .execute(params![lane_key(lane), lane.workspace_key.as_i64(), at.millis()])?;
     Ok(())
@@ -64,12 +67,62 @@ pub fn hold_lane(tx: &mut WriteTx<'_>, endpoint_key: RowKey) -> Result<(), rusql
     Ok(())
 }
 
+/// Leaves a lane alone until this instant; from then on, if its endpoint is paused, but for one claim at a time. Such a lane
+/// stays when it is empty.
+pub fn leave_alone(
+    tx: &mut WriteTx<'_>,
+    lane: Lane,
+    until: Timestamp,
+    paused_since: Option<Timestamp>,
+) -> Result<(), rusqlite::Error> {
+    tx.lanes.set(lane_key(lane), LaneBound::Held);
+    tx.connection
+        .prepare_cached(
+            "INSERT INTO lanes (lane_key, workspace_key, next_at, not_before, paused_since) VALUES (?1, ?2, ?3, ?4, ?5)
+             ON CONFLICT (lane_key) DO UPDATE SET not_before = excluded.not_before, paused_since = excluded.paused_since,
+                                                  next_at = max(next_at, excluded.not_before)",
+        )?
+        .execute(params![
+            lane_key(lane),
+            lane.workspace_key.as_i64(),
+            NEVER.millis(),
+            until.millis(),
+            paused_since.map(Timestamp::millis),
+        ])?;
+    // The bound may lie beyond what is due by then.
+    raise_next_at(tx, lane)
+}
+
+/// Lets the next probe go at once, if the endpoint is paused: the one that was claimed has not been sent.
+pub fn probe_now(tx: &mut WriteTx<'_>, lane: Lane) -> Result<(), rusqlite::Error> {
+    tx.connection
+        .prepare_cached("UPDATE lanes SET not_before = ?2 WHERE lane_key = ?1 AND paused_since IS NOT NULL")?
+        .execute(params![lane_key(lane), tx.now.millis()])?;
+    Ok(())
+}
+
+/// Ends [`leave_alone`].
+pub fn leave_alone_no_more(tx: &mut WriteTx<'_>, lane: Lane) -> Result<(), rusqlite::Error> {
+    tx.claims.left_due = true;
+    tx.lanes.forget(lane_key(lane));
+    tx.connection
+        .prepare_cached(
+            "UPDATE lanes SET not_before = NULL, paused_since = NULL, next_at = min(next_at, ?2)
+             WHERE lane_key = ?1 AND not_before IS NOT NULL",
+        )?
+        .execute(params![lane_key(lane), tx.now.millis()])?;
+    Ok(())
+}
+
 /// Lets what waits for an endpoint go on.
 pub fn release_lane(tx: &mut WriteTx<'_>, endpoint_key: RowKey) -> Result<(), rusqlite::Error> {
     tx.claims.left_due = true;
     tx.lanes.forget(endpoint_key.as_i64());
     tx.connection
-        .prepare_cached("UPDATE lanes SET held_since = NULL, next_at = min(next_at, ?2) WHERE lane_key = ?1")?
+        .prepare_cached(
+            "UPDATE lanes SET held_since = NULL, not_before = NULL, paused_since = NULL, next_at = min(next_at, ?2)
+             WHERE lane_key = ?1",
+        )?
         .execute(params![endpoint_key.as_i64(), tx.now.millis()])?;
     Ok(())
 }
@@ -79,7 +132,10 @@ pub fn release_workspace(tx: &mut WriteTx<'_>, workspace_key: RowKey) -> Result<
     tx.claims.left_due = true;
     tx.lanes.forget_everything();
     tx.connection
-        .prepare_cached("UPDATE lanes SET held_since = NULL, next_at = min(next_at, ?2) WHERE workspace_key = ?1")?
+        .prepare_cached(
+            "UPDATE lanes SET held_since = NULL, not_before = NULL, paused_since = NULL, next_at = min(next_at, ?2)
+             WHERE workspace_key = ?1",
+        )?
         .execute(params![workspace_key.as_i64(), tx.now.millis()])?;
     Ok(())
 }
@@ -111,7 +167,10 @@ pub const fn lane_key(lane: Lane) -> i64 {
     }
 }
 
-/// Sets a lane's bound to what it really holds; a lane that holds nothing goes.
+/// Where the bound of a lane stands that holds nothing and stays all the same.
+const NEVER: Timestamp = Timestamp::from_millis(i64::MAX);
+
+/// Sets a lane's bound to what it really holds; a lane that holds nothing goes, unless its endpoint is being left alone.
 pub fn raise_next_at(tx: &mut WriteTx<'_>, lane: Lane) -> Result<(), rusqlite::Error> {
     tx.lanes.forget(lane_key(lane));
     let earliest: Option<i64> = tx
@@ -122,9 +181,20 @@ pub fn raise_next_at(tx: &mut WriteTx<'_>, lane: Lane) -> Result<(), rusqlite::E
     match earliest {
         Some(at) => tx
             .connection
-            .prepare_cached("UPDATE lanes SET next_at = ?2 WHERE lane_key = ?1")?
+            .prepare_cached("UPDATE lanes SET next_at = max(?2, ifnull(not_before, ?2)) WHERE lane_key = ?1")?
             .execute(params![lane_key(lane), at])?,
-        None => tx.connection.prepare_cached("DELETE FROM lanes WHERE lane_key = ?1")?.execute([lane_key(lane)])?,
+        None => {
+            let kept = tx
+                .connection
+                .prepare_cached(
+                    "UPDATE lanes SET next_at = ?2 WHERE lane_key = ?1 AND (paused_since IS NOT NULL OR not_before > ?3)",
+                )?
+                .execute(params![lane_key(lane), NEVER.millis(), tx.now.millis()])?;
+            if kept > 0 {
+                return Ok(());
+            }
+            tx.connection.prepare_cached("DELETE FROM lanes WHERE lane_key = ?1")?.execute([lane_key(lane)])?
+        }
     };
     Ok(())
 }
@@ -139,7 +209,7 @@ pub enum LaneBound {
     Empty,
     /// Nothing in it is due before this instant.
     NotBefore(Timestamp),
-    /// Its endpoint is off.
+    /// Its endpoint is off, or is being left alone.
     Held,
 }
 

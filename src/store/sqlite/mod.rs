@@ -43,17 +43,21 @@ mod endpoint;
 mod endpoint_options;
 mod event;
 mod event_log;
+mod health;
 mod idempotency;
+mod inbox;
 mod lane;
 mod matching;
 mod meta;
 mod open;
+mod operation;
 mod reader;
 mod replay;
 mod requeue;
 mod retention;
 mod row_key;
 mod schema;
+mod sync;
 mod workspace;
 mod writer;
 
@@ -72,7 +76,7 @@ pub struct SqliteStore {
     clock: Arc<dyn Clock>,
     keys: SharedKeys,
     tag: StoreTag,
-    /// The writer's, then the one of checkpoints, which ends after it.
+    /// The writer's, then those of flushing and of checkpoints, which end after it.
     threads: Vec<JoinHandle<()>>,
     _lock: File,
 }
@@ -126,6 +130,12 @@ impl Store for SqliteStore {
     fn attach(&self, hand_over: Weak<dyn HandOver>) {
         if let Some(writer) = &self.writer {
             writer.attach(hand_over);
+        }
+    }
+
+    fn report_operations(&self, workspace_key: RowKey) {
+        if let Some(writer) = &self.writer {
+            writer.report_operations(workspace_key);
         }
     }
 

@@ -30,15 +30,17 @@ impl SqliteStore {
         let (checkpointer, checkpoint_thread) =
             checkpoint::Checkpointer::start(&database, &mut connection).map_err(database_fault)?;
         let readers = Readers::open(&database).map_err(database_fault)?;
-        let parts = WriterParts { connection, tag, clock: Arc::clone(&clock), keys: Arc::clone(&keys), checkpointer };
-        let (writer, writer_thread) = Writer::start(parts).map_err(directory_fault)?;
+        let log = schema::leave_flushing_to_us(&connection, &database)?;
+        let parts =
+            WriterParts { connection, tag, clock: Arc::clone(&clock), keys: Arc::clone(&keys), checkpointer, log };
+        let (writer, [writer_thread, sync_thread]) = Writer::start(parts).map_err(directory_fault)?;
         let store = Self {
             writer: Some(writer),
             readers,
             clock,
             keys,
             tag,
-            threads: vec![writer_thread, checkpoint_thread],
+            threads: vec![writer_thread, sync_thread, checkpoint_thread],
             _lock: lock,
         };
         let released = store

@@ -14,6 +14,7 @@ const MIGRATIONS: &[(&str, &str)] = &[
     ("V1__first", include_str!("../../../migrations/sqlite/0001_first.sql")),
     ("V2__attempt_phases", include_str!("../../../migrations/sqlite/0002_attempt_phases.sql")),
     ("V3__endpoint_options", include_str!("../../../migrations/sqlite/0003_endpoint_options.sql")),
+    ("V5__endpoint_health", include_str!("../../../migrations/sqlite/0005_endpoint_health.sql")),
 ];
 
 pub fn database_path(directory: &Path) -> PathBuf {
@@ -34,6 +35,17 @@ pub fn connect(database: &Path) -> Result<Connection, rusqlite::Error> {
          PRAGMA cache_size = -16384;",
     )?;
     Ok(connection)
+}
+
+/// Lets a connection commit without flushing, and opens the write-ahead log for whoever flushes it instead (`sync.rs`).
+pub fn leave_flushing_to_us(writer: &Connection, database: &Path) -> Result<File, OpenError> {
+    // The log is there once the connection has begun to write; it goes when the last connection closes.
+    writer
+        .execute_batch("PRAGMA synchronous = NORMAL; BEGIN IMMEDIATE; COMMIT;")
+        .map_err(|error| OpenError::Database(error.into()))?;
+    let path = database.with_extension("db-wal");
+    let fault = |source| OpenError::Directory { path: path.display().to_string(), source };
+    OpenOptions::new().read(true).write(true).open(&path).map_err(fault)
 }
 
 /// Brings the schema up to date. Refuses a database that a newer version made.

@@ -1,13 +1,14 @@
 //! The one thread that writes, and its group commit.
 //!
-//! Whatever waits when the writer comes round is written in one transaction and answered after its commit: the cost
+//! Whatever waits when the writer comes round is written in one transaction and answered once it is on disk: the cost
 //! of reaching the disk is shared by all who wait for it. Nothing waits on purpose; while one group is on its way to
-//! the disk the next one gathers by itself.
+//! the disk (`sync.rs`), the statements of the next one run already, and more join it until it can be committed.
 //!
 //! A job must not have written anything when it refuses: it checks first and writes last. When a statement fails, the
 //! group is rolled back and each job runs again in a transaction of its own, so that one bad job costs no other its
 //! commit. Jobs can therefore run twice, and everything cached beside the database is forgotten on a rollback.
 
+use std::fs::File;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
@@ -15,7 +16,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use rusqlite::Connection;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 
 use crate::domain::id::{KeySequence, RowKey, StoreTag};
 use crate::domain::limits;
@@ -23,8 +24,11 @@ use crate::domain::time::{Clock, Timestamp};
 use crate::store::{Claim, HandOver, Lane, LaneQuota};
 
 use super::checkpoint::Checkpointer;
+use super::health::HealthCache;
+use super::inbox::{Closed, Inbox};
 use super::lane::LaneBounds;
 use super::matching::MatchingCache;
+use super::sync::{Committed, Syncer};
 use super::{StoreError, broken, unavailable};
 
 /// What a job works with: the connection inside its transaction, and what is cached beside the database.
@@ -32,10 +36,13 @@ pub struct WriteTx<'w> {
     pub connection: &'w Connection,
     pub matching: &'w mut MatchingCache,
     pub lanes: &'w mut LaneBounds,
+    pub health: &'w mut HealthCache,
     pub claims: &'w mut GroupClaims,
     pub tag: StoreTag,
     pub now: Timestamp,
     pub keys: &'w SharedKeys,
+    /// The workspace in which the operator is told what became of endpoints, if there is one to tell.
+    pub operations: Option<RowKey>,
 }
 
 impl WriteTx<'_> {
@@ -84,14 +91,40 @@ impl GroupClaims {
         self.left_due = false;
     }
 
-    fn committed(&mut self, took: Duration) {
+    /// What is to be handed over once the group is on disk.
+    fn committed(&mut self) -> HandedOver {
         self.counted.clear();
-        let Some(hand_over) = &self.hand_over else { return };
-        if !self.handed.is_empty() {
-            hand_over.take_over(std::mem::take(&mut self.handed), limits::LEASE.saturating_sub(took));
+        HandedOver {
+            to: self.hand_over.take(),
+            claims: std::mem::take(&mut self.handed),
+            left_due: std::mem::take(&mut self.left_due),
         }
-        if std::mem::take(&mut self.left_due) {
-            hand_over.wake();
+    }
+}
+
+/// What a committed group claimed beside what its jobs answer.
+pub struct HandedOver {
+    to: Option<Arc<dyn HandOver>>,
+    claims: Vec<Claim>,
+    left_due: bool,
+}
+
+impl HandedOver {
+    /// The claims are on disk; they were made so long ago.
+    pub fn take_over(self, age: Duration) {
+        let Some(to) = self.to else { return };
+        if !self.claims.is_empty() {
+            to.take_over(self.claims, limits::LEASE.saturating_sub(age));
+        }
+        if self.left_due {
+            to.wake();
+        }
+    }
+
+    /// The claims may be lost.
+    pub fn roll_back(self) {
+        if let Some(to) = self.to {
+            self.claims.iter().for_each(|claim| to.unclaimed(claim.endpoint.lane));
         }
     }
 }
@@ -124,7 +157,7 @@ impl JobSize {
     pub const ONE_ROW: Self = Self { rows: 1, bytes: 1024 };
 }
 
-trait Job: Send {
+pub trait Job: Send {
     fn size(&self) -> JobSize;
     fn run(&mut self, tx: &mut WriteTx<'_>) -> Result<(), rusqlite::Error>;
     /// Answers whoever waits, after the commit or instead of it.
@@ -160,12 +193,12 @@ where
     }
 }
 
-/// Sends jobs to the writer thread.
-#[derive(Clone)]
+/// Sends jobs to the writer thread, which ends when this is dropped and everything was written.
 pub struct Writer {
-    jobs: mpsc::Sender<Box<dyn Job>>,
+    inbox: Arc<Inbox>,
     refuse_publishes: Arc<AtomicBool>,
     hand_over: Arc<OnceLock<Weak<dyn HandOver>>>,
+    operations: Arc<OnceLock<RowKey>>,
 }
 
 /// What the writer thread is made of.
@@ -175,16 +208,26 @@ pub struct WriterParts {
     pub clock: Arc<dyn Clock>,
     pub keys: SharedKeys,
     pub checkpointer: Checkpointer,
+    /// The write-ahead log.
+    pub log: File,
 }
 
 impl Writer {
-    pub fn start(parts: WriterParts) -> Result<(Self, JoinHandle<()>), std::io::Error> {
-        let (jobs, queue) = mpsc::channel(limits::WRITES_QUEUED);
+    /// The threads end in their order.
+    pub fn start(parts: WriterParts) -> Result<(Self, [JoinHandle<()>; 2]), std::io::Error> {
+        let inbox = Arc::new(Inbox::new(limits::WRITES_QUEUED));
+        let WriterParts { connection, tag, clock, keys, checkpointer, log } = parts;
+        let (syncer, sync_thread) = Syncer::start(log, Arc::clone(&inbox))?;
         let refuse_publishes = Arc::new(AtomicBool::new(false));
         let hand_over = Arc::new(OnceLock::new());
-        let writer = Self { jobs, refuse_publishes: Arc::clone(&refuse_publishes), hand_over: Arc::clone(&hand_over) };
+        let operations = Arc::new(OnceLock::new());
+        let writer = Self {
+            inbox: Arc::clone(&inbox),
+            refuse_publishes: Arc::clone(&refuse_publishes),
+            hand_over: Arc::clone(&hand_over),
+            operations: Arc::clone(&operations),
+        };
         let thread = std::thread::Builder::new().name("store-writer".to_owned()).spawn(move || {
-            let WriterParts { connection, tag, clock, keys, checkpointer } = parts;
             WriterThread {
                 connection,
                 tag,
@@ -194,17 +237,27 @@ impl Writer {
                 refuse_publishes,
                 matching: MatchingCache::default(),
                 lanes: LaneBounds::default(),
+                health: HealthCache::default(),
                 claims: GroupClaims::default(),
                 hand_over,
+                operations,
+                inbox,
+                syncer,
             }
-            .run(queue);
+            .run();
         })?;
-        Ok((writer, thread))
+        Ok((writer, [thread, sync_thread]))
     }
 
     pub fn attach(&self, hand_over: Weak<dyn HandOver>) {
         if self.hand_over.set(hand_over).is_err() {
             tracing::error!("a second engine was attached to the store and is not handed anything");
+        }
+    }
+
+    pub fn report_operations(&self, workspace_key: RowKey) {
+        if self.operations.set(workspace_key).is_err() {
+            tracing::error!("the store was told twice where to report to");
         }
     }
 
@@ -221,8 +274,14 @@ impl Writer {
     {
         let (reply, answer) = oneshot::channel();
         let task: Box<dyn Job> = Box::new(Task { size, effect, result: None, reply });
-        self.jobs.send(task).await.map_err(|_| unavailable("the store is closing"))?;
+        self.inbox.put(task).await.map_err(|Closed| unavailable("the store is closing"))?;
         answer.await.map_err(|_| unavailable("the store is closing"))?
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        self.inbox.close();
     }
 }
 
@@ -235,31 +294,40 @@ struct WriterThread {
     refuse_publishes: Arc<AtomicBool>,
     matching: MatchingCache,
     lanes: LaneBounds,
+    health: HealthCache,
     claims: GroupClaims,
     hand_over: Arc<OnceLock<Weak<dyn HandOver>>>,
+    operations: Arc<OnceLock<RowKey>>,
+    inbox: Arc<Inbox>,
+    syncer: Syncer,
+}
+
+impl Drop for WriterThread {
+    /// Whatever the thread ends of, nobody may wait for it for ever.
+    fn drop(&mut self) {
+        self.inbox.abandon();
+    }
 }
 
 impl WriterThread {
-    /// Ends when every sender is gone and the queue is empty.
-    fn run(mut self, mut queue: mpsc::Receiver<Box<dyn Job>>) {
-        while let Some(first) = queue.blocking_recv() {
-            let mut group = vec![first];
-            let mut size = group[0].size();
-            while size.rows < limits::GROUP_ROWS && size.bytes < limits::GROUP_BYTES {
-                let Ok(job) = queue.try_recv() else { break };
-                let more = job.size();
-                size = JobSize { rows: size.rows + more.rows, bytes: size.bytes + more.bytes };
-                group.push(job);
+    /// Ends when the inbox is closed and empty.
+    fn run(mut self) {
+        while let Some(first) = self.inbox.first() {
+            if self.syncer.has_failed() {
+                first.settle(Err(unavailable("the disk failed")));
+                continue;
             }
-            self.write_group(group);
+            self.write_group(first);
             let over_limit = self.checkpointer.after_commit(&self.connection);
             self.refuse_publishes.store(over_limit, Ordering::Relaxed);
         }
     }
 
-    fn write_group(&mut self, mut group: Vec<Box<dyn Job>>) {
-        match self.transact(&mut group) {
-            Ok(()) => group.into_iter().for_each(|job| job.settle(Ok(()))),
+    /// Writes a job, and all that come until it is time to commit.
+    fn write_group(&mut self, first: Box<dyn Job>) {
+        let mut group = vec![first];
+        match self.transact(&mut group, true) {
+            Ok(committed) => self.syncer.sync(Committed { jobs: group, ..committed }),
             Err(error) if group.len() == 1 => {
                 group.into_iter().for_each(|job| job.settle(Err(store_error(&error))));
             }
@@ -267,51 +335,82 @@ impl WriterThread {
                 tracing::warn!(jobs = group.len(), %error, "a group of writes was rolled back; its jobs run one by one");
                 for job in group {
                     let mut alone = vec![job];
-                    let outcome = self.transact(&mut alone);
-                    alone.into_iter().for_each(|job| job.settle(outcome.as_ref().copied().map_err(store_error)));
+                    match self.transact(&mut alone, false) {
+                        Ok(committed) => self.syncer.sync(Committed { jobs: alone, ..committed }),
+                        Err(error) => alone.into_iter().for_each(|job| job.settle(Err(store_error(&error)))),
+                    }
                 }
             }
         }
     }
 
     /// Runs all jobs and commits, or rolls everything back.
-    fn transact(&mut self, group: &mut [Box<dyn Job>]) -> Result<(), rusqlite::Error> {
+    fn transact(&mut self, group: &mut Vec<Box<dyn Job>>, more: bool) -> Result<Committed, rusqlite::Error> {
         self.claims.hand_over = self.hand_over.get().and_then(Weak::upgrade);
         let started = self.clock.now();
-        let outcome = self.try_transact(group, started);
-        if outcome.is_ok() {
-            self.claims.committed(self.clock.now().since(started));
-            self.claims.hand_over = None;
-        } else {
-            self.matching.forget_everything();
-            self.lanes.forget_everything();
-            self.claims.rolled_back();
-            self.claims.hand_over = None;
-            // After some failures SQLite has rolled back by itself; then there is nothing left to roll back.
-            if !self.connection.is_autocommit()
-                && let Err(error) = self.connection.execute_batch("ROLLBACK")
-            {
-                tracing::error!(%error, "a rollback failed");
+        match self.try_transact(group, more, started) {
+            Ok(()) => {
+                let age = self.clock.now().since(started);
+                Ok(Committed { jobs: Vec::new(), handed: self.claims.committed(), age })
+            }
+            Err(error) => {
+                self.roll_back();
+                Err(error)
             }
         }
-        outcome
     }
 
-    fn try_transact(&mut self, group: &mut [Box<dyn Job>], now: Timestamp) -> Result<(), rusqlite::Error> {
+    fn roll_back(&mut self) {
+        self.matching.forget_everything();
+        self.lanes.forget_everything();
+        self.health.forget_everything();
+        self.claims.rolled_back();
+        self.claims.hand_over = None;
+        // After some failures SQLite has rolled back by itself; then there is nothing left to roll back.
+        if !self.connection.is_autocommit()
+            && let Err(error) = self.connection.execute_batch("ROLLBACK")
+        {
+            tracing::error!(%error, "a rollback failed");
+        }
+    }
+
+    /// Runs what is in the group and, if `more` may join, what comes until the group before is on disk.
+    fn try_transact(
+        &mut self,
+        group: &mut Vec<Box<dyn Job>>,
+        more: bool,
+        now: Timestamp,
+    ) -> Result<(), rusqlite::Error> {
         self.connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
         let mut tx = WriteTx {
             connection: &self.connection,
             matching: &mut self.matching,
             lanes: &mut self.lanes,
+            health: &mut self.health,
             claims: &mut self.claims,
             tag: self.tag,
             now,
             keys: &self.keys,
+            operations: self.operations.get().copied(),
         };
-        for job in group {
-            match catch_unwind(AssertUnwindSafe(|| job.run(&mut tx))) {
-                Ok(outcome) => outcome?,
-                Err(_) => return Err(rusqlite::Error::UnwindingPanic),
+        let mut size = JobSize { rows: 0, bytes: 0 };
+        let mut next = 0;
+        loop {
+            while let Some(job) = group.get_mut(next) {
+                let more = job.size();
+                size = JobSize { rows: size.rows + more.rows, bytes: size.bytes + more.bytes };
+                // A group may stay open for a while, and a job must not be told that it is earlier than when it was given.
+                tx.now = self.clock.now().max(tx.now);
+                match catch_unwind(AssertUnwindSafe(|| job.run(&mut tx))) {
+                    Ok(outcome) => outcome?,
+                    Err(_) => return Err(rusqlite::Error::UnwindingPanic),
+                }
+                next += 1;
+            }
+            let full = !more || size.rows >= limits::GROUP_ROWS || size.bytes >= limits::GROUP_BYTES;
+            match self.inbox.next(full) {
+                Some(job) => group.push(job),
+                None => break,
             }
         }
         self.connection.prepare_cached("COMMIT")?.execute([])?;

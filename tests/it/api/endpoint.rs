@@ -20,9 +20,13 @@ async fn a_created_endpoint_is_answered_in_the_order_of_the_published_page() {
     let data = reply.data(200);
     let (id, secret) = (text(&data, "id"), text(&data, "secret"));
     let last4 = &secret[secret.len() - 4..];
-    let after_secret = "\"updatedAt\":\"2026-05-15T12:00:00.000Z\",\"headers\":{},\"retrySchedule\":null,\
-                        \"timeoutSeconds\":null,\"signatureSchemes\":[\"v1\"],\"publicKey\":null,\"rateLimit\":null,\
-                        \"ordering\":\"none\",\"clientCertificate\":null}}";
+    // What was added to the published page stands behind it.
+    let after_secret = format!(
+        "\"updatedAt\":\"2026-05-15T12:00:00.000Z\",\"health\":{},{}}}}}",
+        "{\"state\":\"ok\",\"since\":null,\"failures\":0,\"nextProbeAt\":null,\"disablesAt\":null}",
+        "\"headers\":{},\"retrySchedule\":null,\"timeoutSeconds\":null,\"signatureSchemes\":[\"v1\"],\
+         \"publicKey\":null,\"rateLimit\":null,\"ordering\":\"none\",\"clientCertificate\":null"
+    );
     let before_secret = format!(
         "{{\"data\":{{\"id\":\"{id}\",\"url\":\"https://hooks.example.com/scripe\",\"name\":\"Production CRM\",\
          \"events\":[\"post.created\",\"job.completed\"],\"isActive\":true,\"disabledReason\":null,\

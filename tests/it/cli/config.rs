@@ -78,6 +78,8 @@ fn every_setting_can_stand_in_the_file() {
         ("allow_target", "[\"10.0.0.0/8\", \"build.local\"]", "10.0.0.0/8,build.local"),
         ("dns_server", "[\"127.0.0.53\", \"127.0.0.1:5353\"]", "127.0.0.53:53,127.0.0.1:5353"),
         ("ca_file", "\"/etc/ca.pem\"", "/etc/ca.pem"),
+        ("operator_webhook_url", "\"https://ops.example.com/in\"", "https://ops.example.com/in"),
+        ("operator_webhook_secret_file", "\"/etc/ops\"", "/etc/ops"),
         ("egress_proxy", "\"http://alice:hunter2@proxy.internal:3128\"", "(hidden)"),
         ("retry_schedule", "[\"1s\", \"60s\", \"2h\"]", "1s,1m,2h"),
         ("attempt_deadline", "\"20s\"", "20s"),

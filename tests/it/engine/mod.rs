@@ -2,5 +2,6 @@
 
 mod dispatcher;
 mod endpoint_options;
+mod health;
 mod recorder;
 mod worker;

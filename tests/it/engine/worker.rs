@@ -238,11 +238,16 @@ async fn a_410_switches_the_endpoint_off_and_later_events_are_skipped_with_the_r
 #[tokio::test]
 async fn retry_after_is_a_minimum_in_both_its_forms_and_at_most_a_day() {
     let app = App::to_loopback().await;
-    let receiver = Receiver::start().await;
-    app.endpoint_to(&receiver, &["post.created"]).await;
     let wait_after = async |status: u16, value: &str| {
+        // One for each: what a busy receiver asks for counts for everything that waits for it.
+        let receiver = Receiver::start().await;
+        let project = receiver.address().port().to_string();
+        let url = receiver.url("/hook");
+        let events = ["post.created"];
+        app.endpoint(json!({"name": "busy", "url": url, "events": events, "projectId": project})).await;
         receiver.then(Answer::status(status).header("retry-after", value));
-        let event = app.publish("post.created", json!({})).await;
+        let event = json!({"type": "post.created", "data": {}, "projectId": project});
+        let event = text(&app.post("/v1/events", event).await.data(202), "id");
         instant(&app.attempted(&event, 1).await, "nextAttemptAt").since(NOON).as_secs()
     };
     assert_eq!(wait_after(429, "3600").await, 3600);
@@ -280,14 +285,18 @@ async fn an_exchange_that_is_not_over_at_its_deadline_is_a_timeout() {
 async fn each_way_to_fail_has_its_name_in_the_log() {
     let app = App::to_loopback().await;
     let outcome = async |receiver: &Receiver, behaviour: Behaviour| {
+        // An endpoint for each: one that only fails is left alone.
+        let project = format!("{behaviour:?}").chars().filter(char::is_ascii_alphanumeric).collect::<String>();
+        let url = receiver.url("/hook");
+        app.endpoint(json!({"name": "x", "url": url, "events": ["post.created"], "projectId": project})).await;
         receiver.then(behaviour);
-        let event = app.publish("post.created", json!({})).await;
+        let event = json!({"type": "post.created", "data": {}, "projectId": project});
+        let event = text(&app.post("/v1/events", event).await.data(202), "id");
         let attempt = only_attempt(&app.attempted(&event, 1).await);
         assert!(attempt["error"].is_string(), "{attempt}");
         text(&attempt, "outcome")
     };
     let receiver = Receiver::start().await;
-    app.endpoint_to(&receiver, &["post.created"]).await;
     assert_eq!(outcome(&receiver, Behaviour::CloseWithoutAnswer).await, "connection_closed");
     assert_eq!(outcome(&receiver, Behaviour::Reset).await, "connection_closed");
     assert_eq!(outcome(&receiver, Behaviour::CutMidBody).await, "connection_closed");

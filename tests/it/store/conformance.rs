@@ -34,6 +34,7 @@ mod endpoint_options;
 mod event;
 mod event_log;
 mod fairness;
+mod health;
 mod idempotency;
 mod interleaving;
 mod outcome;

@@ -17,6 +17,7 @@ use postrider::domain::endpoint::{
 use postrider::domain::endpoint_options::OptionsChange;
 use postrider::domain::event::{EventReceipt, NewEvent};
 use postrider::domain::event_type::EventTypeName;
+use postrider::domain::health::{Failure, Signal};
 use postrider::domain::id::{ApiKeyId, DeliveryId, EndpointId, EventId, ReplayId, RowKey, StoreTag, WorkspaceId};
 use postrider::domain::limits;
 use postrider::domain::page::PageRequest;
@@ -40,6 +41,10 @@ pub const TAG: StoreTag = StoreTag::from_u32(0x00c0_ffee);
 
 /// What every endpoint and event is about unless a fact says otherwise.
 pub const EVENT_TYPE: &str = "post.created";
+
+/// All that an operator can be told.
+pub const OPERATIONAL_EVENTS: [&str; 5] =
+    ["endpoint.failing", "endpoint.paused", "endpoint.disabled", "endpoint.recovered", "delivery.exhausted"];
 
 /// Who writes, unless a fact says otherwise.
 pub const AUTHOR: Author = Author::COMMAND_LINE;
@@ -371,6 +376,43 @@ impl Fixture {
         recorded[0]
     }
 
+    /// The next claim of this endpoint's; those of others are given back.
+    pub async fn claim_of(&self, endpoint: &Endpoint) -> Claim {
+        let mut found = None;
+        for claim in self.claim(100).await.claims {
+            if claim.endpoint.id == endpoint.id && found.is_none() {
+                found = Some(claim);
+            } else {
+                self.give_back(&claim).await;
+            }
+        }
+        found.expect("something of this endpoint's is due")
+    }
+
+    /// A workspace in which the operator is told, with an endpoint for all there is to tell.
+    pub async fn operations(&self) -> Workspace {
+        let workspace = self.other_workspace().await;
+        let events = OPERATIONAL_EVENTS.iter().map(|name| EventTypeName::from_stored(name)).collect();
+        self.create(NewEndpoint { workspace_key: workspace.key, events, ..self.new_endpoint() }).await;
+        self.store().report_operations(workspace.key);
+        workspace
+    }
+
+    /// What the operator was told, as envelopes, oldest first.
+    pub async fn told(&self, operations: &Workspace) -> Vec<serde_json::Value> {
+        let mut told = Vec::new();
+        for delivery in self.deliveries_of(operations.key, DeliveryFilter::default()).await {
+            let event = self.store().find_event(operations.key, delivery.event_id).await.unwrap().unwrap();
+            told.push(serde_json::from_slice(&event.envelope).unwrap());
+        }
+        told.reverse();
+        told
+    }
+
+    pub fn page() -> PageRequest {
+        PageRequest::parse(Some("200"), None).unwrap()
+    }
+
     /// The claim's attempt as it looks when the receiver answered with `status`.
     pub fn outcome(&self, claim: &Claim, status: u16, after: AfterAttempt) -> OutcomeRecord {
         OutcomeRecord {
@@ -390,6 +432,8 @@ impl Fixture {
                 phases: None,
             },
             after,
+            endpoint: Arc::clone(&claim.endpoint),
+            signal: Signal::Nothing,
             disable: None,
         }
     }
@@ -407,9 +451,21 @@ impl Fixture {
         self.outcome(claim, 503, AfterAttempt::Retry { after, uses_step: true })
     }
 
+    /// An attempt that failed by the receiver's fault, and what that says of the endpoint. A probe uses no step.
+    pub fn failing(&self, claim: &Claim, after: Duration) -> OutcomeRecord {
+        let failure = Failure { probe: claim.probe, busy: false, retry_after: None };
+        let after = AfterAttempt::Retry { after, uses_step: !claim.probe };
+        OutcomeRecord { signal: Signal::Failure(failure), ..self.outcome(claim, 500, after) }
+    }
+
+    /// An attempt that succeeded, and says so of the endpoint.
+    pub fn succeeding(&self, claim: &Claim) -> OutcomeRecord {
+        OutcomeRecord { signal: Signal::Success, ..self.delivered(claim) }
+    }
+
     /// Fails the delivery and switches its endpoint off.
     pub fn disabling(&self, claim: &Claim, reason: DisabledReason) -> OutcomeRecord {
-        OutcomeRecord { disable: Some((Arc::clone(&claim.endpoint), reason)), ..self.failed(claim) }
+        OutcomeRecord { disable: Some(reason), ..self.failed(claim) }
     }
 
     /// Claims one delivery of the endpoint's and lets its outcome switch the endpoint off.

@@ -154,6 +154,12 @@ impl App {
         self.server = Some(server);
     }
 
+    /// For the next start.
+    pub fn change_settings(mut self, change: impl FnOnce(&mut Settings)) -> Self {
+        change(&mut self.given.settings);
+        self
+    }
+
     pub async fn restart(&mut self) {
         self.stop().await;
         self.start_again().await;

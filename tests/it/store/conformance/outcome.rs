@@ -185,7 +185,7 @@ async fn an_endpoint_that_points_elsewhere_by_now_stays_on(at: Fixture) {
         oldest_secret_version: claim.endpoint.oldest_secret_version,
         options: Arc::clone(&claim.endpoint.options),
     };
-    let outcome = OutcomeRecord { disable: Some((Arc::new(called), DisabledReason::Gone)), ..at.failed(&claim) };
+    let outcome = OutcomeRecord { endpoint: Arc::new(called), ..at.disabling(&claim, DisabledReason::Gone) };
     assert_eq!(at.record(outcome).await, Recorded::Done, "the attempt counts all the same");
     let endpoint = at.store().find_endpoint(at.workspace.key, endpoint.id).await.unwrap().unwrap();
     assert_eq!((endpoint.is_active, endpoint.disabled_reason), (true, None));

@@ -1,0 +1,89 @@
+//! What an operator is told of endpoints and deliveries: events like any other, signed and delivered by the same engine to
+//! the operator's own endpoint. Their names stand beside the catalogue, not in it: no customer can subscribe to them.
+
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+use super::event_type::EventTypeName;
+use super::id::{DeliveryId, EndpointId, EventId, WorkspaceId};
+use super::time::Timestamp;
+
+/// The workspace that operational events are published in.
+pub const OPERATIONS_WORKSPACE: &str = "operations";
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OperationalEvent {
+    /// Attempts fail in a row; told again a day before the endpoint is switched off.
+    EndpointFailing,
+    EndpointPaused,
+    EndpointDisabled,
+    /// An attempt succeeded after the endpoint had been failing or paused.
+    EndpointRecovered,
+    /// A delivery's schedule has no step left.
+    DeliveryExhausted,
+}
+
+impl OperationalEvent {
+    pub const ALL: [Self; 5] = [
+        Self::EndpointFailing,
+        Self::EndpointPaused,
+        Self::EndpointDisabled,
+        Self::EndpointRecovered,
+        Self::DeliveryExhausted,
+    ];
+
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::EndpointFailing => "endpoint.failing",
+            Self::EndpointPaused => "endpoint.paused",
+            Self::EndpointDisabled => "endpoint.disabled",
+            Self::EndpointRecovered => "endpoint.recovered",
+            Self::DeliveryExhausted => "delivery.exhausted",
+        }
+    }
+
+    pub fn event_type(self) -> EventTypeName {
+        EventTypeName::from_stored(self.as_str())
+    }
+}
+
+/// `data` of the events named `endpoint.…`.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct EndpointReport<'r> {
+    pub endpoint_id: EndpointId,
+    pub workspace_id: WorkspaceId,
+    pub project_id: Option<&'r str>,
+    pub name: &'r str,
+    pub url: &'r str,
+    pub is_active: bool,
+    pub disabled_reason: Option<&'static str>,
+    pub health: &'static str,
+    pub failures: u32,
+    pub first_failure_at: Option<Timestamp>,
+    pub next_probe_at: Option<Timestamp>,
+    /// When a further failure switches the endpoint off.
+    pub disables_at: Option<Timestamp>,
+}
+
+/// `data` of `delivery.exhausted`.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DeliveryReport<'r> {
+    pub delivery_id: DeliveryId,
+    pub event_id: EventId,
+    pub event_type: &'r EventTypeName,
+    pub endpoint_id: EndpointId,
+    pub workspace_id: WorkspaceId,
+    pub project_id: Option<&'r str>,
+    pub status: &'static str,
+    pub attempts: u32,
+}
+
+/// A report as the `data` of an envelope.
+///
+/// # Errors
+/// Never in practice: the reports hold text and numbers alone.
+pub fn rendered(report: &impl Serialize) -> Result<Box<RawValue>, serde_json::Error> {
+    serde_json::value::to_raw_value(report)
+}

@@ -1,0 +1,61 @@
+//! The operator webhook's secret, kept in a file that only its owner can read: made at the first start, like the master key.
+
+use std::fs::OpenOptions;
+use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use zeroize::Zeroizing;
+
+use crate::config::Settings;
+use crate::crypto::Random;
+use crate::domain::endpoint::{EndpointUrl, InvalidField};
+use crate::domain::secret::WebhookSecret;
+use crate::service::OperatorWebhook;
+
+#[derive(Debug, thiserror::Error)]
+pub enum OperatorWebhookError {
+    #[error("the URL of the operator webhook {0}")]
+    Url(InvalidField),
+    #[error("cannot read the secret of the operator webhook in {path}")]
+    Read {
+        path: String,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error("cannot write the secret of the operator webhook to {path}")]
+    Write {
+        path: String,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error("{path} does not hold a secret of the form whsec_ and base64")]
+    Form { path: String },
+}
+
+/// What the settings say, with a secret that is made if it is new and its file was not named.
+pub fn read(settings: &Settings, random: &Random) -> Result<Option<OperatorWebhook>, OperatorWebhookError> {
+    let Some(url) = &settings.operator_webhook_url else { return Ok(None) };
+    let url = EndpointUrl::parse(url).map_err(OperatorWebhookError::Url)?;
+    let path = settings.operator_webhook_secret_path();
+    let shown = path.display().to_string();
+    let secret = match std::fs::read_to_string(&path).map(Zeroizing::new) {
+        Ok(text) => WebhookSecret::parse(text.trim()).map_err(|_| OperatorWebhookError::Form { path: shown })?,
+        Err(error)
+            if error.kind() == std::io::ErrorKind::NotFound && settings.operator_webhook_secret_file.is_none() =>
+        {
+            let secret = WebhookSecret::generate(random);
+            write(&path, &secret).map_err(|source| OperatorWebhookError::Write { path: shown.clone(), source })?;
+            tracing::info!(path = shown, "made a secret for the operator webhook; verify what arrives there with it");
+            secret
+        }
+        Err(source) => return Err(OperatorWebhookError::Read { path: shown, source }),
+    };
+    Ok(Some(OperatorWebhook { url, secret }))
+}
+
+fn write(path: &Path, secret: &WebhookSecret) -> std::io::Result<()> {
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    writeln!(file, "{}", secret.reveal())?;
+    file.sync_all()
+}

@@ -1,0 +1,81 @@
+//! Brings committed groups to the disk, and answers whoever waits for them: while one is on its way, the writer already runs the
+//! next one's statements.
+//!
+//! The writer's connection commits with `synchronous = NORMAL`: a commit puts its pages into the write-ahead log and leaves them to
+//! the operating system. Nothing is answered, and nothing that was claimed is handed over, before the log was flushed
+//! here by an `fdatasync` that began after the commit. SQLite itself flushes the log before a checkpoint copies from it, so the
+//! database is whole at any instant; what a power failure can take is what nobody was told of.
+
+use std::fs::File;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use super::inbox::Inbox;
+use super::unavailable;
+use super::writer::{HandedOver, Job};
+
+/// A group that is committed, and what follows once it is on disk.
+pub struct Committed {
+    pub jobs: Vec<Box<dyn Job>>,
+    pub handed: HandedOver,
+    /// How long ago its claims were made.
+    pub age: Duration,
+}
+
+/// The writer's side.
+pub struct Syncer {
+    groups: mpsc::SyncSender<Committed>,
+    inbox: Arc<Inbox>,
+    /// A flush failed: the operating system may have dropped what was to be written, and says so only once. Nothing can be
+    /// promised any more by this process.
+    failed: Arc<AtomicBool>,
+}
+
+impl Syncer {
+    /// `log` is the write-ahead log. The thread ends when the writer does.
+    pub fn start(log: File, inbox: Arc<Inbox>) -> Result<(Self, JoinHandle<()>), std::io::Error> {
+        let (groups, queue) = mpsc::sync_channel::<Committed>(1);
+        let failed = Arc::new(AtomicBool::new(false));
+        let syncer = Self { groups, inbox: Arc::clone(&inbox), failed: Arc::clone(&failed) };
+        let thread = std::thread::Builder::new().name("store-sync".to_owned()).spawn(move || {
+            for group in queue {
+                let started = std::time::Instant::now();
+                let flushed = log.sync_data();
+                if let Err(error) = &flushed {
+                    failed.store(true, Ordering::Relaxed);
+                    tracing::error!(%error, "the write-ahead log could not be flushed to the disk; nothing more is written");
+                }
+                inbox.sync_ended();
+                settle(group, flushed.is_ok(), started.elapsed());
+            }
+        })?;
+        Ok((syncer, thread))
+    }
+
+    pub fn has_failed(&self) -> bool {
+        self.failed.load(Ordering::Relaxed)
+    }
+
+    /// To be called when the one before has ended.
+    pub fn sync(&self, group: Committed) {
+        self.inbox.sync_begins();
+        if self.groups.send(group).is_err() {
+            self.failed.store(true, Ordering::Relaxed);
+            self.inbox.sync_ended();
+            tracing::error!("the thread that flushes the write-ahead log is gone; nothing more is written");
+        }
+    }
+}
+
+fn settle(group: Committed, flushed: bool, took: Duration) {
+    if flushed {
+        group.handed.take_over(group.age + took);
+    } else {
+        group.handed.roll_back();
+    }
+    for job in group.jobs {
+        job.settle(if flushed { Ok(()) } else { Err(unavailable("the disk failed")) });
+    }
+}
