@@ -222,11 +222,12 @@ pub fn boolean(raw: &RawValue) -> Result<bool, String> {
     serde_json::from_str(raw.get()).map_err(|_| "must be true or false".to_owned())
 }
 
-/// Reads a whole number from 0 to `max`.
-pub fn whole_number(max: u64) -> impl FnOnce(&RawValue) -> Result<u64, String> {
+/// Reads a whole number from `min` to `max`.
+pub fn whole_number(min: u64, max: u64) -> impl Fn(&RawValue) -> Result<u64, String> {
     move |raw| {
-        let number = serde_json::from_str(raw.get()).ok().or_else(|| whole_float(raw)).filter(|number| *number <= max);
-        number.ok_or_else(|| format!("must be a whole number from 0 to {max}"))
+        let number = serde_json::from_str(raw.get()).ok().or_else(|| whole_float(raw));
+        let number = number.filter(|number| (min..=max).contains(number));
+        number.ok_or_else(|| format!("must be a whole number from {min} to {max}"))
     }
 }
 
@@ -264,7 +265,7 @@ mod tests {
 
     #[test]
     fn a_whole_number_may_be_written_as_a_float() {
-        let read = |text: &str| whole_number(604_800)(&RawValue::from_string(text.to_owned()).unwrap()).ok();
+        let read = |text: &str| whole_number(0, 604_800)(&RawValue::from_string(text.to_owned()).unwrap()).ok();
         for (text, number) in [("0", 0), ("318", 318), ("318.0", 318), ("3e2", 300), ("604800.0", 604_800), ("-0.0", 0)]
         {
             assert_eq!(read(text), Some(number), "{text}");

@@ -18,11 +18,12 @@ use crate::domain::health::HealthState;
 use crate::domain::id::EndpointId;
 use crate::domain::limits;
 use crate::domain::time::Timestamp;
-use crate::service::{CreateEndpoint, EndpointWithSecret, RotateSecret, Service, ServiceError};
+use crate::service::{CreateEndpoint, EndpointWithSecret, RotateSecret, Service, ServiceError, UpdateEndpoint};
 
 use super::body::{BodyRule, JsonBody, boolean, string, whole_number};
 use super::call::{Call, internal};
 use super::delivery;
+use super::endpoint_options::{self, OptionsView};
 use super::error::Failure;
 use super::idempotency::{Write, answer};
 use super::openapi::endpoint as openapi;
@@ -60,6 +61,8 @@ struct EndpointView<'e> {
     secret: Option<&'e str>,
     updated_at: Timestamp,
     health: HealthView,
+    #[serde(flatten)]
+    options: OptionsView<'e>,
 }
 
 #[derive(Serialize)]
@@ -102,6 +105,7 @@ impl<'e> EndpointView<'e> {
             secret,
             updated_at: endpoint.updated_at,
             health: HealthView::new(endpoint),
+            options: OptionsView::new(&endpoint.options),
         }
     }
 }
@@ -126,9 +130,10 @@ fn parse_create(catalogue: &Catalogue, body: &JsonBody) -> Result<CreateEndpoint
     let url = fields.required("url", string(EndpointUrl::parse));
     let events = fields.required("events", |raw| event_names(catalogue, raw));
     let project_id = fields.nullable("projectId", string(ProjectId::parse));
+    let (options, private) = endpoint_options::take(&mut fields);
     fields.finish()?;
     match (name, url, events) {
-        (Some(name), Some(url), Some(events)) => Ok(CreateEndpoint { name, url, events, project_id }),
+        (Some(name), Some(url), Some(events)) => Ok(CreateEndpoint { name, url, events, project_id, options, private }),
         _ => Err(internal("a required parameter is neither there nor at fault")),
     }
 }
@@ -189,8 +194,9 @@ async fn update(call: Call, body: Body) -> Result<Response, Failure> {
     .await
 }
 
-fn parse_change(catalogue: &Catalogue, body: &JsonBody) -> Result<EndpointChange, ServiceError> {
+fn parse_change(catalogue: &Catalogue, body: &JsonBody) -> Result<UpdateEndpoint, ServiceError> {
     let mut fields = body.fields()?;
+    let (options, private) = endpoint_options::take(&mut fields);
     let change = EndpointChange {
         name: fields.optional("name", string(EndpointName::parse)),
         url: fields.optional("url", string(EndpointUrl::parse)),
@@ -200,9 +206,10 @@ fn parse_change(catalogue: &Catalogue, body: &JsonBody) -> Result<EndpointChange
             _ => string(ProjectId::parse)(raw).map(Some),
         }),
         is_active: fields.optional("isActive", boolean),
+        options,
     };
     fields.finish()?;
-    Ok(change)
+    Ok(UpdateEndpoint { change, private })
 }
 
 async fn remove(call: Call, body: Body) -> Result<Response, Failure> {
@@ -226,7 +233,7 @@ async fn rotate_secret(call: Call, body: Body) -> Result<Response, Failure> {
     let id = call.id(3)?;
     let body = JsonBody::read(&call.headers, body, BodyRule::Optional).await?;
     let mut fields = body.fields()?;
-    let overlap = fields.optional("overlapSeconds", whole_number(limits::SECRET_OVERLAP_MAX.as_secs()));
+    let overlap = fields.optional("overlapSeconds", whole_number(0, limits::SECRET_OVERLAP_MAX.as_secs()));
     let revoke_queued = fields.optional("revokeQueued", boolean);
     fields.finish()?;
     let rotate = RotateSecret {

@@ -25,6 +25,7 @@ mod body;
 mod call;
 mod delivery;
 mod endpoint;
+mod endpoint_options;
 mod error;
 mod error_code;
 mod event;

@@ -1,9 +1,11 @@
 //! A webhook endpoint: where a customer wants which events.
 
 use std::fmt;
+use std::sync::Arc;
 
 use url::Url;
 
+use super::endpoint_options::{EndpointOptions, OptionsChange};
 use super::event_type::EventTypeName;
 use super::health::Trouble;
 use super::id::{EndpointId, RowKey};
@@ -180,6 +182,7 @@ pub struct Endpoint {
     pub updated_at: Timestamp,
     /// What its last attempts came to, if they failed.
     pub trouble: Option<Trouble>,
+    pub options: Arc<EndpointOptions>,
 }
 
 impl Endpoint {
@@ -198,11 +201,13 @@ pub struct EndpointChange {
     pub events: Option<Vec<EventTypeName>>,
     pub project_id: Option<Option<ProjectId>>,
     pub is_active: Option<bool>,
+    pub options: OptionsChange,
 }
 
 impl EndpointChange {
     pub const fn is_empty(&self) -> bool {
-        matches!(self, Self { name: None, url: None, events: None, project_id: None, is_active: None })
+        self.options.is_empty()
+            && matches!(self, Self { name: None, url: None, events: None, project_id: None, is_active: None, .. })
     }
 }
 
@@ -284,6 +289,7 @@ mod tests {
             created_at: Timestamp::default(),
             updated_at: Timestamp::default(),
             trouble: None,
+            options: Arc::default(),
         };
         assert!(endpoint(None).matches(&name, Some("proj_a")));
         assert!(endpoint(None).matches(&name, None));

@@ -8,6 +8,9 @@ use std::fmt;
 use async_trait::async_trait;
 use url::Url;
 
+use super::endpoint_options::CertificateFacts;
+use super::private_options::ClientCertificate;
+
 /// Why a target was refused: the class alone, never what answered there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum RefusalReason {
@@ -82,4 +85,10 @@ pub trait TargetGuard: Send + Sync + 'static {
     /// # Errors
     /// When the host has no address or any of its addresses may not be called.
     async fn vet(&self, url: &Url) -> Result<(), TargetRefusal>;
+
+    /// Whether a receiver could be shown this client certificate, and what is shown of it.
+    ///
+    /// # Errors
+    /// What is wrong with it, as the end of a sentence.
+    fn vet_client_certificate(&self, certificate: &ClientCertificate) -> Result<CertificateFacts, String>;
 }

@@ -15,6 +15,7 @@ use rustls::sign::{CertifiedKey, SingleCertAndKey};
 
 use crate::crypto::sha256;
 use crate::domain::limits;
+use crate::domain::secret::hex;
 
 /// A certificate chain and the private key of its first certificate.
 #[derive(Clone)]
@@ -84,6 +85,11 @@ impl ClientIdentity {
 
     pub fn id(&self) -> IdentityId {
         self.id
+    }
+
+    /// The fingerprint by which people know the certificate: SHA-256 of its DER, in lowercase hex.
+    pub fn leaf_sha256(&self) -> String {
+        hex(&sha256(self.certified.cert.first().map_or(&[], |leaf| leaf)))
     }
 
     /// Shows this certificate to whoever asks for one, whatever authorities they name.

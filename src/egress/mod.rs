@@ -28,6 +28,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use url::Url;
 
+use crate::domain::endpoint_options::CertificateFacts;
+use crate::domain::private_options::ClientCertificate;
 use crate::domain::proxy::ProxyUrl;
 use crate::domain::target::{RefusalReason, TargetGuard, TargetRefusal};
 use crate::domain::time::Clock;
@@ -183,6 +185,13 @@ impl TargetGuard for Egress {
                 self.client.forget(target.host());
                 Err(refusal)
             }
+        }
+    }
+
+    fn vet_client_certificate(&self, certificate: &ClientCertificate) -> Result<CertificateFacts, String> {
+        match ClientIdentity::from_pem(certificate.chain.as_bytes(), certificate.key.as_bytes()) {
+            Ok(identity) => Ok(CertificateFacts { sha256: identity.leaf_sha256() }),
+            Err(fault) => Err(format!("cannot be used: {fault}")),
         }
     }
 }

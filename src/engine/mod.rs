@@ -27,6 +27,7 @@ use crate::store::{HandOver, Store};
 mod dispatcher;
 mod intake;
 mod janitor;
+mod private_options;
 mod recorder;
 mod replayer;
 mod signer;

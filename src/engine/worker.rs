@@ -16,6 +16,7 @@ use crate::domain::event_type::Brand;
 use crate::domain::health::{Failure, Signal, is_busy};
 use crate::domain::id::RowKey;
 use crate::domain::limits;
+use crate::domain::private_options::REDACTED;
 use crate::domain::retry::{Decision, Verdict, judge, parse_retry_after};
 use crate::domain::signing::signature_header;
 use crate::domain::target::RefusalReason;
@@ -23,6 +24,7 @@ use crate::domain::time::{Clock, Timestamp};
 use crate::egress::{Answer, Exchange, OutboundRequest, ProxyFault, SendError, TargetUrl, Transport};
 use crate::store::{AfterAttempt, Claim, EndpointTarget, OutcomeRecord, Store};
 
+use super::private_options::{Opened, Opener};
 use super::recorder::Outcomes;
 use super::signer::Signer;
 use super::throttle::{Observation, Slot};
@@ -38,6 +40,7 @@ pub struct Worker {
     clock: Arc<dyn Clock>,
     random: Random,
     signer: Signer,
+    opener: Opener,
     outcomes: Outcomes,
     settings: EngineSettings,
     headers: HeaderNames,
@@ -101,6 +104,7 @@ impl Worker {
             clock: Arc::clone(&parts.clock),
             random: parts.random.clone(),
             signer: Signer::new(Arc::clone(&parts.store), Arc::clone(&parts.master_key)),
+            opener: Opener::new(Arc::clone(&parts.store), Arc::clone(&parts.master_key)),
             outcomes,
             headers: HeaderNames::new(&parts.settings.brand),
             settings: parts.settings.clone(),
@@ -112,7 +116,7 @@ impl Worker {
     pub async fn attempt(&self, claim: Claim, lease_until: Timestamp, mut slot: Slot) {
         slot.turn().await;
         let started_at = self.clock.now();
-        if lease_until.since(started_at) < self.settings.attempt_deadline + limits::LEASE_MARGIN {
+        if lease_until.since(started_at) < self.deadline(&claim) + limits::LEASE_MARGIN {
             self.give_back(&claim).await;
             return;
         }
@@ -126,6 +130,11 @@ impl Worker {
         if self.outcomes.send(record).await.is_err() {
             tracing::error!("an outcome came after the recorder had stopped; the delivery will be attempted again");
         }
+    }
+
+    /// For the whole exchange.
+    fn deadline(&self, claim: &Claim) -> Duration {
+        claim.endpoint.options.timeout.unwrap_or(self.settings.attempt_deadline)
     }
 
     async fn give_back(&self, claim: &Claim) {
@@ -142,13 +151,20 @@ impl Worker {
                 return Ending::fault(AttemptOutcome::InternalError, "the delivery could not be signed".to_owned());
             }
         };
+        let private = match self.opener.open(&claim.endpoint).await {
+            Ok(private) => private,
+            Err(error) => {
+                tracing::error!(%error, endpoint_id = %claim.endpoint.id, "an endpoint's sealed options cannot be used");
+                return Ending::fault(AttemptOutcome::InternalError, "the request could not be built".to_owned());
+            }
+        };
         let Some(url) = self.url(&claim.endpoint) else {
             tracing::error!(endpoint_id = %claim.endpoint.id, "a stored URL cannot be read");
             return Ending::fault(AttemptOutcome::InternalError, "the endpoint's URL cannot be read".to_owned());
         };
         let id = claim.event_id.to_string();
         let signature = signature_header(std::iter::once(&keys.0).chain(&keys.1), &id, now.seconds(), &claim.envelope);
-        let Some(headers) = self.headers(claim, &id, now, &signature) else {
+        let Some(headers) = self.headers(claim, &private, &id, now, &signature) else {
             return Ending::fault(AttemptOutcome::InternalError, "the request could not be built".to_owned());
         };
         if claim.mode == Mode::Test {
@@ -162,8 +178,8 @@ impl Worker {
                 phases: None,
             };
         }
-        let deadline = self.settings.attempt_deadline;
-        let request = OutboundRequest { url, headers, body: claim.envelope.clone(), identity: None, deadline };
+        let (identity, deadline) = (private.identity.clone(), self.deadline(claim));
+        let request = OutboundRequest { url, headers, body: claim.envelope.clone(), identity, deadline };
         let exchange = self.transport.send(request).await;
         let phases = Some(phases_of(&exchange));
         match exchange.result {
@@ -182,10 +198,12 @@ impl Worker {
         }
     }
 
-    fn headers(&self, claim: &Claim, id: &str, now: Timestamp, signature: &str) -> Option<HeaderMap> {
+    fn headers(&self, claim: &Claim, private: &Opened, id: &str, now: Timestamp, signature: &str) -> Option<HeaderMap> {
         let value = |text: &str| HeaderValue::from_str(text).ok();
         let names = &self.headers;
-        let mut headers = HeaderMap::with_capacity(12);
+        let mut headers = HeaderMap::with_capacity(12 + private.headers.len());
+        // Ours come after them and win, should a name have been reserved since.
+        headers.extend(private.headers.iter().cloned());
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         headers.insert(USER_AGENT, HeaderValue::from_static(AGENT));
         headers.insert(names.webhook_id.clone(), value(id)?);
@@ -225,8 +243,9 @@ impl Worker {
         });
         // A test is for whoever waits for its outcome: it is not tried again later.
         let step = if claim.cause == DeliveryCause::Test { u32::MAX } else { claim.step };
+        let schedule = claim.endpoint.options.retry_schedule.as_ref().unwrap_or(&self.settings.schedule);
         let Verdict { decision, disable } =
-            judge(ending.outcome, step, claim.probe, &self.settings.schedule, retry_after, self.random.unit());
+            judge(ending.outcome, step, claim.probe, schedule, retry_after, self.random.unit());
         let after = match decision {
             Decision::Delivered => AfterAttempt::Finish { status: DeliveryStatus::Delivered, reason: None },
             Decision::Simulated => AfterAttempt::Finish { status: DeliveryStatus::Simulated, reason: None },
@@ -313,9 +332,12 @@ fn signal(claim: &Claim, outcome: AttemptOutcome, status: Option<u16>, retry_aft
     }
 }
 
-/// Headers as the log keeps them.
+/// Headers as the log keeps them: without the values that are secrets.
 fn shown(headers: &HeaderMap, count: usize, bytes_each: usize) -> Vec<(String, String)> {
     let text = |value: &HeaderValue| {
+        if value.is_sensitive() {
+            return REDACTED.to_owned();
+        }
         let bytes = value.as_bytes();
         String::from_utf8_lossy(&bytes[..bytes.len().min(bytes_each)]).into_owned()
     };

@@ -9,16 +9,20 @@ use crate::domain::endpoint::{
     Endpoint, EndpointChange, EndpointFilter, EndpointName, EndpointUrl, NOT_HTTPS, ProjectId, SecretVersion,
     sealing_record,
 };
+use crate::domain::endpoint_options::{OptionsChange, SignatureSchemes};
 use crate::domain::event_type::EventTypeName;
 use crate::domain::id::EndpointId;
 use crate::domain::page::{Page, PageRequest};
+use crate::domain::private_options::PrivateOptions;
 use crate::domain::secret::WebhookSecret;
 use crate::domain::target::RefusalReason;
 use crate::store::{
-    CreateEndpointError, DeleteEndpointError, NewEndpoint, RotateSecretError, SecretRotation, UpdateEndpointError,
+    CreateEndpointError, DeleteEndpointError, EndpointUpdate, NewEndpoint, RotateSecretError, SealedOptions,
+    SealedSigningKey, SecretRotation, UpdateEndpointError,
 };
 
 use super::delivery::requeue_error;
+use super::endpoint_options::nothing_to_keep;
 use super::idempotency::Seal;
 use super::{Outcome, PublishEvent, Remember, Service, ServiceError};
 
@@ -30,6 +34,15 @@ pub struct CreateEndpoint {
     /// At least one, each once.
     pub events: Vec<EventTypeName>,
     pub project_id: Option<ProjectId>,
+    pub options: OptionsChange,
+    pub private: PrivateOptions,
+}
+
+/// A change to an endpoint.
+#[derive(Debug, Default)]
+pub struct UpdateEndpoint {
+    pub change: EndpointChange,
+    pub private: PrivateOptions,
 }
 
 /// How a secret is replaced.
@@ -43,6 +56,7 @@ pub struct RotateSecret {
 
 /// Rotations of one endpoint that come at the same moment; more is a client gone wild.
 const ROTATE_TRIES: usize = 8;
+const ROTATED_BY_OTHERS: &str = "The secret is being rotated by others at the same time.";
 
 /// The one moment at which a secret is shown.
 #[derive(Debug)]
@@ -61,8 +75,10 @@ impl Service {
         remember: Option<Remember<EndpointWithSecret>>,
     ) -> Result<Outcome<EndpointWithSecret>, ServiceError> {
         principal.require(needs::ENDPOINT_WRITE)?;
-        self.vet_url(&create.url).await?;
         let id = EndpointId::from_letters(self.random.alphanumeric());
+        let sealed = self.sealed_options(id, &create.private)?;
+        self.vet_url(&create.url).await?;
+        let signing_key = Some((SecretVersion::FIRST, self.sealed_signing_key(id, SecretVersion::FIRST)));
         let secret = WebhookSecret::generate(&self.random);
         let record = sealing_record(id, SecretVersion::FIRST);
         let new = NewEndpoint {
@@ -75,6 +91,8 @@ impl Service {
             events: create.events,
             sealed_secret: self.master_key.seal(&self.random, &record, secret.reveal().as_bytes()),
             secret_last4: secret.last4(),
+            options: create.options,
+            sealed: SealedOptions { signing_key, ..sealed },
             limits: self.endpoint_limits,
             author: principal.author(),
         };
@@ -85,6 +103,7 @@ impl Service {
         });
         let written = self.store.create_endpoint(new, recording).await.map_err(|error| match error {
             CreateEndpointError::Store(error) => error.into(),
+            CreateEndpointError::NothingToKeep(name) => nothing_to_keep(&name),
             full => ServiceError::Conflict(format!("No room for one more endpoint: {full}.")),
         })?;
         match self.outcome(request.as_ref(), written)? {
@@ -123,10 +142,12 @@ impl Service {
         self: &Arc<Self>,
         principal: &Principal,
         id: EndpointId,
-        change: EndpointChange,
+        update: UpdateEndpoint,
         remember: Option<Remember<Endpoint>>,
     ) -> Result<Outcome<Endpoint>, ServiceError> {
         principal.require(needs::ENDPOINT_WRITE)?;
+        let UpdateEndpoint { change, private } = update;
+        let sealed = self.sealed_options(id, &private)?;
         if let Some(url) = &change.url {
             self.get_endpoint(principal, id).await?;
             self.vet_url(url).await?;
@@ -137,16 +158,43 @@ impl Service {
         }
         let request = remember.as_ref().map(|remember| remember.request.clone());
         let recording = self.recording(remember.as_ref(), Seal::Plain, Endpoint::clone);
-        let (limits, author) = (self.endpoint_limits, principal.author());
-        let updated = self.store.update_endpoint(principal.workspace_key, id, change, limits, author, recording).await;
-        let written = updated.map_err(|error| match error {
-            UpdateEndpointError::NotFound => ServiceError::NotFound,
-            UpdateEndpointError::ProjectFull(_) => {
-                ServiceError::Conflict(format!("No room for one more endpoint: {error}."))
-            }
-            UpdateEndpointError::Store(error) => error.into(),
-        })?;
-        self.outcome(request.as_ref(), written)
+        for _ in 0..ROTATE_TRIES {
+            let update = EndpointUpdate {
+                change: change.clone(),
+                sealed: SealedOptions { signing_key: self.key_for(principal, id, &change).await?, ..sealed.clone() },
+                limits: self.endpoint_limits,
+            };
+            let author = principal.author();
+            return match self
+                .store
+                .update_endpoint(principal.workspace_key, id, update, author, recording.clone())
+                .await
+            {
+                Ok(written) => self.outcome(request.as_ref(), written),
+                Err(UpdateEndpointError::Outrun) => continue,
+                Err(UpdateEndpointError::NotFound) => Err(ServiceError::NotFound),
+                Err(error @ UpdateEndpointError::ProjectFull(_)) => {
+                    Err(ServiceError::Conflict(format!("No room for one more endpoint: {error}.")))
+                }
+                Err(UpdateEndpointError::NothingToKeep(name)) => Err(nothing_to_keep(&name)),
+                Err(UpdateEndpointError::Store(error)) => Err(error.into()),
+            };
+        }
+        Err(ServiceError::Conflict(ROTATED_BY_OTHERS.to_owned()))
+    }
+
+    /// The key that a change to `v1a` needs unless the newest version of the secret has one.
+    async fn key_for(
+        &self,
+        principal: &Principal,
+        id: EndpointId,
+        change: &EndpointChange,
+    ) -> Result<Option<(SecretVersion, SealedSigningKey)>, ServiceError> {
+        if !change.options.signature_schemes.is_some_and(SignatureSchemes::has_v1a) {
+            return Ok(None);
+        }
+        let version = self.store.secret_version(principal.workspace_key, id).await?.ok_or(ServiceError::NotFound)?;
+        Ok(Some((version, self.sealed_signing_key(id, version))))
     }
 
     /// Deletes an endpoint and cancels its undelivered work.
@@ -191,6 +239,7 @@ impl Service {
                 version,
                 sealed: self.master_key.seal(&self.random, &record, secret.reveal().as_bytes()),
                 last4: secret.last4(),
+                signing_key: self.sealed_signing_key(id, version),
                 overlap: rotate.overlap,
                 revoke_queued: rotate.revoke_queued,
             };
@@ -204,7 +253,7 @@ impl Service {
                 Err(RotateSecretError::Store(error)) => return Err(error.into()),
             }
         }
-        Err(ServiceError::Conflict("The secret is being rotated by others at the same time.".to_owned()))
+        Err(ServiceError::Conflict(ROTATED_BY_OTHERS.to_owned()))
     }
 
     /// Sends the catalogue's example of one event to this endpoint alone, on or off.

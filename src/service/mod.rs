@@ -21,6 +21,7 @@ mod audit;
 mod catalogue;
 mod delivery;
 mod endpoint;
+mod endpoint_options;
 mod error;
 mod event;
 mod health;
@@ -36,7 +37,7 @@ mod workspace;
 
 pub use api_key::{CreateApiKey, CreatedApiKey};
 pub use catalogue::{AdoptError, adopt_catalogue, stored_catalogue};
-pub use endpoint::{CreateEndpoint, EndpointWithSecret, RotateSecret};
+pub use endpoint::{CreateEndpoint, EndpointWithSecret, RotateSecret, UpdateEndpoint};
 pub use error::{ParameterFault, ServiceError};
 pub use event::PublishEvent;
 pub use idempotency::{Begun, InFlightGuard, Outcome, Remember};

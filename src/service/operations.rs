@@ -4,13 +4,14 @@ use crate::domain::audit::Author;
 use crate::domain::endpoint::{
     Endpoint, EndpointChange, EndpointFilter, EndpointName, EndpointUrl, SecretVersion, sealing_record,
 };
+use crate::domain::endpoint_options::OptionsChange;
 use crate::domain::event_type::EventTypeName;
 use crate::domain::id::{EndpointId, WorkspaceId};
 use crate::domain::operational_event::{OPERATIONS_WORKSPACE, OperationalEvent};
 use crate::domain::page::PageRequest;
 use crate::domain::secret::WebhookSecret;
 use crate::domain::workspace::{Workspace, WorkspaceName};
-use crate::store::{EndpointLimits, NewEndpoint, NewWorkspace, SecretRotation};
+use crate::store::{EndpointLimits, EndpointUpdate, NewEndpoint, NewWorkspace, SealedOptions, SecretRotation};
 
 use super::{Service, ServiceError};
 
@@ -78,6 +79,8 @@ impl Service {
             events: event_types(),
             sealed_secret: self.sealed(id, SecretVersion::FIRST, &webhook.secret),
             secret_last4: webhook.secret.last4(),
+            options: OptionsChange::default(),
+            sealed: SealedOptions::default(),
             limits: EndpointLimits { per_project: u32::MAX, per_workspace: u32::MAX },
             author: Author::COMMAND_LINE,
         };
@@ -98,7 +101,8 @@ impl Service {
         let change = EndpointChange { url, events, is_active, ..EndpointChange::default() };
         if !change.is_empty() {
             let limits = EndpointLimits { per_project: u32::MAX, per_workspace: u32::MAX };
-            self.store.update_endpoint(key, endpoint.id, change, limits, author, None).await.map_err(internal)?;
+            let update = EndpointUpdate { change, sealed: SealedOptions::default(), limits };
+            self.store.update_endpoint(key, endpoint.id, update, author, None).await.map_err(internal)?;
         }
         let version = self.store.secret_version(key, endpoint.id).await?.ok_or(ServiceError::NotFound)?;
         let sealed = self.store.find_secret(endpoint.key, version).await?.ok_or(ServiceError::NotFound)?;
@@ -111,6 +115,7 @@ impl Service {
             version,
             sealed: self.sealed(endpoint.id, version, &webhook.secret),
             last4: webhook.secret.last4(),
+            signing_key: self.sealed_signing_key(endpoint.id, version),
             overlap: std::time::Duration::ZERO,
             revoke_queued: true,
         };

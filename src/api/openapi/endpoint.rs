@@ -1,6 +1,6 @@
 //! What the document says of `/webhook-endpoints`. The words of the published page are kept to the letter.
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::api::error_code::ErrorCode;
 use crate::domain::access::needs;
@@ -9,6 +9,7 @@ use crate::domain::event_type::Catalogue;
 use crate::domain::health::HealthState;
 use crate::domain::limits;
 
+use super::endpoint_options;
 use super::info::ENDPOINTS;
 use super::operation::Operation;
 use super::schema::{
@@ -128,13 +129,19 @@ pub fn test(catalogue: &Catalogue) -> Operation {
 pub fn schemas(catalogue: &Catalogue) -> Schemas {
     let create_order = ["name", "url", "events", "projectId"];
     let fields = fields(catalogue);
-    let create: Value = create_order.iter().map(|name| ((*name).to_owned(), fields[name].clone())).collect();
+    let mut create: Map<String, Value> =
+        create_order.iter().map(|name| ((*name).to_owned(), fields[name].clone())).collect();
     let mut update = create.clone();
-    update["isActive"] = described(boolean(), "Whether events are delivered to it.");
-    let mut any_change = object(update, &["name", "url", "events", "isActive", "projectId"]);
+    update.insert("isActive".to_owned(), described(boolean(), "Whether events are delivered to it."));
+    create.extend(endpoint_options::written());
+    update.extend(endpoint_options::written());
+    let optional: Vec<&str> = ["projectId"].into_iter().chain(endpoint_options::WRITTEN).collect();
+    let any: Vec<String> = update.keys().cloned().collect();
+    let any: Vec<&str> = any.iter().map(String::as_str).collect();
+    let (create, mut any_change) = (object(create.into(), &optional), object(update.into(), &any));
     any_change["description"] = "What is absent stays as it is.".into();
     vec![
-        ("CreateWebhookEndpoint", object(create, &["projectId"])),
+        ("CreateWebhookEndpoint", create),
         ("UpdateWebhookEndpoint", any_change),
         ("WebhookEndpoint", described(object(view(None), &[]), DISPLAY_SAFE)),
         ("WebhookEndpointWithSecret", described(object(view(Some(())), &[]), WITH_SECRET)),
@@ -209,6 +216,9 @@ fn view(secret: Option<()>) -> Value {
     }
     view["updatedAt"] = timestamp("When it was last changed.");
     view["health"] = described(reference("EndpointHealth"), "How its receiver does.");
+    for (name, schema) in endpoint_options::view() {
+        view[name] = schema;
+    }
     view
 }
 
@@ -266,7 +276,7 @@ fn example(catalogue: &Catalogue) -> Value {
 }
 
 fn with_secret_example(catalogue: &Catalogue) -> Value {
-    json!({
+    let mut example = json!({
         "id": "whe_a1b2c3d4e5f6g7h8",
         "url": url_example(catalogue),
         "name": "Production CRM",
@@ -279,5 +289,9 @@ fn with_secret_example(catalogue: &Catalogue) -> Value {
         "secret": SECRET_EXAMPLE,
         "updatedAt": INSTANT_EXAMPLE,
         "health": { "state": "ok", "since": null, "failures": 0, "nextProbeAt": null, "disablesAt": null },
-    })
+    });
+    for (name, value) in endpoint_options::example() {
+        example[name] = value;
+    }
+    example
 }

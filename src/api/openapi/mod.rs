@@ -19,6 +19,7 @@ pub mod api_key;
 pub mod audit;
 pub mod delivery;
 pub mod endpoint;
+mod endpoint_options;
 mod error;
 pub mod event;
 pub mod event_type;

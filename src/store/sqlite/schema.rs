@@ -13,6 +13,7 @@ use super::OpenError;
 const MIGRATIONS: &[(&str, &str)] = &[
     ("V1__first", include_str!("../../../migrations/sqlite/0001_first.sql")),
     ("V2__attempt_phases", include_str!("../../../migrations/sqlite/0002_attempt_phases.sql")),
+    ("V3__endpoint_options", include_str!("../../../migrations/sqlite/0003_endpoint_options.sql")),
     ("V5__endpoint_health", include_str!("../../../migrations/sqlite/0005_endpoint_health.sql")),
 ];
 

@@ -22,8 +22,10 @@ async fn a_created_endpoint_is_answered_in_the_order_of_the_published_page() {
     let last4 = &secret[secret.len() - 4..];
     // What was added to the published page stands behind it.
     let after_secret = format!(
-        "\"updatedAt\":\"2026-05-15T12:00:00.000Z\",\"health\":{}}}}}",
-        "{\"state\":\"ok\",\"since\":null,\"failures\":0,\"nextProbeAt\":null,\"disablesAt\":null}"
+        "\"updatedAt\":\"2026-05-15T12:00:00.000Z\",\"health\":{},{}}}}}",
+        "{\"state\":\"ok\",\"since\":null,\"failures\":0,\"nextProbeAt\":null,\"disablesAt\":null}",
+        "\"headers\":{},\"retrySchedule\":null,\"timeoutSeconds\":null,\"signatureSchemes\":[\"v1\"],\
+         \"publicKey\":null,\"rateLimit\":null,\"ordering\":\"none\",\"clientCertificate\":null"
     );
     let before_secret = format!(
         "{{\"data\":{{\"id\":\"{id}\",\"url\":\"https://hooks.example.com/scripe\",\"name\":\"Production CRM\",\

@@ -6,6 +6,7 @@ mod audit;
 mod delivery;
 mod endpoint;
 mod endpoint_change;
+mod endpoint_options;
 mod error;
 mod event;
 mod event_batch;

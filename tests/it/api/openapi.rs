@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use super::{DELIVERIES, ENDPOINTS, EVENTS, an_endpoint, an_endpoint_with, an_event, event_of_bytes};
 use crate::support::app::{App, PUBLIC_HOST, text};
 use crate::support::caller::Reply;
+use crate::support::tls::TestCa;
 
 /// One operation, with what its errors and answers refer to.
 struct Operation<'d> {
@@ -307,6 +308,12 @@ async fn real_answers_are_what_the_document_says() {
     let made = app.caller().keyed("first").post(ENDPOINTS, an_endpoint()).await;
     describes(Method::POST, ALL, 200, &made);
     let id = text(&made.json()["data"], "id");
+    let pem = TestCa::new().client("acme");
+    let mut full = an_endpoint_with("headers", json!({ "X-Token": "t" }));
+    full["clientCertificate"] = json!({ "certificate": pem.chain, "privateKey": pem.key });
+    full["signatureSchemes"] = json!(["v1", "v1a"]);
+    full["retrySchedule"] = json!([1, 604_800]);
+    describes(Method::POST, ALL, 200, &app.post(ENDPOINTS, full).await);
     let conflict = app.caller().keyed("first").post(ENDPOINTS, an_endpoint_with("name", "Another".into())).await;
     describes(Method::POST, ALL, 409, &conflict);
     describes(Method::POST, ALL, 400, &app.post(ENDPOINTS, json!({})).await);

@@ -9,6 +9,7 @@ use super::new_data_dir;
 use crate::support::app::text;
 use crate::support::process::{Serving, command, create_key, path_text, postrider};
 use crate::support::receiver::{Answer, Behaviour, Gate, Receiver, refuses};
+use crate::support::tls::TestCa;
 use crate::support::verify::verify_as_integrator;
 use crate::support::wait::eventually;
 
@@ -37,6 +38,40 @@ async fn a_webhook_goes_from_the_command_line_to_a_receiver() {
     for line in &log {
         assert!(!line.contains(key) && !line.contains(secret), "a secret is logged: {line}");
         assert!(serde_json::from_str::<Value>(line).unwrap()["timestamp"].is_string(), "{line}");
+    }
+}
+
+/// The finest level is that of the libraries beneath too.
+#[tokio::test]
+async fn not_even_the_finest_log_holds_an_endpoints_secret_options() {
+    let (_place, data_dir) = new_data_dir();
+    let receiver = Receiver::start().await;
+    let server = Serving::start(&data_dir, &["--allow-target", "127.0.0.1", "--log", "trace"]).await;
+    let caller = server.caller().key(&text(&create_key(&data_dir, SCOPES).await, "key"));
+    let pem = TestCa::new().client("acme");
+    let body = json!({
+        "name": "A",
+        "url": receiver.url("/"),
+        "events": ["job.failed"],
+        "headers": {"X-Token": "hush-hush"},
+        "signatureSchemes": ["v1", "v1a"],
+        "clientCertificate": {"certificate": pem.chain, "privateKey": pem.key},
+    });
+    caller.post("/v1/webhook-endpoints", body).await.data(200);
+    caller
+        .post("/v1/webhook-endpoints", json!({"headers": {"X-Token": "hush-hush\n"}}))
+        .await
+        .error(400, "invalid_request");
+    caller.post("/v1/events", json!({"type": "job.failed", "data": {}})).await.data(202);
+    assert_eq!(receiver.wait_for(1).await[0].header("x-token"), Some("hush-hush"));
+    server.tell_to_stop().await;
+    let (_, log) = server.ended().await;
+    assert!(log.iter().any(|line| line.contains("\"DEBUG\"")), "the finer levels are on");
+    let key_line = pem.key.lines().nth(1).unwrap();
+    for line in &log {
+        for secret in ["hush-hush", "whsk_", key_line] {
+            assert!(!line.contains(secret), "a secret is logged: {line}");
+        }
     }
 }
 

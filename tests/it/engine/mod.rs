@@ -1,6 +1,7 @@
 //! The engine within the whole server: what receivers get, what the log tells, and when.
 
 mod dispatcher;
+mod endpoint_options;
 mod health;
 mod recorder;
 mod worker;

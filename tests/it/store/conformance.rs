@@ -30,6 +30,7 @@ mod delivery;
 mod endpoint;
 mod endpoint_change;
 mod endpoint_end;
+mod endpoint_options;
 mod event;
 mod event_log;
 mod fairness;

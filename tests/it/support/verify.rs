@@ -1,5 +1,9 @@
-//! Checks a received webhook with the `standardwebhooks` library: an implementation that is not ours.
+//! Checks a received webhook with implementations that are not ours: the `standardwebhooks` library, and for `v1a`
+//! `ed25519-dalek`.
 
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use ed25519_dalek::{Signature, VerifyingKey};
 use standardwebhooks::{HEADER_WEBHOOK_ID, HEADER_WEBHOOK_SIGNATURE, HEADER_WEBHOOK_TIMESTAMP, Webhook};
 
 use super::receiver::Received;
@@ -27,6 +31,28 @@ pub fn verify_signature(secret: &str, received: &Received) -> Result<(), String>
     } else {
         Err(format!("none of {signatures:?} is {expected:?}"))
     }
+}
+
+/// Whether any of the `v1a` signatures was made with the private key of this public one. The standard libraries do not know
+/// the scheme yet, so `ed25519-dalek` checks it: an implementation that is not ours either.
+///
+/// # Errors
+/// Tells what is missing or that no signature fits.
+pub fn verify_public(public_key: &str, received: &Received) -> Result<(), String> {
+    let decode = |text: &str| BASE64_STANDARD.decode(text).map_err(|error| error.to_string());
+    let key = decode(public_key.strip_prefix("whpk_").ok_or("a public key begins with whpk_")?)?;
+    let key = VerifyingKey::from_bytes(&key.try_into().map_err(|_| "a public key has 32 bytes")?);
+    let key = key.map_err(|error| error.to_string())?;
+    let (id, timestamp) = (required(received, HEADER_WEBHOOK_ID)?, required(received, HEADER_WEBHOOK_TIMESTAMP)?);
+    let content = [id.as_bytes(), b".", timestamp.as_bytes(), b".", &received.body].concat();
+    let signatures = required(received, HEADER_WEBHOOK_SIGNATURE)?;
+    for signature in signatures.split(' ').filter_map(|signature| signature.strip_prefix("v1a,")) {
+        let signature = Signature::from_slice(&decode(signature)?).map_err(|error| error.to_string())?;
+        if key.verify_strict(&content, &signature).is_ok() {
+            return Ok(());
+        }
+    }
+    Err(format!("none of {signatures:?} is made with the key of {public_key}"))
 }
 
 fn library(secret: &str) -> Result<Webhook, String> {
@@ -65,6 +91,21 @@ mod tests {
         verify_signature(SECRET, &changed).unwrap_err();
         verify_signature("whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD", &good).unwrap_err();
         verify_signature("MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", &good).unwrap_err();
+    }
+
+    /// As the sender's own test has it, whose text this implementation must accept.
+    #[test]
+    fn the_published_asymmetric_vector_verifies_and_a_changed_body_does_not() {
+        let key = "whpk_1SiA4o9hyqTCpIqC5V9HUakiiaeACeqfZTInDBbOir4=";
+        let signature = "v1a,hnO3f9T8Ytu9HwrXslvumlUpqtNVqkhqw/enGzPCXe5BdqzCInXqYXFymVJaA7AZdpXwVLPo3mNl8EM+m7TBAg==";
+        let headers = [
+            ("webhook-id", "msg_p5jXN8AQM9LWM0D4loKWxJek"),
+            ("webhook-timestamp", "1614265330"),
+            ("webhook-signature", signature),
+        ];
+        let good = Received::for_test(&headers, br#"{"test": 2432232314}"#);
+        verify_public(key, &good).unwrap();
+        verify_public(key, &Received { body: b"{}".to_vec(), ..good }).unwrap_err();
     }
 
     #[test]
