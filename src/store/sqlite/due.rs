@@ -1,4 +1,4 @@
-//! The queue: enqueue, claim, give back, record. The only file that writes `due`.
+//! The queue: enqueue, claim, give back, record. What leaves it unsent stands in `unsent.rs`; no other file writes `due`.
 //!
 //! A lane is one endpoint's rows in `due`. `lanes.next_at` says from when on the lane may have something due, so that
 //! looking for work touches only lanes that may have some: it costs the same whatever the backlog, and whatever one
@@ -16,7 +16,6 @@ use bytes::Bytes;
 use rusqlite::{OptionalExtension, Row, params};
 
 use crate::domain::access::Mode;
-use crate::domain::attempt::{Attempt, AttemptOutcome};
 use crate::domain::delivery::{DeliveryCause, DeliveryStatus, EndReason};
 use crate::domain::endpoint::SecretVersion;
 use crate::domain::id::{DeliveryId, EventId, RowKey};
@@ -29,9 +28,8 @@ use crate::store::{
 use super::access::{mode_code, mode_from_code};
 use super::column::coded;
 use super::delivery::NewDelivery;
-use super::lane::{
-    lane_from_row, lane_key, lower_next_at, may_have_due, move_behind_others, raise_next_at, release_lane,
-};
+use super::lane::{lane_from_row, lane_key, lower_next_at, may_have_due, move_behind_others, raise_next_at};
+use super::unsent::{LaneState, Unsent, cancel_from_lane, end_unsent, end_without_event, record_abandoned};
 use super::writer::WriteTx;
 use super::{delivery, endpoint};
 
@@ -89,19 +87,6 @@ pub fn enqueue(
     };
     tx.claims.hand_over(claim, new.lane);
     Ok(())
-}
-
-/// Rows that a DELETE cancels itself; what is left of a long queue is cancelled by and by, when its lane is looked at.
-const CANCELLED_AT_ONCE: usize = 1_000;
-
-/// Cancels what waits for an endpoint that has just been deleted.
-pub fn cancel_lanes(tx: &mut WriteTx<'_>, workspace_key: RowKey, endpoint_key: RowKey) -> Result<(), rusqlite::Error> {
-    for kind in [LaneKind::Events, LaneKind::Tests] {
-        let lane = Lane { workspace_key, endpoint_key, kind };
-        cancel_from_lane(tx, lane)?;
-        raise_next_at(tx, lane)?;
-    }
-    release_lane(tx, endpoint_key)
 }
 
 /// How many deliveries of an endpoint are due now, counted up to `enough`.
@@ -234,70 +219,13 @@ fn claim_from_lane(
     for mut row in rows {
         match row.envelope.take() {
             Some(envelope) => claims.push(claim_row(tx, &target, row, envelope.into(), lease)?),
-            None => end_without_event(tx, &row)?,
+            None => end_without_event(
+                tx,
+                &Unsent { delivery_key: row.delivery_key, attempts: row.attempts, lost_claim_at: row.lost_claim_at },
+            )?,
         }
     }
     Ok(LaneState::Looked)
-}
-
-/// Fails what has nothing left to send: an empty body must never go out in an event's place.
-fn end_without_event(tx: &WriteTx<'_>, row: &DueRow) -> Result<(), rusqlite::Error> {
-    let delivery_id = DeliveryId::new(row.delivery_key, tx.tag);
-    tracing::error!(%delivery_id, "a delivery failed because its event is gone from the store");
-    let unsent = Unsent { delivery_key: row.delivery_key, attempts: row.attempts, lost_claim_at: row.lost_claim_at };
-    end_unsent(tx, &unsent, DeliveryStatus::Failed, EndReason::EventGone)
-}
-
-/// What a look into a lane came to.
-#[derive(PartialEq, Eq)]
-enum LaneState {
-    Looked,
-    /// Its endpoint is deleted, and more than one step's worth waited for it.
-    MoreToCancel,
-}
-
-/// Cancels what waits for an endpoint that is deleted, a step's worth. What is being attempted ends by itself.
-fn cancel_from_lane(tx: &WriteTx<'_>, lane: Lane) -> Result<LaneState, rusqlite::Error> {
-    let rows = tx
-        .connection
-        .prepare_cached(
-            "SELECT delivery_key, attempts, claimed_at FROM due
-             WHERE lane_key = ?1 AND NOT (claim_token IS NOT NULL AND due_at > ?2) ORDER BY due_at LIMIT ?3",
-        )?
-        .query_map(params![lane_key(lane), tx.now.millis(), CANCELLED_AT_ONCE], unsent_from_row)?
-        .collect::<Result<Vec<_>, _>>()?;
-    for row in &rows {
-        end_unsent(tx, row, DeliveryStatus::Cancelled, EndReason::EndpointDeleted)?;
-    }
-    Ok(if rows.len() == CANCELLED_AT_ONCE { LaneState::MoreToCancel } else { LaneState::Looked })
-}
-
-/// A delivery that nobody is attempting.
-struct Unsent {
-    delivery_key: RowKey,
-    attempts: u32,
-    lost_claim_at: Option<Timestamp>,
-}
-
-fn unsent_from_row(row: &Row<'_>) -> Result<Unsent, rusqlite::Error> {
-    Ok(Unsent {
-        delivery_key: RowKey::from_i64(row.get(0)?),
-        attempts: row.get(1)?,
-        lost_claim_at: row.get::<_, Option<i64>>(2)?.map(Timestamp::from_millis),
-    })
-}
-
-fn end_unsent(
-    tx: &WriteTx<'_>,
-    unsent: &Unsent,
-    status: DeliveryStatus,
-    reason: EndReason,
-) -> Result<(), rusqlite::Error> {
-    if let Some(claimed_at) = unsent.lost_claim_at {
-        record_abandoned(tx, unsent.delivery_key, unsent.attempts, claimed_at, None)?;
-    }
-    tx.connection.prepare_cached("DELETE FROM due WHERE delivery_key = ?1")?.execute([unsent.delivery_key.as_i64()])?;
-    delivery::finish(tx, unsent.delivery_key, status, Some(reason), unsent.attempts)
 }
 
 fn claim_row(
@@ -332,29 +260,6 @@ fn claim_row(
         also_secret_version: row.also_secret_version.filter(|_| !revoked),
         envelope,
     })
-}
-
-/// Writes down the attempt of a claim whose holder never came back.
-fn record_abandoned(
-    tx: &WriteTx<'_>,
-    delivery_key: RowKey,
-    number: u32,
-    claimed_at: Timestamp,
-    next_attempt_at: Option<Timestamp>,
-) -> Result<(), rusqlite::Error> {
-    let attempt = Attempt {
-        number,
-        started_at: claimed_at,
-        duration_ms: 0,
-        outcome: AttemptOutcome::Abandoned,
-        request_headers: Vec::new(),
-        response_status: None,
-        response_headers: Vec::new(),
-        response_body: None,
-        error: Some("the process that had started this attempt stopped before recording its outcome".to_owned()),
-        next_attempt_at,
-    };
-    delivery::insert_attempt(tx, delivery_key, &attempt)
 }
 
 /// When the next lane that has room falls due. `room` is what this claim has left of what it found.
@@ -470,23 +375,6 @@ pub fn release_predecessors_claims(tx: &mut WriteTx<'_>) -> Result<usize, rusqli
     Ok(released)
 }
 
-/// Fails what has waited too long in lanes that are held.
-pub fn expire_waiting(tx: &mut WriteTx<'_>, limit: usize) -> Result<usize, rusqlite::Error> {
-    let too_long_ago = tx.now.minus(limits::WAITING_MAX).millis();
-    let waiting = tx
-        .connection
-        .prepare_cached(
-            "SELECT delivery_key, attempts, claimed_at FROM lanes JOIN due ON due.lane_key = lanes.lane_key
-             WHERE held_since IS NOT NULL AND held_since <= ?1 AND due_at <= ?1 LIMIT ?2",
-        )?
-        .query_map(params![too_long_ago, limit], unsent_from_row)?
-        .collect::<Result<Vec<_>, _>>()?;
-    for unsent in &waiting {
-        end_unsent(tx, unsent, DeliveryStatus::Failed, EndReason::Expired)?;
-    }
-    Ok(waiting.len())
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::{AtomicU64, Ordering};
@@ -494,6 +382,7 @@ mod tests {
     use super::super::lane::LaneBounds;
     use super::super::matching::MatchingCache;
     use super::super::schema;
+    use super::super::unsent::expire_waiting;
     use super::super::writer::{GroupClaims, KeyMaker, SharedKeys};
     use super::*;
     use crate::domain::id::{KeySequence, StoreTag};

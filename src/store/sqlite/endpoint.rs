@@ -12,7 +12,7 @@ use crate::store::{EndpointLimits, EndpointTarget, NewEndpoint, SecretRotation};
 
 use super::column::{parsed, unexpected};
 use super::writer::WriteTx;
-use super::{audit, due, lane};
+use super::{audit, lane, unsent};
 
 pub const ENDPOINT_COLUMNS: &str =
     "key, id, url, name, events, is_active, disabled_reason, project_id, secret_last4, updated_at";
@@ -234,7 +234,7 @@ pub fn delete(
         .execute([endpoint.key.as_i64()])?;
     tx.matching.bump(tx.connection, workspace_key)?;
     audit::append(tx, workspace_key, author, AuditAction::EndpointDeleted, id)?;
-    due::cancel_lanes(tx, workspace_key, endpoint.key)?;
+    unsent::cancel_lanes(tx, workspace_key, endpoint.key)?;
     Ok(Ok(()))
 }
 

@@ -53,6 +53,7 @@ mod requeue;
 mod retention;
 mod row_key;
 mod schema;
+mod unsent;
 mod workspace;
 mod writer;
 
@@ -526,7 +527,7 @@ impl Store for SqliteStore {
     }
 
     async fn expire_waiting(&self, limit: usize) -> Result<usize, StoreError> {
-        self.write(JobSize { rows: limit, bytes: 0 }, move |tx| due::expire_waiting(tx, limit)).await
+        self.write(JobSize { rows: limit, bytes: 0 }, move |tx| unsent::expire_waiting(tx, limit)).await
     }
 
     async fn remove_aged(
