@@ -4,9 +4,11 @@
 //! nothing here prints a key.
 
 use std::fmt;
+use std::sync::Arc;
 
 use aws_lc_rs::aead::{AES_256_GCM_SIV, Aad, LessSafeKey, Nonce, UnboundKey};
 use aws_lc_rs::rand::{SecureRandom, SystemRandom};
+use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
 use aws_lc_rs::{constant_time, digest, hkdf, hmac};
 use zeroize::Zeroizing;
 
@@ -92,6 +94,41 @@ impl MacKey {
 impl fmt::Debug for MacKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("MacKey(…)")
+    }
+}
+
+/// The key pair of an Ed25519 signature (RFC 8032).
+#[derive(Clone)]
+pub struct SigningKey(Arc<Ed25519KeyPair>);
+
+impl SigningKey {
+    pub const SEED_BYTES: usize = 32;
+    pub const PUBLIC_BYTES: usize = 32;
+
+    /// The pair that a seed stands for.
+    ///
+    /// # Panics
+    /// Never: any 32 bytes are a seed.
+    pub fn from_seed(seed: &[u8; Self::SEED_BYTES]) -> Self {
+        Self(Arc::new(Ed25519KeyPair::from_seed_unchecked(seed).expect("any 32 bytes are a seed")))
+    }
+
+    pub fn public_key(&self) -> [u8; Self::PUBLIC_BYTES] {
+        let mut out = [0; Self::PUBLIC_BYTES];
+        out.copy_from_slice(self.0.public_key().as_ref());
+        out
+    }
+
+    pub fn sign(&self, message: &[u8]) -> [u8; 64] {
+        let mut out = [0; 64];
+        out.copy_from_slice(self.0.sign(message).as_ref());
+        out
+    }
+}
+
+impl fmt::Debug for SigningKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SigningKey(…)")
     }
 }
 
@@ -244,7 +281,9 @@ mod tests {
     #[test]
     fn no_key_shows_itself_in_debug() {
         let key = MasterKey::new(&[7; 32]);
-        assert!(!format!("{key:?} {:?}", key.mac_key("a")).contains("07, 07"));
+        let signing = SigningKey::from_seed(&[7; 32]);
+        assert!(!format!("{key:?} {:?} {signing:?}", key.mac_key("a")).contains("07, 07"));
+        assert_eq!(format!("{signing:?}"), "SigningKey(…)");
     }
 
     #[test]

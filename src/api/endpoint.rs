@@ -13,6 +13,7 @@ use crate::domain::access::{Principal, needs};
 use crate::domain::endpoint::{
     DisabledReason, Endpoint, EndpointChange, EndpointFilter, EndpointName, EndpointUrl, ProjectId,
 };
+use crate::domain::endpoint_options::OptionsChange;
 use crate::domain::event_type::{Catalogue, EventTypeName};
 use crate::domain::id::EndpointId;
 use crate::domain::limits;
@@ -172,6 +173,7 @@ fn parse_change(catalogue: &Catalogue, body: &JsonBody) -> Result<EndpointChange
             _ => string(ProjectId::parse)(raw).map(Some),
         }),
         is_active: fields.optional("isActive", boolean),
+        options: OptionsChange::default(),
     };
     fields.finish()?;
     Ok(change)

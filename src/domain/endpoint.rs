@@ -1,9 +1,11 @@
 //! A webhook endpoint: where a customer wants which events.
 
 use std::fmt;
+use std::sync::Arc;
 
 use url::Url;
 
+use super::endpoint_options::{EndpointOptions, OptionsChange};
 use super::event_type::EventTypeName;
 use super::id::{EndpointId, RowKey};
 use super::limits;
@@ -177,6 +179,7 @@ pub struct Endpoint {
     pub secret_last4: String,
     pub created_at: Timestamp,
     pub updated_at: Timestamp,
+    pub options: Arc<EndpointOptions>,
 }
 
 impl Endpoint {
@@ -195,11 +198,13 @@ pub struct EndpointChange {
     pub events: Option<Vec<EventTypeName>>,
     pub project_id: Option<Option<ProjectId>>,
     pub is_active: Option<bool>,
+    pub options: OptionsChange,
 }
 
 impl EndpointChange {
     pub const fn is_empty(&self) -> bool {
-        matches!(self, Self { name: None, url: None, events: None, project_id: None, is_active: None })
+        self.options.is_empty()
+            && matches!(self, Self { name: None, url: None, events: None, project_id: None, is_active: None, .. })
     }
 }
 
@@ -280,6 +285,7 @@ mod tests {
             secret_last4: String::new(),
             created_at: Timestamp::default(),
             updated_at: Timestamp::default(),
+            options: Arc::default(),
         };
         assert!(endpoint(None).matches(&name, Some("proj_a")));
         assert!(endpoint(None).matches(&name, None));

@@ -89,6 +89,20 @@ pub const RESPONSE_HEADER_BYTES: usize = 256;
 pub const RESPONSE_HEADERS: usize = 32;
 /// The longest wait that a receiver's `Retry-After` can ask for (contract).
 pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(24 * 3600);
+/// Custom headers of an endpoint: more than any receiver or gateway asks for.
+pub const CUSTOM_HEADERS: usize = 16;
+/// Characters of a custom header's name: far above any in use.
+pub const CUSTOM_HEADER_NAME_CHARS: usize = 128;
+/// Characters of a custom header's value: a long token. With sixteen of them a request stays within what servers take.
+pub const CUSTOM_HEADER_VALUE_CHARS: usize = 1024;
+/// Deliveries a second that an endpoint can ask for at most: above it the adaptive limit is the better judge.
+pub const DELIVERY_RATE_MAX: u32 = 1_000;
+/// Characters of a client certificate's chain, as PEM: some ten certificates.
+pub const CERTIFICATE_CHARS: usize = 32 * 1024;
+/// Characters of its private key, as PEM: above RSA with 16,384 bits.
+pub const CERTIFICATE_KEY_CHARS: usize = 16 * 1024;
+/// Certificates of such a chain: as many as TLS libraries follow.
+pub const CERTIFICATE_CHAIN: usize = 10;
 /// Steps of a retry schedule: a longer one is a mistake in the settings.
 pub const RETRY_STEPS: usize = 32;
 /// The longest step of a retry schedule.

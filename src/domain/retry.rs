@@ -5,7 +5,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use super::attempt::{AttemptOutcome, Fault};
-use super::endpoint::DisabledReason;
+use super::endpoint::{DisabledReason, InvalidField};
 use super::limits;
 use super::time::Timestamp;
 
@@ -36,6 +36,22 @@ impl Default for RetrySchedule {
 }
 
 impl RetrySchedule {
+    /// # Errors
+    /// When there are no waits or too many, or one is not 1 second to 7 days long.
+    pub fn from_seconds(seconds: &[u64]) -> Result<Self, InvalidField> {
+        let longest = limits::RETRY_STEP_MAX.as_secs();
+        let fits = (1..=limits::RETRY_STEPS).contains(&seconds.len());
+        if fits && seconds.iter().all(|wait| (1..=longest).contains(wait)) {
+            Ok(Self(seconds.iter().copied().map(Duration::from_secs).collect()))
+        } else {
+            Err(InvalidField("must be 1 to 32 waits, each a whole number of seconds from 1 to 604800"))
+        }
+    }
+
+    pub fn seconds(&self) -> impl Iterator<Item = u64> {
+        self.0.iter().map(Duration::as_secs)
+    }
+
     pub fn step(&self, index: u32) -> Option<Duration> {
         self.0.get(usize::try_from(index).ok()?).copied()
     }

@@ -6,7 +6,7 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use zeroize::Zeroizing;
 
-use crate::crypto::{MacKey, Random};
+use crate::crypto::{MacKey, Random, SigningKey};
 
 use super::access::Mode;
 use super::event_type::Brand;
@@ -15,9 +15,9 @@ use super::event_type::Brand;
 #[derive(Clone)]
 pub struct WebhookSecret(Zeroizing<String>);
 
-/// The text is not `whsec_` followed by base64.
+/// The text is not a prefix and the base64 of a key.
 #[derive(Debug, thiserror::Error)]
-#[error("a webhook secret is whsec_ followed by base64")]
+#[error("a webhook secret is whsec_ or whsk_ followed by base64")]
 pub struct InvalidSecret;
 
 const PREFIX: &str = "whsec_";
@@ -57,6 +57,52 @@ impl WebhookSecret {
 impl fmt::Debug for WebhookSecret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("WebhookSecret(…)")
+    }
+}
+
+/// The private key of an endpoint's `v1a` signatures: `whsk_` and the base64 of the seed and the public key after it. It is
+/// drawn on its own and tells nothing about the secret of `v1`, which is shared.
+#[derive(Clone)]
+pub struct SigningSecret(Zeroizing<[u8; SigningKey::SEED_BYTES]>);
+
+const PRIVATE_PREFIX: &str = "whsk_";
+const PUBLIC_PREFIX: &str = "whpk_";
+
+impl SigningSecret {
+    pub fn generate(random: &Random) -> Self {
+        Self(Zeroizing::new(random.bytes()))
+    }
+
+    /// # Errors
+    /// When the text is not `whsk_` followed by the base64 of a seed and its own public key.
+    pub fn parse(text: &str) -> Result<Self, InvalidSecret> {
+        let encoded = text.strip_prefix(PRIVATE_PREFIX).ok_or(InvalidSecret)?;
+        let bytes = Zeroizing::new(BASE64_STANDARD.decode(encoded).map_err(|_| InvalidSecret)?);
+        let (seed, public) = bytes.split_at_checked(SigningKey::SEED_BYTES).ok_or(InvalidSecret)?;
+        let seed = Self(Zeroizing::new(seed.try_into().map_err(|_| InvalidSecret)?));
+        if seed.key().public_key() == public { Ok(seed) } else { Err(InvalidSecret) }
+    }
+
+    /// The private key itself, for sealing.
+    pub fn reveal(&self) -> Zeroizing<String> {
+        let mut bytes = Zeroizing::new(self.0.to_vec());
+        bytes.extend_from_slice(&self.key().public_key());
+        Zeroizing::new(format!("{PRIVATE_PREFIX}{}", *Zeroizing::new(BASE64_STANDARD.encode(&*bytes))))
+    }
+
+    /// What verifies its signatures: `whpk_` and base64. No secret.
+    pub fn public_key(&self) -> String {
+        format!("{PUBLIC_PREFIX}{}", BASE64_STANDARD.encode(self.key().public_key()))
+    }
+
+    pub fn key(&self) -> SigningKey {
+        SigningKey::from_seed(&self.0)
+    }
+}
+
+impl fmt::Debug for SigningSecret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SigningSecret(…)")
     }
 }
 
@@ -109,11 +155,27 @@ mod tests {
         assert!(WebhookSecret::parse(secret.reveal()).is_ok());
     }
 
+    /// The key pair of Standard Webhooks' own examples.
+    #[test]
+    fn a_private_key_reads_back_and_tells_its_public_key() {
+        let text = "whsk_6Xb/dCcHpPea21PS1N9VY/NZW723CEc77N4rJCubMbfVKIDij2HKpMKkioLlX0dRqSKJp4AJ6p9lMicMFs6Kvg==";
+        let secret = SigningSecret::parse(text).unwrap();
+        assert_eq!(secret.public_key(), "whpk_1SiA4o9hyqTCpIqC5V9HUakiiaeACeqfZTInDBbOir4=");
+        assert_eq!(*secret.reveal(), text);
+        for bad in ["", "whsk_", "whsk_AAAA", "whsec_AAAA", &text.replace("6Xb", "6Xc"), &text[..50]] {
+            assert!(SigningSecret::parse(bad).is_err(), "{bad}");
+        }
+        let (one, other) = (SigningSecret::generate(&Random::default()), SigningSecret::generate(&Random::default()));
+        assert_ne!(one.public_key(), other.public_key());
+    }
+
     #[test]
     fn a_secret_never_prints_itself() {
         let secret = WebhookSecret::generate(&Random::default());
         let key = ApiKeySecret::generate(&Random::default(), &Brand::default(), Mode::Test);
         assert!(key.reveal().starts_with("scripe_sk_test_"));
+        let signing = SigningSecret::generate(&Random::default());
+        assert_eq!(format!("{signing:?}"), "SigningSecret(…)");
         let printed = format!("{secret:?} {key:?}");
         assert!(!printed.contains(&secret.last4()) && !printed.contains(&key.last4()), "{printed}");
     }

@@ -1,34 +1,72 @@
-//! The `v1` signature of Standard Webhooks.
+//! The signatures of Standard Webhooks: `v1`, and `v1a` beside it where it was asked for.
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 
-use crate::crypto::MacKey;
+use crate::crypto::{MacKey, SigningKey};
 
-/// The value of `webhook-signature`: one `v1,<base64>` for each key, in the keys' order, separated by a space.
-pub fn signature_header<'k>(
-    keys: impl IntoIterator<Item = &'k MacKey>,
+/// What one version of an endpoint's secret signs with.
+#[derive(Clone, Debug)]
+pub struct SignatureKeys {
+    /// Signs `v1`.
+    pub mac: MacKey,
+    /// Signs `v1a`, where that was asked for.
+    pub signing: Option<SigningKey>,
+}
+
+/// The same, lent: a [`MacKey`] alone signs `v1` alone.
+#[derive(Clone, Copy, Debug)]
+pub struct LentKeys<'k> {
+    mac: &'k MacKey,
+    signing: Option<&'k SigningKey>,
+}
+
+impl<'k> From<&'k MacKey> for LentKeys<'k> {
+    fn from(mac: &'k MacKey) -> Self {
+        Self { mac, signing: None }
+    }
+}
+
+impl<'k> From<&'k SignatureKeys> for LentKeys<'k> {
+    fn from(keys: &'k SignatureKeys) -> Self {
+        Self { mac: &keys.mac, signing: keys.signing.as_ref() }
+    }
+}
+
+/// The value of `webhook-signature`: of each version of the secret, in their order, `v1,<base64>` and then `v1a,<base64>` if
+/// it has such a key, separated by a space.
+pub fn signature_header<'k, K: Into<LentKeys<'k>>>(
+    keys: impl IntoIterator<Item = K>,
     id: &str,
     timestamp_seconds: i64,
     body: &[u8],
 ) -> String {
     let timestamp = timestamp_seconds.to_string();
+    let content = [id.as_bytes(), b".", timestamp.as_bytes(), b".", body];
+    let mut whole = None;
     let mut header = String::with_capacity(48);
-    for key in keys {
-        if !header.is_empty() {
-            header.push(' ');
+    for LentKeys { mac, signing } in keys.into_iter().map(Into::into) {
+        append(&mut header, "v1,", &mac.sign(&content));
+        if let Some(signing) = signing {
+            // Ed25519 reads its message twice, so it must be in one piece.
+            append(&mut header, "v1a,", &signing.sign(whole.get_or_insert_with(|| content.concat())));
         }
-        let mac = key.sign(&[id.as_bytes(), b".", timestamp.as_bytes(), b".", body]);
-        header.push_str("v1,");
-        BASE64_STANDARD.encode_string(mac, &mut header);
     }
     header
+}
+
+fn append(header: &mut String, scheme: &str, signature: &[u8]) {
+    if !header.is_empty() {
+        header.push(' ');
+    }
+    header.push_str(scheme);
+    BASE64_STANDARD.encode_string(signature, header);
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::secret::WebhookSecret;
+    use crate::domain::secret::{SigningSecret, WebhookSecret};
 
     fn sign(secret: &str, id: &str, timestamp: i64, body: &str) -> String {
         let key = WebhookSecret::parse(secret).unwrap().mac_key();
@@ -64,5 +102,25 @@ mod tests {
         let (first, second) = both.split_once(' ').unwrap();
         assert_eq!(first, signature_header([&new], "evt_x", 1, b"{}"));
         assert_eq!(second, signature_header([&old], "evt_x", 1, b"{}"));
+    }
+
+    /// Of Standard Webhooks' own examples: the key pair, the message and what its tools make of them.
+    #[test]
+    fn the_published_asymmetric_vector_comes_out_to_the_letter_behind_the_symmetric_one() {
+        let text = "whsk_6Xb/dCcHpPea21PS1N9VY/NZW723CEc77N4rJCubMbfVKIDij2HKpMKkioLlX0dRqSKJp4AJ6p9lMicMFs6Kvg==";
+        let signing = Some(SigningSecret::parse(text).unwrap().key());
+        let mac = WebhookSecret::parse("whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD").unwrap().mac_key();
+        let body = br#"{"email":"test@example.com","username":"test_user"}"#;
+        let (new, old) = (SignatureKeys { mac, signing }, SignatureKeys { mac: MacKey::new(b"old"), signing: None });
+        let header = signature_header([&new, &old], "msg_27UH4WbU6Z5A5EzD8u03UvzRbpk", 1_649_367_553, body);
+        let parts: Vec<&str> = header.split(' ').collect();
+        assert_eq!(
+            parts[..2],
+            [
+                "v1,tZ1I4/hDygAJgO5TYxiSd6Sd0kDW6hPenDe+bTa3Kkw=",
+                "v1a,hnO3f9T8Ytu9HwrXslvumlUpqtNVqkhqw/enGzPCXe5BdqzCInXqYXFymVJaA7AZdpXwVLPo3mNl8EM+m7TBAg==",
+            ]
+        );
+        assert!(parts.len() == 3 && parts[2].starts_with("v1,"), "{header}");
     }
 }

@@ -9,13 +9,15 @@ use crate::domain::endpoint::{
     Endpoint, EndpointChange, EndpointFilter, EndpointName, EndpointUrl, NOT_HTTPS, ProjectId, SecretVersion,
     sealing_record,
 };
+use crate::domain::endpoint_options::{OptionsChange, signing_key_record};
 use crate::domain::event_type::EventTypeName;
 use crate::domain::id::EndpointId;
 use crate::domain::page::{Page, PageRequest};
-use crate::domain::secret::WebhookSecret;
+use crate::domain::secret::{SigningSecret, WebhookSecret};
 use crate::domain::target::RefusalReason;
 use crate::store::{
-    CreateEndpointError, DeleteEndpointError, NewEndpoint, RotateSecretError, SecretRotation, UpdateEndpointError,
+    CreateEndpointError, DeleteEndpointError, EndpointUpdate, NewEndpoint, RotateSecretError, SealedOptions,
+    SealedSigningKey, SecretRotation, UpdateEndpointError,
 };
 
 use super::delivery::requeue_error;
@@ -75,6 +77,8 @@ impl Service {
             events: create.events,
             sealed_secret: self.master_key.seal(&self.random, &record, secret.reveal().as_bytes()),
             secret_last4: secret.last4(),
+            options: OptionsChange::default(),
+            sealed: SealedOptions::default(),
             limits: self.endpoint_limits,
             author: principal.author(),
         };
@@ -85,6 +89,7 @@ impl Service {
         });
         let written = self.store.create_endpoint(new, recording).await.map_err(|error| match error {
             CreateEndpointError::Store(error) => error.into(),
+            CreateEndpointError::NothingToKeep(name) => nothing_to_keep(&name),
             full => ServiceError::Conflict(format!("No room for one more endpoint: {full}.")),
         })?;
         match self.outcome(request.as_ref(), written)? {
@@ -137,12 +142,17 @@ impl Service {
         }
         let request = remember.as_ref().map(|remember| remember.request.clone());
         let recording = self.recording(remember.as_ref(), Seal::Plain, Endpoint::clone);
-        let (limits, author) = (self.endpoint_limits, principal.author());
-        let updated = self.store.update_endpoint(principal.workspace_key, id, change, limits, author, recording).await;
+        let update = EndpointUpdate { change, sealed: SealedOptions::default(), limits: self.endpoint_limits };
+        let author = principal.author();
+        let updated = self.store.update_endpoint(principal.workspace_key, id, update, author, recording).await;
         let written = updated.map_err(|error| match error {
             UpdateEndpointError::NotFound => ServiceError::NotFound,
             UpdateEndpointError::ProjectFull(_) => {
                 ServiceError::Conflict(format!("No room for one more endpoint: {error}."))
+            }
+            UpdateEndpointError::NothingToKeep(name) => nothing_to_keep(&name),
+            UpdateEndpointError::Outrun => {
+                ServiceError::Conflict("The secret is being rotated by others at the same time.".to_owned())
             }
             UpdateEndpointError::Store(error) => error.into(),
         })?;
@@ -191,6 +201,7 @@ impl Service {
                 version,
                 sealed: self.master_key.seal(&self.random, &record, secret.reveal().as_bytes()),
                 last4: secret.last4(),
+                signing_key: self.sealed_signing_key(id, version),
                 overlap: rotate.overlap,
                 revoke_queued: rotate.revoke_queued,
             };
@@ -247,6 +258,14 @@ impl Service {
         self.outcome(request.as_ref(), written)
     }
 
+    /// A fresh key for the `v1a` signatures of one version of the secret.
+    fn sealed_signing_key(&self, id: EndpointId, version: SecretVersion) -> SealedSigningKey {
+        let secret = SigningSecret::generate(&self.random);
+        let record = signing_key_record(id, version);
+        let sealed = self.master_key.seal(&self.random, &record, secret.reveal().as_bytes());
+        SealedSigningKey { sealed, public_key: secret.public_key() }
+    }
+
     /// Plain `http` is a fault of the request unless the operator allowed it for this host; then the guard has its say.
     async fn vet_url(&self, url: &EndpointUrl) -> Result<(), ServiceError> {
         if !url.is_https() && !self.guard.allows_plain_http(url.url()) {
@@ -261,4 +280,8 @@ impl Service {
             }
         }
     }
+}
+
+fn nothing_to_keep(header: &str) -> ServiceError {
+    ServiceError::unprocessable("headers", &format!("{header} has no stored value that could be kept"))
 }

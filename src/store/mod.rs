@@ -16,11 +16,13 @@ use crate::domain::delivery::{Delivery, DeliveryFilter};
 use crate::domain::endpoint::{
     Endpoint, EndpointChange, EndpointFilter, EndpointName, EndpointUrl, ProjectId, SecretVersion,
 };
+use crate::domain::endpoint_options::{CertificateFacts, OptionsChange};
 use crate::domain::event::{Event, EventDetail, EventFilter, EventReceipt, NewEvent};
 use crate::domain::event_type::EventTypeName;
 use crate::domain::id::{ApiKeyId, DeliveryId, EndpointId, EventId, ReplayId, RowKey, StoreTag, WorkspaceId};
 use crate::domain::idempotency::{IdempotentRequest, RecordedAnswer, Recording};
 use crate::domain::page::{Page, PageRequest};
+use crate::domain::private_options::HeaderName;
 use crate::domain::replay::{Replay, ReplayCount, ReplayRange};
 use crate::domain::time::Timestamp;
 use crate::domain::workspace::{Workspace, WorkspaceName};
@@ -86,8 +88,65 @@ pub struct NewEndpoint {
     pub events: Vec<EventTypeName>,
     pub sealed_secret: Vec<u8>,
     pub secret_last4: String,
+    pub options: OptionsChange,
+    pub sealed: SealedOptions,
     pub limits: EndpointLimits,
     pub author: Author,
+}
+
+/// What an endpoint is to become.
+#[derive(Clone, Debug)]
+pub struct EndpointUpdate {
+    pub change: EndpointChange,
+    pub sealed: SealedOptions,
+    pub limits: EndpointLimits,
+}
+
+/// What is sealed of an endpoint's options; what is absent stays.
+#[derive(Clone, Debug, Default)]
+pub struct SealedOptions {
+    /// All the headers that there are to be.
+    pub headers: Option<Vec<SealedHeader>>,
+    pub client_certificate: Option<Option<SealedCertificate>>,
+    /// For the newest version of the secret, should it need one. To be there whenever `v1a` is asked for.
+    pub signing_key: Option<(SecretVersion, SealedSigningKey)>,
+}
+
+impl SealedOptions {
+    /// Whether nothing changes by it.
+    pub const fn is_empty(&self) -> bool {
+        self.headers.is_none() && self.client_certificate.is_none()
+    }
+}
+
+#[derive(Clone, Debug)]
+pub struct SealedHeader {
+    pub name: HeaderName,
+    /// `None` keeps what is stored under this name.
+    pub sealed: Option<Vec<u8>>,
+}
+
+#[derive(Clone, Debug)]
+pub struct SealedCertificate {
+    pub facts: CertificateFacts,
+    pub sealed: Vec<u8>,
+}
+
+/// The private key of `v1a` signatures, sealed, and what verifies them.
+#[derive(Clone, Debug)]
+pub struct SealedSigningKey {
+    pub sealed: Vec<u8>,
+    pub public_key: String,
+}
+
+/// What is sealed of an endpoint's options, as it stands in the store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SealedParts {
+    /// As in [`EndpointOptions`](crate::domain::endpoint_options::EndpointOptions).
+    pub version: u32,
+    /// In the order in which they were given.
+    pub headers: Vec<(HeaderName, Vec<u8>)>,
+    pub client_certificate: Option<Vec<u8>>,
 }
 
 /// How many endpoints there may be.
@@ -104,6 +163,8 @@ pub struct SecretRotation {
     pub version: SecretVersion,
     pub sealed: Vec<u8>,
     pub last4: String,
+    /// Taken if the endpoint signs with `v1a`.
+    pub signing_key: SealedSigningKey,
     /// How long what is enqueued is signed with the version before too.
     pub overlap: Duration,
     /// What is queued already is signed with the new secret instead of its own.
@@ -287,8 +348,7 @@ pub trait Store: Send + Sync + 'static {
         &self,
         workspace_key: RowKey,
         id: EndpointId,
-        change: EndpointChange,
-        limits: EndpointLimits,
+        update: EndpointUpdate,
         author: Author,
         recording: Option<Recording<Endpoint>>,
     ) -> Result<Written<Endpoint>, UpdateEndpointError>;
@@ -320,6 +380,16 @@ pub trait Store: Send + Sync + 'static {
 
     /// The sealed secret of this version, unless it was erased.
     async fn find_secret(&self, endpoint_key: RowKey, version: SecretVersion) -> Result<Option<Vec<u8>>, StoreError>;
+
+    /// The sealed private key of this version's `v1a` signatures, if it has one and was not erased.
+    async fn find_signing_key(
+        &self,
+        endpoint_key: RowKey,
+        version: SecretVersion,
+    ) -> Result<Option<Vec<u8>>, StoreError>;
+
+    /// What is sealed of an endpoint's options; `None` once it is deleted.
+    async fn find_sealed_parts(&self, endpoint_key: RowKey) -> Result<Option<SealedParts>, StoreError>;
 
     /// Accepts all events of one workspace and mode or none. When this returns, the events and a delivery for each
     /// matching endpoint are on disk. Endpoints are matched inside the transaction.

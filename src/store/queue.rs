@@ -9,6 +9,7 @@ use crate::domain::access::Mode;
 use crate::domain::attempt::Attempt;
 use crate::domain::delivery::{DeliveryCause, DeliveryStatus, EndReason};
 use crate::domain::endpoint::{DisabledReason, SecretVersion};
+use crate::domain::endpoint_options::EndpointOptions;
 use crate::domain::id::{DeliveryId, EndpointId, EventId, RowKey};
 
 /// Names one claim; whoever lost it can no longer write.
@@ -62,6 +63,7 @@ pub struct EndpointTarget {
     pub secret_version: SecretVersion,
     /// What was enqueued with an older one is signed with the newest.
     pub oldest_secret_version: SecretVersion,
+    pub options: Arc<EndpointOptions>,
 }
 
 /// A delivery that is ours to attempt until its lease runs out.

@@ -36,6 +36,9 @@ pub enum CreateEndpointError {
     ProjectFull(u32),
     #[error("the workspace has its {0} endpoints")]
     WorkspaceFull(u32),
+    /// A new endpoint has no values that could be kept.
+    #[error("nothing is stored of the header {0}")]
+    NothingToKeep(String),
     #[error(transparent)]
     Store(#[from] StoreError),
 }
@@ -46,6 +49,12 @@ pub enum UpdateEndpointError {
     NotFound,
     #[error("the project has its {0} endpoints")]
     ProjectFull(u32),
+    /// The value of a header was to be kept that there is not.
+    #[error("nothing is stored of the header {0}")]
+    NothingToKeep(String),
+    /// A signing key is needed for another version of the secret than the one it came for.
+    #[error("the secret has been rotated meanwhile")]
+    Outrun,
     #[error(transparent)]
     Store(#[from] StoreError),
 }

@@ -1,21 +1,25 @@
 //! Endpoints and their sealed secrets.
 
+use std::sync::Arc;
+
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use crate::domain::audit::{AuditAction, Author};
-use crate::domain::endpoint::{DisabledReason, Endpoint, EndpointChange, EndpointFilter, ProjectId, SecretVersion};
+use crate::domain::endpoint::{DisabledReason, Endpoint, EndpointFilter, ProjectId, SecretVersion};
 use crate::domain::event_type::EventTypeName;
 use crate::domain::id::{EndpointId, RowKey};
 use crate::domain::page::{Page, PageRequest};
 use crate::domain::time::Timestamp;
-use crate::store::{EndpointLimits, EndpointTarget, NewEndpoint, SecretRotation};
+use crate::store::{EndpointTarget, EndpointUpdate, NewEndpoint, SecretRotation};
 
 use super::column::{parsed, unexpected};
+use super::endpoint_options::{Asked, OptionsRefusal, options_from_row};
 use super::writer::WriteTx;
-use super::{audit, lane, unsent};
+use super::{audit, endpoint_options, lane, unsent};
 
-pub const ENDPOINT_COLUMNS: &str =
-    "key, id, url, name, events, is_active, disabled_reason, project_id, secret_last4, updated_at";
+pub const ENDPOINT_COLUMNS: &str = "key, id, url, name, events, is_active, disabled_reason, project_id, secret_last4, updated_at, \
+     retry_schedule, timeout_seconds, rate_limit, ordering, signature_schemes, public_key, header_names, \
+     certificate_sha256, sealed_version";
 
 pub fn endpoint_from_row(row: &Row<'_>) -> Result<Endpoint, rusqlite::Error> {
     let key = RowKey::from_i64(row.get("key")?);
@@ -35,24 +39,26 @@ pub fn endpoint_from_row(row: &Row<'_>) -> Result<Endpoint, rusqlite::Error> {
         secret_last4: row.get("secret_last4")?,
         created_at: key.created_at(),
         updated_at: Timestamp::from_millis(row.get("updated_at")?),
+        options: Arc::new(options_from_row(row)?),
     })
 }
 
 /// Why an endpoint was not made.
-pub enum Full {
-    Project,
-    Workspace,
+pub enum NotCreated {
+    ProjectFull,
+    WorkspaceFull,
+    Options(OptionsRefusal),
 }
 
-pub fn create(tx: &mut WriteTx<'_>, new: &NewEndpoint) -> Result<Result<Endpoint, Full>, rusqlite::Error> {
+pub fn create(tx: &mut WriteTx<'_>, new: &NewEndpoint) -> Result<Result<Endpoint, NotCreated>, rusqlite::Error> {
     let (in_workspace, in_project) = count(tx.connection, new.workspace_key, new.project_id.as_ref())?;
     if in_workspace >= new.limits.per_workspace {
-        return Ok(Err(Full::Workspace));
+        return Ok(Err(NotCreated::WorkspaceFull));
     }
     if in_project >= new.limits.per_project {
-        return Ok(Err(Full::Project));
+        return Ok(Err(NotCreated::ProjectFull));
     }
-    let endpoint = Endpoint {
+    let mut endpoint = Endpoint {
         key: new.key,
         id: new.id,
         url: new.url.as_str().to_owned(),
@@ -64,6 +70,12 @@ pub fn create(tx: &mut WriteTx<'_>, new: &NewEndpoint) -> Result<Result<Endpoint
         secret_last4: new.secret_last4.clone(),
         created_at: new.key.created_at(),
         updated_at: new.key.created_at(),
+        options: Arc::default(),
+    };
+    let asked = Asked { change: &new.options, sealed: &new.sealed, secret_version: SecretVersion::FIRST };
+    let options = match asked.of(&endpoint.options) {
+        Ok(options) => options,
+        Err(refusal) => return Ok(Err(NotCreated::Options(refusal))),
     };
     tx.connection
         .prepare_cached(
@@ -86,6 +98,8 @@ pub fn create(tx: &mut WriteTx<'_>, new: &NewEndpoint) -> Result<Result<Endpoint
     tx.connection
         .prepare_cached("INSERT INTO endpoint_secrets (endpoint_key, version, sealed) VALUES (?1, ?2, ?3)")?
         .execute(params![endpoint.key.as_i64(), SecretVersion::FIRST.0, new.sealed_secret])?;
+    asked.write(tx, endpoint.key, &endpoint.options, &options)?;
+    endpoint.options = Arc::new(options);
     tx.matching.bump(tx.connection, new.workspace_key)?;
     audit::append(tx, new.workspace_key, new.author, AuditAction::EndpointCreated, new.id)?;
     Ok(Ok(endpoint))
@@ -154,22 +168,31 @@ pub fn list(
 pub enum UpdateRefusal {
     NotFound,
     ProjectFull,
+    Options(OptionsRefusal),
 }
 
 pub fn update(
     tx: &mut WriteTx<'_>,
     workspace_key: RowKey,
     id: EndpointId,
-    change: &EndpointChange,
-    limits: EndpointLimits,
+    update: &EndpointUpdate,
     author: Author,
 ) -> Result<Result<Endpoint, UpdateRefusal>, rusqlite::Error> {
+    let EndpointUpdate { change, sealed, limits } = update;
     let Some(mut endpoint) = find(tx.connection, workspace_key, id)? else {
         return Ok(Err(UpdateRefusal::NotFound));
     };
-    if change.is_empty() {
+    if change.is_empty() && sealed.is_empty() {
         return Ok(Ok(endpoint));
     }
+    let Some(secret_version) = secret_version(tx.connection, workspace_key, id)? else {
+        return Ok(Err(UpdateRefusal::NotFound));
+    };
+    let asked = Asked { change: &change.options, sealed, secret_version };
+    let options = match asked.of(&endpoint.options) {
+        Ok(options) => options,
+        Err(refusal) => return Ok(Err(UpdateRefusal::Options(refusal))),
+    };
     if let Some(project) = &change.project_id {
         let moves = project.as_ref().map(ProjectId::as_str) != endpoint.project_id.as_deref();
         if moves && count(tx.connection, workspace_key, project.as_ref())?.1 >= limits.per_project {
@@ -206,6 +229,10 @@ pub fn update(
             endpoint.disabled_reason.map(DisabledReason::as_str),
             endpoint.updated_at.millis(),
         ])?;
+    if options != *endpoint.options {
+        asked.write(tx, endpoint.key, &endpoint.options, &options)?;
+        endpoint.options = Arc::new(options);
+    }
     match change.is_active {
         Some(true) => lane::release_lane(tx, endpoint.key)?,
         Some(false) => lane::hold_lane(tx, endpoint.key)?,
@@ -232,6 +259,7 @@ pub fn delete(
     tx.connection
         .prepare_cached("DELETE FROM endpoint_secrets WHERE endpoint_key = ?1")?
         .execute([endpoint.key.as_i64()])?;
+    endpoint_options::remove_all_parts(tx, endpoint.key)?;
     tx.matching.bump(tx.connection, workspace_key)?;
     audit::append(tx, workspace_key, author, AuditAction::EndpointDeleted, id)?;
     unsent::cancel_lanes(tx, workspace_key, endpoint.key)?;
@@ -264,32 +292,42 @@ pub fn rotate_secret(
     rotation: &SecretRotation,
     author: Author,
 ) -> Result<Result<Endpoint, RotateRefusal>, rusqlite::Error> {
-    let Some(current) = secret_version(tx.connection, workspace_key, id)? else {
+    let (Some(endpoint), Some(current)) =
+        (find(tx.connection, workspace_key, id)?, secret_version(tx.connection, workspace_key, id)?)
+    else {
         return Ok(Err(RotateRefusal::NotFound));
     };
     if rotation.version.0 != current.0 + 1 {
         return Ok(Err(RotateRefusal::Outrun));
     }
+    let signing_key = Some(&rotation.signing_key).filter(|_| endpoint.options.signature_schemes.has_v1a());
     tx.connection
         .prepare_cached(
             "UPDATE endpoints SET secret_version = ?2, secret_last4 = ?3, updated_at = max(updated_at, ?4),
-                    oldest_secret_version = CASE WHEN ?5 THEN ?2 ELSE oldest_secret_version END
-             WHERE id = ?1",
+                    oldest_secret_version = CASE WHEN ?5 THEN ?2 ELSE oldest_secret_version END, public_key = ?6
+             WHERE key = ?1",
         )?
         .execute(params![
-            id.to_string(),
+            endpoint.key.as_i64(),
             rotation.version.0,
             rotation.last4,
             tx.now.millis(),
-            rotation.revoke_queued
+            rotation.revoke_queued,
+            signing_key.map(|key| key.public_key.as_str()),
         ])?;
     let overlap_until = (!rotation.overlap.is_zero()).then(|| tx.now.plus(rotation.overlap).millis());
     tx.connection
         .prepare_cached(
-            "INSERT INTO endpoint_secrets (endpoint_key, version, sealed, overlap_until)
-             SELECT key, ?2, ?3, ?4 FROM endpoints WHERE id = ?1",
+            "INSERT INTO endpoint_secrets (endpoint_key, version, sealed, overlap_until, sealed_signing_key)
+             VALUES (?1, ?2, ?3, ?4, ?5)",
         )?
-        .execute(params![id.to_string(), rotation.version.0, rotation.sealed, overlap_until])?;
+        .execute(params![
+            endpoint.key.as_i64(),
+            rotation.version.0,
+            rotation.sealed,
+            overlap_until,
+            signing_key.map(|key| key.sealed.as_slice()),
+        ])?;
     audit::append(tx, workspace_key, author, AuditAction::EndpointSecretRotated, id)?;
     tx.matching.bump(tx.connection, workspace_key)?;
     Ok(find(tx.connection, workspace_key, id)?.ok_or(RotateRefusal::NotFound))

@@ -122,6 +122,7 @@ fn target_from_row(
         url: endpoint.url.clone(),
         secret_version: SecretVersion(row.get("secret_version")?),
         oldest_secret_version: SecretVersion(row.get("oldest_secret_version")?),
+        options: Arc::clone(&endpoint.options),
     }))
 }
 

@@ -15,7 +15,7 @@ use crate::domain::access::{ApiKey, ApiKeyHash, Mode};
 use crate::domain::attempt::Attempt;
 use crate::domain::audit::{AuditEntry, AuditFilter, Author};
 use crate::domain::delivery::{Delivery, DeliveryFilter};
-use crate::domain::endpoint::{Endpoint, EndpointChange, EndpointFilter, SecretVersion};
+use crate::domain::endpoint::{Endpoint, EndpointFilter, SecretVersion};
 use crate::domain::event::{Event, EventDetail, EventFilter, EventReceipt, NewEvent};
 use crate::domain::id::{ApiKeyId, DeliveryId, EndpointId, EventId, ReplayId, RowKey, StoreTag, WorkspaceId};
 use crate::domain::idempotency::{IdempotentRequest, RecordedAnswer, Recording};
@@ -27,9 +27,9 @@ use crate::domain::workspace::{Workspace, WorkspaceName};
 
 use super::{
     AcceptError, CatalogueAdoption, ClaimToken, Claimed, CreateApiKeyError, CreateEndpointError, DeleteEndpointError,
-    EndpointLimits, HandOver, LaneQuota, LogPart, NewApiKey, NewCatalogue, NewEndpoint, NewReplay, NewWorkspace,
-    OpenError, OutcomeRecord, Recorded, RequeueError, RevokeApiKeyError, RotateSecretError, SecretRotation,
-    StopReplayError, Store, StoreError, UpdateEndpointError, WriteWorkspaceError, Written,
+    EndpointUpdate, HandOver, LaneQuota, LogPart, NewApiKey, NewCatalogue, NewEndpoint, NewReplay, NewWorkspace,
+    OpenError, OutcomeRecord, Recorded, RequeueError, RevokeApiKeyError, RotateSecretError, SealedParts,
+    SecretRotation, StopReplayError, Store, StoreError, UpdateEndpointError, WriteWorkspaceError, Written,
 };
 
 mod access;
@@ -40,6 +40,7 @@ mod column;
 mod delivery;
 mod due;
 mod endpoint;
+mod endpoint_options;
 mod event;
 mod event_log;
 mod idempotency;
@@ -57,6 +58,8 @@ mod unsent;
 mod workspace;
 mod writer;
 
+use endpoint::{NotCreated, UpdateRefusal};
+use endpoint_options::OptionsRefusal;
 use event::AcceptRefusal;
 use reader::Readers;
 use requeue::RequeueRefusal;
@@ -276,9 +279,15 @@ impl Store for SqliteStore {
             idempotency::once(tx, recording.as_ref(), |tx| endpoint::create(tx, &new))
         })
         .await?
-        .map_err(|full| match full {
-            endpoint::Full::Project => CreateEndpointError::ProjectFull(limits.per_project),
-            endpoint::Full::Workspace => CreateEndpointError::WorkspaceFull(limits.per_workspace),
+        .map_err(|refusal| match refusal {
+            NotCreated::ProjectFull => CreateEndpointError::ProjectFull(limits.per_project),
+            NotCreated::WorkspaceFull => CreateEndpointError::WorkspaceFull(limits.per_workspace),
+            NotCreated::Options(OptionsRefusal::NothingToKeep(name)) => {
+                CreateEndpointError::NothingToKeep(name.as_str().to_owned())
+            }
+            NotCreated::Options(OptionsRefusal::Outrun) => {
+                CreateEndpointError::Store(broken("v1a was asked for without a key of the first version"))
+            }
         })
     }
 
@@ -299,19 +308,23 @@ impl Store for SqliteStore {
         &self,
         workspace_key: RowKey,
         id: EndpointId,
-        change: EndpointChange,
-        limits: EndpointLimits,
+        update: EndpointUpdate,
         author: Author,
         recording: Option<Recording<Endpoint>>,
     ) -> Result<Written<Endpoint>, UpdateEndpointError> {
+        let limits = update.limits;
         self.write(JobSize::ONE_ROW, move |tx| {
-            let update = |tx: &mut WriteTx<'_>| endpoint::update(tx, workspace_key, id, &change, limits, author);
-            idempotency::once(tx, recording.as_ref(), update)
+            let effect = |tx: &mut WriteTx<'_>| endpoint::update(tx, workspace_key, id, &update, author);
+            idempotency::once(tx, recording.as_ref(), effect)
         })
         .await?
         .map_err(|refusal| match refusal {
-            endpoint::UpdateRefusal::NotFound => UpdateEndpointError::NotFound,
-            endpoint::UpdateRefusal::ProjectFull => UpdateEndpointError::ProjectFull(limits.per_project),
+            UpdateRefusal::NotFound => UpdateEndpointError::NotFound,
+            UpdateRefusal::ProjectFull => UpdateEndpointError::ProjectFull(limits.per_project),
+            UpdateRefusal::Options(OptionsRefusal::NothingToKeep(name)) => {
+                UpdateEndpointError::NothingToKeep(name.as_str().to_owned())
+            }
+            UpdateRefusal::Options(OptionsRefusal::Outrun) => UpdateEndpointError::Outrun,
         })
     }
 
@@ -360,6 +373,18 @@ impl Store for SqliteStore {
 
     async fn find_secret(&self, endpoint_key: RowKey, version: SecretVersion) -> Result<Option<Vec<u8>>, StoreError> {
         self.readers.read(move |connection| endpoint::find_secret(connection, endpoint_key, version)).await
+    }
+
+    async fn find_signing_key(
+        &self,
+        endpoint_key: RowKey,
+        version: SecretVersion,
+    ) -> Result<Option<Vec<u8>>, StoreError> {
+        self.readers.read(move |connection| endpoint_options::find_signing_key(connection, endpoint_key, version)).await
+    }
+
+    async fn find_sealed_parts(&self, endpoint_key: RowKey) -> Result<Option<SealedParts>, StoreError> {
+        self.readers.read(move |connection| endpoint_options::find_sealed(connection, endpoint_key)).await
     }
 
     async fn accept_events(

@@ -10,7 +10,10 @@ use rusqlite::Connection;
 use super::OpenError;
 
 /// Each migration as `(name, SQL)`; forward only, never edited once released.
-const MIGRATIONS: [(&str, &str); 1] = [("V1__first", include_str!("../../../migrations/sqlite/0001_first.sql"))];
+const MIGRATIONS: &[(&str, &str)] = &[
+    ("V1__first", include_str!("../../../migrations/sqlite/0001_first.sql")),
+    ("V3__endpoint_options", include_str!("../../../migrations/sqlite/0003_endpoint_options.sql")),
+];
 
 pub fn database_path(directory: &Path) -> PathBuf {
     directory.join("postrider.db")

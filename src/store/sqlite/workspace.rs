@@ -75,12 +75,13 @@ pub fn delete(tx: &mut WriteTx<'_>, id: WorkspaceId, author: Author) -> Result<R
     tx.connection
         .prepare_cached("UPDATE workspaces SET deleted_at = ?2 WHERE key = ?1")?
         .execute(params![key, tx.now.millis()])?;
-    tx.connection
-        .prepare_cached(
-            "DELETE FROM endpoint_secrets WHERE endpoint_key IN
-                 (SELECT key FROM endpoints WHERE workspace_key = ?1 AND deleted_at IS NULL)",
-        )?
-        .execute([key])?;
+    for kept_beside in ["endpoint_secrets", "endpoint_sealed"] {
+        let sql = format!(
+            "DELETE FROM {kept_beside} WHERE endpoint_key IN
+                 (SELECT key FROM endpoints WHERE workspace_key = ?1 AND deleted_at IS NULL)"
+        );
+        tx.connection.prepare_cached(&sql)?.execute([key])?;
+    }
     tx.connection
         .prepare_cached(
             "UPDATE endpoints SET is_active = 0, deleted_at = ?2, updated_at = ?2

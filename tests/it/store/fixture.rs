@@ -14,6 +14,7 @@ use postrider::domain::delivery::{Delivery, DeliveryStatus, EndReason};
 use postrider::domain::endpoint::{
     DisabledReason, Endpoint, EndpointChange, EndpointName, EndpointUrl, OpaqueId, ProjectId, SecretVersion,
 };
+use postrider::domain::endpoint_options::OptionsChange;
 use postrider::domain::event::{EventReceipt, NewEvent};
 use postrider::domain::event_type::EventTypeName;
 use postrider::domain::id::{ApiKeyId, DeliveryId, EndpointId, EventId, ReplayId, RowKey, StoreTag, WorkspaceId};
@@ -23,9 +24,9 @@ use postrider::domain::replay::{Replay, ReplayCount, ReplayRange};
 use postrider::domain::time::{Clock, Timestamp};
 use postrider::domain::workspace::{Workspace, WorkspaceName};
 use postrider::store::{
-    AfterAttempt, Claim, Claimed, DeleteEndpointError, EndpointLimits, Lane, LaneQuota, NewApiKey, NewEndpoint,
-    NewReplay, NewWorkspace, OutcomeRecord, Recorded, RequeueError, RotateSecretError, SecretRotation, StopReplayError,
-    Store, StoreSeed, UpdateEndpointError, Written,
+    AfterAttempt, Claim, Claimed, DeleteEndpointError, EndpointLimits, EndpointUpdate, Lane, LaneQuota, NewApiKey,
+    NewEndpoint, NewReplay, NewWorkspace, OutcomeRecord, Recorded, RequeueError, RotateSecretError, SealedOptions,
+    SealedSigningKey, SecretRotation, StopReplayError, Store, StoreSeed, UpdateEndpointError, Written,
 };
 
 use crate::support::clock::ManualClock;
@@ -149,6 +150,8 @@ impl Fixture {
             events: vec![EventTypeName::from_stored(EVENT_TYPE)],
             sealed_secret: id.to_string().into_bytes(),
             secret_last4: "beef".to_owned(),
+            options: OptionsChange::default(),
+            sealed: SealedOptions::default(),
             limits: EndpointLimits { per_project: 10_000, per_workspace: 10_000 },
             author: AUTHOR,
         }
@@ -246,7 +249,8 @@ impl Fixture {
         per_project: u32,
     ) -> Result<Endpoint, UpdateEndpointError> {
         let limits = EndpointLimits { per_project, per_workspace: 10_000 };
-        self.store().update_endpoint(workspace_key, id, change, limits, AUTHOR, None).await.map(done)
+        let update = EndpointUpdate { change, sealed: SealedOptions::default(), limits };
+        self.store().update_endpoint(workspace_key, id, update, AUTHOR, None).await.map(done)
     }
 
     pub async fn switch(&self, endpoint: &Endpoint, is_active: bool) -> Endpoint {
@@ -280,7 +284,8 @@ impl Fixture {
     ) -> Result<Endpoint, RotateSecretError> {
         let sealed = vec![u8::try_from(version).unwrap()];
         let last4 = format!("{version:04}");
-        let rotation = SecretRotation { version: SecretVersion(version), sealed, last4, overlap, revoke_queued };
+        let (version, signing_key) = (SecretVersion(version), signing_key(version));
+        let rotation = SecretRotation { version, sealed, last4, signing_key, overlap, revoke_queued };
         self.store().rotate_secret(workspace_key, id, rotation, AUTHOR).await
     }
 
@@ -426,6 +431,11 @@ impl Fixture {
     pub async fn delivery(&self, id: DeliveryId) -> (Delivery, Vec<Attempt>) {
         self.store().find_delivery(self.workspace.key, id).await.unwrap().expect("the delivery is in the log")
     }
+}
+
+/// A key for `v1a` that tells its version.
+pub fn signing_key(version: u32) -> SealedSigningKey {
+    SealedSigningKey { sealed: format!("sealed {version}").into_bytes(), public_key: format!("whpk_{version}") }
 }
 
 /// What was written, when nothing could have been replayed.

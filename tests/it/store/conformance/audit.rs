@@ -12,9 +12,11 @@ use postrider::domain::id::{ApiKeyId, RequestId};
 use postrider::domain::idempotency::{IdempotencyScope, IdempotentRequest, RecordedAnswer, Recording};
 use postrider::domain::page::{PageRequest, encode_cursor};
 use postrider::domain::replay::ReplayRange;
-use postrider::store::{EndpointLimits, NewApiKey, NewEndpoint, NewReplay, SecretRotation, Written};
+use postrider::store::{
+    EndpointLimits, EndpointUpdate, NewApiKey, NewEndpoint, NewReplay, SealedOptions, SecretRotation, Written,
+};
 
-use crate::store::fixture::{AUTHOR, Fixture, START};
+use crate::store::fixture::{AUTHOR, Fixture, START, signing_key};
 
 on_each_backend! {
     an_entry_says_who_what_when_and_by_which_request,
@@ -59,12 +61,14 @@ async fn each_write_leaves_one_entry(at: Fixture) {
     let switched = EndpointChange { is_active: Some(true), ..EndpointChange::default() };
     // A change of nothing is no write and leaves no entry.
     for change in [switched, EndpointChange::default()] {
-        store.update_endpoint(key, id, change, ROOM, AUTHOR, None).await.unwrap();
+        let update = EndpointUpdate { change, sealed: SealedOptions::default(), limits: ROOM };
+        store.update_endpoint(key, id, update, AUTHOR, None).await.unwrap();
     }
     let rotation = SecretRotation {
         version: SecretVersion(2),
         sealed: vec![1],
         last4: "cafe".to_owned(),
+        signing_key: signing_key(2),
         overlap: Duration::ZERO,
         revoke_queued: false,
     };

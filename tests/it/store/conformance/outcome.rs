@@ -175,6 +175,7 @@ async fn an_endpoint_that_points_elsewhere_by_now_stays_on(at: Fixture) {
         url: "https://hooks.example.com/before-it-moved".to_owned(),
         secret_version: claim.endpoint.secret_version,
         oldest_secret_version: claim.endpoint.oldest_secret_version,
+        options: Arc::clone(&claim.endpoint.options),
     };
     let outcome = OutcomeRecord { disable: Some((Arc::new(called), DisabledReason::Gone)), ..at.failed(&claim) };
     assert_eq!(at.record(outcome).await, Recorded::Done, "the attempt counts all the same");

@@ -1,0 +1,141 @@
+//! The options of an endpoint that are secrets, in the clear: the values of custom headers, and a client certificate with
+//! its key. They live from the request that gives them until they are sealed, are mute in every print, and are never shown.
+
+use std::fmt;
+
+use zeroize::Zeroizing;
+
+use super::endpoint::InvalidField;
+use super::event_type::Brand;
+use super::limits;
+
+/// What is shown in place of a value, and keeps the stored one when it is sent back.
+pub const REDACTED: &str = "[redacted]";
+
+/// The name of a custom header: a token of RFC 9110, kept as it was written. Two that differ in case alone are equal.
+#[derive(Clone, Debug)]
+pub struct HeaderName(String);
+
+impl HeaderName {
+    /// # Errors
+    /// When the text is no token or longer than 128 characters.
+    pub fn parse(text: &str) -> Result<Self, InvalidField> {
+        const MARKS: &[u8] = b"!#$%&'*+-.^_`|~";
+        let is_token = text.bytes().all(|c| c.is_ascii_alphanumeric() || MARKS.contains(&c));
+        if is_token && (1..=limits::CUSTOM_HEADER_NAME_CHARS).contains(&text.len()) {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(InvalidField("has a name that is not 1 to 128 characters of A-Z, a-z, 0-9 and !#$%&'*+-.^_`|~"))
+        }
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    pub fn lowercase(&self) -> String {
+        self.0.to_ascii_lowercase()
+    }
+
+    /// Whether the name is not the caller's to set: it belongs to the connection, to the body, or to what we say ourselves.
+    pub fn is_reserved(&self, brand: &Brand) -> bool {
+        let name = self.lowercase();
+        RESERVED_NAMES.contains(&name.as_str())
+            || RESERVED_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
+            || name.starts_with(&brand.header("").to_ascii_lowercase())
+    }
+}
+
+impl PartialEq for HeaderName {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.eq_ignore_ascii_case(&other.0)
+    }
+}
+
+impl Eq for HeaderName {}
+
+impl std::hash::Hash for HeaderName {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        self.lowercase().hash(state);
+    }
+}
+
+/// What frames the message, belongs to one connection, is set by us, or would pass for a session of a browser.
+const RESERVED_NAMES: &[&str] = &[
+    "accept-encoding",
+    "connection",
+    "cookie",
+    "date",
+    "expect",
+    "host",
+    "http2-settings",
+    "keep-alive",
+    "set-cookie",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+    "user-agent",
+    "via",
+];
+
+const RESERVED_PREFIXES: &[&str] = &["content-", "proxy-", "webhook-"];
+
+/// The value of a custom header: 1 to 1,024 of visible ASCII, spaces and tabs, neither of these at an end.
+#[derive(Clone)]
+pub struct HeaderValue(Zeroizing<String>);
+
+impl HeaderValue {
+    /// # Errors
+    /// When the text has another length or other characters. The error does not repeat it.
+    pub fn parse(text: &str) -> Result<Self, InvalidField> {
+        let is_visible = text.bytes().all(|c| matches!(c, b' '..=b'~' | b'\t'));
+        if !is_visible || !(1..=limits::CUSTOM_HEADER_VALUE_CHARS).contains(&text.len()) {
+            return Err(InvalidField("has a value that is not 1 to 1024 characters of visible ASCII, spaces and tabs"));
+        }
+        if text.trim_matches([' ', '\t']).len() < text.len() {
+            return Err(InvalidField("has a value that begins or ends with a space or a tab"));
+        }
+        Ok(Self(Zeroizing::new(text.to_owned())))
+    }
+
+    /// The value itself: for sealing, and for the one request.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for HeaderValue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("HeaderValue(…)")
+    }
+}
+
+/// One header as a caller gives it.
+#[derive(Clone, Debug)]
+pub struct HeaderGiven {
+    pub name: HeaderName,
+    /// `None` keeps what is stored.
+    pub value: Option<HeaderValue>,
+}
+
+/// A client certificate as a caller gives it: a chain, leaf first, and the leaf's private key, both as PEM.
+#[derive(Clone)]
+pub struct ClientCertificate {
+    pub chain: String,
+    pub key: Zeroizing<String>,
+}
+
+impl fmt::Debug for ClientCertificate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ClientCertificate(…)")
+    }
+}
+
+/// What is given of the options that are secrets; what is absent stays.
+#[derive(Clone, Debug, Default)]
+pub struct PrivateOptions {
+    /// All the headers that there are to be.
+    pub headers: Option<Vec<HeaderGiven>>,
+    pub client_certificate: Option<Option<ClientCertificate>>,
+}
