@@ -28,10 +28,10 @@ use crate::store::{
 use super::access::{mode_code, mode_from_code};
 use super::column::coded;
 use super::delivery::NewDelivery;
-use super::lane::{lane_from_row, lane_key, lower_next_at, may_have_due, move_behind_others, raise_next_at};
-use super::unsent::{LaneState, Unsent, cancel_from_lane, end_unsent, end_without_event, record_abandoned};
+use super::lane::{hold_lane, lane_from_row, lane_key, lower_next_at, may_have_due, move_behind_others, raise_next_at};
+use super::unsent::{LaneState, Unsent, cancel_from_lane, end_unsent, record_abandoned};
 use super::writer::WriteTx;
-use super::{delivery, endpoint};
+use super::{delivery, endpoint, order};
 
 /// Puts a delivery into the queue. `payload` are the bytes of an event that is being accepted: then the delivery is handed
 /// over at once, claimed in this very transaction, if there is room and nothing older is due in its lane.
@@ -42,17 +42,25 @@ pub fn enqueue(
     also_secret_version: Option<SecretVersion>,
     payload: Option<&Bytes>,
 ) -> Result<(), rusqlite::Error> {
+    let place = order::take_place(tx, new.lane, new.standing)?;
+    let has_turn = place.as_ref().is_none_or(|place| place.is_head);
     let handed = match payload {
-        Some(payload) if tx.claims.has_room(new.lane) && !may_have_due(tx, new.lane)? => Some(payload),
+        Some(payload) if has_turn && !new.is_held && tx.claims.has_room(new.lane) && !may_have_due(tx, new.lane)? => {
+            Some(payload)
+        }
         _ => None,
     };
     let token = handed.map(|_| ClaimToken(tx.next_key().as_i64()));
-    let due_at = if handed.is_some() { tx.now.plus(limits::LEASE) } else { tx.now };
+    let due_at = match handed {
+        Some(_) => tx.now.plus(limits::LEASE),
+        None if has_turn => tx.now,
+        None => order::NOT_YET,
+    };
     tx.connection
         .prepare_cached(
             "INSERT INTO due (delivery_key, lane_key, event_key, due_at, mode, cause, secret_version, also_secret_version,
-                              attempts, claim_token, claimed_at)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
+                              attempts, claim_token, claimed_at, sequence)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
         )?
         .execute(params![
             new.key.as_i64(),
@@ -66,8 +74,12 @@ pub fn enqueue(
             u32::from(handed.is_some()),
             token.map(|token| token.0),
             token.map(|_| tx.now.millis()),
+            place.map(|place| place.sequence),
         ])?;
     lower_next_at(tx, new.lane, due_at)?;
+    if new.is_held {
+        hold_lane(tx, new.lane.endpoint_key)?;
+    }
     let (Some(payload), Some(token)) = (handed, token) else {
         tx.claims.left_due = true;
         return Ok(());
@@ -177,6 +189,7 @@ struct DueRow {
     lost_claim_at: Option<Timestamp>,
     secret_version: SecretVersion,
     also_secret_version: Option<SecretVersion>,
+    sequence: Option<i64>,
     /// `None` when the event is gone.
     envelope: Option<Vec<u8>>,
 }
@@ -192,6 +205,7 @@ fn due_from_row(row: &Row<'_>) -> Result<DueRow, rusqlite::Error> {
         lost_claim_at: row.get::<_, Option<i64>>("claimed_at")?.map(Timestamp::from_millis),
         secret_version: SecretVersion(row.get("secret_version")?),
         also_secret_version: row.get::<_, Option<u32>>("also_secret_version")?.map(SecretVersion),
+        sequence: row.get("sequence")?,
         envelope: row.get("envelope")?,
     })
 }
@@ -210,7 +224,7 @@ fn claim_from_lane(
         .connection
         .prepare_cached(
             "SELECT delivery_key, event_key, due.mode, cause, attempts, step, claimed_at, secret_version,
-                    also_secret_version, envelope
+                    also_secret_version, sequence, envelope
              FROM due LEFT JOIN events ON events.key = event_key
              WHERE lane_key = ?1 AND due_at <= ?2 ORDER BY due_at LIMIT ?3",
         )?
@@ -219,13 +233,22 @@ fn claim_from_lane(
     for mut row in rows {
         match row.envelope.take() {
             Some(envelope) => claims.push(claim_row(tx, &target, row, envelope.into(), lease)?),
-            None => end_without_event(
-                tx,
-                &Unsent { delivery_key: row.delivery_key, attempts: row.attempts, lost_claim_at: row.lost_claim_at },
-            )?,
+            None => end_without_event(tx, &row)?,
         }
     }
     Ok(LaneState::Looked)
+}
+
+/// Fails what has nothing left to send: an empty body must never go out in an event's place.
+fn end_without_event(tx: &mut WriteTx<'_>, row: &DueRow) -> Result<(), rusqlite::Error> {
+    let delivery_id = DeliveryId::new(row.delivery_key, tx.tag);
+    tracing::error!(%delivery_id, "a delivery failed because its event is gone from the store");
+    let unsent = Unsent { delivery_key: row.delivery_key, attempts: row.attempts, lost_claim_at: row.lost_claim_at };
+    end_unsent(tx, &unsent, DeliveryStatus::Failed, EndReason::EventGone)?;
+    match row.sequence {
+        Some(sequence) => order::after_head(tx, row.delivery_key, sequence, Some(EndReason::EventGone)),
+        None => Ok(()),
+    }
 }
 
 fn claim_row(
@@ -274,6 +297,9 @@ fn next_due_in(tx: &WriteTx<'_>, quota: &dyn LaneQuota, room: &Room) -> Result<O
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
         let at = Timestamp::from_millis(row.get(2)?);
+        if at == order::NOT_YET {
+            break;
+        }
         let lane = lane_from_row(row)?;
         if at > tx.now || has_room(lane) {
             return Ok(Some(at.since(tx.now)));
@@ -312,12 +338,14 @@ fn record_outcome(tx: &mut WriteTx<'_>, outcome: &OutcomeRecord) -> Result<Recor
         AfterAttempt::Finish { status, reason } => {
             let held = tx
                 .connection
-                .prepare_cached("DELETE FROM due WHERE delivery_key = ?1 AND claim_token = ?2")?
-                .execute(params![key.as_i64(), outcome.token.0])?;
-            if held == 0 {
-                return Ok(Recorded::ClaimLost);
-            }
+                .prepare_cached("DELETE FROM due WHERE delivery_key = ?1 AND claim_token = ?2 RETURNING sequence")?
+                .query_row(params![key.as_i64(), outcome.token.0], |row| row.get(0))
+                .optional()?;
+            let Some(sequence) = held else { return Ok(Recorded::ClaimLost) };
             delivery::finish(tx, key, status, reason, attempt.number)?;
+            if let Some(sequence) = sequence {
+                order::after_head(tx, key, sequence, reason)?;
+            }
         }
         AfterAttempt::Retry { after, uses_step } => {
             let at = tx.now.plus(after);

@@ -6,16 +6,17 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use crate::domain::audit::{AuditAction, Author};
 use crate::domain::endpoint::{DisabledReason, Endpoint, EndpointFilter, ProjectId, SecretVersion};
+use crate::domain::endpoint_options::DeliveryOrder;
 use crate::domain::event_type::EventTypeName;
 use crate::domain::id::{EndpointId, RowKey};
 use crate::domain::page::{Page, PageRequest};
 use crate::domain::time::Timestamp;
-use crate::store::{EndpointTarget, EndpointUpdate, NewEndpoint, SecretRotation};
+use crate::store::{EndpointTarget, EndpointUpdate, Lane, LaneKind, NewEndpoint, SecretRotation};
 
 use super::column::{parsed, unexpected};
 use super::endpoint_options::{Asked, OptionsRefusal, options_from_row};
 use super::writer::WriteTx;
-use super::{audit, endpoint_options, lane, unsent};
+use super::{audit, endpoint_options, lane, order, unsent};
 
 pub const ENDPOINT_COLUMNS: &str = "key, id, url, name, events, is_active, disabled_reason, project_id, secret_last4, updated_at, \
      retry_schedule, timeout_seconds, rate_limit, ordering, signature_schemes, public_key, header_names, \
@@ -230,6 +231,9 @@ pub fn update(
             endpoint.updated_at.millis(),
         ])?;
     if options != *endpoint.options {
+        if options.ordering != DeliveryOrder::Strict {
+            order::unblock(tx, Lane { workspace_key, endpoint_key: endpoint.key, kind: LaneKind::Events })?;
+        }
         asked.write(tx, endpoint.key, &endpoint.options, &options)?;
         endpoint.options = Arc::new(options);
     }

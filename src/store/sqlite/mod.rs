@@ -29,7 +29,8 @@ use super::{
     AcceptError, CatalogueAdoption, ClaimToken, Claimed, CreateApiKeyError, CreateEndpointError, DeleteEndpointError,
     EndpointUpdate, HandOver, LaneQuota, LogPart, NewApiKey, NewCatalogue, NewEndpoint, NewReplay, NewWorkspace,
     OpenError, OutcomeRecord, Recorded, RequeueError, RevokeApiKeyError, RotateSecretError, SealedParts,
-    SecretRotation, StopReplayError, Store, StoreError, UpdateEndpointError, WriteWorkspaceError, Written,
+    SecretRotation, SkipDeliveryError, StopReplayError, Store, StoreError, UpdateEndpointError, WriteWorkspaceError,
+    Written,
 };
 
 mod access;
@@ -48,6 +49,7 @@ mod lane;
 mod matching;
 mod meta;
 mod open;
+mod order;
 mod reader;
 mod replay;
 mod requeue;
@@ -449,6 +451,21 @@ impl Store for SqliteStore {
         })
         .await?
         .map_err(requeue_error)
+    }
+
+    async fn skip_delivery(
+        &self,
+        workspace_key: RowKey,
+        id: DeliveryId,
+        author: Author,
+        recording: Option<Recording<Delivery>>,
+    ) -> Result<Written<Delivery>, SkipDeliveryError> {
+        self.write_once(recording, move |tx| order::skip(tx, workspace_key, id, author)).await?.map_err(|refusal| {
+            match refusal {
+                order::SkipRefusal::NotFound => SkipDeliveryError::NotFound,
+                order::SkipRefusal::NotBlocking => SkipDeliveryError::NotBlocking,
+            }
+        })
     }
 
     async fn count_replayable(

@@ -13,6 +13,7 @@ use super::OpenError;
 const MIGRATIONS: &[(&str, &str)] = &[
     ("V1__first", include_str!("../../../migrations/sqlite/0001_first.sql")),
     ("V3__endpoint_options", include_str!("../../../migrations/sqlite/0003_endpoint_options.sql")),
+    ("V4__ordering", include_str!("../../../migrations/sqlite/0004_ordering.sql")),
 ];
 
 pub fn database_path(directory: &Path) -> PathBuf {

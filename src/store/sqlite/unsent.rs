@@ -1,18 +1,17 @@
-//! What leaves the queue without being sent: cancelled with its endpoint, expired, or left without an event. And the attempts
-//! that nobody ended.
+//! What leaves the queue without being sent: cancelled with its endpoint, or expired. And the attempts that nobody ended.
 
 use rusqlite::{Row, params};
 
 use crate::domain::attempt::{Attempt, AttemptOutcome};
 use crate::domain::delivery::{DeliveryStatus, EndReason};
-use crate::domain::id::{DeliveryId, RowKey};
+use crate::domain::id::RowKey;
 use crate::domain::limits;
 use crate::domain::time::Timestamp;
 use crate::store::{Lane, LaneKind};
 
-use super::delivery;
 use super::lane::{lane_key, raise_next_at, release_lane};
 use super::writer::WriteTx;
+use super::{delivery, order};
 
 /// Rows that a DELETE cancels itself; what is left of a long queue is cancelled by and by, when its lane is looked at.
 const CANCELLED_AT_ONCE: usize = 1_000;
@@ -24,31 +23,25 @@ pub fn cancel_lanes(tx: &mut WriteTx<'_>, workspace_key: RowKey, endpoint_key: R
         cancel_from_lane(tx, lane)?;
         raise_next_at(tx, lane)?;
     }
+    order::forget_lane(tx, endpoint_key)?;
     release_lane(tx, endpoint_key)
 }
 
-/// Fails what has waited too long in lanes that are held.
+/// Fails what has waited too long in lanes that are held, or whose order is blocked.
 pub fn expire_waiting(tx: &mut WriteTx<'_>, limit: usize) -> Result<usize, rusqlite::Error> {
     let too_long_ago = tx.now.minus(limits::WAITING_MAX).millis();
     let waiting = tx
         .connection
         .prepare_cached(
             "SELECT delivery_key, attempts, claimed_at FROM lanes JOIN due ON due.lane_key = lanes.lane_key
-             WHERE held_since IS NOT NULL AND held_since <= ?1 AND due_at <= ?1 LIMIT ?2",
+             WHERE held_since IS NOT NULL AND held_since <= ?1 AND due_at <= ?1 AND sequence IS NULL LIMIT ?2",
         )?
         .query_map(params![too_long_ago, limit], unsent_from_row)?
         .collect::<Result<Vec<_>, _>>()?;
     for unsent in &waiting {
         end_unsent(tx, unsent, DeliveryStatus::Failed, EndReason::Expired)?;
     }
-    Ok(waiting.len())
-}
-
-/// Fails what has nothing left to send: an empty body must never go out in an event's place.
-pub fn end_without_event(tx: &WriteTx<'_>, unsent: &Unsent) -> Result<(), rusqlite::Error> {
-    let delivery_id = DeliveryId::new(unsent.delivery_key, tx.tag);
-    tracing::error!(%delivery_id, "a delivery failed because its event is gone from the store");
-    end_unsent(tx, unsent, DeliveryStatus::Failed, EndReason::EventGone)
+    Ok(waiting.len() + order::expire_waiting(tx, limit - waiting.len())?)
 }
 
 /// What a look into a lane came to.
@@ -82,7 +75,7 @@ pub struct Unsent {
     pub lost_claim_at: Option<Timestamp>,
 }
 
-fn unsent_from_row(row: &Row<'_>) -> Result<Unsent, rusqlite::Error> {
+pub fn unsent_from_row(row: &Row<'_>) -> Result<Unsent, rusqlite::Error> {
     Ok(Unsent {
         delivery_key: RowKey::from_i64(row.get(0)?),
         attempts: row.get(1)?,

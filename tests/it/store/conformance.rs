@@ -35,6 +35,8 @@ mod event_log;
 mod fairness;
 mod idempotency;
 mod interleaving;
+mod ordering;
+mod ordering_walk;
 mod outcome;
 mod replay;
 mod requeue;
