@@ -18,3 +18,4 @@ CREATE TABLE ordered_lanes (
 ) STRICT;
 
 CREATE UNIQUE INDEX ordered_lanes_blocked ON ordered_lanes (blocked_by) WHERE blocked_by IS NOT NULL;
+CREATE INDEX ordered_lanes_by_age ON ordered_lanes (blocked_since) WHERE blocked_since IS NOT NULL;

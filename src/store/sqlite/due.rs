@@ -413,6 +413,7 @@ mod tests {
     use super::super::unsent::expire_waiting;
     use super::super::writer::{GroupClaims, KeyMaker, SharedKeys};
     use super::*;
+    use crate::domain::attempt::{Attempt, AttemptOutcome};
     use crate::domain::id::{KeySequence, StoreTag};
 
     const START: Timestamp = Timestamp::from_millis(1_000_000_000_000);
@@ -502,6 +503,37 @@ mod tests {
             self.run(|tx| claim(tx, limit, limits::LEASE, &quota)).claims
         }
 
+        /// Lets the endpoint 1 have its backlog in order.
+        fn put_in_order(&mut self) {
+            self.run(|tx| {
+                tx.connection.execute_batch(
+                    "UPDATE endpoints SET ordering = 1 WHERE key = 1;
+                     INSERT INTO ordered_lanes (lane_key, last_sequence) SELECT 1, MAX(delivery_key) FROM due;
+                     UPDATE due SET sequence = delivery_key, due_at = iif(delivery_key = 1, due_at, 9223372036854775807)
+                         WHERE lane_key = 1;",
+                )
+            });
+        }
+
+        fn deliver(&mut self, claim: &Claim) -> Recorded {
+            let attempt = Attempt {
+                number: claim.attempt,
+                started_at: self.now,
+                duration_ms: 1,
+                outcome: AttemptOutcome::Delivered,
+                request_headers: Vec::new(),
+                response_status: Some(200),
+                response_headers: Vec::new(),
+                response_body: None,
+                error: None,
+                next_attempt_at: None,
+            };
+            let after = AfterAttempt::Finish { status: DeliveryStatus::Delivered, reason: None };
+            let outcome =
+                OutcomeRecord { delivery_id: claim.delivery_id, token: claim.token, attempt, after, disable: None };
+            self.run(|tx| record_outcome(tx, &outcome))
+        }
+
         fn steps(&mut self, effect: impl FnOnce(&mut Self)) -> u64 {
             let before = self.steps.load(Ordering::Relaxed);
             effect(self);
@@ -548,6 +580,37 @@ mod tests {
         let look = queue.steps(|queue| assert!(queue.claim(10).is_empty()));
         let expire = queue.steps(|queue| assert_eq!(queue.run(|tx| expire_waiting(tx, 10)), 0));
         assert!(look < 100 && expire < 100, "{look} steps to find nothing due, {expire} to find nothing expired");
+    }
+
+    #[test]
+    fn a_turn_in_strict_order_costs_the_same_whatever_waits_behind_the_head() {
+        let steps_of_a_turn = |backlog| {
+            let mut queue = Queue::new(backlog, 5);
+            queue.put_in_order();
+            queue.steps(|queue| {
+                let head = queue.claim(10).remove(0);
+                assert_eq!(queue.deliver(&head), Recorded::Done);
+                assert_eq!(queue.claim(10).len(), 1);
+            })
+        };
+        let (cheap, dear) = (steps_of_a_turn(20), steps_of_a_turn(30_000));
+        assert!(dear <= cheap + cheap / 20, "{cheap} steps with 20 in order, {dear} with 30,000");
+    }
+
+    #[test]
+    fn an_endpoint_without_order_pays_next_to_nothing_for_those_that_have_one() {
+        let mut queue = Queue::new(20, 5);
+        let cheap = queue.steps_of_a_claim();
+        let rows = "INSERT INTO ordered_lanes (lane_key, last_sequence) SELECT i * 1000, 1 FROM
+                        (WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 5000) SELECT i FROM n);
+                    INSERT INTO due (delivery_key, lane_key, event_key, due_at, mode, cause, secret_version, sequence)
+                        SELECT lane_key, lane_key, 1, 9223372036854775807, 0, 0, 1, 1 FROM ordered_lanes;
+                    INSERT INTO lanes (lane_key, workspace_key, next_at)
+                        SELECT lane_key, 1, 9223372036854775807 FROM ordered_lanes;";
+        let mut queue = Queue::new(20, 5);
+        queue.run(|tx| tx.connection.execute_batch(rows));
+        let dear = queue.steps_of_a_claim();
+        assert!(dear <= cheap + cheap / 20, "{cheap} steps alone, {dear} beside 5,000 whose order is stopped");
     }
 
     #[test]

@@ -169,10 +169,14 @@ pub fn expire_waiting(tx: &mut WriteTx<'_>, limit: usize) -> Result<usize, rusql
     let lanes = tx
         .connection
         .prepare_cached(
-            "SELECT lanes.lane_key, workspace_key FROM lanes JOIN ordered_lanes ON ordered_lanes.lane_key = lanes.lane_key
-             WHERE held_since IS NOT NULL AND held_since <= ?1
-             UNION SELECT lanes.lane_key, workspace_key FROM ordered_lanes JOIN lanes ON lanes.lane_key = ordered_lanes.lane_key
-             WHERE blocked_by IS NOT NULL AND blocked_since <= ?1",
+            // The joins are told where to begin: the planner knows no sizes and might walk all lanes.
+            "SELECT l.lane_key, l.workspace_key FROM lanes l INDEXED BY lanes_held
+                 CROSS JOIN ordered_lanes o ON o.lane_key = l.lane_key
+             WHERE l.held_since IS NOT NULL AND l.held_since <= ?1
+             UNION
+             SELECT l.lane_key, l.workspace_key FROM ordered_lanes o INDEXED BY ordered_lanes_by_age
+                 CROSS JOIN lanes l ON l.lane_key = o.lane_key
+             WHERE o.blocked_since IS NOT NULL AND o.blocked_since <= ?1",
         )?
         .query_map([too_long_ago.millis()], lane_from_row)?
         .collect::<Result<Vec<_>, _>>()?;
