@@ -31,6 +31,7 @@ pub fn routes(catalogue: &Catalogue) -> Vec<Route> {
         Route::get("/webhook-deliveries", index, openapi::index(catalogue)),
         Route::get(ONE, show, openapi::show(catalogue)),
         Route::post("/webhook-deliveries/{deliveryId}/retry", retry, openapi::retry(catalogue)),
+        Route::post("/webhook-deliveries/{deliveryId}/skip", skip, openapi::skip(catalogue)),
         Route::get(OF_ENDPOINT, index_of_endpoint, openapi::index_of_endpoint(catalogue)),
     ]
 }
@@ -52,6 +53,7 @@ struct DeliveryView {
     next_attempt_at: Option<Timestamp>,
     created_at: Timestamp,
     completed_at: Option<Timestamp>,
+    is_blocking: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     attempts: Option<Vec<AttemptView>>,
 }
@@ -73,6 +75,7 @@ impl DeliveryView {
             next_attempt_at: delivery.next_attempt_at,
             created_at: delivery.id.created_at(),
             completed_at: delivery.completed_at,
+            is_blocking: delivery.is_blocking,
             attempts: attempts.map(|attempts| attempts.into_iter().map(AttemptView::new).collect()),
         }
     }
@@ -176,6 +179,21 @@ async fn retry(call: Call, body: Body) -> Result<Response, Failure> {
             service.retry_delivery(&principal, id, remember).await
         },
         render: render_queued,
+    }
+    .run(call, body)
+    .await
+}
+
+async fn skip(call: Call, body: Body) -> Result<Response, Failure> {
+    call.require(needs::ENDPOINT_WRITE)?;
+    let id = call.id(3)?;
+    Write {
+        body: BodyRule::Optional,
+        parse: |_: &Call, body: &JsonBody| body.fields()?.finish(),
+        effect: async move |service: Arc<Service>, principal: Principal, (), remember| {
+            service.skip_delivery(&principal, id, remember).await
+        },
+        render: |delivery: &Delivery| (200, single(DeliveryView::new(delivery, None))),
     }
     .run(call, body)
     .await

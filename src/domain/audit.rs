@@ -37,12 +37,13 @@ pub enum AuditAction {
     EndpointSecretRotated,
     EndpointTested,
     DeliveryRetried,
+    DeliverySkipped,
     ReplayStarted,
     ReplayStopped,
 }
 
 impl AuditAction {
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::WorkspaceCreated,
         Self::WorkspaceUpdated,
         Self::WorkspaceDeleted,
@@ -54,6 +55,7 @@ impl AuditAction {
         Self::EndpointSecretRotated,
         Self::EndpointTested,
         Self::DeliveryRetried,
+        Self::DeliverySkipped,
         Self::ReplayStarted,
         Self::ReplayStopped,
     ];
@@ -72,6 +74,7 @@ impl AuditAction {
             Self::EndpointSecretRotated => "endpoint.secret_rotated",
             Self::EndpointTested => "endpoint.tested",
             Self::DeliveryRetried => "delivery.retried",
+            Self::DeliverySkipped => "delivery.skipped",
             Self::ReplayStarted => "replay.started",
             Self::ReplayStopped => "replay.stopped",
         }

@@ -158,6 +158,8 @@ pub struct Delivery {
     pub attempt_count: u32,
     pub next_attempt_at: Option<Timestamp>,
     pub completed_at: Option<Timestamp>,
+    /// It failed at the head of its endpoint's strict order, which goes on when it is skipped or retried.
+    pub is_blocking: bool,
 }
 
 /// Which deliveries a list shows.

@@ -7,7 +7,7 @@ use crate::domain::attempt::Attempt;
 use crate::domain::delivery::{Delivery, DeliveryFilter};
 use crate::domain::id::DeliveryId;
 use crate::domain::page::{Page, PageRequest};
-use crate::store::RequeueError;
+use crate::store::{RequeueError, SkipDeliveryError};
 
 use super::idempotency::Seal;
 use super::{Outcome, Remember, Service, ServiceError};
@@ -52,6 +52,34 @@ impl Service {
         let retried = self.store.retry_delivery(principal.workspace_key, id, principal.author(), recording).await;
         let written = retried.map_err(requeue_error)?;
         self.outcome(request.as_ref(), written)
+    }
+
+    /// Gives up the delivery at which its endpoint's strict order has stopped, so that the rest goes on.
+    ///
+    /// # Errors
+    /// Without the scope, when this workspace has no such delivery, or when no order has stopped at it.
+    pub async fn skip_delivery(
+        self: &Arc<Self>,
+        principal: &Principal,
+        id: DeliveryId,
+        remember: Option<Remember<Delivery>>,
+    ) -> Result<Outcome<Delivery>, ServiceError> {
+        principal.require(needs::ENDPOINT_WRITE)?;
+        let request = remember.as_ref().map(|remember| remember.request.clone());
+        let recording = self.recording(remember.as_ref(), Seal::Plain, Delivery::clone);
+        let skipped = self.store.skip_delivery(principal.workspace_key, id, principal.author(), recording).await;
+        let written = skipped.map_err(skip_error)?;
+        self.outcome(request.as_ref(), written)
+    }
+}
+
+fn skip_error(error: SkipDeliveryError) -> ServiceError {
+    match error {
+        SkipDeliveryError::NotFound => ServiceError::NotFound,
+        SkipDeliveryError::NotBlocking => ServiceError::Conflict(
+            "No strict order has stopped at this delivery, so there is nothing to skip.".to_owned(),
+        ),
+        SkipDeliveryError::Store(error) => error.into(),
     }
 }
 

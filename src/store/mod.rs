@@ -39,7 +39,7 @@ pub use queue::{
 };
 pub use refusal::{
     AcceptError, CreateApiKeyError, CreateEndpointError, DeleteEndpointError, RequeueError, RevokeApiKeyError,
-    RotateSecretError, StopReplayError, UpdateEndpointError, WriteWorkspaceError,
+    RotateSecretError, SkipDeliveryError, StopReplayError, UpdateEndpointError, WriteWorkspaceError,
 };
 
 /// What became of a write that may carry an idempotency key.
@@ -396,7 +396,8 @@ pub trait Store: Send + Sync + 'static {
     async fn find_sealed_parts(&self, endpoint_key: RowKey) -> Result<Option<SealedParts>, StoreError>;
 
     /// Accepts all events of one workspace and mode or none. When this returns, the events and a delivery for each
-    /// matching endpoint are on disk. Endpoints are matched inside the transaction.
+    /// matching endpoint are on disk. Endpoints are matched inside the transaction. For an endpoint with strict order, a live
+    /// delivery takes the next place in that order, and is queued even when the endpoint is off.
     async fn accept_events(
         &self,
         events: Vec<NewEvent>,
@@ -422,7 +423,8 @@ pub trait Store: Send + Sync + 'static {
         recording: Option<Recording<Delivery>>,
     ) -> Result<Written<Delivery>, RequeueError>;
 
-    /// Queues a new delivery of the same event to the same endpoint. A retry of a test is a test again.
+    /// Queues a new delivery of the same event to the same endpoint. A retry of a test is a test again. A live retry of the
+    /// delivery at which an endpoint's strict order has stopped takes its place in the order; any other goes outside of it.
     async fn retry_delivery(
         &self,
         workspace_key: RowKey,
@@ -430,6 +432,15 @@ pub trait Store: Send + Sync + 'static {
         author: Author,
         recording: Option<Recording<Delivery>>,
     ) -> Result<Written<Delivery>, RequeueError>;
+
+    /// Gives up the delivery at which its endpoint's strict order has stopped: what waits behind it goes on.
+    async fn skip_delivery(
+        &self,
+        workspace_key: RowKey,
+        id: DeliveryId,
+        author: Author,
+        recording: Option<Recording<Delivery>>,
+    ) -> Result<Written<Delivery>, SkipDeliveryError>;
 
     /// Counts what a replay with a key of this mode would send, in bounded steps: rows after `after`, and where to go on.
     async fn count_replayable(
@@ -492,7 +503,9 @@ pub trait Store: Send + Sync + 'static {
     ) -> Result<Option<(Delivery, Vec<Attempt>)>, StoreError>;
 
     /// Claims up to `limit` due deliveries for the length of `lease`, lane by lane, as far as `quota` allows. Each claim
-    /// allocates the next attempt number. A claim found lost is recorded as an `abandoned` attempt.
+    /// allocates the next attempt number. A claim found lost is recorded as an `abandoned` attempt. Of the deliveries in
+    /// an endpoint's strict order only the first that has not ended is ever claimed, and none once it has failed until that is
+    /// skipped or retried.
     async fn claim_due(&self, limit: usize, lease: Duration, quota: Arc<dyn LaneQuota>) -> Result<Claimed, StoreError>;
 
     /// Gives claims back unused, with their attempt numbers, due at once.
@@ -501,11 +514,13 @@ pub trait Store: Send + Sync + 'static {
     /// Writes attempts and what follows from them, each only if its claim still holds.
     async fn record_outcomes_if_claimed(&self, outcomes: Vec<OutcomeRecord>) -> Result<Vec<Recorded>, StoreError>;
 
-    /// Fails, as `expired`, up to `limit` deliveries that waited too long behind an endpoint that is off.
+    /// Fails, as `expired`, up to `limit` deliveries that waited too long behind an endpoint that is off, or in a strict order
+    /// that has stopped. In a strict order they expire from the front, and the order stops at the last of them.
     async fn expire_waiting(&self, limit: usize) -> Result<usize, StoreError>;
 
     /// Looks at the next `limit` rows of the log after `after` that are older than `age`, removes those that can go, and
-    /// returns where to go on; `None` at the end. What is pending stays, and so does an event that a delivery refers to.
+    /// returns where to go on; `None` at the end. What is pending stays, and so does a delivery at which a strict order has
+    /// stopped, and an event that a delivery refers to.
     async fn remove_aged(
         &self,
         part: LogPart,

@@ -91,6 +91,17 @@ pub enum RequeueError {
     Store(#[from] StoreError),
 }
 
+/// Why nothing was skipped.
+#[derive(Debug, thiserror::Error)]
+pub enum SkipDeliveryError {
+    #[error("there is no such delivery")]
+    NotFound,
+    #[error("the delivery does not hold up its endpoint")]
+    NotBlocking,
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
 #[derive(Debug, thiserror::Error)]
 pub enum StopReplayError {
     #[error("there is no such replay")]

@@ -64,7 +64,8 @@ pub fn retry(catalogue: &Catalogue) -> Operation {
     Operation::new(DELIVERIES, "retryWebhookDelivery", "Retry delivery")
         .describe(
             "Makes a new delivery of the same event and the same bytes to the same endpoint, signed with its current secret, with the \
-             full schedule before it.",
+             full schedule before it. Where the endpoint's strict order has stopped at the delivery, the new one takes its place in \
+             the order.",
         )
         .needs(needs::ENDPOINT_WRITE)
         .idempotent()
@@ -74,6 +75,29 @@ pub fn retry(catalogue: &Catalogue) -> Operation {
             "The new delivery is on disk; ask for it to see what became of it.",
             single(reference("Delivery")),
             single_example(example(catalogue, "retry")),
+        )
+}
+
+pub fn skip(catalogue: &Catalogue) -> Operation {
+    let mut skipped = example(catalogue, "event");
+    skipped["status"] = "failed".into();
+    skipped["reason"] = "exhausted".into();
+    skipped["attemptCount"] = 10.into();
+    skipped["nextAttemptAt"] = Value::Null;
+    skipped["completedAt"] = LATER_EXAMPLE.into();
+    Operation::new(DELIVERIES, "skipWebhookDelivery", "Skip delivery")
+        .describe(
+            "Gives up the delivery at which its endpoint's strict order has stopped (`isBlocking`), so that what waits behind it \
+             goes on. It stays `failed`.",
+        )
+        .needs(needs::ENDPOINT_WRITE)
+        .idempotent()
+        .optional_body("Nothing", json!({}))
+        .answers(
+            200,
+            "The delivery, which holds up nothing any more.",
+            single(reference("Delivery")),
+            single_example(skipped),
         )
 }
 
@@ -126,9 +150,14 @@ fn view() -> Value {
         "cause": described(causes, "What set it off: the event, or by hand a retry, a replay or a test."),
         "retryOf": nullable(described(reference("DeliveryId"), "The delivery of which this is a retry or a replay.")),
         "attemptCount": attempt_count,
-        "nextAttemptAt": nullable(timestamp("When the next attempt is due; null when there will be none.")),
+        "nextAttemptAt": nullable(timestamp("When the next attempt is due; null when there will be none, and while it waits for \
+            its turn in a strict order.")),
         "createdAt": reference("Timestamp"),
         "completedAt": nullable(timestamp("When it ended.")),
+        "isBlocking": {
+            "type": "boolean",
+            "description": "Whether it failed at the head of its endpoint's strict order, which goes on when it is skipped or retried.",
+        },
     })
 }
 
@@ -190,6 +219,7 @@ pub fn example(catalogue: &Catalogue, cause: &str) -> Value {
         "nextAttemptAt": INSTANT_EXAMPLE,
         "createdAt": INSTANT_EXAMPLE,
         "completedAt": null,
+        "isBlocking": false,
     })
 }
 

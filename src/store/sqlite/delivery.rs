@@ -20,6 +20,7 @@ use crate::store::{EndpointTarget, Lane};
 use super::access::{mode_code, mode_from_code};
 use super::column::{coded, parsed, unexpected};
 use super::due;
+use super::order::{NOT_YET, Standing};
 use super::writer::WriteTx;
 
 /// A delivery to be made.
@@ -32,6 +33,9 @@ pub struct NewDelivery {
     pub retry_of: Option<RowKey>,
     /// Set when the endpoint is off: then the delivery is over before it began.
     pub skipped: Option<EndReason>,
+    pub standing: Standing,
+    /// It is queued although its endpoint is off, and waits until that is on.
+    pub is_held: bool,
 }
 
 /// Writes a delivery to the log, and to the queue unless it is skipped. `payload` are the bytes of an event that is being
@@ -115,7 +119,8 @@ pub fn insert_attempt(tx: &WriteTx<'_>, delivery_key: RowKey, attempt: &Attempt)
 
 const DELIVERY_COLUMNS: &str =
     "SELECT d.key, d.event_key, e.type, ep.id AS endpoint_id, e.project_id, d.mode, d.status, d.reason, d.cause,
-            d.retry_of, COALESCE(q.attempts, d.attempts) AS attempts, d.completed_at, q.due_at, q.claim_token";
+            d.retry_of, COALESCE(q.attempts, d.attempts) AS attempts, d.completed_at, q.due_at, q.claim_token,
+            EXISTS (SELECT 1 FROM ordered_lanes WHERE blocked_by = d.key) AS is_blocking";
 
 const DELIVERY_TABLES: &str = "FROM deliveries d
      JOIN events e ON e.key = d.event_key
@@ -140,8 +145,9 @@ fn delivery_from_row(row: &Row<'_>, tag: StoreTag) -> Result<Delivery, rusqlite:
         cause: coded(row, "cause", DeliveryCause::from_code)?,
         retry_of: row.get::<_, Option<i64>>("retry_of")?.map(|key| DeliveryId::new(RowKey::from_i64(key), tag)),
         attempt_count: row.get("attempts")?,
-        next_attempt_at: due_at.filter(|_| !claimed),
+        next_attempt_at: due_at.filter(|at| !claimed && *at != NOT_YET),
         completed_at: row.get::<_, Option<i64>>("completed_at")?.map(Timestamp::from_millis),
+        is_blocking: row.get("is_blocking")?,
     })
 }
 

@@ -6,6 +6,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use crate::domain::audit::{AuditAction, Author};
 use crate::domain::endpoint::{DisabledReason, Endpoint, EndpointFilter, ProjectId, SecretVersion};
+use crate::domain::endpoint_options::DeliveryOrder;
 use crate::domain::event_type::EventTypeName;
 use crate::domain::id::{EndpointId, RowKey};
 use crate::domain::operational_event::OperationalEvent;
@@ -17,7 +18,7 @@ use super::column::{parsed, unexpected};
 use super::endpoint_options::{Asked, OptionsRefusal, options_from_row};
 use super::health::{HEALTH_COLUMNS, trouble_from_row};
 use super::writer::WriteTx;
-use super::{audit, due, endpoint_options, health, lane, operation};
+use super::{audit, endpoint_options, health, lane, operation, order, unsent};
 
 pub const ENDPOINT_COLUMNS: &str = "key, id, url, name, events, is_active, disabled_reason, project_id, secret_last4, updated_at, \
      retry_schedule, timeout_seconds, rate_limit, ordering, signature_schemes, public_key, header_names, \
@@ -242,6 +243,9 @@ pub fn update(
             endpoint.updated_at.millis(),
         ])?;
     if options != *endpoint.options {
+        if options.ordering != DeliveryOrder::Strict {
+            order::unblock(tx, Lane { workspace_key, endpoint_key: endpoint.key, kind: LaneKind::Events })?;
+        }
         asked.write(tx, endpoint.key, &endpoint.options, &options)?;
         endpoint.options = Arc::new(options);
     }
@@ -280,7 +284,7 @@ pub fn delete(
     endpoint_options::remove_all_parts(tx, endpoint.key)?;
     tx.matching.bump(tx.connection, workspace_key)?;
     audit::append(tx, workspace_key, author, AuditAction::EndpointDeleted, id)?;
-    due::cancel_lanes(tx, workspace_key, endpoint.key)?;
+    unsent::cancel_lanes(tx, workspace_key, endpoint.key)?;
     Ok(Ok(()))
 }
 

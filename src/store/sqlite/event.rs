@@ -14,6 +14,7 @@ use crate::domain::limits;
 use super::access::mode_code;
 use super::delivery::{self, NewDelivery};
 use super::matching::Subscriber;
+use super::order::{self, Standing};
 use super::writer::WriteTx;
 
 /// Why nothing was accepted.
@@ -99,8 +100,8 @@ fn insert<'s>(
     event: &NewEvent,
     matching: impl Iterator<Item = &'s Subscriber> + Clone,
 ) -> Result<EventReceipt, rusqlite::Error> {
-    let active = matching.clone().filter(|subscriber| subscriber.endpoint.is_active).count();
-    let receipt = receipt_of(event, active);
+    let queued = matching.clone().filter(|subscriber| is_queued(event, subscriber)).count();
+    let receipt = receipt_of(event, queued);
     insert_event(tx, event, &receipt)?;
     for subscriber in matching {
         insert_delivery(tx, event, subscriber)?;
@@ -159,8 +160,13 @@ fn insert_event(tx: &WriteTx<'_>, event: &NewEvent, receipt: &EventReceipt) -> R
     Ok(())
 }
 
+/// In strict order an event waits for an endpoint that is off: were it skipped, the order would have a hole.
+fn is_queued(event: &NewEvent, subscriber: &Subscriber) -> bool {
+    subscriber.endpoint.is_active || order::is_ordered(&subscriber.target.options, event.mode)
+}
+
 fn insert_delivery(tx: &mut WriteTx<'_>, event: &NewEvent, subscriber: &Subscriber) -> Result<(), rusqlite::Error> {
-    let skipped = (!subscriber.endpoint.is_active).then_some(match subscriber.endpoint.disabled_reason {
+    let skipped = (!is_queued(event, subscriber)).then_some(match subscriber.endpoint.disabled_reason {
         None => EndReason::Inactive,
         Some(DisabledReason::Gone) => EndReason::DisabledGone,
         Some(DisabledReason::Failing) => EndReason::DisabledFailing,
@@ -174,6 +180,11 @@ fn insert_delivery(tx: &mut WriteTx<'_>, event: &NewEvent, subscriber: &Subscrib
         cause: DeliveryCause::Event,
         retry_of: None,
         skipped,
+        standing: match order::is_ordered(&subscriber.target.options, event.mode) {
+            true => Standing::Last,
+            false => Standing::Outside,
+        },
+        is_held: !subscriber.endpoint.is_active,
     };
     let overlap = subscriber.also_secret_version(tx.now);
     delivery::insert(tx, &new, &subscriber.target, overlap, Some(&event.envelope))

@@ -12,6 +12,7 @@ use crate::domain::id::RowKey;
 use crate::domain::time::Timestamp;
 use crate::store::{Lane, LaneKind};
 
+use super::order::NOT_YET;
 use super::writer::WriteTx;
 
 /// Whether something in the lane may be due now, so that a newer delivery must not overtake it.
@@ -85,7 +86,7 @@ pub fn leave_alone(
         .execute(params![
             lane_key(lane),
             lane.workspace_key.as_i64(),
-            NEVER.millis(),
+            NOT_YET.millis(),
             until.millis(),
             paused_since.map(Timestamp::millis),
         ])?;
@@ -167,9 +168,6 @@ pub const fn lane_key(lane: Lane) -> i64 {
     }
 }
 
-/// Where the bound of a lane stands that holds nothing and stays all the same.
-const NEVER: Timestamp = Timestamp::from_millis(i64::MAX);
-
 /// Sets a lane's bound to what it really holds; a lane that holds nothing goes, unless its endpoint is being left alone.
 pub fn raise_next_at(tx: &mut WriteTx<'_>, lane: Lane) -> Result<(), rusqlite::Error> {
     tx.lanes.forget(lane_key(lane));
@@ -189,7 +187,7 @@ pub fn raise_next_at(tx: &mut WriteTx<'_>, lane: Lane) -> Result<(), rusqlite::E
                 .prepare_cached(
                     "UPDATE lanes SET next_at = ?2 WHERE lane_key = ?1 AND (paused_since IS NOT NULL OR not_before > ?3)",
                 )?
-                .execute(params![lane_key(lane), NEVER.millis(), tx.now.millis()])?;
+                .execute(params![lane_key(lane), NOT_YET.millis(), tx.now.millis()])?;
             if kept > 0 {
                 return Ok(());
             }

@@ -29,7 +29,8 @@ use super::{
     AcceptError, CatalogueAdoption, ClaimToken, Claimed, CreateApiKeyError, CreateEndpointError, DeleteEndpointError,
     EndpointUpdate, HandOver, LaneQuota, LogPart, NewApiKey, NewCatalogue, NewEndpoint, NewReplay, NewWorkspace,
     OpenError, OutcomeRecord, Recorded, RequeueError, RevokeApiKeyError, RotateSecretError, SealedParts,
-    SecretRotation, StopReplayError, Store, StoreError, UpdateEndpointError, WriteWorkspaceError, Written,
+    SecretRotation, SkipDeliveryError, StopReplayError, Store, StoreError, UpdateEndpointError, WriteWorkspaceError,
+    Written,
 };
 
 mod access;
@@ -51,6 +52,7 @@ mod matching;
 mod meta;
 mod open;
 mod operation;
+mod order;
 mod reader;
 mod replay;
 mod requeue;
@@ -58,6 +60,7 @@ mod retention;
 mod row_key;
 mod schema;
 mod sync;
+mod unsent;
 mod workspace;
 mod writer;
 
@@ -460,6 +463,21 @@ impl Store for SqliteStore {
         .map_err(requeue_error)
     }
 
+    async fn skip_delivery(
+        &self,
+        workspace_key: RowKey,
+        id: DeliveryId,
+        author: Author,
+        recording: Option<Recording<Delivery>>,
+    ) -> Result<Written<Delivery>, SkipDeliveryError> {
+        self.write_once(recording, move |tx| order::skip(tx, workspace_key, id, author)).await?.map_err(|refusal| {
+            match refusal {
+                order::SkipRefusal::NotFound => SkipDeliveryError::NotFound,
+                order::SkipRefusal::NotBlocking => SkipDeliveryError::NotBlocking,
+            }
+        })
+    }
+
     async fn count_replayable(
         &self,
         endpoint_key: RowKey,
@@ -561,7 +579,7 @@ impl Store for SqliteStore {
     }
 
     async fn expire_waiting(&self, limit: usize) -> Result<usize, StoreError> {
-        self.write(JobSize { rows: limit, bytes: 0 }, move |tx| due::expire_waiting(tx, limit)).await
+        self.write(JobSize { rows: limit, bytes: 0 }, move |tx| unsent::expire_waiting(tx, limit)).await
     }
 
     async fn remove_aged(

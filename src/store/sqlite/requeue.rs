@@ -12,8 +12,9 @@ use crate::store::{Lane, LaneKind};
 use super::access::mode_from_code;
 use super::column::{coded, unexpected};
 use super::delivery::{self, NewDelivery};
+use super::order::Standing;
 use super::writer::WriteTx;
-use super::{audit, endpoint, event};
+use super::{audit, endpoint, event, order};
 
 /// Why nothing was queued.
 pub enum RequeueRefusal {
@@ -103,6 +104,13 @@ pub fn queue_again(tx: &mut WriteTx<'_>, again: &Again) -> Requeued<Delivery> {
     if !subscriber.endpoint.is_active && !is_test {
         return Ok(Err(RequeueRefusal::EndpointOff));
     }
+    // A retry of the delivery at which the order has stopped goes on from its place. One that sends nothing does not.
+    let blocked_place = match again.retry_of {
+        Some(key) if again.cause == DeliveryCause::Retry && again.mode == Mode::Live => {
+            order::take_blocked_place(tx, key)?
+        }
+        _ => None,
+    };
     let kind = if is_test { LaneKind::Tests } else { LaneKind::Events };
     let new = NewDelivery {
         key: tx.next_key(),
@@ -112,6 +120,8 @@ pub fn queue_again(tx: &mut WriteTx<'_>, again: &Again) -> Requeued<Delivery> {
         cause: again.cause,
         retry_of: again.retry_of,
         skipped: None,
+        standing: blocked_place.map_or(Standing::Outside, Standing::InPlaceOf),
+        is_held: false,
     };
     let overlap = subscriber.also_secret_version(tx.now);
     delivery::insert(tx, &new, &subscriber.target, overlap, None)?;

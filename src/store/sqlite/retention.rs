@@ -20,7 +20,13 @@ pub fn remove(
     limit: usize,
 ) -> Result<Option<RowKey>, rusqlite::Error> {
     let (table, can_go) = match part {
-        LogPart::Deliveries => ("deliveries", "status <> ?4"),
+        LogPart::Deliveries => {
+            // One at which an order has stopped stays until someone has decided.
+            (
+                "deliveries",
+                "status <> ?4 AND NOT EXISTS (SELECT 1 FROM ordered_lanes WHERE blocked_by = deliveries.key)",
+            )
+        }
         LogPart::Events => {
             // The parameter is named so that both parts take the same ones.
             ("events", "?4 IS NOT NULL AND NOT EXISTS (SELECT 1 FROM deliveries WHERE event_key = events.key)")

@@ -14,6 +14,7 @@ const MIGRATIONS: &[(&str, &str)] = &[
     ("V1__first", include_str!("../../../migrations/sqlite/0001_first.sql")),
     ("V2__attempt_phases", include_str!("../../../migrations/sqlite/0002_attempt_phases.sql")),
     ("V3__endpoint_options", include_str!("../../../migrations/sqlite/0003_endpoint_options.sql")),
+    ("V4__ordering", include_str!("../../../migrations/sqlite/0004_ordering.sql")),
     ("V5__endpoint_health", include_str!("../../../migrations/sqlite/0005_endpoint_health.sql")),
 ];
 

@@ -47,6 +47,7 @@ async fn a_delivery_is_shown_with_its_attempts_and_in_a_list_without() {
         "nextAttemptAt",
         "createdAt",
         "completedAt",
+        "isBlocking",
         "attempts",
     ];
     assert_eq!(members, expected);

@@ -15,6 +15,7 @@ const NAMED: &[&str] = &[
     "/v1/events/{eventId}",
     "/v1/webhook-deliveries/{deliveryId}",
     "/v1/webhook-deliveries/{deliveryId}/retry",
+    "/v1/webhook-deliveries/{deliveryId}/skip",
     "/v1/webhook-endpoints/{endpointId}",
     "/v1/webhook-endpoints/{endpointId}/deliveries",
     "/v1/webhook-endpoints/{endpointId}/replay",

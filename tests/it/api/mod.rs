@@ -20,6 +20,7 @@ mod rate_limit;
 mod replay;
 mod retry;
 mod rotate;
+mod skip;
 mod test_event;
 mod version;
 mod workspace;

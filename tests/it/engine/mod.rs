@@ -3,5 +3,6 @@
 mod dispatcher;
 mod endpoint_options;
 mod health;
+mod ordering;
 mod recorder;
 mod worker;

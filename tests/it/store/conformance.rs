@@ -37,6 +37,8 @@ mod fairness;
 mod health;
 mod idempotency;
 mod interleaving;
+mod ordering;
+mod ordering_walk;
 mod outcome;
 mod replay;
 mod requeue;

@@ -14,7 +14,7 @@ use postrider::domain::delivery::{Delivery, DeliveryStatus, EndReason};
 use postrider::domain::endpoint::{
     DisabledReason, Endpoint, EndpointChange, EndpointName, EndpointUrl, OpaqueId, ProjectId, SecretVersion,
 };
-use postrider::domain::endpoint_options::OptionsChange;
+use postrider::domain::endpoint_options::{DeliveryOrder, OptionsChange};
 use postrider::domain::event::{EventReceipt, NewEvent};
 use postrider::domain::event_type::EventTypeName;
 use postrider::domain::health::{Failure, Signal};
@@ -27,7 +27,8 @@ use postrider::domain::workspace::{Workspace, WorkspaceName};
 use postrider::store::{
     AfterAttempt, Claim, Claimed, DeleteEndpointError, EndpointLimits, EndpointUpdate, Lane, LaneQuota, NewApiKey,
     NewEndpoint, NewReplay, NewWorkspace, OutcomeRecord, Recorded, RequeueError, RotateSecretError, SealedOptions,
-    SealedSigningKey, SecretRotation, StopReplayError, Store, StoreSeed, UpdateEndpointError, Written,
+    SealedSigningKey, SecretRotation, SkipDeliveryError, StopReplayError, Store, StoreSeed, UpdateEndpointError,
+    Written,
 };
 
 use crate::support::clock::ManualClock;
@@ -179,6 +180,18 @@ impl Fixture {
         self.create(self.new_endpoint()).await
     }
 
+    /// An endpoint that gets one delivery at a time, in the order of acceptance.
+    pub async fn strict_endpoint(&self) -> Endpoint {
+        let options = OptionsChange { ordering: Some(DeliveryOrder::Strict), ..OptionsChange::default() };
+        self.create(NewEndpoint { options, ..self.new_endpoint() }).await
+    }
+
+    /// Switches the endpoint's order on or off.
+    pub async fn set_order(&self, endpoint: &Endpoint, ordering: DeliveryOrder) {
+        let options = OptionsChange { ordering: Some(ordering), ..OptionsChange::default() };
+        self.update(endpoint, EndpointChange { options, ..EndpointChange::default() }).await;
+    }
+
     /// Many endpoints, made at once.
     pub async fn endpoints(&self, count: usize) -> Vec<Endpoint> {
         futures_util::future::join_all((0..count).map(|_| self.endpoint())).await
@@ -240,6 +253,14 @@ impl Fixture {
 
     pub async fn try_retry(&self, workspace_key: RowKey, id: DeliveryId, mode: Mode) -> Result<Delivery, RequeueError> {
         self.store().retry_delivery(workspace_key, id, Author { mode, ..AUTHOR }, None).await.map(done)
+    }
+
+    pub async fn skip(&self, id: DeliveryId) -> Delivery {
+        self.try_skip(self.workspace.key, id).await.unwrap()
+    }
+
+    pub async fn try_skip(&self, workspace_key: RowKey, id: DeliveryId) -> Result<Delivery, SkipDeliveryError> {
+        self.store().skip_delivery(workspace_key, id, AUTHOR, None).await.map(done)
     }
 
     pub async fn update(&self, endpoint: &Endpoint, change: EndpointChange) -> Endpoint {

@@ -1,0 +1,461 @@
+//! Strict order: one delivery at a time, in the order of acceptance, and a stop where one fails.
+
+use std::time::Duration;
+
+use postrider::domain::access::Mode;
+use postrider::domain::attempt::AttemptOutcome;
+use postrider::domain::audit::AuditAction;
+use postrider::domain::delivery::{DeliveryCause, DeliveryFilter, DeliveryStatus, EndReason};
+use postrider::domain::endpoint::DisabledReason;
+use postrider::domain::endpoint_options::DeliveryOrder;
+use postrider::domain::event::{EventReceipt, NewEvent};
+use postrider::domain::id::{DeliveryId, EventId, RowKey};
+use postrider::domain::limits;
+use postrider::domain::replay::{REPLAYED_BY_DEFAULT, ReplayRange};
+use postrider::store::{Claim, LogPart, Recorded, RequeueError, SkipDeliveryError};
+
+use crate::store::fixture::{Fixture, START, outline};
+
+on_each_backend! {
+    events_are_claimed_one_at_a_time_in_the_order_of_acceptance,
+    a_head_that_waits_for_its_retry_holds_all_behind_it,
+    a_claim_that_was_given_back_is_the_head_again,
+    a_lost_claim_is_taken_over_before_anything_else_moves,
+    what_is_lost_to_a_stop_of_the_server_is_tried_again_first,
+    a_head_that_fails_stops_the_order,
+    what_is_accepted_behind_a_stop_waits_there,
+    a_skip_lets_the_rest_go_on_and_is_in_the_audit_log,
+    only_what_blocks_its_endpoint_can_be_skipped,
+    a_retry_by_hand_takes_the_place_of_what_failed,
+    a_retry_in_its_place_that_fails_stops_the_order_again,
+    a_retry_that_sends_nothing_leaves_the_order_stopped,
+    retries_and_replays_of_the_rest_go_outside_of_the_order,
+    a_test_does_not_wait_for_the_order,
+    what_a_test_key_publishes_has_no_place_in_the_order,
+    events_wait_in_order_for_an_endpoint_that_is_off,
+    an_endpoint_that_was_disabled_goes_on_with_its_head,
+    what_waits_expires_from_the_front_and_the_order_stops_there,
+    what_waits_behind_a_stop_expires_too,
+    a_stop_outlives_the_log_and_the_server,
+    an_order_switched_on_counts_from_then_on,
+    an_order_switched_off_keeps_the_places_that_were_given_and_stops_no_more,
+    deleting_the_endpoint_cancels_all_that_waits_in_order,
+    each_endpoint_has_an_order_of_its_own,
+    nothing_is_due_while_an_order_is_stopped,
+}
+
+const INSTANT: Duration = Duration::from_millis(1);
+const MINUTE: Duration = Duration::from_secs(60);
+
+fn ids(receipts: &[EventReceipt]) -> Vec<EventId> {
+    receipts.iter().map(|receipt| receipt.id).collect()
+}
+
+/// Claims all that can be had, which must be one.
+async fn only_claim(at: &Fixture) -> Claim {
+    let mut claims = at.claim(100).await.claims;
+    assert_eq!(claims.len(), 1, "one at a time");
+    claims.remove(0)
+}
+
+async fn assert_nothing_due(at: &Fixture) {
+    let claims = at.claim(100).await.claims;
+    assert!(claims.is_empty(), "{claims:?}");
+}
+
+/// Delivers whatever can be claimed, one after the other, and tells in which order.
+async fn deliver_all(at: &Fixture) -> Vec<EventId> {
+    let mut order = Vec::new();
+    loop {
+        let claims = at.claim(100).await.claims;
+        if claims.is_empty() {
+            return order;
+        }
+        assert_eq!(claims.len(), 1, "one at a time");
+        order.push(claims[0].event_id);
+        assert_eq!(at.record(at.delivered(&claims[0])).await, Recorded::Done);
+    }
+}
+
+/// Lets the head fail for good.
+async fn fail_head(at: &Fixture) -> DeliveryId {
+    let head = only_claim(at).await;
+    assert_eq!(at.record(at.failed(&head)).await, Recorded::Done);
+    head.delivery_id
+}
+
+async fn delivery_of(at: &Fixture, event: EventId) -> DeliveryId {
+    let filter = DeliveryFilter { event_id: Some(event), ..DeliveryFilter::default() };
+    at.deliveries_of(at.workspace.key, filter).await[0].id
+}
+
+async fn events_are_claimed_one_at_a_time_in_the_order_of_acceptance(at: Fixture) {
+    at.strict_endpoint().await;
+    let mut accepted = ids(&at.publish(3).await);
+    accepted.extend(ids(&at.publish(2).await));
+    let first = only_claim(&at).await;
+    assert_nothing_due(&at).await;
+    assert_eq!(at.record(at.delivered(&first)).await, Recorded::Done);
+    assert_eq!([&[first.event_id], &deliver_all(&at).await[..]].concat(), accepted);
+}
+
+async fn a_head_that_waits_for_its_retry_holds_all_behind_it(at: Fixture) {
+    at.strict_endpoint().await;
+    let accepted = ids(&at.publish(2).await);
+    let head = only_claim(&at).await;
+    at.record(at.retry(&head, MINUTE)).await;
+    at.advance(MINUTE - INSTANT);
+    let idle = at.claim(100).await;
+    assert_eq!((idle.claims.len(), idle.next_due_in), (0, Some(INSTANT)));
+    let (waiting, _) = at.delivery(delivery_of(&at, accepted[1]).await).await;
+    assert_eq!((waiting.status, waiting.next_attempt_at), (DeliveryStatus::Pending, None), "nobody knows when");
+    at.advance(INSTANT);
+    let again = only_claim(&at).await;
+    assert_eq!((again.event_id, again.attempt, again.step), (accepted[0], 2, 1));
+    at.record(at.delivered(&again)).await;
+    assert_eq!(deliver_all(&at).await, accepted[1..]);
+}
+
+async fn a_claim_that_was_given_back_is_the_head_again(at: Fixture) {
+    at.strict_endpoint().await;
+    let accepted = ids(&at.publish(2).await);
+    let head = only_claim(&at).await;
+    at.give_back(&head).await;
+    let again = only_claim(&at).await;
+    assert_eq!((again.event_id, again.attempt), (accepted[0], 1));
+}
+
+async fn a_lost_claim_is_taken_over_before_anything_else_moves(at: Fixture) {
+    at.strict_endpoint().await;
+    let accepted = ids(&at.publish(2).await);
+    let lost = only_claim(&at).await;
+    at.advance(limits::LEASE - INSTANT);
+    assert_nothing_due(&at).await;
+    at.advance(INSTANT);
+    let again = only_claim(&at).await;
+    assert_eq!((again.event_id, again.attempt), (accepted[0], 2));
+    assert_eq!(at.record(at.delivered(&lost)).await, Recorded::ClaimLost, "a late outcome moves nothing");
+    assert_nothing_due(&at).await;
+    at.record(at.delivered(&again)).await;
+    let (_, attempts) = at.delivery(again.delivery_id).await;
+    assert_eq!(outline(&attempts), [(1, AttemptOutcome::Abandoned), (2, AttemptOutcome::Delivered)]);
+    assert_eq!(deliver_all(&at).await, accepted[1..]);
+}
+
+async fn what_is_lost_to_a_stop_of_the_server_is_tried_again_first(mut at: Fixture) {
+    at.strict_endpoint().await;
+    let accepted = ids(&at.publish(3).await);
+    let first = only_claim(&at).await;
+    at.record(at.delivered(&first)).await;
+    only_claim(&at).await;
+    at.reopen().await;
+    at.advance(limits::LEASE);
+    assert_eq!(deliver_all(&at).await, accepted[1..]);
+}
+
+async fn a_head_that_fails_stops_the_order(at: Fixture) {
+    at.strict_endpoint().await;
+    let accepted = ids(&at.publish(2).await);
+    let failed = fail_head(&at).await;
+    at.advance(limits::LEASE);
+    assert_nothing_due(&at).await;
+    let (delivery, _) = at.delivery(failed).await;
+    assert_eq!((delivery.status, delivery.reason), (DeliveryStatus::Failed, Some(EndReason::Exhausted)));
+    assert!(delivery.is_blocking);
+    let (waiting, _) = at.delivery(delivery_of(&at, accepted[1]).await).await;
+    assert_eq!((waiting.status, waiting.is_blocking), (DeliveryStatus::Pending, false));
+}
+
+async fn nothing_is_due_while_an_order_is_stopped(at: Fixture) {
+    at.strict_endpoint().await;
+    at.publish(2).await;
+    fail_head(&at).await;
+    at.advance(limits::LEASE);
+    at.claim(10).await;
+    let idle = at.claim(10).await;
+    assert_eq!((idle.claims.len(), idle.next_due_in), (0, None));
+}
+
+async fn what_is_accepted_behind_a_stop_waits_there(at: Fixture) {
+    at.strict_endpoint().await;
+    at.publish(1).await;
+    let failed = fail_head(&at).await;
+    let accepted = ids(&at.publish(2).await);
+    assert_nothing_due(&at).await;
+    at.skip(failed).await;
+    assert_eq!(deliver_all(&at).await, accepted);
+}
+
+async fn a_skip_lets_the_rest_go_on_and_is_in_the_audit_log(at: Fixture) {
+    at.strict_endpoint().await;
+    let accepted = ids(&at.publish(3).await);
+    let failed = fail_head(&at).await;
+    let skipped = at.skip(failed).await;
+    assert_eq!((skipped.id, skipped.status, skipped.is_blocking), (failed, DeliveryStatus::Failed, false));
+    assert!(!at.delivery(failed).await.0.is_blocking);
+    let entry = &at.audit().await[0];
+    assert_eq!((entry.action, &entry.resource_id), (AuditAction::DeliverySkipped, &failed.to_string()));
+    assert_eq!(deliver_all(&at).await, accepted[1..]);
+}
+
+async fn only_what_blocks_its_endpoint_can_be_skipped(at: Fixture) {
+    at.strict_endpoint().await;
+    let accepted = ids(&at.publish(2).await);
+    let failed = fail_head(&at).await;
+    let waiting = delivery_of(&at, accepted[1]).await;
+    let refused = at.try_skip(at.workspace.key, waiting).await.unwrap_err();
+    assert!(matches!(refused, SkipDeliveryError::NotBlocking));
+    let other = at.other_workspace().await;
+    assert!(matches!(at.try_skip(other.key, failed).await.unwrap_err(), SkipDeliveryError::NotFound));
+    at.skip(failed).await;
+    let twice = at.try_skip(at.workspace.key, failed).await.unwrap_err();
+    assert!(matches!(twice, SkipDeliveryError::NotBlocking));
+}
+
+async fn a_retry_by_hand_takes_the_place_of_what_failed(at: Fixture) {
+    at.strict_endpoint().await;
+    let accepted = ids(&at.publish(3).await);
+    let failed = fail_head(&at).await;
+    let again = at.retry_by_hand(failed).await;
+    assert_eq!((again.cause, again.retry_of), (DeliveryCause::Retry, Some(failed)));
+    let head = only_claim(&at).await;
+    assert_eq!((head.delivery_id, head.event_id, head.cause), (again.id, accepted[0], DeliveryCause::Retry));
+    at.record(at.retry(&head, MINUTE)).await;
+    assert_nothing_due(&at).await;
+    at.advance(MINUTE);
+    assert_eq!(deliver_all(&at).await, accepted);
+    let skip = at.try_skip(at.workspace.key, failed).await.unwrap_err();
+    assert!(matches!(skip, SkipDeliveryError::NotBlocking));
+}
+
+async fn a_retry_in_its_place_that_fails_stops_the_order_again(at: Fixture) {
+    at.strict_endpoint().await;
+    let accepted = ids(&at.publish(2).await);
+    let first = fail_head(&at).await;
+    let second = at.retry_by_hand(first).await.id;
+    assert_eq!(fail_head(&at).await, second);
+    assert!(at.delivery(second).await.0.is_blocking && !at.delivery(first).await.0.is_blocking);
+    assert_nothing_due(&at).await;
+    // The first is no longer what the order waits for.
+    at.retry_by_hand(first).await;
+    assert_eq!(deliver_all(&at).await, accepted[..1]);
+    assert!(at.delivery(second).await.0.is_blocking);
+    at.retry_by_hand(second).await;
+    assert_eq!(deliver_all(&at).await, accepted);
+}
+
+async fn a_retry_that_sends_nothing_leaves_the_order_stopped(at: Fixture) {
+    at.strict_endpoint().await;
+    let accepted = ids(&at.publish(2).await);
+    let failed = fail_head(&at).await;
+    at.try_retry(at.workspace.key, failed, Mode::Test).await.unwrap();
+    let simulated = only_claim(&at).await;
+    assert_eq!((simulated.mode, simulated.event_id), (Mode::Test, accepted[0]));
+    at.record(at.delivered(&simulated)).await;
+    assert_nothing_due(&at).await;
+    assert!(at.delivery(failed).await.0.is_blocking);
+}
+
+async fn retries_and_replays_of_the_rest_go_outside_of_the_order(at: Fixture) {
+    let endpoint = at.strict_endpoint().await;
+    let accepted = ids(&at.publish(3).await);
+    let skipped = fail_head(&at).await;
+    at.skip(skipped).await;
+    let delivered = only_claim(&at).await;
+    at.record(at.delivered(&delivered)).await;
+    let head = only_claim(&at).await;
+    at.record(at.retry(&head, MINUTE)).await;
+    let retry = at.retry_by_hand(delivered.delivery_id).await;
+    let until = at.clock_now().plus(MINUTE);
+    let range = ReplayRange { since: START, until, statuses: REPLAYED_BY_DEFAULT.to_vec() };
+    at.replay(&endpoint, range).await;
+    at.store().advance_replays().await.unwrap();
+    let mut beside = at.claim(100).await.claims;
+    beside.sort_by_key(|claim| claim.cause != DeliveryCause::Retry);
+    let told: Vec<_> = beside.iter().map(|claim| (claim.cause, claim.event_id)).collect();
+    assert_eq!(told, [(DeliveryCause::Retry, accepted[1]), (DeliveryCause::Replay, accepted[0])]);
+    assert_eq!(beside[0].delivery_id, retry.id);
+    for claim in &beside {
+        at.record(at.failed(claim)).await;
+        assert!(!at.delivery(claim.delivery_id).await.0.is_blocking);
+    }
+    at.advance(MINUTE);
+    assert_eq!(only_claim(&at).await.event_id, accepted[2]);
+}
+
+async fn a_test_does_not_wait_for_the_order(at: Fixture) {
+    let endpoint = at.strict_endpoint().await;
+    at.publish(2).await;
+    fail_head(&at).await;
+    let test = at.accept_test(&endpoint).await;
+    let claim = only_claim(&at).await;
+    assert_eq!(claim.delivery_id, test.id);
+    at.record(at.failed(&claim)).await;
+    assert!(!at.delivery(test.id).await.0.is_blocking);
+}
+
+async fn what_a_test_key_publishes_has_no_place_in_the_order(at: Fixture) {
+    let endpoint = at.strict_endpoint().await;
+    at.publish(1).await;
+    let head = only_claim(&at).await;
+    at.accept(vec![NewEvent { mode: Mode::Test, ..at.event() }]).await;
+    assert_eq!(only_claim(&at).await.mode, Mode::Test, "it waits for nobody");
+    at.record(at.delivered(&head)).await;
+    at.switch(&endpoint, false).await;
+    let receipts = at.accept(vec![NewEvent { mode: Mode::Test, ..at.event() }]).await;
+    assert_eq!(receipts[0].deliveries, 0, "and is skipped behind an endpoint that is off");
+}
+
+async fn events_wait_in_order_for_an_endpoint_that_is_off(at: Fixture) {
+    let endpoint = at.strict_endpoint().await;
+    at.switch(&endpoint, false).await;
+    let receipts = at.publish(2).await;
+    assert!(receipts.iter().all(|receipt| receipt.deliveries == 1), "they are queued");
+    at.advance(MINUTE);
+    let mut accepted = ids(&receipts);
+    accepted.extend(ids(&at.publish(1).await));
+    assert_nothing_due(&at).await;
+    assert!(at.deliveries().await.iter().all(|delivery| delivery.status == DeliveryStatus::Pending));
+    at.switch(&endpoint, true).await;
+    assert_eq!(deliver_all(&at).await, accepted);
+}
+
+async fn an_endpoint_that_was_disabled_goes_on_with_its_head(at: Fixture) {
+    for reason in [DisabledReason::Gone, DisabledReason::Failing, DisabledReason::SsrfBlocked] {
+        let endpoint = at.strict_endpoint().await;
+        let mut accepted = ids(&at.publish(2).await);
+        let head = only_claim(&at).await;
+        let outcome = at.retry(&head, MINUTE);
+        at.record(postrider::store::OutcomeRecord { disable: Some(reason), ..outcome }).await;
+        accepted.extend(ids(&at.publish(1).await));
+        at.advance(MINUTE);
+        assert_nothing_due(&at).await;
+        at.switch(&endpoint, true).await;
+        assert_eq!(deliver_all(&at).await, accepted, "{reason:?}");
+        at.delete(&endpoint).await;
+    }
+}
+
+async fn what_waits_expires_from_the_front_and_the_order_stops_there(at: Fixture) {
+    let endpoint = at.strict_endpoint().await;
+    at.publish(1).await;
+    at.switch(&endpoint, false).await;
+    let lost = ids(&at.publish(2).await);
+    at.advance(MINUTE);
+    let kept = ids(&at.publish(2).await);
+    at.advance(limits::WAITING_MAX - MINUTE - INSTANT);
+    assert_eq!(at.store().expire_waiting(10).await.unwrap(), 0);
+    at.advance(INSTANT);
+    assert_eq!(at.store().expire_waiting(2).await.unwrap(), 2, "in bounded steps");
+    assert_eq!(at.store().expire_waiting(2).await.unwrap(), 1);
+    assert_eq!(at.store().expire_waiting(2).await.unwrap(), 0);
+    let last = delivery_of(&at, lost[1]).await;
+    let (delivery, _) = at.delivery(last).await;
+    assert_eq!((delivery.reason, delivery.is_blocking), (Some(EndReason::Expired), true));
+    at.switch(&endpoint, true).await;
+    assert_nothing_due(&at).await;
+    let blocking = at.deliveries().await.iter().filter(|delivery| delivery.is_blocking).count();
+    assert_eq!(blocking, 1, "one decision is enough");
+    at.skip(last).await;
+    assert_eq!(deliver_all(&at).await, kept);
+}
+
+async fn what_waits_behind_a_stop_expires_too(at: Fixture) {
+    at.strict_endpoint().await;
+    at.publish(1).await;
+    let first = fail_head(&at).await;
+    let lost = ids(&at.publish(1).await);
+    at.advance(MINUTE);
+    let kept = ids(&at.publish(1).await);
+    at.advance(limits::WAITING_MAX - MINUTE - INSTANT);
+    assert_eq!(at.store().expire_waiting(10).await.unwrap(), 0);
+    at.advance(INSTANT);
+    assert_eq!(at.store().expire_waiting(10).await.unwrap(), 1);
+    assert!(!at.delivery(first).await.0.is_blocking);
+    let last = delivery_of(&at, lost[0]).await;
+    assert!(at.delivery(last).await.0.is_blocking);
+    at.retry_by_hand(last).await;
+    assert_eq!(deliver_all(&at).await, [lost, kept].concat());
+}
+
+async fn a_stop_outlives_the_log_and_the_server(mut at: Fixture) {
+    at.strict_endpoint().await;
+    let accepted = ids(&at.publish(1).await);
+    let failed = fail_head(&at).await;
+    at.advance(limits::RETENTION * 2);
+    at.reopen().await;
+    for part in [LogPart::Deliveries, LogPart::Events] {
+        at.store().remove_aged(part, limits::RETENTION, RowKey::from_i64(0), 100).await.unwrap();
+    }
+    let later = ids(&at.publish(1).await);
+    assert_nothing_due(&at).await;
+    at.retry_by_hand(failed).await;
+    assert_eq!(deliver_all(&at).await, [accepted, later].concat());
+    at.store().remove_aged(LogPart::Deliveries, limits::RETENTION, RowKey::from_i64(0), 100).await.unwrap();
+    assert!(matches!(at.try_skip(at.workspace.key, failed).await.unwrap_err(), SkipDeliveryError::NotFound));
+}
+
+async fn an_order_switched_on_counts_from_then_on(at: Fixture) {
+    let endpoint = at.endpoint().await;
+    at.publish(3).await;
+    at.set_order(&endpoint, DeliveryOrder::Strict).await;
+    let accepted = ids(&at.publish(2).await);
+    let claims = at.claim(100).await.claims;
+    assert_eq!(claims.len(), 4, "what was queued before, and the head");
+    for claim in &claims {
+        at.record(at.delivered(claim)).await;
+    }
+    assert_eq!(deliver_all(&at).await, accepted[1..]);
+}
+
+async fn an_order_switched_off_keeps_the_places_that_were_given_and_stops_no_more(at: Fixture) {
+    let endpoint = at.strict_endpoint().await;
+    let accepted = ids(&at.publish(4).await);
+    let failed = fail_head(&at).await;
+    at.set_order(&endpoint, DeliveryOrder::None).await;
+    assert!(!at.delivery(failed).await.0.is_blocking);
+    let second = only_claim(&at).await;
+    assert_eq!(second.event_id, accepted[1]);
+    let outside = ids(&at.publish(2).await);
+    let beside = at.claim(100).await.claims;
+    assert_eq!(beside.iter().map(|claim| claim.event_id).collect::<Vec<_>>(), outside);
+    at.record(at.failed(&second)).await;
+    assert!(!at.delivery(second.delivery_id).await.0.is_blocking, "without an order nothing is held up");
+    at.set_order(&endpoint, DeliveryOrder::Strict).await;
+    let last = ids(&at.publish(1).await);
+    for claim in &beside {
+        at.record(at.delivered(claim)).await;
+    }
+    assert_eq!(deliver_all(&at).await, [&accepted[2..], &last[..]].concat());
+}
+
+async fn deleting_the_endpoint_cancels_all_that_waits_in_order(at: Fixture) {
+    let endpoint = at.strict_endpoint().await;
+    at.publish(1).await;
+    let failed = fail_head(&at).await;
+    at.publish(2_500).await;
+    at.delete(&endpoint).await;
+    for _ in 0..4 {
+        assert_nothing_due(&at).await;
+    }
+    let filter = DeliveryFilter { status: Some(DeliveryStatus::Pending), ..DeliveryFilter::default() };
+    assert!(at.deliveries_of(at.workspace.key, filter).await.is_empty());
+    assert!(matches!(at.try_retry(at.workspace.key, failed, Mode::Live).await, Err(RequeueError::EndpointDeleted)));
+    let idle = at.claim(100).await;
+    assert_eq!((idle.claims.len(), idle.next_due_in), (0, None));
+}
+
+async fn each_endpoint_has_an_order_of_its_own(at: Fixture) {
+    let (one, other) = (at.strict_endpoint().await, at.strict_endpoint().await);
+    let unordered = at.endpoint().await;
+    at.publish(3).await;
+    let claims = at.claim(100).await.claims;
+    let of = |endpoint: &postrider::domain::endpoint::Endpoint| {
+        claims.iter().filter(|claim| claim.endpoint.id == endpoint.id).collect::<Vec<_>>()
+    };
+    assert_eq!((of(&one).len(), of(&other).len(), of(&unordered).len()), (1, 1, 3));
+    at.record(at.failed(of(&one)[0])).await;
+    at.record(at.delivered(of(&other)[0])).await;
+    let next = only_claim(&at).await;
+    assert_eq!(next.endpoint.id, other.id);
+}
