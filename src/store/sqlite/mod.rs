@@ -68,7 +68,6 @@ use endpoint::{NotCreated, UpdateRefusal};
 use endpoint_options::OptionsRefusal;
 use event::AcceptRefusal;
 use reader::Readers;
-use requeue::RequeueRefusal;
 use writer::{JobSize, SharedKeys, WriteTx, Writer};
 
 /// The store in one directory.
@@ -287,11 +286,7 @@ impl Store for SqliteStore {
         recording: Option<Recording<Endpoint>>,
     ) -> Result<Written<Endpoint>, CreateEndpointError> {
         let limits = new.limits;
-        self.write(JobSize::ONE_ROW, move |tx| {
-            idempotency::once(tx, recording.as_ref(), |tx| endpoint::create(tx, &new))
-        })
-        .await?
-        .map_err(|refusal| match refusal {
+        self.write_once(recording, move |tx| endpoint::create(tx, &new)).await?.map_err(|refusal| match refusal {
             NotCreated::ProjectFull => CreateEndpointError::ProjectFull(limits.per_project),
             NotCreated::WorkspaceFull => CreateEndpointError::WorkspaceFull(limits.per_workspace),
             NotCreated::Options(OptionsRefusal::NothingToKeep(name)) => {
@@ -347,11 +342,9 @@ impl Store for SqliteStore {
         author: Author,
         recording: Option<Recording<()>>,
     ) -> Result<Written<()>, DeleteEndpointError> {
-        self.write(JobSize::ONE_ROW, move |tx| {
-            idempotency::once(tx, recording.as_ref(), |tx| endpoint::delete(tx, workspace_key, id, author))
-        })
-        .await?
-        .map_err(|endpoint::NotFound| DeleteEndpointError::NotFound)
+        self.write_once(recording, move |tx| endpoint::delete(tx, workspace_key, id, author))
+            .await?
+            .map_err(|endpoint::NotFound| DeleteEndpointError::NotFound)
     }
 
     async fn secret_version(&self, workspace_key: RowKey, id: EndpointId) -> Result<Option<SecretVersion>, StoreError> {
@@ -446,7 +439,7 @@ impl Store for SqliteStore {
             idempotency::once(tx, recording.as_ref(), |tx| requeue::accept_test(tx, endpoint_id, &event, author))
         })
         .await?
-        .map_err(requeue_error)
+        .map_err(Into::into)
     }
 
     async fn retry_delivery(
@@ -456,11 +449,7 @@ impl Store for SqliteStore {
         author: Author,
         recording: Option<Recording<Delivery>>,
     ) -> Result<Written<Delivery>, RequeueError> {
-        self.write(JobSize::ONE_ROW, move |tx| {
-            idempotency::once(tx, recording.as_ref(), |tx| requeue::retry(tx, workspace_key, id, author))
-        })
-        .await?
-        .map_err(requeue_error)
+        self.write_once(recording, move |tx| requeue::retry(tx, workspace_key, id, author)).await?.map_err(Into::into)
     }
 
     async fn skip_delivery(
@@ -470,12 +459,7 @@ impl Store for SqliteStore {
         author: Author,
         recording: Option<Recording<Delivery>>,
     ) -> Result<Written<Delivery>, SkipDeliveryError> {
-        self.write_once(recording, move |tx| order::skip(tx, workspace_key, id, author)).await?.map_err(|refusal| {
-            match refusal {
-                order::SkipRefusal::NotFound => SkipDeliveryError::NotFound,
-                order::SkipRefusal::NotBlocking => SkipDeliveryError::NotBlocking,
-            }
-        })
+        self.write_once(recording, move |tx| order::skip(tx, workspace_key, id, author)).await?.map_err(Into::into)
     }
 
     async fn count_replayable(
@@ -500,11 +484,9 @@ impl Store for SqliteStore {
         new: NewReplay,
         recording: Option<Recording<Replay>>,
     ) -> Result<Written<Replay>, RequeueError> {
-        self.write(JobSize::ONE_ROW, move |tx| {
-            idempotency::once(tx, recording.as_ref(), |tx| replay::create(tx, workspace_key, endpoint_id, &new))
-        })
-        .await?
-        .map_err(requeue_error)
+        self.write_once(recording, move |tx| replay::create(tx, workspace_key, endpoint_id, &new))
+            .await?
+            .map_err(Into::into)
     }
 
     async fn list_replays(
@@ -535,11 +517,9 @@ impl Store for SqliteStore {
         author: Author,
         recording: Option<Recording<Replay>>,
     ) -> Result<Written<Replay>, StopReplayError> {
-        self.write(JobSize::ONE_ROW, move |tx| {
-            idempotency::once(tx, recording.as_ref(), |tx| replay::stop(tx, workspace_key, endpoint_id, id, author))
-        })
-        .await?
-        .map_err(|endpoint::NotFound| StopReplayError::NotFound)
+        self.write_once(recording, move |tx| replay::stop(tx, workspace_key, endpoint_id, id, author))
+            .await?
+            .map_err(|endpoint::NotFound| StopReplayError::NotFound)
     }
 
     async fn advance_replays(&self) -> Result<Option<usize>, StoreError> {
@@ -597,14 +577,6 @@ impl Store for SqliteStore {
 
     async fn forget_answers(&self, limit: usize) -> Result<usize, StoreError> {
         self.write(JobSize { rows: limit, bytes: 0 }, move |tx| idempotency::forget(tx, limit)).await
-    }
-}
-
-fn requeue_error(refusal: RequeueRefusal) -> RequeueError {
-    match refusal {
-        RequeueRefusal::NotFound => RequeueError::NotFound,
-        RequeueRefusal::EndpointDeleted => RequeueError::EndpointDeleted,
-        RequeueRefusal::EndpointOff => RequeueError::EndpointOff,
     }
 }
 

@@ -28,7 +28,7 @@ use crate::domain::endpoint_options::{DeliveryOrder, EndpointOptions};
 use crate::domain::id::{DeliveryId, RowKey};
 use crate::domain::limits;
 use crate::domain::time::Timestamp;
-use crate::store::{Lane, LaneKind};
+use crate::store::{Lane, LaneKind, SkipDeliveryError};
 
 use super::lane::{lane_from_row, lane_key, lower_next_at};
 use super::unsent::{Unsent, end_unsent, unsent_from_row};
@@ -122,6 +122,15 @@ pub fn unblock(tx: &mut WriteTx<'_>, lane: Lane) -> Result<(), rusqlite::Error> 
 pub enum SkipRefusal {
     NotFound,
     NotBlocking,
+}
+
+impl From<SkipRefusal> for SkipDeliveryError {
+    fn from(refusal: SkipRefusal) -> Self {
+        match refusal {
+            SkipRefusal::NotFound => Self::NotFound,
+            SkipRefusal::NotBlocking => Self::NotBlocking,
+        }
+    }
 }
 
 /// Gives up the delivery at which its endpoint's order has stopped.

@@ -7,7 +7,7 @@ use crate::domain::audit::{AuditAction, Author};
 use crate::domain::delivery::{Delivery, DeliveryCause};
 use crate::domain::event::NewEvent;
 use crate::domain::id::{DeliveryId, EndpointId, RowKey};
-use crate::store::{Lane, LaneKind};
+use crate::store::{Lane, LaneKind, RequeueError};
 
 use super::access::mode_from_code;
 use super::column::{coded, unexpected};
@@ -21,6 +21,16 @@ pub enum RequeueRefusal {
     NotFound,
     EndpointDeleted,
     EndpointOff,
+}
+
+impl From<RequeueRefusal> for RequeueError {
+    fn from(refusal: RequeueRefusal) -> Self {
+        match refusal {
+            RequeueRefusal::NotFound => Self::NotFound,
+            RequeueRefusal::EndpointDeleted => Self::EndpointDeleted,
+            RequeueRefusal::EndpointOff => Self::EndpointOff,
+        }
+    }
 }
 
 type Requeued<T> = Result<Result<T, RequeueRefusal>, rusqlite::Error>;
