@@ -40,7 +40,12 @@ impl Dispatcher {
             let asked_at = self.clock.now();
             match self.claim(free.min(CLAIM_MAX)).await {
                 Ok(None) => {}
-                Ok(Some(wait)) => self.wait_until(asked_at.plus(wait)).await,
+                Ok(Some(wait)) => {
+                    let until = asked_at.plus(wait);
+                    // What an endpoint's rate held back goes when its time has come, whatever else is due.
+                    let token_at = self.intake.slots.next_token_at();
+                    self.wait_until(token_at.map_or(until, |at| at.min(until))).await;
+                }
                 Err(error) => {
                     tracing::error!(error = %error, source = ?std::error::Error::source(&error), "claiming due deliveries failed");
                     self.wait_until(asked_at.plus(STORE_FAULT_WAIT)).await;

@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::domain::time::{Clock, Timestamp};
-use crate::store::{Claim, HandOver, Lane, LaneQuota};
+use crate::store::{Claim, EndpointTarget, HandOver, Lane, LaneQuota};
 
 use super::throttle::Slots;
 use super::waker::Waker;
@@ -42,6 +42,10 @@ impl Intake {
 impl LaneQuota for Intake {
     fn quota(&self, lane: Lane) -> usize {
         self.slots.quota(lane)
+    }
+
+    fn allowance(&self, lane: Lane, target: &EndpointTarget, wanted: usize) -> usize {
+        self.slots.allowance(lane, target, wanted)
     }
 
     fn claimed(&self, lane: Lane) {

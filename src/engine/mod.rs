@@ -92,7 +92,8 @@ impl Engine {
         let (stop, cut) = (CancellationToken::new(), CancellationToken::new());
         let waker = Waker::default();
         let attempts = TaskTracker::new();
-        let slots = throttle::Slots::new(parts.settings.slots, parts.settings.slots_per_endpoint, stop.clone());
+        let (slots, per_endpoint) = (parts.settings.slots, parts.settings.slots_per_endpoint);
+        let slots = throttle::Slots::new(slots, per_endpoint, Arc::clone(&parts.clock), stop.clone());
         let (outcomes, recorder) = recorder::start(Arc::clone(&parts.store));
         let janitor = tokio::spawn(janitor::run(
             Arc::clone(&parts.store),

@@ -10,6 +10,9 @@
 //!   that it has too much to do. To one that is very quick, a few times as many are claimed ahead and wait here for their turn: a claim
 //!   takes as long as the disk, and such an endpoint would be idle meanwhile.
 //!
+//! - An endpoint that asks for a rate is sent no more a second, spread out evenly (a token bucket that holds a tenth of a second's
+//!   worth, or one).
+//!
 //! All of this is in memory and about this process alone; it steers, and promises nothing. What an endpoint does, and whether it
 //! is paused, stands in the store.
 
@@ -21,22 +24,24 @@ use tokio::sync::{Notify, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use crate::domain::attempt::AttemptOutcome;
+use crate::domain::endpoint_options::DeliveryRate;
 use crate::domain::health::is_busy;
 use crate::domain::id::RowKey;
 use crate::domain::limits;
-use crate::store::{Lane, LaneKind, LaneQuota};
+use crate::domain::time::{Clock, Timestamp};
+use crate::store::{EndpointTarget, Lane, LaneKind, LaneQuota};
 
 /// Counts the attempts under way. Cheap to clone; all clones count together.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Slots(Arc<Shared>);
 
-#[derive(Debug)]
 struct Shared {
     total: usize,
     per_endpoint: usize,
     taken: Mutex<Taken>,
     /// Told when a place is given back for which somebody had to be turned away.
     released: Notify,
+    clock: Arc<dyn Clock>,
     closed: CancellationToken,
 }
 
@@ -46,6 +51,8 @@ struct Taken {
     by_workspace: HashMap<RowKey, Share>,
     paces: HashMap<RowKey, Pace>,
     turned_away: bool,
+    /// When the next token falls to an endpoint that somebody was turned away from for its rate.
+    next_token_at: Option<Timestamp>,
 }
 
 /// Places that are taken.
@@ -65,6 +72,17 @@ struct Pace {
     /// Claims that wait for their turn, first come first served.
     waiting: VecDeque<oneshot::Sender<()>>,
     manner: Manner,
+    /// Of an endpoint that asked for a rate.
+    bucket: Option<Bucket>,
+}
+
+/// What an endpoint's rate lets go.
+#[derive(Clone, Copy, Debug)]
+struct Bucket {
+    rate: DeliveryRate,
+    /// In thousandths, so that a millisecond brings `rate` of them.
+    milli_tokens: u64,
+    filled_at: Timestamp,
 }
 
 /// How an endpoint answers, and what may go to it.
@@ -88,7 +106,6 @@ pub struct Observation {
 }
 
 /// One claim's place; given back on drop.
-#[derive(Debug)]
 pub struct Slot {
     slots: Slots,
     lane: Lane,
@@ -110,9 +127,14 @@ const MEAN_WEIGHT: f32 = 0.2;
 
 impl Slots {
     /// No place is given any more once `closed` is cancelled.
-    pub fn new(total: usize, per_endpoint: usize, closed: CancellationToken) -> Self {
+    pub fn new(total: usize, per_endpoint: usize, clock: Arc<dyn Clock>, closed: CancellationToken) -> Self {
         let taken = Mutex::new(Taken::default());
-        Self(Arc::new(Shared { total, per_endpoint, taken, released: Notify::new(), closed }))
+        Self(Arc::new(Shared { total, per_endpoint, taken, released: Notify::new(), clock, closed }))
+    }
+
+    /// When somebody who was turned away for an endpoint's rate may ask again.
+    pub fn next_token_at(&self) -> Option<Timestamp> {
+        self.0.taken().next_token_at.take()
     }
 
     /// Places that nobody has.
@@ -175,16 +197,32 @@ impl LaneQuota for Slots {
             return 0;
         }
         let mut taken = self.0.taken();
+        if taken.tokens(lane, self.0.clock.as_ref(), 1) == 0 {
+            return 0;
+        }
         let quota = taken.quota(lane, self.0.total, self.0.per_endpoint);
         taken.turned_away |= quota == 0;
         quota
     }
 
+    fn allowance(&self, lane: Lane, target: &EndpointTarget, wanted: usize) -> usize {
+        let mut taken = self.0.taken();
+        taken.set_rate(lane, target.options.rate_limit, self.0.per_endpoint, self.0.clock.as_ref());
+        taken.tokens(lane, self.0.clock.as_ref(), wanted)
+    }
+
     fn claimed(&self, lane: Lane) {
-        self.0.taken().count(lane, self.0.per_endpoint, Change::Take);
+        let mut taken = self.0.taken();
+        taken.count(lane, self.0.per_endpoint, Change::Take);
+        if let Some(bucket) = taken.bucket(lane) {
+            bucket.milli_tokens = bucket.milli_tokens.saturating_sub(WHOLE_TOKEN);
+        }
     }
 
     fn unclaimed(&self, lane: Lane) {
+        if let Some(bucket) = self.0.taken().bucket(lane) {
+            bucket.milli_tokens += WHOLE_TOKEN;
+        }
         self.give_back(lane, false);
     }
 }
@@ -265,7 +303,40 @@ impl Taken {
             under_way: 0,
             waiting: VecDeque::new(),
             manner: Manner::unknown(per_endpoint),
+            bucket: None,
         })
+    }
+
+    /// The bucket of the lane's endpoint, if it has one that counts: tests are not held back by a rate.
+    fn bucket(&mut self, lane: Lane) -> Option<&mut Bucket> {
+        if lane.kind == LaneKind::Tests {
+            return None;
+        }
+        self.paces.get_mut(&lane.endpoint_key)?.bucket.as_mut()
+    }
+
+    fn set_rate(&mut self, lane: Lane, rate: Option<DeliveryRate>, per_endpoint: usize, clock: &dyn Clock) {
+        if rate.is_none() && !self.paces.get(&lane.endpoint_key).is_some_and(|pace| pace.bucket.is_some()) {
+            return;
+        }
+        let pace = self.pace(lane.endpoint_key, per_endpoint);
+        if pace.bucket.map(|bucket| bucket.rate) != rate {
+            pace.bucket = rate.map(|rate| Bucket::full(rate, clock.now()));
+        }
+    }
+
+    /// How many of `wanted` the endpoint's rate lets go now. Notes when there will be more for whoever gets none.
+    fn tokens(&mut self, lane: Lane, clock: &dyn Clock, wanted: usize) -> usize {
+        let Some(bucket) = self.bucket(lane) else { return wanted };
+        let now = clock.now();
+        bucket.fill(now);
+        let whole = usize::try_from(bucket.milli_tokens / WHOLE_TOKEN).unwrap_or(usize::MAX);
+        if whole < wanted {
+            let at = bucket.next_at();
+            let other = self.next_token_at.filter(|other| *other > now);
+            self.next_token_at = Some(other.map_or(at, |other| other.min(at)));
+        }
+        wanted.min(whole)
     }
 
     /// `None` when it is this claim's turn already.
@@ -295,6 +366,34 @@ impl Taken {
         for share in [workspace, &mut self.all] {
             share.not_quick = if quick { share.not_quick.saturating_sub(held) } else { share.not_quick + held };
         }
+    }
+}
+
+const WHOLE_TOKEN: u64 = 1000;
+
+impl Bucket {
+    fn full(rate: DeliveryRate, now: Timestamp) -> Self {
+        let mut bucket = Self { rate, milli_tokens: 0, filled_at: now };
+        bucket.milli_tokens = bucket.most();
+        bucket
+    }
+
+    /// A tenth of a second's worth, so that a claim need not be made for each delivery of a high rate.
+    fn most(&self) -> u64 {
+        (u64::from(self.rate.per_second()) * WHOLE_TOKEN / 10).max(WHOLE_TOKEN)
+    }
+
+    fn fill(&mut self, now: Timestamp) {
+        let elapsed_ms = u64::try_from(now.since(self.filled_at).as_millis()).unwrap_or(u64::MAX);
+        let brought = elapsed_ms.saturating_mul(u64::from(self.rate.per_second()));
+        self.milli_tokens = self.milli_tokens.saturating_add(brought).min(self.most());
+        self.filled_at = now;
+    }
+
+    /// When there is one more, if nothing is taken until then.
+    fn next_at(&self) -> Timestamp {
+        let missing = WHOLE_TOKEN - self.milli_tokens % WHOLE_TOKEN;
+        self.filled_at.plus(Duration::from_millis(missing.div_ceil(u64::from(self.rate.per_second()))))
     }
 }
 
@@ -383,9 +482,44 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::domain::endpoint::SecretVersion;
+    use crate::domain::endpoint_options::EndpointOptions;
+    use crate::domain::id::EndpointId;
 
     const QUICK: Duration = Duration::from_millis(5);
     const SLOW: Duration = Duration::from_secs(14);
+
+    /// Stands where it was set.
+    #[derive(Clone, Default)]
+    struct TestClock(Arc<std::sync::atomic::AtomicU64>);
+
+    impl TestClock {
+        fn set(&self, millis: u64) {
+            self.0.store(millis, std::sync::atomic::Ordering::Relaxed);
+        }
+    }
+
+    impl Clock for TestClock {
+        fn now(&self) -> Timestamp {
+            Timestamp::from_millis(0).plus(Duration::from_millis(self.0.load(std::sync::atomic::Ordering::Relaxed)))
+        }
+
+        fn sleep_until(&self, _at: Timestamp) -> crate::domain::time::Sleep<'_> {
+            Box::pin(std::future::pending())
+        }
+    }
+
+    fn target_with_rate(lane: Lane, per_second: Option<u64>) -> EndpointTarget {
+        let rate_limit = per_second.map(|rate| DeliveryRate::parse(rate).unwrap());
+        EndpointTarget {
+            lane,
+            id: EndpointId::from_letters([b'a'; 16]),
+            url: "https://example.com/".to_owned(),
+            secret_version: SecretVersion::FIRST,
+            oldest_secret_version: SecretVersion::FIRST,
+            options: Arc::new(EndpointOptions { rate_limit, ..EndpointOptions::default() }),
+        }
+    }
 
     fn lane_of(workspace: i64, endpoint: i64) -> Lane {
         Lane {
@@ -400,7 +534,7 @@ mod tests {
     }
 
     fn slots(total: usize, per_endpoint: usize) -> Slots {
-        Slots::new(total, per_endpoint, CancellationToken::new())
+        Slots::new(total, per_endpoint, Arc::new(TestClock::default()), CancellationToken::new())
     }
 
     fn take(slots: &Slots, lane: Lane) -> Slot {
@@ -556,6 +690,48 @@ mod tests {
     }
 
     #[test]
+    fn a_rate_spreads_deliveries_and_is_never_exceeded() {
+        let clock = TestClock::default();
+        let slots = Slots::new(512, 64, Arc::new(clock.clone()), CancellationToken::new());
+        let target = |rate| target_with_rate(lane(1), rate);
+        let mut sent = Vec::new();
+        for now in 0..3_000_u64 {
+            clock.set(now);
+            while slots.quota(lane(1)) > 0 && slots.allowance(lane(1), &target(Some(30)), 1) > 0 {
+                drop(take(&slots, lane(1)));
+                sent.push(now);
+            }
+        }
+        for second in 0..=2_000 {
+            let within = sent.iter().filter(|at| (second..second + 1_000).contains(*at)).count();
+            assert!((29..=33).contains(&within), "{within} within a second from {second} ms");
+        }
+        assert_eq!(slots.quota(lane(1)), 0, "turned away before the store is asked");
+        let at = slots.next_token_at().unwrap();
+        assert!(at > clock.now() && at.since(clock.now()) <= Duration::from_millis(34));
+        let tests = Lane { kind: LaneKind::Tests, ..lane(1) };
+        assert!(slots.quota(tests) > 0 && slots.allowance(tests, &target(Some(30)), 1) == 1, "a test goes at once");
+        assert_eq!(slots.allowance(lane(1), &target(None), 5), 5, "once the rate is gone");
+    }
+
+    #[test]
+    fn the_lowest_rate_is_one_a_second_and_a_claim_rolled_back_gives_its_token_back() {
+        let clock = TestClock::default();
+        let slots = Slots::new(512, 64, Arc::new(clock.clone()), CancellationToken::new());
+        let target = target_with_rate(lane(1), Some(1));
+        assert_eq!(slots.allowance(lane(1), &target, 5), 1);
+        slots.claimed(lane(1));
+        slots.unclaimed(lane(1));
+        assert_eq!(slots.allowance(lane(1), &target, 5), 1);
+        slots.claimed(lane(1));
+        clock.set(999);
+        assert_eq!(slots.quota(lane(1)), 0);
+        assert_eq!(slots.next_token_at(), Some(Timestamp::from_millis(1000)));
+        clock.set(1000);
+        assert_eq!(slots.allowance(lane(1), &target, 5), 1);
+    }
+
+    #[test]
     fn a_test_does_not_wait_for_what_is_under_way() {
         let slots = slots(512, 4);
         let held = fill(&slots, lane(1));
@@ -616,7 +792,7 @@ mod tests {
     #[test]
     fn nothing_is_given_once_closed() {
         let closed = CancellationToken::new();
-        let slots = Slots::new(1, 1, closed.clone());
+        let slots = Slots::new(1, 1, Arc::new(TestClock::default()), closed.clone());
         closed.cancel();
         assert_eq!(slots.quota(lane(1)), 0);
     }

@@ -37,6 +37,12 @@ pub enum LaneKind {
 pub trait LaneQuota: Send + Sync {
     fn quota(&self, lane: Lane) -> usize;
 
+    /// How many of `wanted` deliveries the endpoint's own rate lets go now. Asked after [`LaneQuota::quota`], when it is known how
+    /// the endpoint wants to be called.
+    fn allowance(&self, _lane: Lane, _target: &EndpointTarget, wanted: usize) -> usize {
+        wanted
+    }
+
     /// One row of the lane is being claimed.
     fn claimed(&self, _lane: Lane) {}
 

@@ -48,7 +48,9 @@ pub fn enqueue(
     let place = order::take_place(tx, new.lane, new.standing)?;
     let has_turn = place.as_ref().is_none_or(|place| place.is_head);
     let handed = match payload {
-        Some(payload) if has_turn && !new.is_held && tx.claims.has_room(new.lane) && !may_have_due(tx, new.lane)? => {
+        Some(payload)
+            if has_turn && !new.is_held && tx.claims.has_room(new.lane, target) && !may_have_due(tx, new.lane)? =>
+        {
             Some(payload)
         }
         _ => None,
@@ -138,6 +140,14 @@ pub fn claim(
             let wanted = share.min(*room).min(limit - claims.len()).min(quota.quota(lane));
             let wanted = if paused_since.is_some() { wanted.min(1) } else { wanted };
             if wanted == 0 {
+                continue;
+            }
+            let wanted = match tx.matching.target(tx.connection, lane.endpoint_key)? {
+                Some(target) => quota.allowance(lane, &target, wanted),
+                None => wanted,
+            };
+            if wanted == 0 {
+                *room = 0;
                 continue;
             }
             let before = claims.len();

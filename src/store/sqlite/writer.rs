@@ -21,7 +21,7 @@ use tokio::sync::oneshot;
 use crate::domain::id::{KeySequence, RowKey, StoreTag};
 use crate::domain::limits;
 use crate::domain::time::{Clock, Timestamp};
-use crate::store::{Claim, HandOver, Lane, LaneQuota};
+use crate::store::{Claim, EndpointTarget, HandOver, Lane, LaneQuota};
 
 use super::checkpoint::Checkpointer;
 use super::health::HealthCache;
@@ -63,8 +63,10 @@ pub struct GroupClaims {
 
 impl GroupClaims {
     /// Who takes over what is accepted, if it has room for one more of this lane.
-    pub fn has_room(&self, lane: Lane) -> bool {
-        self.hand_over.as_ref().is_some_and(|hand_over| hand_over.quota(lane) > 0)
+    pub fn has_room(&self, lane: Lane, target: &EndpointTarget) -> bool {
+        self.hand_over
+            .as_ref()
+            .is_some_and(|hand_over| hand_over.quota(lane) > 0 && hand_over.allowance(lane, target, 1) > 0)
     }
 
     /// Hands an accepted delivery over, once the group is on disk.

@@ -175,3 +175,24 @@ async fn a_receiver_that_holds_every_answer_does_not_hold_up_another() {
     let event = app.publish("note.created", json!({})).await;
     app.delivery_ended(&event, "delivered").await;
 }
+
+#[tokio::test]
+async fn an_endpoint_gets_no_more_a_second_than_it_asked_for() {
+    let app = App::to_loopback().await;
+    let receiver = Receiver::start().await;
+    let url = receiver.url("/hook");
+    app.endpoint(json!({"name": "slowly", "url": url, "events": ["post.created"], "rateLimit": 10})).await;
+    for _ in 0..5 {
+        app.publish("post.created", json!({})).await;
+    }
+    for sent in 1..=5 {
+        receiver.wait_for(sent).await;
+        let filter = "status=delivered";
+        app.deliveries_when(filter, "are as many as may be", |delivered| delivered.len() == sent).await;
+        app.clock().advance(Duration::from_millis(99));
+        // The dispatcher has looked and gone back to sleep; beside it sleeps the janitor.
+        app.clock().until_asleep(2).await;
+        assert_eq!(receiver.counts().requests, sent, "one each tenth of a second");
+        app.clock().advance(Duration::from_millis(1));
+    }
+}
