@@ -90,13 +90,13 @@ impl Cost {
     }
 }
 
-/// User and system time, in hundredths of a second as Linux reports them.
+/// User and system time, that of children it has waited for included, in hundredths of a second as Linux reports them.
 fn cpu_time(stat: &str) -> Duration {
     const USER: usize = 11; // counted after the name, which may hold spaces
     const TICK: Duration = Duration::from_millis(10);
     let fields: Vec<&str> = stat.rsplit_once(')').map_or("", |(_, rest)| rest).split_whitespace().collect();
     let ticks = |index: usize| fields.get(index).and_then(|text| text.parse::<u32>().ok()).unwrap_or_default();
-    TICK * (ticks(USER) + ticks(USER + 1))
+    TICK * (USER..USER + 4).map(ticks).sum::<u32>()
 }
 
 fn labelled(text: &str, label: &str) -> u64 {
@@ -108,4 +108,15 @@ fn labelled(text: &str, label: &str) -> u64 {
 pub fn directory_bytes(directory: &Path) -> u64 {
     let Ok(entries) = std::fs::read_dir(directory) else { return 0 };
     entries.flatten().filter_map(|entry| entry.metadata().ok()).map(|metadata| metadata.len()).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_time_of_children_is_counted() {
+        let stat = "7 (a (b) c) S 1 7 7 0 -1 0 0 0 0 0 100 20 3 4 20 0 1 0";
+        assert_eq!(cpu_time(stat), Duration::from_millis(1270));
+    }
 }
