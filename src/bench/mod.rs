@@ -9,6 +9,7 @@ use std::time::Duration;
 
 mod ceiling;
 mod histogram;
+mod neighbours;
 mod process;
 mod producer;
 pub mod report;
@@ -29,10 +30,24 @@ pub enum Scenario {
     Batch,
     /// 200 events a second whatever the answers; latency counts from the intended time.
     Rate,
+    /// A healthy endpoint beside one that answers after 14 s.
+    SlowNeighbour,
+    /// The same, and a dead endpoint with a long queue.
+    DeadNeighbour,
+    /// A healthy endpoint beside a workspace of 500 endpoints that answer after 14.9 s.
+    Isolation,
 }
 
 impl Scenario {
-    pub const ALL: [Self; 4] = [Self::Single, Self::FanOut, Self::Batch, Self::Rate];
+    pub const ALL: [Self; 7] = [
+        Self::Single,
+        Self::FanOut,
+        Self::Batch,
+        Self::Rate,
+        Self::SlowNeighbour,
+        Self::DeadNeighbour,
+        Self::Isolation,
+    ];
 
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -40,6 +55,9 @@ impl Scenario {
             Self::FanOut => "fan-out",
             Self::Batch => "batch",
             Self::Rate => "rate",
+            Self::SlowNeighbour => "slow-neighbour",
+            Self::DeadNeighbour => "dead-neighbour",
+            Self::Isolation => "isolation",
         }
     }
 
@@ -47,25 +65,21 @@ impl Scenario {
         Self::ALL.into_iter().find(|scenario| scenario.as_str() == text)
     }
 
+    /// Measured twice: alone, and beside others.
+    const fn has_neighbours(self) -> bool {
+        matches!(self, Self::SlowNeighbour | Self::DeadNeighbour | Self::Isolation)
+    }
+
     const fn endpoints(self) -> usize {
-        match self {
-            Self::FanOut => 10,
-            Self::Single | Self::Batch | Self::Rate => 1,
-        }
+        if matches!(self, Self::FanOut) { 10 } else { 1 }
     }
 
     const fn events_per_request(self) -> usize {
-        match self {
-            Self::Batch => 100,
-            Self::Single | Self::FanOut | Self::Rate => 1,
-        }
+        if matches!(self, Self::Batch) { 100 } else { 1 }
     }
 
     const fn events_per_second(self) -> Option<u32> {
-        match self {
-            Self::Rate => Some(200),
-            Self::Single | Self::FanOut | Self::Batch => None,
-        }
+        if matches!(self, Self::Rate) { Some(200) } else { None }
     }
 }
 
@@ -79,6 +93,8 @@ pub struct BenchOptions {
     pub publishers: usize,
     /// Bytes of `data`.
     pub payload_bytes: usize,
+    /// Deliveries queued for the dead neighbour.
+    pub backlog: usize,
     /// The program to run as the server.
     pub program: PathBuf,
 }

@@ -20,10 +20,11 @@ const START_PATIENCE: Duration = Duration::from_secs(20);
 const STOP_PATIENCE: Duration = Duration::from_secs(60);
 
 impl ServerProcess {
-    pub async fn start(program: &Path, data_dir: &Path) -> io::Result<Self> {
+    pub async fn start(program: &Path, data_dir: &Path, more: &[&str]) -> io::Result<Self> {
         let mut child = Command::new(program)
             .args(["serve", "--listen", "127.0.0.1:0", "--allow-target", "127.0.0.0/8", "--log-format", "json"])
             .args(["--log", "info"])
+            .args(more)
             .arg("--data-dir")
             .arg(data_dir)
             .stdin(Stdio::null())

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::Scenario;
 use super::ceiling::Ceiling;
 use super::histogram::Histogram;
+use super::run::Side;
 
 /// A whole run.
 pub struct Report {
@@ -18,6 +19,7 @@ pub struct Report {
 /// One scenario.
 pub(super) struct Row {
     pub scenario: Scenario,
+    pub side: Side,
     pub events: u64,
     pub delivered: u64,
     pub refused: u64,
@@ -47,7 +49,7 @@ impl Report {
     pub fn table(&self) -> String {
         let mut text = format!(
             "ceiling: a bare client signs and posts {:.0} a second, {:.3} CPU-seconds per 1,000 with its sink\n\n\
-             {:<9} {:>10} {:>11} {:>8} {:>9} {:>9} {:>27} {:>27} {:>8} {:>8} {:>8} {:>8}\n",
+             {:<22} {:>10} {:>11} {:>8} {:>9} {:>9} {:>27} {:>27} {:>8} {:>8} {:>8} {:>8}\n",
             self.ceiling.per_second,
             self.ceiling.cpu_seconds_per_1000,
             "scenario",
@@ -66,8 +68,8 @@ impl Report {
         for row in &self.rows {
             let _ = writeln!(
                 text,
-                "{:<9} {:>10.0} {:>11.0} {:>8.3} {:>9.3} {:>9.3} {:>27} {:>27} {:>8.0} {:>8.0} {:>8.0} {:>8}",
-                row.scenario.as_str(),
+                "{:<22} {:>10.0} {:>11.0} {:>8.3} {:>9.3} {:>9.3} {:>27} {:>27} {:>8.0} {:>8.0} {:>8.0} {:>8}",
+                row.name(),
                 row.accepted_per_second,
                 row.delivered_per_second,
                 row.delivered_per_second / self.ceiling.per_second,
@@ -86,7 +88,7 @@ impl Report {
                 let _ = writeln!(
                     text,
                     "{}: {} events, {} deliveries: {} refused, {} missing, {} repeated, {} badly signed",
-                    row.scenario.as_str(),
+                    row.name(),
                     row.events,
                     row.delivered,
                     row.refused,
@@ -96,8 +98,27 @@ impl Report {
                 );
             }
         }
+        for (alone, beside) in self.neighbours() {
+            let _ = writeln!(
+                text,
+                "{}: from publish to arrival at the healthy endpoint p50 {:.2}, p99 {:.2} times of alone; {:.2} times the CPU",
+                beside.scenario.as_str(),
+                ratio(&beside.arrival, &alone.arrival, 0.5),
+                ratio(&beside.arrival, &alone.arrival, 0.99),
+                beside.server_cpu_per_1000 / alone.server_cpu_per_1000,
+            );
+        }
         text.push_str("CPU in seconds per 1,000 deliveries; written and kept in bytes per delivery.\n");
         text
+    }
+
+    /// What was measured alone, and beside others.
+    fn neighbours(&self) -> impl Iterator<Item = (&Row, &Row)> {
+        let beside = self.rows.iter().filter(|row| row.side == Side::Beside);
+        beside.filter_map(|beside| {
+            let is_alone = |row: &&Row| row.scenario == beside.scenario && row.side == Side::Alone;
+            Some((self.rows.iter().find(is_alone)?, beside))
+        })
     }
 
     pub fn json(&self) -> Value {
@@ -113,7 +134,7 @@ impl Report {
             .iter()
             .map(|row| {
                 json!({
-                    "scenario": row.scenario.as_str(), "events": row.events, "delivered": row.delivered,
+                    "scenario": row.name(), "events": row.events, "delivered": row.delivered,
                     "refused": row.refused, "missing": row.missing, "repeated": row.repeated,
                     "badSignatures": row.bad_signatures, "acceptedPerSecond": row.accepted_per_second,
                     "deliveredPerSecond": row.delivered_per_second,
@@ -130,8 +151,27 @@ impl Report {
                 "postsPerSecond": self.ceiling.per_second, "cpuSecondsPer1000": self.ceiling.cpu_seconds_per_1000,
             },
             "scenarios": rows,
+            "neighbours": self.neighbours().map(|(alone, beside)| json!({
+                "scenario": beside.scenario.as_str(),
+                "p50ToAlone": ratio(&beside.arrival, &alone.arrival, 0.5),
+                "p99ToAlone": ratio(&beside.arrival, &alone.arrival, 0.99),
+            })).collect::<Vec<_>>(),
         })
     }
+}
+
+impl Row {
+    fn name(&self) -> String {
+        let name = self.scenario.as_str();
+        match self.side {
+            Side::Only | Side::Beside => name.to_owned(),
+            Side::Alone => format!("{name} (alone)"),
+        }
+    }
+}
+
+fn ratio(beside: &Histogram, alone: &Histogram, fraction: f64) -> f64 {
+    beside.quantile(fraction).as_secs_f64() / alone.quantile(fraction).as_secs_f64().max(f64::EPSILON)
 }
 
 fn quantiles(histogram: &Histogram) -> String {

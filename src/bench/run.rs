@@ -15,7 +15,7 @@ use super::process::{Cost, ServerProcess, directory_bytes};
 use super::producer::{Plan, Published, publish};
 use super::report::{Report, Row};
 use super::sink::{self, Arrivals};
-use super::{BenchOptions, Scenario, ceiling};
+use super::{BenchOptions, Scenario, ceiling, neighbours};
 
 /// Why a run came to nothing.
 #[derive(Debug, thiserror::Error)]
@@ -29,7 +29,7 @@ pub enum BenchError {
 /// More events than any run publishes; sizes what counts arrivals.
 const EVENTS_MAX: usize = 4_000_000;
 /// How long arrivals may fail to come before the rest counts as missing.
-const PATIENCE: Duration = Duration::from_secs(15);
+pub(super) const PATIENCE: Duration = Duration::from_secs(15);
 
 /// Measures the ceiling and every scenario. `told` hears what is being done.
 ///
@@ -45,18 +45,22 @@ pub async fn run(options: &BenchOptions, mut told: impl FnMut(&str)) -> Result<R
     let mut rows = Vec::new();
     for scenario in &options.scenarios {
         told(scenario.as_str());
-        rows.push(measure(options, *scenario).await?);
+        if scenario.has_neighbours() {
+            rows.extend(neighbours::measure(options, *scenario).await?);
+        } else {
+            rows.push(measure(options, *scenario).await?);
+        }
     }
     Ok(Report { ceiling, rows })
 }
 
 async fn measure(options: &BenchOptions, scenario: Scenario) -> Result<Row, BenchError> {
     let directory = Directory::make()?;
-    let api_key = make_key(&options.program, &directory.0).await?;
-    let server = ServerProcess::start(&options.program, &directory.0).await?;
+    let api_key = make_key(&options.program, &directory.0, "bench").await?;
+    let server = ServerProcess::start(&options.program, &directory.0, &[]).await?;
     let arrivals = Arrivals::new(EVENTS_MAX);
     let sink = sink::start(Arc::clone(&arrivals)).await?;
-    register(&server, &api_key, sink, scenario, &arrivals).await?;
+    register(&server, &api_key, sink, scenario.endpoints(), &arrivals).await?;
     let plan = Arc::new(Plan {
         server: server.address,
         api_key: api_key.clone(),
@@ -75,32 +79,44 @@ async fn measure(options: &BenchOptions, scenario: Scenario) -> Result<Row, Benc
     arrivals.wait_for(expected, PATIENCE).await;
     let (server_after, own_after) = (server.cost(), Cost::of_this_process());
     let stop_took = server.stop().await?;
-    let kept = directory_bytes(&directory.0);
-    Ok(row(
-        scenario,
-        &arrivals,
-        &published,
+    let measured = Measured {
+        published,
         times_each,
-        kept,
+        kept_bytes: directory_bytes(&directory.0),
         stop_took,
-        [server_before, server_after, own_before, own_after],
-    ))
+        costs: [server_before, server_after, own_before, own_after],
+    };
+    Ok(row(scenario, Side::Only, &arrivals, &measured))
 }
 
-fn row(
-    scenario: Scenario,
-    arrivals: &Arrivals,
-    published: &Published,
-    times_each: usize,
-    kept_bytes: u64,
-    stop_took: Duration,
-    [server_before, server_after, own_before, own_after]: [Cost; 4],
-) -> Row {
+/// Which part of a scenario a row is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Side {
+    Only,
+    Alone,
+    Beside,
+}
+
+/// What was measured around the arrivals.
+pub(super) struct Measured {
+    pub published: Published,
+    pub times_each: usize,
+    pub kept_bytes: u64,
+    pub stop_took: Duration,
+    /// Of the server before and after, of this process before and after.
+    pub costs: [Cost; 4],
+}
+
+pub(super) fn row(scenario: Scenario, side: Side, arrivals: &Arrivals, measured: &Measured) -> Row {
+    let Measured { published, times_each, kept_bytes, stop_took, costs } = measured;
+    let [server_before, server_after, own_before, own_after] = costs;
     let delivered = arrivals.total();
-    let (missing, repeated) = arrivals.missing_and_repeated(published.events, u32::try_from(times_each).unwrap_or(0));
+    let (missing, repeated) = arrivals.missing_and_repeated(published.events, u32::try_from(*times_each).unwrap_or(0));
     let per_1000 = |cpu: Duration| cpu.as_secs_f64() * 1000.0 / count(delivered);
+    let written_bytes = server_after.written_bytes.saturating_sub(server_before.written_bytes);
     Row {
         scenario,
+        side,
         events: published.events as u64,
         delivered,
         refused: published.refused,
@@ -114,9 +130,9 @@ fn row(
         server_cpu_per_1000: per_1000(server_after.cpu.saturating_sub(server_before.cpu)),
         own_cpu_per_1000: per_1000(own_after.cpu.saturating_sub(own_before.cpu)),
         peak_memory_bytes: server_after.peak_memory_bytes,
-        written_per_delivery: count(server_after.written_bytes - server_before.written_bytes) / count(delivered),
-        kept_per_delivery: count(kept_bytes) / count(delivered),
-        stop_took,
+        written_per_delivery: count(written_bytes) / count(delivered),
+        kept_per_delivery: count(*kept_bytes) / count(delivered),
+        stop_took: *stop_took,
     }
 }
 
@@ -125,9 +141,9 @@ fn count(number: u64) -> f64 {
     number.max(1) as f64
 }
 
-async fn make_key(program: &Path, data_dir: &Path) -> Result<String, BenchError> {
+pub(super) async fn make_key(program: &Path, data_dir: &Path, workspace: &str) -> Result<String, BenchError> {
     let output = tokio::process::Command::new(program)
-        .args(["keys", "create", "--json", "--workspace", "bench", "--scope", "webhooks:manage"])
+        .args(["keys", "create", "--json", "--workspace", workspace, "--scope", "webhooks:manage"])
         .args(["--scope", "events:write", "--data-dir"])
         .arg(data_dir)
         .output()
@@ -137,17 +153,17 @@ async fn make_key(program: &Path, data_dir: &Path) -> Result<String, BenchError>
     created["key"].as_str().map(str::to_owned).ok_or_else(failed)
 }
 
-async fn register(
+pub(super) async fn register(
     server: &ServerProcess,
     api_key: &str,
     sink: std::net::SocketAddr,
-    scenario: Scenario,
+    endpoints: usize,
     arrivals: &Arrivals,
 ) -> Result<(), BenchError> {
     let setup = |error: &dyn std::fmt::Display| BenchError::Setup(error.to_string());
     let key = BearerKey::parse(api_key).map_err(|error| setup(&error))?;
     let mut client = Client::new(&format!("http://{}", server.address), &key).map_err(|error| setup(&error))?;
-    for number in 0..scenario.endpoints() {
+    for number in 0..endpoints {
         let endpoint = json!({
             "name": format!("sink {number}"), "url": format!("http://{sink}/{number}"), "events": ["post.created"],
         });
@@ -160,10 +176,10 @@ async fn register(
 }
 
 /// A data directory that goes when the run is over.
-struct Directory(std::path::PathBuf);
+pub(super) struct Directory(pub(super) std::path::PathBuf);
 
 impl Directory {
-    fn make() -> io::Result<Self> {
+    pub(super) fn make() -> io::Result<Self> {
         let name =
             format!("postrider-bench-{}", crate::domain::secret::hex(&crate::crypto::Random::default().bytes::<8>()));
         let path = std::env::temp_dir().join(name);

@@ -9,7 +9,7 @@ use crate::bench::{self, BenchOptions, Scenario};
 
 #[derive(Debug, Args)]
 pub struct BenchCommand {
-    /// What to measure: single, fan-out, batch, rate; everything unless named.
+    /// What to measure: single, fan-out, batch, rate, slow-neighbour, dead-neighbour, isolation; everything unless named.
     #[arg(value_name = "SCENARIO", value_parser = scenario)]
     scenarios: Vec<Scenario>,
     /// How long events are published in each.
@@ -21,6 +21,9 @@ pub struct BenchCommand {
     /// Bytes of an event's data.
     #[arg(long, default_value_t = 1024)]
     payload_bytes: usize,
+    /// Deliveries queued for the dead endpoint in dead-neighbour.
+    #[arg(long, default_value_t = 1_000_000)]
+    backlog: usize,
     /// Print JSON instead of a table.
     #[arg(long)]
     json: bool,
@@ -33,6 +36,7 @@ pub async fn run(command: BenchCommand) -> anyhow::Result<()> {
         duration: Duration::from_secs(command.seconds),
         publishers: command.publishers,
         payload_bytes: command.payload_bytes,
+        backlog: command.backlog,
         program: std::env::current_exe().context("finding this program")?,
     };
     let report = bench::run(&options, |what| eprintln!("measuring {what} …")).await?;
