@@ -316,7 +316,7 @@ impl Taken {
     }
 
     fn set_rate(&mut self, lane: Lane, rate: Option<DeliveryRate>, per_endpoint: usize, clock: &dyn Clock) {
-        if rate.is_none() && !self.paces.get(&lane.endpoint_key).is_some_and(|pace| pace.bucket.is_some()) {
+        if rate.is_none() && self.paces.get(&lane.endpoint_key).is_none_or(|pace| pace.bucket.is_none()) {
             return;
         }
         let pace = self.pace(lane.endpoint_key, per_endpoint);
