@@ -282,6 +282,7 @@ pub fn delete(
         .prepare_cached("DELETE FROM endpoint_secrets WHERE endpoint_key = ?1")?
         .execute([endpoint.key.as_i64()])?;
     endpoint_options::remove_all_parts(tx, endpoint.key)?;
+    health::forget(tx, endpoint.key)?;
     tx.matching.bump(tx.connection, workspace_key)?;
     audit::append(tx, workspace_key, author, AuditAction::EndpointDeleted, id)?;
     unsent::cancel_lanes(tx, workspace_key, endpoint.key)?;

@@ -78,6 +78,17 @@ pub fn forget(tx: &mut WriteTx<'_>, endpoint_key: RowKey) -> Result<(), rusqlite
     Ok(())
 }
 
+/// Forgets the failures of all endpoints of a workspace that has just been deleted.
+pub fn forget_workspace(tx: &mut WriteTx<'_>, workspace_key: RowKey) -> Result<(), rusqlite::Error> {
+    tx.health.forget_everything();
+    tx.connection
+        .prepare_cached(
+            "DELETE FROM endpoint_health WHERE endpoint_key IN (SELECT key FROM endpoints WHERE workspace_key = ?1)",
+        )?
+        .execute([workspace_key.as_i64()])?;
+    Ok(())
+}
+
 /// What is kept of an endpoint, if its last attempt failed.
 pub fn trouble(tx: &mut WriteTx<'_>, endpoint_key: RowKey) -> Result<Option<Trouble>, rusqlite::Error> {
     if let Some(known) = tx.health.0.get(&endpoint_key) {

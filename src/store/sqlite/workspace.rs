@@ -10,7 +10,7 @@ use crate::store::NewWorkspace;
 
 use super::column::{parsed, unexpected};
 use super::writer::WriteTx;
-use super::{audit, lane, order};
+use super::{audit, health, lane, order};
 
 /// One that is deleted is as if it had never been, but for its log.
 const WORKSPACE_SELECT: &str = "SELECT key, id, name FROM workspaces WHERE deleted_at IS NULL";
@@ -90,6 +90,7 @@ pub fn delete(tx: &mut WriteTx<'_>, id: WorkspaceId, author: Author) -> Result<R
         .execute(params![key, tx.now.millis()])?;
     tx.matching.bump(tx.connection, workspace.key)?;
     order::forget_workspace(tx, workspace.key)?;
+    health::forget_workspace(tx, workspace.key)?;
     lane::release_workspace(tx, workspace.key)?;
     audit::append(tx, workspace.key, author, AuditAction::WorkspaceDeleted, id)?;
     Ok(Ok(()))

@@ -6,7 +6,7 @@ use postrider::domain::retry::RetrySchedule;
 use postrider::domain::time::Clock;
 use serde_json::{Value, json};
 
-use crate::support::app::{App, instant};
+use crate::support::app::{ALL_SCOPES, App, instant};
 use crate::support::receiver::{Behaviour, Gate, Receiver};
 use crate::support::verify::verify_signature;
 use crate::support::wait::eventually;
@@ -195,4 +195,29 @@ async fn an_endpoint_gets_no_more_a_second_than_it_asked_for() {
         assert_eq!(receiver.counts().requests, sent, "one each tenth of a second");
         app.clock().advance(Duration::from_millis(1));
     }
+}
+
+#[tokio::test]
+async fn a_workspace_whose_receivers_all_hold_their_answers_does_not_hold_up_another() {
+    let app = App::to_loopback().await;
+    let other = app.caller_of("Slow", ALL_SCOPES).await;
+    let stuck = Receiver::start().await;
+    stuck.otherwise(Behaviour::StallBeforeHeaders);
+    for number in 0..60 {
+        let url = stuck.url(&format!("/{number}"));
+        let endpoint = json!({"name": "stuck", "url": url, "events": ["post.created"]});
+        other.post("/v1/webhook-endpoints", endpoint).await.data(200);
+    }
+    for _ in 0..10 {
+        other.post("/v1/events", json!({"type": "post.created", "data": {}})).await.data(202);
+    }
+    // Six hundred deliveries wait, more than there are places for; a quarter of all may be theirs.
+    stuck.wait_for(128).await;
+    let quick = Receiver::start().await;
+    app.endpoint_to(&quick, &["note.created"]).await;
+    for _ in 0..20 {
+        let event = app.publish("note.created", json!({})).await;
+        app.delivery_ended(&event, "delivered").await;
+    }
+    assert_eq!(stuck.counts().requests, 128, "no more of theirs went out meanwhile");
 }

@@ -22,6 +22,7 @@ on_each_backend! {
     a_probe_whose_holder_died_is_followed_by_another,
     a_probe_that_was_given_back_is_followed_by_another_at_once,
     switching_on_and_another_url_forgive,
+    what_waits_for_a_paused_endpoint_is_cancelled_with_it,
     what_was_sent_to_another_url_says_nothing,
     a_busy_receiver_is_left_alone_as_long_as_it_asked_and_not_longer,
     an_endpoint_without_a_success_for_five_days_is_switched_off,
@@ -216,6 +217,19 @@ async fn switching_on_and_another_url_forgive(at: Fixture) {
         assert!(!claims[0].probe);
         at.record(at.delivered(&claims[0])).await;
     }
+}
+
+async fn what_waits_for_a_paused_endpoint_is_cancelled_with_it(at: Fixture) {
+    let endpoint = at.endpoint().await;
+    pause(&at, &endpoint).await;
+    at.publish(2).await;
+    at.delete(&endpoint).await;
+    assert!(at.claim(10).await.claims.is_empty());
+    at.advance(LATER);
+    assert!(at.claim(10).await.claims.is_empty());
+    let deliveries = at.deliveries().await;
+    assert_eq!(deliveries.len(), 7);
+    assert!(deliveries.iter().all(|delivery| delivery.status == DeliveryStatus::Cancelled));
 }
 
 async fn what_was_sent_to_another_url_says_nothing(at: Fixture) {
