@@ -14,7 +14,7 @@ use crate::domain::time::Timestamp;
 use crate::store::EndpointTarget;
 
 use super::writer::WriteTx;
-use super::{endpoint, lane, operation};
+use super::{endpoint, lane, operation, order};
 
 pub const HEALTH_COLUMNS: &str = "first_failure_at, failures, warned, paused_since, failed_probes, next_probe_at";
 
@@ -57,6 +57,9 @@ fn record_failure(
     let after = Trouble::after_failure(before, tx.now, failure);
     keep(tx, called.lane.endpoint_key, &after.trouble)?;
     if let Some(until) = after.not_before {
+        if let Some(pause) = after.trouble.pause {
+            order::bring_forward(tx, called.lane, pause.next_probe_at)?;
+        }
         lane::leave_alone(tx, called.lane, until, after.trouble.pause.map(|pause| pause.since))?;
     }
     match after.turn {

@@ -17,6 +17,8 @@
 //! have a lane of their own. Switched off, the order ends for what is accepted from then on; what has a place keeps it,
 //! but no longer blocks.
 //!
+//! While the endpoint is paused its probe is the head, whatever its schedule says.
+//!
 //! It must not walk a lane: each step here touches the head and the next one, or a bounded number that expire.
 
 use rusqlite::{OptionalExtension, params};
@@ -95,6 +97,22 @@ pub fn after_head(
     // Without its event there is nothing that could be tried again, or shown to whoever should decide.
     let may_block = matches!(reason, Some(EndReason::Exhausted | EndReason::Expired));
     if may_block && is_strict(tx, lane)? { block(tx, lane, delivery_key, sequence) } else { move_up(tx, lane) }
+}
+
+/// Makes the head due by `at` instead of at its next step: a paused endpoint's probe is the head, and nothing else in the order
+/// could be one.
+pub fn bring_forward(tx: &mut WriteTx<'_>, lane: Lane, at: Timestamp) -> Result<(), rusqlite::Error> {
+    if !is_strict(tx, lane)? {
+        return Ok(());
+    }
+    let Some(head) = first_in(tx, lane)? else { return Ok(()) };
+    tx.connection
+        .prepare_cached(
+            "UPDATE due SET due_at = ?2
+             WHERE delivery_key = ?1 AND due_at > ?2 AND due_at < ?3 AND claim_token IS NULL",
+        )?
+        .execute(params![head.as_i64(), at.millis(), NOT_YET.millis()])?;
+    Ok(())
 }
 
 /// The place of a delivery that blocks its lane. From now on it no longer does: whoever asks takes the place.

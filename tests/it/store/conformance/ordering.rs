@@ -42,6 +42,8 @@ on_each_backend! {
     deleting_the_endpoint_cancels_all_that_waits_in_order,
     each_endpoint_has_an_order_of_its_own,
     nothing_is_due_while_an_order_is_stopped,
+    the_probe_of_a_paused_endpoint_is_its_head_whatever_its_schedule,
+    what_waits_in_order_behind_a_paused_endpoint_expires_from_the_front,
 }
 
 const INSTANT: Duration = Duration::from_millis(1);
@@ -174,6 +176,57 @@ async fn nothing_is_due_while_an_order_is_stopped(at: Fixture) {
     at.claim(10).await;
     let idle = at.claim(10).await;
     assert_eq!((idle.claims.len(), idle.next_due_in), (0, None));
+}
+
+/// Fails the head until its endpoint is paused; the head's own schedule says two hours then.
+async fn pause(at: &Fixture) -> Claim {
+    for _ in 0..4 {
+        let head = only_claim(at).await;
+        at.record(at.failing(&head, INSTANT)).await;
+        at.advance(limits::PAUSE_SPAN);
+    }
+    let head = only_claim(at).await;
+    assert!(!head.probe);
+    at.record(at.failing(&head, Duration::from_secs(7200))).await;
+    head
+}
+
+async fn the_probe_of_a_paused_endpoint_is_its_head_whatever_its_schedule(at: Fixture) {
+    at.strict_endpoint().await;
+    let accepted = ids(&at.publish(2).await);
+    let head = pause(&at).await;
+    for wait in [30, 60, 120] {
+        at.advance(Duration::from_secs(wait) - INSTANT);
+        assert_nothing_due(&at).await;
+        at.advance(INSTANT);
+        let probe = only_claim(&at).await;
+        assert_eq!((probe.delivery_id, probe.probe, probe.step), (head.delivery_id, true, head.step + 1));
+        assert_nothing_due(&at).await;
+        at.record(at.failing(&probe, INSTANT)).await;
+    }
+    at.advance(Duration::from_secs(240));
+    let probe = only_claim(&at).await;
+    at.record(at.succeeding(&probe)).await;
+    assert_eq!(deliver_all(&at).await, accepted[1..]);
+}
+
+async fn what_waits_in_order_behind_a_paused_endpoint_expires_from_the_front(at: Fixture) {
+    at.strict_endpoint().await;
+    at.publish(2).await;
+    pause(&at).await;
+    let kept = ids(&at.publish(1).await);
+    at.advance(limits::WAITING_MAX - INSTANT);
+    assert_eq!(at.store().expire_waiting(10).await.unwrap(), 0);
+    at.advance(INSTANT);
+    // What was accepted as the pause began has waited as long as the pause.
+    assert_eq!(at.store().expire_waiting(2).await.unwrap(), 0, "the head fell due when the first probe was");
+    at.advance(limits::PROBE_WAIT_MIN);
+    assert_eq!(at.store().expire_waiting(2).await.unwrap(), 2);
+    let blocking: Vec<_> = at.deliveries().await.into_iter().filter(|delivery| delivery.is_blocking).collect();
+    assert_eq!((blocking.len(), blocking[0].reason), (1, Some(EndReason::Expired)));
+    at.skip(blocking[0].id).await;
+    let probe = only_claim(&at).await;
+    assert_eq!(probe.event_id, kept[0]);
 }
 
 async fn what_is_accepted_behind_a_stop_waits_there(at: Fixture) {
