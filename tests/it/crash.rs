@@ -108,6 +108,46 @@ async fn whatever_was_acknowledged_before_a_kill_arrives_signed_and_its_log_has_
     check_log(&caller, published.len()).await;
 }
 
+#[tokio::test]
+async fn strict_order_holds_over_kills() {
+    let place = tempfile::tempdir().unwrap();
+    let data_dir = place.path().join("data");
+    let key = text(&create_key(&data_dir, SCOPES).await, "key");
+    let receiver = Receiver::start().await;
+    // Some first attempts fail, so that a kill may also come while the head waits for its retry.
+    receiver.decide(|request| {
+        let first = request.header("scripe-delivery-attempt") == Some("1");
+        Behaviour::status(if first && order_of(request).is_multiple_of(5) { 500 } else { 200 })
+    });
+    let (server, caller) = start(&data_dir, &key).await;
+    let body = json!({"name": "A", "url": receiver.url("/"), "events": ["post.created"], "ordering": "strict"});
+    caller.post("/v1/webhook-endpoints", body).await.data(200);
+    let mut server = Some((server, caller));
+    for round in 0..4_usize {
+        let (running, caller) = match server.take() {
+            Some(running) => running,
+            None => start(&data_dir, &key).await,
+        };
+        let events: Vec<_> = (0..30).map(|n| json!({"type": "post.created", "data": {"n": round * 30 + n}})).collect();
+        caller.post("/v1/events/batch", json!({ "events": events })).await.data(202);
+        receiver.wait_for(round * 25 + 10).await;
+        running.kill().await;
+    }
+
+    let (_server, caller) = start(&data_dir, &key).await;
+    let pending = "/v1/webhook-deliveries?status=pending&limit=1";
+    let done = || async { caller.get(pending).await.data(200).as_array().unwrap().is_empty().then_some(()) };
+    eventually("the last delivery", done).await;
+    let arrived: Vec<u64> = receiver.received().iter().map(order_of).collect();
+    let steps: Vec<_> = arrived.windows(2).filter(|pair| pair[1] != pair[0] && pair[1] != pair[0] + 1).collect();
+    assert!(steps.is_empty(), "each is the one before again, or the next: {steps:?} in {arrived:?}");
+    assert_eq!((arrived.first(), arrived.last()), (Some(&0), Some(&119)));
+}
+
+fn order_of(request: &Received) -> u64 {
+    request.json()["data"]["n"].as_u64().unwrap()
+}
+
 async fn create_endpoint(data_dir: &Path, key: &str, receiver: &Receiver) -> String {
     let (server, caller) = start(data_dir, key).await;
     let body = json!({"name": "A", "url": receiver.url("/"), "events": ["post.created"]});
