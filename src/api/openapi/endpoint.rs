@@ -38,7 +38,7 @@ pub fn create(catalogue: &Catalogue) -> Operation {
             single(reference("WebhookEndpointWithSecret")),
             single_example(with_secret_example(catalogue)),
         )
-        .fails(&[ErrorCode::SsrfBlocked])
+        .fails(&[ErrorCode::SsrfBlocked, ErrorCode::Unprocessable])
 }
 
 pub fn index(catalogue: &Catalogue) -> Operation {
@@ -76,7 +76,7 @@ pub fn update(catalogue: &Catalogue) -> Operation {
         .idempotent()
         .body("UpdateWebhookEndpoint", json!({ "events": example_events(catalogue), "isActive": true }))
         .answers(200, "The endpoint as it is now.", single(reference("WebhookEndpoint")), single_example(example(catalogue)))
-        .fails(&[ErrorCode::SsrfBlocked])
+        .fails(&[ErrorCode::SsrfBlocked, ErrorCode::Unprocessable])
 }
 
 pub fn remove(_: &Catalogue) -> Operation {

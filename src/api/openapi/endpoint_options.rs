@@ -18,7 +18,12 @@ pub fn written() -> Map<String, Value> {
     for name in WRITTEN {
         let field = match name {
             "headers" => described(
-                headers(json!({ "type": "string", "minLength": 1, "maxLength": limits::CUSTOM_HEADER_VALUE_CHARS })),
+                headers(json!({
+                    "type": "string",
+                    "minLength": 1,
+                    "maxLength": limits::CUSTOM_HEADER_VALUE_CHARS,
+                    "pattern": "^[!-~]([\\t -~]*[!-~])?$",
+                })),
                 HEADERS,
             ),
             "clientCertificate" => described(
@@ -145,7 +150,15 @@ fn with_default(mut schema: Value, default: &str) -> Value {
 }
 
 fn certificate() -> Value {
-    let pem = |characters: usize, description: &str| json!({ "type": "string", "minLength": 1, "maxLength": characters, "description": description });
+    let pem = |characters: usize, description: &str| {
+        json!({
+            "type": "string",
+            "minLength": 1,
+            "maxLength": characters,
+            "pattern": "^[\\t\\n\\r -~]+$",
+            "description": description,
+        })
+    };
     let properties = json!({
         "certificate": pem(limits::CERTIFICATE_CHARS, "PEM: the certificate, then those that vouch for it."),
         "privateKey": pem(limits::CERTIFICATE_KEY_CHARS, "PEM: its private key, not encrypted."),
