@@ -102,6 +102,37 @@ mod tests {
     }
 
     #[test]
+    fn what_the_first_schema_holds_is_still_there_after_the_later_ones() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut connection = connect(&database_path(directory.path())).unwrap();
+        let first: Vec<Migration> =
+            MIGRATIONS[..1].iter().map(|(name, sql)| Migration::unapplied(name, sql).unwrap()).collect();
+        Runner::new(&first).run(&mut connection).unwrap();
+        connection
+            .execute_batch(
+                "INSERT INTO workspaces (key, id, name) VALUES (1, 'org_0000000000000000', 'w');
+                 INSERT INTO endpoints (key, id, workspace_key, name, url, events, is_active, secret_version, secret_last4, updated_at)
+                     VALUES (2, 'whe_0000000000000000', 1, 'n', 'https://example.com/', 'post.created', 1, 1, '0000', 0);
+                 INSERT INTO due (delivery_key, lane_key, event_key, due_at, mode, cause, secret_version)
+                     VALUES (4, 2, 3, 7, 0, 0, 1);
+                 INSERT INTO lanes (lane_key, workspace_key, next_at) VALUES (2, 1, 7);
+                 INSERT INTO attempts (delivery_key, number, started_at, duration_ms, outcome) VALUES (4, 1, 0, 0, 1);",
+            )
+            .unwrap();
+        migrate(&mut connection).unwrap();
+        let kept: (i64, Option<i64>, Option<i64>, Option<i64>) = connection
+            .query_row(
+                "SELECT ordering, sequence, not_before, paused_since FROM endpoints
+                 JOIN lanes ON lanes.lane_key = endpoints.key JOIN due ON due.lane_key = endpoints.key
+                 JOIN attempts ON attempts.delivery_key = due.delivery_key",
+                [],
+                |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)),
+            )
+            .unwrap();
+        assert_eq!(kept, (0, None, None, None), "unordered, and left alone by nobody");
+    }
+
+    #[test]
     fn a_directory_is_locked_by_one_process_at_a_time() {
         let directory = tempfile::tempdir().unwrap();
         let held = lock(directory.path()).unwrap();
