@@ -29,6 +29,7 @@ use async_trait::async_trait;
 use url::Url;
 
 use crate::domain::endpoint_options::CertificateFacts;
+use crate::domain::limits;
 use crate::domain::private_options::ClientCertificate;
 use crate::domain::proxy::ProxyUrl;
 use crate::domain::target::{RefusalReason, TargetGuard, TargetRefusal};
@@ -74,6 +75,8 @@ pub struct EgressSettings {
     pub connect_timeout: Duration,
     /// Offer HTTP/2 to hosts that speak TLS.
     pub http2: bool,
+    /// As many as may be in use at once: many endpoints often live at one origin, and what is closed for want of room here is
+    /// opened again a moment later.
     pub max_idle_per_origin: usize,
     pub max_idle: usize,
     /// Shorter than the keep-alive of common servers (nginx 75 s, load balancers 60 s), so that it is seldom they
@@ -90,7 +93,7 @@ impl Default for EgressSettings {
             proxy: None,
             connect_timeout: Duration::from_secs(3),
             http2: true,
-            max_idle_per_origin: 64,
+            max_idle_per_origin: limits::SLOTS,
             max_idle: 8192,
             idle_timeout: Duration::from_secs(45),
         }
