@@ -126,7 +126,11 @@ impl Trouble {
         }
         if age >= limits::DISABLE_AGE && trouble.failures >= limits::DISABLE_FAILURES {
             turn = Some(Turn::Disable);
-        } else if age >= limits::DISABLE_WARNING_AGE && !trouble.warned {
+        } else if age >= limits::DISABLE_WARNING_AGE
+            && !trouble.warned
+            && turn.is_none()
+            && trouble.failures >= limits::FAILING_FAILURES
+        {
             trouble.warned = true;
             turn = Some(Turn::DisabledSoon);
         }
@@ -259,6 +263,10 @@ mod tests {
         assert_eq!(fail_at(4 * day + 1), None);
         assert_eq!(fail_at(5 * day - 1), None);
         assert_eq!(fail_at(5 * day), Some(Turn::Disable));
+        let quiet = fail(&[0, 4 * day], PLAIN);
+        assert_eq!((quiet.turn, quiet.trouble.warned), (None, false), "two failures are not worth a warning");
+        let late = fail(&[0, 1, 2, 3, 4 * day], PLAIN);
+        assert_eq!(late.turn, Some(Turn::Paused), "of two turns at once, the pause is told; the warning comes next");
         let few = fail(&[0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 5 * day], PLAIN);
         assert_ne!(few.turn, Some(Turn::Disable), "eleven failures are too few");
     }

@@ -7,8 +7,9 @@ use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::domain::delivery::DeliveryCause;
 use crate::domain::time::{Clock, Timestamp};
-use crate::store::{Claim, EndpointTarget, HandOver, Lane, LaneQuota};
+use crate::store::{Claim, EndpointTarget, HandOver, Lane, LaneKind, LaneQuota};
 
 use super::throttle::Slots;
 use super::waker::Waker;
@@ -30,7 +31,8 @@ pub struct Intake {
 impl Intake {
     pub fn set_off(&self, claims: Vec<Claim>, lease_until: Timestamp) {
         for claim in claims {
-            let slot = self.slots.slot(claim.endpoint.lane);
+            let kind = if claim.cause == DeliveryCause::Test { LaneKind::Tests } else { LaneKind::Events };
+            let slot = self.slots.slot(Lane { kind, ..claim.endpoint.lane });
             let worker = Arc::clone(&self.worker);
             let cut = self.cut.clone();
             let attempt = async move { cut.run_until_cancelled(worker.attempt(claim, lease_until, slot)).await };

@@ -238,7 +238,10 @@ impl Drop for Slot {
         let was_under_way = match &mut self.turn {
             Turn::NotAsked => false,
             // A turn may have been given just now.
-            Turn::Waiting(turn) => turn.try_recv().is_ok(),
+            Turn::Waiting(turn) => {
+                turn.close();
+                turn.try_recv().is_ok()
+            }
             Turn::Had => true,
         };
         self.slots.give_back(self.lane, was_under_way);
@@ -253,14 +256,16 @@ enum Change {
 
 impl Taken {
     fn quota(&self, lane: Lane, total: usize, per_endpoint: usize) -> usize {
-        let (held, manner) = match self.paces.get(&lane.endpoint_key) {
-            Some(pace) => (pace.taken, pace.manner),
-            None => (0, Manner::unknown(per_endpoint)),
+        let (held, manner, ahead) = match self.paces.get(&lane.endpoint_key) {
+            // What is claimed has had its token: it must not pile up and go out all at once.
+            Some(pace) if pace.bucket.is_some() => (pace.taken, pace.manner, 0),
+            Some(pace) => (pace.taken, pace.manner, pace.manner.ahead()),
+            None => (0, Manner::unknown(per_endpoint), 0),
         };
         let workspace = self.by_workspace.get(&lane.workspace_key).copied().unwrap_or_default();
         // Someone waits for a test; it need not wait for what is under way.
         let beside = if lane.kind == LaneKind::Tests { limits::TESTS_BESIDE } else { 0 };
-        let of_endpoint = (manner.cap + manner.ahead() + beside).saturating_sub(held);
+        let of_endpoint = (manner.cap + ahead + beside).saturating_sub(held);
         let free = total.saturating_sub(self.all.count);
         let of_workspace = share_left(free, total / KEPT_FOR_NEWCOMERS, workspace.count, WORKSPACE_MULTIPLE);
         let quota = of_endpoint.min(of_workspace);

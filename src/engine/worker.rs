@@ -265,6 +265,7 @@ impl Worker {
         OutcomeRecord {
             delivery_id: claim.delivery_id,
             token: claim.token,
+            cause: claim.cause,
             attempt: Attempt {
                 number: claim.attempt,
                 started_at,

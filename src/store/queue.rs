@@ -115,6 +115,7 @@ pub struct OutcomeRecord {
     pub delivery_id: DeliveryId,
     pub token: ClaimToken,
     pub attempt: Attempt,
+    pub cause: DeliveryCause,
     pub after: AfterAttempt,
     /// As it was called: what follows for the endpoint counts only if it still points at that URL.
     pub endpoint: Arc<EndpointTarget>,

@@ -16,6 +16,7 @@ use bytes::Bytes;
 use rusqlite::{OptionalExtension, Row, params};
 
 use crate::domain::access::Mode;
+use crate::domain::attempt::AttemptOutcome;
 use crate::domain::delivery::{DeliveryCause, DeliveryStatus, EndReason};
 use crate::domain::endpoint::SecretVersion;
 use crate::domain::id::{DeliveryId, EventId, RowKey};
@@ -29,8 +30,7 @@ use super::access::{mode_code, mode_from_code};
 use super::column::coded;
 use super::delivery::NewDelivery;
 use super::lane::{
-    hold_lane, lane_from_row, lane_key, leave_alone, lower_next_at, may_have_due, move_behind_others, probe_now,
-    raise_next_at,
+    hold_lane, lane_from_row, lane_key, leave_alone, lower_next_at, may_have_due, move_behind_others, raise_next_at,
 };
 use super::unsent::{LaneState, Unsent, cancel_from_lane, end_unsent, record_abandoned};
 use super::writer::WriteTx;
@@ -355,7 +355,7 @@ pub fn give_back(tx: &mut WriteTx<'_>, claims: &[(DeliveryId, ClaimToken)]) -> R
             .query_row(params![id.key().as_i64(), token.0, tx.now.millis()], lane_from_row)
             .optional()?;
         if let Some(lane) = lane {
-            probe_now(tx, lane)?;
+            health::probe_again(tx, lane)?;
             lower_next_at(tx, lane, tx.now)?;
             tx.claims.left_due = true;
         }
@@ -409,10 +409,15 @@ fn record_outcome(tx: &mut WriteTx<'_>, outcome: &OutcomeRecord) -> Result<Recor
     }
     delivery::insert_attempt(tx, key, &attempt)?;
     health::record(tx, &outcome.endpoint, outcome.signal)?;
+    if attempt.outcome == AttemptOutcome::Simulated {
+        health::probe_again(tx, outcome.endpoint.lane)?;
+    }
     if let Some(reason) = outcome.disable {
         endpoint::disable(tx, &outcome.endpoint, reason)?;
     }
-    if matches!(outcome.after, AfterAttempt::Finish { reason: Some(EndReason::Exhausted), .. }) {
+    // A test is not tried again whatever came of it, which is nothing to be told of.
+    let is_exhausted = matches!(outcome.after, AfterAttempt::Finish { reason: Some(EndReason::Exhausted), .. });
+    if is_exhausted && outcome.cause != DeliveryCause::Test {
         operation::report_exhausted(tx, &outcome.endpoint, outcome.delivery_id, attempt.number)?;
     }
     Ok(Recorded::Done)
@@ -474,7 +479,7 @@ mod tests {
     use super::super::unsent::expire_waiting;
     use super::super::writer::{GroupClaims, KeyMaker, SharedKeys};
     use super::*;
-    use crate::domain::attempt::{Attempt, AttemptOutcome};
+    use crate::domain::attempt::Attempt;
     use crate::domain::health::Signal;
     use crate::domain::id::{KeySequence, StoreTag};
 
@@ -599,6 +604,7 @@ mod tests {
                 delivery_id: claim.delivery_id,
                 token: claim.token,
                 attempt,
+                cause: claim.cause,
                 after: AfterAttempt::Finish { status: DeliveryStatus::Delivered, reason: None },
                 endpoint: Arc::clone(&claim.endpoint),
                 signal: Signal::Success,

@@ -11,7 +11,7 @@ use crate::domain::health::{Failure, Pause, Signal, Trouble, Turn};
 use crate::domain::id::RowKey;
 use crate::domain::operational_event::OperationalEvent;
 use crate::domain::time::Timestamp;
-use crate::store::EndpointTarget;
+use crate::store::{EndpointTarget, Lane, LaneKind};
 
 use super::writer::WriteTx;
 use super::{endpoint, lane, operation, order};
@@ -56,7 +56,9 @@ fn record_failure(
 ) -> Result<(), rusqlite::Error> {
     let after = Trouble::after_failure(before, tx.now, failure);
     keep(tx, called.lane.endpoint_key, &after.trouble)?;
-    if let Some(until) = after.not_before {
+    // A probe may be under way; what was sent before the pause says nothing about when the next one goes.
+    let goes_on = before.is_some_and(|before| before.pause.is_some()) && !failure.probe;
+    if let Some(until) = after.not_before.filter(|until| !goes_on || *until > tx.now) {
         if let Some(pause) = after.trouble.pause {
             order::bring_forward(tx, called.lane, pause.next_probe_at)?;
         }
@@ -72,9 +74,21 @@ fn record_failure(
     }
 }
 
+/// A claim of a paused endpoint's came to nothing that says how it does: its next probe goes when it was to go.
+pub fn probe_again(tx: &mut WriteTx<'_>, lane: Lane) -> Result<(), rusqlite::Error> {
+    if lane.kind == LaneKind::Tests {
+        return Ok(());
+    }
+    if let Some(pause) = trouble(tx, lane.endpoint_key)?.and_then(|trouble| trouble.pause) {
+        lane::leave_alone(tx, lane, pause.next_probe_at, Some(pause.since))?;
+        tx.claims.left_due = true;
+    }
+    Ok(())
+}
+
 /// Forgets an endpoint's failures: an attempt succeeded, or it was switched on or given another URL.
 pub fn forget(tx: &mut WriteTx<'_>, endpoint_key: RowKey) -> Result<(), rusqlite::Error> {
-    tx.health.0.insert(endpoint_key, None);
+    tx.health.remember(endpoint_key, None);
     tx.connection
         .prepare_cached("DELETE FROM endpoint_health WHERE endpoint_key = ?1")?
         .execute([endpoint_key.as_i64()])?;

@@ -94,14 +94,6 @@ pub fn leave_alone(
     raise_next_at(tx, lane)
 }
 
-/// Lets the next probe go at once, if the endpoint is paused: the one that was claimed has not been sent.
-pub fn probe_now(tx: &mut WriteTx<'_>, lane: Lane) -> Result<(), rusqlite::Error> {
-    tx.connection
-        .prepare_cached("UPDATE lanes SET not_before = ?2 WHERE lane_key = ?1 AND paused_since IS NOT NULL")?
-        .execute(params![lane_key(lane), tx.now.millis()])?;
-    Ok(())
-}
-
 /// Ends [`leave_alone`].
 pub fn leave_alone_no_more(tx: &mut WriteTx<'_>, lane: Lane) -> Result<(), rusqlite::Error> {
     tx.claims.left_due = true;

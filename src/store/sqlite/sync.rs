@@ -40,15 +40,17 @@ impl Syncer {
         let failed = Arc::new(AtomicBool::new(false));
         let syncer = Self { groups, inbox: Arc::clone(&inbox), failed: Arc::clone(&failed) };
         let thread = std::thread::Builder::new().name("store-sync".to_owned()).spawn(move || {
+            // Should this thread end before the writer does, nobody may wait for it.
+            let _on_exit = Ended { failed: Arc::clone(&failed), inbox: Arc::clone(&inbox) };
             for group in queue {
                 let started = std::time::Instant::now();
-                let flushed = log.sync_data();
-                if let Err(error) = &flushed {
+                // After a failure a flush may succeed without what was lost before, on which the group builds.
+                let flushed = !failed.load(Ordering::Relaxed) && flush(&log);
+                if !flushed {
                     failed.store(true, Ordering::Relaxed);
-                    tracing::error!(%error, "the write-ahead log could not be flushed to the disk; nothing more is written");
                 }
                 inbox.sync_ended();
-                settle(group, flushed.is_ok(), started.elapsed());
+                settle(group, flushed, started.elapsed());
             }
         })?;
         Ok((syncer, thread))
@@ -69,6 +71,28 @@ impl Syncer {
     }
 }
 
+struct Ended {
+    failed: Arc<AtomicBool>,
+    inbox: Arc<Inbox>,
+}
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        self.failed.store(true, Ordering::Relaxed);
+        self.inbox.sync_ended();
+    }
+}
+
+fn flush(log: &File) -> bool {
+    match log.sync_data() {
+        Ok(()) => true,
+        Err(error) => {
+            tracing::error!(%error, "the write-ahead log could not be flushed to the disk; nothing more is written");
+            false
+        }
+    }
+}
+
 fn settle(group: Committed, flushed: bool, took: Duration) {
     if flushed {
         group.handed.take_over(group.age + took);
@@ -77,5 +101,56 @@ fn settle(group: Committed, flushed: bool, took: Duration) {
     }
     for job in group.jobs {
         job.settle(if flushed { Ok(()) } else { Err(unavailable("the disk failed")) });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::StoreError;
+    use crate::store::sqlite::writer::{JobSize, WriteTx};
+
+    /// Tells what it was answered.
+    struct Asked(mpsc::Sender<bool>);
+
+    impl Job for Asked {
+        fn size(&self) -> JobSize {
+            JobSize::ONE_ROW
+        }
+
+        fn run(&mut self, _tx: &mut WriteTx<'_>) -> Result<(), rusqlite::Error> {
+            Ok(())
+        }
+
+        fn settle(self: Box<Self>, committed: Result<(), StoreError>) {
+            self.0.send(committed.is_ok()).unwrap();
+        }
+    }
+
+    fn answer(syncer: &Syncer) -> bool {
+        let (tell, told) = mpsc::channel();
+        let jobs: Vec<Box<dyn Job>> = vec![Box::new(Asked(tell))];
+        syncer.sync(Committed { jobs, handed: HandedOver::nothing(), age: Duration::ZERO });
+        told.recv().unwrap()
+    }
+
+    #[test]
+    fn what_cannot_be_flushed_is_answered_as_failed_and_so_is_all_that_follows() {
+        let inbox = Arc::new(Inbox::new(1));
+        // A pipe cannot be flushed.
+        let (_reader, writer) = std::io::pipe().unwrap();
+        let log = File::from(std::os::fd::OwnedFd::from(writer));
+        let (syncer, _thread) = Syncer::start(log, Arc::clone(&inbox)).unwrap();
+        assert!(!answer(&syncer));
+        assert!(syncer.has_failed());
+        assert!(!answer(&syncer));
+    }
+
+    #[test]
+    fn what_was_flushed_is_answered() {
+        let log = tempfile::tempfile().unwrap();
+        let (syncer, _thread) = Syncer::start(log, Arc::new(Inbox::new(1))).unwrap();
+        assert!(answer(&syncer) && answer(&syncer));
+        assert!(!syncer.has_failed());
     }
 }

@@ -112,6 +112,11 @@ pub struct HandedOver {
 }
 
 impl HandedOver {
+    #[cfg(test)]
+    pub const fn nothing() -> Self {
+        Self { to: None, claims: Vec::new(), left_due: false }
+    }
+
     /// The claims are on disk; they were made so long ago.
     pub fn take_over(self, age: Duration) {
         let Some(to) = self.to else { return };

@@ -221,3 +221,21 @@ async fn a_workspace_whose_receivers_all_hold_their_answers_does_not_hold_up_ano
     }
     assert_eq!(stuck.counts().requests, 128, "no more of theirs went out meanwhile");
 }
+
+#[tokio::test]
+async fn a_test_does_not_wait_behind_what_the_receiver_holds() {
+    let app = App::to_loopback().await;
+    let receiver = Receiver::start().await;
+    let endpoint = app.endpoint_to(&receiver, &["post.created"]).await;
+    let gate = Gate::closed();
+    receiver.otherwise(Behaviour::hold(&gate));
+    for _ in 0..20 {
+        app.publish("post.created", json!({})).await;
+    }
+    // As many as may be under way to an endpoint that nothing is known of.
+    receiver.wait_for(8).await;
+    app.post(&format!("/v1/webhook-endpoints/{}/test", endpoint.id), json!({})).await.data(202);
+    let arrived = receiver.wait_for(9).await;
+    assert_eq!(arrived[8].header("scripe-test"), Some("true"));
+    gate.open();
+}

@@ -439,6 +439,7 @@ impl Fixture {
         OutcomeRecord {
             delivery_id: claim.delivery_id,
             token: claim.token,
+            cause: claim.cause,
             attempt: Attempt {
                 number: claim.attempt,
                 started_at: self.clock.now(),

@@ -2,11 +2,14 @@
 
 use std::time::Duration;
 
+use postrider::domain::access::Mode;
+use postrider::domain::attempt::AttemptOutcome;
 use postrider::domain::delivery::{DeliveryStatus, EndReason};
 use postrider::domain::endpoint::{DisabledReason, Endpoint, EndpointChange, EndpointUrl};
+use postrider::domain::event::NewEvent;
 use postrider::domain::health::{Failure, HealthState, Signal, Trouble};
 use postrider::domain::limits;
-use postrider::store::{Claim, OutcomeRecord, Recorded};
+use postrider::store::{AfterAttempt, Claim, OutcomeRecord, Recorded};
 use serde_json::Value;
 
 use crate::store::fixture::{Fixture, OPERATIONAL_EVENTS};
@@ -23,6 +26,9 @@ on_each_backend! {
     a_probe_that_was_given_back_is_followed_by_another_at_once,
     switching_on_and_another_url_forgive,
     what_waits_for_a_paused_endpoint_is_cancelled_with_it,
+    what_a_test_key_published_uses_up_no_probe,
+    an_attempt_from_before_the_pause_sets_no_second_probe_off,
+    a_test_that_fails_is_nothing_to_be_told_of,
     what_was_sent_to_another_url_says_nothing,
     a_busy_receiver_is_left_alone_as_long_as_it_asked_and_not_longer,
     an_endpoint_without_a_success_for_five_days_is_switched_off,
@@ -217,6 +223,45 @@ async fn switching_on_and_another_url_forgive(at: Fixture) {
         assert!(!claims[0].probe);
         at.record(at.delivered(&claims[0])).await;
     }
+}
+
+async fn what_a_test_key_published_uses_up_no_probe(at: Fixture) {
+    let endpoint = at.endpoint().await;
+    pause(&at, &endpoint).await;
+    at.accept(vec![NewEvent { mode: Mode::Test, ..at.event() }]).await;
+    at.advance(Duration::from_millis(1));
+    at.publish(1).await;
+    at.advance(limits::PROBE_WAIT_MIN);
+    let simulated = probe(&at).await;
+    assert_eq!(simulated.mode, Mode::Test);
+    let mut record =
+        at.outcome(&simulated, 200, AfterAttempt::Finish { status: DeliveryStatus::Simulated, reason: None });
+    record.attempt.outcome = AttemptOutcome::Simulated;
+    at.record(record).await;
+    assert_eq!(probe(&at).await.mode, Mode::Live, "the real probe goes at once");
+}
+
+async fn an_attempt_from_before_the_pause_sets_no_second_probe_off(at: Fixture) {
+    let endpoint = at.endpoint().await;
+    at.publish(1).await;
+    let slow = at.claim_of(&endpoint).await;
+    pause(&at, &endpoint).await;
+    at.publish(3).await;
+    at.advance(limits::PROBE_WAIT_MIN);
+    let under_way = probe(&at).await;
+    at.record(at.failing(&slow, LATER)).await;
+    assert!(at.claim(10).await.claims.is_empty(), "one probe at a time");
+    at.give_back(&under_way).await;
+    probe(&at).await;
+}
+
+async fn a_test_that_fails_is_nothing_to_be_told_of(at: Fixture) {
+    let operations = at.operations().await;
+    let endpoint = at.endpoint().await;
+    at.accept_test(&endpoint).await;
+    let claim = at.claim_of(&endpoint).await;
+    at.record(at.failed(&claim)).await;
+    assert!(at.told(&operations).await.is_empty());
 }
 
 async fn what_waits_for_a_paused_endpoint_is_cancelled_with_it(at: Fixture) {
