@@ -453,19 +453,10 @@ pub fn release_predecessors_claims(tx: &mut WriteTx<'_>) -> Result<usize, rusqli
 fn release_probes(tx: &mut WriteTx<'_>) -> Result<(), rusqlite::Error> {
     let paused = tx
         .connection
-        .prepare(
-            "SELECT lane_key, workspace_key, lanes.paused_since, next_probe_at FROM lanes
-             JOIN endpoint_health ON endpoint_key = lane_key WHERE lanes.paused_since IS NOT NULL",
-        )?
-        .query_map([], |row| {
-            let instant = |column| Ok::<_, rusqlite::Error>(Timestamp::from_millis(row.get(column)?));
-            Ok((lane_from_row(row)?, instant(2)?, instant(3)?))
-        })?
+        .prepare("SELECT lane_key, workspace_key FROM lanes WHERE paused_since IS NOT NULL")?
+        .query_map([], lane_from_row)?
         .collect::<Result<Vec<_>, _>>()?;
-    for (lane, since, next_probe_at) in paused {
-        leave_alone(tx, lane, next_probe_at, Some(since))?;
-    }
-    Ok(())
+    paused.into_iter().try_for_each(|lane| health::probe_again(tx, lane))
 }
 
 #[cfg(test)]
