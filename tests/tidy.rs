@@ -59,8 +59,10 @@ const ALL: &[&str] = &["*"];
 /// Outside names and the only places under `src/` that may say them.
 const FENCES: &[(&str, &[&str])] = &[
     ("rusqlite", &["store/sqlite"]),
-    ("refinery", &["store/sqlite"]),
+    ("refinery", &["store/sqlite", "store/postgres"]),
     ("tokio_postgres", &["store/postgres"]),
+    ("deadpool_postgres", &["store/postgres"]),
+    ("tokio_postgres_rustls", &["store/postgres"]),
     ("hickory_resolver", &["egress"]),
     ("hyper::client", &["egress", "local", "bench"]),
     ("hyper_util::client", &["egress", "local", "bench"]),

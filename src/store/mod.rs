@@ -30,6 +30,9 @@ use crate::domain::workspace::{Workspace, WorkspaceName};
 mod error;
 mod queue;
 mod refusal;
+mod shared;
+
+pub mod postgres;
 pub mod sqlite;
 
 pub use error::{OpenError, StoreError, UnexpectedValue};

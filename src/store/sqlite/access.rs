@@ -2,31 +2,17 @@
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use crate::domain::access::{ApiKey, ApiKeyHash, Mode, Scope, Scopes};
+use crate::domain::access::{ApiKey, ApiKeyHash, Scope, Scopes};
 use crate::domain::audit::{AuditAction, Author};
 use crate::domain::id::{ApiKeyId, RowKey};
 use crate::domain::page::{Page, PageRequest};
 use crate::domain::time::Timestamp;
 use crate::store::NewApiKey;
+use crate::store::shared::column::{mode_code, mode_from_code};
 
 use super::audit;
 use super::column::{parsed, unexpected};
 use super::writer::WriteTx;
-
-pub const fn mode_code(mode: Mode) -> i64 {
-    match mode {
-        Mode::Live => 0,
-        Mode::Test => 1,
-    }
-}
-
-pub const fn mode_from_code(code: i64) -> Option<Mode> {
-    match code {
-        0 => Some(Mode::Live),
-        1 => Some(Mode::Test),
-        _ => None,
-    }
-}
 
 /// Keys of a workspace that is deleted are no keys.
 const API_KEY_SELECT: &str =

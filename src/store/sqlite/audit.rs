@@ -8,9 +8,9 @@ use crate::domain::audit::{Actor, AuditAction, AuditEntry, AuditFilter, Author};
 use crate::domain::id::{AuditId, RowKey, StoreTag};
 use crate::domain::page::{Page, PageRequest};
 
-use super::access::{mode_code, mode_from_code};
 use super::column::{coded, parsed, unexpected};
 use super::writer::WriteTx;
+use crate::store::shared::column::{mode_code, mode_from_code};
 
 /// To be called by every write that somebody asked for, publishes aside, once it is known to happen.
 pub fn append(

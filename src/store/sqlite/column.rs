@@ -22,5 +22,9 @@ pub fn coded<T>(
 }
 
 pub fn unexpected(column: &'static str) -> rusqlite::Error {
-    rusqlite::Error::FromSqlConversionFailure(0, Type::Null, Box::new(UnexpectedValue(column)))
+    broken(UnexpectedValue(column))
+}
+
+pub fn broken(value: UnexpectedValue) -> rusqlite::Error {
+    rusqlite::Error::FromSqlConversionFailure(0, Type::Null, Box::new(value))
 }

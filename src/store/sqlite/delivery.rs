@@ -17,11 +17,11 @@ use crate::domain::page::{Page, PageRequest};
 use crate::domain::time::Timestamp;
 use crate::store::{EndpointTarget, Lane};
 
-use super::access::{mode_code, mode_from_code};
 use super::column::{coded, parsed, unexpected};
 use super::due;
 use super::order::{NOT_YET, Standing};
 use super::writer::WriteTx;
+use crate::store::shared::column::{headers_from_text, headers_to_text, mode_code, mode_from_code};
 
 /// A delivery to be made.
 pub struct NewDelivery {
@@ -102,9 +102,9 @@ pub fn insert_attempt(tx: &WriteTx<'_>, delivery_key: RowKey, attempt: &Attempt)
             attempt.started_at.millis(),
             attempt.duration_ms,
             attempt.outcome.code(),
-            headers_to_column(&attempt.request_headers),
+            headers_to_text(&attempt.request_headers),
             attempt.response_status,
-            headers_to_column(&attempt.response_headers),
+            headers_to_text(&attempt.response_headers),
             attempt.response_body.as_deref(),
             attempt.error,
             attempt.next_attempt_at.map(Timestamp::millis),
@@ -370,13 +370,6 @@ fn phases_from_row(row: &Row<'_>) -> Result<Option<AttemptPhases>, rusqlite::Err
     }))
 }
 
-fn headers_to_column(headers: &[(String, String)]) -> Option<String> {
-    if headers.is_empty() { None } else { serde_json::to_string(headers).ok() }
-}
-
 fn headers_from_column(row: &Row<'_>, column: &'static str) -> Result<Vec<(String, String)>, rusqlite::Error> {
-    match row.get_ref(column)?.as_str_or_null()? {
-        None => Ok(Vec::new()),
-        Some(text) => serde_json::from_str(text).map_err(|_| unexpected(column)),
-    }
+    headers_from_text(row.get_ref(column)?.as_str_or_null()?).ok_or_else(|| unexpected(column))
 }

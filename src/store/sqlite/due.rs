@@ -26,7 +26,6 @@ use crate::store::{
     AfterAttempt, Claim, ClaimToken, Claimed, EndpointTarget, Lane, LaneKind, LaneQuota, OutcomeRecord, Recorded,
 };
 
-use super::access::{mode_code, mode_from_code};
 use super::column::coded;
 use super::delivery::NewDelivery;
 use super::lane::{
@@ -35,6 +34,7 @@ use super::lane::{
 use super::unsent::{LaneState, Unsent, cancel_from_lane, end_unsent, record_abandoned};
 use super::writer::WriteTx;
 use super::{delivery, endpoint, health, operation, order};
+use crate::store::shared::column::{mode_code, mode_from_code};
 
 /// Puts a delivery into the queue. `payload` are the bytes of an event that is being accepted: then the delivery is handed
 /// over at once, claimed in this very transaction, if there is room and nothing older is due in its lane.
@@ -468,11 +468,12 @@ mod tests {
     use super::super::matching::MatchingCache;
     use super::super::schema;
     use super::super::unsent::expire_waiting;
-    use super::super::writer::{GroupClaims, KeyMaker, SharedKeys};
+    use super::super::writer::{KeyMaker, SharedKeys};
     use super::*;
     use crate::domain::attempt::Attempt;
     use crate::domain::health::Signal;
     use crate::domain::id::{KeySequence, StoreTag};
+    use crate::store::shared::group_claims::GroupClaims;
 
     const START: Timestamp = Timestamp::from_millis(1_000_000_000_000);
 

@@ -12,10 +12,12 @@ use crate::domain::id::{EndpointId, RowKey};
 use crate::domain::operational_event::OperationalEvent;
 use crate::domain::page::{Page, PageRequest};
 use crate::domain::time::Timestamp;
+use crate::store::shared::column::join_events;
+use crate::store::shared::endpoint_options::{Asked, OptionsRefusal};
 use crate::store::{EndpointTarget, EndpointUpdate, Lane, LaneKind, NewEndpoint, SecretRotation};
 
 use super::column::{parsed, unexpected};
-use super::endpoint_options::{Asked, OptionsRefusal, options_from_row};
+use super::endpoint_options::options_from_row;
 use super::health::{HEALTH_COLUMNS, trouble_from_row};
 use super::writer::WriteTx;
 use super::{audit, endpoint_options, health, lane, operation, order, unsent};
@@ -110,7 +112,7 @@ pub fn create(tx: &mut WriteTx<'_>, new: &NewEndpoint) -> Result<Result<Endpoint
     tx.connection
         .prepare_cached("INSERT INTO endpoint_secrets (endpoint_key, version, sealed) VALUES (?1, ?2, ?3)")?
         .execute(params![endpoint.key.as_i64(), SecretVersion::FIRST.0, new.sealed_secret])?;
-    asked.write(tx, endpoint.key, &endpoint.options, &options)?;
+    endpoint_options::write(tx, &asked, endpoint.key, &endpoint.options, &options)?;
     endpoint.options = Arc::new(options);
     tx.matching.bump(tx.connection, new.workspace_key)?;
     audit::append(tx, new.workspace_key, new.author, AuditAction::EndpointCreated, new.id)?;
@@ -246,7 +248,7 @@ pub fn update(
         if options.ordering != DeliveryOrder::Strict {
             order::unblock(tx, Lane { workspace_key, endpoint_key: endpoint.key, kind: LaneKind::Events })?;
         }
-        asked.write(tx, endpoint.key, &endpoint.options, &options)?;
+        endpoint_options::write(tx, &asked, endpoint.key, &endpoint.options, &options)?;
         endpoint.options = Arc::new(options);
     }
     if change.is_active == Some(true) || change.url.is_some() {
@@ -417,15 +419,4 @@ pub fn disable(tx: &mut WriteTx<'_>, target: &EndpointTarget, reason: DisabledRe
         operation::report_endpoint(tx, target, OperationalEvent::EndpointDisabled)?;
     }
     Ok(())
-}
-
-pub fn join_events(events: &[EventTypeName]) -> String {
-    let mut joined = String::new();
-    for event in events {
-        if !joined.is_empty() {
-            joined.push(' ');
-        }
-        joined.push_str(event.as_str());
-    }
-    joined
 }

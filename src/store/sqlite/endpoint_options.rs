@@ -6,14 +6,16 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use crate::domain::endpoint::SecretVersion;
 use crate::domain::endpoint_options::{
-    CertificateFacts, DeliveryOrder, DeliveryRate, EndpointOptions, OptionsChange, SealedPart, SignatureSchemes,
+    CertificateFacts, DeliveryOrder, DeliveryRate, EndpointOptions, SealedPart, SignatureSchemes,
 };
 use crate::domain::id::RowKey;
 use crate::domain::private_options::HeaderName;
-use crate::domain::retry::RetrySchedule;
-use crate::store::{SealedOptions, SealedParts, SealedSigningKey};
+use crate::store::{SealedParts, SealedSigningKey};
 
-use super::column::{coded, unexpected};
+use crate::store::shared::column::{header_names_from, joined, schedule_from};
+use crate::store::shared::endpoint_options::Asked;
+
+use super::column::{broken, coded, unexpected};
 use super::writer::WriteTx;
 
 pub fn options_from_row(row: &Row<'_>) -> Result<EndpointOptions, rusqlite::Error> {
@@ -21,8 +23,8 @@ pub fn options_from_row(row: &Row<'_>) -> Result<EndpointOptions, rusqlite::Erro
     let rate: Option<u64> = row.get("rate_limit")?;
     let names: String = row.get("header_names")?;
     Ok(EndpointOptions {
-        headers: headers_from(&names)?,
-        retry_schedule: schedule.map(|text| schedule_from(&text)).transpose()?,
+        headers: header_names_from(&names).map_err(broken)?,
+        retry_schedule: schedule.map(|text| schedule_from(&text)).transpose().map_err(broken)?,
         timeout: row.get::<_, Option<u64>>("timeout_seconds")?.map(Duration::from_secs),
         signature_schemes: coded(row, "signature_schemes", SignatureSchemes::from_code)?,
         public_key: row.get("public_key")?,
@@ -35,80 +37,33 @@ pub fn options_from_row(row: &Row<'_>) -> Result<EndpointOptions, rusqlite::Erro
     })
 }
 
-/// Why options were not changed.
-pub enum OptionsRefusal {
-    /// Nothing is stored of this header that could be kept.
-    NothingToKeep(HeaderName),
-    /// The key for `v1a` came for another version of the secret.
-    Outrun,
-}
-
-/// What is asked of an endpoint's options.
-#[derive(Clone, Copy)]
-pub struct Asked<'a> {
-    pub change: &'a OptionsChange,
-    pub sealed: &'a SealedOptions,
-    /// The version of the secret that signs now.
-    pub secret_version: SecretVersion,
-}
-
-impl Asked<'_> {
-    /// What the options become. Nothing is written yet.
-    pub fn of(&self, now: &EndpointOptions) -> Result<EndpointOptions, OptionsRefusal> {
-        let mut options = now.clone();
-        options.apply(self.change);
-        if let Some(headers) = &self.sealed.headers {
-            let mut kept = headers.iter().filter(|header| header.sealed.is_none());
-            if let Some(missing) = kept.find(|header| !now.headers.contains(&header.name)) {
-                return Err(OptionsRefusal::NothingToKeep(missing.name.clone()));
-            }
-            options.headers = headers.iter().map(|header| header.name.clone()).collect();
-        }
-        if let Some(certificate) = &self.sealed.client_certificate {
-            options.client_certificate = certificate.as_ref().map(|certificate| certificate.facts.clone());
-        }
-        if !self.sealed.is_empty() {
-            options.sealed_version += 1;
-        }
-        if options.signature_schemes.has_v1a() && options.public_key.is_none() {
-            match &self.sealed.signing_key {
-                Some((version, key)) if *version == self.secret_version => {
-                    options.public_key = Some(key.public_key.clone());
-                }
-                _ => return Err(OptionsRefusal::Outrun),
-            }
-        }
-        Ok(options)
+/// Writes what [`Asked::of`] said.
+pub fn write(
+    tx: &WriteTx<'_>,
+    asked: &Asked<'_>,
+    endpoint_key: RowKey,
+    before: &EndpointOptions,
+    after: &EndpointOptions,
+) -> Result<(), rusqlite::Error> {
+    for gone in before.headers.iter().filter(|name| !after.headers.contains(name)) {
+        remove_part(tx, endpoint_key, &SealedPart::Header(gone.clone()))?;
     }
-
-    /// Writes what [`Self::of`] said.
-    pub fn write(
-        &self,
-        tx: &WriteTx<'_>,
-        endpoint_key: RowKey,
-        before: &EndpointOptions,
-        after: &EndpointOptions,
-    ) -> Result<(), rusqlite::Error> {
-        for gone in before.headers.iter().filter(|name| !after.headers.contains(name)) {
-            remove_part(tx, endpoint_key, &SealedPart::Header(gone.clone()))?;
+    for header in asked.sealed.headers.iter().flatten() {
+        if let Some(sealed) = &header.sealed {
+            put_part(tx, endpoint_key, &SealedPart::Header(header.name.clone()), sealed)?;
         }
-        for header in self.sealed.headers.iter().flatten() {
-            if let Some(sealed) = &header.sealed {
-                put_part(tx, endpoint_key, &SealedPart::Header(header.name.clone()), sealed)?;
-            }
-        }
-        match &self.sealed.client_certificate {
-            Some(Some(certificate)) => put_part(tx, endpoint_key, &SealedPart::Certificate, &certificate.sealed)?,
-            Some(None) => remove_part(tx, endpoint_key, &SealedPart::Certificate)?,
-            None => {}
-        }
-        if let Some((version, key)) = &self.sealed.signing_key
-            && before.public_key != after.public_key
-        {
-            write_signing_key(tx, endpoint_key, *version, key)?;
-        }
-        write_columns(tx, endpoint_key, after)
     }
+    match &asked.sealed.client_certificate {
+        Some(Some(certificate)) => put_part(tx, endpoint_key, &SealedPart::Certificate, &certificate.sealed)?,
+        Some(None) => remove_part(tx, endpoint_key, &SealedPart::Certificate)?,
+        None => {}
+    }
+    if let Some((version, key)) = &asked.sealed.signing_key
+        && before.public_key != after.public_key
+    {
+        write_signing_key(tx, endpoint_key, *version, key)?;
+    }
+    write_columns(tx, endpoint_key, after)
 }
 
 fn write_columns(tx: &WriteTx<'_>, endpoint_key: RowKey, options: &EndpointOptions) -> Result<(), rusqlite::Error> {
@@ -169,7 +124,7 @@ pub fn find_sealed(connection: &Connection, endpoint_key: RowKey) -> Result<Opti
         select.query_row(params![endpoint_key.as_i64(), part.to_string()], |row| row.get(0)).optional()
     };
     let mut headers = Vec::new();
-    for name in headers_from(&names)? {
+    for name in header_names_from(&names).map_err(broken)? {
         let sealed = part(SealedPart::Header(name.clone()))?.ok_or_else(|| unexpected("endpoints.header_names"))?;
         headers.push((name, sealed));
     }
@@ -199,21 +154,4 @@ pub fn find_signing_key(
         .query_row(params![endpoint_key.as_i64(), version.0], |row| row.get(0))
         .optional()?;
     Ok(found.flatten())
-}
-
-fn headers_from(names: &str) -> Result<Vec<HeaderName>, rusqlite::Error> {
-    names
-        .split_ascii_whitespace()
-        .map(|name| HeaderName::parse(name).map_err(|_| unexpected("endpoints.header_names")))
-        .collect()
-}
-
-fn schedule_from(text: &str) -> Result<RetrySchedule, rusqlite::Error> {
-    let seconds: Option<Vec<u64>> = text.split_ascii_whitespace().map(|wait| wait.parse().ok()).collect();
-    let schedule = seconds.and_then(|seconds| RetrySchedule::from_seconds(&seconds).ok());
-    schedule.ok_or_else(|| unexpected("endpoints.retry_schedule"))
-}
-
-fn joined<T: ToString>(words: impl Iterator<Item = T>) -> String {
-    words.map(|word| word.to_string()).collect::<Vec<_>>().join(" ")
 }

@@ -11,11 +11,11 @@ use crate::domain::event_type::EventTypeName;
 use crate::domain::id::{EventId, RowKey};
 use crate::domain::limits;
 
-use super::access::mode_code;
 use super::delivery::{self, NewDelivery};
 use super::matching::Subscriber;
 use super::order::{self, Standing};
 use super::writer::WriteTx;
+use crate::store::shared::column::mode_code;
 
 /// Why nothing was accepted.
 pub enum AcceptRefusal {

@@ -12,8 +12,8 @@ use crate::domain::id::{DeliveryId, EventId, RowKey, StoreTag};
 use crate::domain::page::{Page, PageRequest};
 use crate::domain::time::Timestamp;
 
-use super::access::mode_from_code;
 use super::column::{coded, parsed, unexpected};
+use crate::store::shared::column::mode_from_code;
 
 /// Whatever matched has a delivery, if only one that was skipped.
 const EVENT_COLUMNS: &str = "e.key, e.mode, e.type, e.project_id, e.external_id, e.occurred_at, e.deliveries,

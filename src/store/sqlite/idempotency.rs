@@ -9,8 +9,8 @@ use crate::domain::limits;
 use crate::domain::time::Timestamp;
 use crate::store::Written;
 
-use super::access::mode_code;
 use super::writer::WriteTx;
+use crate::store::shared::column::mode_code;
 
 /// What was kept for this request, if its window is not over.
 pub fn find(

@@ -64,8 +64,8 @@ mod unsent;
 mod workspace;
 mod writer;
 
+use super::shared::endpoint_options::OptionsRefusal;
 use endpoint::{NotCreated, UpdateRefusal};
-use endpoint_options::OptionsRefusal;
 use event::AcceptRefusal;
 use reader::Readers;
 use writer::{JobSize, SharedKeys, WriteTx, Writer};

@@ -23,45 +23,20 @@
 
 use rusqlite::{OptionalExtension, params};
 
-use crate::domain::access::Mode;
 use crate::domain::audit::{AuditAction, Author};
 use crate::domain::delivery::{Delivery, DeliveryStatus, EndReason};
-use crate::domain::endpoint_options::{DeliveryOrder, EndpointOptions};
+use crate::domain::endpoint_options::DeliveryOrder;
 use crate::domain::id::{DeliveryId, RowKey};
 use crate::domain::limits;
 use crate::domain::time::Timestamp;
-use crate::store::{Lane, LaneKind, SkipDeliveryError};
+use crate::store::{Lane, LaneKind};
+
+pub use crate::store::shared::order::{NOT_YET, Place, SkipRefusal, Standing, is_ordered};
 
 use super::lane::{lane_from_row, lane_key, lower_next_at};
 use super::unsent::{Unsent, end_unsent, unsent_from_row};
 use super::writer::WriteTx;
 use super::{audit, delivery};
-
-/// When a row is due whose turn has not come.
-pub const NOT_YET: Timestamp = Timestamp::from_millis(i64::MAX);
-
-/// Where a new delivery stands in its endpoint's order.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Standing {
-    Outside,
-    /// Behind all that were accepted before.
-    Last,
-    /// In the place of one that failed there.
-    InPlaceOf(i64),
-}
-
-/// A place in the order of a lane.
-pub struct Place {
-    pub sequence: i64,
-    /// Nothing stands before it.
-    pub is_head: bool,
-}
-
-/// Whether what is published in this mode takes a place in the endpoint's order. What a test key publishes is not sent, so
-/// there is nothing to order.
-pub fn is_ordered(options: &EndpointOptions, mode: Mode) -> bool {
-    options.ordering == DeliveryOrder::Strict && mode == Mode::Live
-}
 
 /// The place of a new delivery, if it has one.
 pub fn take_place(tx: &WriteTx<'_>, lane: Lane, standing: Standing) -> Result<Option<Place>, rusqlite::Error> {
@@ -134,21 +109,6 @@ pub fn unblock(tx: &mut WriteTx<'_>, lane: Lane) -> Result<(), rusqlite::Error> 
         move_up(tx, lane)?;
     }
     Ok(())
-}
-
-/// Why nothing was skipped.
-pub enum SkipRefusal {
-    NotFound,
-    NotBlocking,
-}
-
-impl From<SkipRefusal> for SkipDeliveryError {
-    fn from(refusal: SkipRefusal) -> Self {
-        match refusal {
-            SkipRefusal::NotFound => Self::NotFound,
-            SkipRefusal::NotBlocking => Self::NotBlocking,
-        }
-    }
 }
 
 /// Gives up the delivery at which its endpoint's order has stopped.

@@ -11,11 +11,11 @@ use crate::domain::replay::{Replay, ReplayCount, ReplayRange, ReplayStatus};
 use crate::domain::time::Timestamp;
 use crate::store::NewReplay;
 
-use super::access::{mode_code, mode_from_code};
 use super::column::{coded, parsed, unexpected};
 use super::requeue::{Again, RequeueRefusal, queue_again};
 use super::writer::WriteTx;
 use super::{audit, due, endpoint};
+use crate::store::shared::column::{mode_code, mode_from_code};
 
 /// Log rows looked at in one step, whatever comes of them: a few milliseconds.
 const ROWS_PER_STEP: usize = 500;

@@ -9,12 +9,12 @@ use crate::domain::event::NewEvent;
 use crate::domain::id::{DeliveryId, EndpointId, RowKey};
 use crate::store::{Lane, LaneKind, RequeueError};
 
-use super::access::mode_from_code;
 use super::column::{coded, unexpected};
 use super::delivery::{self, NewDelivery};
 use super::order::Standing;
 use super::writer::WriteTx;
 use super::{audit, endpoint, event, order};
+use crate::store::shared::column::mode_from_code;
 
 /// Why nothing was queued.
 pub enum RequeueRefusal {

@@ -14,7 +14,9 @@ use std::time::Duration;
 
 use super::inbox::Inbox;
 use super::unavailable;
-use super::writer::{HandedOver, Job};
+use crate::store::shared::group_claims::HandedOver;
+
+use super::writer::Job;
 
 /// A group that is committed, and what follows once it is on disk.
 pub struct Committed {

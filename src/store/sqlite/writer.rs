@@ -13,7 +13,6 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::thread::JoinHandle;
-use std::time::Duration;
 
 use rusqlite::Connection;
 use tokio::sync::oneshot;
@@ -21,7 +20,8 @@ use tokio::sync::oneshot;
 use crate::domain::id::{KeySequence, RowKey, StoreTag};
 use crate::domain::limits;
 use crate::domain::time::{Clock, Timestamp};
-use crate::store::{Claim, EndpointTarget, HandOver, Lane, LaneQuota};
+use crate::store::HandOver;
+use crate::store::shared::group_claims::GroupClaims;
 
 use super::checkpoint::Checkpointer;
 use super::health::HealthCache;
@@ -48,91 +48,6 @@ pub struct WriteTx<'w> {
 impl WriteTx<'_> {
     pub fn next_key(&self) -> RowKey {
         self.keys.next(self.now)
-    }
-}
-
-/// What a group claims on the way, beside what its jobs answer.
-#[derive(Default)]
-pub struct GroupClaims {
-    hand_over: Option<Arc<dyn HandOver>>,
-    handed: Vec<Claim>,
-    counted: Vec<(Arc<dyn LaneQuota>, Lane)>,
-    /// Something fell due, or will, that nobody has claimed.
-    pub left_due: bool,
-}
-
-impl GroupClaims {
-    /// Who takes over what is accepted, if it has room for one more of this lane.
-    pub fn has_room(&self, lane: Lane, target: &EndpointTarget) -> bool {
-        self.hand_over
-            .as_ref()
-            .is_some_and(|hand_over| hand_over.quota(lane) > 0 && hand_over.allowance(lane, target, 1) > 0)
-    }
-
-    /// Hands an accepted delivery over, once the group is on disk.
-    pub fn hand_over(&mut self, claim: Claim, lane: Lane) {
-        if let Some(hand_over) = &self.hand_over {
-            hand_over.claimed(lane);
-            self.handed.push(claim);
-        }
-    }
-
-    /// Counts a claim that its job answers with.
-    pub fn count(&mut self, quota: &Arc<dyn LaneQuota>, lane: Lane) {
-        quota.claimed(lane);
-        self.counted.push((Arc::clone(quota), lane));
-    }
-
-    fn rolled_back(&mut self) {
-        for (quota, lane) in self.counted.drain(..) {
-            quota.unclaimed(lane);
-        }
-        if let Some(hand_over) = &self.hand_over {
-            self.handed.drain(..).for_each(|claim| hand_over.unclaimed(claim.endpoint.lane));
-        }
-        self.left_due = false;
-    }
-
-    /// What is to be handed over once the group is on disk.
-    fn committed(&mut self) -> HandedOver {
-        self.counted.clear();
-        HandedOver {
-            to: self.hand_over.take(),
-            claims: std::mem::take(&mut self.handed),
-            left_due: std::mem::take(&mut self.left_due),
-        }
-    }
-}
-
-/// What a committed group claimed beside what its jobs answer.
-pub struct HandedOver {
-    to: Option<Arc<dyn HandOver>>,
-    claims: Vec<Claim>,
-    left_due: bool,
-}
-
-impl HandedOver {
-    #[cfg(test)]
-    pub const fn nothing() -> Self {
-        Self { to: None, claims: Vec::new(), left_due: false }
-    }
-
-    /// The claims are on disk; they were made so long ago.
-    pub fn take_over(self, age: Duration) {
-        let Some(to) = self.to else { return };
-        if !self.claims.is_empty() {
-            to.take_over(self.claims, limits::LEASE.saturating_sub(age));
-        }
-        if self.left_due {
-            to.wake();
-        }
-    }
-
-    /// The claims may be lost.
-    pub fn roll_back(self) {
-        if let Some(to) = self.to {
-            self.claims.iter().for_each(|claim| to.unclaimed(claim.endpoint.lane));
-        }
     }
 }
 
@@ -353,7 +268,7 @@ impl WriterThread {
 
     /// Runs all jobs and commits, or rolls everything back.
     fn transact(&mut self, group: &mut Vec<Box<dyn Job>>, more: bool) -> Result<Committed, rusqlite::Error> {
-        self.claims.hand_over = self.hand_over.get().and_then(Weak::upgrade);
+        self.claims.hand_over_to(self.hand_over.get().and_then(Weak::upgrade));
         let started = self.clock.now();
         match self.try_transact(group, more, started) {
             Ok(()) => {
@@ -372,7 +287,7 @@ impl WriterThread {
         self.lanes.forget_everything();
         self.health.forget_everything();
         self.claims.rolled_back();
-        self.claims.hand_over = None;
+        self.claims.hand_over_to(None);
         // After some failures SQLite has rolled back by itself; then there is nothing left to roll back.
         if !self.connection.is_autocommit()
             && let Err(error) = self.connection.execute_batch("ROLLBACK")
