@@ -3,4 +3,5 @@
 pub mod column;
 pub mod endpoint_options;
 pub mod group_claims;
+pub mod matching;
 pub mod order;
