@@ -1,5 +1,13 @@
 //! Endpoints and their sealed secrets.
 
+use std::sync::Arc;
+
+use tokio_postgres::Row;
+
+use crate::domain::event_type::EventTypeName;
+
+use super::column::{get, instant, key, parsed, unexpected};
+use super::endpoint_options::options_from_row;
 use super::fault::PgError;
 use super::session::Session;
 use super::transaction::WriteTx;
@@ -8,6 +16,32 @@ use crate::domain::endpoint::*;
 use crate::domain::id::*;
 use crate::domain::page::*;
 use crate::store::*;
+
+pub const ENDPOINT_COLUMNS: &str = "key, id, url, name, events, is_active, disabled_reason, project_id, secret_last4, updated_at, \
+     retry_schedule, timeout_seconds, rate_limit, ordering, signature_schemes, public_key, header_names, \
+     certificate_sha256, sealed_version";
+
+pub fn endpoint_from_row(row: &Row) -> Result<Endpoint, PgError> {
+    let key = key(row, "key")?;
+    let reason: Option<&str> = get(row, "disabled_reason")?;
+    Ok(Endpoint {
+        key,
+        id: parsed(row, "id")?,
+        url: get(row, "url")?,
+        name: get(row, "name")?,
+        events: get::<&str>(row, "events")?.split(' ').map(EventTypeName::from_stored).collect(),
+        is_active: get(row, "is_active")?,
+        disabled_reason: reason
+            .map(|text| DisabledReason::from_stored(text).ok_or_else(|| unexpected("endpoints.disabled_reason")))
+            .transpose()?,
+        project_id: get(row, "project_id")?,
+        secret_last4: get(row, "secret_last4")?,
+        created_at: key.created_at(),
+        updated_at: instant(row, "updated_at")?,
+        trouble: None,
+        options: Arc::new(options_from_row(row)?),
+    })
+}
 
 pub async fn create(_tx: &mut WriteTx, _new: &NewEndpoint) -> Result<Result<Endpoint, CreateEndpointError>, PgError> {
     Err(PgError::Unavailable("not built"))
