@@ -41,6 +41,7 @@ mod endpoint_options;
 mod enqueue;
 mod event;
 mod event_log;
+pub mod examine;
 mod fault;
 mod group;
 mod health;
