@@ -2,6 +2,8 @@
 
 pub mod attempt;
 pub mod column;
+pub mod endpoint;
 pub mod endpoint_options;
 pub mod group_claims;
+pub mod matching;
 pub mod order;
