@@ -8,6 +8,6 @@ use crate::domain::id::*;
 use crate::domain::page::*;
 use crate::store::*;
 
-pub async fn ensure_days(_s: &Session, _now: crate::domain::time::Timestamp) -> Result<(), PgError> {
+pub async fn ensure_days(_s: &Session, _lock_class: i32, _now: crate::domain::time::Timestamp) -> Result<(), PgError> {
     Err(PgError::Unavailable("not built"))
 }

@@ -1,5 +1,6 @@
 //! What both back ends share: how values stand in columns, and rules that need no database. No SQL.
 
+pub mod attempt;
 pub mod column;
 pub mod endpoint;
 pub mod endpoint_options;
