@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::domain::database_url::DatabaseUrl;
 use crate::domain::limits;
 use crate::domain::proxy::ProxyUrl;
 use crate::domain::rate_limit::RateLimits;
@@ -15,10 +16,12 @@ pub struct Settings {
     pub listen: SocketAddr,
     /// Where callers reach the API, as it stands in `docs_url`; made from `listen` when absent.
     pub public_url: Option<String>,
-    /// The database, the lock, the admin socket and, unless named elsewhere, the master key.
+    /// The database (unless it is a server's), the lock, the admin socket and, unless named elsewhere, the master key.
     pub data_dir: PathBuf,
-    /// 64 hexadecimal digits in a file that only its owner can read; made on the first start in `data_dir`.
+    /// 64 hexadecimal digits in a file that only its owner can read; made on the first start in `data_dir`. On a database
+    /// server it must be named: each node needs the same.
     pub master_key_file: Option<PathBuf>,
+    pub database: DatabaseSettings,
     /// Hosts and CIDRs that may be called although they are not public, plain `http` included. None by default.
     pub allow_targets: Vec<String>,
     /// Name servers; the system's when empty.
@@ -50,6 +53,22 @@ pub struct Settings {
     pub log: LogSettings,
 }
 
+/// The PostgreSQL database that several nodes share; without a URL the store is SQLite in the data directory.
+#[derive(Clone, Debug)]
+pub struct DatabaseSettings {
+    pub url: Option<DatabaseUrl>,
+    /// Past a pooler, for what needs a session of its own: listening and migrations.
+    pub direct_url: Option<DatabaseUrl>,
+    /// A password that stands neither in a process list nor in an environment.
+    pub password_file: Option<PathBuf>,
+    /// Certificate authorities that the database's certificate may come from, beside the public ones, as a PEM file.
+    pub ca_file: Option<PathBuf>,
+    /// Connections of this node at most.
+    pub pool_size: usize,
+    /// How long a statement may take before the database ends it.
+    pub statement_timeout: Duration,
+}
+
 #[derive(Clone, Debug)]
 pub struct LogSettings {
     pub format: LogFormat,
@@ -76,6 +95,19 @@ impl LogFormat {
     }
 }
 
+impl Default for DatabaseSettings {
+    fn default() -> Self {
+        Self {
+            url: None,
+            direct_url: None,
+            password_file: None,
+            ca_file: None,
+            pool_size: limits::DATABASE_CONNECTIONS,
+            statement_timeout: limits::STATEMENT_TIMEOUT,
+        }
+    }
+}
+
 impl Default for Settings {
     fn default() -> Self {
         Self::new(DEFAULT_DATA_DIR.into(), DEFAULT_LISTEN)
@@ -90,6 +122,7 @@ impl Settings {
             public_url: None,
             data_dir,
             master_key_file: None,
+            database: DatabaseSettings::default(),
             allow_targets: Vec::new(),
             dns_servers: Vec::new(),
             ca_file: None,

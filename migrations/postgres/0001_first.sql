@@ -246,8 +246,6 @@ CREATE INDEX audit_by_resource ON audit (workspace_key, resource_id, key);
 
 -- Only here: what several nodes need.
 
--- Names claims. A token is given to one claim only, whichever node makes it.
-CREATE SEQUENCE claim_tokens;
 
 -- The number that tells one process's row keys from another's, leased while the process runs (store/postgres/node.rs).
 CREATE TABLE nodes (

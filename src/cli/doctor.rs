@@ -1,4 +1,4 @@
-//! `postrider doctor`: why a URL is, or is not, reachable, address by address.
+//! `postrider doctor`: why a URL is, or is not, reachable, address by address; and whether a database is fit to work in.
 //!
 //! It asks the same guard, resolver and connector that deliveries go through, with the settings that the server has, and
 //! needs neither a server nor a data directory. It sends no request.
@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use clap::Args;
+use clap::{Args, Subcommand};
 
 use crate::clock::SystemClock;
 use crate::config::Settings;
@@ -21,21 +21,40 @@ use crate::telemetry::chain;
 
 use super::options::EgressOptions;
 
+mod database;
+
 #[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub struct DoctorOptions {
     /// The URL of a receiver.
-    url: String,
+    #[arg(required = true)]
+    url: Option<String>,
     #[command(flatten)]
     egress: EgressOptions,
+    #[command(subcommand)]
+    other: Option<DoctorCommand>,
+}
+
+#[derive(Debug, Subcommand)]
+enum DoctorCommand {
+    /// Tell whether a PostgreSQL database is fit to work in, and how safe it is.
+    Database(database::DatabaseOptions),
 }
 
 /// Fails when the target is not reachable, so that the exit code tells.
 pub async fn run(options: DoctorOptions) -> anyhow::Result<()> {
-    let settings = options.egress.settings()?;
-    let target = TargetUrl::parse(&options.url).with_context(|| format!("{} cannot be called", options.url))?;
-    let egress = Egress::new(egress_settings(&settings)?, Arc::new(SystemClock))?;
+    match options.other {
+        Some(DoctorCommand::Database(options)) => database::run(options).await,
+        // clap has seen to it that there is a URL.
+        None => examine_target(&options.url.unwrap_or_default(), &options.egress.settings()?).await,
+    }
+}
+
+async fn examine_target(url: &str, settings: &Settings) -> anyhow::Result<()> {
+    let target = TargetUrl::parse(url).with_context(|| format!("{url} cannot be called"))?;
+    let egress = Egress::new(egress_settings(settings)?, Arc::new(SystemClock))?;
     let diagnosis = egress.diagnose(&target).await;
-    for line in report(&target, &settings, &diagnosis) {
+    for line in report(&target, settings, &diagnosis) {
         println!("{line}");
     }
     if diagnosis.is_reachable() {

@@ -1,4 +1,4 @@
-//! How a command reaches a data directory, and how it prints a list.
+//! How a command reaches a store, and how it prints a list.
 
 use std::sync::Arc;
 
@@ -7,11 +7,11 @@ use anyhow::{Context, bail};
 use crate::clock::SystemClock;
 use crate::domain::limits;
 use crate::server::admin::{self, AdminError, AdminRequest, AdminResponse, Listing};
-use crate::server::{CatalogueFrom, Office};
+use crate::server::{Office, OpenedFor};
 
 use super::options::DataOptions;
 
-/// Asks the running server, or opens the directory when there is none.
+/// Asks the server that runs on this machine, or opens the store when there is none.
 pub async fn perform(data: &DataOptions, request: AdminRequest) -> anyhow::Result<AdminResponse> {
     let settings = data.settings()?;
     match admin::ask(&settings.admin_socket_path(), &request).await {
@@ -19,7 +19,7 @@ pub async fn perform(data: &DataOptions, request: AdminRequest) -> anyhow::Resul
         Err(AdminError::NoServer) => {}
         Err(error) => return Err(error).context("asking the running server"),
     }
-    let office = Office::open(&settings, Arc::new(SystemClock), CatalogueFrom::Store).await?;
+    let office = Office::open(&settings, Arc::new(SystemClock), OpenedFor::Command).await?;
     let response = admin::execute(&office.service, request).await;
     office.close().await;
     Ok(response)

@@ -9,6 +9,7 @@ use std::time::Duration;
 use url::Url;
 
 use crate::config::{LogFormat, Settings};
+use crate::domain::database_url::DatabaseUrl;
 use crate::domain::limits;
 use crate::domain::proxy::ProxyUrl;
 use crate::domain::retry::{format_wait, parse_wait};
@@ -32,8 +33,10 @@ pub struct Setting {
     pub is_of_data: bool,
     /// It tells how receivers are called.
     pub is_of_egress: bool,
-    /// Never printed, not even where it is wrong.
+    /// Never printed as it was given, not even where it is wrong.
     pub is_secret: bool,
+    /// What `show` makes of a secret may be seen.
+    pub is_shown_in_part: bool,
     pub read: fn(&mut Settings, &str) -> Result<(), String>,
     /// Empty when there is no value.
     pub show: fn(&Settings) -> String,
@@ -50,6 +53,7 @@ const PLAIN: Setting = Setting {
     is_of_data: false,
     is_of_egress: false,
     is_secret: false,
+    is_shown_in_part: false,
     read: |_, _| Ok(()),
     show: |_| String::new(),
 };
@@ -61,7 +65,7 @@ pub static SETTINGS: &[Setting] = &[
         flag: "data-dir",
         env: "POSTRIDER_DATA_DIR",
         value_name: "DIR",
-        help: "Directory of the database and the master key; made when it does not exist",
+        help: "Directory of the database (unless --database-url), the master key and the admin socket; made when it does not exist",
         is_of_data: true,
         read: |settings, text| set(&mut settings.data_dir, path(text)),
         show: |settings| settings.data_dir.display().to_string(),
@@ -77,6 +81,83 @@ pub static SETTINGS: &[Setting] = &[
         is_of_data: true,
         read: |settings, text| set(&mut settings.master_key_file, path(text).map(Some)),
         show: |settings| shown_path(settings.master_key_file.as_ref()),
+        ..PLAIN
+    },
+    Setting {
+        name: "database_url",
+        flag: "database-url",
+        env: "POSTRIDER_DATABASE_URL",
+        value_name: "URL",
+        help: "PostgreSQL database that several nodes share, postgres://user[:password]@host:5432/database",
+        otherwise: Some("SQLite in the data directory"),
+        is_of_data: true,
+        is_secret: true,
+        is_shown_in_part: true,
+        read: |settings, text| set(&mut settings.database.url, database_url(text).map(Some)),
+        show: |settings| shown_url(settings.database.url.as_ref()),
+        ..PLAIN
+    },
+    Setting {
+        name: "database_direct_url",
+        flag: "database-direct-url",
+        env: "POSTRIDER_DATABASE_DIRECT_URL",
+        value_name: "URL",
+        help: "The same database past a pooler, for LISTEN and migrations",
+        otherwise: Some("none"),
+        is_of_data: true,
+        is_secret: true,
+        is_shown_in_part: true,
+        read: |settings, text| set(&mut settings.database.direct_url, database_url(text).map(Some)),
+        show: |settings| shown_url(settings.database.direct_url.as_ref()),
+        ..PLAIN
+    },
+    Setting {
+        name: "database_password_file",
+        flag: "database-password-file",
+        env: "POSTRIDER_DATABASE_PASSWORD_FILE",
+        value_name: "FILE",
+        help: "File with the database's password, instead of the URL",
+        otherwise: Some("none"),
+        is_of_data: true,
+        read: |settings, text| set(&mut settings.database.password_file, path(text).map(Some)),
+        show: |settings| shown_path(settings.database.password_file.as_ref()),
+        ..PLAIN
+    },
+    Setting {
+        name: "database_ca_file",
+        flag: "database-ca-file",
+        env: "POSTRIDER_DATABASE_CA_FILE",
+        value_name: "FILE",
+        help: "PEM file of certificate authorities to trust for the database beside the public ones",
+        otherwise: Some("none"),
+        is_of_data: true,
+        read: |settings, text| set(&mut settings.database.ca_file, path(text).map(Some)),
+        show: |settings| shown_path(settings.database.ca_file.as_ref()),
+        ..PLAIN
+    },
+    Setting {
+        name: "database_pool_size",
+        flag: "database-pool-size",
+        env: "POSTRIDER_DATABASE_POOL_SIZE",
+        value_name: "COUNT",
+        help: "Connections of this node to the database at most",
+        is_of_data: true,
+        read: |settings, text| set(&mut settings.database.pool_size, pool_size(text)),
+        show: |settings| settings.database.pool_size.to_string(),
+        ..PLAIN
+    },
+    Setting {
+        name: "database_statement_timeout",
+        flag: "database-statement-timeout",
+        env: "POSTRIDER_DATABASE_STATEMENT_TIMEOUT",
+        value_name: "TIME",
+        help: "How long a statement may take before the database ends it",
+        is_of_data: true,
+        read: |settings, text| {
+            let bounds = (limits::STATEMENT_TIMEOUT_MIN, limits::STATEMENT_TIMEOUT_MAX);
+            set(&mut settings.database.statement_timeout, wait(text, bounds.0, bounds.1))
+        },
+        show: |settings| format_wait(settings.database.statement_timeout),
         ..PLAIN
     },
     Setting {
@@ -300,7 +381,7 @@ impl Setting {
     /// The value for people's eyes.
     pub fn shown(&self, settings: &Settings) -> String {
         let value = (self.show)(settings);
-        match (value.is_empty(), self.is_secret) {
+        match (value.is_empty(), self.is_secret && !self.is_shown_in_part) {
             (true, _) => self.otherwise.unwrap_or("none").to_owned(),
             (false, true) => "(hidden)".to_owned(),
             (false, false) => value,
@@ -354,6 +435,20 @@ fn http_url(text: &str) -> Result<String, String> {
         Ok(url) if matches!(url.scheme(), "http" | "https") && url.has_host() => Ok(text.to_owned()),
         _ => Err("is not a URL like https://hooks.example.com".to_owned()),
     }
+}
+
+fn database_url(text: &str) -> Result<DatabaseUrl, String> {
+    DatabaseUrl::parse(text).map_err(told)
+}
+
+fn shown_url(url: Option<&DatabaseUrl>) -> String {
+    url.map(ToString::to_string).unwrap_or_default()
+}
+
+fn pool_size(text: &str) -> Result<usize, String> {
+    let (least, most) = (limits::DATABASE_CONNECTIONS_MIN, limits::DATABASE_CONNECTIONS_MAX);
+    let size = text.parse().ok().filter(|size| (least..=most).contains(size));
+    size.ok_or_else(|| format!("is not a whole number from {least} to {most}"))
 }
 
 fn wait(text: &str, least: Duration, most: Duration) -> Result<Duration, String> {
@@ -422,6 +517,8 @@ mod tests {
         assert_eq!(fault("public_url", "hooks.example.com"), "is not a URL like https://hooks.example.com");
         assert_eq!(fault("log", "postrider=loud"), "is not a level or a list of them");
         assert_eq!(fault("data_dir", ""), "is not a path: it is empty");
+        assert_eq!(fault("database_pool_size", "3"), "is not a whole number from 4 to 200");
+        assert_eq!(fault("database_statement_timeout", "2m"), "must be 1s to 1m");
     }
 
     #[test]

@@ -73,6 +73,19 @@ pub const WAL_REFUSE_BYTES: u64 = 1024 * 1024 * 1024;
 /// The write-ahead log above which the writer itself stops to truncate it.
 pub const WAL_TRUNCATE_BYTES: u64 = 256 * 1024 * 1024;
 
+/// Connections of one node to a database server: two for each of the two groups of writers, the rest for requests.
+pub const DATABASE_CONNECTIONS: usize = 16;
+/// The fewest that can be set: the groups' own.
+pub const DATABASE_CONNECTIONS_MIN: usize = 4;
+/// The most: twice what a server takes by default, in all.
+pub const DATABASE_CONNECTIONS_MAX: usize = 200;
+/// How long a statement may take on a database server before it is ended there: far longer than any of ours should.
+pub const STATEMENT_TIMEOUT: Duration = Duration::from_secs(10);
+/// The shortest that can be set.
+pub const STATEMENT_TIMEOUT_MIN: Duration = Duration::from_secs(1);
+/// The longest: a claim is lost after so long.
+pub const STATEMENT_TIMEOUT_MAX: Duration = LEASE;
+
 /// The whole exchange with a receiver: connect, TLS, headers and body (contract).
 pub const ATTEMPT_DEADLINE: Duration = Duration::from_secs(15);
 /// The longest deadline that can be set: with the margin and some waiting it fits a lease.

@@ -23,17 +23,20 @@ use crate::service::{
     AdoptError, MasterKeyError, Service, ServiceError, ServiceParts, adopt_catalogue, check_master_key,
     stored_catalogue,
 };
-use crate::store::sqlite::SqliteStore;
+use crate::store::directory::DirectoryLock;
 use crate::store::{EndpointLimits, OpenError, Store, StoreSeed};
 
 pub mod admin;
+mod back_end;
 mod connection;
 mod key_file;
 mod operator_webhook;
 
+pub use back_end::postgres_settings;
 pub use key_file::KeyFileError;
 pub use operator_webhook::OperatorWebhookError;
 
+use back_end::BackEnd;
 use connection::CuttableListener;
 
 /// Why a server did not start.
@@ -41,6 +44,11 @@ use connection::CuttableListener;
 pub enum StartError {
     #[error("the store cannot be opened")]
     Store(#[from] OpenError),
+    #[error(
+        "with --database-url the master key must be named by --master-key-file: make one by `openssl rand -hex 32`, and \
+         give each node the same"
+    )]
+    MasterKeyNotNamed,
     #[error("the master key cannot be used")]
     KeyFile(#[from] KeyFileError),
     #[error("the store and the master key do not belong together")]
@@ -67,6 +75,11 @@ pub enum StartError {
     },
     #[error("the way out cannot be set up")]
     Egress(#[from] EgressSetupError),
+    #[error(
+        "with --database-url the operator webhook's secret must be named by --operator-webhook-secret-file, the same for \
+         each node"
+    )]
+    OperatorSecretNotNamed,
     #[error("the operator webhook cannot be used")]
     OperatorWebhook(#[from] OperatorWebhookError),
     #[error("the operator webhook cannot be kept")]
@@ -94,35 +107,33 @@ pub struct Office {
     catalogue: Arc<Catalogue>,
     clock: Arc<dyn Clock>,
     random: Random,
+    /// Held until the store is closed.
+    _directory: Option<DirectoryLock>,
 }
 
-/// Whose event catalogue counts when a store is opened.
+/// What a store is opened for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum CatalogueFrom {
-    /// That of the settings, which the store adopts.
-    Settings,
-    /// The store's own, if it has one: for commands, which need not be told what the server was told.
-    Store,
+pub enum OpenedFor {
+    /// A server, which sends. The event catalogue of the settings counts, and the store adopts it.
+    Serving,
+    /// A command, which need not be told what the server was told: the store's own catalogue counts, if it has one.
+    Command,
 }
 
 impl Office {
     /// # Errors
-    /// When another process holds the data directory, or a setting cannot be put to use.
-    pub async fn open(
-        settings: &Settings,
-        clock: Arc<dyn Clock>,
-        catalogue_from: CatalogueFrom,
-    ) -> Result<Self, StartError> {
+    /// When another process holds the data directory, the database cannot be used, or a setting cannot be put to use.
+    pub async fn open(settings: &Settings, clock: Arc<dyn Clock>, opened_for: OpenedFor) -> Result<Self, StartError> {
         let random = Random::default();
         let egress = Arc::new(Egress::new(egress_settings(settings)?, Arc::clone(&clock))?);
         let seed = StoreSeed {
             tag: StoreTag::from_u32(u32::from_le_bytes(random.bytes())),
             node: u16::from_le_bytes(random.bytes()),
         };
-        let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&settings.data_dir, Arc::clone(&clock), seed).await?);
+        let BackEnd { store, directory } = back_end::open(settings, Arc::clone(&clock), seed, opened_for).await?;
         let master_key = Arc::new(key_file::load_or_make(settings, store.as_ref(), &random).await?);
         check_master_key(store.as_ref(), &master_key, &random).await?;
-        let catalogue = Arc::new(open_catalogue(settings, store.as_ref(), catalogue_from).await?);
+        let catalogue = Arc::new(open_catalogue(settings, store.as_ref(), opened_for).await?);
         let service = Arc::new(Service::new(ServiceParts {
             store: Arc::clone(&store),
             guard: egress.clone(),
@@ -136,7 +147,7 @@ impl Office {
             },
             rate_limits: settings.rate_limits,
         }));
-        Ok(Self { service, store, egress, master_key, catalogue, clock, random })
+        Ok(Self { service, store, egress, master_key, catalogue, clock, random, _directory: directory })
     }
 
     fn start_engine(&self, settings: &Settings) -> Engine {
@@ -187,7 +198,7 @@ impl Server {
     /// When the address is taken, another process holds the data directory, or a setting cannot be put to use.
     pub async fn start(settings: &Settings, clock: Arc<dyn Clock>) -> Result<Self, StartError> {
         admin::check_path(&settings.admin_socket_path())?;
-        let office = Office::open(settings, clock, CatalogueFrom::Settings).await?;
+        let office = Office::open(settings, clock, OpenedFor::Serving).await?;
         let webhook = operator_webhook::read(settings, &office.random)?;
         office.service.keep_operator_webhook(webhook).await.map_err(StartError::OperatorEndpoint)?;
         let listen_fault = |source| StartError::Listen { address: settings.listen, source };
@@ -210,6 +221,9 @@ impl Server {
         }
         if let Some(proxy) = &settings.egress_proxy {
             tracing::info!(%proxy, "receivers are called through a forward proxy");
+        }
+        if let Some(database) = &settings.database.url {
+            tracing::info!(%database, "the store is a PostgreSQL database");
         }
         tracing::info!(%address, data_dir = %settings.data_dir.display(), "listening");
         let listeners = vec![http, admin];
@@ -269,8 +283,12 @@ pub fn read_events_file(settings: &Settings) -> Result<String, StartError> {
     std::fs::read_to_string(path).map_err(fault)
 }
 
-async fn open_catalogue(settings: &Settings, store: &dyn Store, from: CatalogueFrom) -> Result<Catalogue, StartError> {
-    if from == CatalogueFrom::Store
+async fn open_catalogue(
+    settings: &Settings,
+    store: &dyn Store,
+    opened_for: OpenedFor,
+) -> Result<Catalogue, StartError> {
+    if opened_for == OpenedFor::Command
         && let Some(stored) = stored_catalogue(store).await?
     {
         return Ok(stored);

@@ -1,5 +1,6 @@
 //! Reaching the database: what the URL says, TLS, the password, and the pool of connections.
 
+use std::future::poll_fn;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,8 +9,10 @@ use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, PoolError, Recycli
 use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::Notify;
 use tokio_postgres::config::{Host, SslMode};
-use tokio_postgres::{Config, NoTls};
+use tokio_postgres::{AsyncMessage, Client, Config, Connection, NoTls};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::fault::PgError;
@@ -86,6 +89,65 @@ impl Target {
             .create_timeout(Some(POOL_WAIT))
             .build()
             .map_err(|error| ConnectError::Pool(Box::new(error)))
+    }
+}
+
+impl Target {
+    /// Listens on a channel until the connection is lost: calls `heard` for what others tell, and tells them whenever `nudge` is,
+    /// at most once in `pause`.
+    pub async fn listen(
+        &self,
+        channel: &str,
+        nudge: &Notify,
+        pause: Duration,
+        heard: impl Fn(),
+    ) -> Result<(), tokio_postgres::Error> {
+        match &self.tls {
+            Some(tls) => {
+                let (client, connection) = self.config.connect(tls.clone()).await?;
+                exchange(client, connection, channel, nudge, pause, heard).await
+            }
+            None => {
+                let (client, connection) = self.config.connect(NoTls).await?;
+                exchange(client, connection, channel, nudge, pause, heard).await
+            }
+        }
+    }
+}
+
+async fn exchange<S, T>(
+    client: Client,
+    mut connection: Connection<S, T>,
+    channel: &str,
+    nudge: &Notify,
+    pause: Duration,
+    heard: impl Fn(),
+) -> Result<(), tokio_postgres::Error>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+    T: AsyncRead + AsyncWrite + Unpin,
+{
+    let tell = async {
+        client.batch_execute(&format!("LISTEN {channel}")).await?;
+        // What was missed until now is looked for.
+        heard();
+        loop {
+            nudge.notified().await;
+            client.batch_execute(&format!("NOTIFY {channel}")).await?;
+            tokio::time::sleep(pause).await;
+        }
+    };
+    let hear = async {
+        while let Some(message) = poll_fn(|context| connection.poll_message(context)).await {
+            if let AsyncMessage::Notification(_) = message? {
+                heard();
+            }
+        }
+        Ok(())
+    };
+    tokio::select! {
+        told = tell => told,
+        heard = hear => heard,
     }
 }
 

@@ -1,17 +1,23 @@
 //! Queueing deliveries: their rows in the log and in the queue, many at once.
 
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use bytes::Bytes;
+use futures_util::future::join4;
 
 use crate::domain::access::Mode;
-use crate::domain::delivery::{DeliveryCause, EndReason};
+use crate::domain::delivery::{DeliveryCause, DeliveryStatus, EndReason};
 use crate::domain::endpoint::SecretVersion;
-use crate::domain::id::RowKey;
-use crate::store::{EndpointTarget, Lane};
+use crate::domain::id::{DeliveryId, EventId, RowKey};
+use crate::domain::limits;
+use crate::domain::time::Timestamp;
+use crate::store::shared::column::mode_code;
+use crate::store::{Claim, ClaimToken, EndpointTarget, Lane};
 
 use super::fault::PgError;
-use super::order::Standing;
+use super::lane::{self, LaneBound, lane_key, lower_next_at};
+use super::order::{self, Place, Standing};
 use super::transaction::WriteTx;
 
 /// A delivery to be made.
@@ -36,6 +42,236 @@ pub struct NewDelivery {
 }
 
 /// Writes deliveries to the log, and to the queue unless they are skipped.
-pub async fn insert(_tx: &mut WriteTx, _new: Vec<NewDelivery>) -> Result<(), PgError> {
-    Err(PgError::Unavailable("not built"))
+pub async fn insert(tx: &mut WriteTx, new: Vec<NewDelivery>) -> Result<(), PgError> {
+    if new.is_empty() {
+        return Ok(());
+    }
+    let places = places(tx, &new).await?;
+    let mut bounds = bounds(tx, &new).await?;
+    let mut due = DueRows::default();
+    for (new, place) in new.iter().zip(places) {
+        if new.skipped.is_none() {
+            queue(tx, new, place, &mut bounds, &mut due);
+        }
+    }
+    let (log, queued, lowered, held) = join4(
+        insert_log(tx, &new),
+        due.insert(tx),
+        // After the rows of the queue, as told in `lane.rs`.
+        lower_next_at(tx, &due.lanes),
+        hold(tx, &due.held),
+    )
+    .await;
+    log.and(queued).and(lowered).and(held)
+}
+
+/// The place of each delivery in its endpoint's order, if it has one.
+async fn places(tx: &WriteTx, new: &[NewDelivery]) -> Result<Vec<Option<Place>>, PgError> {
+    let mut wanted = BTreeMap::<i64, i64>::new();
+    for new in new.iter().filter(|new| new.standing == Standing::Last && new.skipped.is_none()) {
+        *wanted.entry(lane_key(new.lane)).or_default() += 1;
+    }
+    let mut taken = HashMap::new();
+    if !wanted.is_empty() {
+        let wanted: Vec<_> = wanted.into_iter().collect();
+        let places = order::take_places(tx, &wanted).await?;
+        for (lane, count) in wanted {
+            if let Some((last, first_is_head)) = places.get(&lane) {
+                taken.insert(lane, (last - count + 1, *first_is_head));
+            }
+        }
+    }
+    Ok(new
+        .iter()
+        .map(|new| match new.standing {
+            _ if new.skipped.is_some() => None,
+            Standing::Outside => None,
+            Standing::InPlaceOf(sequence) => Some(Place { sequence, is_head: true }),
+            Standing::Last => taken.get_mut(&lane_key(new.lane)).map(|(next, is_head)| {
+                let place = Place { sequence: *next, is_head: *is_head };
+                (*next, *is_head) = (*next + 1, false);
+                place
+            }),
+        })
+        .collect())
+}
+
+/// What is known of the lanes of those that could be handed over.
+async fn bounds(tx: &WriteTx, new: &[NewDelivery]) -> Result<HashMap<i64, LaneBound>, PgError> {
+    let mut lanes: Vec<i64> = new
+        .iter()
+        .filter(|new| new.payload.is_some() && new.skipped.is_none() && tx.claims.has_room(new.lane, &new.target))
+        .map(|new| lane_key(new.lane))
+        .collect();
+    lanes.sort_unstable();
+    lanes.dedup();
+    if lanes.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let mut bounds: HashMap<i64, LaneBound> = lanes.iter().map(|lane| (*lane, LaneBound::Empty)).collect();
+    bounds.extend(lane::bounds(tx, &lanes).await?);
+    Ok(bounds)
+}
+
+/// Puts a delivery into the queue, and hands it over if it can start at once.
+fn queue(
+    tx: &mut WriteTx,
+    new: &NewDelivery,
+    place: Option<Place>,
+    bounds: &mut HashMap<i64, LaneBound>,
+    due: &mut DueRows,
+) {
+    let lane_key = lane_key(new.lane);
+    let has_turn = place.as_ref().is_none_or(|place| place.is_head);
+    let payload = new.payload.as_ref().filter(|_| {
+        let is_free = bounds.get(&lane_key).is_some_and(|bound| !bound.may_have_due(tx.now));
+        has_turn && is_free && !new.is_held && tx.claims.has_room(new.lane, &new.target)
+    });
+    let token = payload.map(|_| ClaimToken(tx.next_key().as_i64()));
+    let due_at = match token {
+        Some(_) => tx.now.plus(limits::LEASE),
+        None if has_turn => tx.now,
+        None => order::NOT_YET,
+    };
+    due.push(new, due_at, token, tx.now, place.map(|place| place.sequence));
+    if let Some(bound) = bounds.get_mut(&lane_key) {
+        *bound = match *bound {
+            LaneBound::NotBefore(next_at) if next_at <= due_at => *bound,
+            LaneBound::Held => *bound,
+            LaneBound::NotBefore(_) | LaneBound::Empty => LaneBound::NotBefore(due_at),
+        };
+    }
+    let (Some(payload), Some(token)) = (payload, token) else {
+        tx.claims.left_due = true;
+        return;
+    };
+    let claim = Claim {
+        delivery_id: DeliveryId::new(new.key, tx.tag),
+        event_id: EventId::new(new.event_key, tx.tag),
+        token,
+        mode: new.mode,
+        cause: new.cause,
+        attempt: 1,
+        step: 0,
+        endpoint: Arc::clone(&new.target),
+        secret_version: new.target.secret_version,
+        also_secret_version: new.also_secret_version,
+        envelope: payload.clone(),
+        probe: false,
+    };
+    tx.claims.hand_over(claim, new.lane);
+}
+
+async fn insert_log(tx: &WriteTx, new: &[NewDelivery]) -> Result<(), PgError> {
+    let of = |column: fn(&NewDelivery) -> i64| new.iter().map(column).collect::<Vec<i64>>();
+    let now = tx.now.millis();
+    let status = |new: &NewDelivery| match new.skipped {
+        Some(_) => DeliveryStatus::Skipped.code(),
+        None => DeliveryStatus::Pending.code(),
+    };
+    let sql = "INSERT INTO deliveries (key, workspace_key, endpoint_key, event_key, mode, status, reason, cause, retry_of, completed_at)
+               SELECT * FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)";
+    tx.execute(
+        sql,
+        &[
+            &of(|new| new.key.as_i64()),
+            &of(|new| new.lane.workspace_key.as_i64()),
+            &of(|new| new.lane.endpoint_key.as_i64()),
+            &of(|new| new.event_key.as_i64()),
+            &of(|new| mode_code(new.mode)),
+            &new.iter().map(status).collect::<Vec<i64>>(),
+            &new.iter().map(|new| new.skipped.map(EndReason::code)).collect::<Vec<Option<i64>>>(),
+            &of(|new| new.cause.code()),
+            &new.iter().map(|new| new.retry_of.map(RowKey::as_i64)).collect::<Vec<Option<i64>>>(),
+            &new.iter().map(|new| new.skipped.map(|_| now)).collect::<Vec<Option<i64>>>(),
+        ],
+    )
+    .await?;
+    Ok(())
+}
+
+async fn hold(tx: &WriteTx, endpoint_keys: &Vec<i64>) -> Result<(), PgError> {
+    if !endpoint_keys.is_empty() {
+        let sql = "UPDATE lanes SET held_since = $2 WHERE lane_key = ANY($1) AND held_since IS NULL";
+        tx.execute(sql, &[endpoint_keys, &tx.now.millis()]).await?;
+    }
+    Ok(())
+}
+
+/// Rows of the queue, column by column.
+#[derive(Default)]
+struct DueRows {
+    delivery_keys: Vec<i64>,
+    lane_keys: Vec<i64>,
+    event_keys: Vec<i64>,
+    due_at: Vec<i64>,
+    modes: Vec<i64>,
+    causes: Vec<i64>,
+    attempts: Vec<i64>,
+    tokens: Vec<Option<i64>>,
+    claimed_at: Vec<Option<i64>>,
+    secret_versions: Vec<i64>,
+    also_secret_versions: Vec<Option<i64>>,
+    sequences: Vec<Option<i64>>,
+    /// By when each lane is to be looked at.
+    lanes: BTreeMap<i64, (RowKey, Timestamp)>,
+    /// Endpoints whose lanes wait until they are on.
+    held: Vec<i64>,
+}
+
+impl DueRows {
+    fn push(
+        &mut self,
+        new: &NewDelivery,
+        due_at: Timestamp,
+        token: Option<ClaimToken>,
+        now: Timestamp,
+        sequence: Option<i64>,
+    ) {
+        self.delivery_keys.push(new.key.as_i64());
+        self.lane_keys.push(lane_key(new.lane));
+        self.event_keys.push(new.event_key.as_i64());
+        self.due_at.push(due_at.millis());
+        self.modes.push(mode_code(new.mode));
+        self.causes.push(new.cause.code());
+        self.attempts.push(i64::from(token.is_some()));
+        self.tokens.push(token.map(|token| token.0));
+        self.claimed_at.push(token.map(|_| now.millis()));
+        self.secret_versions.push(i64::from(new.target.secret_version.0));
+        self.also_secret_versions.push(new.also_secret_version.map(|version| i64::from(version.0)));
+        self.sequences.push(sequence);
+        let lane = self.lanes.entry(lane_key(new.lane)).or_insert((new.lane.workspace_key, due_at));
+        lane.1 = lane.1.min(due_at);
+        if new.is_held {
+            self.held.push(new.lane.endpoint_key.as_i64());
+        }
+    }
+
+    async fn insert(&self, tx: &WriteTx) -> Result<(), PgError> {
+        if self.delivery_keys.is_empty() {
+            return Ok(());
+        }
+        let sql = "INSERT INTO due (delivery_key, lane_key, event_key, due_at, mode, cause, attempts, claim_token, claimed_at,
+                                    secret_version, also_secret_version, sequence)
+                   SELECT * FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)";
+        tx.execute(
+            sql,
+            &[
+                &self.delivery_keys,
+                &self.lane_keys,
+                &self.event_keys,
+                &self.due_at,
+                &self.modes,
+                &self.causes,
+                &self.attempts,
+                &self.tokens,
+                &self.claimed_at,
+                &self.secret_versions,
+                &self.also_secret_versions,
+                &self.sequences,
+            ],
+        )
+        .await?;
+        Ok(())
+    }
 }

@@ -1,25 +1,183 @@
 //! Lanes: one row for each endpoint with something in the queue. The only file that writes `lanes`.
+//!
+//! A lane's row is also its lock. Whoever puts a row into the lane's queue lowers its `next_at` afterwards, in the same
+//! transaction, which waits for whoever has the lane; a claim that has the lane reads what lies in it before it raises `next_at`. So
+//! a claim that raises it has seen the row, or the row's writer comes after it and lowers it again. Rows of several lanes are
+//! locked in the order of their keys.
 
+use std::collections::BTreeMap;
+
+use tokio_postgres::Row;
+
+use crate::domain::id::RowKey;
+use crate::domain::time::Timestamp;
+use crate::store::{Lane, LaneKind};
+
+use super::column::{get, int, key, opt_instant};
 use super::fault::PgError;
+use super::order::NOT_YET;
 use super::session::Session;
 use super::transaction::WriteTx;
-use crate::domain::audit::*;
-use crate::domain::id::*;
-use crate::domain::page::*;
-use crate::store::*;
 
-pub async fn hold_lane(_tx: &mut WriteTx, _endpoint_key: RowKey) -> Result<(), PgError> {
-    Err(PgError::Unavailable("not built"))
+/// What is known of a lane.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LaneBound {
+    /// Nothing lies in it.
+    Empty,
+    /// Nothing in it is due before this instant.
+    NotBefore(Timestamp),
+    /// Its endpoint is off, or is being left alone.
+    Held,
 }
 
-pub async fn release_lane(_tx: &mut WriteTx, _endpoint_key: RowKey) -> Result<(), PgError> {
-    Err(PgError::Unavailable("not built"))
+impl LaneBound {
+    /// Whether something in the lane may be due now, so that a newer delivery must not overtake it.
+    pub fn may_have_due(self, now: Timestamp) -> bool {
+        match self {
+            Self::Empty => false,
+            Self::NotBefore(next_at) => next_at <= now,
+            Self::Held => true,
+        }
+    }
 }
 
-pub async fn release_workspace(_tx: &mut WriteTx, _workspace_key: RowKey) -> Result<(), PgError> {
-    Err(PgError::Unavailable("not built"))
+/// The bounds of these lanes as they are now; those that have no row are empty. Nothing is locked.
+pub async fn bounds(session: &Session, lane_keys: &Vec<i64>) -> Result<Vec<(i64, LaneBound)>, PgError> {
+    let sql = "SELECT lane_key, next_at, held_since IS NOT NULL OR not_before IS NOT NULL AS held
+               FROM lanes WHERE lane_key = ANY($1)";
+    let rows = session.query(sql, &[lane_keys]).await?;
+    rows.iter()
+        .map(|row| {
+            let next_at = Timestamp::from_millis(int(row, "next_at")?);
+            let bound = if get(row, "held")? { LaneBound::Held } else { LaneBound::NotBefore(next_at) };
+            Ok((int(row, "lane_key")?, bound))
+        })
+        .collect()
 }
 
-pub async fn leave_alone_no_more(_tx: &mut WriteTx, _lane: Lane) -> Result<(), PgError> {
-    Err(PgError::Unavailable("not built"))
+/// Makes sure that lanes are looked at by these instants.
+pub async fn lower_next_at(tx: &WriteTx, lanes: &BTreeMap<i64, (RowKey, Timestamp)>) -> Result<(), PgError> {
+    if lanes.is_empty() {
+        return Ok(());
+    }
+    let keys: Vec<i64> = lanes.keys().copied().collect();
+    let workspaces: Vec<i64> = lanes.values().map(|(workspace, _)| workspace.as_i64()).collect();
+    let instants: Vec<i64> = lanes.values().map(|(_, at)| at.millis()).collect();
+    let sql = "INSERT INTO lanes (lane_key, workspace_key, next_at)
+               SELECT * FROM unnest($1, $2, $3) AS new (lane_key, workspace_key, next_at) ORDER BY lane_key
+               ON CONFLICT (lane_key) DO UPDATE
+               SET next_at = GREATEST(excluded.next_at, COALESCE(lanes.not_before, excluded.next_at))
+               WHERE lanes.next_at > excluded.next_at";
+    tx.execute(sql, &[&keys, &workspaces, &instants]).await?;
+    Ok(())
+}
+
+/// Makes sure that a lane is looked at by `at`.
+pub async fn lower_one(tx: &WriteTx, lane: Lane, at: Timestamp) -> Result<(), PgError> {
+    lower_next_at(tx, &BTreeMap::from([(lane_key(lane), (lane.workspace_key, at))])).await
+}
+
+/// Keeps what waits for an endpoint from being claimed; tests go on.
+pub async fn hold_lane(tx: &mut WriteTx, endpoint_key: RowKey) -> Result<(), PgError> {
+    let sql = "UPDATE lanes SET held_since = $2 WHERE lane_key = $1 AND held_since IS NULL";
+    tx.execute(sql, &[&endpoint_key.as_i64(), &tx.now.millis()]).await?;
+    Ok(())
+}
+
+/// Leaves a lane alone until this instant; from then on, if its endpoint is paused, but for one claim at a time. Such a lane
+/// stays when it is empty.
+pub async fn leave_alone(
+    tx: &mut WriteTx,
+    lane: Lane,
+    until: Timestamp,
+    paused_since: Option<Timestamp>,
+) -> Result<(), PgError> {
+    let sql =
+        "INSERT INTO lanes (lane_key, workspace_key, next_at, not_before, paused_since) VALUES ($1, $2, $3, $4, $5)
+               ON CONFLICT (lane_key) DO UPDATE
+               SET not_before = excluded.not_before, paused_since = excluded.paused_since,
+                   next_at = GREATEST(lanes.next_at, excluded.not_before)";
+    let paused_since = paused_since.map(Timestamp::millis);
+    let workspace_key = lane.workspace_key.as_i64();
+    tx.execute(sql, &[&lane_key(lane), &workspace_key, &NOT_YET.millis(), &until.millis(), &paused_since]).await?;
+    // The bound may lie beyond what is due by then.
+    raise_next_at(tx, &vec![lane_key(lane)]).await
+}
+
+/// Ends [`leave_alone`].
+pub async fn leave_alone_no_more(tx: &mut WriteTx, lane: Lane) -> Result<(), PgError> {
+    tx.claims.left_due = true;
+    let sql = "UPDATE lanes SET not_before = NULL, paused_since = NULL, next_at = LEAST(next_at, $2)
+               WHERE lane_key = $1 AND not_before IS NOT NULL";
+    tx.execute(sql, &[&lane_key(lane), &tx.now.millis()]).await?;
+    Ok(())
+}
+
+/// Lets what waits for an endpoint go on.
+pub async fn release_lane(tx: &mut WriteTx, endpoint_key: RowKey) -> Result<(), PgError> {
+    tx.claims.left_due = true;
+    let sql = "UPDATE lanes SET held_since = NULL, not_before = NULL, paused_since = NULL, next_at = LEAST(next_at, $2)
+               WHERE lane_key = $1";
+    tx.execute(sql, &[&endpoint_key.as_i64(), &tx.now.millis()]).await?;
+    Ok(())
+}
+
+/// Lets the next claims cancel what waits for the endpoints of a workspace, which have just been deleted.
+pub async fn release_workspace(tx: &mut WriteTx, workspace_key: RowKey) -> Result<(), PgError> {
+    tx.claims.left_due = true;
+    let sql = "UPDATE lanes SET held_since = NULL, not_before = NULL, paused_since = NULL, next_at = LEAST(next_at, $2)
+               WHERE lane_key IN (SELECT sign * key FROM endpoints, unnest(ARRAY[1, -1]) AS sign WHERE workspace_key = $1)";
+    tx.execute(sql, &[&workspace_key.as_i64(), &tx.now.millis()]).await?;
+    Ok(())
+}
+
+/// Lets every other lane that has something due go first.
+pub async fn move_behind_others(tx: &WriteTx, lane_keys: &Vec<i64>) -> Result<(), PgError> {
+    if !lane_keys.is_empty() {
+        tx.execute("UPDATE lanes SET next_at = $2 WHERE lane_key = ANY($1)", &[lane_keys, &tx.now.millis()]).await?;
+    }
+    Ok(())
+}
+
+/// Sets the bounds of lanes to what they really hold; one that holds nothing goes, unless its endpoint is being left alone. The
+/// transaction has them locked, by a statement before this one.
+pub async fn raise_next_at(tx: &WriteTx, lane_keys: &Vec<i64>) -> Result<(), PgError> {
+    if lane_keys.is_empty() {
+        return Ok(());
+    }
+    let sql = "UPDATE lanes SET next_at = GREATEST(COALESCE(earliest.due_at, $2), COALESCE(not_before, 0))
+               FROM unnest($1) AS chosen (lane_key) CROSS JOIN LATERAL
+                    (SELECT (SELECT due_at FROM due WHERE due.lane_key = chosen.lane_key ORDER BY due_at LIMIT 1)) AS earliest (due_at)
+               WHERE lanes.lane_key = chosen.lane_key";
+    tx.execute(sql, &[lane_keys, &NOT_YET.millis()]).await?;
+    let sql = "DELETE FROM lanes WHERE lane_key = ANY($1) AND paused_since IS NULL AND COALESCE(not_before, 0) <= $2
+               AND NOT EXISTS (SELECT 1 FROM due WHERE due.lane_key = lanes.lane_key)";
+    tx.execute(sql, &[lane_keys, &tx.now.millis()]).await?;
+    Ok(())
+}
+
+/// The lane in `lane_key` and `workspace_key`.
+pub fn lane_from_row(row: &Row) -> Result<Lane, PgError> {
+    Ok(lane_of(int(row, "lane_key")?, key(row, "workspace_key")?))
+}
+
+pub const fn lane_of(lane_key: i64, workspace_key: RowKey) -> Lane {
+    Lane {
+        endpoint_key: RowKey::from_i64(lane_key.abs()),
+        workspace_key,
+        kind: if lane_key < 0 { LaneKind::Tests } else { LaneKind::Events },
+    }
+}
+
+/// The number by which the tables know a lane.
+pub const fn lane_key(lane: Lane) -> i64 {
+    match lane.kind {
+        LaneKind::Events => lane.endpoint_key.as_i64(),
+        LaneKind::Tests => -lane.endpoint_key.as_i64(),
+    }
+}
+
+/// Since when a lane's endpoint is paused.
+pub fn paused_since(row: &Row) -> Result<Option<Timestamp>, PgError> {
+    opt_instant(row, "paused_since")
 }

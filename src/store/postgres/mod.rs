@@ -41,6 +41,7 @@ mod endpoint_options;
 mod enqueue;
 mod event;
 mod event_log;
+pub mod examine;
 mod fault;
 mod group;
 mod health;
@@ -347,7 +348,7 @@ impl Store for PostgresStore {
         events: Vec<NewEvent>,
         recording: Option<Recording<Vec<EventReceipt>>>,
     ) -> Result<Written<Vec<EventReceipt>>, AcceptError> {
-        self.groups.accept(events, recording).await?
+        self.groups.accept(event::AcceptRequest { events, recording }).await?
     }
 
     async fn list_events(
@@ -503,7 +504,8 @@ impl Store for PostgresStore {
     }
 
     async fn record_outcomes_if_claimed(&self, outcomes: Vec<OutcomeRecord>) -> Result<Vec<Recorded>, StoreError> {
-        self.groups.record(outcomes).await
+        let outcomes = Arc::new(outcomes);
+        self.shared.write(effect!([outcomes] | tx | outcome::record(tx, &outcomes))).await
     }
 
     async fn expire_waiting(&self, limit: usize) -> Result<usize, StoreError> {
@@ -527,4 +529,12 @@ impl Store for PostgresStore {
 
 const fn unavailable(why: &'static str) -> StoreError {
     StoreError::Unavailable { why, source: None }
+}
+
+fn broken(what: &'static str) -> StoreError {
+    StoreError::Broken(what.into())
+}
+
+fn unexpected_value(what: &'static str) -> PgError {
+    super::UnexpectedValue(what).into()
 }

@@ -1,12 +1,23 @@
-//! Opening the store of a node, and closing it.
+//! Opening the store of a node.
 
-use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::sync::{Arc, Mutex, OnceLock};
 
-use crate::domain::time::Clock;
+use crate::domain::id::{KeySequence, StoreTag};
+use crate::domain::time::{Clock, Timestamp};
 use crate::store::{OpenError, StoreSeed};
 
-use super::PostgresStore;
+use super::column::{get, int};
+use super::connect::{ConnectError, Target, connection};
+use super::fault::PgError;
+use super::group::Groups;
+use super::matching::MatchingCache;
+use super::node::{self, Identity, Node};
+use super::session::Session;
 use super::settings::PostgresSettings;
+use super::time::StoreTime;
+use super::transaction::Shared;
+use super::{PostgresStore, meta, partition, schema, unexpected_value};
 
 impl PostgresStore {
     /// Opens the store in the database that the settings name, and brings its schema up to date.
@@ -14,7 +25,86 @@ impl PostgresStore {
     /// # Errors
     /// When the database cannot be reached or used, or a newer version made its schema.
     pub async fn open(settings: &PostgresSettings, clock: Arc<dyn Clock>, seed: StoreSeed) -> Result<Self, OpenError> {
-        let _ = (settings, clock, seed);
-        Err(OpenError::Database("not built".into()))
+        let wrong = |error: ConnectError| OpenError::Database(error.into());
+        let direct = settings.direct_url.as_ref().map(|url| Target::of(url, settings)).transpose().map_err(wrong)?;
+        let target = Target::of(&settings.url, settings).map_err(wrong)?;
+        // One for the lock and one for the migrations themselves; they close when this pool goes.
+        let migrating = direct.as_ref().unwrap_or(&target).pool(2).map_err(wrong)?;
+        schema::migrate(&migrating).await?;
+        drop(migrating);
+        let pool = target.pool(settings.pool_size).map_err(wrong)?;
+        let session = Session::new(connection(&pool).await.map_err(unusable)?);
+        let time = StoreTime::new(clock, settings.time);
+        let facts = Facts::read(&session, &time, seed).await.map_err(unusable)?;
+        let holder = i64::from(seed.tag.as_u32()) << 16 | i64::from(seed.node);
+        let number = node::take_number(&session, holder, facts.now, settings.sends).await.map_err(unusable)?;
+        if settings.sends
+            && let Err(error) = partition::ensure_days(&session, facts.lock_class, facts.now).await
+        {
+            tracing::warn!(%error, "the partitions of the coming days were not made; they are tried again");
+        }
+        drop(session);
+        let shared = Arc::new(Shared {
+            pool,
+            tag: facts.tag,
+            keys: Mutex::new(KeySequence::new(number)),
+            time,
+            matching: Mutex::new(MatchingCache::default()),
+            hand_over: OnceLock::new(),
+            operations: OnceLock::new(),
+            lock_class: facts.lock_class,
+            begin_write: begin("BEGIN", settings, facts.is_durable),
+            begin_read: begin("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", settings, true),
+            nudge: tokio::sync::Notify::new(),
+            nodes: AtomicUsize::new(1),
+        });
+        let identity = Identity { holder, number, sends: settings.sends };
+        let node = Node::start(&shared, identity, direct);
+        Ok(Self { groups: Groups::start(&shared), shared, _node: node })
+    }
+}
+
+fn unusable(error: PgError) -> OpenError {
+    OpenError::Database(error.into())
+}
+
+/// How transactions begin. The planner is told to use the indexes, which are made for the statements, whatever it thinks of the
+/// sizes: tables that grow from nothing are planned by what they were.
+fn begin(begin: &str, settings: &PostgresSettings, is_durable: bool) -> String {
+    let timeout_ms = settings.statement_timeout.as_millis();
+    let durable = if is_durable { "" } else { "SET LOCAL synchronous_commit = on;" };
+    format!(
+        "{begin}; {durable} SET LOCAL statement_timeout = {timeout_ms};
+         SET LOCAL enable_seqscan = off; SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off; SET LOCAL jit = off"
+    )
+}
+
+/// What is read of the database when it is opened.
+struct Facts {
+    tag: StoreTag,
+    now: Timestamp,
+    lock_class: i32,
+    /// A commit is on disk when it is answered, unless told otherwise.
+    is_durable: bool,
+}
+
+impl Facts {
+    async fn read(session: &Session, time: &StoreTime, seed: StoreSeed) -> Result<Self, PgError> {
+        let sql = "SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint AS now, 'meta'::regclass::oid::bigint AS class,
+                          current_setting('synchronous_commit') AS durable";
+        let row = session.query_one(sql, &[]).await?;
+        let class = u32::try_from(int(&row, "class")?).map_err(|_| unexpected_value("pg_class.oid"))?;
+        let is_durable = get::<&str>(&row, "durable")? != "off";
+        if !is_durable {
+            tracing::warn!("synchronous_commit is off in this database; it is on in postrider's own transactions");
+        }
+        let kept = meta::meta_or_insert(session, "store_tag", &seed.tag.as_u32().to_be_bytes()).await?;
+        let bytes: [u8; 4] = kept.try_into().map_err(|_| unexpected_value("meta.store_tag"))?;
+        Ok(Self {
+            tag: StoreTag::from_u32(u32::from_be_bytes(bytes)),
+            now: time.of_database(Timestamp::from_millis(int(&row, "now")?)),
+            lock_class: class.cast_signed(),
+            is_durable,
+        })
     }
 }

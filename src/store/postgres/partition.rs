@@ -23,6 +23,9 @@ const LOG: [&str; 3] = ["attempts", "deliveries", "events"];
 const DAYS_AHEAD: u32 = 7;
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
+/// The lock of those who make days. None of the workspaces' has this number.
+const DAYS_LOCK: i32 = -1;
+
 /// To attach a day, or to detach one, its whole table is locked against everybody. The wait for that lock holds up whoever comes
 /// after, so it is short, and shorter than the second after which the server looks for deadlocks: of two that wait for each
 /// other, it is never the other that is given up.
@@ -67,14 +70,14 @@ pub fn stood_in_the_way(error: &PgError) -> bool {
 /// Makes the partitions for yesterday, today and the days ahead, where there are none yet. To be called outside of any
 /// transaction: each partition is made in one of its own, so that nobody waits for more than one. A table that is in use for
 /// too long is left to the next round.
-pub async fn ensure_days(session: &Session, now: Timestamp) -> Result<(), PgError> {
+pub async fn ensure_days(session: &Session, lock_class: i32, now: Timestamp) -> Result<(), PgError> {
     let yesterday = now.minus(DAY);
     let wanted: Vec<Day> = (0..DAYS_AHEAD + 2).map(|later| Day::containing(yesterday.plus(DAY * later))).collect();
     let mut kept_by_default = BTreeSet::new();
     for table in LOG {
         let existing = days_of(session, table).await?;
         for day in wanted.iter().copied().filter(|day| !existing.contains(day)) {
-            match make(session, table, day).await {
+            match make(session, lock_class, table, day).await {
                 Ok(Made::Yes) => {}
                 Ok(Made::DefaultHoldsRows) => drop(kept_by_default.insert(name_of(table, day))),
                 Err(error) if stood_in_the_way(&error) => {
@@ -98,9 +101,9 @@ enum Made {
     DefaultHoldsRows,
 }
 
-async fn make(session: &Session, table: &str, day: Day) -> Result<Made, PgError> {
+async fn make(session: &Session, lock_class: i32, table: &str, day: Day) -> Result<Made, PgError> {
     session.batch("BEGIN").await?;
-    let made = make_in_transaction(session, table, day).await;
+    let made = make_in_transaction(session, lock_class, table, day).await;
     session.batch(if made.is_ok() { "COMMIT" } else { "ROLLBACK" }).await?;
     match made {
         // They came in between.
@@ -109,10 +112,10 @@ async fn make(session: &Session, table: &str, day: Day) -> Result<Made, PgError>
     }
 }
 
-async fn make_in_transaction(session: &Session, table: &str, day: Day) -> Result<Made, PgError> {
+async fn make_in_transaction(session: &Session, lock_class: i32, table: &str, day: Day) -> Result<Made, PgError> {
     session.batch(LOCK_PATIENCE).await?;
-    // The nodes of a store take turns. The lock is named after a table of the store, as there may be others in the database.
-    session.query("SELECT pg_advisory_xact_lock(($1::text::regclass::oid::bigint << 32) + 1)", &[&LOG[0]]).await?;
+    // The nodes of a store take turns.
+    session.query("SELECT pg_advisory_xact_lock($1, $2)", &[&lock_class, &DAYS_LOCK]).await?;
     if days_of(session, table).await?.contains(&day) {
         return Ok(Made::Yes);
     }

@@ -8,6 +8,7 @@
 
 use std::collections::HashMap;
 use std::ops::Deref;
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
@@ -40,7 +41,10 @@ pub struct Shared {
     pub lock_class: i32,
     pub begin_write: String,
     pub begin_read: String,
+    /// Told when something was left due that another node could take.
     pub nudge: tokio::sync::Notify,
+    /// Nodes that send, this one included, as last seen.
+    pub nodes: AtomicUsize,
 }
 
 /// Workspaces share this many locks: few, because all locks of a server lie in one table of a fixed size.

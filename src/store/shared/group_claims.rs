@@ -48,6 +48,14 @@ impl GroupClaims {
         self.counted.push((Arc::clone(quota), lane));
     }
 
+    /// One that was counted did not come about.
+    pub fn uncount(&mut self, quota: &Arc<dyn LaneQuota>, lane: Lane) {
+        if let Some(at) = self.counted.iter().rposition(|(_, counted)| *counted == lane) {
+            self.counted.swap_remove(at);
+            quota.unclaimed(lane);
+        }
+    }
+
     pub fn rolled_back(&mut self) {
         for (quota, lane) in self.counted.drain(..) {
             quota.unclaimed(lane);

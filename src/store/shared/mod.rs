@@ -1,6 +1,9 @@
 //! What both back ends share: how values stand in columns, and rules that need no database. No SQL.
 
+pub mod attempt;
 pub mod column;
+pub mod endpoint;
 pub mod endpoint_options;
 pub mod group_claims;
+pub mod matching;
 pub mod order;

@@ -13,6 +13,7 @@ use crate::domain::operational_event::OperationalEvent;
 use crate::domain::page::{Page, PageRequest};
 use crate::domain::time::Timestamp;
 use crate::store::shared::column::join_events;
+use crate::store::shared::endpoint::{apply, forgives, made, moves};
 use crate::store::shared::endpoint_options::{Asked, OptionsRefusal};
 use crate::store::{EndpointTarget, EndpointUpdate, Lane, LaneKind, NewEndpoint, SecretRotation};
 
@@ -71,21 +72,7 @@ pub fn create(tx: &mut WriteTx<'_>, new: &NewEndpoint) -> Result<Result<Endpoint
     if in_project >= new.limits.per_project {
         return Ok(Err(NotCreated::ProjectFull));
     }
-    let mut endpoint = Endpoint {
-        key: new.key,
-        id: new.id,
-        url: new.url.as_str().to_owned(),
-        name: new.name.as_str().to_owned(),
-        events: new.events.clone(),
-        is_active: true,
-        disabled_reason: None,
-        project_id: new.project_id.as_ref().map(|project| project.as_str().to_owned()),
-        secret_last4: new.secret_last4.clone(),
-        created_at: new.key.created_at(),
-        updated_at: new.key.created_at(),
-        trouble: None,
-        options: Arc::default(),
-    };
+    let mut endpoint = made(new);
     let asked = Asked { change: &new.options, sealed: &new.sealed, secret_version: SecretVersion::FIRST };
     let options = match asked.of(&endpoint.options) {
         Ok(options) => options,
@@ -208,26 +195,13 @@ pub fn update(
         Ok(options) => options,
         Err(refusal) => return Ok(Err(UpdateRefusal::Options(refusal))),
     };
-    if let Some(project) = &change.project_id {
-        let moves = project.as_ref().map(ProjectId::as_str) != endpoint.project_id.as_deref();
-        if moves && count(tx.connection, workspace_key, project.as_ref())?.1 >= limits.per_project {
-            return Ok(Err(UpdateRefusal::ProjectFull));
-        }
-        endpoint.project_id = project.as_ref().map(|project| project.as_str().to_owned());
+    if let Some(project) = change.project_id.as_ref().map(Option::as_ref)
+        && moves(&endpoint, project)
+        && count(tx.connection, workspace_key, project)?.1 >= limits.per_project
+    {
+        return Ok(Err(UpdateRefusal::ProjectFull));
     }
-    if let Some(name) = &change.name {
-        name.as_str().clone_into(&mut endpoint.name);
-    }
-    if let Some(url) = &change.url {
-        url.as_str().clone_into(&mut endpoint.url);
-    }
-    if let Some(events) = &change.events {
-        endpoint.events.clone_from(events);
-    }
-    if let Some(is_active) = change.is_active {
-        (endpoint.is_active, endpoint.disabled_reason) = (is_active, None);
-    }
-    endpoint.updated_at = tx.now.max(endpoint.updated_at);
+    apply(&mut endpoint, change, tx.now);
     tx.connection
         .prepare_cached(
             "UPDATE endpoints SET project_id = ?2, name = ?3, url = ?4, events = ?5, is_active = ?6, disabled_reason = ?7,
@@ -251,8 +225,7 @@ pub fn update(
         endpoint_options::write(tx, &asked, endpoint.key, &endpoint.options, &options)?;
         endpoint.options = Arc::new(options);
     }
-    if change.is_active == Some(true) || change.url.is_some() {
-        // Another receiver, or one that was mended: what is held against it is over.
+    if forgives(change) {
         health::forget(tx, endpoint.key)?;
         lane::leave_alone_no_more(tx, Lane { workspace_key, endpoint_key: endpoint.key, kind: LaneKind::Events })?;
         endpoint.trouble = None;

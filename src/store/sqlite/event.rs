@@ -12,10 +12,10 @@ use crate::domain::id::{EventId, RowKey};
 use crate::domain::limits;
 
 use super::delivery::{self, NewDelivery};
-use super::matching::Subscriber;
 use super::order::{self, Standing};
 use super::writer::WriteTx;
 use crate::store::shared::column::mode_code;
+use crate::store::shared::matching::Subscriber;
 
 /// Why nothing was accepted.
 pub enum AcceptRefusal {

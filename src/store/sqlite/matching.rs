@@ -11,24 +11,10 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use crate::domain::endpoint::{Endpoint, SecretVersion};
 use crate::domain::id::RowKey;
 use crate::domain::time::Timestamp;
+use crate::store::shared::matching::Subscriber;
 use crate::store::{EndpointTarget, Lane, LaneKind};
 
 use super::endpoint::{ENDPOINT_COLUMNS, endpoint_from_row};
-
-/// An endpoint with what its deliveries need.
-pub struct Subscriber {
-    pub endpoint: Endpoint,
-    pub target: Arc<EndpointTarget>,
-    pub overlap_until: Option<Timestamp>,
-}
-
-impl Subscriber {
-    /// The version that signs too for what is enqueued at `now`.
-    pub fn also_secret_version(&self, now: Timestamp) -> Option<SecretVersion> {
-        let in_overlap = self.overlap_until.is_some_and(|until| now < until);
-        in_overlap.then(|| SecretVersion(self.target.secret_version.0 - 1))
-    }
-}
 
 struct CachedWorkspace {
     version: i64,

@@ -1,17 +1,10 @@
-//! The store's facts about itself, and its place on disk.
-
-use std::path::Path;
+//! The store's facts about itself.
 
 use rusqlite::params;
 
 use crate::domain::id::StoreTag;
 
 use super::column;
-
-pub fn create_private_directory(directory: &Path) -> std::io::Result<()> {
-    use std::os::unix::fs::DirBuilderExt;
-    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)
-}
 
 pub fn store_tag(connection: &rusqlite::Connection, if_new: StoreTag) -> Result<StoreTag, rusqlite::Error> {
     let kept = meta_or_insert(connection, "store_tag", &if_new.as_u32().to_be_bytes())?;

@@ -3,7 +3,6 @@
 //! The process holds the directory alone, so whatever was claimed when it starts was claimed by a process that is
 //! gone, and its claims are released at once instead of when their lease runs out.
 
-use std::fs::File;
 use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -25,6 +24,7 @@ use crate::domain::replay::{Replay, ReplayCount, ReplayRange};
 use crate::domain::time::Clock;
 use crate::domain::workspace::{Workspace, WorkspaceName};
 
+use super::directory::DirectoryLock;
 use super::{
     AcceptError, CatalogueAdoption, ClaimToken, Claimed, CreateApiKeyError, CreateEndpointError, DeleteEndpointError,
     EndpointUpdate, HandOver, LaneQuota, LogPart, NewApiKey, NewCatalogue, NewEndpoint, NewReplay, NewWorkspace,
@@ -80,7 +80,7 @@ pub struct SqliteStore {
     tag: StoreTag,
     /// The writer's, then those of flushing and of checkpoints, which end after it.
     threads: Vec<JoinHandle<()>>,
-    _lock: File,
+    _lock: DirectoryLock,
 }
 
 impl SqliteStore {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::domain::id::KeySequence;
 use crate::domain::time::Clock;
+use crate::store::directory::DirectoryLock;
 use crate::store::{OpenError, StoreSeed};
 
 use super::reader::Readers;
@@ -12,14 +13,18 @@ use super::writer::{JobSize, KeyMaker, SharedKeys, Writer, WriterParts};
 use super::{SqliteStore, checkpoint, due, meta, row_key, schema};
 
 impl SqliteStore {
+    /// Whether a store was made in the directory.
+    pub fn is_in(directory: &Path) -> bool {
+        schema::database_path(directory).exists()
+    }
+
     /// Opens the store in `directory`, which is made when it does not exist.
     ///
     /// # Errors
     /// When another process holds the directory, it cannot be used, or a newer version made the database.
     pub async fn open(directory: &Path, clock: Arc<dyn Clock>, seed: StoreSeed) -> Result<Self, OpenError> {
         let directory_fault = |source| OpenError::Directory { path: directory.display().to_string(), source };
-        meta::create_private_directory(directory).map_err(directory_fault)?;
-        let lock = schema::lock(directory)?;
+        let lock = DirectoryLock::take(directory)?;
         let database = schema::database_path(directory);
         let database_fault = |error: rusqlite::Error| OpenError::Database(error.into());
         let mut connection = schema::connect(&database).map_err(database_fault)?;

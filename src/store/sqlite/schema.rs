@@ -1,8 +1,7 @@
-//! The database file: how a connection is set up, the migrations, the lock on the data directory.
+//! The database file: where it lies, how a connection is set up, the migrations.
 
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{File, OpenOptions};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use refinery::{Migration, Runner};
 use rusqlite::Connection;
@@ -59,26 +58,6 @@ pub fn migrate(connection: &mut Connection) -> Result<(), OpenError> {
         .map_err(failed)?;
     Runner::new(&migrations).set_abort_missing(true).set_abort_divergent(true).run(connection).map_err(failed)?;
     Ok(())
-}
-
-/// How often a lock that is held is tried again, and after how long: a process that ends, or starts another, lets go of its
-/// locks a moment later than it seems to.
-const LOCK_TRIES: u32 = 20;
-const LOCK_WAIT: Duration = Duration::from_millis(25);
-
-/// Held as long as the store is open: two processes on one directory would each think the other's claims were theirs.
-pub fn lock(directory: &Path) -> Result<File, OpenError> {
-    let path = directory.join("lock");
-    let fault = |source| OpenError::Directory { path: path.display().to_string(), source };
-    let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path).map_err(fault)?;
-    for _ in 0..LOCK_TRIES {
-        match file.try_lock() {
-            Ok(()) => return Ok(file),
-            Err(TryLockError::WouldBlock) => std::thread::sleep(LOCK_WAIT),
-            Err(TryLockError::Error(error)) => return Err(fault(error)),
-        }
-    }
-    Err(OpenError::InUse { path: directory.display().to_string() })
 }
 
 #[cfg(test)]

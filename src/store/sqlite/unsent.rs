@@ -2,11 +2,11 @@
 
 use rusqlite::{Row, params};
 
-use crate::domain::attempt::{Attempt, AttemptOutcome};
 use crate::domain::delivery::{DeliveryStatus, EndReason};
 use crate::domain::id::RowKey;
 use crate::domain::limits;
 use crate::domain::time::Timestamp;
+use crate::store::shared::attempt::abandoned;
 use crate::store::{Lane, LaneKind};
 
 use super::lane::{lane_key, raise_next_at, release_lane};
@@ -107,18 +107,5 @@ pub fn record_abandoned(
     claimed_at: Timestamp,
     next_attempt_at: Option<Timestamp>,
 ) -> Result<(), rusqlite::Error> {
-    let attempt = Attempt {
-        number,
-        started_at: claimed_at,
-        duration_ms: 0,
-        outcome: AttemptOutcome::Abandoned,
-        request_headers: Vec::new(),
-        response_status: None,
-        response_headers: Vec::new(),
-        response_body: None,
-        error: Some("the process that had started this attempt stopped before recording its outcome".to_owned()),
-        next_attempt_at,
-        phases: None,
-    };
-    delivery::insert_attempt(tx, delivery_key, &attempt)
+    delivery::insert_attempt(tx, delivery_key, &abandoned(number, claimed_at, next_attempt_at))
 }

@@ -7,6 +7,7 @@ pub mod app;
 pub mod caller;
 pub mod clock;
 pub mod dns;
+pub mod postgres;
 pub mod process;
 pub mod proxy;
 pub mod receiver;

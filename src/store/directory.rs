@@ -1,0 +1,43 @@
+//! The data directory: private to its owner, and one process's at a time, whatever store that process has.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::Path;
+use std::time::Duration;
+
+use super::OpenError;
+
+/// Held as long as the directory is in use: two processes on one would each think what the other left there was theirs.
+#[derive(Debug)]
+pub struct DirectoryLock {
+    /// The lock goes with it.
+    _file: File,
+}
+
+/// How often a lock that is held is tried again, and after how long: a process that ends, or starts another, lets go of its
+/// locks a moment later than it seems to.
+const LOCK_TRIES: u32 = 20;
+const LOCK_WAIT: Duration = Duration::from_millis(25);
+
+impl DirectoryLock {
+    /// Makes the directory if it does not exist.
+    ///
+    /// # Errors
+    /// When another process has it, or it cannot be used.
+    pub fn take(directory: &Path) -> Result<Self, OpenError> {
+        let fault = |path: &Path, source| OpenError::Directory { path: path.display().to_string(), source };
+        let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(directory);
+        made.map_err(|source| fault(directory, source))?;
+        let path = directory.join("lock");
+        let opened = OpenOptions::new().create(true).truncate(false).write(true).open(&path);
+        let file = opened.map_err(|source| fault(&path, source))?;
+        for _ in 0..LOCK_TRIES {
+            match file.try_lock() {
+                Ok(()) => return Ok(Self { _file: file }),
+                Err(TryLockError::WouldBlock) => std::thread::sleep(LOCK_WAIT),
+                Err(TryLockError::Error(source)) => return Err(fault(&path, source)),
+            }
+        }
+        Err(OpenError::InUse { path: directory.display().to_string() })
+    }
+}
