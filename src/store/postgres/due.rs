@@ -128,7 +128,9 @@ async fn lock_lanes(tx: &WriteTx, candidates: Vec<ReadyLane>, limit: usize) -> R
     };
     let mut locked = rows
         .iter()
-        .map(|row| Ok((int(row, "lane_key")?, ReadyLane { lane: lane_from_row(row)?, paused_since: paused_since(row)? })))
+        .map(|row| {
+            Ok((int(row, "lane_key")?, ReadyLane { lane: lane_from_row(row)?, paused_since: paused_since(row)? }))
+        })
         .collect::<Result<HashMap<_, _>, PgError>>()?;
     // In the order of their turn, as the candidates were.
     Ok(keys.iter().filter_map(|key| locked.remove(key)).collect())
@@ -248,7 +250,9 @@ impl Look<'_> {
         let until = tx.now.plus(self.lease).millis();
         let rows = tx.query(TAKE, &[&lanes, &wanted, &tx.now.millis(), &until, &tokens]).await?;
         let targets: HashMap<i64, (&Arc<EndpointTarget>, bool)> = with_target()
-            .filter_map(|(ready, target, _)| Some((lane_key(ready.lane), (target.as_ref()?, ready.paused_since.is_some()))))
+            .filter_map(|(ready, target, _)| {
+                Some((lane_key(ready.lane), (target.as_ref()?, ready.paused_since.is_some())))
+            })
             .collect();
         let mut claimed = rows.iter().map(claimed_from_row).collect::<Result<Vec<_>, _>>()?;
         claimed.sort_by_key(|claimed| claimed.due_at);

@@ -141,7 +141,8 @@ async fn find_published(
     if ids.is_empty() {
         return Ok(HashMap::new());
     }
-    let sql = "SELECT p.workspace_key, p.mode, p.external_id, p.body_hash, p.event_key, e.type, e.project_id, e.deliveries
+    let sql =
+        "SELECT p.workspace_key, p.mode, p.external_id, p.body_hash, p.event_key, e.type, e.project_id, e.deliveries
                FROM unnest($1, $2, $3) AS asked (workspace_key, mode, external_id)
                JOIN publish_keys p ON p.workspace_key = asked.workspace_key AND p.mode = asked.mode
                                   AND p.external_id = asked.external_id
@@ -178,8 +179,7 @@ impl Group {
         };
         if let Some(recording) = &request.recording {
             let answer = (recording.render)(&receipts);
-            self.answers
-                .insert(key_of(&recording.request), (recording.request.body_hash.to_vec(), answer.clone()));
+            self.answers.insert(key_of(&recording.request), (recording.request.body_hash.to_vec(), answer.clone()));
             self.recorded.push((recording.request.clone(), answer));
         }
         Ok(Ok(Written::Done(receipts)))
@@ -320,8 +320,14 @@ async fn insert_events(tx: &WriteTx, events: &[(NewEvent, u32)]) -> Result<(), P
             &events.iter().map(|(event, _)| event.workspace_key.as_i64()).collect::<Vec<i64>>(),
             &events.iter().map(|(event, _)| mode_code(event.mode)).collect::<Vec<i64>>(),
             &events.iter().map(|(event, _)| event.event_type.as_str()).collect::<Vec<&str>>(),
-            &events.iter().map(|(event, _)| event.project_id.as_ref().map(|id| id.as_str())).collect::<Vec<Option<&str>>>(),
-            &events.iter().map(|(event, _)| event.external_id.as_ref().map(|id| id.as_str())).collect::<Vec<Option<&str>>>(),
+            &events
+                .iter()
+                .map(|(event, _)| event.project_id.as_ref().map(|id| id.as_str()))
+                .collect::<Vec<Option<&str>>>(),
+            &events
+                .iter()
+                .map(|(event, _)| event.external_id.as_ref().map(|id| id.as_str()))
+                .collect::<Vec<Option<&str>>>(),
             &events.iter().map(|(event, _)| event.occurred_at.map(Timestamp::millis)).collect::<Vec<Option<i64>>>(),
             &events.iter().map(|(_, deliveries)| i64::from(*deliveries)).collect::<Vec<i64>>(),
             &events.iter().map(|(event, _)| event.envelope.as_ref()).collect::<Vec<&[u8]>>(),

@@ -92,7 +92,8 @@ pub async fn leave_alone(
     until: Timestamp,
     paused_since: Option<Timestamp>,
 ) -> Result<(), PgError> {
-    let sql = "INSERT INTO lanes (lane_key, workspace_key, next_at, not_before, paused_since) VALUES ($1, $2, $3, $4, $5)
+    let sql =
+        "INSERT INTO lanes (lane_key, workspace_key, next_at, not_before, paused_since) VALUES ($1, $2, $3, $4, $5)
                ON CONFLICT (lane_key) DO UPDATE
                SET not_before = excluded.not_before, paused_since = excluded.paused_since,
                    next_at = GREATEST(lanes.next_at, excluded.not_before)";

@@ -1,17 +1,18 @@
 //! The store's facts about itself.
 
+use super::column::get;
 use super::fault::PgError;
 use super::session::Session;
-use super::transaction::WriteTx;
-use crate::domain::audit::*;
-use crate::domain::id::*;
-use crate::domain::page::*;
-use crate::store::*;
 
-pub async fn find(_s: &Session, _name: &str) -> Result<Option<Vec<u8>>, PgError> {
-    Err(PgError::Unavailable("not built"))
+pub async fn find(session: &Session, name: &str) -> Result<Option<Vec<u8>>, PgError> {
+    let row = session.query_opt("SELECT value FROM meta WHERE name = $1", &[&name]).await?;
+    row.map(|row| get(&row, "value")).transpose()
 }
 
-pub async fn meta_or_insert(_s: &Session, _name: &str, _value: &[u8]) -> Result<Vec<u8>, PgError> {
-    Err(PgError::Unavailable("not built"))
+/// Of two nodes that ask at once, the second waits here and then reads what the first has kept.
+pub async fn meta_or_insert(session: &Session, name: &str, value: &[u8]) -> Result<Vec<u8>, PgError> {
+    session
+        .execute("INSERT INTO meta (name, value) VALUES ($1, $2) ON CONFLICT (name) DO NOTHING", &[&name, &value])
+        .await?;
+    get(&session.query_one("SELECT value FROM meta WHERE name = $1", &[&name]).await?, "value")
 }

@@ -505,7 +505,7 @@ impl Store for PostgresStore {
 
     async fn record_outcomes_if_claimed(&self, outcomes: Vec<OutcomeRecord>) -> Result<Vec<Recorded>, StoreError> {
         let outcomes = Arc::new(outcomes);
-        self.shared.write(effect!([outcomes] |tx| outcome::record(tx, &outcomes))).await
+        self.shared.write(effect!([outcomes] | tx | outcome::record(tx, &outcomes))).await
     }
 
     async fn expire_waiting(&self, limit: usize) -> Result<usize, StoreError> {

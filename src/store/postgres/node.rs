@@ -59,7 +59,9 @@ async fn try_take(session: &Session, holder: i64, now: Timestamp, sends: bool) -
     let before = now.minus(NUMBER_KEPT).millis();
     match session.query_opt(sql, &[&holder, &now.millis(), &sends, &before]).await? {
         Some(row) => number(&row, "number"),
-        None => Err(PgError::Unavailable("512 processes have used this database within the last hour, and it takes no more")),
+        None => Err(PgError::Unavailable(
+            "512 processes have used this database within the last hour, and it takes no more",
+        )),
     }
 }
 
@@ -103,7 +105,10 @@ async fn be_seen(shared: Arc<Shared>, mut identity: Identity, stop: Cancellation
         match say_so(&shared, &identity).await {
             Ok(Some(nodes)) => shared.nodes.store(nodes.max(1), Ordering::Relaxed),
             Ok(None) => match take_another(&shared, &mut identity).await {
-                Ok(()) => tracing::warn!(number = identity.number, "this process stood still for so long that it took a new number"),
+                Ok(()) => tracing::warn!(
+                    number = identity.number,
+                    "this process stood still for so long that it took a new number"
+                ),
                 Err(error) => tracing::error!(%error, "this process's number was given away, and it found no other"),
             },
             Err(error) => tracing::debug!(%error, "the database could not be told that this node is there"),

@@ -53,12 +53,12 @@ struct Context {
 impl Context {
     async fn of(tx: &WriteTx, outcomes: &[OutcomeRecord]) -> Result<Self, PgError> {
         let deliveries: Vec<i64> = outcomes.iter().map(|outcome| outcome.delivery_id.key().as_i64()).collect();
-        let endpoints: HashSet<i64> = outcomes.iter().map(|outcome| outcome.endpoint.lane.endpoint_key.as_i64()).collect();
+        let endpoints: HashSet<i64> =
+            outcomes.iter().map(|outcome| outcome.endpoint.lane.endpoint_key.as_i64()).collect();
         let endpoints: Vec<i64> = endpoints.into_iter().collect();
         let in_order = "SELECT delivery_key, lane_key FROM due WHERE delivery_key = ANY($1) AND sequence IS NOT NULL";
         let in_trouble = "SELECT endpoint_key FROM endpoint_health WHERE endpoint_key = ANY($1)";
-        let (ordered, troubled) =
-            join(tx.query(in_order, &[&deliveries]), tx.query(in_trouble, &[&endpoints])).await;
+        let (ordered, troubled) = join(tx.query(in_order, &[&deliveries]), tx.query(in_trouble, &[&endpoints])).await;
         Ok(Self {
             ordered: ordered?
                 .iter()

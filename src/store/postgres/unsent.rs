@@ -12,9 +12,9 @@ use crate::store::{Lane, LaneKind};
 use super::column::{key, number, opt_instant};
 use super::fault::PgError;
 use super::lane::{lane_key, raise_next_at, release_lane};
+use super::order;
 use super::outcome::insert_attempts;
 use super::transaction::WriteTx;
-use super::order;
 
 /// Rows that a DELETE cancels itself; what is left of a long queue is cancelled by and by, when its lane is looked at.
 const CANCELLED_AT_ONCE: i64 = 1_000;
