@@ -104,6 +104,11 @@ impl Fixture {
         self.store = Some(self.backend.open(Arc::new(self.clock.clone()), seed).await);
     }
 
+    /// Another process on the same data at the same time, which only some back ends bear.
+    pub async fn another_node(&self, clock: ManualClock) -> Arc<dyn Store> {
+        self.backend.open(Arc::new(clock), StoreSeed { tag: TAG, node: self.starts + 1 }).await
+    }
+
     pub async fn other_workspace(&self) -> Workspace {
         let name = WorkspaceName::parse("another workspace").unwrap();
         let new = NewWorkspace { id: WorkspaceId::from_letters([b'x'; 16]), name, author: AUTHOR };

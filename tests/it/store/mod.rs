@@ -2,5 +2,6 @@
 
 mod conformance;
 mod fixture;
+mod nodes;
 mod postgres;
 mod sqlite;
