@@ -41,3 +41,17 @@ impl DirectoryLock {
         Err(OpenError::InUse { path: directory.display().to_string() })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_is_locked_by_one_process_at_a_time() {
+        let directory = tempfile::tempdir().unwrap();
+        let held = DirectoryLock::take(directory.path()).unwrap();
+        assert!(matches!(DirectoryLock::take(directory.path()), Err(OpenError::InUse { .. })));
+        drop(held);
+        assert!(DirectoryLock::take(directory.path()).is_ok());
+    }
+}

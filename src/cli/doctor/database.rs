@@ -132,17 +132,21 @@ fn pooler(pooler: Pooler, has_direct_url: bool) -> Finding {
 
 fn schema(found: &Examination) -> Finding {
     let name = "schema";
-    match (&found.schema, found.schema_version) {
-        (None, _) => Finding { name, says: Says::Unfit, text: "the search_path names none that exists".to_owned() },
-        (Some(schema), Some(version)) => Finding::fine(name, format!("{schema}, version {version}")),
-        (Some(schema), None) => Finding::judged(
-            name,
-            found.may_create,
-            format!("{schema}, new: the first node makes the tables"),
-            Says::Unfit,
-            format!("{schema}, new, and {} may create no tables in it", found.user),
-        ),
-    }
+    let newest = found.newest_schema_version;
+    let Some(schema) = &found.schema else {
+        return Finding { name, says: Says::Unfit, text: "the search_path names none that exists".to_owned() };
+    };
+    let pending = match found.schema_version {
+        Some(version) if version == newest => return Finding::fine(name, format!("{schema}, version {version}")),
+        Some(version) if version > newest => {
+            let text = format!("{schema}, version {version}: a newer postrider made it; this one knows {newest}");
+            return Finding { name, says: Says::Unfit, text };
+        }
+        Some(version) => format!("{schema}, version {version}: the next node to start brings it to {newest}"),
+        None => format!("{schema}, new: the first node makes the tables"),
+    };
+    let fault = format!("{pending}, but {} may create nothing in it", found.user);
+    Finding::judged(name, found.may_create, pending, Says::Unfit, fault)
 }
 
 fn durability(found: &Examination) -> [Finding; 4] {

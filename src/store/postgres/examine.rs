@@ -11,6 +11,7 @@ use crate::store::OpenError;
 use super::column::{get, int, number, opt_number};
 use super::connect::{Target, connection};
 use super::fault::PgError;
+use super::schema;
 use super::session::Session;
 use super::settings::PostgresSettings;
 use super::time::CLOCK_OFF_MAX;
@@ -43,7 +44,9 @@ pub struct Examination {
     pub round_trip: Duration,
     pub pooler: Pooler,
     /// The number of the newest migration that was run; none in a database that is new.
-    pub schema_version: Option<u32>,
+    pub schema_version: Option<usize>,
+    /// The number of the newest that this program knows.
+    pub newest_schema_version: usize,
 }
 
 /// Whether something stands between that shares connections out, as far as it can be told.
@@ -116,6 +119,7 @@ async fn ask(target: &Target, url: &str, clock: &dyn Clock) -> Result<Examinatio
         round_trip,
         pooler,
         schema_version: schema_version(&first).await?,
+        newest_schema_version: schema::NEWEST,
     })
 }
 
@@ -159,7 +163,7 @@ fn port(url: &str) -> Option<u16> {
     }
 }
 
-async fn schema_version(session: &Session) -> Result<Option<u32>, PgError> {
+async fn schema_version(session: &Session) -> Result<Option<usize>, PgError> {
     let known = session.query_one("SELECT to_regclass('refinery_schema_history') IS NOT NULL AS known", &[]).await?;
     if !get::<bool>(&known, "known")? {
         return Ok(None);

@@ -18,6 +18,9 @@ const MIGRATIONS: &[(&str, &str)] = &[
     ("V5__endpoint_health", include_str!("../../../migrations/postgres/0005_endpoint_health.sql")),
 ];
 
+/// The number of the newest.
+pub const NEWEST: usize = MIGRATIONS.len();
+
 /// Brings the schema up to date. Refuses a database that a newer version made. Of several nodes that start at once, one migrates
 /// and the others wait for it: the lock lies in a transaction of a connection of its own, so that a pooler cannot part it from us.
 pub async fn migrate(pool: &Pool) -> Result<(), OpenError> {

@@ -73,6 +73,12 @@ fn every_setting_can_stand_in_the_file() {
     let settings = [
         ("data_dir", "\"/srv/postrider\"", "/srv/postrider"),
         ("master_key_file", "\"/etc/key\"", "/etc/key"),
+        ("database_url", "\"postgres://alice:hunter2@db/hooks\"", "postgres://alice:***@db/hooks"),
+        ("database_direct_url", "\"postgres://alice@db:5433/hooks\"", "postgres://alice@db:5433/hooks"),
+        ("database_password_file", "\"/etc/password\"", "/etc/password"),
+        ("database_ca_file", "\"/etc/db.pem\"", "/etc/db.pem"),
+        ("database_pool_size", "40", "40"),
+        ("database_statement_timeout", "\"30s\"", "30s"),
         ("listen", "\"[::1]:80\"", "[::1]:80"),
         ("public_url", "\"https://hooks.example.com\"", "https://hooks.example.com"),
         ("allow_target", "[\"10.0.0.0/8\", \"build.local\"]", "10.0.0.0/8,build.local"),

@@ -2,6 +2,7 @@
 
 mod access;
 mod config;
+mod database;
 mod doctor;
 mod keys;
 mod serve;

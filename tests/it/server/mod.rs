@@ -1,4 +1,5 @@
-//! The server as a whole: how it starts with what it is given, and how it stops.
+//! The server as a whole: how it starts with what it is given, where its store is, and how it stops.
 
 mod catalogue;
+mod postgres;
 mod stop;

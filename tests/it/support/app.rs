@@ -4,6 +4,7 @@
 //! ```ignore
 //! let app = App::start().await;                          // calls public addresses alone, by the manual clock
 //! let app = App::to_loopback().await;                    // may also call `support::receiver`s
+//! let app = App::set_up().await.on(&database).start().await; // on PostgreSQL
 //! let app = App::set_up().await.real_time().change(|settings| …).start().await;
 //! let endpoint = app.endpoint_to(&receiver, &["post.created"]).await;
 //! let event = app.publish("post.created", json!({})).await;
@@ -17,6 +18,7 @@ use std::sync::Arc;
 use postrider::clock::SystemClock;
 use postrider::config::Settings;
 use postrider::domain::access::{Mode, Scope, Scopes};
+use postrider::domain::database_url::DatabaseUrl;
 use postrider::domain::time::{Clock, Day, Timestamp};
 use postrider::domain::workspace::WorkspaceName;
 use postrider::server::{Server, StartError};
@@ -27,6 +29,7 @@ use tempfile::TempDir;
 use super::caller::{Caller, Reply};
 use super::clock::ManualClock;
 use super::dns::{Answer, DnsServer};
+use super::postgres::{CONNECTIONS, TestDatabase};
 use super::receiver::Receiver;
 use super::tls::TestCa;
 use super::wait::{bounded, eventually};
@@ -54,6 +57,8 @@ pub struct Setup {
     pub dns: DnsServer,
     directory: TempDir,
     real_time: bool,
+    /// Dropped last of all, when no server has it open.
+    database: Option<Arc<TestDatabase>>,
 }
 
 /// An endpoint as its creation told it.
@@ -73,6 +78,21 @@ impl Setup {
         let path = self.directory.path().join("ca.pem");
         std::fs::write(&path, ca.pem()).expect("a file");
         self.settings.ca_file = Some(path);
+        self
+    }
+
+    /// Has its store in the database, as one more node of those that do; by the machine's clock, since the database has no other.
+    pub fn on(mut self, database: &Arc<TestDatabase>) -> Self {
+        self.settings.database.url = Some(DatabaseUrl::parse(&database.url()).expect("a URL"));
+        self.settings.database.pool_size = CONNECTIONS;
+        self.settings.master_key_file = Some(self.directory.path().join("shared.key"));
+        self.database = Some(Arc::clone(database));
+        self.key(&"0f".repeat(32)).real_time()
+    }
+
+    /// Puts a master key where the settings look for one.
+    pub fn key(self, digits: &str) -> Self {
+        std::fs::write(self.settings.master_key_path(), digits).expect("a file");
         self
     }
 
@@ -119,7 +139,7 @@ impl App {
         let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let mut settings = Settings::new(directory.path().join("data"), listen);
         settings.dns_servers = vec![dns.address()];
-        Setup { settings, clock: ManualClock::new(NOON), dns, directory, real_time: false }
+        Setup { settings, clock: ManualClock::new(NOON), dns, directory, real_time: false, database: None }
     }
 
     pub fn server(&self) -> &Server {
