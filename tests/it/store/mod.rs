@@ -3,4 +3,5 @@
 mod conformance;
 mod fixture;
 mod postgres;
+mod postgres_days;
 mod sqlite;
