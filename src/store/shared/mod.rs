@@ -6,4 +6,7 @@ pub mod endpoint;
 pub mod endpoint_options;
 pub mod group_claims;
 pub mod matching;
+pub mod operation;
 pub mod order;
+pub mod replay;
+pub mod requeue;

@@ -65,6 +65,7 @@ mod workspace;
 mod writer;
 
 use super::shared::endpoint_options::OptionsRefusal;
+use super::shared::replay::Scope;
 use endpoint::{NotCreated, UpdateRefusal};
 use event::AcceptRefusal;
 use reader::Readers;
@@ -471,7 +472,7 @@ impl Store for SqliteStore {
     ) -> Result<(ReplayCount, Option<RowKey>), StoreError> {
         self.readers
             .read(move |connection| {
-                let scope = replay::Scope { endpoint_key, mode, range: &range };
+                let scope = Scope { endpoint_key, mode, range: &range };
                 replay::count(connection, scope, after)
             })
             .await

@@ -1,21 +1,17 @@
 //! Tells the operator what became of endpoints and deliveries, in the transaction in which it became so: an event in the
 //! operations workspace, for whatever endpoint the operator has there. What happens to that endpoint itself is not told.
 
-use bytes::Bytes;
 use rusqlite::{OptionalExtension, params};
 use serde::Serialize;
 
-use crate::domain::access::Mode;
 use crate::domain::delivery::DeliveryStatus;
-use crate::domain::endpoint::{DisabledReason, ProjectId};
-use crate::domain::event::{EnvelopeFields, NewEvent, render_envelope};
 use crate::domain::event_type::EventTypeName;
-use crate::domain::health::HealthState;
 use crate::domain::id::{DeliveryId, EventId, RowKey, WorkspaceId};
-use crate::domain::operational_event::{DeliveryReport, EndpointReport, OperationalEvent, rendered};
+use crate::domain::operational_event::{DeliveryReport, OperationalEvent};
+use crate::store::shared::operation::{Told, endpoint_report};
 use crate::store::{EndpointTarget, Lane};
 
-use super::column::{parsed, unexpected};
+use super::column::{broken, parsed, unexpected};
 use super::endpoint::{ENDPOINT_COLUMNS, endpoint_from_row};
 use super::writer::WriteTx;
 use super::{event, health};
@@ -40,23 +36,7 @@ pub fn report_endpoint(
         .optional()?;
     let Some((endpoint, workspace_id)) = found else { return Ok(()) };
     let trouble = health::trouble(tx, endpoint.key)?;
-    let report = EndpointReport {
-        endpoint_id: endpoint.id,
-        workspace_id,
-        project_id: endpoint.project_id.as_deref(),
-        name: &endpoint.name,
-        url: &endpoint.url,
-        is_active: endpoint.is_active,
-        disabled_reason: endpoint.disabled_reason.map(DisabledReason::as_str),
-        health: trouble.map_or(HealthState::Ok, |trouble| trouble.state()).as_str(),
-        failures: trouble.map_or(0, |trouble| trouble.failures),
-        first_failure_at: trouble.map(|trouble| trouble.first_failure_at),
-        next_probe_at: trouble
-            .and_then(|trouble| trouble.pause)
-            .filter(|_| endpoint.is_active)
-            .map(|pause| pause.next_probe_at),
-        disables_at: trouble.filter(|_| endpoint.is_active).map(|trouble| trouble.disables_at()),
-    };
+    let report = endpoint_report(&endpoint, workspace_id, trouble);
     publish(tx, operations, what, workspace_id, endpoint.project_id.as_deref(), &report)
 }
 
@@ -107,29 +87,9 @@ fn publish(
     project_id: Option<&str>,
     report: &impl Serialize,
 ) -> Result<(), rusqlite::Error> {
-    let data = rendered(report).map_err(|_| unexpected("an operational event"))?;
-    let event_type = what.event_type();
-    let project_id = project_id.and_then(|project| ProjectId::parse(project).ok());
     let id = EventId::new(tx.next_key(), tx.tag);
-    let fields = EnvelopeFields {
-        id,
-        event_type: &event_type,
-        timestamp: tx.now,
-        workspace_id,
-        project_id: project_id.as_ref(),
-    };
-    let envelope: Bytes = render_envelope(fields, &data);
-    let event = NewEvent {
-        id,
-        workspace_key: operations,
-        mode: Mode::Live,
-        event_type,
-        project_id: None,
-        external_id: None,
-        occurred_at: None,
-        body_hash: [0; 32],
-        envelope,
-    };
+    let told = Told { id, operations, what, at: tx.now, workspace_id, project_id };
+    let event = told.event(report).map_err(broken)?;
     // Without an `externalId`, and for the few endpoints that an operator has, nothing refuses it.
     event::accept(tx, &[event])?.map(|_| ()).map_err(|_| unexpected("an operational event"))
 }

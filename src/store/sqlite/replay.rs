@@ -2,7 +2,6 @@
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use crate::domain::access::Mode;
 use crate::domain::audit::{AuditAction, Author};
 use crate::domain::delivery::{DeliveryCause, DeliveryStatus};
 use crate::domain::id::{EndpointId, ReplayId, RowKey, StoreTag};
@@ -11,39 +10,16 @@ use crate::domain::replay::{Replay, ReplayCount, ReplayRange, ReplayStatus};
 use crate::domain::time::Timestamp;
 use crate::store::NewReplay;
 
-use super::column::{coded, parsed, unexpected};
-use super::requeue::{Again, RequeueRefusal, queue_again};
+use super::column::{broken, coded, parsed, unexpected};
+use super::requeue::queue_again;
 use super::writer::WriteTx;
 use super::{audit, due, endpoint};
 use crate::store::shared::column::{mode_code, mode_from_code};
-
-/// Log rows looked at in one step, whatever comes of them: a few milliseconds.
-const ROWS_PER_STEP: usize = 500;
-/// Replays taken further in one step; each is drawn by lot, so that none waits for the end of another.
-const REPLAYS_PER_STEP: usize = 16;
-/// Deliveries that one replay queues in one step: what comes in live never stands behind many more.
-const QUEUED_PER_STEP: usize = 100;
-/// Rows counted in one read.
-const ROWS_PER_COUNT: usize = 20_000;
-/// A replay waits while this many deliveries of its endpoint are due: live traffic comes first.
-const LIVE_FIRST: usize = 50;
-
-/// One row of the log, seen by a replay.
-struct Candidate {
-    key: RowKey,
-    event_key: RowKey,
-    fate: Fate,
-}
-
-/// What a replay does with a row.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Fate {
-    /// It is none of the replay's business.
-    Passed,
-    /// It should be sent, but retention took its payload.
-    Unavailable,
-    Sent,
-}
+use crate::store::shared::replay::{
+    Candidate, Fate, LIVE_FIRST, REPLAYS_PER_STEP, ROWS_PER_COUNT, ROWS_PER_STEP, Running, Scope, counted,
+    statuses_from_text, statuses_to_text, stretch,
+};
+use crate::store::shared::requeue::RequeueRefusal;
 
 /// The next rows of the log after `after`, in order, each with what becomes of it. What a test key published was never meant
 /// to arrive: only a replay with a test key, which sends nothing, looks at it.
@@ -54,24 +30,22 @@ fn candidates(
     limit: usize,
 ) -> Result<Vec<Candidate>, rusqlite::Error> {
     let Scope { endpoint_key, mode, range } = scope;
-    let after = after.as_i64().max(RowKey::first_at(range.since).as_i64() - 1);
-    let statuses: Vec<String> = range.statuses.iter().map(|status| status.code().to_string()).collect();
+    let statuses = statuses_to_text(range).replace(' ', ", ");
     let sql = format!(
         "SELECT d.key, d.event_key,
-                CASE WHEN d.cause = ?5 AND d.mode <= ?6 AND d.status IN ({}) AND NOT EXISTS (
+                CASE WHEN d.cause = ?5 AND d.mode <= ?6 AND d.status IN ({statuses}) AND NOT EXISTS (
                          SELECT 1 FROM deliveries later
                          WHERE later.event_key = d.event_key AND later.endpoint_key = d.endpoint_key
                            AND later.key > d.key AND later.mode <= ?6 AND later.status IN (?7, ?8))
-                     THEN 1 + EXISTS (SELECT 1 FROM events WHERE events.key = d.event_key) ELSE 0 END
-         FROM deliveries d WHERE d.endpoint_key = ?1 AND d.key > ?2 AND d.key < ?3 ORDER BY d.key LIMIT ?4",
-        statuses.join(", ")
+                     THEN 1 + EXISTS (SELECT 1 FROM events WHERE events.key = d.event_key) ELSE 0 END AS fate
+         FROM deliveries d WHERE d.endpoint_key = ?1 AND d.key > ?2 AND d.key < ?3 ORDER BY d.key LIMIT ?4"
     );
     connection
         .prepare_cached(&sql)?
         .query_map(
             params![
                 endpoint_key.as_i64(),
-                after,
+                scope.from(after),
                 RowKey::first_at(range.until).as_i64(),
                 limit,
                 DeliveryCause::Event.code(),
@@ -83,23 +57,11 @@ fn candidates(
                 Ok(Candidate {
                     key: RowKey::from_i64(row.get(0)?),
                     event_key: RowKey::from_i64(row.get(1)?),
-                    fate: match row.get(2)? {
-                        0 => Fate::Passed,
-                        1 => Fate::Unavailable,
-                        _ => Fate::Sent,
-                    },
+                    fate: coded(row, "fate", Fate::from_code)?,
                 })
             },
         )?
         .collect()
-}
-
-/// Whose log is looked at, which stretch of it, and with what kind of key.
-#[derive(Clone, Copy)]
-pub struct Scope<'r> {
-    pub endpoint_key: RowKey,
-    pub mode: Mode,
-    pub range: &'r ReplayRange,
 }
 
 pub fn count(
@@ -108,10 +70,7 @@ pub fn count(
     after: RowKey,
 ) -> Result<(ReplayCount, Option<RowKey>), rusqlite::Error> {
     let rows = candidates(connection, scope, after, ROWS_PER_COUNT)?;
-    let of = |fate| rows.iter().filter(|row| row.fate == fate).count() as u64;
-    let count = ReplayCount { total: of(Fate::Sent) + of(Fate::Unavailable), unavailable: of(Fate::Unavailable) };
-    let more = rows.len() == ROWS_PER_COUNT;
-    Ok((count, rows.last().filter(|_| more).map(|row| row.key)))
+    Ok(counted(&rows, ROWS_PER_COUNT))
 }
 
 pub fn create(
@@ -127,7 +86,6 @@ pub fn create(
         return Ok(Err(RequeueRefusal::EndpointOff));
     }
     let key = tx.next_key();
-    let statuses: Vec<String> = new.range.statuses.iter().map(|status| status.code().to_string()).collect();
     tx.connection
         .prepare_cached(
             "INSERT INTO replays (key, workspace_key, endpoint_key, mode, since, until, statuses, status, cursor, total)
@@ -140,7 +98,7 @@ pub fn create(
             mode_code(new.author.mode),
             new.range.since.millis(),
             new.range.until.millis(),
-            statuses.join(" "),
+            statuses_to_text(&new.range),
             ReplayStatus::Running.code(),
             i64::try_from(new.total).unwrap_or(i64::MAX),
         ])?;
@@ -169,15 +127,10 @@ fn replay_from_row(row: &Row<'_>, tag: StoreTag) -> Result<Replay, rusqlite::Err
 }
 
 fn range_from_row(row: &Row<'_>) -> Result<ReplayRange, rusqlite::Error> {
-    let statuses: String = row.get("statuses")?;
-    let statuses = statuses
-        .split(' ')
-        .map(|code| code.parse().ok().and_then(DeliveryStatus::from_code).ok_or_else(|| unexpected("replays.statuses")))
-        .collect::<Result<_, _>>()?;
     Ok(ReplayRange {
         since: Timestamp::from_millis(row.get("since")?),
         until: Timestamp::from_millis(row.get("until")?),
-        statuses,
+        statuses: statuses_from_text(row.get_ref("statuses")?.as_str()?).map_err(broken)?,
     })
 }
 
@@ -240,29 +193,6 @@ fn end(tx: &WriteTx<'_>, key: RowKey, status: ReplayStatus) -> Result<(), rusqli
     Ok(())
 }
 
-/// A replay that runs.
-struct Running {
-    key: RowKey,
-    workspace_key: RowKey,
-    endpoint_key: RowKey,
-    mode: Mode,
-    range: ReplayRange,
-    cursor: RowKey,
-}
-
-impl Running {
-    fn again(&self, row: &Candidate) -> Again {
-        Again {
-            workspace_key: self.workspace_key,
-            endpoint_key: self.endpoint_key,
-            event_key: row.event_key,
-            mode: self.mode,
-            cause: DeliveryCause::Replay,
-            retry_of: Some(row.key),
-        }
-    }
-}
-
 pub fn advance(tx: &mut WriteTx<'_>) -> Result<Option<usize>, rusqlite::Error> {
     let running = tx
         .connection
@@ -300,14 +230,12 @@ fn advance_one(tx: &mut WriteTx<'_>, replay: &Running, limit: usize) -> Result<u
     if due::count_due(tx, replay.endpoint_key, LIVE_FIRST)? >= LIVE_FIRST {
         return Ok(0);
     }
-    let scope = Scope { endpoint_key: replay.endpoint_key, mode: replay.mode, range: &replay.range };
-    let rows = candidates(tx.connection, scope, replay.cursor, limit)?;
+    let rows = candidates(tx.connection, replay.scope(), replay.cursor, limit)?;
     let (mut queued, mut unavailable, mut passed) = (0, 0, 0_usize);
-    for row in &rows {
+    for row in stretch(&rows) {
         match row.fate {
             Fate::Passed => {}
             Fate::Unavailable => unavailable += 1,
-            Fate::Sent if queued == QUEUED_PER_STEP => break,
             Fate::Sent => match queue_again(tx, &replay.again(row))? {
                 Ok(_) => queued += 1,
                 // What is left waits until the endpoint is on again.

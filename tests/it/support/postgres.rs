@@ -1,16 +1,19 @@
-//! A PostgreSQL for the tests: a real server, on which each database under test is a schema of its own, dropped when its
-//! test is over. The server is that of `POSTRIDER_TEST_DATABASE_URL`, or else `postgres` on this machine.
+//! A PostgreSQL for the tests: a real server, on which each database under test is a schema of its own. To make one takes longer than
+//! most tests, so one whose test is over is emptied for the next. What a process leaves behind, a later one drops. The server is that of `POSTRIDER_TEST_DATABASE_URL`, or else `postgres` on this machine.
 //!
 //! Without a server the tests that need one say so and pass; in CI, where there must be one, they fail.
 
 use std::fmt::Display;
 use std::io::Write as _;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{OnceCell, Semaphore, SemaphorePermit};
 use tokio_postgres::{Client, NoTls};
 
+/// What the names of schemas begin with; the process's id follows.
+const PREFIX: &str = "postrider_test_";
 const VARIABLE: &str = "POSTRIDER_TEST_DATABASE_URL";
 const OTHERWISE: &str = "postgres://postgres@127.0.0.1:5432/postgres";
 
@@ -34,14 +37,13 @@ impl TestDatabase {
     /// In CI when there is no server.
     pub async fn new() -> Option<Self> {
         static SERVER: OnceCell<Option<String>> = OnceCell::const_new();
-        static MADE: AtomicU32 = AtomicU32::new(0);
         let server = SERVER.get_or_init(find_server).await.clone()?;
         let permit = DATABASES.acquire().await.expect("the semaphore is never closed");
-        // Another process may have had our id and have been killed.
-        let name = format!("postrider_test_{}_{}", std::process::id(), MADE.fetch_add(1, Ordering::Relaxed));
-        let client = connect(&server).await.expect("the server that answered before");
-        let made = format!("DROP SCHEMA IF EXISTS {name} CASCADE; CREATE SCHEMA {name}");
-        client.batch_execute(&made).await.expect("a schema");
+        let free = lock(&FREE).pop();
+        let name = match free {
+            Some(name) => name,
+            None => make(&server).await,
+        };
         Some(Self { server, name, _permit: permit })
     }
 
@@ -61,23 +63,63 @@ impl Drop for TestDatabase {
     /// What is still connected is cut off: it may be in the middle of a transaction that nobody will end.
     fn drop(&mut self) {
         let (server, name) = (self.server.clone(), self.name.clone());
-        let drop = async move {
-            let client = connect(&server).await?;
-            let cut = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = ";
-            client.batch_execute(&format!("SET lock_timeout = '5s'; {cut}'{name}'")).await?;
-            client.batch_execute(&format!("DROP SCHEMA {name} CASCADE")).await
-        };
         // The test's own runtime is not to be waited for in here.
-        let dropped = std::thread::spawn(|| {
+        let emptied = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-            runtime.block_on(drop)
+            runtime.block_on(empty(&server, &name))
         });
-        match dropped.join() {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => say(format_args!("the schema {} was left behind: {error}", self.name)),
-            Err(_) => say(format_args!("the schema {} was left behind", self.name)),
+        match emptied.join() {
+            Ok(Ok(())) => lock(&FREE).push(self.name.clone()),
+            Ok(Err(error)) => say(format_args!("the schema {} is not used again: {error}", self.name)),
+            Err(_) => say(format_args!("the schema {} is not used again", self.name)),
         }
     }
+}
+
+/// Schemas of this process that no test uses now.
+static FREE: Mutex<Vec<String>> = Mutex::new(Vec::new());
+
+fn lock(names: &Mutex<Vec<String>>) -> MutexGuard<'_, Vec<String>> {
+    names.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Makes a schema with a name that tells whose it is.
+async fn make(server: &str) -> String {
+    static MADE: AtomicU32 = AtomicU32::new(0);
+    // Another process may have had our id and have been killed.
+    let name = format!("{PREFIX}{}_{}", std::process::id(), MADE.fetch_add(1, Ordering::Relaxed));
+    let client = connect(server).await.expect("the server that answered before");
+    let made = format!("DROP SCHEMA IF EXISTS {name} CASCADE; CREATE SCHEMA {name}");
+    client.batch_execute(&made).await.expect("a schema");
+    name
+}
+
+/// Cuts off who is still connected and removes every row but those that tell of the schema itself.
+async fn empty(server: &str, name: &str) -> Result<(), tokio_postgres::Error> {
+    let client = connect(server).await?;
+    let cut = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = ";
+    client.batch_execute(&format!("SET lock_timeout = '5s'; {cut}'{name}'")).await?;
+    let tables = format!(
+        "SELECT c.relname FROM pg_class c WHERE c.relnamespace = '{name}'::regnamespace AND c.relkind IN ('r', 'p')
+         AND NOT c.relispartition AND c.relname <> 'refinery_schema_history'"
+    );
+    let deletes: Vec<String> =
+        client.query(&tables, &[]).await?.iter().map(|row| format!("DELETE FROM {name}.{};", row.get::<_, &str>(0))).collect();
+    // Foreign keys are checked by triggers, which a replica does not run.
+    client.batch_execute(&format!("SET session_replication_role = replica; {}", deletes.concat())).await
+}
+
+/// Drops what processes that are gone have left behind.
+async fn sweep(client: &Client) -> Result<(), tokio_postgres::Error> {
+    let like = format!("SELECT nspname::text FROM pg_namespace WHERE nspname LIKE '{PREFIX}%'");
+    for row in client.query(&like, &[]).await? {
+        let name: String = row.get(0);
+        let process = name[PREFIX.len()..].split('_').next().unwrap_or_default().to_owned();
+        if !std::path::Path::new("/proc").join(process).exists() {
+            client.batch_execute(&format!("DROP SCHEMA IF EXISTS {name} CASCADE")).await?;
+        }
+    }
+    Ok(())
 }
 
 /// Connects; what drives the connection runs beside until the client is dropped.
@@ -92,7 +134,12 @@ async fn find_server() -> Option<String> {
     const PATIENCE: Duration = Duration::from_secs(5);
     let url = std::env::var(VARIABLE).unwrap_or_else(|_| OTHERWISE.to_owned());
     let fault = match tokio::time::timeout(PATIENCE, connect(&url)).await {
-        Ok(Ok(_)) => return Some(url),
+        Ok(Ok(client)) => {
+            if let Err(error) = sweep(&client).await {
+                say(format_args!("schemas of earlier runs were left behind: {error}"));
+            }
+            return Some(url);
+        }
         Ok(Err(error)) => error.to_string(),
         Err(_) => "it does not answer".to_owned(),
     };
