@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use futures_util::StreamExt;
 use postrider::domain::access::{ApiKey, ApiKeyHash, Mode, Scope, Scopes};
 use postrider::domain::attempt::{Attempt, AttemptOutcome};
 use postrider::domain::audit::{AuditEntry, AuditFilter, Author};
@@ -197,9 +198,9 @@ impl Fixture {
         self.update(endpoint, EndpointChange { options, ..EndpointChange::default() }).await;
     }
 
-    /// Many endpoints, made at once.
+    /// Many endpoints, made side by side, in this order.
     pub async fn endpoints(&self, count: usize) -> Vec<Endpoint> {
-        futures_util::future::join_all((0..count).map(|_| self.endpoint())).await
+        futures_util::stream::iter((0..count).map(|_| self.endpoint())).buffered(32).collect().await
     }
 
     /// A live `post.created` of no project.

@@ -4,4 +4,5 @@ mod conformance;
 mod fixture;
 mod nodes;
 mod postgres;
+mod postgres_days;
 mod sqlite;
