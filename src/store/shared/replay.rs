@@ -83,7 +83,7 @@ pub fn statuses_to_text(range: &ReplayRange) -> String {
 
 pub fn statuses_from_text(text: &str) -> Result<Vec<DeliveryStatus>, UnexpectedValue> {
     let code = |word: &str| word.parse().ok().and_then(DeliveryStatus::from_code);
-    text.split(' ').map(|word| code(word).ok_or_else(|| UnexpectedValue("replays.statuses"))).collect()
+    text.split(' ').map(|word| code(word).ok_or(UnexpectedValue("replays.statuses"))).collect()
 }
 
 /// A replay that runs.
