@@ -57,7 +57,7 @@ pub struct Settings {
 #[derive(Clone, Debug)]
 pub struct DatabaseSettings {
     pub url: Option<DatabaseUrl>,
-    /// Past a pooler, for what needs a session of its own: listening and migrations.
+    /// Past any pooler, for what needs a session of its own: listening, without which a node polls, and migrations.
     pub direct_url: Option<DatabaseUrl>,
     /// A password that stands neither in a process list nor in an environment.
     pub password_file: Option<PathBuf>,

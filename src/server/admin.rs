@@ -1,8 +1,8 @@
 //! What an operator does from the command line, whether or not a server runs.
 //!
 //! A running server holds its data directory, so the command line sends its request through a Unix socket in that
-//! directory: one line of JSON each way. Without a server it opens the directory itself. Both ways end in
-//! [`execute`].
+//! directory: one line of JSON each way. Without a server it opens the store itself, which on PostgreSQL it may do beside
+//! whatever nodes run elsewhere. Both ways end in [`execute`].
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;

@@ -87,7 +87,7 @@ fn findings(found: &Examination, database: &PostgresSettings) -> Vec<Finding> {
         schema(found),
     ];
     findings.extend(durability(found));
-    findings.push(connections(found, database.pool_size));
+    findings.push(connections(found, database.pool_size + usize::from(database.direct_url.is_some())));
     findings.push(Finding::judged(
         "clock",
         !found.is_clock_off(),
@@ -112,7 +112,7 @@ fn pooler(pooler: Pooler, has_direct_url: bool) -> Finding {
     let hint = if has_direct_url {
         ""
     } else {
-        "; give --database-direct-url past it, or nodes hear of each other by polling"
+        "; let --database-direct-url lead past it, or nodes look for work each second instead of being told"
     };
     match pooler {
         Pooler::NotSeen => Finding::fine(name, "none seen"),
@@ -177,13 +177,12 @@ fn durability(found: &Examination) -> [Finding; 4] {
     ]
 }
 
-fn connections(found: &Examination, pool_size: usize) -> Finding {
+fn connections(found: &Examination, taken: usize) -> Finding {
     let Examination { max_connections, reserved_connections, used_connections, .. } = found;
     let free = max_connections.saturating_sub(*reserved_connections).saturating_sub(*used_connections);
     let text = format!(
-        "{used_connections} of {max_connections} in use, {reserved_connections} kept for superusers; a node takes up to {}",
-        pool_size + 1
+        "{used_connections} of {max_connections} in use, {reserved_connections} kept for superusers; a node takes up to {taken}"
     );
-    let fits = usize::try_from(free).is_ok_and(|free| free > pool_size);
+    let fits = usize::try_from(free).is_ok_and(|free| free >= taken);
     Finding::judged("connections", fits, &text, Says::Beware, format!("{text}: more than is left"))
 }

@@ -136,6 +136,9 @@ async fn lock_lanes(tx: &WriteTx, candidates: Vec<ReadyLane>, limit: usize) -> R
     Ok(keys.iter().filter_map(|key| locked.remove(key)).collect())
 }
 
+/// A lane, how to call its endpoint unless that is gone, and how many are to be taken of it.
+type Asked = (ReadyLane, Option<Arc<EndpointTarget>>, usize);
+
 /// What becomes of the lanes that were looked at.
 #[derive(Default)]
 struct Ended {
@@ -165,9 +168,12 @@ impl Look<'_> {
     ) -> Result<(), PgError> {
         let mut share = (self.limit / lanes.len().max(1)).max(1);
         while self.claims.len() < self.limit && !lanes.is_empty() {
-            let asked = self.shares(tx, &lanes, share).await?;
+            let (asked, passed_over) = self.shares(tx, &lanes, share).await?;
+            if asked.is_empty() {
+                break;
+            }
             let taken = self.take(tx, &asked).await?;
-            lanes.clear();
+            lanes = passed_over;
             for (ready, target, wanted) in asked {
                 let (lane, taken) = (ready.lane, taken.get(&lane_key(ready.lane)).copied().unwrap_or_default());
                 if let Some(room) = self.room.get_mut(&lane.endpoint_key) {
@@ -193,14 +199,15 @@ impl Look<'_> {
         Ok(())
     }
 
-    /// How many of each lane to take in this round; a lane whose endpoint is gone has no target.
+    /// How many of each lane to take in this round; a lane whose endpoint is gone has no target. And the lanes that get nothing
+    /// for now, because those before them may take it all.
     async fn shares(
         &mut self,
         tx: &mut WriteTx,
         lanes: &[ReadyLane],
         share: usize,
-    ) -> Result<Vec<(ReadyLane, Option<Arc<EndpointTarget>>, usize)>, PgError> {
-        let mut asked = Vec::new();
+    ) -> Result<(Vec<Asked>, Vec<ReadyLane>), PgError> {
+        let (mut asked, mut passed_over) = (Vec::new(), Vec::new());
         let mut left = self.limit - self.claims.len();
         // What earlier lanes of this round are about to take, endpoint by endpoint.
         let mut spoken_for = HashMap::<RowKey, usize>::new();
@@ -213,6 +220,9 @@ impl Look<'_> {
             let wanted = share.min(room).min(left).min(quota);
             let wanted = if ready.paused_since.is_some() { wanted.min(1) } else { wanted };
             if wanted == 0 {
+                if !asked.is_empty() {
+                    passed_over.push(*ready);
+                }
                 continue;
             }
             let target = matching::target(tx, lane).await?;
@@ -229,15 +239,11 @@ impl Look<'_> {
             }
             asked.push((*ready, target, wanted));
         }
-        Ok(asked)
+        Ok((asked, passed_over))
     }
 
     /// Claims what is due in these lanes. Returns how many of each.
-    async fn take(
-        &mut self,
-        tx: &mut WriteTx,
-        asked: &[(ReadyLane, Option<Arc<EndpointTarget>>, usize)],
-    ) -> Result<HashMap<i64, usize>, PgError> {
+    async fn take(&mut self, tx: &mut WriteTx, asked: &[Asked]) -> Result<HashMap<i64, usize>, PgError> {
         let with_target = || asked.iter().filter(|(_, target, _)| target.is_some());
         let lanes: Vec<i64> = with_target().map(|(ready, _, _)| lane_key(ready.lane)).collect();
         let wanted: Vec<i64> = with_target().map(|(_, _, wanted)| i64::try_from(*wanted).unwrap_or(i64::MAX)).collect();
@@ -372,7 +378,7 @@ async fn end_without_event(tx: &mut WriteTx, row: &ClaimedRow) -> Result<(), PgE
         order::lock(tx, &vec![row.lane_key]).await?;
     }
     let unsent = Unsent { delivery_key: row.delivery_key, attempts: row.attempts, lost_claim_at: row.lost_claim_at };
-    end_unsent(tx, &unsent, DeliveryStatus::Failed, EndReason::EventGone).await?;
+    end_unsent(tx, &[unsent], DeliveryStatus::Failed, EndReason::EventGone).await?;
     match row.sequence {
         Some(sequence) => order::after_head(tx, row.delivery_key, sequence, Some(EndReason::EventGone)).await,
         None => Ok(()),

@@ -4,8 +4,10 @@
 //! When a group fails, each of its requests is written in a transaction of its own, so that a bad one costs no other its commit. When
 //! the database cannot be reached, all are told so.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
+use futures_util::FutureExt;
 use tokio::sync::{Mutex, mpsc, oneshot};
 
 use crate::domain::limits;
@@ -14,7 +16,7 @@ use crate::store::StoreError;
 use super::event::{self, AcceptRequest, Accepted};
 use super::fault::{PgError, store_error};
 use super::transaction::{Shared, WriteTx};
-use super::{broken, unavailable};
+use super::{broken, unavailable, unexpected_value};
 
 /// One commits while another fills its group.
 const WRITERS: usize = 2;
@@ -114,7 +116,13 @@ async fn write_alone(shared: &Arc<Shared>, request: AcceptRequest) -> Result<Acc
     }
 }
 
+/// What panics must not end the writer, on which others wait.
 async fn write(shared: &Arc<Shared>, requests: &[AcceptRequest]) -> Result<Vec<Accepted>, PgError> {
+    let written = AssertUnwindSafe(try_write(shared, requests)).catch_unwind().await;
+    written.unwrap_or_else(|_| Err(unexpected_value("a request that panics")))
+}
+
+async fn try_write(shared: &Arc<Shared>, requests: &[AcceptRequest]) -> Result<Vec<Accepted>, PgError> {
     let mut tx = WriteTx::begin(shared).await?;
     match event::accept(&mut tx, requests).await {
         Ok(answers) => tx.commit().await.map(|()| answers),

@@ -38,13 +38,14 @@ async fn candidates(
     limit: usize,
 ) -> Result<Vec<Candidate>, PgError> {
     let Scope { endpoint_key, mode, range } = scope;
+    // `+ 0`: of an endpoint there are many later deliveries, of an event few, and the statistics of a new day know neither.
     let statuses: Vec<i64> = range.statuses.iter().map(|status| status.code()).collect();
     let rows = session
         .query(
             "SELECT d.key, d.event_key,
                     CASE WHEN d.cause = $5 AND d.mode <= $6 AND d.status = ANY($9) AND NOT EXISTS (
                              SELECT 1 FROM deliveries later
-                             WHERE later.event_key = d.event_key AND later.endpoint_key = d.endpoint_key
+                             WHERE later.event_key = d.event_key AND later.endpoint_key + 0 = d.endpoint_key
                                AND later.key > d.key AND later.mode <= $6 AND later.status IN ($7, $8))
                          THEN 1 + (EXISTS (SELECT 1 FROM events WHERE events.key = d.event_key))::int ELSE 0 END AS fate
              FROM deliveries d WHERE d.endpoint_key = $1 AND d.key > $2 AND d.key < $3 ORDER BY d.key LIMIT $4",
@@ -240,12 +241,12 @@ pub async fn advance(tx: &mut WriteTx) -> Result<Option<usize>, PgError> {
     Ok(Some(passed))
 }
 
-/// Those of the replays' endpoints that no other node replays for. The lock is the endpoint's key, in the space of advisory
-/// locks that nothing else here uses; another store's in the same database would cost a step, no more.
+/// Those of the replays' endpoints that no other node replays for.
 async fn take_endpoints(tx: &WriteTx, running: &[Running]) -> Result<HashSet<RowKey>, PgError> {
     let keys: Vec<i64> = running.iter().map(|replay| replay.endpoint_key.as_i64()).collect();
-    let sql = "SELECT key, pg_try_advisory_xact_lock(key) AS is_taken FROM unnest($1) AS key";
-    let rows = tx.query(sql, &[&keys]).await?;
+    let locks: Vec<i32> = running.iter().map(|replay| lock_of(replay.endpoint_key)).collect();
+    let sql = "SELECT key, pg_try_advisory_xact_lock($1, lock) AS is_taken FROM unnest($2, $3) AS asked (key, lock)";
+    let rows = tx.query(sql, &[&tx.shared.lock_class, &keys, &locks]).await?;
     let mut taken = HashSet::new();
     for row in &rows {
         if get(row, "is_taken")? {
@@ -253,6 +254,12 @@ async fn take_endpoints(tx: &WriteTx, running: &[Running]) -> Result<HashSet<Row
         }
     }
     Ok(taken)
+}
+
+/// The store's negative locks are those of endpoints that are replayed for. Of two endpoints with the same one, one waits for a
+/// step of the other's.
+fn lock_of(endpoint_key: RowKey) -> i32 {
+    i32::try_from(-1 - endpoint_key.as_i64().rem_euclid(1 << 31)).unwrap_or(i32::MIN)
 }
 
 /// Takes one replay up to `limit` rows further and returns how many it went.
@@ -305,4 +312,17 @@ async fn queue(tx: &mut WriteTx, replay: &Running, rows: &[Candidate]) -> Result
 
 fn as_i64(count: usize) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_endpoints_lock_is_none_of_a_workspaces() {
+        for key in [0, 1, (1 << 31) - 1, 1 << 31, i64::MAX] {
+            assert!(lock_of(RowKey::from_i64(key)) < 0, "{key}");
+        }
+        assert_ne!(lock_of(RowKey::from_i64(1)), lock_of(RowKey::from_i64(2)));
+    }
 }

@@ -44,7 +44,7 @@ pub fn header_names_from(names: &str) -> Result<Vec<HeaderName>, UnexpectedValue
 pub fn schedule_from(text: &str) -> Result<RetrySchedule, UnexpectedValue> {
     let seconds: Option<Vec<u64>> = text.split_ascii_whitespace().map(|wait| wait.parse().ok()).collect();
     let schedule = seconds.and_then(|seconds| RetrySchedule::from_seconds(&seconds).ok());
-    schedule.ok_or_else(|| UnexpectedValue("endpoints.retry_schedule"))
+    schedule.ok_or(UnexpectedValue("endpoints.retry_schedule"))
 }
 
 pub fn joined<T: ToString>(words: impl Iterator<Item = T>) -> String {

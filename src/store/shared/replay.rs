@@ -83,7 +83,7 @@ pub fn statuses_to_text(range: &ReplayRange) -> String {
 
 pub fn statuses_from_text(text: &str) -> Result<Vec<DeliveryStatus>, UnexpectedValue> {
     let code = |word: &str| word.parse().ok().and_then(DeliveryStatus::from_code);
-    text.split(' ').map(|word| code(word).ok_or_else(|| UnexpectedValue("replays.statuses"))).collect()
+    text.split(' ').map(|word| code(word).ok_or(UnexpectedValue("replays.statuses"))).collect()
 }
 
 /// A replay that runs.
@@ -110,5 +110,40 @@ impl Running {
             cause: DeliveryCause::Replay,
             retry_of: Some(row.key),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rows(fates: impl IntoIterator<Item = Fate>) -> Vec<Candidate> {
+        let keys = (1..).map(RowKey::from_i64);
+        fates.into_iter().zip(keys).map(|(fate, key)| Candidate { key, event_key: key, fate }).collect()
+    }
+
+    #[test]
+    fn a_step_ends_before_what_would_be_one_too_many_to_queue() {
+        let seen = rows((0..1_000).map(|at| if at % 2 == 0 { Fate::Sent } else { Fate::Passed }));
+        let step = stretch(&seen);
+        assert_eq!(step.len(), 2 * QUEUED_PER_STEP, "what is passed over behind the last still belongs to it");
+        assert_eq!(stretch(&seen[..10]).len(), 10);
+    }
+
+    #[test]
+    fn a_count_says_where_to_go_on_only_if_there_may_be_more() {
+        let seen = rows([Fate::Sent, Fate::Passed, Fate::Unavailable]);
+        let count = ReplayCount { total: 2, unavailable: 1 };
+        assert_eq!(counted(&seen, 3), (count, Some(RowKey::from_i64(3))));
+        assert_eq!(counted(&seen, 4), (count, None));
+    }
+
+    #[test]
+    fn statuses_read_back_as_they_were_stored() {
+        let statuses = vec![DeliveryStatus::Delivered, DeliveryStatus::Skipped];
+        let at = crate::domain::time::Timestamp::from_millis(0);
+        let range = ReplayRange { since: at, until: at, statuses: statuses.clone() };
+        assert_eq!(statuses_from_text(&statuses_to_text(&range)).unwrap(), statuses);
+        assert!(statuses_from_text("1 x").is_err());
     }
 }

@@ -82,3 +82,38 @@ impl Again {
         self.retry_of.filter(|_| self.cause == DeliveryCause::Retry && self.mode == Mode::Live)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn first(mode: Mode, cause: DeliveryCause) -> First {
+        let key = RowKey::from_i64;
+        First { key: key(1), endpoint_key: key(2), event_key: key(3), mode, cause }
+    }
+
+    #[test]
+    fn a_retry_sends_nothing_if_the_key_or_the_first_did_not() {
+        let mode = |first_mode, key_mode| {
+            Again::retry(RowKey::from_i64(4), &first(first_mode, DeliveryCause::Event), key_mode).mode
+        };
+        assert_eq!(mode(Mode::Live, Mode::Live), Mode::Live);
+        assert_eq!(mode(Mode::Live, Mode::Test), Mode::Test);
+        assert_eq!(mode(Mode::Test, Mode::Live), Mode::Test);
+    }
+
+    #[test]
+    fn a_test_sent_again_stays_a_test_and_goes_out_though_the_endpoint_is_off() {
+        let again = |cause| Again::retry(RowKey::from_i64(4), &first(Mode::Live, cause), Mode::Live);
+        let (test, retry) = (again(DeliveryCause::Test), again(DeliveryCause::Replay));
+        assert_eq!(
+            (test.cause, test.lane_kind(), test.is_sent_to(false)),
+            (DeliveryCause::Test, LaneKind::Tests, true)
+        );
+        assert_eq!(
+            (retry.cause, retry.lane_kind(), retry.is_sent_to(false)),
+            (DeliveryCause::Retry, LaneKind::Events, false)
+        );
+        assert_eq!((test.takes_place_of(), retry.takes_place_of()), (None, Some(RowKey::from_i64(1))));
+    }
+}

@@ -113,7 +113,7 @@ async fn a_store_that_is_not_used_any_more_is_warned_of_and_left_alone() {
             && line["message"].as_str().unwrap().contains("the SQLite store in the data directory is not used")
     };
     assert!(server.log().iter().any(warned), "{:?}", server.log());
-    server.caller().key(&text(&unused, "key")).get("/v1/webhook-deliveries").await.error(401, "unauthorized");
+    server.caller().key(&text(&unused, "key")).get("/v1/webhook-deliveries").await.error(401, "invalid_token");
     server.tell_to_stop().await;
     server.ended().await;
     let ended = postrider(&["keys", "list", "--data-dir", path_text(&data_dir)]).await;

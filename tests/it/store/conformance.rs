@@ -49,7 +49,7 @@ mod endpoint_options;
 mod event;
 mod event_log;
 mod fairness;
-mod health;
+pub mod health;
 mod idempotency;
 mod interleaving;
 mod ordering;

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use futures_util::StreamExt;
 use postrider::domain::access::{ApiKey, ApiKeyHash, Mode, Scope, Scopes};
 use postrider::domain::attempt::{Attempt, AttemptOutcome};
 use postrider::domain::audit::{AuditEntry, AuditFilter, Author};
@@ -104,6 +105,11 @@ impl Fixture {
         self.store = Some(self.backend.open(Arc::new(self.clock.clone()), seed).await);
     }
 
+    /// Another process on the same data at the same time, which only some back ends bear.
+    pub async fn another_node(&self, clock: ManualClock) -> Arc<dyn Store> {
+        self.backend.open(Arc::new(clock), StoreSeed { tag: TAG, node: self.starts + 1 }).await
+    }
+
     pub async fn other_workspace(&self) -> Workspace {
         let name = WorkspaceName::parse("another workspace").unwrap();
         let new = NewWorkspace { id: WorkspaceId::from_letters([b'x'; 16]), name, author: AUTHOR };
@@ -192,9 +198,9 @@ impl Fixture {
         self.update(endpoint, EndpointChange { options, ..EndpointChange::default() }).await;
     }
 
-    /// Many endpoints, made at once.
+    /// Many endpoints, made side by side, in this order.
     pub async fn endpoints(&self, count: usize) -> Vec<Endpoint> {
-        futures_util::future::join_all((0..count).map(|_| self.endpoint())).await
+        futures_util::stream::iter((0..count).map(|_| self.endpoint())).buffered(32).collect().await
     }
 
     /// A live `post.created` of no project.

@@ -2,6 +2,7 @@
 
 mod conformance;
 mod fixture;
+mod nodes;
 mod postgres;
 mod postgres_days;
 mod sqlite;

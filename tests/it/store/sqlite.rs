@@ -19,6 +19,7 @@ use postrider::store::{NewEndpoint, OpenError, Recorded, RequeueError, Store, St
 use rusqlite::Connection;
 use tempfile::TempDir;
 
+use super::conformance::health::{pause, probe};
 use super::fixture::{Backend, EVENT_TYPE, Fixture, START, TAG, outline};
 use crate::support::clock::ManualClock;
 use crate::support::wait::eventually;
@@ -59,6 +60,18 @@ impl Backend for SqliteBackend {
         };
         Arc::new(eventually("the lock of a store that was closed", open).await)
     }
+}
+
+#[tokio::test]
+async fn the_probe_of_a_process_that_is_gone_is_followed_by_another_before_its_lease_is_over() {
+    let mut at = Fixture::new(SqliteBackend::new()).await;
+    let endpoint = at.endpoint().await;
+    pause(&at, &endpoint).await;
+    at.publish(1).await;
+    at.advance(limits::PROBE_WAIT_MIN);
+    probe(&at).await;
+    at.reopen().await;
+    assert_eq!(probe(&at).await.attempt, 2);
 }
 
 #[tokio::test]

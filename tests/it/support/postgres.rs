@@ -103,8 +103,12 @@ async fn empty(server: &str, name: &str) -> Result<(), tokio_postgres::Error> {
         "SELECT c.relname FROM pg_class c WHERE c.relnamespace = '{name}'::regnamespace AND c.relkind IN ('r', 'p')
          AND NOT c.relispartition AND c.relname <> 'refinery_schema_history'"
     );
-    let deletes: Vec<String> =
-        client.query(&tables, &[]).await?.iter().map(|row| format!("DELETE FROM {name}.{};", row.get::<_, &str>(0))).collect();
+    let deletes: Vec<String> = client
+        .query(&tables, &[])
+        .await?
+        .iter()
+        .map(|row| format!("DELETE FROM {name}.{};", row.get::<_, &str>(0)))
+        .collect();
     // Foreign keys are checked by triggers, which a replica does not run.
     client.batch_execute(&format!("SET session_replication_role = replica; {}", deletes.concat())).await
 }
