@@ -243,11 +243,7 @@ impl Look<'_> {
     }
 
     /// Claims what is due in these lanes. Returns how many of each.
-    async fn take(
-        &mut self,
-        tx: &mut WriteTx,
-        asked: &[Asked],
-    ) -> Result<HashMap<i64, usize>, PgError> {
+    async fn take(&mut self, tx: &mut WriteTx, asked: &[Asked]) -> Result<HashMap<i64, usize>, PgError> {
         let with_target = || asked.iter().filter(|(_, target, _)| target.is_some());
         let lanes: Vec<i64> = with_target().map(|(ready, _, _)| lane_key(ready.lane)).collect();
         let wanted: Vec<i64> = with_target().map(|(_, _, wanted)| i64::try_from(*wanted).unwrap_or(i64::MAX)).collect();
@@ -382,7 +378,7 @@ async fn end_without_event(tx: &mut WriteTx, row: &ClaimedRow) -> Result<(), PgE
         order::lock(tx, &vec![row.lane_key]).await?;
     }
     let unsent = Unsent { delivery_key: row.delivery_key, attempts: row.attempts, lost_claim_at: row.lost_claim_at };
-    end_unsent(tx, &unsent, DeliveryStatus::Failed, EndReason::EventGone).await?;
+    end_unsent(tx, &[unsent], DeliveryStatus::Failed, EndReason::EventGone).await?;
     match row.sequence {
         Some(sequence) => order::after_head(tx, row.delivery_key, sequence, Some(EndReason::EventGone)).await,
         None => Ok(()),

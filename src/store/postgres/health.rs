@@ -26,7 +26,8 @@ pub async fn record(tx: &mut WriteTx, called: &EndpointTarget, signal: Signal) -
         return Ok(());
     }
     // Locked before what is kept is read: two nodes may each have a failure of this endpoint to tell.
-    tx.query("SELECT pg_advisory_xact_lock($1)", &[&key.as_i64()]).await?;
+    let lock = "SELECT pg_advisory_xact_lock(hashint8extended($1, $2))";
+    tx.query(lock, &[&key.as_i64(), &i64::from(tx.shared.lock_class)]).await?;
     let sql = "SELECT url FROM endpoints WHERE key = $1 AND deleted_at IS NULL";
     match tx.query_opt(sql, &[&key.as_i64()]).await? {
         Some(row) if get::<&str>(&row, "url")? == called.url => {}

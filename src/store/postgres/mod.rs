@@ -77,8 +77,8 @@ use transaction::{Shared, WriteTx};
 pub struct PostgresStore {
     shared: Arc<Shared>,
     groups: Groups,
-    /// The node's own tasks: its lease, what it hears of others, partitions.
-    _node: node::Node,
+    /// The node's own tasks: its lease, what it hears of others, partitions. None for a command.
+    _node: Option<node::Node>,
 }
 
 const CLOCK_IS_OFF: &str = "this node's clock is more than 30 seconds off the database's";

@@ -30,38 +30,45 @@ const SEEN_EVERY: Duration = Duration::from_secs(2);
 const GONE_AFTER: Duration = Duration::from_secs(10);
 /// A number is not given to another process before its holder has been silent for this long.
 const NUMBER_KEPT: Duration = Duration::from_secs(3600);
-/// Row keys have nine bits for it.
-const NUMBERS: i64 = 512;
+/// Row keys have nine bits for it. The last 32 numbers are for commands, which come and go: each draws one.
+const NUMBERS: u16 = 480;
+const NUMBERS_FOR_COMMANDS: u16 = 32;
 /// How often it is seen to that the coming days have their partitions.
 const DAYS_EVERY: Duration = Duration::from_secs(3600);
 /// At most so often are other nodes told that something fell due.
 const NUDGE_EVERY: Duration = Duration::from_millis(50);
 const RECONNECT_WAIT: Duration = Duration::from_secs(2);
 
-/// Takes a number for a process that is known by `holder`.
-pub async fn take_number(session: &Session, holder: i64, now: Timestamp, sends: bool) -> Result<u16, PgError> {
+/// The number of a command. Two that draw the same and make a key in the same millisecond meet in that key, and the second is run
+/// again with the next one.
+pub const fn number_of_command(drawn: u16) -> u16 {
+    NUMBERS + drawn % NUMBERS_FOR_COMMANDS
+}
+
+/// Takes a number for a node that is known by `holder`.
+pub async fn take_number(session: &Session, holder: i64, now: Timestamp) -> Result<u16, PgError> {
     session.batch("BEGIN").await?;
-    let taken = try_take(session, holder, now, sends).await;
+    let taken = try_take(session, holder, now).await;
     session.batch(if taken.is_ok() { "COMMIT" } else { "ROLLBACK" }).await?;
     taken
 }
 
-async fn try_take(session: &Session, holder: i64, now: Timestamp, sends: bool) -> Result<u16, PgError> {
+async fn try_take(session: &Session, holder: i64, now: Timestamp) -> Result<u16, PgError> {
     session.batch("LOCK TABLE nodes IN SHARE ROW EXCLUSIVE MODE").await?;
     let sql = "INSERT INTO nodes (number, holder, seen_at, sends)
-               SELECT COALESCE(MAX(number) + 1, 0), $1, $2, $3 FROM nodes HAVING COALESCE(MAX(number) + 1, 0) < $4
+               SELECT COALESCE(MAX(number) + 1, 0), $1, $2, TRUE FROM nodes HAVING COALESCE(MAX(number) + 1, 0) < $3
                RETURNING number";
-    if let Some(row) = session.query_opt(sql, &[&holder, &now.millis(), &sends, &NUMBERS]).await? {
+    if let Some(row) = session.query_opt(sql, &[&holder, &now.millis(), &i64::from(NUMBERS)]).await? {
         return number(&row, "number");
     }
-    let sql = "UPDATE nodes SET holder = $1, seen_at = $2, sends = $3
-               WHERE number = (SELECT number FROM nodes WHERE seen_at < $4 ORDER BY seen_at LIMIT 1) RETURNING number";
+    let sql = "UPDATE nodes SET holder = $1, seen_at = $2, sends = TRUE
+               WHERE number = (SELECT number FROM nodes WHERE seen_at < $3 ORDER BY seen_at LIMIT 1) RETURNING number";
     let before = now.minus(NUMBER_KEPT).millis();
-    match session.query_opt(sql, &[&holder, &now.millis(), &sends, &before]).await? {
+    match session.query_opt(sql, &[&holder, &now.millis(), &before]).await? {
         Some(row) => number(&row, "number"),
-        None => Err(PgError::Unavailable(
-            "512 processes have used this database within the last hour, and it takes no more",
-        )),
+        None => {
+            Err(PgError::Unavailable("480 nodes have used this database within the last hour, and it takes no more"))
+        }
     }
 }
 
@@ -76,17 +83,16 @@ pub struct Node {
 pub struct Identity {
     pub holder: i64,
     pub number: u16,
-    pub sends: bool,
 }
 
 impl Node {
     /// `direct` leads to a session of its own, which hears and tells other nodes.
     pub fn start(shared: &Arc<Shared>, identity: Identity, direct: Option<Target>) -> Self {
         let stop = CancellationToken::new();
-        let mut tasks = vec![tokio::spawn(be_seen(Arc::clone(shared), identity, stop.clone()))];
-        if identity.sends {
-            tasks.push(tokio::spawn(keep_days(Arc::clone(shared), stop.clone())));
-        }
+        let mut tasks = vec![
+            tokio::spawn(be_seen(Arc::clone(shared), identity, stop.clone())),
+            tokio::spawn(keep_days(Arc::clone(shared), stop.clone())),
+        ];
         if let Some(direct) = direct {
             tasks.push(tokio::spawn(hear(Arc::clone(shared), direct, stop.clone())));
         }
@@ -122,9 +128,9 @@ async fn say_so(shared: &Shared, identity: &Identity) -> Result<Option<usize>, P
     let session = Session::new(connection(&shared.pool).await?);
     let row = session.query_one("SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint AS now", &[]).await?;
     let now = shared.time.of_database(Timestamp::from_millis(int(&row, "now")?));
-    let sql = "UPDATE nodes SET seen_at = $3, sends = $4 WHERE number = $1 AND holder = $2";
+    let sql = "UPDATE nodes SET seen_at = $3, sends = TRUE WHERE number = $1 AND holder = $2";
     let number = i64::from(identity.number);
-    if session.execute(sql, &[&number, &identity.holder, &now.millis(), &identity.sends]).await? == 0 {
+    if session.execute(sql, &[&number, &identity.holder, &now.millis()]).await? == 0 {
         return Ok(None);
     }
     let sql = "SELECT COUNT(*) AS count FROM nodes WHERE sends AND seen_at >= $1";
@@ -135,7 +141,7 @@ async fn say_so(shared: &Shared, identity: &Identity) -> Result<Option<usize>, P
 async fn take_another(shared: &Shared, identity: &mut Identity) -> Result<(), PgError> {
     let session = Session::new(connection(&shared.pool).await?);
     let now = shared.time.about_now();
-    identity.number = take_number(&session, identity.holder, now, identity.sends).await?;
+    identity.number = take_number(&session, identity.holder, now).await?;
     let mut keys = shared.keys.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     let last = keys.next(now);
     *keys = KeySequence::after(identity.number, last);

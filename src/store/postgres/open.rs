@@ -37,7 +37,10 @@ impl PostgresStore {
         let time = StoreTime::new(clock, settings.time);
         let facts = Facts::read(&session, &time, seed).await.map_err(unusable)?;
         let holder = i64::from(seed.tag.as_u32()) << 16 | i64::from(seed.node);
-        let number = node::take_number(&session, holder, facts.now, settings.sends).await.map_err(unusable)?;
+        let number = match settings.sends {
+            true => node::take_number(&session, holder, facts.now).await.map_err(unusable)?,
+            false => node::number_of_command(seed.node),
+        };
         if settings.sends
             && let Err(error) = partition::ensure_days(&session, facts.lock_class, facts.now).await
         {
@@ -58,8 +61,7 @@ impl PostgresStore {
             nudge: tokio::sync::Notify::new(),
             nodes: AtomicUsize::new(1),
         });
-        let identity = Identity { holder, number, sends: settings.sends };
-        let node = Node::start(&shared, identity, direct);
+        let node = settings.sends.then(|| Node::start(&shared, Identity { holder, number }, direct));
         Ok(Self { groups: Groups::start(&shared), shared, _node: node })
     }
 }

@@ -171,21 +171,21 @@ async fn expire_from_lane(
                WHERE lane_key = $1 AND sequence IS NOT NULL ORDER BY sequence LIMIT $2 FOR UPDATE";
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
     let rows = tx.query(sql, &[&lane_key(lane), &limit]).await?;
-    let rows = rows
-        .iter()
-        .map(|row| Ok((unsent_from_row(row)?, int(row, "sequence")?, instant(row, "due_at")?)))
-        .collect::<Result<Vec<(Unsent, i64, Timestamp)>, PgError>>()?;
-    let has_waited = |(unsent, _, due_at): &&(Unsent, i64, Timestamp)| {
-        unsent.delivery_key.created_at() <= too_long_ago && (*due_at == NOT_YET || *due_at <= too_long_ago)
-    };
-    let waited = rows.iter().take_while(has_waited).count();
-    for (unsent, _, _) in &rows[..waited] {
-        end_unsent(tx, unsent, DeliveryStatus::Failed, EndReason::Expired).await?;
+    let (mut waited, mut last) = (Vec::<Unsent>::new(), None);
+    for row in &rows {
+        let (unsent, due_at) = (unsent_from_row(row)?, instant(row, "due_at")?);
+        let is_old = unsent.delivery_key.created_at() <= too_long_ago;
+        if !is_old || (due_at != NOT_YET && due_at > too_long_ago) {
+            break;
+        }
+        last = Some((unsent.delivery_key, int(row, "sequence")?));
+        waited.push(unsent);
     }
-    if let Some((last, sequence, _)) = rows[..waited].last() {
-        after_head(tx, last.delivery_key, *sequence, Some(EndReason::Expired)).await?;
+    end_unsent(tx, &waited, DeliveryStatus::Failed, EndReason::Expired).await?;
+    if let Some((delivery_key, sequence)) = last {
+        after_head(tx, delivery_key, sequence, Some(EndReason::Expired)).await?;
     }
-    Ok(waited)
+    Ok(waited.len())
 }
 
 async fn is_strict(tx: &mut WriteTx, lane: Lane) -> Result<bool, PgError> {

@@ -161,7 +161,7 @@ async fn record_one(tx: &mut WriteTx, outcome: &OutcomeRecord) -> Result<Recorde
             } else {
                 // The endpoint was deleted while it was being called: there is nothing to try again.
                 let unsent = Unsent { delivery_key: key, attempts: attempt.number, lost_claim_at: None };
-                end_unsent(tx, &unsent, DeliveryStatus::Cancelled, EndReason::EndpointDeleted).await?;
+                end_unsent(tx, &[unsent], DeliveryStatus::Cancelled, EndReason::EndpointDeleted).await?;
             }
         }
     }

@@ -2,6 +2,7 @@
 
 use tokio_postgres::Row;
 
+use crate::domain::attempt::Attempt;
 use crate::domain::delivery::{DeliveryStatus, EndReason};
 use crate::domain::id::RowKey;
 use crate::domain::limits;
@@ -40,9 +41,8 @@ pub async fn expire_waiting(tx: &mut WriteTx, limit: usize) -> Result<usize, PgE
                JOIN due ON due.lane_key = waiting.lane_key
                WHERE due_at <= $1 AND sequence IS NULL LIMIT $2 FOR UPDATE OF due SKIP LOCKED";
     let rows = tx.query(sql, &[&too_long_ago, &i64::try_from(limit).unwrap_or(i64::MAX)]).await?;
-    for row in &rows {
-        end_unsent(tx, &unsent_from_row(row)?, DeliveryStatus::Failed, EndReason::Expired).await?;
-    }
+    let waited = rows.iter().map(unsent_from_row).collect::<Result<Vec<_>, _>>()?;
+    end_unsent(tx, &waited, DeliveryStatus::Failed, EndReason::Expired).await?;
     Ok(rows.len() + order::expire_waiting(tx, limit - rows.len()).await?)
 }
 
@@ -60,9 +60,8 @@ pub async fn cancel_from_lane(tx: &WriteTx, lane: Lane) -> Result<LaneState, PgE
                WHERE lane_key = $1 AND NOT (claim_token IS NOT NULL AND due_at > $2) ORDER BY due_at LIMIT $3
                FOR UPDATE SKIP LOCKED";
     let rows = tx.query(sql, &[&lane_key(lane), &tx.now.millis(), &CANCELLED_AT_ONCE]).await?;
-    for row in &rows {
-        end_unsent(tx, &unsent_from_row(row)?, DeliveryStatus::Cancelled, EndReason::EndpointDeleted).await?;
-    }
+    let waited = rows.iter().map(unsent_from_row).collect::<Result<Vec<_>, _>>()?;
+    end_unsent(tx, &waited, DeliveryStatus::Cancelled, EndReason::EndpointDeleted).await?;
     let all = i64::try_from(rows.len()).unwrap_or(i64::MAX) < CANCELLED_AT_ONCE;
     Ok(if all { LaneState::Looked } else { LaneState::MoreToCancel })
 }
@@ -84,17 +83,20 @@ pub fn unsent_from_row(row: &Row) -> Result<Unsent, PgError> {
 
 pub async fn end_unsent(
     tx: &WriteTx,
-    unsent: &Unsent,
+    unsent: &[Unsent],
     status: DeliveryStatus,
     reason: EndReason,
 ) -> Result<(), PgError> {
-    if let Some(claimed_at) = unsent.lost_claim_at {
-        insert_attempts(tx, &[(unsent.delivery_key, abandoned(unsent.attempts, claimed_at, None))]).await?;
-    }
-    let key = unsent.delivery_key.as_i64();
-    tx.execute("DELETE FROM due WHERE delivery_key = $1", &[&key]).await?;
-    let sql = "UPDATE deliveries SET status = $2, reason = $3, attempts = $4, completed_at = $5 WHERE key = $1";
-    let attempts = i64::from(unsent.attempts);
-    tx.execute(sql, &[&key, &status.code(), &reason.code(), &attempts, &tx.now.millis()]).await?;
+    let lost: Vec<(RowKey, Attempt)> = unsent
+        .iter()
+        .filter_map(|unsent| Some((unsent.delivery_key, abandoned(unsent.attempts, unsent.lost_claim_at?, None))))
+        .collect();
+    insert_attempts(tx, &lost).await?;
+    let keys: Vec<i64> = unsent.iter().map(|unsent| unsent.delivery_key.as_i64()).collect();
+    let attempts: Vec<i64> = unsent.iter().map(|unsent| i64::from(unsent.attempts)).collect();
+    tx.execute("DELETE FROM due WHERE delivery_key = ANY($1)", &[&keys]).await?;
+    let sql = "UPDATE deliveries SET status = $3, reason = $4, attempts = ended.attempts, completed_at = $5
+               FROM unnest($1, $2) AS ended (key, attempts) WHERE deliveries.key = ended.key";
+    tx.execute(sql, &[&keys, &attempts, &status.code(), &reason.code(), &tx.now.millis()]).await?;
     Ok(())
 }
