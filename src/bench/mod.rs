@@ -7,16 +7,22 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+mod arrivals;
 mod ceiling;
 mod histogram;
+mod load;
 mod neighbours;
 mod process;
 mod producer;
 pub mod report;
 mod run;
+mod series;
 mod sink;
+mod stage;
 mod wire;
 
+use load::Load;
+use neighbours::Neighbours;
 pub use run::run;
 
 /// What is measured.
@@ -65,21 +71,44 @@ impl Scenario {
         Self::ALL.into_iter().find(|scenario| scenario.as_str() == text)
     }
 
-    /// Measured twice: alone, and beside others.
-    const fn has_neighbours(self) -> bool {
-        matches!(self, Self::SlowNeighbour | Self::DeadNeighbour | Self::Isolation)
+    fn load(self, options: &BenchOptions) -> Load {
+        Load {
+            workspaces: 1,
+            projects: 1,
+            fan_out: if self == Self::FanOut { 10 } else { 1 },
+            events_per_request: if self == Self::Batch { 100 } else { 1 },
+            events_per_second: self.events_per_second(),
+            publishers: options.publishers,
+            payload_bytes: options.payload_bytes,
+            duration: options.duration,
+        }
     }
 
-    const fn endpoints(self) -> usize {
-        if matches!(self, Self::FanOut) { 10 } else { 1 }
-    }
-
-    const fn events_per_request(self) -> usize {
-        if matches!(self, Self::Batch) { 100 } else { 1 }
-    }
-
+    /// With neighbours the load leaves the machine idle, so that what they cost can be seen.
     const fn events_per_second(self) -> Option<u32> {
-        if matches!(self, Self::Rate) { Some(200) } else { None }
+        match self {
+            Self::Single | Self::FanOut | Self::Batch => None,
+            Self::Rate | Self::SlowNeighbour | Self::DeadNeighbour | Self::Isolation => Some(200),
+        }
+    }
+
+    /// Who else is on the server, in a workspace of their own.
+    const fn neighbours(self, options: &BenchOptions) -> Option<Neighbours> {
+        match self {
+            Self::Single | Self::FanOut | Self::Batch | Self::Rate => None,
+            Self::SlowNeighbour => Some(Neighbours::Slow),
+            Self::DeadNeighbour => Some(Neighbours::Dead { backlog: options.backlog }),
+            Self::Isolation => Some(Neighbours::AllSlow),
+        }
+    }
+
+    /// What the server is started with.
+    const fn server_flags(self) -> &'static [&'static str] {
+        match self {
+            // Nobody waits for the neighbours' answers.
+            Self::SlowNeighbour | Self::DeadNeighbour | Self::Isolation => &["--stop-grace", "1s"],
+            _ => &[],
+        }
     }
 }
 

@@ -53,6 +53,10 @@ impl ServerProcess {
         Ok(Self { child, pid, address })
     }
 
+    pub fn base_url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
     pub fn cost(&self) -> Cost {
         Cost::of(&self.pid.to_string())
     }

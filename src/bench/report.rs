@@ -16,15 +16,21 @@ pub struct Report {
     pub(super) rows: Vec<Row>,
 }
 
-/// One scenario.
+/// One scenario, or one side of it.
 pub(super) struct Row {
     pub scenario: Scenario,
     pub side: Side,
+    pub figures: Figures,
+}
+
+/// What one run found.
+pub(super) struct Figures {
     pub events: u64,
     pub delivered: u64,
     pub refused: u64,
     pub missing: u64,
     pub repeated: u64,
+    pub misrouted: u64,
     pub bad_signatures: u64,
     pub accepted_per_second: f64,
     pub delivered_per_second: f64,
@@ -43,7 +49,7 @@ const MEGABYTE: f64 = 1_000_000.0;
 impl Report {
     /// Whether everything that was accepted arrived, signed.
     pub fn is_sound(&self) -> bool {
-        self.rows.iter().all(|row| row.refused + row.missing + row.bad_signatures == 0)
+        self.rows.iter().all(|row| row.figures.is_sound())
     }
 
     pub fn table(&self) -> String {
@@ -66,36 +72,27 @@ impl Report {
             "lost",
         );
         for row in &self.rows {
+            let figures = &row.figures;
             let _ = writeln!(
                 text,
                 "{:<22} {:>10.0} {:>11.0} {:>8.3} {:>9.3} {:>9.3} {:>27} {:>27} {:>8.0} {:>8.0} {:>8.0} {:>8}",
                 row.name(),
-                row.accepted_per_second,
-                row.delivered_per_second,
-                row.delivered_per_second / self.ceiling.per_second,
-                row.server_cpu_per_1000,
-                row.own_cpu_per_1000,
-                quantiles(&row.publish),
-                quantiles(&row.arrival),
-                bytes(row.peak_memory_bytes) / MEGABYTE,
-                row.written_per_delivery,
-                row.kept_per_delivery,
-                row.missing,
+                figures.accepted_per_second,
+                figures.delivered_per_second,
+                figures.delivered_per_second / self.ceiling.per_second,
+                figures.server_cpu_per_1000,
+                figures.own_cpu_per_1000,
+                quantiles(&figures.publish),
+                quantiles(&figures.arrival),
+                bytes(figures.peak_memory_bytes) / MEGABYTE,
+                figures.written_per_delivery,
+                figures.kept_per_delivery,
+                figures.missing,
             );
         }
         for row in &self.rows {
-            if row.refused + row.missing + row.repeated + row.bad_signatures > 0 {
-                let _ = writeln!(
-                    text,
-                    "{}: {} events, {} deliveries: {} refused, {} missing, {} repeated, {} badly signed",
-                    row.name(),
-                    row.events,
-                    row.delivered,
-                    row.refused,
-                    row.missing,
-                    row.repeated,
-                    row.bad_signatures
-                );
+            if let Some(faults) = row.figures.faults() {
+                let _ = writeln!(text, "{}: {faults}", row.name());
             }
         }
         for (alone, beside) in self.neighbours() {
@@ -103,9 +100,9 @@ impl Report {
                 text,
                 "{}: from publish to arrival at the healthy endpoint p50 {:.2}, p99 {:.2} times of alone; {:.2} times the CPU",
                 beside.scenario.as_str(),
-                ratio(&beside.arrival, &alone.arrival, 0.5),
-                ratio(&beside.arrival, &alone.arrival, 0.99),
-                beside.server_cpu_per_1000 / alone.server_cpu_per_1000,
+                ratio(beside, alone, 0.5),
+                ratio(beside, alone, 0.99),
+                beside.figures.server_cpu_per_1000 / alone.figures.server_cpu_per_1000,
             );
         }
         text.push_str("CPU in seconds per 1,000 deliveries; written and kept in bytes per delivery.\n");
@@ -122,28 +119,14 @@ impl Report {
     }
 
     pub fn json(&self) -> Value {
-        let millis = |value: Duration| value.as_secs_f64() * 1000.0;
-        let latency = |histogram: &Histogram| {
-            json!({
-                "p50": millis(histogram.quantile(0.5)), "p95": millis(histogram.quantile(0.95)),
-                "p99": millis(histogram.quantile(0.99)), "max": millis(histogram.max()),
-            })
-        };
         let rows: Vec<Value> = self
             .rows
             .iter()
             .map(|row| {
-                json!({
-                    "scenario": row.name(), "events": row.events, "delivered": row.delivered,
-                    "refused": row.refused, "missing": row.missing, "repeated": row.repeated,
-                    "badSignatures": row.bad_signatures, "acceptedPerSecond": row.accepted_per_second,
-                    "deliveredPerSecond": row.delivered_per_second,
-                    "ratioToCeiling": row.delivered_per_second / self.ceiling.per_second,
-                    "publishMillis": latency(&row.publish), "arrivalMillis": latency(&row.arrival),
-                    "serverCpuSecondsPer1000": row.server_cpu_per_1000, "ownCpuSecondsPer1000": row.own_cpu_per_1000,
-                    "peakMemoryBytes": row.peak_memory_bytes, "writtenBytesPerDelivery": row.written_per_delivery,
-                    "keptBytesPerDelivery": row.kept_per_delivery, "stopMillis": millis(row.stop_took),
-                })
+                let mut value = row.figures.json();
+                value["scenario"] = row.name().into();
+                value["ratioToCeiling"] = (row.figures.delivered_per_second / self.ceiling.per_second).into();
+                value
             })
             .collect();
         json!({
@@ -153,8 +136,8 @@ impl Report {
             "scenarios": rows,
             "neighbours": self.neighbours().map(|(alone, beside)| json!({
                 "scenario": beside.scenario.as_str(),
-                "p50ToAlone": ratio(&beside.arrival, &alone.arrival, 0.5),
-                "p99ToAlone": ratio(&beside.arrival, &alone.arrival, 0.99),
+                "p50ToAlone": ratio(beside, alone, 0.5),
+                "p99ToAlone": ratio(beside, alone, 0.99),
             })).collect::<Vec<_>>(),
         })
     }
@@ -170,12 +153,54 @@ impl Row {
     }
 }
 
-fn ratio(beside: &Histogram, alone: &Histogram, fraction: f64) -> f64 {
-    beside.quantile(fraction).as_secs_f64() / alone.quantile(fraction).as_secs_f64().max(f64::EPSILON)
+impl Figures {
+    /// Whether everything that was accepted arrived where it should, signed.
+    pub fn is_sound(&self) -> bool {
+        self.refused + self.missing + self.misrouted + self.bad_signatures == 0
+    }
+
+    /// What went wrong, and what came more than once; the latter is allowed.
+    fn faults(&self) -> Option<String> {
+        (!self.is_sound() || self.repeated > 0).then(|| {
+            format!(
+                "{} events, {} deliveries: {} refused, {} missing, {} repeated, {} at the wrong endpoint, {} badly signed",
+                self.events,
+                self.delivered,
+                self.refused,
+                self.missing,
+                self.repeated,
+                self.misrouted,
+                self.bad_signatures
+            )
+        })
+    }
+
+    fn json(&self) -> Value {
+        let latency = |histogram: &Histogram| {
+            json!({
+                "p50": millis(histogram.quantile(0.5)), "p95": millis(histogram.quantile(0.95)),
+                "p99": millis(histogram.quantile(0.99)), "max": millis(histogram.max()),
+            })
+        };
+        json!({
+            "events": self.events, "delivered": self.delivered,
+            "refused": self.refused, "missing": self.missing, "repeated": self.repeated,
+            "misrouted": self.misrouted, "badSignatures": self.bad_signatures,
+            "acceptedPerSecond": self.accepted_per_second, "deliveredPerSecond": self.delivered_per_second,
+            "publishMillis": latency(&self.publish), "arrivalMillis": latency(&self.arrival),
+            "serverCpuSecondsPer1000": self.server_cpu_per_1000, "ownCpuSecondsPer1000": self.own_cpu_per_1000,
+            "peakMemoryBytes": self.peak_memory_bytes, "writtenBytesPerDelivery": self.written_per_delivery,
+            "keptBytesPerDelivery": self.kept_per_delivery, "stopMillis": millis(self.stop_took),
+        })
+    }
+}
+
+fn ratio(beside: &Row, alone: &Row, fraction: f64) -> f64 {
+    let seconds = |row: &Row| row.figures.arrival.quantile(fraction).as_secs_f64();
+    seconds(beside) / seconds(alone).max(f64::EPSILON)
 }
 
 fn quantiles(histogram: &Histogram) -> String {
-    let millis = |value: Duration| value.as_secs_f64() * 1000.0;
     format!(
         "{:.1}/{:.1}/{:.1}/{:.1}",
         millis(histogram.quantile(0.5)),
@@ -183,6 +208,10 @@ fn quantiles(histogram: &Histogram) -> String {
         millis(histogram.quantile(0.99)),
         millis(histogram.max())
     )
+}
+
+fn millis(value: Duration) -> f64 {
+    value.as_secs_f64() * 1000.0
 }
 
 #[expect(clippy::cast_precision_loss, reason = "sizes of a run are far below what a double holds exactly")]
