@@ -9,6 +9,7 @@ use std::time::Duration;
 
 mod arrivals;
 mod ceiling;
+mod database;
 mod histogram;
 mod load;
 mod neighbours;
@@ -21,6 +22,7 @@ mod sink;
 mod stage;
 mod wire;
 
+pub use database::DatabaseOptions;
 use load::Load;
 use neighbours::Neighbours;
 pub use run::run;
@@ -124,6 +126,8 @@ pub struct BenchOptions {
     pub payload_bytes: usize,
     /// Deliveries queued for the dead neighbour.
     pub backlog: usize,
+    /// Where the server keeps its store instead of in its directory.
+    pub database: Option<DatabaseOptions>,
     /// The program to run as the server.
     pub program: PathBuf,
 }

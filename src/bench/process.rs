@@ -20,7 +20,7 @@ const START_PATIENCE: Duration = Duration::from_secs(20);
 const STOP_PATIENCE: Duration = Duration::from_secs(60);
 
 impl ServerProcess {
-    pub async fn start(program: &Path, data_dir: &Path, more: &[&str]) -> io::Result<Self> {
+    pub async fn start(program: &Path, data_dir: &Path, more: &[String]) -> io::Result<Self> {
         let mut child = Command::new(program)
             .args(["serve", "--listen", "127.0.0.1:0", "--allow-target", "127.0.0.0/8", "--log-format", "json"])
             .args(["--log", "info"])
@@ -96,7 +96,7 @@ impl Cost {
 }
 
 /// User and system time, that of children it has waited for included, in hundredths of a second as Linux reports them.
-fn cpu_time(stat: &str) -> Duration {
+pub fn cpu_time(stat: &str) -> Duration {
     const USER: usize = 11; // counted after the name, which may hold spaces
     const TICK: Duration = Duration::from_millis(10);
     let fields: Vec<&str> = stat.rsplit_once(')').map_or("", |(_, rest)| rest).split_whitespace().collect();

@@ -42,6 +42,16 @@ pub(super) struct Figures {
     pub written_per_delivery: f64,
     pub kept_per_delivery: f64,
     pub stop_took: Duration,
+    pub facts: Vec<Fact>,
+}
+
+/// A figure that only some runs have.
+pub(super) struct Fact {
+    /// In JSON.
+    pub name: &'static str,
+    pub value: f64,
+    /// In the table: a sentence.
+    pub text: String,
 }
 
 const MEGABYTE: f64 = 1_000_000.0;
@@ -91,6 +101,9 @@ impl Report {
             );
         }
         for row in &self.rows {
+            for fact in &row.figures.facts {
+                let _ = writeln!(text, "{}: {}", row.name(), fact.text);
+            }
             if let Some(faults) = row.figures.faults() {
                 let _ = writeln!(text, "{}: {faults}", row.name());
             }
@@ -182,7 +195,7 @@ impl Figures {
                 "p99": millis(histogram.quantile(0.99)), "max": millis(histogram.max()),
             })
         };
-        json!({
+        let mut value = json!({
             "events": self.events, "delivered": self.delivered,
             "refused": self.refused, "missing": self.missing, "repeated": self.repeated,
             "misrouted": self.misrouted, "badSignatures": self.bad_signatures,
@@ -191,7 +204,11 @@ impl Figures {
             "serverCpuSecondsPer1000": self.server_cpu_per_1000, "ownCpuSecondsPer1000": self.own_cpu_per_1000,
             "peakMemoryBytes": self.peak_memory_bytes, "writtenBytesPerDelivery": self.written_per_delivery,
             "keptBytesPerDelivery": self.kept_per_delivery, "stopMillis": millis(self.stop_took),
-        })
+        });
+        for fact in &self.facts {
+            value[fact.name] = fact.value.into();
+        }
+        value
     }
 }
 

@@ -8,10 +8,10 @@ use bytes::Bytes;
 
 use super::arrivals::Arrivals;
 use super::neighbours::Neighbours;
-use super::process::Cost;
+use super::process::{Cost, ServerProcess};
 use super::producer::{Plan, Published, publish};
-use super::report::{Figures, Report, Row};
-use super::stage::Stage;
+use super::report::{Fact, Figures, Report, Row};
+use super::stage::{Stage, Store};
 use super::{BenchOptions, Scenario, ceiling, sink};
 
 /// Why a run came to nothing.
@@ -45,49 +45,66 @@ pub async fn run(options: &BenchOptions, mut told: impl FnMut(&str)) -> Result<R
     let body = Bytes::from(vec![b'x'; options.payload_bytes + 200]);
     let ceiling =
         ceiling::measure(address, options.publishers, body, options.duration.min(Duration::from_secs(5))).await?;
+    let store = Store::prepare(options.database.clone())?;
+    let bench = Bench { options, store };
     let mut rows = Vec::new();
     for scenario in &options.scenarios {
         told(scenario.as_str());
-        rows.extend(measure(options, *scenario).await?);
+        rows.extend(bench.measure(*scenario).await?);
     }
     Ok(Report { ceiling, rows })
 }
 
-/// A scenario with neighbours is measured alone first, and then beside them.
-async fn measure(options: &BenchOptions, scenario: Scenario) -> Result<Vec<Row>, BenchError> {
-    let sides: &[Side] =
-        if scenario.neighbours(options).is_some() { &[Side::Alone, Side::Beside] } else { &[Side::Only] };
-    let mut rows = Vec::new();
-    for side in sides {
-        let neighbours = scenario.neighbours(options).filter(|_| *side == Side::Beside);
-        rows.push(Row { scenario, side: *side, figures: perform(options, scenario, neighbours).await? });
-    }
-    Ok(rows)
+/// What all runs share.
+struct Bench<'o> {
+    options: &'o BenchOptions,
+    store: Store,
 }
 
-/// One run: sets the stage, publishes, waits for what must arrive, and counts.
-async fn perform(
-    options: &BenchOptions,
-    scenario: Scenario,
-    neighbours: Option<Neighbours>,
-) -> Result<Figures, BenchError> {
-    let load = scenario.load(options);
-    let mut stage = Stage::start(options, scenario.server_flags()).await?;
-    let arrivals = Arrivals::new(&load);
-    let sink = format!("http://{}", sink::start(Arc::clone(&arrivals)).await?);
-    let api_keys = stage.set(&load, &[sink], &arrivals).await?;
-    if let Some(neighbours) = neighbours {
-        neighbours.move_in(&mut stage).await?;
+impl Bench<'_> {
+    /// A scenario with neighbours is measured alone first, and then beside them.
+    async fn measure(&self, scenario: Scenario) -> Result<Vec<Row>, BenchError> {
+        let neighbours = scenario.neighbours(self.options);
+        let sides: &[Side] = if neighbours.is_some() { &[Side::Alone, Side::Beside] } else { &[Side::Only] };
+        let mut rows = Vec::new();
+        for side in sides {
+            let neighbours = neighbours.filter(|_| *side == Side::Beside);
+            rows.push(Row { scenario, side: *side, figures: self.perform(scenario, neighbours).await? });
+        }
+        Ok(rows)
     }
-    let plan = Plan { server: stage.server.address, api_keys, arrivals: Arc::clone(&arrivals), load };
-    let (server_before, own_before) = (stage.server.cost(), Cost::of_this_process());
-    let published = publish(Arc::new(plan)).await?;
-    let expected = (published.events * scenario.load(options).fan_out) as u64;
-    arrivals.wait_for(expected, PATIENCE).await;
-    let (server_after, own_after) = (stage.server.cost(), Cost::of_this_process());
-    let (stop_took, kept_bytes) = stage.strike().await?;
-    let costs = [server_before, server_after, own_before, own_after];
-    Ok(figures(&arrivals, &Measured { published, kept_bytes, stop_took, costs }))
+
+    /// One run: sets the stage, publishes, waits for what must arrive, and counts.
+    async fn perform(&self, scenario: Scenario, neighbours: Option<Neighbours>) -> Result<Figures, BenchError> {
+        let load = scenario.load(self.options);
+        let mut stage = Stage::start(&self.options.program, &self.store, scenario.server_flags()).await?;
+        let arrivals = Arrivals::new(&load);
+        let sink = format!("http://{}", sink::start(Arc::clone(&arrivals)).await?);
+        let api_keys = stage.set(&load, &[sink], &arrivals).await?;
+        if let Some(neighbours) = neighbours {
+            neighbours.move_in(&mut stage).await?;
+        }
+        let times_each = load.fan_out;
+        let plan = Plan { server: stage.server.address, api_keys, arrivals: Arc::clone(&arrivals), load };
+        let before = self.costs(&stage.server);
+        let published = publish(Arc::new(plan)).await?;
+        arrivals.wait_for((published.events * times_each) as u64, PATIENCE).await;
+        let costs = [before, self.costs(&stage.server)];
+        let (stop_took, kept_bytes) = stage.strike().await?;
+        Ok(figures(&arrivals, &Measured { published, kept_bytes, stop_took, costs }))
+    }
+
+    fn costs(&self, server: &ServerProcess) -> Costs {
+        Costs { server: server.cost(), own: Cost::of_this_process(), database_cpu: self.store.database_cpu() }
+    }
+}
+
+/// What has been used so far, and by whom.
+struct Costs {
+    server: Cost,
+    own: Cost,
+    /// Unknown without one, or when it is on another machine.
+    database_cpu: Option<Duration>,
 }
 
 /// What was measured around the arrivals.
@@ -95,17 +112,23 @@ struct Measured {
     published: Published,
     kept_bytes: u64,
     stop_took: Duration,
-    /// Of the server before and after, of this process before and after.
-    costs: [Cost; 4],
+    /// Before and after.
+    costs: [Costs; 2],
 }
 
 fn figures(arrivals: &Arrivals, measured: &Measured) -> Figures {
     let Measured { published, kept_bytes, stop_took, costs } = measured;
-    let [server_before, server_after, own_before, own_after] = costs;
+    let [before, after] = costs;
     let delivered = arrivals.total();
     let (missing, repeated) = arrivals.missing_and_repeated(published.events);
     let per_1000 = |cpu: Duration| cpu.as_secs_f64() * 1000.0 / count(delivered);
-    let written_bytes = server_after.written_bytes.saturating_sub(server_before.written_bytes);
+    let written_bytes = after.server.written_bytes.saturating_sub(before.server.written_bytes);
+    let mut facts = Vec::new();
+    if let (Some(before), Some(after)) = (before.database_cpu, after.database_cpu) {
+        let value = per_1000(after.saturating_sub(before));
+        let text = format!("the database took {value:.3} CPU-seconds per 1,000 deliveries");
+        facts.push(Fact { name: "databaseCpuSecondsPer1000", value, text });
+    }
     Figures {
         events: published.events as u64,
         delivered,
@@ -118,12 +141,13 @@ fn figures(arrivals: &Arrivals, measured: &Measured) -> Figures {
         delivered_per_second: count(delivered) / arrivals.span(published.events).as_secs_f64(),
         publish: published.latencies.clone(),
         arrival: arrivals.series().whole(),
-        server_cpu_per_1000: per_1000(server_after.cpu.saturating_sub(server_before.cpu)),
-        own_cpu_per_1000: per_1000(own_after.cpu.saturating_sub(own_before.cpu)),
-        peak_memory_bytes: server_after.peak_memory_bytes,
+        server_cpu_per_1000: per_1000(after.server.cpu.saturating_sub(before.server.cpu)),
+        own_cpu_per_1000: per_1000(after.own.cpu.saturating_sub(before.own.cpu)),
+        peak_memory_bytes: after.server.peak_memory_bytes,
         written_per_delivery: count(written_bytes) / count(delivered),
         kept_per_delivery: count(*kept_bytes) / count(delivered),
         stop_took: *stop_took,
+        facts,
     }
 }
 

@@ -1,17 +1,19 @@
 //! What a run needs before it can begin: a server of its own on a new data directory, workspaces with a key each, endpoints.
 
-use std::io;
+use std::fs::OpenOptions;
+use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::domain::secret::WebhookSecret;
+use crate::domain::secret::{WebhookSecret, hex};
 use crate::local::client::{BearerKey, Client};
 
-use super::BenchOptions;
 use super::arrivals::Arrivals;
+use super::database::DatabaseOptions;
 use super::load::Load;
 use super::process::{ServerProcess, directory_bytes};
 use super::run::BenchError;
@@ -21,11 +23,24 @@ pub struct Stage {
     pub server: ServerProcess,
     directory: Directory,
     operator: BearerKey,
+    workspaces: Vec<Workspace>,
+    /// Tells workspaces apart from those that an earlier run left in the same database.
+    tag: String,
+    /// Whether the store outlasts the directory.
+    is_store_shared: bool,
+}
+
+/// Where the servers under test keep what they know: each in its own directory, or all in one database.
+pub struct Store {
+    database: Option<DatabaseOptions>,
+    /// What is in the database can be read with one master key only, so all servers are given this.
+    shared: Option<Directory>,
 }
 
 /// A workspace and a key that may do everything in it.
 #[derive(Clone)]
 pub struct Workspace {
+    pub id: String,
     pub key: BearerKey,
 }
 
@@ -38,12 +53,15 @@ const LIMITS: [&str; 4] = ["--rate-limit-management", "0", "--endpoints-per-proj
 
 impl Stage {
     /// Starts a server; there is nothing in it but the key to set everything up with.
-    pub async fn start(options: &BenchOptions, flags: &[&str]) -> Result<Self, BenchError> {
+    pub async fn start(program: &Path, store: &Store, flags: &[&str]) -> Result<Self, BenchError> {
         let directory = Directory::make()?;
-        let operator = make_operator_key(&options.program, &directory.0).await?;
-        let flags = [&LIMITS, flags].concat();
-        let server = ServerProcess::start(&options.program, &directory.0, &flags).await?;
-        Ok(Self { server, directory, operator })
+        let store_flags = store.flags();
+        let operator = make_operator_key(program, &directory.0, &store_flags).await?;
+        let mut all = store_flags;
+        all.extend(LIMITS.iter().chain(flags).map(ToString::to_string));
+        let server = ServerProcess::start(program, &directory.0, &all).await?;
+        let is_store_shared = store.database.is_some();
+        Ok(Self { server, directory, operator, workspaces: Vec::new(), tag: random_name(), is_store_shared })
     }
 
     /// Makes the workspaces and endpoints of a load, and tells `arrivals` their secrets. `sinks` are the base URLs that
@@ -81,13 +99,14 @@ impl Stage {
         let mut client = self.client(&self.operator)?;
         let mut made = Vec::with_capacity(count);
         for number in 0..count {
-            let name = json!({ "name": format!("{name} {number}") });
+            let name = json!({ "name": format!("{name} {} {number}", self.tag) });
             let workspace = client.post("/v1/workspaces", &name).await.map_err(setup)?;
             let id = text(&workspace, "id")?;
             let scopes = json!({ "scopes": ["webhooks:manage", "events:write"] });
             let key = client.post(&format!("/v1/workspaces/{id}/api-keys"), &scopes).await.map_err(setup)?;
-            made.push(Workspace { key: BearerKey::parse(&text(&key, "key")?).map_err(setup)? });
+            made.push(Workspace { id, key: BearerKey::parse(&text(&key, "key")?).map_err(setup)? });
         }
+        self.workspaces.extend_from_slice(&made);
         Ok(made)
     }
 
@@ -97,9 +116,53 @@ impl Stage {
 
     /// Stops the server: how long that took, and how many bytes its directory holds.
     pub async fn strike(self) -> Result<(Duration, u64), BenchError> {
+        if self.is_store_shared {
+            self.empty().await?;
+        }
         let stop_took = self.server.stop().await?;
         Ok((stop_took, directory_bytes(&self.directory.0)))
     }
+}
+
+impl Stage {
+    /// The next server on this store is to find nothing that waits for delivery.
+    async fn empty(&self) -> Result<(), BenchError> {
+        let mut client = self.client(&self.operator)?;
+        for workspace in &self.workspaces {
+            client.delete(&format!("/v1/workspaces/{}", workspace.id)).await.map_err(setup)?;
+        }
+        Ok(())
+    }
+}
+
+impl Store {
+    pub fn prepare(database: Option<DatabaseOptions>) -> Result<Self, BenchError> {
+        let shared = database.is_some().then(Directory::make).transpose()?;
+        if let Some(directory) = &shared {
+            let key = hex(&crate::crypto::Random::default().bytes::<32>());
+            let mut file =
+                OpenOptions::new().write(true).create_new(true).mode(0o600).open(master_key_path(directory))?;
+            file.write_all(key.as_bytes())?;
+        }
+        Ok(Self { database, shared })
+    }
+
+    /// What `serve` and `keys` are told of it.
+    fn flags(&self) -> Vec<String> {
+        let mut flags = self.database.as_ref().map_or_else(Vec::new, DatabaseOptions::flags);
+        if let Some(directory) = &self.shared {
+            flags.extend(["--master-key-file".to_owned(), master_key_path(directory).display().to_string()]);
+        }
+        flags
+    }
+
+    pub fn database_cpu(&self) -> Option<Duration> {
+        self.database.as_ref()?.cpu()
+    }
+}
+
+fn master_key_path(directory: &Directory) -> PathBuf {
+    directory.0.join("master.key")
 }
 
 /// Makes endpoints, given as number, workspace and body, one after the other.
@@ -123,11 +186,12 @@ async fn register(
 }
 
 /// The key of whoever runs the server, made before it runs.
-async fn make_operator_key(program: &Path, data_dir: &Path) -> Result<BearerKey, BenchError> {
+async fn make_operator_key(program: &Path, data_dir: &Path, store_flags: &[String]) -> Result<BearerKey, BenchError> {
     let output = tokio::process::Command::new(program)
         .args(["keys", "create", "--json", "--workspace", "operator", "--scope", "workspaces:manage"])
         .args(["--scope", "webhooks:manage", "--scope", "events:write", "--data-dir"])
         .arg(data_dir)
+        .args(store_flags)
         .output()
         .await?;
     let created: Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
@@ -149,12 +213,14 @@ pub struct Directory(pub PathBuf);
 
 impl Directory {
     pub fn make() -> io::Result<Self> {
-        let name =
-            format!("postrider-bench-{}", crate::domain::secret::hex(&crate::crypto::Random::default().bytes::<8>()));
-        let path = std::env::temp_dir().join(name);
+        let path = std::env::temp_dir().join(format!("postrider-bench-{}", random_name()));
         std::fs::create_dir(&path)?;
         Ok(Self(path))
     }
+}
+
+fn random_name() -> String {
+    hex(&crate::crypto::Random::default().bytes::<8>())
 }
 
 impl Drop for Directory {

@@ -1,11 +1,12 @@
 //! `postrider bench`: what this machine can carry.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
 use clap::Args;
 
-use crate::bench::{self, BenchOptions, Scenario};
+use crate::bench::{self, BenchOptions, DatabaseOptions, Scenario};
 
 #[derive(Debug, Args)]
 pub struct BenchCommand {
@@ -24,6 +25,12 @@ pub struct BenchCommand {
     /// Deliveries queued for the dead endpoint in dead-neighbour.
     #[arg(long, default_value_t = 1_000_000)]
     backlog: usize,
+    /// PostgreSQL database to measure on instead of SQLite: empty, and for this alone.
+    #[arg(long, value_name = "URL")]
+    database_url: Option<String>,
+    /// File with the password for it.
+    #[arg(long, value_name = "FILE", requires = "database_url")]
+    database_password_file: Option<PathBuf>,
     /// Print JSON instead of a table.
     #[arg(long)]
     json: bool,
@@ -37,6 +44,9 @@ pub async fn run(command: BenchCommand) -> anyhow::Result<()> {
         publishers: command.publishers,
         payload_bytes: command.payload_bytes,
         backlog: command.backlog,
+        database: command
+            .database_url
+            .map(|url| DatabaseOptions { url, password_file: command.database_password_file }),
         program: std::env::current_exe().context("finding this program")?,
     };
     let report = bench::run(&options, |what| eprintln!("measuring {what} …")).await?;
