@@ -33,7 +33,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("dashboard", &["domain", "service", "telemetry"]),
     ("source", &["domain", "service", "telemetry"]),
     ("local", &["domain", "crypto"]),
-    ("bench", &["domain", "local", "crypto"]),
+    ("bench", &["domain", "local", "crypto", "store::sqlite::ceiling"]),
     ("server", ALL),
     (
         "cli",

@@ -1,4 +1,5 @@
-//! What this machine could do at best, in the same run: a bare client that signs and posts to the same sink.
+//! What this machine could do at best, in the same run: a bare client that signs and posts to the same sink, and SQLite writing
+//! rows of an event's size, in groups that are on disk before the next begins.
 
 use std::io;
 use std::net::SocketAddr;
@@ -12,23 +13,33 @@ use hyper_util::rt::TokioIo;
 
 use crate::crypto::MacKey;
 use crate::domain::signing::signature_header;
+use crate::store::sqlite::ceiling::rows_per_second;
 
+use super::BenchOptions;
 use super::process::Cost;
 use super::producer::connect;
+use super::run::BenchError;
 use super::sink::signed_headers;
+use super::stage::Directory;
 
-/// What the bare client reached.
+/// What no server can exceed.
 #[derive(Clone, Copy, Debug)]
 pub struct Ceiling {
-    pub per_second: f64,
+    pub posts_per_second: f64,
     /// Client and sink together.
     pub cpu_seconds_per_1000: f64,
+    pub rows_per_second: f64,
 }
 
-pub async fn measure(sink: SocketAddr, connections: usize, body: Bytes, duration: Duration) -> io::Result<Ceiling> {
+/// Long enough for either.
+const DURATION_MAX: Duration = Duration::from_secs(5);
+
+pub async fn measure(sink: SocketAddr, options: &BenchOptions) -> Result<Ceiling, BenchError> {
+    let duration = options.duration.min(DURATION_MAX);
+    let body = Bytes::from(vec![b'x'; options.payload_bytes + 200]);
     let (before, started) = (Cost::of_this_process(), Instant::now());
     let clients: Vec<_> =
-        (0..connections).map(|_| tokio::spawn(client(sink, body.clone(), started + duration))).collect();
+        (0..options.publishers).map(|_| tokio::spawn(client(sink, body.clone(), started + duration))).collect();
     let mut posted = 0;
     for client in clients {
         posted += client.await.map_err(io::Error::other)??;
@@ -36,10 +47,12 @@ pub async fn measure(sink: SocketAddr, connections: usize, body: Bytes, duration
     let cpu = Cost::of_this_process().cpu.saturating_sub(before.cpu);
     #[expect(clippy::cast_precision_loss, reason = "a count")]
     let posted = posted as f64;
-    Ok(Ceiling {
-        per_second: posted / started.elapsed().as_secs_f64(),
-        cpu_seconds_per_1000: cpu.as_secs_f64() * 1000.0 / posted,
-    })
+    let (posts_per_second, cpu_seconds_per_1000) =
+        (posted / started.elapsed().as_secs_f64(), cpu.as_secs_f64() * 1000.0 / posted);
+    let directory = Directory::make()?;
+    let rows = tokio::task::spawn_blocking(move || rows_per_second(&directory.0, duration));
+    let rows_per_second = rows.await.map_err(io::Error::other)?.map_err(io::Error::other)?;
+    Ok(Ceiling { posts_per_second, cpu_seconds_per_1000, rows_per_second })
 }
 
 async fn client(sink: SocketAddr, body: Bytes, until: Instant) -> io::Result<u64> {

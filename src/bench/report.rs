@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use crate::store::sqlite::ceiling::{GROUP_ROWS, ROW_BYTES};
+
 use super::Scenario;
 use super::ceiling::Ceiling;
 use super::histogram::Histogram;
@@ -64,14 +66,17 @@ impl Report {
 
     pub fn table(&self) -> String {
         let mut text = format!(
-            "ceiling: a bare client signs and posts {:.0} a second, {:.3} CPU-seconds per 1,000 with its sink\n\n\
-             {:<22} {:>10} {:>11} {:>8} {:>9} {:>9} {:>27} {:>27} {:>8} {:>8} {:>8} {:>8}\n",
-            self.ceiling.per_second,
+            "ceiling: a bare client signs and posts {:.0} a second, {:.3} CPU-seconds per 1,000 with its sink\n\
+             ceiling: SQLite flushes {:.0} rows of {ROW_BYTES} bytes a second in groups of {GROUP_ROWS}\n\n\
+             {:<22} {:>10} {:>11} {:>8} {:>8} {:>9} {:>9} {:>27} {:>27} {:>8} {:>8} {:>8} {:>8}\n",
+            self.ceiling.posts_per_second,
             self.ceiling.cpu_seconds_per_1000,
+            self.ceiling.rows_per_second,
             "scenario",
             "accepted/s",
             "delivered/s",
-            "ratio",
+            "to posts",
+            "to rows",
             "CPU/1000",
             "own CPU",
             "publish p50/p95/p99/max ms",
@@ -85,11 +90,12 @@ impl Report {
             let figures = &row.figures;
             let _ = writeln!(
                 text,
-                "{:<22} {:>10.0} {:>11.0} {:>8.3} {:>9.3} {:>9.3} {:>27} {:>27} {:>8.0} {:>8.0} {:>8.0} {:>8}",
+                "{:<22} {:>10.0} {:>11.0} {:>8.3} {:>8.3} {:>9.3} {:>9.3} {:>27} {:>27} {:>8.0} {:>8.0} {:>8.0} {:>8}",
                 row.name(),
                 figures.accepted_per_second,
                 figures.delivered_per_second,
-                figures.delivered_per_second / self.ceiling.per_second,
+                figures.delivered_per_second / self.ceiling.posts_per_second,
+                figures.delivered_per_second / self.ceiling.rows_per_second,
                 figures.server_cpu_per_1000,
                 figures.own_cpu_per_1000,
                 quantiles(&figures.publish),
@@ -138,13 +144,17 @@ impl Report {
             .map(|row| {
                 let mut value = row.figures.json();
                 value["scenario"] = row.name().into();
-                value["ratioToCeiling"] = (row.figures.delivered_per_second / self.ceiling.per_second).into();
+                let per_second = row.figures.delivered_per_second;
+                value["ratioToCeiling"] = (per_second / self.ceiling.posts_per_second).into();
+                value["ratioToRows"] = (per_second / self.ceiling.rows_per_second).into();
                 value
             })
             .collect();
         json!({
             "ceiling": {
-                "postsPerSecond": self.ceiling.per_second, "cpuSecondsPer1000": self.ceiling.cpu_seconds_per_1000,
+                "postsPerSecond": self.ceiling.posts_per_second,
+                "cpuSecondsPer1000": self.ceiling.cpu_seconds_per_1000,
+                "rowsPerSecond": self.ceiling.rows_per_second,
             },
             "scenarios": rows,
             "neighbours": self.neighbours().map(|(alone, beside)| json!({

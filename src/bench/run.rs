@@ -4,8 +4,6 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-
 use super::arrivals::Arrivals;
 use super::neighbours::Neighbours;
 use super::process::{Cost, ServerProcess};
@@ -39,12 +37,10 @@ pub(super) enum Side {
 /// # Errors
 /// When the server does not start, or a connection to it fails.
 pub async fn run(options: &BenchOptions, mut told: impl FnMut(&str)) -> Result<Report, BenchError> {
-    told("the ceiling: a bare client that signs and posts");
+    told("the ceilings: a bare client that signs and posts, rows that SQLite flushes");
     let arrivals = Arrivals::new(&Scenario::Single.load(options));
     let address = sink::start(Arc::clone(&arrivals)).await?;
-    let body = Bytes::from(vec![b'x'; options.payload_bytes + 200]);
-    let ceiling =
-        ceiling::measure(address, options.publishers, body, options.duration.min(Duration::from_secs(5))).await?;
+    let ceiling = ceiling::measure(address, options).await?;
     let store = Store::prepare(options.database.clone())?;
     let bench = Bench { options, store };
     let mut rows = Vec::new();
