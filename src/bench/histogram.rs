@@ -40,6 +40,10 @@ impl Histogram {
         }
     }
 
+    pub const fn count(&self) -> u64 {
+        self.total
+    }
+
     /// The value below which `fraction` of all lie.
     pub fn quantile(&self, fraction: f64) -> Duration {
         #[expect(

@@ -13,6 +13,7 @@ mod database;
 mod histogram;
 mod load;
 mod neighbours;
+mod plot;
 mod process;
 mod producer;
 pub mod report;

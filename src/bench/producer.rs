@@ -66,6 +66,9 @@ async fn publisher(plan: Arc<Plan>, next: Arc<AtomicUsize>, started: Instant) ->
             None => Instant::now(),
             Some(rate) => {
                 let at = started + Duration::from_secs_f64(first as f64 / f64::from(rate));
+                if at >= started + load.duration {
+                    break;
+                }
                 tokio::time::sleep_until(at.into()).await;
                 at
             }

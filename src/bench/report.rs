@@ -7,10 +7,11 @@ use serde_json::{Value, json};
 
 use crate::store::sqlite::ceiling::{GROUP_ROWS, ROW_BYTES};
 
-use super::Scenario;
 use super::ceiling::Ceiling;
 use super::histogram::Histogram;
 use super::run::Side;
+use super::series::Series;
+use super::{Scenario, plot};
 
 /// A whole run.
 pub struct Report {
@@ -38,6 +39,7 @@ pub(super) struct Figures {
     pub delivered_per_second: f64,
     pub publish: Histogram,
     pub arrival: Histogram,
+    pub series: Series,
     pub server_cpu_per_1000: f64,
     pub own_cpu_per_1000: f64,
     pub peak_memory_bytes: u64,
@@ -135,6 +137,12 @@ impl Report {
             let is_alone = |row: &&Row| row.scenario == beside.scenario && row.side == Side::Alone;
             Some((self.rows.iter().find(is_alone)?, beside))
         })
+    }
+
+    /// An SVG drawing of each run over time.
+    pub fn plot(&self) -> String {
+        let run = |row: &Row| plot::Run { name: row.name(), seconds: row.figures.series.seconds() };
+        plot::draw(&self.rows.iter().map(run).collect::<Vec<_>>())
     }
 
     pub fn json(&self) -> Value {

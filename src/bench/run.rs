@@ -119,6 +119,7 @@ fn figures(arrivals: &Arrivals, measured: &Measured) -> Figures {
     let (missing, repeated) = arrivals.missing_and_repeated(published.events);
     let per_1000 = |cpu: Duration| cpu.as_secs_f64() * 1000.0 / count(delivered);
     let written_bytes = after.server.written_bytes.saturating_sub(before.server.written_bytes);
+    let series = arrivals.series();
     let mut facts = Vec::new();
     if let (Some(before), Some(after)) = (before.database_cpu, after.database_cpu) {
         let value = per_1000(after.saturating_sub(before));
@@ -136,7 +137,8 @@ fn figures(arrivals: &Arrivals, measured: &Measured) -> Figures {
         accepted_per_second: count(published.events as u64) / published.took.as_secs_f64(),
         delivered_per_second: count(delivered) / arrivals.span(published.events).as_secs_f64(),
         publish: published.latencies.clone(),
-        arrival: arrivals.series().whole(),
+        arrival: series.whole(),
+        series,
         server_cpu_per_1000: per_1000(after.server.cpu.saturating_sub(before.server.cpu)),
         own_cpu_per_1000: per_1000(after.own.cpu.saturating_sub(before.own.cpu)),
         peak_memory_bytes: after.server.peak_memory_bytes,

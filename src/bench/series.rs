@@ -10,6 +10,14 @@ pub struct Series {
     seconds: Vec<Histogram>,
 }
 
+/// One second of a run, as it is drawn.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Second {
+    pub delivered: u64,
+    pub p50: Duration,
+    pub p99: Duration,
+}
+
 /// What comes later still counts, into the last: more seconds than any run takes.
 const SECONDS_MAX: u64 = 4 * 3600;
 
@@ -29,5 +37,31 @@ impl Series {
             whole.merge(second);
         }
         whole
+    }
+
+    pub fn seconds(&self) -> Vec<Second> {
+        let second = |histogram: &Histogram| Second {
+            delivered: histogram.count(),
+            p50: histogram.quantile(0.5),
+            p99: histogram.quantile(0.99),
+        };
+        self.seconds.iter().map(second).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn seconds_without_an_arrival_stand_in_their_place() {
+        let mut series = Series::default();
+        for (at, latency) in [(100, 3), (900, 5), (2500, 7)] {
+            series.record(Duration::from_millis(at), Duration::from_millis(latency));
+        }
+        let seconds = series.seconds();
+        assert_eq!(seconds.iter().map(|second| second.delivered).collect::<Vec<_>>(), [2, 0, 1]);
+        assert_eq!(seconds[1].p99, Duration::ZERO);
+        assert_eq!((series.whole().count(), series.whole().max()), (3, Duration::from_millis(7)));
     }
 }

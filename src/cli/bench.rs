@@ -31,6 +31,9 @@ pub struct BenchCommand {
     /// File with the password for it.
     #[arg(long, value_name = "FILE", requires = "database_url")]
     database_password_file: Option<PathBuf>,
+    /// Draw deliveries a second and times to arrival over time, as an SVG file.
+    #[arg(long, value_name = "FILE")]
+    plot: Option<PathBuf>,
     /// Print JSON instead of a table.
     #[arg(long)]
     json: bool,
@@ -50,6 +53,9 @@ pub async fn run(command: BenchCommand) -> anyhow::Result<()> {
         program: std::env::current_exe().context("finding this program")?,
     };
     let report = bench::run(&options, |what| eprintln!("measuring {what} …")).await?;
+    if let Some(file) = &command.plot {
+        std::fs::write(file, report.plot()).with_context(|| format!("writing {}", file.display()))?;
+    }
     if command.json {
         println!("{}", serde_json::to_string_pretty(&report.json())?);
     } else {
