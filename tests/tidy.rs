@@ -69,6 +69,7 @@ const FENCES: &[(&str, &[&str])] = &[
     ("clap", &["cli", "main"]),
     ("aws_lc_rs", &["crypto"]),
     ("jsonschema", &["domain/schema"]),
+    ("indicatif", &["bench/progress"]),
 ];
 
 /// Lines before the tests at a file's foot.

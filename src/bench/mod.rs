@@ -16,6 +16,7 @@ mod neighbours;
 mod plot;
 mod process;
 mod producer;
+mod progress;
 pub mod report;
 mod run;
 mod series;

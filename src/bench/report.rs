@@ -176,11 +176,7 @@ impl Report {
 
 impl Row {
     fn name(&self) -> String {
-        let name = self.scenario.as_str();
-        match self.side {
-            Side::Only | Side::Beside => name.to_owned(),
-            Side::Alone => format!("{name} (alone)"),
-        }
+        self.side.name(self.scenario)
     }
 }
 

@@ -8,6 +8,7 @@ use super::arrivals::Arrivals;
 use super::neighbours::Neighbours;
 use super::process::{Cost, ServerProcess};
 use super::producer::{Plan, Published, publish};
+use super::progress::Progress;
 use super::report::{Fact, Figures, Report, Row};
 use super::stage::{Stage, Store};
 use super::{BenchOptions, Scenario, ceiling, sink};
@@ -32,20 +33,30 @@ pub(super) enum Side {
     Beside,
 }
 
-/// Measures the ceiling and every scenario. `told` hears what is being done.
+impl Side {
+    /// What this side of a scenario is called.
+    pub fn name(self, scenario: Scenario) -> String {
+        match self {
+            Self::Only | Self::Beside => scenario.as_str().to_owned(),
+            Self::Alone => format!("{} (alone)", scenario.as_str()),
+        }
+    }
+}
+
+/// Measures the ceilings and every scenario; tells on standard error what it is doing.
 ///
 /// # Errors
 /// When the server does not start, or a connection to it fails.
-pub async fn run(options: &BenchOptions, mut told: impl FnMut(&str)) -> Result<Report, BenchError> {
-    told("the ceilings: a bare client that signs and posts, rows that SQLite flushes");
+pub async fn run(options: &BenchOptions) -> Result<Report, BenchError> {
+    let progress = Progress::on_stderr();
+    progress.begin("the ceilings", options.duration);
     let arrivals = Arrivals::new(&Scenario::Single.load(options));
     let address = sink::start(Arc::clone(&arrivals)).await?;
     let ceiling = ceiling::measure(address, options).await?;
     let store = Store::prepare(options.database.clone())?;
-    let bench = Bench { options, store };
+    let bench = Bench { options, store, progress };
     let mut rows = Vec::new();
     for scenario in &options.scenarios {
-        told(scenario.as_str());
         rows.extend(bench.measure(*scenario).await?);
     }
     Ok(Report { ceiling, rows })
@@ -55,6 +66,7 @@ pub async fn run(options: &BenchOptions, mut told: impl FnMut(&str)) -> Result<R
 struct Bench<'o> {
     options: &'o BenchOptions,
     store: Store,
+    progress: Progress,
 }
 
 impl Bench<'_> {
@@ -65,13 +77,20 @@ impl Bench<'_> {
         let mut rows = Vec::new();
         for side in sides {
             let neighbours = neighbours.filter(|_| *side == Side::Beside);
-            rows.push(Row { scenario, side: *side, figures: self.perform(scenario, neighbours).await? });
+            let name = side.name(scenario);
+            rows.push(Row { scenario, side: *side, figures: self.perform(&name, scenario, neighbours).await? });
         }
         Ok(rows)
     }
 
     /// One run: sets the stage, publishes, waits for what must arrive, and counts.
-    async fn perform(&self, scenario: Scenario, neighbours: Option<Neighbours>) -> Result<Figures, BenchError> {
+    async fn perform(
+        &self,
+        name: &str,
+        scenario: Scenario,
+        neighbours: Option<Neighbours>,
+    ) -> Result<Figures, BenchError> {
+        self.progress.begin(name, self.options.duration);
         let load = scenario.load(self.options);
         let mut stage = Stage::start(&self.options.program, &self.store, scenario.server_flags()).await?;
         let arrivals = Arrivals::new(&load);
@@ -83,6 +102,7 @@ impl Bench<'_> {
         let times_each = load.fan_out;
         let plan = Plan { server: stage.server.address, api_keys, arrivals: Arc::clone(&arrivals), load };
         let before = self.costs(&stage.server);
+        let _watch = self.progress.watch(&arrivals);
         let published = publish(Arc::new(plan)).await?;
         arrivals.wait_for((published.events * times_each) as u64, PATIENCE).await;
         let costs = [before, self.costs(&stage.server)];

@@ -52,7 +52,7 @@ pub async fn run(command: BenchCommand) -> anyhow::Result<()> {
             .map(|url| DatabaseOptions { url, password_file: command.database_password_file }),
         program: std::env::current_exe().context("finding this program")?,
     };
-    let report = bench::run(&options, |what| eprintln!("measuring {what} …")).await?;
+    let report = bench::run(&options).await?;
     if let Some(file) = &command.plot {
         std::fs::write(file, report.plot()).with_context(|| format!("writing {}", file.display()))?;
     }
