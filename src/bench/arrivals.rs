@@ -29,6 +29,10 @@ pub struct Arrivals {
     last_micros: AtomicU64,
     misrouted: AtomicU64,
     bad_signatures: AtomicU64,
+    failed_on_purpose: AtomicU64,
+    connections: AtomicU64,
+    /// How often chance was asked.
+    tosses: AtomicU64,
     /// When publishing began, in microseconds since `started`.
     began_micros: AtomicU64,
     series: Mutex<Series>,
@@ -49,6 +53,9 @@ impl Arrivals {
             last_micros: AtomicU64::new(0),
             misrouted: AtomicU64::new(0),
             bad_signatures: AtomicU64::new(0),
+            failed_on_purpose: AtomicU64::new(0),
+            connections: AtomicU64::new(0),
+            tosses: AtomicU64::new(0),
             began_micros: AtomicU64::new(0),
             series: Mutex::default(),
             keys: Mutex::new(std::iter::repeat_with(|| None).take(load.endpoints()).collect()),
@@ -110,6 +117,35 @@ impl Arrivals {
         self.bad_signatures.load(Ordering::Relaxed)
     }
 
+    /// Takes note of a request that is answered with an error, so that it comes again.
+    pub fn failed_on_purpose(&self) {
+        self.failed_on_purpose.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Requests that were answered with an error.
+    pub fn failures(&self) -> u64 {
+        self.failed_on_purpose.load(Ordering::Relaxed)
+    }
+
+    pub fn connection_opened(&self) {
+        self.connections.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub fn connection_closed(&self) {
+        self.connections.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Connections to the sink that are open now.
+    pub fn open_connections(&self) -> u64 {
+        self.connections.load(Ordering::Relaxed)
+    }
+
+    /// A number below `bound`, evenly spread and the same sequence in each run.
+    pub fn chance(&self, bound: u32) -> u32 {
+        let mixed = mix(self.tosses.fetch_add(1, Ordering::Relaxed));
+        u32::try_from(mixed % u64::from(bound)).unwrap_or(0)
+    }
+
     /// Times from publish to arrival, second by second.
     pub fn series(&self) -> Series {
         self.series.lock().unwrap_or_else(PoisonError::into_inner).clone()
@@ -162,6 +198,14 @@ impl Arrivals {
     }
 }
 
+/// SplitMix64: enough disorder for answers, from nothing but a counter.
+const fn mix(counter: u64) -> u64 {
+    let mut z = counter.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
+
 /// The number that is the path of an endpoint's URL.
 fn endpoint_of(head: &[u8]) -> Option<usize> {
     std::str::from_utf8(path(head)?.strip_prefix(b"/")?).ok()?.parse().ok()
@@ -208,6 +252,13 @@ mod tests {
         assert!(arrivals.is_signed(1, head(1, b"of the other", body).as_bytes(), body));
         assert!(!arrivals.is_signed(1, head(1, b"of the first", body).as_bytes(), body));
         assert!(!arrivals.is_signed(2, head(2, b"of the first", body).as_bytes(), body));
+    }
+
+    #[test]
+    fn one_toss_in_five_is_a_failure() {
+        let arrivals = arrivals();
+        let failures = (0..10_000).filter(|_| arrivals.chance(5) == 0).count();
+        assert!((1_900..2_100).contains(&failures), "{failures}");
     }
 
     #[test]

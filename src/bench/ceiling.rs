@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue};
 use http_body_util::{BodyExt, Full};
 use hyper::Request;
 use hyper::client::conn::http1;
@@ -16,10 +17,12 @@ use crate::domain::signing::signature_header;
 use crate::store::sqlite::ceiling::rows_per_second;
 
 use super::BenchOptions;
+use super::arrivals::Arrivals;
 use super::process::Cost;
 use super::producer::connect;
 use super::run::BenchError;
-use super::sink::signed_headers;
+use super::scenario::Trial;
+use super::sink::Sink;
 use super::stage::Directory;
 
 /// What no server can exceed.
@@ -34,7 +37,10 @@ pub struct Ceiling {
 /// Long enough for either.
 const DURATION_MAX: Duration = Duration::from_secs(5);
 
-pub async fn measure(sink: SocketAddr, options: &BenchOptions) -> Result<Ceiling, BenchError> {
+pub async fn measure(options: &BenchOptions) -> Result<Ceiling, BenchError> {
+    let Trial { load, receiver, .. } = Trial::single(options);
+    let sink = Sink::start(receiver, &Arrivals::new(&load)).await?;
+    let sink: SocketAddr = sink.base_urls[0].trim_start_matches("http://").parse().map_err(io::Error::other)?;
     let duration = options.duration.min(DURATION_MAX);
     let body = Bytes::from(vec![b'x'; options.payload_bytes + 200]);
     let (before, started) = (Cost::of_this_process(), Instant::now());
@@ -67,11 +73,20 @@ async fn client(sink: SocketAddr, body: Bytes, until: Instant) -> io::Result<u64
         let mut request = Request::post("/").body(Full::new(body.clone())).map_err(io::Error::other)?;
         *request.headers_mut() =
             signed_headers(&id, 1_700_000_000, &signature).ok_or_else(|| io::Error::other("a bad header"))?;
-        request.headers_mut().insert(http::header::HOST, http::HeaderValue::from_static("127.0.0.1"));
+        request.headers_mut().insert(http::header::HOST, HeaderValue::from_static("127.0.0.1"));
         sender.ready().await.map_err(io::Error::other)?;
         let response = sender.send_request(request).await.map_err(io::Error::other)?;
         response.into_body().collect().await.map_err(io::Error::other)?;
         posted += 1;
     }
     Ok(posted)
+}
+
+fn signed_headers(id: &str, timestamp: i64, signature: &str) -> Option<HeaderMap> {
+    let mut headers = HeaderMap::with_capacity(5);
+    headers.insert(http::header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(HeaderName::from_static("webhook-id"), HeaderValue::from_str(id).ok()?);
+    headers.insert(HeaderName::from_static("webhook-timestamp"), HeaderValue::from(timestamp));
+    headers.insert(HeaderName::from_static("webhook-signature"), HeaderValue::from_str(signature).ok()?);
+    Some(headers)
 }

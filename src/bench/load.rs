@@ -57,8 +57,12 @@ impl Load {
     pub fn events_max(&self) -> usize {
         match self.events_per_second {
             None => EVENTS_MAX,
-            Some(rate) => rate as usize * (usize::try_from(self.duration.as_secs()).unwrap_or(0) + 1),
+            Some(rate) => rate as usize * (self.whole_seconds() + 1),
         }
+    }
+
+    pub fn whole_seconds(&self) -> usize {
+        usize::try_from(self.duration.as_secs()).unwrap_or(0)
     }
 }
 

@@ -9,13 +9,16 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::BytesMut;
+use http::StatusCode;
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 
+use crate::local::client::{ApiFailure, Client};
+
 use super::run::BenchError;
-use super::stage::{Stage, Workspace, setup};
+use super::stage::{Stage, Workspace, setup, text};
 use super::wire::{pass, read_message};
 
 /// Who moves in.
@@ -27,6 +30,8 @@ pub enum Neighbours {
     Dead { backlog: usize },
     /// 500 endpoints that take 14.9 s for each answer.
     AllSlow,
+    /// Ten endpoints that were switched off with this many deliveries queued, which wait.
+    Waiting { backlog: usize },
 }
 
 /// Nobody who is healthy waits for these: longer than any deadline but the one of 15 s.
@@ -34,10 +39,14 @@ const SLOW_ANSWER: Duration = Duration::from_secs(14);
 const VERY_SLOW_ANSWER: Duration = Duration::from_millis(14_900);
 /// The endpoints of the workspace that is slow as a whole.
 const SLOW_ENDPOINTS: usize = 500;
+/// Endpoints that were switched off; as many as one request of events may set off deliveries to.
+const OFF_ENDPOINTS: usize = 10;
 const SLOW_EVENT: &str = "post.scheduled";
 const DEAD_EVENT: &str = "post.updated";
 /// Events in one request that fills a queue; small ones, since it is their number that counts.
 const FILL_BATCH: usize = 1_000;
+/// Before a publish is tried again that the server had no room for.
+const BREATH: Duration = Duration::from_millis(200);
 
 impl Neighbours {
     /// Returns once their deliveries are under way.
@@ -51,6 +60,7 @@ impl Neighbours {
                 household.slow(1, SLOW_ANSWER).await
             }
             Self::AllSlow => household.slow(SLOW_ENDPOINTS, VERY_SLOW_ANSWER).await,
+            Self::Waiting { backlog } => household.waiting(backlog).await,
         }
     }
 }
@@ -74,16 +84,31 @@ impl Household<'_> {
     }
 
     async fn dead(&self, backlog: usize) -> Result<(), BenchError> {
-        // Nobody listens there any more once the listener is gone.
-        let closed = TcpListener::bind("127.0.0.1:0").await?.local_addr()?;
-        self.endpoint(&format!("http://{closed}/"), DEAD_EVENT).await?;
+        self.endpoint(&closed().await?, DEAD_EVENT).await?;
         self.fill(DEAD_EVENT, backlog).await
     }
 
-    async fn endpoint(&self, url: &str, event: &str) -> Result<(), BenchError> {
+    /// An endpoint that is off when an event comes is skipped, so they are switched off with full queues.
+    async fn waiting(&self, backlog: usize) -> Result<(), BenchError> {
+        let mut endpoints = Vec::new();
+        for _ in 0..OFF_ENDPOINTS {
+            endpoints.push(self.endpoint(&closed().await?, DEAD_EVENT).await?);
+        }
+        self.fill(DEAD_EVENT, backlog / OFF_ENDPOINTS).await?;
+        let mut client = self.stage.client(&self.workspace.key)?;
+        for endpoint in endpoints {
+            let path = format!("/v1/webhook-endpoints/{endpoint}");
+            client.patch(&path, &json!({ "isActive": false })).await.map_err(setup)?;
+        }
+        Ok(())
+    }
+
+    /// Answers with its id.
+    async fn endpoint(&self, url: &str, event: &str) -> Result<String, BenchError> {
         let endpoint = json!({ "name": "neighbour", "url": url, "events": [event] });
         let mut client = self.stage.client(&self.workspace.key)?;
-        client.post("/v1/webhook-endpoints", &endpoint).await.map(|_| ()).map_err(setup)
+        let made = client.post("/v1/webhook-endpoints", &endpoint).await.map_err(setup)?;
+        text(&made, "id")
     }
 
     /// Publishes so many events, several requests at a time.
@@ -97,7 +122,7 @@ impl Household<'_> {
             let (mut client, left, body) = (self.stage.client(&self.workspace.key)?, Arc::clone(&left), body.clone());
             fillers.push(tokio::spawn(async move {
                 while left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok() {
-                    client.post("/v1/events/batch", &body).await.map_err(setup)?;
+                    publish(&mut client, &body).await?;
                 }
                 Ok::<_, BenchError>(())
             }));
@@ -107,6 +132,24 @@ impl Household<'_> {
         }
         Ok(())
     }
+}
+
+/// Again for as long as the server asks for time to write down what it has.
+async fn publish(client: &mut Client, body: &Value) -> Result<(), BenchError> {
+    loop {
+        match client.post("/v1/events/batch", body).await {
+            Ok(_) => return Ok(()),
+            Err(ApiFailure::Refused { status: StatusCode::SERVICE_UNAVAILABLE, .. }) => {
+                tokio::time::sleep(BREATH).await;
+            }
+            Err(failure) => return Err(setup(failure)),
+        }
+    }
+}
+
+/// Where nobody listens: any more, once the listener is gone.
+async fn closed() -> io::Result<String> {
+    Ok(format!("http://{}/", TcpListener::bind("127.0.0.1:0").await?.local_addr()?))
 }
 
 /// A receiver that takes its time.

@@ -76,6 +76,7 @@ impl ServerProcess {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Cost {
     pub cpu: Duration,
+    pub memory_bytes: u64,
     pub peak_memory_bytes: u64,
     pub written_bytes: u64,
 }
@@ -89,10 +90,22 @@ impl Cost {
         let read = |file: &str| std::fs::read_to_string(format!("/proc/{process}/{file}")).unwrap_or_default();
         Self {
             cpu: cpu_time(&read("stat")),
+            memory_bytes: labelled(&read("status"), "VmRSS:") * 1024,
             peak_memory_bytes: labelled(&read("status"), "VmHWM:") * 1024,
             written_bytes: labelled(&read("io"), "write_bytes:"),
         }
     }
+}
+
+/// How many files this process may have open, and those it starts.
+pub fn open_files_max() -> u64 {
+    let limits = std::fs::read_to_string("/proc/self/limits").unwrap_or_default();
+    open_files(&limits).unwrap_or(u64::MAX)
+}
+
+/// The soft limit; `None` when there is none, or it cannot be read.
+fn open_files(limits: &str) -> Option<u64> {
+    limits.lines().find_map(|line| line.strip_prefix("Max open files"))?.split_whitespace().next()?.parse().ok()
 }
 
 /// User and system time, that of children it has waited for included, in hundredths of a second as Linux reports them.
@@ -118,6 +131,14 @@ pub fn directory_bytes(directory: &Path) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_limit_of_open_files_is_read() {
+        let limits = "Limit                     Soft Limit           Hard Limit           Units     \n\
+                      Max open files            1024                 524288               files     \n";
+        assert_eq!(open_files(limits), Some(1024));
+        assert_eq!(open_files(&limits.replace("1024 ", "unlimited ")), None);
+    }
 
     #[test]
     fn the_time_of_children_is_counted() {

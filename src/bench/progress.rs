@@ -1,6 +1,5 @@
 //! How far a run is, for whoever waits for it: a bar on a terminal, and one line for each run elsewhere.
 
-use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -24,7 +23,7 @@ const REDRAWN_EVERY: Duration = Duration::from_millis(200);
 impl Progress {
     pub fn on_stderr() -> Self {
         let bar = ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stderr());
-        let style = ProgressStyle::with_template("{msg} [{bar:24}] {pos}/{len} s, {prefix}");
+        let style = ProgressStyle::with_template("{msg} [{bar:14}] {pos}/{len} s, {prefix}");
         Self { bar: bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("=> ")) }
     }
 
@@ -36,7 +35,7 @@ impl Progress {
         }
         self.bar.reset();
         self.bar.set_length(duration.as_secs());
-        self.bar.set_message(format!("{what:<24}"));
+        self.bar.set_message(format!("{what:<22}"));
         self.bar.set_prefix("being prepared");
     }
 
@@ -46,10 +45,8 @@ impl Progress {
         let ticker = tokio::spawn(async move {
             while !bar.is_hidden() {
                 let seconds = started.elapsed().as_secs();
-                let is_over = seconds > bar.length().unwrap_or(0);
-                let rest: Cow<'_, str> = if is_over { "; the rest arrives".into() } else { "".into() };
                 bar.set_position(seconds.min(bar.length().unwrap_or(seconds)));
-                bar.set_prefix(format!("{} delivered{rest}", arrivals.total()));
+                bar.set_prefix(format!("{} delivered", arrivals.total()));
                 tokio::time::sleep(REDRAWN_EVERY).await;
             }
         });

@@ -54,11 +54,11 @@ pub(super) struct Fact {
     /// In JSON.
     pub name: &'static str,
     pub value: f64,
-    /// In the table: a sentence.
+    /// In the table: a sentence, or nothing if another's tells it too.
     pub text: String,
 }
 
-const MEGABYTE: f64 = 1_000_000.0;
+pub(super) const MEGABYTE: f64 = 1_000_000.0;
 
 impl Report {
     /// Whether everything that was accepted arrived, signed.
@@ -109,7 +109,7 @@ impl Report {
             );
         }
         for row in &self.rows {
-            for fact in &row.figures.facts {
+            for fact in row.figures.facts.iter().filter(|fact| !fact.text.is_empty()) {
                 let _ = writeln!(text, "{}: {}", row.name(), fact.text);
             }
             if let Some(faults) = row.figures.faults() {
@@ -119,11 +119,20 @@ impl Report {
         for (alone, beside) in self.neighbours() {
             let _ = writeln!(
                 text,
-                "{}: from publish to arrival at the healthy endpoint p50 {:.2}, p99 {:.2} times of alone; {:.2} times the CPU",
+                "{}: from publish to arrival at the healthy endpoint p50 {:.2}, p99 {:.2} times of alone; {:.2} times the deliveries a second, {:.2} times the CPU",
                 beside.scenario.as_str(),
                 ratio(beside, alone, 0.5),
                 ratio(beside, alone, 0.99),
-                beside.figures.server_cpu_per_1000 / alone.figures.server_cpu_per_1000,
+                throughput_ratio(beside, alone),
+                cpu_ratio(beside, alone),
+            );
+        }
+        if let Some((single, tls)) = self.tls() {
+            let _ = writeln!(
+                text,
+                "tls: {:.2} times the deliveries a second of single, {:.2} times the CPU",
+                throughput_ratio(tls, single),
+                cpu_ratio(tls, single),
             );
         }
         text.push_str("CPU in seconds per 1,000 deliveries; written and kept in bytes per delivery.\n");
@@ -137,6 +146,11 @@ impl Report {
             let is_alone = |row: &&Row| row.scenario == beside.scenario && row.side == Side::Alone;
             Some((self.rows.iter().find(is_alone)?, beside))
         })
+    }
+
+    fn tls(&self) -> Option<(&Row, &Row)> {
+        let find = |scenario| self.rows.iter().find(|row| row.scenario == scenario);
+        Some((find(Scenario::Single)?, find(Scenario::Tls)?))
     }
 
     /// An SVG drawing of each run over time.
@@ -169,7 +183,12 @@ impl Report {
                 "scenario": beside.scenario.as_str(),
                 "p50ToAlone": ratio(beside, alone, 0.5),
                 "p99ToAlone": ratio(beside, alone, 0.99),
+                "deliveredToAlone": throughput_ratio(beside, alone),
+                "cpuToAlone": cpu_ratio(beside, alone),
             })).collect::<Vec<_>>(),
+            "tlsToSingle": self.tls().map(|(single, tls)| json!({
+                "delivered": throughput_ratio(tls, single), "cpu": cpu_ratio(tls, single),
+            })),
         })
     }
 }
@@ -229,6 +248,14 @@ impl Figures {
 fn ratio(beside: &Row, alone: &Row, fraction: f64) -> f64 {
     let seconds = |row: &Row| row.figures.arrival.quantile(fraction).as_secs_f64();
     seconds(beside) / seconds(alone).max(f64::EPSILON)
+}
+
+fn throughput_ratio(row: &Row, to: &Row) -> f64 {
+    row.figures.delivered_per_second / to.figures.delivered_per_second
+}
+
+fn cpu_ratio(row: &Row, to: &Row) -> f64 {
+    row.figures.server_cpu_per_1000 / to.figures.server_cpu_per_1000
 }
 
 fn quantiles(histogram: &Histogram) -> String {

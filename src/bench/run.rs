@@ -5,13 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::arrivals::Arrivals;
-use super::neighbours::Neighbours;
-use super::process::{Cost, ServerProcess};
+use super::process::{Cost, ServerProcess, open_files_max};
 use super::producer::{Plan, Published, publish};
 use super::progress::Progress;
-use super::report::{Fact, Figures, Report, Row};
+use super::report::{Fact, Figures, MEGABYTE, Report, Row};
+use super::scenario::Trial;
+use super::sink::Sink;
 use super::stage::{Stage, Store};
-use super::{BenchOptions, Scenario, ceiling, sink};
+use super::{BenchOptions, Scenario, ceiling};
 
 /// Why a run came to nothing.
 #[derive(Debug, thiserror::Error)]
@@ -50,16 +51,20 @@ impl Side {
 pub async fn run(options: &BenchOptions) -> Result<Report, BenchError> {
     let progress = Progress::on_stderr();
     progress.begin("the ceilings", options.duration);
-    let arrivals = Arrivals::new(&Scenario::Single.load(options));
-    let address = sink::start(Arc::clone(&arrivals)).await?;
-    let ceiling = ceiling::measure(address, options).await?;
+    let ceiling = ceiling::measure(options).await?;
     let store = Store::prepare(options.database.clone())?;
     let bench = Bench { options, store, progress };
     let mut rows = Vec::new();
-    for scenario in &options.scenarios {
-        rows.extend(bench.measure(*scenario).await?);
+    for scenario in with_what_they_are_compared_to(&options.scenarios) {
+        rows.extend(bench.measure(scenario).await?);
     }
     Ok(Report { ceiling, rows })
+}
+
+/// TLS is told as a ratio to the same without it.
+fn with_what_they_are_compared_to(scenarios: &[Scenario]) -> Vec<Scenario> {
+    let is_single_missing = scenarios.contains(&Scenario::Tls) && !scenarios.contains(&Scenario::Single);
+    is_single_missing.then_some(Scenario::Single).into_iter().chain(scenarios.iter().copied()).collect()
 }
 
 /// What all runs share.
@@ -72,47 +77,96 @@ struct Bench<'o> {
 impl Bench<'_> {
     /// A scenario with neighbours is measured alone first, and then beside them.
     async fn measure(&self, scenario: Scenario) -> Result<Vec<Row>, BenchError> {
-        let neighbours = scenario.neighbours(self.options);
-        let sides: &[Side] = if neighbours.is_some() { &[Side::Alone, Side::Beside] } else { &[Side::Only] };
+        let trial = scenario.trial(self.options);
+        let sides: &[Side] = if trial.neighbours.is_some() { &[Side::Alone, Side::Beside] } else { &[Side::Only] };
         let mut rows = Vec::new();
         for side in sides {
-            let neighbours = neighbours.filter(|_| *side == Side::Beside);
-            let name = side.name(scenario);
-            rows.push(Row { scenario, side: *side, figures: self.perform(&name, scenario, neighbours).await? });
+            let mut trial = trial.clone();
+            trial.neighbours = trial.neighbours.filter(|_| *side == Side::Beside);
+            let (mut figures, observed) = self.perform(&side.name(scenario), &trial).await?;
+            figures.facts.extend(facts(scenario, &trial, &figures, &observed));
+            rows.push(Row { scenario, side: *side, figures });
         }
         Ok(rows)
     }
 
     /// One run: sets the stage, publishes, waits for what must arrive, and counts.
-    async fn perform(
-        &self,
-        name: &str,
-        scenario: Scenario,
-        neighbours: Option<Neighbours>,
-    ) -> Result<Figures, BenchError> {
-        self.progress.begin(name, self.options.duration);
-        let load = scenario.load(self.options);
-        let mut stage = Stage::start(&self.options.program, &self.store, scenario.server_flags()).await?;
-        let arrivals = Arrivals::new(&load);
-        let sink = format!("http://{}", sink::start(Arc::clone(&arrivals)).await?);
-        let api_keys = stage.set(&load, &[sink], &arrivals).await?;
-        if let Some(neighbours) = neighbours {
+    async fn perform(&self, name: &str, trial: &Trial) -> Result<(Figures, Observed), BenchError> {
+        let Trial { load, receiver, .. } = trial;
+        self.progress.begin(name, load.duration);
+        check_open_files(name, receiver.addresses)?;
+        let arrivals = Arrivals::new(load);
+        let sink = Sink::start(*receiver, &arrivals).await?;
+        let mut flags = sink.server_flags();
+        flags.extend(trial.server_flags.iter().map(ToString::to_string));
+        let mut stage = Stage::start(&self.options.program, &self.store, &flags).await?;
+        let api_keys = stage.set(load, &sink.base_urls, &arrivals).await?;
+        if let Some(neighbours) = trial.neighbours {
             neighbours.move_in(&mut stage).await?;
         }
-        let times_each = load.fan_out;
-        let plan = Plan { server: stage.server.address, api_keys, arrivals: Arc::clone(&arrivals), load };
+        let plan = Plan { server: stage.server.address, api_keys, arrivals: Arc::clone(&arrivals), load: load.clone() };
         let before = self.costs(&stage.server);
         let _watch = self.progress.watch(&arrivals);
         let published = publish(Arc::new(plan)).await?;
-        arrivals.wait_for((published.events * times_each) as u64, PATIENCE).await;
+        arrivals.wait_for((published.events * load.fan_out) as u64, PATIENCE).await;
         let costs = [before, self.costs(&stage.server)];
+        let observed = Observed {
+            failures: arrivals.failures(),
+            open_connections: arrivals.open_connections(),
+            memory_bytes: costs.each_ref().map(|costs| costs.server.memory_bytes),
+        };
         let (stop_took, kept_bytes) = stage.strike().await?;
-        Ok(figures(&arrivals, &Measured { published, kept_bytes, stop_took, costs }))
+        Ok((figures(&arrivals, &Measured { published, kept_bytes, stop_took, costs }), observed))
     }
 
     fn costs(&self, server: &ServerProcess) -> Costs {
         Costs { server: server.cost(), own: Cost::of_this_process(), database_cpu: self.store.database_cpu() }
     }
+}
+
+/// What only some scenarios tell of.
+struct Observed {
+    /// Answers that were errors on purpose.
+    failures: u64,
+    /// When everything had arrived.
+    open_connections: u64,
+    /// Of the server, before and after.
+    memory_bytes: [u64; 2],
+}
+
+fn facts(scenario: Scenario, trial: &Trial, figures: &Figures, observed: &Observed) -> Vec<Fact> {
+    let fact = |name, value, text| Fact { name, value, text };
+    match scenario {
+        Scenario::Failing => {
+            let share = count(observed.failures) / count(observed.failures + figures.delivered);
+            let text = format!("{:.1}% of the answers were 500, and what they refused came again", share * 100.0);
+            vec![fact("failedShare", share, text)]
+        }
+        Scenario::Wan => {
+            let offered = f64::from(trial.load.events_per_second.unwrap_or(0)) * trial.load.duration.as_secs_f64();
+            let in_time: u64 =
+                figures.series.seconds().iter().take(trial.load.whole_seconds()).map(|second| second.delivered).sum();
+            let share = count(in_time) / offered;
+            let text = format!("{:.1}% of {offered:.0} events offered arrived while more were offered", share * 100.0);
+            let open = count(observed.open_connections);
+            let open_text = format!("{open:.0} connections to receivers were open at the end");
+            vec![fact("deliveredToOffered", share, text), fact("openConnections", open, open_text)]
+        }
+        Scenario::Soak => {
+            let [start, end] = observed.memory_bytes.map(count);
+            let text =
+                format!("memory was {:.1} MB at the start and {:.1} MB at the end", start / MEGABYTE, end / MEGABYTE);
+            vec![fact("memoryAtStartBytes", start, text), fact("memoryAtEndBytes", end, String::new())]
+        }
+        _ => Vec::new(),
+    }
+}
+
+/// Receivers take a file each, and so do the connections to them, here and in the server.
+fn check_open_files(name: &str, addresses: usize) -> Result<(), BenchError> {
+    let (needed, allowed) = (addresses as u64 * 4, open_files_max());
+    let text = || format!("{name} needs {needed} open files, and {allowed} are allowed: see `ulimit -n`");
+    if needed > allowed { Err(BenchError::Setup(text())) } else { Ok(()) }
 }
 
 /// What has been used so far, and by whom.

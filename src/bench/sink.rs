@@ -1,48 +1,140 @@
-//! The receiver of a run: answers 204 at once and notes each arrival.
+//! The receivers of a run: they answer as they were told to, at once unless told otherwise, and note each arrival.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::BytesMut;
-use http::{HeaderMap, HeaderName, HeaderValue};
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsAcceptor;
 
 use super::arrivals::Arrivals;
+use super::stage::Directory;
+use super::tls::Authority;
 use super::wire::{pass, read_message};
 
-/// Listens on a free port until the runtime ends.
-pub async fn start(arrivals: Arc<Arrivals>) -> io::Result<SocketAddr> {
-    let listener = TcpListener::bind("127.0.0.1:0").await?;
-    let address = listener.local_addr()?;
-    tokio::spawn(async move {
-        while let Ok((stream, _)) = listener.accept().await {
-            tokio::spawn(serve(stream, Arc::clone(&arrivals)));
-        }
-    });
-    Ok(address)
+/// How the endpoints of a run are.
+#[derive(Clone, Copy, Debug)]
+pub struct Receiver {
+    pub is_tls: bool,
+    /// So many addresses of this machine's own network; endpoints lie on them by turns.
+    pub addresses: usize,
+    pub answer: Answer,
 }
 
-async fn serve(mut stream: TcpStream, arrivals: Arc<Arrivals>) {
+/// What a receiver says, and when.
+#[derive(Clone, Copy, Debug)]
+pub enum Answer {
+    AtOnce,
+    /// 500 to one request in so many, at random; the rest at once.
+    FailsOneIn(u32),
+    /// After a time at random.
+    After {
+        least: Duration,
+        spread: Duration,
+    },
+}
+
+/// Receivers that listen until the runtime ends.
+pub struct Sink {
+    pub base_urls: Vec<String>,
+    /// Holds the certificate of who vouches for them.
+    trusted: Option<Directory>,
+}
+
+const CA_FILE: &str = "ca.pem";
+const SUCCESS: &[u8] = b"HTTP/1.1 204 No Content\r\n\r\n";
+const FAILURE: &[u8] = b"HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\n\r\n";
+
+impl Sink {
+    /// Each listens on a free port.
+    pub async fn start(receiver: Receiver, arrivals: &Arc<Arrivals>) -> io::Result<Self> {
+        let authority = receiver.is_tls.then(Authority::new).transpose()?;
+        let mut base_urls = Vec::with_capacity(receiver.addresses);
+        for number in 0..receiver.addresses {
+            let address = IpAddr::V4(loopback(number));
+            let listener = TcpListener::bind((address, 0)).await?;
+            let scheme = if receiver.is_tls { "https" } else { "http" };
+            base_urls.push(format!("{scheme}://{}", listener.local_addr()?));
+            let tls = authority.as_ref().map(|authority| authority.acceptor(address)).transpose()?;
+            tokio::spawn(accept(listener, tls, receiver.answer, Arc::clone(arrivals)));
+        }
+        let trusted = authority.map(|authority| {
+            let directory = Directory::make()?;
+            std::fs::write(directory.0.join(CA_FILE), authority.pem())?;
+            Ok::<_, io::Error>(directory)
+        });
+        Ok(Self { base_urls, trusted: trusted.transpose()? })
+    }
+
+    /// What makes a server trust these receivers.
+    pub fn server_flags(&self) -> Vec<String> {
+        self.trusted.as_ref().map_or_else(Vec::new, |directory| {
+            vec!["--ca-file".to_owned(), directory.0.join(CA_FILE).display().to_string()]
+        })
+    }
+}
+
+/// 127.0.0.1 first; the whole of 127.0.0.0/8 is this machine's.
+fn loopback(number: usize) -> Ipv4Addr {
+    let [.., high, low] = u32::try_from(number + 1).unwrap_or(1).to_be_bytes();
+    Ipv4Addr::new(127, 0, high, low)
+}
+
+async fn accept(listener: TcpListener, tls: Option<TlsAcceptor>, answer: Answer, arrivals: Arc<Arrivals>) {
+    while let Ok((stream, _)) = listener.accept().await {
+        let (tls, arrivals) = (tls.clone(), Arc::clone(&arrivals));
+        tokio::spawn(async move {
+            arrivals.connection_opened();
+            welcome(stream, tls, answer, &arrivals).await;
+            arrivals.connection_closed();
+        });
+    }
+}
+
+async fn welcome(stream: TcpStream, tls: Option<TlsAcceptor>, answer: Answer, arrivals: &Arrivals) {
     let _ = stream.set_nodelay(true);
+    match tls {
+        None => serve(stream, answer, arrivals).await,
+        Some(tls) => {
+            if let Ok(stream) = tls.accept(stream).await {
+                serve(stream, answer, arrivals).await;
+            }
+        }
+    }
+}
+
+async fn serve(mut stream: impl AsyncRead + AsyncWrite + Unpin, answer: Answer, arrivals: &Arrivals) {
     let mut buffer = BytesMut::with_capacity(16 * 1024);
     while let Ok(Some(head)) = read_message(&mut stream, &mut buffer).await {
-        let (text, rest) = buffer.split_at(head.length);
-        arrivals.arrived(text, &rest[..head.body_bytes]);
+        let fails = matches!(answer, Answer::FailsOneIn(many) if arrivals.chance(many) == 0);
+        if fails {
+            arrivals.failed_on_purpose();
+        } else {
+            let (text, rest) = buffer.split_at(head.length);
+            arrivals.arrived(text, &rest[..head.body_bytes]);
+        }
         pass(&mut buffer, &head);
-        if stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").await.is_err() {
+        if let Answer::After { least, spread } = answer {
+            tokio::time::sleep(least + spread * arrivals.chance(1_000) / 1_000).await;
+        }
+        let answered = stream.write_all(if fails { FAILURE } else { SUCCESS }).await;
+        if answered.is_err() || stream.flush().await.is_err() {
             break;
         }
     }
 }
 
-/// The headers of a signed request, for the ceiling.
-pub fn signed_headers(id: &str, timestamp: i64, signature: &str) -> Option<HeaderMap> {
-    let mut headers = HeaderMap::with_capacity(4);
-    headers.insert(http::header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    headers.insert(HeaderName::from_static("webhook-id"), HeaderValue::from_str(id).ok()?);
-    headers.insert(HeaderName::from_static("webhook-timestamp"), HeaderValue::from(timestamp));
-    headers.insert(HeaderName::from_static("webhook-signature"), HeaderValue::from_str(signature).ok()?);
-    Some(headers)
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_receiver_has_an_address_of_its_own() {
+        assert_eq!(loopback(0), Ipv4Addr::LOCALHOST);
+        assert_eq!(loopback(254), Ipv4Addr::new(127, 0, 0, 255));
+        assert_eq!(loopback(999), Ipv4Addr::new(127, 0, 3, 232));
+    }
 }

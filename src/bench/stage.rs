@@ -53,12 +53,12 @@ const LIMITS: [&str; 4] = ["--rate-limit-management", "0", "--endpoints-per-proj
 
 impl Stage {
     /// Starts a server; there is nothing in it but the key to set everything up with.
-    pub async fn start(program: &Path, store: &Store, flags: &[&str]) -> Result<Self, BenchError> {
+    pub async fn start(program: &Path, store: &Store, flags: &[String]) -> Result<Self, BenchError> {
         let directory = Directory::make()?;
         let store_flags = store.flags();
         let operator = make_operator_key(program, &directory.0, &store_flags).await?;
         let mut all = store_flags;
-        all.extend(LIMITS.iter().chain(flags).map(ToString::to_string));
+        all.extend(LIMITS.iter().map(ToString::to_string).chain(flags.iter().cloned()));
         let server = ServerProcess::start(program, &directory.0, &all).await?;
         let is_store_shared = store.database.is_some();
         Ok(Self { server, directory, operator, workspaces: Vec::new(), tag: random_name(), is_store_shared })
@@ -199,7 +199,7 @@ async fn make_operator_key(program: &Path, data_dir: &Path, store_flags: &[Strin
     BearerKey::parse(key).map_err(setup)
 }
 
-fn text(answer: &Value, field: &str) -> Result<String, BenchError> {
+pub fn text(answer: &Value, field: &str) -> Result<String, BenchError> {
     let missing = || setup(format!("an answer without `{field}`"));
     answer["data"][field].as_str().map(str::to_owned).ok_or_else(missing)
 }

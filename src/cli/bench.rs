@@ -10,7 +10,7 @@ use crate::bench::{self, BenchOptions, DatabaseOptions, Scenario};
 
 #[derive(Debug, Args)]
 pub struct BenchCommand {
-    /// What to measure: single, fan-out, batch, rate, slow-neighbour, dead-neighbour, isolation; everything unless named.
+    /// What to measure, by name; everything unless named.
     #[arg(value_name = "SCENARIO", value_parser = scenario)]
     scenarios: Vec<Scenario>,
     /// How long events are published in each.
@@ -22,7 +22,7 @@ pub struct BenchCommand {
     /// Bytes of an event's data.
     #[arg(long, default_value_t = 1024)]
     payload_bytes: usize,
-    /// Deliveries queued for the dead endpoint in dead-neighbour.
+    /// Deliveries that wait in backlog, and are queued for the dead endpoint in dead-neighbour.
     #[arg(long, default_value_t = 1_000_000)]
     backlog: usize,
     /// PostgreSQL database to measure on instead of SQLite: empty, and for this alone.
