@@ -10,6 +10,7 @@ use std::time::Duration;
 mod arrivals;
 mod ceiling;
 mod database;
+mod growth;
 mod histogram;
 mod load;
 mod neighbours;
@@ -34,6 +35,8 @@ pub use scenario::Scenario;
 #[derive(Clone, Debug)]
 pub struct BenchOptions {
     pub scenarios: Vec<Scenario>,
+    /// Whether the tables of how cost grows are wanted too.
+    pub is_growth_measured: bool,
     /// How long publishers publish.
     pub duration: Duration,
     /// Publishers back to back.

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use crate::store::sqlite::ceiling::{GROUP_ROWS, ROW_BYTES};
 
 use super::ceiling::Ceiling;
+use super::growth::Growth;
 use super::histogram::Histogram;
 use super::run::Side;
 use super::series::Series;
@@ -17,6 +18,7 @@ use super::{Scenario, plot};
 pub struct Report {
     pub(super) ceiling: Ceiling,
     pub(super) rows: Vec<Row>,
+    pub(super) growth: Vec<Growth>,
 }
 
 /// One scenario, or one side of it.
@@ -63,17 +65,29 @@ pub(super) const MEGABYTE: f64 = 1_000_000.0;
 impl Report {
     /// Whether everything that was accepted arrived, signed.
     pub fn is_sound(&self) -> bool {
-        self.rows.iter().all(|row| row.figures.is_sound())
+        self.rows.iter().all(|row| row.figures.is_sound()) && self.growth.iter().all(Growth::is_sound)
     }
 
     pub fn table(&self) -> String {
         let mut text = format!(
             "ceiling: a bare client signs and posts {:.0} a second, {:.3} CPU-seconds per 1,000 with its sink\n\
-             ceiling: SQLite flushes {:.0} rows of {ROW_BYTES} bytes a second in groups of {GROUP_ROWS}\n\n\
-             {:<22} {:>10} {:>11} {:>8} {:>8} {:>9} {:>9} {:>27} {:>27} {:>8} {:>8} {:>8} {:>8}\n",
-            self.ceiling.posts_per_second,
-            self.ceiling.cpu_seconds_per_1000,
-            self.ceiling.rows_per_second,
+             ceiling: SQLite flushes {:.0} rows of {ROW_BYTES} bytes a second in groups of {GROUP_ROWS}\n\n",
+            self.ceiling.posts_per_second, self.ceiling.cpu_seconds_per_1000, self.ceiling.rows_per_second,
+        );
+        if !self.rows.is_empty() {
+            self.write_rows(&mut text);
+        }
+        for growth in &self.growth {
+            let _ = writeln!(text, "{}", growth.table());
+        }
+        text.push_str("CPU in seconds per 1,000 deliveries; written and kept in bytes per delivery.\n");
+        text
+    }
+
+    fn write_rows(&self, text: &mut String) {
+        let _ = writeln!(
+            text,
+            "{:<22} {:>10} {:>11} {:>8} {:>8} {:>9} {:>9} {:>27} {:>27} {:>8} {:>8} {:>8} {:>8}",
             "scenario",
             "accepted/s",
             "delivered/s",
@@ -135,8 +149,7 @@ impl Report {
                 cpu_ratio(tls, single),
             );
         }
-        text.push_str("CPU in seconds per 1,000 deliveries; written and kept in bytes per delivery.\n");
-        text
+        text.push('\n');
     }
 
     /// What was measured alone, and beside others.
@@ -179,6 +192,7 @@ impl Report {
                 "rowsPerSecond": self.ceiling.rows_per_second,
             },
             "scenarios": rows,
+            "growth": self.growth.iter().map(Growth::json).collect::<Vec<_>>(),
             "neighbours": self.neighbours().map(|(alone, beside)| json!({
                 "scenario": beside.scenario.as_str(),
                 "p50ToAlone": ratio(beside, alone, 0.5),
@@ -206,7 +220,7 @@ impl Figures {
     }
 
     /// What went wrong, and what came more than once; the latter is allowed.
-    fn faults(&self) -> Option<String> {
+    pub fn faults(&self) -> Option<String> {
         (!self.is_sound() || self.repeated > 0).then(|| {
             format!(
                 "{} events, {} deliveries: {} refused, {} missing, {} repeated, {} at the wrong endpoint, {} badly signed",
@@ -221,7 +235,7 @@ impl Figures {
         })
     }
 
-    fn json(&self) -> Value {
+    pub fn json(&self) -> Value {
         let latency = |histogram: &Histogram| {
             json!({
                 "p50": millis(histogram.quantile(0.5)), "p95": millis(histogram.quantile(0.95)),
@@ -258,7 +272,7 @@ fn cpu_ratio(row: &Row, to: &Row) -> f64 {
     row.figures.server_cpu_per_1000 / to.figures.server_cpu_per_1000
 }
 
-fn quantiles(histogram: &Histogram) -> String {
+pub(super) fn quantiles(histogram: &Histogram) -> String {
     format!(
         "{:.1}/{:.1}/{:.1}/{:.1}",
         millis(histogram.quantile(0.5)),
@@ -273,6 +287,6 @@ fn millis(value: Duration) -> f64 {
 }
 
 #[expect(clippy::cast_precision_loss, reason = "sizes of a run are far below what a double holds exactly")]
-fn bytes(number: u64) -> f64 {
+pub(super) fn bytes(number: u64) -> f64 {
     number as f64
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::arrivals::Arrivals;
+use super::growth::{Axis, Growth};
 use super::process::{Cost, ServerProcess, open_files_max};
 use super::producer::{Plan, Published, publish};
 use super::progress::Progress;
@@ -25,6 +26,8 @@ pub enum BenchError {
 
 /// How long arrivals may fail to come before the rest counts as missing.
 const PATIENCE: Duration = Duration::from_secs(15);
+/// A point of a growth table takes no longer: there are many.
+const GROWTH_DURATION: Duration = Duration::from_secs(3);
 
 /// Which part of a scenario a row is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,7 +61,11 @@ pub async fn run(options: &BenchOptions) -> Result<Report, BenchError> {
     for scenario in with_what_they_are_compared_to(&options.scenarios) {
         rows.extend(bench.measure(scenario).await?);
     }
-    Ok(Report { ceiling, rows })
+    let mut growth = Vec::new();
+    for axis in Axis::ALL.into_iter().filter(|_| options.is_growth_measured) {
+        growth.push(bench.grow(axis).await?);
+    }
+    Ok(Report { ceiling, rows, growth })
 }
 
 /// TLS is told as a ratio to the same without it.
@@ -88,6 +95,17 @@ impl Bench<'_> {
             rows.push(Row { scenario, side: *side, figures });
         }
         Ok(rows)
+    }
+
+    async fn grow(&self, axis: Axis) -> Result<Growth, BenchError> {
+        let mut points = Vec::new();
+        for point in axis.points(self.options) {
+            let mut trial = axis.trial(self.options, point);
+            trial.load.duration = trial.load.duration.min(GROWTH_DURATION);
+            let (figures, _) = self.perform(&format!("{point} {}", axis.as_str()), &trial).await?;
+            points.push((point, figures));
+        }
+        Ok(Growth { axis, points })
     }
 
     /// One run: sets the stage, publishes, waits for what must arrive, and counts.

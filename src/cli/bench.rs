@@ -10,9 +10,12 @@ use crate::bench::{self, BenchOptions, DatabaseOptions, Scenario};
 
 #[derive(Debug, Args)]
 pub struct BenchCommand {
-    /// What to measure, by name; everything unless named.
+    /// What to measure, by name; everything unless named, and nothing with `--growth`.
     #[arg(value_name = "SCENARIO", value_parser = scenario)]
     scenarios: Vec<Scenario>,
+    /// Measure how cost grows with endpoints, workspaces, backlog, payload size and fan-out, in runs of up to 3 seconds.
+    #[arg(long)]
+    growth: bool,
     /// How long events are published in each.
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=3600))]
     seconds: u64,
@@ -40,9 +43,11 @@ pub struct BenchCommand {
 }
 
 pub async fn run(command: BenchCommand) -> anyhow::Result<()> {
-    let scenarios = if command.scenarios.is_empty() { Scenario::ALL.to_vec() } else { command.scenarios };
+    let is_everything = command.scenarios.is_empty() && !command.growth;
+    let scenarios = if is_everything { Scenario::ALL.to_vec() } else { command.scenarios };
     let options = BenchOptions {
         scenarios,
+        is_growth_measured: command.growth,
         duration: Duration::from_secs(command.seconds),
         publishers: command.publishers,
         payload_bytes: command.payload_bytes,
