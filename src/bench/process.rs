@@ -22,6 +22,8 @@ const STOP_PATIENCE: Duration = Duration::from_secs(60);
 impl ServerProcess {
     pub async fn start(program: &Path, data_dir: &Path, more: &[String]) -> io::Result<Self> {
         let mut child = Command::new(program)
+            // A setting that happens to stand in the environment must not change what is measured, nor on which database.
+            .env_clear()
             .args(["serve", "--listen", "127.0.0.1:0", "--allow-target", "127.0.0.0/8", "--log-format", "json"])
             .args(["--log", "info"])
             .args(more)

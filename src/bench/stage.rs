@@ -188,6 +188,7 @@ async fn register(
 /// The key of whoever runs the server, made before it runs.
 async fn make_operator_key(program: &Path, data_dir: &Path, store_flags: &[String]) -> Result<BearerKey, BenchError> {
     let output = tokio::process::Command::new(program)
+        .env_clear()
         .args(["keys", "create", "--json", "--workspace", "operator", "--scope", "workspaces:manage"])
         .args(["--scope", "webhooks:manage", "--scope", "events:write", "--data-dir"])
         .arg(data_dir)
