@@ -33,7 +33,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("dashboard", &["domain", "service", "telemetry"]),
     ("source", &["domain", "service", "telemetry"]),
     ("local", &["domain", "crypto"]),
-    ("bench", &["domain", "local", "crypto"]),
+    ("bench", &["domain", "local", "crypto", "store::sqlite::ceiling"]),
     ("server", ALL),
     (
         "cli",
@@ -71,6 +71,7 @@ const FENCES: &[(&str, &[&str])] = &[
     ("clap", &["cli", "main"]),
     ("aws_lc_rs", &["crypto"]),
     ("jsonschema", &["domain/schema"]),
+    ("indicatif", &["bench/progress"]),
 ];
 
 /// Lines before the tests at a file's foot.
