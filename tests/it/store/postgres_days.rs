@@ -66,10 +66,14 @@ async fn count(client: &Client, table: &str) -> i64 {
 }
 
 async fn remove_all(at: &Fixture) {
+    remove_all_by(at.store().as_ref()).await;
+}
+
+async fn remove_all_by(store: &dyn Store) {
     for part in [LogPart::Deliveries, LogPart::Events] {
         let mut after = Some(RowKey::from_i64(0));
         while let Some(from) = after {
-            after = at.store().remove_aged(part, DAY, from, 3).await.unwrap();
+            after = store.remove_aged(part, DAY, from, 3).await.unwrap();
         }
     }
 }
@@ -205,5 +209,28 @@ async fn a_day_with_only_some_of_its_partitions_goes_too() {
         assert_eq!(days(&client, table).await[0], "20260518", "{table}");
     }
     assert_eq!((count(&client, "deliveries").await, count(&client, "events").await), (2, 2), "those that are pending");
+    assert_eq!(count(&client, "attempts").await, 0);
+}
+
+#[tokio::test]
+async fn nodes_that_age_the_log_at_once_lose_nothing_and_leave_nothing() {
+    let Some((database, client)) = Looked::new().await else { return };
+    let at = Fixture::new(database.clone()).await;
+    let other = database.open(Arc::new(at.clock.clone()), StoreSeed { tag: TAG, node: 1 }).await;
+    at.endpoint().await;
+    for _ in 0..3 {
+        at.publish(20).await;
+        for claim in at.claim(19).await.claims {
+            assert_eq!(at.record(at.delivered(&claim)).await, Recorded::Done);
+        }
+        at.advance(DAY);
+    }
+    at.advance(Duration::from_secs(12 * 3600) + Duration::from_millis(1));
+    tokio::join!(remove_all(&at), remove_all_by(other.as_ref()));
+    remove_all(&at).await;
+    for table in ["deliveries", "events"] {
+        assert_eq!(count(&client, table).await, 3, "{table}: those that are pending");
+        assert_eq!(days(&client, table).await[0], "20260518", "{table}");
+    }
     assert_eq!(count(&client, "attempts").await, 0);
 }
