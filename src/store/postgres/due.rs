@@ -83,17 +83,19 @@ pub async fn claim(
     Ok(Claimed { next_due_in: next_due_in(tx, quota.as_ref(), &room).await?, claims })
 }
 
+/// Lanes that may have something due, the one that has waited longest first, from a place on.
+pub const READY: &str = "SELECT lane_key, workspace_key, paused_since, next_at FROM lanes
+     WHERE held_since IS NULL AND next_at <= $1 AND (next_at, lane_key) > ($2, $3)
+     ORDER BY next_at, lane_key LIMIT $4";
+
 /// The lanes whose turn it is, the one that has waited longest first. One that may not be claimed takes nobody's place.
 /// Tests come first: they are few, and someone waits for each, while an endpoint's backlog could take all its room for hours.
 async fn ready_lanes(tx: &WriteTx, quota: &dyn LaneQuota) -> Result<(Vec<ReadyLane>, Room), PgError> {
-    let sql = "SELECT lane_key, workspace_key, paused_since, next_at FROM lanes
-               WHERE held_since IS NULL AND next_at <= $1 AND (next_at, lane_key) > ($2, $3)
-               ORDER BY next_at, lane_key LIMIT $4";
     let per_read = i64::try_from(LANES_PER_READ).unwrap_or(i64::MAX);
     let (mut lanes, mut room) = (Vec::new(), Room::new());
     let mut after = (i64::MIN, i64::MIN);
     loop {
-        let rows = tx.query(sql, &[&tx.now.millis(), &after.0, &after.1, &per_read]).await?;
+        let rows = tx.query(READY, &[&tx.now.millis(), &after.0, &after.1, &per_read]).await?;
         for row in &rows {
             let lane = lane_from_row(row)?;
             let allowance = quota.quota(lane);
@@ -292,7 +294,7 @@ const fn kind_of(lane_key: i64) -> LaneKind {
 }
 
 /// Takes what is due in lanes, so many of each, earliest first, with the events. A row that somebody has just locked is passed over.
-const TAKE: &str = "
+pub const TAKE: &str = "
     UPDATE due SET due_at = $4, claim_token = ($5)[found.place], claimed_at = $3, attempts = due.attempts + 1
     FROM (
         SELECT next.delivery_key, next.due_at, next.claimed_at, next.attempts,

@@ -125,6 +125,14 @@ async fn find_answers(
     Ok(answers)
 }
 
+/// What `externalId`s were used for before.
+pub const PUBLISHED: &str =
+    "SELECT p.workspace_key, p.mode, p.external_id, p.body_hash, p.event_key, e.type, e.project_id, e.deliveries
+               FROM unnest($1, $2, $3) AS asked (workspace_key, mode, external_id)
+               JOIN publish_keys p ON p.workspace_key = asked.workspace_key AND p.mode = asked.mode
+                                  AND p.external_id = asked.external_id
+               JOIN events e ON e.key = p.event_key";
+
 /// What the `externalId`s of these events were used for before.
 async fn find_published(
     tx: &WriteTx,
@@ -141,13 +149,7 @@ async fn find_published(
     if ids.is_empty() {
         return Ok(HashMap::new());
     }
-    let sql =
-        "SELECT p.workspace_key, p.mode, p.external_id, p.body_hash, p.event_key, e.type, e.project_id, e.deliveries
-               FROM unnest($1, $2, $3) AS asked (workspace_key, mode, external_id)
-               JOIN publish_keys p ON p.workspace_key = asked.workspace_key AND p.mode = asked.mode
-                                  AND p.external_id = asked.external_id
-               JOIN events e ON e.key = p.event_key";
-    let rows = tx.query(sql, &[&workspaces, &modes, &ids]).await?;
+    let rows = tx.query(PUBLISHED, &[&workspaces, &modes, &ids]).await?;
     rows.iter().map(|row| published_from_row(tx, row)).collect()
 }
 

@@ -139,17 +139,20 @@ pub async fn move_behind_others(tx: &WriteTx, lane_keys: &Vec<i64>) -> Result<()
     Ok(())
 }
 
+/// Sets the bounds of lanes by the earliest of what lies in each.
+pub const RAISE: &str =
+    "UPDATE lanes SET next_at = GREATEST(COALESCE(earliest.due_at, $2), COALESCE(not_before, 0))
+               FROM unnest($1) AS chosen (lane_key) CROSS JOIN LATERAL
+                    (SELECT (SELECT due_at FROM due WHERE due.lane_key = chosen.lane_key ORDER BY due_at LIMIT 1)) AS earliest (due_at)
+               WHERE lanes.lane_key = chosen.lane_key";
+
 /// Sets the bounds of lanes to what they really hold; one that holds nothing goes, unless its endpoint is being left alone. The
 /// transaction has them locked, by a statement before this one.
 pub async fn raise_next_at(tx: &WriteTx, lane_keys: &Vec<i64>) -> Result<(), PgError> {
     if lane_keys.is_empty() {
         return Ok(());
     }
-    let sql = "UPDATE lanes SET next_at = GREATEST(COALESCE(earliest.due_at, $2), COALESCE(not_before, 0))
-               FROM unnest($1) AS chosen (lane_key) CROSS JOIN LATERAL
-                    (SELECT (SELECT due_at FROM due WHERE due.lane_key = chosen.lane_key ORDER BY due_at LIMIT 1)) AS earliest (due_at)
-               WHERE lanes.lane_key = chosen.lane_key";
-    tx.execute(sql, &[lane_keys, &NOT_YET.millis()]).await?;
+    tx.execute(RAISE, &[lane_keys, &NOT_YET.millis()]).await?;
     let sql = "DELETE FROM lanes WHERE lane_key = ANY($1) AND paused_since IS NULL AND COALESCE(not_before, 0) <= $2
                AND NOT EXISTS (SELECT 1 FROM due WHERE due.lane_key = lanes.lane_key)";
     tx.execute(sql, &[lane_keys, &tx.now.millis()]).await?;

@@ -56,6 +56,8 @@ mod operation;
 mod order;
 mod outcome;
 mod partition;
+#[cfg(test)]
+mod plans;
 mod replay;
 mod requeue;
 mod retention;
@@ -81,6 +83,10 @@ pub struct PostgresStore {
     /// The node's own tasks: its lease, what it hears of others, partitions. None for a command.
     _node: Option<node::Node>,
 }
+
+/// What each transaction tells the planner: to use the indexes, which are made for the statements, whatever it thinks of the sizes.
+/// Tables that grow from nothing are planned by what they were.
+const PLANNER: &str = "SET LOCAL enable_seqscan = off; SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off; SET LOCAL jit = off";
 
 const CLOCK_IS_OFF: &str = "this node's clock is more than 30 seconds off the database's";
 

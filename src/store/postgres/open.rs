@@ -17,7 +17,7 @@ use super::session::Session;
 use super::settings::PostgresSettings;
 use super::time::StoreTime;
 use super::transaction::Shared;
-use super::{PostgresStore, meta, partition, schema, unexpected_value};
+use super::{PLANNER, PostgresStore, meta, partition, schema, unexpected_value};
 
 impl PostgresStore {
     /// Opens the store in the database that the settings name, and brings its schema up to date.
@@ -70,15 +70,11 @@ fn unusable(error: PgError) -> OpenError {
     OpenError::Database(error.into())
 }
 
-/// How transactions begin. The planner is told to use the indexes, which are made for the statements, whatever it thinks of the
-/// sizes: tables that grow from nothing are planned by what they were.
+/// How transactions begin.
 fn begin(begin: &str, settings: &PostgresSettings, is_durable: bool) -> String {
     let timeout_ms = settings.statement_timeout.as_millis();
     let durable = if is_durable { "" } else { "SET LOCAL synchronous_commit = on;" };
-    format!(
-        "{begin}; {durable} SET LOCAL statement_timeout = {timeout_ms};
-         SET LOCAL enable_seqscan = off; SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off; SET LOCAL jit = off"
-    )
+    format!("{begin}; {durable} SET LOCAL statement_timeout = {timeout_ms}; {PLANNER}")
 }
 
 /// What is read of the database when it is opened.

@@ -91,6 +91,15 @@ fn is_exhausted(outcome: &OutcomeRecord) -> bool {
         && outcome.cause != DeliveryCause::Test
 }
 
+/// Ends deliveries whose claims still hold, many at once.
+pub const FINISH: &str = "WITH ended AS (
+           DELETE FROM due USING unnest($1, $2, $3, $4, $5) AS outcome (key, token, status, reason, attempts)
+           WHERE due.delivery_key = outcome.key AND due.claim_token = outcome.token
+           RETURNING outcome.key, outcome.status, outcome.reason, outcome.attempts
+       )
+       UPDATE deliveries SET status = ended.status, reason = ended.reason, attempts = ended.attempts, completed_at = $6
+       FROM ended WHERE deliveries.key = ended.key RETURNING deliveries.key";
+
 /// Ends deliveries all at once. Returns those whose claims still held.
 async fn finish_plain(tx: &WriteTx, outcomes: &[&OutcomeRecord]) -> Result<HashSet<RowKey>, PgError> {
     if outcomes.is_empty() {
@@ -101,16 +110,9 @@ async fn finish_plain(tx: &WriteTx, outcomes: &[&OutcomeRecord]) -> Result<HashS
         AfterAttempt::Retry { .. } => (DeliveryStatus::Pending.code(), None),
     });
     let (statuses, reasons): (Vec<i64>, Vec<Option<i64>>) = ends.unzip();
-    let sql = "WITH ended AS (
-                   DELETE FROM due USING unnest($1, $2, $3, $4, $5) AS outcome (key, token, status, reason, attempts)
-                   WHERE due.delivery_key = outcome.key AND due.claim_token = outcome.token
-                   RETURNING outcome.key, outcome.status, outcome.reason, outcome.attempts
-               )
-               UPDATE deliveries SET status = ended.status, reason = ended.reason, attempts = ended.attempts, completed_at = $6
-               FROM ended WHERE deliveries.key = ended.key RETURNING deliveries.key";
     let rows = tx
         .query(
-            sql,
+            FINISH,
             &[
                 &outcomes.iter().map(|outcome| outcome.delivery_id.key().as_i64()).collect::<Vec<i64>>(),
                 &outcomes.iter().map(|outcome| outcome.token.0).collect::<Vec<i64>>(),
