@@ -72,6 +72,14 @@ async fn try_take(session: &Session, holder: i64, now: Timestamp) -> Result<u16,
     }
 }
 
+/// Gives the run of the server a number if it has none, as after a crash (`transaction.rs`).
+pub async fn number_run(session: &Session) -> Result<(), PgError> {
+    let sql = "INSERT INTO server_run (id) SELECT (random() * 9007199254740991)::bigint
+               WHERE NOT EXISTS (SELECT 1 FROM server_run) ON CONFLICT DO NOTHING";
+    session.execute(sql, &[]).await?;
+    Ok(())
+}
+
 /// The tasks of a node, which end when this is dropped.
 pub struct Node {
     stop: CancellationToken,
@@ -128,6 +136,7 @@ async fn say_so(shared: &Shared, identity: &Identity) -> Result<Option<usize>, P
     let session = Session::new(connection(&shared.pool).await?);
     let row = session.query_one("SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint AS now", &[]).await?;
     let now = shared.time.of_database(Timestamp::from_millis(int(&row, "now")?));
+    number_run(&session).await?;
     let sql = "UPDATE nodes SET seen_at = $3, sends = TRUE WHERE number = $1 AND holder = $2";
     let number = i64::from(identity.number);
     if session.execute(sql, &[&number, &identity.holder, &now.millis()]).await? == 0 {

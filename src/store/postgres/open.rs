@@ -95,6 +95,7 @@ impl Facts {
         let sql = "SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint AS now, 'meta'::regclass::oid::bigint AS class,
                           current_setting('synchronous_commit') AS durable";
         let row = session.query_one(sql, &[]).await?;
+        node::number_run(session).await?;
         let class = u32::try_from(int(&row, "class")?).map_err(|_| unexpected_value("pg_class.oid"))?;
         let is_durable = get::<&str>(&row, "durable")? != "off";
         if !is_durable {
