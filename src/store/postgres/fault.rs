@@ -45,9 +45,14 @@ impl PgError {
 
 /// The server ends the session with these.
 fn ends_connection(code: &SqlState) -> bool {
-    [SqlState::ADMIN_SHUTDOWN, SqlState::CRASH_SHUTDOWN, SqlState::CANNOT_CONNECT_NOW, SqlState::IDLE_SESSION_TIMEOUT]
-        .contains(code)
-        || code.code().starts_with("08")
+    let ends = [
+        SqlState::ADMIN_SHUTDOWN,
+        SqlState::CRASH_SHUTDOWN,
+        SqlState::CANNOT_CONNECT_NOW,
+        SqlState::IDLE_SESSION_TIMEOUT,
+        SqlState::IDLE_IN_TRANSACTION_SESSION_TIMEOUT,
+    ];
+    ends.contains(code) || code.code().starts_with("08")
 }
 
 /// The database's fault as far as a caller can do something about it.

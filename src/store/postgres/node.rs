@@ -22,7 +22,7 @@ use super::column::{int, number};
 use super::connect::{Target, connection};
 use super::fault::PgError;
 use super::partition;
-use super::session::Session;
+use super::session::{NO_STANDSTILL, Session};
 use super::transaction::Shared;
 
 /// How often a node says that it is there, and how long after that it counts as gone.
@@ -47,7 +47,7 @@ pub const fn number_of_command(drawn: u16) -> u16 {
 
 /// Takes a number for a node that is known by `holder`.
 pub async fn take_number(session: &Session, holder: i64, now: Timestamp) -> Result<u16, PgError> {
-    session.batch("BEGIN").await?;
+    session.batch(&format!("BEGIN; {NO_STANDSTILL}")).await?;
     let taken = try_take(session, holder, now).await;
     session.batch(if taken.is_ok() { "COMMIT" } else { "ROLLBACK" }).await?;
     taken

@@ -13,7 +13,7 @@ use super::fault::PgError;
 use super::group::Groups;
 use super::matching::MatchingCache;
 use super::node::{self, Identity, Node};
-use super::session::Session;
+use super::session::{NO_STANDSTILL, Session};
 use super::settings::PostgresSettings;
 use super::time::StoreTime;
 use super::transaction::Shared;
@@ -76,7 +76,7 @@ fn begin(begin: &str, settings: &PostgresSettings, is_durable: bool) -> String {
     let timeout_ms = settings.statement_timeout.as_millis();
     let durable = if is_durable { "" } else { "SET LOCAL synchronous_commit = on;" };
     format!(
-        "{begin}; {durable} SET LOCAL statement_timeout = {timeout_ms};
+        "{begin}; {NO_STANDSTILL}; {durable} SET LOCAL statement_timeout = {timeout_ms};
          SET LOCAL enable_seqscan = off; SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off; SET LOCAL jit = off"
     )
 }
