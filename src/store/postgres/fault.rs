@@ -34,6 +34,20 @@ impl PgError {
         }
     }
 
+    /// Whether whatever is tried now would meet the same.
+    pub fn is_everybodys(&self) -> bool {
+        match self {
+            Self::Connection(_) | Self::Unavailable(_) => true,
+            Self::Database(error) => {
+                let refuses = |code: &SqlState| {
+                    *code == SqlState::READ_ONLY_SQL_TRANSACTION || ["53", "58"].contains(&&code.code()[..2])
+                };
+                self.lost_connection() || error.code().is_some_and(refuses)
+            }
+            Self::Unexpected(_) | Self::Overtaken => false,
+        }
+    }
+
     /// Whether the connection is gone, so that nothing can be known of a commit that was under way.
     pub fn lost_connection(&self) -> bool {
         match self {
