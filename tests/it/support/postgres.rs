@@ -127,7 +127,7 @@ async fn sweep(client: &Client) -> Result<(), tokio_postgres::Error> {
 }
 
 /// Connects; what drives the connection runs beside until the client is dropped.
-async fn connect(url: &str) -> Result<Client, tokio_postgres::Error> {
+pub async fn connect(url: &str) -> Result<Client, tokio_postgres::Error> {
     let (client, connection) = tokio_postgres::connect(url, NoTls).await?;
     tokio::spawn(connection);
     Ok(client)
@@ -147,15 +147,24 @@ async fn find_server() -> Option<String> {
         Ok(Err(error)) => error.to_string(),
         Err(_) => "it does not answer".to_owned(),
     };
-    assert!(std::env::var("CI").as_deref() != Ok("true"), "no PostgreSQL at {url}: {fault}");
-    say(format_args!(
-        "SKIPPED: every test on PostgreSQL, since there is none at {url} ({fault}). To run them, start one there that asks for no \
+    skip(&format!(
+        "every test on PostgreSQL, since there is none at {url} ({fault}). To run them, start one there that asks for no \
          password, or name another: {VARIABLE}=postgres://user:password@host:port/database cargo test"
     ));
     None
 }
 
+/// Says what is not tested for want of something.
+///
+/// # Panics
+/// In CI, where nothing may be wanting.
+#[expect(clippy::disallowed_methods, reason = "the tests have no settings but these two variables")]
+pub fn skip(what: &str) {
+    assert!(std::env::var("CI").as_deref() != Ok("true"), "CI cannot skip {what}");
+    say(format_args!("SKIPPED: {what}"));
+}
+
 /// To standard error past the capture of the tests' output: a test that passes is not to be silent about this.
-fn say(text: impl Display) {
+pub fn say(text: impl Display) {
     let _ = writeln!(std::io::stderr(), "{text}");
 }
