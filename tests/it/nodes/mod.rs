@@ -19,10 +19,10 @@ use load::{Endpoint, Load};
 
 /// What happens to the nodes and their database, in an order that the seed decides.
 const TROUBLES: [(Trouble, usize); 4] = [
-    (Trouble::Kill, 9),
-    (Trouble::Cut, 8),
-    (Trouble::Restart(Shutdown::Immediate), 3),
-    (Trouble::Restart(Shutdown::Fast), 2),
+    (Trouble::Kill, 7),
+    (Trouble::Cut, 6),
+    (Trouble::Restart(Shutdown::Immediate), 2),
+    (Trouble::Restart(Shutdown::Fast), 1),
 ];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
