@@ -27,6 +27,8 @@ pub const CONNECTIONS: usize = 4;
 pub struct TestDatabase {
     server: String,
     name: String,
+    /// Another test may have it after this one.
+    may_be_used_again: bool,
     _permit: SemaphorePermit<'static>,
 }
 
@@ -44,7 +46,17 @@ impl TestDatabase {
             Some(name) => name,
             None => make(&server).await,
         };
-        Some(Self { server, name, _permit: permit })
+        Some(Self { server, name, may_be_used_again: true, _permit: permit })
+    }
+
+    /// As [`Self::new`], without a table, and not to be used again: for tests of the schema itself.
+    pub async fn without_tables() -> Option<Self> {
+        let mut database = Self::new().await?;
+        database.may_be_used_again = false;
+        let name = &database.name;
+        let made = format!("DROP SCHEMA {name} CASCADE; CREATE SCHEMA {name}");
+        database.client().await.batch_execute(&made).await.expect("a schema");
+        Some(database)
     }
 
     /// Where a node finds it.
@@ -69,7 +81,8 @@ impl Drop for TestDatabase {
             runtime.block_on(empty(&server, &name))
         });
         match emptied.join() {
-            Ok(Ok(())) => lock(&FREE).push(self.name.clone()),
+            Ok(Ok(())) if self.may_be_used_again => lock(&FREE).push(self.name.clone()),
+            Ok(Ok(())) => {}
             Ok(Err(error)) => say(format_args!("the schema {} is not used again: {error}", self.name)),
             Err(_) => say(format_args!("the schema {} is not used again", self.name)),
         }
