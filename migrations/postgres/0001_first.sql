@@ -8,6 +8,14 @@ CREATE TABLE meta (
     value BYTEA NOT NULL
 );
 
+-- Which run of the server's this is. Not logged, so it is empty after a crash or a failover, and then is filled anew: what was begun
+-- before is known to be of another run, and its transaction id, which may have been lost and given out again, says nothing.
+CREATE UNLOGGED TABLE server_run (
+    id BIGINT NOT NULL
+);
+
+CREATE UNIQUE INDEX server_run_is_one ON server_run ((TRUE));
+
 -- The event catalogues that this store has had. The one with the highest version counts.
 CREATE TABLE catalogues (
     version      BIGINT PRIMARY KEY,

@@ -7,6 +7,7 @@ mod dashboard;
 mod egress;
 mod engine;
 mod local;
+mod nodes;
 mod server;
 mod store;
 mod support;

@@ -348,22 +348,26 @@ async fn insert_publish_keys(tx: &WriteTx, events: &[(NewEvent, u32)]) -> Result
     }
     let mut keyed: Vec<(&PublishKey, &&NewEvent)> = last_of_each.iter().collect();
     keyed.sort_by(|(a, _), (b, _)| (a.0, mode_code(a.1), &a.2).cmp(&(b.0, mode_code(b.1), &b.2)));
+    let workspaces: Vec<i64> = keyed.iter().map(|(key, _)| key.0.as_i64()).collect();
+    let modes: Vec<i64> = keyed.iter().map(|(key, _)| mode_code(key.1)).collect();
+    let ids: Vec<&str> = keyed.iter().map(|(key, _)| key.2.as_str()).collect();
+    let event_keys: Vec<i64> = keyed.iter().map(|(_, event)| event.id.key().as_i64()).collect();
+    let hashes: Vec<&[u8]> = keyed.iter().map(|(_, event)| event.body_hash.as_slice()).collect();
     let sql = "INSERT INTO publish_keys (workspace_key, mode, external_id, event_key, body_hash)
-               SELECT * FROM unnest($1, $2, $3, $4, $5)
-               ON CONFLICT (workspace_key, mode, external_id) DO UPDATE
-               SET event_key = excluded.event_key, body_hash = excluded.body_hash
-               WHERE NOT EXISTS (SELECT 1 FROM events WHERE key = publish_keys.event_key)";
-    let written = tx
-        .execute(
-            sql,
-            &[
-                &keyed.iter().map(|(key, _)| key.0.as_i64()).collect::<Vec<i64>>(),
-                &keyed.iter().map(|(key, _)| mode_code(key.1)).collect::<Vec<i64>>(),
-                &keyed.iter().map(|(key, _)| key.2.as_str()).collect::<Vec<&str>>(),
-                &keyed.iter().map(|(_, event)| event.id.key().as_i64()).collect::<Vec<i64>>(),
-                &keyed.iter().map(|(_, event)| event.body_hash.as_slice()).collect::<Vec<&[u8]>>(),
-            ],
-        )
-        .await?;
+               SELECT * FROM unnest($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING";
+    let mut written = tx.execute(sql, &[&workspaces, &modes, &ids, &event_keys, &hashes]).await?;
+    if written < keyed.len() as u64 {
+        // Whether their events are gone is a question for a statement that begins once they are locked: an earlier one does not see
+        // the event of whom it has waited for.
+        let sql = "SELECT 1 FROM unnest($1, $2, $3) AS new (workspace_key, mode, external_id)
+                   JOIN publish_keys p USING (workspace_key, mode, external_id)
+                   ORDER BY p.workspace_key, p.mode, p.external_id FOR UPDATE OF p";
+        tx.query(sql, &[&workspaces, &modes, &ids]).await?;
+        let sql = "UPDATE publish_keys p SET event_key = new.event_key, body_hash = new.body_hash
+                   FROM unnest($1, $2, $3, $4, $5) AS new (workspace_key, mode, external_id, event_key, body_hash)
+                   WHERE p.workspace_key = new.workspace_key AND p.mode = new.mode AND p.external_id = new.external_id
+                     AND p.event_key <> new.event_key AND NOT EXISTS (SELECT 1 FROM events WHERE key = p.event_key)";
+        written += tx.execute(sql, &[&workspaces, &modes, &ids, &event_keys, &hashes]).await?;
+    }
     if written == keyed.len() as u64 { Ok(()) } else { Err(PgError::Overtaken) }
 }

@@ -34,6 +34,20 @@ impl PgError {
         }
     }
 
+    /// Whether whatever is tried now would meet the same.
+    pub fn is_everybodys(&self) -> bool {
+        match self {
+            Self::Connection(_) | Self::Unavailable(_) => true,
+            Self::Database(error) => {
+                let refuses = |code: &SqlState| {
+                    *code == SqlState::READ_ONLY_SQL_TRANSACTION || ["53", "58"].contains(&&code.code()[..2])
+                };
+                self.lost_connection() || error.code().is_some_and(refuses)
+            }
+            Self::Unexpected(_) | Self::Overtaken => false,
+        }
+    }
+
     /// Whether the connection is gone, so that nothing can be known of a commit that was under way.
     pub fn lost_connection(&self) -> bool {
         match self {
@@ -45,9 +59,14 @@ impl PgError {
 
 /// The server ends the session with these.
 fn ends_connection(code: &SqlState) -> bool {
-    [SqlState::ADMIN_SHUTDOWN, SqlState::CRASH_SHUTDOWN, SqlState::CANNOT_CONNECT_NOW, SqlState::IDLE_SESSION_TIMEOUT]
-        .contains(code)
-        || code.code().starts_with("08")
+    let ends = [
+        SqlState::ADMIN_SHUTDOWN,
+        SqlState::CRASH_SHUTDOWN,
+        SqlState::CANNOT_CONNECT_NOW,
+        SqlState::IDLE_SESSION_TIMEOUT,
+        SqlState::IDLE_IN_TRANSACTION_SESSION_TIMEOUT,
+    ];
+    ends.contains(code) || code.code().starts_with("08")
 }
 
 /// The database's fault as far as a caller can do something about it.

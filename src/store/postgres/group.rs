@@ -85,7 +85,7 @@ async fn write_group(shared: &Arc<Shared>, group: Vec<Job>) {
                 let _ = reply.send(Ok(answer));
             }
         }
-        Err(error) if is_everybodys(&error) => {
+        Err(error) if error.is_everybodys() => {
             let why = match store_error(error) {
                 StoreError::Unavailable { why, source } => {
                     tracing::warn!(requests = replies.len(), why, ?source, "a group of publishes was not accepted");
@@ -130,13 +130,5 @@ async fn try_write(shared: &Arc<Shared>, requests: &[AcceptRequest]) -> Result<V
             tx.roll_back().await;
             Err(error)
         }
-    }
-}
-
-/// Whether every request would meet the same.
-fn is_everybodys(error: &PgError) -> bool {
-    match error {
-        PgError::Connection(_) | PgError::Unavailable(_) => true,
-        error => error.lost_connection(),
     }
 }

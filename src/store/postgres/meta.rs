@@ -16,3 +16,12 @@ pub async fn meta_or_insert(session: &Session, name: &str, value: &[u8]) -> Resu
         .await?;
     get(&session.query_one("SELECT value FROM meta WHERE name = $1", &[&name]).await?, "value")
 }
+
+/// Whether this transaction could write. Only a write itself would be refused otherwise.
+pub async fn check_writable(session: &Session) -> Result<(), PgError> {
+    let sql = "SELECT current_setting('transaction_read_only') = 'on' AS is_read_only FROM meta LIMIT 1";
+    match session.query_opt(sql, &[]).await? {
+        Some(row) if get(&row, "is_read_only")? => Err(PgError::Unavailable("the database is read-only")),
+        _ => Ok(()),
+    }
+}

@@ -149,7 +149,7 @@ impl Store for PostgresStore {
     }
 
     async fn check(&self) -> Result<(), StoreError> {
-        self.shared.write(effect!([] | tx | tx.execute("SELECT 1 FROM meta LIMIT 1", &[]))).await?;
+        self.shared.write(effect!([] | tx | meta::check_writable(tx))).await?;
         if self.shared.time.is_off() { Err(unavailable(CLOCK_IS_OFF)) } else { Ok(()) }
     }
 

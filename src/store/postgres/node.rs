@@ -22,14 +22,14 @@ use super::column::{int, number};
 use super::connect::{Target, connection};
 use super::fault::PgError;
 use super::partition;
-use super::session::Session;
+use super::session::{NO_STANDSTILL, Session};
 use super::transaction::Shared;
 
 /// How often a node says that it is there, and how long after that it counts as gone.
 const SEEN_EVERY: Duration = Duration::from_secs(2);
 const GONE_AFTER: Duration = Duration::from_secs(10);
 /// A number is not given to another process before its holder has been silent for this long.
-const NUMBER_KEPT: Duration = Duration::from_secs(3600);
+const NUMBER_KEPT: Duration = Duration::from_secs(600);
 /// Row keys have nine bits for it. The last 32 numbers are for commands, which come and go: each draws one.
 const NUMBERS: u16 = 480;
 const NUMBERS_FOR_COMMANDS: u16 = 32;
@@ -47,7 +47,7 @@ pub const fn number_of_command(drawn: u16) -> u16 {
 
 /// Takes a number for a node that is known by `holder`.
 pub async fn take_number(session: &Session, holder: i64, now: Timestamp) -> Result<u16, PgError> {
-    session.batch("BEGIN").await?;
+    session.batch(&format!("BEGIN; {NO_STANDSTILL}")).await?;
     let taken = try_take(session, holder, now).await;
     session.batch(if taken.is_ok() { "COMMIT" } else { "ROLLBACK" }).await?;
     taken
@@ -67,9 +67,17 @@ async fn try_take(session: &Session, holder: i64, now: Timestamp) -> Result<u16,
     match session.query_opt(sql, &[&holder, &now.millis(), &before]).await? {
         Some(row) => number(&row, "number"),
         None => {
-            Err(PgError::Unavailable("480 nodes have used this database within the last hour, and it takes no more"))
+            Err(PgError::Unavailable("480 nodes have begun on this database within ten minutes, and it takes no more"))
         }
     }
+}
+
+/// Gives the run of the server a number if it has none, as after a crash (`transaction.rs`).
+pub async fn number_run(session: &Session) -> Result<(), PgError> {
+    let sql = "INSERT INTO server_run (id) SELECT (random() * 9007199254740991)::bigint
+               WHERE NOT EXISTS (SELECT 1 FROM server_run) ON CONFLICT DO NOTHING";
+    session.execute(sql, &[]).await?;
+    Ok(())
 }
 
 /// The tasks of a node, which end when this is dropped.
@@ -128,6 +136,7 @@ async fn say_so(shared: &Shared, identity: &Identity) -> Result<Option<usize>, P
     let session = Session::new(connection(&shared.pool).await?);
     let row = session.query_one("SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint AS now", &[]).await?;
     let now = shared.time.of_database(Timestamp::from_millis(int(&row, "now")?));
+    number_run(&session).await?;
     let sql = "UPDATE nodes SET seen_at = $3, sends = TRUE WHERE number = $1 AND holder = $2";
     let number = i64::from(identity.number);
     if session.execute(sql, &[&number, &identity.holder, &now.millis()]).await? == 0 {

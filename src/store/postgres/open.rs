@@ -13,7 +13,7 @@ use super::fault::PgError;
 use super::group::Groups;
 use super::matching::MatchingCache;
 use super::node::{self, Identity, Node};
-use super::session::Session;
+use super::session::{NO_STANDSTILL, Session};
 use super::settings::PostgresSettings;
 use super::time::StoreTime;
 use super::transaction::Shared;
@@ -74,7 +74,7 @@ fn unusable(error: PgError) -> OpenError {
 fn begin(begin: &str, settings: &PostgresSettings, is_durable: bool) -> String {
     let timeout_ms = settings.statement_timeout.as_millis();
     let durable = if is_durable { "" } else { "SET LOCAL synchronous_commit = on;" };
-    format!("{begin}; {durable} SET LOCAL statement_timeout = {timeout_ms}; {PLANNER}")
+    format!("{begin}; {NO_STANDSTILL}; {durable} SET LOCAL statement_timeout = {timeout_ms}; {PLANNER}")
 }
 
 /// What is read of the database when it is opened.
@@ -91,6 +91,7 @@ impl Facts {
         let sql = "SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint AS now, 'meta'::regclass::oid::bigint AS class,
                           current_setting('synchronous_commit') AS durable";
         let row = session.query_one(sql, &[]).await?;
+        node::number_run(session).await?;
         let class = u32::try_from(int(&row, "class")?).map_err(|_| unexpected_value("pg_class.oid"))?;
         let is_durable = get::<&str>(&row, "durable")? != "off";
         if !is_durable {

@@ -14,7 +14,7 @@ use crate::domain::time::{Day, Timestamp};
 
 use super::column::get;
 use super::fault::PgError;
-use super::session::Session;
+use super::session::{NO_STANDSTILL, Session};
 
 /// The tables of the log.
 const LOG: [&str; 3] = ["attempts", "deliveries", "events"];
@@ -102,7 +102,7 @@ enum Made {
 }
 
 async fn make(session: &Session, lock_class: i32, table: &str, day: Day) -> Result<Made, PgError> {
-    session.batch("BEGIN").await?;
+    session.batch(&format!("BEGIN; {NO_STANDSTILL}")).await?;
     let made = make_in_transaction(session, lock_class, table, day).await;
     session.batch(if made.is_ok() { "COMMIT" } else { "ROLLBACK" }).await?;
     match made {

@@ -63,6 +63,10 @@ typed! {
 /// The values of a statement, in order.
 pub type Values<'v> = &'v [&'v dyn Value];
 
+/// What follows each BEGIN. Whoever stands still in the middle of a transaction, or is cut off from the network, is thrown out of it: its
+/// locks must not keep the other nodes from their work.
+pub const NO_STANDSTILL: &str = "SET LOCAL idle_in_transaction_session_timeout = '5s'";
+
 /// A connection that nobody else uses meanwhile.
 pub struct Session(Object);
 

@@ -1,5 +1,5 @@
 //! One transaction that writes: begun with the database's time and its own id, run again when it lost against another, and
-//! resolved by its id when the connection is lost while it commits.
+//! resolved by its id when the connection is lost while it commits, unless the server crashed then.
 //!
 //! Workspaces are locked by advisory locks, shared by whoever reads their endpoints to queue or to claim and exclusive for whoever
 //! changes these: so nothing is enqueued or claimed by what was changed before it. The order in which a transaction takes its
@@ -20,7 +20,7 @@ use crate::domain::time::Timestamp;
 use crate::store::shared::group_claims::{GroupClaims, HandedOver};
 use crate::store::{HandOver, StoreError};
 
-use super::column::{get, int};
+use super::column::{get, int, opt_int};
 use super::connect::connection;
 use super::fault::{PgError, store_error};
 use super::matching::MatchingCache;
@@ -108,19 +108,32 @@ impl Shared {
     {
         let shared = Arc::clone(self);
         let work = async move {
-            let session = Session::new(connection(&shared.pool).await?);
-            let (begun, value) = join(session.batch(&shared.begin_read), query(&session)).await;
+            let mut open = OpenRead(Some(Session::new(connection(&shared.pool).await?)));
+            let Some(session) = &open.0 else { return Err(PgError::Unavailable("a read ended before it began")) };
+            let (begun, value) = join(session.batch(&shared.begin_read), query(session)).await;
             let ended = match (&begun, &value) {
                 (Ok(()), Ok(_)) => session.batch("COMMIT").await,
                 _ => session.batch("ROLLBACK").await,
             };
-            if ended.is_err() {
-                session.discard();
+            if ended.is_ok() {
+                // Given back to the pool.
+                drop(open.0.take());
             }
             begun.and(value)
         };
         let read = tokio::spawn(work).await.map_err(|error| StoreError::Broken(Box::new(error)))?;
         read.map_err(store_error)
+    }
+}
+
+/// A connection inside a transaction that reads. Dropped before its end, as when the reader panics, it is closed.
+struct OpenRead(Option<Session>);
+
+impl Drop for OpenRead {
+    fn drop(&mut self) {
+        if let Some(session) = self.0.take() {
+            session.discard();
+        }
     }
 }
 
@@ -136,6 +149,8 @@ pub struct WriteTx {
     /// It changed an endpoint: what it reads of endpoints may be rolled back, and is not to be kept.
     pub changed_endpoints: bool,
     id: String,
+    /// The run of the server that gave the id; `None` when it had just begun and had no number yet.
+    run: Option<i64>,
     began: Timestamp,
 }
 
@@ -153,9 +168,11 @@ impl WriteTx {
         let session = Session::new(connection(&shared.pool).await?);
         let began = shared.time.local();
         let first =
-            "SELECT pg_current_xact_id()::text AS id, (extract(epoch FROM clock_timestamp()) * 1000)::bigint AS now";
+            "SELECT pg_current_xact_id()::text AS id, (extract(epoch FROM clock_timestamp()) * 1000)::bigint AS now,
+                            (SELECT id FROM server_run) AS run";
         let (begun, row) = join(session.batch(&shared.begin_write), session.query_one(first, &[])).await;
-        let (id, database_now) = match begun.and(row).and_then(|row| Ok((get(&row, "id")?, int(&row, "now")?))) {
+        let facts = begun.and(row).and_then(|row| Ok((get(&row, "id")?, opt_int(&row, "run")?, int(&row, "now")?)));
+        let (id, run, database_now) = match facts {
             Ok(facts) => facts,
             Err(error) => {
                 session.discard();
@@ -172,6 +189,7 @@ impl WriteTx {
             versions: HashMap::new(),
             changed_endpoints: false,
             id,
+            run,
             began,
         })
     }
@@ -229,13 +247,17 @@ impl WriteTx {
     /// The connection was lost while the commit was under way: asks the database what became of it.
     async fn resolve(&mut self, lost: PgError) -> Result<(), PgError> {
         for _ in 0..RESOLVE_TRIES {
-            match self.shared.status_of(&self.id).await {
-                Ok(Some(true)) => return Ok(()),
-                Ok(Some(false)) => {
+            match self.shared.fate_of(&self.id, self.run).await {
+                Ok(Fate::Committed) => return Ok(()),
+                Ok(Fate::RolledBack) => {
                     self.claims.rolled_back();
                     return Err(lost);
                 }
-                Ok(None) | Err(_) => tokio::time::sleep(RESOLVE_WAIT).await,
+                Ok(Fate::Unknown) => {
+                    self.claims.rolled_back();
+                    return Err(PgError::Unavailable("the database crashed during a commit"));
+                }
+                Ok(Fate::UnderWay) | Err(_) => tokio::time::sleep(RESOLVE_WAIT).await,
             }
         }
         tracing::error!(error = %lost, "the connection was lost during a commit, and the database could not be asked what became of it");
@@ -262,16 +284,28 @@ impl Drop for WriteTx {
     }
 }
 
+/// What became of a transaction.
+enum Fate {
+    Committed,
+    RolledBack,
+    UnderWay,
+    /// The server has crashed since, or another has taken its place: an id that was not on disk yet is given out once more, and what
+    /// is said of it then is about another transaction.
+    Unknown,
+}
+
 impl Shared {
-    /// Whether a transaction was committed; `None` while it is under way.
-    async fn status_of(&self, id: &str) -> Result<Option<bool>, PgError> {
+    async fn fate_of(&self, id: &str, run: Option<i64>) -> Result<Fate, PgError> {
+        let Some(run) = run else { return Ok(Fate::Unknown) };
         let session = Session::new(connection(&self.pool).await?);
-        let row = session.query_one("SELECT pg_xact_status($1::text::xid8) AS status", &[&id]).await?;
-        let status: Option<&str> = get(&row, "status")?;
-        Ok(match status {
-            Some("committed") => Some(true),
-            Some("aborted") => Some(false),
-            _ => None,
+        let sql = "SELECT CASE WHEN (SELECT id FROM server_run) = $2 THEN pg_xact_status($1::text::xid8) ELSE 'unknown' END AS fate";
+        let row = session.query_one(sql, &[&id, &run]).await?;
+        Ok(match get::<Option<&str>>(&row, "fate")? {
+            Some("committed") => Fate::Committed,
+            Some("aborted") => Fate::RolledBack,
+            Some("in progress") => Fate::UnderWay,
+            // It is so long ago that nothing is kept of it, or another run's.
+            _ => Fate::Unknown,
         })
     }
 }

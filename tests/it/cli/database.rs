@@ -122,7 +122,7 @@ async fn a_store_that_is_not_used_any_more_is_warned_of_and_left_alone() {
 
 #[tokio::test]
 async fn the_doctor_tells_what_a_database_is_worth() {
-    let Some(database) = TestDatabase::new().await else { return };
+    let Some(database) = TestDatabase::without_tables().await else { return };
     let (place, data_dir) = new_data_dir();
     let url = url_with_password(&database);
     let doctor = async || postrider(&["doctor", "database", "--database-url", &url]).await;

@@ -1,12 +1,13 @@
 //! Several nodes on one database at the same time: what one has changed counts for the others, and nothing is done twice.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use postrider::domain::delivery::{DeliveryCause, DeliveryStatus};
 use postrider::domain::replay::{REPLAYED_BY_DEFAULT, ReplayRange, ReplayStatus};
 use postrider::domain::time::Timestamp;
-use postrider::store::{Claim, Store};
+use postrider::store::{Claim, Store, Written};
 
 use super::fixture::{Fixture, START};
 use super::postgres::PostgresBackend;
@@ -100,6 +101,27 @@ async fn nodes_that_replay_at_once_send_nothing_twice() {
         counted += replay.replayed;
     }
     assert_eq!(counted, FAILED as u64);
+}
+
+#[tokio::test]
+async fn of_nodes_that_are_given_one_external_id_at_once_only_one_makes_an_event_of_it() {
+    let Some(backend) = PostgresBackend::new().await else { return };
+    let at = Fixture::new(backend).await;
+    let other = at.another_node(at.clock.clone()).await;
+    at.endpoint().await;
+    for round in 0..50 {
+        let name = format!("order-{round}");
+        let accept = |node: &Arc<dyn Store>| {
+            let (node, event) = (Arc::clone(node), at.event_with(&name, 1));
+            async move { node.accept_events(vec![event], None).await.unwrap() }
+        };
+        let (Written::Done(here), Written::Done(there)) = tokio::join!(accept(at.store()), accept(&other)) else {
+            panic!("no key was given");
+        };
+        assert_eq!(here[0].id, there[0].id, "in round {round}");
+        assert!(here[0].replayed != there[0].replayed, "in round {round}");
+    }
+    assert_eq!(at.deliveries().await.len(), 50);
 }
 
 #[tokio::test]

@@ -6,6 +6,7 @@
 pub mod app;
 pub mod caller;
 pub mod clock;
+pub mod cluster;
 pub mod dns;
 pub mod postgres;
 pub mod process;

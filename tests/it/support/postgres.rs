@@ -27,6 +27,8 @@ pub const CONNECTIONS: usize = 4;
 pub struct TestDatabase {
     server: String,
     name: String,
+    /// Another test may have it after this one.
+    may_be_used_again: bool,
     _permit: SemaphorePermit<'static>,
 }
 
@@ -44,7 +46,17 @@ impl TestDatabase {
             Some(name) => name,
             None => make(&server).await,
         };
-        Some(Self { server, name, _permit: permit })
+        Some(Self { server, name, may_be_used_again: true, _permit: permit })
+    }
+
+    /// As [`Self::new`], without a table, and not to be used again: for tests of the schema itself.
+    pub async fn without_tables() -> Option<Self> {
+        let mut database = Self::new().await?;
+        database.may_be_used_again = false;
+        let name = &database.name;
+        let made = format!("DROP SCHEMA {name} CASCADE; CREATE SCHEMA {name}");
+        database.client().await.batch_execute(&made).await.expect("a schema");
+        Some(database)
     }
 
     /// Where a node finds it.
@@ -69,7 +81,8 @@ impl Drop for TestDatabase {
             runtime.block_on(empty(&server, &name))
         });
         match emptied.join() {
-            Ok(Ok(())) => lock(&FREE).push(self.name.clone()),
+            Ok(Ok(())) if self.may_be_used_again => lock(&FREE).push(self.name.clone()),
+            Ok(Ok(())) => {}
             Ok(Err(error)) => say(format_args!("the schema {} is not used again: {error}", self.name)),
             Err(_) => say(format_args!("the schema {} is not used again", self.name)),
         }
@@ -127,7 +140,7 @@ async fn sweep(client: &Client) -> Result<(), tokio_postgres::Error> {
 }
 
 /// Connects; what drives the connection runs beside until the client is dropped.
-async fn connect(url: &str) -> Result<Client, tokio_postgres::Error> {
+pub async fn connect(url: &str) -> Result<Client, tokio_postgres::Error> {
     let (client, connection) = tokio_postgres::connect(url, NoTls).await?;
     tokio::spawn(connection);
     Ok(client)
@@ -147,15 +160,24 @@ async fn find_server() -> Option<String> {
         Ok(Err(error)) => error.to_string(),
         Err(_) => "it does not answer".to_owned(),
     };
-    assert!(std::env::var("CI").as_deref() != Ok("true"), "no PostgreSQL at {url}: {fault}");
-    say(format_args!(
-        "SKIPPED: every test on PostgreSQL, since there is none at {url} ({fault}). To run them, start one there that asks for no \
+    skip(&format!(
+        "every test on PostgreSQL, since there is none at {url} ({fault}). To run them, start one there that asks for no \
          password, or name another: {VARIABLE}=postgres://user:password@host:port/database cargo test"
     ));
     None
 }
 
+/// Says what is not tested for want of something.
+///
+/// # Panics
+/// In CI, where nothing may be wanting.
+#[expect(clippy::disallowed_methods, reason = "the tests have no settings but these two variables")]
+pub fn skip(what: &str) {
+    assert!(std::env::var("CI").as_deref() != Ok("true"), "CI cannot skip {what}");
+    say(format_args!("SKIPPED: {what}"));
+}
+
 /// To standard error past the capture of the tests' output: a test that passes is not to be silent about this.
-fn say(text: impl Display) {
+pub fn say(text: impl Display) {
     let _ = writeln!(std::io::stderr(), "{text}");
 }

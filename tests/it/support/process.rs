@@ -96,8 +96,22 @@ impl Serving {
 
     /// SIGTERM.
     pub async fn tell_to_stop(&self) {
+        self.signal("-TERM").await;
+    }
+
+    /// SIGSTOP: it stands still, and does not know it.
+    pub async fn pause(&self) {
+        self.signal("-STOP").await;
+    }
+
+    /// SIGCONT.
+    pub async fn go_on(&self) {
+        self.signal("-CONT").await;
+    }
+
+    async fn signal(&self, signal: &str) {
         let id = self.child.id().expect("a process that runs").to_string();
-        let told = Command::new("kill").args(["-TERM", &id]).status();
+        let told = Command::new("kill").args([signal, &id]).status();
         assert!(bounded("the signal", told).await.expect("the kill command").success());
     }
 

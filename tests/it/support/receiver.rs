@@ -37,6 +37,8 @@ pub enum Behaviour {
     Answer(Answer),
     /// Waits for the gate, then answers.
     Hold(Gate, Answer),
+    /// Answers after this time.
+    Late(Duration, Answer),
     /// Not a byte, until the client hangs up.
     StallBeforeHeaders,
     /// Half of the promised body, then nothing until the client hangs up.
@@ -104,6 +106,9 @@ pub struct Counts {
     pub failed_handshakes: usize,
     /// Bytes of answers handed to the kernel: an upper bound of what the client has read.
     pub bytes_sent: usize,
+    /// Requests that have arrived and are not answered yet, and the most there were at once.
+    pub under_way: usize,
+    pub most_under_way: usize,
 }
 
 /// Holds back the answers of [`Behaviour::Hold`] until it is opened; clones are one gate.
@@ -407,6 +412,25 @@ impl Drop for Open {
     }
 }
 
+/// A request that is being answered.
+struct UnderWay<'a>(&'a Shared);
+
+impl<'a> UnderWay<'a> {
+    fn new(shared: &'a Shared) -> Self {
+        shared.counts.send_modify(|counts| {
+            counts.under_way += 1;
+            counts.most_under_way = counts.most_under_way.max(counts.under_way);
+        });
+        Self(shared)
+    }
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        self.0.counts.send_modify(|counts| counts.under_way -= 1);
+    }
+}
+
 async fn accept(listener: TcpListener, transport: Transport, shared: Arc<Shared>) {
     let mut connections = JoinSet::new();
     while let Ok((stream, _)) = listener.accept().await {
@@ -463,6 +487,7 @@ async fn serve(mut wire: impl Wire, number: usize, tls: Option<Handshake>, share
         request.tls.clone_from(&tls);
         let asked_to_close = request.header("connection").is_some_and(|value| value.eq_ignore_ascii_case("close"));
         let behaviour = shared.arrive(request);
+        let _under_way = UnderWay::new(shared);
         let mut exchange = Exchange { wire: &mut wire, shared };
         if !exchange.perform(behaviour).await? || asked_to_close {
             return wire.shutdown().await;

@@ -5,10 +5,11 @@ use std::future::Future;
 use std::time::Duration;
 
 /// How long anything awaited may take. Generous, because a busy machine is no reason to fail.
-pub const BOUND: Duration = Duration::from_secs(10);
+pub const BOUND: Duration = Duration::from_secs(30);
 
 /// How often [`eventually`] asks again: the only polling in the tests.
 const POLL_INTERVAL: Duration = Duration::from_millis(10);
+const LONG_POLL_INTERVAL: Duration = Duration::from_millis(200);
 
 /// Asks until the answer is `Some`. For what cannot notify, like a row in a database; prefer [`bounded`].
 ///
@@ -30,6 +31,26 @@ where
     bounded(what, asking).await
 }
 
+/// As [`eventually`], for what takes longer on purpose, such as a lease to run out.
+///
+/// # Panics
+/// After `bound`, naming `what` did not happen.
+pub async fn eventually_within<T, Probe, Answer>(bound: Duration, what: &str, mut probe: Probe) -> T
+where
+    Probe: FnMut() -> Answer,
+    Answer: Future<Output = Option<T>>,
+{
+    let asking = async {
+        loop {
+            if let Some(found) = probe().await {
+                return found;
+            }
+            tokio::time::sleep(LONG_POLL_INTERVAL).await;
+        }
+    };
+    within(bound, asking, || what.to_owned()).await
+}
+
 /// Awaits `future`, which is woken by the event itself.
 ///
 /// # Panics
@@ -46,7 +67,11 @@ pub async fn bounded_or<T>(future: impl Future<Output = T>, explain: impl FnOnce
     within(BOUND, future, explain).await
 }
 
-async fn within<T>(bound: Duration, future: impl Future<Output = T>, explain: impl FnOnce() -> String) -> T {
+/// As [`bounded_or`], with a bound of its own.
+///
+/// # Panics
+/// After `bound`, with the text of `explain`.
+pub async fn within<T>(bound: Duration, future: impl Future<Output = T>, explain: impl FnOnce() -> String) -> T {
     match tokio::time::timeout(bound, future).await {
         Ok(value) => value,
         Err(_) => panic!("waited {bound:?} in vain: {}", explain()),

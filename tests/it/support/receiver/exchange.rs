@@ -78,6 +78,10 @@ impl<W: Wire> Exchange<'_, W> {
                 gate.opened().await;
                 return self.answer(&answer).await.map(|()| true);
             }
+            Behaviour::Late(time, answer) => {
+                tokio::time::sleep(time).await;
+                return self.answer(&answer).await.map(|()| true);
+            }
             Behaviour::StallBeforeHeaders => until_hang_up(self.wire).await?,
             Behaviour::StallMidBody => {
                 self.send(b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhello").await?;

@@ -1,0 +1,72 @@
+//! Looks at the claims while the nodes are at work: an endpoint never has more than its cap.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use postrider::domain::limits;
+use tokio::task::JoinHandle;
+use tokio_postgres::{Client, Error};
+use tokio_util::sync::CancellationToken;
+
+use crate::support::cluster::Cluster;
+
+const LOOK_EVERY: Duration = Duration::from_millis(30);
+/// Claims that one process may have of one endpoint: under way, and waiting for their turn.
+const CAP_OF_PROCESS: i64 = (limits::SLOTS_PER_ENDPOINT * (1 + limits::CLAIMED_AHEAD_TURNS)) as i64;
+
+/// What was seen.
+#[derive(Debug, Default)]
+pub struct Claims {
+    pub looks: usize,
+    pub most_of_endpoint: i64,
+    pub most_of_process: i64,
+}
+
+pub struct Watching {
+    over: CancellationToken,
+    watching: JoinHandle<Claims>,
+}
+
+impl Watching {
+    /// # Panics
+    /// When an endpoint had more claims than it may have.
+    pub async fn finish(self) -> Claims {
+        self.over.cancel();
+        self.watching.await.unwrap()
+    }
+}
+
+pub fn watch(cluster: &Arc<Cluster>) -> Watching {
+    let over = CancellationToken::new();
+    Watching { watching: tokio::spawn(look_on(Arc::clone(cluster), over.clone())), over }
+}
+
+async fn look_on(cluster: Arc<Cluster>, over: CancellationToken) -> Claims {
+    let (mut client, mut claims) = (None, Claims::default());
+    let mut pace = tokio::time::interval(LOOK_EVERY);
+    while over.run_until_cancelled(pace.tick()).await.is_some() {
+        // While the database restarts there is nothing to be seen.
+        client = match client {
+            Some(client) => look(&client, &mut claims).await.ok().map(|()| client),
+            None => cluster.try_client().await.ok(),
+        };
+    }
+    claims
+}
+
+async fn look(client: &Client, claims: &mut Claims) -> Result<(), Error> {
+    let sql = "SELECT lane_key, (claim_token >> 12) & 511, COUNT(*) FROM due
+               WHERE claim_token IS NOT NULL AND due_at > extract(epoch FROM clock_timestamp()) * 1000
+               GROUP BY 1, 2 ORDER BY 1";
+    let (mut lane, mut of_endpoint) = (0, 0);
+    for row in client.query(sql, &[]).await? {
+        let (lane_key, of_process): (i64, i64) = (row.get(0), row.get(2));
+        assert!(of_process <= CAP_OF_PROCESS, "{of_process} claims of one endpoint in one process");
+        of_endpoint = if lane_key == lane { of_endpoint + of_process } else { of_process };
+        lane = lane_key;
+        claims.most_of_process = claims.most_of_process.max(of_process);
+        claims.most_of_endpoint = claims.most_of_endpoint.max(of_endpoint);
+    }
+    claims.looks += 1;
+    Ok(())
+}
