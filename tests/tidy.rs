@@ -70,6 +70,7 @@ const FENCES: &[(&str, &[&str])] = &[
     ("axum", &["api", "dashboard", "local", "server"]),
     ("clap", &["cli", "main"]),
     ("aws_lc_rs", &["crypto"]),
+    ("indicatif", &["cli/store"]),
     ("jsonschema", &["domain/schema"]),
 ];
 

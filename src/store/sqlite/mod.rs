@@ -38,6 +38,7 @@ mod audit;
 mod catalogue;
 mod checkpoint;
 mod column;
+pub mod copy;
 mod delivery;
 mod due;
 mod endpoint;
