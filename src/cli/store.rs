@@ -89,7 +89,7 @@ async fn copy(options: CopyOptions) -> anyhow::Result<()> {
     let source = from.open(Side::Source, &options).await?;
     let target = to.open(Side::Target, &options).await?;
     let counted = copy::copy(source.as_ref(), target.as_ref(), SystemClock.now(), &mut Bar::new()).await?;
-    print_rows(&["table", "source", "target", ""], counted.iter().map(row));
+    print_rows(&["table", "source", "target", "verdict"], counted.iter().map(row));
     if counted.iter().any(|counted| counted.source != counted.target) {
         bail!("the target does not have as many rows as the source, and stays unfinished: empty it and begin anew");
     }
