@@ -33,7 +33,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("dashboard", &["domain", "service", "telemetry"]),
     ("source", &["domain", "service", "telemetry"]),
     ("local", &["domain", "crypto"]),
-    ("bench", &["domain", "local", "crypto"]),
+    ("bench", &["domain", "local", "crypto", "store::sqlite::ceiling"]),
     ("server", ALL),
     (
         "cli",
@@ -70,8 +70,8 @@ const FENCES: &[(&str, &[&str])] = &[
     ("axum", &["api", "dashboard", "local", "server"]),
     ("clap", &["cli", "main"]),
     ("aws_lc_rs", &["crypto"]),
-    ("indicatif", &["cli/store"]),
     ("jsonschema", &["domain/schema"]),
+    ("indicatif", &["bench/progress", "cli/store"]),
 ];
 
 /// Lines before the tests at a file's foot.

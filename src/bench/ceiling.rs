@@ -1,10 +1,12 @@
-//! What this machine could do at best, in the same run: a bare client that signs and posts to the same sink.
+//! What this machine could do at best, in the same run: a bare client that signs and posts to the same sink, and SQLite writing
+//! rows of an event's size, in groups that are on disk before the next begins.
 
 use std::io;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue};
 use http_body_util::{BodyExt, Full};
 use hyper::Request;
 use hyper::client::conn::http1;
@@ -12,23 +14,38 @@ use hyper_util::rt::TokioIo;
 
 use crate::crypto::MacKey;
 use crate::domain::signing::signature_header;
+use crate::store::sqlite::ceiling::rows_per_second;
 
+use super::BenchOptions;
+use super::arrivals::Arrivals;
 use super::process::Cost;
 use super::producer::connect;
-use super::sink::signed_headers;
+use super::run::BenchError;
+use super::scenario::Trial;
+use super::sink::Sink;
+use super::stage::Directory;
 
-/// What the bare client reached.
+/// What no server can exceed.
 #[derive(Clone, Copy, Debug)]
 pub struct Ceiling {
-    pub per_second: f64,
+    pub posts_per_second: f64,
     /// Client and sink together.
     pub cpu_seconds_per_1000: f64,
+    pub rows_per_second: f64,
 }
 
-pub async fn measure(sink: SocketAddr, connections: usize, body: Bytes, duration: Duration) -> io::Result<Ceiling> {
+/// Long enough for either.
+const DURATION_MAX: Duration = Duration::from_secs(5);
+
+pub async fn measure(options: &BenchOptions) -> Result<Ceiling, BenchError> {
+    let Trial { load, receiver, .. } = Trial::single(options);
+    let sink = Sink::start(receiver, &Arrivals::new(&load)).await?;
+    let sink: SocketAddr = sink.base_urls[0].trim_start_matches("http://").parse().map_err(io::Error::other)?;
+    let duration = options.duration.min(DURATION_MAX);
+    let body = Bytes::from(vec![b'x'; options.payload_bytes + 200]);
     let (before, started) = (Cost::of_this_process(), Instant::now());
     let clients: Vec<_> =
-        (0..connections).map(|_| tokio::spawn(client(sink, body.clone(), started + duration))).collect();
+        (0..options.publishers).map(|_| tokio::spawn(client(sink, body.clone(), started + duration))).collect();
     let mut posted = 0;
     for client in clients {
         posted += client.await.map_err(io::Error::other)??;
@@ -36,10 +53,12 @@ pub async fn measure(sink: SocketAddr, connections: usize, body: Bytes, duration
     let cpu = Cost::of_this_process().cpu.saturating_sub(before.cpu);
     #[expect(clippy::cast_precision_loss, reason = "a count")]
     let posted = posted as f64;
-    Ok(Ceiling {
-        per_second: posted / started.elapsed().as_secs_f64(),
-        cpu_seconds_per_1000: cpu.as_secs_f64() * 1000.0 / posted,
-    })
+    let (posts_per_second, cpu_seconds_per_1000) =
+        (posted / started.elapsed().as_secs_f64(), cpu.as_secs_f64() * 1000.0 / posted);
+    let directory = Directory::make()?;
+    let rows = tokio::task::spawn_blocking(move || rows_per_second(&directory.0, duration));
+    let rows_per_second = rows.await.map_err(io::Error::other)?.map_err(io::Error::other)?;
+    Ok(Ceiling { posts_per_second, cpu_seconds_per_1000, rows_per_second })
 }
 
 async fn client(sink: SocketAddr, body: Bytes, until: Instant) -> io::Result<u64> {
@@ -54,11 +73,20 @@ async fn client(sink: SocketAddr, body: Bytes, until: Instant) -> io::Result<u64
         let mut request = Request::post("/").body(Full::new(body.clone())).map_err(io::Error::other)?;
         *request.headers_mut() =
             signed_headers(&id, 1_700_000_000, &signature).ok_or_else(|| io::Error::other("a bad header"))?;
-        request.headers_mut().insert(http::header::HOST, http::HeaderValue::from_static("127.0.0.1"));
+        request.headers_mut().insert(http::header::HOST, HeaderValue::from_static("127.0.0.1"));
         sender.ready().await.map_err(io::Error::other)?;
         let response = sender.send_request(request).await.map_err(io::Error::other)?;
         response.into_body().collect().await.map_err(io::Error::other)?;
         posted += 1;
     }
     Ok(posted)
+}
+
+fn signed_headers(id: &str, timestamp: i64, signature: &str) -> Option<HeaderMap> {
+    let mut headers = HeaderMap::with_capacity(5);
+    headers.insert(http::header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(HeaderName::from_static("webhook-id"), HeaderValue::from_str(id).ok()?);
+    headers.insert(HeaderName::from_static("webhook-timestamp"), HeaderValue::from(timestamp));
+    headers.insert(HeaderName::from_static("webhook-signature"), HeaderValue::from_str(signature).ok()?);
+    Some(headers)
 }

@@ -7,33 +7,41 @@ const SUBS: usize = 1 << SUB_BITS;
 const POWERS: usize = 40;
 
 /// Counts by microsecond.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Histogram {
+    /// As many buckets as the largest value needs: there is one histogram for each second of a run.
     counts: Vec<u64>,
     total: u64,
     max_micros: u64,
 }
 
-impl Default for Histogram {
-    fn default() -> Self {
-        Self { counts: vec![0; SUBS * POWERS], total: 0, max_micros: 0 }
-    }
-}
-
 impl Histogram {
     pub fn record(&mut self, value: Duration) {
         let micros = u64::try_from(value.as_micros()).unwrap_or(u64::MAX);
-        self.counts[bucket_of(micros)] += 1;
+        let bucket = bucket_of(micros);
+        self.reach(bucket + 1);
+        self.counts[bucket] += 1;
         self.total += 1;
         self.max_micros = self.max_micros.max(micros);
     }
 
     pub fn merge(&mut self, other: &Self) {
+        self.reach(other.counts.len());
         for (mine, theirs) in self.counts.iter_mut().zip(&other.counts) {
             *mine += theirs;
         }
         self.total += other.total;
         self.max_micros = self.max_micros.max(other.max_micros);
+    }
+
+    fn reach(&mut self, buckets: usize) {
+        if buckets > self.counts.len() {
+            self.counts.resize(buckets, 0);
+        }
+    }
+
+    pub const fn count(&self) -> u64 {
+        self.total
     }
 
     /// The value below which `fraction` of all lie.

@@ -7,94 +7,46 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+mod arrivals;
 mod ceiling;
+mod database;
+mod growth;
 mod histogram;
+mod load;
 mod neighbours;
+mod plot;
 mod process;
 mod producer;
+mod progress;
 pub mod report;
 mod run;
+mod scenario;
+mod series;
 mod sink;
+mod stage;
+mod tls;
 mod wire;
 
+pub use database::DatabaseOptions;
 pub use run::run;
-
-/// What is measured.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Scenario {
-    /// One endpoint, one event a request, publishers back to back.
-    Single,
-    /// Each event goes to ten endpoints.
-    FanOut,
-    /// A hundred events a request.
-    Batch,
-    /// 200 events a second whatever the answers; latency counts from the intended time.
-    Rate,
-    /// A healthy endpoint beside one that answers after 14 s.
-    SlowNeighbour,
-    /// The same, and a dead endpoint with a long queue.
-    DeadNeighbour,
-    /// A healthy endpoint beside a workspace of 500 endpoints that answer after 14.9 s.
-    Isolation,
-}
-
-impl Scenario {
-    pub const ALL: [Self; 7] = [
-        Self::Single,
-        Self::FanOut,
-        Self::Batch,
-        Self::Rate,
-        Self::SlowNeighbour,
-        Self::DeadNeighbour,
-        Self::Isolation,
-    ];
-
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Single => "single",
-            Self::FanOut => "fan-out",
-            Self::Batch => "batch",
-            Self::Rate => "rate",
-            Self::SlowNeighbour => "slow-neighbour",
-            Self::DeadNeighbour => "dead-neighbour",
-            Self::Isolation => "isolation",
-        }
-    }
-
-    pub fn parse(text: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|scenario| scenario.as_str() == text)
-    }
-
-    /// Measured twice: alone, and beside others.
-    const fn has_neighbours(self) -> bool {
-        matches!(self, Self::SlowNeighbour | Self::DeadNeighbour | Self::Isolation)
-    }
-
-    const fn endpoints(self) -> usize {
-        if matches!(self, Self::FanOut) { 10 } else { 1 }
-    }
-
-    const fn events_per_request(self) -> usize {
-        if matches!(self, Self::Batch) { 100 } else { 1 }
-    }
-
-    const fn events_per_second(self) -> Option<u32> {
-        if matches!(self, Self::Rate) { Some(200) } else { None }
-    }
-}
+pub use scenario::Scenario;
 
 /// How a run is made.
 #[derive(Clone, Debug)]
 pub struct BenchOptions {
     pub scenarios: Vec<Scenario>,
+    /// Whether the tables of how cost grows are wanted too.
+    pub is_growth_measured: bool,
     /// How long publishers publish.
     pub duration: Duration,
     /// Publishers back to back.
     pub publishers: usize,
     /// Bytes of `data`.
     pub payload_bytes: usize,
-    /// Deliveries queued for the dead neighbour.
+    /// Deliveries queued where a scenario has a long queue.
     pub backlog: usize,
+    /// Where the server keeps its store instead of in its directory.
+    pub database: Option<DatabaseOptions>,
     /// The program to run as the server.
     pub program: PathBuf,
 }

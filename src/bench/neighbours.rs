@@ -1,5 +1,6 @@
-//! What neighbours cost: the same light load to one healthy endpoint, first alone and then beside endpoints that are slow or dead,
-//! each time on a server of its own, in one run.
+//! Who shares the server with the healthy endpoint: endpoints that are slow or dead, in a workspace of their own.
+//!
+//! What they cost is the difference between two runs of one load: one without them, and one beside them.
 
 use std::io;
 use std::net::SocketAddr;
@@ -8,130 +9,120 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::BytesMut;
+use http::StatusCode;
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 
-use super::process::{Cost, ServerProcess, directory_bytes};
-use super::producer::{Plan, publish};
-use super::report::Row;
-use super::run::{BenchError, Directory, Measured, PATIENCE, Side, make_key, register, row};
-use super::sink::{self, Arrivals};
-use super::wire::{pass, read_message};
-use super::{BenchOptions, Scenario};
-use crate::local::client::{BearerKey, Client};
+use crate::local::client::{ApiFailure, Client};
 
-/// Events a second to the healthy endpoint, whatever the answers: a load that leaves the machine idle, so that what neighbours
-/// cost can be seen.
-const HEALTHY_RATE: u32 = 200;
+use super::run::BenchError;
+use super::stage::{Stage, Workspace, setup, text};
+use super::wire::{pass, read_message};
+
+/// Who moves in.
+#[derive(Clone, Copy, Debug)]
+pub enum Neighbours {
+    /// One endpoint that takes 14 s for each answer.
+    Slow,
+    /// The same, and an endpoint where nobody listens, with this many deliveries queued.
+    Dead { backlog: usize },
+    /// 500 endpoints that take 14.9 s for each answer.
+    AllSlow,
+    /// Ten endpoints that were switched off with this many deliveries queued, which wait.
+    Waiting { backlog: usize },
+}
+
 /// Nobody who is healthy waits for these: longer than any deadline but the one of 15 s.
 const SLOW_ANSWER: Duration = Duration::from_secs(14);
 const VERY_SLOW_ANSWER: Duration = Duration::from_millis(14_900);
 /// The endpoints of the workspace that is slow as a whole.
 const SLOW_ENDPOINTS: usize = 500;
-/// What the neighbours' endpoints subscribe to.
-const THEIR_EVENT: &str = "post.updated";
+/// Endpoints that were switched off; as many as one request of events may set off deliveries to.
+const OFF_ENDPOINTS: usize = 10;
+const SLOW_EVENT: &str = "post.scheduled";
+const DEAD_EVENT: &str = "post.updated";
 /// Events in one request that fills a queue; small ones, since it is their number that counts.
 const FILL_BATCH: usize = 1_000;
-const EVENTS_MAX: usize = 400_000;
+/// Before a publish is tried again that the server had no room for.
+const BREATH: Duration = Duration::from_millis(200);
 
-/// Measures the healthy endpoint alone, then beside its neighbours.
-pub async fn measure(options: &BenchOptions, scenario: Scenario) -> Result<[Row; 2], BenchError> {
-    Ok([phase(options, scenario, Side::Alone).await?, phase(options, scenario, Side::Beside).await?])
-}
-
-async fn phase(options: &BenchOptions, scenario: Scenario, side: Side) -> Result<Row, BenchError> {
-    let directory = Directory::make()?;
-    let api_key = make_key(&options.program, &directory.0, "bench").await?;
-    let their_key = make_key(&options.program, &directory.0, "neighbour").await?;
-    let server = ServerProcess::start(&options.program, &directory.0, &["--stop-grace", "1s"]).await?;
-    let arrivals = Arrivals::new(EVENTS_MAX);
-    let sink = sink::start(Arc::clone(&arrivals)).await?;
-    register(&server, &api_key, sink, 1, &arrivals).await?;
-    if side == Side::Beside {
-        Neighbour { server: &server, api_key: &their_key }.move_in(scenario, options.backlog).await?;
-    }
-    let plan = Arc::new(Plan {
-        server: server.address,
-        api_key,
-        arrivals: Arc::clone(&arrivals),
-        events_per_request: 1,
-        payload_bytes: options.payload_bytes,
-        publishers: options.publishers,
-        duration: options.duration,
-        events_per_second: Some(HEALTHY_RATE),
-        events_max: EVENTS_MAX,
-    });
-    let (server_before, own_before) = (server.cost(), Cost::of_this_process());
-    let published = publish(plan).await?;
-    arrivals.wait_for(published.events as u64, PATIENCE).await;
-    let (server_after, own_after) = (server.cost(), Cost::of_this_process());
-    let stop_took = server.stop().await?;
-    let measured = Measured {
-        published,
-        times_each: 1,
-        kept_bytes: directory_bytes(&directory.0),
-        stop_took,
-        costs: [server_before, server_after, own_before, own_after],
-    };
-    Ok(row(scenario, side, &arrivals, &measured))
-}
-
-/// Whoever shares the server with the healthy endpoint, in a workspace of their own.
-struct Neighbour<'n> {
-    server: &'n ServerProcess,
-    api_key: &'n str,
-}
-
-impl Neighbour<'_> {
+impl Neighbours {
     /// Returns once their deliveries are under way.
-    async fn move_in(&self, scenario: Scenario, backlog: usize) -> Result<(), BenchError> {
-        let answer = if scenario == Scenario::Isolation { VERY_SLOW_ANSWER } else { SLOW_ANSWER };
-        let slow = Slow::start(answer).await?;
-        let endpoints = if scenario == Scenario::Isolation { SLOW_ENDPOINTS } else { 1 };
-        for number in 0..endpoints {
-            self.endpoint(&format!("http://{}/{number}", slow.address), "post.scheduled").await?;
+    pub async fn move_in(self, stage: &mut Stage) -> Result<(), BenchError> {
+        let Some(workspace) = stage.workspaces("neighbour", 1).await?.pop() else { return Ok(()) };
+        let household = Household { stage, workspace };
+        match self {
+            Self::Slow => household.slow(1, SLOW_ANSWER).await,
+            Self::Dead { backlog } => {
+                household.dead(backlog).await?;
+                household.slow(1, SLOW_ANSWER).await
+            }
+            Self::AllSlow => household.slow(SLOW_ENDPOINTS, VERY_SLOW_ANSWER).await,
+            Self::Waiting { backlog } => household.waiting(backlog).await,
         }
-        if scenario == Scenario::DeadNeighbour {
-            // Nobody listens there any more once the listener is gone.
-            let closed = TcpListener::bind("127.0.0.1:0").await?.local_addr()?;
-            self.endpoint(&format!("http://{closed}/"), THEIR_EVENT).await?;
-            self.fill(THEIR_EVENT, backlog).await?;
+    }
+}
+
+/// Their workspace on the server.
+struct Household<'s> {
+    stage: &'s Stage,
+    workspace: Workspace,
+}
+
+impl Household<'_> {
+    async fn slow(&self, endpoints: usize, answer_after: Duration) -> Result<(), BenchError> {
+        let slow = Slow::start(answer_after).await?;
+        for number in 0..endpoints {
+            self.endpoint(&format!("http://{}/{number}", slow.address), SLOW_EVENT).await?;
         }
         // Each goes to all their slow endpoints, as many as one request may set off.
-        self.fill("post.scheduled", 20_000 / endpoints.max(20)).await?;
+        self.fill(SLOW_EVENT, 20_000 / endpoints.max(20)).await?;
         slow.until_called().await;
         Ok(())
     }
 
-    fn client(&self) -> Result<Client, BenchError> {
-        let setup = |error: &dyn std::fmt::Display| BenchError::Setup(error.to_string());
-        let key = BearerKey::parse(self.api_key).map_err(|error| setup(&error))?;
-        Client::new(&format!("http://{}", self.server.address), &key).map_err(|error| setup(&error))
+    async fn dead(&self, backlog: usize) -> Result<(), BenchError> {
+        self.endpoint(&closed().await?, DEAD_EVENT).await?;
+        self.fill(DEAD_EVENT, backlog).await
     }
 
-    async fn endpoint(&self, url: &str, event: &str) -> Result<(), BenchError> {
+    /// An endpoint that is off when an event comes is skipped, so they are switched off with full queues.
+    async fn waiting(&self, backlog: usize) -> Result<(), BenchError> {
+        let mut endpoints = Vec::new();
+        for _ in 0..OFF_ENDPOINTS {
+            endpoints.push(self.endpoint(&closed().await?, DEAD_EVENT).await?);
+        }
+        self.fill(DEAD_EVENT, backlog / OFF_ENDPOINTS).await?;
+        let mut client = self.stage.client(&self.workspace.key)?;
+        for endpoint in endpoints {
+            let path = format!("/v1/webhook-endpoints/{endpoint}");
+            client.patch(&path, &json!({ "isActive": false })).await.map_err(setup)?;
+        }
+        Ok(())
+    }
+
+    /// Answers with its id.
+    async fn endpoint(&self, url: &str, event: &str) -> Result<String, BenchError> {
         let endpoint = json!({ "name": "neighbour", "url": url, "events": [event] });
-        let made = self.client()?.post("/v1/webhook-endpoints", &endpoint).await;
-        made.map(|_| ()).map_err(|error| BenchError::Setup(error.to_string()))
+        let mut client = self.stage.client(&self.workspace.key)?;
+        let made = client.post("/v1/webhook-endpoints", &endpoint).await.map_err(setup)?;
+        text(&made, "id")
     }
 
     /// Publishes so many events, several requests at a time.
     async fn fill(&self, event_type: &str, events: usize) -> Result<(), BenchError> {
         let event = json!({ "type": event_type, "data": {} });
-        let per_request = if event_type == THEIR_EVENT { FILL_BATCH } else { 1 };
+        let per_request = if event_type == DEAD_EVENT { FILL_BATCH } else { 1 };
         let body: Value = json!({ "events": vec![event; per_request] });
         let left = Arc::new(AtomicUsize::new(events.div_ceil(per_request)));
         let mut fillers = Vec::new();
         for _ in 0..8 {
-            let (mut client, left, body) = (self.client()?, Arc::clone(&left), body.clone());
+            let (mut client, left, body) = (self.stage.client(&self.workspace.key)?, Arc::clone(&left), body.clone());
             fillers.push(tokio::spawn(async move {
                 while left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok() {
-                    client
-                        .post("/v1/events/batch", &body)
-                        .await
-                        .map_err(|error| BenchError::Setup(error.to_string()))?;
+                    publish(&mut client, &body).await?;
                 }
                 Ok::<_, BenchError>(())
             }));
@@ -141,6 +132,24 @@ impl Neighbour<'_> {
         }
         Ok(())
     }
+}
+
+/// Again for as long as the server asks for time to write down what it has.
+async fn publish(client: &mut Client, body: &Value) -> Result<(), BenchError> {
+    loop {
+        match client.post("/v1/events/batch", body).await {
+            Ok(_) => return Ok(()),
+            Err(ApiFailure::Refused { status: StatusCode::SERVICE_UNAVAILABLE, .. }) => {
+                tokio::time::sleep(BREATH).await;
+            }
+            Err(failure) => return Err(setup(failure)),
+        }
+    }
+}
+
+/// Where nobody listens: any more, once the listener is gone.
+async fn closed() -> io::Result<String> {
+    Ok(format!("http://{}/", TcpListener::bind("127.0.0.1:0").await?.local_addr()?))
 }
 
 /// A receiver that takes its time.

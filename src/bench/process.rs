@@ -20,8 +20,10 @@ const START_PATIENCE: Duration = Duration::from_secs(20);
 const STOP_PATIENCE: Duration = Duration::from_secs(60);
 
 impl ServerProcess {
-    pub async fn start(program: &Path, data_dir: &Path, more: &[&str]) -> io::Result<Self> {
+    pub async fn start(program: &Path, data_dir: &Path, more: &[String]) -> io::Result<Self> {
         let mut child = Command::new(program)
+            // A setting that happens to stand in the environment must not change what is measured, nor on which database.
+            .env_clear()
             .args(["serve", "--listen", "127.0.0.1:0", "--allow-target", "127.0.0.0/8", "--log-format", "json"])
             .args(["--log", "info"])
             .args(more)
@@ -53,6 +55,10 @@ impl ServerProcess {
         Ok(Self { child, pid, address })
     }
 
+    pub fn base_url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
     pub fn cost(&self) -> Cost {
         Cost::of(&self.pid.to_string())
     }
@@ -72,6 +78,7 @@ impl ServerProcess {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Cost {
     pub cpu: Duration,
+    pub memory_bytes: u64,
     pub peak_memory_bytes: u64,
     pub written_bytes: u64,
 }
@@ -85,14 +92,26 @@ impl Cost {
         let read = |file: &str| std::fs::read_to_string(format!("/proc/{process}/{file}")).unwrap_or_default();
         Self {
             cpu: cpu_time(&read("stat")),
+            memory_bytes: labelled(&read("status"), "VmRSS:") * 1024,
             peak_memory_bytes: labelled(&read("status"), "VmHWM:") * 1024,
             written_bytes: labelled(&read("io"), "write_bytes:"),
         }
     }
 }
 
+/// How many files this process may have open, and those it starts.
+pub fn open_files_max() -> u64 {
+    let limits = std::fs::read_to_string("/proc/self/limits").unwrap_or_default();
+    open_files(&limits).unwrap_or(u64::MAX)
+}
+
+/// The soft limit; `None` when there is none, or it cannot be read.
+fn open_files(limits: &str) -> Option<u64> {
+    limits.lines().find_map(|line| line.strip_prefix("Max open files"))?.split_whitespace().next()?.parse().ok()
+}
+
 /// User and system time, that of children it has waited for included, in hundredths of a second as Linux reports them.
-fn cpu_time(stat: &str) -> Duration {
+pub fn cpu_time(stat: &str) -> Duration {
     const USER: usize = 11; // counted after the name, which may hold spaces
     const TICK: Duration = Duration::from_millis(10);
     let fields: Vec<&str> = stat.rsplit_once(')').map_or("", |(_, rest)| rest).split_whitespace().collect();
@@ -114,6 +133,14 @@ pub fn directory_bytes(directory: &Path) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_limit_of_open_files_is_read() {
+        let limits = "Limit                     Soft Limit           Hard Limit           Units     \n\
+                      Max open files            1024                 524288               files     \n";
+        assert_eq!(open_files(limits), Some(1024));
+        assert_eq!(open_files(&limits.replace("1024 ", "unlimited ")), None);
+    }
 
     #[test]
     fn the_time_of_children_is_counted() {

@@ -10,22 +10,18 @@ use bytes::BytesMut;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
+use super::arrivals::{Arrivals, NUMBER_DIGITS};
 use super::histogram::Histogram;
-use super::sink::{Arrivals, NUMBER_DIGITS};
+use super::load::Load;
 use super::wire::{pass, read_message};
 
 /// What all publishers of a run share.
 pub struct Plan {
     pub server: SocketAddr,
-    pub api_key: String,
+    /// One for each workspace, all of one length.
+    pub api_keys: Vec<String>,
     pub arrivals: Arc<Arrivals>,
-    pub events_per_request: usize,
-    pub payload_bytes: usize,
-    pub publishers: usize,
-    pub duration: Duration,
-    pub events_per_second: Option<u32>,
-    /// No more events than this, however long it takes.
-    pub events_max: usize,
+    pub load: Load,
 }
 
 /// What the publishers saw.
@@ -40,43 +36,50 @@ pub struct Published {
 pub async fn publish(plan: Arc<Plan>) -> io::Result<Published> {
     let next = Arc::new(AtomicUsize::new(0));
     let started = Instant::now();
-    let publishers: Vec<_> =
-        (0..plan.publishers).map(|_| tokio::spawn(publisher(Arc::clone(&plan), Arc::clone(&next), started))).collect();
+    plan.arrivals.publishing_begins(started);
+    let publishers: Vec<_> = (0..plan.load.publishers)
+        .map(|_| tokio::spawn(publisher(Arc::clone(&plan), Arc::clone(&next), started)))
+        .collect();
     let mut published = Published::default();
     for publisher in publishers {
         let one = publisher.await.map_err(io::Error::other)??;
         published.latencies.merge(&one.latencies);
         published.refused += one.refused;
+        published.events += one.events;
     }
     published.took = started.elapsed();
-    published.events = next.load(Ordering::Relaxed).min(plan.events_max);
     Ok(published)
 }
 
 async fn publisher(plan: Arc<Plan>, next: Arc<AtomicUsize>, started: Instant) -> io::Result<Published> {
+    let load = &plan.load;
     let mut stream = connect(plan.server).await?;
-    let mut request = Request::new(&plan);
+    let mut request = Request::new(&plan)?;
     let mut buffer = BytesMut::with_capacity(4096);
     let mut published = Published::default();
-    while started.elapsed() < plan.duration {
-        let first = next.fetch_add(plan.events_per_request, Ordering::Relaxed);
-        if first + plan.events_per_request > plan.events_max {
+    while started.elapsed() < load.duration {
+        let first = next.fetch_add(load.events_per_request, Ordering::Relaxed);
+        if first + load.events_per_request > load.events_max() {
             break;
         }
-        let intended = match plan.events_per_second {
+        let intended = match load.events_per_second {
             None => Instant::now(),
             Some(rate) => {
                 let at = started + Duration::from_secs_f64(first as f64 / f64::from(rate));
+                if at >= started + load.duration {
+                    break;
+                }
                 tokio::time::sleep_until(at.into()).await;
                 at
             }
         };
-        for number in first..first + plan.events_per_request {
+        for number in first..first + load.events_per_request {
             plan.arrivals.publishing(number, intended);
         }
-        stream.write_all(request.numbered(first)).await?;
+        stream.write_all(request.numbered(&plan, first)).await?;
         let head = read_message(&mut stream, &mut buffer).await?.ok_or(io::ErrorKind::UnexpectedEof)?;
         published.latencies.record(intended.elapsed());
+        published.events += load.events_per_request;
         published.refused += u64::from(!buffer.starts_with(b"HTTP/1.1 202"));
         pass(&mut buffer, &head);
     }
@@ -90,45 +93,61 @@ pub async fn connect(address: SocketAddr) -> io::Result<TcpStream> {
     Ok(stream)
 }
 
-/// A request whose bytes are made once; only the events' numbers change.
+/// A request whose bytes are made once; only the key, the project and the events' numbers change.
 struct Request {
     bytes: Vec<u8>,
+    key_at: usize,
+    projects_at: Vec<usize>,
     numbers_at: Vec<usize>,
 }
 
 impl Request {
-    fn new(plan: &Plan) -> Self {
-        let pad = "x".repeat(plan.payload_bytes.saturating_sub(NUMBER_DIGITS + 20));
+    fn new(plan: &Plan) -> io::Result<Self> {
+        let (load, key) = (&plan.load, plan.api_keys.first().map_or("", String::as_str));
+        if plan.api_keys.iter().any(|other| other.len() != key.len()) {
+            return Err(io::Error::other("the workspaces' keys are not of one length"));
+        }
+        let pad = "x".repeat(load.payload_bytes.saturating_sub(NUMBER_DIGITS + 20));
         let number = "0".repeat(NUMBER_DIGITS);
+        let project = load.project_id(0).map(|project| format!("\"projectId\":\"{project}\",")).unwrap_or_default();
         // A number may not start with zeros in JSON, so the digits follow a one.
-        let event = format!("{{\"type\":\"post.created\",\"data\":{{\"pad\":\"{pad}\",\"n\":1{number}}}}}");
-        let (path, body) = if plan.events_per_request == 1 {
+        let event = format!("{{\"type\":\"post.created\",{project}\"data\":{{\"pad\":\"{pad}\",\"n\":1{number}}}}}");
+        let (path, body) = if load.events_per_request == 1 {
             ("/v1/events", event)
         } else {
-            let events = vec![event; plan.events_per_request].join(",");
+            let events = vec![event; load.events_per_request].join(",");
             ("/v1/events/batch", format!("{{\"events\":[{events}]}}"))
         };
-        let head = format!(
-            "POST {path} HTTP/1.1\r\nHost: {}\r\nAuthorization: Bearer {}\r\nContent-Type: application/json\r\n\
-             Content-Length: {}\r\n\r\n",
-            plan.server,
-            plan.api_key,
-            body.len()
-        );
-        let bytes = [head.into_bytes(), body.into_bytes()].concat();
-        let mark = format!("\"n\":1{number}");
-        let numbers_at = (0..bytes.len() - mark.len())
-            .filter(|at| bytes[*at..].starts_with(mark.as_bytes()))
-            .map(|at| at + mark.len() - NUMBER_DIGITS)
-            .collect();
-        Self { bytes, numbers_at }
+        let before_key = format!("POST {path} HTTP/1.1\r\nHost: {}\r\nAuthorization: Bearer ", plan.server);
+        let after_key = format!("\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n", body.len());
+        let bytes = [&before_key, key, &after_key, &body].concat().into_bytes();
+        Ok(Self {
+            key_at: before_key.len(),
+            projects_at: ends_of("\"projectId\":\"", &bytes),
+            numbers_at: ends_of("\"n\":1", &bytes),
+            bytes,
+        })
     }
 
-    fn numbered(&mut self, first: usize) -> &[u8] {
+    fn numbered(&mut self, plan: &Plan, first: usize) -> &[u8] {
+        let target = plan.load.target_of(first);
+        let key = plan.api_keys[plan.load.workspace_of(target)].as_bytes();
+        self.bytes[self.key_at..self.key_at + key.len()].copy_from_slice(key);
+        if let Some(project) = plan.load.project_id(target) {
+            for at in &self.projects_at {
+                self.bytes[*at..at + project.len()].copy_from_slice(project.as_bytes());
+            }
+        }
         for (offset, at) in self.numbers_at.iter().enumerate() {
             let digits = format!("{:0NUMBER_DIGITS$}", first + offset);
             self.bytes[*at..at + NUMBER_DIGITS].copy_from_slice(digits.as_bytes());
         }
         &self.bytes
     }
+}
+
+/// Where each of them ends.
+fn ends_of(mark: &str, bytes: &[u8]) -> Vec<usize> {
+    let starts = bytes.windows(mark.len()).enumerate().filter(|(_, window)| *window == mark.as_bytes());
+    starts.map(|(at, _)| at + mark.len()).collect()
 }

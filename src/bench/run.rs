@@ -1,21 +1,19 @@
 //! One scenario after the other, each on a server and a data directory of its own.
 
 use std::io;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use serde_json::json;
-
-use crate::domain::secret::WebhookSecret;
-use crate::local::client::{BearerKey, Client};
-
-use super::process::{Cost, ServerProcess, directory_bytes};
+use super::arrivals::Arrivals;
+use super::growth::{Axis, Growth};
+use super::process::{Cost, ServerProcess, open_files_max};
 use super::producer::{Plan, Published, publish};
-use super::report::{Report, Row};
-use super::sink::{self, Arrivals};
-use super::{BenchOptions, Scenario, ceiling, neighbours};
+use super::progress::Progress;
+use super::report::{Fact, Figures, MEGABYTE, Report, Row};
+use super::scenario::Trial;
+use super::sink::Sink;
+use super::stage::{Stage, Store};
+use super::{BenchOptions, Scenario, ceiling};
 
 /// Why a run came to nothing.
 #[derive(Debug, thiserror::Error)]
@@ -26,68 +24,10 @@ pub enum BenchError {
     Setup(String),
 }
 
-/// More events than any run publishes; sizes what counts arrivals.
-const EVENTS_MAX: usize = 4_000_000;
 /// How long arrivals may fail to come before the rest counts as missing.
-pub(super) const PATIENCE: Duration = Duration::from_secs(15);
-
-/// Measures the ceiling and every scenario. `told` hears what is being done.
-///
-/// # Errors
-/// When the server does not start, or a connection to it fails.
-pub async fn run(options: &BenchOptions, mut told: impl FnMut(&str)) -> Result<Report, BenchError> {
-    told("the ceiling: a bare client that signs and posts");
-    let arrivals = Arrivals::new(1);
-    let address = sink::start(Arc::clone(&arrivals)).await?;
-    let body = Bytes::from(vec![b'x'; options.payload_bytes + 200]);
-    let ceiling =
-        ceiling::measure(address, options.publishers, body, options.duration.min(Duration::from_secs(5))).await?;
-    let mut rows = Vec::new();
-    for scenario in &options.scenarios {
-        told(scenario.as_str());
-        if scenario.has_neighbours() {
-            rows.extend(neighbours::measure(options, *scenario).await?);
-        } else {
-            rows.push(measure(options, *scenario).await?);
-        }
-    }
-    Ok(Report { ceiling, rows })
-}
-
-async fn measure(options: &BenchOptions, scenario: Scenario) -> Result<Row, BenchError> {
-    let directory = Directory::make()?;
-    let api_key = make_key(&options.program, &directory.0, "bench").await?;
-    let server = ServerProcess::start(&options.program, &directory.0, &[]).await?;
-    let arrivals = Arrivals::new(EVENTS_MAX);
-    let sink = sink::start(Arc::clone(&arrivals)).await?;
-    register(&server, &api_key, sink, scenario.endpoints(), &arrivals).await?;
-    let plan = Arc::new(Plan {
-        server: server.address,
-        api_key: api_key.clone(),
-        arrivals: Arc::clone(&arrivals),
-        events_per_request: scenario.events_per_request(),
-        payload_bytes: options.payload_bytes,
-        publishers: options.publishers,
-        duration: options.duration,
-        events_per_second: scenario.events_per_second(),
-        events_max: EVENTS_MAX,
-    });
-    let (server_before, own_before) = (server.cost(), Cost::of_this_process());
-    let published = publish(plan).await?;
-    let times_each = scenario.endpoints();
-    let expected = (published.events * times_each) as u64;
-    arrivals.wait_for(expected, PATIENCE).await;
-    let (server_after, own_after) = (server.cost(), Cost::of_this_process());
-    let stop_took = server.stop().await?;
-    let measured = Measured {
-        published,
-        times_each,
-        kept_bytes: directory_bytes(&directory.0),
-        stop_took,
-        costs: [server_before, server_after, own_before, own_after],
-    };
-    Ok(row(scenario, Side::Only, &arrivals, &measured))
-}
+const PATIENCE: Duration = Duration::from_secs(15);
+/// A point of a growth table takes no longer: there are many.
+const GROWTH_DURATION: Duration = Duration::from_secs(3);
 
 /// Which part of a scenario a row is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,99 +37,211 @@ pub(super) enum Side {
     Beside,
 }
 
-/// What was measured around the arrivals.
-pub(super) struct Measured {
-    pub published: Published,
-    pub times_each: usize,
-    pub kept_bytes: u64,
-    pub stop_took: Duration,
-    /// Of the server before and after, of this process before and after.
-    pub costs: [Cost; 4],
+impl Side {
+    /// What this side of a scenario is called.
+    pub fn name(self, scenario: Scenario) -> String {
+        match self {
+            Self::Only | Self::Beside => scenario.as_str().to_owned(),
+            Self::Alone => format!("{} (alone)", scenario.as_str()),
+        }
+    }
 }
 
-pub(super) fn row(scenario: Scenario, side: Side, arrivals: &Arrivals, measured: &Measured) -> Row {
-    let Measured { published, times_each, kept_bytes, stop_took, costs } = measured;
-    let [server_before, server_after, own_before, own_after] = costs;
+/// Measures the ceilings and every scenario; tells on standard error what it is doing.
+///
+/// # Errors
+/// When the server does not start, or a connection to it fails.
+pub async fn run(options: &BenchOptions) -> Result<Report, BenchError> {
+    let progress = Progress::on_stderr();
+    progress.begin("the ceilings", options.duration);
+    let ceiling = ceiling::measure(options).await?;
+    let store = Store::prepare(options.database.clone())?;
+    let bench = Bench { options, store, progress };
+    let mut rows = Vec::new();
+    for scenario in with_what_they_are_compared_to(&options.scenarios) {
+        rows.extend(bench.measure(scenario).await?);
+    }
+    let mut growth = Vec::new();
+    for axis in Axis::ALL.into_iter().filter(|_| options.is_growth_measured) {
+        growth.push(bench.grow(axis).await?);
+    }
+    Ok(Report { ceiling, rows, growth })
+}
+
+/// TLS is told as a ratio to the same without it.
+fn with_what_they_are_compared_to(scenarios: &[Scenario]) -> Vec<Scenario> {
+    let is_single_missing = scenarios.contains(&Scenario::Tls) && !scenarios.contains(&Scenario::Single);
+    is_single_missing.then_some(Scenario::Single).into_iter().chain(scenarios.iter().copied()).collect()
+}
+
+/// What all runs share.
+struct Bench<'o> {
+    options: &'o BenchOptions,
+    store: Store,
+    progress: Progress,
+}
+
+impl Bench<'_> {
+    /// A scenario with neighbours is measured alone first, and then beside them.
+    async fn measure(&self, scenario: Scenario) -> Result<Vec<Row>, BenchError> {
+        let trial = scenario.trial(self.options);
+        let sides: &[Side] = if trial.neighbours.is_some() { &[Side::Alone, Side::Beside] } else { &[Side::Only] };
+        let mut rows = Vec::new();
+        for side in sides {
+            let mut trial = trial.clone();
+            trial.neighbours = trial.neighbours.filter(|_| *side == Side::Beside);
+            let (mut figures, observed) = self.perform(&side.name(scenario), &trial).await?;
+            figures.facts.extend(facts(scenario, &trial, &figures, &observed));
+            rows.push(Row { scenario, side: *side, figures });
+        }
+        Ok(rows)
+    }
+
+    async fn grow(&self, axis: Axis) -> Result<Growth, BenchError> {
+        let mut points = Vec::new();
+        for point in axis.points(self.options) {
+            let mut trial = axis.trial(self.options, point);
+            trial.load.duration = trial.load.duration.min(GROWTH_DURATION);
+            let (figures, _) = self.perform(&format!("{point} {}", axis.as_str()), &trial).await?;
+            points.push((point, figures));
+        }
+        Ok(Growth { axis, points })
+    }
+
+    /// One run: sets the stage, publishes, waits for what must arrive, and counts.
+    async fn perform(&self, name: &str, trial: &Trial) -> Result<(Figures, Observed), BenchError> {
+        let Trial { load, receiver, .. } = trial;
+        self.progress.begin(name, load.duration);
+        check_open_files(name, receiver.addresses)?;
+        let arrivals = Arrivals::new(load);
+        let sink = Sink::start(*receiver, &arrivals).await?;
+        let mut flags = sink.server_flags();
+        flags.extend(trial.server_flags.iter().map(ToString::to_string));
+        let mut stage = Stage::start(&self.options.program, &self.store, &flags).await?;
+        let api_keys = stage.set(load, &sink.base_urls, &arrivals).await?;
+        if let Some(neighbours) = trial.neighbours {
+            neighbours.move_in(&mut stage).await?;
+        }
+        let plan = Plan { server: stage.server.address, api_keys, arrivals: Arc::clone(&arrivals), load: load.clone() };
+        let before = self.costs(&stage.server);
+        let _watch = self.progress.watch(&arrivals);
+        let published = publish(Arc::new(plan)).await?;
+        arrivals.wait_for((published.events * load.fan_out) as u64, PATIENCE).await;
+        let costs = [before, self.costs(&stage.server)];
+        let observed = Observed {
+            failures: arrivals.failures(),
+            open_connections: arrivals.open_connections(),
+            memory_bytes: costs.each_ref().map(|costs| costs.server.memory_bytes),
+        };
+        let (stop_took, kept_bytes) = stage.strike().await?;
+        Ok((figures(&arrivals, &Measured { published, kept_bytes, stop_took, costs }), observed))
+    }
+
+    fn costs(&self, server: &ServerProcess) -> Costs {
+        Costs { server: server.cost(), own: Cost::of_this_process(), database_cpu: self.store.database_cpu() }
+    }
+}
+
+/// What only some scenarios tell of.
+struct Observed {
+    /// Answers that were errors on purpose.
+    failures: u64,
+    /// When everything had arrived.
+    open_connections: u64,
+    /// Of the server, before and after.
+    memory_bytes: [u64; 2],
+}
+
+fn facts(scenario: Scenario, trial: &Trial, figures: &Figures, observed: &Observed) -> Vec<Fact> {
+    let fact = |name, value, text| Fact { name, value, text };
+    match scenario {
+        Scenario::Failing => {
+            let share = count(observed.failures) / count(observed.failures + figures.delivered);
+            let text = format!("{:.1}% of the answers were 500, and what they refused came again", share * 100.0);
+            vec![fact("failedShare", share, text)]
+        }
+        Scenario::Wan => {
+            let offered = f64::from(trial.load.events_per_second.unwrap_or(0)) * trial.load.duration.as_secs_f64();
+            let in_time: u64 =
+                figures.series.seconds().iter().take(trial.load.whole_seconds()).map(|second| second.delivered).sum();
+            let share = count(in_time) / offered;
+            let text = format!("{:.1}% of {offered:.0} events offered arrived while more were offered", share * 100.0);
+            let open = count(observed.open_connections);
+            let open_text = format!("{open:.0} connections to receivers were open at the end");
+            vec![fact("deliveredToOffered", share, text), fact("openConnections", open, open_text)]
+        }
+        Scenario::Soak => {
+            let [start, end] = observed.memory_bytes.map(count);
+            let text =
+                format!("memory was {:.1} MB at the start and {:.1} MB at the end", start / MEGABYTE, end / MEGABYTE);
+            vec![fact("memoryAtStartBytes", start, text), fact("memoryAtEndBytes", end, String::new())]
+        }
+        _ => Vec::new(),
+    }
+}
+
+/// Receivers take a file each, and so do the connections to them, here and in the server.
+fn check_open_files(name: &str, addresses: usize) -> Result<(), BenchError> {
+    let (needed, allowed) = (addresses as u64 * 4, open_files_max());
+    let text = || format!("{name} needs {needed} open files, and {allowed} are allowed: see `ulimit -n`");
+    if needed > allowed { Err(BenchError::Setup(text())) } else { Ok(()) }
+}
+
+/// What has been used so far, and by whom.
+struct Costs {
+    server: Cost,
+    own: Cost,
+    /// Unknown without one, or when it is on another machine.
+    database_cpu: Option<Duration>,
+}
+
+/// What was measured around the arrivals.
+struct Measured {
+    published: Published,
+    kept_bytes: u64,
+    stop_took: Duration,
+    /// Before and after.
+    costs: [Costs; 2],
+}
+
+fn figures(arrivals: &Arrivals, measured: &Measured) -> Figures {
+    let Measured { published, kept_bytes, stop_took, costs } = measured;
+    let [before, after] = costs;
     let delivered = arrivals.total();
-    let (missing, repeated) = arrivals.missing_and_repeated(published.events, u32::try_from(*times_each).unwrap_or(0));
+    let (missing, repeated) = arrivals.missing_and_repeated(published.events);
     let per_1000 = |cpu: Duration| cpu.as_secs_f64() * 1000.0 / count(delivered);
-    let written_bytes = server_after.written_bytes.saturating_sub(server_before.written_bytes);
-    Row {
-        scenario,
-        side,
+    let written_bytes = after.server.written_bytes.saturating_sub(before.server.written_bytes);
+    let series = arrivals.series();
+    let mut facts = Vec::new();
+    if let (Some(before), Some(after)) = (before.database_cpu, after.database_cpu) {
+        let value = per_1000(after.saturating_sub(before));
+        let text = format!("the database took {value:.3} CPU-seconds per 1,000 deliveries");
+        facts.push(Fact { name: "databaseCpuSecondsPer1000", value, text });
+    }
+    Figures {
         events: published.events as u64,
         delivered,
         refused: published.refused,
         missing,
         repeated,
+        misrouted: arrivals.misrouted(),
         bad_signatures: arrivals.bad_signatures(),
         accepted_per_second: count(published.events as u64) / published.took.as_secs_f64(),
         delivered_per_second: count(delivered) / arrivals.span(published.events).as_secs_f64(),
         publish: published.latencies.clone(),
-        arrival: arrivals.latencies(),
-        server_cpu_per_1000: per_1000(server_after.cpu.saturating_sub(server_before.cpu)),
-        own_cpu_per_1000: per_1000(own_after.cpu.saturating_sub(own_before.cpu)),
-        peak_memory_bytes: server_after.peak_memory_bytes,
+        arrival: series.whole(),
+        series,
+        server_cpu_per_1000: per_1000(after.server.cpu.saturating_sub(before.server.cpu)),
+        own_cpu_per_1000: per_1000(after.own.cpu.saturating_sub(before.own.cpu)),
+        peak_memory_bytes: after.server.peak_memory_bytes,
         written_per_delivery: count(written_bytes) / count(delivered),
         kept_per_delivery: count(*kept_bytes) / count(delivered),
         stop_took: *stop_took,
+        facts,
     }
 }
 
 #[expect(clippy::cast_precision_loss, reason = "counts of a run are far below what a double holds exactly")]
 fn count(number: u64) -> f64 {
     number.max(1) as f64
-}
-
-pub(super) async fn make_key(program: &Path, data_dir: &Path, workspace: &str) -> Result<String, BenchError> {
-    let output = tokio::process::Command::new(program)
-        .args(["keys", "create", "--json", "--workspace", workspace, "--scope", "webhooks:manage"])
-        .args(["--scope", "events:write", "--data-dir"])
-        .arg(data_dir)
-        .output()
-        .await?;
-    let created: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
-    let failed = || BenchError::Setup(String::from_utf8_lossy(&output.stderr).into_owned());
-    created["key"].as_str().map(str::to_owned).ok_or_else(failed)
-}
-
-pub(super) async fn register(
-    server: &ServerProcess,
-    api_key: &str,
-    sink: std::net::SocketAddr,
-    endpoints: usize,
-    arrivals: &Arrivals,
-) -> Result<(), BenchError> {
-    let setup = |error: &dyn std::fmt::Display| BenchError::Setup(error.to_string());
-    let key = BearerKey::parse(api_key).map_err(|error| setup(&error))?;
-    let mut client = Client::new(&format!("http://{}", server.address), &key).map_err(|error| setup(&error))?;
-    for number in 0..endpoints {
-        let endpoint = json!({
-            "name": format!("sink {number}"), "url": format!("http://{sink}/{number}"), "events": ["post.created"],
-        });
-        let made = client.post("/v1/webhook-endpoints", &endpoint).await.map_err(|error| setup(&error))?;
-        let secret = made["data"]["secret"].as_str().unwrap_or_default();
-        let secret = WebhookSecret::parse(secret).map_err(|error| setup(&error))?;
-        arrivals.expect_signed_with(secret.mac_key());
-    }
-    Ok(())
-}
-
-/// A data directory that goes when the run is over.
-pub(super) struct Directory(pub(super) std::path::PathBuf);
-
-impl Directory {
-    pub(super) fn make() -> io::Result<Self> {
-        let name =
-            format!("postrider-bench-{}", crate::domain::secret::hex(&crate::crypto::Random::default().bytes::<8>()));
-        let path = std::env::temp_dir().join(name);
-        std::fs::create_dir(&path)?;
-        Ok(Self(path))
-    }
-}
-
-impl Drop for Directory {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
 }

@@ -1,182 +1,140 @@
-//! The receiver of a run: answers 204 at once, notes each arrival, and checks the signature of a sample.
+//! The receivers of a run: they answer as they were told to, at once unless told otherwise, and note each arrival.
 
 use std::io;
-use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::BytesMut;
-use http::{HeaderMap, HeaderName, HeaderValue};
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Notify;
+use tokio_rustls::TlsAcceptor;
 
-use crate::crypto::MacKey;
-use crate::domain::signing::signature_header;
+use super::arrivals::Arrivals;
+use super::stage::Directory;
+use super::tls::Authority;
+use super::wire::{pass, read_message};
 
-use super::histogram::Histogram;
-use super::wire::{header, pass, read_message};
-
-/// Digits of the number that ends an event's `data`.
-pub const NUMBER_DIGITS: usize = 10;
-/// One in so many arrivals has its signature checked.
-const SAMPLE: u64 = 64;
-
-/// What a run leaves behind.
-pub struct Arrivals {
-    started: Instant,
-    /// When each event was published, or should have been, in microseconds since `started`.
-    published: Vec<AtomicU64>,
-    counts: Vec<AtomicU32>,
-    total: AtomicU64,
-    last_micros: AtomicU64,
-    bad_signatures: AtomicU64,
-    latencies: Mutex<Histogram>,
-    keys: Mutex<Vec<MacKey>>,
-    arrived: Notify,
+/// How the endpoints of a run are.
+#[derive(Clone, Copy, Debug)]
+pub struct Receiver {
+    pub is_tls: bool,
+    /// So many addresses of this machine's own network; endpoints lie on them by turns.
+    pub addresses: usize,
+    pub answer: Answer,
 }
 
-impl Arrivals {
-    pub fn new(events: usize) -> Arc<Self> {
-        Arc::new(Self {
-            started: Instant::now(),
-            published: std::iter::repeat_with(AtomicU64::default).take(events).collect(),
-            counts: std::iter::repeat_with(AtomicU32::default).take(events).collect(),
-            total: AtomicU64::new(0),
-            last_micros: AtomicU64::new(0),
-            bad_signatures: AtomicU64::new(0),
-            latencies: Mutex::default(),
-            keys: Mutex::default(),
-            arrived: Notify::new(),
+/// What a receiver says, and when.
+#[derive(Clone, Copy, Debug)]
+pub enum Answer {
+    AtOnce,
+    /// 500 to one request in so many, at random; the rest at once.
+    FailsOneIn(u32),
+    /// After a time at random.
+    After {
+        least: Duration,
+        spread: Duration,
+    },
+}
+
+/// Receivers that listen until the runtime ends.
+pub struct Sink {
+    pub base_urls: Vec<String>,
+    /// Holds the certificate of who vouches for them.
+    trusted: Option<Directory>,
+}
+
+const CA_FILE: &str = "ca.pem";
+const SUCCESS: &[u8] = b"HTTP/1.1 204 No Content\r\n\r\n";
+const FAILURE: &[u8] = b"HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\n\r\n";
+
+impl Sink {
+    /// Each listens on a free port.
+    pub async fn start(receiver: Receiver, arrivals: &Arc<Arrivals>) -> io::Result<Self> {
+        let authority = receiver.is_tls.then(Authority::new).transpose()?;
+        let mut base_urls = Vec::with_capacity(receiver.addresses);
+        for number in 0..receiver.addresses {
+            let address = IpAddr::V4(loopback(number));
+            let listener = TcpListener::bind((address, 0)).await?;
+            let scheme = if receiver.is_tls { "https" } else { "http" };
+            base_urls.push(format!("{scheme}://{}", listener.local_addr()?));
+            let tls = authority.as_ref().map(|authority| authority.acceptor(address)).transpose()?;
+            tokio::spawn(accept(listener, tls, receiver.answer, Arc::clone(arrivals)));
+        }
+        let trusted = authority.map(|authority| {
+            let directory = Directory::make()?;
+            std::fs::write(directory.0.join(CA_FILE), authority.pem())?;
+            Ok::<_, io::Error>(directory)
+        });
+        Ok(Self { base_urls, trusted: trusted.transpose()? })
+    }
+
+    /// What makes a server trust these receivers.
+    pub fn server_flags(&self) -> Vec<String> {
+        self.trusted.as_ref().map_or_else(Vec::new, |directory| {
+            vec!["--ca-file".to_owned(), directory.0.join(CA_FILE).display().to_string()]
         })
     }
+}
 
-    pub fn expect_signed_with(&self, key: MacKey) {
-        self.keys.lock().unwrap_or_else(PoisonError::into_inner).push(key);
-    }
+/// 127.0.0.1 first; the whole of 127.0.0.0/8 is this machine's.
+fn loopback(number: usize) -> Ipv4Addr {
+    let [.., high, low] = u32::try_from(number + 1).unwrap_or(1).to_be_bytes();
+    Ipv4Addr::new(127, 0, high, low)
+}
 
-    pub fn publishing(&self, number: usize, at: Instant) {
-        self.published[number].store(self.micros(at), Ordering::Relaxed);
-    }
-
-    fn micros(&self, at: Instant) -> u64 {
-        u64::try_from(at.saturating_duration_since(self.started).as_micros()).unwrap_or(u64::MAX)
-    }
-
-    pub fn total(&self) -> u64 {
-        self.total.load(Ordering::Relaxed)
-    }
-
-    /// Waits until `expected` have arrived, or none has for `patience`.
-    pub async fn wait_for(&self, expected: u64, patience: Duration) {
-        let mut seen = self.total();
-        let mut quiet_since = Instant::now();
-        while seen < expected && quiet_since.elapsed() < patience {
-            let _ = tokio::time::timeout(Duration::from_millis(100), self.arrived.notified()).await;
-            let now = self.total();
-            if now > seen {
-                (seen, quiet_since) = (now, Instant::now());
-            }
-        }
-    }
-
-    /// Events that arrived fewer times than they should have, and arrivals beyond that.
-    pub fn missing_and_repeated(&self, events: usize, times_each: u32) -> (u64, u64) {
-        self.counts[..events].iter().fold((0, 0), |(missing, repeated), count| {
-            let count = count.load(Ordering::Relaxed);
-            (
-                missing + u64::from(times_each.saturating_sub(count)),
-                repeated + u64::from(count.saturating_sub(times_each)),
-            )
-        })
-    }
-
-    pub fn bad_signatures(&self) -> u64 {
-        self.bad_signatures.load(Ordering::Relaxed)
-    }
-
-    pub fn latencies(&self) -> Histogram {
-        self.latencies.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// From the first publish to the last arrival.
-    pub fn span(&self, events: usize) -> Duration {
-        let first = self.published[..events].iter().map(|at| at.load(Ordering::Relaxed)).min().unwrap_or_default();
-        Duration::from_micros(self.last_micros.load(Ordering::Relaxed).saturating_sub(first))
-    }
-
-    fn arrived(&self, head: &[u8], body: &[u8], local: &mut Histogram) {
-        let at = self.micros(Instant::now());
-        let total = self.total.fetch_add(1, Ordering::Relaxed) + 1;
-        self.last_micros.fetch_max(at, Ordering::Relaxed);
-        if let Some(number) = number_of(body)
-            && let Some(count) = self.counts.get(number)
-        {
-            count.fetch_add(1, Ordering::Relaxed);
-            let published = self.published[number].load(Ordering::Relaxed);
-            local.record(Duration::from_micros(at.saturating_sub(published)));
-        }
-        if total.is_multiple_of(SAMPLE) {
-            if !self.is_signed(head, body) {
-                self.bad_signatures.fetch_add(1, Ordering::Relaxed);
-            }
-            self.arrived.notify_waiters();
-        }
-    }
-
-    fn is_signed(&self, head: &[u8], body: &[u8]) -> bool {
-        let text = |name: &[u8]| header(head, name).and_then(|value| std::str::from_utf8(value).ok());
-        let (Some(id), Some(timestamp), Some(signature)) =
-            (text(b"webhook-id"), text(b"webhook-timestamp"), text(b"webhook-signature"))
-        else {
-            return false;
-        };
-        let Ok(timestamp) = timestamp.parse() else { return false };
-        let keys = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
-        keys.iter().any(|key| signature_header([key], id, timestamp, body) == signature)
+async fn accept(listener: TcpListener, tls: Option<TlsAcceptor>, answer: Answer, arrivals: Arc<Arrivals>) {
+    while let Ok((stream, _)) = listener.accept().await {
+        let (tls, arrivals) = (tls.clone(), Arc::clone(&arrivals));
+        tokio::spawn(async move {
+            arrivals.connection_opened();
+            welcome(stream, tls, answer, &arrivals).await;
+            arrivals.connection_closed();
+        });
     }
 }
 
-/// The number that stands at the end of `data`, just before the two closing braces.
-fn number_of(body: &[u8]) -> Option<usize> {
-    let end = body.len().checked_sub(2)?;
-    std::str::from_utf8(body.get(end.checked_sub(NUMBER_DIGITS)?..end)?).ok()?.parse().ok()
-}
-
-/// Listens on a free port until the runtime ends.
-pub async fn start(arrivals: Arc<Arrivals>) -> io::Result<SocketAddr> {
-    let listener = TcpListener::bind("127.0.0.1:0").await?;
-    let address = listener.local_addr()?;
-    tokio::spawn(async move {
-        while let Ok((stream, _)) = listener.accept().await {
-            tokio::spawn(serve(stream, Arc::clone(&arrivals)));
-        }
-    });
-    Ok(address)
-}
-
-async fn serve(mut stream: TcpStream, arrivals: Arc<Arrivals>) {
+async fn welcome(stream: TcpStream, tls: Option<TlsAcceptor>, answer: Answer, arrivals: &Arrivals) {
     let _ = stream.set_nodelay(true);
+    match tls {
+        None => serve(stream, answer, arrivals).await,
+        Some(tls) => {
+            if let Ok(stream) = tls.accept(stream).await {
+                serve(stream, answer, arrivals).await;
+            }
+        }
+    }
+}
+
+async fn serve(mut stream: impl AsyncRead + AsyncWrite + Unpin, answer: Answer, arrivals: &Arrivals) {
     let mut buffer = BytesMut::with_capacity(16 * 1024);
-    let mut latencies = Histogram::default();
     while let Ok(Some(head)) = read_message(&mut stream, &mut buffer).await {
-        let (text, rest) = buffer.split_at(head.length);
-        arrivals.arrived(text, &rest[..head.body_bytes], &mut latencies);
+        let fails = matches!(answer, Answer::FailsOneIn(many) if arrivals.chance(many) == 0);
+        if fails {
+            arrivals.failed_on_purpose();
+        } else {
+            let (text, rest) = buffer.split_at(head.length);
+            arrivals.arrived(text, &rest[..head.body_bytes]);
+        }
         pass(&mut buffer, &head);
-        if stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").await.is_err() {
+        if let Answer::After { least, spread } = answer {
+            tokio::time::sleep(least + spread * arrivals.chance(1_000) / 1_000).await;
+        }
+        let answered = stream.write_all(if fails { FAILURE } else { SUCCESS }).await;
+        if answered.is_err() || stream.flush().await.is_err() {
             break;
         }
     }
-    arrivals.latencies.lock().unwrap_or_else(PoisonError::into_inner).merge(&latencies);
 }
 
-/// The headers of a signed request, for the ceiling.
-pub fn signed_headers(id: &str, timestamp: i64, signature: &str) -> Option<HeaderMap> {
-    let mut headers = HeaderMap::with_capacity(4);
-    headers.insert(http::header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    headers.insert(HeaderName::from_static("webhook-id"), HeaderValue::from_str(id).ok()?);
-    headers.insert(HeaderName::from_static("webhook-timestamp"), HeaderValue::from(timestamp));
-    headers.insert(HeaderName::from_static("webhook-signature"), HeaderValue::from_str(signature).ok()?);
-    Some(headers)
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_receiver_has_an_address_of_its_own() {
+        assert_eq!(loopback(0), Ipv4Addr::LOCALHOST);
+        assert_eq!(loopback(254), Ipv4Addr::new(127, 0, 0, 255));
+        assert_eq!(loopback(999), Ipv4Addr::new(127, 0, 3, 232));
+    }
 }

@@ -62,3 +62,8 @@ pub fn header<'h>(head: &'h [u8], name: &[u8]) -> Option<&'h [u8]> {
 fn find(haystack: &[u8], needle: &[u8]) -> Option<usize> {
     haystack.windows(needle.len()).position(|window| window == needle)
 }
+
+/// The path of a request, by its head.
+pub fn path(head: &[u8]) -> Option<&[u8]> {
+    head.split(|byte| *byte == b'\n').next()?.split(|byte| *byte == b' ').nth(1)
+}

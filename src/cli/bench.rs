@@ -1,17 +1,21 @@
 //! `postrider bench`: what this machine can carry.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
 use clap::Args;
 
-use crate::bench::{self, BenchOptions, Scenario};
+use crate::bench::{self, BenchOptions, DatabaseOptions, Scenario};
 
 #[derive(Debug, Args)]
 pub struct BenchCommand {
-    /// What to measure: single, fan-out, batch, rate, slow-neighbour, dead-neighbour, isolation; everything unless named.
+    /// What to measure, by name; everything unless named, and nothing with `--growth`.
     #[arg(value_name = "SCENARIO", value_parser = scenario)]
     scenarios: Vec<Scenario>,
+    /// Measure how cost grows with endpoints, workspaces, backlog, payload size and fan-out, in runs of up to 3 seconds.
+    #[arg(long)]
+    growth: bool,
     /// How long events are published in each.
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=3600))]
     seconds: u64,
@@ -21,25 +25,42 @@ pub struct BenchCommand {
     /// Bytes of an event's data.
     #[arg(long, default_value_t = 1024)]
     payload_bytes: usize,
-    /// Deliveries queued for the dead endpoint in dead-neighbour.
+    /// Deliveries that wait in backlog, and are queued for the dead endpoint in dead-neighbour.
     #[arg(long, default_value_t = 1_000_000)]
     backlog: usize,
+    /// PostgreSQL database to measure on instead of SQLite: empty, and for this alone.
+    #[arg(long, value_name = "URL")]
+    database_url: Option<String>,
+    /// File with the password for it.
+    #[arg(long, value_name = "FILE", requires = "database_url")]
+    database_password_file: Option<PathBuf>,
+    /// Draw deliveries a second and times to arrival over time, as an SVG file.
+    #[arg(long, value_name = "FILE")]
+    plot: Option<PathBuf>,
     /// Print JSON instead of a table.
     #[arg(long)]
     json: bool,
 }
 
 pub async fn run(command: BenchCommand) -> anyhow::Result<()> {
-    let scenarios = if command.scenarios.is_empty() { Scenario::ALL.to_vec() } else { command.scenarios };
+    let is_everything = command.scenarios.is_empty() && !command.growth;
+    let scenarios = if is_everything { Scenario::ALL.to_vec() } else { command.scenarios };
     let options = BenchOptions {
         scenarios,
+        is_growth_measured: command.growth,
         duration: Duration::from_secs(command.seconds),
         publishers: command.publishers,
         payload_bytes: command.payload_bytes,
         backlog: command.backlog,
+        database: command
+            .database_url
+            .map(|url| DatabaseOptions { url, password_file: command.database_password_file }),
         program: std::env::current_exe().context("finding this program")?,
     };
-    let report = bench::run(&options, |what| eprintln!("measuring {what} …")).await?;
+    let report = bench::run(&options).await?;
+    if let Some(file) = &command.plot {
+        std::fs::write(file, report.plot()).with_context(|| format!("writing {}", file.display()))?;
+    }
     if command.json {
         println!("{}", serde_json::to_string_pretty(&report.json())?);
     } else {

@@ -56,6 +56,7 @@ impl Dispatcher {
 
     /// Claims and sets off up to `limit` attempts. Returns how long to wait when there was nothing to claim.
     async fn claim(&self, limit: usize) -> Result<Option<Duration>, crate::store::StoreError> {
+        self.intake.slots.share_among(self.store.nodes());
         let lease_until = self.clock.now().plus(limits::LEASE);
         let claimed = self.store.claim_due(limit, limits::LEASE, Arc::new(self.intake.slots.clone())).await?;
         let found = !claimed.claims.is_empty();

@@ -13,10 +13,11 @@
 //! - An endpoint that asks for a rate is sent no more a second, spread out evenly (a token bucket that holds a tenth of a second's
 //!   worth, or one).
 //!
-//! All of this is in memory and about this process alone; it steers, and promises nothing. What an endpoint does, and whether it
-//! is paused, stands in the store.
+//! All of this is in memory and about this process alone; it steers, and promises nothing. Of several nodes each takes an equal part
+//! of an endpoint's cap and rate. What an endpoint does, and whether it is paused, stands in the store.
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -37,7 +38,10 @@ pub struct Slots(Arc<Shared>);
 
 struct Shared {
     total: usize,
+    /// The most that may be under way to one endpoint, from all nodes together.
     per_endpoint: usize,
+    /// Nodes that send, as last seen.
+    nodes: AtomicUsize,
     taken: Mutex<Taken>,
     /// Told when a place is given back for which somebody had to be turned away.
     released: Notify,
@@ -76,12 +80,15 @@ struct Pace {
     bucket: Option<Bucket>,
 }
 
+/// A node's part of an endpoint's rate, in thousandths of a delivery a second.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct NodeRate(u64);
+
 /// What an endpoint's rate lets go.
 #[derive(Clone, Copy, Debug)]
 struct Bucket {
-    rate: DeliveryRate,
-    /// In thousandths, so that a millisecond brings `rate` of them.
-    milli_tokens: u64,
+    rate: NodeRate,
+    micro_tokens: u64,
     filled_at: Timestamp,
 }
 
@@ -129,7 +136,13 @@ impl Slots {
     /// No place is given any more once `closed` is cancelled.
     pub fn new(total: usize, per_endpoint: usize, clock: Arc<dyn Clock>, closed: CancellationToken) -> Self {
         let taken = Mutex::new(Taken::default());
-        Self(Arc::new(Shared { total, per_endpoint, taken, released: Notify::new(), clock, closed }))
+        let nodes = AtomicUsize::new(1);
+        Self(Arc::new(Shared { total, per_endpoint, nodes, taken, released: Notify::new(), clock, closed }))
+    }
+
+    /// From now on what one endpoint may have, at once and a second, is shared by so many nodes.
+    pub fn share_among(&self, nodes: usize) {
+        self.0.nodes.store(nodes.max(1), Ordering::Relaxed);
     }
 
     /// When somebody who was turned away for an endpoint's rate may ask again.
@@ -157,9 +170,9 @@ impl Slots {
 
     fn give_back(&self, lane: Lane, was_under_way: bool) {
         let mut taken = self.0.taken();
-        taken.count(lane, self.0.per_endpoint, Change::GiveBack);
+        taken.count(lane, self.0.per_endpoint(), Change::GiveBack);
         if was_under_way {
-            let pace = taken.pace(lane.endpoint_key, self.0.per_endpoint);
+            let pace = taken.pace(lane.endpoint_key, self.0.per_endpoint());
             pace.under_way = pace.under_way.saturating_sub(1);
             pace.give_turns();
         }
@@ -175,7 +188,7 @@ impl Slot {
         if self.lane.kind == LaneKind::Tests {
             return;
         }
-        let waiting = self.slots.0.taken().ask_turn(self.lane, self.slots.0.per_endpoint);
+        let waiting = self.slots.0.taken().ask_turn(self.lane, self.slots.0.per_endpoint());
         self.turn = waiting.map_or(Turn::Had, Turn::Waiting);
         if let Turn::Waiting(turn) = &mut self.turn {
             // Whoever gives turns outlives this: it is part of what this holds.
@@ -187,7 +200,7 @@ impl Slot {
     /// Learns from an exchange what may go to its endpoint next.
     pub fn observe(&self, seen: Observation) {
         let shared = &self.slots.0;
-        shared.taken().observe(self.lane, seen, shared.per_endpoint);
+        shared.taken().observe(self.lane, seen, shared.per_endpoint());
     }
 }
 
@@ -200,34 +213,44 @@ impl LaneQuota for Slots {
         if taken.tokens(lane, self.0.clock.as_ref(), 1) == 0 {
             return 0;
         }
-        let quota = taken.quota(lane, self.0.total, self.0.per_endpoint);
+        let quota = taken.quota(lane, self.0.total, self.0.per_endpoint());
         taken.turned_away |= quota == 0;
         quota
     }
 
     fn allowance(&self, lane: Lane, target: &EndpointTarget, wanted: usize) -> usize {
         let mut taken = self.0.taken();
-        taken.set_rate(lane, target.options.rate_limit, self.0.per_endpoint, self.0.clock.as_ref());
+        let rate = target.options.rate_limit.map(|rate| NodeRate::of(rate, self.0.nodes()));
+        taken.set_rate(lane, rate, self.0.per_endpoint(), self.0.clock.as_ref());
         taken.tokens(lane, self.0.clock.as_ref(), wanted)
     }
 
     fn claimed(&self, lane: Lane) {
         let mut taken = self.0.taken();
-        taken.count(lane, self.0.per_endpoint, Change::Take);
+        taken.count(lane, self.0.per_endpoint(), Change::Take);
         if let Some(bucket) = taken.bucket(lane) {
-            bucket.milli_tokens = bucket.milli_tokens.saturating_sub(WHOLE_TOKEN);
+            bucket.micro_tokens = bucket.micro_tokens.saturating_sub(WHOLE_TOKEN);
         }
     }
 
     fn unclaimed(&self, lane: Lane) {
         if let Some(bucket) = self.0.taken().bucket(lane) {
-            bucket.milli_tokens += WHOLE_TOKEN;
+            bucket.micro_tokens += WHOLE_TOKEN;
         }
         self.give_back(lane, false);
     }
 }
 
 impl Shared {
+    fn nodes(&self) -> usize {
+        self.nodes.load(Ordering::Relaxed)
+    }
+
+    /// This node's share of what may be under way to one endpoint.
+    fn per_endpoint(&self) -> usize {
+        (self.per_endpoint / self.nodes()).max(1)
+    }
+
     fn taken(&self) -> MutexGuard<'_, Taken> {
         self.taken.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -320,7 +343,7 @@ impl Taken {
         self.paces.get_mut(&lane.endpoint_key)?.bucket.as_mut()
     }
 
-    fn set_rate(&mut self, lane: Lane, rate: Option<DeliveryRate>, per_endpoint: usize, clock: &dyn Clock) {
+    fn set_rate(&mut self, lane: Lane, rate: Option<NodeRate>, per_endpoint: usize, clock: &dyn Clock) {
         if rate.is_none() && self.paces.get(&lane.endpoint_key).is_none_or(|pace| pace.bucket.is_none()) {
             return;
         }
@@ -335,7 +358,7 @@ impl Taken {
         let Some(bucket) = self.bucket(lane) else { return wanted };
         let now = clock.now();
         bucket.fill(now);
-        let whole = usize::try_from(bucket.milli_tokens / WHOLE_TOKEN).unwrap_or(usize::MAX);
+        let whole = usize::try_from(bucket.micro_tokens / WHOLE_TOKEN).unwrap_or(usize::MAX);
         if whole < wanted {
             let at = bucket.next_at();
             let other = self.next_token_at.filter(|other| *other > now);
@@ -374,31 +397,39 @@ impl Taken {
     }
 }
 
-const WHOLE_TOKEN: u64 = 1000;
+/// In millionths, so that a millisecond brings as many of them as the rate has thousandths of a delivery.
+const WHOLE_TOKEN: u64 = 1_000_000;
+
+impl NodeRate {
+    fn of(rate: DeliveryRate, nodes: usize) -> Self {
+        let nodes = u64::try_from(nodes.max(1)).unwrap_or(u64::MAX);
+        Self((u64::from(rate.per_second()) * 1_000 / nodes).max(1))
+    }
+}
 
 impl Bucket {
-    fn full(rate: DeliveryRate, now: Timestamp) -> Self {
-        let mut bucket = Self { rate, milli_tokens: 0, filled_at: now };
-        bucket.milli_tokens = bucket.most();
+    fn full(rate: NodeRate, now: Timestamp) -> Self {
+        let mut bucket = Self { rate, micro_tokens: 0, filled_at: now };
+        bucket.micro_tokens = bucket.most();
         bucket
     }
 
     /// A tenth of a second's worth, so that a claim need not be made for each delivery of a high rate.
     fn most(&self) -> u64 {
-        (u64::from(self.rate.per_second()) * WHOLE_TOKEN / 10).max(WHOLE_TOKEN)
+        (self.rate.0 * WHOLE_TOKEN / 1_000 / 10).max(WHOLE_TOKEN)
     }
 
     fn fill(&mut self, now: Timestamp) {
         let elapsed_ms = u64::try_from(now.since(self.filled_at).as_millis()).unwrap_or(u64::MAX);
-        let brought = elapsed_ms.saturating_mul(u64::from(self.rate.per_second()));
-        self.milli_tokens = self.milli_tokens.saturating_add(brought).min(self.most());
+        let brought = elapsed_ms.saturating_mul(self.rate.0);
+        self.micro_tokens = self.micro_tokens.saturating_add(brought).min(self.most());
         self.filled_at = now;
     }
 
     /// When there is one more, if nothing is taken until then.
     fn next_at(&self) -> Timestamp {
-        let missing = WHOLE_TOKEN - self.milli_tokens % WHOLE_TOKEN;
-        self.filled_at.plus(Duration::from_millis(missing.div_ceil(u64::from(self.rate.per_second()))))
+        let missing = WHOLE_TOKEN - self.micro_tokens % WHOLE_TOKEN;
+        self.filled_at.plus(Duration::from_millis(missing.div_ceil(self.rate.0)))
     }
 }
 
@@ -554,6 +585,25 @@ mod tests {
             held.push(take(slots, lane));
         }
         held
+    }
+
+    #[test]
+    fn several_nodes_share_what_one_endpoint_may_have() {
+        let alone = slots(512, 64);
+        let shared = slots(512, 64);
+        shared.share_among(4);
+        for slots in [&alone, &shared] {
+            let held = take(slots, lane(1));
+            (0..200).for_each(|_| held.observe(answered(SLOW / 14)));
+        }
+        let under_way = |slots: &Slots| slots.0.taken().pace(lane(1).endpoint_key, 0).manner.cap;
+        assert!(under_way(&shared) <= 16, "{} of 64", under_way(&shared));
+        assert!(under_way(&alone) >= under_way(&shared));
+        let rate = target_with_rate(lane(2), Some(100));
+        let let_go = |slots: &Slots| slots.allowance(lane(2), &rate, 1_000);
+        assert_eq!((let_go(&alone), let_go(&shared)), (10, 2), "a tenth of a second's worth, and a quarter of it");
+        shared.share_among(1_000);
+        assert_eq!(fill(&shared, lane(3)).len(), 1, "never nothing");
     }
 
     fn answered(took: Duration) -> Observation {

@@ -143,6 +143,15 @@ impl Client {
         self.call(Method::POST, path, Some(body.into())).await
     }
 
+    /// As [`Client::post`].
+    ///
+    /// # Errors
+    /// When there is no 2xx answer.
+    pub async fn patch(&mut self, path: &str, body: &impl Serialize) -> Result<Value, ApiFailure> {
+        let body = serde_json::to_vec(body).map_err(|error| ApiFailure::Request(error.into()))?;
+        self.call(Method::PATCH, path, Some(body.into())).await
+    }
+
     /// As [`Client::get`].
     ///
     /// # Errors

@@ -248,6 +248,12 @@ pub trait Store: Send + Sync + 'static {
     /// transaction in which it becomes so; what happens in that workspace itself is not. Counts once.
     fn report_operations(&self, workspace_key: RowKey);
 
+    /// Processes that send what is due in this store, this one included, as last seen: what one endpoint may have is shared by
+    /// them.
+    fn nodes(&self) -> usize {
+        1
+    }
+
     /// Completes when the store can be read and written.
     async fn check(&self) -> Result<(), StoreError>;
 

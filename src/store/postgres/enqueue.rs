@@ -1,6 +1,6 @@
 //! Queueing deliveries: their rows in the log and in the queue, many at once.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -46,6 +46,7 @@ pub async fn insert(tx: &mut WriteTx, new: Vec<NewDelivery>) -> Result<(), PgErr
     if new.is_empty() {
         return Ok(());
     }
+    keep_events(tx, &new).await?;
     let places = places(tx, &new).await?;
     let mut bounds = bounds(tx, &new).await?;
     let mut due = DueRows::default();
@@ -63,6 +64,19 @@ pub async fn insert(tx: &mut WriteTx, new: Vec<NewDelivery>) -> Result<(), PgErr
     )
     .await;
     log.and(queued).and(lowered).and(held)
+}
+
+/// Lets nobody remove events that were there before and are to be sent again. One that has just gone is found gone by the next try.
+async fn keep_events(tx: &WriteTx, new: &[NewDelivery]) -> Result<(), PgError> {
+    let events: BTreeSet<i64> =
+        new.iter().filter(|new| new.payload.is_none()).map(|new| new.event_key.as_i64()).collect();
+    if events.is_empty() {
+        return Ok(());
+    }
+    let events: Vec<i64> = events.into_iter().collect();
+    let sql = "SELECT 1 FROM events WHERE key = ANY($1) ORDER BY key FOR KEY SHARE";
+    let kept = tx.query(sql, &[&events]).await?.len();
+    if kept == events.len() { Ok(()) } else { Err(PgError::Overtaken) }
 }
 
 /// The place of each delivery in its endpoint's order, if it has one.

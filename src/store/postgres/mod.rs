@@ -4,6 +4,7 @@
 //! (`transaction.rs`), never in the memory of a node. Events and outcomes, of which there are many, are written in groups with
 //! statements for many rows (`group.rs`); everything else is a transaction of its own.
 
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -136,6 +137,10 @@ impl Store for PostgresStore {
         if self.shared.operations.set(workspace_key).is_err() {
             tracing::error!("the store was told twice where to report to");
         }
+    }
+
+    fn nodes(&self) -> usize {
+        self.shared.nodes.load(Ordering::Relaxed)
     }
 
     async fn check(&self) -> Result<(), StoreError> {

@@ -256,10 +256,10 @@ async fn take_endpoints(tx: &WriteTx, running: &[Running]) -> Result<HashSet<Row
     Ok(taken)
 }
 
-/// The store's negative locks are those of endpoints that are replayed for. Of two endpoints with the same one, one waits for a
-/// step of the other's.
+/// A number that neither a workspace nor those who make days have. Of two endpoints with the same one, one waits for a step of
+/// the other's.
 fn lock_of(endpoint_key: RowKey) -> i32 {
-    i32::try_from(-1 - endpoint_key.as_i64().rem_euclid(1 << 31)).unwrap_or(i32::MIN)
+    i32::try_from(-2 - endpoint_key.as_i64().rem_euclid((1 << 31) - 1)).unwrap_or(i32::MIN)
 }
 
 /// Takes one replay up to `limit` rows further and returns how many it went.
@@ -319,9 +319,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_endpoints_lock_is_none_of_a_workspaces() {
-        for key in [0, 1, (1 << 31) - 1, 1 << 31, i64::MAX] {
-            assert!(lock_of(RowKey::from_i64(key)) < 0, "{key}");
+    fn an_endpoints_lock_is_no_others() {
+        for key in [0, 1, (1 << 31) - 2, (1 << 31) - 1, 1 << 31, i64::MAX] {
+            assert!(lock_of(RowKey::from_i64(key)) < -1, "{key}");
         }
         assert_ne!(lock_of(RowKey::from_i64(1)), lock_of(RowKey::from_i64(2)));
     }

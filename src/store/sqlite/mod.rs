@@ -36,6 +36,7 @@ use super::{
 mod access;
 mod audit;
 mod catalogue;
+pub mod ceiling;
 mod checkpoint;
 mod column;
 pub mod copy;

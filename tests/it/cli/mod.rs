@@ -1,6 +1,7 @@
 //! The command line: the real binary, in processes of its own.
 
 mod access;
+mod bench;
 mod config;
 mod database;
 mod doctor;

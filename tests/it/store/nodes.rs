@@ -79,7 +79,8 @@ async fn nodes_that_replay_at_once_send_nothing_twice() {
     let ever = Timestamp::from_millis(253_402_300_799_999);
     let range = ReplayRange { since: START, until: ever, statuses: REPLAYED_BY_DEFAULT.to_vec() };
     let mut replays = Vec::new();
-    for _ in 0..6 {
+    // More than one node takes at once, so that each takes some.
+    for _ in 0..24 {
         replays.push(at.replay(&endpoint, range.clone()).await.id);
     }
     loop {

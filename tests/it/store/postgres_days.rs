@@ -30,10 +30,25 @@ impl Backend for Looked {
     }
 }
 
-/// `None` where there is no server.
+impl Looked {
+    /// A database without any day of a test before, and a way into it; `None` where there is no server.
+    async fn new() -> Option<(Self, Client)> {
+        let database = Self(Arc::new(TestDatabase::new().await?));
+        let client = database.0.client().await;
+        let sql = "SELECT inhrelid::regclass::text FROM pg_inherits
+                   WHERE inhparent IN (to_regclass('attempts'), to_regclass('deliveries'), to_regclass('events'))";
+        for row in client.query(sql, &[]).await.unwrap() {
+            let partition: String = row.get(0);
+            if !partition.ends_with("_kept") {
+                client.batch_execute(&format!("DROP TABLE {partition}")).await.unwrap();
+            }
+        }
+        Some((database, client))
+    }
+}
+
 async fn looked() -> Option<(Fixture, Client)> {
-    let database = Looked(Arc::new(TestDatabase::new().await?));
-    let client = database.0.client().await;
+    let (database, client) = Looked::new().await?;
     Some((Fixture::new(database).await, client))
 }
 
@@ -51,10 +66,14 @@ async fn count(client: &Client, table: &str) -> i64 {
 }
 
 async fn remove_all(at: &Fixture) {
+    remove_all_by(at.store().as_ref()).await;
+}
+
+async fn remove_all_by(store: &dyn Store) {
     for part in [LogPart::Deliveries, LogPart::Events] {
         let mut after = Some(RowKey::from_i64(0));
         while let Some(from) = after {
-            after = at.store().remove_aged(part, DAY, from, 3).await.unwrap();
+            after = store.remove_aged(part, DAY, from, 3).await.unwrap();
         }
     }
 }
@@ -73,13 +92,11 @@ async fn yesterday_today_and_a_week_ahead_are_partitions_of_their_own() {
 
 #[tokio::test]
 async fn nodes_that_start_at_once_make_each_day_once() {
-    let Some(database) = TestDatabase::new().await else { return };
-    let database = Looked(Arc::new(database));
+    let Some((database, client)) = Looked::new().await else { return };
     let clock: Arc<dyn Clock> = Arc::new(ManualClock::new(START));
     let starts = (0..3).map(|node| database.open(Arc::clone(&clock), StoreSeed { tag: TAG, node }));
     futures_util::future::join_all(starts).await;
     // A start gives up soon on days that are being made by others, and leaves them to these or to its next round.
-    let client = database.0.client().await;
     assert_eq!(days(&client, "attempts").await.len(), 9);
 }
 
@@ -192,5 +209,28 @@ async fn a_day_with_only_some_of_its_partitions_goes_too() {
         assert_eq!(days(&client, table).await[0], "20260518", "{table}");
     }
     assert_eq!((count(&client, "deliveries").await, count(&client, "events").await), (2, 2), "those that are pending");
+    assert_eq!(count(&client, "attempts").await, 0);
+}
+
+#[tokio::test]
+async fn nodes_that_age_the_log_at_once_lose_nothing_and_leave_nothing() {
+    let Some((database, client)) = Looked::new().await else { return };
+    let at = Fixture::new(database.clone()).await;
+    let other = database.open(Arc::new(at.clock.clone()), StoreSeed { tag: TAG, node: 1 }).await;
+    at.endpoint().await;
+    for _ in 0..3 {
+        at.publish(20).await;
+        for claim in at.claim(19).await.claims {
+            assert_eq!(at.record(at.delivered(&claim)).await, Recorded::Done);
+        }
+        at.advance(DAY);
+    }
+    at.advance(Duration::from_secs(12 * 3600) + Duration::from_millis(1));
+    tokio::join!(remove_all(&at), remove_all_by(other.as_ref()));
+    remove_all(&at).await;
+    for table in ["deliveries", "events"] {
+        assert_eq!(count(&client, table).await, 3, "{table}: those that are pending");
+        assert_eq!(days(&client, table).await[0], "20260518", "{table}");
+    }
     assert_eq!(count(&client, "attempts").await, 0);
 }

@@ -1,0 +1,67 @@
+//! How far a run is, for whoever waits for it: a bar on a terminal, and one line for each run elsewhere.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use tokio::task::JoinHandle;
+
+use super::arrivals::Arrivals;
+
+/// Tells on standard error what is being measured.
+pub struct Progress {
+    bar: ProgressBar,
+}
+
+/// Counts on until it is dropped.
+pub struct Watch {
+    ticker: JoinHandle<()>,
+}
+
+const REDRAWN_EVERY: Duration = Duration::from_millis(200);
+
+impl Progress {
+    pub fn on_stderr() -> Self {
+        let bar = ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stderr());
+        let style = ProgressStyle::with_template("{msg} [{bar:14}] {pos}/{len} s, {prefix}");
+        Self { bar: bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("=> ")) }
+    }
+
+    /// A run begins with its preparations.
+    pub fn begin(&self, what: &str, duration: Duration) {
+        if self.bar.is_hidden() {
+            eprintln!("measuring {what} …");
+            return;
+        }
+        self.bar.reset();
+        self.bar.set_length(duration.as_secs());
+        self.bar.set_message(format!("{what:<22}"));
+        self.bar.set_prefix("being prepared");
+    }
+
+    /// Publishing begins.
+    pub fn watch(&self, arrivals: &Arc<Arrivals>) -> Watch {
+        let (bar, arrivals, started) = (self.bar.clone(), Arc::clone(arrivals), Instant::now());
+        let ticker = tokio::spawn(async move {
+            while !bar.is_hidden() {
+                let seconds = started.elapsed().as_secs();
+                bar.set_position(seconds.min(bar.length().unwrap_or(seconds)));
+                bar.set_prefix(format!("{} delivered", arrivals.total()));
+                tokio::time::sleep(REDRAWN_EVERY).await;
+            }
+        });
+        Watch { ticker }
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.ticker.abort();
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        self.bar.finish_and_clear();
+    }
+}
