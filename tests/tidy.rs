@@ -71,7 +71,7 @@ const FENCES: &[(&str, &[&str])] = &[
     ("clap", &["cli", "main"]),
     ("aws_lc_rs", &["crypto"]),
     ("jsonschema", &["domain/schema"]),
-    ("indicatif", &["bench/progress"]),
+    ("indicatif", &["bench/progress", "cli/store"]),
 ];
 
 /// Lines before the tests at a file's foot.

@@ -13,6 +13,7 @@ mod openapi;
 mod options;
 mod serve;
 mod settings;
+mod store;
 mod workspaces;
 
 /// The webhook sender that a product team runs itself.
@@ -47,6 +48,9 @@ enum Command {
     /// Show who wrote what.
     #[command(subcommand)]
     Audit(audit::AuditCommand),
+    /// Move the whole store between SQLite and PostgreSQL.
+    #[command(subcommand)]
+    Store(store::StoreCommand),
 }
 
 /// Runs the command that the process was started with.
@@ -67,6 +71,7 @@ pub fn run() -> anyhow::Result<()> {
             Command::Keys(command) => keys::run(command).await,
             Command::Workspaces(command) => workspaces::run(command).await,
             Command::Audit(command) => audit::run(command).await,
+            Command::Store(command) => store::run(command).await,
         }
     });
     runtime.shutdown_timeout(std::time::Duration::from_secs(1));

@@ -33,6 +33,8 @@ pub enum OpenError {
     InUse { path: String },
     #[error("the database was made by a newer version of postrider, or its migrations were altered")]
     Migration(#[source] Box<dyn std::error::Error + Send + Sync>),
+    #[error("the store is an unfinished copy: run the copy again to its end, or remove what is there")]
+    UnfinishedCopy,
     #[error("the database cannot be opened")]
     Database(#[source] Box<dyn std::error::Error + Send + Sync>),
 }

@@ -32,6 +32,7 @@ mod queue;
 mod refusal;
 mod shared;
 
+pub mod copy;
 pub mod directory;
 pub mod postgres;
 pub mod sqlite;

@@ -159,6 +159,19 @@ pub async fn raise_next_at(tx: &WriteTx, lane_keys: &Vec<i64>) -> Result<(), PgE
     Ok(())
 }
 
+/// Sets the bounds of lanes whose claims and probes were released, when nobody uses the store: a paused lane waits for its next
+/// probe again, not for the end of a probe's lease.
+pub async fn settle_released(session: &Session) -> Result<(), PgError> {
+    let sql = "UPDATE lanes SET not_before = health.next_probe_at FROM endpoint_health AS health
+               WHERE health.endpoint_key = lanes.lane_key AND lanes.paused_since IS NOT NULL AND health.next_probe_at IS NOT NULL";
+    session.execute(sql, &[]).await?;
+    let sql = "UPDATE lanes SET next_at = GREATEST(COALESCE(
+                   (SELECT due_at FROM due WHERE due.lane_key = lanes.lane_key ORDER BY due_at LIMIT 1), $1), COALESCE(not_before, 0))
+               WHERE paused_since IS NOT NULL OR lane_key IN (SELECT lane_key FROM due WHERE claim_token IS NOT NULL)";
+    session.execute(sql, &[&NOT_YET.millis()]).await?;
+    Ok(())
+}
+
 /// The lane in `lane_key` and `workspace_key`.
 pub fn lane_from_row(row: &Row) -> Result<Lane, PgError> {
     Ok(lane_of(int(row, "lane_key")?, key(row, "workspace_key")?))

@@ -35,6 +35,7 @@ mod audit;
 mod catalogue;
 mod column;
 mod connect;
+pub mod copy;
 mod delivery;
 mod due;
 mod endpoint;

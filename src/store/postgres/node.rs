@@ -10,7 +10,6 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use deadpool_postgres::Pool;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -128,7 +127,9 @@ async fn be_seen(shared: Arc<Shared>, mut identity: Identity, stop: Cancellation
             Err(error) => tracing::debug!(%error, "the database could not be told that this node is there"),
         }
     }
-    let _ = leave(&shared.pool, &identity).await;
+    if let Ok(connection) = connection(&shared.pool).await {
+        let _ = leave(&Session::new(connection), &identity).await;
+    }
 }
 
 /// How many nodes send; `None` when the number is somebody else's.
@@ -157,9 +158,16 @@ async fn take_another(shared: &Shared, identity: &mut Identity) -> Result<(), Pg
     Ok(())
 }
 
+/// Whether a node sends, as far as the database knows.
+pub async fn is_any_here(session: &Session) -> Result<bool, PgError> {
+    let sql = "SELECT EXISTS (SELECT 1 FROM nodes WHERE sends
+                   AND seen_at >= (extract(epoch FROM clock_timestamp()) * 1000)::bigint - $1) AS here";
+    let gone_after = i64::try_from(GONE_AFTER.as_millis()).unwrap_or(i64::MAX);
+    super::column::get(&session.query_one(sql, &[&gone_after]).await?, "here")
+}
+
 /// Lets the others have this node's share at once.
-async fn leave(pool: &Pool, identity: &Identity) -> Result<(), PgError> {
-    let session = Session::new(connection(pool).await?);
+pub async fn leave(session: &Session, identity: &Identity) -> Result<(), PgError> {
     let sql = "UPDATE nodes SET sends = FALSE WHERE number = $1 AND holder = $2";
     session.execute(sql, &[&i64::from(identity.number), &identity.holder]).await?;
     Ok(())

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 
 use crate::domain::id::{KeySequence, StoreTag};
 use crate::domain::time::{Clock, Timestamp};
-use crate::store::{OpenError, StoreSeed};
+use crate::store::{OpenError, StoreSeed, copy};
 
 use super::column::{get, int};
 use super::connect::{ConnectError, Target, connection};
@@ -41,6 +41,13 @@ impl PostgresStore {
             true => node::take_number(&session, holder, facts.now).await.map_err(unusable)?,
             false => node::number_of_command(seed.node),
         };
+        // A copy marks the store first and then looks for nodes: of the two, one sees the other.
+        if meta::find(&session, copy::UNFINISHED).await.map_err(unusable)?.is_some() {
+            if settings.sends {
+                node::leave(&session, &Identity { holder, number }).await.map_err(unusable)?;
+            }
+            return Err(OpenError::UnfinishedCopy);
+        }
         if settings.sends
             && let Err(error) = partition::ensure_days(&session, facts.lock_class, facts.now).await
         {

@@ -21,6 +21,9 @@ const LOG: [&str; 3] = ["attempts", "deliveries", "events"];
 
 /// How many days are made ahead.
 const DAYS_AHEAD: u32 = 7;
+/// How many days back are made for rows that are copied from another store. Older ones are few, or of one who keeps them for
+/// long: they go to the default partition.
+const DAYS_BACK_MAX: u32 = 40;
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
 /// The lock of those who make days. None of the workspaces' has this number.
@@ -71,8 +74,23 @@ pub fn stood_in_the_way(error: &PgError) -> bool {
 /// transaction: each partition is made in one of its own, so that nobody waits for more than one. A table that is in use for
 /// too long is left to the next round.
 pub async fn ensure_days(session: &Session, lock_class: i32, now: Timestamp) -> Result<(), PgError> {
-    let yesterday = now.minus(DAY);
-    let wanted: Vec<Day> = (0..DAYS_AHEAD + 2).map(|later| Day::containing(yesterday.plus(DAY * later))).collect();
+    make_days(session, lock_class, now.minus(DAY), now).await
+}
+
+/// Makes the partitions also for the days since `oldest` on which rows are about to be added, as far back as a log is usually kept.
+pub async fn make_days_since(
+    session: &Session,
+    lock_class: i32,
+    oldest: Timestamp,
+    now: Timestamp,
+) -> Result<(), PgError> {
+    make_days(session, lock_class, oldest.max(now.minus(DAY * DAYS_BACK_MAX)).min(now.minus(DAY)), now).await
+}
+
+async fn make_days(session: &Session, lock_class: i32, first: Timestamp, now: Timestamp) -> Result<(), PgError> {
+    let last = now.plus(DAY * DAYS_AHEAD);
+    let days = (0..).map(|later| first.plus(DAY * later)).take_while(|day| *day <= last);
+    let wanted: Vec<Day> = days.map(Day::containing).collect();
     let mut kept_by_default = BTreeSet::new();
     for table in LOG {
         let existing = days_of(session, table).await?;

@@ -3,9 +3,12 @@
 //! Every statement goes unnamed with the types of its values told, in one round trip: nothing is prepared that would have to
 //! outlive a transaction, so all of it works behind a pooler that gives a connection for one transaction at a time.
 
+use std::pin::pin;
+
 use deadpool_postgres::Object;
-use tokio_postgres::Row;
+use tokio_postgres::binary_copy::BinaryCopyInWriter;
 use tokio_postgres::types::{ToSql, Type};
+use tokio_postgres::{Row, RowStream};
 
 use super::fault::PgError;
 
@@ -97,6 +100,23 @@ impl Session {
     /// Statements without values, one after the other.
     pub async fn batch(&self, sql: &str) -> Result<(), PgError> {
         Ok(self.0.batch_execute(sql).await?)
+    }
+
+    /// Rows as they come. Those that are not waited for are thrown away as they arrive.
+    pub async fn stream(&self, sql: &str, values: &[(&(dyn ToSql + Sync), Type)]) -> Result<RowStream, PgError> {
+        let values = values.iter().map(|(value, kind)| (*value, kind.clone()));
+        Ok(self.0.query_typed_raw(sql, values).await?)
+    }
+
+    /// Adds rows by a `COPY … FROM STDIN (FORMAT binary)`, each of as many values as there are types.
+    pub async fn copy_in<T: ToSql + Sync>(&self, sql: &str, types: &[Type], rows: &[Vec<T>]) -> Result<(), PgError> {
+        let writer = BinaryCopyInWriter::new(self.0.copy_in(sql).await?, types);
+        let mut writer = pin!(writer);
+        for row in rows {
+            writer.as_mut().write_raw(row).await?;
+        }
+        writer.finish().await?;
+        Ok(())
     }
 
     /// Closes the connection instead of giving it back: its state is not known.

@@ -3,6 +3,7 @@
 use rusqlite::params;
 
 use crate::domain::id::StoreTag;
+use crate::store::copy;
 
 use super::column;
 
@@ -16,4 +17,8 @@ pub fn meta_or_insert(connection: &rusqlite::Connection, name: &str, value: &[u8
     connection
         .execute("INSERT INTO meta (name, value) VALUES (?1, ?2) ON CONFLICT DO NOTHING", params![name, value])?;
     connection.query_row("SELECT value FROM meta WHERE name = ?1", [name], |row| row.get(0))
+}
+
+pub fn is_unfinished_copy(connection: &rusqlite::Connection) -> Result<bool, rusqlite::Error> {
+    connection.query_row("SELECT EXISTS (SELECT 1 FROM meta WHERE name = ?1)", [copy::UNFINISHED], |row| row.get(0))
 }

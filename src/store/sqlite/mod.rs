@@ -39,6 +39,7 @@ mod catalogue;
 pub mod ceiling;
 mod checkpoint;
 mod column;
+pub mod copy;
 mod delivery;
 mod due;
 mod endpoint;

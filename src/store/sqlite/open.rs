@@ -29,6 +29,9 @@ impl SqliteStore {
         let database_fault = |error: rusqlite::Error| OpenError::Database(error.into());
         let mut connection = schema::connect(&database).map_err(database_fault)?;
         schema::migrate(&mut connection)?;
+        if meta::is_unfinished_copy(&connection).map_err(database_fault)? {
+            return Err(OpenError::UnfinishedCopy);
+        }
         let tag = meta::store_tag(&connection, seed.tag).map_err(database_fault)?;
         let last_key = row_key::largest(&connection, clock.now()).map_err(database_fault)?;
         let keys: SharedKeys = Arc::new(KeyMaker::new(KeySequence::after(seed.node, last_key)));

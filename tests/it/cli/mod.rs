@@ -7,6 +7,7 @@ mod database;
 mod doctor;
 mod keys;
 mod serve;
+mod store;
 
 use std::path::PathBuf;
 

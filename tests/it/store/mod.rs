@@ -1,6 +1,7 @@
 //! The stores: what every back end promises, and what one back end alone does.
 
 mod conformance;
+mod copy;
 mod fixture;
 mod nodes;
 mod postgres;

@@ -1,0 +1,145 @@
+//! `postrider store`: the whole store from one place to another, between servers that are stopped.
+
+use std::io::IsTerminal as _;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use anyhow::{Context, bail};
+use clap::{Args, Subcommand};
+use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::clock::SystemClock;
+use crate::domain::database_url::DatabaseUrl;
+use crate::domain::time::Clock as _;
+use crate::store::copy::{self, Counted, Side, Tables, Watch};
+use crate::store::postgres::PostgresSettings;
+use crate::store::postgres::copy::PostgresTables;
+use crate::store::sqlite::copy::SqliteTables;
+
+use super::office::print_rows;
+
+#[derive(Debug, Subcommand)]
+pub enum StoreCommand {
+    /// Copy everything into an empty store: endpoints, secrets, log, queue. The servers of both are stopped meanwhile. A copy that
+    /// was cut off goes on when the same command runs again.
+    Copy(CopyOptions),
+}
+
+#[derive(Args)]
+pub struct CopyOptions {
+    /// The store to copy: a data directory, or postgres://user@host:5432/database.
+    #[arg(long, value_name = "DIR|URL")]
+    from: String,
+    /// Where to copy it: a data directory or a database without a store in it.
+    #[arg(long, value_name = "DIR|URL")]
+    to: String,
+    /// File with the database's password, instead of the URL.
+    #[arg(long, env = "POSTRIDER_DATABASE_PASSWORD_FILE", value_name = "FILE")]
+    database_password_file: Option<PathBuf>,
+    /// PEM file of certificate authorities to trust for the database beside the public ones.
+    #[arg(long, env = "POSTRIDER_DATABASE_CA_FILE", value_name = "FILE")]
+    database_ca_file: Option<PathBuf>,
+}
+
+/// The URLs may hold a password.
+impl std::fmt::Debug for CopyOptions {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("CopyOptions").finish_non_exhaustive()
+    }
+}
+
+pub async fn run(command: StoreCommand) -> anyhow::Result<()> {
+    match command {
+        StoreCommand::Copy(options) => copy(options).await,
+    }
+}
+
+/// Where a store is.
+enum Place {
+    Directory(PathBuf),
+    Database(DatabaseUrl),
+}
+
+impl Place {
+    fn parse(text: &str) -> anyhow::Result<Self> {
+        match text.contains("://") {
+            true => Ok(Self::Database(DatabaseUrl::parse(text)?)),
+            false => Ok(Self::Directory(Path::new(text).to_owned())),
+        }
+    }
+
+    async fn open(&self, side: Side, options: &CopyOptions) -> anyhow::Result<Box<dyn Tables>> {
+        Ok(match self {
+            Self::Directory(directory) => Box::new(SqliteTables::open(directory, side)?),
+            Self::Database(url) => {
+                let settings = PostgresSettings {
+                    password_file: options.database_password_file.clone(),
+                    ca_file: options.database_ca_file.clone(),
+                    ..PostgresSettings::new(url.reveal())
+                };
+                Box::new(PostgresTables::open(&settings, side).await?)
+            }
+        })
+    }
+}
+
+async fn copy(options: CopyOptions) -> anyhow::Result<()> {
+    let from = Place::parse(&options.from).context("--from")?;
+    let to = Place::parse(&options.to).context("--to")?;
+    let source = from.open(Side::Source, &options).await?;
+    let target = to.open(Side::Target, &options).await?;
+    let counted = copy::copy(source.as_ref(), target.as_ref(), SystemClock.now(), &mut Bar::new()).await?;
+    print_rows(&["table", "source", "target", "verdict"], counted.iter().map(row));
+    if counted.iter().any(|counted| counted.source != counted.target) {
+        bail!("the target does not have as many rows as the source, and stays unfinished: empty it and begin anew");
+    }
+    println!(
+        "\nThe copy is complete. Start the servers on it with the master key of the source, and none on the source any more."
+    );
+    Ok(())
+}
+
+fn row(counted: &Counted) -> [String; 4] {
+    let verdict = if counted.source == counted.target { "equal" } else { "DIFFERENT" };
+    [counted.table.to_owned(), counted.source.to_string(), counted.target.to_string(), verdict.to_owned()]
+}
+
+/// Shows how far it is: a bar on a terminal, a line for each table elsewhere.
+struct Bar {
+    is_terminal: bool,
+    bar: ProgressBar,
+    table: &'static str,
+    written: u64,
+    began: Instant,
+}
+
+impl Bar {
+    fn new() -> Self {
+        let is_terminal = std::io::stderr().is_terminal();
+        Self { is_terminal, bar: ProgressBar::hidden(), table: "", written: 0, began: Instant::now() }
+    }
+}
+
+impl Watch for Bar {
+    fn table_begins(&mut self, table: &'static str, rows: u64, done: u64) {
+        (self.table, self.written, self.began) = (table, 0, Instant::now());
+        if done > 0 {
+            eprintln!("{table}: {done} of {rows} rows were copied before");
+        }
+        if self.is_terminal {
+            let form = "{msg:17} {wide_bar} {human_pos}/{human_len} {per_sec:>14} {eta:>4}";
+            let style = ProgressStyle::with_template(form).unwrap_or_else(|_| ProgressStyle::default_bar());
+            self.bar = ProgressBar::new(rows).with_style(style).with_message(table).with_position(done);
+        }
+    }
+
+    fn rows_written(&mut self, rows: u64) {
+        self.written += rows;
+        self.bar.inc(rows);
+    }
+
+    fn table_ends(&mut self) {
+        self.bar.finish_and_clear();
+        eprintln!("{}: {} rows in {:.1} s", self.table, self.written, self.began.elapsed().as_secs_f64());
+    }
+}

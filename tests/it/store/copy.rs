@@ -1,0 +1,305 @@
+//! Copying a store from one back end to the other: nothing is lost, nothing is twice, and deliveries go on where they were.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use postrider::clock::SystemClock;
+use postrider::domain::access::Mode;
+use postrider::domain::attempt::AttemptOutcome;
+use postrider::domain::delivery::DeliveryStatus;
+use postrider::domain::endpoint::{OpaqueId, SecretVersion};
+use postrider::domain::endpoint_options::{OptionsChange, SignatureSchemes};
+use postrider::domain::event::EventReceipt;
+use postrider::domain::idempotency::{IdempotencyScope, IdempotentRequest, RecordedAnswer, Recording};
+use postrider::domain::private_options::HeaderName;
+use postrider::domain::replay::{REPLAYED_BY_DEFAULT, ReplayRange};
+use postrider::domain::time::Clock;
+use postrider::store::copy::{self, CopyError, Row, Selection, Side, TABLES, Tables, Value, Watch};
+use postrider::store::postgres::copy::PostgresTables;
+use postrider::store::postgres::{PostgresSettings, PostgresStore, TimeSource};
+use postrider::store::sqlite::SqliteStore;
+use postrider::store::sqlite::copy::SqliteTables;
+use postrider::store::{
+    Claim, NewCatalogue, NewEndpoint, OpenError, SealedHeader, SealedOptions, Store, StoreSeed, Written,
+};
+use tempfile::TempDir;
+
+use super::conformance::health::pause;
+use super::fixture::{Backend, EVENT_TYPE, Fixture, START, TAG, outline, signing_key};
+use crate::support::clock::ManualClock;
+use crate::support::postgres::{CONNECTIONS, TestDatabase};
+use crate::support::wait::eventually;
+
+/// A store in a directory that outlives the fixture.
+struct Directory(Arc<TempDir>);
+
+/// A store in a database that outlives the fixture.
+struct Database(String);
+
+#[async_trait]
+impl Backend for Directory {
+    async fn open(&self, clock: Arc<dyn Clock>, seed: StoreSeed) -> Arc<dyn Store> {
+        // A process that another test starts holds copies of every open file, the lock among them, until it runs its program.
+        let open = || async {
+            match SqliteStore::open(self.0.path(), Arc::clone(&clock), seed).await {
+                Err(OpenError::InUse { .. }) => None,
+                opened => Some(opened.unwrap()),
+            }
+        };
+        Arc::new(eventually("the lock of the directory", open).await)
+    }
+}
+
+#[async_trait]
+impl Backend for Database {
+    async fn open(&self, clock: Arc<dyn Clock>, seed: StoreSeed) -> Arc<dyn Store> {
+        let settings = PostgresSettings { time: TimeSource::Given, ..settings(&self.0) };
+        Arc::new(PostgresStore::open(&settings, clock, seed).await.unwrap())
+    }
+}
+
+fn settings(url: &str) -> PostgresSettings {
+    PostgresSettings { pool_size: CONNECTIONS, ..PostgresSettings::new(url) }
+}
+
+struct Unwatched;
+
+impl Watch for Unwatched {
+    fn table_begins(&mut self, _table: &'static str, _rows: u64, _done: u64) {}
+    fn rows_written(&mut self, _rows: u64) {}
+    fn table_ends(&mut self) {}
+}
+
+async fn directory(path: &Path, side: Side) -> SqliteTables {
+    let open = || async {
+        match SqliteTables::open(path, side) {
+            Err(CopyError::Open(_, OpenError::InUse { .. })) => None,
+            opened => Some(opened.unwrap()),
+        }
+    };
+    eventually("the lock of the directory", open).await
+}
+
+async fn database(url: &str, side: Side) -> PostgresTables {
+    // The connection that held the lock of a copy before may still be closing.
+    let open = || async {
+        match PostgresTables::open(&settings(url), side).await {
+            Err(CopyError::Busy(_)) => None,
+            opened => Some(opened.unwrap()),
+        }
+    };
+    eventually("the lock of the database", open).await
+}
+
+/// All rows of a table, in the order of its key.
+async fn rows(store: &dyn Tables, table: copy::Table) -> (Vec<String>, Vec<Row>) {
+    let mut others = store.columns(table.name).await.unwrap();
+    others.retain(|column| !table.key.contains(&column.as_str()));
+    others.sort_unstable();
+    let columns: Vec<String> = table.key.iter().map(|column| (*column).to_owned()).chain(others).collect();
+    let selection = Selection { table: table.name, columns, key_columns: table.key.len() };
+    let mut all: Vec<Row> = Vec::new();
+    loop {
+        let after = all.last().map(|row| row[..selection.key_columns].to_vec());
+        let more = store.read(&selection, after.as_deref()).await.unwrap();
+        if more.is_empty() {
+            // Text is ordered otherwise by another database.
+            all.sort_by_key(|row| format!("{row:?}"));
+            return (selection.columns, all);
+        }
+        all.extend(more);
+    }
+}
+
+/// The same rows on both sides, but that claims were released in the target if it is a database. Returns how many there are.
+async fn assert_same(source: &dyn Tables, target: &dyn Tables) -> usize {
+    let mut total = 0;
+    for table in TABLES {
+        let (columns, mut before) = rows(source, *table).await;
+        let (target_columns, mut after) = rows(target, *table).await;
+        assert_eq!(columns, target_columns);
+        let at = |name: &str| columns.iter().position(|column| column == name);
+        for rows in [&mut before, &mut after] {
+            for row in rows {
+                let is_claimed = at("claim_token").is_some_and(|at| row[at] != Value::Null);
+                let released = if table.name == "lanes" { at("next_at") } else { at("due_at").filter(|_| is_claimed) };
+                released.into_iter().for_each(|at| row[at] = Value::Null);
+            }
+        }
+        assert!(!before.is_empty(), "{} has no rows, so nothing is shown of it", table.name);
+        assert_eq!(before, after, "{} {columns:?}", table.name);
+        total += before.len();
+    }
+    total
+}
+
+/// A store in which everything is under way.
+struct Full {
+    place: Arc<TempDir>,
+    clock: ManualClock,
+    claimed: Claim,
+    retried: Claim,
+    blocked: Claim,
+}
+
+async fn full() -> Full {
+    let place = Arc::new(tempfile::tempdir().unwrap());
+    let clock = ManualClock::new(START);
+    let at = Fixture::on_clock(Directory(Arc::clone(&place)), clock.clone()).await;
+    at.store().meta_or_insert("master_key_id", vec![7; 8]).await.unwrap();
+    let names = vec![EVENT_TYPE.to_owned()];
+    let new = NewCatalogue { version: 1, text: "text".to_owned(), content_hash: [1; 32], brand: "b".to_owned(), names };
+    at.store().adopt_catalogue(new).await.unwrap();
+    at.api_key(at.new_api_key(1)).await;
+    let paused = at.endpoint().await;
+    pause(&at, &paused).await;
+    let options = OptionsChange { signature_schemes: Some(SignatureSchemes::V1AndV1a), ..OptionsChange::default() };
+    let name = HeaderName::parse("X-Team").unwrap();
+    let sealed = SealedOptions {
+        headers: Some(vec![SealedHeader { name, sealed: Some(vec![0, 255]) }]),
+        signing_key: Some((SecretVersion(1), signing_key(1))),
+        ..SealedOptions::default()
+    };
+    at.create(NewEndpoint { options, sealed, ..at.new_endpoint() }).await;
+    let strict = at.strict_endpoint().await;
+    at.publish(3).await;
+    let blocked = at.claim_of(&strict).await;
+    at.record(at.failed(&blocked)).await;
+    let retried = at.claim_one().await;
+    at.record(at.retry(&retried, Duration::from_secs(30))).await;
+    at.accept(vec![at.event_with("an-external-id", 9)]).await;
+    let scope =
+        IdempotencyScope { workspace_key: at.workspace.key, mode: Mode::Live, route: "POST /v1/events".to_owned() };
+    let request = IdempotentRequest { scope, key: OpaqueId::parse("k").unwrap(), body_hash: [1; 32] };
+    let render =
+        |_: &Vec<EventReceipt>| RecordedAnswer { status: 202, body: Bytes::from_static(b"\0{}"), sealed: true };
+    let recording = Recording { request, render: Arc::new(render) };
+    let written = at.store().accept_events(vec![at.event_of(EVENT_TYPE, Some("p"))], Some(recording)).await.unwrap();
+    assert!(matches!(written, Written::Done(_)));
+    let range = ReplayRange { since: START, until: at.clock_now(), statuses: REPLAYED_BY_DEFAULT.to_vec() };
+    let options_endpoint = at.endpoint().await;
+    at.replay(&options_endpoint, range).await;
+    let claimed = at.claim_one().await;
+    Full { place, clock, claimed, retried, blocked }
+}
+
+async fn copy_all(source: &dyn Tables, target: &dyn Tables, clock: &ManualClock) -> Result<(), CopyError> {
+    for counted in copy::copy(source, target, clock.now(), &mut Unwatched).await? {
+        assert_eq!(counted.source, counted.target, "{}", counted.table);
+    }
+    Ok(())
+}
+
+/// Every delivery goes on: the lost claim is recorded, the numbers of attempts have no gap and no repeat.
+async fn assert_goes_on(at: &Fixture, full: &Full) {
+    let first = at.claim(100).await.claims;
+    let again = first.iter().find(|claim| claim.delivery_id == full.claimed.delivery_id).expect("released at once");
+    assert_eq!(again.attempt, full.claimed.attempt + 1);
+    let (_, attempts) = at.delivery(again.delivery_id).await;
+    assert_eq!(attempts.last().unwrap().outcome, AttemptOutcome::Abandoned);
+    for claim in &first {
+        at.record(at.delivered(claim)).await;
+    }
+    assert!(!first.iter().any(|claim| claim.delivery_id == full.retried.delivery_id), "it waits");
+    at.advance(Duration::from_secs(31));
+    let later = at.claim(100).await.claims;
+    let retried =
+        later.iter().find(|claim| claim.delivery_id == full.retried.delivery_id).expect("due by its schedule");
+    assert_eq!(retried.attempt, 2);
+    for claim in &later {
+        at.record(at.delivered(claim)).await;
+    }
+    let (_, attempts) = at.delivery(full.retried.delivery_id).await;
+    assert_eq!(outline(&attempts), [(1, AttemptOutcome::of_status(503)), (2, AttemptOutcome::of_status(200))]);
+    let (blocked, _) = at.delivery(full.blocked.delivery_id).await;
+    assert_eq!(blocked.status, DeliveryStatus::Failed);
+    at.skip(full.blocked.delivery_id).await;
+    assert!(!at.claim(100).await.claims.is_empty(), "the order goes on");
+}
+
+#[tokio::test]
+async fn a_store_that_went_to_postgres_and_back_holds_the_same_and_goes_on() {
+    let Some(test_database) = TestDatabase::new().await else { return };
+    let url = test_database.url();
+    let full = full().await;
+    let back = Arc::new(tempfile::tempdir().unwrap());
+    {
+        let source = directory(full.place.path(), Side::Source).await;
+        let target = database(&url, Side::Target).await;
+        copy_all(&source, &target, &full.clock).await.unwrap();
+        assert!(assert_same(&source, &target).await > 60);
+    }
+    {
+        let source = database(&url, Side::Source).await;
+        let target = directory(back.path(), Side::Target).await;
+        copy_all(&source, &target, &full.clock).await.unwrap();
+        assert_same(&source, &target).await;
+    }
+    let on_postgres = Fixture::on_clock(Database(url), full.clock.clone()).await;
+    assert_goes_on(&on_postgres, &full).await;
+    let clock = ManualClock::new(full.clock.now().minus(Duration::from_secs(31)));
+    let on_sqlite = Fixture::on_clock(Directory(back), clock).await;
+    assert_goes_on(&on_sqlite, &full).await;
+}
+
+#[tokio::test]
+async fn only_an_empty_store_or_the_same_copy_unfinished_is_copied_to() {
+    let Some(test_database) = TestDatabase::new().await else { return };
+    let url = test_database.url();
+    let full = full().await;
+    let other = Arc::new(tempfile::tempdir().unwrap());
+    drop(Fixture::new(Directory(Arc::clone(&other))).await);
+    let source = directory(full.place.path(), Side::Source).await;
+    let refused = copy_all(&source, &directory(other.path(), Side::Target).await, &full.clock).await;
+    assert!(matches!(refused, Err(CopyError::NotEmpty("workspaces"))), "{refused:?}");
+    let target = database(&url, Side::Target).await;
+    copy_all(&source, &target, &full.clock).await.unwrap();
+    let refused = copy_all(&source, &target, &full.clock).await;
+    assert!(matches!(refused, Err(CopyError::NotEmpty("workspaces"))), "{refused:?}");
+    // As a copy leaves it that was cut off.
+    let mark = copy::Mark { name: copy::UNFINISHED.to_owned(), value: b"of another".to_vec() };
+    target.set_mark(mark).await.unwrap();
+    let refused = copy_all(&source, &target, &full.clock).await;
+    assert!(matches!(refused, Err(CopyError::AnotherCopy)), "{refused:?}");
+    let seed = StoreSeed { tag: TAG, node: 1 };
+    let refused = PostgresStore::open(&settings(&url), Arc::new(full.clock.clone()), seed).await;
+    assert!(matches!(refused.err(), Some(OpenError::UnfinishedCopy)));
+    let refused = copy_all(&target, &directory(other.path(), Side::Target).await, &full.clock).await;
+    assert!(matches!(refused, Err(CopyError::SourceUnfinished)), "{refused:?}");
+}
+
+#[tokio::test]
+async fn what_a_server_uses_is_neither_copied_nor_copied_to() {
+    let Some(test_database) = TestDatabase::new().await else { return };
+    let url = test_database.url();
+    let place = Arc::new(tempfile::tempdir().unwrap());
+    let at = Fixture::new(Directory(Arc::clone(&place))).await;
+    let refused = SqliteTables::open(place.path(), Side::Source).err();
+    assert!(matches!(refused, Some(CopyError::Open(Side::Source, OpenError::InUse { .. }))), "{refused:?}");
+    drop(at);
+    let nothing = PostgresTables::open(&settings(&url), Side::Source).await.err();
+    assert!(matches!(nothing, Some(CopyError::Missing(Side::Source))), "{nothing:?}");
+    let seed = StoreSeed { tag: TAG, node: 1 };
+    let node = PostgresStore::open(&settings(&url), Arc::new(SystemClock), seed).await.unwrap();
+    let source = directory(place.path(), Side::Source).await;
+    let target = database(&url, Side::Target).await;
+    let clock = ManualClock::new(START);
+    let refused = copy_all(&source, &target, &clock).await;
+    assert!(matches!(refused, Err(CopyError::InUse(Side::Target))), "{refused:?}");
+    node.check().await.unwrap();
+    let elsewhere = tempfile::tempdir().unwrap();
+    let refused = copy_all(&target, &directory(elsewhere.path(), Side::Target).await, &clock).await;
+    assert!(matches!(refused, Err(CopyError::InUse(Side::Source))), "{refused:?}");
+    // It takes its leave when it ends, and then its database may be copied to.
+    drop(node);
+    let copied = || async {
+        match copy_all(&source, &target, &clock).await {
+            Err(CopyError::InUse(_)) => None,
+            copied => Some(copied),
+        }
+    };
+    eventually("the end of the node", copied).await.unwrap();
+}
