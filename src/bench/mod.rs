@@ -47,6 +47,8 @@ pub struct BenchOptions {
     pub backlog: usize,
     /// Where the server keeps its store instead of in its directory.
     pub database: Option<DatabaseOptions>,
+    /// Servers on that database.
+    pub nodes: usize,
     /// The program to run as the server.
     pub program: PathBuf,
 }

@@ -88,6 +88,15 @@ impl Cost {
         Self::of("self")
     }
 
+    pub fn plus(self, other: Self) -> Self {
+        Self {
+            cpu: self.cpu + other.cpu,
+            memory_bytes: self.memory_bytes + other.memory_bytes,
+            peak_memory_bytes: self.peak_memory_bytes + other.peak_memory_bytes,
+            written_bytes: self.written_bytes + other.written_bytes,
+        }
+    }
+
     fn of(process: &str) -> Self {
         let read = |file: &str| std::fs::read_to_string(format!("/proc/{process}/{file}")).unwrap_or_default();
         Self {

@@ -17,7 +17,8 @@ use super::wire::{pass, read_message};
 
 /// What all publishers of a run share.
 pub struct Plan {
-    pub server: SocketAddr,
+    /// The nodes; publishers are spread over them evenly.
+    pub servers: Vec<SocketAddr>,
     /// One for each workspace, all of one length.
     pub api_keys: Vec<String>,
     pub arrivals: Arc<Arrivals>,
@@ -38,7 +39,10 @@ pub async fn publish(plan: Arc<Plan>) -> io::Result<Published> {
     let started = Instant::now();
     plan.arrivals.publishing_begins(started);
     let publishers: Vec<_> = (0..plan.load.publishers)
-        .map(|_| tokio::spawn(publisher(Arc::clone(&plan), Arc::clone(&next), started)))
+        .map(|number| {
+            let server = plan.servers[number % plan.servers.len()];
+            tokio::spawn(publisher(Arc::clone(&plan), server, Arc::clone(&next), started))
+        })
         .collect();
     let mut published = Published::default();
     for publisher in publishers {
@@ -51,10 +55,15 @@ pub async fn publish(plan: Arc<Plan>) -> io::Result<Published> {
     Ok(published)
 }
 
-async fn publisher(plan: Arc<Plan>, next: Arc<AtomicUsize>, started: Instant) -> io::Result<Published> {
+async fn publisher(
+    plan: Arc<Plan>,
+    server: SocketAddr,
+    next: Arc<AtomicUsize>,
+    started: Instant,
+) -> io::Result<Published> {
     let load = &plan.load;
-    let mut stream = connect(plan.server).await?;
-    let mut request = Request::new(&plan)?;
+    let mut stream = connect(server).await?;
+    let mut request = Request::new(&plan, server)?;
     let mut buffer = BytesMut::with_capacity(4096);
     let mut published = Published::default();
     while started.elapsed() < load.duration {
@@ -102,7 +111,7 @@ struct Request {
 }
 
 impl Request {
-    fn new(plan: &Plan) -> io::Result<Self> {
+    fn new(plan: &Plan, server: SocketAddr) -> io::Result<Self> {
         let (load, key) = (&plan.load, plan.api_keys.first().map_or("", String::as_str));
         if plan.api_keys.iter().any(|other| other.len() != key.len()) {
             return Err(io::Error::other("the workspaces' keys are not of one length"));
@@ -118,7 +127,7 @@ impl Request {
             let events = vec![event; load.events_per_request].join(",");
             ("/v1/events/batch", format!("{{\"events\":[{events}]}}"))
         };
-        let before_key = format!("POST {path} HTTP/1.1\r\nHost: {}\r\nAuthorization: Bearer ", plan.server);
+        let before_key = format!("POST {path} HTTP/1.1\r\nHost: {}\r\nAuthorization: Bearer ", server);
         let after_key = format!("\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n", body.len());
         let bytes = [&before_key, key, &after_key, &body].concat().into_bytes();
         Ok(Self {

@@ -117,17 +117,18 @@ impl Bench<'_> {
         let sink = Sink::start(*receiver, &arrivals).await?;
         let mut flags = sink.server_flags();
         flags.extend(trial.server_flags.iter().map(ToString::to_string));
-        let mut stage = Stage::start(&self.options.program, &self.store, &flags).await?;
+        let mut stage = Stage::start(&self.options.program, &self.store, self.options.nodes, &flags).await?;
         let api_keys = stage.set(load, &sink.base_urls, &arrivals).await?;
         if let Some(neighbours) = trial.neighbours {
             neighbours.move_in(&mut stage).await?;
         }
-        let plan = Plan { server: stage.server.address, api_keys, arrivals: Arc::clone(&arrivals), load: load.clone() };
-        let before = self.costs(&stage.server);
+        let servers = stage.servers().map(|server| server.address).collect();
+        let plan = Plan { servers, api_keys, arrivals: Arc::clone(&arrivals), load: load.clone() };
+        let before = self.costs(&stage);
         let _watch = self.progress.watch(&arrivals);
         let published = publish(Arc::new(plan)).await?;
         arrivals.wait_for((published.events * load.fan_out) as u64, PATIENCE).await;
-        let costs = [before, self.costs(&stage.server)];
+        let costs = [before, self.costs(&stage)];
         let observed = Observed {
             failures: arrivals.failures(),
             open_connections: arrivals.open_connections(),
@@ -137,8 +138,9 @@ impl Bench<'_> {
         Ok((figures(&arrivals, &Measured { published, kept_bytes, stop_took, costs }), observed))
     }
 
-    fn costs(&self, server: &ServerProcess) -> Costs {
-        Costs { server: server.cost(), own: Cost::of_this_process(), database_cpu: self.store.database_cpu() }
+    fn costs(&self, stage: &Stage) -> Costs {
+        let server = stage.servers().map(ServerProcess::cost).fold(Cost::default(), Cost::plus);
+        Costs { server, own: Cost::of_this_process(), database_cpu: self.store.database_cpu() }
     }
 }
 
@@ -148,7 +150,7 @@ struct Observed {
     failures: u64,
     /// When everything had arrived.
     open_connections: u64,
-    /// Of the server, before and after.
+    /// Of all servers, before and after.
     memory_bytes: [u64; 2],
 }
 

@@ -21,6 +21,8 @@ use super::run::BenchError;
 /// A server that is ready for events.
 pub struct Stage {
     pub server: ServerProcess,
+    /// Further nodes on the same database, each with its directory.
+    others: Vec<(ServerProcess, Directory)>,
     directory: Directory,
     operator: BearerKey,
     workspaces: Vec<Workspace>,
@@ -52,16 +54,26 @@ const HANDS: usize = 16;
 const LIMITS: [&str; 4] = ["--rate-limit-management", "0", "--endpoints-per-project", "50000"];
 
 impl Stage {
-    /// Starts a server; there is nothing in it but the key to set everything up with.
-    pub async fn start(program: &Path, store: &Store, flags: &[String]) -> Result<Self, BenchError> {
+    /// Starts a server, or several nodes; there is nothing in it but the key to set everything up with.
+    pub async fn start(program: &Path, store: &Store, nodes: usize, flags: &[String]) -> Result<Self, BenchError> {
         let directory = Directory::make()?;
         let store_flags = store.flags();
         let operator = make_operator_key(program, &directory.0, &store_flags).await?;
         let mut all = store_flags;
         all.extend(LIMITS.iter().map(ToString::to_string).chain(flags.iter().cloned()));
         let server = ServerProcess::start(program, &directory.0, &all).await?;
+        let mut others = Vec::new();
+        for _ in 1..nodes {
+            let directory = Directory::make()?;
+            others.push((ServerProcess::start(program, &directory.0, &all).await?, directory));
+        }
         let is_store_shared = store.database.is_some();
-        Ok(Self { server, directory, operator, workspaces: Vec::new(), tag: random_name(), is_store_shared })
+        Ok(Self { server, others, directory, operator, workspaces: Vec::new(), tag: random_name(), is_store_shared })
+    }
+
+    /// All nodes, the first one first.
+    pub fn servers(&self) -> impl Iterator<Item = &ServerProcess> {
+        std::iter::once(&self.server).chain(self.others.iter().map(|(server, _)| server))
     }
 
     /// Makes the workspaces and endpoints of a load, and tells `arrivals` their secrets. `sinks` are the base URLs that
@@ -118,6 +130,9 @@ impl Stage {
     pub async fn strike(self) -> Result<(Duration, u64), BenchError> {
         if self.is_store_shared {
             self.empty().await?;
+        }
+        for (server, _directory) in self.others {
+            server.stop().await?;
         }
         let stop_took = self.server.stop().await?;
         Ok((stop_took, directory_bytes(&self.directory.0)))

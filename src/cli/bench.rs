@@ -34,6 +34,9 @@ pub struct BenchCommand {
     /// File with the password for it.
     #[arg(long, value_name = "FILE", requires = "database_url")]
     database_password_file: Option<PathBuf>,
+    /// Nodes on that database; publishers are spread over them.
+    #[arg(long, default_value_t = 1, value_name = "NODES", value_parser = clap::value_parser!(u8).range(1..=16))]
+    nodes: u8,
     /// Draw deliveries a second and times to arrival over time, as an SVG file.
     #[arg(long, value_name = "FILE")]
     plot: Option<PathBuf>,
@@ -45,7 +48,11 @@ pub struct BenchCommand {
 pub async fn run(command: BenchCommand) -> anyhow::Result<()> {
     let is_everything = command.scenarios.is_empty() && !command.growth;
     let scenarios = if is_everything { Scenario::ALL.to_vec() } else { command.scenarios };
+    if command.nodes > 1 && command.database_url.is_none() {
+        bail!("--nodes needs --database-url: a data directory is one server's alone");
+    }
     let options = BenchOptions {
+        nodes: usize::from(command.nodes),
         scenarios,
         is_growth_measured: command.growth,
         duration: Duration::from_secs(command.seconds),
