@@ -30,7 +30,9 @@ use crate::store::{Claim, ClaimToken, Claimed, EndpointTarget, Lane, LaneKind, L
 
 use super::column::{coded, get, instant, int, key, number, opt_instant, opt_int, opt_number};
 use super::fault::PgError;
-use super::lane::{self, lane_from_row, lane_key, lower_next_at, move_behind_others, paused_since, raise_next_at};
+use super::lane::{
+    self, lane_from_row, lane_key, lane_of, lower_next_at, move_behind_others, paused_since, raise_next_at,
+};
 use super::outcome::insert_attempts;
 use super::transaction::WriteTx;
 use super::unsent::{LaneState, Unsent, cancel_from_lane, end_unsent};
@@ -270,8 +272,7 @@ impl Look<'_> {
             *taken.entry(claimed.lane_key).or_default() += 1;
             if claimed.envelope.is_none() {
                 end_without_event(tx, &claimed).await?;
-                let lane = target.lane;
-                tx.claims.uncount(self.quota, Lane { kind: kind_of(claimed.lane_key), ..lane });
+                tx.claims.uncount(self.quota, lane_of(claimed.lane_key, target.lane.workspace_key));
                 continue;
             }
             if let Some(claimed_at) = claimed.lost_claim_at {
@@ -280,17 +281,12 @@ impl Look<'_> {
             self.claims.extend(claimed.into_claim(tx, target, *probe));
         }
         insert_attempts(tx, &lost as &[(RowKey, Attempt)]).await?;
-        for (ready, target, wanted) in asked.iter().filter(|(_, target, _)| target.is_some()) {
-            let _ = target;
+        for (ready, _, wanted) in with_target() {
             let taken = taken.get(&lane_key(ready.lane)).copied().unwrap_or_default();
             (taken..*wanted).for_each(|_| tx.claims.uncount(self.quota, ready.lane));
         }
         Ok(taken)
     }
-}
-
-const fn kind_of(lane_key: i64) -> LaneKind {
-    if lane_key < 0 { LaneKind::Tests } else { LaneKind::Events }
 }
 
 /// Takes what is due in lanes, so many of each, earliest first, with the events. A row that somebody has just locked is passed over.

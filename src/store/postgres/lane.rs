@@ -11,7 +11,9 @@ use tokio_postgres::Row;
 
 use crate::domain::id::RowKey;
 use crate::domain::time::Timestamp;
-use crate::store::{Lane, LaneKind};
+use crate::store::Lane;
+
+pub use crate::store::shared::lane::{lane_key, lane_of};
 
 use super::column::{get, int, key, opt_instant};
 use super::fault::PgError;
@@ -175,22 +177,6 @@ pub async fn settle_released(session: &Session) -> Result<(), PgError> {
 /// The lane in `lane_key` and `workspace_key`.
 pub fn lane_from_row(row: &Row) -> Result<Lane, PgError> {
     Ok(lane_of(int(row, "lane_key")?, key(row, "workspace_key")?))
-}
-
-pub const fn lane_of(lane_key: i64, workspace_key: RowKey) -> Lane {
-    Lane {
-        endpoint_key: RowKey::from_i64(lane_key.abs()),
-        workspace_key,
-        kind: if lane_key < 0 { LaneKind::Tests } else { LaneKind::Events },
-    }
-}
-
-/// The number by which the tables know a lane.
-pub const fn lane_key(lane: Lane) -> i64 {
-    match lane.kind {
-        LaneKind::Events => lane.endpoint_key.as_i64(),
-        LaneKind::Tests => -lane.endpoint_key.as_i64(),
-    }
 }
 
 /// Since when a lane's endpoint is paused.

@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::domain::limits;
+
 /// What a node needs to know of its database.
 #[derive(Clone, Debug)]
 pub struct PostgresSettings {
@@ -34,19 +36,14 @@ pub enum TimeSource {
 }
 
 impl PostgresSettings {
-    /// Connections of a node unless it is told otherwise: two for each of the two groups of writers, the rest for requests.
-    pub const POOL_SIZE: usize = 16;
-    /// The longest a statement may take unless a node is told otherwise.
-    pub const STATEMENT_TIMEOUT: Duration = Duration::from_secs(10);
-
     pub fn new(url: impl Into<String>) -> Self {
         Self {
             url: url.into(),
             direct_url: None,
             password_file: None,
             ca_file: None,
-            pool_size: Self::POOL_SIZE,
-            statement_timeout: Self::STATEMENT_TIMEOUT,
+            pool_size: limits::DATABASE_CONNECTIONS,
+            statement_timeout: limits::STATEMENT_TIMEOUT,
             time: TimeSource::Database,
             sends: true,
         }

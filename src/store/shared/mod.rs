@@ -5,6 +5,7 @@ pub mod column;
 pub mod endpoint;
 pub mod endpoint_options;
 pub mod group_claims;
+pub mod lane;
 pub mod matching;
 pub mod operation;
 pub mod order;

@@ -10,7 +10,10 @@ use rusqlite::{OptionalExtension, Row, params};
 
 use crate::domain::id::RowKey;
 use crate::domain::time::Timestamp;
-use crate::store::{Lane, LaneKind};
+use crate::store::Lane;
+use crate::store::shared::lane::lane_of;
+
+pub use crate::store::shared::lane::lane_key;
 
 use super::order::NOT_YET;
 use super::writer::WriteTx;
@@ -144,20 +147,7 @@ pub fn move_behind_others(tx: &mut WriteTx<'_>, lane: Lane) -> Result<(), rusqli
 }
 
 pub fn lane_from_row(row: &Row<'_>) -> Result<Lane, rusqlite::Error> {
-    let key: i64 = row.get(0)?;
-    Ok(Lane {
-        endpoint_key: RowKey::from_i64(key.abs()),
-        workspace_key: RowKey::from_i64(row.get(1)?),
-        kind: if key < 0 { LaneKind::Tests } else { LaneKind::Events },
-    })
-}
-
-/// The number by which the tables know a lane.
-pub const fn lane_key(lane: Lane) -> i64 {
-    match lane.kind {
-        LaneKind::Events => lane.endpoint_key.as_i64(),
-        LaneKind::Tests => -lane.endpoint_key.as_i64(),
-    }
+    Ok(lane_of(row.get(0)?, RowKey::from_i64(row.get(1)?)))
 }
 
 /// Sets a lane's bound to what it really holds; a lane that holds nothing goes, unless its endpoint is being left alone.

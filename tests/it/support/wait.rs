@@ -15,40 +15,38 @@ const LONG_POLL_INTERVAL: Duration = Duration::from_millis(200);
 ///
 /// # Panics
 /// After [`BOUND`], naming `what` did not happen.
-pub async fn eventually<T, Probe, Answer>(what: &str, mut probe: Probe) -> T
+pub async fn eventually<T, Probe, Answer>(what: &str, probe: Probe) -> T
 where
     Probe: FnMut() -> Answer,
     Answer: Future<Output = Option<T>>,
 {
-    let asking = async {
-        loop {
-            if let Some(found) = probe().await {
-                return found;
-            }
-            tokio::time::sleep(POLL_INTERVAL).await;
-        }
-    };
-    bounded(what, asking).await
+    bounded(what, found(probe, POLL_INTERVAL)).await
 }
 
 /// As [`eventually`], for what takes longer on purpose, such as a lease to run out.
 ///
 /// # Panics
 /// After `bound`, naming `what` did not happen.
-pub async fn eventually_within<T, Probe, Answer>(bound: Duration, what: &str, mut probe: Probe) -> T
+pub async fn eventually_within<T, Probe, Answer>(bound: Duration, what: &str, probe: Probe) -> T
 where
     Probe: FnMut() -> Answer,
     Answer: Future<Output = Option<T>>,
 {
-    let asking = async {
-        loop {
-            if let Some(found) = probe().await {
-                return found;
-            }
-            tokio::time::sleep(LONG_POLL_INTERVAL).await;
+    within(bound, found(probe, LONG_POLL_INTERVAL), || what.to_owned()).await
+}
+
+/// Asks again and again until there is an answer.
+async fn found<T, Probe, Answer>(mut probe: Probe, interval: Duration) -> T
+where
+    Probe: FnMut() -> Answer,
+    Answer: Future<Output = Option<T>>,
+{
+    loop {
+        if let Some(found) = probe().await {
+            return found;
         }
-    };
-    within(bound, asking, || what.to_owned()).await
+        tokio::time::sleep(interval).await;
+    }
 }
 
 /// Awaits `future`, which is woken by the event itself.
