@@ -5,8 +5,8 @@
 //! endpoint's share of it. It also says whose turn it is: the lane that has been ready longest is served first, and goes
 //! to the end of the line when not all can be served.
 //!
-//! Lanes are taken with SKIP LOCKED: two nodes that claim at once share the lanes between them. A lane in which the queue is just
-//! being added to is passed over too; so that this cannot go on for ever, a claim that got nothing but was in somebody's way waits
+//! Lanes are taken with SKIP LOCKED: two nodes that claim at once share the lanes between them. A lane into which something is just
+//! being put that is due is passed over too; so that this cannot go on for ever, a claim that got nothing but was in somebody's way waits
 //! for the lane that has been ready longest.
 //!
 //! A claim moves `due_at` to the end of its lease; a claim whose holder died becomes due by itself, and whoever claims
@@ -123,10 +123,10 @@ async fn lock_lanes(tx: &WriteTx, candidates: Vec<ReadyLane>, limit: usize) -> R
     let keys: Vec<i64> = wanted.iter().map(|ready| lane_key(ready.lane)).collect();
     let sql = "SELECT lane_key, workspace_key, paused_since FROM lanes
                WHERE lane_key = ANY($1) AND held_since IS NULL AND next_at <= $2 ORDER BY lane_key";
-    let free = tx.query(&format!("{sql} FOR UPDATE SKIP LOCKED"), &[&keys, &tx.now.millis()]).await?;
+    let free = tx.query(&format!("{sql} FOR NO KEY UPDATE SKIP LOCKED"), &[&keys, &tx.now.millis()]).await?;
     let rows = if free.is_empty() {
         let first = keys[..keys.len().min(LANES_WAITED_FOR)].to_vec();
-        tx.query(&format!("{sql} FOR UPDATE"), &[&first, &tx.now.millis()]).await?
+        tx.query(&format!("{sql} FOR NO KEY UPDATE"), &[&first, &tx.now.millis()]).await?
     } else {
         free
     };

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use futures_util::future::join4;
+use futures_util::future::join3;
 
 use crate::domain::access::Mode;
 use crate::domain::delivery::{DeliveryCause, DeliveryStatus, EndReason};
@@ -16,7 +16,7 @@ use crate::store::shared::column::mode_code;
 use crate::store::{Claim, ClaimToken, EndpointTarget, Lane};
 
 use super::fault::PgError;
-use super::lane::{self, LaneBound, lane_key, lower_next_at};
+use super::lane::{self, LaneBound, lane_key, look_by};
 use super::order::{self, Place, Standing};
 use super::transaction::WriteTx;
 
@@ -55,15 +55,14 @@ pub async fn insert(tx: &mut WriteTx, new: Vec<NewDelivery>) -> Result<(), PgErr
             queue(tx, new, place, &mut bounds, &mut due);
         }
     }
-    let (log, queued, lowered, held) = join4(
-        insert_log(tx, &new),
-        due.insert(tx),
-        // After the rows of the queue, as told in `lane.rs`.
-        lower_next_at(tx, &due.lanes),
-        hold(tx, &due.held),
-    )
-    .await;
-    log.and(queued).and(lowered).and(held)
+    let lanes = std::mem::take(&mut due.lanes);
+    let lanes = async {
+        look_by(tx, lanes).await?;
+        hold(tx, &due.held).await
+    };
+    // The lanes after the rows of the queue, as told in `lane.rs`.
+    let (log, queued, lanes) = join3(insert_log(tx, &new), due.insert(tx), lanes).await;
+    log.and(queued).and(lanes)
 }
 
 /// Lets nobody remove events that were there before and are to be sent again. One that has just gone is found gone by the next try.

@@ -1,15 +1,23 @@
 //! Lanes: one row for each endpoint with something in the queue. The only file that writes `lanes`.
 //!
-//! A lane's row is also its lock. Whoever puts a row into the lane's queue lowers its `next_at` afterwards, in the same
+//! A lane's row is also its lock. Whoever puts a row into the lane's queue that is due lowers its `next_at` afterwards, in the same
 //! transaction, which waits for whoever has the lane; a claim that has the lane reads what lies in it before it raises `next_at`. So
-//! a claim that raises it has seen the row, or the row's writer comes after it and lowers it again. Rows of several lanes are
-//! locked in the order of their keys.
+//! a claim that raises it has seen the row, or the row's writer comes after it and lowers it again.
+//!
+//! Most rows are not due when they are put in: they were handed over, and are looked at when their lease runs out. For these it is
+//! enough that the lane stays and is looked at in time, and so their writers share it (`FOR KEY SHARE`), with each other and with a
+//! claim (`FOR NO KEY UPDATE`): commits for one endpoint run side by side. In return a claim raises `next_at` no further than
+//! [`LOOKED_AT_EVERY`] unless it has the lane to itself (`FOR UPDATE`), and only then may the lane go.
+//!
+//! Rows of several lanes are locked in the order of their keys.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use tokio_postgres::Row;
 
 use crate::domain::id::RowKey;
+use crate::domain::limits;
 use crate::domain::time::Timestamp;
 use crate::store::Lane;
 
@@ -55,6 +63,24 @@ pub async fn bounds(session: &Session, lane_keys: &Vec<i64>) -> Result<Vec<(i64,
             Ok((int(row, "lane_key")?, bound))
         })
         .collect()
+}
+
+/// How often a lane in which claims are under way is looked at: what was handed over while a claim looked falls due after twice
+/// as long.
+const LOOKED_AT_EVERY: Duration = Duration::from_secs(limits::LEASE.as_secs() / 2);
+
+/// Makes sure that lanes in which something new lies are looked at by these instants.
+pub async fn look_by(tx: &WriteTx, mut lanes: BTreeMap<i64, (RowKey, Timestamp)>) -> Result<(), PgError> {
+    let later = lanes.iter().filter(|(_, (_, at))| *at > tx.now);
+    let (keys, instants): (Vec<i64>, Vec<i64>) = later.map(|(key, (_, at))| (*key, at.millis())).unzip();
+    if !keys.is_empty() {
+        let sql = "SELECT lane_key FROM lanes JOIN unnest($1, $2) AS new (lane_key, at) USING (lane_key)
+                   WHERE next_at <= at ORDER BY lane_key FOR KEY SHARE OF lanes";
+        for row in tx.query(sql, &[&keys, &instants]).await? {
+            lanes.remove(&int(&row, "lane_key")?);
+        }
+    }
+    lower_next_at(tx, &lanes).await
 }
 
 /// Makes sure that lanes are looked at by these instants.
@@ -141,23 +167,37 @@ pub async fn move_behind_others(tx: &WriteTx, lane_keys: &Vec<i64>) -> Result<()
     Ok(())
 }
 
-/// Sets the bounds of lanes by the earliest of what lies in each.
+/// Sets the bounds of lanes by the earliest of what lies in each, but to no later than `$3`, and tells of each whether that was so.
 pub const RAISE: &str =
-    "UPDATE lanes SET next_at = GREATEST(COALESCE(earliest.due_at, $2), COALESCE(not_before, 0))
+    "UPDATE lanes SET next_at = GREATEST(LEAST(COALESCE(earliest.due_at, $2), $3), COALESCE(not_before, 0))
                FROM unnest($1) AS chosen (lane_key) CROSS JOIN LATERAL
                     (SELECT (SELECT due_at FROM due WHERE due.lane_key = chosen.lane_key ORDER BY due_at LIMIT 1)) AS earliest (due_at)
-               WHERE lanes.lane_key = chosen.lane_key";
+               WHERE lanes.lane_key = chosen.lane_key
+               RETURNING lanes.lane_key, COALESCE(earliest.due_at, $2) > $3 AS is_later";
 
-/// Sets the bounds of lanes to what they really hold; one that holds nothing goes, unless its endpoint is being left alone. The
-/// transaction has them locked, by a statement before this one.
+/// Sets the bounds of lanes to what they really hold, as far as nobody is handing over into them; one that holds nothing goes, unless
+/// its endpoint is being left alone. The transaction has them locked, by a statement before this one.
 pub async fn raise_next_at(tx: &WriteTx, lane_keys: &Vec<i64>) -> Result<(), PgError> {
     if lane_keys.is_empty() {
         return Ok(());
     }
-    tx.execute(RAISE, &[lane_keys, &NOT_YET.millis()]).await?;
+    let (never, soon) = (NOT_YET.millis(), tx.now.plus(LOOKED_AT_EVERY).millis());
+    let mut later = Vec::new();
+    for row in tx.query(RAISE, &[lane_keys, &never, &soon]).await? {
+        if get::<bool>(&row, "is_later")? {
+            later.push(int(&row, "lane_key")?);
+        }
+    }
+    if later.is_empty() {
+        return Ok(());
+    }
+    let sql = "SELECT lane_key FROM lanes WHERE lane_key = ANY($1) ORDER BY lane_key FOR UPDATE SKIP LOCKED";
+    let own = tx.query(sql, &[&later]).await?;
+    let own = own.iter().map(|row| int(row, "lane_key")).collect::<Result<Vec<_>, _>>()?;
+    tx.query(RAISE, &[&own, &never, &never]).await?;
     let sql = "DELETE FROM lanes WHERE lane_key = ANY($1) AND paused_since IS NULL AND COALESCE(not_before, 0) <= $2
                AND NOT EXISTS (SELECT 1 FROM due WHERE due.lane_key = lanes.lane_key)";
-    tx.execute(sql, &[lane_keys, &tx.now.millis()]).await?;
+    tx.execute(sql, &[&own, &tx.now.millis()]).await?;
     Ok(())
 }
 

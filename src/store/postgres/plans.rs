@@ -57,7 +57,7 @@ async fn the_hot_statements_go_by_their_indexes() {
     assert_eq!(indexes(&session, due::READY, &[&now, &now, &now, &now]).await, ["lanes_by_next"]);
     let take = indexes(&session, due::TAKE, &[&one, &one, &now, &now, &one]).await;
     assert_eq!(take, ["due_by_lane", "due_pkey", "events_kept_pkey"]);
-    assert_eq!(indexes(&session, lane::RAISE, &[&one, &now]).await, ["due_by_lane", "lanes_pkey"]);
+    assert_eq!(indexes(&session, lane::RAISE, &[&one, &now, &now]).await, ["due_by_lane", "lanes_pkey"]);
     let finish = indexes(&session, outcome::FINISH, &[&one, &one, &one, &none, &one, &now]).await;
     assert_eq!(finish, ["deliveries_kept_pkey", "due_pkey"]);
     let published = indexes(&session, event::PUBLISHED, &[&one, &one, &vec!["id"]]).await;

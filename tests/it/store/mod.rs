@@ -6,4 +6,5 @@ mod fixture;
 mod nodes;
 mod postgres;
 mod postgres_days;
+mod postgres_lanes;
 mod sqlite;

@@ -9,6 +9,7 @@ use postrider::domain::limits;
 use postrider::domain::time::Clock;
 use postrider::store::postgres::{PostgresSettings, PostgresStore, TimeSource};
 use postrider::store::{Recorded, Store, StoreSeed};
+use tokio_postgres::Client;
 
 use super::fixture::{Backend, Fixture, outline};
 use crate::support::postgres::{CONNECTIONS, TestDatabase};
@@ -22,6 +23,11 @@ impl PostgresBackend {
     /// `None` where there is no server.
     pub async fn new() -> Option<Self> {
         Some(Self { database: TestDatabase::new().await? })
+    }
+
+    /// A way past the store, to be in its way as another node would.
+    pub async fn client(&self) -> Client {
+        self.database.client().await
     }
 }
 
