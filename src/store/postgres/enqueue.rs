@@ -41,14 +41,33 @@ pub struct NewDelivery {
     pub payload: Option<Bytes>,
 }
 
-/// Writes deliveries to the log, and to the queue unless they are skipped.
-pub async fn insert(tx: &mut WriteTx, new: Vec<NewDelivery>) -> Result<(), PgError> {
+/// What is known of the lanes into which something could be handed over.
+pub type Bounds = HashMap<i64, LaneBound>;
+
+/// What is known of the lanes of those that could be handed over.
+pub async fn bounds(tx: &WriteTx, new: &[NewDelivery]) -> Result<Bounds, PgError> {
+    let mut lanes: Vec<i64> = new
+        .iter()
+        .filter(|new| new.payload.is_some() && new.skipped.is_none() && tx.claims.has_room(new.lane, &new.target))
+        .map(|new| lane_key(new.lane))
+        .collect();
+    lanes.sort_unstable();
+    lanes.dedup();
+    if lanes.is_empty() {
+        return Ok(Bounds::new());
+    }
+    let mut bounds: Bounds = lanes.iter().map(|lane| (*lane, LaneBound::Empty)).collect();
+    bounds.extend(lane::bounds(tx, &lanes).await?);
+    Ok(bounds)
+}
+
+/// Writes deliveries to the log, and to the queue unless they are skipped. Only those whose lanes are in `bounds` may be handed over.
+pub async fn insert(tx: &mut WriteTx, new: Vec<NewDelivery>, mut bounds: Bounds) -> Result<(), PgError> {
     if new.is_empty() {
         return Ok(());
     }
     keep_events(tx, &new).await?;
     let places = places(tx, &new).await?;
-    let mut bounds = bounds(tx, &new).await?;
     let mut due = DueRows::default();
     for (new, place) in new.iter().zip(places) {
         if new.skipped.is_none() {
@@ -109,31 +128,8 @@ async fn places(tx: &WriteTx, new: &[NewDelivery]) -> Result<Vec<Option<Place>>,
         .collect())
 }
 
-/// What is known of the lanes of those that could be handed over.
-async fn bounds(tx: &WriteTx, new: &[NewDelivery]) -> Result<HashMap<i64, LaneBound>, PgError> {
-    let mut lanes: Vec<i64> = new
-        .iter()
-        .filter(|new| new.payload.is_some() && new.skipped.is_none() && tx.claims.has_room(new.lane, &new.target))
-        .map(|new| lane_key(new.lane))
-        .collect();
-    lanes.sort_unstable();
-    lanes.dedup();
-    if lanes.is_empty() {
-        return Ok(HashMap::new());
-    }
-    let mut bounds: HashMap<i64, LaneBound> = lanes.iter().map(|lane| (*lane, LaneBound::Empty)).collect();
-    bounds.extend(lane::bounds(tx, &lanes).await?);
-    Ok(bounds)
-}
-
 /// Puts a delivery into the queue, and hands it over if it can start at once.
-fn queue(
-    tx: &mut WriteTx,
-    new: &NewDelivery,
-    place: Option<Place>,
-    bounds: &mut HashMap<i64, LaneBound>,
-    due: &mut DueRows,
-) {
+fn queue(tx: &mut WriteTx, new: &NewDelivery, place: Option<Place>, bounds: &mut Bounds, due: &mut DueRows) {
     let lane_key = lane_key(new.lane);
     let has_turn = place.as_ref().is_none_or(|place| place.is_head);
     let payload = new.payload.as_ref().filter(|_| {

@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use futures_util::future::{join, join3};
+use futures_util::future::{join3, join4};
 use tokio_postgres::Row;
 
 use crate::domain::access::Mode;
@@ -45,14 +45,16 @@ pub async fn accept(tx: &mut WriteTx, requests: &[AcceptRequest]) -> Result<Vec<
     workspaces.dedup();
     let idempotent: Vec<&IdempotentRequest> =
         requests.iter().filter_map(|request| request.recording.as_ref()).map(|recording| &recording.request).collect();
-    let (shared, answers, published) = join3(
+    // Sent at once, and done one after the other: the versions are read when the locks are held.
+    let (shared, answers, published, versions) = join4(
         tx.share_workspaces(workspaces.iter().copied()),
         find_answers(tx, &idempotent),
         find_published(tx, requests.iter().flat_map(|request| &request.events)),
+        matching::versions(tx, &workspaces),
     )
     .await;
     shared?;
-    matching::load(tx, &workspaces).await?;
+    matching::load_at(tx, versions?).await?;
     let mut group = Group { answers: answers?, published: published?, ..Group::default() };
     let mut accepted = Vec::with_capacity(requests.len());
     for request in requests {
@@ -263,15 +265,14 @@ impl Group {
 
     async fn write(self, tx: &mut WriteTx) -> Result<(), PgError> {
         let Self { events, deliveries, recorded, .. } = self;
-        let recorded: Vec<_> = recorded.iter().map(|(request, answer)| (request, answer.clone())).collect();
-        if !events.is_empty() {
-            let (written, keyed) = join(insert_events(tx, &events), insert_publish_keys(tx, &events)).await;
-            written.and(keyed)?;
-        }
+        let (written, keyed, bounds) =
+            join3(insert_events(tx, &events), insert_publish_keys(tx, &events), enqueue::bounds(tx, &deliveries)).await;
+        written.and(keyed)?;
         if !recorded.is_empty() {
+            let recorded: Vec<_> = recorded.iter().map(|(request, answer)| (request, answer.clone())).collect();
             idempotency::record_many(tx, &recorded).await?;
         }
-        enqueue::insert(tx, deliveries).await
+        enqueue::insert(tx, deliveries, bounds?).await
     }
 }
 
@@ -313,6 +314,9 @@ fn delivery_of(tx: &WriteTx, event: &NewEvent, subscriber: &Subscriber, now: Tim
 }
 
 async fn insert_events(tx: &WriteTx, events: &[(NewEvent, u32)]) -> Result<(), PgError> {
+    if events.is_empty() {
+        return Ok(());
+    }
     let sql = "INSERT INTO events (key, workspace_key, mode, type, project_id, external_id, occurred_at, deliveries, envelope)
                SELECT * FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9)";
     tx.execute(

@@ -68,7 +68,8 @@ impl MatchingCache {
 /// them before it had the lock calls [`load`] first.
 pub async fn subscribers(tx: &mut WriteTx, workspace_key: RowKey) -> Result<Arc<Subscribers>, PgError> {
     if !tx.changed_endpoints && !tx.versions.contains_key(&workspace_key) {
-        read_versions(tx, &[workspace_key]).await?;
+        let versions = versions(tx, &[workspace_key]).await?;
+        tx.versions.extend(versions);
     }
     if let Some(cached) = cached(tx, workspace_key) {
         return Ok(cached);
@@ -80,12 +81,19 @@ pub async fn subscribers(tx: &mut WriteTx, workspace_key: RowKey) -> Result<Arc<
 /// Reads those of many workspaces at once, as far as they changed. What was known of them in this transaction is looked at
 /// again: it may have been read before their locks were held.
 pub async fn load(tx: &mut WriteTx, workspace_keys: &[RowKey]) -> Result<(), PgError> {
+    let versions = versions(tx, workspace_keys).await?;
+    load_at(tx, versions).await
+}
+
+/// As [`load`], with the versions that were read when the locks were held.
+pub async fn load_at(tx: &mut WriteTx, versions: Vec<(RowKey, i64)>) -> Result<(), PgError> {
     if tx.changed_endpoints {
         return Ok(());
     }
-    read_versions(tx, workspace_keys).await?;
+    let workspace_keys: Vec<RowKey> = versions.iter().map(|(workspace_key, _)| *workspace_key).collect();
+    tx.versions.extend(versions);
     let missing: HashSet<RowKey> =
-        workspace_keys.iter().copied().filter(|workspace_key| cached(tx, *workspace_key).is_none()).collect();
+        workspace_keys.into_iter().filter(|workspace_key| cached(tx, *workspace_key).is_none()).collect();
     if !missing.is_empty() {
         let missing: Vec<RowKey> = missing.into_iter().collect();
         read_and_keep(tx, &missing).await?;
@@ -122,13 +130,11 @@ fn cache(tx: &WriteTx) -> MutexGuard<'_, MatchingCache> {
     tx.shared.matching.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-async fn read_versions(tx: &mut WriteTx, workspace_keys: &[RowKey]) -> Result<(), PgError> {
-    let keys = as_numbers(workspace_keys);
-    let rows = tx.query("SELECT key, config_version FROM workspaces WHERE key = ANY($1)", &[&keys]).await?;
-    for row in rows {
-        tx.versions.insert(key(&row, "key")?, int(&row, "config_version")?);
-    }
-    Ok(())
+/// `config_version` of these workspaces, as it is now.
+pub async fn versions(session: &Session, workspace_keys: &[RowKey]) -> Result<Vec<(RowKey, i64)>, PgError> {
+    let sql = "SELECT key, config_version FROM workspaces WHERE key = ANY($1)";
+    let rows = session.query(sql, &[&as_numbers(workspace_keys)]).await?;
+    rows.iter().map(|row| Ok((key(row, "key")?, int(row, "config_version")?))).collect()
 }
 
 /// Reads endpoints and keeps them at the version that was read before: they are as new, or newer, and a version that has

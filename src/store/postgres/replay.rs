@@ -22,10 +22,11 @@ use crate::store::shared::requeue::{Again, RequeueRefusal};
 use crate::store::{NewReplay, RequeueError, StopReplayError};
 
 use super::column::{coded, get, instant, key, number, opt_instant, parsed, unexpected};
+use super::enqueue::{self, Bounds};
 use super::fault::PgError;
 use super::session::Session;
 use super::transaction::WriteTx;
-use super::{audit, due, endpoint, enqueue, matching, requeue};
+use super::{audit, due, endpoint, matching, requeue};
 
 pub use crate::store::shared::replay::Scope;
 
@@ -306,7 +307,7 @@ async fn queue(tx: &mut WriteTx, replay: &Running, rows: &[Candidate]) -> Result
         Err(refusal) => return Ok(Err(refusal)),
     };
     let new = agains.iter().map(|again| requeue::new_delivery(tx, again, subscriber)).collect();
-    enqueue::insert(tx, new).await?;
+    enqueue::insert(tx, new, Bounds::new()).await?;
     Ok(Ok(()))
 }
 

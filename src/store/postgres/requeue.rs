@@ -10,7 +10,7 @@ use crate::store::shared::requeue::{Again, First, RequeueRefusal};
 use crate::store::{Lane, RequeueError};
 
 use super::column::{coded, key, unexpected};
-use super::enqueue::{self, NewDelivery};
+use super::enqueue::{self, Bounds, NewDelivery};
 use super::fault::PgError;
 use super::order::Standing;
 use super::transaction::WriteTx;
@@ -84,7 +84,7 @@ async fn queue_again(tx: &mut WriteTx, again: &Again) -> Result<Result<Delivery,
     let standing = blocked_place.map_or(Standing::Outside, Standing::InPlaceOf);
     let new = NewDelivery { standing, ..new_delivery(tx, again, subscriber) };
     let id = DeliveryId::new(new.key, tx.tag);
-    enqueue::insert(tx, vec![new]).await?;
+    enqueue::insert(tx, vec![new], Bounds::new()).await?;
     let found = delivery::find_one(tx, tx.tag, again.workspace_key, id).await?;
     found.map(Ok).ok_or_else(|| unexpected("deliveries.key"))
 }
