@@ -70,6 +70,9 @@ pub const GROUP_BYTES: usize = 4 * 1024 * 1024;
 pub const WRITES_QUEUED: usize = 16_384;
 /// The write-ahead log above which publishes are answered 503 until a checkpoint has shortened it.
 pub const WAL_REFUSE_BYTES: u64 = 1024 * 1024 * 1024;
+/// The write-ahead log above which it is begun anew in the file that is there: to write over blocks takes the disk half as long as to
+/// write new ones.
+pub const WAL_RESTART_BYTES: u64 = 64 * 1024 * 1024;
 /// The write-ahead log above which the writer itself stops to truncate it.
 pub const WAL_TRUNCATE_BYTES: u64 = 256 * 1024 * 1024;
 

@@ -1,11 +1,12 @@
 //! Moves what the write-ahead log holds into the database, off the commit path.
 //!
-//! A thread of its own checkpoints passively each time the log has grown by a stretch. Should the log outgrow what
-//! that keeps up with, the writer itself stops to truncate it; beyond a last limit publishes are refused until the
-//! log is short again, so that a disk does not fill without a word.
+//! A thread of its own checkpoints passively each time the log has grown by a stretch. While the writer goes on it never gets to the
+//! log's end; so once the log is long, the writer itself copies the little that the thread has left, and its next commit begins the
+//! log anew in the same file. Should a reader keep it from that for long, the writer stops to truncate the log; beyond a last limit
+//! publishes are refused until the log is short again, so that a disk does not fill without a word.
 
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 
@@ -27,7 +28,10 @@ pub struct Checkpointer {
     pages: Arc<AtomicU64>,
     page_bytes: u64,
     asked_at_bytes: u64,
+    restart_at_bytes: u64,
     truncate_again_at_bytes: u64,
+    /// The thread has just done what it was asked for last.
+    caught_up: Arc<AtomicBool>,
     requests: mpsc::SyncSender<()>,
 }
 
@@ -36,17 +40,20 @@ impl Checkpointer {
     pub fn start(database: &Path, writer: &mut Connection) -> Result<(Self, JoinHandle<()>), rusqlite::Error> {
         let connection = schema::connect(database)?;
         let (requests, queue) = mpsc::sync_channel::<()>(1);
+        let checkpointer = Self::watch(writer, requests)?;
+        let caught_up = Arc::clone(&checkpointer.caught_up);
         let thread = std::thread::Builder::new()
             .name("store-checkpoint".to_owned())
             .spawn(move || {
                 for () in queue {
-                    if let Err(error) = checkpoint(&connection, "PASSIVE") {
-                        tracing::warn!(%error, "a checkpoint failed; the next one tries again");
+                    match checkpoint(&connection, "PASSIVE") {
+                        Ok(_) => caught_up.store(true, Ordering::Relaxed),
+                        Err(error) => tracing::warn!(%error, "a checkpoint failed; the next one tries again"),
                     }
                 }
             })
             .map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))?;
-        Ok((Self::watch(writer, requests)?, thread))
+        Ok((checkpointer, thread))
     }
 
     fn watch(writer: &mut Connection, requests: mpsc::SyncSender<()>) -> Result<Self, rusqlite::Error> {
@@ -57,8 +64,15 @@ impl Checkpointer {
             counter.store(u64::try_from(pages).unwrap_or_default(), Ordering::Relaxed);
             Ok(())
         }))?;
-        let truncate_again_at_bytes = limits::WAL_TRUNCATE_BYTES;
-        Ok(Self { pages, page_bytes, asked_at_bytes: 0, truncate_again_at_bytes, requests })
+        Ok(Self {
+            pages,
+            page_bytes,
+            asked_at_bytes: 0,
+            restart_at_bytes: limits::WAL_RESTART_BYTES,
+            truncate_again_at_bytes: limits::WAL_TRUNCATE_BYTES,
+            caught_up: Arc::default(),
+            requests,
+        })
     }
 
     /// Returns whether the log is so long that new events must wait.
@@ -80,8 +94,14 @@ impl Checkpointer {
             self.asked_at_bytes = bytes;
         } else if bytes >= self.asked_at_bytes + STRETCH_BYTES {
             self.asked_at_bytes = bytes;
+            self.caught_up.store(false, Ordering::Relaxed);
             // A request that finds one waiting already has nothing to add.
             let _ = self.requests.try_send(());
+        } else if bytes >= self.restart_at_bytes && self.caught_up.swap(false, Ordering::Relaxed) {
+            // It waits for nobody: a reader that still needs the log keeps it as it is until the next stretch.
+            if let Err(error) = checkpoint(connection, "PASSIVE") {
+                tracing::warn!(%error, wal_bytes = bytes, "the write-ahead log could not be begun anew");
+            }
         }
         bytes >= limits::WAL_REFUSE_BYTES
     }
@@ -105,7 +125,7 @@ mod tests {
         writer: Connection,
         checkpointer: Checkpointer,
         asked: mpsc::Receiver<()>,
-        _directory: tempfile::TempDir,
+        directory: tempfile::TempDir,
     }
 
     impl Log {
@@ -115,7 +135,11 @@ mod tests {
             writer.execute_batch("CREATE TABLE filler (bytes BLOB)").unwrap();
             let (requests, asked) = mpsc::sync_channel(1);
             let checkpointer = Checkpointer::watch(&mut writer, requests).unwrap();
-            Self { writer, checkpointer, asked, _directory: directory }
+            Self { writer, checkpointer, asked, directory }
+        }
+
+        fn database(&self) -> std::path::PathBuf {
+            schema::database_path(self.directory.path())
         }
 
         /// Commits this much, and tells whether a checkpoint was asked for.
@@ -135,6 +159,30 @@ mod tests {
             assert!(!log.commit(1), "it is asked for once");
             checkpoint(&log.writer, "PASSIVE").unwrap();
         }
+    }
+
+    #[test]
+    fn a_long_log_is_begun_anew_in_the_same_file_though_the_writer_never_rests() {
+        let mut log = Log::new();
+        // Sooner than in truth, for the disk's sake.
+        log.checkpointer.restart_at_bytes = 2 * STRETCH_BYTES;
+        assert!(log.commit(2 * STRETCH_BYTES));
+        log.commit(1);
+        assert!(log.checkpointer.log_bytes() > 2 * STRETCH_BYTES, "the thread has not caught up");
+        log.checkpointer.caught_up.store(true, Ordering::Relaxed);
+        // A reader that needs the log keeps it.
+        let reader = schema::connect(&log.database()).unwrap();
+        reader.execute_batch("BEGIN; SELECT COUNT(*) FROM filler").unwrap();
+        log.commit(1);
+        log.commit(1);
+        assert!(log.checkpointer.log_bytes() > 2 * STRETCH_BYTES);
+        reader.execute_batch("COMMIT").unwrap();
+        log.checkpointer.caught_up.store(true, Ordering::Relaxed);
+        log.commit(1);
+        log.commit(1);
+        assert!(log.checkpointer.log_bytes() < STRETCH_BYTES);
+        let file = std::fs::metadata(log.database().with_extension("db-wal")).unwrap();
+        assert!(file.len() > 2 * STRETCH_BYTES, "it is written over");
     }
 
     #[test]
