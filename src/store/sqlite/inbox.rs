@@ -1,9 +1,11 @@
 //! What waits for the writer: jobs, and whether the disk is still at work on the group before.
 //!
-//! The two stand behind one lock because the writer waits for either: for more to do, or for its turn to commit.
+//! The two stand behind one lock because the writer waits for either: for more to do, or for its turn to commit. It is woken as seldom as
+//! that allows, because to wake a thread costs about as much as to write a row.
 
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use tokio::sync::Semaphore;
 
@@ -16,13 +18,25 @@ pub struct Inbox {
     room: Semaphore,
 }
 
+/// While the disk is at work nothing can be committed: the writer is not woken for less than this.
+const WORTH_WAKING: usize = 8;
+
+/// Under load a group is given this time to grow: each commit writes the last page of every table and index anew, and more that share
+/// it cost next to nothing. A group follows on one of fewer than `LARGE` at once, for then nobody would come to share it.
+const SPACING: Duration = Duration::from_millis(1);
+const LARGE: usize = 16;
+
 #[derive(Default)]
 struct State {
     jobs: VecDeque<Box<dyn Job>>,
+    /// The writer sleeps until there are so many jobs.
+    wake_at: Option<usize>,
     /// Nothing comes in any more.
     closed: bool,
     /// A group that is committed is on its way to the disk.
     syncing: bool,
+    /// The next group is not committed before this instant, unless it is full.
+    commit_at: Option<Instant>,
 }
 
 /// Nothing is taken in any more.
@@ -42,8 +56,13 @@ impl Inbox {
         }
         permit.forget();
         state.jobs.push_back(job);
+        let jobs = state.jobs.len();
+        // Waking is dear, most often the writer is at work, and once is enough.
+        let is_awaited = state.wake_at.take_if(|enough| jobs >= *enough).is_some();
         drop(state);
-        self.changed.notify_one();
+        if is_awaited {
+            self.changed.notify_one();
+        }
         Ok(())
     }
 
@@ -71,12 +90,12 @@ impl Inbox {
             if state.closed {
                 return None;
             }
-            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state = self.sleep(state, 1);
         }
     }
 
     /// The next job of a group that is being gathered, as long as there is one or the disk is at work, for then the group could not
-    /// be committed anyway. `None` when it is time to commit.
+    /// be committed anyway, or the last large group was just committed. `None` when it is time to commit.
     pub fn next(&self, group_is_full: bool) -> Option<Box<dyn Job>> {
         let mut state = self.state();
         loop {
@@ -84,15 +103,37 @@ impl Inbox {
                 self.room.add_permits(1);
                 return Some(job);
             }
-            if !state.syncing {
-                return None;
+            if state.syncing {
+                state = self.sleep(state, if group_is_full { usize::MAX } else { WORTH_WAKING });
+                continue;
             }
-            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+            let left = state.commit_at.and_then(|at| at.checked_duration_since(Instant::now()));
+            match left {
+                Some(left) if !left.is_zero() && !group_is_full && !state.closed => state = self.sleep_for(state, left),
+                _ => return None,
+            }
         }
     }
 
-    pub fn sync_begins(&self) {
-        self.state().syncing = true;
+    fn sleep<'s>(&self, mut state: MutexGuard<'s, State>, wake_at: usize) -> MutexGuard<'s, State> {
+        state.wake_at = Some(wake_at);
+        let mut state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        state.wake_at = None;
+        state
+    }
+
+    fn sleep_for<'s>(&self, mut state: MutexGuard<'s, State>, time: Duration) -> MutexGuard<'s, State> {
+        state.wake_at = Some(WORTH_WAKING);
+        let (mut state, _) = self.changed.wait_timeout(state, time).unwrap_or_else(PoisonError::into_inner);
+        state.wake_at = None;
+        state
+    }
+
+    /// So many jobs are on their way to the disk.
+    pub fn sync_begins(&self, jobs: usize) {
+        let mut state = self.state();
+        state.syncing = true;
+        state.commit_at = (jobs >= LARGE).then(|| Instant::now() + SPACING);
     }
 
     pub fn sync_ended(&self) {
@@ -102,5 +143,69 @@ impl Inbox {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::StoreError;
+    use crate::store::sqlite::writer::{JobSize, WriteTx};
+
+    struct Nothing;
+
+    impl Job for Nothing {
+        fn size(&self) -> JobSize {
+            JobSize::ONE_ROW
+        }
+
+        fn run(&mut self, _tx: &mut WriteTx<'_>) -> Result<(), rusqlite::Error> {
+            Ok(())
+        }
+
+        fn settle(self: Box<Self>, _committed: Result<(), StoreError>) {}
+    }
+
+    #[tokio::test]
+    async fn a_group_that_follows_on_a_large_one_waits_for_more_unless_it_is_full_or_nothing_comes() {
+        let inbox = Inbox::new(1);
+        inbox.sync_begins(LARGE - 1);
+        inbox.sync_ended();
+        assert!(inbox.state().commit_at.is_none(), "a small group is followed at once");
+        let began = Instant::now();
+        inbox.sync_begins(LARGE);
+        inbox.sync_ended();
+        assert!(inbox.next(true).is_none() && inbox.state().commit_at.is_some(), "what is full is committed");
+        assert!(inbox.next(false).is_none());
+        assert!(began.elapsed() >= SPACING);
+        inbox.sync_begins(LARGE);
+        inbox.sync_ended();
+        inbox.put(Box::new(Nothing)).await.unwrap_or_else(|_| panic!("it is open"));
+        assert!(inbox.next(false).is_some(), "what comes meanwhile joins");
+        inbox.close();
+        assert!(inbox.next(false).is_none());
+    }
+
+    #[test]
+    fn a_writer_that_sleeps_while_the_disk_is_at_work_is_woken_by_enough_or_by_the_disk() {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let inbox = Inbox::new(WORTH_WAKING);
+        inbox.sync_begins(1);
+        std::thread::scope(|scope| {
+            let asleep = scope.spawn(|| inbox.next(false).is_some());
+            while inbox.state().wake_at.is_none() {
+                std::thread::yield_now();
+            }
+            for _ in 0..WORTH_WAKING {
+                runtime.block_on(inbox.put(Box::new(Nothing))).unwrap_or_else(|_| panic!("it is open"));
+            }
+            assert!(asleep.join().unwrap());
+            let until_disk = scope.spawn(|| while inbox.next(false).is_some() {});
+            while inbox.state().wake_at.is_none() {
+                std::thread::yield_now();
+            }
+            inbox.sync_ended();
+            until_disk.join().unwrap();
+        });
     }
 }

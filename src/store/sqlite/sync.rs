@@ -12,6 +12,8 @@ use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use tokio::runtime::Handle;
+
 use super::inbox::Inbox;
 use super::unavailable;
 use crate::store::shared::group_claims::HandedOver;
@@ -41,6 +43,7 @@ impl Syncer {
         let (groups, queue) = mpsc::sync_channel::<Committed>(1);
         let failed = Arc::new(AtomicBool::new(false));
         let syncer = Self { groups, inbox: Arc::clone(&inbox), failed: Arc::clone(&failed) };
+        let runtime = Handle::try_current().ok();
         let thread = std::thread::Builder::new().name("store-sync".to_owned()).spawn(move || {
             // Should this thread end before the writer does, nobody may wait for it.
             let _on_exit = Ended { failed: Arc::clone(&failed), inbox: Arc::clone(&inbox) };
@@ -52,7 +55,12 @@ impl Syncer {
                     failed.store(true, Ordering::Relaxed);
                 }
                 inbox.sync_ended();
-                settle(group, flushed, started.elapsed());
+                let settle = move || settle(group, flushed, started.elapsed());
+                // Whoever waits is a task of the runtime, which one of its own threads wakes at a fraction of the cost.
+                match &runtime {
+                    Some(runtime) => drop(runtime.spawn(async move { settle() })),
+                    None => settle(),
+                }
             }
         })?;
         Ok((syncer, thread))
@@ -64,7 +72,7 @@ impl Syncer {
 
     /// To be called when the one before has ended.
     pub fn sync(&self, group: Committed) {
-        self.inbox.sync_begins();
+        self.inbox.sync_begins(group.jobs.len());
         if self.groups.send(group).is_err() {
             self.failed.store(true, Ordering::Relaxed);
             self.inbox.sync_ended();

@@ -1,8 +1,9 @@
 //! The one thread that writes, and its group commit.
 //!
 //! Whatever waits when the writer comes round is written in one transaction and answered once it is on disk: the cost
-//! of reaching the disk is shared by all who wait for it. Nothing waits on purpose; while one group is on its way to
-//! the disk (`sync.rs`), the statements of the next one run already, and more join it until it can be committed.
+//! of reaching the disk is shared by all who wait for it. While one group is on its way to the disk (`sync.rs`), the
+//! statements of the next one run already, and more join it until it can be committed; under load that is a moment later
+//! than it could be (`inbox.rs`), and otherwise nothing waits on purpose.
 //!
 //! A job must not have written anything when it refuses: it checks first and writes last. When a statement fails, the
 //! group is rolled back and each job runs again in a transaction of its own, so that one bad job costs no other its
