@@ -112,6 +112,11 @@ pub struct EventType {
 }
 
 impl EventType {
+    /// Whether `data` fits the schema.
+    pub fn fits(&self, data: &RawValue) -> bool {
+        self.compiled.fits(data)
+    }
+
     /// Where `data` does not fit the schema.
     pub fn misfits(&self, data: &RawValue) -> Vec<Misfit> {
         self.compiled.misfits(data)

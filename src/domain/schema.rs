@@ -49,6 +49,11 @@ impl DataSchema {
             .map_err(|error| InvalidSchema(error.to_string()))
     }
 
+    /// Whether nothing is wrong with `data`.
+    pub fn fits(&self, data: &RawValue) -> bool {
+        serde_json::from_str::<Value>(data.get()).is_ok_and(|value| self.0.is_valid(&value))
+    }
+
     /// What is wrong with `data`: nothing, or at most [`limits::FAULTS_TOLD`] faults.
     pub fn misfits(&self, data: &RawValue) -> Vec<Misfit> {
         // The value is for the check alone; what is kept and sent are the bytes.
@@ -103,7 +108,9 @@ mod tests {
     }
 
     fn misfits(schema: &str, data: &str) -> Vec<(String, String)> {
-        let found = DataSchema::compile(&raw(schema)).unwrap().misfits(&raw(data));
+        let schema = DataSchema::compile(&raw(schema)).unwrap();
+        let found = schema.misfits(&raw(data));
+        assert_eq!(schema.fits(&raw(data)), found.is_empty());
         found.into_iter().map(|misfit| (misfit.path, misfit.fault)).collect()
     }
 

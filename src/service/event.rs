@@ -148,16 +148,16 @@ impl Service {
         let mut parameters = Vec::new();
         for (index, event) in events.iter().enumerate() {
             let Some(event_type) = self.catalogue.find(event.event_type.as_str()) else { continue };
-            let misfits = event_type.misfits(&event.data);
+            let misfits = || event_type.misfits(&event.data);
             match event_type.validation {
                 Validation::Reject => {
-                    let faults = misfits.into_iter().map(|misfit| (naming.of(index, &misfit.path), misfit.fault));
+                    let faults = misfits().into_iter().map(|misfit| (naming.of(index, &misfit.path), misfit.fault));
                     parameters.extend(faults);
                 }
+                Validation::Record if event_type.fits(&event.data) => {}
                 Validation::Record => {
-                    if let Some(first) = misfits.first() {
-                        self.misfits.note(principal.workspace_id, &event_type.name, first, self.clock.now());
-                    }
+                    let first = || misfits().into_iter().next();
+                    self.misfits.note(principal.workspace_id, &event_type.name, self.clock.now(), first);
                 }
             }
             if parameters.len() >= limits::FAULTS_TOLD {

@@ -25,10 +25,18 @@ struct Noted {
 }
 
 impl MisfitLog {
-    pub fn note(&self, workspace_id: WorkspaceId, event_type: &EventTypeName, misfit: &Misfit, now: Timestamp) {
+    /// `misfit` finds out what does not fit, which is dear, and asked for only when it is said.
+    pub fn note(
+        &self,
+        workspace_id: WorkspaceId,
+        event_type: &EventTypeName,
+        now: Timestamp,
+        misfit: impl FnOnce() -> Option<Misfit>,
+    ) {
         if let Some(unsaid) = self.due(event_type, now) {
+            let rule = misfit().map(|misfit| misfit.rule).unwrap_or_default();
             tracing::warn!(
-                %event_type, %workspace_id, rule = misfit.rule, unsaid,
+                %event_type, %workspace_id, rule, unsaid,
                 "published data does not fit its schema; it was accepted"
             );
         }
