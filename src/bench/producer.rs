@@ -102,6 +102,9 @@ pub async fn connect(address: SocketAddr) -> io::Result<TcpStream> {
     Ok(stream)
 }
 
+/// `data` as its type wants it, up to the text that makes it as long as it is to be.
+const POST: &str = r#"{"id":"post_1","projectId":"proj_1","status":"published","platform":"web","contentType":"UNKNOWN","title":"","createdAt":"2026-05-15T08:21:00Z","scheduledAt":null,"updatedAt":null,"content":"#;
+
 /// A request whose bytes are made once; only the key, the project and the events' numbers change.
 struct Request {
     bytes: Vec<u8>,
@@ -116,11 +119,12 @@ impl Request {
         if plan.api_keys.iter().any(|other| other.len() != key.len()) {
             return Err(io::Error::other("the workspaces' keys are not of one length"));
         }
-        let pad = "x".repeat(load.payload_bytes.saturating_sub(NUMBER_DIGITS + 20));
         let number = "0".repeat(NUMBER_DIGITS);
         let project = load.project_id(0).map(|project| format!("\"projectId\":\"{project}\",")).unwrap_or_default();
         // A number may not start with zeros in JSON, so the digits follow a one.
-        let event = format!("{{\"type\":\"post.created\",{project}\"data\":{{\"pad\":\"{pad}\",\"n\":1{number}}}}}");
+        let end = format!("\"n\":1{number}}}");
+        let content = "x".repeat(load.payload_bytes.saturating_sub(POST.len() + "\"\",".len() + end.len()));
+        let event = format!("{{\"type\":\"post.created\",{project}\"data\":{POST}\"{content}\",{end}}}");
         let (path, body) = if load.events_per_request == 1 {
             ("/v1/events", event)
         } else {
@@ -132,7 +136,7 @@ impl Request {
         let bytes = [&before_key, key, &after_key, &body].concat().into_bytes();
         Ok(Self {
             key_at: before_key.len(),
-            projects_at: ends_of("\"projectId\":\"", &bytes),
+            projects_at: ends_of("\"post.created\",\"projectId\":\"", &bytes),
             numbers_at: ends_of("\"n\":1", &bytes),
             bytes,
         })

@@ -22,7 +22,7 @@ pub struct BenchCommand {
     /// Publishers back to back, each on a connection of its own.
     #[arg(long, default_value_t = 64)]
     publishers: usize,
-    /// Bytes of an event's data.
+    /// Bytes of an event's data, at least what its type wants.
     #[arg(long, default_value_t = 1024)]
     payload_bytes: usize,
     /// Deliveries that wait in backlog, and are queued for the dead endpoint in dead-neighbour.
