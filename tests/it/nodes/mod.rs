@@ -6,6 +6,7 @@ mod fleet;
 mod load;
 mod log;
 mod outage;
+mod pooler;
 mod way;
 
 use std::sync::Arc;
