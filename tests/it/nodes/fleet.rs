@@ -73,7 +73,13 @@ impl Fleet {
             fleet.nodes.push(node);
         }
         for endpoint in endpoints {
-            let body = json!({"name": endpoint.name, "url": endpoint.url(), "events": endpoint.events});
+            let ordering = if endpoint.is_strict() { "strict" } else { "none" };
+            let body = json!({
+                "name": endpoint.name,
+                "url": endpoint.url(),
+                "events": endpoint.events,
+                "ordering": ordering,
+            });
             fleet.caller(0).post("/v1/webhook-endpoints", body).await.data(200);
         }
         fleet

@@ -1,5 +1,5 @@
 //! Who publishes and who receives: publishers that take no answer for none and ask again elsewhere, and receivers that fail now and
-//! then or take their time.
+//! then, take their time, or want one event after the other.
 
 use std::collections::{BTreeMap, HashSet};
 use std::net::SocketAddr;
@@ -22,36 +22,58 @@ use crate::support::wait::within;
 
 const PUBLISHERS: usize = 6;
 const TYPES: [&str; 3] = ["post.created", "post.updated", "note.created"];
+/// For those who get one at a time: few enough that they have caught up soon after a lease that held them up.
+const RARE_TYPES: [&str; 2] = ["source.created", "knowledge.indexed"];
+/// One event in so many is of a rare type.
+const RARE: usize = 8;
 /// A node that stands still keeps whoever asks it waiting.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// Before the next try of what was not acknowledged.
 const PAUSE: Duration = Duration::from_millis(50);
 /// For a few more events to be acknowledged, in the worst moments of all.
 const LONGEST: Duration = Duration::from_secs(60);
+/// How long an answer of an endpoint with a strict order takes.
+pub const STRICT_TAKES: Duration = Duration::from_millis(10);
 
 /// An endpoint and who answers there.
 pub struct Endpoint {
     pub name: &'static str,
     pub events: &'static [&'static str],
+    manner: Manner,
     receiver: Receiver,
+}
+
+/// How an endpoint answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Manner {
+    Usual,
+    Slow,
+    /// It asked for one delivery at a time, in order.
+    Strict,
 }
 
 impl Endpoint {
     pub async fn start_all(chance: &mut Chance) -> Vec<Self> {
-        let given: [(&str, &[&str]); 4] = [
-            ("all", &TYPES),
-            ("created", &["post.created", "note.created"]),
-            ("updated", &["post.updated"]),
-            ("slow", &["post.updated", "note.created"]),
+        let given: [(&str, &[&str], Manner); 6] = [
+            ("all", &TYPES, Manner::Usual),
+            ("created", &["post.created", "note.created"], Manner::Usual),
+            ("updated", &["post.updated"], Manner::Usual),
+            ("slow", &["post.updated", "note.created"], Manner::Slow),
+            ("strict", &["source.created"], Manner::Strict),
+            ("also strict", &RARE_TYPES, Manner::Strict),
         ];
         let mut endpoints = Vec::new();
-        for (name, events) in given {
+        for (name, events, manner) in given {
             let receiver = Receiver::start().await;
             let chance = Mutex::new(chance.fork());
-            receiver.decide(move |request| answer(request, name == "slow", &mut chance.lock().unwrap()));
-            endpoints.push(Self { name, events, receiver });
+            receiver.decide(move |request| answer(request, manner, &mut chance.lock().unwrap()));
+            endpoints.push(Self { name, events, manner, receiver });
         }
         endpoints
+    }
+
+    pub fn is_strict(&self) -> bool {
+        self.manner == Manner::Strict
     }
 
     pub fn url(&self) -> String {
@@ -68,12 +90,13 @@ impl Endpoint {
 }
 
 /// First attempts fail now and then, so that there are always retries on their way too.
-fn answer(request: &Received, is_slow: bool, chance: &mut Chance) -> Behaviour {
+fn answer(request: &Received, manner: Manner, chance: &mut Chance) -> Behaviour {
     let is_first = request.header("scripe-delivery-attempt") == Some("1");
     let status = if is_first && chance.below(10) == 0 { 500 } else { 200 };
     match chance.below(20) {
+        _ if manner == Manner::Strict => Behaviour::Late(STRICT_TAKES, Answer::status(status)),
         0 => Behaviour::Late(Duration::from_millis(500), Answer::status(status)),
-        _ if is_slow => Behaviour::Late(Duration::from_millis(20), Answer::status(status)),
+        _ if manner == Manner::Slow => Behaviour::Late(Duration::from_millis(20), Answer::status(status)),
         _ => Behaviour::status(status),
     }
 }
@@ -146,7 +169,8 @@ impl Publisher {
     async fn run(mut self, acknowledged: Arc<watch::Sender<usize>>, over: CancellationToken) -> Published {
         for sent in 0.. {
             let external_id = format!("{}-{sent}", self.number);
-            let event_type = TYPES[self.chance.below(TYPES.len())];
+            let types: &[&'static str] = if self.chance.below(RARE) == 0 { &RARE_TYPES } else { &TYPES };
+            let event_type = types[self.chance.below(types.len())];
             let body =
                 json!({"type": event_type, "data": {"order": external_id}, "externalId": external_id}).to_string();
             while !self.publish(&external_id, event_type, &body).await {

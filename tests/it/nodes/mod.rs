@@ -1,10 +1,11 @@
-//! Several nodes on one PostgreSQL while everything fails that can: what was acknowledged arrives, the log tells of every attempt, and
-//! no endpoint is called by more at once than it may be.
+//! Several nodes on one PostgreSQL while everything fails that can: what was acknowledged arrives, in order where one was asked for, the
+//! log tells of every attempt, and no endpoint is called by more at once than it may be.
 
 mod claims;
 mod fleet;
 mod load;
 mod log;
+mod order;
 mod outage;
 mod pooler;
 mod way;
@@ -68,10 +69,11 @@ async fn four_nodes_lose_nothing_whatever_becomes_of_them_and_of_their_database(
     log::wait_until_nothing_is_due(&cluster).await;
     let claims = watching.finish().await;
     let log = log::check(&cluster, &published, &endpoints).await;
+    let in_order = order::check(&cluster, &endpoints).await;
     say(format_args!(
         "nodes: seed {}: {} events acknowledged ({} publishes without an answer, {} answered 503), {} deliveries, {} attempts ({} \
          abandoned), {} arrivals ({} of them repeated); {} kills, 1 stop ({} outcomes refused in all), {} connections cut, {} \
-         restarts of the database; at most {} live claims of an endpoint ({} of one process), seen in {} looks, and {} requests \
+         restarts of the database; {in_order} deliveries in strict order; at most {} live claims of an endpoint ({} of one process), seen in {} looks, and {} requests \
          under way; {:.0} s",
         chance.seed,
         published.acknowledged.len(),
@@ -93,7 +95,7 @@ async fn four_nodes_lose_nothing_whatever_becomes_of_them_and_of_their_database(
         began.elapsed().as_secs_f32(),
     ));
     assert!(log.abandoned > 0, "{NODES} nodes of which some were killed left no attempt behind");
-    assert!(claims.looks > 50);
+    assert!(claims.looks > 50 && in_order > 50);
 }
 
 /// Chance that can be repeated: `POSTRIDER_TEST_SEED` of an earlier run makes the same choices, as far as the clock allows.
