@@ -24,8 +24,10 @@ const PUBLISHERS: usize = 6;
 const TYPES: [&str; 3] = ["post.created", "post.updated", "note.created"];
 /// For those who get one at a time: few enough that they have caught up soon after a lease that held them up.
 const RARE_TYPES: [&str; 2] = ["source.created", "knowledge.indexed"];
-/// One event in so many is of a rare type.
-const RARE: usize = 8;
+/// One publish in so many is of a rare type …
+const RARE: usize = 32;
+/// … and then of so many events, which without an order would overtake one another.
+const RARE_AT_ONCE: usize = 5;
 /// A node that stands still keeps whoever asks it waiting.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// Before the next try of what was not acknowledged.
@@ -188,24 +190,31 @@ struct Publisher {
 
 impl Publisher {
     async fn run(mut self, acknowledged: Arc<watch::Sender<usize>>, over: CancellationToken) -> Published {
-        for sent in 0.. {
-            let external_id = format!("{}-{sent}", self.number);
-            let types: &[&'static str] = if self.chance.below(RARE) == 0 { &RARE_TYPES } else { &TYPES };
-            let event_type = types[self.chance.below(types.len())];
-            let body =
-                json!({"type": event_type, "data": {"order": external_id}, "externalId": external_id}).to_string();
-            let receipt = loop {
-                match self.door.post("/v1/events", &body).await {
-                    Some(receipt) => break receipt,
+        let mut sent = 0;
+        while !over.is_cancelled() {
+            let is_rare = self.chance.below(RARE) == 0;
+            let (types, count): (&[&'static str], _) = if is_rare { (&RARE_TYPES, RARE_AT_ONCE) } else { (&TYPES, 1) };
+            let ids = (sent..sent + count).map(|sent| format!("{}-{sent}", self.number));
+            let new: Vec<_> = ids.map(|id| (id, types[self.chance.below(types.len())])).collect();
+            sent += count;
+            let event = |(id, event_type): &(String, &str)| json!({"type": event_type, "data": {"order": id}, "externalId": id});
+            let events: Vec<Value> = new.iter().map(event).collect();
+            let (path, body) = match &events[..] {
+                [only] => ("/v1/events", only.to_string()),
+                several => ("/v1/events/batch", json!({ "events": several }).to_string()),
+            };
+            let receipts = loop {
+                match self.door.post(path, &body).await {
+                    Some(Value::Array(receipts)) => break receipts,
+                    Some(receipt) => break vec![receipt],
                     None if over.is_cancelled() => return self.finish(),
                     None => drop(tokio::time::timeout(PAUSE, over.cancelled()).await),
                 }
             };
-            self.published.acknowledged.insert(external_id, (text(&receipt, "id"), event_type));
-            acknowledged.send_modify(|count| *count += 1);
-            if over.is_cancelled() {
-                break;
+            for ((id, event_type), receipt) in new.into_iter().zip(&receipts) {
+                self.published.acknowledged.insert(id, (text(receipt, "id"), event_type));
             }
+            acknowledged.send_modify(|acknowledged| *acknowledged += count);
         }
         self.finish()
     }

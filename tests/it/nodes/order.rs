@@ -50,7 +50,7 @@ fn check_log(endpoint: &str, attempts: &[Attempt]) {
     }
 }
 
-/// A publisher waits for each answer, so its events are accepted in the order of their numbers.
+/// A publisher waits for each answer, and a batch is accepted in its order: so events are accepted in the order of their numbers.
 fn check_first_arrivals(endpoint: &str, received: &[Received]) {
     let (mut seen, mut last) = (HashSet::new(), HashMap::new());
     for request in received {
