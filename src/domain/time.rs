@@ -19,7 +19,7 @@ pub type Sleep<'a> = Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
 pub trait Clock: Send + Sync + 'static {
     fn now(&self) -> Timestamp;
 
-    /// Completes once `now()` has reached `at`.
+    /// Completes once `now()` has reached `at`, or as much time has passed as was left until then, if the clock was set back meanwhile.
     fn sleep_until(&self, at: Timestamp) -> Sleep<'_>;
 }
 

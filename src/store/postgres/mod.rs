@@ -501,14 +501,7 @@ impl Store for PostgresStore {
     }
 
     async fn claim_due(&self, limit: usize, lease: Duration, quota: Arc<dyn LaneQuota>) -> Result<Claimed, StoreError> {
-        if self.shared.time.is_off() {
-            // Asking for the time is how it is found out that the clock is right again.
-            self.shared.write(effect!([] | tx | tx.execute("SELECT 1", &[]))).await?;
-            if self.shared.time.is_off() {
-                return Err(unavailable(CLOCK_IS_OFF));
-            }
-        }
-        self.shared.write(effect!([quota] | tx | due::claim(tx, limit, lease, &quota))).await
+        self.shared.write(effect!([quota] | tx | claim_if_clock_is_right(tx, limit, lease, &quota))).await
     }
 
     async fn give_back_if_claimed(&self, claims: Vec<(DeliveryId, ClaimToken)>) -> Result<(), StoreError> {
@@ -537,6 +530,19 @@ impl Store for PostgresStore {
     async fn forget_answers(&self, limit: usize) -> Result<usize, StoreError> {
         self.shared.write(effect!([] | tx | idempotency::forget(tx, limit))).await
     }
+}
+
+/// The transaction has just asked for the time: so it is known whether the clock is off, and when it is right again.
+async fn claim_if_clock_is_right(
+    tx: &mut WriteTx,
+    limit: usize,
+    lease: Duration,
+    quota: &Arc<dyn LaneQuota>,
+) -> Result<Claimed, PgError> {
+    if tx.shared.time.is_off() {
+        return Err(PgError::Unavailable(CLOCK_IS_OFF));
+    }
+    due::claim(tx, limit, lease, quota).await
 }
 
 const fn unavailable(why: &'static str) -> StoreError {

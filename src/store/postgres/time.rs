@@ -54,3 +54,40 @@ impl StoreTime {
         self.off() > CLOCK_OFF_MAX
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::time::Sleep;
+
+    const NOON: Timestamp = Timestamp::from_millis(1_778_846_400_000);
+
+    /// Always noon.
+    struct Noon;
+
+    impl Clock for Noon {
+        fn now(&self) -> Timestamp {
+            NOON
+        }
+
+        fn sleep_until(&self, _at: Timestamp) -> Sleep<'_> {
+            Box::pin(std::future::pending())
+        }
+    }
+
+    #[test]
+    fn a_clock_is_off_beyond_thirty_seconds_in_either_direction_and_right_again_as_soon_as_it_is_seen() {
+        let time = StoreTime::new(Arc::new(Noon), TimeSource::Database);
+        let beyond = CLOCK_OFF_MAX + Duration::from_millis(1);
+        for (database, is_off) in [
+            (NOON.plus(CLOCK_OFF_MAX), false),
+            (NOON.plus(beyond), true),
+            (NOON, false),
+            (NOON.minus(beyond), true),
+            (NOON.minus(CLOCK_OFF_MAX), false),
+        ] {
+            assert_eq!(time.of_database(database), database);
+            assert_eq!((time.is_off(), time.about_now()), (is_off, database), "{:?} off", time.off());
+        }
+    }
+}

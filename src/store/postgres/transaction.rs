@@ -180,11 +180,13 @@ impl WriteTx {
             }
         };
         let now = shared.time.of_database(Timestamp::from_millis(database_now));
+        // What it would sign by a clock that is off, another node may send, or this one later.
+        let hand_over = shared.hand_over.get().and_then(Weak::upgrade).filter(|_| !shared.time.is_off());
         Ok(Self {
             session: Some(session),
             shared: Arc::clone(shared),
             now,
-            claims: GroupClaims::of(shared.hand_over.get().and_then(Weak::upgrade)),
+            claims: GroupClaims::of(hand_over),
             tag: shared.tag,
             versions: HashMap::new(),
             changed_endpoints: false,

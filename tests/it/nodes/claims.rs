@@ -1,4 +1,5 @@
-//! Looks at the claims while the nodes are at work: an endpoint never has more than its cap.
+//! Looks at the claims while the nodes are at work: no process ever has more of one endpoint than it might have alone. A claim is there
+//! until its outcome is recorded, so how many are called at once is seen at the receiver (`cap.rs`).
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::json;
 use tempfile::TempDir;
@@ -11,7 +11,7 @@ use super::Chance;
 use super::load::Endpoint;
 use crate::support::app::text;
 use crate::support::caller::Caller;
-use crate::support::cluster::Cluster;
+use crate::support::cluster::{Cluster, Shutdown};
 use crate::support::process::{Serving, create_key, path_text};
 use crate::support::wait::{eventually, eventually_within};
 
@@ -28,6 +28,8 @@ pub struct Fleet {
     nodes: Vec<Node>,
     /// Where each node listens, for those who publish.
     pub addresses: Arc<Mutex<Vec<SocketAddr>>>,
+    /// When nodes came or went, or had to do without the database.
+    pub changes: Vec<Instant>,
     paused: Option<usize>,
     pub kills: usize,
     pub cuts: u64,
@@ -57,6 +59,7 @@ impl Fleet {
             key: String::new(),
             nodes: Vec::new(),
             addresses: Arc::default(),
+            changes: Vec::new(),
             paused: None,
             kills: 0,
             cuts: 0,
@@ -72,8 +75,15 @@ impl Fleet {
             fleet.addresses.lock().unwrap().push(node.server.caller().address());
             fleet.nodes.push(node);
         }
+        fleet.note_change();
         for endpoint in endpoints {
-            let body = json!({"name": endpoint.name, "url": endpoint.url(), "events": endpoint.events});
+            let ordering = if endpoint.is_strict() { "strict" } else { "none" };
+            let body = json!({
+                "name": endpoint.name,
+                "url": endpoint.url(),
+                "events": endpoint.events,
+                "ordering": ordering,
+            });
             fleet.caller(0).post("/v1/webhook-endpoints", body).await.data(200);
         }
         fleet
@@ -97,8 +107,10 @@ impl Fleet {
             None
         };
         eventually("a moment at which a node has claims", stop).await;
+        let number = *number;
+        self.note_change();
         self.paused = Some(at);
-        Paused { at, number: *number }
+        Paused { at, number }
     }
 
     /// Returns when the leases of all that it had have run out, and others have it.
@@ -113,7 +125,9 @@ impl Fleet {
     }
 
     pub async fn let_go_on(&mut self, paused: &Paused) {
+        self.note_change();
         self.nodes[paused.at].server.go_on().await;
+        self.note_change();
         self.paused = None;
     }
 
@@ -132,11 +146,23 @@ impl Fleet {
         }
         let node = self.nodes.remove(at);
         self.refused += refused_by(&node);
+        self.note_change();
         node.server.kill().await;
         let node = self.start_node(at).await;
+        self.note_change();
         self.addresses.lock().unwrap()[at] = node.server.caller().address();
         self.nodes.insert(at, node);
         self.kills += 1;
+    }
+
+    pub async fn restart_database(&mut self, how: Shutdown) {
+        self.note_change();
+        self.cluster.restart(how).await;
+        self.note_change();
+    }
+
+    fn note_change(&mut self) {
+        self.changes.push(Instant::now());
     }
 
     /// Some of the connections of all nodes, whatever they are in the middle of.

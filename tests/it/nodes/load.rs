@@ -1,14 +1,14 @@
 //! Who publishes and who receives: publishers that take no answer for none and ask again elsewhere, and receivers that fail now and
-//! then or take their time.
+//! then, take their time, or want one event after the other.
 
 use std::collections::{BTreeMap, HashSet};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::Method;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -22,36 +22,83 @@ use crate::support::wait::within;
 
 const PUBLISHERS: usize = 6;
 const TYPES: [&str; 3] = ["post.created", "post.updated", "note.created"];
+/// For those who get one at a time: few enough that they have caught up soon after a lease that held them up.
+const RARE_TYPES: [&str; 2] = ["source.created", "knowledge.indexed"];
+/// One publish in so many is of a rare type …
+const RARE: usize = 32;
+/// … and then of so many events, which without an order would overtake one another.
+const RARE_AT_ONCE: usize = 5;
 /// A node that stands still keeps whoever asks it waiting.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// Before the next try of what was not acknowledged.
-const PAUSE: Duration = Duration::from_millis(50);
+pub const PAUSE: Duration = Duration::from_millis(50);
 /// For a few more events to be acknowledged, in the worst moments of all.
 const LONGEST: Duration = Duration::from_secs(60);
+/// How long an answer of an endpoint with a strict order takes.
+pub const STRICT_TAKES: Duration = Duration::from_millis(10);
+
+/// The endpoint that is called as often at once as it may be, and what it alone wants.
+pub const CAPPED: &str = "capped";
+pub const CAPPED_TYPE: &str = "job.failed";
+/// How long its answers take: so long that its cap is reached by few, and so much less than a second that it counts as quick on a busy
+/// machine too, since a slow one would be given less.
+pub const CAPPED_TAKES: Duration = Duration::from_millis(600);
 
 /// An endpoint and who answers there.
 pub struct Endpoint {
     pub name: &'static str,
     pub events: &'static [&'static str],
+    manner: Manner,
     receiver: Receiver,
+    /// When it was called.
+    calls: Arc<Mutex<Vec<Instant>>>,
+}
+
+/// How an endpoint answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Manner {
+    Usual,
+    Slow,
+    /// It asked for one delivery at a time, in order.
+    Strict,
+    /// Always after the same time.
+    Capped,
 }
 
 impl Endpoint {
     pub async fn start_all(chance: &mut Chance) -> Vec<Self> {
-        let given: [(&str, &[&str]); 4] = [
-            ("all", &TYPES),
-            ("created", &["post.created", "note.created"]),
-            ("updated", &["post.updated"]),
-            ("slow", &["post.updated", "note.created"]),
+        let given: [(&str, &[&str], Manner); 7] = [
+            ("all", &TYPES, Manner::Usual),
+            ("created", &["post.created", "note.created"], Manner::Usual),
+            ("updated", &["post.updated"], Manner::Usual),
+            ("slow", &["post.updated", "note.created"], Manner::Slow),
+            ("strict", &["source.created"], Manner::Strict),
+            ("also strict", &RARE_TYPES, Manner::Strict),
+            (CAPPED, &[CAPPED_TYPE], Manner::Capped),
         ];
         let mut endpoints = Vec::new();
-        for (name, events) in given {
+        for (name, events, manner) in given {
             let receiver = Receiver::start().await;
-            let chance = Mutex::new(chance.fork());
-            receiver.decide(move |request| answer(request, name == "slow", &mut chance.lock().unwrap()));
-            endpoints.push(Self { name, events, receiver });
+            let (chance, calls) = (Mutex::new(chance.fork()), Arc::new(Mutex::new(Vec::new())));
+            let called = Arc::clone(&calls);
+            receiver.decide(move |request| {
+                called.lock().unwrap().push(request.at);
+                answer(request, manner, &mut chance.lock().unwrap())
+            });
+            endpoints.push(Self { name, events, manner, receiver, calls });
         }
         endpoints
+    }
+
+    /// When it was called, in order.
+    pub fn calls(&self) -> Vec<Instant> {
+        let mut calls = self.calls.lock().unwrap().clone();
+        calls.sort_unstable();
+        calls
+    }
+
+    pub fn is_strict(&self) -> bool {
+        self.manner == Manner::Strict
     }
 
     pub fn url(&self) -> String {
@@ -61,19 +108,19 @@ impl Endpoint {
     pub fn received(&self) -> Vec<Received> {
         self.receiver.received()
     }
-
-    pub fn most_under_way(&self) -> usize {
-        self.receiver.counts().most_under_way
-    }
 }
 
 /// First attempts fail now and then, so that there are always retries on their way too.
-fn answer(request: &Received, is_slow: bool, chance: &mut Chance) -> Behaviour {
+fn answer(request: &Received, manner: Manner, chance: &mut Chance) -> Behaviour {
+    if manner == Manner::Capped {
+        return Behaviour::Late(CAPPED_TAKES, Answer::status(200));
+    }
     let is_first = request.header("scripe-delivery-attempt") == Some("1");
     let status = if is_first && chance.below(10) == 0 { 500 } else { 200 };
     match chance.below(20) {
+        _ if manner == Manner::Strict => Behaviour::Late(STRICT_TAKES, Answer::status(status)),
         0 => Behaviour::Late(Duration::from_millis(500), Answer::status(status)),
-        _ if is_slow => Behaviour::Late(Duration::from_millis(20), Answer::status(status)),
+        _ if manner == Manner::Slow => Behaviour::Late(Duration::from_millis(20), Answer::status(status)),
         _ => Behaviour::status(status),
     }
 }
@@ -85,6 +132,14 @@ pub struct Published {
     pub acknowledged: BTreeMap<String, (String, &'static str)>,
     pub unanswered: usize,
     pub unavailable: usize,
+}
+
+impl Published {
+    pub fn append(&mut self, mut other: Self) {
+        self.acknowledged.append(&mut other.acknowledged);
+        self.unanswered += other.unanswered;
+        self.unavailable += other.unavailable;
+    }
 }
 
 /// The publishers at work.
@@ -101,10 +156,8 @@ impl Load {
         for number in 0..PUBLISHERS {
             let publisher = Publisher {
                 number,
-                caller: fleet.caller(0),
-                addresses: Arc::clone(&fleet.addresses),
+                door: Door::to(fleet, chance),
                 chance: chance.fork(),
-                avoided: HashSet::new(),
                 published: Published::default(),
             };
             publishing.spawn(publisher.run(Arc::clone(&acknowledged), over.clone()));
@@ -123,44 +176,91 @@ impl Load {
     pub async fn finish(self) -> Published {
         self.over.cancel();
         let mut all = Published::default();
-        for mut published in self.publishing.join_all().await {
-            all.acknowledged.append(&mut published.acknowledged);
-            all.unanswered += published.unanswered;
-            all.unavailable += published.unavailable;
-        }
+        self.publishing.join_all().await.into_iter().for_each(|published| all.append(published));
         all
     }
 }
 
 struct Publisher {
     number: usize,
-    caller: Caller,
-    addresses: Arc<Mutex<Vec<SocketAddr>>>,
+    door: Door,
     chance: Chance,
-    /// Where there was no answer: asked now and then only, as a load balancer would.
-    avoided: HashSet<SocketAddr>,
     published: Published,
 }
 
 impl Publisher {
     async fn run(mut self, acknowledged: Arc<watch::Sender<usize>>, over: CancellationToken) -> Published {
-        for sent in 0.. {
-            let external_id = format!("{}-{sent}", self.number);
-            let event_type = TYPES[self.chance.below(TYPES.len())];
-            let body =
-                json!({"type": event_type, "data": {"order": external_id}, "externalId": external_id}).to_string();
-            while !self.publish(&external_id, event_type, &body).await {
-                if over.is_cancelled() {
-                    return self.published;
+        let mut sent = 0;
+        while !over.is_cancelled() {
+            let is_rare = self.chance.below(RARE) == 0;
+            let (types, count): (&[&'static str], _) = if is_rare { (&RARE_TYPES, RARE_AT_ONCE) } else { (&TYPES, 1) };
+            let ids = (sent..sent + count).map(|sent| format!("{}-{sent}", self.number));
+            let new: Vec<_> = ids.map(|id| (id, types[self.chance.below(types.len())])).collect();
+            sent += count;
+            let event = |(id, event_type): &(String, &str)| json!({"type": event_type, "data": {"order": id}, "externalId": id});
+            let events: Vec<Value> = new.iter().map(event).collect();
+            let (path, body) = match &events[..] {
+                [only] => ("/v1/events", only.to_string()),
+                several => ("/v1/events/batch", json!({ "events": several }).to_string()),
+            };
+            let receipts = loop {
+                match self.door.post(path, &body).await {
+                    Some(Value::Array(receipts)) => break receipts,
+                    Some(receipt) => break vec![receipt],
+                    None if over.is_cancelled() => return self.finish(),
+                    None => drop(tokio::time::timeout(PAUSE, over.cancelled()).await),
                 }
-                let _ = tokio::time::timeout(PAUSE, over.cancelled()).await;
+            };
+            for ((id, event_type), receipt) in new.into_iter().zip(&receipts) {
+                self.published.acknowledged.insert(id, (text(receipt, "id"), event_type));
             }
-            acknowledged.send_modify(|count| *count += 1);
-            if over.is_cancelled() {
-                break;
-            }
+            acknowledged.send_modify(|acknowledged| *acknowledged += count);
         }
+        self.finish()
+    }
+
+    fn finish(mut self) -> Published {
+        self.published.unanswered += self.door.unanswered;
+        self.published.unavailable += self.door.unavailable;
         self.published
+    }
+}
+
+/// Someone's way to the nodes.
+pub struct Door {
+    caller: Caller,
+    addresses: Arc<Mutex<Vec<SocketAddr>>>,
+    chance: Chance,
+    /// Where there was no answer: asked now and then only, as a load balancer would.
+    avoided: HashSet<SocketAddr>,
+    unanswered: usize,
+    unavailable: usize,
+}
+
+impl Door {
+    pub fn to(fleet: &Fleet, chance: &mut Chance) -> Self {
+        let (caller, addresses) = (fleet.caller(0), Arc::clone(&fleet.addresses));
+        Self { caller, addresses, chance: chance.fork(), avoided: HashSet::new(), unanswered: 0, unavailable: 0 }
+    }
+
+    /// What is answered if it is acknowledged, by whichever node it comes to.
+    pub async fn post(&mut self, path: &str, body: &str) -> Option<Value> {
+        let address = self.choose();
+        let Some(reply) = ask(&self.caller.at(address), path, body).await else {
+            self.avoided.insert(address);
+            self.unanswered += 1;
+            return None;
+        };
+        self.avoided.remove(&address);
+        match reply.status {
+            200 | 202 => Some(reply.data(reply.status)),
+            503 => {
+                assert!(reply.header("retry-after").is_some(), "{}", reply.text());
+                self.unavailable += 1;
+                None
+            }
+            status => panic!("{body}: {status} {}", reply.text()),
+        }
     }
 
     fn choose(&mut self) -> SocketAddr {
@@ -169,33 +269,9 @@ impl Publisher {
         let mut others = drawn.into_iter().filter(|address| !self.avoided.contains(address));
         if self.chance.below(20) == 0 { drawn[0] } else { others.next().unwrap_or(drawn[0]) }
     }
-
-    /// Whether it was acknowledged, by whichever node it came to.
-    async fn publish(&mut self, external_id: &str, event_type: &'static str, body: &str) -> bool {
-        let address = self.choose();
-        let Some(reply) = ask(&self.caller.at(address), body).await else {
-            self.avoided.insert(address);
-            self.published.unanswered += 1;
-            return false;
-        };
-        self.avoided.remove(&address);
-        match reply.status {
-            200 | 202 => {
-                let event = text(&reply.json()["data"], "id");
-                self.published.acknowledged.insert(external_id.to_owned(), (event, event_type));
-                true
-            }
-            503 => {
-                assert!(reply.header("retry-after").is_some(), "{}", reply.text());
-                self.published.unavailable += 1;
-                false
-            }
-            status => panic!("{external_id}: {status} {}", reply.text()),
-        }
-    }
 }
 
-async fn ask(caller: &Caller, body: &str) -> Option<Reply> {
-    let asking = caller.try_send(Method::POST, "/v1/events", Bytes::from(body.to_owned()));
+async fn ask(caller: &Caller, path: &str, body: &str) -> Option<Reply> {
+    let asking = caller.try_send(Method::POST, path, Bytes::from(body.to_owned()));
     tokio::time::timeout(PATIENCE, async { asking.await.ok() }).await.ok().flatten()
 }

@@ -1,11 +1,14 @@
-//! Several nodes on one PostgreSQL while everything fails that can: what was acknowledged arrives, the log tells of every attempt, and
-//! no endpoint is called by more at once than it may be.
+//! Several nodes on one PostgreSQL while everything fails that can: what was acknowledged arrives, in order where one was asked for, the
+//! log tells of every attempt, and no endpoint is called by more at once than it may be.
 
+mod cap;
 mod claims;
 mod fleet;
 mod load;
 mod log;
+mod order;
 mod outage;
+mod pooler;
 mod way;
 
 use std::sync::Arc;
@@ -14,8 +17,9 @@ use std::time::Instant;
 use crate::support::cluster::{Cluster, Shutdown};
 use crate::support::postgres::say;
 
+use cap::Flood;
 use fleet::{Fleet, NODES};
-use load::{Endpoint, Load};
+use load::{Door, Endpoint, Load};
 
 /// What happens to the nodes and their database, in an order that the seed decides.
 const TROUBLES: [(Trouble, usize); 4] = [
@@ -44,6 +48,7 @@ async fn four_nodes_lose_nothing_whatever_becomes_of_them_and_of_their_database(
     let mut fleet = Fleet::start(&cluster, &endpoints).await;
     let watching = claims::watch(&cluster);
     let load = Load::start(&fleet, &mut chance);
+    let flood = Flood::start(&cluster, Door::to(&fleet, &mut chance));
 
     load.wait_for_more(50).await;
     let paused = fleet.pause_one_that_has_claims(&mut chance).await;
@@ -54,24 +59,29 @@ async fn four_nodes_lose_nothing_whatever_becomes_of_them_and_of_their_database(
         match trouble {
             Trouble::Kill => fleet.kill_one(&mut chance).await,
             Trouble::Cut => fleet.cut_connections().await,
-            Trouble::Restart(how) => cluster.restart(*how).await,
+            Trouble::Restart(how) => fleet.restart_database(*how).await,
         }
     }
+    cap::wait_until_reached(&fleet, &endpoints).await;
     // The leases of the one that stands still run out, and the others make its attempts.
     fleet.wait_until_taken_over(&paused).await;
     fleet.let_go_on(&paused).await;
     load.wait_for_more(100).await;
     fleet.publish_at(&paused).await;
+    cap::wait_until_reached(&fleet, &endpoints).await;
 
-    let published = load.finish().await;
+    let (at_the_cap, at_most) = cap::check(&fleet, &endpoints);
+    let mut published = load.finish().await;
+    published.append(flood.finish().await);
     log::wait_until_nothing_is_due(&cluster).await;
     let claims = watching.finish().await;
     let log = log::check(&cluster, &published, &endpoints).await;
+    let in_order = order::check(&cluster, &endpoints).await;
     say(format_args!(
         "nodes: seed {}: {} events acknowledged ({} publishes without an answer, {} answered 503), {} deliveries, {} attempts ({} \
          abandoned), {} arrivals ({} of them repeated); {} kills, 1 stop ({} outcomes refused in all), {} connections cut, {} \
-         restarts of the database; at most {} live claims of an endpoint ({} of one process), seen in {} looks, and {} requests \
-         under way; {:.0} s",
+         restarts of the database; {in_order} deliveries in strict order; at most {} live claims of an endpoint ({} of one process), seen in {} looks, and {at_the_cap} \
+         requests under way once the nodes had settled, {at_most} before; {:.0} s",
         chance.seed,
         published.acknowledged.len(),
         published.unanswered,
@@ -88,11 +98,10 @@ async fn four_nodes_lose_nothing_whatever_becomes_of_them_and_of_their_database(
         claims.most_of_endpoint,
         claims.most_of_process,
         claims.looks,
-        endpoints.iter().map(Endpoint::most_under_way).max().unwrap_or_default(),
         began.elapsed().as_secs_f32(),
     ));
     assert!(log.abandoned > 0, "{NODES} nodes of which some were killed left no attempt behind");
-    assert!(claims.looks > 50);
+    assert!(claims.looks > 50 && in_order > 50);
 }
 
 /// Chance that can be repeated: `POSTRIDER_TEST_SEED` of an earlier run makes the same choices, as far as the clock allows.

@@ -106,7 +106,7 @@ impl Fixture {
     }
 
     /// Another process on the same data at the same time, which only some back ends bear.
-    pub async fn another_node(&self, clock: ManualClock) -> Arc<dyn Store> {
+    pub async fn another_node(&self, clock: impl Clock) -> Arc<dyn Store> {
         self.backend.open(Arc::new(clock), StoreSeed { tag: TAG, node: self.starts + 1 }).await
     }
 

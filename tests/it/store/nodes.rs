@@ -5,13 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use postrider::domain::delivery::{DeliveryCause, DeliveryStatus};
+use postrider::domain::limits;
 use postrider::domain::replay::{REPLAYED_BY_DEFAULT, ReplayRange, ReplayStatus};
 use postrider::domain::time::Timestamp;
 use postrider::store::{Claim, Store, Written};
 
-use super::fixture::{Fixture, START};
+use super::fixture::{EachLane, Fixture, START};
 use super::postgres::PostgresBackend;
-use crate::support::clock::ManualClock;
+use crate::support::clock::{ManualClock, ShiftedClock};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -141,4 +142,30 @@ async fn nodes_that_create_endpoints_at_once_keep_to_the_limit() {
     });
     let created = futures_util::future::join_all(creating).await;
     assert_eq!(created.iter().filter(|outcome| outcome.is_ok()).count(), 3);
+}
+
+#[tokio::test]
+async fn a_node_claims_nothing_by_a_clock_that_is_off_and_says_why_and_claims_again_once_it_is_right() {
+    const WHY: &str = "this node's clock is more than 30 seconds off the database's";
+    let Some(backend) = PostgresBackend::with_time_of_its_own().await else { return };
+    let at = Fixture::new(backend).await;
+    at.endpoint().await;
+    let clock = ShiftedClock::default();
+    let node = at.another_node(clock.clone()).await;
+    let claim = || async { node.claim_due(10, limits::LEASE, Arc::new(EachLane(10))).await };
+    // Ten seconds from the edge: a database may take its time to tell its own.
+    for (off_ms, near_ms) in [(40_000, 20_000), (-40_000, -20_000)] {
+        at.publish(1).await;
+        clock.set_ahead_ms(off_ms);
+        // It is the first thing that the node does by that clock, and then the second.
+        for _ in 0..2 {
+            let refused = claim().await.map(|claimed| claimed.claims.len()).unwrap_err();
+            assert!(refused.to_string().ends_with(WHY), "{refused}");
+        }
+        let unwell = node.check().await.unwrap_err();
+        assert!(unwell.to_string().ends_with(WHY), "{unwell}");
+        clock.set_ahead_ms(near_ms);
+        assert_eq!(claim().await.unwrap().claims.len(), 1, "{near_ms} ms ahead");
+        node.check().await.unwrap();
+    }
 }

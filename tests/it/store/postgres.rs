@@ -17,12 +17,18 @@ use crate::support::postgres::{CONNECTIONS, TestDatabase};
 /// A schema of its own for each test. Opened again, it is another node that opens it.
 pub struct PostgresBackend {
     database: TestDatabase,
+    time: TimeSource,
 }
 
 impl PostgresBackend {
     /// `None` where there is no server.
     pub async fn new() -> Option<Self> {
-        Some(Self { database: TestDatabase::new().await? })
+        Some(Self { database: TestDatabase::new().await?, time: TimeSource::Given })
+    }
+
+    /// As [`Self::new`], but by the database's clock, as outside of tests.
+    pub async fn with_time_of_its_own() -> Option<Self> {
+        Some(Self { time: TimeSource::Database, ..Self::new().await? })
     }
 
     /// A way past the store, to be in its way as another node would.
@@ -34,11 +40,8 @@ impl PostgresBackend {
 #[async_trait]
 impl Backend for PostgresBackend {
     async fn open(&self, clock: Arc<dyn Clock>, seed: StoreSeed) -> Arc<dyn Store> {
-        let settings = PostgresSettings {
-            pool_size: CONNECTIONS,
-            time: TimeSource::Given,
-            ..PostgresSettings::new(self.database.url())
-        };
+        let settings =
+            PostgresSettings { pool_size: CONNECTIONS, time: self.time, ..PostgresSettings::new(self.database.url()) };
         Arc::new(PostgresStore::open(&settings, clock, seed).await.unwrap())
     }
 }

@@ -15,7 +15,6 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
 
-use postrider::clock::SystemClock;
 use postrider::config::Settings;
 use postrider::domain::access::{Mode, Scope, Scopes};
 use postrider::domain::database_url::DatabaseUrl;
@@ -27,7 +26,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::caller::{Caller, Reply};
-use super::clock::ManualClock;
+use super::clock::{ManualClock, ShiftedClock};
 use super::dns::{Answer, DnsServer};
 use super::postgres::{CONNECTIONS, TestDatabase};
 use super::receiver::Receiver;
@@ -54,6 +53,8 @@ pub struct App {
 pub struct Setup {
     pub settings: Settings,
     pub clock: ManualClock,
+    /// What it runs on instead if it runs in real time.
+    pub real_clock: ShiftedClock,
     pub dns: DnsServer,
     directory: TempDir,
     real_time: bool,
@@ -116,7 +117,8 @@ impl Setup {
 
     /// One more server with the same settings.
     pub async fn start_server(&self) -> Result<Server, StartError> {
-        let clock: Arc<dyn Clock> = if self.real_time { Arc::new(SystemClock) } else { Arc::new(self.clock.clone()) };
+        let clock: Arc<dyn Clock> =
+            if self.real_time { Arc::new(self.real_clock.clone()) } else { Arc::new(self.clock.clone()) };
         bounded("a server that starts", Server::start(&self.settings, clock)).await
     }
 }
@@ -139,7 +141,15 @@ impl App {
         let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let mut settings = Settings::new(directory.path().join("data"), listen);
         settings.dns_servers = vec![dns.address()];
-        Setup { settings, clock: ManualClock::new(NOON), dns, directory, real_time: false, database: None }
+        Setup {
+            settings,
+            clock: ManualClock::new(NOON),
+            real_clock: ShiftedClock::default(),
+            dns,
+            directory,
+            real_time: false,
+            database: None,
+        }
     }
 
     pub fn server(&self) -> &Server {

@@ -1,9 +1,12 @@
-//! A clock that stands still until a test moves it, and that tells when someone sleeps on it.
+//! A clock that stands still until a test moves it, and that tells when someone sleeps on it; and one that runs like the machine's, but
+//! wrong.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
+use postrider::clock::{SystemClock, wait_until};
 use postrider::domain::time::{Clock, Sleep, Timestamp};
 use tokio::sync::watch;
 
@@ -80,6 +83,29 @@ impl Clock for ManualClock {
             let _sleeper = Sleeper::enter(&self.state, at);
             changes.wait_for(|state| state.now >= at).await.expect("self is alive");
         })
+    }
+}
+
+/// The machine's clock, ahead of it by as much as a test says. Clones are one clock.
+#[derive(Clone, Debug, Default)]
+pub struct ShiftedClock {
+    ahead_ms: Arc<AtomicI64>,
+}
+
+impl ShiftedClock {
+    /// Sets it so many milliseconds ahead of the machine's, or back behind it.
+    pub fn set_ahead_ms(&self, ahead_ms: i64) {
+        self.ahead_ms.store(ahead_ms, Ordering::Relaxed);
+    }
+}
+
+impl Clock for ShiftedClock {
+    fn now(&self) -> Timestamp {
+        Timestamp::from_millis(SystemClock.now().millis() + self.ahead_ms.load(Ordering::Relaxed))
+    }
+
+    fn sleep_until(&self, at: Timestamp) -> Sleep<'_> {
+        Box::pin(wait_until(at, || self.now()))
     }
 }
 

@@ -163,7 +163,7 @@ async fn find_programs() -> Option<PathBuf> {
 }
 
 /// The user `postgres`, or else `nobody`, if we are root.
-fn other_user(ours: &Path) -> Option<(u32, u32)> {
+pub(super) fn other_user(ours: &Path) -> Option<(u32, u32)> {
     if std::fs::metadata(ours).expect("a directory of ours").uid() != 0 {
         return None;
     }
@@ -176,7 +176,7 @@ fn other_user(ours: &Path) -> Option<(u32, u32)> {
     find("postgres").or_else(|| find("nobody"))
 }
 
-fn free_port() -> u16 {
+pub(super) fn free_port() -> u16 {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port on loopback");
     listener.local_addr().expect("a bound socket").port()
 }

@@ -1,0 +1,164 @@
+//! The cap of an endpoint: one that takes its time, and always has more waiting than may be under way to it, is called by all nodes
+//! together as often at once as it may be, and not more often.
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use postrider::domain::limits;
+use serde_json::{Value, json};
+use tokio::task::JoinHandle;
+use tokio_postgres::{Client, Error};
+use tokio_util::sync::CancellationToken;
+
+use super::fleet::Fleet;
+use super::load::{CAPPED, CAPPED_TAKES, CAPPED_TYPE, Door, Endpoint, PAUSE, Published};
+use crate::support::app::text;
+use crate::support::cluster::Cluster;
+use crate::support::wait::eventually_within;
+
+const CAP: usize = limits::SLOTS_PER_ENDPOINT;
+/// As good as the cap: between an answer and the next request lies a commit.
+const REACHED: usize = CAP * 3 / 4;
+/// Events that wait beside those under way: so that two nodes that took a whole cap each would be seen.
+const WAITING: i64 = 2 * CAP as i64;
+const BATCH: usize = 48;
+/// For so long after a node came or went may the parts of a cap add up to more (docs/postgresql.md).
+const APPROXIMATE: Duration = Duration::from_secs(10);
+/// For so long at least it is looked on after that.
+const LOOKED_ON: Duration = Duration::from_secs(3);
+/// For nodes to notice who is there, and to have the endpoint's cap grow to their part again.
+const LONGEST: Duration = Duration::from_secs(60);
+
+/// Publishes for the capped endpoint alone, as many as it is behind.
+pub struct Flood {
+    over: CancellationToken,
+    publishing: JoinHandle<Published>,
+}
+
+impl Flood {
+    pub fn start(cluster: &Arc<Cluster>, door: Door) -> Self {
+        let over = CancellationToken::new();
+        Self { publishing: tokio::spawn(keep_some_waiting(Arc::clone(cluster), door, over.clone())), over }
+    }
+
+    pub async fn finish(self) -> Published {
+        self.over.cancel();
+        self.publishing.await.unwrap()
+    }
+}
+
+/// Waits until the nodes that are there now have shared the cap out among them, and used it.
+pub async fn wait_until_reached(fleet: &Fleet, endpoints: &[Endpoint]) {
+    let settled = *fleet.changes.last().expect("all have come") + APPROXIMATE;
+    let reached = || async {
+        let span = settled..Instant::now();
+        let is_reached = span.end >= settled + LOOKED_ON && most_at_once(&calls(endpoints), &span) >= REACHED;
+        is_reached.then_some(())
+    };
+    eventually_within(LONGEST, "an endpoint that is called by as many at once as it may be", reached).await;
+}
+
+/// No more than the cap was ever under way but while nodes came and went. Returns the most at once, then and at any time.
+pub fn check(fleet: &Fleet, endpoints: &[Endpoint]) -> (usize, usize) {
+    let (calls, now) = (calls(endpoints), Instant::now());
+    let (mut reached, mut most) = (0, 0);
+    for span in settled_spans(&fleet.changes, now) {
+        let at_once = most_at_once(&calls, &span);
+        assert!(at_once <= CAP, "{at_once} were under way at once to one endpoint, long after any node came or went");
+        reached += usize::from(at_once >= REACHED);
+        most = most.max(at_once);
+    }
+    assert!(reached >= 2, "the cap was reached only {reached} times");
+    (most, most_at_once(&calls, &(fleet.changes[0]..now)))
+}
+
+/// When the shares of a cap are exact, as each node knows of all others.
+fn settled_spans(changes: &[Instant], until: Instant) -> Vec<Range<Instant>> {
+    let ends = changes.iter().skip(1).copied().chain([until]);
+    let spans = changes.iter().zip(ends).map(|(change, end)| *change + APPROXIMATE..end);
+    spans.filter(|span| !span.is_empty()).collect()
+}
+
+/// The most calls that were under way at any moment of the span: those that came less than an answer's time before.
+fn most_at_once(calls: &[Instant], span: &Range<Instant>) -> usize {
+    let (mut most, mut first) = (0, 0);
+    for (last, call) in calls.iter().enumerate() {
+        while calls[first] + CAPPED_TAKES <= *call {
+            first += 1;
+        }
+        if span.contains(call) {
+            most = most.max(last - first + 1);
+        }
+    }
+    most
+}
+
+fn calls(endpoints: &[Endpoint]) -> Vec<Instant> {
+    let capped = endpoints.iter().find(|endpoint| endpoint.name == CAPPED).expect("the endpoint that is capped");
+    capped.calls()
+}
+
+async fn keep_some_waiting(cluster: Arc<Cluster>, mut door: Door, over: CancellationToken) -> Published {
+    let (mut client, mut published) = (None, Published::default());
+    for batch in 0.. {
+        while !few_wait(&cluster, &mut client).await {
+            if over.is_cancelled() {
+                return published;
+            }
+            let _ = tokio::time::timeout(PAUSE, over.cancelled()).await;
+        }
+        let ids: Vec<String> = (0..BATCH).map(|number| format!("flood-{}", batch * BATCH + number)).collect();
+        let event = |id: &String| json!({"type": CAPPED_TYPE, "data": {"order": id}, "externalId": id});
+        let body = json!({"events": ids.iter().map(event).collect::<Vec<_>>()}).to_string();
+        let receipts = loop {
+            match door.post("/v1/events/batch", &body).await {
+                Some(Value::Array(receipts)) => break receipts,
+                Some(other) => panic!("no list of receipts: {other}"),
+                None if over.is_cancelled() => return published,
+                None => drop(tokio::time::timeout(PAUSE, over.cancelled()).await),
+            }
+        };
+        let events = receipts.iter().map(|receipt| (text(receipt, "id"), CAPPED_TYPE));
+        published.acknowledged.extend(ids.into_iter().zip(events));
+    }
+    published
+}
+
+/// Whether the endpoint may soon have nothing left to do. What a node that was killed had claimed does not count.
+async fn few_wait(cluster: &Cluster, client: &mut Option<Client>) -> bool {
+    if client.is_none() {
+        *client = cluster.try_client().await.ok();
+    }
+    let Some(connected) = client else { return false };
+    let waiting: Result<i64, Error> = async {
+        let sql = "SELECT COUNT(*) FROM due JOIN endpoints ON endpoints.key = due.lane_key
+                   WHERE endpoints.name = $1 AND due.claim_token IS NULL";
+        Ok(connected.query_one(sql, &[&CAPPED]).await?.get(0))
+    }
+    .await;
+    // While the database restarts there is nothing to be seen.
+    if waiting.is_err() {
+        *client = None;
+    }
+    waiting.is_ok_and(|waiting| waiting < WAITING)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn calls_count_until_they_are_answered_and_only_where_the_nodes_have_settled() {
+        let began = Instant::now();
+        let at = |millis: u64| began + Duration::from_millis(millis);
+        let takes = u64::try_from(CAPPED_TAKES.as_millis()).unwrap();
+        let calls = [at(0), at(1), at(takes), at(takes + 1), at(2 * takes)];
+        assert_eq!(most_at_once(&calls, &(at(0)..at(2))), 2);
+        assert_eq!(most_at_once(&calls, &(at(2)..at(9 * takes))), 2, "the first is answered as the third comes");
+        assert_eq!(most_at_once(&calls, &(at(2 * takes)..at(9 * takes))), 2);
+        assert_eq!(most_at_once(&calls, &(at(8 * takes)..at(9 * takes))), 0);
+        let changes = [at(0), at(15_000), at(20_000)];
+        assert_eq!(settled_spans(&changes, at(40_000)), [at(10_000)..at(15_000), at(30_000)..at(40_000)]);
+    }
+}

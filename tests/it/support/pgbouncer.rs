@@ -1,0 +1,150 @@
+//! A PgBouncer of one test's own before the test's PostgreSQL, in transaction mode, with fewer connections to the database than a node
+//! has to it: so whoever comes to it really shares them.
+
+use std::io::ErrorKind;
+use std::os::unix::fs::chown;
+use std::path::PathBuf;
+use std::process::Stdio;
+
+use tempfile::TempDir;
+use tokio::io::{AsyncBufReadExt, BufReader, Lines};
+use tokio::process::{Child, ChildStderr, Command};
+use tokio::task::JoinSet;
+use tokio_postgres::SimpleQueryMessage;
+
+use super::cluster::{Cluster, free_port, other_user};
+use super::postgres::{connect, skip};
+use super::process::path_text;
+use super::wait::{bounded, bounded_or};
+
+/// Connections that it has to the database.
+pub const CONNECTIONS: usize = 4;
+
+/// Killed when dropped.
+pub struct PgBouncer {
+    directory: TempDir,
+    program: PathBuf,
+    /// Whom it runs as, where the tests run as root, which it refuses.
+    user: Option<(u32, u32)>,
+    port: u16,
+    /// `None` while it is killed.
+    running: Option<Running>,
+}
+
+struct Running {
+    child: Child,
+    /// Takes away what it says.
+    _reading: JoinSet<()>,
+}
+
+impl PgBouncer {
+    /// One that has as few settings as it works with. `None` where it is not installed, which is said.
+    ///
+    /// # Panics
+    /// In CI when it is not installed.
+    pub async fn before(cluster: &Cluster) -> Option<Self> {
+        let Some(program) = find_program().await else {
+            skip("every test behind PgBouncer, since it is not installed. To run them: apt-get install pgbouncer");
+            return None;
+        };
+        let directory = tempfile::tempdir().expect("a directory");
+        let user = other_user(directory.path());
+        let mut pooler = Self { directory, program, user, port: free_port(), running: None };
+        let lines = [
+            "[databases]".to_owned(),
+            // Who has no password to show is known by no name either.
+            format!("* = host=127.0.0.1 port={} user=postgres", cluster.port()),
+            "[pgbouncer]".to_owned(),
+            "auth_type = any".to_owned(),
+            "listen_addr = 127.0.0.1".to_owned(),
+            format!("listen_port = {}", pooler.port),
+            "unix_socket_dir =".to_owned(),
+            "pool_mode = transaction".to_owned(),
+            format!("default_pool_size = {CONNECTIONS}"),
+        ];
+        std::fs::write(pooler.settings(), lines.join("\n") + "\n").expect("a file");
+        if let Some((user, group)) = user {
+            chown(pooler.directory.path(), Some(user), Some(group)).expect("a directory of ours");
+        }
+        pooler.resume().await;
+        Some(pooler)
+    }
+
+    pub fn url(&self) -> String {
+        self.url_of("postgres")
+    }
+
+    /// SIGKILL: every connection to it and through it is lost. Returns once it has ended.
+    pub async fn kill(&mut self) {
+        let mut running = self.running.take().expect("it runs");
+        bounded("the end of a killed PgBouncer", running.child.kill()).await.expect("a process to kill");
+    }
+
+    /// Starts it again where it was, and returns when it takes connections.
+    pub async fn resume(&mut self) {
+        let mut command = Command::new(&self.program);
+        command.arg(self.settings()).current_dir(self.directory.path()).kill_on_drop(true);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        if let Some((user, group)) = self.user {
+            command.uid(user).gid(group);
+        }
+        let mut child = command.spawn().expect("a program that was found");
+        let mut lines = BufReader::new(child.stderr.take().expect("a pipe")).lines();
+        let mut said = Vec::new();
+        let listening = until_up(&mut lines, &mut said);
+        let is_up = bounded("a PgBouncer that listens", listening).await;
+        assert!(is_up, "PgBouncer ended before it listened: {said:?}");
+        let mut reading = JoinSet::new();
+        reading.spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
+        self.running = Some(Running { child, _reading: reading });
+    }
+
+    /// How many are connected to it, and through how many connections it passes on what they say.
+    pub async fn shares(&self) -> (usize, usize) {
+        (self.count("SHOW CLIENTS").await, self.count("SHOW SERVERS").await)
+    }
+
+    /// Of those that its console knows, how many are about the database.
+    async fn count(&self, command: &str) -> usize {
+        let console = connect(&self.url_of("pgbouncer")).await.expect("the console");
+        let answered = bounded_or(console.simple_query(command), || command.to_owned()).await.expect("an answer");
+        let is_of_database = |message: &&SimpleQueryMessage| match message {
+            SimpleQueryMessage::Row(row) => row.get("database") == Some("postgres"),
+            _ => false,
+        };
+        answered.iter().filter(is_of_database).count()
+    }
+
+    fn url_of(&self, database: &str) -> String {
+        format!("postgres://postgres@127.0.0.1:{}/{database}", self.port)
+    }
+
+    fn settings(&self) -> String {
+        path_text(&self.directory.path().join("pgbouncer.ini")).to_owned()
+    }
+}
+
+/// Whether it has begun its work; if not, it has ended, and said why.
+async fn until_up(lines: &mut Lines<BufReader<ChildStderr>>, said: &mut Vec<String>) -> bool {
+    while let Some(line) = lines.next_line().await.expect("a log in UTF-8") {
+        let is_up = line.contains("process up");
+        said.push(line);
+        if is_up {
+            return true;
+        }
+    }
+    false
+}
+
+/// Debian puts it where only root looks for programs.
+async fn find_program() -> Option<PathBuf> {
+    for path in ["pgbouncer", "/usr/sbin/pgbouncer"] {
+        let told = Command::new(path).arg("--version").stdin(Stdio::null()).output().await;
+        match told {
+            Ok(output) if output.status.success() => return Some(path.into()),
+            Ok(output) => panic!("{path} --version: {output:?}"),
+            Err(error) => assert_eq!(error.kind(), ErrorKind::NotFound, "{path}: {error}"),
+        }
+    }
+    None
+}
