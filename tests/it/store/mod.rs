@@ -7,4 +7,5 @@ mod nodes;
 mod postgres;
 mod postgres_days;
 mod postgres_lanes;
+mod postgres_upgrade;
 mod sqlite;

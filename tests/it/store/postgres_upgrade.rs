@@ -1,0 +1,106 @@
+//! Two versions side by side: what a node of this one does on a schema that the next one has added to.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use postrider::domain::delivery::DeliveryStatus;
+use postrider::domain::replay::{REPLAYED_BY_DEFAULT, ReplayRange, ReplayStatus};
+use postrider::domain::time::{Clock, Timestamp};
+use postrider::store::postgres::{PostgresSettings, PostgresStore, TimeSource};
+use postrider::store::{OpenError, Store, StoreSeed};
+use tokio_postgres::Client;
+
+use super::fixture::{Backend, Fixture, START, TAG};
+use crate::support::clock::ManualClock;
+use crate::support::postgres::{CONNECTIONS, TestDatabase};
+
+/// A database whose schema is this test's own.
+struct Upgraded(Arc<TestDatabase>);
+
+impl Upgraded {
+    fn settings(&self) -> PostgresSettings {
+        PostgresSettings { pool_size: CONNECTIONS, time: TimeSource::Given, ..PostgresSettings::new(self.0.url()) }
+    }
+}
+
+#[async_trait]
+impl Backend for Upgraded {
+    async fn open(&self, clock: Arc<dyn Clock>, seed: StoreSeed) -> Arc<dyn Store> {
+        Arc::new(PostgresStore::open(&self.settings(), clock, seed).await.unwrap())
+    }
+}
+
+/// What a migration may do while nodes of the version before are at work: add. Here to every table, with an index and a table beside.
+async fn migrate_as_the_next_version(client: &Client) {
+    let tables = "SELECT relname::text FROM pg_class
+                  WHERE relnamespace = current_schema()::regnamespace AND relkind IN ('r', 'p') AND NOT relispartition
+                    AND relname <> 'refinery_schema_history'";
+    for row in client.query(tables, &[]).await.unwrap() {
+        let table: &str = row.get(0);
+        let added = format!(
+            "ALTER TABLE {table} ADD COLUMN later TEXT, ADD COLUMN later_still BIGINT NOT NULL DEFAULT 7;
+             CREATE INDEX ON {table} (later)"
+        );
+        client.batch_execute(&added).await.unwrap();
+    }
+    let noted = "CREATE TABLE later (key BIGINT PRIMARY KEY);
+                 INSERT INTO refinery_schema_history (version, name, applied_on, checksum)
+                     SELECT MAX(version) + 1, 'later', MAX(applied_on), '1' FROM refinery_schema_history";
+    client.batch_execute(noted).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_node_goes_on_beside_the_next_version_and_does_not_start_again() {
+    let Some(database) = TestDatabase::without_tables().await else { return };
+    let upgraded = Upgraded(Arc::new(database));
+    let (client, settings) = (upgraded.0.client().await, upgraded.settings());
+    let at = Fixture::new(upgraded).await;
+    let before = at.endpoint().await;
+    at.publish(1).await;
+    migrate_as_the_next_version(&client).await;
+
+    let after = at.strict_endpoint().await;
+    at.accept(vec![at.event_with("order-1", 1), at.event_with("order-2", 2)]).await;
+    assert!(at.accept(vec![at.event_with("order-1", 1)]).await[0].replayed);
+    at.rotate(&before, 2, Duration::from_secs(3600), false).await;
+    at.accept_test(&after).await;
+    // One fails, the others of its endpoint are tried twice; in strict order the second is let go when the first has ended.
+    let mut has_failed = false;
+    loop {
+        let claims = at.claim(10).await.claims;
+        if claims.is_empty() {
+            break;
+        }
+        for claim in claims {
+            let is_before = claim.endpoint.id == before.id;
+            at.record(if is_before && !has_failed {
+                has_failed = true;
+                at.failed(&claim)
+            } else if is_before && claim.attempt == 1 {
+                at.retry(&claim, Duration::ZERO)
+            } else {
+                at.delivered(&claim)
+            })
+            .await;
+        }
+    }
+    let failed: Vec<_> =
+        at.deliveries().await.into_iter().filter(|one| one.status != DeliveryStatus::Delivered).collect();
+    assert!(failed.iter().all(|one| one.status == DeliveryStatus::Failed), "{failed:?}");
+    assert_eq!(failed.len(), 1, "{failed:?}");
+
+    let ever = Timestamp::from_millis(253_402_300_799_999);
+    let range = ReplayRange { since: START, until: ever, statuses: REPLAYED_BY_DEFAULT.to_vec() };
+    let replay = at.replay(&before, range).await.id;
+    while at.store().advance_replays().await.unwrap().is_some() {}
+    let replay = at.store().find_replay(at.workspace.key, before.id, replay).await.unwrap().unwrap();
+    assert_eq!((replay.status, replay.replayed), (ReplayStatus::Completed, 1));
+    let again = at.claim_one().await;
+    at.record(at.delivered(&again)).await;
+    at.delete(&after).await;
+
+    let seed = StoreSeed { tag: TAG, node: 7 };
+    let opened = PostgresStore::open(&settings, Arc::new(ManualClock::new(START)), seed).await;
+    assert!(matches!(opened, Err(OpenError::Migration(_))), "it does not know this schema");
+}
