@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use bytes::BytesMut;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
 
 use super::arrivals::{Arrivals, NUMBER_DIGITS};
 use super::histogram::Histogram;
@@ -35,13 +36,16 @@ pub struct Published {
 }
 
 pub async fn publish(plan: Arc<Plan>) -> io::Result<Published> {
-    let next = Arc::new(AtomicUsize::new(0));
+    let turns = Arc::new(Turns::default());
     let started = Instant::now();
     plan.arrivals.publishing_begins(started);
+    if let Some(rate) = plan.load.events_per_second {
+        Turns::keep(Arc::clone(&turns), Arc::clone(&plan), rate, started)?;
+    }
     let publishers: Vec<_> = (0..plan.load.publishers)
         .map(|number| {
             let server = plan.servers[number % plan.servers.len()];
-            tokio::spawn(publisher(Arc::clone(&plan), server, Arc::clone(&next), started))
+            tokio::spawn(publisher(Arc::clone(&plan), server, Arc::clone(&turns), started))
         })
         .collect();
     let mut published = Published::default();
@@ -55,33 +59,27 @@ pub async fn publish(plan: Arc<Plan>) -> io::Result<Published> {
     Ok(published)
 }
 
-async fn publisher(
-    plan: Arc<Plan>,
-    server: SocketAddr,
-    next: Arc<AtomicUsize>,
-    started: Instant,
-) -> io::Result<Published> {
+async fn publisher(plan: Arc<Plan>, server: SocketAddr, turns: Arc<Turns>, started: Instant) -> io::Result<Published> {
     let load = &plan.load;
     let mut stream = connect(server).await?;
     let mut request = Request::new(&plan, server)?;
     let mut buffer = BytesMut::with_capacity(4096);
     let mut published = Published::default();
     while started.elapsed() < load.duration {
-        let first = next.fetch_add(load.events_per_request, Ordering::Relaxed);
+        if load.events_per_second.is_some() {
+            turns.come.acquire().await.map_err(io::Error::other)?.forget();
+        }
+        let first = turns.next.fetch_add(load.events_per_request, Ordering::Relaxed);
         if first + load.events_per_request > load.events_max() {
             break;
         }
         let intended = match load.events_per_second {
             None => Instant::now(),
-            Some(rate) => {
-                let at = started + Duration::from_secs_f64(first as f64 / f64::from(rate));
-                if at >= started + load.duration {
-                    break;
-                }
-                tokio::time::sleep_until(at.into()).await;
-                at
-            }
+            Some(rate) => due_at(started, first, rate),
         };
+        if intended >= started + load.duration {
+            break;
+        }
         for number in first..first + load.events_per_request {
             plan.arrivals.publishing(number, intended);
         }
@@ -93,6 +91,44 @@ async fn publisher(
         pass(&mut buffer, &head);
     }
     Ok(published)
+}
+
+/// Whose turn it is to publish what.
+struct Turns {
+    /// The number of the next event.
+    next: AtomicUsize,
+    /// Turns that have come, where events have their times.
+    come: Semaphore,
+}
+
+impl Default for Turns {
+    fn default() -> Self {
+        Self { next: AtomicUsize::new(0), come: Semaphore::new(0) }
+    }
+}
+
+impl Turns {
+    /// Calls turns out at their times, on a thread of its own: a runtime's timers are good to a millisecond or two, and what they are late
+    /// by would look like the server's. At the end each publisher gets a turn for which there is no event.
+    fn keep(turns: Arc<Self>, plan: Arc<Plan>, rate: u32, started: Instant) -> io::Result<()> {
+        let keeper = move || {
+            for first in (0..).step_by(plan.load.events_per_request) {
+                let at = due_at(started, first, rate);
+                if at >= started + plan.load.duration {
+                    break;
+                }
+                std::thread::sleep(at.saturating_duration_since(Instant::now()));
+                turns.come.add_permits(1);
+            }
+            turns.come.add_permits(plan.load.publishers);
+        };
+        std::thread::Builder::new().name("bench-turns".to_owned()).spawn(keeper).map(drop)
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a count")]
+fn due_at(started: Instant, number: usize, rate: u32) -> Instant {
+    started + Duration::from_secs_f64(number as f64 / f64::from(rate))
 }
 
 #[expect(clippy::disallowed_methods, reason = "the server under measurement, on this machine")]
