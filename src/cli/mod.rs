@@ -9,6 +9,7 @@ mod dev;
 mod doctor;
 mod keys;
 mod office;
+mod open_files;
 mod openapi;
 mod options;
 mod serve;
@@ -58,6 +59,7 @@ enum Command {
 /// # Errors
 /// Whatever kept the command from its end.
 pub fn run() -> anyhow::Result<()> {
+    open_files::allow_many();
     let cli = Cli::parse();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let outcome = runtime.block_on(async {

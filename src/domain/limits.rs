@@ -160,8 +160,9 @@ pub const CLIENT_CERTIFICATES: usize = 8;
 /// Client identities whose TLS sessions are remembered in one process; one more and another's next handshake is a full one.
 pub const IDENTITIES_REMEMBERED: usize = 1024;
 
-/// Attempts under way at once in one process: beyond it, memory and sockets cost more than they bring.
-pub const SLOTS: usize = 512;
+/// Attempts under way at once in one process: ten thousand a second to receivers that answer in a tenth of one. Beyond it, memory and
+/// sockets cost more than they bring.
+pub const SLOTS: usize = 1_024;
 /// Attempts under way at once to one endpoint: enough for a fast one, not enough to take every slot.
 pub const SLOTS_PER_ENDPOINT: usize = 64;
 /// Attempts under way at once to an endpoint of which nothing is known yet.
