@@ -1,6 +1,6 @@
 //! Queueing deliveries: their rows in the log and in the queue, many at once.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -44,7 +44,7 @@ pub struct NewDelivery {
 /// What is known of the lanes into which something could be handed over.
 pub type Bounds = HashMap<i64, LaneBound>;
 
-/// What is known of the lanes of those that could be handed over.
+/// Looks at the lanes of those that could be handed over.
 pub async fn bounds(tx: &WriteTx, new: &[NewDelivery]) -> Result<Bounds, PgError> {
     let mut lanes: Vec<i64> = new
         .iter()
@@ -74,14 +74,57 @@ pub async fn insert(tx: &mut WriteTx, new: Vec<NewDelivery>, mut bounds: Bounds)
             queue(tx, new, place, &mut bounds, &mut due);
         }
     }
-    let lanes = std::mem::take(&mut due.lanes);
-    let lanes = async {
-        look_by(tx, lanes).await?;
-        hold(tx, &due.held).await
-    };
     // The lanes after the rows of the queue, as told in `lane.rs`.
-    let (log, queued, lanes) = join3(insert_log(tx, &new), due.insert(tx), lanes).await;
-    log.and(queued).and(lanes)
+    let due_now = due.lanes_due(tx.now);
+    if due_now.is_empty() && due.held.is_empty() {
+        let (log, queued, lanes) = join3(insert_log(tx, &new), due.insert(tx), look_by(tx, due.lanes())).await;
+        return log.and(queued).and(lanes);
+    }
+    let (log, queued, locked) = join3(insert_log(tx, &new), due.insert(tx), lane::lock(tx, &due_now)).await;
+    log.and(queued)?;
+    let queued = new.iter().filter(|new| new.skipped.is_none());
+    hand_over_after_all(tx, queued, &mut due, &locked?).await?;
+    tx.claims.left_due |= !due.lanes_due(tx.now).is_empty();
+    look_by(tx, due.lanes()).await?;
+    hold(tx, &due.held).await
+}
+
+/// Hands over what was left due behind something older that a claim has taken meanwhile. Else all who waited for that claim would make
+/// the lane due again, and the next to come would have to wait for the next claim, without end.
+async fn hand_over_after_all<'n>(
+    tx: &mut WriteTx,
+    queued: impl Iterator<Item = &'n NewDelivery>,
+    due: &mut DueRows,
+    locked: &Bounds,
+) -> Result<(), PgError> {
+    let (mut keys, mut tokens, mut still_due) = (Vec::new(), Vec::new(), HashSet::new());
+    for (row, new) in queued.enumerate() {
+        if due.due_at[row] > tx.now.millis() {
+            continue;
+        }
+        let lane_key = lane_key(new.lane);
+        let payload = new.payload.as_ref().filter(|_| {
+            let is_free = locked.get(&lane_key).is_some_and(|bound| !bound.may_have_due(tx.now));
+            is_free && !still_due.contains(&lane_key) && !new.is_held && tx.claims.has_room(new.lane, &new.target)
+        });
+        let Some(payload) = payload else {
+            still_due.insert(lane_key);
+            continue;
+        };
+        let token = ClaimToken(tx.next_key().as_i64());
+        due.due_at[row] = lease_end(tx).millis();
+        keys.push(new.key.as_i64());
+        tokens.push(token.0);
+        let claim = claim_of(tx, new, payload, token);
+        tx.claims.hand_over(claim, new.lane);
+    }
+    if keys.is_empty() {
+        return Ok(());
+    }
+    let sql = "UPDATE due SET due_at = $3, claim_token = claim.token, claimed_at = $4, attempts = 1
+               FROM unnest($1, $2) AS claim (key, token) WHERE due.delivery_key = claim.key";
+    tx.execute(sql, &[&keys, &tokens, &lease_end(tx).millis(), &tx.now.millis()]).await?;
+    Ok(())
 }
 
 /// Lets nobody remove events that were there before and are to be sent again. One that has just gone is found gone by the next try.
@@ -138,7 +181,7 @@ fn queue(tx: &mut WriteTx, new: &NewDelivery, place: Option<Place>, bounds: &mut
     });
     let token = payload.map(|_| ClaimToken(tx.next_key().as_i64()));
     let due_at = match token {
-        Some(_) => tx.now.plus(limits::LEASE),
+        Some(_) => lease_end(tx),
         None if has_turn => tx.now,
         None => order::NOT_YET,
     };
@@ -150,11 +193,19 @@ fn queue(tx: &mut WriteTx, new: &NewDelivery, place: Option<Place>, bounds: &mut
             LaneBound::NotBefore(_) | LaneBound::Empty => LaneBound::NotBefore(due_at),
         };
     }
-    let (Some(payload), Some(token)) = (payload, token) else {
-        tx.claims.left_due = true;
-        return;
-    };
-    let claim = Claim {
+    if let (Some(payload), Some(token)) = (payload, token) {
+        let claim = claim_of(tx, new, payload, token);
+        tx.claims.hand_over(claim, new.lane);
+    }
+}
+
+fn lease_end(tx: &WriteTx) -> Timestamp {
+    tx.now.plus(limits::LEASE)
+}
+
+/// The first attempt of a delivery.
+fn claim_of(tx: &WriteTx, new: &NewDelivery, payload: &Bytes, token: ClaimToken) -> Claim {
+    Claim {
         delivery_id: DeliveryId::new(new.key, tx.tag),
         event_id: EventId::new(new.event_key, tx.tag),
         token,
@@ -167,8 +218,7 @@ fn queue(tx: &mut WriteTx, new: &NewDelivery, place: Option<Place>, bounds: &mut
         also_secret_version: new.also_secret_version,
         envelope: payload.clone(),
         probe: false,
-    };
-    tx.claims.hand_over(claim, new.lane);
+    }
 }
 
 async fn insert_log(tx: &WriteTx, new: &[NewDelivery]) -> Result<(), PgError> {
@@ -222,8 +272,7 @@ struct DueRows {
     secret_versions: Vec<i64>,
     also_secret_versions: Vec<Option<i64>>,
     sequences: Vec<Option<i64>>,
-    /// By when each lane is to be looked at.
-    lanes: BTreeMap<i64, (RowKey, Timestamp)>,
+    workspaces: Vec<RowKey>,
     /// Endpoints whose lanes wait until they are on.
     held: Vec<i64>,
 }
@@ -249,11 +298,26 @@ impl DueRows {
         self.secret_versions.push(i64::from(new.target.secret_version.0));
         self.also_secret_versions.push(new.also_secret_version.map(|version| i64::from(version.0)));
         self.sequences.push(sequence);
-        let lane = self.lanes.entry(lane_key(new.lane)).or_insert((new.lane.workspace_key, due_at));
-        lane.1 = lane.1.min(due_at);
+        self.workspaces.push(new.lane.workspace_key);
         if new.is_held {
             self.held.push(new.lane.endpoint_key.as_i64());
         }
+    }
+
+    /// By when each lane is to be looked at.
+    fn lanes(&self) -> BTreeMap<i64, (RowKey, Timestamp)> {
+        let mut lanes = BTreeMap::new();
+        for ((lane_key, workspace), due_at) in self.lane_keys.iter().zip(&self.workspaces).zip(&self.due_at) {
+            let due_at = Timestamp::from_millis(*due_at);
+            let lane = lanes.entry(*lane_key).or_insert((*workspace, due_at));
+            lane.1 = lane.1.min(due_at);
+        }
+        lanes
+    }
+
+    /// The lanes in which something is due.
+    fn lanes_due(&self, now: Timestamp) -> Vec<i64> {
+        self.lanes().into_iter().filter(|(_, (_, at))| *at <= now).map(|(lane_key, _)| lane_key).collect()
     }
 
     async fn insert(&self, tx: &WriteTx) -> Result<(), PgError> {

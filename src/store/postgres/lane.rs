@@ -11,7 +11,7 @@
 //!
 //! Rows of several lanes are locked in the order of their keys.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use tokio_postgres::Row;
@@ -53,16 +53,24 @@ impl LaneBound {
 
 /// The bounds of these lanes as they are now; those that have no row are empty. Nothing is locked.
 pub async fn bounds(session: &Session, lane_keys: &Vec<i64>) -> Result<Vec<(i64, LaneBound)>, PgError> {
-    let sql = "SELECT lane_key, next_at, held_since IS NOT NULL OR not_before IS NOT NULL AS held
-               FROM lanes WHERE lane_key = ANY($1)";
-    let rows = session.query(sql, &[lane_keys]).await?;
-    rows.iter()
-        .map(|row| {
-            let next_at = Timestamp::from_millis(int(row, "next_at")?);
-            let bound = if get(row, "held")? { LaneBound::Held } else { LaneBound::NotBefore(next_at) };
-            Ok((int(row, "lane_key")?, bound))
-        })
-        .collect()
+    let rows = session.query(BOUNDS, &[lane_keys]).await?;
+    rows.iter().map(bound_from_row).collect()
+}
+
+/// Waits for whoever has these lanes, has them from then on, and tells their bounds as they are then.
+pub async fn lock(session: &Session, lane_keys: &Vec<i64>) -> Result<HashMap<i64, LaneBound>, PgError> {
+    let sql = format!("{BOUNDS} ORDER BY lane_key FOR NO KEY UPDATE");
+    let rows = session.query(&sql, &[lane_keys]).await?;
+    rows.iter().map(bound_from_row).collect()
+}
+
+const BOUNDS: &str = "SELECT lane_key, next_at, held_since IS NOT NULL OR not_before IS NOT NULL AS held
+                      FROM lanes WHERE lane_key = ANY($1)";
+
+fn bound_from_row(row: &Row) -> Result<(i64, LaneBound), PgError> {
+    let next_at = Timestamp::from_millis(int(row, "next_at")?);
+    let bound = if get(row, "held")? { LaneBound::Held } else { LaneBound::NotBefore(next_at) };
+    Ok((int(row, "lane_key")?, bound))
 }
 
 /// How often a lane in which claims are under way is looked at: what was handed over while a claim looked falls due after twice

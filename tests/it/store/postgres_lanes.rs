@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use postrider::domain::attempt::AttemptOutcome;
 use postrider::domain::limits;
-use postrider::store::{Claim, HandOver, Lane, LaneQuota};
+use postrider::store::{Claim, HandOver, Lane, LaneQuota, Recorded};
 use tokio_postgres::Client;
 
 use super::fixture::{Fixture, outline};
@@ -89,4 +89,30 @@ async fn a_lane_into_which_something_is_being_handed_over_stays_and_is_looked_at
     assert_eq!(outline(&attempts), [(1, AttemptOutcome::Abandoned), (2, AttemptOutcome::Delivered)]);
     at.advance(limits::LEASE);
     assert_eq!(at.claim(10).await.next_due_in, None, "an empty lane into which nobody hands over goes");
+}
+
+#[tokio::test]
+async fn what_waited_for_the_claim_that_emptied_its_lane_is_handed_over_after_all() {
+    let Some((at, taken, other)) = handing_over().await else { return };
+    at.publish(1).await;
+    at.record(at.delivered(&taken.next())).await;
+    // Something older seems to be due, and a claim is about to find that nothing is.
+    other.batch_execute("UPDATE lanes SET next_at = 0").await.unwrap();
+    other.batch_execute("BEGIN; UPDATE lanes SET next_at = 9000000000000").await.unwrap();
+    let waiting = "SELECT COUNT(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND pg_backend_pid() = ANY(pg_blocking_pids(pid))";
+    let claim = async {
+        while other.query_one(waiting, &[]).await.unwrap().get::<_, i64>(0) == 0 {}
+        other.batch_execute("COMMIT").await.unwrap();
+    };
+    tokio::join!(at.publish(1), claim);
+    let handed = taken.next();
+    assert!(at.claim(10).await.claims.is_empty());
+    at.advance(limits::LEASE);
+    let again = at.claim_one().await;
+    assert_eq!(
+        (again.delivery_id, again.attempt),
+        (handed.delivery_id, 2),
+        "its lane has its turn when the lease is over"
+    );
+    assert_eq!(at.record(at.delivered(&handed)).await, Recorded::ClaimLost);
 }
