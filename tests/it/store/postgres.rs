@@ -31,6 +31,15 @@ impl PostgresBackend {
         Some(Self { time: TimeSource::Database, ..Self::new().await? })
     }
 
+    /// One without tables, whose schema is the test's own.
+    pub async fn without_tables() -> Option<Self> {
+        Some(Self { database: TestDatabase::without_tables().await?, time: TimeSource::Given })
+    }
+
+    pub fn settings(&self) -> PostgresSettings {
+        PostgresSettings { pool_size: CONNECTIONS, time: self.time, ..PostgresSettings::new(self.database.url()) }
+    }
+
     /// A way past the store, to be in its way as another node would.
     pub async fn client(&self) -> Client {
         self.database.client().await
@@ -40,9 +49,7 @@ impl PostgresBackend {
 #[async_trait]
 impl Backend for PostgresBackend {
     async fn open(&self, clock: Arc<dyn Clock>, seed: StoreSeed) -> Arc<dyn Store> {
-        let settings =
-            PostgresSettings { pool_size: CONNECTIONS, time: self.time, ..PostgresSettings::new(self.database.url()) };
-        Arc::new(PostgresStore::open(&settings, clock, seed).await.unwrap())
+        Arc::new(PostgresStore::open(&self.settings(), clock, seed).await.unwrap())
     }
 }
 

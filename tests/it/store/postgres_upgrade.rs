@@ -3,33 +3,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_trait::async_trait;
 use postrider::domain::delivery::DeliveryStatus;
 use postrider::domain::replay::{REPLAYED_BY_DEFAULT, ReplayRange, ReplayStatus};
-use postrider::domain::time::{Clock, Timestamp};
-use postrider::store::postgres::{PostgresSettings, PostgresStore, TimeSource};
-use postrider::store::{OpenError, Store, StoreSeed};
+use postrider::domain::time::Timestamp;
+use postrider::store::postgres::PostgresStore;
+use postrider::store::{OpenError, StoreSeed};
 use tokio_postgres::Client;
 
-use super::fixture::{Backend, Fixture, START, TAG};
+use super::fixture::{Fixture, START, TAG};
+use super::postgres::PostgresBackend;
 use crate::support::clock::ManualClock;
-use crate::support::postgres::{CONNECTIONS, TestDatabase};
-
-/// A database whose schema is this test's own.
-struct Upgraded(Arc<TestDatabase>);
-
-impl Upgraded {
-    fn settings(&self) -> PostgresSettings {
-        PostgresSettings { pool_size: CONNECTIONS, time: TimeSource::Given, ..PostgresSettings::new(self.0.url()) }
-    }
-}
-
-#[async_trait]
-impl Backend for Upgraded {
-    async fn open(&self, clock: Arc<dyn Clock>, seed: StoreSeed) -> Arc<dyn Store> {
-        Arc::new(PostgresStore::open(&self.settings(), clock, seed).await.unwrap())
-    }
-}
 
 /// What a migration may do while nodes of the version before are at work: add. Here to every table, with an index and a table beside.
 async fn migrate_as_the_next_version(client: &Client) {
@@ -52,10 +35,9 @@ async fn migrate_as_the_next_version(client: &Client) {
 
 #[tokio::test]
 async fn a_node_goes_on_beside_the_next_version_and_does_not_start_again() {
-    let Some(database) = TestDatabase::without_tables().await else { return };
-    let upgraded = Upgraded(Arc::new(database));
-    let (client, settings) = (upgraded.0.client().await, upgraded.settings());
-    let at = Fixture::new(upgraded).await;
+    let Some(backend) = PostgresBackend::without_tables().await else { return };
+    let (client, settings) = (backend.client().await, backend.settings());
+    let at = Fixture::new(backend).await;
     let before = at.endpoint().await;
     at.publish(1).await;
     migrate_as_the_next_version(&client).await;
