@@ -16,7 +16,7 @@ use crate::store::shared::column::mode_code;
 use crate::store::{Claim, ClaimToken, EndpointTarget, Lane};
 
 use super::fault::PgError;
-use super::lane::{self, LaneBound, lane_key, look_by};
+use super::lane::{self, Bounds, LaneBound, Lanes, lane_key, look_by};
 use super::order::{self, Place, Standing};
 use super::transaction::WriteTx;
 
@@ -40,9 +40,6 @@ pub struct NewDelivery {
     /// is due in its lane.
     pub payload: Option<Bytes>,
 }
-
-/// What is known of the lanes into which something could be handed over.
-pub type Bounds = HashMap<i64, LaneBound>;
 
 /// Looks at the lanes of those that could be handed over.
 pub async fn bounds(tx: &WriteTx, new: &[NewDelivery]) -> Result<Bounds, PgError> {
@@ -75,17 +72,19 @@ pub async fn insert(tx: &mut WriteTx, new: Vec<NewDelivery>, mut bounds: Bounds)
         }
     }
     // The lanes after the rows of the queue, as told in `lane.rs`.
-    let due_now = due.lanes_due(tx.now);
+    let lanes = due.lanes();
+    let due_now = due_lanes(&lanes, tx.now);
     if due_now.is_empty() && due.held.is_empty() {
-        let (log, queued, lanes) = join3(insert_log(tx, &new), due.insert(tx), look_by(tx, due.lanes())).await;
-        return log.and(queued).and(lanes);
+        let (log, queued, looked_at) = join3(insert_log(tx, &new), due.insert(tx), look_by(tx, lanes)).await;
+        return log.and(queued).and(looked_at);
     }
     let (log, queued, locked) = join3(insert_log(tx, &new), due.insert(tx), lane::lock(tx, &due_now)).await;
     log.and(queued)?;
     let queued = new.iter().filter(|new| new.skipped.is_none());
     hand_over_after_all(tx, queued, &mut due, &locked?).await?;
-    tx.claims.left_due |= !due.lanes_due(tx.now).is_empty();
-    look_by(tx, due.lanes()).await?;
+    let lanes = due.lanes();
+    tx.claims.left_due |= !due_lanes(&lanes, tx.now).is_empty();
+    look_by(tx, lanes).await?;
     hold(tx, &due.held).await
 }
 
@@ -99,24 +98,17 @@ async fn hand_over_after_all<'n>(
 ) -> Result<(), PgError> {
     let (mut keys, mut tokens, mut still_due) = (Vec::new(), Vec::new(), HashSet::new());
     for (row, new) in queued.enumerate() {
-        if due.due_at[row] > tx.now.millis() {
+        let lane_key = lane_key(new.lane);
+        if due.due_at[row] > tx.now.millis() || still_due.contains(&lane_key) {
             continue;
         }
-        let lane_key = lane_key(new.lane);
-        let payload = new.payload.as_ref().filter(|_| {
-            let is_free = locked.get(&lane_key).is_some_and(|bound| !bound.may_have_due(tx.now));
-            is_free && !still_due.contains(&lane_key) && !new.is_held && tx.claims.has_room(new.lane, &new.target)
-        });
-        let Some(payload) = payload else {
+        if let Some(token) = try_hand_over(tx, new, locked.get(&lane_key)) {
+            due.due_at[row] = lease_end(tx).millis();
+            keys.push(new.key.as_i64());
+            tokens.push(token.0);
+        } else {
             still_due.insert(lane_key);
-            continue;
-        };
-        let token = ClaimToken(tx.next_key().as_i64());
-        due.due_at[row] = lease_end(tx).millis();
-        keys.push(new.key.as_i64());
-        tokens.push(token.0);
-        let claim = claim_of(tx, new, payload, token);
-        tx.claims.hand_over(claim, new.lane);
+        }
     }
     if keys.is_empty() {
         return Ok(());
@@ -175,11 +167,7 @@ async fn places(tx: &WriteTx, new: &[NewDelivery]) -> Result<Vec<Option<Place>>,
 fn queue(tx: &mut WriteTx, new: &NewDelivery, place: Option<Place>, bounds: &mut Bounds, due: &mut DueRows) {
     let lane_key = lane_key(new.lane);
     let has_turn = place.as_ref().is_none_or(|place| place.is_head);
-    let payload = new.payload.as_ref().filter(|_| {
-        let is_free = bounds.get(&lane_key).is_some_and(|bound| !bound.may_have_due(tx.now));
-        has_turn && is_free && !new.is_held && tx.claims.has_room(new.lane, &new.target)
-    });
-    let token = payload.map(|_| ClaimToken(tx.next_key().as_i64()));
+    let token = if has_turn { try_hand_over(tx, new, bounds.get(&lane_key)) } else { None };
     let due_at = match token {
         Some(_) => lease_end(tx),
         None if has_turn => tx.now,
@@ -193,19 +181,21 @@ fn queue(tx: &mut WriteTx, new: &NewDelivery, place: Option<Place>, bounds: &mut
             LaneBound::NotBefore(_) | LaneBound::Empty => LaneBound::NotBefore(due_at),
         };
     }
-    if let (Some(payload), Some(token)) = (payload, token) {
-        let claim = claim_of(tx, new, payload, token);
-        tx.claims.hand_over(claim, new.lane);
-    }
 }
 
 fn lease_end(tx: &WriteTx) -> Timestamp {
     tx.now.plus(limits::LEASE)
 }
 
-/// The first attempt of a delivery.
-fn claim_of(tx: &WriteTx, new: &NewDelivery, payload: &Bytes, token: ClaimToken) -> Claim {
-    Claim {
+/// Hands the first attempt of a delivery over, if nothing older is due in its lane and there is room.
+fn try_hand_over(tx: &mut WriteTx, new: &NewDelivery, bound: Option<&LaneBound>) -> Option<ClaimToken> {
+    let payload = new.payload.as_ref()?;
+    let is_free = bound.is_some_and(|bound| !bound.may_have_due(tx.now));
+    if !is_free || new.is_held || !tx.claims.has_room(new.lane, &new.target) {
+        return None;
+    }
+    let token = ClaimToken(tx.next_key().as_i64());
+    let claim = Claim {
         delivery_id: DeliveryId::new(new.key, tx.tag),
         event_id: EventId::new(new.event_key, tx.tag),
         token,
@@ -218,7 +208,9 @@ fn claim_of(tx: &WriteTx, new: &NewDelivery, payload: &Bytes, token: ClaimToken)
         also_secret_version: new.also_secret_version,
         envelope: payload.clone(),
         probe: false,
-    }
+    };
+    tx.claims.hand_over(claim, new.lane);
+    Some(token)
 }
 
 async fn insert_log(tx: &WriteTx, new: &[NewDelivery]) -> Result<(), PgError> {
@@ -255,6 +247,11 @@ async fn hold(tx: &WriteTx, endpoint_keys: &Vec<i64>) -> Result<(), PgError> {
         tx.execute(sql, &[endpoint_keys, &tx.now.millis()]).await?;
     }
     Ok(())
+}
+
+/// The lanes in which something is due.
+fn due_lanes(lanes: &Lanes, now: Timestamp) -> Vec<i64> {
+    lanes.iter().filter(|(_, (_, at))| *at <= now).map(|(lane_key, _)| *lane_key).collect()
 }
 
 /// Rows of the queue, column by column.
@@ -305,19 +302,14 @@ impl DueRows {
     }
 
     /// By when each lane is to be looked at.
-    fn lanes(&self) -> BTreeMap<i64, (RowKey, Timestamp)> {
-        let mut lanes = BTreeMap::new();
+    fn lanes(&self) -> Lanes {
+        let mut lanes = Lanes::new();
         for ((lane_key, workspace), due_at) in self.lane_keys.iter().zip(&self.workspaces).zip(&self.due_at) {
             let due_at = Timestamp::from_millis(*due_at);
             let lane = lanes.entry(*lane_key).or_insert((*workspace, due_at));
             lane.1 = lane.1.min(due_at);
         }
         lanes
-    }
-
-    /// The lanes in which something is due.
-    fn lanes_due(&self, now: Timestamp) -> Vec<i64> {
-        self.lanes().into_iter().filter(|(_, (_, at))| *at <= now).map(|(lane_key, _)| lane_key).collect()
     }
 
     async fn insert(&self, tx: &WriteTx) -> Result<(), PgError> {

@@ -51,26 +51,35 @@ impl LaneBound {
     }
 }
 
+/// Lanes by their keys.
+pub type Bounds = HashMap<i64, LaneBound>;
+
+/// Lanes by their keys, each with its workspace and when something in it falls due.
+pub type Lanes = BTreeMap<i64, (RowKey, Timestamp)>;
+
 /// The bounds of these lanes as they are now; those that have no row are empty. Nothing is locked.
-pub async fn bounds(session: &Session, lane_keys: &Vec<i64>) -> Result<Vec<(i64, LaneBound)>, PgError> {
-    let rows = session.query(BOUNDS, &[lane_keys]).await?;
-    rows.iter().map(bound_from_row).collect()
+pub async fn bounds(session: &Session, lane_keys: &Vec<i64>) -> Result<Bounds, PgError> {
+    read_bounds(session, lane_keys, "").await
 }
 
 /// Waits for whoever has these lanes, has them from then on, and tells their bounds as they are then.
-pub async fn lock(session: &Session, lane_keys: &Vec<i64>) -> Result<HashMap<i64, LaneBound>, PgError> {
-    let sql = format!("{BOUNDS} ORDER BY lane_key FOR NO KEY UPDATE");
-    let rows = session.query(&sql, &[lane_keys]).await?;
-    rows.iter().map(bound_from_row).collect()
+pub async fn lock(session: &Session, lane_keys: &Vec<i64>) -> Result<Bounds, PgError> {
+    read_bounds(session, lane_keys, "ORDER BY lane_key FOR NO KEY UPDATE").await
 }
 
-const BOUNDS: &str = "SELECT lane_key, next_at, held_since IS NOT NULL OR not_before IS NOT NULL AS held
-                      FROM lanes WHERE lane_key = ANY($1)";
-
-fn bound_from_row(row: &Row) -> Result<(i64, LaneBound), PgError> {
-    let next_at = Timestamp::from_millis(int(row, "next_at")?);
-    let bound = if get(row, "held")? { LaneBound::Held } else { LaneBound::NotBefore(next_at) };
-    Ok((int(row, "lane_key")?, bound))
+async fn read_bounds(session: &Session, lane_keys: &Vec<i64>, how: &str) -> Result<Bounds, PgError> {
+    let sql = format!(
+        "SELECT lane_key, next_at, held_since IS NOT NULL OR not_before IS NOT NULL AS held
+         FROM lanes WHERE lane_key = ANY($1) {how}"
+    );
+    let rows = session.query(&sql, &[lane_keys]).await?;
+    rows.iter()
+        .map(|row| {
+            let next_at = Timestamp::from_millis(int(row, "next_at")?);
+            let bound = if get(row, "held")? { LaneBound::Held } else { LaneBound::NotBefore(next_at) };
+            Ok((int(row, "lane_key")?, bound))
+        })
+        .collect()
 }
 
 /// How often a lane in which claims are under way is looked at: what was handed over while a claim looked falls due after twice
@@ -78,7 +87,7 @@ fn bound_from_row(row: &Row) -> Result<(i64, LaneBound), PgError> {
 const LOOKED_AT_EVERY: Duration = Duration::from_secs(limits::LEASE.as_secs() / 2);
 
 /// Makes sure that lanes in which something new lies are looked at by these instants.
-pub async fn look_by(tx: &WriteTx, mut lanes: BTreeMap<i64, (RowKey, Timestamp)>) -> Result<(), PgError> {
+pub async fn look_by(tx: &WriteTx, mut lanes: Lanes) -> Result<(), PgError> {
     let later = lanes.iter().filter(|(_, (_, at))| *at > tx.now);
     let (keys, instants): (Vec<i64>, Vec<i64>) = later.map(|(key, (_, at))| (*key, at.millis())).unzip();
     if !keys.is_empty() {
@@ -92,7 +101,7 @@ pub async fn look_by(tx: &WriteTx, mut lanes: BTreeMap<i64, (RowKey, Timestamp)>
 }
 
 /// Makes sure that lanes are looked at by these instants.
-pub async fn lower_next_at(tx: &WriteTx, lanes: &BTreeMap<i64, (RowKey, Timestamp)>) -> Result<(), PgError> {
+pub async fn lower_next_at(tx: &WriteTx, lanes: &Lanes) -> Result<(), PgError> {
     if lanes.is_empty() {
         return Ok(());
     }
@@ -110,7 +119,7 @@ pub async fn lower_next_at(tx: &WriteTx, lanes: &BTreeMap<i64, (RowKey, Timestam
 
 /// Makes sure that a lane is looked at by `at`.
 pub async fn lower_one(tx: &WriteTx, lane: Lane, at: Timestamp) -> Result<(), PgError> {
-    lower_next_at(tx, &BTreeMap::from([(lane_key(lane), (lane.workspace_key, at))])).await
+    lower_next_at(tx, &Lanes::from([(lane_key(lane), (lane.workspace_key, at))])).await
 }
 
 /// Keeps what waits for an endpoint from being claimed; tests go on.
@@ -202,6 +211,9 @@ pub async fn raise_next_at(tx: &WriteTx, lane_keys: &Vec<i64>) -> Result<(), PgE
     let sql = "SELECT lane_key FROM lanes WHERE lane_key = ANY($1) ORDER BY lane_key FOR UPDATE SKIP LOCKED";
     let own = tx.query(sql, &[&later]).await?;
     let own = own.iter().map(|row| int(row, "lane_key")).collect::<Result<Vec<_>, _>>()?;
+    if own.is_empty() {
+        return Ok(());
+    }
     tx.query(RAISE, &[&own, &never, &never]).await?;
     let sql = "DELETE FROM lanes WHERE lane_key = ANY($1) AND paused_since IS NULL AND COALESCE(not_before, 0) <= $2
                AND NOT EXISTS (SELECT 1 FROM due WHERE due.lane_key = lanes.lane_key)";

@@ -67,7 +67,7 @@ impl MatchingCache {
 /// The endpoints of a workspace, as they are in this transaction, which shares or holds the workspace's lock. One that looked at
 /// them before it had the lock calls [`load`] first.
 pub async fn subscribers(tx: &mut WriteTx, workspace_key: RowKey) -> Result<Arc<Subscribers>, PgError> {
-    if !tx.changed_endpoints && !tx.versions.contains_key(&workspace_key) {
+    if !tx.versions.contains_key(&workspace_key) {
         let versions = versions(tx, &[workspace_key]).await?;
         tx.versions.extend(versions);
     }
@@ -87,9 +87,6 @@ pub async fn load(tx: &mut WriteTx, workspace_keys: &[RowKey]) -> Result<(), PgE
 
 /// As [`load`], with the versions that were read when the locks were held.
 pub async fn load_at(tx: &mut WriteTx, versions: Vec<(RowKey, i64)>) -> Result<(), PgError> {
-    if tx.changed_endpoints {
-        return Ok(());
-    }
     let workspace_keys: Vec<RowKey> = versions.iter().map(|(workspace_key, _)| *workspace_key).collect();
     tx.versions.extend(versions);
     let missing: HashSet<RowKey> =
@@ -130,10 +127,13 @@ fn cache(tx: &WriteTx) -> MutexGuard<'_, MatchingCache> {
     tx.shared.matching.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// `config_version` of these workspaces, as it is now.
-pub async fn versions(session: &Session, workspace_keys: &[RowKey]) -> Result<Vec<(RowKey, i64)>, PgError> {
+/// `config_version` of these workspaces, as it is now. A transaction that keeps out of the cache has no use for any.
+pub async fn versions(tx: &WriteTx, workspace_keys: &[RowKey]) -> Result<Vec<(RowKey, i64)>, PgError> {
+    if tx.changed_endpoints {
+        return Ok(Vec::new());
+    }
     let sql = "SELECT key, config_version FROM workspaces WHERE key = ANY($1)";
-    let rows = session.query(sql, &[&as_numbers(workspace_keys)]).await?;
+    let rows = tx.query(sql, &[&as_numbers(workspace_keys)]).await?;
     rows.iter().map(|row| Ok((key(row, "key")?, int(row, "config_version")?))).collect()
 }
 

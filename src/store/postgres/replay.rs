@@ -22,11 +22,11 @@ use crate::store::shared::requeue::{Again, RequeueRefusal};
 use crate::store::{NewReplay, RequeueError, StopReplayError};
 
 use super::column::{coded, get, instant, key, number, opt_instant, parsed, unexpected};
-use super::enqueue::{self, Bounds};
 use super::fault::PgError;
+use super::lane::Bounds;
 use super::session::Session;
 use super::transaction::WriteTx;
-use super::{audit, due, endpoint, matching, requeue};
+use super::{audit, due, endpoint, enqueue, matching, requeue};
 
 pub use crate::store::shared::replay::Scope;
 

@@ -10,8 +10,9 @@ use crate::store::shared::requeue::{Again, First, RequeueRefusal};
 use crate::store::{Lane, RequeueError};
 
 use super::column::{coded, key, unexpected};
-use super::enqueue::{self, Bounds, NewDelivery};
+use super::enqueue::{self, NewDelivery};
 use super::fault::PgError;
+use super::lane::Bounds;
 use super::order::Standing;
 use super::transaction::WriteTx;
 use super::{audit, delivery, endpoint, event, matching, order};

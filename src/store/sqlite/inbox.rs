@@ -29,7 +29,7 @@ const LARGE: usize = 16;
 #[derive(Default)]
 struct State {
     jobs: VecDeque<Box<dyn Job>>,
-    /// The writer sleeps until there are so many jobs.
+    /// The writer waits for so many jobs.
     wake_at: Option<usize>,
     /// Nothing comes in any more.
     closed: bool,
@@ -90,7 +90,7 @@ impl Inbox {
             if state.closed {
                 return None;
             }
-            state = self.sleep(state, 1);
+            state = self.wait(state, 1, None);
         }
     }
 
@@ -103,28 +103,31 @@ impl Inbox {
                 self.room.add_permits(1);
                 return Some(job);
             }
+            let enough = if group_is_full { usize::MAX } else { WORTH_WAKING };
             if state.syncing {
-                state = self.sleep(state, if group_is_full { usize::MAX } else { WORTH_WAKING });
+                state = self.wait(state, enough, None);
                 continue;
             }
-            let left = state.commit_at.and_then(|at| at.checked_duration_since(Instant::now()));
-            match left {
-                Some(left) if !left.is_zero() && !group_is_full && !state.closed => state = self.sleep_for(state, left),
-                _ => return None,
+            let left = state.commit_at.map(|at| at.saturating_duration_since(Instant::now()));
+            match left.filter(|left| !left.is_zero() && !group_is_full && !state.closed) {
+                Some(left) => state = self.wait(state, enough, Some(left)),
+                None => return None,
             }
         }
     }
 
-    fn sleep<'s>(&self, mut state: MutexGuard<'s, State>, wake_at: usize) -> MutexGuard<'s, State> {
-        state.wake_at = Some(wake_at);
-        let mut state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
-        state.wake_at = None;
-        state
-    }
-
-    fn sleep_for<'s>(&self, mut state: MutexGuard<'s, State>, time: Duration) -> MutexGuard<'s, State> {
-        state.wake_at = Some(WORTH_WAKING);
-        let (mut state, _) = self.changed.wait_timeout(state, time).unwrap_or_else(PoisonError::into_inner);
+    /// Waits for so many jobs, for the disk or for the end, and no longer than that, if it is given.
+    fn wait<'s>(
+        &self,
+        mut state: MutexGuard<'s, State>,
+        jobs: usize,
+        at_most: Option<Duration>,
+    ) -> MutexGuard<'s, State> {
+        state.wake_at = Some(jobs);
+        let mut state = match at_most {
+            Some(time) => self.changed.wait_timeout(state, time).unwrap_or_else(PoisonError::into_inner).0,
+            None => self.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
+        };
         state.wake_at = None;
         state
     }
@@ -187,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn a_writer_that_sleeps_while_the_disk_is_at_work_is_woken_by_enough_or_by_the_disk() {
+    fn a_writer_that_waits_while_the_disk_is_at_work_is_woken_by_enough_or_by_the_disk() {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         let inbox = Inbox::new(WORTH_WAKING);
         inbox.sync_begins(1);
