@@ -66,18 +66,8 @@ async fn publisher(plan: Arc<Plan>, server: SocketAddr, turns: Arc<Turns>, start
     let mut buffer = BytesMut::with_capacity(4096);
     let mut published = Published::default();
     while started.elapsed() < load.duration {
-        if load.events_per_second.is_some() {
-            turns.come.acquire().await.map_err(io::Error::other)?.forget();
-        }
-        let first = turns.next.fetch_add(load.events_per_request, Ordering::Relaxed);
-        if first + load.events_per_request > load.events_max() {
-            break;
-        }
-        let intended = match load.events_per_second {
-            None => Instant::now(),
-            Some(rate) => due_at(started, first, rate),
-        };
-        if intended >= started + load.duration {
+        let (first, intended) = turns.take(load, started).await?;
+        if first + load.events_per_request > load.events_max() || intended >= started + load.duration {
             break;
         }
         for number in first..first + load.events_per_request {
@@ -108,6 +98,15 @@ impl Default for Turns {
 }
 
 impl Turns {
+    /// The number of the next request's first event, and when it is to be published.
+    async fn take(&self, load: &Load, started: Instant) -> io::Result<(usize, Instant)> {
+        let next = || self.next.fetch_add(load.events_per_request, Ordering::Relaxed);
+        let Some(rate) = load.events_per_second else { return Ok((next(), Instant::now())) };
+        self.come.acquire().await.map_err(io::Error::other)?.forget();
+        let first = next();
+        Ok((first, due_at(started, first, rate)))
+    }
+
     /// Calls turns out at their times, on a thread of its own: a runtime's timers are good to a millisecond or two, and what they are late
     /// by would look like the server's. At the end each publisher gets a turn for which there is no event.
     fn keep(turns: Arc<Self>, plan: Arc<Plan>, rate: u32, started: Instant) -> io::Result<()> {
