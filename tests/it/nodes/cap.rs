@@ -12,7 +12,7 @@ use tokio_postgres::{Client, Error};
 use tokio_util::sync::CancellationToken;
 
 use super::fleet::Fleet;
-use super::load::{CAPPED, CAPPED_TAKES, CAPPED_TYPE, Door, Endpoint, PAUSE, Published};
+use super::load::{CAPPED, CAPPED_TAKES, CAPPED_TYPE, Door, Endpoint, Published, pause};
 use crate::support::app::text;
 use crate::support::cluster::Cluster;
 use crate::support::wait::eventually_within;
@@ -106,7 +106,7 @@ async fn keep_some_waiting(cluster: Arc<Cluster>, mut door: Door, over: Cancella
             if over.is_cancelled() {
                 return published;
             }
-            let _ = tokio::time::timeout(PAUSE, over.cancelled()).await;
+            pause(&over).await;
         }
         let ids: Vec<String> = (0..BATCH).map(|number| format!("flood-{}", batch * BATCH + number)).collect();
         let event = |id: &String| json!({"type": CAPPED_TYPE, "data": {"order": id}, "externalId": id});
@@ -116,7 +116,7 @@ async fn keep_some_waiting(cluster: Arc<Cluster>, mut door: Door, over: Cancella
                 Some(Value::Array(receipts)) => break receipts,
                 Some(other) => panic!("no list of receipts: {other}"),
                 None if over.is_cancelled() => return published,
-                None => drop(tokio::time::timeout(PAUSE, over.cancelled()).await),
+                None => pause(&over).await,
             }
         };
         let events = receipts.iter().map(|receipt| (text(receipt, "id"), CAPPED_TYPE));

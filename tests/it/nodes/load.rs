@@ -31,7 +31,7 @@ const RARE_AT_ONCE: usize = 5;
 /// A node that stands still keeps whoever asks it waiting.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// Before the next try of what was not acknowledged.
-pub const PAUSE: Duration = Duration::from_millis(50);
+const PAUSE: Duration = Duration::from_millis(50);
 /// For a few more events to be acknowledged, in the worst moments of all.
 const LONGEST: Duration = Duration::from_secs(60);
 /// How long an answer of an endpoint with a strict order takes.
@@ -208,7 +208,7 @@ impl Publisher {
                     Some(Value::Array(receipts)) => break receipts,
                     Some(receipt) => break vec![receipt],
                     None if over.is_cancelled() => return self.finish(),
-                    None => drop(tokio::time::timeout(PAUSE, over.cancelled()).await),
+                    None => pause(&over).await,
                 }
             };
             for ((id, event_type), receipt) in new.into_iter().zip(&receipts) {
@@ -269,6 +269,11 @@ impl Door {
         let mut others = drawn.into_iter().filter(|address| !self.avoided.contains(address));
         if self.chance.below(20) == 0 { drawn[0] } else { others.next().unwrap_or(drawn[0]) }
     }
+}
+
+/// Ends early when it is over.
+pub async fn pause(over: &CancellationToken) {
+    let _ = tokio::time::timeout(PAUSE, over.cancelled()).await;
 }
 
 async fn ask(caller: &Caller, path: &str, body: &str) -> Option<Reply> {
