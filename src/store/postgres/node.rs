@@ -143,9 +143,14 @@ async fn say_so(shared: &Shared, identity: &Identity) -> Result<Option<usize>, P
     if session.execute(sql, &[&number, &identity.holder, &now.millis()]).await? == 0 {
         return Ok(None);
     }
+    count_senders(&session, now).await.map(Some)
+}
+
+/// How many nodes send, or did a moment ago.
+pub async fn count_senders(session: &Session, now: Timestamp) -> Result<usize, PgError> {
     let sql = "SELECT COUNT(*) AS count FROM nodes WHERE sends AND seen_at >= $1";
     let row = session.query_one(sql, &[&now.minus(GONE_AFTER).millis()]).await?;
-    super::column::number(&row, "count").map(Some)
+    super::column::number(&row, "count")
 }
 
 async fn take_another(shared: &Shared, identity: &mut Identity) -> Result<(), PgError> {

@@ -41,6 +41,8 @@ impl PostgresStore {
             true => node::take_number(&session, holder, facts.now).await.map_err(unusable)?,
             false => node::number_of_command(seed.node),
         };
+        // One that begins beside others takes no more than its part from the first moment on.
+        let nodes = node::count_senders(&session, facts.now).await.map_err(unusable)?.max(1);
         // A copy marks the store first and then looks for nodes: of the two, one sees the other.
         if meta::find(&session, copy::UNFINISHED).await.map_err(unusable)?.is_some() {
             if settings.sends {
@@ -66,7 +68,7 @@ impl PostgresStore {
             begin_write: begin("BEGIN", settings, facts.is_durable),
             begin_read: begin("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", settings, true),
             nudge: tokio::sync::Notify::new(),
-            nodes: AtomicUsize::new(1),
+            nodes: AtomicUsize::new(nodes),
         });
         let node = settings.sends.then(|| Node::start(&shared, Identity { holder, number }, direct));
         Ok(Self { groups: Groups::start(&shared), shared, _node: node })
