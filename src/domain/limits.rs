@@ -175,6 +175,9 @@ pub const QUICK: Duration = Duration::from_secs(1);
 pub const CLAIMED_AHEAD: Duration = Duration::from_millis(20);
 /// … and at most so many times what may be under way to it.
 pub const CLAIMED_AHEAD_TURNS: usize = 3;
+/// Claims that one process may have of an endpoint, those included whose attempt is over and whose outcome is not on disk yet: what a
+/// crash may send it a second time. A quick endpoint needs some hundreds while its outcomes are written.
+pub const CLAIMS_PER_ENDPOINT: usize = 1_024;
 /// Tests that may be under way to an endpoint beside everything else: somebody waits for each.
 pub const TESTS_BESIDE: usize = 4;
 /// The engine asks the store at least this often, whether or not anything nudged it.

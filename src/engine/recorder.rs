@@ -8,6 +8,8 @@ use tokio::task::JoinHandle;
 
 use crate::store::{OutcomeRecord, Recorded, Store, StoreError};
 
+use super::throttle::Unrecorded;
+
 /// Outcomes that wait to be written; beyond it attempts wait with theirs, and slots with them.
 const OUTCOMES_QUEUED: usize = 4_096;
 /// Outcomes in one write.
@@ -16,7 +18,8 @@ const OUTCOMES_PER_WRITE: usize = 512;
 const WRITE_TRIES: u32 = 60;
 const WAIT_BETWEEN_TRIES: Duration = Duration::from_secs(1);
 
-pub type Outcomes = mpsc::Sender<OutcomeRecord>;
+/// Where outcomes go, each with the place of its claim.
+pub type Outcomes = mpsc::Sender<(OutcomeRecord, Unrecorded)>;
 
 /// Ends once every sender is gone and everything is written.
 pub fn start(store: Arc<dyn Store>) -> (Outcomes, JoinHandle<()>) {
@@ -24,10 +27,12 @@ pub fn start(store: Arc<dyn Store>) -> (Outcomes, JoinHandle<()>) {
     (outcomes, tokio::spawn(run(store, queue)))
 }
 
-async fn run(store: Arc<dyn Store>, mut queue: mpsc::Receiver<OutcomeRecord>) {
+async fn run(store: Arc<dyn Store>, mut queue: mpsc::Receiver<(OutcomeRecord, Unrecorded)>) {
     let mut group = Vec::with_capacity(OUTCOMES_PER_WRITE);
     while queue.recv_many(&mut group, OUTCOMES_PER_WRITE).await > 0 {
-        write(store.as_ref(), std::mem::take(&mut group)).await;
+        let (outcomes, places): (Vec<_>, Vec<_>) = group.drain(..).unzip();
+        write(store.as_ref(), outcomes).await;
+        drop(places);
     }
 }
 

@@ -9,6 +9,8 @@
 //! - An endpoint has a cap that follows it: it grows with every quick answer, and shrinks when the endpoint slows down or says
 //!   that it has too much to do. To one that is very quick, a few times as many are claimed ahead and wait here for their turn: a claim
 //!   takes as long as the disk, and such an endpoint would be idle meanwhile.
+//! - An attempt that is over leaves its place to the next before its outcome is on disk. But when the store falls behind, no more
+//!   is claimed for an endpoint than what may be sent a second time after a crash.
 //!
 //! - An endpoint that asks for a rate is sent no more a second, spread out evenly (a token bucket that holds a tenth of a second's
 //!   worth, or one).
@@ -75,6 +77,8 @@ struct Pace {
     under_way: usize,
     /// Claims that wait for their turn, first come first served.
     waiting: VecDeque<oneshot::Sender<()>>,
+    /// Claims whose attempt is over, and whose outcome is not on disk yet.
+    unrecorded: usize,
     manner: Manner,
     /// Of an endpoint that asked for a rate.
     bucket: Option<Bucket>,
@@ -125,6 +129,14 @@ enum Turn {
     Waiting(oneshot::Receiver<()>),
     /// Its attempt is under way.
     Had,
+    /// Its attempt is over.
+    Over,
+}
+
+/// A claim whose outcome is yet to be recorded; dropped when it is.
+pub struct Unrecorded {
+    slots: Slots,
+    lane: Lane,
 }
 
 /// Endpoints whose pace is remembered before the idle ones are forgotten.
@@ -170,12 +182,11 @@ impl Slots {
 
     fn give_back(&self, lane: Lane, was_under_way: bool) {
         let mut taken = self.0.taken();
-        taken.count(lane, self.0.per_endpoint(), Change::GiveBack);
-        if was_under_way {
-            let pace = taken.pace(lane.endpoint_key, self.0.per_endpoint());
-            pace.under_way = pace.under_way.saturating_sub(1);
-            pace.give_turns();
-        }
+        taken.give_back(lane, was_under_way, self.0.per_endpoint());
+        self.tell_of_place(&mut taken);
+    }
+
+    fn tell_of_place(&self, taken: &mut Taken) {
         if std::mem::take(&mut taken.turned_away) {
             self.0.released.notify_one();
         }
@@ -197,10 +208,31 @@ impl Slot {
         }
     }
 
-    /// Learns from an exchange what may go to its endpoint next.
-    pub fn observe(&self, seen: Observation) {
+    /// Leaves its place to another, now that its attempt is over, and learns from that what may go to its endpoint next.
+    pub fn finish(mut self, seen: Observation) -> Unrecorded {
+        let (slots, lane) = (self.slots.clone(), self.lane);
+        let was_under_way = matches!(std::mem::replace(&mut self.turn, Turn::Over), Turn::Had);
+        let mut taken = slots.0.taken();
+        let per_endpoint = slots.0.per_endpoint();
+        taken.observe(lane, seen, per_endpoint);
+        taken.give_back(lane, was_under_way, per_endpoint);
+        taken.pace(lane.endpoint_key, per_endpoint).unrecorded += 1;
+        slots.tell_of_place(&mut taken);
+        drop(taken);
+        Unrecorded { slots, lane }
+    }
+}
+
+impl Drop for Unrecorded {
+    fn drop(&mut self) {
         let shared = &self.slots.0;
-        shared.taken().observe(self.lane, seen, shared.per_endpoint());
+        let mut taken = shared.taken();
+        let pace = taken.pace(self.lane.endpoint_key, shared.per_endpoint());
+        let held_others_back = pace.taken + pace.unrecorded >= limits::CLAIMS_PER_ENDPOINT;
+        pace.unrecorded = pace.unrecorded.saturating_sub(1);
+        if held_others_back {
+            self.slots.tell_of_place(&mut taken);
+        }
     }
 }
 
@@ -266,6 +298,7 @@ impl Drop for Slot {
                 turn.try_recv().is_ok()
             }
             Turn::Had => true,
+            Turn::Over => return,
         };
         self.slots.give_back(self.lane, was_under_way);
     }
@@ -279,16 +312,17 @@ enum Change {
 
 impl Taken {
     fn quota(&self, lane: Lane, total: usize, per_endpoint: usize) -> usize {
-        let (held, manner, ahead) = match self.paces.get(&lane.endpoint_key) {
+        let (held, unrecorded, manner, ahead) = match self.paces.get(&lane.endpoint_key) {
             // What is claimed has had its token: it must not pile up and go out all at once.
-            Some(pace) if pace.bucket.is_some() => (pace.taken, pace.manner, 0),
-            Some(pace) => (pace.taken, pace.manner, pace.manner.ahead()),
-            None => (0, Manner::unknown(per_endpoint), 0),
+            Some(pace) if pace.bucket.is_some() => (pace.taken, pace.unrecorded, pace.manner, 0),
+            Some(pace) => (pace.taken, pace.unrecorded, pace.manner, pace.manner.ahead()),
+            None => (0, 0, Manner::unknown(per_endpoint), 0),
         };
         let workspace = self.by_workspace.get(&lane.workspace_key).copied().unwrap_or_default();
         // Someone waits for a test; it need not wait for what is under way.
         let beside = if lane.kind == LaneKind::Tests { limits::TESTS_BESIDE } else { 0 };
-        let of_endpoint = (manner.cap + ahead + beside).saturating_sub(held);
+        let claims_left = (limits::CLAIMS_PER_ENDPOINT + beside).saturating_sub(held + unrecorded);
+        let of_endpoint = (manner.cap + ahead + beside).saturating_sub(held).min(claims_left);
         let free = total.saturating_sub(self.all.count);
         let of_workspace = share_left(free, total / KEPT_FOR_NEWCOMERS, workspace.count, WORKSPACE_MULTIPLE);
         let quota = of_endpoint.min(of_workspace);
@@ -322,14 +356,24 @@ impl Taken {
         }
     }
 
+    fn give_back(&mut self, lane: Lane, was_under_way: bool, per_endpoint: usize) {
+        self.count(lane, per_endpoint, Change::GiveBack);
+        if was_under_way {
+            let pace = self.pace(lane.endpoint_key, per_endpoint);
+            pace.under_way = pace.under_way.saturating_sub(1);
+            pace.give_turns();
+        }
+    }
+
     fn pace(&mut self, endpoint_key: RowKey, per_endpoint: usize) -> &mut Pace {
         if self.paces.len() >= PACES_KEPT {
-            self.paces.retain(|_, pace| pace.taken > 0);
+            self.paces.retain(|_, pace| pace.taken + pace.unrecorded > 0);
         }
         self.paces.entry(endpoint_key).or_insert_with(|| Pace {
             taken: 0,
             under_way: 0,
             waiting: VecDeque::new(),
+            unrecorded: 0,
             manner: Manner::unknown(per_endpoint),
             bucket: None,
         })
@@ -578,6 +622,11 @@ mod tests {
         slots.slot(lane)
     }
 
+    /// What an exchange shows while others are under way.
+    fn observe(slot: &Slot, seen: Observation) {
+        slot.slots.0.taken().observe(slot.lane, seen, slot.slots.0.per_endpoint());
+    }
+
     /// Takes all that the lane may have.
     fn fill(slots: &Slots, lane: Lane) -> Vec<Slot> {
         let mut held = Vec::new();
@@ -594,7 +643,7 @@ mod tests {
         shared.share_among(4);
         for slots in [&alone, &shared] {
             let held = take(slots, lane(1));
-            (0..200).for_each(|_| held.observe(answered(SLOW / 14)));
+            (0..200).for_each(|_| observe(&held, answered(SLOW / 14)));
         }
         let under_way = |slots: &Slots| slots.0.taken().pace(lane(1).endpoint_key, 0).manner.cap;
         assert!(under_way(&shared) <= 16, "{} of 64", under_way(&shared));
@@ -617,7 +666,7 @@ mod tests {
     /// Makes the endpoint known by so many exchanges.
     fn known(slots: &Slots, lane: Lane, count: usize, took: Duration) {
         for _ in 0..count {
-            take(slots, lane).observe(answered(took));
+            drop(take(slots, lane).finish(answered(took)));
         }
     }
 
@@ -633,6 +682,27 @@ mod tests {
         drop(held);
         assert_eq!((slots.free(), slots.quota(lane(1))), (300, 2));
         assert!(slots.0.taken().by_workspace.is_empty());
+    }
+
+    #[tokio::test]
+    async fn an_attempt_that_is_over_leaves_its_place_before_its_outcome_is_recorded_but_not_without_end() {
+        let slots = slots(300, 2);
+        let mut unrecorded = Vec::new();
+        while slots.quota(lane(1)) > 0 {
+            let mut slot = take(&slots, lane(1));
+            slot.turn().await;
+            unrecorded.push(slot.finish(answered(QUICK)));
+            assert_eq!(slots.free(), 300);
+        }
+        assert_eq!(unrecorded.len(), limits::CLAIMS_PER_ENDPOINT);
+        assert!(slots.quota(lane(2)) > 0, "another endpoint's outcomes are its own");
+        let tests = Lane { kind: LaneKind::Tests, ..lane(1) };
+        assert_eq!(slots.quota(tests), limits::TESTS_BESIDE);
+        unrecorded.pop();
+        tokio::time::timeout(Duration::from_secs(10), slots.released()).await.unwrap();
+        assert_eq!(slots.quota(lane(1)), 1);
+        drop(unrecorded);
+        assert_eq!(slots.0.taken().paces[&lane(1).endpoint_key].unrecorded, 0);
     }
 
     #[test]
@@ -660,17 +730,17 @@ mod tests {
         let slots = slots(512, 64);
         let endpoint = lane(1);
         known(&slots, endpoint, 100, QUICK);
-        take(&slots, endpoint).observe(failed(AttemptOutcome::HttpError, Some(503)));
+        drop(take(&slots, endpoint).finish(failed(AttemptOutcome::HttpError, Some(503))));
         assert_eq!(cap(&slots, endpoint), 32);
-        take(&slots, endpoint).observe(failed(AttemptOutcome::ConnectFailed, None));
+        drop(take(&slots, endpoint).finish(failed(AttemptOutcome::ConnectFailed, None)));
         assert_eq!(cap(&slots, endpoint), 16);
         for _ in 0..9 {
-            take(&slots, endpoint).observe(failed(AttemptOutcome::Timeout, None));
+            drop(take(&slots, endpoint).finish(failed(AttemptOutcome::Timeout, None)));
         }
         assert_eq!(cap(&slots, endpoint), 1);
-        take(&slots, endpoint).observe(failed(AttemptOutcome::InternalError, None));
+        drop(take(&slots, endpoint).finish(failed(AttemptOutcome::InternalError, None)));
         assert_eq!(cap(&slots, endpoint), 1, "a fault of ours says nothing");
-        take(&slots, endpoint).observe(failed(AttemptOutcome::HttpError, Some(500)));
+        drop(take(&slots, endpoint).finish(failed(AttemptOutcome::HttpError, Some(500))));
         assert_eq!(cap(&slots, endpoint), 2, "a 500 answers quickly all the same");
     }
 
@@ -678,7 +748,7 @@ mod tests {
     fn a_resumed_endpoint_starts_from_one() {
         let slots = slots(512, 64);
         known(&slots, lane(1), 100, QUICK);
-        take(&slots, lane(1)).observe(Observation { probe: true, ..answered(QUICK) });
+        drop(take(&slots, lane(1)).finish(Observation { probe: true, ..answered(QUICK) }));
         assert_eq!(cap(&slots, lane(1)), 1);
         known(&slots, lane(1), 1, QUICK);
         assert_eq!(cap(&slots, lane(1)), 2);
@@ -716,7 +786,7 @@ mod tests {
         let quick = lane_of(99, 9_999);
         let newcomer = fill(&slots, quick);
         assert!(!newcomer.is_empty(), "a newcomer finds a place");
-        newcomer[0].observe(answered(QUICK));
+        observe(&newcomer[0], answered(QUICK));
         drop(newcomer);
         known(&slots, quick, 100, QUICK);
         assert!(fill(&slots, quick).len() > 32, "and once it is known to be quick, as many as it needs");
@@ -734,10 +804,10 @@ mod tests {
         let slots = slots(512, 64);
         let held = fill(&slots, lane(1));
         assert_eq!(slots.0.taken().all, Share { count: held.len(), not_quick: held.len() });
-        held[0].observe(answered(QUICK));
+        observe(&held[0], answered(QUICK));
         assert_eq!(slots.0.taken().all, Share { count: held.len(), not_quick: 0 });
         for _ in 0..10 {
-            held[0].observe(answered(SLOW));
+            observe(&held[0], answered(SLOW));
         }
         assert_eq!(slots.0.taken().all, Share { count: held.len(), not_quick: held.len() });
         drop(held);
@@ -854,15 +924,17 @@ mod tests {
 
     proptest! {
         #[test]
-        fn counts_never_drift(steps in proptest::collection::vec((0_i64..4, 0_i64..6, 0_u8..4), 1..200)) {
+        fn counts_never_drift(steps in proptest::collection::vec((0_i64..4, 0_i64..6, 0_u8..6), 1..200)) {
             let slots = slots(16, 4);
-            let mut held: Vec<Slot> = Vec::new();
+            let (mut held, mut unrecorded): (Vec<Slot>, Vec<Unrecorded>) = Default::default();
             for (workspace, endpoint, step) in steps {
                 let lane = lane_of(workspace, workspace * 10 + endpoint);
                 match step {
                     0 | 1 if slots.quota(lane) > 0 => held.push(take(&slots, lane)),
                     2 if !held.is_empty() => drop(held.remove(0)),
-                    3 if !held.is_empty() => held[0].observe(answered(if endpoint > 2 { QUICK } else { SLOW })),
+                    3 if !held.is_empty() => observe(&held[0], answered(if endpoint > 2 { QUICK } else { SLOW })),
+                    4 if !held.is_empty() => unrecorded.push(held.remove(0).finish(answered(SLOW))),
+                    5 => drop(unrecorded.pop()),
                     _ => {}
                 }
                 let taken = slots.0.taken();
@@ -872,6 +944,8 @@ mod tests {
                 prop_assert_eq!(taken.all.not_quick, not_quick);
                 let by_workspace: usize = taken.by_workspace.values().map(|share| share.count).sum();
                 prop_assert_eq!(by_workspace, held.len());
+                let over: usize = taken.paces.values().map(|pace| pace.unrecorded).sum();
+                prop_assert_eq!(over, unrecorded.len());
             }
             drop(held);
             prop_assert_eq!(slots.0.taken().all, Share::default());

@@ -112,7 +112,8 @@ impl Worker {
         }
     }
 
-    /// Makes the attempt that the claim allows. The slot is held until the exchange is over.
+    /// Makes the attempt that the claim allows. The slot is held until the exchange is over, what is left of it until the outcome is
+    /// recorded.
     pub async fn attempt(&self, claim: Claim, lease_until: Timestamp, mut slot: Slot) {
         slot.turn().await;
         let started_at = self.clock.now();
@@ -124,10 +125,9 @@ impl Worker {
         let ending = self.exchange(&claim, started_at).await;
         let duration = clocked.elapsed();
         let Ending { outcome, status, .. } = ending;
-        slot.observe(Observation { outcome, status, took: duration, probe: claim.probe });
-        drop(slot);
+        let place = slot.finish(Observation { outcome, status, took: duration, probe: claim.probe });
         let record = self.judged(claim, ending, started_at, duration);
-        if self.outcomes.send(record).await.is_err() {
+        if self.outcomes.send((record, place)).await.is_err() {
             tracing::error!("an outcome came after the recorder had stopped; the delivery will be attempted again");
         }
     }

@@ -51,12 +51,14 @@ impl Flood {
 /// Waits until the nodes that are there now have shared the cap out among them, and used it.
 pub async fn wait_until_reached(fleet: &Fleet, endpoints: &[Endpoint]) {
     let settled = *fleet.changes.last().expect("all have come") + APPROXIMATE;
+    let seen = || most_at_once(&calls(endpoints), &(settled..Instant::now()));
     let reached = || async {
-        let span = settled..Instant::now();
-        let is_reached = span.end >= settled + LOOKED_ON && most_at_once(&calls(endpoints), &span) >= REACHED;
+        let is_reached = Instant::now() >= settled + LOOKED_ON && seen() >= REACHED;
         is_reached.then_some(())
     };
-    eventually_within(LONGEST, "an endpoint that is called by as many at once as it may be", reached).await;
+    let explain =
+        || format!("an endpoint that is called by {REACHED} at once, of the {CAP} that may; {} were the most", seen());
+    eventually_within(LONGEST, reached, explain).await;
 }
 
 /// No more than the cap was ever under way but while nodes came and went. Returns the most at once, then and at any time.

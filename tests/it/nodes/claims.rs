@@ -1,5 +1,5 @@
-//! Looks at the claims while the nodes are at work: no process ever has more of one endpoint than it might have alone. A claim is there
-//! until its outcome is recorded, so how many are called at once is seen at the receiver (`cap.rs`).
+//! Looks at the claims while the nodes are at work: no process ever has more of one endpoint than it may. A claim is there until its
+//! outcome is recorded, so how many are called at once is seen at the receiver (`cap.rs`).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,8 +12,8 @@ use tokio_util::sync::CancellationToken;
 use crate::support::cluster::Cluster;
 
 const LOOK_EVERY: Duration = Duration::from_millis(30);
-/// Claims that one process may have of one endpoint: under way, and waiting for their turn.
-const CAP_OF_PROCESS: i64 = (limits::SLOTS_PER_ENDPOINT * (1 + limits::CLAIMED_AHEAD_TURNS)) as i64;
+/// Claims that one process may have of one endpoint: under way, waiting for their turn, and with an outcome that is being recorded.
+const CAP_OF_PROCESS: i64 = limits::CLAIMS_PER_ENDPOINT as i64;
 
 /// What was seen.
 #[derive(Debug, Default)]
@@ -56,8 +56,10 @@ async fn look_on(cluster: Arc<Cluster>, over: CancellationToken) -> Claims {
 }
 
 async fn look(client: &Client, claims: &mut Claims) -> Result<(), Error> {
+    // When the database crashes in the middle of a commit, nobody may learn of the claims that were in it until their lease is over.
     let sql = "SELECT lane_key, (claim_token >> 12) & 511, COUNT(*) FROM due
                WHERE claim_token IS NOT NULL AND due_at > extract(epoch FROM clock_timestamp()) * 1000
+                     AND claim_token >> 21 > extract(epoch FROM pg_postmaster_start_time()) * 1000
                GROUP BY 1, 2 ORDER BY 1";
     let (mut lane, mut of_endpoint) = (0, 0);
     for row in client.query(sql, &[]).await? {

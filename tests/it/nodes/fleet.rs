@@ -121,7 +121,8 @@ impl Fleet {
             let left: i64 = client.query_one(sql, &[&paused.number]).await.unwrap().get(0);
             (left == 0).then_some(())
         };
-        eventually_within(LEASE_AND_MORE, "the claims of the paused node to be taken over", taken_over).await;
+        let explain = || "the claims of the paused node to be taken over".to_owned();
+        eventually_within(LEASE_AND_MORE, taken_over, explain).await;
     }
 
     pub async fn let_go_on(&mut self, paused: &Paused) {

@@ -39,7 +39,7 @@ pub async fn wait_until_nothing_is_due(cluster: &Cluster) {
         let left: i64 = client.query_one("SELECT COUNT(*) FROM due", &[]).await.unwrap().get(0);
         (left == 0).then_some(())
     };
-    eventually_within(LONGEST, "the last delivery", over).await;
+    eventually_within(LONGEST, over, || "the last delivery".to_owned()).await;
 }
 
 /// Each acknowledged event has one delivery for each endpoint that wants it and has arrived there, and no attempt's number is missing or

@@ -190,5 +190,5 @@ async fn a_pooler_that_dies_and_comes_back_takes_nothing_with_it_that_was_acknow
         let arrived = pooled.arrived();
         acknowledged.iter().all(|event| arrived.contains_key(event)).then_some(())
     };
-    eventually_within(LONGEST, "every acknowledged event", arrived).await;
+    eventually_within(LONGEST, arrived, || "every acknowledged event".to_owned()).await;
 }

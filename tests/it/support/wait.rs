@@ -23,16 +23,16 @@ where
     bounded(what, found(probe, POLL_INTERVAL)).await
 }
 
-/// As [`eventually`], for what takes longer on purpose, such as a lease to run out.
+/// As [`eventually`], for what takes longer on purpose, such as a lease to run out. The text is made at the moment of failure.
 ///
 /// # Panics
-/// After `bound`, naming `what` did not happen.
-pub async fn eventually_within<T, Probe, Answer>(bound: Duration, what: &str, probe: Probe) -> T
+/// After `bound`, with the text of `explain`.
+pub async fn eventually_within<T, Probe, Answer>(bound: Duration, probe: Probe, explain: impl FnOnce() -> String) -> T
 where
     Probe: FnMut() -> Answer,
     Answer: Future<Output = Option<T>>,
 {
-    within(bound, found(probe, LONG_POLL_INTERVAL), || what.to_owned()).await
+    within(bound, found(probe, LONG_POLL_INTERVAL), explain).await
 }
 
 /// Asks again and again until there is an answer.
