@@ -36,12 +36,35 @@ pub struct Ceiling {
 
 /// Long enough for either.
 const DURATION_MAX: Duration = Duration::from_secs(5);
+/// The bare client runs so often, each time on new connections, and the best counts: by where its tasks happen to meet those of the
+/// sink it is a quarter faster or slower for seconds.
+const ROUNDS: u32 = 5;
 
 pub async fn measure(options: &BenchOptions) -> Result<Ceiling, BenchError> {
     let Trial { load, receiver, .. } = Trial::single(options);
     let sink = Sink::start(receiver, &Arrivals::new(&load)).await?;
     let sink: SocketAddr = sink.base_urls[0].trim_start_matches("http://").parse().map_err(io::Error::other)?;
     let duration = options.duration.min(DURATION_MAX);
+    let mut best = Posts { per_second: 0.0, cpu_seconds_per_1000: 0.0 };
+    for _ in 0..ROUNDS {
+        let posts = post(options, sink, duration / ROUNDS).await?;
+        if posts.per_second > best.per_second {
+            best = posts;
+        }
+    }
+    let directory = Directory::make()?;
+    let rows = tokio::task::spawn_blocking(move || rows_per_second(&directory.0, duration));
+    let rows_per_second = rows.await.map_err(io::Error::other)?.map_err(io::Error::other)?;
+    let Posts { per_second: posts_per_second, cpu_seconds_per_1000 } = best;
+    Ok(Ceiling { posts_per_second, cpu_seconds_per_1000, rows_per_second })
+}
+
+struct Posts {
+    per_second: f64,
+    cpu_seconds_per_1000: f64,
+}
+
+async fn post(options: &BenchOptions, sink: SocketAddr, duration: Duration) -> Result<Posts, BenchError> {
     let body = Bytes::from(vec![b'x'; options.payload_bytes + 200]);
     let (before, started) = (Cost::of_this_process(), Instant::now());
     let clients: Vec<_> =
@@ -53,12 +76,10 @@ pub async fn measure(options: &BenchOptions) -> Result<Ceiling, BenchError> {
     let cpu = Cost::of_this_process().cpu.saturating_sub(before.cpu);
     #[expect(clippy::cast_precision_loss, reason = "a count")]
     let posted = posted as f64;
-    let (posts_per_second, cpu_seconds_per_1000) =
-        (posted / started.elapsed().as_secs_f64(), cpu.as_secs_f64() * 1000.0 / posted);
-    let directory = Directory::make()?;
-    let rows = tokio::task::spawn_blocking(move || rows_per_second(&directory.0, duration));
-    let rows_per_second = rows.await.map_err(io::Error::other)?.map_err(io::Error::other)?;
-    Ok(Ceiling { posts_per_second, cpu_seconds_per_1000, rows_per_second })
+    Ok(Posts {
+        per_second: posted / started.elapsed().as_secs_f64(),
+        cpu_seconds_per_1000: cpu.as_secs_f64() * 1000.0 / posted,
+    })
 }
 
 async fn client(sink: SocketAddr, body: Bytes, until: Instant) -> io::Result<u64> {
