@@ -18,20 +18,43 @@ const OUTCOMES_PER_WRITE: usize = 512;
 const WRITE_TRIES: u32 = 60;
 const WAIT_BETWEEN_TRIES: Duration = Duration::from_secs(1);
 
-/// Where outcomes go, each with the place of its claim.
-pub type Outcomes = mpsc::Sender<(OutcomeRecord, Unrecorded)>;
+/// An outcome, and the place of its claim.
+type Outcome = (OutcomeRecord, Unrecorded);
+
+/// Where outcomes go. Those that can wait for others to share their commit hold up none that cannot.
+pub struct Outcomes {
+    patient: mpsc::Sender<Outcome>,
+    urgent: mpsc::Sender<Outcome>,
+}
+
+impl Outcomes {
+    /// # Errors
+    /// When nothing is recorded any more.
+    pub async fn send(&self, record: OutcomeRecord, place: Unrecorded) -> Result<(), Stopped> {
+        let queue = if record.can_wait() { &self.patient } else { &self.urgent };
+        queue.send((record, place)).await.map_err(|_| Stopped)
+    }
+}
+
+/// The recorder has ended.
+#[derive(Debug)]
+pub struct Stopped;
 
 /// Ends once every sender is gone and everything is written.
 pub fn start(store: Arc<dyn Store>) -> (Outcomes, JoinHandle<()>) {
-    let (outcomes, queue) = mpsc::channel(OUTCOMES_QUEUED);
-    (outcomes, tokio::spawn(run(store, queue)))
+    let ((patient, patient_queue), (urgent, urgent_queue)) =
+        (mpsc::channel(OUTCOMES_QUEUED), mpsc::channel(OUTCOMES_QUEUED));
+    let recording = async move {
+        tokio::join!(run(store.as_ref(), patient_queue), run(store.as_ref(), urgent_queue));
+    };
+    (Outcomes { patient, urgent }, tokio::spawn(recording))
 }
 
-async fn run(store: Arc<dyn Store>, mut queue: mpsc::Receiver<(OutcomeRecord, Unrecorded)>) {
+async fn run(store: &dyn Store, mut queue: mpsc::Receiver<Outcome>) {
     let mut group = Vec::with_capacity(OUTCOMES_PER_WRITE);
     while queue.recv_many(&mut group, OUTCOMES_PER_WRITE).await > 0 {
         let (outcomes, places): (Vec<_>, Vec<_>) = group.drain(..).unzip();
-        write(store.as_ref(), outcomes).await;
+        write(store, outcomes).await;
         drop(places);
     }
 }

@@ -127,7 +127,7 @@ impl Worker {
         let Ending { outcome, status, .. } = ending;
         let place = slot.finish(Observation { outcome, status, took: duration, probe: claim.probe });
         let record = self.judged(claim, ending, started_at, duration);
-        if self.outcomes.send((record, place)).await.is_err() {
+        if self.outcomes.send(record, place).await.is_err() {
             tracing::error!("an outcome came after the recorder had stopped; the delivery will be attempted again");
         }
     }

@@ -9,7 +9,7 @@ use crate::domain::access::Mode;
 use crate::domain::attempt::Attempt;
 use crate::domain::delivery::{DeliveryCause, DeliveryStatus, EndReason};
 use crate::domain::endpoint::{DisabledReason, SecretVersion};
-use crate::domain::endpoint_options::EndpointOptions;
+use crate::domain::endpoint_options::{DeliveryOrder, EndpointOptions};
 use crate::domain::health::Signal;
 use crate::domain::id::{DeliveryId, EndpointId, EventId, RowKey};
 
@@ -122,6 +122,13 @@ pub struct OutcomeRecord {
     pub signal: Signal,
     /// Switches the endpoint off.
     pub disable: Option<DisabledReason>,
+}
+
+impl OutcomeRecord {
+    /// Whether it matters to nobody if it is recorded a moment later. To the next in strict order it does, and to whoever made a test.
+    pub fn can_wait(&self) -> bool {
+        self.endpoint.options.ordering == DeliveryOrder::None && self.cause != DeliveryCause::Test
+    }
 }
 
 /// Whether an outcome counted.

@@ -363,6 +363,14 @@ pub fn give_back(tx: &mut WriteTx<'_>, claims: &[(DeliveryId, ClaimToken)]) -> R
     Ok(())
 }
 
+/// So many outcomes are worth a commit of their own.
+const WORTH_A_COMMIT: usize = 16;
+
+/// Whether these outcomes may share a commit that comes a moment later.
+pub fn can_wait(outcomes: &[OutcomeRecord]) -> bool {
+    outcomes.len() < WORTH_A_COMMIT && outcomes.iter().all(OutcomeRecord::can_wait)
+}
+
 pub fn record_outcomes(tx: &mut WriteTx<'_>, outcomes: &[OutcomeRecord]) -> Result<Vec<Recorded>, rusqlite::Error> {
     outcomes.iter().map(|outcome| record_outcome(tx, outcome)).collect()
 }

@@ -26,17 +26,33 @@ const WORTH_WAKING: usize = 8;
 const SPACING: Duration = Duration::from_millis(1);
 const LARGE: usize = 16;
 
+/// What can wait is written with whatever else comes, and by itself after this: so under a light load an event costs one commit of its
+/// own and not a second one for its outcome. For as long after a group of `BUSY` nothing waits: it would only make the next one longer.
+const PATIENCE: Duration = Duration::from_millis(10);
+const BUSY: usize = 4;
+
 #[derive(Default)]
 struct State {
-    jobs: VecDeque<Box<dyn Job>>,
+    jobs: VecDeque<Queued>,
+    /// Of these, those that do not wait.
+    urgent: usize,
+    /// When the others will have waited long enough.
+    patience_ends: Option<Instant>,
     /// The writer waits for so many jobs.
     wake_at: Option<usize>,
     /// Nothing comes in any more.
     closed: bool,
     /// A group that is committed is on its way to the disk.
     syncing: bool,
+    /// Until then nothing waits.
+    busy_until: Option<Instant>,
     /// The next group is not committed before this instant, unless it is full.
     commit_at: Option<Instant>,
+}
+
+struct Queued {
+    job: Box<dyn Job>,
+    waits: bool,
 }
 
 /// Nothing is taken in any more.
@@ -55,10 +71,10 @@ impl Inbox {
             return Err(Closed);
         }
         permit.forget();
-        state.jobs.push_back(job);
+        let is_news = state.push(job);
         let jobs = state.jobs.len();
         // Waking is dear, most often the writer is at work, and once is enough.
-        let is_awaited = state.wake_at.take_if(|enough| jobs >= *enough).is_some();
+        let is_awaited = state.wake_at.take_if(|enough| jobs >= *enough && (is_news || *enough > 1)).is_some();
         drop(state);
         if is_awaited {
             self.changed.notify_one();
@@ -76,21 +92,25 @@ impl Inbox {
     /// Lets go of all that is in: whoever waits for it is told that the store is closing.
     pub fn abandon(&self) {
         self.close();
-        self.state().jobs.clear();
+        let mut state = self.state();
+        while state.pop().is_some() {}
     }
 
-    /// The first job of a group. Waits for one; `None` once it is closed and empty.
+    /// The first job of a group. Waits for one that cannot wait, or has waited; `None` once it is closed and empty.
     pub fn first(&self) -> Option<Box<dyn Job>> {
         let mut state = self.state();
         loop {
-            if let Some(job) = state.jobs.pop_front() {
+            let left = state.patience_left();
+            if left.is_none_or(|left| left.is_zero())
+                && let Some(job) = state.pop()
+            {
                 self.room.add_permits(1);
                 return Some(job);
             }
             if state.closed {
                 return None;
             }
-            state = self.wait(state, 1, None);
+            state = self.wait(state, 1, left);
         }
     }
 
@@ -99,7 +119,7 @@ impl Inbox {
     pub fn next(&self, group_is_full: bool) -> Option<Box<dyn Job>> {
         let mut state = self.state();
         loop {
-            if !group_is_full && let Some(job) = state.jobs.pop_front() {
+            if !group_is_full && let Some(job) = state.pop() {
                 self.room.add_permits(1);
                 return Some(job);
             }
@@ -136,6 +156,9 @@ impl Inbox {
     pub fn sync_begins(&self, jobs: usize) {
         let mut state = self.state();
         state.syncing = true;
+        if jobs >= BUSY {
+            state.busy_until = Some(Instant::now() + PATIENCE);
+        }
         state.commit_at = (jobs >= LARGE).then(|| Instant::now() + SPACING);
     }
 
@@ -149,17 +172,54 @@ impl Inbox {
     }
 }
 
+impl State {
+    /// Returns whether a writer that has nothing to do must know: with more of what can wait it can be left alone.
+    fn push(&mut self, job: Box<dyn Job>) -> bool {
+        let waits = job.can_wait() && self.busy_until.is_none_or(|until| until <= Instant::now());
+        self.jobs.push_back(Queued { job, waits });
+        if !waits {
+            self.urgent += 1;
+            return true;
+        }
+        let is_first = self.patience_ends.is_none();
+        self.patience_ends.get_or_insert_with(|| Instant::now() + PATIENCE);
+        is_first
+    }
+
+    fn pop(&mut self) -> Option<Box<dyn Job>> {
+        let Queued { job, waits } = self.jobs.pop_front()?;
+        self.urgent -= usize::from(!waits);
+        if self.jobs.is_empty() {
+            self.patience_ends = None;
+        }
+        Some(job)
+    }
+
+    /// How long the jobs that are in can wait; `None` if there is none, or one that cannot.
+    fn patience_left(&self) -> Option<Duration> {
+        let ends = self.patience_ends.filter(|_| self.urgent == 0 && !self.closed)?;
+        Some(ends.saturating_duration_since(Instant::now()))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::store::StoreError;
     use crate::store::sqlite::writer::{JobSize, WriteTx};
 
-    struct Nothing;
+    #[derive(Default)]
+    struct Nothing {
+        can_wait: bool,
+    }
 
     impl Job for Nothing {
         fn size(&self) -> JobSize {
             JobSize::ONE_ROW
+        }
+
+        fn can_wait(&self) -> bool {
+            self.can_wait
         }
 
         fn run(&mut self, _tx: &mut WriteTx<'_>) -> Result<(), rusqlite::Error> {
@@ -183,7 +243,7 @@ mod tests {
         assert!(began.elapsed() >= SPACING);
         inbox.sync_begins(LARGE);
         inbox.sync_ended();
-        inbox.put(Box::new(Nothing)).await.unwrap_or_else(|_| panic!("it is open"));
+        inbox.put(Box::new(Nothing::default())).await.unwrap_or_else(|_| panic!("it is open"));
         assert!(inbox.next(false).is_some(), "what comes meanwhile joins");
         inbox.close();
         assert!(inbox.next(false).is_none());
@@ -200,7 +260,7 @@ mod tests {
                 std::thread::yield_now();
             }
             for _ in 0..WORTH_WAKING {
-                runtime.block_on(inbox.put(Box::new(Nothing))).unwrap_or_else(|_| panic!("it is open"));
+                runtime.block_on(inbox.put(Box::new(Nothing::default()))).unwrap_or_else(|_| panic!("it is open"));
             }
             assert!(asleep.join().unwrap());
             let until_disk = scope.spawn(|| while inbox.next(false).is_some() {});
@@ -210,5 +270,52 @@ mod tests {
             inbox.sync_ended();
             until_disk.join().unwrap();
         });
+    }
+
+    #[tokio::test]
+    async fn what_can_wait_is_taken_with_what_cannot_or_when_it_has_waited_or_at_the_end() {
+        let inbox = Inbox::new(9);
+        let put = async |can_wait| {
+            inbox.put(Box::new(Nothing { can_wait })).await.unwrap_or_else(|_| panic!("it is open"));
+        };
+        let began = Instant::now();
+        put(true).await;
+        assert!(inbox.first().is_some_and(|job| job.can_wait()) && began.elapsed() >= PATIENCE);
+        put(true).await;
+        put(false).await;
+        assert!(inbox.state().patience_left().is_none(), "one that cannot wait is there");
+        assert!(inbox.first().is_some_and(|job| job.can_wait()), "in their order");
+        assert!(inbox.next(false).is_some_and(|job| !job.can_wait()) && inbox.next(false).is_none());
+        inbox.sync_begins(BUSY);
+        inbox.sync_ended();
+        put(true).await;
+        assert!(inbox.state().patience_left().is_none(), "under load nothing waits");
+        assert!(inbox.first().is_some());
+        inbox.state().busy_until = Some(Instant::now());
+        inbox.sync_begins(BUSY - 1);
+        inbox.sync_ended();
+        put(true).await;
+        assert!(inbox.state().patience_left().is_some());
+        inbox.close();
+        assert!(inbox.state().patience_left().is_none(), "nothing more comes");
+        assert!(inbox.first().is_some() && inbox.first().is_none());
+    }
+
+    #[tokio::test]
+    async fn a_writer_is_woken_by_the_first_that_can_wait_and_then_by_what_cannot() {
+        let inbox = Inbox::new(9);
+        let put = async |can_wait| {
+            inbox.put(Box::new(Nothing { can_wait })).await.unwrap_or_else(|_| panic!("it is open"));
+        };
+        let asleep = || inbox.state().wake_at = Some(1);
+        let is_woken = || inbox.state().wake_at.is_none();
+        asleep();
+        put(true).await;
+        assert!(is_woken(), "it has to know until when");
+        asleep();
+        put(true).await;
+        assert!(!is_woken());
+        put(false).await;
+        assert!(is_woken());
     }
 }

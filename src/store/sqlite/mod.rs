@@ -92,10 +92,11 @@ impl SqliteStore {
         T: Send + 'static,
         F: FnMut(&mut WriteTx<'_>) -> Result<T, rusqlite::Error> + Send + 'static,
     {
-        match &self.writer {
-            Some(writer) => writer.write(size, effect).await,
-            None => Err(unavailable("the store is closing")),
-        }
+        self.writer()?.write(size, effect).await
+    }
+
+    fn writer(&self) -> Result<&Writer, StoreError> {
+        self.writer.as_ref().ok_or_else(|| unavailable("the store is closing"))
     }
 
     /// A small write that a request may have asked to be remembered.
@@ -558,7 +559,10 @@ impl Store for SqliteStore {
 
     async fn record_outcomes_if_claimed(&self, outcomes: Vec<OutcomeRecord>) -> Result<Vec<Recorded>, StoreError> {
         let size = JobSize { rows: outcomes.len(), bytes: outcomes.len() * 1024 };
-        self.write(size, move |tx| due::record_outcomes(tx, &outcomes)).await
+        let can_wait = due::can_wait(&outcomes);
+        let record = move |tx: &mut WriteTx<'_>| due::record_outcomes(tx, &outcomes);
+        let writer = self.writer()?;
+        if can_wait { writer.write_with_others(size, record).await } else { writer.write(size, record).await }
     }
 
     async fn expire_waiting(&self, limit: usize) -> Result<usize, StoreError> {

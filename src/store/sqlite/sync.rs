@@ -128,6 +128,10 @@ mod tests {
             JobSize::ONE_ROW
         }
 
+        fn can_wait(&self) -> bool {
+            false
+        }
+
         fn run(&mut self, _tx: &mut WriteTx<'_>) -> Result<(), rusqlite::Error> {
             Ok(())
         }

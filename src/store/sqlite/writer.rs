@@ -82,6 +82,8 @@ impl JobSize {
 
 pub trait Job: Send {
     fn size(&self) -> JobSize;
+    /// It need not have a commit of its own: nobody waits for it who would notice a moment.
+    fn can_wait(&self) -> bool;
     fn run(&mut self, tx: &mut WriteTx<'_>) -> Result<(), rusqlite::Error>;
     /// Answers whoever waits, after the commit or instead of it.
     fn settle(self: Box<Self>, committed: Result<(), StoreError>);
@@ -89,6 +91,7 @@ pub trait Job: Send {
 
 struct Task<F, T> {
     size: JobSize,
+    can_wait: bool,
     effect: F,
     result: Option<T>,
     reply: oneshot::Sender<Result<T, StoreError>>,
@@ -101,6 +104,10 @@ where
 {
     fn size(&self) -> JobSize {
         self.size
+    }
+
+    fn can_wait(&self) -> bool {
+        self.can_wait
     }
 
     fn run(&mut self, tx: &mut WriteTx<'_>) -> Result<(), rusqlite::Error> {
@@ -195,8 +202,25 @@ impl Writer {
         T: Send + 'static,
         F: FnMut(&mut WriteTx<'_>) -> Result<T, rusqlite::Error> + Send + 'static,
     {
+        self.put(size, false, effect).await
+    }
+
+    /// As [`Writer::write`], but if nothing else is to be written it may wait a few milliseconds for something.
+    pub async fn write_with_others<T, F>(&self, size: JobSize, effect: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: FnMut(&mut WriteTx<'_>) -> Result<T, rusqlite::Error> + Send + 'static,
+    {
+        self.put(size, true, effect).await
+    }
+
+    async fn put<T, F>(&self, size: JobSize, can_wait: bool, effect: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: FnMut(&mut WriteTx<'_>) -> Result<T, rusqlite::Error> + Send + 'static,
+    {
         let (reply, answer) = oneshot::channel();
-        let task: Box<dyn Job> = Box::new(Task { size, effect, result: None, reply });
+        let task: Box<dyn Job> = Box::new(Task { size, can_wait, effect, result: None, reply });
         self.inbox.put(task).await.map_err(|Closed| unavailable("the store is closing"))?;
         answer.await.map_err(|_| unavailable("the store is closing"))?
     }
