@@ -288,6 +288,8 @@ mod tests {
         assert!(inbox.next(false).is_some_and(|job| !job.can_wait()) && inbox.next(false).is_none());
         inbox.sync_begins(BUSY);
         inbox.sync_ended();
+        assert!(inbox.state().busy_until.take().is_some_and(|until| until >= began + 2 * PATIENCE));
+        inbox.state().busy_until = Some(Instant::now() + Duration::from_secs(3600));
         put(true).await;
         assert!(inbox.state().patience_left().is_none(), "under load nothing waits");
         assert!(inbox.first().is_some());
