@@ -228,7 +228,7 @@ impl Drop for Unrecorded {
         let shared = &self.slots.0;
         let mut taken = shared.taken();
         let pace = taken.pace(self.lane.endpoint_key, shared.per_endpoint());
-        let held_others_back = pace.taken + pace.unrecorded >= limits::CLAIMS_PER_ENDPOINT;
+        let held_others_back = pace.claims() >= limits::CLAIMS_PER_ENDPOINT;
         pace.unrecorded = pace.unrecorded.saturating_sub(1);
         if held_others_back {
             self.slots.tell_of_place(&mut taken);
@@ -312,16 +312,15 @@ enum Change {
 
 impl Taken {
     fn quota(&self, lane: Lane, total: usize, per_endpoint: usize) -> usize {
-        let (held, unrecorded, manner, ahead) = match self.paces.get(&lane.endpoint_key) {
-            // What is claimed has had its token: it must not pile up and go out all at once.
-            Some(pace) if pace.bucket.is_some() => (pace.taken, pace.unrecorded, pace.manner, 0),
-            Some(pace) => (pace.taken, pace.unrecorded, pace.manner, pace.manner.ahead()),
-            None => (0, 0, Manner::unknown(per_endpoint), 0),
-        };
+        let pace = self.paces.get(&lane.endpoint_key);
+        let (held, claims) = pace.map_or((0, 0), |pace| (pace.taken, pace.claims()));
+        let manner = pace.map_or_else(|| Manner::unknown(per_endpoint), |pace| pace.manner);
+        // What is claimed of an endpoint with a rate has had its token: it must not pile up and go out all at once.
+        let ahead = pace.filter(|pace| pace.bucket.is_none()).map_or(0, |pace| pace.manner.ahead());
         let workspace = self.by_workspace.get(&lane.workspace_key).copied().unwrap_or_default();
         // Someone waits for a test; it need not wait for what is under way.
         let beside = if lane.kind == LaneKind::Tests { limits::TESTS_BESIDE } else { 0 };
-        let claims_left = (limits::CLAIMS_PER_ENDPOINT + beside).saturating_sub(held + unrecorded);
+        let claims_left = (limits::CLAIMS_PER_ENDPOINT + beside).saturating_sub(claims);
         let of_endpoint = (manner.cap + ahead + beside).saturating_sub(held).min(claims_left);
         let free = total.saturating_sub(self.all.count);
         let of_workspace = share_left(free, total / KEPT_FOR_NEWCOMERS, workspace.count, WORKSPACE_MULTIPLE);
@@ -367,7 +366,7 @@ impl Taken {
 
     fn pace(&mut self, endpoint_key: RowKey, per_endpoint: usize) -> &mut Pace {
         if self.paces.len() >= PACES_KEPT {
-            self.paces.retain(|_, pace| pace.taken + pace.unrecorded > 0);
+            self.paces.retain(|_, pace| pace.claims() > 0);
         }
         self.paces.entry(endpoint_key).or_insert_with(|| Pace {
             taken: 0,
@@ -478,6 +477,11 @@ impl Bucket {
 }
 
 impl Pace {
+    /// All of its claims that are not over in the store.
+    fn claims(&self) -> usize {
+        self.taken + self.unrecorded
+    }
+
     fn give_turns(&mut self) {
         while self.under_way < self.manner.cap
             && let Some(turn) = self.waiting.pop_front()

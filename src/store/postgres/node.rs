@@ -116,7 +116,7 @@ impl Drop for Node {
 async fn be_seen(shared: Arc<Shared>, mut identity: Identity, stop: CancellationToken) {
     while !waited(SEEN_EVERY, &stop).await {
         match say_so(&shared, &identity).await {
-            Ok(Some(nodes)) => shared.nodes.store(nodes.max(1), Ordering::Relaxed),
+            Ok(Some(nodes)) => shared.nodes.store(nodes, Ordering::Relaxed),
             Ok(None) => match take_another(&shared, &mut identity).await {
                 Ok(()) => tracing::warn!(
                     number = identity.number,
@@ -146,11 +146,11 @@ async fn say_so(shared: &Shared, identity: &Identity) -> Result<Option<usize>, P
     count_senders(&session, now).await.map(Some)
 }
 
-/// How many nodes send, or did a moment ago.
+/// How many nodes send, or did a moment ago; never none, as whoever asks does.
 pub async fn count_senders(session: &Session, now: Timestamp) -> Result<usize, PgError> {
     let sql = "SELECT COUNT(*) AS count FROM nodes WHERE sends AND seen_at >= $1";
     let row = session.query_one(sql, &[&now.minus(GONE_AFTER).millis()]).await?;
-    super::column::number(&row, "count")
+    number::<usize>(&row, "count").map(|nodes| nodes.max(1))
 }
 
 async fn take_another(shared: &Shared, identity: &mut Identity) -> Result<(), PgError> {

@@ -37,12 +37,13 @@ impl PostgresStore {
         let time = StoreTime::new(clock, settings.time);
         let facts = Facts::read(&session, &time, seed).await.map_err(unusable)?;
         let holder = i64::from(seed.tag.as_u32()) << 16 | i64::from(seed.node);
-        let number = match settings.sends {
-            true => node::take_number(&session, holder, facts.now).await.map_err(unusable)?,
-            false => node::number_of_command(seed.node),
+        let (number, nodes) = if settings.sends {
+            let number = node::take_number(&session, holder, facts.now).await.map_err(unusable)?;
+            // One that begins beside others takes no more than its part from the first moment on.
+            (number, node::count_senders(&session, facts.now).await.map_err(unusable)?)
+        } else {
+            (node::number_of_command(seed.node), 1)
         };
-        // One that begins beside others takes no more than its part from the first moment on.
-        let nodes = node::count_senders(&session, facts.now).await.map_err(unusable)?.max(1);
         // A copy marks the store first and then looks for nodes: of the two, one sees the other.
         if meta::find(&session, copy::UNFINISHED).await.map_err(unusable)?.is_some() {
             if settings.sends {

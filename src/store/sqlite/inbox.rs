@@ -182,7 +182,9 @@ impl State {
             return true;
         }
         let is_first = self.patience_ends.is_none();
-        self.patience_ends.get_or_insert_with(|| Instant::now() + PATIENCE);
+        if is_first {
+            self.patience_ends = Some(Instant::now() + PATIENCE);
+        }
         is_first
     }
 
@@ -208,7 +210,6 @@ mod tests {
     use crate::store::StoreError;
     use crate::store::sqlite::writer::{JobSize, WriteTx};
 
-    #[derive(Default)]
     struct Nothing {
         can_wait: bool,
     }
@@ -229,6 +230,10 @@ mod tests {
         fn settle(self: Box<Self>, _committed: Result<(), StoreError>) {}
     }
 
+    async fn put(inbox: &Inbox, can_wait: bool) {
+        inbox.put(Box::new(Nothing { can_wait })).await.unwrap_or_else(|_| panic!("it is open"));
+    }
+
     #[tokio::test]
     async fn a_group_that_follows_on_a_large_one_waits_for_more_unless_it_is_full_or_nothing_comes() {
         let inbox = Inbox::new(1);
@@ -243,7 +248,7 @@ mod tests {
         assert!(began.elapsed() >= SPACING);
         inbox.sync_begins(LARGE);
         inbox.sync_ended();
-        inbox.put(Box::new(Nothing::default())).await.unwrap_or_else(|_| panic!("it is open"));
+        put(&inbox, false).await;
         assert!(inbox.next(false).is_some(), "what comes meanwhile joins");
         inbox.close();
         assert!(inbox.next(false).is_none());
@@ -260,7 +265,7 @@ mod tests {
                 std::thread::yield_now();
             }
             for _ in 0..WORTH_WAKING {
-                runtime.block_on(inbox.put(Box::new(Nothing::default()))).unwrap_or_else(|_| panic!("it is open"));
+                runtime.block_on(put(&inbox, false));
             }
             assert!(asleep.join().unwrap());
             let until_disk = scope.spawn(|| while inbox.next(false).is_some() {});
@@ -275,9 +280,7 @@ mod tests {
     #[tokio::test]
     async fn what_can_wait_is_taken_with_what_cannot_or_when_it_has_waited_or_at_the_end() {
         let inbox = Inbox::new(9);
-        let put = async |can_wait| {
-            inbox.put(Box::new(Nothing { can_wait })).await.unwrap_or_else(|_| panic!("it is open"));
-        };
+        let put = async |can_wait| put(&inbox, can_wait).await;
         let began = Instant::now();
         put(true).await;
         assert!(inbox.first().is_some_and(|job| job.can_wait()) && began.elapsed() >= PATIENCE);
@@ -306,9 +309,7 @@ mod tests {
     #[tokio::test]
     async fn a_writer_is_woken_by_the_first_that_can_wait_and_then_by_what_cannot() {
         let inbox = Inbox::new(9);
-        let put = async |can_wait| {
-            inbox.put(Box::new(Nothing { can_wait })).await.unwrap_or_else(|_| panic!("it is open"));
-        };
+        let put = async |can_wait| put(&inbox, can_wait).await;
         let asleep = || inbox.state().wake_at = Some(1);
         let is_woken = || inbox.state().wake_at.is_none();
         asleep();

@@ -92,7 +92,7 @@ impl SqliteStore {
         T: Send + 'static,
         F: FnMut(&mut WriteTx<'_>) -> Result<T, rusqlite::Error> + Send + 'static,
     {
-        self.writer()?.write(size, effect).await
+        self.writer()?.write(size, false, effect).await
     }
 
     fn writer(&self) -> Result<&Writer, StoreError> {
@@ -560,9 +560,7 @@ impl Store for SqliteStore {
     async fn record_outcomes_if_claimed(&self, outcomes: Vec<OutcomeRecord>) -> Result<Vec<Recorded>, StoreError> {
         let size = JobSize { rows: outcomes.len(), bytes: outcomes.len() * 1024 };
         let can_wait = due::can_wait(&outcomes);
-        let record = move |tx: &mut WriteTx<'_>| due::record_outcomes(tx, &outcomes);
-        let writer = self.writer()?;
-        if can_wait { writer.write_with_others(size, record).await } else { writer.write(size, record).await }
+        self.writer()?.write(size, can_wait, move |tx| due::record_outcomes(tx, &outcomes)).await
     }
 
     async fn expire_waiting(&self, limit: usize) -> Result<usize, StoreError> {

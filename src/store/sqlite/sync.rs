@@ -128,10 +128,6 @@ mod tests {
             JobSize::ONE_ROW
         }
 
-        fn can_wait(&self) -> bool {
-            false
-        }
-
         fn run(&mut self, _tx: &mut WriteTx<'_>) -> Result<(), rusqlite::Error> {
             Ok(())
         }

@@ -83,7 +83,9 @@ impl JobSize {
 pub trait Job: Send {
     fn size(&self) -> JobSize;
     /// It need not have a commit of its own: nobody waits for it who would notice a moment.
-    fn can_wait(&self) -> bool;
+    fn can_wait(&self) -> bool {
+        false
+    }
     fn run(&mut self, tx: &mut WriteTx<'_>) -> Result<(), rusqlite::Error>;
     /// Answers whoever waits, after the commit or instead of it.
     fn settle(self: Box<Self>, committed: Result<(), StoreError>);
@@ -196,25 +198,8 @@ impl Writer {
         self.refuse_publishes.load(Ordering::Relaxed)
     }
 
-    /// Runs `effect` in the next group and returns after its commit.
-    pub async fn write<T, F>(&self, size: JobSize, effect: F) -> Result<T, StoreError>
-    where
-        T: Send + 'static,
-        F: FnMut(&mut WriteTx<'_>) -> Result<T, rusqlite::Error> + Send + 'static,
-    {
-        self.put(size, false, effect).await
-    }
-
-    /// As [`Writer::write`], but if nothing else is to be written it may wait a few milliseconds for something.
-    pub async fn write_with_others<T, F>(&self, size: JobSize, effect: F) -> Result<T, StoreError>
-    where
-        T: Send + 'static,
-        F: FnMut(&mut WriteTx<'_>) -> Result<T, rusqlite::Error> + Send + 'static,
-    {
-        self.put(size, true, effect).await
-    }
-
-    async fn put<T, F>(&self, size: JobSize, can_wait: bool, effect: F) -> Result<T, StoreError>
+    /// Runs `effect` in the next group, which is not begun at once for what can wait, and returns after its commit.
+    pub async fn write<T, F>(&self, size: JobSize, can_wait: bool, effect: F) -> Result<T, StoreError>
     where
         T: Send + 'static,
         F: FnMut(&mut WriteTx<'_>) -> Result<T, rusqlite::Error> + Send + 'static,
