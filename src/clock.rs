@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::time::Instant;
 
-use crate::domain::time::{Clock, Sleep, Timestamp};
+use postrider_domain::time::{Clock, Sleep, Timestamp};
 
 /// Wall-clock time of this machine.
 #[derive(Clone, Copy, Debug, Default)]

@@ -4,11 +4,11 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::domain::database_url::DatabaseUrl;
-use crate::domain::limits;
-use crate::domain::proxy::ProxyUrl;
-use crate::domain::rate_limit::RateLimits;
-use crate::domain::retry::RetrySchedule;
+use postrider_domain::database_url::DatabaseUrl;
+use postrider_domain::limits;
+use postrider_domain::proxy::ProxyUrl;
+use postrider_domain::rate_limit::RateLimits;
+use postrider_domain::retry::RetrySchedule;
 
 #[derive(Clone, Debug)]
 pub struct Settings {

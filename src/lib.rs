@@ -1,19 +1,9 @@
-//! Postrider: the webhook sender that a product team runs itself.
+//! The binary's own parts: the command line, the server that puts the crates together, settings, logs and the clock.
 //!
-//! The map of the modules, what each may use and the life of an event stand in `ARCHITECTURE.md`.
+//! `ARCHITECTURE.md` has the map of the crates, what each may use, and the life of an event.
 
-pub mod api;
-pub mod bench;
 pub mod cli;
 pub mod clock;
 pub mod config;
-pub mod crypto;
-pub mod dashboard;
-pub mod domain;
-pub mod egress;
-pub mod engine;
-pub mod local;
 pub mod server;
-pub mod service;
-pub mod store;
 pub mod telemetry;

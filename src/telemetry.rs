@@ -1,6 +1,5 @@
 //! Logs: one line an event, readable alone, with fields for machines. Never payloads, secrets or header values.
 
-use std::error::Error;
 use std::io::IsTerminal;
 
 use tracing_subscriber::EnvFilter;
@@ -24,16 +23,4 @@ pub fn start_logging(settings: &LogSettings) {
 /// Whether a text says what is to be logged.
 pub fn is_filter(text: &str) -> bool {
     EnvFilter::try_new(text).is_ok()
-}
-
-/// An error and everything below it, on one line.
-pub fn chain(error: &(dyn Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }

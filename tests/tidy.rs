@@ -1,78 +1,16 @@
-//! Reads the source tree and holds it to the rules that a compiler does not know: who may import whom, which outside
-//! crate may be named where, how long a file may be, what a test may not do, and that links lead somewhere.
+//! Checks the source tree against rules that neither the compiler nor clippy knows: file heads and sizes, line widths, test
+//! names, logged errors, sleeps in tests, paired migrations, and links.
 //!
-//! The tables below are the rules; `ARCHITECTURE.md` tells their reasons. Each check works on a text, so that the
-//! tests at the foot can show that it is able to fail.
+//! Who may use whom is not checked here: the `Cargo.toml` of each crate says it. Each check takes a text, so that the tests
+//! at the foot can show that it is able to fail.
 
 #[path = "tidy/docs.rs"]
 mod docs;
-#[path = "tidy/rust.rs"]
-mod rust;
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
-
-use rust::{Name, is_word, line_of, names, strip};
-
-/// Who may import whom. A module that has no row may not exist. Every module may use itself.
-const IMPORTS: &[(&str, &[&str])] = &[
-    ("lib", &[]),
-    ("main", &["cli"]),
-    ("crypto", &[]),
-    ("domain", &["crypto"]),
-    ("clock", &["domain"]),
-    ("config", &["domain"]),
-    ("telemetry", &["config"]),
-    ("store", &["domain"]),
-    ("egress", &["domain", "telemetry", "crypto"]),
-    ("engine", &["domain", "store", "egress", "telemetry", "crypto"]),
-    ("service", &["domain", "store", "crypto", "telemetry", "engine::Waker", "engine::waker::Waker"]),
-    ("api", &["domain", "service", "telemetry"]),
-    ("dashboard", &["domain", "service", "telemetry"]),
-    ("source", &["domain", "service", "telemetry"]),
-    ("local", &["domain", "crypto"]),
-    ("bench", &["domain", "local", "crypto", "store::sqlite::ceiling"]),
-    ("server", ALL),
-    (
-        "cli",
-        &[
-            "crypto",
-            "domain",
-            "clock",
-            "config",
-            "telemetry",
-            "store",
-            "egress",
-            "service",
-            "source",
-            "local",
-            "bench",
-            "server",
-        ],
-    ),
-];
-
-const ALL: &[&str] = &["*"];
-
-/// Outside names and the only places under `src/` that may say them.
-const FENCES: &[(&str, &[&str])] = &[
-    ("rusqlite", &["store/sqlite"]),
-    ("refinery", &["store/sqlite", "store/postgres"]),
-    ("tokio_postgres", &["store/postgres"]),
-    ("deadpool_postgres", &["store/postgres"]),
-    ("tokio_postgres_rustls", &["store/postgres"]),
-    ("hickory_resolver", &["egress"]),
-    ("hyper::client", &["egress", "local", "bench"]),
-    ("hyper_util::client", &["egress", "local", "bench"]),
-    ("maud", &["dashboard"]),
-    ("axum", &["api", "dashboard", "local", "server"]),
-    ("clap", &["cli", "main"]),
-    ("aws_lc_rs", &["crypto"]),
-    ("jsonschema", &["domain/schema"]),
-    ("indicatif", &["bench/progress", "cli/store"]),
-];
 
 /// Lines before the tests at a file's foot.
 const LINES_PER_FILE_MAX: usize = 600;
@@ -80,14 +18,15 @@ const LINES_PER_FILE_MAX: usize = 600;
 /// The places where a test may let time pass: the bounded waiter, and the receiver that drips.
 const MAY_SLEEP: &[&str] = &["tests/it/support/wait.rs", "tests/it/support/receiver/exchange.rs"];
 
-/// What no Rust file may contain, and why.
+/// What no line of Rust may contain outside of comments, and why.
 const BANNED: &[(&str, &str)] = &[
     ("#[ignore", "a test is run or removed, never ignored"),
-    ("todo!(", "no unfinished code is checked in"),
-    ("unimplemented!(", "no unfinished code is checked in"),
-    ("#[allow(", "use `#[expect(…, reason = \"…\")]`, which falls away with its cause"),
-    ("#![allow(", "use `#![expect(…, reason = \"…\")]`, which falls away with its cause"),
+    ("%error", "a log shows the whole chain of causes: `error = %Chain(&error)`"),
 ];
+
+const COLUMNS_MAX: usize = 120;
+
+const TEST_NAME_CHARS_MAX: usize = 60;
 
 #[derive(Debug, PartialEq, Eq)]
 struct Violation {
@@ -125,17 +64,11 @@ fn the_tree_is_tidy() {
 }
 
 fn check_rust(file: &str, text: &str) -> Vec<Violation> {
-    let code = strip(text);
     let mut violations = Vec::from_iter(check_head(file, text));
     violations.extend(check_length(file, text));
-    violations.extend(check_bans(file, &code));
-    if let Some(path) = file.strip_prefix("src/") {
-        let names = names(&code);
-        violations.extend(check_imports(path, &names));
-        violations.extend(check_fences(path, &names));
-    }
+    violations.extend(check_lines(file, text));
     if file.starts_with("tests/") && !MAY_SLEEP.contains(&file) {
-        violations.extend(check_sleeps(file, &code));
+        violations.extend(check_sleeps(file, text));
     }
     violations
 }
@@ -153,96 +86,43 @@ fn check_length(file: &str, text: &str) -> Option<Violation> {
     (length > LINES_PER_FILE_MAX).then(|| violation(file, LINES_PER_FILE_MAX + 1, rule))
 }
 
-fn check_bans(file: &str, code: &str) -> Vec<Violation> {
+fn check_lines(file: &str, text: &str) -> Vec<Violation> {
     let mut violations = Vec::new();
-    for (banned, reason) in BANNED {
-        for (at, _) in code.match_indices(banned) {
-            violations.push(violation(file, line_of(code, at), format!("`{banned}`: {reason}")));
-        }
-    }
-    for (at, _) in code.match_indices("[expect(") {
-        let attribute = code[at..].split(']').next().unwrap_or_default();
-        if !attribute.contains("reason") {
-            violations.push(violation(file, line_of(code, at), "`expect` tells its reason: `reason = \"…\"`"));
-        }
-    }
-    violations
-}
-
-fn check_sleeps(file: &str, code: &str) -> Vec<Violation> {
-    let sleeps = ["sleep(", "time::sleep;", "thread::sleep;"].map(|call| code.match_indices(call));
-    let whole_words = sleeps.into_iter().flatten().filter(|(at, _)| !code[..*at].ends_with(is_word));
-    let mut lines: Vec<usize> = whole_words.map(|(at, _)| line_of(code, at)).collect();
-    lines.sort_unstable();
-    lines.dedup();
-    let rule = "a test waits for an event, never for time: use `support::wait`";
-    lines.into_iter().map(|line| violation(file, line, rule)).collect()
-}
-
-/// `path` is the file's below `src/`.
-fn check_imports(path: &str, names: &[Name]) -> Vec<Violation> {
-    let file = format!("src/{path}");
-    let module = top_module(path);
-    let Some((_, allowed)) = IMPORTS.iter().find(|(row, _)| *row == module) else {
-        return vec![violation(&file, 1, format!("`{module}` has no row in the import table"))];
-    };
-    let mut violations = Vec::new();
-    for name in names {
-        let Some(target) = own_target(path, &name.segments) else { continue };
-        let is_allowed = allowed.iter().any(|entry| *entry == "*" || is_within(&target, entry));
-        if target[0] == module || is_allowed {
-            continue;
-        }
-        let rule = format!("`{module}` may not use `{}`; it may use: {}", target.join("::"), allowed.join(", "));
-        violations.push(violation(&file, name.line, rule));
-    }
-    violations
-}
-
-/// The path from the crate's root, if the name is one of ours. `super` counts once it leads to the root.
-fn own_target(path: &str, segments: &[String]) -> Option<Vec<String>> {
-    match segments[0].as_str() {
-        "crate" | "postrider" if segments.len() > 1 => Some(segments[1..].to_vec()),
-        "super" => {
-            let depth = path.trim_end_matches(".rs").trim_end_matches("/mod").split('/').count();
-            let supers = segments.iter().take_while(|segment| *segment == "super").count();
-            let rest = &segments[supers..];
-            let is_module = rest.first().is_some_and(|first| IMPORTS.iter().any(|(row, _)| row == first));
-            (supers >= depth && is_module).then(|| rest.to_vec())
-        }
-        _ => None,
-    }
-}
-
-fn check_fences(path: &str, names: &[Name]) -> Vec<Violation> {
-    let file = format!("src/{path}");
-    let mut violations = Vec::new();
-    for name in names {
-        for (fenced, places) in FENCES {
-            let is_inside = places.iter().any(|place| is_in_place(path, place));
-            if is_within(&name.segments, fenced) && !is_inside {
-                let rule = format!("`{fenced}` may be named only in: {}", places.join(", "));
-                violations.push(violation(&file, name.line, rule));
+    for (number, line) in (1..).zip(text.lines()) {
+        let code = code_of(line);
+        for (banned, reason) in BANNED {
+            if code.contains(banned) {
+                violations.push(violation(file, number, format!("`{banned}`: {reason}")));
             }
         }
+        if line.chars().count() > COLUMNS_MAX && is_comment(line) {
+            violations.push(violation(file, number, format!("a comment is at most {COLUMNS_MAX} columns wide")));
+        }
+        let name = code.split("fn ").nth(1).and_then(|rest| rest.split(['(', '<']).next()).unwrap_or_default();
+        if name.len() > TEST_NAME_CHARS_MAX {
+            violations.push(violation(file, number, format!("a name has at most {TEST_NAME_CHARS_MAX} letters")));
+        }
     }
     violations
 }
 
-/// Whether a path is the entry or lies below it: `domain::time::Clock` lies within `domain`.
-fn is_within(segments: &[String], entry: &str) -> bool {
-    let mut entry = entry.split("::");
-    let mut segments = segments.iter();
-    entry.all(|part| segments.next().is_some_and(|segment| segment == part))
+fn is_comment(line: &str) -> bool {
+    line.trim_start().starts_with("//")
 }
 
-/// Whether `src/{path}` is the file or lies in the folder that `place` names.
-fn is_in_place(path: &str, place: &str) -> bool {
-    path.strip_prefix(place).is_some_and(|rest| rest == ".rs" || rest.starts_with('/'))
+/// A line without its comment. A `//` inside a text counts as a comment too, which only makes a check see less.
+fn code_of(line: &str) -> &str {
+    line.split("//").next().unwrap_or_default()
 }
 
-fn top_module(path: &str) -> &str {
-    path.split('/').next().unwrap_or(path).trim_end_matches(".rs")
+fn check_sleeps(file: &str, text: &str) -> Vec<Violation> {
+    let rule = "a test waits for an event, never for time: use `support::wait`";
+    let is_sleep = |line: &str| {
+        let code = code_of(line);
+        code.contains("time::sleep") || code.contains("thread::sleep") || code.trim_start().starts_with("sleep(")
+    };
+    let lines = (1..).zip(text.lines()).filter(|(_, line)| is_sleep(line));
+    lines.map(|(number, _)| violation(file, number, rule)).collect()
 }
 
 /// Each store's migrations are numbered without a gap, and each number means the same in both.
@@ -378,72 +258,6 @@ mod tests {
     }
 
     #[test]
-    fn an_import_outside_the_table_is_found_however_it_is_written() {
-        for body in [
-            "use crate::engine::worker::Worker;",
-            "use crate::{domain::time, engine::worker};",
-            "fn f() { crate::engine::run(); }",
-            "use super::super::engine::worker;",
-            "use super::super::{domain::id, engine};",
-            "pub(crate) use crate::engine as motor;",
-        ] {
-            let found = of_source("src/api/event.rs", body);
-            assert_eq!(found.len(), 1, "{body}: {found:?}");
-            assert!(found[0].starts_with("src/api/event.rs:2: `api` may not use `engine"), "{found:?}");
-        }
-    }
-
-    #[test]
-    fn what_the_table_allows_passes() {
-        for (file, body) in [
-            ("src/api/event.rs", "use crate::{api::error, domain::id, service::{event, key}};\nuse super::error;"),
-            ("src/service/event.rs", "use crate::engine::Waker;\nuse crate::store::Store;"),
-            ("src/server.rs", "use crate::{api, engine, store};"),
-            ("src/main.rs", "use postrider::cli;"),
-            ("src/lib.rs", "pub mod engine;"),
-            ("src/domain/time.rs", "// use crate::engine;\nconst A: &str = \"crate::engine\"; /* crate::store */"),
-            (
-                "src/egress/connector.rs",
-                "fn f<'a>(c: char) -> bool { c == '\"' || c == '\\'' }\nuse crate::domain::id;",
-            ),
-        ] {
-            assert_eq!(of_source(file, body), [""; 0], "{file}");
-        }
-    }
-
-    #[test]
-    fn the_front_doors_have_rules_too() {
-        assert_eq!(of_source("src/service/event.rs", "use crate::engine::{Waker, worker};").len(), 1);
-        assert_eq!(of_source("src/main.rs", "use postrider::engine;").len(), 1);
-        assert_eq!(of_source("src/cli/serve.rs", "use crate::api;").len(), 1);
-        let unknown = of_source("src/misc.rs", "");
-        assert_eq!(unknown, ["src/misc.rs:1: `misc` has no row in the import table"]);
-    }
-
-    #[test]
-    fn an_outside_crate_stays_within_its_fence() {
-        for (inside, outside, body) in [
-            ("store/sqlite/event.rs", "store/page.rs", "use rusqlite::Connection;"),
-            ("store/sqlite.rs", "store/sqlite_more.rs", "fn f(c: &rusqlite::Connection) {}"),
-            ("store/sqlite/mod.rs", "server.rs", "use refinery;"),
-            ("egress/client.rs", "engine/worker.rs", "use hyper::{body::Incoming, client::conn::http1};"),
-            ("bench/load.rs", "api/mod.rs", "use hyper_util::client::legacy::Client;"),
-            ("dashboard/pages/home.rs", "api/mod.rs", "fn f() { maud::html! {} }"),
-            ("server.rs", "service/event.rs", "use axum::Router;"),
-            ("cli/mod.rs", "config.rs", "#[derive(clap::Parser)] struct A;"),
-            ("crypto.rs", "domain/secret.rs", "fn f() { ::aws_lc_rs::init() }"),
-            ("egress/resolver.rs", "service/endpoint.rs", "use hickory_resolver::Resolver;"),
-            ("store/postgres/mod.rs", "store/sqlite/mod.rs", "use tokio_postgres::Client;"),
-        ] {
-            assert_eq!(of_source(&format!("src/{inside}"), body), [""; 0], "{body}");
-            let found = of_source(&format!("src/{outside}"), body);
-            assert!(found.len() == 1 && found[0].contains("may be named only in"), "{body}: {found:?}");
-        }
-        let provider = "use rustls::crypto::{aws_lc_rs, CryptoProvider};\nuse hyper::body::Incoming;";
-        assert_eq!(of_source("src/egress/tls.rs", provider), [""; 0]);
-    }
-
-    #[test]
     fn a_file_has_a_head_and_a_limit() {
         assert_eq!(rules(check_head("src/a.rs", "use b;\n").as_slice()).len(), 1);
         let long = "//! Head.\n".to_owned() + &"fn f() {}\n".repeat(600);
@@ -453,19 +267,22 @@ mod tests {
     }
 
     #[test]
-    fn what_is_banned_is_found_in_code_and_not_in_texts() {
-        for body in [
-            "#[ignore = \"slow\"]",
-            "fn f() { todo!() }",
-            "fn f() { unimplemented!(\"x\") }",
-            "#[allow(dead_code)]",
-            "#![allow(dead_code)]",
-            "#[expect(dead_code)]",
-        ] {
+    fn a_banned_line_is_found_in_code_only() {
+        for body in ["#[ignore = \"slow\"]", "tracing::warn!(%error, \"it failed\");"] {
             assert_eq!(of_source("tests/it/a.rs", body).len(), 1, "{body}");
         }
-        let fine = "#[expect(dead_code, reason = \"x\")]\nconst A: &str = \"todo!()\"; // #[ignore]\n";
-        assert_eq!(of_source("src/domain/a.rs", fine), [""; 0]);
+        let fine = "tracing::warn!(error = %Chain(&error), \"it failed\"); // not %error, alone\n";
+        assert_eq!(of_source("crates/domain/src/a.rs", fine), [""; 0]);
+    }
+
+    #[test]
+    fn a_long_comment_and_a_long_name_are_found() {
+        let (widest, too_wide) = (format!("// {}", "é".repeat(117)), format!("/// {}", "é".repeat(117)));
+        assert_eq!(of_source("src/a.rs", &widest), [""; 0]);
+        assert_eq!(of_source("src/a.rs", &too_wide), ["src/a.rs:2: a comment is at most 120 columns wide"]);
+        assert_eq!(of_source("src/a.rs", &format!("fn {}() {{}}", "a".repeat(60))), [""; 0]);
+        let long = of_source("src/a.rs", &format!("    async fn {}() {{}}", "a".repeat(61)));
+        assert_eq!(long, ["src/a.rs:2: a name has at most 60 letters"]);
     }
 
     #[test]

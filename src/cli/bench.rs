@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use clap::Args;
 
-use crate::bench::{self, BenchOptions, DatabaseOptions, Scenario};
+use postrider_bench::{BenchOptions, DatabaseOptions, Scenario};
 
 #[derive(Debug, Args)]
 pub struct BenchCommand {
@@ -64,7 +64,7 @@ pub async fn run(command: BenchCommand) -> anyhow::Result<()> {
             .map(|url| DatabaseOptions { url, password_file: command.database_password_file }),
         program: std::env::current_exe().context("finding this program")?,
     };
-    let report = bench::run(&options).await?;
+    let report = postrider_bench::run(&options).await?;
     if let Some(file) = &command.plot {
         std::fs::write(file, report.plot()).with_context(|| format!("writing {}", file.display()))?;
     }

@@ -2,8 +2,8 @@
 
 use clap::{Args, Subcommand};
 
-use crate::domain::event_type::Catalogue;
 use crate::server::read_events_file;
+use postrider_domain::event_type::Catalogue;
 
 use super::options::{Effective, ServerOptions, Source};
 use super::settings::{SETTINGS, Setting};

@@ -9,15 +9,15 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock::SystemClock;
 use crate::config::DEFAULT_LOG_FILTER;
-use crate::domain::event_type::Catalogue;
-use crate::domain::time::Clock;
-use crate::local::client::BearerKey;
-use crate::local::dev::{Tour, TourError, start_receiver};
-use crate::local::screen::Screen;
-use crate::local::state::DevState;
 use crate::server::admin::{self, AdminRequest, AdminResponse, CreateKey};
 use crate::server::{Server, read_events_file};
 use crate::telemetry;
+use postrider_domain::event_type::Catalogue;
+use postrider_domain::time::Clock;
+use postrider_local::client::BearerKey;
+use postrider_local::dev::{Tour, TourError, start_receiver};
+use postrider_local::screen::Screen;
+use postrider_local::state::DevState;
 
 use super::options::ServerOptions;
 use super::serve::told_to_stop;

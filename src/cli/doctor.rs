@@ -11,13 +11,13 @@ use clap::{Args, Subcommand};
 
 use crate::clock::SystemClock;
 use crate::config::Settings;
-use crate::domain::target::RefusalReason;
-use crate::egress::connector::Protocol;
-use crate::egress::diagnosis::{AddressReport, Diagnosis, LookUp, Probe};
-use crate::egress::target::{Host, Scheme};
-use crate::egress::{AllowTarget, Egress, TargetUrl};
 use crate::server::egress_settings;
-use crate::telemetry::chain;
+use postrider_domain::error_chain::Chain;
+use postrider_domain::target::RefusalReason;
+use postrider_egress::connector::Protocol;
+use postrider_egress::diagnosis::{AddressReport, Diagnosis, LookUp, Probe};
+use postrider_egress::target::{Host, Scheme};
+use postrider_egress::{AllowTarget, Egress, TargetUrl};
 
 use super::options::EgressOptions;
 
@@ -110,7 +110,7 @@ fn host(target: &TargetUrl, diagnosis: &Diagnosis) -> String {
             let plural = if count == 1 { "" } else { "es" };
             format!("{host}, {count} address{plural}, looked up in {}", millis(*in_time))
         }
-        Err(error) => format!("{host}: {}", chain(error)),
+        Err(error) => format!("{host}: {}", Chain(error)),
     }
 }
 
@@ -144,7 +144,7 @@ fn probed(probe: &Probe) -> Vec<String> {
     parts.push(match &probe.result {
         Ok(Protocol::Http1) => "HTTP/1.1".to_owned(),
         Ok(Protocol::Http2) => "HTTP/2".to_owned(),
-        Err(error) => format!("{} (after {})", chain(error), millis(probe.phases.total)),
+        Err(error) => format!("{} (after {})", Chain(error), millis(probe.phases.total)),
     });
     parts
 }

@@ -2,9 +2,9 @@
 
 use clap::{Args, Subcommand};
 
-use crate::domain::access::{ApiKeyName, Scope};
-use crate::domain::time::Day;
 use crate::server::admin::{AdminRequest, AdminResponse, CreateKey, KeyListed, Listing};
+use postrider_domain::access::{ApiKeyName, Scope};
+use postrider_domain::time::Day;
 
 use super::office::{list, perform, print_rows, unexpected};
 use super::options::DataOptions;

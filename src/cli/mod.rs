@@ -3,6 +3,7 @@
 use clap::{Parser, Subcommand};
 
 mod audit;
+#[cfg(feature = "bench")]
 mod bench;
 mod config;
 mod dev;
@@ -30,6 +31,7 @@ enum Command {
     /// Show it all at once: a server, a receiver, and one signed delivery of each event.
     Dev(dev::DevOptions),
     /// Measure what this machine can carry.
+    #[cfg(feature = "bench")]
     Bench(bench::BenchCommand),
     /// Run the server.
     Serve(serve::ServeOptions),
@@ -65,6 +67,7 @@ pub fn run() -> anyhow::Result<()> {
     let outcome = runtime.block_on(async {
         match cli.command {
             Command::Dev(options) => dev::run(options).await,
+            #[cfg(feature = "bench")]
             Command::Bench(command) => bench::run(command).await,
             Command::Serve(options) => serve::run(options).await,
             Command::Config(command) => config::run(command),

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use anyhow::{Context, bail};
 
 use crate::clock::SystemClock;
-use crate::domain::limits;
 use crate::server::admin::{self, AdminError, AdminRequest, AdminResponse, Listing};
 use crate::server::{Office, OpenedFor};
+use postrider_domain::limits;
 
 use super::options::DataOptions;
 

@@ -9,12 +9,12 @@ use std::time::Duration;
 use url::Url;
 
 use crate::config::{LogFormat, Settings};
-use crate::domain::database_url::DatabaseUrl;
-use crate::domain::limits;
-use crate::domain::proxy::ProxyUrl;
-use crate::domain::retry::{format_wait, parse_wait};
-use crate::egress::AllowTarget;
 use crate::telemetry;
+use postrider_domain::database_url::DatabaseUrl;
+use postrider_domain::limits;
+use postrider_domain::proxy::ProxyUrl;
+use postrider_domain::retry::{format_wait, parse_wait};
+use postrider_egress::AllowTarget;
 
 /// One setting as people know it.
 #[derive(Debug)]

@@ -9,12 +9,12 @@ use clap::{Args, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::clock::SystemClock;
-use crate::domain::database_url::DatabaseUrl;
-use crate::domain::time::Clock as _;
-use crate::store::copy::{self, Counted, Side, Tables, Watch};
-use crate::store::postgres::PostgresSettings;
-use crate::store::postgres::copy::PostgresTables;
-use crate::store::sqlite::copy::SqliteTables;
+use postrider_domain::database_url::DatabaseUrl;
+use postrider_domain::time::Clock as _;
+use postrider_store::copy::{self, Counted, Side, Tables, Watch};
+use postrider_store_postgres::PostgresSettings;
+use postrider_store_postgres::copy::PostgresTables;
+use postrider_store_sqlite::copy::SqliteTables;
 
 use super::office::print_rows;
 

@@ -15,13 +15,14 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::domain::access::{ApiKey, ApiKeyName, Mode, Scope, Scopes};
-use crate::domain::audit::{Actor, AuditEntry};
-use crate::domain::id::ApiKeyId;
-use crate::domain::page::{Page, PageRequest, encode_cursor};
-use crate::domain::time::Day;
-use crate::domain::workspace::{Workspace, WorkspaceName};
-use crate::service::{CreateApiKey, Service, ServiceError};
+use postrider_domain::access::{ApiKey, ApiKeyName, Mode, Scope, Scopes};
+use postrider_domain::audit::{Actor, AuditEntry};
+use postrider_domain::error_chain::Chain;
+use postrider_domain::id::ApiKeyId;
+use postrider_domain::page::{Page, PageRequest, encode_cursor};
+use postrider_domain::time::Day;
+use postrider_domain::workspace::{Workspace, WorkspaceName};
+use postrider_service::{CreateApiKey, Service, ServiceError};
 
 use super::StartError;
 
@@ -249,7 +250,7 @@ fn shown<T, V: From<T>>(page: Page<T>) -> (Vec<V>, Option<String>) {
 }
 
 fn told(error: impl std::error::Error + 'static) -> String {
-    crate::telemetry::chain(&error)
+    Chain(&error).to_string()
 }
 
 /// Asks the server that holds the directory.

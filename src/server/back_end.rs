@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use crate::config::Settings;
-use crate::domain::time::Clock;
-use crate::store::directory::DirectoryLock;
-use crate::store::postgres::{PostgresSettings, PostgresStore};
-use crate::store::sqlite::SqliteStore;
-use crate::store::{Store, StoreSeed};
+use postrider_domain::time::Clock;
+use postrider_store::directory::DirectoryLock;
+use postrider_store::{Store, StoreSeed};
+use postrider_store_postgres::{PostgresSettings, PostgresStore};
+use postrider_store_sqlite::SqliteStore;
 
 use super::{OpenedFor, StartError};
 

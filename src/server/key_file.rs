@@ -8,9 +8,9 @@ use std::path::Path;
 use zeroize::Zeroizing;
 
 use crate::config::Settings;
-use crate::crypto::{MasterKey, Random};
-use crate::domain::secret::hex;
-use crate::store::{Store, StoreError};
+use postrider_crypto::{MasterKey, Random};
+use postrider_domain::secret::hex;
+use postrider_store::{Store, StoreError};
 
 #[derive(Debug, thiserror::Error)]
 pub enum KeyFileError {

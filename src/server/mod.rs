@@ -10,21 +10,21 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::api;
 use crate::config::Settings;
-use crate::crypto::{MasterKey, Random};
-use crate::dashboard::docs;
-use crate::domain::event_type::{Catalogue, CatalogueError};
-use crate::domain::id::StoreTag;
-use crate::domain::time::Clock;
-use crate::egress::{AllowTarget, Egress, EgressSettings, EgressSetupError, InvalidAllowTarget};
-use crate::engine::{Engine, EngineParts, EngineSettings};
-use crate::service::{
+use postrider_api as api;
+use postrider_crypto::{MasterKey, Random};
+use postrider_domain::event_type::{Catalogue, CatalogueError};
+use postrider_domain::id::StoreTag;
+use postrider_domain::time::Clock;
+use postrider_egress::{AllowTarget, Egress, EgressSettings, EgressSetupError, InvalidAllowTarget};
+use postrider_engine::{Engine, EngineParts, EngineSettings};
+use postrider_service::{
     AdoptError, MasterKeyError, Service, ServiceError, ServiceParts, adopt_catalogue, check_master_key,
     stored_catalogue,
 };
-use crate::store::directory::DirectoryLock;
-use crate::store::{EndpointLimits, OpenError, Store, StoreSeed};
+use postrider_store::directory::DirectoryLock;
+use postrider_store::{EndpointLimits, OpenError, Store, StoreSeed};
+use postrider_web::docs;
 
 pub mod admin;
 mod back_end;

@@ -8,10 +8,10 @@ use std::path::Path;
 use zeroize::Zeroizing;
 
 use crate::config::Settings;
-use crate::crypto::Random;
-use crate::domain::endpoint::{EndpointUrl, InvalidField};
-use crate::domain::secret::WebhookSecret;
-use crate::service::OperatorWebhook;
+use postrider_crypto::Random;
+use postrider_domain::endpoint::{EndpointUrl, InvalidField};
+use postrider_domain::secret::WebhookSecret;
+use postrider_service::OperatorWebhook;
 
 #[derive(Debug, thiserror::Error)]
 pub enum OperatorWebhookError {

@@ -106,7 +106,7 @@ fn the_pages_show_what_is_there() {
 #[test]
 fn every_error_code_has_its_section_and_every_setting_is_told() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let sources = ["src/api/error.rs", "src/api/error_code.rs"];
+    let sources = ["crates/api/src/error.rs", "crates/api/src/error_code.rs"];
     let sources: Vec<String> = sources.iter().filter_map(|file| fs::read_to_string(root.join(file)).ok()).collect();
     let codes: BTreeSet<&str> = sources.iter().flat_map(|source| yielded(source)).collect();
     let page = read(&root.join("docs/errors.md"));

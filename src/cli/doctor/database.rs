@@ -8,8 +8,8 @@ use clap::Args;
 
 use crate::clock::SystemClock;
 use crate::server::postgres_settings;
-use crate::store::postgres::PostgresSettings;
-use crate::store::postgres::examine::{Examination, Pooler, examine};
+use postrider_store_postgres::PostgresSettings;
+use postrider_store_postgres::examine::{Examination, Pooler, examine};
 
 use super::super::options::DataOptions;
 

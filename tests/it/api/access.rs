@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use postrider::domain::access::{Mode, Scope};
-use postrider::domain::time::Timestamp;
+use postrider_domain::access::{Mode, Scope};
+use postrider_domain::time::Timestamp;
 use serde_json::json;
 
 use super::{DELIVERIES, ENDPOINTS, EVENTS, an_endpoint, an_event};

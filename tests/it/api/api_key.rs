@@ -1,6 +1,6 @@
 //! API keys over the API: made, listed, revoked, and never more than their maker.
 
-use postrider::domain::access::{Mode, Scope};
+use postrider_domain::access::{Mode, Scope};
 use serde_json::{Value, json};
 
 use super::{API_KEYS, DELIVERIES, EVENTS, an_event, faults};
@@ -94,7 +94,7 @@ async fn a_key_expires_tomorrow_at_the_earliest() {
     }
     let body = json!({"expiresAt": "2026-05-16", "scopes": ["webhooks:read"]});
     let key = manager.key(&text(&manager.post(API_KEYS, body).await.data(200), "key"));
-    let midnight = postrider::domain::time::Timestamp::parse("2026-05-16T00:00:00Z").unwrap();
+    let midnight = postrider_domain::time::Timestamp::parse("2026-05-16T00:00:00Z").unwrap();
     app.clock().set(midnight.minus(std::time::Duration::from_millis(1)));
     assert_eq!(key.get(DELIVERIES).await.status, 200);
     app.clock().set(midnight);

@@ -1,6 +1,6 @@
 //! The audit log over the API.
 
-use postrider::domain::access::{Mode, Scope};
+use postrider_domain::access::{Mode, Scope};
 use serde_json::{Value, json};
 
 use super::{API_KEYS, AUDIT, ENDPOINTS, EVENTS, an_endpoint, an_event, faults};

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use postrider::domain::access::Mode;
+use postrider_domain::access::Mode;
 use serde_json::{Value, json};
 
 use super::{DELIVERIES, EVENTS, an_endpoint, an_endpoint_with, faults};

@@ -1,6 +1,6 @@
 //! `/v1/webhook-endpoints`.
 
-use postrider::domain::access::Scope;
+use postrider_domain::access::Scope;
 use serde_json::{Value, json};
 
 use super::{ENDPOINTS, an_endpoint, an_endpoint_with, faults, without};

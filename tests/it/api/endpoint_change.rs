@@ -1,7 +1,7 @@
 //! `PATCH`, `DELETE` and the list of `/v1/webhook-endpoints`.
 
 use http::Method;
-use postrider::domain::access::{Mode, Scope};
+use postrider_domain::access::{Mode, Scope};
 use serde_json::{Value, json};
 
 use super::{DELIVERIES, ENDPOINTS, an_endpoint, an_endpoint_with, assert_done_once, faults, patch};

@@ -1,6 +1,6 @@
 //! `/v1/events`.
 
-use postrider::domain::access::Mode;
+use postrider_domain::access::Mode;
 use serde_json::{Value, json};
 
 use super::{EVENTS, an_endpoint, an_endpoint_with, an_event, faults};

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use postrider::domain::access::Mode;
+use postrider_domain::access::Mode;
 use serde_json::{Value, json};
 
 use crate::support::app::{ALL_SCOPES, App, text};

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use postrider::domain::access::{Mode, Scope};
+use postrider_domain::access::{Mode, Scope};
 use serde_json::{Value, json};
 
 use crate::support::app::{ALL_SCOPES, App, text};

@@ -98,5 +98,5 @@ async fn a_retired_name_is_listed_and_can_neither_be_published_nor_subscribed_to
 #[tokio::test]
 async fn the_built_in_catalogue_is_the_file_at_the_root_of_the_project() {
     let file = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("events.toml")).unwrap();
-    assert_eq!(postrider::domain::event_type::Catalogue::BUILT_IN, file);
+    assert_eq!(postrider_domain::event_type::Catalogue::BUILT_IN, file);
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use futures_util::future::join_all;
-use postrider::domain::access::{Mode, Scope};
+use postrider_domain::access::{Mode, Scope};
 use serde_json::json;
 
 use super::{DELIVERIES, ENDPOINTS, EVENTS, an_endpoint, an_endpoint_with, an_event};

@@ -1,7 +1,7 @@
 //! The wall between workspaces: every route, tried with another's ids.
 
 use http::Method;
-use postrider::domain::access::Scope;
+use postrider_domain::access::Scope;
 use serde_json::{Value, json};
 
 use super::{DELIVERIES, ENDPOINTS, EVENTS};

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use http::Method;
-use postrider::domain::access::{Mode, Scope};
+use postrider_domain::access::{Mode, Scope};
 use serde_json::{Value, json};
 
 use super::{DELIVERIES, ENDPOINTS, EVENTS, an_endpoint, an_endpoint_with, an_event, event_of_bytes};
@@ -121,10 +121,10 @@ fn the_checked_in_document_is_the_one_that_the_code_makes() {
 
 #[test]
 fn routes_are_made_in_one_place_alone() {
-    let api = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/api");
-    for entry in fs::read_dir(api).expect("src/api").map(|entry| entry.expect("an entry").path()) {
+    let api = Path::new(env!("CARGO_MANIFEST_DIR")).join("crates/api/src");
+    for entry in fs::read_dir(api).expect("crates/api/src").map(|entry| entry.expect("an entry").path()) {
         let file = entry.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        if entry.is_dir() || file == "mod.rs" {
+        if entry.is_dir() || file == "lib.rs" {
             continue;
         }
         let code = fs::read_to_string(&entry).expect("a source file");

@@ -3,8 +3,8 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use postrider::domain::access::Mode;
-use postrider::domain::rate_limit::RateLimits;
+use postrider_domain::access::Mode;
+use postrider_domain::rate_limit::RateLimits;
 use serde_json::json;
 
 use super::{DELIVERIES, ENDPOINTS, EVENTS, an_event};

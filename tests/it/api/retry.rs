@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use http::Method;
-use postrider::domain::time::Clock;
+use postrider_domain::time::Clock;
 use serde_json::{Value, json};
 
 use super::{DELIVERIES, ENDPOINTS, assert_done_once, faults, patch};

@@ -1,7 +1,7 @@
 //! `/v1/webhook-deliveries/{deliveryId}/skip`.
 
 use http::Method;
-use postrider::domain::access::Scope;
+use postrider_domain::access::Scope;
 use serde_json::{Value, json};
 
 use super::{DELIVERIES, assert_done_once, faults, patch};

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use http::Method;
-use postrider::domain::access::Mode;
+use postrider_domain::access::Mode;
 use serde_json::{Value, json};
 
 use super::{DELIVERIES, ENDPOINTS, an_endpoint, an_endpoint_with, assert_done_once, faults, patch};

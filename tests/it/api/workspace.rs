@@ -1,6 +1,6 @@
 //! Workspaces: one's own, and all of them for an operator's key.
 
-use postrider::domain::access::Scope;
+use postrider_domain::access::Scope;
 use serde_json::{Value, json};
 
 use super::{ENDPOINTS, WORKSPACES, an_endpoint, an_event, faults};
@@ -21,7 +21,7 @@ async fn create(operator: &Caller, name: &str) -> String {
 #[tokio::test]
 async fn every_key_may_ask_whose_it_is() {
     let app = App::start().await;
-    let bare = app.create_key("Acme", postrider::domain::access::Mode::Live, &[], None).await;
+    let bare = app.create_key("Acme", postrider_domain::access::Mode::Live, &[], None).await;
     let (key_id, workspace_id) = (bare.key.id.to_string(), bare.key.workspace_id.to_string());
     let bare = app.caller_with(bare);
     let own = bare.get("/v1/workspaces/me").await;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use postrider::egress::{Exchange, Phase, SendError};
+use postrider_egress::{Exchange, Phase, SendError};
 
 use super::{LONG, SHORT, post, post_within, status, to_loopback};
 use crate::support::receiver::{Answer, Behaviour, ClosedPort, Receiver};

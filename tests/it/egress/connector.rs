@@ -4,8 +4,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use postrider::domain::target::{RefusalReason, TargetGuard, TargetRefusal};
-use postrider::egress::{Egress, EgressSettings, Phase, ResolveError, SendError, TlsFault};
+use postrider_domain::target::{RefusalReason, TargetGuard, TargetRefusal};
+use postrider_egress::{Egress, EgressSettings, Phase, ResolveError, SendError, TlsFault};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
@@ -17,7 +17,7 @@ use crate::support::dns::{Answer, DnsServer};
 use crate::support::receiver::Receiver;
 use crate::support::tls::{Identity, TestCa};
 
-fn refusal(result: Result<postrider::egress::Answer, SendError>) -> RefusalReason {
+fn refusal(result: Result<postrider_egress::Answer, SendError>) -> RefusalReason {
     match result {
         Err(SendError::Refused(TargetRefusal { reason, .. })) => reason,
         other => panic!("not refused: {other:?}"),
@@ -64,7 +64,7 @@ async fn tls_proves_the_urls_host_and_sessions_are_resumed() {
     assert_eq!(status(&first), 200);
     assert!(first.phases.dns.is_some() && first.phases.tls.is_some());
     assert_eq!(egress.idle_connections(), 1);
-    egress.forget(postrider::egress::TargetUrl::parse(&url).unwrap().host());
+    egress.forget(postrider_egress::TargetUrl::parse(&url).unwrap().host());
     assert_eq!(egress.idle_connections(), 0);
     let second = post(&egress, &url).await;
     assert_eq!(status(&second), 200);

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use postrider::domain::target::{RefusalReason, TargetGuard};
-use postrider::egress::{ClientIdentity, Egress, SendError, TlsFault};
+use postrider_domain::target::{RefusalReason, TargetGuard};
+use postrider_egress::{ClientIdentity, Egress, SendError, TlsFault};
 use url::Url;
 
 use super::{NOON, egress, post, post_as, settings_with, status};
@@ -43,7 +43,7 @@ impl Stage {
     }
 
     fn forget(&self) {
-        self.egress.forget(postrider::egress::TargetUrl::parse(&self.url).unwrap().host());
+        self.egress.forget(postrider_egress::TargetUrl::parse(&self.url).unwrap().host());
     }
 
     fn handshakes(&self) -> Vec<Handshake> {

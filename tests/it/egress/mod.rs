@@ -13,8 +13,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue};
-use postrider::domain::time::Timestamp;
-use postrider::egress::{ClientIdentity, Egress, EgressSettings, Exchange, OutboundRequest, TargetUrl};
+use postrider_domain::time::Timestamp;
+use postrider_egress::{ClientIdentity, Egress, EgressSettings, Exchange, OutboundRequest, TargetUrl};
 
 use crate::support::clock::ManualClock;
 use crate::support::dns::DnsServer;

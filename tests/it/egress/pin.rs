@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use postrider::domain::target::{RefusalReason, TargetGuard};
-use postrider::egress::SendError;
+use postrider_domain::target::{RefusalReason, TargetGuard};
+use postrider_egress::SendError;
 use url::Url;
 
 use super::{NOON, egress, post, settings_with, status};
@@ -14,8 +14,8 @@ use crate::support::receiver::{Behaviour, Gate, Receiver};
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
-fn forget_connections(egress: &postrider::egress::Egress, url: &str) {
-    egress.forget(postrider::egress::TargetUrl::parse(url).unwrap().host());
+fn forget_connections(egress: &postrider_egress::Egress, url: &str) {
+    egress.forget(postrider_egress::TargetUrl::parse(url).unwrap().host());
 }
 
 #[tokio::test]

@@ -12,7 +12,7 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use postrider::egress::{EgressSettings, SendError};
+use postrider_egress::{EgressSettings, SendError};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
@@ -129,7 +129,7 @@ async fn a_burst_after_the_end_of_an_http2_connection_opens_one_and_not_one_each
     let egress = egress(settings_with(&dns, Some(&ca)), &ManualClock::new(NOON));
     let url = server.url();
     post(&egress, &url).await.result.unwrap();
-    egress.forget(postrider::egress::TargetUrl::parse(&url).unwrap().host());
+    egress.forget(postrider_egress::TargetUrl::parse(&url).unwrap().host());
     let exchanges = join_all((0..30).map(|_| post(&egress, &url))).await;
     assert!(exchanges.iter().all(|exchange| status(exchange) == 200));
     assert_eq!(server.connections.load(Ordering::SeqCst), 2);
@@ -238,7 +238,7 @@ async fn a_connection_in_use_when_its_host_is_forgotten_does_not_come_back() {
     let url = receiver.url("/");
     let forgetting = async {
         receiver.wait_for(1).await;
-        egress.forget(postrider::egress::TargetUrl::parse(&url).unwrap().host());
+        egress.forget(postrider_egress::TargetUrl::parse(&url).unwrap().host());
         gate.open();
     };
     let (exchange, ()) = tokio::join!(post(&egress, &url), forgetting);

@@ -3,9 +3,9 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use postrider::domain::proxy::ProxyUrl;
-use postrider::domain::target::RefusalReason;
-use postrider::egress::{Egress, EgressSettings, ProxyFault, SendError};
+use postrider_domain::proxy::ProxyUrl;
+use postrider_domain::target::RefusalReason;
+use postrider_egress::{Egress, EgressSettings, ProxyFault, SendError};
 use tokio::net::TcpListener;
 
 use super::{NOON, egress, loopback_settings, post, post_within, settings_with, status};

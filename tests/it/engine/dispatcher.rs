@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use postrider::domain::limits;
-use postrider::domain::retry::RetrySchedule;
-use postrider::domain::time::Clock;
+use postrider_domain::limits;
+use postrider_domain::retry::RetrySchedule;
+use postrider_domain::time::Clock;
 use serde_json::{Value, json};
 
 use crate::support::app::{ALL_SCOPES, App, instant};

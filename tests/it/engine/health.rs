@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use postrider::domain::time::{Clock, Timestamp};
+use postrider_domain::time::{Clock, Timestamp};
 use serde_json::{Value, json};
 
 use crate::support::app::{App, Endpoint, instant, text};

@@ -25,7 +25,7 @@ async fn one_outcome_that_cannot_be_recorded_costs_no_other_its_record() {
     // An attempt of this number stands in the log already: its outcome can never be written.
     let damaged = text(&app.deliveries("limit=200").await[DELIVERIES / 2], "id");
     let database = rusqlite::Connection::open(app.data_dir().join("postrider.db")).unwrap();
-    let key = damaged.parse::<postrider::domain::id::DeliveryId>().unwrap().key().as_i64();
+    let key = damaged.parse::<postrider_domain::id::DeliveryId>().unwrap().key().as_i64();
     let attempt =
         "INSERT INTO attempts (delivery_key, number, started_at, duration_ms, outcome) VALUES (?1, 1, 0, 0, 0)";
     database.execute(attempt, [key]).unwrap();

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use postrider::domain::proxy::ProxyUrl;
-use postrider::domain::retry::RetrySchedule;
-use postrider::domain::time::Timestamp;
+use postrider_domain::proxy::ProxyUrl;
+use postrider_domain::retry::RetrySchedule;
+use postrider_domain::time::Timestamp;
 use serde_json::{Value, json};
 
 use crate::support::app::{App, Endpoint, NOON, instant, text};
@@ -42,7 +42,7 @@ async fn a_receiver_gets_the_envelope_with_the_headers_of_the_contract_and_a_goo
     let delivery = app.delivery_ended(&event, "delivered").await;
     let received = receiver.wait_for(1).await.remove(0);
     assert_eq!((&*received.method, &*received.path), ("POST", "/hook?team=a"));
-    let workspace = app.create_key("Acme", postrider::domain::access::Mode::Live, &[], None).await.key.workspace_id;
+    let workspace = app.create_key("Acme", postrider_domain::access::Mode::Live, &[], None).await.key.workspace_id;
     assert_eq!(
         String::from_utf8(received.body.clone()).unwrap(),
         format!(

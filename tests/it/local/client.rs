@@ -1,6 +1,6 @@
 //! The client of our own API: one kept connection, and failures that tell what happened.
 
-use postrider::local::client::{ApiFailure, BearerKey, Client};
+use postrider_local::client::{ApiFailure, BearerKey, Client};
 use serde_json::json;
 use tokio::net::TcpListener;
 

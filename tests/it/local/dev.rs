@@ -3,13 +3,13 @@
 use std::io::{self, Write};
 use std::sync::Arc;
 
-use postrider::domain::event_type::Catalogue;
-use postrider::domain::time::Clock;
-use postrider::local::client::BearerKey;
-use postrider::local::dev::{DELIVERIES_WAIT, Tour, TourError, TourReport, start_receiver};
-use postrider::local::receiver::{INBOX_PATH, Receiver};
-use postrider::local::screen::Screen;
-use postrider::local::state::DevState;
+use postrider_domain::event_type::Catalogue;
+use postrider_domain::time::Clock;
+use postrider_local::client::BearerKey;
+use postrider_local::dev::{DELIVERIES_WAIT, Tour, TourError, TourReport, start_receiver};
+use postrider_local::receiver::{INBOX_PATH, Receiver};
+use postrider_local::screen::Screen;
+use postrider_local::state::DevState;
 use serde_json::json;
 use tempfile::TempDir;
 use tokio::sync::watch;

@@ -13,7 +13,7 @@ use http::Request;
 use http_body_util::{BodyExt, Full};
 use hyper::client::conn::http1::handshake;
 use hyper_util::rt::TokioIo;
-use postrider::domain::time::Timestamp;
+use postrider_domain::time::Timestamp;
 use standardwebhooks::Webhook;
 
 use crate::support::receiver::connect;

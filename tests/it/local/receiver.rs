@@ -7,10 +7,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::Request;
 use http_body_util::Full;
-use postrider::domain::event_type::Catalogue;
-use postrider::domain::secret::WebhookSecret;
-use postrider::local::receiver::{Arrival, INBOX_PATH, Receiver, Signature};
-use postrider::local::verify::VerifyFault;
+use postrider_domain::event_type::Catalogue;
+use postrider_domain::secret::WebhookSecret;
+use postrider_local::receiver::{Arrival, INBOX_PATH, Receiver, Signature};
+use postrider_local::verify::VerifyFault;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 

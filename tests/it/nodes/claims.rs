@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use postrider::domain::limits;
+use postrider_domain::limits;
 use tokio::task::JoinHandle;
 use tokio_postgres::{Client, Error};
 use tokio_util::sync::CancellationToken;

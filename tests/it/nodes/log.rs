@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
 
-use postrider::domain::attempt::AttemptOutcome;
+use postrider_domain::attempt::AttemptOutcome;
 use tokio_postgres::Client;
 
 use super::load::{Endpoint, Published};

@@ -2,8 +2,8 @@
 
 use std::collections::{HashMap, HashSet};
 
-use postrider::domain::attempt::AttemptOutcome;
-use postrider::domain::id::DeliveryId;
+use postrider_domain::attempt::AttemptOutcome;
+use postrider_domain::id::DeliveryId;
 use tokio_postgres::Client;
 
 use super::load::{Endpoint, STRICT_TAKES};

@@ -2,11 +2,11 @@
 
 use std::path::PathBuf;
 
-use postrider::domain::access::{Mode, Scopes};
-use postrider::domain::workspace::WorkspaceName;
 use postrider::server::StartError;
-use postrider::service::CreateApiKey;
-use postrider::telemetry::chain;
+use postrider_domain::access::{Mode, Scopes};
+use postrider_domain::error_chain::Chain;
+use postrider_domain::workspace::WorkspaceName;
+use postrider_service::CreateApiKey;
 use serde_json::{Value, json};
 
 use crate::support::app::{ALL_SCOPES, App, Setup, text};
@@ -40,7 +40,7 @@ async fn set_up(file: &str) -> Setup {
 /// Starts with another file and stops again; gives what is told when it does not start.
 async fn start_with(setup: &Setup, file: &str) -> Result<Vec<String>, String> {
     std::fs::write(path_of(setup), file).unwrap();
-    let told = |error: StartError| chain(&error);
+    let told = |error: StartError| Chain(&error).to_string();
     let server = setup.start_server().await.map_err(told)?;
     let names = server.service().catalogue().names().map(ToString::to_string).collect();
     server.stop().await;
@@ -150,7 +150,7 @@ async fn a_file_that_is_no_catalogue_keeps_the_server_from_starting_and_says_why
     let told = start_with(&setup, &outside).await.unwrap_err();
     assert!(told.contains("the schema of \"a.b\""), "{told}");
     std::fs::remove_file(path_of(&setup)).unwrap();
-    let told = chain(&setup.start_server().await.err().unwrap());
+    let told = Chain(&setup.start_server().await.err().unwrap()).to_string();
     assert!(told.contains("cannot read the event catalogue") && told.contains("events.toml"), "{told}");
 }
 

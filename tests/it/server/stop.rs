@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use postrider::server::StartError;
-use postrider::store::OpenError;
+use postrider_store::OpenError;
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 

@@ -7,24 +7,24 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use postrider::clock::SystemClock;
-use postrider::domain::access::Mode;
-use postrider::domain::attempt::AttemptOutcome;
-use postrider::domain::delivery::DeliveryStatus;
-use postrider::domain::endpoint::{OpaqueId, SecretVersion};
-use postrider::domain::endpoint_options::{OptionsChange, SignatureSchemes};
-use postrider::domain::event::EventReceipt;
-use postrider::domain::idempotency::{IdempotencyScope, IdempotentRequest, RecordedAnswer, Recording};
-use postrider::domain::private_options::HeaderName;
-use postrider::domain::replay::{REPLAYED_BY_DEFAULT, ReplayRange};
-use postrider::domain::time::Clock;
-use postrider::store::copy::{self, CopyError, Row, Selection, Side, TABLES, Tables, Value, Watch};
-use postrider::store::postgres::copy::PostgresTables;
-use postrider::store::postgres::{PostgresSettings, PostgresStore, TimeSource};
-use postrider::store::sqlite::SqliteStore;
-use postrider::store::sqlite::copy::SqliteTables;
-use postrider::store::{
+use postrider_domain::access::Mode;
+use postrider_domain::attempt::AttemptOutcome;
+use postrider_domain::delivery::DeliveryStatus;
+use postrider_domain::endpoint::{OpaqueId, SecretVersion};
+use postrider_domain::endpoint_options::{OptionsChange, SignatureSchemes};
+use postrider_domain::event::EventReceipt;
+use postrider_domain::idempotency::{IdempotencyScope, IdempotentRequest, RecordedAnswer, Recording};
+use postrider_domain::private_options::HeaderName;
+use postrider_domain::replay::{REPLAYED_BY_DEFAULT, ReplayRange};
+use postrider_domain::time::Clock;
+use postrider_store::copy::{self, CopyError, Row, Selection, Side, TABLES, Tables, Value, Watch};
+use postrider_store::{
     Claim, NewCatalogue, NewEndpoint, OpenError, SealedHeader, SealedOptions, Store, StoreSeed, Written,
 };
+use postrider_store_postgres::copy::PostgresTables;
+use postrider_store_postgres::{PostgresSettings, PostgresStore, TimeSource};
+use postrider_store_sqlite::SqliteStore;
+use postrider_store_sqlite::copy::SqliteTables;
 use tempfile::TempDir;
 
 use super::conformance::health::pause;

@@ -7,25 +7,25 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::StreamExt;
-use postrider::domain::access::{ApiKey, ApiKeyHash, Mode, Scope, Scopes};
-use postrider::domain::attempt::{Attempt, AttemptOutcome};
-use postrider::domain::audit::{AuditEntry, AuditFilter, Author};
-use postrider::domain::delivery::DeliveryFilter;
-use postrider::domain::delivery::{Delivery, DeliveryStatus, EndReason};
-use postrider::domain::endpoint::{
+use postrider_domain::access::{ApiKey, ApiKeyHash, Mode, Scope, Scopes};
+use postrider_domain::attempt::{Attempt, AttemptOutcome};
+use postrider_domain::audit::{AuditEntry, AuditFilter, Author};
+use postrider_domain::delivery::DeliveryFilter;
+use postrider_domain::delivery::{Delivery, DeliveryStatus, EndReason};
+use postrider_domain::endpoint::{
     DisabledReason, Endpoint, EndpointChange, EndpointName, EndpointUrl, OpaqueId, ProjectId, SecretVersion,
 };
-use postrider::domain::endpoint_options::{DeliveryOrder, OptionsChange};
-use postrider::domain::event::{EventReceipt, NewEvent};
-use postrider::domain::event_type::EventTypeName;
-use postrider::domain::health::{Failure, Signal};
-use postrider::domain::id::{ApiKeyId, DeliveryId, EndpointId, EventId, ReplayId, RowKey, StoreTag, WorkspaceId};
-use postrider::domain::limits;
-use postrider::domain::page::PageRequest;
-use postrider::domain::replay::{Replay, ReplayCount, ReplayRange};
-use postrider::domain::time::{Clock, Timestamp};
-use postrider::domain::workspace::{Workspace, WorkspaceName};
-use postrider::store::{
+use postrider_domain::endpoint_options::{DeliveryOrder, OptionsChange};
+use postrider_domain::event::{EventReceipt, NewEvent};
+use postrider_domain::event_type::EventTypeName;
+use postrider_domain::health::{Failure, Signal};
+use postrider_domain::id::{ApiKeyId, DeliveryId, EndpointId, EventId, ReplayId, RowKey, StoreTag, WorkspaceId};
+use postrider_domain::limits;
+use postrider_domain::page::PageRequest;
+use postrider_domain::replay::{Replay, ReplayCount, ReplayRange};
+use postrider_domain::time::{Clock, Timestamp};
+use postrider_domain::workspace::{Workspace, WorkspaceName};
+use postrider_store::{
     AfterAttempt, Claim, Claimed, DeleteEndpointError, EndpointLimits, EndpointUpdate, Lane, LaneQuota, NewApiKey,
     NewEndpoint, NewReplay, NewWorkspace, OutcomeRecord, Recorded, RequeueError, RotateSecretError, SealedOptions,
     SealedSigningKey, SecretRotation, SkipDeliveryError, StopReplayError, Store, StoreSeed, UpdateEndpointError,

@@ -4,11 +4,11 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use postrider::domain::delivery::{DeliveryCause, DeliveryStatus};
-use postrider::domain::limits;
-use postrider::domain::replay::{REPLAYED_BY_DEFAULT, ReplayRange, ReplayStatus};
-use postrider::domain::time::Timestamp;
-use postrider::store::{Claim, Store, Written};
+use postrider_domain::delivery::{DeliveryCause, DeliveryStatus};
+use postrider_domain::limits;
+use postrider_domain::replay::{REPLAYED_BY_DEFAULT, ReplayRange, ReplayStatus};
+use postrider_domain::time::Timestamp;
+use postrider_store::{Claim, Store, Written};
 
 use super::fixture::{EachLane, Fixture, START};
 use super::postgres::PostgresBackend;

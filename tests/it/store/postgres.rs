@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use postrider::domain::attempt::AttemptOutcome;
-use postrider::domain::limits;
-use postrider::domain::time::Clock;
-use postrider::store::postgres::{PostgresSettings, PostgresStore, TimeSource};
-use postrider::store::{Recorded, Store, StoreSeed};
+use postrider_domain::attempt::AttemptOutcome;
+use postrider_domain::limits;
+use postrider_domain::time::Clock;
+use postrider_store::{Recorded, Store, StoreSeed};
+use postrider_store_postgres::{PostgresSettings, PostgresStore, TimeSource};
 use tokio_postgres::Client;
 
 use super::fixture::{Backend, Fixture, outline};

@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use postrider::domain::id::RowKey;
-use postrider::domain::time::Clock;
-use postrider::store::postgres::{PostgresSettings, PostgresStore, TimeSource};
-use postrider::store::{LogPart, Recorded, Store, StoreSeed};
+use postrider_domain::id::RowKey;
+use postrider_domain::time::Clock;
+use postrider_store::{LogPart, Recorded, Store, StoreSeed};
+use postrider_store_postgres::{PostgresSettings, PostgresStore, TimeSource};
 use tokio_postgres::Client;
 
 use super::fixture::{Backend, Fixture, START, TAG};

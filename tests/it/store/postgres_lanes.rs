@@ -4,9 +4,9 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use postrider::domain::attempt::AttemptOutcome;
-use postrider::domain::limits;
-use postrider::store::{Claim, HandOver, Lane, LaneQuota, Recorded};
+use postrider_domain::attempt::AttemptOutcome;
+use postrider_domain::limits;
+use postrider_store::{Claim, HandOver, Lane, LaneQuota, Recorded};
 use tokio_postgres::Client;
 
 use super::fixture::{Fixture, outline};

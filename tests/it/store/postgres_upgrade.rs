@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use postrider::domain::delivery::DeliveryStatus;
-use postrider::domain::replay::{REPLAYED_BY_DEFAULT, ReplayRange, ReplayStatus};
-use postrider::domain::time::Timestamp;
-use postrider::store::postgres::PostgresStore;
-use postrider::store::{OpenError, StoreSeed};
+use postrider_domain::delivery::DeliveryStatus;
+use postrider_domain::replay::{REPLAYED_BY_DEFAULT, ReplayRange, ReplayStatus};
+use postrider_domain::time::Timestamp;
+use postrider_store::{OpenError, StoreSeed};
+use postrider_store_postgres::PostgresStore;
 use tokio_postgres::Client;
 
 use super::fixture::{Fixture, START, TAG};

@@ -5,17 +5,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use postrider::domain::access::Mode;
-use postrider::domain::attempt::AttemptOutcome;
-use postrider::domain::delivery::{Delivery, DeliveryFilter, DeliveryStatus, EndReason};
-use postrider::domain::event_type::EventTypeName;
-use postrider::domain::id::DeliveryId;
-use postrider::domain::limits;
-use postrider::domain::page::{PageRequest, encode_cursor};
-use postrider::domain::replay::{REPLAYED_BY_DEFAULT, ReplayCount, ReplayRange};
-use postrider::domain::time::Clock;
-use postrider::store::sqlite::SqliteStore;
-use postrider::store::{NewEndpoint, OpenError, Recorded, RequeueError, Store, StoreSeed};
+use postrider_domain::access::Mode;
+use postrider_domain::attempt::AttemptOutcome;
+use postrider_domain::delivery::{Delivery, DeliveryFilter, DeliveryStatus, EndReason};
+use postrider_domain::event_type::EventTypeName;
+use postrider_domain::id::DeliveryId;
+use postrider_domain::limits;
+use postrider_domain::page::{PageRequest, encode_cursor};
+use postrider_domain::replay::{REPLAYED_BY_DEFAULT, ReplayCount, ReplayRange};
+use postrider_domain::time::Clock;
+use postrider_store::{NewEndpoint, OpenError, Recorded, RequeueError, Store, StoreSeed};
+use postrider_store_sqlite::SqliteStore;
 use rusqlite::Connection;
 use tempfile::TempDir;
 

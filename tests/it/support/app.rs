@@ -16,12 +16,12 @@ use std::path::Path;
 use std::sync::Arc;
 
 use postrider::config::Settings;
-use postrider::domain::access::{Mode, Scope, Scopes};
-use postrider::domain::database_url::DatabaseUrl;
-use postrider::domain::time::{Clock, Day, Timestamp};
-use postrider::domain::workspace::WorkspaceName;
 use postrider::server::{Server, StartError};
-use postrider::service::{CreateApiKey, CreatedApiKey};
+use postrider_domain::access::{Mode, Scope, Scopes};
+use postrider_domain::database_url::DatabaseUrl;
+use postrider_domain::time::{Clock, Day, Timestamp};
+use postrider_domain::workspace::WorkspaceName;
+use postrider_service::{CreateApiKey, CreatedApiKey};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 

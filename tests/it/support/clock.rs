@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use postrider::clock::{SystemClock, wait_until};
-use postrider::domain::time::{Clock, Sleep, Timestamp};
+use postrider_domain::time::{Clock, Sleep, Timestamp};
 use tokio::sync::watch;
 
 use super::wait::bounded_or;

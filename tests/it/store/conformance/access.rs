@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use postrider::domain::access::{ApiKey, ApiKeyHash, ApiKeyName, Mode, Scope, Scopes};
-use postrider::domain::audit::AuditAction;
-use postrider::domain::id::{ApiKeyId, WorkspaceId};
-use postrider::domain::page::{PageRequest, encode_cursor};
-use postrider::domain::workspace::WorkspaceName;
-use postrider::store::{CreateApiKeyError, NewApiKey, NewWorkspace, RevokeApiKeyError, Written};
+use postrider_domain::access::{ApiKey, ApiKeyHash, ApiKeyName, Mode, Scope, Scopes};
+use postrider_domain::audit::AuditAction;
+use postrider_domain::id::{ApiKeyId, WorkspaceId};
+use postrider_domain::page::{PageRequest, encode_cursor};
+use postrider_domain::workspace::WorkspaceName;
+use postrider_store::{CreateApiKeyError, NewApiKey, NewWorkspace, RevokeApiKeyError, Written};
 
 use crate::store::fixture::{AUTHOR, Fixture, START, TAG};
 

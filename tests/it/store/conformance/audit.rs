@@ -4,15 +4,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use postrider::domain::access::Mode;
-use postrider::domain::audit::{Actor, AuditAction, AuditFilter, Author};
-use postrider::domain::delivery::DeliveryStatus;
-use postrider::domain::endpoint::{EndpointChange, OpaqueId, SecretVersion};
-use postrider::domain::id::{ApiKeyId, RequestId};
-use postrider::domain::idempotency::{IdempotencyScope, IdempotentRequest, RecordedAnswer, Recording};
-use postrider::domain::page::{PageRequest, encode_cursor};
-use postrider::domain::replay::ReplayRange;
-use postrider::store::{
+use postrider_domain::access::Mode;
+use postrider_domain::audit::{Actor, AuditAction, AuditFilter, Author};
+use postrider_domain::delivery::DeliveryStatus;
+use postrider_domain::endpoint::{EndpointChange, OpaqueId, SecretVersion};
+use postrider_domain::id::{ApiKeyId, RequestId};
+use postrider_domain::idempotency::{IdempotencyScope, IdempotentRequest, RecordedAnswer, Recording};
+use postrider_domain::page::{PageRequest, encode_cursor};
+use postrider_domain::replay::ReplayRange;
+use postrider_store::{
     EndpointLimits, EndpointUpdate, NewApiKey, NewEndpoint, NewReplay, SealedOptions, SecretRotation, Written,
 };
 

@@ -1,6 +1,6 @@
 //! The store's event catalogue: which one counts, and what may take its place.
 
-use postrider::store::{CatalogueAdoption, NewCatalogue};
+use postrider_store::{CatalogueAdoption, NewCatalogue};
 
 use crate::store::fixture::Fixture;
 

@@ -3,11 +3,11 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use postrider::domain::access::Mode;
-use postrider::domain::attempt::AttemptOutcome;
-use postrider::domain::event::NewEvent;
-use postrider::domain::limits;
-use postrider::store::Recorded;
+use postrider_domain::access::Mode;
+use postrider_domain::attempt::AttemptOutcome;
+use postrider_domain::event::NewEvent;
+use postrider_domain::limits;
+use postrider_store::Recorded;
 
 use crate::store::fixture::{EachLane, Fixture, outline};
 
@@ -83,7 +83,7 @@ async fn a_lane_is_claimed_oldest_first(at: Fixture) {
     let first = at.claim(4).await.claims;
     at.give_back(&first[0]).await;
     at.advance(Duration::from_millis(1));
-    let order = |claims: &[postrider::store::Claim]| claims.iter().map(|claim| claim.event_id).collect::<Vec<_>>();
+    let order = |claims: &[postrider_store::Claim]| claims.iter().map(|claim| claim.event_id).collect::<Vec<_>>();
     assert_eq!(order(&first), published[..4]);
     assert_eq!(order(&at.claim(10).await.claims), [published[4], published[5], published[0]]);
 }
@@ -129,7 +129,7 @@ async fn a_claim_taken_over_can_no_longer_write(at: Fixture) {
     at.advance(limits::LEASE);
     let holder = at.claim_one().await;
     let before = format!("{:?}", at.delivery(lost.delivery_id).await);
-    let disabling = at.disabling(&lost, postrider::domain::endpoint::DisabledReason::Gone);
+    let disabling = at.disabling(&lost, postrider_domain::endpoint::DisabledReason::Gone);
     for late in [at.delivered(&lost), at.retry(&lost, Duration::from_secs(5)), disabling] {
         assert_eq!(at.record(late).await, Recorded::ClaimLost);
     }

@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use futures_util::FutureExt;
 use futures_util::future::{join, join_all};
-use postrider::domain::access::Mode;
-use postrider::domain::endpoint::OpaqueId;
-use postrider::domain::event::EventReceipt;
-use postrider::domain::idempotency::{IdempotencyScope, IdempotentRequest, RecordedAnswer, Recording};
-use postrider::store::{AcceptError, CreateApiKeyError, NewApiKey, StoreError};
+use postrider_domain::access::Mode;
+use postrider_domain::endpoint::OpaqueId;
+use postrider_domain::event::EventReceipt;
+use postrider_domain::idempotency::{IdempotencyScope, IdempotentRequest, RecordedAnswer, Recording};
+use postrider_store::{AcceptError, CreateApiKeyError, NewApiKey, StoreError};
 
 use crate::store::fixture::Fixture;
 

@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use postrider::domain::delivery::DeliveryFilter;
-use postrider::domain::delivery::{Delivery, DeliveryStatus};
-use postrider::domain::event_type::EventTypeName;
-use postrider::domain::id::{DeliveryId, EventId, StoreTag};
-use postrider::domain::page::{PageRequest, encode_cursor};
-use postrider::domain::time::Timestamp;
-use postrider::store::NewEndpoint;
+use postrider_domain::delivery::DeliveryFilter;
+use postrider_domain::delivery::{Delivery, DeliveryStatus};
+use postrider_domain::event_type::EventTypeName;
+use postrider_domain::id::{DeliveryId, EventId, StoreTag};
+use postrider_domain::page::{PageRequest, encode_cursor};
+use postrider_domain::time::Timestamp;
+use postrider_store::NewEndpoint;
 
 use crate::store::fixture::{EVENT_TYPE, Fixture, START};
 

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use postrider::domain::endpoint::{Endpoint, ProjectId, SecretVersion};
-use postrider::domain::event_type::EventTypeName;
-use postrider::domain::id::{EndpointId, RowKey};
-use postrider::store::{CreateEndpointError, EndpointLimits, NewEndpoint, Written};
+use postrider_domain::endpoint::{Endpoint, ProjectId, SecretVersion};
+use postrider_domain::event_type::EventTypeName;
+use postrider_domain::id::{EndpointId, RowKey};
+use postrider_store::{CreateEndpointError, EndpointLimits, NewEndpoint, Written};
 
 use crate::store::fixture::{Fixture, START};
 

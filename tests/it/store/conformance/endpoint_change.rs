@@ -2,15 +2,15 @@
 
 use std::time::Duration;
 
-use postrider::domain::delivery::{DeliveryStatus, EndReason};
-use postrider::domain::endpoint::{
+use postrider_domain::delivery::{DeliveryStatus, EndReason};
+use postrider_domain::endpoint::{
     DisabledReason, Endpoint, EndpointChange, EndpointFilter, EndpointName, EndpointUrl, ProjectId,
 };
-use postrider::domain::event_type::EventTypeName;
-use postrider::domain::id::EndpointId;
-use postrider::domain::limits;
-use postrider::domain::page::{PageRequest, encode_cursor};
-use postrider::store::{NewEndpoint, UpdateEndpointError};
+use postrider_domain::event_type::EventTypeName;
+use postrider_domain::id::EndpointId;
+use postrider_domain::limits;
+use postrider_domain::page::{PageRequest, encode_cursor};
+use postrider_store::{NewEndpoint, UpdateEndpointError};
 
 use crate::store::fixture::Fixture;
 

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use postrider::domain::attempt::AttemptOutcome;
-use postrider::domain::delivery::{DeliveryFilter, DeliveryStatus, EndReason};
-use postrider::domain::endpoint::SecretVersion;
-use postrider::domain::limits;
-use postrider::store::{DeleteEndpointError, Recorded, RotateSecretError};
+use postrider_domain::attempt::AttemptOutcome;
+use postrider_domain::delivery::{DeliveryFilter, DeliveryStatus, EndReason};
+use postrider_domain::endpoint::SecretVersion;
+use postrider_domain::limits;
+use postrider_store::{DeleteEndpointError, Recorded, RotateSecretError};
 
 use crate::store::fixture::{EachLane, Fixture, outline};
 

@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use postrider::domain::endpoint::{Endpoint, EndpointChange, SecretVersion};
-use postrider::domain::endpoint_options::{
+use postrider_domain::endpoint::{Endpoint, EndpointChange, SecretVersion};
+use postrider_domain::endpoint_options::{
     CertificateFacts, DeliveryOrder, DeliveryRate, EndpointOptions, OptionsChange, SignatureSchemes,
 };
-use postrider::domain::private_options::HeaderName;
-use postrider::domain::retry::RetrySchedule;
-use postrider::store::{
+use postrider_domain::private_options::HeaderName;
+use postrider_domain::retry::RetrySchedule;
+use postrider_store::{
     CreateEndpointError, EndpointLimits, EndpointUpdate, NewEndpoint, SealedCertificate, SealedHeader, SealedOptions,
     UpdateEndpointError,
 };

@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use postrider::domain::access::Mode;
-use postrider::domain::delivery::DeliveryFilter;
-use postrider::domain::delivery::{DeliveryCause, DeliveryStatus, EndReason};
-use postrider::domain::endpoint::{DisabledReason, ProjectId, SecretVersion};
-use postrider::domain::event::{EventReceipt, NewEvent};
-use postrider::domain::event_type::EventTypeName;
-use postrider::domain::limits;
-use postrider::store::{AcceptError, NewEndpoint};
+use postrider_domain::access::Mode;
+use postrider_domain::delivery::DeliveryFilter;
+use postrider_domain::delivery::{DeliveryCause, DeliveryStatus, EndReason};
+use postrider_domain::endpoint::{DisabledReason, ProjectId, SecretVersion};
+use postrider_domain::event::{EventReceipt, NewEvent};
+use postrider_domain::event_type::EventTypeName;
+use postrider_domain::limits;
+use postrider_store::{AcceptError, NewEndpoint};
 
 use crate::store::fixture::{EVENT_TYPE, Fixture, START};
 

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use postrider::domain::delivery::EndReason;
-use postrider::domain::endpoint::{DisabledReason, OpaqueId, ProjectId};
-use postrider::domain::event::EventFilter;
-use postrider::domain::event_type::EventTypeName;
-use postrider::domain::id::{EventId, RowKey, StoreTag};
-use postrider::domain::page::PageRequest;
+use postrider_domain::delivery::EndReason;
+use postrider_domain::endpoint::{DisabledReason, OpaqueId, ProjectId};
+use postrider_domain::event::EventFilter;
+use postrider_domain::event_type::EventTypeName;
+use postrider_domain::id::{EventId, RowKey, StoreTag};
+use postrider_domain::page::PageRequest;
 
 use crate::store::fixture::{Fixture, START};
 
@@ -67,7 +67,7 @@ async fn events_are_listed_newest_first_and_no_page_repeats_one(at: Fixture) {
     published.sort_unstable_by_key(|id| std::cmp::Reverse(id.key()));
     let (mut seen, mut cursor): (Vec<EventId>, Option<RowKey>) = (Vec::new(), None);
     loop {
-        let cursor_text = cursor.map(postrider::domain::page::encode_cursor);
+        let cursor_text = cursor.map(postrider_domain::page::encode_cursor);
         let request = PageRequest::parse(Some("2"), cursor_text.as_deref()).unwrap();
         let page = at.store().list_events(at.workspace.key, EventFilter::default(), request).await.unwrap();
         seen.extend(page.items.iter().map(|event| event.id));

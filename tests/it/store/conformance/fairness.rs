@@ -3,11 +3,11 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use postrider::domain::delivery::DeliveryCause;
-use postrider::domain::endpoint::Endpoint;
-use postrider::domain::id::RowKey;
-use postrider::domain::limits;
-use postrider::store::{Claim, Lane, LaneQuota};
+use postrider_domain::delivery::DeliveryCause;
+use postrider_domain::endpoint::Endpoint;
+use postrider_domain::id::RowKey;
+use postrider_domain::limits;
+use postrider_store::{Claim, Lane, LaneQuota};
 
 use crate::store::fixture::{EachLane, Fixture};
 

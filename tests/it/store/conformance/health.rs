@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use postrider::domain::access::Mode;
-use postrider::domain::attempt::AttemptOutcome;
-use postrider::domain::delivery::{DeliveryStatus, EndReason};
-use postrider::domain::endpoint::{DisabledReason, Endpoint, EndpointChange, EndpointUrl};
-use postrider::domain::event::NewEvent;
-use postrider::domain::health::{Failure, HealthState, Signal, Trouble};
-use postrider::domain::limits;
-use postrider::store::{AfterAttempt, Claim, OutcomeRecord, Recorded};
+use postrider_domain::access::Mode;
+use postrider_domain::attempt::AttemptOutcome;
+use postrider_domain::delivery::{DeliveryStatus, EndReason};
+use postrider_domain::endpoint::{DisabledReason, Endpoint, EndpointChange, EndpointUrl};
+use postrider_domain::event::NewEvent;
+use postrider_domain::health::{Failure, HealthState, Signal, Trouble};
+use postrider_domain::limits;
+use postrider_store::{AfterAttempt, Claim, OutcomeRecord, Recorded};
 use serde_json::Value;
 
 use crate::store::fixture::{Fixture, OPERATIONAL_EVENTS};

@@ -4,12 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use postrider::domain::access::Mode;
-use postrider::domain::endpoint::OpaqueId;
-use postrider::domain::event::EventReceipt;
-use postrider::domain::idempotency::{IdempotencyScope, IdempotentRequest, RecordedAnswer, Recording};
-use postrider::domain::limits;
-use postrider::store::{AcceptError, CreateEndpointError, EndpointLimits, NewEndpoint, Written};
+use postrider_domain::access::Mode;
+use postrider_domain::endpoint::OpaqueId;
+use postrider_domain::event::EventReceipt;
+use postrider_domain::idempotency::{IdempotencyScope, IdempotentRequest, RecordedAnswer, Recording};
+use postrider_domain::limits;
+use postrider_store::{AcceptError, CreateEndpointError, EndpointLimits, NewEndpoint, Written};
 
 use crate::store::fixture::Fixture;
 
@@ -119,8 +119,8 @@ async fn a_refused_effect_is_not_recorded(at: Fixture) {
     publish_once(&at, request(&at, "k", 2)).await;
 }
 
-fn recorded_endpoint(at: &Fixture, key: &str) -> Option<Recording<postrider::domain::endpoint::Endpoint>> {
-    let render = |endpoint: &postrider::domain::endpoint::Endpoint| answer(&endpoint.id.to_string());
+fn recorded_endpoint(at: &Fixture, key: &str) -> Option<Recording<postrider_domain::endpoint::Endpoint>> {
+    let render = |endpoint: &postrider_domain::endpoint::Endpoint| answer(&endpoint.id.to_string());
     Some(Recording { request: request(at, key, 1), render: Arc::new(render) })
 }
 

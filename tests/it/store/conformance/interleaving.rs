@@ -6,12 +6,12 @@
 use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
 
-use postrider::domain::attempt::AttemptOutcome;
-use postrider::domain::delivery::DeliveryStatus;
-use postrider::domain::id::DeliveryId;
-use postrider::domain::limits;
-use postrider::domain::time::Timestamp;
-use postrider::store::{Claim, Recorded};
+use postrider_domain::attempt::AttemptOutcome;
+use postrider_domain::delivery::DeliveryStatus;
+use postrider_domain::id::DeliveryId;
+use postrider_domain::limits;
+use postrider_domain::time::Timestamp;
+use postrider_store::{Claim, Recorded};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 

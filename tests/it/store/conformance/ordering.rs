@@ -2,17 +2,17 @@
 
 use std::time::Duration;
 
-use postrider::domain::access::Mode;
-use postrider::domain::attempt::AttemptOutcome;
-use postrider::domain::audit::AuditAction;
-use postrider::domain::delivery::{DeliveryCause, DeliveryFilter, DeliveryStatus, EndReason};
-use postrider::domain::endpoint::DisabledReason;
-use postrider::domain::endpoint_options::DeliveryOrder;
-use postrider::domain::event::{EventReceipt, NewEvent};
-use postrider::domain::id::{DeliveryId, EventId, RowKey};
-use postrider::domain::limits;
-use postrider::domain::replay::{REPLAYED_BY_DEFAULT, ReplayRange};
-use postrider::store::{Claim, LogPart, Recorded, RequeueError, SkipDeliveryError};
+use postrider_domain::access::Mode;
+use postrider_domain::attempt::AttemptOutcome;
+use postrider_domain::audit::AuditAction;
+use postrider_domain::delivery::{DeliveryCause, DeliveryFilter, DeliveryStatus, EndReason};
+use postrider_domain::endpoint::DisabledReason;
+use postrider_domain::endpoint_options::DeliveryOrder;
+use postrider_domain::event::{EventReceipt, NewEvent};
+use postrider_domain::id::{DeliveryId, EventId, RowKey};
+use postrider_domain::limits;
+use postrider_domain::replay::{REPLAYED_BY_DEFAULT, ReplayRange};
+use postrider_store::{Claim, LogPart, Recorded, RequeueError, SkipDeliveryError};
 
 use crate::store::fixture::{Fixture, START, outline};
 
@@ -379,7 +379,7 @@ async fn an_endpoint_that_was_disabled_goes_on_with_its_head(at: Fixture) {
         let mut accepted = ids(&at.publish(2).await);
         let head = only_claim(&at).await;
         let outcome = at.retry(&head, MINUTE);
-        at.record(postrider::store::OutcomeRecord { disable: Some(reason), ..outcome }).await;
+        at.record(postrider_store::OutcomeRecord { disable: Some(reason), ..outcome }).await;
         accepted.extend(ids(&at.publish(1).await));
         at.advance(MINUTE);
         assert_nothing_due(&at).await;
@@ -503,7 +503,7 @@ async fn each_endpoint_has_an_order_of_its_own(at: Fixture) {
     let unordered = at.endpoint().await;
     at.publish(3).await;
     let claims = at.claim(100).await.claims;
-    let of = |endpoint: &postrider::domain::endpoint::Endpoint| {
+    let of = |endpoint: &postrider_domain::endpoint::Endpoint| {
         claims.iter().filter(|claim| claim.endpoint.id == endpoint.id).collect::<Vec<_>>()
     };
     assert_eq!((of(&one).len(), of(&other).len(), of(&unordered).len()), (1, 1, 3));

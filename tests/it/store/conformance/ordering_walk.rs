@@ -6,12 +6,12 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use postrider::domain::endpoint::Endpoint;
-use postrider::domain::endpoint_options::DeliveryOrder;
-use postrider::domain::id::{DeliveryId, RowKey};
-use postrider::domain::limits;
-use postrider::domain::time::Timestamp;
-use postrider::store::{Claim, Recorded};
+use postrider_domain::endpoint::Endpoint;
+use postrider_domain::endpoint_options::DeliveryOrder;
+use postrider_domain::id::{DeliveryId, RowKey};
+use postrider_domain::limits;
+use postrider_domain::time::Timestamp;
+use postrider_store::{Claim, Recorded};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 

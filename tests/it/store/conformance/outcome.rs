@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use postrider::domain::attempt::{Attempt, AttemptOutcome, AttemptPhases};
-use postrider::domain::delivery::{DeliveryStatus, EndReason};
-use postrider::domain::endpoint::DisabledReason;
-use postrider::store::{AfterAttempt, EndpointTarget, OutcomeRecord, Recorded};
+use postrider_domain::attempt::{Attempt, AttemptOutcome, AttemptPhases};
+use postrider_domain::delivery::{DeliveryStatus, EndReason};
+use postrider_domain::endpoint::DisabledReason;
+use postrider_store::{AfterAttempt, EndpointTarget, OutcomeRecord, Recorded};
 
 use crate::store::fixture::{Fixture, outline};
 

@@ -2,15 +2,15 @@
 
 use std::time::Duration;
 
-use postrider::domain::access::Mode;
-use postrider::domain::delivery::{Delivery, DeliveryCause, DeliveryFilter, DeliveryStatus};
-use postrider::domain::endpoint::Endpoint;
-use postrider::domain::event::NewEvent;
-use postrider::domain::id::{DeliveryId, ReplayId, StoreTag};
-use postrider::domain::page::{PageRequest, encode_cursor};
-use postrider::domain::replay::{REPLAYED_BY_DEFAULT, Replay, ReplayCount, ReplayRange, ReplayStatus};
-use postrider::domain::time::Timestamp;
-use postrider::store::{RequeueError, StopReplayError};
+use postrider_domain::access::Mode;
+use postrider_domain::delivery::{Delivery, DeliveryCause, DeliveryFilter, DeliveryStatus};
+use postrider_domain::endpoint::Endpoint;
+use postrider_domain::event::NewEvent;
+use postrider_domain::id::{DeliveryId, ReplayId, StoreTag};
+use postrider_domain::page::{PageRequest, encode_cursor};
+use postrider_domain::replay::{REPLAYED_BY_DEFAULT, Replay, ReplayCount, ReplayRange, ReplayStatus};
+use postrider_domain::time::Timestamp;
+use postrider_store::{RequeueError, StopReplayError};
 
 use crate::store::fixture::{Fixture, START};
 

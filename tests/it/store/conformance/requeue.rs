@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use postrider::domain::access::Mode;
-use postrider::domain::delivery::{Delivery, DeliveryCause, DeliveryStatus, EndReason};
-use postrider::domain::endpoint::DisabledReason;
-use postrider::domain::event::NewEvent;
-use postrider::domain::id::{DeliveryId, EndpointId, StoreTag};
-use postrider::domain::limits;
-use postrider::store::{NewEndpoint, Recorded, RequeueError};
+use postrider_domain::access::Mode;
+use postrider_domain::delivery::{Delivery, DeliveryCause, DeliveryStatus, EndReason};
+use postrider_domain::endpoint::DisabledReason;
+use postrider_domain::event::NewEvent;
+use postrider_domain::id::{DeliveryId, EndpointId, StoreTag};
+use postrider_domain::limits;
+use postrider_store::{NewEndpoint, Recorded, RequeueError};
 
 use crate::store::fixture::Fixture;
 
@@ -128,7 +128,7 @@ async fn a_delivery_is_retried_in_whatever_state_it_is(at: Fixture) {
     let claims = at.claim(4).await.claims;
     at.record(at.delivered(&claims[0])).await;
     at.record(at.failed(&claims[1])).await;
-    let end = |status| postrider::store::AfterAttempt::Finish { status, reason: Some(EndReason::EndpointDeleted) };
+    let end = |status| postrider_store::AfterAttempt::Finish { status, reason: Some(EndReason::EndpointDeleted) };
     at.record(at.outcome(&claims[2], 500, end(DeliveryStatus::Cancelled))).await;
     at.record(at.outcome(&claims[3], 500, end(DeliveryStatus::Simulated))).await;
     let all = at.deliveries().await;

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use postrider::domain::id::RowKey;
-use postrider::store::{LogPart, Recorded};
+use postrider_domain::id::RowKey;
+use postrider_store::{LogPart, Recorded};
 
 use crate::store::fixture::Fixture;
 
@@ -35,7 +35,7 @@ async fn deliver_all(at: &Fixture) {
     }
 }
 
-async fn is_logged(at: &Fixture, id: postrider::domain::id::EventId) -> bool {
+async fn is_logged(at: &Fixture, id: postrider_domain::id::EventId) -> bool {
     at.store().find_event(at.workspace.key, id).await.unwrap().is_some()
 }
 

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use postrider::domain::endpoint::{Endpoint, SecretVersion};
-use postrider::store::RotateSecretError;
+use postrider_domain::endpoint::{Endpoint, SecretVersion};
+use postrider_store::RotateSecretError;
 
 use crate::store::fixture::Fixture;
 

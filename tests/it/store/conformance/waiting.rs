@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use postrider::domain::attempt::AttemptOutcome;
-use postrider::domain::delivery::{DeliveryStatus, EndReason};
-use postrider::domain::endpoint::DisabledReason;
-use postrider::domain::limits;
-use postrider::store::Recorded;
+use postrider_domain::attempt::AttemptOutcome;
+use postrider_domain::delivery::{DeliveryStatus, EndReason};
+use postrider_domain::endpoint::DisabledReason;
+use postrider_domain::limits;
+use postrider_store::Recorded;
 
 use crate::store::fixture::{Fixture, outline};
 

@@ -1,12 +1,12 @@
 //! Workspaces: made, renamed, deleted with all that is theirs.
 
-use postrider::domain::access::ApiKeyHash;
-use postrider::domain::delivery::{DeliveryStatus, EndReason};
-use postrider::domain::endpoint::SecretVersion;
-use postrider::domain::id::WorkspaceId;
-use postrider::domain::page::PageRequest;
-use postrider::domain::workspace::{Workspace, WorkspaceName};
-use postrider::store::{CreateApiKeyError, NewApiKey, NewWorkspace, WriteWorkspaceError, Written};
+use postrider_domain::access::ApiKeyHash;
+use postrider_domain::delivery::{DeliveryStatus, EndReason};
+use postrider_domain::endpoint::SecretVersion;
+use postrider_domain::id::WorkspaceId;
+use postrider_domain::page::PageRequest;
+use postrider_domain::workspace::{Workspace, WorkspaceName};
+use postrider_store::{CreateApiKeyError, NewApiKey, NewWorkspace, WriteWorkspaceError, Written};
 
 use crate::store::fixture::{AUTHOR, Fixture};
 

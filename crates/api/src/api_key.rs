@@ -1,0 +1,148 @@
+//! `/v1/api-keys`, and an operator's way to the first key of a workspace.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::response::Response;
+use bytes::Bytes;
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+use postrider_domain::access::{ApiKey, ApiKeyName, Mode, Principal, Scope, Scopes, needs};
+use postrider_domain::event_type::Catalogue;
+use postrider_domain::id::ApiKeyId;
+use postrider_domain::time::{Day, Timestamp};
+use postrider_service::{CreateApiKey, CreatedApiKey, Service, ServiceError};
+
+use super::body::{BodyRule, JsonBody, string};
+use super::call::Call;
+use super::error::Failure;
+use super::idempotency::{Write, answer};
+use super::openapi::api_key as openapi;
+use super::paging::{Query, list, single};
+use super::route::Route;
+
+pub fn routes(catalogue: &Catalogue) -> Vec<Route> {
+    const OF_WORKSPACE: &str = "/workspaces/{workspaceId}/api-keys";
+    vec![
+        Route::post("/api-keys", create, openapi::create(catalogue)),
+        Route::get("/api-keys", index, openapi::index(catalogue)),
+        Route::get("/api-keys/{apiKeyId}", show, openapi::show(catalogue)),
+        Route::delete("/api-keys/{apiKeyId}", revoke, openapi::revoke(catalogue)),
+        Route::post(OF_WORKSPACE, create_in_workspace, openapi::create_in_workspace(catalogue)),
+    ]
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ApiKeyView<'k> {
+    id: ApiKeyId,
+    name: Option<&'k str>,
+    mode: &'static str,
+    scopes: Vec<Scope>,
+    last4: &'k str,
+    created_at: Timestamp,
+    /// The day at whose beginning the key stops.
+    expires_at: Option<Day>,
+    revoked_at: Option<Timestamp>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key: Option<&'k str>,
+}
+
+impl<'k> ApiKeyView<'k> {
+    fn new(api_key: &'k ApiKey, key: Option<&'k str>) -> Self {
+        Self {
+            id: api_key.id,
+            name: api_key.name.as_deref(),
+            mode: api_key.mode.as_str(),
+            scopes: api_key.scopes.iter().collect(),
+            last4: &api_key.last4,
+            created_at: api_key.created_at,
+            expires_at: api_key.expires_at.map(Day::containing),
+            revoked_at: api_key.revoked_at,
+            key,
+        }
+    }
+}
+
+async fn index(call: Call) -> Result<Response, Failure> {
+    let mut query = Query::parse(&call.uri);
+    let page = query.page()?;
+    query.finish()?;
+    let page = call.service().list_api_keys(&call.principal, page).await?;
+    Ok(answer(200, list(&page, |api_key| ApiKeyView::new(api_key, None))))
+}
+
+async fn show(call: Call) -> Result<Response, Failure> {
+    let id = call.id(3)?;
+    let api_key = call.service().get_api_key(&call.principal, id).await?;
+    Ok(answer(200, single(ApiKeyView::new(&api_key, None))))
+}
+
+async fn create(call: Call, body: Body) -> Result<Response, Failure> {
+    call.require(needs::API_KEYS)?;
+    Write {
+        body: BodyRule::Required,
+        parse: |call: &Call, body: &JsonBody| parse_create(call.principal.mode, body),
+        effect: async |service: Arc<Service>, principal: Principal, command, remember| {
+            service.create_api_key(&principal, command, remember).await
+        },
+        render: render_with_key,
+    }
+    .run(call, body)
+    .await
+}
+
+async fn create_in_workspace(call: Call, body: Body) -> Result<Response, Failure> {
+    call.require(needs::WORKSPACES)?;
+    let id = call.id(3)?;
+    Write {
+        body: BodyRule::Required,
+        parse: |call: &Call, body: &JsonBody| parse_create(call.principal.mode, body),
+        effect: async move |service: Arc<Service>, principal: Principal, command, remember| {
+            service.create_workspace_api_key(&principal, id, command, remember).await
+        },
+        render: render_with_key,
+    }
+    .run(call, body)
+    .await
+}
+
+/// Without a mode the new key has its maker's.
+fn parse_create(own_mode: Mode, body: &JsonBody) -> Result<CreateApiKey, ServiceError> {
+    let mut fields = body.fields()?;
+    let name = fields.nullable("name", string(ApiKeyName::parse));
+    let scopes = fields.optional("scopes", scopes_of).unwrap_or_default();
+    let mode = fields.optional("mode", string(|text| Mode::parse(text).ok_or("must be live or test")));
+    let expires_at = fields.nullable("expiresAt", string(Day::parse));
+    fields.finish()?;
+    Ok(CreateApiKey { name, scopes, mode: mode.unwrap_or(own_mode), expires_at })
+}
+
+fn scopes_of(raw: &RawValue) -> Result<Scopes, String> {
+    let names: Vec<String> = serde_json::from_str(raw.get()).map_err(|_| "must be an array of scopes".to_owned())?;
+    let scopes: Vec<Scope> = names
+        .iter()
+        .map(|name| name.chars().take(64).collect::<String>().parse::<Scope>().map_err(|error| error.to_string()))
+        .collect::<Result<_, _>>()?;
+    Ok(Scopes::of(&scopes))
+}
+
+fn render_with_key(made: &CreatedApiKey) -> (u16, Bytes) {
+    (200, single(ApiKeyView::new(&made.key, Some(made.secret.reveal()))))
+}
+
+async fn revoke(call: Call, body: Body) -> Result<Response, Failure> {
+    call.require(needs::API_KEYS)?;
+    let id = call.id(3)?;
+    Write {
+        body: BodyRule::Optional,
+        parse: |_: &Call, body: &JsonBody| body.fields()?.finish(),
+        effect: async move |service: Arc<Service>, principal: Principal, (), remember| {
+            service.revoke_api_key(&principal, id, remember).await
+        },
+        render: |_| (204, Bytes::new()),
+    }
+    .run(call, body)
+    .await
+}

@@ -1,0 +1,71 @@
+//! `/v1/audit-log`.
+
+use axum::response::Response;
+use serde::Serialize;
+
+use postrider_domain::audit::{Actor, AuditAction, AuditEntry, AuditFilter};
+use postrider_domain::event_type::Catalogue;
+use postrider_domain::id::{ApiKeyId, AuditId, RequestId};
+use postrider_domain::time::Timestamp;
+
+use super::call::Call;
+use super::error::Failure;
+use super::idempotency::answer;
+use super::openapi::audit as openapi;
+use super::paging::{Query, list};
+use super::route::Route;
+
+pub fn routes(catalogue: &Catalogue) -> Vec<Route> {
+    vec![Route::get("/audit-log", index, openapi::index(catalogue))]
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct AuditView<'e> {
+    id: AuditId,
+    action: &'static str,
+    resource_id: &'e str,
+    actor: ActorView,
+    mode: &'static str,
+    request_id: Option<RequestId>,
+    created_at: Timestamp,
+}
+
+#[derive(Serialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+enum ActorView {
+    ApiKey { id: ApiKeyId },
+    CommandLine,
+}
+
+impl<'e> AuditView<'e> {
+    fn new(entry: &'e AuditEntry) -> Self {
+        Self {
+            id: entry.id,
+            action: entry.action.as_str(),
+            resource_id: &entry.resource_id,
+            actor: match entry.author.actor {
+                Actor::ApiKey(id) => ActorView::ApiKey { id },
+                Actor::CommandLine => ActorView::CommandLine,
+            },
+            mode: entry.author.mode.as_str(),
+            request_id: entry.author.request_id,
+            created_at: entry.id.created_at(),
+        }
+    }
+}
+
+async fn index(call: Call) -> Result<Response, Failure> {
+    let mut query = Query::parse(&call.uri);
+    let page = query.page()?;
+    let filter = AuditFilter {
+        action: query.optional("action", |text| {
+            let actions = AuditAction::ALL.map(AuditAction::as_str).join(", ");
+            AuditAction::parse(text).ok_or_else(|| format!("must be one of {actions}"))
+        }),
+        resource_id: query.optional("resourceId", |text| Ok::<_, String>(text.to_owned())),
+    };
+    query.finish()?;
+    let page = call.service().list_audit(&call.principal, filter, page).await?;
+    Ok(answer(200, list(&page, AuditView::new)))
+}

@@ -1,0 +1,232 @@
+//! `/v1/webhook-deliveries`.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::response::Response;
+use bytes::Bytes;
+use serde::Serialize;
+
+use postrider_domain::access::{Principal, needs};
+use postrider_domain::attempt::{Attempt, AttemptPhases};
+use postrider_domain::delivery::{Delivery, DeliveryFilter, DeliveryStatus, EndReason};
+use postrider_domain::event_type::{Catalogue, EventTypeName};
+use postrider_domain::id::{DeliveryId, EndpointId, EventId};
+use postrider_domain::time::Timestamp;
+use postrider_service::Service;
+
+use super::body::{BodyRule, JsonBody};
+use super::call::Call;
+use super::endpoint::known_event;
+use super::error::Failure;
+use super::idempotency::{Write, answer};
+use super::openapi::delivery as openapi;
+use super::paging::{Query, list, single};
+use super::route::Route;
+
+pub fn routes(catalogue: &Catalogue) -> Vec<Route> {
+    const ONE: &str = "/webhook-deliveries/{deliveryId}";
+    const OF_ENDPOINT: &str = "/webhook-endpoints/{endpointId}/deliveries";
+    vec![
+        Route::get("/webhook-deliveries", index, openapi::index(catalogue)),
+        Route::get(ONE, show, openapi::show(catalogue)),
+        Route::post("/webhook-deliveries/{deliveryId}/retry", retry, openapi::retry(catalogue)),
+        Route::post("/webhook-deliveries/{deliveryId}/skip", skip, openapi::skip(catalogue)),
+        Route::get(OF_ENDPOINT, index_of_endpoint, openapi::index_of_endpoint(catalogue)),
+    ]
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct DeliveryView {
+    id: DeliveryId,
+    event_id: EventId,
+    event_type: EventTypeName,
+    endpoint_id: EndpointId,
+    project_id: Option<String>,
+    mode: &'static str,
+    status: &'static str,
+    reason: Option<&'static str>,
+    cause: &'static str,
+    retry_of: Option<DeliveryId>,
+    attempt_count: u32,
+    next_attempt_at: Option<Timestamp>,
+    created_at: Timestamp,
+    completed_at: Option<Timestamp>,
+    is_blocking: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    attempts: Option<Vec<AttemptView>>,
+}
+
+impl DeliveryView {
+    fn new(delivery: &Delivery, attempts: Option<Vec<Attempt>>) -> Self {
+        Self {
+            id: delivery.id,
+            event_id: delivery.event_id,
+            event_type: delivery.event_type.clone(),
+            endpoint_id: delivery.endpoint_id,
+            project_id: delivery.project_id.clone(),
+            mode: delivery.mode.as_str(),
+            status: delivery.status.as_str(),
+            reason: delivery.reason.map(EndReason::as_str),
+            cause: delivery.cause.as_str(),
+            retry_of: delivery.retry_of,
+            attempt_count: delivery.attempt_count,
+            next_attempt_at: delivery.next_attempt_at,
+            created_at: delivery.id.created_at(),
+            completed_at: delivery.completed_at,
+            is_blocking: delivery.is_blocking,
+            attempts: attempts.map(|attempts| attempts.into_iter().map(AttemptView::new).collect()),
+        }
+    }
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct AttemptView {
+    number: u32,
+    started_at: Timestamp,
+    duration_ms: u32,
+    outcome: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    request_headers: Option<Vec<HeaderView>>,
+    response_status: Option<u16>,
+    response_headers: Vec<HeaderView>,
+    /// Bytes that are not UTF-8 are shown as the replacement character.
+    response_body: Option<String>,
+    error: Option<String>,
+    next_attempt_at: Option<Timestamp>,
+    phases: Option<PhasesView>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct PhasesView {
+    dns_ms: Option<u32>,
+    connect_ms: Option<u32>,
+    tls_ms: Option<u32>,
+    first_byte_ms: Option<u32>,
+    connection_reused: bool,
+}
+
+/// A header may come more than once, so headers are a list.
+#[derive(Serialize)]
+struct HeaderView {
+    name: String,
+    value: String,
+}
+
+impl AttemptView {
+    fn new(attempt: Attempt) -> Self {
+        let headers = |headers: Vec<(String, String)>| {
+            headers.into_iter().map(|(name, value)| HeaderView { name, value }).collect::<Vec<_>>()
+        };
+        Self {
+            number: attempt.number,
+            started_at: attempt.started_at,
+            duration_ms: attempt.duration_ms,
+            outcome: attempt.outcome.as_str(),
+            request_headers: Some(headers(attempt.request_headers)).filter(|headers| !headers.is_empty()),
+            response_status: attempt.response_status,
+            response_headers: headers(attempt.response_headers),
+            response_body: attempt.response_body.map(|body| String::from_utf8_lossy(&body).into_owned()),
+            error: attempt.error,
+            next_attempt_at: attempt.next_attempt_at,
+            phases: attempt.phases.map(PhasesView::new),
+        }
+    }
+}
+
+impl PhasesView {
+    fn new(phases: AttemptPhases) -> Self {
+        Self {
+            dns_ms: phases.dns_ms,
+            connect_ms: phases.connect_ms,
+            tls_ms: phases.tls_ms,
+            first_byte_ms: phases.first_byte_ms,
+            connection_reused: phases.connection_reused,
+        }
+    }
+}
+
+async fn index(call: Call) -> Result<Response, Failure> {
+    let mut query = Query::parse(&call.uri);
+    let page = query.page()?;
+    let filter = filter(call.service().catalogue(), &mut query);
+    query.finish()?;
+    let page = call.service().list_deliveries(&call.principal, filter, page).await?;
+    Ok(answer(200, list(&page, |delivery| DeliveryView::new(delivery, None))))
+}
+
+async fn index_of_endpoint(call: Call) -> Result<Response, Failure> {
+    let endpoint = call.service().get_endpoint(&call.principal, call.id(3)?).await?;
+    let mut query = Query::parse(&call.uri);
+    let page = query.page()?;
+    let filter =
+        DeliveryFilter { endpoint_id: Some(endpoint.id), ..filter_by_event(call.service().catalogue(), &mut query) };
+    query.finish()?;
+    let page = call.service().list_deliveries(&call.principal, filter, page).await?;
+    Ok(answer(200, list(&page, |delivery| DeliveryView::new(delivery, None))))
+}
+
+async fn retry(call: Call, body: Body) -> Result<Response, Failure> {
+    call.require(needs::ENDPOINT_WRITE)?;
+    let id = call.id(3)?;
+    Write {
+        body: BodyRule::Optional,
+        parse: |_: &Call, body: &JsonBody| body.fields()?.finish(),
+        effect: async move |service: Arc<Service>, principal: Principal, (), remember| {
+            service.retry_delivery(&principal, id, remember).await
+        },
+        render: render_queued,
+    }
+    .run(call, body)
+    .await
+}
+
+async fn skip(call: Call, body: Body) -> Result<Response, Failure> {
+    call.require(needs::ENDPOINT_WRITE)?;
+    let id = call.id(3)?;
+    Write {
+        body: BodyRule::Optional,
+        parse: |_: &Call, body: &JsonBody| body.fields()?.finish(),
+        effect: async move |service: Arc<Service>, principal: Principal, (), remember| {
+            service.skip_delivery(&principal, id, remember).await
+        },
+        render: |delivery: &Delivery| (200, single(DeliveryView::new(delivery, None))),
+    }
+    .run(call, body)
+    .await
+}
+
+/// 202: the delivery is on disk, and what becomes of it is to be asked later.
+pub fn render_queued(delivery: &Delivery) -> (u16, Bytes) {
+    (202, single(DeliveryView::new(delivery, None)))
+}
+
+fn filter(catalogue: &Catalogue, query: &mut Query) -> DeliveryFilter {
+    DeliveryFilter {
+        endpoint_id: query.optional("endpointId", str::parse::<EndpointId>),
+        ..filter_by_event(catalogue, query)
+    }
+}
+
+fn filter_by_event(catalogue: &Catalogue, query: &mut Query) -> DeliveryFilter {
+    DeliveryFilter {
+        endpoint_id: None,
+        event_id: query.optional("eventId", str::parse::<EventId>),
+        event_type: query.optional("eventType", |name| known_event(catalogue, name)),
+        status: query.optional("status", |text| {
+            let statuses = DeliveryStatus::ALL.map(DeliveryStatus::as_str).join(", ");
+            DeliveryStatus::parse(text).ok_or_else(|| format!("must be one of {statuses}"))
+        }),
+        since: query.optional("since", Timestamp::parse),
+        until: query.optional("until", Timestamp::parse),
+    }
+}
+
+async fn show(call: Call) -> Result<Response, Failure> {
+    let id = call.id(3)?;
+    let (delivery, attempts) = call.service().get_delivery(&call.principal, id).await?;
+    Ok(answer(200, single(DeliveryView::new(&delivery, Some(attempts)))))
+}

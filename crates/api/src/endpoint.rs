@@ -1,0 +1,287 @@
+//! `/v1/webhook-endpoints`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::response::Response;
+use bytes::Bytes;
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+use postrider_domain::access::{Principal, needs};
+use postrider_domain::endpoint::{
+    DisabledReason, Endpoint, EndpointChange, EndpointFilter, EndpointName, EndpointUrl, ProjectId,
+};
+use postrider_domain::event_type::{Catalogue, EventTypeName};
+use postrider_domain::health::HealthState;
+use postrider_domain::id::EndpointId;
+use postrider_domain::limits;
+use postrider_domain::time::Timestamp;
+use postrider_service::{CreateEndpoint, EndpointWithSecret, RotateSecret, Service, ServiceError, UpdateEndpoint};
+
+use super::body::{BodyRule, JsonBody, boolean, string, whole_number};
+use super::call::{Call, internal};
+use super::delivery;
+use super::endpoint_options::{self, OptionsView};
+use super::error::Failure;
+use super::idempotency::{Write, answer};
+use super::openapi::endpoint as openapi;
+use super::paging::{Query, list, single};
+use super::route::Route;
+
+pub fn routes(catalogue: &Catalogue) -> Vec<Route> {
+    const ALL: &str = "/webhook-endpoints";
+    const ONE: &str = "/webhook-endpoints/{endpointId}";
+    vec![
+        Route::post(ALL, create, openapi::create(catalogue)),
+        Route::get(ALL, index, openapi::index(catalogue)),
+        Route::get(ONE, show, openapi::show(catalogue)),
+        Route::patch(ONE, update, openapi::update(catalogue)),
+        Route::delete(ONE, remove, openapi::remove(catalogue)),
+        Route::post("/webhook-endpoints/{endpointId}/rotate-secret", rotate_secret, openapi::rotate_secret(catalogue)),
+        Route::post("/webhook-endpoints/{endpointId}/test", test, openapi::test(catalogue)),
+    ]
+}
+
+/// In the order of the published page.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct EndpointView<'e> {
+    id: EndpointId,
+    url: &'e str,
+    name: &'e str,
+    events: &'e [EventTypeName],
+    is_active: bool,
+    disabled_reason: Option<&'static str>,
+    project_id: Option<&'e str>,
+    secret_last4: &'e str,
+    created_at: Timestamp,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    secret: Option<&'e str>,
+    updated_at: Timestamp,
+    health: HealthView,
+    #[serde(flatten)]
+    options: OptionsView<'e>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct HealthView {
+    state: &'static str,
+    since: Option<Timestamp>,
+    /// Attempts that failed since the last success.
+    failures: u32,
+    next_probe_at: Option<Timestamp>,
+    disables_at: Option<Timestamp>,
+}
+
+impl HealthView {
+    fn new(endpoint: &Endpoint) -> Self {
+        let Some(trouble) = &endpoint.trouble else {
+            let state = HealthState::Ok.as_str();
+            return Self { state, since: None, failures: 0, next_probe_at: None, disables_at: None };
+        };
+        // What is off is neither probed nor switched off again.
+        let next_probe_at = trouble.pause.filter(|_| endpoint.is_active).map(|pause| pause.next_probe_at);
+        let disables_at = endpoint.is_active.then(|| trouble.disables_at());
+        let failures = trouble.failures;
+        Self { state: trouble.state().as_str(), since: trouble.since(), failures, next_probe_at, disables_at }
+    }
+}
+
+impl<'e> EndpointView<'e> {
+    fn new(endpoint: &'e Endpoint, secret: Option<&'e str>) -> Self {
+        Self {
+            id: endpoint.id,
+            url: &endpoint.url,
+            name: &endpoint.name,
+            events: &endpoint.events,
+            is_active: endpoint.is_active,
+            disabled_reason: endpoint.disabled_reason.map(DisabledReason::as_str),
+            project_id: endpoint.project_id.as_deref(),
+            secret_last4: &endpoint.secret_last4,
+            created_at: endpoint.created_at,
+            secret,
+            updated_at: endpoint.updated_at,
+            health: HealthView::new(endpoint),
+            options: OptionsView::new(&endpoint.options),
+        }
+    }
+}
+
+async fn create(call: Call, body: Body) -> Result<Response, Failure> {
+    call.require(needs::ENDPOINT_WRITE)?;
+    Write {
+        body: BodyRule::Required,
+        parse: |call: &Call, body: &JsonBody| parse_create(call.service().catalogue(), body),
+        effect: async |service: Arc<Service>, principal: Principal, command, remember| {
+            service.create_endpoint(&principal, command, remember).await
+        },
+        render: render_with_secret,
+    }
+    .run(call, body)
+    .await
+}
+
+fn parse_create(catalogue: &Catalogue, body: &JsonBody) -> Result<CreateEndpoint, ServiceError> {
+    let mut fields = body.fields()?;
+    let name = fields.required("name", string(EndpointName::parse));
+    let url = fields.required("url", string(EndpointUrl::parse));
+    let events = fields.required("events", |raw| event_names(catalogue, raw));
+    let project_id = fields.nullable("projectId", string(ProjectId::parse));
+    let (options, private) = endpoint_options::take(&mut fields);
+    fields.finish()?;
+    match (name, url, events) {
+        (Some(name), Some(url), Some(events)) => Ok(CreateEndpoint { name, url, events, project_id, options, private }),
+        _ => Err(internal("a required parameter is neither there nor at fault")),
+    }
+}
+
+/// At least one name of the catalogue; each is taken once, in the order in which it first stands.
+fn event_names(catalogue: &Catalogue, raw: &RawValue) -> Result<Vec<EventTypeName>, String> {
+    let names: Vec<String> =
+        serde_json::from_str(raw.get()).map_err(|_| "must be an array of event names".to_owned())?;
+    if names.is_empty() {
+        return Err("must name at least one event".to_owned());
+    }
+    let mut events = Vec::new();
+    for name in names {
+        let event = catalogue.find(&name).ok_or_else(|| unknown_event(catalogue, &name))?;
+        if !events.contains(&event.name) {
+            events.push(event.name.clone());
+        }
+    }
+    Ok(events)
+}
+
+pub fn unknown_event(catalogue: &Catalogue, name: &str) -> String {
+    let known: Vec<&str> = catalogue.names().map(EventTypeName::as_str).collect();
+    let name: String = name.chars().take(64).collect();
+    format!("{name:?} is not an event name; the event names are {}", known.join(", "))
+}
+
+async fn index(call: Call) -> Result<Response, Failure> {
+    let mut query = Query::parse(&call.uri);
+    let page = query.page()?;
+    let catalogue = call.service().catalogue();
+    let filter = EndpointFilter {
+        project_id: query.optional("projectId", ProjectId::parse),
+        is_active: query.optional("isActive", |text| match text {
+            "true" => Ok(true),
+            "false" => Ok(false),
+            _ => Err("must be true or false"),
+        }),
+        event_type: query.optional("event", |name| known_event(catalogue, name)),
+    };
+    query.finish()?;
+    let page = call.service().list_endpoints(&call.principal, filter, page).await?;
+    Ok(answer(200, list(&page, |endpoint| EndpointView::new(endpoint, None))))
+}
+
+async fn update(call: Call, body: Body) -> Result<Response, Failure> {
+    call.require(needs::ENDPOINT_WRITE)?;
+    let id = call.id(3)?;
+    Write {
+        body: BodyRule::Required,
+        parse: |call: &Call, body: &JsonBody| parse_change(call.service().catalogue(), body),
+        effect: async move |service: Arc<Service>, principal: Principal, change, remember| {
+            service.update_endpoint(&principal, id, change, remember).await
+        },
+        render,
+    }
+    .run(call, body)
+    .await
+}
+
+fn parse_change(catalogue: &Catalogue, body: &JsonBody) -> Result<UpdateEndpoint, ServiceError> {
+    let mut fields = body.fields()?;
+    let (options, private) = endpoint_options::take(&mut fields);
+    let change = EndpointChange {
+        name: fields.optional("name", string(EndpointName::parse)),
+        url: fields.optional("url", string(EndpointUrl::parse)),
+        events: fields.optional("events", |raw| event_names(catalogue, raw)),
+        project_id: fields.optional("projectId", |raw| match raw.get() {
+            "null" => Ok(None),
+            _ => string(ProjectId::parse)(raw).map(Some),
+        }),
+        is_active: fields.optional("isActive", boolean),
+        options,
+    };
+    fields.finish()?;
+    Ok(UpdateEndpoint { change, private })
+}
+
+async fn remove(call: Call, body: Body) -> Result<Response, Failure> {
+    call.require(needs::ENDPOINT_WRITE)?;
+    let id = call.id(3)?;
+    Write {
+        body: BodyRule::Optional,
+        parse: |_: &Call, body: &JsonBody| body.fields()?.finish(),
+        effect: async move |service: Arc<Service>, principal: Principal, (), remember| {
+            service.delete_endpoint(&principal, id, remember).await
+        },
+        render: |()| (204, Bytes::new()),
+    }
+    .run(call, body)
+    .await
+}
+
+/// Ignores an `Idempotency-Key`: each call makes a new secret.
+async fn rotate_secret(call: Call, body: Body) -> Result<Response, Failure> {
+    call.require(needs::ENDPOINT_WRITE)?;
+    let id = call.id(3)?;
+    let body = JsonBody::read(&call.headers, body, BodyRule::Optional).await?;
+    let mut fields = body.fields()?;
+    let overlap = fields.optional("overlapSeconds", whole_number(0, limits::SECRET_OVERLAP_MAX.as_secs()));
+    let revoke_queued = fields.optional("revokeQueued", boolean);
+    fields.finish()?;
+    let rotate = RotateSecret {
+        overlap: Duration::from_secs(overlap.unwrap_or_default()),
+        revoke_queued: revoke_queued.unwrap_or_default(),
+    };
+    let rotated = call.service().rotate_secret(&call.principal, id, rotate).await?;
+    let (status, body) = render_with_secret(&rotated);
+    Ok(answer(status, body))
+}
+
+async fn test(call: Call, body: Body) -> Result<Response, Failure> {
+    call.require(needs::ENDPOINT_WRITE)?;
+    let id = call.id(3)?;
+    Write {
+        body: BodyRule::Optional,
+        parse: |call: &Call, body: &JsonBody| {
+            let mut fields = body.fields()?;
+            let event = fields.nullable("event", string(|name| known_event(call.service().catalogue(), name)));
+            fields.finish()?;
+            Ok(event)
+        },
+        effect: async move |service: Arc<Service>, principal: Principal, event, remember| {
+            service.test_endpoint(&principal, id, event, remember).await
+        },
+        render: delivery::render_queued,
+    }
+    .run(call, body)
+    .await
+}
+
+/// Any name of the catalogue, retired ones too.
+pub fn known_event(catalogue: &Catalogue, name: &str) -> Result<EventTypeName, String> {
+    let known = catalogue.types().iter().find(|event| event.name.as_str() == name);
+    known.map(|event| event.name.clone()).ok_or_else(|| unknown_event(catalogue, name))
+}
+
+fn render(endpoint: &Endpoint) -> (u16, Bytes) {
+    (200, single(EndpointView::new(endpoint, None)))
+}
+
+fn render_with_secret(made: &EndpointWithSecret) -> (u16, Bytes) {
+    (200, single(EndpointView::new(&made.endpoint, Some(made.secret.reveal()))))
+}
+
+async fn show(call: Call) -> Result<Response, Failure> {
+    let id = call.id(3)?;
+    let endpoint = call.service().get_endpoint(&call.principal, id).await?;
+    let (status, body) = render(&endpoint);
+    Ok(answer(status, body))
+}

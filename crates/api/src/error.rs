@@ -1,0 +1,155 @@
+//! The error envelope: each code with its status and its details.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use http::header::{CONTENT_TYPE, RETRY_AFTER};
+use http::{HeaderValue, Method, StatusCode};
+use serde::Serialize;
+use serde_json::{Map, Value, json};
+
+use postrider_domain::error_chain::Chain;
+use postrider_domain::event::API_VERSION;
+use postrider_domain::id::RequestId;
+use postrider_service::{ParameterFault, ServiceError};
+
+use super::error_code::ErrorCode;
+
+/// A handler's error on its way to the outermost gate, which knows the request's id and renders it.
+#[derive(Debug)]
+pub struct Failure(pub ServiceError);
+
+impl<E: Into<ServiceError>> From<E> for Failure {
+    fn from(error: E) -> Self {
+        Self(error.into())
+    }
+}
+
+impl IntoResponse for Failure {
+    fn into_response(self) -> Response {
+        let mut response = Response::new(Body::empty());
+        *response.status_mut() = status_of(&self.0);
+        response.extensions_mut().insert(Arc::new(self));
+        response
+    }
+}
+
+impl Failure {
+    /// Our own faults are for the operator; everybody else's are for the caller alone.
+    pub fn log(&self, id: RequestId, method: &Method, path: &str) {
+        let status = status_of(&self.0);
+        if status.is_server_error() {
+            let cause = std::error::Error::source(&self.0).map(|cause| Chain(cause).to_string());
+            tracing::error!(request_id = %id, %method, path, status = status.as_u16(), cause, "request failed");
+        } else {
+            tracing::debug!(request_id = %id, %method, path, code = code_of(&self.0).as_str(), "request refused");
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct Envelope<'e> {
+    error: EnvelopeError<'e>,
+}
+
+#[derive(Serialize)]
+struct EnvelopeError<'e> {
+    code: &'static str,
+    message: String,
+    request_id: RequestId,
+    docs_url: &'e str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    details: Option<Value>,
+}
+
+pub fn render(error: &ServiceError, id: RequestId, errors_page: &str) -> Response {
+    let mut response = Response::new(Body::from(render_body(error, id, errors_page)));
+    *response.status_mut() = status_of(error);
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    let retry_after_seconds = match error {
+        ServiceError::InFlight { retry_after } => Some(retry_after.as_secs()),
+        ServiceError::RateLimited { retry_after, .. } => Some(super::rate_limit::whole_seconds(*retry_after)),
+        ServiceError::Unavailable { .. } => Some(1),
+        _ => None,
+    };
+    if let Some(seconds) = retry_after_seconds {
+        headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    response
+}
+
+pub fn render_body(error: &ServiceError, id: RequestId, errors_page: &str) -> Bytes {
+    let code = code_of(error).as_str();
+    let envelope = Envelope {
+        error: EnvelopeError {
+            code,
+            message: message_of(error),
+            request_id: id,
+            docs_url: &format!("{errors_page}#{code}"),
+            details: details_of(error),
+        },
+    };
+    serde_json::to_vec(&envelope).map(Bytes::from).unwrap_or_default()
+}
+
+pub const fn status_of(error: &ServiceError) -> StatusCode {
+    code_of(error).status()
+}
+
+pub const fn code_of(error: &ServiceError) -> ErrorCode {
+    match error {
+        ServiceError::InvalidRequest { .. } => ErrorCode::InvalidRequest,
+        ServiceError::VersionUnsupported => ErrorCode::VersionUnsupported,
+        ServiceError::BadPagination(_) => ErrorCode::BadPagination,
+        ServiceError::BadCursor => ErrorCode::BadCursor,
+        ServiceError::InvalidToken => ErrorCode::InvalidToken,
+        ServiceError::KeyRevoked => ErrorCode::KeyRevoked,
+        ServiceError::KeyExpired => ErrorCode::KeyExpired,
+        ServiceError::ScopeMissing(_) | ServiceError::CannotGrant(_) => ErrorCode::ScopeMissing,
+        ServiceError::NotFound => ErrorCode::NotFound,
+        ServiceError::MethodNotAllowed => ErrorCode::MethodNotAllowed,
+        ServiceError::IdempotencyKeyConflict(_) => ErrorCode::IdempotencyKeyConflict,
+        ServiceError::Conflict(_) | ServiceError::InFlight { .. } => ErrorCode::Conflict,
+        ServiceError::PayloadTooLarge(_) => ErrorCode::PayloadTooLarge,
+        ServiceError::UnsupportedMediaType => ErrorCode::UnsupportedMediaType,
+        ServiceError::Unprocessable { .. } => ErrorCode::Unprocessable,
+        ServiceError::SsrfBlocked(_) => ErrorCode::SsrfBlocked,
+        ServiceError::RateLimited { .. } => ErrorCode::RateLimited,
+        ServiceError::Unavailable { .. } => ErrorCode::ServiceUnavailable,
+        ServiceError::Internal { .. } => ErrorCode::InternalError,
+    }
+}
+
+/// A single fault is told in the message already, for whoever reads only that.
+fn message_of(error: &ServiceError) -> String {
+    match error {
+        ServiceError::InvalidRequest { parameters } => match parameters.as_slice() {
+            [(name, fault)] => format!("{name}: {fault}."),
+            [(name, fault), rest @ ..] => format!("{name}: {fault} (and {} more).", rest.len()),
+            [] => error.to_string(),
+        },
+        _ => error.to_string(),
+    }
+}
+
+fn details_of(error: &ServiceError) -> Option<Value> {
+    match error {
+        ServiceError::InvalidRequest { parameters } => Some(parameters_of(parameters)),
+        ServiceError::Unprocessable { parameters, .. } if !parameters.is_empty() => Some(parameters_of(parameters)),
+        ServiceError::VersionUnsupported => Some(json!({ "accepted": [API_VERSION] })),
+        ServiceError::ScopeMissing(missing) => Some(json!({ "required": missing.needed })),
+        ServiceError::CannotGrant(lacking) => Some(json!({ "required": lacking.iter().collect::<Vec<_>>() })),
+        ServiceError::RateLimited { bucket, .. } => Some(json!({ "bucket": bucket.as_str() })),
+        ServiceError::SsrfBlocked(refusal) => Some(json!({ "host": refusal.host, "reason": refusal.reason.as_str() })),
+        _ => None,
+    }
+}
+
+fn parameters_of(faults: &[ParameterFault]) -> Value {
+    let faults: Map<String, Value> =
+        faults.iter().map(|(name, fault)| (name.clone(), Value::from(fault.as_str()))).collect();
+    json!({ "parameters": faults })
+}

@@ -1,0 +1,271 @@
+//! `/v1/events`.
+
+use std::cell::LazyCell;
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::response::Response;
+use bytes::Bytes;
+use http::StatusCode;
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+use postrider_domain::access::{Principal, needs};
+use postrider_domain::endpoint::{OpaqueId, ProjectId};
+use postrider_domain::event::{Event, EventDetail, EventFilter, EventReceipt, SkippedEndpoint, data_of};
+use postrider_domain::event_type::{Catalogue, EventTypeName};
+use postrider_domain::id::{DeliveryId, EndpointId, EventId};
+use postrider_domain::idempotency::body_hash;
+use postrider_domain::limits;
+use postrider_domain::time::Timestamp;
+use postrider_service::{PublishEvent, Service, ServiceError};
+
+use super::body::{BodyRule, Fields, JsonBody, aside, object, string};
+use super::call::{Call, internal};
+use super::endpoint::{known_event, unknown_event};
+use super::error::Failure;
+use super::idempotency::{Write, answer, idempotency_key, with_replayed};
+use super::openapi::event as openapi;
+use super::paging::{Query, list, single};
+use super::route::Route;
+
+pub fn routes(catalogue: &Catalogue) -> Vec<Route> {
+    vec![
+        Route::post("/events", publish, openapi::publish(catalogue)),
+        Route::post("/events/batch", publish_batch, openapi::publish_batch(catalogue)),
+        Route::get("/events", index, openapi::index(catalogue)),
+        Route::get("/events/{eventId}", show, openapi::show(catalogue)),
+    ]
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ReceiptView<'r> {
+    id: EventId,
+    external_id: Option<&'r str>,
+    #[serde(rename = "type")]
+    event_type: &'r EventTypeName,
+    project_id: Option<&'r str>,
+    created_at: Timestamp,
+    deliveries: u32,
+}
+
+impl<'r> ReceiptView<'r> {
+    fn new(receipt: &'r EventReceipt) -> Self {
+        Self {
+            id: receipt.id,
+            external_id: receipt.external_id.as_deref(),
+            event_type: &receipt.event_type,
+            project_id: receipt.project_id.as_deref(),
+            created_at: receipt.id.created_at(),
+            deliveries: receipt.deliveries,
+        }
+    }
+}
+
+/// An event without its `data`, as it is listed.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct EventView<'e> {
+    id: EventId,
+    #[serde(rename = "type")]
+    event_type: &'e EventTypeName,
+    project_id: Option<&'e str>,
+    external_id: Option<&'e str>,
+    mode: &'static str,
+    occurred_at: Option<Timestamp>,
+    created_at: Timestamp,
+    deliveries: u32,
+    /// Why there is no delivery.
+    reason: Option<&'static str>,
+}
+
+impl<'e> EventView<'e> {
+    fn new(event: &'e Event) -> Self {
+        Self {
+            id: event.id,
+            event_type: &event.event_type,
+            project_id: event.project_id.as_deref(),
+            external_id: event.external_id.as_deref(),
+            mode: event.mode.as_str(),
+            occurred_at: event.occurred_at,
+            created_at: event.id.created_at(),
+            deliveries: event.deliveries,
+            reason: event.matched_none.then_some("no_match"),
+        }
+    }
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct EventDetailView<'d> {
+    #[serde(flatten)]
+    event: EventView<'d>,
+    skipped: Vec<SkippedView>,
+    /// The bytes that were published.
+    data: Option<&'d RawValue>,
+}
+
+/// A matching endpoint that did not get the event.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct SkippedView {
+    endpoint_id: EndpointId,
+    delivery_id: DeliveryId,
+    reason: &'static str,
+}
+
+impl SkippedView {
+    fn new(skipped: &SkippedEndpoint) -> Self {
+        let SkippedEndpoint { endpoint_id, delivery_id, reason } = *skipped;
+        Self { endpoint_id, delivery_id, reason: reason.as_str() }
+    }
+}
+
+async fn publish(call: Call, body: Body) -> Result<Response, Failure> {
+    call.require(needs::PUBLISH)?;
+    let response = Write {
+        body: BodyRule::Required,
+        parse: |call: &Call, body: &JsonBody| parse_event(call.service().catalogue(), body.fields()?, || body.hash()),
+        effect: async |service: Arc<Service>, principal: Principal, event, remember| {
+            service.publish_event(&principal, event, remember).await
+        },
+        render: |receipts: &Vec<EventReceipt>| render_receipt(receipts),
+    }
+    .run(call, body)
+    .await?;
+    Ok(marked(response))
+}
+
+async fn publish_batch(call: Call, body: Body) -> Result<Response, Failure> {
+    call.require(needs::PUBLISH)?;
+    let response = Write {
+        body: if idempotency_key(&call).is_some() { BodyRule::KeyedBatch } else { BodyRule::Batch },
+        parse: |_: &Call, body: &JsonBody| Ok(body.clone()),
+        effect: async |service: Arc<Service>, principal: Principal, body: JsonBody, remember| {
+            let events = if body.len() > limits::BODY_BYTES {
+                let service = Arc::clone(&service);
+                aside(move || parse_batch(service.catalogue(), &body)).await?
+            } else {
+                parse_batch(service.catalogue(), &body)?
+            };
+            service.publish_batch(&principal, events, remember).await
+        },
+        render: |receipts: &Vec<EventReceipt>| render_receipts(receipts),
+    }
+    .run(call, body)
+    .await?;
+    Ok(marked(response))
+}
+
+/// Only an `externalId` that was published before is answered with 200.
+fn marked(response: Response) -> Response {
+    if response.status() == StatusCode::OK { with_replayed(response, true) } else { response }
+}
+
+fn parse_batch(catalogue: &Catalogue, body: &JsonBody) -> Result<Vec<PublishEvent>, ServiceError> {
+    let mut fields = body.fields()?;
+    let items = fields.required("events", event_objects);
+    fields.finish()?;
+    let items = items.ok_or_else(|| internal("a required parameter is neither there nor at fault"))?;
+    if let Some(index) = items.iter().position(|item| item.get().len() > limits::BODY_BYTES) {
+        let kilobytes = limits::BODY_BYTES / 1024;
+        return Err(ServiceError::PayloadTooLarge(format!("events[{index}] is larger than {kilobytes} KB.")));
+    }
+    let canonical = LazyCell::new(|| body.canonical_items("events"));
+    let (mut events, mut faults) = (Vec::with_capacity(items.len()), Vec::new());
+    for (index, item) in items.into_iter().enumerate() {
+        let hash = || canonical.get(index).map(|item| body_hash(item)).unwrap_or_default();
+        let read =
+            Fields::inside(item, format!("events[{index}]")).and_then(|fields| parse_event(catalogue, fields, hash));
+        match read {
+            Ok(event) => events.push(event),
+            Err(ServiceError::InvalidRequest { parameters }) => faults.extend(parameters),
+            Err(other) => return Err(other),
+        }
+        if faults.len() >= limits::FAULTS_TOLD {
+            break;
+        }
+    }
+    if faults.is_empty() { Ok(events) } else { Err(ServiceError::InvalidRequest { parameters: faults }) }
+}
+
+fn event_objects(raw: &RawValue) -> Result<Vec<&RawValue>, String> {
+    let items: Vec<&RawValue> = serde_json::from_str(raw.get()).map_err(|_| "must be an array of events".to_owned())?;
+    if (1..=limits::BATCH_EVENTS).contains(&items.len()) {
+        Ok(items)
+    } else {
+        Err(format!("must hold 1 to {} events, not {}", limits::BATCH_EVENTS, items.len()))
+    }
+}
+
+/// `hash` is of the event's canonical form, which is needed only to tell a repeat from a contradiction.
+fn parse_event(
+    catalogue: &Catalogue,
+    mut fields: Fields<'_>,
+    hash: impl FnOnce() -> [u8; 32],
+) -> Result<PublishEvent, ServiceError> {
+    let find = |name: &str| match catalogue.find(name) {
+        Some(event) => Ok(event.name.clone()),
+        None => Err(unknown_event(catalogue, name)),
+    };
+    let event_type = fields.required("type", string(find));
+    let data = fields.required("data", object);
+    let project_id = fields.nullable("projectId", string(ProjectId::parse));
+    let external_id = fields.nullable("externalId", string(OpaqueId::parse));
+    let occurred_at = fields.nullable("occurredAt", string(Timestamp::parse));
+    fields.finish()?;
+    let body_hash = external_id.as_ref().map(|_| hash()).unwrap_or_default();
+    match (event_type, data) {
+        (Some(event_type), Some(data)) => {
+            Ok(PublishEvent { event_type, data, project_id, external_id, occurred_at, body_hash })
+        }
+        _ => Err(internal("a required parameter is neither there nor at fault")),
+    }
+}
+
+/// 202 for what was accepted now, 200 for the first answer to an `externalId` again.
+fn render_receipt(receipts: &[EventReceipt]) -> (u16, Bytes) {
+    match receipts.first() {
+        Some(receipt) => (status_of(receipts), single(ReceiptView::new(receipt))),
+        None => (202, Bytes::new()),
+    }
+}
+
+fn render_receipts(receipts: &[EventReceipt]) -> (u16, Bytes) {
+    (status_of(receipts), single(receipts.iter().map(ReceiptView::new).collect::<Vec<_>>()))
+}
+
+fn status_of(receipts: &[EventReceipt]) -> u16 {
+    if receipts.iter().all(|receipt| receipt.replayed) { 200 } else { 202 }
+}
+
+async fn index(call: Call) -> Result<Response, Failure> {
+    let mut query = Query::parse(&call.uri);
+    let page = query.page()?;
+    let filter = filter(call.service().catalogue(), &mut query);
+    query.finish()?;
+    let page = call.service().list_events(&call.principal, filter, page).await?;
+    Ok(answer(200, list(&page, EventView::new)))
+}
+
+fn filter(catalogue: &Catalogue, query: &mut Query) -> EventFilter {
+    EventFilter {
+        event_type: query.optional("type", |name| known_event(catalogue, name)),
+        project_id: query.optional("projectId", ProjectId::parse),
+        external_id: query.optional("externalId", OpaqueId::parse),
+        since: query.optional("since", Timestamp::parse),
+        until: query.optional("until", Timestamp::parse),
+    }
+}
+
+async fn show(call: Call) -> Result<Response, Failure> {
+    let id = call.id(3)?;
+    let EventDetail { event, skipped, envelope } = call.service().get_event(&call.principal, id).await?;
+    let view = EventDetailView {
+        event: EventView::new(&event),
+        skipped: skipped.iter().map(SkippedView::new).collect(),
+        data: data_of(&envelope),
+    };
+    Ok(answer(200, single(view)))
+}

@@ -1,0 +1,42 @@
+//! `/v1/event-types`: the catalogue, as publishers and receivers need it.
+
+use axum::response::Response;
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+use postrider_domain::event_type::{Catalogue, EventType, EventTypeName};
+use postrider_domain::page::Page;
+
+use super::call::Call;
+use super::error::Failure;
+use super::idempotency::answer;
+use super::openapi::event_type as openapi;
+use super::paging::{Query, list};
+use super::route::Route;
+
+pub fn routes(catalogue: &Catalogue) -> Vec<Route> {
+    vec![Route::get("/event-types", index, openapi::index(catalogue))]
+}
+
+#[derive(Serialize)]
+struct EventTypeView<'t> {
+    name: &'t EventTypeName,
+    description: &'t str,
+    retired: bool,
+    schema: &'t RawValue,
+    example: &'t RawValue,
+}
+
+impl<'t> EventTypeView<'t> {
+    fn new(event_type: &'t EventType) -> Self {
+        let EventType { name, description, retired, schema, example, .. } = event_type;
+        Self { name, description, retired: *retired, schema, example }
+    }
+}
+
+/// Any key may read it. It is one page in the order of the catalogue, however long.
+async fn index(call: Call) -> Result<Response, Failure> {
+    Query::parse(&call.uri).finish()?;
+    let items = call.service().catalogue().types().iter().collect();
+    Ok(answer(200, list(&Page { items, next: None }, |event_type| EventTypeView::new(event_type))))
+}

@@ -1,0 +1,75 @@
+//! `/v1/health`: public, for load balancers and for people. `/v1/health/auth`: whether a key works.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::response::Response;
+use serde::Serialize;
+
+use postrider_domain::access::Scope;
+use postrider_domain::event_type::Catalogue;
+use postrider_domain::id::{ApiKeyId, WorkspaceId};
+
+use super::App;
+use super::call::Call;
+use super::idempotency::answer;
+use super::openapi::health as openapi;
+use super::paging::json;
+use super::route::Route;
+
+pub fn routes(catalogue: &Catalogue) -> Vec<Route> {
+    vec![
+        Route::get("/health", show, openapi::show(catalogue)),
+        Route::get("/health/auth", show_caller, openapi::show_caller(catalogue)),
+    ]
+}
+
+/// What a key reaches; not wrapped in `data`, as the published page shows it.
+#[derive(Serialize)]
+struct CallerView {
+    status: &'static str,
+    version: &'static str,
+    workspace: WorkspaceView,
+    principal: PrincipalView,
+}
+
+#[derive(Serialize)]
+struct WorkspaceView {
+    id: WorkspaceId,
+}
+
+#[derive(Serialize)]
+struct PrincipalView {
+    id: ApiKeyId,
+    scopes: Vec<Scope>,
+}
+
+async fn show_caller(call: Call) -> Response {
+    let Call { principal, .. } = call;
+    answer(
+        200,
+        json(&CallerView {
+            status: "ok",
+            version: env!("CARGO_PKG_VERSION"),
+            workspace: WorkspaceView { id: principal.workspace_id },
+            principal: PrincipalView { id: principal.key_id, scopes: principal.scopes.iter().collect() },
+        }),
+    )
+}
+
+#[derive(Serialize)]
+struct HealthView {
+    status: &'static str,
+    version: &'static str,
+}
+
+async fn show(State(app): State<Arc<App>>) -> Response {
+    let (code, status) = match app.service.check_health().await {
+        Ok(()) => (200, "ok"),
+        Err(error) => {
+            tracing::warn!(%error, "unhealthy");
+            (503, "degraded")
+        }
+    };
+    answer(code, json(&HealthView { status, version: env!("CARGO_PKG_VERSION") }))
+}

@@ -1,0 +1,137 @@
+//! What the document says of `/api-keys`.
+
+use serde_json::{Value, json};
+
+use crate::error_code::ErrorCode;
+use postrider_domain::access::{Mode, Scope, needs};
+use postrider_domain::event_type::{Brand, Catalogue};
+use postrider_domain::limits;
+
+use super::info::API_KEYS;
+use super::operation::Operation;
+use super::schema::{
+    INSTANT_EXAMPLE, Schemas, array, described, list, list_example, name, nullable, object, reference, single,
+    single_example, timestamp,
+};
+
+pub fn index(_: &Catalogue) -> Operation {
+    Operation::new(API_KEYS, "listApiKeys", "List API keys").needs(needs::API_KEYS).paged().answers(
+        200,
+        "A page of the workspace's keys, newest first, those included that are revoked or expired.",
+        list(reference("ApiKey")),
+        list_example(&[example()]),
+    )
+}
+
+pub fn create(catalogue: &Catalogue) -> Operation {
+    created(
+        catalogue,
+        Operation::new(API_KEYS, "createApiKey", "Create API key")
+            .describe(
+                "A key can give only the scopes that it has itself, and a test key makes test keys only. A new key has no scope \
+                 until it is given one.",
+            )
+            .needs(needs::API_KEYS),
+    )
+}
+
+pub fn create_in_workspace(catalogue: &Catalogue) -> Operation {
+    created(
+        catalogue,
+        Operation::new(API_KEYS, "createWorkspaceApiKey", "Create API key of a workspace")
+            .describe("An operator's way to the first key of a workspace. The same rules hold as for any other key.")
+            .needs(needs::WORKSPACES),
+    )
+}
+
+fn created(catalogue: &Catalogue, operation: Operation) -> Operation {
+    let body = json!({ "name": "Backend", "scopes": [Scope::EventsWrite], "mode": "live", "expiresAt": "2027-01-01" });
+    operation
+        .idempotent()
+        .body("CreateApiKey", body)
+        .answers(
+            200,
+            "Key created. Response carries the plaintext key.",
+            single(reference("ApiKeyWithKey")),
+            single_example(with_key_example(&catalogue.brand)),
+        )
+        .fails(&[ErrorCode::Unprocessable])
+}
+
+pub fn show(_: &Catalogue) -> Operation {
+    Operation::new(API_KEYS, "getApiKey", "Get API key").needs(needs::API_KEYS).answers(
+        200,
+        "The key, without its plaintext.",
+        single(reference("ApiKey")),
+        single_example(example()),
+    )
+}
+
+pub fn revoke(_: &Catalogue) -> Operation {
+    Operation::new(API_KEYS, "revokeApiKey", "Revoke API key")
+        .describe("The key stops within 5 seconds and never works again. It stays in the list.")
+        .needs(needs::API_KEYS)
+        .idempotent()
+        .answers_without_body(204, "The key is revoked.")
+}
+
+pub fn schemas(catalogue: &Catalogue) -> Schemas {
+    let [live, test] = [Mode::Live, Mode::Test].map(|mode| catalogue.brand.key_prefix(mode));
+    let mut with_key = view();
+    with_key["key"] = json!({
+        "type": "string",
+        "pattern": format!("^({live}|{test})"),
+        "description": "The key itself. It appears here and never again.",
+    });
+    let create = json!({
+        "name": nullable(described(name(limits::API_KEY_NAME_CHARS), "What the key is for.")),
+        "scopes": described(array(reference("Scope")), "What it may do; nothing when this is left out."),
+        "mode": described(reference("Mode"), "The same as that of the key that makes it, when this is left out."),
+        "expiresAt": {
+            "type": ["string", "null"],
+            "format": "date",
+            "description": "The day at whose beginning, 00:00 UTC, it stops; a day after today. null (default) is never.",
+        },
+    });
+    vec![
+        ("CreateApiKey", object(create, &["name", "scopes", "mode", "expiresAt"])),
+        ("ApiKey", described(object(view(), &[]), "An API key as it is kept: everything but the key.")),
+        ("ApiKeyWithKey", described(object(with_key, &[]), "An API key with its plaintext, which is shown this once.")),
+    ]
+}
+
+fn view() -> Value {
+    json!({
+        "id": reference("ApiKeyId"),
+        "name": { "type": ["string", "null"] },
+        "mode": reference("Mode"),
+        "scopes": array(reference("Scope")),
+        "last4": { "type": "string", "minLength": 4, "maxLength": 4 },
+        "createdAt": reference("Timestamp"),
+        "expiresAt": {
+            "type": ["string", "null"],
+            "format": "date",
+            "description": "The day at whose beginning, 00:00 UTC, it stops.",
+        },
+        "revokedAt": nullable(timestamp("When it was revoked.")),
+    })
+}
+
+fn example() -> Value {
+    json!({
+        "id": "key_a1b2c3d4e5f6g7h8",
+        "name": "Backend",
+        "mode": "live",
+        "scopes": [Scope::EventsWrite],
+        "last4": "7w2q",
+        "createdAt": INSTANT_EXAMPLE,
+        "expiresAt": "2027-01-01",
+        "revokedAt": null,
+    })
+}
+
+fn with_key_example(brand: &Brand) -> Value {
+    let mut example = example();
+    example["key"] = format!("{}…7w2q", brand.key_prefix(Mode::Live)).into();
+    example
+}

@@ -1,0 +1,245 @@
+//! What the document says of `/webhook-deliveries`.
+
+use serde_json::{Value, json};
+
+use postrider_domain::access::needs;
+use postrider_domain::attempt::AttemptOutcome;
+use postrider_domain::delivery::{DeliveryCause, DeliveryStatus, EndReason};
+use postrider_domain::event_type::Catalogue;
+
+use super::info::DELIVERIES;
+use super::operation::Operation;
+use super::schema::{
+    INSTANT_EXAMPLE, LATER_EXAMPLE, Schemas, array, count, described, example_event, instant, list, list_example,
+    nullable, object, one_of, page_example, reference, single, single_example, timed_example, timestamp,
+};
+
+pub fn index(catalogue: &Catalogue) -> Operation {
+    filters(Operation::new(DELIVERIES, "listWebhookDeliveries", "List deliveries").query(
+        "endpointId",
+        reference("EndpointId"),
+        "Only deliveries to this endpoint.",
+    ))
+    .needs(needs::WEBHOOKS_READ)
+    .paged()
+    .answers(
+        200,
+        "A page of deliveries, newest first, without their attempts.",
+        list(reference("Delivery")),
+        page_example(&[example(catalogue, "event")]),
+    )
+}
+
+pub fn index_of_endpoint(catalogue: &Catalogue) -> Operation {
+    filters(Operation::new(DELIVERIES, "listEndpointDeliveries", "List deliveries of an endpoint"))
+        .needs(needs::WEBHOOKS_READ)
+        .paged()
+        .answers(
+            200,
+            "A page of the endpoint's deliveries, newest first, without their attempts.",
+            list(reference("Delivery")),
+            list_example(&[example(catalogue, "event")]),
+        )
+}
+
+fn filters(operation: Operation) -> Operation {
+    operation
+        .query("eventId", reference("EventId"), "Only deliveries of this event.")
+        .query("eventType", reference("KnownEventName"), "Only deliveries of events of this name.")
+        .query("status", reference("DeliveryStatus"), "Only deliveries that stand here.")
+        .query("since", instant(), "Only deliveries created at this instant or later.")
+        .query("until", instant(), "Only deliveries created before this instant.")
+}
+
+pub fn show(catalogue: &Catalogue) -> Operation {
+    Operation::new(DELIVERIES, "getWebhookDelivery", "Get delivery").needs(needs::WEBHOOKS_READ).answers(
+        200,
+        "The delivery with all its attempts, the first one first.",
+        single(reference("DeliveryWithAttempts")),
+        single_example(with_attempts_example(catalogue)),
+    )
+}
+
+pub fn retry(catalogue: &Catalogue) -> Operation {
+    Operation::new(DELIVERIES, "retryWebhookDelivery", "Retry delivery")
+        .describe(
+            "Makes a new delivery of the same event and the same bytes to the same endpoint, signed with its current secret, with the \
+             full schedule before it. Where the endpoint's strict order has stopped at the delivery, the new one takes its place in \
+             the order.",
+        )
+        .needs(needs::ENDPOINT_WRITE)
+        .idempotent()
+        .optional_body("Nothing", json!({}))
+        .answers(
+            202,
+            "The new delivery is on disk; ask for it to see what became of it.",
+            single(reference("Delivery")),
+            single_example(example(catalogue, "retry")),
+        )
+}
+
+pub fn skip(catalogue: &Catalogue) -> Operation {
+    let mut skipped = example(catalogue, "event");
+    skipped["status"] = "failed".into();
+    skipped["reason"] = "exhausted".into();
+    skipped["attemptCount"] = 10.into();
+    skipped["nextAttemptAt"] = Value::Null;
+    skipped["completedAt"] = LATER_EXAMPLE.into();
+    Operation::new(DELIVERIES, "skipWebhookDelivery", "Skip delivery")
+        .describe(
+            "Gives up the delivery at which its endpoint's strict order has stopped (`isBlocking`), so that what waits behind it \
+             goes on. It stays `failed`.",
+        )
+        .needs(needs::ENDPOINT_WRITE)
+        .idempotent()
+        .optional_body("Nothing", json!({}))
+        .answers(
+            200,
+            "The delivery, which holds up nothing any more.",
+            single(reference("Delivery")),
+            single_example(skipped),
+        )
+}
+
+pub fn schemas(_: &Catalogue) -> Schemas {
+    let mut with_attempts = view();
+    with_attempts["attempts"] = array(reference("Attempt"));
+    vec![
+        (
+            "DeliveryStatus",
+            described(
+                one_of(&DeliveryStatus::ALL.map(DeliveryStatus::as_str)),
+                "`pending` until it has ended, then one of the others for good.",
+            ),
+        ),
+        ("Delivery", described(object(view(), &[]), "One event on its way to one endpoint.")),
+        ("DeliveryWithAttempts", described(object(with_attempts, &[]), "A delivery with all its attempts.")),
+        ("Attempt", described(object(attempt(), &["requestHeaders"]), "One try at a delivery.")),
+        (
+            "AttemptPhases",
+            described(
+                object(phases(), &[]),
+                "How long each part of an attempt took; null for a part that did not happen or did not end. On a kept connection \
+                 there is neither look-up nor connecting.",
+            ),
+        ),
+        (
+            "Header",
+            described(
+                object(json!({ "name": { "type": "string" }, "value": { "type": "string" } }), &[]),
+                "A header may come more than once, so headers are a list.",
+            ),
+        ),
+    ]
+}
+
+fn view() -> Value {
+    let reasons = one_of(&EndReason::ALL.map(EndReason::as_str));
+    let causes = one_of(&DeliveryCause::ALL.map(DeliveryCause::as_str));
+    let mut attempt_count = count();
+    attempt_count["description"] = "How many attempts have begun.".into();
+    json!({
+        "id": reference("DeliveryId"),
+        "eventId": reference("EventId"),
+        "eventType": reference("KnownEventName"),
+        "endpointId": reference("EndpointId"),
+        "projectId": nullable(reference("ProjectId")),
+        "mode": reference("Mode"),
+        "status": reference("DeliveryStatus"),
+        "reason": nullable(described(reasons, "Why it ended, unless it was delivered.")),
+        "cause": described(causes, "What set it off: the event, or by hand a retry, a replay or a test."),
+        "retryOf": nullable(described(reference("DeliveryId"), "The delivery of which this is a retry or a replay.")),
+        "attemptCount": attempt_count,
+        "nextAttemptAt": nullable(timestamp("When the next attempt is due; null when there will be none, and while it waits for \
+            its turn in a strict order.")),
+        "createdAt": reference("Timestamp"),
+        "completedAt": nullable(timestamp("When it ended.")),
+        "isBlocking": {
+            "type": "boolean",
+            "description": "Whether it failed at the head of its endpoint's strict order, which goes on when it is skipped or retried.",
+        },
+    })
+}
+
+fn attempt() -> Value {
+    let outcomes = one_of(&AttemptOutcome::ALL.map(AttemptOutcome::as_str));
+    json!({
+        "number": { "type": "integer", "minimum": 1, "description": "Counts from 1 without a gap." },
+        "startedAt": reference("Timestamp"),
+        "durationMs": count(),
+        "outcome": described(outcomes, "How it ended. Only `delivered` is a success; `abandoned` means that the server stopped in \
+            the middle, which is nobody's fault."),
+        "requestHeaders": described(array(reference("Header")), "What would have been sent; shown of simulated attempts only."),
+        "responseStatus": {
+            "type": ["integer", "null"],
+            "minimum": 100,
+            "maximum": 999,
+            "description": "null when no answer came.",
+        },
+        "responseHeaders": array(reference("Header")),
+        "responseBody": {
+            "type": ["string", "null"],
+            "description": "The first 4 KiB of the answer. Bytes that are not UTF-8 are shown as the replacement character.",
+        },
+        "error": { "type": ["string", "null"], "description": "What went wrong when no answer came, for people." },
+        "nextAttemptAt": nullable(timestamp("When the next attempt became due.")),
+        "phases": nullable(described(reference("AttemptPhases"), "Where the time went; null when no exchange was begun.")),
+    })
+}
+
+fn phases() -> Value {
+    let part = |text: &str| json!({ "type": ["integer", "null"], "minimum": 0, "description": text });
+    json!({
+        "dnsMs": part("Looking up the host's name; null where the answer of an earlier look-up was used."),
+        "connectMs": part("Until one of the host's addresses was connected to."),
+        "tlsMs": part("The TLS handshake."),
+        "firstByteMs": part("From the start of the request until the head of the answer."),
+        "connectionReused": {
+            "type": "boolean",
+            "description": "Whether the connection had carried a request before.",
+        },
+    })
+}
+
+/// A delivery that waits for its first attempt.
+pub fn example(catalogue: &Catalogue, cause: &str) -> Value {
+    let retry_of = (cause == "retry").then(|| timed_example("dlv_").replace("8k3", "7zz"));
+    json!({
+        "id": timed_example("dlv_"),
+        "eventId": timed_example("evt_"),
+        "eventType": example_event(catalogue),
+        "endpointId": "whe_a1b2c3d4e5f6g7h8",
+        "projectId": "proj_a1b2c3d4e5f6g7h8",
+        "mode": "live",
+        "status": "pending",
+        "reason": null,
+        "cause": cause,
+        "retryOf": retry_of,
+        "attemptCount": 0,
+        "nextAttemptAt": INSTANT_EXAMPLE,
+        "createdAt": INSTANT_EXAMPLE,
+        "completedAt": null,
+        "isBlocking": false,
+    })
+}
+
+fn with_attempts_example(catalogue: &Catalogue) -> Value {
+    let mut delivery = example(catalogue, "event");
+    delivery["status"] = "delivered".into();
+    delivery["attemptCount"] = 1.into();
+    delivery["nextAttemptAt"] = Value::Null;
+    delivery["completedAt"] = LATER_EXAMPLE.into();
+    delivery["attempts"] = json!([{
+        "number": 1,
+        "startedAt": INSTANT_EXAMPLE,
+        "durationMs": 137,
+        "outcome": "delivered",
+        "responseStatus": 204,
+        "responseHeaders": [{ "name": "date", "value": "Fri, 15 May 2026 08:21:00 GMT" }],
+        "responseBody": "",
+        "error": null,
+        "nextAttemptAt": null,
+        "phases": { "dnsMs": null, "connectMs": 21, "tlsMs": 44, "firstByteMs": 71, "connectionReused": false },
+    }]);
+    delivery
+}

@@ -1,0 +1,297 @@
+//! What the document says of `/webhook-endpoints`. The words of the published page are kept to the letter.
+
+use serde_json::{Map, Value, json};
+
+use crate::error_code::ErrorCode;
+use postrider_domain::access::needs;
+use postrider_domain::endpoint::DisabledReason;
+use postrider_domain::event_type::Catalogue;
+use postrider_domain::health::HealthState;
+use postrider_domain::limits;
+
+use super::endpoint_options;
+use super::info::ENDPOINTS;
+use super::operation::Operation;
+use super::schema::{
+    INSTANT_EXAMPLE, Schemas, array, boolean, described, example_event, example_events, list, list_example, nullable,
+    object, one_of, reference, single, single_example, timestamp,
+};
+
+const SECRET_EXAMPLE: &str = "whsec_4f9d3b6a1e2c8f0d7b5a4e9c2d1f8a3b6c5e0d9f2a1b4c7e8d3f6a5b2c1e0d4f";
+const DISPLAY_SAFE: &str = "Display-safe shape of a webhook endpoint. The plaintext signing secret is never present here — only \
+                            secretLast4. Use WebhookEndpointWithSecret (returned by create + rotate) when the plaintext matters.";
+const WITH_SECRET: &str =
+    "A webhook endpoint with its plaintext signing secret, which is shown this once and never again.";
+
+pub fn create(catalogue: &Catalogue) -> Operation {
+    Operation::new(ENDPOINTS, "createWebhookEndpoint", "Create webhook endpoint")
+        .describe(
+            "Events published from now on are delivered to the URL. Its host must resolve to public addresses alone; they are \
+             pinned, and only they are connected to.",
+        )
+        .needs(needs::ENDPOINT_WRITE)
+        .idempotent()
+        .body("CreateWebhookEndpoint", create_example(catalogue))
+        .answers(
+            200,
+            "Endpoint created. Response carries the plaintext secret.",
+            single(reference("WebhookEndpointWithSecret")),
+            single_example(with_secret_example(catalogue)),
+        )
+        .fails(&[ErrorCode::SsrfBlocked, ErrorCode::Unprocessable])
+}
+
+pub fn index(catalogue: &Catalogue) -> Operation {
+    Operation::new(ENDPOINTS, "listWebhookEndpoints", "List webhook endpoints")
+        .needs(needs::WEBHOOKS_READ)
+        .query("projectId", reference("ProjectId"), "Only endpoints of this project.")
+        .query("isActive", boolean(), "Only endpoints that are active, or only those that are not.")
+        .query("event", reference("KnownEventName"), "Only endpoints that have subscribed to this event.")
+        .paged()
+        .answers(
+            200,
+            "A page of endpoints, newest first.",
+            list(reference("WebhookEndpoint")),
+            list_example(&[example(catalogue)]),
+        )
+}
+
+pub fn show(catalogue: &Catalogue) -> Operation {
+    Operation::new(ENDPOINTS, "getWebhookEndpoint", "Get webhook endpoint").needs(needs::WEBHOOKS_READ).answers(
+        200,
+        "The endpoint.",
+        single(reference("WebhookEndpoint")),
+        single_example(example(catalogue)),
+    )
+}
+
+pub fn update(catalogue: &Catalogue) -> Operation {
+    Operation::new(ENDPOINTS, "updateWebhookEndpoint", "Update webhook endpoint")
+        .describe(
+            "Changes what is given and leaves the rest. While `isActive` is false, queued deliveries wait and matching events \
+             are recorded as `skipped`. Setting it to true clears `disabledReason` and the history of failures, \
+             resolves the host anew, and what waits goes on.",
+        )
+        .needs(needs::ENDPOINT_WRITE)
+        .idempotent()
+        .body("UpdateWebhookEndpoint", json!({ "events": example_events(catalogue), "isActive": true }))
+        .answers(200, "The endpoint as it is now.", single(reference("WebhookEndpoint")), single_example(example(catalogue)))
+        .fails(&[ErrorCode::SsrfBlocked, ErrorCode::Unprocessable])
+}
+
+pub fn remove(_: &Catalogue) -> Operation {
+    Operation::new(ENDPOINTS, "deleteWebhookEndpoint", "Delete webhook endpoint")
+        .describe(
+            "Removes the endpoint and its secrets and cancels its undelivered work: no attempt begins after this is answered. Its \
+             log stays until retention takes it.",
+        )
+        .needs(needs::ENDPOINT_WRITE)
+        .idempotent()
+        .answers_without_body(204, "The endpoint is gone.")
+}
+
+pub fn rotate_secret(catalogue: &Catalogue) -> Operation {
+    Operation::new(ENDPOINTS, "rotateWebhookEndpointSecret", "Rotate signing secret")
+        .describe(
+            "Makes a fresh secret and shows it once. Deliveries already enqueued go on being signed with the old secret, unless \
+             `revokeQueued` is true; whatever is enqueued after it is signed with the new one. Not idempotent: each call makes a \
+             new secret.",
+        )
+        .needs(needs::ENDPOINT_WRITE)
+        .optional_body("RotateSecret", json!({ "overlapSeconds": 3600 }))
+        .answers(
+            200,
+            "The secret is rotated. Response carries the plaintext secret.",
+            single(reference("WebhookEndpointWithSecret")),
+            single_example(with_secret_example(catalogue)),
+        )
+        .fails(&[ErrorCode::Conflict])
+}
+
+pub fn test(catalogue: &Catalogue) -> Operation {
+    Operation::new(ENDPOINTS, "testWebhookEndpoint", "Send a test event")
+        .describe(
+            "Sends the catalogue's example of one subscribed event, marked as a test, also to an endpoint that is disabled. Without \
+             `event` it is the first that the endpoint has subscribed to.",
+        )
+        .needs(needs::ENDPOINT_WRITE)
+        .idempotent()
+        .optional_body("TestEndpoint", json!({ "event": example_event(catalogue) }))
+        .answers(
+            202,
+            "The delivery is on disk; ask for it to see what became of it.",
+            single(reference("Delivery")),
+            single_example(super::delivery::example(catalogue, "test")),
+        )
+        .fails(&[ErrorCode::Unprocessable])
+}
+
+pub fn schemas(catalogue: &Catalogue) -> Schemas {
+    let create_order = ["name", "url", "events", "projectId"];
+    let fields = fields(catalogue);
+    let mut create: Map<String, Value> =
+        create_order.iter().map(|name| ((*name).to_owned(), fields[name].clone())).collect();
+    let mut update = create.clone();
+    update.insert("isActive".to_owned(), described(boolean(), "Whether events are delivered to it."));
+    create.extend(endpoint_options::written());
+    update.extend(endpoint_options::written());
+    let optional: Vec<&str> = ["projectId"].into_iter().chain(endpoint_options::WRITTEN).collect();
+    let any: Vec<String> = update.keys().cloned().collect();
+    let any: Vec<&str> = any.iter().map(String::as_str).collect();
+    let (create, mut any_change) = (object(create.into(), &optional), object(update.into(), &any));
+    any_change["description"] = "What is absent stays as it is.".into();
+    vec![
+        ("CreateWebhookEndpoint", create),
+        ("UpdateWebhookEndpoint", any_change),
+        ("WebhookEndpoint", described(object(view(None), &[]), DISPLAY_SAFE)),
+        ("WebhookEndpointWithSecret", described(object(view(Some(())), &[]), WITH_SECRET)),
+        ("EndpointHealth", health_schema()),
+        ("RotateSecret", rotate_schema()),
+        (
+            "TestEndpoint",
+            object(
+                json!({ "event": nullable(described(reference("EventName"), "One that the endpoint has subscribed to.")) }),
+                &["event"],
+            ),
+        ),
+    ]
+}
+
+/// The fields that a caller writes, in the words of the published page.
+fn fields(catalogue: &Catalogue) -> Value {
+    json!({
+        "name": {
+            "type": "string",
+            "minLength": 1,
+            "maxLength": limits::ENDPOINT_NAME_CHARS,
+            "examples": ["Production CRM"],
+        },
+        "url": {
+            "type": "string",
+            "format": "uri",
+            "maxLength": limits::ENDPOINT_URL_CHARS,
+            "examples": [url_example(catalogue)],
+        },
+        "events": {
+            "type": "array",
+            "minItems": 1,
+            "items": reference("EventName"),
+            "description": "Closed list of subscribable events. Adding a new event name is a contract change — bump the docs + \
+                            this enum in lockstep with the producer.",
+            "examples": [example_events(catalogue)],
+        },
+        "projectId": {
+            "type": ["string", "null"],
+            "pattern": super::schema::opaque_pattern(),
+            "description": "Optional project scope. When set, the endpoint only receives events for that project. null \
+                            (default) delivers events for every project in the workspace.",
+            "examples": ["proj_a1b2c3d4e5f6g7h8"],
+        },
+    })
+}
+
+/// In the order of the published page.
+fn view(secret: Option<()>) -> Value {
+    let reason = one_of(&DisabledReason::ALL.map(DisabledReason::as_str));
+    let mut view = json!({
+        "id": reference("EndpointId"),
+        "url": { "type": "string", "format": "uri" },
+        "name": { "type": "string" },
+        "events": array(reference("KnownEventName")),
+        "isActive": boolean(),
+        "disabledReason": nullable(described(reason, "Why the service has disabled it: `gone` (the receiver answered 410), \
+            `failing` (nothing has succeeded for days) or `ssrf_blocked` (its host is no longer public). null while it is active, and \
+            when its owner has switched it off.")),
+        "projectId": nullable(reference("ProjectId")),
+        "secretLast4": { "type": "string", "minLength": 4, "maxLength": 4 },
+        "createdAt": reference("Timestamp"),
+    });
+    if secret.is_some() {
+        view["secret"] = json!({
+            "type": "string",
+            "pattern": "^whsec_[0-9a-f]{64}$",
+            "description": "The plaintext signing secret. It appears here and never again.",
+            "examples": [SECRET_EXAMPLE],
+        });
+    }
+    view["updatedAt"] = timestamp("When it was last changed.");
+    view["health"] = described(reference("EndpointHealth"), "How its receiver does.");
+    for (name, schema) in endpoint_options::view() {
+        view[name] = schema;
+    }
+    view
+}
+
+fn health_schema() -> Value {
+    let state = one_of(&HealthState::ALL.map(HealthState::as_str));
+    let instant = |description| nullable(timestamp(description));
+    let properties = json!({
+        "state": described(state, "`ok`; `failing` after several failed attempts in a row; `paused`: its queue is kept, and nothing is sent but a \
+            probe from time to time, until one succeeds."),
+        "since": instant("Since when it is failing or paused."),
+        "failures": { "type": "integer", "minimum": 0, "description": "Attempts that failed since the last success." },
+        "nextProbeAt": instant("While it is paused: no probe is sent before this, nor before a delivery is due."),
+        "disablesAt": instant("A failure from then on disables the endpoint as `failing`, unless an attempt succeeds before."),
+    });
+    described(object(properties, &[]), "How an endpoint's last attempts went.")
+}
+
+fn rotate_schema() -> Value {
+    let properties = json!({
+        "overlapSeconds": {
+            "type": "integer",
+            "minimum": 0,
+            "maximum": limits::SECRET_OVERLAP_MAX.as_secs(),
+            "default": 0,
+            "description": "For so long, what is enqueued carries the signatures of both secrets, the new one first.",
+        },
+        "revokeQueued": {
+            "type": "boolean",
+            "default": false,
+            "description": "Whether what is already enqueued is signed with the new secret too.",
+        },
+    });
+    object(properties, &["overlapSeconds", "revokeQueued"])
+}
+
+fn url_example(catalogue: &Catalogue) -> String {
+    format!("https://hooks.example.com/{}", catalogue.brand.name())
+}
+
+fn create_example(catalogue: &Catalogue) -> Value {
+    json!({
+        "name": "Production CRM",
+        "url": url_example(catalogue),
+        "events": example_events(catalogue),
+        "projectId": "proj_a1b2c3d4e5f6g7h8",
+    })
+}
+
+fn example(catalogue: &Catalogue) -> Value {
+    let mut example = with_secret_example(catalogue);
+    if let Some(members) = example.as_object_mut() {
+        members.shift_remove("secret");
+    }
+    example
+}
+
+fn with_secret_example(catalogue: &Catalogue) -> Value {
+    let mut example = json!({
+        "id": "whe_a1b2c3d4e5f6g7h8",
+        "url": url_example(catalogue),
+        "name": "Production CRM",
+        "events": example_events(catalogue),
+        "isActive": true,
+        "disabledReason": null,
+        "projectId": "proj_a1b2c3d4e5f6g7h8",
+        "secretLast4": &SECRET_EXAMPLE[SECRET_EXAMPLE.len() - 4..],
+        "createdAt": INSTANT_EXAMPLE,
+        "secret": SECRET_EXAMPLE,
+        "updatedAt": INSTANT_EXAMPLE,
+        "health": { "state": "ok", "since": null, "failures": 0, "nextProbeAt": null, "disablesAt": null },
+    });
+    for (name, value) in endpoint_options::example() {
+        example[name] = value;
+    }
+    example
+}

@@ -1,0 +1,167 @@
+//! What the document says of an endpoint's optional fields.
+
+use serde_json::{Map, Value, json};
+
+use postrider_domain::endpoint_options::DeliveryOrder;
+use postrider_domain::limits;
+use postrider_domain::private_options::REDACTED;
+
+use super::schema::{described, nullable, object, one_of};
+
+/// Those that a caller writes, in the order of [`view`].
+pub const WRITTEN: [&str; 7] =
+    ["headers", "retrySchedule", "timeoutSeconds", "signatureSchemes", "rateLimit", "ordering", "clientCertificate"];
+
+/// A member of a body: `null` is back to the default.
+pub fn written() -> Map<String, Value> {
+    let mut fields = Map::new();
+    for name in WRITTEN {
+        let field = match name {
+            "headers" => described(
+                headers(json!({
+                    "type": "string",
+                    "minLength": 1,
+                    "maxLength": limits::CUSTOM_HEADER_VALUE_CHARS,
+                    "pattern": "^[!-~]([\\t -~]*[!-~])?$",
+                })),
+                HEADERS,
+            ),
+            "clientCertificate" => described(
+                certificate(),
+                "What the server shows a receiver that demands a certificate (mutual TLS). \
+                The key is never shown again.",
+            ),
+            _ => common(name),
+        };
+        fields.insert(name.to_owned(), nullable(field));
+    }
+    fields
+}
+
+/// What an answer holds behind `updatedAt`, in this order.
+pub fn view() -> Vec<(&'static str, Value)> {
+    let fingerprint = json!({
+        "sha256": {
+            "type": "string",
+            "pattern": "^[0-9a-f]{64}$",
+            "description": "SHA-256 of the DER of the first certificate of the chain.",
+        },
+    });
+    vec![
+        (
+            "headers",
+            described(
+                headers(one_of(&[REDACTED])),
+                "The headers that every request to it carries. The values are never shown.",
+            ),
+        ),
+        ("retrySchedule", nullable(common("retrySchedule"))),
+        ("timeoutSeconds", nullable(common("timeoutSeconds"))),
+        ("signatureSchemes", common("signatureSchemes")),
+        (
+            "publicKey",
+            json!({
+                "type": ["string", "null"],
+                "pattern": "^whpk_[A-Za-z0-9+/]{43}=$",
+                "description": "What verifies its `v1a` signatures: Ed25519, in base64. No secret. Another after each rotation; null without `v1a`.",
+            }),
+        ),
+        ("rateLimit", nullable(common("rateLimit"))),
+        ("ordering", common("ordering")),
+        (
+            "clientCertificate",
+            nullable(described(
+                object(fingerprint, &[]),
+                "The client certificate that receivers are shown, by its fingerprint.",
+            )),
+        ),
+    ]
+}
+
+/// An endpoint without any of them, as an example.
+pub fn example() -> Vec<(&'static str, Value)> {
+    vec![
+        ("headers", json!({ "Authorization": REDACTED })),
+        ("retrySchedule", Value::Null),
+        ("timeoutSeconds", Value::Null),
+        ("signatureSchemes", json!(["v1"])),
+        ("publicKey", Value::Null),
+        ("rateLimit", Value::Null),
+        ("ordering", "none".into()),
+        ("clientCertificate", Value::Null),
+    ]
+}
+
+const HEADERS: &str = "Headers that every request to it carries: names and values. Names that belong to the connection, the body or \
+                       the service are refused (see the documentation), and so are two that differ in case alone. A value may be a \
+                       secret: it is never shown, and `[redacted]` in its place keeps what is stored.";
+
+fn headers(value: Value) -> Value {
+    let name = format!("^[A-Za-z0-9!#$%&'*+.^_`|~-]{{1,{}}}$", limits::CUSTOM_HEADER_NAME_CHARS);
+    json!({
+        "type": "object",
+        "maxProperties": limits::CUSTOM_HEADERS,
+        "propertyNames": { "pattern": name },
+        "additionalProperties": value,
+    })
+}
+
+fn common(name: &str) -> Value {
+    match name {
+        "retrySchedule" => json!({
+            "type": "array",
+            "minItems": 1,
+            "maxItems": limits::RETRY_STEPS,
+            "items": { "type": "integer", "minimum": 1, "maximum": limits::RETRY_STEP_MAX.as_secs() },
+            "description": "The waits between attempts in seconds, each give or take 20 %; null: the server's own.",
+        }),
+        "timeoutSeconds" => json!({
+            "type": "integer",
+            "minimum": 1,
+            "maximum": limits::ATTEMPT_DEADLINE_MAX.as_secs(),
+            "description": "How long one attempt may take as a whole; null: the server's own.",
+        }),
+        "signatureSchemes" => json!({
+            "type": "array",
+            "minItems": 1,
+            "maxItems": 2,
+            "uniqueItems": true,
+            "items": one_of(&["v1", "v1a"]),
+            "contains": { "const": "v1" },
+            "default": ["v1"],
+            "description": "Which signatures a request carries: `v1`, or `v1a` (Ed25519) beside it.",
+        }),
+        "rateLimit" => json!({
+            "type": "integer",
+            "minimum": 1,
+            "maximum": limits::DELIVERY_RATE_MAX,
+            "description": "Deliveries a second at most; null: no limit of its own.",
+        }),
+        _ => described(
+            with_default(one_of(&DeliveryOrder::ALL.map(DeliveryOrder::as_str)), "none"),
+            "`strict`: one delivery at a time, in the order in which their events were accepted.",
+        ),
+    }
+}
+
+fn with_default(mut schema: Value, default: &str) -> Value {
+    schema["default"] = default.into();
+    schema
+}
+
+fn certificate() -> Value {
+    let pem = |characters: usize, description: &str| {
+        json!({
+            "type": "string",
+            "minLength": 1,
+            "maxLength": characters,
+            "pattern": "^[\\t\\n\\r -~]+$",
+            "description": description,
+        })
+    };
+    let properties = json!({
+        "certificate": pem(limits::CERTIFICATE_CHARS, "PEM: the certificate, then those that vouch for it."),
+        "privateKey": pem(limits::CERTIFICATE_KEY_CHARS, "PEM: its private key, not encrypted."),
+    });
+    object(properties, &[])
+}

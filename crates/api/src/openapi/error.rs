@@ -1,0 +1,183 @@
+//! The errors in the document: a schema for each code, and a response for each set of codes that share a status.
+//!
+//! The examples are not written down here: they are what the API itself renders for an error of that code.
+
+use std::time::Duration;
+
+use serde_json::{Map, Value, json};
+
+use crate::error::render_body;
+use crate::error_code::ErrorCode;
+use postrider_domain::access::{ScopeMissing, needs};
+use postrider_domain::event_type::Brand;
+use postrider_domain::id::RequestId;
+use postrider_domain::limits;
+use postrider_domain::page::InvalidPage;
+use postrider_domain::rate_limit::Bucket;
+use postrider_domain::target::{RefusalReason, TargetRefusal};
+use postrider_service::ServiceError;
+
+use super::header;
+use super::schema::{array, object, one_of, pascal, reference};
+
+pub fn schema_name(code: ErrorCode) -> String {
+    format!("{}Error", pascal(code.as_str()))
+}
+
+/// The response that is any of these codes, which share a status.
+pub fn response_name(codes: &[ErrorCode]) -> String {
+    codes.iter().map(|code| pascal(code.as_str())).collect::<Vec<_>>().join("Or")
+}
+
+/// `components.schemas` of the errors.
+pub fn schemas() -> Vec<(String, Value)> {
+    ErrorCode::ALL.iter().map(|code| (schema_name(*code), schema(*code))).collect()
+}
+
+fn schema(code: ErrorCode) -> Value {
+    let mut properties = json!({
+        "code": { "const": code.as_str() },
+        "message": { "type": "string", "description": "For people. It may change; programs rely on `code`." },
+        "request_id": reference("RequestId"),
+        "docs_url": { "type": "string", "format": "uri", "description": "Where this code is explained." },
+    });
+    let mut optional = Vec::new();
+    if let Some(details) = details(code) {
+        properties["details"] = details;
+        if code == ErrorCode::Unprocessable {
+            optional.push("details");
+        }
+    }
+    let mut schema = object(json!({ "error": object(properties, &optional) }), &[]);
+    schema["description"] = code.meaning().into();
+    schema
+}
+
+fn details(code: ErrorCode) -> Option<Value> {
+    match code {
+        ErrorCode::InvalidRequest | ErrorCode::Unprocessable => {
+            let faults = json!({
+                "type": "object",
+                "additionalProperties": { "type": "string" },
+                "description": "What is wrong, by the name of the parameter at fault; `body` for the body as a whole.",
+            });
+            Some(object(json!({ "parameters": faults }), &[]))
+        }
+        ErrorCode::VersionUnsupported => Some(object(json!({ "accepted": array(json!({ "type": "string" })) }), &[])),
+        ErrorCode::ScopeMissing => Some(object(json!({ "required": array(reference("Scope")) }), &[])),
+        ErrorCode::RateLimited => {
+            let buckets = [Bucket::Management, Bucket::Publishing].map(Bucket::as_str);
+            Some(object(json!({ "bucket": one_of(&buckets) }), &[]))
+        }
+        ErrorCode::SsrfBlocked => {
+            let reason = one_of(&RefusalReason::ALL.map(RefusalReason::as_str));
+            Some(object(json!({ "host": { "type": "string" }, "reason": reason }), &[]))
+        }
+        _ => None,
+    }
+}
+
+/// `components.responses` for these sets of codes.
+pub fn responses<'c>(sets: impl Iterator<Item = &'c [ErrorCode]>, brand: &Brand, errors_page: &str) -> Value {
+    let mut responses = Map::new();
+    for codes in sets {
+        responses.entry(response_name(codes)).or_insert_with(|| response(codes, brand, errors_page));
+    }
+    responses.sort_keys();
+    Value::Object(responses)
+}
+
+fn response(codes: &[ErrorCode], brand: &Brand, errors_page: &str) -> Value {
+    let references: Vec<Value> = codes.iter().map(|code| reference(&schema_name(*code))).collect();
+    let schema = match references.as_slice() {
+        [only] => only.clone(),
+        _ => json!({ "oneOf": references }),
+    };
+    let examples: Map<String, Value> =
+        codes.iter().map(|code| (code.as_str().to_owned(), json!({ "value": example(*code, errors_page) }))).collect();
+    let mut headers = header::of_every_answer(brand);
+    for code in codes {
+        match code {
+            ErrorCode::Conflict | ErrorCode::RateLimited | ErrorCode::ServiceUnavailable => {
+                headers.extend([header::shared("Retry-After", "RetryAfter")]);
+            }
+            _ => {}
+        }
+    }
+    if codes.contains(&ErrorCode::RateLimited) {
+        headers.extend(header::of_a_rate());
+    }
+    let names: Vec<String> = codes.iter().map(|code| format!("`{}`", code.as_str())).collect();
+    json!({
+        "description": format!("{}: {}", codes[0].status().canonical_reason().unwrap_or("Error"), names.join(", ")),
+        "headers": headers,
+        "content": { "application/json": { "schema": schema, "examples": examples } },
+    })
+}
+
+/// `x-error-codes`: the table from which the page of errors is made.
+pub fn table(errors_page: &str) -> Value {
+    let row = |code: &ErrorCode| {
+        let row = json!({
+            "status": code.status().as_u16(),
+            "meaning": code.meaning(),
+            "remedy": code.remedy(),
+            "example": example(*code, errors_page),
+        });
+        (code.as_str().to_owned(), row)
+    };
+    Value::Object(ErrorCode::ALL.iter().map(row).collect())
+}
+
+fn example(code: ErrorCode, errors_page: &str) -> Value {
+    let id = RequestId::from_letters(*b"a1b2c3d4e5f6g7h8");
+    serde_json::from_slice(&render_body(&sample(code), id, errors_page)).unwrap_or_default()
+}
+
+/// An error that is answered with this code.
+fn sample(code: ErrorCode) -> ServiceError {
+    let text = str::to_owned;
+    match code {
+        ErrorCode::InvalidRequest => ServiceError::invalid("name", "must be 1 to 128 characters"),
+        ErrorCode::VersionUnsupported => ServiceError::VersionUnsupported,
+        ErrorCode::BadPagination => ServiceError::BadPagination(InvalidPage::Limit),
+        ErrorCode::BadCursor => ServiceError::BadCursor,
+        ErrorCode::InvalidToken => ServiceError::InvalidToken,
+        ErrorCode::KeyRevoked => ServiceError::KeyRevoked,
+        ErrorCode::KeyExpired => ServiceError::KeyExpired,
+        ErrorCode::ScopeMissing => ServiceError::ScopeMissing(ScopeMissing { needed: needs::ENDPOINT_WRITE }),
+        ErrorCode::NotFound => ServiceError::NotFound,
+        ErrorCode::MethodNotAllowed => ServiceError::MethodNotAllowed,
+        ErrorCode::IdempotencyKeyConflict => {
+            ServiceError::IdempotencyKeyConflict("The Idempotency-Key was used before with another body.".into())
+        }
+        ErrorCode::Conflict => ServiceError::Conflict(text("The project has 500 endpoints, the most it may have.")),
+        ErrorCode::PayloadTooLarge => ServiceError::PayloadTooLarge(text("The body is larger than 256 KB.")),
+        ErrorCode::UnsupportedMediaType => ServiceError::UnsupportedMediaType,
+        ErrorCode::Unprocessable => {
+            ServiceError::unprocessable("event", "must be one that the endpoint is subscribed to")
+        }
+        ErrorCode::SsrfBlocked => {
+            ServiceError::SsrfBlocked(TargetRefusal { host: text("localhost"), reason: RefusalReason::Loopback })
+        }
+        ErrorCode::RateLimited => ServiceError::RateLimited {
+            bucket: Bucket::Management,
+            limit: limits::MANAGEMENT_REQUESTS_PER_MINUTE,
+            retry_after: Duration::from_secs(12),
+        },
+        ErrorCode::ServiceUnavailable => ServiceError::Unavailable { source: None },
+        ErrorCode::InternalError => ServiceError::Internal { source: text("").into() },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_example_of_a_code_is_an_error_of_that_code() {
+        for code in ErrorCode::ALL {
+            assert_eq!(example(code, "https://api.example.com/docs/errors")["error"]["code"], code.as_str());
+        }
+    }
+}

@@ -1,0 +1,214 @@
+//! What the document says of `/events`.
+
+use serde_json::{Value, json};
+
+use crate::error_code::ErrorCode;
+use postrider_domain::access::needs;
+use postrider_domain::delivery::EndReason;
+use postrider_domain::event_type::Catalogue;
+use postrider_domain::limits;
+
+use super::info::EVENTS;
+use super::operation::Operation;
+use super::schema::{
+    INSTANT_EXAMPLE, Schemas, array, count, described, example_event, instant, list, nullable, object, one_of,
+    opaque_pattern, page_example, reference, single, single_example, timed_example, timestamp,
+};
+
+pub fn publish(catalogue: &Catalogue) -> Operation {
+    Operation::new(EVENTS, "publishEvent", "Publish event")
+        .describe(
+            "Answered only when the event and its deliveries are on disk. An event with a `projectId` reaches the \
+             endpoints of that project and those without one; an event without it reaches only endpoints without one.",
+        )
+        .needs(needs::PUBLISH)
+        .idempotent()
+        .body("PublishEvent", publish_example(catalogue))
+        .answers(
+            200,
+            "The `externalId` was published before with the same content: the first answer again.",
+            single(reference("EventReceipt")),
+            single_example(receipt_example(catalogue)),
+        )
+        .answers(
+            202,
+            "The event is accepted.",
+            single(reference("EventReceipt")),
+            single_example(receipt_example(catalogue)),
+        )
+        .fails(&[ErrorCode::Unprocessable])
+}
+
+pub fn publish_batch(catalogue: &Catalogue) -> Operation {
+    let receipts = single(array(reference("EventReceipt")));
+    let receipts_example = single_example(json!([receipt_example(catalogue)]));
+    Operation::new(EVENTS, "publishEvents", "Publish a batch of events")
+        .describe(format!(
+            "All or nothing: when one event is refused, none is accepted. The receipts stand in the order of the \
+             events. An event whose `externalId` was published before gets its first receipt again, and the rest \
+             proceed. An event may have {} KB and a batch {} MB, or {0} KB with an `Idempotency-Key`.",
+            limits::BODY_BYTES / 1024,
+            limits::BATCH_BYTES / (1024 * 1024),
+        ))
+        .needs(needs::PUBLISH)
+        .idempotent()
+        .body("PublishEvents", json!({ "events": [publish_example(catalogue)] }))
+        .answers(
+            200,
+            "Every `externalId` was published before with the same content.",
+            receipts.clone(),
+            receipts_example.clone(),
+        )
+        .answers(202, "The events are accepted.", receipts, receipts_example)
+        .fails(&[ErrorCode::Unprocessable])
+}
+
+pub fn index(catalogue: &Catalogue) -> Operation {
+    Operation::new(EVENTS, "listEvents", "List events")
+        .needs(needs::EVENTS_READ)
+        .query("type", reference("KnownEventName"), "Only events of this name.")
+        .query("projectId", reference("ProjectId"), "Only events of this project.")
+        .query("externalId", reference("ExternalId"), "Only the event that was published under this id.")
+        .query("since", instant(), "Only events accepted at this instant or later.")
+        .query("until", instant(), "Only events accepted before this instant.")
+        .paged()
+        .answers(
+            200,
+            "A page of events, newest first, without their data.",
+            list(reference("Event")),
+            page_example(&[example(catalogue)]),
+        )
+}
+
+pub fn show(catalogue: &Catalogue) -> Operation {
+    let mut detail = example(catalogue);
+    detail["skipped"] = json!([{
+        "endpointId": "whe_a1b2c3d4e5f6g7h8",
+        "deliveryId": timed_example("dlv_"),
+        "reason": EndReason::Inactive.as_str(),
+    }]);
+    detail["data"] = data_example(catalogue);
+    Operation::new(EVENTS, "getEvent", "Get event").needs(needs::EVENTS_READ).answers(
+        200,
+        "The event with its data, and the endpoints that it matched and that did not get it.",
+        single(reference("EventWithData")),
+        single_example(detail),
+    )
+}
+
+pub fn schemas(_: &Catalogue) -> Schemas {
+    let mut batch = array(reference("PublishEvent"));
+    batch["minItems"] = 1.into();
+    batch["maxItems"] = limits::BATCH_EVENTS.into();
+    let mut with_data = view();
+    with_data["skipped"] = array(reference("SkippedEndpoint"));
+    with_data["data"] = json!({ "type": "object", "description": "What was published, as the bytes that came." });
+    vec![
+        ("ExternalId", external_id()),
+        ("PublishEvent", object(published(), &["projectId", "externalId", "occurredAt"])),
+        ("PublishEvents", object(json!({ "events": batch }), &[])),
+        ("EventReceipt", described(object(receipt(), &[]), "What a publisher is told.")),
+        ("Event", described(object(view(), &[]), "An event as it is listed.")),
+        ("EventWithData", described(object(with_data, &[]), "An event with all that is kept of it.")),
+        ("SkippedEndpoint", described(object(skipped(), &[]), "A matching endpoint that did not get the event.")),
+    ]
+}
+
+fn external_id() -> Value {
+    json!({
+        "type": "string",
+        "pattern": opaque_pattern(),
+        "description": "The publisher's own id of the event. Publishing it again with the same content, for as long as \
+                        the event is kept, is answered with the first answer; with other content it is refused.",
+        "examples": ["post-7k2m9q4x-created"],
+    })
+}
+
+fn published() -> Value {
+    json!({
+        "type": reference("EventName"),
+        "data": {
+            "type": "object",
+            "description": "What happened, of the form that the catalogue gives for the event's name. Receivers get \
+                            these bytes as they were sent here.",
+        },
+        "projectId": nullable(described(reference("ProjectId"), "Whose event it is.")),
+        "externalId": nullable(reference("ExternalId")),
+        "occurredAt": nullable(described(
+            instant(),
+            "When it happened; receivers get it as `timestamp`. null (default) is now.",
+        )),
+    })
+}
+
+fn receipt() -> Value {
+    json!({
+        "id": reference("EventId"),
+        "externalId": nullable(reference("ExternalId")),
+        "type": reference("KnownEventName"),
+        "projectId": nullable(reference("ProjectId")),
+        "createdAt": reference("Timestamp"),
+        "deliveries": described(count(), "How many deliveries the event has set off."),
+    })
+}
+
+fn view() -> Value {
+    json!({
+        "id": reference("EventId"),
+        "type": reference("KnownEventName"),
+        "projectId": nullable(reference("ProjectId")),
+        "externalId": nullable(reference("ExternalId")),
+        "mode": reference("Mode"),
+        "occurredAt": nullable(timestamp("When it happened, if the publisher said so.")),
+        "createdAt": reference("Timestamp"),
+        "deliveries": described(count(), "How many deliveries the event has set off."),
+        "reason": nullable(described(one_of(&["no_match"]), "`no_match` when it was no endpoint's business.")),
+    })
+}
+
+fn skipped() -> Value {
+    json!({
+        "endpointId": reference("EndpointId"),
+        "deliveryId": described(reference("DeliveryId"), "The delivery that stands in the log as `skipped`."),
+        "reason": one_of(&EndReason::ALL.map(EndReason::as_str)),
+    })
+}
+
+fn data_example(catalogue: &Catalogue) -> Value {
+    let event = catalogue.find(&example_event(catalogue));
+    event.and_then(|event| serde_json::from_str(event.example.get()).ok()).unwrap_or(json!({}))
+}
+
+fn publish_example(catalogue: &Catalogue) -> Value {
+    json!({
+        "type": example_event(catalogue),
+        "data": data_example(catalogue),
+        "projectId": "proj_a1b2c3d4e5f6g7h8",
+        "externalId": "post-7k2m9q4x-created",
+    })
+}
+
+fn example(catalogue: &Catalogue) -> Value {
+    json!({
+        "id": timed_example("evt_"),
+        "type": example_event(catalogue),
+        "projectId": "proj_a1b2c3d4e5f6g7h8",
+        "externalId": "post-7k2m9q4x-created",
+        "mode": "live",
+        "occurredAt": null,
+        "createdAt": INSTANT_EXAMPLE,
+        "deliveries": 2,
+        "reason": null,
+    })
+}
+
+fn receipt_example(catalogue: &Catalogue) -> Value {
+    json!({
+        "id": timed_example("evt_"),
+        "externalId": "post-7k2m9q4x-created",
+        "type": example_event(catalogue),
+        "projectId": "proj_a1b2c3d4e5f6g7h8",
+        "createdAt": INSTANT_EXAMPLE,
+        "deliveries": 2,
+    })
+}

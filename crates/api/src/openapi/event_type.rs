@@ -1,0 +1,34 @@
+//! What the document says of `/event-types`.
+
+use serde_json::{Value, json};
+
+use crate::error_code::ErrorCode;
+use postrider_domain::event_type::Catalogue;
+
+use super::info::EVENTS;
+use super::operation::Operation;
+use super::schema::{Schemas, boolean, described, example_event, list, list_example, object, reference};
+
+pub fn index(catalogue: &Catalogue) -> Operation {
+    let name = example_event(catalogue);
+    let example = catalogue.find(&name).map(|event| {
+        let parsed = |text: &str| serde_json::from_str::<Value>(text).unwrap_or_default();
+        let (schema, example) = (parsed(event.schema.get()), parsed(event.example.get()));
+        json!({ "name": name, "description": event.description, "retired": false, "schema": schema, "example": example })
+    });
+    Operation::new(EVENTS, "listEventTypes", "List event types")
+        .describe("The whole catalogue on one page, in its own order. Any key may read it.")
+        .answers(200, "The catalogue.", list(reference("EventType")), list_example(&Vec::from_iter(example)))
+        .fails(&[ErrorCode::InvalidRequest])
+}
+
+pub fn schemas(_: &Catalogue) -> Schemas {
+    let properties = json!({
+        "name": reference("KnownEventName"),
+        "description": { "type": "string" },
+        "retired": described(boolean(), "A retired name takes no subscription and no publish; what was published stays."),
+        "schema": { "type": "object", "description": "JSON Schema of the event's `data`." },
+        "example": { "type": "object", "description": "An example of `data`." },
+    });
+    vec![("EventType", described(object(properties, &[]), "One name of the catalogue."))]
+}

@@ -1,0 +1,102 @@
+//! The OpenAPI 3.1 document: built by code, from the same list of routes that makes the router, so that it cannot drift.
+//!
+//! An own builder over `serde_json` rather than derived schemas (`utoipa` was weighed): the names of events, their
+//! schemas and the brand in the headers come from a catalogue that is read when the process starts, request bodies are
+//! parsed by hand for the sake of their error messages, so there is no type to derive from, and the examples of errors
+//! are rendered by the API itself. What macros would have saved is some thirty tables that read like the published page.
+//!
+//! A noun's file says what its routes take and give; `operation` adds what follows from that; `header`, `schema` and
+//! `error` hold what is shared; `webhook` describes what receivers get. Tests in `tests/it/api/openapi.rs` hold the
+//! document to the running server, `.ci/contract` holds the server to the document.
+
+use serde_json::{Map, Value, json};
+
+use postrider_domain::event_type::Catalogue;
+
+use super::route::{BASE, Route};
+
+pub mod api_key;
+pub mod audit;
+pub mod delivery;
+pub mod endpoint;
+mod endpoint_options;
+mod error;
+pub mod event;
+pub mod event_type;
+mod header;
+pub mod health;
+mod info;
+mod operation;
+pub mod replay;
+mod schema;
+mod webhook;
+pub mod workspace;
+
+pub use operation::Operation;
+
+use schema::Schemas;
+
+/// Stands in examples where the server's own address is not known.
+const SOMEWHERE: &str = "https://api.example.com";
+
+/// The document of a catalogue. Without a public URL its server is told relative to where the document is found.
+pub fn document(catalogue: &Catalogue, routes: &[Route], public_url: Option<&str>) -> Value {
+    let errors_page = super::errors_page(public_url.unwrap_or(SOMEWHERE));
+    json!({
+        "openapi": "3.1.0",
+        "info": info::info(&catalogue.brand),
+        "servers": [{ "url": format!("{}{BASE}", public_url.unwrap_or_default()) }],
+        "security": [{ "apiKey": [] }],
+        "tags": info::tags(routes),
+        "paths": paths(catalogue, routes),
+        "webhooks": webhook::webhooks(catalogue),
+        "components": {
+            "securitySchemes": info::security_schemes(&catalogue.brand),
+            "parameters": parameters(catalogue, routes),
+            "headers": header::headers(),
+            "responses": error_responses(catalogue, routes, &errors_page),
+            "schemas": schemas(catalogue),
+        },
+        "x-error-codes": error::table(&errors_page),
+    })
+}
+
+fn paths(catalogue: &Catalogue, routes: &[Route]) -> Value {
+    let mut paths = Map::new();
+    for route in routes {
+        let item = paths.entry(route.path).or_insert_with(|| json!({}));
+        item[route.method.as_str().to_ascii_lowercase()] = operation::render(route, &catalogue.brand);
+    }
+    Value::Object(paths)
+}
+
+fn parameters(catalogue: &Catalogue, routes: &[Route]) -> Value {
+    let mut parameters = header::parameters(&catalogue.brand, routes);
+    if let Value::Object(parameters) = &mut parameters {
+        parameters.extend(webhook::parameters(&catalogue.brand));
+    }
+    parameters
+}
+
+fn error_responses(catalogue: &Catalogue, routes: &[Route], errors_page: &str) -> Value {
+    let codes: Vec<_> = routes.iter().map(|route| route.operation.codes(route.path)).collect();
+    let sets = codes.iter().flat_map(|codes| codes.chunk_by(|a, b| a.status() == b.status()));
+    error::responses(sets, &catalogue.brand, errors_page)
+}
+
+fn schemas(catalogue: &Catalogue) -> Value {
+    let nouns: [fn(&Catalogue) -> Schemas; 10] = [
+        endpoint::schemas,
+        event::schemas,
+        event_type::schemas,
+        delivery::schemas,
+        replay::schemas,
+        workspace::schemas,
+        api_key::schemas,
+        audit::schemas,
+        health::schemas,
+        schema::shared,
+    ];
+    let own = nouns.iter().flat_map(|schemas| schemas(catalogue)).map(|(name, schema)| (name.to_owned(), schema));
+    Value::Object(own.chain(webhook::schemas(catalogue)).chain(error::schemas()).collect())
+}

@@ -1,0 +1,118 @@
+//! What the document says of `/webhook-endpoints/{endpointId}/replay` and the jobs it makes.
+
+use serde_json::{Value, json};
+
+use crate::error_code::ErrorCode;
+use postrider_domain::access::needs;
+use postrider_domain::delivery::DeliveryStatus;
+use postrider_domain::event_type::Catalogue;
+use postrider_domain::replay::{REPLAYABLE, REPLAYED_BY_DEFAULT, ReplayStatus};
+
+use super::info::REPLAYS;
+use super::operation::Operation;
+use super::schema::{
+    Schemas, array, count, described, instant, list, list_example, nullable, object, one_of, reference, single,
+    single_example, timed_example, timestamp,
+};
+
+pub fn create(_: &Catalogue) -> Operation {
+    Operation::new(REPLAYS, "replayWebhookEndpoint", "Start a replay")
+        .describe(
+            "Starts a job that sends again, oldest first, what the endpoint did not get between `since` and `until`. It runs behind \
+             live traffic, goes on after a restart, and is never cut short silently. With `dryRun` nothing is started and the \
+             counts alone are answered.",
+        )
+        .needs(needs::ENDPOINT_WRITE)
+        .idempotent()
+        .body("StartReplay", json!({ "since": "2026-05-15T06:00:00Z", "until": "2026-05-15T08:00:00Z", "statuses": ["failed", "skipped"] }))
+        .answers(200, "What a replay would do.", single(reference("ReplayCount")), single_example(json!({ "dryRun": true, "total": 1204, "unavailable": 0 })))
+        .answers(202, "The replay has begun.", single(reference("Replay")), single_example(example("running")))
+        .fails(&[ErrorCode::Unprocessable])
+}
+
+pub fn index(_: &Catalogue) -> Operation {
+    Operation::new(REPLAYS, "listReplays", "List replays of an endpoint").needs(needs::WEBHOOKS_READ).paged().answers(
+        200,
+        "A page of replays, newest first.",
+        list(reference("Replay")),
+        list_example(&[example("completed")]),
+    )
+}
+
+pub fn show(_: &Catalogue) -> Operation {
+    Operation::new(REPLAYS, "getReplay", "Get replay").needs(needs::WEBHOOKS_READ).answers(
+        200,
+        "The replay and how far it has come.",
+        single(reference("Replay")),
+        single_example(example("running")),
+    )
+}
+
+pub fn stop(_: &Catalogue) -> Operation {
+    Operation::new(REPLAYS, "stopReplay", "Stop a replay")
+        .describe("What is queued already is still sent.")
+        .needs(needs::ENDPOINT_WRITE)
+        .idempotent()
+        .optional_body("Nothing", json!({}))
+        .answers(200, "The replay as it ended.", single(reference("Replay")), single_example(example("stopped")))
+}
+
+pub fn schemas(_: &Catalogue) -> Schemas {
+    let statuses = one_of(&REPLAYABLE.map(DeliveryStatus::as_str));
+    let start = json!({
+        "since": described(instant(), "Deliveries created at this instant or later; it must be earlier than `until`."),
+        "until": nullable(described(instant(), "Deliveries created before this instant, which is now at the latest. null (default) is now.")),
+        "statuses": {
+            "type": ["array", "null"],
+            "minItems": 1,
+            "items": statuses,
+            "default": REPLAYED_BY_DEFAULT.map(DeliveryStatus::as_str),
+            "description": "Which deliveries, by how they ended.",
+        },
+        "dryRun": { "type": ["boolean", "null"], "default": false, "description": "Whether to count and do nothing." },
+    });
+    vec![
+        ("StartReplay", object(start, &["until", "statuses", "dryRun"])),
+        ("Replay", described(object(view(statuses), &[]), "A job that sends deliveries again.")),
+        (
+            "ReplayCount",
+            described(
+                object(json!({ "dryRun": { "const": true }, "total": count(), "unavailable": count() }), &[]),
+                "What a replay would do.",
+            ),
+        ),
+    ]
+}
+
+fn view(statuses: Value) -> Value {
+    json!({
+        "id": reference("ReplayId"),
+        "endpointId": reference("EndpointId"),
+        "status": one_of(&ReplayStatus::ALL.map(ReplayStatus::as_str)),
+        "since": reference("Timestamp"),
+        "until": reference("Timestamp"),
+        "statuses": array(statuses),
+        "total": described(count(), "How many deliveries it found when it began."),
+        "replayed": described(count(), "How many it has queued again."),
+        "unavailable": described(count(), "How many had lost their payload to retention."),
+        "createdAt": reference("Timestamp"),
+        "completedAt": nullable(timestamp("When it was done or stopped.")),
+    })
+}
+
+fn example(status: &str) -> Value {
+    let running = status == "running";
+    json!({
+        "id": timed_example("rpl_"),
+        "endpointId": "whe_a1b2c3d4e5f6g7h8",
+        "status": status,
+        "since": "2026-05-15T06:00:00.000Z",
+        "until": "2026-05-15T08:00:00.000Z",
+        "statuses": ["failed", "skipped"],
+        "total": 1204,
+        "replayed": if running { 300 } else { 1204 },
+        "unavailable": 0,
+        "createdAt": "2026-05-15T08:21:00.000Z",
+        "completedAt": (!running).then_some("2026-05-15T08:24:10.512Z"),
+    })
+}

@@ -1,0 +1,248 @@
+//! The few forms that schemas are made of here, and those that all nouns share.
+
+use serde_json::{Map, Value, json};
+
+use crate::route::Route;
+use postrider_domain::access::Scope;
+use postrider_domain::event_type::{Catalogue, EventTypeName};
+use postrider_domain::limits;
+
+use super::operation;
+
+/// Schemas under `components`, in the order in which they are shown.
+pub type Schemas = Vec<(&'static str, Value)>;
+
+pub fn reference(name: &str) -> Value {
+    json!({ "$ref": format!("#/components/schemas/{name}") })
+}
+
+/// An object of ours: exactly these properties, all of them always there but the optional ones.
+pub fn object(properties: Value, optional: &[&str]) -> Value {
+    let names = properties.as_object().map(|properties| properties.keys().cloned().collect()).unwrap_or_default();
+    let required: Vec<String> =
+        Vec::into_iter(names).filter(|name: &String| !optional.contains(&name.as_str())).collect();
+    let mut schema = json!({ "type": "object" });
+    if !required.is_empty() {
+        schema["required"] = required.into();
+    }
+    schema["properties"] = properties;
+    schema["additionalProperties"] = false.into();
+    schema
+}
+
+pub fn described(mut schema: Value, description: &str) -> Value {
+    schema["description"] = description.into();
+    schema
+}
+
+/// The same or `null`.
+pub fn nullable(mut schema: Value) -> Value {
+    if schema.get("$ref").is_some() {
+        let described = schema.as_object_mut().and_then(|schema| schema.remove("description"));
+        let mut either = json!({ "anyOf": [schema, { "type": "null" }] });
+        if let Some(description) = described {
+            either["description"] = description;
+        }
+        return either;
+    }
+    if let Some(kind) = schema.get("type").cloned() {
+        schema["type"] = json!([kind, "null"]);
+    }
+    if let Some(Value::Array(values)) = schema.get_mut("enum") {
+        values.push(Value::Null);
+    }
+    schema
+}
+
+pub fn one_of(values: &[&str]) -> Value {
+    json!({ "type": "string", "enum": values })
+}
+
+pub fn array(items: Value) -> Value {
+    json!({ "type": "array", "items": items })
+}
+
+pub fn boolean() -> Value {
+    json!({ "type": "boolean" })
+}
+
+pub fn count() -> Value {
+    json!({ "type": "integer", "minimum": 0 })
+}
+
+/// Text for people: so many characters at most, none of them a control character.
+pub fn name(chars_max: usize) -> Value {
+    json!({
+        "type": "string",
+        "minLength": 1,
+        "maxLength": chars_max,
+        "pattern": r"^[^\u0000-\u001f\u007f-\u009f]+$",
+    })
+}
+
+/// An instant that a caller writes: any offset, any precision.
+pub fn instant() -> Value {
+    json!({ "type": "string", "format": "date-time" })
+}
+
+/// An instant that we write.
+pub fn timestamp(description: &str) -> Value {
+    described(reference("Timestamp"), description)
+}
+
+/// `{"data": …}`.
+pub fn single(schema: Value) -> Value {
+    object(json!({ "data": schema }), &[])
+}
+
+/// `{"data": […], "pagination": {…}}`.
+pub fn list(schema: Value) -> Value {
+    object(json!({ "data": array(schema), "pagination": reference("Pagination") }), &[])
+}
+
+pub fn single_example(data: Value) -> Value {
+    json!({ "data": data })
+}
+
+/// The last page.
+pub fn list_example(items: &[Value]) -> Value {
+    json!({ "data": items, "pagination": { "next_cursor": null, "has_more": false } })
+}
+
+/// A page with another after it.
+pub fn page_example(items: &[Value]) -> Value {
+    json!({ "data": items, "pagination": { "next_cursor": CURSOR_EXAMPLE, "has_more": true } })
+}
+
+pub const CURSOR_EXAMPLE: &str = "AQM47J8fEABB";
+pub const INSTANT_EXAMPLE: &str = "2026-05-15T08:21:00.000Z";
+pub const LATER_EXAMPLE: &str = "2026-05-15T08:21:00.137Z";
+
+/// `endpointId` and `invalid_request` as the name of a component: `EndpointId`, `InvalidRequest`.
+pub fn pascal(name: &str) -> String {
+    let upper = |word: &str| {
+        let mut letters = word.chars();
+        letters.next().map(|first| first.to_ascii_uppercase().to_string() + letters.as_str()).unwrap_or_default()
+    };
+    name.split(['_', '.', '-']).map(upper).collect()
+}
+
+/// A drawn id: 16 letters of `[a-z0-9]` after its prefix.
+fn drawn(prefix: &str, description: &str) -> Value {
+    let (pattern, example) = (format!("^{prefix}[a-z0-9]{{16}}$"), format!("{prefix}a1b2c3d4e5f6g7h8"));
+    json!({ "type": "string", "pattern": pattern, "description": description, "examples": [example] })
+}
+
+/// A timed id: 20 letters of Crockford's base 32 after its prefix. The first is 0: the 96 bits of an id fill no more.
+fn timed(prefix: &str, description: &str) -> Value {
+    let pattern = format!("^{prefix}0[0-9a-hjkmnp-tv-z]{{19}}$");
+    json!({ "type": "string", "pattern": pattern, "description": description, "examples": [timed_example(prefix)] })
+}
+
+pub fn timed_example(prefix: &str) -> String {
+    format!("{prefix}00cw4xjg7q2000n5r8k3")
+}
+
+/// The first names of the catalogue that are there, wanted ones before any others.
+pub fn example_events(catalogue: &Catalogue) -> Vec<String> {
+    let wanted = ["post.created", "job.completed"].into_iter().filter(|name| catalogue.find(name).is_some());
+    let names: Vec<String> = wanted.map(str::to_owned).collect();
+    if names.is_empty() { catalogue.names().take(2).map(ToString::to_string).collect() } else { names }
+}
+
+pub fn example_event(catalogue: &Catalogue) -> String {
+    example_events(catalogue).into_iter().next().unwrap_or_default()
+}
+
+pub fn shared(catalogue: &Catalogue) -> Schemas {
+    let subscribable: Vec<&str> = catalogue.names().map(EventTypeName::as_str).collect();
+    let known: Vec<&str> = catalogue.types().iter().map(|event| event.name.as_str()).collect();
+    vec![
+        (
+            "EventName",
+            described(
+                one_of(&subscribable),
+                "Closed list of subscribable events. Adding a new event name is a contract change — bump the docs + this \
+                 enum in lockstep with the producer.",
+            ),
+        ),
+        (
+            "KnownEventName",
+            described(one_of(&known), "The name of an event, those included that are retired and live on in the log."),
+        ),
+        (
+            "ProjectId",
+            json!({
+                "type": "string",
+                "pattern": opaque_pattern(),
+                "description": "A customer inside the workspace: an opaque id of the publisher's, which is not looked up.",
+                "examples": ["proj_a1b2c3d4e5f6g7h8"],
+            }),
+        ),
+        ("WorkspaceId", drawn("org_", "A workspace.")),
+        ("ApiKeyId", drawn("key_", "The public name of an API key; the key itself is a secret.")),
+        ("EndpointId", drawn("whe_", "A webhook endpoint.")),
+        ("RequestId", drawn("req_", "One request to this API, by which its trace in the server's log is found.")),
+        ("EventId", timed("evt_", "A published event; the receiver's `webhook-id`.")),
+        ("DeliveryId", timed("dlv_", "One event on its way to one endpoint.")),
+        ("ReplayId", timed("rpl_", "A job that sends deliveries again.")),
+        ("AuditId", timed("aud_", "One entry of the audit log.")),
+        (
+            "Timestamp",
+            json!({
+                "type": "string",
+                "format": "date-time",
+                "pattern": r"^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}\.\d{3}Z$",
+                "description": "ISO 8601, in UTC, with milliseconds.",
+                "examples": [INSTANT_EXAMPLE],
+            }),
+        ),
+        (
+            "Mode",
+            described(
+                one_of(&["live", "test"]),
+                "The mode of the API key that caused it. In test mode nothing is sent.",
+            ),
+        ),
+        ("Scope", described(one_of(&Scope::ALL.map(Scope::as_str)), "One thing that a key may do.")),
+        ("Nothing", described(object(json!({}), &[]), "An object without members. The body can as well be left out.")),
+        (
+            "Pagination",
+            object(
+                json!({
+                    "next_cursor": {
+                        "type": ["string", "null"],
+                        "description": "What to send as `cursor` to get the next page; null on the last one.",
+                    },
+                    "has_more": boolean(),
+                }),
+                &[],
+            ),
+        ),
+    ]
+}
+
+pub fn opaque_pattern() -> String {
+    format!("^[A-Za-z0-9_-]{{1,{}}}$", limits::OPAQUE_ID_CHARS)
+}
+
+/// The parameters that may stand in a path, each with the schema of its id.
+pub const PATH_PARAMETERS: &[(&str, &str, &str)] = &[
+    ("endpointId", "EndpointId", "The endpoint's id."),
+    ("deliveryId", "DeliveryId", "The delivery's id."),
+    ("replayId", "ReplayId", "The replay's id."),
+    ("eventId", "EventId", "The event's id."),
+    ("workspaceId", "WorkspaceId", "The workspace's id."),
+    ("apiKeyId", "ApiKeyId", "The API key's id."),
+];
+
+/// Those that these routes have.
+pub fn path_parameters(routes: &[Route]) -> Map<String, Value> {
+    let parameter = |name: &str, schema: &str, description: &str| json!({ "name": name, "in": "path", "required": true, "description": description, "schema": reference(schema) });
+    let used = |name: &str| routes.iter().any(|route| operation::path_parameters(route.path).any(|used| used == name));
+    PATH_PARAMETERS
+        .iter()
+        .filter(|(name, _, _)| used(name))
+        .map(|(name, schema, text)| (pascal(name), parameter(name, schema, text)))
+        .collect()
+}

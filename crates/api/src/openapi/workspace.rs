@@ -1,0 +1,91 @@
+//! What the document says of `/workspaces`.
+
+use serde_json::{Value, json};
+
+use postrider_domain::access::{Scope, needs};
+use postrider_domain::event_type::Catalogue;
+use postrider_domain::limits;
+
+use super::info::WORKSPACES;
+use super::operation::Operation;
+use super::schema::{
+    INSTANT_EXAMPLE, Schemas, array, described, list, list_example, name, object, reference, single, single_example,
+};
+
+pub fn own(_: &Catalogue) -> Operation {
+    let example = json!({
+        "workspace": example(),
+        "principal": { "type": "api_key", "id": "key_a1b2c3d4e5f6g7h8", "scopes": [Scope::WebhooksManage] },
+    });
+    Operation::new(WORKSPACES, "getOwnWorkspace", "Who am I")
+        .describe("The workspace that the key belongs to, and the key. Any key may ask. Not wrapped in `data`.")
+        .answers(200, "The workspace and the key.", reference("OwnWorkspace"), example)
+}
+
+pub fn index(_: &Catalogue) -> Operation {
+    Operation::new(WORKSPACES, "listWorkspaces", "List workspaces").needs(needs::WORKSPACES).paged().answers(
+        200,
+        "A page of all workspaces, newest first.",
+        list(reference("Workspace")),
+        list_example(&[example()]),
+    )
+}
+
+pub fn create(_: &Catalogue) -> Operation {
+    Operation::new(WORKSPACES, "createWorkspace", "Create workspace")
+        .needs(needs::WORKSPACES)
+        .idempotent()
+        .body("CreateWorkspace", json!({ "name": "Acme" }))
+        .answers(200, "The new workspace.", single(reference("Workspace")), single_example(example()))
+}
+
+pub fn show(_: &Catalogue) -> Operation {
+    Operation::new(WORKSPACES, "getWorkspace", "Get workspace").needs(needs::WORKSPACES).answers(
+        200,
+        "The workspace.",
+        single(reference("Workspace")),
+        single_example(example()),
+    )
+}
+
+pub fn rename(_: &Catalogue) -> Operation {
+    Operation::new(WORKSPACES, "updateWorkspace", "Update workspace")
+        .describe("Changes what is given and leaves the rest.")
+        .needs(needs::WORKSPACES)
+        .idempotent()
+        .body("UpdateWorkspace", json!({ "name": "Acme" }))
+        .answers(200, "The workspace as it is now.", single(reference("Workspace")), single_example(example()))
+}
+
+pub fn delete(_: &Catalogue) -> Operation {
+    Operation::new(WORKSPACES, "deleteWorkspace", "Delete workspace")
+        .describe(
+            "Its keys stop and its endpoints get nothing more. A key cannot delete the workspace that it belongs to.",
+        )
+        .needs(needs::WORKSPACES)
+        .idempotent()
+        .answers_without_body(204, "The workspace is gone.")
+}
+
+pub fn schemas(_: &Catalogue) -> Schemas {
+    let name = || described(name(limits::WORKSPACE_NAME_CHARS), "Unique among the workspaces of the server.");
+    let view =
+        json!({ "id": reference("WorkspaceId"), "name": { "type": "string" }, "createdAt": reference("Timestamp") });
+    let principal = object(
+        json!({ "type": { "const": "api_key" }, "id": reference("ApiKeyId"), "scopes": array(reference("Scope")) }),
+        &[],
+    );
+    vec![
+        ("CreateWorkspace", object(json!({ "name": name() }), &[])),
+        ("UpdateWorkspace", object(json!({ "name": name() }), &["name"])),
+        (
+            "Workspace",
+            described(object(view, &[]), "One product, or one customer that needs keys and limits of its own."),
+        ),
+        ("OwnWorkspace", object(json!({ "workspace": reference("Workspace"), "principal": principal }), &[])),
+    ]
+}
+
+fn example() -> Value {
+    json!({ "id": "org_a1b2c3d4e5f6g7h8", "name": "Acme", "createdAt": INSTANT_EXAMPLE })
+}

@@ -1,0 +1,246 @@
+//! What a run needs before it can begin: a server of its own on a new data directory, workspaces with a key each, endpoints.
+
+use std::fs::OpenOptions;
+use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use postrider_domain::secret::{WebhookSecret, hex};
+use postrider_local::client::{BearerKey, Client};
+
+use super::arrivals::Arrivals;
+use super::database::DatabaseOptions;
+use super::load::Load;
+use super::process::{ServerProcess, directory_bytes};
+use super::run::BenchError;
+
+/// A server that is ready for events.
+pub struct Stage {
+    pub server: ServerProcess,
+    /// Further nodes on the same database, each with its directory.
+    others: Vec<(ServerProcess, Directory)>,
+    directory: Directory,
+    operator: BearerKey,
+    workspaces: Vec<Workspace>,
+    /// Tells workspaces apart from those that an earlier run left in the same database.
+    tag: String,
+    /// Whether the store outlasts the directory.
+    is_store_shared: bool,
+}
+
+/// Where the servers under test keep what they know: each in its own directory, or all in one database.
+pub struct Store {
+    database: Option<DatabaseOptions>,
+    /// What is in the database can be read with one master key only, so all servers are given this.
+    shared: Option<Directory>,
+}
+
+/// A workspace and a key that may do everything in it.
+#[derive(Clone)]
+pub struct Workspace {
+    pub id: String,
+    pub key: BearerKey,
+}
+
+/// What endpoints of a run subscribe to.
+const EVENT: &str = "post.created";
+/// Requests under way while the stage is set: enough that each commit carries some of them.
+const HANDS: usize = 16;
+/// Limits that are there for people, not for a benchmark.
+const LIMITS: [&str; 4] = ["--rate-limit-management", "0", "--endpoints-per-project", "50000"];
+
+impl Stage {
+    /// Starts a server, or several nodes; there is nothing in it but the key to set everything up with.
+    pub async fn start(program: &Path, store: &Store, nodes: usize, flags: &[String]) -> Result<Self, BenchError> {
+        let directory = Directory::make()?;
+        let store_flags = store.flags();
+        let operator = make_operator_key(program, &directory.0, &store_flags).await?;
+        let mut all = store_flags;
+        all.extend(LIMITS.iter().map(ToString::to_string).chain(flags.iter().cloned()));
+        let server = ServerProcess::start(program, &directory.0, &all).await?;
+        let mut others = Vec::new();
+        for _ in 1..nodes {
+            let directory = Directory::make()?;
+            others.push((ServerProcess::start(program, &directory.0, &all).await?, directory));
+        }
+        let is_store_shared = store.database.is_some();
+        Ok(Self { server, others, directory, operator, workspaces: Vec::new(), tag: random_name(), is_store_shared })
+    }
+
+    /// All nodes, the first one first.
+    pub fn servers(&self) -> impl Iterator<Item = &ServerProcess> {
+        std::iter::once(&self.server).chain(self.others.iter().map(|(server, _)| server))
+    }
+
+    /// Makes the workspaces and endpoints of a load, and tells `arrivals` their secrets. `sinks` are the base URLs that
+    /// the endpoints lie on by turns. Answers with the workspaces' keys.
+    pub async fn set(
+        &mut self,
+        load: &Load,
+        sinks: &[String],
+        arrivals: &Arc<Arrivals>,
+    ) -> Result<Vec<String>, BenchError> {
+        let workspaces: Arc<[Workspace]> = self.workspaces("bench", load.workspaces).await?.into();
+        let workspace_of = |endpoint: &usize| load.workspace_of(endpoint / load.fan_out);
+        let mut endpoints: Vec<usize> = (0..load.endpoints()).collect();
+        endpoints.sort_by_key(workspace_of);
+        let mut hands = Vec::new();
+        for share in endpoints.chunks(endpoints.len().div_ceil(HANDS)) {
+            let work = share.iter().map(|endpoint| {
+                let url = format!("{}/{endpoint}", sinks[endpoint % sinks.len()]);
+                let project = load.project_id(endpoint / load.fan_out);
+                let body =
+                    json!({ "name": format!("sink {endpoint}"), "url": url, "events": [EVENT], "projectId": project });
+                (*endpoint, workspace_of(endpoint), body)
+            });
+            let (work, workspaces, arrivals) = (work.collect(), Arc::clone(&workspaces), Arc::clone(arrivals));
+            hands.push(tokio::spawn(register(self.server.base_url(), work, workspaces, arrivals)));
+        }
+        for hand in hands {
+            hand.await.map_err(io::Error::other)??;
+        }
+        Ok(workspaces.iter().map(|workspace| workspace.key.reveal().to_owned()).collect())
+    }
+
+    /// Makes workspaces that are called alike, each with a key.
+    pub async fn workspaces(&mut self, name: &str, count: usize) -> Result<Vec<Workspace>, BenchError> {
+        let mut client = self.client(&self.operator)?;
+        let mut made = Vec::with_capacity(count);
+        for number in 0..count {
+            let name = json!({ "name": format!("{name} {} {number}", self.tag) });
+            let workspace = client.post("/v1/workspaces", &name).await.map_err(setup)?;
+            let id = text(&workspace, "id")?;
+            let scopes = json!({ "scopes": ["webhooks:manage", "events:write"] });
+            let key = client.post(&format!("/v1/workspaces/{id}/api-keys"), &scopes).await.map_err(setup)?;
+            made.push(Workspace { id, key: BearerKey::parse(&text(&key, "key")?).map_err(setup)? });
+        }
+        self.workspaces.extend_from_slice(&made);
+        Ok(made)
+    }
+
+    pub fn client(&self, key: &BearerKey) -> Result<Client, BenchError> {
+        Client::new(&self.server.base_url(), key).map_err(setup)
+    }
+
+    /// Stops the server: how long that took, and how many bytes its directory holds.
+    pub async fn strike(self) -> Result<(Duration, u64), BenchError> {
+        if self.is_store_shared {
+            self.empty().await?;
+        }
+        for (server, _directory) in self.others {
+            server.stop().await?;
+        }
+        let stop_took = self.server.stop().await?;
+        Ok((stop_took, directory_bytes(&self.directory.0)))
+    }
+}
+
+impl Stage {
+    /// The next server on this store is to find nothing that waits for delivery.
+    async fn empty(&self) -> Result<(), BenchError> {
+        let mut client = self.client(&self.operator)?;
+        for workspace in &self.workspaces {
+            client.delete(&format!("/v1/workspaces/{}", workspace.id)).await.map_err(setup)?;
+        }
+        Ok(())
+    }
+}
+
+impl Store {
+    pub fn prepare(database: Option<DatabaseOptions>) -> Result<Self, BenchError> {
+        let shared = database.is_some().then(Directory::make).transpose()?;
+        if let Some(directory) = &shared {
+            let key = hex(&postrider_crypto::Random::default().bytes::<32>());
+            let mut file =
+                OpenOptions::new().write(true).create_new(true).mode(0o600).open(master_key_path(directory))?;
+            file.write_all(key.as_bytes())?;
+        }
+        Ok(Self { database, shared })
+    }
+
+    /// What `serve` and `keys` are told of it.
+    fn flags(&self) -> Vec<String> {
+        let mut flags = self.database.as_ref().map_or_else(Vec::new, DatabaseOptions::flags);
+        if let Some(directory) = &self.shared {
+            flags.extend(["--master-key-file".to_owned(), master_key_path(directory).display().to_string()]);
+        }
+        flags
+    }
+
+    pub fn database_cpu(&self) -> Option<Duration> {
+        self.database.as_ref()?.cpu()
+    }
+}
+
+fn master_key_path(directory: &Directory) -> PathBuf {
+    directory.0.join("master.key")
+}
+
+/// Makes endpoints, given as number, workspace and body, one after the other.
+async fn register(
+    base_url: String,
+    work: Vec<(usize, usize, Value)>,
+    workspaces: Arc<[Workspace]>,
+    arrivals: Arc<Arrivals>,
+) -> Result<(), BenchError> {
+    let mut kept: Option<(usize, Client)> = None;
+    for (endpoint, workspace, body) in work {
+        let (_, client) = match &mut kept {
+            Some(kept) if kept.0 == workspace => kept,
+            _ => kept.insert((workspace, Client::new(&base_url, &workspaces[workspace].key).map_err(setup)?)),
+        };
+        let made = client.post("/v1/webhook-endpoints", &body).await.map_err(setup)?;
+        let secret = WebhookSecret::parse(&text(&made, "secret")?).map_err(setup)?;
+        arrivals.expect_signed_with(endpoint, secret.mac_key());
+    }
+    Ok(())
+}
+
+/// The key of whoever runs the server, made before it runs.
+async fn make_operator_key(program: &Path, data_dir: &Path, store_flags: &[String]) -> Result<BearerKey, BenchError> {
+    let output = tokio::process::Command::new(program)
+        .env_clear()
+        .args(["keys", "create", "--json", "--workspace", "operator", "--scope", "workspaces:manage"])
+        .args(["--scope", "webhooks:manage", "--scope", "events:write", "--data-dir"])
+        .arg(data_dir)
+        .args(store_flags)
+        .output()
+        .await?;
+    let created: Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
+    let key = created["key"].as_str().ok_or_else(|| setup(String::from_utf8_lossy(&output.stderr)))?;
+    BearerKey::parse(key).map_err(setup)
+}
+
+pub fn text(answer: &Value, field: &str) -> Result<String, BenchError> {
+    let missing = || setup(format!("an answer without `{field}`"));
+    answer["data"][field].as_str().map(str::to_owned).ok_or_else(missing)
+}
+
+pub fn setup(error: impl std::fmt::Display) -> BenchError {
+    BenchError::Setup(error.to_string())
+}
+
+/// A directory that goes when the run is over.
+pub struct Directory(pub PathBuf);
+
+impl Directory {
+    pub fn make() -> io::Result<Self> {
+        let path = std::env::temp_dir().join(format!("postrider-bench-{}", random_name()));
+        std::fs::create_dir(&path)?;
+        Ok(Self(path))
+    }
+}
+
+fn random_name() -> String {
+    hex(&postrider_crypto::Random::default().bytes::<8>())
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}

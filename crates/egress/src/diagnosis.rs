@@ -1,0 +1,140 @@
+//! Why a target is, or is not, reachable: the same verdicts and the same connections as for a delivery, one address at a time
+//! and with their reasons.
+//!
+//! It exists for people, who see more here than a customer is ever told. It must not have rules of its own, nor open a
+//! connection to a target that is refused.
+
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+use super::connector::{Connector, Protocol};
+use super::exchange::{Phases, SendError};
+use super::policy::{AddressClass, AllowTarget, TargetPolicy, classify, is_bad_port};
+use super::resolver::{ResolveError, Resolver};
+use super::target::{Host, Scheme, TargetUrl};
+use postrider_domain::target::RefusalReason;
+
+/// What was found of one target.
+#[derive(Debug)]
+pub struct Diagnosis {
+    /// The port is one on which other protocols are spoken.
+    pub odd_port: bool,
+    pub look_up: Result<LookUp, ResolveError>,
+    pub addresses: Vec<AddressReport>,
+    /// On the target as a whole: one refused address refuses it.
+    pub verdict: Result<(), RefusalReason>,
+    /// The exceptions without which it stays refused, all of them together; empty when it is not refused.
+    pub missing: Vec<AllowTarget>,
+}
+
+/// How the addresses came.
+#[derive(Clone, Copy, Debug)]
+pub enum LookUp {
+    /// The URL spells an address.
+    Literal,
+    Resolved {
+        in_time: Duration,
+    },
+}
+
+/// One address of the host.
+#[derive(Debug)]
+pub struct AddressReport {
+    pub address: IpAddr,
+    pub class: AddressClass,
+    /// What of the operator's allows it, whether or not it needs that.
+    pub exception: Option<AllowTarget>,
+    /// Made only when the whole target may be called.
+    pub probe: Option<Probe>,
+}
+
+/// A connection to one address, and over TLS to the proven host; closed again without a request.
+#[derive(Debug)]
+pub struct Probe {
+    pub phases: Phases,
+    pub result: Result<Protocol, SendError>,
+}
+
+impl Diagnosis {
+    /// Whether a delivery would find an address to go to.
+    pub fn is_reachable(&self) -> bool {
+        let works = |report: &AddressReport| report.probe.as_ref().is_some_and(|probe| probe.result.is_ok());
+        self.verdict.is_ok() && self.addresses.iter().any(works)
+    }
+}
+
+impl AddressReport {
+    pub fn is_refused(&self) -> bool {
+        self.class.refusal.is_some() && self.exception.is_none()
+    }
+}
+
+/// Finds out about one target.
+pub(super) async fn diagnose(
+    target: &TargetUrl,
+    policy: &TargetPolicy,
+    resolver: &Resolver,
+    connector: &Connector,
+) -> Diagnosis {
+    let (look_up, addresses) = look_up(target, resolver).await;
+    let mut reports: Vec<AddressReport> = addresses.iter().map(|&address| report(target, policy, address)).collect();
+    let verdict = policy.vet(target, &addresses);
+    let missing = if verdict.is_ok() { Vec::new() } else { missing_exceptions(target, &reports) };
+    if verdict.is_ok() {
+        for report in &mut reports {
+            report.probe = Some(connector.probe(target, report.address).await);
+        }
+    }
+    Diagnosis { odd_port: is_bad_port(target.port()), look_up, addresses: reports, verdict, missing }
+}
+
+async fn look_up(target: &TargetUrl, resolver: &Resolver) -> (Result<LookUp, ResolveError>, Vec<IpAddr>) {
+    let name = match target.host() {
+        Host::Address(address) => return (Ok(LookUp::Literal), vec![*address]),
+        Host::Name(name) => name,
+    };
+    let started = Instant::now();
+    match resolver.resolve(name).await {
+        Ok(addresses) => (Ok(LookUp::Resolved { in_time: started.elapsed() }), addresses),
+        Err(error) => (Err(error), Vec::new()),
+    }
+}
+
+fn report(target: &TargetUrl, policy: &TargetPolicy, address: IpAddr) -> AddressReport {
+    let exception = policy.exception_for(target.host(), address);
+    AddressReport { address, class: classify(address), exception, probe: None }
+}
+
+/// Plain `http` and odd ports ask for every address to be excepted; elsewhere those that are refused are enough.
+fn missing_exceptions(target: &TargetUrl, reports: &[AddressReport]) -> Vec<AllowTarget> {
+    let all = target.scheme() == Scheme::Http || is_bad_port(target.port());
+    let lacks = |report: &&AddressReport| if all { report.exception.is_none() } else { report.is_refused() };
+    reports.iter().filter(lacks).map(|report| AllowTarget::Network(report.class.judged_as.into())).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The exceptions that are missing, and whether the target passes with them.
+    fn missing(url: &str, addresses: &[&str], given: &[&str]) -> Vec<String> {
+        let target = TargetUrl::parse(url).unwrap();
+        let addresses: Vec<IpAddr> = addresses.iter().map(|text| text.parse().unwrap()).collect();
+        let given: Vec<AllowTarget> = given.iter().map(|text| text.parse().unwrap()).collect();
+        let policy = TargetPolicy::new(given.clone());
+        let reports: Vec<_> = addresses.iter().map(|&address| report(&target, &policy, address)).collect();
+        let missing = missing_exceptions(&target, &reports);
+        let widened = TargetPolicy::new(given.into_iter().chain(missing.clone()));
+        assert_eq!(widened.vet(&target, &addresses), Ok(()), "{url} with {missing:?}");
+        missing.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn the_missing_exceptions_are_those_that_make_it_pass_and_no_more() {
+        assert_eq!(missing("https://a.example/", &["8.8.8.8", "10.0.0.1"], &[]), ["10.0.0.1"]);
+        assert_eq!(missing("https://a.example/", &["127.0.0.1", "::1"], &["127.0.0.0/8"]), ["::1"]);
+        assert_eq!(missing("http://a.example/", &["8.8.8.8", "10.0.0.1"], &["10.0.0.0/8"]), ["8.8.8.8"]);
+        assert_eq!(missing("https://a.example:25/", &["8.8.8.8", "10.0.0.1"], &[]), ["8.8.8.8", "10.0.0.1"]);
+        assert_eq!(missing("https://a.example/", &["64:ff9b::a00:1"], &[]), ["10.0.0.1"]);
+    }
+}

@@ -1,0 +1,206 @@
+//! The only code that opens sockets to strangers: vet, resolve, pin, connect, send, and read back with care.
+//!
+//! `policy` says what may be called, `resolver` and `pin` say where a host is, `connector` opens what both allow,
+//! `client` and `pool` speak HTTP over it. [`Egress`] puts them together; [`Transport`] is the seam at which a
+//! simulation replaces all of it. Nothing here knows what a delivery is, or judges an answer.
+
+mod body;
+pub mod client;
+pub mod connector;
+pub mod diagnosis;
+pub mod exchange;
+pub mod identity;
+pub mod pin;
+pub mod policy;
+mod pool;
+mod proxy;
+pub mod resolver;
+pub mod target;
+pub mod tls;
+
+use std::fmt;
+use std::future::Future;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use url::Url;
+
+use postrider_domain::endpoint_options::CertificateFacts;
+use postrider_domain::limits;
+use postrider_domain::private_options::ClientCertificate;
+use postrider_domain::proxy::ProxyUrl;
+use postrider_domain::target::{RefusalReason, TargetGuard, TargetRefusal};
+use postrider_domain::time::Clock;
+
+pub use exchange::{Answer, Cause, Exchange, OutboundRequest, Phase, Phases, ProxyFault, SendError, TlsFault};
+pub use identity::{ClientIdentity, IdentityId, InvalidIdentity};
+pub use policy::{AllowTarget, InvalidAllowTarget};
+pub use resolver::ResolveError;
+pub use target::{InvalidTargetUrl, TargetUrl};
+
+use client::Client;
+use connector::Connector;
+use diagnosis::{Diagnosis, diagnose};
+use pin::{PinError, Pins};
+use policy::TargetPolicy;
+use pool::PoolLimits;
+use proxy::Proxy;
+use resolver::{Resolver, ResolverSetupError};
+use target::Host;
+use tls::{TlsSetupError, tls_settings};
+
+/// Sends one request and tells what came of it. The seam where the engine's simulation puts a fake.
+pub trait Transport: Send + Sync + 'static {
+    fn send(&self, request: OutboundRequest) -> SendFuture<'_>;
+}
+
+/// The future that [`Transport::send`] returns.
+pub type SendFuture<'a> = Pin<Box<dyn Future<Output = Exchange> + Send + 'a>>;
+
+/// How strangers are called.
+#[derive(Clone, Debug)]
+pub struct EgressSettings {
+    /// The operator's exceptions; none by default.
+    pub allow_targets: Vec<AllowTarget>,
+    /// Name servers; the system's when empty.
+    pub dns_servers: Vec<SocketAddr>,
+    /// Certificate authorities beside the public ones, as PEM.
+    pub extra_ca_pem: Option<Vec<u8>>,
+    /// The operator's forward proxy; none by default. The environment's proxy variables are never read.
+    pub proxy: Option<ProxyUrl>,
+    /// For one address; several are raced.
+    pub connect_timeout: Duration,
+    /// Offer HTTP/2 to hosts that speak TLS.
+    pub http2: bool,
+    /// As many as may be in use at once: many endpoints often live at one origin, and what is closed for want of room here is
+    /// opened again a moment later.
+    pub max_idle_per_origin: usize,
+    pub max_idle: usize,
+    /// Shorter than the keep-alive of common servers (nginx 75 s, load balancers 60 s), so that it is seldom they
+    /// who close first.
+    pub idle_timeout: Duration,
+}
+
+impl Default for EgressSettings {
+    fn default() -> Self {
+        Self {
+            allow_targets: Vec::new(),
+            dns_servers: Vec::new(),
+            extra_ca_pem: None,
+            proxy: None,
+            connect_timeout: Duration::from_secs(3),
+            http2: true,
+            max_idle_per_origin: limits::SLOTS,
+            max_idle: 8192,
+            idle_timeout: Duration::from_secs(45),
+        }
+    }
+}
+
+/// The settings cannot be put to use.
+#[derive(Debug, thiserror::Error)]
+pub enum EgressSetupError {
+    #[error("names cannot be resolved")]
+    Resolver(#[from] ResolverSetupError),
+    #[error("TLS cannot be set up")]
+    Tls(#[from] TlsSetupError),
+}
+
+/// The way out.
+pub struct Egress {
+    policy: Arc<TargetPolicy>,
+    resolver: Resolver,
+    pins: Arc<Pins>,
+    client: Client,
+}
+
+impl Egress {
+    /// # Errors
+    /// When the system's resolver configuration or the extra certificate authorities cannot be read.
+    pub fn new(settings: EgressSettings, clock: Arc<dyn Clock>) -> Result<Self, EgressSetupError> {
+        let policy = Arc::new(TargetPolicy::new(settings.allow_targets));
+        let resolver = Resolver::new(&settings.dns_servers)?;
+        let proxy = settings.proxy.map(|url| Proxy::new(url, resolver.clone()));
+        let pins = Arc::new(Pins::new(Arc::clone(&policy), resolver.clone(), clock));
+        let tls = tls_settings(settings.extra_ca_pem.as_deref(), settings.http2)?;
+        let connector = Connector::new(Arc::clone(&policy), Arc::clone(&pins), proxy, tls, settings.connect_timeout);
+        let limits = PoolLimits {
+            max_idle_per_origin: settings.max_idle_per_origin,
+            max_idle: settings.max_idle,
+            idle_timeout: settings.idle_timeout,
+        };
+        Ok(Self { policy, resolver, pins, client: Client::new(connector, limits) })
+    }
+
+    /// Sends one `POST` and reads the answer, within the request's deadline.
+    pub async fn send(&self, request: OutboundRequest) -> Exchange {
+        self.client.send(request).await
+    }
+
+    /// Finds out why a target is, or is not, reachable. Asks the name anew, and pins nothing.
+    pub async fn diagnose(&self, target: &TargetUrl) -> Diagnosis {
+        diagnose(target, &self.policy, &self.resolver, self.client.connector()).await
+    }
+
+    /// Closes the pooled connections to a host. A refusal met here does so by itself.
+    pub fn forget(&self, host: &Host) {
+        self.client.forget(host);
+    }
+
+    /// Idle connections in the pool.
+    pub fn idle_connections(&self) -> usize {
+        self.client.idle_connections()
+    }
+}
+
+impl Transport for Egress {
+    fn send(&self, request: OutboundRequest) -> SendFuture<'_> {
+        Box::pin(self.client.send(request))
+    }
+}
+
+#[async_trait]
+impl TargetGuard for Egress {
+    /// For a host name and an allowed network this is "perhaps": [`TargetGuard::vet`] refuses with `PlainHttp`
+    /// unless all its addresses lie inside allowed networks.
+    fn allows_plain_http(&self, url: &Url) -> bool {
+        Host::of(url).is_some_and(|host| self.policy.may_allow_plain_http(&host))
+    }
+
+    async fn vet(&self, url: &Url) -> Result<(), TargetRefusal> {
+        let unresolvable = || TargetRefusal {
+            host: url.host_str().unwrap_or_default().to_owned(),
+            reason: RefusalReason::Unresolvable,
+        };
+        let target = TargetUrl::from_url(url.clone()).map_err(|_| unresolvable())?;
+        match self.pins.vet_anew(&target).await {
+            Ok(changed) => {
+                if changed {
+                    self.client.forget(target.host());
+                }
+                Ok(())
+            }
+            Err(PinError::Resolve(_)) => Err(unresolvable()),
+            Err(PinError::Refused(refusal)) => {
+                self.client.forget(target.host());
+                Err(refusal)
+            }
+        }
+    }
+
+    fn vet_client_certificate(&self, certificate: &ClientCertificate) -> Result<CertificateFacts, String> {
+        match ClientIdentity::from_pem(certificate.chain.as_bytes(), certificate.key.as_bytes()) {
+            Ok(identity) => Ok(CertificateFacts { sha256: identity.leaf_sha256() }),
+            Err(fault) => Err(format!("cannot be used: {fault}")),
+        }
+    }
+}
+
+impl fmt::Debug for Egress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Egress").field("policy", &self.policy).finish_non_exhaustive()
+    }
+}

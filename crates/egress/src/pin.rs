@@ -1,0 +1,320 @@
+//! Which addresses a host's connections may go to: the vetted answer of one look-up, kept for a day.
+//!
+//! A pin is what makes DNS rebinding useless: the addresses that were vetted are the ones that are called, not
+//! whatever the name says a moment later. It is also our only DNS cache. It must not connect, and it never widens
+//! a pin: a new answer is vetted as a whole and replaces the old one as a whole.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use super::policy::TargetPolicy;
+use super::resolver::{ResolveError, Resolver};
+use super::target::{Host, Origin, TargetUrl};
+use postrider_domain::target::TargetRefusal;
+use postrider_domain::time::{Clock, Timestamp};
+
+/// How long vetted addresses are used before the name is asked again.
+pub const PIN_LIFETIME: Duration = Duration::from_secs(24 * 60 * 60);
+/// While a dead host's answer stays the same, how often it is asked whether it has moved.
+pub const RENEWAL_INTERVAL: Duration = Duration::from_secs(60);
+/// Twice the endpoints that one workspace may have; an entry takes a few hundred bytes.
+const MAX_PINS: usize = 100_000;
+
+/// The addresses that one connection may try.
+#[derive(Clone, Debug)]
+pub struct Pinned {
+    pub addresses: Arc<[IpAddr]>,
+    /// Counts the changes of the host's answer, to tell whether somebody else has renewed the pin meanwhile.
+    version: u64,
+    /// Resolved for this very call, so that asking again at once would be pointless.
+    fresh: bool,
+}
+
+impl Pinned {
+    /// Whether the host was looked up for this call; an address literal never is.
+    pub fn was_resolved_now(&self) -> bool {
+        self.fresh && self.version > 0
+    }
+}
+
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum PinError {
+    #[error(transparent)]
+    Refused(#[from] TargetRefusal),
+    #[error("the host could not be resolved")]
+    Resolve(#[from] ResolveError),
+}
+
+/// Every host's pin, bounded in number.
+pub struct Pins {
+    policy: Arc<TargetPolicy>,
+    resolver: Resolver,
+    clock: Arc<dyn Clock>,
+    /// Keyed by (host, port) and the scheme, since the verdict on plain `http` belongs to the answer.
+    slots: Mutex<HashMap<Arc<Origin>, Arc<Slot>>>,
+    max_pins: usize,
+}
+
+impl Pins {
+    pub fn new(policy: Arc<TargetPolicy>, resolver: Resolver, clock: Arc<dyn Clock>) -> Self {
+        Self { policy, resolver, clock, slots: Mutex::default(), max_pins: MAX_PINS }
+    }
+
+    /// The pinned addresses; resolves and vets first when there is no pin or it has ended. The verdict of the
+    /// policy is asked for in any case, also for an address literal, which needs no pin.
+    ///
+    /// # Errors
+    /// When the target is refused or its name does not resolve.
+    pub async fn addresses(&self, target: &TargetUrl) -> Result<Pinned, PinError> {
+        let Host::Name(name) = target.host() else { return self.literal(target) };
+        let slot = self.slot(target);
+        if let Some(pinned) = slot.pinned(self.clock.now()) {
+            return match self.vet(target, &pinned.addresses) {
+                Ok(()) => Ok(pinned),
+                Err(refusal) => {
+                    slot.lock().pin = None;
+                    Err(refusal.into())
+                }
+            };
+        }
+        self.look_up(&slot, target, name).await
+    }
+
+    /// Resolves and vets now, whatever is pinned, and replaces the pin by the answer. Tells whether the addresses are
+    /// others than before.
+    ///
+    /// # Errors
+    /// When the target is refused (then the old pin is gone too) or its name does not resolve.
+    pub async fn vet_anew(&self, target: &TargetUrl) -> Result<bool, PinError> {
+        let Host::Name(name) = target.host() else { return self.literal(target).map(|_| false) };
+        let slot = self.slot(target);
+        let before = slot.lock().pin.as_ref().map(|pin| pin.version);
+        let pinned = self.look_up(&slot, target, name).await?;
+        Ok(before != Some(pinned.version))
+    }
+
+    /// Called when no address of `failed` could be used: the new addresses, if the host's answer has changed.
+    /// One look-up at a time per host, and while the answer stays the same one a minute.
+    ///
+    /// # Errors
+    /// When the name now leads to an address that is refused; the old pin is gone then.
+    pub async fn renew(&self, target: &TargetUrl, failed: &Pinned) -> Result<Option<Pinned>, PinError> {
+        let Host::Name(name) = target.host() else { return Ok(None) };
+        if failed.fresh {
+            return Ok(None);
+        }
+        let slot = self.slot(target);
+        let _flight = slot.flight.lock().await;
+        let now = self.clock.now();
+        if let Some(pinned) = slot.pinned(now).filter(|pinned| pinned.version != failed.version) {
+            return Ok(Some(pinned));
+        }
+        if slot.found_unchanged_within(RENEWAL_INTERVAL, now) {
+            return Ok(None);
+        }
+        match self.resolve_and_settle(&slot, target, name).await {
+            Ok(pinned) if pinned.version != failed.version => Ok(Some(pinned)),
+            // No answer is no reason to give up the addresses that were vetted, nor news to the caller.
+            Ok(_) | Err(PinError::Resolve(_)) => Ok(None),
+            Err(refused) => Err(refused),
+        }
+    }
+
+    fn literal(&self, target: &TargetUrl) -> Result<Pinned, PinError> {
+        let Host::Address(address) = *target.host() else { unreachable!("called for addresses alone") };
+        self.vet(target, &[address])?;
+        Ok(Pinned { addresses: Arc::new([address]), version: 0, fresh: true })
+    }
+
+    /// One look-up at a time per host; who had to wait for another's takes its outcome.
+    async fn look_up(&self, slot: &Slot, target: &TargetUrl, name: &str) -> Result<Pinned, PinError> {
+        let seen = slot.lock().look_ups;
+        let _flight = slot.flight.lock().await;
+        if let Some(outcome) = slot.outcome_after(seen) {
+            return outcome;
+        }
+        self.resolve_and_settle(slot, target, name).await
+    }
+
+    async fn resolve_and_settle(&self, slot: &Slot, target: &TargetUrl, name: &str) -> Result<Pinned, PinError> {
+        let outcome = match self.resolver.resolve(name).await {
+            Ok(addresses) => self.vet(target, &addresses).map(|()| addresses).map_err(PinError::from),
+            Err(error) => Err(error.into()),
+        };
+        slot.settle(outcome, self.clock.now())
+    }
+
+    fn vet(&self, target: &TargetUrl, addresses: &[IpAddr]) -> Result<(), TargetRefusal> {
+        let verdict = self.policy.vet(target, addresses);
+        verdict.map_err(|reason| TargetRefusal { host: target.host().to_string(), reason })
+    }
+
+    fn slot(&self, target: &TargetUrl) -> Arc<Slot> {
+        let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(slot) = slots.get(target.origin()) {
+            return Arc::clone(slot);
+        }
+        if slots.len() >= self.max_pins {
+            evict_oldest(&mut slots);
+        }
+        Arc::clone(slots.entry(Arc::clone(target.origin())).or_default())
+    }
+}
+
+/// One host's pin and what is known of its look-ups.
+#[derive(Debug, Default)]
+struct Slot {
+    state: Mutex<State>,
+    /// Held while a look-up is under way.
+    flight: tokio::sync::Mutex<()>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    pin: Option<Pin>,
+    versions: u64,
+    look_ups: u64,
+    last_outcome: Option<Result<Pinned, PinError>>,
+    /// When a look-up last brought nothing new.
+    unchanged_at: Option<Timestamp>,
+}
+
+#[derive(Debug)]
+struct Pin {
+    addresses: Arc<[IpAddr]>,
+    version: u64,
+    pinned_at: Timestamp,
+}
+
+impl Slot {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn pinned(&self, now: Timestamp) -> Option<Pinned> {
+        let state = self.lock();
+        let pin = state.pin.as_ref().filter(|pin| now.since(pin.pinned_at) < PIN_LIFETIME)?;
+        Some(Pinned { addresses: Arc::clone(&pin.addresses), version: pin.version, fresh: false })
+    }
+
+    fn found_unchanged_within(&self, span: Duration, now: Timestamp) -> bool {
+        self.lock().unchanged_at.is_some_and(|at| now.since(at) < span)
+    }
+
+    fn outcome_after(&self, seen: u64) -> Option<Result<Pinned, PinError>> {
+        let state = self.lock();
+        if state.look_ups == seen { None } else { state.last_outcome.clone() }
+    }
+
+    /// Takes in what a look-up brought: a vetted answer replaces the pin, a refusal removes it, silence keeps it.
+    fn settle(&self, outcome: Result<Vec<IpAddr>, PinError>, now: Timestamp) -> Result<Pinned, PinError> {
+        let mut state = self.lock();
+        let outcome = outcome.map(|addresses| {
+            let same = state.pin.as_ref().is_some_and(|pin| same_set(&pin.addresses, &addresses));
+            state.unchanged_at = same.then_some(now);
+            if !same {
+                state.versions += 1;
+            }
+            let pin = Pin { addresses: addresses.into(), version: state.versions, pinned_at: now };
+            let pinned = Pinned { addresses: Arc::clone(&pin.addresses), version: pin.version, fresh: true };
+            state.pin = Some(pin);
+            pinned
+        });
+        match &outcome {
+            Ok(_) => {}
+            Err(PinError::Refused(_)) => state.pin = None,
+            Err(PinError::Resolve(_)) => state.unchanged_at = Some(now),
+        }
+        state.look_ups += 1;
+        state.last_outcome = Some(outcome.clone());
+        outcome
+    }
+}
+
+fn same_set(left: &[IpAddr], right: &[IpAddr]) -> bool {
+    left.len() == right.len() && left.iter().all(|address| right.contains(address))
+}
+
+/// Makes room: a sixteenth at once, so that a full map is not searched for every newcomer. What has no pin goes
+/// first; what is in use at this moment stays.
+fn evict_oldest(slots: &mut HashMap<Arc<Origin>, Arc<Slot>>) {
+    let age_of = |slot: &Slot| slot.lock().pin.as_ref().map(|pin| pin.pinned_at);
+    let idle = slots.iter().filter(|(_, slot)| Arc::strong_count(slot) == 1);
+    let mut by_age: Vec<_> = idle.map(|(origin, slot)| (age_of(slot), Arc::clone(origin))).collect();
+    by_age.sort_unstable_by_key(|(pinned_at, _)| *pinned_at);
+    by_age.truncate((slots.len() / 16).max(1));
+    for (_, origin) in by_age {
+        slots.remove(&origin);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn addresses(texts: &[&str]) -> Vec<IpAddr> {
+        texts.iter().map(|text| text.parse().unwrap()).collect()
+    }
+
+    fn refused() -> PinError {
+        let reason = postrider_domain::target::RefusalReason::Private;
+        TargetRefusal { host: "a.example".to_owned(), reason }.into()
+    }
+
+    #[test]
+    fn a_pin_ends_after_its_lifetime() {
+        let slot = Slot::default();
+        let start = Timestamp::from_millis(0);
+        slot.settle(Ok(addresses(&["192.0.2.1"])), start).unwrap();
+        assert!(slot.pinned(start.plus(PIN_LIFETIME).minus(Duration::from_millis(1))).is_some());
+        assert!(slot.pinned(start.plus(PIN_LIFETIME)).is_none());
+    }
+
+    #[test]
+    fn a_refusal_removes_the_pin_and_silence_keeps_it() {
+        let slot = Slot::default();
+        let now = Timestamp::from_millis(0);
+        slot.settle(Ok(addresses(&["192.0.2.1"])), now).unwrap();
+        slot.settle(Err(ResolveError::Timeout.into()), now).unwrap_err();
+        assert!(slot.pinned(now).is_some());
+        slot.settle(Err(refused()), now).unwrap_err();
+        assert!(slot.pinned(now).is_none());
+    }
+
+    #[test]
+    fn the_same_answer_in_another_order_is_no_change() {
+        let slot = Slot::default();
+        let now = Timestamp::from_millis(0);
+        let first = slot.settle(Ok(addresses(&["192.0.2.1", "192.0.2.2"])), now).unwrap();
+        let same = slot.settle(Ok(addresses(&["192.0.2.2", "192.0.2.1"])), now).unwrap();
+        assert_eq!(first.version, same.version);
+        assert!(slot.found_unchanged_within(RENEWAL_INTERVAL, now.plus(Duration::from_secs(59))));
+        assert!(!slot.found_unchanged_within(RENEWAL_INTERVAL, now.plus(Duration::from_secs(60))));
+        let moved = slot.settle(Ok(addresses(&["192.0.2.3"])), now).unwrap();
+        assert_ne!(first.version, moved.version);
+        assert!(!slot.found_unchanged_within(RENEWAL_INTERVAL, now));
+    }
+
+    #[test]
+    fn a_full_map_gives_up_its_oldest_and_nothing_in_use() {
+        let mut slots = HashMap::new();
+        let mut used = Vec::new();
+        for number in 0..32_u16 {
+            let target = TargetUrl::parse(&format!("https://host-{number}.example/")).unwrap();
+            let slot = Arc::new(Slot::default());
+            slot.settle(Ok(addresses(&["192.0.2.1"])), Timestamp::from_millis(number.into())).unwrap();
+            if number == 0 {
+                used.push(Arc::clone(&slot));
+            }
+            slots.insert(Arc::clone(target.origin()), slot);
+        }
+        evict_oldest(&mut slots);
+        let mut left: Vec<_> = slots.keys().map(|origin| origin.host.to_string()).collect();
+        left.sort_unstable();
+        assert_eq!(left.len(), 30);
+        assert!(left.contains(&"host-0.example".to_owned()));
+        assert!(!left.contains(&"host-1.example".to_owned()) && !left.contains(&"host-2.example".to_owned()));
+    }
+}

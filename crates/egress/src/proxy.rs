@@ -1,0 +1,183 @@
+//! A tunnel through the operator's forward proxy: `CONNECT` to an address that was vetted here, and never to a name.
+//!
+//! The proxy is a second layer, not the guard: it is told where to connect, and what goes through it is the receiver's TLS
+//! from end to end. It must not resolve receivers' names, choose addresses, or see more of a request than where it goes.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, timeout};
+use url::Host;
+use zeroize::Zeroizing;
+
+use super::connector::dial;
+use super::exchange::{ProxyFault, SendError};
+use super::resolver::Resolver;
+use postrider_domain::proxy::ProxyUrl;
+
+/// How long the proxy's own addresses are used before its name is asked again.
+const ADDRESSES_LIFETIME: Duration = Duration::from_secs(60);
+/// The head of the proxy's answer: a status line and a few headers.
+const MAX_HEAD_BYTES: usize = 8 * 1024;
+
+/// The way through the proxy.
+pub(super) struct Proxy {
+    url: ProxyUrl,
+    resolver: Resolver,
+    remembered: Mutex<Option<Remembered>>,
+    reached_at: Mutex<Option<Instant>>,
+}
+
+struct Remembered {
+    addresses: Arc<[IpAddr]>,
+    since: Instant,
+}
+
+impl Proxy {
+    pub fn new(url: ProxyUrl, resolver: Resolver) -> Self {
+        Self { url, resolver, remembered: Mutex::default(), reached_at: Mutex::default() }
+    }
+
+    /// A connection to `target`, an address that the caller has vetted. `time` is for reaching the proxy, and once more for
+    /// what the proxy does then.
+    ///
+    /// # Errors
+    /// [`SendError::Proxy`] when the fault is the proxy's, [`SendError::BeyondProxy`] when it could not reach the target.
+    pub async fn connect(&self, target: SocketAddr, time: Duration) -> Result<TcpStream, SendError> {
+        let unreachable = || SendError::Proxy(ProxyFault::Unreachable);
+        let mut stream = timeout(time, self.reach(time)).await.map_err(|_| unreachable())??;
+        *self.reached_at() = Some(Instant::now());
+        let asked = timeout(time, self.ask(&mut stream, target)).await;
+        match asked {
+            Ok(Ok(status)) => judge(status).map(|()| stream),
+            Ok(Err(fault)) => Err(SendError::Proxy(fault)),
+            Err(_) => Err(SendError::BeyondProxy { status: None }),
+        }
+    }
+
+    /// Whether the proxy took no connection at all since then: who has waited for one since has waited for the proxy.
+    pub fn was_silent_since(&self, start: Instant) -> bool {
+        self.reached_at().is_none_or(|reached| reached < start)
+    }
+
+    async fn reach(&self, time: Duration) -> Result<TcpStream, SendError> {
+        for &address in self.addresses().await?.iter() {
+            match dial(SocketAddr::new(address, self.url.port()), time).await {
+                Ok(stream) => return Ok(stream),
+                Err(local @ SendError::Local(_)) => return Err(local),
+                Err(error) => tracing::warn!(proxy = %self.url, %error, "the egress proxy cannot be connected to"),
+            }
+        }
+        *self.remembered() = None;
+        Err(SendError::Proxy(ProxyFault::Unreachable))
+    }
+
+    /// The proxy's own addresses. They are the operator's choice, and not subject to the guard.
+    async fn addresses(&self) -> Result<Arc<[IpAddr]>, SendError> {
+        let name = match self.url.host() {
+            Host::Ipv4(address) => return Ok(Arc::new([IpAddr::V4(*address)])),
+            Host::Ipv6(address) => return Ok(Arc::new([IpAddr::V6(*address)])),
+            Host::Domain(name) => name,
+        };
+        let fresh = |remembered: &&Remembered| remembered.since.elapsed() < ADDRESSES_LIFETIME;
+        if let Some(remembered) = self.remembered().as_ref().filter(fresh) {
+            return Ok(Arc::clone(&remembered.addresses));
+        }
+        let found = self.resolver.resolve(name).await.map_err(|_| SendError::Proxy(ProxyFault::Unresolvable))?;
+        let addresses: Arc<[IpAddr]> = found.into();
+        *self.remembered() = Some(Remembered { addresses: Arc::clone(&addresses), since: Instant::now() });
+        Ok(addresses)
+    }
+
+    fn reached_at(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.reached_at.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn remembered(&self) -> MutexGuard<'_, Option<Remembered>> {
+        self.remembered.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Sends `CONNECT` and gives the status of the answer.
+    async fn ask(&self, stream: &mut TcpStream, target: SocketAddr) -> Result<u16, ProxyFault> {
+        let mut request = Zeroizing::new(format!("CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n"));
+        if let Some(authorization) = self.url.authorization() {
+            request.push_str("Proxy-Authorization: ");
+            request.push_str(&authorization);
+            request.push_str("\r\n");
+        }
+        request.push_str("\r\n");
+        stream.write_all(request.as_bytes()).await.map_err(|_| ProxyFault::Broken)?;
+        let mut head = Vec::with_capacity(512);
+        loop {
+            if stream.read_buf(&mut head).await.map_err(|_| ProxyFault::Broken)? == 0 {
+                return Err(ProxyFault::Broken);
+            }
+            let Some(end) = head.windows(4).position(|window| window == b"\r\n\r\n") else {
+                if head.len() > MAX_HEAD_BYTES {
+                    return Err(ProxyFault::Broken);
+                }
+                continue;
+            };
+            let status = status_of(&head).ok_or(ProxyFault::Broken)?;
+            // In a tunnel it is we who speak first: bytes after the head of a success are nobody's that we wait for.
+            let tunnel = (200..300).contains(&status);
+            return if tunnel && end + 4 < head.len() { Err(ProxyFault::Broken) } else { Ok(status) };
+        }
+    }
+}
+
+/// What the status of an answer to `CONNECT` amounts to. A gateway's statuses tell of the other side; everything else that is
+/// no success is between us and the proxy.
+fn judge(status: u16) -> Result<(), SendError> {
+    match status {
+        200..=299 => Ok(()),
+        403 => Err(SendError::Proxy(ProxyFault::Forbidden)),
+        407 => Err(SendError::Proxy(ProxyFault::CredentialsRefused)),
+        502..=504 => Err(SendError::BeyondProxy { status: Some(status) }),
+        status => Err(SendError::Proxy(ProxyFault::Status(status))),
+    }
+}
+
+/// The status of an HTTP/1 status line.
+fn status_of(head: &[u8]) -> Option<u16> {
+    let rest = head.strip_prefix(b"HTTP/1.1 ").or_else(|| head.strip_prefix(b"HTTP/1.0 "))?;
+    let status: u16 = std::str::from_utf8(rest.get(..3)?).ok()?.parse().ok()?;
+    let ends = matches!(rest.get(3), Some(b' ' | b'\r'));
+    (ends && (200..600).contains(&status)).then_some(status)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_status_line_is_read_strictly() {
+        for (head, status) in [
+            ("HTTP/1.1 200 Connection established\r\n\r\n", Some(200)),
+            ("HTTP/1.0 407 \r\n\r\n", Some(407)),
+            ("HTTP/1.1 200\r\n\r\n", Some(200)),
+            ("HTTP/1.1 2000\r\n\r\n", None),
+            ("HTTP/1.1 +20 x\r\n\r\n", None),
+            ("HTTP/1.1 100 Continue\r\n\r\n", None),
+            ("HTTP/2 200 OK\r\n\r\n", None),
+            ("SSH-2.0-x\r\n\r\n", None),
+            ("", None),
+        ] {
+            assert_eq!(status_of(head.as_bytes()), status, "{head:?}");
+        }
+    }
+
+    #[test]
+    fn only_a_gateways_failure_is_the_other_sides() {
+        assert!(judge(200).is_ok());
+        assert!(matches!(judge(502), Err(SendError::BeyondProxy { status: Some(502) })));
+        assert!(matches!(judge(504), Err(SendError::BeyondProxy { status: Some(504) })));
+        assert!(matches!(judge(403), Err(SendError::Proxy(ProxyFault::Forbidden))));
+        assert!(matches!(judge(407), Err(SendError::Proxy(ProxyFault::CredentialsRefused))));
+        assert!(matches!(judge(405), Err(SendError::Proxy(ProxyFault::Status(405)))));
+        assert!(matches!(judge(302), Err(SendError::Proxy(ProxyFault::Status(302)))));
+    }
+}

@@ -1,0 +1,157 @@
+//! What TLS to strangers is made of: versions, roots, resumption, and what a failed handshake is called.
+//!
+//! It stands apart from the connector so that the settings can be read without the sockets. It must not open any, and
+//! there is no setting that leaves a certificate unchecked.
+
+use std::collections::HashMap;
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rustls::client::Resumption;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use rustls::{AlertDescription, CertificateError, ClientConfig, RootCertStore};
+use tokio_rustls::TlsConnector;
+
+use super::exchange::TlsFault;
+use super::identity::{ClientIdentity, IdentityId};
+use postrider_domain::limits;
+
+/// The TLS settings could not be built.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsSetupError {
+    #[error("the extra certificate authorities are not PEM certificates")]
+    Pem(#[source] rustls::pki_types::pem::Error),
+    #[error("there is no certificate among the extra certificate authorities")]
+    NoCertificate,
+    #[error("an extra certificate authority cannot be used")]
+    Certificate(#[source] rustls::Error),
+    #[error("the TLS library offers no usable protocol version")]
+    Versions(#[source] rustls::Error),
+}
+
+/// Hosts whose TLS sessions are remembered, where no client certificate is shown.
+const TLS_SESSIONS: usize = 4096;
+/// The same for one client identity, which is one customer's and seldom shown to more than a few.
+const TLS_SESSIONS_PER_IDENTITY: usize = 16;
+
+/// One way to speak TLS for each client identity: a session ticket that was given to one is never shown by another.
+pub(super) struct TlsConnectors {
+    settings: ClientConfig,
+    anonymous: TlsConnector,
+    by_identity: Mutex<HashMap<IdentityId, TlsConnector>>,
+}
+
+impl TlsConnectors {
+    pub fn new(settings: ClientConfig) -> Self {
+        let anonymous = TlsConnector::from(Arc::new(settings.clone()));
+        Self { settings, anonymous, by_identity: Mutex::default() }
+    }
+
+    pub fn of(&self, identity: Option<&ClientIdentity>) -> TlsConnector {
+        let Some(identity) = identity else { return self.anonymous.clone() };
+        let mut by_identity = self.by_identity.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(connector) = by_identity.get(&identity.id()) {
+            return connector.clone();
+        }
+        if by_identity.len() >= limits::IDENTITIES_REMEMBERED
+            && let Some(any) = by_identity.keys().next().copied()
+        {
+            by_identity.remove(&any);
+        }
+        let mut settings = self.settings.clone();
+        settings.client_auth_cert_resolver = identity.resolver();
+        settings.resumption = Resumption::in_memory_sessions(TLS_SESSIONS_PER_IDENTITY);
+        let connector = TlsConnector::from(Arc::new(settings));
+        by_identity.insert(identity.id(), connector.clone());
+        connector
+    }
+}
+
+/// TLS 1.2 and 1.3 with the public roots, the operator's own roots, and session resumption.
+///
+/// # Errors
+/// When `extra_ca_pem` holds no usable certificate.
+pub fn tls_settings(extra_ca_pem: Option<&[u8]>, http2: bool) -> Result<ClientConfig, TlsSetupError> {
+    let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
+    if let Some(pem) = extra_ca_pem {
+        let public_roots = roots.len();
+        for certificate in CertificateDer::pem_slice_iter(pem) {
+            roots.add(certificate.map_err(TlsSetupError::Pem)?).map_err(TlsSetupError::Certificate)?;
+        }
+        if roots.len() == public_roots {
+            return Err(TlsSetupError::NoCertificate);
+        }
+    }
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let mut settings = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(TlsSetupError::Versions)?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    settings.resumption = Resumption::in_memory_sessions(TLS_SESSIONS);
+    if http2 {
+        settings.alpn_protocols.push(b"h2".to_vec());
+    }
+    settings.alpn_protocols.push(b"http/1.1".to_vec());
+    Ok(settings)
+}
+
+/// What went wrong, without the peer's words.
+pub(super) fn tls_fault(error: &io::Error) -> TlsFault {
+    use CertificateError::{
+        Expired, ExpiredContext, NotValidForName, NotValidForNameContext, NotValidYet, NotValidYetContext,
+        UnknownIssuer,
+    };
+    let Some(cause) = error.get_ref().and_then(|cause| cause.downcast_ref::<rustls::Error>()) else {
+        return TlsFault::Interrupted;
+    };
+    match cause {
+        rustls::Error::InvalidCertificate(fault) => match fault {
+            Expired | ExpiredContext { .. } => TlsFault::CertificateExpired,
+            NotValidYet | NotValidYetContext { .. } => TlsFault::CertificateNotYetValid,
+            NotValidForName | NotValidForNameContext { .. } => TlsFault::CertificateForAnotherName,
+            UnknownIssuer => TlsFault::CertificateFromUnknownIssuer,
+            _ => TlsFault::CertificateInvalid,
+        },
+        rustls::Error::AlertReceived(alert) => fault_of_alert(*alert),
+        _ => TlsFault::Protocol,
+    }
+}
+
+/// Why the peer broke off a connection that had been established, if that is what the error tells.
+pub(super) fn alert_of(error: &io::Error) -> Option<TlsFault> {
+    match error.get_ref()?.downcast_ref()? {
+        rustls::Error::AlertReceived(alert) => Some(fault_of_alert(*alert)),
+        _ => None,
+    }
+}
+
+/// A peer that sends an alert about certificates speaks of ours.
+fn fault_of_alert(alert: AlertDescription) -> TlsFault {
+    match alert {
+        AlertDescription::CertificateRequired | AlertDescription::NoCertificate => TlsFault::ClientCertificateRequired,
+        AlertDescription::BadCertificate
+        | AlertDescription::UnsupportedCertificate
+        | AlertDescription::CertificateRevoked
+        | AlertDescription::CertificateExpired
+        | AlertDescription::CertificateUnknown
+        | AlertDescription::UnknownCA
+        // A signature that does not hold: the certificate's, or the one made with its key.
+        | AlertDescription::DecryptError
+        | AlertDescription::AccessDenied => TlsFault::ClientCertificateRefused,
+        _ => TlsFault::Protocol,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn extra_authorities_must_be_certificates() {
+        assert!(matches!(tls_settings(Some(b"nothing"), true), Err(TlsSetupError::NoCertificate)));
+        let broken = b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+        assert!(matches!(tls_settings(Some(broken), true), Err(TlsSetupError::Certificate(_))));
+    }
+}

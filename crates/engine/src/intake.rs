@@ -1,0 +1,70 @@
+//! Where claims come in: from the dispatcher, and handed over by the transaction that accepted their event.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use postrider_domain::delivery::DeliveryCause;
+use postrider_domain::time::{Clock, Timestamp};
+use postrider_store::{Claim, EndpointTarget, HandOver, Lane, LaneKind, LaneQuota};
+
+use super::throttle::Slots;
+use super::waker::Waker;
+use super::worker::Worker;
+
+/// Sets claims off, each as a task of its own. Its places are counted when claims are made.
+pub struct Intake {
+    pub slots: Slots,
+    pub worker: Arc<Worker>,
+    pub attempts: TaskTracker,
+    /// Drops the attempts under way.
+    pub cut: CancellationToken,
+    pub clock: Arc<dyn Clock>,
+    pub waker: Waker,
+    /// The store calls from a thread that is not the runtime's.
+    pub runtime: Handle,
+}
+
+impl Intake {
+    pub fn set_off(&self, claims: Vec<Claim>, lease_until: Timestamp) {
+        for claim in claims {
+            let kind = if claim.cause == DeliveryCause::Test { LaneKind::Tests } else { LaneKind::Events };
+            let slot = self.slots.slot(Lane { kind, ..claim.endpoint.lane });
+            let worker = Arc::clone(&self.worker);
+            let cut = self.cut.clone();
+            let attempt = async move { cut.run_until_cancelled(worker.attempt(claim, lease_until, slot)).await };
+            self.attempts.spawn_on(attempt, &self.runtime);
+        }
+    }
+}
+
+impl LaneQuota for Intake {
+    fn quota(&self, lane: Lane) -> usize {
+        self.slots.quota(lane)
+    }
+
+    fn allowance(&self, lane: Lane, target: &EndpointTarget, wanted: usize) -> usize {
+        self.slots.allowance(lane, target, wanted)
+    }
+
+    fn claimed(&self, lane: Lane) {
+        self.slots.claimed(lane);
+    }
+
+    fn unclaimed(&self, lane: Lane) {
+        self.slots.unclaimed(lane);
+    }
+}
+
+impl HandOver for Intake {
+    fn take_over(&self, claims: Vec<Claim>, lease_left: Duration) {
+        self.set_off(claims, self.clock.now().plus(lease_left));
+    }
+
+    fn wake(&self) {
+        self.waker.wake();
+    }
+}

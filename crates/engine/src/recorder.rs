@@ -1,0 +1,106 @@
+//! Writes outcomes in groups, and holds on to them while the store cannot take them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+use postrider_store::{OutcomeRecord, Recorded, Store, StoreError};
+
+use super::throttle::Unrecorded;
+
+/// Outcomes that wait to be written; beyond it attempts wait with theirs, and slots with them.
+const OUTCOMES_QUEUED: usize = 4_096;
+/// Outcomes in one write.
+const OUTCOMES_PER_WRITE: usize = 512;
+/// Longer than this and the leases have run out: whoever took over will record.
+const WRITE_TRIES: u32 = 60;
+const WAIT_BETWEEN_TRIES: Duration = Duration::from_secs(1);
+
+/// An outcome, and the place of its claim.
+type Outcome = (OutcomeRecord, Unrecorded);
+
+/// Where outcomes go. Those that can wait for others to share their commit hold up none that cannot.
+pub struct Outcomes {
+    patient: mpsc::Sender<Outcome>,
+    urgent: mpsc::Sender<Outcome>,
+}
+
+impl Outcomes {
+    /// # Errors
+    /// When nothing is recorded any more.
+    pub async fn send(&self, record: OutcomeRecord, place: Unrecorded) -> Result<(), Stopped> {
+        let queue = if record.can_wait() { &self.patient } else { &self.urgent };
+        queue.send((record, place)).await.map_err(|_| Stopped)
+    }
+}
+
+/// The recorder has ended.
+#[derive(Debug)]
+pub struct Stopped;
+
+/// Ends once every sender is gone and everything is written.
+pub fn start(store: Arc<dyn Store>) -> (Outcomes, JoinHandle<()>) {
+    let ((patient, patient_queue), (urgent, urgent_queue)) =
+        (mpsc::channel(OUTCOMES_QUEUED), mpsc::channel(OUTCOMES_QUEUED));
+    let recording = async move {
+        tokio::join!(run(store.as_ref(), patient_queue), run(store.as_ref(), urgent_queue));
+    };
+    (Outcomes { patient, urgent }, tokio::spawn(recording))
+}
+
+async fn run(store: &dyn Store, mut queue: mpsc::Receiver<Outcome>) {
+    let mut group = Vec::with_capacity(OUTCOMES_PER_WRITE);
+    while queue.recv_many(&mut group, OUTCOMES_PER_WRITE).await > 0 {
+        let (outcomes, places): (Vec<_>, Vec<_>) = group.drain(..).unzip();
+        write(store, outcomes).await;
+        drop(places);
+    }
+}
+
+/// Writes a group of outcomes. One that the store can never take must not cost the others theirs: a group that fails is
+/// halved until the culprit stands alone.
+async fn write(store: &dyn Store, outcomes: Vec<OutcomeRecord>) {
+    let mut groups = vec![outcomes];
+    while let Some(mut group) = groups.pop() {
+        let Err(error) = write_group(store, &group).await else { continue };
+        if group.len() > 1 {
+            let rest = group.split_off(group.len() / 2);
+            groups.extend([rest, group]);
+            continue;
+        }
+        for outcome in group {
+            tracing::error!(
+                delivery_id = %outcome.delivery_id,
+                attempt = outcome.attempt.number,
+                %error,
+                source = ?std::error::Error::source(&error),
+                "an outcome could not be recorded; the delivery will be attempted again"
+            );
+        }
+    }
+}
+
+/// # Errors
+/// When the store will not take the group as it is. While it is only unavailable, the outcomes wait.
+async fn write_group(store: &dyn Store, outcomes: &[OutcomeRecord]) -> Result<(), StoreError> {
+    for _ in 0..WRITE_TRIES {
+        match store.record_outcomes_if_claimed(outcomes.to_vec()).await {
+            Ok(recorded) => {
+                let lost = recorded.iter().filter(|outcome| **outcome == Recorded::ClaimLost).count();
+                if lost > 0 {
+                    tracing::warn!(outcomes = lost, "outcomes came after their claims had been taken over");
+                }
+                return Ok(());
+            }
+            Err(error @ StoreError::Unavailable { .. }) => {
+                tracing::warn!(outcomes = outcomes.len(), %error, "outcomes wait for the store");
+                tokio::time::sleep(WAIT_BETWEEN_TRIES).await;
+            }
+            Err(error @ StoreError::Broken(_)) => return Err(error),
+        }
+    }
+    tracing::error!(outcomes = outcomes.len(), "outcomes were given up; the deliveries will be attempted again");
+    Ok(())
+}

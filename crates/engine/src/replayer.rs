@@ -1,0 +1,31 @@
+//! Takes running replays further, a small step at a time, so that live traffic comes first.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use postrider_domain::time::Clock;
+use postrider_store::Store;
+
+/// Between two steps of a replay that moves.
+const STEP_WAIT: Duration = Duration::from_millis(100);
+/// While none runs, or all of them wait.
+const IDLE_WAIT: Duration = Duration::from_secs(1);
+
+pub async fn run(store: Arc<dyn Store>, clock: Arc<dyn Clock>, stop: CancellationToken) {
+    while !stop.is_cancelled() {
+        let wait = match store.advance_replays().await {
+            Ok(None | Some(0)) => IDLE_WAIT,
+            Ok(Some(_)) => STEP_WAIT,
+            Err(error) => {
+                tracing::warn!(%error, "replays could not go on; the next step tries again");
+                IDLE_WAIT
+            }
+        };
+        tokio::select! {
+            () = clock.sleep_until(clock.now().plus(wait)) => {}
+            () = stop.cancelled() => {}
+        }
+    }
+}

@@ -1,0 +1,121 @@
+//! The keys that sign: opened once for each version of an endpoint's secret, then remembered.
+//!
+//! A version of a secret never changes, so what is remembered cannot be stale; which version signs stands in the
+//! claim. The newest version alone can get a key for `v1a` later than its secret, so only that is asked for again.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use postrider_crypto::{MacKey, MasterKey, SigningKey, Unsealable};
+use postrider_domain::endpoint::{SecretVersion, sealing_record};
+use postrider_domain::endpoint_options::signing_key_record;
+use postrider_domain::id::RowKey;
+use postrider_domain::secret::{SigningSecret, WebhookSecret};
+use postrider_domain::signing::SignatureKeys;
+use postrider_store::{Claim, EndpointTarget, Store, StoreError};
+
+/// Keys remembered; beyond it all are forgotten and opened again when needed.
+const KEYS_KEPT: usize = 50_000;
+
+pub struct Signer {
+    store: Arc<dyn Store>,
+    master_key: Arc<MasterKey>,
+    keys: Remembered<MacKey>,
+    /// `None` for a version that has no such key and will get none.
+    signing_keys: Remembered<Option<SigningKey>>,
+}
+
+/// Why a delivery cannot be signed. Never the receiver's fault.
+#[derive(Debug, thiserror::Error)]
+pub enum SignError {
+    #[error("the signing secret cannot be read")]
+    Store(#[from] StoreError),
+    #[error("the signing secret does not open")]
+    Sealed(#[from] Unsealable),
+    #[error("there is no signing secret of this version")]
+    Missing,
+}
+
+impl Signer {
+    pub fn new(store: Arc<dyn Store>, master_key: Arc<MasterKey>) -> Self {
+        Self { store, master_key, keys: Remembered::default(), signing_keys: Remembered::default() }
+    }
+
+    /// What the delivery is signed with, in the order of the signatures.
+    pub async fn keys(&self, claim: &Claim) -> Result<(SignatureKeys, Option<SignatureKeys>), SignError> {
+        let first = self.keys_of(&claim.endpoint, claim.secret_version).await?;
+        let second = match claim.also_secret_version {
+            None => None,
+            Some(version) => Some(self.keys_of(&claim.endpoint, version).await?),
+        };
+        Ok((first, second))
+    }
+
+    async fn keys_of(&self, endpoint: &EndpointTarget, version: SecretVersion) -> Result<SignatureKeys, SignError> {
+        let mac = self.mac_key(endpoint, version).await?;
+        let signing = match endpoint.options.signature_schemes.has_v1a() {
+            true => self.signing_key(endpoint, version).await?,
+            false => None,
+        };
+        Ok(SignatureKeys { mac, signing })
+    }
+
+    async fn mac_key(&self, endpoint: &EndpointTarget, version: SecretVersion) -> Result<MacKey, SignError> {
+        let name = (endpoint.lane.endpoint_key, version);
+        if let Some(key) = self.keys.get(name) {
+            return Ok(key);
+        }
+        let sealed = self.store.find_secret(name.0, version).await?.ok_or(SignError::Missing)?;
+        let opened = self.master_key.open(&sealing_record(endpoint.id, version), &sealed)?;
+        let secret = std::str::from_utf8(&opened).ok().and_then(|text| WebhookSecret::parse(text).ok());
+        let key = secret.ok_or(SignError::Missing)?.mac_key();
+        self.keys.insert(name, key.clone());
+        Ok(key)
+    }
+
+    async fn signing_key(
+        &self,
+        endpoint: &EndpointTarget,
+        version: SecretVersion,
+    ) -> Result<Option<SigningKey>, SignError> {
+        let name = (endpoint.lane.endpoint_key, version);
+        if let Some(key) = self.signing_keys.get(name) {
+            return Ok(key);
+        }
+        let Some(sealed) = self.store.find_signing_key(name.0, version).await? else {
+            if version == endpoint.secret_version {
+                return Err(SignError::Missing);
+            }
+            self.signing_keys.insert(name, None);
+            return Ok(None);
+        };
+        let opened = self.master_key.open(&signing_key_record(endpoint.id, version), &sealed)?;
+        let secret = std::str::from_utf8(&opened).ok().and_then(|text| SigningSecret::parse(text).ok());
+        let key = secret.ok_or(SignError::Missing)?.key();
+        self.signing_keys.insert(name, Some(key.clone()));
+        Ok(Some(key))
+    }
+}
+
+/// What was opened, by endpoint and version.
+struct Remembered<T>(Mutex<HashMap<(RowKey, SecretVersion), T>>);
+
+impl<T> Default for Remembered<T> {
+    fn default() -> Self {
+        Self(Mutex::default())
+    }
+}
+
+impl<T: Clone> Remembered<T> {
+    fn get(&self, name: (RowKey, SecretVersion)) -> Option<T> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&name).cloned()
+    }
+
+    fn insert(&self, name: (RowKey, SecretVersion), key: T) {
+        let mut remembered = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if remembered.len() >= KEYS_KEPT {
+            remembered.clear();
+        }
+        remembered.insert(name, key);
+    }
+}

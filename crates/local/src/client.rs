@@ -1,0 +1,284 @@
+//! A small client of our own API, for the tools that stand beside the server: one kept connection, JSON both ways.
+//!
+//! It speaks plain HTTP/1.1, because the server it talks to is on this machine or behind the user's own network. It
+//! must not follow redirects, and it sends nothing twice that a server may have read.
+
+use std::error::Error;
+use std::fmt;
+use std::io;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{AUTHORIZATION, CONTENT_TYPE, HOST};
+use http::{HeaderValue, Method, Request, Response, StatusCode};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Incoming;
+use hyper::client::conn::http1::{SendRequest, handshake};
+use hyper_util::rt::TokioIo;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use tokio::net::TcpStream;
+use url::{Position, Url};
+use zeroize::Zeroizing;
+
+use postrider_domain::secret::ApiKeySecret;
+
+/// From the first byte sent to the last byte read: longer than the server's own deadlines.
+const DEADLINE: Duration = Duration::from_secs(30);
+/// The largest answer read: a page of 200 with long fields stays far below it.
+const ANSWER_BYTES_MAX: usize = 8 * 1024 * 1024;
+
+/// An API key as a caller holds it: text that fits a header.
+#[derive(Clone)]
+pub struct BearerKey(Zeroizing<String>);
+
+/// The text cannot stand in an `Authorization` header.
+#[derive(Debug, thiserror::Error)]
+#[error("an API key is visible ASCII without spaces")]
+pub struct InvalidKey;
+
+/// The text is not the address of an API.
+#[derive(Debug, thiserror::Error)]
+#[error("{0:?} is not a base URL of the form http://host:port")]
+pub struct InvalidBaseUrl(String);
+
+/// Why a call brought no result.
+#[derive(Debug, thiserror::Error)]
+pub enum ApiFailure {
+    /// The API said no, in its own words.
+    #[error("the API answered {status} {code}: {message}")]
+    Refused { status: StatusCode, code: String, message: String },
+    /// An answer that is not JSON, or an error without the API's envelope.
+    #[error("the answer {status} cannot be read; is this a Postrider server?")]
+    Unreadable { status: StatusCode, source: serde_json::Error },
+    #[error("nothing answers at {address}")]
+    Connect { address: String, source: io::Error },
+    /// Whether the request was carried out is not known.
+    #[error("the connection broke before the answer was whole")]
+    Broken(#[source] Box<dyn Error + Send + Sync>),
+    /// Whether the request was carried out is not known.
+    #[error("no answer within {} seconds", DEADLINE.as_secs())]
+    Timeout,
+    #[error("the request cannot be written as JSON or HTTP")]
+    Request(#[source] Box<dyn Error + Send + Sync>),
+}
+
+/// Calls one API with one key, one request at a time over one kept connection.
+pub struct Client {
+    host: String,
+    port: u16,
+    /// The value of `Host`.
+    authority: String,
+    authorization: HeaderValue,
+    connection: Option<Sender>,
+}
+
+type Sender = SendRequest<Full<Bytes>>;
+
+impl BearerKey {
+    /// # Errors
+    /// When the text is empty or holds anything but visible ASCII.
+    pub fn parse(text: &str) -> Result<Self, InvalidKey> {
+        let fits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic());
+        if fits { Ok(Self(Zeroizing::new(text.to_owned()))) } else { Err(InvalidKey) }
+    }
+
+    /// The key itself. For the header that carries it, and for the screen and the file of its owner.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+
+    fn header(&self) -> HeaderValue {
+        let text = Zeroizing::new(format!("Bearer {}", self.reveal()));
+        let mut value = HeaderValue::from_str(&text).expect("visible ASCII fits a header");
+        value.set_sensitive(true);
+        value
+    }
+}
+
+impl From<&ApiKeySecret> for BearerKey {
+    fn from(secret: &ApiKeySecret) -> Self {
+        Self(Zeroizing::new(secret.reveal().to_owned()))
+    }
+}
+
+impl fmt::Debug for BearerKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("BearerKey(…)")
+    }
+}
+
+impl Client {
+    /// Connects only when the first call is made.
+    ///
+    /// # Errors
+    /// When `base_url` is not `http://host[:port]`.
+    pub fn new(base_url: &str, key: &BearerKey) -> Result<Self, InvalidBaseUrl> {
+        let invalid = || InvalidBaseUrl(base_url.to_owned());
+        let url = Url::parse(base_url).map_err(|_| invalid())?;
+        let is_bare = url.path() == "/" && url.query().is_none() && url.fragment().is_none();
+        if url.scheme() != "http" || !is_bare || !url.username().is_empty() || url.password().is_some() {
+            return Err(invalid());
+        }
+        let host = url.host_str().ok_or_else(invalid)?.trim_matches(['[', ']']).to_owned();
+        let port = url.port_or_known_default().ok_or_else(invalid)?;
+        let authority = url[Position::BeforeHost..Position::AfterPort].to_owned();
+        Ok(Self { host, port, authority, authorization: key.header(), connection: None })
+    }
+
+    /// The body of a 2xx answer; `null` when it has none.
+    ///
+    /// # Errors
+    /// When there is no 2xx answer.
+    pub async fn get(&mut self, path: &str) -> Result<Value, ApiFailure> {
+        self.call(Method::GET, path, None).await
+    }
+
+    /// As [`Client::get`], with a body.
+    ///
+    /// # Errors
+    /// When there is no 2xx answer.
+    pub async fn post(&mut self, path: &str, body: &impl Serialize) -> Result<Value, ApiFailure> {
+        let body = serde_json::to_vec(body).map_err(|error| ApiFailure::Request(error.into()))?;
+        self.call(Method::POST, path, Some(body.into())).await
+    }
+
+    /// As [`Client::post`].
+    ///
+    /// # Errors
+    /// When there is no 2xx answer.
+    pub async fn patch(&mut self, path: &str, body: &impl Serialize) -> Result<Value, ApiFailure> {
+        let body = serde_json::to_vec(body).map_err(|error| ApiFailure::Request(error.into()))?;
+        self.call(Method::PATCH, path, Some(body.into())).await
+    }
+
+    /// As [`Client::get`].
+    ///
+    /// # Errors
+    /// When there is no 2xx answer.
+    pub async fn delete(&mut self, path: &str) -> Result<Value, ApiFailure> {
+        self.call(Method::DELETE, path, None).await
+    }
+
+    async fn call(&mut self, method: Method, path: &str, body: Option<Bytes>) -> Result<Value, ApiFailure> {
+        let mut request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header(HOST, &self.authority)
+            .header(AUTHORIZATION, &self.authorization);
+        if body.is_some() {
+            request = request.header(CONTENT_TYPE, "application/json");
+        }
+        let request = request.body(Full::new(body.unwrap_or_default()));
+        let request = request.map_err(|error| ApiFailure::Request(error.into()))?;
+        let exchange = async {
+            let (sender, response) = self.send(request).await?;
+            self.read(sender, response).await
+        };
+        tokio::time::timeout(DEADLINE, exchange).await.unwrap_or(Err(ApiFailure::Timeout))
+    }
+
+    /// Over the kept connection, or over a new one if the server has closed it before it could read the request.
+    async fn send(&mut self, mut request: Request<Full<Bytes>>) -> Result<(Sender, Response<Incoming>), ApiFailure> {
+        if let Some(mut kept) = self.connection.take()
+            && kept.ready().await.is_ok()
+        {
+            match kept.try_send_request(request).await {
+                Ok(response) => return Ok((kept, response)),
+                Err(mut failure) => match failure.take_message() {
+                    Some(unsent) => request = unsent,
+                    None => return Err(ApiFailure::Broken(failure.into_error().into())),
+                },
+            }
+        }
+        let mut fresh = self.connect().await?;
+        let response = fresh.send_request(request).await.map_err(|error| ApiFailure::Broken(error.into()))?;
+        Ok((fresh, response))
+    }
+
+    async fn connect(&self) -> Result<Sender, ApiFailure> {
+        let failed = |source| ApiFailure::Connect { address: self.authority.clone(), source };
+        #[expect(clippy::disallowed_methods, reason = "our own server, at the address that the user named")]
+        let stream = TcpStream::connect((self.host.as_str(), self.port)).await.map_err(failed)?;
+        stream.set_nodelay(true).map_err(failed)?;
+        let (sender, connection) =
+            handshake(TokioIo::new(stream)).await.map_err(|error| ApiFailure::Broken(error.into()))?;
+        tokio::spawn(connection); // ends when the sender is dropped; its errors reach the request they broke
+        Ok(sender)
+    }
+
+    /// Only a connection whose answer was read to its end is kept.
+    async fn read(&mut self, sender: Sender, response: Response<Incoming>) -> Result<Value, ApiFailure> {
+        let status = response.status();
+        let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX).collect().await;
+        let body = body.map_err(ApiFailure::Broken)?.to_bytes();
+        self.connection = Some(sender);
+        interpret(status, &body)
+    }
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Client({})", self.authority)
+    }
+}
+
+fn interpret(status: StatusCode, body: &[u8]) -> Result<Value, ApiFailure> {
+    #[derive(Deserialize)]
+    struct Envelope {
+        error: Refusal,
+    }
+    #[derive(Deserialize)]
+    struct Refusal {
+        code: String,
+        message: String,
+    }
+    let unreadable = |source| ApiFailure::Unreadable { status, source };
+    if !status.is_success() {
+        let Refusal { code, message } = serde_json::from_slice::<Envelope>(body).map_err(unreadable)?.error;
+        return Err(ApiFailure::Refused { status, code, message });
+    }
+    if body.is_empty() { Ok(Value::Null) } else { serde_json::from_slice(body).map_err(unreadable) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_plain_base_url_is_taken() {
+        let key = BearerKey::parse("k").unwrap();
+        for good in ["http://127.0.0.1:8080", "http://localhost:8080/", "http://[::1]:80", "http://example.com"] {
+            Client::new(good, &key).unwrap();
+        }
+        for bad in ["https://a", "127.0.0.1:8080", "http://a/v1", "http://u@a", "http://a?x", "http://a#x", ""] {
+            Client::new(bad, &key).unwrap_err();
+        }
+        let client = Client::new("http://[::1]:8080/", &key).unwrap();
+        assert_eq!((client.host.as_str(), client.port, client.authority.as_str()), ("::1", 8080, "[::1]:8080"));
+    }
+
+    #[test]
+    fn a_key_fits_a_header_and_never_prints_itself() {
+        let key = BearerKey::parse("scripe_sk_live_abc").unwrap();
+        let client = Client::new("http://127.0.0.1", &key).unwrap();
+        let printed = format!("{key:?} {:?} {client:?}", key.header());
+        assert!(!printed.contains("sk_live"), "{printed}");
+        for bad in ["", "a b", "a\nb", "é"] {
+            BearerKey::parse(bad).unwrap_err();
+        }
+    }
+
+    #[test]
+    fn an_answer_is_its_json_or_the_words_of_the_refusal() {
+        assert_eq!(interpret(StatusCode::OK, br#"{"data":1}"#).unwrap()["data"], 1);
+        assert_eq!(interpret(StatusCode::NO_CONTENT, b"").unwrap(), Value::Null);
+        let refused = br#"{"error":{"code":"ssrf_blocked","message":"Not public.","request_id":"req_x"}}"#;
+        let failure = interpret(StatusCode::UNPROCESSABLE_ENTITY, refused).unwrap_err();
+        assert_eq!(failure.to_string(), "the API answered 422 Unprocessable Entity ssrf_blocked: Not public.");
+        for (status, body) in [(StatusCode::OK, "<html>"), (StatusCode::BAD_GATEWAY, "{}")] {
+            let failure = interpret(status, body.as_bytes()).unwrap_err();
+            assert!(matches!(failure, ApiFailure::Unreadable { .. }), "{failure:?}");
+        }
+    }
+}

@@ -1,0 +1,331 @@
+//! The tour behind `postrider dev`: it registers the local receiver, publishes one event of each name and shows how
+//! each comes back, all through the public API, as a customer would.
+//!
+//! It starts no server and makes no key; whoever calls it has done both. A second tour on the same data goes on
+//! with the first one's endpoint.
+
+use std::collections::HashMap;
+use std::io::{self, Write};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::StatusCode;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
+
+use postrider_domain::event_type::{Catalogue, EventType, EventTypeName};
+use postrider_domain::id::{DeliveryId, EndpointId, EventId};
+use postrider_domain::secret::WebhookSecret;
+use postrider_domain::time::{Clock, Timestamp};
+
+use super::client::{ApiFailure, Client, InvalidBaseUrl};
+use super::curl::{Facts, next_steps};
+use super::receiver::{Arrival, Receiver, Signature};
+use super::screen::{Screen, Table};
+use super::state::{DevState, Registration, StateError};
+
+/// How long the tour waits for its deliveries before it says which are missing.
+pub const DELIVERIES_WAIT: Duration = Duration::from_secs(10);
+
+const ENDPOINT_NAME: &str = "Local receiver";
+const ENDPOINTS: &str = "/v1/webhook-endpoints";
+const EVENTS: &str = "/v1/events";
+/// A path of the receiver that takes whatever comes, for endpoints that the user makes.
+const OPEN_PATH: &str = "/mine";
+
+/// What the tour needs to know.
+pub struct Tour<'t> {
+    /// `http://host:port` of the running server.
+    pub base_url: &'t str,
+    /// Where the state is kept.
+    pub data_dir: &'t Path,
+    pub catalogue: &'t Catalogue,
+    pub clock: Arc<dyn Clock>,
+    pub stop: CancellationToken,
+}
+
+/// How the round of events went.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TourReport {
+    pub published: usize,
+    /// Of those published, how many arrived with a valid signature, however late.
+    pub verified: usize,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum TourError {
+    #[error("the API's address cannot be used")]
+    BaseUrl(#[from] InvalidBaseUrl),
+    /// The caller may put a new key into the state and start again.
+    #[error("the API key kept from the last start is refused")]
+    KeyRefused(#[source] ApiFailure),
+    #[error("the local receiver could not be registered")]
+    Register(#[source] ApiFailure),
+    #[error("{0} could not be published")]
+    Publish(EventTypeName, #[source] ApiFailure),
+    #[error("the API's answer lacks what the contract promises")]
+    Answer(#[source] Box<dyn std::error::Error + Send + Sync>),
+    #[error("what the next start needs could not be kept")]
+    State(#[from] StateError),
+    #[error("the screen takes no more text")]
+    Screen(#[from] io::Error),
+}
+
+/// Starts the tour's receiver on 127.0.0.1: on the port and with the secret of the last start, so that what was left
+/// undelivered then finds it; on a free port when there was none or it is taken.
+///
+/// # Errors
+/// When no port can be bound.
+pub async fn start_receiver(
+    state: Option<&DevState>,
+    catalogue: &Catalogue,
+    clock: Arc<dyn Clock>,
+) -> io::Result<Receiver> {
+    let on = |port| Receiver::start(SocketAddr::from((Ipv4Addr::LOCALHOST, port)), catalogue, Arc::clone(&clock));
+    let Some(known) = state.and_then(|state| state.registration.as_ref()) else { return on(0).await };
+    let Ok(receiver) = on(known.receiver_port).await else { return on(0).await };
+    receiver.set_secret(&known.secret);
+    Ok(receiver)
+}
+
+impl Tour<'_> {
+    /// Registers, publishes, waits for the deliveries, says what to try next, and then shows what arrives until the
+    /// tour is stopped. Missing deliveries are told on the screen and in the report; they are no error.
+    ///
+    /// # Errors
+    /// When the API refuses, the state cannot be kept or the screen is gone. Not for failures after a stop: the
+    /// server may have stopped first.
+    pub async fn run<W: Write>(
+        &self,
+        state: &mut DevState,
+        receiver: &mut Receiver,
+        screen: &mut Screen<W>,
+    ) -> Result<TourReport, TourError> {
+        let mut round = Round::default();
+        match self.conduct(&mut round, state, receiver, screen).await {
+            Err(TourError::Register(_) | TourError::KeyRefused(_) | TourError::Publish(..))
+                if self.stop.is_cancelled() => {}
+            finished => finished?,
+        }
+        Ok(TourReport { published: round.published.len(), verified: round.took().len() })
+    }
+
+    async fn conduct<W: Write>(
+        &self,
+        round: &mut Round,
+        state: &mut DevState,
+        receiver: &mut Receiver,
+        screen: &mut Screen<W>,
+    ) -> Result<(), TourError> {
+        let mut client = Client::new(self.base_url, &state.api_key)?;
+        let endpoint_id = self.register(&mut client, state, receiver, screen).await?;
+        screen.line(&format!("API       {}", self.base_url))?;
+        screen.line(&format!("Receiver  {} (endpoint {endpoint_id})\n", receiver.inbox_url()))?;
+
+        let table = screen.table(self.catalogue)?;
+        for event in self.catalogue.types().iter().filter(|event| !event.retired) {
+            if self.stop.is_cancelled() {
+                return Ok(());
+            }
+            self.publish(&mut client, event, round).await?;
+            while let Some(arrival) = receiver.try_next() {
+                round.show(&arrival, table, screen)?;
+            }
+        }
+        let deadline = self.clock.now().plus(DELIVERIES_WAIT);
+        while !round.is_complete() {
+            tokio::select! {
+                biased;
+                () = self.stop.cancelled() => return Ok(()),
+                arrival = receiver.next() => round.show(&arrival, table, screen)?,
+                () = self.clock.sleep_until(deadline) => break,
+            }
+        }
+        screen.line("")?;
+        screen.summary(&round.took(), &round.missing(), DELIVERIES_WAIT)?;
+        screen.line("")?;
+        self.show_next_steps(state, receiver, round.delivery_id, screen)?;
+        loop {
+            tokio::select! {
+                biased;
+                () = self.stop.cancelled() => return Ok(()),
+                arrival = receiver.next() => round.show(&arrival, table, screen)?,
+            }
+        }
+    }
+
+    /// Goes on with the endpoint of the last start if it still leads to this receiver; else makes one, and removes the
+    /// old one, so that endpoints do not pile up.
+    async fn register<W: Write>(
+        &self,
+        client: &mut Client,
+        state: &mut DevState,
+        receiver: &Receiver,
+        screen: &mut Screen<W>,
+    ) -> Result<EndpointId, TourError> {
+        let mut outdated = None;
+        if let Some(known) = &state.registration {
+            match client.get(&path_of(known.endpoint_id)).await {
+                Ok(answer) if self.still_fits(&answer, receiver) => {
+                    receiver.set_secret(&known.secret);
+                    return Ok(known.endpoint_id);
+                }
+                Ok(_) => outdated = Some(known.endpoint_id),
+                Err(ApiFailure::Refused { status: StatusCode::NOT_FOUND, .. }) => {}
+                Err(failure) => return Err(refused(failure)),
+            }
+        }
+        let registration = self.create_endpoint(client, receiver).await?;
+        let endpoint_id = registration.endpoint_id;
+        receiver.set_secret(&registration.secret);
+        state.registration = Some(registration);
+        state.save(self.data_dir)?;
+        if let Some(outdated) = outdated
+            && let Err(failure) = client.delete(&path_of(outdated)).await
+        {
+            screen.line(&format!("The endpoint of the last start, {outdated}, stays registered: {failure}"))?;
+        }
+        Ok(endpoint_id)
+    }
+
+    fn still_fits(&self, answer: &Value, receiver: &Receiver) -> bool {
+        let endpoint = &answer["data"];
+        let has = |name: &EventTypeName| endpoint["events"].as_array().is_some_and(|all| all.contains(&json!(name)));
+        endpoint["isActive"] == true
+            && endpoint["url"] == receiver.inbox_url().as_str()
+            && self.catalogue.names().all(has)
+    }
+
+    async fn create_endpoint(&self, client: &mut Client, receiver: &Receiver) -> Result<Registration, TourError> {
+        #[derive(Deserialize)]
+        struct Created {
+            id: String,
+            secret: String,
+        }
+        let events: Vec<&EventTypeName> = self.catalogue.names().collect();
+        let body = json!({ "name": ENDPOINT_NAME, "url": receiver.inbox_url(), "events": events });
+        let answer = client.post(ENDPOINTS, &body).await.map_err(refused)?;
+        let Created { id, secret } = data_of(answer)?;
+        Ok(Registration {
+            endpoint_id: id.parse().map_err(lacking)?,
+            secret: WebhookSecret::parse(&secret).map_err(lacking)?,
+            receiver_port: receiver.address().port(),
+        })
+    }
+
+    async fn publish(&self, client: &mut Client, event: &EventType, round: &mut Round) -> Result<(), TourError> {
+        #[derive(Serialize)]
+        struct Publish<'e> {
+            r#type: &'e EventTypeName,
+            data: &'e RawValue,
+        }
+        #[derive(Deserialize)]
+        struct Accepted {
+            id: String,
+        }
+        let sent_at = self.clock.now();
+        let answer = client.post(EVENTS, &Publish { r#type: &event.name, data: &event.example }).await;
+        let answer = answer.map_err(|failure| TourError::Publish(event.name.clone(), failure))?;
+        let Accepted { id } = data_of(answer)?;
+        round.add(id.parse().map_err(lacking)?, event.name.clone(), sent_at);
+        Ok(())
+    }
+
+    fn show_next_steps<W: Write>(
+        &self,
+        state: &DevState,
+        receiver: &Receiver,
+        delivery_id: Option<DeliveryId>,
+        screen: &mut Screen<W>,
+    ) -> Result<(), TourError> {
+        let usable = self.catalogue.types().iter().filter(|event| !event.retired);
+        if let Some(event) = usable.min_by_key(|event| event.example.get().len()) {
+            let (base_url, api_key, open_url) = (self.base_url, &state.api_key, &receiver.url(OPEN_PATH));
+            screen.steps(&next_steps(Facts { base_url, api_key, open_url, event, delivery_id }))?;
+        }
+        screen.line("\nWhat arrives goes on being shown here. Ctrl-C stops.\n")?;
+        Ok(())
+    }
+}
+
+/// The events of one tour and what has come of them.
+#[derive(Debug, Default)]
+struct Round {
+    /// In the order of publishing.
+    published: Vec<Published>,
+    index: HashMap<EventId, usize>,
+    /// Of the newest verified arrival.
+    delivery_id: Option<DeliveryId>,
+}
+
+#[derive(Debug)]
+struct Published {
+    name: EventTypeName,
+    sent_at: Timestamp,
+    /// From publish to the first arrival with a valid signature.
+    took: Option<Duration>,
+}
+
+impl Round {
+    fn add(&mut self, id: EventId, name: EventTypeName, sent_at: Timestamp) {
+        self.index.insert(id, self.published.len());
+        self.published.push(Published { name, sent_at, took: None });
+    }
+
+    fn show<W: Write>(&mut self, arrival: &Arrival, table: Table, screen: &mut Screen<W>) -> io::Result<()> {
+        let took = self.note(arrival);
+        screen.arrival(table, arrival, took)
+    }
+
+    /// The time since the publish. For an event that the tour did not publish it is counted from its acceptance,
+    /// which its id carries.
+    fn note(&mut self, arrival: &Arrival) -> Option<Duration> {
+        let id = arrival.event_id?;
+        let own = self.index.get(&id).map(|&at| &mut self.published[at]);
+        let since = own.as_ref().map_or_else(|| id.created_at(), |own| own.sent_at);
+        let took = arrival.at.since(since);
+        if arrival.signature == Signature::Verified {
+            self.delivery_id = arrival.delivery_id.or(self.delivery_id);
+            if let Some(own) = own {
+                own.took.get_or_insert(took);
+            }
+        }
+        Some(took)
+    }
+
+    fn took(&self) -> Vec<Duration> {
+        self.published.iter().filter_map(|event| event.took).collect()
+    }
+
+    fn missing(&self) -> Vec<EventTypeName> {
+        self.published.iter().filter(|event| event.took.is_none()).map(|event| event.name.clone()).collect()
+    }
+
+    fn is_complete(&self) -> bool {
+        self.published.iter().all(|event| event.took.is_some())
+    }
+}
+
+fn path_of(endpoint_id: EndpointId) -> String {
+    format!("{ENDPOINTS}/{endpoint_id}")
+}
+
+fn refused(failure: ApiFailure) -> TourError {
+    match failure {
+        ApiFailure::Refused { status: StatusCode::UNAUTHORIZED, .. } => TourError::KeyRefused(failure),
+        _ => TourError::Register(failure),
+    }
+}
+
+/// The resource in an answer `{"data": …}`.
+fn data_of<T: for<'d> Deserialize<'d>>(mut answer: Value) -> Result<T, TourError> {
+    serde_json::from_value(answer.get_mut("data").map(Value::take).unwrap_or_default()).map_err(lacking)
+}
+
+fn lacking(error: impl std::error::Error + Send + Sync + 'static) -> TourError {
+    TourError::Answer(Box::new(error))
+}

@@ -1,0 +1,51 @@
+//! Who calls: authentication by API key.
+
+use std::sync::Arc;
+
+use postrider_domain::access::{ApiKey, ApiKeyHash, Mode, Principal};
+use postrider_domain::time::Timestamp;
+
+use super::{Service, ServiceError};
+
+impl Service {
+    /// The principal whose key this is.
+    ///
+    /// # Errors
+    /// When the key is unknown, revoked or expired.
+    pub async fn authenticate(&self, api_key: &str) -> Result<Principal, ServiceError> {
+        let now = self.clock.now();
+        let key = self.find_api_key(api_key, now).await?.ok_or(ServiceError::InvalidToken)?;
+        if key.revoked_at.is_some() {
+            return Err(ServiceError::KeyRevoked);
+        }
+        if key.expires_at.is_some_and(|at| now >= at) {
+            return Err(ServiceError::KeyExpired);
+        }
+        Ok(Principal {
+            key_id: key.id,
+            workspace_id: key.workspace_id,
+            workspace_key: key.workspace_key,
+            mode: key.mode,
+            scopes: key.scopes,
+            request_id: None,
+        })
+    }
+
+    async fn find_api_key(&self, api_key: &str, now: Timestamp) -> Result<Option<Arc<ApiKey>>, ServiceError> {
+        let brand = &self.catalogue.brand;
+        if ![Mode::Live, Mode::Test].iter().any(|mode| api_key.starts_with(&brand.key_prefix(*mode))) {
+            return Ok(None);
+        }
+        let hash = self.hash_of(api_key);
+        if let Some(key) = self.keys.get(hash, now) {
+            return Ok(Some(key));
+        }
+        let Some(key) = self.store.find_api_key(hash).await?.map(Arc::new) else { return Ok(None) };
+        self.keys.put(hash, Arc::clone(&key), now);
+        Ok(Some(key))
+    }
+
+    pub(super) fn hash_of(&self, api_key: &str) -> ApiKeyHash {
+        ApiKeyHash(self.api_key_hash.sign(&[api_key.as_bytes()]))
+    }
+}

@@ -1,0 +1,171 @@
+//! API keys: a caller makes and revokes those of its own workspace, an operator the first ones of another.
+
+use std::sync::Arc;
+
+use postrider_domain::access::{ApiKey, ApiKeyName, GrantRefusal, Mode, Principal, Scopes, needs};
+use postrider_domain::audit::Author;
+use postrider_domain::id::{ApiKeyId, RowKey, WorkspaceId};
+use postrider_domain::limits;
+use postrider_domain::page::{Page, PageRequest};
+use postrider_domain::secret::ApiKeySecret;
+use postrider_domain::time::Day;
+use postrider_store::{CreateApiKeyError, NewApiKey, RevokeApiKeyError};
+
+use super::idempotency::Seal;
+use super::{Outcome, Remember, Service, ServiceError};
+
+/// A key to be made.
+#[derive(Clone, Debug)]
+pub struct CreateApiKey {
+    pub name: Option<ApiKeyName>,
+    pub mode: Mode,
+    pub scopes: Scopes,
+    /// The key stops at 00:00 UTC of this day.
+    pub expires_at: Option<Day>,
+}
+
+/// The one moment at which a key is shown.
+#[derive(Debug)]
+pub struct CreatedApiKey {
+    pub key: ApiKey,
+    pub secret: ApiKeySecret,
+}
+
+impl Service {
+    /// Makes a key of the caller's own workspace.
+    ///
+    /// # Errors
+    /// Without the scope, when the caller lacks what it would grant, or when the key would be expired already.
+    pub async fn create_api_key(
+        self: &Arc<Self>,
+        principal: &Principal,
+        create: CreateApiKey,
+        remember: Option<Remember<CreatedApiKey>>,
+    ) -> Result<Outcome<CreatedApiKey>, ServiceError> {
+        principal.require(needs::API_KEYS)?;
+        check_grant(principal, &create)?;
+        self.make_api_key(principal.author(), principal.workspace_key, create, remember).await
+    }
+
+    /// Makes a key of any workspace.
+    ///
+    /// # Errors
+    /// As [`Self::create_api_key`], and when there is no such workspace.
+    pub async fn create_workspace_api_key(
+        self: &Arc<Self>,
+        principal: &Principal,
+        workspace_id: WorkspaceId,
+        create: CreateApiKey,
+        remember: Option<Remember<CreatedApiKey>>,
+    ) -> Result<Outcome<CreatedApiKey>, ServiceError> {
+        principal.require(needs::WORKSPACES)?;
+        check_grant(principal, &create)?;
+        let workspace = self.store.find_workspace(workspace_id).await?.ok_or(ServiceError::NotFound)?;
+        self.make_api_key(principal.author(), workspace.key, create, remember).await
+    }
+
+    /// # Errors
+    /// Without the scope.
+    pub async fn list_api_keys(&self, principal: &Principal, page: PageRequest) -> Result<Page<ApiKey>, ServiceError> {
+        principal.require(needs::API_KEYS)?;
+        Ok(self.store.list_api_keys(Some(principal.workspace_key), page).await?)
+    }
+
+    /// # Errors
+    /// Without the scope, or when this workspace has no such key.
+    pub async fn get_api_key(&self, principal: &Principal, id: ApiKeyId) -> Result<ApiKey, ServiceError> {
+        principal.require(needs::API_KEYS)?;
+        self.store.get_api_key(Some(principal.workspace_key), id).await?.ok_or(ServiceError::NotFound)
+    }
+
+    /// Revokes a key for good; it may be the caller's own. Revoking twice is no fault.
+    ///
+    /// # Errors
+    /// Without the scope, or when this workspace has no such key.
+    pub async fn revoke_api_key(
+        self: &Arc<Self>,
+        principal: &Principal,
+        id: ApiKeyId,
+        remember: Option<Remember<ApiKey>>,
+    ) -> Result<Outcome<ApiKey>, ServiceError> {
+        principal.require(needs::API_KEYS)?;
+        self.end_api_key(principal.author(), principal.workspace_key, id, remember).await
+    }
+
+    /// Makes a key without asking who may.
+    pub(super) async fn make_api_key(
+        self: &Arc<Self>,
+        author: Author,
+        workspace_key: RowKey,
+        create: CreateApiKey,
+        remember: Option<Remember<CreatedApiKey>>,
+    ) -> Result<Outcome<CreatedApiKey>, ServiceError> {
+        let expires_at = create.expires_at.map(Day::starts_at);
+        if expires_at.is_some_and(|at| at <= self.clock.now()) {
+            return Err(ServiceError::unprocessable("expiresAt", "must be a day after today (UTC)"));
+        }
+        let secret = ApiKeySecret::generate(&self.random, &self.catalogue.brand, create.mode);
+        let new = NewApiKey {
+            id: ApiKeyId::from_letters(self.random.alphanumeric()),
+            workspace_key,
+            name: create.name,
+            mode: create.mode,
+            hash: self.hash_of(secret.reveal()),
+            last4: secret.last4(),
+            scopes: create.scopes,
+            expires_at,
+            limit: limits::API_KEYS_PER_WORKSPACE,
+            author,
+        };
+        let request = remember.as_ref().map(|remember| remember.request.clone());
+        let shown_secret = secret.clone();
+        let recording = self.recording(remember.as_ref(), Seal::HoldsSecret, move |key: &ApiKey| CreatedApiKey {
+            key: key.clone(),
+            secret: shown_secret.clone(),
+        });
+        let written = self.store.create_api_key(new, recording).await.map_err(|error| match error {
+            CreateApiKeyError::NoWorkspace => ServiceError::NotFound,
+            CreateApiKeyError::Store(error) => error.into(),
+            full @ CreateApiKeyError::WorkspaceFull(_) => {
+                ServiceError::Conflict(format!("No room for one more API key: {full}; revoke one that is not in use."))
+            }
+        })?;
+        match self.outcome(request.as_ref(), written)? {
+            Outcome::Done(key) => {
+                tracing::info!(key_id = %key.id, workspace_id = %key.workspace_id, "API key created");
+                Ok(Outcome::Done(CreatedApiKey { key, secret }))
+            }
+            Outcome::Replayed { status, body } => Ok(Outcome::Replayed { status, body }),
+        }
+    }
+
+    /// Revokes a key without asking who may.
+    pub(super) async fn end_api_key(
+        self: &Arc<Self>,
+        author: Author,
+        workspace_key: RowKey,
+        id: ApiKeyId,
+        remember: Option<Remember<ApiKey>>,
+    ) -> Result<Outcome<ApiKey>, ServiceError> {
+        let request = remember.as_ref().map(|remember| remember.request.clone());
+        let recording = self.recording(remember.as_ref(), Seal::Plain, ApiKey::clone);
+        let revoked = self.store.revoke_api_key(workspace_key, id, author, recording).await;
+        self.keys.forget_all();
+        let written = revoked.map_err(|error| match error {
+            RevokeApiKeyError::NotFound => ServiceError::NotFound,
+            RevokeApiKeyError::Store(error) => error.into(),
+        })?;
+        tracing::info!(key_id = %id, "API key revoked");
+        self.outcome(request.as_ref(), written)
+    }
+}
+
+fn check_grant(principal: &Principal, create: &CreateApiKey) -> Result<(), ServiceError> {
+    principal.check_grant(create.scopes, create.mode).map_err(|refusal| match refusal {
+        GrantRefusal::Lacking(scopes) => ServiceError::CannotGrant(scopes),
+        GrantRefusal::Live => ServiceError::unprocessable("mode", "a test key makes test keys only"),
+        GrantRefusal::Operator => {
+            ServiceError::unprocessable("scopes", "workspaces:manage is granted at the command line alone")
+        }
+    })
+}

@@ -1,0 +1,95 @@
+//! The delivery log, as a customer asks it.
+
+use std::sync::Arc;
+
+use postrider_domain::access::{Principal, needs};
+use postrider_domain::attempt::Attempt;
+use postrider_domain::delivery::{Delivery, DeliveryFilter};
+use postrider_domain::id::DeliveryId;
+use postrider_domain::page::{Page, PageRequest};
+use postrider_store::{RequeueError, SkipDeliveryError};
+
+use super::idempotency::Seal;
+use super::{Outcome, Remember, Service, ServiceError};
+
+impl Service {
+    /// # Errors
+    /// Without the scope, or when the store fails.
+    pub async fn list_deliveries(
+        &self,
+        principal: &Principal,
+        filter: DeliveryFilter,
+        page: PageRequest,
+    ) -> Result<Page<Delivery>, ServiceError> {
+        principal.require(needs::WEBHOOKS_READ)?;
+        Ok(self.store.list_deliveries(principal.workspace_key, filter, page).await?)
+    }
+
+    /// # Errors
+    /// Without the scope, or when this workspace has no such delivery.
+    pub async fn get_delivery(
+        &self,
+        principal: &Principal,
+        id: DeliveryId,
+    ) -> Result<(Delivery, Vec<Attempt>), ServiceError> {
+        principal.require(needs::WEBHOOKS_READ)?;
+        self.store.find_delivery(principal.workspace_key, id).await?.ok_or(ServiceError::NotFound)
+    }
+
+    /// Queues a new delivery of the same event to the same endpoint, whatever became of the first.
+    ///
+    /// # Errors
+    /// Without the scope, when this workspace has no such delivery, or when its endpoint is deleted or off.
+    pub async fn retry_delivery(
+        self: &Arc<Self>,
+        principal: &Principal,
+        id: DeliveryId,
+        remember: Option<Remember<Delivery>>,
+    ) -> Result<Outcome<Delivery>, ServiceError> {
+        principal.require(needs::ENDPOINT_WRITE)?;
+        let request = remember.as_ref().map(|remember| remember.request.clone());
+        let recording = self.recording(remember.as_ref(), Seal::Plain, Delivery::clone);
+        let retried = self.store.retry_delivery(principal.workspace_key, id, principal.author(), recording).await;
+        let written = retried.map_err(requeue_error)?;
+        self.outcome(request.as_ref(), written)
+    }
+
+    /// Gives up the delivery at which its endpoint's strict order has stopped, so that the rest goes on.
+    ///
+    /// # Errors
+    /// Without the scope, when this workspace has no such delivery, or when no order has stopped at it.
+    pub async fn skip_delivery(
+        self: &Arc<Self>,
+        principal: &Principal,
+        id: DeliveryId,
+        remember: Option<Remember<Delivery>>,
+    ) -> Result<Outcome<Delivery>, ServiceError> {
+        principal.require(needs::ENDPOINT_WRITE)?;
+        let request = remember.as_ref().map(|remember| remember.request.clone());
+        let recording = self.recording(remember.as_ref(), Seal::Plain, Delivery::clone);
+        let skipped = self.store.skip_delivery(principal.workspace_key, id, principal.author(), recording).await;
+        let written = skipped.map_err(skip_error)?;
+        self.outcome(request.as_ref(), written)
+    }
+}
+
+fn skip_error(error: SkipDeliveryError) -> ServiceError {
+    match error {
+        SkipDeliveryError::NotFound => ServiceError::NotFound,
+        SkipDeliveryError::NotBlocking => ServiceError::Conflict(
+            "No strict order has stopped at this delivery, so there is nothing to skip.".to_owned(),
+        ),
+        SkipDeliveryError::Store(error) => error.into(),
+    }
+}
+
+pub(super) fn requeue_error(error: RequeueError) -> ServiceError {
+    match error {
+        RequeueError::NotFound => ServiceError::NotFound,
+        RequeueError::EndpointDeleted => ServiceError::Conflict("The endpoint is deleted.".to_owned()),
+        RequeueError::EndpointOff => {
+            ServiceError::Conflict("The endpoint is not active: set isActive to true first.".to_owned())
+        }
+        RequeueError::Store(error) => error.into(),
+    }
+}

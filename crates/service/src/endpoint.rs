@@ -1,0 +1,313 @@
+//! Endpoints: where a customer wants which events.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use postrider_domain::access::{Principal, needs};
+use postrider_domain::delivery::Delivery;
+use postrider_domain::endpoint::{
+    Endpoint, EndpointChange, EndpointFilter, EndpointName, EndpointUrl, NOT_HTTPS, ProjectId, SecretVersion,
+    sealing_record,
+};
+use postrider_domain::endpoint_options::{OptionsChange, SignatureSchemes};
+use postrider_domain::event_type::EventTypeName;
+use postrider_domain::id::EndpointId;
+use postrider_domain::page::{Page, PageRequest};
+use postrider_domain::private_options::PrivateOptions;
+use postrider_domain::secret::WebhookSecret;
+use postrider_domain::target::RefusalReason;
+use postrider_store::{
+    CreateEndpointError, DeleteEndpointError, EndpointUpdate, NewEndpoint, RotateSecretError, SealedOptions,
+    SealedSigningKey, SecretRotation, UpdateEndpointError,
+};
+
+use super::delivery::requeue_error;
+use super::endpoint_options::nothing_to_keep;
+use super::idempotency::Seal;
+use super::{Outcome, PublishEvent, Remember, Service, ServiceError};
+
+/// An endpoint to be made.
+#[derive(Debug)]
+pub struct CreateEndpoint {
+    pub name: EndpointName,
+    pub url: EndpointUrl,
+    /// At least one, each once.
+    pub events: Vec<EventTypeName>,
+    pub project_id: Option<ProjectId>,
+    pub options: OptionsChange,
+    pub private: PrivateOptions,
+}
+
+/// A change to an endpoint.
+#[derive(Debug, Default)]
+pub struct UpdateEndpoint {
+    pub change: EndpointChange,
+    pub private: PrivateOptions,
+}
+
+/// How a secret is replaced.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct RotateSecret {
+    /// How long what is enqueued is signed with the old secret too.
+    pub overlap: Duration,
+    /// What is queued already is signed with the new secret.
+    pub revoke_queued: bool,
+}
+
+/// Rotations of one endpoint that come at the same moment; more is a client gone wild.
+const ROTATE_TRIES: usize = 8;
+const ROTATED_BY_OTHERS: &str = "The secret is being rotated by others at the same time.";
+
+/// The one moment at which a secret is shown.
+#[derive(Debug)]
+pub struct EndpointWithSecret {
+    pub endpoint: Endpoint,
+    pub secret: WebhookSecret,
+}
+
+impl Service {
+    /// # Errors
+    /// Without the scope, when the URL's host may not be called, or when there is no room for one more.
+    pub async fn create_endpoint(
+        self: &Arc<Self>,
+        principal: &Principal,
+        create: CreateEndpoint,
+        remember: Option<Remember<EndpointWithSecret>>,
+    ) -> Result<Outcome<EndpointWithSecret>, ServiceError> {
+        principal.require(needs::ENDPOINT_WRITE)?;
+        let id = EndpointId::from_letters(self.random.alphanumeric());
+        let sealed = self.sealed_options(id, &create.private)?;
+        self.vet_url(&create.url).await?;
+        let signing_key = Some((SecretVersion::FIRST, self.sealed_signing_key(id, SecretVersion::FIRST)));
+        let secret = WebhookSecret::generate(&self.random);
+        let record = sealing_record(id, SecretVersion::FIRST);
+        let new = NewEndpoint {
+            key: self.store.next_key(),
+            id,
+            workspace_key: principal.workspace_key,
+            project_id: create.project_id,
+            name: create.name,
+            url: create.url,
+            events: create.events,
+            sealed_secret: self.master_key.seal(&self.random, &record, secret.reveal().as_bytes()),
+            secret_last4: secret.last4(),
+            options: create.options,
+            sealed: SealedOptions { signing_key, ..sealed },
+            limits: self.endpoint_limits,
+            author: principal.author(),
+        };
+        let request = remember.as_ref().map(|remember| remember.request.clone());
+        let shown_secret = secret.clone();
+        let recording = self.recording(remember.as_ref(), Seal::HoldsSecret, move |endpoint: &Endpoint| {
+            EndpointWithSecret { endpoint: endpoint.clone(), secret: shown_secret.clone() }
+        });
+        let written = self.store.create_endpoint(new, recording).await.map_err(|error| match error {
+            CreateEndpointError::Store(error) => error.into(),
+            CreateEndpointError::NothingToKeep(name) => nothing_to_keep(&name),
+            full => ServiceError::Conflict(format!("No room for one more endpoint: {full}.")),
+        })?;
+        match self.outcome(request.as_ref(), written)? {
+            Outcome::Done(endpoint) => {
+                tracing::info!(endpoint_id = %endpoint.id, workspace_id = %principal.workspace_id, "endpoint created");
+                Ok(Outcome::Done(EndpointWithSecret { endpoint, secret }))
+            }
+            Outcome::Replayed { status, body } => Ok(Outcome::Replayed { status, body }),
+        }
+    }
+
+    /// # Errors
+    /// Without the scope, or when this workspace has no such endpoint.
+    pub async fn get_endpoint(&self, principal: &Principal, id: EndpointId) -> Result<Endpoint, ServiceError> {
+        principal.require(needs::WEBHOOKS_READ)?;
+        self.store.find_endpoint(principal.workspace_key, id).await?.ok_or(ServiceError::NotFound)
+    }
+
+    /// # Errors
+    /// Without the scope, or when the store fails.
+    pub async fn list_endpoints(
+        &self,
+        principal: &Principal,
+        filter: EndpointFilter,
+        page: PageRequest,
+    ) -> Result<Page<Endpoint>, ServiceError> {
+        principal.require(needs::WEBHOOKS_READ)?;
+        Ok(self.store.list_endpoints(principal.workspace_key, filter, page).await?)
+    }
+
+    /// Changes an endpoint. A new URL is vetted, and so is the old one when the endpoint is switched on.
+    ///
+    /// # Errors
+    /// As [`Self::create_endpoint`], or when this workspace has no such endpoint.
+    pub async fn update_endpoint(
+        self: &Arc<Self>,
+        principal: &Principal,
+        id: EndpointId,
+        update: UpdateEndpoint,
+        remember: Option<Remember<Endpoint>>,
+    ) -> Result<Outcome<Endpoint>, ServiceError> {
+        principal.require(needs::ENDPOINT_WRITE)?;
+        let UpdateEndpoint { change, private } = update;
+        let sealed = self.sealed_options(id, &private)?;
+        if let Some(url) = &change.url {
+            self.get_endpoint(principal, id).await?;
+            self.vet_url(url).await?;
+        } else if change.is_active == Some(true) {
+            let endpoint = self.get_endpoint(principal, id).await?;
+            let url = EndpointUrl::parse(&endpoint.url).map_err(|fault| ServiceError::invalid("url", fault.0))?;
+            self.vet_url(&url).await?;
+        }
+        let request = remember.as_ref().map(|remember| remember.request.clone());
+        let recording = self.recording(remember.as_ref(), Seal::Plain, Endpoint::clone);
+        for _ in 0..ROTATE_TRIES {
+            let update = EndpointUpdate {
+                change: change.clone(),
+                sealed: SealedOptions { signing_key: self.key_for(principal, id, &change).await?, ..sealed.clone() },
+                limits: self.endpoint_limits,
+            };
+            let author = principal.author();
+            return match self
+                .store
+                .update_endpoint(principal.workspace_key, id, update, author, recording.clone())
+                .await
+            {
+                Ok(written) => self.outcome(request.as_ref(), written),
+                Err(UpdateEndpointError::Outrun) => continue,
+                Err(UpdateEndpointError::NotFound) => Err(ServiceError::NotFound),
+                Err(error @ UpdateEndpointError::ProjectFull(_)) => {
+                    Err(ServiceError::Conflict(format!("No room for one more endpoint: {error}.")))
+                }
+                Err(UpdateEndpointError::NothingToKeep(name)) => Err(nothing_to_keep(&name)),
+                Err(UpdateEndpointError::Store(error)) => Err(error.into()),
+            };
+        }
+        Err(ServiceError::Conflict(ROTATED_BY_OTHERS.to_owned()))
+    }
+
+    /// The key that a change to `v1a` needs unless the newest version of the secret has one.
+    async fn key_for(
+        &self,
+        principal: &Principal,
+        id: EndpointId,
+        change: &EndpointChange,
+    ) -> Result<Option<(SecretVersion, SealedSigningKey)>, ServiceError> {
+        if !change.options.signature_schemes.is_some_and(SignatureSchemes::has_v1a) {
+            return Ok(None);
+        }
+        let version = self.store.secret_version(principal.workspace_key, id).await?.ok_or(ServiceError::NotFound)?;
+        Ok(Some((version, self.sealed_signing_key(id, version))))
+    }
+
+    /// Deletes an endpoint and cancels its undelivered work.
+    ///
+    /// # Errors
+    /// Without the scope, or when this workspace has no such endpoint.
+    pub async fn delete_endpoint(
+        self: &Arc<Self>,
+        principal: &Principal,
+        id: EndpointId,
+        remember: Option<Remember<()>>,
+    ) -> Result<Outcome<()>, ServiceError> {
+        principal.require(needs::ENDPOINT_WRITE)?;
+        let request = remember.as_ref().map(|remember| remember.request.clone());
+        let recording = self.recording(remember.as_ref(), Seal::Plain, |()| ());
+        let deleted = self.store.delete_endpoint(principal.workspace_key, id, principal.author(), recording).await;
+        let written = deleted.map_err(|error| match error {
+            DeleteEndpointError::NotFound => ServiceError::NotFound,
+            DeleteEndpointError::Store(error) => error.into(),
+        })?;
+        tracing::info!(endpoint_id = %id, workspace_id = %principal.workspace_id, "endpoint deleted");
+        self.outcome(request.as_ref(), written)
+    }
+
+    /// Makes a fresh secret. Each call makes another.
+    ///
+    /// # Errors
+    /// Without the scope, or when this workspace has no such endpoint.
+    pub async fn rotate_secret(
+        &self,
+        principal: &Principal,
+        id: EndpointId,
+        rotate: RotateSecret,
+    ) -> Result<EndpointWithSecret, ServiceError> {
+        principal.require(needs::ENDPOINT_WRITE)?;
+        for _ in 0..ROTATE_TRIES {
+            let current = self.store.secret_version(principal.workspace_key, id).await?;
+            let version = SecretVersion(current.ok_or(ServiceError::NotFound)?.0 + 1);
+            let secret = WebhookSecret::generate(&self.random);
+            let record = sealing_record(id, version);
+            let rotation = SecretRotation {
+                version,
+                sealed: self.master_key.seal(&self.random, &record, secret.reveal().as_bytes()),
+                last4: secret.last4(),
+                signing_key: self.sealed_signing_key(id, version),
+                overlap: rotate.overlap,
+                revoke_queued: rotate.revoke_queued,
+            };
+            match self.store.rotate_secret(principal.workspace_key, id, rotation, principal.author()).await {
+                Ok(endpoint) => {
+                    tracing::info!(endpoint_id = %id, version = version.0, "secret rotated");
+                    return Ok(EndpointWithSecret { endpoint, secret });
+                }
+                Err(RotateSecretError::Outrun) => {}
+                Err(RotateSecretError::NotFound) => return Err(ServiceError::NotFound),
+                Err(RotateSecretError::Store(error)) => return Err(error.into()),
+            }
+        }
+        Err(ServiceError::Conflict(ROTATED_BY_OTHERS.to_owned()))
+    }
+
+    /// Sends the catalogue's example of one event to this endpoint alone, on or off.
+    ///
+    /// # Errors
+    /// Without the scope, when this workspace has no such endpoint, or when it is not subscribed to the event.
+    pub async fn test_endpoint(
+        self: &Arc<Self>,
+        principal: &Principal,
+        id: EndpointId,
+        event: Option<EventTypeName>,
+        remember: Option<Remember<Delivery>>,
+    ) -> Result<Outcome<Delivery>, ServiceError> {
+        principal.require(needs::ENDPOINT_WRITE)?;
+        let endpoint = self.get_endpoint(principal, id).await?;
+        let name = match event {
+            Some(name) if endpoint.events.contains(&name) => name,
+            Some(_) => {
+                return Err(ServiceError::unprocessable("event", "must be one that the endpoint is subscribed to"));
+            }
+            None => endpoint.events.first().cloned().ok_or(ServiceError::NotFound)?,
+        };
+        let example = self.catalogue.types().iter().find(|event| event.name == name).map(|event| &event.example);
+        let example =
+            example.ok_or_else(|| ServiceError::unprocessable("event", "is not in the catalogue any more"))?;
+        let project_id = endpoint.project_id.as_deref().and_then(|project| ProjectId::parse(project).ok());
+        let event = PublishEvent {
+            event_type: name,
+            data: example.clone(),
+            project_id,
+            external_id: None,
+            occurred_at: None,
+            body_hash: [0; 32],
+        };
+        let request = remember.as_ref().map(|remember| remember.request.clone());
+        let recording = self.recording(remember.as_ref(), Seal::Plain, Delivery::clone);
+        let event = self.prepared(principal, event);
+        let accepted = self.store.accept_test(id, event, principal.author(), recording).await;
+        let written = accepted.map_err(requeue_error)?;
+        self.outcome(request.as_ref(), written)
+    }
+
+    /// Plain `http` is a fault of the request unless the operator allowed it for this host; then the guard has its say.
+    async fn vet_url(&self, url: &EndpointUrl) -> Result<(), ServiceError> {
+        if !url.is_https() && !self.guard.allows_plain_http(url.url()) {
+            return Err(ServiceError::invalid("url", NOT_HTTPS));
+        }
+        match self.guard.vet(url.url()).await {
+            Ok(()) => Ok(()),
+            Err(refusal) if refusal.reason == RefusalReason::PlainHttp => Err(ServiceError::invalid("url", NOT_HTTPS)),
+            Err(refusal) => {
+                tracing::info!(host = refusal.host, reason = %refusal.reason, "an endpoint's URL was refused");
+                Err(ServiceError::SsrfBlocked(refusal))
+            }
+        }
+    }
+}

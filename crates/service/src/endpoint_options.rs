@@ -1,0 +1,73 @@
+//! An endpoint's secret options: checked against what may be given, and sealed before the store sees them.
+
+use postrider_domain::endpoint::SecretVersion;
+use postrider_domain::endpoint_options::{SealedPart, signing_key_record};
+use postrider_domain::id::EndpointId;
+use postrider_domain::private_options::{ClientCertificate, HeaderGiven, PrivateOptions};
+use postrider_domain::secret::SigningSecret;
+use postrider_store::{SealedCertificate, SealedHeader, SealedOptions, SealedSigningKey};
+
+use super::{Service, ServiceError};
+
+impl Service {
+    /// # Errors
+    /// When a header's name is reserved or stands twice, or the certificate cannot be used.
+    pub(super) fn sealed_options(
+        &self,
+        id: EndpointId,
+        private: &PrivateOptions,
+    ) -> Result<SealedOptions, ServiceError> {
+        let headers = private.headers.as_deref().map(|headers| self.sealed_headers(id, headers)).transpose()?;
+        let client_certificate = match &private.client_certificate {
+            None => None,
+            Some(None) => Some(None),
+            Some(Some(certificate)) => Some(Some(self.sealed_certificate(id, certificate)?)),
+        };
+        Ok(SealedOptions { headers, client_certificate, signing_key: None })
+    }
+
+    fn sealed_headers(&self, id: EndpointId, headers: &[HeaderGiven]) -> Result<Vec<SealedHeader>, ServiceError> {
+        let fault = |header: &HeaderGiven, what: &str| {
+            ServiceError::unprocessable("headers", &format!("{} {what}", header.name.as_str()))
+        };
+        for (index, header) in headers.iter().enumerate() {
+            if header.name.is_reserved(&self.catalogue.brand) {
+                return Err(fault(header, "is reserved and cannot be set"));
+            }
+            if headers[..index].iter().any(|earlier| earlier.name == header.name) {
+                return Err(fault(header, "stands twice: names that differ in case alone are the same"));
+            }
+        }
+        let sealed = |header: &HeaderGiven| {
+            let record = SealedPart::Header(header.name.clone()).record(id);
+            let seal = |text: &str| self.master_key.seal(&self.random, &record, text.as_bytes());
+            let sealed = header.value.as_ref().map(|value| seal(value.reveal()));
+            SealedHeader { name: header.name.clone(), sealed }
+        };
+        Ok(headers.iter().map(sealed).collect())
+    }
+
+    fn sealed_certificate(
+        &self,
+        id: EndpointId,
+        certificate: &ClientCertificate,
+    ) -> Result<SealedCertificate, ServiceError> {
+        let facts = self.guard.vet_client_certificate(certificate);
+        let facts = facts.map_err(|fault| ServiceError::unprocessable("clientCertificate", &fault))?;
+        let record = SealedPart::Certificate.record(id);
+        let sealed = self.master_key.seal(&self.random, &record, certificate.to_stored().as_bytes());
+        Ok(SealedCertificate { facts, sealed })
+    }
+
+    /// A fresh key for the `v1a` signatures of one version of the secret.
+    pub(super) fn sealed_signing_key(&self, id: EndpointId, version: SecretVersion) -> SealedSigningKey {
+        let secret = SigningSecret::generate(&self.random);
+        let record = signing_key_record(id, version);
+        let sealed = self.master_key.seal(&self.random, &record, secret.reveal().as_bytes());
+        SealedSigningKey { sealed, public_key: secret.public_key() }
+    }
+}
+
+pub(super) fn nothing_to_keep(header: &str) -> ServiceError {
+    ServiceError::unprocessable("headers", &format!("{header} has no stored value that could be kept"))
+}

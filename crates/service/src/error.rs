@@ -1,0 +1,126 @@
+//! Why a caller did not get what it asked for: the contract's codes as one closed list.
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+use postrider_domain::access::{ScopeMissing, Scopes};
+use postrider_domain::page::InvalidPage;
+use postrider_domain::rate_limit::Bucket;
+use postrider_domain::target::TargetRefusal;
+use postrider_store::StoreError;
+
+/// A parameter and what is wrong with it.
+pub type ParameterFault = (String, String);
+
+#[derive(Debug, thiserror::Error)]
+pub enum ServiceError {
+    #[error("The request has invalid parameters.")]
+    InvalidRequest { parameters: Vec<ParameterFault> },
+    #[error("The API version is not one that this server speaks.")]
+    VersionUnsupported,
+    #[error("The page is out of range: {0}.")]
+    BadPagination(InvalidPage),
+    #[error("The cursor cannot be read: it must be the next_cursor of an earlier page of this list.")]
+    BadCursor,
+    #[error("The API key is missing or unknown.")]
+    InvalidToken,
+    #[error("The API key has been revoked.")]
+    KeyRevoked,
+    #[error("The API key has expired.")]
+    KeyExpired,
+    #[error(transparent)]
+    ScopeMissing(#[from] ScopeMissing),
+    /// A key would be made that may do what its maker may not.
+    #[error("Token lacks the required scope. A key cannot grant a scope that it lacks: {0}.")]
+    CannotGrant(Scopes),
+    #[error("There is no such resource.")]
+    NotFound,
+    #[error("The method is not allowed here.")]
+    MethodNotAllowed,
+    #[error("{0}")]
+    IdempotencyKeyConflict(Cow<'static, str>),
+    #[error("{0}")]
+    Conflict(String),
+    /// The same idempotent request is being worked on right now.
+    #[error("A request with this Idempotency-Key is under way.")]
+    InFlight { retry_after: Duration },
+    /// The workspace has used up a bucket of requests.
+    #[error("Too many requests of this workspace in 60 seconds: {limit} in the bucket \"{}\".", .bucket.as_str())]
+    RateLimited { bucket: Bucket, limit: u32, retry_after: Duration },
+    #[error("{0}")]
+    PayloadTooLarge(String),
+    #[error("The body must be application/json.")]
+    UnsupportedMediaType,
+    #[error("{message}")]
+    Unprocessable { message: String, parameters: Vec<ParameterFault> },
+    #[error("The URL's host is not one that may be called: {}.", .0.reason)]
+    SsrfBlocked(TargetRefusal),
+    #[error("The service cannot take this request now.")]
+    Unavailable {
+        #[source]
+        source: Option<StoreError>,
+    },
+    #[error("Something went wrong on our side.")]
+    Internal {
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+}
+
+impl ServiceError {
+    pub fn invalid(parameter: impl Into<String>, fault: impl Into<String>) -> Self {
+        Self::InvalidRequest { parameters: vec![(parameter.into(), fault.into())] }
+    }
+
+    pub fn unprocessable(parameter: &str, fault: &str) -> Self {
+        Self::Unprocessable {
+            message: format!("{parameter}: {fault}."),
+            parameters: vec![(parameter.to_owned(), fault.to_owned())],
+        }
+    }
+
+    /// Whether an idempotent request that ended so is remembered with this answer.
+    pub fn is_remembered(&self) -> bool {
+        match self {
+            Self::InFlight { .. }
+            | Self::Unavailable { .. }
+            | Self::Internal { .. }
+            | Self::InvalidToken
+            | Self::KeyRevoked
+            | Self::KeyExpired
+            | Self::IdempotencyKeyConflict(_)
+            | Self::ScopeMissing(_)
+            | Self::CannotGrant(_)
+            | Self::RateLimited { .. } => false,
+            Self::InvalidRequest { .. }
+            | Self::VersionUnsupported
+            | Self::BadPagination(_)
+            | Self::BadCursor
+            | Self::NotFound
+            | Self::MethodNotAllowed
+            | Self::Conflict(_)
+            | Self::PayloadTooLarge(_)
+            | Self::UnsupportedMediaType
+            | Self::Unprocessable { .. }
+            | Self::SsrfBlocked(_) => true,
+        }
+    }
+}
+
+impl From<StoreError> for ServiceError {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Unavailable { .. } => Self::Unavailable { source: Some(error) },
+            StoreError::Broken(_) => Self::Internal { source: Box::new(error) },
+        }
+    }
+}
+
+impl From<InvalidPage> for ServiceError {
+    fn from(error: InvalidPage) -> Self {
+        match error {
+            InvalidPage::Limit => Self::BadPagination(error),
+            InvalidPage::Cursor => Self::BadCursor,
+        }
+    }
+}

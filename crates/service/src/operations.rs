@@ -1,0 +1,136 @@
+//! The operator's own endpoint: kept as the settings say, in a workspace of its own, and told what becomes of the customers'.
+
+use postrider_domain::audit::Author;
+use postrider_domain::endpoint::{
+    Endpoint, EndpointChange, EndpointFilter, EndpointName, EndpointUrl, SecretVersion, sealing_record,
+};
+use postrider_domain::endpoint_options::OptionsChange;
+use postrider_domain::event_type::EventTypeName;
+use postrider_domain::id::{EndpointId, WorkspaceId};
+use postrider_domain::operational_event::{OPERATIONS_WORKSPACE, OperationalEvent};
+use postrider_domain::page::PageRequest;
+use postrider_domain::secret::WebhookSecret;
+use postrider_domain::workspace::{Workspace, WorkspaceName};
+use postrider_store::{EndpointLimits, EndpointUpdate, NewEndpoint, NewWorkspace, SealedOptions, SecretRotation};
+
+use super::{Service, ServiceError};
+
+/// Where the operator is told, and what it is signed with.
+#[derive(Debug)]
+pub struct OperatorWebhook {
+    pub url: EndpointUrl,
+    pub secret: WebhookSecret,
+}
+
+/// What the operator's endpoint is called, and known by at the next start.
+const NAME: &str = "operator webhook";
+
+impl Service {
+    /// Makes the operator's endpoint what the settings say, and has the store tell it from now on. Without one, nobody is told
+    /// and one from before is removed. An address that may not be called is told in the log: the guard refuses it at each
+    /// attempt.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn keep_operator_webhook(&self, webhook: Option<OperatorWebhook>) -> Result<(), ServiceError> {
+        let name = WorkspaceName::parse(OPERATIONS_WORKSPACE).map_err(internal)?;
+        let Some(webhook) = webhook else {
+            if let Some(workspace) = self.store.find_workspace_named(name).await?
+                && let Some(endpoint) = self.operator_endpoint(&workspace).await?
+            {
+                let (key, author) = (workspace.key, Author::COMMAND_LINE);
+                self.store.delete_endpoint(key, endpoint.id, author, None).await.map_err(internal)?;
+            }
+            return Ok(());
+        };
+        if let Err(refusal) = self.guard.vet(webhook.url.url()).await {
+            tracing::warn!(host = refusal.host, reason = %refusal.reason, "the operator webhook may not be called now");
+        }
+        let id = WorkspaceId::from_letters(self.random.alphanumeric());
+        let workspace = self.store.ensure_workspace(NewWorkspace { id, name, author: Author::COMMAND_LINE }).await?;
+        match self.operator_endpoint(&workspace).await? {
+            None => self.create_operator_endpoint(&workspace, &webhook).await?,
+            Some(endpoint) => self.update_operator_endpoint(&workspace, &endpoint, &webhook).await?,
+        }
+        self.store.report_operations(workspace.key);
+        tracing::info!(workspace_id = %workspace.id, "operational events go to the operator webhook");
+        Ok(())
+    }
+
+    async fn operator_endpoint(&self, workspace: &Workspace) -> Result<Option<Endpoint>, ServiceError> {
+        let page = PageRequest::parse(None, None).map_err(internal)?;
+        let endpoints = self.store.list_endpoints(workspace.key, EndpointFilter::default(), page).await?.items;
+        Ok(endpoints.into_iter().find(|endpoint| endpoint.name == NAME))
+    }
+
+    async fn create_operator_endpoint(
+        &self,
+        workspace: &Workspace,
+        webhook: &OperatorWebhook,
+    ) -> Result<(), ServiceError> {
+        let id = EndpointId::from_letters(self.random.alphanumeric());
+        let new = NewEndpoint {
+            key: self.store.next_key(),
+            id,
+            workspace_key: workspace.key,
+            project_id: None,
+            name: EndpointName::parse(NAME).map_err(internal)?,
+            url: webhook.url.clone(),
+            events: event_types(),
+            sealed_secret: self.sealed(id, SecretVersion::FIRST, &webhook.secret),
+            secret_last4: webhook.secret.last4(),
+            options: OptionsChange::default(),
+            sealed: SealedOptions::default(),
+            limits: EndpointLimits { per_project: u32::MAX, per_workspace: u32::MAX },
+            author: Author::COMMAND_LINE,
+        };
+        self.store.create_endpoint(new, None).await.map(|_| ()).map_err(internal)
+    }
+
+    async fn update_operator_endpoint(
+        &self,
+        workspace: &Workspace,
+        endpoint: &Endpoint,
+        webhook: &OperatorWebhook,
+    ) -> Result<(), ServiceError> {
+        let (key, author) = (workspace.key, Author::COMMAND_LINE);
+        let url = (endpoint.url != webhook.url.as_str()).then(|| webhook.url.clone());
+        let events = (endpoint.events != event_types()).then(event_types);
+        // A start is the operator's word that the receiver is there.
+        let is_active = (!endpoint.is_active).then_some(true);
+        let change = EndpointChange { url, events, is_active, ..EndpointChange::default() };
+        if !change.is_empty() {
+            let limits = EndpointLimits { per_project: u32::MAX, per_workspace: u32::MAX };
+            let update = EndpointUpdate { change, sealed: SealedOptions::default(), limits };
+            self.store.update_endpoint(key, endpoint.id, update, author, None).await.map_err(internal)?;
+        }
+        let version = self.store.secret_version(key, endpoint.id).await?.ok_or(ServiceError::NotFound)?;
+        let sealed = self.store.find_secret(endpoint.key, version).await?.ok_or(ServiceError::NotFound)?;
+        let kept = self.master_key.open(&sealing_record(endpoint.id, version), &sealed).map_err(internal)?;
+        if kept.as_slice() == webhook.secret.reveal().as_bytes() {
+            return Ok(());
+        }
+        let version = SecretVersion(version.0 + 1);
+        let rotation = SecretRotation {
+            version,
+            sealed: self.sealed(endpoint.id, version, &webhook.secret),
+            last4: webhook.secret.last4(),
+            signing_key: self.sealed_signing_key(endpoint.id, version),
+            overlap: std::time::Duration::ZERO,
+            revoke_queued: true,
+        };
+        self.store.rotate_secret(key, endpoint.id, rotation, author).await.map(|_| ()).map_err(internal)
+    }
+
+    fn sealed(&self, id: EndpointId, version: SecretVersion, secret: &WebhookSecret) -> Vec<u8> {
+        self.master_key.seal(&self.random, &sealing_record(id, version), secret.reveal().as_bytes())
+    }
+}
+
+fn event_types() -> Vec<EventTypeName> {
+    OperationalEvent::ALL.map(OperationalEvent::event_type).to_vec()
+}
+
+fn internal(error: impl std::error::Error + Send + Sync + 'static) -> ServiceError {
+    ServiceError::Internal { source: Box::new(error) }
+}

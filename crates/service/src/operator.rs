@@ -1,0 +1,90 @@
+//! What an operator does at the machine. Nothing here asks for a principal: whoever can open the data directory or its
+//! admin socket may do everything.
+
+use std::sync::Arc;
+
+use postrider_domain::access::ApiKey;
+use postrider_domain::audit::{AuditEntry, AuditFilter, Author};
+use postrider_domain::id::{ApiKeyId, RowKey, WorkspaceId};
+use postrider_domain::page::{Page, PageRequest};
+use postrider_domain::workspace::{Workspace, WorkspaceName};
+use postrider_store::NewWorkspace;
+
+use super::{CreateApiKey, CreatedApiKey, Outcome, Service, ServiceError};
+
+impl Service {
+    /// Makes a key, and its workspace if it is new.
+    ///
+    /// # Errors
+    /// When the key would be expired already, or the workspace has no room for it.
+    pub async fn operator_creates_api_key(
+        self: &Arc<Self>,
+        workspace: WorkspaceName,
+        create: CreateApiKey,
+    ) -> Result<CreatedApiKey, ServiceError> {
+        let id = WorkspaceId::from_letters(self.random.alphanumeric());
+        let new = NewWorkspace { id, name: workspace, author: Author::COMMAND_LINE };
+        let workspace = self.store.ensure_workspace(new).await?;
+        done(self.make_api_key(Author::COMMAND_LINE, workspace.key, create, None).await?)
+    }
+
+    /// # Errors
+    /// When there is no such key.
+    pub async fn operator_revokes_api_key(self: &Arc<Self>, id: ApiKeyId) -> Result<ApiKey, ServiceError> {
+        let key = self.store.get_api_key(None, id).await?.ok_or(ServiceError::NotFound)?;
+        done(self.end_api_key(Author::COMMAND_LINE, key.workspace_key, id, None).await?)
+    }
+
+    /// Keys of the workspace of this name or id, or of all.
+    ///
+    /// # Errors
+    /// When there is no such workspace.
+    pub async fn operator_lists_api_keys(
+        &self,
+        workspace: Option<&str>,
+        page: PageRequest,
+    ) -> Result<Page<ApiKey>, ServiceError> {
+        Ok(self.store.list_api_keys(self.workspace_key(workspace).await?, page).await?)
+    }
+
+    /// # Errors
+    /// When the store fails.
+    pub async fn operator_lists_workspaces(&self, page: PageRequest) -> Result<Page<Workspace>, ServiceError> {
+        Ok(self.store.list_workspaces(page).await?)
+    }
+
+    /// The audit log of the workspace of this name or id, or of all.
+    ///
+    /// # Errors
+    /// When there is no such workspace.
+    pub async fn operator_lists_audit(
+        &self,
+        workspace: Option<&str>,
+        page: PageRequest,
+    ) -> Result<Page<AuditEntry>, ServiceError> {
+        let workspace_key = self.workspace_key(workspace).await?;
+        Ok(self.store.list_audit(workspace_key, AuditFilter::default(), page).await?)
+    }
+
+    async fn workspace_key(&self, name_or_id: Option<&str>) -> Result<Option<RowKey>, ServiceError> {
+        let Some(text) = name_or_id else { return Ok(None) };
+        if let Ok(id) = text.parse::<WorkspaceId>()
+            && let Some(workspace) = self.store.find_workspace(id).await?
+        {
+            return Ok(Some(workspace.key));
+        }
+        let name = WorkspaceName::parse(text).map_err(|_| ServiceError::NotFound)?;
+        let found = self.store.find_workspace_named(name).await?;
+        found.map(|workspace| Some(workspace.key)).ok_or(ServiceError::NotFound)
+    }
+}
+
+/// Nothing is replayed to a caller that did not ask for it.
+fn done<T>(outcome: Outcome<T>) -> Result<T, ServiceError> {
+    match outcome {
+        Outcome::Done(effect) => Ok(effect),
+        Outcome::Replayed { .. } => {
+            Err(ServiceError::Internal { source: "an answer that nobody had asked for".into() })
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! Replays: sending again what an endpoint did not get in a stretch of time.
+
+use std::sync::Arc;
+
+use postrider_domain::access::{Principal, needs};
+use postrider_domain::id::{EndpointId, ReplayId, RowKey};
+use postrider_domain::page::{Page, PageRequest};
+use postrider_domain::replay::{Replay, ReplayCount, ReplayRange};
+use postrider_store::{NewReplay, StopReplayError};
+
+use super::delivery::requeue_error;
+use super::idempotency::Seal;
+use super::{Outcome, Remember, Service, ServiceError};
+
+impl Service {
+    /// What a replay of this range would send.
+    ///
+    /// # Errors
+    /// Without the scope, or when this workspace has no such endpoint.
+    pub async fn count_replay(
+        &self,
+        principal: &Principal,
+        endpoint_id: EndpointId,
+        range: &ReplayRange,
+    ) -> Result<ReplayCount, ServiceError> {
+        principal.require(needs::ENDPOINT_WRITE)?;
+        let endpoint = self.get_endpoint(principal, endpoint_id).await?;
+        let mut sum = ReplayCount::default();
+        let mut after = Some(RowKey::from_i64(0));
+        while let Some(from) = after {
+            let (step, next) = self.store.count_replayable(endpoint.key, principal.mode, range.clone(), from).await?;
+            sum.total += step.total;
+            sum.unavailable += step.unavailable;
+            after = next;
+        }
+        Ok(sum)
+    }
+
+    /// Starts a replay; the engine takes it further.
+    ///
+    /// # Errors
+    /// Without the scope, when this workspace has no such endpoint, or when it is off.
+    pub async fn start_replay(
+        self: &Arc<Self>,
+        principal: &Principal,
+        endpoint_id: EndpointId,
+        range: ReplayRange,
+        remember: Option<Remember<Replay>>,
+    ) -> Result<Outcome<Replay>, ServiceError> {
+        let total = self.count_replay(principal, endpoint_id, &range).await?.total;
+        let request = remember.as_ref().map(|remember| remember.request.clone());
+        let recording = self.recording(remember.as_ref(), Seal::Plain, Replay::clone);
+        let new = NewReplay { author: principal.author(), range, total };
+        let created = self.store.create_replay(principal.workspace_key, endpoint_id, new, recording).await;
+        self.outcome(request.as_ref(), created.map_err(requeue_error)?)
+    }
+
+    /// # Errors
+    /// Without the scope, or when this workspace has no such endpoint.
+    pub async fn list_replays(
+        &self,
+        principal: &Principal,
+        endpoint_id: EndpointId,
+        page: PageRequest,
+    ) -> Result<Page<Replay>, ServiceError> {
+        principal.require(needs::WEBHOOKS_READ)?;
+        let listed = self.store.list_replays(principal.workspace_key, endpoint_id, page).await?;
+        listed.ok_or(ServiceError::NotFound)
+    }
+
+    /// # Errors
+    /// Without the scope, or when this endpoint has no such replay.
+    pub async fn get_replay(
+        &self,
+        principal: &Principal,
+        endpoint_id: EndpointId,
+        id: ReplayId,
+    ) -> Result<Replay, ServiceError> {
+        principal.require(needs::WEBHOOKS_READ)?;
+        let found = self.store.find_replay(principal.workspace_key, endpoint_id, id).await?;
+        found.ok_or(ServiceError::NotFound)
+    }
+
+    /// Stops a replay. What it has queued is delivered all the same.
+    ///
+    /// # Errors
+    /// Without the scope, or when this endpoint has no such replay.
+    pub async fn stop_replay(
+        self: &Arc<Self>,
+        principal: &Principal,
+        endpoint_id: EndpointId,
+        id: ReplayId,
+        remember: Option<Remember<Replay>>,
+    ) -> Result<Outcome<Replay>, ServiceError> {
+        principal.require(needs::ENDPOINT_WRITE)?;
+        let request = remember.as_ref().map(|remember| remember.request.clone());
+        let recording = self.recording(remember.as_ref(), Seal::Plain, Replay::clone);
+        let author = principal.author();
+        let stopped = self.store.stop_replay(principal.workspace_key, endpoint_id, id, author, recording).await;
+        let written = stopped.map_err(|error| match error {
+            StopReplayError::NotFound => ServiceError::NotFound,
+            StopReplayError::Store(error) => error.into(),
+        })?;
+        self.outcome(request.as_ref(), written)
+    }
+}

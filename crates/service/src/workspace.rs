@@ -1,0 +1,107 @@
+//! Workspaces: a caller's own, and all of them for an operator's key.
+
+use std::sync::Arc;
+
+use postrider_domain::access::{Principal, needs};
+use postrider_domain::id::WorkspaceId;
+use postrider_domain::page::{Page, PageRequest};
+use postrider_domain::workspace::{Workspace, WorkspaceName};
+use postrider_store::{NewWorkspace, WriteWorkspaceError};
+
+use super::idempotency::Seal;
+use super::{Outcome, Remember, Service, ServiceError};
+
+impl Service {
+    /// The caller's own workspace. Every key may ask.
+    ///
+    /// # Errors
+    /// When it was deleted this moment.
+    pub async fn own_workspace(&self, principal: &Principal) -> Result<Workspace, ServiceError> {
+        self.store.find_workspace(principal.workspace_id).await?.ok_or(ServiceError::InvalidToken)
+    }
+
+    /// # Errors
+    /// Without the scope, or when another workspace has the name.
+    pub async fn create_workspace(
+        self: &Arc<Self>,
+        principal: &Principal,
+        name: WorkspaceName,
+        remember: Option<Remember<Workspace>>,
+    ) -> Result<Outcome<Workspace>, ServiceError> {
+        principal.require(needs::WORKSPACES)?;
+        let id = WorkspaceId::from_letters(self.random.alphanumeric());
+        let request = remember.as_ref().map(|remember| remember.request.clone());
+        let recording = self.recording(remember.as_ref(), Seal::Plain, Workspace::clone);
+        let new = NewWorkspace { id, name, author: principal.author() };
+        let written = self.store.create_workspace(new, recording).await?;
+        self.outcome(request.as_ref(), written)
+    }
+
+    /// # Errors
+    /// Without the scope.
+    pub async fn list_workspaces(
+        &self,
+        principal: &Principal,
+        page: PageRequest,
+    ) -> Result<Page<Workspace>, ServiceError> {
+        principal.require(needs::WORKSPACES)?;
+        Ok(self.store.list_workspaces(page).await?)
+    }
+
+    /// # Errors
+    /// Without the scope, or when there is no such workspace.
+    pub async fn get_workspace(&self, principal: &Principal, id: WorkspaceId) -> Result<Workspace, ServiceError> {
+        principal.require(needs::WORKSPACES)?;
+        self.store.find_workspace(id).await?.ok_or(ServiceError::NotFound)
+    }
+
+    /// # Errors
+    /// Without the scope, when there is no such workspace, or when another has the name.
+    pub async fn rename_workspace(
+        self: &Arc<Self>,
+        principal: &Principal,
+        id: WorkspaceId,
+        name: Option<WorkspaceName>,
+        remember: Option<Remember<Workspace>>,
+    ) -> Result<Outcome<Workspace>, ServiceError> {
+        let workspace = self.get_workspace(principal, id).await?;
+        let name = name.unwrap_or(workspace.name);
+        let request = remember.as_ref().map(|remember| remember.request.clone());
+        let recording = self.recording(remember.as_ref(), Seal::Plain, Workspace::clone);
+        let written = self.store.rename_workspace(id, name, principal.author(), recording).await?;
+        self.outcome(request.as_ref(), written)
+    }
+
+    /// Its keys stop at once, its endpoints and secrets go, its undelivered work is cancelled, its log stays.
+    ///
+    /// # Errors
+    /// Without the scope, when there is no such workspace, or when it is the caller's own.
+    pub async fn delete_workspace(
+        self: &Arc<Self>,
+        principal: &Principal,
+        id: WorkspaceId,
+        remember: Option<Remember<()>>,
+    ) -> Result<Outcome<()>, ServiceError> {
+        principal.require(needs::WORKSPACES)?;
+        if id == principal.workspace_id {
+            return Err(ServiceError::Conflict("A key cannot delete the workspace that it belongs to.".to_owned()));
+        }
+        let request = remember.as_ref().map(|remember| remember.request.clone());
+        let recording = self.recording(remember.as_ref(), Seal::Plain, |(): &()| ());
+        let deleted = self.store.delete_workspace(id, principal.author(), recording).await;
+        self.keys.forget_all();
+        let outcome = self.outcome(request.as_ref(), deleted?)?;
+        tracing::info!(workspace_id = %id, "workspace deleted");
+        Ok(outcome)
+    }
+}
+
+impl From<WriteWorkspaceError> for ServiceError {
+    fn from(error: WriteWorkspaceError) -> Self {
+        match error {
+            WriteWorkspaceError::NotFound => Self::NotFound,
+            WriteWorkspaceError::NameTaken => Self::Conflict("Another workspace has this name.".to_owned()),
+            WriteWorkspaceError::Store(error) => error.into(),
+        }
+    }
+}

@@ -1,0 +1,193 @@
+//! Answers kept for replay, written in the transaction of the effect they answer.
+//!
+//! Two nodes may have the same request at once. Neither finds an answer, both run the effect, and the index lets one of them keep
+//! its answer: the other is rolled back with its effect, looks again and finds it.
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use tokio_postgres::Row;
+
+use postrider_domain::id::RowKey;
+use postrider_domain::idempotency::{IdempotentRequest, RecordedAnswer, Recording};
+use postrider_domain::limits;
+use postrider_domain::time::Timestamp;
+use postrider_store::Written;
+use postrider_store::shared::column::mode_code;
+
+use super::column::{get, number};
+use super::fault::PgError;
+use super::session::Session;
+use super::transaction::WriteTx;
+
+/// What was kept for this request, if its window is not over.
+pub async fn find(
+    session: &Session,
+    now: Timestamp,
+    request: &IdempotentRequest,
+) -> Result<Option<Written<()>>, PgError> {
+    let found = session
+        .query_opt(
+            "SELECT body_hash, status, body, sealed FROM idempotency
+             WHERE workspace_key = $1 AND mode = $2 AND route = $3 AND idempotency_key = $4 AND key >= $5",
+            &[
+                &request.scope.workspace_key.as_i64(),
+                &mode_code(request.scope.mode),
+                &request.scope.route,
+                &request.key.as_str(),
+                &window_start(now).as_i64(),
+            ],
+        )
+        .await?;
+    found.map(|row| kept_from_row(&row, request)).transpose()
+}
+
+/// What was kept for each of these requests.
+pub async fn find_many(
+    session: &Session,
+    now: Timestamp,
+    requests: &[&IdempotentRequest],
+) -> Result<Vec<Option<Written<()>>>, PgError> {
+    let Columns { workspace_keys, modes, routes, keys } = Columns::of(requests.iter().copied());
+    let rows = session
+        .query(
+            "SELECT asked.at, i.body_hash, i.status, i.body, i.sealed
+             FROM unnest($1, $2, $3, $4) WITH ORDINALITY AS asked (workspace_key, mode, route, idempotency_key, at)
+             JOIN idempotency i USING (workspace_key, mode, route, idempotency_key)
+             WHERE i.key >= $5",
+            &[&workspace_keys, &modes, &routes, &keys, &window_start(now).as_i64()],
+        )
+        .await?;
+    let mut found: Vec<Option<Written<()>>> = requests.iter().map(|_| None).collect();
+    for row in &rows {
+        let at = number::<usize>(row, "at")? - 1;
+        found[at] = Some(kept_from_row(row, requests[at])?);
+    }
+    Ok(found)
+}
+
+fn kept_from_row(row: &Row, request: &IdempotentRequest) -> Result<Written<()>, PgError> {
+    if get::<&[u8]>(row, "body_hash")? != request.body_hash {
+        return Ok(Written::KeyReused);
+    }
+    let body = Bytes::from(get::<Vec<u8>>(row, "body")?);
+    Ok(Written::Replayed(RecordedAnswer { status: number(row, "status")?, body, sealed: get(row, "sealed")? }))
+}
+
+/// Keeps an answer. One whose window is over gives way; of one that another node has kept meanwhile it is told by
+/// [`PgError::Overtaken`].
+pub async fn record(tx: &WriteTx, request: &IdempotentRequest, answer: &RecordedAnswer) -> Result<(), PgError> {
+    record_many(tx, &[(request, answer.clone())]).await
+}
+
+/// As [`record`], for several requests, of which no two may be the same.
+pub async fn record_many(tx: &WriteTx, answers: &[(&IdempotentRequest, RecordedAnswer)]) -> Result<(), PgError> {
+    let Columns { workspace_keys, modes, routes, keys } = Columns::of(answers.iter().map(|(request, _)| *request));
+    let row_keys: Vec<i64> = answers.iter().map(|_| tx.next_key().as_i64()).collect();
+    let hashes: Vec<&[u8]> = answers.iter().map(|(request, _)| request.body_hash.as_slice()).collect();
+    let statuses: Vec<i64> = answers.iter().map(|(_, answer)| i64::from(answer.status)).collect();
+    let bodies: Vec<&[u8]> = answers.iter().map(|(_, answer)| answer.body.as_ref()).collect();
+    let sealed: Vec<bool> = answers.iter().map(|(_, answer)| answer.sealed).collect();
+    let recorded = tx
+        .execute(
+            // In the order of the index, in which other transactions take them too.
+            "INSERT INTO idempotency
+                 (key, workspace_key, mode, route, idempotency_key, body_hash, status, body, sealed)
+             SELECT * FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9) ORDER BY 2, 3, 4, 5
+             ON CONFLICT (workspace_key, mode, route, idempotency_key) DO UPDATE
+                 SET key = EXCLUDED.key, body_hash = EXCLUDED.body_hash, status = EXCLUDED.status,
+                     body = EXCLUDED.body, sealed = EXCLUDED.sealed
+                 WHERE idempotency.key < $10",
+            &[
+                &row_keys,
+                &workspace_keys,
+                &modes,
+                &routes,
+                &keys,
+                &hashes,
+                &statuses,
+                &bodies,
+                &sealed,
+                &window_start(tx.now).as_i64(),
+            ],
+        )
+        .await?;
+    if recorded < answers.len() as u64 { Err(PgError::Overtaken) } else { Ok(()) }
+}
+
+/// Keeps an answer without an effect. What was kept before wins.
+pub async fn record_alone(
+    tx: &mut WriteTx,
+    request: &IdempotentRequest,
+    answer: &RecordedAnswer,
+) -> Result<Written<()>, PgError> {
+    if let Some(kept) = find(tx, tx.now, request).await? {
+        return Ok(kept);
+    }
+    record(tx, request, answer).await?;
+    Ok(Written::Done(()))
+}
+
+/// Runs `effect` once for a request, keeping its answer in the same transaction.
+pub async fn once<T, E, F>(
+    tx: &mut WriteTx,
+    recording: Option<&Recording<T>>,
+    effect: &F,
+) -> Result<Result<Written<T>, E>, PgError>
+where
+    F: for<'t> Fn(&'t mut WriteTx) -> BoxFuture<'t, Result<Result<T, E>, PgError>> + Send + Sync,
+    T: Send + Sync,
+    E: Send,
+{
+    let Some(recording) = recording else {
+        return Ok(effect(tx).await?.map(Written::Done));
+    };
+    match find(tx, tx.now, &recording.request).await? {
+        Some(Written::Replayed(answer)) => return Ok(Ok(Written::Replayed(answer))),
+        Some(Written::KeyReused) => return Ok(Ok(Written::KeyReused)),
+        Some(Written::Done(())) | None => {}
+    }
+    let done = match effect(tx).await? {
+        Ok(done) => done,
+        Err(refusal) => return Ok(Err(refusal)),
+    };
+    let answer = (recording.render)(&done);
+    record(tx, &recording.request, &answer).await?;
+    Ok(Ok(Written::Done(done)))
+}
+
+/// What another transaction is about to replace or remove is left to it.
+pub async fn forget(tx: &mut WriteTx, limit: usize) -> Result<usize, PgError> {
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    let forgotten = tx
+        .execute(
+            "DELETE FROM idempotency WHERE key IN
+                 (SELECT key FROM idempotency WHERE key < $1 ORDER BY key LIMIT $2 FOR UPDATE SKIP LOCKED)",
+            &[&window_start(tx.now).as_i64(), &limit],
+        )
+        .await?;
+    Ok(usize::try_from(forgotten).unwrap_or(usize::MAX))
+}
+
+/// What requests are known by, column by column.
+struct Columns<'r> {
+    workspace_keys: Vec<i64>,
+    modes: Vec<i64>,
+    routes: Vec<&'r str>,
+    keys: Vec<&'r str>,
+}
+
+impl<'r> Columns<'r> {
+    fn of(requests: impl Iterator<Item = &'r IdempotentRequest> + Clone) -> Self {
+        Self {
+            workspace_keys: requests.clone().map(|request| request.scope.workspace_key.as_i64()).collect(),
+            modes: requests.clone().map(|request| mode_code(request.scope.mode)).collect(),
+            routes: requests.clone().map(|request| request.scope.route.as_str()).collect(),
+            keys: requests.map(|request| request.key.as_str()).collect(),
+        }
+    }
+}
+
+/// The key of the oldest request whose window is still open.
+fn window_start(now: Timestamp) -> RowKey {
+    RowKey::first_at(now.minus(limits::IDEMPOTENCY_WINDOW))
+}

@@ -1,0 +1,94 @@
+//! The audit log. An entry is written in the transaction of the write that it tells of.
+
+use std::fmt::Write as _;
+
+use rusqlite::{Connection, Row, ToSql, params};
+
+use postrider_domain::audit::{Actor, AuditAction, AuditEntry, AuditFilter, Author};
+use postrider_domain::id::{AuditId, RowKey, StoreTag};
+use postrider_domain::page::{Page, PageRequest};
+
+use super::column::{coded, parsed, unexpected};
+use super::writer::WriteTx;
+use postrider_store::shared::column::{mode_code, mode_from_code};
+
+/// To be called by every write that somebody asked for, publishes aside, once it is known to happen.
+pub fn append(
+    tx: &WriteTx<'_>,
+    workspace_key: RowKey,
+    author: Author,
+    action: AuditAction,
+    resource_id: impl ToString,
+) -> Result<(), rusqlite::Error> {
+    let actor = match author.actor {
+        Actor::ApiKey(id) => Some(id.to_string()),
+        Actor::CommandLine => None,
+    };
+    tx.connection
+        .prepare_cached(
+            "INSERT INTO audit (key, workspace_key, actor, mode, action, resource_id, request_id)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+        )?
+        .execute(params![
+            tx.next_key().as_i64(),
+            workspace_key.as_i64(),
+            actor,
+            mode_code(author.mode),
+            action.as_str(),
+            resource_id.to_string(),
+            author.request_id.map(|id| id.to_string()),
+        ])?;
+    Ok(())
+}
+
+/// Entries of one workspace, or of all, newest first.
+pub fn list(
+    connection: &Connection,
+    tag: StoreTag,
+    workspace_key: Option<RowKey>,
+    filter: &AuditFilter,
+    page: PageRequest,
+) -> Result<Page<AuditEntry>, rusqlite::Error> {
+    let mut sql = "SELECT audit.key, workspaces.id AS workspace_id, actor, mode, action, resource_id, request_id
+                   FROM audit JOIN workspaces ON workspaces.key = workspace_key WHERE audit.key < ?"
+        .to_owned();
+    let mut values: Vec<Box<dyn ToSql>> = vec![Box::new(page.before().as_i64())];
+    let mut and = |condition: &str, value: Box<dyn ToSql>| {
+        let _ = write!(sql, " AND {condition}");
+        values.push(value);
+    };
+    if let Some(key) = workspace_key {
+        and("workspace_key = ?", Box::new(key.as_i64()));
+    }
+    if let Some(resource_id) = &filter.resource_id {
+        and("resource_id = ?", Box::new(resource_id.clone()));
+    }
+    if let Some(action) = filter.action {
+        and("action = ?", Box::new(action.as_str()));
+    }
+    sql.push_str(" ORDER BY audit.key DESC LIMIT ?");
+    values.push(Box::new(i64::from(page.limit()) + 1));
+    let items = connection
+        .prepare_cached(&sql)?
+        .query_map(rusqlite::params_from_iter(values), |row| entry_from_row(row, tag))?
+        .collect::<Result<Vec<_>, _>>()?;
+    Ok(page.cut(items, |entry| entry.id.key()))
+}
+
+fn entry_from_row(row: &Row<'_>, tag: StoreTag) -> Result<AuditEntry, rusqlite::Error> {
+    let actor = match row.get_ref("actor")?.as_str_or_null()? {
+        Some(_) => Actor::ApiKey(parsed(row, "actor")?),
+        None => Actor::CommandLine,
+    };
+    let request_id = match row.get_ref("request_id")?.as_str_or_null()? {
+        Some(_) => Some(parsed(row, "request_id")?),
+        None => None,
+    };
+    Ok(AuditEntry {
+        id: AuditId::new(RowKey::from_i64(row.get("key")?), tag),
+        workspace_id: parsed(row, "workspace_id")?,
+        author: Author { actor, mode: coded(row, "mode", mode_from_code)?, request_id },
+        action: AuditAction::parse(row.get_ref("action")?.as_str()?).ok_or_else(|| unexpected("audit.action"))?,
+        resource_id: row.get("resource_id")?,
+    })
+}

@@ -1,0 +1,103 @@
+//! Answers kept for replay, written in the transaction of the effect they answer.
+
+use bytes::Bytes;
+use rusqlite::{Connection, OptionalExtension, params};
+
+use postrider_domain::id::RowKey;
+use postrider_domain::idempotency::{IdempotentRequest, RecordedAnswer, Recording};
+use postrider_domain::limits;
+use postrider_domain::time::Timestamp;
+use postrider_store::Written;
+
+use super::writer::WriteTx;
+use postrider_store::shared::column::mode_code;
+
+/// What was kept for this request, if its window is not over.
+pub fn find(
+    connection: &Connection,
+    now: Timestamp,
+    request: &IdempotentRequest,
+) -> Result<Option<Written<()>>, rusqlite::Error> {
+    connection
+        .prepare_cached(
+            "SELECT body_hash, status, body, sealed FROM idempotency
+             WHERE workspace_key = ?1 AND mode = ?2 AND route = ?3 AND idempotency_key = ?4 AND key >= ?5",
+        )?
+        .query_row(
+            params![
+                request.scope.workspace_key.as_i64(),
+                mode_code(request.scope.mode),
+                request.scope.route,
+                request.key.as_str(),
+                window_start(now).as_i64(),
+            ],
+            |row| {
+                if row.get::<_, [u8; 32]>(0)? != request.body_hash {
+                    return Ok(Written::KeyReused);
+                }
+                let body = Bytes::from(row.get::<_, Vec<u8>>(2)?);
+                Ok(Written::Replayed(RecordedAnswer { status: row.get(1)?, body, sealed: row.get(3)? }))
+            },
+        )
+        .optional()
+}
+
+/// Keeps an answer. One whose window is over gives way.
+pub fn record(
+    tx: &mut WriteTx<'_>,
+    request: &IdempotentRequest,
+    answer: &RecordedAnswer,
+) -> Result<(), rusqlite::Error> {
+    tx.connection
+        .prepare_cached(
+            "INSERT OR REPLACE INTO idempotency
+                 (key, workspace_key, mode, route, idempotency_key, body_hash, status, body, sealed)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+        )?
+        .execute(params![
+            tx.next_key().as_i64(),
+            request.scope.workspace_key.as_i64(),
+            mode_code(request.scope.mode),
+            request.scope.route,
+            request.key.as_str(),
+            request.body_hash,
+            answer.status,
+            answer.body.as_ref(),
+            answer.sealed,
+        ])?;
+    Ok(())
+}
+
+/// Runs `effect` once for a request, keeping its answer in the same transaction.
+pub fn once<T, E>(
+    tx: &mut WriteTx<'_>,
+    recording: Option<&Recording<T>>,
+    effect: impl FnOnce(&mut WriteTx<'_>) -> Result<Result<T, E>, rusqlite::Error>,
+) -> Result<Result<Written<T>, E>, rusqlite::Error> {
+    let Some(recording) = recording else {
+        return Ok(effect(tx)?.map(Written::Done));
+    };
+    match find(tx.connection, tx.now, &recording.request)? {
+        Some(Written::Replayed(answer)) => return Ok(Ok(Written::Replayed(answer))),
+        Some(Written::KeyReused) => return Ok(Ok(Written::KeyReused)),
+        Some(Written::Done(())) | None => {}
+    }
+    let outcome = effect(tx)?;
+    if let Ok(done) = &outcome {
+        record(tx, &recording.request, &(recording.render)(done))?;
+    }
+    Ok(outcome.map(Written::Done))
+}
+
+pub fn forget(tx: &mut WriteTx<'_>, limit: usize) -> Result<usize, rusqlite::Error> {
+    tx.connection
+        .prepare_cached(
+            "DELETE FROM idempotency WHERE key IN (SELECT key FROM idempotency WHERE key < ?1 ORDER BY key LIMIT ?2)",
+        )?
+        .execute(params![window_start(tx.now).as_i64(), limit])
+}
+
+/// The key of the oldest request whose window is still open.
+fn window_start(now: Timestamp) -> RowKey {
+    RowKey::first_at(now.minus(limits::IDEMPOTENCY_WINDOW))
+}

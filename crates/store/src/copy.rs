@@ -1,0 +1,444 @@
+//! Copies one store into another of either kind: the way from the embedded file to a database server, and back.
+//!
+//! Rows go over as they are. Nothing is opened, numbered anew or judged, so that all ids stay valid and the same master key opens
+//! what is sealed. A batch is committed together with how far it got, so that a copy that was cut off at any moment goes on where it
+//! was. Until all is there, the target is marked as unfinished, and no server opens it. No database is named here: what a store must
+//! be able to do is [`Tables`], kept by `sqlite/copy.rs` and `postgres/copy.rs`.
+
+use async_trait::async_trait;
+use futures_util::future::join;
+
+use postrider_domain::id::RowKey;
+use postrider_domain::time::Timestamp;
+
+use super::OpenError;
+
+/// What a column of any store can hold. Truth is 0 or 1.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Value {
+    Null,
+    Integer(i64),
+    Text(String),
+    Bytes(Vec<u8>),
+}
+
+/// A row's values, in the order of the columns that were asked for.
+pub type Row = Vec<Value>;
+
+/// What a database said.
+pub type Fault = Box<dyn std::error::Error + Send + Sync>;
+
+/// Rows and bytes of a batch at most: small enough to be held twice, large enough that commits do not count.
+pub const BATCH_ROWS: usize = 2_000;
+pub const BATCH_BYTES: usize = 4 << 20;
+
+/// Of the meta table, what tells of a copy under way.
+pub const IS_MARK: &str = "name LIKE 'copy:%'";
+/// The mark that stands as long as the copy is unfinished. It holds what the source was like.
+pub const UNFINISHED: &str = "copy:from";
+
+/// A table and its primary key, whose columns are numbers or text.
+#[derive(Clone, Copy, Debug)]
+pub struct Table {
+    pub name: &'static str,
+    pub key: &'static [&'static str],
+}
+
+const fn table(name: &'static str, key: &'static [&'static str]) -> Table {
+    Table { name, key }
+}
+
+/// All that a store holds, what is referred to first. What tells of running nodes is not among it.
+pub const TABLES: &[Table] = &[
+    table("meta", &["name"]),
+    table("catalogues", &["version"]),
+    table("workspaces", &["key"]),
+    table("api_keys", &["key"]),
+    table("endpoints", &["key"]),
+    table("endpoint_secrets", &["endpoint_key", "version"]),
+    table("endpoint_sealed", &["endpoint_key", "part"]),
+    table("endpoint_health", &["endpoint_key"]),
+    table("events", &["key"]),
+    table("deliveries", &["key"]),
+    table("attempts", &["delivery_key", "number"]),
+    table("due", &["delivery_key"]),
+    table("lanes", &["lane_key"]),
+    table("ordered_lanes", &["lane_key"]),
+    table("publish_keys", &["workspace_key", "mode", "external_id"]),
+    table("idempotency", &["key"]),
+    table("replays", &["key"]),
+    table("audit", &["key"]),
+];
+
+/// What tells, beside the number of rows, whether a store was used: each statement gives one row of numbers.
+const STATE: &[&str] = &[
+    "SELECT COALESCE(MAX(key), 0) FROM events",
+    "SELECT COALESCE(MAX(key), 0) FROM deliveries",
+    "SELECT COALESCE(MAX(key), 0) FROM idempotency",
+    "SELECT COALESCE(MAX(key), 0) FROM audit",
+    "SELECT CAST(COALESCE(SUM(config_version), 0) AS BIGINT) FROM workspaces",
+    "SELECT CAST(COALESCE(SUM(attempts), 0) AS BIGINT), COALESCE(MAX(claim_token), 0) FROM due",
+    "SELECT CAST(COALESCE(SUM(replayed + unavailable + status), 0) AS BIGINT) FROM replays",
+];
+
+/// The columns of a table that are read or written, those of its primary key first.
+#[derive(Clone, Debug)]
+pub struct Selection {
+    pub table: &'static str,
+    pub columns: Vec<String>,
+    pub key_columns: usize,
+}
+
+/// A row of the meta table that tells of a copy under way.
+#[derive(Clone, Debug)]
+pub struct Mark {
+    pub name: String,
+    pub value: Vec<u8>,
+}
+
+/// A store as bare tables, which this process has for itself.
+#[async_trait]
+pub trait Tables: Send + Sync {
+    /// Whether a server has used the store just now.
+    async fn is_in_use(&self) -> Result<bool, Fault>;
+
+    /// A table's columns, without those that the database makes from others.
+    async fn columns(&self, table: &'static str) -> Result<Vec<String>, Fault>;
+
+    /// The numbers in the one row that a statement gives. Every store understands the statements of this file.
+    async fn numbers(&self, sql: &str) -> Result<Vec<i64>, Fault>;
+
+    /// The next rows by primary key, after the row with this key: up to [`BATCH_ROWS`], or as many as make [`BATCH_BYTES`] full.
+    /// None means that there are no more.
+    async fn read(&self, selection: &Selection, after: Option<&[Value]>) -> Result<Vec<Row>, Fault>;
+
+    /// Adds rows and sets the mark, in one transaction that lasts.
+    async fn write(&self, selection: &Selection, rows: Vec<Row>, mark: Mark) -> Result<(), Fault>;
+
+    async fn find_mark(&self, name: &str) -> Result<Option<Vec<u8>>, Fault>;
+
+    async fn set_mark(&self, mark: Mark) -> Result<(), Fault>;
+
+    async fn remove_marks(&self) -> Result<(), Fault>;
+
+    /// Removes what a server writes into a store that has never been used, but for the marks, and makes room for rows from `oldest`
+    /// to `now`.
+    async fn make_ready(&self, oldest: Timestamp, now: Timestamp) -> Result<(), Fault>;
+
+    /// Leaves the store as if its last server had just ended: claims under way are due, since nobody holds them. Removes the marks.
+    async fn finish(&self, now: Timestamp) -> Result<(), Fault>;
+}
+
+/// One of the two stores.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    Source,
+    Target,
+}
+
+impl std::fmt::Display for Side {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Source => "the store to copy from",
+            Self::Target => "the store to copy to",
+        })
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum CopyError {
+    #[error("cannot open {0}")]
+    Open(Side, #[source] OpenError),
+    #[error("{0} does not exist: nothing was made there yet")]
+    Missing(Side),
+    #[error(
+        "a server has used {0} within the last 10 seconds: stop the servers first, wait that long if one was killed, and try again"
+    )]
+    InUse(Side),
+    #[error("another copy to or from {0} is under way")]
+    Busy(Side),
+    #[error("the store to copy to is not empty ({0} has rows): copy to a new directory, or to an empty schema")]
+    NotEmpty(&'static str),
+    #[error("the store to copy from is itself an unfinished copy: finish it first")]
+    SourceUnfinished,
+    #[error(
+        "the store to copy to holds an unfinished copy of another store, or of this one as it was before it was used again: empty it and begin anew"
+    )]
+    AnotherCopy,
+    #[error(
+        "the store to copy from was used while it was copied: stop all servers and commands on it, empty the target and begin anew"
+    )]
+    SourceChanged,
+    #[error("the columns of {table} are not the same on both sides: {source_columns} here, {target_columns} there")]
+    Columns { table: &'static str, source_columns: String, target_columns: String },
+    #[error("the mark of the table {0} in the unfinished copy cannot be read: empty the target and begin anew")]
+    Cursor(&'static str),
+    #[error("{side} failed{what}")]
+    Store {
+        side: Side,
+        /// With a blank before it.
+        what: String,
+        #[source]
+        fault: Fault,
+    },
+}
+
+/// Hears how far a copy is.
+pub trait Watch: Send {
+    /// `done` of so many rows are in the target already.
+    fn table_begins(&mut self, table: &'static str, rows: u64, done: u64);
+    fn rows_written(&mut self, rows: u64);
+    fn table_ends(&mut self);
+}
+
+/// How many rows a table has on both sides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Counted {
+    pub table: &'static str,
+    pub source: u64,
+    pub target: u64,
+}
+
+/// Copies everything, or goes on with a copy that was cut off. The target is finished only if it has as many rows of each table
+/// as the source.
+///
+/// # Errors
+/// When either store is in use, the target holds something else, or a store fails. What was copied until then stays.
+pub async fn copy(
+    source: &dyn Tables,
+    target: &dyn Tables,
+    now: Timestamp,
+    watch: &mut dyn Watch,
+) -> Result<Vec<Counted>, CopyError> {
+    refuse_in_use(source, Side::Source).await?;
+    refuse_in_use(target, Side::Target).await?;
+    let is_unfinished = source.find_mark(UNFINISHED).await.map_err(failed(Side::Source))?.is_some();
+    if is_unfinished {
+        return Err(CopyError::SourceUnfinished);
+    }
+    let counts = counts(source, Side::Source).await?;
+    let state = state(source, &counts).await?;
+    take_target(target, &state).await?;
+    if find_mark(target, &mark_of("meta")).await?.is_none() {
+        let oldest = oldest(source, now).await?;
+        target.make_ready(oldest, now).await.map_err(failed(Side::Target))?;
+    }
+    for (table, count) in TABLES.iter().zip(&counts) {
+        copy_table(source, target, *table, *count, watch).await?;
+    }
+    refuse_in_use(source, Side::Source).await?;
+    let counts_after = self::counts(source, Side::Source).await?;
+    if self::state(source, &counts_after).await? != state {
+        return Err(CopyError::SourceChanged);
+    }
+    let copied = self::counts(target, Side::Target).await?;
+    let counted: Vec<Counted> = TABLES
+        .iter()
+        .zip(counts.iter().zip(&copied))
+        .map(|(table, (source, target))| Counted { table: table.name, source: *source, target: *target })
+        .collect();
+    if counted.iter().all(|counted| counted.source == counted.target) {
+        target.finish(now).await.map_err(failed(Side::Target))?;
+    }
+    Ok(counted)
+}
+
+async fn refuse_in_use(store: &dyn Tables, side: Side) -> Result<(), CopyError> {
+    let is_in_use = store.is_in_use().await.map_err(failed(side))?;
+    if is_in_use { Err(CopyError::InUse(side)) } else { Ok(()) }
+}
+
+/// Marks the target as an unfinished copy of what the source is like, unless it is one already.
+async fn take_target(target: &dyn Tables, state: &str) -> Result<(), CopyError> {
+    if let Some(mark) = find_mark(target, UNFINISHED).await? {
+        return if mark == state.as_bytes() { Ok(()) } else { Err(CopyError::AnotherCopy) };
+    }
+    // What a server writes before anybody has used it goes.
+    for (table, count) in TABLES.iter().zip(counts(target, Side::Target).await?) {
+        if count > 0 && !["meta", "catalogues"].contains(&table.name) {
+            return Err(CopyError::NotEmpty(table.name));
+        }
+    }
+    let mark = Mark { name: UNFINISHED.to_owned(), value: state.as_bytes().to_vec() };
+    target.set_mark(mark).await.map_err(failed(Side::Target))?;
+    // A server that starts from here on finds the mark. One that has started before the mark stood can be seen by now.
+    let refused = refuse_in_use(target, Side::Target).await;
+    if refused.is_err() {
+        target.remove_marks().await.map_err(failed(Side::Target))?;
+    }
+    refused
+}
+
+async fn copy_table(
+    source: &dyn Tables,
+    target: &dyn Tables,
+    table: Table,
+    count: u64,
+    watch: &mut dyn Watch,
+) -> Result<(), CopyError> {
+    let failed = |side| move |fault| CopyError::Store { side, what: format!(" at the table {}", table.name), fault };
+    let selection = select(source, target, table).await?;
+    let mark = mark_of(table.name);
+    let after = match find_mark(target, &mark).await? {
+        Some(cursor) => Some(decode(&cursor, table)?),
+        None => None,
+    };
+    let done = if after.is_some() { count_of(target, Side::Target, table).await? } else { 0 };
+    watch.table_begins(table.name, count, done);
+    let mut rows = source.read(&selection, after.as_deref()).await.map_err(failed(Side::Source))?;
+    while let Some(last) = rows.last() {
+        let key = last[..selection.key_columns].to_vec();
+        let mark = Mark { name: mark.clone(), value: encode(&key) };
+        let written = u64::try_from(rows.len()).unwrap_or(u64::MAX);
+        // The next batch is read while this one is written.
+        let next = source.read(&selection, Some(&key));
+        let (next, outcome) = join(next, target.write(&selection, rows, mark)).await;
+        outcome.map_err(failed(Side::Target))?;
+        watch.rows_written(written);
+        rows = next.map_err(failed(Side::Source))?;
+    }
+    watch.table_ends();
+    Ok(())
+}
+
+/// The columns of the target, which must be those of the source.
+async fn select(source: &dyn Tables, target: &dyn Tables, table: Table) -> Result<Selection, CopyError> {
+    let theirs = target.columns(table.name).await.map_err(failed(Side::Target))?;
+    let ours = source.columns(table.name).await.map_err(failed(Side::Source))?;
+    let named = |columns: &[String]| {
+        let mut names = columns.to_vec();
+        names.sort_unstable();
+        names.join(", ")
+    };
+    let (source_columns, target_columns) = (named(&ours), named(&theirs));
+    if source_columns != target_columns {
+        return Err(CopyError::Columns { table: table.name, source_columns, target_columns });
+    }
+    let key = table.key.iter().map(|column| (*column).to_owned());
+    let others = theirs.into_iter().filter(|column| !table.key.contains(&column.as_str()));
+    Ok(Selection { table: table.name, columns: key.chain(others).collect(), key_columns: table.key.len() })
+}
+
+async fn counts(store: &dyn Tables, side: Side) -> Result<Vec<u64>, CopyError> {
+    let mut counts = Vec::with_capacity(TABLES.len());
+    for table in TABLES {
+        counts.push(count_of(store, side, *table).await?);
+    }
+    Ok(counts)
+}
+
+async fn count_of(store: &dyn Tables, side: Side, table: Table) -> Result<u64, CopyError> {
+    let only = if table.name == "meta" { format!(" WHERE NOT {IS_MARK}") } else { String::new() };
+    let numbers = store.numbers(&format!("SELECT COUNT(*) FROM {}{only}", table.name)).await.map_err(failed(side))?;
+    Ok(numbers.first().and_then(|count| u64::try_from(*count).ok()).unwrap_or_default())
+}
+
+/// What is the same for as long as nobody uses the store, and no other store has.
+async fn state(source: &dyn Tables, counts: &[u64]) -> Result<String, CopyError> {
+    let tag = source.find_mark("store_tag").await.map_err(failed(Side::Source))?.unwrap_or_default();
+    let mut state: Vec<String> = tag.iter().map(u8::to_string).collect();
+    state.extend(counts.iter().map(u64::to_string));
+    for sql in STATE {
+        let numbers = source.numbers(sql).await.map_err(failed(Side::Source))?;
+        state.extend(numbers.iter().map(i64::to_string));
+    }
+    Ok(state.join(" "))
+}
+
+/// When the oldest row of the log was made.
+async fn oldest(source: &dyn Tables, now: Timestamp) -> Result<Timestamp, CopyError> {
+    let mut oldest = now;
+    for table in ["events", "deliveries"] {
+        let sql = format!("SELECT COALESCE(MIN(key), {}) FROM {table}", i64::MAX);
+        for key in source.numbers(&sql).await.map_err(failed(Side::Source))? {
+            oldest = oldest.min(RowKey::from_i64(key).created_at());
+        }
+    }
+    Ok(oldest)
+}
+
+async fn find_mark(target: &dyn Tables, name: &str) -> Result<Option<Vec<u8>>, CopyError> {
+    target.find_mark(name).await.map_err(failed(Side::Target))
+}
+
+fn failed(side: Side) -> impl Fn(Fault) -> CopyError {
+    move |fault| CopyError::Store { side, what: String::new(), fault }
+}
+
+fn mark_of(table: &str) -> String {
+    format!("copy:{table}")
+}
+
+/// A key's values as JSON.
+fn encode(key: &[Value]) -> Vec<u8> {
+    let values = key.iter().map(|value| match value {
+        Value::Integer(number) => serde_json::Value::from(*number),
+        Value::Text(text) => serde_json::Value::from(text.as_str()),
+        Value::Null | Value::Bytes(_) => serde_json::Value::Null,
+    });
+    serde_json::Value::from_iter(values).to_string().into_bytes()
+}
+
+fn decode(cursor: &[u8], table: Table) -> Result<Vec<Value>, CopyError> {
+    let unreadable = || CopyError::Cursor(table.name);
+    let values: Vec<serde_json::Value> = serde_json::from_slice(cursor).map_err(|_| unreadable())?;
+    let key: Option<Vec<Value>> = values
+        .into_iter()
+        .map(|value| match value {
+            serde_json::Value::Number(number) => number.as_i64().map(Value::Integer),
+            serde_json::Value::String(text) => Some(Value::Text(text)),
+            _ => None,
+        })
+        .collect();
+    key.filter(|key| key.len() == table.key.len()).ok_or_else(unreadable)
+}
+
+/// About how much memory a row takes.
+pub fn bytes_of(row: &[Value]) -> usize {
+    let held = row.iter().map(|value| match value {
+        Value::Text(text) => text.len(),
+        Value::Bytes(bytes) => bytes.len(),
+        Value::Null | Value::Integer(_) => 0,
+    });
+    size_of_val(row) + held.sum::<usize>()
+}
+
+/// The statement that reads a batch, in words that every store understands. Its parameters are the key's values, if there is a key.
+pub fn reading(selection: &Selection, is_after: bool, parameter: &str, most: usize) -> String {
+    let columns = quoted(&selection.columns);
+    let keys = quoted(&selection.columns[..selection.key_columns]);
+    let parameters: Vec<String> = (1..=selection.key_columns).map(|number| format!("{parameter}{number}")).collect();
+    let after = if is_after { format!("WHERE ({keys}) > ({})", parameters.join(", ")) } else { String::new() };
+    format!("SELECT {columns} FROM {} {after} ORDER BY {keys} LIMIT {most}", selection.table)
+}
+
+/// Names of columns as they stand in a statement.
+pub fn quoted(columns: &[String]) -> String {
+    columns.iter().map(|column| format!("\"{column}\"")).collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cursor_is_read_back_as_it_was_written() {
+        let publish_keys = TABLES.iter().find(|table| table.name == "publish_keys").unwrap();
+        let key = vec![Value::Integer(i64::MAX), Value::Integer(-1), Value::Text("a \"b\" ü".to_owned())];
+        assert_eq!(decode(&encode(&key), *publish_keys).unwrap(), key);
+        for bad in [&b"[1, 2]"[..], b"[1, 2, null]", b"1", b"", b"[1.5, 1, \"a\"]"] {
+            assert!(matches!(decode(bad, *publish_keys), Err(CopyError::Cursor("publish_keys"))));
+        }
+    }
+
+    #[test]
+    fn a_batch_begins_after_the_last_key_of_the_one_before() {
+        let columns = ["delivery_key", "number", "error"].map(str::to_owned).to_vec();
+        let selection = Selection { table: "attempts", columns, key_columns: 2 };
+        assert_eq!(
+            reading(&selection, true, "$", 3),
+            "SELECT \"delivery_key\", \"number\", \"error\" FROM attempts \
+             WHERE (\"delivery_key\", \"number\") > ($1, $2) ORDER BY \"delivery_key\", \"number\" LIMIT 3"
+        );
+    }
+}

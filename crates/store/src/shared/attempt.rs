@@ -1,0 +1,21 @@
+//! Attempts that nobody ended.
+
+use postrider_domain::attempt::{Attempt, AttemptOutcome};
+use postrider_domain::time::Timestamp;
+
+/// The attempt of a claim whose holder never came back.
+pub fn abandoned(number: u32, claimed_at: Timestamp, next_attempt_at: Option<Timestamp>) -> Attempt {
+    Attempt {
+        number,
+        started_at: claimed_at,
+        duration_ms: 0,
+        outcome: AttemptOutcome::Abandoned,
+        request_headers: Vec::new(),
+        response_status: None,
+        response_headers: Vec::new(),
+        response_body: None,
+        error: Some("the process that had started this attempt stopped before recording its outcome".to_owned()),
+        next_attempt_at,
+        phases: None,
+    }
+}

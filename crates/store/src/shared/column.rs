@@ -1,0 +1,65 @@
+//! How values stand in columns, in either database.
+
+use crate::UnexpectedValue;
+use postrider_domain::access::Mode;
+use postrider_domain::event_type::EventTypeName;
+use postrider_domain::private_options::HeaderName;
+use postrider_domain::retry::RetrySchedule;
+
+pub const fn mode_code(mode: Mode) -> i64 {
+    match mode {
+        Mode::Live => 0,
+        Mode::Test => 1,
+    }
+}
+
+pub const fn mode_from_code(code: i64) -> Option<Mode> {
+    match code {
+        0 => Some(Mode::Live),
+        1 => Some(Mode::Test),
+        _ => None,
+    }
+}
+
+pub fn join_events(events: &[EventTypeName]) -> String {
+    let mut joined = String::new();
+    for event in events {
+        if !joined.is_empty() {
+            joined.push(' ');
+        }
+        joined.push_str(event.as_str());
+    }
+    joined
+}
+
+/// Names separated by spaces.
+pub fn header_names_from(names: &str) -> Result<Vec<HeaderName>, UnexpectedValue> {
+    names
+        .split_ascii_whitespace()
+        .map(|name| HeaderName::parse(name).map_err(|_| UnexpectedValue("endpoints.header_names")))
+        .collect()
+}
+
+/// Seconds separated by spaces.
+pub fn schedule_from(text: &str) -> Result<RetrySchedule, UnexpectedValue> {
+    let seconds: Option<Vec<u64>> = text.split_ascii_whitespace().map(|wait| wait.parse().ok()).collect();
+    let schedule = seconds.and_then(|seconds| RetrySchedule::from_seconds(&seconds).ok());
+    schedule.ok_or(UnexpectedValue("endpoints.retry_schedule"))
+}
+
+pub fn joined<T: ToString>(words: impl Iterator<Item = T>) -> String {
+    words.map(|word| word.to_string()).collect::<Vec<_>>().join(" ")
+}
+
+/// A JSON array of `[name, value]`.
+pub fn headers_to_text(headers: &[(String, String)]) -> Option<String> {
+    if headers.is_empty() { None } else { serde_json::to_string(headers).ok() }
+}
+
+/// `None` when it is none.
+pub fn headers_from_text(text: Option<&str>) -> Option<Vec<(String, String)>> {
+    match text {
+        None => Some(Vec::new()),
+        Some(text) => serde_json::from_str(text).ok(),
+    }
+}

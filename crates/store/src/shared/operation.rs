@@ -1,0 +1,71 @@
+//! What the operator is told of endpoints and deliveries, as an event of the operations workspace.
+
+use serde::Serialize;
+
+use crate::UnexpectedValue;
+use postrider_domain::access::Mode;
+use postrider_domain::endpoint::{DisabledReason, Endpoint, ProjectId};
+use postrider_domain::event::{EnvelopeFields, NewEvent, render_envelope};
+use postrider_domain::health::{HealthState, Trouble};
+use postrider_domain::id::{EventId, RowKey, WorkspaceId};
+use postrider_domain::operational_event::{EndpointReport, OperationalEvent, rendered};
+use postrider_domain::time::Timestamp;
+
+/// How an endpoint does.
+pub fn endpoint_report(endpoint: &Endpoint, workspace_id: WorkspaceId, trouble: Option<Trouble>) -> EndpointReport<'_> {
+    EndpointReport {
+        endpoint_id: endpoint.id,
+        workspace_id,
+        project_id: endpoint.project_id.as_deref(),
+        name: &endpoint.name,
+        url: &endpoint.url,
+        is_active: endpoint.is_active,
+        disabled_reason: endpoint.disabled_reason.map(DisabledReason::as_str),
+        health: trouble.map_or(HealthState::Ok, |trouble| trouble.state()).as_str(),
+        failures: trouble.map_or(0, |trouble| trouble.failures),
+        first_failure_at: trouble.map(|trouble| trouble.first_failure_at),
+        next_probe_at: trouble
+            .and_then(|trouble| trouble.pause)
+            .filter(|_| endpoint.is_active)
+            .map(|pause| pause.next_probe_at),
+        disables_at: trouble.filter(|_| endpoint.is_active).map(|trouble| trouble.disables_at()),
+    }
+}
+
+/// What is told, and of whom.
+pub struct Told<'t> {
+    pub id: EventId,
+    /// The workspace in which the operator is told.
+    pub operations: RowKey,
+    pub what: OperationalEvent,
+    pub at: Timestamp,
+    pub workspace_id: WorkspaceId,
+    pub project_id: Option<&'t str>,
+}
+
+impl Told<'_> {
+    pub fn event(self, report: &impl Serialize) -> Result<NewEvent, UnexpectedValue> {
+        let data = rendered(report).map_err(|_| UnexpectedValue("an operational event"))?;
+        let event_type = self.what.event_type();
+        let project_id = self.project_id.and_then(|project| ProjectId::parse(project).ok());
+        let fields = EnvelopeFields {
+            id: self.id,
+            event_type: &event_type,
+            timestamp: self.at,
+            workspace_id: self.workspace_id,
+            project_id: project_id.as_ref(),
+        };
+        let envelope = render_envelope(fields, &data);
+        Ok(NewEvent {
+            id: self.id,
+            workspace_key: self.operations,
+            mode: Mode::Live,
+            event_type,
+            project_id: None,
+            external_id: None,
+            occurred_at: None,
+            body_hash: [0; 32],
+            envelope,
+        })
+    }
+}
