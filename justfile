@@ -1,9 +1,9 @@
-# Short names for what is done daily. `just` alone lists them.
+# Short names for daily commands. `just` alone lists them.
 
 _list:
     @just --list --unsorted
 
-# Run a server on this desk, with a receiver that verifies what arrives
+# Run a development server with a receiver that verifies each delivery
 run *arguments:
     cargo run --release -- dev {{arguments}}
 
@@ -20,10 +20,10 @@ lint:
 fmt:
     cargo fmt
 
-# Do what CI does
+# Run every step of CI
 ci:
     .ci/run
 
-# Build the documentation of the code and open it
+# Build the API documentation of the code and open it
 docs:
     cargo doc --no-deps --open

@@ -5,7 +5,7 @@
 import { createServer } from "node:http";
 import { Webhook } from "standardwebhooks";
 
-// An event has at most 256 KB; whoever sends more is somebody else.
+// An event has at most 256 KB. A body above this limit is not from the sender.
 const BODY_BYTES_MAX = 512 * 1024;
 
 const webhook = new Webhook(process.env.WEBHOOK_SECRET ?? "");
@@ -26,12 +26,12 @@ const server = createServer(async (request, response) => {
     // The signature covers these bytes. Do not parse and re-serialise before verifying.
     const body = await readBody(request);
     const event = webhook.verify(body, request.headers);
-    // Here: drop the event if its id was handled before, else put it in a queue. Then answer at once.
+    // Your code here: drop the event if its id was handled before, else put it in a queue. Then answer at once.
     console.log(`verified ${event.id} ${event.type}`);
     response.writeHead(204).end();
   } catch (error) {
     console.log(`refused: ${error.message}`);
-    // What was not read of a refused body must not be taken for the next request.
+    // The unread rest of a refused body must not be parsed as the next request.
     response.writeHead(400, { Connection: "close" }).end();
   }
 });

@@ -8,7 +8,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from standardwebhooks import Webhook, WebhookVerificationError
 
-# An event has at most 256 KB; whoever sends more is somebody else.
+# An event has at most 256 KB. A body above this limit is not from the sender.
 BODY_BYTES_MAX = 512 * 1024
 
 webhook = Webhook(os.environ["WEBHOOK_SECRET"])
@@ -29,7 +29,7 @@ class Receiver(BaseHTTPRequestHandler):
         except (WebhookVerificationError, ValueError) as error:
             print(f"refused: {error}", flush=True)
             return self.answer(400)
-        # Here: drop the event if its id was handled before, else put it in a queue. Then answer at once.
+        # Your code here: drop the event if its id was handled before, else put it in a queue. Then answer at once.
         print(f"verified {event['id']} {event['type']}", flush=True)
         self.answer(204)
 
@@ -37,7 +37,7 @@ class Receiver(BaseHTTPRequestHandler):
         self.send_response(status)
         if status != 204:
             self.send_header("Content-Length", "0")
-            # What was not read of a refused body must not be taken for the next request.
+            # The unread rest of a refused body must not be parsed as the next request.
             self.send_header("Connection", "close")
         self.end_headers()
 

@@ -3,7 +3,7 @@
 //! Needs the crates axum, serde_json, standardwebhooks and tokio. Run it in this repository with
 //! `WEBHOOK_SECRET=whsec_… PORT=9003 cargo run --example verify`.
 
-#![expect(clippy::disallowed_methods, reason = "a sample of its own, which reads its settings itself")]
+#![expect(clippy::disallowed_methods, reason = "a standalone sample, which reads its own settings")]
 
 use std::env;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::routing::post;
 use standardwebhooks::Webhook;
 
-/// An event has at most 256 KB; whoever sends more is somebody else.
+/// An event has at most 256 KB. A body above this limit is not from the sender.
 const BODY_BYTES_MAX: usize = 512 * 1024;
 
 /// The signature covers the bytes of `body`. Do not parse and re-serialise before verifying.
@@ -25,7 +25,7 @@ async fn receive(State(webhook): State<Arc<Webhook>>, headers: HeaderMap, body: 
         return StatusCode::BAD_REQUEST;
     }
     let Ok(event) = serde_json::from_slice::<serde_json::Value>(&body) else { return StatusCode::BAD_REQUEST };
-    // Here: drop the event if its id was handled before, else put it in a queue. Then answer at once.
+    // Your code here: drop the event if its id was handled before, else put it in a queue. Then answer at once.
     println!("verified {} {}", event["id"].as_str().unwrap_or("?"), event["type"].as_str().unwrap_or("?"));
     StatusCode::NO_CONTENT
 }
