@@ -6,6 +6,7 @@ use std::str::FromStr;
 use super::audit::{Actor, Author};
 use super::id::{ApiKeyId, RequestId, RowKey, WorkspaceId};
 use super::limits;
+use super::tenant::Tenant;
 use super::time::Timestamp;
 
 /// Live keys send; test keys reach the same routes and cause no side effects outside.
@@ -152,15 +153,14 @@ impl fmt::Display for Scopes {
     }
 }
 
-/// Whoever holds the key of a request: authenticated, not yet authorised for anything.
+/// The authenticated caller of a request. What it may do is checked by [`Principal::require`].
 #[derive(Clone, Debug)]
 pub struct Principal {
-    pub key_id: ApiKeyId,
+    pub actor: Actor,
+    pub tenant: Tenant,
     pub workspace_id: WorkspaceId,
-    pub workspace_key: RowKey,
-    pub mode: Mode,
     pub scopes: Scopes,
-    /// The request that the key came with.
+    /// The request that the caller made.
     pub request_id: Option<RequestId>,
 }
 
@@ -195,14 +195,14 @@ impl Principal {
         if scopes.contains(Scope::WorkspacesManage) {
             return Err(GrantRefusal::Operator);
         }
-        match (self.mode, mode) {
+        match (self.tenant.mode, mode) {
             (Mode::Test, Mode::Live) => Err(GrantRefusal::Live),
             (Mode::Live, _) | (Mode::Test, Mode::Test) => Ok(()),
         }
     }
 
     pub const fn author(&self) -> Author {
-        Author { actor: Actor::ApiKey(self.key_id), mode: self.mode, request_id: self.request_id }
+        Author { actor: self.actor, mode: self.tenant.mode, request_id: self.request_id }
     }
 }
 

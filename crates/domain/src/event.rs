@@ -8,7 +8,8 @@ use super::access::Mode;
 use super::delivery::EndReason;
 use super::endpoint::{OpaqueId, ProjectId};
 use super::event_type::EventTypeName;
-use super::id::{DeliveryId, EndpointId, EventId, RowKey, WorkspaceId};
+use super::id::{DeliveryId, EndpointId, EventId, WorkspaceId};
+use super::tenant::Tenant;
 use super::time::Timestamp;
 
 /// The API version that envelopes carry and that requests get when they name none.
@@ -18,8 +19,7 @@ pub const API_VERSION: &str = "2026-08-01";
 #[derive(Clone, Debug)]
 pub struct NewEvent {
     pub id: EventId,
-    pub workspace_key: RowKey,
-    pub mode: Mode,
+    pub tenant: Tenant,
     pub event_type: EventTypeName,
     pub project_id: Option<ProjectId>,
     pub external_id: Option<OpaqueId>,
@@ -124,7 +124,7 @@ pub fn data_of(envelope: &[u8]) -> Option<&RawValue> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::id::StoreTag;
+    use crate::id::{RowKey, StoreTag};
 
     #[test]
     fn the_envelope_keeps_the_bytes_of_data_and_the_order_of_its_fields() {

@@ -5,15 +5,13 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::access::Mode;
 use super::endpoint::OpaqueId;
-use super::id::RowKey;
+use super::tenant::Tenant;
 
-/// What a key is unique within: the workspace, the mode, and the route with its method and concrete path.
+/// The scope of an idempotency key: the tenant, and the route with its method and concrete path.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct IdempotencyScope {
-    pub workspace_key: RowKey,
-    pub mode: Mode,
+    pub tenant: Tenant,
     pub route: String,
 }
 

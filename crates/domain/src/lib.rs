@@ -26,5 +26,6 @@ pub mod schema;
 pub mod secret;
 pub mod signing;
 pub mod target;
+pub mod tenant;
 pub mod time;
 pub mod workspace;

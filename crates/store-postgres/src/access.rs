@@ -7,7 +7,7 @@ use postrider_domain::audit::{AuditAction, Author};
 use postrider_domain::id::{ApiKeyId, RowKey};
 use postrider_domain::page::{Page, PageRequest};
 use postrider_domain::time::Timestamp;
-use postrider_store::shared::column::{mode_code, mode_from_code};
+use postrider_store::column::{mode_code, mode_from_code};
 use postrider_store::{CreateApiKeyError, NewApiKey, RevokeApiKeyError};
 
 use super::audit;

@@ -5,7 +5,7 @@ use tokio_postgres::Row;
 use postrider_domain::audit::{Actor, AuditAction, AuditEntry, AuditFilter, Author};
 use postrider_domain::id::{AuditId, RowKey, StoreTag};
 use postrider_domain::page::{Page, PageRequest};
-use postrider_store::shared::column::{mode_code, mode_from_code};
+use postrider_store::column::{mode_code, mode_from_code};
 
 use super::column::{coded, get, key, parsed, unexpected};
 use super::delivery::Conditions;

@@ -11,8 +11,8 @@ use postrider_domain::event_type::EventTypeName;
 use postrider_domain::id::{DeliveryId, EventId, RowKey, StoreTag};
 use postrider_domain::limits;
 use postrider_domain::page::{Page, PageRequest};
-use postrider_store::shared::column::{headers_from_text, mode_from_code};
-use postrider_store::shared::order::NOT_YET;
+use postrider_store::column::{headers_from_text, mode_from_code};
+use postrider_store::queue::order::NOT_YET;
 
 use super::column::{coded, get, instant, key, number, opt_instant, opt_int, opt_number, parsed, unexpected};
 use super::fault::PgError;

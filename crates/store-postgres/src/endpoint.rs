@@ -14,9 +14,9 @@ use postrider_domain::event_type::EventTypeName;
 use postrider_domain::id::{EndpointId, RowKey};
 use postrider_domain::operational_event::OperationalEvent;
 use postrider_domain::page::{Page, PageRequest};
-use postrider_store::shared::column::join_events;
-use postrider_store::shared::endpoint::{apply, forgives, made, moves};
-use postrider_store::shared::endpoint_options::{Asked, OptionsRefusal};
+use postrider_store::column::join_events;
+use postrider_store::registry::endpoint::{apply, forgives, made, moves};
+use postrider_store::registry::endpoint_options::{Asked, OptionsRefusal};
 use postrider_store::{
     CreateEndpointError, DeleteEndpointError, EndpointTarget, EndpointUpdate, Lane, LaneKind, NewEndpoint,
     RotateSecretError, SecretRotation, UpdateEndpointError,
@@ -80,7 +80,7 @@ pub async fn create(tx: &mut WriteTx, new: &NewEndpoint) -> Result<Result<Endpoi
             return Ok(Err(CreateEndpointError::NothingToKeep(name.as_str().to_owned())));
         }
         // `v1a` was asked for without a key of the first version.
-        Err(OptionsRefusal::Outrun) => return Err(unexpected("endpoints.public_key")),
+        Err(OptionsRefusal::SecretVersionChanged) => return Err(unexpected("endpoints.public_key")),
     };
     insert(tx, new, &endpoint).await?;
     endpoint_options::write(tx, &asked, endpoint.key, &endpoint.options, &options).await?;
@@ -193,7 +193,7 @@ pub async fn update(
         Err(OptionsRefusal::NothingToKeep(name)) => {
             return Ok(Err(UpdateEndpointError::NothingToKeep(name.as_str().to_owned())));
         }
-        Err(OptionsRefusal::Outrun) => return Ok(Err(UpdateEndpointError::Outrun)),
+        Err(OptionsRefusal::SecretVersionChanged) => return Ok(Err(UpdateEndpointError::SecretVersionChanged)),
     };
     if let Some(project) = change.project_id.as_ref().map(Option::as_ref)
         && moves(&endpoint, project)
@@ -289,7 +289,7 @@ pub async fn rotate_secret(
         return Ok(Err(RotateSecretError::NotFound));
     };
     if rotation.version.0 != current.0 + 1 {
-        return Ok(Err(RotateSecretError::Outrun));
+        return Ok(Err(RotateSecretError::SecretVersionChanged));
     }
     let version = i64::from(rotation.version.0);
     let signing_key = Some(&rotation.signing_key).filter(|_| endpoint.options.signature_schemes.has_v1a());

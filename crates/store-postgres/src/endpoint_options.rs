@@ -11,8 +11,8 @@ use postrider_domain::endpoint_options::{
 };
 use postrider_domain::id::RowKey;
 use postrider_domain::private_options::HeaderName;
-use postrider_store::shared::column::{header_names_from, joined, schedule_from};
-use postrider_store::shared::endpoint_options::Asked;
+use postrider_store::column::{header_names_from, joined, schedule_from};
+use postrider_store::registry::endpoint_options::Asked;
 use postrider_store::{SealedParts, SealedSigningKey};
 
 use super::column::{coded, get, number, opt_number, unexpected};

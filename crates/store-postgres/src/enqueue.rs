@@ -12,12 +12,12 @@ use postrider_domain::endpoint::SecretVersion;
 use postrider_domain::id::{DeliveryId, EventId, RowKey};
 use postrider_domain::limits;
 use postrider_domain::time::Timestamp;
-use postrider_store::shared::column::mode_code;
+use postrider_store::column::mode_code;
 use postrider_store::{Claim, ClaimToken, EndpointTarget, Lane};
 
 use super::fault::PgError;
 use super::lane::{self, Bounds, LaneBound, Lanes, lane_key, look_by};
-use super::order::{self, Place, Standing};
+use super::order::{self, Place, OrderPlacement};
 use super::transaction::WriteTx;
 
 /// A delivery to be made.
@@ -30,7 +30,7 @@ pub struct NewDelivery {
     pub retry_of: Option<RowKey>,
     /// Set when the endpoint is off: then the delivery is over before it began.
     pub skipped: Option<EndReason>,
-    pub standing: Standing,
+    pub standing: OrderPlacement,
     /// It is queued although its endpoint is off, and waits until that is on.
     pub is_held: bool,
     pub target: Arc<EndpointTarget>,
@@ -135,7 +135,7 @@ async fn keep_events(tx: &WriteTx, new: &[NewDelivery]) -> Result<(), PgError> {
 /// The place of each delivery in its endpoint's order, if it has one.
 async fn places(tx: &WriteTx, new: &[NewDelivery]) -> Result<Vec<Option<Place>>, PgError> {
     let mut wanted = BTreeMap::<i64, i64>::new();
-    for new in new.iter().filter(|new| new.standing == Standing::Last && new.skipped.is_none()) {
+    for new in new.iter().filter(|new| new.standing == OrderPlacement::Last && new.skipped.is_none()) {
         *wanted.entry(lane_key(new.lane)).or_default() += 1;
     }
     let mut taken = HashMap::new();
@@ -152,9 +152,9 @@ async fn places(tx: &WriteTx, new: &[NewDelivery]) -> Result<Vec<Option<Place>>,
         .iter()
         .map(|new| match new.standing {
             _ if new.skipped.is_some() => None,
-            Standing::Outside => None,
-            Standing::InPlaceOf(sequence) => Some(Place { sequence, is_head: true }),
-            Standing::Last => taken.get_mut(&lane_key(new.lane)).map(|(next, is_head)| {
+            OrderPlacement::Outside => None,
+            OrderPlacement::InPlaceOf(sequence) => Some(Place { sequence, is_head: true }),
+            OrderPlacement::Last => taken.get_mut(&lane_key(new.lane)).map(|(next, is_head)| {
                 let place = Place { sequence: *next, is_head: *is_head };
                 (*next, *is_head) = (*next + 1, false);
                 place

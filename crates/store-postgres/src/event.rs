@@ -18,14 +18,14 @@ use postrider_domain::id::{EventId, RowKey};
 use postrider_domain::idempotency::{IdempotentRequest, RecordedAnswer, Recording};
 use postrider_domain::limits;
 use postrider_domain::time::Timestamp;
-use postrider_store::shared::column::{mode_code, mode_from_code};
+use postrider_store::column::{mode_code, mode_from_code};
 use postrider_store::{AcceptError, Written};
 
 use super::column::{coded, get, key, number};
 use super::enqueue::{self, NewDelivery};
 use super::fault::PgError;
 use super::matching::{self, Subscriber, Subscribers};
-use super::order::{self, Standing};
+use super::order::{self, OrderPlacement};
 use super::transaction::WriteTx;
 use super::{idempotency, unexpected_value};
 
@@ -305,7 +305,7 @@ fn delivery_of(tx: &WriteTx, event: &NewEvent, subscriber: &Subscriber, now: Tim
         cause: DeliveryCause::Event,
         retry_of: None,
         skipped,
-        standing: if is_ordered { Standing::Last } else { Standing::Outside },
+        standing: if is_ordered { OrderPlacement::Last } else { OrderPlacement::Outside },
         is_held: !subscriber.endpoint.is_active,
         target: Arc::clone(&subscriber.target),
         also_secret_version: subscriber.also_secret_version(now),

@@ -8,7 +8,7 @@ use postrider_domain::event::{Event, EventDetail, EventFilter, SkippedEndpoint};
 use postrider_domain::event_type::EventTypeName;
 use postrider_domain::id::{DeliveryId, EventId, RowKey, StoreTag};
 use postrider_domain::page::{Page, PageRequest};
-use postrider_store::shared::column::mode_from_code;
+use postrider_store::column::mode_from_code;
 
 use super::column::{coded, get, int, key, number, opt_instant, parsed};
 use super::delivery::Conditions;

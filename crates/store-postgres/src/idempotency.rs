@@ -12,7 +12,7 @@ use postrider_domain::idempotency::{IdempotentRequest, RecordedAnswer, Recording
 use postrider_domain::limits;
 use postrider_domain::time::Timestamp;
 use postrider_store::Written;
-use postrider_store::shared::column::mode_code;
+use postrider_store::column::mode_code;
 
 use super::column::{get, number};
 use super::fault::PgError;

@@ -21,7 +21,7 @@ use postrider_domain::limits;
 use postrider_domain::time::Timestamp;
 use postrider_store::Lane;
 
-pub use postrider_store::shared::lane::{lane_key, lane_of};
+pub use postrider_store::queue::lane::{lane_key, lane_of};
 
 use super::column::{get, int, key, opt_instant};
 use super::fault::PgError;

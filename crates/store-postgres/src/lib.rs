@@ -25,7 +25,7 @@ use postrider_domain::workspace::{Workspace, WorkspaceName};
 
 use postrider_store::{
     AcceptError, CatalogueAdoption, ClaimToken, Claimed, CreateApiKeyError, CreateEndpointError, DeleteEndpointError,
-    EndpointUpdate, HandOver, LaneQuota, LogPart, NewApiKey, NewCatalogue, NewEndpoint, NewReplay, NewWorkspace,
+    EndpointUpdate, ClaimSink, LaneQuota, LogPart, NewApiKey, NewCatalogue, NewEndpoint, NewReplay, NewWorkspace,
     OutcomeRecord, Recorded, RequeueError, RevokeApiKeyError, RotateSecretError, SealedParts, SecretRotation,
     SkipDeliveryError, StopReplayError, Store, StoreError, UpdateEndpointError, WriteWorkspaceError, Written,
 };
@@ -133,7 +133,7 @@ impl Store for PostgresStore {
         self.shared.next_key(self.shared.time.about_now())
     }
 
-    fn attach(&self, hand_over: Weak<dyn HandOver>) {
+    fn attach(&self, hand_over: Weak<dyn ClaimSink>) {
         if self.shared.hand_over.set(hand_over).is_err() {
             tracing::error!("a second engine was attached to the store and is not handed anything");
         }

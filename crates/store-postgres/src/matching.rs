@@ -19,7 +19,7 @@ use super::fault::PgError;
 use super::session::Session;
 use super::transaction::WriteTx;
 
-pub use postrider_store::shared::matching::Subscriber;
+pub use postrider_store::publish::matching::Subscriber;
 
 /// The endpoints of one workspace, oldest first.
 #[derive(Default)]

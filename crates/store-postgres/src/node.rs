@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use postrider_domain::id::KeySequence;
 use postrider_domain::time::Timestamp;
-use postrider_store::HandOver;
+use postrider_store::ClaimSink;
 
 use super::column::{int, number};
 use super::connect::{Target, connection};
@@ -199,7 +199,7 @@ async fn hear(shared: Arc<Shared>, direct: Target, stop: CancellationToken) {
     let channel = format!("postrider_{}", shared.lock_class.unsigned_abs());
     let told = || {
         if let Some(hand_over) = shared.hand_over.get().and_then(Weak::upgrade) {
-            HandOver::wake(hand_over.as_ref());
+            ClaimSink::wake(hand_over.as_ref());
         }
     };
     loop {

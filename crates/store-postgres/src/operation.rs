@@ -7,7 +7,7 @@ use postrider_domain::delivery::DeliveryStatus;
 use postrider_domain::event_type::EventTypeName;
 use postrider_domain::id::{DeliveryId, EventId, RowKey, WorkspaceId};
 use postrider_domain::operational_event::{DeliveryReport, OperationalEvent};
-use postrider_store::shared::operation::{Told, endpoint_report};
+use postrider_store::queue::operational_event::{OperationalReport, endpoint_report};
 use postrider_store::{EndpointTarget, Lane};
 
 use super::column::{get, key, parsed};
@@ -76,7 +76,7 @@ async fn publish(
     report: &(impl Serialize + Sync),
 ) -> Result<(), PgError> {
     let id = EventId::new(tx.next_key(), tx.tag);
-    let told = Told { id, operations, what, at: tx.now, workspace_id, project_id };
+    let told = OperationalReport { id, operations, what, at: tx.now, workspace_id, project_id };
     let event = told.event(report)?;
     // Without an `externalId`, and for the few endpoints that an operator has, nothing refuses it.
     event::accept_one(tx, event).await

@@ -10,7 +10,7 @@ use postrider_domain::delivery::{DeliveryCause, DeliveryStatus, EndReason};
 use postrider_domain::health::Signal;
 use postrider_domain::id::RowKey;
 use postrider_domain::time::Timestamp;
-use postrider_store::shared::column::headers_to_text;
+use postrider_store::column::headers_to_text;
 use postrider_store::{AfterAttempt, OutcomeRecord, Recorded};
 
 use super::column::{int, key, opt_int};

@@ -13,12 +13,12 @@ use postrider_domain::delivery::{DeliveryCause, DeliveryStatus};
 use postrider_domain::id::{EndpointId, ReplayId, RowKey, StoreTag};
 use postrider_domain::page::{Page, PageRequest};
 use postrider_domain::replay::{Replay, ReplayCount, ReplayRange, ReplayStatus};
-use postrider_store::shared::column::{mode_code, mode_from_code};
-use postrider_store::shared::replay::{
+use postrider_store::column::{mode_code, mode_from_code};
+use postrider_store::replay::{
     Candidate, Fate, LIVE_FIRST, REPLAYS_PER_STEP, ROWS_PER_COUNT, ROWS_PER_STEP, Running, counted, statuses_from_text,
     statuses_to_text, stretch,
 };
-use postrider_store::shared::requeue::{Again, RequeueRefusal};
+use postrider_store::publish::requeue::{Again, RequeueRefusal};
 use postrider_store::{NewReplay, RequeueError, StopReplayError};
 
 use super::column::{coded, get, instant, key, number, opt_instant, parsed, unexpected};
@@ -28,7 +28,7 @@ use super::session::Session;
 use super::transaction::WriteTx;
 use super::{audit, due, endpoint, enqueue, matching, requeue};
 
-pub use postrider_store::shared::replay::Scope;
+pub use postrider_store::replay::Scope;
 
 /// The next rows of the log after `after`, in order, each with what becomes of it. What a test key published was never meant
 /// to arrive: only a replay with a test key, which sends nothing, looks at it.

@@ -4,16 +4,16 @@ use postrider_domain::audit::{AuditAction, Author};
 use postrider_domain::delivery::{Delivery, DeliveryCause};
 use postrider_domain::event::NewEvent;
 use postrider_domain::id::{DeliveryId, EndpointId, RowKey};
-use postrider_store::shared::column::mode_from_code;
-use postrider_store::shared::matching::Subscriber;
-use postrider_store::shared::requeue::{Again, First, RequeueRefusal};
+use postrider_store::column::mode_from_code;
+use postrider_store::publish::matching::Subscriber;
+use postrider_store::publish::requeue::{Again, First, RequeueRefusal};
 use postrider_store::{Lane, RequeueError};
 
 use super::column::{coded, key, unexpected};
 use super::enqueue::{self, NewDelivery};
 use super::fault::PgError;
 use super::lane::Bounds;
-use super::order::Standing;
+use super::order::OrderPlacement;
 use super::transaction::WriteTx;
 use super::{audit, delivery, endpoint, event, matching, order};
 
@@ -82,7 +82,7 @@ async fn queue_again(tx: &mut WriteTx, again: &Again) -> Result<Result<Delivery,
         Some(key) => order::take_blocked_place(tx, key).await?,
         None => None,
     };
-    let standing = blocked_place.map_or(Standing::Outside, Standing::InPlaceOf);
+    let standing = blocked_place.map_or(OrderPlacement::Outside, OrderPlacement::InPlaceOf);
     let new = NewDelivery { standing, ..new_delivery(tx, again, subscriber) };
     let id = DeliveryId::new(new.key, tx.tag);
     enqueue::insert(tx, vec![new], Bounds::new()).await?;
@@ -106,7 +106,7 @@ pub fn new_delivery(tx: &WriteTx, again: &Again, subscriber: &Subscriber) -> New
         cause: again.cause,
         retry_of: again.retry_of,
         skipped: None,
-        standing: Standing::Outside,
+        standing: OrderPlacement::Outside,
         is_held: false,
         target: subscriber.target.clone(),
         also_secret_version: subscriber.also_secret_version(tx.now),

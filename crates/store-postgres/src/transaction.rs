@@ -17,8 +17,8 @@ use futures_util::future::{BoxFuture, join};
 
 use postrider_domain::id::{KeySequence, RowKey, StoreTag};
 use postrider_domain::time::Timestamp;
-use postrider_store::shared::group_claims::{GroupClaims, HandedOver};
-use postrider_store::{HandOver, StoreError};
+use postrider_store::queue::claim_ledger::{ClaimLedger, CommittedClaims};
+use postrider_store::{ClaimSink, StoreError};
 
 use super::column::{get, int, opt_int};
 use super::connect::connection;
@@ -34,14 +34,14 @@ pub struct Shared {
     pub keys: Mutex<KeySequence>,
     pub time: StoreTime,
     pub matching: Mutex<MatchingCache>,
-    pub hand_over: OnceLock<Weak<dyn HandOver>>,
+    pub hand_over: OnceLock<Weak<dyn ClaimSink>>,
     /// The workspace in which the operator is told what became of endpoints, if there is one to tell.
     pub operations: OnceLock<RowKey>,
     /// Tells the advisory locks of this store from those of another in the same database.
     pub lock_class: i32,
     pub begin_write: String,
     pub begin_read: String,
-    /// Told when something was left due that another node could take.
+    /// OperationalReport when something was left due that another node could take.
     pub nudge: tokio::sync::Notify,
     /// Nodes that send, this one included, as last seen.
     pub nodes: AtomicUsize,
@@ -142,7 +142,7 @@ pub struct WriteTx {
     session: Option<Session>,
     pub shared: Arc<Shared>,
     pub now: Timestamp,
-    pub claims: GroupClaims,
+    pub claims: ClaimLedger,
     pub tag: StoreTag,
     /// `config_version` of the workspaces looked at.
     pub versions: HashMap<RowKey, i64>,
@@ -186,7 +186,7 @@ impl WriteTx {
             session: Some(session),
             shared: Arc::clone(shared),
             now,
-            claims: GroupClaims::of(hand_over),
+            claims: ClaimLedger::of(hand_over),
             tag: shared.tag,
             versions: HashMap::new(),
             changed_endpoints: false,
@@ -229,7 +229,7 @@ impl WriteTx {
         Ok(())
     }
 
-    async fn finish(&mut self) -> Result<HandedOver, PgError> {
+    async fn finish(&mut self) -> Result<CommittedClaims, PgError> {
         let Some(session) = self.session.take() else { return Err(PgError::Unavailable("a transaction ended twice")) };
         match session.batch("COMMIT").await {
             Ok(()) => {}

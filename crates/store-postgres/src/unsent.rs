@@ -7,7 +7,7 @@ use postrider_domain::delivery::{DeliveryStatus, EndReason};
 use postrider_domain::id::RowKey;
 use postrider_domain::limits;
 use postrider_domain::time::Timestamp;
-use postrider_store::shared::attempt::abandoned;
+use postrider_store::queue::attempt::abandoned;
 use postrider_store::{Lane, LaneKind};
 
 use super::column::{key, number, opt_instant};

@@ -8,7 +8,7 @@ use postrider_domain::id::{ApiKeyId, RowKey};
 use postrider_domain::page::{Page, PageRequest};
 use postrider_domain::time::Timestamp;
 use postrider_store::NewApiKey;
-use postrider_store::shared::column::{mode_code, mode_from_code};
+use postrider_store::column::{mode_code, mode_from_code};
 
 use super::audit;
 use super::column::{parsed, unexpected};

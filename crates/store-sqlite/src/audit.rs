@@ -10,7 +10,7 @@ use postrider_domain::page::{Page, PageRequest};
 
 use super::column::{coded, parsed, unexpected};
 use super::writer::WriteTx;
-use postrider_store::shared::column::{mode_code, mode_from_code};
+use postrider_store::column::{mode_code, mode_from_code};
 
 /// To be called by every write that somebody asked for, publishes aside, once it is known to happen.
 pub fn append(

@@ -19,9 +19,9 @@ use postrider_store::{EndpointTarget, Lane};
 
 use super::column::{coded, parsed, unexpected};
 use super::due;
-use super::order::{NOT_YET, Standing};
+use super::order::{NOT_YET, OrderPlacement};
 use super::writer::WriteTx;
-use postrider_store::shared::column::{headers_from_text, headers_to_text, mode_code, mode_from_code};
+use postrider_store::column::{headers_from_text, headers_to_text, mode_code, mode_from_code};
 
 /// A delivery to be made.
 pub struct NewDelivery {
@@ -33,7 +33,7 @@ pub struct NewDelivery {
     pub retry_of: Option<RowKey>,
     /// Set when the endpoint is off: then the delivery is over before it began.
     pub skipped: Option<EndReason>,
-    pub standing: Standing,
+    pub standing: OrderPlacement,
     /// It is queued although its endpoint is off, and waits until that is on.
     pub is_held: bool,
 }

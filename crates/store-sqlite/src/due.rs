@@ -34,7 +34,7 @@ use super::lane::{
 use super::unsent::{LaneState, Unsent, cancel_from_lane, end_unsent, record_abandoned};
 use super::writer::WriteTx;
 use super::{delivery, endpoint, health, operation, order};
-use postrider_store::shared::column::{mode_code, mode_from_code};
+use postrider_store::column::{mode_code, mode_from_code};
 
 /// Puts a delivery into the queue. `payload` are the bytes of an event that is being accepted: then the delivery is handed
 /// over at once, claimed in this very transaction, if there is room and nothing older is due in its lane.
@@ -481,7 +481,7 @@ mod tests {
     use postrider_domain::attempt::Attempt;
     use postrider_domain::health::Signal;
     use postrider_domain::id::{KeySequence, StoreTag};
-    use postrider_store::shared::group_claims::GroupClaims;
+    use postrider_store::queue::claim_ledger::ClaimLedger;
 
     const START: Timestamp = Timestamp::from_millis(1_000_000_000_000);
 
@@ -498,7 +498,7 @@ mod tests {
         matching: MatchingCache,
         lanes: LaneBounds,
         health: HealthCache,
-        claims: GroupClaims,
+        claims: ClaimLedger,
         keys: SharedKeys,
         now: Timestamp,
         /// Steps that SQLite's virtual machine has taken: what something costs, on any machine.
@@ -546,7 +546,7 @@ mod tests {
                 matching: MatchingCache::default(),
                 lanes: LaneBounds::default(),
                 health: HealthCache::default(),
-                claims: GroupClaims::default(),
+                claims: ClaimLedger::default(),
                 keys: Arc::new(KeyMaker::new(KeySequence::new(1))),
                 now: START,
                 steps,

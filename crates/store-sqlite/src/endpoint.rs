@@ -12,9 +12,9 @@ use postrider_domain::id::{EndpointId, RowKey};
 use postrider_domain::operational_event::OperationalEvent;
 use postrider_domain::page::{Page, PageRequest};
 use postrider_domain::time::Timestamp;
-use postrider_store::shared::column::join_events;
-use postrider_store::shared::endpoint::{apply, forgives, made, moves};
-use postrider_store::shared::endpoint_options::{Asked, OptionsRefusal};
+use postrider_store::column::join_events;
+use postrider_store::registry::endpoint::{apply, forgives, made, moves};
+use postrider_store::registry::endpoint_options::{Asked, OptionsRefusal};
 use postrider_store::{EndpointTarget, EndpointUpdate, Lane, LaneKind, NewEndpoint, SecretRotation};
 
 use super::column::{parsed, unexpected};

@@ -12,8 +12,8 @@ use postrider_domain::id::RowKey;
 use postrider_domain::private_options::HeaderName;
 use postrider_store::{SealedParts, SealedSigningKey};
 
-use postrider_store::shared::column::{header_names_from, joined, schedule_from};
-use postrider_store::shared::endpoint_options::Asked;
+use postrider_store::column::{header_names_from, joined, schedule_from};
+use postrider_store::registry::endpoint_options::Asked;
 
 use super::column::{broken, coded, unexpected};
 use super::writer::WriteTx;

@@ -12,10 +12,10 @@ use postrider_domain::id::{EventId, RowKey};
 use postrider_domain::limits;
 
 use super::delivery::{self, NewDelivery};
-use super::order::{self, Standing};
+use super::order::{self, OrderPlacement};
 use super::writer::WriteTx;
-use postrider_store::shared::column::mode_code;
-use postrider_store::shared::matching::Subscriber;
+use postrider_store::column::mode_code;
+use postrider_store::publish::matching::Subscriber;
 
 /// Why nothing was accepted.
 pub enum AcceptRefusal {
@@ -181,8 +181,8 @@ fn insert_delivery(tx: &mut WriteTx<'_>, event: &NewEvent, subscriber: &Subscrib
         retry_of: None,
         skipped,
         standing: match order::is_ordered(&subscriber.target.options, event.mode) {
-            true => Standing::Last,
-            false => Standing::Outside,
+            true => OrderPlacement::Last,
+            false => OrderPlacement::Outside,
         },
         is_held: !subscriber.endpoint.is_active,
     };

@@ -13,7 +13,7 @@ use postrider_domain::page::{Page, PageRequest};
 use postrider_domain::time::Timestamp;
 
 use super::column::{coded, parsed, unexpected};
-use postrider_store::shared::column::mode_from_code;
+use postrider_store::column::mode_from_code;
 
 /// Whatever matched has a delivery, if only one that was skipped.
 const EVENT_COLUMNS: &str = "e.key, e.mode, e.type, e.project_id, e.external_id, e.occurred_at, e.deliveries,

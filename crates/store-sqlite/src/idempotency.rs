@@ -10,7 +10,7 @@ use postrider_domain::time::Timestamp;
 use postrider_store::Written;
 
 use super::writer::WriteTx;
-use postrider_store::shared::column::mode_code;
+use postrider_store::column::mode_code;
 
 /// What was kept for this request, if its window is not over.
 pub fn find(

@@ -11,9 +11,9 @@ use rusqlite::{OptionalExtension, Row, params};
 use postrider_domain::id::RowKey;
 use postrider_domain::time::Timestamp;
 use postrider_store::Lane;
-use postrider_store::shared::lane::lane_of;
+use postrider_store::queue::lane::lane_of;
 
-pub use postrider_store::shared::lane::lane_key;
+pub use postrider_store::queue::lane::lane_key;
 
 use super::order::NOT_YET;
 use super::writer::WriteTx;

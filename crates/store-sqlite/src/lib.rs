@@ -27,7 +27,7 @@ use postrider_domain::workspace::{Workspace, WorkspaceName};
 use postrider_store::directory::DirectoryLock;
 use postrider_store::{
     AcceptError, CatalogueAdoption, ClaimToken, Claimed, CreateApiKeyError, CreateEndpointError, DeleteEndpointError,
-    EndpointUpdate, HandOver, LaneQuota, LogPart, NewApiKey, NewCatalogue, NewEndpoint, NewReplay, NewWorkspace,
+    EndpointUpdate, ClaimSink, LaneQuota, LogPart, NewApiKey, NewCatalogue, NewEndpoint, NewReplay, NewWorkspace,
     OpenError, OutcomeRecord, Recorded, RequeueError, RevokeApiKeyError, RotateSecretError, SealedParts,
     SecretRotation, SkipDeliveryError, StopReplayError, Store, StoreError, UpdateEndpointError, WriteWorkspaceError,
     Written,
@@ -68,8 +68,8 @@ mod writer;
 
 use endpoint::{NotCreated, UpdateRefusal};
 use event::AcceptRefusal;
-use postrider_store::shared::endpoint_options::OptionsRefusal;
-use postrider_store::shared::replay::Scope;
+use postrider_store::registry::endpoint_options::OptionsRefusal;
+use postrider_store::replay::Scope;
 use reader::Readers;
 use writer::{JobSize, SharedKeys, WriteTx, Writer};
 
@@ -133,7 +133,7 @@ impl Store for SqliteStore {
         self.keys.next(self.clock.now())
     }
 
-    fn attach(&self, hand_over: Weak<dyn HandOver>) {
+    fn attach(&self, hand_over: Weak<dyn ClaimSink>) {
         if let Some(writer) = &self.writer {
             writer.attach(hand_over);
         }
@@ -296,7 +296,7 @@ impl Store for SqliteStore {
             NotCreated::Options(OptionsRefusal::NothingToKeep(name)) => {
                 CreateEndpointError::NothingToKeep(name.as_str().to_owned())
             }
-            NotCreated::Options(OptionsRefusal::Outrun) => {
+            NotCreated::Options(OptionsRefusal::SecretVersionChanged) => {
                 CreateEndpointError::Store(broken("v1a was asked for without a key of the first version"))
             }
         })
@@ -335,7 +335,7 @@ impl Store for SqliteStore {
             UpdateRefusal::Options(OptionsRefusal::NothingToKeep(name)) => {
                 UpdateEndpointError::NothingToKeep(name.as_str().to_owned())
             }
-            UpdateRefusal::Options(OptionsRefusal::Outrun) => UpdateEndpointError::Outrun,
+            UpdateRefusal::Options(OptionsRefusal::SecretVersionChanged) => UpdateEndpointError::SecretVersionChanged,
         })
     }
 
@@ -366,7 +366,7 @@ impl Store for SqliteStore {
             .await?
             .map_err(|refusal| match refusal {
                 endpoint::RotateRefusal::NotFound => RotateSecretError::NotFound,
-                endpoint::RotateRefusal::Outrun => RotateSecretError::Outrun,
+                endpoint::RotateRefusal::Outrun => RotateSecretError::SecretVersionChanged,
             })
     }
 

@@ -11,7 +11,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use postrider_domain::endpoint::{Endpoint, SecretVersion};
 use postrider_domain::id::RowKey;
 use postrider_domain::time::Timestamp;
-use postrider_store::shared::matching::Subscriber;
+use postrider_store::publish::matching::Subscriber;
 use postrider_store::{EndpointTarget, Lane, LaneKind};
 
 use super::endpoint::{ENDPOINT_COLUMNS, endpoint_from_row};

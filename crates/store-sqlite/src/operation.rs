@@ -8,7 +8,7 @@ use postrider_domain::delivery::DeliveryStatus;
 use postrider_domain::event_type::EventTypeName;
 use postrider_domain::id::{DeliveryId, EventId, RowKey, WorkspaceId};
 use postrider_domain::operational_event::{DeliveryReport, OperationalEvent};
-use postrider_store::shared::operation::{Told, endpoint_report};
+use postrider_store::queue::operational_event::{OperationalReport, endpoint_report};
 use postrider_store::{EndpointTarget, Lane};
 
 use super::column::{broken, parsed, unexpected};
@@ -88,7 +88,7 @@ fn publish(
     report: &impl Serialize,
 ) -> Result<(), rusqlite::Error> {
     let id = EventId::new(tx.next_key(), tx.tag);
-    let told = Told { id, operations, what, at: tx.now, workspace_id, project_id };
+    let told = OperationalReport { id, operations, what, at: tx.now, workspace_id, project_id };
     let event = told.event(report).map_err(broken)?;
     // Without an `externalId`, and for the few endpoints that an operator has, nothing refuses it.
     event::accept(tx, &[event])?.map(|_| ()).map_err(|_| unexpected("an operational event"))

@@ -31,7 +31,7 @@ use postrider_domain::limits;
 use postrider_domain::time::Timestamp;
 use postrider_store::{Lane, LaneKind};
 
-pub use postrider_store::shared::order::{NOT_YET, Place, SkipRefusal, Standing, is_ordered};
+pub use postrider_store::queue::order::{NOT_YET, Place, SkipRefusal, OrderPlacement, is_ordered};
 
 use super::lane::{lane_from_row, lane_key, lower_next_at};
 use super::unsent::{Unsent, end_unsent, unsent_from_row};
@@ -39,11 +39,11 @@ use super::writer::WriteTx;
 use super::{audit, delivery};
 
 /// The place of a new delivery, if it has one.
-pub fn take_place(tx: &WriteTx<'_>, lane: Lane, standing: Standing) -> Result<Option<Place>, rusqlite::Error> {
+pub fn take_place(tx: &WriteTx<'_>, lane: Lane, standing: OrderPlacement) -> Result<Option<Place>, rusqlite::Error> {
     match standing {
-        Standing::Outside => Ok(None),
-        Standing::InPlaceOf(sequence) => Ok(Some(Place { sequence, is_head: true })),
-        Standing::Last => {
+        OrderPlacement::Outside => Ok(None),
+        OrderPlacement::InPlaceOf(sequence) => Ok(Some(Place { sequence, is_head: true })),
+        OrderPlacement::Last => {
             let (sequence, is_blocked) = tx
                 .connection
                 .prepare_cached(

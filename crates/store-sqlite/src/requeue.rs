@@ -7,12 +7,12 @@ use postrider_domain::delivery::{Delivery, DeliveryCause};
 use postrider_domain::event::NewEvent;
 use postrider_domain::id::{DeliveryId, EndpointId, RowKey};
 use postrider_store::Lane;
-use postrider_store::shared::column::mode_from_code;
-use postrider_store::shared::requeue::{Again, First, RequeueRefusal};
+use postrider_store::column::mode_from_code;
+use postrider_store::publish::requeue::{Again, First, RequeueRefusal};
 
 use super::column::{coded, unexpected};
 use super::delivery::{self, NewDelivery};
-use super::order::Standing;
+use super::order::OrderPlacement;
 use super::writer::WriteTx;
 use super::{audit, endpoint, event, order};
 
@@ -84,7 +84,7 @@ pub fn queue_again(tx: &mut WriteTx<'_>, again: &Again) -> Requeued<Delivery> {
         cause: again.cause,
         retry_of: again.retry_of,
         skipped: None,
-        standing: blocked_place.map_or(Standing::Outside, Standing::InPlaceOf),
+        standing: blocked_place.map_or(OrderPlacement::Outside, OrderPlacement::InPlaceOf),
         is_held: false,
     };
     let overlap = subscriber.also_secret_version(tx.now);

@@ -16,14 +16,14 @@ use tokio::runtime::Handle;
 
 use super::inbox::Inbox;
 use super::unavailable;
-use postrider_store::shared::group_claims::HandedOver;
+use postrider_store::queue::claim_ledger::CommittedClaims;
 
 use super::writer::Job;
 
 /// A group that is committed, and what follows once it is on disk.
 pub struct Committed {
     pub jobs: Vec<Box<dyn Job>>,
-    pub handed: HandedOver,
+    pub handed: CommittedClaims,
     /// How long ago its claims were made.
     pub age: Duration,
 }
@@ -119,7 +119,7 @@ mod tests {
     use super::*;
     use crate::writer::{JobSize, WriteTx};
     use postrider_store::StoreError;
-    use postrider_store::shared::group_claims::GroupClaims;
+    use postrider_store::queue::claim_ledger::ClaimLedger;
 
     /// Tells what it was answered.
     struct Asked(mpsc::Sender<bool>);
@@ -141,7 +141,7 @@ mod tests {
     fn answer(syncer: &Syncer) -> bool {
         let (tell, told) = mpsc::channel();
         let jobs: Vec<Box<dyn Job>> = vec![Box::new(Asked(tell))];
-        syncer.sync(Committed { jobs, handed: GroupClaims::default().committed(), age: Duration::ZERO });
+        syncer.sync(Committed { jobs, handed: ClaimLedger::default().committed(), age: Duration::ZERO });
         told.recv().unwrap()
     }
 

@@ -6,7 +6,7 @@ use postrider_domain::delivery::{DeliveryStatus, EndReason};
 use postrider_domain::id::RowKey;
 use postrider_domain::limits;
 use postrider_domain::time::Timestamp;
-use postrider_store::shared::attempt::abandoned;
+use postrider_store::queue::attempt::abandoned;
 use postrider_store::{Lane, LaneKind};
 
 use super::lane::{lane_key, raise_next_at, release_lane};

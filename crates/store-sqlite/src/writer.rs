@@ -21,8 +21,8 @@ use tokio::sync::oneshot;
 use postrider_domain::id::{KeySequence, RowKey, StoreTag};
 use postrider_domain::limits;
 use postrider_domain::time::{Clock, Timestamp};
-use postrider_store::HandOver;
-use postrider_store::shared::group_claims::GroupClaims;
+use postrider_store::ClaimSink;
+use postrider_store::queue::claim_ledger::ClaimLedger;
 
 use super::checkpoint::Checkpointer;
 use super::health::HealthCache;
@@ -38,7 +38,7 @@ pub struct WriteTx<'w> {
     pub matching: &'w mut MatchingCache,
     pub lanes: &'w mut LaneBounds,
     pub health: &'w mut HealthCache,
-    pub claims: &'w mut GroupClaims,
+    pub claims: &'w mut ClaimLedger,
     pub tag: StoreTag,
     pub now: Timestamp,
     pub keys: &'w SharedKeys,
@@ -129,7 +129,7 @@ where
 pub struct Writer {
     inbox: Arc<Inbox>,
     refuse_publishes: Arc<AtomicBool>,
-    hand_over: Arc<OnceLock<Weak<dyn HandOver>>>,
+    hand_over: Arc<OnceLock<Weak<dyn ClaimSink>>>,
     operations: Arc<OnceLock<RowKey>>,
 }
 
@@ -170,7 +170,7 @@ impl Writer {
                 matching: MatchingCache::default(),
                 lanes: LaneBounds::default(),
                 health: HealthCache::default(),
-                claims: GroupClaims::default(),
+                claims: ClaimLedger::default(),
                 hand_over,
                 operations,
                 inbox,
@@ -181,7 +181,7 @@ impl Writer {
         Ok((writer, [thread, sync_thread]))
     }
 
-    pub fn attach(&self, hand_over: Weak<dyn HandOver>) {
+    pub fn attach(&self, hand_over: Weak<dyn ClaimSink>) {
         if self.hand_over.set(hand_over).is_err() {
             tracing::error!("a second engine was attached to the store and is not handed anything");
         }
@@ -227,8 +227,8 @@ struct WriterThread {
     matching: MatchingCache,
     lanes: LaneBounds,
     health: HealthCache,
-    claims: GroupClaims,
-    hand_over: Arc<OnceLock<Weak<dyn HandOver>>>,
+    claims: ClaimLedger,
+    hand_over: Arc<OnceLock<Weak<dyn ClaimSink>>>,
     operations: Arc<OnceLock<RowKey>>,
     inbox: Arc<Inbox>,
     syncer: Syncer,

@@ -1,4 +1,6 @@
-//! Why a write was refused: what the caller can be told, and the store's own failure beside it.
+//! Why a write was refused: one enum per operation. Each also carries the store's own failure.
+//!
+//! Both back ends return these types directly.
 
 use super::StoreError;
 
@@ -36,7 +38,7 @@ pub enum CreateEndpointError {
     ProjectFull(u32),
     #[error("the workspace has its {0} endpoints")]
     WorkspaceFull(u32),
-    /// A new endpoint has no values that could be kept.
+    /// A new endpoint has no stored values to keep.
     #[error("nothing is stored of the header {0}")]
     NothingToKeep(String),
     #[error(transparent)]
@@ -49,12 +51,12 @@ pub enum UpdateEndpointError {
     NotFound,
     #[error("the project has its {0} endpoints")]
     ProjectFull(u32),
-    /// The value of a header was to be kept that there is not.
+    /// The header was to keep its stored value, but has none.
     #[error("nothing is stored of the header {0}")]
     NothingToKeep(String),
-    /// A signing key is needed for another version of the secret than the one it came for.
-    #[error("the secret has been rotated meanwhile")]
-    Outrun,
+    /// The signing key was made for another version of the secret.
+    #[error("another rotation of the secret came first")]
+    SecretVersionChanged,
     #[error(transparent)]
     Store(#[from] StoreError),
 }
@@ -71,14 +73,14 @@ pub enum DeleteEndpointError {
 pub enum RotateSecretError {
     #[error("there is no such endpoint")]
     NotFound,
-    /// Another rotation came first: make the secret for the version after that.
-    #[error("the secret has been rotated meanwhile")]
-    Outrun,
+    /// Another rotation came first. The secret must be made for the version after that.
+    #[error("another rotation of the secret came first")]
+    SecretVersionChanged,
     #[error(transparent)]
     Store(#[from] StoreError),
 }
 
-/// Why nothing was queued by hand.
+/// Why a retry, test or replay was not queued.
 #[derive(Debug, thiserror::Error)]
 pub enum RequeueError {
     #[error("there is no such resource")]
@@ -91,7 +93,6 @@ pub enum RequeueError {
     Store(#[from] StoreError),
 }
 
-/// Why nothing was skipped.
 #[derive(Debug, thiserror::Error)]
 pub enum SkipDeliveryError {
     #[error("there is no such delivery")]

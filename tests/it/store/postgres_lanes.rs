@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use postrider_domain::attempt::AttemptOutcome;
 use postrider_domain::limits;
-use postrider_store::{Claim, HandOver, Lane, LaneQuota, Recorded};
+use postrider_store::{Claim, ClaimSink, Lane, LaneQuota, Recorded};
 use tokio_postgres::Client;
 
 use super::fixture::{Fixture, outline};
@@ -22,7 +22,7 @@ impl LaneQuota for Taken {
     }
 }
 
-impl HandOver for Taken {
+impl ClaimSink for Taken {
     fn take_over(&self, claims: Vec<Claim>, _lease_left: Duration) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).extend(claims);
     }
@@ -42,7 +42,7 @@ async fn handing_over() -> Option<(Fixture, Arc<Taken>, Client)> {
     let other = backend.client().await;
     let at = Fixture::new(backend).await;
     let taken = Arc::new(Taken::default());
-    let hand_over: Arc<dyn HandOver> = taken.clone();
+    let hand_over: Arc<dyn ClaimSink> = taken.clone();
     at.store().attach(Arc::downgrade(&hand_over));
     at.endpoint().await;
     Some((at, taken, other))

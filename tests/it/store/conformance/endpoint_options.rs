@@ -186,7 +186,7 @@ async fn a_version_gets_its_signing_key_once_and_only_while_it_is_the_newest(at:
     let both = || schemes(SignatureSchemes::V1AndV1a);
     for late in [with_key(1), SealedOptions::default()] {
         let refusal = try_change(&at, &endpoint, both(), late).await;
-        assert!(matches!(refusal, Err(UpdateEndpointError::Outrun)));
+        assert!(matches!(refusal, Err(UpdateEndpointError::SecretVersionChanged)));
     }
     assert_eq!(change(&at, &endpoint, both(), with_key(2)).await.public_key.as_deref(), Some("whpk_2"));
     assert_eq!(key_of(&at, &endpoint, 2).await, Some(b"sealed 2".to_vec()));

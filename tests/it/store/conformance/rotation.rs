@@ -69,7 +69,7 @@ async fn versions_follow_each_other_and_a_late_one_is_outrun(mut at: Fixture) {
     assert_eq!((rotated.id, rotated.created_at, rotated.is_active), (endpoint.id, endpoint.created_at, true));
     for version in [1, 2, 4] {
         let outrun = at.try_rotate(at.workspace.key, endpoint.id, version, NONE, false).await;
-        assert!(matches!(outrun, Err(RotateSecretError::Outrun)), "{version}: {outrun:?}");
+        assert!(matches!(outrun, Err(RotateSecretError::SecretVersionChanged)), "{version}: {outrun:?}");
     }
     at.reopen().await;
     assert_eq!(at.found(&endpoint).await.unwrap().secret_last4, "0002", "what was outrun wrote nothing");

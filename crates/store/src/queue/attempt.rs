@@ -1,9 +1,9 @@
-//! Attempts that nobody ended.
+//! The attempt of a lost claim.
 
 use postrider_domain::attempt::{Attempt, AttemptOutcome};
 use postrider_domain::time::Timestamp;
 
-/// The attempt of a claim whose holder never came back.
+/// The attempt of a claim whose holder died.
 pub fn abandoned(number: u32, claimed_at: Timestamp, next_attempt_at: Option<Timestamp>) -> Attempt {
     Attempt {
         number,

@@ -1,12 +1,13 @@
-//! What is kept in memory of a workspace's endpoints.
+//! A workspace's endpoints as both back ends cache them, and which of them an event matches.
 
 use std::sync::Arc;
 
 use crate::EndpointTarget;
 use postrider_domain::endpoint::{Endpoint, SecretVersion};
+use postrider_domain::event::NewEvent;
 use postrider_domain::time::Timestamp;
 
-/// An endpoint with what its deliveries need.
+/// An endpoint, with the values that its deliveries need.
 pub struct Subscriber {
     pub endpoint: Endpoint,
     pub target: Arc<EndpointTarget>,
@@ -14,7 +15,11 @@ pub struct Subscriber {
 }
 
 impl Subscriber {
-    /// The version that signs too for what is enqueued at `now`.
+    pub fn matches(&self, event: &NewEvent) -> bool {
+        self.endpoint.matches(&event.event_type, event.project_id.as_ref().map(|project| project.as_str()))
+    }
+
+    /// The version that signs too for a delivery enqueued at `now`.
     pub fn also_secret_version(&self, now: Timestamp) -> Option<SecretVersion> {
         let in_overlap = self.overlap_until.is_some_and(|until| now < until);
         in_overlap.then(|| SecretVersion(self.target.secret_version.0 - 1))

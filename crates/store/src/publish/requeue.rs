@@ -1,30 +1,16 @@
-//! Deliveries by hand: what is queued again, and why it may not be.
+//! Deliveries queued by hand or by a replay: what is queued again, and whether it may be.
 
-use crate::{LaneKind, RequeueError};
 use postrider_domain::access::Mode;
 use postrider_domain::delivery::DeliveryCause;
 use postrider_domain::event::NewEvent;
 use postrider_domain::id::RowKey;
+use postrider_domain::tenant::Tenant;
 
-/// Why nothing was queued.
-pub enum RequeueRefusal {
-    NotFound,
-    EndpointDeleted,
-    EndpointOff,
-}
+use crate::publish::matching::Subscriber;
+use crate::{LaneKind, RequeueError};
 
-impl From<RequeueRefusal> for RequeueError {
-    fn from(refusal: RequeueRefusal) -> Self {
-        match refusal {
-            RequeueRefusal::NotFound => Self::NotFound,
-            RequeueRefusal::EndpointDeleted => Self::EndpointDeleted,
-            RequeueRefusal::EndpointOff => Self::EndpointOff,
-        }
-    }
-}
-
-/// A delivery of which another is to be made.
-pub struct First {
+/// The delivery that a retry repeats.
+pub struct Original {
     pub key: RowKey,
     pub endpoint_key: RowKey,
     pub event_key: RowKey,
@@ -32,24 +18,23 @@ pub struct First {
     pub cause: DeliveryCause,
 }
 
-/// An event that is there already, for an endpoint that is there already.
-pub struct Again {
-    pub workspace_key: RowKey,
+/// A stored event to queue for an existing endpoint.
+pub struct Requeue {
+    /// Its mode is that of the new delivery.
+    pub tenant: Tenant,
     pub endpoint_key: RowKey,
     pub event_key: RowKey,
-    pub mode: Mode,
     pub cause: DeliveryCause,
     pub retry_of: Option<RowKey>,
 }
 
-impl Again {
-    /// A retry, asked for with a key of this mode.
-    pub fn retry(workspace_key: RowKey, first: &First, mode: Mode) -> Self {
+impl Requeue {
+    /// A retry asked for by this tenant. It sends nothing if the tenant or the original is of test mode.
+    pub fn retry(tenant: Tenant, first: &Original) -> Self {
         Self {
-            workspace_key,
+            tenant: Tenant { mode: if first.mode == Mode::Test { Mode::Test } else { tenant.mode }, ..tenant },
             endpoint_key: first.endpoint_key,
             event_key: first.event_key,
-            mode: if first.mode == Mode::Test { Mode::Test } else { mode },
             // An example must not arrive as if it had happened: a test stays marked as one.
             cause: if first.cause == DeliveryCause::Test { DeliveryCause::Test } else { DeliveryCause::Retry },
             retry_of: Some(first.key),
@@ -59,10 +44,9 @@ impl Again {
     /// An example for one endpoint.
     pub const fn test(event: &NewEvent, endpoint_key: RowKey) -> Self {
         Self {
-            workspace_key: event.workspace_key,
+            tenant: event.tenant,
             endpoint_key,
             event_key: event.id.key(),
-            mode: event.mode,
             cause: DeliveryCause::Test,
             retry_of: None,
         }
@@ -72,14 +56,22 @@ impl Again {
         if self.cause == DeliveryCause::Test { LaneKind::Tests } else { LaneKind::Events }
     }
 
-    /// Whether an endpoint in this state gets it: a test goes out even if it is off.
-    pub fn is_sent_to(&self, is_active: bool) -> bool {
+    /// The endpoint to queue for, if it exists and accepts this. A test is queued for an inactive endpoint too.
+    ///
+    /// # Errors
+    /// When the endpoint is deleted or inactive.
+    pub fn receiver<'s>(&self, subscriber: Option<&'s Subscriber>) -> Result<&'s Subscriber, RequeueError> {
+        let subscriber = subscriber.ok_or(RequeueError::EndpointDeleted)?;
+        if self.is_sent_to(subscriber.endpoint.is_active) { Ok(subscriber) } else { Err(RequeueError::EndpointOff) }
+    }
+
+    fn is_sent_to(&self, is_active: bool) -> bool {
         is_active || self.cause == DeliveryCause::Test
     }
 
-    /// The delivery from whose place in the order it goes on, if the order has stopped there. One that sends nothing does not.
+    /// The delivery whose position in a stopped order this one takes. A delivery that sends nothing takes none.
     pub fn takes_place_of(&self) -> Option<RowKey> {
-        self.retry_of.filter(|_| self.cause == DeliveryCause::Retry && self.mode == Mode::Live)
+        self.retry_of.filter(|_| self.cause == DeliveryCause::Retry && self.tenant.mode == Mode::Live)
     }
 }
 
@@ -87,15 +79,19 @@ impl Again {
 mod tests {
     use super::*;
 
-    fn first(mode: Mode, cause: DeliveryCause) -> First {
+    fn first(mode: Mode, cause: DeliveryCause) -> Original {
         let key = RowKey::from_i64;
-        First { key: key(1), endpoint_key: key(2), event_key: key(3), mode, cause }
+        Original { key: key(1), endpoint_key: key(2), event_key: key(3), mode, cause }
+    }
+
+    fn tenant(mode: Mode) -> Tenant {
+        Tenant { workspace: RowKey::from_i64(4), mode }
     }
 
     #[test]
     fn a_retry_sends_nothing_if_the_key_or_the_first_did_not() {
         let mode = |first_mode, key_mode| {
-            Again::retry(RowKey::from_i64(4), &first(first_mode, DeliveryCause::Event), key_mode).mode
+            Requeue::retry(tenant(key_mode), &first(first_mode, DeliveryCause::Event)).tenant.mode
         };
         assert_eq!(mode(Mode::Live, Mode::Live), Mode::Live);
         assert_eq!(mode(Mode::Live, Mode::Test), Mode::Test);
@@ -103,8 +99,8 @@ mod tests {
     }
 
     #[test]
-    fn a_test_sent_again_stays_a_test_and_goes_out_though_the_endpoint_is_off() {
-        let again = |cause| Again::retry(RowKey::from_i64(4), &first(Mode::Live, cause), Mode::Live);
+    fn a_retried_test_stays_a_test_and_ignores_an_inactive_endpoint() {
+        let again = |cause| Requeue::retry(tenant(Mode::Live), &first(Mode::Live, cause));
         let (test, retry) = (again(DeliveryCause::Test), again(DeliveryCause::Replay));
         assert_eq!(
             (test.cause, test.lane_kind(), test.is_sent_to(false)),

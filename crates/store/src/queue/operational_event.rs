@@ -1,4 +1,4 @@
-//! What the operator is told of endpoints and deliveries, as an event of the operations workspace.
+//! Operational events: reports to the operator about endpoints and deliveries, as events of the operations workspace.
 
 use serde::Serialize;
 
@@ -9,9 +9,10 @@ use postrider_domain::event::{EnvelopeFields, NewEvent, render_envelope};
 use postrider_domain::health::{HealthState, Trouble};
 use postrider_domain::id::{EventId, RowKey, WorkspaceId};
 use postrider_domain::operational_event::{EndpointReport, OperationalEvent, rendered};
+use postrider_domain::tenant::Tenant;
 use postrider_domain::time::Timestamp;
 
-/// How an endpoint does.
+/// The report on an endpoint's state.
 pub fn endpoint_report(endpoint: &Endpoint, workspace_id: WorkspaceId, trouble: Option<Trouble>) -> EndpointReport<'_> {
     EndpointReport {
         endpoint_id: endpoint.id,
@@ -32,18 +33,18 @@ pub fn endpoint_report(endpoint: &Endpoint, workspace_id: WorkspaceId, trouble: 
     }
 }
 
-/// What is told, and of whom.
-pub struct Told<'t> {
+/// The frame of a report: what happened, when, and to whom.
+pub struct OperationalReport<'r> {
     pub id: EventId,
-    /// The workspace in which the operator is told.
+    /// The workspace that receives the report.
     pub operations: RowKey,
     pub what: OperationalEvent,
     pub at: Timestamp,
     pub workspace_id: WorkspaceId,
-    pub project_id: Option<&'t str>,
+    pub project_id: Option<&'r str>,
 }
 
-impl Told<'_> {
+impl OperationalReport<'_> {
     pub fn event(self, report: &impl Serialize) -> Result<NewEvent, UnexpectedValue> {
         let data = rendered(report).map_err(|_| UnexpectedValue("an operational event"))?;
         let event_type = self.what.event_type();
@@ -58,8 +59,7 @@ impl Told<'_> {
         let envelope = render_envelope(fields, &data);
         Ok(NewEvent {
             id: self.id,
-            workspace_key: self.operations,
-            mode: Mode::Live,
+            tenant: Tenant { workspace: self.operations, mode: Mode::Live },
             event_type,
             project_id: None,
             external_id: None,

@@ -1,0 +1,159 @@
+//! Endpoints: where a customer wants which events.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use postrider_domain::audit::Author;
+use postrider_domain::endpoint::{
+    Endpoint, EndpointChange, EndpointFilter, EndpointName, EndpointUrl, ProjectId, SecretVersion,
+};
+use postrider_domain::endpoint_options::OptionsChange;
+use postrider_domain::event_type::EventTypeName;
+use postrider_domain::id::{EndpointId, RowKey};
+use postrider_domain::page::{Page, PageRequest};
+use postrider_domain::tenant::Tenant;
+use postrider_domain::time::Timestamp;
+
+use crate::{
+    CreateEndpointError, DeleteEndpointError, RotateSecretError, SealedOptions, SealedSigningKey, StoreError,
+    UpdateEndpointError, Write, Written,
+};
+
+/// An endpoint to create, its secret sealed.
+#[derive(Clone, Debug)]
+pub struct NewEndpoint {
+    pub key: RowKey,
+    pub id: EndpointId,
+    pub project_id: Option<ProjectId>,
+    pub name: EndpointName,
+    pub url: EndpointUrl,
+    pub events: Vec<EventTypeName>,
+    pub sealed_secret: Vec<u8>,
+    pub secret_last4: String,
+    pub options: OptionsChange,
+    pub sealed: SealedOptions,
+    pub limits: EndpointLimits,
+}
+
+/// A change to an endpoint.
+#[derive(Clone, Debug)]
+pub struct EndpointUpdate {
+    pub change: EndpointChange,
+    pub sealed: SealedOptions,
+    pub limits: EndpointLimits,
+}
+
+/// How many endpoints there may be.
+#[derive(Clone, Copy, Debug)]
+pub struct EndpointLimits {
+    pub per_project: u32,
+    pub per_workspace: u32,
+}
+
+/// A new signing secret.
+#[derive(Clone, Debug)]
+pub struct SecretRotation {
+    /// The version that the sealed secret was made for: one more than the newest.
+    pub version: SecretVersion,
+    pub sealed: Vec<u8>,
+    pub last4: String,
+    /// Stored only if the endpoint signs with `v1a`.
+    pub signing_key: SealedSigningKey,
+    /// How long new deliveries are signed with the previous version too.
+    pub overlap: Duration,
+    /// Signs queued deliveries with the new secret instead of their own.
+    pub revoke_queued: bool,
+    pub author: Author,
+}
+
+#[async_trait]
+pub trait Endpoints: Send + Sync + 'static {
+    async fn create_endpoint(
+        &self,
+        write: Write<Endpoint>,
+        new: NewEndpoint,
+    ) -> Result<Written<Endpoint>, CreateEndpointError>;
+
+    async fn find_endpoint(&self, tenant: Tenant, id: EndpointId) -> Result<Option<Endpoint>, StoreError>;
+
+    async fn list_endpoints(
+        &self,
+        tenant: Tenant,
+        filter: EndpointFilter,
+        page: PageRequest,
+    ) -> Result<Page<Endpoint>, StoreError>;
+
+    /// Changes an endpoint. Switching it on clears its `disabledReason` and releases its queue. Switching it off holds the queue.
+    async fn update_endpoint(
+        &self,
+        write: Write<Endpoint>,
+        id: EndpointId,
+        update: EndpointUpdate,
+    ) -> Result<Written<Endpoint>, UpdateEndpointError>;
+
+    /// Deletes an endpoint and its secrets and cancels its undelivered work. When this returns, none of it is claimed any more.
+    /// A long queue is cancelled in later steps.
+    async fn delete_endpoint(&self, write: Write<()>, id: EndpointId) -> Result<Written<()>, DeleteEndpointError>;
+
+    /// The version of the secret that signs now.
+    async fn secret_version(&self, tenant: Tenant, id: EndpointId) -> Result<Option<SecretVersion>, StoreError>;
+
+    /// Signs what is enqueued from now on with another secret.
+    async fn rotate_secret(
+        &self,
+        tenant: Tenant,
+        id: EndpointId,
+        rotation: SecretRotation,
+    ) -> Result<Endpoint, RotateSecretError>;
+}
+
+/// A new endpoint, still without its options.
+pub fn new_endpoint(new: &NewEndpoint) -> Endpoint {
+    Endpoint {
+        key: new.key,
+        id: new.id,
+        url: new.url.as_str().to_owned(),
+        name: new.name.as_str().to_owned(),
+        events: new.events.clone(),
+        is_active: true,
+        disabled_reason: None,
+        project_id: new.project_id.as_ref().map(|project| project.as_str().to_owned()),
+        secret_last4: new.secret_last4.clone(),
+        created_at: new.key.created_at(),
+        updated_at: new.key.created_at(),
+        trouble: None,
+        options: Arc::default(),
+    }
+}
+
+/// Whether a change moves an endpoint to another project, or out of one.
+pub fn changes_project(endpoint: &Endpoint, project_id: Option<&ProjectId>) -> bool {
+    project_id.map(ProjectId::as_str) != endpoint.project_id.as_deref()
+}
+
+/// Applies a change, the options apart.
+pub fn apply(endpoint: &mut Endpoint, change: &EndpointChange, now: Timestamp) {
+    if let Some(project) = &change.project_id {
+        endpoint.project_id = project.as_ref().map(|project| project.as_str().to_owned());
+    }
+    if let Some(name) = &change.name {
+        name.as_str().clone_into(&mut endpoint.name);
+    }
+    if let Some(url) = &change.url {
+        url.as_str().clone_into(&mut endpoint.url);
+    }
+    if let Some(events) = &change.events {
+        endpoint.events.clone_from(events);
+    }
+    if let Some(is_active) = change.is_active {
+        (endpoint.is_active, endpoint.disabled_reason) = (is_active, None);
+    }
+    endpoint.updated_at = now.max(endpoint.updated_at);
+}
+
+/// Whether a change clears the failure history: the endpoint was switched on, or has another URL.
+pub fn clears_health(change: &EndpointChange) -> bool {
+    change.is_active == Some(true) || change.url.is_some()
+}

@@ -1,0 +1,190 @@
+//! Replays: jobs that walk an endpoint's log and queue again what it did not receive.
+
+use async_trait::async_trait;
+
+use postrider_domain::access::Mode;
+use postrider_domain::delivery::{DeliveryCause, DeliveryStatus};
+use postrider_domain::id::{EndpointId, ReplayId, RowKey};
+use postrider_domain::page::{Page, PageRequest};
+use postrider_domain::replay::{Replay, ReplayCount, ReplayRange};
+use postrider_domain::tenant::Tenant;
+
+use crate::column::joined;
+use crate::publish::requeue::Requeue;
+use crate::{RequeueError, StopReplayError, StoreError, UnexpectedValue, Write, Written};
+
+/// A replay to create. Its mode is the tenant's.
+#[derive(Clone, Debug)]
+pub struct NewReplay {
+    pub endpoint_id: EndpointId,
+    pub range: ReplayRange,
+    pub total: u64,
+}
+
+/// The part of an endpoint's log that a replay looks at. The mode is that of the key that asked for it.
+#[derive(Clone, Debug)]
+pub struct ReplayScope {
+    pub endpoint_key: RowKey,
+    pub mode: Mode,
+    pub range: ReplayRange,
+}
+
+#[async_trait]
+pub trait Replays: Send + Sync + 'static {
+    /// Counts what a replay would send, in bounded steps: the rows after `after`. Also returns where the next step begins.
+    async fn count_replayable(
+        &self,
+        scope: ReplayScope,
+        after: RowKey,
+    ) -> Result<(ReplayCount, Option<RowKey>), StoreError>;
+
+    async fn create_replay(&self, write: Write<Replay>, new: NewReplay) -> Result<Written<Replay>, RequeueError>;
+
+    /// `None` when the tenant has no such endpoint.
+    async fn list_replays(
+        &self,
+        tenant: Tenant,
+        endpoint_id: EndpointId,
+        page: PageRequest,
+    ) -> Result<Option<Page<Replay>>, StoreError>;
+
+    async fn find_replay(
+        &self,
+        tenant: Tenant,
+        endpoint_id: EndpointId,
+        id: ReplayId,
+    ) -> Result<Option<Replay>, StoreError>;
+
+    /// Stops a running replay. A replay that has ended stays as it is.
+    async fn stop_replay(
+        &self,
+        write: Write<Replay>,
+        endpoint_id: EndpointId,
+        id: ReplayId,
+    ) -> Result<Written<Replay>, StopReplayError>;
+}
+
+/// Log rows looked at in one step, whatever the result: a few milliseconds.
+pub const ROWS_PER_STEP: usize = 500;
+/// Replays advanced in one step. They are drawn at random, so that none waits for the end of another.
+pub const REPLAYS_PER_STEP: usize = 16;
+/// Deliveries that one replay queues in one step. A live delivery never waits behind many more.
+pub const QUEUED_PER_STEP: usize = 100;
+/// Rows counted in one read.
+pub const ROWS_PER_COUNT: usize = 20_000;
+/// A replay waits while this many deliveries of its endpoint are due: live traffic goes first.
+pub const LIVE_FIRST: usize = 50;
+
+impl ReplayScope {
+    /// The key behind which the next step reads, given how far the last one got.
+    pub fn from(&self, after: RowKey) -> i64 {
+        after.as_i64().max(RowKey::first_at(self.range.since).as_i64() - 1)
+    }
+}
+
+/// One row of the log, as a replay sees it.
+pub struct Candidate {
+    pub key: RowKey,
+    pub event_key: RowKey,
+    pub verdict: Verdict,
+}
+
+/// What a replay does with a row.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// The replay does not concern it.
+    Ignored,
+    /// It should be sent, but retention took its payload.
+    Unavailable,
+    Sent,
+}
+
+impl Verdict {
+    /// From a query's code: 0 not wanted, 1 wanted but the event is gone, 2 wanted.
+    pub const fn from_code(code: i64) -> Option<Self> {
+        match code {
+            0 => Some(Self::Ignored),
+            1 => Some(Self::Unavailable),
+            2 => Some(Self::Sent),
+            _ => None,
+        }
+    }
+}
+
+/// The rows of one step: those before the first that would be one too many to queue.
+pub fn step_rows(rows: &[Candidate]) -> &[Candidate] {
+    let mut sent = rows.iter().enumerate().filter(|(_, row)| row.verdict == Verdict::Sent);
+    sent.nth(QUEUED_PER_STEP).map_or(rows, |(position, _)| &rows[..position])
+}
+
+/// Counts the rows of one step of `limit` rows, and returns where the next step begins.
+pub fn counted(rows: &[Candidate], limit: usize) -> (ReplayCount, Option<RowKey>) {
+    let of = |verdict| rows.iter().filter(|row| row.verdict == verdict).count() as u64;
+    let count =
+        ReplayCount { total: of(Verdict::Sent) + of(Verdict::Unavailable), unavailable: of(Verdict::Unavailable) };
+    (count, rows.last().filter(|_| rows.len() == limit).map(|row| row.key))
+}
+
+pub fn statuses_to_text(range: &ReplayRange) -> String {
+    joined(range.statuses.iter().map(|status| status.code()))
+}
+
+pub fn statuses_from_text(text: &str) -> Result<Vec<DeliveryStatus>, UnexpectedValue> {
+    let code = |word: &str| word.parse().ok().and_then(DeliveryStatus::from_code);
+    text.split(' ').map(|word| code(word).ok_or(UnexpectedValue("replays.statuses"))).collect()
+}
+
+/// A running replay.
+pub struct RunningReplay {
+    pub key: RowKey,
+    pub workspace: RowKey,
+    pub scope: ReplayScope,
+    pub cursor: RowKey,
+}
+
+impl RunningReplay {
+    pub const fn requeue(&self, row: &Candidate) -> Requeue {
+        Requeue {
+            tenant: Tenant { workspace: self.workspace, mode: self.scope.mode },
+            endpoint_key: self.scope.endpoint_key,
+            event_key: row.event_key,
+            cause: DeliveryCause::Replay,
+            retry_of: Some(row.key),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rows(verdicts: impl IntoIterator<Item = Verdict>) -> Vec<Candidate> {
+        let keys = (1..).map(RowKey::from_i64);
+        verdicts.into_iter().zip(keys).map(|(verdict, key)| Candidate { key, event_key: key, verdict }).collect()
+    }
+
+    #[test]
+    fn a_step_ends_before_what_would_be_one_too_many_to_queue() {
+        let seen = rows((0..1_000).map(|at| if at % 2 == 0 { Verdict::Sent } else { Verdict::Ignored }));
+        let step = step_rows(&seen);
+        assert_eq!(step.len(), 2 * QUEUED_PER_STEP, "what is passed over behind the last still belongs to it");
+        assert_eq!(step_rows(&seen[..10]).len(), 10);
+    }
+
+    #[test]
+    fn a_count_says_where_to_go_on_only_if_there_may_be_more() {
+        let seen = rows([Verdict::Sent, Verdict::Ignored, Verdict::Unavailable]);
+        let count = ReplayCount { total: 2, unavailable: 1 };
+        assert_eq!(counted(&seen, 3), (count, Some(RowKey::from_i64(3))));
+        assert_eq!(counted(&seen, 4), (count, None));
+    }
+
+    #[test]
+    fn statuses_read_back_as_they_were_stored() {
+        let statuses = vec![DeliveryStatus::Delivered, DeliveryStatus::Skipped];
+        let at = postrider_domain::time::Timestamp::from_millis(0);
+        let range = ReplayRange { since: at, until: at, statuses: statuses.clone() };
+        assert_eq!(statuses_from_text(&statuses_to_text(&range)).unwrap(), statuses);
+        assert!(statuses_from_text("1 x").is_err());
+    }
+}
