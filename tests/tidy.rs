@@ -7,7 +7,7 @@
 #[path = "tidy/docs.rs"]
 mod docs;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -23,6 +23,10 @@ const BANNED: &[(&str, &str)] = &[
     ("#[ignore", "a test is run or removed, never ignored"),
     ("%error", "a log shows the whole chain of causes: `error = %Chain(&error)`"),
 ];
+
+/// Which files of a back end may write which table, as paths below `crates/store-sqlite/src` and `crates/store-postgres/src`.
+/// `copy.rs`, which copies every table, and tests are left out.
+const WRITERS: &[(&str, &[&str])] = &[];
 
 const COLUMNS_MAX: usize = 120;
 
@@ -55,6 +59,9 @@ fn the_tree_is_tidy() {
         } else if name.ends_with(".md") {
             violations.extend(check_links(&name, &text, |target| root.join(target).exists()));
         }
+    }
+    for store in ["sqlite", "postgres"] {
+        violations.extend(check_writers(root, store));
     }
     let migrations = |store| file_names(&root.join("migrations").join(store));
     violations.extend(check_migrations(migrations("sqlite"), migrations("postgres")));
@@ -123,6 +130,59 @@ fn check_sleeps(file: &str, text: &str) -> Vec<Violation> {
     };
     let lines = (1..).zip(text.lines()).filter(|(_, line)| is_sleep(line));
     lines.map(|(number, _)| violation(file, number, rule)).collect()
+}
+
+/// Holds a back end to [`WRITERS`], in both directions: no other file writes a table, and each file in its row does.
+fn check_writers(root: &Path, store: &str) -> Vec<Violation> {
+    let folder = root.join(format!("crates/store-{store}/src"));
+    let tables: Vec<&str> = WRITERS.iter().map(|(table, _)| *table).collect();
+    let mut written = BTreeMap::new();
+    for path in files_under(&folder) {
+        let name = path.strip_prefix(&folder).expect("found below the folder").to_string_lossy().into_owned();
+        let text = fs::read_to_string(&path).expect("a source file");
+        if name.ends_with(".rs") && name != "copy.rs" && !name.ends_with("tests.rs") {
+            written.insert(name, tables_written(&text, &tables));
+        }
+    }
+    compare_writers(&format!("crates/store-{store}/src"), &written)
+}
+
+fn compare_writers(folder: &str, written: &BTreeMap<String, BTreeSet<String>>) -> Vec<Violation> {
+    let mut violations = Vec::new();
+    for (file, tables) in written {
+        for (table, allowed) in WRITERS {
+            let (writes, may_write) = (tables.contains(*table), allowed.contains(&file.as_str()));
+            let path = format!("{folder}/{file}");
+            if writes && !may_write {
+                let rule = format!("writes `{table}`, which is written in {} only", allowed.join(", "));
+                violations.push(violation(&path, 1, rule));
+            }
+        }
+    }
+    violations
+}
+
+/// The tables that the SQL of a file writes, its tests left out. A table whose name is put in at run time is not seen.
+fn tables_written(text: &str, tables: &[&str]) -> BTreeSet<String> {
+    let code = text.split("#[cfg(test)]").next().unwrap_or_default();
+    let words: Vec<&str> = code
+        .lines()
+        .map(code_of)
+        .flat_map(|line| line.split(|c: char| !is_word(c)))
+        .filter(|word| !word.is_empty())
+        .collect();
+    let writes = |before: &[&str]| match before {
+        [.., "DELETE", "FROM"] | [.., "INTO" | "UPDATE"] => true,
+        _ => false,
+    };
+    (0..words.len())
+        .filter(|&at| tables.contains(&words[at]) && writes(&words[..at]))
+        .map(|at| words[at].to_owned())
+        .collect()
+}
+
+fn is_word(character: char) -> bool {
+    character.is_alphanumeric() || character == '_'
 }
 
 /// Each store's migrations are numbered without a gap, and each number means the same in both.
@@ -296,6 +356,20 @@ mod tests {
             of_source("tests/it/a.rs", "async fn f() { clock.sleep_until(at).await; clock.until_asleep(2); }"),
             [""; 0]
         );
+    }
+
+    #[test]
+    fn a_table_written_in_the_wrong_file_is_found() {
+        let sql = "const A: &str = \"INSERT INTO due (x) VALUES (1) ON CONFLICT DO UPDATE SET y = 1\";\n\
+                   const B: &str = \"DELETE\n FROM lanes\"; // UPDATE events\n\
+                   const C: &str = \"SELECT 1 FROM events FOR UPDATE\";\n\
+                   #[cfg(test)]\nmod tests { const D: &str = \"UPDATE events SET z = 1\"; }\n";
+        let written = tables_written(sql, &["due", "lanes", "events"]);
+        assert_eq!(written, BTreeSet::from(["due".to_owned(), "lanes".to_owned()]));
+        let files = BTreeMap::from([("log/mod.rs".to_owned(), written)]);
+        let found = rules(&compare_writers("crates/store-x/src", &files));
+        assert_eq!(found.len(), 2, "{found:?}");
+        assert!(found[0].starts_with("crates/store-x/src/log/mod.rs:1: writes `due`"), "{found:?}");
     }
 
     #[test]

@@ -24,8 +24,8 @@ use postrider_domain::delivery::{DeliveryCause, DeliveryStatus, EndReason};
 use postrider_domain::endpoint::SecretVersion;
 use postrider_domain::id::{DeliveryId, EventId, RowKey};
 use postrider_domain::time::Timestamp;
-use postrider_store::queue::attempt::abandoned;
 use postrider_store::column::mode_from_code;
+use postrider_store::queue::attempt::abandoned;
 use postrider_store::{Claim, ClaimToken, Claimed, EndpointTarget, Lane, LaneKind, LaneQuota};
 
 use super::column::{coded, get, instant, int, key, number, opt_instant, opt_int, opt_number};

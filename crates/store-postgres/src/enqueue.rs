@@ -17,7 +17,7 @@ use postrider_store::{Claim, ClaimToken, EndpointTarget, Lane};
 
 use super::fault::PgError;
 use super::lane::{self, Bounds, LaneBound, Lanes, lane_key, look_by};
-use super::order::{self, Place, OrderPlacement};
+use super::order::{self, OrderPlacement, Place};
 use super::transaction::WriteTx;
 
 /// A delivery to be made.

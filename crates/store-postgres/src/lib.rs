@@ -24,10 +24,11 @@ use postrider_domain::replay::{Replay, ReplayCount, ReplayRange};
 use postrider_domain::workspace::{Workspace, WorkspaceName};
 
 use postrider_store::{
-    AcceptError, CatalogueAdoption, ClaimToken, Claimed, CreateApiKeyError, CreateEndpointError, DeleteEndpointError,
-    EndpointUpdate, ClaimSink, LaneQuota, LogPart, NewApiKey, NewCatalogue, NewEndpoint, NewReplay, NewWorkspace,
-    OutcomeRecord, Recorded, RequeueError, RevokeApiKeyError, RotateSecretError, SealedParts, SecretRotation,
-    SkipDeliveryError, StopReplayError, Store, StoreError, UpdateEndpointError, WriteWorkspaceError, Written,
+    AcceptError, CatalogueAdoption, ClaimSink, ClaimToken, Claimed, CreateApiKeyError, CreateEndpointError,
+    DeleteEndpointError, EndpointUpdate, LaneQuota, LogPart, NewApiKey, NewCatalogue, NewEndpoint, NewReplay,
+    NewWorkspace, OutcomeRecord, Recorded, RequeueError, RevokeApiKeyError, RotateSecretError, SealedParts,
+    SecretRotation, SkipDeliveryError, StopReplayError, Store, StoreError, UpdateEndpointError, WriteWorkspaceError,
+    Written,
 };
 
 mod access;

@@ -22,7 +22,7 @@ use super::transaction::WriteTx;
 use super::unsent::{Unsent, end_unsent, unsent_from_row};
 use super::{audit, delivery, matching};
 
-pub use postrider_store::queue::order::{NOT_YET, Place, SkipRefusal, OrderPlacement, is_ordered};
+pub use postrider_store::queue::order::{NOT_YET, OrderPlacement, Place, SkipRefusal, is_ordered};
 
 /// Places for so many new deliveries in each of these lanes: the last of the places, and whether the first of them is the head.
 pub async fn take_places(tx: &WriteTx, wanted: &[(i64, i64)]) -> Result<HashMap<i64, (i64, bool)>, PgError> {

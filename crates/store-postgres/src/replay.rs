@@ -14,11 +14,11 @@ use postrider_domain::id::{EndpointId, ReplayId, RowKey, StoreTag};
 use postrider_domain::page::{Page, PageRequest};
 use postrider_domain::replay::{Replay, ReplayCount, ReplayRange, ReplayStatus};
 use postrider_store::column::{mode_code, mode_from_code};
+use postrider_store::publish::requeue::{Again, RequeueRefusal};
 use postrider_store::replay::{
     Candidate, Fate, LIVE_FIRST, REPLAYS_PER_STEP, ROWS_PER_COUNT, ROWS_PER_STEP, Running, counted, statuses_from_text,
     statuses_to_text, stretch,
 };
-use postrider_store::publish::requeue::{Again, RequeueRefusal};
 use postrider_store::{NewReplay, RequeueError, StopReplayError};
 
 use super::column::{coded, get, instant, key, number, opt_instant, parsed, unexpected};

@@ -26,9 +26,9 @@ use postrider_domain::workspace::{Workspace, WorkspaceName};
 
 use postrider_store::directory::DirectoryLock;
 use postrider_store::{
-    AcceptError, CatalogueAdoption, ClaimToken, Claimed, CreateApiKeyError, CreateEndpointError, DeleteEndpointError,
-    EndpointUpdate, ClaimSink, LaneQuota, LogPart, NewApiKey, NewCatalogue, NewEndpoint, NewReplay, NewWorkspace,
-    OpenError, OutcomeRecord, Recorded, RequeueError, RevokeApiKeyError, RotateSecretError, SealedParts,
+    AcceptError, CatalogueAdoption, ClaimSink, ClaimToken, Claimed, CreateApiKeyError, CreateEndpointError,
+    DeleteEndpointError, EndpointUpdate, LaneQuota, LogPart, NewApiKey, NewCatalogue, NewEndpoint, NewReplay,
+    NewWorkspace, OpenError, OutcomeRecord, Recorded, RequeueError, RevokeApiKeyError, RotateSecretError, SealedParts,
     SecretRotation, SkipDeliveryError, StopReplayError, Store, StoreError, UpdateEndpointError, WriteWorkspaceError,
     Written,
 };

@@ -31,7 +31,7 @@ use postrider_domain::limits;
 use postrider_domain::time::Timestamp;
 use postrider_store::{Lane, LaneKind};
 
-pub use postrider_store::queue::order::{NOT_YET, Place, SkipRefusal, OrderPlacement, is_ordered};
+pub use postrider_store::queue::order::{NOT_YET, OrderPlacement, Place, SkipRefusal, is_ordered};
 
 use super::lane::{lane_from_row, lane_key, lower_next_at};
 use super::unsent::{Unsent, end_unsent, unsent_from_row};

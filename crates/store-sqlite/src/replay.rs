@@ -15,11 +15,11 @@ use super::requeue::queue_again;
 use super::writer::WriteTx;
 use super::{audit, due, endpoint};
 use postrider_store::column::{mode_code, mode_from_code};
+use postrider_store::publish::requeue::RequeueRefusal;
 use postrider_store::replay::{
     Candidate, Fate, LIVE_FIRST, REPLAYS_PER_STEP, ROWS_PER_COUNT, ROWS_PER_STEP, Running, Scope, counted,
     statuses_from_text, statuses_to_text, stretch,
 };
-use postrider_store::publish::requeue::RequeueRefusal;
 
 /// The next rows of the log after `after`, in order, each with what becomes of it. What a test key published was never meant
 /// to arrive: only a replay with a test key, which sends nothing, looks at it.
