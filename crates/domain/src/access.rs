@@ -1,4 +1,4 @@
-//! Who calls and what they may do.
+//! Callers: modes, scopes, API keys, and what a principal may do.
 
 use std::fmt;
 use std::str::FromStr;
@@ -9,7 +9,7 @@ use super::limits;
 use super::tenant::Tenant;
 use super::time::Timestamp;
 
-/// Live keys send; test keys reach the same routes and cause no side effects outside.
+/// Live keys send. Test keys reach the same routes and cause no side effects outside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Mode {
     Live,
@@ -29,7 +29,7 @@ impl Mode {
     }
 }
 
-/// One thing that a key may do.
+/// A permission of a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Scope {
     WebhooksManage,
@@ -83,7 +83,7 @@ impl serde::Serialize for Scope {
     }
 }
 
-/// Which scopes do for what; any one of a set is enough.
+/// The scopes that permit an action. Any one of a set is enough.
 pub mod needs {
     use super::Scope;
 
@@ -96,7 +96,7 @@ pub mod needs {
     pub const WORKSPACES: &[Scope] = &[Scope::WorkspacesManage];
 }
 
-/// The text names no scope.
+/// The text is not the name of a scope.
 #[derive(Debug, thiserror::Error)]
 #[error("there is no scope {0:?}; the scopes are {list}", list = Scopes::of(&Scope::ALL))]
 pub struct UnknownScope(pub String);
@@ -130,7 +130,7 @@ impl Scopes {
         self.0 == 0
     }
 
-    /// What is in this set and not in the other.
+    /// The scopes of this set that the other lacks.
     pub const fn without(self, other: Self) -> Self {
         Self(self.0 & !other.0)
     }
@@ -164,7 +164,7 @@ pub struct Principal {
     pub request_id: Option<RequestId>,
 }
 
-/// The caller's key lacks every scope that would do.
+/// The caller has none of the scopes, any one of which is enough.
 #[derive(Debug, thiserror::Error)]
 #[error("Token lacks the required scope. Need one of: {list}.", list = Scopes::of(needed))]
 pub struct ScopeMissing {
@@ -173,7 +173,7 @@ pub struct ScopeMissing {
 
 impl Principal {
     /// # Errors
-    /// When the key has none of the scopes, any of which would do.
+    /// When the caller has none of the scopes, any one of which is enough.
     pub fn require(&self, any_of: &'static [Scope]) -> Result<(), ScopeMissing> {
         if any_of.iter().any(|&scope| self.scopes.contains(scope)) {
             Ok(())
@@ -182,11 +182,11 @@ impl Principal {
         }
     }
 
-    /// Whether a key of these scopes and this mode is this caller's to make: nobody grants what they lack, and what makes
-    /// an operator is granted at the command line alone.
+    /// Checks whether this caller may create a key of these scopes and this mode. Nobody grants what they lack, and only the
+    /// command line grants the operator's scope.
     ///
     /// # Errors
-    /// Says what stands against it.
+    /// Names the reason.
     pub fn check_grant(&self, scopes: Scopes, mode: Mode) -> Result<(), GrantRefusal> {
         let lacking = scopes.without(self.scopes);
         if !lacking.is_empty() {
@@ -206,14 +206,14 @@ impl Principal {
     }
 }
 
-/// Why a key may not be made by this caller.
+/// Why this caller may not create a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum GrantRefusal {
-    /// The caller lacks these scopes itself.
+    /// The caller lacks these scopes.
     Lacking(Scopes),
-    /// A test key would make a live one.
+    /// A test key may not create a live key.
     Live,
-    /// The scope of operators.
+    /// Only the command line grants the operator's scope.
     Operator,
 }
 
@@ -265,10 +265,9 @@ mod tests {
 
     fn principal(mode: Mode, scopes: &[Scope]) -> Principal {
         Principal {
-            key_id: ApiKeyId::from_letters([b'a'; 16]),
+            actor: Actor::ApiKey(ApiKeyId::from_letters([b'a'; 16])),
+            tenant: Tenant { workspace: RowKey::from_i64(1), mode },
             workspace_id: WorkspaceId::from_letters([b'a'; 16]),
-            workspace_key: RowKey::from_i64(1),
-            mode,
             scopes: Scopes::of(scopes),
             request_id: None,
         }

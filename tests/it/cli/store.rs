@@ -40,7 +40,7 @@ fn fill(data_dir: &Path) {
 async fn copy(from: &str, to: &str) -> Ended {
     let run = || async {
         let ended = postrider(&["store", "copy", "--from", from, "--to", to]).await;
-        let is_busy = ended.stderr.contains("is under way") || ended.stderr.contains("in use by another");
+        let is_busy = ended.stderr.contains("is running") || ended.stderr.contains("in use by another");
         (!is_busy).then_some(ended)
     };
     eventually("the end of another copy", run).await
