@@ -3,6 +3,7 @@
 pub mod access;
 pub mod attempt;
 pub mod audit;
+pub mod bounded_cache;
 pub mod database_url;
 pub mod delivery;
 pub mod endpoint;
