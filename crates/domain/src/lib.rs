@@ -1,6 +1,7 @@
 //! Pure nouns and rules: no clock, no random source, no environment, no I/O.
 
 pub mod access;
+pub mod adaptive_limit;
 pub mod attempt;
 pub mod audit;
 pub mod bounded_cache;
@@ -28,4 +29,5 @@ pub mod secret;
 pub mod signing;
 pub mod target;
 pub mod time;
+pub mod token_bucket;
 pub mod workspace;
