@@ -193,3 +193,8 @@ pub const CLOCK_AHEAD_MAX: Duration = Duration::from_secs(24 * 3600);
 pub const STOP_GRACE: Duration = Duration::from_secs(20);
 /// The longest such wait that can be set: service managers lose patience too.
 pub const STOP_GRACE_MAX: Duration = Duration::from_secs(600);
+
+// Engine and egress
+
+/// Endpoints whose limits and counts the engine tracks before it forgets those without claims: a few hundred bytes each.
+pub const ENDPOINTS_TRACKED: usize = 100_000;

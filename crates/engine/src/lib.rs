@@ -25,16 +25,18 @@ use postrider_egress::Transport;
 use postrider_store::{HandOver, Store};
 
 mod dispatcher;
+mod fair_share;
 mod intake;
 mod janitor;
+mod limiter;
 mod private_options;
 mod recorder;
 mod replayer;
 mod signer;
-mod throttle;
 mod waker;
 mod worker;
 
+use limiter::ConcurrencyLimiter;
 use waker::Waker;
 
 /// What the engine is made of.
@@ -92,8 +94,8 @@ impl Engine {
         let (stop, cut) = (CancellationToken::new(), CancellationToken::new());
         let waker = Waker::default();
         let attempts = TaskTracker::new();
-        let (slots, per_endpoint) = (parts.settings.slots, parts.settings.slots_per_endpoint);
-        let slots = throttle::Slots::new(slots, per_endpoint, Arc::clone(&parts.clock), stop.clone());
+        let (total, per_endpoint) = (parts.settings.slots, parts.settings.slots_per_endpoint);
+        let limiter = ConcurrencyLimiter::new(total, per_endpoint, Arc::clone(&parts.clock), stop.clone());
         let (outcomes, recorder) = recorder::start(Arc::clone(&parts.store));
         let janitor = tokio::spawn(janitor::run(
             Arc::clone(&parts.store),
@@ -104,7 +106,7 @@ impl Engine {
         let replayer = tokio::spawn(replayer::run(Arc::clone(&parts.store), Arc::clone(&parts.clock), stop.clone()));
         let worker = Arc::new(worker::Worker::new(&parts, outcomes));
         let intake = Arc::new(intake::Intake {
-            slots,
+            limiter,
             worker,
             attempts: attempts.clone(),
             cut: cut.clone(),

@@ -8,7 +8,7 @@ use tokio::task::JoinHandle;
 
 use postrider_store::{OutcomeRecord, Recorded, Store, StoreError};
 
-use super::throttle::Unrecorded;
+use super::limiter::UnrecordedOutcome;
 
 /// Outcomes that wait to be written; beyond it attempts wait with theirs, and slots with them.
 const OUTCOMES_QUEUED: usize = 4_096;
@@ -19,7 +19,7 @@ const WRITE_TRIES: u32 = 60;
 const WAIT_BETWEEN_TRIES: Duration = Duration::from_secs(1);
 
 /// An outcome, and the place of its claim.
-type Outcome = (OutcomeRecord, Unrecorded);
+type Outcome = (OutcomeRecord, UnrecordedOutcome);
 
 /// Where outcomes go. Those that can wait for others to share their commit hold up none that cannot.
 pub struct Outcomes {
@@ -30,7 +30,7 @@ pub struct Outcomes {
 impl Outcomes {
     /// # Errors
     /// When nothing is recorded any more.
-    pub async fn send(&self, record: OutcomeRecord, place: Unrecorded) -> Result<(), Stopped> {
+    pub async fn send(&self, record: OutcomeRecord, place: UnrecordedOutcome) -> Result<(), Stopped> {
         let queue = if record.can_wait() { &self.patient } else { &self.urgent };
         queue.send((record, place)).await.map_err(|_| Stopped)
     }

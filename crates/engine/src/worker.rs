@@ -10,6 +10,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 
 use postrider_crypto::Random;
 use postrider_domain::access::Mode;
+use postrider_domain::adaptive_limit::AttemptSample;
 use postrider_domain::attempt::{Attempt, AttemptOutcome, AttemptPhases, Fault};
 use postrider_domain::delivery::{DeliveryCause, DeliveryStatus, EndReason};
 use postrider_domain::event_type::Brand;
@@ -24,10 +25,10 @@ use postrider_domain::time::{Clock, Timestamp};
 use postrider_egress::{Answer, Exchange, OutboundRequest, ProxyFault, SendError, TargetUrl, Transport};
 use postrider_store::{AfterAttempt, Claim, EndpointTarget, OutcomeRecord, Store};
 
+use super::limiter::Permit;
 use super::private_options::{Opened, Opener};
 use super::recorder::Outcomes;
 use super::signer::Signer;
-use super::throttle::{Observation, Slot};
 use super::{EngineParts, EngineSettings};
 
 const AGENT: &str = concat!("Postrider/", env!("CARGO_PKG_VERSION"));
@@ -114,8 +115,8 @@ impl Worker {
 
     /// Makes the attempt that the claim allows. The slot is held until the exchange is over, what is left of it until the outcome is
     /// recorded.
-    pub async fn attempt(&self, claim: Claim, lease_until: Timestamp, mut slot: Slot) {
-        slot.turn().await;
+    pub async fn attempt(&self, claim: Claim, lease_until: Timestamp, mut permit: Permit) {
+        permit.acquire().await;
         let started_at = self.clock.now();
         if lease_until.since(started_at) < self.deadline(&claim) + limits::LEASE_MARGIN {
             self.give_back(&claim).await;
@@ -125,7 +126,7 @@ impl Worker {
         let ending = self.exchange(&claim, started_at).await;
         let duration = clocked.elapsed();
         let Ending { outcome, status, .. } = ending;
-        let place = slot.finish(Observation { outcome, status, took: duration, probe: claim.probe });
+        let place = permit.finish(AttemptSample { outcome, status, duration, probe: claim.probe });
         let record = self.judged(claim, ending, started_at, duration);
         if self.outcomes.send(record, place).await.is_err() {
             tracing::error!("an outcome came after the recorder had stopped; the delivery will be attempted again");
