@@ -17,14 +17,14 @@ use super::time::Timestamp;
 /// Replacing the value of a key keeps the key's position in that order.
 pub struct BoundedCache<K, V> {
     capacity: usize,
-    entries: HashMap<K, Entry<V>>,
+    entries: HashMap<K, CachedValue<V>>,
     /// Keys from the oldest insert to the newest, each with the number of its insert. A pair whose number is not the
     /// entry's belongs to a removed entry and is skipped.
     inserts: VecDeque<(u64, K)>,
     next_insert: u64,
 }
 
-struct Entry<V> {
+struct CachedValue<V> {
     insert: u64,
     value: V,
 }
@@ -59,7 +59,7 @@ impl<K: Clone + Eq + Hash, V> BoundedCache<K, V> {
         let insert = self.next_insert;
         self.next_insert += 1;
         self.inserts.push_back((insert, key.clone()));
-        self.entries.insert(key, Entry { insert, value });
+        self.entries.insert(key, CachedValue { insert, value });
         None
     }
 
@@ -231,19 +231,19 @@ mod tests {
     }
 
     #[derive(Clone, Debug)]
-    enum Step {
+    enum CacheStep {
         Insert(u8, u16),
         Remove(u8),
         RetainBelow(u8),
         Clear,
     }
 
-    fn step() -> impl Strategy<Value = Step> {
+    fn step() -> impl Strategy<Value = CacheStep> {
         prop_oneof![
-            12 => (0_u8..12, any::<u16>()).prop_map(|(key, value)| Step::Insert(key, value)),
-            6 => (0_u8..12).prop_map(Step::Remove),
-            1 => (0_u8..12).prop_map(Step::RetainBelow),
-            1 => Just(Step::Clear),
+            12 => (0_u8..12, any::<u16>()).prop_map(|(key, value)| CacheStep::Insert(key, value)),
+            6 => (0_u8..12).prop_map(CacheStep::Remove),
+            1 => (0_u8..12).prop_map(CacheStep::RetainBelow),
+            1 => Just(CacheStep::Clear),
         ]
     }
 
@@ -258,7 +258,7 @@ mod tests {
             let mut model: Vec<(u8, u16)> = Vec::new();
             for step in steps {
                 match step {
-                    Step::Insert(key, value) => {
+                    CacheStep::Insert(key, value) => {
                         cache.insert(key, value);
                         match model.iter_mut().find(|(known, _)| *known == key) {
                             Some(entry) => entry.1 = value,
@@ -270,15 +270,15 @@ mod tests {
                             }
                         }
                     }
-                    Step::Remove(key) => {
+                    CacheStep::Remove(key) => {
                         let known = model.iter().position(|(known, _)| *known == key);
                         prop_assert_eq!(cache.remove(&key), known.map(|at| model.remove(at).1));
                     }
-                    Step::RetainBelow(limit) => {
+                    CacheStep::RetainBelow(limit) => {
                         cache.retain(|key, _| *key < limit);
                         model.retain(|(key, _)| *key < limit);
                     }
-                    Step::Clear => {
+                    CacheStep::Clear => {
                         cache.clear();
                         model.clear();
                     }

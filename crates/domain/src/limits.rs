@@ -196,5 +196,11 @@ pub const STOP_GRACE_MAX: Duration = Duration::from_secs(600);
 
 // Engine and egress
 
-/// Endpoints whose limits and counts the engine tracks before it forgets those without claims: a few hundred bytes each.
+/// Endpoints whose counts and adaptive limits the engine keeps before it forgets those without claims.
 pub const ENDPOINTS_TRACKED: usize = 100_000;
+/// Opened keys that the engine caches, of each kind (`v1` and `v1a`). Beyond it a key is opened again when it is needed.
+pub const SIGNING_KEYS_CACHED: usize = 50_000;
+/// Endpoints whose opened headers and client certificates the engine caches. Beyond it they are opened again.
+pub const ENDPOINT_OPTIONS_CACHED: usize = 10_000;
+/// Endpoint URLs that the engine caches in parsed form. Beyond it a URL is parsed again.
+pub const TARGET_URLS_CACHED: usize = 50_000;

@@ -3,7 +3,6 @@
 //! It stands apart from the connector so that the settings can be read without the sockets. It must not open any, and
 //! there is no setting that leaves a certificate unchecked.
 
-use std::collections::HashMap;
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -15,6 +14,7 @@ use tokio_rustls::TlsConnector;
 
 use super::exchange::TlsFault;
 use super::identity::{ClientIdentity, IdentityId};
+use postrider_domain::bounded_cache::BoundedCache;
 use postrider_domain::limits;
 
 /// The TLS settings could not be built.
@@ -39,13 +39,13 @@ const TLS_SESSIONS_PER_IDENTITY: usize = 16;
 pub(super) struct TlsConnectors {
     settings: ClientConfig,
     anonymous: TlsConnector,
-    by_identity: Mutex<HashMap<IdentityId, TlsConnector>>,
+    by_identity: Mutex<BoundedCache<IdentityId, TlsConnector>>,
 }
 
 impl TlsConnectors {
     pub fn new(settings: ClientConfig) -> Self {
         let anonymous = TlsConnector::from(Arc::new(settings.clone()));
-        Self { settings, anonymous, by_identity: Mutex::default() }
+        Self { settings, anonymous, by_identity: Mutex::new(BoundedCache::new(limits::IDENTITIES_REMEMBERED)) }
     }
 
     pub fn of(&self, identity: Option<&ClientIdentity>) -> TlsConnector {
@@ -53,11 +53,6 @@ impl TlsConnectors {
         let mut by_identity = self.by_identity.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(connector) = by_identity.get(&identity.id()) {
             return connector.clone();
-        }
-        if by_identity.len() >= limits::IDENTITIES_REMEMBERED
-            && let Some(any) = by_identity.keys().next().copied()
-        {
-            by_identity.remove(&any);
         }
         let mut settings = self.settings.clone();
         settings.client_auth_cert_resolver = identity.resolver();

@@ -1,6 +1,5 @@
 //! One attempt from its claim to its outcome: check the lease, sign, send, judge, hand over to the recorder.
 
-use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -12,6 +11,7 @@ use postrider_crypto::Random;
 use postrider_domain::access::Mode;
 use postrider_domain::adaptive_limit::AttemptSample;
 use postrider_domain::attempt::{Attempt, AttemptOutcome, AttemptPhases, Fault};
+use postrider_domain::bounded_cache::BoundedCache;
 use postrider_domain::delivery::{DeliveryCause, DeliveryStatus, EndReason};
 use postrider_domain::event_type::Brand;
 use postrider_domain::health::{Failure, Signal, is_busy};
@@ -32,8 +32,6 @@ use super::signer::Signer;
 use super::{EngineParts, EngineSettings};
 
 const AGENT: &str = concat!("Postrider/", env!("CARGO_PKG_VERSION"));
-/// URLs remembered in parsed form.
-const URLS_KEPT: usize = 50_000;
 
 pub struct Worker {
     store: Arc<dyn Store>,
@@ -45,7 +43,7 @@ pub struct Worker {
     outcomes: Outcomes,
     settings: EngineSettings,
     headers: HeaderNames,
-    urls: Mutex<HashMap<RowKey, ParsedUrl>>,
+    urls: Mutex<BoundedCache<RowKey, ParsedUrl>>,
 }
 
 /// An endpoint as it was claimed, and its URL in the form that the transport wants.
@@ -109,7 +107,7 @@ impl Worker {
             outcomes,
             headers: HeaderNames::new(&parts.settings.brand),
             settings: parts.settings.clone(),
-            urls: Mutex::default(),
+            urls: Mutex::new(BoundedCache::new(limits::TARGET_URLS_CACHED)),
         }
     }
 
@@ -230,9 +228,6 @@ impl Worker {
             _ => {}
         }
         let url = Arc::new(TargetUrl::parse(&endpoint.url).ok()?);
-        if urls.len() >= URLS_KEPT {
-            urls.clear();
-        }
         urls.insert(key, (Arc::clone(endpoint), Arc::clone(&url)));
         Some(url)
     }
