@@ -30,11 +30,6 @@ pub enum TlsSetupError {
     Versions(#[source] rustls::Error),
 }
 
-/// Hosts whose TLS sessions are remembered, where no client certificate is shown.
-const TLS_SESSIONS: usize = 4096;
-/// The same for one client identity, which is one customer's and seldom shown to more than a few.
-const TLS_SESSIONS_PER_IDENTITY: usize = 16;
-
 /// One way to speak TLS for each client identity: a session ticket that was given to one is never shown by another.
 pub(super) struct TlsConnectors {
     settings: ClientConfig,
@@ -56,7 +51,7 @@ impl TlsConnectors {
         }
         let mut settings = self.settings.clone();
         settings.client_auth_cert_resolver = identity.resolver();
-        settings.resumption = Resumption::in_memory_sessions(TLS_SESSIONS_PER_IDENTITY);
+        settings.resumption = Resumption::in_memory_sessions(limits::TLS_SESSIONS_PER_IDENTITY);
         let connector = TlsConnector::from(Arc::new(settings));
         by_identity.insert(identity.id(), connector.clone());
         connector
@@ -84,7 +79,7 @@ pub fn tls_settings(extra_ca_pem: Option<&[u8]>, http2: bool) -> Result<ClientCo
         .map_err(TlsSetupError::Versions)?
         .with_root_certificates(roots)
         .with_no_client_auth();
-    settings.resumption = Resumption::in_memory_sessions(TLS_SESSIONS);
+    settings.resumption = Resumption::in_memory_sessions(limits::TLS_SESSIONS);
     if http2 {
         settings.alpn_protocols.push(b"h2".to_vec());
     }

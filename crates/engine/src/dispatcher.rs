@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
+use postrider_domain::error_chain::Chain;
 use postrider_domain::limits;
 use postrider_domain::time::{Clock, Timestamp};
 use postrider_store::Store;
@@ -20,8 +21,6 @@ pub struct Dispatcher {
     pub stop: CancellationToken,
 }
 
-/// Deliveries in one claim: enough to share a commit, few enough not to hold up the commits of others.
-const CLAIM_MAX: usize = 256;
 /// After a failure of the store.
 const STORE_FAULT_WAIT: Duration = Duration::from_secs(1);
 
@@ -38,7 +37,7 @@ impl Dispatcher {
             }
             // A wait counts from here: what falls due while the store is asked must not wait for the next poll.
             let asked_at = self.clock.now();
-            match self.claim(free.min(CLAIM_MAX)).await {
+            match self.claim(free.min(limits::DELIVERIES_PER_CLAIM)).await {
                 Ok(None) => {}
                 Ok(Some(wait)) => {
                     let until = asked_at.plus(wait);
@@ -47,7 +46,7 @@ impl Dispatcher {
                     self.wait_until(token_at.map_or(until, |at| at.min(until))).await;
                 }
                 Err(error) => {
-                    tracing::error!(error = %error, source = ?std::error::Error::source(&error), "claiming due deliveries failed");
+                    tracing::error!(error = %Chain(&error), "claiming due deliveries failed");
                     self.wait_until(asked_at.plus(STORE_FAULT_WAIT)).await;
                 }
             }

@@ -13,6 +13,7 @@ use postrider_domain::adaptive_limit::AttemptSample;
 use postrider_domain::attempt::{Attempt, AttemptOutcome, AttemptPhases, Fault};
 use postrider_domain::bounded_cache::BoundedCache;
 use postrider_domain::delivery::{DeliveryCause, DeliveryStatus, EndReason};
+use postrider_domain::error_chain::Chain;
 use postrider_domain::event_type::Brand;
 use postrider_domain::health::{Failure, Signal, is_busy};
 use postrider_domain::id::RowKey;
@@ -28,8 +29,8 @@ use postrider_store::{AfterAttempt, Claim, EndpointTarget, OutcomeRecord, Store}
 use super::limiter::Permit;
 use super::private_options::{Opened, Opener};
 use super::recorder::Outcomes;
+use super::settings::{EngineParts, EngineSettings};
 use super::signer::Signer;
-use super::{EngineParts, EngineSettings};
 
 const AGENT: &str = concat!("Postrider/", env!("CARGO_PKG_VERSION"));
 
@@ -138,7 +139,7 @@ impl Worker {
 
     async fn give_back(&self, claim: &Claim) {
         if let Err(error) = self.store.give_back_if_claimed(vec![(claim.delivery_id, claim.token)]).await {
-            tracing::warn!(%error, delivery_id = %claim.delivery_id, "a claim could not be given back and runs out by itself");
+            tracing::warn!(error = %Chain(&error), delivery_id = %claim.delivery_id, "a claim could not be given back and runs out by itself");
         }
     }
 
@@ -146,14 +147,14 @@ impl Worker {
         let keys = match self.signer.keys(claim).await {
             Ok(keys) => keys,
             Err(error) => {
-                tracing::error!(%error, endpoint_id = %claim.endpoint.id, "a delivery could not be signed");
+                tracing::error!(error = %Chain(&error), endpoint_id = %claim.endpoint.id, "a delivery could not be signed");
                 return Ending::fault(AttemptOutcome::InternalError, "the delivery could not be signed".to_owned());
             }
         };
         let private = match self.opener.open(&claim.endpoint).await {
             Ok(private) => private,
             Err(error) => {
-                tracing::error!(%error, endpoint_id = %claim.endpoint.id, "an endpoint's sealed options cannot be used");
+                tracing::error!(error = %Chain(&error), endpoint_id = %claim.endpoint.id, "an endpoint's sealed options cannot be used");
                 return Ending::fault(AttemptOutcome::InternalError, "the request could not be built".to_owned());
             }
         };
