@@ -14,10 +14,9 @@ use crate::config::Settings;
 use crate::server::egress_settings;
 use postrider_domain::error_chain::Chain;
 use postrider_domain::target::RefusalReason;
-use postrider_egress::connector::Protocol;
-use postrider_egress::diagnosis::{AddressReport, Diagnosis, LookUp, Probe};
+use postrider_egress::diagnosis::{AddressReport, Diagnosis, LookUp};
 use postrider_egress::target::{Host, Scheme};
-use postrider_egress::{AllowTarget, Egress, TargetUrl};
+use postrider_egress::{AllowTarget, Egress, Probe, Protocol, TargetUrl};
 
 use super::options::EgressOptions;
 

@@ -1,8 +1,10 @@
 //! Pure nouns and rules: no clock, no random source, no environment, no I/O.
 
 pub mod access;
+pub mod adaptive_limit;
 pub mod attempt;
 pub mod audit;
+pub mod bounded_cache;
 pub mod database_url;
 pub mod delivery;
 pub mod endpoint;
@@ -28,4 +30,5 @@ pub mod signing;
 pub mod target;
 pub mod tenant;
 pub mod time;
+pub mod token_bucket;
 pub mod workspace;

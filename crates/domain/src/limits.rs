@@ -193,3 +193,72 @@ pub const CLOCK_AHEAD_MAX: Duration = Duration::from_secs(24 * 3600);
 pub const STOP_GRACE: Duration = Duration::from_secs(20);
 /// The longest such wait that can be set: service managers lose patience too.
 pub const STOP_GRACE_MAX: Duration = Duration::from_secs(600);
+
+// Engine and egress
+
+/// Endpoints whose counts and adaptive limits the engine keeps before it forgets those without claims.
+pub const ENDPOINTS_TRACKED: usize = 100_000;
+/// Opened keys that the engine caches, of each kind (`v1` and `v1a`). Beyond it a key is opened again when it is needed.
+pub const SIGNING_KEYS_CACHED: usize = 50_000;
+/// Endpoints whose opened headers and client certificates the engine caches. Beyond it they are opened again.
+pub const ENDPOINT_OPTIONS_CACHED: usize = 10_000;
+/// Endpoint URLs that the engine caches in parsed form. Beyond it a URL is parsed again.
+pub const TARGET_URLS_CACHED: usize = 50_000;
+/// Deliveries in one claim: enough to share a commit, few enough not to delay the commits of others.
+pub const DELIVERIES_PER_CLAIM: usize = 256;
+/// Outcomes that wait to be written. Beyond it an attempt waits with its outcome.
+pub const OUTCOMES_QUEUED: usize = 4_096;
+/// Outcomes in one write.
+pub const OUTCOMES_PER_WRITE: usize = 512;
+/// How often outcomes are written again, once a second, while the store is unavailable. After that the leases have expired
+/// and the node that took the deliveries over records their attempts.
+pub const OUTCOME_WRITE_TRIES: u32 = 60;
+/// Rows that the janitor expires, forgets or removes in one step: a few milliseconds of the writer's time.
+pub const AGEING_ROWS_PER_STEP: usize = 500;
+
+/// How long one look-up of a host may take, both address families together.
+pub const LOOK_UP_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long vetted addresses are used before the host is looked up again.
+pub const PIN_LIFETIME: Duration = Duration::from_secs(24 * 3600);
+/// While a host that cannot be connected to keeps the same addresses, how often it is looked up again.
+pub const PIN_RENEWAL_INTERVAL: Duration = Duration::from_secs(60);
+/// Hosts whose vetted addresses are kept: twice the endpoints that one workspace may have. One takes a few hundred bytes.
+pub const PINNED_HOSTS: usize = 100_000;
+/// Addresses that one attempt tries. All addresses of a host are vetted, but a host with hundreds of them must not make us
+/// open hundreds of sockets.
+pub const ADDRESSES_PER_ATTEMPT: usize = 16;
+/// How long one address may take to accept a connection. Several are tried side by side.
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+/// How long one address may take for its TLS handshake, so that a silent one leaves time for the others.
+pub const TLS_HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
+/// Hosts whose TLS sessions are kept for resumption, without a client certificate.
+pub const TLS_SESSIONS: usize = 4_096;
+/// The same for one client identity. An identity is one customer's and is seldom shown to more than a few hosts.
+pub const TLS_SESSIONS_PER_IDENTITY: usize = 16;
+/// How long the proxy's own addresses are used before its host is looked up again.
+pub const PROXY_ADDRESS_LIFETIME: Duration = Duration::from_secs(60);
+/// Bytes of the head of a proxy's answer to `CONNECT`: a status line and a few headers.
+pub const PROXY_HEAD_BYTES: usize = 8 * 1024;
+/// Idle HTTP/1.1 connections in the pool.
+pub const IDLE_CONNECTIONS: usize = 8_192;
+/// How long a connection may be idle: less than the keep-alive of common servers (nginx 75 s, load balancers 60 s), so that
+/// they seldom close first.
+pub const IDLE_CONNECTION_TIMEOUT: Duration = Duration::from_secs(45);
+/// The age at which a connection is not used again, so that a move of the host is noticed although it is never idle.
+pub const CONNECTION_AGE_MAX: Duration = Duration::from_secs(10 * 60);
+/// Bytes of the status line and the headers of one answer.
+pub const RESPONSE_HEAD_BYTES: usize = 64 * 1024;
+/// Header fields of one answer. The parser of HTTP/1.1 has the same limit.
+pub const RESPONSE_HEADERS_READ: usize = 100;
+/// Bytes of a body that are read, counted on the wire and again after decompression.
+pub const RESPONSE_READ_BYTES: usize = 64 * 1024;
+/// Bytes that HTTP/1.1 reads at most before they are asked for.
+pub const READ_AHEAD_BYTES: usize = 128 * 1024;
+/// Bytes that a peer may send in answer to one request. Headers, body and read-ahead are at most half of it, so only
+/// interim answers can exceed it. A shared connection may receive as much for each request in flight: which request
+/// its bytes belong to is not known.
+pub const RESPONSE_WIRE_BYTES: u64 = 512 * 1024;
+/// Bytes that an HTTP/2 peer may send on one stream before we ask for more.
+pub const HTTP2_STREAM_WINDOW_BYTES: u32 = 64 * 1024;
+/// The same for a whole connection.
+pub const HTTP2_CONNECTION_WINDOW_BYTES: u32 = 1024 * 1024;

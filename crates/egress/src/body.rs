@@ -12,10 +12,7 @@ use http::header::CONTENT_ENCODING;
 use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
 
-/// What is read of a body, counted on the wire and again after decompression.
-pub const MAX_READ_BYTES: usize = 64 * 1024;
-/// What of it is kept, for the delivery log.
-pub const MAX_KEPT_BYTES: usize = 4 * 1024;
+use postrider_domain::limits;
 
 /// What was read of a body.
 #[derive(Debug)]
@@ -46,7 +43,7 @@ pub async fn read(headers: &HeaderMap, body: &mut Incoming) -> hyper::Result<Exc
         };
         // Trailers bring no data.
         let Ok(data) = frame?.into_data() else { continue };
-        let room = MAX_READ_BYTES - received_bytes;
+        let room = limits::RESPONSE_READ_BYTES - received_bytes;
         received_bytes += data.len().min(room);
         intact = data.len() <= room;
         intact &= decoder.write(&data[..data.len().min(room)]).is_ok();
@@ -58,17 +55,21 @@ pub async fn read(headers: &HeaderMap, body: &mut Incoming) -> hyper::Result<Exc
 
 /// Keeps the beginning, counts the rest, and refuses what goes over the limit: which also stops a decoder.
 #[derive(Debug, Default)]
-struct Sink {
+struct BoundedBuffer {
     kept: Vec<u8>,
     total_bytes: usize,
 }
 
-impl Write for Sink {
+impl Write for BoundedBuffer {
     fn write(&mut self, data: &[u8]) -> io::Result<usize> {
-        let keep = data.len().min(MAX_KEPT_BYTES - self.kept.len());
+        let keep = data.len().min(limits::RESPONSE_KEPT_BYTES - self.kept.len());
         self.kept.extend_from_slice(&data[..keep]);
         self.total_bytes += data.len();
-        if self.total_bytes > MAX_READ_BYTES { Err(io::ErrorKind::QuotaExceeded.into()) } else { Ok(data.len()) }
+        if self.total_bytes > limits::RESPONSE_READ_BYTES {
+            Err(io::ErrorKind::QuotaExceeded.into())
+        } else {
+            Ok(data.len())
+        }
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -77,19 +78,19 @@ impl Write for Sink {
 }
 
 enum Decoder {
-    Plain(Sink),
-    Gzip(Box<MultiGzDecoder<Sink>>),
+    Plain(BoundedBuffer),
+    Gzip(Box<MultiGzDecoder<BoundedBuffer>>),
     /// `deflate`, before its first byte: it may come with or without the zlib wrapper that the standard asks for.
-    UnknownDeflate(Sink),
-    Zlib(Box<ZlibDecoder<Sink>>),
-    Deflate(Box<DeflateDecoder<Sink>>),
+    UnknownDeflate(BoundedBuffer),
+    Zlib(Box<ZlibDecoder<BoundedBuffer>>),
+    Deflate(Box<DeflateDecoder<BoundedBuffer>>),
 }
 
 impl Decoder {
     /// An encoding that is unknown, or one of several, is kept as it came.
     fn for_headers(headers: &HeaderMap) -> Self {
         let mut codings = headers.get_all(CONTENT_ENCODING).iter();
-        let sink = Sink::default();
+        let sink = BoundedBuffer::default();
         let (Some(coding), None) = (codings.next(), codings.next()) else { return Self::Plain(sink) };
         let coding = coding.as_bytes().trim_ascii();
         if coding.eq_ignore_ascii_case(b"gzip") || coding.eq_ignore_ascii_case(b"x-gzip") {
@@ -122,7 +123,7 @@ impl Decoder {
     }
 
     /// What was decoded, and whether the stream was whole.
-    fn finish(self) -> (Sink, bool) {
+    fn finish(self) -> (BoundedBuffer, bool) {
         match self {
             Self::Plain(sink) | Self::UnknownDeflate(sink) => (sink, true),
             Self::Gzip(mut decoder) => {
@@ -198,13 +199,13 @@ mod tests {
     #[test]
     fn a_bomb_stops_at_the_limit() {
         let bomb = packed("gzip", &vec![0; 50 * 1024 * 1024]);
-        assert!(bomb.len() > MAX_READ_BYTES / 2);
+        assert!(bomb.len() > limits::RESPONSE_READ_BYTES / 2);
         let mut decoder = decoder("gzip");
         assert!(decoder.write(&bomb[..1024]).is_err());
         let (sink, whole) = decoder.finish();
         assert!(!whole);
-        assert_eq!(sink.kept.len(), MAX_KEPT_BYTES);
-        assert!(sink.total_bytes <= MAX_READ_BYTES + 64 * 1024, "{}", sink.total_bytes);
+        assert_eq!(sink.kept.len(), limits::RESPONSE_KEPT_BYTES);
+        assert!(sink.total_bytes <= limits::RESPONSE_READ_BYTES + 64 * 1024, "{}", sink.total_bytes);
     }
 
     proptest! {
@@ -213,7 +214,7 @@ mod tests {
             let mut decoder = decoder(["gzip", "deflate", "br"][coding]);
             let _fault = decoder.write(&data);
             let (sink, _) = decoder.finish();
-            prop_assert!(sink.kept.len() <= MAX_KEPT_BYTES);
+            prop_assert!(sink.kept.len() <= limits::RESPONSE_KEPT_BYTES);
         }
     }
 }

@@ -7,8 +7,7 @@
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use super::connector::{Connector, Protocol};
-use super::exchange::{Phases, SendError};
+use super::connector::{Connector, Probe};
 use super::policy::{AddressClass, AllowTarget, TargetPolicy, classify, is_bad_port};
 use super::resolver::{ResolveError, Resolver};
 use super::target::{Host, Scheme, TargetUrl};
@@ -46,13 +45,6 @@ pub struct AddressReport {
     pub exception: Option<AllowTarget>,
     /// Made only when the whole target may be called.
     pub probe: Option<Probe>,
-}
-
-/// A connection to one address, and over TLS to the proven host; closed again without a request.
-#[derive(Debug)]
-pub struct Probe {
-    pub phases: Phases,
-    pub result: Result<Protocol, SendError>,
 }
 
 impl Diagnosis {

@@ -213,7 +213,7 @@ impl From<PinError> for SendError {
 
 /// What is known of an attempt so far. It outlives the attempt's future, so that a deadline loses nothing.
 #[derive(Debug, Default)]
-pub(super) struct Progress {
+pub(super) struct AttemptProgress {
     pub phase: Phase,
     pub phases: Phases,
     pub peer: Option<SocketAddr>,

@@ -8,6 +8,7 @@ mod body;
 pub mod client;
 pub mod connector;
 pub mod diagnosis;
+mod dial;
 pub mod exchange;
 pub mod identity;
 pub mod pin;
@@ -15,6 +16,7 @@ pub mod policy;
 mod pool;
 mod proxy;
 pub mod resolver;
+mod stream;
 pub mod target;
 pub mod tls;
 
@@ -35,19 +37,21 @@ use postrider_domain::proxy::ProxyUrl;
 use postrider_domain::target::{RefusalReason, TargetGuard, TargetRefusal};
 use postrider_domain::time::Clock;
 
+pub use connector::Probe;
 pub use exchange::{Answer, Cause, Exchange, OutboundRequest, Phase, Phases, ProxyFault, SendError, TlsFault};
 pub use identity::{ClientIdentity, IdentityId, InvalidIdentity};
 pub use policy::{AllowTarget, InvalidAllowTarget};
 pub use resolver::ResolveError;
+pub use stream::Protocol;
 pub use target::{InvalidTargetUrl, TargetUrl};
 
-use client::Client;
+use client::HttpClient;
 use connector::Connector;
 use diagnosis::{Diagnosis, diagnose};
 use pin::{PinError, Pins};
 use policy::TargetPolicy;
 use pool::PoolLimits;
-use proxy::Proxy;
+use proxy::ProxyConnector;
 use resolver::{Resolver, ResolverSetupError};
 use target::Host;
 use tls::{TlsSetupError, tls_settings};
@@ -91,11 +95,11 @@ impl Default for EgressSettings {
             dns_servers: Vec::new(),
             extra_ca_pem: None,
             proxy: None,
-            connect_timeout: Duration::from_secs(3),
+            connect_timeout: limits::CONNECT_TIMEOUT,
             http2: true,
             max_idle_per_origin: limits::SLOTS,
-            max_idle: 8192,
-            idle_timeout: Duration::from_secs(45),
+            max_idle: limits::IDLE_CONNECTIONS,
+            idle_timeout: limits::IDLE_CONNECTION_TIMEOUT,
         }
     }
 }
@@ -114,7 +118,7 @@ pub struct Egress {
     policy: Arc<TargetPolicy>,
     resolver: Resolver,
     pins: Arc<Pins>,
-    client: Client,
+    client: HttpClient,
 }
 
 impl Egress {
@@ -123,7 +127,7 @@ impl Egress {
     pub fn new(settings: EgressSettings, clock: Arc<dyn Clock>) -> Result<Self, EgressSetupError> {
         let policy = Arc::new(TargetPolicy::new(settings.allow_targets));
         let resolver = Resolver::new(&settings.dns_servers)?;
-        let proxy = settings.proxy.map(|url| Proxy::new(url, resolver.clone()));
+        let proxy = settings.proxy.map(|url| ProxyConnector::new(url, resolver.clone()));
         let pins = Arc::new(Pins::new(Arc::clone(&policy), resolver.clone(), clock));
         let tls = tls_settings(settings.extra_ca_pem.as_deref(), settings.http2)?;
         let connector = Connector::new(Arc::clone(&policy), Arc::clone(&pins), proxy, tls, settings.connect_timeout);
@@ -132,7 +136,7 @@ impl Egress {
             max_idle: settings.max_idle,
             idle_timeout: settings.idle_timeout,
         };
-        Ok(Self { policy, resolver, pins, client: Client::new(connector, limits) })
+        Ok(Self { policy, resolver, pins, client: HttpClient::new(connector, limits) })
     }
 
     /// Sends one `POST` and reads the answer, within the request's deadline.

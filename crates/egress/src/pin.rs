@@ -12,15 +12,9 @@ use std::time::Duration;
 use super::policy::TargetPolicy;
 use super::resolver::{ResolveError, Resolver};
 use super::target::{Host, Origin, TargetUrl};
+use postrider_domain::limits;
 use postrider_domain::target::TargetRefusal;
 use postrider_domain::time::{Clock, Timestamp};
-
-/// How long vetted addresses are used before the name is asked again.
-pub const PIN_LIFETIME: Duration = Duration::from_secs(24 * 60 * 60);
-/// While a dead host's answer stays the same, how often it is asked whether it has moved.
-pub const RENEWAL_INTERVAL: Duration = Duration::from_secs(60);
-/// Twice the endpoints that one workspace may have; an entry takes a few hundred bytes.
-const MAX_PINS: usize = 100_000;
 
 /// The addresses that one connection may try.
 #[derive(Clone, Debug)]
@@ -53,13 +47,13 @@ pub struct Pins {
     resolver: Resolver,
     clock: Arc<dyn Clock>,
     /// Keyed by (host, port) and the scheme, since the verdict on plain `http` belongs to the answer.
-    slots: Mutex<HashMap<Arc<Origin>, Arc<Slot>>>,
-    max_pins: usize,
+    hosts: Mutex<HashMap<Arc<Origin>, Arc<HostPin>>>,
+    max_hosts: usize,
 }
 
 impl Pins {
     pub fn new(policy: Arc<TargetPolicy>, resolver: Resolver, clock: Arc<dyn Clock>) -> Self {
-        Self { policy, resolver, clock, slots: Mutex::default(), max_pins: MAX_PINS }
+        Self { policy, resolver, clock, hosts: Mutex::default(), max_hosts: limits::PINNED_HOSTS }
     }
 
     /// The pinned addresses; resolves and vets first when there is no pin or it has ended. The verdict of the
@@ -69,17 +63,17 @@ impl Pins {
     /// When the target is refused or its name does not resolve.
     pub async fn addresses(&self, target: &TargetUrl) -> Result<Pinned, PinError> {
         let Host::Name(name) = target.host() else { return self.literal(target) };
-        let slot = self.slot(target);
-        if let Some(pinned) = slot.pinned(self.clock.now()) {
+        let host = self.host(target);
+        if let Some(pinned) = host.pinned(self.clock.now()) {
             return match self.vet(target, &pinned.addresses) {
                 Ok(()) => Ok(pinned),
                 Err(refusal) => {
-                    slot.lock().pin = None;
+                    host.lock().pin = None;
                     Err(refusal.into())
                 }
             };
         }
-        self.look_up(&slot, target, name).await
+        self.look_up(&host, target, name).await
     }
 
     /// Resolves and vets now, whatever is pinned, and replaces the pin by the answer. Tells whether the addresses are
@@ -89,9 +83,9 @@ impl Pins {
     /// When the target is refused (then the old pin is gone too) or its name does not resolve.
     pub async fn vet_anew(&self, target: &TargetUrl) -> Result<bool, PinError> {
         let Host::Name(name) = target.host() else { return self.literal(target).map(|_| false) };
-        let slot = self.slot(target);
-        let before = slot.lock().pin.as_ref().map(|pin| pin.version);
-        let pinned = self.look_up(&slot, target, name).await?;
+        let host = self.host(target);
+        let before = host.lock().pin.as_ref().map(|pin| pin.version);
+        let pinned = self.look_up(&host, target, name).await?;
         Ok(before != Some(pinned.version))
     }
 
@@ -105,16 +99,16 @@ impl Pins {
         if failed.fresh {
             return Ok(None);
         }
-        let slot = self.slot(target);
-        let _flight = slot.flight.lock().await;
+        let host = self.host(target);
+        let _flight = host.flight.lock().await;
         let now = self.clock.now();
-        if let Some(pinned) = slot.pinned(now).filter(|pinned| pinned.version != failed.version) {
+        if let Some(pinned) = host.pinned(now).filter(|pinned| pinned.version != failed.version) {
             return Ok(Some(pinned));
         }
-        if slot.found_unchanged_within(RENEWAL_INTERVAL, now) {
+        if host.found_unchanged_within(limits::PIN_RENEWAL_INTERVAL, now) {
             return Ok(None);
         }
-        match self.resolve_and_settle(&slot, target, name).await {
+        match self.resolve_and_settle(&host, target, name).await {
             Ok(pinned) if pinned.version != failed.version => Ok(Some(pinned)),
             // No answer is no reason to give up the addresses that were vetted, nor news to the caller.
             Ok(_) | Err(PinError::Resolve(_)) => Ok(None),
@@ -129,21 +123,21 @@ impl Pins {
     }
 
     /// One look-up at a time per host; who had to wait for another's takes its outcome.
-    async fn look_up(&self, slot: &Slot, target: &TargetUrl, name: &str) -> Result<Pinned, PinError> {
-        let seen = slot.lock().look_ups;
-        let _flight = slot.flight.lock().await;
-        if let Some(outcome) = slot.outcome_after(seen) {
+    async fn look_up(&self, host: &HostPin, target: &TargetUrl, name: &str) -> Result<Pinned, PinError> {
+        let seen = host.lock().look_ups;
+        let _flight = host.flight.lock().await;
+        if let Some(outcome) = host.outcome_after(seen) {
             return outcome;
         }
-        self.resolve_and_settle(slot, target, name).await
+        self.resolve_and_settle(host, target, name).await
     }
 
-    async fn resolve_and_settle(&self, slot: &Slot, target: &TargetUrl, name: &str) -> Result<Pinned, PinError> {
+    async fn resolve_and_settle(&self, host: &HostPin, target: &TargetUrl, name: &str) -> Result<Pinned, PinError> {
         let outcome = match self.resolver.resolve(name).await {
             Ok(addresses) => self.vet(target, &addresses).map(|()| addresses).map_err(PinError::from),
             Err(error) => Err(error.into()),
         };
-        slot.settle(outcome, self.clock.now())
+        host.settle(outcome, self.clock.now())
     }
 
     fn vet(&self, target: &TargetUrl, addresses: &[IpAddr]) -> Result<(), TargetRefusal> {
@@ -151,28 +145,28 @@ impl Pins {
         verdict.map_err(|reason| TargetRefusal { host: target.host().to_string(), reason })
     }
 
-    fn slot(&self, target: &TargetUrl) -> Arc<Slot> {
-        let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(slot) = slots.get(target.origin()) {
-            return Arc::clone(slot);
+    fn host(&self, target: &TargetUrl) -> Arc<HostPin> {
+        let mut hosts = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(host) = hosts.get(target.origin()) {
+            return Arc::clone(host);
         }
-        if slots.len() >= self.max_pins {
-            evict_oldest(&mut slots);
+        if hosts.len() >= self.max_hosts {
+            evict_oldest(&mut hosts);
         }
-        Arc::clone(slots.entry(Arc::clone(target.origin())).or_default())
+        Arc::clone(hosts.entry(Arc::clone(target.origin())).or_default())
     }
 }
 
 /// One host's pin and what is known of its look-ups.
 #[derive(Debug, Default)]
-struct Slot {
-    state: Mutex<State>,
+struct HostPin {
+    state: Mutex<PinState>,
     /// Held while a look-up is under way.
     flight: tokio::sync::Mutex<()>,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct PinState {
     pin: Option<Pin>,
     versions: u64,
     look_ups: u64,
@@ -188,14 +182,14 @@ struct Pin {
     pinned_at: Timestamp,
 }
 
-impl Slot {
-    fn lock(&self) -> MutexGuard<'_, State> {
+impl HostPin {
+    fn lock(&self) -> MutexGuard<'_, PinState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn pinned(&self, now: Timestamp) -> Option<Pinned> {
         let state = self.lock();
-        let pin = state.pin.as_ref().filter(|pin| now.since(pin.pinned_at) < PIN_LIFETIME)?;
+        let pin = state.pin.as_ref().filter(|pin| now.since(pin.pinned_at) < limits::PIN_LIFETIME)?;
         Some(Pinned { addresses: Arc::clone(&pin.addresses), version: pin.version, fresh: false })
     }
 
@@ -239,14 +233,14 @@ fn same_set(left: &[IpAddr], right: &[IpAddr]) -> bool {
 
 /// Makes room: a sixteenth at once, so that a full map is not searched for every newcomer. What has no pin goes
 /// first; what is in use at this moment stays.
-fn evict_oldest(slots: &mut HashMap<Arc<Origin>, Arc<Slot>>) {
-    let age_of = |slot: &Slot| slot.lock().pin.as_ref().map(|pin| pin.pinned_at);
-    let idle = slots.iter().filter(|(_, slot)| Arc::strong_count(slot) == 1);
-    let mut by_age: Vec<_> = idle.map(|(origin, slot)| (age_of(slot), Arc::clone(origin))).collect();
+fn evict_oldest(hosts: &mut HashMap<Arc<Origin>, Arc<HostPin>>) {
+    let age_of = |host: &HostPin| host.lock().pin.as_ref().map(|pin| pin.pinned_at);
+    let idle = hosts.iter().filter(|(_, host)| Arc::strong_count(host) == 1);
+    let mut by_age: Vec<_> = idle.map(|(origin, host)| (age_of(host), Arc::clone(origin))).collect();
     by_age.sort_unstable_by_key(|(pinned_at, _)| *pinned_at);
-    by_age.truncate((slots.len() / 16).max(1));
+    by_age.truncate((hosts.len() / 16).max(1));
     for (_, origin) in by_age {
-        slots.remove(&origin);
+        hosts.remove(&origin);
     }
 }
 
@@ -265,53 +259,53 @@ mod tests {
 
     #[test]
     fn a_pin_ends_after_its_lifetime() {
-        let slot = Slot::default();
+        let host = HostPin::default();
         let start = Timestamp::from_millis(0);
-        slot.settle(Ok(addresses(&["192.0.2.1"])), start).unwrap();
-        assert!(slot.pinned(start.plus(PIN_LIFETIME).minus(Duration::from_millis(1))).is_some());
-        assert!(slot.pinned(start.plus(PIN_LIFETIME)).is_none());
+        host.settle(Ok(addresses(&["192.0.2.1"])), start).unwrap();
+        assert!(host.pinned(start.plus(limits::PIN_LIFETIME).minus(Duration::from_millis(1))).is_some());
+        assert!(host.pinned(start.plus(limits::PIN_LIFETIME)).is_none());
     }
 
     #[test]
     fn a_refusal_removes_the_pin_and_silence_keeps_it() {
-        let slot = Slot::default();
+        let host = HostPin::default();
         let now = Timestamp::from_millis(0);
-        slot.settle(Ok(addresses(&["192.0.2.1"])), now).unwrap();
-        slot.settle(Err(ResolveError::Timeout.into()), now).unwrap_err();
-        assert!(slot.pinned(now).is_some());
-        slot.settle(Err(refused()), now).unwrap_err();
-        assert!(slot.pinned(now).is_none());
+        host.settle(Ok(addresses(&["192.0.2.1"])), now).unwrap();
+        host.settle(Err(ResolveError::Timeout.into()), now).unwrap_err();
+        assert!(host.pinned(now).is_some());
+        host.settle(Err(refused()), now).unwrap_err();
+        assert!(host.pinned(now).is_none());
     }
 
     #[test]
     fn the_same_answer_in_another_order_is_no_change() {
-        let slot = Slot::default();
+        let host = HostPin::default();
         let now = Timestamp::from_millis(0);
-        let first = slot.settle(Ok(addresses(&["192.0.2.1", "192.0.2.2"])), now).unwrap();
-        let same = slot.settle(Ok(addresses(&["192.0.2.2", "192.0.2.1"])), now).unwrap();
+        let first = host.settle(Ok(addresses(&["192.0.2.1", "192.0.2.2"])), now).unwrap();
+        let same = host.settle(Ok(addresses(&["192.0.2.2", "192.0.2.1"])), now).unwrap();
         assert_eq!(first.version, same.version);
-        assert!(slot.found_unchanged_within(RENEWAL_INTERVAL, now.plus(Duration::from_secs(59))));
-        assert!(!slot.found_unchanged_within(RENEWAL_INTERVAL, now.plus(Duration::from_secs(60))));
-        let moved = slot.settle(Ok(addresses(&["192.0.2.3"])), now).unwrap();
+        assert!(host.found_unchanged_within(limits::PIN_RENEWAL_INTERVAL, now.plus(Duration::from_secs(59))));
+        assert!(!host.found_unchanged_within(limits::PIN_RENEWAL_INTERVAL, now.plus(Duration::from_secs(60))));
+        let moved = host.settle(Ok(addresses(&["192.0.2.3"])), now).unwrap();
         assert_ne!(first.version, moved.version);
-        assert!(!slot.found_unchanged_within(RENEWAL_INTERVAL, now));
+        assert!(!host.found_unchanged_within(limits::PIN_RENEWAL_INTERVAL, now));
     }
 
     #[test]
     fn a_full_map_gives_up_its_oldest_and_nothing_in_use() {
-        let mut slots = HashMap::new();
+        let mut hosts = HashMap::new();
         let mut used = Vec::new();
         for number in 0..32_u16 {
             let target = TargetUrl::parse(&format!("https://host-{number}.example/")).unwrap();
-            let slot = Arc::new(Slot::default());
-            slot.settle(Ok(addresses(&["192.0.2.1"])), Timestamp::from_millis(number.into())).unwrap();
+            let host = Arc::new(HostPin::default());
+            host.settle(Ok(addresses(&["192.0.2.1"])), Timestamp::from_millis(number.into())).unwrap();
             if number == 0 {
-                used.push(Arc::clone(&slot));
+                used.push(Arc::clone(&host));
             }
-            slots.insert(Arc::clone(target.origin()), slot);
+            hosts.insert(Arc::clone(target.origin()), host);
         }
-        evict_oldest(&mut slots);
-        let mut left: Vec<_> = slots.keys().map(|origin| origin.host.to_string()).collect();
+        evict_oldest(&mut hosts);
+        let mut left: Vec<_> = hosts.keys().map(|origin| origin.host.to_string()).collect();
         left.sort_unstable();
         assert_eq!(left.len(), 30);
         assert!(left.contains(&"host-0.example".to_owned()));

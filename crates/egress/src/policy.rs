@@ -223,13 +223,13 @@ const PRIVATE: Option<RefusalReason> = Some(RefusalReason::Private);
 const RESERVED: Option<RefusalReason> = Some(RefusalReason::Reserved);
 const UNSPECIFIED: Option<RefusalReason> = Some(RefusalReason::Unspecified);
 
-type Row = (IpNet, Option<RefusalReason>, &'static str);
+type BlockRow = (IpNet, Option<RefusalReason>, &'static str);
 
 /// The first row that contains an address gives its verdict; the last row of each family makes the table total.
 /// The registries mark a few anycast services inside reserved blocks as globally reachable (192.0.0.9, 2001:1::1,
 /// AMT, AS112, ORCHIDv2, DRIP): none of them can be a webhook receiver, and the nearest instance of an anycast
 /// service may stand in the operator's own network, so they are refused with their neighbours.
-const TABLE: &[Row] = &[
+const TABLE: &[BlockRow] = &[
     (v4(0, 0, 0, 0, 32), UNSPECIFIED, "\"this host\", RFC 1122"),
     (v4(0, 0, 0, 0, 8), RESERVED, "\"this network\", RFC 791"),
     (v4(10, 0, 0, 0, 8), PRIVATE, "private use, RFC 1918"),

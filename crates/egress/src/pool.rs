@@ -19,9 +19,10 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::sync::{OwnedMutexGuard, oneshot};
 use tokio::time::{Instant, timeout};
 
-use super::connector::{Connected, Meter, Protocol, Stream};
 use super::identity::{ClientIdentity, IdentityId};
+use super::stream::{Connected, Meter, Protocol, Stream};
 use super::target::{Host, Origin, TargetUrl};
+use postrider_domain::limits;
 
 /// How many connections are kept, and for how long.
 #[derive(Clone, Copy, Debug)]
@@ -31,8 +32,6 @@ pub struct PoolLimits {
     pub idle_timeout: Duration,
 }
 
-/// A connection's age at which it is not used again, so that a host's move is followed although it never idles.
-const MAX_AGE: Duration = Duration::from_secs(10 * 60);
 /// What a connection that nobody holds may still take to say goodbye.
 const LINGER: Duration = Duration::from_secs(1);
 /// A connection that was given back a moment ago may still have to notice that its exchange is over.
@@ -40,13 +39,6 @@ const READY_GRACE: Duration = Duration::from_millis(5);
 /// How long an attempt waits for another to open the HTTP/2 connection that both can use. Short: a host that does not
 /// answer must not make its attempts wait for each other.
 const GATE_WAIT: Duration = Duration::from_secs(1);
-/// Status line and headers of one answer.
-pub const MAX_HEADER_BYTES: usize = 64 * 1024;
-/// What HTTP/1.1 reads at most ahead of us.
-const MAX_READ_AHEAD_BYTES: usize = 128 * 1024;
-/// What an HTTP/2 peer may send unasked, per stream and per connection.
-const STREAM_WINDOW_BYTES: u32 = 64 * 1024;
-const CONNECTION_WINDOW_BYTES: u32 = 1024 * 1024;
 /// A silent HTTP/2 connection with open streams is asked whether it lives.
 const PING_INTERVAL: Duration = Duration::from_secs(10);
 const PING_TIMEOUT: Duration = Duration::from_secs(5);
@@ -56,11 +48,11 @@ const EVICTION_CANDIDATES: usize = 8;
 
 /// Something that can carry a request now.
 pub(super) struct Connection {
-    pub sender: Sender,
+    pub sender: RequestSender,
     pub link: Arc<Link>,
 }
 
-pub(super) enum Sender {
+pub(super) enum RequestSender {
     Http1(http1::SendRequest<Full<Bytes>>),
     Http2(http2::SendRequest<Full<Bytes>>),
 }
@@ -90,7 +82,7 @@ pub(super) struct Pool {
     reaper_runs: AtomicBool,
 }
 
-type Shard = HashMap<PoolKey, Entry>;
+type Shard = HashMap<PoolKey, PoolEntry>;
 
 /// Whom a connection belongs to: nothing that was opened to one origin, or as one client identity, carries a request of
 /// another. The certificate authorities are the same for all that one pool holds.
@@ -112,23 +104,23 @@ impl PoolKey {
 }
 
 #[derive(Default)]
-struct Entry {
+struct PoolEntry {
     /// Used from the end, so that what is not needed grows old at the front.
-    idle: Vec<Idle>,
-    shared: Option<Shared>,
+    idle: Vec<IdleConnection>,
+    shared: Option<SharedHttp2>,
     /// There once HTTP/2 has been spoken: held by whoever opens the next connection for all.
     gate: Option<Arc<tokio::sync::Mutex<()>>>,
     /// Shared with every connection of the origin, so that the entry stays for as long as one lives.
     era: Arc<Era>,
 }
 
-struct Idle {
+struct IdleConnection {
     sender: http1::SendRequest<Full<Bytes>>,
     link: Arc<Link>,
     since: Instant,
 }
 
-struct Shared {
+struct SharedHttp2 {
     sender: http2::SendRequest<Full<Bytes>>,
     link: Arc<Link>,
     used_at: Instant,
@@ -163,7 +155,7 @@ impl Pool {
 
     /// Gives back a connection whose exchange has ended well.
     pub fn put(&self, key: &PoolKey, connection: Connection) {
-        let Connection { sender: Sender::Http1(sender), link } = connection else { return };
+        let Connection { sender: RequestSender::Http1(sender), link } = connection else { return };
         let now = Instant::now();
         if sender.is_closed() || link.is_spent(now) {
             return;
@@ -175,15 +167,16 @@ impl Pool {
         }
         let entry = entry_of(&mut shard, key);
         if !link.era.has_ended() && entry.idle.len() < self.limits.max_idle_per_origin {
-            entry.idle.push(Idle { sender, link, since: now });
+            entry.idle.push(IdleConnection { sender, link, since: now });
             self.idle.fetch_add(1, Ordering::Relaxed);
         }
     }
 
     /// Lets others use a new HTTP/2 connection too.
     pub fn share(&self, key: &PoolKey, connection: &Connection) {
-        let Sender::Http2(sender) = &connection.sender else { return };
-        let shared = Shared { sender: sender.clone(), link: Arc::clone(&connection.link), used_at: Instant::now() };
+        let RequestSender::Http2(sender) = &connection.sender else { return };
+        let shared =
+            SharedHttp2 { sender: sender.clone(), link: Arc::clone(&connection.link), used_at: Instant::now() };
         let mut shard = self.shard(key);
         let entry = entry_of(&mut shard, key);
         if !shared.link.era.has_ended() {
@@ -229,16 +222,16 @@ impl Pool {
         if let Some(shared) = &mut entry.shared {
             if !shared.sender.is_closed() && !shared.link.is_spent(now) {
                 shared.used_at = now;
-                let sender = Sender::Http2(shared.sender.clone());
+                let sender = RequestSender::Http2(shared.sender.clone());
                 return Some(Connection { sender, link: Arc::clone(&shared.link) });
             }
             entry.shared = None;
         }
-        while let Some(Idle { sender, link, since }) = entry.idle.pop() {
+        while let Some(IdleConnection { sender, link, since }) = entry.idle.pop() {
             self.idle.fetch_sub(1, Ordering::Relaxed);
             let fresh = now.duration_since(since) < self.limits.idle_timeout && !link.is_spent(now);
             if fresh && !sender.is_closed() {
-                return Some(Connection { sender: Sender::Http1(sender), link });
+                return Some(Connection { sender: RequestSender::Http1(sender), link });
             }
         }
         None
@@ -285,8 +278,9 @@ impl Pool {
                 });
                 self.idle.fetch_sub(before - entry.idle.len(), Ordering::Relaxed);
                 let idle_timeout = self.limits.idle_timeout;
-                let lives =
-                    |shared: &Shared| now.duration_since(shared.used_at) < idle_timeout && !shared.sender.is_closed();
+                let lives = |shared: &SharedHttp2| {
+                    now.duration_since(shared.used_at) < idle_timeout && !shared.sender.is_closed()
+                };
                 entry.shared = entry.shared.take().filter(lives);
                 Arc::strong_count(&entry.era) > 1
             });
@@ -308,18 +302,18 @@ impl Connection {
         let opened_at = Instant::now();
         let link = Arc::new(Link { peer, meter, opened_at, era, under_way: AtomicU64::new(0), _lifeline: lifeline });
         let sender = match protocol {
-            Protocol::Http1 => Sender::Http1(open_http1(stream, dropped).await?),
-            Protocol::Http2 => Sender::Http2(open_http2(stream, dropped).await?),
+            Protocol::Http1 => RequestSender::Http1(open_http1(stream, dropped).await?),
+            Protocol::Http2 => RequestSender::Http2(open_http2(stream, dropped).await?),
         };
         Ok(Self { sender, link })
     }
 
     async fn becomes_ready(&mut self) -> bool {
         match &mut self.sender {
-            Sender::Http1(sender) => {
+            RequestSender::Http1(sender) => {
                 sender.is_ready() || matches!(timeout(READY_GRACE, sender.ready()).await, Ok(Ok(())))
             }
-            Sender::Http2(sender) => sender.is_ready(),
+            RequestSender::Http2(sender) => sender.is_ready(),
         }
     }
 }
@@ -331,9 +325,9 @@ impl Era {
 }
 
 /// A request that a connection carries; over when dropped.
-pub(super) struct UnderWay(Arc<Link>);
+pub(super) struct InFlightRequest(Arc<Link>);
 
-impl Drop for UnderWay {
+impl Drop for InFlightRequest {
     fn drop(&mut self) {
         self.0.under_way.fetch_sub(1, Ordering::Relaxed);
     }
@@ -341,22 +335,22 @@ impl Drop for UnderWay {
 
 impl Link {
     /// Lets the peer say this much in answer to one more request, and to each of those that share the connection with it.
-    pub fn begin_request(self: &Arc<Self>, answer_bytes: u64) -> UnderWay {
+    pub fn begin_request(self: &Arc<Self>, answer_bytes: u64) -> InFlightRequest {
         let others = self.under_way.fetch_add(1, Ordering::Relaxed);
         self.meter.allow_bytes(answer_bytes.saturating_mul(others + 1));
-        UnderWay(Arc::clone(self))
+        InFlightRequest(Arc::clone(self))
     }
 
     fn is_spent(&self, now: Instant) -> bool {
-        now.duration_since(self.opened_at) >= MAX_AGE
+        now.duration_since(self.opened_at) >= limits::CONNECTION_AGE_MAX
     }
 }
 
 async fn open_http1(stream: Stream, dropped: oneshot::Receiver<()>) -> hyper::Result<http1::SendRequest<Full<Bytes>>> {
     // The parser's own limit on the number of headers is 100, the one we want; setting it would cost an allocation.
     let (sender, driver) = http1::Builder::new()
-        .max_header_size(MAX_HEADER_BYTES)
-        .max_buf_size(MAX_READ_AHEAD_BYTES)
+        .max_header_size(limits::RESPONSE_HEAD_BYTES)
+        .max_buf_size(limits::READ_AHEAD_BYTES)
         .handshake(TokioIo::new(stream))
         .await?;
     tokio::spawn(drive(driver, dropped));
@@ -366,9 +360,9 @@ async fn open_http1(stream: Stream, dropped: oneshot::Receiver<()>) -> hyper::Re
 async fn open_http2(stream: Stream, dropped: oneshot::Receiver<()>) -> hyper::Result<http2::SendRequest<Full<Bytes>>> {
     let (sender, driver) = http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
-        .initial_stream_window_size(STREAM_WINDOW_BYTES)
-        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
-        .max_header_list_size(u32::try_from(MAX_HEADER_BYTES).unwrap_or(u32::MAX))
+        .initial_stream_window_size(limits::HTTP2_STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(limits::HTTP2_CONNECTION_WINDOW_BYTES)
+        .max_header_list_size(u32::try_from(limits::RESPONSE_HEAD_BYTES).unwrap_or(u32::MAX))
         .keep_alive_interval(PING_INTERVAL)
         .keep_alive_timeout(PING_TIMEOUT)
         .handshake(TokioIo::new(stream))
@@ -403,9 +397,9 @@ async fn reap(pool: Weak<Pool>, interval: Duration) {
     }
 }
 
-fn entry_of<'a>(shard: &'a mut Shard, key: &PoolKey) -> &'a mut Entry {
+fn entry_of<'a>(shard: &'a mut Shard, key: &PoolKey) -> &'a mut PoolEntry {
     if !shard.contains_key(key) {
-        shard.insert(key.clone(), Entry::default());
+        shard.insert(key.clone(), PoolEntry::default());
     }
     shard.get_mut(key).expect("it was there or has just been put there")
 }

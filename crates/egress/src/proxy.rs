@@ -13,30 +13,27 @@ use tokio::time::{Instant, timeout};
 use url::Host;
 use zeroize::Zeroizing;
 
-use super::connector::dial;
+use super::dial::dial;
 use super::exchange::{ProxyFault, SendError};
 use super::resolver::Resolver;
+use postrider_domain::error_chain::Chain;
+use postrider_domain::limits;
 use postrider_domain::proxy::ProxyUrl;
 
-/// How long the proxy's own addresses are used before its name is asked again.
-const ADDRESSES_LIFETIME: Duration = Duration::from_secs(60);
-/// The head of the proxy's answer: a status line and a few headers.
-const MAX_HEAD_BYTES: usize = 8 * 1024;
-
 /// The way through the proxy.
-pub(super) struct Proxy {
+pub(super) struct ProxyConnector {
     url: ProxyUrl,
     resolver: Resolver,
-    remembered: Mutex<Option<Remembered>>,
+    remembered: Mutex<Option<ProxyAddresses>>,
     reached_at: Mutex<Option<Instant>>,
 }
 
-struct Remembered {
+struct ProxyAddresses {
     addresses: Arc<[IpAddr]>,
     since: Instant,
 }
 
-impl Proxy {
+impl ProxyConnector {
     pub fn new(url: ProxyUrl, resolver: Resolver) -> Self {
         Self { url, resolver, remembered: Mutex::default(), reached_at: Mutex::default() }
     }
@@ -68,7 +65,9 @@ impl Proxy {
             match dial(SocketAddr::new(address, self.url.port()), time).await {
                 Ok(stream) => return Ok(stream),
                 Err(local @ SendError::Local(_)) => return Err(local),
-                Err(error) => tracing::warn!(proxy = %self.url, %error, "the egress proxy cannot be connected to"),
+                Err(error) => {
+                    tracing::warn!(proxy = %self.url, error = %Chain(&error), "the egress proxy cannot be connected to")
+                }
             }
         }
         *self.remembered() = None;
@@ -82,13 +81,13 @@ impl Proxy {
             Host::Ipv6(address) => return Ok(Arc::new([IpAddr::V6(*address)])),
             Host::Domain(name) => name,
         };
-        let fresh = |remembered: &&Remembered| remembered.since.elapsed() < ADDRESSES_LIFETIME;
+        let fresh = |remembered: &&ProxyAddresses| remembered.since.elapsed() < limits::PROXY_ADDRESS_LIFETIME;
         if let Some(remembered) = self.remembered().as_ref().filter(fresh) {
             return Ok(Arc::clone(&remembered.addresses));
         }
         let found = self.resolver.resolve(name).await.map_err(|_| SendError::Proxy(ProxyFault::Unresolvable))?;
         let addresses: Arc<[IpAddr]> = found.into();
-        *self.remembered() = Some(Remembered { addresses: Arc::clone(&addresses), since: Instant::now() });
+        *self.remembered() = Some(ProxyAddresses { addresses: Arc::clone(&addresses), since: Instant::now() });
         Ok(addresses)
     }
 
@@ -96,7 +95,7 @@ impl Proxy {
         self.reached_at.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn remembered(&self) -> MutexGuard<'_, Option<Remembered>> {
+    fn remembered(&self) -> MutexGuard<'_, Option<ProxyAddresses>> {
         self.remembered.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -116,7 +115,7 @@ impl Proxy {
                 return Err(ProxyFault::Broken);
             }
             let Some(end) = head.windows(4).position(|window| window == b"\r\n\r\n") else {
-                if head.len() > MAX_HEAD_BYTES {
+                if head.len() > limits::PROXY_HEAD_BYTES {
                     return Err(ProxyFault::Broken);
                 }
                 continue;

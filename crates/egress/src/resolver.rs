@@ -17,6 +17,9 @@ use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::proto::rr::{Name, RecordType};
 use tokio::time::{sleep, timeout};
 
+use postrider_domain::error_chain::Chain;
+use postrider_domain::limits;
+
 /// A name's addresses did not come.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum ResolveError {
@@ -42,8 +45,6 @@ pub struct Resolver {
     dns: TokioResolver,
 }
 
-/// One look-up of a name, both families together.
-const BUDGET: Duration = Duration::from_secs(5);
 /// One question to one name server; with the retry below it stays inside the budget.
 const QUESTION_TIMEOUT: Duration = Duration::from_millis(1500);
 const RETRIES: usize = 2;
@@ -80,7 +81,7 @@ impl Resolver {
         name.set_fqdn(true);
         let v6 = self.ask(name.clone(), RecordType::AAAA);
         let v4 = self.ask(name, RecordType::A);
-        match timeout(BUDGET, both_families(v6, v4, SECOND_FAMILY_GRACE)).await {
+        match timeout(limits::LOOK_UP_TIMEOUT, both_families(v6, v4, SECOND_FAMILY_GRACE)).await {
             Ok(answer) => answer,
             Err(_) => Err(ResolveError::Timeout),
         }
@@ -95,7 +96,7 @@ impl Resolver {
             Err(error) if error.is_no_records_found() => Err(ResolveError::NoAddress),
             Err(NetError::Timeout) => Err(ResolveError::Timeout),
             Err(error) => {
-                tracing::debug!(%error, "a name server failed to answer");
+                tracing::debug!(error = %Chain(&error), "a name server failed to answer");
                 Err(ResolveError::Failed)
             }
         }

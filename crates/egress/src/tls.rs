@@ -3,7 +3,6 @@
 //! It stands apart from the connector so that the settings can be read without the sockets. It must not open any, and
 //! there is no setting that leaves a certificate unchecked.
 
-use std::collections::HashMap;
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -15,6 +14,7 @@ use tokio_rustls::TlsConnector;
 
 use super::exchange::TlsFault;
 use super::identity::{ClientIdentity, IdentityId};
+use postrider_domain::bounded_cache::BoundedCache;
 use postrider_domain::limits;
 
 /// The TLS settings could not be built.
@@ -30,22 +30,17 @@ pub enum TlsSetupError {
     Versions(#[source] rustls::Error),
 }
 
-/// Hosts whose TLS sessions are remembered, where no client certificate is shown.
-const TLS_SESSIONS: usize = 4096;
-/// The same for one client identity, which is one customer's and seldom shown to more than a few.
-const TLS_SESSIONS_PER_IDENTITY: usize = 16;
-
 /// One way to speak TLS for each client identity: a session ticket that was given to one is never shown by another.
 pub(super) struct TlsConnectors {
     settings: ClientConfig,
     anonymous: TlsConnector,
-    by_identity: Mutex<HashMap<IdentityId, TlsConnector>>,
+    by_identity: Mutex<BoundedCache<IdentityId, TlsConnector>>,
 }
 
 impl TlsConnectors {
     pub fn new(settings: ClientConfig) -> Self {
         let anonymous = TlsConnector::from(Arc::new(settings.clone()));
-        Self { settings, anonymous, by_identity: Mutex::default() }
+        Self { settings, anonymous, by_identity: Mutex::new(BoundedCache::new(limits::IDENTITIES_REMEMBERED)) }
     }
 
     pub fn of(&self, identity: Option<&ClientIdentity>) -> TlsConnector {
@@ -54,14 +49,9 @@ impl TlsConnectors {
         if let Some(connector) = by_identity.get(&identity.id()) {
             return connector.clone();
         }
-        if by_identity.len() >= limits::IDENTITIES_REMEMBERED
-            && let Some(any) = by_identity.keys().next().copied()
-        {
-            by_identity.remove(&any);
-        }
         let mut settings = self.settings.clone();
         settings.client_auth_cert_resolver = identity.resolver();
-        settings.resumption = Resumption::in_memory_sessions(TLS_SESSIONS_PER_IDENTITY);
+        settings.resumption = Resumption::in_memory_sessions(limits::TLS_SESSIONS_PER_IDENTITY);
         let connector = TlsConnector::from(Arc::new(settings));
         by_identity.insert(identity.id(), connector.clone());
         connector
@@ -89,7 +79,7 @@ pub fn tls_settings(extra_ca_pem: Option<&[u8]>, http2: bool) -> Result<ClientCo
         .map_err(TlsSetupError::Versions)?
         .with_root_certificates(roots)
         .with_no_client_auth();
-    settings.resumption = Resumption::in_memory_sessions(TLS_SESSIONS);
+    settings.resumption = Resumption::in_memory_sessions(limits::TLS_SESSIONS);
     if http2 {
         settings.alpn_protocols.push(b"h2".to_vec());
     }

@@ -11,13 +11,13 @@ use postrider_domain::delivery::DeliveryCause;
 use postrider_domain::time::{Clock, Timestamp};
 use postrider_store::{Claim, EndpointTarget, HandOver, Lane, LaneKind, LaneQuota};
 
-use super::throttle::Slots;
+use super::limiter::ConcurrencyLimiter;
 use super::waker::Waker;
 use super::worker::Worker;
 
 /// Sets claims off, each as a task of its own. Its places are counted when claims are made.
 pub struct Intake {
-    pub slots: Slots,
+    pub limiter: ConcurrencyLimiter,
     pub worker: Arc<Worker>,
     pub attempts: TaskTracker,
     /// Drops the attempts under way.
@@ -32,10 +32,10 @@ impl Intake {
     pub fn set_off(&self, claims: Vec<Claim>, lease_until: Timestamp) {
         for claim in claims {
             let kind = if claim.cause == DeliveryCause::Test { LaneKind::Tests } else { LaneKind::Events };
-            let slot = self.slots.slot(Lane { kind, ..claim.endpoint.lane });
+            let permit = self.limiter.permit(Lane { kind, ..claim.endpoint.lane });
             let worker = Arc::clone(&self.worker);
             let cut = self.cut.clone();
-            let attempt = async move { cut.run_until_cancelled(worker.attempt(claim, lease_until, slot)).await };
+            let attempt = async move { cut.run_until_cancelled(worker.attempt(claim, lease_until, permit)).await };
             self.attempts.spawn_on(attempt, &self.runtime);
         }
     }
@@ -43,19 +43,19 @@ impl Intake {
 
 impl LaneQuota for Intake {
     fn quota(&self, lane: Lane) -> usize {
-        self.slots.quota(lane)
+        self.limiter.quota(lane)
     }
 
     fn allowance(&self, lane: Lane, target: &EndpointTarget, wanted: usize) -> usize {
-        self.slots.allowance(lane, target, wanted)
+        self.limiter.allowance(lane, target, wanted)
     }
 
     fn claimed(&self, lane: Lane) {
-        self.slots.claimed(lane);
+        self.limiter.claimed(lane);
     }
 
     fn unclaimed(&self, lane: Lane) {
-        self.slots.unclaimed(lane);
+        self.limiter.unclaimed(lane);
     }
 }
 

@@ -6,20 +6,20 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
+use postrider_domain::error_chain::Chain;
 use postrider_domain::id::RowKey;
+use postrider_domain::limits::AGEING_ROWS_PER_STEP;
 use postrider_domain::time::Clock;
 use postrider_store::{LogPart, Store, StoreError};
 
 const ROUND: Duration = Duration::from_secs(60);
-/// Rows in one step: a few milliseconds of the writer's time.
-const STEP: usize = 500;
 /// Between two steps through the log.
 const STEP_WAIT: Duration = Duration::from_millis(20);
 
 pub async fn run(store: Arc<dyn Store>, clock: Arc<dyn Clock>, retention: Duration, stop: CancellationToken) {
     while !stop.is_cancelled() {
         if let Err(error) = round(store.as_ref(), retention, &stop).await {
-            tracing::warn!(%error, "a round of ageing failed; the next one tries again");
+            tracing::warn!(error = %Chain(&error), "a round of ageing failed; the next one tries again");
         }
         tokio::select! {
             () = clock.sleep_until(clock.now().plus(ROUND)) => {}
@@ -31,11 +31,13 @@ pub async fn run(store: Arc<dyn Store>, clock: Arc<dyn Clock>, retention: Durati
 async fn round(store: &dyn Store, retention: Duration, stop: &CancellationToken) -> Result<(), StoreError> {
     let mut expired = 0;
     loop {
-        let step = store.expire_waiting(STEP).await?;
+        let step = store.expire_waiting(AGEING_ROWS_PER_STEP).await?;
         expired += step;
-        let forgotten = store.forget_answers(STEP).await?;
-        let erased = store.erase_unused_secrets(STEP).await?;
-        if (step < STEP && forgotten < STEP && erased < STEP) || stop.is_cancelled() {
+        let forgotten = store.forget_answers(AGEING_ROWS_PER_STEP).await?;
+        let erased = store.erase_unused_secrets(AGEING_ROWS_PER_STEP).await?;
+        if (step < AGEING_ROWS_PER_STEP && forgotten < AGEING_ROWS_PER_STEP && erased < AGEING_ROWS_PER_STEP)
+            || stop.is_cancelled()
+        {
             break;
         }
     }
@@ -47,7 +49,7 @@ async fn round(store: &dyn Store, retention: Duration, stop: &CancellationToken)
         while let Some(from) = after
             && !stop.is_cancelled()
         {
-            after = store.remove_aged(part, retention, from, STEP).await?;
+            after = store.remove_aged(part, retention, from, AGEING_ROWS_PER_STEP).await?;
             // Deliveries come first: the writer is left to them in between.
             tokio::time::sleep(STEP_WAIT).await;
         }

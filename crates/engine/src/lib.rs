@@ -16,63 +16,25 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use postrider_crypto::{MasterKey, Random};
-use postrider_domain::event_type::Brand;
-use postrider_domain::limits;
-use postrider_domain::retry::RetrySchedule;
-use postrider_domain::time::Clock;
-use postrider_egress::Transport;
-use postrider_store::{HandOver, Store};
+use postrider_store::HandOver;
 
 mod dispatcher;
+mod fair_share;
 mod intake;
 mod janitor;
+mod limiter;
 mod private_options;
 mod recorder;
 mod replayer;
+mod settings;
 mod signer;
-mod throttle;
 mod waker;
 mod worker;
 
+pub use settings::{EngineParts, EngineSettings};
+
+use limiter::ConcurrencyLimiter;
 use waker::Waker;
-
-/// What the engine is made of.
-pub struct EngineParts {
-    pub store: Arc<dyn Store>,
-    pub transport: Arc<dyn Transport>,
-    pub clock: Arc<dyn Clock>,
-    pub master_key: Arc<MasterKey>,
-    pub random: Random,
-    pub settings: EngineSettings,
-}
-
-#[derive(Clone, Debug)]
-pub struct EngineSettings {
-    pub brand: Brand,
-    pub schedule: RetrySchedule,
-    /// For one whole exchange with a receiver.
-    pub attempt_deadline: Duration,
-    /// How long the log keeps what is over.
-    pub retention: Duration,
-    /// Attempts under way at once.
-    pub slots: usize,
-    /// Attempts under way at once to one endpoint.
-    pub slots_per_endpoint: usize,
-}
-
-impl Default for EngineSettings {
-    fn default() -> Self {
-        Self {
-            brand: Brand::default(),
-            schedule: RetrySchedule::default(),
-            attempt_deadline: limits::ATTEMPT_DEADLINE,
-            retention: limits::RETENTION,
-            slots: limits::SLOTS,
-            slots_per_endpoint: limits::SLOTS_PER_ENDPOINT,
-        }
-    }
-}
 
 /// The engine at work.
 pub struct Engine {
@@ -92,8 +54,8 @@ impl Engine {
         let (stop, cut) = (CancellationToken::new(), CancellationToken::new());
         let waker = Waker::default();
         let attempts = TaskTracker::new();
-        let (slots, per_endpoint) = (parts.settings.slots, parts.settings.slots_per_endpoint);
-        let slots = throttle::Slots::new(slots, per_endpoint, Arc::clone(&parts.clock), stop.clone());
+        let (total, per_endpoint) = (parts.settings.slots, parts.settings.slots_per_endpoint);
+        let limiter = ConcurrencyLimiter::new(total, per_endpoint, Arc::clone(&parts.clock), stop.clone());
         let (outcomes, recorder) = recorder::start(Arc::clone(&parts.store));
         let janitor = tokio::spawn(janitor::run(
             Arc::clone(&parts.store),
@@ -104,7 +66,7 @@ impl Engine {
         let replayer = tokio::spawn(replayer::run(Arc::clone(&parts.store), Arc::clone(&parts.clock), stop.clone()));
         let worker = Arc::new(worker::Worker::new(&parts, outcomes));
         let intake = Arc::new(intake::Intake {
-            slots,
+            limiter,
             worker,
             attempts: attempts.clone(),
             cut: cut.clone(),

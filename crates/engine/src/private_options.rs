@@ -3,20 +3,18 @@
 //! The claim tells which version of them counts: what was opened before a change is never used for what is claimed after
 //! it. Nothing here prints a value.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use http::{HeaderName, HeaderValue};
 
 use postrider_crypto::{MasterKey, Unsealable};
+use postrider_domain::bounded_cache::BoundedCache;
 use postrider_domain::endpoint_options::SealedPart;
 use postrider_domain::id::RowKey;
+use postrider_domain::limits;
 use postrider_domain::private_options::ClientCertificate;
 use postrider_egress::{ClientIdentity, InvalidIdentity};
 use postrider_store::{EndpointTarget, SealedParts, Store, StoreError};
-
-/// Endpoints whose options are remembered; beyond it all are forgotten and opened again when needed.
-const ENDPOINTS_KEPT: usize = 10_000;
 
 /// What a request to an endpoint carries beside what every request does.
 #[derive(Default)]
@@ -31,7 +29,7 @@ pub struct Opener {
     master_key: Arc<MasterKey>,
     nothing: Arc<Opened>,
     /// Each with the version that was opened.
-    opened: Mutex<HashMap<RowKey, (u32, Arc<Opened>)>>,
+    opened: Mutex<BoundedCache<RowKey, (u32, Arc<Opened>)>>,
 }
 
 /// Why a request cannot be given what its endpoint asks for. Never the receiver's fault.
@@ -49,7 +47,12 @@ pub enum OpenError {
 
 impl Opener {
     pub fn new(store: Arc<dyn Store>, master_key: Arc<MasterKey>) -> Self {
-        Self { store, master_key, nothing: Arc::default(), opened: Mutex::default() }
+        Self {
+            store,
+            master_key,
+            nothing: Arc::default(),
+            opened: Mutex::new(BoundedCache::new(limits::ENDPOINT_OPTIONS_CACHED)),
+        }
     }
 
     pub async fn open(&self, endpoint: &EndpointTarget) -> Result<Arc<Opened>, OpenError> {
@@ -57,7 +60,7 @@ impl Opener {
             return Ok(Arc::clone(&self.nothing));
         }
         let key = endpoint.lane.endpoint_key;
-        if let Some((version, opened)) = self.remembered().get(&key)
+        if let Some((version, opened)) = self.cached().get(&key)
             && *version >= endpoint.options.sealed_version
         {
             return Ok(Arc::clone(opened));
@@ -65,11 +68,7 @@ impl Opener {
         let parts = self.store.find_sealed_parts(key).await?.ok_or(OpenError::Unexpected)?;
         let version = parts.version;
         let opened = Arc::new(self.opened(endpoint, parts)?);
-        let mut remembered = self.remembered();
-        if remembered.len() >= ENDPOINTS_KEPT {
-            remembered.clear();
-        }
-        remembered.insert(key, (version, Arc::clone(&opened)));
+        self.cached().insert(key, (version, Arc::clone(&opened)));
         Ok(opened)
     }
 
@@ -94,7 +93,7 @@ impl Opener {
         Ok(Opened { headers, identity })
     }
 
-    fn remembered(&self) -> std::sync::MutexGuard<'_, HashMap<RowKey, (u32, Arc<Opened>)>> {
+    fn cached(&self) -> MutexGuard<'_, BoundedCache<RowKey, (u32, Arc<Opened>)>> {
         self.opened.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

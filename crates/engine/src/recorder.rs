@@ -6,20 +6,16 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
+use postrider_domain::error_chain::Chain;
+use postrider_domain::limits;
 use postrider_store::{OutcomeRecord, Recorded, Store, StoreError};
 
-use super::throttle::Unrecorded;
+use super::limiter::UnrecordedOutcome;
 
-/// Outcomes that wait to be written; beyond it attempts wait with theirs, and slots with them.
-const OUTCOMES_QUEUED: usize = 4_096;
-/// Outcomes in one write.
-const OUTCOMES_PER_WRITE: usize = 512;
-/// Longer than this and the leases have run out: whoever took over will record.
-const WRITE_TRIES: u32 = 60;
 const WAIT_BETWEEN_TRIES: Duration = Duration::from_secs(1);
 
 /// An outcome, and the place of its claim.
-type Outcome = (OutcomeRecord, Unrecorded);
+type Outcome = (OutcomeRecord, UnrecordedOutcome);
 
 /// Where outcomes go. Those that can wait for others to share their commit hold up none that cannot.
 pub struct Outcomes {
@@ -30,7 +26,7 @@ pub struct Outcomes {
 impl Outcomes {
     /// # Errors
     /// When nothing is recorded any more.
-    pub async fn send(&self, record: OutcomeRecord, place: Unrecorded) -> Result<(), Stopped> {
+    pub async fn send(&self, record: OutcomeRecord, place: UnrecordedOutcome) -> Result<(), Stopped> {
         let queue = if record.can_wait() { &self.patient } else { &self.urgent };
         queue.send((record, place)).await.map_err(|_| Stopped)
     }
@@ -43,7 +39,7 @@ pub struct Stopped;
 /// Ends once every sender is gone and everything is written.
 pub fn start(store: Arc<dyn Store>) -> (Outcomes, JoinHandle<()>) {
     let ((patient, patient_queue), (urgent, urgent_queue)) =
-        (mpsc::channel(OUTCOMES_QUEUED), mpsc::channel(OUTCOMES_QUEUED));
+        (mpsc::channel(limits::OUTCOMES_QUEUED), mpsc::channel(limits::OUTCOMES_QUEUED));
     let recording = async move {
         tokio::join!(run(store.as_ref(), patient_queue), run(store.as_ref(), urgent_queue));
     };
@@ -51,8 +47,8 @@ pub fn start(store: Arc<dyn Store>) -> (Outcomes, JoinHandle<()>) {
 }
 
 async fn run(store: &dyn Store, mut queue: mpsc::Receiver<Outcome>) {
-    let mut group = Vec::with_capacity(OUTCOMES_PER_WRITE);
-    while queue.recv_many(&mut group, OUTCOMES_PER_WRITE).await > 0 {
+    let mut group = Vec::with_capacity(limits::OUTCOMES_PER_WRITE);
+    while queue.recv_many(&mut group, limits::OUTCOMES_PER_WRITE).await > 0 {
         let (outcomes, places): (Vec<_>, Vec<_>) = group.drain(..).unzip();
         write(store, outcomes).await;
         drop(places);
@@ -74,8 +70,7 @@ async fn write(store: &dyn Store, outcomes: Vec<OutcomeRecord>) {
             tracing::error!(
                 delivery_id = %outcome.delivery_id,
                 attempt = outcome.attempt.number,
-                %error,
-                source = ?std::error::Error::source(&error),
+                error = %Chain(&error),
                 "an outcome could not be recorded; the delivery will be attempted again"
             );
         }
@@ -85,7 +80,7 @@ async fn write(store: &dyn Store, outcomes: Vec<OutcomeRecord>) {
 /// # Errors
 /// When the store will not take the group as it is. While it is only unavailable, the outcomes wait.
 async fn write_group(store: &dyn Store, outcomes: &[OutcomeRecord]) -> Result<(), StoreError> {
-    for _ in 0..WRITE_TRIES {
+    for _ in 0..limits::OUTCOME_WRITE_TRIES {
         match store.record_outcomes_if_claimed(outcomes.to_vec()).await {
             Ok(recorded) => {
                 let lost = recorded.iter().filter(|outcome| **outcome == Recorded::ClaimLost).count();
@@ -95,7 +90,7 @@ async fn write_group(store: &dyn Store, outcomes: &[OutcomeRecord]) -> Result<()
                 return Ok(());
             }
             Err(error @ StoreError::Unavailable { .. }) => {
-                tracing::warn!(outcomes = outcomes.len(), %error, "outcomes wait for the store");
+                tracing::warn!(outcomes = outcomes.len(), error = %Chain(&error), "outcomes wait for the store");
                 tokio::time::sleep(WAIT_BETWEEN_TRIES).await;
             }
             Err(error @ StoreError::Broken(_)) => return Err(error),

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
+use postrider_domain::error_chain::Chain;
 use postrider_domain::time::Clock;
 use postrider_store::Store;
 
@@ -19,7 +20,7 @@ pub async fn run(store: Arc<dyn Store>, clock: Arc<dyn Clock>, stop: Cancellatio
             Ok(None | Some(0)) => IDLE_WAIT,
             Ok(Some(_)) => STEP_WAIT,
             Err(error) => {
-                tracing::warn!(%error, "replays could not go on; the next step tries again");
+                tracing::warn!(error = %Chain(&error), "replays could not go on; the next step tries again");
                 IDLE_WAIT
             }
         };

@@ -3,26 +3,24 @@
 //! A version of a secret never changes, so what is remembered cannot be stale; which version signs stands in the
 //! claim. The newest version alone can get a key for `v1a` later than its secret, so only that is asked for again.
 
-use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use postrider_crypto::{MacKey, MasterKey, SigningKey, Unsealable};
+use postrider_domain::bounded_cache::BoundedCache;
 use postrider_domain::endpoint::{SecretVersion, sealing_record};
 use postrider_domain::endpoint_options::signing_key_record;
 use postrider_domain::id::RowKey;
+use postrider_domain::limits;
 use postrider_domain::secret::{SigningSecret, WebhookSecret};
 use postrider_domain::signing::SignatureKeys;
 use postrider_store::{Claim, EndpointTarget, Store, StoreError};
 
-/// Keys remembered; beyond it all are forgotten and opened again when needed.
-const KEYS_KEPT: usize = 50_000;
-
 pub struct Signer {
     store: Arc<dyn Store>,
     master_key: Arc<MasterKey>,
-    keys: Remembered<MacKey>,
+    mac_keys: KeyCache<MacKey>,
     /// `None` for a version that has no such key and will get none.
-    signing_keys: Remembered<Option<SigningKey>>,
+    signing_keys: KeyCache<Option<SigningKey>>,
 }
 
 /// Why a delivery cannot be signed. Never the receiver's fault.
@@ -38,7 +36,7 @@ pub enum SignError {
 
 impl Signer {
     pub fn new(store: Arc<dyn Store>, master_key: Arc<MasterKey>) -> Self {
-        Self { store, master_key, keys: Remembered::default(), signing_keys: Remembered::default() }
+        Self { store, master_key, mac_keys: KeyCache::default(), signing_keys: KeyCache::default() }
     }
 
     /// What the delivery is signed with, in the order of the signatures.
@@ -62,14 +60,14 @@ impl Signer {
 
     async fn mac_key(&self, endpoint: &EndpointTarget, version: SecretVersion) -> Result<MacKey, SignError> {
         let name = (endpoint.lane.endpoint_key, version);
-        if let Some(key) = self.keys.get(name) {
+        if let Some(key) = self.mac_keys.get(name) {
             return Ok(key);
         }
         let sealed = self.store.find_secret(name.0, version).await?.ok_or(SignError::Missing)?;
         let opened = self.master_key.open(&sealing_record(endpoint.id, version), &sealed)?;
         let secret = std::str::from_utf8(&opened).ok().and_then(|text| WebhookSecret::parse(text).ok());
         let key = secret.ok_or(SignError::Missing)?.mac_key();
-        self.keys.insert(name, key.clone());
+        self.mac_keys.insert(name, key.clone());
         Ok(key)
     }
 
@@ -98,24 +96,20 @@ impl Signer {
 }
 
 /// What was opened, by endpoint and version.
-struct Remembered<T>(Mutex<HashMap<(RowKey, SecretVersion), T>>);
+struct KeyCache<T>(Mutex<BoundedCache<(RowKey, SecretVersion), T>>);
 
-impl<T> Default for Remembered<T> {
+impl<T> Default for KeyCache<T> {
     fn default() -> Self {
-        Self(Mutex::default())
+        Self(Mutex::new(BoundedCache::new(limits::SIGNING_KEYS_CACHED)))
     }
 }
 
-impl<T: Clone> Remembered<T> {
+impl<T: Clone> KeyCache<T> {
     fn get(&self, name: (RowKey, SecretVersion)) -> Option<T> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&name).cloned()
     }
 
     fn insert(&self, name: (RowKey, SecretVersion), key: T) {
-        let mut remembered = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if remembered.len() >= KEYS_KEPT {
-            remembered.clear();
-        }
-        remembered.insert(name, key);
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(name, key);
     }
 }

@@ -1,6 +1,5 @@
 //! One attempt from its claim to its outcome: check the lease, sign, send, judge, hand over to the recorder.
 
-use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -10,8 +9,11 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 
 use postrider_crypto::Random;
 use postrider_domain::access::Mode;
+use postrider_domain::adaptive_limit::AttemptSample;
 use postrider_domain::attempt::{Attempt, AttemptOutcome, AttemptPhases, Fault};
+use postrider_domain::bounded_cache::BoundedCache;
 use postrider_domain::delivery::{DeliveryCause, DeliveryStatus, EndReason};
+use postrider_domain::error_chain::Chain;
 use postrider_domain::event_type::Brand;
 use postrider_domain::health::{Failure, Signal, is_busy};
 use postrider_domain::id::RowKey;
@@ -24,15 +26,13 @@ use postrider_domain::time::{Clock, Timestamp};
 use postrider_egress::{Answer, Exchange, OutboundRequest, ProxyFault, SendError, TargetUrl, Transport};
 use postrider_store::{AfterAttempt, Claim, EndpointTarget, OutcomeRecord, Store};
 
+use super::limiter::Permit;
 use super::private_options::{Opened, Opener};
 use super::recorder::Outcomes;
+use super::settings::{EngineParts, EngineSettings};
 use super::signer::Signer;
-use super::throttle::{Observation, Slot};
-use super::{EngineParts, EngineSettings};
 
 const AGENT: &str = concat!("Postrider/", env!("CARGO_PKG_VERSION"));
-/// URLs remembered in parsed form.
-const URLS_KEPT: usize = 50_000;
 
 pub struct Worker {
     store: Arc<dyn Store>,
@@ -44,7 +44,7 @@ pub struct Worker {
     outcomes: Outcomes,
     settings: EngineSettings,
     headers: HeaderNames,
-    urls: Mutex<HashMap<RowKey, ParsedUrl>>,
+    urls: Mutex<BoundedCache<RowKey, ParsedUrl>>,
 }
 
 /// An endpoint as it was claimed, and its URL in the form that the transport wants.
@@ -108,14 +108,14 @@ impl Worker {
             outcomes,
             headers: HeaderNames::new(&parts.settings.brand),
             settings: parts.settings.clone(),
-            urls: Mutex::default(),
+            urls: Mutex::new(BoundedCache::new(limits::TARGET_URLS_CACHED)),
         }
     }
 
     /// Makes the attempt that the claim allows. The slot is held until the exchange is over, what is left of it until the outcome is
     /// recorded.
-    pub async fn attempt(&self, claim: Claim, lease_until: Timestamp, mut slot: Slot) {
-        slot.turn().await;
+    pub async fn attempt(&self, claim: Claim, lease_until: Timestamp, mut permit: Permit) {
+        permit.acquire().await;
         let started_at = self.clock.now();
         if lease_until.since(started_at) < self.deadline(&claim) + limits::LEASE_MARGIN {
             self.give_back(&claim).await;
@@ -125,7 +125,7 @@ impl Worker {
         let ending = self.exchange(&claim, started_at).await;
         let duration = clocked.elapsed();
         let Ending { outcome, status, .. } = ending;
-        let place = slot.finish(Observation { outcome, status, took: duration, probe: claim.probe });
+        let place = permit.finish(AttemptSample { outcome, status, duration, probe: claim.probe });
         let record = self.judged(claim, ending, started_at, duration);
         if self.outcomes.send(record, place).await.is_err() {
             tracing::error!("an outcome came after the recorder had stopped; the delivery will be attempted again");
@@ -139,7 +139,7 @@ impl Worker {
 
     async fn give_back(&self, claim: &Claim) {
         if let Err(error) = self.store.give_back_if_claimed(vec![(claim.delivery_id, claim.token)]).await {
-            tracing::warn!(%error, delivery_id = %claim.delivery_id, "a claim could not be given back and runs out by itself");
+            tracing::warn!(error = %Chain(&error), delivery_id = %claim.delivery_id, "a claim could not be given back and runs out by itself");
         }
     }
 
@@ -147,14 +147,14 @@ impl Worker {
         let keys = match self.signer.keys(claim).await {
             Ok(keys) => keys,
             Err(error) => {
-                tracing::error!(%error, endpoint_id = %claim.endpoint.id, "a delivery could not be signed");
+                tracing::error!(error = %Chain(&error), endpoint_id = %claim.endpoint.id, "a delivery could not be signed");
                 return Ending::fault(AttemptOutcome::InternalError, "the delivery could not be signed".to_owned());
             }
         };
         let private = match self.opener.open(&claim.endpoint).await {
             Ok(private) => private,
             Err(error) => {
-                tracing::error!(%error, endpoint_id = %claim.endpoint.id, "an endpoint's sealed options cannot be used");
+                tracing::error!(error = %Chain(&error), endpoint_id = %claim.endpoint.id, "an endpoint's sealed options cannot be used");
                 return Ending::fault(AttemptOutcome::InternalError, "the request could not be built".to_owned());
             }
         };
@@ -229,9 +229,6 @@ impl Worker {
             _ => {}
         }
         let url = Arc::new(TargetUrl::parse(&endpoint.url).ok()?);
-        if urls.len() >= URLS_KEPT {
-            urls.clear();
-        }
         urls.insert(key, (Arc::clone(endpoint), Arc::clone(&url)));
         Some(url)
     }
