@@ -8,13 +8,13 @@ use tokio_util::sync::CancellationToken;
 use postrider_domain::error_chain::Chain;
 use postrider_domain::limits;
 use postrider_domain::time::{Clock, Timestamp};
-use postrider_store::Store;
+use postrider_store::EngineStore;
 
 use super::intake::Intake;
 use super::waker::Waker;
 
 pub struct Dispatcher {
-    pub store: Arc<dyn Store>,
+    pub store: Arc<dyn EngineStore>,
     pub clock: Arc<dyn Clock>,
     pub waker: Waker,
     pub intake: Arc<Intake>,

@@ -7,9 +7,8 @@ use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use postrider_domain::delivery::DeliveryCause;
 use postrider_domain::time::{Clock, Timestamp};
-use postrider_store::{Claim, EndpointTarget, HandOver, Lane, LaneKind, LaneQuota};
+use postrider_store::{Claim, ClaimSink, EndpointTarget, Lane, LaneQuota};
 
 use super::limiter::ConcurrencyLimiter;
 use super::waker::Waker;
@@ -31,8 +30,7 @@ pub struct Intake {
 impl Intake {
     pub fn set_off(&self, claims: Vec<Claim>, lease_until: Timestamp) {
         for claim in claims {
-            let kind = if claim.cause == DeliveryCause::Test { LaneKind::Tests } else { LaneKind::Events };
-            let permit = self.limiter.permit(Lane { kind, ..claim.endpoint.lane });
+            let permit = self.limiter.permit(claim.lane);
             let worker = Arc::clone(&self.worker);
             let cut = self.cut.clone();
             let attempt = async move { cut.run_until_cancelled(worker.attempt(claim, lease_until, permit)).await };
@@ -59,7 +57,7 @@ impl LaneQuota for Intake {
     }
 }
 
-impl HandOver for Intake {
+impl ClaimSink for Intake {
     fn take_over(&self, claims: Vec<Claim>, lease_left: Duration) {
         self.set_off(claims, self.clock.now().plus(lease_left));
     }

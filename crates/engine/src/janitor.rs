@@ -10,13 +10,13 @@ use postrider_domain::error_chain::Chain;
 use postrider_domain::id::RowKey;
 use postrider_domain::limits::AGEING_ROWS_PER_STEP;
 use postrider_domain::time::Clock;
-use postrider_store::{LogPart, Store, StoreError};
+use postrider_store::{AgedStep, LogPart, StoreError, Upkeep};
 
 const ROUND: Duration = Duration::from_secs(60);
 /// Between two steps through the log.
 const STEP_WAIT: Duration = Duration::from_millis(20);
 
-pub async fn run(store: Arc<dyn Store>, clock: Arc<dyn Clock>, retention: Duration, stop: CancellationToken) {
+pub async fn run(store: Arc<dyn Upkeep>, clock: Arc<dyn Clock>, retention: Duration, stop: CancellationToken) {
     while !stop.is_cancelled() {
         if let Err(error) = round(store.as_ref(), retention, &stop).await {
             tracing::warn!(error = %Chain(&error), "a round of ageing failed; the next one tries again");
@@ -28,7 +28,7 @@ pub async fn run(store: Arc<dyn Store>, clock: Arc<dyn Clock>, retention: Durati
     }
 }
 
-async fn round(store: &dyn Store, retention: Duration, stop: &CancellationToken) -> Result<(), StoreError> {
+async fn round(store: &dyn Upkeep, retention: Duration, stop: &CancellationToken) -> Result<(), StoreError> {
     let mut expired = 0;
     loop {
         let step = store.expire_waiting(AGEING_ROWS_PER_STEP).await?;
@@ -49,7 +49,8 @@ async fn round(store: &dyn Store, retention: Duration, stop: &CancellationToken)
         while let Some(from) = after
             && !stop.is_cancelled()
         {
-            after = store.remove_aged(part, retention, from, AGEING_ROWS_PER_STEP).await?;
+            after =
+                store.remove_aged(AgedStep { part, age: retention, after: from, limit: AGEING_ROWS_PER_STEP }).await?;
             // Deliveries come first: the writer is left to them in between.
             tokio::time::sleep(STEP_WAIT).await;
         }

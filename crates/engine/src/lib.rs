@@ -16,7 +16,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use postrider_store::HandOver;
+use postrider_store::ClaimSink;
 
 mod dispatcher;
 mod fair_share;
@@ -56,14 +56,14 @@ impl Engine {
         let attempts = TaskTracker::new();
         let (total, per_endpoint) = (parts.settings.slots, parts.settings.slots_per_endpoint);
         let limiter = ConcurrencyLimiter::new(total, per_endpoint, Arc::clone(&parts.clock), stop.clone());
-        let (outcomes, recorder) = recorder::start(Arc::clone(&parts.store));
+        let (outcomes, recorder) = recorder::start(parts.store.clone());
         let janitor = tokio::spawn(janitor::run(
-            Arc::clone(&parts.store),
+            parts.store.clone(),
             Arc::clone(&parts.clock),
             parts.settings.retention,
             stop.clone(),
         ));
-        let replayer = tokio::spawn(replayer::run(Arc::clone(&parts.store), Arc::clone(&parts.clock), stop.clone()));
+        let replayer = tokio::spawn(replayer::run(parts.store.clone(), Arc::clone(&parts.clock), stop.clone()));
         let worker = Arc::new(worker::Worker::new(&parts, outcomes));
         let intake = Arc::new(intake::Intake {
             limiter,
@@ -74,8 +74,8 @@ impl Engine {
             waker: waker.clone(),
             runtime: Handle::current(),
         });
-        let hand_over: Arc<dyn HandOver> = intake.clone();
-        parts.store.attach(Arc::downgrade(&hand_over));
+        let sink: Arc<dyn ClaimSink> = intake.clone();
+        parts.store.attach(Arc::downgrade(&sink));
         let dispatcher =
             dispatcher::Dispatcher { store: parts.store, clock: parts.clock, waker, intake, stop: stop.clone() };
         let dispatcher = tokio::spawn(dispatcher.run());

@@ -418,7 +418,8 @@ mod tests {
     fn target_with_rate(lane: Lane, per_second: Option<u64>) -> EndpointTarget {
         let rate_limit = per_second.map(|rate| DeliveryRate::parse(rate).unwrap());
         EndpointTarget {
-            lane,
+            workspace_key: lane.workspace_key,
+            endpoint_key: lane.endpoint_key,
             id: EndpointId::from_letters([b'a'; 16]),
             url: "https://example.com/".to_owned(),
             secret_version: SecretVersion::FIRST,

@@ -14,7 +14,7 @@ use postrider_domain::id::RowKey;
 use postrider_domain::limits;
 use postrider_domain::private_options::ClientCertificate;
 use postrider_egress::{ClientIdentity, InvalidIdentity};
-use postrider_store::{EndpointTarget, SealedParts, Store, StoreError};
+use postrider_store::{EndpointTarget, SealedParts, Secrets, StoreError};
 
 /// What a request to an endpoint carries beside what every request does.
 #[derive(Default)]
@@ -25,7 +25,7 @@ pub struct Opened {
 }
 
 pub struct Opener {
-    store: Arc<dyn Store>,
+    store: Arc<dyn Secrets>,
     master_key: Arc<MasterKey>,
     nothing: Arc<Opened>,
     /// Each with the version that was opened.
@@ -46,7 +46,7 @@ pub enum OpenError {
 }
 
 impl Opener {
-    pub fn new(store: Arc<dyn Store>, master_key: Arc<MasterKey>) -> Self {
+    pub fn new(store: Arc<dyn Secrets>, master_key: Arc<MasterKey>) -> Self {
         Self {
             store,
             master_key,
@@ -59,7 +59,7 @@ impl Opener {
         if !endpoint.options.has_sealed() {
             return Ok(Arc::clone(&self.nothing));
         }
-        let key = endpoint.lane.endpoint_key;
+        let key = endpoint.endpoint_key;
         if let Some((version, opened)) = self.cached().get(&key)
             && *version >= endpoint.options.sealed_version
         {

@@ -8,7 +8,7 @@ use tokio::task::JoinHandle;
 
 use postrider_domain::error_chain::Chain;
 use postrider_domain::limits;
-use postrider_store::{OutcomeRecord, Recorded, Store, StoreError};
+use postrider_store::{OutcomeRecord, Queue, Recorded, StoreError};
 
 use super::limiter::UnrecordedOutcome;
 
@@ -37,7 +37,7 @@ impl Outcomes {
 pub struct Stopped;
 
 /// Ends once every sender is gone and everything is written.
-pub fn start(store: Arc<dyn Store>) -> (Outcomes, JoinHandle<()>) {
+pub fn start(store: Arc<dyn Queue>) -> (Outcomes, JoinHandle<()>) {
     let ((patient, patient_queue), (urgent, urgent_queue)) =
         (mpsc::channel(limits::OUTCOMES_QUEUED), mpsc::channel(limits::OUTCOMES_QUEUED));
     let recording = async move {
@@ -46,7 +46,7 @@ pub fn start(store: Arc<dyn Store>) -> (Outcomes, JoinHandle<()>) {
     (Outcomes { patient, urgent }, tokio::spawn(recording))
 }
 
-async fn run(store: &dyn Store, mut queue: mpsc::Receiver<Outcome>) {
+async fn run(store: &dyn Queue, mut queue: mpsc::Receiver<Outcome>) {
     let mut group = Vec::with_capacity(limits::OUTCOMES_PER_WRITE);
     while queue.recv_many(&mut group, limits::OUTCOMES_PER_WRITE).await > 0 {
         let (outcomes, places): (Vec<_>, Vec<_>) = group.drain(..).unzip();
@@ -57,7 +57,7 @@ async fn run(store: &dyn Store, mut queue: mpsc::Receiver<Outcome>) {
 
 /// Writes a group of outcomes. One that the store can never take must not cost the others theirs: a group that fails is
 /// halved until the culprit stands alone.
-async fn write(store: &dyn Store, outcomes: Vec<OutcomeRecord>) {
+async fn write(store: &dyn Queue, outcomes: Vec<OutcomeRecord>) {
     let mut groups = vec![outcomes];
     while let Some(mut group) = groups.pop() {
         let Err(error) = write_group(store, &group).await else { continue };
@@ -79,7 +79,7 @@ async fn write(store: &dyn Store, outcomes: Vec<OutcomeRecord>) {
 
 /// # Errors
 /// When the store will not take the group as it is. While it is only unavailable, the outcomes wait.
-async fn write_group(store: &dyn Store, outcomes: &[OutcomeRecord]) -> Result<(), StoreError> {
+async fn write_group(store: &dyn Queue, outcomes: &[OutcomeRecord]) -> Result<(), StoreError> {
     for _ in 0..limits::OUTCOME_WRITE_TRIES {
         match store.record_outcomes_if_claimed(outcomes.to_vec()).await {
             Ok(recorded) => {

@@ -7,14 +7,14 @@ use tokio_util::sync::CancellationToken;
 
 use postrider_domain::error_chain::Chain;
 use postrider_domain::time::Clock;
-use postrider_store::Store;
+use postrider_store::Upkeep;
 
 /// Between two steps of a replay that moves.
 const STEP_WAIT: Duration = Duration::from_millis(100);
 /// While none runs, or all of them wait.
 const IDLE_WAIT: Duration = Duration::from_secs(1);
 
-pub async fn run(store: Arc<dyn Store>, clock: Arc<dyn Clock>, stop: CancellationToken) {
+pub async fn run(store: Arc<dyn Upkeep>, clock: Arc<dyn Clock>, stop: CancellationToken) {
     while !stop.is_cancelled() {
         let wait = match store.advance_replays().await {
             Ok(None | Some(0)) => IDLE_WAIT,

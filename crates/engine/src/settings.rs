@@ -9,11 +9,11 @@ use postrider_domain::limits;
 use postrider_domain::retry::RetrySchedule;
 use postrider_domain::time::Clock;
 use postrider_egress::Transport;
-use postrider_store::Store;
+use postrider_store::EngineStore;
 
 /// What the engine is made of.
 pub struct EngineParts {
-    pub store: Arc<dyn Store>,
+    pub store: Arc<dyn EngineStore>,
     pub transport: Arc<dyn Transport>,
     pub clock: Arc<dyn Clock>,
     pub master_key: Arc<MasterKey>,

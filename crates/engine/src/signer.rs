@@ -13,10 +13,10 @@ use postrider_domain::id::RowKey;
 use postrider_domain::limits;
 use postrider_domain::secret::{SigningSecret, WebhookSecret};
 use postrider_domain::signing::SignatureKeys;
-use postrider_store::{Claim, EndpointTarget, Store, StoreError};
+use postrider_store::{Claim, EndpointTarget, Secrets, StoreError};
 
 pub struct Signer {
-    store: Arc<dyn Store>,
+    store: Arc<dyn Secrets>,
     master_key: Arc<MasterKey>,
     mac_keys: KeyCache<MacKey>,
     /// `None` for a version that has no such key and will get none.
@@ -35,7 +35,7 @@ pub enum SignError {
 }
 
 impl Signer {
-    pub fn new(store: Arc<dyn Store>, master_key: Arc<MasterKey>) -> Self {
+    pub fn new(store: Arc<dyn Secrets>, master_key: Arc<MasterKey>) -> Self {
         Self { store, master_key, mac_keys: KeyCache::default(), signing_keys: KeyCache::default() }
     }
 
@@ -59,7 +59,7 @@ impl Signer {
     }
 
     async fn mac_key(&self, endpoint: &EndpointTarget, version: SecretVersion) -> Result<MacKey, SignError> {
-        let name = (endpoint.lane.endpoint_key, version);
+        let name = (endpoint.endpoint_key, version);
         if let Some(key) = self.mac_keys.get(name) {
             return Ok(key);
         }
@@ -76,7 +76,7 @@ impl Signer {
         endpoint: &EndpointTarget,
         version: SecretVersion,
     ) -> Result<Option<SigningKey>, SignError> {
-        let name = (endpoint.lane.endpoint_key, version);
+        let name = (endpoint.endpoint_key, version);
         if let Some(key) = self.signing_keys.get(name) {
             return Ok(key);
         }

@@ -24,7 +24,7 @@ use postrider_domain::signing::signature_header;
 use postrider_domain::target::RefusalReason;
 use postrider_domain::time::{Clock, Timestamp};
 use postrider_egress::{Answer, Exchange, OutboundRequest, ProxyFault, SendError, TargetUrl, Transport};
-use postrider_store::{AfterAttempt, Claim, EndpointTarget, OutcomeRecord, Store};
+use postrider_store::{AfterAttempt, Claim, EndpointTarget, EngineStore, OutcomeRecord};
 
 use super::limiter::Permit;
 use super::private_options::{Opened, Opener};
@@ -35,7 +35,7 @@ use super::signer::Signer;
 const AGENT: &str = concat!("Postrider/", env!("CARGO_PKG_VERSION"));
 
 pub struct Worker {
-    store: Arc<dyn Store>,
+    store: Arc<dyn EngineStore>,
     transport: Arc<dyn Transport>,
     clock: Arc<dyn Clock>,
     random: Random,
@@ -103,8 +103,8 @@ impl Worker {
             transport: Arc::clone(&parts.transport),
             clock: Arc::clone(&parts.clock),
             random: parts.random.clone(),
-            signer: Signer::new(Arc::clone(&parts.store), Arc::clone(&parts.master_key)),
-            opener: Opener::new(Arc::clone(&parts.store), Arc::clone(&parts.master_key)),
+            signer: Signer::new(parts.store.clone(), Arc::clone(&parts.master_key)),
+            opener: Opener::new(parts.store.clone(), Arc::clone(&parts.master_key)),
             outcomes,
             headers: HeaderNames::new(&parts.settings.brand),
             settings: parts.settings.clone(),
@@ -222,7 +222,7 @@ impl Worker {
 
     /// The endpoint's URL in the form that the transport wants; parsed again only after a change.
     fn url(&self, endpoint: &Arc<EndpointTarget>) -> Option<Arc<TargetUrl>> {
-        let key = endpoint.lane.endpoint_key;
+        let key = endpoint.endpoint_key;
         let mut urls = self.urls.lock().unwrap_or_else(PoisonError::into_inner);
         match urls.get(&key) {
             Some((known, url)) if Arc::ptr_eq(known, endpoint) => return Some(Arc::clone(url)),
