@@ -36,7 +36,7 @@ macro_rules! on_each_backend {
     };
 }
 
-mod access;
+mod api_key;
 mod audit;
 mod catalogue;
 mod claim;
@@ -45,13 +45,14 @@ mod delivery;
 mod endpoint;
 mod endpoint_change;
 mod endpoint_end;
+pub mod endpoint_health;
 mod endpoint_options;
 mod event;
 mod event_log;
 mod fairness;
-pub mod health;
 mod idempotency;
 mod interleaving;
+mod meta;
 mod ordering;
 mod ordering_walk;
 mod outcome;

@@ -7,7 +7,6 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use postrider::clock::SystemClock;
-use postrider_domain::access::Mode;
 use postrider_domain::attempt::AttemptOutcome;
 use postrider_domain::delivery::DeliveryStatus;
 use postrider_domain::endpoint::{OpaqueId, SecretVersion};
@@ -19,7 +18,7 @@ use postrider_domain::replay::{REPLAYED_BY_DEFAULT, ReplayRange};
 use postrider_domain::time::Clock;
 use postrider_store::copy::{self, CopyError, Row, Selection, Side, TABLES, Tables, Value, Watch};
 use postrider_store::{
-    Claim, NewCatalogue, NewEndpoint, OpenError, SealedHeader, SealedOptions, Store, StoreSeed, Written,
+    Claim, Meta, NewCatalogue, NewEndpoint, OpenError, SealedHeader, SealedOptions, Store, StoreSeed, Written,
 };
 use postrider_store_postgres::copy::PostgresTables;
 use postrider_store_postgres::{PostgresSettings, PostgresStore, TimeSource};
@@ -27,7 +26,7 @@ use postrider_store_sqlite::SqliteStore;
 use postrider_store_sqlite::copy::SqliteTables;
 use tempfile::TempDir;
 
-use super::conformance::health::pause;
+use super::conformance::endpoint_health::pause;
 use super::fixture::{Backend, EVENT_TYPE, Fixture, START, TAG, outline, signing_key};
 use crate::support::clock::ManualClock;
 use crate::support::postgres::{CONNECTIONS, TestDatabase};
@@ -171,8 +170,7 @@ async fn full() -> Full {
     let retried = at.claim_one().await;
     at.record(at.retry(&retried, Duration::from_secs(30))).await;
     at.accept(vec![at.event_with("an-external-id", 9)]).await;
-    let scope =
-        IdempotencyScope { workspace_key: at.workspace.key, mode: Mode::Live, route: "POST /v1/events".to_owned() };
+    let scope = IdempotencyScope { tenant: at.tenant(), route: "POST /v1/events".to_owned() };
     let request = IdempotentRequest { scope, key: OpaqueId::parse("k").unwrap(), body_hash: [1; 32] };
     let render =
         |_: &Vec<EventReceipt>| RecordedAnswer { status: 202, body: Bytes::from_static(b"\0{}"), sealed: true };

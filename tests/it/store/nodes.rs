@@ -10,7 +10,7 @@ use postrider_domain::replay::{REPLAYED_BY_DEFAULT, ReplayRange, ReplayStatus};
 use postrider_domain::time::Timestamp;
 use postrider_store::{Claim, Store, Written};
 
-use super::fixture::{EachLane, Fixture, START};
+use super::fixture::{EachLane, Fixture, START, write};
 use super::postgres::PostgresBackend;
 use crate::support::clock::{ManualClock, ShiftedClock};
 
@@ -97,7 +97,7 @@ async fn nodes_that_replay_at_once_send_nothing_twice() {
     assert_eq!((replayed.len(), sources.len()), (FAILED, FAILED));
     let mut counted = 0;
     for id in replays {
-        let replay = at.store().find_replay(at.workspace.key, endpoint.id, id).await.unwrap().unwrap();
+        let replay = at.store().find_replay(at.tenant(), endpoint.id, id).await.unwrap().unwrap();
         assert_eq!(replay.status, ReplayStatus::Completed);
         counted += replay.replayed;
     }
@@ -138,7 +138,7 @@ async fn nodes_that_create_endpoints_at_once_keep_to_the_limit() {
     }
     let creating = new.into_iter().enumerate().map(|(turn, endpoint)| {
         let node = if turn % 2 == 0 { at.store() } else { &other };
-        node.create_endpoint(endpoint, None)
+        node.create_endpoint(write(at.tenant()), endpoint)
     });
     let created = futures_util::future::join_all(creating).await;
     assert_eq!(created.iter().filter(|outcome| outcome.is_ok()).count(), 3);

@@ -6,7 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use postrider_domain::id::RowKey;
 use postrider_domain::time::Clock;
-use postrider_store::{LogPart, Recorded, Store, StoreSeed};
+use postrider_store::{AgedStep, LogPart, Recorded, Store, StoreSeed};
 use postrider_store_postgres::{PostgresSettings, PostgresStore, TimeSource};
 use tokio_postgres::Client;
 
@@ -73,7 +73,7 @@ async fn remove_all_by(store: &dyn Store) {
     for part in [LogPart::Deliveries, LogPart::Events] {
         let mut after = Some(RowKey::from_i64(0));
         while let Some(from) = after {
-            after = store.remove_aged(part, DAY, from, 3).await.unwrap();
+            after = store.remove_aged(AgedStep { part, age: DAY, after: from, limit: 3 }).await.unwrap();
         }
     }
 }
@@ -146,7 +146,7 @@ async fn an_old_event_stays_while_a_later_delivery_refers_to_it() {
     at.advance(DAY * 2);
     remove_all(&at).await;
     assert_eq!((days(&client, "events").await[0].as_str(), count(&client, "events").await), ("20260516", 1));
-    assert!(at.store().find_event(at.workspace.key, event.id).await.unwrap().is_some());
+    assert!(at.store().find_event(at.tenant(), event.id).await.unwrap().is_some());
 }
 
 #[tokio::test]

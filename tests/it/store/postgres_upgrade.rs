@@ -76,7 +76,7 @@ async fn a_node_goes_on_beside_the_next_version_and_does_not_start_again() {
     let range = ReplayRange { since: START, until: ever, statuses: REPLAYED_BY_DEFAULT.to_vec() };
     let replay = at.replay(&before, range).await.id;
     while at.store().advance_replays().await.unwrap().is_some() {}
-    let replay = at.store().find_replay(at.workspace.key, before.id, replay).await.unwrap().unwrap();
+    let replay = at.store().find_replay(at.tenant(), before.id, replay).await.unwrap().unwrap();
     assert_eq!((replay.status, replay.replayed), (ReplayStatus::Completed, 1));
     let again = at.claim_one().await;
     at.record(at.delivered(&again)).await;

@@ -14,12 +14,12 @@ use postrider_domain::limits;
 use postrider_domain::page::{PageRequest, encode_cursor};
 use postrider_domain::replay::{REPLAYED_BY_DEFAULT, ReplayCount, ReplayRange};
 use postrider_domain::time::Clock;
-use postrider_store::{NewEndpoint, OpenError, Recorded, RequeueError, Store, StoreSeed};
+use postrider_store::{Meta, NewEndpoint, OpenError, Recorded, RequeueError, Store, StoreSeed};
 use postrider_store_sqlite::SqliteStore;
 use rusqlite::Connection;
 use tempfile::TempDir;
 
-use super::conformance::health::{pause, probe};
+use super::conformance::endpoint_health::{pause, probe};
 use super::fixture::{Backend, EVENT_TYPE, Fixture, START, TAG, outline};
 use crate::support::clock::ManualClock;
 use crate::support::wait::eventually;
@@ -158,13 +158,13 @@ async fn what_retention_took_is_counted_as_unavailable_and_neither_replayed_nor_
     assert_eq!(count, ReplayCount { total: 3, unavailable: 1 });
     let replay = at.replay(&endpoint, range).await;
     at.store().advance_replays().await.unwrap();
-    let done = at.store().find_replay(at.workspace.key, endpoint.id, replay.id).await.unwrap().unwrap();
+    let done = at.store().find_replay(at.tenant(), endpoint.id, replay.id).await.unwrap().unwrap();
     assert_eq!((done.total, done.replayed, done.unavailable), (3, 2, 1));
     let mut replayed: Vec<_> = at.claim(10).await.claims.iter().map(|claim| claim.event_id).collect();
     replayed.sort_unstable();
     assert_eq!(replayed, [published[0].id, published[2].id]);
     let gone = claims.iter().find(|claim| claim.event_id == published[1].id).unwrap();
-    let refused = at.try_retry(at.workspace.key, gone.delivery_id, Mode::Live).await;
+    let refused = at.try_retry(at.tenant(), gone.delivery_id).await;
     assert!(matches!(refused, Err(RequeueError::NotFound)), "{refused:?}");
 }
 
@@ -259,8 +259,7 @@ async fn a_rare_delivery_is_found_in_a_large_log_by_pages_of_bounded_cost() {
     let (waiting, pages) = walk(&at, &of_status(DeliveryStatus::Pending)).await;
     assert_eq!((waiting.len(), waiting[1], pages), (2, pending, 1), "through the queue");
     let page = PageRequest::parse(None, None).unwrap();
-    let listed =
-        at.store().list_deliveries(at.workspace.key, of_status(DeliveryStatus::Delivered), page).await.unwrap();
+    let listed = at.store().list_deliveries(at.tenant(), of_status(DeliveryStatus::Delivered), page).await.unwrap();
     assert_eq!(listed.items.len(), 50, "what is common fills its page");
 }
 
@@ -269,7 +268,7 @@ async fn walk(at: &Fixture, filter: &DeliveryFilter) -> (Vec<DeliveryId>, usize)
     let (mut walked, mut cursor) = (Vec::new(), None);
     for pages in 1.. {
         let page = PageRequest::parse(None, cursor.as_deref()).unwrap();
-        let page = at.store().list_deliveries(at.workspace.key, filter.clone(), page).await.unwrap();
+        let page = at.store().list_deliveries(at.tenant(), filter.clone(), page).await.unwrap();
         walked.extend(ids(&page.items));
         match page.next {
             Some(next) => cursor = Some(encode_cursor(next)),

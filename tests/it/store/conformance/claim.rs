@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use postrider_domain::access::Mode;
 use postrider_domain::attempt::AttemptOutcome;
-use postrider_domain::event::NewEvent;
 use postrider_domain::limits;
 use postrider_store::Recorded;
 
@@ -134,7 +133,7 @@ async fn a_claim_taken_over_can_no_longer_write(at: Fixture) {
         assert_eq!(at.record(late).await, Recorded::ClaimLost);
     }
     assert_eq!(format!("{:?}", at.delivery(lost.delivery_id).await), before, "nothing was written");
-    let endpoint = at.store().find_endpoint(at.workspace.key, endpoint.id).await.unwrap().unwrap();
+    let endpoint = at.store().find_endpoint(at.tenant(), endpoint.id).await.unwrap().unwrap();
     assert!(endpoint.is_active);
     assert_eq!(at.record(at.delivered(&holder)).await, Recorded::Done);
     assert_eq!(at.record(at.delivered(&holder)).await, Recorded::ClaimLost, "a claim is good for one outcome");
@@ -206,7 +205,7 @@ async fn a_claim_can_be_given_back_once(at: Fixture) {
 
 async fn the_mode_of_an_event_is_the_mode_of_its_claim(at: Fixture) {
     at.endpoint().await;
-    at.accept(vec![NewEvent { mode: Mode::Test, ..at.event() }]).await;
+    at.accept(vec![at.test_event()]).await;
     assert_eq!(at.claim_one().await.mode, Mode::Test);
     assert_eq!(at.deliveries().await[0].mode, Mode::Test);
 }

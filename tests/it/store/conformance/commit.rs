@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use futures_util::FutureExt;
 use futures_util::future::{join, join_all};
-use postrider_domain::access::Mode;
 use postrider_domain::endpoint::OpaqueId;
 use postrider_domain::event::EventReceipt;
 use postrider_domain::idempotency::{IdempotencyScope, IdempotentRequest, RecordedAnswer, Recording};
@@ -49,7 +48,7 @@ async fn a_write_that_fails_costs_no_other_its_commit(mut at: Fixture) {
 
 async fn a_write_that_panics_costs_no_other_its_commit(at: Fixture) {
     at.endpoint().await;
-    let scope = IdempotencyScope { workspace_key: at.workspace.key, mode: Mode::Live, route: "POST /".to_owned() };
+    let scope = IdempotencyScope { tenant: at.tenant(), route: "POST /".to_owned() };
     let request = IdempotentRequest { scope, key: OpaqueId::parse("k").unwrap(), body_hash: [0; 32] };
     let render = |_: &Vec<EventReceipt>| -> RecordedAnswer { panic!("a bug in a renderer") };
     let recording = Recording { request: request.clone(), render: Arc::new(render) };

@@ -2,15 +2,14 @@
 
 use std::time::Duration;
 
-use postrider_domain::delivery::DeliveryFilter;
-use postrider_domain::delivery::{Delivery, DeliveryStatus};
+use postrider_domain::delivery::{Delivery, DeliveryFilter, DeliveryStatus};
 use postrider_domain::event_type::EventTypeName;
 use postrider_domain::id::{DeliveryId, EventId, StoreTag};
 use postrider_domain::page::{PageRequest, encode_cursor};
 use postrider_domain::time::Timestamp;
 use postrider_store::NewEndpoint;
 
-use crate::store::fixture::{EVENT_TYPE, Fixture, START};
+use crate::store::fixture::{EVENT_TYPE, Fixture, START, tenant_of};
 
 on_each_backend! {
     a_list_is_newest_first,
@@ -30,7 +29,7 @@ fn ids(deliveries: &[Delivery]) -> Vec<DeliveryId> {
 }
 
 async fn listed(at: &Fixture, filter: DeliveryFilter) -> Vec<DeliveryId> {
-    ids(&at.deliveries_of(at.workspace.key, filter).await)
+    ids(&at.deliveries_of(at.tenant(), filter).await)
 }
 
 async fn a_list_is_newest_first(at: Fixture) {
@@ -52,7 +51,7 @@ async fn walk(at: &Fixture, limit: usize, mut between: impl AsyncFnMut()) -> Vec
     let mut cursor: Option<String> = None;
     loop {
         let page = PageRequest::parse(Some(&limit.to_string()), cursor.as_deref()).unwrap();
-        let page = at.store().list_deliveries(at.workspace.key, DeliveryFilter::default(), page).await.unwrap();
+        let page = at.store().list_deliveries(at.tenant(), DeliveryFilter::default(), page).await.unwrap();
         assert!(page.items.len() <= limit);
         walked.extend(ids(&page.items));
         match page.next {
@@ -151,7 +150,7 @@ async fn filters_narrow_each_other(at: Fixture) {
         since: Some(START),
         until: Some(START.plus(Duration::from_secs(1))),
     };
-    let found = at.deliveries_of(at.workspace.key, filter.clone()).await;
+    let found = at.deliveries_of(at.tenant(), filter.clone()).await;
     assert_eq!(found.len(), 1);
     assert_eq!((found[0].endpoint_id, found[0].event_id), (endpoints[1].id, event));
     assert!(listed(&at, DeliveryFilter { status: Some(DeliveryStatus::Failed), ..filter }).await.is_empty());
@@ -177,9 +176,9 @@ async fn another_workspace_sees_nothing(at: Fixture) {
     let by_endpoint = DeliveryFilter { endpoint_id: Some(endpoint.id), ..DeliveryFilter::default() };
     let by_event = DeliveryFilter { event_id: Some(event), ..DeliveryFilter::default() };
     for filter in [DeliveryFilter::default(), by_endpoint, by_event] {
-        assert!(at.deliveries_of(other.key, filter).await.is_empty());
+        assert!(at.deliveries_of(tenant_of(other.key), filter).await.is_empty());
     }
-    assert!(at.store().find_delivery(other.key, delivery).await.unwrap().is_none());
+    assert!(at.store().find_delivery(tenant_of(other.key), delivery).await.unwrap().is_none());
 }
 
 async fn an_id_of_another_store_is_not_found(at: Fixture) {
@@ -188,7 +187,7 @@ async fn an_id_of_another_store_is_not_found(at: Fixture) {
     let delivery = at.deliveries().await[0].id;
     let elsewhere = StoreTag::from_u32(at.store().tag().as_u32() ^ 1);
     let foreign = DeliveryId::new(delivery.key(), elsewhere);
-    assert!(at.store().find_delivery(at.workspace.key, foreign).await.unwrap().is_none());
+    assert!(at.store().find_delivery(at.tenant(), foreign).await.unwrap().is_none());
     let foreign = EventId::new(event.key(), elsewhere);
     let filter = DeliveryFilter { event_id: Some(foreign), ..DeliveryFilter::default() };
     assert!(listed(&at, filter).await.is_empty());
@@ -196,6 +195,6 @@ async fn an_id_of_another_store_is_not_found(at: Fixture) {
 
 async fn a_delivery_that_is_not_there_is_not_found(at: Fixture) {
     let id = DeliveryId::new(at.store().next_key(), at.store().tag());
-    assert!(at.store().find_delivery(at.workspace.key, id).await.unwrap().is_none());
+    assert!(at.store().find_delivery(at.tenant(), id).await.unwrap().is_none());
     assert!(at.deliveries().await.is_empty());
 }

@@ -12,7 +12,7 @@ use postrider_domain::limits;
 use postrider_domain::page::{PageRequest, encode_cursor};
 use postrider_store::{NewEndpoint, UpdateEndpointError};
 
-use crate::store::fixture::Fixture;
+use crate::store::fixture::{Fixture, tenant_of};
 
 on_each_backend! {
     a_list_shows_what_its_filter_names_newest_first,
@@ -39,7 +39,7 @@ fn nothing() -> EndpointChange {
 
 async fn listed(at: &Fixture, filter: EndpointFilter) -> Vec<EndpointId> {
     let page = PageRequest::parse(Some("200"), None).unwrap();
-    let page = at.store().list_endpoints(at.workspace.key, filter, page).await.unwrap();
+    let page = at.store().list_endpoints(at.tenant(), filter, page).await.unwrap();
     page.items.iter().map(|endpoint| endpoint.id).collect()
 }
 
@@ -74,7 +74,7 @@ async fn a_list_is_walked_without_repeat_or_gap(at: Fixture) {
         let (mut walked, mut cursor): (Vec<EndpointId>, Option<String>) = (Vec::new(), None);
         loop {
             let page = PageRequest::parse(Some(&limit.to_string()), cursor.as_deref()).unwrap();
-            let page = at.store().list_endpoints(at.workspace.key, EndpointFilter::default(), page).await.unwrap();
+            let page = at.store().list_endpoints(at.tenant(), EndpointFilter::default(), page).await.unwrap();
             walked.extend(page.items.iter().map(|endpoint| endpoint.id));
             let Some(next) = page.next else { break };
             cursor = Some(encode_cursor(next));
@@ -85,7 +85,7 @@ async fn a_list_is_walked_without_repeat_or_gap(at: Fixture) {
 
 async fn a_list_knows_neither_deleted_endpoints_nor_those_of_another_workspace(at: Fixture) {
     let other = at.other_workspace().await;
-    at.create(NewEndpoint { workspace_key: other.key, ..at.new_endpoint() }).await;
+    at.create_in(tenant_of(other.key), at.new_endpoint()).await;
     let (kept, gone) = (at.endpoint().await, at.endpoint().await);
     at.delete(&gone).await;
     assert_eq!(listed(&at, EndpointFilter::default()).await, [kept.id]);
@@ -164,7 +164,7 @@ async fn an_endpoint_moves_into_a_project_only_while_there_is_room(at: Fixture) 
     let outside = [at.endpoint().await, at.endpoint().await];
     let into = |endpoint: &Endpoint, limit| {
         let change = EndpointChange { project_id: Some(project_id.clone()), ..nothing() };
-        at.try_update(at.workspace.key, endpoint.id, change, limit)
+        at.try_update(at.tenant(), endpoint.id, change, limit)
     };
     into(&inside, 1).await.expect("it is there already");
     let refused = into(&outside[0], 1).await;
@@ -175,20 +175,20 @@ async fn an_endpoint_moves_into_a_project_only_while_there_is_room(at: Fixture) 
     at.delete(&inside).await;
     into(&outside[1], 2).await.expect("a deleted endpoint takes no room");
     let out = EndpointChange { project_id: Some(None), ..nothing() };
-    let refused = at.try_update(at.workspace.key, outside[0].id, out.clone(), 0).await;
+    let refused = at.try_update(at.tenant(), outside[0].id, out.clone(), 0).await;
     assert!(matches!(refused, Err(UpdateEndpointError::ProjectFull(0))), "those without a project count as one");
-    at.try_update(at.workspace.key, outside[0].id, out, 1).await.unwrap();
+    at.try_update(at.tenant(), outside[0].id, out, 1).await.unwrap();
 }
 
 async fn an_endpoint_of_another_workspace_or_deleted_is_not_changed(at: Fixture) {
     let (endpoint, other) = (at.endpoint().await, at.other_workspace().await);
     let change = EndpointChange { name: Some(EndpointName::parse("taken over").unwrap()), ..nothing() };
-    let refused = at.try_update(other.key, endpoint.id, change.clone(), 100).await;
+    let refused = at.try_update(tenant_of(other.key), endpoint.id, change.clone(), 100).await;
     assert!(matches!(refused, Err(UpdateEndpointError::NotFound)), "{refused:?}");
     assert_eq!(at.found(&endpoint).await.unwrap().name, "an endpoint");
     at.delete(&endpoint).await;
     for change in [change, nothing()] {
-        let refused = at.try_update(at.workspace.key, endpoint.id, change, 100).await;
+        let refused = at.try_update(at.tenant(), endpoint.id, change, 100).await;
         assert!(matches!(refused, Err(UpdateEndpointError::NotFound)), "{refused:?}");
     }
 }

@@ -8,7 +8,7 @@ use postrider_domain::endpoint::SecretVersion;
 use postrider_domain::limits;
 use postrider_store::{DeleteEndpointError, Recorded, RotateSecretError};
 
-use crate::store::fixture::{EachLane, Fixture, outline};
+use crate::store::fixture::{EachLane, Fixture, outline, tenant_of};
 
 on_each_backend! {
     a_deleted_endpoint_and_its_secrets_are_gone,
@@ -39,20 +39,20 @@ async fn a_deleted_endpoint_and_its_secrets_are_gone(mut at: Fixture) {
             assert_eq!(at.store().find_secret(endpoint.key, version).await.unwrap(), None);
         }
         assert!(at.store().find_secret(kept.key, SecretVersion::FIRST).await.unwrap().is_some());
-        let again = at.try_delete(at.workspace.key, endpoint.id).await;
+        let again = at.try_delete(at.tenant(), endpoint.id).await;
         assert!(matches!(again, Err(DeleteEndpointError::NotFound)), "{again:?}");
         at.reopen().await;
     }
-    let version = at.store().secret_version(at.workspace.key, endpoint.id).await.unwrap();
+    let version = at.store().secret_version(at.tenant(), endpoint.id).await.unwrap();
     assert_eq!(version, None);
-    let rotated = at.try_rotate(at.workspace.key, endpoint.id, 3, Duration::ZERO, false).await;
+    let rotated = at.try_rotate(at.tenant(), endpoint.id, 3, Duration::ZERO, false).await;
     assert!(matches!(rotated, Err(RotateSecretError::NotFound)), "{rotated:?}");
 }
 
 async fn an_endpoint_of_another_workspace_is_not_deleted(at: Fixture) {
     let (endpoint, other) = (at.endpoint().await, at.other_workspace().await);
     at.publish(1).await;
-    let refused = at.try_delete(other.key, endpoint.id).await;
+    let refused = at.try_delete(tenant_of(other.key), endpoint.id).await;
     assert!(matches!(refused, Err(DeleteEndpointError::NotFound)), "{refused:?}");
     assert!(at.found(&endpoint).await.is_some());
     assert_eq!(at.claim(10).await.claims.len(), 1);
@@ -67,7 +67,7 @@ async fn nothing_is_claimed_after_the_deletion(at: Fixture) {
     at.record(at.retry(again, Duration::from_secs(5))).await;
     at.delete(&endpoint).await;
     let of_endpoint = DeliveryFilter { endpoint_id: Some(endpoint.id), ..DeliveryFilter::default() };
-    for delivery in at.deliveries_of(at.workspace.key, of_endpoint).await {
+    for delivery in at.deliveries_of(at.tenant(), of_endpoint).await {
         let end = (delivery.status, delivery.reason, delivery.completed_at, delivery.next_attempt_at);
         let now = Some(at.clock_now());
         assert_eq!(end, (DeliveryStatus::Cancelled, Some(EndReason::EndpointDeleted), now, None));
@@ -152,7 +152,7 @@ async fn what_was_held_is_cancelled_too(at: Fixture) {
 
 async fn pending(at: &Fixture) -> usize {
     let filter = DeliveryFilter { status: Some(DeliveryStatus::Pending), ..DeliveryFilter::default() };
-    at.deliveries_of(at.workspace.key, filter).await.len()
+    at.deliveries_of(at.tenant(), filter).await.len()
 }
 
 /// Claims for as long as the queue says that something is due, and tells how often that was.
@@ -220,8 +220,7 @@ async fn the_log_of_a_deleted_endpoint_stays(mut at: Fixture) {
     at.delete(&endpoint).await;
     at.reopen().await;
     let filter = DeliveryFilter { endpoint_id: Some(endpoint.id), ..DeliveryFilter::default() };
-    let statuses: Vec<_> =
-        at.deliveries_of(at.workspace.key, filter).await.iter().map(|delivery| delivery.status).collect();
+    let statuses: Vec<_> = at.deliveries_of(at.tenant(), filter).await.iter().map(|delivery| delivery.status).collect();
     assert_eq!(statuses, [DeliveryStatus::Cancelled, DeliveryStatus::Delivered]);
     assert_eq!(at.delivery(claim.delivery_id).await.1.len(), 1);
 }

@@ -13,7 +13,7 @@ use postrider_store::{
     UpdateEndpointError,
 };
 
-use crate::store::fixture::{AUTHOR, Fixture, done, signing_key};
+use crate::store::fixture::{AUTHOR, Fixture, done, signing_key, write};
 
 on_each_backend! {
     without_any_an_endpoint_has_the_defaults,
@@ -60,7 +60,7 @@ async fn try_change(
 ) -> Result<Endpoint, UpdateEndpointError> {
     let limits = EndpointLimits { per_project: 10_000, per_workspace: 10_000 };
     let update = EndpointUpdate { change: EndpointChange { options, ..EndpointChange::default() }, sealed, limits };
-    at.store().update_endpoint(at.workspace.key, endpoint.id, update, AUTHOR, None).await.map(done)
+    at.store().update_endpoint(write(at.tenant()), endpoint.id, update).await.map(done)
 }
 
 async fn change(at: &Fixture, endpoint: &Endpoint, options: OptionsChange, sealed: SealedOptions) -> EndpointOptions {
@@ -174,9 +174,9 @@ async fn a_header_without_a_value_to_keep_is_refused_and_nothing_is_written(at: 
     assert_eq!((parts.version, parts.headers), (1, vec![(name("X-A"), b"a".to_vec())]));
     let new = NewEndpoint { sealed: with_headers(vec![keep("X-A")]), ..at.new_endpoint() };
     let id = new.id;
-    let refusal = at.store().create_endpoint(new, None).await;
+    let refusal = at.try_create(at.tenant(), new).await;
     assert!(matches!(refusal, Err(CreateEndpointError::NothingToKeep(_))));
-    assert!(at.store().find_endpoint(at.workspace.key, id).await.unwrap().is_none());
+    assert!(at.store().find_endpoint(at.tenant(), id).await.unwrap().is_none());
     assert_eq!(at.audit().await.len(), entries);
 }
 

@@ -3,15 +3,14 @@
 use std::time::Duration;
 
 use postrider_domain::access::Mode;
-use postrider_domain::delivery::DeliveryFilter;
-use postrider_domain::delivery::{DeliveryCause, DeliveryStatus, EndReason};
+use postrider_domain::delivery::{DeliveryCause, DeliveryFilter, DeliveryStatus, EndReason};
 use postrider_domain::endpoint::{DisabledReason, ProjectId, SecretVersion};
 use postrider_domain::event::{EventReceipt, NewEvent};
 use postrider_domain::event_type::EventTypeName;
 use postrider_domain::limits;
-use postrider_store::{AcceptError, NewEndpoint};
+use postrider_store::{AcceptError, LaneKind, NewEndpoint};
 
-use crate::store::fixture::{EVENT_TYPE, Fixture, START};
+use crate::store::fixture::{EVENT_TYPE, Fixture, START, tenant_of};
 
 on_each_backend! {
     an_accepted_event_and_its_deliveries_survive_a_restart,
@@ -57,8 +56,8 @@ async fn an_accepted_event_and_its_deliveries_survive_a_restart(mut at: Fixture)
         assert_eq!((claim.event_id, &claim.envelope, claim.mode), (event.id, &event.envelope, Mode::Live));
         assert_eq!((claim.secret_version, claim.also_secret_version), (SecretVersion::FIRST, None));
         assert_eq!(claim.endpoint.url, endpoint.url);
-        assert_eq!(claim.endpoint.lane.workspace_key, at.workspace.key);
-        assert_eq!(claim.endpoint.lane.endpoint_key, endpoint.key);
+        assert_eq!((claim.lane.workspace_key, claim.lane.endpoint_key), (at.workspace.key, endpoint.key));
+        assert_eq!(claim.lane, claim.endpoint.lane(LaneKind::Events));
     }
 }
 
@@ -112,13 +111,13 @@ async fn an_event_reaches_only_endpoints_that_asked_for_its_type(at: Fixture) {
 
 async fn no_endpoint_of_another_workspace_gets_an_event(at: Fixture) {
     let other = at.other_workspace().await;
-    at.create(NewEndpoint { workspace_key: other.key, ..at.new_endpoint() }).await;
+    at.create_in(tenant_of(other.key), at.new_endpoint()).await;
     assert_eq!(at.publish(1).await[0].deliveries, 0);
     assert!(at.claim(10).await.claims.is_empty());
-    let theirs = at.accept(vec![NewEvent { workspace_key: other.key, ..at.event() }]).await;
+    let theirs = at.accept(vec![NewEvent { tenant: tenant_of(other.key), ..at.event() }]).await;
     assert_eq!(theirs[0].deliveries, 1);
     assert!(at.deliveries().await.is_empty());
-    assert_eq!(at.deliveries_of(other.key, DeliveryFilter::default()).await.len(), 1);
+    assert_eq!(at.deliveries_of(tenant_of(other.key), DeliveryFilter::default()).await.len(), 1);
 }
 
 async fn an_event_that_matches_nothing_is_accepted_all_the_same(at: Fixture) {
@@ -152,7 +151,7 @@ async fn an_endpoint_that_is_off_is_skipped_for_the_reason_it_is_off(mut at: Fix
         let receipts = at.accept(vec![at.event_of(&name, None)]).await;
         assert_eq!(receipts[0].deliveries, 0, "a skipped endpoint is not counted");
         let filter = DeliveryFilter { event_id: Some(receipts[0].id), ..DeliveryFilter::default() };
-        let deliveries = at.deliveries_of(at.workspace.key, filter).await;
+        let deliveries = at.deliveries_of(at.tenant(), filter).await;
         let [skipped] = deliveries.as_slice() else { panic!("one matching endpoint, one record: {deliveries:?}") };
         assert_eq!((skipped.status, skipped.reason), (DeliveryStatus::Skipped, Some(expected)));
         assert_eq!((skipped.completed_at, skipped.next_attempt_at), (Some(at.clock_now()), None));
@@ -184,8 +183,8 @@ async fn an_external_id_repeated_with_other_content_refuses_the_whole_batch(at: 
 async fn an_external_id_is_free_in_the_other_mode_and_in_another_workspace(at: Fixture) {
     let other = at.other_workspace().await;
     at.accept(vec![at.event_with("order-1", 1)]).await;
-    let in_test = NewEvent { mode: Mode::Test, ..at.event_with("order-1", 2) };
-    let elsewhere = NewEvent { workspace_key: other.key, ..at.event_with("order-1", 3) };
+    let in_test = NewEvent { tenant: at.test_tenant(), ..at.event_with("order-1", 2) };
+    let elsewhere = NewEvent { tenant: tenant_of(other.key), ..at.event_with("order-1", 3) };
     for event in [in_test, elsewhere] {
         let id = event.id;
         let receipt = at.accept(vec![event]).await.remove(0);

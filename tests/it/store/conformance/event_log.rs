@@ -9,7 +9,7 @@ use postrider_domain::event_type::EventTypeName;
 use postrider_domain::id::{EventId, RowKey, StoreTag};
 use postrider_domain::page::PageRequest;
 
-use crate::store::fixture::{Fixture, START};
+use crate::store::fixture::{Fixture, START, tenant_of};
 
 on_each_backend! {
     an_event_reads_back_with_the_bytes_of_its_envelope,
@@ -22,7 +22,7 @@ on_each_backend! {
 
 async fn list(at: &Fixture, filter: EventFilter) -> Vec<EventId> {
     let page = PageRequest::parse(None, None).unwrap();
-    let page = at.store().list_events(at.workspace.key, filter, page).await.unwrap();
+    let page = at.store().list_events(at.tenant(), filter, page).await.unwrap();
     page.items.iter().map(|event| event.id).collect()
 }
 
@@ -30,13 +30,13 @@ async fn an_event_reads_back_with_the_bytes_of_its_envelope(mut at: Fixture) {
     let new = at.event_with("ext", 1);
     at.accept(vec![new.clone()]).await;
     at.reopen().await;
-    let found = at.store().find_event(at.workspace.key, new.id).await.unwrap().expect("it was accepted");
+    let found = at.store().find_event(at.tenant(), new.id).await.unwrap().expect("it was accepted");
     assert_eq!(found.envelope, new.envelope);
-    assert_eq!((found.event.id, found.event.mode, found.event.occurred_at), (new.id, new.mode, new.occurred_at));
+    assert_eq!((found.event.id, found.event.mode, found.event.occurred_at), (new.id, new.tenant.mode, new.occurred_at));
     assert_eq!(found.event.event_type, new.event_type);
     assert_eq!(found.event.external_id.as_deref(), Some("ext"));
     let elsewhere = EventId::new(new.id.key(), StoreTag::from_u32(!new.id.tag().as_u32()));
-    assert!(at.store().find_event(at.workspace.key, elsewhere).await.unwrap().is_none());
+    assert!(at.store().find_event(at.tenant(), elsewhere).await.unwrap().is_none());
 }
 
 async fn an_event_tells_whom_it_matched(at: Fixture) {
@@ -44,7 +44,7 @@ async fn an_event_tells_whom_it_matched(at: Fixture) {
     at.endpoint().await;
     let matched = at.accept(vec![at.event()]).await[0].id;
     let page = PageRequest::parse(None, None).unwrap();
-    let page = at.store().list_events(at.workspace.key, EventFilter::default(), page).await.unwrap();
+    let page = at.store().list_events(at.tenant(), EventFilter::default(), page).await.unwrap();
     let told: Vec<_> = page.items.iter().map(|event| (event.id, event.deliveries, event.matched_none)).collect();
     assert_eq!(told, [(matched, 1, false), (alone, 0, true)]);
 }
@@ -54,7 +54,7 @@ async fn a_skipped_endpoint_is_named_with_its_reason(at: Fixture) {
     at.publish(1).await;
     at.disable_by_outcome(DisabledReason::Gone).await;
     let id = at.accept(vec![at.event()]).await[0].id;
-    let found = at.store().find_event(at.workspace.key, id).await.unwrap().unwrap();
+    let found = at.store().find_event(at.tenant(), id).await.unwrap().unwrap();
     assert_eq!((found.event.deliveries, found.event.matched_none), (0, false));
     assert_eq!(found.skipped.len(), 1);
     assert_eq!((found.skipped[0].endpoint_id, found.skipped[0].reason), (endpoint.id, EndReason::DisabledGone));
@@ -69,7 +69,7 @@ async fn events_are_listed_newest_first_and_no_page_repeats_one(at: Fixture) {
     loop {
         let cursor_text = cursor.map(postrider_domain::page::encode_cursor);
         let request = PageRequest::parse(Some("2"), cursor_text.as_deref()).unwrap();
-        let page = at.store().list_events(at.workspace.key, EventFilter::default(), request).await.unwrap();
+        let page = at.store().list_events(at.tenant(), EventFilter::default(), request).await.unwrap();
         seen.extend(page.items.iter().map(|event| event.id));
         cursor = page.next;
         if cursor.is_none() {
@@ -102,7 +102,7 @@ async fn each_filter_narrows_the_list(at: Fixture) {
 
 async fn another_workspace_sees_none(at: Fixture) {
     let id = at.accept(vec![at.event_with("ext", 1)]).await[0].id;
-    let other = at.other_workspace().await.key;
+    let other = tenant_of(at.other_workspace().await.key);
     let page = || PageRequest::parse(None, None).unwrap();
     assert!(at.store().find_event(other, id).await.unwrap().is_none());
     let by_external_id = EventFilter { external_id: OpaqueId::parse("ext").ok(), ..EventFilter::default() };

@@ -4,14 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use postrider_domain::access::Mode;
-use postrider_domain::endpoint::OpaqueId;
+use postrider_domain::endpoint::{Endpoint, OpaqueId};
 use postrider_domain::event::EventReceipt;
 use postrider_domain::idempotency::{IdempotencyScope, IdempotentRequest, RecordedAnswer, Recording};
 use postrider_domain::limits;
-use postrider_store::{AcceptError, CreateEndpointError, EndpointLimits, NewEndpoint, Written};
+use postrider_store::{AcceptError, CreateEndpointError, EndpointLimits, NewEndpoint, Write, Written};
 
-use crate::store::fixture::Fixture;
+use crate::store::fixture::{Fixture, tenant_of, write};
 
 on_each_backend! {
     the_same_request_twice_has_one_effect_and_one_answer,
@@ -28,8 +27,7 @@ on_each_backend! {
 }
 
 fn request(at: &Fixture, key: &str, body_hash: u8) -> IdempotentRequest {
-    let scope =
-        IdempotencyScope { workspace_key: at.workspace.key, mode: Mode::Live, route: "POST /v1/events".to_owned() };
+    let scope = IdempotencyScope { tenant: at.tenant(), route: "POST /v1/events".to_owned() };
     IdempotentRequest { scope, key: OpaqueId::parse(key).unwrap(), body_hash: [body_hash; 32] }
 }
 
@@ -78,8 +76,8 @@ async fn a_key_with_another_body_is_refused_and_does_nothing(at: Fixture) {
 async fn a_key_counts_within_its_workspace_mode_and_route_alone(at: Fixture) {
     let other = at.other_workspace().await;
     let here = request(&at, "k", 1);
-    let elsewhere = IdempotencyScope { workspace_key: other.key, ..here.scope.clone() };
-    let in_test = IdempotencyScope { mode: Mode::Test, ..here.scope.clone() };
+    let elsewhere = IdempotencyScope { tenant: tenant_of(other.key), ..here.scope.clone() };
+    let in_test = IdempotencyScope { tenant: at.test_tenant(), ..here.scope.clone() };
     let by_another_route = IdempotencyScope { route: "POST /v1/events/batch".to_owned(), ..here.scope.clone() };
     for scope in [here.scope.clone(), elsewhere, in_test, by_another_route] {
         publish_once(&at, IdempotentRequest { scope, ..here.clone() }).await;
@@ -119,29 +117,31 @@ async fn a_refused_effect_is_not_recorded(at: Fixture) {
     publish_once(&at, request(&at, "k", 2)).await;
 }
 
-fn recorded_endpoint(at: &Fixture, key: &str) -> Option<Recording<postrider_domain::endpoint::Endpoint>> {
-    let render = |endpoint: &postrider_domain::endpoint::Endpoint| answer(&endpoint.id.to_string());
-    Some(Recording { request: request(at, key, 1), render: Arc::new(render) })
+/// A write of an endpoint. Records the endpoint's id as the answer.
+fn recorded(at: &Fixture, key: &str) -> Write<Endpoint> {
+    let render = |endpoint: &Endpoint| answer(&endpoint.id.to_string());
+    let recording = Some(Recording { request: request(at, key, 1), render: Arc::new(render) });
+    Write { recording, ..write(at.tenant()) }
 }
 
 async fn a_refused_endpoint_is_not_recorded(at: Fixture) {
     let none_allowed = EndpointLimits { per_project: 0, per_workspace: 1 };
     let new = NewEndpoint { limits: none_allowed, ..at.new_endpoint() };
-    let refused = at.store().create_endpoint(new, recorded_endpoint(&at, "k")).await;
+    let refused = at.store().create_endpoint(recorded(&at, "k"), new).await;
     assert!(matches!(refused, Err(CreateEndpointError::ProjectFull(0))), "{refused:?}");
     assert_eq!(at.store().find_answer(&request(&at, "k", 1)).await.unwrap(), None);
 }
 
 async fn an_endpoint_is_made_once_for_one_request(at: Fixture) {
-    let made = at.store().create_endpoint(at.new_endpoint(), recorded_endpoint(&at, "k")).await.unwrap();
+    let made = at.store().create_endpoint(recorded(&at, "k"), at.new_endpoint()).await.unwrap();
     let Written::Done(made) = made else { panic!("the key is new: {made:?}") };
     let new = at.new_endpoint();
     let id = new.id;
-    match at.store().create_endpoint(new, recorded_endpoint(&at, "k")).await.unwrap() {
+    match at.store().create_endpoint(recorded(&at, "k"), new).await.unwrap() {
         Written::Replayed(kept) => assert_eq!(kept, answer(&made.id.to_string())),
         other => panic!("the same request: {other:?}"),
     }
-    assert!(at.store().find_endpoint(at.workspace.key, id).await.unwrap().is_none());
+    assert!(at.store().find_endpoint(at.tenant(), id).await.unwrap().is_none());
 }
 
 async fn an_answer_without_effect_is_kept_and_the_first_wins(at: Fixture) {

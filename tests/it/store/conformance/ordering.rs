@@ -8,13 +8,13 @@ use postrider_domain::audit::AuditAction;
 use postrider_domain::delivery::{DeliveryCause, DeliveryFilter, DeliveryStatus, EndReason};
 use postrider_domain::endpoint::DisabledReason;
 use postrider_domain::endpoint_options::DeliveryOrder;
-use postrider_domain::event::{EventReceipt, NewEvent};
+use postrider_domain::event::EventReceipt;
 use postrider_domain::id::{DeliveryId, EventId, RowKey};
 use postrider_domain::limits;
 use postrider_domain::replay::{REPLAYED_BY_DEFAULT, ReplayRange};
-use postrider_store::{Claim, LogPart, Recorded, RequeueError, SkipDeliveryError};
+use postrider_store::{AgedStep, Claim, LogPart, Recorded, RequeueError, SkipDeliveryError};
 
-use crate::store::fixture::{Fixture, START, outline};
+use crate::store::fixture::{Fixture, START, outline, tenant_of};
 
 on_each_backend! {
     events_are_claimed_one_at_a_time_in_the_order_of_acceptance,
@@ -88,7 +88,7 @@ async fn fail_head(at: &Fixture) -> DeliveryId {
 
 async fn delivery_of(at: &Fixture, event: EventId) -> DeliveryId {
     let filter = DeliveryFilter { event_id: Some(event), ..DeliveryFilter::default() };
-    at.deliveries_of(at.workspace.key, filter).await[0].id
+    at.deliveries_of(at.tenant(), filter).await[0].id
 }
 
 async fn events_are_claimed_one_at_a_time_in_the_order_of_acceptance(at: Fixture) {
@@ -256,12 +256,12 @@ async fn only_what_blocks_its_endpoint_can_be_skipped(at: Fixture) {
     let accepted = ids(&at.publish(2).await);
     let failed = fail_head(&at).await;
     let waiting = delivery_of(&at, accepted[1]).await;
-    let refused = at.try_skip(at.workspace.key, waiting).await.unwrap_err();
+    let refused = at.try_skip(at.tenant(), waiting).await.unwrap_err();
     assert!(matches!(refused, SkipDeliveryError::NotBlocking));
     let other = at.other_workspace().await;
-    assert!(matches!(at.try_skip(other.key, failed).await.unwrap_err(), SkipDeliveryError::NotFound));
+    assert!(matches!(at.try_skip(tenant_of(other.key), failed).await.unwrap_err(), SkipDeliveryError::NotFound));
     at.skip(failed).await;
-    let twice = at.try_skip(at.workspace.key, failed).await.unwrap_err();
+    let twice = at.try_skip(at.tenant(), failed).await.unwrap_err();
     assert!(matches!(twice, SkipDeliveryError::NotBlocking));
 }
 
@@ -277,7 +277,7 @@ async fn a_retry_by_hand_takes_the_place_of_what_failed(at: Fixture) {
     assert_nothing_due(&at).await;
     at.advance(MINUTE);
     assert_eq!(deliver_all(&at).await, accepted);
-    let skip = at.try_skip(at.workspace.key, failed).await.unwrap_err();
+    let skip = at.try_skip(at.tenant(), failed).await.unwrap_err();
     assert!(matches!(skip, SkipDeliveryError::NotBlocking));
 }
 
@@ -301,7 +301,7 @@ async fn a_retry_that_sends_nothing_leaves_the_order_stopped(at: Fixture) {
     at.strict_endpoint().await;
     let accepted = ids(&at.publish(2).await);
     let failed = fail_head(&at).await;
-    at.try_retry(at.workspace.key, failed, Mode::Test).await.unwrap();
+    at.try_retry(at.test_tenant(), failed).await.unwrap();
     let simulated = only_claim(&at).await;
     assert_eq!((simulated.mode, simulated.event_id), (Mode::Test, accepted[0]));
     at.record(at.delivered(&simulated)).await;
@@ -351,11 +351,11 @@ async fn what_a_test_key_publishes_has_no_place_in_the_order(at: Fixture) {
     let endpoint = at.strict_endpoint().await;
     at.publish(1).await;
     let head = only_claim(&at).await;
-    at.accept(vec![NewEvent { mode: Mode::Test, ..at.event() }]).await;
+    at.accept(vec![at.test_event()]).await;
     assert_eq!(only_claim(&at).await.mode, Mode::Test, "it waits for nobody");
     at.record(at.delivered(&head)).await;
     at.switch(&endpoint, false).await;
-    let receipts = at.accept(vec![NewEvent { mode: Mode::Test, ..at.event() }]).await;
+    let receipts = at.accept(vec![at.test_event()]).await;
     assert_eq!(receipts[0].deliveries, 0, "and is skipped behind an endpoint that is off");
 }
 
@@ -431,6 +431,11 @@ async fn what_waits_behind_a_stop_expires_too(at: Fixture) {
     assert_eq!(deliver_all(&at).await, [lost, kept].concat());
 }
 
+async fn remove_aged(at: &Fixture, part: LogPart) {
+    let step = AgedStep { part, age: limits::RETENTION, after: RowKey::from_i64(0), limit: 100 };
+    at.store().remove_aged(step).await.unwrap();
+}
+
 async fn a_stop_outlives_the_log_and_the_server(mut at: Fixture) {
     at.strict_endpoint().await;
     let accepted = ids(&at.publish(1).await);
@@ -438,14 +443,14 @@ async fn a_stop_outlives_the_log_and_the_server(mut at: Fixture) {
     at.advance(limits::RETENTION * 2);
     at.reopen().await;
     for part in [LogPart::Deliveries, LogPart::Events] {
-        at.store().remove_aged(part, limits::RETENTION, RowKey::from_i64(0), 100).await.unwrap();
+        remove_aged(&at, part).await;
     }
     let later = ids(&at.publish(1).await);
     assert_nothing_due(&at).await;
     at.retry_by_hand(failed).await;
     assert_eq!(deliver_all(&at).await, [accepted, later].concat());
-    at.store().remove_aged(LogPart::Deliveries, limits::RETENTION, RowKey::from_i64(0), 100).await.unwrap();
-    assert!(matches!(at.try_skip(at.workspace.key, failed).await.unwrap_err(), SkipDeliveryError::NotFound));
+    remove_aged(&at, LogPart::Deliveries).await;
+    assert!(matches!(at.try_skip(at.tenant(), failed).await.unwrap_err(), SkipDeliveryError::NotFound));
 }
 
 async fn an_order_switched_on_counts_from_then_on(at: Fixture) {
@@ -492,8 +497,8 @@ async fn deleting_the_endpoint_cancels_all_that_waits_in_order(at: Fixture) {
         assert_nothing_due(&at).await;
     }
     let filter = DeliveryFilter { status: Some(DeliveryStatus::Pending), ..DeliveryFilter::default() };
-    assert!(at.deliveries_of(at.workspace.key, filter).await.is_empty());
-    assert!(matches!(at.try_retry(at.workspace.key, failed, Mode::Live).await, Err(RequeueError::EndpointDeleted)));
+    assert!(at.deliveries_of(at.tenant(), filter).await.is_empty());
+    assert!(matches!(at.try_retry(at.tenant(), failed).await, Err(RequeueError::EndpointDeleted)));
     let idle = at.claim(100).await;
     assert_eq!((idle.claims.len(), idle.next_due_in), (0, None));
 }

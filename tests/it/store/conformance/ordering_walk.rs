@@ -129,11 +129,11 @@ impl Walk {
         let ready: Vec<RowKey> =
             self.endpoints.iter().filter(|(_, expected)| can_go(expected)).map(|(key, _)| *key).collect();
         let claims = self.at.claim(100).await.claims;
-        let mut claimed: Vec<RowKey> = claims.iter().map(|claim| claim.endpoint.lane.endpoint_key).collect();
+        let mut claimed: Vec<RowKey> = claims.iter().map(|claim| claim.lane.endpoint_key).collect();
         claimed.sort();
         assert_eq!(claimed, ready, "seed {seed}: one of each that can go, and no other");
         for claim in claims {
-            let expected = self.endpoints.get_mut(&claim.endpoint.lane.endpoint_key).expect("it is known");
+            let expected = self.endpoints.get_mut(&claim.lane.endpoint_key).expect("it is known");
             assert_eq!(Some(&claim.delivery_id), expected.queue.front(), "seed {seed}: overtaken");
             expected.front_due_at = now.plus(limits::LEASE);
             expected.holder = Some(claim.clone());
@@ -145,13 +145,13 @@ impl Walk {
     fn any_claim(&mut self) -> Option<(Claim, bool)> {
         let from = if self.rng.random_range(0..4) == 0 { 0 } else { self.claims.len().saturating_sub(4) };
         let claim = self.claims.get(self.rng.random_range(from..self.claims.len().max(from + 1)))?.clone();
-        let holder = self.endpoints[&claim.endpoint.lane.endpoint_key].holder.as_ref();
+        let holder = self.endpoints[&claim.lane.endpoint_key].holder.as_ref();
         let holds = holder.is_some_and(|holder| holder.token == claim.token);
         Some((claim, holds))
     }
 
     fn known(&mut self, claim: &Claim) -> &mut Expected {
-        self.endpoints.get_mut(&claim.endpoint.lane.endpoint_key).expect("it is known")
+        self.endpoints.get_mut(&claim.lane.endpoint_key).expect("it is known")
     }
 
     async fn give_back(&mut self) {

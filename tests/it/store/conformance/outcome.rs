@@ -158,7 +158,7 @@ async fn an_outcome_switches_its_endpoint_off_and_holds_what_waits(mut at: Fixtu
     at.publish(3).await;
     at.advance(Duration::from_secs(1));
     let claim = at.disable_by_outcome(DisabledReason::Gone).await;
-    let off = at.store().find_endpoint(at.workspace.key, endpoint.id).await.unwrap().unwrap();
+    let off = at.store().find_endpoint(at.tenant(), endpoint.id).await.unwrap().unwrap();
     assert_eq!((off.is_active, off.disabled_reason), (false, Some(DisabledReason::Gone)));
     assert_eq!((off.created_at, off.updated_at), (endpoint.created_at, at.clock_now()));
     assert_eq!(at.delivery(claim.delivery_id).await.0.status, DeliveryStatus::Failed);
@@ -178,7 +178,8 @@ async fn an_endpoint_that_points_elsewhere_by_now_stays_on(at: Fixture) {
     at.publish(2).await;
     let claim = at.claim_one().await;
     let called = EndpointTarget {
-        lane: claim.endpoint.lane,
+        workspace_key: claim.endpoint.workspace_key,
+        endpoint_key: claim.endpoint.endpoint_key,
         id: claim.endpoint.id,
         url: "https://hooks.example.com/before-it-moved".to_owned(),
         secret_version: claim.endpoint.secret_version,
@@ -187,7 +188,7 @@ async fn an_endpoint_that_points_elsewhere_by_now_stays_on(at: Fixture) {
     };
     let outcome = OutcomeRecord { endpoint: Arc::new(called), ..at.disabling(&claim, DisabledReason::Gone) };
     assert_eq!(at.record(outcome).await, Recorded::Done, "the attempt counts all the same");
-    let endpoint = at.store().find_endpoint(at.workspace.key, endpoint.id).await.unwrap().unwrap();
+    let endpoint = at.store().find_endpoint(at.tenant(), endpoint.id).await.unwrap().unwrap();
     assert_eq!((endpoint.is_active, endpoint.disabled_reason), (true, None));
     assert_eq!(at.claim(10).await.claims.len(), 1);
 }
@@ -199,7 +200,7 @@ async fn the_first_reason_for_being_off_stays(at: Fixture) {
     for (claim, reason) in claims.iter().zip([DisabledReason::Failing, DisabledReason::Gone]) {
         at.record(at.disabling(claim, reason)).await;
     }
-    let endpoint = at.store().find_endpoint(at.workspace.key, endpoint.id).await.unwrap().unwrap();
+    let endpoint = at.store().find_endpoint(at.tenant(), endpoint.id).await.unwrap().unwrap();
     assert_eq!(endpoint.disabled_reason, Some(DisabledReason::Failing));
 }
 

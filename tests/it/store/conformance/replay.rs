@@ -5,14 +5,13 @@ use std::time::Duration;
 use postrider_domain::access::Mode;
 use postrider_domain::delivery::{Delivery, DeliveryCause, DeliveryFilter, DeliveryStatus};
 use postrider_domain::endpoint::Endpoint;
-use postrider_domain::event::NewEvent;
 use postrider_domain::id::{DeliveryId, ReplayId, StoreTag};
 use postrider_domain::page::{PageRequest, encode_cursor};
 use postrider_domain::replay::{REPLAYED_BY_DEFAULT, Replay, ReplayCount, ReplayRange, ReplayStatus};
 use postrider_domain::time::Timestamp;
 use postrider_store::{RequeueError, StopReplayError};
 
-use crate::store::fixture::{Fixture, START};
+use crate::store::fixture::{Fixture, START, tenant_of};
 
 on_each_backend! {
     a_replay_queues_again_what_its_endpoint_did_not_get,
@@ -59,7 +58,7 @@ async fn run(at: &Fixture) -> usize {
 
 async fn queued(at: &Fixture) -> Vec<Delivery> {
     let filter = DeliveryFilter { status: Some(DeliveryStatus::Pending), ..DeliveryFilter::default() };
-    let mut queued = at.deliveries_of(at.workspace.key, filter).await;
+    let mut queued = at.deliveries_of(at.tenant(), filter).await;
     queued.retain(|delivery| delivery.cause == DeliveryCause::Replay);
     queued.reverse();
     queued
@@ -71,7 +70,7 @@ async fn sources(at: &Fixture) -> Vec<DeliveryId> {
 }
 
 async fn refresh(at: &Fixture, endpoint: &Endpoint, replay: &Replay) -> Replay {
-    at.store().find_replay(at.workspace.key, endpoint.id, replay.id).await.unwrap().expect("it was made")
+    at.store().find_replay(at.tenant(), endpoint.id, replay.id).await.unwrap().expect("it was made")
 }
 
 /// Publishes `count` events and fails their deliveries. Gives these, oldest first.
@@ -188,7 +187,7 @@ async fn what_a_later_delivery_brought_or_has_queued_is_left_alone(at: Fixture) 
 }
 
 async fn test_event(at: &Fixture) -> DeliveryId {
-    at.accept(vec![NewEvent { mode: Mode::Test, ..at.event() }]).await;
+    at.accept(vec![at.test_event()]).await;
     at.deliveries().await[0].id
 }
 
@@ -364,19 +363,19 @@ async fn a_replay_is_for_its_workspace_and_endpoint_alone(at: Fixture) {
     let replay = at.replay(endpoint, all()).await;
     let elsewhere = ReplayId::new(replay.id.key(), StoreTag::from_u32(at.store().tag().as_u32() ^ 1));
     let unknown = ReplayId::new(at.store().next_key(), at.store().tag());
-    for (workspace_key, endpoint_id, id) in [
-        (other.key, endpoint.id, replay.id),
-        (at.workspace.key, neighbour.id, replay.id),
-        (at.workspace.key, endpoint.id, elsewhere),
-        (at.workspace.key, endpoint.id, unknown),
+    for (tenant, endpoint_id, id) in [
+        (tenant_of(other.key), endpoint.id, replay.id),
+        (at.tenant(), neighbour.id, replay.id),
+        (at.tenant(), endpoint.id, elsewhere),
+        (at.tenant(), endpoint.id, unknown),
     ] {
-        assert!(at.store().find_replay(workspace_key, endpoint_id, id).await.unwrap().is_none());
-        let refused = at.try_stop_replay(workspace_key, endpoint_id, id).await;
+        assert!(at.store().find_replay(tenant, endpoint_id, id).await.unwrap().is_none());
+        let refused = at.try_stop_replay(tenant, endpoint_id, id).await;
         assert!(matches!(refused, Err(StopReplayError::NotFound)), "{refused:?}");
     }
     let page = PageRequest::parse(None, None).unwrap();
-    assert!(at.store().list_replays(other.key, endpoint.id, page).await.unwrap().is_none());
-    assert!(at.store().list_replays(at.workspace.key, neighbour.id, page).await.unwrap().unwrap().items.is_empty());
+    assert!(at.store().list_replays(tenant_of(other.key), endpoint.id, page).await.unwrap().is_none());
+    assert!(at.store().list_replays(at.tenant(), neighbour.id, page).await.unwrap().unwrap().items.is_empty());
     assert_eq!(refresh(&at, endpoint, &replay).await.status, ReplayStatus::Running);
 }
 
@@ -389,7 +388,7 @@ async fn replays_are_listed_newest_first(at: Fixture) {
     let (mut walked, mut cursor) = (Vec::new(), None);
     loop {
         let page = PageRequest::parse(Some("2"), cursor.as_deref()).unwrap();
-        let page = at.store().list_replays(at.workspace.key, endpoint.id, page).await.unwrap().unwrap();
+        let page = at.store().list_replays(at.tenant(), endpoint.id, page).await.unwrap().unwrap();
         walked.extend(page.items.iter().map(|replay| replay.id));
         let Some(next) = page.next else { break };
         cursor = Some(encode_cursor(next));

@@ -5,12 +5,11 @@ use std::time::Duration;
 use postrider_domain::access::Mode;
 use postrider_domain::delivery::{Delivery, DeliveryCause, DeliveryStatus, EndReason};
 use postrider_domain::endpoint::DisabledReason;
-use postrider_domain::event::NewEvent;
 use postrider_domain::id::{DeliveryId, EndpointId, StoreTag};
 use postrider_domain::limits;
-use postrider_store::{NewEndpoint, Recorded, RequeueError};
+use postrider_store::{Recorded, RequeueError};
 
-use crate::store::fixture::Fixture;
+use crate::store::fixture::{Fixture, tenant_of};
 
 on_each_backend! {
     a_test_goes_to_its_endpoint_alone_whatever_that_is_subscribed_to,
@@ -83,13 +82,13 @@ async fn a_test_does_not_expire_with_what_waits(at: Fixture) {
 
 async fn a_test_with_a_test_key_is_simulated(at: Fixture) {
     let endpoint = at.endpoint().await;
-    let test = at.try_test(endpoint.id, NewEvent { mode: Mode::Test, ..at.event() }).await.unwrap();
+    let test = at.try_test(endpoint.id, at.test_event()).await.unwrap();
     assert_eq!((test.mode, at.claim_one().await.mode), (Mode::Test, Mode::Test));
 }
 
 async fn an_unknown_a_foreign_and_a_deleted_endpoint_are_not_tested(at: Fixture) {
     let other = at.other_workspace().await;
-    let foreign = at.create(NewEndpoint { workspace_key: other.key, ..at.new_endpoint() }).await;
+    let foreign = at.create_in(tenant_of(other.key), at.new_endpoint()).await;
     let deleted = at.endpoint().await;
     at.delete(&deleted).await;
     for id in [foreign.id, deleted.id, EndpointId::from_letters([b'z'; 16])] {
@@ -145,13 +144,13 @@ async fn a_delivery_is_retried_in_whatever_state_it_is(at: Fixture) {
 async fn the_mode_of_a_test_key_wins(at: Fixture) {
     at.endpoint().await;
     at.publish(1).await;
-    at.accept(vec![NewEvent { mode: Mode::Test, ..at.event() }]).await;
+    at.accept(vec![at.test_event()]).await;
     let claims = at.claim(2).await.claims;
     for claim in &claims {
         at.record(at.failed(claim)).await;
     }
     let modes = |delivery: &Delivery| {
-        let retries = [Mode::Live, Mode::Test].map(|mode| at.try_retry(at.workspace.key, delivery.id, mode));
+        let retries = [at.tenant(), at.test_tenant()].map(|tenant| at.try_retry(tenant, delivery.id));
         async { futures_util::future::join_all(retries).await.into_iter().map(|retry| retry.unwrap().mode).collect() }
     };
     let [test, live] = &at.deliveries().await[..] else { panic!("two deliveries") };
@@ -178,7 +177,7 @@ async fn a_retry_waits_for_no_endpoint_that_is_off_or_deleted(at: Fixture) {
     at.publish(1).await;
     let claim = at.claim_one().await;
     at.record(at.failed(&claim)).await;
-    let retry = || at.try_retry(at.workspace.key, claim.delivery_id, Mode::Live);
+    let retry = || at.try_retry(at.tenant(), claim.delivery_id);
     at.switch(&endpoint, false).await;
     let refused = retry().await;
     assert!(matches!(refused, Err(RequeueError::EndpointOff)), "{refused:?}");
@@ -195,12 +194,12 @@ async fn an_unknown_a_foreign_and_another_stores_delivery_are_not_retried(at: Fi
     let delivery = at.deliveries().await.remove(0).id;
     let other = at.other_workspace().await;
     let elsewhere = StoreTag::from_u32(at.store().tag().as_u32() ^ 1);
-    for (workspace_key, id) in [
-        (other.key, delivery),
-        (at.workspace.key, DeliveryId::new(delivery.key(), elsewhere)),
-        (at.workspace.key, DeliveryId::new(at.store().next_key(), at.store().tag())),
+    for (tenant, id) in [
+        (tenant_of(other.key), delivery),
+        (at.tenant(), DeliveryId::new(delivery.key(), elsewhere)),
+        (at.tenant(), DeliveryId::new(at.store().next_key(), at.store().tag())),
     ] {
-        let refused = at.try_retry(workspace_key, id, Mode::Live).await;
+        let refused = at.try_retry(tenant, id).await;
         assert!(matches!(refused, Err(RequeueError::NotFound)), "{id}: {refused:?}");
     }
     assert_eq!(at.deliveries().await.len(), 1);

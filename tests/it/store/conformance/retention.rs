@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use postrider_domain::id::RowKey;
-use postrider_store::{LogPart, Recorded};
+use postrider_store::{AgedStep, LogPart, Recorded};
 
 use crate::store::fixture::Fixture;
 
@@ -17,10 +17,14 @@ on_each_backend! {
 const AGE: Duration = Duration::from_secs(24 * 3600);
 const INSTANT: Duration = Duration::from_millis(1);
 
+fn step(part: LogPart, after: RowKey) -> AgedStep {
+    AgedStep { part, age: AGE, after, limit: 3 }
+}
+
 async fn remove(at: &Fixture, part: LogPart) {
     let mut after = Some(RowKey::from_i64(0));
     while let Some(from) = after {
-        after = at.store().remove_aged(part, AGE, from, 3).await.unwrap();
+        after = at.store().remove_aged(step(part, from)).await.unwrap();
     }
 }
 
@@ -36,7 +40,7 @@ async fn deliver_all(at: &Fixture) {
 }
 
 async fn is_logged(at: &Fixture, id: postrider_domain::id::EventId) -> bool {
-    at.store().find_event(at.workspace.key, id).await.unwrap().is_some()
+    at.store().find_event(at.tenant(), id).await.unwrap().is_some()
 }
 
 async fn what_is_over_goes_at_its_age_and_not_before(at: Fixture) {
@@ -80,7 +84,7 @@ async fn the_log_is_walked_in_bounded_steps(at: Fixture) {
     let mut left = Vec::new();
     let mut after = Some(RowKey::from_i64(0));
     while let Some(from) = after {
-        after = at.store().remove_aged(LogPart::Deliveries, AGE, from, 3).await.unwrap();
+        after = at.store().remove_aged(step(LogPart::Deliveries, from)).await.unwrap();
         left.push(at.deliveries().await.len());
     }
     assert_eq!(left, [4, 1, 0]);

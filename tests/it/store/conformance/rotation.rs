@@ -5,7 +5,7 @@ use std::time::Duration;
 use postrider_domain::endpoint::{Endpoint, SecretVersion};
 use postrider_store::RotateSecretError;
 
-use crate::store::fixture::Fixture;
+use crate::store::fixture::{Fixture, tenant_of};
 
 on_each_backend! {
     versions_follow_each_other_and_a_late_one_is_outrun,
@@ -68,12 +68,12 @@ async fn versions_follow_each_other_and_a_late_one_is_outrun(mut at: Fixture) {
     assert_eq!((rotated.secret_last4.as_str(), rotated.updated_at), ("0002", at.clock_now()));
     assert_eq!((rotated.id, rotated.created_at, rotated.is_active), (endpoint.id, endpoint.created_at, true));
     for version in [1, 2, 4] {
-        let outrun = at.try_rotate(at.workspace.key, endpoint.id, version, NONE, false).await;
+        let outrun = at.try_rotate(at.tenant(), endpoint.id, version, NONE, false).await;
         assert!(matches!(outrun, Err(RotateSecretError::SecretVersionChanged)), "{version}: {outrun:?}");
     }
     at.reopen().await;
     assert_eq!(at.found(&endpoint).await.unwrap().secret_last4, "0002", "what was outrun wrote nothing");
-    let version = at.store().secret_version(at.workspace.key, endpoint.id).await.unwrap();
+    let version = at.store().secret_version(at.tenant(), endpoint.id).await.unwrap();
     assert_eq!(version, Some(SecretVersion(2)));
     assert_eq!(at.store().find_secret(endpoint.key, SecretVersion(2)).await.unwrap(), Some(vec![2]));
     at.rotate(&endpoint, 3, NONE, false).await;
@@ -81,16 +81,16 @@ async fn versions_follow_each_other_and_a_late_one_is_outrun(mut at: Fixture) {
 
 async fn of_many_rotations_at_once_one_wins_each_version(at: Fixture) {
     let endpoint = at.endpoint().await;
-    let rotating = (0..10).map(|_| at.try_rotate(at.workspace.key, endpoint.id, 2, NONE, false));
+    let rotating = (0..10).map(|_| at.try_rotate(at.tenant(), endpoint.id, 2, NONE, false));
     let outcomes = futures_util::future::join_all(rotating).await;
     assert_eq!(outcomes.iter().filter(|outcome| outcome.is_ok()).count(), 1);
 }
 
 async fn an_endpoint_of_another_workspace_is_not_rotated(at: Fixture) {
     let (endpoint, other) = (at.endpoint().await, at.other_workspace().await);
-    let refused = at.try_rotate(other.key, endpoint.id, 2, NONE, false).await;
+    let refused = at.try_rotate(tenant_of(other.key), endpoint.id, 2, NONE, false).await;
     assert!(matches!(refused, Err(RotateSecretError::NotFound)), "{refused:?}");
-    assert_eq!(at.store().secret_version(other.key, endpoint.id).await.unwrap(), None);
+    assert_eq!(at.store().secret_version(tenant_of(other.key), endpoint.id).await.unwrap(), None);
     assert_eq!(kept(&at, &endpoint).await, [1]);
 }
 

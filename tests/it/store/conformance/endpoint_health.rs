@@ -1,4 +1,4 @@
-//! How endpoints do: paused, probed, resumed, switched off, and what the operator is told of it.
+//! How endpoints do: paused, probed, resumed, switched off, and what the operator is reported of it.
 
 use std::time::Duration;
 
@@ -6,7 +6,6 @@ use postrider_domain::access::Mode;
 use postrider_domain::attempt::AttemptOutcome;
 use postrider_domain::delivery::{DeliveryStatus, EndReason};
 use postrider_domain::endpoint::{DisabledReason, Endpoint, EndpointChange, EndpointUrl};
-use postrider_domain::event::NewEvent;
 use postrider_domain::health::{Failure, HealthState, Signal, Trouble};
 use postrider_domain::limits;
 use postrider_store::{AfterAttempt, Claim, OutcomeRecord, Recorded};
@@ -59,7 +58,7 @@ pub async fn pause(at: &Fixture, endpoint: &Endpoint) {
 }
 
 async fn shown(at: &Fixture, endpoint: &Endpoint) -> Endpoint {
-    at.store().find_endpoint(at.workspace.key, endpoint.id).await.unwrap().unwrap()
+    at.store().find_endpoint(at.tenant(), endpoint.id).await.unwrap().unwrap()
 }
 
 async fn trouble(at: &Fixture, endpoint: &Endpoint) -> Option<Trouble> {
@@ -225,7 +224,7 @@ async fn switching_on_and_another_url_forgive(at: Fixture) {
 async fn what_a_test_key_published_uses_up_no_probe(at: Fixture) {
     let endpoint = at.endpoint().await;
     pause(&at, &endpoint).await;
-    at.accept(vec![NewEvent { mode: Mode::Test, ..at.event() }]).await;
+    at.accept(vec![at.test_event()]).await;
     at.advance(Duration::from_millis(1));
     at.publish(1).await;
     at.advance(limits::PROBE_WAIT_MIN);
@@ -258,7 +257,7 @@ async fn a_test_that_fails_is_nothing_to_be_told_of(at: Fixture) {
     at.accept_test(&endpoint).await;
     let claim = at.claim_of(&endpoint).await;
     at.record(at.failed(&claim)).await;
-    assert!(at.told(&operations).await.is_empty());
+    assert!(at.reported(&operations).await.is_empty());
 }
 
 async fn what_waits_for_a_paused_endpoint_is_cancelled_with_it(at: Fixture) {
@@ -363,20 +362,20 @@ async fn the_operator_is_told_of_each_turn_once_in_order(at: Fixture) {
     at.publish(1).await;
     let claim = at.claim_of(&endpoint).await;
     at.record(at.disabling(&claim, DisabledReason::Gone)).await;
-    let told = at.told(&operations).await;
-    let names: Vec<&str> = told.iter().map(|envelope| envelope["type"].as_str().unwrap()).collect();
+    let reported = at.reported(&operations).await;
+    let names: Vec<&str> = reported.iter().map(|envelope| envelope["type"].as_str().unwrap()).collect();
     // The delivery that ended with the 410 was exhausted as far as this fixture is concerned.
     let expected =
         ["endpoint.failing", "endpoint.paused", "endpoint.recovered", "endpoint.disabled", "delivery.exhausted"];
     assert_eq!(names, expected);
     assert!(names.iter().all(|name| OPERATIONAL_EVENTS.contains(name)));
-    for (envelope, health) in told.iter().zip(["failing", "paused", "ok", "ok"]) {
+    for (envelope, health) in reported.iter().zip(["failing", "paused", "ok", "ok"]) {
         assert_eq!(envelope["data"]["endpointId"], endpoint.id.to_string());
         assert_eq!(envelope["data"]["health"], health);
         assert_eq!(envelope["workspaceId"], at.workspace.id.to_string());
     }
-    assert_ne!(told[1]["data"]["nextProbeAt"], Value::Null);
-    assert_eq!(told[3]["data"]["disabledReason"], "gone");
+    assert_ne!(reported[1]["data"]["nextProbeAt"], Value::Null);
+    assert_eq!(reported[3]["data"]["disabledReason"], "gone");
 }
 
 async fn the_operators_own_endpoint_is_not_reported_on(at: Fixture) {
@@ -385,11 +384,11 @@ async fn the_operators_own_endpoint_is_not_reported_on(at: Fixture) {
     at.publish(1).await;
     let claim = at.claim_of(&endpoint).await;
     at.record(at.disabling(&claim, DisabledReason::Gone)).await;
-    let told = at.told(&operations).await.len();
+    let reported = at.reported(&operations).await.len();
     for claim in at.claim(10).await.claims {
         at.record(at.disabling(&claim, DisabledReason::Gone)).await;
     }
-    assert_eq!(at.told(&operations).await.len(), told);
+    assert_eq!(at.reported(&operations).await.len(), reported);
 }
 
 async fn without_an_operator_nobody_is_told(at: Fixture) {
@@ -405,10 +404,10 @@ async fn an_exhausted_delivery_is_told_of(at: Fixture) {
     at.publish(1).await;
     let claim = at.claim_of(&endpoint).await;
     at.record(at.failed(&claim)).await;
-    let told = at.told(&operations).await;
-    assert_eq!(told.len(), 1);
-    assert_eq!(told[0]["type"], "delivery.exhausted");
-    assert_eq!(told[0]["data"]["deliveryId"], claim.delivery_id.to_string());
-    assert_eq!(told[0]["data"]["eventId"], claim.event_id.to_string());
-    assert_eq!((&told[0]["data"]["attempts"], &told[0]["data"]["status"]), (&1.into(), &"failed".into()));
+    let reported = at.reported(&operations).await;
+    assert_eq!(reported.len(), 1);
+    assert_eq!(reported[0]["type"], "delivery.exhausted");
+    assert_eq!(reported[0]["data"]["deliveryId"], claim.delivery_id.to_string());
+    assert_eq!(reported[0]["data"]["eventId"], claim.event_id.to_string());
+    assert_eq!((&reported[0]["data"]["attempts"], &reported[0]["data"]["status"]), (&1.into(), &"failed".into()));
 }
