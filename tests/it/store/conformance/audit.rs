@@ -20,9 +20,9 @@ use postrider_store::{
 use crate::store::fixture::{AUTHOR, Fixture, START, done, signing_key, write};
 
 on_each_backend! {
-    an_entry_says_who_what_when_and_by_which_request,
+    an_entry_names_author_action_time_and_request,
     each_write_leaves_one_entry,
-    a_write_that_was_refused_or_replayed_leaves_none,
+    a_refused_or_replayed_write_leaves_no_entry,
     entries_are_filtered_and_paged_newest_first,
     publishing_leaves_no_entry,
 }
@@ -30,12 +30,12 @@ on_each_backend! {
 const KEY: ApiKeyId = ApiKeyId::from_letters([b'k'; 16]);
 const REQUEST: RequestId = RequestId::from_letters([b'r'; 16]);
 
-/// A test key's request.
+/// The author of a request with a test key.
 const TESTER: Author = Author { actor: Actor::ApiKey(KEY), mode: Mode::Test, request_id: Some(REQUEST) };
 
-const ROOM: EndpointLimits = EndpointLimits { per_project: 10, per_workspace: 10 };
+const LIMITS: EndpointLimits = EndpointLimits { per_project: 10, per_workspace: 10 };
 
-/// Actions on this workspace, oldest first, but for the making of the workspace itself.
+/// Audited actions on the workspace, oldest first, without the creation of the workspace.
 async fn actions(at: &Fixture) -> Vec<(AuditAction, String)> {
     let mut entries: Vec<_> = at.audit().await.into_iter().map(|entry| (entry.action, entry.resource_id)).collect();
     entries.reverse();
@@ -43,16 +43,19 @@ async fn actions(at: &Fixture) -> Vec<(AuditAction, String)> {
     entries
 }
 
-async fn an_entry_says_who_what_when_and_by_which_request(mut at: Fixture) {
+async fn an_entry_names_author_action_time_and_request(mut at: Fixture) {
     let by_tester = Write { author: TESTER, ..write(at.test_tenant()) };
     let endpoint = done(at.store().create_endpoint(by_tester, at.new_endpoint()).await.unwrap());
     at.reopen().await;
-    let [entry, made] = &at.audit().await[..] else { panic!("two writes") };
+    let [entry, created] = &at.audit().await[..] else { panic!("two writes") };
     assert_eq!((entry.author.actor, entry.author.mode), (Actor::ApiKey(KEY), Mode::Test));
     assert_eq!((entry.author.request_id, entry.id.created_at()), (Some(REQUEST), START));
     assert_eq!((entry.action, &entry.resource_id), (AuditAction::EndpointCreated, &endpoint.id.to_string()));
     assert_eq!(entry.workspace_id, at.workspace.id);
-    assert_eq!((made.author.actor, made.author.mode, made.author.request_id), (Actor::CommandLine, Mode::Live, None));
+    assert_eq!(
+        (created.author.actor, created.author.mode, created.author.request_id),
+        (Actor::CommandLine, Mode::Live, None)
+    );
 }
 
 async fn each_write_leaves_one_entry(at: Fixture) {
@@ -61,9 +64,9 @@ async fn each_write_leaves_one_entry(at: Fixture) {
     let endpoint = at.endpoint().await;
     let id = endpoint.id;
     let switched = EndpointChange { is_active: Some(true), ..EndpointChange::default() };
-    // A change of nothing is no write and leaves no entry.
+    // An empty change writes nothing, so it leaves no entry.
     for change in [switched, EndpointChange::default()] {
-        let update = EndpointUpdate { change, sealed: SealedOptions::default(), limits: ROOM };
+        let update = EndpointUpdate { change, sealed: SealedOptions::default(), limits: LIMITS };
         store.update_endpoint(write(tenant), id, update).await.unwrap();
     }
     let rotation = SecretRotation {
@@ -106,7 +109,7 @@ async fn each_write_leaves_one_entry(at: Fixture) {
     assert_eq!(actions(&at).await, expected);
 }
 
-async fn a_write_that_was_refused_or_replayed_leaves_none(at: Fixture) {
+async fn a_refused_or_replayed_write_leaves_no_entry(at: Fixture) {
     let endpoint = at.endpoint().await;
     let api_key = at.api_key(at.new_api_key(1)).await;
     at.store().revoke_api_key(write(at.tenant()), api_key.id).await.unwrap();
@@ -137,10 +140,10 @@ async fn entries_are_filtered_and_paged_newest_first(at: Fixture) {
         let page = PageRequest::parse(Some("2"), cursor.as_deref()).unwrap();
         at.store().list_audit(Some(at.workspace.key), filter, page).await.unwrap()
     };
-    let made = AuditFilter { action: Some(AuditAction::EndpointCreated), resource_id: None };
+    let created = AuditFilter { action: Some(AuditAction::EndpointCreated), resource_id: None };
     let (mut seen, mut cursor) = (Vec::new(), None);
     loop {
-        let page = list(made.clone(), cursor).await;
+        let page = list(created.clone(), cursor).await;
         seen.extend(page.items);
         cursor = page.next.map(encode_cursor);
         if cursor.is_none() {

@@ -1,4 +1,4 @@
-//! Deliveries by hand: a test of an endpoint, a retry of a delivery.
+//! Deliveries queued by hand: a test of an endpoint, and a retry of a delivery.
 
 use std::time::Duration;
 
@@ -12,22 +12,22 @@ use postrider_store::{Recorded, RequeueError};
 use crate::store::fixture::{Fixture, tenant_of};
 
 on_each_backend! {
-    a_test_goes_to_its_endpoint_alone_whatever_that_is_subscribed_to,
-    a_test_is_sent_also_to_an_endpoint_that_is_off,
+    a_test_goes_to_its_endpoint_only_and_ignores_subscriptions,
+    a_test_is_sent_to_an_inactive_endpoint_too,
     a_test_is_never_held,
-    a_test_does_not_expire_with_what_waits,
+    a_test_does_not_expire_behind_an_inactive_endpoint,
     a_test_with_a_test_key_is_simulated,
-    an_unknown_a_foreign_and_a_deleted_endpoint_are_not_tested,
+    an_unknown_foreign_or_deleted_endpoint_is_not_tested,
     a_retry_is_a_new_delivery_of_the_same_event,
-    a_delivery_is_retried_in_whatever_state_it_is,
+    a_delivery_in_any_state_can_be_retried,
     the_mode_of_a_test_key_wins,
     a_retry_of_a_test_is_a_test,
-    a_retry_waits_for_no_endpoint_that_is_off_or_deleted,
-    an_unknown_a_foreign_and_another_stores_delivery_are_not_retried,
+    a_retry_to_an_inactive_or_deleted_endpoint_is_refused,
+    an_unknown_or_foreign_delivery_is_not_retried,
     a_retry_survives_a_restart,
 }
 
-async fn a_test_goes_to_its_endpoint_alone_whatever_that_is_subscribed_to(at: Fixture) {
+async fn a_test_goes_to_its_endpoint_only_and_ignores_subscriptions(at: Fixture) {
     let (endpoint, _other) = (at.endpoint().await, at.endpoint().await);
     let event = at.event_of("note.created", Some("proj_z"));
     let envelope = event.envelope.clone();
@@ -44,14 +44,14 @@ async fn a_test_goes_to_its_endpoint_alone_whatever_that_is_subscribed_to(at: Fi
     assert_eq!(at.delivery(test.id).await.0.status, DeliveryStatus::Delivered);
 }
 
-async fn a_test_is_sent_also_to_an_endpoint_that_is_off(mut at: Fixture) {
+async fn a_test_is_sent_to_an_inactive_endpoint_too(mut at: Fixture) {
     let endpoint = at.endpoint().await;
     at.publish(2).await;
     at.disable_by_outcome(DisabledReason::Failing).await;
     let test = at.accept_test(&endpoint).await;
     at.reopen().await;
     let claims = at.claim(10).await.claims;
-    assert_eq!(claims.iter().map(|claim| claim.delivery_id).collect::<Vec<_>>(), [test.id], "and nothing else");
+    assert_eq!(claims.iter().map(|claim| claim.delivery_id).collect::<Vec<_>>(), [test.id], "only the test is claimed");
     at.record(at.delivered(&claims[0])).await;
     let after = at.found(&endpoint).await.unwrap();
     assert_eq!((after.is_active, after.disabled_reason), (false, Some(DisabledReason::Failing)));
@@ -70,7 +70,7 @@ async fn a_test_is_never_held(at: Fixture) {
     assert_eq!(at.claim_one().await.attempt, 2);
 }
 
-async fn a_test_does_not_expire_with_what_waits(at: Fixture) {
+async fn a_test_does_not_expire_behind_an_inactive_endpoint(at: Fixture) {
     let endpoint = at.endpoint().await;
     at.publish(1).await;
     at.switch(&endpoint, false).await;
@@ -86,7 +86,7 @@ async fn a_test_with_a_test_key_is_simulated(at: Fixture) {
     assert_eq!((test.mode, at.claim_one().await.mode), (Mode::Test, Mode::Test));
 }
 
-async fn an_unknown_a_foreign_and_a_deleted_endpoint_are_not_tested(at: Fixture) {
+async fn an_unknown_foreign_or_deleted_endpoint_is_not_tested(at: Fixture) {
     let other = at.other_workspace().await;
     let foreign = at.create_in(tenant_of(other.key), at.new_endpoint()).await;
     let deleted = at.endpoint().await;
@@ -107,18 +107,18 @@ async fn a_retry_is_a_new_delivery_of_the_same_event(at: Fixture) {
     let before = format!("{:?}", at.delivery(first.delivery_id).await);
     at.advance(Duration::from_secs(1));
     let retry = at.retry_by_hand(first.delivery_id).await;
-    assert_eq!((retry.event_id, retry.endpoint_id), (first.event_id, endpoint.id), "to the same endpoint alone");
+    assert_eq!((retry.event_id, retry.endpoint_id), (first.event_id, endpoint.id), "a retry goes to the same endpoint");
     assert_eq!((retry.cause, retry.retry_of), (DeliveryCause::Retry, Some(first.delivery_id)));
     assert_eq!((retry.id.created_at(), retry.attempt_count), (at.clock_now(), 0));
     let claim = at.claim_one().await;
-    assert_eq!((claim.delivery_id, claim.attempt, claim.step), (retry.id, 1, 0), "with the whole schedule");
+    assert_eq!((claim.delivery_id, claim.attempt, claim.step), (retry.id, 1, 0), "a retry begins the schedule again");
     assert_eq!((&claim.envelope, claim.event_id), (&first.envelope, first.event_id));
-    assert_eq!(format!("{:?}", at.delivery(first.delivery_id).await), before, "the first stays as it was");
+    assert_eq!(format!("{:?}", at.delivery(first.delivery_id).await), before, "the first delivery is unchanged");
     let again = at.retry_by_hand(retry.id).await;
     assert_eq!(again.retry_of, Some(retry.id));
 }
 
-async fn a_delivery_is_retried_in_whatever_state_it_is(at: Fixture) {
+async fn a_delivery_in_any_state_can_be_retried(at: Fixture) {
     let endpoint = at.endpoint().await;
     at.switch(&endpoint, false).await;
     at.publish(1).await;
@@ -157,7 +157,7 @@ async fn the_mode_of_a_test_key_wins(at: Fixture) {
     let of_live: Vec<Mode> = modes(live).await;
     let of_test: Vec<Mode> = modes(test).await;
     assert_eq!(of_live, [Mode::Live, Mode::Test]);
-    assert_eq!(of_test, [Mode::Test, Mode::Test], "what was never meant to be sent is not sent by a retry");
+    assert_eq!(of_test, [Mode::Test, Mode::Test], "a retry does not send a delivery of test mode");
 }
 
 async fn a_retry_of_a_test_is_a_test(at: Fixture) {
@@ -169,10 +169,14 @@ async fn a_retry_of_a_test_is_a_test(at: Fixture) {
     let retry = at.retry_by_hand(test.id).await;
     assert_eq!((retry.cause, retry.retry_of), (DeliveryCause::Test, Some(test.id)));
     let claim = at.claim_one().await;
-    assert_eq!((claim.delivery_id, claim.cause), (retry.id, DeliveryCause::Test), "marked, and never held");
+    assert_eq!(
+        (claim.delivery_id, claim.cause),
+        (retry.id, DeliveryCause::Test),
+        "a retried test is marked as a test and is not held"
+    );
 }
 
-async fn a_retry_waits_for_no_endpoint_that_is_off_or_deleted(at: Fixture) {
+async fn a_retry_to_an_inactive_or_deleted_endpoint_is_refused(at: Fixture) {
     let endpoint = at.endpoint().await;
     at.publish(1).await;
     let claim = at.claim_one().await;
@@ -188,7 +192,7 @@ async fn a_retry_waits_for_no_endpoint_that_is_off_or_deleted(at: Fixture) {
     assert!(at.claim(10).await.claims.is_empty());
 }
 
-async fn an_unknown_a_foreign_and_another_stores_delivery_are_not_retried(at: Fixture) {
+async fn an_unknown_or_foreign_delivery_is_not_retried(at: Fixture) {
     at.endpoint().await;
     at.publish(1).await;
     let delivery = at.deliveries().await.remove(0).id;

@@ -1,4 +1,4 @@
-//! Workspaces: made, renamed, deleted with all that is theirs.
+//! Workspaces: created, renamed, and deleted with their keys, endpoints and queue.
 
 use std::time::Duration;
 
@@ -15,11 +15,11 @@ use crate::store::fixture::{AUTHOR, Fixture, START, done, tenant_of};
 on_each_backend! {
     a_workspace_is_created_once_for_a_name,
     two_workspaces_have_different_keys_and_ids,
-    a_name_is_one_workspaces_alone,
+    a_workspace_name_is_unique,
     a_workspace_is_renamed_and_may_keep_its_name,
     the_keys_of_a_deleted_workspace_are_unknown,
-    what_waits_in_a_deleted_workspace_is_cancelled_and_nothing_is_claimed,
-    a_deleted_workspace_is_found_nowhere_and_gives_its_name_free,
+    the_queue_of_a_deleted_workspace_is_cancelled,
+    a_deleted_workspace_is_not_found_and_frees_its_name,
 }
 
 fn name(text: &str) -> WorkspaceName {
@@ -48,12 +48,12 @@ fn named(letter: u8, name: &str) -> NewWorkspace {
 }
 
 async fn a_workspace_is_created_once_for_a_name(mut at: Fixture) {
-    let made = at.store().ensure_workspace(named(b'a', "Acme Ü")).await.unwrap();
-    assert_eq!((made.id, made.created_at), (WorkspaceId::from_letters([b'a'; 16]), START));
+    let created = at.store().ensure_workspace(named(b'a', "Acme Ü")).await.unwrap();
+    assert_eq!((created.id, created.created_at), (WorkspaceId::from_letters([b'a'; 16]), START));
     at.advance(Duration::from_secs(1));
     at.reopen().await;
     let again = at.store().ensure_workspace(named(b'b', "Acme Ü")).await.unwrap();
-    assert_eq!((again.key, again.id, again.created_at), (made.key, made.id, START));
+    assert_eq!((again.key, again.id, again.created_at), (created.key, created.id, START));
     assert_eq!(again.name.as_str(), "Acme Ü");
 }
 
@@ -63,7 +63,7 @@ async fn two_workspaces_have_different_keys_and_ids(at: Fixture) {
     assert_ne!(other.id, at.workspace.id);
 }
 
-async fn a_name_is_one_workspaces_alone(at: Fixture) {
+async fn a_workspace_name_is_unique(at: Fixture) {
     create(&at, "Acme").await.unwrap();
     assert!(matches!(create(&at, "Acme").await, Err(WriteWorkspaceError::NameTaken)));
     create(&at, "acme").await.unwrap();
@@ -71,15 +71,15 @@ async fn a_name_is_one_workspaces_alone(at: Fixture) {
 }
 
 async fn a_workspace_is_renamed_and_may_keep_its_name(mut at: Fixture) {
-    let made = create(&at, "Acme").await.unwrap();
-    rename(&at, made.id, "Acme").await.unwrap();
-    rename(&at, made.id, "Acme Inc.").await.unwrap();
-    assert!(matches!(rename(&at, made.id, "the workspace").await, Err(WriteWorkspaceError::NameTaken)));
+    let created = create(&at, "Acme").await.unwrap();
+    rename(&at, created.id, "Acme").await.unwrap();
+    rename(&at, created.id, "Acme Inc.").await.unwrap();
+    assert!(matches!(rename(&at, created.id, "the workspace").await, Err(WriteWorkspaceError::NameTaken)));
     let unknown = WorkspaceId::from_letters([b'z'; 16]);
     assert!(matches!(rename(&at, unknown, "Nobody").await, Err(WriteWorkspaceError::NotFound)));
     at.reopen().await;
-    let found = at.store().find_workspace(made.id).await.unwrap().expect("it is there");
-    assert_eq!((found.key, found.name, found.created_at), (made.key, name("Acme Inc."), made.created_at));
+    let found = at.store().find_workspace(created.id).await.unwrap().expect("the workspace exists");
+    assert_eq!((found.key, found.name, found.created_at), (created.key, name("Acme Inc."), created.created_at));
     assert!(at.store().find_workspace_named(name("Acme")).await.unwrap().is_none());
 }
 
@@ -96,7 +96,7 @@ async fn the_keys_of_a_deleted_workspace_are_unknown(mut at: Fixture) {
     assert!(matches!(at.store().create_api_key(late, None).await, Err(CreateApiKeyError::NoWorkspace)));
 }
 
-async fn what_waits_in_a_deleted_workspace_is_cancelled_and_nothing_is_claimed(at: Fixture) {
+async fn the_queue_of_a_deleted_workspace_is_cancelled(at: Fixture) {
     let endpoints = at.endpoints(3).await;
     at.publish(4).await;
     assert_eq!(at.deliveries().await.len(), 12);
@@ -112,14 +112,14 @@ async fn what_waits_in_a_deleted_workspace_is_cancelled_and_nothing_is_claimed(a
     assert!(at.publish(1).await.iter().all(|receipt| receipt.deliveries == 0));
 }
 
-async fn a_deleted_workspace_is_found_nowhere_and_gives_its_name_free(at: Fixture) {
-    let made = create(&at, "Acme").await.unwrap();
-    delete(&at, made.id).await.unwrap();
-    assert!(matches!(delete(&at, made.id).await, Err(WriteWorkspaceError::NotFound)));
-    assert!(matches!(rename(&at, made.id, "Acme").await, Err(WriteWorkspaceError::NotFound)));
-    assert!(at.store().find_workspace(made.id).await.unwrap().is_none());
+async fn a_deleted_workspace_is_not_found_and_frees_its_name(at: Fixture) {
+    let created = create(&at, "Acme").await.unwrap();
+    delete(&at, created.id).await.unwrap();
+    assert!(matches!(delete(&at, created.id).await, Err(WriteWorkspaceError::NotFound)));
+    assert!(matches!(rename(&at, created.id, "Acme").await, Err(WriteWorkspaceError::NotFound)));
+    assert!(at.store().find_workspace(created.id).await.unwrap().is_none());
     let listed = at.store().list_workspaces(PageRequest::parse(None, None).unwrap()).await.unwrap();
     assert_eq!(listed.items.iter().map(|workspace| workspace.id).collect::<Vec<_>>(), [at.workspace.id]);
     let again = create(&at, "Acme").await.unwrap();
-    assert_ne!(again.id, made.id);
+    assert_ne!(again.id, created.id);
 }
