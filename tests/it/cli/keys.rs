@@ -1,4 +1,4 @@
-//! `postrider keys`.
+//! `postrider keys create` and `postrider keys revoke`, with and without a running server.
 
 use serde_json::{Value, json};
 
@@ -10,7 +10,7 @@ use crate::support::wait::eventually;
 const DELIVERIES: &str = "/v1/webhook-deliveries";
 
 #[tokio::test]
-async fn a_key_made_without_a_server_is_printed_as_json_and_works_once_one_runs() {
+async fn a_key_created_without_a_server_is_printed_as_json_and_works() {
     let (_place, data_dir) = new_data_dir();
     let arguments = ["--workspace", "Acme", "--scope", "webhooks:read", "--scope", "events:write"];
     let created = create_key(&data_dir, &arguments).await;
@@ -28,7 +28,7 @@ async fn a_key_made_without_a_server_is_printed_as_json_and_works_once_one_runs(
 }
 
 #[tokio::test]
-async fn a_key_made_while_the_server_runs_works_at_once() {
+async fn a_key_created_while_the_server_runs_works_at_once() {
     let (_place, data_dir) = new_data_dir();
     let server = Serving::start(&data_dir, &[]).await;
     let created = create_key(&data_dir, &["--workspace", "Acme", "--scope", "webhooks:read"]).await;
@@ -44,7 +44,7 @@ async fn a_key_made_while_the_server_runs_works_at_once() {
 }
 
 #[tokio::test]
-async fn a_person_is_shown_the_key_in_words() {
+async fn without_json_the_key_is_printed_as_text() {
     let (_place, data_dir) = new_data_dir();
     let arguments = ["keys", "create", "--workspace", "Acme", "--data-dir", path_text(&data_dir)];
     let ended = postrider(&arguments).await;
@@ -72,7 +72,7 @@ async fn a_key_revoked_while_the_server_runs_stops_working() {
 }
 
 #[tokio::test]
-async fn a_key_revoked_without_a_server_is_refused_by_the_next_one() {
+async fn a_key_revoked_without_a_server_is_refused_by_the_next() {
     let (_place, data_dir) = new_data_dir();
     let created = create_key(&data_dir, &["--workspace", "Acme", "--scope", "webhooks:read"]).await;
     let id = text(&created, "id");
@@ -83,7 +83,7 @@ async fn a_key_revoked_without_a_server_is_refused_by_the_next_one() {
 }
 
 #[tokio::test]
-async fn keys_can_be_made_after_a_server_was_killed() {
+async fn keys_can_be_created_after_a_server_was_killed() {
     let (_place, data_dir) = new_data_dir();
     Serving::start(&data_dir, &[]).await.kill().await;
     assert!(data_dir.join("admin.sock").exists(), "a dead socket is left");
@@ -92,7 +92,7 @@ async fn keys_can_be_made_after_a_server_was_killed() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_done_is_said_with_the_reason_running_or_not() {
+async fn failures_print_the_reason_with_and_without_a_server() {
     let (_place, data_dir) = new_data_dir();
     create_key(&data_dir, &["--workspace", "Acme"]).await;
     let directory = path_text(&data_dir);

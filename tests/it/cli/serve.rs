@@ -1,4 +1,4 @@
-//! `postrider serve`.
+//! `postrider serve` as a process: settings, logs, master key, locks and shutdown.
 
 use std::os::unix::fs::PermissionsExt;
 
@@ -16,7 +16,7 @@ use crate::support::wait::eventually;
 const SCOPES: &[&str] = &["--workspace", "Acme", "--scope", "webhooks:manage", "--scope", "events:write"];
 
 #[tokio::test]
-async fn a_webhook_goes_from_the_command_line_to_a_receiver() {
+async fn a_server_process_delivers_a_webhook() {
     let (_place, data_dir) = new_data_dir();
     let receiver = Receiver::start().await;
     let arguments = ["--allow-target", "127.0.0.1", "--retry-schedule", "1ms,1ms"];
@@ -41,9 +41,9 @@ async fn a_webhook_goes_from_the_command_line_to_a_receiver() {
     }
 }
 
-/// The finest level is that of the libraries beneath too.
+/// `trace` also enables the log lines of the libraries.
 #[tokio::test]
-async fn not_even_the_finest_log_holds_an_endpoints_secret_options() {
+async fn trace_logs_contain_no_secret_endpoint_options() {
     let (_place, data_dir) = new_data_dir();
     let receiver = Receiver::start().await;
     let server = Serving::start(&data_dir, &["--allow-target", "127.0.0.1", "--log", "trace"]).await;
@@ -76,7 +76,7 @@ async fn not_even_the_finest_log_holds_an_endpoints_secret_options() {
 }
 
 #[tokio::test]
-async fn the_log_tells_at_the_start_which_exceptions_are_in_force() {
+async fn the_log_names_allowed_targets_and_the_proxy_at_the_start() {
     let (_place, data_dir) = new_data_dir();
     let arguments = ["--allow-target", "127.0.0.0/8,hooks.local", "--egress-proxy", "http://a:hunter2@127.0.0.1:3128"];
     let server = Serving::start(&data_dir, &arguments).await;
@@ -89,7 +89,7 @@ async fn the_log_tells_at_the_start_which_exceptions_are_in_force() {
 }
 
 #[tokio::test]
-async fn told_to_stop_it_finishes_what_is_under_way_and_ends_well() {
+async fn sigterm_finishes_running_attempts_and_exits_with_success() {
     let (_place, data_dir) = new_data_dir();
     let receiver = Receiver::start().await;
     let server = Serving::start(&data_dir, &["--allow-target", "127.0.0.1"]).await;
@@ -130,7 +130,7 @@ async fn a_second_server_on_the_same_data_is_refused_with_the_reason() {
 }
 
 #[tokio::test]
-async fn an_address_that_is_taken_is_named() {
+async fn an_address_in_use_is_named() {
     let (_place, data_dir) = new_data_dir();
     let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = taken.local_addr().unwrap().to_string();
@@ -141,7 +141,7 @@ async fn an_address_that_is_taken_is_named() {
 }
 
 #[tokio::test]
-async fn a_new_directory_gets_a_master_key_that_only_its_owner_can_read() {
+async fn only_the_owner_can_read_a_new_master_key_and_its_directory() {
     let (_place, data_dir) = new_data_dir();
     create_key(&data_dir, &["--workspace", "Acme"]).await;
     let mode = |name: &str| std::fs::metadata(data_dir.join(name)).unwrap().permissions().mode() & 0o777;
@@ -154,7 +154,7 @@ async fn a_new_directory_gets_a_master_key_that_only_its_owner_can_read() {
 }
 
 #[tokio::test]
-async fn data_is_not_opened_without_the_master_key_that_it_was_made_with() {
+async fn a_store_opens_only_with_the_master_key_it_was_created_with() {
     let (place, data_dir) = new_data_dir();
     create_key(&data_dir, &["--workspace", "Acme"]).await;
     let directory = path_text(&data_dir).to_owned();
@@ -191,7 +191,7 @@ async fn data_is_not_opened_without_the_master_key_that_it_was_made_with() {
 }
 
 #[tokio::test]
-async fn each_setting_can_come_from_the_environment() {
+async fn settings_can_come_from_the_environment() {
     let (_place, data_dir) = new_data_dir();
     let receiver = Receiver::start().await;
     let mut command = command(&["serve"]);
@@ -211,7 +211,7 @@ async fn each_setting_can_come_from_the_environment() {
 }
 
 #[tokio::test]
-async fn a_setting_that_cannot_be_read_is_told_with_its_flag() {
+async fn an_invalid_setting_is_reported_with_its_flag() {
     let wrong = [
         (["--allow-target", "https://example.com"], "--allow-target"),
         (["--allow-target", "10.0.0.1/8"], "did you mean 10.0.0.0/8?"),
@@ -229,7 +229,7 @@ async fn a_setting_that_cannot_be_read_is_told_with_its_flag() {
 }
 
 #[tokio::test]
-async fn a_data_directory_too_deep_for_a_socket_is_refused_before_anything_is_made() {
+async fn a_data_directory_too_deep_for_a_socket_is_not_created() {
     let (place, _) = new_data_dir();
     let data_dir = place.path().join("d".repeat(120));
     let ended = postrider(&["serve", "--listen", "127.0.0.1:0", "--data-dir", data_dir.to_str().unwrap()]).await;

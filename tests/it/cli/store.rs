@@ -1,4 +1,4 @@
-//! `postrider store copy`: the real binary moves a store, is killed on the way, and goes on.
+//! `postrider store copy` with the real binary: it copies a store, is killed halfway, and resumes.
 
 use std::path::Path;
 use std::process::Stdio;
@@ -11,10 +11,10 @@ use crate::support::postgres::TestDatabase;
 use crate::support::process::{Ended, command, create_key, path_text, postrider};
 use crate::support::wait::{bounded, eventually};
 
-/// Many batches.
+/// Enough for many batches.
 const EVENTS: u32 = 30_000;
 
-/// Fills a store as if so many events had been accepted for one endpoint.
+/// Fills a store as if [`EVENTS`] events had been accepted for one endpoint.
 fn fill(data_dir: &Path) {
     let database = Connection::open(data_dir.join("postrider.db")).unwrap();
     let first = 3_700_000_000_000_000_000_i64;
@@ -36,7 +36,7 @@ fn fill(data_dir: &Path) {
         .unwrap();
 }
 
-/// Runs the copy once nothing of a killed one is left.
+/// Runs the copy. Repeats it while a killed copy still holds its locks.
 async fn copy(from: &str, to: &str) -> Ended {
     let run = || async {
         let ended = postrider(&["store", "copy", "--from", from, "--to", to]).await;
@@ -46,14 +46,14 @@ async fn copy(from: &str, to: &str) -> Ended {
     eventually("the end of another copy", run).await
 }
 
-/// The counts that were printed for a table.
+/// The counts printed for a table.
 fn counts<'a>(ended: &'a Ended, table: &str) -> Vec<&'a str> {
     let row = ended.stdout.lines().find(|line| line.starts_with(&format!("{table} ")));
     row.expect("a row for each table").split_whitespace().skip(1).collect()
 }
 
 #[tokio::test]
-async fn a_copy_that_was_killed_goes_on_and_nothing_is_missing_or_twice() {
+async fn a_killed_copy_resumes_without_missing_or_duplicate_rows() {
     let Some(database) = TestDatabase::new().await else { return };
     let (place, data_dir) = new_data_dir();
     let created = create_key(&data_dir, &["--workspace", "Acme", "--scope", "webhooks:read"]).await;
@@ -96,7 +96,7 @@ async fn a_copy_that_was_killed_goes_on_and_nothing_is_missing_or_twice() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_copied_is_told_without_the_password() {
+async fn a_failed_copy_is_reported_without_the_password() {
     let (place, data_dir) = new_data_dir();
     let elsewhere = place.path().join("elsewhere");
     let (from, to) = (path_text(&data_dir), path_text(&elsewhere));
