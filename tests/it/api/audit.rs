@@ -14,7 +14,7 @@ async fn entries(caller: &Caller, query: &str) -> Vec<Value> {
 }
 
 #[tokio::test]
-async fn an_entry_tells_the_key_the_action_the_resource_and_the_request() {
+async fn an_entry_names_the_key_action_resource_and_request() {
     let app = App::start().await;
     let made = app.create_key("Acme", Mode::Live, SCOPES, None).await;
     let key_id = made.key.id.to_string();
@@ -32,7 +32,7 @@ async fn an_entry_tells_the_key_the_action_the_resource_and_the_request() {
 }
 
 #[tokio::test]
-async fn each_write_is_told_once_and_reads_refusals_and_publishes_are_not() {
+async fn writes_are_logged_once_but_not_reads_refusals_or_publishes() {
     let app = App::start().await;
     let caller = app.caller_of("Acme", SCOPES).await;
     let before = entries(&caller, "limit=200").await.len();
@@ -63,7 +63,7 @@ async fn each_write_is_told_once_and_reads_refusals_and_publishes_are_not() {
 }
 
 #[tokio::test]
-async fn what_a_test_key_writes_is_flagged() {
+async fn writes_of_a_test_key_are_marked() {
     let app = App::start().await;
     let tester = app.caller_with(app.create_key("Acme", Mode::Test, SCOPES, None).await);
     tester.post(ENDPOINTS, an_endpoint()).await.data(200);
@@ -96,7 +96,7 @@ async fn the_log_is_filtered_and_paged() {
 }
 
 #[tokio::test]
-async fn the_log_is_its_workspaces_own_and_needs_its_scope() {
+async fn the_log_shows_only_its_workspace_and_needs_its_scope() {
     let app = App::start().await;
     let caller = app.caller_of("Acme", SCOPES).await;
     let id = text(&caller.post(ENDPOINTS, an_endpoint()).await.data(200), "id");
@@ -108,7 +108,7 @@ async fn the_log_is_its_workspaces_own_and_needs_its_scope() {
 }
 
 #[tokio::test]
-async fn what_an_operator_does_to_a_workspace_stands_in_that_workspaces_log() {
+async fn operator_actions_are_in_the_log_of_the_workspace() {
     let app = App::start().await;
     let operator = app.create_key("Operators", Mode::Live, &[Scope::WorkspacesManage, Scope::AuditRead], None).await;
     let operator_id = operator.key.id.to_string();

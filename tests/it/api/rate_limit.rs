@@ -1,4 +1,4 @@
-//! Rate limits: one counter for a workspace's keys, told on every answer.
+//! Rate limits: the keys of a workspace share one counter, and every answer shows it.
 
 use std::num::NonZeroU32;
 use std::time::Duration;
@@ -16,14 +16,14 @@ async fn limited(management: u32, publishing: u32) -> App {
     App::set_up().await.change(|settings| settings.rate_limits = limits).start().await
 }
 
-/// Limit, remaining, reset.
+/// The rate limit headers: limit, remaining, and seconds until the reset.
 fn told(reply: &Reply) -> [Option<u32>; 3] {
     ["x-ratelimit-limit", "x-ratelimit-remaining", "x-ratelimit-reset"]
         .map(|name| reply.header(name).map(|value| value.parse().expect("a number")))
 }
 
 #[tokio::test]
-async fn the_limit_is_let_through_and_not_one_more_until_the_first_is_60_seconds_old() {
+async fn no_request_exceeds_the_limit_until_the_first_is_60_s_old() {
     let app = limited(3, 0).await;
     for (remaining, reset) in [(2, 60), (1, 50), (0, 40)] {
         let reply = app.get(DELIVERIES).await;
@@ -45,7 +45,7 @@ async fn the_limit_is_let_through_and_not_one_more_until_the_first_is_60_seconds
 }
 
 #[tokio::test]
-async fn the_keys_of_a_workspace_share_one_counter_also_when_they_race() {
+async fn concurrent_keys_of_a_workspace_share_one_counter() {
     let app = limited(20, 0).await;
     let mut callers = vec![app.caller().clone()];
     for mode in [Mode::Live, Mode::Test] {
@@ -66,7 +66,7 @@ async fn the_keys_of_a_workspace_share_one_counter_also_when_they_race() {
 }
 
 #[tokio::test]
-async fn the_two_buckets_are_counted_apart() {
+async fn the_two_buckets_are_counted_separately() {
     let app = limited(1, 2).await;
     assert_eq!(app.get(DELIVERIES).await.status, 200);
     for remaining in [1, 0] {
@@ -79,7 +79,7 @@ async fn the_two_buckets_are_counted_apart() {
 }
 
 #[tokio::test]
-async fn every_answer_of_a_limited_bucket_tells_and_failures_count() {
+async fn every_answer_of_a_limited_bucket_has_headers_and_counts() {
     let app = limited(4, 0).await;
     let replies = [
         app.get(&format!("{DELIVERIES}?limit=0")).await,
@@ -98,7 +98,7 @@ async fn every_answer_of_a_limited_bucket_tells_and_failures_count() {
 }
 
 #[tokio::test]
-async fn a_request_that_was_refused_may_come_again_with_its_idempotency_key() {
+async fn a_refused_request_can_be_repeated_with_its_idempotency_key() {
     let app = limited(1, 0).await;
     assert_eq!(app.get(DELIVERIES).await.status, 200);
     let keyed = app.caller().keyed("k");
@@ -110,14 +110,14 @@ async fn a_request_that_was_refused_may_come_again_with_its_idempotency_key() {
 }
 
 #[tokio::test]
-async fn by_default_every_answer_tells_where_its_bucket_stands() {
+async fn by_default_every_answer_has_the_headers_of_its_bucket() {
     let app = App::start().await;
     assert_eq!(told(&app.get(DELIVERIES).await), [Some(1_200), Some(1_199), Some(60)]);
     assert_eq!(told(&app.post(EVENTS, an_event()).await)[..2], [Some(3_000_000), Some(2_999_999)]);
 }
 
 #[tokio::test]
-async fn a_bucket_without_a_limit_tells_nothing() {
+async fn a_bucket_without_a_limit_has_no_headers() {
     let app = limited(1, 0).await;
     assert_eq!(told(&app.post(EVENTS, an_event()).await), [None; 3]);
     assert_eq!(app.post(EVENTS, an_event()).await.status, 202);
