@@ -64,8 +64,8 @@ async fn start(data_dir: &Path, key: &str) -> (Serving, Caller) {
 
 #[tokio::test]
 async fn acknowledged_events_survive_kills_signed_and_without_log_gap() {
-    let place = tempfile::tempdir().unwrap();
-    let data_dir = place.path().join("data");
+    let directory = tempfile::tempdir().unwrap();
+    let data_dir = directory.path().join("data");
     let key = text(&create_key(&data_dir, SCOPES).await, "key");
     let receiver = Receiver::start().await;
     // About every fifth first attempt fails, so that retries are always pending too.
@@ -110,8 +110,8 @@ async fn acknowledged_events_survive_kills_signed_and_without_log_gap() {
 
 #[tokio::test]
 async fn strict_order_holds_across_kills() {
-    let place = tempfile::tempdir().unwrap();
-    let data_dir = place.path().join("data");
+    let directory = tempfile::tempdir().unwrap();
+    let data_dir = directory.path().join("data");
     let key = text(&create_key(&data_dir, SCOPES).await, "key");
     let receiver = Receiver::start().await;
     // Some first attempts fail, so that a kill can also come while the head of the order waits for its retry.
@@ -207,8 +207,8 @@ fn check_attempts(delivery: &Value) {
 
 #[tokio::test]
 async fn an_attempt_cut_by_a_kill_is_abandoned_and_the_count_goes_on() {
-    let place = tempfile::tempdir().unwrap();
-    let data_dir = place.path().join("data");
+    let directory = tempfile::tempdir().unwrap();
+    let data_dir = directory.path().join("data");
     let key = text(&create_key(&data_dir, SCOPES).await, "key");
     let receiver = Receiver::start().await;
     let secret = create_endpoint(&data_dir, &key, &receiver).await;

@@ -49,7 +49,7 @@ async fn writes_are_logged_once_but_not_reads_refusals_or_publishes() {
     assert_eq!(caller.delete(&format!("{API_KEYS}/{key}")).await.status, 204);
     assert_eq!(caller.delete(&path).await.status, 204);
     let entries = entries(&caller, "limit=200").await;
-    let told: Vec<_> = entries[..entries.len() - before].iter().map(|entry| text(entry, "action")).collect();
+    let actions: Vec<_> = entries[..entries.len() - before].iter().map(|entry| text(entry, "action")).collect();
     let expected = [
         "endpoint.deleted",
         "api_key.revoked",
@@ -59,7 +59,7 @@ async fn writes_are_logged_once_but_not_reads_refusals_or_publishes() {
         "endpoint.updated",
         "endpoint.created",
     ];
-    assert_eq!(told, expected);
+    assert_eq!(actions, expected);
 }
 
 #[tokio::test]
@@ -116,8 +116,8 @@ async fn operator_actions_are_in_the_log_of_the_workspace() {
     let id = text(&operator.post("/v1/workspaces", json!({"name": "Customer"})).await.data(200), "id");
     let body = json!({"scopes": ["audit:read"]});
     let made = operator.post(&format!("/v1/workspaces/{id}/api-keys"), body).await.data(200);
-    let told = entries(&operator.key(&text(&made, "key")), "").await;
-    let actions: Vec<_> = told.iter().map(|entry| text(entry, "action")).collect();
+    let entries = entries(&operator.key(&text(&made, "key")), "").await;
+    let actions: Vec<_> = entries.iter().map(|entry| text(entry, "action")).collect();
     assert_eq!(actions, ["api_key.created", "workspace.created"]);
-    assert!(told.iter().all(|entry| entry["actor"] == json!({"type": "api_key", "id": operator_id})));
+    assert!(entries.iter().all(|entry| entry["actor"] == json!({"type": "api_key", "id": operator_id})));
 }

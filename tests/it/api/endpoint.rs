@@ -121,9 +121,9 @@ async fn events_come_from_the_closed_list_and_duplicates_are_dropped() {
     };
     assert_eq!(fault_of(json!([])).await, "must name at least one event");
     for unknown in ["post.deleted", "Post.created", "post.created ", "*", ""] {
-        let told = fault_of(json!(["post.created", unknown])).await;
-        assert!(told.starts_with(&format!("{unknown:?} is not an event name")), "{told}");
-        assert!(told.ends_with("job.failed, knowledge.indexed"), "{told}");
+        let fault = fault_of(json!(["post.created", unknown])).await;
+        assert!(fault.starts_with(&format!("{unknown:?} is not an event name")), "{fault}");
+        assert!(fault.ends_with("job.failed, knowledge.indexed"), "{fault}");
     }
     for wrong in [json!("post.created"), json!([1]), json!([null]), json!({}), Value::Null] {
         assert_eq!(fault_of(wrong).await, "must be an array of event names");

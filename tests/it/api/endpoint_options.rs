@@ -141,8 +141,8 @@ async fn each_malformed_option_is_a_400_that_names_the_parameter() {
             patch(app.caller(), &id, json!({(name): value})).await,
         ] {
             let error = reply.error(400, "invalid_request");
-            let told = faults(&error)[name].as_str().unwrap_or_else(|| panic!("{name} is not named in {error}"));
-            assert!(told.len() < 200, "{told}");
+            let fault = faults(&error)[name].as_str().unwrap_or_else(|| panic!("{name} is not named in {error}"));
+            assert!(fault.len() < 200, "{fault}");
         }
     }
     assert_eq!(options_of(&shown(&app, &id).await), defaults(), "nothing was written");

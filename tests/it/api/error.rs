@@ -81,7 +81,7 @@ async fn every_answer_has_a_unique_request_id_and_is_never_cached() {
 #[tokio::test]
 async fn a_body_that_is_not_one_json_object_is_refused_with_the_byte() {
     let app = App::start().await;
-    let told = [
+    let cases = [
         ("", "malformed JSON: expected a value at byte 0"),
         ("{", "malformed JSON: expected a key in double quotes at byte 1"),
         ("{\"name\":\"x\"", "malformed JSON: expected a comma or a closing brace at byte 11"),
@@ -94,7 +94,7 @@ async fn a_body_that_is_not_one_json_object_is_refused_with_the_byte() {
         ("\"{}\"", "must be a JSON object"),
         ("{\"name\":\"\\ud800\"}", "a string holds half of a surrogate pair at byte 9"),
     ];
-    for (body, fault) in told {
+    for (body, fault) in cases {
         let error = app.caller().post_text(ENDPOINTS, body).await.error(400, "invalid_request");
         assert_eq!(*faults(&error), json!({"body": fault}), "{body}");
     }

@@ -49,10 +49,10 @@ async fn the_results_are_in_the_order_of_the_events() {
     ]});
     let reply = app.post(PATH, body).await;
     let receipts = reply.data(202);
-    let told: Vec<_> =
+    let members: Vec<_> =
         receipts.as_array().unwrap().iter().map(|r| (&r["type"], &r["externalId"], &r["projectId"])).collect();
     assert_eq!(
-        told,
+        members,
         [
             (&json!("post.created"), &json!("b"), &json!("proj_1")),
             (&json!("job.failed"), &json!("a"), &Value::Null),

@@ -216,15 +216,15 @@ async fn a_duplicate_of_a_running_request_gets_409_and_retry_after() {
     let caller = app.caller().keyed("k");
     let body = an_endpoint_with("url", json!("https://slow.example/"));
     let first = caller.post(ENDPOINTS, body.clone());
-    let twin = async {
+    let duplicate = async {
         app.dns().wait_for_queries("slow.example", 1).await;
-        let twin = caller.post(ENDPOINTS, body.clone()).await;
+        let duplicate = caller.post(ENDPOINTS, body.clone()).await;
         app.dns().set("slow.example", Answer::addresses(&["93.184.215.14"]));
-        twin
+        duplicate
     };
-    let (first, twin) = tokio::join!(first, twin);
-    twin.error(409, "conflict");
-    assert_eq!((twin.header("retry-after"), twin.header(REPLAYED)), (Some("1"), None));
+    let (first, duplicate) = tokio::join!(first, duplicate);
+    duplicate.error(409, "conflict");
+    assert_eq!((duplicate.header("retry-after"), duplicate.header(REPLAYED)), (Some("1"), None));
     assert_first(&first, 200);
     assert_replay(&caller.post(ENDPOINTS, body).await, &first);
 }

@@ -17,7 +17,7 @@ async fn limited(management: u32, publishing: u32) -> App {
 }
 
 /// The rate limit headers: limit, remaining, and seconds until the reset.
-fn told(reply: &Reply) -> [Option<u32>; 3] {
+fn rate_headers(reply: &Reply) -> [Option<u32>; 3] {
     ["x-ratelimit-limit", "x-ratelimit-remaining", "x-ratelimit-reset"]
         .map(|name| reply.header(name).map(|value| value.parse().expect("a number")))
 }
@@ -27,11 +27,11 @@ async fn no_request_exceeds_the_limit_until_the_first_is_60_s_old() {
     let app = limited(3, 0).await;
     for (remaining, reset) in [(2, 60), (1, 50), (0, 40)] {
         let reply = app.get(DELIVERIES).await;
-        assert_eq!((reply.status, told(&reply)), (200, [Some(3), Some(remaining), Some(reset)]));
+        assert_eq!((reply.status, rate_headers(&reply)), (200, [Some(3), Some(remaining), Some(reset)]));
         app.clock().advance(Duration::from_secs(10));
     }
     let refused = app.get(DELIVERIES).await;
-    assert_eq!(told(&refused), [Some(3), Some(0), Some(30)]);
+    assert_eq!(rate_headers(&refused), [Some(3), Some(0), Some(30)]);
     assert_eq!(refused.header("retry-after"), Some("30"));
     let error = refused.error(429, "rate_limited");
     assert_eq!(error["details"], json!({"bucket": "management"}));
@@ -59,10 +59,10 @@ async fn concurrent_keys_of_a_workspace_share_one_counter() {
     .await;
     let passed: Vec<_> = replies.iter().filter(|reply| reply.status == 200).collect();
     assert_eq!(passed.len(), 20);
-    let mut remaining: Vec<_> = passed.iter().map(|reply| told(reply)[1].unwrap()).collect();
+    let mut remaining: Vec<_> = passed.iter().map(|reply| rate_headers(reply)[1].unwrap()).collect();
     remaining.sort_unstable();
     assert_eq!(remaining, (0..20).collect::<Vec<_>>());
-    assert_eq!(told(&other.get(DELIVERIES).await)[1], Some(19), "another workspace has its own");
+    assert_eq!(rate_headers(&other.get(DELIVERIES).await)[1], Some(19), "another workspace has its own");
 }
 
 #[tokio::test]
@@ -71,7 +71,7 @@ async fn the_two_buckets_are_counted_separately() {
     assert_eq!(app.get(DELIVERIES).await.status, 200);
     for remaining in [1, 0] {
         let reply = app.post(EVENTS, an_event()).await;
-        assert_eq!((reply.status, told(&reply)[1]), (202, Some(remaining)));
+        assert_eq!((reply.status, rate_headers(&reply)[1]), (202, Some(remaining)));
     }
     let error = app.post(EVENTS, an_event()).await.error(429, "rate_limited");
     assert_eq!(error["details"], json!({"bucket": "publishing"}));
@@ -87,14 +87,14 @@ async fn every_answer_of_a_limited_bucket_has_headers_and_counts() {
         app.caller().with("scripe-api-version", "2020-01-01").get(DELIVERIES).await,
         app.get(&format!("{ENDPOINTS}/nonsense")).await,
     ];
-    let seen: Vec<_> = replies.iter().map(|reply| (reply.status, told(reply)[1].unwrap())).collect();
+    let seen: Vec<_> = replies.iter().map(|reply| (reply.status, rate_headers(reply)[1].unwrap())).collect();
     assert_eq!(seen, [(400, 3), (400, 2), (400, 1), (404, 0)]);
     let publish = app.post(EVENTS, an_event()).await;
-    assert_eq!((publish.status, told(&publish)), (202, [None; 3]), "a bucket without a limit says nothing");
+    assert_eq!((publish.status, rate_headers(&publish)), (202, [None; 3]), "a bucket without a limit says nothing");
     let stranger = app.caller().without("authorization").get(DELIVERIES).await;
-    assert_eq!((stranger.status, told(&stranger)), (401, [None; 3]), "nobody's counter");
+    assert_eq!((stranger.status, rate_headers(&stranger)), (401, [None; 3]), "nobody's counter");
     let health = app.get("/v1/health").await;
-    assert_eq!((health.status, told(&health)), (200, [None; 3]));
+    assert_eq!((health.status, rate_headers(&health)), (200, [None; 3]));
 }
 
 #[tokio::test]
@@ -112,13 +112,13 @@ async fn a_refused_request_can_be_repeated_with_its_idempotency_key() {
 #[tokio::test]
 async fn by_default_every_answer_has_the_headers_of_its_bucket() {
     let app = App::start().await;
-    assert_eq!(told(&app.get(DELIVERIES).await), [Some(1_200), Some(1_199), Some(60)]);
-    assert_eq!(told(&app.post(EVENTS, an_event()).await)[..2], [Some(3_000_000), Some(2_999_999)]);
+    assert_eq!(rate_headers(&app.get(DELIVERIES).await), [Some(1_200), Some(1_199), Some(60)]);
+    assert_eq!(rate_headers(&app.post(EVENTS, an_event()).await)[..2], [Some(3_000_000), Some(2_999_999)]);
 }
 
 #[tokio::test]
 async fn a_bucket_without_a_limit_has_no_headers() {
     let app = limited(1, 0).await;
-    assert_eq!(told(&app.post(EVENTS, an_event()).await), [None; 3]);
+    assert_eq!(rate_headers(&app.post(EVENTS, an_event()).await), [None; 3]);
     assert_eq!(app.post(EVENTS, an_event()).await.status, 202);
 }

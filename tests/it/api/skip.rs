@@ -50,8 +50,8 @@ async fn a_manual_retry_precedes_the_waiting_events_and_is_marked() {
     let retried = app.post(&format!("{DELIVERIES}/{}/retry", text(&failed, "id")), json!({})).await.data(202);
     app.delivery_ended(&second, "delivered").await;
     let received = receiver.wait_for(4).await;
-    let told = |index: usize| (received[index].json()["data"]["n"].clone(), received[index].header("scripe-replay"));
-    assert_eq!([told(2), told(3)], [(json!(1), Some("true")), (json!(2), None)]);
+    let summary = |index: usize| (received[index].json()["data"]["n"].clone(), received[index].header("scripe-replay"));
+    assert_eq!([summary(2), summary(3)], [(json!(1), Some("true")), (json!(2), None)]);
     assert_eq!(received[2].header("scripe-delivery-id"), retried["id"].as_str());
     assert_eq!(app.delivery(&text(&failed, "id")).await["isBlocking"], false);
 }

@@ -6,8 +6,8 @@ use crate::support::process::{command, path_text};
 
 #[tokio::test]
 async fn a_run_with_failing_receivers_delivers_every_event_and_plots() {
-    let place = tempfile::tempdir().unwrap();
-    let plot = place.path().join("plot.svg");
+    let directory = tempfile::tempdir().unwrap();
+    let plot = directory.path().join("plot.svg");
     let how = ["--seconds", "1", "--publishers", "2", "--payload-bytes", "64", "--json", "--plot", path_text(&plot)];
     // No `bounded` here: the retries can take longer than its limit, and the run has a limit of its own.
     let output = command(&[&["bench", "failing"], &how[..]].concat()).output().await.unwrap();

@@ -142,7 +142,7 @@ fn a_list_from_a_stronger_source_replaces_the_whole_list() {
 
 #[test]
 fn a_fault_in_the_file_is_reported_with_its_line() {
-    for (file, told) in [
+    for (file, expected) in [
         ("listen = \"127.0.0.1:1\"\n\ncolour = \"red\"\n", "postrider.toml:3: \"colour\" is not a setting"),
         ("[server]\nlisten = \"127.0.0.1:1\"\n", "postrider.toml:1: \"server\" is not a setting"),
         ("listen = \"nowhere\"", "postrider.toml:1: listen: is not an address"),
@@ -153,7 +153,7 @@ fn a_fault_in_the_file_is_reported_with_its_line() {
     ] {
         let ran = Desk::with_file(file).run(&[], &["config", "check", "--config", "postrider.toml"]);
         assert_eq!(ran.code, Some(1), "{file}: {}", ran.out);
-        assert!(ran.err.contains(told), "{file}: {}", ran.err);
+        assert!(ran.err.contains(expected), "{file}: {}", ran.err);
     }
     let ran = Desk::new().run(&[], &["config", "check", "--config", "gone.toml"]);
     assert!(ran.code == Some(1) && ran.err.contains("cannot read the settings file gone.toml"), "{}", ran.err);
@@ -172,7 +172,7 @@ fn a_bad_flag_or_variable_is_reported_with_its_flag() {
 #[test]
 fn the_help_shows_the_defaults() {
     let help = Desk::new().run(&[], &["serve", "--help"]).out;
-    for told in [
+    for expected in [
         "[default: 127.0.0.1:8080]",
         "[default: ./postrider-data]",
         "[default: 5s,5m,30m,2h,5h,10h,14h,20h,24h]",
@@ -181,7 +181,7 @@ fn the_help_shows_the_defaults() {
         "[default: info]",
         "POSTRIDER_CONFIG",
     ] {
-        assert!(help.contains(told), "{told} is missing in:\n{help}");
+        assert!(help.contains(expected), "{expected} is missing in:\n{help}");
     }
 }
 

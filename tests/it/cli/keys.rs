@@ -11,7 +11,7 @@ const DELIVERIES: &str = "/v1/webhook-deliveries";
 
 #[tokio::test]
 async fn a_key_created_without_a_server_is_printed_as_json_and_works() {
-    let (_place, data_dir) = new_data_dir();
+    let (_parent, data_dir) = new_data_dir();
     let arguments = ["--workspace", "Acme", "--scope", "webhooks:read", "--scope", "events:write"];
     let created = create_key(&data_dir, &arguments).await;
     let members: Vec<&str> = created.as_object().unwrap().keys().map(String::as_str).collect();
@@ -29,7 +29,7 @@ async fn a_key_created_without_a_server_is_printed_as_json_and_works() {
 
 #[tokio::test]
 async fn a_key_created_while_the_server_runs_works_at_once() {
-    let (_place, data_dir) = new_data_dir();
+    let (_parent, data_dir) = new_data_dir();
     let server = Serving::start(&data_dir, &[]).await;
     let created = create_key(&data_dir, &["--workspace", "Acme", "--scope", "webhooks:read"]).await;
     let caller = server.caller().key(&text(&created, "key"));
@@ -45,7 +45,7 @@ async fn a_key_created_while_the_server_runs_works_at_once() {
 
 #[tokio::test]
 async fn without_json_the_key_is_printed_as_text() {
-    let (_place, data_dir) = new_data_dir();
+    let (_parent, data_dir) = new_data_dir();
     let arguments = ["keys", "create", "--workspace", "Acme", "--data-dir", path_text(&data_dir)];
     let ended = postrider(&arguments).await;
     assert!(ended.status.success());
@@ -57,7 +57,7 @@ async fn without_json_the_key_is_printed_as_text() {
 
 #[tokio::test]
 async fn a_key_revoked_while_the_server_runs_stops_working() {
-    let (_place, data_dir) = new_data_dir();
+    let (_parent, data_dir) = new_data_dir();
     let server = Serving::start(&data_dir, &[]).await;
     let created = create_key(&data_dir, &["--workspace", "Acme", "--scope", "webhooks:read"]).await;
     let caller = server.caller().key(&text(&created, "key"));
@@ -73,7 +73,7 @@ async fn a_key_revoked_while_the_server_runs_stops_working() {
 
 #[tokio::test]
 async fn a_key_revoked_without_a_server_is_refused_by_the_next() {
-    let (_place, data_dir) = new_data_dir();
+    let (_parent, data_dir) = new_data_dir();
     let created = create_key(&data_dir, &["--workspace", "Acme", "--scope", "webhooks:read"]).await;
     let id = text(&created, "id");
     let ended = postrider(&["keys", "revoke", &id, "--data-dir", path_text(&data_dir)]).await;
@@ -84,7 +84,7 @@ async fn a_key_revoked_without_a_server_is_refused_by_the_next() {
 
 #[tokio::test]
 async fn keys_can_be_created_after_a_server_was_killed() {
-    let (_place, data_dir) = new_data_dir();
+    let (_parent, data_dir) = new_data_dir();
     Serving::start(&data_dir, &[]).await.kill().await;
     assert!(data_dir.join("admin.sock").exists(), "a dead socket is left");
     let created: Value = create_key(&data_dir, &["--workspace", "Acme"]).await;
@@ -93,7 +93,7 @@ async fn keys_can_be_created_after_a_server_was_killed() {
 
 #[tokio::test]
 async fn failures_print_the_reason_with_and_without_a_server() {
-    let (_place, data_dir) = new_data_dir();
+    let (_parent, data_dir) = new_data_dir();
     create_key(&data_dir, &["--workspace", "Acme"]).await;
     let directory = path_text(&data_dir);
     let mut server = None;
@@ -104,15 +104,15 @@ async fn failures_print_the_reason_with_and_without_a_server() {
         let ended = postrider(&["keys", "revoke", "key_0000000000000000", "--data-dir", directory]).await;
         assert_eq!(ended.failure(), (1, "postrider: there is no API key key_0000000000000000"));
         let ended = postrider(&["keys", "revoke", "scripe_sk_live_x", "--data-dir", directory]).await;
-        let told = "postrider: \"scripe_sk_live_x\" is not the id of an API key; one looks like key_…";
-        assert_eq!(ended.failure(), (1, told));
+        let expected = "postrider: \"scripe_sk_live_x\" is not the id of an API key; one looks like key_…";
+        assert_eq!(ended.failure(), (1, expected));
         let ended = postrider(&["keys", "create", "--workspace", "", "--data-dir", directory]).await;
         assert!(ended.failure().1.starts_with("postrider: the workspace's name"), "{}", ended.stderr);
     }
     drop(server);
     let ended = postrider(&["keys", "create", "--workspace", "Acme", "--scope", "all", "--data-dir", directory]).await;
-    let (code, told) = ended.failure();
+    let (code, stderr) = ended.failure();
     assert_eq!(code, 2);
-    assert!(told.contains("there is no scope \"all\"; the scopes are webhooks:manage, webhooks:read"), "{told}");
+    assert!(stderr.contains("there is no scope \"all\"; the scopes are webhooks:manage, webhooks:read"), "{stderr}");
     assert_eq!(ended.stdout, "");
 }

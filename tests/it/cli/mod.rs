@@ -15,7 +15,7 @@ use tempfile::TempDir;
 
 /// A data directory that does not exist yet, and the temporary directory that contains it.
 fn new_data_dir() -> (TempDir, PathBuf) {
-    let place = tempfile::tempdir().unwrap();
-    let data_dir = place.path().join("data");
-    (place, data_dir)
+    let parent = tempfile::tempdir().unwrap();
+    let data_dir = parent.path().join("data");
+    (parent, data_dir)
 }

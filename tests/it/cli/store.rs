@@ -55,7 +55,7 @@ fn counts<'a>(ended: &'a Ended, table: &str) -> Vec<&'a str> {
 #[tokio::test]
 async fn a_killed_copy_resumes_without_missing_or_duplicate_rows() {
     let Some(database) = TestDatabase::new().await else { return };
-    let (place, data_dir) = new_data_dir();
+    let (parent, data_dir) = new_data_dir();
     let created = create_key(&data_dir, &["--workspace", "Acme", "--scope", "webhooks:read"]).await;
     fill(&data_dir);
     let (from, url, key_file) = (path_text(&data_dir), database.url(), data_dir.join("master.key"));
@@ -82,12 +82,12 @@ async fn a_killed_copy_resumes_without_missing_or_duplicate_rows() {
     }
     let listed = keys_list(&key_file).await;
     assert!(listed.stdout.contains(&text(&created, "id")), "{}{}", listed.stdout, listed.stderr);
-    let other_key = place.path().join("other.key");
+    let other_key = parent.path().join("other.key");
     std::fs::write(&other_key, "0f".repeat(32)).unwrap();
     assert!(keys_list(&other_key).await.failure().1.contains("master key"));
     let again = copy(from, &url).await;
     assert!(again.failure().1.contains("is not empty"), "{}", again.stderr);
-    let back = place.path().join("back");
+    let back = parent.path().join("back");
     let ended = copy(&url, path_text(&back)).await;
     assert!(ended.status.success() && counts(&ended, "events") == ["30000", "30000", "equal"], "{}", ended.stderr);
     std::fs::copy(key_file, back.join("master.key")).unwrap();
@@ -97,8 +97,8 @@ async fn a_killed_copy_resumes_without_missing_or_duplicate_rows() {
 
 #[tokio::test]
 async fn a_failed_copy_is_reported_without_the_password() {
-    let (place, data_dir) = new_data_dir();
-    let elsewhere = place.path().join("elsewhere");
+    let (parent, data_dir) = new_data_dir();
+    let elsewhere = parent.path().join("elsewhere");
     let (from, to) = (path_text(&data_dir), path_text(&elsewhere));
     let ended = postrider(&["store", "copy", "--from", from, "--to", to]).await;
     assert!(ended.failure().1.contains("does not exist"), "{}", ended.stderr);

@@ -32,11 +32,11 @@ impl Stage {
     async fn set(door: Door, protocol: &str) -> Self {
         let (dns, servers, clients) = (DnsServer::start().await, TestCa::new(), TestCa::new());
         dns.set("hooks.test", Answer::addresses(&["127.0.0.1"]));
-        let whom = match door {
+        let accepted = match door {
             Door::CertificateRequired => Clients::Of(&clients),
             Door::CertificateOptional => Clients::OfOrNone(&clients),
         };
-        let settings = servers.leaf(&["hooks.test"]).server_config_for(whom, &[protocol]);
+        let settings = servers.leaf(&["hooks.test"]).server_config_for(accepted, &[protocol]);
         let receiver = Receiver::start_tls_with(settings).await;
         let egress = egress(settings_with(&dns, Some(&servers)), &ManualClock::new(NOON));
         let url = receiver.url_at("hooks.test", "/");

@@ -89,9 +89,9 @@ async fn each_proxy_fault_has_a_name() {
 
 #[tokio::test]
 async fn a_host_that_the_proxy_cannot_reach_is_not_the_proxys_fault() {
-    for (habit, told) in [(Habit::Status(502), Some(502)), (Habit::Status(504), Some(504)), (Habit::Silent, None)] {
+    for (habit, expected) in [(Habit::Status(502), Some(502)), (Habit::Status(504), Some(504)), (Habit::Silent, None)] {
         let error = provoke(habit.clone()).await;
-        assert!(matches!(error, SendError::BeyondProxy { status } if status == told), "{habit:?}: {error:?}");
+        assert!(matches!(error, SendError::BeyondProxy { status } if status == expected), "{habit:?}: {error:?}");
     }
     let (proxy, closed) = (Proxy::start(Habit::Tunnel).await, ClosedPort::reserve());
     let exchange = post(&through(&proxy.url(), loopback_settings()), &format!("http://{}/", closed.address())).await;

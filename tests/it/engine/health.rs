@@ -143,15 +143,15 @@ async fn retry_after_holds_back_all_deliveries_of_the_endpoint() {
 
 #[tokio::test]
 async fn the_operator_webhook_gets_signed_operational_events() {
-    let told = Receiver::start().await;
-    let url = told.url("/operations");
+    let operations = Receiver::start().await;
+    let url = operations.url("/operations");
     let set_up = App::set_up().await.allow("127.0.0.0/8");
     let mut app = set_up.change(|settings| settings.operator_webhook_url = Some(url)).start().await;
     let secret = std::fs::read_to_string(app.data_dir().join("operator-webhook.secret")).unwrap();
     let receiver = Receiver::start().await;
     let endpoint = app.endpoint_to(&receiver, &["post.created"]).await;
     let (_, paused) = pause(&app, &receiver, &endpoint).await;
-    let arrived = distinct(&told, 2).await;
+    let arrived = distinct(&operations, 2).await;
     let envelopes: Vec<Value> = arrived.iter().map(|request| serde_json::from_slice(&request.body).unwrap()).collect();
     assert_eq!(
         envelopes.iter().map(|envelope| &envelope["type"]).collect::<Vec<_>>(),
@@ -174,7 +174,7 @@ async fn the_operator_webhook_gets_signed_operational_events() {
     let event = app.publish("post.created", json!({})).await;
     app.clock().set(next_probe(&paused));
     app.delivery_ended(&event, "delivered").await;
-    let arrived = distinct(&told, 3).await;
+    let arrived = distinct(&operations, 3).await;
     let recovered: Value = serde_json::from_slice(&arrived[2].body).unwrap();
     assert_eq!(recovered["type"], "endpoint.recovered");
     verify_signature(other, &arrived[2]).unwrap();
@@ -185,8 +185,8 @@ async fn the_operator_webhook_gets_signed_operational_events() {
 
 #[tokio::test]
 async fn without_the_setting_the_operator_endpoint_is_removed() {
-    let told = Receiver::start().await;
-    let url = told.url("/operations");
+    let operations = Receiver::start().await;
+    let url = operations.url("/operations");
     let set_up = App::set_up().await.allow("127.0.0.0/8");
     let app = set_up.change(|settings| settings.operator_webhook_url = Some(url)).start().await;
     let operator = app.caller_of("operations", crate::support::app::ALL_SCOPES).await;

@@ -281,8 +281,8 @@ async fn an_exchange_past_its_deadline_is_a_timeout() {
         let event = app.publish("post.created", json!({})).await;
         let attempt = only_attempt(&app.attempted(&event, 1).await);
         assert_eq!((&attempt["outcome"], &attempt["responseStatus"]), (&json!("timeout"), &status), "{attempt}");
-        let told = format!("no complete answer in time; the time was up during {phase}");
-        assert_eq!(attempt["error"], told);
+        let expected = format!("no complete answer in time; the time was up during {phase}");
+        assert_eq!(attempt["error"], expected);
         assert!(attempt["durationMs"].as_u64().unwrap() >= 300);
     }
     let half = Receiver::start_half_handshake().await;

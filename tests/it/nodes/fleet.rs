@@ -23,7 +23,7 @@ const LEASE_AND_MORE: Duration = Duration::from_secs(100);
 
 pub struct Fleet {
     cluster: Arc<Cluster>,
-    place: TempDir,
+    directory: TempDir,
     key: String,
     nodes: Vec<Node>,
     /// The address of each node, for the publishers.
@@ -51,11 +51,11 @@ pub struct Paused {
 impl Fleet {
     /// Starts the nodes and creates the endpoints.
     pub async fn start(cluster: &Arc<Cluster>, endpoints: &[Endpoint]) -> Self {
-        let place = tempfile::tempdir().unwrap();
-        std::fs::write(place.path().join("shared.key"), "0f".repeat(32)).unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::write(directory.path().join("shared.key"), "0f".repeat(32)).unwrap();
         let mut fleet = Self {
             cluster: Arc::clone(cluster),
-            place,
+            directory,
             key: String::new(),
             nodes: Vec::new(),
             addresses: Arc::default(),
@@ -69,7 +69,7 @@ impl Fleet {
         arguments
             .extend(["--workspace", "Acme", "--scope", "webhooks:manage", "--scope", "events:write"].map(String::from));
         let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-        fleet.key = text(&create_key(&fleet.place.path().join("command"), &arguments).await, "key");
+        fleet.key = text(&create_key(&fleet.directory.path().join("command"), &arguments).await, "key");
         for at in 0..NODES {
             let node = fleet.start_node(at).await;
             fleet.addresses.lock().unwrap().push(node.server.caller().address());
@@ -178,7 +178,7 @@ impl Fleet {
     }
 
     fn arguments(&self) -> Vec<String> {
-        let key_file = path_text(&self.place.path().join("shared.key")).to_owned();
+        let key_file = path_text(&self.directory.path().join("shared.key")).to_owned();
         ["--database-url", &self.cluster.url(), "--master-key-file", &key_file].map(String::from).to_vec()
     }
 
@@ -190,7 +190,7 @@ impl Fleet {
             arguments.extend(["--database-direct-url".to_owned(), self.cluster.url()]);
         }
         let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-        let server = Serving::start(&self.place.path().join(at.to_string()), &arguments).await;
+        let server = Serving::start(&self.directory.path().join(at.to_string()), &arguments).await;
         let last = "SELECT number::bigint FROM nodes ORDER BY number DESC LIMIT 1";
         let number = self.cluster.client().await.query_one(last, &[]).await.unwrap().get(0);
         Node { server, number }

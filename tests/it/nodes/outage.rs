@@ -29,7 +29,7 @@ struct Node {
     cluster: Cluster,
     /// The relay to the database.
     way: Way,
-    place: TempDir,
+    directory: TempDir,
 }
 
 impl Node {
@@ -38,27 +38,27 @@ impl Node {
         // Only the server crashes here, not the machine, so `fsync` is not needed.
         let cluster = Cluster::start(&[&["fsync = off"], settings].concat()).await?;
         let way = Way::to((Ipv4Addr::LOCALHOST, cluster.port()).into()).await;
-        let place = tempfile::tempdir().unwrap();
-        let key_file = place.path().join("shared.key");
+        let directory = tempfile::tempdir().unwrap();
+        let key_file = directory.path().join("shared.key");
         std::fs::write(&key_file, "0f".repeat(32)).unwrap();
         let url = cluster.url().replace(&cluster.port().to_string(), &way.port().to_string());
         let database = ["--database-url", &url, "--master-key-file", path_text(&key_file)];
         let scopes = ["--workspace", "Acme", "--scope", "webhooks:manage", "--scope", "events:write"];
-        let key = create_key(&place.path().join("command"), &[&database[..], &scopes].concat()).await;
+        let key = create_key(&directory.path().join("command"), &[&database[..], &scopes].concat()).await;
         let settings = ["--allow-target", "127.0.0.0/8", "--retry-schedule", "1s,1s,1s,1s,1s,1s,1s,1s"];
-        let server = Serving::start(&place.path().join("data"), &[&database[..], &settings].concat()).await;
+        let server = Serving::start(&directory.path().join("data"), &[&database[..], &settings].concat()).await;
         let (caller, receiver) = (server.caller().key(&text(&key, "key")), Receiver::start().await);
         let body = json!({"name": "A", "url": receiver.url("/"), "events": ["post.created"]});
         caller.post("/v1/webhook-endpoints", body).await.data(200);
         let database = ["--database-url", &cluster.url(), "--master-key-file", path_text(&key_file)];
         let database = database.map(str::to_owned).to_vec();
-        Some(Self { _server: server, database, caller, receiver, cluster, way, place })
+        Some(Self { _server: server, database, caller, receiver, cluster, way, directory })
     }
 
     /// Starts another server on the same database, without the relay.
     async fn another(&self) -> (Serving, Caller) {
         let arguments: Vec<&str> = self.database.iter().map(String::as_str).collect();
-        let server = Serving::start(&self.place.path().join("another"), &arguments).await;
+        let server = Serving::start(&self.directory.path().join("another"), &arguments).await;
         let caller = self.caller.at(server.caller().address());
         (server, caller)
     }

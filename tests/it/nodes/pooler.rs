@@ -35,7 +35,7 @@ struct Pooled {
     secret: String,
     pooler: PgBouncer,
     _cluster: Cluster,
-    _place: TempDir,
+    _directory: TempDir,
 }
 
 impl Pooled {
@@ -43,20 +43,20 @@ impl Pooled {
     async fn start() -> Option<Self> {
         let cluster = Cluster::start(&["fsync = off"]).await?;
         let pooler = PgBouncer::before(&cluster).await?;
-        let place = tempfile::tempdir().unwrap();
-        let key_file = place.path().join("shared.key");
+        let directory = tempfile::tempdir().unwrap();
+        let key_file = directory.path().join("shared.key");
         std::fs::write(&key_file, "0f".repeat(32)).unwrap();
         let url = pooler.url();
         let database = ["--database-url", &url, "--master-key-file", path_text(&key_file)];
         let scopes = ["webhooks:manage", "webhooks:read", "events:write"].map(|scope| ["--scope", scope]).concat();
         let arguments = [&database[..], &["--workspace", "Acme"], &scopes].concat();
-        let key = create_key(&place.path().join("command"), &arguments).await;
+        let key = create_key(&directory.path().join("command"), &arguments).await;
         let settings = ["--allow-target", "127.0.0.1", "--retry-schedule", "20ms,50ms,100ms,200ms,500ms,1s,1s"];
-        let server = Serving::start(&place.path().join("data"), &[&database[..], &settings].concat()).await;
+        let server = Serving::start(&directory.path().join("data"), &[&database[..], &settings].concat()).await;
         let (caller, receiver) = (server.caller().key(&text(&key, "key")), Receiver::start().await);
         let body = json!({"name": "A", "url": receiver.url("/"), "events": ["post.created"]});
         let secret = text(&caller.post("/v1/webhook-endpoints", body).await.data(200), "secret");
-        Some(Self { _server: server, caller, receiver, secret, pooler, _cluster: cluster, _place: place })
+        Some(Self { _server: server, caller, receiver, secret, pooler, _cluster: cluster, _directory: directory })
     }
 
     fn publish_from_all_sides(&self) -> Publishing {

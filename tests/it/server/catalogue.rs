@@ -40,8 +40,8 @@ async fn set_up(file: &str) -> Setup {
 /// Starts with this file and stops again. Returns the event names, or the error when the server does not start.
 async fn start_with(setup: &Setup, file: &str) -> Result<Vec<String>, String> {
     std::fs::write(path_of(setup), file).unwrap();
-    let told = |error: StartError| Chain(&error).to_string();
-    let server = setup.start_server().await.map_err(told)?;
+    let describe = |error: StartError| Chain(&error).to_string();
+    let server = setup.start_server().await.map_err(describe)?;
     let names = server.service().catalogue().names().map(ToString::to_string).collect();
     server.stop().await;
     Ok(names)
@@ -107,8 +107,8 @@ async fn a_newer_catalogue_is_stored_and_an_older_one_is_ignored() {
 async fn changed_content_under_the_same_version_is_refused() {
     let setup = set_up("").await;
     start_with(&setup, &catalogue(3, "acme", &["a.b"])).await.unwrap();
-    let told = start_with(&setup, &catalogue(3, "acme", &["a.b", "a.c"])).await.unwrap_err();
-    assert!(told.contains("another event catalogue of version 3: raise `version`"), "{told}");
+    let error = start_with(&setup, &catalogue(3, "acme", &["a.b", "a.c"])).await.unwrap_err();
+    assert!(error.contains("another event catalogue of version 3: raise `version`"), "{error}");
 }
 
 #[tokio::test]
@@ -119,9 +119,12 @@ async fn a_name_in_use_can_be_retired_but_not_removed() {
     app.endpoint_to(&receiver, &["a.subscribed"]).await;
     app.stop().await;
     let setup = app.setup();
-    let told = start_with(setup, &catalogue(2, "acme", &["a.other"])).await.unwrap_err();
-    assert!(told.contains("no longer names a.published, a.subscribed, which stored events or endpoints use"), "{told}");
-    assert!(told.contains("`retired = true`"), "{told}");
+    let error = start_with(setup, &catalogue(2, "acme", &["a.other"])).await.unwrap_err();
+    assert!(
+        error.contains("no longer names a.published, a.subscribed, which stored events or endpoints use"),
+        "{error}"
+    );
+    assert!(error.contains("`retired = true`"), "{error}");
     let retired = catalogue(2, "acme", &["-a.published", "-a.subscribed", "a.other"]);
     assert_eq!(start_with(setup, &retired).await.unwrap(), ["a.other"]);
 }
@@ -132,8 +135,8 @@ async fn the_brand_can_change_until_keys_exist() {
     start_with(&setup, &catalogue(1, "acme", &["a.b"])).await.unwrap();
     start_with(&setup, &catalogue(2, "globex", &["a.b"])).await.unwrap();
     make_key(&setup).await;
-    let told = start_with(&setup, &catalogue(3, "initech", &["a.b"])).await.unwrap_err();
-    assert!(told.contains("the brand cannot change from \"globex\" to \"initech\": API keys exist"), "{told}");
+    let error = start_with(&setup, &catalogue(3, "initech", &["a.b"])).await.unwrap_err();
+    assert!(error.contains("the brand cannot change from \"globex\" to \"initech\": API keys exist"), "{error}");
     start_with(&setup, &catalogue(3, "globex", &["a.b", "a.c"])).await.unwrap();
 }
 
@@ -141,17 +144,17 @@ async fn the_brand_can_change_until_keys_exist() {
 async fn an_invalid_catalogue_prevents_the_start_with_the_reason() {
     let setup = set_up("").await;
     let misfit = catalogue(1, "acme", &["a.b"]).replace("{\"type\":\"object\"}", "{\"required\":[\"id\"]}");
-    let told = start_with(&setup, &misfit).await.unwrap_err();
+    let error = start_with(&setup, &misfit).await.unwrap_err();
     assert!(
-        told.contains("the example of \"a.b\" does not fit its schema: data \"id\" is a required property"),
-        "{told}"
+        error.contains("the example of \"a.b\" does not fit its schema: data \"id\" is a required property"),
+        "{error}"
     );
     let outside = catalogue(1, "acme", &["a.b"]).replace("\"type\":\"object\"", "\"$ref\":\"https://example.com/\"");
-    let told = start_with(&setup, &outside).await.unwrap_err();
-    assert!(told.contains("the schema of \"a.b\""), "{told}");
+    let error = start_with(&setup, &outside).await.unwrap_err();
+    assert!(error.contains("the schema of \"a.b\""), "{error}");
     std::fs::remove_file(path_of(&setup)).unwrap();
-    let told = Chain(&setup.start_server().await.err().unwrap()).to_string();
-    assert!(told.contains("cannot read the event catalogue") && told.contains("events.toml"), "{told}");
+    let error = Chain(&setup.start_server().await.err().unwrap()).to_string();
+    assert!(error.contains("cannot read the event catalogue") && error.contains("events.toml"), "{error}");
 }
 
 #[tokio::test]

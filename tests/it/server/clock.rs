@@ -42,7 +42,7 @@ async fn a_wrong_clock_stops_sending_and_degrades_health_until_fixed() {
     let endpoint = app.endpoint_to(&receiver, &["post.created"]).await;
     app.publish("post.created", json!({})).await;
     receiver.wait_for(1).await;
-    for (turn, ahead_ms) in [40_000, -40_000].into_iter().enumerate() {
+    for (round, ahead_ms) in [40_000, -40_000].into_iter().enumerate() {
         wait_until_nothing_is_due(&client).await;
         app.setup().real_clock.set_ahead_ms(ahead_ms);
         // The node's first action with the wrong clock.
@@ -52,10 +52,10 @@ async fn a_wrong_clock_stops_sending_and_degrades_health_until_fixed() {
         assert_eq!((health.status, &health.json()["status"]), (503, &json!("degraded")));
         wait_for_two_heartbeats(&client).await;
         app.publish("post.created", json!({})).await;
-        assert_eq!((claimed(&client).await, receiver.counts().requests), (0, 1 + 2 * turn), "{ahead_ms} ms ahead");
+        assert_eq!((claimed(&client).await, receiver.counts().requests), (0, 1 + 2 * round), "{ahead_ms} ms ahead");
         app.setup().real_clock.set_ahead_ms(0);
         // The node resumes by itself, without a request.
-        for request in receiver.wait_for(3 + 2 * turn).await {
+        for request in receiver.wait_for(3 + 2 * round).await {
             verify_as_integrator(&endpoint.secret, &request).unwrap();
         }
         assert_eq!(app.get("/v1/health").await.status, 200);

@@ -156,10 +156,10 @@ async fn find_programs() -> Option<PathBuf> {
         })
         .collect();
     found.sort();
-    let told = Command::new("pg_config").arg("--bindir").output().await;
-    let told = told.ok().filter(|output: &Output| output.status.success());
-    let told = told.map(|output| PathBuf::from(String::from_utf8_lossy(&output.stdout).trim()));
-    let mut all = found.into_iter().rev().map(|(_, path)| path).chain(told);
+    let configured = Command::new("pg_config").arg("--bindir").output().await;
+    let configured = configured.ok().filter(|output: &Output| output.status.success());
+    let configured = configured.map(|output| PathBuf::from(String::from_utf8_lossy(&output.stdout).trim()));
+    let mut all = found.into_iter().rev().map(|(_, path)| path).chain(configured);
     all.find(|path| ["initdb", "pg_ctl"].iter().all(|program| path.join(program).exists()))
 }
 

@@ -140,8 +140,8 @@ async fn until_up(lines: &mut Lines<BufReader<ChildStderr>>, said: &mut Vec<Stri
 /// Debian installs it in `/usr/sbin`, which is in the `PATH` of root only.
 async fn find_program() -> Option<PathBuf> {
     for path in ["pgbouncer", "/usr/sbin/pgbouncer"] {
-        let told = Command::new(path).arg("--version").stdin(Stdio::null()).output().await;
-        match told {
+        let version = Command::new(path).arg("--version").stdin(Stdio::null()).output().await;
+        match version {
             Ok(output) if output.status.success() => return Some(path.into()),
             Ok(output) => panic!("{path} --version: {output:?}"),
             Err(error) => assert_eq!(error.kind(), ErrorKind::NotFound, "{path}: {error}"),

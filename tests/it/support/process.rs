@@ -111,8 +111,8 @@ impl Serving {
 
     async fn signal(&self, signal: &str) {
         let id = self.child.id().expect("a process that runs").to_string();
-        let told = Command::new("kill").args([signal, &id]).status();
-        assert!(bounded("the signal", told).await.expect("the kill command").success());
+        let killing = Command::new("kill").args([signal, &id]).status();
+        assert!(bounded("the signal", killing).await.expect("the kill command").success());
     }
 
     /// Waits for the end. Returns the exit status and all log lines.
