@@ -1,8 +1,8 @@
-//! Checks the source tree against rules that neither the compiler nor clippy knows: file heads and sizes, line widths, test
-//! names, logged errors, sleeps in tests, paired migrations, and links.
+//! Checks the source tree against rules that neither the compiler nor clippy knows: file heads and sizes, line widths,
+//! test names, logged errors, sleeps in tests, paired migrations, and links.
 //!
-//! Who may use whom is not checked here: the `Cargo.toml` of each crate says it. Each check takes a text, so that the tests
-//! at the foot can show that it is able to fail.
+//! Dependencies between crates are not checked here, because the `Cargo.toml` of each crate limits them. Each check
+//! takes a text, so that the tests at the foot can show that it fails.
 
 #[path = "tidy/docs.rs"]
 mod docs;
@@ -12,13 +12,13 @@ use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Lines before the tests at a file's foot.
+/// The limit for the lines of a file before its tests.
 const LINES_PER_FILE_MAX: usize = 600;
 
-/// The places where a test may let time pass: the bounded waiter, and the receiver that drips.
+/// The only test files that may sleep: the bounded waiter, and the receiver that drips.
 const MAY_SLEEP: &[&str] = &["tests/it/support/wait.rs", "tests/it/support/receiver/exchange.rs"];
 
-/// What no line of Rust may contain outside of comments, and why.
+/// Texts that no line of Rust may contain outside comments, with the reason.
 const BANNED: &[(&str, &str)] = &[
     ("#[ignore", "a test is run or removed, never ignored"),
     ("%error", "a log shows the whole chain of causes: `error = %Chain(&error)`"),
@@ -80,7 +80,7 @@ fn check_rust(file: &str, text: &str) -> Vec<Violation> {
     violations
 }
 
-/// Every file says at its head what it is.
+/// Every file begins with a `//!` head.
 fn check_head(file: &str, text: &str) -> Option<Violation> {
     (!text.starts_with("//!")).then(|| violation(file, 1, "a file begins with `//!`: what it is and why it exists"))
 }
@@ -117,7 +117,7 @@ fn is_comment(line: &str) -> bool {
     line.trim_start().starts_with("//")
 }
 
-/// A line without its comment. A `//` inside a text counts as a comment too, which only makes a check see less.
+/// A line without its comment. A `//` inside a string counts as a comment too, which can only hide a violation.
 fn code_of(line: &str) -> &str {
     line.split("//").next().unwrap_or_default()
 }
@@ -132,7 +132,7 @@ fn check_sleeps(file: &str, text: &str) -> Vec<Violation> {
     lines.map(|(number, _)| violation(file, number, rule)).collect()
 }
 
-/// Holds a back end to [`WRITERS`], in both directions: no other file writes a table, and each file in its row does.
+/// Holds a back end to [`WRITERS`].
 fn check_writers(root: &Path, store: &str) -> Vec<Violation> {
     let folder = root.join(format!("crates/store-{store}/src"));
     let tables: Vec<&str> = WRITERS.iter().map(|(table, _)| *table).collect();
@@ -185,7 +185,7 @@ fn is_word(character: char) -> bool {
     character.is_alphanumeric() || character == '_'
 }
 
-/// Each store's migrations are numbered without a gap, and each number means the same in both.
+/// The migrations of each store are numbered without a gap, and each number exists in both stores.
 fn check_migrations(sqlite: Option<Vec<String>>, postgres: Option<Vec<String>>) -> Vec<Violation> {
     let mut violations = Vec::new();
     let mut numbers = |store: &str, files: Option<Vec<String>>| -> Option<BTreeMap<usize, String>> {
@@ -225,7 +225,7 @@ fn migration_number(name: &str) -> Option<usize> {
     if number.len() == 4 && is_title { number.parse().ok() } else { None }
 }
 
-/// `exists` is asked for paths relative to the repository's root.
+/// `exists` takes a path relative to the root of the repository.
 fn check_links(file: &str, text: &str, exists: impl Fn(&Path) -> bool) -> Vec<Violation> {
     let folder = Path::new(file).parent().unwrap_or(Path::new(""));
     let mut violations = Vec::new();
@@ -248,7 +248,7 @@ fn check_links(file: &str, text: &str, exists: impl Fn(&Path) -> bool) -> Vec<Vi
     violations
 }
 
-/// The targets of `[text](target "title")` and `[label]: target` in one line, code spans left out.
+/// The targets of `[text](target "title")` and `[label]: target` in one line, outside code spans.
 fn link_targets(line: &str) -> Vec<String> {
     let text: String = line.split('`').step_by(2).collect::<Vec<_>>().join("code");
     let inline = text.split("](").skip(1).filter_map(|rest| rest.split([')', ' ']).next());
@@ -279,7 +279,7 @@ fn violation(file: &str, line: usize, rule: impl Into<String>) -> Violation {
     Violation { file: file.to_owned(), line, rule: rule.into() }
 }
 
-/// Every file of the repository, sorted; build output and hidden folders are none of it.
+/// Every file of the repository, sorted, without build output and hidden folders.
 fn files_under(folder: &Path) -> Vec<PathBuf> {
     let mut entries: Vec<PathBuf> =
         fs::read_dir(folder).expect("a readable folder").map(|entry| entry.expect("a readable entry").path()).collect();
@@ -346,7 +346,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_waiter_and_the_drip_may_sleep() {
+    fn only_the_waiter_and_the_dripping_receiver_may_sleep() {
         let body = "async fn f() {\n tokio::time::sleep(SECOND).await;\n}";
         assert_eq!(of_source("tests/it/a.rs", body).len(), 1);
         assert!(of_source("tests/it/a.rs", body)[0].starts_with("tests/it/a.rs:3: a test waits for an event"));
@@ -385,7 +385,7 @@ mod tests {
     }
 
     #[test]
-    fn a_link_that_leads_nowhere_is_found() {
+    fn a_broken_link_is_found() {
         let text = "[a](there.md#part) [b](../README.md \"title\") [c](gone.md)\n\
                     [d](https://example.com/x) [e](#here) `[f](code.md)` [g](mailto:a@b.c)\n\
                     ```\n[h](block.md)\n```\n[i]: missing.md\n";

@@ -1,4 +1,4 @@
-//! `postrider doctor`, as an operator runs it: what it says of each address, and what its exit code says of all.
+//! `postrider doctor` as an operator runs it: the line for each address, and the exit code for the target.
 
 use crate::support::dns::{Answer, DnsServer};
 use crate::support::process::{Ended, path_text, postrider};
@@ -6,7 +6,7 @@ use crate::support::proxy::{Habit, Proxy};
 use crate::support::receiver::Receiver;
 use crate::support::tls::TestCa;
 
-/// What a run said, with every time turned into `N ms`.
+/// Runs the doctor. Returns whether it succeeded, its output with every duration as `N ms`, and the process.
 async fn doctor(dns: &DnsServer, arguments: &[&str]) -> (bool, String, Ended) {
     let server = dns.address().to_string();
     let ended = postrider(&[&["doctor", "--dns-server", &server], arguments].concat()).await;
@@ -18,7 +18,7 @@ async fn doctor(dns: &DnsServer, arguments: &[&str]) -> (bool, String, Ended) {
 }
 
 #[tokio::test]
-async fn a_target_that_works_is_told_address_by_address() {
+async fn a_working_target_is_reported_address_by_address() {
     let (dns, ca, directory) = (DnsServer::start().await, TestCa::new(), tempfile::tempdir().unwrap());
     let file = directory.path().join("ca.pem");
     std::fs::write(&file, ca.pem()).unwrap();
@@ -42,7 +42,7 @@ async fn a_target_that_works_is_told_address_by_address() {
 }
 
 #[tokio::test]
-async fn a_refused_target_is_told_by_the_rule_and_what_would_allow_it_and_no_socket_is_opened() {
+async fn a_refused_target_is_explained_and_no_socket_is_opened() {
     let dns = DnsServer::start().await;
     let receiver = Receiver::start().await;
     dns.set("mixed.test", Answer::addresses(&["127.0.0.1", "10.0.0.5"]));
@@ -115,7 +115,7 @@ async fn spellings_schemes_and_ports_are_explained() {
 }
 
 #[tokio::test]
-async fn a_certificate_that_proves_nothing_is_not_reachable() {
+async fn a_target_with_an_untrusted_certificate_is_not_reachable() {
     let (dns, ca) = (DnsServer::start().await, TestCa::new());
     let receiver = Receiver::start_tls(&ca.leaf(&["hooks.test"])).await;
     dns.set("hooks.test", Answer::addresses(&["127.0.0.1"]));
@@ -129,7 +129,7 @@ async fn a_certificate_that_proves_nothing_is_not_reachable() {
 }
 
 #[tokio::test]
-async fn a_proxy_is_gone_through_and_its_password_is_not_told() {
+async fn a_proxy_is_used_and_its_password_is_not_printed() {
     let (dns, receiver) = (DnsServer::start().await, Receiver::start().await);
     let proxy = Proxy::start(Habit::Tunnel).await;
     let flag = format!("http://alice:hunter2@{}", proxy.address());

@@ -1,4 +1,4 @@
-//! The pages of the documentation.
+//! The documentation pages: access, links, anchors and caching.
 
 use std::collections::HashSet;
 
@@ -15,7 +15,7 @@ fn attributes<'p>(page: &'p str, name: &str) -> Vec<&'p str> {
 }
 
 #[tokio::test]
-async fn every_page_is_readable_without_a_key_and_runs_nothing() {
+async fn every_page_needs_no_key_and_runs_no_script() {
     let app = App::start().await;
     for path in PAGES {
         let reply = app.caller().without("authorization").get(path).await;
@@ -31,7 +31,7 @@ async fn every_page_is_readable_without_a_key_and_runs_nothing() {
 }
 
 #[tokio::test]
-async fn every_link_leads_somewhere_and_every_anchor_is_there_once() {
+async fn every_link_works_and_every_anchor_is_unique() {
     let app = App::start().await;
     let mut anchors = HashSet::new();
     let mut links = Vec::new();
@@ -54,7 +54,7 @@ async fn every_link_leads_somewhere_and_every_anchor_is_there_once() {
 }
 
 #[tokio::test]
-async fn every_error_code_has_its_anchor_and_docs_url_leads_to_it() {
+async fn every_error_code_has_the_anchor_that_docs_url_names() {
     let app = App::start().await;
     let document = app.get("/openapi.json").await.json();
     let page = app.get("/docs/errors").await;
@@ -87,7 +87,7 @@ async fn every_operation_and_every_event_has_its_anchor() {
 }
 
 #[tokio::test]
-async fn the_style_sheet_is_kept_for_good_under_its_hashed_name() {
+async fn the_style_sheet_is_cached_forever_under_its_hashed_name() {
     let app = App::start().await;
     let page = app.get("/docs").await;
     let sheet = attributes(page.text(), "href").into_iter().find(|target| target.ends_with(".css")).unwrap().to_owned();
@@ -98,7 +98,7 @@ async fn the_style_sheet_is_kept_for_good_under_its_hashed_name() {
 }
 
 #[tokio::test]
-async fn the_root_and_the_published_address_lead_to_the_reference() {
+async fn the_root_and_the_published_path_redirect_to_the_reference() {
     let app = App::start().await;
     for (path, target) in [("/", "/docs"), ("/docs/api/v1/idempotency", "/docs#idempotency")] {
         let reply = app.caller().send(Method::GET, path, "").await;
