@@ -73,6 +73,10 @@ fn the_tree_is_tidy() {
 fn check_rust(file: &str, text: &str) -> Vec<Violation> {
     let mut violations = Vec::from_iter(check_head(file, text));
     violations.extend(check_length(file, text));
+    if file == file!() {
+        // The tables and tests below quote what they ban.
+        return violations;
+    }
     violations.extend(check_lines(file, text));
     if file.starts_with("tests/") && !MAY_SLEEP.contains(&file) {
         violations.extend(check_sleeps(file, text));
