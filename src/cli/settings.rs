@@ -11,9 +11,10 @@ use url::Url;
 use crate::config::{LogFormat, Settings};
 use crate::telemetry;
 use postrider_domain::database_url::DatabaseUrl;
+use postrider_domain::duration::{format_duration, parse_duration};
 use postrider_domain::limits;
 use postrider_domain::proxy::ProxyUrl;
-use postrider_domain::retry::{format_wait, parse_wait};
+
 use postrider_egress::AllowTarget;
 
 /// One setting as people know it.
@@ -157,7 +158,7 @@ pub static SETTINGS: &[Setting] = &[
             let bounds = (limits::STATEMENT_TIMEOUT_MIN, limits::STATEMENT_TIMEOUT_MAX);
             set(&mut settings.database.statement_timeout, wait(text, bounds.0, bounds.1))
         },
-        show: |settings| format_wait(settings.database.statement_timeout),
+        show: |settings| format_duration(settings.database.statement_timeout),
         ..PLAIN
     },
     Setting {
@@ -264,7 +265,7 @@ pub static SETTINGS: &[Setting] = &[
             let most = limits::ATTEMPT_DEADLINE_MAX;
             set(&mut settings.attempt_deadline, wait(text, Duration::from_millis(100), most))
         },
-        show: |settings| format_wait(settings.attempt_deadline),
+        show: |settings| format_duration(settings.attempt_deadline),
         ..PLAIN
     },
     Setting {
@@ -296,7 +297,7 @@ pub static SETTINGS: &[Setting] = &[
         value_name: "TIME",
         help: "How long the log keeps an event and its deliveries once they are over",
         read: |settings, text| set(&mut settings.retention, wait(text, limits::RETENTION_MIN, limits::RETENTION_MAX)),
-        show: |settings| format_wait(settings.retention),
+        show: |settings| format_duration(settings.retention),
         ..PLAIN
     },
     Setting {
@@ -306,7 +307,7 @@ pub static SETTINGS: &[Setting] = &[
         value_name: "TIME",
         help: "How long a server that was told to stop waits for attempts under way",
         read: |settings, text| set(&mut settings.stop_grace, wait(text, Duration::ZERO, limits::STOP_GRACE_MAX)),
-        show: |settings| format_wait(settings.stop_grace),
+        show: |settings| format_duration(settings.stop_grace),
         ..PLAIN
     },
     Setting {
@@ -452,11 +453,11 @@ fn pool_size(text: &str) -> Result<usize, String> {
 }
 
 fn wait(text: &str, least: Duration, most: Duration) -> Result<Duration, String> {
-    let wait = parse_wait(text).map_err(told)?;
+    let wait = parse_duration(text).map_err(told)?;
     if (least..=most).contains(&wait) {
         Ok(wait)
     } else {
-        Err(format!("must be {} to {}", format_wait(least), format_wait(most)))
+        Err(format!("must be {} to {}", format_duration(least), format_duration(most)))
     }
 }
 

@@ -9,7 +9,8 @@ use zeroize::Zeroizing;
 
 use crate::config::Settings;
 use postrider_crypto::Random;
-use postrider_domain::endpoint::{EndpointUrl, InvalidField};
+use postrider_domain::endpoint::EndpointUrl;
+use postrider_domain::invalid_field::InvalidField;
 use postrider_domain::secret::WebhookSecret;
 use postrider_service::OperatorWebhook;
 

@@ -14,7 +14,7 @@ use postrider_domain::limits;
 use postrider_domain::private_options::{
     ClientCertificate, HeaderGiven, HeaderName, HeaderValue, PrivateOptions, REDACTED,
 };
-use postrider_domain::retry::RetrySchedule;
+use postrider_domain::retry_schedule::RetrySchedule;
 
 use super::body::{Fields, string, whole_number};
 

@@ -5,17 +5,13 @@ use std::sync::Arc;
 
 use url::Url;
 
+use super::endpoint_health::FailureStreak;
 use super::endpoint_options::{EndpointOptions, OptionsChange};
 use super::event_type::EventTypeName;
-use super::health::Trouble;
 use super::id::{EndpointId, RowKey};
+use super::invalid_field::InvalidField;
 use super::limits;
 use super::time::Timestamp;
-
-/// A value breaks a rule of its field; the text completes "`field` …".
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct InvalidField(pub &'static str);
 
 /// 1 to 128 characters.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -181,7 +177,7 @@ pub struct Endpoint {
     pub created_at: Timestamp,
     pub updated_at: Timestamp,
     /// What its last attempts came to, if they failed.
-    pub trouble: Option<Trouble>,
+    pub failure_streak: Option<FailureStreak>,
     pub options: Arc<EndpointOptions>,
 }
 
@@ -230,6 +226,11 @@ impl SecretVersion {
 /// What a sealed secret belongs to: it opens for no other endpoint and no other version.
 pub fn sealing_record(endpoint: EndpointId, version: SecretVersion) -> String {
     format!("{endpoint}/{}", version.0)
+}
+
+/// What the sealed private key of a version's `v1a` signatures belongs to.
+pub fn signing_key_record(endpoint: EndpointId, version: SecretVersion) -> String {
+    format!("{endpoint}/{}/v1a", version.0)
 }
 
 #[cfg(test)]
@@ -288,7 +289,7 @@ mod tests {
             secret_last4: String::new(),
             created_at: Timestamp::default(),
             updated_at: Timestamp::default(),
-            trouble: None,
+            failure_streak: None,
             options: Arc::default(),
         };
         assert!(endpoint(None).matches(&name, Some("proj_a")));

@@ -6,11 +6,11 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::endpoint::{InvalidField, SecretVersion};
 use super::id::EndpointId;
+use super::invalid_field::InvalidField;
 use super::limits;
 use super::private_options::HeaderName;
-use super::retry::RetrySchedule;
+use super::retry_schedule::RetrySchedule;
 
 /// An endpoint's options as they are kept and shown. What is absent is the server's default.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -218,9 +218,4 @@ impl fmt::Display for SealedPart {
             Self::Certificate => f.write_str("certificate"),
         }
     }
-}
-
-/// What the sealed private key of a version's `v1a` signatures belongs to.
-pub fn signing_key_record(endpoint: EndpointId, version: SecretVersion) -> String {
-    format!("{endpoint}/{}/v1a", version.0)
 }

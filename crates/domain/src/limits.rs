@@ -149,7 +149,7 @@ pub const SLOW_DOWN: Duration = Duration::from_secs(1);
 
 /// How long the log keeps an event and its deliveries unless it is set: long enough to ask after last month's.
 pub const RETENTION: Duration = Duration::from_secs(30 * 24 * 3600);
-/// The shortest retention: a day, so that a night's trouble can still be looked into in the morning.
+/// The shortest retention: a day, so that a night's outage can still be looked into in the morning.
 pub const RETENTION_MIN: Duration = Duration::from_secs(24 * 3600);
 /// The longest: ten years, which stands for ever.
 pub const RETENTION_MAX: Duration = Duration::from_secs(3650 * 24 * 3600);

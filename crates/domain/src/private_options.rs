@@ -5,8 +5,8 @@ use std::fmt;
 
 use zeroize::Zeroizing;
 
-use super::endpoint::InvalidField;
 use super::event_type::Brand;
+use super::invalid_field::InvalidField;
 use super::limits;
 
 /// What is shown in place of a value, and keeps the stored one when it is sent back.

@@ -14,14 +14,14 @@ use super::time::Timestamp;
 
 /// What is counted together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Bucket {
+pub enum RateBucket {
     /// Every request that is not a publish, reads too.
     Management,
     /// Publishes, a batch counting as one.
     Publishing,
 }
 
-impl Bucket {
+impl RateBucket {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Management => "management",
@@ -38,10 +38,10 @@ pub struct RateLimits {
 }
 
 impl RateLimits {
-    pub const fn of(self, bucket: Bucket) -> Option<NonZeroU32> {
+    pub const fn of(self, bucket: RateBucket) -> Option<NonZeroU32> {
         match bucket {
-            Bucket::Management => self.management,
-            Bucket::Publishing => self.publishing,
+            RateBucket::Management => self.management,
+            RateBucket::Publishing => self.publishing,
         }
     }
 }

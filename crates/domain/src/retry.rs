@@ -1,110 +1,12 @@
 //! When to try again: a pure judgement over an outcome, the schedule and the receiver's own wish.
 
-use std::fmt;
-use std::str::FromStr;
 use std::time::Duration;
 
 use super::attempt::{AttemptOutcome, Fault};
-use super::endpoint::{DisabledReason, InvalidField};
+use super::endpoint::DisabledReason;
 use super::limits;
+use super::retry_schedule::RetrySchedule;
 use super::time::Timestamp;
-
-/// The waits after the first attempt, the second, and so on.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RetrySchedule(Vec<Duration>);
-
-/// The text is not a list of waits.
-#[derive(Debug, thiserror::Error)]
-pub enum InvalidSchedule {
-    #[error("{0:?} is not a wait like 500ms, 5s, 30m or 2h")]
-    Step(String),
-    #[error("a retry schedule has 1 to {max} waits of at most 7 days each", max = limits::RETRY_STEPS)]
-    Size,
-}
-
-const SECOND: u64 = 1;
-const MINUTE: u64 = 60;
-const HOUR: u64 = 3600;
-
-impl Default for RetrySchedule {
-    /// 5 s, 5 min, 30 min, 2 h, 5 h, 10 h, 14 h, 20 h, 24 h: about three days.
-    fn default() -> Self {
-        let steps =
-            [5 * SECOND, 5 * MINUTE, 30 * MINUTE, 2 * HOUR, 5 * HOUR, 10 * HOUR, 14 * HOUR, 20 * HOUR, 24 * HOUR];
-        Self(steps.map(Duration::from_secs).to_vec())
-    }
-}
-
-impl RetrySchedule {
-    /// # Errors
-    /// When there are no waits or too many, or one is not 1 second to 7 days long.
-    pub fn from_seconds(seconds: &[u64]) -> Result<Self, InvalidField> {
-        let longest = limits::RETRY_STEP_MAX.as_secs();
-        let fits = (1..=limits::RETRY_STEPS).contains(&seconds.len());
-        if fits && seconds.iter().all(|wait| (1..=longest).contains(wait)) {
-            Ok(Self(seconds.iter().copied().map(Duration::from_secs).collect()))
-        } else {
-            Err(InvalidField("must be 1 to 32 waits, each a whole number of seconds from 1 to 604800"))
-        }
-    }
-
-    pub fn seconds(&self) -> impl Iterator<Item = u64> {
-        self.0.iter().map(Duration::as_secs)
-    }
-
-    pub fn step(&self, index: u32) -> Option<Duration> {
-        self.0.get(usize::try_from(index).ok()?).copied()
-    }
-}
-
-impl FromStr for RetrySchedule {
-    type Err = InvalidSchedule;
-
-    /// Reads `5s,5m,30m,2h`.
-    fn from_str(text: &str) -> Result<Self, InvalidSchedule> {
-        let steps: Vec<Duration> = text.split(',').map(|step| parse_wait(step.trim())).collect::<Result<_, _>>()?;
-        let fits = steps.len() <= limits::RETRY_STEPS && steps.iter().all(|step| *step <= limits::RETRY_STEP_MAX);
-        if fits { Ok(Self(steps)) } else { Err(InvalidSchedule::Size) }
-    }
-}
-
-impl fmt::Display for RetrySchedule {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, step) in self.0.iter().enumerate() {
-            write!(f, "{}{}", if index > 0 { "," } else { "" }, format_wait(*step))?;
-        }
-        Ok(())
-    }
-}
-
-/// Reads one wait, such as `500ms`, `5s`, `30m` or `2h`.
-///
-/// # Errors
-/// When the text has another form.
-pub fn parse_wait(text: &str) -> Result<Duration, InvalidSchedule> {
-    let fault = || InvalidSchedule::Step(text.to_owned());
-    let digits = text.find(|c: char| !c.is_ascii_digit()).ok_or_else(fault)?;
-    let count: u64 = text[..digits].parse().map_err(|_| fault())?;
-    let millis_each = match &text[digits..] {
-        "ms" => 1,
-        "s" => 1000,
-        "m" | "min" => 1000 * MINUTE,
-        "h" => 1000 * HOUR,
-        "d" => 1000 * HOUR * 24,
-        _ => return Err(fault()),
-    };
-    count.checked_mul(millis_each).map(Duration::from_millis).ok_or_else(fault)
-}
-
-/// Writes a wait so that [`parse_wait`] reads it.
-pub fn format_wait(wait: Duration) -> String {
-    match (wait.as_secs(), wait.subsec_millis()) {
-        (seconds, 0) if seconds > 0 && seconds % HOUR == 0 => format!("{}h", seconds / HOUR),
-        (seconds, 0) if seconds > 0 && seconds % MINUTE == 0 => format!("{}m", seconds / MINUTE),
-        (seconds, 0) => format!("{seconds}s"),
-        _ => format!("{}ms", wait.as_millis()),
-    }
-}
 
 /// What becomes of a delivery after an attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -191,17 +93,6 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-
-    #[test]
-    fn the_default_schedule_is_the_published_one_and_reads_back_from_its_text() {
-        let schedule = RetrySchedule::default();
-        assert_eq!(schedule.to_string(), "5s,5m,30m,2h,5h,10h,14h,20h,24h");
-        assert_eq!(schedule.to_string().parse::<RetrySchedule>().unwrap(), schedule);
-        assert_eq!("1s, 500ms".parse::<RetrySchedule>().unwrap().to_string(), "1s,500ms");
-        for bad in ["", "5", "s", "5 s", "-1s", "1w", "8d", "1s,,2s", "99999999999999999999s"] {
-            assert!(bad.parse::<RetrySchedule>().is_err(), "{bad}");
-        }
-    }
 
     #[test]
     fn the_schedule_is_walked_to_its_end_and_then_the_delivery_has_failed() {

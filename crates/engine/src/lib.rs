@@ -19,7 +19,7 @@ use tokio_util::task::TaskTracker;
 use postrider_crypto::{MasterKey, Random};
 use postrider_domain::event_type::Brand;
 use postrider_domain::limits;
-use postrider_domain::retry::RetrySchedule;
+use postrider_domain::retry_schedule::RetrySchedule;
 use postrider_domain::time::Clock;
 use postrider_egress::Transport;
 use postrider_store::{HandOver, Store};

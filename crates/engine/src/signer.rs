@@ -7,8 +7,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use postrider_crypto::{MacKey, MasterKey, SigningKey, Unsealable};
-use postrider_domain::endpoint::{SecretVersion, sealing_record};
-use postrider_domain::endpoint_options::signing_key_record;
+use postrider_domain::endpoint::{SecretVersion, sealing_record, signing_key_record};
 use postrider_domain::id::RowKey;
 use postrider_domain::secret::{SigningSecret, WebhookSecret};
 use postrider_domain::signing::SignatureKeys;

@@ -27,8 +27,8 @@ use tokio::sync::{Notify, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use postrider_domain::attempt::AttemptOutcome;
+use postrider_domain::endpoint_health::is_busy;
 use postrider_domain::endpoint_options::DeliveryRate;
-use postrider_domain::health::is_busy;
 use postrider_domain::id::RowKey;
 use postrider_domain::limits;
 use postrider_domain::time::{Clock, Timestamp};

@@ -1,7 +1,7 @@
 //! An endpoint's secret options: checked against what may be given, and sealed before the store sees them.
 
-use postrider_domain::endpoint::SecretVersion;
-use postrider_domain::endpoint_options::{SealedPart, signing_key_record};
+use postrider_domain::endpoint::{SecretVersion, signing_key_record};
+use postrider_domain::endpoint_options::SealedPart;
 use postrider_domain::id::EndpointId;
 use postrider_domain::private_options::{ClientCertificate, HeaderGiven, PrivateOptions};
 use postrider_domain::secret::SigningSecret;

@@ -215,7 +215,7 @@ async fn a_setting_that_cannot_be_read_is_told_with_its_flag() {
     let wrong = [
         (["--allow-target", "https://example.com"], "--allow-target"),
         (["--allow-target", "10.0.0.1/8"], "did you mean 10.0.0.0/8?"),
-        (["--retry-schedule", "soon"], "\"soon\" is not a wait like 500ms, 5s, 30m or 2h"),
+        (["--retry-schedule", "soon"], "\"soon\" is not a duration like 500ms, 5s, 30m or 2h"),
         (["--dns-server", "resolver"], "is not an address like 127.0.0.1 or 127.0.0.1:5353"),
         (["--listen", "8080"], "--listen"),
         (["--log-format", "xml"], "is not text or json"),

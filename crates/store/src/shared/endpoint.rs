@@ -20,7 +20,7 @@ pub fn made(new: &NewEndpoint) -> Endpoint {
         secret_last4: new.secret_last4.clone(),
         created_at: new.key.created_at(),
         updated_at: new.key.created_at(),
-        trouble: None,
+        failure_streak: None,
         options: Arc::default(),
     }
 }

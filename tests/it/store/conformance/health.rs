@@ -6,8 +6,8 @@ use postrider_domain::access::Mode;
 use postrider_domain::attempt::AttemptOutcome;
 use postrider_domain::delivery::{DeliveryStatus, EndReason};
 use postrider_domain::endpoint::{DisabledReason, Endpoint, EndpointChange, EndpointUrl};
+use postrider_domain::endpoint_health::{Failure, FailureStreak, HealthState, Signal};
 use postrider_domain::event::NewEvent;
-use postrider_domain::health::{Failure, HealthState, Signal, Trouble};
 use postrider_domain::limits;
 use postrider_store::{AfterAttempt, Claim, OutcomeRecord, Recorded};
 use serde_json::Value;
@@ -33,7 +33,7 @@ on_each_backend! {
     a_busy_receiver_is_left_alone_as_long_as_it_asked_and_not_longer,
     an_endpoint_without_a_success_for_five_days_is_switched_off,
     what_waits_behind_a_paused_endpoint_expires_after_fourteen_days,
-    a_success_writes_no_trouble_and_a_rolled_back_claim_remembers_none,
+    a_success_writes_no_streak_and_ends_the_one_before,
     the_operator_is_told_of_each_turn_once_in_order,
     the_operators_own_endpoint_is_not_reported_on,
     without_an_operator_nobody_is_told,
@@ -62,8 +62,8 @@ async fn shown(at: &Fixture, endpoint: &Endpoint) -> Endpoint {
     at.store().find_endpoint(at.workspace.key, endpoint.id).await.unwrap().unwrap()
 }
 
-async fn trouble(at: &Fixture, endpoint: &Endpoint) -> Option<Trouble> {
-    shown(at, endpoint).await.trouble
+async fn failure_streak(at: &Fixture, endpoint: &Endpoint) -> Option<FailureStreak> {
+    shown(at, endpoint).await.failure_streak
 }
 
 pub async fn probe(at: &Fixture) -> Claim {
@@ -77,10 +77,10 @@ pub async fn probe(at: &Fixture) -> Claim {
 async fn five_failures_over_ten_seconds_pause_an_endpoint_and_keep_its_queue(at: Fixture) {
     let endpoint = at.endpoint().await;
     pause(&at, &endpoint).await;
-    let trouble = trouble(&at, &endpoint).await.unwrap();
-    assert_eq!((trouble.state(), trouble.failures), (HealthState::Paused, 5));
-    assert_eq!(trouble.since(), Some(at.clock_now()));
-    assert_eq!(trouble.pause.unwrap().next_probe_at, at.clock_now().plus(limits::PROBE_WAIT_MIN));
+    let failure_streak = failure_streak(&at, &endpoint).await.unwrap();
+    assert_eq!((failure_streak.state(), failure_streak.failures), (HealthState::Paused, 5));
+    assert_eq!(failure_streak.since(), Some(at.clock_now()));
+    assert_eq!(failure_streak.pause.unwrap().next_probe_at, at.clock_now().plus(limits::PROBE_WAIT_MIN));
     assert!(shown(&at, &endpoint).await.is_active, "pausing is not disabling");
     at.publish(1).await;
     let claimed = at.claim(10).await;
@@ -108,7 +108,7 @@ async fn a_paused_endpoint_gets_one_probe_at_a_time_and_each_time_another_delive
     probed.sort_by_key(|id| id.key());
     probed.dedup();
     assert_eq!(probed.len(), 3, "each time another");
-    assert_eq!(trouble(&at, &endpoint).await.unwrap().pause.unwrap().failed_probes, 4);
+    assert_eq!(failure_streak(&at, &endpoint).await.unwrap().pause.unwrap().failed_probes, 4);
     let (_, attempts) = at.delivery(probed[0]).await;
     assert!(!attempts.is_empty(), "a probe is an attempt like others");
 }
@@ -137,7 +137,7 @@ async fn a_success_resumes_a_paused_endpoint_at_once(at: Fixture) {
     at.advance(limits::PROBE_WAIT_MIN);
     let claim = probe(&at).await;
     at.record(at.succeeding(&claim)).await;
-    assert_eq!(trouble(&at, &endpoint).await, None);
+    assert_eq!(failure_streak(&at, &endpoint).await, None);
     let claims = at.claim(10).await.claims;
     assert_eq!(claims.len(), 2);
     assert!(claims.iter().all(|claim| !claim.probe));
@@ -164,7 +164,7 @@ async fn a_pause_outlives_an_empty_queue(at: Fixture) {
         let failure = Signal::Failure(Failure::default());
         at.record(OutcomeRecord { signal: failure, ..at.failed(claim) }).await;
     }
-    assert_eq!(trouble(&at, &endpoint).await.unwrap().state(), HealthState::Paused);
+    assert_eq!(failure_streak(&at, &endpoint).await.unwrap().state(), HealthState::Paused);
     at.publish(2).await;
     assert!(at.claim(10).await.claims.is_empty());
     at.advance(limits::PROBE_WAIT_MIN);
@@ -213,8 +213,8 @@ async fn switching_on_and_another_url_forgive(at: Fixture) {
         pause(&at, &endpoint).await;
         at.publish(1).await;
         let changed = at.update(&endpoint, change).await;
-        assert_eq!(changed.trouble, None);
-        assert_eq!(trouble(&at, &endpoint).await, None);
+        assert_eq!(changed.failure_streak, None);
+        assert_eq!(failure_streak(&at, &endpoint).await, None);
         let claims = at.claim(10).await.claims;
         assert_eq!(claims.len(), 1, "what is due goes on");
         assert!(!claims[0].probe);
@@ -281,7 +281,7 @@ async fn what_was_sent_to_another_url_says_nothing(at: Fixture) {
     let url = EndpointUrl::parse("https://hooks.example.com/moved").unwrap();
     at.update(&endpoint, EndpointChange { url: Some(url), ..EndpointChange::default() }).await;
     at.record(at.failing(&claim, LATER)).await;
-    assert_eq!(trouble(&at, &endpoint).await, None);
+    assert_eq!(failure_streak(&at, &endpoint).await, None);
 }
 
 async fn a_busy_receiver_is_left_alone_as_long_as_it_asked_and_not_longer(at: Fixture) {
@@ -307,7 +307,7 @@ async fn an_endpoint_without_a_success_for_five_days_is_switched_off(at: Fixture
     at.publish(2).await;
     let mut failures = 5;
     while shown(&at, &endpoint).await.is_active {
-        let wait = trouble(&at, &endpoint).await.unwrap().pause.unwrap().next_probe_at.since(at.clock_now());
+        let wait = failure_streak(&at, &endpoint).await.unwrap().pause.unwrap().next_probe_at.since(at.clock_now());
         at.advance(wait);
         let claim = probe(&at).await;
         at.record(at.failing(&claim, BEHIND)).await;
@@ -316,7 +316,7 @@ async fn an_endpoint_without_a_success_for_five_days_is_switched_off(at: Fixture
     }
     let off = shown(&at, &endpoint).await;
     assert_eq!(off.disabled_reason, Some(DisabledReason::Failing));
-    let age = at.clock_now().since(off.trouble.unwrap().first_failure_at);
+    let age = at.clock_now().since(off.failure_streak.unwrap().first_failure_at);
     assert!(age >= limits::DISABLE_AGE && age < limits::DISABLE_AGE + limits::PROBE_WAIT_MAX, "{age:?}");
     at.advance(LATER);
     assert!(at.claim(10).await.claims.is_empty());
@@ -338,18 +338,18 @@ async fn what_waits_behind_a_paused_endpoint_expires_after_fourteen_days(at: Fix
     assert_eq!((expired.reason, expired.attempt_count), (Some(EndReason::Expired), 0));
 }
 
-async fn a_success_writes_no_trouble_and_a_rolled_back_claim_remembers_none(at: Fixture) {
+async fn a_success_writes_no_streak_and_ends_the_one_before(at: Fixture) {
     let endpoint = at.endpoint().await;
     at.publish(2).await;
     let claims = at.claim(2).await.claims;
     at.record(at.succeeding(&claims[0])).await;
-    assert_eq!(trouble(&at, &endpoint).await, None);
+    assert_eq!(failure_streak(&at, &endpoint).await, None);
     at.record(at.failing(&claims[1], SECOND)).await;
-    assert_eq!(trouble(&at, &endpoint).await.unwrap().failures, 1);
+    assert_eq!(failure_streak(&at, &endpoint).await.unwrap().failures, 1);
     at.advance(SECOND);
     let claim = at.claim_one().await;
     at.record(at.succeeding(&claim)).await;
-    assert_eq!(trouble(&at, &endpoint).await, None);
+    assert_eq!(failure_streak(&at, &endpoint).await, None);
 }
 
 async fn the_operator_is_told_of_each_turn_once_in_order(at: Fixture) {

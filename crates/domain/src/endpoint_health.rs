@@ -9,7 +9,7 @@
 //!
 //! Pausing is not disabling: what waits goes on waiting, and a probe, which is one of the deliveries that wait, finds out
 //! by itself that the receiver is back. Only what an attempt brought counts; what was published meanwhile does not. Everything
-//! here is pure; the stores keep a [`Trouble`] for each endpoint whose last attempt failed, and none for the others.
+//! here is pure; the stores keep a [`FailureStreak`] for each endpoint whose last attempt failed, and none for the others.
 
 use std::time::Duration;
 
@@ -65,7 +65,7 @@ pub const fn is_busy(status: u16) -> bool {
 
 /// What is kept of an endpoint whose last attempt failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Trouble {
+pub struct FailureStreak {
     /// The first failure since the last success.
     pub first_failure_at: Timestamp,
     /// Attempts that failed since.
@@ -87,15 +87,15 @@ pub struct Pause {
 /// What a failure changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AfterFailure {
-    pub trouble: Trouble,
-    pub turn: Option<Turn>,
+    pub failure_streak: FailureStreak,
+    pub change: Option<HealthChange>,
     /// Nothing is sent to the endpoint before this instant.
     pub not_before: Option<Timestamp>,
 }
 
 /// A change of state that somebody may want to be told of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Turn {
+pub enum HealthChange {
     Failing,
     Paused,
     /// It will be switched off in a day unless an attempt succeeds.
@@ -104,19 +104,19 @@ pub enum Turn {
     Disable,
 }
 
-impl Trouble {
+impl FailureStreak {
     /// What one more failure makes of an endpoint.
     pub fn after_failure(before: Option<Self>, now: Timestamp, failure: Failure) -> AfterFailure {
         let fresh = Self { first_failure_at: now, failures: 0, pause: None, warned: false };
-        let mut trouble = before.unwrap_or(fresh);
-        trouble.failures = trouble.failures.saturating_add(1);
-        let age = now.since(trouble.first_failure_at);
-        let mut turn = (trouble.failures == limits::FAILING_FAILURES).then_some(Turn::Failing);
-        match &mut trouble.pause {
-            None if trouble.failures >= limits::PAUSE_FAILURES && age >= limits::PAUSE_SPAN => {
-                trouble.pause =
+        let mut failure_streak = before.unwrap_or(fresh);
+        failure_streak.failures = failure_streak.failures.saturating_add(1);
+        let age = now.since(failure_streak.first_failure_at);
+        let mut change = (failure_streak.failures == limits::FAILING_FAILURES).then_some(HealthChange::Failing);
+        match &mut failure_streak.pause {
+            None if failure_streak.failures >= limits::PAUSE_FAILURES && age >= limits::PAUSE_SPAN => {
+                failure_streak.pause =
                     Some(Pause { since: now, failed_probes: 0, next_probe_at: now.plus(limits::PROBE_WAIT_MIN) });
-                turn = Some(Turn::Paused);
+                change = Some(HealthChange::Paused);
             }
             Some(pause) if failure.probe => {
                 pause.failed_probes = pause.failed_probes.saturating_add(1);
@@ -124,26 +124,26 @@ impl Trouble {
             }
             _ => {}
         }
-        if age >= limits::DISABLE_AGE && trouble.failures >= limits::DISABLE_FAILURES {
-            turn = Some(Turn::Disable);
+        if age >= limits::DISABLE_AGE && failure_streak.failures >= limits::DISABLE_FAILURES {
+            change = Some(HealthChange::Disable);
         } else if age >= limits::DISABLE_WARNING_AGE
-            && !trouble.warned
-            && turn.is_none()
-            && trouble.failures >= limits::FAILING_FAILURES
+            && !failure_streak.warned
+            && change.is_none()
+            && failure_streak.failures >= limits::FAILING_FAILURES
         {
-            trouble.warned = true;
-            turn = Some(Turn::DisabledSoon);
+            failure_streak.warned = true;
+            change = Some(HealthChange::DisabledSoon);
         }
         let asked =
             failure.retry_after.filter(|_| failure.busy).map(|wait| now.plus(wait.min(limits::RETRY_AFTER_MAX)));
-        let not_before = match &mut trouble.pause {
+        let not_before = match &mut failure_streak.pause {
             Some(pause) => {
                 pause.next_probe_at = pause.next_probe_at.max(asked.unwrap_or(now));
                 Some(pause.next_probe_at)
             }
-            None => asked.max(slow_down(trouble.failures, failure.busy).map(|wait| now.plus(wait))),
+            None => asked.max(slow_down(failure_streak.failures, failure.busy).map(|wait| now.plus(wait))),
         };
-        AfterFailure { trouble, turn, not_before }
+        AfterFailure { failure_streak, change, not_before }
     }
 
     pub const fn state(&self) -> HealthState {
@@ -204,71 +204,79 @@ mod tests {
     fn fail(seconds: &[u64], failure: Failure) -> AfterFailure {
         let mut last = None;
         for &second in seconds {
-            last = Some(Trouble::after_failure(last.map(|after: AfterFailure| after.trouble), at(second), failure));
+            last = Some(FailureStreak::after_failure(
+                last.map(|after: AfterFailure| after.failure_streak),
+                at(second),
+                failure,
+            ));
         }
         last.unwrap()
     }
 
     #[test]
     fn the_third_failure_in_a_row_is_failing_and_is_told_once() {
-        assert_eq!(fail(&[0, 1], PLAIN).trouble.state(), HealthState::Ok);
+        assert_eq!(fail(&[0, 1], PLAIN).failure_streak.state(), HealthState::Ok);
         let third = fail(&[0, 1, 2], PLAIN);
-        assert_eq!((third.trouble.state(), third.turn), (HealthState::Failing, Some(Turn::Failing)));
-        assert_eq!(third.trouble.since(), Some(at(0)));
-        assert_eq!(fail(&[0, 1, 2, 3], PLAIN).turn, None);
+        assert_eq!((third.failure_streak.state(), third.change), (HealthState::Failing, Some(HealthChange::Failing)));
+        assert_eq!(third.failure_streak.since(), Some(at(0)));
+        assert_eq!(fail(&[0, 1, 2, 3], PLAIN).change, None);
     }
 
     #[test]
     fn five_failures_pause_only_when_they_span_ten_seconds() {
-        assert_eq!(fail(&[0, 0, 0, 0, 9], PLAIN).trouble.pause, None);
-        assert_eq!(fail(&[0, 10, 20, 30], PLAIN).trouble.pause, None);
+        assert_eq!(fail(&[0, 0, 0, 0, 9], PLAIN).failure_streak.pause, None);
+        assert_eq!(fail(&[0, 10, 20, 30], PLAIN).failure_streak.pause, None);
         let paused = fail(&[0, 0, 0, 0, 10], PLAIN);
-        assert_eq!(paused.turn, Some(Turn::Paused));
-        assert_eq!(paused.trouble.pause, Some(Pause { since: at(10), failed_probes: 0, next_probe_at: at(40) }));
+        assert_eq!(paused.change, Some(HealthChange::Paused));
+        assert_eq!(paused.failure_streak.pause, Some(Pause { since: at(10), failed_probes: 0, next_probe_at: at(40) }));
         assert_eq!(paused.not_before, Some(at(40)));
     }
 
     #[test]
     fn probes_wait_thirty_seconds_then_twice_as_long_up_to_an_hour() {
-        let mut trouble = fail(&[0, 0, 0, 0, 10], PLAIN).trouble;
+        let mut failure_streak = fail(&[0, 0, 0, 0, 10], PLAIN).failure_streak;
         let mut waits = Vec::new();
         for _ in 0..9 {
-            let now = trouble.pause.unwrap().next_probe_at;
-            let after = Trouble::after_failure(Some(trouble), now, PROBE);
-            waits.push(after.trouble.pause.unwrap().next_probe_at.since(now).as_secs());
-            trouble = after.trouble;
+            let now = failure_streak.pause.unwrap().next_probe_at;
+            let after = FailureStreak::after_failure(Some(failure_streak), now, PROBE);
+            waits.push(after.failure_streak.pause.unwrap().next_probe_at.since(now).as_secs());
+            failure_streak = after.failure_streak;
         }
         assert_eq!(waits, [60, 120, 240, 480, 960, 1920, 3600, 3600, 3600]);
     }
 
     #[test]
     fn what_was_under_way_when_the_pause_began_moves_no_probe() {
-        let paused = fail(&[0, 0, 0, 0, 10], PLAIN).trouble;
-        let after = Trouble::after_failure(Some(paused), at(20), PLAIN);
-        assert_eq!(after.trouble.pause, paused.pause);
+        let paused = fail(&[0, 0, 0, 0, 10], PLAIN).failure_streak;
+        let after = FailureStreak::after_failure(Some(paused), at(20), PLAIN);
+        assert_eq!(after.failure_streak.pause, paused.pause);
     }
 
     #[test]
     fn an_endpoint_is_switched_off_after_five_days_and_twelve_failures_and_warned_a_day_before() {
         let day = 24 * 3600;
-        let mut trouble = fail(&[0; 11], PLAIN).trouble;
+        let mut failure_streak = fail(&[0; 11], PLAIN).failure_streak;
         let mut fail_at = |second: u64| {
-            let after = Trouble::after_failure(Some(trouble), at(second), PLAIN);
-            trouble = after.trouble;
-            after.turn
+            let after = FailureStreak::after_failure(Some(failure_streak), at(second), PLAIN);
+            failure_streak = after.failure_streak;
+            after.change
         };
-        assert_eq!(fail_at(day), Some(Turn::Paused));
+        assert_eq!(fail_at(day), Some(HealthChange::Paused));
         assert_eq!(fail_at(4 * day - 1), None);
-        assert_eq!(fail_at(4 * day), Some(Turn::DisabledSoon));
+        assert_eq!(fail_at(4 * day), Some(HealthChange::DisabledSoon));
         assert_eq!(fail_at(4 * day + 1), None);
         assert_eq!(fail_at(5 * day - 1), None);
-        assert_eq!(fail_at(5 * day), Some(Turn::Disable));
+        assert_eq!(fail_at(5 * day), Some(HealthChange::Disable));
         let quiet = fail(&[0, 4 * day], PLAIN);
-        assert_eq!((quiet.turn, quiet.trouble.warned), (None, false), "two failures are not worth a warning");
+        assert_eq!((quiet.change, quiet.failure_streak.warned), (None, false), "two failures are not worth a warning");
         let late = fail(&[0, 1, 2, 3, 4 * day], PLAIN);
-        assert_eq!(late.turn, Some(Turn::Paused), "of two turns at once, the pause is told; the warning comes next");
+        assert_eq!(
+            late.change,
+            Some(HealthChange::Paused),
+            "of two turns at once, the pause is told; the warning comes next"
+        );
         let few = fail(&[0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 5 * day], PLAIN);
-        assert_ne!(few.turn, Some(Turn::Disable), "eleven failures are too few");
+        assert_ne!(few.change, Some(HealthChange::Disable), "eleven failures are too few");
     }
 
     #[test]
@@ -281,7 +289,7 @@ mod tests {
         assert_eq!(fail(&[0, 0], busy).not_before, None);
         assert_eq!(fail(&[0, 0, 0], busy).not_before, Some(at(1)));
         assert_eq!(fail(&[0, 0, 0, 0, 0], busy).not_before, Some(at(4)));
-        assert_eq!(fail(&[0, 0, 0, 0, 10], asked).trouble.pause.unwrap().next_probe_at, at(130));
+        assert_eq!(fail(&[0, 0, 0, 0, 10], asked).failure_streak.pause.unwrap().next_probe_at, at(130));
     }
 
     #[test]
@@ -295,19 +303,19 @@ mod tests {
         fn a_pause_always_has_a_probe_ahead_within_its_bounds(
             gaps in proptest::collection::vec((0_u64..100_000, any::<bool>(), any::<bool>(), proptest::option::of(0_u64..200_000)), 1..60)
         ) {
-            let (mut now, mut trouble) = (START, None);
+            let (mut now, mut failure_streak) = (START, None);
             for (gap, probe, busy, retry_after) in gaps {
                 now = now.plus(Duration::from_millis(gap));
                 let failure = Failure { probe, busy, retry_after: retry_after.map(Duration::from_secs) };
-                let after = Trouble::after_failure(trouble, now, failure);
-                if let Some(pause) = after.trouble.pause {
+                let after = FailureStreak::after_failure(failure_streak, now, failure);
+                if let Some(pause) = after.failure_streak.pause {
                     let latest = limits::PROBE_WAIT_MAX.max(limits::RETRY_AFTER_MAX);
                     prop_assert!(pause.next_probe_at <= now.plus(latest));
                     prop_assert!(pause.next_probe_at >= pause.since);
                     prop_assert_eq!(after.not_before, Some(pause.next_probe_at));
-                    prop_assert!(after.trouble.failures >= limits::PAUSE_FAILURES);
+                    prop_assert!(after.failure_streak.failures >= limits::PAUSE_FAILURES);
                 }
-                trouble = Some(after.trouble);
+                failure_streak = Some(after.failure_streak);
             }
         }
     }
