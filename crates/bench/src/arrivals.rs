@@ -32,7 +32,7 @@ pub struct Arrivals {
     failed_on_purpose: AtomicU64,
     connections: AtomicU64,
     /// How often chance was asked.
-    tosses: AtomicU64,
+    draws: AtomicU64,
     /// When publishing began, in microseconds since `started`.
     began_micros: AtomicU64,
     series: Mutex<Series>,
@@ -55,7 +55,7 @@ impl Arrivals {
             bad_signatures: AtomicU64::new(0),
             failed_on_purpose: AtomicU64::new(0),
             connections: AtomicU64::new(0),
-            tosses: AtomicU64::new(0),
+            draws: AtomicU64::new(0),
             began_micros: AtomicU64::new(0),
             series: Mutex::default(),
             keys: Mutex::new(std::iter::repeat_with(|| None).take(load.endpoints()).collect()),
@@ -141,8 +141,8 @@ impl Arrivals {
     }
 
     /// A number below `bound`, evenly spread and the same sequence in each run.
-    pub fn chance(&self, bound: u32) -> u32 {
-        let mixed = mix(self.tosses.fetch_add(1, Ordering::Relaxed));
+    pub fn random_below(&self, bound: u32) -> u32 {
+        let mixed = mix(self.draws.fetch_add(1, Ordering::Relaxed));
         u32::try_from(mixed % u64::from(bound)).unwrap_or(0)
     }
 
@@ -257,7 +257,7 @@ mod tests {
     #[test]
     fn one_toss_in_five_is_a_failure() {
         let arrivals = arrivals();
-        let failures = (0..10_000).filter(|_| arrivals.chance(5) == 0).count();
+        let failures = (0..10_000).filter(|_| arrivals.random_below(5) == 0).count();
         assert!((1_900..2_100).contains(&failures), "{failures}");
     }
 

@@ -16,14 +16,14 @@ use postrider_crypto::MacKey;
 use postrider_domain::signing::signature_header;
 use postrider_store_sqlite::ceiling::rows_per_second;
 
-use super::BenchOptions;
 use super::arrivals::Arrivals;
+use super::directory::Directory;
+use super::error::BenchError;
+use super::options::BenchOptions;
 use super::process::Cost;
 use super::producer::connect;
-use super::run::BenchError;
-use super::scenario::Trial;
 use super::sink::Sink;
-use super::stage::Directory;
+use super::trial::Trial;
 
 /// What no server can exceed.
 #[derive(Clone, Copy, Debug)]

@@ -4,10 +4,10 @@ use std::fmt::Write as _;
 
 use serde_json::{Value, json};
 
-use super::BenchOptions;
+use super::figures::{Figures, MEGABYTE, bytes, quantiles};
 use super::neighbours::Neighbours;
-use super::report::{Figures, MEGABYTE, bytes, quantiles};
-use super::scenario::Trial;
+use super::options::BenchOptions;
+use super::trial::Trial;
 
 /// What grows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

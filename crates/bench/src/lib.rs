@@ -4,51 +4,34 @@
 //! arrival is taken by one clock. Every figure of a run stands beside the ceiling of the same run: machines are noisy,
 //! ratios are less so.
 
-use std::path::PathBuf;
-use std::time::Duration;
-
 mod arrivals;
 mod ceiling;
 mod database;
+mod directory;
+mod error;
+mod figures;
 mod growth;
 mod histogram;
 mod load;
 mod neighbours;
+mod options;
 mod plot;
 mod process;
 mod producer;
 mod progress;
-pub mod report;
+mod report;
 mod run;
 mod scenario;
 mod series;
 mod sink;
-mod stage;
+mod test_bed;
 mod tls;
+mod trial;
 mod wire;
 
 pub use database::DatabaseOptions;
+pub use error::BenchError;
+pub use options::BenchOptions;
+pub use report::Report;
 pub use run::run;
 pub use scenario::Scenario;
-
-/// How a run is made.
-#[derive(Clone, Debug)]
-pub struct BenchOptions {
-    pub scenarios: Vec<Scenario>,
-    /// Whether the tables of how cost grows are wanted too.
-    pub is_growth_measured: bool,
-    /// How long publishers publish.
-    pub duration: Duration,
-    /// Publishers back to back.
-    pub publishers: usize,
-    /// Bytes of `data`.
-    pub payload_bytes: usize,
-    /// Deliveries queued where a scenario has a long queue.
-    pub backlog: usize,
-    /// Where the server keeps its store instead of in its directory.
-    pub database: Option<DatabaseOptions>,
-    /// Servers on that database.
-    pub nodes: usize,
-    /// The program to run as the server.
-    pub program: PathBuf,
-}

@@ -13,7 +13,7 @@ pub struct Load {
     /// Endpoints of each project, all of which its events reach.
     pub fan_out: usize,
     pub events_per_request: usize,
-    /// Published whatever the answers; without it publishers go back to back.
+    /// PublishResult whatever the answers; without it publishers go back to back.
     pub events_per_second: Option<u32>,
     pub publishers: usize,
     /// Bytes of `data`.

@@ -17,8 +17,8 @@ use tokio::sync::Notify;
 
 use postrider_local::client::{ApiFailure, Client};
 
-use super::run::BenchError;
-use super::stage::{Stage, Workspace, setup, text};
+use super::error::BenchError;
+use super::test_bed::{TestBed, Workspace, text};
 use super::wire::{pass, read_message};
 
 /// Who moves in.
@@ -50,30 +50,30 @@ const BREATH: Duration = Duration::from_millis(200);
 
 impl Neighbours {
     /// Returns once their deliveries are under way.
-    pub async fn move_in(self, stage: &mut Stage) -> Result<(), BenchError> {
-        let Some(workspace) = stage.workspaces("neighbour", 1).await?.pop() else { return Ok(()) };
-        let household = Household { stage, workspace };
+    pub async fn start(self, test_bed: &mut TestBed) -> Result<(), BenchError> {
+        let Some(workspace) = test_bed.workspaces("neighbour", 1).await?.pop() else { return Ok(()) };
+        let neighbour = NeighbourWorkspace { test_bed, workspace };
         match self {
-            Self::Slow => household.slow(1, SLOW_ANSWER).await,
+            Self::Slow => neighbour.slow(1, SLOW_ANSWER).await,
             Self::Dead { backlog } => {
-                household.dead(backlog).await?;
-                household.slow(1, SLOW_ANSWER).await
+                neighbour.dead(backlog).await?;
+                neighbour.slow(1, SLOW_ANSWER).await
             }
-            Self::AllSlow => household.slow(SLOW_ENDPOINTS, VERY_SLOW_ANSWER).await,
-            Self::Waiting { backlog } => household.waiting(backlog).await,
+            Self::AllSlow => neighbour.slow(SLOW_ENDPOINTS, VERY_SLOW_ANSWER).await,
+            Self::Waiting { backlog } => neighbour.waiting(backlog).await,
         }
     }
 }
 
 /// Their workspace on the server.
-struct Household<'s> {
-    stage: &'s Stage,
+struct NeighbourWorkspace<'s> {
+    test_bed: &'s TestBed,
     workspace: Workspace,
 }
 
-impl Household<'_> {
+impl NeighbourWorkspace<'_> {
     async fn slow(&self, endpoints: usize, answer_after: Duration) -> Result<(), BenchError> {
-        let slow = Slow::start(answer_after).await?;
+        let slow = SlowReceiver::start(answer_after).await?;
         for number in 0..endpoints {
             self.endpoint(&format!("http://{}/{number}", slow.address), SLOW_EVENT).await?;
         }
@@ -95,10 +95,10 @@ impl Household<'_> {
             endpoints.push(self.endpoint(&closed().await?, DEAD_EVENT).await?);
         }
         self.fill(DEAD_EVENT, backlog / OFF_ENDPOINTS).await?;
-        let mut client = self.stage.client(&self.workspace.key)?;
+        let mut client = self.test_bed.client(&self.workspace.key)?;
         for endpoint in endpoints {
             let path = format!("/v1/webhook-endpoints/{endpoint}");
-            client.patch(&path, &json!({ "isActive": false })).await.map_err(setup)?;
+            client.patch(&path, &json!({ "isActive": false })).await.map_err(BenchError::setup)?;
         }
         Ok(())
     }
@@ -106,8 +106,8 @@ impl Household<'_> {
     /// Answers with its id.
     async fn endpoint(&self, url: &str, event: &str) -> Result<String, BenchError> {
         let endpoint = json!({ "name": "neighbour", "url": url, "events": [event] });
-        let mut client = self.stage.client(&self.workspace.key)?;
-        let made = client.post("/v1/webhook-endpoints", &endpoint).await.map_err(setup)?;
+        let mut client = self.test_bed.client(&self.workspace.key)?;
+        let made = client.post("/v1/webhook-endpoints", &endpoint).await.map_err(BenchError::setup)?;
         text(&made, "id")
     }
 
@@ -119,7 +119,8 @@ impl Household<'_> {
         let left = Arc::new(AtomicUsize::new(events.div_ceil(per_request)));
         let mut fillers = Vec::new();
         for _ in 0..8 {
-            let (mut client, left, body) = (self.stage.client(&self.workspace.key)?, Arc::clone(&left), body.clone());
+            let (mut client, left, body) =
+                (self.test_bed.client(&self.workspace.key)?, Arc::clone(&left), body.clone());
             fillers.push(tokio::spawn(async move {
                 while left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok() {
                     publish(&mut client, &body).await?;
@@ -142,7 +143,7 @@ async fn publish(client: &mut Client, body: &Value) -> Result<(), BenchError> {
             Err(ApiFailure::Refused { status: StatusCode::SERVICE_UNAVAILABLE, .. }) => {
                 tokio::time::sleep(BREATH).await;
             }
-            Err(failure) => return Err(setup(failure)),
+            Err(failure) => return Err(BenchError::setup(failure)),
         }
     }
 }
@@ -153,12 +154,12 @@ async fn closed() -> io::Result<String> {
 }
 
 /// A receiver that takes its time.
-struct Slow {
+struct SlowReceiver {
     address: SocketAddr,
     called: Arc<Notify>,
 }
 
-impl Slow {
+impl SlowReceiver {
     async fn start(answer_after: Duration) -> io::Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?;

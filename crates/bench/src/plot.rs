@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 use super::series::Second;
 
 /// One run: what it is called, and its seconds.
-pub struct Run {
+pub struct PlottedRun {
     pub name: String,
     pub seconds: Vec<Second>,
 }
@@ -30,7 +30,7 @@ const MEDIAN: &str = "#2e8b57";
 const TAIL: &str = "#c0532b";
 
 /// The whole drawing.
-pub fn draw(runs: &[Run]) -> String {
+pub fn draw(runs: &[PlottedRun]) -> String {
     let height = HEADER + RUN_HEIGHT * number(runs.len());
     let mut svg = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {height}\" width=\"{WIDTH}\" height=\"{height}\" \
@@ -187,7 +187,7 @@ mod tests {
     #[test]
     fn each_run_has_its_name_three_curves_and_units_on_its_axes() {
         let seconds = [second(24_000, 2, 8), second(0, 0, 0), second(25_500, 3, 1200)];
-        let runs = ["single", "a < b"].map(|name| Run { name: name.to_owned(), seconds: seconds.to_vec() });
+        let runs = ["single", "a < b"].map(|name| PlottedRun { name: name.to_owned(), seconds: seconds.to_vec() });
         let svg = draw(&runs);
         for expected in ["single", "a &lt; b", "30k/s", "10 ms", "10 s", "3 s", "deliveries a second"] {
             let label = format!(">{expected}<");
@@ -200,7 +200,7 @@ mod tests {
     #[test]
     fn a_run_in_which_nothing_arrived_is_drawn_empty() {
         for seconds in [&[][..], &[second(0, 0, 0)]] {
-            let svg = draw(&[Run { name: "none".to_owned(), seconds: seconds.to_vec() }]);
+            let svg = draw(&[PlottedRun { name: "none".to_owned(), seconds: seconds.to_vec() }]);
             assert!(!svg.contains("NaN") && !svg.contains("inf"), "{svg}");
         }
     }

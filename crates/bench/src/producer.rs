@@ -17,7 +17,7 @@ use super::load::Load;
 use super::wire::{pass, read_message};
 
 /// What all publishers of a run share.
-pub struct Plan {
+pub struct PublishPlan {
     /// The nodes; publishers are spread over them evenly.
     pub servers: Vec<SocketAddr>,
     /// One for each workspace, all of one length.
@@ -28,27 +28,27 @@ pub struct Plan {
 
 /// What the publishers saw.
 #[derive(Default)]
-pub struct Published {
+pub struct PublishResult {
     pub events: usize,
     pub latencies: Histogram,
     pub refused: u64,
     pub took: Duration,
 }
 
-pub async fn publish(plan: Arc<Plan>) -> io::Result<Published> {
-    let turns = Arc::new(Turns::default());
+pub async fn publish(plan: Arc<PublishPlan>) -> io::Result<PublishResult> {
+    let pacer = Arc::new(Pacer::default());
     let started = Instant::now();
     plan.arrivals.publishing_begins(started);
     if let Some(rate) = plan.load.events_per_second {
-        Turns::keep(Arc::clone(&turns), Arc::clone(&plan), rate, started)?;
+        Pacer::keep(Arc::clone(&pacer), Arc::clone(&plan), rate, started)?;
     }
     let publishers: Vec<_> = (0..plan.load.publishers)
         .map(|number| {
             let server = plan.servers[number % plan.servers.len()];
-            tokio::spawn(publisher(Arc::clone(&plan), server, Arc::clone(&turns), started))
+            tokio::spawn(publisher(Arc::clone(&plan), server, Arc::clone(&pacer), started))
         })
         .collect();
-    let mut published = Published::default();
+    let mut published = PublishResult::default();
     for publisher in publishers {
         let one = publisher.await.map_err(io::Error::other)??;
         published.latencies.merge(&one.latencies);
@@ -59,14 +59,19 @@ pub async fn publish(plan: Arc<Plan>) -> io::Result<Published> {
     Ok(published)
 }
 
-async fn publisher(plan: Arc<Plan>, server: SocketAddr, turns: Arc<Turns>, started: Instant) -> io::Result<Published> {
+async fn publisher(
+    plan: Arc<PublishPlan>,
+    server: SocketAddr,
+    pacer: Arc<Pacer>,
+    started: Instant,
+) -> io::Result<PublishResult> {
     let load = &plan.load;
     let mut stream = connect(server).await?;
-    let mut request = Request::new(&plan, server)?;
+    let mut request = RequestTemplate::new(&plan, server)?;
     let mut buffer = BytesMut::with_capacity(4096);
-    let mut published = Published::default();
+    let mut published = PublishResult::default();
     while started.elapsed() < load.duration {
-        let (first, intended) = turns.take(load, started).await?;
+        let (first, intended) = pacer.take(load, started).await?;
         if first + load.events_per_request > load.events_max() || intended >= started + load.duration {
             break;
         }
@@ -84,20 +89,20 @@ async fn publisher(plan: Arc<Plan>, server: SocketAddr, turns: Arc<Turns>, start
 }
 
 /// Whose turn it is to publish what.
-struct Turns {
+struct Pacer {
     /// The number of the next event.
     next: AtomicUsize,
-    /// Turns that have come, where events have their times.
+    /// Pacer that have come, where events have their times.
     come: Semaphore,
 }
 
-impl Default for Turns {
+impl Default for Pacer {
     fn default() -> Self {
         Self { next: AtomicUsize::new(0), come: Semaphore::new(0) }
     }
 }
 
-impl Turns {
+impl Pacer {
     /// The number of the next request's first event, and when it is to be published.
     async fn take(&self, load: &Load, started: Instant) -> io::Result<(usize, Instant)> {
         let next = || self.next.fetch_add(load.events_per_request, Ordering::Relaxed);
@@ -107,9 +112,9 @@ impl Turns {
         Ok((first, due_at(started, first, rate)))
     }
 
-    /// Calls turns out at their times, on a thread of its own: a runtime's timers are good to a millisecond or two, and what they are late
+    /// Calls pacer out at their times, on a thread of its own: a runtime's timers are good to a millisecond or two, and what they are late
     /// by would look like the server's. At the end each publisher gets a turn for which there is no event.
-    fn keep(turns: Arc<Self>, plan: Arc<Plan>, rate: u32, started: Instant) -> io::Result<()> {
+    fn keep(pacer: Arc<Self>, plan: Arc<PublishPlan>, rate: u32, started: Instant) -> io::Result<()> {
         let keeper = move || {
             for first in (0..).step_by(plan.load.events_per_request) {
                 let at = due_at(started, first, rate);
@@ -117,11 +122,11 @@ impl Turns {
                     break;
                 }
                 std::thread::sleep(at.saturating_duration_since(Instant::now()));
-                turns.come.add_permits(1);
+                pacer.come.add_permits(1);
             }
-            turns.come.add_permits(plan.load.publishers);
+            pacer.come.add_permits(plan.load.publishers);
         };
-        std::thread::Builder::new().name("bench-turns".to_owned()).spawn(keeper).map(drop)
+        std::thread::Builder::new().name("bench-pacer".to_owned()).spawn(keeper).map(drop)
     }
 }
 
@@ -141,15 +146,15 @@ pub async fn connect(address: SocketAddr) -> io::Result<TcpStream> {
 const POST: &str = r#"{"id":"post_1","projectId":"proj_1","status":"published","platform":"web","contentType":"UNKNOWN","title":"","createdAt":"2026-05-15T08:21:00Z","scheduledAt":null,"updatedAt":null,"content":"#;
 
 /// A request whose bytes are made once; only the key, the project and the events' numbers change.
-struct Request {
+struct RequestTemplate {
     bytes: Vec<u8>,
     key_at: usize,
     projects_at: Vec<usize>,
     numbers_at: Vec<usize>,
 }
 
-impl Request {
-    fn new(plan: &Plan, server: SocketAddr) -> io::Result<Self> {
+impl RequestTemplate {
+    fn new(plan: &PublishPlan, server: SocketAddr) -> io::Result<Self> {
         let (load, key) = (&plan.load, plan.api_keys.first().map_or("", String::as_str));
         if plan.api_keys.iter().any(|other| other.len() != key.len()) {
             return Err(io::Error::other("the workspaces' keys are not of one length"));
@@ -177,7 +182,7 @@ impl Request {
         })
     }
 
-    fn numbered(&mut self, plan: &Plan, first: usize) -> &[u8] {
+    fn numbered(&mut self, plan: &PublishPlan, first: usize) -> &[u8] {
         let target = plan.load.target_of(first);
         let key = plan.api_keys[plan.load.workspace_of(target)].as_bytes();
         self.bytes[self.key_at..self.key_at + key.len()].copy_from_slice(key);

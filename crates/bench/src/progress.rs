@@ -14,8 +14,8 @@ pub struct Progress {
 }
 
 /// Counts on until it is dropped.
-pub struct Watch {
-    ticker: JoinHandle<()>,
+pub struct Ticker {
+    task: JoinHandle<()>,
 }
 
 const REDRAWN_EVERY: Duration = Duration::from_millis(200);
@@ -40,9 +40,9 @@ impl Progress {
     }
 
     /// Publishing begins.
-    pub fn watch(&self, arrivals: &Arc<Arrivals>) -> Watch {
+    pub fn watch(&self, arrivals: &Arc<Arrivals>) -> Ticker {
         let (bar, arrivals, started) = (self.bar.clone(), Arc::clone(arrivals), Instant::now());
-        let ticker = tokio::spawn(async move {
+        let task = tokio::spawn(async move {
             while !bar.is_hidden() {
                 let seconds = started.elapsed().as_secs();
                 bar.set_position(seconds.min(bar.length().unwrap_or(seconds)));
@@ -50,13 +50,13 @@ impl Progress {
                 tokio::time::sleep(REDRAWN_EVERY).await;
             }
         });
-        Watch { ticker }
+        Ticker { task }
     }
 }
 
-impl Drop for Watch {
+impl Drop for Ticker {
     fn drop(&mut self) {
-        self.ticker.abort();
+        self.task.abort();
     }
 }
 

@@ -11,15 +11,15 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 
 use super::arrivals::Arrivals;
-use super::stage::Directory;
+use super::directory::Directory;
 use super::tls::Authority;
 use super::wire::{pass, read_message};
 
 /// How the endpoints of a run are.
 #[derive(Clone, Copy, Debug)]
-pub struct Receiver {
+pub struct ReceiverOptions {
     pub is_tls: bool,
-    /// So many addresses of this machine's own network; endpoints lie on them by turns.
+    /// So many addresses of this machine's own network; endpoints lie on them by pacer.
     pub addresses: usize,
     pub answer: Answer,
 }
@@ -50,7 +50,7 @@ const FAILURE: &[u8] = b"HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0
 
 impl Sink {
     /// Each listens on a free port.
-    pub async fn start(receiver: Receiver, arrivals: &Arc<Arrivals>) -> io::Result<Self> {
+    pub async fn start(receiver: ReceiverOptions, arrivals: &Arc<Arrivals>) -> io::Result<Self> {
         let authority = receiver.is_tls.then(Authority::new).transpose()?;
         let mut base_urls = Vec::with_capacity(receiver.addresses);
         for number in 0..receiver.addresses {
@@ -109,7 +109,7 @@ async fn welcome(stream: TcpStream, tls: Option<TlsAcceptor>, answer: Answer, ar
 async fn serve(mut stream: impl AsyncRead + AsyncWrite + Unpin, answer: Answer, arrivals: &Arrivals) {
     let mut buffer = BytesMut::with_capacity(16 * 1024);
     while let Ok(Some(head)) = read_message(&mut stream, &mut buffer).await {
-        let fails = matches!(answer, Answer::FailsOneIn(many) if arrivals.chance(many) == 0);
+        let fails = matches!(answer, Answer::FailsOneIn(many) if arrivals.random_below(many) == 0);
         if fails {
             arrivals.failed_on_purpose();
         } else {
@@ -118,7 +118,7 @@ async fn serve(mut stream: impl AsyncRead + AsyncWrite + Unpin, answer: Answer, 
         }
         pass(&mut buffer, &head);
         if let Answer::After { least, spread } = answer {
-            tokio::time::sleep(least + spread * arrivals.chance(1_000) / 1_000).await;
+            tokio::time::sleep(least + spread * arrivals.random_below(1_000) / 1_000).await;
         }
         let answered = stream.write_all(if fails { FAILURE } else { SUCCESS }).await;
         if answered.is_err() || stream.flush().await.is_err() {

@@ -6,7 +6,7 @@ use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt};
 
 /// The head of a message and how long its body is.
-pub struct Head {
+pub struct MessageHead {
     pub length: usize,
     pub body_bytes: usize,
 }
@@ -15,7 +15,10 @@ pub struct Head {
 const HEAD_BYTES: usize = 16 * 1024;
 
 /// Reads until a whole message lies in `buffer`; `None` at a clean end.
-pub async fn read_message(stream: &mut (impl AsyncRead + Unpin), buffer: &mut BytesMut) -> io::Result<Option<Head>> {
+pub async fn read_message(
+    stream: &mut (impl AsyncRead + Unpin),
+    buffer: &mut BytesMut,
+) -> io::Result<Option<MessageHead>> {
     loop {
         if let Some(head) = parse_head(buffer)? {
             while buffer.len() < head.length + head.body_bytes {
@@ -35,11 +38,11 @@ pub async fn read_message(stream: &mut (impl AsyncRead + Unpin), buffer: &mut By
 }
 
 /// Drops a message that was dealt with.
-pub fn pass(buffer: &mut BytesMut, head: &Head) {
+pub fn pass(buffer: &mut BytesMut, head: &MessageHead) {
     buffer.advance(head.length + head.body_bytes);
 }
 
-fn parse_head(buffer: &[u8]) -> io::Result<Option<Head>> {
+fn parse_head(buffer: &[u8]) -> io::Result<Option<MessageHead>> {
     let Some(end) = find(buffer, b"\r\n\r\n") else { return Ok(None) };
     let body_bytes = match header(&buffer[..end], b"content-length") {
         None => 0,
@@ -48,7 +51,7 @@ fn parse_head(buffer: &[u8]) -> io::Result<Option<Head>> {
             .and_then(|text| text.parse().ok())
             .ok_or_else(|| io::Error::other("an unreadable content-length"))?,
     };
-    Ok(Some(Head { length: end + 4, body_bytes }))
+    Ok(Some(MessageHead { length: end + 4, body_bytes }))
 }
 
 /// A header's value, by its name in lowercase.
