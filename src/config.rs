@@ -8,7 +8,7 @@ use postrider_domain::database_url::DatabaseUrl;
 use postrider_domain::limits;
 use postrider_domain::proxy::ProxyUrl;
 use postrider_domain::rate_limit::RateLimits;
-use postrider_domain::retry::RetrySchedule;
+use postrider_domain::retry_schedule::RetrySchedule;
 
 #[derive(Clone, Debug)]
 pub struct Settings {

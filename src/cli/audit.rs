@@ -4,8 +4,9 @@ use clap::{Args, Subcommand};
 
 use crate::server::admin::{AdminResponse, Listing};
 
-use super::office::{list, print_rows, unexpected};
+use super::admin::{list, unexpected};
 use super::options::DataOptions;
+use super::table::print_rows;
 
 #[derive(Debug, Subcommand)]
 pub enum AuditCommand {

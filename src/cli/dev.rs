@@ -20,7 +20,7 @@ use postrider_local::screen::Screen;
 use postrider_local::state::DevState;
 
 use super::options::ServerOptions;
-use super::serve::told_to_stop;
+use super::stop_signal::wait_for_stop_signal;
 
 /// The screen is for the deliveries; `--log info` brings the server's log back.
 const QUIET: &str = "error";
@@ -46,7 +46,7 @@ pub async fn run(options: DevOptions) -> anyhow::Result<()> {
     let server = Server::start(&settings, Arc::clone(&clock)).await?;
     let base_url = format!("http://{}", server.address());
     let stop = CancellationToken::new();
-    tokio::spawn(cancel_when_told(stop.clone()));
+    tokio::spawn(cancel_on_stop_signal(stop.clone()));
     let mut state = match state {
         Some(state) => state,
         None => {
@@ -69,8 +69,8 @@ pub async fn run(options: DevOptions) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn cancel_when_told(stop: CancellationToken) {
-    if let Err(error) = told_to_stop().await {
+async fn cancel_on_stop_signal(stop: CancellationToken) {
+    if let Err(error) = wait_for_stop_signal().await {
         tracing::error!(%error, "signals cannot be heard");
     }
     stop.cancel();

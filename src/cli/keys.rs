@@ -6,8 +6,9 @@ use crate::server::admin::{AdminRequest, AdminResponse, CreateKey, KeyListed, Li
 use postrider_domain::access::{ApiKeyName, Scope};
 use postrider_domain::time::Day;
 
-use super::office::{list, perform, print_rows, unexpected};
+use super::admin::{list, perform, unexpected};
 use super::options::DataOptions;
+use super::table::print_rows;
 
 #[derive(Debug, Subcommand)]
 pub enum KeysCommand {

@@ -2,6 +2,7 @@
 
 use clap::{Parser, Subcommand};
 
+mod admin;
 mod audit;
 #[cfg(feature = "bench")]
 mod bench;
@@ -9,13 +10,14 @@ mod config;
 mod dev;
 mod doctor;
 mod keys;
-mod office;
 mod open_files;
 mod openapi;
 mod options;
 mod serve;
 mod settings;
+mod stop_signal;
 mod store;
+mod table;
 mod workspaces;
 
 /// The webhook sender that a product team runs itself.

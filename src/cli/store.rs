@@ -16,7 +16,7 @@ use postrider_store_postgres::PostgresSettings;
 use postrider_store_postgres::copy::PostgresTables;
 use postrider_store_sqlite::copy::SqliteTables;
 
-use super::office::print_rows;
+use super::table::print_rows;
 
 #[derive(Debug, Subcommand)]
 pub enum StoreCommand {

@@ -24,7 +24,7 @@ use postrider_domain::time::Day;
 use postrider_domain::workspace::{Workspace, WorkspaceName};
 use postrider_service::{CreateApiKey, Service, ServiceError};
 
-use super::StartError;
+use super::error::StartError;
 
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(tag = "do", rename_all = "snake_case")]

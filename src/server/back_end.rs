@@ -9,7 +9,16 @@ use postrider_store::{Store, StoreSeed};
 use postrider_store_postgres::{PostgresSettings, PostgresStore};
 use postrider_store_sqlite::SqliteStore;
 
-use super::{OpenedFor, StartError};
+use super::error::StartError;
+
+/// What a store is opened for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OpenedFor {
+    /// A server, which sends. The event catalogue of the settings counts, and the store adopts it.
+    Serving,
+    /// A command, which need not be told what the server was told: the store's own catalogue counts, if it has one.
+    Command,
+}
 
 /// An open store.
 pub struct BackEnd {

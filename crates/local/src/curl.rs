@@ -13,7 +13,7 @@ use super::client::BearerKey;
 
 /// What the commands are filled with.
 #[derive(Clone, Copy, Debug)]
-pub struct Facts<'f> {
+pub struct CurlContext<'f> {
     pub base_url: &'f str,
     pub api_key: &'f BearerKey,
     /// Where an endpoint of the user's own may lead: a path of the receiver that takes whatever comes.
@@ -31,8 +31,8 @@ pub struct Step {
 }
 
 /// The commands, in the order in which they make sense.
-pub fn next_steps(facts: Facts<'_>) -> Vec<Step> {
-    let Facts { open_url, event, delivery_id, .. } = facts;
+pub fn next_steps(facts: CurlContext<'_>) -> Vec<Step> {
+    let CurlContext { open_url, event, delivery_id, .. } = facts;
     let (name, example): (_, &RawValue) = (&event.name, &event.example);
     let endpoint = |name: &str, url: &str| json!({ "name": name, "url": url, "events": [&event.name] }).to_string();
     let mut steps = vec![
@@ -59,7 +59,7 @@ pub fn next_steps(facts: Facts<'_>) -> Vec<Step> {
     steps
 }
 
-impl Facts<'_> {
+impl CurlContext<'_> {
     fn get(&self, path: &str) -> String {
         self.command(path)
     }
@@ -109,7 +109,7 @@ mod tests {
     fn with_facts<T>(event: &EventType, delivery_id: Option<DeliveryId>, look: impl Fn(Vec<Step>) -> T) -> T {
         let api_key = BearerKey::parse("scripe_sk_live_abc").unwrap();
         let (base_url, open_url) = ("http://127.0.0.1:8080/", "http://127.0.0.1:9/mine");
-        look(next_steps(Facts { base_url, api_key: &api_key, open_url, event, delivery_id }))
+        look(next_steps(CurlContext { base_url, api_key: &api_key, open_url, event, delivery_id }))
     }
 
     #[test]

@@ -23,7 +23,7 @@ use postrider_domain::secret::WebhookSecret;
 use postrider_domain::time::{Clock, Timestamp};
 
 use super::client::{ApiFailure, Client, InvalidBaseUrl};
-use super::curl::{Facts, next_steps};
+use super::curl::{CurlContext, next_steps};
 use super::receiver::{Arrival, Receiver, Signature};
 use super::screen::{Screen, Table};
 use super::state::{DevState, Registration, StateError};
@@ -105,18 +105,18 @@ impl Tour<'_> {
         receiver: &mut Receiver,
         screen: &mut Screen<W>,
     ) -> Result<TourReport, TourError> {
-        let mut round = Round::default();
-        match self.conduct(&mut round, state, receiver, screen).await {
+        let mut progress = TourProgress::default();
+        match self.conduct(&mut progress, state, receiver, screen).await {
             Err(TourError::Register(_) | TourError::KeyRefused(_) | TourError::Publish(..))
                 if self.stop.is_cancelled() => {}
             finished => finished?,
         }
-        Ok(TourReport { published: round.published.len(), verified: round.took().len() })
+        Ok(TourReport { published: progress.published.len(), verified: progress.took().len() })
     }
 
     async fn conduct<W: Write>(
         &self,
-        round: &mut Round,
+        progress: &mut TourProgress,
         state: &mut DevState,
         receiver: &mut Receiver,
         screen: &mut Screen<W>,
@@ -131,29 +131,29 @@ impl Tour<'_> {
             if self.stop.is_cancelled() {
                 return Ok(());
             }
-            self.publish(&mut client, event, round).await?;
+            self.publish(&mut client, event, progress).await?;
             while let Some(arrival) = receiver.try_next() {
-                round.show(&arrival, table, screen)?;
+                progress.show(&arrival, table, screen)?;
             }
         }
         let deadline = self.clock.now().plus(DELIVERIES_WAIT);
-        while !round.is_complete() {
+        while !progress.is_complete() {
             tokio::select! {
                 biased;
                 () = self.stop.cancelled() => return Ok(()),
-                arrival = receiver.next() => round.show(&arrival, table, screen)?,
+                arrival = receiver.next() => progress.show(&arrival, table, screen)?,
                 () = self.clock.sleep_until(deadline) => break,
             }
         }
         screen.line("")?;
-        screen.summary(&round.took(), &round.missing(), DELIVERIES_WAIT)?;
+        screen.summary(&progress.took(), &progress.missing(), DELIVERIES_WAIT)?;
         screen.line("")?;
-        self.show_next_steps(state, receiver, round.delivery_id, screen)?;
+        self.show_next_steps(state, receiver, progress.delivery_id, screen)?;
         loop {
             tokio::select! {
                 biased;
                 () = self.stop.cancelled() => return Ok(()),
-                arrival = receiver.next() => round.show(&arrival, table, screen)?,
+                arrival = receiver.next() => progress.show(&arrival, table, screen)?,
             }
         }
     }
@@ -217,7 +217,12 @@ impl Tour<'_> {
         })
     }
 
-    async fn publish(&self, client: &mut Client, event: &EventType, round: &mut Round) -> Result<(), TourError> {
+    async fn publish(
+        &self,
+        client: &mut Client,
+        event: &EventType,
+        progress: &mut TourProgress,
+    ) -> Result<(), TourError> {
         #[derive(Serialize)]
         struct Publish<'e> {
             r#type: &'e EventTypeName,
@@ -231,7 +236,7 @@ impl Tour<'_> {
         let answer = client.post(EVENTS, &Publish { r#type: &event.name, data: &event.example }).await;
         let answer = answer.map_err(|failure| TourError::Publish(event.name.clone(), failure))?;
         let Accepted { id } = data_of(answer)?;
-        round.add(id.parse().map_err(lacking)?, event.name.clone(), sent_at);
+        progress.add(id.parse().map_err(lacking)?, event.name.clone(), sent_at);
         Ok(())
     }
 
@@ -245,7 +250,7 @@ impl Tour<'_> {
         let usable = self.catalogue.types().iter().filter(|event| !event.retired);
         if let Some(event) = usable.min_by_key(|event| event.example.get().len()) {
             let (base_url, api_key, open_url) = (self.base_url, &state.api_key, &receiver.url(OPEN_PATH));
-            screen.steps(&next_steps(Facts { base_url, api_key, open_url, event, delivery_id }))?;
+            screen.steps(&next_steps(CurlContext { base_url, api_key, open_url, event, delivery_id }))?;
         }
         screen.line("\nWhat arrives goes on being shown here. Ctrl-C stops.\n")?;
         Ok(())
@@ -254,26 +259,26 @@ impl Tour<'_> {
 
 /// The events of one tour and what has come of them.
 #[derive(Debug, Default)]
-struct Round {
+struct TourProgress {
     /// In the order of publishing.
-    published: Vec<Published>,
+    published: Vec<PublishedEvent>,
     index: HashMap<EventId, usize>,
     /// Of the newest verified arrival.
     delivery_id: Option<DeliveryId>,
 }
 
 #[derive(Debug)]
-struct Published {
+struct PublishedEvent {
     name: EventTypeName,
     sent_at: Timestamp,
     /// From publish to the first arrival with a valid signature.
     took: Option<Duration>,
 }
 
-impl Round {
+impl TourProgress {
     fn add(&mut self, id: EventId, name: EventTypeName, sent_at: Timestamp) {
         self.index.insert(id, self.published.len());
-        self.published.push(Published { name, sent_at, took: None });
+        self.published.push(PublishedEvent { name, sent_at, took: None });
     }
 
     fn show<W: Write>(&mut self, arrival: &Arrival, table: Table, screen: &mut Screen<W>) -> io::Result<()> {

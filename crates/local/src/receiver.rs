@@ -72,14 +72,14 @@ pub enum Signature {
 #[derive(Debug)]
 pub struct Receiver {
     address: SocketAddr,
-    desk: Arc<Desk>,
+    state: Arc<ReceiverState>,
     arrivals: mpsc::Receiver<Arrival>,
     serving: JoinHandle<io::Result<()>>,
     stop: DropGuard,
 }
 
 /// What every request needs.
-struct Desk {
+struct ReceiverState {
     key: watch::Sender<Option<MacKey>>,
     catalogue: Catalogue,
     attempt_header: String,
@@ -97,7 +97,7 @@ impl Receiver {
         let listener = TcpListener::bind(address).await?;
         let address = listener.local_addr()?;
         let (sender, arrivals) = mpsc::channel(ARRIVALS_WAITING);
-        let desk = Arc::new(Desk {
+        let state = Arc::new(ReceiverState {
             key: watch::Sender::new(None),
             attempt_header: catalogue.brand.header("Delivery-Attempt"),
             delivery_header: catalogue.brand.header("Delivery-Id"),
@@ -108,11 +108,11 @@ impl Receiver {
         let router = Router::new()
             .fallback(post(receive))
             .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
-            .with_state(Arc::clone(&desk));
+            .with_state(Arc::clone(&state));
         let stop = CancellationToken::new();
         let server = axum::serve(listener, router).with_graceful_shutdown(stop.clone().cancelled_owned());
         let serving = tokio::spawn(server.into_future());
-        Ok(Self { address, desk, arrivals, serving, stop: stop.drop_guard() })
+        Ok(Self { address, state, arrivals, serving, stop: stop.drop_guard() })
     }
 
     pub fn address(&self) -> SocketAddr {
@@ -130,12 +130,12 @@ impl Receiver {
 
     /// From now on the inbox believes what is signed with this secret, and nothing else.
     pub fn set_secret(&self, secret: &WebhookSecret) {
-        self.desk.key.send_replace(Some(secret.mac_key()));
+        self.state.key.send_replace(Some(secret.mac_key()));
     }
 
     /// Waits for the next arrival. Loses none when it is dropped while waiting.
     pub async fn next(&mut self) -> Arrival {
-        self.arrivals.recv().await.expect("the desk, which this receiver holds, has a sender")
+        self.arrivals.recv().await.expect("the state, which this receiver holds, has a sender")
     }
 
     /// The next arrival, if there is one already.
@@ -154,7 +154,7 @@ impl Receiver {
     }
 }
 
-impl Desk {
+impl ReceiverState {
     fn judge(&self, path: &str, headers: &HeaderMap, body: &[u8], now: Timestamp) -> Signature {
         if path != INBOX_PATH {
             return Signature::Unchecked;
@@ -177,25 +177,25 @@ impl Desk {
     }
 }
 
-impl std::fmt::Debug for Desk {
+impl std::fmt::Debug for ReceiverState {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Desk").finish_non_exhaustive()
+        f.debug_struct("ReceiverState").finish_non_exhaustive()
     }
 }
 
-async fn receive(State(desk): State<Arc<Desk>>, uri: Uri, headers: HeaderMap, body: Bytes) -> Response {
-    let at = desk.clock.now();
-    let signature = desk.judge(uri.path(), &headers, &body, at);
+async fn receive(State(state): State<Arc<ReceiverState>>, uri: Uri, headers: HeaderMap, body: Bytes) -> Response {
+    let at = state.clock.now();
+    let signature = state.judge(uri.path(), &headers, &body, at);
     let arrival = Arrival {
         event_id: parsed(&headers, WEBHOOK_ID),
-        delivery_id: parsed(&headers, &desk.delivery_header),
-        event_type: desk.event_type(&body),
-        attempt: parsed(&headers, &desk.attempt_header),
+        delivery_id: parsed(&headers, &state.delivery_header),
+        event_type: state.event_type(&body),
+        attempt: parsed(&headers, &state.attempt_header),
         signature,
         at,
         body_bytes: body.len(),
     };
-    if desk.arrivals.send(arrival).await.is_err() {
+    if state.arrivals.send(arrival).await.is_err() {
         return (StatusCode::SERVICE_UNAVAILABLE, "the receiver is stopping").into_response();
     }
     match signature {

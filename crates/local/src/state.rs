@@ -45,7 +45,7 @@ pub enum StateError {
 
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct File {
+struct StateFile {
     api_key: String,
     registration: Option<FileRegistration>,
 }
@@ -90,7 +90,7 @@ impl DevState {
     }
 
     fn from_text(text: &str) -> Result<Self, Box<dyn Error + Send + Sync>> {
-        let file: File = serde_json::from_str(text)?;
+        let file: StateFile = serde_json::from_str(text)?;
         let registration = match file.registration {
             None => None,
             Some(FileRegistration { endpoint_id, secret, receiver_port }) => Some(Registration {
@@ -108,7 +108,7 @@ impl DevState {
             secret: registration.secret.reveal().to_owned(),
             receiver_port: registration.receiver_port,
         });
-        let file = File { api_key: self.api_key.reveal().to_owned(), registration };
+        let file = StateFile { api_key: self.api_key.reveal().to_owned(), registration };
         Zeroizing::new(serde_json::to_string_pretty(&file).expect("strings and numbers are JSON") + "\n")
     }
 }
