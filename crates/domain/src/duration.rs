@@ -1,4 +1,4 @@
-//! Durations as people write them in settings: `500ms`, `5s`, `30m`, `2h`, `14d`.
+//! Durations as text in settings: `500ms`, `5s`, `30m`, `2h`, `14d`.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ pub struct InvalidDuration(String);
 const MINUTE: u64 = 60;
 const HOUR: u64 = 3600;
 
-/// Reads one wait, such as `500ms`, `5s`, `30m` or `2h`.
+/// Reads a duration such as `500ms`, `5s`, `30m`, `2h` or `14d`.
 ///
 /// # Errors
 /// When the text has another form.
@@ -29,13 +29,13 @@ pub fn parse_duration(text: &str) -> Result<Duration, InvalidDuration> {
     count.checked_mul(millis_each).map(Duration::from_millis).ok_or_else(fault)
 }
 
-/// Writes a wait so that [`parse_duration`] reads it.
-pub fn format_duration(wait: Duration) -> String {
-    match (wait.as_secs(), wait.subsec_millis()) {
+/// Writes a duration so that [`parse_duration`] reads it.
+pub fn format_duration(duration: Duration) -> String {
+    match (duration.as_secs(), duration.subsec_millis()) {
         (seconds, 0) if seconds > 0 && seconds % HOUR == 0 => format!("{}h", seconds / HOUR),
         (seconds, 0) if seconds > 0 && seconds % MINUTE == 0 => format!("{}m", seconds / MINUTE),
         (seconds, 0) => format!("{seconds}s"),
-        _ => format!("{}ms", wait.as_millis()),
+        _ => format!("{}ms", duration.as_millis()),
     }
 }
 

@@ -1,4 +1,4 @@
-//! Pure nouns and rules: no clock, no random source, no environment, no I/O.
+//! The nouns of the product and their rules. Pure: no clock, no random source, no environment, no I/O.
 
 pub mod access;
 pub mod attempt;

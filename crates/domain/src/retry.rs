@@ -1,4 +1,4 @@
-//! When to try again: a pure judgement over an outcome, the schedule and the receiver's own wish.
+//! When to retry: a pure function of the outcome, the schedule and `Retry-After`.
 
 use std::time::Duration;
 
@@ -8,35 +8,38 @@ use super::limits;
 use super::retry_schedule::RetrySchedule;
 use super::time::Timestamp;
 
-/// What becomes of a delivery after an attempt.
+/// The next state of a delivery after an attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Decision {
     Delivered,
     Simulated,
-    /// The schedule has no step left.
+    /// The schedule has no step left, so the delivery fails.
     Exhausted,
-    /// Try again after this long; `uses_step` tells whether the schedule moves on.
+    /// Retry after this time. `uses_step` says whether the schedule advances.
     Retry {
         after: Duration,
         uses_step: bool,
     },
 }
 
-/// A judgement: what becomes of the delivery, and whether the endpoint is switched off.
+/// The decision on a delivery, and on its endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Verdict {
     pub decision: Decision,
     pub disable: Option<DisabledReason>,
 }
 
-/// After a fault of ours, the same step is tried again this much later.
-const SENDER_FAULT_WAIT: Duration = Duration::from_secs(5);
-/// A probe that failed goes behind all that is due by now, so that the next one is another.
+/// A failed probe is queued behind everything that is due now, so that the next probe is another delivery.
 const BEHIND_OTHERS: Duration = Duration::from_millis(1);
+/// Share of a wait by which it is varied in either direction, so that retries do not synchronize.
 const JITTER: f64 = 0.2;
 
-/// Judges an attempt. `step` counts the waits already used; `probe` says that the endpoint is paused: then a failure uses no
-/// step, and the delivery waits with the others for the endpoint's next probe. `unit` is a random number in `[0, 1)`.
+/// Decides what follows an attempt.
+///
+/// - `step` counts the waits already used.
+/// - `probe` says that the endpoint is paused. Then a failure uses no step, and the delivery waits with the others for
+///   the endpoint's next probe.
+/// - `unit` is a random number in `[0, 1)`.
 pub fn judge(
     outcome: AttemptOutcome,
     step: u32,
@@ -54,7 +57,7 @@ pub fn judge(
         (AttemptOutcome::Delivered, _) => Decision::Delivered,
         (AttemptOutcome::Simulated, _) => Decision::Simulated,
         (_, Fault::Nobody | Fault::Sender) => {
-            Decision::Retry { after: jittered(SENDER_FAULT_WAIT, unit), uses_step: false }
+            Decision::Retry { after: jittered(limits::SENDER_FAULT_WAIT, unit), uses_step: false }
         }
         (_, Fault::Receiver) if probe => Decision::Retry {
             after: retry_after.unwrap_or_default().clamp(BEHIND_OTHERS, limits::RETRY_AFTER_MAX),
@@ -71,12 +74,12 @@ pub fn judge(
     Verdict { decision, disable }
 }
 
-/// `wait` give or take 20 %.
+/// `wait`, varied by up to 20 % in either direction.
 fn jittered(wait: Duration, unit: f64) -> Duration {
     wait.mul_f64(1.0 - JITTER + 2.0 * JITTER * unit.clamp(0.0, 1.0))
 }
 
-/// Reads `Retry-After` in both its forms: seconds, or a date of HTTP.
+/// Reads both forms of `Retry-After`: seconds and HTTP date. Capped at [`limits::RETRY_AFTER_MAX`].
 pub fn parse_retry_after(value: &str, now: Timestamp) -> Option<Duration> {
     let value = value.trim();
     if !value.is_empty() && value.bytes().all(|c| c.is_ascii_digit()) {
@@ -95,7 +98,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_schedule_is_walked_to_its_end_and_then_the_delivery_has_failed() {
+    fn a_delivery_fails_after_the_last_step_of_its_schedule() {
         let schedule = RetrySchedule::default();
         for step in 0..9 {
             let verdict = judge(AttemptOutcome::HttpError, step, false, &schedule, None, 0.5);
@@ -106,14 +109,14 @@ mod tests {
     }
 
     #[test]
-    fn our_own_faults_use_no_step_even_when_none_is_left() {
+    fn our_own_faults_use_no_step_even_if_none_is_left() {
         let schedule = RetrySchedule::default();
         let verdict = judge(AttemptOutcome::InternalError, 9, false, &schedule, None, 0.5);
-        assert_eq!(verdict.decision, Decision::Retry { after: SENDER_FAULT_WAIT, uses_step: false });
+        assert_eq!(verdict.decision, Decision::Retry { after: limits::SENDER_FAULT_WAIT, uses_step: false });
     }
 
     #[test]
-    fn a_probe_that_fails_uses_no_step_even_when_none_is_left() {
+    fn a_failed_probe_uses_no_step_even_if_none_is_left() {
         let schedule = RetrySchedule::default();
         let decision = |retry_after| judge(AttemptOutcome::HttpError, 9, true, &schedule, retry_after, 0.5).decision;
         assert_eq!(decision(None), Decision::Retry { after: BEHIND_OTHERS, uses_step: false });
@@ -124,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn gone_and_refused_switch_the_endpoint_off() {
+    fn gone_and_ssrf_blocked_switch_the_endpoint_off() {
         let schedule = RetrySchedule::default();
         let disable = |outcome| judge(outcome, 0, false, &schedule, None, 0.5).disable;
         assert_eq!(disable(AttemptOutcome::Gone), Some(DisabledReason::Gone));
@@ -133,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn retry_after_is_read_in_both_forms_and_capped_at_a_day() {
+    fn retry_after_has_two_forms_and_is_capped_at_a_day() {
         let now = Timestamp::parse("1994-11-06T08:49:00Z").unwrap();
         assert_eq!(parse_retry_after("120", now), Some(Duration::from_secs(120)));
         assert_eq!(parse_retry_after("Sun, 06 Nov 1994 08:49:37 GMT", now), Some(Duration::from_secs(37)));
@@ -147,7 +150,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_wait_stays_within_its_jitter_and_never_undercuts_what_the_receiver_asked(
+        fn a_wait_is_jittered_and_at_least_what_the_receiver_asked(
             step in 0_u32..9, unit in 0.0_f64..1.0, asked in proptest::option::of(0_u64..200_000)
         ) {
             let schedule = RetrySchedule::default();

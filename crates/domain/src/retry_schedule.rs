@@ -8,11 +8,11 @@ use super::duration::{InvalidDuration, format_duration, parse_duration};
 use super::invalid_field::InvalidField;
 use super::limits;
 
-/// The waits after the first attempt, the second, and so on.
+/// The wait after the first attempt, the second, and so on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RetrySchedule(Vec<Duration>);
 
-/// The text is not a list of waits.
+/// The text is not a retry schedule.
 #[derive(Debug, thiserror::Error)]
 pub enum InvalidSchedule {
     #[error(transparent)]
@@ -78,7 +78,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_default_schedule_is_the_published_one_and_reads_back_from_its_text() {
+    fn the_default_schedule_is_the_published_one() {
         let schedule = RetrySchedule::default();
         assert_eq!(schedule.to_string(), "5s,5m,30m,2h,5h,10h,14h,20h,24h");
         assert_eq!(schedule.to_string().parse::<RetrySchedule>().unwrap(), schedule);

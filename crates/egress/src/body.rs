@@ -12,10 +12,10 @@ use http::header::CONTENT_ENCODING;
 use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
 
+use postrider_domain::limits::RESPONSE_KEPT_BYTES;
+
 /// What is read of a body, counted on the wire and again after decompression.
 pub const MAX_READ_BYTES: usize = 64 * 1024;
-/// What of it is kept, for the delivery log.
-pub const MAX_KEPT_BYTES: usize = 4 * 1024;
 
 /// What was read of a body.
 #[derive(Debug)]
@@ -65,7 +65,7 @@ struct Sink {
 
 impl Write for Sink {
     fn write(&mut self, data: &[u8]) -> io::Result<usize> {
-        let keep = data.len().min(MAX_KEPT_BYTES - self.kept.len());
+        let keep = data.len().min(RESPONSE_KEPT_BYTES - self.kept.len());
         self.kept.extend_from_slice(&data[..keep]);
         self.total_bytes += data.len();
         if self.total_bytes > MAX_READ_BYTES { Err(io::ErrorKind::QuotaExceeded.into()) } else { Ok(data.len()) }
@@ -203,7 +203,7 @@ mod tests {
         assert!(decoder.write(&bomb[..1024]).is_err());
         let (sink, whole) = decoder.finish();
         assert!(!whole);
-        assert_eq!(sink.kept.len(), MAX_KEPT_BYTES);
+        assert_eq!(sink.kept.len(), RESPONSE_KEPT_BYTES);
         assert!(sink.total_bytes <= MAX_READ_BYTES + 64 * 1024, "{}", sink.total_bytes);
     }
 
@@ -213,7 +213,7 @@ mod tests {
             let mut decoder = decoder(["gzip", "deflate", "br"][coding]);
             let _fault = decoder.write(&data);
             let (sink, _) = decoder.finish();
-            prop_assert!(sink.kept.len() <= MAX_KEPT_BYTES);
+            prop_assert!(sink.kept.len() <= RESPONSE_KEPT_BYTES);
         }
     }
 }

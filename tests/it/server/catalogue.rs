@@ -142,10 +142,7 @@ async fn a_file_that_is_no_catalogue_keeps_the_server_from_starting_and_says_why
     let setup = set_up("").await;
     let misfit = catalogue(1, "acme", &["a.b"]).replace("{\"type\":\"object\"}", "{\"required\":[\"id\"]}");
     let told = start_with(&setup, &misfit).await.unwrap_err();
-    assert!(
-        told.contains("the example of \"a.b\" does not fit its schema: data \"id\" is a required property"),
-        "{told}"
-    );
+    assert!(told.contains("the example of \"a.b\" violates its schema: data \"id\" is a required property"), "{told}");
     let outside = catalogue(1, "acme", &["a.b"]).replace("\"type\":\"object\"", "\"$ref\":\"https://example.com/\"");
     let told = start_with(&setup, &outside).await.unwrap_err();
     assert!(told.contains("the schema of \"a.b\""), "{told}");
