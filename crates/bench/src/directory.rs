@@ -5,11 +5,11 @@ use std::path::PathBuf;
 
 use postrider_domain::secret::hex;
 
-/// A directory that goes when the run is over.
+/// A directory that is removed when it is dropped.
 pub struct Directory(pub PathBuf);
 
 impl Directory {
-    pub fn make() -> io::Result<Self> {
+    pub fn create() -> io::Result<Self> {
         let path = std::env::temp_dir().join(format!("postrider-bench-{}", random_name()));
         std::fs::create_dir(&path)?;
         Ok(Self(path))

@@ -6,9 +6,9 @@ use std::io;
 /// Why a run came to nothing.
 #[derive(Debug, thiserror::Error)]
 pub enum BenchError {
-    #[error("the run failed")]
+    #[error("the benchmark failed")]
     Io(#[from] io::Error),
-    #[error("the server refused to be set up: {0}")]
+    #[error("cannot set up the server for the benchmark: {0}")]
     Setup(String),
 }
 

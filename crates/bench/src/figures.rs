@@ -1,4 +1,4 @@
-//! What one run found: its figures, and how they are printed.
+//! The figures of one run, and their formatting.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::histogram::Histogram;
 use super::series::Series;
 
-/// What one run found.
+/// The figures of one run.
 pub struct Figures {
     pub events: u64,
     pub delivered: u64,
@@ -30,24 +30,24 @@ pub struct Figures {
     pub facts: Vec<Fact>,
 }
 
-/// A figure that only some runs have.
+/// A figure that only some scenarios have.
 pub struct Fact {
-    /// In JSON.
+    /// Its name in JSON.
     pub name: &'static str,
     pub value: f64,
-    /// In the table: a sentence, or nothing if another's tells it too.
+    /// A sentence for the table. Empty if another fact's sentence includes it.
     pub text: String,
 }
 
 pub const MEGABYTE: f64 = 1_000_000.0;
 
 impl Figures {
-    /// Whether everything that was accepted arrived where it should, signed.
+    /// Whether every accepted event arrived where it should, with a valid signature.
     pub fn is_sound(&self) -> bool {
         self.refused + self.missing + self.misrouted + self.bad_signatures == 0
     }
 
-    /// What went wrong, and what came more than once; the latter is allowed.
+    /// Describes faults and repeated arrivals. Repeated arrivals are allowed.
     pub fn faults(&self) -> Option<String> {
         (!self.is_sound() || self.repeated > 0).then(|| {
             format!(

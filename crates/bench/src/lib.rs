@@ -1,8 +1,7 @@
-//! The load generator and its report: what a machine can carry, measured against what it could carry at best.
+//! The load generator and its report: measures the throughput of a machine and compares it with a ceiling.
 //!
-//! The server runs as a process of its own; the producer and the sink share this one, so that the time from publish to
-//! arrival is taken by one clock. Every figure of a run stands beside the ceiling of the same run: machines are noisy,
-//! ratios are less so.
+//! The server runs in its own process. Publishers and receivers share this process, so that one clock measures the time
+//! from publish to arrival. Each run also measures the ceiling, because machines are noisy and ratios are less so.
 
 mod arrivals;
 mod ceiling;

@@ -1,4 +1,4 @@
-//! What a run measures, and on which server.
+//! The options of a run.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -6,24 +6,24 @@ use std::time::Duration;
 use super::database::DatabaseOptions;
 use super::scenario::Scenario;
 
-/// How a run is made.
+/// What to measure, and on which server.
 #[derive(Clone, Debug)]
 pub struct BenchOptions {
     pub scenarios: Vec<Scenario>,
-    /// Whether the tables of how cost grows are wanted too.
+    /// Whether to measure how cost grows.
     pub is_growth_measured: bool,
-    /// How long publishers publish.
+    /// Time of publishing in each scenario.
     pub duration: Duration,
-    /// Publishers back to back.
+    /// Concurrent publishers.
     pub publishers: usize,
     /// Bytes of `data`.
     pub payload_bytes: usize,
-    /// Deliveries queued where a scenario has a long queue.
+    /// Queued deliveries in scenarios with a backlog.
     pub backlog: usize,
-    /// Where the server keeps its store instead of in its directory.
+    /// The PostgreSQL database of the servers; `None` for SQLite.
     pub database: Option<DatabaseOptions>,
-    /// Servers on that database.
+    /// Number of servers on that database.
     pub nodes: usize,
-    /// The program to run as the server.
+    /// The executable of the server.
     pub program: PathBuf,
 }

@@ -1,4 +1,4 @@
-//! What a run found, for people and for machines.
+//! The report of a benchmark: as a table, as JSON and as a plot.
 
 use std::fmt::Write as _;
 
@@ -12,14 +12,14 @@ use super::growth::Growth;
 use super::plot;
 use super::scenario::{RunVariant, Scenario};
 
-/// A whole run.
+/// All results of a benchmark.
 pub struct Report {
     pub(super) ceiling: Ceiling,
     pub(super) rows: Vec<ReportRow>,
     pub(super) growth: Vec<Growth>,
 }
 
-/// One scenario, or one variant of it.
+/// One scenario in one variant.
 pub(super) struct ReportRow {
     pub scenario: Scenario,
     pub variant: RunVariant,
@@ -27,15 +27,15 @@ pub(super) struct ReportRow {
 }
 
 impl Report {
-    /// Whether everything that was accepted arrived, signed.
+    /// Whether every accepted event arrived where it should, with a valid signature.
     pub fn is_sound(&self) -> bool {
         self.rows.iter().all(|row| row.figures.is_sound()) && self.growth.iter().all(Growth::is_sound)
     }
 
     pub fn table(&self) -> String {
         let mut text = format!(
-            "ceiling: a bare client signs and posts {:.0} a second, {:.3} CPU-seconds per 1,000 with its sink\n\
-             ceiling: SQLite flushes {:.0} rows of {ROW_BYTES} bytes a second in groups of {GROUP_ROWS}\n\n",
+            "ceiling: a bare client signs and posts {:.0} per second, {:.3} CPU-seconds per 1,000, its sink included\n\
+             ceiling: SQLite commits {:.0} rows of {ROW_BYTES} bytes per second, in groups of {GROUP_ROWS}\n\n",
             self.ceiling.posts_per_second, self.ceiling.cpu_seconds_per_1000, self.ceiling.rows_per_second,
         );
         if !self.rows.is_empty() {
@@ -97,7 +97,7 @@ impl Report {
         for (alone, beside) in self.neighbours() {
             let _ = writeln!(
                 text,
-                "{}: from publish to arrival at the healthy endpoint p50 {:.2}, p99 {:.2} times of alone; {:.2} times the deliveries a second, {:.2} times the CPU",
+                "{}: compared with alone, the healthy endpoint has {:.2} times the p50 and {:.2} times the p99 from publish to arrival, {:.2} times the deliveries per second, {:.2} times the CPU",
                 beside.scenario.as_str(),
                 ratio(beside, alone, 0.5),
                 ratio(beside, alone, 0.99),
@@ -108,7 +108,7 @@ impl Report {
         if let Some((single, tls)) = self.tls() {
             let _ = writeln!(
                 text,
-                "tls: {:.2} times the deliveries a second of single, {:.2} times the CPU",
+                "tls: compared with single, {:.2} times the deliveries per second, {:.2} times the CPU",
                 throughput_ratio(tls, single),
                 cpu_ratio(tls, single),
             );
@@ -116,7 +116,7 @@ impl Report {
         text.push('\n');
     }
 
-    /// What was measured alone, and beside others.
+    /// Pairs of the same scenario: alone, and with neighbours.
     fn neighbours(&self) -> impl Iterator<Item = (&ReportRow, &ReportRow)> {
         let beside = self.rows.iter().filter(|row| row.variant == RunVariant::WithNeighbours);
         beside.filter_map(|beside| {
@@ -130,7 +130,7 @@ impl Report {
         Some((find(Scenario::Single)?, find(Scenario::Tls)?))
     }
 
-    /// An SVG drawing of each run over time.
+    /// An SVG plot of each run over time.
     pub fn plot(&self) -> String {
         let run = |row: &ReportRow| plot::PlottedRun { name: row.name(), seconds: row.figures.series.seconds() };
         plot::draw(&self.rows.iter().map(run).collect::<Vec<_>>())

@@ -1,4 +1,4 @@
-//! One scenario after the other, each on a server and a data directory of its own.
+//! Runs the scenarios one after the other, each on a new server with a new data directory.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,12 +18,12 @@ use super::sink::Sink;
 use super::test_bed::{StoreLocation, TestBed};
 use super::trial::Trial;
 
-/// How long arrivals may fail to come before the rest counts as missing.
+/// Time without an arrival after which the rest counts as missing.
 const PATIENCE: Duration = Duration::from_secs(15);
-/// A point of a growth table takes no longer: there are many.
+/// Maximum time of publishing for one point of a growth table, because there are many points.
 const GROWTH_DURATION: Duration = Duration::from_secs(3);
 
-/// Measures the ceilings and every scenario; tells on standard error what it is doing.
+/// Measures the ceiling and every scenario. Shows its progress on standard error.
 ///
 /// # Errors
 /// When the server does not start, or a connection to it fails.
@@ -34,7 +34,7 @@ pub async fn run(options: &BenchOptions) -> Result<Report, BenchError> {
     let store = StoreLocation::prepare(options.database.clone())?;
     let bench = Bench { options, store, progress };
     let mut rows = Vec::new();
-    for scenario in with_what_they_are_compared_to(&options.scenarios) {
+    for scenario in with_reference_scenarios(&options.scenarios) {
         rows.extend(bench.measure(scenario).await?);
     }
     let mut growth = Vec::new();
@@ -44,13 +44,13 @@ pub async fn run(options: &BenchOptions) -> Result<Report, BenchError> {
     Ok(Report { ceiling, rows, growth })
 }
 
-/// TLS is told as a ratio to the same without it.
-fn with_what_they_are_compared_to(scenarios: &[Scenario]) -> Vec<Scenario> {
+/// Adds the scenario `single` for `tls`, which is reported in relation to it.
+fn with_reference_scenarios(scenarios: &[Scenario]) -> Vec<Scenario> {
     let is_single_missing = scenarios.contains(&Scenario::Tls) && !scenarios.contains(&Scenario::Single);
     is_single_missing.then_some(Scenario::Single).into_iter().chain(scenarios.iter().copied()).collect()
 }
 
-/// What all runs share.
+/// The state that all runs share.
 struct Bench<'o> {
     options: &'o BenchOptions,
     store: StoreLocation,
@@ -58,7 +58,7 @@ struct Bench<'o> {
 }
 
 impl Bench<'_> {
-    /// A scenario with neighbours is measured alone first, and then beside them.
+    /// Measures a scenario. One with neighbours is measured alone first.
     async fn measure(&self, scenario: Scenario) -> Result<Vec<ReportRow>, BenchError> {
         let trial = Trial::of(scenario, self.options);
         let variants: &[RunVariant] = if trial.neighbours.is_some() {
@@ -88,7 +88,7 @@ impl Bench<'_> {
         Ok(Growth { axis, points })
     }
 
-    /// One run: sets the test_bed, publishes, waits for what must arrive, and counts.
+    /// One run: sets up servers and receivers, publishes, waits for the arrivals, and measures.
     async fn run_trial(&self, name: &str, trial: &Trial) -> Result<(Figures, Observed), BenchError> {
         let Trial { load, receiver, .. } = trial;
         self.progress.begin(name, load.duration);
@@ -124,13 +124,13 @@ impl Bench<'_> {
     }
 }
 
-/// What only some scenarios tell of.
+/// Measurements that only some scenarios report.
 struct Observed {
-    /// Answers that were errors on purpose.
+    /// Intended error answers.
     failures: u64,
-    /// When everything had arrived.
+    /// Open connections after the last arrival.
     open_connections: u64,
-    /// Of all servers, before and after.
+    /// Memory of all servers, before and after.
     memory_bytes: [u64; 2],
 }
 
@@ -139,7 +139,7 @@ fn facts(scenario: Scenario, trial: &Trial, figures: &Figures, observed: &Observ
     match scenario {
         Scenario::Failing => {
             let share = count(observed.failures) / count(observed.failures + figures.delivered);
-            let text = format!("{:.1}% of the answers were 500, and what they refused came again", share * 100.0);
+            let text = format!("{:.1}% of the answers were 500, and their deliveries were retried", share * 100.0);
             vec![fact("failedShare", share, text)]
         }
         Scenario::Wan => {
@@ -147,7 +147,8 @@ fn facts(scenario: Scenario, trial: &Trial, figures: &Figures, observed: &Observ
             let in_time: u64 =
                 figures.series.seconds().iter().take(trial.load.whole_seconds()).map(|second| second.delivered).sum();
             let share = count(in_time) / offered;
-            let text = format!("{:.1}% of {offered:.0} events offered arrived while more were offered", share * 100.0);
+            let text =
+                format!("{:.1}% of {offered:.0} offered events arrived during the time of publishing", share * 100.0);
             let open = count(observed.open_connections);
             let open_text = format!("{open:.0} connections to receivers were open at the end");
             vec![fact("deliveredToOffered", share, text), fact("openConnections", open, open_text)]
@@ -162,27 +163,27 @@ fn facts(scenario: Scenario, trial: &Trial, figures: &Figures, observed: &Observ
     }
 }
 
-/// Receivers take a file each, and so do the connections to them, here and in the server.
+/// Each receiver needs a file, and so does each connection to it, here and in the server.
 fn check_open_files(name: &str, addresses: usize) -> Result<(), BenchError> {
     let (needed, allowed) = (addresses as u64 * 4, open_files_max());
-    let text = || format!("{name} needs {needed} open files, and {allowed} are allowed: see `ulimit -n`");
+    let text = || format!("{name} needs {needed} open files, but the limit is {allowed}: raise it with `ulimit -n`");
     if needed > allowed { Err(BenchError::Setup(text())) } else { Ok(()) }
 }
 
-/// What has been used so far, and by whom.
+/// The resources used so far, by process.
 struct Costs {
     server: Cost,
     own: Cost,
-    /// Unknown without one, or when it is on another machine.
+    /// `None` without a database, or if it is on another machine.
     database_cpu: Option<Duration>,
 }
 
-/// What was measured around the arrivals.
+/// Measurements beside the arrivals.
 struct Measured {
     published: PublishResult,
     kept_bytes: u64,
     stop_took: Duration,
-    /// Before and after.
+    /// Before and after the run.
     costs: [Costs; 2],
 }
 

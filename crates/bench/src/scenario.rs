@@ -1,33 +1,33 @@
-//! What is measured: each scenario as a load, receivers, neighbours, and flags of the server.
+//! The scenarios and their names.
 
-/// What is measured.
+/// One scenario.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scenario {
-    /// One endpoint, one event a request, publishers back to back.
+    /// One endpoint, one event per request, closed-loop publishers.
     Single,
     /// Each event goes to ten endpoints.
     FanOut,
-    /// A hundred events a request.
+    /// A hundred events per request.
     Batch,
-    /// 200 events a second whatever the answers; latency counts from the intended time.
+    /// 200 events per second, open loop. Latency counts from the intended time.
     Rate,
     /// One answer in five is 500.
     Failing,
     /// The endpoint speaks TLS.
     Tls,
-    /// 5,000 events a second to 1,000 endpoints at 1,000 addresses that speak TLS and answer in 50 to 150 ms.
+    /// 5,000 events per second to 1,000 TLS endpoints on 1,000 addresses that answer in 50 to 150 ms.
     Wan,
     /// 10,000 endpoints in 1,000 workspaces.
     Many,
-    /// As `Rate`, for as long as one likes: what does memory do?
+    /// As `Rate`, for long runs: reports memory at start and end.
     Soak,
-    /// As `Single`, alone and beside a long queue of deliveries that wait for later.
+    /// As `Single`, alone and with a long queue of waiting deliveries.
     Backlog,
-    /// A healthy endpoint beside one that answers after 14 s.
+    /// A healthy endpoint, alone and with one that answers after 14 s.
     SlowNeighbour,
-    /// The same, and a dead endpoint with a long queue.
+    /// As `SlowNeighbour`, with an additional dead endpoint that has a long queue.
     DeadNeighbour,
-    /// A healthy endpoint beside a workspace of 500 endpoints that answer after 14.9 s.
+    /// A healthy endpoint, alone and with a workspace of 500 endpoints that answer after 14.9 s.
     Isolation,
 }
 
@@ -71,7 +71,7 @@ impl Scenario {
     }
 }
 
-/// Which part of a scenario a row is about.
+/// The variant of a scenario that a row of the report describes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RunVariant {
     Only,
@@ -80,7 +80,7 @@ pub enum RunVariant {
 }
 
 impl RunVariant {
-    /// What this variant of a scenario is called.
+    /// The name of the row.
     pub fn name(self, scenario: Scenario) -> String {
         match self {
             Self::Only | Self::WithNeighbours => scenario.as_str().to_owned(),

@@ -1,4 +1,4 @@
-//! Each scenario as a load, receivers, neighbours and flags of the server.
+//! The parameters of each scenario: load, receivers, neighbours and flags of the server.
 
 use std::time::Duration;
 
@@ -8,30 +8,31 @@ use super::options::BenchOptions;
 use super::scenario::Scenario;
 use super::sink::{Answer, ReceiverOptions};
 
-/// One run: everything that has to be known before it.
+/// The parameters of one run.
 #[derive(Clone, Debug)]
 pub struct Trial {
     pub load: Load,
     pub receiver: ReceiverOptions,
-    /// Who else is on the server, in a workspace of their own.
+    /// Other endpoints on the server, in their own workspace.
     pub neighbours: Option<Neighbours>,
     pub server_flags: &'static [&'static str],
 }
 
-/// A server that leaves the machine idle, so that what neighbours cost can be seen.
+/// A rate that leaves the machine mostly idle, so that the cost of neighbours is visible.
 const LIGHT_RATE: u32 = 200;
-/// Near what the slots of one server can have under way at 100 ms each.
+/// Near the limit of one server's concurrent attempts at 100 ms each.
 const WAN_RATE: u32 = 5_000;
 const WAN_ADDRESSES: usize = 1_000;
-/// Publishers at a rate that many of them must share.
+/// The fixed rate of this scenario needs many publishers.
 const WAN_PUBLISHERS: usize = 256;
-/// Enough steps that one answer in five may fail without a delivery ever failing for good, as 12 in a row are one in 200 million.
+/// Enough steps that no delivery fails permanently if one answer in five fails: 12 consecutive failures have a
+/// probability of one in 200 million.
 const SHORT_SCHEDULE: &[&str] = &["--retry-schedule", "1s,1s,1s,1s,1s,1s,1s,1s,1s,1s,1s"];
-/// Nobody waits for the answers of the slow.
+/// A stop must not wait for the slow answers.
 const NO_GRACE: &[&str] = &["--stop-grace", "1s"];
 
 impl Trial {
-    /// What all others are a variation of.
+    /// The trial of the scenario `single`, of which all others are variations.
     pub fn single(options: &BenchOptions) -> Self {
         Self {
             load: Load {
