@@ -1,4 +1,4 @@
-//! How a command reaches a store: through the admin socket of a running server, or by opening the store itself.
+//! Access of commands to a store: through the admin socket of a running server, or by opening the store.
 
 use std::sync::Arc;
 
@@ -11,13 +11,13 @@ use postrider_domain::limits;
 
 use super::options::DataOptions;
 
-/// Asks the server that runs on this machine, or opens the store when there is none.
+/// Sends the request to the server that holds the data directory. Without one, opens the store.
 pub async fn perform(data: &DataOptions, request: AdminRequest) -> anyhow::Result<AdminResponse> {
     let settings = data.settings()?;
     match admin::ask(&settings.admin_socket_path(), &request).await {
         Ok(response) => return Ok(response),
         Err(AdminError::NoServer) => {}
-        Err(error) => return Err(error).context("asking the running server"),
+        Err(error) => return Err(error).context("cannot send the request to the running server"),
     }
     let components = Components::open(&settings, Arc::new(SystemClock), OpenedFor::Command).await?;
     let response = admin::execute(&components.service, request).await;
@@ -25,7 +25,7 @@ pub async fn perform(data: &DataOptions, request: AdminRequest) -> anyhow::Resul
     Ok(response)
 }
 
-/// Everything there is, page by page, or the newest `most` of it.
+/// Fetches all items page by page, or the newest `most` items.
 pub async fn list<T>(
     data: &DataOptions,
     what: Listing,
@@ -47,10 +47,10 @@ pub async fn list<T>(
     }
 }
 
-/// For answers of another kind than was asked for: a refusal, told as the command's failure.
+/// The error for any answer but the expected one: usually a refusal.
 pub fn unexpected<T>(response: AdminResponse) -> anyhow::Result<T> {
     match response {
         AdminResponse::Refused { message } => bail!("{message}"),
-        other => bail!("the server answered something else than was asked: {other:?}"),
+        other => bail!("unexpected answer of the server: {other:?}"),
     }
 }

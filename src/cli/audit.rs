@@ -1,4 +1,4 @@
-//! `postrider audit`: who wrote what in a data directory.
+//! `postrider audit`: the audit log.
 
 use clap::{Args, Subcommand};
 
@@ -19,7 +19,7 @@ pub struct ListOptions {
     /// Name or id of a workspace [default: all]
     #[arg(long)]
     workspace: Option<String>,
-    /// How many entries at most.
+    /// Maximum number of entries.
     #[arg(long, default_value_t = 50, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     limit: u32,
     /// Print a JSON array.

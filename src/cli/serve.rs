@@ -1,4 +1,4 @@
-//! `postrider serve`: the server alone, until it is told to stop.
+//! `postrider serve`: runs the server until a stop signal.
 
 use std::sync::Arc;
 

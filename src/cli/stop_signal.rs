@@ -1,4 +1,4 @@
-//! The signals that ask this process to stop.
+//! The signals that stop this process.
 
 use tokio::signal::unix::{SignalKind, signal};
 

@@ -1,6 +1,6 @@
 //! Tables on standard output.
 
-/// Prints a table whose columns are as wide as they must be. An empty cell is a dash.
+/// Prints a table with columns as wide as their content. An empty cell is shown as a dash.
 pub fn print_rows<const COLUMNS: usize>(heads: &[&str; COLUMNS], rows: impl IntoIterator<Item = [String; COLUMNS]>) {
     let mut table = vec![heads.map(str::to_owned)];
     table.extend(rows);

@@ -1,4 +1,4 @@
-//! `postrider workspaces`: the workspaces of a data directory.
+//! `postrider workspaces`: lists workspaces.
 
 use clap::{Args, Subcommand};
 
@@ -10,7 +10,7 @@ use super::table::print_rows;
 
 #[derive(Debug, Subcommand)]
 pub enum WorkspacesCommand {
-    /// Show the workspaces, newest first.
+    /// List the workspaces, newest first.
     List(ListOptions),
 }
 

@@ -1,6 +1,6 @@
-//! Everything below the listeners: store, egress, service and engine, put together from the settings.
+//! The components below the listeners: store, egress, service and engine, built from the settings.
 //!
-//! The command line uses it without a server.
+//! Commands use them without a server.
 
 use std::sync::Arc;
 
@@ -19,7 +19,7 @@ use super::back_end::{self, BackEnd, OpenedFor};
 use super::error::StartError;
 use super::key_file;
 
-/// Everything below the listeners. The command line uses it alone when no server runs.
+/// The components below the listeners. Commands open them when no server runs.
 pub struct Components {
     pub service: Arc<Service>,
     pub random: Random,
@@ -34,7 +34,7 @@ pub struct Components {
 
 impl Components {
     /// # Errors
-    /// When another process holds the data directory, the database cannot be used, or a setting cannot be put to use.
+    /// When another process holds the data directory, the database is not usable, or a setting cannot be applied.
     pub async fn open(settings: &Settings, clock: Arc<dyn Clock>, opened_for: OpenedFor) -> Result<Self, StartError> {
         let random = Random::default();
         let egress = Arc::new(Egress::new(egress_settings(settings)?, Arc::clone(&clock))?);
@@ -79,7 +79,7 @@ impl Components {
         })
     }
 
-    /// Returns once everything that was written is on disk and the directory is free.
+    /// Returns when all writes are on disk and the directory is free.
     pub async fn close(self) {
         let closed = tokio::task::spawn_blocking(move || drop(self)).await;
         if closed.is_err() {
@@ -88,7 +88,7 @@ impl Components {
     }
 }
 
-/// The text of the catalogue that the settings name: a file's, or the one built in.
+/// The text of the configured event catalogue: of a file, or built in.
 ///
 /// # Errors
 /// When the file cannot be read.
@@ -111,10 +111,10 @@ async fn open_catalogue(
     Ok(adopt_catalogue(store, &read_events_file(settings)?).await?)
 }
 
-/// How the settings have strangers called.
+/// The settings of egress.
 ///
 /// # Errors
-/// When an exception cannot be read, or the file of certificate authorities.
+/// When an `--allow-target` is invalid, or the file of certificate authorities cannot be read.
 pub fn egress_settings(settings: &Settings) -> Result<EgressSettings, StartError> {
     let allow_targets = settings
         .allow_targets

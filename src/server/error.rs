@@ -12,14 +12,14 @@ use super::operator_webhook::OperatorWebhookError;
 /// Why a server did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    #[error("the store cannot be opened")]
+    #[error("cannot open the store")]
     Store(#[from] OpenError),
     #[error(
-        "with --database-url the master key must be named by --master-key-file: make one by `openssl rand -hex 32`, and \
-         give each node the same"
+        "--database-url needs --master-key-file: create a key with `openssl rand -hex 32` and give the same file to each \
+        node"
     )]
     MasterKeyNotNamed,
-    #[error("the master key cannot be used")]
+    #[error("cannot use the master key")]
     KeyFile(#[from] KeyFileError),
     #[error("the store and the master key do not belong together")]
     MasterKey(#[from] MasterKeyError),
@@ -29,7 +29,7 @@ pub enum StartError {
         #[source]
         source: std::io::Error,
     },
-    #[error("the event catalogue cannot be used")]
+    #[error("cannot use the event catalogue (--events)")]
     Catalogue(#[from] AdoptError),
     #[error("--allow-target {target}")]
     AllowTarget {
@@ -37,24 +37,23 @@ pub enum StartError {
         #[source]
         source: InvalidAllowTarget,
     },
-    #[error("the certificate authorities in {path} cannot be read")]
+    #[error("cannot read the CA file {path} (--ca-file)")]
     CaFile {
         path: String,
         #[source]
         source: std::io::Error,
     },
-    #[error("the way out cannot be set up")]
+    #[error("cannot set up the client for receivers")]
     Egress(#[from] EgressSetupError),
     #[error(
-        "with --database-url the operator webhook's secret must be named by --operator-webhook-secret-file, the same for \
-         each node"
+        "--database-url with --operator-webhook-url needs --operator-webhook-secret-file: give the same file to each node"
     )]
     OperatorSecretNotNamed,
-    #[error("the operator webhook cannot be used")]
+    #[error("cannot use the operator webhook")]
     OperatorWebhook(#[from] OperatorWebhookError),
-    #[error("the operator webhook cannot be kept")]
+    #[error("cannot store the endpoint of the operator webhook")]
     OperatorEndpoint(#[source] ServiceError),
-    #[error("cannot listen on {address}")]
+    #[error("cannot listen on {address} (--listen)")]
     Listen {
         address: SocketAddr,
         #[source]

@@ -1,5 +1,5 @@
-//! The composition root: settings become a store, a way out, a service, an engine and listeners, and stop in the
-//! opposite order.
+//! The composition root: builds store, egress, service, engine and listeners from the settings, and stops them in the
+//! reverse order.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -12,7 +12,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::Settings;
 use postrider_api as api;
+use postrider_domain::error_chain::Chain;
 use postrider_domain::event_type::{Catalogue, CatalogueError};
+use postrider_domain::limits;
 use postrider_domain::time::Clock;
 use postrider_engine::Engine;
 use postrider_service::Service;
@@ -34,26 +36,23 @@ pub use operator_webhook::OperatorWebhookError;
 
 use connection::CuttableListener;
 
-/// How long connections that were cut off may take to go.
-const CUT_WAIT: Duration = Duration::from_secs(1);
-
-/// A server at work.
+/// A running server.
 pub struct Server {
     address: SocketAddr,
     components: Components,
     engine: Engine,
     stop_listening: CancellationToken,
-    /// Ends the connections on which requests are still under way.
+    /// Closes the connections of requests that are still running.
     cut_requests: CancellationToken,
     listeners: Vec<JoinHandle<()>>,
     stop_grace: Duration,
 }
 
 impl Server {
-    /// Starts everything on the current runtime. When this returns, requests are answered.
+    /// Starts everything on the current runtime. The server answers requests when this returns.
     ///
     /// # Errors
-    /// When the address is taken, another process holds the data directory, or a setting cannot be put to use.
+    /// When the address is taken, another process holds the data directory, or a setting cannot be applied.
     pub async fn start(settings: &Settings, clock: Arc<dyn Clock>) -> Result<Self, StartError> {
         admin::check_path(&settings.admin_socket_path())?;
         let components = Components::open(settings, clock, OpenedFor::Serving).await?;
@@ -75,11 +74,11 @@ impl Server {
         for target in &settings.allow_targets {
             tracing::warn!(
                 allow_target = target,
-                "this target may be called although it need not be public, over plain http too"
+                "this target is allowed although it may not be public, also over plain http (--allow-target)"
             );
         }
         if let Some(proxy) = &settings.egress_proxy {
-            tracing::info!(%proxy, "receivers are called through a forward proxy");
+            tracing::info!(%proxy, "receivers are called through a forward proxy (--egress-proxy)");
         }
         if let Some(database) = &settings.database.url {
             tracing::info!(%database, "the store is a PostgreSQL database");
@@ -105,18 +104,20 @@ impl Server {
         &self.components.service
     }
 
-    /// Refuses new requests, ends those under way and the attempts under way, and returns when all is on disk. What is
-    /// not over within the grace is cut off.
+    /// Refuses new requests, waits for running requests and attempts, and returns when everything is on disk. Cuts off
+    /// whatever still runs at the end of the grace.
     pub async fn stop(self) {
         tracing::info!("stopping");
         self.stop_listening.cancel();
         let requests = async {
             let mut over = std::pin::pin!(join_all(self.listeners));
             if tokio::time::timeout(self.stop_grace, &mut over).await.is_err() {
-                tracing::warn!("requests were still under way when the time to stop was up");
+                tracing::warn!(
+                    "requests are still running at the end of the stop grace; closing their connections (--stop-grace)"
+                );
                 self.cut_requests.cancel();
-                // Their handlers end with their connections; one that does not is ended with the process.
-                let _ = tokio::time::timeout(CUT_WAIT, over).await;
+                // A handler ends with its connection. One that does not ends with the process.
+                let _ = tokio::time::timeout(limits::CUT_WAIT, over).await;
             }
         };
         tokio::join!(requests, self.engine.stop(self.stop_grace));
@@ -125,7 +126,7 @@ impl Server {
     }
 }
 
-/// The OpenAPI document of the built-in catalogue, for a server whose address is not known.
+/// The OpenAPI document of the built-in catalogue, without the address of a server.
 ///
 /// # Errors
 /// Never for a released binary: a test reads the catalogue.
@@ -136,6 +137,6 @@ pub fn openapi_of_built_in() -> Result<serde_json::Value, CatalogueError> {
 async fn serve_http(listener: CuttableListener, router: axum::Router, stop: CancellationToken) {
     let served = axum::serve(listener, router).with_graceful_shutdown(async move { stop.cancelled().await }).await;
     if let Err(error) = served {
-        tracing::error!(%error, "the listener failed");
+        tracing::error!(error = %Chain(&error), "the listener of the API failed");
     }
 }

@@ -177,7 +177,7 @@ fn the_help_tells_every_default() {
         "[default: ./postrider-data]",
         "[default: 5s,5m,30m,2h,5h,10h,14h,20h,24h]",
         "[default: 15s]",
-        "[default: master.key in the data directory, made if new]",
+        "[default: master.key in the data directory, created if missing]",
         "[default: info]",
         "POSTRIDER_CONFIG",
     ] {
@@ -208,5 +208,5 @@ fn the_event_catalogue_is_checked_too() {
     let desk = Desk::new();
     std::fs::write(desk.path().join("events.toml"), "version = 1").unwrap();
     let ran = desk.run(&[], &["config", "check", "--events", "events.toml"]);
-    assert!(ran.code == Some(1) && ran.err.contains("names no event"), "{}", ran.err);
+    assert!(ran.code == Some(1) && ran.err.contains("contains no event"), "{}", ran.err);
 }

@@ -177,7 +177,7 @@ async fn data_is_not_opened_without_the_master_key_that_it_was_made_with() {
 
     std::fs::remove_file(&key_file).unwrap();
     let told = serve(&[]).await;
-    assert!(told.ends_with("is gone, but the store was made with a key: bring the file back"), "{told}");
+    assert!(told.ends_with("is missing, but the store was created with a key: restore the file"), "{told}");
     assert!(!key_file.exists(), "no other key takes its place");
 
     let elsewhere = place.path().join("elsewhere.key");
@@ -218,7 +218,7 @@ async fn a_setting_that_cannot_be_read_is_told_with_its_flag() {
         (["--retry-schedule", "soon"], "\"soon\" is not a duration like 500ms, 5s, 30m or 2h"),
         (["--dns-server", "resolver"], "is not an address like 127.0.0.1 or 127.0.0.1:5353"),
         (["--listen", "8080"], "--listen"),
-        (["--log-format", "xml"], "is not text or json"),
+        (["--log-format", "xml"], "must be text or json"),
     ];
     for (arguments, reason) in wrong {
         let ended = postrider(&["serve", arguments[0], arguments[1]]).await;
