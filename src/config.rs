@@ -16,8 +16,8 @@ pub struct Settings {
     pub listen: SocketAddr,
     /// The base URL under which callers reach the API, used in `docs_url`. Derived from `listen` by default.
     pub public_url: Option<String>,
-    /// The directory of the lock, the admin socket, the SQLite database if that is the store, and the master key unless it
-    /// is named elsewhere.
+    /// The directory of the lock, the admin socket, the SQLite database if that is the store, and the master key unless
+    /// it is named elsewhere.
     pub data_dir: PathBuf,
     /// A file with 64 hexadecimal digits, readable only by its owner. The first start creates it in `data_dir`. With
     /// PostgreSQL it must be named, because all nodes need the same key.

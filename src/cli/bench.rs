@@ -13,7 +13,8 @@ pub struct BenchCommand {
     /// Names of the scenarios to measure [default: all, or none with `--growth`]
     #[arg(value_name = "SCENARIO", value_parser = scenario)]
     scenarios: Vec<Scenario>,
-    /// Measure how cost grows with endpoints, workspaces, backlog, payload size and fan-out, in runs of at most 3 seconds.
+    /// Measure how cost grows with endpoints, workspaces, backlog, payload size and fan-out, in runs of at most 3
+    /// seconds.
     #[arg(long)]
     growth: bool,
     /// Seconds of publishing in each scenario.

@@ -20,8 +20,8 @@ use super::table::print_rows;
 
 #[derive(Debug, Subcommand)]
 pub enum StoreCommand {
-    /// Copy everything into an empty store: endpoints, secrets, log, queue. Stop the servers of both stores first. If a copy
-    /// is interrupted, run the same command again to continue it.
+    /// Copy everything into an empty store: endpoints, secrets, log, queue. Stop the servers of both stores first. If a
+    /// copy is interrupted, run the same command again to continue it.
     Copy(CopyOptions),
 }
 

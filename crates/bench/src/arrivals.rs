@@ -1,5 +1,5 @@
-//! Counts arrivals: how often each event arrived, when, and whether at a matching endpoint. Verifies the signatures of a
-//! sample with the endpoint's secret.
+//! Counts arrivals: how often each event arrived, when, and whether at a matching endpoint. Verifies the signatures of
+//! a sample with the endpoint's secret.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};

@@ -1,5 +1,5 @@
-//! Draws arrivals over time as SVG: for each run the deliveries per second, and the latencies from publish to arrival on
-//! a logarithmic scale.
+//! Draws arrivals over time as SVG: for each run the deliveries per second, and the latencies from publish to arrival
+//! on a logarithmic scale.
 //!
 //! The background is white, so that the drawing is readable on light and on dark pages.
 

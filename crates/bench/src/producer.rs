@@ -113,8 +113,8 @@ impl Pacer {
     }
 
     /// Adds a permit at the time of each request, on its own thread: timers of the runtime are late by a millisecond or
-    /// two, which would be attributed to the server. At the end each publisher gets one permit without an event, so that
-    /// it stops.
+    /// two, which would be attributed to the server. At the end each publisher gets one permit without an event, so
+    /// that it stops.
     fn start(pacer: Arc<Self>, plan: Arc<PublishPlan>, rate: u32, started: Instant) -> io::Result<()> {
         let run = move || {
             for first in (0..).step_by(plan.load.events_per_request) {

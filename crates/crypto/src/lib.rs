@@ -180,8 +180,8 @@ impl MasterKey {
         MacKey::new(derive::<KEY_BYTES>(&self.derivation, purpose.as_bytes()).as_slice())
     }
 
-    /// Seals `plain` with a fresh data key, which the master key wraps. `record` is the associated data: the bytes open for
-    /// no other record.
+    /// Seals `plain` with a fresh data key, which the master key wraps. `record` is the associated data: the bytes open
+    /// for no other record.
     pub fn seal(&self, random: &Random, record: &str, plain: &[u8]) -> Vec<u8> {
         let data_key = Zeroizing::new(random.bytes::<KEY_BYTES>());
         let mut sealed = Vec::with_capacity(1 + WRAPPED_BYTES + NONCE_BYTES + plain.len() + TAG_BYTES);

@@ -8,7 +8,7 @@ use super::id::{ApiKeyId, RequestId, RowKey, WorkspaceId};
 use super::limits;
 use super::time::Timestamp;
 
-/// Live keys send; test keys reach the same routes and cause no side effects outside.
+/// Live keys send. Test keys use the same routes but have no effect outside the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Mode {
     Live,
@@ -82,7 +82,7 @@ impl serde::Serialize for Scope {
     }
 }
 
-/// Which scopes do for what; any one of a set is enough.
+/// The scopes that each action needs. One scope of a set is enough.
 pub mod needs {
     use super::Scope;
 
@@ -129,7 +129,7 @@ impl Scopes {
         self.0 == 0
     }
 
-    /// What is in this set and not in the other.
+    /// The scopes of this set that are not in the other.
     pub const fn without(self, other: Self) -> Self {
         Self(self.0 & !other.0)
     }
@@ -173,7 +173,7 @@ pub struct ScopeMissing {
 
 impl Principal {
     /// # Errors
-    /// When the key has none of the scopes, any of which would do.
+    /// When the key has none of the scopes.
     pub fn require(&self, any_of: &'static [Scope]) -> Result<(), ScopeMissing> {
         if any_of.iter().any(|&scope| self.scopes.contains(scope)) {
             Ok(())
@@ -182,11 +182,11 @@ impl Principal {
         }
     }
 
-    /// Whether a key of these scopes and this mode is this caller's to make: nobody grants what they lack, and what makes
-    /// an operator is granted at the command line alone.
+    /// Checks whether this caller may create a key with these scopes and this mode. Nobody can grant a scope or mode that
+    /// they lack, and the operator's scope is granted only on the command line.
     ///
     /// # Errors
-    /// Says what stands against it.
+    /// The reason of the refusal.
     pub fn check_grant(&self, scopes: Scopes, mode: Mode) -> Result<(), GrantRefusal> {
         let lacking = scopes.without(self.scopes);
         if !lacking.is_empty() {
@@ -206,18 +206,18 @@ impl Principal {
     }
 }
 
-/// Why a key may not be made by this caller.
+/// Why a caller may not create a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum GrantRefusal {
     /// The caller lacks these scopes itself.
     Lacking(Scopes),
-    /// A test key would make a live one.
+    /// A test key cannot create a live key.
     Live,
-    /// The scope of operators.
+    /// The scope is reserved for operators.
     Operator,
 }
 
-/// What a key is for: 1 to 128 characters, none of them a control character.
+/// A note about the purpose of a key: 1 to 128 characters without control characters.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ApiKeyName(String);
 
@@ -227,7 +227,7 @@ pub struct InvalidApiKeyName;
 
 impl ApiKeyName {
     /// # Errors
-    /// When the text is empty, too long or holds a control character.
+    /// When the text is empty, too long, or contains a control character.
     pub fn parse(text: &str) -> Result<Self, InvalidApiKeyName> {
         let fits = (1..=limits::API_KEY_NAME_CHARS).contains(&text.chars().count());
         if fits && !text.chars().any(char::is_control) { Ok(Self(text.to_owned())) } else { Err(InvalidApiKeyName) }
@@ -238,11 +238,11 @@ impl ApiKeyName {
     }
 }
 
-/// The keyed hash under which the store knows an API key.
+/// The keyed hash by which the store finds an API key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ApiKeyHash(pub [u8; 32]);
 
-/// An API key as it is kept: everything but the key.
+/// A stored API key, without its plaintext.
 #[derive(Clone, Debug)]
 pub struct ApiKey {
     pub key: RowKey,
@@ -254,7 +254,7 @@ pub struct ApiKey {
     pub scopes: Scopes,
     pub last4: String,
     pub created_at: Timestamp,
-    /// The key stops working at this instant: 00:00 UTC of its day of expiry.
+    /// The key stops working at this instant: 00:00 UTC of its expiry day.
     pub expires_at: Option<Timestamp>,
     pub revoked_at: Option<Timestamp>,
 }
@@ -275,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_grants_a_scope_or_a_mode_that_they_lack() {
+    fn nobody_grants_a_scope_or_mode_that_they_lack() {
         let has = [Scope::KeysManage, Scope::EventsWrite];
         let live = principal(Mode::Live, &has);
         assert_eq!(live.check_grant(Scopes::of(&has), Mode::Live), Ok(()));
@@ -289,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn an_operator_makes_no_operator() {
+    fn an_operator_cannot_create_another_operator() {
         let operator = principal(Mode::Live, &Scope::ALL);
         let wanted = Scopes::of(&[Scope::WorkspacesManage]);
         assert_eq!(operator.check_grant(wanted, Mode::Live), Err(GrantRefusal::Operator));
@@ -306,7 +306,7 @@ mod tests {
     }
 
     #[test]
-    fn every_scope_reads_back_from_its_name() {
+    fn every_scope_parses_back_from_its_name() {
         for scope in Scope::ALL {
             assert_eq!(scope.as_str().parse::<Scope>().unwrap(), scope);
         }
@@ -314,7 +314,7 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_scope_is_told_in_the_published_words() {
+    fn a_missing_scope_has_the_published_message() {
         let principal = principal(Mode::Live, &[Scope::EventsWrite]);
         assert!(principal.require(&[Scope::EventsWrite]).is_ok());
         assert_eq!(

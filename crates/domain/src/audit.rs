@@ -1,4 +1,4 @@
-//! The audit log: who wrote what, when, by which request. One row per write, never changed.
+//! The audit log: who changed what, when, and by which request. One immutable row per write.
 
 use super::access::Mode;
 use super::id::{ApiKeyId, AuditId, RequestId, WorkspaceId};
@@ -23,7 +23,7 @@ impl Author {
     pub const COMMAND_LINE: Self = Self { actor: Actor::CommandLine, mode: Mode::Live, request_id: None };
 }
 
-/// What was done. Publishing is not in the list: the events are a log of their own.
+/// The audited action. Publishing is not audited: the event log records it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AuditAction {
     WorkspaceCreated,
@@ -60,7 +60,7 @@ impl AuditAction {
         Self::ReplayStopped,
     ];
 
-    /// As it stands on the wire and in the store.
+    /// The name on the wire and in the store.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::WorkspaceCreated => "workspace.created",
@@ -85,18 +85,18 @@ impl AuditAction {
     }
 }
 
-/// One entry of the log.
+/// One entry of the audit log.
 #[derive(Clone, Debug)]
 pub struct AuditEntry {
     pub id: AuditId,
-    /// The workspace that was written to; an operator's key belongs to another.
+    /// The changed workspace. The key of an operator belongs to another one.
     pub workspace_id: WorkspaceId,
     pub author: Author,
     pub action: AuditAction,
     pub resource_id: String,
 }
 
-/// Which entries are asked for; all of them when nothing is set.
+/// The filter of a list of entries. `None` matches all.
 #[derive(Clone, Debug, Default)]
 pub struct AuditFilter {
     pub action: Option<AuditAction>,
@@ -108,7 +108,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_action_reads_back_from_its_name() {
+    fn every_action_parses_back_from_its_name() {
         for action in AuditAction::ALL {
             assert_eq!(AuditAction::parse(action.as_str()), Some(action));
         }

@@ -1,4 +1,4 @@
-//! Idempotency keys: the same request twice has one effect and one answer.
+//! Idempotency keys: a repeated request has one effect and one answer.
 
 use std::fmt;
 use std::sync::Arc;
@@ -17,21 +17,21 @@ pub struct IdempotencyScope {
     pub route: String,
 }
 
-/// What stands for a body that is not kept: SHA-256 of its canonical form.
+/// SHA-256 of the canonical form of a body. It is stored instead of the body.
 pub fn body_hash(canonical: &[u8]) -> [u8; 32] {
     postrider_crypto::sha256(canonical)
 }
 
-/// A request that asked to be remembered.
+/// A request with an idempotency key.
 #[derive(Clone, Debug)]
 pub struct IdempotentRequest {
     pub scope: IdempotencyScope,
     pub key: OpaqueId,
-    /// SHA-256 of the canonical form of the body. The body itself is not kept.
+    /// See [`body_hash`].
     pub body_hash: [u8; 32],
 }
 
-/// An answer as it is kept for replay. The body is sealed when it holds a secret.
+/// A stored answer, for repeated requests. Its body is sealed if it contains a secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RecordedAnswer {
     pub status: u16,
@@ -39,10 +39,10 @@ pub struct RecordedAnswer {
     pub sealed: bool,
 }
 
-/// Turns the effect of a write into the answer that is kept, in the transaction of the effect.
+/// Renders the result of a write as the answer to store, in the transaction of the write.
 pub type AnswerRenderer<T> = Arc<dyn Fn(&T) -> RecordedAnswer + Send + Sync>;
 
-/// A request that asked to be remembered, and how its answer is made.
+/// A request with an idempotency key, and the renderer of its answer.
 pub struct Recording<T> {
     pub request: IdempotentRequest,
     pub render: AnswerRenderer<T>,

@@ -19,8 +19,8 @@ pub type Sleep<'a> = Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
 pub trait Clock: Send + Sync + 'static {
     fn now(&self) -> Timestamp;
 
-    /// Completes when `now()` reaches `at`. If the clock is set back meanwhile, completes after the time that was left at
-    /// the start.
+    /// Completes when `now()` reaches `at`. If the clock is set back meanwhile, completes after the time that was left
+    /// at the start.
     fn sleep_until(&self, at: Timestamp) -> Sleep<'_>;
 }
 

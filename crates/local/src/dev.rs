@@ -91,12 +91,12 @@ pub async fn start_receiver(
 }
 
 impl Tour<'_> {
-    /// Registers, publishes, waits for the deliveries, shows the next steps, and then shows arrivals until it is stopped.
-    /// Missing deliveries are reported on the screen and in the report; they are not an error.
+    /// Registers, publishes, waits for the deliveries, shows the next steps, and then shows arrivals until it is
+    /// stopped. Missing deliveries are reported on the screen and in the report; they are not an error.
     ///
     /// # Errors
-    /// When the API refuses a call, the state cannot be saved or the screen cannot be written. Failures after a stop are
-    /// not errors: the server may have stopped first.
+    /// When the API refuses a call, the state cannot be saved or the screen cannot be written. Failures after a stop
+    /// are not errors: the server may have stopped first.
     pub async fn run<W: Write>(
         &self,
         state: &mut DevState,
@@ -156,8 +156,8 @@ impl Tour<'_> {
         }
     }
 
-    /// Reuses the endpoint of the last start if it still points at this receiver. Otherwise creates one and deletes the old
-    /// one, so that endpoints do not accumulate.
+    /// Reuses the endpoint of the last start if it still points at this receiver. Otherwise creates one and deletes the
+    /// old one, so that endpoints do not accumulate.
     async fn register<W: Write>(
         &self,
         client: &mut Client,

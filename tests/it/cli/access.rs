@@ -71,7 +71,7 @@ fn a_key_cannot_be_made_to_expire_in_the_past_or_on_no_day() {
 }
 
 #[tokio::test]
-async fn a_running_server_is_asked_for_its_keys_and_its_audit_log_page_by_page() {
+async fn keys_and_audit_log_of_a_running_server_come_page_by_page() {
     let app = App::set_up().await.real_time().start().await;
     let data = app.data_dir().to_owned();
     let commands = move || {

@@ -5,7 +5,7 @@ use serde_json::Value;
 use crate::support::process::{command, path_text};
 
 #[tokio::test]
-async fn a_run_with_failing_receivers_finds_every_event_delivered_and_draws_it() {
+async fn a_run_with_failing_receivers_delivers_and_plots_every_event() {
     let place = tempfile::tempdir().unwrap();
     let plot = place.path().join("plot.svg");
     let how = ["--seconds", "1", "--publishers", "2", "--payload-bytes", "64", "--json", "--plot", path_text(&plot)];

@@ -56,7 +56,7 @@ fn row(value: &str, source: &str) -> (String, String) {
 }
 
 #[test]
-fn a_flag_goes_before_the_environment_before_the_file_before_the_default() {
+fn flag_environment_file_default_is_the_order_of_precedence() {
     let desk = Desk::with_file("# ours\nlisten = \"127.0.0.1:1\"\n");
     let environment = [("POSTRIDER_LISTEN", "127.0.0.1:2")];
     let with_flag = ["--config", "postrider.toml", "--listen", "127.0.0.1:3"];
@@ -186,7 +186,7 @@ fn the_help_tells_every_default() {
 }
 
 #[test]
-fn commands_without_a_server_take_the_data_directory_from_the_file() {
+fn commands_read_the_data_directory_from_the_settings_file() {
     let desk = Desk::with_file("data_dir = \"kept\"\nlisten = \"127.0.0.1:1\"\n");
     let create = ["keys", "create", "--workspace", "Acme", "--json", "--config", "postrider.toml"];
     let ran = desk.run(&[], &create);

@@ -51,7 +51,7 @@ async fn a_check_of_the_settings_shows_the_url_without_its_password() {
 }
 
 #[tokio::test]
-async fn a_database_that_does_not_answer_is_named_without_its_password() {
+async fn an_unreachable_database_is_named_without_its_password() {
     let (place, data_dir) = new_data_dir();
     let key_file = key_file(place.path());
     // A port at which nothing can listen.
@@ -100,7 +100,7 @@ async fn commands_reach_the_database_whether_a_server_runs_or_not() {
 }
 
 #[tokio::test]
-async fn a_store_that_is_not_used_any_more_is_warned_of_and_left_alone() {
+async fn an_unused_sqlite_store_causes_a_warning_and_is_unchanged() {
     let Some(database) = TestDatabase::new().await else { return };
     let (place, data_dir) = new_data_dir();
     let unused = create_key(&data_dir, &["--workspace", "Acme", "--scope", "webhooks:read"]).await;

@@ -42,7 +42,7 @@ async fn a_target_that_works_is_told_address_by_address() {
 }
 
 #[tokio::test]
-async fn a_refused_target_is_told_by_the_rule_and_what_would_allow_it_and_no_socket_is_opened() {
+async fn a_refusal_shows_rule_and_remedy_and_opens_no_socket() {
     let dns = DnsServer::start().await;
     let receiver = Receiver::start().await;
     dns.set("mixed.test", Answer::addresses(&["127.0.0.1", "10.0.0.5"]));

@@ -10,7 +10,7 @@ use crate::support::wait::eventually;
 const DELIVERIES: &str = "/v1/webhook-deliveries";
 
 #[tokio::test]
-async fn a_key_made_without_a_server_is_printed_as_json_and_works_once_one_runs() {
+async fn a_key_created_without_a_server_works_when_one_starts() {
     let (_place, data_dir) = new_data_dir();
     let arguments = ["--workspace", "Acme", "--scope", "webhooks:read", "--scope", "events:write"];
     let created = create_key(&data_dir, &arguments).await;

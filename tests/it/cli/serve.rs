@@ -141,7 +141,7 @@ async fn an_address_that_is_taken_is_named() {
 }
 
 #[tokio::test]
-async fn a_new_directory_gets_a_master_key_that_only_its_owner_can_read() {
+async fn a_new_directory_gets_a_master_key_with_mode_600() {
     let (_place, data_dir) = new_data_dir();
     create_key(&data_dir, &["--workspace", "Acme"]).await;
     let mode = |name: &str| std::fs::metadata(data_dir.join(name)).unwrap().permissions().mode() & 0o777;
@@ -154,7 +154,7 @@ async fn a_new_directory_gets_a_master_key_that_only_its_owner_can_read() {
 }
 
 #[tokio::test]
-async fn data_is_not_opened_without_the_master_key_that_it_was_made_with() {
+async fn data_opens_only_with_the_master_key_of_its_creation() {
     let (place, data_dir) = new_data_dir();
     create_key(&data_dir, &["--workspace", "Acme"]).await;
     let directory = path_text(&data_dir).to_owned();
@@ -229,7 +229,7 @@ async fn a_setting_that_cannot_be_read_is_told_with_its_flag() {
 }
 
 #[tokio::test]
-async fn a_data_directory_too_deep_for_a_socket_is_refused_before_anything_is_made() {
+async fn a_data_directory_too_deep_for_a_socket_is_refused_first() {
     let (place, _) = new_data_dir();
     let data_dir = place.path().join("d".repeat(120));
     let ended = postrider(&["serve", "--listen", "127.0.0.1:0", "--data-dir", data_dir.to_str().unwrap()]).await;

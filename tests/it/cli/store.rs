@@ -53,7 +53,7 @@ fn counts<'a>(ended: &'a Ended, table: &str) -> Vec<&'a str> {
 }
 
 #[tokio::test]
-async fn a_copy_that_was_killed_goes_on_and_nothing_is_missing_or_twice() {
+async fn a_killed_copy_continues_without_loss_or_duplicates() {
     let Some(database) = TestDatabase::new().await else { return };
     let (place, data_dir) = new_data_dir();
     let created = create_key(&data_dir, &["--workspace", "Acme", "--scope", "webhooks:read"]).await;

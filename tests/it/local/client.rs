@@ -43,7 +43,7 @@ async fn calls_carry_the_key_and_share_one_connection() {
 }
 
 #[tokio::test]
-async fn a_refusal_comes_in_the_words_of_the_api_and_keeps_the_connection() {
+async fn a_refusal_has_the_text_of_the_api_and_keeps_the_connection() {
     let server = Receiver::start().await;
     let envelope = r#"{"error":{"code":"scope_missing","message":"Token lacks it.","request_id":"req_x"}}"#;
     server.then(json_answer(403, envelope)).then(json_answer(200, "{}"));

@@ -157,7 +157,7 @@ async fn the_tour_shows_nine_verified_deliveries_and_what_to_try_next() {
 }
 
 #[tokio::test]
-async fn a_second_start_goes_on_with_the_endpoint_and_the_port_of_the_first() {
+async fn a_second_start_reuses_endpoint_and_port_of_the_first() {
     let machine = Machine::new().await;
     let (_, first_port) = machine.run().await;
     let (_, second_port) = machine.run().await;
@@ -166,7 +166,7 @@ async fn a_second_start_goes_on_with_the_endpoint_and_the_port_of_the_first() {
 }
 
 #[tokio::test]
-async fn when_the_port_is_taken_a_new_endpoint_takes_the_place_of_the_old() {
+async fn if_the_port_is_taken_a_new_endpoint_replaces_the_old() {
     let machine = Machine::new().await;
     let (_, port) = machine.run().await;
     let _occupant = Occupant::start_on(([127, 0, 0, 1], port).into()).await;
@@ -197,7 +197,7 @@ async fn an_endpoint_that_the_server_has_forgotten_is_registered_anew() {
 }
 
 #[tokio::test]
-async fn a_refused_key_is_told_and_a_new_one_goes_on_with_the_endpoint() {
+async fn a_refused_key_is_reported_and_a_new_one_keeps_the_endpoint() {
     let machine = Machine::new().await;
     machine.run().await;
     machine.api.change_key("scripe_sk_live_new");
@@ -213,7 +213,7 @@ async fn a_refused_key_is_told_and_a_new_one_goes_on_with_the_endpoint() {
 }
 
 #[tokio::test]
-async fn what_has_not_arrived_after_ten_seconds_is_named_and_the_tour_goes_on() {
+async fn missing_events_are_named_after_ten_seconds_on_the_tour() {
     let machine = Machine::new().await;
     machine.api.lose("post.updated");
     machine.api.lose("job.failed");

@@ -64,7 +64,7 @@ async fn what_the_library_signs_is_answered_204_and_told() {
 }
 
 #[tokio::test]
-async fn a_webhook_that_cannot_be_believed_is_answered_401_with_the_reason() {
+async fn an_invalid_webhook_is_answered_401_with_the_reason() {
     let mut receiver = receiver_with_secret().await;
     let old = NOON.minus(Duration::from_secs(301));
     let ahead = NOON.plus(Duration::from_secs(301));
@@ -92,7 +92,7 @@ async fn either_of_two_signatures_is_enough_as_in_a_rotation() {
 }
 
 #[tokio::test]
-async fn nothing_is_believed_before_there_is_a_secret_and_only_the_newest_counts() {
+async fn only_the_newest_secret_counts_and_without_one_none_verifies() {
     let mut receiver = receiver().await;
     for (secret, expected) in [(None, 401), (Some(SECRET), 204), (Some(OTHER_SECRET), 401)] {
         if let Some(secret) = secret {

@@ -56,7 +56,7 @@ async fn make_key(setup: &Setup) {
 }
 
 #[tokio::test]
-async fn a_catalogue_with_another_brand_and_two_names_works_end_to_end() {
+async fn a_catalogue_with_another_brand_works_end_to_end() {
     let app = set_up(&catalogue(1, "acme", &["order.paid", "order.sent"])).await.start().await;
     assert!(app.caller().secret().unwrap().starts_with("acme_sk_live_"));
     let test_key = app.create_key("Acme", Mode::Test, ALL_SCOPES, None).await;
@@ -94,7 +94,7 @@ async fn a_key_of_another_brand_is_unknown() {
 }
 
 #[tokio::test]
-async fn a_newer_catalogue_replaces_the_stored_one_and_an_older_one_gives_way() {
+async fn a_newer_catalogue_replaces_the_stored_one_but_no_older_one() {
     let setup = set_up("").await;
     let (first, second) = (catalogue(1, "acme", &["a.b"]), catalogue(2, "acme", &["a.b", "a.c"]));
     assert_eq!(start_with(&setup, &first).await.unwrap(), ["a.b"]);
@@ -138,7 +138,7 @@ async fn a_brand_can_change_until_there_are_keys() {
 }
 
 #[tokio::test]
-async fn a_file_that_is_no_catalogue_keeps_the_server_from_starting_and_says_why() {
+async fn an_invalid_catalogue_prevents_the_start_with_its_reason() {
     let setup = set_up("").await;
     let misfit = catalogue(1, "acme", &["a.b"]).replace("{\"type\":\"object\"}", "{\"required\":[\"id\"]}");
     let told = start_with(&setup, &misfit).await.unwrap_err();
@@ -152,7 +152,7 @@ async fn a_file_that_is_no_catalogue_keeps_the_server_from_starting_and_says_why
 }
 
 #[tokio::test]
-async fn events_of_a_retired_name_stay_in_the_log_and_are_still_delivered() {
+async fn events_of_a_retired_name_stay_logged_and_are_delivered() {
     let mut app = set_up(&catalogue(1, "acme", &["a.b", "a.c"])).await.start().await;
     let id = app.publish("a.b", json!({"n": 1})).await;
     std::fs::write(path_of(app.setup()), catalogue(2, "acme", &["-a.b", "a.c"])).unwrap();

@@ -85,7 +85,7 @@ async fn no_node_makes_a_key_or_a_secret_for_itself() {
 }
 
 #[tokio::test]
-async fn two_servers_do_not_share_a_data_directory_even_if_their_store_is_elsewhere() {
+async fn two_servers_never_share_a_data_directory() {
     let Some(database) = database().await else { return };
     let app = node(&database).await.start().await;
     let data_dir = app.data_dir().to_owned();

@@ -46,7 +46,7 @@ async fn clients_that_say_nothing_do_not_hold_up_a_stop() {
 }
 
 #[tokio::test]
-async fn clients_in_the_middle_of_a_request_are_cut_off_when_the_grace_is_over() {
+async fn clients_within_a_request_are_cut_off_after_the_grace() {
     let app = App::set_up().await.change(|settings| settings.stop_grace = Duration::from_millis(200));
     let mut app = app.start().await;
     let key = app.caller().secret().unwrap().to_owned();
@@ -65,7 +65,7 @@ async fn clients_in_the_middle_of_a_request_are_cut_off_when_the_grace_is_over()
 }
 
 #[tokio::test]
-async fn an_attempt_that_outlasts_the_grace_is_abandoned_and_made_again_by_the_next_start() {
+async fn an_attempt_that_outlasts_the_grace_is_repeated_at_the_start() {
     let app =
         App::set_up().await.allow("127.0.0.0/8").change(|settings| settings.stop_grace = Duration::from_millis(200));
     let mut app = app.start().await;
