@@ -13,8 +13,8 @@ use postrider_domain::access::{Principal, needs};
 use postrider_domain::endpoint::{
     DisabledReason, Endpoint, EndpointChange, EndpointFilter, EndpointName, EndpointUrl, ProjectId,
 };
+use postrider_domain::endpoint_health::HealthState;
 use postrider_domain::event_type::{Catalogue, EventTypeName};
-use postrider_domain::health::HealthState;
 use postrider_domain::id::EndpointId;
 use postrider_domain::limits;
 use postrider_domain::time::Timestamp;
@@ -78,15 +78,21 @@ struct HealthView {
 
 impl HealthView {
     fn new(endpoint: &Endpoint) -> Self {
-        let Some(trouble) = &endpoint.trouble else {
+        let Some(failure_streak) = &endpoint.failure_streak else {
             let state = HealthState::Ok.as_str();
             return Self { state, since: None, failures: 0, next_probe_at: None, disables_at: None };
         };
         // What is off is neither probed nor switched off again.
-        let next_probe_at = trouble.pause.filter(|_| endpoint.is_active).map(|pause| pause.next_probe_at);
-        let disables_at = endpoint.is_active.then(|| trouble.disables_at());
-        let failures = trouble.failures;
-        Self { state: trouble.state().as_str(), since: trouble.since(), failures, next_probe_at, disables_at }
+        let next_probe_at = failure_streak.pause.filter(|_| endpoint.is_active).map(|pause| pause.next_probe_at);
+        let disables_at = endpoint.is_active.then(|| failure_streak.disables_at());
+        let failures = failure_streak.failures;
+        Self {
+            state: failure_streak.state().as_str(),
+            since: failure_streak.since(),
+            failures,
+            next_probe_at,
+            disables_at,
+        }
     }
 }
 

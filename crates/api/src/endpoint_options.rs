@@ -12,9 +12,9 @@ use postrider_domain::endpoint_options::{
 };
 use postrider_domain::limits;
 use postrider_domain::private_options::{
-    ClientCertificate, HeaderGiven, HeaderName, HeaderValue, PrivateOptions, REDACTED,
+    ClientCertificate, GivenHeader, HeaderName, HeaderValue, PrivateOptions, REDACTED,
 };
-use postrider_domain::retry::RetrySchedule;
+use postrider_domain::retry_schedule::RetrySchedule;
 
 use super::body::{Fields, string, whole_number};
 
@@ -78,7 +78,7 @@ fn or_null<T>(
 }
 
 /// Faults name the header and never repeat a value.
-fn headers(raw: &RawValue) -> Result<Vec<HeaderGiven>, String> {
+fn headers(raw: &RawValue) -> Result<Vec<GivenHeader>, String> {
     let members: Map<String, Value> =
         serde_json::from_str(raw.get()).map_err(|_| "must be an object of names and values".to_owned())?;
     if members.len() > limits::CUSTOM_HEADERS {
@@ -93,7 +93,7 @@ fn headers(raw: &RawValue) -> Result<Vec<HeaderGiven>, String> {
             Value::String(text) => Some(HeaderValue::parse(&Zeroizing::new(text)).map_err(|fault| told(fault.0))?),
             _ => return Err(told("has a value that is not a string")),
         };
-        Ok(HeaderGiven { name, value })
+        Ok(GivenHeader { name, value })
     };
     members.into_iter().map(read).collect()
 }

@@ -183,7 +183,7 @@ fn parse_batch(catalogue: &Catalogue, body: &JsonBody) -> Result<Vec<PublishEven
             Err(ServiceError::InvalidRequest { parameters }) => faults.extend(parameters),
             Err(other) => return Err(other),
         }
-        if faults.len() >= limits::FAULTS_TOLD {
+        if faults.len() >= limits::VIOLATIONS_SHOWN {
             break;
         }
     }

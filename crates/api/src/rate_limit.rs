@@ -8,13 +8,13 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 
 use postrider_domain::access::Principal;
-use postrider_domain::rate_limit::{Bucket, Rate};
+use postrider_domain::rate_limit::{Rate, RateBucket};
 use postrider_service::{Service, ServiceError};
 
 /// The bucket that a request counts in, on its way to the gate, and what the gate found, on its way back.
 #[derive(Clone)]
 pub struct Counted {
-    bucket: Bucket,
+    bucket: RateBucket,
     rate: Arc<OnceLock<Rate>>,
 }
 
@@ -22,10 +22,10 @@ const LIMIT: HeaderName = HeaderName::from_static("x-ratelimit-limit");
 const REMAINING: HeaderName = HeaderName::from_static("x-ratelimit-remaining");
 const RESET: HeaderName = HeaderName::from_static("x-ratelimit-reset");
 
-fn bucket_of(method: &Method, path: &str) -> Bucket {
+fn bucket_of(method: &Method, path: &str) -> RateBucket {
     match path {
-        "/v1/events" | "/v1/events/batch" if method == Method::POST => Bucket::Publishing,
-        _ => Bucket::Management,
+        "/v1/events" | "/v1/events/batch" if method == Method::POST => RateBucket::Publishing,
+        _ => RateBucket::Management,
     }
 }
 
@@ -73,10 +73,10 @@ mod tests {
 
     #[test]
     fn only_publishes_count_as_publishing() {
-        assert_eq!(bucket_of(&Method::POST, "/v1/events"), Bucket::Publishing);
-        assert_eq!(bucket_of(&Method::POST, "/v1/events/batch"), Bucket::Publishing);
-        assert_eq!(bucket_of(&Method::GET, "/v1/events"), Bucket::Management);
-        assert_eq!(bucket_of(&Method::POST, "/v1/webhook-endpoints"), Bucket::Management);
+        assert_eq!(bucket_of(&Method::POST, "/v1/events"), RateBucket::Publishing);
+        assert_eq!(bucket_of(&Method::POST, "/v1/events/batch"), RateBucket::Publishing);
+        assert_eq!(bucket_of(&Method::GET, "/v1/events"), RateBucket::Management);
+        assert_eq!(bucket_of(&Method::POST, "/v1/webhook-endpoints"), RateBucket::Management);
     }
 
     #[test]

@@ -217,7 +217,7 @@ pub enum GrantRefusal {
     Operator,
 }
 
-/// What a key is for: 1 to 128 characters, none of them a control character.
+/// A note about the purpose of a key: 1 to 128 characters without control characters.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ApiKeyName(String);
 
@@ -227,7 +227,7 @@ pub struct InvalidApiKeyName;
 
 impl ApiKeyName {
     /// # Errors
-    /// When the text is empty, too long or holds a control character.
+    /// When the text is empty, too long, or contains a control character.
     pub fn parse(text: &str) -> Result<Self, InvalidApiKeyName> {
         let fits = (1..=limits::API_KEY_NAME_CHARS).contains(&text.chars().count());
         if fits && !text.chars().any(char::is_control) { Ok(Self(text.to_owned())) } else { Err(InvalidApiKeyName) }
@@ -238,11 +238,11 @@ impl ApiKeyName {
     }
 }
 
-/// The keyed hash under which the store knows an API key.
+/// The keyed hash by which the store finds an API key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ApiKeyHash(pub [u8; 32]);
 
-/// An API key as it is kept: everything but the key.
+/// A stored API key, without its plaintext.
 #[derive(Clone, Debug)]
 pub struct ApiKey {
     pub key: RowKey,
@@ -254,7 +254,7 @@ pub struct ApiKey {
     pub scopes: Scopes,
     pub last4: String,
     pub created_at: Timestamp,
-    /// The key stops working at this instant: 00:00 UTC of its day of expiry.
+    /// The key stops working at this instant: 00:00 UTC of its expiry day.
     pub expires_at: Option<Timestamp>,
     pub revoked_at: Option<Timestamp>,
 }
@@ -274,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_grants_a_scope_or_a_mode_that_they_lack() {
+    fn nobody_grants_a_scope_or_mode_that_they_lack() {
         let has = [Scope::KeysManage, Scope::EventsWrite];
         let live = principal(Mode::Live, &has);
         assert_eq!(live.check_grant(Scopes::of(&has), Mode::Live), Ok(()));
@@ -288,7 +288,7 @@ mod tests {
     }
 
     #[test]
-    fn an_operator_makes_no_operator() {
+    fn an_operator_cannot_create_another_operator() {
         let operator = principal(Mode::Live, &Scope::ALL);
         let wanted = Scopes::of(&[Scope::WorkspacesManage]);
         assert_eq!(operator.check_grant(wanted, Mode::Live), Err(GrantRefusal::Operator));
@@ -305,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn every_scope_reads_back_from_its_name() {
+    fn every_scope_parses_back_from_its_name() {
         for scope in Scope::ALL {
             assert_eq!(scope.as_str().parse::<Scope>().unwrap(), scope);
         }
@@ -313,7 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_scope_is_told_in_the_published_words() {
+    fn a_missing_scope_has_the_published_message() {
         let principal = principal(Mode::Live, &[Scope::EventsWrite]);
         assert!(principal.require(&[Scope::EventsWrite]).is_ok());
         assert_eq!(

@@ -10,7 +10,7 @@
 use std::time::Duration;
 
 use super::attempt::AttemptOutcome;
-use super::health::is_busy;
+use super::endpoint_health::is_busy;
 use super::limits;
 
 /// The limit of one endpoint and what it is derived from.

@@ -85,7 +85,7 @@ impl AuditAction {
     }
 }
 
-/// One entry of the log.
+/// One entry of the audit log.
 #[derive(Clone, Debug)]
 pub struct AuditEntry {
     pub id: AuditId,
@@ -108,7 +108,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_action_reads_back_from_its_name() {
+    fn every_action_parses_back_from_its_name() {
         for action in AuditAction::ALL {
             assert_eq!(AuditAction::parse(action.as_str()), Some(action));
         }

@@ -25,7 +25,7 @@ pub fn body_hash(canonical: &[u8]) -> [u8; 32] {
 pub struct IdempotentRequest {
     pub scope: IdempotencyScope,
     pub key: OpaqueId,
-    /// SHA-256 of the canonical form of the body. The body itself is not kept.
+    /// See [`body_hash`].
     pub body_hash: [u8; 32],
 }
 

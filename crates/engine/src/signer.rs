@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use postrider_crypto::{MacKey, MasterKey, SigningKey, Unsealable};
 use postrider_domain::bounded_cache::BoundedCache;
 use postrider_domain::endpoint::{SecretVersion, sealing_record};
+use postrider_domain::endpoint::{SecretVersion, sealing_record, signing_key_record};
 use postrider_domain::endpoint_options::signing_key_record;
 use postrider_domain::id::RowKey;
 use postrider_domain::limits;

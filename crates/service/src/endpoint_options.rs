@@ -1,9 +1,9 @@
 //! An endpoint's secret options: checked against what may be given, and sealed before the store sees them.
 
-use postrider_domain::endpoint::SecretVersion;
-use postrider_domain::endpoint_options::{SealedPart, signing_key_record};
+use postrider_domain::endpoint::{SecretVersion, signing_key_record};
+use postrider_domain::endpoint_options::SealedPart;
 use postrider_domain::id::EndpointId;
-use postrider_domain::private_options::{ClientCertificate, HeaderGiven, PrivateOptions};
+use postrider_domain::private_options::{ClientCertificate, GivenHeader, PrivateOptions};
 use postrider_domain::secret::SigningSecret;
 use postrider_store::{SealedCertificate, SealedHeader, SealedOptions, SealedSigningKey};
 
@@ -26,8 +26,8 @@ impl Service {
         Ok(SealedOptions { headers, client_certificate, signing_key: None })
     }
 
-    fn sealed_headers(&self, id: EndpointId, headers: &[HeaderGiven]) -> Result<Vec<SealedHeader>, ServiceError> {
-        let fault = |header: &HeaderGiven, what: &str| {
+    fn sealed_headers(&self, id: EndpointId, headers: &[GivenHeader]) -> Result<Vec<SealedHeader>, ServiceError> {
+        let fault = |header: &GivenHeader, what: &str| {
             ServiceError::unprocessable("headers", &format!("{} {what}", header.name.as_str()))
         };
         for (index, header) in headers.iter().enumerate() {
@@ -38,7 +38,7 @@ impl Service {
                 return Err(fault(header, "stands twice: names that differ in case alone are the same"));
             }
         }
-        let sealed = |header: &HeaderGiven| {
+        let sealed = |header: &GivenHeader| {
             let record = SealedPart::Header(header.name.clone()).record(id);
             let seal = |text: &str| self.master_key.seal(&self.random, &record, text.as_bytes());
             let sealed = header.value.as_ref().map(|value| seal(value.reveal()));

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use postrider_domain::access::{ScopeMissing, Scopes};
 use postrider_domain::page::InvalidPage;
-use postrider_domain::rate_limit::Bucket;
+use postrider_domain::rate_limit::RateBucket;
 use postrider_domain::target::TargetRefusal;
 use postrider_store::StoreError;
 
@@ -46,7 +46,7 @@ pub enum ServiceError {
     InFlight { retry_after: Duration },
     /// The workspace has used up a bucket of requests.
     #[error("Too many requests of this workspace in 60 seconds: {limit} in the bucket \"{}\".", .bucket.as_str())]
-    RateLimited { bucket: Bucket, limit: u32, retry_after: Duration },
+    RateLimited { bucket: RateBucket, limit: u32, retry_after: Duration },
     #[error("{0}")]
     PayloadTooLarge(String),
     #[error("The body must be application/json.")]

@@ -150,10 +150,10 @@ impl Service {
         let mut parameters = Vec::new();
         for (index, event) in events.iter().enumerate() {
             let Some(event_type) = self.catalogue.find(event.event_type.as_str()) else { continue };
-            let misfits = || event_type.misfits(&event.data);
+            let misfits = || event_type.violations(&event.data);
             match event_type.validation {
                 Validation::Reject => {
-                    let faults = misfits().into_iter().map(|misfit| (naming.of(index, &misfit.path), misfit.fault));
+                    let faults = misfits().into_iter().map(|misfit| (naming.of(index, &misfit.path), misfit.text));
                     parameters.extend(faults);
                 }
                 Validation::Record if event_type.fits(&event.data) => {}
@@ -162,7 +162,7 @@ impl Service {
                     self.misfits.note(principal.workspace_id, &event_type.name, self.clock.now(), first);
                 }
             }
-            if parameters.len() >= limits::FAULTS_TOLD {
+            if parameters.len() >= limits::VIOLATIONS_SHOWN {
                 break;
             }
         }
@@ -207,7 +207,7 @@ fn check_external_ids(events: &[PublishEvent], naming: Naming) -> Result<(), Ser
                 .push((naming.of(index, "externalId"), format!("is the same as {}", naming.of(first, "externalId"))));
         }
     }
-    parameters.truncate(limits::FAULTS_TOLD);
+    parameters.truncate(limits::VIOLATIONS_SHOWN);
     match parameters.first() {
         None => Ok(()),
         Some((name, fault)) => Err(ServiceError::Unprocessable { message: format!("{name}: {fault}."), parameters }),

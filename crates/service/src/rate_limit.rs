@@ -9,7 +9,7 @@ use std::sync::Mutex;
 use postrider_domain::access::Principal;
 use postrider_domain::id::RowKey;
 use postrider_domain::limits;
-use postrider_domain::rate_limit::{Bucket, Rate, RateLimits, SlidingWindow};
+use postrider_domain::rate_limit::{Rate, RateBucket, RateLimits, SlidingWindow};
 use postrider_domain::time::Timestamp;
 
 use super::{Service, lock};
@@ -35,10 +35,10 @@ impl RateLimiter {
         Self { limits, management: Windows::default(), publishing: Windows::default() }
     }
 
-    fn windows(&self, bucket: Bucket) -> &Windows {
+    fn windows(&self, bucket: RateBucket) -> &Windows {
         match bucket {
-            Bucket::Management => &self.management,
-            Bucket::Publishing => &self.publishing,
+            RateBucket::Management => &self.management,
+            RateBucket::Publishing => &self.publishing,
         }
     }
 }
@@ -56,7 +56,7 @@ impl Windows {
 
 impl Service {
     /// Whether requests of this bucket are counted at all.
-    pub fn is_rate_limited(&self, bucket: Bucket) -> bool {
+    pub fn is_rate_limited(&self, bucket: RateBucket) -> bool {
         self.rates.limits.of(bucket).is_some()
     }
 
@@ -64,7 +64,7 @@ impl Service {
     ///
     /// # Errors
     /// When the workspace has used its bucket up.
-    pub fn admit(&self, principal: &Principal, bucket: Bucket) -> Option<Result<Rate, Rate>> {
+    pub fn admit(&self, principal: &Principal, bucket: RateBucket) -> Option<Result<Rate, Rate>> {
         let limit = self.rates.limits.of(bucket)?;
         Some(self.rates.windows(bucket).take(principal.workspace_key, limit, self.clock.now()))
     }

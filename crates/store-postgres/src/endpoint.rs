@@ -25,7 +25,7 @@ use postrider_store::{
 use super::column::{get, instant, key, number, parsed, unexpected};
 use super::endpoint_options::options_from_row;
 use super::fault::PgError;
-use super::health::{HEALTH_COLUMNS, trouble_from_row};
+use super::health::{HEALTH_COLUMNS, failure_streak_from_row};
 use super::session::Session;
 use super::transaction::WriteTx;
 use super::{audit, endpoint_options, health, lane, matching, operation, order, unsent};
@@ -51,7 +51,7 @@ pub fn endpoint_from_row(row: &Row) -> Result<Endpoint, PgError> {
         secret_last4: get(row, "secret_last4")?,
         created_at: key.created_at(),
         updated_at: instant(row, "updated_at")?,
-        trouble: None,
+        failure_streak: None,
         options: Arc::new(options_from_row(row)?),
     })
 }
@@ -60,7 +60,7 @@ pub fn endpoint_from_row(row: &Row) -> Result<Endpoint, PgError> {
 const SHOWN_FROM: &str = "FROM endpoints LEFT JOIN endpoint_health ON endpoint_key = key";
 
 fn shown_from_row(row: &Row) -> Result<Endpoint, PgError> {
-    Ok(Endpoint { trouble: trouble_from_row(row)?, ..endpoint_from_row(row)? })
+    Ok(Endpoint { failure_streak: failure_streak_from_row(row)?, ..endpoint_from_row(row)? })
 }
 
 pub async fn create(tx: &mut WriteTx, new: &NewEndpoint) -> Result<Result<Endpoint, CreateEndpointError>, PgError> {
@@ -219,7 +219,7 @@ pub async fn update(
     if forgives(change) {
         lane::leave_alone_no_more(tx, events).await?;
         health::forget(tx, endpoint.key).await?;
-        endpoint.trouble = None;
+        endpoint.failure_streak = None;
     }
     audit::append(tx, workspace_key, author, AuditAction::EndpointUpdated, id).await?;
     matching::bump(tx, workspace_key).await?;

@@ -3,7 +3,7 @@
 use tokio_postgres::Row;
 
 use postrider_domain::endpoint::DisabledReason;
-use postrider_domain::health::{Failure, Pause, Signal, Trouble, Turn};
+use postrider_domain::endpoint_health::{Failure, FailureStreak, HealthChange, Pause, Signal};
 use postrider_domain::id::RowKey;
 use postrider_domain::operational_event::OperationalEvent;
 use postrider_store::{EndpointTarget, Lane, LaneKind};
@@ -22,7 +22,7 @@ pub async fn record(tx: &mut WriteTx, called: &EndpointTarget, signal: Signal) -
         return Ok(());
     }
     let key = called.lane.endpoint_key;
-    if signal == Signal::Success && trouble(tx, key).await?.is_none() {
+    if signal == Signal::Success && failure_streak(tx, key).await?.is_none() {
         return Ok(());
     }
     // Locked before what is kept is read: two nodes may each have a failure of this endpoint to tell.
@@ -33,14 +33,14 @@ pub async fn record(tx: &mut WriteTx, called: &EndpointTarget, signal: Signal) -
         Some(row) if get::<&str>(&row, "url")? == called.url => {}
         _ => return Ok(()),
     }
-    match (signal, trouble(tx, key).await?) {
+    match (signal, failure_streak(tx, key).await?) {
         (Signal::Failure(failure), before) => record_failure(tx, called, before, failure).await,
         (_, Some(before)) => record_success(tx, called, &before).await,
         (_, None) => Ok(()),
     }
 }
 
-async fn record_success(tx: &mut WriteTx, called: &EndpointTarget, before: &Trouble) -> Result<(), PgError> {
+async fn record_success(tx: &mut WriteTx, called: &EndpointTarget, before: &FailureStreak) -> Result<(), PgError> {
     forget(tx, called.lane.endpoint_key).await?;
     lane::leave_alone_no_more(tx, called.lane).await?;
     match before.since() {
@@ -52,26 +52,26 @@ async fn record_success(tx: &mut WriteTx, called: &EndpointTarget, before: &Trou
 async fn record_failure(
     tx: &mut WriteTx,
     called: &EndpointTarget,
-    before: Option<Trouble>,
+    before: Option<FailureStreak>,
     failure: Failure,
 ) -> Result<(), PgError> {
-    let after = Trouble::after_failure(before, tx.now, failure);
-    keep(tx, called.lane.endpoint_key, &after.trouble).await?;
+    let after = FailureStreak::after_failure(before, tx.now, failure);
+    keep(tx, called.lane.endpoint_key, &after.failure_streak).await?;
     // A probe may be under way; what was sent before the pause says nothing about when the next one goes.
     let goes_on = before.is_some_and(|before| before.pause.is_some()) && !failure.probe;
     if let Some(until) = after.not_before.filter(|until| !goes_on || *until > tx.now) {
-        if let Some(pause) = after.trouble.pause {
+        if let Some(pause) = after.failure_streak.pause {
             order::bring_forward(tx, called.lane, pause.next_probe_at).await?;
         }
-        lane::leave_alone(tx, called.lane, until, after.trouble.pause.map(|pause| pause.since)).await?;
+        lane::leave_alone(tx, called.lane, until, after.failure_streak.pause.map(|pause| pause.since)).await?;
     }
-    match after.turn {
+    match after.change {
         None => Ok(()),
-        Some(Turn::Disable) => endpoint::disable(tx, called, DisabledReason::Failing).await,
-        Some(Turn::Failing | Turn::DisabledSoon) => {
+        Some(HealthChange::Disable) => endpoint::disable(tx, called, DisabledReason::Failing).await,
+        Some(HealthChange::Failing | HealthChange::DisabledSoon) => {
             operation::report_endpoint(tx, called, OperationalEvent::EndpointFailing).await
         }
-        Some(Turn::Paused) => operation::report_endpoint(tx, called, OperationalEvent::EndpointPaused).await,
+        Some(HealthChange::Paused) => operation::report_endpoint(tx, called, OperationalEvent::EndpointPaused).await,
     }
 }
 
@@ -80,7 +80,7 @@ pub async fn probe_again(tx: &mut WriteTx, lane: Lane) -> Result<(), PgError> {
     if lane.kind == LaneKind::Tests {
         return Ok(());
     }
-    if let Some(pause) = trouble(tx, lane.endpoint_key).await?.and_then(|trouble| trouble.pause) {
+    if let Some(pause) = failure_streak(tx, lane.endpoint_key).await?.and_then(|failure_streak| failure_streak.pause) {
         lane::leave_alone(tx, lane, pause.next_probe_at, Some(pause.since)).await?;
         tx.claims.left_due = true;
     }
@@ -101,16 +101,16 @@ pub async fn forget_workspace(tx: &mut WriteTx, workspace_key: RowKey) -> Result
 }
 
 /// What is kept of an endpoint, if its last attempt failed.
-pub async fn trouble(session: &Session, endpoint_key: RowKey) -> Result<Option<Trouble>, PgError> {
+pub async fn failure_streak(session: &Session, endpoint_key: RowKey) -> Result<Option<FailureStreak>, PgError> {
     let sql = format!("SELECT {HEALTH_COLUMNS} FROM endpoint_health WHERE endpoint_key = $1");
     match session.query_opt(&sql, &[&endpoint_key.as_i64()]).await? {
-        Some(row) => trouble_from_row(&row),
+        Some(row) => failure_streak_from_row(&row),
         None => Ok(None),
     }
 }
 
-/// Reads [`HEALTH_COLUMNS`], which are empty for an endpoint without trouble.
-pub fn trouble_from_row(row: &Row) -> Result<Option<Trouble>, PgError> {
+/// Reads [`HEALTH_COLUMNS`], which are empty for an endpoint without a failure streak.
+pub fn failure_streak_from_row(row: &Row) -> Result<Option<FailureStreak>, PgError> {
     let Some(first_failure_at) = opt_instant(row, "first_failure_at")? else { return Ok(None) };
     let pause = match (opt_instant(row, "paused_since")?, opt_instant(row, "next_probe_at")?) {
         (Some(since), Some(next_probe_at)) => {
@@ -118,11 +118,11 @@ pub fn trouble_from_row(row: &Row) -> Result<Option<Trouble>, PgError> {
         }
         _ => None,
     };
-    Ok(Some(Trouble { first_failure_at, failures: number(row, "failures")?, pause, warned: get(row, "warned")? }))
+    Ok(Some(FailureStreak { first_failure_at, failures: number(row, "failures")?, pause, warned: get(row, "warned")? }))
 }
 
-async fn keep(tx: &WriteTx, endpoint_key: RowKey, trouble: &Trouble) -> Result<(), PgError> {
-    let pause = trouble.pause;
+async fn keep(tx: &WriteTx, endpoint_key: RowKey, failure_streak: &FailureStreak) -> Result<(), PgError> {
+    let pause = failure_streak.pause;
     let sql = "INSERT INTO endpoint_health
                    (endpoint_key, first_failure_at, failures, warned, paused_since, failed_probes, next_probe_at)
                VALUES ($1, $2, $3, $4, $5, $6, $7)
@@ -134,9 +134,9 @@ async fn keep(tx: &WriteTx, endpoint_key: RowKey, trouble: &Trouble) -> Result<(
         sql,
         &[
             &endpoint_key.as_i64(),
-            &trouble.first_failure_at.millis(),
-            &i64::from(trouble.failures),
-            &trouble.warned,
+            &failure_streak.first_failure_at.millis(),
+            &i64::from(failure_streak.failures),
+            &failure_streak.warned,
             &pause.map(|pause| pause.since.millis()),
             &pause.map_or(0, |pause| i64::from(pause.failed_probes)),
             &pause.map(|pause| pause.next_probe_at.millis()),

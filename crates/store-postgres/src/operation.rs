@@ -25,8 +25,8 @@ pub async fn report_endpoint(tx: &mut WriteTx, target: &EndpointTarget, what: Op
     );
     let Some(row) = tx.query_opt(&sql, &[&target.lane.endpoint_key.as_i64()]).await? else { return Ok(()) };
     let (endpoint, workspace_id) = (endpoint_from_row(&row)?, parsed(&row, "workspace_id")?);
-    let trouble = health::trouble(tx, endpoint.key).await?;
-    let report = endpoint_report(&endpoint, workspace_id, trouble);
+    let failure_streak = health::failure_streak(tx, endpoint.key).await?;
+    let report = endpoint_report(&endpoint, workspace_id, failure_streak);
     publish(tx, operations, what, workspace_id, endpoint.project_id.as_deref(), &report).await
 }
 

@@ -7,7 +7,7 @@ use futures_util::future::join;
 
 use postrider_domain::attempt::{Attempt, AttemptOutcome};
 use postrider_domain::delivery::{DeliveryCause, DeliveryStatus, EndReason};
-use postrider_domain::health::Signal;
+use postrider_domain::endpoint_health::Signal;
 use postrider_domain::id::RowKey;
 use postrider_domain::time::Timestamp;
 use postrider_store::column::headers_to_text;
@@ -47,7 +47,7 @@ struct Context {
     /// Deliveries that have a place in an order, and its lane.
     ordered: HashMap<RowKey, i64>,
     /// Endpoints whose last attempt failed.
-    troubled: HashSet<RowKey>,
+    failing: HashSet<RowKey>,
 }
 
 impl Context {
@@ -57,14 +57,14 @@ impl Context {
             outcomes.iter().map(|outcome| outcome.endpoint.lane.endpoint_key.as_i64()).collect();
         let endpoints: Vec<i64> = endpoints.into_iter().collect();
         let in_order = "SELECT delivery_key, lane_key FROM due WHERE delivery_key = ANY($1) AND sequence IS NOT NULL";
-        let in_trouble = "SELECT endpoint_key FROM endpoint_health WHERE endpoint_key = ANY($1)";
-        let (ordered, troubled) = join(tx.query(in_order, &[&deliveries]), tx.query(in_trouble, &[&endpoints])).await;
+        let in_streak = "SELECT endpoint_key FROM endpoint_health WHERE endpoint_key = ANY($1)";
+        let (ordered, failing) = join(tx.query(in_order, &[&deliveries]), tx.query(in_streak, &[&endpoints])).await;
         Ok(Self {
             ordered: ordered?
                 .iter()
                 .map(|row| Ok((key(row, "delivery_key")?, int(row, "lane_key")?)))
                 .collect::<Result<_, PgError>>()?,
-            troubled: troubled?.iter().map(|row| key(row, "endpoint_key")).collect::<Result<_, _>>()?,
+            failing: failing?.iter().map(|row| key(row, "endpoint_key")).collect::<Result<_, _>>()?,
         })
     }
 
@@ -73,7 +73,7 @@ impl Context {
         let is_told = tx.shared.operations.get().is_some() && is_exhausted(outcome);
         let says_nothing = match outcome.signal {
             Signal::Nothing => true,
-            Signal::Success => !self.troubled.contains(&outcome.endpoint.lane.endpoint_key),
+            Signal::Success => !self.failing.contains(&outcome.endpoint.lane.endpoint_key),
             Signal::Failure(_) => false,
         };
         matches!(outcome.after, AfterAttempt::Finish { .. })

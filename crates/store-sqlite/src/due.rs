@@ -479,7 +479,7 @@ mod tests {
     use super::super::writer::{KeyMaker, SharedKeys};
     use super::*;
     use postrider_domain::attempt::Attempt;
-    use postrider_domain::health::Signal;
+    use postrider_domain::endpoint_health::Signal;
     use postrider_domain::id::{KeySequence, StoreTag};
     use postrider_store::queue::claim_ledger::ClaimLedger;
 

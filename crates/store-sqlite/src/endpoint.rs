@@ -19,7 +19,7 @@ use postrider_store::{EndpointTarget, EndpointUpdate, Lane, LaneKind, NewEndpoin
 
 use super::column::{parsed, unexpected};
 use super::endpoint_options::options_from_row;
-use super::health::{HEALTH_COLUMNS, trouble_from_row};
+use super::health::{HEALTH_COLUMNS, failure_streak_from_row};
 use super::writer::WriteTx;
 use super::{audit, endpoint_options, health, lane, operation, order, unsent};
 
@@ -45,7 +45,7 @@ pub fn endpoint_from_row(row: &Row<'_>) -> Result<Endpoint, rusqlite::Error> {
         secret_last4: row.get("secret_last4")?,
         created_at: key.created_at(),
         updated_at: Timestamp::from_millis(row.get("updated_at")?),
-        trouble: None,
+        failure_streak: None,
         options: Arc::new(options_from_row(row)?),
     })
 }
@@ -54,7 +54,7 @@ pub fn endpoint_from_row(row: &Row<'_>) -> Result<Endpoint, rusqlite::Error> {
 const SHOWN_FROM: &str = "FROM endpoints LEFT JOIN endpoint_health ON endpoint_key = key";
 
 fn shown_from_row(row: &Row<'_>) -> Result<Endpoint, rusqlite::Error> {
-    Ok(Endpoint { trouble: trouble_from_row(row)?, ..endpoint_from_row(row)? })
+    Ok(Endpoint { failure_streak: failure_streak_from_row(row)?, ..endpoint_from_row(row)? })
 }
 
 /// Why an endpoint was not made.
@@ -228,7 +228,7 @@ pub fn update(
     if forgives(change) {
         health::forget(tx, endpoint.key)?;
         lane::leave_alone_no_more(tx, Lane { workspace_key, endpoint_key: endpoint.key, kind: LaneKind::Events })?;
-        endpoint.trouble = None;
+        endpoint.failure_streak = None;
     }
     match change.is_active {
         Some(true) => lane::release_lane(tx, endpoint.key)?,

@@ -35,8 +35,8 @@ pub fn report_endpoint(
         })
         .optional()?;
     let Some((endpoint, workspace_id)) = found else { return Ok(()) };
-    let trouble = health::trouble(tx, endpoint.key)?;
-    let report = endpoint_report(&endpoint, workspace_id, trouble);
+    let failure_streak = health::failure_streak(tx, endpoint.key)?;
+    let report = endpoint_report(&endpoint, workspace_id, failure_streak);
     publish(tx, operations, what, workspace_id, endpoint.project_id.as_deref(), &report)
 }
 

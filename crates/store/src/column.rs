@@ -4,7 +4,7 @@ use crate::UnexpectedValue;
 use postrider_domain::access::Mode;
 use postrider_domain::event_type::EventTypeName;
 use postrider_domain::private_options::HeaderName;
-use postrider_domain::retry::RetrySchedule;
+use postrider_domain::retry_schedule::RetrySchedule;
 
 pub const fn mode_code(mode: Mode) -> i64 {
     match mode {

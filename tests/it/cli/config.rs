@@ -146,7 +146,7 @@ fn a_fault_in_the_file_is_reported_with_its_line() {
         ("listen = \"127.0.0.1:1\"\n\ncolour = \"red\"\n", "postrider.toml:3: \"colour\" is not a setting"),
         ("[server]\nlisten = \"127.0.0.1:1\"\n", "postrider.toml:1: \"server\" is not a setting"),
         ("listen = \"nowhere\"", "postrider.toml:1: listen: is not an address"),
-        ("retry_schedule = [\"1s\",\n \"soon\"]", "postrider.toml:1: retry_schedule: \"soon\" is not a wait"),
+        ("retry_schedule = [\"1s\",\n \"soon\"]", "postrider.toml:1: retry_schedule: \"soon\" is not a duration"),
         ("stop_grace = 1.5", "postrider.toml:1: stop_grace: must be a string"),
         ("listen = ", "postrider.toml is not TOML"),
         ("listen = \"[::1]:1\"\nlisten = \"[::1]:2\"", "postrider.toml is not TOML"),
@@ -177,7 +177,7 @@ fn the_help_shows_the_defaults() {
         "[default: ./postrider-data]",
         "[default: 5s,5m,30m,2h,5h,10h,14h,20h,24h]",
         "[default: 15s]",
-        "[default: master.key in the data directory, made if new]",
+        "[default: master.key in the data directory, created if missing]",
         "[default: info]",
         "POSTRIDER_CONFIG",
     ] {
@@ -208,5 +208,5 @@ fn the_event_catalogue_is_checked_too() {
     let desk = Desk::new();
     std::fs::write(desk.path().join("events.toml"), "version = 1").unwrap();
     let ran = desk.run(&[], &["config", "check", "--events", "events.toml"]);
-    assert!(ran.code == Some(1) && ran.err.contains("names no event"), "{}", ran.err);
+    assert!(ran.code == Some(1) && ran.err.contains("contains no event"), "{}", ran.err);
 }

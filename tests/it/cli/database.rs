@@ -131,7 +131,7 @@ async fn the_doctor_reports_whether_a_database_is_usable() {
     for line in ["server       PostgreSQL ", "writes       yes", "clock        ", "verdict      a node can work here"] {
         assert!(ended.stdout.lines().any(|found| found.starts_with(line)), "{line:?} is missing in\n{}", ended.stdout);
     }
-    assert!(ended.stdout.contains(", new: the first node makes the tables"), "{}", ended.stdout);
+    assert!(ended.stdout.contains(", new: the first node creates the tables"), "{}", ended.stdout);
     let key_file = key_file(parent.path());
     create_key(&data_dir, &["--workspace", "Acme", "--database-url", &url, "--master-key-file", path_text(&key_file)])
         .await;
@@ -143,5 +143,5 @@ async fn the_doctor_reports_whether_a_database_is_usable() {
     assert_eq!(ended.failure().0, 1);
     assert!(ended.stdout.contains("unfit: ") && ended.stdout.contains("version 9999"), "{}", ended.stdout);
     let ended = postrider(&["doctor", "database"]).await;
-    assert!(ended.failure().1.contains("no database is named"), "{}", ended.stderr);
+    assert!(ended.failure().1.contains("no database is set"), "{}", ended.stderr);
 }

@@ -53,8 +53,8 @@ async fn a_refused_target_is_explained_and_no_socket_is_opened() {
     for line in [
         "  127.0.0.1  loopback, allowed by 127.0.0.1; not tried",
         "  10.0.0.5   refused as private: 10.0.0.0/8 is private use, RFC 1918; not tried",
-        "verdict  not reachable: refused as private; one refused address refuses the host",
-        "         to allow it: --allow-target 10.0.0.5, or whatever the name comes to point at: --allow-target mixed.test",
+        "verdict  not reachable: refused as private; one refused address is enough to refuse the host",
+        "         to allow it: --allow-target 10.0.0.5, or any address of the name: --allow-target mixed.test",
     ] {
         assert!(text.lines().any(|found| found == line), "{line:?} is missing in\n{text}");
     }
@@ -68,7 +68,7 @@ async fn spellings_schemes_and_ports_are_explained() {
         (
             "https://0x7f.1/",
             &[
-                "host     127.0.0.1, an address",
+                "host     127.0.0.1, an IP address",
                 "  127.0.0.1  refused as loopback: 127.0.0.0/8 is loopback, RFC 1122; not tried",
                 "         to allow it: --allow-target 127.0.0.1",
             ][..],
@@ -82,8 +82,8 @@ async fn spellings_schemes_and_ports_are_explained() {
         (
             "http://8.8.8.8/#part",
             &[
-                "scheme   http, permitted only where every address is allowed",
-                "fragment the API takes no URL with one",
+                "scheme   http, permitted only if every address is allowed",
+                "fragment the API refuses a URL with a fragment",
                 "  8.8.8.8  public; not tried",
                 "verdict  not reachable: plain http is refused",
                 "         to allow it: --allow-target 8.8.8.8",
@@ -92,7 +92,7 @@ async fn spellings_schemes_and_ports_are_explained() {
         (
             "https://8.8.8.8:25/",
             &[
-                "port     25, where other protocols are spoken; permitted only where every address is allowed",
+                "port     25, a port of another protocol; permitted only if every address is allowed",
                 "verdict  not reachable: the port is refused",
             ],
         ),
@@ -100,7 +100,7 @@ async fn spellings_schemes_and_ports_are_explained() {
             "https://nowhere.test/",
             &[
                 "host     nowhere.test: the name has no address",
-                "verdict  not reachable: the name has no address that could be judged",
+                "verdict  not reachable: the name does not resolve to an address",
             ],
         ),
     ] {
@@ -125,7 +125,7 @@ async fn a_target_with_an_untrusted_certificate_is_not_reachable() {
     let line = "  127.0.0.1  loopback, allowed by hooks.test; connected in N ms; the TLS handshake failed: the certificate's \
                 issuer is not known (after N ms)";
     assert!(text.contains(line), "{text}");
-    assert!(text.contains("not reachable: allowed, but no address could be connected to and proven"), "{text}");
+    assert!(text.contains("not reachable: allowed, but no connection succeeded"), "{text}");
 }
 
 #[tokio::test]
@@ -136,7 +136,7 @@ async fn a_proxy_is_used_and_its_password_is_not_printed() {
     let arguments = ["--allow-target", "127.0.0.1", "--egress-proxy", &flag, &receiver.url("/")];
     let (good, text, ended) = doctor(&dns, &arguments).await;
     assert!(good, "{text}");
-    assert!(text.contains(&format!("proxy    {}, told the address and never the name", proxy.url())), "{text}");
+    assert!(text.contains(&format!("proxy    {}, which gets only the address, not the name", proxy.url())), "{text}");
     assert!(!ended.stdout.contains("hunter2") && !ended.stderr.contains("hunter2"));
     assert_eq!(proxy.asked().len(), 1);
 }

@@ -51,7 +51,7 @@ async fn without_json_the_key_is_printed_as_text() {
     assert!(ended.status.success());
     let words: Vec<&str> = ended.stdout.lines().filter_map(|line| line.split_whitespace().next()).collect();
     assert_eq!(words, ["key", "id", "workspace", "scopes"]);
-    assert!(ended.stdout.contains("(shown only now; keep it safe)"));
+    assert!(ended.stdout.contains("(shown only now; store it safely)"));
     assert!(ended.stdout.ends_with("scopes     none: the key may do nothing\n"), "{}", ended.stdout);
 }
 

@@ -177,7 +177,7 @@ async fn a_store_opens_only_with_the_master_key_it_was_created_with() {
 
     std::fs::remove_file(&key_file).unwrap();
     let message = serve(&[]).await;
-    assert!(message.ends_with("is gone, but the store was made with a key: bring the file back"), "{message}");
+    assert!(message.ends_with("is missing, but the store was created with a key: restore the file"), "{message}");
     assert!(!key_file.exists(), "no other key takes its place");
 
     let elsewhere = parent.path().join("elsewhere.key");
@@ -215,10 +215,10 @@ async fn an_invalid_setting_is_reported_with_its_flag() {
     let wrong = [
         (["--allow-target", "https://example.com"], "--allow-target"),
         (["--allow-target", "10.0.0.1/8"], "did you mean 10.0.0.0/8?"),
-        (["--retry-schedule", "soon"], "\"soon\" is not a wait like 500ms, 5s, 30m or 2h"),
+        (["--retry-schedule", "soon"], "\"soon\" is not a duration like 500ms, 5s, 30m or 2h"),
         (["--dns-server", "resolver"], "is not an address like 127.0.0.1 or 127.0.0.1:5353"),
         (["--listen", "8080"], "--listen"),
-        (["--log-format", "xml"], "is not text or json"),
+        (["--log-format", "xml"], "must be text or json"),
     ];
     for (arguments, reason) in wrong {
         let ended = postrider(&["serve", arguments[0], arguments[1]]).await;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use postrider_domain::proxy::ProxyUrl;
-use postrider_domain::retry::RetrySchedule;
+use postrider_domain::retry_schedule::RetrySchedule;
 use postrider_domain::time::Timestamp;
 use serde_json::{Value, json};
 

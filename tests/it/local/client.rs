@@ -101,5 +101,5 @@ async fn a_bad_answer_and_no_answer_are_different_failures() {
 
     let free = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
     let failure = client_at(&format!("http://{free}")).get("/").await.unwrap_err();
-    assert_eq!(failure.to_string(), format!("nothing answers at {free}"));
+    assert_eq!(failure.to_string(), format!("cannot connect to {free}"));
 }

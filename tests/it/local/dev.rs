@@ -4,9 +4,10 @@ use std::io::{self, Write};
 use std::sync::Arc;
 
 use postrider_domain::event_type::Catalogue;
+use postrider_domain::limits;
 use postrider_domain::time::Clock;
 use postrider_local::client::BearerKey;
-use postrider_local::dev::{DELIVERIES_WAIT, Tour, TourError, TourReport, start_receiver};
+use postrider_local::dev::{Tour, TourError, TourReport, start_receiver};
 use postrider_local::receiver::{INBOX_PATH, Receiver};
 use postrider_local::screen::Screen;
 use postrider_local::state::DevState;
@@ -218,7 +219,7 @@ async fn events_missing_after_10_s_are_named_and_the_tour_continues() {
     machine.api.lose("job.failed");
     let start = machine.start().await;
     let deadline = machine.clock.until_someone_waits().await;
-    assert_eq!(deadline, NOON.plus(TRANSIT * 9).plus(DELIVERIES_WAIT));
+    assert_eq!(deadline, NOON.plus(TRANSIT * 9).plus(limits::TOUR_WAIT));
     machine.clock.set(deadline);
     start.shown.until("Missing after 10 s: post.updated, job.failed.").await;
     start.shown.until("Ctrl-C stops.").await;

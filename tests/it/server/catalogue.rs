@@ -146,7 +146,7 @@ async fn an_invalid_catalogue_prevents_the_start_with_the_reason() {
     let misfit = catalogue(1, "acme", &["a.b"]).replace("{\"type\":\"object\"}", "{\"required\":[\"id\"]}");
     let error = start_with(&setup, &misfit).await.unwrap_err();
     assert!(
-        error.contains("the example of \"a.b\" does not fit its schema: data \"id\" is a required property"),
+        error.contains("the example of \"a.b\" violates its schema: data \"id\" is a required property"),
         "{error}"
     );
     let outside = catalogue(1, "acme", &["a.b"]).replace("\"type\":\"object\"", "\"$ref\":\"https://example.com/\"");

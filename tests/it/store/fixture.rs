@@ -16,10 +16,10 @@ use postrider_domain::delivery::{Delivery, DeliveryFilter, DeliveryStatus, EndRe
 use postrider_domain::endpoint::{
     DisabledReason, Endpoint, EndpointChange, EndpointName, EndpointUrl, OpaqueId, ProjectId, SecretVersion,
 };
+use postrider_domain::endpoint_health::{Failure, Signal};
 use postrider_domain::endpoint_options::{DeliveryOrder, OptionsChange};
 use postrider_domain::event::{EventReceipt, NewEvent};
 use postrider_domain::event_type::EventTypeName;
-use postrider_domain::health::{Failure, Signal};
 use postrider_domain::id::{ApiKeyId, DeliveryId, EndpointId, EventId, ReplayId, RowKey, StoreTag, WorkspaceId};
 use postrider_domain::limits;
 use postrider_domain::page::PageRequest;

@@ -5,8 +5,8 @@ use serde_json::{Map, Value, json};
 use crate::error_code::ErrorCode;
 use postrider_domain::access::needs;
 use postrider_domain::endpoint::DisabledReason;
+use postrider_domain::endpoint_health::HealthState;
 use postrider_domain::event_type::Catalogue;
-use postrider_domain::health::HealthState;
 use postrider_domain::limits;
 
 use super::endpoint_options;

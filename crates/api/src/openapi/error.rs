@@ -13,7 +13,7 @@ use postrider_domain::event_type::Brand;
 use postrider_domain::id::RequestId;
 use postrider_domain::limits;
 use postrider_domain::page::InvalidPage;
-use postrider_domain::rate_limit::Bucket;
+use postrider_domain::rate_limit::RateBucket;
 use postrider_domain::target::{RefusalReason, TargetRefusal};
 use postrider_service::ServiceError;
 
@@ -66,7 +66,7 @@ fn details(code: ErrorCode) -> Option<Value> {
         ErrorCode::VersionUnsupported => Some(object(json!({ "accepted": array(json!({ "type": "string" })) }), &[])),
         ErrorCode::ScopeMissing => Some(object(json!({ "required": array(reference("Scope")) }), &[])),
         ErrorCode::RateLimited => {
-            let buckets = [Bucket::Management, Bucket::Publishing].map(Bucket::as_str);
+            let buckets = [RateBucket::Management, RateBucket::Publishing].map(RateBucket::as_str);
             Some(object(json!({ "bucket": one_of(&buckets) }), &[]))
         }
         ErrorCode::SsrfBlocked => {
@@ -161,7 +161,7 @@ fn sample(code: ErrorCode) -> ServiceError {
             ServiceError::SsrfBlocked(TargetRefusal { host: text("localhost"), reason: RefusalReason::Loopback })
         }
         ErrorCode::RateLimited => ServiceError::RateLimited {
-            bucket: Bucket::Management,
+            bucket: RateBucket::Management,
             limit: limits::MANAGEMENT_REQUESTS_PER_MINUTE,
             retry_after: Duration::from_secs(12),
         },

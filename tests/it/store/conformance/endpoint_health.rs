@@ -6,7 +6,7 @@ use postrider_domain::access::Mode;
 use postrider_domain::attempt::AttemptOutcome;
 use postrider_domain::delivery::{DeliveryStatus, EndReason};
 use postrider_domain::endpoint::{DisabledReason, Endpoint, EndpointChange, EndpointUrl};
-use postrider_domain::health::{Failure, HealthState, Signal, Trouble};
+use postrider_domain::endpoint_health::{Failure, FailureStreak, HealthState, Signal};
 use postrider_domain::limits;
 use postrider_store::{AfterAttempt, Claim, OutcomeRecord, Recorded};
 use serde_json::Value;
@@ -62,8 +62,8 @@ async fn refresh(at: &Fixture, endpoint: &Endpoint) -> Endpoint {
 }
 
 /// The stored failures.
-async fn health(at: &Fixture, endpoint: &Endpoint) -> Option<Trouble> {
-    refresh(at, endpoint).await.trouble
+async fn health(at: &Fixture, endpoint: &Endpoint) -> Option<FailureStreak> {
+    refresh(at, endpoint).await.failure_streak
 }
 
 pub async fn probe(at: &Fixture) -> Claim {
@@ -213,7 +213,7 @@ async fn reactivation_and_a_new_url_clear_the_failures(at: Fixture) {
         pause(&at, &endpoint).await;
         at.publish(1).await;
         let changed = at.update(&endpoint, change).await;
-        assert_eq!(changed.trouble, None);
+        assert_eq!(changed.failure_streak, None);
         assert_eq!(health(&at, &endpoint).await, None);
         let claims = at.claim(10).await.claims;
         assert_eq!(claims.len(), 1, "the due delivery is claimed");
@@ -316,7 +316,7 @@ async fn an_endpoint_without_success_for_five_days_is_disabled(at: Fixture) {
     }
     let disabled = refresh(&at, &endpoint).await;
     assert_eq!(disabled.disabled_reason, Some(DisabledReason::Failing));
-    let age = at.clock_now().since(disabled.trouble.unwrap().first_failure_at);
+    let age = at.clock_now().since(disabled.failure_streak.unwrap().first_failure_at);
     assert!(age >= limits::DISABLE_AGE && age < limits::DISABLE_AGE + limits::PROBE_WAIT_MAX, "{age:?}");
     at.advance(LATER);
     assert!(at.claim(10).await.claims.is_empty());

@@ -7,7 +7,7 @@ use postrider_domain::endpoint_options::{
     CertificateFacts, DeliveryOrder, DeliveryRate, EndpointOptions, OptionsChange, SignatureSchemes,
 };
 use postrider_domain::private_options::HeaderName;
-use postrider_domain::retry::RetrySchedule;
+use postrider_domain::retry_schedule::RetrySchedule;
 use postrider_store::{
     CreateEndpointError, EndpointLimits, EndpointUpdate, NewEndpoint, SealedCertificate, SealedHeader, SealedOptions,
     UpdateEndpointError,

@@ -1,4 +1,4 @@
-//! How a command reaches a store, and how it prints a list.
+//! Access of commands to a store: through the admin socket of a running server, or by opening the store.
 
 use std::sync::Arc;
 
@@ -6,26 +6,26 @@ use anyhow::{Context, bail};
 
 use crate::clock::SystemClock;
 use crate::server::admin::{self, AdminError, AdminRequest, AdminResponse, Listing};
-use crate::server::{Office, OpenedFor};
+use crate::server::{Components, OpenedFor};
 use postrider_domain::limits;
 
 use super::options::DataOptions;
 
-/// Asks the server that runs on this machine, or opens the store when there is none.
+/// Sends the request to the server that holds the data directory. Without one, opens the store.
 pub async fn perform(data: &DataOptions, request: AdminRequest) -> anyhow::Result<AdminResponse> {
     let settings = data.settings()?;
     match admin::ask(&settings.admin_socket_path(), &request).await {
         Ok(response) => return Ok(response),
         Err(AdminError::NoServer) => {}
-        Err(error) => return Err(error).context("asking the running server"),
+        Err(error) => return Err(error).context("cannot send the request to the running server"),
     }
-    let office = Office::open(&settings, Arc::new(SystemClock), OpenedFor::Command).await?;
-    let response = admin::execute(&office.service, request).await;
-    office.close().await;
+    let components = Components::open(&settings, Arc::new(SystemClock), OpenedFor::Command).await?;
+    let response = admin::execute(&components.service, request).await;
+    components.close().await;
     Ok(response)
 }
 
-/// Everything there is, page by page, or the newest `most` of it.
+/// Fetches all items page by page, or the newest `most` items.
 pub async fn list<T>(
     data: &DataOptions,
     what: Listing,
@@ -47,29 +47,10 @@ pub async fn list<T>(
     }
 }
 
-/// For answers of another kind than was asked for: a refusal, told as the command's failure.
+/// The error for any answer but the expected one: usually a refusal.
 pub fn unexpected<T>(response: AdminResponse) -> anyhow::Result<T> {
     match response {
         AdminResponse::Refused { message } => bail!("{message}"),
-        other => bail!("the server answered something else than was asked: {other:?}"),
-    }
-}
-
-/// Prints a table whose columns are as wide as they must be. An empty cell is a dash.
-pub fn print_rows<const COLUMNS: usize>(heads: &[&str; COLUMNS], rows: impl IntoIterator<Item = [String; COLUMNS]>) {
-    let mut table = vec![heads.map(str::to_owned)];
-    table.extend(rows);
-    let mut widths = [0; COLUMNS];
-    for row in &mut table {
-        for (cell, width) in row.iter_mut().zip(&mut widths) {
-            if cell.is_empty() {
-                "-".clone_into(cell);
-            }
-            *width = cell.chars().count().max(*width);
-        }
-    }
-    for row in table {
-        let line: String = row.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}  ")).collect();
-        println!("{}", line.trim_end());
+        other => bail!("unexpected answer of the server: {other:?}"),
     }
 }

@@ -1,4 +1,4 @@
-//! What a run needs before it can begin: a server of its own on a new data directory, workspaces with a key each, endpoints.
+//! The setup of a run: a server with a new data directory, workspaces with a key each, and endpoints.
 
 use std::fs::OpenOptions;
 use std::io::{self, Write as _};
@@ -14,49 +14,55 @@ use postrider_local::client::{BearerKey, Client};
 
 use super::arrivals::Arrivals;
 use super::database::DatabaseOptions;
+use super::directory::{Directory, random_name};
+use super::error::BenchError;
 use super::load::Load;
 use super::process::{ServerProcess, directory_bytes};
-use super::run::BenchError;
 
-/// A server that is ready for events.
-pub struct Stage {
+/// The servers under test and their workspaces.
+pub struct TestBed {
     pub server: ServerProcess,
-    /// Further nodes on the same database, each with its directory.
+    /// Additional nodes on the same database, each with its directory.
     others: Vec<(ServerProcess, Directory)>,
     directory: Directory,
     operator: BearerKey,
     workspaces: Vec<Workspace>,
-    /// Tells workspaces apart from those that an earlier run left in the same database.
+    /// Distinguishes the workspaces from those of an earlier run in the same database.
     tag: String,
-    /// Whether the store outlasts the directory.
+    /// Whether the store is in a database, so that it outlives the directory.
     is_store_shared: bool,
 }
 
-/// Where the servers under test keep what they know: each in its own directory, or all in one database.
-pub struct Store {
+/// The location of the store: the directory of each server, or one database for all.
+pub struct StoreLocation {
     database: Option<DatabaseOptions>,
-    /// What is in the database can be read with one master key only, so all servers are given this.
+    /// The directory of the shared master key. All servers on a database need the same key.
     shared: Option<Directory>,
 }
 
-/// A workspace and a key that may do everything in it.
+/// A workspace and a key for it.
 #[derive(Clone)]
 pub struct Workspace {
     pub id: String,
     pub key: BearerKey,
 }
 
-/// What endpoints of a run subscribe to.
+/// The event type that all endpoints of a run subscribe to.
 const EVENT: &str = "post.created";
-/// Requests under way while the stage is set: enough that each commit carries some of them.
-const HANDS: usize = 16;
-/// Limits that are there for people, not for a benchmark.
+/// Concurrent requests during setup: enough that each commit contains several.
+const SETUP_WORKERS: usize = 16;
+/// Turns off limits that a benchmark exceeds.
 const LIMITS: [&str; 4] = ["--rate-limit-management", "0", "--endpoints-per-project", "50000"];
 
-impl Stage {
-    /// Starts a server, or several nodes; there is nothing in it but the key to set everything up with.
-    pub async fn start(program: &Path, store: &Store, nodes: usize, flags: &[String]) -> Result<Self, BenchError> {
-        let directory = Directory::make()?;
+impl TestBed {
+    /// Starts a server, or several nodes. Their store contains only the key for the setup.
+    pub async fn start(
+        program: &Path,
+        store: &StoreLocation,
+        nodes: usize,
+        flags: &[String],
+    ) -> Result<Self, BenchError> {
+        let directory = Directory::create()?;
         let store_flags = store.flags();
         let operator = make_operator_key(program, &directory.0, &store_flags).await?;
         let mut all = store_flags;
@@ -64,21 +70,21 @@ impl Stage {
         let server = ServerProcess::start(program, &directory.0, &all).await?;
         let mut others = Vec::new();
         for _ in 1..nodes {
-            let directory = Directory::make()?;
+            let directory = Directory::create()?;
             others.push((ServerProcess::start(program, &directory.0, &all).await?, directory));
         }
         let is_store_shared = store.database.is_some();
         Ok(Self { server, others, directory, operator, workspaces: Vec::new(), tag: random_name(), is_store_shared })
     }
 
-    /// All nodes, the first one first.
+    /// All nodes.
     pub fn servers(&self) -> impl Iterator<Item = &ServerProcess> {
         std::iter::once(&self.server).chain(self.others.iter().map(|(server, _)| server))
     }
 
-    /// Makes the workspaces and endpoints of a load, and tells `arrivals` their secrets. `sinks` are the base URLs that
-    /// the endpoints lie on by turns. Answers with the workspaces' keys.
-    pub async fn set(
+    /// Creates the workspaces and endpoints of a load, and gives their secrets to `arrivals`. The endpoints are spread
+    /// over the base URLs in `sinks`. Returns the keys of the workspaces.
+    pub async fn prepare(
         &mut self,
         load: &Load,
         sinks: &[String],
@@ -88,8 +94,8 @@ impl Stage {
         let workspace_of = |endpoint: &usize| load.workspace_of(endpoint / load.fan_out);
         let mut endpoints: Vec<usize> = (0..load.endpoints()).collect();
         endpoints.sort_by_key(workspace_of);
-        let mut hands = Vec::new();
-        for share in endpoints.chunks(endpoints.len().div_ceil(HANDS)) {
+        let mut workers = Vec::new();
+        for share in endpoints.chunks(endpoints.len().div_ceil(SETUP_WORKERS)) {
             let work = share.iter().map(|endpoint| {
                 let url = format!("{}/{endpoint}", sinks[endpoint % sinks.len()]);
                 let project = load.project_id(endpoint / load.fan_out);
@@ -98,38 +104,39 @@ impl Stage {
                 (*endpoint, workspace_of(endpoint), body)
             });
             let (work, workspaces, arrivals) = (work.collect(), Arc::clone(&workspaces), Arc::clone(arrivals));
-            hands.push(tokio::spawn(register(self.server.base_url(), work, workspaces, arrivals)));
+            workers.push(tokio::spawn(register(self.server.base_url(), work, workspaces, arrivals)));
         }
-        for hand in hands {
-            hand.await.map_err(io::Error::other)??;
+        for worker in workers {
+            worker.await.map_err(io::Error::other)??;
         }
         Ok(workspaces.iter().map(|workspace| workspace.key.reveal().to_owned()).collect())
     }
 
-    /// Makes workspaces that are called alike, each with a key.
+    /// Creates workspaces with a common prefix in their names, each with a key.
     pub async fn workspaces(&mut self, name: &str, count: usize) -> Result<Vec<Workspace>, BenchError> {
         let mut client = self.client(&self.operator)?;
         let mut made = Vec::with_capacity(count);
         for number in 0..count {
             let name = json!({ "name": format!("{name} {} {number}", self.tag) });
-            let workspace = client.post("/v1/workspaces", &name).await.map_err(setup)?;
+            let workspace = client.post("/v1/workspaces", &name).await.map_err(BenchError::setup)?;
             let id = text(&workspace, "id")?;
             let scopes = json!({ "scopes": ["webhooks:manage", "events:write"] });
-            let key = client.post(&format!("/v1/workspaces/{id}/api-keys"), &scopes).await.map_err(setup)?;
-            made.push(Workspace { id, key: BearerKey::parse(&text(&key, "key")?).map_err(setup)? });
+            let key =
+                client.post(&format!("/v1/workspaces/{id}/api-keys"), &scopes).await.map_err(BenchError::setup)?;
+            made.push(Workspace { id, key: BearerKey::parse(&text(&key, "key")?).map_err(BenchError::setup)? });
         }
         self.workspaces.extend_from_slice(&made);
         Ok(made)
     }
 
     pub fn client(&self, key: &BearerKey) -> Result<Client, BenchError> {
-        Client::new(&self.server.base_url(), key).map_err(setup)
+        Client::new(&self.server.base_url(), key).map_err(BenchError::setup)
     }
 
-    /// Stops the server: how long that took, and how many bytes its directory holds.
-    pub async fn strike(self) -> Result<(Duration, u64), BenchError> {
+    /// Stops the servers. Returns how long the first took, and the size of its directory in bytes.
+    pub async fn stop(self) -> Result<(Duration, u64), BenchError> {
         if self.is_store_shared {
-            self.empty().await?;
+            self.delete_workspaces().await?;
         }
         for (server, _directory) in self.others {
             server.stop().await?;
@@ -139,20 +146,20 @@ impl Stage {
     }
 }
 
-impl Stage {
-    /// The next server on this store is to find nothing that waits for delivery.
-    async fn empty(&self) -> Result<(), BenchError> {
+impl TestBed {
+    /// Deletes the workspaces, so that the next server on this store finds no waiting deliveries.
+    async fn delete_workspaces(&self) -> Result<(), BenchError> {
         let mut client = self.client(&self.operator)?;
         for workspace in &self.workspaces {
-            client.delete(&format!("/v1/workspaces/{}", workspace.id)).await.map_err(setup)?;
+            client.delete(&format!("/v1/workspaces/{}", workspace.id)).await.map_err(BenchError::setup)?;
         }
         Ok(())
     }
 }
 
-impl Store {
+impl StoreLocation {
     pub fn prepare(database: Option<DatabaseOptions>) -> Result<Self, BenchError> {
-        let shared = database.is_some().then(Directory::make).transpose()?;
+        let shared = database.is_some().then(Directory::create).transpose()?;
         if let Some(directory) = &shared {
             let key = hex(&postrider_crypto::Random::default().bytes::<32>());
             let mut file =
@@ -162,7 +169,7 @@ impl Store {
         Ok(Self { database, shared })
     }
 
-    /// What `serve` and `keys` are told of it.
+    /// The flags for `serve` and `keys`.
     fn flags(&self) -> Vec<String> {
         let mut flags = self.database.as_ref().map_or_else(Vec::new, DatabaseOptions::flags);
         if let Some(directory) = &self.shared {
@@ -180,7 +187,7 @@ fn master_key_path(directory: &Directory) -> PathBuf {
     directory.0.join("master.key")
 }
 
-/// Makes endpoints, given as number, workspace and body, one after the other.
+/// Creates endpoints one after the other. Each is given as number, workspace and body.
 async fn register(
     base_url: String,
     work: Vec<(usize, usize, Value)>,
@@ -191,16 +198,18 @@ async fn register(
     for (endpoint, workspace, body) in work {
         let (_, client) = match &mut kept {
             Some(kept) if kept.0 == workspace => kept,
-            _ => kept.insert((workspace, Client::new(&base_url, &workspaces[workspace].key).map_err(setup)?)),
+            _ => {
+                kept.insert((workspace, Client::new(&base_url, &workspaces[workspace].key).map_err(BenchError::setup)?))
+            }
         };
-        let made = client.post("/v1/webhook-endpoints", &body).await.map_err(setup)?;
-        let secret = WebhookSecret::parse(&text(&made, "secret")?).map_err(setup)?;
+        let made = client.post("/v1/webhook-endpoints", &body).await.map_err(BenchError::setup)?;
+        let secret = WebhookSecret::parse(&text(&made, "secret")?).map_err(BenchError::setup)?;
         arrivals.expect_signed_with(endpoint, secret.mac_key());
     }
     Ok(())
 }
 
-/// The key of whoever runs the server, made before it runs.
+/// Creates the operator's key before the server starts.
 async fn make_operator_key(program: &Path, data_dir: &Path, store_flags: &[String]) -> Result<BearerKey, BenchError> {
     let output = tokio::process::Command::new(program)
         .env_clear()
@@ -211,36 +220,11 @@ async fn make_operator_key(program: &Path, data_dir: &Path, store_flags: &[Strin
         .output()
         .await?;
     let created: Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
-    let key = created["key"].as_str().ok_or_else(|| setup(String::from_utf8_lossy(&output.stderr)))?;
-    BearerKey::parse(key).map_err(setup)
+    let key = created["key"].as_str().ok_or_else(|| BenchError::setup(String::from_utf8_lossy(&output.stderr)))?;
+    BearerKey::parse(key).map_err(BenchError::setup)
 }
 
 pub fn text(answer: &Value, field: &str) -> Result<String, BenchError> {
-    let missing = || setup(format!("an answer without `{field}`"));
+    let missing = || BenchError::setup(format!("an answer lacks the field `{field}`"));
     answer["data"][field].as_str().map(str::to_owned).ok_or_else(missing)
-}
-
-pub fn setup(error: impl std::fmt::Display) -> BenchError {
-    BenchError::Setup(error.to_string())
-}
-
-/// A directory that goes when the run is over.
-pub struct Directory(pub PathBuf);
-
-impl Directory {
-    pub fn make() -> io::Result<Self> {
-        let path = std::env::temp_dir().join(format!("postrider-bench-{}", random_name()));
-        std::fs::create_dir(&path)?;
-        Ok(Self(path))
-    }
-}
-
-fn random_name() -> String {
-    hex(&postrider_crypto::Random::default().bytes::<8>())
-}
-
-impl Drop for Directory {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
 }

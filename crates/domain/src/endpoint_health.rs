@@ -1,4 +1,4 @@
-//! How an endpoint does: from its first failure in a row to the pause, to being switched off, and back.
+//! The health of an endpoint: a pure state machine over the outcomes of its attempts.
 //!
 //! ```text
 //!        3 failures            5 failures over 10 s             5 days and 12 failures
@@ -7,22 +7,22 @@
 //!    └──── a success ───┴────────────────────────────────┘
 //! ```
 //!
-//! Pausing is not disabling: what waits goes on waiting, and a probe, which is one of the deliveries that wait, finds out
-//! by itself that the receiver is back. Only what an attempt brought counts; what was published meanwhile does not. Everything
-//! here is pure; the stores keep a [`Trouble`] for each endpoint whose last attempt failed, and none for the others.
+//! A paused endpoint keeps its queue. One of the waiting deliveries is sent as a probe, so recovery is detected without
+//! anyone's action. Only outcomes of attempts change the state, not publishes. The stores keep a [`FailureStreak`] for
+//! each endpoint whose last attempt failed, and nothing for the others.
 
 use std::time::Duration;
 
 use super::limits;
 use super::time::Timestamp;
 
-/// What is told of an endpoint.
+/// The state that the API shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HealthState {
     Ok,
-    /// Several attempts in a row have failed.
+    /// Several consecutive attempts failed.
     Failing,
-    /// Nothing is sent but probes; the queue is kept.
+    /// Only probes are sent; the queue is kept.
     Paused,
 }
 
@@ -38,85 +38,85 @@ impl HealthState {
     }
 }
 
-/// What an attempt says of its endpoint.
+/// The evidence that an attempt gives about its endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Signal {
-    /// Nothing: it was a test or a simulation, or the fault was ours.
+    /// None: a test, a simulation, or our own fault.
     Nothing,
     Success,
     Failure(Failure),
 }
 
-/// An attempt that failed by the receiver's fault.
+/// An attempt that failed by the fault of the receiver.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Failure {
-    /// It was a paused endpoint's probe.
+    /// The attempt was a probe of a paused endpoint.
     pub probe: bool,
-    /// The receiver said that it has too much to do: 429, 502, 503 or 504.
+    /// The receiver reported overload: 429, 502, 503 or 504.
     pub busy: bool,
-    /// How long a busy receiver asked to be left alone.
+    /// The break that a busy receiver asked for.
     pub retry_after: Option<Duration>,
 }
 
-/// Whether an answer with this status speaks for the whole endpoint: the receiver has too much to do (contract).
+/// Whether a status reports overload of the whole endpoint (contract).
 pub const fn is_busy(status: u16) -> bool {
     matches!(status, 429 | 502 | 503 | 504)
 }
 
-/// What is kept of an endpoint whose last attempt failed.
+/// The stored state of an endpoint whose last attempt failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Trouble {
+pub struct FailureStreak {
     /// The first failure since the last success.
     pub first_failure_at: Timestamp,
-    /// Attempts that failed since.
+    /// Failed attempts since the last success.
     pub failures: u32,
     pub pause: Option<Pause>,
-    /// It was told that the endpoint will soon be switched off.
+    /// The operator was warned that the endpoint will be switched off.
     pub warned: bool,
 }
 
-/// An endpoint that is left alone but for probes.
+/// An endpoint that gets only probes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pause {
     pub since: Timestamp,
     pub failed_probes: u32,
-    /// Not before this, and not before something is due.
+    /// No probe is sent before this instant, nor before a delivery is due.
     pub next_probe_at: Timestamp,
 }
 
-/// What a failure changes.
+/// The effect of a failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AfterFailure {
-    pub trouble: Trouble,
-    pub turn: Option<Turn>,
-    /// Nothing is sent to the endpoint before this instant.
+    pub failure_streak: FailureStreak,
+    pub change: Option<HealthChange>,
+    /// The endpoint gets no attempt before this instant.
     pub not_before: Option<Timestamp>,
 }
 
-/// A change of state that somebody may want to be told of.
+/// A change of state that is reported to the operator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Turn {
+pub enum HealthChange {
     Failing,
     Paused,
-    /// It will be switched off in a day unless an attempt succeeds.
+    /// The endpoint will be switched off in a day unless an attempt succeeds.
     DisabledSoon,
-    /// It is to be switched off now.
+    /// The endpoint must be switched off now.
     Disable,
 }
 
-impl Trouble {
-    /// What one more failure makes of an endpoint.
+impl FailureStreak {
+    /// The state after one more failure.
     pub fn after_failure(before: Option<Self>, now: Timestamp, failure: Failure) -> AfterFailure {
         let fresh = Self { first_failure_at: now, failures: 0, pause: None, warned: false };
-        let mut trouble = before.unwrap_or(fresh);
-        trouble.failures = trouble.failures.saturating_add(1);
-        let age = now.since(trouble.first_failure_at);
-        let mut turn = (trouble.failures == limits::FAILING_FAILURES).then_some(Turn::Failing);
-        match &mut trouble.pause {
-            None if trouble.failures >= limits::PAUSE_FAILURES && age >= limits::PAUSE_SPAN => {
-                trouble.pause =
+        let mut failure_streak = before.unwrap_or(fresh);
+        failure_streak.failures = failure_streak.failures.saturating_add(1);
+        let age = now.since(failure_streak.first_failure_at);
+        let mut change = (failure_streak.failures == limits::FAILING_FAILURES).then_some(HealthChange::Failing);
+        match &mut failure_streak.pause {
+            None if failure_streak.failures >= limits::PAUSE_FAILURES && age >= limits::PAUSE_SPAN => {
+                failure_streak.pause =
                     Some(Pause { since: now, failed_probes: 0, next_probe_at: now.plus(limits::PROBE_WAIT_MIN) });
-                turn = Some(Turn::Paused);
+                change = Some(HealthChange::Paused);
             }
             Some(pause) if failure.probe => {
                 pause.failed_probes = pause.failed_probes.saturating_add(1);
@@ -124,26 +124,26 @@ impl Trouble {
             }
             _ => {}
         }
-        if age >= limits::DISABLE_AGE && trouble.failures >= limits::DISABLE_FAILURES {
-            turn = Some(Turn::Disable);
+        if age >= limits::DISABLE_AGE && failure_streak.failures >= limits::DISABLE_FAILURES {
+            change = Some(HealthChange::Disable);
         } else if age >= limits::DISABLE_WARNING_AGE
-            && !trouble.warned
-            && turn.is_none()
-            && trouble.failures >= limits::FAILING_FAILURES
+            && !failure_streak.warned
+            && change.is_none()
+            && failure_streak.failures >= limits::FAILING_FAILURES
         {
-            trouble.warned = true;
-            turn = Some(Turn::DisabledSoon);
+            failure_streak.warned = true;
+            change = Some(HealthChange::DisabledSoon);
         }
         let asked =
             failure.retry_after.filter(|_| failure.busy).map(|wait| now.plus(wait.min(limits::RETRY_AFTER_MAX)));
-        let not_before = match &mut trouble.pause {
+        let not_before = match &mut failure_streak.pause {
             Some(pause) => {
                 pause.next_probe_at = pause.next_probe_at.max(asked.unwrap_or(now));
                 Some(pause.next_probe_at)
             }
-            None => asked.max(slow_down(trouble.failures, failure.busy).map(|wait| now.plus(wait))),
+            None => asked.max(slow_down(failure_streak.failures, failure.busy).map(|wait| now.plus(wait))),
         };
-        AfterFailure { trouble, turn, not_before }
+        AfterFailure { failure_streak, change, not_before }
     }
 
     pub const fn state(&self) -> HealthState {
@@ -156,7 +156,7 @@ impl Trouble {
         }
     }
 
-    /// When its state began.
+    /// The start of the current state.
     pub fn since(&self) -> Option<Timestamp> {
         match self.state() {
             HealthState::Ok => None,
@@ -165,19 +165,19 @@ impl Trouble {
         }
     }
 
-    /// The endpoint is switched off by the first failure from this instant on, unless a success comes before.
+    /// The first failure at or after this instant switches the endpoint off, unless a success comes before.
     pub fn disables_at(&self) -> Timestamp {
         self.first_failure_at.plus(limits::DISABLE_AGE)
     }
 }
 
-/// Between two probes: 30 s, then twice as long each time, up to an hour.
+/// The wait between two probes: 30 s, doubled after each failed probe, up to an hour.
 fn probe_wait(failed_probes: u32) -> Duration {
     limits::PROBE_WAIT_MIN.saturating_mul(1 << failed_probes.min(16)).min(limits::PROBE_WAIT_MAX)
 }
 
-/// How long an endpoint that is not paused yet is left alone after so many failures in a row. A single failure among successes
-/// slows nothing: how many attempts go out side by side falls by itself.
+/// The break of an endpoint with this many consecutive failures that is not paused yet. A single failure among
+/// successes needs no break: the concurrency limit of the endpoint drops by itself.
 fn slow_down(failures: u32, busy: bool) -> Option<Duration> {
     if busy && failures >= limits::FAILING_FAILURES {
         let doublings = (failures - limits::FAILING_FAILURES).min(5);
@@ -200,114 +200,122 @@ mod tests {
         START.plus(Duration::from_secs(seconds))
     }
 
-    /// The same failure at each of these seconds.
+    /// The state after the same failure at each of these seconds.
     fn fail(seconds: &[u64], failure: Failure) -> AfterFailure {
         let mut last = None;
         for &second in seconds {
-            last = Some(Trouble::after_failure(last.map(|after: AfterFailure| after.trouble), at(second), failure));
+            last = Some(FailureStreak::after_failure(
+                last.map(|after: AfterFailure| after.failure_streak),
+                at(second),
+                failure,
+            ));
         }
         last.unwrap()
     }
 
     #[test]
-    fn the_third_failure_in_a_row_is_failing_and_is_told_once() {
-        assert_eq!(fail(&[0, 1], PLAIN).trouble.state(), HealthState::Ok);
+    fn the_third_consecutive_failure_is_reported_once() {
+        assert_eq!(fail(&[0, 1], PLAIN).failure_streak.state(), HealthState::Ok);
         let third = fail(&[0, 1, 2], PLAIN);
-        assert_eq!((third.trouble.state(), third.turn), (HealthState::Failing, Some(Turn::Failing)));
-        assert_eq!(third.trouble.since(), Some(at(0)));
-        assert_eq!(fail(&[0, 1, 2, 3], PLAIN).turn, None);
+        assert_eq!((third.failure_streak.state(), third.change), (HealthState::Failing, Some(HealthChange::Failing)));
+        assert_eq!(third.failure_streak.since(), Some(at(0)));
+        assert_eq!(fail(&[0, 1, 2, 3], PLAIN).change, None);
     }
 
     #[test]
-    fn five_failures_pause_only_when_they_span_ten_seconds() {
-        assert_eq!(fail(&[0, 0, 0, 0, 9], PLAIN).trouble.pause, None);
-        assert_eq!(fail(&[0, 10, 20, 30], PLAIN).trouble.pause, None);
+    fn five_failures_pause_only_if_they_span_ten_seconds() {
+        assert_eq!(fail(&[0, 0, 0, 0, 9], PLAIN).failure_streak.pause, None);
+        assert_eq!(fail(&[0, 10, 20, 30], PLAIN).failure_streak.pause, None);
         let paused = fail(&[0, 0, 0, 0, 10], PLAIN);
-        assert_eq!(paused.turn, Some(Turn::Paused));
-        assert_eq!(paused.trouble.pause, Some(Pause { since: at(10), failed_probes: 0, next_probe_at: at(40) }));
+        assert_eq!(paused.change, Some(HealthChange::Paused));
+        assert_eq!(paused.failure_streak.pause, Some(Pause { since: at(10), failed_probes: 0, next_probe_at: at(40) }));
         assert_eq!(paused.not_before, Some(at(40)));
     }
 
     #[test]
-    fn probes_wait_thirty_seconds_then_twice_as_long_up_to_an_hour() {
-        let mut trouble = fail(&[0, 0, 0, 0, 10], PLAIN).trouble;
+    fn the_wait_between_probes_doubles_up_to_an_hour() {
+        let mut failure_streak = fail(&[0, 0, 0, 0, 10], PLAIN).failure_streak;
         let mut waits = Vec::new();
         for _ in 0..9 {
-            let now = trouble.pause.unwrap().next_probe_at;
-            let after = Trouble::after_failure(Some(trouble), now, PROBE);
-            waits.push(after.trouble.pause.unwrap().next_probe_at.since(now).as_secs());
-            trouble = after.trouble;
+            let now = failure_streak.pause.unwrap().next_probe_at;
+            let after = FailureStreak::after_failure(Some(failure_streak), now, PROBE);
+            waits.push(after.failure_streak.pause.unwrap().next_probe_at.since(now).as_secs());
+            failure_streak = after.failure_streak;
         }
         assert_eq!(waits, [60, 120, 240, 480, 960, 1920, 3600, 3600, 3600]);
     }
 
     #[test]
-    fn what_was_under_way_when_the_pause_began_moves_no_probe() {
-        let paused = fail(&[0, 0, 0, 0, 10], PLAIN).trouble;
-        let after = Trouble::after_failure(Some(paused), at(20), PLAIN);
-        assert_eq!(after.trouble.pause, paused.pause);
+    fn attempts_running_when_the_pause_began_move_no_probe() {
+        let paused = fail(&[0, 0, 0, 0, 10], PLAIN).failure_streak;
+        let after = FailureStreak::after_failure(Some(paused), at(20), PLAIN);
+        assert_eq!(after.failure_streak.pause, paused.pause);
     }
 
     #[test]
-    fn an_endpoint_is_switched_off_after_five_days_and_twelve_failures_and_warned_a_day_before() {
+    fn five_days_and_twelve_failures_disable_after_a_warning() {
         let day = 24 * 3600;
-        let mut trouble = fail(&[0; 11], PLAIN).trouble;
+        let mut failure_streak = fail(&[0; 11], PLAIN).failure_streak;
         let mut fail_at = |second: u64| {
-            let after = Trouble::after_failure(Some(trouble), at(second), PLAIN);
-            trouble = after.trouble;
-            after.turn
+            let after = FailureStreak::after_failure(Some(failure_streak), at(second), PLAIN);
+            failure_streak = after.failure_streak;
+            after.change
         };
-        assert_eq!(fail_at(day), Some(Turn::Paused));
+        assert_eq!(fail_at(day), Some(HealthChange::Paused));
         assert_eq!(fail_at(4 * day - 1), None);
-        assert_eq!(fail_at(4 * day), Some(Turn::DisabledSoon));
+        assert_eq!(fail_at(4 * day), Some(HealthChange::DisabledSoon));
         assert_eq!(fail_at(4 * day + 1), None);
         assert_eq!(fail_at(5 * day - 1), None);
-        assert_eq!(fail_at(5 * day), Some(Turn::Disable));
+        assert_eq!(fail_at(5 * day), Some(HealthChange::Disable));
         let quiet = fail(&[0, 4 * day], PLAIN);
-        assert_eq!((quiet.turn, quiet.trouble.warned), (None, false), "two failures are not worth a warning");
+        assert_eq!((quiet.change, quiet.failure_streak.warned), (None, false), "two failures cause no warning");
         let late = fail(&[0, 1, 2, 3, 4 * day], PLAIN);
-        assert_eq!(late.turn, Some(Turn::Paused), "of two turns at once, the pause is told; the warning comes next");
+        assert_eq!(
+            late.change,
+            Some(HealthChange::Paused),
+            "of two changes at once the pause is reported; the warning follows"
+        );
         let few = fail(&[0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 5 * day], PLAIN);
-        assert_ne!(few.turn, Some(Turn::Disable), "eleven failures are too few");
+        assert_ne!(few.change, Some(HealthChange::Disable), "eleven failures are too few");
     }
 
     #[test]
-    fn a_busy_receiver_is_left_alone_for_as_long_as_it_asked() {
+    fn a_busy_receiver_gets_the_break_it_asked_for() {
         let asked = Failure { busy: true, retry_after: Some(Duration::from_secs(120)), ..PLAIN };
         assert_eq!(fail(&[0], asked).not_before, Some(at(120)));
         let polite = Failure { busy: false, ..asked };
-        assert_eq!(fail(&[0], polite).not_before, None, "an answer that does not speak for the endpoint");
+        assert_eq!(fail(&[0], polite).not_before, None, "this status does not report overload of the whole endpoint");
         let busy = Failure { busy: true, ..PLAIN };
         assert_eq!(fail(&[0, 0], busy).not_before, None);
         assert_eq!(fail(&[0, 0, 0], busy).not_before, Some(at(1)));
         assert_eq!(fail(&[0, 0, 0, 0, 0], busy).not_before, Some(at(4)));
-        assert_eq!(fail(&[0, 0, 0, 0, 10], asked).trouble.pause.unwrap().next_probe_at, at(130));
+        assert_eq!(fail(&[0, 0, 0, 0, 10], asked).failure_streak.pause.unwrap().next_probe_at, at(130));
     }
 
     #[test]
-    fn a_receiver_that_only_fails_gets_one_attempt_a_second_until_it_is_paused() {
+    fn a_failing_receiver_gets_one_attempt_a_second_until_paused() {
         assert_eq!(fail(&[0; 4], PLAIN).not_before, None);
         assert_eq!(fail(&[0; 5], PLAIN).not_before, Some(at(1)));
     }
 
     proptest! {
         #[test]
-        fn a_pause_always_has_a_probe_ahead_within_its_bounds(
+        fn a_pause_always_has_a_next_probe_within_bounds(
             gaps in proptest::collection::vec((0_u64..100_000, any::<bool>(), any::<bool>(), proptest::option::of(0_u64..200_000)), 1..60)
         ) {
-            let (mut now, mut trouble) = (START, None);
+            let (mut now, mut failure_streak) = (START, None);
             for (gap, probe, busy, retry_after) in gaps {
                 now = now.plus(Duration::from_millis(gap));
                 let failure = Failure { probe, busy, retry_after: retry_after.map(Duration::from_secs) };
-                let after = Trouble::after_failure(trouble, now, failure);
-                if let Some(pause) = after.trouble.pause {
+                let after = FailureStreak::after_failure(failure_streak, now, failure);
+                if let Some(pause) = after.failure_streak.pause {
                     let latest = limits::PROBE_WAIT_MAX.max(limits::RETRY_AFTER_MAX);
                     prop_assert!(pause.next_probe_at <= now.plus(latest));
                     prop_assert!(pause.next_probe_at >= pause.since);
                     prop_assert_eq!(after.not_before, Some(pause.next_probe_at));
-                    prop_assert!(after.trouble.failures >= limits::PAUSE_FAILURES);
+                    prop_assert!(after.failure_streak.failures >= limits::PAUSE_FAILURES);
                 }
-                trouble = Some(after.trouble);
+                failure_streak = Some(after.failure_streak);
             }
         }
     }
