@@ -254,7 +254,8 @@ pub const STOP_GRACE_MAX: Duration = Duration::from_secs(600);
 
 /// Endpoints whose counts and adaptive limits the engine keeps before it forgets those without claims.
 pub const ENDPOINTS_TRACKED: usize = 100_000;
-/// Opened keys that the engine caches, of each kind (`v1` and `v1a`). Beyond it a key is opened again when it is needed.
+/// Opened keys that the engine caches, of each kind (`v1` and `v1a`). Beyond it a key is opened again when it is
+/// needed.
 pub const SIGNING_KEYS_CACHED: usize = 50_000;
 /// Endpoints whose opened headers and client certificates the engine caches. Beyond it they are opened again.
 pub const ENDPOINT_OPTIONS_CACHED: usize = 10_000;
@@ -266,8 +267,8 @@ pub const DELIVERIES_PER_CLAIM: usize = 256;
 pub const OUTCOMES_QUEUED: usize = 4_096;
 /// Outcomes in one write.
 pub const OUTCOMES_PER_WRITE: usize = 512;
-/// How often outcomes are written again, once a second, while the store is unavailable. After that the leases have expired
-/// and the node that took the deliveries over records their attempts.
+/// How often outcomes are written again, once a second, while the store is unavailable. After that the leases have
+/// expired and the node that took the deliveries over records their attempts.
 pub const OUTCOME_WRITE_TRIES: u32 = 60;
 /// Rows that the janitor expires, forgets or removes in one step: a few milliseconds of the writer's time.
 pub const AGEING_ROWS_PER_STEP: usize = 500;
@@ -278,10 +279,11 @@ pub const LOOK_UP_TIMEOUT: Duration = Duration::from_secs(5);
 pub const PIN_LIFETIME: Duration = Duration::from_secs(24 * 3600);
 /// While a host that cannot be connected to keeps the same addresses, how often it is looked up again.
 pub const PIN_RENEWAL_INTERVAL: Duration = Duration::from_secs(60);
-/// Hosts whose vetted addresses are kept: twice the endpoints that one workspace may have. One takes a few hundred bytes.
+/// Hosts whose vetted addresses are kept: twice the endpoints that one workspace may have. One takes a few hundred
+/// bytes.
 pub const PINNED_HOSTS: usize = 100_000;
-/// Addresses that one attempt tries. All addresses of a host are vetted, but a host with hundreds of them must not make us
-/// open hundreds of sockets.
+/// Addresses that one attempt tries. All addresses of a host are vetted, but a host with hundreds of them must not make
+/// us open hundreds of sockets.
 pub const ADDRESSES_PER_ATTEMPT: usize = 16;
 /// How long one address may take to accept a connection. Several are tried side by side.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
@@ -297,8 +299,8 @@ pub const PROXY_ADDRESS_LIFETIME: Duration = Duration::from_secs(60);
 pub const PROXY_HEAD_BYTES: usize = 8 * 1024;
 /// Idle HTTP/1.1 connections in the pool.
 pub const IDLE_CONNECTIONS: usize = 8_192;
-/// How long a connection may be idle: less than the keep-alive of common servers (nginx 75 s, load balancers 60 s), so that
-/// they seldom close first.
+/// How long a connection may be idle: less than the keep-alive of common servers (nginx 75 s, load balancers 60 s), so
+/// that they seldom close first.
 pub const IDLE_CONNECTION_TIMEOUT: Duration = Duration::from_secs(45);
 /// The age at which a connection is not used again, so that a move of the host is noticed although it is never idle.
 pub const CONNECTION_AGE_MAX: Duration = Duration::from_secs(10 * 60);

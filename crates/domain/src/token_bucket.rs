@@ -1,8 +1,8 @@
 //! The token bucket that spreads the deliveries of an endpoint with a rate limit evenly over time.
 //!
-//! It holds a tenth of a second's worth of tokens, at least one. So a high rate does not need a claim for each delivery,
-//! and no second gets more than the rate and a tenth of it. It reads no clock: `now` is an argument. Its counts are
-//! integers, so that rounding never adds a delivery.
+//! It holds a tenth of a second's worth of tokens, at least one. So a high rate does not need a claim for each
+//! delivery, and no second gets more than the rate and a tenth of it. It reads no clock: `now` is an argument. Its
+//! counts are integers, so that rounding never adds a delivery.
 
 use std::time::Duration;
 
@@ -21,7 +21,8 @@ pub struct TokenBucket {
     filled_at: Timestamp,
 }
 
-/// Tokens are counted in millionths: in one millisecond a rate of `n` thousandths of a delivery a second adds `n` of them.
+/// Tokens are counted in millionths: in one millisecond a rate of `n` thousandths of a delivery a second adds `n` of
+/// them.
 const WHOLE_TOKEN: u64 = 1_000_000;
 
 impl NodeRate {

@@ -1,7 +1,7 @@
-//! One `POST` and its answer, over a connection of the pool or a new one, inside one deadline.
+//! Sends one `POST` and reads its answer, over a pooled or a new connection, within one deadline.
 //!
-//! It is where every limit on a stranger's answer meets: time, headers, body. It must not follow redirects, retry
-//! what a receiver has begun to answer, or read proxy settings.
+//! All limits on a stranger's answer apply here: time, headers, body. It must not follow redirects, repeat a request
+//! that a receiver has begun to answer, or read proxy settings.
 
 use std::error::Error;
 use std::sync::Arc;
@@ -21,7 +21,7 @@ use super::pool::{Connection, Pool, PoolKey, PoolLimits, RequestSender};
 use super::target::{Host, TargetUrl};
 use postrider_domain::limits;
 
-/// Sends requests.
+/// The HTTP client: a connector and a pool.
 pub struct HttpClient {
     connector: Connector,
     pool: Arc<Pool>,
@@ -32,7 +32,7 @@ impl HttpClient {
         Self { connector, pool: Pool::new(limits) }
     }
 
-    /// Sends one request. Whatever happens is in the [`Exchange`].
+    /// Sends one request. The [`Exchange`] holds the answer or the error.
     pub async fn send(&self, request: OutboundRequest) -> Exchange {
         let started = Instant::now();
         let mut progress = AttemptProgress::default();
@@ -84,20 +84,20 @@ impl HttpClient {
         self.exchange(call, connection, progress).await.map_err(|failure| failure.error)
     }
 
-    /// A new connection, or an HTTP/2 one that another attempt has opened while this one waited.
+    /// Opens a connection, or returns an HTTP/2 connection that another attempt has opened meanwhile.
     async fn open(&self, call: &OutboundCall<'_>, progress: &mut AttemptProgress) -> Result<Connection, SendError> {
         progress.phase = Phase::Connect;
-        let turn = self.pool.turn_to_open(&call.key).await;
-        if turn.is_some()
+        let opening = self.pool.lock_opening(&call.key).await;
+        if opening.is_some()
             && let Some(connection) = self.pool.take(&call.key).await
         {
             progress.reused = true;
             return Ok(connection);
         }
         progress.reused = false;
-        let era = self.pool.begin(&call.key);
+        let generation = self.pool.begin(&call.key);
         let connected = self.connector.connect(call.target, call.identity, progress).await?;
-        let connection = Connection::open(connected, era).await.map_err(|error| closed(None, error))?;
+        let connection = Connection::open(connected, generation).await.map_err(|error| closed(None, error))?;
         self.pool.share(&call.key, &connection);
         Ok(connection)
     }
@@ -111,7 +111,7 @@ impl HttpClient {
         progress.peer = Some(connection.link.peer);
         progress.phase = Phase::Headers;
         let started = Instant::now();
-        let _under_way = connection.link.begin_request(limits::RESPONSE_WIRE_BYTES);
+        let _in_flight = connection.link.begin_request(limits::RESPONSE_WIRE_BYTES);
         let response = connection.post(call).await?;
         progress.phases.first_byte = Some(started.elapsed());
         progress.phase = Phase::Body;
@@ -140,7 +140,7 @@ impl HttpClient {
     }
 }
 
-/// What goes out, and whom its connection belongs to.
+/// A request, and the pool key of its connection.
 struct OutboundCall<'a> {
     target: &'a TargetUrl,
     identity: Option<&'a ClientIdentity>,
@@ -165,7 +165,7 @@ impl<'a> OutboundCall<'a> {
 /// Why an exchange on one connection failed.
 struct ExchangeFailure {
     error: SendError,
-    /// Not a byte of an answer had come, and the fault is the connection's: another may do better.
+    /// No byte of an answer had come and the connection failed: the request may be sent on another one.
     unanswered: bool,
 }
 
@@ -176,8 +176,10 @@ impl ExchangeFailure {
 }
 
 impl Connection {
+    /// Sends the request and waits for the head of the answer. A TLS alert, or the limit on bytes, explains a failure
+    /// better than the HTTP library does.
     async fn post(&mut self, call: &OutboundCall<'_>) -> Result<Response<Incoming>, ExchangeFailure> {
-        let posted = self.post_anyway(call).await;
+        let posted = self.try_post(call).await;
         posted.map_err(|failure| match self.link.meter.alert() {
             Some(fault) => ExchangeFailure { error: SendError::Tls(fault), ..failure },
             None if self.link.meter.is_spent() => ExchangeFailure::answered(SendError::InvalidResponse {
@@ -188,7 +190,7 @@ impl Connection {
         })
     }
 
-    async fn post_anyway(&mut self, call: &OutboundCall<'_>) -> Result<Response<Incoming>, ExchangeFailure> {
+    async fn try_post(&mut self, call: &OutboundCall<'_>) -> Result<Response<Incoming>, ExchangeFailure> {
         let before = self.link.meter.received_bytes();
         let mut headers = call.headers.clone();
         let mut request = Request::new(Full::new(call.body.clone()));
@@ -218,7 +220,7 @@ impl Connection {
                     match h2_fault(&error) {
                         Some(fault) if fault.is_library() => ExchangeFailure::answered(invalid(None, error)),
                         fault => {
-                            let unanswered = never_sent || fault.is_none_or(is_connections_fault);
+                            let unanswered = never_sent || fault.is_none_or(is_connection_failure);
                             ExchangeFailure { error: closed(None, error), unanswered }
                         }
                     }
@@ -228,8 +230,8 @@ impl Connection {
     }
 }
 
-/// The peer closed the connection or did not take the stream up, rather than failing this request.
-fn is_connections_fault(fault: &h2::Error) -> bool {
+/// Whether the peer closed the connection or refused the stream, as opposed to failing this request.
+fn is_connection_failure(fault: &h2::Error) -> bool {
     fault.is_go_away() || fault.is_io() || fault.reason() == Some(h2::Reason::REFUSED_STREAM)
 }
 
@@ -237,14 +239,14 @@ fn h2_fault(error: &hyper::Error) -> Option<&h2::Error> {
     error.source().and_then(|source| source.downcast_ref())
 }
 
-/// Whether the peer's bytes are not the HTTP that we read, as opposed to there being no more of them.
+/// Whether the peer sent something that is not valid HTTP or exceeds a limit, as opposed to closing the connection.
 fn breaks_http(error: &hyper::Error) -> bool {
     use std::io::ErrorKind::{InvalidData, InvalidInput, QuotaExceeded};
-    let garbled = |source: &(dyn Error + 'static)| {
+    let is_invalid = |source: &(dyn Error + 'static)| {
         let io = source.downcast_ref::<std::io::Error>();
         io.is_some_and(|io| matches!(io.kind(), InvalidData | InvalidInput | QuotaExceeded))
     };
-    error.is_parse() || h2_fault(error).is_some_and(h2::Error::is_library) || error.source().is_some_and(garbled)
+    error.is_parse() || h2_fault(error).is_some_and(h2::Error::is_library) || error.source().is_some_and(is_invalid)
 }
 
 fn closed(status: Option<u16>, error: hyper::Error) -> SendError {

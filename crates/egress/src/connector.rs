@@ -1,8 +1,7 @@
-//! The one point that every connection to a stranger passes: pinned addresses, vetted once more, raced, and over
-//! TLS proven to be the host that the URL names.
+//! Opens every connection to a stranger: to pinned addresses, each vetted again right before it is dialled.
 //!
-//! It exists so that no caller can hold a socket whose address was not vetted. It must not speak HTTP, pool, or
-//! follow anything that a peer says.
+//! It exists so that no caller can hold a socket to an address that was not vetted. Over TLS, the peer must prove that
+//! it is the host in the URL. It must not speak HTTP, keep connections, or follow anything that a peer says.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -36,14 +35,14 @@ pub struct Connector {
     connect_timeout: Duration,
 }
 
-/// A connection to one address, over TLS to the proven host; closed again without a request.
+/// The result of connecting to one address and closing again without a request.
 #[derive(Debug)]
 pub struct Probe {
     pub phases: Phases,
     pub result: Result<Protocol, SendError>,
 }
 
-/// Head start of one address over the next (RFC 8305 recommends 250 ms).
+/// Head start of one address over the next, as RFC 8305 recommends. Part of the algorithm, not a limit.
 const STAGGER: Duration = Duration::from_millis(250);
 
 impl Connector {
@@ -57,10 +56,10 @@ impl Connector {
         Self { policy, pins, proxy, tls: TlsConnectors::new(tls), connect_timeout }
     }
 
-    /// Connects to one of the target's pinned addresses; when none of them works, to one of a new answer's.
+    /// Connects to one of the target's pinned addresses. If none works, resolves the host again and tries the new ones.
     ///
     /// # Errors
-    /// When the target is refused, does not resolve, or no address of it can be connected to and proven.
+    /// When the target is refused, does not resolve, or no address accepts a connection and proves that it is the host.
     pub(super) async fn connect(
         &self,
         target: &TargetUrl,
@@ -73,7 +72,7 @@ impl Connector {
         progress.phases.dns = pinned.was_resolved_now().then(|| started.elapsed());
         let failure = match self.connect_to_any(target, identity, &pinned.addresses, progress).await {
             Ok(connected) => return Ok(connected),
-            // No other address would change it.
+            // The fault is ours or the proxy's: no other address would help.
             Err(ours @ (SendError::Local(_) | SendError::Proxy(_))) => return Err(ours),
             Err(failure) => failure,
         };
@@ -84,7 +83,7 @@ impl Connector {
         }
     }
 
-    /// Connects to one address of the target as a delivery would, vetting included, and closes again.
+    /// Connects to one address of the target as a delivery does, including the vetting, and closes again.
     pub(super) async fn probe(&self, target: &TargetUrl, address: IpAddr) -> Probe {
         let mut progress = AttemptProgress::default();
         let started = Instant::now();
@@ -93,7 +92,7 @@ impl Connector {
         Probe { phases: progress.phases, result: connected.map(|connected| connected.protocol) }
     }
 
-    /// Whether whoever has been connecting since then has been waiting for the operator's proxy.
+    /// Whether a connection attempt that began at `start` is still waiting for the operator's proxy.
     pub(super) fn waits_for_proxy_since(&self, start: Instant) -> bool {
         self.proxy.as_ref().is_some_and(|proxy| proxy.was_silent_since(start))
     }
@@ -112,7 +111,7 @@ impl Connector {
             let started = Instant::now();
             let (stream, peer) = match self.race(target, &mut untried).await {
                 Ok(winner) => winner,
-                // A peer that answered but could not prove itself tells more than one that did not answer.
+                // The TLS failure of a peer that answered is more useful than the silence of another.
                 Err(failure) => return Err(tls_fault.map_or(failure, SendError::Tls)),
             };
             progress.peer = Some(peer);
@@ -140,8 +139,8 @@ impl Connector {
         }
     }
 
-    /// Starts with the first address, adds the next whenever one fails or is slow, and takes whichever connects
-    /// first. What failed and what won leave `untried`; what was only slower stays.
+    /// Starts with the first address, adds the next when one fails or is slow, and returns the first connection.
+    /// Removes addresses that failed or won from `untried`. Addresses that were only slower stay.
     async fn race(&self, target: &TargetUrl, untried: &mut Vec<IpAddr>) -> Result<(TcpStream, SocketAddr), SendError> {
         let mut waiting = untried.clone().into_iter();
         let mut running = FuturesUnordered::new();
@@ -214,7 +213,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn families_take_turns_and_ipv6_goes_first() {
+    fn address_families_alternate_and_ipv6_goes_first() {
         let addresses: Vec<IpAddr> =
             ["192.0.2.1", "192.0.2.2", "2001:db8::1"].iter().map(|text| text.parse().unwrap()).collect();
         let order: Vec<String> = interleave_families(&addresses).iter().map(IpAddr::to_string).collect();
@@ -222,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_with_hundreds_of_addresses_does_not_buy_hundreds_of_sockets() {
+    fn a_host_with_many_addresses_gets_a_limited_number_of_tries() {
         let many: Vec<IpAddr> = (0..200).map(|last| IpAddr::from([192, 0, 2, last])).collect();
         assert_eq!(interleave_families(&many).len(), limits::ADDRESSES_PER_ATTEMPT);
     }

@@ -1,7 +1,7 @@
-//! Opens sockets: the only call to `TcpStream::connect` in the process that goes to strangers.
+//! Opens TCP connections: the only call to `TcpStream::connect` that can reach a stranger.
 //!
-//! `connector` calls it with an address that it has just vetted, `proxy` with an address of the operator's own proxy. It
-//! stands apart so that neither of the two needs the other. It must not resolve names and judges no address.
+//! `connector` calls it with an address that it has just vetted, `proxy` with an address of the operator's own proxy.
+//! It must not resolve names and judges no address.
 
 use std::io;
 use std::net::SocketAddr;
@@ -12,9 +12,12 @@ use tokio::time::timeout;
 
 use super::exchange::SendError;
 
-/// Opens a socket: to an address that has just been vetted, or to the operator's own proxy.
+/// Connects to an address that has just been vetted, or to the operator's own proxy.
+///
+/// # Errors
+/// When the peer refuses, does not answer within `time`, or this machine is out of sockets, ports or memory.
 pub async fn dial(address: SocketAddr, time: Duration) -> Result<TcpStream, SendError> {
-    #[expect(clippy::disallowed_methods, reason = "the one proper place; its callers have vetted the address")]
+    #[expect(clippy::disallowed_methods, reason = "the one permitted place; the callers have vetted the address")]
     let connecting = TcpStream::connect(address);
     let stream = match timeout(time, connecting).await {
         Ok(Ok(stream)) => stream,
@@ -26,7 +29,7 @@ pub async fn dial(address: SocketAddr, time: Duration) -> Result<TcpStream, Send
 }
 
 fn connect_failure(error: io::Error) -> SendError {
-    // ENFILE, EMFILE and ENOBUFS have no stable `ErrorKind`; the numbers are Linux's.
+    // ENFILE, EMFILE and ENOBUFS have no stable `ErrorKind`. The numbers are those of Linux.
     const OUT_OF_RESOURCES: [i32; 3] = [23, 24, 105];
     let out_of_resources = error.raw_os_error().is_some_and(|code| OUT_OF_RESOURCES.contains(&code));
     match error.kind() {

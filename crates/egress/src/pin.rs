@@ -1,8 +1,8 @@
-//! Which addresses a host's connections may go to: the vetted answer of one look-up, kept for a day.
+//! Pins each host to the vetted addresses of one look-up, for a day.
 //!
-//! A pin is what makes DNS rebinding useless: the addresses that were vetted are the ones that are called, not
-//! whatever the name says a moment later. It is also our only DNS cache. It must not connect, and it never widens
-//! a pin: a new answer is vetted as a whole and replaces the old one as a whole.
+//! Pins prevent DNS rebinding: connections go to the addresses that were vetted, not to what the name resolves to a
+//! moment later. They are also our only DNS cache. It must not connect. It never adds addresses to a pin: a new answer
+//! is vetted as a whole and replaces the old one as a whole.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -20,14 +20,14 @@ use postrider_domain::time::{Clock, Timestamp};
 #[derive(Clone, Debug)]
 pub struct Pinned {
     pub addresses: Arc<[IpAddr]>,
-    /// Counts the changes of the host's answer, to tell whether somebody else has renewed the pin meanwhile.
+    /// Counts the changes of the host's addresses. It shows whether another attempt has renewed the pin meanwhile.
     version: u64,
-    /// Resolved for this very call, so that asking again at once would be pointless.
+    /// Resolved for this call, so resolving again at once would be pointless.
     fresh: bool,
 }
 
 impl Pinned {
-    /// Whether the host was looked up for this call; an address literal never is.
+    /// Whether the host was looked up for this call. An address literal never is.
     pub fn was_resolved_now(&self) -> bool {
         self.fresh && self.version > 0
     }
@@ -41,12 +41,15 @@ pub enum PinError {
     Resolve(#[from] ResolveError),
 }
 
-/// Every host's pin, bounded in number.
+/// The pins of all hosts, limited in number.
+///
+/// A `BoundedCache` does not fit here: a host with a look-up or a connection attempt under way must stay, so that there
+/// is only one look-up at a time per host.
 pub struct Pins {
     policy: Arc<TargetPolicy>,
     resolver: Resolver,
     clock: Arc<dyn Clock>,
-    /// Keyed by (host, port) and the scheme, since the verdict on plain `http` belongs to the answer.
+    /// By scheme, host and port: the verdict on plain `http` depends on the scheme.
     hosts: Mutex<HashMap<Arc<Origin>, Arc<HostPin>>>,
     max_hosts: usize,
 }
@@ -56,13 +59,13 @@ impl Pins {
         Self { policy, resolver, clock, hosts: Mutex::default(), max_hosts: limits::PINNED_HOSTS }
     }
 
-    /// The pinned addresses; resolves and vets first when there is no pin or it has ended. The verdict of the
-    /// policy is asked for in any case, also for an address literal, which needs no pin.
+    /// Returns the pinned addresses. Resolves first if there is no pin or it has expired. The addresses are vetted in
+    /// any case, also an address literal, which needs no pin.
     ///
     /// # Errors
     /// When the target is refused or its name does not resolve.
     pub async fn addresses(&self, target: &TargetUrl) -> Result<Pinned, PinError> {
-        let Host::Name(name) = target.host() else { return self.literal(target) };
+        let Host::Name(name) = target.host() else { return self.address_literal(target) };
         let host = self.host(target);
         if let Some(pinned) = host.pinned(self.clock.now()) {
             return match self.vet(target, &pinned.addresses) {
@@ -76,68 +79,68 @@ impl Pins {
         self.look_up(&host, target, name).await
     }
 
-    /// Resolves and vets now, whatever is pinned, and replaces the pin by the answer. Tells whether the addresses are
-    /// others than before.
+    /// Resolves and vets now, whatever is pinned, and replaces the pin by the answer. Returns whether the addresses
+    /// have changed.
     ///
     /// # Errors
-    /// When the target is refused (then the old pin is gone too) or its name does not resolve.
-    pub async fn vet_anew(&self, target: &TargetUrl) -> Result<bool, PinError> {
-        let Host::Name(name) = target.host() else { return self.literal(target).map(|_| false) };
+    /// When the target is refused (this also removes the pin) or its name does not resolve.
+    pub async fn vet_now(&self, target: &TargetUrl) -> Result<bool, PinError> {
+        let Host::Name(name) = target.host() else { return self.address_literal(target).map(|_| false) };
         let host = self.host(target);
         let before = host.lock().pin.as_ref().map(|pin| pin.version);
         let pinned = self.look_up(&host, target, name).await?;
         Ok(before != Some(pinned.version))
     }
 
-    /// Called when no address of `failed` could be used: the new addresses, if the host's answer has changed.
-    /// One look-up at a time per host, and while the answer stays the same one a minute.
+    /// Call it when no address of `failed` worked. Returns the new addresses if the host's addresses have changed.
+    /// There is one look-up at a time per host, and one a minute while the addresses stay the same.
     ///
     /// # Errors
-    /// When the name now leads to an address that is refused; the old pin is gone then.
+    /// When the name now resolves to a refused address. This also removes the pin.
     pub async fn renew(&self, target: &TargetUrl, failed: &Pinned) -> Result<Option<Pinned>, PinError> {
         let Host::Name(name) = target.host() else { return Ok(None) };
         if failed.fresh {
             return Ok(None);
         }
         let host = self.host(target);
-        let _flight = host.flight.lock().await;
+        let _looking_up = host.looking_up.lock().await;
         let now = self.clock.now();
         if let Some(pinned) = host.pinned(now).filter(|pinned| pinned.version != failed.version) {
             return Ok(Some(pinned));
         }
-        if host.found_unchanged_within(limits::PIN_RENEWAL_INTERVAL, now) {
+        if host.unchanged_within(limits::PIN_RENEWAL_INTERVAL, now) {
             return Ok(None);
         }
-        match self.resolve_and_settle(&host, target, name).await {
+        match self.resolve_and_record(&host, target, name).await {
             Ok(pinned) if pinned.version != failed.version => Ok(Some(pinned)),
-            // No answer is no reason to give up the addresses that were vetted, nor news to the caller.
+            // Without an answer the vetted addresses stay pinned, and the caller keeps its own error.
             Ok(_) | Err(PinError::Resolve(_)) => Ok(None),
             Err(refused) => Err(refused),
         }
     }
 
-    fn literal(&self, target: &TargetUrl) -> Result<Pinned, PinError> {
-        let Host::Address(address) = *target.host() else { unreachable!("called for addresses alone") };
+    fn address_literal(&self, target: &TargetUrl) -> Result<Pinned, PinError> {
+        let Host::Address(address) = *target.host() else { unreachable!("only called for addresses") };
         self.vet(target, &[address])?;
         Ok(Pinned { addresses: Arc::new([address]), version: 0, fresh: true })
     }
 
-    /// One look-up at a time per host; who had to wait for another's takes its outcome.
+    /// One look-up at a time per host. A caller that had to wait for another's look-up uses that outcome.
     async fn look_up(&self, host: &HostPin, target: &TargetUrl, name: &str) -> Result<Pinned, PinError> {
         let seen = host.lock().look_ups;
-        let _flight = host.flight.lock().await;
+        let _looking_up = host.looking_up.lock().await;
         if let Some(outcome) = host.outcome_after(seen) {
             return outcome;
         }
-        self.resolve_and_settle(host, target, name).await
+        self.resolve_and_record(host, target, name).await
     }
 
-    async fn resolve_and_settle(&self, host: &HostPin, target: &TargetUrl, name: &str) -> Result<Pinned, PinError> {
+    async fn resolve_and_record(&self, host: &HostPin, target: &TargetUrl, name: &str) -> Result<Pinned, PinError> {
         let outcome = match self.resolver.resolve(name).await {
             Ok(addresses) => self.vet(target, &addresses).map(|()| addresses).map_err(PinError::from),
             Err(error) => Err(error.into()),
         };
-        host.settle(outcome, self.clock.now())
+        host.record(outcome, self.clock.now())
     }
 
     fn vet(&self, target: &TargetUrl, addresses: &[IpAddr]) -> Result<(), TargetRefusal> {
@@ -157,12 +160,12 @@ impl Pins {
     }
 }
 
-/// One host's pin and what is known of its look-ups.
+/// One host's pin and its look-ups.
 #[derive(Debug, Default)]
 struct HostPin {
     state: Mutex<PinState>,
-    /// Held while a look-up is under way.
-    flight: tokio::sync::Mutex<()>,
+    /// Held during a look-up.
+    looking_up: tokio::sync::Mutex<()>,
 }
 
 #[derive(Debug, Default)]
@@ -171,7 +174,7 @@ struct PinState {
     versions: u64,
     look_ups: u64,
     last_outcome: Option<Result<Pinned, PinError>>,
-    /// When a look-up last brought nothing new.
+    /// When the last look-up found no change.
     unchanged_at: Option<Timestamp>,
 }
 
@@ -193,7 +196,7 @@ impl HostPin {
         Some(Pinned { addresses: Arc::clone(&pin.addresses), version: pin.version, fresh: false })
     }
 
-    fn found_unchanged_within(&self, span: Duration, now: Timestamp) -> bool {
+    fn unchanged_within(&self, span: Duration, now: Timestamp) -> bool {
         self.lock().unchanged_at.is_some_and(|at| now.since(at) < span)
     }
 
@@ -202,8 +205,8 @@ impl HostPin {
         if state.look_ups == seen { None } else { state.last_outcome.clone() }
     }
 
-    /// Takes in what a look-up brought: a vetted answer replaces the pin, a refusal removes it, silence keeps it.
-    fn settle(&self, outcome: Result<Vec<IpAddr>, PinError>, now: Timestamp) -> Result<Pinned, PinError> {
+    /// Records the outcome of a look-up: a vetted answer replaces the pin, a refusal removes it, no answer keeps it.
+    fn record(&self, outcome: Result<Vec<IpAddr>, PinError>, now: Timestamp) -> Result<Pinned, PinError> {
         let mut state = self.lock();
         let outcome = outcome.map(|addresses| {
             let same = state.pin.as_ref().is_some_and(|pin| same_set(&pin.addresses, &addresses));
@@ -231,8 +234,8 @@ fn same_set(left: &[IpAddr], right: &[IpAddr]) -> bool {
     left.len() == right.len() && left.iter().all(|address| right.contains(address))
 }
 
-/// Makes room: a sixteenth at once, so that a full map is not searched for every newcomer. What has no pin goes
-/// first; what is in use at this moment stays.
+/// Evicts a sixteenth of the hosts, so that a full map is not searched for every new host. Hosts without a pin go
+/// first, then the oldest pins. Hosts in use stay.
 fn evict_oldest(hosts: &mut HashMap<Arc<Origin>, Arc<HostPin>>) {
     let age_of = |host: &HostPin| host.lock().pin.as_ref().map(|pin| pin.pinned_at);
     let idle = hosts.iter().filter(|(_, host)| Arc::strong_count(host) == 1);
@@ -258,22 +261,22 @@ mod tests {
     }
 
     #[test]
-    fn a_pin_ends_after_its_lifetime() {
+    fn a_pin_expires_after_its_lifetime() {
         let host = HostPin::default();
         let start = Timestamp::from_millis(0);
-        host.settle(Ok(addresses(&["192.0.2.1"])), start).unwrap();
+        host.record(Ok(addresses(&["192.0.2.1"])), start).unwrap();
         assert!(host.pinned(start.plus(limits::PIN_LIFETIME).minus(Duration::from_millis(1))).is_some());
         assert!(host.pinned(start.plus(limits::PIN_LIFETIME)).is_none());
     }
 
     #[test]
-    fn a_refusal_removes_the_pin_and_silence_keeps_it() {
+    fn a_refusal_removes_the_pin_and_no_answer_keeps_it() {
         let host = HostPin::default();
         let now = Timestamp::from_millis(0);
-        host.settle(Ok(addresses(&["192.0.2.1"])), now).unwrap();
-        host.settle(Err(ResolveError::Timeout.into()), now).unwrap_err();
+        host.record(Ok(addresses(&["192.0.2.1"])), now).unwrap();
+        host.record(Err(ResolveError::Timeout.into()), now).unwrap_err();
         assert!(host.pinned(now).is_some());
-        host.settle(Err(refused()), now).unwrap_err();
+        host.record(Err(refused()), now).unwrap_err();
         assert!(host.pinned(now).is_none());
     }
 
@@ -281,24 +284,24 @@ mod tests {
     fn the_same_answer_in_another_order_is_no_change() {
         let host = HostPin::default();
         let now = Timestamp::from_millis(0);
-        let first = host.settle(Ok(addresses(&["192.0.2.1", "192.0.2.2"])), now).unwrap();
-        let same = host.settle(Ok(addresses(&["192.0.2.2", "192.0.2.1"])), now).unwrap();
+        let first = host.record(Ok(addresses(&["192.0.2.1", "192.0.2.2"])), now).unwrap();
+        let same = host.record(Ok(addresses(&["192.0.2.2", "192.0.2.1"])), now).unwrap();
         assert_eq!(first.version, same.version);
-        assert!(host.found_unchanged_within(limits::PIN_RENEWAL_INTERVAL, now.plus(Duration::from_secs(59))));
-        assert!(!host.found_unchanged_within(limits::PIN_RENEWAL_INTERVAL, now.plus(Duration::from_secs(60))));
-        let moved = host.settle(Ok(addresses(&["192.0.2.3"])), now).unwrap();
+        assert!(host.unchanged_within(limits::PIN_RENEWAL_INTERVAL, now.plus(Duration::from_secs(59))));
+        assert!(!host.unchanged_within(limits::PIN_RENEWAL_INTERVAL, now.plus(Duration::from_secs(60))));
+        let moved = host.record(Ok(addresses(&["192.0.2.3"])), now).unwrap();
         assert_ne!(first.version, moved.version);
-        assert!(!host.found_unchanged_within(limits::PIN_RENEWAL_INTERVAL, now));
+        assert!(!host.unchanged_within(limits::PIN_RENEWAL_INTERVAL, now));
     }
 
     #[test]
-    fn a_full_map_gives_up_its_oldest_and_nothing_in_use() {
+    fn a_full_map_evicts_its_oldest_hosts_and_none_in_use() {
         let mut hosts = HashMap::new();
         let mut used = Vec::new();
         for number in 0..32_u16 {
             let target = TargetUrl::parse(&format!("https://host-{number}.example/")).unwrap();
             let host = Arc::new(HostPin::default());
-            host.settle(Ok(addresses(&["192.0.2.1"])), Timestamp::from_millis(number.into())).unwrap();
+            host.record(Ok(addresses(&["192.0.2.1"])), Timestamp::from_millis(number.into())).unwrap();
             if number == 0 {
                 used.push(Arc::clone(&host));
             }

@@ -1,7 +1,7 @@
-//! A vetted connection as a byte stream that counts what the peer sends.
+//! A vetted connection as a byte stream that counts and limits what the peer sends.
 //!
-//! The count bounds what lies between the limits of the layers above, like interim answers without end. It must not
-//! connect, and knows no HTTP.
+//! The layers above limit headers and bodies. This limit also covers what they do not count, like endless interim
+//! answers. It must not connect and knows no HTTP.
 
 use std::io;
 use std::net::SocketAddr;
@@ -17,7 +17,7 @@ use tokio_rustls::client::TlsStream;
 use super::exchange::TlsFault;
 use super::tls::alert_of;
 
-/// A connection to a vetted address, over TLS to a proven host.
+/// A connection to a vetted address. Over TLS, the peer has proven that it is the URL's host.
 pub struct Connected {
     pub stream: Stream,
     pub peer: SocketAddr,
@@ -30,24 +30,23 @@ pub enum Protocol {
     Http2,
 }
 
-/// A vetted connection that counts what the peer says.
+/// Plaintext or TLS bytes to and from a peer.
 pub struct Stream {
     io: PlainOrTls,
     meter: Arc<Meter>,
 }
 
-/// How much plaintext a peer has sent and may send: to tell whether a byte of an answer has come, and to bound what
-/// lies between the layers' own limits, like interim answers without end.
+/// Counts the plaintext bytes from a peer: to know whether any byte of an answer came, and to enforce a limit.
 #[derive(Debug)]
 pub struct Meter {
     received_bytes: AtomicU64,
     ceiling_bytes: AtomicU64,
-    /// In TLS 1.3 a peer tells only after the handshake that it refuses our certificate. What carries HTTP may lose that
-    /// on the way up, so it is kept here.
+    /// In TLS 1.3 a peer refuses our certificate only after the handshake. The HTTP library may lose that error, so it
+    /// is kept here.
     alert: OnceLock<TlsFault>,
 }
 
-/// Before the first request: the greetings.
+/// Before the first request, for the greetings of HTTP/2.
 const NO_CEILING: u64 = u64::MAX;
 
 impl Meter {
@@ -55,20 +54,21 @@ impl Meter {
         self.received_bytes.load(Ordering::Relaxed)
     }
 
-    /// Why the peer broke TLS off, if it said so.
+    /// Why the peer ended TLS, if it sent an alert.
     pub fn alert(&self) -> Option<TlsFault> {
         self.alert.get().copied()
     }
 
-    /// From now on the peer may send this much, or more if more was allowed before; reading beyond it is an error of the kind
-    /// `QuotaExceeded`. Never lowered: what a request gave up on may still be on its way when the next one begins.
+    /// Allows the peer to send `bytes` more from now on. A read beyond the limit is an error of the kind
+    /// `QuotaExceeded`. The limit is never lowered: the rest of an earlier answer may still arrive when the next
+    /// request begins.
     pub fn allow_bytes(&self, bytes: u64) {
         let ceiling = self.received_bytes().saturating_add(bytes);
         let raised = |before| Some(if before == NO_CEILING { ceiling } else { ceiling.max(before) });
         let _always = self.ceiling_bytes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, raised);
     }
 
-    /// Whether the peer has said all that it may.
+    /// Whether the peer has used up its limit.
     pub fn is_spent(&self) -> bool {
         self.received_bytes() >= self.ceiling_bytes.load(Ordering::Relaxed)
     }
@@ -89,7 +89,7 @@ impl Stream {
         Self { io, meter: Arc::new(meter) }
     }
 
-    /// Stays readable after the stream has been given away.
+    /// Stays readable after the stream has been moved.
     pub fn meter(&self) -> Arc<Meter> {
         Arc::clone(&self.meter)
     }

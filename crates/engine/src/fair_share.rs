@@ -1,10 +1,10 @@
 //! How the permits of one process are shared among workspaces, and between fast endpoints and all others.
 //!
-//! - A workspace may take permits only while enough stay free for another (a *dynamic threshold*): what it holds may grow
-//!   to a multiple of what is free. So a workspace that holds none always finds one, and the number of workspaces need
-//!   not be known.
-//! - Endpoints that are not known to be fast (new ones included) share half of all permits, plus the first permit of each
-//!   workspace. So receivers that hang cannot use up the permits of receivers that answer.
+//! - A workspace may take permits only while enough stay free for another (a *dynamic threshold*): what it holds may
+//!   grow to a multiple of what is free. So a workspace that holds none always finds one, and the number of workspaces
+//!   need not be known.
+//! - Endpoints that are not known to be fast (new ones included) share half of all permits, plus the first permit of
+//!   each workspace. So receivers that hang cannot use up the permits of receivers that answer.
 //!
 //! Pure counting: no lock, no clock, no endpoint. Which endpoint is fast is decided in `domain::adaptive_limit`.
 
@@ -97,8 +97,8 @@ impl FairShare {
     }
 }
 
-/// How many more permits may be taken so that the holder then holds at most `multiple` times what is free then. `kept` of
-/// the free permits do not count. A holder of none gets one as long as there is one.
+/// How many more permits may be taken so that the holder then holds at most `multiple` times what is free then. `kept`
+/// of the free permits do not count. A holder of none gets one as long as there is one.
 fn share_left(free: usize, kept: usize, held: usize, multiple: usize) -> usize {
     let more = (multiple * free.saturating_sub(kept)).saturating_sub(held) / (multiple + 1);
     if held == 0 { more.max(1).min(free) } else { more }

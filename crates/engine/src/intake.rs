@@ -1,4 +1,4 @@
-//! Where claims come in: from the dispatcher, and handed over by the transaction that accepted their event.
+//! Starts an attempt for each claim: from the dispatcher, or handed over by the transaction that accepted the event.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,26 +14,26 @@ use super::limiter::ConcurrencyLimiter;
 use super::waker::Waker;
 use super::worker::Worker;
 
-/// Sets claims off, each as a task of its own. Its places are counted when claims are made.
+/// Starts each claim as a task of its own. The limiter has counted the claims when they were made.
 pub struct Intake {
     pub limiter: ConcurrencyLimiter,
     pub worker: Arc<Worker>,
     pub attempts: TaskTracker,
-    /// Drops the attempts under way.
-    pub cut: CancellationToken,
+    /// Aborts the attempts in flight.
+    pub abort: CancellationToken,
     pub clock: Arc<dyn Clock>,
     pub waker: Waker,
-    /// The store calls from a thread that is not the runtime's.
+    /// The store calls from a thread outside the runtime, so `tokio::spawn` does not work there.
     pub runtime: Handle,
 }
 
 impl Intake {
-    pub fn set_off(&self, claims: Vec<Claim>, lease_until: Timestamp) {
+    pub fn start_attempts(&self, claims: Vec<Claim>, lease_until: Timestamp) {
         for claim in claims {
             let permit = self.limiter.permit(claim.lane);
             let worker = Arc::clone(&self.worker);
-            let cut = self.cut.clone();
-            let attempt = async move { cut.run_until_cancelled(worker.attempt(claim, lease_until, permit)).await };
+            let abort = self.abort.clone();
+            let attempt = async move { abort.run_until_cancelled(worker.attempt(claim, lease_until, permit)).await };
             self.attempts.spawn_on(attempt, &self.runtime);
         }
     }
@@ -59,7 +59,7 @@ impl LaneQuota for Intake {
 
 impl ClaimSink for Intake {
     fn take_over(&self, claims: Vec<Claim>, lease_left: Duration) {
-        self.set_off(claims, self.clock.now().plus(lease_left));
+        self.start_attempts(claims, self.clock.now().plus(lease_left));
     }
 
     fn wake(&self) {

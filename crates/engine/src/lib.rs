@@ -1,12 +1,12 @@
-//! Due deliveries become attempts, attempts become outcomes.
+//! Turns due deliveries into attempts and attempts into outcomes.
 //!
 //! ```text
 //! store ──claim──► dispatcher ──► intake ──► worker (sign, send, judge) ──► recorder ──outcomes──► store
 //!   └──accepted and claimed in one commit──────┘
 //! ```
 //!
-//! The store is the queue and the only truth; what is in memory here is claimed work, which another process takes
-//! over should this one stop. A wake-up is a hint: without one the engine asks the store all the same.
+//! The store is the queue and the only truth. Memory holds claimed deliveries and caches: when this process stops,
+//! another one takes its claims over. A wake-up is a hint: the engine also polls the store.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -36,11 +36,11 @@ pub use settings::{EngineParts, EngineSettings};
 use limiter::ConcurrencyLimiter;
 use waker::Waker;
 
-/// The engine at work.
+/// The running tasks of the engine.
 pub struct Engine {
     stop: CancellationToken,
-    /// Drops the attempts under way.
-    cut: CancellationToken,
+    /// Aborts the attempts in flight.
+    abort: CancellationToken,
     attempts: TaskTracker,
     dispatcher: JoinHandle<()>,
     recorder: JoinHandle<()>,
@@ -51,7 +51,7 @@ pub struct Engine {
 impl Engine {
     /// Starts on the current runtime.
     pub fn start(parts: EngineParts) -> Self {
-        let (stop, cut) = (CancellationToken::new(), CancellationToken::new());
+        let (stop, abort) = (CancellationToken::new(), CancellationToken::new());
         let waker = Waker::default();
         let attempts = TaskTracker::new();
         let (total, per_endpoint) = (parts.settings.slots, parts.settings.slots_per_endpoint);
@@ -69,7 +69,7 @@ impl Engine {
             limiter,
             worker,
             attempts: attempts.clone(),
-            cut: cut.clone(),
+            abort: abort.clone(),
             clock: Arc::clone(&parts.clock),
             waker: waker.clone(),
             runtime: Handle::current(),
@@ -79,24 +79,28 @@ impl Engine {
         let dispatcher =
             dispatcher::Dispatcher { store: parts.store, clock: parts.clock, waker, intake, stop: stop.clone() };
         let dispatcher = tokio::spawn(dispatcher.run());
-        Self { stop, cut, attempts, dispatcher, recorder, janitor, replayer }
+        Self { stop, abort, attempts, dispatcher, recorder, janitor, replayer }
     }
 
-    /// Claims no more, waits up to `grace` for the attempts under way, and returns once their outcomes are on disk.
-    /// What is still under way then is dropped and left to the next start, which records it as abandoned.
+    /// Stops claiming, waits up to `grace` for the attempts in flight, and returns when their outcomes are on disk.
+    ///
+    /// Attempts still in flight after `grace` are aborted. The next start records them as abandoned. Writing the
+    /// outcomes may take another `grace`.
     pub async fn stop(self, grace: Duration) {
         self.stop.cancel();
         self.attempts.close();
         if tokio::time::timeout(grace, self.attempts.wait()).await.is_err() {
             tracing::warn!(
                 attempts = self.attempts.len(),
-                "attempts were still under way when the time to stop was up"
+                "attempts in flight were aborted: they did not end within the grace period; the next start repeats them"
             );
-            self.cut.cancel();
+            self.abort.cancel();
         }
         let recorded = async { (self.dispatcher.await, self.janitor.await, self.replayer.await, self.recorder.await) };
         if tokio::time::timeout(grace, recorded).await.is_err() {
-            tracing::warn!("outcomes were still unrecorded when the time to stop was up");
+            tracing::warn!(
+                "some outcomes were not written within the grace period; the next start repeats their attempts"
+            );
         }
     }
 }

@@ -2,15 +2,17 @@
 //!
 //! A slow receiver must not use up the permits of fast ones. Four rules see to that:
 //! - Workspaces share the permits, and endpoints that are not known to be fast share half of them (`fair_share`).
-//! - The limit of an endpoint adapts to how it answers (`domain::adaptive_limit`). For a very fast endpoint, several times
-//!   its limit is claimed ahead and waits here: a claim takes as long as a disk write, and the endpoint would be idle
-//!   meanwhile.
+//! - The limit of an endpoint adapts to how it answers (`domain::adaptive_limit`). For a very fast endpoint, several
+//!   times its limit is claimed ahead and waits here: a claim takes as long as a disk write, and the endpoint would be
+//!   idle meanwhile.
 //! - An attempt frees its permit when its exchange ends, before its outcome is on disk. But one endpoint has at most
-//!   [`limits::CLAIMS_PER_ENDPOINT`] claims whose outcomes are not on disk: those can be sent a second time after a crash.
-//! - An endpoint with a rate limit gets no more deliveries a second than that, spread out evenly (`domain::token_bucket`).
+//!   [`limits::CLAIMS_PER_ENDPOINT`] claims whose outcomes are not on disk: those can be sent a second time after a
+//!   crash.
+//! - An endpoint with a rate limit gets no more deliveries a second than that, spread out evenly
+//!   (`domain::token_bucket`).
 //!
-//! All counts are in memory and about this process. They steer the sending and guarantee nothing. With several nodes each
-//! takes an equal part of an endpoint's limit and rate. Whether an endpoint is paused is decided in the store.
+//! All counts are in memory and about this process. They steer the sending and guarantee nothing. With several nodes
+//! each takes an equal part of an endpoint's limit and rate. Whether an endpoint is paused is decided in the store.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -1,4 +1,4 @@
-//! Writes outcomes in groups, and holds on to them while the store cannot take them.
+//! Writes outcomes to the store in groups, and keeps them while the store is unavailable.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,49 +14,51 @@ use super::limiter::UnrecordedOutcome;
 
 const WAIT_BETWEEN_TRIES: Duration = Duration::from_secs(1);
 
-/// An outcome, and the place of its claim.
-type Outcome = (OutcomeRecord, UnrecordedOutcome);
+/// An outcome, and the guard that counts it as unrecorded until it is dropped.
+type QueuedOutcome = (OutcomeRecord, UnrecordedOutcome);
 
-/// Where outcomes go. Those that can wait for others to share their commit hold up none that cannot.
-pub struct Outcomes {
-    patient: mpsc::Sender<Outcome>,
-    urgent: mpsc::Sender<Outcome>,
+/// The queues of the recorder. An outcome that may wait for others to share its commit delays none that may not.
+pub struct OutcomeQueues {
+    can_wait: mpsc::Sender<QueuedOutcome>,
+    urgent: mpsc::Sender<QueuedOutcome>,
 }
 
-impl Outcomes {
+impl OutcomeQueues {
+    /// Waits while the queue is full.
+    ///
     /// # Errors
-    /// When nothing is recorded any more.
-    pub async fn send(&self, record: OutcomeRecord, place: UnrecordedOutcome) -> Result<(), Stopped> {
-        let queue = if record.can_wait() { &self.patient } else { &self.urgent };
-        queue.send((record, place)).await.map_err(|_| Stopped)
+    /// When the recorder has stopped.
+    pub async fn send(&self, record: OutcomeRecord, unrecorded: UnrecordedOutcome) -> Result<(), RecorderStopped> {
+        let queue = if record.can_wait() { &self.can_wait } else { &self.urgent };
+        queue.send((record, unrecorded)).await.map_err(|_| RecorderStopped)
     }
 }
 
-/// The recorder has ended.
+/// The recorder has stopped and writes nothing any more.
 #[derive(Debug)]
-pub struct Stopped;
+pub struct RecorderStopped;
 
-/// Ends once every sender is gone and everything is written.
-pub fn start(store: Arc<dyn Queue>) -> (Outcomes, JoinHandle<()>) {
-    let ((patient, patient_queue), (urgent, urgent_queue)) =
-        (mpsc::channel(limits::OUTCOMES_QUEUED), mpsc::channel(limits::OUTCOMES_QUEUED));
+/// Starts the recorder. It ends when every [`OutcomeQueues`] is dropped and every outcome is written.
+pub fn start(store: Arc<dyn Queue>) -> (OutcomeQueues, JoinHandle<()>) {
+    let (can_wait, can_wait_queue) = mpsc::channel(limits::OUTCOMES_QUEUED);
+    let (urgent, urgent_queue) = mpsc::channel(limits::OUTCOMES_QUEUED);
     let recording = async move {
-        tokio::join!(run(store.as_ref(), patient_queue), run(store.as_ref(), urgent_queue));
+        tokio::join!(run(store.as_ref(), can_wait_queue), run(store.as_ref(), urgent_queue));
     };
-    (Outcomes { patient, urgent }, tokio::spawn(recording))
+    (OutcomeQueues { can_wait, urgent }, tokio::spawn(recording))
 }
 
-async fn run(store: &dyn Queue, mut queue: mpsc::Receiver<Outcome>) {
+async fn run(store: &dyn Queue, mut queue: mpsc::Receiver<QueuedOutcome>) {
     let mut group = Vec::with_capacity(limits::OUTCOMES_PER_WRITE);
     while queue.recv_many(&mut group, limits::OUTCOMES_PER_WRITE).await > 0 {
-        let (outcomes, places): (Vec<_>, Vec<_>) = group.drain(..).unzip();
+        let (outcomes, unrecorded): (Vec<_>, Vec<_>) = group.drain(..).unzip();
         write(store, outcomes).await;
-        drop(places);
+        drop(unrecorded);
     }
 }
 
-/// Writes a group of outcomes. One that the store can never take must not cost the others theirs: a group that fails is
-/// halved until the culprit stands alone.
+/// Writes a group of outcomes. One that the store can never take must not lose the others: a group that fails is halved
+/// until the faulty outcome is alone.
 async fn write(store: &dyn Queue, outcomes: Vec<OutcomeRecord>) {
     let mut groups = vec![outcomes];
     while let Some(mut group) = groups.pop() {
@@ -71,14 +73,16 @@ async fn write(store: &dyn Queue, outcomes: Vec<OutcomeRecord>) {
                 delivery_id = %outcome.delivery_id,
                 attempt = outcome.attempt.number,
                 error = %Chain(&error),
-                "an outcome could not be recorded; the delivery will be attempted again"
+                "cannot record an outcome; the delivery will be attempted again"
             );
         }
     }
 }
 
+/// Writes once, and again while the store is unavailable.
+///
 /// # Errors
-/// When the store will not take the group as it is. While it is only unavailable, the outcomes wait.
+/// When the store refuses the group as it is.
 async fn write_group(store: &dyn Queue, outcomes: &[OutcomeRecord]) -> Result<(), StoreError> {
     for _ in 0..limits::OUTCOME_WRITE_TRIES {
         match store.record_outcomes_if_claimed(outcomes.to_vec()).await {
@@ -90,12 +94,16 @@ async fn write_group(store: &dyn Queue, outcomes: &[OutcomeRecord]) -> Result<()
                 return Ok(());
             }
             Err(error @ StoreError::Unavailable { .. }) => {
-                tracing::warn!(outcomes = outcomes.len(), error = %Chain(&error), "outcomes wait for the store");
+                let waiting = outcomes.len();
+                tracing::warn!(outcomes = waiting, error = %Chain(&error), "the store is unavailable; outcomes wait");
                 tokio::time::sleep(WAIT_BETWEEN_TRIES).await;
             }
             Err(error @ StoreError::Broken(_)) => return Err(error),
         }
     }
-    tracing::error!(outcomes = outcomes.len(), "outcomes were given up; the deliveries will be attempted again");
+    tracing::error!(
+        outcomes = outcomes.len(),
+        "outcomes were dropped: the store stayed unavailable; the deliveries will be attempted again"
+    );
     Ok(())
 }

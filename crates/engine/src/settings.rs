@@ -1,4 +1,4 @@
-//! What the engine is started with: its parts and its settings.
+//! What the engine is started with. The composition root fills it in; nothing here reads a setting.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,12 +6,12 @@ use std::time::Duration;
 use postrider_crypto::{MasterKey, Random};
 use postrider_domain::event_type::Brand;
 use postrider_domain::limits;
-use postrider_domain::retry::RetrySchedule;
+use postrider_domain::retry_schedule::RetrySchedule;
 use postrider_domain::time::Clock;
 use postrider_egress::Transport;
 use postrider_store::EngineStore;
 
-/// What the engine is made of.
+/// What the engine needs from the rest of the process.
 pub struct EngineParts {
     pub store: Arc<dyn EngineStore>,
     pub transport: Arc<dyn Transport>,
@@ -25,13 +25,13 @@ pub struct EngineParts {
 pub struct EngineSettings {
     pub brand: Brand,
     pub schedule: RetrySchedule,
-    /// For one whole exchange with a receiver.
+    /// For one exchange with a receiver, from the look-up to the end of the body. An endpoint may set its own.
     pub attempt_deadline: Duration,
-    /// How long the log keeps what is over.
+    /// How long the log keeps finished deliveries and their events.
     pub retention: Duration,
-    /// Attempts under way at once.
+    /// Attempts in flight at once.
     pub slots: usize,
-    /// Attempts under way at once to one endpoint.
+    /// Attempts in flight at once to one endpoint, from all nodes together.
     pub slots_per_endpoint: usize,
 }
 

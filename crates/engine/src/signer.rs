@@ -1,15 +1,13 @@
-//! The keys that sign: opened once for each version of an endpoint's secret, then remembered.
+//! The keys that sign deliveries: each version of an endpoint's secret is opened once, then cached.
 //!
-//! A version of a secret never changes, so what is remembered cannot be stale; which version signs stands in the
-//! claim. The newest version alone can get a key for `v1a` later than its secret, so only that is asked for again.
+//! A version of a secret never changes, so a cached key cannot be stale. The claim names the version that signs. Only
+//! the newest version can get its `v1a` key later than its secret, so only there a missing key is looked up again.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
 use postrider_crypto::{MacKey, MasterKey, SigningKey, Unsealable};
 use postrider_domain::bounded_cache::BoundedCache;
-use postrider_domain::endpoint::{SecretVersion, sealing_record};
 use postrider_domain::endpoint::{SecretVersion, sealing_record, signing_key_record};
-use postrider_domain::endpoint_options::signing_key_record;
 use postrider_domain::id::RowKey;
 use postrider_domain::limits;
 use postrider_domain::secret::{SigningSecret, WebhookSecret};
@@ -19,28 +17,28 @@ use postrider_store::{Claim, EndpointTarget, Secrets, StoreError};
 pub struct Signer {
     store: Arc<dyn Secrets>,
     master_key: Arc<MasterKey>,
-    mac_keys: KeyCache<MacKey>,
-    /// `None` for a version that has no such key and will get none.
-    signing_keys: KeyCache<Option<SigningKey>>,
+    mac_keys: OpenedKeys<MacKey>,
+    /// `None` for a version that has no `v1a` key and will get none.
+    signing_keys: OpenedKeys<Option<SigningKey>>,
 }
 
 /// Why a delivery cannot be signed. Never the receiver's fault.
 #[derive(Debug, thiserror::Error)]
 pub enum SignError {
-    #[error("the signing secret cannot be read")]
+    #[error("cannot read the signing secret from the store")]
     Store(#[from] StoreError),
-    #[error("the signing secret does not open")]
+    #[error("cannot open the signing secret with the master key")]
     Sealed(#[from] Unsealable),
-    #[error("there is no signing secret of this version")]
+    #[error("the endpoint has no valid signing secret of this version")]
     Missing,
 }
 
 impl Signer {
     pub fn new(store: Arc<dyn Secrets>, master_key: Arc<MasterKey>) -> Self {
-        Self { store, master_key, mac_keys: KeyCache::default(), signing_keys: KeyCache::default() }
+        Self { store, master_key, mac_keys: OpenedKeys::default(), signing_keys: OpenedKeys::default() }
     }
 
-    /// What the delivery is signed with, in the order of the signatures.
+    /// The keys that sign the delivery, in the order of the signatures.
     pub async fn keys(&self, claim: &Claim) -> Result<(SignatureKeys, Option<SignatureKeys>), SignError> {
         let first = self.keys_of(&claim.endpoint, claim.secret_version).await?;
         let second = match claim.also_secret_version {
@@ -96,16 +94,16 @@ impl Signer {
     }
 }
 
-/// What was opened, by endpoint and version.
-struct KeyCache<T>(Mutex<BoundedCache<(RowKey, SecretVersion), T>>);
+/// Opened keys by endpoint and version.
+struct OpenedKeys<T>(Mutex<BoundedCache<(RowKey, SecretVersion), T>>);
 
-impl<T> Default for KeyCache<T> {
+impl<T> Default for OpenedKeys<T> {
     fn default() -> Self {
         Self(Mutex::new(BoundedCache::new(limits::SIGNING_KEYS_CACHED)))
     }
 }
 
-impl<T: Clone> KeyCache<T> {
+impl<T: Clone> OpenedKeys<T> {
     fn get(&self, name: (RowKey, SecretVersion)) -> Option<T> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&name).cloned()
     }
