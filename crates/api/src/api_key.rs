@@ -1,26 +1,25 @@
 //! `/v1/api-keys`, and an operator's way to the first key of a workspace.
 
-use std::sync::Arc;
-
 use axum::body::Body;
 use axum::response::Response;
 use bytes::Bytes;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use postrider_domain::access::{ApiKey, ApiKeyName, Mode, Principal, Scope, Scopes, needs};
+use postrider_domain::access::{ApiKey, ApiKeyName, Mode, Scope, Scopes, needs};
 use postrider_domain::event_type::Catalogue;
 use postrider_domain::id::ApiKeyId;
 use postrider_domain::time::{Day, Timestamp};
-use postrider_service::{CreateApiKey, CreatedApiKey, Service, ServiceError};
+use postrider_service::{CreateApiKey, CreatedApiKey, ServiceError};
 
-use super::body::{BodyRule, JsonBody, string};
+use super::answer::{answer, list, single};
+use super::body::{BodyRule, JsonBody, parse_nothing, string};
 use super::call::Call;
 use super::error::Failure;
-use super::idempotency::{Write, answer};
 use super::openapi::api_key as openapi;
-use super::paging::{Query, list, single};
+use super::query::Query;
 use super::route::Route;
+use super::write::Write;
 
 pub fn routes(catalogue: &Catalogue) -> Vec<Route> {
     const OF_WORKSPACE: &str = "/workspaces/{workspaceId}/api-keys";
@@ -81,31 +80,17 @@ async fn show(call: Call) -> Result<Response, Failure> {
 
 async fn create(call: Call, body: Body) -> Result<Response, Failure> {
     call.require(needs::API_KEYS)?;
-    Write {
-        body: BodyRule::Required,
-        parse: |call: &Call, body: &JsonBody| parse_create(call.principal.mode, body),
-        effect: async |service: Arc<Service>, principal: Principal, command, remember| {
-            service.create_api_key(&principal, command, remember).await
-        },
-        render: render_with_key,
-    }
-    .run(call, body)
-    .await
+    let write = Write::begin(call, body, BodyRule::Required, render_with_key).await?;
+    let create = write.check(parse_create(write.principal().mode, &write.body)).await?;
+    write.answer(write.service().create_api_key(write.principal(), create, &write.idempotent).await).await
 }
 
 async fn create_in_workspace(call: Call, body: Body) -> Result<Response, Failure> {
     call.require(needs::WORKSPACES)?;
     let id = call.id(3)?;
-    Write {
-        body: BodyRule::Required,
-        parse: |call: &Call, body: &JsonBody| parse_create(call.principal.mode, body),
-        effect: async move |service: Arc<Service>, principal: Principal, command, remember| {
-            service.create_workspace_api_key(&principal, id, command, remember).await
-        },
-        render: render_with_key,
-    }
-    .run(call, body)
-    .await
+    let write = Write::begin(call, body, BodyRule::Required, render_with_key).await?;
+    let create = write.check(parse_create(write.principal().mode, &write.body)).await?;
+    write.answer(write.service().create_workspace_api_key(write.principal(), id, create, &write.idempotent).await).await
 }
 
 /// Without a mode the new key has its maker's.
@@ -135,14 +120,7 @@ fn render_with_key(made: &CreatedApiKey) -> (u16, Bytes) {
 async fn revoke(call: Call, body: Body) -> Result<Response, Failure> {
     call.require(needs::API_KEYS)?;
     let id = call.id(3)?;
-    Write {
-        body: BodyRule::Optional,
-        parse: |_: &Call, body: &JsonBody| body.fields()?.finish(),
-        effect: async move |service: Arc<Service>, principal: Principal, (), remember| {
-            service.revoke_api_key(&principal, id, remember).await
-        },
-        render: |_| (204, Bytes::new()),
-    }
-    .run(call, body)
-    .await
+    let write = Write::begin(call, body, BodyRule::Optional, |_| (204, Bytes::new())).await?;
+    write.check(parse_nothing(&write.body)).await?;
+    write.answer(write.service().revoke_api_key(write.principal(), id, &write.idempotent).await).await
 }

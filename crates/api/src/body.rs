@@ -117,6 +117,11 @@ impl JsonBody {
     }
 }
 
+/// Checks a body whose object must have no members.
+pub fn parse_nothing(body: &JsonBody) -> Result<(), ServiceError> {
+    body.fields()?.finish()
+}
+
 /// Runs work on a long body where it keeps no other request waiting.
 pub async fn aside<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, ServiceError> + Send + 'static,

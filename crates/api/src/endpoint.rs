@@ -1,6 +1,5 @@
 //! `/v1/webhook-endpoints`.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
@@ -9,7 +8,7 @@ use bytes::Bytes;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use postrider_domain::access::{Principal, needs};
+use postrider_domain::access::needs;
 use postrider_domain::endpoint::{
     DisabledReason, Endpoint, EndpointChange, EndpointFilter, EndpointName, EndpointUrl, ProjectId,
 };
@@ -18,17 +17,18 @@ use postrider_domain::health::HealthState;
 use postrider_domain::id::EndpointId;
 use postrider_domain::limits;
 use postrider_domain::time::Timestamp;
-use postrider_service::{CreateEndpoint, EndpointWithSecret, RotateSecret, Service, ServiceError, UpdateEndpoint};
+use postrider_service::{CreateEndpoint, EndpointWithSecret, RotateSecret, ServiceError, UpdateEndpoint};
 
-use super::body::{BodyRule, JsonBody, boolean, string, whole_number};
+use super::answer::{answer, list, single};
+use super::body::{BodyRule, JsonBody, boolean, parse_nothing, string, whole_number};
 use super::call::{Call, internal};
 use super::delivery;
 use super::endpoint_options::{self, OptionsView};
 use super::error::Failure;
-use super::idempotency::{Write, answer};
 use super::openapi::endpoint as openapi;
-use super::paging::{Query, list, single};
+use super::query::Query;
 use super::route::Route;
+use super::write::Write;
 
 pub fn routes(catalogue: &Catalogue) -> Vec<Route> {
     const ALL: &str = "/webhook-endpoints";
@@ -112,16 +112,9 @@ impl<'e> EndpointView<'e> {
 
 async fn create(call: Call, body: Body) -> Result<Response, Failure> {
     call.require(needs::ENDPOINT_WRITE)?;
-    Write {
-        body: BodyRule::Required,
-        parse: |call: &Call, body: &JsonBody| parse_create(call.service().catalogue(), body),
-        effect: async |service: Arc<Service>, principal: Principal, command, remember| {
-            service.create_endpoint(&principal, command, remember).await
-        },
-        render: render_with_secret,
-    }
-    .run(call, body)
-    .await
+    let write = Write::begin(call, body, BodyRule::Required, render_with_secret).await?;
+    let create = write.check(parse_create(write.catalogue(), &write.body)).await?;
+    write.answer(write.service().create_endpoint(write.principal(), create, &write.idempotent).await).await
 }
 
 fn parse_create(catalogue: &Catalogue, body: &JsonBody) -> Result<CreateEndpoint, ServiceError> {
@@ -182,16 +175,9 @@ async fn index(call: Call) -> Result<Response, Failure> {
 async fn update(call: Call, body: Body) -> Result<Response, Failure> {
     call.require(needs::ENDPOINT_WRITE)?;
     let id = call.id(3)?;
-    Write {
-        body: BodyRule::Required,
-        parse: |call: &Call, body: &JsonBody| parse_change(call.service().catalogue(), body),
-        effect: async move |service: Arc<Service>, principal: Principal, change, remember| {
-            service.update_endpoint(&principal, id, change, remember).await
-        },
-        render,
-    }
-    .run(call, body)
-    .await
+    let write = Write::begin(call, body, BodyRule::Required, render).await?;
+    let change = write.check(parse_change(write.catalogue(), &write.body)).await?;
+    write.answer(write.service().update_endpoint(write.principal(), id, change, &write.idempotent).await).await
 }
 
 fn parse_change(catalogue: &Catalogue, body: &JsonBody) -> Result<UpdateEndpoint, ServiceError> {
@@ -215,16 +201,9 @@ fn parse_change(catalogue: &Catalogue, body: &JsonBody) -> Result<UpdateEndpoint
 async fn remove(call: Call, body: Body) -> Result<Response, Failure> {
     call.require(needs::ENDPOINT_WRITE)?;
     let id = call.id(3)?;
-    Write {
-        body: BodyRule::Optional,
-        parse: |_: &Call, body: &JsonBody| body.fields()?.finish(),
-        effect: async move |service: Arc<Service>, principal: Principal, (), remember| {
-            service.delete_endpoint(&principal, id, remember).await
-        },
-        render: |()| (204, Bytes::new()),
-    }
-    .run(call, body)
-    .await
+    let write = Write::begin(call, body, BodyRule::Optional, |()| (204, Bytes::new())).await?;
+    write.check(parse_nothing(&write.body)).await?;
+    write.answer(write.service().delete_endpoint(write.principal(), id, &write.idempotent).await).await
 }
 
 /// Ignores an `Idempotency-Key`: each call makes a new secret.
@@ -248,21 +227,17 @@ async fn rotate_secret(call: Call, body: Body) -> Result<Response, Failure> {
 async fn test(call: Call, body: Body) -> Result<Response, Failure> {
     call.require(needs::ENDPOINT_WRITE)?;
     let id = call.id(3)?;
-    Write {
-        body: BodyRule::Optional,
-        parse: |call: &Call, body: &JsonBody| {
-            let mut fields = body.fields()?;
-            let event = fields.nullable("event", string(|name| known_event(call.service().catalogue(), name)));
-            fields.finish()?;
-            Ok(event)
-        },
-        effect: async move |service: Arc<Service>, principal: Principal, event, remember| {
-            service.test_endpoint(&principal, id, event, remember).await
-        },
-        render: delivery::render_queued,
-    }
-    .run(call, body)
-    .await
+    let write = Write::begin(call, body, BodyRule::Optional, delivery::render_queued).await?;
+    let event = write.check(parse_test(write.catalogue(), &write.body)).await?;
+    write.answer(write.service().test_endpoint(write.principal(), id, event, &write.idempotent).await).await
+}
+
+/// The event to test with, if the caller names one.
+fn parse_test(catalogue: &Catalogue, body: &JsonBody) -> Result<Option<EventTypeName>, ServiceError> {
+    let mut fields = body.fields()?;
+    let event = fields.nullable("event", string(|name| known_event(catalogue, name)));
+    fields.finish()?;
+    Ok(event)
 }
 
 /// Any name of the catalogue, retired ones too.

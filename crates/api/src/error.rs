@@ -17,35 +17,44 @@ use postrider_service::{ParameterFault, ServiceError};
 
 use super::error_code::ErrorCode;
 
-/// A handler's error on its way to the outermost gate, which knows the request's id and renders it.
+/// Why a handler gives no answer of its own.
 #[derive(Debug)]
-pub struct Failure(pub ServiceError);
+pub enum Failure {
+    /// The outermost layer, which knows the request id, renders the error.
+    Refused(ServiceError),
+    /// A complete answer that ends the request early.
+    Answered(Box<Response>),
+}
 
 impl<E: Into<ServiceError>> From<E> for Failure {
     fn from(error: E) -> Self {
-        Self(error.into())
+        Self::Refused(error.into())
     }
 }
 
 impl IntoResponse for Failure {
     fn into_response(self) -> Response {
-        let mut response = Response::new(Body::empty());
-        *response.status_mut() = status_of(&self.0);
-        response.extensions_mut().insert(Arc::new(self));
-        response
+        match self {
+            Self::Refused(error) => {
+                let mut response = Response::new(Body::empty());
+                *response.status_mut() = status_of(&error);
+                response.extensions_mut().insert(Arc::new(error));
+                response
+            }
+            Self::Answered(response) => *response,
+        }
     }
 }
 
-impl Failure {
-    /// Our own faults are for the operator; everybody else's are for the caller alone.
-    pub fn log(&self, id: RequestId, method: &Method, path: &str) {
-        let status = status_of(&self.0);
-        if status.is_server_error() {
-            let cause = std::error::Error::source(&self.0).map(|cause| Chain(cause).to_string());
-            tracing::error!(request_id = %id, %method, path, status = status.as_u16(), cause, "request failed");
-        } else {
-            tracing::debug!(request_id = %id, %method, path, code = code_of(&self.0).as_str(), "request refused");
-        }
+/// Logs our own faults with their causes for the operator. Refusals concern the caller alone, so they are logged at
+/// debug level.
+pub fn log(error: &ServiceError, id: RequestId, method: &Method, path: &str) {
+    let status = status_of(error);
+    if status.is_server_error() {
+        let cause = std::error::Error::source(error).map(|cause| Chain(cause).to_string());
+        tracing::error!(request_id = %id, %method, path, status = status.as_u16(), cause, "request failed");
+    } else {
+        tracing::debug!(request_id = %id, %method, path, code = code_of(error).as_str(), "request refused");
     }
 }
 

@@ -10,7 +10,7 @@ use http::StatusCode;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use postrider_domain::access::{Principal, needs};
+use postrider_domain::access::needs;
 use postrider_domain::endpoint::{OpaqueId, ProjectId};
 use postrider_domain::event::{Event, EventDetail, EventFilter, EventReceipt, SkippedEndpoint, data_of};
 use postrider_domain::event_type::{Catalogue, EventTypeName};
@@ -20,14 +20,15 @@ use postrider_domain::limits;
 use postrider_domain::time::Timestamp;
 use postrider_service::{PublishEvent, Service, ServiceError};
 
+use super::answer::{answer, list, single};
 use super::body::{BodyRule, Fields, JsonBody, aside, object, string};
 use super::call::{Call, internal};
 use super::endpoint::{known_event, unknown_event};
 use super::error::Failure;
-use super::idempotency::{Write, answer, idempotency_key, with_replayed};
 use super::openapi::event as openapi;
-use super::paging::{Query, list, single};
+use super::query::Query;
 use super::route::Route;
+use super::write::{Write, idempotency_key, with_replayed};
 
 pub fn routes(catalogue: &Catalogue) -> Vec<Route> {
     vec![
@@ -124,43 +125,37 @@ impl SkippedView {
 
 async fn publish(call: Call, body: Body) -> Result<Response, Failure> {
     call.require(needs::PUBLISH)?;
-    let response = Write {
-        body: BodyRule::Required,
-        parse: |call: &Call, body: &JsonBody| parse_event(call.service().catalogue(), body.fields()?, || body.hash()),
-        effect: async |service: Arc<Service>, principal: Principal, event, remember| {
-            service.publish_event(&principal, event, remember).await
-        },
-        render: |receipts: &Vec<EventReceipt>| render_receipt(receipts),
-    }
-    .run(call, body)
-    .await?;
-    Ok(marked(response))
+    let write =
+        Write::begin(call, body, BodyRule::Required, |receipts: &Vec<EventReceipt>| render_receipt(receipts)).await?;
+    let event = write.check(parse_one(write.catalogue(), &write.body)).await?;
+    let receipts = write.service().publish_event(write.principal(), event, &write.idempotent).await;
+    Ok(marked(write.answer(receipts).await?))
 }
 
 async fn publish_batch(call: Call, body: Body) -> Result<Response, Failure> {
     call.require(needs::PUBLISH)?;
-    let response = Write {
-        body: if idempotency_key(&call).is_some() { BodyRule::KeyedBatch } else { BodyRule::Batch },
-        parse: |_: &Call, body: &JsonBody| Ok(body.clone()),
-        effect: async |service: Arc<Service>, principal: Principal, body: JsonBody, remember| {
-            let events = if body.len() > limits::BODY_BYTES {
-                let service = Arc::clone(&service);
-                aside(move || parse_batch(service.catalogue(), &body)).await?
-            } else {
-                parse_batch(service.catalogue(), &body)?
-            };
-            service.publish_batch(&principal, events, remember).await
-        },
-        render: |receipts: &Vec<EventReceipt>| render_receipts(receipts),
-    }
-    .run(call, body)
-    .await?;
-    Ok(marked(response))
+    let rule = if idempotency_key(&call).is_some() { BodyRule::KeyedBatch } else { BodyRule::Batch };
+    let write = Write::begin(call, body, rule, |receipts: &Vec<EventReceipt>| render_receipts(receipts)).await?;
+    let events = write.check(read_batch(write.service(), &write.body).await).await?;
+    let receipts = write.service().publish_batch(write.principal(), events, &write.idempotent).await;
+    Ok(marked(write.answer(receipts).await?))
 }
 
 /// Only an `externalId` that was published before is answered with 200.
 fn marked(response: Response) -> Response {
     if response.status() == StatusCode::OK { with_replayed(response, true) } else { response }
+}
+
+async fn read_batch(service: &Arc<Service>, body: &JsonBody) -> Result<Vec<PublishEvent>, ServiceError> {
+    if body.len() <= limits::BODY_BYTES {
+        return parse_batch(service.catalogue(), body);
+    }
+    let (service, body) = (Arc::clone(service), body.clone());
+    aside(move || parse_batch(service.catalogue(), &body)).await
+}
+
+fn parse_one(catalogue: &Catalogue, body: &JsonBody) -> Result<PublishEvent, ServiceError> {
+    parse_event(catalogue, body.fields()?, || body.hash())
 }
 
 fn parse_batch(catalogue: &Catalogue, body: &JsonBody) -> Result<Vec<PublishEvent>, ServiceError> {

@@ -7,11 +7,11 @@ use serde_json::value::RawValue;
 use postrider_domain::event_type::{Catalogue, EventType, EventTypeName};
 use postrider_domain::page::Page;
 
+use super::answer::{answer, list};
 use super::call::Call;
 use super::error::Failure;
-use super::idempotency::answer;
 use super::openapi::event_type as openapi;
-use super::paging::{Query, list};
+use super::query::Query;
 use super::route::Route;
 
 pub fn routes(catalogue: &Catalogue) -> Vec<Route> {

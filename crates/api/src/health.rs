@@ -11,10 +11,9 @@ use postrider_domain::event_type::Catalogue;
 use postrider_domain::id::{ApiKeyId, WorkspaceId};
 
 use super::App;
+use super::answer::{answer, json};
 use super::call::Call;
-use super::idempotency::answer;
 use super::openapi::health as openapi;
-use super::paging::json;
 use super::route::Route;
 
 pub fn routes(catalogue: &Catalogue) -> Vec<Route> {

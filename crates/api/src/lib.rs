@@ -19,6 +19,7 @@ use postrider_domain::event_type::Catalogue;
 use postrider_domain::id::RequestId;
 use postrider_service::{Service, ServiceError};
 
+mod answer;
 mod api_key;
 mod audit;
 mod body;
@@ -31,16 +32,16 @@ mod error_code;
 mod event;
 mod event_type;
 mod health;
-mod idempotency;
 mod openapi;
-mod paging;
+mod query;
 mod rate_limit;
 mod replay;
 mod route;
 mod workspace;
+mod write;
 
+use answer::answer;
 use error::Failure;
-use idempotency::answer;
 use route::Route;
 
 /// What the handlers share.
@@ -102,8 +103,8 @@ pub fn router(app: Arc<App>) -> Router {
         router = router.route(&route.full_path(), route.handler);
     }
     router
-        .fallback(async || Failure(ServiceError::NotFound))
-        .method_not_allowed_fallback(async || Failure(ServiceError::MethodNotAllowed))
+        .fallback(async || Failure::Refused(ServiceError::NotFound))
+        .method_not_allowed_fallback(async || Failure::Refused(ServiceError::MethodNotAllowed))
         .layer(from_fn_with_state(Arc::clone(&app), finish))
         .with_state(app)
 }
@@ -119,10 +120,10 @@ async fn finish(
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     let counted = rate_limit::mark(&app.service, &mut request);
     let mut response = next.run(request).await;
-    if let Some(failure) = response.extensions_mut().remove::<Arc<Failure>>() {
-        failure.log(id, &method, &path);
+    if let Some(error) = response.extensions_mut().remove::<Arc<ServiceError>>() {
+        error::log(&error, id, &method, &path);
         let allow = response.headers_mut().remove(http::header::ALLOW);
-        response = error::render(&failure.0, id, &app.errors_page);
+        response = error::render(&error, id, &app.errors_page);
         if let Some(allow) = allow {
             response.headers_mut().insert(http::header::ALLOW, allow);
         }

@@ -1,27 +1,27 @@
 //! `/v1/webhook-endpoints/{endpointId}/replay` and the jobs it makes.
 
-use std::sync::Arc;
-
 use axum::body::Body;
 use axum::response::Response;
+use bytes::Bytes;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use postrider_domain::access::{Principal, needs};
+use postrider_domain::access::needs;
 use postrider_domain::delivery::DeliveryStatus;
 use postrider_domain::event_type::Catalogue;
 use postrider_domain::id::{EndpointId, ReplayId};
 use postrider_domain::replay::{REPLAYABLE, REPLAYED_BY_DEFAULT, Replay, ReplayCount, ReplayRange};
 use postrider_domain::time::Timestamp;
-use postrider_service::{Service, ServiceError};
+use postrider_service::ServiceError;
 
-use super::body::{BodyRule, JsonBody, boolean, string};
+use super::answer::{answer, list, single};
+use super::body::{BodyRule, JsonBody, boolean, parse_nothing, string};
 use super::call::{Call, internal};
 use super::error::Failure;
-use super::idempotency::{Write, answer};
 use super::openapi::replay as openapi;
-use super::paging::{Query, list, single};
+use super::query::Query;
 use super::route::Route;
+use super::write::Write;
 
 pub fn routes(catalogue: &Catalogue) -> Vec<Route> {
     const ONE: &str = "/webhook-endpoints/{endpointId}/replays/{replayId}";
@@ -75,6 +75,12 @@ struct CountView {
     unavailable: u64,
 }
 
+impl CountView {
+    fn new(count: ReplayCount) -> Self {
+        Self { dry_run: true, total: count.total, unavailable: count.unavailable }
+    }
+}
+
 /// What was asked for: the job, or only its size.
 struct ReplayCommand {
     range: ReplayRange,
@@ -85,21 +91,15 @@ async fn create(call: Call, body: Body) -> Result<Response, Failure> {
     call.require(needs::ENDPOINT_WRITE)?;
     let endpoint_id = call.id(3)?;
     let body = JsonBody::read(&call.headers, body, BodyRule::Required).await?;
-    if let Ok(ReplayCommand { range, dry_run: true }) = parse(&call, &body) {
-        let ReplayCount { total, unavailable } =
-            call.service().count_replay(&call.principal, endpoint_id, &range).await?;
-        return Ok(answer(200, single(CountView { dry_run: true, total, unavailable })));
+    let command = parse(&call, &body);
+    if let Ok(ReplayCommand { range, dry_run: true }) = &command {
+        let count = call.service().count_replay(&call.principal, endpoint_id, range).await?;
+        return Ok(answer(200, single(CountView::new(count))));
     }
-    Write {
-        body: BodyRule::Required,
-        parse: |call: &Call, body: &JsonBody| parse(call, body),
-        effect: async move |service: Arc<Service>, principal: Principal, command: ReplayCommand, remember| {
-            service.start_replay(&principal, endpoint_id, command.range, remember).await
-        },
-        render: |replay: &Replay| (202, single(ReplayView::new(replay))),
-    }
-    .run_read(call, body)
-    .await
+    let write = Write::begin_with(call, body, render_started).await?;
+    let range = write.check(command).await?.range;
+    let started = write.service().start_replay(write.principal(), endpoint_id, range, &write.idempotent).await;
+    write.answer(started).await
 }
 
 fn parse(call: &Call, body: &JsonBody) -> Result<ReplayCommand, ServiceError> {
@@ -154,14 +154,16 @@ async fn show(call: Call) -> Result<Response, Failure> {
 async fn stop(call: Call, body: Body) -> Result<Response, Failure> {
     call.require(needs::ENDPOINT_WRITE)?;
     let (endpoint_id, id) = (call.id(3)?, call.id(5)?);
-    Write {
-        body: BodyRule::Optional,
-        parse: |_: &Call, body: &JsonBody| body.fields()?.finish(),
-        effect: async move |service: Arc<Service>, principal: Principal, (), remember| {
-            service.stop_replay(&principal, endpoint_id, id, remember).await
-        },
-        render: |replay: &Replay| (200, single(ReplayView::new(replay))),
-    }
-    .run(call, body)
-    .await
+    let write = Write::begin(call, body, BodyRule::Optional, render).await?;
+    write.check(parse_nothing(&write.body)).await?;
+    write.answer(write.service().stop_replay(write.principal(), endpoint_id, id, &write.idempotent).await).await
+}
+
+/// 202: the replay goes on in the background.
+fn render_started(replay: &Replay) -> (u16, Bytes) {
+    (202, single(ReplayView::new(replay)))
+}
+
+fn render(replay: &Replay) -> (u16, Bytes) {
+    (200, single(ReplayView::new(replay)))
 }

@@ -1,26 +1,25 @@
 //! `/v1/workspaces`: the caller's own for every key, all of them for an operator's.
 
-use std::sync::Arc;
-
 use axum::body::Body;
 use axum::response::Response;
 use bytes::Bytes;
 use serde::Serialize;
 
-use postrider_domain::access::{Principal, Scope, needs};
+use postrider_domain::access::{Scope, needs};
 use postrider_domain::event_type::Catalogue;
 use postrider_domain::id::{ApiKeyId, WorkspaceId};
 use postrider_domain::time::Timestamp;
 use postrider_domain::workspace::{Workspace, WorkspaceName};
-use postrider_service::Service;
+use postrider_service::ServiceError;
 
-use super::body::{BodyRule, JsonBody, string};
+use super::answer::{answer, json, list, single};
+use super::body::{BodyRule, JsonBody, parse_nothing, string};
 use super::call::{Call, internal};
 use super::error::Failure;
-use super::idempotency::{Write, answer};
 use super::openapi::workspace as openapi;
-use super::paging::{Query, json, list, single};
+use super::query::Query;
 use super::route::Route;
+use super::write::Write;
 
 pub fn routes(catalogue: &Catalogue) -> Vec<Route> {
     const ALL: &str = "/workspaces";
@@ -87,41 +86,31 @@ async fn show(call: Call) -> Result<Response, Failure> {
 
 async fn create(call: Call, body: Body) -> Result<Response, Failure> {
     call.require(needs::WORKSPACES)?;
-    Write {
-        body: BodyRule::Required,
-        parse: |_: &Call, body: &JsonBody| {
-            let mut fields = body.fields()?;
-            let name = fields.required("name", string(WorkspaceName::parse));
-            fields.finish()?;
-            name.ok_or_else(|| internal("a required parameter is neither there nor at fault"))
-        },
-        effect: async |service: Arc<Service>, principal: Principal, name, remember| {
-            service.create_workspace(&principal, name, remember).await
-        },
-        render: render_workspace,
-    }
-    .run(call, body)
-    .await
+    let write = Write::begin(call, body, BodyRule::Required, render_workspace).await?;
+    let name = write.check(parse_create(&write.body)).await?;
+    write.answer(write.service().create_workspace(write.principal(), name, &write.idempotent).await).await
 }
 
 async fn rename(call: Call, body: Body) -> Result<Response, Failure> {
     call.require(needs::WORKSPACES)?;
     let id = call.id(3)?;
-    Write {
-        body: BodyRule::Required,
-        parse: |_: &Call, body: &JsonBody| {
-            let mut fields = body.fields()?;
-            let name = fields.optional("name", string(WorkspaceName::parse));
-            fields.finish()?;
-            Ok(name)
-        },
-        effect: async move |service: Arc<Service>, principal: Principal, name, remember| {
-            service.rename_workspace(&principal, id, name, remember).await
-        },
-        render: render_workspace,
-    }
-    .run(call, body)
-    .await
+    let write = Write::begin(call, body, BodyRule::Required, render_workspace).await?;
+    let name = write.check(parse_rename(&write.body)).await?;
+    write.answer(write.service().rename_workspace(write.principal(), id, name, &write.idempotent).await).await
+}
+
+fn parse_create(body: &JsonBody) -> Result<WorkspaceName, ServiceError> {
+    let mut fields = body.fields()?;
+    let name = fields.required("name", string(WorkspaceName::parse));
+    fields.finish()?;
+    name.ok_or_else(|| internal("a required parameter is neither there nor at fault"))
+}
+
+fn parse_rename(body: &JsonBody) -> Result<Option<WorkspaceName>, ServiceError> {
+    let mut fields = body.fields()?;
+    let name = fields.optional("name", string(WorkspaceName::parse));
+    fields.finish()?;
+    Ok(name)
 }
 
 fn render_workspace(workspace: &Workspace) -> (u16, Bytes) {
@@ -131,14 +120,7 @@ fn render_workspace(workspace: &Workspace) -> (u16, Bytes) {
 async fn delete(call: Call, body: Body) -> Result<Response, Failure> {
     call.require(needs::WORKSPACES)?;
     let id = call.id(3)?;
-    Write {
-        body: BodyRule::Optional,
-        parse: |_: &Call, body: &JsonBody| body.fields()?.finish(),
-        effect: async move |service: Arc<Service>, principal: Principal, (), remember| {
-            service.delete_workspace(&principal, id, remember).await
-        },
-        render: |()| (204, Bytes::new()),
-    }
-    .run(call, body)
-    .await
+    let write = Write::begin(call, body, BodyRule::Optional, |()| (204, Bytes::new())).await?;
+    write.check(parse_nothing(&write.body)).await?;
+    write.answer(write.service().delete_workspace(write.principal(), id, &write.idempotent).await).await
 }

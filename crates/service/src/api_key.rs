@@ -1,7 +1,5 @@
 //! API keys: a caller makes and revokes those of its own workspace, an operator the first ones of another.
 
-use std::sync::Arc;
-
 use postrider_domain::access::{ApiKey, ApiKeyName, GrantRefusal, Mode, Principal, Scopes, needs};
 use postrider_domain::audit::Author;
 use postrider_domain::id::{ApiKeyId, RowKey, WorkspaceId};
@@ -11,8 +9,7 @@ use postrider_domain::secret::ApiKeySecret;
 use postrider_domain::time::Day;
 use postrider_store::{CreateApiKeyError, NewApiKey, RevokeApiKeyError};
 
-use super::idempotency::Seal;
-use super::{Outcome, Remember, Service, ServiceError};
+use super::{Idempotent, Service, ServiceError, WriteError};
 
 /// A key to be made.
 #[derive(Clone, Debug)]
@@ -37,14 +34,14 @@ impl Service {
     /// # Errors
     /// Without the scope, when the caller lacks what it would grant, or when the key would be expired already.
     pub async fn create_api_key(
-        self: &Arc<Self>,
+        &self,
         principal: &Principal,
         create: CreateApiKey,
-        remember: Option<Remember<CreatedApiKey>>,
-    ) -> Result<Outcome<CreatedApiKey>, ServiceError> {
+        idempotent: &Idempotent<CreatedApiKey>,
+    ) -> Result<CreatedApiKey, WriteError> {
         principal.require(needs::API_KEYS)?;
         check_grant(principal, &create)?;
-        self.make_api_key(principal.author(), principal.workspace_key, create, remember).await
+        self.make_api_key(principal.author(), principal.workspace_key, create, idempotent).await
     }
 
     /// Makes a key of any workspace.
@@ -52,16 +49,16 @@ impl Service {
     /// # Errors
     /// As [`Self::create_api_key`], and when there is no such workspace.
     pub async fn create_workspace_api_key(
-        self: &Arc<Self>,
+        &self,
         principal: &Principal,
         workspace_id: WorkspaceId,
         create: CreateApiKey,
-        remember: Option<Remember<CreatedApiKey>>,
-    ) -> Result<Outcome<CreatedApiKey>, ServiceError> {
+        idempotent: &Idempotent<CreatedApiKey>,
+    ) -> Result<CreatedApiKey, WriteError> {
         principal.require(needs::WORKSPACES)?;
         check_grant(principal, &create)?;
         let workspace = self.store.find_workspace(workspace_id).await?.ok_or(ServiceError::NotFound)?;
-        self.make_api_key(principal.author(), workspace.key, create, remember).await
+        self.make_api_key(principal.author(), workspace.key, create, idempotent).await
     }
 
     /// # Errors
@@ -83,26 +80,26 @@ impl Service {
     /// # Errors
     /// Without the scope, or when this workspace has no such key.
     pub async fn revoke_api_key(
-        self: &Arc<Self>,
+        &self,
         principal: &Principal,
         id: ApiKeyId,
-        remember: Option<Remember<ApiKey>>,
-    ) -> Result<Outcome<ApiKey>, ServiceError> {
+        idempotent: &Idempotent<ApiKey>,
+    ) -> Result<ApiKey, WriteError> {
         principal.require(needs::API_KEYS)?;
-        self.end_api_key(principal.author(), principal.workspace_key, id, remember).await
+        self.end_api_key(principal.author(), principal.workspace_key, id, idempotent).await
     }
 
     /// Makes a key without asking who may.
     pub(super) async fn make_api_key(
-        self: &Arc<Self>,
+        &self,
         author: Author,
         workspace_key: RowKey,
         create: CreateApiKey,
-        remember: Option<Remember<CreatedApiKey>>,
-    ) -> Result<Outcome<CreatedApiKey>, ServiceError> {
+        idempotent: &Idempotent<CreatedApiKey>,
+    ) -> Result<CreatedApiKey, WriteError> {
         let expires_at = create.expires_at.map(Day::starts_at);
         if expires_at.is_some_and(|at| at <= self.clock.now()) {
-            return Err(ServiceError::unprocessable("expiresAt", "must be a day after today (UTC)"));
+            return Err(ServiceError::unprocessable("expiresAt", "must be a day after today (UTC)").into());
         }
         let secret = ApiKeySecret::generate(&self.random, &self.catalogue.brand, create.mode);
         let new = NewApiKey {
@@ -117,12 +114,9 @@ impl Service {
             limit: limits::API_KEYS_PER_WORKSPACE,
             author,
         };
-        let request = remember.as_ref().map(|remember| remember.request.clone());
         let shown_secret = secret.clone();
-        let recording = self.recording(remember.as_ref(), Seal::HoldsSecret, move |key: &ApiKey| CreatedApiKey {
-            key: key.clone(),
-            secret: shown_secret.clone(),
-        });
+        let recording = idempotent
+            .sealed_recording(move |key: &ApiKey| CreatedApiKey { key: key.clone(), secret: shown_secret.clone() });
         let written = self.store.create_api_key(new, recording).await.map_err(|error| match error {
             CreateApiKeyError::NoWorkspace => ServiceError::NotFound,
             CreateApiKeyError::Store(error) => error.into(),
@@ -130,25 +124,20 @@ impl Service {
                 ServiceError::Conflict(format!("No room for one more API key: {full}; revoke one that is not in use."))
             }
         })?;
-        match self.outcome(request.as_ref(), written)? {
-            Outcome::Done(key) => {
-                tracing::info!(key_id = %key.id, workspace_id = %key.workspace_id, "API key created");
-                Ok(Outcome::Done(CreatedApiKey { key, secret }))
-            }
-            Outcome::Replayed { status, body } => Ok(Outcome::Replayed { status, body }),
-        }
+        let key = idempotent.finish(written)?;
+        tracing::info!(key_id = %key.id, workspace_id = %key.workspace_id, "API key created");
+        Ok(CreatedApiKey { key, secret })
     }
 
     /// Revokes a key without asking who may.
     pub(super) async fn end_api_key(
-        self: &Arc<Self>,
+        &self,
         author: Author,
         workspace_key: RowKey,
         id: ApiKeyId,
-        remember: Option<Remember<ApiKey>>,
-    ) -> Result<Outcome<ApiKey>, ServiceError> {
-        let request = remember.as_ref().map(|remember| remember.request.clone());
-        let recording = self.recording(remember.as_ref(), Seal::Plain, ApiKey::clone);
+        idempotent: &Idempotent<ApiKey>,
+    ) -> Result<ApiKey, WriteError> {
+        let recording = idempotent.recording(ApiKey::clone);
         let revoked = self.store.revoke_api_key(workspace_key, id, author, recording).await;
         self.keys.forget_all();
         let written = revoked.map_err(|error| match error {
@@ -156,7 +145,7 @@ impl Service {
             RevokeApiKeyError::Store(error) => error.into(),
         })?;
         tracing::info!(key_id = %id, "API key revoked");
-        self.outcome(request.as_ref(), written)
+        idempotent.finish(written)
     }
 }
 

@@ -1,7 +1,5 @@
 //! The delivery log, as a customer asks it.
 
-use std::sync::Arc;
-
 use postrider_domain::access::{Principal, needs};
 use postrider_domain::attempt::Attempt;
 use postrider_domain::delivery::{Delivery, DeliveryFilter};
@@ -9,8 +7,7 @@ use postrider_domain::id::DeliveryId;
 use postrider_domain::page::{Page, PageRequest};
 use postrider_store::{RequeueError, SkipDeliveryError};
 
-use super::idempotency::Seal;
-use super::{Outcome, Remember, Service, ServiceError};
+use super::{Idempotent, Service, ServiceError, WriteError};
 
 impl Service {
     /// # Errors
@@ -41,17 +38,16 @@ impl Service {
     /// # Errors
     /// Without the scope, when this workspace has no such delivery, or when its endpoint is deleted or off.
     pub async fn retry_delivery(
-        self: &Arc<Self>,
+        &self,
         principal: &Principal,
         id: DeliveryId,
-        remember: Option<Remember<Delivery>>,
-    ) -> Result<Outcome<Delivery>, ServiceError> {
+        idempotent: &Idempotent<Delivery>,
+    ) -> Result<Delivery, WriteError> {
         principal.require(needs::ENDPOINT_WRITE)?;
-        let request = remember.as_ref().map(|remember| remember.request.clone());
-        let recording = self.recording(remember.as_ref(), Seal::Plain, Delivery::clone);
+        let recording = idempotent.recording(Delivery::clone);
         let retried = self.store.retry_delivery(principal.workspace_key, id, principal.author(), recording).await;
         let written = retried.map_err(requeue_error)?;
-        self.outcome(request.as_ref(), written)
+        idempotent.finish(written)
     }
 
     /// Gives up the delivery at which its endpoint's strict order has stopped, so that the rest goes on.
@@ -59,17 +55,16 @@ impl Service {
     /// # Errors
     /// Without the scope, when this workspace has no such delivery, or when no order has stopped at it.
     pub async fn skip_delivery(
-        self: &Arc<Self>,
+        &self,
         principal: &Principal,
         id: DeliveryId,
-        remember: Option<Remember<Delivery>>,
-    ) -> Result<Outcome<Delivery>, ServiceError> {
+        idempotent: &Idempotent<Delivery>,
+    ) -> Result<Delivery, WriteError> {
         principal.require(needs::ENDPOINT_WRITE)?;
-        let request = remember.as_ref().map(|remember| remember.request.clone());
-        let recording = self.recording(remember.as_ref(), Seal::Plain, Delivery::clone);
+        let recording = idempotent.recording(Delivery::clone);
         let skipped = self.store.skip_delivery(principal.workspace_key, id, principal.author(), recording).await;
         let written = skipped.map_err(skip_error)?;
-        self.outcome(request.as_ref(), written)
+        idempotent.finish(written)
     }
 }
 

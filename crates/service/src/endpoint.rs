@@ -1,6 +1,5 @@
 //! Endpoints: where a customer wants which events.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use postrider_domain::access::{Principal, needs};
@@ -23,8 +22,7 @@ use postrider_store::{
 
 use super::delivery::requeue_error;
 use super::endpoint_options::nothing_to_keep;
-use super::idempotency::Seal;
-use super::{Outcome, PublishEvent, Remember, Service, ServiceError};
+use super::{Idempotent, PublishEvent, Service, ServiceError, WriteError};
 
 /// An endpoint to be made.
 #[derive(Debug)]
@@ -69,11 +67,11 @@ impl Service {
     /// # Errors
     /// Without the scope, when the URL's host may not be called, or when there is no room for one more.
     pub async fn create_endpoint(
-        self: &Arc<Self>,
+        &self,
         principal: &Principal,
         create: CreateEndpoint,
-        remember: Option<Remember<EndpointWithSecret>>,
-    ) -> Result<Outcome<EndpointWithSecret>, ServiceError> {
+        idempotent: &Idempotent<EndpointWithSecret>,
+    ) -> Result<EndpointWithSecret, WriteError> {
         principal.require(needs::ENDPOINT_WRITE)?;
         let id = EndpointId::from_letters(self.random.alphanumeric());
         let sealed = self.sealed_options(id, &create.private)?;
@@ -96,23 +94,19 @@ impl Service {
             limits: self.endpoint_limits,
             author: principal.author(),
         };
-        let request = remember.as_ref().map(|remember| remember.request.clone());
         let shown_secret = secret.clone();
-        let recording = self.recording(remember.as_ref(), Seal::HoldsSecret, move |endpoint: &Endpoint| {
-            EndpointWithSecret { endpoint: endpoint.clone(), secret: shown_secret.clone() }
+        let recording = idempotent.sealed_recording(move |endpoint: &Endpoint| EndpointWithSecret {
+            endpoint: endpoint.clone(),
+            secret: shown_secret.clone(),
         });
         let written = self.store.create_endpoint(new, recording).await.map_err(|error| match error {
             CreateEndpointError::Store(error) => error.into(),
             CreateEndpointError::NothingToKeep(name) => nothing_to_keep(&name),
             full => ServiceError::Conflict(format!("No room for one more endpoint: {full}.")),
         })?;
-        match self.outcome(request.as_ref(), written)? {
-            Outcome::Done(endpoint) => {
-                tracing::info!(endpoint_id = %endpoint.id, workspace_id = %principal.workspace_id, "endpoint created");
-                Ok(Outcome::Done(EndpointWithSecret { endpoint, secret }))
-            }
-            Outcome::Replayed { status, body } => Ok(Outcome::Replayed { status, body }),
-        }
+        let endpoint = idempotent.finish(written)?;
+        tracing::info!(endpoint_id = %endpoint.id, workspace_id = %principal.workspace_id, "endpoint created");
+        Ok(EndpointWithSecret { endpoint, secret })
     }
 
     /// # Errors
@@ -139,12 +133,12 @@ impl Service {
     /// # Errors
     /// As [`Self::create_endpoint`], or when this workspace has no such endpoint.
     pub async fn update_endpoint(
-        self: &Arc<Self>,
+        &self,
         principal: &Principal,
         id: EndpointId,
         update: UpdateEndpoint,
-        remember: Option<Remember<Endpoint>>,
-    ) -> Result<Outcome<Endpoint>, ServiceError> {
+        idempotent: &Idempotent<Endpoint>,
+    ) -> Result<Endpoint, WriteError> {
         principal.require(needs::ENDPOINT_WRITE)?;
         let UpdateEndpoint { change, private } = update;
         let sealed = self.sealed_options(id, &private)?;
@@ -156,8 +150,7 @@ impl Service {
             let url = EndpointUrl::parse(&endpoint.url).map_err(|fault| ServiceError::invalid("url", fault.0))?;
             self.vet_url(&url).await?;
         }
-        let request = remember.as_ref().map(|remember| remember.request.clone());
-        let recording = self.recording(remember.as_ref(), Seal::Plain, Endpoint::clone);
+        let recording = idempotent.recording(Endpoint::clone);
         for _ in 0..ROTATE_TRIES {
             let update = EndpointUpdate {
                 change: change.clone(),
@@ -170,17 +163,17 @@ impl Service {
                 .update_endpoint(principal.workspace_key, id, update, author, recording.clone())
                 .await
             {
-                Ok(written) => self.outcome(request.as_ref(), written),
+                Ok(written) => idempotent.finish(written),
                 Err(UpdateEndpointError::Outrun) => continue,
-                Err(UpdateEndpointError::NotFound) => Err(ServiceError::NotFound),
+                Err(UpdateEndpointError::NotFound) => Err(ServiceError::NotFound.into()),
                 Err(error @ UpdateEndpointError::ProjectFull(_)) => {
-                    Err(ServiceError::Conflict(format!("No room for one more endpoint: {error}.")))
+                    Err(ServiceError::Conflict(format!("No room for one more endpoint: {error}.")).into())
                 }
-                Err(UpdateEndpointError::NothingToKeep(name)) => Err(nothing_to_keep(&name)),
+                Err(UpdateEndpointError::NothingToKeep(name)) => Err(nothing_to_keep(&name).into()),
                 Err(UpdateEndpointError::Store(error)) => Err(error.into()),
             };
         }
-        Err(ServiceError::Conflict(ROTATED_BY_OTHERS.to_owned()))
+        Err(ServiceError::Conflict(ROTATED_BY_OTHERS.to_owned()).into())
     }
 
     /// The key that a change to `v1a` needs unless the newest version of the secret has one.
@@ -202,21 +195,20 @@ impl Service {
     /// # Errors
     /// Without the scope, or when this workspace has no such endpoint.
     pub async fn delete_endpoint(
-        self: &Arc<Self>,
+        &self,
         principal: &Principal,
         id: EndpointId,
-        remember: Option<Remember<()>>,
-    ) -> Result<Outcome<()>, ServiceError> {
+        idempotent: &Idempotent<()>,
+    ) -> Result<(), WriteError> {
         principal.require(needs::ENDPOINT_WRITE)?;
-        let request = remember.as_ref().map(|remember| remember.request.clone());
-        let recording = self.recording(remember.as_ref(), Seal::Plain, |()| ());
+        let recording = idempotent.recording(|()| ());
         let deleted = self.store.delete_endpoint(principal.workspace_key, id, principal.author(), recording).await;
         let written = deleted.map_err(|error| match error {
             DeleteEndpointError::NotFound => ServiceError::NotFound,
             DeleteEndpointError::Store(error) => error.into(),
         })?;
         tracing::info!(endpoint_id = %id, workspace_id = %principal.workspace_id, "endpoint deleted");
-        self.outcome(request.as_ref(), written)
+        idempotent.finish(written)
     }
 
     /// Makes a fresh secret. Each call makes another.
@@ -261,18 +253,19 @@ impl Service {
     /// # Errors
     /// Without the scope, when this workspace has no such endpoint, or when it is not subscribed to the event.
     pub async fn test_endpoint(
-        self: &Arc<Self>,
+        &self,
         principal: &Principal,
         id: EndpointId,
         event: Option<EventTypeName>,
-        remember: Option<Remember<Delivery>>,
-    ) -> Result<Outcome<Delivery>, ServiceError> {
+        idempotent: &Idempotent<Delivery>,
+    ) -> Result<Delivery, WriteError> {
         principal.require(needs::ENDPOINT_WRITE)?;
         let endpoint = self.get_endpoint(principal, id).await?;
         let name = match event {
             Some(name) if endpoint.events.contains(&name) => name,
             Some(_) => {
-                return Err(ServiceError::unprocessable("event", "must be one that the endpoint is subscribed to"));
+                let fault = "must be one that the endpoint is subscribed to";
+                return Err(ServiceError::unprocessable("event", fault).into());
             }
             None => endpoint.events.first().cloned().ok_or(ServiceError::NotFound)?,
         };
@@ -288,12 +281,11 @@ impl Service {
             occurred_at: None,
             body_hash: [0; 32],
         };
-        let request = remember.as_ref().map(|remember| remember.request.clone());
-        let recording = self.recording(remember.as_ref(), Seal::Plain, Delivery::clone);
+        let recording = idempotent.recording(Delivery::clone);
         let event = self.prepared(principal, event);
         let accepted = self.store.accept_test(id, event, principal.author(), recording).await;
         let written = accepted.map_err(requeue_error)?;
-        self.outcome(request.as_ref(), written)
+        idempotent.finish(written)
     }
 
     /// Plain `http` is a fault of the request unless the operator allowed it for this host; then the guard has its say.

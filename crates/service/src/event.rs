@@ -17,8 +17,7 @@ use postrider_domain::page::{Page, PageRequest};
 use postrider_domain::time::Timestamp;
 use postrider_store::AcceptError;
 
-use super::idempotency::Seal;
-use super::{Outcome, Remember, Service, ServiceError};
+use super::{Idempotent, Service, ServiceError, WriteError};
 
 /// An event to be published.
 #[derive(Debug)]
@@ -62,9 +61,9 @@ impl Service {
         self: &Arc<Self>,
         principal: &Principal,
         event: PublishEvent,
-        remember: Option<Remember<Vec<EventReceipt>>>,
-    ) -> Result<Outcome<Vec<EventReceipt>>, ServiceError> {
-        self.publish(principal, vec![event], Naming::Alone, remember).await
+        idempotent: &Idempotent<Vec<EventReceipt>>,
+    ) -> Result<Vec<EventReceipt>, WriteError> {
+        self.publish(principal, vec![event], Naming::Alone, idempotent).await
     }
 
     /// Accepts all events or none. The receipts are in the order of the events.
@@ -75,9 +74,9 @@ impl Service {
         self: &Arc<Self>,
         principal: &Principal,
         events: Vec<PublishEvent>,
-        remember: Option<Remember<Vec<EventReceipt>>>,
-    ) -> Result<Outcome<Vec<EventReceipt>>, ServiceError> {
-        self.publish(principal, events, Naming::Numbered, remember).await
+        idempotent: &Idempotent<Vec<EventReceipt>>,
+    ) -> Result<Vec<EventReceipt>, WriteError> {
+        self.publish(principal, events, Naming::Numbered, idempotent).await
     }
 
     async fn publish(
@@ -85,8 +84,8 @@ impl Service {
         principal: &Principal,
         events: Vec<PublishEvent>,
         naming: Naming,
-        remember: Option<Remember<Vec<EventReceipt>>>,
-    ) -> Result<Outcome<Vec<EventReceipt>>, ServiceError> {
+        idempotent: &Idempotent<Vec<EventReceipt>>,
+    ) -> Result<Vec<EventReceipt>, WriteError> {
         principal.require(needs::PUBLISH)?;
         let bytes: usize = events.iter().map(|event| event.data.get().len()).sum();
         let events = if bytes > PREPARE_ASIDE_BYTES {
@@ -97,8 +96,7 @@ impl Service {
         } else {
             self.prepare(principal, events, naming)?
         };
-        let request = remember.as_ref().map(|remember| remember.request.clone());
-        let recording = self.recording(remember.as_ref(), Seal::Plain, Vec::clone);
+        let recording = idempotent.recording(Vec::clone);
         let written = self.store.accept_events(events, recording).await.map_err(|error| match error {
             AcceptError::Store(error) => error.into(),
             AcceptError::ExternalIdReused { index } => {
@@ -112,7 +110,7 @@ impl Service {
                 parameters: Vec::new(),
             },
         })?;
-        self.outcome(request.as_ref(), written)
+        idempotent.finish(written)
     }
 
     /// # Errors

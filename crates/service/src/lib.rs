@@ -40,7 +40,7 @@ pub use catalogue::{AdoptError, adopt_catalogue, stored_catalogue};
 pub use endpoint::{CreateEndpoint, EndpointWithSecret, RotateSecret, UpdateEndpoint};
 pub use error::{ParameterFault, ServiceError};
 pub use event::PublishEvent;
-pub use idempotency::{Begun, InFlightGuard, Outcome, Remember};
+pub use idempotency::{Idempotent, RenderAnswer, WriteError};
 pub use master_key::{MasterKeyError, check_master_key};
 pub use operations::OperatorWebhook;
 

@@ -1,8 +1,6 @@
 //! What an operator does at the machine. Nothing here asks for a principal: whoever can open the data directory or its
 //! admin socket may do everything.
 
-use std::sync::Arc;
-
 use postrider_domain::access::ApiKey;
 use postrider_domain::audit::{AuditEntry, AuditFilter, Author};
 use postrider_domain::id::{ApiKeyId, RowKey, WorkspaceId};
@@ -10,7 +8,7 @@ use postrider_domain::page::{Page, PageRequest};
 use postrider_domain::workspace::{Workspace, WorkspaceName};
 use postrider_store::NewWorkspace;
 
-use super::{CreateApiKey, CreatedApiKey, Outcome, Service, ServiceError};
+use super::{CreateApiKey, CreatedApiKey, Idempotent, Service, ServiceError, WriteError};
 
 impl Service {
     /// Makes a key, and its workspace if it is new.
@@ -18,21 +16,23 @@ impl Service {
     /// # Errors
     /// When the key would be expired already, or the workspace has no room for it.
     pub async fn operator_creates_api_key(
-        self: &Arc<Self>,
+        &self,
         workspace: WorkspaceName,
         create: CreateApiKey,
     ) -> Result<CreatedApiKey, ServiceError> {
         let id = WorkspaceId::from_letters(self.random.alphanumeric());
         let new = NewWorkspace { id, name: workspace, author: Author::COMMAND_LINE };
         let workspace = self.store.ensure_workspace(new).await?;
-        done(self.make_api_key(Author::COMMAND_LINE, workspace.key, create, None).await?)
+        self.make_api_key(Author::COMMAND_LINE, workspace.key, create, &Idempotent::default())
+            .await
+            .map_err(without_key)
     }
 
     /// # Errors
     /// When there is no such key.
-    pub async fn operator_revokes_api_key(self: &Arc<Self>, id: ApiKeyId) -> Result<ApiKey, ServiceError> {
+    pub async fn operator_revokes_api_key(&self, id: ApiKeyId) -> Result<ApiKey, ServiceError> {
         let key = self.store.get_api_key(None, id).await?.ok_or(ServiceError::NotFound)?;
-        done(self.end_api_key(Author::COMMAND_LINE, key.workspace_key, id, None).await?)
+        self.end_api_key(Author::COMMAND_LINE, key.workspace_key, id, &Idempotent::default()).await.map_err(without_key)
     }
 
     /// Keys of the workspace of this name or id, or of all.
@@ -79,12 +79,12 @@ impl Service {
     }
 }
 
-/// Nothing is replayed to a caller that did not ask for it.
-fn done<T>(outcome: Outcome<T>) -> Result<T, ServiceError> {
-    match outcome {
-        Outcome::Done(effect) => Ok(effect),
-        Outcome::Replayed { .. } => {
-            Err(ServiceError::Internal { source: "an answer that nobody had asked for".into() })
+/// An operator's write has no idempotency key, so no earlier answer exists.
+fn without_key(error: WriteError) -> ServiceError {
+    match error {
+        WriteError::Refused(error) => error,
+        WriteError::AnsweredBefore { .. } => {
+            ServiceError::Internal { source: "a write without a key was answered before".into() }
         }
     }
 }

@@ -1,13 +1,10 @@
-//! Query strings and pages.
+//! The parameters in a query string, those of a page included.
 
 use std::collections::BTreeMap;
 
-use bytes::Bytes;
 use http::Uri;
-use serde::Serialize;
 
-use postrider_domain::id::RowKey;
-use postrider_domain::page::{Page, PageRequest, encode_cursor};
+use postrider_domain::page::PageRequest;
 use postrider_service::ServiceError;
 
 /// A query string's parameters, taken out one by one.
@@ -47,38 +44,4 @@ impl Query {
         self.faults.extend(unknown);
         if self.faults.is_empty() { Ok(()) } else { Err(ServiceError::InvalidRequest { parameters: self.faults }) }
     }
-}
-
-#[derive(Serialize)]
-struct List<T> {
-    data: Vec<T>,
-    pagination: Pagination,
-}
-
-#[derive(Serialize)]
-struct Pagination {
-    next_cursor: Option<String>,
-    has_more: bool,
-}
-
-#[derive(Serialize)]
-struct Single<T> {
-    data: T,
-}
-
-pub fn list<'p, T, V: Serialize>(page: &'p Page<T>, view: impl Fn(&'p T) -> V) -> Bytes {
-    let next: Option<RowKey> = page.next;
-    json(&List {
-        data: page.items.iter().map(view).collect(),
-        pagination: Pagination { next_cursor: next.map(encode_cursor), has_more: next.is_some() },
-    })
-}
-
-pub fn single<T: Serialize>(data: T) -> Bytes {
-    json(&Single { data })
-}
-
-/// Our own views always serialise: they hold no maps with other keys than strings.
-pub fn json(value: &impl Serialize) -> Bytes {
-    serde_json::to_vec(value).map(Bytes::from).unwrap_or_default()
 }
