@@ -205,8 +205,10 @@ impl Server {
         let listener = TcpListener::bind(settings.listen).await.map_err(listen_fault)?;
         let address = listener.local_addr().map_err(listen_fault)?;
         let public_url = settings.public_url.clone().unwrap_or_else(|| format!("http://{address}"));
-        let app = api::App::new(Arc::clone(&office.service), public_url.trim_end_matches('/'));
-        let router = docs::router(app.document()).merge(api::router(app));
+        let public_url = public_url.trim_end_matches('/');
+        let document = api::document(&office.catalogue, Some(public_url));
+        let api = api::router(Arc::clone(&office.service), public_url, &document);
+        let router = docs::router(&document).merge(api);
         let stop_listening = CancellationToken::new();
         let admin = admin::listen(&settings.admin_socket_path(), Arc::clone(&office.service), stop_listening.clone())?;
         let engine = office.start_engine(settings);

@@ -6,12 +6,13 @@ use bytes::Bytes;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use postrider_domain::access::{ApiKey, ApiKeyName, Mode, Scope, Scopes, needs};
+use postrider_domain::access::{ApiKey, ApiKeyName, Mode, Scope, Scopes};
 use postrider_domain::event_type::Catalogue;
 use postrider_domain::id::ApiKeyId;
 use postrider_domain::time::{Day, Timestamp};
 use postrider_service::{CreateApiKey, CreatedApiKey, ServiceError};
 
+use super::access::Access;
 use super::answer::{answer, list, single};
 use super::body::{BodyRule, JsonBody, parse_nothing, string};
 use super::call::Call;
@@ -24,11 +25,11 @@ use super::write::Write;
 pub fn routes(catalogue: &Catalogue) -> Vec<Route> {
     const OF_WORKSPACE: &str = "/workspaces/{workspaceId}/api-keys";
     vec![
-        Route::post("/api-keys", create, openapi::create(catalogue)),
-        Route::get("/api-keys", index, openapi::index(catalogue)),
-        Route::get("/api-keys/{apiKeyId}", show, openapi::show(catalogue)),
-        Route::delete("/api-keys/{apiKeyId}", revoke, openapi::revoke(catalogue)),
-        Route::post(OF_WORKSPACE, create_in_workspace, openapi::create_in_workspace(catalogue)),
+        Route::post("/api-keys", Access::API_KEYS, create, openapi::create(catalogue)),
+        Route::get("/api-keys", Access::API_KEYS, index, openapi::index(catalogue)),
+        Route::get("/api-keys/{apiKeyId}", Access::API_KEYS, show, openapi::show(catalogue)),
+        Route::delete("/api-keys/{apiKeyId}", Access::API_KEYS, revoke, openapi::revoke(catalogue)),
+        Route::post(OF_WORKSPACE, Access::WORKSPACES, create_in_workspace, openapi::create_in_workspace(catalogue)),
     ]
 }
 
@@ -79,14 +80,12 @@ async fn show(call: Call) -> Result<Response, Failure> {
 }
 
 async fn create(call: Call, body: Body) -> Result<Response, Failure> {
-    call.require(needs::API_KEYS)?;
     let write = Write::begin(call, body, BodyRule::Required, render_with_key).await?;
     let create = write.check(parse_create(write.principal().mode, &write.body)).await?;
     write.answer(write.service().create_api_key(write.principal(), create, &write.idempotent).await).await
 }
 
 async fn create_in_workspace(call: Call, body: Body) -> Result<Response, Failure> {
-    call.require(needs::WORKSPACES)?;
     let id = call.id(3)?;
     let write = Write::begin(call, body, BodyRule::Required, render_with_key).await?;
     let create = write.check(parse_create(write.principal().mode, &write.body)).await?;
@@ -118,7 +117,6 @@ fn render_with_key(made: &CreatedApiKey) -> (u16, Bytes) {
 }
 
 async fn revoke(call: Call, body: Body) -> Result<Response, Failure> {
-    call.require(needs::API_KEYS)?;
     let id = call.id(3)?;
     let write = Write::begin(call, body, BodyRule::Optional, |_| (204, Bytes::new())).await?;
     write.check(parse_nothing(&write.body)).await?;

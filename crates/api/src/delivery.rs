@@ -5,13 +5,13 @@ use axum::response::Response;
 use bytes::Bytes;
 use serde::Serialize;
 
-use postrider_domain::access::needs;
 use postrider_domain::attempt::{Attempt, AttemptPhases};
 use postrider_domain::delivery::{Delivery, DeliveryFilter, DeliveryStatus, EndReason};
 use postrider_domain::event_type::{Catalogue, EventTypeName};
 use postrider_domain::id::{DeliveryId, EndpointId, EventId};
 use postrider_domain::time::Timestamp;
 
+use super::access::Access;
 use super::answer::{answer, list, single};
 use super::body::{BodyRule, parse_nothing};
 use super::call::Call;
@@ -26,11 +26,11 @@ pub fn routes(catalogue: &Catalogue) -> Vec<Route> {
     const ONE: &str = "/webhook-deliveries/{deliveryId}";
     const OF_ENDPOINT: &str = "/webhook-endpoints/{endpointId}/deliveries";
     vec![
-        Route::get("/webhook-deliveries", index, openapi::index(catalogue)),
-        Route::get(ONE, show, openapi::show(catalogue)),
-        Route::post("/webhook-deliveries/{deliveryId}/retry", retry, openapi::retry(catalogue)),
-        Route::post("/webhook-deliveries/{deliveryId}/skip", skip, openapi::skip(catalogue)),
-        Route::get(OF_ENDPOINT, index_of_endpoint, openapi::index_of_endpoint(catalogue)),
+        Route::get("/webhook-deliveries", Access::WEBHOOKS_READ, index, openapi::index(catalogue)),
+        Route::get(ONE, Access::WEBHOOKS_READ, show, openapi::show(catalogue)),
+        Route::post("/webhook-deliveries/{deliveryId}/retry", Access::ENDPOINT_WRITE, retry, openapi::retry(catalogue)),
+        Route::post("/webhook-deliveries/{deliveryId}/skip", Access::ENDPOINT_WRITE, skip, openapi::skip(catalogue)),
+        Route::get(OF_ENDPOINT, Access::WEBHOOKS_READ, index_of_endpoint, openapi::index_of_endpoint(catalogue)),
     ]
 }
 
@@ -168,7 +168,6 @@ async fn index_of_endpoint(call: Call) -> Result<Response, Failure> {
 }
 
 async fn retry(call: Call, body: Body) -> Result<Response, Failure> {
-    call.require(needs::ENDPOINT_WRITE)?;
     let id = call.id(3)?;
     let write = Write::begin(call, body, BodyRule::Optional, render_queued).await?;
     write.check(parse_nothing(&write.body)).await?;
@@ -176,7 +175,6 @@ async fn retry(call: Call, body: Body) -> Result<Response, Failure> {
 }
 
 async fn skip(call: Call, body: Body) -> Result<Response, Failure> {
-    call.require(needs::ENDPOINT_WRITE)?;
     let id = call.id(3)?;
     let write = Write::begin(call, body, BodyRule::Optional, |delivery: &Delivery| {
         (200, single(DeliveryView::new(delivery, None)))

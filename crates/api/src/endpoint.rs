@@ -8,7 +8,6 @@ use bytes::Bytes;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use postrider_domain::access::needs;
 use postrider_domain::endpoint::{
     DisabledReason, Endpoint, EndpointChange, EndpointFilter, EndpointName, EndpointUrl, ProjectId,
 };
@@ -19,6 +18,7 @@ use postrider_domain::limits;
 use postrider_domain::time::Timestamp;
 use postrider_service::{CreateEndpoint, EndpointWithSecret, RotateSecret, ServiceError, UpdateEndpoint};
 
+use super::access::Access;
 use super::answer::{answer, list, single};
 use super::body::{BodyRule, JsonBody, boolean, parse_nothing, string, whole_number};
 use super::call::{Call, internal};
@@ -34,13 +34,18 @@ pub fn routes(catalogue: &Catalogue) -> Vec<Route> {
     const ALL: &str = "/webhook-endpoints";
     const ONE: &str = "/webhook-endpoints/{endpointId}";
     vec![
-        Route::post(ALL, create, openapi::create(catalogue)),
-        Route::get(ALL, index, openapi::index(catalogue)),
-        Route::get(ONE, show, openapi::show(catalogue)),
-        Route::patch(ONE, update, openapi::update(catalogue)),
-        Route::delete(ONE, remove, openapi::remove(catalogue)),
-        Route::post("/webhook-endpoints/{endpointId}/rotate-secret", rotate_secret, openapi::rotate_secret(catalogue)),
-        Route::post("/webhook-endpoints/{endpointId}/test", test, openapi::test(catalogue)),
+        Route::post(ALL, Access::ENDPOINT_WRITE, create, openapi::create(catalogue)),
+        Route::get(ALL, Access::WEBHOOKS_READ, index, openapi::index(catalogue)),
+        Route::get(ONE, Access::WEBHOOKS_READ, show, openapi::show(catalogue)),
+        Route::patch(ONE, Access::ENDPOINT_WRITE, update, openapi::update(catalogue)),
+        Route::delete(ONE, Access::ENDPOINT_WRITE, remove, openapi::remove(catalogue)),
+        Route::post(
+            "/webhook-endpoints/{endpointId}/rotate-secret",
+            Access::ENDPOINT_WRITE,
+            rotate_secret,
+            openapi::rotate_secret(catalogue),
+        ),
+        Route::post("/webhook-endpoints/{endpointId}/test", Access::ENDPOINT_WRITE, test, openapi::test(catalogue)),
     ]
 }
 
@@ -111,7 +116,6 @@ impl<'e> EndpointView<'e> {
 }
 
 async fn create(call: Call, body: Body) -> Result<Response, Failure> {
-    call.require(needs::ENDPOINT_WRITE)?;
     let write = Write::begin(call, body, BodyRule::Required, render_with_secret).await?;
     let create = write.check(parse_create(write.catalogue(), &write.body)).await?;
     write.answer(write.service().create_endpoint(write.principal(), create, &write.idempotent).await).await
@@ -173,7 +177,6 @@ async fn index(call: Call) -> Result<Response, Failure> {
 }
 
 async fn update(call: Call, body: Body) -> Result<Response, Failure> {
-    call.require(needs::ENDPOINT_WRITE)?;
     let id = call.id(3)?;
     let write = Write::begin(call, body, BodyRule::Required, render).await?;
     let change = write.check(parse_change(write.catalogue(), &write.body)).await?;
@@ -199,7 +202,6 @@ fn parse_change(catalogue: &Catalogue, body: &JsonBody) -> Result<UpdateEndpoint
 }
 
 async fn remove(call: Call, body: Body) -> Result<Response, Failure> {
-    call.require(needs::ENDPOINT_WRITE)?;
     let id = call.id(3)?;
     let write = Write::begin(call, body, BodyRule::Optional, |()| (204, Bytes::new())).await?;
     write.check(parse_nothing(&write.body)).await?;
@@ -208,7 +210,6 @@ async fn remove(call: Call, body: Body) -> Result<Response, Failure> {
 
 /// Ignores an `Idempotency-Key`: each call makes a new secret.
 async fn rotate_secret(call: Call, body: Body) -> Result<Response, Failure> {
-    call.require(needs::ENDPOINT_WRITE)?;
     let id = call.id(3)?;
     let body = JsonBody::read(&call.headers, body, BodyRule::Optional).await?;
     let mut fields = body.fields()?;
@@ -225,7 +226,6 @@ async fn rotate_secret(call: Call, body: Body) -> Result<Response, Failure> {
 }
 
 async fn test(call: Call, body: Body) -> Result<Response, Failure> {
-    call.require(needs::ENDPOINT_WRITE)?;
     let id = call.id(3)?;
     let write = Write::begin(call, body, BodyRule::Optional, delivery::render_queued).await?;
     let event = write.check(parse_test(write.catalogue(), &write.body)).await?;

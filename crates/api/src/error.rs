@@ -16,6 +16,7 @@ use postrider_domain::id::RequestId;
 use postrider_service::{ParameterFault, ServiceError};
 
 use super::error_code::ErrorCode;
+use super::whole_seconds::whole_seconds;
 
 /// Why a handler gives no answer of its own.
 #[derive(Debug)]
@@ -80,7 +81,7 @@ pub fn render(error: &ServiceError, id: RequestId, errors_page: &str) -> Respons
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     let retry_after_seconds = match error {
         ServiceError::InFlight { retry_after } => Some(retry_after.as_secs()),
-        ServiceError::RateLimited { retry_after, .. } => Some(super::rate_limit::whole_seconds(*retry_after)),
+        ServiceError::RateLimited { retry_after, .. } => Some(whole_seconds(*retry_after)),
         ServiceError::Unavailable { .. } => Some(1),
         _ => None,
     };

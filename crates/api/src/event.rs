@@ -10,7 +10,6 @@ use http::StatusCode;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use postrider_domain::access::needs;
 use postrider_domain::endpoint::{OpaqueId, ProjectId};
 use postrider_domain::event::{Event, EventDetail, EventFilter, EventReceipt, SkippedEndpoint, data_of};
 use postrider_domain::event_type::{Catalogue, EventTypeName};
@@ -20,6 +19,7 @@ use postrider_domain::limits;
 use postrider_domain::time::Timestamp;
 use postrider_service::{PublishEvent, Service, ServiceError};
 
+use super::access::Access;
 use super::answer::{answer, list, single};
 use super::body::{BodyRule, Fields, JsonBody, aside, object, string};
 use super::call::{Call, internal};
@@ -32,10 +32,10 @@ use super::write::{Write, idempotency_key, with_replayed};
 
 pub fn routes(catalogue: &Catalogue) -> Vec<Route> {
     vec![
-        Route::post("/events", publish, openapi::publish(catalogue)),
-        Route::post("/events/batch", publish_batch, openapi::publish_batch(catalogue)),
-        Route::get("/events", index, openapi::index(catalogue)),
-        Route::get("/events/{eventId}", show, openapi::show(catalogue)),
+        Route::post("/events", Access::PUBLISH, publish, openapi::publish(catalogue)).publishing(),
+        Route::post("/events/batch", Access::PUBLISH, publish_batch, openapi::publish_batch(catalogue)).publishing(),
+        Route::get("/events", Access::EVENTS_READ, index, openapi::index(catalogue)),
+        Route::get("/events/{eventId}", Access::EVENTS_READ, show, openapi::show(catalogue)),
     ]
 }
 
@@ -124,7 +124,6 @@ impl SkippedView {
 }
 
 async fn publish(call: Call, body: Body) -> Result<Response, Failure> {
-    call.require(needs::PUBLISH)?;
     let write =
         Write::begin(call, body, BodyRule::Required, |receipts: &Vec<EventReceipt>| render_receipt(receipts)).await?;
     let event = write.check(parse_one(write.catalogue(), &write.body)).await?;
@@ -133,7 +132,6 @@ async fn publish(call: Call, body: Body) -> Result<Response, Failure> {
 }
 
 async fn publish_batch(call: Call, body: Body) -> Result<Response, Failure> {
-    call.require(needs::PUBLISH)?;
     let rule = if idempotency_key(&call).is_some() { BodyRule::KeyedBatch } else { BodyRule::Batch };
     let write = Write::begin(call, body, rule, |receipts: &Vec<EventReceipt>| render_receipts(receipts)).await?;
     let events = write.check(read_batch(write.service(), &write.body).await).await?;

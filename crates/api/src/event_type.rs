@@ -7,6 +7,7 @@ use serde_json::value::RawValue;
 use postrider_domain::event_type::{Catalogue, EventType, EventTypeName};
 use postrider_domain::page::Page;
 
+use super::access::Access;
 use super::answer::{answer, list};
 use super::call::Call;
 use super::error::Failure;
@@ -15,7 +16,7 @@ use super::query::Query;
 use super::route::Route;
 
 pub fn routes(catalogue: &Catalogue) -> Vec<Route> {
-    vec![Route::get("/event-types", index, openapi::index(catalogue))]
+    vec![Route::get("/event-types", Access::AnyKey, index, openapi::index(catalogue))]
 }
 
 #[derive(Serialize)]

@@ -10,16 +10,17 @@ use postrider_domain::access::Scope;
 use postrider_domain::event_type::Catalogue;
 use postrider_domain::id::{ApiKeyId, WorkspaceId};
 
-use super::App;
+use super::access::Access;
 use super::answer::{answer, json};
+use super::app::App;
 use super::call::Call;
 use super::openapi::health as openapi;
 use super::route::Route;
 
 pub fn routes(catalogue: &Catalogue) -> Vec<Route> {
     vec![
-        Route::get("/health", show, openapi::show(catalogue)),
-        Route::get("/health/auth", show_caller, openapi::show_caller(catalogue)),
+        Route::get("/health", Access::Public, show, openapi::show(catalogue)),
+        Route::get("/health/auth", Access::AnyKey, show_caller, openapi::show_caller(catalogue)),
     ]
 }
 

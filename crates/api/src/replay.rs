@@ -6,7 +6,6 @@ use bytes::Bytes;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use postrider_domain::access::needs;
 use postrider_domain::delivery::DeliveryStatus;
 use postrider_domain::event_type::Catalogue;
 use postrider_domain::id::{EndpointId, ReplayId};
@@ -14,6 +13,7 @@ use postrider_domain::replay::{REPLAYABLE, REPLAYED_BY_DEFAULT, Replay, ReplayCo
 use postrider_domain::time::Timestamp;
 use postrider_service::ServiceError;
 
+use super::access::Access;
 use super::answer::{answer, list, single};
 use super::body::{BodyRule, JsonBody, boolean, parse_nothing, string};
 use super::call::{Call, internal};
@@ -26,10 +26,20 @@ use super::write::Write;
 pub fn routes(catalogue: &Catalogue) -> Vec<Route> {
     const ONE: &str = "/webhook-endpoints/{endpointId}/replays/{replayId}";
     vec![
-        Route::post("/webhook-endpoints/{endpointId}/replay", create, openapi::create(catalogue)),
-        Route::get("/webhook-endpoints/{endpointId}/replays", index, openapi::index(catalogue)),
-        Route::get(ONE, show, openapi::show(catalogue)),
-        Route::post("/webhook-endpoints/{endpointId}/replays/{replayId}/stop", stop, openapi::stop(catalogue)),
+        Route::post(
+            "/webhook-endpoints/{endpointId}/replay",
+            Access::ENDPOINT_WRITE,
+            create,
+            openapi::create(catalogue),
+        ),
+        Route::get("/webhook-endpoints/{endpointId}/replays", Access::WEBHOOKS_READ, index, openapi::index(catalogue)),
+        Route::get(ONE, Access::WEBHOOKS_READ, show, openapi::show(catalogue)),
+        Route::post(
+            "/webhook-endpoints/{endpointId}/replays/{replayId}/stop",
+            Access::ENDPOINT_WRITE,
+            stop,
+            openapi::stop(catalogue),
+        ),
     ]
 }
 
@@ -88,7 +98,6 @@ struct ReplayCommand {
 }
 
 async fn create(call: Call, body: Body) -> Result<Response, Failure> {
-    call.require(needs::ENDPOINT_WRITE)?;
     let endpoint_id = call.id(3)?;
     let body = JsonBody::read(&call.headers, body, BodyRule::Required).await?;
     let command = parse(&call, &body);
@@ -152,7 +161,6 @@ async fn show(call: Call) -> Result<Response, Failure> {
 }
 
 async fn stop(call: Call, body: Body) -> Result<Response, Failure> {
-    call.require(needs::ENDPOINT_WRITE)?;
     let (endpoint_id, id) = (call.id(3)?, call.id(5)?);
     let write = Write::begin(call, body, BodyRule::Optional, render).await?;
     write.check(parse_nothing(&write.body)).await?;

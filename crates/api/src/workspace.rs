@@ -5,13 +5,14 @@ use axum::response::Response;
 use bytes::Bytes;
 use serde::Serialize;
 
-use postrider_domain::access::{Scope, needs};
+use postrider_domain::access::Scope;
 use postrider_domain::event_type::Catalogue;
 use postrider_domain::id::{ApiKeyId, WorkspaceId};
 use postrider_domain::time::Timestamp;
 use postrider_domain::workspace::{Workspace, WorkspaceName};
 use postrider_service::ServiceError;
 
+use super::access::Access;
 use super::answer::{answer, json, list, single};
 use super::body::{BodyRule, JsonBody, parse_nothing, string};
 use super::call::{Call, internal};
@@ -25,12 +26,12 @@ pub fn routes(catalogue: &Catalogue) -> Vec<Route> {
     const ALL: &str = "/workspaces";
     const ONE: &str = "/workspaces/{workspaceId}";
     vec![
-        Route::get("/workspaces/me", own, openapi::own(catalogue)),
-        Route::post(ALL, create, openapi::create(catalogue)),
-        Route::get(ALL, index, openapi::index(catalogue)),
-        Route::get(ONE, show, openapi::show(catalogue)),
-        Route::patch(ONE, rename, openapi::rename(catalogue)),
-        Route::delete(ONE, delete, openapi::delete(catalogue)),
+        Route::get("/workspaces/me", Access::AnyKey, own, openapi::own(catalogue)),
+        Route::post(ALL, Access::WORKSPACES, create, openapi::create(catalogue)),
+        Route::get(ALL, Access::WORKSPACES, index, openapi::index(catalogue)),
+        Route::get(ONE, Access::WORKSPACES, show, openapi::show(catalogue)),
+        Route::patch(ONE, Access::WORKSPACES, rename, openapi::rename(catalogue)),
+        Route::delete(ONE, Access::WORKSPACES, delete, openapi::delete(catalogue)),
     ]
 }
 
@@ -79,20 +80,17 @@ async fn index(call: Call) -> Result<Response, Failure> {
 }
 
 async fn show(call: Call) -> Result<Response, Failure> {
-    call.require(needs::WORKSPACES)?;
     let workspace = call.service().get_workspace(&call.principal, call.id(3)?).await?;
     Ok(answer(200, single(WorkspaceView::new(&workspace))))
 }
 
 async fn create(call: Call, body: Body) -> Result<Response, Failure> {
-    call.require(needs::WORKSPACES)?;
     let write = Write::begin(call, body, BodyRule::Required, render_workspace).await?;
     let name = write.check(parse_create(&write.body)).await?;
     write.answer(write.service().create_workspace(write.principal(), name, &write.idempotent).await).await
 }
 
 async fn rename(call: Call, body: Body) -> Result<Response, Failure> {
-    call.require(needs::WORKSPACES)?;
     let id = call.id(3)?;
     let write = Write::begin(call, body, BodyRule::Required, render_workspace).await?;
     let name = write.check(parse_rename(&write.body)).await?;
@@ -118,7 +116,6 @@ fn render_workspace(workspace: &Workspace) -> (u16, Bytes) {
 }
 
 async fn delete(call: Call, body: Body) -> Result<Response, Failure> {
-    call.require(needs::WORKSPACES)?;
     let id = call.id(3)?;
     let write = Write::begin(call, body, BodyRule::Optional, |()| (204, Bytes::new())).await?;
     write.check(parse_nothing(&write.body)).await?;

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::error_code::ErrorCode;
-use postrider_domain::access::{Mode, Scope, needs};
+use postrider_domain::access::{Mode, Scope};
 use postrider_domain::event_type::{Brand, Catalogue};
 use postrider_domain::limits;
 
@@ -15,7 +15,7 @@ use super::schema::{
 };
 
 pub fn index(_: &Catalogue) -> Operation {
-    Operation::new(API_KEYS, "listApiKeys", "List API keys").needs(needs::API_KEYS).paged().answers(
+    Operation::new(API_KEYS, "listApiKeys", "List API keys").paged().answers(
         200,
         "A page of the workspace's keys, newest first, those included that are revoked or expired.",
         list(reference("ApiKey")),
@@ -30,8 +30,7 @@ pub fn create(catalogue: &Catalogue) -> Operation {
             .describe(
                 "A key can give only the scopes that it has itself, and a test key makes test keys only. A new key has no scope \
                  until it is given one.",
-            )
-            .needs(needs::API_KEYS),
+            ),
     )
 }
 
@@ -39,8 +38,7 @@ pub fn create_in_workspace(catalogue: &Catalogue) -> Operation {
     created(
         catalogue,
         Operation::new(API_KEYS, "createWorkspaceApiKey", "Create API key of a workspace")
-            .describe("An operator's way to the first key of a workspace. The same rules hold as for any other key.")
-            .needs(needs::WORKSPACES),
+            .describe("An operator's way to the first key of a workspace. The same rules hold as for any other key."),
     )
 }
 
@@ -59,7 +57,7 @@ fn created(catalogue: &Catalogue, operation: Operation) -> Operation {
 }
 
 pub fn show(_: &Catalogue) -> Operation {
-    Operation::new(API_KEYS, "getApiKey", "Get API key").needs(needs::API_KEYS).answers(
+    Operation::new(API_KEYS, "getApiKey", "Get API key").answers(
         200,
         "The key, without its plaintext.",
         single(reference("ApiKey")),
@@ -70,7 +68,6 @@ pub fn show(_: &Catalogue) -> Operation {
 pub fn revoke(_: &Catalogue) -> Operation {
     Operation::new(API_KEYS, "revokeApiKey", "Revoke API key")
         .describe("The key stops within 5 seconds and never works again. It stays in the list.")
-        .needs(needs::API_KEYS)
         .idempotent()
         .answers_without_body(204, "The key is revoked.")
 }

@@ -2,7 +2,6 @@
 
 use serde_json::{Value, json};
 
-use postrider_domain::access::needs;
 use postrider_domain::audit::AuditAction;
 use postrider_domain::event_type::Catalogue;
 
@@ -15,7 +14,6 @@ use super::schema::{
 pub fn index(_: &Catalogue) -> Operation {
     Operation::new(AUDIT, "listAuditLog", "List audit log")
         .describe("Every write of the workspace but publishes, which are a log of their own.")
-        .needs(needs::AUDIT_READ)
         .query("action", reference("AuditAction"), "Only writes of this kind.")
         .query("resourceId", json!({ "type": "string" }), "Only writes to the resource with this id.")
         .paged()

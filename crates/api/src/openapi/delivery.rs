@@ -2,7 +2,6 @@
 
 use serde_json::{Value, json};
 
-use postrider_domain::access::needs;
 use postrider_domain::attempt::AttemptOutcome;
 use postrider_domain::delivery::{DeliveryCause, DeliveryStatus, EndReason};
 use postrider_domain::event_type::Catalogue;
@@ -20,7 +19,6 @@ pub fn index(catalogue: &Catalogue) -> Operation {
         reference("EndpointId"),
         "Only deliveries to this endpoint.",
     ))
-    .needs(needs::WEBHOOKS_READ)
     .paged()
     .answers(
         200,
@@ -31,15 +29,12 @@ pub fn index(catalogue: &Catalogue) -> Operation {
 }
 
 pub fn index_of_endpoint(catalogue: &Catalogue) -> Operation {
-    filters(Operation::new(DELIVERIES, "listEndpointDeliveries", "List deliveries of an endpoint"))
-        .needs(needs::WEBHOOKS_READ)
-        .paged()
-        .answers(
-            200,
-            "A page of the endpoint's deliveries, newest first, without their attempts.",
-            list(reference("Delivery")),
-            list_example(&[example(catalogue, "event")]),
-        )
+    filters(Operation::new(DELIVERIES, "listEndpointDeliveries", "List deliveries of an endpoint")).paged().answers(
+        200,
+        "A page of the endpoint's deliveries, newest first, without their attempts.",
+        list(reference("Delivery")),
+        list_example(&[example(catalogue, "event")]),
+    )
 }
 
 fn filters(operation: Operation) -> Operation {
@@ -52,7 +47,7 @@ fn filters(operation: Operation) -> Operation {
 }
 
 pub fn show(catalogue: &Catalogue) -> Operation {
-    Operation::new(DELIVERIES, "getWebhookDelivery", "Get delivery").needs(needs::WEBHOOKS_READ).answers(
+    Operation::new(DELIVERIES, "getWebhookDelivery", "Get delivery").answers(
         200,
         "The delivery with all its attempts, the first one first.",
         single(reference("DeliveryWithAttempts")),
@@ -67,7 +62,6 @@ pub fn retry(catalogue: &Catalogue) -> Operation {
              full schedule before it. Where the endpoint's strict order has stopped at the delivery, the new one takes its place in \
              the order.",
         )
-        .needs(needs::ENDPOINT_WRITE)
         .idempotent()
         .optional_body("Nothing", json!({}))
         .answers(
@@ -90,7 +84,6 @@ pub fn skip(catalogue: &Catalogue) -> Operation {
             "Gives up the delivery at which its endpoint's strict order has stopped (`isBlocking`), so that what waits behind it \
              goes on. It stays `failed`.",
         )
-        .needs(needs::ENDPOINT_WRITE)
         .idempotent()
         .optional_body("Nothing", json!({}))
         .answers(

@@ -3,7 +3,6 @@
 use serde_json::{Map, Value, json};
 
 use crate::error_code::ErrorCode;
-use postrider_domain::access::needs;
 use postrider_domain::endpoint::DisabledReason;
 use postrider_domain::event_type::Catalogue;
 use postrider_domain::health::HealthState;
@@ -29,7 +28,6 @@ pub fn create(catalogue: &Catalogue) -> Operation {
             "Events published from now on are delivered to the URL. Its host must resolve to public addresses alone; they are \
              pinned, and only they are connected to.",
         )
-        .needs(needs::ENDPOINT_WRITE)
         .idempotent()
         .body("CreateWebhookEndpoint", create_example(catalogue))
         .answers(
@@ -43,7 +41,6 @@ pub fn create(catalogue: &Catalogue) -> Operation {
 
 pub fn index(catalogue: &Catalogue) -> Operation {
     Operation::new(ENDPOINTS, "listWebhookEndpoints", "List webhook endpoints")
-        .needs(needs::WEBHOOKS_READ)
         .query("projectId", reference("ProjectId"), "Only endpoints of this project.")
         .query("isActive", boolean(), "Only endpoints that are active, or only those that are not.")
         .query("event", reference("KnownEventName"), "Only endpoints that have subscribed to this event.")
@@ -57,7 +54,7 @@ pub fn index(catalogue: &Catalogue) -> Operation {
 }
 
 pub fn show(catalogue: &Catalogue) -> Operation {
-    Operation::new(ENDPOINTS, "getWebhookEndpoint", "Get webhook endpoint").needs(needs::WEBHOOKS_READ).answers(
+    Operation::new(ENDPOINTS, "getWebhookEndpoint", "Get webhook endpoint").answers(
         200,
         "The endpoint.",
         single(reference("WebhookEndpoint")),
@@ -72,7 +69,6 @@ pub fn update(catalogue: &Catalogue) -> Operation {
              are recorded as `skipped`. Setting it to true clears `disabledReason` and the history of failures, \
              resolves the host anew, and what waits goes on.",
         )
-        .needs(needs::ENDPOINT_WRITE)
         .idempotent()
         .body("UpdateWebhookEndpoint", json!({ "events": example_events(catalogue), "isActive": true }))
         .answers(200, "The endpoint as it is now.", single(reference("WebhookEndpoint")), single_example(example(catalogue)))
@@ -85,7 +81,6 @@ pub fn remove(_: &Catalogue) -> Operation {
             "Removes the endpoint and its secrets and cancels its undelivered work: no attempt begins after this is answered. Its \
              log stays until retention takes it.",
         )
-        .needs(needs::ENDPOINT_WRITE)
         .idempotent()
         .answers_without_body(204, "The endpoint is gone.")
 }
@@ -97,7 +92,6 @@ pub fn rotate_secret(catalogue: &Catalogue) -> Operation {
              `revokeQueued` is true; whatever is enqueued after it is signed with the new one. Not idempotent: each call makes a \
              new secret.",
         )
-        .needs(needs::ENDPOINT_WRITE)
         .optional_body("RotateSecret", json!({ "overlapSeconds": 3600 }))
         .answers(
             200,
@@ -114,7 +108,6 @@ pub fn test(catalogue: &Catalogue) -> Operation {
             "Sends the catalogue's example of one subscribed event, marked as a test, also to an endpoint that is disabled. Without \
              `event` it is the first that the endpoint has subscribed to.",
         )
-        .needs(needs::ENDPOINT_WRITE)
         .idempotent()
         .optional_body("TestEndpoint", json!({ "event": example_event(catalogue) }))
         .answers(

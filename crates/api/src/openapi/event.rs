@@ -3,7 +3,6 @@
 use serde_json::{Value, json};
 
 use crate::error_code::ErrorCode;
-use postrider_domain::access::needs;
 use postrider_domain::delivery::EndReason;
 use postrider_domain::event_type::Catalogue;
 use postrider_domain::limits;
@@ -21,7 +20,6 @@ pub fn publish(catalogue: &Catalogue) -> Operation {
             "Answered only when the event and its deliveries are on disk. An event with a `projectId` reaches the \
              endpoints of that project and those without one; an event without it reaches only endpoints without one.",
         )
-        .needs(needs::PUBLISH)
         .idempotent()
         .body("PublishEvent", publish_example(catalogue))
         .answers(
@@ -50,7 +48,6 @@ pub fn publish_batch(catalogue: &Catalogue) -> Operation {
             limits::BODY_BYTES / 1024,
             limits::BATCH_BYTES / (1024 * 1024),
         ))
-        .needs(needs::PUBLISH)
         .idempotent()
         .body("PublishEvents", json!({ "events": [publish_example(catalogue)] }))
         .answers(
@@ -65,7 +62,6 @@ pub fn publish_batch(catalogue: &Catalogue) -> Operation {
 
 pub fn index(catalogue: &Catalogue) -> Operation {
     Operation::new(EVENTS, "listEvents", "List events")
-        .needs(needs::EVENTS_READ)
         .query("type", reference("KnownEventName"), "Only events of this name.")
         .query("projectId", reference("ProjectId"), "Only events of this project.")
         .query("externalId", reference("ExternalId"), "Only the event that was published under this id.")
@@ -88,7 +84,7 @@ pub fn show(catalogue: &Catalogue) -> Operation {
         "reason": EndReason::Inactive.as_str(),
     }]);
     detail["data"] = data_example(catalogue);
-    Operation::new(EVENTS, "getEvent", "Get event").needs(needs::EVENTS_READ).answers(
+    Operation::new(EVENTS, "getEvent", "Get event").answers(
         200,
         "The event with its data, and the endpoints that it matched and that did not get it.",
         single(reference("EventWithData")),

@@ -1,13 +1,11 @@
-//! The headers and the parameters that many operations share.
+//! `components.headers`: the headers of answers.
 
 use serde_json::{Map, Value, json};
 
-use crate::route::Route;
 use postrider_domain::event::API_VERSION;
 use postrider_domain::event_type::Brand;
-use postrider_domain::limits;
 
-use super::schema::{self, CURSOR_EXAMPLE, opaque_pattern, reference};
+use super::schema::{one_of, reference};
 
 /// A header's name and where its description stands.
 pub fn shared(name: &str, component: &str) -> (String, Value) {
@@ -43,7 +41,7 @@ pub fn headers() -> Value {
         "IdempotentReplayed": {
             "description": "`true` when this is the first answer again, `false` when the request has been done now. Absent \
                             when the request had no `Idempotency-Key`.",
-            "schema": schema::one_of(&["true", "false"]),
+            "schema": one_of(&["true", "false"]),
         },
         "RetryAfter": whole("Seconds to wait before the same request is worth sending again.", 1),
         "RateLimitLimit": whole("Requests that the workspace may make in 60 seconds. Absent where there is no limit.", 0),
@@ -51,45 +49,4 @@ pub fn headers() -> Value {
         "RateLimitReset": whole("Seconds until all of them are there again, or, once none is left, until one is.", 0),
         "Allow": { "description": "The methods that the route takes.", "schema": { "type": "string" } },
     })
-}
-
-/// `components.parameters`.
-pub fn parameters(brand: &Brand, routes: &[Route]) -> Value {
-    let mut parameters = Map::new();
-    parameters.insert("ApiVersion".to_owned(), json!({
-        "name": brand.header("Api-Version"),
-        "in": "header",
-        "description": "Pin the API version. Format YYYY-MM-DD. Omit to receive the currently rolling default. Unknown versions \
-                        return 400 version_unsupported.",
-        "schema": { "type": "string" },
-        "example": API_VERSION,
-    }));
-    parameters.insert("IdempotencyKey".to_owned(), json!({
-        "name": "Idempotency-Key",
-        "in": "header",
-        "description": "Opaque string (1–64 chars, [A-Za-z0-9_-]) used to dedup retried writes. Within 24h of the first request, \
-                        the same key\n\n- same body returns the original response (Idempotent-Replayed: true). Same key + \
-                        different body returns 409 idempotency_key_conflict.\n\nStrongly recommended for every write — see \
-                        /docs/api/v1/idempotency.",
-        "schema": { "type": "string", "pattern": opaque_pattern() },
-        "example": "crm-endpoint-2026-05-15",
-    }));
-    parameters.extend(schema::path_parameters(routes));
-    parameters.insert(
-        "Limit".to_owned(),
-        json!({
-            "name": "limit",
-            "in": "query",
-            "description": "How many items the page holds at most. Out of range: 400 bad_pagination.",
-            "schema": { "type": "integer", "minimum": 1, "maximum": limits::PAGE_MAX, "default": limits::PAGE_DEFAULT },
-        }),
-    );
-    parameters.insert("Cursor".to_owned(), json!({
-        "name": "cursor",
-        "in": "query",
-        "description": "`pagination.next_cursor` of the page before. Opaque: send it as it came. Any other text: 400 bad_cursor.",
-        "schema": { "type": "string", "format": "cursor" },
-        "example": CURSOR_EXAMPLE,
-    }));
-    Value::Object(parameters)
 }

@@ -14,7 +14,6 @@ pub fn show(_: &Catalogue) -> Operation {
     let broken = "The server does not work as it should; its log says why.";
     Operation::new(HEALTH, "getHealth", "Health of the server")
         .describe("For load balancers. Needs no key.")
-        .public()
         .answers(200, "The server works.", reference("Health"), example("ok"))
         .answers(503, broken, reference("Health"), example("degraded"))
 }

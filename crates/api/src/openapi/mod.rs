@@ -5,15 +5,16 @@
 //! parsed by hand for the sake of their error messages, so there is no type to derive from, and the examples of errors
 //! are rendered by the API itself. What macros would have saved is some thirty tables that read like the published page.
 //!
-//! A noun's file says what its routes take and give; `operation` adds what follows from that; `header`, `schema` and
-//! `error` hold what is shared; `webhook` describes what receivers get. Tests in `tests/it/api/openapi.rs` hold the
+//! A noun's file says what its routes take and give; `path` adds what follows from that; `header`, `parameter`, `schema`
+//! and `error` hold what is shared; `webhook` describes what receivers get. Tests in `tests/it/api/openapi.rs` hold the
 //! document to the running server, `.ci/contract` holds the server to the document.
 
 use serde_json::{Map, Value, json};
 
 use postrider_domain::event_type::Catalogue;
 
-use super::route::{BASE, Route};
+use crate::app::errors_page;
+use crate::route::{BASE, Route};
 
 pub mod api_key;
 pub mod audit;
@@ -26,13 +27,13 @@ pub mod event_type;
 mod header;
 pub mod health;
 mod info;
-mod operation;
+pub mod operation;
+mod parameter;
+mod path;
 pub mod replay;
 mod schema;
 mod webhook;
 pub mod workspace;
-
-pub use operation::Operation;
 
 use schema::Schemas;
 
@@ -41,7 +42,7 @@ const SOMEWHERE: &str = "https://api.example.com";
 
 /// The document of a catalogue. Without a public URL its server is told relative to where the document is found.
 pub fn document(catalogue: &Catalogue, routes: &[Route], public_url: Option<&str>) -> Value {
-    let errors_page = super::errors_page(public_url.unwrap_or(SOMEWHERE));
+    let errors_page = errors_page(public_url.unwrap_or(SOMEWHERE));
     json!({
         "openapi": "3.1.0",
         "info": info::info(&catalogue.brand),
@@ -65,21 +66,19 @@ fn paths(catalogue: &Catalogue, routes: &[Route]) -> Value {
     let mut paths = Map::new();
     for route in routes {
         let item = paths.entry(route.path).or_insert_with(|| json!({}));
-        item[route.method.as_str().to_ascii_lowercase()] = operation::render(route, &catalogue.brand);
+        item[route.method.as_str().to_ascii_lowercase()] = path::operation(route, &catalogue.brand);
     }
     Value::Object(paths)
 }
 
 fn parameters(catalogue: &Catalogue, routes: &[Route]) -> Value {
-    let mut parameters = header::parameters(&catalogue.brand, routes);
-    if let Value::Object(parameters) = &mut parameters {
-        parameters.extend(webhook::parameters(&catalogue.brand));
-    }
-    parameters
+    let mut parameters = parameter::parameters(&catalogue.brand, routes);
+    parameters.extend(webhook::parameters(&catalogue.brand));
+    Value::Object(parameters)
 }
 
 fn error_responses(catalogue: &Catalogue, routes: &[Route], errors_page: &str) -> Value {
-    let codes: Vec<_> = routes.iter().map(|route| route.operation.codes(route.path)).collect();
+    let codes: Vec<_> = routes.iter().map(path::codes).collect();
     let sets = codes.iter().flat_map(|codes| codes.chunk_by(|a, b| a.status() == b.status()));
     error::responses(sets, &catalogue.brand, errors_page)
 }

@@ -3,7 +3,6 @@
 use serde_json::{Value, json};
 
 use crate::error_code::ErrorCode;
-use postrider_domain::access::needs;
 use postrider_domain::delivery::DeliveryStatus;
 use postrider_domain::event_type::Catalogue;
 use postrider_domain::replay::{REPLAYABLE, REPLAYED_BY_DEFAULT, ReplayStatus};
@@ -22,7 +21,6 @@ pub fn create(_: &Catalogue) -> Operation {
              live traffic, goes on after a restart, and is never cut short silently. With `dryRun` nothing is started and the \
              counts alone are answered.",
         )
-        .needs(needs::ENDPOINT_WRITE)
         .idempotent()
         .body("StartReplay", json!({ "since": "2026-05-15T06:00:00Z", "until": "2026-05-15T08:00:00Z", "statuses": ["failed", "skipped"] }))
         .answers(200, "What a replay would do.", single(reference("ReplayCount")), single_example(json!({ "dryRun": true, "total": 1204, "unavailable": 0 })))
@@ -31,7 +29,7 @@ pub fn create(_: &Catalogue) -> Operation {
 }
 
 pub fn index(_: &Catalogue) -> Operation {
-    Operation::new(REPLAYS, "listReplays", "List replays of an endpoint").needs(needs::WEBHOOKS_READ).paged().answers(
+    Operation::new(REPLAYS, "listReplays", "List replays of an endpoint").paged().answers(
         200,
         "A page of replays, newest first.",
         list(reference("Replay")),
@@ -40,7 +38,7 @@ pub fn index(_: &Catalogue) -> Operation {
 }
 
 pub fn show(_: &Catalogue) -> Operation {
-    Operation::new(REPLAYS, "getReplay", "Get replay").needs(needs::WEBHOOKS_READ).answers(
+    Operation::new(REPLAYS, "getReplay", "Get replay").answers(
         200,
         "The replay and how far it has come.",
         single(reference("Replay")),
@@ -51,7 +49,6 @@ pub fn show(_: &Catalogue) -> Operation {
 pub fn stop(_: &Catalogue) -> Operation {
     Operation::new(REPLAYS, "stopReplay", "Stop a replay")
         .describe("What is queued already is still sent.")
-        .needs(needs::ENDPOINT_WRITE)
         .idempotent()
         .optional_body("Nothing", json!({}))
         .answers(200, "The replay as it ended.", single(reference("Replay")), single_example(example("stopped")))

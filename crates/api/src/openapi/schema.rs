@@ -1,13 +1,10 @@
 //! The few forms that schemas are made of here, and those that all nouns share.
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
-use crate::route::Route;
 use postrider_domain::access::Scope;
 use postrider_domain::event_type::{Catalogue, EventTypeName};
 use postrider_domain::limits;
-
-use super::operation;
 
 /// Schemas under `components`, in the order in which they are shown.
 pub type Schemas = Vec<(&'static str, Value)>;
@@ -224,25 +221,4 @@ pub fn shared(catalogue: &Catalogue) -> Schemas {
 
 pub fn opaque_pattern() -> String {
     format!("^[A-Za-z0-9_-]{{1,{}}}$", limits::OPAQUE_ID_CHARS)
-}
-
-/// The parameters that may stand in a path, each with the schema of its id.
-pub const PATH_PARAMETERS: &[(&str, &str, &str)] = &[
-    ("endpointId", "EndpointId", "The endpoint's id."),
-    ("deliveryId", "DeliveryId", "The delivery's id."),
-    ("replayId", "ReplayId", "The replay's id."),
-    ("eventId", "EventId", "The event's id."),
-    ("workspaceId", "WorkspaceId", "The workspace's id."),
-    ("apiKeyId", "ApiKeyId", "The API key's id."),
-];
-
-/// Those that these routes have.
-pub fn path_parameters(routes: &[Route]) -> Map<String, Value> {
-    let parameter = |name: &str, schema: &str, description: &str| json!({ "name": name, "in": "path", "required": true, "description": description, "schema": reference(schema) });
-    let used = |name: &str| routes.iter().any(|route| operation::path_parameters(route.path).any(|used| used == name));
-    PATH_PARAMETERS
-        .iter()
-        .filter(|(name, _, _)| used(name))
-        .map(|(name, schema, text)| (pascal(name), parameter(name, schema, text)))
-        .collect()
 }

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use postrider_domain::access::{Scope, needs};
+use postrider_domain::access::Scope;
 use postrider_domain::event_type::Catalogue;
 use postrider_domain::limits;
 
@@ -23,7 +23,7 @@ pub fn own(_: &Catalogue) -> Operation {
 }
 
 pub fn index(_: &Catalogue) -> Operation {
-    Operation::new(WORKSPACES, "listWorkspaces", "List workspaces").needs(needs::WORKSPACES).paged().answers(
+    Operation::new(WORKSPACES, "listWorkspaces", "List workspaces").paged().answers(
         200,
         "A page of all workspaces, newest first.",
         list(reference("Workspace")),
@@ -33,14 +33,13 @@ pub fn index(_: &Catalogue) -> Operation {
 
 pub fn create(_: &Catalogue) -> Operation {
     Operation::new(WORKSPACES, "createWorkspace", "Create workspace")
-        .needs(needs::WORKSPACES)
         .idempotent()
         .body("CreateWorkspace", json!({ "name": "Acme" }))
         .answers(200, "The new workspace.", single(reference("Workspace")), single_example(example()))
 }
 
 pub fn show(_: &Catalogue) -> Operation {
-    Operation::new(WORKSPACES, "getWorkspace", "Get workspace").needs(needs::WORKSPACES).answers(
+    Operation::new(WORKSPACES, "getWorkspace", "Get workspace").answers(
         200,
         "The workspace.",
         single(reference("Workspace")),
@@ -51,7 +50,6 @@ pub fn show(_: &Catalogue) -> Operation {
 pub fn rename(_: &Catalogue) -> Operation {
     Operation::new(WORKSPACES, "updateWorkspace", "Update workspace")
         .describe("Changes what is given and leaves the rest.")
-        .needs(needs::WORKSPACES)
         .idempotent()
         .body("UpdateWorkspace", json!({ "name": "Acme" }))
         .answers(200, "The workspace as it is now.", single(reference("Workspace")), single_example(example()))
@@ -62,7 +60,6 @@ pub fn delete(_: &Catalogue) -> Operation {
         .describe(
             "Its keys stop and its endpoints get nothing more. A key cannot delete the workspace that it belongs to.",
         )
-        .needs(needs::WORKSPACES)
         .idempotent()
         .answers_without_body(204, "The workspace is gone.")
 }
