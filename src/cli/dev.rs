@@ -79,7 +79,7 @@ async fn cancel_when_told(stop: CancellationToken) {
 async fn new_key(server: &Server) -> anyhow::Result<BearerKey> {
     let scopes = ["webhooks:manage", "webhooks:read", "events:write", "events:read"].map(str::to_owned).to_vec();
     let create = CreateKey { workspace: "dev".to_owned(), scopes, ..CreateKey::default() };
-    match admin::execute(server.service(), AdminRequest::CreateKey(create)).await {
+    match admin::execute(server.operator(), AdminRequest::CreateKey(create)).await {
         AdminResponse::KeyCreated(created) => Ok(BearerKey::parse(&created.key)?),
         AdminResponse::Refused { message } => bail!("no API key for the tour: {message}"),
         other => bail!("no API key for the tour: {other:?}"),

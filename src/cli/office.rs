@@ -20,7 +20,7 @@ pub async fn perform(data: &DataOptions, request: AdminRequest) -> anyhow::Resul
         Err(error) => return Err(error).context("asking the running server"),
     }
     let office = Office::open(&settings, Arc::new(SystemClock), OpenedFor::Command).await?;
-    let response = admin::execute(&office.service, request).await;
+    let response = admin::execute(&office.operator, request).await;
     office.close().await;
     Ok(response)
 }

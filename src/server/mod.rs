@@ -19,7 +19,7 @@ use postrider_domain::time::Clock;
 use postrider_egress::{AllowTarget, Egress, EgressSettings, EgressSetupError, InvalidAllowTarget};
 use postrider_engine::{Engine, EngineParts, EngineSettings};
 use postrider_service::{
-    AdoptError, MasterKeyError, Service, ServiceError, ServiceParts, adopt_catalogue, check_master_key,
+    AdoptError, MasterKeyError, Operator, Service, ServiceError, ServiceParts, adopt_catalogue, check_master_key,
     stored_catalogue,
 };
 use postrider_store::directory::DirectoryLock;
@@ -101,6 +101,7 @@ pub enum StartError {
 /// Everything below the listeners. The command line uses it alone when no server runs.
 pub struct Office {
     pub service: Arc<Service>,
+    pub operator: Operator,
     store: Arc<dyn Store>,
     egress: Arc<Egress>,
     master_key: Arc<MasterKey>,
@@ -134,7 +135,7 @@ impl Office {
         let master_key = Arc::new(key_file::load_or_make(settings, store.as_ref(), &random).await?);
         check_master_key(store.as_ref(), &master_key, &random).await?;
         let catalogue = Arc::new(open_catalogue(settings, store.as_ref(), opened_for).await?);
-        let service = Arc::new(Service::new(ServiceParts {
+        let (service, operator) = ServiceParts {
             store: Arc::clone(&store),
             guard: egress.clone(),
             master_key: Arc::clone(&master_key),
@@ -146,8 +147,9 @@ impl Office {
                 per_workspace: settings.endpoints_per_workspace,
             },
             rate_limits: settings.rate_limits,
-        }));
-        Ok(Self { service, store, egress, master_key, catalogue, clock, random, _directory: directory })
+        }
+        .build();
+        Ok(Self { service, operator, store, egress, master_key, catalogue, clock, random, _directory: directory })
     }
 
     fn start_engine(&self, settings: &Settings) -> Engine {
@@ -200,7 +202,7 @@ impl Server {
         admin::check_path(&settings.admin_socket_path())?;
         let office = Office::open(settings, clock, OpenedFor::Serving).await?;
         let webhook = operator_webhook::read(settings, &office.random)?;
-        office.service.keep_operator_webhook(webhook).await.map_err(StartError::OperatorEndpoint)?;
+        office.operator.keep_webhook(webhook).await.map_err(StartError::OperatorEndpoint)?;
         let listen_fault = |source| StartError::Listen { address: settings.listen, source };
         let listener = TcpListener::bind(settings.listen).await.map_err(listen_fault)?;
         let address = listener.local_addr().map_err(listen_fault)?;
@@ -210,7 +212,7 @@ impl Server {
         let api = api::router(Arc::clone(&office.service), public_url, &document);
         let router = docs::router(&document).merge(api);
         let stop_listening = CancellationToken::new();
-        let admin = admin::listen(&settings.admin_socket_path(), Arc::clone(&office.service), stop_listening.clone())?;
+        let admin = admin::listen(&settings.admin_socket_path(), office.operator.clone(), stop_listening.clone())?;
         let engine = office.start_engine(settings);
         let cut_requests = CancellationToken::new();
         let listener = CuttableListener { listener, cut: cut_requests.clone() };
@@ -238,6 +240,10 @@ impl Server {
 
     pub fn service(&self) -> &Arc<Service> {
         &self.office.service
+    }
+
+    pub fn operator(&self) -> &Operator {
+        &self.office.operator
     }
 
     /// Refuses new requests, ends those under way and the attempts under way, and returns when all is on disk. What is

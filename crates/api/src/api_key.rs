@@ -1,4 +1,4 @@
-//! `/v1/api-keys`, and an operator's way to the first key of a workspace.
+//! `/v1/api-keys`, and creating the first key of another workspace.
 
 use axum::body::Body;
 use axum::response::Response;
@@ -10,11 +10,12 @@ use postrider_domain::access::{ApiKey, ApiKeyName, Mode, Scope, Scopes};
 use postrider_domain::event_type::Catalogue;
 use postrider_domain::id::ApiKeyId;
 use postrider_domain::time::{Day, Timestamp};
-use postrider_service::{CreateApiKey, CreatedApiKey, ServiceError};
+use postrider_service::fields::string;
+use postrider_service::{CreateApiKey, CreatedApiKey, JsonBody, ServiceError};
 
 use super::access::Access;
 use super::answer::{answer, list, single};
-use super::body::{BodyRule, JsonBody, parse_nothing, string};
+use super::body::{BodyRule, parse_nothing};
 use super::call::Call;
 use super::error::Failure;
 use super::openapi::api_key as openapi;
@@ -42,7 +43,7 @@ struct ApiKeyView<'k> {
     scopes: Vec<Scope>,
     last4: &'k str,
     created_at: Timestamp,
-    /// The day at whose beginning the key stops.
+    /// The key stops working at 00:00 UTC of this day.
     expires_at: Option<Day>,
     revoked_at: Option<Timestamp>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -92,7 +93,7 @@ async fn create_in_workspace(call: Call, body: Body) -> Result<Response, Failure
     write.answer(write.service().create_workspace_api_key(write.principal(), id, create, &write.idempotent).await).await
 }
 
-/// Without a mode the new key has its maker's.
+/// `own_mode` is the caller's, and the default for the new key.
 fn parse_create(own_mode: Mode, body: &JsonBody) -> Result<CreateApiKey, ServiceError> {
     let mut fields = body.fields()?;
     let name = fields.nullable("name", string(ApiKeyName::parse));

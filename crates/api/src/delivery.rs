@@ -10,12 +10,12 @@ use postrider_domain::delivery::{Delivery, DeliveryFilter, DeliveryStatus, EndRe
 use postrider_domain::event_type::{Catalogue, EventTypeName};
 use postrider_domain::id::{DeliveryId, EndpointId, EventId};
 use postrider_domain::time::Timestamp;
+use postrider_service::known_event;
 
 use super::access::Access;
 use super::answer::{answer, list, single};
 use super::body::{BodyRule, parse_nothing};
 use super::call::Call;
-use super::endpoint::known_event;
 use super::error::Failure;
 use super::openapi::delivery as openapi;
 use super::query::Query;
@@ -184,7 +184,7 @@ async fn skip(call: Call, body: Body) -> Result<Response, Failure> {
     write.answer(write.service().skip_delivery(write.principal(), id, &write.idempotent).await).await
 }
 
-/// 202: the delivery is on disk, and what becomes of it is to be asked later.
+/// 202: the delivery is on disk and not sent yet.
 pub fn render_queued(delivery: &Delivery) -> (u16, Bytes) {
     (202, single(DeliveryView::new(delivery, None)))
 }

@@ -16,12 +16,16 @@ use postrider_domain::health::HealthState;
 use postrider_domain::id::EndpointId;
 use postrider_domain::limits;
 use postrider_domain::time::Timestamp;
-use postrider_service::{CreateEndpoint, EndpointWithSecret, RotateSecret, ServiceError, UpdateEndpoint};
+use postrider_service::fields::{boolean, string, whole_number};
+use postrider_service::{
+    CreateEndpoint, EndpointWithSecret, JsonBody, RotateSecret, ServiceError, UpdateEndpoint, known_event,
+    subscribable_event,
+};
 
 use super::access::Access;
 use super::answer::{answer, list, single};
-use super::body::{BodyRule, JsonBody, boolean, parse_nothing, string, whole_number};
-use super::call::{Call, internal};
+use super::body::{BodyRule, parse_nothing, read_body};
+use super::call::Call;
 use super::delivery;
 use super::endpoint_options::{self, OptionsView};
 use super::error::Failure;
@@ -87,7 +91,7 @@ impl HealthView {
             let state = HealthState::Ok.as_str();
             return Self { state, since: None, failures: 0, next_probe_at: None, disables_at: None };
         };
-        // What is off is neither probed nor switched off again.
+        // An endpoint that is not active is neither probed nor disabled.
         let next_probe_at = trouble.pause.filter(|_| endpoint.is_active).map(|pause| pause.next_probe_at);
         let disables_at = endpoint.is_active.then(|| trouble.disables_at());
         let failures = trouble.failures;
@@ -128,14 +132,11 @@ fn parse_create(catalogue: &Catalogue, body: &JsonBody) -> Result<CreateEndpoint
     let events = fields.required("events", |raw| event_names(catalogue, raw));
     let project_id = fields.nullable("projectId", string(ProjectId::parse));
     let (options, private) = endpoint_options::take(&mut fields);
-    fields.finish()?;
-    match (name, url, events) {
-        (Some(name), Some(url), Some(events)) => Ok(CreateEndpoint { name, url, events, project_id, options, private }),
-        _ => Err(internal("a required parameter is neither there nor at fault")),
-    }
+    let ((name, url), events) = fields.finish_with(name.zip(url).zip(events))?;
+    Ok(CreateEndpoint { name, url, events, project_id, options, private })
 }
 
-/// At least one name of the catalogue; each is taken once, in the order in which it first stands.
+/// At least one name of the catalogue. Repeated names count once, at their first place.
 fn event_names(catalogue: &Catalogue, raw: &RawValue) -> Result<Vec<EventTypeName>, String> {
     let names: Vec<String> =
         serde_json::from_str(raw.get()).map_err(|_| "must be an array of event names".to_owned())?;
@@ -144,18 +145,12 @@ fn event_names(catalogue: &Catalogue, raw: &RawValue) -> Result<Vec<EventTypeNam
     }
     let mut events = Vec::new();
     for name in names {
-        let event = catalogue.find(&name).ok_or_else(|| unknown_event(catalogue, &name))?;
-        if !events.contains(&event.name) {
-            events.push(event.name.clone());
+        let event = subscribable_event(catalogue, &name)?;
+        if !events.contains(&event) {
+            events.push(event);
         }
     }
     Ok(events)
-}
-
-pub fn unknown_event(catalogue: &Catalogue, name: &str) -> String {
-    let known: Vec<&str> = catalogue.names().map(EventTypeName::as_str).collect();
-    let name: String = name.chars().take(64).collect();
-    format!("{name:?} is not an event name; the event names are {}", known.join(", "))
 }
 
 async fn index(call: Call) -> Result<Response, Failure> {
@@ -208,10 +203,10 @@ async fn remove(call: Call, body: Body) -> Result<Response, Failure> {
     write.answer(write.service().delete_endpoint(write.principal(), id, &write.idempotent).await).await
 }
 
-/// Ignores an `Idempotency-Key`: each call makes a new secret.
+/// Ignores an `Idempotency-Key`: each call creates a new secret.
 async fn rotate_secret(call: Call, body: Body) -> Result<Response, Failure> {
     let id = call.id(3)?;
-    let body = JsonBody::read(&call.headers, body, BodyRule::Optional).await?;
+    let body = read_body(&call.headers, body, BodyRule::Optional).await?;
     let mut fields = body.fields()?;
     let overlap = fields.optional("overlapSeconds", whole_number(0, limits::SECRET_OVERLAP_MAX.as_secs()));
     let revoke_queued = fields.optional("revokeQueued", boolean);
@@ -232,18 +227,12 @@ async fn test(call: Call, body: Body) -> Result<Response, Failure> {
     write.answer(write.service().test_endpoint(write.principal(), id, event, &write.idempotent).await).await
 }
 
-/// The event to test with, if the caller names one.
+/// The name of the event to send, if the caller gives one.
 fn parse_test(catalogue: &Catalogue, body: &JsonBody) -> Result<Option<EventTypeName>, ServiceError> {
     let mut fields = body.fields()?;
     let event = fields.nullable("event", string(|name| known_event(catalogue, name)));
     fields.finish()?;
     Ok(event)
-}
-
-/// Any name of the catalogue, retired ones too.
-pub fn known_event(catalogue: &Catalogue, name: &str) -> Result<EventTypeName, String> {
-    let known = catalogue.types().iter().find(|event| event.name.as_str() == name);
-    known.map(|event| event.name.clone()).ok_or_else(|| unknown_event(catalogue, name))
 }
 
 fn render(endpoint: &Endpoint) -> (u16, Bytes) {

@@ -1,4 +1,8 @@
-//! The error envelope: each code with its status and its details.
+//! The error envelope.
+//!
+//! A [`ServiceError`] becomes an answer in three steps. A handler or a gate returns it as a [`Failure`]. The failure
+//! travels in the extensions of an empty response to the outermost gate. That gate logs it and renders the envelope, in
+//! which [`code_of`] gives the code.
 
 use std::sync::Arc;
 
@@ -133,7 +137,7 @@ pub const fn code_of(error: &ServiceError) -> ErrorCode {
     }
 }
 
-/// A single fault is told in the message already, for whoever reads only that.
+/// The message names the first fault, for readers who do not look at the details.
 fn message_of(error: &ServiceError) -> String {
     match error {
         ServiceError::InvalidRequest { parameters } => match parameters.as_slice() {

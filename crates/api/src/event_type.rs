@@ -1,4 +1,4 @@
-//! `/v1/event-types`: the catalogue, as publishers and receivers need it.
+//! `/v1/event-types`: the event catalogue.
 
 use axum::response::Response;
 use serde::Serialize;
@@ -35,7 +35,7 @@ impl<'t> EventTypeView<'t> {
     }
 }
 
-/// Any key may read it. It is one page in the order of the catalogue, however long.
+/// The whole catalogue is one page, in its own order.
 async fn index(call: Call) -> Result<Response, Failure> {
     Query::parse(&call.uri).finish()?;
     let items = call.service().catalogue().types().iter().collect();

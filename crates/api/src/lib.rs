@@ -29,10 +29,10 @@ mod error_code;
 mod event;
 mod event_type;
 mod gate;
-mod health;
 mod openapi;
 mod query;
 mod rate_limit;
+mod readiness;
 mod replay;
 mod route;
 mod whole_seconds;
@@ -80,7 +80,7 @@ fn routes(catalogue: &Catalogue) -> Vec<Route> {
         workspace::routes,
         api_key::routes,
         audit::routes,
-        health::routes,
+        readiness::routes,
     ];
     nouns.iter().flat_map(|routes| routes(catalogue)).collect()
 }

@@ -1,4 +1,4 @@
-//! The parameters in a query string, those of a page included.
+//! Reading the parameters of a query string.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use http::Uri;
 use postrider_domain::page::PageRequest;
 use postrider_service::ServiceError;
 
-/// A query string's parameters, taken out one by one.
+/// The parameters of a query string. Each is taken out once; `finish` reports all faults together.
 pub struct Query {
     parameters: BTreeMap<String, String>,
     faults: Vec<(String, String)>,
@@ -18,17 +18,22 @@ impl Query {
         let mut query = Self { parameters: BTreeMap::new(), faults: Vec::new() };
         for (name, value) in url::form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes()) {
             if query.parameters.insert(name.to_string(), value.into_owned()).is_some() {
-                query.faults.push((name.into_owned(), "stands twice in the query".to_owned()));
+                query.faults.push((name.into_owned(), "is given twice in the query".to_owned()));
             }
         }
         query
     }
 
+    /// `limit` and `cursor`.
+    ///
+    /// # Errors
+    /// When one of them is out of range.
     pub fn page(&mut self) -> Result<PageRequest, ServiceError> {
         let (limit, cursor) = (self.parameters.remove("limit"), self.parameters.remove("cursor"));
         Ok(PageRequest::parse(limit.as_deref(), cursor.as_deref())?)
     }
 
+    /// A parameter that may be absent.
     pub fn optional<T, E: std::fmt::Display>(
         &mut self,
         name: &str,
@@ -38,7 +43,10 @@ impl Query {
         parse(&text).map_err(|error| self.faults.push((name.to_owned(), error.to_string()))).ok()
     }
 
-    /// Says what was wrong, parameters that nobody took included.
+    /// Call this after the last parameter was taken.
+    ///
+    /// # Errors
+    /// All faults, including parameters that were not taken.
     pub fn finish(mut self) -> Result<(), ServiceError> {
         let unknown = self.parameters.into_keys().map(|name| (name, "is not a known parameter".to_owned()));
         self.faults.extend(unknown);

@@ -1,4 +1,4 @@
-//! `/v1/webhook-endpoints/{endpointId}/replay` and the jobs it makes.
+//! `/v1/webhook-endpoints/{endpointId}/replay`, and the replay jobs.
 
 use axum::body::Body;
 use axum::response::Response;
@@ -11,12 +11,13 @@ use postrider_domain::event_type::Catalogue;
 use postrider_domain::id::{EndpointId, ReplayId};
 use postrider_domain::replay::{REPLAYABLE, REPLAYED_BY_DEFAULT, Replay, ReplayCount, ReplayRange};
 use postrider_domain::time::Timestamp;
-use postrider_service::ServiceError;
+use postrider_service::fields::{boolean, string};
+use postrider_service::{JsonBody, ServiceError};
 
 use super::access::Access;
 use super::answer::{answer, list, single};
-use super::body::{BodyRule, JsonBody, boolean, parse_nothing, string};
-use super::call::{Call, internal};
+use super::body::{BodyRule, parse_nothing, read_body};
+use super::call::Call;
 use super::error::Failure;
 use super::openapi::replay as openapi;
 use super::query::Query;
@@ -91,7 +92,7 @@ impl CountView {
     }
 }
 
-/// What was asked for: the job, or only its size.
+/// A replay to start, or only to count.
 struct ReplayCommand {
     range: ReplayRange,
     dry_run: bool,
@@ -99,7 +100,7 @@ struct ReplayCommand {
 
 async fn create(call: Call, body: Body) -> Result<Response, Failure> {
     let endpoint_id = call.id(3)?;
-    let body = JsonBody::read(&call.headers, body, BodyRule::Required).await?;
+    let body = read_body(&call.headers, body, BodyRule::Required).await?;
     let command = parse(&call, &body);
     if let Ok(ReplayCommand { range, dry_run: true }) = &command {
         let count = call.service().count_replay(&call.principal, endpoint_id, range).await?;
@@ -117,11 +118,10 @@ fn parse(call: &Call, body: &JsonBody) -> Result<ReplayCommand, ServiceError> {
     let until = fields.nullable("until", string(Timestamp::parse));
     let statuses = fields.nullable("statuses", statuses);
     let dry_run = fields.nullable("dryRun", boolean).unwrap_or_default();
-    // What is yet to come is not there to be replayed, so the answer does not pretend that it will be.
+    // Later deliveries do not exist yet. The answer shows the range that is really replayed.
     let now = call.service().clock().now();
     let until = until.map_or(now, |until| until.min(now));
-    fields.finish()?;
-    let since = since.ok_or_else(|| internal("a required parameter is neither there nor at fault"))?;
+    let since = fields.finish_with(since)?;
     if since >= until {
         return Err(ServiceError::unprocessable("since", "must be earlier than until, which is now at the latest"));
     }
@@ -129,7 +129,7 @@ fn parse(call: &Call, body: &JsonBody) -> Result<ReplayCommand, ServiceError> {
     Ok(ReplayCommand { range: ReplayRange { since, until, statuses }, dry_run })
 }
 
-/// At least one status that can be replayed; each is taken once.
+/// At least one status that can be replayed. Repeated ones count once.
 fn statuses(raw: &RawValue) -> Result<Vec<DeliveryStatus>, String> {
     let names: Vec<String> = serde_json::from_str(raw.get()).map_err(|_| "must be an array of statuses".to_owned())?;
     if names.is_empty() {

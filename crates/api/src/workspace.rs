@@ -1,4 +1,4 @@
-//! `/v1/workspaces`: the caller's own for every key, all of them for an operator's.
+//! `/v1/workspaces`: each key reads its own workspace. A key with the scope for workspaces manages all.
 
 use axum::body::Body;
 use axum::response::Response;
@@ -10,12 +10,13 @@ use postrider_domain::event_type::Catalogue;
 use postrider_domain::id::{ApiKeyId, WorkspaceId};
 use postrider_domain::time::Timestamp;
 use postrider_domain::workspace::{Workspace, WorkspaceName};
-use postrider_service::ServiceError;
+use postrider_service::fields::string;
+use postrider_service::{JsonBody, ServiceError};
 
 use super::access::Access;
 use super::answer::{answer, json, list, single};
-use super::body::{BodyRule, JsonBody, parse_nothing, string};
-use super::call::{Call, internal};
+use super::body::{BodyRule, parse_nothing};
+use super::call::Call;
 use super::error::Failure;
 use super::openapi::workspace as openapi;
 use super::query::Query;
@@ -49,7 +50,7 @@ impl<'w> WorkspaceView<'w> {
     }
 }
 
-/// Not wrapped in `data`: the published page shows it so.
+/// Not wrapped in `data`, as on the published page.
 #[derive(Serialize)]
 struct OwnView<'w> {
     workspace: WorkspaceView<'w>,
@@ -100,8 +101,7 @@ async fn rename(call: Call, body: Body) -> Result<Response, Failure> {
 fn parse_create(body: &JsonBody) -> Result<WorkspaceName, ServiceError> {
     let mut fields = body.fields()?;
     let name = fields.required("name", string(WorkspaceName::parse));
-    fields.finish()?;
-    name.ok_or_else(|| internal("a required parameter is neither there nor at fault"))
+    fields.finish_with(name)
 }
 
 fn parse_rename(body: &JsonBody) -> Result<Option<WorkspaceName>, ServiceError> {

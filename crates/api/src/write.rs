@@ -1,4 +1,4 @@
-//! The steps of a write: read the body, look for an earlier answer to the same request, parse, call the service, answer.
+//! The steps of a write: read the body, look for an earlier answer, parse, call the service, answer.
 //!
 //! A handler of a write reads:
 //!
@@ -21,10 +21,10 @@ use postrider_domain::access::Principal;
 use postrider_domain::endpoint::OpaqueId;
 use postrider_domain::event_type::Catalogue;
 use postrider_domain::idempotency::{IdempotencyScope, IdempotentRequest};
-use postrider_service::{Idempotent, RenderAnswer, Service, ServiceError, WriteError};
+use postrider_service::{Idempotent, JsonBody, RenderAnswer, Service, ServiceError, WriteError};
 
 use super::answer::answer;
-use super::body::{BodyRule, JsonBody};
+use super::body::{BodyRule, read_body};
 use super::call::Call;
 use super::error::{self, Failure};
 
@@ -45,7 +45,7 @@ impl<T> Write<T> {
     /// # Errors
     /// When the body breaks the rule; otherwise as [`Self::begin_with`].
     pub async fn begin(call: Call, body: Body, rule: BodyRule, render: RenderAnswer<T>) -> Result<Self, Failure> {
-        let body = JsonBody::read(&call.headers, body, rule).await?;
+        let body = read_body(&call.headers, body, rule).await?;
         Self::begin_with(call, body, render).await
     }
 

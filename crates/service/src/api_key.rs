@@ -1,4 +1,7 @@
-//! API keys: a caller makes and revokes those of its own workspace, an operator the first ones of another.
+//! API keys: create, list, revoke.
+//!
+//! A caller manages the keys of its own workspace. A caller with the scope for workspaces creates the first key of
+//! another workspace. An operator does both without a principal.
 
 use postrider_domain::access::{ApiKey, ApiKeyName, GrantRefusal, Mode, Principal, Scopes, needs};
 use postrider_domain::audit::Author;
@@ -9,9 +12,11 @@ use postrider_domain::secret::ApiKeySecret;
 use postrider_domain::time::Day;
 use postrider_store::{CreateApiKeyError, NewApiKey, RevokeApiKeyError};
 
-use super::{Idempotent, Service, ServiceError, WriteError};
+use crate::error::ServiceError;
+use crate::idempotency::{Idempotent, WriteError};
+use crate::service::Service;
 
-/// A key to be made.
+/// An API key to create.
 #[derive(Clone, Debug)]
 pub struct CreateApiKey {
     pub name: Option<ApiKeyName>,
@@ -21,7 +26,7 @@ pub struct CreateApiKey {
     pub expires_at: Option<Day>,
 }
 
-/// The one moment at which a key is shown.
+/// A new API key with its plaintext, which is shown only now.
 #[derive(Debug)]
 pub struct CreatedApiKey {
     pub key: ApiKey,
@@ -29,10 +34,11 @@ pub struct CreatedApiKey {
 }
 
 impl Service {
-    /// Makes a key of the caller's own workspace.
+    /// Creates a key of the caller's own workspace.
     ///
     /// # Errors
-    /// Without the scope, when the caller lacks what it would grant, or when the key would be expired already.
+    /// Without the scope, when the key would have a scope or mode that the caller lacks, or when it would already be
+    /// expired.
     pub async fn create_api_key(
         &self,
         principal: &Principal,
@@ -44,10 +50,10 @@ impl Service {
         self.make_api_key(principal.author(), principal.workspace_key, create, idempotent).await
     }
 
-    /// Makes a key of any workspace.
+    /// Creates a key of any workspace.
     ///
     /// # Errors
-    /// As [`Self::create_api_key`], and when there is no such workspace.
+    /// As [`Self::create_api_key`], and when the workspace does not exist.
     pub async fn create_workspace_api_key(
         &self,
         principal: &Principal,
@@ -75,7 +81,7 @@ impl Service {
         self.store.get_api_key(Some(principal.workspace_key), id).await?.ok_or(ServiceError::NotFound)
     }
 
-    /// Revokes a key for good; it may be the caller's own. Revoking twice is no fault.
+    /// Revokes a key for good. It may be the caller's own. Revoking it again changes nothing and is not an error.
     ///
     /// # Errors
     /// Without the scope, or when this workspace has no such key.
@@ -89,8 +95,8 @@ impl Service {
         self.end_api_key(principal.author(), principal.workspace_key, id, idempotent).await
     }
 
-    /// Makes a key without asking who may.
-    pub(super) async fn make_api_key(
+    /// Creates a key without checking who asks.
+    pub(crate) async fn make_api_key(
         &self,
         author: Author,
         workspace_key: RowKey,
@@ -129,8 +135,8 @@ impl Service {
         Ok(CreatedApiKey { key, secret })
     }
 
-    /// Revokes a key without asking who may.
-    pub(super) async fn end_api_key(
+    /// Revokes a key without checking who asks.
+    pub(crate) async fn end_api_key(
         &self,
         author: Author,
         workspace_key: RowKey,

@@ -1,4 +1,4 @@
-//! The delivery log, as a customer asks it.
+//! The delivery log, and manual retries and skips.
 
 use postrider_domain::access::{Principal, needs};
 use postrider_domain::attempt::Attempt;
@@ -7,7 +7,9 @@ use postrider_domain::id::DeliveryId;
 use postrider_domain::page::{Page, PageRequest};
 use postrider_store::{RequeueError, SkipDeliveryError};
 
-use super::{Idempotent, Service, ServiceError, WriteError};
+use crate::error::ServiceError;
+use crate::idempotency::{Idempotent, WriteError};
+use crate::service::Service;
 
 impl Service {
     /// # Errors
@@ -33,10 +35,10 @@ impl Service {
         self.store.find_delivery(principal.workspace_key, id).await?.ok_or(ServiceError::NotFound)
     }
 
-    /// Queues a new delivery of the same event to the same endpoint, whatever became of the first.
+    /// Queues a new delivery of the same event to the same endpoint. The status of the first does not matter.
     ///
     /// # Errors
-    /// Without the scope, when this workspace has no such delivery, or when its endpoint is deleted or off.
+    /// Without the scope, when this workspace has no such delivery, or when its endpoint is deleted or not active.
     pub async fn retry_delivery(
         &self,
         principal: &Principal,
@@ -50,10 +52,10 @@ impl Service {
         idempotent.finish(written)
     }
 
-    /// Gives up the delivery at which its endpoint's strict order has stopped, so that the rest goes on.
+    /// Skips the failed delivery that blocks its endpoint's strict order, so that the deliveries behind it continue.
     ///
     /// # Errors
-    /// Without the scope, when this workspace has no such delivery, or when no order has stopped at it.
+    /// Without the scope, when this workspace has no such delivery, or when it does not block a strict order.
     pub async fn skip_delivery(
         &self,
         principal: &Principal,
@@ -78,7 +80,7 @@ fn skip_error(error: SkipDeliveryError) -> ServiceError {
     }
 }
 
-pub(super) fn requeue_error(error: RequeueError) -> ServiceError {
+pub(crate) fn requeue_error(error: RequeueError) -> ServiceError {
     match error {
         RequeueError::NotFound => ServiceError::NotFound,
         RequeueError::EndpointDeleted => ServiceError::Conflict("The endpoint is deleted.".to_owned()),

@@ -1,4 +1,4 @@
-//! Endpoints: where a customer wants which events.
+//! Endpoints: create, change, delete, rotate the secret, send a test event.
 
 use std::time::Duration;
 
@@ -20,11 +20,14 @@ use postrider_store::{
     SealedSigningKey, SecretRotation, UpdateEndpointError,
 };
 
-use super::delivery::requeue_error;
-use super::endpoint_options::nothing_to_keep;
-use super::{Idempotent, PublishEvent, Service, ServiceError, WriteError};
+use crate::delivery::requeue_error;
+use crate::endpoint_options::nothing_to_keep;
+use crate::error::ServiceError;
+use crate::event::PublishEvent;
+use crate::idempotency::{Idempotent, WriteError};
+use crate::service::Service;
 
-/// An endpoint to be made.
+/// An endpoint to create.
 #[derive(Debug)]
 pub struct CreateEndpoint {
     pub name: EndpointName,
@@ -43,20 +46,20 @@ pub struct UpdateEndpoint {
     pub private: PrivateOptions,
 }
 
-/// How a secret is replaced.
+/// How to replace a secret.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct RotateSecret {
-    /// How long what is enqueued is signed with the old secret too.
+    /// How long new deliveries are signed with the old secret too.
     pub overlap: Duration,
-    /// What is queued already is signed with the new secret.
+    /// Deliveries that are already queued are signed with the new secret.
     pub revoke_queued: bool,
 }
 
-/// Rotations of one endpoint that come at the same moment; more is a client gone wild.
+/// Tries of a write that a concurrent rotation of the same endpoint made obsolete. More is a client that misbehaves.
 const ROTATE_TRIES: usize = 8;
-const ROTATED_BY_OTHERS: &str = "The secret is being rotated by others at the same time.";
+const ROTATED_BY_OTHERS: &str = "Other requests are rotating the secret at the same time.";
 
-/// The one moment at which a secret is shown.
+/// An endpoint with its plaintext secret, which is shown only now.
 #[derive(Debug)]
 pub struct EndpointWithSecret {
     pub endpoint: Endpoint,
@@ -65,7 +68,7 @@ pub struct EndpointWithSecret {
 
 impl Service {
     /// # Errors
-    /// Without the scope, when the URL's host may not be called, or when there is no room for one more.
+    /// Without the scope, when the URL's host may not be called, or when a limit on endpoints is reached.
     pub async fn create_endpoint(
         &self,
         principal: &Principal,
@@ -128,7 +131,7 @@ impl Service {
         Ok(self.store.list_endpoints(principal.workspace_key, filter, page).await?)
     }
 
-    /// Changes an endpoint. A new URL is vetted, and so is the old one when the endpoint is switched on.
+    /// Changes an endpoint. A new URL is vetted. The current URL is vetted when the endpoint is activated.
     ///
     /// # Errors
     /// As [`Self::create_endpoint`], or when this workspace has no such endpoint.
@@ -176,7 +179,7 @@ impl Service {
         Err(ServiceError::Conflict(ROTATED_BY_OTHERS.to_owned()).into())
     }
 
-    /// The key that a change to `v1a` needs unless the newest version of the secret has one.
+    /// The signing key for a change to `v1a`. The store keeps the existing key if the secret's newest version has one.
     async fn key_for(
         &self,
         principal: &Principal,
@@ -211,7 +214,7 @@ impl Service {
         idempotent.finish(written)
     }
 
-    /// Makes a fresh secret. Each call makes another.
+    /// Replaces the secret with a fresh one. Each call makes another.
     ///
     /// # Errors
     /// Without the scope, or when this workspace has no such endpoint.
@@ -248,7 +251,7 @@ impl Service {
         Err(ServiceError::Conflict(ROTATED_BY_OTHERS.to_owned()))
     }
 
-    /// Sends the catalogue's example of one event to this endpoint alone, on or off.
+    /// Sends the catalogue's example of one event to this endpoint alone, also when the endpoint is not active.
     ///
     /// # Errors
     /// Without the scope, when this workspace has no such endpoint, or when it is not subscribed to the event.
@@ -288,7 +291,8 @@ impl Service {
         idempotent.finish(written)
     }
 
-    /// Plain `http` is a fault of the request unless the operator allowed it for this host; then the guard has its say.
+    /// Checks that the URL may be called. Plain `http` is a fault of the request unless the operator allowed it for the
+    /// host.
     async fn vet_url(&self, url: &EndpointUrl) -> Result<(), ServiceError> {
         if !url.is_https() && !self.guard.allows_plain_http(url.url()) {
             return Err(ServiceError::invalid("url", NOT_HTTPS));
@@ -297,7 +301,7 @@ impl Service {
             Ok(()) => Ok(()),
             Err(refusal) if refusal.reason == RefusalReason::PlainHttp => Err(ServiceError::invalid("url", NOT_HTTPS)),
             Err(refusal) => {
-                tracing::info!(host = refusal.host, reason = %refusal.reason, "an endpoint's URL was refused");
+                tracing::info!(host = refusal.host, reason = %refusal.reason, "the URL of an endpoint was refused");
                 Err(ServiceError::SsrfBlocked(refusal))
             }
         }

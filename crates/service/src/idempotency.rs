@@ -17,7 +17,9 @@ use bytes::Bytes;
 use postrider_domain::idempotency::{IdempotentRequest, RecordedAnswer, Recording};
 use postrider_store::Written;
 
-use super::{Service, ServiceError, lock};
+use crate::error::ServiceError;
+use crate::lock::lock;
+use crate::service::Service;
 
 /// The status and the body of the answer to an effect.
 pub type RenderAnswer<T> = fn(&T) -> (u16, Bytes);
@@ -97,7 +99,7 @@ impl<T> Idempotent<T> {
 
 impl<T: 'static> Idempotent<T> {
     /// How the store records the answer. `shown` turns the store's effect into what the caller is shown.
-    pub(super) fn recording<E>(&self, shown: impl Fn(&E) -> T + Send + Sync + 'static) -> Option<Recording<E>> {
+    pub(crate) fn recording<E>(&self, shown: impl Fn(&E) -> T + Send + Sync + 'static) -> Option<Recording<E>> {
         let keyed = self.0.as_ref()?;
         let render = keyed.render;
         let render = move |effect: &E| {
@@ -108,7 +110,7 @@ impl<T: 'static> Idempotent<T> {
     }
 
     /// The same for an answer that holds a secret: its body is sealed before the store sees it.
-    pub(super) fn sealed_recording<E>(&self, shown: impl Fn(&E) -> T + Send + Sync + 'static) -> Option<Recording<E>> {
+    pub(crate) fn sealed_recording<E>(&self, shown: impl Fn(&E) -> T + Send + Sync + 'static) -> Option<Recording<E>> {
         let keyed = self.0.as_ref()?;
         // The closure must not hold the service: a store job with the last handle to the store would drop the store on
         // the store's own thread.
@@ -125,7 +127,7 @@ impl<T: 'static> Idempotent<T> {
     ///
     /// # Errors
     /// When the request was answered before, or its key was used with another body.
-    pub(super) fn finish<E>(&self, written: Written<E>) -> Result<E, WriteError> {
+    pub(crate) fn finish<E>(&self, written: Written<E>) -> Result<E, WriteError> {
         match (&self.0, written) {
             (_, Written::Done(effect)) => Ok(effect),
             (Some(keyed), written) => keyed.finish(written),

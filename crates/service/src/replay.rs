@@ -1,4 +1,4 @@
-//! Replays: sending again what an endpoint did not get in a stretch of time.
+//! Replays: jobs that send again what an endpoint missed in a time range.
 
 use postrider_domain::access::{Principal, needs};
 use postrider_domain::id::{EndpointId, ReplayId, RowKey};
@@ -6,11 +6,13 @@ use postrider_domain::page::{Page, PageRequest};
 use postrider_domain::replay::{Replay, ReplayCount, ReplayRange};
 use postrider_store::{NewReplay, StopReplayError};
 
-use super::delivery::requeue_error;
-use super::{Idempotent, Service, ServiceError, WriteError};
+use crate::delivery::requeue_error;
+use crate::error::ServiceError;
+use crate::idempotency::{Idempotent, WriteError};
+use crate::service::Service;
 
 impl Service {
-    /// What a replay of this range would send.
+    /// Counts what a replay of this range would send.
     ///
     /// # Errors
     /// Without the scope, or when this workspace has no such endpoint.
@@ -33,10 +35,10 @@ impl Service {
         Ok(sum)
     }
 
-    /// Starts a replay; the engine takes it further.
+    /// Starts a replay. The engine advances it.
     ///
     /// # Errors
-    /// Without the scope, when this workspace has no such endpoint, or when it is off.
+    /// Without the scope, when this workspace has no such endpoint, or when it is not active.
     pub async fn start_replay(
         &self,
         principal: &Principal,
@@ -77,7 +79,7 @@ impl Service {
         found.ok_or(ServiceError::NotFound)
     }
 
-    /// Stops a replay. What it has queued is delivered all the same.
+    /// Stops a replay. Deliveries that it has queued are still sent.
     ///
     /// # Errors
     /// Without the scope, or when this endpoint has no such replay.

@@ -1,4 +1,4 @@
-//! Workspaces: a caller's own, and all of them for an operator's key.
+//! Workspaces: every caller reads its own. A caller with the scope for workspaces manages all.
 
 use postrider_domain::access::{Principal, needs};
 use postrider_domain::id::WorkspaceId;
@@ -6,13 +6,15 @@ use postrider_domain::page::{Page, PageRequest};
 use postrider_domain::workspace::{Workspace, WorkspaceName};
 use postrider_store::{NewWorkspace, WriteWorkspaceError};
 
-use super::{Idempotent, Service, ServiceError, WriteError};
+use crate::error::ServiceError;
+use crate::idempotency::{Idempotent, WriteError};
+use crate::service::Service;
 
 impl Service {
-    /// The caller's own workspace. Every key may ask.
+    /// The caller's own workspace. No scope is needed.
     ///
     /// # Errors
-    /// When it was deleted this moment.
+    /// When it was deleted after the caller was authenticated.
     pub async fn own_workspace(&self, principal: &Principal) -> Result<Workspace, ServiceError> {
         self.store.find_workspace(principal.workspace_id).await?.ok_or(ServiceError::InvalidToken)
     }
@@ -67,7 +69,8 @@ impl Service {
         idempotent.finish(written)
     }
 
-    /// Its keys stop at once, its endpoints and secrets go, its undelivered work is cancelled, its log stays.
+    /// Deletes a workspace: revokes its keys, deletes its endpoints and secrets, and cancels its undelivered work. Its
+    /// log stays.
     ///
     /// # Errors
     /// Without the scope, when there is no such workspace, or when it is the caller's own.

@@ -1,13 +1,15 @@
-//! The OpenAPI 3.1 document: built by code, from the same list of routes that makes the router, so that it cannot drift.
+//! The OpenAPI 3.1 document, built from the same routes as the router, so that the two cannot differ.
 //!
-//! An own builder over `serde_json` rather than derived schemas (`utoipa` was weighed): the names of events, their
-//! schemas and the brand in the headers come from a catalogue that is read when the process starts, request bodies are
-//! parsed by hand for the sake of their error messages, so there is no type to derive from, and the examples of errors
-//! are rendered by the API itself. What macros would have saved is some thirty tables that read like the published page.
+//! The builder works on `serde_json` values instead of derived schemas (`utoipa` was considered), for three reasons:
 //!
-//! A noun's file says what its routes take and give; `path` adds what follows from that; `header`, `parameter`, `schema`
-//! and `error` hold what is shared; `webhook` describes what receivers get. Tests in `tests/it/api/openapi.rs` hold the
-//! document to the running server, `.ci/contract` holds the server to the document.
+//! - Event names, their schemas and the brand in headers come from a catalogue that is read at start.
+//! - Request bodies are parsed by hand for better error messages, so there is no type to derive a schema from.
+//! - The API itself renders the examples of errors.
+//!
+//! The file of a noun states what its routes accept and answer. `path` adds what follows from that. `header`,
+//! `parameter`, `schema` and `error` hold shared parts. `webhook` describes what receivers get. The tests in
+//! `tests/it/api/openapi.rs` compare the document with the running server; `.ci/contract` compares the server with the
+//! document.
 
 use serde_json::{Map, Value, json};
 
@@ -25,11 +27,11 @@ mod error;
 pub mod event;
 pub mod event_type;
 mod header;
-pub mod health;
 mod info;
 pub mod operation;
 mod parameter;
 mod path;
+pub mod readiness;
 pub mod replay;
 mod schema;
 mod webhook;
@@ -37,10 +39,10 @@ pub mod workspace;
 
 use schema::Schemas;
 
-/// Stands in examples where the server's own address is not known.
+/// The server in examples, where its own address is not known.
 const SOMEWHERE: &str = "https://api.example.com";
 
-/// The document of a catalogue. Without a public URL its server is told relative to where the document is found.
+/// The document of a catalogue. Without a public URL, its server URL is relative to the document.
 pub fn document(catalogue: &Catalogue, routes: &[Route], public_url: Option<&str>) -> Value {
     let errors_page = errors_page(public_url.unwrap_or(SOMEWHERE));
     json!({
@@ -93,7 +95,7 @@ fn schemas(catalogue: &Catalogue) -> Value {
         workspace::schemas,
         api_key::schemas,
         audit::schemas,
-        health::schemas,
+        readiness::schemas,
         schema::shared,
     ];
     let own = nouns.iter().flat_map(|schemas| schemas(catalogue)).map(|(name, schema)| (name.to_owned(), schema));
