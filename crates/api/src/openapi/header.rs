@@ -7,7 +7,7 @@ use postrider_domain::event_type::Brand;
 
 use super::schema::{one_of, reference};
 
-/// A header's name and where its description stands.
+/// The name of a header, with a reference to its description.
 pub fn shared(name: &str, component: &str) -> (String, Value) {
     (name.to_owned(), json!({ "$ref": format!("#/components/headers/{component}") }))
 }
@@ -26,27 +26,30 @@ pub fn of_a_rate() -> [(String, Value); 3] {
 
 /// `components.headers`.
 pub fn headers() -> Value {
-    let whole = |description: &str, minimum: u32| json!({ "description": description, "schema": { "type": "integer", "minimum": minimum } });
+    let whole = |description: &str, minimum: u32| {
+        let schema = json!({ "type": "integer", "minimum": minimum });
+        json!({ "description": description, "schema": schema })
+    };
     json!({
         "RequestId": {
-            "description": "The id of this request. Tell it to whoever runs the server when something went wrong.",
+            "description": "The id of this request. Give it to the operator of the server when something went wrong.",
             "required": true,
             "schema": reference("RequestId"),
         },
         "ApiVersion": {
-            "description": "The API version in which the request was answered.",
+            "description": "The API version of the answer.",
             "required": true,
             "schema": { "type": "string", "examples": [API_VERSION] },
         },
         "IdempotentReplayed": {
-            "description": "`true` when this is the first answer again, `false` when the request has been done now. Absent \
-                            when the request had no `Idempotency-Key`.",
+            "description": "`true` when this is the first answer again, `false` when the request was carried out now. \
+                            Absent when the request had no `Idempotency-Key`.",
             "schema": one_of(&["true", "false"]),
         },
-        "RetryAfter": whole("Seconds to wait before the same request is worth sending again.", 1),
-        "RateLimitLimit": whole("Requests that the workspace may make in 60 seconds. Absent where there is no limit.", 0),
-        "RateLimitRemaining": whole("How many of them are left.", 0),
-        "RateLimitReset": whole("Seconds until all of them are there again, or, once none is left, until one is.", 0),
-        "Allow": { "description": "The methods that the route takes.", "schema": { "type": "string" } },
+        "RetryAfter": whole("Seconds to wait before sending the same request again.", 1),
+        "RateLimitLimit": whole("Requests that the workspace may make in 60 seconds. Absent without a limit.", 0),
+        "RateLimitRemaining": whole("How many requests are left.", 0),
+        "RateLimitReset": whole("Seconds until all requests are available again, or until one is if none is left.", 0),
+        "Allow": { "description": "The methods that the route accepts.", "schema": { "type": "string" } },
     })
 }

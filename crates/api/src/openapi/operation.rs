@@ -14,16 +14,16 @@ use super::schema::reference;
 pub struct RequestBody {
     pub required: bool,
     pub schema: Value,
-    /// Each with its name in the document.
+    /// Name and value.
     pub examples: Vec<(&'static str, Value)>,
 }
 
-/// One way in which the route answers when nothing is wrong.
+/// One kind of success answer.
 #[derive(Debug)]
 pub struct Answer {
     pub status: u16,
     pub description: &'static str,
-    /// The schema of the body and an example of it, unless it has none.
+    /// The schema of the body and an example, if it has a body.
     pub body: Option<(Value, Value)>,
 }
 
@@ -33,14 +33,14 @@ pub struct Operation {
     pub tag: &'static str,
     pub summary: &'static str,
     pub description: String,
-    /// Whether an `Idempotency-Key` counts.
+    /// Whether it accepts an `Idempotency-Key`.
     pub idempotent: bool,
-    /// Whether it answers pages.
+    /// Whether it answers with a page of a list.
     pub paged: bool,
     pub query: Vec<Value>,
     pub body: Option<RequestBody>,
     pub answers: Vec<Answer>,
-    /// Beyond those that follow from the rest.
+    /// The errors that `path` does not add by itself.
     pub errors: Vec<ErrorCode>,
 }
 
@@ -72,7 +72,7 @@ impl Operation {
         Self { paged: true, ..self }
     }
 
-    /// A parameter in the query, never required.
+    /// An optional parameter in the query.
     pub fn query(mut self, name: &str, schema: Value, description: &str) -> Self {
         self.query.push(json!({ "name": name, "in": "query", "description": description, "schema": schema }));
         self

@@ -1,7 +1,7 @@
 //! The `paths` of the document: each route as an operation.
 //!
-//! Added here to what the noun states: the headers of every answer, the errors that come with a key, a body, a page or an
-//! idempotency key, the parameters in the path, and the scopes of the route.
+//! Added here to what the noun states: the headers of every answer, the errors that come with a key, a body, a page or
+//! an idempotency key, the parameters in the path, and the scopes of the route.
 
 use serde_json::{Map, Value, json};
 
@@ -77,8 +77,7 @@ pub fn operation(route: &Route, brand: &Brand) -> Value {
     Value::Object(rendered)
 }
 
-/// Of several scopes any one is enough, so each is an alternative of its own. Without one, what the document says as a
-/// whole holds.
+/// One of several scopes is enough, so each is its own alternative. `None` means the default of the document: any key.
 fn security(access: Access) -> Option<Value> {
     match access {
         Access::Public => Some(json!([])),
@@ -132,7 +131,7 @@ fn responses(route: &Route, brand: &Brand) -> Value {
     Value::Object(responses)
 }
 
-/// The headers of a success. `Cache-Control` is the same on all and says nothing about the resource.
+/// The headers of a success. `Cache-Control` is left out: it is the same on all answers.
 fn headers(route: &Route, brand: &Brand) -> Value {
     let mut headers = header::of_every_answer(brand);
     if route.access != Access::Public {
