@@ -113,8 +113,8 @@ fn scopes_of(raw: &RawValue) -> Result<Scopes, String> {
     Ok(Scopes::of(&scopes))
 }
 
-fn render_with_key(made: &CreatedApiKey) -> (u16, Bytes) {
-    (200, single(ApiKeyView::new(&made.key, Some(made.secret.reveal()))))
+fn render_with_key(created: &CreatedApiKey) -> (u16, Bytes) {
+    (200, single(ApiKeyView::new(&created.key, Some(created.secret.reveal()))))
 }
 
 async fn revoke(call: Call, body: Body) -> Result<Response, Failure> {

@@ -16,7 +16,7 @@ pub enum BodyRule {
     Optional,
     /// Many events. Each may be as large and as deep as a single one.
     Batch,
-    /// A batch with an `Idempotency-Key`: as small as any other body, because its answer is recorded.
+    /// A batch with an `Idempotency-Key`. It has the size limit of any other body.
     KeyedBatch,
 }
 

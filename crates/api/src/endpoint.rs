@@ -136,7 +136,7 @@ fn parse_create(catalogue: &Catalogue, body: &JsonBody) -> Result<CreateEndpoint
     Ok(CreateEndpoint { name, url, events, project_id, options, private })
 }
 
-/// At least one name of the catalogue. Repeated names count once, at their first place.
+/// At least one name of the catalogue. Repeated names count once.
 fn event_names(catalogue: &Catalogue, raw: &RawValue) -> Result<Vec<EventTypeName>, String> {
     let names: Vec<String> =
         serde_json::from_str(raw.get()).map_err(|_| "must be an array of event names".to_owned())?;
@@ -239,8 +239,8 @@ fn render(endpoint: &Endpoint) -> (u16, Bytes) {
     (200, single(EndpointView::new(endpoint, None)))
 }
 
-fn render_with_secret(made: &EndpointWithSecret) -> (u16, Bytes) {
-    (200, single(EndpointView::new(&made.endpoint, Some(made.secret.reveal()))))
+fn render_with_secret(created: &EndpointWithSecret) -> (u16, Bytes) {
+    (200, single(EndpointView::new(&created.endpoint, Some(created.secret.reveal()))))
 }
 
 async fn show(call: Call) -> Result<Response, Failure> {

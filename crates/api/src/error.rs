@@ -137,7 +137,7 @@ pub const fn code_of(error: &ServiceError) -> ErrorCode {
     }
 }
 
-/// The message names the first fault, for readers who do not look at the details.
+/// The message names the first fault, so that it is useful without the details.
 fn message_of(error: &ServiceError) -> String {
     match error {
         ServiceError::InvalidRequest { parameters } => match parameters.as_slice() {

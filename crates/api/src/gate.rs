@@ -31,7 +31,7 @@ pub struct RouteGate {
     pub bucket: Bucket,
 }
 
-/// Lets a request through to its handler, with its [`Principal`] in the extensions.
+/// Admits a request to its handler, with its [`Principal`] in the extensions.
 ///
 /// # Errors
 /// Without a valid key, above the rate limit, with another API version, or without the scope.
@@ -42,7 +42,7 @@ pub async fn admit(State(gate): State<RouteGate>, mut request: Request, next: Ne
     }
     let (request_id, counted) = (request.extensions().get().copied(), request.extensions().get::<CountedRate>());
     let principal = app.service.authenticate(bearer(request.headers())?).await?;
-    if let Some(outcome) = app.service.admit(&principal, bucket) {
+    if let Some(outcome) = app.service.count_request(&principal, bucket) {
         let (Ok(rate) | Err(rate)) = outcome;
         if let Some(counted) = counted {
             counted.set(rate);

@@ -1,7 +1,7 @@
 //! JSON over HTTP: translates between the wire and `service`, and decides nothing.
 //!
 //! A file per noun holds its routes, the form of its bodies and the form of its answers. The gates that every request
-//! passes first stand in `gate.rs`, the steps of a write in `write.rs`.
+//! passes first are in `gate.rs`, the steps of a write in `write.rs`.
 
 use std::sync::Arc;
 

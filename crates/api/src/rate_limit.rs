@@ -1,4 +1,4 @@
-//! The rate of a request on its way back: the layer that counts it is inside the layer that writes the headers.
+//! Carries the rate of a request from the inner layer, which counts it, to the outer layer, which writes the headers.
 
 use std::sync::{Arc, OnceLock};
 

@@ -167,7 +167,7 @@ async fn stop(call: Call, body: Body) -> Result<Response, Failure> {
     write.answer(write.service().stop_replay(write.principal(), endpoint_id, id, &write.idempotent).await).await
 }
 
-/// 202: the replay goes on in the background.
+/// 202: the replay continues in the background.
 fn render_started(replay: &Replay) -> (u16, Bytes) {
     (202, single(ReplayView::new(replay)))
 }

@@ -23,7 +23,7 @@ pub struct Route {
     /// Below [`BASE`], with its parameters in braces.
     pub path: &'static str,
     pub access: Access,
-    /// What its requests count as.
+    /// The rate bucket of its requests.
     pub bucket: Bucket,
     pub handler: MethodRouter<Arc<App>>,
     pub operation: Operation,

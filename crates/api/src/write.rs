@@ -107,7 +107,7 @@ impl<T> Write<T> {
         }
     }
 
-    /// Records the refusal if the write has a key and the refusal depends on nothing but the request.
+    /// The refusal as an answer. It is recorded if the write has a key and [`ServiceError::is_remembered`] says so.
     async fn refuse(&self, error: ServiceError) -> Failure {
         if !self.idempotent.has_key() || !error.is_remembered() {
             return error.into();

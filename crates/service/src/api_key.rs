@@ -22,7 +22,7 @@ pub struct CreateApiKey {
     pub name: Option<ApiKeyName>,
     pub mode: Mode,
     pub scopes: Scopes,
-    /// The key stops at 00:00 UTC of this day.
+    /// The key stops working at 00:00 UTC of this day.
     pub expires_at: Option<Day>,
 }
 
@@ -126,9 +126,9 @@ impl Service {
         let written = self.store.create_api_key(new, recording).await.map_err(|error| match error {
             CreateApiKeyError::NoWorkspace => ServiceError::NotFound,
             CreateApiKeyError::Store(error) => error.into(),
-            full @ CreateApiKeyError::WorkspaceFull(_) => {
-                ServiceError::Conflict(format!("No room for one more API key: {full}; revoke one that is not in use."))
-            }
+            CreateApiKeyError::WorkspaceFull(limit) => ServiceError::Conflict(format!(
+                "The workspace has {limit} API keys, the most it may have. Revoke one that is not in use."
+            )),
         })?;
         let key = idempotent.finish(written)?;
         tracing::info!(key_id = %key.id, workspace_id = %key.workspace_id, "API key created");
@@ -158,9 +158,9 @@ impl Service {
 fn check_grant(principal: &Principal, create: &CreateApiKey) -> Result<(), ServiceError> {
     principal.check_grant(create.scopes, create.mode).map_err(|refusal| match refusal {
         GrantRefusal::Lacking(scopes) => ServiceError::CannotGrant(scopes),
-        GrantRefusal::Live => ServiceError::unprocessable("mode", "a test key makes test keys only"),
+        GrantRefusal::Live => ServiceError::unprocessable("mode", "a test key can create only test keys"),
         GrantRefusal::Operator => {
-            ServiceError::unprocessable("scopes", "workspaces:manage is granted at the command line alone")
+            ServiceError::unprocessable("scopes", "workspaces:manage can be granted only at the command line")
         }
     })
 }

@@ -55,7 +55,8 @@ pub struct RotateSecret {
     pub revoke_queued: bool,
 }
 
-/// Tries of a write that a concurrent rotation of the same endpoint made obsolete. More is a client that misbehaves.
+/// How often a write is tried again when a concurrent rotation of the same secret wins. More concurrent rotations mean
+/// a client that misbehaves.
 const ROTATE_TRIES: usize = 8;
 const ROTATED_BY_OTHERS: &str = "Other requests are rotating the secret at the same time.";
 
@@ -105,7 +106,8 @@ impl Service {
         let written = self.store.create_endpoint(new, recording).await.map_err(|error| match error {
             CreateEndpointError::Store(error) => error.into(),
             CreateEndpointError::NothingToKeep(name) => nothing_to_keep(&name),
-            full => ServiceError::Conflict(format!("No room for one more endpoint: {full}.")),
+            CreateEndpointError::ProjectFull(limit) => full("project", limit),
+            CreateEndpointError::WorkspaceFull(limit) => full("workspace", limit),
         })?;
         let endpoint = idempotent.finish(written)?;
         tracing::info!(endpoint_id = %endpoint.id, workspace_id = %principal.workspace_id, "endpoint created");
@@ -169,9 +171,7 @@ impl Service {
                 Ok(written) => idempotent.finish(written),
                 Err(UpdateEndpointError::Outrun) => continue,
                 Err(UpdateEndpointError::NotFound) => Err(ServiceError::NotFound.into()),
-                Err(error @ UpdateEndpointError::ProjectFull(_)) => {
-                    Err(ServiceError::Conflict(format!("No room for one more endpoint: {error}.")).into())
-                }
+                Err(UpdateEndpointError::ProjectFull(limit)) => Err(full("project", limit).into()),
                 Err(UpdateEndpointError::NothingToKeep(name)) => Err(nothing_to_keep(&name).into()),
                 Err(UpdateEndpointError::Store(error)) => Err(error.into()),
             };
@@ -306,4 +306,8 @@ impl Service {
             }
         }
     }
+}
+
+fn full(owner: &str, limit: u32) -> ServiceError {
+    ServiceError::Conflict(format!("The {owner} has {limit} endpoints, the most it may have."))
 }

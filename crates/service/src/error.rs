@@ -42,7 +42,7 @@ pub enum ServiceError {
     #[error("{0}")]
     Conflict(String),
     /// A request with the same idempotency key is in flight.
-    #[error("A request with this Idempotency-Key is under way.")]
+    #[error("A request with this Idempotency-Key is in progress.")]
     InFlight { retry_after: Duration },
     /// The workspace has reached the limit of a rate bucket.
     #[error("Too many requests of this workspace in 60 seconds: {limit} in the bucket \"{}\".", .bucket.as_str())]
@@ -79,8 +79,8 @@ impl ServiceError {
         }
     }
 
-    /// Whether the answer to an idempotent request is recorded. It is not when the refusal depends on the caller or on
-    /// the moment.
+    /// Whether the answer to an idempotent request is recorded. Temporary errors are not, and neither are refusals that
+    /// concern the API key or the idempotency key.
     pub fn is_remembered(&self) -> bool {
         match self {
             Self::InFlight { .. }

@@ -2,7 +2,7 @@
 
 use postrider_domain::event_type::{Catalogue, EventTypeName};
 
-/// A name that takes subscriptions and publishes. Retired names do not.
+/// A name that accepts subscriptions and publishes. Retired names do not.
 ///
 /// # Errors
 /// The fault of the parameter.

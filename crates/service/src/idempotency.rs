@@ -27,7 +27,7 @@ pub type RenderAnswer<T> = fn(&T) -> (u16, Bytes);
 /// A write that may carry an `Idempotency-Key`. `T` is the effect as the caller is shown it.
 ///
 /// While a value with a key exists, [`Service::begin`] refuses a second request with that key.
-/// `Idempotent::default()` has no key: the effect takes place each time and no answer is recorded.
+/// `Idempotent::default()` has no key: the write has an effect each time, and no answer is recorded.
 pub struct Idempotent<T>(Option<Keyed<T>>);
 
 struct Keyed<T> {

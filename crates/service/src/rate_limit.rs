@@ -10,7 +10,7 @@ impl Service {
     ///
     /// # Errors
     /// When the workspace has reached the limit.
-    pub fn admit(&self, principal: &Principal, bucket: Bucket) -> Option<Result<Rate, Rate>> {
+    pub fn count_request(&self, principal: &Principal, bucket: Bucket) -> Option<Result<Rate, Rate>> {
         self.rates.take(principal.workspace_key, bucket, self.clock.now())
     }
 }

@@ -1,4 +1,4 @@
-//! The handle that front doors hold. Its verbs stand in the files of their nouns.
+//! The handle that front doors hold. Its verbs are in the files of their nouns.
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex};

@@ -99,7 +99,7 @@ fn response(codes: &[ErrorCode], brand: &Brand, errors_page: &str) -> Value {
     for code in codes {
         match code {
             ErrorCode::Conflict | ErrorCode::RateLimited | ErrorCode::ServiceUnavailable => {
-                headers.extend([header::shared("Retry-After", "RetryAfter")]);
+                headers.extend([header::reference_to("Retry-After", "RetryAfter")]);
             }
             _ => {}
         }

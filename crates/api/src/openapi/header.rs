@@ -8,19 +8,21 @@ use postrider_domain::event_type::Brand;
 use super::schema::{one_of, reference};
 
 /// The name of a header, with a reference to its description.
-pub fn shared(name: &str, component: &str) -> (String, Value) {
+pub fn reference_to(name: &str, component: &str) -> (String, Value) {
     (name.to_owned(), json!({ "$ref": format!("#/components/headers/{component}") }))
 }
 
 pub fn of_every_answer(brand: &Brand) -> Map<String, Value> {
-    [shared("X-Request-Id", "RequestId"), shared(&brand.header("Api-Version"), "ApiVersion")].into_iter().collect()
+    [reference_to("X-Request-Id", "RequestId"), reference_to(&brand.header("Api-Version"), "ApiVersion")]
+        .into_iter()
+        .collect()
 }
 
 pub fn of_a_rate() -> [(String, Value); 3] {
     [
-        shared("X-RateLimit-Limit", "RateLimitLimit"),
-        shared("X-RateLimit-Remaining", "RateLimitRemaining"),
-        shared("X-RateLimit-Reset", "RateLimitReset"),
+        reference_to("X-RateLimit-Limit", "RateLimitLimit"),
+        reference_to("X-RateLimit-Remaining", "RateLimitRemaining"),
+        reference_to("X-RateLimit-Reset", "RateLimitReset"),
     ]
 }
 

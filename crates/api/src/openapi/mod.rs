@@ -96,7 +96,7 @@ fn schemas(catalogue: &Catalogue) -> Value {
         api_key::schemas,
         audit::schemas,
         readiness::schemas,
-        schema::shared,
+        schema::schemas,
     ];
     let own = nouns.iter().flat_map(|schemas| schemas(catalogue)).map(|(name, schema)| (name.to_owned(), schema));
     Value::Object(own.chain(webhook::schemas(catalogue)).chain(error::schemas()).collect())

@@ -138,7 +138,7 @@ fn headers(route: &Route, brand: &Brand) -> Value {
         headers.extend(header::of_a_rate());
     }
     if route.operation.idempotent {
-        headers.extend([header::shared("Idempotent-Replayed", "IdempotentReplayed")]);
+        headers.extend([header::reference_to("Idempotent-Replayed", "IdempotentReplayed")]);
     }
     Value::Object(headers)
 }

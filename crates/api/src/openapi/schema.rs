@@ -151,7 +151,7 @@ pub fn example_event(catalogue: &Catalogue) -> String {
     example_events(catalogue).into_iter().next().unwrap_or_default()
 }
 
-pub fn shared(catalogue: &Catalogue) -> Schemas {
+pub fn schemas(catalogue: &Catalogue) -> Schemas {
     let subscribable: Vec<&str> = catalogue.names().map(EventTypeName::as_str).collect();
     let known: Vec<&str> = catalogue.types().iter().map(|event| event.name.as_str()).collect();
     vec![
