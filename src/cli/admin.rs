@@ -20,7 +20,7 @@ pub async fn perform(data: &DataOptions, request: AdminRequest) -> anyhow::Resul
         Err(error) => return Err(error).context("cannot send the request to the running server"),
     }
     let components = Components::open(&settings, Arc::new(SystemClock), OpenedFor::Command).await?;
-    let response = admin::execute(&components.service, request).await;
+    let response = admin::execute(&components.operator, request).await;
     components.close().await;
     Ok(response)
 }

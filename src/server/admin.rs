@@ -6,7 +6,6 @@
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
@@ -22,7 +21,7 @@ use postrider_domain::limits;
 use postrider_domain::page::{Page, PageRequest, encode_cursor};
 use postrider_domain::time::Day;
 use postrider_domain::workspace::{Workspace, WorkspaceName};
-use postrider_service::{CreateApiKey, Service, ServiceError};
+use postrider_service::{CreateApiKey, Operator, ServiceError};
 
 use super::error::StartError;
 
@@ -174,18 +173,18 @@ pub enum AdminError {
     Answer(#[from] serde_json::Error),
 }
 
-pub async fn execute(service: &Arc<Service>, request: AdminRequest) -> AdminResponse {
+pub async fn execute(operator: &Operator, request: AdminRequest) -> AdminResponse {
     let outcome = match request {
-        AdminRequest::CreateKey(create) => create_key(service, create).await,
-        AdminRequest::RevokeKey { id } => revoke_key(service, &id).await,
+        AdminRequest::CreateKey(create) => create_key(operator, create).await,
+        AdminRequest::RevokeKey { id } => revoke_key(operator, &id).await,
         AdminRequest::List { what, workspace, limit, cursor } => {
-            list(service, what, workspace.as_deref(), &limit.to_string(), cursor.as_deref()).await
+            list(operator, what, workspace.as_deref(), &limit.to_string(), cursor.as_deref()).await
         }
     };
     outcome.unwrap_or_else(|message| AdminResponse::Refused { message })
 }
 
-async fn create_key(service: &Arc<Service>, create: CreateKey) -> Result<AdminResponse, String> {
+async fn create_key(operator: &Operator, create: CreateKey) -> Result<AdminResponse, String> {
     let CreateKey { workspace, name, scopes, test, expires } = create;
     let workspace = WorkspaceName::parse(&workspace).map_err(|error| format!("the workspace's name {error}"))?;
     let name = name.map(|name| ApiKeyName::parse(&name)).transpose().map_err(|error| format!("the name {error}"))?;
@@ -193,7 +192,7 @@ async fn create_key(service: &Arc<Service>, create: CreateKey) -> Result<AdminRe
     let mode = if test { Mode::Test } else { Mode::Live };
     let expires_at = expires.map(|day| Day::parse(&day)).transpose().map_err(|error| format!("--expires {error}"))?;
     let create = CreateApiKey { name, mode, scopes: Scopes::of(&scopes), expires_at };
-    let created = service.operator_creates_api_key(workspace, create).await.map_err(with_causes)?;
+    let created = operator.create_api_key(workspace, create).await.map_err(with_causes)?;
     Ok(AdminResponse::KeyCreated(KeyCreated {
         id: created.key.id.to_string(),
         key: created.secret.reveal().to_owned(),
@@ -202,9 +201,9 @@ async fn create_key(service: &Arc<Service>, create: CreateKey) -> Result<AdminRe
     }))
 }
 
-async fn revoke_key(service: &Arc<Service>, id: &str) -> Result<AdminResponse, String> {
+async fn revoke_key(operator: &Operator, id: &str) -> Result<AdminResponse, String> {
     let id: ApiKeyId = id.parse().map_err(|_| format!("{id:?} is not the id of an API key; one looks like key_…"))?;
-    service.operator_revokes_api_key(id).await.map_err(|error| match error {
+    operator.revoke_api_key(id).await.map_err(|error| match error {
         ServiceError::NotFound => format!("there is no API key {id}"),
         other => with_causes(other),
     })?;
@@ -212,7 +211,7 @@ async fn revoke_key(service: &Arc<Service>, id: &str) -> Result<AdminResponse, S
 }
 
 async fn list(
-    service: &Service,
+    operator: &Operator,
     what: Listing,
     workspace: Option<&str>,
     limit: &str,
@@ -225,15 +224,15 @@ async fn list(
     };
     Ok(match what {
         Listing::Keys => {
-            let (items, next) = shown(service.operator_lists_api_keys(workspace, page).await.map_err(failed)?);
+            let (items, next) = shown(operator.list_api_keys(workspace, page).await.map_err(failed)?);
             AdminResponse::Keys { items, next }
         }
         Listing::Workspaces => {
-            let (items, next) = shown(service.operator_lists_workspaces(page).await.map_err(failed)?);
+            let (items, next) = shown(operator.list_workspaces(page).await.map_err(failed)?);
             AdminResponse::Workspaces { items, next }
         }
         Listing::Audit => {
-            let (items, next) = shown(service.operator_lists_audit(workspace, page).await.map_err(failed)?);
+            let (items, next) = shown(operator.list_audit(workspace, page).await.map_err(failed)?);
             AdminResponse::Audit { items, next }
         }
     })
@@ -278,7 +277,7 @@ pub fn check_path(path: &Path) -> Result<(), StartError> {
 }
 
 /// Listens until `stop`. The caller holds the lock of the directory, so an existing socket belongs to no process.
-pub fn listen(path: &Path, service: Arc<Service>, stop: CancellationToken) -> Result<JoinHandle<()>, StartError> {
+pub fn listen(path: &Path, operator: Operator, stop: CancellationToken) -> Result<JoinHandle<()>, StartError> {
     let fault = |source| StartError::AdminSocket { path: path.display().to_string(), source };
     match std::fs::remove_file(path) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(fault(error)),
@@ -295,9 +294,9 @@ pub fn listen(path: &Path, service: Arc<Service>, stop: CancellationToken) -> Re
             };
             match accepted {
                 Ok((stream, _)) => {
-                    let service = Arc::clone(&service);
+                    let operator = operator.clone();
                     tokio::spawn(async move {
-                        if tokio::time::timeout(limits::ADMIN_DEADLINE, converse(&service, stream)).await.is_err() {
+                        if tokio::time::timeout(limits::ADMIN_DEADLINE, converse(&operator, stream)).await.is_err() {
                             tracing::warn!("a client of the admin socket exceeded the deadline");
                         }
                     });
@@ -309,7 +308,7 @@ pub fn listen(path: &Path, service: Arc<Service>, stop: CancellationToken) -> Re
     }))
 }
 
-async fn converse(service: &Arc<Service>, stream: UnixStream) {
+async fn converse(operator: &Operator, stream: UnixStream) {
     let (read, mut write) = stream.into_split();
     let mut line = String::new();
     if let Err(error) = BufReader::new(read.take(limits::ADMIN_REQUEST_BYTES)).read_line(&mut line).await {
@@ -317,7 +316,7 @@ async fn converse(service: &Arc<Service>, stream: UnixStream) {
         return;
     }
     let response = match serde_json::from_str(&line) {
-        Ok(request) => execute(service, request).await,
+        Ok(request) => execute(operator, request).await,
         Err(_) => AdminResponse::Refused {
             message: "the server does not know this request: is it of another version?".to_owned(),
         },

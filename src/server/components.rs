@@ -11,7 +11,7 @@ use postrider_domain::id::StoreTag;
 use postrider_domain::time::Clock;
 use postrider_egress::{AllowTarget, Egress, EgressSettings};
 use postrider_engine::{Engine, EngineParts, EngineSettings};
-use postrider_service::{Service, ServiceParts, adopt_catalogue, check_master_key, stored_catalogue};
+use postrider_service::{Operator, Service, ServiceParts, adopt_catalogue, check_master_key, stored_catalogue};
 use postrider_store::directory::DirectoryLock;
 use postrider_store::{EndpointLimits, Store, StoreSeed};
 
@@ -22,11 +22,12 @@ use super::key_file;
 /// The components below the listeners. Commands open them when no server runs.
 pub struct Components {
     pub service: Arc<Service>,
+    pub operator: Operator,
     pub random: Random,
     store: Arc<dyn Store>,
     egress: Arc<Egress>,
     master_key: Arc<MasterKey>,
-    catalogue: Arc<Catalogue>,
+    pub(super) catalogue: Arc<Catalogue>,
     clock: Arc<dyn Clock>,
     /// Held until the store is closed.
     _directory: Option<DirectoryLock>,
@@ -46,7 +47,7 @@ impl Components {
         let master_key = Arc::new(key_file::load_or_make(settings, store.as_ref(), &random).await?);
         check_master_key(store.as_ref(), &master_key, &random).await?;
         let catalogue = Arc::new(open_catalogue(settings, store.as_ref(), opened_for).await?);
-        let service = Arc::new(Service::new(ServiceParts {
+        let (service, operator) = ServiceParts {
             store: Arc::clone(&store),
             guard: egress.clone(),
             master_key: Arc::clone(&master_key),
@@ -58,8 +59,9 @@ impl Components {
                 per_workspace: settings.endpoints_per_workspace,
             },
             rate_limits: settings.rate_limits,
-        }));
-        Ok(Self { service, store, egress, master_key, catalogue, clock, random, _directory: directory })
+        }
+        .build();
+        Ok(Self { service, operator, store, egress, master_key, catalogue, clock, random, _directory: directory })
     }
 
     pub fn start_engine(&self, settings: &Settings) -> Engine {

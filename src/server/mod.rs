@@ -17,7 +17,7 @@ use postrider_domain::event_type::{Catalogue, CatalogueError};
 use postrider_domain::limits;
 use postrider_domain::time::Clock;
 use postrider_engine::Engine;
-use postrider_service::Service;
+use postrider_service::{Operator, Service};
 use postrider_web::docs;
 
 pub mod admin;
@@ -57,16 +57,18 @@ impl Server {
         admin::check_path(&settings.admin_socket_path())?;
         let components = Components::open(settings, clock, OpenedFor::Serving).await?;
         let webhook = operator_webhook::read(settings, &components.random)?;
-        components.service.keep_operator_webhook(webhook).await.map_err(StartError::OperatorEndpoint)?;
+        components.operator.keep_webhook(webhook).await.map_err(StartError::OperatorEndpoint)?;
         let listen_fault = |source| StartError::Listen { address: settings.listen, source };
         let listener = TcpListener::bind(settings.listen).await.map_err(listen_fault)?;
         let address = listener.local_addr().map_err(listen_fault)?;
         let public_url = settings.public_url.clone().unwrap_or_else(|| format!("http://{address}"));
-        let app = api::App::new(Arc::clone(&components.service), public_url.trim_end_matches('/'));
-        let router = docs::router(app.document()).merge(api::router(app));
+        let public_url = public_url.trim_end_matches('/');
+        let document = api::document(&components.catalogue, Some(public_url));
+        let api = api::router(Arc::clone(&components.service), public_url, &document);
+        let router = docs::router(&document).merge(api);
         let stop_listening = CancellationToken::new();
         let admin =
-            admin::listen(&settings.admin_socket_path(), Arc::clone(&components.service), stop_listening.clone())?;
+            admin::listen(&settings.admin_socket_path(), components.operator.clone(), stop_listening.clone())?;
         let engine = components.start_engine(settings);
         let cut_requests = CancellationToken::new();
         let listener = CuttableListener { listener, cut: cut_requests.clone() };
@@ -102,6 +104,10 @@ impl Server {
 
     pub fn service(&self) -> &Arc<Service> {
         &self.components.service
+    }
+
+    pub fn operator(&self) -> &Operator {
+        &self.components.operator
     }
 
     /// Refuses new requests, waits for running requests and attempts, and returns when everything is on disk. Cuts off

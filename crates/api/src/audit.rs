@@ -8,15 +8,16 @@ use postrider_domain::event_type::Catalogue;
 use postrider_domain::id::{ApiKeyId, AuditId, RequestId};
 use postrider_domain::time::Timestamp;
 
+use super::access::Access;
+use super::answer::{answer, list};
 use super::call::Call;
 use super::error::Failure;
-use super::idempotency::answer;
 use super::openapi::audit as openapi;
-use super::paging::{Query, list};
+use super::query::Query;
 use super::route::Route;
 
 pub fn routes(catalogue: &Catalogue) -> Vec<Route> {
-    vec![Route::get("/audit-log", index, openapi::index(catalogue))]
+    vec![Route::get("/audit-log", Access::AUDIT_READ, index, openapi::index(catalogue))]
 }
 
 #[derive(Serialize)]

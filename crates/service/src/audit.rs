@@ -1,13 +1,14 @@
-//! The audit log, as a customer asks it.
+//! The audit log of a workspace.
 
 use postrider_domain::access::{Principal, needs};
 use postrider_domain::audit::{AuditEntry, AuditFilter};
 use postrider_domain::page::{Page, PageRequest};
 
-use super::{Service, ServiceError};
+use crate::error::ServiceError;
+use crate::service::Service;
 
 impl Service {
-    /// What was written in the caller's workspace, whoever wrote it.
+    /// The writes in the caller's workspace, by all authors.
     ///
     /// # Errors
     /// Without the scope.

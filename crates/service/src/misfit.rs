@@ -12,7 +12,7 @@ use postrider_domain::id::WorkspaceId;
 use postrider_domain::schema::SchemaViolation;
 use postrider_domain::time::Timestamp;
 
-use super::lock;
+use crate::lock::lock;
 
 const QUIET: Duration = Duration::from_secs(60);
 

@@ -1,6 +1,4 @@
-//! Replays: sending again what an endpoint did not get in a stretch of time.
-
-use std::sync::Arc;
+//! Replays: jobs that send again what an endpoint missed in a time range.
 
 use postrider_domain::access::{Principal, needs};
 use postrider_domain::id::{EndpointId, ReplayId, RowKey};
@@ -8,12 +6,13 @@ use postrider_domain::page::{Page, PageRequest};
 use postrider_domain::replay::{Replay, ReplayCount, ReplayRange};
 use postrider_store::{NewReplay, StopReplayError};
 
-use super::delivery::requeue_error;
-use super::idempotency::Seal;
-use super::{Outcome, Remember, Service, ServiceError};
+use crate::delivery::requeue_error;
+use crate::error::ServiceError;
+use crate::idempotency::{Idempotent, WriteError};
+use crate::service::Service;
 
 impl Service {
-    /// What a replay of this range would send.
+    /// Counts what a replay of this range would send.
     ///
     /// # Errors
     /// Without the scope, or when this workspace has no such endpoint.
@@ -36,23 +35,22 @@ impl Service {
         Ok(sum)
     }
 
-    /// Starts a replay; the engine takes it further.
+    /// Starts a replay. The engine advances it.
     ///
     /// # Errors
-    /// Without the scope, when this workspace has no such endpoint, or when it is off.
+    /// Without the scope, when this workspace has no such endpoint, or when it is not active.
     pub async fn start_replay(
-        self: &Arc<Self>,
+        &self,
         principal: &Principal,
         endpoint_id: EndpointId,
         range: ReplayRange,
-        remember: Option<Remember<Replay>>,
-    ) -> Result<Outcome<Replay>, ServiceError> {
+        idempotent: &Idempotent<Replay>,
+    ) -> Result<Replay, WriteError> {
         let total = self.count_replay(principal, endpoint_id, &range).await?.total;
-        let request = remember.as_ref().map(|remember| remember.request.clone());
-        let recording = self.recording(remember.as_ref(), Seal::Plain, Replay::clone);
+        let recording = idempotent.recording(Replay::clone);
         let new = NewReplay { author: principal.author(), range, total };
         let created = self.store.create_replay(principal.workspace_key, endpoint_id, new, recording).await;
-        self.outcome(request.as_ref(), created.map_err(requeue_error)?)
+        idempotent.finish(created.map_err(requeue_error)?)
     }
 
     /// # Errors
@@ -81,26 +79,25 @@ impl Service {
         found.ok_or(ServiceError::NotFound)
     }
 
-    /// Stops a replay. What it has queued is delivered all the same.
+    /// Stops a replay. Deliveries that it has queued are still sent.
     ///
     /// # Errors
     /// Without the scope, or when this endpoint has no such replay.
     pub async fn stop_replay(
-        self: &Arc<Self>,
+        &self,
         principal: &Principal,
         endpoint_id: EndpointId,
         id: ReplayId,
-        remember: Option<Remember<Replay>>,
-    ) -> Result<Outcome<Replay>, ServiceError> {
+        idempotent: &Idempotent<Replay>,
+    ) -> Result<Replay, WriteError> {
         principal.require(needs::ENDPOINT_WRITE)?;
-        let request = remember.as_ref().map(|remember| remember.request.clone());
-        let recording = self.recording(remember.as_ref(), Seal::Plain, Replay::clone);
+        let recording = idempotent.recording(Replay::clone);
         let author = principal.author();
         let stopped = self.store.stop_replay(principal.workspace_key, endpoint_id, id, author, recording).await;
         let written = stopped.map_err(|error| match error {
             StopReplayError::NotFound => ServiceError::NotFound,
             StopReplayError::Store(error) => error.into(),
         })?;
-        self.outcome(request.as_ref(), written)
+        idempotent.finish(written)
     }
 }

@@ -104,7 +104,7 @@ async fn a_key_revoked_on_this_node_stops_at_once() {
     let id = created.key.id;
     let caller = app.caller_with(created);
     assert_eq!(caller.get(DELIVERIES).await.status, 200);
-    app.server().service().operator_revokes_api_key(id).await.unwrap();
+    app.server().operator().revoke_api_key(id).await.unwrap();
     let error = caller.get(DELIVERIES).await.error(401, "key_revoked");
     assert_eq!(error["message"], "The API key has been revoked.");
 }

@@ -57,7 +57,7 @@ async fn a_key_grants_no_scope_and_no_mode_that_it_lacks() {
     }
     let tester = app.caller_with(app.create_key("Acme", Mode::Test, &[Scope::KeysManage], None).await);
     let error = tester.post(API_KEYS, json!({"mode": "live"})).await.error(422, "unprocessable");
-    assert_eq!(faults(&error)["mode"], "a test key makes test keys only");
+    assert_eq!(faults(&error)["mode"], "a test key can create only test keys");
     let operator = app.caller_of("Acme", &Scope::ALL).await;
     operator.post(API_KEYS, json!({"scopes": ["workspaces:manage"]})).await.error(422, "unprocessable");
 }

@@ -134,7 +134,7 @@ async fn an_invalid_filter_is_named() {
         ("eventId=dlv_1", "eventId", "not an id of this kind"),
         ("since=today", "since", "must be an ISO 8601 date and time with an offset, like 2026-05-15T08:21:00.000Z"),
         ("colour=red", "colour", "is not a known parameter"),
-        ("status=failed&status=pending", "status", "stands twice in the query"),
+        ("status=failed&status=pending", "status", "is given twice in the query"),
     ];
     for (query, name, fault) in wrong {
         let error = app.get(&format!("{DELIVERIES}?{query}")).await.error(400, "invalid_request");

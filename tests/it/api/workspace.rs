@@ -149,7 +149,7 @@ async fn the_first_key_of_a_workspace_comes_from_an_operator() {
     let lacking = operator.post(&keys, json!({"scopes": ["dashboard", "events:write"]})).await;
     assert_eq!(lacking.error(403, "scope_missing")["details"], json!({"required": ["dashboard"]}));
     let another = operator.post(&keys, json!({"scopes": ["workspaces:manage"]})).await.error(422, "unprocessable");
-    assert_eq!(faults(&another)["scopes"], "workspaces:manage is granted at the command line alone");
+    assert_eq!(faults(&another)["scopes"], "workspaces:manage can be granted only at the command line");
 }
 
 #[tokio::test]

@@ -51,7 +51,7 @@ async fn make_key(setup: &Setup) {
     let server = setup.start_server().await.unwrap();
     let workspace = WorkspaceName::parse("Acme").unwrap();
     let create = CreateApiKey { name: None, mode: Mode::Live, scopes: Scopes::of(ALL_SCOPES), expires_at: None };
-    server.service().operator_creates_api_key(workspace, create).await.unwrap();
+    server.operator().create_api_key(workspace, create).await.unwrap();
     server.stop().await;
 }
 

@@ -219,7 +219,7 @@ impl App {
         let workspace = WorkspaceName::parse(workspace).expect("a valid name");
         let expires_at = expires_at.map(Day::containing);
         let create = CreateApiKey { name: None, mode, scopes: Scopes::of(scopes), expires_at };
-        self.server().service().operator_creates_api_key(workspace, create).await.expect("a key")
+        self.server().operator().create_api_key(workspace, create).await.expect("a key")
     }
 
     /// The files of the data directory that contain these bytes.

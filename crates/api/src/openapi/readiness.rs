@@ -1,4 +1,4 @@
-//! What the document says of `/health`.
+//! The operations and schemas of `/health`.
 
 use serde_json::{Value, json};
 
@@ -11,10 +11,9 @@ use super::schema::{Schemas, array, object, one_of, reference};
 
 pub fn show(_: &Catalogue) -> Operation {
     let example = |status: &str| json!({ "status": status, "version": env!("CARGO_PKG_VERSION") });
-    let broken = "The server does not work as it should; its log says why.";
+    let broken = "The server is not ready. Its log says why.";
     Operation::new(HEALTH, "getHealth", "Health of the server")
         .describe("For load balancers. Needs no key.")
-        .public()
         .answers(200, "The server works.", reference("Health"), example("ok"))
         .answers(503, broken, reference("Health"), example("degraded"))
 }
@@ -27,7 +26,7 @@ pub fn show_caller(_: &Catalogue) -> Operation {
         "principal": { "id": "key_a1b2c3d4e5f6g7h8", "scopes": [Scope::WebhooksManage] },
     });
     Operation::new(HEALTH, "getHealthAuth", "Health of a key")
-        .describe("Whether a key works, and what it may do. Any key may ask.")
+        .describe("Whether a key works, and what it may do. Any key may call it.")
         .answers(200, "The key works.", reference("CallerHealth"), example)
 }
 

@@ -1,4 +1,5 @@
-//! The operator's own endpoint: kept as the settings say, in a workspace of its own, and told what becomes of the customers'.
+//! The operator webhook: an endpoint in a workspace of its own that receives operational events about customers'
+//! endpoints. The settings define it; each start brings the stored endpoint in line with them.
 
 use postrider_domain::audit::Author;
 use postrider_domain::endpoint::{
@@ -13,26 +14,28 @@ use postrider_domain::secret::WebhookSecret;
 use postrider_domain::workspace::{Workspace, WorkspaceName};
 use postrider_store::{EndpointLimits, EndpointUpdate, NewEndpoint, NewWorkspace, SealedOptions, SecretRotation};
 
-use super::{Service, ServiceError};
+use crate::error::ServiceError;
+use crate::operator::Operator;
 
-/// Where the operator is told, and what it is signed with.
+/// Where operational events are sent, and the secret that signs them.
 #[derive(Debug)]
 pub struct OperatorWebhook {
     pub url: EndpointUrl,
     pub secret: WebhookSecret,
 }
 
-/// What the operator's endpoint is called, and known by at the next start.
+/// The name of the endpoint, by which the next start finds it.
 const NAME: &str = "operator webhook";
 
-impl Service {
-    /// Makes the operator's endpoint what the settings say, and has the store tell it from now on. Without one, nobody is told
-    /// and one from before is removed. An address that may not be called is told in the log: the guard refuses it at each
-    /// attempt.
+impl Operator {
+    /// Creates or updates the endpoint and enables operational events. With `None`, deletes an endpoint that an earlier
+    /// start created.
+    ///
+    /// A URL that may not be called is only logged here. The guard refuses it at each attempt.
     ///
     /// # Errors
     /// When the store fails.
-    pub async fn keep_operator_webhook(&self, webhook: Option<OperatorWebhook>) -> Result<(), ServiceError> {
+    pub async fn keep_webhook(&self, webhook: Option<OperatorWebhook>) -> Result<(), ServiceError> {
         let name = WorkspaceName::parse(OPERATIONS_WORKSPACE).map_err(internal)?;
         let Some(webhook) = webhook else {
             if let Some(workspace) = self.store.find_workspace_named(name).await?
@@ -43,17 +46,18 @@ impl Service {
             }
             return Ok(());
         };
-        if let Err(refusal) = self.guard.vet(webhook.url.url()).await {
-            tracing::warn!(host = refusal.host, reason = %refusal.reason, "the operator webhook may not be called now");
+        if let Err(refusal) = self.service.guard.vet(webhook.url.url()).await {
+            tracing::warn!(host = refusal.host, reason = %refusal.reason, "the operator webhook may not be called now; \
+                deliveries fail until it may");
         }
-        let id = WorkspaceId::from_letters(self.random.alphanumeric());
+        let id = WorkspaceId::from_letters(self.service.random.alphanumeric());
         let workspace = self.store.ensure_workspace(NewWorkspace { id, name, author: Author::COMMAND_LINE }).await?;
         match self.operator_endpoint(&workspace).await? {
             None => self.create_operator_endpoint(&workspace, &webhook).await?,
             Some(endpoint) => self.update_operator_endpoint(&workspace, &endpoint, &webhook).await?,
         }
         self.store.report_operations(workspace.key);
-        tracing::info!(workspace_id = %workspace.id, "operational events go to the operator webhook");
+        tracing::info!(workspace_id = %workspace.id, "operational events are sent to the operator webhook");
         Ok(())
     }
 
@@ -68,7 +72,7 @@ impl Service {
         workspace: &Workspace,
         webhook: &OperatorWebhook,
     ) -> Result<(), ServiceError> {
-        let id = EndpointId::from_letters(self.random.alphanumeric());
+        let id = EndpointId::from_letters(self.service.random.alphanumeric());
         let new = NewEndpoint {
             key: self.store.next_key(),
             id,
@@ -96,7 +100,7 @@ impl Service {
         let (key, author) = (workspace.key, Author::COMMAND_LINE);
         let url = (endpoint.url != webhook.url.as_str()).then(|| webhook.url.clone());
         let events = (endpoint.events != event_types()).then(event_types);
-        // A start is the operator's word that the receiver is there.
+        // The operator configured the receiver for this start, so the endpoint is active again.
         let is_active = (!endpoint.is_active).then_some(true);
         let change = EndpointChange { url, events, is_active, ..EndpointChange::default() };
         if !change.is_empty() {
@@ -106,7 +110,7 @@ impl Service {
         }
         let version = self.store.secret_version(key, endpoint.id).await?.ok_or(ServiceError::NotFound)?;
         let sealed = self.store.find_secret(endpoint.key, version).await?.ok_or(ServiceError::NotFound)?;
-        let kept = self.master_key.open(&sealing_record(endpoint.id, version), &sealed).map_err(internal)?;
+        let kept = self.service.master_key.open(&sealing_record(endpoint.id, version), &sealed).map_err(internal)?;
         if kept.as_slice() == webhook.secret.reveal().as_bytes() {
             return Ok(());
         }
@@ -115,7 +119,7 @@ impl Service {
             version,
             sealed: self.sealed(endpoint.id, version, &webhook.secret),
             last4: webhook.secret.last4(),
-            signing_key: self.sealed_signing_key(endpoint.id, version),
+            signing_key: self.service.sealed_signing_key(endpoint.id, version),
             overlap: std::time::Duration::ZERO,
             revoke_queued: true,
         };
@@ -123,7 +127,7 @@ impl Service {
     }
 
     fn sealed(&self, id: EndpointId, version: SecretVersion, secret: &WebhookSecret) -> Vec<u8> {
-        self.master_key.seal(&self.random, &sealing_record(id, version), secret.reveal().as_bytes())
+        self.service.master_key.seal(&self.service.random, &sealing_record(id, version), secret.reveal().as_bytes())
     }
 }
 

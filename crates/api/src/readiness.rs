@@ -1,4 +1,4 @@
-//! `/v1/health`: public, for load balancers and for people. `/v1/health/auth`: whether a key works.
+//! `/v1/health`: whether the server is ready, for load balancers. `/v1/health/auth`: whether a key works.
 
 use std::sync::Arc;
 
@@ -7,24 +7,25 @@ use axum::response::Response;
 use serde::Serialize;
 
 use postrider_domain::access::Scope;
+use postrider_domain::error_chain::Chain;
 use postrider_domain::event_type::Catalogue;
 use postrider_domain::id::{ApiKeyId, WorkspaceId};
 
-use super::App;
+use super::access::Access;
+use super::answer::{answer, json};
+use super::app::App;
 use super::call::Call;
-use super::idempotency::answer;
-use super::openapi::health as openapi;
-use super::paging::json;
+use super::openapi::readiness as openapi;
 use super::route::Route;
 
 pub fn routes(catalogue: &Catalogue) -> Vec<Route> {
     vec![
-        Route::get("/health", show, openapi::show(catalogue)),
-        Route::get("/health/auth", show_caller, openapi::show_caller(catalogue)),
+        Route::get("/health", Access::Public, show, openapi::show(catalogue)),
+        Route::get("/health/auth", Access::AnyKey, show_caller, openapi::show_caller(catalogue)),
     ]
 }
 
-/// What a key reaches; not wrapped in `data`, as the published page shows it.
+/// The caller. Not wrapped in `data`, as on the published page.
 #[derive(Serialize)]
 struct CallerView {
     status: &'static str,
@@ -64,10 +65,10 @@ struct HealthView {
 }
 
 async fn show(State(app): State<Arc<App>>) -> Response {
-    let (code, status) = match app.service.check_health().await {
+    let (code, status) = match app.service.check_readiness().await {
         Ok(()) => (200, "ok"),
         Err(error) => {
-            tracing::warn!(%error, "unhealthy");
+            tracing::warn!(error = %Chain(&error), "the store cannot be used; reporting degraded");
             (503, "degraded")
         }
     };
