@@ -67,8 +67,7 @@ impl Server {
         let api = api::router(Arc::clone(&components.service), public_url, &document);
         let router = docs::router(&document).merge(api);
         let stop_listening = CancellationToken::new();
-        let admin =
-            admin::listen(&settings.admin_socket_path(), components.operator.clone(), stop_listening.clone())?;
+        let admin = admin::listen(&settings.admin_socket_path(), components.operator.clone(), stop_listening.clone())?;
         let engine = components.start_engine(settings);
         let cut_requests = CancellationToken::new();
         let listener = CuttableListener { listener, cut: cut_requests.clone() };

@@ -82,14 +82,14 @@ async fn show(call: Call) -> Result<Response, Failure> {
 
 async fn create(call: Call, body: Body) -> Result<Response, Failure> {
     let write = Write::begin(call, body, BodyRule::Required, render_with_key).await?;
-    let create = write.check(parse_create(write.principal().mode, &write.body)).await?;
+    let create = write.check(parse_create(write.principal().tenant.mode, &write.body)).await?;
     write.answer(write.service().create_api_key(write.principal(), create, &write.idempotent).await).await
 }
 
 async fn create_in_workspace(call: Call, body: Body) -> Result<Response, Failure> {
     let id = call.id(3)?;
     let write = Write::begin(call, body, BodyRule::Required, render_with_key).await?;
-    let create = write.check(parse_create(write.principal().mode, &write.body)).await?;
+    let create = write.check(parse_create(write.principal().tenant.mode, &write.body)).await?;
     write.answer(write.service().create_workspace_api_key(write.principal(), id, create, &write.idempotent).await).await
 }
 

@@ -15,6 +15,7 @@ use postrider_domain::event_type::Catalogue;
 use postrider_service::{Service, ServiceError};
 
 mod access;
+mod actor;
 mod answer;
 mod api_key;
 mod app;

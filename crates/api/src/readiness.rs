@@ -41,7 +41,8 @@ struct WorkspaceView {
 
 #[derive(Serialize)]
 struct PrincipalView {
-    id: ApiKeyId,
+    /// `null` for a caller without a key.
+    id: Option<ApiKeyId>,
     scopes: Vec<Scope>,
 }
 
@@ -53,7 +54,7 @@ async fn show_caller(call: Call) -> Response {
             status: "ok",
             version: env!("CARGO_PKG_VERSION"),
             workspace: WorkspaceView { id: principal.workspace_id },
-            principal: PrincipalView { id: principal.key_id, scopes: principal.scopes.iter().collect() },
+            principal: PrincipalView { id: principal.actor.api_key(), scopes: principal.scopes.iter().collect() },
         }),
     )
 }

@@ -7,13 +7,14 @@ use serde::Serialize;
 
 use postrider_domain::access::Scope;
 use postrider_domain::event_type::Catalogue;
-use postrider_domain::id::{ApiKeyId, WorkspaceId};
+use postrider_domain::id::WorkspaceId;
 use postrider_domain::time::Timestamp;
 use postrider_domain::workspace::{Workspace, WorkspaceName};
 use postrider_service::fields::string;
 use postrider_service::{JsonBody, ServiceError};
 
 use super::access::Access;
+use super::actor::ActorView;
 use super::answer::{answer, json, list, single};
 use super::body::{BodyRule, parse_nothing};
 use super::call::Call;
@@ -59,16 +60,15 @@ struct OwnView<'w> {
 
 #[derive(Serialize)]
 struct PrincipalView {
-    #[serde(rename = "type")]
-    kind: &'static str,
-    id: ApiKeyId,
+    #[serde(flatten)]
+    actor: ActorView,
     scopes: Vec<Scope>,
 }
 
 async fn own(call: Call) -> Result<Response, Failure> {
     let workspace = call.service().own_workspace(&call.principal).await?;
     let principal =
-        PrincipalView { kind: "api_key", id: call.principal.key_id, scopes: call.principal.scopes.iter().collect() };
+        PrincipalView { actor: call.principal.actor.into(), scopes: call.principal.scopes.iter().collect() };
     Ok(answer(200, json(&OwnView { workspace: WorkspaceView::new(&workspace), principal })))
 }
 

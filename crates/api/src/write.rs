@@ -57,8 +57,7 @@ impl<T> Write<T> {
     pub async fn begin_with(call: Call, body: JsonBody, render: RenderAnswer<T>) -> Result<Self, Failure> {
         let request = idempotency_key(&call).map(|key| IdempotentRequest {
             scope: IdempotencyScope {
-                workspace_key: call.principal.workspace_key,
-                mode: call.principal.mode,
+                tenant: call.principal.tenant,
                 route: format!("{} {}", call.method, call.uri.path()),
             },
             key,

@@ -11,6 +11,16 @@ pub enum Actor {
     CommandLine,
 }
 
+impl Actor {
+    /// The key, if the actor is one.
+    pub const fn api_key(self) -> Option<ApiKeyId> {
+        match self {
+            Self::ApiKey(id) => Some(id),
+            Self::CommandLine => None,
+        }
+    }
+}
+
 /// Who made a write, in which mode, by which request: common to all writes of one request.
 #[derive(Clone, Copy, Debug)]
 pub struct Author {

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 
 use postrider_domain::access::{ApiKey, ApiKeyHash, Mode, Principal};
+use postrider_domain::audit::Actor;
+use postrider_domain::tenant::Tenant;
 use postrider_domain::time::Timestamp;
 
 use crate::error::ServiceError;
@@ -23,10 +25,9 @@ impl Service {
             return Err(ServiceError::KeyExpired);
         }
         Ok(Principal {
-            key_id: key.id,
+            actor: Actor::ApiKey(key.id),
+            tenant: Tenant { workspace: key.workspace_key, mode: key.mode },
             workspace_id: key.workspace_id,
-            workspace_key: key.workspace_key,
-            mode: key.mode,
             scopes: key.scopes,
             request_id: None,
         })

@@ -9,8 +9,9 @@ use postrider_domain::id::{ApiKeyId, RowKey, WorkspaceId};
 use postrider_domain::limits;
 use postrider_domain::page::{Page, PageRequest};
 use postrider_domain::secret::ApiKeySecret;
+use postrider_domain::tenant::Tenant;
 use postrider_domain::time::Day;
-use postrider_store::{CreateApiKeyError, NewApiKey, RevokeApiKeyError};
+use postrider_store::{CreateApiKeyError, NewApiKey, RevokeApiKeyError, Write};
 
 use crate::error::ServiceError;
 use crate::idempotency::{Idempotent, WriteError};
@@ -47,7 +48,7 @@ impl Service {
     ) -> Result<CreatedApiKey, WriteError> {
         principal.require(needs::API_KEYS)?;
         check_grant(principal, &create)?;
-        self.make_api_key(principal.author(), principal.workspace_key, create, idempotent).await
+        self.make_api_key(principal.author(), principal.tenant.workspace, create, idempotent).await
     }
 
     /// Creates a key of any workspace.
@@ -71,14 +72,14 @@ impl Service {
     /// Without the scope.
     pub async fn list_api_keys(&self, principal: &Principal, page: PageRequest) -> Result<Page<ApiKey>, ServiceError> {
         principal.require(needs::API_KEYS)?;
-        Ok(self.store.list_api_keys(Some(principal.workspace_key), page).await?)
+        Ok(self.store.list_api_keys(Some(principal.tenant.workspace), page).await?)
     }
 
     /// # Errors
     /// Without the scope, or when this workspace has no such key.
     pub async fn get_api_key(&self, principal: &Principal, id: ApiKeyId) -> Result<ApiKey, ServiceError> {
         principal.require(needs::API_KEYS)?;
-        self.store.get_api_key(Some(principal.workspace_key), id).await?.ok_or(ServiceError::NotFound)
+        self.store.get_api_key(Some(principal.tenant.workspace), id).await?.ok_or(ServiceError::NotFound)
     }
 
     /// Revokes a key for good. It may be the caller's own. Revoking it again changes nothing and is not an error.
@@ -92,14 +93,14 @@ impl Service {
         idempotent: &Idempotent<ApiKey>,
     ) -> Result<ApiKey, WriteError> {
         principal.require(needs::API_KEYS)?;
-        self.end_api_key(principal.author(), principal.workspace_key, id, idempotent).await
+        self.end_api_key(principal.author(), principal.tenant.workspace, id, idempotent).await
     }
 
     /// Creates a key without checking who asks.
     pub(crate) async fn make_api_key(
         &self,
         author: Author,
-        workspace_key: RowKey,
+        workspace: RowKey,
         create: CreateApiKey,
         idempotent: &Idempotent<CreatedApiKey>,
     ) -> Result<CreatedApiKey, WriteError> {
@@ -110,9 +111,8 @@ impl Service {
         let secret = ApiKeySecret::generate(&self.random, &self.catalogue.brand, create.mode);
         let new = NewApiKey {
             id: ApiKeyId::from_letters(self.random.alphanumeric()),
-            workspace_key,
+            tenant: Tenant { workspace, mode: create.mode },
             name: create.name,
-            mode: create.mode,
             hash: self.hash_of(secret.reveal()),
             last4: secret.last4(),
             scopes: create.scopes,
@@ -139,12 +139,13 @@ impl Service {
     pub(crate) async fn end_api_key(
         &self,
         author: Author,
-        workspace_key: RowKey,
+        workspace: RowKey,
         id: ApiKeyId,
         idempotent: &Idempotent<ApiKey>,
     ) -> Result<ApiKey, WriteError> {
-        let recording = idempotent.recording(ApiKey::clone);
-        let revoked = self.store.revoke_api_key(workspace_key, id, author, recording).await;
+        let tenant = Tenant { workspace, mode: author.mode };
+        let write = Write { tenant, author, recording: idempotent.recording(ApiKey::clone) };
+        let revoked = self.store.revoke_api_key(write, id).await;
         self.keys.forget_all();
         let written = revoked.map_err(|error| match error {
             RevokeApiKeyError::NotFound => ServiceError::NotFound,

@@ -19,6 +19,6 @@ impl Service {
         page: PageRequest,
     ) -> Result<Page<AuditEntry>, ServiceError> {
         principal.require(needs::AUDIT_READ)?;
-        Ok(self.store.list_audit(Some(principal.workspace_key), filter, page).await?)
+        Ok(self.store.list_audit(Some(principal.tenant.workspace), filter, page).await?)
     }
 }

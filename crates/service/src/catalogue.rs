@@ -1,7 +1,7 @@
 //! Which event catalogue a server uses: the one it is given at the start, or the one in the store.
 
 use postrider_domain::event_type::{Catalogue, CatalogueError, EventTypeName};
-use postrider_store::{CatalogueAdoption, NewCatalogue, Store, StoreError};
+use postrider_store::{CatalogueAdoption, Meta, NewCatalogue, StoreError};
 
 /// Why a store cannot be used with a catalogue.
 #[derive(Debug, thiserror::Error)]
@@ -35,7 +35,7 @@ pub enum AdoptError {
 ///
 /// # Errors
 /// When `text` is not a catalogue, or contradicts the stored one.
-pub async fn adopt_catalogue(store: &dyn Store, text: &str) -> Result<Catalogue, AdoptError> {
+pub async fn adopt_catalogue(store: &dyn Meta, text: &str) -> Result<Catalogue, AdoptError> {
     let given = Catalogue::parse(text)?;
     let new = NewCatalogue {
         version: given.version,
@@ -69,6 +69,6 @@ pub async fn adopt_catalogue(store: &dyn Store, text: &str) -> Result<Catalogue,
 ///
 /// # Errors
 /// When a newer version of this program stored it in a form that this version cannot read.
-pub async fn stored_catalogue(store: &dyn Store) -> Result<Option<Catalogue>, AdoptError> {
+pub async fn stored_catalogue(store: &dyn Meta) -> Result<Option<Catalogue>, AdoptError> {
     Ok(store.catalogue().await?.map(|text| Catalogue::parse(&text)).transpose()?)
 }

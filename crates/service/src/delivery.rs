@@ -9,6 +9,7 @@ use postrider_store::{RequeueError, SkipDeliveryError};
 
 use crate::error::ServiceError;
 use crate::idempotency::{Idempotent, WriteError};
+use crate::principal_write::write_by;
 use crate::service::Service;
 
 impl Service {
@@ -21,7 +22,7 @@ impl Service {
         page: PageRequest,
     ) -> Result<Page<Delivery>, ServiceError> {
         principal.require(needs::WEBHOOKS_READ)?;
-        Ok(self.store.list_deliveries(principal.workspace_key, filter, page).await?)
+        Ok(self.store.list_deliveries(principal.tenant, filter, page).await?)
     }
 
     /// # Errors
@@ -32,7 +33,7 @@ impl Service {
         id: DeliveryId,
     ) -> Result<(Delivery, Vec<Attempt>), ServiceError> {
         principal.require(needs::WEBHOOKS_READ)?;
-        self.store.find_delivery(principal.workspace_key, id).await?.ok_or(ServiceError::NotFound)
+        self.store.find_delivery(principal.tenant, id).await?.ok_or(ServiceError::NotFound)
     }
 
     /// Queues a new delivery of the same event to the same endpoint. The status of the first does not matter.
@@ -47,7 +48,7 @@ impl Service {
     ) -> Result<Delivery, WriteError> {
         principal.require(needs::ENDPOINT_WRITE)?;
         let recording = idempotent.recording(Delivery::clone);
-        let retried = self.store.retry_delivery(principal.workspace_key, id, principal.author(), recording).await;
+        let retried = self.store.retry_delivery(write_by(principal, recording), id).await;
         let written = retried.map_err(requeue_error)?;
         idempotent.finish(written)
     }
@@ -64,7 +65,7 @@ impl Service {
     ) -> Result<Delivery, WriteError> {
         principal.require(needs::ENDPOINT_WRITE)?;
         let recording = idempotent.recording(Delivery::clone);
-        let skipped = self.store.skip_delivery(principal.workspace_key, id, principal.author(), recording).await;
+        let skipped = self.store.skip_delivery(write_by(principal, recording), id).await;
         let written = skipped.map_err(skip_error)?;
         idempotent.finish(written)
     }

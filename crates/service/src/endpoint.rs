@@ -25,6 +25,7 @@ use crate::endpoint_options::nothing_to_keep;
 use crate::error::ServiceError;
 use crate::event::PublishEvent;
 use crate::idempotency::{Idempotent, WriteError};
+use crate::principal_write::write_by;
 use crate::service::Service;
 
 /// An endpoint to create.
@@ -86,7 +87,6 @@ impl Service {
         let new = NewEndpoint {
             key: self.store.next_key(),
             id,
-            workspace_key: principal.workspace_key,
             project_id: create.project_id,
             name: create.name,
             url: create.url,
@@ -96,19 +96,19 @@ impl Service {
             options: create.options,
             sealed: SealedOptions { signing_key, ..sealed },
             limits: self.endpoint_limits,
-            author: principal.author(),
         };
         let shown_secret = secret.clone();
         let recording = idempotent.sealed_recording(move |endpoint: &Endpoint| EndpointWithSecret {
             endpoint: endpoint.clone(),
             secret: shown_secret.clone(),
         });
-        let written = self.store.create_endpoint(new, recording).await.map_err(|error| match error {
-            CreateEndpointError::Store(error) => error.into(),
-            CreateEndpointError::NothingToKeep(name) => nothing_to_keep(&name),
-            CreateEndpointError::ProjectFull(limit) => full("project", limit),
-            CreateEndpointError::WorkspaceFull(limit) => full("workspace", limit),
-        })?;
+        let written =
+            self.store.create_endpoint(write_by(principal, recording), new).await.map_err(|error| match error {
+                CreateEndpointError::Store(error) => error.into(),
+                CreateEndpointError::NothingToKeep(name) => nothing_to_keep(&name),
+                CreateEndpointError::ProjectFull(limit) => full("project", limit),
+                CreateEndpointError::WorkspaceFull(limit) => full("workspace", limit),
+            })?;
         let endpoint = idempotent.finish(written)?;
         tracing::info!(endpoint_id = %endpoint.id, workspace_id = %principal.workspace_id, "endpoint created");
         Ok(EndpointWithSecret { endpoint, secret })
@@ -118,7 +118,7 @@ impl Service {
     /// Without the scope, or when this workspace has no such endpoint.
     pub async fn get_endpoint(&self, principal: &Principal, id: EndpointId) -> Result<Endpoint, ServiceError> {
         principal.require(needs::WEBHOOKS_READ)?;
-        self.store.find_endpoint(principal.workspace_key, id).await?.ok_or(ServiceError::NotFound)
+        self.store.find_endpoint(principal.tenant, id).await?.ok_or(ServiceError::NotFound)
     }
 
     /// # Errors
@@ -130,7 +130,7 @@ impl Service {
         page: PageRequest,
     ) -> Result<Page<Endpoint>, ServiceError> {
         principal.require(needs::WEBHOOKS_READ)?;
-        Ok(self.store.list_endpoints(principal.workspace_key, filter, page).await?)
+        Ok(self.store.list_endpoints(principal.tenant, filter, page).await?)
     }
 
     /// Changes an endpoint. A new URL is vetted. The current URL is vetted when the endpoint is activated.
@@ -162,14 +162,10 @@ impl Service {
                 sealed: SealedOptions { signing_key: self.key_for(principal, id, &change).await?, ..sealed.clone() },
                 limits: self.endpoint_limits,
             };
-            let author = principal.author();
-            return match self
-                .store
-                .update_endpoint(principal.workspace_key, id, update, author, recording.clone())
-                .await
-            {
+            let write = write_by(principal, recording.clone());
+            return match self.store.update_endpoint(write, id, update).await {
                 Ok(written) => idempotent.finish(written),
-                Err(UpdateEndpointError::Outrun) => continue,
+                Err(UpdateEndpointError::SecretVersionChanged) => continue,
                 Err(UpdateEndpointError::NotFound) => Err(ServiceError::NotFound.into()),
                 Err(UpdateEndpointError::ProjectFull(limit)) => Err(full("project", limit).into()),
                 Err(UpdateEndpointError::NothingToKeep(name)) => Err(nothing_to_keep(&name).into()),
@@ -189,7 +185,7 @@ impl Service {
         if !change.options.signature_schemes.is_some_and(SignatureSchemes::has_v1a) {
             return Ok(None);
         }
-        let version = self.store.secret_version(principal.workspace_key, id).await?.ok_or(ServiceError::NotFound)?;
+        let version = self.store.secret_version(principal.tenant, id).await?.ok_or(ServiceError::NotFound)?;
         Ok(Some((version, self.sealed_signing_key(id, version))))
     }
 
@@ -205,7 +201,7 @@ impl Service {
     ) -> Result<(), WriteError> {
         principal.require(needs::ENDPOINT_WRITE)?;
         let recording = idempotent.recording(|()| ());
-        let deleted = self.store.delete_endpoint(principal.workspace_key, id, principal.author(), recording).await;
+        let deleted = self.store.delete_endpoint(write_by(principal, recording), id).await;
         let written = deleted.map_err(|error| match error {
             DeleteEndpointError::NotFound => ServiceError::NotFound,
             DeleteEndpointError::Store(error) => error.into(),
@@ -226,7 +222,7 @@ impl Service {
     ) -> Result<EndpointWithSecret, ServiceError> {
         principal.require(needs::ENDPOINT_WRITE)?;
         for _ in 0..ROTATE_TRIES {
-            let current = self.store.secret_version(principal.workspace_key, id).await?;
+            let current = self.store.secret_version(principal.tenant, id).await?;
             let version = SecretVersion(current.ok_or(ServiceError::NotFound)?.0 + 1);
             let secret = WebhookSecret::generate(&self.random);
             let record = sealing_record(id, version);
@@ -237,13 +233,14 @@ impl Service {
                 signing_key: self.sealed_signing_key(id, version),
                 overlap: rotate.overlap,
                 revoke_queued: rotate.revoke_queued,
+                author: principal.author(),
             };
-            match self.store.rotate_secret(principal.workspace_key, id, rotation, principal.author()).await {
+            match self.store.rotate_secret(principal.tenant, id, rotation).await {
                 Ok(endpoint) => {
                     tracing::info!(endpoint_id = %id, version = version.0, "secret rotated");
                     return Ok(EndpointWithSecret { endpoint, secret });
                 }
-                Err(RotateSecretError::Outrun) => {}
+                Err(RotateSecretError::SecretVersionChanged) => {}
                 Err(RotateSecretError::NotFound) => return Err(ServiceError::NotFound),
                 Err(RotateSecretError::Store(error)) => return Err(error.into()),
             }
@@ -286,7 +283,7 @@ impl Service {
         };
         let recording = idempotent.recording(Delivery::clone);
         let event = self.prepared(principal, event);
-        let accepted = self.store.accept_test(id, event, principal.author(), recording).await;
+        let accepted = self.store.accept_test(write_by(principal, recording), id, event).await;
         let written = accepted.map_err(requeue_error)?;
         idempotent.finish(written)
     }

@@ -157,14 +157,14 @@ impl Service {
         page: PageRequest,
     ) -> Result<Page<Event>, ServiceError> {
         principal.require(needs::EVENTS_READ)?;
-        Ok(self.store.list_events(principal.workspace_key, filter, page).await?)
+        Ok(self.store.list_events(principal.tenant, filter, page).await?)
     }
 
     /// # Errors
     /// Without the scope, or when this workspace has no such event.
     pub async fn get_event(&self, principal: &Principal, id: EventId) -> Result<EventDetail, ServiceError> {
         principal.require(needs::EVENTS_READ)?;
-        self.store.find_event(principal.workspace_key, id).await?.ok_or(ServiceError::NotFound)
+        self.store.find_event(principal.tenant, id).await?.ok_or(ServiceError::NotFound)
     }
 
     fn prepare(
@@ -217,8 +217,7 @@ impl Service {
         );
         NewEvent {
             id,
-            workspace_key: principal.workspace_key,
-            mode: principal.mode,
+            tenant: principal.tenant,
             event_type: event.event_type,
             project_id: event.project_id,
             external_id: event.external_id,

@@ -171,5 +171,11 @@ impl<T> Drop for Keyed<T> {
 /// The record id that a sealed answer is bound to.
 fn record_of(request: &IdempotentRequest) -> String {
     let scope = &request.scope;
-    format!("answer/{}/{}/{}/{}", scope.workspace_key.as_i64(), scope.mode.as_str(), scope.route, request.key.as_str())
+    format!(
+        "answer/{}/{}/{}/{}",
+        scope.tenant.workspace.as_i64(),
+        scope.tenant.mode.as_str(),
+        scope.route,
+        request.key.as_str()
+    )
 }

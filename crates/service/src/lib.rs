@@ -26,6 +26,7 @@ mod master_key;
 mod misfit;
 mod operator;
 mod operator_webhook;
+mod principal_write;
 mod rate_limit;
 mod rate_limiter;
 mod readiness;

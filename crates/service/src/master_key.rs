@@ -1,7 +1,7 @@
 //! Ties a store to its master key: another key could not open the stored secrets.
 
 use postrider_crypto::{MasterKey, Random};
-use postrider_store::{Store, StoreError};
+use postrider_store::{Meta, StoreError};
 
 /// Why a store cannot be used with a key.
 #[derive(Debug, thiserror::Error)]
@@ -21,7 +21,7 @@ const CANARY_RECORD: &str = "meta/canary";
 ///
 /// # Errors
 /// When the store belongs to another key.
-pub async fn check_master_key(store: &dyn Store, key: &MasterKey, random: &Random) -> Result<(), MasterKeyError> {
+pub async fn check_master_key(store: &dyn Meta, key: &MasterKey, random: &Random) -> Result<(), MasterKeyError> {
     let given = key.id();
     let kept = store.meta_or_insert("master_key_id", given.clone().into_bytes()).await?;
     if kept != given.as_bytes() {

@@ -1,6 +1,7 @@
 //! The operator webhook: an endpoint in a workspace of its own that receives operational events about customers'
 //! endpoints. The settings define it; each start brings the stored endpoint in line with them.
 
+use postrider_domain::access::Mode;
 use postrider_domain::audit::Author;
 use postrider_domain::endpoint::{
     Endpoint, EndpointChange, EndpointFilter, EndpointName, EndpointUrl, SecretVersion, sealing_record,
@@ -11,8 +12,11 @@ use postrider_domain::id::{EndpointId, WorkspaceId};
 use postrider_domain::operational_event::{OPERATIONS_WORKSPACE, OperationalEvent};
 use postrider_domain::page::PageRequest;
 use postrider_domain::secret::WebhookSecret;
+use postrider_domain::tenant::Tenant;
 use postrider_domain::workspace::{Workspace, WorkspaceName};
-use postrider_store::{EndpointLimits, EndpointUpdate, NewEndpoint, NewWorkspace, SealedOptions, SecretRotation};
+use postrider_store::{
+    EndpointLimits, EndpointUpdate, NewEndpoint, NewWorkspace, SealedOptions, SecretRotation, Write,
+};
 
 use crate::error::ServiceError;
 use crate::operator::Operator;
@@ -41,8 +45,7 @@ impl Operator {
             if let Some(workspace) = self.store.find_workspace_named(name).await?
                 && let Some(endpoint) = self.operator_endpoint(&workspace).await?
             {
-                let (key, author) = (workspace.key, Author::COMMAND_LINE);
-                self.store.delete_endpoint(key, endpoint.id, author, None).await.map_err(internal)?;
+                self.store.delete_endpoint(write_in(&workspace), endpoint.id).await.map_err(internal)?;
             }
             return Ok(());
         };
@@ -56,14 +59,14 @@ impl Operator {
             None => self.create_operator_endpoint(&workspace, &webhook).await?,
             Some(endpoint) => self.update_operator_endpoint(&workspace, &endpoint, &webhook).await?,
         }
-        self.store.report_operations(workspace.key);
+        self.store.enable_operational_events(workspace.key);
         tracing::info!(workspace_id = %workspace.id, "operational events are sent to the operator webhook");
         Ok(())
     }
 
     async fn operator_endpoint(&self, workspace: &Workspace) -> Result<Option<Endpoint>, ServiceError> {
         let page = PageRequest::parse(None, None).map_err(internal)?;
-        let endpoints = self.store.list_endpoints(workspace.key, EndpointFilter::default(), page).await?.items;
+        let endpoints = self.store.list_endpoints(tenant_of(workspace), EndpointFilter::default(), page).await?.items;
         Ok(endpoints.into_iter().find(|endpoint| endpoint.name == NAME))
     }
 
@@ -76,7 +79,6 @@ impl Operator {
         let new = NewEndpoint {
             key: self.store.next_key(),
             id,
-            workspace_key: workspace.key,
             project_id: None,
             name: EndpointName::parse(NAME).map_err(internal)?,
             url: webhook.url.clone(),
@@ -86,9 +88,8 @@ impl Operator {
             options: OptionsChange::default(),
             sealed: SealedOptions::default(),
             limits: EndpointLimits { per_project: u32::MAX, per_workspace: u32::MAX },
-            author: Author::COMMAND_LINE,
         };
-        self.store.create_endpoint(new, None).await.map(|_| ()).map_err(internal)
+        self.store.create_endpoint(write_in(workspace), new).await.map(|_| ()).map_err(internal)
     }
 
     async fn update_operator_endpoint(
@@ -97,7 +98,6 @@ impl Operator {
         endpoint: &Endpoint,
         webhook: &OperatorWebhook,
     ) -> Result<(), ServiceError> {
-        let (key, author) = (workspace.key, Author::COMMAND_LINE);
         let url = (endpoint.url != webhook.url.as_str()).then(|| webhook.url.clone());
         let events = (endpoint.events != event_types()).then(event_types);
         // The operator configured the receiver for this start, so the endpoint is active again.
@@ -106,9 +106,10 @@ impl Operator {
         if !change.is_empty() {
             let limits = EndpointLimits { per_project: u32::MAX, per_workspace: u32::MAX };
             let update = EndpointUpdate { change, sealed: SealedOptions::default(), limits };
-            self.store.update_endpoint(key, endpoint.id, update, author, None).await.map_err(internal)?;
+            self.store.update_endpoint(write_in(workspace), endpoint.id, update).await.map_err(internal)?;
         }
-        let version = self.store.secret_version(key, endpoint.id).await?.ok_or(ServiceError::NotFound)?;
+        let version =
+            self.store.secret_version(tenant_of(workspace), endpoint.id).await?.ok_or(ServiceError::NotFound)?;
         let sealed = self.store.find_secret(endpoint.key, version).await?.ok_or(ServiceError::NotFound)?;
         let kept = self.service.master_key.open(&sealing_record(endpoint.id, version), &sealed).map_err(internal)?;
         if kept.as_slice() == webhook.secret.reveal().as_bytes() {
@@ -122,13 +123,22 @@ impl Operator {
             signing_key: self.service.sealed_signing_key(endpoint.id, version),
             overlap: std::time::Duration::ZERO,
             revoke_queued: true,
+            author: Author::COMMAND_LINE,
         };
-        self.store.rotate_secret(key, endpoint.id, rotation, author).await.map(|_| ()).map_err(internal)
+        self.store.rotate_secret(tenant_of(workspace), endpoint.id, rotation).await.map(|_| ()).map_err(internal)
     }
 
     fn sealed(&self, id: EndpointId, version: SecretVersion, secret: &WebhookSecret) -> Vec<u8> {
         self.service.master_key.seal(&self.service.random, &sealing_record(id, version), secret.reveal().as_bytes())
     }
+}
+
+fn tenant_of(workspace: &Workspace) -> Tenant {
+    Tenant { workspace: workspace.key, mode: Mode::Live }
+}
+
+fn write_in<T>(workspace: &Workspace) -> Write<T> {
+    Write { tenant: tenant_of(workspace), author: Author::COMMAND_LINE, recording: None }
 }
 
 fn event_types() -> Vec<EventTypeName> {

@@ -1,7 +1,7 @@
 //! Rate limits of callers.
 
 use postrider_domain::access::Principal;
-use postrider_domain::rate_limit::{RateBucket, Rate};
+use postrider_domain::rate_limit::{Rate, RateBucket};
 
 use crate::service::Service;
 
@@ -11,6 +11,6 @@ impl Service {
     /// # Errors
     /// When the workspace has reached the limit.
     pub fn count_request(&self, principal: &Principal, bucket: RateBucket) -> Option<Result<Rate, Rate>> {
-        self.rates.take(principal.workspace_key, bucket, self.clock.now())
+        self.rates.take(principal.tenant.workspace, bucket, self.clock.now())
     }
 }

@@ -8,7 +8,7 @@ use std::sync::Mutex;
 
 use postrider_domain::id::RowKey;
 use postrider_domain::limits;
-use postrider_domain::rate_limit::{RateBucket, Rate, RateLimits, SlidingWindow};
+use postrider_domain::rate_limit::{Rate, RateBucket, RateLimits, SlidingWindow};
 use postrider_domain::time::Timestamp;
 
 use crate::lock::lock;

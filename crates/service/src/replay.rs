@@ -4,11 +4,12 @@ use postrider_domain::access::{Principal, needs};
 use postrider_domain::id::{EndpointId, ReplayId, RowKey};
 use postrider_domain::page::{Page, PageRequest};
 use postrider_domain::replay::{Replay, ReplayCount, ReplayRange};
-use postrider_store::{NewReplay, StopReplayError};
+use postrider_store::{NewReplay, ReplayScope, StopReplayError};
 
 use crate::delivery::requeue_error;
 use crate::error::ServiceError;
 use crate::idempotency::{Idempotent, WriteError};
+use crate::principal_write::write_by;
 use crate::service::Service;
 
 impl Service {
@@ -24,10 +25,11 @@ impl Service {
     ) -> Result<ReplayCount, ServiceError> {
         principal.require(needs::ENDPOINT_WRITE)?;
         let endpoint = self.get_endpoint(principal, endpoint_id).await?;
+        let scope = ReplayScope { endpoint_key: endpoint.key, mode: principal.tenant.mode, range: range.clone() };
         let mut sum = ReplayCount::default();
         let mut after = Some(RowKey::from_i64(0));
         while let Some(from) = after {
-            let (step, next) = self.store.count_replayable(endpoint.key, principal.mode, range.clone(), from).await?;
+            let (step, next) = self.store.count_replayable(scope.clone(), from).await?;
             sum.total += step.total;
             sum.unavailable += step.unavailable;
             after = next;
@@ -48,8 +50,8 @@ impl Service {
     ) -> Result<Replay, WriteError> {
         let total = self.count_replay(principal, endpoint_id, &range).await?.total;
         let recording = idempotent.recording(Replay::clone);
-        let new = NewReplay { author: principal.author(), range, total };
-        let created = self.store.create_replay(principal.workspace_key, endpoint_id, new, recording).await;
+        let new = NewReplay { endpoint_id, range, total };
+        let created = self.store.create_replay(write_by(principal, recording), new).await;
         idempotent.finish(created.map_err(requeue_error)?)
     }
 
@@ -62,7 +64,7 @@ impl Service {
         page: PageRequest,
     ) -> Result<Page<Replay>, ServiceError> {
         principal.require(needs::WEBHOOKS_READ)?;
-        let listed = self.store.list_replays(principal.workspace_key, endpoint_id, page).await?;
+        let listed = self.store.list_replays(principal.tenant, endpoint_id, page).await?;
         listed.ok_or(ServiceError::NotFound)
     }
 
@@ -75,7 +77,7 @@ impl Service {
         id: ReplayId,
     ) -> Result<Replay, ServiceError> {
         principal.require(needs::WEBHOOKS_READ)?;
-        let found = self.store.find_replay(principal.workspace_key, endpoint_id, id).await?;
+        let found = self.store.find_replay(principal.tenant, endpoint_id, id).await?;
         found.ok_or(ServiceError::NotFound)
     }
 
@@ -92,8 +94,7 @@ impl Service {
     ) -> Result<Replay, WriteError> {
         principal.require(needs::ENDPOINT_WRITE)?;
         let recording = idempotent.recording(Replay::clone);
-        let author = principal.author();
-        let stopped = self.store.stop_replay(principal.workspace_key, endpoint_id, id, author, recording).await;
+        let stopped = self.store.stop_replay(write_by(principal, recording), endpoint_id, id).await;
         let written = stopped.map_err(|error| match error {
             StopReplayError::NotFound => ServiceError::NotFound,
             StopReplayError::Store(error) => error.into(),

@@ -10,7 +10,7 @@ use postrider_domain::idempotency::IdempotencyScope;
 use postrider_domain::rate_limit::RateLimits;
 use postrider_domain::target::TargetGuard;
 use postrider_domain::time::Clock;
-use postrider_store::{EndpointLimits, Store};
+use postrider_store::{EndpointLimits, ServiceStore, Store};
 
 use crate::key_cache::KeyCache;
 use crate::misfit::MisfitLog;
@@ -30,7 +30,7 @@ pub struct ServiceParts {
 
 /// What callers may do. Each verb checks the scopes of its principal.
 pub struct Service {
-    pub(crate) store: Arc<dyn Store>,
+    pub(crate) store: Arc<dyn ServiceStore>,
     pub(crate) guard: Arc<dyn TargetGuard>,
     pub(crate) master_key: Arc<MasterKey>,
     pub(crate) catalogue: Arc<Catalogue>,

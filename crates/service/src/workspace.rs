@@ -4,7 +4,7 @@ use postrider_domain::access::{Principal, needs};
 use postrider_domain::id::WorkspaceId;
 use postrider_domain::page::{Page, PageRequest};
 use postrider_domain::workspace::{Workspace, WorkspaceName};
-use postrider_store::{NewWorkspace, WriteWorkspaceError};
+use postrider_store::{NewWorkspace, WorkspaceRename, WriteWorkspaceError};
 
 use crate::error::ServiceError;
 use crate::idempotency::{Idempotent, WriteError};
@@ -64,8 +64,9 @@ impl Service {
     ) -> Result<Workspace, WriteError> {
         let workspace = self.get_workspace(principal, id).await?;
         let name = name.unwrap_or(workspace.name);
+        let rename = WorkspaceRename { id, name, author: principal.author() };
         let recording = idempotent.recording(Workspace::clone);
-        let written = self.store.rename_workspace(id, name, principal.author(), recording).await?;
+        let written = self.store.rename_workspace(rename, recording).await?;
         idempotent.finish(written)
     }
 
