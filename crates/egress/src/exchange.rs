@@ -166,7 +166,7 @@ impl TlsFault {
             Self::CertificateExpired => "the certificate has expired",
             Self::CertificateNotYetValid => "the certificate is not valid yet",
             Self::CertificateForAnotherName => "the certificate is for another name",
-            Self::CertificateFromUnknownIssuer => "the certificate's issuer is unknown",
+            Self::CertificateFromUnknownIssuer => "the certificate's issuer is not known",
             Self::CertificateInvalid => "the certificate is not valid",
             Self::ClientCertificateRequired => "the receiver demands a client certificate",
             Self::ClientCertificateRefused => "the receiver refused the client certificate",
