@@ -1,7 +1,7 @@
 //! The most rows per second that the disk and SQLite can write: the ceiling that `postrider bench` compares with.
 //!
-//! It stands here because only this crate may name the SQLite driver. It is no part of the store: it uses neither its schema nor its
-//! group commit, and no server calls it.
+//! It is in this crate because only this crate may name the SQLite driver. It is no part of the store: it uses neither
+//! its schema nor its group commit, and no server calls it.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -15,8 +15,8 @@ pub const GROUP_ROWS: u32 = 64;
 /// Bytes of a row: about the size of an event.
 pub const ROW_BYTES: usize = 1_024;
 
-/// Inserts rows into a new database in `directory` for this long. Each group of [`GROUP_ROWS`] is on disk before the next begins.
-/// Returns rows per second.
+/// Inserts rows into a new database in `directory` for this long. Each group of [`GROUP_ROWS`] is on disk before the
+/// next begins. Returns rows per second.
 ///
 /// # Errors
 /// When the database cannot be created or written.

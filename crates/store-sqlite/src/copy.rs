@@ -1,5 +1,5 @@
-//! The database as bare tables, for the copy from one store to another. It holds the directory lock, so that no server uses the store
-//! meanwhile.
+//! The database as bare tables, for the copy from one store to another. It holds the directory lock, so that no server
+//! uses the store meanwhile.
 //!
 //! It writes every table: the rows of the source, marks of the copy in `meta`, and it empties `catalogues` first.
 

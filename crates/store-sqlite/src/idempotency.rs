@@ -1,5 +1,6 @@
-//! Answers kept for repeated requests, each written in the transaction of the effect that it answers. The only file that
-//! writes `idempotency`.
+//! Answers kept for repeated requests, each written in the transaction of the effect that it answers.
+//!
+//! Writes `idempotency`.
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -38,8 +39,8 @@ impl Answers for SqliteStore {
     }
 }
 
-/// Runs `effect` unless the same request came before within the window. Records its answer in the same transaction. A refusal
-/// is not recorded.
+/// Runs `effect` unless the same request came before within the window. Records its answer in the same transaction. A
+/// refusal is not recorded.
 pub fn once<T, E>(
     tx: &mut WriteTx<'_>,
     recording: Option<&Recording<T>>,

@@ -3,8 +3,11 @@
 //! A role of the store is implemented in the file that holds its SQL. `machinery` runs that SQL: threads, group commit,
 //! flushing, checkpoints, schema.
 //!
-//! The process holds the data directory alone. So a claim that is found at start belongs to a process that has ended. It is
-//! released at once instead of when its lease ends.
+//! A file that writes tables names them at the end of its head. Besides these, `copy.rs` fills every table of a new
+//! store.
+//!
+//! The process holds the data directory alone. So a claim that is found at start belongs to a process that has ended.
+//! It is released at once instead of when its lease ends.
 
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -33,7 +36,8 @@ use machinery::writer::{JobSize, SharedKeySequence, WriteResult, WriteTx, Writer
 
 /// The store in one directory.
 pub struct SqliteStore {
-    // Fields drop in this order: the writer's inbox closes before the threads are joined, and the lock is released last.
+    // Fields drop in this order: the writer's inbox closes before the threads are joined, and the lock is released
+    // last.
     writer: Option<Writer>,
     readers: Readers,
     clock: Arc<dyn Clock>,

@@ -1,4 +1,6 @@
-//! Replays: jobs that walk an endpoint's log and queue again what it did not receive. The only file that writes `replays`.
+//! Replays: jobs that walk an endpoint's log and queue again what it did not receive.
+//!
+//! Writes `replays`.
 
 use async_trait::async_trait;
 use rusqlite::{Connection, OptionalExtension, Row, params};
@@ -79,8 +81,8 @@ impl Replays for SqliteStore {
     }
 }
 
-/// The next rows of the log after `after`, in order, each with its verdict. An event of test mode was never meant to arrive.
-/// Only a replay in test mode, which sends nothing, considers it.
+/// The next rows of the log after `after`, in order, each with its verdict. An event of test mode was never meant to
+/// arrive. Only a replay in test mode, which sends nothing, considers it.
 fn candidates(
     connection: &Connection,
     scope: &ReplayScope,

@@ -1,5 +1,6 @@
-//! Sealed secrets and options of endpoints: what the engine reads, and every write of them. The only file that writes
-//! `endpoint_secrets` and `endpoint_sealed`. Nothing here is plain text.
+//! Sealed secrets and options of endpoints: what the engine reads, and every write of them. Nothing here is plain text.
+//!
+//! Writes `endpoint_secrets` and `endpoint_sealed`.
 
 use async_trait::async_trait;
 use rusqlite::{Connection, OptionalExtension, params};
@@ -134,29 +135,30 @@ pub fn remove_part(tx: &WriteTx<'_>, endpoint_key: RowKey, part: &SealedPart) ->
 
 /// Erases the secrets and sealed options of a deleted endpoint.
 pub fn erase_of_endpoint(tx: &WriteTx<'_>, endpoint_key: RowKey) -> Result<(), rusqlite::Error> {
-    for table in ["endpoint_secrets", "endpoint_sealed"] {
-        tx.connection
-            .prepare_cached(&format!("DELETE FROM {table} WHERE endpoint_key = ?1"))?
-            .execute([endpoint_key.as_i64()])?;
+    for sql in
+        ["DELETE FROM endpoint_secrets WHERE endpoint_key = ?1", "DELETE FROM endpoint_sealed WHERE endpoint_key = ?1"]
+    {
+        tx.connection.prepare_cached(sql)?.execute([endpoint_key.as_i64()])?;
     }
     Ok(())
 }
 
-/// Erases the secrets and sealed options of every endpoint of a workspace. The endpoints must not be deleted yet: those that
-/// are have been erased before, and are not walked again.
+/// Erases the secrets and sealed options of a workspace's endpoints. Call it before the endpoints are deleted: it skips
+/// deleted endpoints, whose secrets are erased already.
 pub fn erase_of_workspace(tx: &WriteTx<'_>, workspace: RowKey) -> Result<(), rusqlite::Error> {
-    for table in ["endpoint_secrets", "endpoint_sealed"] {
-        let sql = format!(
-            "DELETE FROM {table} WHERE endpoint_key IN
-                 (SELECT key FROM endpoints WHERE workspace_key = ?1 AND deleted_at IS NULL)"
-        );
-        tx.connection.prepare_cached(&sql)?.execute([workspace.as_i64()])?;
+    for sql in [
+        "DELETE FROM endpoint_secrets WHERE endpoint_key IN
+             (SELECT key FROM endpoints WHERE workspace_key = ?1 AND deleted_at IS NULL)",
+        "DELETE FROM endpoint_sealed WHERE endpoint_key IN
+             (SELECT key FROM endpoints WHERE workspace_key = ?1 AND deleted_at IS NULL)",
+    ] {
+        tx.connection.prepare_cached(sql)?.execute([workspace.as_i64()])?;
     }
     Ok(())
 }
 
-/// Versions older than the newest that no overlap needs and no queued delivery is signed with, as `(endpoint_key, version)`.
-/// They stay unused: only the newest version is taken for a new delivery.
+/// Old versions that no overlap needs and no queued delivery is signed with, each as `(endpoint_key, version)`. They
+/// stay unused: a new delivery is signed with the newest version.
 pub fn find_unused(connection: &Connection, now: Timestamp, limit: usize) -> Result<Vec<(i64, u32)>, rusqlite::Error> {
     connection
         .prepare_cached(

@@ -1,4 +1,6 @@
-//! The attempts of a delivery. Only retention removes them (`upkeep/retention.rs`).
+//! The attempts of a delivery.
+//!
+//! Writes `attempts`. Only retention removes rows (`upkeep/retention.rs`).
 
 use bytes::Bytes;
 use rusqlite::{Row, params};

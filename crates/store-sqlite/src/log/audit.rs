@@ -1,5 +1,6 @@
-//! The audit log. An entry is written in the transaction of the write that it records, and never changed. The only file that
-//! writes `audit`.
+//! The audit log. An entry is written in the transaction of the write that it records, and never changed.
+//!
+//! Writes `audit`.
 
 use rusqlite::{Row, params, params_from_iter};
 
@@ -13,7 +14,8 @@ use crate::machinery::column::{coded, parsed, unexpected};
 use crate::machinery::reader::ReadTx;
 use crate::machinery::writer::WriteTx;
 
-/// Every write that somebody asked for must call this once it will happen. Publishing does not: events are a log of their own.
+/// Every write that somebody asked for must call this once it will happen. Publishing does not: events are a log of
+/// their own.
 pub fn append(
     tx: &WriteTx<'_>,
     workspace: RowKey,

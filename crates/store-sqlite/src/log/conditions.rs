@@ -24,7 +24,7 @@ impl Conditions {
         let _ = write!(self.text, "{separator}{condition}");
     }
 
-    /// Adds the value of a parameter that stands behind the conditions.
+    /// Adds the value of a parameter that follows the conditions.
     pub fn push(&mut self, value: impl ToSql + 'static) {
         self.values.push(Box::new(value));
     }

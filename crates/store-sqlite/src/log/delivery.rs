@@ -1,5 +1,6 @@
-//! The delivery log: writes a delivery and its end, and reads pages of it. Only retention removes rows
-//! (`upkeep/retention.rs`).
+//! The delivery log: a delivery, its end, and pages of both.
+//!
+//! Writes `deliveries`. Only retention removes rows (`upkeep/retention.rs`).
 
 use rusqlite::{OptionalExtension, Row, params, params_from_iter};
 
@@ -101,8 +102,8 @@ fn delivery_from_row(row: &Row<'_>, tag: StoreTag) -> Result<Delivery, rusqlite:
     })
 }
 
-/// A page of the log. A filter that passes few rows could walk a large log from end to end. So such a page looks at a bounded
-/// number of rows, and says where the next page begins even when it found few.
+/// A page of the log. A filter that passes few rows could walk a large log from end to end. So such a page looks at a
+/// bounded number of rows, and says where the next page begins even when it found few.
 pub fn list(
     tx: ReadTx<'_>,
     tenant: Tenant,
@@ -174,7 +175,8 @@ impl KeyRange {
     }
 }
 
-/// The tables of a page. The index is fixed: the planner knows no table sizes and might choose another.
+/// The tables of a page.
+// Differs from PostgreSQL: the index is fixed. The planner has no statistics here, and might choose another.
 fn tables_of(walk: Walk) -> String {
     let (first, queue) = match walk {
         Walk::Queue => ("due q CROSS JOIN deliveries d ON d.key = q.delivery_key".to_owned(), ""),

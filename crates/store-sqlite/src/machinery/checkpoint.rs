@@ -1,9 +1,9 @@
 //! Checkpoints: copies the pages of the write-ahead log into the database, off the commit path.
 //!
-//! 1. A thread runs a passive checkpoint each time the log has grown by [`STRETCH_BYTES`]. While the writer commits, it never gets to
-//!    the end of the log.
-//! 2. Once the log is long, the writer itself copies the few pages that the thread has left. Its next commit then restarts the log
-//!    at the beginning of the same file.
+//! 1. A thread runs a passive checkpoint each time the log has grown by [`STRETCH_BYTES`]. While the writer commits, it
+//!    never gets to the end of the log.
+//! 2. Once the log is long, the writer itself copies the few pages that the thread has left. Its next commit then
+//!    restarts the log at the beginning of the same file.
 //! 3. A reader can prevent that. Beyond a second limit the writer pauses to truncate the log.
 //! 4. Beyond a last limit publishes are refused until the log is short again, so that the disk does not fill unnoticed.
 //!
@@ -27,8 +27,8 @@ const STRETCH_BYTES: u64 = 16 * 1024 * 1024;
 
 /// The writer's side: measures the log after each commit and requests checkpoints.
 ///
-/// The measure is the number of pages in the log, which SQLite reports after each commit. The length of the file is none: it stays
-/// when the log restarts at its beginning.
+/// The measure is the number of pages in the log, which SQLite reports after each commit. The length of the file is
+/// none: it stays when the log restarts at its beginning.
 pub struct Checkpointer {
     pages: Arc<AtomicU64>,
     page_bytes: u64,

@@ -1,7 +1,7 @@
 //! The jobs that wait for the writer, and whether the group before is still being flushed.
 //!
-//! Both are behind one lock, because the writer waits for either: for more jobs, or until it may commit. It is woken as seldom as
-//! possible: waking a thread costs about as much as writing a row.
+//! Both are behind one lock, because the writer waits for either: for more jobs, or until it may commit. It is woken as
+//! seldom as possible: waking a thread costs about as much as writing a row.
 
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -21,15 +21,16 @@ pub struct Inbox {
 /// Nothing can be committed during a flush. The writer is woken then for no fewer jobs than this.
 const WORTH_WAKING: usize = 8;
 
-/// Under load a group gets this time to grow. Each commit writes the last page of every table and index again, so that one more job
-/// in it costs next to nothing. A group that follows one of fewer than `LARGE_GROUP` jobs is committed at once: no others would join.
-const SPACING: Duration = Duration::from_millis(1);
+/// Under load a group gets this time to grow. Each commit writes the last page of every table and index again, so that
+/// one more job in it costs next to nothing. A group that follows one of fewer than `LARGE_GROUP` jobs is committed at
+/// once: no others would join.
+const GROUP_SPACING: Duration = Duration::from_millis(1);
 const LARGE_GROUP: usize = 16;
 
-/// A job that can wait is written with the next job that cannot, and alone after this time. So under a light load an event costs
-/// one commit, not a second one for its outcome. For this time after a group of `BUSY_GROUP` jobs nothing waits: waiting would only
-/// make the next group longer.
-const PATIENCE: Duration = Duration::from_millis(10);
+/// A job that can wait is written with the next job that cannot, and alone after this time. So under a light load an
+/// event costs one commit, not a second one for its outcome. For this time after a group of `BUSY_GROUP` jobs nothing
+/// waits: waiting would only make the next group longer.
+const SHARED_COMMIT_WAIT: Duration = Duration::from_millis(10);
 const BUSY_GROUP: usize = 4;
 
 #[derive(Default)]
@@ -38,7 +39,7 @@ struct State {
     /// How many of the jobs do not wait.
     urgent: usize,
     /// When the first job that waits has waited long enough.
-    patience_ends: Option<Instant>,
+    wait_ends: Option<Instant>,
     /// Set while the writer sleeps: the number of jobs that wakes it.
     wake_at: Option<usize>,
     closed: bool,
@@ -71,10 +72,10 @@ impl Inbox {
             return Err(Closed);
         }
         permit.forget();
-        let is_news = state.push(job);
+        let must_wake = state.push(job);
         let jobs = state.jobs.len();
         // Waking a thread costs a syscall. The writer is usually running already, and needs waking once.
-        let wakes = state.wake_at.take_if(|enough| jobs >= *enough && (is_news || *enough > 1)).is_some();
+        let wakes = state.wake_at.take_if(|enough| jobs >= *enough && (must_wake || *enough > 1)).is_some();
         drop(state);
         if wakes {
             self.changed.notify_one();
@@ -96,12 +97,12 @@ impl Inbox {
         while state.pop().is_some() {}
     }
 
-    /// The first job of a group. Waits for a job that cannot wait, or for one that has waited long enough. `None` once the inbox is
-    /// closed and empty.
+    /// The first job of a group. Waits for a job that cannot wait, or for one that has waited long enough. `None` once
+    /// the inbox is closed and empty.
     pub fn first(&self) -> Option<Box<dyn Job>> {
         let mut state = self.state();
         loop {
-            let left = state.patience_left();
+            let left = state.wait_left();
             if left.is_none_or(|left| left.is_zero())
                 && let Some(job) = state.pop()
             {
@@ -115,8 +116,8 @@ impl Inbox {
         }
     }
 
-    /// The next job of an open group. `None` when it is time to commit. Waits for more jobs during a flush, when the group could
-    /// not be committed anyway, and for a moment after a large group.
+    /// The next job of an open group. `None` when it is time to commit. Waits for more jobs during a flush, when the
+    /// group could not be committed anyway, and for a moment after a large group.
     pub fn next(&self, group_is_full: bool) -> Option<Box<dyn Job>> {
         let mut state = self.state();
         loop {
@@ -158,9 +159,9 @@ impl Inbox {
         let mut state = self.state();
         state.syncing = true;
         if jobs >= BUSY_GROUP {
-            state.busy_until = Some(Instant::now() + PATIENCE);
+            state.busy_until = Some(Instant::now() + SHARED_COMMIT_WAIT);
         }
-        state.commit_at = (jobs >= LARGE_GROUP).then(|| Instant::now() + SPACING);
+        state.commit_at = (jobs >= LARGE_GROUP).then(|| Instant::now() + GROUP_SPACING);
     }
 
     pub fn sync_ended(&self) {
@@ -182,9 +183,9 @@ impl State {
             self.urgent += 1;
             return true;
         }
-        let is_first = self.patience_ends.is_none();
+        let is_first = self.wait_ends.is_none();
         if is_first {
-            self.patience_ends = Some(Instant::now() + PATIENCE);
+            self.wait_ends = Some(Instant::now() + SHARED_COMMIT_WAIT);
         }
         is_first
     }
@@ -193,14 +194,14 @@ impl State {
         let Queued { job, waits } = self.jobs.pop_front()?;
         self.urgent -= usize::from(!waits);
         if self.jobs.is_empty() {
-            self.patience_ends = None;
+            self.wait_ends = None;
         }
         Some(job)
     }
 
     /// How long the jobs can still wait. `None` if there is none, or if one cannot wait.
-    fn patience_left(&self) -> Option<Duration> {
-        let ends = self.patience_ends.filter(|_| self.urgent == 0 && !self.closed)?;
+    fn wait_left(&self) -> Option<Duration> {
+        let ends = self.wait_ends.filter(|_| self.urgent == 0 && !self.closed)?;
         Some(ends.saturating_duration_since(Instant::now()))
     }
 }
@@ -246,7 +247,7 @@ mod tests {
         inbox.sync_ended();
         assert!(inbox.next(true).is_none() && inbox.state().commit_at.is_some(), "a full group is committed");
         assert!(inbox.next(false).is_none());
-        assert!(began.elapsed() >= SPACING);
+        assert!(began.elapsed() >= GROUP_SPACING);
         inbox.sync_begins(LARGE_GROUP);
         inbox.sync_ended();
         put(&inbox, false).await;
@@ -284,26 +285,26 @@ mod tests {
         let put = async |can_wait| put(&inbox, can_wait).await;
         let began = Instant::now();
         put(true).await;
-        assert!(inbox.first().is_some_and(|job| job.can_wait()) && began.elapsed() >= PATIENCE);
+        assert!(inbox.first().is_some_and(|job| job.can_wait()) && began.elapsed() >= SHARED_COMMIT_WAIT);
         put(true).await;
         put(false).await;
-        assert!(inbox.state().patience_left().is_none(), "one job cannot wait");
+        assert!(inbox.state().wait_left().is_none(), "one job cannot wait");
         assert!(inbox.first().is_some_and(|job| job.can_wait()), "in the order in which they came");
         assert!(inbox.next(false).is_some_and(|job| !job.can_wait()) && inbox.next(false).is_none());
         inbox.sync_begins(BUSY_GROUP);
         inbox.sync_ended();
-        assert!(inbox.state().busy_until.take().is_some_and(|until| until >= began + 2 * PATIENCE));
+        assert!(inbox.state().busy_until.take().is_some_and(|until| until >= began + 2 * SHARED_COMMIT_WAIT));
         inbox.state().busy_until = Some(Instant::now() + Duration::from_secs(3600));
         put(true).await;
-        assert!(inbox.state().patience_left().is_none(), "under load no job waits");
+        assert!(inbox.state().wait_left().is_none(), "under load no job waits");
         assert!(inbox.first().is_some());
         inbox.state().busy_until = Some(Instant::now());
         inbox.sync_begins(BUSY_GROUP - 1);
         inbox.sync_ended();
         put(true).await;
-        assert!(inbox.state().patience_left().is_some());
+        assert!(inbox.state().wait_left().is_some());
         inbox.close();
-        assert!(inbox.state().patience_left().is_none(), "a closed inbox gets no more jobs");
+        assert!(inbox.state().wait_left().is_none(), "a closed inbox gets no more jobs");
         assert!(inbox.first().is_some() && inbox.first().is_none());
     }
 

@@ -1,11 +1,14 @@
-//! What runs the SQL of the roles: connections and their threads, group commit, flushing, checkpoints, schema, row keys.
+//! Runs the SQL of the roles: connections, threads, group commit, flushing, checkpoints, schema, row keys.
 //!
-//! It knows no role and no table of a role, with one exception: the writer owns the caches that live beside the database.
+//! It holds no SQL of a role. It knows the roles in two places only: the writer owns their caches, and `open.rs` calls
+//! their steps at start.
 
 pub mod checkpoint;
 pub mod column;
 pub mod inbox;
 pub mod open;
+#[cfg(test)]
+mod plans;
 pub mod reader;
 pub mod row_key;
 pub mod schema;

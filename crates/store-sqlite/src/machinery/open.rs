@@ -23,7 +23,8 @@ impl SqliteStore {
     /// Opens the store in `directory`. Creates the directory if it does not exist.
     ///
     /// # Errors
-    /// When another process holds the directory, it cannot be used, a newer version made the database, or it is an unfinished copy.
+    /// When another process holds the directory, it cannot be used, a newer version made the database, or it is an
+    /// unfinished copy.
     pub async fn open(directory: &Path, clock: Arc<dyn Clock>, seed: StoreSeed) -> Result<Self, OpenError> {
         let directory_fault = |source| OpenError::Directory { path: directory.display().to_string(), source };
         let lock = DirectoryLock::take(directory)?;

@@ -1,6 +1,7 @@
 //! The read connections. A query runs on a thread for blocking work, in one snapshot.
 //!
-//! An open snapshot keeps the write-ahead log from restarting. So a read that takes longer than [`LONGEST_READ`] is interrupted.
+//! An open snapshot keeps the write-ahead log from restarting. So a read that takes longer than [`LONGEST_READ`] is
+//! interrupted.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;

@@ -1,7 +1,7 @@
 //! The row key after which a new process continues.
 //!
-//! Keys grow within one process whatever the clock does. After a restart they could collide: the clock may have been set back, and
-//! the part of a key that identifies the process is random and small.
+//! Keys grow within one process whatever the clock does. After a restart they could collide: the clock may have been
+//! set back, and the part of a key that identifies the process is random and small.
 
 use rusqlite::Connection;
 
@@ -9,8 +9,8 @@ use postrider_domain::id::RowKey;
 use postrider_domain::limits;
 use postrider_domain::time::Timestamp;
 
-/// The largest key in the store, apart from keys that are more than [`limits::CLOCK_AHEAD_MAX`] ahead: a wrong clock made those, and
-/// every later row would get their time. The log reports keys that are ahead.
+/// The largest key in the store, apart from keys that are more than [`limits::CLOCK_AHEAD_MAX`] ahead: a wrong clock
+/// made those, and every later row would get their time. The log reports keys that are ahead.
 pub fn largest(connection: &Connection, now: Timestamp) -> Result<RowKey, rusqlite::Error> {
     let bound = RowKey::first_at(now.plus(limits::CLOCK_AHEAD_MAX));
     let (mut newest, mut newest_of_all) = (0, 0);

@@ -90,9 +90,10 @@ mod tests {
         connection
             .execute_batch(
                 "INSERT INTO workspaces (key, id, name) VALUES (1, 'org_0000000000000000', 'w');
-                 INSERT INTO endpoints (key, id, workspace_key, name, url, events, is_active, secret_version, secret_last4,
-                                        updated_at)
-                     VALUES (2, 'whe_0000000000000000', 1, 'n', 'https://example.com/', 'post.created', 1, 1, '0000', 0);
+                 INSERT INTO endpoints (key, id, workspace_key, name, url, events, is_active, secret_version,
+                                        secret_last4, updated_at)
+                     VALUES (2, 'whe_0000000000000000', 1, 'n', 'https://example.com/', 'post.created', 1, 1,
+                             '0000', 0);
                  INSERT INTO due (delivery_key, lane_key, event_key, due_at, mode, cause, secret_version)
                      VALUES (4, 2, 3, 7, 0, 0, 1);
                  INSERT INTO lanes (lane_key, workspace_key, next_at) VALUES (2, 1, 7);

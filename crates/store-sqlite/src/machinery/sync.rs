@@ -1,9 +1,10 @@
-//! Flushes committed groups to the disk and answers their jobs. The writer runs the statements of the next group meanwhile.
+//! Flushes committed groups to the disk and answers their jobs. The writer runs the statements of the next group
+//! meanwhile.
 //!
-//! The writer's connection commits with `synchronous = NORMAL`: a commit writes its pages to the write-ahead log and leaves them to
-//! the operating system. No job is answered and no claim is handed over before an `fdatasync` of the log, begun after the commit,
-//! has ended. SQLite flushes the log itself before a checkpoint copies from it, so the database is consistent at any instant. A
-//! power failure can only lose writes that nobody was told had succeeded.
+//! The writer's connection commits with `synchronous = NORMAL`: a commit writes its pages to the write-ahead log and
+//! leaves them to the operating system. No job is answered and no claim is handed over before an `fdatasync` of the
+//! log, begun after the commit, has ended. SQLite flushes the log itself before a checkpoint copies from it, so the
+//! database is consistent at any instant. A power failure can only lose writes that were not answered yet.
 
 use std::fs::File;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -33,8 +34,8 @@ pub struct Committed {
 pub struct Syncer {
     groups: mpsc::SyncSender<Committed>,
     inbox: Arc<Inbox>,
-    /// A flush failed. The operating system may have dropped the pages, and reports that only once. So this process can promise
-    /// nothing any more.
+    /// A flush failed. The operating system may have dropped the pages, and reports that only once. So this process can
+    /// promise nothing any more.
     failed: Arc<AtomicBool>,
 }
 
@@ -46,7 +47,7 @@ impl Syncer {
         let syncer = Self { groups, inbox: Arc::clone(&inbox), failed: Arc::clone(&failed) };
         let runtime = Handle::try_current().ok();
         let thread = std::thread::Builder::new().name("store-sync".to_owned()).spawn(move || {
-            // Should this thread end before the writer does, nobody may wait for it.
+            // If this thread ends before the writer does, the writer must not wait for it.
             let _on_exit = FailOnExit { failed: Arc::clone(&failed), inbox: Arc::clone(&inbox) };
             for group in queue {
                 let started = std::time::Instant::now();
@@ -101,7 +102,10 @@ fn flush(log: &File) -> bool {
     match log.sync_data() {
         Ok(()) => true,
         Err(error) => {
-            tracing::error!(error = %Chain(&error), "cannot flush the write-ahead log: nothing more is written until a restart");
+            tracing::error!(
+                error = %Chain(&error),
+                "cannot flush the write-ahead log: nothing more is written until a restart"
+            );
             false
         }
     }

@@ -1,13 +1,15 @@
 //! The one thread that writes, and its group commit.
 //!
-//! The writer commits jobs in groups. A group is one transaction, and its jobs are answered once it is on disk. So they share the
-//! cost of one flush. While a group is being flushed (`sync.rs`), the writer runs the statements of the next group, and more jobs
-//! join that until it can be committed. Under load a group is committed a moment later than it could be (`inbox.rs`). Otherwise
-//! nothing waits on purpose.
+//! Differs from PostgreSQL: SQLite allows one writer at a time, so all writes are grouped.
 //!
-//! A job that refuses must not have written anything: it checks first and writes last. When a statement fails, the group is
-//! rolled back, and each job runs again in a transaction of its own. So a bad job costs no other job its commit. A job can
-//! therefore run twice, and a rollback clears the caches that live beside the database.
+//! The writer commits jobs in groups. A group is one transaction, and its jobs are answered once it is on disk. So they
+//! share the cost of one flush. While a group is being flushed (`sync.rs`), the writer runs the statements of the next
+//! group, and more jobs join that until it can be committed. Under load a group is committed a moment later than it
+//! could be (`inbox.rs`). Otherwise nothing waits on purpose.
+//!
+//! A job that refuses must not have written anything: it checks first and writes last. When a statement fails, the
+//! group is rolled back, and each job runs again in a transaction of its own. So a bad job costs no other job its
+//! commit. A job can therefore run twice, and a rollback clears the caches that live beside the database.
 
 use std::fs::File;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -48,8 +50,8 @@ pub struct WriteTx<'w> {
     pub operations: Option<RowKey>,
 }
 
-/// The result of a write inside its transaction. The outer error rolls the group back. The inner error is a refusal, which must
-/// come before the first write.
+/// The result of a write inside its transaction. The outer error rolls the group back. The inner error is a refusal,
+/// which must come before the first write.
 pub type WriteResult<T, E> = Result<Result<T, E>, rusqlite::Error>;
 
 impl WriteTx<'_> {
@@ -128,7 +130,7 @@ where
     fn settle(self: Box<Self>, committed: Result<(), StoreError>) {
         let Self { result, reply, .. } = *self;
         let outcome = committed.and_then(|()| result.ok_or_else(|| broken("a job was committed but did not run")));
-        // Nobody receives it when the caller was cancelled. The write stands all the same.
+        // The send fails when the caller was cancelled. The write is committed all the same.
         let _ = reply.send(outcome);
     }
 }
@@ -206,7 +208,8 @@ impl Writer {
         self.refuse_publishes.load(Ordering::Relaxed)
     }
 
-    /// Runs `effect` in the next group. Returns once the group is on disk. A job that can wait does not start a group at once.
+    /// Runs `effect` in the next group. Returns once the group is on disk. A job that can wait does not start a group
+    /// at once.
     pub async fn write<T, F>(&self, size: JobSize, can_wait: bool, effect: F) -> Result<T, StoreError>
     where
         T: Send + 'static,
@@ -243,7 +246,7 @@ struct WriterThread {
 }
 
 impl Drop for WriterThread {
-    /// However the thread ends, nobody may wait for it for ever.
+    /// Drops the jobs that wait, however the thread ends: no caller may wait for ever.
     fn drop(&mut self) {
         self.inbox.abandon();
     }
@@ -272,7 +275,11 @@ impl WriterThread {
                 group.into_iter().for_each(|job| job.settle(Err(store_error(&error))));
             }
             Err(error) => {
-                tracing::warn!(jobs = group.len(), error = %Chain(&error), "a group of writes was rolled back; its jobs run one by one");
+                tracing::warn!(
+                    jobs = group.len(),
+                    error = %Chain(&error),
+                    "a group of writes was rolled back: its jobs run one by one"
+                );
                 for job in group {
                     let mut alone = vec![job];
                     match self.transact(&mut alone, false) {
@@ -306,7 +313,7 @@ impl WriterThread {
         self.health.clear();
         self.claims.rolled_back();
         self.claims.set_sink(None);
-        // After some failures SQLite has rolled back by itself.
+        // SQLite rolls back automatically after some failures.
         if !self.connection.is_autocommit()
             && let Err(error) = self.connection.execute_batch("ROLLBACK")
         {

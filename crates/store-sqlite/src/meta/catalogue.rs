@@ -1,6 +1,7 @@
-//! The store's event catalogue. `StoredCatalogue` compares versions; this file checks the rest: the brand, and names in use.
+//! The store's event catalogue. `StoredCatalogue` compares versions; this file checks the rest: the brand, and names in
+//! use.
 //!
-//! Writes `catalogues`, as `copy.rs` does while a store is copied.
+//! Writes `catalogues`.
 
 use rusqlite::{Connection, OptionalExtension, params};
 
@@ -61,7 +62,8 @@ fn has_api_keys(connection: &Connection) -> Result<bool, rusqlite::Error> {
     connection.query_row("SELECT EXISTS (SELECT 1 FROM api_keys)", [], |row| row.get(0))
 }
 
-/// Reads all events when none has this name. That happens only when a server starts with a catalogue that drops the name.
+/// Reads all events when none has this name. That happens only when a server starts with a catalogue that drops the
+/// name.
 fn is_used(connection: &Connection, name: &str) -> Result<bool, rusqlite::Error> {
     connection.query_row(
         "SELECT EXISTS (SELECT 1 FROM endpoints

@@ -1,6 +1,6 @@
 //! The store's own facts: its tag, its keys, named values, and its event catalogue.
 //!
-//! Writes `meta`, as `copy.rs` does while a store is copied.
+//! Writes `meta`.
 
 use async_trait::async_trait;
 use rusqlite::{Connection, OptionalExtension, params};

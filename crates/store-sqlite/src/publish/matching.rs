@@ -1,10 +1,11 @@
-//! The writer's cache of endpoints: those of a workspace, which an event is matched against, and the target of each endpoint.
+//! The writer's cache of endpoints: those of a workspace, which an event is matched against, and the target of each
+//! endpoint.
 //!
-//! The endpoints of a workspace are valid only at its `config_version`. Every write to an endpoint or a secret increments the
-//! version in its own transaction, and each accept reads it in its own. So a delivery enqueued after a rotation is signed with
-//! the new secret, without exception.
+//! The endpoints of a workspace are valid only at its `config_version`. Every write to an endpoint or a secret
+//! increments the version in its own transaction, and each accept reads it in its own. So a delivery enqueued after a
+//! rotation is signed with the new secret, without exception.
 //!
-//! Writes `workspaces.config_version`, and nothing else.
+//! Writes `config_version` in `workspaces`.
 
 use std::collections::HashMap;
 use std::sync::Arc;

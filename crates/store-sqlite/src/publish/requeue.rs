@@ -20,7 +20,8 @@ use crate::machinery::writer::{WriteResult, WriteTx};
 use crate::queue::order;
 use crate::registry::endpoint;
 
-/// Queues the event of a delivery for the same endpoint again. Nothing is sent if the tenant or the delivery is of test mode.
+/// Queues the event of a delivery for the same endpoint again. Nothing is sent if the tenant or the delivery is of test
+/// mode.
 pub fn retry(
     tx: &mut WriteTx<'_>,
     tenant: Tenant,

@@ -1,4 +1,9 @@
 //! Claims due deliveries, returns claims unused, and releases the claims of a process that has ended.
+//!
+//! Differs from PostgreSQL: one writer claims at a time, so no lane is locked. No other process delivers from this
+//! store, so claims found at start are released at once.
+//!
+//! Writes `due`.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -128,8 +133,8 @@ pub fn count_due(tx: &WriteTx<'_>, endpoint_key: RowKey, enough: usize) -> Resul
         .query_row(params![endpoint_key.as_i64(), tx.now.millis(), enough], |row| row.get(0))
 }
 
-/// Makes every claim of a process that has ended due at once. The next claim of each records the lost attempt. Returns the
-/// number of claims.
+/// Makes every claim of a process that has ended due at once. The next claim of each records the lost attempt. Returns
+/// the number of claims.
 pub fn release_predecessors_claims(tx: &mut WriteTx<'_>) -> Result<usize, rusqlite::Error> {
     release_probes(tx)?;
     let lanes = tx
@@ -264,7 +269,8 @@ fn end_without_event(tx: &mut WriteTx<'_>, row: &DueRow) -> Result<(), rusqlite:
     }
 }
 
-/// When the next lane with quota has something due. `remaining` is the quota that this claim has left of the lanes it found.
+/// When the next lane with quota has something due. `remaining` is the quota that this claim has left of the lanes it
+/// found.
 fn next_due_in(
     tx: &WriteTx<'_>,
     quota: &dyn LaneQuota,

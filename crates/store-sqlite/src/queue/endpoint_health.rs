@@ -1,7 +1,9 @@
-//! The health of endpoints, updated as outcomes are recorded. The only file that writes `endpoint_health`.
+//! The health of endpoints, updated as outcomes are recorded.
 //!
-//! `postrider_store::queue::endpoint_health` decides what changes; this file applies it. The writer caches what it read, so that a
-//! success of a healthy endpoint costs no statement.
+//! `postrider_store::queue::endpoint_health` decides what changes; this file applies it. The writer caches what it
+//! read, so that a success of a healthy endpoint costs no statement.
+//!
+//! Writes `endpoint_health`.
 
 use std::collections::HashMap;
 
@@ -45,7 +47,8 @@ pub fn record(tx: &mut WriteTx<'_>, called: &EndpointTarget, signal: Signal) -> 
     Ok(())
 }
 
-/// The probe of a paused endpoint ended without evidence about it. Schedules the next probe for the instant it had before.
+/// The probe of a paused endpoint ended without evidence about it. Schedules the next probe for the instant it had
+/// before.
 pub fn probe_again(tx: &mut WriteTx<'_>, lane: Lane) -> Result<(), rusqlite::Error> {
     if lane.kind == LaneKind::Tests {
         return Ok(());

@@ -1,4 +1,6 @@
 //! Puts a delivery into the queue, claimed at once for the engine when the engine has a free slot for it.
+//!
+//! Writes `due`.
 
 use std::sync::Arc;
 

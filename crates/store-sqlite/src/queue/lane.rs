@@ -1,7 +1,11 @@
-//! Lanes: one row for each endpoint with something in the queue. The only file that writes `lanes`.
+//! Lanes: one row for each endpoint with something in the queue.
 //!
-//! The writer caches the bounds of lanes. It alone writes `lanes`, so its cache is exact until a rollback, which clears it.
-//! The cache saves a statement for each delivery whose lane has a low enough bound already.
+//! The writer caches the bounds of lanes. It alone writes `lanes`, so its cache is exact until a rollback, which clears
+//! it. The cache saves a statement for each delivery whose lane has a low enough bound already.
+//!
+//! Differs from PostgreSQL: there several nodes write `lanes`, so a lane needs a lock, and no bound is cached.
+//!
+//! Writes `lanes`.
 
 use std::collections::HashMap;
 
@@ -51,7 +55,7 @@ fn find_bound(tx: &WriteTx<'_>, lane: Lane) -> Result<LaneBound, rusqlite::Error
     Ok(found.unwrap_or(LaneBound::Empty))
 }
 
-/// Lets claims look at the lane from `at` on, if they do not earlier.
+/// Lowers the bound to `at`, so that claims look at the lane by then. Creates the lane if it has no row.
 pub fn lower_next_at(tx: &mut WriteTx<'_>, lane: Lane, at: Timestamp) -> Result<(), rusqlite::Error> {
     match tx.lanes.get(lane_key(lane)) {
         Some(LaneBound::NotBefore(next_at)) if next_at <= at => return Ok(()),
@@ -75,8 +79,8 @@ pub fn hold(tx: &mut WriteTx<'_>, endpoint_key: RowKey) -> Result<(), rusqlite::
     Ok(())
 }
 
-/// Claims nothing of the lane before `until`. From then on, if its endpoint is paused, one claim at a time. A delayed lane
-/// keeps its row even when it is empty.
+/// Claims nothing of the lane before `until`. From then on, if its endpoint is paused, one claim at a time. A delayed
+/// lane keeps its row even when it is empty.
 pub fn delay(
     tx: &mut WriteTx<'_>,
     lane: Lane,
@@ -87,7 +91,8 @@ pub fn delay(
     tx.connection
         .prepare_cached(
             "INSERT INTO lanes (lane_key, workspace_key, next_at, not_before, paused_since) VALUES (?1, ?2, ?3, ?4, ?5)
-             ON CONFLICT (lane_key) DO UPDATE SET not_before = excluded.not_before, paused_since = excluded.paused_since,
+             ON CONFLICT (lane_key) DO UPDATE SET not_before = excluded.not_before,
+                                                  paused_since = excluded.paused_since,
                                                   next_at = max(next_at, excluded.not_before)",
         )?
         .execute(params![
@@ -97,7 +102,7 @@ pub fn delay(
             until.millis(),
             paused_since.map(Timestamp::millis),
         ])?;
-    // The bound may be later than the first row due after the delay.
+    // The old bound may be later than the first row that is due after the delay.
     raise_next_at(tx, lane)
 }
 
@@ -140,8 +145,8 @@ pub fn release_of_workspace(tx: &mut WriteTx<'_>, workspace: RowKey) -> Result<(
     Ok(())
 }
 
-/// Serves every other lane that has something due before this one. Lanes are served in the order of `next_at`, so this write
-/// pays only when not all lanes can be served at once.
+/// Serves every other lane that has something due before this one. Lanes are served in the order of `next_at`, so this
+/// write pays only when not all lanes can be served at once.
 pub fn move_behind_others(tx: &mut WriteTx<'_>, lane: Lane) -> Result<(), rusqlite::Error> {
     tx.lanes.set(lane_key(lane), LaneBound::NotBefore(tx.now));
     tx.connection
@@ -165,7 +170,8 @@ pub fn raise_next_at(tx: &mut WriteTx<'_>, lane: Lane) -> Result<(), rusqlite::E
             let kept = tx
                 .connection
                 .prepare_cached(
-                    "UPDATE lanes SET next_at = ?2 WHERE lane_key = ?1 AND (paused_since IS NOT NULL OR not_before > ?3)",
+                    "UPDATE lanes SET next_at = ?2
+                     WHERE lane_key = ?1 AND (paused_since IS NOT NULL OR not_before > ?3)",
                 )?
                 .execute(params![lane_key(lane), NOT_YET.millis(), tx.now.millis()])?;
             if kept > 0 {

@@ -1,12 +1,12 @@
 //! The queue: lanes, claims, and what follows an attempt.
 //!
-//! A lane is one endpoint's rows in `due`. `lanes.next_at` is a lower bound on when the lane has something due. So a claim
-//! looks only at lanes that may have something due. It costs the same whatever the backlog, and whatever one endpoint's
-//! share of it. Lanes are served in the order of `next_at`: the lane that has been ready longest comes first, and moves
-//! behind the others when not all can be served.
+//! A lane is one endpoint's rows in `due`. `lanes.next_at` is a lower bound on when the lane has something due. So a
+//! claim looks only at lanes that may have something due. It costs the same whatever the backlog, and whatever one
+//! endpoint's share of it. Lanes are served in the order of `next_at`: the lane that has been ready longest comes
+//! first, and moves behind the others when not all can be served.
 //!
-//! A claim sets `due_at` to the end of its lease. When its holder dies, the row falls due by itself. The next claim finds
-//! the lost token and records the attempt as abandoned.
+//! A claim sets `due_at` to the end of its lease. When its holder dies, the row falls due by itself. The next claim
+//! finds the lost token and records the attempt as abandoned.
 //!
 //! | table | written by |
 //! |---|---|

@@ -1,5 +1,5 @@
-//! Operational events: reports to the operator about endpoints and deliveries, published in the operations workspace in the
-//! transaction of the change that they report. A change in that workspace itself is not reported.
+//! Operational events: reports to the operator about endpoints and deliveries, published in the operations workspace in
+//! the transaction of the change that they report. A change in that workspace itself is not reported.
 
 use rusqlite::{OptionalExtension, params};
 use serde::Serialize;

@@ -1,22 +1,24 @@
-//! Strict order: the deliveries of an endpoint one at a time, in the order in which their events were accepted. The only file
-//! that writes `ordered_lanes`.
+//! Strict order: the deliveries of an endpoint one at a time, in the order in which their events were accepted.
 //!
-//! - **Position.** A delivery in the order has a number, `due.sequence`. It is allocated under the row of its lane, in the
-//!   transaction that accepts the event. So positions have the order of commits.
-//! - **Head.** Only the first row of the order is ever due. The rows behind it are parked at `NOT_YET`. When the head ends, the
-//!   next row becomes due. So a claim finds at most the head, and costs the same whatever is parked behind it. An endpoint
-//!   without order pays one null column. A head stays the head while it is under way or waits for its retry, when it is given
-//!   back, and when its claim is lost.
-//! - **Block.** A head that fails stops the order. The lane stores its key and its position. Nothing in the order proceeds until
-//!   that delivery is skipped, or retried by hand: the new delivery takes the position.
-//! - **Expiry.** What waits too long behind an inactive endpoint or a block expires from the front. The last to expire blocks
-//!   the lane. So the order loses one piece at its front, and never a delivery in between that nobody noticed.
-//! - **Outside the order**, in the same lane: replays, other retries by hand, and events of test mode. Tests have a lane of
-//!   their own. When strict order is switched off, new deliveries have no position. A delivery that has one keeps it, but no
-//!   longer blocks.
+//! - **Position.** A delivery in the order has a number, `due.sequence`. It is allocated under the row of its lane, in
+//!   the transaction that accepts the event. So positions have the order of commits.
+//! - **Head.** Only the first row of the order is ever due. The rows behind it are parked at `NOT_YET`. When the head
+//!   ends, the next row becomes due. So a claim finds at most the head, and costs the same whatever is parked behind
+//!   it. An endpoint without order pays one null column. A head stays the head while it is under way or waits for its
+//!   retry, when it is given back, and when its claim is lost.
+//! - **Block.** A head that fails stops the order. The lane stores its key and its position. Nothing in the order
+//!   proceeds until that delivery is skipped, or retried by hand: the new delivery takes the position.
+//! - **Expiry.** Deliveries that wait too long behind an inactive endpoint or a block expire, from the front. The last
+//!   to expire blocks the lane. So the order loses one piece at its front, and never a delivery in between that nobody
+//!   noticed.
+//! - **Outside the order**, in the same lane: replays, other retries by hand, and events of test mode. Tests have a
+//!   lane of their own. When strict order is switched off, new deliveries have no position. A delivery that has one
+//!   keeps it, but no longer blocks.
 //! - **Probe.** While the endpoint is paused its probe is the head, whatever the schedule of the head says.
 //!
 //! No step here may walk a lane: each touches the head and the next row, or a bounded number of rows that expire.
+//!
+//! Writes `ordered_lanes`, and `due_at` in `due`.
 
 use rusqlite::{OptionalExtension, params};
 
@@ -74,8 +76,8 @@ pub fn after_head(
     if blocks(reason) && is_strict(tx, lane)? { block(tx, lane, delivery_key, sequence) } else { move_up(tx, lane) }
 }
 
-/// Makes the head due by `at` instead of at its next step. A paused endpoint's probe is the head: nothing else in the order may
-/// be sent.
+/// Makes the head due by `at` instead of at its next step. A paused endpoint's probe is the head: nothing else in the
+/// order may be sent.
 pub fn advance_head(tx: &mut WriteTx<'_>, lane: Lane, at: Timestamp) -> Result<(), rusqlite::Error> {
     if !is_strict(tx, lane)? {
         return Ok(());
@@ -150,14 +152,15 @@ pub fn remove_of_workspace(tx: &WriteTx<'_>, workspace_key: RowKey) -> Result<()
     Ok(())
 }
 
-/// Fails deliveries in an order that waited too long behind an inactive or paused endpoint, or behind a block. They expire from
-/// the front, so that the rest of the order has no gap.
+/// Fails deliveries in strict order that waited too long behind an inactive or paused endpoint, or behind a block. They
+/// expire from the front, so that the rest of the order has no gap.
 pub fn expire_waiting(tx: &mut WriteTx<'_>, limit: usize) -> Result<usize, rusqlite::Error> {
     let too_long_ago = tx.now.minus(limits::WAITING_MAX);
     let lanes = tx
         .connection
         .prepare_cached(
-            // The indexes and the join order are fixed: the planner knows no table sizes and might walk all lanes.
+            // Differs from PostgreSQL: the indexes and the join order are fixed. The planner has no statistics here,
+            // and might walk all lanes.
             "SELECT l.lane_key, l.workspace_key FROM lanes l INDEXED BY lanes_held
                  CROSS JOIN ordered_lanes o ON o.lane_key = l.lane_key
              WHERE l.held_since IS NOT NULL AND l.held_since <= ?1
@@ -224,7 +227,8 @@ fn block(tx: &WriteTx<'_>, lane: Lane, delivery_key: RowKey, sequence: i64) -> R
     );
     tx.connection
         .prepare_cached(
-            "UPDATE ordered_lanes SET blocked_by = ?2, blocked_sequence = ?3, blocked_since = COALESCE(blocked_since, ?4)
+            "UPDATE ordered_lanes SET blocked_by = ?2, blocked_sequence = ?3,
+                                      blocked_since = COALESCE(blocked_since, ?4)
              WHERE lane_key = ?1",
         )?
         .execute(params![lane_key(lane), delivery_key.as_i64(), sequence, tx.now.millis()])?;
@@ -243,8 +247,8 @@ fn remove_block(tx: &WriteTx<'_>, lane_key: i64) -> Result<bool, rusqlite::Error
     Ok(changed > 0)
 }
 
-/// Makes the first row of the order due. It is due since it was accepted, so that it is sent before a replay queued since. Its
-/// lane is ready from now, as any other.
+/// Makes the first row of the order due. It is due since it was accepted, so that it is sent before a replay queued
+/// since. Its lane is ready from now, as any other.
 fn move_up(tx: &mut WriteTx<'_>, lane: Lane) -> Result<(), rusqlite::Error> {
     let Some(first) = find_first(tx, lane)? else { return Ok(()) };
     let due_at = first.created_at().min(tx.now);

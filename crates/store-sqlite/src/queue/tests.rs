@@ -1,5 +1,5 @@
-//! The cost of queue operations, in steps of SQLite's virtual machine: the same on any machine. And the deliveries of a deleted
-//! endpoint.
+//! The cost of queue operations, in steps of SQLite's virtual machine: the same on any machine. And the deliveries of a
+//! deleted endpoint.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -46,7 +46,8 @@ struct TestQueue {
 }
 
 impl TestQueue {
-    /// A queue in which endpoint 1 has `backlog` deliveries due, and each of `idle` other endpoints has one due in an hour.
+    /// A queue in which endpoint 1 has `backlog` deliveries due, and each of `idle` other endpoints has one due in an
+    /// hour.
     fn new(backlog: u32, idle: u32) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let mut connection = schema::connect(&schema::database_path(directory.path())).unwrap();

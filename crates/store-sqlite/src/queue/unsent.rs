@@ -1,5 +1,7 @@
-//! Deliveries that leave the queue without an attempt: cancelled with their endpoint, or expired. And the attempts of lost
-//! claims.
+//! Deliveries that leave the queue without an attempt: cancelled with their endpoint, or expired. And the attempts of
+//! lost claims.
+//!
+//! Writes `due`.
 
 use rusqlite::{Row, params};
 

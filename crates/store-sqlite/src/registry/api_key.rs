@@ -1,4 +1,6 @@
-//! API keys. The table holds keyed hashes, never a key. The only file that writes `api_keys`.
+//! API keys. The table holds keyed hashes, never a key.
+//!
+//! Writes `api_keys`.
 
 use async_trait::async_trait;
 use rusqlite::{Connection, OptionalExtension, Row, params};

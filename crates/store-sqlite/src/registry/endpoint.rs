@@ -1,5 +1,6 @@
-//! Endpoints: their settings, and the switch that stops one. Writes `endpoints`, the columns of options apart
-//! (`endpoint_options.rs`). Secrets are written by `secrets.rs`.
+//! Endpoints: their settings, and the switch that stops one. Secrets are written by `secrets.rs`.
+//!
+//! Writes `endpoints`, as `endpoint_options.rs` does.
 
 use std::sync::Arc;
 
@@ -83,8 +84,8 @@ impl Endpoints for SqliteStore {
     }
 }
 
-pub const ENDPOINT_COLUMNS: &str = "key, id, url, name, events, is_active, disabled_reason, project_id, secret_last4, updated_at, \
-     retry_schedule, timeout_seconds, rate_limit, ordering, signature_schemes, public_key, header_names, \
+pub const ENDPOINT_COLUMNS: &str = "key, id, url, name, events, is_active, disabled_reason, project_id, secret_last4, \
+     updated_at, retry_schedule, timeout_seconds, rate_limit, ordering, signature_schemes, public_key, header_names, \
      certificate_sha256, sealed_version";
 
 pub fn endpoint_from_row(row: &Row<'_>) -> Result<Endpoint, rusqlite::Error> {
@@ -289,8 +290,8 @@ fn update(
 fn store_settings(tx: &WriteTx<'_>, endpoint: &Endpoint) -> Result<(), rusqlite::Error> {
     tx.connection
         .prepare_cached(
-            "UPDATE endpoints SET project_id = ?2, name = ?3, url = ?4, events = ?5, is_active = ?6, disabled_reason = ?7,
-                                  updated_at = ?8
+            "UPDATE endpoints SET project_id = ?2, name = ?3, url = ?4, events = ?5, is_active = ?6,
+                                  disabled_reason = ?7, updated_at = ?8
              WHERE key = ?1",
         )?
         .execute(params![

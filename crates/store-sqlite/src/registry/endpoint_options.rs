@@ -1,5 +1,7 @@
-//! An endpoint's options: the columns that hold their public part, and how an update is written. The sealed parts are in
-//! `secrets.rs`.
+//! An endpoint's options: the columns that hold their public part, and how an update is written. The sealed parts are
+//! in `secrets.rs`.
+//!
+//! Writes the columns of options in `endpoints`, as a rotation does with `public_key` (`endpoint.rs`).
 
 use std::time::Duration;
 

@@ -1,6 +1,6 @@
 //! Workspaces.
 //!
-//! Writes `workspaces`, apart from `config_version`, which `publish/matching.rs` increments.
+//! Writes `workspaces`, apart from `config_version` (`publish/matching.rs`).
 
 use async_trait::async_trait;
 use rusqlite::{Connection, OptionalExtension, Row, params};

@@ -28,7 +28,8 @@ impl Upkeep for SqliteStore {
 
     async fn erase_unused_secrets(&self, limit: usize) -> Result<usize, StoreError> {
         let now = self.clock.now();
-        // Searched on a read connection, so that the writer is not held up: an unused version stays unused.
+        // Differs from PostgreSQL: searched on a read connection first, so that the only writer is not held up. An
+        // unused version stays unused.
         let unused = self.read(move |tx| secrets::find_unused(tx.connection, now, limit)).await?;
         if unused.is_empty() {
             return Ok(0);

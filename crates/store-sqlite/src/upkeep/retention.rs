@@ -1,9 +1,9 @@
 //! Retention: removes old rows of the log, the oldest first, one bounded step at a time.
 //!
-//! A delivery is removed when it has ended and is old enough. An event is removed when it is old enough and no delivery of it
-//! is left. So a delivery that is still to be sent or shown keeps its payload.
+//! A delivery is removed when it has ended and is old enough. An event is removed when it is old enough and no delivery
+//! of it is left. So a delivery that is still to be sent or shown keeps its payload.
 //!
-//! Writes `deliveries`, `attempts`, `events` and `publish_keys`, and only deletes from them.
+//! Deletes from `deliveries`, `attempts`, `events` and `publish_keys`.
 
 use rusqlite::params;
 
