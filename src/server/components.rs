@@ -66,7 +66,7 @@ impl Components {
 
     pub fn start_engine(&self, settings: &Settings) -> Engine {
         Engine::start(EngineParts {
-            store: Arc::clone(&self.store),
+            store: self.store.clone(),
             transport: self.egress.clone(),
             clock: Arc::clone(&self.clock),
             master_key: Arc::clone(&self.master_key),

@@ -19,12 +19,14 @@ use postrider_store::copy::{
 };
 use postrider_store::{OpenError, UnexpectedValue};
 
-use super::column::{get, int};
-use super::connect::{Target, connection};
-use super::fault::PgError;
-use super::session::Session;
-use super::settings::PostgresSettings;
-use super::{lane, meta, node, partition, schema};
+use crate::machinery::column::{get, int};
+use crate::machinery::connect::{ConnectionConfig, connection};
+use crate::machinery::fault::PgError;
+use crate::machinery::session::Session;
+use crate::machinery::settings::PostgresSettings;
+use crate::machinery::{node, partition, schema};
+use crate::meta;
+use crate::queue::lane;
 
 /// A store's tables in its database.
 pub struct PostgresTables {
@@ -54,7 +56,7 @@ impl PostgresTables {
     /// When there is none to copy from, another copy uses it, or it cannot be opened.
     pub async fn open(settings: &PostgresSettings, side: Side) -> Result<Self, CopyError> {
         let unusable = |error: PgError| CopyError::Open(side, OpenError::Database(error.into()));
-        let target = Target::of(&settings.url, settings);
+        let target = ConnectionConfig::of(&settings.url, settings);
         let pool = target.and_then(|target| target.pool(CONNECTIONS));
         let pool = pool.map_err(|error| CopyError::Open(side, OpenError::Database(error.into())))?;
         let lock = Session::new(connection(&pool).await.map_err(unusable)?);
@@ -131,7 +133,7 @@ async fn try_lock(session: &Session) -> Result<bool, PgError> {
 #[async_trait]
 impl Tables for PostgresTables {
     async fn is_in_use(&self) -> Result<bool, Fault> {
-        Ok(node::is_any_here(&self.session).await?)
+        Ok(node::is_any_active(&self.session).await?)
     }
 
     async fn columns(&self, table: &'static str) -> Result<Vec<String>, Fault> {
@@ -232,7 +234,7 @@ impl Tables for PostgresTables {
         self.committed(async {
             // The token stays: whoever claims next records the attempt that was lost.
             self.session.execute(release, &[&now.millis()]).await?;
-            lane::settle_released(&self.session).await?;
+            lane::reset_released(&self.session).await?;
             self.session.batch(&unmark).await
         })
         .await

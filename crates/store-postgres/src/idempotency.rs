@@ -1,8 +1,9 @@
-//! Answers kept for replay, written in the transaction of the effect they answer.
+//! Answers kept for repeated requests, written in the transaction of the effect they answer. Writes `idempotency`.
 //!
-//! Two nodes may have the same request at once. Neither finds an answer, both run the effect, and the index lets one of them keep
-//! its answer: the other is rolled back with its effect, looks again and finds it.
+//! Two nodes may run the same request at once. Neither finds an answer, and both run the effect. The unique index lets one of them
+//! keep its answer. The other is rolled back with its effect, runs again and finds the answer.
 
+use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use tokio_postgres::Row;
@@ -11,43 +12,56 @@ use postrider_domain::id::RowKey;
 use postrider_domain::idempotency::{IdempotentRequest, RecordedAnswer, Recording};
 use postrider_domain::limits;
 use postrider_domain::time::Timestamp;
-use postrider_store::Written;
 use postrider_store::column::mode_code;
+use postrider_store::{Answers, StoreError, Written};
 
-use super::column::{get, number};
-use super::fault::PgError;
-use super::session::Session;
-use super::transaction::WriteTx;
+use crate::PostgresStore;
+use crate::machinery::column::{get, number};
+use crate::machinery::fault::PgError;
+use crate::machinery::session::Session;
+use crate::machinery::transaction::{WriteTx, effect};
 
-/// What was kept for this request, if its window is not over.
-pub async fn find(
-    session: &Session,
-    now: Timestamp,
-    request: &IdempotentRequest,
-) -> Result<Option<Written<()>>, PgError> {
+#[async_trait]
+impl Answers for PostgresStore {
+    async fn find_answer<'r>(&self, request: &'r IdempotentRequest) -> Result<Option<Written<()>>, StoreError> {
+        let (request, now) = (request.clone(), self.database.time.about_now());
+        self.read(move |session| Box::pin(async move { find(session, now, &request).await })).await
+    }
+
+    async fn record_answer(
+        &self,
+        request: IdempotentRequest,
+        answer: RecordedAnswer,
+    ) -> Result<Written<()>, StoreError> {
+        self.write(effect!(|tx, request, answer| record_alone(tx, &request, &answer))).await
+    }
+}
+
+/// The answer kept for this request, while its window is open.
+async fn find(session: &Session, now: Timestamp, request: &IdempotentRequest) -> Result<Option<Written<()>>, PgError> {
     let found = session
         .query_opt(
             "SELECT body_hash, status, body, sealed FROM idempotency
              WHERE workspace_key = $1 AND mode = $2 AND route = $3 AND idempotency_key = $4 AND key >= $5",
             &[
-                &request.scope.workspace_key.as_i64(),
-                &mode_code(request.scope.mode),
+                &request.scope.tenant.workspace.as_i64(),
+                &mode_code(request.scope.tenant.mode),
                 &request.scope.route,
                 &request.key.as_str(),
                 &window_start(now).as_i64(),
             ],
         )
         .await?;
-    found.map(|row| kept_from_row(&row, request)).transpose()
+    found.map(|row| answer_from_row(&row, request)).transpose()
 }
 
-/// What was kept for each of these requests.
+/// The answer kept for each of these requests.
 pub async fn find_many(
     session: &Session,
     now: Timestamp,
     requests: &[&IdempotentRequest],
 ) -> Result<Vec<Option<Written<()>>>, PgError> {
-    let Columns { workspace_keys, modes, routes, keys } = Columns::of(requests.iter().copied());
+    let RequestColumns { workspace_keys, modes, routes, keys } = RequestColumns::of(requests.iter().copied());
     let rows = session
         .query(
             "SELECT asked.at, i.body_hash, i.status, i.body, i.sealed
@@ -60,12 +74,12 @@ pub async fn find_many(
     let mut found: Vec<Option<Written<()>>> = requests.iter().map(|_| None).collect();
     for row in &rows {
         let at = number::<usize>(row, "at")? - 1;
-        found[at] = Some(kept_from_row(row, requests[at])?);
+        found[at] = Some(answer_from_row(row, requests[at])?);
     }
     Ok(found)
 }
 
-fn kept_from_row(row: &Row, request: &IdempotentRequest) -> Result<Written<()>, PgError> {
+fn answer_from_row(row: &Row, request: &IdempotentRequest) -> Result<Written<()>, PgError> {
     if get::<&[u8]>(row, "body_hash")? != request.body_hash {
         return Ok(Written::KeyReused);
     }
@@ -73,15 +87,13 @@ fn kept_from_row(row: &Row, request: &IdempotentRequest) -> Result<Written<()>, 
     Ok(Written::Replayed(RecordedAnswer { status: number(row, "status")?, body, sealed: get(row, "sealed")? }))
 }
 
-/// Keeps an answer. One whose window is over gives way; of one that another node has kept meanwhile it is told by
-/// [`PgError::Overtaken`].
-pub async fn record(tx: &WriteTx, request: &IdempotentRequest, answer: &RecordedAnswer) -> Result<(), PgError> {
-    record_many(tx, &[(request, answer.clone())]).await
-}
-
-/// As [`record`], for several requests, of which no two may be the same.
+/// Keeps answers, of which no two are of the same request. Replaces an answer whose window is over.
+///
+/// # Errors
+/// [`PgError::Overtaken`] when another node has kept an answer to one of the requests meanwhile.
 pub async fn record_many(tx: &WriteTx, answers: &[(&IdempotentRequest, RecordedAnswer)]) -> Result<(), PgError> {
-    let Columns { workspace_keys, modes, routes, keys } = Columns::of(answers.iter().map(|(request, _)| *request));
+    let RequestColumns { workspace_keys, modes, routes, keys } =
+        RequestColumns::of(answers.iter().map(|(request, _)| *request));
     let row_keys: Vec<i64> = answers.iter().map(|_| tx.next_key().as_i64()).collect();
     let hashes: Vec<&[u8]> = answers.iter().map(|(request, _)| request.body_hash.as_slice()).collect();
     let statuses: Vec<i64> = answers.iter().map(|(_, answer)| i64::from(answer.status)).collect();
@@ -89,7 +101,7 @@ pub async fn record_many(tx: &WriteTx, answers: &[(&IdempotentRequest, RecordedA
     let sealed: Vec<bool> = answers.iter().map(|(_, answer)| answer.sealed).collect();
     let recorded = tx
         .execute(
-            // In the order of the index, in which other transactions take them too.
+            // All transactions insert in the order of the index, so that two of them do not deadlock.
             "INSERT INTO idempotency
                  (key, workspace_key, mode, route, idempotency_key, body_hash, status, body, sealed)
              SELECT * FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9) ORDER BY 2, 3, 4, 5
@@ -114,8 +126,8 @@ pub async fn record_many(tx: &WriteTx, answers: &[(&IdempotentRequest, RecordedA
     if recorded < answers.len() as u64 { Err(PgError::Overtaken) } else { Ok(()) }
 }
 
-/// Keeps an answer without an effect. What was kept before wins.
-pub async fn record_alone(
+/// Keeps the answer of a request without an effect. An answer that is already kept wins.
+async fn record_alone(
     tx: &mut WriteTx,
     request: &IdempotentRequest,
     answer: &RecordedAnswer,
@@ -123,11 +135,11 @@ pub async fn record_alone(
     if let Some(kept) = find(tx, tx.now, request).await? {
         return Ok(kept);
     }
-    record(tx, request, answer).await?;
+    record_many(tx, &[(request, answer.clone())]).await?;
     Ok(Written::Done(()))
 }
 
-/// Runs `effect` once for a request, keeping its answer in the same transaction.
+/// Runs `effect` once for a request and keeps its answer in the same transaction.
 pub async fn once<T, E, F>(
     tx: &mut WriteTx,
     recording: Option<&Recording<T>>,
@@ -151,11 +163,11 @@ where
         Err(refusal) => return Ok(Err(refusal)),
     };
     let answer = (recording.render)(&done);
-    record(tx, &recording.request, &answer).await?;
+    record_many(tx, &[(&recording.request, answer)]).await?;
     Ok(Ok(Written::Done(done)))
 }
 
-/// What another transaction is about to replace or remove is left to it.
+/// Removes up to `limit` answers whose window is over. Skips rows that another transaction holds.
 pub async fn forget(tx: &mut WriteTx, limit: usize) -> Result<usize, PgError> {
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
     let forgotten = tx
@@ -168,19 +180,19 @@ pub async fn forget(tx: &mut WriteTx, limit: usize) -> Result<usize, PgError> {
     Ok(usize::try_from(forgotten).unwrap_or(usize::MAX))
 }
 
-/// What requests are known by, column by column.
-struct Columns<'r> {
+/// The unique key of each request, column by column.
+struct RequestColumns<'r> {
     workspace_keys: Vec<i64>,
     modes: Vec<i64>,
     routes: Vec<&'r str>,
     keys: Vec<&'r str>,
 }
 
-impl<'r> Columns<'r> {
+impl<'r> RequestColumns<'r> {
     fn of(requests: impl Iterator<Item = &'r IdempotentRequest> + Clone) -> Self {
         Self {
-            workspace_keys: requests.clone().map(|request| request.scope.workspace_key.as_i64()).collect(),
-            modes: requests.clone().map(|request| mode_code(request.scope.mode)).collect(),
+            workspace_keys: requests.clone().map(|request| request.scope.tenant.workspace.as_i64()).collect(),
+            modes: requests.clone().map(|request| mode_code(request.scope.tenant.mode)).collect(),
             routes: requests.clone().map(|request| request.scope.route.as_str()).collect(),
             keys: requests.map(|request| request.key.as_str()).collect(),
         }

@@ -1,11 +1,14 @@
-//! Replays: jobs that walk an endpoint's log and queue again what it did not get.
+//! Replays: jobs that walk an endpoint's log and queue again what it did not receive. Writes `replays`.
 //!
-//! Any node takes any replay further. Who does holds its row, and its endpoint against other replays of it: of two that walk at
-//! once, the second is to see what the first has queued. What a walk may pass over unseen is what was not yet committed when it
-//! was made, and it is made under the workspace's lock: everything accepted before has been committed then.
+//! Differs from SQLite: any node advances any replay. It locks the replay's row, and its endpoint against other replays of that
+//! endpoint: of two concurrent walks the second must see what the first has queued.
+//!
+//! A walk could miss rows that were not yet committed when the replay was created. So a replay is created under the workspace's lock:
+//! everything accepted before is committed by then.
 
 use std::collections::HashSet;
 
+use async_trait::async_trait;
 use tokio_postgres::Row;
 
 use postrider_domain::audit::{AuditAction, Author};
@@ -13,33 +16,100 @@ use postrider_domain::delivery::{DeliveryCause, DeliveryStatus};
 use postrider_domain::id::{EndpointId, ReplayId, RowKey, StoreTag};
 use postrider_domain::page::{Page, PageRequest};
 use postrider_domain::replay::{Replay, ReplayCount, ReplayRange, ReplayStatus};
+use postrider_domain::tenant::Tenant;
 use postrider_store::column::{mode_code, mode_from_code};
-use postrider_store::publish::requeue::{Again, RequeueRefusal};
+use postrider_store::publish::delivery::NewDelivery;
+use postrider_store::publish::requeue::Requeue;
 use postrider_store::replay::{
-    Candidate, Fate, LIVE_FIRST, REPLAYS_PER_STEP, ROWS_PER_COUNT, ROWS_PER_STEP, Running, counted, statuses_from_text,
-    statuses_to_text, stretch,
+    Candidate, LIVE_FIRST, REPLAYS_PER_STEP, ROWS_PER_COUNT, ROWS_PER_STEP, RunningReplay, Verdict, counted,
+    statuses_from_text, statuses_to_text, step_rows,
 };
-use postrider_store::{NewReplay, RequeueError, StopReplayError};
+use postrider_store::{NewReplay, ReplayScope, Replays, RequeueError, StopReplayError, StoreError, Write, Written};
 
-use super::column::{coded, get, instant, key, number, opt_instant, parsed, unexpected};
-use super::fault::PgError;
-use super::lane::Bounds;
-use super::session::Session;
-use super::transaction::WriteTx;
-use super::{audit, due, endpoint, enqueue, matching, requeue};
+use crate::PostgresStore;
+use crate::log::audit;
+use crate::machinery::column::{coded, get, instant, key, number, opt_instant, parsed, unexpected};
+use crate::machinery::fault::PgError;
+use crate::machinery::session::Session;
+use crate::machinery::transaction::{WriteTx, effect};
+use crate::publish::matching;
+use crate::queue::lane::LaneBounds;
+use crate::queue::{due, enqueue};
+use crate::registry::endpoint;
 
-pub use postrider_store::replay::Scope;
+#[async_trait]
+impl Replays for PostgresStore {
+    async fn count_replayable(
+        &self,
+        scope: ReplayScope,
+        after: RowKey,
+    ) -> Result<(ReplayCount, Option<RowKey>), StoreError> {
+        self.read(move |session| {
+            Box::pin(
+                async move { Ok(counted(&candidates(session, &scope, after, ROWS_PER_COUNT).await?, ROWS_PER_COUNT)) },
+            )
+        })
+        .await
+    }
 
-/// The next rows of the log after `after`, in order, each with what becomes of it. What a test key published was never meant
-/// to arrive: only a replay with a test key, which sends nothing, looks at it.
+    async fn create_replay(&self, write: Write<Replay>, new: NewReplay) -> Result<Written<Replay>, RequeueError> {
+        let Write { tenant, author, recording } = write;
+        self.write_once(recording, effect!(|tx, new| create(tx, tenant, author, &new))).await
+    }
+
+    async fn list_replays(
+        &self,
+        tenant: Tenant,
+        endpoint_id: EndpointId,
+        page: PageRequest,
+    ) -> Result<Option<Page<Replay>>, StoreError> {
+        let tag = self.database.tag;
+        self.read(move |session| Box::pin(list(session, tag, tenant, endpoint_id, page))).await
+    }
+
+    async fn find_replay(
+        &self,
+        tenant: Tenant,
+        endpoint_id: EndpointId,
+        id: ReplayId,
+    ) -> Result<Option<Replay>, StoreError> {
+        let tag = self.database.tag;
+        self.read(move |session| Box::pin(find(session, tag, tenant, endpoint_id, id))).await
+    }
+
+    async fn stop_replay(
+        &self,
+        write: Write<Replay>,
+        endpoint_id: EndpointId,
+        id: ReplayId,
+    ) -> Result<Written<Replay>, StopReplayError> {
+        let Write { tenant, author, recording } = write;
+        self.write_once(
+            recording,
+            effect!(|tx| async move {
+                if find(tx, tx.tag, tenant, endpoint_id, id).await?.is_some() {
+                    end(tx, id.key(), ReplayStatus::Stopped).await?;
+                    audit::append(tx, tenant.workspace, author, AuditAction::ReplayStopped, id).await?;
+                }
+                Ok(find(tx, tx.tag, tenant, endpoint_id, id).await?.ok_or(StopReplayError::NotFound))
+            }),
+        )
+        .await
+    }
+}
+
+/// The next rows of the log after `after`, in order, each with its verdict.
+///
+/// Events of test mode were never meant to arrive. Only a replay of test mode, which sends nothing, includes them.
 async fn candidates(
     session: &Session,
-    scope: Scope<'_>,
+    scope: &ReplayScope,
     after: RowKey,
     limit: usize,
 ) -> Result<Vec<Candidate>, PgError> {
-    let Scope { endpoint_key, mode, range } = scope;
-    // `+ 0`: of an endpoint there are many later deliveries, of an event few, and the statistics of a new day know neither.
+    let ReplayScope { endpoint_key, mode, range } = scope;
+    // `+ 0` keeps the planner from the index by endpoint: an endpoint has many later deliveries, an event few, and a new day has no
+    // statistics.
     let statuses: Vec<i64> = range.statuses.iter().map(|status| status.code()).collect();
     let rows = session
         .query(
@@ -48,7 +118,7 @@ async fn candidates(
                              SELECT 1 FROM deliveries later
                              WHERE later.event_key = d.event_key AND later.endpoint_key + 0 = d.endpoint_key
                                AND later.key > d.key AND later.mode <= $6 AND later.status IN ($7, $8))
-                         THEN 1 + (EXISTS (SELECT 1 FROM events WHERE events.key = d.event_key))::int ELSE 0 END AS fate
+                         THEN 1 + (EXISTS (SELECT 1 FROM events WHERE events.key = d.event_key))::int ELSE 0 END AS verdict
              FROM deliveries d WHERE d.endpoint_key = $1 AND d.key > $2 AND d.key < $3 ORDER BY d.key LIMIT $4",
             &[
                 &endpoint_key.as_i64(),
@@ -56,7 +126,7 @@ async fn candidates(
                 &RowKey::first_at(range.until).as_i64(),
                 &as_i64(limit),
                 &DeliveryCause::Event.code(),
-                &mode_code(mode),
+                &mode_code(*mode),
                 &DeliveryStatus::Pending.code(),
                 &DeliveryStatus::Delivered.code(),
                 &statuses,
@@ -67,29 +137,21 @@ async fn candidates(
         Ok(Candidate {
             key: key(row, "key")?,
             event_key: key(row, "event_key")?,
-            fate: coded(row, "fate", Fate::from_code)?,
+            verdict: coded(row, "verdict", Verdict::from_code)?,
         })
     };
     rows.iter().map(candidate).collect()
 }
 
-pub async fn count(
-    session: &Session,
-    scope: Scope<'_>,
-    after: RowKey,
-) -> Result<(ReplayCount, Option<RowKey>), PgError> {
-    Ok(counted(&candidates(session, scope, after, ROWS_PER_COUNT).await?, ROWS_PER_COUNT))
-}
-
-pub async fn create(
+async fn create(
     tx: &mut WriteTx,
-    workspace_key: RowKey,
-    endpoint_id: EndpointId,
+    tenant: Tenant,
+    author: Author,
     new: &NewReplay,
 ) -> Result<Result<Replay, RequeueError>, PgError> {
-    // Waits for what is being accepted, whose keys lie before `until` and which the walk is not to miss.
-    tx.lock_workspace(workspace_key).await?;
-    let Some(endpoint) = endpoint::find(tx, workspace_key, endpoint_id).await? else {
+    // Waits for concurrent accepts: their keys lie before `until`, and the walk must not miss them.
+    tx.lock_workspace(tenant.workspace).await?;
+    let Some(endpoint) = endpoint::find(tx, tenant, new.endpoint_id).await? else {
         return Ok(Err(RequeueError::NotFound));
     };
     if !endpoint.is_active {
@@ -101,9 +163,9 @@ pub async fn create(
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 0, $9)",
         &[
             &key.as_i64(),
-            &workspace_key.as_i64(),
+            &tenant.workspace.as_i64(),
             &endpoint.key.as_i64(),
-            &mode_code(new.author.mode),
+            &mode_code(tenant.mode),
             &new.range.since.millis(),
             &new.range.until.millis(),
             &statuses_to_text(&new.range),
@@ -113,8 +175,8 @@ pub async fn create(
     )
     .await?;
     let id = ReplayId::new(key, tx.tag);
-    audit::append(tx, workspace_key, new.author, AuditAction::ReplayStarted, id).await?;
-    let found = find(tx, tx.tag, workspace_key, endpoint_id, id).await?;
+    audit::append(tx, tenant.workspace, author, AuditAction::ReplayStarted, id).await?;
+    let found = find(tx, tx.tag, tenant, new.endpoint_id, id).await?;
     found.map(Ok).ok_or_else(|| unexpected("replays.key"))
 }
 
@@ -144,14 +206,14 @@ fn range_from_row(row: &Row) -> Result<ReplayRange, PgError> {
     })
 }
 
-pub async fn list(
+async fn list(
     session: &Session,
     tag: StoreTag,
-    workspace_key: RowKey,
+    tenant: Tenant,
     endpoint_id: EndpointId,
     page: PageRequest,
 ) -> Result<Option<Page<Replay>>, PgError> {
-    let Some(endpoint) = endpoint::find(session, workspace_key, endpoint_id).await? else { return Ok(None) };
+    let Some(endpoint) = endpoint::find(session, tenant, endpoint_id).await? else { return Ok(None) };
     let sql = format!("{REPLAY_SELECT} WHERE r.endpoint_key = $1 AND r.key < $2 ORDER BY r.key DESC LIMIT $3");
     let rows =
         session.query(&sql, &[&endpoint.key.as_i64(), &page.before().as_i64(), &(i64::from(page.limit()) + 1)]).await?;
@@ -159,10 +221,10 @@ pub async fn list(
     Ok(Some(page.cut(items, |replay| replay.id.key())))
 }
 
-pub async fn find(
+async fn find(
     session: &Session,
     tag: StoreTag,
-    workspace_key: RowKey,
+    tenant: Tenant,
     endpoint_id: EndpointId,
     id: ReplayId,
 ) -> Result<Option<Replay>, PgError> {
@@ -170,23 +232,9 @@ pub async fn find(
         return Ok(None);
     }
     let sql = format!("{REPLAY_SELECT} WHERE r.key = $1 AND r.workspace_key = $2 AND ep.id = $3");
-    let values = (id.key().as_i64(), workspace_key.as_i64(), endpoint_id.to_string());
+    let values = (id.key().as_i64(), tenant.workspace.as_i64(), endpoint_id.to_string());
     let found = session.query_opt(&sql, &[&values.0, &values.1, &values.2]).await?;
     found.map(|row| replay_from_row(&row, tag)).transpose()
-}
-
-pub async fn stop(
-    tx: &mut WriteTx,
-    workspace_key: RowKey,
-    endpoint_id: EndpointId,
-    id: ReplayId,
-    author: Author,
-) -> Result<Result<Replay, StopReplayError>, PgError> {
-    if find(tx, tx.tag, workspace_key, endpoint_id, id).await?.is_some() {
-        end(tx, id.key(), ReplayStatus::Stopped).await?;
-        audit::append(tx, workspace_key, author, AuditAction::ReplayStopped, id).await?;
-    }
-    Ok(find(tx, tx.tag, workspace_key, endpoint_id, id).await?.ok_or(StopReplayError::NotFound))
 }
 
 /// Ends a replay, unless it has ended already.
@@ -199,17 +247,20 @@ async fn end(tx: &WriteTx, key: RowKey, status: ReplayStatus) -> Result<(), PgEr
     Ok(())
 }
 
-fn running_from_row(row: &Row) -> Result<Running, PgError> {
-    Ok(Running {
+fn running_from_row(row: &Row) -> Result<RunningReplay, PgError> {
+    Ok(RunningReplay {
         key: key(row, "key")?,
-        workspace_key: key(row, "workspace_key")?,
-        endpoint_key: key(row, "endpoint_key")?,
-        mode: coded(row, "mode", mode_from_code)?,
-        range: range_from_row(row)?,
+        workspace: key(row, "workspace_key")?,
+        scope: ReplayScope {
+            endpoint_key: key(row, "endpoint_key")?,
+            mode: coded(row, "mode", mode_from_code)?,
+            range: range_from_row(row)?,
+        },
         cursor: key(row, "cursor")?,
     })
 }
 
+/// Advances the running replays by one step. Returns the number of log rows passed, `None` when no replay runs.
 pub async fn advance(tx: &mut WriteTx) -> Result<Option<usize>, PgError> {
     let rows = tx
         .query(
@@ -221,17 +272,17 @@ pub async fn advance(tx: &mut WriteTx) -> Result<Option<usize>, PgError> {
         )
         .await?;
     if rows.is_empty() {
-        // What is left, if anything, waits for its endpoint to be active again, or is taken further by another node.
+        // Any replay left waits until its endpoint is active again, or another node advances it.
         let waiting = tx.query_opt("SELECT 1 FROM replays WHERE status = 0 LIMIT 1", &[]).await?;
         return Ok(waiting.map(|_| 0));
     }
     let mut running = rows.iter().map(running_from_row).collect::<Result<Vec<_>, _>>()?;
-    let endpoints = take_endpoints(tx, &running).await?;
-    running.retain(|replay| endpoints.contains(&replay.endpoint_key));
+    let endpoints = lock_endpoints(tx, &running).await?;
+    running.retain(|replay| endpoints.contains(&replay.scope.endpoint_key));
     if running.is_empty() {
         return Ok(Some(0));
     }
-    let workspaces: HashSet<RowKey> = running.iter().map(|replay| replay.workspace_key).collect();
+    let workspaces: HashSet<RowKey> = running.iter().map(|replay| replay.workspace).collect();
     tx.share_workspaces(workspaces.iter().copied()).await?;
     matching::load(tx, &workspaces.into_iter().collect::<Vec<_>>()).await?;
     let rows_each = ROWS_PER_STEP / running.len();
@@ -242,12 +293,12 @@ pub async fn advance(tx: &mut WriteTx) -> Result<Option<usize>, PgError> {
     Ok(Some(passed))
 }
 
-/// Those of the replays' endpoints that no other node replays for.
-async fn take_endpoints(tx: &WriteTx, running: &[Running]) -> Result<HashSet<RowKey>, PgError> {
-    let keys: Vec<i64> = running.iter().map(|replay| replay.endpoint_key.as_i64()).collect();
-    let locks: Vec<i32> = running.iter().map(|replay| lock_of(replay.endpoint_key)).collect();
+/// Locks the replays' endpoints. Returns those that no other node replays for.
+async fn lock_endpoints(tx: &WriteTx, running: &[RunningReplay]) -> Result<HashSet<RowKey>, PgError> {
+    let keys: Vec<i64> = running.iter().map(|replay| replay.scope.endpoint_key.as_i64()).collect();
+    let locks: Vec<i32> = running.iter().map(|replay| lock_of(replay.scope.endpoint_key)).collect();
     let sql = "SELECT key, pg_try_advisory_xact_lock($1, lock) AS is_taken FROM unnest($2, $3) AS asked (key, lock)";
-    let rows = tx.query(sql, &[&tx.shared.lock_class, &keys, &locks]).await?;
+    let rows = tx.query(sql, &[&tx.database.lock_class, &keys, &locks]).await?;
     let mut taken = HashSet::new();
     for row in &rows {
         if get(row, "is_taken")? {
@@ -257,37 +308,37 @@ async fn take_endpoints(tx: &WriteTx, running: &[Running]) -> Result<HashSet<Row
     Ok(taken)
 }
 
-/// A number that neither a workspace nor those who make days have. Of two endpoints with the same one, one waits for a step of
-/// the other's.
+/// The number of an endpoint's advisory lock, below those of workspaces and of the creation of days. Two endpoints may share a number:
+/// then one skips a step of the other's.
 fn lock_of(endpoint_key: RowKey) -> i32 {
     i32::try_from(-2 - endpoint_key.as_i64().rem_euclid((1 << 31) - 1)).unwrap_or(i32::MIN)
 }
 
-/// Takes one replay up to `limit` rows further and returns how many it went.
-async fn advance_one(tx: &mut WriteTx, replay: &Running, limit: usize) -> Result<usize, PgError> {
-    if due::count_due(tx, replay.endpoint_key, LIVE_FIRST).await? >= LIVE_FIRST {
+/// Advances one replay by up to `limit` rows. Returns how many it passed.
+async fn advance_one(tx: &mut WriteTx, replay: &RunningReplay, limit: usize) -> Result<usize, PgError> {
+    if due::count_due(tx, replay.scope.endpoint_key, LIVE_FIRST).await? >= LIVE_FIRST {
         return Ok(0);
     }
-    let rows = candidates(tx, replay.scope(), replay.cursor, limit).await?;
-    let step = stretch(&rows);
+    let rows = candidates(tx, &replay.scope, replay.cursor, limit).await?;
+    let step = step_rows(&rows);
     let passed = match queue(tx, replay, step).await? {
         Ok(()) => step,
         Err(refusal) => {
-            if !matches!(refusal, RequeueRefusal::EndpointOff) {
+            if !matches!(refusal, RequeueError::EndpointOff) {
                 end(tx, replay.key, ReplayStatus::Stopped).await?;
             }
-            // What is left waits until the endpoint is on again.
-            &step[..step.iter().position(|row| row.fate == Fate::Sent).unwrap_or(step.len())]
+            // The rest waits until the endpoint is active again.
+            &step[..step.iter().position(|row| row.verdict == Verdict::Sent).unwrap_or(step.len())]
         }
     };
-    let of = |fate| as_i64(passed.iter().filter(|row| row.fate == fate).count());
+    let of = |verdict| as_i64(passed.iter().filter(|row| row.verdict == verdict).count());
     tx.execute(
         "UPDATE replays SET cursor = $2, replayed = replayed + $3, unavailable = unavailable + $4 WHERE key = $1",
         &[
             &replay.key.as_i64(),
             &passed.last().map_or(replay.cursor, |row| row.key).as_i64(),
-            &of(Fate::Sent),
-            &of(Fate::Unavailable),
+            &of(Verdict::Sent),
+            &of(Verdict::Unavailable),
         ],
     )
     .await?;
@@ -297,17 +348,23 @@ async fn advance_one(tx: &mut WriteTx, replay: &Running, limit: usize) -> Result
     Ok(passed.len())
 }
 
-/// Queues again what is to be sent of these rows: all of it or, if the endpoint does not get anything now, nothing.
-async fn queue(tx: &mut WriteTx, replay: &Running, rows: &[Candidate]) -> Result<Result<(), RequeueRefusal>, PgError> {
-    let agains: Vec<Again> = rows.iter().filter(|row| row.fate == Fate::Sent).map(|row| replay.again(row)).collect();
-    let Some(first) = agains.first() else { return Ok(Ok(())) };
-    let subscribers = matching::subscribers(tx, replay.workspace_key).await?;
-    let subscriber = match requeue::receiver(subscribers.get(replay.endpoint_key), first) {
+/// Queues again the rows to send: all of them, or none when the endpoint accepts nothing now.
+async fn queue(
+    tx: &mut WriteTx,
+    replay: &RunningReplay,
+    rows: &[Candidate],
+) -> Result<Result<(), RequeueError>, PgError> {
+    let requeues: Vec<Requeue> =
+        rows.iter().filter(|row| row.verdict == Verdict::Sent).map(|row| replay.requeue(row)).collect();
+    let Some(first) = requeues.first() else { return Ok(Ok(())) };
+    let subscribers = matching::subscribers(tx, replay.workspace).await?;
+    let subscriber = match first.receiver(subscribers.get(replay.scope.endpoint_key)) {
         Ok(subscriber) => subscriber,
         Err(refusal) => return Ok(Err(refusal)),
     };
-    let new = agains.iter().map(|again| requeue::new_delivery(tx, again, subscriber)).collect();
-    enqueue::insert(tx, new, Bounds::new()).await?;
+    let new =
+        requeues.iter().map(|requeue| NewDelivery::of_requeue(tx.next_key(), requeue, subscriber, tx.now)).collect();
+    enqueue::insert(tx, new, LaneBounds::new()).await?;
     Ok(Ok(()))
 }
 
@@ -320,7 +377,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_endpoints_lock_is_no_others() {
+    fn an_endpoint_lock_has_a_number_of_its_own_kind() {
         for key in [0, 1, (1 << 31) - 2, (1 << 31) - 1, 1 << 31, i64::MAX] {
             assert!(lock_of(RowKey::from_i64(key)) < -1, "{key}");
         }

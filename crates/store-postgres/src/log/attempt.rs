@@ -1,0 +1,99 @@
+//! Attempts. Writes `attempts`; only retention removes them.
+
+use bytes::Bytes;
+use tokio_postgres::Row;
+
+use postrider_domain::attempt::{Attempt, AttemptOutcome, AttemptPhases};
+use postrider_domain::id::RowKey;
+use postrider_domain::time::Timestamp;
+use postrider_store::column::{headers_from_text, headers_to_text};
+
+use crate::machinery::column::{coded, get, instant, number, opt_instant, opt_number, unexpected};
+use crate::machinery::fault::PgError;
+use crate::machinery::session::Session;
+use crate::machinery::transaction::WriteTx;
+
+/// Inserts attempts.
+pub const INSERT_ATTEMPTS: &str =
+    "INSERT INTO attempts (delivery_key, number, started_at, duration_ms, outcome, request_headers, response_status,
+                                     response_headers, response_body, error, next_attempt_at, dns_ms, connect_ms, tls_ms,
+                                     first_byte_ms, connection_reused)
+               SELECT * FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)";
+
+/// Writes attempts, each with the key of its delivery.
+pub async fn insert(tx: &WriteTx, attempts: &[(RowKey, Attempt)]) -> Result<(), PgError> {
+    if attempts.is_empty() {
+        return Ok(());
+    }
+    let of = |column: fn(&Attempt) -> i64| attempts.iter().map(|(_, attempt)| column(attempt)).collect::<Vec<i64>>();
+    let opt = |column: fn(&Attempt) -> Option<i64>| {
+        attempts.iter().map(|(_, attempt)| column(attempt)).collect::<Vec<Option<i64>>>()
+    };
+    let text = |column: fn(&Attempt) -> Option<String>| {
+        attempts.iter().map(|(_, attempt)| column(attempt)).collect::<Vec<Option<String>>>()
+    };
+    tx.execute(
+        INSERT_ATTEMPTS,
+        &[
+            &attempts.iter().map(|(key, _)| key.as_i64()).collect::<Vec<i64>>(),
+            &of(|attempt| i64::from(attempt.number)),
+            &of(|attempt| attempt.started_at.millis()),
+            &of(|attempt| i64::from(attempt.duration_ms)),
+            &of(|attempt| attempt.outcome.code()),
+            &text(|attempt| headers_to_text(&attempt.request_headers)),
+            &opt(|attempt| attempt.response_status.map(i64::from)),
+            &text(|attempt| headers_to_text(&attempt.response_headers)),
+            &attempts.iter().map(|(_, attempt)| attempt.response_body.as_deref()).collect::<Vec<Option<&[u8]>>>(),
+            &attempts.iter().map(|(_, attempt)| attempt.error.as_deref()).collect::<Vec<Option<&str>>>(),
+            &opt(|attempt| attempt.next_attempt_at.map(Timestamp::millis)),
+            &opt(|attempt| attempt.phases.and_then(|phases| phases.dns_ms).map(i64::from)),
+            &opt(|attempt| attempt.phases.and_then(|phases| phases.connect_ms).map(i64::from)),
+            &opt(|attempt| attempt.phases.and_then(|phases| phases.tls_ms).map(i64::from)),
+            &opt(|attempt| attempt.phases.and_then(|phases| phases.first_byte_ms).map(i64::from)),
+            &attempts
+                .iter()
+                .map(|(_, attempt)| attempt.phases.map(|phases| phases.connection_reused))
+                .collect::<Vec<Option<bool>>>(),
+        ],
+    )
+    .await?;
+    Ok(())
+}
+
+/// The attempts of a delivery, oldest first.
+pub async fn list(session: &Session, delivery_key: RowKey) -> Result<Vec<Attempt>, PgError> {
+    let sql = "SELECT * FROM attempts WHERE delivery_key = $1 ORDER BY number";
+    let rows = session.query(sql, &[&delivery_key.as_i64()]).await?;
+    rows.iter().map(attempt_from_row).collect()
+}
+
+fn attempt_from_row(row: &Row) -> Result<Attempt, PgError> {
+    Ok(Attempt {
+        number: number(row, "number")?,
+        started_at: instant(row, "started_at")?,
+        duration_ms: number(row, "duration_ms")?,
+        outcome: coded(row, "outcome", AttemptOutcome::from_code)?,
+        response_status: opt_number(row, "response_status")?,
+        request_headers: headers_from_column(row, "request_headers")?,
+        response_headers: headers_from_column(row, "response_headers")?,
+        response_body: get::<Option<Vec<u8>>>(row, "response_body")?.map(Bytes::from),
+        error: get(row, "error")?,
+        next_attempt_at: opt_instant(row, "next_attempt_at")?,
+        phases: phases_from_row(row)?,
+    })
+}
+
+fn phases_from_row(row: &Row) -> Result<Option<AttemptPhases>, PgError> {
+    let Some(connection_reused) = get(row, "connection_reused")? else { return Ok(None) };
+    Ok(Some(AttemptPhases {
+        dns_ms: opt_number(row, "dns_ms")?,
+        connect_ms: opt_number(row, "connect_ms")?,
+        tls_ms: opt_number(row, "tls_ms")?,
+        first_byte_ms: opt_number(row, "first_byte_ms")?,
+        connection_reused,
+    }))
+}
+
+fn headers_from_column(row: &Row, column: &'static str) -> Result<Vec<(String, String)>, PgError> {
+    headers_from_text(get(row, column)?).ok_or_else(|| unexpected(column))
+}

@@ -1,0 +1,194 @@
+//! The delivery log: the state of each delivery. Reads only; `queue/` writes `deliveries`.
+//!
+//! The planner cannot be told which index to use, and may have no statistics for a day that has just begun. So a column that must not
+//! lead the walk is written as a sum (`d.key + 0`), which no index serves. Then only the walk's own index fits.
+
+use tokio_postgres::Row;
+
+use postrider_domain::delivery::{Delivery, DeliveryCause, DeliveryFilter, DeliveryStatus, EndReason};
+use postrider_domain::event_type::EventTypeName;
+use postrider_domain::id::{DeliveryId, EventId, RowKey, StoreTag};
+use postrider_domain::limits;
+use postrider_domain::page::{Page, PageRequest};
+use postrider_domain::tenant::Tenant;
+use postrider_store::Walk;
+use postrider_store::column::mode_from_code;
+use postrider_store::queue::order::NOT_YET;
+
+use crate::machinery::column::{coded, get, key, number, opt_instant, opt_int, parsed, unexpected};
+use crate::machinery::conditions::Conditions;
+use crate::machinery::fault::PgError;
+use crate::machinery::session::Session;
+
+const DELIVERY_COLUMNS: &str =
+    "SELECT d.key, d.event_key, e.type, ep.id AS endpoint_id, e.project_id, d.mode, d.status, d.reason, d.cause,
+            d.retry_of, COALESCE(q.attempts, d.attempts) AS attempts, d.completed_at, q.due_at, q.claim_token,
+            EXISTS (SELECT 1 FROM ordered_lanes WHERE blocked_by = d.key) AS is_blocking";
+
+const DELIVERY_TABLES: &str = "FROM deliveries d
+     JOIN events e ON e.key = d.event_key
+     JOIN endpoints ep ON ep.key = d.endpoint_key
+     LEFT JOIN due q ON q.delivery_key = d.key";
+
+fn delivery_from_row(row: &Row, tag: StoreTag) -> Result<Delivery, PgError> {
+    let claimed = opt_int(row, "claim_token")?.is_some();
+    let due_at = opt_instant(row, "due_at")?;
+    Ok(Delivery {
+        id: DeliveryId::new(key(row, "key")?, tag),
+        event_id: EventId::new(key(row, "event_key")?, tag),
+        event_type: EventTypeName::from_stored(get(row, "type")?),
+        endpoint_id: parsed(row, "endpoint_id")?,
+        project_id: get(row, "project_id")?,
+        mode: coded(row, "mode", mode_from_code)?,
+        status: coded(row, "status", DeliveryStatus::from_code)?,
+        reason: opt_int(row, "reason")?
+            .map(|code| EndReason::from_code(code).ok_or_else(|| unexpected("deliveries.reason")))
+            .transpose()?,
+        cause: coded(row, "cause", DeliveryCause::from_code)?,
+        retry_of: opt_int(row, "retry_of")?.map(|key| DeliveryId::new(RowKey::from_i64(key), tag)),
+        attempt_count: number(row, "attempts")?,
+        next_attempt_at: due_at.filter(|at| !claimed && *at != NOT_YET),
+        completed_at: opt_instant(row, "completed_at")?,
+        is_blocking: get(row, "is_blocking")?,
+    })
+}
+
+/// A page of the log.
+///
+/// A filter that passes few rows would walk a large log from end to end. Such a walk stops after
+/// [`LOG_ROWS_PER_PAGE`](limits::LOG_ROWS_PER_PAGE) rows, and the page names the next one however few rows it holds.
+pub async fn list(
+    session: &Session,
+    tag: StoreTag,
+    tenant: Tenant,
+    filter: &DeliveryFilter,
+    page: PageRequest,
+) -> Result<Page<Delivery>, PgError> {
+    let walk = Walk::of(filter);
+    let before = filter.until.map_or(page.before(), |until| page.before().min(RowKey::first_at(until)));
+    let range = KeyRange { since: filter.since.map_or(RowKey::from_i64(i64::MIN), RowKey::first_at), before };
+    let cut = if walk.is_sparse(filter) { find_cut(session, tenant, walk, filter, range).await? } else { None };
+    let mut conditions = Conditions::default();
+    let tables = tables(walk, &mut conditions, KeyRange { since: cut.unwrap_or(range.since), ..range });
+    conditions.and(&format!("{} = ?", column(walk, "workspace_key")), tenant.workspace.as_i64());
+    if let Some(endpoint) = filter.endpoint_id {
+        let column = column(walk, "endpoint_key");
+        conditions.and(&format!("{column} = {ENDPOINT}"), endpoint.to_string());
+    }
+    if let Some(event) = filter.event_id {
+        // An id from another store names no event here.
+        let key = if event.tag() == tag { event.key().as_i64() } else { -1 };
+        conditions.and("d.event_key = ?", key);
+        conditions.and("d.key >= ?", key);
+    }
+    if let Some(event_type) = &filter.event_type {
+        conditions.and("e.type = ?", event_type.as_str().to_owned());
+    }
+    if let Some(status) = filter.status {
+        conditions.and(&format!("{} = ?", status_column(walk)), status.code());
+    }
+    let limit = conditions.value(i64::from(page.limit()) + 1);
+    let order = order_column(walk);
+    let sql = format!("{DELIVERY_COLUMNS} {tables} WHERE {} ORDER BY {order} DESC LIMIT {limit}", conditions.text());
+    let rows = session.query(&sql, &conditions.values()).await?;
+    let items = rows.iter().map(|row| delivery_from_row(row, tag)).collect::<Result<Vec<_>, _>>()?;
+    let page = page.cut(items, |delivery| delivery.id.key());
+    Ok(Page { next: page.next.or(cut), ..page })
+}
+
+/// One delivery without its attempts.
+pub async fn find_one(
+    session: &Session,
+    tag: StoreTag,
+    tenant: Tenant,
+    id: DeliveryId,
+) -> Result<Option<Delivery>, PgError> {
+    if id.tag() != tag {
+        return Ok(None);
+    }
+    let sql = format!("{DELIVERY_COLUMNS} {DELIVERY_TABLES} WHERE d.key = $1 AND d.workspace_key = $2");
+    let found = session.query_opt(&sql, &[&id.key().as_i64(), &tenant.workspace.as_i64()]).await?;
+    found.map(|row| delivery_from_row(&row, tag)).transpose()
+}
+
+const ENDPOINT: &str = "(SELECT key FROM endpoints WHERE id = ?)";
+
+/// The rows that a page looks at: from `since`, before `before`.
+#[derive(Clone, Copy)]
+struct KeyRange {
+    since: RowKey,
+    before: RowKey,
+}
+
+/// The tables of a page. Adds the range as a condition.
+fn tables(walk: Walk, conditions: &mut Conditions, range: KeyRange) -> String {
+    if walk != Walk::Queue {
+        conditions.and("d.key >= ?", range.since.as_i64());
+        conditions.and("d.key < ?", range.before.as_i64());
+        return DELIVERY_TABLES.to_owned();
+    }
+    let (since, before) = (conditions.value(range.since.as_i64()), conditions.value(range.before.as_i64()));
+    // OFFSET 0 keeps the planner from starting with the log.
+    format!(
+        "FROM (SELECT * FROM due WHERE delivery_key >= {since} AND delivery_key < {before}
+                   ORDER BY delivery_key DESC OFFSET 0) q
+             CROSS JOIN LATERAL (SELECT * FROM deliveries WHERE key = q.delivery_key OFFSET 0) d
+             JOIN events e ON e.key = d.event_key
+             JOIN endpoints ep ON ep.key = d.endpoint_key"
+    )
+}
+
+const fn order_column(walk: Walk) -> &'static str {
+    match walk {
+        Walk::Queue => "q.delivery_key",
+        // An event has few rows: they are sorted.
+        Walk::OfEvent => "d.key + 0",
+        Walk::Unusual | Walk::OfEndpoint | Walk::OfWorkspace => "d.key",
+    }
+}
+
+/// A column of `deliveries`: bare if it leads the walk, as a sum if it only filters its rows.
+fn column(walk: Walk, name: &str) -> String {
+    let leads = match walk {
+        Walk::OfEvent | Walk::Queue => false,
+        Walk::OfEndpoint => name == "endpoint_key",
+        Walk::Unusual | Walk::OfWorkspace => name == "workspace_key",
+    };
+    if leads { format!("d.{name}") } else { format!("d.{name} + 0") }
+}
+
+/// The column that holds the status for this walk.
+const fn status_column(walk: Walk) -> &'static str {
+    if matches!(walk, Walk::Unusual) { "d.unusual" } else { "d.status" }
+}
+
+/// The oldest row that this page of a sparse walk looks at, if there are more behind it.
+async fn find_cut(
+    session: &Session,
+    tenant: Tenant,
+    walk: Walk,
+    filter: &DeliveryFilter,
+    range: KeyRange,
+) -> Result<Option<RowKey>, PgError> {
+    let (table, column) = if walk == Walk::Queue { ("due q", "q.delivery_key") } else { ("deliveries d", "d.key") };
+    let mut conditions = Conditions::default();
+    conditions.and(&format!("{column} >= ?"), range.since.as_i64());
+    conditions.and(&format!("{column} < ?"), range.before.as_i64());
+    match (walk, filter) {
+        (Walk::Unusual, DeliveryFilter { status: Some(status), .. }) => {
+            conditions.and("d.unusual = ?", status.code());
+            conditions.and("d.workspace_key = ?", tenant.workspace.as_i64());
+        }
+        (Walk::OfEndpoint, DeliveryFilter { endpoint_id: Some(endpoint), .. }) => {
+            conditions.and(&format!("d.endpoint_key = {ENDPOINT}"), endpoint.to_string());
+        }
+        (Walk::Queue, _) => {}
+        _ => conditions.and("d.workspace_key = ?", tenant.workspace.as_i64()),
+    }
+    let offset = conditions.value(i64::from(limits::LOG_ROWS_PER_PAGE));
+    let text = conditions.text();
+    let sql =
+        format!("SELECT {column} AS key FROM {table} WHERE {text} ORDER BY {column} DESC LIMIT 1 OFFSET {offset}");
+    let found = session.query_opt(&sql, &conditions.values()).await?;
+    found.map(|row| key(&row, "key")).transpose()
+}

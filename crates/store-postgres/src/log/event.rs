@@ -1,0 +1,109 @@
+//! The event log: accepted events, and the endpoints that were skipped. Reads only; `publish/event.rs` writes `events`.
+
+use bytes::Bytes;
+use tokio_postgres::Row;
+
+use postrider_domain::delivery::{DeliveryCause, DeliveryStatus, EndReason};
+use postrider_domain::event::{Event, EventDetail, EventFilter, SkippedEndpoint};
+use postrider_domain::event_type::EventTypeName;
+use postrider_domain::id::{DeliveryId, EventId, RowKey, StoreTag};
+use postrider_domain::page::{Page, PageRequest};
+use postrider_domain::tenant::Tenant;
+use postrider_store::column::mode_from_code;
+
+use crate::machinery::column::{coded, get, int, key, number, opt_instant, parsed};
+use crate::machinery::conditions::Conditions;
+use crate::machinery::fault::PgError;
+use crate::machinery::session::Session;
+
+/// An event that matched an endpoint has a delivery, even if it was skipped.
+const EVENT_COLUMNS: &str = "e.key, e.mode, e.type, e.project_id, e.external_id, e.occurred_at, e.deliveries,
+     (e.deliveries = 0 AND NOT EXISTS
+         (SELECT 1 FROM deliveries d WHERE d.event_key = e.key AND d.key >= e.key)) AS matched_none";
+
+fn event_from_row(row: &Row, tag: StoreTag) -> Result<Event, PgError> {
+    Ok(Event {
+        id: EventId::new(key(row, "key")?, tag),
+        event_type: EventTypeName::from_stored(get(row, "type")?),
+        project_id: get(row, "project_id")?,
+        external_id: get(row, "external_id")?,
+        mode: coded(row, "mode", mode_from_code)?,
+        occurred_at: opt_instant(row, "occurred_at")?,
+        deliveries: number(row, "deliveries")?,
+        matched_none: get(row, "matched_none")?,
+    })
+}
+
+pub async fn list(
+    session: &Session,
+    tag: StoreTag,
+    tenant: Tenant,
+    filter: &EventFilter,
+    page: PageRequest,
+) -> Result<Page<Event>, PgError> {
+    let before = filter.until.map_or(page.before(), |until| page.before().min(RowKey::first_at(until)));
+    let mut conditions = Conditions::default();
+    conditions.and("e.workspace_key = ?", tenant.workspace.as_i64());
+    conditions.and("e.key < ?", before.as_i64());
+    if let Some(since) = filter.since {
+        conditions.and("e.key >= ?", RowKey::first_at(since).as_i64());
+    }
+    if let Some(event_type) = &filter.event_type {
+        conditions.and("e.type = ?", event_type.as_str().to_owned());
+    }
+    if let Some(project) = &filter.project_id {
+        conditions.and("e.project_id = ?", project.as_str().to_owned());
+    }
+    if let Some(external_id) = &filter.external_id {
+        conditions.and("e.key = ANY (?)", published_as(session, tenant, external_id.as_str()).await?);
+    }
+    let limit = conditions.value(i64::from(page.limit()) + 1);
+    let sql =
+        format!("SELECT {EVENT_COLUMNS} FROM events e WHERE {} ORDER BY e.key DESC LIMIT {limit}", conditions.text());
+    let rows = session.query(&sql, &conditions.values()).await?;
+    let items = rows.iter().map(|row| event_from_row(row, tag)).collect::<Result<Vec<_>, _>>()?;
+    Ok(page.cut(items, |event| event.id.key()))
+}
+
+/// The events of this `externalId`, in either mode, by the index of `publish_keys`.
+async fn published_as(session: &Session, tenant: Tenant, external_id: &str) -> Result<Vec<i64>, PgError> {
+    let sql = "SELECT event_key FROM publish_keys WHERE workspace_key = $1 AND mode IN (0, 1) AND external_id = $2";
+    let rows = session.query(sql, &[&tenant.workspace.as_i64(), &external_id]).await?;
+    rows.iter().map(|row| int(row, "event_key")).collect()
+}
+
+pub async fn find(
+    session: &Session,
+    tag: StoreTag,
+    tenant: Tenant,
+    id: EventId,
+) -> Result<Option<EventDetail>, PgError> {
+    if id.tag() != tag {
+        return Ok(None);
+    }
+    let sql = format!("SELECT {EVENT_COLUMNS}, e.envelope FROM events e WHERE e.key = $1 AND e.workspace_key = $2");
+    let found = session.query_opt(&sql, &[&id.key().as_i64(), &tenant.workspace.as_i64()]).await?;
+    let Some(row) = found else { return Ok(None) };
+    let (event, envelope) = (event_from_row(&row, tag)?, Bytes::from(get::<Vec<u8>>(&row, "envelope")?));
+    let skipped = skipped(session, tag, id).await?;
+    Ok(Some(EventDetail { event, skipped, envelope }))
+}
+
+async fn skipped(session: &Session, tag: StoreTag, id: EventId) -> Result<Vec<SkippedEndpoint>, PgError> {
+    let rows = session
+        .query(
+            "SELECT d.key, d.reason, ep.id AS endpoint_id
+             FROM deliveries d JOIN endpoints ep ON ep.key = d.endpoint_key
+             WHERE d.event_key = $1 AND d.key >= $1 AND d.status = $2 AND d.cause = $3 ORDER BY d.key",
+            &[&id.key().as_i64(), &DeliveryStatus::Skipped.code(), &DeliveryCause::Event.code()],
+        )
+        .await?;
+    let skipped = |row: &Row| {
+        Ok(SkippedEndpoint {
+            endpoint_id: parsed(row, "endpoint_id")?,
+            delivery_id: DeliveryId::new(key(row, "key")?, tag),
+            reason: coded(row, "reason", EndReason::from_code)?,
+        })
+    };
+    rows.iter().map(skipped).collect()
+}

@@ -1,0 +1,76 @@
+//! Reading the log: events, deliveries with their attempts, and the audit log.
+//!
+//! `attempt.rs` and `audit.rs` also write their tables, for the transactions of other roles.
+
+use async_trait::async_trait;
+
+use postrider_domain::attempt::Attempt;
+use postrider_domain::audit::{AuditEntry, AuditFilter};
+use postrider_domain::delivery::{Delivery, DeliveryFilter};
+use postrider_domain::event::{Event, EventDetail, EventFilter};
+use postrider_domain::id::{DeliveryId, EventId, RowKey};
+use postrider_domain::page::{Page, PageRequest};
+use postrider_domain::tenant::Tenant;
+use postrider_store::{Log, StoreError};
+
+use crate::PostgresStore;
+
+pub mod attempt;
+pub mod audit;
+pub mod delivery;
+mod event;
+
+#[async_trait]
+impl Log for PostgresStore {
+    async fn list_events(
+        &self,
+        tenant: Tenant,
+        filter: EventFilter,
+        page: PageRequest,
+    ) -> Result<Page<Event>, StoreError> {
+        let tag = self.database.tag;
+        self.read(move |session| Box::pin(async move { event::list(session, tag, tenant, &filter, page).await })).await
+    }
+
+    async fn find_event(&self, tenant: Tenant, id: EventId) -> Result<Option<EventDetail>, StoreError> {
+        let tag = self.database.tag;
+        self.read(move |session| Box::pin(event::find(session, tag, tenant, id))).await
+    }
+
+    async fn list_deliveries(
+        &self,
+        tenant: Tenant,
+        filter: DeliveryFilter,
+        page: PageRequest,
+    ) -> Result<Page<Delivery>, StoreError> {
+        let tag = self.database.tag;
+        self.read(move |session| Box::pin(async move { delivery::list(session, tag, tenant, &filter, page).await }))
+            .await
+    }
+
+    async fn find_delivery(
+        &self,
+        tenant: Tenant,
+        id: DeliveryId,
+    ) -> Result<Option<(Delivery, Vec<Attempt>)>, StoreError> {
+        let tag = self.database.tag;
+        self.read(move |session| {
+            Box::pin(async move {
+                let Some(delivery) = delivery::find_one(session, tag, tenant, id).await? else { return Ok(None) };
+                Ok(Some((delivery, attempt::list(session, id.key()).await?)))
+            })
+        })
+        .await
+    }
+
+    async fn list_audit(
+        &self,
+        workspace: Option<RowKey>,
+        filter: AuditFilter,
+        page: PageRequest,
+    ) -> Result<Page<AuditEntry>, StoreError> {
+        let tag = self.database.tag;
+        self.read(move |session| Box::pin(async move { audit::list(session, tag, workspace, &filter, page).await }))
+            .await
+    }
+}

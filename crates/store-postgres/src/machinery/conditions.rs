@@ -1,0 +1,34 @@
+//! The conditions of a query that is put together at run time, with their values.
+
+use std::fmt::Write as _;
+
+use super::session::Parameter;
+
+/// Conditions joined by `AND`, and their values. Each condition marks the position of its value with `?`.
+#[derive(Default)]
+pub struct Conditions {
+    text: String,
+    values: Vec<Box<dyn Parameter + Send>>,
+}
+
+impl Conditions {
+    pub fn and(&mut self, condition: &str, value: impl Parameter + Send + 'static) {
+        let placeholder = self.value(value);
+        let separator = if self.text.is_empty() { "" } else { " AND " };
+        let _ = write!(self.text, "{separator}{}", condition.replacen('?', &placeholder, 1));
+    }
+
+    /// Adds a value used outside the conditions. Returns its placeholder.
+    pub fn value(&mut self, value: impl Parameter + Send + 'static) -> String {
+        self.values.push(Box::new(value));
+        format!("${}", self.values.len())
+    }
+
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    pub fn values(&self) -> Vec<&dyn Parameter> {
+        self.values.iter().map(|value| value.as_ref() as &dyn Parameter).collect()
+    }
+}

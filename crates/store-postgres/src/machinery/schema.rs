@@ -1,0 +1,50 @@
+//! The migrations. One node at a time runs them.
+
+use deadpool_postgres::Pool;
+use refinery::{Migration, Runner};
+
+use postrider_store::OpenError;
+
+use super::connect::connection;
+use super::fault::PgError;
+use super::session::Session;
+
+/// Each migration as `(name, SQL)`. Forward only, never edited once released, numbered as for SQLite.
+const MIGRATIONS: &[(&str, &str)] = &[
+    ("V1__first", include_str!("../../../../migrations/postgres/0001_first.sql")),
+    ("V2__attempt_phases", include_str!("../../../../migrations/postgres/0002_attempt_phases.sql")),
+    ("V3__endpoint_options", include_str!("../../../../migrations/postgres/0003_endpoint_options.sql")),
+    ("V4__ordering", include_str!("../../../../migrations/postgres/0004_ordering.sql")),
+    ("V5__endpoint_health", include_str!("../../../../migrations/postgres/0005_endpoint_health.sql")),
+];
+
+/// The number of the newest migration.
+pub const NEWEST: usize = MIGRATIONS.len();
+
+/// Migrates the schema. Refuses a database of a newer version.
+///
+/// When several nodes start at once, one migrates and the others wait. The lock is held by a transaction on a connection of its own, so that
+/// a pooler cannot assign that session to another client.
+pub async fn migrate(pool: &Pool) -> Result<(), OpenError> {
+    let failed = |error: refinery::Error| OpenError::Migration(error.into());
+    let unreached = |error: PgError| OpenError::Database(error.into());
+    let migrations = MIGRATIONS
+        .iter()
+        .map(|(name, sql)| Migration::unapplied(name, sql))
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(failed)?;
+    let lock = Session::new(connection(pool).await.map_err(unreached)?);
+    lock.batch("BEGIN").await.map_err(unreached)?;
+    let sql = "SELECT pg_advisory_xact_lock(hashtext('postrider migrations'), hashtext(current_schema()))";
+    let locked = lock.query(sql, &[]).await.map_err(unreached);
+    let migrated = match locked {
+        Ok(_) => {
+            let mut migrating = connection(pool).await.map_err(unreached)?;
+            let runner = Runner::new(&migrations).set_abort_missing(true).set_abort_divergent(true);
+            runner.run_async(&mut **migrating).await.map(|_| ()).map_err(failed)
+        }
+        Err(error) => Err(error),
+    };
+    lock.discard();
+    migrated
+}

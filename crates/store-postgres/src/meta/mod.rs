@@ -1,0 +1,75 @@
+//! The store's facts about itself. Writes `meta`.
+
+use async_trait::async_trait;
+
+use postrider_domain::id::{RowKey, StoreTag};
+use postrider_store::{CatalogueAdoption, Meta, NewCatalogue, StoreError};
+
+use crate::PostgresStore;
+use crate::machinery::column::get;
+use crate::machinery::fault::{PgError, unavailable};
+use crate::machinery::session::Session;
+use crate::machinery::time::CLOCK_IS_OFF;
+use crate::machinery::transaction::{WriteTx, effect};
+
+mod catalogue;
+
+#[async_trait]
+impl Meta for PostgresStore {
+    fn tag(&self) -> StoreTag {
+        self.database.tag
+    }
+
+    fn next_key(&self) -> RowKey {
+        self.database.next_key(self.database.time.about_now())
+    }
+
+    fn enable_operational_events(&self, workspace: RowKey) {
+        if self.database.operations.set(workspace).is_err() {
+            tracing::error!("operational events are already enabled; the second workspace is ignored");
+        }
+    }
+
+    async fn check(&self) -> Result<(), StoreError> {
+        self.write(effect!(|tx| check_writable(tx))).await?;
+        if self.database.time.is_off() { Err(unavailable(CLOCK_IS_OFF)) } else { Ok(()) }
+    }
+
+    async fn meta(&self, name: &'static str) -> Result<Option<Vec<u8>>, StoreError> {
+        self.read(move |session| Box::pin(find(session, name))).await
+    }
+
+    async fn meta_or_insert(&self, name: &'static str, value: Vec<u8>) -> Result<Vec<u8>, StoreError> {
+        self.write(effect!(|tx, value| find_or_insert(tx, name, &value))).await
+    }
+
+    async fn adopt_catalogue(&self, new: NewCatalogue) -> Result<CatalogueAdoption, StoreError> {
+        self.write(effect!(|tx, new| catalogue::adopt(tx, &new))).await
+    }
+
+    async fn catalogue(&self) -> Result<Option<String>, StoreError> {
+        self.read(|session| Box::pin(catalogue::find(session))).await
+    }
+}
+
+pub async fn find(session: &Session, name: &str) -> Result<Option<Vec<u8>>, PgError> {
+    let row = session.query_opt("SELECT value FROM meta WHERE name = $1", &[&name]).await?;
+    row.map(|row| get(&row, "value")).transpose()
+}
+
+/// When two nodes insert at once, the second waits for the first and then reads the first node's value.
+pub async fn find_or_insert(session: &Session, name: &str, value: &[u8]) -> Result<Vec<u8>, PgError> {
+    session
+        .execute("INSERT INTO meta (name, value) VALUES ($1, $2) ON CONFLICT (name) DO NOTHING", &[&name, &value])
+        .await?;
+    get(&session.query_one("SELECT value FROM meta WHERE name = $1", &[&name]).await?, "value")
+}
+
+/// Checks that this transaction could write, without a write.
+async fn check_writable(session: &Session) -> Result<(), PgError> {
+    let sql = "SELECT current_setting('transaction_read_only') = 'on' AS is_read_only FROM meta LIMIT 1";
+    match session.query_opt(sql, &[]).await? {
+        Some(row) if get(&row, "is_read_only")? => Err(PgError::Unavailable("the database is read-only")),
+        _ => Ok(()),
+    }
+}

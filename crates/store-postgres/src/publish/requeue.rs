@@ -1,0 +1,94 @@
+//! Deliveries queued by hand: the retry of a delivery, and a test. This file writes no table itself.
+
+use postrider_domain::audit::{AuditAction, Author};
+use postrider_domain::delivery::{Delivery, DeliveryCause};
+use postrider_domain::event::NewEvent;
+use postrider_domain::id::{DeliveryId, EndpointId, RowKey};
+use postrider_domain::tenant::Tenant;
+use postrider_store::RequeueError;
+use postrider_store::column::mode_from_code;
+use postrider_store::publish::delivery::NewDelivery;
+use postrider_store::publish::requeue::{Original, Requeue};
+use postrider_store::queue::order::OrderPlacement;
+
+use super::{event, matching};
+use crate::log::{audit, delivery};
+use crate::machinery::column::{coded, key, unexpected};
+use crate::machinery::fault::PgError;
+use crate::machinery::transaction::WriteTx;
+use crate::queue::lane::LaneBounds;
+use crate::queue::{enqueue, order};
+use crate::registry::endpoint;
+
+/// Queues the event of a delivery for the same endpoint again.
+pub async fn retry(
+    tx: &mut WriteTx,
+    tenant: Tenant,
+    author: Author,
+    id: DeliveryId,
+) -> Result<Result<Delivery, RequeueError>, PgError> {
+    if id.tag() != tx.tag {
+        return Ok(Err(RequeueError::NotFound));
+    }
+    let Some(original) = find_original(tx, tenant, id.key()).await? else { return Ok(Err(RequeueError::NotFound)) };
+    let queued = queue(tx, &Requeue::retry(tenant, &original)).await?;
+    if queued.is_ok() {
+        audit::append(tx, tenant.workspace, author, AuditAction::DeliveryRetried, id).await?;
+    }
+    Ok(queued)
+}
+
+/// A delivery whose event still exists.
+async fn find_original(tx: &WriteTx, tenant: Tenant, delivery_key: RowKey) -> Result<Option<Original>, PgError> {
+    let found = tx
+        .query_opt(
+            "SELECT event_key, endpoint_key, mode, cause FROM deliveries WHERE key = $1 AND workspace_key = $2
+             AND EXISTS (SELECT 1 FROM events WHERE events.key = event_key)",
+            &[&delivery_key.as_i64(), &tenant.workspace.as_i64()],
+        )
+        .await?;
+    let Some(row) = found else { return Ok(None) };
+    Ok(Some(Original {
+        key: delivery_key,
+        event_key: key(&row, "event_key")?,
+        endpoint_key: key(&row, "endpoint_key")?,
+        mode: coded(&row, "mode", mode_from_code)?,
+        cause: coded(&row, "cause", DeliveryCause::from_code)?,
+    }))
+}
+
+/// Accepts an event for one endpoint alone, active or not.
+pub async fn accept_test(
+    tx: &mut WriteTx,
+    author: Author,
+    endpoint_id: EndpointId,
+    new: &NewEvent,
+) -> Result<Result<Delivery, RequeueError>, PgError> {
+    tx.share_workspaces([new.tenant.workspace]).await?;
+    let Some(endpoint) = endpoint::find(tx, new.tenant, endpoint_id).await? else {
+        return Ok(Err(RequeueError::NotFound));
+    };
+    event::insert_for_one(tx, new).await?;
+    audit::append(tx, new.tenant.workspace, author, AuditAction::EndpointTested, endpoint_id).await?;
+    queue(tx, &Requeue::test(new, endpoint.key)).await
+}
+
+async fn queue(tx: &mut WriteTx, requeue: &Requeue) -> Result<Result<Delivery, RequeueError>, PgError> {
+    let workspace = requeue.tenant.workspace;
+    tx.share_workspaces([workspace]).await?;
+    let subscribers = matching::subscribers(tx, workspace).await?;
+    let subscriber = match requeue.receiver(subscribers.get(requeue.endpoint_key)) {
+        Ok(subscriber) => subscriber,
+        Err(refusal) => return Ok(Err(refusal)),
+    };
+    let blocked_position = match requeue.takes_place_of() {
+        Some(key) => order::take_blocked_position(tx, key).await?,
+        None => None,
+    };
+    let placement = blocked_position.map_or(OrderPlacement::Outside, OrderPlacement::InPlaceOf);
+    let new = NewDelivery { placement, ..NewDelivery::of_requeue(tx.next_key(), requeue, subscriber, tx.now) };
+    let id = DeliveryId::new(new.key, tx.tag);
+    enqueue::insert(tx, vec![new], LaneBounds::new()).await?;
+    let found = delivery::find_one(tx, tx.tag, requeue.tenant, id).await?;
+    found.map(Ok).ok_or_else(|| unexpected("deliveries.key"))
+}

@@ -1,0 +1,105 @@
+//! Deliveries that leave the queue without an attempt: cancelled with their endpoint, or expired. Writes `due` and `deliveries`.
+
+use tokio_postgres::Row;
+
+use postrider_domain::attempt::Attempt;
+use postrider_domain::delivery::{DeliveryStatus, EndReason};
+use postrider_domain::id::RowKey;
+use postrider_domain::limits;
+use postrider_domain::time::Timestamp;
+use postrider_store::queue::attempt::abandoned;
+use postrider_store::queue::lane::lane_key;
+use postrider_store::{Lane, LaneKind};
+
+use super::lane::{raise_next_at, release_lane};
+use super::order;
+use crate::log::attempt;
+use crate::machinery::column::{key, number, opt_instant};
+use crate::machinery::fault::PgError;
+use crate::machinery::transaction::WriteTx;
+
+/// Rows that the deletion of an endpoint cancels itself. Later claims that visit the lane cancel the rest of a long queue.
+const CANCELLED_AT_ONCE: i64 = 1_000;
+
+/// Cancels the queue of an endpoint that has just been deleted.
+pub async fn cancel_lanes(tx: &mut WriteTx, workspace_key: RowKey, endpoint_key: RowKey) -> Result<(), PgError> {
+    let lanes = vec![-endpoint_key.as_i64(), endpoint_key.as_i64()];
+    tx.query("SELECT 1 FROM lanes WHERE lane_key = ANY($1) ORDER BY lane_key FOR UPDATE", &[&lanes]).await?;
+    for kind in [LaneKind::Events, LaneKind::Tests] {
+        cancel_from_lane(tx, Lane { workspace_key, endpoint_key, kind }).await?;
+    }
+    raise_next_at(tx, &lanes).await?;
+    order::forget_lane(tx, endpoint_key).await?;
+    release_lane(tx, endpoint_key).await
+}
+
+/// Fails deliveries that have waited too long in held or paused lanes, or in a blocked order.
+pub async fn expire_waiting(tx: &mut WriteTx, limit: usize) -> Result<usize, PgError> {
+    let oldest_allowed = tx.now.minus(limits::WAITING_MAX).millis();
+    let sql = "SELECT delivery_key, attempts, claimed_at
+               FROM (SELECT lane_key FROM lanes WHERE held_since IS NOT NULL AND held_since <= $1
+                     UNION SELECT lane_key FROM lanes WHERE paused_since IS NOT NULL AND paused_since <= $1) AS waiting
+               JOIN due ON due.lane_key = waiting.lane_key
+               WHERE due_at <= $1 AND sequence IS NULL LIMIT $2 FOR UPDATE OF due SKIP LOCKED";
+    let rows = tx.query(sql, &[&oldest_allowed, &i64::try_from(limit).unwrap_or(i64::MAX)]).await?;
+    let waited = rows.iter().map(unsent_from_row).collect::<Result<Vec<_>, _>>()?;
+    end_unsent(tx, &waited, DeliveryStatus::Failed, EndReason::Expired).await?;
+    Ok(rows.len() + order::expire_waiting(tx, limit - rows.len()).await?)
+}
+
+/// How much of a deleted endpoint's lane one step has cancelled.
+#[derive(PartialEq, Eq)]
+pub enum Cancelled {
+    All,
+    /// More rows than one step cancels.
+    Part,
+}
+
+/// Cancels up to [`CANCELLED_AT_ONCE`] rows of a deleted endpoint. An attempt under way ends by itself.
+pub async fn cancel_from_lane(tx: &WriteTx, lane: Lane) -> Result<Cancelled, PgError> {
+    let sql = "SELECT delivery_key, attempts, claimed_at FROM due
+               WHERE lane_key = $1 AND NOT (claim_token IS NOT NULL AND due_at > $2) ORDER BY due_at LIMIT $3
+               FOR UPDATE SKIP LOCKED";
+    let rows = tx.query(sql, &[&lane_key(lane), &tx.now.millis(), &CANCELLED_AT_ONCE]).await?;
+    let waited = rows.iter().map(unsent_from_row).collect::<Result<Vec<_>, _>>()?;
+    end_unsent(tx, &waited, DeliveryStatus::Cancelled, EndReason::EndpointDeleted).await?;
+    let all = i64::try_from(rows.len()).unwrap_or(i64::MAX) < CANCELLED_AT_ONCE;
+    Ok(if all { Cancelled::All } else { Cancelled::Part })
+}
+
+/// A queued delivery without an attempt under way.
+pub struct Unsent {
+    pub delivery_key: RowKey,
+    pub attempts: u32,
+    /// Set when a claim was lost: its attempt is recorded as abandoned.
+    pub lost_claim_at: Option<Timestamp>,
+}
+
+pub fn unsent_from_row(row: &Row) -> Result<Unsent, PgError> {
+    Ok(Unsent {
+        delivery_key: key(row, "delivery_key")?,
+        attempts: number(row, "attempts")?,
+        lost_claim_at: opt_instant(row, "claimed_at")?,
+    })
+}
+
+/// Removes deliveries from the queue and ends them in the log.
+pub async fn end_unsent(
+    tx: &WriteTx,
+    unsent: &[Unsent],
+    status: DeliveryStatus,
+    reason: EndReason,
+) -> Result<(), PgError> {
+    let lost: Vec<(RowKey, Attempt)> = unsent
+        .iter()
+        .filter_map(|unsent| Some((unsent.delivery_key, abandoned(unsent.attempts, unsent.lost_claim_at?, None))))
+        .collect();
+    attempt::insert(tx, &lost).await?;
+    let keys: Vec<i64> = unsent.iter().map(|unsent| unsent.delivery_key.as_i64()).collect();
+    let attempts: Vec<i64> = unsent.iter().map(|unsent| i64::from(unsent.attempts)).collect();
+    tx.execute("DELETE FROM due WHERE delivery_key = ANY($1)", &[&keys]).await?;
+    let sql = "UPDATE deliveries SET status = $3, reason = $4, attempts = ended.attempts, completed_at = $5
+               FROM unnest($1, $2) AS ended (key, attempts) WHERE deliveries.key = ended.key";
+    tx.execute(sql, &[&keys, &attempts, &status.code(), &reason.code(), &tx.now.millis()]).await?;
+    Ok(())
+}

@@ -1,0 +1,151 @@
+//! API keys, known by their keyed hashes. Writes `api_keys`.
+
+use async_trait::async_trait;
+use tokio_postgres::Row;
+
+use postrider_domain::access::{ApiKey, ApiKeyHash, Scope, Scopes};
+use postrider_domain::audit::AuditAction;
+use postrider_domain::id::{ApiKeyId, RowKey};
+use postrider_domain::idempotency::Recording;
+use postrider_domain::page::{Page, PageRequest};
+use postrider_domain::time::Timestamp;
+use postrider_store::column::{mode_code, mode_from_code};
+use postrider_store::{ApiKeys, CreateApiKeyError, NewApiKey, RevokeApiKeyError, StoreError, Write, Written};
+
+use crate::PostgresStore;
+use crate::log::audit;
+use crate::machinery::column::{coded, get, key, number, opt_instant, parsed, unexpected};
+use crate::machinery::fault::PgError;
+use crate::machinery::session::Session;
+use crate::machinery::transaction::{WriteTx, effect};
+
+#[async_trait]
+impl ApiKeys for PostgresStore {
+    async fn create_api_key(
+        &self,
+        new: NewApiKey,
+        recording: Option<Recording<ApiKey>>,
+    ) -> Result<Written<ApiKey>, CreateApiKeyError> {
+        self.write_once(recording, effect!(|tx, new| create(tx, &new))).await
+    }
+
+    async fn find_api_key(&self, hash: ApiKeyHash) -> Result<Option<ApiKey>, StoreError> {
+        self.read(move |session| Box::pin(find(session, hash))).await
+    }
+
+    async fn get_api_key(&self, workspace: Option<RowKey>, id: ApiKeyId) -> Result<Option<ApiKey>, StoreError> {
+        self.read(move |session| Box::pin(get_by_id(session, workspace, id))).await
+    }
+
+    async fn list_api_keys(&self, workspace: Option<RowKey>, page: PageRequest) -> Result<Page<ApiKey>, StoreError> {
+        self.read(move |session| Box::pin(list(session, workspace, page))).await
+    }
+
+    async fn revoke_api_key(&self, write: Write<ApiKey>, id: ApiKeyId) -> Result<Written<ApiKey>, RevokeApiKeyError> {
+        let Write { tenant, author, recording } = write;
+        self.write_once(
+            recording,
+            effect!(|tx| async move {
+                let revoked = revoke(tx, tenant.workspace, id).await?;
+                if revoked {
+                    audit::append(tx, tenant.workspace, author, AuditAction::ApiKeyRevoked, id).await?;
+                }
+                Ok(get_by_id(tx, Some(tenant.workspace), id).await?.ok_or(RevokeApiKeyError::NotFound))
+            }),
+        )
+        .await
+    }
+}
+
+/// Excludes keys of a deleted workspace.
+const API_KEY_SELECT: &str =
+    "SELECT api_keys.key, api_keys.id, workspaces.id AS workspace_id, workspace_key, api_keys.name, mode, scopes,
+            last4, expires_at, revoked_at
+     FROM api_keys JOIN workspaces ON workspaces.key = workspace_key AND deleted_at IS NULL";
+
+fn api_key_from_row(row: &Row) -> Result<ApiKey, PgError> {
+    let at = key(row, "key")?;
+    let scopes = get::<&str>(row, "scopes")?
+        .split_whitespace()
+        .map(|scope| scope.parse::<Scope>().map_err(|_| unexpected("api_keys.scopes")))
+        .collect::<Result<Vec<_>, _>>()?;
+    Ok(ApiKey {
+        key: at,
+        id: parsed(row, "id")?,
+        name: get(row, "name")?,
+        workspace_id: parsed(row, "workspace_id")?,
+        workspace_key: key(row, "workspace_key")?,
+        mode: coded(row, "mode", mode_from_code)?,
+        scopes: Scopes::of(&scopes),
+        last4: get(row, "last4")?,
+        created_at: at.created_at(),
+        expires_at: opt_instant(row, "expires_at")?,
+        revoked_at: opt_instant(row, "revoked_at")?,
+    })
+}
+
+async fn create(tx: &mut WriteTx, new: &NewApiKey) -> Result<Result<ApiKey, CreateApiKeyError>, PgError> {
+    let workspace_key = new.tenant.workspace.as_i64();
+    // The row lock makes concurrent inserts and the deletion of the workspace wait, so that the count below stays true.
+    let workspace = "SELECT key FROM workspaces WHERE key = $1 AND deleted_at IS NULL FOR NO KEY UPDATE";
+    if tx.query_opt(workspace, &[&workspace_key]).await?.is_none() {
+        return Ok(Err(CreateApiKeyError::NoWorkspace));
+    }
+    let in_use = "SELECT COUNT(*) AS count FROM api_keys WHERE workspace_key = $1 AND revoked_at IS NULL";
+    if number::<u32>(&tx.query_one(in_use, &[&workspace_key]).await?, "count")? >= new.limit {
+        return Ok(Err(CreateApiKeyError::WorkspaceFull(new.limit)));
+    }
+    let scopes: Vec<&str> = new.scopes.iter().map(Scope::as_str).collect();
+    tx.execute(
+        "INSERT INTO api_keys (key, id, workspace_key, name, mode, hash, last4, scopes, expires_at)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+        &[
+            &tx.next_key().as_i64(),
+            &new.id.to_string(),
+            &workspace_key,
+            &new.name.as_ref().map(|name| name.as_str().to_owned()),
+            &mode_code(new.tenant.mode),
+            &new.hash.0.as_slice(),
+            &new.last4,
+            &scopes.join(" "),
+            &new.expires_at.map(Timestamp::millis),
+        ],
+    )
+    .await?;
+    audit::append(tx, new.tenant.workspace, new.author, AuditAction::ApiKeyCreated, new.id).await?;
+    let created = tx.query_one(&format!("{API_KEY_SELECT} WHERE api_keys.id = $1"), &[&new.id.to_string()]).await?;
+    api_key_from_row(&created).map(Ok)
+}
+
+async fn find(session: &Session, hash: ApiKeyHash) -> Result<Option<ApiKey>, PgError> {
+    let found = session.query_opt(&format!("{API_KEY_SELECT} WHERE hash = $1"), &[&hash.0.as_slice()]).await?;
+    found.as_ref().map(api_key_from_row).transpose()
+}
+
+async fn get_by_id(session: &Session, workspace: Option<RowKey>, id: ApiKeyId) -> Result<Option<ApiKey>, PgError> {
+    let sql = format!("{API_KEY_SELECT} WHERE api_keys.id = $1 AND workspace_key = COALESCE($2, workspace_key)");
+    let found = session.query_opt(&sql, &[&id.to_string(), &workspace.map(RowKey::as_i64)]).await?;
+    found.as_ref().map(api_key_from_row).transpose()
+}
+
+async fn list(session: &Session, workspace: Option<RowKey>, page: PageRequest) -> Result<Page<ApiKey>, PgError> {
+    let of_workspace = if workspace.is_some() { "workspace_key = $1" } else { "$1 IS NULL" };
+    let sql =
+        format!("{API_KEY_SELECT} WHERE {of_workspace} AND api_keys.key < $2 ORDER BY api_keys.key DESC LIMIT $3");
+    let rows = session
+        .query(&sql, &[&workspace.map(RowKey::as_i64), &page.before().as_i64(), &(i64::from(page.limit()) + 1)])
+        .await?;
+    let items = rows.iter().map(api_key_from_row).collect::<Result<Vec<_>, _>>()?;
+    Ok(page.cut(items, |api_key| api_key.key))
+}
+
+/// Whether the key was in use until now.
+async fn revoke(tx: &mut WriteTx, workspace: RowKey, id: ApiKeyId) -> Result<bool, PgError> {
+    let revoked = tx
+        .execute(
+            "UPDATE api_keys SET revoked_at = $3 WHERE id = $1 AND workspace_key = $2 AND revoked_at IS NULL",
+            &[&id.to_string(), &workspace.as_i64(), &tx.now.millis()],
+        )
+        .await?;
+    Ok(revoked > 0)
+}

@@ -1,0 +1,121 @@
+//! Sealed secrets and options of an endpoint as the engine reads them, and the erasure of secrets that no delivery needs.
+//!
+//! Erasure writes `endpoint_secrets`. New secrets and options are written by `registry/`.
+
+use std::collections::HashMap;
+
+use async_trait::async_trait;
+
+use postrider_domain::endpoint::SecretVersion;
+use postrider_domain::endpoint_options::SealedPart;
+use postrider_domain::id::RowKey;
+use postrider_store::column::header_names_from;
+use postrider_store::{SealedParts, Secrets, StoreError};
+
+use crate::PostgresStore;
+use crate::machinery::column::{get, key, number, unexpected};
+use crate::machinery::fault::PgError;
+use crate::machinery::session::Session;
+use crate::machinery::transaction::WriteTx;
+use crate::publish::matching;
+
+#[async_trait]
+impl Secrets for PostgresStore {
+    async fn find_secret(&self, endpoint_key: RowKey, version: SecretVersion) -> Result<Option<Vec<u8>>, StoreError> {
+        self.read(move |session| {
+            Box::pin(async move {
+                let sql = "SELECT sealed FROM endpoint_secrets WHERE endpoint_key = $1 AND version = $2";
+                let found = session.query_opt(sql, &[&endpoint_key.as_i64(), &i64::from(version.0)]).await?;
+                found.map(|row| get(&row, "sealed")).transpose()
+            })
+        })
+        .await
+    }
+
+    async fn find_signing_key(
+        &self,
+        endpoint_key: RowKey,
+        version: SecretVersion,
+    ) -> Result<Option<Vec<u8>>, StoreError> {
+        self.read(move |session| {
+            Box::pin(async move {
+                let sql = "SELECT sealed_signing_key FROM endpoint_secrets WHERE endpoint_key = $1 AND version = $2";
+                let found = session.query_opt(sql, &[&endpoint_key.as_i64(), &i64::from(version.0)]).await?;
+                Ok(found.map(|row| get(&row, "sealed_signing_key")).transpose()?.flatten())
+            })
+        })
+        .await
+    }
+
+    async fn find_sealed_parts(&self, endpoint_key: RowKey) -> Result<Option<SealedParts>, StoreError> {
+        self.read(move |session| Box::pin(find_sealed_parts(session, endpoint_key))).await
+    }
+}
+
+async fn find_sealed_parts(session: &Session, endpoint_key: RowKey) -> Result<Option<SealedParts>, PgError> {
+    let sql = "SELECT header_names, sealed_version FROM endpoints WHERE key = $1 AND deleted_at IS NULL";
+    let Some(endpoint) = session.query_opt(sql, &[&endpoint_key.as_i64()]).await? else { return Ok(None) };
+    let sql = "SELECT part, sealed FROM endpoint_sealed WHERE endpoint_key = $1";
+    let rows = session.query(sql, &[&endpoint_key.as_i64()]).await?;
+    let mut parts: HashMap<String, Vec<u8>> =
+        rows.iter().map(|row| Ok((get(row, "part")?, get(row, "sealed")?))).collect::<Result<_, PgError>>()?;
+    let mut part = |part: SealedPart| parts.remove(&part.to_string());
+    let mut headers = Vec::new();
+    for name in header_names_from(get(&endpoint, "header_names")?)? {
+        let sealed = part(SealedPart::Header(name.clone())).ok_or_else(|| unexpected("endpoints.header_names"))?;
+        headers.push((name, sealed));
+    }
+    let version = number(&endpoint, "sealed_version")?;
+    Ok(Some(SealedParts { version, headers, client_certificate: part(SealedPart::Certificate) }))
+}
+
+/// Erases up to `limit` old secrets: no queued delivery is signed with them, and no overlap needs them.
+///
+/// An erased secret cannot become needed again. Only a delivery enqueued in an overlap uses a secret that is not the newest, and an
+/// overlap counts as over here only once that is stored.
+pub async fn erase_unused(tx: &mut WriteTx, limit: usize) -> Result<usize, PgError> {
+    end_overlaps(tx).await?;
+    let erased = tx
+        .execute(
+            "DELETE FROM endpoint_secrets WHERE (endpoint_key, version) IN
+                 (SELECT s.endpoint_key, s.version FROM endpoint_secrets s
+                  JOIN endpoints e ON e.key = s.endpoint_key
+                  JOIN endpoint_secrets newest ON newest.endpoint_key = e.key AND newest.version = e.secret_version
+                  WHERE s.version < e.secret_version
+                    AND (newest.overlap_until IS NULL OR s.version < e.secret_version - 1)
+                    AND NOT EXISTS
+                         (SELECT 1 FROM due
+                          WHERE lane_key IN (e.key, -e.key) AND due.secret_version >= e.oldest_secret_version
+                            AND (due.secret_version = s.version OR due.also_secret_version = s.version))
+                  LIMIT $1)",
+            &[&i64::try_from(limit).unwrap_or(i64::MAX)],
+        )
+        .await?;
+    Ok(usize::try_from(erased).unwrap_or(usize::MAX))
+}
+
+/// Stores which overlaps have ended, for one workspace per call.
+///
+/// A passed instant alone proves nothing: a transaction that began before it may still enqueue with both secrets. Under the
+/// workspace's lock no such transaction runs, and every later one sees no overlap, whatever time it began at.
+async fn end_overlaps(tx: &mut WriteTx) -> Result<(), PgError> {
+    let now = tx.now.millis();
+    let ended = tx
+        .query_opt(
+            "SELECT e.workspace_key FROM endpoint_secrets newest
+             JOIN endpoints e ON e.key = newest.endpoint_key AND e.secret_version = newest.version
+             WHERE newest.overlap_until <= $1 ORDER BY newest.overlap_until LIMIT 1",
+            &[&now],
+        )
+        .await?;
+    let Some(ended) = ended else { return Ok(()) };
+    let workspace_key = key(&ended, "workspace_key")?;
+    tx.lock_workspace(workspace_key).await?;
+    tx.execute(
+        "UPDATE endpoint_secrets SET overlap_until = NULL
+         WHERE overlap_until <= $1 AND endpoint_key IN (SELECT key FROM endpoints WHERE workspace_key = $2)",
+        &[&now, &workspace_key.as_i64()],
+    )
+    .await?;
+    matching::bump(tx, workspace_key).await
+}

@@ -1,0 +1,36 @@
+//! Upkeep: one bounded step per call. The SQL of each step stands with its tables.
+
+use async_trait::async_trait;
+
+use postrider_domain::id::RowKey;
+use postrider_store::{AgedStep, StoreError, Upkeep};
+
+use crate::PostgresStore;
+use crate::machinery::transaction::{WriteTx, effect};
+use crate::queue::unsent;
+use crate::{idempotency, replay, secrets};
+
+mod retention;
+
+#[async_trait]
+impl Upkeep for PostgresStore {
+    async fn expire_waiting(&self, limit: usize) -> Result<usize, StoreError> {
+        self.write(effect!(|tx| unsent::expire_waiting(tx, limit))).await
+    }
+
+    async fn remove_aged(&self, step: AgedStep) -> Result<Option<RowKey>, StoreError> {
+        retention::remove(&self.database, step).await
+    }
+
+    async fn forget_answers(&self, limit: usize) -> Result<usize, StoreError> {
+        self.write(effect!(|tx| idempotency::forget(tx, limit))).await
+    }
+
+    async fn erase_unused_secrets(&self, limit: usize) -> Result<usize, StoreError> {
+        self.write(effect!(|tx| secrets::erase_unused(tx, limit))).await
+    }
+
+    async fn advance_replays(&self) -> Result<Option<usize>, StoreError> {
+        self.write(effect!(|tx| replay::advance(tx))).await
+    }
+}
