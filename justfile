@@ -13,12 +13,12 @@ test *filter:
 
 # Check the format and the lints
 lint:
-    cargo fmt --check
-    cargo clippy --all-targets -- -D warnings
+    cargo fmt --all --check
+    cargo clippy --workspace --all-targets -- -D warnings
 
 # Format the code
 fmt:
-    cargo fmt
+    cargo fmt --all
 
 # Run every step of CI
 ci:

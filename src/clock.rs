@@ -1,4 +1,4 @@
-//! The machine's clock: the one place that reads it.
+//! The system clock. No other file reads it.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -6,16 +6,16 @@ use tokio::time::Instant;
 
 use postrider_domain::time::{Clock, Sleep, Timestamp};
 
-/// Wall-clock time of this machine.
+/// The wall clock of this machine.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SystemClock;
 
-/// A wall clock can be set while something waits on it, so no single wait is longer than this.
-const LONGEST_WAIT: Duration = Duration::from_secs(60);
+/// The wall clock can be set during a wait, so it is read again after this time.
+const RECHECK_INTERVAL: Duration = Duration::from_secs(60);
 
 impl Clock for SystemClock {
     fn now(&self) -> Timestamp {
-        #[expect(clippy::disallowed_methods, reason = "the one proper place")]
+        #[expect(clippy::disallowed_methods, reason = "the one place that reads the system clock")]
         let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Timestamp::from_millis(i64::try_from(since_epoch.as_millis()).unwrap_or(i64::MAX))
     }
@@ -25,8 +25,8 @@ impl Clock for SystemClock {
     }
 }
 
-/// Waits until a wall clock shows `at`, and no longer than was left of it at first: whoever waits for a second must not wait for an
-/// hour because the clock has been set back by one.
+/// Waits until a wall clock shows `at`, but no longer than the time that was left at the start. Otherwise a wait of a
+/// second would take an hour if the clock is set back by an hour.
 pub async fn wait_until(at: Timestamp, now: impl Fn() -> Timestamp) {
     let began = Instant::now();
     let longest = at.since(now());
@@ -35,7 +35,7 @@ pub async fn wait_until(at: Timestamp, now: impl Fn() -> Timestamp) {
         if left.is_zero() {
             return;
         }
-        tokio::time::sleep(left.min(LONGEST_WAIT)).await;
+        tokio::time::sleep(left.min(RECHECK_INTERVAL)).await;
     }
 }
 
@@ -48,14 +48,14 @@ mod tests {
     const NOON: i64 = 1_778_846_400_000;
     const HOUR: i64 = 3_600_000;
 
-    /// What is awaited takes some milliseconds, or an hour.
+    /// The wait under test takes some milliseconds if the code is correct, otherwise an hour.
     async fn waits(at: i64, now: impl Fn() -> Timestamp) {
         let waiting = wait_until(Timestamp::from_millis(at), now);
         tokio::time::timeout(Duration::from_secs(30), waiting).await.unwrap();
     }
 
     #[tokio::test]
-    async fn a_wait_is_not_made_longer_by_a_clock_that_is_set_back() {
+    async fn a_clock_set_back_does_not_prolong_a_wait() {
         let asked = AtomicI64::new(0);
         waits(NOON + 5, || {
             let is_first = asked.fetch_add(1, Ordering::Relaxed) == 0;
@@ -65,7 +65,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_wait_ends_when_the_clock_is_set_forward() {
+    async fn a_clock_set_forward_ends_a_wait() {
         let asked = AtomicI64::new(0);
         waits(NOON + HOUR, || {
             let is_first = asked.fetch_add(1, Ordering::Relaxed) == 0;

@@ -1,4 +1,4 @@
-//! Every setting, its default and the reason for it. `cli/settings.rs` has a row for each: how it is called and read.
+//! Every setting, with its default and the reason. `cli/settings.rs` has a row for each: its names and its parser.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -8,71 +8,73 @@ use postrider_domain::database_url::DatabaseUrl;
 use postrider_domain::limits;
 use postrider_domain::proxy::ProxyUrl;
 use postrider_domain::rate_limit::RateLimits;
-use postrider_domain::retry::RetrySchedule;
+use postrider_domain::retry_schedule::RetrySchedule;
 
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Where the API listens. The loopback address: nothing is offered to a network unasked.
+    /// The address of the API. The default is loopback, so that no network can reach a new server by accident.
     pub listen: SocketAddr,
-    /// Where callers reach the API, as it stands in `docs_url`; made from `listen` when absent.
+    /// The base URL under which callers reach the API, used in `docs_url`. Derived from `listen` by default.
     pub public_url: Option<String>,
-    /// The database (unless it is a server's), the lock, the admin socket and, unless named elsewhere, the master key.
+    /// The directory of the lock, the admin socket, the SQLite database if that is the store, and the master key unless
+    /// it is named elsewhere.
     pub data_dir: PathBuf,
-    /// 64 hexadecimal digits in a file that only its owner can read; made on the first start in `data_dir`. On a database
-    /// server it must be named: each node needs the same.
+    /// A file with 64 hexadecimal digits, readable only by its owner. The first start creates it in `data_dir`. With
+    /// PostgreSQL it must be named, because all nodes need the same key.
     pub master_key_file: Option<PathBuf>,
     pub database: DatabaseSettings,
-    /// Hosts and CIDRs that may be called although they are not public, plain `http` included. None by default.
+    /// Hosts and CIDRs that may be called although they are not public, also over plain `http`. None by default.
     pub allow_targets: Vec<String>,
-    /// Name servers; the system's when empty.
+    /// Name servers. Empty: those of the system.
     pub dns_servers: Vec<SocketAddr>,
-    /// Certificate authorities beside the public ones, as a PEM file.
+    /// A PEM file of certificate authorities to trust in addition to the public ones.
     pub ca_file: Option<PathBuf>,
-    /// A forward proxy that every receiver is called through, the guard still on. None by default; proxy variables of the
-    /// environment are never read, since who sets them need not be who answers for the guard.
+    /// A forward proxy for all calls to receivers. The guard stays active. None by default. The proxy variables of the
+    /// environment are never read: whoever sets them may not be responsible for the guard.
     pub egress_proxy: Option<ProxyUrl>,
-    /// The event catalogue; the one built in when absent.
+    /// The file of the event catalogue. `None`: the built-in catalogue.
     pub events_file: Option<PathBuf>,
-    /// Where the operator is told what becomes of endpoints and deliveries; nowhere when absent.
+    /// The URL that receives operational events. `None`: they are not sent.
     pub operator_webhook_url: Option<String>,
-    /// What that is signed with, as `whsec_…`; made on the first start in `data_dir`.
+    /// A file with the secret, `whsec_…`, that signs operational events. The first start creates it in `data_dir`.
     pub operator_webhook_secret_file: Option<PathBuf>,
-    /// Endpoints of one project, those without a project counting as one.
+    /// Endpoints of one project. Endpoints without a project count as one project.
     pub endpoints_per_project: u32,
     pub endpoints_per_workspace: u32,
     pub retry_schedule: RetrySchedule,
-    /// Requests of one workspace in 60 s. Publishing is not limited by default: how many events a disk can take only its
-    /// operator knows, and a product that publishes as fast as it can must not be stopped by a number made up here.
+    /// Requests of one workspace in 60 s. The default for publishes is higher than one server takes: only the operator
+    /// knows how many events the disk can take.
     pub rate_limits: RateLimits,
-    /// For one whole exchange with a receiver.
+    /// The deadline of one whole exchange with a receiver.
     pub attempt_deadline: Duration,
-    /// How long the log keeps an event and its deliveries; what is still pending is kept as long as it is.
+    /// How long the log keeps an event and its deliveries. Pending deliveries are kept until they end.
     pub retention: Duration,
-    /// How long a stop waits for attempts under way: longer than an attempt may last.
+    /// How long a stop waits for running attempts: longer than the deadline of an attempt.
     pub stop_grace: Duration,
     pub log: LogSettings,
 }
 
-/// The PostgreSQL database that several nodes share; without a URL the store is SQLite in the data directory.
+/// The PostgreSQL database that several nodes share. Without a URL the store is SQLite in the data directory.
 #[derive(Clone, Debug)]
 pub struct DatabaseSettings {
     pub url: Option<DatabaseUrl>,
-    /// Past any pooler, for what needs a session of its own: listening, without which a node polls, and migrations.
+    /// A URL that bypasses poolers, for work that needs its own session: migrations and LISTEN. Without LISTEN a node
+    /// polls.
     pub direct_url: Option<DatabaseUrl>,
-    /// A password that stands neither in a process list nor in an environment.
+    /// A file with the password, so that it appears in neither the process list nor the environment.
     pub password_file: Option<PathBuf>,
-    /// Certificate authorities that the database's certificate may come from, beside the public ones, as a PEM file.
+    /// A PEM file of certificate authorities to trust for the database in addition to the public ones.
     pub ca_file: Option<PathBuf>,
-    /// Connections of this node at most.
+    /// Maximum number of connections of this node.
     pub pool_size: usize,
-    /// How long a statement may take before the database ends it.
+    /// Time after which the database cancels a statement.
     pub statement_timeout: Duration,
 }
 
 #[derive(Clone, Debug)]
 pub struct LogSettings {
     pub format: LogFormat,
-    /// In the syntax of `tracing_subscriber::EnvFilter`: `info`, `postrider=debug`.
+    /// Levels and targets in the syntax of `tracing_subscriber::filter::Targets`: `info`, `warn,postrider=debug`.
     pub filter: String,
 }
 
@@ -115,7 +117,7 @@ impl Default for Settings {
 }
 
 impl Settings {
-    /// The defaults, for a data directory and an address.
+    /// The default settings with this data directory and address.
     pub fn new(data_dir: PathBuf, listen: SocketAddr) -> Self {
         Self {
             listen,

@@ -1,6 +1,6 @@
-//! The binary's own parts: the command line, the server that puts the crates together, settings, logs and the clock.
+//! The parts of the binary: command line, server, settings, logs and the system clock.
 //!
-//! `ARCHITECTURE.md` has the map of the crates, what each may use, and the life of an event.
+//! `ARCHITECTURE.md` has the map of the crates and the life of an event.
 
 pub mod cli;
 pub mod clock;

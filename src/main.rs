@@ -1,4 +1,4 @@
-//! The binary: runs the command line and turns its outcome into an exit code.
+//! The binary: runs a command and converts its result into an exit code.
 
 use std::process::ExitCode;
 

@@ -1,28 +1,32 @@
-//! Checks the source tree against rules that neither the compiler nor clippy knows: file heads and sizes, line widths, test
-//! names, logged errors, sleeps in tests, paired migrations, and links.
+//! Checks the source tree against rules that neither the compiler nor clippy knows: file heads and sizes, line widths,
+//! test names, logged errors, sleeps in tests, paired migrations, and links.
 //!
-//! Who may use whom is not checked here: the `Cargo.toml` of each crate says it. Each check takes a text, so that the tests
-//! at the foot can show that it is able to fail.
+//! Dependencies between crates are not checked here, because the `Cargo.toml` of each crate limits them. Each check
+//! takes a text, so that the tests at the foot can show that it fails.
 
 #[path = "tidy/docs.rs"]
 mod docs;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Lines before the tests at a file's foot.
+/// The limit for the lines of a file before its tests.
 const LINES_PER_FILE_MAX: usize = 600;
 
-/// The places where a test may let time pass: the bounded waiter, and the receiver that drips.
+/// The only test files that may sleep: the bounded waiter, and the receiver that drips.
 const MAY_SLEEP: &[&str] = &["tests/it/support/wait.rs", "tests/it/support/receiver/exchange.rs"];
 
-/// What no line of Rust may contain outside of comments, and why.
+/// Texts that no line of Rust may contain outside comments, with the reason.
 const BANNED: &[(&str, &str)] = &[
     ("#[ignore", "a test is run or removed, never ignored"),
     ("%error", "a log shows the whole chain of causes: `error = %Chain(&error)`"),
 ];
+
+/// Which files of a back end may write which table, as paths below `crates/store-sqlite/src` and `crates/store-postgres/src`.
+/// `copy.rs`, which copies every table, and tests are left out.
+const WRITERS: &[(&str, &[&str])] = &[];
 
 const COLUMNS_MAX: usize = 120;
 
@@ -56,6 +60,9 @@ fn the_tree_is_tidy() {
             violations.extend(check_links(&name, &text, |target| root.join(target).exists()));
         }
     }
+    for store in ["sqlite", "postgres"] {
+        violations.extend(check_writers(root, store));
+    }
     let migrations = |store| file_names(&root.join("migrations").join(store));
     violations.extend(check_migrations(migrations("sqlite"), migrations("postgres")));
     assert!(rust_files > 5, "the tree was not found at {}", root.display());
@@ -66,6 +73,10 @@ fn the_tree_is_tidy() {
 fn check_rust(file: &str, text: &str) -> Vec<Violation> {
     let mut violations = Vec::from_iter(check_head(file, text));
     violations.extend(check_length(file, text));
+    if file == file!() {
+        // The tables and tests below quote what they ban.
+        return violations;
+    }
     violations.extend(check_lines(file, text));
     if file.starts_with("tests/") && !MAY_SLEEP.contains(&file) {
         violations.extend(check_sleeps(file, text));
@@ -73,7 +84,7 @@ fn check_rust(file: &str, text: &str) -> Vec<Violation> {
     violations
 }
 
-/// Every file says at its head what it is.
+/// Every file begins with a `//!` head.
 fn check_head(file: &str, text: &str) -> Option<Violation> {
     (!text.starts_with("//!")).then(|| violation(file, 1, "a file begins with `//!`: what it is and why it exists"))
 }
@@ -110,7 +121,7 @@ fn is_comment(line: &str) -> bool {
     line.trim_start().starts_with("//")
 }
 
-/// A line without its comment. A `//` inside a text counts as a comment too, which only makes a check see less.
+/// A line without its comment. A `//` inside a string counts as a comment too, which can only hide a violation.
 fn code_of(line: &str) -> &str {
     line.split("//").next().unwrap_or_default()
 }
@@ -125,7 +136,60 @@ fn check_sleeps(file: &str, text: &str) -> Vec<Violation> {
     lines.map(|(number, _)| violation(file, number, rule)).collect()
 }
 
-/// Each store's migrations are numbered without a gap, and each number means the same in both.
+/// Holds a back end to [`WRITERS`].
+fn check_writers(root: &Path, store: &str) -> Vec<Violation> {
+    let folder = root.join(format!("crates/store-{store}/src"));
+    let tables: Vec<&str> = WRITERS.iter().map(|(table, _)| *table).collect();
+    let mut written = BTreeMap::new();
+    for path in files_under(&folder) {
+        let name = path.strip_prefix(&folder).expect("found below the folder").to_string_lossy().into_owned();
+        let text = fs::read_to_string(&path).expect("a source file");
+        if name.ends_with(".rs") && name != "copy.rs" && !name.ends_with("tests.rs") {
+            written.insert(name, tables_written(&text, &tables));
+        }
+    }
+    compare_writers(&format!("crates/store-{store}/src"), &written)
+}
+
+fn compare_writers(folder: &str, written: &BTreeMap<String, BTreeSet<String>>) -> Vec<Violation> {
+    let mut violations = Vec::new();
+    for (file, tables) in written {
+        for (table, allowed) in WRITERS {
+            let (writes, may_write) = (tables.contains(*table), allowed.contains(&file.as_str()));
+            let path = format!("{folder}/{file}");
+            if writes && !may_write {
+                let rule = format!("writes `{table}`, which is written in {} only", allowed.join(", "));
+                violations.push(violation(&path, 1, rule));
+            }
+        }
+    }
+    violations
+}
+
+/// The tables that the SQL of a file writes, its tests left out. A table whose name is put in at run time is not seen.
+fn tables_written(text: &str, tables: &[&str]) -> BTreeSet<String> {
+    let code = text.split("#[cfg(test)]").next().unwrap_or_default();
+    let words: Vec<&str> = code
+        .lines()
+        .map(code_of)
+        .flat_map(|line| line.split(|c: char| !is_word(c)))
+        .filter(|word| !word.is_empty())
+        .collect();
+    let writes = |before: &[&str]| match before {
+        [.., "DELETE", "FROM"] | [.., "INTO" | "UPDATE"] => true,
+        _ => false,
+    };
+    (0..words.len())
+        .filter(|&at| tables.contains(&words[at]) && writes(&words[..at]))
+        .map(|at| words[at].to_owned())
+        .collect()
+}
+
+fn is_word(character: char) -> bool {
+    character.is_alphanumeric() || character == '_'
+}
+
+/// The migrations of each store are numbered without a gap, and each number exists in both stores.
 fn check_migrations(sqlite: Option<Vec<String>>, postgres: Option<Vec<String>>) -> Vec<Violation> {
     let mut violations = Vec::new();
     let mut numbers = |store: &str, files: Option<Vec<String>>| -> Option<BTreeMap<usize, String>> {
@@ -165,7 +229,7 @@ fn migration_number(name: &str) -> Option<usize> {
     if number.len() == 4 && is_title { number.parse().ok() } else { None }
 }
 
-/// `exists` is asked for paths relative to the repository's root.
+/// `exists` takes a path relative to the root of the repository.
 fn check_links(file: &str, text: &str, exists: impl Fn(&Path) -> bool) -> Vec<Violation> {
     let folder = Path::new(file).parent().unwrap_or(Path::new(""));
     let mut violations = Vec::new();
@@ -188,7 +252,7 @@ fn check_links(file: &str, text: &str, exists: impl Fn(&Path) -> bool) -> Vec<Vi
     violations
 }
 
-/// The targets of `[text](target "title")` and `[label]: target` in one line, code spans left out.
+/// The targets of `[text](target "title")` and `[label]: target` in one line, outside code spans.
 fn link_targets(line: &str) -> Vec<String> {
     let text: String = line.split('`').step_by(2).collect::<Vec<_>>().join("code");
     let inline = text.split("](").skip(1).filter_map(|rest| rest.split([')', ' ']).next());
@@ -219,7 +283,7 @@ fn violation(file: &str, line: usize, rule: impl Into<String>) -> Violation {
     Violation { file: file.to_owned(), line, rule: rule.into() }
 }
 
-/// Every file of the repository, sorted; build output and hidden folders are none of it.
+/// Every file of the repository, sorted, without build output and hidden folders.
 fn files_under(folder: &Path) -> Vec<PathBuf> {
     let mut entries: Vec<PathBuf> =
         fs::read_dir(folder).expect("a readable folder").map(|entry| entry.expect("a readable entry").path()).collect();
@@ -286,7 +350,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_waiter_and_the_drip_may_sleep() {
+    fn only_the_waiter_and_the_dripping_receiver_may_sleep() {
         let body = "async fn f() {\n tokio::time::sleep(SECOND).await;\n}";
         assert_eq!(of_source("tests/it/a.rs", body).len(), 1);
         assert!(of_source("tests/it/a.rs", body)[0].starts_with("tests/it/a.rs:3: a test waits for an event"));
@@ -296,6 +360,20 @@ mod tests {
             of_source("tests/it/a.rs", "async fn f() { clock.sleep_until(at).await; clock.until_asleep(2); }"),
             [""; 0]
         );
+    }
+
+    #[test]
+    fn a_table_written_in_the_wrong_file_is_found() {
+        let sql = "const A: &str = \"INSERT INTO due (x) VALUES (1) ON CONFLICT DO UPDATE SET y = 1\";\n\
+                   const B: &str = \"DELETE\n FROM lanes\"; // UPDATE events\n\
+                   const C: &str = \"SELECT 1 FROM events FOR UPDATE\";\n\
+                   #[cfg(test)]\nmod tests { const D: &str = \"UPDATE events SET z = 1\"; }\n";
+        let written = tables_written(sql, &["due", "lanes", "events"]);
+        assert_eq!(written, BTreeSet::from(["due".to_owned(), "lanes".to_owned()]));
+        let files = BTreeMap::from([("log/mod.rs".to_owned(), written)]);
+        let found = rules(&compare_writers("crates/store-x/src", &files));
+        assert_eq!(found.len(), 2, "{found:?}");
+        assert!(found[0].starts_with("crates/store-x/src/log/mod.rs:1: writes `due`"), "{found:?}");
     }
 
     #[test]
@@ -311,7 +389,7 @@ mod tests {
     }
 
     #[test]
-    fn a_link_that_leads_nowhere_is_found() {
+    fn a_broken_link_is_found() {
         let text = "[a](there.md#part) [b](../README.md \"title\") [c](gone.md)\n\
                     [d](https://example.com/x) [e](#here) `[f](code.md)` [g](mailto:a@b.c)\n\
                     ```\n[h](block.md)\n```\n[i]: missing.md\n";

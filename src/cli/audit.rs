@@ -1,11 +1,12 @@
-//! `postrider audit`: who wrote what in a data directory.
+//! `postrider audit`: the audit log.
 
 use clap::{Args, Subcommand};
 
 use crate::server::admin::{AdminResponse, Listing};
 
-use super::office::{list, print_rows, unexpected};
+use super::admin::{list, unexpected};
 use super::options::DataOptions;
+use super::table::print_rows;
 
 #[derive(Debug, Subcommand)]
 pub enum AuditCommand {
@@ -18,7 +19,7 @@ pub struct ListOptions {
     /// Name or id of a workspace [default: all]
     #[arg(long)]
     workspace: Option<String>,
-    /// How many entries at most.
+    /// Maximum number of entries.
     #[arg(long, default_value_t = 50, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     limit: u32,
     /// Print a JSON array.

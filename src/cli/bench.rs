@@ -1,4 +1,4 @@
-//! `postrider bench`: what this machine can carry.
+//! `postrider bench`: measures the throughput of this machine.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -10,34 +10,35 @@ use postrider_bench::{BenchOptions, DatabaseOptions, Scenario};
 
 #[derive(Debug, Args)]
 pub struct BenchCommand {
-    /// What to measure, by name; everything unless named, and nothing with `--growth`.
+    /// Names of the scenarios to measure [default: all, or none with `--growth`]
     #[arg(value_name = "SCENARIO", value_parser = scenario)]
     scenarios: Vec<Scenario>,
-    /// Measure how cost grows with endpoints, workspaces, backlog, payload size and fan-out, in runs of up to 3 seconds.
+    /// Measure how cost grows with endpoints, workspaces, backlog, payload size and fan-out, in runs of at most 3
+    /// seconds.
     #[arg(long)]
     growth: bool,
-    /// How long events are published in each.
+    /// Seconds of publishing in each scenario.
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=3600))]
     seconds: u64,
-    /// Publishers back to back, each on a connection of its own.
+    /// Number of concurrent publishers, each on its own connection.
     #[arg(long, default_value_t = 64)]
     publishers: usize,
-    /// Bytes of an event's data, at least what its type wants.
+    /// Bytes of `data` of an event. Raised to the minimum of its type if smaller.
     #[arg(long, default_value_t = 1024)]
     payload_bytes: usize,
-    /// Deliveries that wait in backlog, and are queued for the dead endpoint in dead-neighbour.
+    /// Number of queued deliveries in the scenarios backlog and dead-neighbour.
     #[arg(long, default_value_t = 1_000_000)]
     backlog: usize,
-    /// PostgreSQL database to measure on instead of SQLite: empty, and for this alone.
+    /// PostgreSQL database to measure instead of SQLite. It must be empty and have no other use.
     #[arg(long, value_name = "URL")]
     database_url: Option<String>,
-    /// File with the password for it.
+    /// File with the password of the database.
     #[arg(long, value_name = "FILE", requires = "database_url")]
     database_password_file: Option<PathBuf>,
-    /// Nodes on that database; publishers are spread over them.
+    /// Number of nodes on that database. The publishers are spread over them.
     #[arg(long, default_value_t = 1, value_name = "NODES", value_parser = clap::value_parser!(u8).range(1..=16))]
     nodes: u8,
-    /// Draw deliveries a second and times to arrival over time, as an SVG file.
+    /// Write an SVG plot of deliveries per second and latencies over time.
     #[arg(long, value_name = "FILE")]
     plot: Option<PathBuf>,
     /// Print JSON instead of a table.
@@ -49,7 +50,7 @@ pub async fn run(command: BenchCommand) -> anyhow::Result<()> {
     let is_everything = command.scenarios.is_empty() && !command.growth;
     let scenarios = if is_everything { Scenario::ALL.to_vec() } else { command.scenarios };
     if command.nodes > 1 && command.database_url.is_none() {
-        bail!("--nodes needs --database-url: a data directory is one server's alone");
+        bail!("--nodes needs --database-url: two servers cannot share a data directory");
     }
     let options = BenchOptions {
         nodes: usize::from(command.nodes),
@@ -62,20 +63,24 @@ pub async fn run(command: BenchCommand) -> anyhow::Result<()> {
         database: command
             .database_url
             .map(|url| DatabaseOptions { url, password_file: command.database_password_file }),
-        program: std::env::current_exe().context("finding this program")?,
+        program: std::env::current_exe().context("cannot find the path of this program")?,
     };
     let report = postrider_bench::run(&options).await?;
     if let Some(file) = &command.plot {
-        std::fs::write(file, report.plot()).with_context(|| format!("writing {}", file.display()))?;
+        std::fs::write(file, report.plot()).with_context(|| format!("cannot write {} (--plot)", file.display()))?;
     }
     if command.json {
         println!("{}", serde_json::to_string_pretty(&report.json())?);
     } else {
         print!("{}", report.table());
     }
-    if report.is_sound() { Ok(()) } else { bail!("not everything that was published arrived as it should") }
+    if report.is_sound() {
+        Ok(())
+    } else {
+        bail!("events were refused, lost, misrouted or badly signed: see the report")
+    }
 }
 
 fn scenario(text: &str) -> Result<Scenario, String> {
-    Scenario::parse(text).ok_or_else(|| format!("is none of {}", Scenario::ALL.map(Scenario::as_str).join(", ")))
+    Scenario::parse(text).ok_or_else(|| format!("is not one of {}", Scenario::ALL.map(Scenario::as_str).join(", ")))
 }

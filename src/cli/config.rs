@@ -1,4 +1,4 @@
-//! `postrider config`: what the settings come to, before a server is started with them.
+//! `postrider config`: shows the effective settings without starting a server.
 
 use clap::{Args, Subcommand};
 
@@ -10,7 +10,7 @@ use super::settings::{SETTINGS, Setting};
 
 #[derive(Debug, Subcommand)]
 pub enum ConfigCommand {
-    /// Print every setting that counts and where it comes from: default, file, environment or flag.
+    /// Print each effective setting and its source: default, file, environment or flag.
     Check(CheckOptions),
 }
 

@@ -1,4 +1,4 @@
-//! `postrider dev`: everything on one desk, to see it work.
+//! `postrider dev`: a server and a receiver in one process, to try everything.
 
 use std::io::{self, IsTerminal};
 use std::sync::Arc;
@@ -12,6 +12,7 @@ use crate::config::DEFAULT_LOG_FILTER;
 use crate::server::admin::{self, AdminRequest, AdminResponse, CreateKey};
 use crate::server::{Server, read_events_file};
 use crate::telemetry;
+use postrider_domain::error_chain::Chain;
 use postrider_domain::event_type::Catalogue;
 use postrider_domain::time::Clock;
 use postrider_local::client::BearerKey;
@@ -20,10 +21,10 @@ use postrider_local::screen::Screen;
 use postrider_local::state::DevState;
 
 use super::options::ServerOptions;
-use super::serve::told_to_stop;
+use super::stop_signal::wait_for_stop_signal;
 
-/// The screen is for the deliveries; `--log info` brings the server's log back.
-const QUIET: &str = "error";
+/// Keeps the log off the screen of deliveries. Any `--log` other than the default shows it again.
+const QUIET_FILTER: &str = "error";
 
 #[derive(Debug, Args)]
 pub struct DevOptions {
@@ -33,10 +34,10 @@ pub struct DevOptions {
 
 pub async fn run(options: DevOptions) -> anyhow::Result<()> {
     let mut settings = options.server.settings()?;
-    // The receiver is on this machine. Only addresses of this machine are allowed, and only here.
+    // The receiver is on this machine, so loopback addresses are allowed. Only this command does that.
     settings.allow_targets.push("127.0.0.0/8".to_owned());
     if settings.log.filter == DEFAULT_LOG_FILTER {
-        settings.log.filter = QUIET.to_owned();
+        settings.log.filter = QUIET_FILTER.to_owned();
     }
     telemetry::start_logging(&settings.log);
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
@@ -46,7 +47,7 @@ pub async fn run(options: DevOptions) -> anyhow::Result<()> {
     let server = Server::start(&settings, Arc::clone(&clock)).await?;
     let base_url = format!("http://{}", server.address());
     let stop = CancellationToken::new();
-    tokio::spawn(cancel_when_told(stop.clone()));
+    tokio::spawn(cancel_on_stop_signal(stop.clone()));
     let mut state = match state {
         Some(state) => state,
         None => {
@@ -69,9 +70,9 @@ pub async fn run(options: DevOptions) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn cancel_when_told(stop: CancellationToken) {
-    if let Err(error) = told_to_stop().await {
-        tracing::error!(%error, "signals cannot be heard");
+async fn cancel_on_stop_signal(stop: CancellationToken) {
+    if let Err(error) = wait_for_stop_signal().await {
+        tracing::error!(error = %Chain(&error), "cannot listen for stop signals; stopping");
     }
     stop.cancel();
 }
@@ -79,9 +80,9 @@ async fn cancel_when_told(stop: CancellationToken) {
 async fn new_key(server: &Server) -> anyhow::Result<BearerKey> {
     let scopes = ["webhooks:manage", "webhooks:read", "events:write", "events:read"].map(str::to_owned).to_vec();
     let create = CreateKey { workspace: "dev".to_owned(), scopes, ..CreateKey::default() };
-    match admin::execute(server.service(), AdminRequest::CreateKey(create)).await {
+    match admin::execute(server.operator(), AdminRequest::CreateKey(create)).await {
         AdminResponse::KeyCreated(created) => Ok(BearerKey::parse(&created.key)?),
-        AdminResponse::Refused { message } => bail!("no API key for the tour: {message}"),
-        other => bail!("no API key for the tour: {other:?}"),
+        AdminResponse::Refused { message } => bail!("cannot create an API key: {message}"),
+        other => bail!("cannot create an API key: unexpected answer {other:?}"),
     }
 }

@@ -1,7 +1,7 @@
-//! `postrider doctor`: why a URL is, or is not, reachable, address by address; and whether a database is fit to work in.
+//! `postrider doctor`: shows why a URL is or is not reachable, and whether a database is usable.
 //!
-//! It asks the same guard, resolver and connector that deliveries go through, with the settings that the server has, and
-//! needs neither a server nor a data directory. It sends no request.
+//! It uses the guard, resolver and connector of deliveries with the settings of the server. It needs neither a server
+//! nor a data directory, and sends no HTTP request.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,10 +14,9 @@ use crate::config::Settings;
 use crate::server::egress_settings;
 use postrider_domain::error_chain::Chain;
 use postrider_domain::target::RefusalReason;
-use postrider_egress::connector::Protocol;
-use postrider_egress::diagnosis::{AddressReport, Diagnosis, LookUp, Probe};
+use postrider_egress::diagnosis::{AddressReport, Diagnosis, LookUp};
 use postrider_egress::target::{Host, Scheme};
-use postrider_egress::{AllowTarget, Egress, TargetUrl};
+use postrider_egress::{AllowTarget, Egress, Probe, Protocol, TargetUrl};
 
 use super::options::EgressOptions;
 
@@ -26,7 +25,7 @@ mod database;
 #[derive(Debug, Args)]
 #[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub struct DoctorOptions {
-    /// The URL of a receiver.
+    /// URL of a receiver.
     #[arg(required = true)]
     url: Option<String>,
     #[command(flatten)]
@@ -37,21 +36,21 @@ pub struct DoctorOptions {
 
 #[derive(Debug, Subcommand)]
 enum DoctorCommand {
-    /// Tell whether a PostgreSQL database is fit to work in, and how safe it is.
+    /// Check whether a PostgreSQL database is usable, and how durable its commits are.
     Database(database::DatabaseOptions),
 }
 
-/// Fails when the target is not reachable, so that the exit code tells.
+/// Fails if the target is not reachable, so that the exit code shows it.
 pub async fn run(options: DoctorOptions) -> anyhow::Result<()> {
     match options.other {
         Some(DoctorCommand::Database(options)) => database::run(options).await,
-        // clap has seen to it that there is a URL.
+        // clap guarantees that there is a URL.
         None => examine_target(&options.url.unwrap_or_default(), &options.egress.settings()?).await,
     }
 }
 
 async fn examine_target(url: &str, settings: &Settings) -> anyhow::Result<()> {
-    let target = TargetUrl::parse(url).with_context(|| format!("{url} cannot be called"))?;
+    let target = TargetUrl::parse(url).with_context(|| format!("cannot call {url}"))?;
     let egress = Egress::new(egress_settings(settings)?, Arc::new(SystemClock))?;
     let diagnosis = egress.diagnose(&target).await;
     for line in report(&target, settings, &diagnosis) {
@@ -68,11 +67,11 @@ fn report(target: &TargetUrl, settings: &Settings, diagnosis: &Diagnosis) -> Vec
     let mut lines =
         vec![format!("scheme   {}", scheme(target, diagnosis)), format!("port     {}", port(target, diagnosis))];
     if target.url().fragment().is_some() {
-        lines.push("fragment the API takes no URL with one".to_owned());
+        lines.push("fragment the API refuses a URL with a fragment".to_owned());
     }
     lines.push(format!("host     {}", host(target, diagnosis)));
     if let Some(proxy) = &settings.egress_proxy {
-        lines.push(format!("proxy    {proxy}, told the address and never the name"));
+        lines.push(format!("proxy    {proxy}, which gets only the address, not the name"));
     }
     let width = diagnosis.addresses.iter().map(|report| report.address.to_string().len()).max().unwrap_or_default();
     let address = |report: &AddressReport| format!("  {:<width$}  {}", report.address, address(report));
@@ -85,8 +84,8 @@ fn report(target: &TargetUrl, settings: &Settings, diagnosis: &Diagnosis) -> Vec
 fn scheme(target: &TargetUrl, diagnosis: &Diagnosis) -> &'static str {
     match (target.scheme(), diagnosis.verdict) {
         (Scheme::Https, _) => "https",
-        (Scheme::Http, Ok(())) => "http, permitted since every address is allowed",
-        (Scheme::Http, Err(_)) => "http, permitted only where every address is allowed",
+        (Scheme::Http, Ok(())) => "http, permitted because every address is allowed",
+        (Scheme::Http, Err(_)) => "http, permitted only if every address is allowed",
     }
 }
 
@@ -94,9 +93,9 @@ fn port(target: &TargetUrl, diagnosis: &Diagnosis) -> String {
     let port = target.port();
     match (diagnosis.odd_port, diagnosis.verdict) {
         (false, _) => port.to_string(),
-        (true, Ok(())) => format!("{port}, where other protocols are spoken; permitted since every address is allowed"),
+        (true, Ok(())) => format!("{port}, a port of another protocol; permitted because every address is allowed"),
         (true, Err(_)) => {
-            format!("{port}, where other protocols are spoken; permitted only where every address is allowed")
+            format!("{port}, a port of another protocol; permitted only if every address is allowed")
         }
     }
 }
@@ -104,7 +103,7 @@ fn port(target: &TargetUrl, diagnosis: &Diagnosis) -> String {
 fn host(target: &TargetUrl, diagnosis: &Diagnosis) -> String {
     let host = target.host();
     match &diagnosis.look_up {
-        Ok(LookUp::Literal) => format!("{host}, an address"),
+        Ok(LookUp::Literal) => format!("{host}, an IP address"),
         Ok(LookUp::Resolved { in_time }) => {
             let count = diagnosis.addresses.len();
             let plural = if count == 1 { "" } else { "es" };
@@ -153,17 +152,17 @@ fn verdict(diagnosis: &Diagnosis) -> String {
     let works = |report: &&AddressReport| report.probe.as_ref().is_some_and(|probe| probe.result.is_ok());
     let (working, all) = (diagnosis.addresses.iter().filter(works).count(), diagnosis.addresses.len());
     match diagnosis.verdict {
-        Err(RefusalReason::Unresolvable) => "not reachable: the name has no address that could be judged".to_owned(),
+        Err(RefusalReason::Unresolvable) => "not reachable: the name does not resolve to an address".to_owned(),
         Err(RefusalReason::PlainHttp) => "not reachable: plain http is refused".to_owned(),
         Err(RefusalReason::Port) => "not reachable: the port is refused".to_owned(),
-        Err(reason) => format!("not reachable: refused as {reason}; one refused address refuses the host"),
-        Ok(()) if working == 0 => "not reachable: allowed, but no address could be connected to and proven".to_owned(),
-        Ok(()) if working < all => format!("reachable: {working} of {all} addresses work, and one is enough"),
+        Err(reason) => format!("not reachable: refused as {reason}; one refused address is enough to refuse the host"),
+        Ok(()) if working == 0 => "not reachable: allowed, but no connection succeeded".to_owned(),
+        Ok(()) if working < all => format!("reachable: {working} of {all} addresses work; one is enough"),
         Ok(()) => "reachable".to_owned(),
     }
 }
 
-/// What would have to be allowed, if anything would help.
+/// The flags that would allow the target, if any would.
 fn remedy(target: &TargetUrl, diagnosis: &Diagnosis) -> Option<String> {
     if diagnosis.missing.is_empty() {
         return None;
@@ -171,7 +170,7 @@ fn remedy(target: &TargetUrl, diagnosis: &Diagnosis) -> Option<String> {
     let flags = |target: &AllowTarget| format!("--allow-target {target}");
     let rules: Vec<String> = diagnosis.missing.iter().map(flags).collect();
     let by_name = match target.host() {
-        Host::Name(name) => format!(", or whatever the name comes to point at: --allow-target {name}"),
+        Host::Name(name) => format!(", or any address of the name: --allow-target {name}"),
         Host::Address(_) => String::new(),
     };
     Some(format!("to allow it: {}{by_name}", rules.join(" ")))

@@ -1,4 +1,4 @@
-//! `postrider keys`: API keys of a data directory, through its server while one runs.
+//! `postrider keys`: creates, lists and revokes API keys.
 
 use clap::{Args, Subcommand};
 
@@ -6,34 +6,35 @@ use crate::server::admin::{AdminRequest, AdminResponse, CreateKey, KeyListed, Li
 use postrider_domain::access::{ApiKeyName, Scope};
 use postrider_domain::time::Day;
 
-use super::office::{list, perform, print_rows, unexpected};
+use super::admin::{list, perform, unexpected};
 use super::options::DataOptions;
+use super::table::print_rows;
 
 #[derive(Debug, Subcommand)]
 pub enum KeysCommand {
-    /// Make an API key, and its workspace if it is new. The key is shown once.
+    /// Create an API key, and its workspace if it does not exist. The key is shown only once.
     Create(CreateOptions),
-    /// Show the API keys, newest first, without the keys themselves.
+    /// List the API keys, newest first. The keys themselves are not shown.
     List(ListOptions),
-    /// Revoke an API key for good.
+    /// Revoke an API key permanently.
     Revoke(RevokeOptions),
 }
 
 #[derive(Debug, Args)]
 pub struct CreateOptions {
-    /// Name of the workspace that the key is for.
+    /// Name of the key's workspace.
     #[arg(long)]
     workspace: String,
-    /// What the key may do. Repeatable; a key without a scope may do nothing.
+    /// Scope of the key. Repeatable. A key without a scope may do nothing.
     #[arg(long = "scope", value_name = "SCOPE", value_parser = scope)]
     scopes: Vec<String>,
-    /// What the key is for, in your own words.
+    /// Note about the purpose of the key.
     #[arg(long, value_parser = name)]
     name: Option<String>,
-    /// Make a test key: the same routes, and nothing is sent.
+    /// Create a test key. It works on the same routes, but nothing is sent.
     #[arg(long)]
     test: bool,
-    /// The key stops at 00:00 UTC of this day.
+    /// Day at which the key stops working, at 00:00 UTC.
     #[arg(long, value_name = "YYYY-MM-DD", value_parser = day)]
     expires: Option<String>,
     /// Print JSON: id, key, workspaceId, scopes.
@@ -57,7 +58,7 @@ pub struct ListOptions {
 
 #[derive(Debug, Args)]
 pub struct RevokeOptions {
-    /// The key's id, key_…, not the key itself.
+    /// Id of the key (key_…), not the key itself.
     id: String,
     #[command(flatten)]
     data: DataOptions,
@@ -77,7 +78,7 @@ async fn create(options: CreateOptions) -> anyhow::Result<()> {
     match perform(&data, AdminRequest::CreateKey(create)).await? {
         AdminResponse::KeyCreated(created) if json => println!("{}", serde_json::to_string(&created)?),
         AdminResponse::KeyCreated(created) => {
-            println!("key        {}   (shown only now; keep it safe)", created.key);
+            println!("key        {}   (shown only now; store it safely)", created.key);
             println!("id         {}", created.id);
             println!("workspace  {}", created.workspace_id);
             let scopes = created.scopes.join(", ");

@@ -1,7 +1,8 @@
-//! The command line: a file per command. Reads flags and environment, prints for people or as JSON, sets exit codes.
+//! The command line: one file per command. Reads flags and the environment, prints text or JSON, sets exit codes.
 
 use clap::{Parser, Subcommand};
 
+mod admin;
 mod audit;
 #[cfg(feature = "bench")]
 mod bench;
@@ -9,16 +10,18 @@ mod config;
 mod dev;
 mod doctor;
 mod keys;
-mod office;
 mod open_files;
 mod openapi;
 mod options;
 mod serve;
+mod setting_value;
 mod settings;
+mod stop_signal;
 mod store;
+mod table;
 mod workspaces;
 
-/// The webhook sender that a product team runs itself.
+/// A self-hosted webhook sender: signs, delivers, retries and logs.
 #[derive(Debug, Parser)]
 #[command(name = "postrider", version, about, propagate_version = true)]
 struct Cli {
@@ -28,40 +31,40 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Show it all at once: a server, a receiver, and one signed delivery of each event.
+    /// Try everything: start a server and a receiver, and deliver one event of each type.
     Dev(dev::DevOptions),
-    /// Measure what this machine can carry.
+    /// Measure the throughput of this machine.
     #[cfg(feature = "bench")]
     Bench(bench::BenchCommand),
     /// Run the server.
     Serve(serve::ServeOptions),
-    /// Look at the settings without a server.
+    /// Check the settings without starting a server.
     #[command(subcommand)]
     Config(config::ConfigCommand),
-    /// Tell, address by address, why a URL is or is not reachable.
+    /// Show for each address of a URL why it is or is not reachable.
     Doctor(doctor::DoctorOptions),
     /// Print the OpenAPI document of the API with the built-in event catalogue.
     Openapi,
-    /// Make, list and revoke API keys, also while the server runs.
+    /// Create, list and revoke API keys, also while the server runs.
     #[command(subcommand)]
     Keys(keys::KeysCommand),
     /// List the workspaces.
     #[command(subcommand)]
     Workspaces(workspaces::WorkspacesCommand),
-    /// Show who wrote what.
+    /// Show the audit log.
     #[command(subcommand)]
     Audit(audit::AuditCommand),
-    /// Move the whole store between SQLite and PostgreSQL.
+    /// Copy the whole store between SQLite and PostgreSQL.
     #[command(subcommand)]
     Store(store::StoreCommand),
 }
 
-/// Runs the command that the process was started with.
+/// Runs the command of this process's arguments.
 ///
 /// # Errors
-/// Whatever kept the command from its end.
+/// When the command fails.
 pub fn run() -> anyhow::Result<()> {
-    open_files::allow_many();
+    open_files::raise_limit();
     let cli = Cli::parse();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let outcome = runtime.block_on(async {

@@ -1,10 +1,10 @@
-//! How many files this process may have open. Each attempt and each kept connection is one; shells allow 1,024 unless told otherwise,
-//! for the sake of programs that could not count further, and more to whoever asks.
+//! The limit of open files. Each attempt and each pooled connection needs one. Shells set a soft limit of 1,024 by
+//! default, for old programs, but a process may raise it to its hard limit.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// Asks for as many as may be had. Where that fails it stays at what is: an attempt that finds no file is made again later.
-pub fn allow_many() {
+/// Raises the soft limit to the hard limit. A failure is ignored: an attempt without a free file is retried later.
+pub fn raise_limit() {
     let limit = getrlimit(Resource::Nofile);
     let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
 }
@@ -14,8 +14,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn all_that_may_be_had_is_asked_for() {
-        allow_many();
+    fn the_soft_limit_is_raised_to_the_hard_limit() {
+        raise_limit();
         let limit = getrlimit(Resource::Nofile);
         assert_eq!(limit.current, limit.maximum);
     }

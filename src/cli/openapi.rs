@@ -1,10 +1,10 @@
-//! `postrider openapi`: the OpenAPI document of the built-in catalogue, as it is checked in.
+//! `postrider openapi`: prints the OpenAPI document of the built-in catalogue, which is also in the repository.
 
 use std::io::Write;
 
 use crate::server;
 
-/// Ends quietly when the reader of a pipe has seen enough.
+/// A closed pipe is not an error.
 pub fn run() -> anyhow::Result<()> {
     let document = server::openapi_of_built_in()?;
     let mut out = std::io::stdout().lock();

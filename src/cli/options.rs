@@ -1,7 +1,7 @@
-//! Settings from outside: one table that flags, environment variables and the settings file are all read by.
+//! Reads the settings from flags, environment variables and the settings file, by the table in [`SETTINGS`].
 //!
-//! What is nearer to the command wins: flag, then environment, then file, then default. To add a setting is to add its
-//! field to `config.rs` and its row to [`SETTINGS`].
+//! Precedence: flag, then environment, then file, then default. To add a setting, add its field to `config.rs` and its
+//! row to [`SETTINGS`].
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -15,7 +15,7 @@ use crate::config::Settings;
 
 use super::settings::{SETTINGS, Setting};
 
-/// Where a setting's value comes from.
+/// The source of a setting's value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Source {
     Default,
@@ -27,7 +27,7 @@ pub enum Source {
     Flag,
 }
 
-/// The settings that count, and where each comes from.
+/// The effective settings and their sources.
 #[derive(Debug)]
 pub struct Effective {
     pub settings: Settings,
@@ -41,28 +41,28 @@ impl Effective {
     }
 }
 
-/// What flags and environment said.
+/// The values of flags and environment variables.
 #[derive(Debug)]
-struct Given {
+struct GivenValues {
     file: Option<PathBuf>,
     values: Vec<(&'static Setting, Source, String)>,
 }
 
-/// The options of commands that need the data directory alone.
+/// The options of commands that need only the store.
 #[derive(Debug)]
-pub struct DataOptions(Given);
+pub struct DataOptions(GivenValues);
 
 /// The options of commands that run a server.
 #[derive(Debug)]
-pub struct ServerOptions(Given);
+pub struct ServerOptions(GivenValues);
 
 /// The options of commands that call receivers and run no server.
 #[derive(Debug)]
-pub struct EgressOptions(Given);
+pub struct EgressOptions(GivenValues);
 
 impl EgressOptions {
     /// # Errors
-    /// When the settings file cannot be read or holds what is no setting.
+    /// When the settings file cannot be read, or contains an unknown or invalid setting.
     pub fn settings(&self) -> anyhow::Result<Settings> {
         Ok(self.0.effective()?.settings)
     }
@@ -70,7 +70,7 @@ impl EgressOptions {
 
 impl DataOptions {
     /// # Errors
-    /// When the settings file cannot be read or holds what is no setting.
+    /// When the settings file cannot be read, or contains an unknown or invalid setting.
     pub fn settings(&self) -> anyhow::Result<Settings> {
         Ok(self.0.effective()?.settings)
     }
@@ -78,7 +78,7 @@ impl DataOptions {
 
 impl ServerOptions {
     /// # Errors
-    /// When the settings file cannot be read or holds what is no setting.
+    /// When the settings file cannot be read, or contains an unknown or invalid setting.
     pub fn settings(&self) -> anyhow::Result<Settings> {
         Ok(self.effective()?.settings)
     }
@@ -98,7 +98,7 @@ fn augment(command: Command, wanted: fn(&Setting) -> bool) -> Command {
         .env("POSTRIDER_CONFIG")
         .value_name("FILE")
         .value_parser(clap::value_parser!(PathBuf))
-        .help("TOML file of settings; environment variables and flags go before it");
+        .help("TOML file of settings. Environment variables and flags take precedence");
     let defaults = Settings::default();
     let rows = SETTINGS.iter().filter(|setting| wanted(setting)).map(|setting| {
         Arg::new(setting.name)
@@ -107,7 +107,7 @@ fn augment(command: Command, wanted: fn(&Setting) -> bool) -> Command {
             .value_name(setting.value_name)
             .action(if setting.is_list { ArgAction::Append } else { ArgAction::Set })
             .hide_env_values(setting.is_secret)
-            // clap repeats a value that it refuses; a secret is read later.
+            // clap repeats a value that it refuses, so a secret is parsed later.
             .value_parser(|text: &str| match setting.is_secret {
                 true => Ok(text.to_owned()),
                 false => setting.check(text).map(|()| text.to_owned()),
@@ -117,7 +117,7 @@ fn augment(command: Command, wanted: fn(&Setting) -> bool) -> Command {
     command.arg(config).args(rows)
 }
 
-impl Given {
+impl GivenValues {
     fn from_matches(matches: &ArgMatches, wanted: fn(&Setting) -> bool) -> Self {
         let values = SETTINGS.iter().filter(|setting| wanted(setting)).filter_map(|setting| {
             let source = match matches.value_source(setting.name)? {
@@ -137,7 +137,7 @@ impl Given {
             read_file(path, &mut effective)?;
         }
         for (setting, source, text) in &self.values {
-            // clap has read the same text with the same function, unless it is a secret.
+            // clap has parsed the same text with the same function, except secrets.
             (setting.read)(&mut effective.settings, text).map_err(anyhow::Error::msg).context(setting.name)?;
             effective.sources.insert(setting.name, *source);
         }
@@ -154,7 +154,7 @@ fn read_file(path: &Path, effective: &mut Effective) -> anyhow::Result<()> {
         let line = line_at(key.span().start);
         let name: &str = key.get_ref();
         let Some(setting) = SETTINGS.iter().find(|setting| setting.name == name) else {
-            bail!("{shown}:{line}: {name:?} is not a setting; the settings are {}", names());
+            bail!("{shown}:{line}: {name:?} is not a setting. The settings are {}", names());
         };
         let read = match text_of(value.get_ref()) {
             Some(text) => (setting.read)(&mut effective.settings, &text),
@@ -166,7 +166,7 @@ fn read_file(path: &Path, effective: &mut Effective) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A value as a flag would have said it; arrays are separated by commas.
+/// Converts a value to the text of a flag. Arrays become comma-separated lists.
 fn text_of(value: &DeValue<'_>) -> Option<String> {
     match value {
         DeValue::String(text) => Some(text.to_string()),
@@ -184,16 +184,16 @@ fn names() -> String {
     SETTINGS.iter().map(|setting| setting.name).collect::<Vec<_>>().join(", ")
 }
 
-/// Lets clap read options of ours by the table.
+/// Implements clap's traits for a set of options by the table.
 macro_rules! options_by_table {
     ($options:ident, $wanted:expr) => {
         impl FromArgMatches for $options {
             fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
-                Ok(Self(Given::from_matches(matches, $wanted)))
+                Ok(Self(GivenValues::from_matches(matches, $wanted)))
             }
 
             fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
-                self.0 = Given::from_matches(matches, $wanted);
+                self.0 = GivenValues::from_matches(matches, $wanted);
                 Ok(())
             }
         }

@@ -1,44 +1,41 @@
-//! The table of settings: how each is called, read, shown and explained. Their meaning and defaults stand in `config.rs`.
+//! The table of settings: names, help, parser and printer of each. Their meaning and defaults are in `config.rs`.
 
-use std::net::SocketAddr;
 use std::num::NonZeroU32;
-use std::path::PathBuf;
-use std::str::FromStr;
 use std::time::Duration;
 
-use url::Url;
-
-use crate::config::{LogFormat, Settings};
-use crate::telemetry;
-use postrider_domain::database_url::DatabaseUrl;
+use crate::config::Settings;
+use postrider_domain::duration::format_duration;
 use postrider_domain::limits;
 use postrider_domain::proxy::ProxyUrl;
-use postrider_domain::retry::{format_wait, parse_wait};
-use postrider_egress::AllowTarget;
 
-/// One setting as people know it.
+use super::setting_value::{
+    allow_target, count, database_url, dns_server, duration, http_url, items, log_filter, log_format, message, parsed,
+    path, pool_size, rate_limit, set, shown_path, shown_url,
+};
+
+/// One setting as users see it.
 #[derive(Debug)]
 pub struct Setting {
-    /// In the file.
+    /// Its name in the settings file.
     pub name: &'static str,
     pub flag: &'static str,
     pub env: &'static str,
     pub value_name: &'static str,
     pub help: &'static str,
-    /// What counts when nothing is said, where the default has no text of its own.
+    /// Describes the default, for a setting whose default has no value to print.
     pub otherwise: Option<&'static str>,
-    /// The flag may be repeated; elsewhere commas separate.
+    /// The flag may be repeated. In other sources the items are separated by commas.
     pub is_list: bool,
-    /// Commands that run no server need it too.
+    /// Commands that open a store also take it.
     pub is_of_data: bool,
-    /// It tells how receivers are called.
+    /// Commands that call receivers also take it.
     pub is_of_egress: bool,
-    /// Never printed as it was given, not even where it is wrong.
+    /// Never printed as given, not even in errors.
     pub is_secret: bool,
-    /// What `show` makes of a secret may be seen.
+    /// The output of `show` contains no secret part and may be printed.
     pub is_shown_in_part: bool,
     pub read: fn(&mut Settings, &str) -> Result<(), String>,
-    /// Empty when there is no value.
+    /// Prints the value. Empty if there is none.
     pub show: fn(&Settings) -> String,
 }
 
@@ -65,7 +62,7 @@ pub static SETTINGS: &[Setting] = &[
         flag: "data-dir",
         env: "POSTRIDER_DATA_DIR",
         value_name: "DIR",
-        help: "Directory of the database (unless --database-url), the master key and the admin socket; made when it does not exist",
+        help: "Directory of the SQLite database, the master key and the admin socket. Created if it does not exist",
         is_of_data: true,
         read: |settings, text| set(&mut settings.data_dir, path(text)),
         show: |settings| settings.data_dir.display().to_string(),
@@ -76,8 +73,8 @@ pub static SETTINGS: &[Setting] = &[
         flag: "master-key-file",
         env: "POSTRIDER_MASTER_KEY_FILE",
         value_name: "FILE",
-        help: "File with the master key as 64 hexadecimal digits",
-        otherwise: Some("master.key in the data directory, made if new"),
+        help: "File with the master key, 64 hexadecimal digits",
+        otherwise: Some("master.key in the data directory, created if missing"),
         is_of_data: true,
         read: |settings, text| set(&mut settings.master_key_file, path(text).map(Some)),
         show: |settings| shown_path(settings.master_key_file.as_ref()),
@@ -102,7 +99,7 @@ pub static SETTINGS: &[Setting] = &[
         flag: "database-direct-url",
         env: "POSTRIDER_DATABASE_DIRECT_URL",
         value_name: "URL",
-        help: "The same database past a pooler, for LISTEN and migrations",
+        help: "URL of the same database without a pooler in between, for LISTEN and migrations",
         otherwise: Some("none"),
         is_of_data: true,
         is_secret: true,
@@ -116,7 +113,7 @@ pub static SETTINGS: &[Setting] = &[
         flag: "database-password-file",
         env: "POSTRIDER_DATABASE_PASSWORD_FILE",
         value_name: "FILE",
-        help: "File with the database's password, instead of the URL",
+        help: "File with the password of the database, if it is not in the URL",
         otherwise: Some("none"),
         is_of_data: true,
         read: |settings, text| set(&mut settings.database.password_file, path(text).map(Some)),
@@ -128,7 +125,7 @@ pub static SETTINGS: &[Setting] = &[
         flag: "database-ca-file",
         env: "POSTRIDER_DATABASE_CA_FILE",
         value_name: "FILE",
-        help: "PEM file of certificate authorities to trust for the database beside the public ones",
+        help: "PEM file of certificate authorities to trust for the database in addition to the public ones",
         otherwise: Some("none"),
         is_of_data: true,
         read: |settings, text| set(&mut settings.database.ca_file, path(text).map(Some)),
@@ -140,7 +137,7 @@ pub static SETTINGS: &[Setting] = &[
         flag: "database-pool-size",
         env: "POSTRIDER_DATABASE_POOL_SIZE",
         value_name: "COUNT",
-        help: "Connections of this node to the database at most",
+        help: "Maximum number of connections of this node to the database",
         is_of_data: true,
         read: |settings, text| set(&mut settings.database.pool_size, pool_size(text)),
         show: |settings| settings.database.pool_size.to_string(),
@@ -151,13 +148,13 @@ pub static SETTINGS: &[Setting] = &[
         flag: "database-statement-timeout",
         env: "POSTRIDER_DATABASE_STATEMENT_TIMEOUT",
         value_name: "TIME",
-        help: "How long a statement may take before the database ends it",
+        help: "Time after which the database cancels a statement",
         is_of_data: true,
         read: |settings, text| {
             let bounds = (limits::STATEMENT_TIMEOUT_MIN, limits::STATEMENT_TIMEOUT_MAX);
-            set(&mut settings.database.statement_timeout, wait(text, bounds.0, bounds.1))
+            set(&mut settings.database.statement_timeout, duration(text, bounds.0, bounds.1))
         },
-        show: |settings| format_wait(settings.database.statement_timeout),
+        show: |settings| format_duration(settings.database.statement_timeout),
         ..PLAIN
     },
     Setting {
@@ -165,8 +162,8 @@ pub static SETTINGS: &[Setting] = &[
         flag: "events",
         env: "POSTRIDER_EVENTS",
         value_name: "FILE",
-        help: "Event catalogue to use instead of the one built in",
-        otherwise: Some("the one built in"),
+        help: "TOML file of the event catalogue",
+        otherwise: Some("the built-in catalogue"),
         is_of_data: true,
         read: |settings, text| set(&mut settings.events_file, path(text).map(Some)),
         show: |settings| shown_path(settings.events_file.as_ref()),
@@ -187,7 +184,7 @@ pub static SETTINGS: &[Setting] = &[
         flag: "public-url",
         env: "POSTRIDER_PUBLIC_URL",
         value_name: "URL",
-        help: "Where callers reach the API, as it stands in the docs_url of errors",
+        help: "Base URL under which callers reach the API, used in the docs_url of errors",
         otherwise: Some("http://<listen>"),
         read: |settings, text| set(&mut settings.public_url, http_url(text).map(Some)),
         show: |settings| settings.public_url.clone().unwrap_or_default(),
@@ -198,7 +195,7 @@ pub static SETTINGS: &[Setting] = &[
         flag: "allow-target",
         env: "POSTRIDER_ALLOW_TARGET",
         value_name: "HOST|CIDR",
-        help: "Host name, address or CIDR that may be called although it is not public, over plain http too. Repeatable",
+        help: "Host name, address or CIDR to allow although it is not public, also over plain http. Repeatable",
         otherwise: Some("none"),
         is_list: true,
         is_of_egress: true,
@@ -211,7 +208,7 @@ pub static SETTINGS: &[Setting] = &[
         flag: "dns-server",
         env: "POSTRIDER_DNS_SERVER",
         value_name: "ADDR",
-        help: "Address of a DNS server to use instead of the system's; port 53 unless given. Repeatable",
+        help: "DNS server to use instead of the system's, ADDR or ADDR:PORT (default port 53). Repeatable",
         otherwise: Some("the system's"),
         is_list: true,
         is_of_egress: true,
@@ -224,7 +221,7 @@ pub static SETTINGS: &[Setting] = &[
         flag: "ca-file",
         env: "POSTRIDER_CA_FILE",
         value_name: "FILE",
-        help: "PEM file of certificate authorities to trust beside the public ones",
+        help: "PEM file of certificate authorities to trust for receivers in addition to the public ones",
         otherwise: Some("none"),
         is_of_egress: true,
         read: |settings, text| set(&mut settings.ca_file, path(text).map(Some)),
@@ -236,11 +233,11 @@ pub static SETTINGS: &[Setting] = &[
         flag: "egress-proxy",
         env: "POSTRIDER_EGRESS_PROXY",
         value_name: "URL",
-        help: "Forward proxy, http://[user:password@]host:port, that receivers are called through with CONNECT; the guard stays on",
+        help: "Forward proxy for calls to receivers, http://[user:password@]host:port. It must support CONNECT. The guard stays active",
         otherwise: Some("none"),
         is_of_egress: true,
         is_secret: true,
-        read: |settings, text| set(&mut settings.egress_proxy, ProxyUrl::parse(text).map(Some).map_err(told)),
+        read: |settings, text| set(&mut settings.egress_proxy, ProxyUrl::parse(text).map(Some).map_err(message)),
         show: |settings| settings.egress_proxy.as_ref().map(ToString::to_string).unwrap_or_default(),
         ..PLAIN
     },
@@ -249,8 +246,8 @@ pub static SETTINGS: &[Setting] = &[
         flag: "retry-schedule",
         env: "POSTRIDER_RETRY_SCHEDULE",
         value_name: "WAITS",
-        help: "Waits after the first attempt, the second, and so on",
-        read: |settings, text| set(&mut settings.retry_schedule, text.parse().map_err(told)),
+        help: "Waits after the first attempt, the second, and so on, separated by commas",
+        read: |settings, text| set(&mut settings.retry_schedule, text.parse().map_err(message)),
         show: |settings| settings.retry_schedule.to_string(),
         ..PLAIN
     },
@@ -259,12 +256,12 @@ pub static SETTINGS: &[Setting] = &[
         flag: "attempt-deadline",
         env: "POSTRIDER_ATTEMPT_DEADLINE",
         value_name: "TIME",
-        help: "How long one attempt may last, from connecting to the last byte of the answer",
+        help: "Deadline of one attempt, from connecting to the last byte of the answer",
         read: |settings, text| {
-            let most = limits::ATTEMPT_DEADLINE_MAX;
-            set(&mut settings.attempt_deadline, wait(text, Duration::from_millis(100), most))
+            let bounds = (limits::ATTEMPT_DEADLINE_MIN, limits::ATTEMPT_DEADLINE_MAX);
+            set(&mut settings.attempt_deadline, duration(text, bounds.0, bounds.1))
         },
-        show: |settings| format_wait(settings.attempt_deadline),
+        show: |settings| format_duration(settings.attempt_deadline),
         ..PLAIN
     },
     Setting {
@@ -272,8 +269,8 @@ pub static SETTINGS: &[Setting] = &[
         flag: "operator-webhook-url",
         env: "POSTRIDER_OPERATOR_WEBHOOK_URL",
         value_name: "URL",
-        help: "Where you are told of endpoints that fail, pause, recover or are disabled, and of exhausted deliveries",
-        otherwise: Some("nowhere"),
+        help: "URL that receives operational events about failing, paused, disabled and recovered endpoints and exhausted deliveries",
+        otherwise: Some("none"),
         read: |settings, text| set(&mut settings.operator_webhook_url, http_url(text).map(Some)),
         show: |settings| settings.operator_webhook_url.clone().unwrap_or_default(),
         ..PLAIN
@@ -283,8 +280,8 @@ pub static SETTINGS: &[Setting] = &[
         flag: "operator-webhook-secret-file",
         env: "POSTRIDER_OPERATOR_WEBHOOK_SECRET_FILE",
         value_name: "FILE",
-        help: "File with the secret, whsec_…, that signs what goes to the operator webhook",
-        otherwise: Some("operator-webhook.secret in the data directory, made if new"),
+        help: "File with the secret, whsec_…, that signs operational events",
+        otherwise: Some("operator-webhook.secret in the data directory, created if missing"),
         read: |settings, text| set(&mut settings.operator_webhook_secret_file, path(text).map(Some)),
         show: |settings| shown_path(settings.operator_webhook_secret_file.as_ref()),
         ..PLAIN
@@ -294,9 +291,11 @@ pub static SETTINGS: &[Setting] = &[
         flag: "retention",
         env: "POSTRIDER_RETENTION",
         value_name: "TIME",
-        help: "How long the log keeps an event and its deliveries once they are over",
-        read: |settings, text| set(&mut settings.retention, wait(text, limits::RETENTION_MIN, limits::RETENTION_MAX)),
-        show: |settings| format_wait(settings.retention),
+        help: "How long the log keeps an event and its deliveries after they have ended",
+        read: |settings, text| {
+            set(&mut settings.retention, duration(text, limits::RETENTION_MIN, limits::RETENTION_MAX))
+        },
+        show: |settings| format_duration(settings.retention),
         ..PLAIN
     },
     Setting {
@@ -304,9 +303,9 @@ pub static SETTINGS: &[Setting] = &[
         flag: "stop-grace",
         env: "POSTRIDER_STOP_GRACE",
         value_name: "TIME",
-        help: "How long a server that was told to stop waits for attempts under way",
-        read: |settings, text| set(&mut settings.stop_grace, wait(text, Duration::ZERO, limits::STOP_GRACE_MAX)),
-        show: |settings| format_wait(settings.stop_grace),
+        help: "How long a stopping server waits for running attempts",
+        read: |settings, text| set(&mut settings.stop_grace, duration(text, Duration::ZERO, limits::STOP_GRACE_MAX)),
+        show: |settings| format_duration(settings.stop_grace),
         ..PLAIN
     },
     Setting {
@@ -314,7 +313,7 @@ pub static SETTINGS: &[Setting] = &[
         flag: "endpoints-per-project",
         env: "POSTRIDER_ENDPOINTS_PER_PROJECT",
         value_name: "COUNT",
-        help: "Endpoints that one project may have; those without a project count as one",
+        help: "Maximum number of endpoints of a project. Endpoints without a project count as one project",
         read: |settings, text| set(&mut settings.endpoints_per_project, count(text)),
         show: |settings| settings.endpoints_per_project.to_string(),
         ..PLAIN
@@ -324,7 +323,7 @@ pub static SETTINGS: &[Setting] = &[
         flag: "endpoints-per-workspace",
         env: "POSTRIDER_ENDPOINTS_PER_WORKSPACE",
         value_name: "COUNT",
-        help: "Endpoints that one workspace may have",
+        help: "Maximum number of endpoints of a workspace",
         read: |settings, text| set(&mut settings.endpoints_per_workspace, count(text)),
         show: |settings| settings.endpoints_per_workspace.to_string(),
         ..PLAIN
@@ -334,7 +333,7 @@ pub static SETTINGS: &[Setting] = &[
         flag: "rate-limit-management",
         env: "POSTRIDER_RATE_LIMIT_MANAGEMENT",
         value_name: "COUNT",
-        help: "Requests of one workspace in 60 seconds, publishes aside; 0 is without limit",
+        help: "Requests of a workspace in 60 seconds, without publishes. 0 means no limit",
         read: |settings, text| set(&mut settings.rate_limits.management, rate_limit(text)),
         show: |settings| settings.rate_limits.management.map_or(0, NonZeroU32::get).to_string(),
         ..PLAIN
@@ -344,7 +343,7 @@ pub static SETTINGS: &[Setting] = &[
         flag: "rate-limit-publishing",
         env: "POSTRIDER_RATE_LIMIT_PUBLISHING",
         value_name: "COUNT",
-        help: "Publishes of one workspace in 60 seconds, a batch counting as one; 0 is without limit",
+        help: "Publishes of a workspace in 60 seconds. A batch counts as one. 0 means no limit",
         read: |settings, text| set(&mut settings.rate_limits.publishing, rate_limit(text)),
         show: |settings| settings.rate_limits.publishing.map_or(0, NonZeroU32::get).to_string(),
         ..PLAIN
@@ -354,7 +353,7 @@ pub static SETTINGS: &[Setting] = &[
         flag: "log-format",
         env: "POSTRIDER_LOG_FORMAT",
         value_name: "text|json",
-        help: "Form of the log on standard error",
+        help: "Format of the log on standard error",
         read: |settings, text| set(&mut settings.log.format, log_format(text)),
         show: |settings| settings.log.format.as_str().to_owned(),
         ..PLAIN
@@ -363,8 +362,8 @@ pub static SETTINGS: &[Setting] = &[
         name: "log",
         flag: "log",
         env: "POSTRIDER_LOG",
-        value_name: "LEVEL",
-        help: "What is logged: error, warn, info, debug or trace, also by module",
+        value_name: "FILTER",
+        help: "Log filter: error, warn, info, debug or trace, also by target, as in warn,postrider_engine=debug",
         read: |settings, text| set(&mut settings.log.filter, log_filter(text)),
         show: |settings| settings.log.filter.clone(),
         ..PLAIN
@@ -373,12 +372,12 @@ pub static SETTINGS: &[Setting] = &[
 
 impl Setting {
     /// # Errors
-    /// Says what is wrong with the text.
+    /// When the text is invalid. Returns the problem as the end of a sentence.
     pub fn check(&self, text: &str) -> Result<(), String> {
         (self.read)(&mut Settings::default(), text)
     }
 
-    /// The value for people's eyes.
+    /// The value as it is shown to users. A secret is hidden.
     pub fn shown(&self, settings: &Settings) -> String {
         let value = (self.show)(settings);
         match (value.is_empty(), self.is_secret && !self.is_shown_in_part) {
@@ -393,98 +392,12 @@ impl Setting {
     }
 }
 
-fn set<T>(place: &mut T, value: Result<T, String>) -> Result<(), String> {
-    *place = value?;
-    Ok(())
-}
-
-fn told(error: impl std::error::Error) -> String {
-    error.to_string()
-}
-
-fn parsed<T: FromStr>(text: &str, fault: &str) -> Result<T, String> {
-    text.parse().map_err(|_| fault.to_owned())
-}
-
-fn path(text: &str) -> Result<PathBuf, String> {
-    if text.is_empty() { Err("is not a path: it is empty".to_owned()) } else { Ok(text.into()) }
-}
-
-fn shown_path(path: Option<&PathBuf>) -> String {
-    path.map(|path| path.display().to_string()).unwrap_or_default()
-}
-
-fn items<T>(text: &str, read: fn(&str) -> Result<T, String>) -> Result<Vec<T>, String> {
-    text.split(',').map(str::trim).filter(|item| !item.is_empty()).map(read).collect()
-}
-
-/// Checked here so that a mistake is told with its flag; read where it is used.
-fn allow_target(text: &str) -> Result<String, String> {
-    text.parse::<AllowTarget>().map(|_| text.to_owned()).map_err(told)
-}
-
-fn dns_server(text: &str) -> Result<SocketAddr, String> {
-    const DNS_PORT: u16 = 53;
-    text.parse()
-        .or_else(|_| text.parse().map(|address| SocketAddr::new(address, DNS_PORT)))
-        .map_err(|_| "is not an address like 127.0.0.1 or 127.0.0.1:5353".to_owned())
-}
-
-fn http_url(text: &str) -> Result<String, String> {
-    match Url::parse(text) {
-        Ok(url) if matches!(url.scheme(), "http" | "https") && url.has_host() => Ok(text.to_owned()),
-        _ => Err("is not a URL like https://hooks.example.com".to_owned()),
-    }
-}
-
-fn database_url(text: &str) -> Result<DatabaseUrl, String> {
-    DatabaseUrl::parse(text).map_err(told)
-}
-
-fn shown_url(url: Option<&DatabaseUrl>) -> String {
-    url.map(ToString::to_string).unwrap_or_default()
-}
-
-fn pool_size(text: &str) -> Result<usize, String> {
-    let (least, most) = (limits::DATABASE_CONNECTIONS_MIN, limits::DATABASE_CONNECTIONS_MAX);
-    let size = text.parse().ok().filter(|size| (least..=most).contains(size));
-    size.ok_or_else(|| format!("is not a whole number from {least} to {most}"))
-}
-
-fn wait(text: &str, least: Duration, most: Duration) -> Result<Duration, String> {
-    let wait = parse_wait(text).map_err(told)?;
-    if (least..=most).contains(&wait) {
-        Ok(wait)
-    } else {
-        Err(format!("must be {} to {}", format_wait(least), format_wait(most)))
-    }
-}
-
-fn count(text: &str) -> Result<u32, String> {
-    text.parse().ok().filter(|count| *count > 0).ok_or_else(|| "is not a whole number from 1".to_owned())
-}
-
-fn rate_limit(text: &str) -> Result<Option<NonZeroU32>, String> {
-    text.parse().map(NonZeroU32::new).map_err(|_| "is not a whole number from 0".to_owned())
-}
-
-fn log_format(text: &str) -> Result<LogFormat, String> {
-    [LogFormat::Text, LogFormat::Json]
-        .into_iter()
-        .find(|format| format.as_str() == text)
-        .ok_or_else(|| "is not text or json".to_owned())
-}
-
-fn log_filter(text: &str) -> Result<String, String> {
-    if telemetry::is_filter(text) { Ok(text.to_owned()) } else { Err("is not a level or a list of them".to_owned()) }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn every_setting_reads_what_it_shows() {
+    fn every_setting_parses_what_it_shows() {
         let defaults = Settings::default();
         for setting in SETTINGS {
             let shown = (setting.show)(&defaults);
@@ -493,7 +406,7 @@ mod tests {
                 (setting.read)(&mut settings, &shown).unwrap();
                 assert_eq!((setting.show)(&settings), shown, "{}", setting.name);
             } else {
-                assert_eq!(shown, "", "{} has a default of its own", setting.name);
+                assert_eq!(shown, "", "{} has a described default", setting.name);
             }
         }
     }
@@ -513,16 +426,16 @@ mod tests {
             setting.check(text).unwrap_err()
         };
         assert_eq!(fault("attempt_deadline", "2m"), "must be 100ms to 45s");
-        assert_eq!(fault("endpoints_per_project", "0"), "is not a whole number from 1");
+        assert_eq!(fault("endpoints_per_project", "0"), "must be a whole number of at least 1");
         assert_eq!(fault("public_url", "hooks.example.com"), "is not a URL like https://hooks.example.com");
-        assert_eq!(fault("log", "postrider=loud"), "is not a level or a list of them");
+        assert_eq!(fault("log", "postrider=loud"), "is not a log filter like info or warn,postrider=debug");
         assert_eq!(fault("data_dir", ""), "is not a path: it is empty");
-        assert_eq!(fault("database_pool_size", "3"), "is not a whole number from 4 to 200");
+        assert_eq!(fault("database_pool_size", "3"), "must be a whole number from 4 to 200");
         assert_eq!(fault("database_statement_timeout", "2m"), "must be 1s to 1m");
     }
 
     #[test]
-    fn a_secret_is_hidden_once_it_has_a_value() {
+    fn the_value_of_a_secret_is_hidden() {
         let secret = Setting { is_secret: true, show: |settings| settings.log.filter.clone(), ..PLAIN };
         let mut settings = Settings::default();
         settings.log.filter = "hunter2".to_owned();

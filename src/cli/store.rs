@@ -1,4 +1,4 @@
-//! `postrider store`: the whole store from one place to another, between servers that are stopped.
+//! `postrider store`: copies a whole store while its servers are stopped.
 
 use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
@@ -16,32 +16,32 @@ use postrider_store_postgres::PostgresSettings;
 use postrider_store_postgres::copy::PostgresTables;
 use postrider_store_sqlite::copy::SqliteTables;
 
-use super::office::print_rows;
+use super::table::print_rows;
 
 #[derive(Debug, Subcommand)]
 pub enum StoreCommand {
-    /// Copy everything into an empty store: endpoints, secrets, log, queue. The servers of both are stopped meanwhile. A copy that
-    /// was cut off goes on when the same command runs again.
+    /// Copy everything into an empty store: endpoints, secrets, log, queue. Stop the servers of both stores first. If a
+    /// copy is interrupted, run the same command again to continue it.
     Copy(CopyOptions),
 }
 
 #[derive(Args)]
 pub struct CopyOptions {
-    /// The store to copy: a data directory, or postgres://user@host:5432/database.
+    /// Store to copy: a data directory, or postgres://user@host:5432/database.
     #[arg(long, value_name = "DIR|URL")]
     from: String,
-    /// Where to copy it: a data directory or a database without a store in it.
+    /// Target of the copy: a data directory or a database without a store.
     #[arg(long, value_name = "DIR|URL")]
     to: String,
-    /// File with the database's password, instead of the URL.
+    /// File with the password of the database, if it is not in the URL.
     #[arg(long, env = "POSTRIDER_DATABASE_PASSWORD_FILE", value_name = "FILE")]
     database_password_file: Option<PathBuf>,
-    /// PEM file of certificate authorities to trust for the database beside the public ones.
+    /// PEM file of certificate authorities to trust for the database in addition to the public ones.
     #[arg(long, env = "POSTRIDER_DATABASE_CA_FILE", value_name = "FILE")]
     database_ca_file: Option<PathBuf>,
 }
 
-/// The URLs may hold a password.
+/// Prints no fields, because the URLs may contain a password.
 impl std::fmt::Debug for CopyOptions {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("CopyOptions").finish_non_exhaustive()
@@ -54,13 +54,13 @@ pub async fn run(command: StoreCommand) -> anyhow::Result<()> {
     }
 }
 
-/// Where a store is.
-enum Place {
+/// The location of a store.
+enum StoreLocation {
     Directory(PathBuf),
     Database(DatabaseUrl),
 }
 
-impl Place {
+impl StoreLocation {
     fn parse(text: &str) -> anyhow::Result<Self> {
         match text.contains("://") {
             true => Ok(Self::Database(DatabaseUrl::parse(text)?)),
@@ -84,17 +84,19 @@ impl Place {
 }
 
 async fn copy(options: CopyOptions) -> anyhow::Result<()> {
-    let from = Place::parse(&options.from).context("--from")?;
-    let to = Place::parse(&options.to).context("--to")?;
+    let from = StoreLocation::parse(&options.from).context("--from")?;
+    let to = StoreLocation::parse(&options.to).context("--to")?;
     let source = from.open(Side::Source, &options).await?;
     let target = to.open(Side::Target, &options).await?;
-    let counted = copy::copy(source.as_ref(), target.as_ref(), SystemClock.now(), &mut Bar::new()).await?;
+    let counted = copy::copy(source.as_ref(), target.as_ref(), SystemClock.now(), &mut CopyProgress::new()).await?;
     print_rows(&["table", "source", "target", "verdict"], counted.iter().map(row));
     if counted.iter().any(|counted| counted.source != counted.target) {
-        bail!("the target does not have as many rows as the source, and stays unfinished: empty it and begin anew");
+        bail!(
+            "the row counts of source and target differ, so the copy is unfinished: empty the target and start again"
+        );
     }
     println!(
-        "\nThe copy is complete. Start the servers on it with the master key of the source, and none on the source any more."
+        "\nThe copy is complete. Start the servers on the target with the master key of the source. Start none on the source."
     );
     Ok(())
 }
@@ -104,8 +106,8 @@ fn row(counted: &Counted) -> [String; 4] {
     [counted.table.to_owned(), counted.source.to_string(), counted.target.to_string(), verdict.to_owned()]
 }
 
-/// Shows how far it is: a bar on a terminal, a line for each table elsewhere.
-struct Bar {
+/// Shows the progress of a copy: a bar on a terminal, otherwise a line per table.
+struct CopyProgress {
     is_terminal: bool,
     bar: ProgressBar,
     table: &'static str,
@@ -113,18 +115,18 @@ struct Bar {
     began: Instant,
 }
 
-impl Bar {
+impl CopyProgress {
     fn new() -> Self {
         let is_terminal = std::io::stderr().is_terminal();
         Self { is_terminal, bar: ProgressBar::hidden(), table: "", written: 0, began: Instant::now() }
     }
 }
 
-impl Watch for Bar {
+impl Watch for CopyProgress {
     fn table_begins(&mut self, table: &'static str, rows: u64, done: u64) {
         (self.table, self.written, self.began) = (table, 0, Instant::now());
         if done > 0 {
-            eprintln!("{table}: {done} of {rows} rows were copied before");
+            eprintln!("{table}: {done} of {rows} rows were copied before; continuing");
         }
         if self.is_terminal {
             let form = "{msg:17} {wide_bar} {human_pos}/{human_len} {per_sec:>14} {eta:>4}";

@@ -1,15 +1,16 @@
-//! `postrider workspaces`: the workspaces of a data directory.
+//! `postrider workspaces`: lists workspaces.
 
 use clap::{Args, Subcommand};
 
 use crate::server::admin::{AdminResponse, Listing};
 
-use super::office::{list, print_rows, unexpected};
+use super::admin::{list, unexpected};
 use super::options::DataOptions;
+use super::table::print_rows;
 
 #[derive(Debug, Subcommand)]
 pub enum WorkspacesCommand {
-    /// Show the workspaces, newest first.
+    /// List the workspaces, newest first.
     List(ListOptions),
 }
 

@@ -1,13 +1,11 @@
-//! What an operator does from the command line, whether or not a server runs.
+//! The admin socket: how commands act on a store that a running server holds.
 //!
-//! A running server holds its data directory, so the command line sends its request through a Unix socket in that
-//! directory: one line of JSON each way. Without a server it opens the store itself, which on PostgreSQL it may do beside
-//! whatever nodes run elsewhere. Both ways end in [`execute`].
+//! A running server locks its data directory, so a command sends its request through a Unix socket in that directory:
+//! one line of JSON in each direction. Without a server the command opens the store itself; on PostgreSQL, other nodes
+//! may run meanwhile. Both ways end in [`execute`].
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::sync::Arc;
-use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
@@ -19,12 +17,13 @@ use postrider_domain::access::{ApiKey, ApiKeyName, Mode, Scope, Scopes};
 use postrider_domain::audit::{Actor, AuditEntry};
 use postrider_domain::error_chain::Chain;
 use postrider_domain::id::ApiKeyId;
+use postrider_domain::limits;
 use postrider_domain::page::{Page, PageRequest, encode_cursor};
 use postrider_domain::time::Day;
 use postrider_domain::workspace::{Workspace, WorkspaceName};
-use postrider_service::{CreateApiKey, Service, ServiceError};
+use postrider_service::{CreateApiKey, Operator, ServiceError};
 
-use super::StartError;
+use super::error::StartError;
 
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(tag = "do", rename_all = "snake_case")]
@@ -33,7 +32,7 @@ pub enum AdminRequest {
     RevokeKey {
         id: String,
     },
-    /// A page of what is there, newest first; `workspace` is a name or an id, all of them when absent.
+    /// A page of a list, newest first. `workspace` is a name or an id; `None` means all workspaces.
     List {
         what: Listing,
         workspace: Option<String>,
@@ -42,14 +41,14 @@ pub enum AdminRequest {
     },
 }
 
-/// A key to be made, and its workspace if it is new.
+/// Creates a key, and its workspace if it does not exist.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub struct CreateKey {
     pub workspace: String,
     pub name: Option<String>,
     pub scopes: Vec<String>,
     pub test: bool,
-    /// The day at whose beginning the key stops.
+    /// The key stops working at 00:00 UTC of this day.
     pub expires: Option<String>,
 }
 
@@ -72,7 +71,7 @@ pub enum AdminResponse {
     Refused { message: String },
 }
 
-/// The one moment at which a key is shown.
+/// A new key. Its plaintext is shown only here.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct KeyCreated {
@@ -111,7 +110,7 @@ pub struct AuditListed {
     pub workspace_id: String,
     pub action: String,
     pub resource_id: String,
-    /// The API key's id; absent for the command line.
+    /// The id of the API key; `None` for the command line.
     pub api_key_id: Option<String>,
     pub mode: String,
     pub request_id: Option<String>,
@@ -162,44 +161,38 @@ impl From<AuditEntry> for AuditListed {
     }
 }
 
-/// Why a running server could not be asked.
+/// Why a request to a running server failed.
 #[derive(Debug, thiserror::Error)]
 pub enum AdminError {
-    /// Nobody listens: no server runs on this directory.
+    /// No server runs on this directory.
     #[error("no server answers at the admin socket")]
     NoServer,
-    #[error("the admin socket failed")]
+    #[error("cannot read from or write to the admin socket")]
     Io(#[from] std::io::Error),
-    #[error("the server's answer cannot be read; is it of another version?")]
+    #[error("cannot parse the server's answer: is the server of another version?")]
     Answer(#[from] serde_json::Error),
 }
 
-/// A request of the longest kind is far below this.
-const LINE_BYTES: u64 = 64 * 1024;
-/// The longest page is 200 keys of at most 2 KB.
-const ANSWER_BYTES: u64 = 1024 * 1024;
-const PATIENCE: Duration = Duration::from_secs(30);
-
-pub async fn execute(service: &Arc<Service>, request: AdminRequest) -> AdminResponse {
+pub async fn execute(operator: &Operator, request: AdminRequest) -> AdminResponse {
     let outcome = match request {
-        AdminRequest::CreateKey(create) => create_key(service, create).await,
-        AdminRequest::RevokeKey { id } => revoke_key(service, &id).await,
+        AdminRequest::CreateKey(create) => create_key(operator, create).await,
+        AdminRequest::RevokeKey { id } => revoke_key(operator, &id).await,
         AdminRequest::List { what, workspace, limit, cursor } => {
-            list(service, what, workspace.as_deref(), &limit.to_string(), cursor.as_deref()).await
+            list(operator, what, workspace.as_deref(), &limit.to_string(), cursor.as_deref()).await
         }
     };
     outcome.unwrap_or_else(|message| AdminResponse::Refused { message })
 }
 
-async fn create_key(service: &Arc<Service>, create: CreateKey) -> Result<AdminResponse, String> {
+async fn create_key(operator: &Operator, create: CreateKey) -> Result<AdminResponse, String> {
     let CreateKey { workspace, name, scopes, test, expires } = create;
     let workspace = WorkspaceName::parse(&workspace).map_err(|error| format!("the workspace's name {error}"))?;
     let name = name.map(|name| ApiKeyName::parse(&name)).transpose().map_err(|error| format!("the name {error}"))?;
-    let scopes: Vec<Scope> = scopes.iter().map(|scope| scope.parse()).collect::<Result<_, _>>().map_err(told)?;
+    let scopes: Vec<Scope> = scopes.iter().map(|scope| scope.parse()).collect::<Result<_, _>>().map_err(with_causes)?;
     let mode = if test { Mode::Test } else { Mode::Live };
     let expires_at = expires.map(|day| Day::parse(&day)).transpose().map_err(|error| format!("--expires {error}"))?;
     let create = CreateApiKey { name, mode, scopes: Scopes::of(&scopes), expires_at };
-    let created = service.operator_creates_api_key(workspace, create).await.map_err(told)?;
+    let created = operator.create_api_key(workspace, create).await.map_err(with_causes)?;
     Ok(AdminResponse::KeyCreated(KeyCreated {
         id: created.key.id.to_string(),
         key: created.secret.reveal().to_owned(),
@@ -208,38 +201,38 @@ async fn create_key(service: &Arc<Service>, create: CreateKey) -> Result<AdminRe
     }))
 }
 
-async fn revoke_key(service: &Arc<Service>, id: &str) -> Result<AdminResponse, String> {
+async fn revoke_key(operator: &Operator, id: &str) -> Result<AdminResponse, String> {
     let id: ApiKeyId = id.parse().map_err(|_| format!("{id:?} is not the id of an API key; one looks like key_…"))?;
-    service.operator_revokes_api_key(id).await.map_err(|error| match error {
+    operator.revoke_api_key(id).await.map_err(|error| match error {
         ServiceError::NotFound => format!("there is no API key {id}"),
-        other => told(other),
+        other => with_causes(other),
     })?;
     Ok(AdminResponse::KeyRevoked { id: id.to_string() })
 }
 
 async fn list(
-    service: &Service,
+    operator: &Operator,
     what: Listing,
     workspace: Option<&str>,
     limit: &str,
     cursor: Option<&str>,
 ) -> Result<AdminResponse, String> {
-    let page = PageRequest::parse(Some(limit), cursor).map_err(told)?;
+    let page = PageRequest::parse(Some(limit), cursor).map_err(with_causes)?;
     let failed = |error| match error {
         ServiceError::NotFound => format!("there is no workspace {:?}", workspace.unwrap_or_default()),
-        other => told(other),
+        other => with_causes(other),
     };
     Ok(match what {
         Listing::Keys => {
-            let (items, next) = shown(service.operator_lists_api_keys(workspace, page).await.map_err(failed)?);
+            let (items, next) = shown(operator.list_api_keys(workspace, page).await.map_err(failed)?);
             AdminResponse::Keys { items, next }
         }
         Listing::Workspaces => {
-            let (items, next) = shown(service.operator_lists_workspaces(page).await.map_err(failed)?);
+            let (items, next) = shown(operator.list_workspaces(page).await.map_err(failed)?);
             AdminResponse::Workspaces { items, next }
         }
         Listing::Audit => {
-            let (items, next) = shown(service.operator_lists_audit(workspace, page).await.map_err(failed)?);
+            let (items, next) = shown(operator.list_audit(workspace, page).await.map_err(failed)?);
             AdminResponse::Audit { items, next }
         }
     })
@@ -249,11 +242,11 @@ fn shown<T, V: From<T>>(page: Page<T>) -> (Vec<V>, Option<String>) {
     (page.items.into_iter().map(V::from).collect(), page.next.map(encode_cursor))
 }
 
-fn told(error: impl std::error::Error + 'static) -> String {
+fn with_causes(error: impl std::error::Error + 'static) -> String {
     Chain(&error).to_string()
 }
 
-/// Asks the server that holds the directory.
+/// Sends a request to the server that holds the directory.
 ///
 /// # Errors
 /// [`AdminError::NoServer`] when none does.
@@ -267,26 +260,24 @@ pub async fn ask(socket: &Path, request: &AdminRequest) -> Result<AdminResponse,
     line.push(b'\n');
     stream.write_all(&line).await?;
     let mut answer = String::new();
-    BufReader::new(stream.take(ANSWER_BYTES)).read_line(&mut answer).await?;
+    BufReader::new(stream.take(limits::ADMIN_ANSWER_BYTES)).read_line(&mut answer).await?;
     Ok(serde_json::from_str(&answer)?)
 }
 
-/// The longest path of a Unix socket, in bytes.
-const PATH_BYTES: usize = 107;
-
-/// To be asked before anything is made in the directory.
+/// Checks the path of the socket. To be called before anything is created in the directory.
 pub fn check_path(path: &Path) -> Result<(), StartError> {
-    if path.as_os_str().len() <= PATH_BYTES {
+    if path.as_os_str().len() <= limits::SOCKET_PATH_BYTES {
         return Ok(());
     }
     let source = std::io::Error::other(format!(
-        "the path is longer than the {PATH_BYTES} bytes that a Unix socket may have: use a shorter --data-dir"
+        "the path is longer than the {} bytes that a Unix socket may have: use a shorter --data-dir",
+        limits::SOCKET_PATH_BYTES
     ));
     Err(StartError::AdminSocket { path: path.display().to_string(), source })
 }
 
-/// Listens until `stop`. The caller holds the directory's lock, so a socket that is there already is a dead one.
-pub fn listen(path: &Path, service: Arc<Service>, stop: CancellationToken) -> Result<JoinHandle<()>, StartError> {
+/// Listens until `stop`. The caller holds the lock of the directory, so an existing socket belongs to no process.
+pub fn listen(path: &Path, operator: Operator, stop: CancellationToken) -> Result<JoinHandle<()>, StartError> {
     let fault = |source| StartError::AdminSocket { path: path.display().to_string(), source };
     match std::fs::remove_file(path) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(fault(error)),
@@ -303,36 +294,36 @@ pub fn listen(path: &Path, service: Arc<Service>, stop: CancellationToken) -> Re
             };
             match accepted {
                 Ok((stream, _)) => {
-                    let service = Arc::clone(&service);
+                    let operator = operator.clone();
                     tokio::spawn(async move {
-                        if tokio::time::timeout(PATIENCE, converse(&service, stream)).await.is_err() {
-                            tracing::warn!("a caller of the admin socket took too long");
+                        if tokio::time::timeout(limits::ADMIN_DEADLINE, converse(&operator, stream)).await.is_err() {
+                            tracing::warn!("a client of the admin socket exceeded the deadline");
                         }
                     });
                 }
-                Err(error) => tracing::warn!(%error, "the admin socket could not take a caller"),
+                Err(error) => tracing::warn!(error = %Chain(&error), "cannot accept a connection at the admin socket"),
             }
         }
         let _ = std::fs::remove_file(path);
     }))
 }
 
-async fn converse(service: &Arc<Service>, stream: UnixStream) {
+async fn converse(operator: &Operator, stream: UnixStream) {
     let (read, mut write) = stream.into_split();
     let mut line = String::new();
-    if let Err(error) = BufReader::new(read.take(LINE_BYTES)).read_line(&mut line).await {
-        tracing::warn!(%error, "a request at the admin socket could not be read");
+    if let Err(error) = BufReader::new(read.take(limits::ADMIN_REQUEST_BYTES)).read_line(&mut line).await {
+        tracing::warn!(error = %Chain(&error), "cannot read a request at the admin socket");
         return;
     }
     let response = match serde_json::from_str(&line) {
-        Ok(request) => execute(service, request).await,
+        Ok(request) => execute(operator, request).await,
         Err(_) => AdminResponse::Refused {
-            message: "the server does not know this request; is it of another version?".to_owned(),
+            message: "the server does not know this request: is it of another version?".to_owned(),
         },
     };
     let mut answer = serde_json::to_vec(&response).unwrap_or_default();
     answer.push(b'\n');
     if let Err(error) = write.write_all(&answer).await {
-        tracing::warn!(%error, "an answer at the admin socket could not be written");
+        tracing::warn!(error = %Chain(&error), "cannot write an answer at the admin socket");
     }
 }

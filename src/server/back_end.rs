@@ -1,4 +1,4 @@
-//! Which store the settings name: PostgreSQL if they give a URL, SQLite in the data directory otherwise.
+//! The choice of the store: PostgreSQL if the settings contain a URL, otherwise SQLite in the data directory.
 
 use std::sync::Arc;
 
@@ -9,17 +9,26 @@ use postrider_store::{Store, StoreSeed};
 use postrider_store_postgres::{PostgresSettings, PostgresStore};
 use postrider_store_sqlite::SqliteStore;
 
-use super::{OpenedFor, StartError};
+use super::error::StartError;
+
+/// The purpose for which a store is opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OpenedFor {
+    /// A server, which sends deliveries. The store adopts the event catalogue of the settings.
+    Serving,
+    /// A command. It uses the catalogue in the store, if there is one, so that it needs no `--events`.
+    Command,
+}
 
 /// An open store.
 pub struct BackEnd {
     pub store: Arc<dyn Store>,
-    /// Of a server whose store does not lie in the data directory, but its admin socket does.
+    /// The lock of a server whose store is not in the data directory. Its admin socket is there.
     pub directory: Option<DirectoryLock>,
 }
 
 /// # Errors
-/// When the store cannot be opened, or the settings lack what it needs.
+/// When the store cannot be opened, or a setting that it needs is missing.
 pub async fn open(
     settings: &Settings,
     clock: Arc<dyn Clock>,
@@ -32,7 +41,7 @@ pub async fn open(
             directory: None,
         });
     };
-    check_files_are_named(settings)?;
+    check_shared_secrets_are_named(settings)?;
     database.sends = opened_for == OpenedFor::Serving;
     let directory = match opened_for {
         OpenedFor::Serving => Some(DirectoryLock::take(&settings.data_dir)?),
@@ -41,13 +50,13 @@ pub async fn open(
     if opened_for == OpenedFor::Serving && SqliteStore::is_in(&settings.data_dir) {
         tracing::warn!(
             data_dir = %settings.data_dir.display(),
-            "a database is set, so the SQLite store in the data directory is not used"
+            "--database-url is set, so the SQLite store in the data directory is not used"
         );
     }
     Ok(BackEnd { store: Arc::new(PostgresStore::open(&database, clock, seed).await?), directory })
 }
 
-/// How the database is reached, if the settings name one.
+/// The connection settings of the database, if there is one.
 pub fn postgres_settings(settings: &Settings) -> Option<PostgresSettings> {
     let database = &settings.database;
     Some(PostgresSettings {
@@ -60,8 +69,8 @@ pub fn postgres_settings(settings: &Settings) -> Option<PostgresSettings> {
     })
 }
 
-/// Nodes that share a database need the same keys. One that a node made for itself would be another's stranger.
-fn check_files_are_named(settings: &Settings) -> Result<(), StartError> {
+/// Nodes that share a database need the same secrets, so no node may generate its own.
+fn check_shared_secrets_are_named(settings: &Settings) -> Result<(), StartError> {
     if settings.master_key_file.is_none() {
         return Err(StartError::MasterKeyNotNamed);
     }

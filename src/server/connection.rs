@@ -1,4 +1,4 @@
-//! Connections of callers that can be cut off: a stop must not depend on a caller's goodwill.
+//! Client connections that the server can close at any time, so that a stop does not depend on the clients.
 
 use std::future::Future;
 use std::io;
@@ -11,7 +11,9 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
-/// Accepts connections that fail once `cut` is cancelled.
+use postrider_domain::error_chain::Chain;
+
+/// Accepts connections whose reads and writes fail once `cut` is cancelled.
 pub struct CuttableListener {
     pub listener: TcpListener,
     pub cut: CancellationToken,
@@ -29,7 +31,7 @@ impl Listener for CuttableListener {
     async fn accept(&mut self) -> (Cuttable, SocketAddr) {
         let (stream, peer) = Listener::accept(&mut self.listener).await;
         if let Err(error) = stream.set_nodelay(true) {
-            tracing::debug!(%error, "a connection kept Nagle's algorithm");
+            tracing::debug!(error = %Chain(&error), "cannot set TCP_NODELAY on a connection");
         }
         (Cuttable { stream, cut: Box::pin(self.cut.clone().cancelled_owned()) }, peer)
     }

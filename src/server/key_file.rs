@@ -1,4 +1,4 @@
-//! The master key's file: 64 hexadecimal digits that only the owner can read.
+//! The file of the master key: 64 hexadecimal digits, readable only by its owner.
 
 use std::fs::{File, OpenOptions};
 use std::io::Write as _;
@@ -28,13 +28,13 @@ pub enum KeyFileError {
     },
     #[error("the master key file {path} does not hold 64 hexadecimal digits")]
     Form { path: String },
-    #[error("the master key file {path} is gone, but the store was made with a key: bring the file back")]
+    #[error("the master key file {path} is missing, but the store was created with a key: restore the file")]
     Gone { path: String },
-    #[error("the store cannot be asked for its key")]
+    #[error("cannot read the id of the master key from the store")]
     Store(#[from] StoreError),
 }
 
-/// Reads the key. Makes one only in the data directory of a store that has none yet.
+/// Reads the key. Creates one only in the data directory, and only for a store that has none yet.
 pub async fn load_or_make(settings: &Settings, store: &dyn Store, random: &Random) -> Result<MasterKey, KeyFileError> {
     let path = settings.master_key_path();
     let shown = path.display().to_string();
@@ -49,7 +49,10 @@ pub async fn load_or_make(settings: &Settings, store: &dyn Store, random: &Rando
             }
             let bytes = Zeroizing::new(random.bytes::<32>());
             write(&path, &bytes).map_err(|source| KeyFileError::Write { path: shown.clone(), source })?;
-            tracing::info!(path = shown, "made a master key; keep a copy of it, without it the secrets are lost");
+            tracing::info!(
+                path = shown,
+                "created a master key; back it up: without it the secrets in the store are lost"
+            );
             Ok(MasterKey::new(&bytes))
         }
         Err(source) => Err(KeyFileError::Read { path: shown, source }),
@@ -67,7 +70,7 @@ fn parse(text: &str) -> Option<MasterKey> {
     Some(MasterKey::new(&bytes))
 }
 
-/// The file and its place in the directory are on disk when this returns: a store must not outlive its key.
+/// Syncs the file and its directory entry, because a store must not outlive its key.
 fn write(path: &Path, key: &[u8; 32]) -> std::io::Result<()> {
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
     let text = Zeroizing::new(format!("{}\n", hex(key)));
@@ -83,7 +86,7 @@ fn warn_if_readable_by_others(path: &Path) {
     if let Ok(metadata) = std::fs::metadata(path)
         && metadata.permissions().mode() & 0o077 != 0
     {
-        tracing::warn!(path = %path.display(), "the master key file can be read by others; chmod 600 it");
+        tracing::warn!(path = %path.display(), "other users can read the master key file: set its mode to 600");
     }
 }
 
@@ -101,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn a_written_key_can_be_read_by_its_owner_alone_and_is_never_overwritten() {
+    fn only_the_owner_reads_a_key_file_and_nothing_overwrites_it() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("master.key");
         write(&path, &[7; 32]).unwrap();

@@ -1,4 +1,5 @@
-//! The operator webhook's secret, kept in a file that only its owner can read: made at the first start, like the master key.
+//! The operator webhook: its URL, and the file of its secret, readable only by its owner. The first start creates the
+//! file, as it does the master key.
 
 use std::fs::OpenOptions;
 use std::io::Write as _;
@@ -9,13 +10,14 @@ use zeroize::Zeroizing;
 
 use crate::config::Settings;
 use postrider_crypto::Random;
-use postrider_domain::endpoint::{EndpointUrl, InvalidField};
+use postrider_domain::endpoint::EndpointUrl;
+use postrider_domain::invalid_field::InvalidField;
 use postrider_domain::secret::WebhookSecret;
 use postrider_service::OperatorWebhook;
 
 #[derive(Debug, thiserror::Error)]
 pub enum OperatorWebhookError {
-    #[error("the URL of the operator webhook {0}")]
+    #[error("the URL of the operator webhook {0} (--operator-webhook-url)")]
     Url(InvalidField),
     #[error("cannot read the secret of the operator webhook in {path}")]
     Read {
@@ -29,11 +31,11 @@ pub enum OperatorWebhookError {
         #[source]
         source: std::io::Error,
     },
-    #[error("{path} does not hold a secret of the form whsec_ and base64")]
+    #[error("{path} does not contain a secret of the form whsec_ and base64 (--operator-webhook-secret-file)")]
     Form { path: String },
 }
 
-/// What the settings say, with a secret that is made if it is new and its file was not named.
+/// Reads the operator webhook of the settings. Creates the secret if its default file does not exist.
 pub fn read(settings: &Settings, random: &Random) -> Result<Option<OperatorWebhook>, OperatorWebhookError> {
     let Some(url) = &settings.operator_webhook_url else { return Ok(None) };
     let url = EndpointUrl::parse(url).map_err(OperatorWebhookError::Url)?;
@@ -46,7 +48,10 @@ pub fn read(settings: &Settings, random: &Random) -> Result<Option<OperatorWebho
         {
             let secret = WebhookSecret::generate(random);
             write(&path, &secret).map_err(|source| OperatorWebhookError::Write { path: shown.clone(), source })?;
-            tracing::info!(path = shown, "made a secret for the operator webhook; verify what arrives there with it");
+            tracing::info!(
+                path = shown,
+                "created a secret for the operator webhook; use it to verify operational events"
+            );
             secret
         }
         Err(source) => return Err(OperatorWebhookError::Read { path: shown, source }),

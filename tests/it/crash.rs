@@ -1,4 +1,4 @@
-//! kill -9 of the real binary: what was acknowledged arrives, and the log tells of every attempt.
+//! Kills the real server with SIGKILL. Every acknowledged event still arrives, and the log has every attempt.
 
 use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
@@ -20,28 +20,28 @@ use crate::support::wait::{bounded_or, eventually};
 const ROUNDS: usize = 6;
 const PUBLISHERS: usize = 4;
 const SCOPES: &[&str] = &["--workspace", "Acme", "--scope", "webhooks:manage", "--scope", "events:write"];
-/// Many short waits: a receiver that fails now and then must never exhaust them.
+/// Many short retries, so that a receiver that fails now and then never exhausts the schedule.
 const SETTINGS: &[&str] =
     &["--allow-target", "127.0.0.1", "--retry-schedule", "20ms,20ms,50ms,100ms,200ms,500ms,1s,1s"];
 
-/// Publishes one event after the other, and tries one again for as long as it has no answer.
+/// Publishes one event after another. Repeats an event until it has an answer.
 struct Publisher {
     number: usize,
     sent: usize,
-    /// The event's id for each `externalId` that has been acknowledged.
+    /// The event id of each acknowledged `externalId`.
     acknowledged: BTreeMap<String, String>,
 }
 
 impl Publisher {
-    /// Goes on until the server is gone.
-    async fn publish_while_it_lives(mut self, caller: Caller, acknowledged: Arc<watch::Sender<usize>>) -> Self {
+    /// Publishes until the server is gone.
+    async fn publish_until_killed(mut self, caller: Caller, acknowledged: Arc<watch::Sender<usize>>) -> Self {
         while self.publish_next(&caller).await {
             acknowledged.send_modify(|count| *count += 1);
         }
         self
     }
 
-    /// Whether there was an answer.
+    /// Returns whether there was an answer.
     async fn publish_next(&mut self, caller: &Caller) -> bool {
         let external_id = format!("{}-{}", self.number, self.sent);
         let body = json!({"type": "post.created", "data": {"order": external_id}, "externalId": external_id});
@@ -55,7 +55,7 @@ impl Publisher {
     }
 }
 
-/// Starts a server with what all of them share.
+/// Starts a server with the shared settings.
 async fn start(data_dir: &Path, key: &str) -> (Serving, Caller) {
     let server = Serving::start(data_dir, SETTINGS).await;
     let caller = server.caller().key(key);
@@ -63,12 +63,12 @@ async fn start(data_dir: &Path, key: &str) -> (Serving, Caller) {
 }
 
 #[tokio::test]
-async fn whatever_was_acknowledged_before_a_kill_arrives_signed_and_its_log_has_no_gap() {
-    let place = tempfile::tempdir().unwrap();
-    let data_dir = place.path().join("data");
+async fn acknowledged_events_survive_kills_signed_and_without_log_gap() {
+    let directory = tempfile::tempdir().unwrap();
+    let data_dir = directory.path().join("data");
     let key = text(&create_key(&data_dir, SCOPES).await, "key");
     let receiver = Receiver::start().await;
-    // Every fifth first attempt fails, so that there are always retries on their way too.
+    // About every fifth first attempt fails, so that retries are always pending too.
     receiver.decide(|request| {
         let first = request.header("scripe-delivery-attempt") == Some("1");
         let unlucky = request.body.iter().map(|byte| usize::from(*byte)).sum::<usize>() % 5 == 0;
@@ -84,7 +84,7 @@ async fn whatever_was_acknowledged_before_a_kill_arrives_signed_and_its_log_has_
         let goal = *acknowledged.borrow() + 20 + 31 * round;
         let mut publishing = JoinSet::new();
         for publisher in publishers.drain(..) {
-            publishing.spawn(publisher.publish_while_it_lives(caller.clone(), Arc::clone(&acknowledged)));
+            publishing.spawn(publisher.publish_until_killed(caller.clone(), Arc::clone(&acknowledged)));
         }
         let mut counted = acknowledged.subscribe();
         let explain = || format!("{goal} acknowledged events; there are {}", *acknowledged.borrow());
@@ -109,12 +109,12 @@ async fn whatever_was_acknowledged_before_a_kill_arrives_signed_and_its_log_has_
 }
 
 #[tokio::test]
-async fn strict_order_holds_over_kills() {
-    let place = tempfile::tempdir().unwrap();
-    let data_dir = place.path().join("data");
+async fn strict_order_holds_across_kills() {
+    let directory = tempfile::tempdir().unwrap();
+    let data_dir = directory.path().join("data");
     let key = text(&create_key(&data_dir, SCOPES).await, "key");
     let receiver = Receiver::start().await;
-    // Some first attempts fail, so that a kill may also come while the head waits for its retry.
+    // Some first attempts fail, so that a kill can also come while the head of the order waits for its retry.
     receiver.decide(|request| {
         let first = request.header("scripe-delivery-attempt") == Some("1");
         Behaviour::status(if first && order_of(request).is_multiple_of(5) { 500 } else { 200 })
@@ -156,7 +156,7 @@ async fn create_endpoint(data_dir: &Path, key: &str, receiver: &Receiver) -> Str
     secret
 }
 
-/// Each acknowledged event arrived, under one id for one `externalId`, and no attempt's number was used twice.
+/// Checks that each acknowledged event arrived with one id per `externalId`, and that no attempt number was used twice.
 fn check_received(published: &BTreeMap<String, String>, received: &[Received], secret: &str) {
     let mut arrived: BTreeMap<String, String> = BTreeMap::new();
     let mut attempts = HashSet::new();
@@ -173,7 +173,7 @@ fn check_received(published: &BTreeMap<String, String>, received: &[Received], s
     assert_eq!(arrived, *published);
 }
 
-/// Each event has one delivery, which was delivered, and whose attempts count from 1 without a gap.
+/// Checks that each event has one delivery, that it was delivered, and that its attempts count from 1 without a gap.
 async fn check_log(caller: &Caller, events: usize) {
     let mut seen = HashSet::new();
     let mut cursor = String::new();
@@ -206,9 +206,9 @@ fn check_attempts(delivery: &Value) {
 }
 
 #[tokio::test]
-async fn an_attempt_whose_process_died_is_abandoned_and_the_next_one_has_the_next_number() {
-    let place = tempfile::tempdir().unwrap();
-    let data_dir = place.path().join("data");
+async fn an_attempt_cut_by_a_kill_is_abandoned_and_the_count_goes_on() {
+    let directory = tempfile::tempdir().unwrap();
+    let data_dir = directory.path().join("data");
     let key = text(&create_key(&data_dir, SCOPES).await, "key");
     let receiver = Receiver::start().await;
     let secret = create_endpoint(&data_dir, &key, &receiver).await;

@@ -1,9 +1,9 @@
-//! The integration tests: one binary whose modules mirror `src/`, so that a test's path can be guessed.
+//! The integration tests in one binary. Its modules have the names of the crates and of the modules in `src/`, so that
+//! the path of a test can be guessed.
 
 mod api;
 mod cli;
 mod crash;
-mod dashboard;
 mod egress;
 mod engine;
 mod local;
@@ -11,3 +11,4 @@ mod nodes;
 mod server;
 mod store;
 mod support;
+mod web;

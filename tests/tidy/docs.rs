@@ -1,14 +1,14 @@
-//! Holds the documentation to the tree: what a page shows of a file is that file, a link's anchor is a heading, every
-//! error code has its section, and every setting is told.
+//! Checks the documentation against the tree: a code block that shows a file equals that file, the anchor of a link is
+//! a heading, and every error code and every setting is documented.
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-/// Stands before a code block that shows a whole file: `<!-- file: samples/python/verify.py -->`.
+/// Marks a code block that shows a whole file: `<!-- file: samples/python/verify.py -->`.
 const SHOWS: (&str, &str) = ("<!-- file: ", " -->");
 
-/// Each code block that claims to show a file and does not. `read` is asked for paths relative to the page's folder.
+/// The files whose code block in the page differs from them. `read` takes a path relative to the page's folder.
 fn stale_copies(text: &str, read: impl Fn(&str) -> Option<String>) -> Vec<String> {
     let mut stale = Vec::new();
     for rest in text.split(SHOWS.0).skip(1) {
@@ -22,7 +22,7 @@ fn stale_copies(text: &str, read: impl Fn(&str) -> Option<String>) -> Vec<String
     stale
 }
 
-/// The anchors that the headings of a page make, as the usual renderers name them.
+/// The anchors of a page's headings, as common renderers name them.
 fn anchors(text: &str) -> BTreeSet<String> {
     prose(text)
         .filter_map(|line| line.trim_start_matches('#').strip_prefix(' ').filter(|_| line.starts_with('#')))
@@ -45,7 +45,7 @@ fn prose(text: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-/// Each link `page.md#anchor` or `#anchor` whose anchor no heading makes.
+/// The links `page.md#anchor` and `#anchor` whose anchor matches no heading.
 fn dead_anchors(own: &str, text: &str, read: impl Fn(&str) -> Option<String>) -> Vec<String> {
     let targets =
         prose(text).flat_map(|line| line.split("](").skip(1)).filter_map(|rest| rest.split([')', ' ']).next());
@@ -60,7 +60,7 @@ fn dead_anchors(own: &str, text: &str, read: impl Fn(&str) -> Option<String>) ->
     dead.map(str::to_owned).collect()
 }
 
-/// The texts in lower case that the arms of a `match` yield: codes are such, sentences are not.
+/// The lower-case strings that `match` arms return. Error codes look like this, and sentences do not.
 fn yielded(source: &str) -> impl Iterator<Item = &str> {
     let literals = source.split("=> \"").skip(1).filter_map(|rest| rest.split('"').next());
     literals.filter(|text| !text.is_empty() && text.bytes().all(|c| c.is_ascii_lowercase() || c == b'_'))
@@ -88,7 +88,7 @@ fn read(path: &Path) -> String {
 }
 
 #[test]
-fn the_pages_show_what_is_there() {
+fn the_pages_match_the_tree() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let (mut found, mut faults) = (Vec::new(), Vec::new());
     pages(root, &mut found);
@@ -104,7 +104,7 @@ fn the_pages_show_what_is_there() {
 }
 
 #[test]
-fn every_error_code_has_its_section_and_every_setting_is_told() {
+fn every_error_code_and_every_setting_is_documented() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let sources = ["crates/api/src/error.rs", "crates/api/src/error_code.rs"];
     let sources: Vec<String> = sources.iter().filter_map(|file| fs::read_to_string(root.join(file)).ok()).collect();
@@ -125,7 +125,7 @@ fn every_error_code_has_its_section_and_every_setting_is_told() {
 }
 
 #[test]
-fn a_copy_that_went_stale_is_found() {
+fn a_stale_copy_is_found() {
     let page = "# A\n\n<!-- file: a.py -->\n```python\nx = 1\n```\n\n<!-- file: b.py -->\n\n```python\ny\n```\n";
     let now = |a: &str, b: &str| {
         let (a, b) = (a.to_owned(), b.to_owned());

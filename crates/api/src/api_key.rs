@@ -1,6 +1,4 @@
-//! `/v1/api-keys`, and an operator's way to the first key of a workspace.
-
-use std::sync::Arc;
+//! `/v1/api-keys`, and creating the first key of another workspace.
 
 use axum::body::Body;
 use axum::response::Response;
@@ -8,28 +6,31 @@ use bytes::Bytes;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use postrider_domain::access::{ApiKey, ApiKeyName, Mode, Principal, Scope, Scopes, needs};
+use postrider_domain::access::{ApiKey, ApiKeyName, Mode, Scope, Scopes};
 use postrider_domain::event_type::Catalogue;
 use postrider_domain::id::ApiKeyId;
 use postrider_domain::time::{Day, Timestamp};
-use postrider_service::{CreateApiKey, CreatedApiKey, Service, ServiceError};
+use postrider_service::fields::string;
+use postrider_service::{CreateApiKey, CreatedApiKey, JsonBody, ServiceError};
 
-use super::body::{BodyRule, JsonBody, string};
+use super::access::Access;
+use super::answer::{answer, list, single};
+use super::body::{BodyRule, parse_nothing};
 use super::call::Call;
 use super::error::Failure;
-use super::idempotency::{Write, answer};
 use super::openapi::api_key as openapi;
-use super::paging::{Query, list, single};
+use super::query::Query;
 use super::route::Route;
+use super::write::Write;
 
 pub fn routes(catalogue: &Catalogue) -> Vec<Route> {
     const OF_WORKSPACE: &str = "/workspaces/{workspaceId}/api-keys";
     vec![
-        Route::post("/api-keys", create, openapi::create(catalogue)),
-        Route::get("/api-keys", index, openapi::index(catalogue)),
-        Route::get("/api-keys/{apiKeyId}", show, openapi::show(catalogue)),
-        Route::delete("/api-keys/{apiKeyId}", revoke, openapi::revoke(catalogue)),
-        Route::post(OF_WORKSPACE, create_in_workspace, openapi::create_in_workspace(catalogue)),
+        Route::post("/api-keys", Access::API_KEYS, create, openapi::create(catalogue)),
+        Route::get("/api-keys", Access::API_KEYS, index, openapi::index(catalogue)),
+        Route::get("/api-keys/{apiKeyId}", Access::API_KEYS, show, openapi::show(catalogue)),
+        Route::delete("/api-keys/{apiKeyId}", Access::API_KEYS, revoke, openapi::revoke(catalogue)),
+        Route::post(OF_WORKSPACE, Access::WORKSPACES, create_in_workspace, openapi::create_in_workspace(catalogue)),
     ]
 }
 
@@ -42,7 +43,7 @@ struct ApiKeyView<'k> {
     scopes: Vec<Scope>,
     last4: &'k str,
     created_at: Timestamp,
-    /// The day at whose beginning the key stops.
+    /// The key stops working at 00:00 UTC of this day.
     expires_at: Option<Day>,
     revoked_at: Option<Timestamp>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -80,35 +81,19 @@ async fn show(call: Call) -> Result<Response, Failure> {
 }
 
 async fn create(call: Call, body: Body) -> Result<Response, Failure> {
-    call.require(needs::API_KEYS)?;
-    Write {
-        body: BodyRule::Required,
-        parse: |call: &Call, body: &JsonBody| parse_create(call.principal.mode, body),
-        effect: async |service: Arc<Service>, principal: Principal, command, remember| {
-            service.create_api_key(&principal, command, remember).await
-        },
-        render: render_with_key,
-    }
-    .run(call, body)
-    .await
+    let write = Write::begin(call, body, BodyRule::Required, render_with_key).await?;
+    let create = write.check(parse_create(write.principal().tenant.mode, &write.body)).await?;
+    write.answer(write.service().create_api_key(write.principal(), create, &write.idempotent).await).await
 }
 
 async fn create_in_workspace(call: Call, body: Body) -> Result<Response, Failure> {
-    call.require(needs::WORKSPACES)?;
     let id = call.id(3)?;
-    Write {
-        body: BodyRule::Required,
-        parse: |call: &Call, body: &JsonBody| parse_create(call.principal.mode, body),
-        effect: async move |service: Arc<Service>, principal: Principal, command, remember| {
-            service.create_workspace_api_key(&principal, id, command, remember).await
-        },
-        render: render_with_key,
-    }
-    .run(call, body)
-    .await
+    let write = Write::begin(call, body, BodyRule::Required, render_with_key).await?;
+    let create = write.check(parse_create(write.principal().tenant.mode, &write.body)).await?;
+    write.answer(write.service().create_workspace_api_key(write.principal(), id, create, &write.idempotent).await).await
 }
 
-/// Without a mode the new key has its maker's.
+/// `own_mode` is the caller's, and the default for the new key.
 fn parse_create(own_mode: Mode, body: &JsonBody) -> Result<CreateApiKey, ServiceError> {
     let mut fields = body.fields()?;
     let name = fields.nullable("name", string(ApiKeyName::parse));
@@ -128,21 +113,13 @@ fn scopes_of(raw: &RawValue) -> Result<Scopes, String> {
     Ok(Scopes::of(&scopes))
 }
 
-fn render_with_key(made: &CreatedApiKey) -> (u16, Bytes) {
-    (200, single(ApiKeyView::new(&made.key, Some(made.secret.reveal()))))
+fn render_with_key(created: &CreatedApiKey) -> (u16, Bytes) {
+    (200, single(ApiKeyView::new(&created.key, Some(created.secret.reveal()))))
 }
 
 async fn revoke(call: Call, body: Body) -> Result<Response, Failure> {
-    call.require(needs::API_KEYS)?;
     let id = call.id(3)?;
-    Write {
-        body: BodyRule::Optional,
-        parse: |_: &Call, body: &JsonBody| body.fields()?.finish(),
-        effect: async move |service: Arc<Service>, principal: Principal, (), remember| {
-            service.revoke_api_key(&principal, id, remember).await
-        },
-        render: |_| (204, Bytes::new()),
-    }
-    .run(call, body)
-    .await
+    let write = Write::begin(call, body, BodyRule::Optional, |_| (204, Bytes::new())).await?;
+    write.check(parse_nothing(&write.body)).await?;
+    write.answer(write.service().revoke_api_key(write.principal(), id, &write.idempotent).await).await
 }

@@ -3,20 +3,22 @@
 use axum::response::Response;
 use serde::Serialize;
 
-use postrider_domain::audit::{Actor, AuditAction, AuditEntry, AuditFilter};
+use postrider_domain::audit::{AuditAction, AuditEntry, AuditFilter};
 use postrider_domain::event_type::Catalogue;
-use postrider_domain::id::{ApiKeyId, AuditId, RequestId};
+use postrider_domain::id::{AuditId, RequestId};
 use postrider_domain::time::Timestamp;
 
+use super::access::Access;
+use super::actor::ActorView;
+use super::answer::{answer, list};
 use super::call::Call;
 use super::error::Failure;
-use super::idempotency::answer;
 use super::openapi::audit as openapi;
-use super::paging::{Query, list};
+use super::query::Query;
 use super::route::Route;
 
 pub fn routes(catalogue: &Catalogue) -> Vec<Route> {
-    vec![Route::get("/audit-log", index, openapi::index(catalogue))]
+    vec![Route::get("/audit-log", Access::AUDIT_READ, index, openapi::index(catalogue))]
 }
 
 #[derive(Serialize)]
@@ -31,23 +33,13 @@ struct AuditView<'e> {
     created_at: Timestamp,
 }
 
-#[derive(Serialize)]
-#[serde(tag = "type", rename_all = "snake_case")]
-enum ActorView {
-    ApiKey { id: ApiKeyId },
-    CommandLine,
-}
-
 impl<'e> AuditView<'e> {
     fn new(entry: &'e AuditEntry) -> Self {
         Self {
             id: entry.id,
             action: entry.action.as_str(),
             resource_id: &entry.resource_id,
-            actor: match entry.author.actor {
-                Actor::ApiKey(id) => ActorView::ApiKey { id },
-                Actor::CommandLine => ActorView::CommandLine,
-            },
+            actor: entry.author.actor.into(),
             mode: entry.author.mode.as_str(),
             request_id: entry.author.request_id,
             created_at: entry.id.created_at(),

@@ -1,38 +1,36 @@
 //! `/v1/webhook-deliveries`.
 
-use std::sync::Arc;
-
 use axum::body::Body;
 use axum::response::Response;
 use bytes::Bytes;
 use serde::Serialize;
 
-use postrider_domain::access::{Principal, needs};
 use postrider_domain::attempt::{Attempt, AttemptPhases};
 use postrider_domain::delivery::{Delivery, DeliveryFilter, DeliveryStatus, EndReason};
 use postrider_domain::event_type::{Catalogue, EventTypeName};
 use postrider_domain::id::{DeliveryId, EndpointId, EventId};
 use postrider_domain::time::Timestamp;
-use postrider_service::Service;
+use postrider_service::known_event;
 
-use super::body::{BodyRule, JsonBody};
+use super::access::Access;
+use super::answer::{answer, list, single};
+use super::body::{BodyRule, parse_nothing};
 use super::call::Call;
-use super::endpoint::known_event;
 use super::error::Failure;
-use super::idempotency::{Write, answer};
 use super::openapi::delivery as openapi;
-use super::paging::{Query, list, single};
+use super::query::Query;
 use super::route::Route;
+use super::write::Write;
 
 pub fn routes(catalogue: &Catalogue) -> Vec<Route> {
     const ONE: &str = "/webhook-deliveries/{deliveryId}";
     const OF_ENDPOINT: &str = "/webhook-endpoints/{endpointId}/deliveries";
     vec![
-        Route::get("/webhook-deliveries", index, openapi::index(catalogue)),
-        Route::get(ONE, show, openapi::show(catalogue)),
-        Route::post("/webhook-deliveries/{deliveryId}/retry", retry, openapi::retry(catalogue)),
-        Route::post("/webhook-deliveries/{deliveryId}/skip", skip, openapi::skip(catalogue)),
-        Route::get(OF_ENDPOINT, index_of_endpoint, openapi::index_of_endpoint(catalogue)),
+        Route::get("/webhook-deliveries", Access::WEBHOOKS_READ, index, openapi::index(catalogue)),
+        Route::get(ONE, Access::WEBHOOKS_READ, show, openapi::show(catalogue)),
+        Route::post("/webhook-deliveries/{deliveryId}/retry", Access::ENDPOINT_WRITE, retry, openapi::retry(catalogue)),
+        Route::post("/webhook-deliveries/{deliveryId}/skip", Access::ENDPOINT_WRITE, skip, openapi::skip(catalogue)),
+        Route::get(OF_ENDPOINT, Access::WEBHOOKS_READ, index_of_endpoint, openapi::index_of_endpoint(catalogue)),
     ]
 }
 
@@ -170,36 +168,23 @@ async fn index_of_endpoint(call: Call) -> Result<Response, Failure> {
 }
 
 async fn retry(call: Call, body: Body) -> Result<Response, Failure> {
-    call.require(needs::ENDPOINT_WRITE)?;
     let id = call.id(3)?;
-    Write {
-        body: BodyRule::Optional,
-        parse: |_: &Call, body: &JsonBody| body.fields()?.finish(),
-        effect: async move |service: Arc<Service>, principal: Principal, (), remember| {
-            service.retry_delivery(&principal, id, remember).await
-        },
-        render: render_queued,
-    }
-    .run(call, body)
-    .await
+    let write = Write::begin(call, body, BodyRule::Optional, render_queued).await?;
+    write.check(parse_nothing(&write.body)).await?;
+    write.answer(write.service().retry_delivery(write.principal(), id, &write.idempotent).await).await
 }
 
 async fn skip(call: Call, body: Body) -> Result<Response, Failure> {
-    call.require(needs::ENDPOINT_WRITE)?;
     let id = call.id(3)?;
-    Write {
-        body: BodyRule::Optional,
-        parse: |_: &Call, body: &JsonBody| body.fields()?.finish(),
-        effect: async move |service: Arc<Service>, principal: Principal, (), remember| {
-            service.skip_delivery(&principal, id, remember).await
-        },
-        render: |delivery: &Delivery| (200, single(DeliveryView::new(delivery, None))),
-    }
-    .run(call, body)
-    .await
+    let write = Write::begin(call, body, BodyRule::Optional, |delivery: &Delivery| {
+        (200, single(DeliveryView::new(delivery, None)))
+    })
+    .await?;
+    write.check(parse_nothing(&write.body)).await?;
+    write.answer(write.service().skip_delivery(write.principal(), id, &write.idempotent).await).await
 }
 
-/// 202: the delivery is on disk, and what becomes of it is to be asked later.
+/// 202: the delivery is on disk and not sent yet.
 pub fn render_queued(delivery: &Delivery) -> (u16, Bytes) {
     (202, single(DeliveryView::new(delivery, None)))
 }

@@ -1,6 +1,5 @@
 //! `/v1/webhook-endpoints`.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
@@ -9,38 +8,48 @@ use bytes::Bytes;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use postrider_domain::access::{Principal, needs};
 use postrider_domain::endpoint::{
     DisabledReason, Endpoint, EndpointChange, EndpointFilter, EndpointName, EndpointUrl, ProjectId,
 };
+use postrider_domain::endpoint_health::HealthState;
 use postrider_domain::event_type::{Catalogue, EventTypeName};
-use postrider_domain::health::HealthState;
 use postrider_domain::id::EndpointId;
 use postrider_domain::limits;
 use postrider_domain::time::Timestamp;
-use postrider_service::{CreateEndpoint, EndpointWithSecret, RotateSecret, Service, ServiceError, UpdateEndpoint};
+use postrider_service::fields::{boolean, string, whole_number};
+use postrider_service::{
+    CreateEndpoint, EndpointWithSecret, JsonBody, RotateSecret, ServiceError, UpdateEndpoint, known_event,
+    subscribable_event,
+};
 
-use super::body::{BodyRule, JsonBody, boolean, string, whole_number};
-use super::call::{Call, internal};
+use super::access::Access;
+use super::answer::{answer, list, single};
+use super::body::{BodyRule, parse_nothing, read_body};
+use super::call::Call;
 use super::delivery;
 use super::endpoint_options::{self, OptionsView};
 use super::error::Failure;
-use super::idempotency::{Write, answer};
 use super::openapi::endpoint as openapi;
-use super::paging::{Query, list, single};
+use super::query::Query;
 use super::route::Route;
+use super::write::Write;
 
 pub fn routes(catalogue: &Catalogue) -> Vec<Route> {
     const ALL: &str = "/webhook-endpoints";
     const ONE: &str = "/webhook-endpoints/{endpointId}";
     vec![
-        Route::post(ALL, create, openapi::create(catalogue)),
-        Route::get(ALL, index, openapi::index(catalogue)),
-        Route::get(ONE, show, openapi::show(catalogue)),
-        Route::patch(ONE, update, openapi::update(catalogue)),
-        Route::delete(ONE, remove, openapi::remove(catalogue)),
-        Route::post("/webhook-endpoints/{endpointId}/rotate-secret", rotate_secret, openapi::rotate_secret(catalogue)),
-        Route::post("/webhook-endpoints/{endpointId}/test", test, openapi::test(catalogue)),
+        Route::post(ALL, Access::ENDPOINT_WRITE, create, openapi::create(catalogue)),
+        Route::get(ALL, Access::WEBHOOKS_READ, index, openapi::index(catalogue)),
+        Route::get(ONE, Access::WEBHOOKS_READ, show, openapi::show(catalogue)),
+        Route::patch(ONE, Access::ENDPOINT_WRITE, update, openapi::update(catalogue)),
+        Route::delete(ONE, Access::ENDPOINT_WRITE, remove, openapi::remove(catalogue)),
+        Route::post(
+            "/webhook-endpoints/{endpointId}/rotate-secret",
+            Access::ENDPOINT_WRITE,
+            rotate_secret,
+            openapi::rotate_secret(catalogue),
+        ),
+        Route::post("/webhook-endpoints/{endpointId}/test", Access::ENDPOINT_WRITE, test, openapi::test(catalogue)),
     ]
 }
 
@@ -78,15 +87,21 @@ struct HealthView {
 
 impl HealthView {
     fn new(endpoint: &Endpoint) -> Self {
-        let Some(trouble) = &endpoint.trouble else {
+        let Some(failure_streak) = &endpoint.failure_streak else {
             let state = HealthState::Ok.as_str();
             return Self { state, since: None, failures: 0, next_probe_at: None, disables_at: None };
         };
-        // What is off is neither probed nor switched off again.
-        let next_probe_at = trouble.pause.filter(|_| endpoint.is_active).map(|pause| pause.next_probe_at);
-        let disables_at = endpoint.is_active.then(|| trouble.disables_at());
-        let failures = trouble.failures;
-        Self { state: trouble.state().as_str(), since: trouble.since(), failures, next_probe_at, disables_at }
+        // An endpoint that is not active is neither probed nor disabled.
+        let next_probe_at = failure_streak.pause.filter(|_| endpoint.is_active).map(|pause| pause.next_probe_at);
+        let disables_at = endpoint.is_active.then(|| failure_streak.disables_at());
+        let failures = failure_streak.failures;
+        Self {
+            state: failure_streak.state().as_str(),
+            since: failure_streak.since(),
+            failures,
+            next_probe_at,
+            disables_at,
+        }
     }
 }
 
@@ -111,17 +126,9 @@ impl<'e> EndpointView<'e> {
 }
 
 async fn create(call: Call, body: Body) -> Result<Response, Failure> {
-    call.require(needs::ENDPOINT_WRITE)?;
-    Write {
-        body: BodyRule::Required,
-        parse: |call: &Call, body: &JsonBody| parse_create(call.service().catalogue(), body),
-        effect: async |service: Arc<Service>, principal: Principal, command, remember| {
-            service.create_endpoint(&principal, command, remember).await
-        },
-        render: render_with_secret,
-    }
-    .run(call, body)
-    .await
+    let write = Write::begin(call, body, BodyRule::Required, render_with_secret).await?;
+    let create = write.check(parse_create(write.catalogue(), &write.body)).await?;
+    write.answer(write.service().create_endpoint(write.principal(), create, &write.idempotent).await).await
 }
 
 fn parse_create(catalogue: &Catalogue, body: &JsonBody) -> Result<CreateEndpoint, ServiceError> {
@@ -131,14 +138,11 @@ fn parse_create(catalogue: &Catalogue, body: &JsonBody) -> Result<CreateEndpoint
     let events = fields.required("events", |raw| event_names(catalogue, raw));
     let project_id = fields.nullable("projectId", string(ProjectId::parse));
     let (options, private) = endpoint_options::take(&mut fields);
-    fields.finish()?;
-    match (name, url, events) {
-        (Some(name), Some(url), Some(events)) => Ok(CreateEndpoint { name, url, events, project_id, options, private }),
-        _ => Err(internal("a required parameter is neither there nor at fault")),
-    }
+    let ((name, url), events) = fields.finish_with(name.zip(url).zip(events))?;
+    Ok(CreateEndpoint { name, url, events, project_id, options, private })
 }
 
-/// At least one name of the catalogue; each is taken once, in the order in which it first stands.
+/// At least one name of the catalogue. Repeated names count once.
 fn event_names(catalogue: &Catalogue, raw: &RawValue) -> Result<Vec<EventTypeName>, String> {
     let names: Vec<String> =
         serde_json::from_str(raw.get()).map_err(|_| "must be an array of event names".to_owned())?;
@@ -147,18 +151,12 @@ fn event_names(catalogue: &Catalogue, raw: &RawValue) -> Result<Vec<EventTypeNam
     }
     let mut events = Vec::new();
     for name in names {
-        let event = catalogue.find(&name).ok_or_else(|| unknown_event(catalogue, &name))?;
-        if !events.contains(&event.name) {
-            events.push(event.name.clone());
+        let event = subscribable_event(catalogue, &name)?;
+        if !events.contains(&event) {
+            events.push(event);
         }
     }
     Ok(events)
-}
-
-pub fn unknown_event(catalogue: &Catalogue, name: &str) -> String {
-    let known: Vec<&str> = catalogue.names().map(EventTypeName::as_str).collect();
-    let name: String = name.chars().take(64).collect();
-    format!("{name:?} is not an event name; the event names are {}", known.join(", "))
 }
 
 async fn index(call: Call) -> Result<Response, Failure> {
@@ -180,18 +178,10 @@ async fn index(call: Call) -> Result<Response, Failure> {
 }
 
 async fn update(call: Call, body: Body) -> Result<Response, Failure> {
-    call.require(needs::ENDPOINT_WRITE)?;
     let id = call.id(3)?;
-    Write {
-        body: BodyRule::Required,
-        parse: |call: &Call, body: &JsonBody| parse_change(call.service().catalogue(), body),
-        effect: async move |service: Arc<Service>, principal: Principal, change, remember| {
-            service.update_endpoint(&principal, id, change, remember).await
-        },
-        render,
-    }
-    .run(call, body)
-    .await
+    let write = Write::begin(call, body, BodyRule::Required, render).await?;
+    let change = write.check(parse_change(write.catalogue(), &write.body)).await?;
+    write.answer(write.service().update_endpoint(write.principal(), id, change, &write.idempotent).await).await
 }
 
 fn parse_change(catalogue: &Catalogue, body: &JsonBody) -> Result<UpdateEndpoint, ServiceError> {
@@ -213,25 +203,16 @@ fn parse_change(catalogue: &Catalogue, body: &JsonBody) -> Result<UpdateEndpoint
 }
 
 async fn remove(call: Call, body: Body) -> Result<Response, Failure> {
-    call.require(needs::ENDPOINT_WRITE)?;
     let id = call.id(3)?;
-    Write {
-        body: BodyRule::Optional,
-        parse: |_: &Call, body: &JsonBody| body.fields()?.finish(),
-        effect: async move |service: Arc<Service>, principal: Principal, (), remember| {
-            service.delete_endpoint(&principal, id, remember).await
-        },
-        render: |()| (204, Bytes::new()),
-    }
-    .run(call, body)
-    .await
+    let write = Write::begin(call, body, BodyRule::Optional, |()| (204, Bytes::new())).await?;
+    write.check(parse_nothing(&write.body)).await?;
+    write.answer(write.service().delete_endpoint(write.principal(), id, &write.idempotent).await).await
 }
 
-/// Ignores an `Idempotency-Key`: each call makes a new secret.
+/// Ignores an `Idempotency-Key`: each call creates a new secret.
 async fn rotate_secret(call: Call, body: Body) -> Result<Response, Failure> {
-    call.require(needs::ENDPOINT_WRITE)?;
     let id = call.id(3)?;
-    let body = JsonBody::read(&call.headers, body, BodyRule::Optional).await?;
+    let body = read_body(&call.headers, body, BodyRule::Optional).await?;
     let mut fields = body.fields()?;
     let overlap = fields.optional("overlapSeconds", whole_number(0, limits::SECRET_OVERLAP_MAX.as_secs()));
     let revoke_queued = fields.optional("revokeQueued", boolean);
@@ -246,37 +227,26 @@ async fn rotate_secret(call: Call, body: Body) -> Result<Response, Failure> {
 }
 
 async fn test(call: Call, body: Body) -> Result<Response, Failure> {
-    call.require(needs::ENDPOINT_WRITE)?;
     let id = call.id(3)?;
-    Write {
-        body: BodyRule::Optional,
-        parse: |call: &Call, body: &JsonBody| {
-            let mut fields = body.fields()?;
-            let event = fields.nullable("event", string(|name| known_event(call.service().catalogue(), name)));
-            fields.finish()?;
-            Ok(event)
-        },
-        effect: async move |service: Arc<Service>, principal: Principal, event, remember| {
-            service.test_endpoint(&principal, id, event, remember).await
-        },
-        render: delivery::render_queued,
-    }
-    .run(call, body)
-    .await
+    let write = Write::begin(call, body, BodyRule::Optional, delivery::render_queued).await?;
+    let event = write.check(parse_test(write.catalogue(), &write.body)).await?;
+    write.answer(write.service().test_endpoint(write.principal(), id, event, &write.idempotent).await).await
 }
 
-/// Any name of the catalogue, retired ones too.
-pub fn known_event(catalogue: &Catalogue, name: &str) -> Result<EventTypeName, String> {
-    let known = catalogue.types().iter().find(|event| event.name.as_str() == name);
-    known.map(|event| event.name.clone()).ok_or_else(|| unknown_event(catalogue, name))
+/// The name of the event to send, if the caller gives one.
+fn parse_test(catalogue: &Catalogue, body: &JsonBody) -> Result<Option<EventTypeName>, ServiceError> {
+    let mut fields = body.fields()?;
+    let event = fields.nullable("event", string(|name| known_event(catalogue, name)));
+    fields.finish()?;
+    Ok(event)
 }
 
 fn render(endpoint: &Endpoint) -> (u16, Bytes) {
     (200, single(EndpointView::new(endpoint, None)))
 }
 
-fn render_with_secret(made: &EndpointWithSecret) -> (u16, Bytes) {
-    (200, single(EndpointView::new(&made.endpoint, Some(made.secret.reveal()))))
+fn render_with_secret(created: &EndpointWithSecret) -> (u16, Bytes) {
+    (200, single(EndpointView::new(&created.endpoint, Some(created.secret.reveal()))))
 }
 
 async fn show(call: Call) -> Result<Response, Failure> {

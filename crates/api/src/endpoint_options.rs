@@ -1,4 +1,4 @@
-//! The optional fields of an endpoint, as they are read and as they are shown.
+//! The optional fields of an endpoint, in requests and in answers.
 
 use std::time::Duration;
 
@@ -12,17 +12,16 @@ use postrider_domain::endpoint_options::{
 };
 use postrider_domain::limits;
 use postrider_domain::private_options::{
-    ClientCertificate, HeaderGiven, HeaderName, HeaderValue, PrivateOptions, REDACTED,
+    ClientCertificate, GivenHeader, HeaderName, HeaderValue, PrivateOptions, REDACTED,
 };
-use postrider_domain::retry::RetrySchedule;
+use postrider_domain::retry_schedule::RetrySchedule;
+use postrider_service::fields::{Fields, string, whole_number};
 
-use super::body::{Fields, string, whole_number};
-
-/// What stands behind `updatedAt`, in this order.
+/// The fields after `updatedAt`, in this order.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct OptionsView<'e> {
-    /// Names alone: a value is never shown.
+    /// Only names. A value is never shown.
     headers: Map<String, Value>,
     retry_schedule: Option<Vec<u64>>,
     timeout_seconds: Option<u64>,
@@ -55,7 +54,7 @@ impl<'e> OptionsView<'e> {
     }
 }
 
-/// Takes the optional fields out of a body: `null` is back to the default, what is absent stays.
+/// Reads the optional fields of a body. `null` restores the default; an absent field keeps its value.
 pub fn take(fields: &mut Fields<'_>) -> (OptionsChange, PrivateOptions) {
     let private = PrivateOptions {
         headers: fields.optional("headers", or_null(headers)).map(Option::unwrap_or_default),
@@ -77,8 +76,8 @@ fn or_null<T>(
     move |raw| if raw.get() == "null" { Ok(None) } else { read(raw).map(Some) }
 }
 
-/// Faults name the header and never repeat a value.
-fn headers(raw: &RawValue) -> Result<Vec<HeaderGiven>, String> {
+/// Faults name the header and never show a value.
+fn headers(raw: &RawValue) -> Result<Vec<GivenHeader>, String> {
     let members: Map<String, Value> =
         serde_json::from_str(raw.get()).map_err(|_| "must be an object of names and values".to_owned())?;
     if members.len() > limits::CUSTOM_HEADERS {
@@ -86,14 +85,14 @@ fn headers(raw: &RawValue) -> Result<Vec<HeaderGiven>, String> {
     }
     let read = |(name, value): (String, Value)| {
         let shown: String = name.chars().take(64).collect();
-        let told = |fault: &str| format!("{shown:?} {fault}");
-        let name = HeaderName::parse(&name).map_err(|fault| told(fault.0))?;
+        let fault_of = |fault: &str| format!("{shown:?} {fault}");
+        let name = HeaderName::parse(&name).map_err(|fault| fault_of(fault.0))?;
         let value = match value {
             Value::String(text) if text == REDACTED => None,
-            Value::String(text) => Some(HeaderValue::parse(&Zeroizing::new(text)).map_err(|fault| told(fault.0))?),
-            _ => return Err(told("has a value that is not a string")),
+            Value::String(text) => Some(HeaderValue::parse(&Zeroizing::new(text)).map_err(|fault| fault_of(fault.0))?),
+            _ => return Err(fault_of("has a value that is not a string")),
         };
-        Ok(HeaderGiven { name, value })
+        Ok(GivenHeader { name, value })
     };
     members.into_iter().map(read).collect()
 }

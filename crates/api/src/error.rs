@@ -1,4 +1,8 @@
-//! The error envelope: each code with its status and its details.
+//! The error envelope.
+//!
+//! A [`ServiceError`] becomes an answer in three steps. A handler or a gate returns it as a [`Failure`]. The failure
+//! travels in the extensions of an empty response to the outermost gate. That gate logs it and renders the envelope, in
+//! which [`code_of`] gives the code.
 
 use std::sync::Arc;
 
@@ -16,36 +20,46 @@ use postrider_domain::id::RequestId;
 use postrider_service::{ParameterFault, ServiceError};
 
 use super::error_code::ErrorCode;
+use super::whole_seconds::whole_seconds;
 
-/// A handler's error on its way to the outermost gate, which knows the request's id and renders it.
+/// Why a handler gives no answer of its own.
 #[derive(Debug)]
-pub struct Failure(pub ServiceError);
+pub enum Failure {
+    /// The outermost layer, which knows the request id, renders the error.
+    Refused(ServiceError),
+    /// A complete answer that ends the request early.
+    Answered(Box<Response>),
+}
 
 impl<E: Into<ServiceError>> From<E> for Failure {
     fn from(error: E) -> Self {
-        Self(error.into())
+        Self::Refused(error.into())
     }
 }
 
 impl IntoResponse for Failure {
     fn into_response(self) -> Response {
-        let mut response = Response::new(Body::empty());
-        *response.status_mut() = status_of(&self.0);
-        response.extensions_mut().insert(Arc::new(self));
-        response
+        match self {
+            Self::Refused(error) => {
+                let mut response = Response::new(Body::empty());
+                *response.status_mut() = status_of(&error);
+                response.extensions_mut().insert(Arc::new(error));
+                response
+            }
+            Self::Answered(response) => *response,
+        }
     }
 }
 
-impl Failure {
-    /// Our own faults are for the operator; everybody else's are for the caller alone.
-    pub fn log(&self, id: RequestId, method: &Method, path: &str) {
-        let status = status_of(&self.0);
-        if status.is_server_error() {
-            let cause = std::error::Error::source(&self.0).map(|cause| Chain(cause).to_string());
-            tracing::error!(request_id = %id, %method, path, status = status.as_u16(), cause, "request failed");
-        } else {
-            tracing::debug!(request_id = %id, %method, path, code = code_of(&self.0).as_str(), "request refused");
-        }
+/// Logs our own faults with their causes for the operator. Refusals concern the caller alone, so they are logged at
+/// debug level.
+pub fn log(error: &ServiceError, id: RequestId, method: &Method, path: &str) {
+    let status = status_of(error);
+    if status.is_server_error() {
+        let cause = std::error::Error::source(error).map(|cause| Chain(cause).to_string());
+        tracing::error!(request_id = %id, %method, path, status = status.as_u16(), cause, "request failed");
+    } else {
+        tracing::debug!(request_id = %id, %method, path, code = code_of(error).as_str(), "request refused");
     }
 }
 
@@ -71,7 +85,7 @@ pub fn render(error: &ServiceError, id: RequestId, errors_page: &str) -> Respons
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     let retry_after_seconds = match error {
         ServiceError::InFlight { retry_after } => Some(retry_after.as_secs()),
-        ServiceError::RateLimited { retry_after, .. } => Some(super::rate_limit::whole_seconds(*retry_after)),
+        ServiceError::RateLimited { retry_after, .. } => Some(whole_seconds(*retry_after)),
         ServiceError::Unavailable { .. } => Some(1),
         _ => None,
     };
@@ -123,7 +137,7 @@ pub const fn code_of(error: &ServiceError) -> ErrorCode {
     }
 }
 
-/// A single fault is told in the message already, for whoever reads only that.
+/// The message names the first fault, so that it is useful without the details.
 fn message_of(error: &ServiceError) -> String {
     match error {
         ServiceError::InvalidRequest { parameters } => match parameters.as_slice() {

@@ -1,11 +1,10 @@
 //! The closed list of error codes: each with its status, what it means and what to do about it.
 //!
-//! The table of the contract, once: the envelope, the OpenAPI document and the page that `docs_url` leads to are all
-//! made from it.
+//! The envelope, the OpenAPI document and the page behind `docs_url` are all made from this table.
 
 use http::StatusCode;
 
-/// The `code` of an error, which programs may rely on; messages are for people and may change.
+/// The `code` of an error. Programs may rely on it; messages are for people and may change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum ErrorCode {
     InvalidRequest,
@@ -95,105 +94,106 @@ impl ErrorCode {
         }
     }
 
-    /// What has happened.
+    /// What happened.
     pub const fn meaning(self) -> &'static str {
         match self {
             Self::InvalidRequest => {
-                "A parameter is missing, unknown, of the wrong type or out of its bounds, names an event that is not in \
-                 the catalogue, or the body is not one JSON object: malformed, not UTF-8, nested too deeply, or with a \
-                 key that stands twice."
+                "A parameter is missing, unknown, of the wrong type or out of its bounds, or names an event that is \
+                 not in the catalogue. Or the body is not one JSON object: it is malformed, not UTF-8, nested too \
+                 deeply, or repeats a key."
             }
-            Self::VersionUnsupported => "The version header names an API version that this server does not speak.",
+            Self::VersionUnsupported => "The version header names an API version that this server does not support.",
             Self::BadPagination => "`limit` is not a whole number from 1 to 200.",
-            Self::BadCursor => "`cursor` is not one that this API has given.",
+            Self::BadCursor => "`cursor` is not a cursor that this API returned.",
             Self::InvalidToken => {
-                "The `Authorization` header is missing, is not of the form `Bearer <key>`, or its key is unknown."
+                "The `Authorization` header is missing or not of the form `Bearer <key>`, or its key is unknown."
             }
             Self::KeyRevoked => "The API key existed and has been revoked.",
-            Self::KeyExpired => "The API key is past its last day: it stopped at 00:00 UTC of its `expiresAt` day.",
-            Self::ScopeMissing => "The API key is valid and lacks every scope that would allow this request.",
+            Self::KeyExpired => "The API key has expired: it stopped working at 00:00 UTC of its `expiresAt` day.",
+            Self::ScopeMissing => "The API key is valid, but has none of the scopes that allow this request.",
             Self::NotFound => {
-                "There is no such route, or no such resource in this workspace. The resource of another workspace is \
-                 answered in the same way: whether it exists is never told."
+                "There is no such route, or no such resource in this workspace. A resource of another workspace gets \
+                 the same answer, so that nobody can find out whether it exists."
             }
-            Self::MethodNotAllowed => "The route exists, and does not take this method.",
+            Self::MethodNotAllowed => "The route exists but does not accept this method.",
             Self::IdempotencyKeyConflict => {
                 "The `Idempotency-Key`, or the `externalId` of an event, was used before with another body."
             }
             Self::Conflict => {
-                "The state of the resource forbids it, or a limit of the workspace is reached, or a request with the \
-                 same `Idempotency-Key` is under way at this moment."
+                "The state of the resource does not allow the request, a limit of the workspace is reached, or a \
+                 request with the same `Idempotency-Key` is in progress."
             }
-            Self::PayloadTooLarge => "The body, or an event in it, has more bytes than are taken.",
+            Self::PayloadTooLarge => "The body, or an event in it, is larger than the limit.",
             Self::UnsupportedMediaType => "The body is not declared as JSON in UTF-8.",
-            Self::Unprocessable => "The form of the request is right; what it says breaks a rule.",
+            Self::Unprocessable => "The request is well formed, but its content breaks a rule.",
             Self::SsrfBlocked => {
-                "The host of the URL is no public target: it has no address, or at least one of its addresses is \
+                "The host of the URL is not a public target: it has no address, or at least one of its addresses is \
                  loopback, private, link-local, shared or reserved."
             }
             Self::RateLimited => {
-                "The workspace has made more requests in the last 60 seconds than it may. All of its keys count \
+                "The workspace made more requests in the last 60 seconds than its limit. All of its keys count \
                  together."
             }
-            Self::InternalError => "Something went wrong on our side. A write may have taken effect or not.",
-            Self::ServiceUnavailable => "The server cannot take this request at the moment.",
+            Self::InternalError => "Something went wrong on our side. A write may or may not have taken effect.",
+            Self::ServiceUnavailable => "The server cannot accept this request at the moment.",
         }
     }
 
-    /// What to do about it.
+    /// What the caller can do about it.
     pub const fn remedy(self) -> &'static str {
         match self {
             Self::InvalidRequest => {
-                "Read `details.parameters`: it names each parameter at fault and says what is wrong with it. The same \
-                 request will fail again."
+                "Read `details.parameters`: it names each faulty parameter and its fault. The same request will fail \
+                 again."
             }
             Self::VersionUnsupported => {
-                "Send one of the versions in `details.accepted`, or leave the header out to get the current one."
+                "Send one of the versions in `details.accepted`, or omit the header to get the current version."
             }
-            Self::BadPagination => "Ask for 1 to 200 items, or leave `limit` out to get 50.",
+            Self::BadPagination => "Ask for 1 to 200 items, or omit `limit` to get 50.",
             Self::BadCursor => {
-                "Send `pagination.next_cursor` of the page before as it came, or leave `cursor` out to begin with the \
+                "Send `pagination.next_cursor` of the previous page unchanged, or omit `cursor` to start with the \
                  newest."
             }
             Self::InvalidToken => {
                 "Send `Authorization: Bearer <key>` with a key of this server. A key is shown only once, when it is \
-                 made: if it is lost, make another."
+                 created. If you lost it, create another."
             }
             Self::KeyRevoked => "Use another key. A revoked key never works again.",
-            Self::KeyExpired => "Make a new key and use that.",
+            Self::KeyExpired => "Create a new key and use that.",
             Self::ScopeMissing => {
-                "Use a key with one of the scopes in `details.required`. A new key has no scope until it is given one."
+                "Use a key with one of the scopes in `details.required`. A new key has only the scopes that it is \
+                 created with."
             }
             Self::NotFound => "Check the path and the id, and that the key belongs to the workspace of the resource.",
             Self::MethodNotAllowed => "Use one of the methods in the `Allow` header.",
             Self::IdempotencyKeyConflict => {
-                "Send another key for another request. To repeat a request, send the same body: the order of keys and \
-                 white space do not matter, numbers and strings must be written as they were."
+                "Use a new key for a different request. To repeat a request, send the same body: white space and the \
+                 order of keys do not matter, but numbers and strings must be written in the same way."
             }
             Self::Conflict => {
                 "If the answer has `Retry-After`, wait that many seconds and send the same request again. Otherwise \
-                 read the message: it says which state or limit stands in the way."
+                 read the message: it names the state or the limit."
             }
             Self::PayloadTooLarge => {
-                "Send less. The message says which limit was met: one event may have 256 KB, and so may any request \
-                 with an `Idempotency-Key`."
+                "Send a smaller body. The message names the limit: 256 KB for one event, and for any request with an \
+                 `Idempotency-Key`."
             }
             Self::UnsupportedMediaType => "Send `Content-Type: application/json`.",
-            Self::Unprocessable => "Read the message and, if there are any, `details.parameters`.",
+            Self::Unprocessable => "Read the message and, if present, `details.parameters`.",
             Self::SsrfBlocked => {
-                "Register a URL whose host resolves to public addresses alone. `details.reason` tells the class of what \
-                 was found. Whoever runs the server can allow named hosts and networks."
+                "Register a URL whose host resolves only to public addresses. `details.reason` gives the class of the \
+                 address that was found. The operator of the server can allow named hosts and networks."
             }
             Self::RateLimited => {
-                "Wait as many seconds as `Retry-After` says. `X-RateLimit-Remaining` on every answer tells how much is \
-                 left."
+                "Wait the number of seconds in `Retry-After`. `X-RateLimit-Remaining` on every answer gives the number \
+                 of requests left."
             }
             Self::InternalError => {
-                "Try again with the same `Idempotency-Key`. If it persists, tell whoever runs the server the \
-                 `request_id`: the cause is in the log under it."
+                "Send the request again with the same `Idempotency-Key`. If the error persists, give the `request_id` \
+                 to the operator of the server: the log has the cause under that id."
             }
             Self::ServiceUnavailable => {
-                "Wait as many seconds as `Retry-After` says and send the same request again, writes with their \
+                "Wait the number of seconds in `Retry-After` and send the same request again. Send a write with its \
                  `Idempotency-Key`."
             }
         }

@@ -10,7 +10,6 @@ use http::StatusCode;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use postrider_domain::access::{Principal, needs};
 use postrider_domain::endpoint::{OpaqueId, ProjectId};
 use postrider_domain::event::{Event, EventDetail, EventFilter, EventReceipt, SkippedEndpoint, data_of};
 use postrider_domain::event_type::{Catalogue, EventTypeName};
@@ -18,23 +17,25 @@ use postrider_domain::id::{DeliveryId, EndpointId, EventId};
 use postrider_domain::idempotency::body_hash;
 use postrider_domain::limits;
 use postrider_domain::time::Timestamp;
-use postrider_service::{PublishEvent, Service, ServiceError};
+use postrider_service::fields::Fields;
+use postrider_service::{JsonBody, PublishEvent, Service, ServiceError, known_event, run_blocking};
 
-use super::body::{BodyRule, Fields, JsonBody, aside, object, string};
-use super::call::{Call, internal};
-use super::endpoint::{known_event, unknown_event};
+use super::access::Access;
+use super::answer::{answer, list, single};
+use super::body::BodyRule;
+use super::call::Call;
 use super::error::Failure;
-use super::idempotency::{Write, answer, idempotency_key, with_replayed};
 use super::openapi::event as openapi;
-use super::paging::{Query, list, single};
+use super::query::Query;
 use super::route::Route;
+use super::write::{Write, idempotency_key, with_replayed};
 
 pub fn routes(catalogue: &Catalogue) -> Vec<Route> {
     vec![
-        Route::post("/events", publish, openapi::publish(catalogue)),
-        Route::post("/events/batch", publish_batch, openapi::publish_batch(catalogue)),
-        Route::get("/events", index, openapi::index(catalogue)),
-        Route::get("/events/{eventId}", show, openapi::show(catalogue)),
+        Route::post("/events", Access::PUBLISH, publish, openapi::publish(catalogue)).publishing(),
+        Route::post("/events/batch", Access::PUBLISH, publish_batch, openapi::publish_batch(catalogue)).publishing(),
+        Route::get("/events", Access::EVENTS_READ, index, openapi::index(catalogue)),
+        Route::get("/events/{eventId}", Access::EVENTS_READ, show, openapi::show(catalogue)),
     ]
 }
 
@@ -76,7 +77,7 @@ struct EventView<'e> {
     occurred_at: Option<Timestamp>,
     created_at: Timestamp,
     deliveries: u32,
-    /// Why there is no delivery.
+    /// Why the event has no delivery.
     reason: Option<&'static str>,
 }
 
@@ -106,7 +107,7 @@ struct EventDetailView<'d> {
     data: Option<&'d RawValue>,
 }
 
-/// A matching endpoint that did not get the event.
+/// A matching endpoint that does not get the event.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct SkippedView {
@@ -123,51 +124,38 @@ impl SkippedView {
 }
 
 async fn publish(call: Call, body: Body) -> Result<Response, Failure> {
-    call.require(needs::PUBLISH)?;
-    let response = Write {
-        body: BodyRule::Required,
-        parse: |call: &Call, body: &JsonBody| parse_event(call.service().catalogue(), body.fields()?, || body.hash()),
-        effect: async |service: Arc<Service>, principal: Principal, event, remember| {
-            service.publish_event(&principal, event, remember).await
-        },
-        render: |receipts: &Vec<EventReceipt>| render_receipt(receipts),
-    }
-    .run(call, body)
-    .await?;
-    Ok(marked(response))
+    let write =
+        Write::begin(call, body, BodyRule::Required, |receipts: &Vec<EventReceipt>| render_receipt(receipts)).await?;
+    let event = write.check(PublishEvent::parse(write.catalogue(), &write.body)).await?;
+    let receipts = write.service().publish_event(write.principal(), event, &write.idempotent).await;
+    Ok(marked(write.answer(receipts).await?))
 }
 
 async fn publish_batch(call: Call, body: Body) -> Result<Response, Failure> {
-    call.require(needs::PUBLISH)?;
-    let response = Write {
-        body: if idempotency_key(&call).is_some() { BodyRule::KeyedBatch } else { BodyRule::Batch },
-        parse: |_: &Call, body: &JsonBody| Ok(body.clone()),
-        effect: async |service: Arc<Service>, principal: Principal, body: JsonBody, remember| {
-            let events = if body.len() > limits::BODY_BYTES {
-                let service = Arc::clone(&service);
-                aside(move || parse_batch(service.catalogue(), &body)).await?
-            } else {
-                parse_batch(service.catalogue(), &body)?
-            };
-            service.publish_batch(&principal, events, remember).await
-        },
-        render: |receipts: &Vec<EventReceipt>| render_receipts(receipts),
-    }
-    .run(call, body)
-    .await?;
-    Ok(marked(response))
+    let rule = if idempotency_key(&call).is_some() { BodyRule::KeyedBatch } else { BodyRule::Batch };
+    let write = Write::begin(call, body, rule, |receipts: &Vec<EventReceipt>| render_receipts(receipts)).await?;
+    let events = write.check(read_batch(write.service(), &write.body).await).await?;
+    let receipts = write.service().publish_batch(write.principal(), events, &write.idempotent).await;
+    Ok(marked(write.answer(receipts).await?))
 }
 
-/// Only an `externalId` that was published before is answered with 200.
+/// Status 200 means that every `externalId` was published before, so the answer is a replayed one.
 fn marked(response: Response) -> Response {
     if response.status() == StatusCode::OK { with_replayed(response, true) } else { response }
+}
+
+async fn read_batch(service: &Arc<Service>, body: &JsonBody) -> Result<Vec<PublishEvent>, ServiceError> {
+    if body.size() <= limits::BODY_BYTES {
+        return parse_batch(service.catalogue(), body);
+    }
+    let (service, body) = (Arc::clone(service), body.clone());
+    run_blocking(move || parse_batch(service.catalogue(), &body)).await
 }
 
 fn parse_batch(catalogue: &Catalogue, body: &JsonBody) -> Result<Vec<PublishEvent>, ServiceError> {
     let mut fields = body.fields()?;
     let items = fields.required("events", event_objects);
-    fields.finish()?;
-    let items = items.ok_or_else(|| internal("a required parameter is neither there nor at fault"))?;
+    let items = fields.finish_with(items)?;
     if let Some(index) = items.iter().position(|item| item.get().len() > limits::BODY_BYTES) {
         let kilobytes = limits::BODY_BYTES / 1024;
         return Err(ServiceError::PayloadTooLarge(format!("events[{index}] is larger than {kilobytes} KB.")));
@@ -176,14 +164,14 @@ fn parse_batch(catalogue: &Catalogue, body: &JsonBody) -> Result<Vec<PublishEven
     let (mut events, mut faults) = (Vec::with_capacity(items.len()), Vec::new());
     for (index, item) in items.into_iter().enumerate() {
         let hash = || canonical.get(index).map(|item| body_hash(item)).unwrap_or_default();
-        let read =
-            Fields::inside(item, format!("events[{index}]")).and_then(|fields| parse_event(catalogue, fields, hash));
+        let read = Fields::inside(item, format!("events[{index}]"))
+            .and_then(|fields| PublishEvent::from_fields(catalogue, fields, hash));
         match read {
             Ok(event) => events.push(event),
             Err(ServiceError::InvalidRequest { parameters }) => faults.extend(parameters),
             Err(other) => return Err(other),
         }
-        if faults.len() >= limits::FAULTS_TOLD {
+        if faults.len() >= limits::VIOLATIONS_SHOWN {
             break;
         }
     }
@@ -199,32 +187,7 @@ fn event_objects(raw: &RawValue) -> Result<Vec<&RawValue>, String> {
     }
 }
 
-/// `hash` is of the event's canonical form, which is needed only to tell a repeat from a contradiction.
-fn parse_event(
-    catalogue: &Catalogue,
-    mut fields: Fields<'_>,
-    hash: impl FnOnce() -> [u8; 32],
-) -> Result<PublishEvent, ServiceError> {
-    let find = |name: &str| match catalogue.find(name) {
-        Some(event) => Ok(event.name.clone()),
-        None => Err(unknown_event(catalogue, name)),
-    };
-    let event_type = fields.required("type", string(find));
-    let data = fields.required("data", object);
-    let project_id = fields.nullable("projectId", string(ProjectId::parse));
-    let external_id = fields.nullable("externalId", string(OpaqueId::parse));
-    let occurred_at = fields.nullable("occurredAt", string(Timestamp::parse));
-    fields.finish()?;
-    let body_hash = external_id.as_ref().map(|_| hash()).unwrap_or_default();
-    match (event_type, data) {
-        (Some(event_type), Some(data)) => {
-            Ok(PublishEvent { event_type, data, project_id, external_id, occurred_at, body_hash })
-        }
-        _ => Err(internal("a required parameter is neither there nor at fault")),
-    }
-}
-
-/// 202 for what was accepted now, 200 for the first answer to an `externalId` again.
+/// 202 for an event accepted now, 200 for the first receipt of an `externalId`.
 fn render_receipt(receipts: &[EventReceipt]) -> (u16, Bytes) {
     match receipts.first() {
         Some(receipt) => (status_of(receipts), single(ReceiptView::new(receipt))),

@@ -1,4 +1,4 @@
-//! `/v1/event-types`: the catalogue, as publishers and receivers need it.
+//! `/v1/event-types`: the event catalogue.
 
 use axum::response::Response;
 use serde::Serialize;
@@ -7,15 +7,16 @@ use serde_json::value::RawValue;
 use postrider_domain::event_type::{Catalogue, EventType, EventTypeName};
 use postrider_domain::page::Page;
 
+use super::access::Access;
+use super::answer::{answer, list};
 use super::call::Call;
 use super::error::Failure;
-use super::idempotency::answer;
 use super::openapi::event_type as openapi;
-use super::paging::{Query, list};
+use super::query::Query;
 use super::route::Route;
 
 pub fn routes(catalogue: &Catalogue) -> Vec<Route> {
-    vec![Route::get("/event-types", index, openapi::index(catalogue))]
+    vec![Route::get("/event-types", Access::AnyKey, index, openapi::index(catalogue))]
 }
 
 #[derive(Serialize)]
@@ -34,7 +35,7 @@ impl<'t> EventTypeView<'t> {
     }
 }
 
-/// Any key may read it. It is one page in the order of the catalogue, however long.
+/// The whole catalogue is one page, in its own order.
 async fn index(call: Call) -> Result<Response, Failure> {
     Query::parse(&call.uri).finish()?;
     let items = call.service().catalogue().types().iter().collect();

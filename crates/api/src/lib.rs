@@ -1,25 +1,24 @@
 //! JSON over HTTP: translates between the wire and `service`, and decides nothing.
 //!
-//! Each request passes the same gates in the same order: request id, key, rate limit, API version, scope, body, idempotency. A
-//! file per noun holds its routes, the form of its bodies and the form of its answers.
+//! A file per noun holds its routes, the form of its bodies and the form of its answers. The gates that every request
+//! passes first are in `gate.rs`, the steps of a write in `write.rs`.
 
 use std::sync::Arc;
 
 use axum::Router;
 use axum::body::Bytes;
-use axum::extract::Request;
-use axum::middleware::{Next, from_fn_with_state};
-use axum::response::Response;
+use axum::middleware::from_fn_with_state;
 use axum::routing::get;
-use http::{HeaderName, HeaderValue};
 use serde_json::Value;
 
-use postrider_domain::event::API_VERSION;
 use postrider_domain::event_type::Catalogue;
-use postrider_domain::id::RequestId;
 use postrider_service::{Service, ServiceError};
 
+mod access;
+mod actor;
+mod answer;
 mod api_key;
+mod app;
 mod audit;
 mod body;
 mod call;
@@ -30,55 +29,48 @@ mod error;
 mod error_code;
 mod event;
 mod event_type;
-mod health;
-mod idempotency;
+mod gate;
 mod openapi;
-mod paging;
+mod query;
 mod rate_limit;
+mod readiness;
 mod replay;
 mod route;
+mod whole_seconds;
 mod workspace;
+mod write;
 
+use answer::answer;
+use app::App;
 use error::Failure;
-use idempotency::answer;
+use gate::RouteGate;
 use route::Route;
 
-/// What the handlers share.
-pub struct App {
-    service: Arc<Service>,
-    /// The page on which each error code has its anchor.
-    errors_page: String,
-    document: Value,
-    version_header: HeaderName,
+/// The API, and at `/openapi.json` the document that describes it, made by [`document`].
+///
+/// `public_url` is where callers reach this server, without a slash at the end.
+pub fn router(service: Arc<Service>, public_url: &str, document: &Value) -> Router {
+    let document = Bytes::from(document.to_string());
+    let mut router = Router::new().route("/openapi.json", get(async move || answer(200, document.clone())));
+    let app = App::new(service, public_url);
+    for route in routes(app.service.catalogue()) {
+        let path = route.full_path();
+        let gate = RouteGate { app: Arc::clone(&app), access: route.access, bucket: route.bucket };
+        router = router.route(&path, route.handler.route_layer(from_fn_with_state(gate, gate::admit)));
+    }
+    router
+        .fallback(async || Failure::Refused(ServiceError::NotFound))
+        .method_not_allowed_fallback(async || Failure::Refused(ServiceError::MethodNotAllowed))
+        .layer(from_fn_with_state(Arc::clone(&app), gate::finish))
+        .with_state(app)
 }
 
-impl App {
-    /// `public_url` is where callers reach this server, without a slash at the end.
-    pub fn new(service: Arc<Service>, public_url: &str) -> Arc<Self> {
-        let version_header = service.catalogue().brand.header("Api-Version").to_ascii_lowercase();
-        // A brand holds letters and digits only, so its headers are always valid names.
-        let version_header =
-            HeaderName::from_bytes(version_header.as_bytes()).unwrap_or(HeaderName::from_static("api-version"));
-        let document = document(service.catalogue(), Some(public_url));
-        Arc::new(Self { service, errors_page: errors_page(public_url), document, version_header })
-    }
-
-    /// The OpenAPI document of this server.
-    pub const fn document(&self) -> &Value {
-        &self.document
-    }
-}
-
-/// The OpenAPI document of a catalogue. Without a public URL its server is told relative to where the document is found.
+/// The OpenAPI document of a catalogue. Without a public URL, its server URL is relative to the document.
 pub fn document(catalogue: &Catalogue, public_url: Option<&str>) -> Value {
     openapi::document(catalogue, &routes(catalogue), public_url)
 }
 
-fn errors_page(public_url: &str) -> String {
-    format!("{public_url}/docs/errors")
-}
-
-/// Every route of the API, in the order in which they are shown.
+/// Every route, in the order of the document.
 fn routes(catalogue: &Catalogue) -> Vec<Route> {
     let nouns: [fn(&Catalogue) -> Vec<Route>; 9] = [
         endpoint::routes,
@@ -89,51 +81,23 @@ fn routes(catalogue: &Catalogue) -> Vec<Route> {
         workspace::routes,
         api_key::routes,
         audit::routes,
-        health::routes,
+        readiness::routes,
     ];
     nouns.iter().flat_map(|routes| routes(catalogue)).collect()
 }
 
-/// The API, and the document that describes it.
-pub fn router(app: Arc<App>) -> Router {
-    let document = Bytes::from(app.document.to_string());
-    let mut router = Router::new().route("/openapi.json", get(async move || answer(200, document.clone())));
-    for route in routes(app.service.catalogue()) {
-        router = router.route(&route.full_path(), route.handler);
-    }
-    router
-        .fallback(async || Failure(ServiceError::NotFound))
-        .method_not_allowed_fallback(async || Failure(ServiceError::MethodNotAllowed))
-        .layer(from_fn_with_state(Arc::clone(&app), finish))
-        .with_state(app)
-}
+#[cfg(test)]
+mod tests {
+    use http::Method;
+    use postrider_domain::rate_limit::RateBucket;
 
-/// The outermost gate: gives the request its id, and every answer the headers that all of them carry.
-async fn finish(
-    axum::extract::State(app): axum::extract::State<Arc<App>>,
-    mut request: Request,
-    next: Next,
-) -> Response {
-    let id = RequestId::from_letters(app.service.random().alphanumeric());
-    request.extensions_mut().insert(id);
-    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
-    let counted = rate_limit::mark(&app.service, &mut request);
-    let mut response = next.run(request).await;
-    if let Some(failure) = response.extensions_mut().remove::<Arc<Failure>>() {
-        failure.log(id, &method, &path);
-        let allow = response.headers_mut().remove(http::header::ALLOW);
-        response = error::render(&failure.0, id, &app.errors_page);
-        if let Some(allow) = allow {
-            response.headers_mut().insert(http::header::ALLOW, allow);
-        }
+    use super::*;
+
+    #[test]
+    fn only_publishes_count_as_publishing() {
+        let routes = routes(&Catalogue::built_in().unwrap());
+        let publishing = routes.iter().filter(|route| route.bucket == RateBucket::Publishing);
+        let publishing: Vec<_> = publishing.map(|route| (&route.method, route.path)).collect();
+        assert_eq!(publishing, [(&Method::POST, "/events"), (&Method::POST, "/events/batch")]);
     }
-    let headers = response.headers_mut();
-    headers.insert(app.version_header.clone(), HeaderValue::from_static(API_VERSION));
-    if let Ok(value) = HeaderValue::from_str(&id.to_string()) {
-        headers.insert(HeaderName::from_static("x-request-id"), value);
-    }
-    rate_limit::tell(counted.as_ref(), headers);
-    headers.insert(http::header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    tracing::debug!(request_id = %id, %method, path, status = response.status().as_u16(), "request answered");
-    response
 }

@@ -1,35 +1,46 @@
-//! `/v1/webhook-endpoints/{endpointId}/replay` and the jobs it makes.
-
-use std::sync::Arc;
+//! `/v1/webhook-endpoints/{endpointId}/replay`, and the replay jobs.
 
 use axum::body::Body;
 use axum::response::Response;
+use bytes::Bytes;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use postrider_domain::access::{Principal, needs};
 use postrider_domain::delivery::DeliveryStatus;
 use postrider_domain::event_type::Catalogue;
 use postrider_domain::id::{EndpointId, ReplayId};
 use postrider_domain::replay::{REPLAYABLE, REPLAYED_BY_DEFAULT, Replay, ReplayCount, ReplayRange};
 use postrider_domain::time::Timestamp;
-use postrider_service::{Service, ServiceError};
+use postrider_service::fields::{boolean, string};
+use postrider_service::{JsonBody, ServiceError};
 
-use super::body::{BodyRule, JsonBody, boolean, string};
-use super::call::{Call, internal};
+use super::access::Access;
+use super::answer::{answer, list, single};
+use super::body::{BodyRule, parse_nothing, read_body};
+use super::call::Call;
 use super::error::Failure;
-use super::idempotency::{Write, answer};
 use super::openapi::replay as openapi;
-use super::paging::{Query, list, single};
+use super::query::Query;
 use super::route::Route;
+use super::write::Write;
 
 pub fn routes(catalogue: &Catalogue) -> Vec<Route> {
     const ONE: &str = "/webhook-endpoints/{endpointId}/replays/{replayId}";
     vec![
-        Route::post("/webhook-endpoints/{endpointId}/replay", create, openapi::create(catalogue)),
-        Route::get("/webhook-endpoints/{endpointId}/replays", index, openapi::index(catalogue)),
-        Route::get(ONE, show, openapi::show(catalogue)),
-        Route::post("/webhook-endpoints/{endpointId}/replays/{replayId}/stop", stop, openapi::stop(catalogue)),
+        Route::post(
+            "/webhook-endpoints/{endpointId}/replay",
+            Access::ENDPOINT_WRITE,
+            create,
+            openapi::create(catalogue),
+        ),
+        Route::get("/webhook-endpoints/{endpointId}/replays", Access::WEBHOOKS_READ, index, openapi::index(catalogue)),
+        Route::get(ONE, Access::WEBHOOKS_READ, show, openapi::show(catalogue)),
+        Route::post(
+            "/webhook-endpoints/{endpointId}/replays/{replayId}/stop",
+            Access::ENDPOINT_WRITE,
+            stop,
+            openapi::stop(catalogue),
+        ),
     ]
 }
 
@@ -75,31 +86,30 @@ struct CountView {
     unavailable: u64,
 }
 
-/// What was asked for: the job, or only its size.
+impl CountView {
+    fn new(count: ReplayCount) -> Self {
+        Self { dry_run: true, total: count.total, unavailable: count.unavailable }
+    }
+}
+
+/// A replay to start, or only to count.
 struct ReplayCommand {
     range: ReplayRange,
     dry_run: bool,
 }
 
 async fn create(call: Call, body: Body) -> Result<Response, Failure> {
-    call.require(needs::ENDPOINT_WRITE)?;
     let endpoint_id = call.id(3)?;
-    let body = JsonBody::read(&call.headers, body, BodyRule::Required).await?;
-    if let Ok(ReplayCommand { range, dry_run: true }) = parse(&call, &body) {
-        let ReplayCount { total, unavailable } =
-            call.service().count_replay(&call.principal, endpoint_id, &range).await?;
-        return Ok(answer(200, single(CountView { dry_run: true, total, unavailable })));
+    let body = read_body(&call.headers, body, BodyRule::Required).await?;
+    let command = parse(&call, &body);
+    if let Ok(ReplayCommand { range, dry_run: true }) = &command {
+        let count = call.service().count_replay(&call.principal, endpoint_id, range).await?;
+        return Ok(answer(200, single(CountView::new(count))));
     }
-    Write {
-        body: BodyRule::Required,
-        parse: |call: &Call, body: &JsonBody| parse(call, body),
-        effect: async move |service: Arc<Service>, principal: Principal, command: ReplayCommand, remember| {
-            service.start_replay(&principal, endpoint_id, command.range, remember).await
-        },
-        render: |replay: &Replay| (202, single(ReplayView::new(replay))),
-    }
-    .run_read(call, body)
-    .await
+    let write = Write::begin_with(call, body, render_started).await?;
+    let range = write.check(command).await?.range;
+    let started = write.service().start_replay(write.principal(), endpoint_id, range, &write.idempotent).await;
+    write.answer(started).await
 }
 
 fn parse(call: &Call, body: &JsonBody) -> Result<ReplayCommand, ServiceError> {
@@ -108,11 +118,10 @@ fn parse(call: &Call, body: &JsonBody) -> Result<ReplayCommand, ServiceError> {
     let until = fields.nullable("until", string(Timestamp::parse));
     let statuses = fields.nullable("statuses", statuses);
     let dry_run = fields.nullable("dryRun", boolean).unwrap_or_default();
-    // What is yet to come is not there to be replayed, so the answer does not pretend that it will be.
+    // Later deliveries do not exist yet. The answer shows the range that is really replayed.
     let now = call.service().clock().now();
     let until = until.map_or(now, |until| until.min(now));
-    fields.finish()?;
-    let since = since.ok_or_else(|| internal("a required parameter is neither there nor at fault"))?;
+    let since = fields.finish_with(since)?;
     if since >= until {
         return Err(ServiceError::unprocessable("since", "must be earlier than until, which is now at the latest"));
     }
@@ -120,7 +129,7 @@ fn parse(call: &Call, body: &JsonBody) -> Result<ReplayCommand, ServiceError> {
     Ok(ReplayCommand { range: ReplayRange { since, until, statuses }, dry_run })
 }
 
-/// At least one status that can be replayed; each is taken once.
+/// At least one status that can be replayed. Repeated ones count once.
 fn statuses(raw: &RawValue) -> Result<Vec<DeliveryStatus>, String> {
     let names: Vec<String> = serde_json::from_str(raw.get()).map_err(|_| "must be an array of statuses".to_owned())?;
     if names.is_empty() {
@@ -152,16 +161,17 @@ async fn show(call: Call) -> Result<Response, Failure> {
 }
 
 async fn stop(call: Call, body: Body) -> Result<Response, Failure> {
-    call.require(needs::ENDPOINT_WRITE)?;
     let (endpoint_id, id) = (call.id(3)?, call.id(5)?);
-    Write {
-        body: BodyRule::Optional,
-        parse: |_: &Call, body: &JsonBody| body.fields()?.finish(),
-        effect: async move |service: Arc<Service>, principal: Principal, (), remember| {
-            service.stop_replay(&principal, endpoint_id, id, remember).await
-        },
-        render: |replay: &Replay| (200, single(ReplayView::new(replay))),
-    }
-    .run(call, body)
-    .await
+    let write = Write::begin(call, body, BodyRule::Optional, render).await?;
+    write.check(parse_nothing(&write.body)).await?;
+    write.answer(write.service().stop_replay(write.principal(), endpoint_id, id, &write.idempotent).await).await
+}
+
+/// 202: the replay continues in the background.
+fn render_started(replay: &Replay) -> (u16, Bytes) {
+    (202, single(ReplayView::new(replay)))
+}
+
+fn render(replay: &Replay) -> (u16, Bytes) {
+    (200, single(ReplayView::new(replay)))
 }

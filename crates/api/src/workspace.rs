@@ -1,37 +1,39 @@
-//! `/v1/workspaces`: the caller's own for every key, all of them for an operator's.
-
-use std::sync::Arc;
+//! `/v1/workspaces`: each key reads its own workspace. A key with the scope for workspaces manages all.
 
 use axum::body::Body;
 use axum::response::Response;
 use bytes::Bytes;
 use serde::Serialize;
 
-use postrider_domain::access::{Principal, Scope, needs};
+use postrider_domain::access::Scope;
 use postrider_domain::event_type::Catalogue;
-use postrider_domain::id::{ApiKeyId, WorkspaceId};
+use postrider_domain::id::WorkspaceId;
 use postrider_domain::time::Timestamp;
 use postrider_domain::workspace::{Workspace, WorkspaceName};
-use postrider_service::Service;
+use postrider_service::fields::string;
+use postrider_service::{JsonBody, ServiceError};
 
-use super::body::{BodyRule, JsonBody, string};
-use super::call::{Call, internal};
+use super::access::Access;
+use super::actor::ActorView;
+use super::answer::{answer, json, list, single};
+use super::body::{BodyRule, parse_nothing};
+use super::call::Call;
 use super::error::Failure;
-use super::idempotency::{Write, answer};
 use super::openapi::workspace as openapi;
-use super::paging::{Query, json, list, single};
+use super::query::Query;
 use super::route::Route;
+use super::write::Write;
 
 pub fn routes(catalogue: &Catalogue) -> Vec<Route> {
     const ALL: &str = "/workspaces";
     const ONE: &str = "/workspaces/{workspaceId}";
     vec![
-        Route::get("/workspaces/me", own, openapi::own(catalogue)),
-        Route::post(ALL, create, openapi::create(catalogue)),
-        Route::get(ALL, index, openapi::index(catalogue)),
-        Route::get(ONE, show, openapi::show(catalogue)),
-        Route::patch(ONE, rename, openapi::rename(catalogue)),
-        Route::delete(ONE, delete, openapi::delete(catalogue)),
+        Route::get("/workspaces/me", Access::AnyKey, own, openapi::own(catalogue)),
+        Route::post(ALL, Access::WORKSPACES, create, openapi::create(catalogue)),
+        Route::get(ALL, Access::WORKSPACES, index, openapi::index(catalogue)),
+        Route::get(ONE, Access::WORKSPACES, show, openapi::show(catalogue)),
+        Route::patch(ONE, Access::WORKSPACES, rename, openapi::rename(catalogue)),
+        Route::delete(ONE, Access::WORKSPACES, delete, openapi::delete(catalogue)),
     ]
 }
 
@@ -49,7 +51,7 @@ impl<'w> WorkspaceView<'w> {
     }
 }
 
-/// Not wrapped in `data`: the published page shows it so.
+/// Not wrapped in `data`, as on the published page.
 #[derive(Serialize)]
 struct OwnView<'w> {
     workspace: WorkspaceView<'w>,
@@ -58,16 +60,15 @@ struct OwnView<'w> {
 
 #[derive(Serialize)]
 struct PrincipalView {
-    #[serde(rename = "type")]
-    kind: &'static str,
-    id: ApiKeyId,
+    #[serde(flatten)]
+    actor: ActorView,
     scopes: Vec<Scope>,
 }
 
 async fn own(call: Call) -> Result<Response, Failure> {
     let workspace = call.service().own_workspace(&call.principal).await?;
     let principal =
-        PrincipalView { kind: "api_key", id: call.principal.key_id, scopes: call.principal.scopes.iter().collect() };
+        PrincipalView { actor: call.principal.actor.into(), scopes: call.principal.scopes.iter().collect() };
     Ok(answer(200, json(&OwnView { workspace: WorkspaceView::new(&workspace), principal })))
 }
 
@@ -80,48 +81,34 @@ async fn index(call: Call) -> Result<Response, Failure> {
 }
 
 async fn show(call: Call) -> Result<Response, Failure> {
-    call.require(needs::WORKSPACES)?;
     let workspace = call.service().get_workspace(&call.principal, call.id(3)?).await?;
     Ok(answer(200, single(WorkspaceView::new(&workspace))))
 }
 
 async fn create(call: Call, body: Body) -> Result<Response, Failure> {
-    call.require(needs::WORKSPACES)?;
-    Write {
-        body: BodyRule::Required,
-        parse: |_: &Call, body: &JsonBody| {
-            let mut fields = body.fields()?;
-            let name = fields.required("name", string(WorkspaceName::parse));
-            fields.finish()?;
-            name.ok_or_else(|| internal("a required parameter is neither there nor at fault"))
-        },
-        effect: async |service: Arc<Service>, principal: Principal, name, remember| {
-            service.create_workspace(&principal, name, remember).await
-        },
-        render: render_workspace,
-    }
-    .run(call, body)
-    .await
+    let write = Write::begin(call, body, BodyRule::Required, render_workspace).await?;
+    let name = write.check(parse_create(&write.body)).await?;
+    write.answer(write.service().create_workspace(write.principal(), name, &write.idempotent).await).await
 }
 
 async fn rename(call: Call, body: Body) -> Result<Response, Failure> {
-    call.require(needs::WORKSPACES)?;
     let id = call.id(3)?;
-    Write {
-        body: BodyRule::Required,
-        parse: |_: &Call, body: &JsonBody| {
-            let mut fields = body.fields()?;
-            let name = fields.optional("name", string(WorkspaceName::parse));
-            fields.finish()?;
-            Ok(name)
-        },
-        effect: async move |service: Arc<Service>, principal: Principal, name, remember| {
-            service.rename_workspace(&principal, id, name, remember).await
-        },
-        render: render_workspace,
-    }
-    .run(call, body)
-    .await
+    let write = Write::begin(call, body, BodyRule::Required, render_workspace).await?;
+    let name = write.check(parse_rename(&write.body)).await?;
+    write.answer(write.service().rename_workspace(write.principal(), id, name, &write.idempotent).await).await
+}
+
+fn parse_create(body: &JsonBody) -> Result<WorkspaceName, ServiceError> {
+    let mut fields = body.fields()?;
+    let name = fields.required("name", string(WorkspaceName::parse));
+    fields.finish_with(name)
+}
+
+fn parse_rename(body: &JsonBody) -> Result<Option<WorkspaceName>, ServiceError> {
+    let mut fields = body.fields()?;
+    let name = fields.optional("name", string(WorkspaceName::parse));
+    fields.finish()?;
+    Ok(name)
 }
 
 fn render_workspace(workspace: &Workspace) -> (u16, Bytes) {
@@ -129,16 +116,8 @@ fn render_workspace(workspace: &Workspace) -> (u16, Bytes) {
 }
 
 async fn delete(call: Call, body: Body) -> Result<Response, Failure> {
-    call.require(needs::WORKSPACES)?;
     let id = call.id(3)?;
-    Write {
-        body: BodyRule::Optional,
-        parse: |_: &Call, body: &JsonBody| body.fields()?.finish(),
-        effect: async move |service: Arc<Service>, principal: Principal, (), remember| {
-            service.delete_workspace(&principal, id, remember).await
-        },
-        render: |()| (204, Bytes::new()),
-    }
-    .run(call, body)
-    .await
+    let write = Write::begin(call, body, BodyRule::Optional, |()| (204, Bytes::new())).await?;
+    write.check(parse_nothing(&write.body)).await?;
+    write.answer(write.service().delete_workspace(write.principal(), id, &write.idempotent).await).await
 }

@@ -1,4 +1,5 @@
-//! What arrived: how often each event, when, at the endpoint it was for, and, of a sample, signed with that endpoint's secret.
+//! Counts arrivals: how often each event arrived, when, and whether at a matching endpoint. Verifies the signatures of
+//! a sample with the endpoint's secret.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,16 +14,16 @@ use super::load::Load;
 use super::series::Series;
 use super::wire::{header, path};
 
-/// Digits of the number that ends an event's `data`.
+/// Digits of the number at the end of an event's `data`.
 pub const NUMBER_DIGITS: usize = 10;
-/// One in so many arrivals has its signature checked.
-const SAMPLE: u64 = 64;
+/// One of this many arrivals has its signature checked.
+const SAMPLING_INTERVAL: u64 = 64;
 
-/// What a run leaves behind.
+/// The arrivals of one run.
 pub struct Arrivals {
     load: Load,
     started: Instant,
-    /// When each event was published, or should have been, in microseconds since `started`.
+    /// When each event was published, or should have been at a fixed rate, in microseconds since `started`.
     published: Vec<AtomicU64>,
     counts: Vec<AtomicU32>,
     total: AtomicU64,
@@ -31,12 +32,12 @@ pub struct Arrivals {
     bad_signatures: AtomicU64,
     failed_on_purpose: AtomicU64,
     connections: AtomicU64,
-    /// How often chance was asked.
-    tosses: AtomicU64,
-    /// When publishing began, in microseconds since `started`.
+    /// Random numbers drawn so far.
+    draws: AtomicU64,
+    /// Start of publishing, in microseconds since `started`.
     began_micros: AtomicU64,
     series: Mutex<Series>,
-    /// By the endpoint's number.
+    /// Indexed by the number of the endpoint.
     keys: Mutex<Vec<Option<MacKey>>>,
     arrived: Notify,
 }
@@ -55,7 +56,7 @@ impl Arrivals {
             bad_signatures: AtomicU64::new(0),
             failed_on_purpose: AtomicU64::new(0),
             connections: AtomicU64::new(0),
-            tosses: AtomicU64::new(0),
+            draws: AtomicU64::new(0),
             began_micros: AtomicU64::new(0),
             series: Mutex::default(),
             keys: Mutex::new(std::iter::repeat_with(|| None).take(load.endpoints()).collect()),
@@ -83,7 +84,7 @@ impl Arrivals {
         self.total.load(Ordering::Relaxed)
     }
 
-    /// Waits until `expected` have arrived, or none has for `patience`.
+    /// Waits until `expected` events have arrived, or none has arrived for `patience`.
     pub async fn wait_for(&self, expected: u64, patience: Duration) {
         let mut seen = self.total();
         let mut quiet_since = Instant::now();
@@ -96,7 +97,7 @@ impl Arrivals {
         }
     }
 
-    /// Events that arrived fewer times than they should have, and arrivals beyond that.
+    /// Deliveries that did not arrive, and arrivals beyond the expected number.
     pub fn missing_and_repeated(&self, events: usize) -> (u64, u64) {
         let times_each = u32::try_from(self.load.fan_out).unwrap_or(u32::MAX);
         self.counts[..events].iter().fold((0, 0), |(missing, repeated), count| {
@@ -108,7 +109,7 @@ impl Arrivals {
         })
     }
 
-    /// Arrivals at an endpoint that the event was not for.
+    /// Arrivals at an endpoint that does not match the event.
     pub fn misrouted(&self) -> u64 {
         self.misrouted.load(Ordering::Relaxed)
     }
@@ -117,7 +118,7 @@ impl Arrivals {
         self.bad_signatures.load(Ordering::Relaxed)
     }
 
-    /// Takes note of a request that is answered with an error, so that it comes again.
+    /// Counts a request that is answered with an error, so that it is retried.
     pub fn failed_on_purpose(&self) {
         self.failed_on_purpose.fetch_add(1, Ordering::Relaxed);
     }
@@ -135,18 +136,18 @@ impl Arrivals {
         self.connections.fetch_sub(1, Ordering::Relaxed);
     }
 
-    /// Connections to the sink that are open now.
+    /// Open connections to the sink.
     pub fn open_connections(&self) -> u64 {
         self.connections.load(Ordering::Relaxed)
     }
 
-    /// A number below `bound`, evenly spread and the same sequence in each run.
-    pub fn chance(&self, bound: u32) -> u32 {
-        let mixed = mix(self.tosses.fetch_add(1, Ordering::Relaxed));
+    /// A uniform number below `bound`. The sequence is the same in each run.
+    pub fn random_below(&self, bound: u32) -> u32 {
+        let mixed = mix(self.draws.fetch_add(1, Ordering::Relaxed));
         u32::try_from(mixed % u64::from(bound)).unwrap_or(0)
     }
 
-    /// Times from publish to arrival, second by second.
+    /// Times from publish to arrival, for each second of the run.
     pub fn series(&self) -> Series {
         self.series.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -157,7 +158,7 @@ impl Arrivals {
         Duration::from_micros(self.last_micros.load(Ordering::Relaxed).saturating_sub(first))
     }
 
-    /// Takes note of a request that is answered with success.
+    /// Counts a request that is answered with success.
     pub fn arrived(&self, head: &[u8], body: &[u8]) {
         let at = self.micros(Instant::now());
         let total = self.total.fetch_add(1, Ordering::Relaxed) + 1;
@@ -175,7 +176,7 @@ impl Arrivals {
                 self.misrouted.fetch_add(1, Ordering::Relaxed);
             }
         }
-        if total.is_multiple_of(SAMPLE) {
+        if total.is_multiple_of(SAMPLING_INTERVAL) {
             if !endpoint.is_some_and(|endpoint| self.is_signed(endpoint, head, body)) {
                 self.bad_signatures.fetch_add(1, Ordering::Relaxed);
             }
@@ -183,7 +184,7 @@ impl Arrivals {
         }
     }
 
-    /// Only the secret of the endpoint that was called counts.
+    /// Checks the signature with the secret of the called endpoint.
     fn is_signed(&self, endpoint: usize, head: &[u8], body: &[u8]) -> bool {
         let text = |name: &[u8]| header(head, name).and_then(|value| std::str::from_utf8(value).ok());
         let (Some(id), Some(timestamp), Some(signature)) =
@@ -198,7 +199,7 @@ impl Arrivals {
     }
 }
 
-/// SplitMix64: enough disorder for answers, from nothing but a counter.
+/// SplitMix64: random enough for answers, from a counter.
 const fn mix(counter: u64) -> u64 {
     let mut z = counter.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -206,12 +207,12 @@ const fn mix(counter: u64) -> u64 {
     z ^ (z >> 31)
 }
 
-/// The number that is the path of an endpoint's URL.
+/// Reads the number of the endpoint, which is the path of its URL.
 fn endpoint_of(head: &[u8]) -> Option<usize> {
     std::str::from_utf8(path(head)?.strip_prefix(b"/")?).ok()?.parse().ok()
 }
 
-/// The number that stands at the end of `data`, just before the two closing braces.
+/// Reads the number at the end of `data`, before the two closing braces.
 fn number_of(body: &[u8]) -> Option<usize> {
     let end = body.len().checked_sub(2)?;
     std::str::from_utf8(body.get(end.checked_sub(NUMBER_DIGITS)?..end)?).ok()?.parse().ok()
@@ -247,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn a_signature_counts_only_with_the_secret_of_the_endpoint_that_was_called() {
+    fn a_signature_counts_only_with_the_called_endpoints_secret() {
         let (arrivals, body) = (arrivals(), br#"{"data":{"n":10000000001}}"#);
         assert!(arrivals.is_signed(1, head(1, b"of the other", body).as_bytes(), body));
         assert!(!arrivals.is_signed(1, head(1, b"of the first", body).as_bytes(), body));
@@ -255,14 +256,14 @@ mod tests {
     }
 
     #[test]
-    fn one_toss_in_five_is_a_failure() {
+    fn one_draw_in_five_is_a_failure() {
         let arrivals = arrivals();
-        let failures = (0..10_000).filter(|_| arrivals.chance(5) == 0).count();
+        let failures = (0..10_000).filter(|_| arrivals.random_below(5) == 0).count();
         assert!((1_900..2_100).contains(&failures), "{failures}");
     }
 
     #[test]
-    fn an_arrival_at_anothers_endpoint_is_noticed_and_so_is_what_never_came() {
+    fn misrouted_and_missing_arrivals_are_counted() {
         let (arrivals, body) = (arrivals(), br#"{"data":{"n":10000000001}}"#);
         arrivals.arrived(head(1, b"of the other", body).as_bytes(), body);
         assert_eq!((arrivals.misrouted(), arrivals.missing_and_repeated(2)), (0, (1, 0)));

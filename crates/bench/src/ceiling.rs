@@ -1,5 +1,7 @@
-//! What this machine could do at best, in the same run: a bare client that signs and posts to the same sink, and SQLite writing
-//! rows of an event's size, in groups that are on disk before the next begins.
+//! The ceiling of this machine, measured in the same run:
+//!
+//! - a bare client that signs and posts to the same kind of sink,
+//! - SQLite writing rows of the size of an event, each group on disk before the next begins.
 
 use std::io;
 use std::net::SocketAddr;
@@ -16,28 +18,28 @@ use postrider_crypto::MacKey;
 use postrider_domain::signing::signature_header;
 use postrider_store_sqlite::ceiling::rows_per_second;
 
-use super::BenchOptions;
 use super::arrivals::Arrivals;
+use super::directory::Directory;
+use super::error::BenchError;
+use super::options::BenchOptions;
 use super::process::Cost;
 use super::producer::connect;
-use super::run::BenchError;
-use super::scenario::Trial;
 use super::sink::Sink;
-use super::stage::Directory;
+use super::trial::Trial;
 
-/// What no server can exceed.
+/// An upper bound for any server on this machine.
 #[derive(Clone, Copy, Debug)]
 pub struct Ceiling {
     pub posts_per_second: f64,
-    /// Client and sink together.
+    /// CPU-seconds of client and sink together per 1,000 posts.
     pub cpu_seconds_per_1000: f64,
     pub rows_per_second: f64,
 }
 
-/// Long enough for either.
+/// Long enough for both measurements.
 const DURATION_MAX: Duration = Duration::from_secs(5);
-/// The bare client runs so often, each time on new connections, and the best counts: by where its tasks happen to meet those of the
-/// sink it is a quarter faster or slower for seconds.
+/// Rounds of the bare client, each on new connections; the best counts. Depending on which threads run its tasks and
+/// those of the sink, a round is up to a quarter faster or slower.
 const ROUNDS: u32 = 5;
 
 pub async fn measure(options: &BenchOptions) -> Result<Ceiling, BenchError> {
@@ -52,7 +54,7 @@ pub async fn measure(options: &BenchOptions) -> Result<Ceiling, BenchError> {
             best = posts;
         }
     }
-    let directory = Directory::make()?;
+    let directory = Directory::create()?;
     let rows = tokio::task::spawn_blocking(move || rows_per_second(&directory.0, duration));
     let rows_per_second = rows.await.map_err(io::Error::other)?.map_err(io::Error::other)?;
     let Posts { per_second: posts_per_second, cpu_seconds_per_1000 } = best;
@@ -86,14 +88,14 @@ async fn client(sink: SocketAddr, body: Bytes, until: Instant) -> io::Result<u64
     let (mut sender, connection) =
         http1::handshake(TokioIo::new(connect(sink).await?)).await.map_err(io::Error::other)?;
     tokio::spawn(connection);
-    let key = MacKey::new(b"the ceiling signs as everyone does");
+    let key = MacKey::new(b"the secret of the ceiling's client");
     let mut posted = 0;
     while Instant::now() < until {
         let id = format!("evt_{posted:020}");
         let signature = signature_header([&key], &id, 1_700_000_000, &body);
         let mut request = Request::post("/").body(Full::new(body.clone())).map_err(io::Error::other)?;
-        *request.headers_mut() =
-            signed_headers(&id, 1_700_000_000, &signature).ok_or_else(|| io::Error::other("a bad header"))?;
+        *request.headers_mut() = signed_headers(&id, 1_700_000_000, &signature)
+            .ok_or_else(|| io::Error::other("cannot build the headers of the request"))?;
         request.headers_mut().insert(http::header::HOST, HeaderValue::from_static("127.0.0.1"));
         sender.ready().await.map_err(io::Error::other)?;
         let response = sender.send_request(request).await.map_err(io::Error::other)?;

@@ -1,7 +1,7 @@
-//! The PostgreSQL server that a run's store lies on: how the server under test is told of it, and what it costs.
+//! The PostgreSQL database of a run: the flags for the servers under test, and its CPU time.
 //!
-//! Its processor time can be counted only when it runs on this machine; its memory is not counted, as most of it is shared.
-//! Nothing is made or dropped here: the database is given, empty, for the bench alone.
+//! CPU time can be measured only if PostgreSQL runs on this machine. Memory is not measured, because most of it is
+//! shared. Nothing is created or dropped here: the user provides an empty database for the benchmark.
 
 use std::collections::HashMap;
 use std::fs;
@@ -12,7 +12,7 @@ use url::Url;
 
 use super::process::cpu_time;
 
-/// Where the database is, as the server's own flags say it.
+/// The location of the database, as in the flags of the server.
 #[derive(Clone, Debug)]
 pub struct DatabaseOptions {
     pub url: String,
@@ -20,11 +20,11 @@ pub struct DatabaseOptions {
 }
 
 const DEFAULT_PORT: u16 = 5432;
-/// What the kernel calls PostgreSQL's processes, whatever titles they give themselves.
+/// The kernel's name of PostgreSQL processes. It does not depend on their titles.
 const PROCESS_NAME: &str = "postgres";
 
 impl DatabaseOptions {
-    /// The flags that `serve` and `keys` take.
+    /// The flags for `serve` and `keys`.
     pub fn flags(&self) -> Vec<String> {
         let mut flags = vec!["--database-url".to_owned(), self.url.clone()];
         if let Some(file) = &self.password_file {
@@ -33,8 +33,8 @@ impl DatabaseOptions {
         flags
     }
 
-    /// The time that all processes of the database server have used so far; `None` when it is not on this machine, or
-    /// cannot be told from others.
+    /// CPU time of all processes of the database server so far. `None` if it is on another machine, or cannot be
+    /// distinguished from other servers.
     pub fn cpu(&self) -> Option<Duration> {
         let port = local_port(&self.url)?;
         let processes = Process::all();
@@ -43,7 +43,7 @@ impl DatabaseOptions {
     }
 }
 
-/// The port, if the URL leads to this machine.
+/// The port, if the URL points at this machine.
 fn local_port(url: &str) -> Option<u16> {
     let url = Url::parse(url).ok()?;
     let query: HashMap<_, _> = url.query_pairs().collect();
@@ -55,12 +55,12 @@ fn local_port(url: &str) -> Option<u16> {
     is_local.then(|| port.unwrap_or(DEFAULT_PORT))
 }
 
-/// One process called `postgres`.
+/// A process named `postgres`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Process {
     pid: u32,
     parent: u32,
-    /// That of children it has waited for included.
+    /// CPU time, including waited-for children.
     time: Duration,
 }
 
@@ -75,7 +75,7 @@ impl Process {
             .collect()
     }
 
-    /// From `/proc/PID/stat`.
+    /// Parses `/proc/PID/stat`.
     fn parse(pid: u32, stat: &str) -> Option<Self> {
         let (before, after) = stat.rsplit_once(')')?;
         let name = before.split_once('(')?.1;
@@ -84,26 +84,26 @@ impl Process {
     }
 }
 
-/// The process that is the parent of all others of a database server. Where there are several servers, `port_of` tells which.
+/// The parent of all processes of a database server. If there are several servers, `port_of` identifies it.
 fn postmaster(processes: &[Process], port_of: impl Fn(&Process) -> Option<u16>, port: u16) -> Option<u32> {
     let is_child = |process: &Process| processes.iter().any(|other| other.pid == process.parent);
     let postmasters: Vec<&Process> = processes.iter().filter(|process| !is_child(process)).collect();
     let on_port = postmasters.iter().find(|process| port_of(process) == Some(port));
     match (on_port, postmasters.as_slice()) {
         (Some(process), _) => Some(process.pid),
-        // Another user's, whose directory we may not read, but there is no other.
+        // It runs as another user, so its directory is unreadable, but it is the only one.
         (None, [only]) if port_of(only).is_none() => Some(only.pid),
         _ => None,
     }
 }
 
-/// A postmaster's working directory is the cluster's, where the fourth line of `postmaster.pid` is the port.
+/// The working directory of a postmaster is its cluster, where line 4 of `postmaster.pid` is the port.
 fn port_of(pid: u32) -> Option<u16> {
     let file = Path::new("/proc").join(pid.to_string()).join("cwd/postmaster.pid");
     fs::read_to_string(file).ok()?.lines().nth(3)?.trim().parse().ok()
 }
 
-/// The postmaster waits for children that ended, and so has their time; those that live are added.
+/// The time of the postmaster includes ended children, because it waits for them. Running children are added.
 fn time_of_tree(processes: &[Process], postmaster: u32) -> Duration {
     let is_of_it = |process: &&Process| process.pid == postmaster || process.parent == postmaster;
     processes.iter().filter(is_of_it).map(|process| process.time).sum()
@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn only_processes_called_postgres_are_read() {
+    fn only_processes_named_postgres_are_read() {
         let stat = "17 (postgres) S 12 17 17 0 -1 4194304 9 0 0 0 100 20 3 4 20 0 1 0 7";
         assert_eq!(Process::parse(17, stat), Some(process(17, 12, 1270)));
         assert_eq!(Process::parse(17, &stat.replace("(postgres)", "(my (postgres)")), None);
@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn two_servers_are_told_apart_by_their_ports() {
+    fn two_servers_are_distinguished_by_their_ports() {
         let processes =
             [process(10, 1, 100), process(11, 10, 20), process(12, 10, 3), process(20, 1, 7), process(21, 20, 1)];
         let ports = |process: &Process| if process.pid == 10 { Some(5432) } else { Some(5433) };
@@ -135,12 +135,12 @@ mod tests {
         assert_eq!(time_of_tree(&processes, of_first), Duration::from_millis(123));
         assert_eq!(postmaster(&processes, ports, 5433), Some(20));
         assert_eq!(postmaster(&processes, ports, 5434), None);
-        assert_eq!(postmaster(&processes, |_| None, 5432), None, "neither can be told");
-        assert_eq!(postmaster(&processes[..3], |_| None, 5432), Some(10), "there is no other");
+        assert_eq!(postmaster(&processes, |_| None, 5432), None, "the two cannot be distinguished");
+        assert_eq!(postmaster(&processes[..3], |_| None, 5432), Some(10), "it is the only one");
     }
 
     #[test]
-    fn a_database_elsewhere_has_no_processes_here() {
+    fn a_database_on_another_machine_has_no_local_port() {
         assert_eq!(local_port("postgres://user@localhost/bench"), Some(5432));
         assert_eq!(local_port("postgresql://user@127.0.0.1:5433/bench"), Some(5433));
         assert_eq!(local_port("postgresql://user@[::1]:5433/bench"), Some(5433));

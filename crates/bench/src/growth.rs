@@ -1,36 +1,36 @@
-//! How cost grows: short runs of `single` in which one number grows and nothing else does.
+//! How cost grows: short runs of the scenario `single` in which only one parameter grows.
 
 use std::fmt::Write as _;
 
 use serde_json::{Value, json};
 
-use super::BenchOptions;
+use super::figures::{Figures, MEGABYTE, bytes, quantiles};
 use super::neighbours::Neighbours;
-use super::report::{Figures, MEGABYTE, bytes, quantiles};
-use super::scenario::Trial;
+use super::options::BenchOptions;
+use super::trial::Trial;
 
-/// What grows.
+/// The parameter that grows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Axis {
-    /// Of one workspace; each event reaches one of them.
+    /// Endpoints of one workspace. Each event matches one of them.
     Endpoints,
-    /// With an endpoint each.
+    /// Workspaces with one endpoint each.
     Workspaces,
-    /// Deliveries that wait for later, of others.
+    /// Waiting deliveries of another workspace.
     Backlog,
     PayloadBytes,
-    /// Endpoints that each event reaches.
+    /// Endpoints that each event matches.
     FanOut,
 }
 
-/// One table.
+/// The measurements of one parameter.
 pub struct Growth {
     pub axis: Axis,
     pub points: Vec<(usize, Figures)>,
 }
 
 impl Axis {
-    /// Those that take longest to prepare come last.
+    /// In the order of their preparation time.
     pub const ALL: [Self; 5] = [Self::PayloadBytes, Self::FanOut, Self::Backlog, Self::Workspaces, Self::Endpoints];
 
     pub const fn as_str(self) -> &'static str {
@@ -46,7 +46,7 @@ impl Axis {
     /// From the smallest to the largest.
     pub fn points(self, options: &BenchOptions) -> Vec<usize> {
         match self {
-            // To make an endpoint takes longer the more its workspace has; 10,000 would be prepared for minutes.
+            // Creating an endpoint takes longer the more its workspace has. 10,000 would take minutes.
             Self::Endpoints => vec![1, 100, 1_000, 5_000],
             Self::Workspaces => vec![1, 10, 100, 1_000],
             Self::Backlog => vec![0, options.backlog / 100, options.backlog / 10, options.backlog],

@@ -1,4 +1,4 @@
-//! Latencies in buckets that widen with the value: three significant digits in constant memory.
+//! A histogram of latencies with logarithmic buckets: an error of at most one percent in bounded memory.
 
 use std::time::Duration;
 
@@ -6,10 +6,10 @@ const SUB_BITS: u32 = 7;
 const SUBS: usize = 1 << SUB_BITS;
 const POWERS: usize = 40;
 
-/// Counts by microsecond.
+/// Counts of latencies in microseconds.
 #[derive(Clone, Debug, Default)]
 pub struct Histogram {
-    /// As many buckets as the largest value needs: there is one histogram for each second of a run.
+    /// Only as many buckets as the largest value needs, because each second of a run has a histogram.
     counts: Vec<u64>,
     total: u64,
     max_micros: u64,
@@ -19,14 +19,14 @@ impl Histogram {
     pub fn record(&mut self, value: Duration) {
         let micros = u64::try_from(value.as_micros()).unwrap_or(u64::MAX);
         let bucket = bucket_of(micros);
-        self.reach(bucket + 1);
+        self.grow_to(bucket + 1);
         self.counts[bucket] += 1;
         self.total += 1;
         self.max_micros = self.max_micros.max(micros);
     }
 
     pub fn merge(&mut self, other: &Self) {
-        self.reach(other.counts.len());
+        self.grow_to(other.counts.len());
         for (mine, theirs) in self.counts.iter_mut().zip(&other.counts) {
             *mine += theirs;
         }
@@ -34,7 +34,7 @@ impl Histogram {
         self.max_micros = self.max_micros.max(other.max_micros);
     }
 
-    fn reach(&mut self, buckets: usize) {
+    fn grow_to(&mut self, buckets: usize) {
         if buckets > self.counts.len() {
             self.counts.resize(buckets, 0);
         }
@@ -44,7 +44,7 @@ impl Histogram {
         self.total
     }
 
-    /// The value below which `fraction` of all lie.
+    /// The value that `fraction` of the latencies do not exceed.
     pub fn quantile(&self, fraction: f64) -> Duration {
         #[expect(
             clippy::cast_precision_loss,
@@ -90,7 +90,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_bucket_holds_its_values_within_one_percent(micros in 0_u64..1_000_000_000_000) {
+        fn a_bucket_bounds_its_values_within_one_percent(micros in 0_u64..1_000_000_000_000) {
             let bound = upper_bound(bucket_of(micros));
             prop_assert!(bound >= micros, "{bound}");
             prop_assert!(bound - micros <= micros / 100 + 1, "{bound}");
@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn quantiles_are_read_in_order() {
+    fn quantiles_are_within_one_percent() {
         let mut histogram = Histogram::default();
         for millis in 1..=1000 {
             histogram.record(Duration::from_millis(millis));

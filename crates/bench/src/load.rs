@@ -1,19 +1,19 @@
-//! What a run offers and to whom: plain numbers, from which the stage is set, the publishers write and the sink checks.
+//! The load of a run. Setup, publishers and sink all use these numbers.
 //!
-//! An event's number alone says which project of which workspace it is published to, and so which endpoints it must reach.
+//! The number of an event determines its workspace and project, and so the endpoints that it must reach.
 
 use std::time::Duration;
 
-/// The shape of one run.
+/// The parameters of the load.
 #[derive(Clone, Debug)]
 pub struct Load {
     pub workspaces: usize,
-    /// Projects of each workspace; an event goes to one of them.
+    /// Projects per workspace. Each event belongs to one of them.
     pub projects: usize,
-    /// Endpoints of each project, all of which its events reach.
+    /// Endpoints per project. Each event of the project goes to all of them.
     pub fan_out: usize,
     pub events_per_request: usize,
-    /// Published whatever the answers; without it publishers go back to back.
+    /// Rate of an open-loop load. `None`: each publisher sends its next request after the answer to the last.
     pub events_per_second: Option<u32>,
     pub publishers: usize,
     /// Bytes of `data`.
@@ -21,11 +21,11 @@ pub struct Load {
     pub duration: Duration,
 }
 
-/// More events than publishers back to back reach in a run; sizes what counts arrivals.
+/// More events than a closed-loop run can publish. Determines the size of the arrival counters.
 const EVENTS_MAX: usize = 4_000_000;
 
 impl Load {
-    /// Where an event may go: so many projects there are in all.
+    /// Number of projects in all workspaces. Each is a target of events.
     pub const fn targets(&self) -> usize {
         self.workspaces * self.projects
     }
@@ -34,7 +34,7 @@ impl Load {
         self.targets() * self.fan_out
     }
 
-    /// Requests go round all targets, so that each gets its even share.
+    /// Requests cycle through all targets, so that each gets the same share.
     pub const fn target_of(&self, event: usize) -> usize {
         event / self.events_per_request % self.targets()
     }
@@ -43,17 +43,17 @@ impl Load {
         target % self.workspaces
     }
 
-    /// Whether an endpoint is one of those that an event must reach.
+    /// Whether an event must reach an endpoint.
     pub const fn is_for(&self, event: usize, endpoint: usize) -> bool {
         endpoint / self.fan_out == self.target_of(event)
     }
 
-    /// The endpoints' and the events' `projectId`; of one width, so that requests can be written over.
+    /// The `projectId` of endpoints and events. It has a fixed width, so that requests can be overwritten in place.
     pub fn project_id(&self, target: usize) -> Option<String> {
         (self.projects > 1).then(|| format!("project_{:06}", target / self.workspaces))
     }
 
-    /// No more events than this are published.
+    /// Maximum number of published events.
     pub fn events_max(&self) -> usize {
         match self.events_per_second {
             None => EVENTS_MAX,
@@ -71,7 +71,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn events_go_round_all_targets_and_reach_only_their_endpoints() {
+    fn events_cycle_through_targets_and_match_their_endpoints() {
         let load = Load {
             workspaces: 3,
             projects: 2,

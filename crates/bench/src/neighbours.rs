@@ -1,6 +1,6 @@
-//! Who shares the server with the healthy endpoint: endpoints that are slow or dead, in a workspace of their own.
+//! Slow or dead endpoints in another workspace, which share the server with the measured endpoint.
 //!
-//! What they cost is the difference between two runs of one load: one without them, and one beside them.
+//! Two runs of the same load, without and with them, show their cost.
 
 use std::io;
 use std::net::SocketAddr;
@@ -17,101 +17,101 @@ use tokio::sync::Notify;
 
 use postrider_local::client::{ApiFailure, Client};
 
-use super::run::BenchError;
-use super::stage::{Stage, Workspace, setup, text};
-use super::wire::{pass, read_message};
+use super::error::BenchError;
+use super::test_bed::{TestBed, Workspace, text};
+use super::wire::{consume, read_message};
 
-/// Who moves in.
+/// The kinds of neighbours.
 #[derive(Clone, Copy, Debug)]
 pub enum Neighbours {
-    /// One endpoint that takes 14 s for each answer.
+    /// One endpoint that answers after 14 s.
     Slow,
-    /// The same, and an endpoint where nobody listens, with this many deliveries queued.
+    /// The same, and an endpoint without a listener that has this many queued deliveries.
     Dead { backlog: usize },
-    /// 500 endpoints that take 14.9 s for each answer.
+    /// 500 endpoints that answer after 14.9 s.
     AllSlow,
-    /// Ten endpoints that were switched off with this many deliveries queued, which wait.
+    /// Ten inactive endpoints with this many waiting deliveries.
     Waiting { backlog: usize },
 }
 
-/// Nobody who is healthy waits for these: longer than any deadline but the one of 15 s.
+/// Longer than any deadline except the default of 15 s.
 const SLOW_ANSWER: Duration = Duration::from_secs(14);
 const VERY_SLOW_ANSWER: Duration = Duration::from_millis(14_900);
-/// The endpoints of the workspace that is slow as a whole.
+/// Endpoints of the workspace in which all are slow.
 const SLOW_ENDPOINTS: usize = 500;
-/// Endpoints that were switched off; as many as one request of events may set off deliveries to.
-const OFF_ENDPOINTS: usize = 10;
+/// Inactive endpoints: a full batch to all of them reaches the limit of deliveries per request.
+const INACTIVE_ENDPOINTS: usize = 10;
 const SLOW_EVENT: &str = "post.scheduled";
 const DEAD_EVENT: &str = "post.updated";
-/// Events in one request that fills a queue; small ones, since it is their number that counts.
+/// Events per request when a queue is filled. They are small, because only their number matters.
 const FILL_BATCH: usize = 1_000;
-/// Before a publish is tried again that the server had no room for.
-const BREATH: Duration = Duration::from_millis(200);
+/// Wait before a publish is retried that the server refused with 503.
+const RETRY_WAIT: Duration = Duration::from_millis(200);
 
 impl Neighbours {
-    /// Returns once their deliveries are under way.
-    pub async fn move_in(self, stage: &mut Stage) -> Result<(), BenchError> {
-        let Some(workspace) = stage.workspaces("neighbour", 1).await?.pop() else { return Ok(()) };
-        let household = Household { stage, workspace };
+    /// Creates the neighbours. Returns when their deliveries are running.
+    pub async fn start(self, test_bed: &mut TestBed) -> Result<(), BenchError> {
+        let Some(workspace) = test_bed.workspaces("neighbour", 1).await?.pop() else { return Ok(()) };
+        let neighbour = NeighbourWorkspace { test_bed, workspace };
         match self {
-            Self::Slow => household.slow(1, SLOW_ANSWER).await,
+            Self::Slow => neighbour.slow(1, SLOW_ANSWER).await,
             Self::Dead { backlog } => {
-                household.dead(backlog).await?;
-                household.slow(1, SLOW_ANSWER).await
+                neighbour.dead(backlog).await?;
+                neighbour.slow(1, SLOW_ANSWER).await
             }
-            Self::AllSlow => household.slow(SLOW_ENDPOINTS, VERY_SLOW_ANSWER).await,
-            Self::Waiting { backlog } => household.waiting(backlog).await,
+            Self::AllSlow => neighbour.slow(SLOW_ENDPOINTS, VERY_SLOW_ANSWER).await,
+            Self::Waiting { backlog } => neighbour.waiting(backlog).await,
         }
     }
 }
 
-/// Their workspace on the server.
-struct Household<'s> {
-    stage: &'s Stage,
+/// The workspace of the neighbours.
+struct NeighbourWorkspace<'s> {
+    test_bed: &'s TestBed,
     workspace: Workspace,
 }
 
-impl Household<'_> {
+impl NeighbourWorkspace<'_> {
     async fn slow(&self, endpoints: usize, answer_after: Duration) -> Result<(), BenchError> {
-        let slow = Slow::start(answer_after).await?;
+        let slow = SlowReceiver::start(answer_after).await?;
         for number in 0..endpoints {
             self.endpoint(&format!("http://{}/{number}", slow.address), SLOW_EVENT).await?;
         }
-        // Each goes to all their slow endpoints, as many as one request may set off.
+        // Each event goes to all slow endpoints, up to 20,000 deliveries in all.
         self.fill(SLOW_EVENT, 20_000 / endpoints.max(20)).await?;
         slow.until_called().await;
         Ok(())
     }
 
     async fn dead(&self, backlog: usize) -> Result<(), BenchError> {
-        self.endpoint(&closed().await?, DEAD_EVENT).await?;
+        self.endpoint(&closed_url().await?, DEAD_EVENT).await?;
         self.fill(DEAD_EVENT, backlog).await
     }
 
-    /// An endpoint that is off when an event comes is skipped, so they are switched off with full queues.
+    /// An event skips an inactive endpoint, so the endpoints are switched off after their queues are filled.
     async fn waiting(&self, backlog: usize) -> Result<(), BenchError> {
         let mut endpoints = Vec::new();
-        for _ in 0..OFF_ENDPOINTS {
-            endpoints.push(self.endpoint(&closed().await?, DEAD_EVENT).await?);
+        for _ in 0..INACTIVE_ENDPOINTS {
+            endpoints.push(self.endpoint(&closed_url().await?, DEAD_EVENT).await?);
         }
-        self.fill(DEAD_EVENT, backlog / OFF_ENDPOINTS).await?;
-        let mut client = self.stage.client(&self.workspace.key)?;
+        self.fill(DEAD_EVENT, backlog / INACTIVE_ENDPOINTS).await?;
+        let mut client = self.test_bed.client(&self.workspace.key)?;
         for endpoint in endpoints {
             let path = format!("/v1/webhook-endpoints/{endpoint}");
-            client.patch(&path, &json!({ "isActive": false })).await.map_err(setup)?;
+            client.patch(&path, &json!({ "isActive": false })).await.map_err(BenchError::setup)?;
         }
         Ok(())
     }
 
-    /// Answers with its id.
+    /// Creates an endpoint and returns its id.
     async fn endpoint(&self, url: &str, event: &str) -> Result<String, BenchError> {
         let endpoint = json!({ "name": "neighbour", "url": url, "events": [event] });
-        let mut client = self.stage.client(&self.workspace.key)?;
-        let made = client.post("/v1/webhook-endpoints", &endpoint).await.map_err(setup)?;
+        let mut client = self.test_bed.client(&self.workspace.key)?;
+        let made = client.post("/v1/webhook-endpoints", &endpoint).await.map_err(BenchError::setup)?;
         text(&made, "id")
     }
 
-    /// Publishes so many events, several requests at a time.
+    /// Publishes this many events with concurrent requests.
     async fn fill(&self, event_type: &str, events: usize) -> Result<(), BenchError> {
         let event = json!({ "type": event_type, "data": {} });
         let per_request = if event_type == DEAD_EVENT { FILL_BATCH } else { 1 };
@@ -119,7 +119,8 @@ impl Household<'_> {
         let left = Arc::new(AtomicUsize::new(events.div_ceil(per_request)));
         let mut fillers = Vec::new();
         for _ in 0..8 {
-            let (mut client, left, body) = (self.stage.client(&self.workspace.key)?, Arc::clone(&left), body.clone());
+            let (mut client, left, body) =
+                (self.test_bed.client(&self.workspace.key)?, Arc::clone(&left), body.clone());
             fillers.push(tokio::spawn(async move {
                 while left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok() {
                     publish(&mut client, &body).await?;
@@ -134,31 +135,31 @@ impl Household<'_> {
     }
 }
 
-/// Again for as long as the server asks for time to write down what it has.
+/// Publishes a batch. Retries while the server answers 503.
 async fn publish(client: &mut Client, body: &Value) -> Result<(), BenchError> {
     loop {
         match client.post("/v1/events/batch", body).await {
             Ok(_) => return Ok(()),
             Err(ApiFailure::Refused { status: StatusCode::SERVICE_UNAVAILABLE, .. }) => {
-                tokio::time::sleep(BREATH).await;
+                tokio::time::sleep(RETRY_WAIT).await;
             }
-            Err(failure) => return Err(setup(failure)),
+            Err(failure) => return Err(BenchError::setup(failure)),
         }
     }
 }
 
-/// Where nobody listens: any more, once the listener is gone.
-async fn closed() -> io::Result<String> {
+/// A URL without a listener: its port was free a moment ago.
+async fn closed_url() -> io::Result<String> {
     Ok(format!("http://{}/", TcpListener::bind("127.0.0.1:0").await?.local_addr()?))
 }
 
-/// A receiver that takes its time.
-struct Slow {
+/// A receiver that answers late.
+struct SlowReceiver {
     address: SocketAddr,
     called: Arc<Notify>,
 }
 
-impl Slow {
+impl SlowReceiver {
     async fn start(answer_after: Duration) -> io::Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?;
@@ -181,7 +182,7 @@ async fn serve(mut stream: TcpStream, answer_after: Duration, called: Arc<Notify
     let mut buffer = BytesMut::new();
     while let Ok(Some(head)) = read_message(&mut stream, &mut buffer).await {
         called.notify_one();
-        pass(&mut buffer, &head);
+        consume(&mut buffer, &head);
         tokio::time::sleep(answer_after).await;
         if stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").await.is_err() {
             break;

@@ -1,14 +1,14 @@
-//! Draws what arrived over time, as an SVG file of our own making: for each run its deliveries a second, and the times from
-//! publish to arrival on a logarithmic scale.
+//! Draws arrivals over time as SVG: for each run the deliveries per second, and the latencies from publish to arrival
+//! on a logarithmic scale.
 //!
-//! The background is painted, so that the drawing can be read on a light page and on a dark one.
+//! The background is white, so that the drawing is readable on light and on dark pages.
 
 use std::fmt::Write as _;
 
 use super::series::Second;
 
-/// One run: what it is called, and its seconds.
-pub struct Run {
+/// The name of a run and its seconds.
+pub struct PlottedRun {
     pub name: String,
     pub seconds: Vec<Second>,
 }
@@ -20,7 +20,7 @@ const PLOT_HEIGHT: f64 = 112.0;
 const PLOT_WIDTH: f64 = 372.0;
 const LEFT_AT: f64 = 76.0;
 const RIGHT_AT: f64 = 556.0;
-/// Lines across a plot of deliveries.
+/// Grid lines of the plot of deliveries.
 const STEPS: u32 = 4;
 
 const INK: &str = "#1f2933";
@@ -29,8 +29,8 @@ const DELIVERED: &str = "#2f6fb0";
 const MEDIAN: &str = "#2e8b57";
 const TAIL: &str = "#c0532b";
 
-/// The whole drawing.
-pub fn draw(runs: &[Run]) -> String {
+/// Draws all runs.
+pub fn draw(runs: &[PlottedRun]) -> String {
     let height = HEADER + RUN_HEIGHT * number(runs.len());
     let mut svg = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {height}\" width=\"{WIDTH}\" height=\"{height}\" \
@@ -96,7 +96,7 @@ fn latencies(svg: &mut String, top: f64, seconds: &[Second]) {
     curve(svg, RIGHT_AT, TAIL, seconds.iter().map(|second| point(second, second.p99)));
 }
 
-/// The powers of ten around both, at least one apart.
+/// The exponents of the powers of ten around both values, at least one apart.
 fn decades(lowest: f64, highest: f64) -> (i32, i32) {
     if !(lowest.is_finite() && highest > 0.0) {
         return (0, 1);
@@ -107,7 +107,7 @@ fn decades(lowest: f64, highest: f64) -> (i32, i32) {
     (from, power(highest.log10().ceil()).max(from + 1))
 }
 
-/// The next of 1, 2 and 5 times a power of ten.
+/// Rounds up to 1, 2 or 5 times a power of ten.
 fn round_step(at_least: u64) -> u64 {
     let steps = std::iter::successors(Some(1_u64), |power| power.checked_mul(10))
         .flat_map(|power| [power, power * 2, power * 5]);
@@ -130,7 +130,7 @@ fn time_axis(svg: &mut String, x: f64, top: f64, seconds: usize) {
     }
 }
 
-/// One point in the middle of each second, a gap where nothing arrived. A point that stands alone is a dot.
+/// One point in the middle of each second, a gap where nothing arrived. An isolated point is a dot.
 fn curve(svg: &mut String, x: f64, colour: &str, points: impl ExactSizeIterator<Item = Option<f64>>) {
     let width = PLOT_WIDTH / number(points.len().max(1));
     let (mut path, mut is_drawing) = (String::new(), false);
@@ -152,7 +152,7 @@ fn text(svg: &mut String, x: f64, y: f64, anchor: &str, content: &str) {
     let _ = writeln!(svg, "<text x=\"{x:.1}\" y=\"{y:.1}\" text-anchor=\"{anchor}\">{content}</text>");
 }
 
-/// 25k rather than 25000.
+/// Abbreviates: 25k for 25,000.
 fn short(value: u64) -> String {
     match value {
         0..1_000 => value.to_string(),
@@ -185,9 +185,9 @@ mod tests {
     }
 
     #[test]
-    fn each_run_has_its_name_three_curves_and_units_on_its_axes() {
+    fn each_run_has_a_name_three_curves_and_units() {
         let seconds = [second(24_000, 2, 8), second(0, 0, 0), second(25_500, 3, 1200)];
-        let runs = ["single", "a < b"].map(|name| Run { name: name.to_owned(), seconds: seconds.to_vec() });
+        let runs = ["single", "a < b"].map(|name| PlottedRun { name: name.to_owned(), seconds: seconds.to_vec() });
         let svg = draw(&runs);
         for expected in ["single", "a &lt; b", "30k/s", "10 ms", "10 s", "3 s", "deliveries a second"] {
             let label = format!(">{expected}<");
@@ -198,9 +198,9 @@ mod tests {
     }
 
     #[test]
-    fn a_run_in_which_nothing_arrived_is_drawn_empty() {
+    fn a_run_without_arrivals_is_drawn_empty() {
         for seconds in [&[][..], &[second(0, 0, 0)]] {
-            let svg = draw(&[Run { name: "none".to_owned(), seconds: seconds.to_vec() }]);
+            let svg = draw(&[PlottedRun { name: "none".to_owned(), seconds: seconds.to_vec() }]);
             assert!(!svg.contains("NaN") && !svg.contains("inf"), "{svg}");
         }
     }
@@ -213,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn scales_end_on_round_numbers() {
+    fn scales_end_at_round_numbers() {
         assert_eq!([0, 1, 3, 5, 6, 21, 6_375].map(round_step), [1, 1, 5, 5, 10, 50, 10_000]);
         assert_eq!(
             [(2.0, 8.0), (2.0, 1200.0), (0.5, 0.5), (10.0, 10.0)].map(|(from, to)| decades(from, to)),

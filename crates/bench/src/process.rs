@@ -1,4 +1,4 @@
-//! The server as a process of its own, and what processes cost, as the kernel counts it.
+//! The server as a child process, and the resource use of processes as the kernel counts it.
 
 use std::io;
 use std::net::SocketAddr;
@@ -9,20 +9,20 @@ use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 
-/// A running server on a directory of its own.
+/// A running server with its own data directory.
 pub struct ServerProcess {
     child: Child,
     pid: u32,
     pub address: SocketAddr,
 }
 
-const START_PATIENCE: Duration = Duration::from_secs(20);
-const STOP_PATIENCE: Duration = Duration::from_secs(60);
+const START_TIMEOUT: Duration = Duration::from_secs(20);
+const STOP_TIMEOUT: Duration = Duration::from_secs(60);
 
 impl ServerProcess {
     pub async fn start(program: &Path, data_dir: &Path, more: &[String]) -> io::Result<Self> {
         let mut child = Command::new(program)
-            // A setting that happens to stand in the environment must not change what is measured, nor on which database.
+            // Settings in the environment must not change what is measured, or on which database.
             .env_clear()
             .args(["serve", "--listen", "127.0.0.1:0", "--allow-target", "127.0.0.0/8", "--log-format", "json"])
             .args(["--log", "info"])
@@ -34,23 +34,23 @@ impl ServerProcess {
             .stderr(Stdio::piped())
             .kill_on_drop(true)
             .spawn()?;
-        let pid = child.id().ok_or_else(|| io::Error::other("the server ended at once"))?;
-        let log = child.stderr.take().ok_or_else(|| io::Error::other("the server's log cannot be read"))?;
+        let pid = child.id().ok_or_else(|| io::Error::other("the server exited immediately"))?;
+        let log = child.stderr.take().ok_or_else(|| io::Error::other("cannot read the server's log"))?;
         let mut lines = BufReader::new(log).lines();
         let listening = async {
             while let Some(line) = lines.next_line().await? {
                 let entry: serde_json::Value = serde_json::from_str(&line).unwrap_or_default();
                 if entry["message"] == "listening" {
                     let address = entry["address"].as_str().and_then(|text| text.parse().ok());
-                    return address.ok_or_else(|| io::Error::other("the server's log names no address"));
+                    return address.ok_or_else(|| io::Error::other("the server's log contains no address"));
                 }
             }
             Err(io::Error::other("the server did not start"))
         };
-        let address = tokio::time::timeout(START_PATIENCE, listening)
-            .await
-            .map_err(|_| io::Error::other("the server took too long to start"))??;
-        // Whoever stops reading the log would stop the server.
+        let address = tokio::time::timeout(START_TIMEOUT, listening).await.map_err(|_| {
+            io::Error::other(format!("the server did not start within {} s", START_TIMEOUT.as_secs()))
+        })??;
+        // Keep reading the log: a full pipe would block the server.
         tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
         Ok(Self { child, pid, address })
     }
@@ -63,18 +63,18 @@ impl ServerProcess {
         Cost::of(&self.pid.to_string())
     }
 
-    /// Tells it to stop and waits until it has.
+    /// Sends SIGTERM and waits for the end. Returns how long that took.
     pub async fn stop(mut self) -> io::Result<Duration> {
         let asked = std::time::Instant::now();
         Command::new("kill").args(["-TERM", &self.pid.to_string()]).status().await?;
-        tokio::time::timeout(STOP_PATIENCE, self.child.wait())
+        tokio::time::timeout(STOP_TIMEOUT, self.child.wait())
             .await
-            .map_err(|_| io::Error::other("the server took too long to stop"))??;
+            .map_err(|_| io::Error::other(format!("the server did not stop within {} s", STOP_TIMEOUT.as_secs())))??;
         Ok(asked.elapsed())
     }
 }
 
-/// What a process has used so far.
+/// The resources that a process has used so far.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Cost {
     pub cpu: Duration,
@@ -108,20 +108,20 @@ impl Cost {
     }
 }
 
-/// How many files this process may have open, and those it starts.
+/// The limit of open files of this process and its children.
 pub fn open_files_max() -> u64 {
     let limits = std::fs::read_to_string("/proc/self/limits").unwrap_or_default();
     open_files(&limits).unwrap_or(u64::MAX)
 }
 
-/// The soft limit; `None` when there is none, or it cannot be read.
+/// The soft limit. `None` if there is none, or it cannot be read.
 fn open_files(limits: &str) -> Option<u64> {
     limits.lines().find_map(|line| line.strip_prefix("Max open files"))?.split_whitespace().next()?.parse().ok()
 }
 
-/// User and system time, that of children it has waited for included, in hundredths of a second as Linux reports them.
+/// User and system time, including waited-for children. Linux reports hundredths of a second.
 pub fn cpu_time(stat: &str) -> Duration {
-    const USER: usize = 11; // counted after the name, which may hold spaces
+    const USER: usize = 11; // counted after the name, which may contain spaces
     const TICK: Duration = Duration::from_millis(10);
     let fields: Vec<&str> = stat.rsplit_once(')').map_or("", |(_, rest)| rest).split_whitespace().collect();
     let ticks = |index: usize| fields.get(index).and_then(|text| text.parse::<u32>().ok()).unwrap_or_default();
@@ -133,7 +133,7 @@ fn labelled(text: &str, label: &str) -> u64 {
     line.split_whitespace().next().and_then(|number| number.parse().ok()).unwrap_or_default()
 }
 
-/// Bytes of all files in a directory.
+/// Total size of the files in a directory, in bytes.
 pub fn directory_bytes(directory: &Path) -> u64 {
     let Ok(entries) = std::fs::read_dir(directory) else { return 0 };
     entries.flatten().filter_map(|entry| entry.metadata().ok()).map(|metadata| metadata.len()).sum()

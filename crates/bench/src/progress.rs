@@ -1,4 +1,4 @@
-//! How far a run is, for whoever waits for it: a bar on a terminal, and one line for each run elsewhere.
+//! The progress of a run: a bar on a terminal, otherwise one line per run.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -8,17 +8,17 @@ use tokio::task::JoinHandle;
 
 use super::arrivals::Arrivals;
 
-/// Tells on standard error what is being measured.
+/// Shows on standard error what is being measured.
 pub struct Progress {
     bar: ProgressBar,
 }
 
-/// Counts on until it is dropped.
-pub struct Watch {
-    ticker: JoinHandle<()>,
+/// Updates the bar until it is dropped.
+pub struct Ticker {
+    task: JoinHandle<()>,
 }
 
-const REDRAWN_EVERY: Duration = Duration::from_millis(200);
+const REDRAW_INTERVAL: Duration = Duration::from_millis(200);
 
 impl Progress {
     pub fn on_stderr() -> Self {
@@ -27,7 +27,7 @@ impl Progress {
         Self { bar: bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("=> ")) }
     }
 
-    /// A run begins with its preparations.
+    /// Starts the preparation of a run.
     pub fn begin(&self, what: &str, duration: Duration) {
         if self.bar.is_hidden() {
             eprintln!("measuring {what} …");
@@ -36,27 +36,27 @@ impl Progress {
         self.bar.reset();
         self.bar.set_length(duration.as_secs());
         self.bar.set_message(format!("{what:<22}"));
-        self.bar.set_prefix("being prepared");
+        self.bar.set_prefix("preparing");
     }
 
-    /// Publishing begins.
-    pub fn watch(&self, arrivals: &Arc<Arrivals>) -> Watch {
+    /// Starts showing the arrivals.
+    pub fn watch(&self, arrivals: &Arc<Arrivals>) -> Ticker {
         let (bar, arrivals, started) = (self.bar.clone(), Arc::clone(arrivals), Instant::now());
-        let ticker = tokio::spawn(async move {
+        let task = tokio::spawn(async move {
             while !bar.is_hidden() {
                 let seconds = started.elapsed().as_secs();
                 bar.set_position(seconds.min(bar.length().unwrap_or(seconds)));
                 bar.set_prefix(format!("{} delivered", arrivals.total()));
-                tokio::time::sleep(REDRAWN_EVERY).await;
+                tokio::time::sleep(REDRAW_INTERVAL).await;
             }
         });
-        Watch { ticker }
+        Ticker { task }
     }
 }
 
-impl Drop for Watch {
+impl Drop for Ticker {
     fn drop(&mut self) {
-        self.ticker.abort();
+        self.task.abort();
     }
 }
 

@@ -1,77 +1,41 @@
-//! What a run found, for people and for machines.
+//! The report of a benchmark: as a table, as JSON and as a plot.
 
 use std::fmt::Write as _;
-use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use postrider_store_sqlite::ceiling::{GROUP_ROWS, ROW_BYTES};
 
 use super::ceiling::Ceiling;
+use super::figures::{Figures, MEGABYTE, bytes, quantiles};
 use super::growth::Growth;
-use super::histogram::Histogram;
-use super::run::Side;
-use super::series::Series;
-use super::{Scenario, plot};
+use super::plot;
+use super::scenario::{RunVariant, Scenario};
 
-/// A whole run.
+/// All results of a benchmark.
 pub struct Report {
     pub(super) ceiling: Ceiling,
-    pub(super) rows: Vec<Row>,
+    pub(super) rows: Vec<ReportRow>,
     pub(super) growth: Vec<Growth>,
 }
 
-/// One scenario, or one side of it.
-pub(super) struct Row {
+/// One scenario in one variant.
+pub(super) struct ReportRow {
     pub scenario: Scenario,
-    pub side: Side,
+    pub variant: RunVariant,
     pub figures: Figures,
 }
 
-/// What one run found.
-pub(super) struct Figures {
-    pub events: u64,
-    pub delivered: u64,
-    pub refused: u64,
-    pub missing: u64,
-    pub repeated: u64,
-    pub misrouted: u64,
-    pub bad_signatures: u64,
-    pub accepted_per_second: f64,
-    pub delivered_per_second: f64,
-    pub publish: Histogram,
-    pub arrival: Histogram,
-    pub series: Series,
-    pub server_cpu_per_1000: f64,
-    pub own_cpu_per_1000: f64,
-    pub peak_memory_bytes: u64,
-    pub written_per_delivery: f64,
-    pub kept_per_delivery: f64,
-    pub stop_took: Duration,
-    pub facts: Vec<Fact>,
-}
-
-/// A figure that only some runs have.
-pub(super) struct Fact {
-    /// In JSON.
-    pub name: &'static str,
-    pub value: f64,
-    /// In the table: a sentence, or nothing if another's tells it too.
-    pub text: String,
-}
-
-pub(super) const MEGABYTE: f64 = 1_000_000.0;
-
 impl Report {
-    /// Whether everything that was accepted arrived, signed.
+    /// Whether every accepted event arrived where it should, with a valid signature.
     pub fn is_sound(&self) -> bool {
         self.rows.iter().all(|row| row.figures.is_sound()) && self.growth.iter().all(Growth::is_sound)
     }
 
     pub fn table(&self) -> String {
         let mut text = format!(
-            "ceiling: a bare client signs and posts {:.0} a second, {:.3} CPU-seconds per 1,000 with its sink\n\
-             ceiling: SQLite flushes {:.0} rows of {ROW_BYTES} bytes a second in groups of {GROUP_ROWS}\n\n",
+            "ceiling: a bare client signs and posts {:.0} per second, {:.3} CPU-seconds per 1,000, its sink included\n\
+             ceiling: SQLite commits {:.0} rows of {ROW_BYTES} bytes per second, in groups of {GROUP_ROWS}\n\n",
             self.ceiling.posts_per_second, self.ceiling.cpu_seconds_per_1000, self.ceiling.rows_per_second,
         );
         if !self.rows.is_empty() {
@@ -133,7 +97,7 @@ impl Report {
         for (alone, beside) in self.neighbours() {
             let _ = writeln!(
                 text,
-                "{}: from publish to arrival at the healthy endpoint p50 {:.2}, p99 {:.2} times of alone; {:.2} times the deliveries a second, {:.2} times the CPU",
+                "{}: compared with alone, the healthy endpoint has {:.2} times the p50 and {:.2} times the p99 from publish to arrival, {:.2} times the deliveries per second, {:.2} times the CPU",
                 beside.scenario.as_str(),
                 ratio(beside, alone, 0.5),
                 ratio(beside, alone, 0.99),
@@ -144,7 +108,7 @@ impl Report {
         if let Some((single, tls)) = self.tls() {
             let _ = writeln!(
                 text,
-                "tls: {:.2} times the deliveries a second of single, {:.2} times the CPU",
+                "tls: compared with single, {:.2} times the deliveries per second, {:.2} times the CPU",
                 throughput_ratio(tls, single),
                 cpu_ratio(tls, single),
             );
@@ -152,23 +116,23 @@ impl Report {
         text.push('\n');
     }
 
-    /// What was measured alone, and beside others.
-    fn neighbours(&self) -> impl Iterator<Item = (&Row, &Row)> {
-        let beside = self.rows.iter().filter(|row| row.side == Side::Beside);
+    /// Pairs of the same scenario: alone, and with neighbours.
+    fn neighbours(&self) -> impl Iterator<Item = (&ReportRow, &ReportRow)> {
+        let beside = self.rows.iter().filter(|row| row.variant == RunVariant::WithNeighbours);
         beside.filter_map(|beside| {
-            let is_alone = |row: &&Row| row.scenario == beside.scenario && row.side == Side::Alone;
+            let is_alone = |row: &&ReportRow| row.scenario == beside.scenario && row.variant == RunVariant::Alone;
             Some((self.rows.iter().find(is_alone)?, beside))
         })
     }
 
-    fn tls(&self) -> Option<(&Row, &Row)> {
+    fn tls(&self) -> Option<(&ReportRow, &ReportRow)> {
         let find = |scenario| self.rows.iter().find(|row| row.scenario == scenario);
         Some((find(Scenario::Single)?, find(Scenario::Tls)?))
     }
 
-    /// An SVG drawing of each run over time.
+    /// An SVG plot of each run over time.
     pub fn plot(&self) -> String {
-        let run = |row: &Row| plot::Run { name: row.name(), seconds: row.figures.series.seconds() };
+        let run = |row: &ReportRow| plot::PlottedRun { name: row.name(), seconds: row.figures.series.seconds() };
         plot::draw(&self.rows.iter().map(run).collect::<Vec<_>>())
     }
 
@@ -207,86 +171,21 @@ impl Report {
     }
 }
 
-impl Row {
+impl ReportRow {
     fn name(&self) -> String {
-        self.side.name(self.scenario)
+        self.variant.name(self.scenario)
     }
 }
 
-impl Figures {
-    /// Whether everything that was accepted arrived where it should, signed.
-    pub fn is_sound(&self) -> bool {
-        self.refused + self.missing + self.misrouted + self.bad_signatures == 0
-    }
-
-    /// What went wrong, and what came more than once; the latter is allowed.
-    pub fn faults(&self) -> Option<String> {
-        (!self.is_sound() || self.repeated > 0).then(|| {
-            format!(
-                "{} events, {} deliveries: {} refused, {} missing, {} repeated, {} at the wrong endpoint, {} badly signed",
-                self.events,
-                self.delivered,
-                self.refused,
-                self.missing,
-                self.repeated,
-                self.misrouted,
-                self.bad_signatures
-            )
-        })
-    }
-
-    pub fn json(&self) -> Value {
-        let latency = |histogram: &Histogram| {
-            json!({
-                "p50": millis(histogram.quantile(0.5)), "p95": millis(histogram.quantile(0.95)),
-                "p99": millis(histogram.quantile(0.99)), "max": millis(histogram.max()),
-            })
-        };
-        let mut value = json!({
-            "events": self.events, "delivered": self.delivered,
-            "refused": self.refused, "missing": self.missing, "repeated": self.repeated,
-            "misrouted": self.misrouted, "badSignatures": self.bad_signatures,
-            "acceptedPerSecond": self.accepted_per_second, "deliveredPerSecond": self.delivered_per_second,
-            "publishMillis": latency(&self.publish), "arrivalMillis": latency(&self.arrival),
-            "serverCpuSecondsPer1000": self.server_cpu_per_1000, "ownCpuSecondsPer1000": self.own_cpu_per_1000,
-            "peakMemoryBytes": self.peak_memory_bytes, "writtenBytesPerDelivery": self.written_per_delivery,
-            "keptBytesPerDelivery": self.kept_per_delivery, "stopMillis": millis(self.stop_took),
-        });
-        for fact in &self.facts {
-            value[fact.name] = fact.value.into();
-        }
-        value
-    }
-}
-
-fn ratio(beside: &Row, alone: &Row, fraction: f64) -> f64 {
-    let seconds = |row: &Row| row.figures.arrival.quantile(fraction).as_secs_f64();
+fn ratio(beside: &ReportRow, alone: &ReportRow, fraction: f64) -> f64 {
+    let seconds = |row: &ReportRow| row.figures.arrival.quantile(fraction).as_secs_f64();
     seconds(beside) / seconds(alone).max(f64::EPSILON)
 }
 
-fn throughput_ratio(row: &Row, to: &Row) -> f64 {
+fn throughput_ratio(row: &ReportRow, to: &ReportRow) -> f64 {
     row.figures.delivered_per_second / to.figures.delivered_per_second
 }
 
-fn cpu_ratio(row: &Row, to: &Row) -> f64 {
+fn cpu_ratio(row: &ReportRow, to: &ReportRow) -> f64 {
     row.figures.server_cpu_per_1000 / to.figures.server_cpu_per_1000
-}
-
-pub(super) fn quantiles(histogram: &Histogram) -> String {
-    format!(
-        "{:.1}/{:.1}/{:.1}/{:.1}",
-        millis(histogram.quantile(0.5)),
-        millis(histogram.quantile(0.95)),
-        millis(histogram.quantile(0.99)),
-        millis(histogram.max())
-    )
-}
-
-fn millis(value: Duration) -> f64 {
-    value.as_secs_f64() * 1000.0
-}
-
-#[expect(clippy::cast_precision_loss, reason = "sizes of a run are far below what a double holds exactly")]
-pub(super) fn bytes(number: u64) -> f64 {
-    number as f64
 }

@@ -1,53 +1,29 @@
-//! One scenario after the other, each on a server and a data directory of its own.
+//! Runs the scenarios one after the other, each on a new server with a new data directory.
 
-use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::arrivals::Arrivals;
+use super::ceiling;
+use super::error::BenchError;
+use super::figures::{Fact, Figures, MEGABYTE};
 use super::growth::{Axis, Growth};
+use super::options::BenchOptions;
 use super::process::{Cost, ServerProcess, open_files_max};
-use super::producer::{Plan, Published, publish};
+use super::producer::{PublishPlan, PublishResult, publish};
 use super::progress::Progress;
-use super::report::{Fact, Figures, MEGABYTE, Report, Row};
-use super::scenario::Trial;
+use super::report::{Report, ReportRow};
+use super::scenario::{RunVariant, Scenario};
 use super::sink::Sink;
-use super::stage::{Stage, Store};
-use super::{BenchOptions, Scenario, ceiling};
+use super::test_bed::{StoreLocation, TestBed};
+use super::trial::Trial;
 
-/// Why a run came to nothing.
-#[derive(Debug, thiserror::Error)]
-pub enum BenchError {
-    #[error("the run failed")]
-    Io(#[from] io::Error),
-    #[error("the server refused to be set up: {0}")]
-    Setup(String),
-}
-
-/// How long arrivals may fail to come before the rest counts as missing.
+/// Time without an arrival after which the rest counts as missing.
 const PATIENCE: Duration = Duration::from_secs(15);
-/// A point of a growth table takes no longer: there are many.
+/// Maximum time of publishing for one point of a growth table, because there are many points.
 const GROWTH_DURATION: Duration = Duration::from_secs(3);
 
-/// Which part of a scenario a row is about.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Side {
-    Only,
-    Alone,
-    Beside,
-}
-
-impl Side {
-    /// What this side of a scenario is called.
-    pub fn name(self, scenario: Scenario) -> String {
-        match self {
-            Self::Only | Self::Beside => scenario.as_str().to_owned(),
-            Self::Alone => format!("{} (alone)", scenario.as_str()),
-        }
-    }
-}
-
-/// Measures the ceilings and every scenario; tells on standard error what it is doing.
+/// Measures the ceiling and every scenario. Shows its progress on standard error.
 ///
 /// # Errors
 /// When the server does not start, or a connection to it fails.
@@ -55,10 +31,10 @@ pub async fn run(options: &BenchOptions) -> Result<Report, BenchError> {
     let progress = Progress::on_stderr();
     progress.begin("the ceilings", options.duration);
     let ceiling = ceiling::measure(options).await?;
-    let store = Store::prepare(options.database.clone())?;
+    let store = StoreLocation::prepare(options.database.clone())?;
     let bench = Bench { options, store, progress };
     let mut rows = Vec::new();
-    for scenario in with_what_they_are_compared_to(&options.scenarios) {
+    for scenario in with_reference_scenarios(&options.scenarios) {
         rows.extend(bench.measure(scenario).await?);
     }
     let mut growth = Vec::new();
@@ -68,31 +44,35 @@ pub async fn run(options: &BenchOptions) -> Result<Report, BenchError> {
     Ok(Report { ceiling, rows, growth })
 }
 
-/// TLS is told as a ratio to the same without it.
-fn with_what_they_are_compared_to(scenarios: &[Scenario]) -> Vec<Scenario> {
+/// Adds the scenario `single` for `tls`, which is reported in relation to it.
+fn with_reference_scenarios(scenarios: &[Scenario]) -> Vec<Scenario> {
     let is_single_missing = scenarios.contains(&Scenario::Tls) && !scenarios.contains(&Scenario::Single);
     is_single_missing.then_some(Scenario::Single).into_iter().chain(scenarios.iter().copied()).collect()
 }
 
-/// What all runs share.
+/// The state that all runs share.
 struct Bench<'o> {
     options: &'o BenchOptions,
-    store: Store,
+    store: StoreLocation,
     progress: Progress,
 }
 
 impl Bench<'_> {
-    /// A scenario with neighbours is measured alone first, and then beside them.
-    async fn measure(&self, scenario: Scenario) -> Result<Vec<Row>, BenchError> {
-        let trial = scenario.trial(self.options);
-        let sides: &[Side] = if trial.neighbours.is_some() { &[Side::Alone, Side::Beside] } else { &[Side::Only] };
+    /// Measures a scenario. One with neighbours is measured alone first.
+    async fn measure(&self, scenario: Scenario) -> Result<Vec<ReportRow>, BenchError> {
+        let trial = Trial::of(scenario, self.options);
+        let variants: &[RunVariant] = if trial.neighbours.is_some() {
+            &[RunVariant::Alone, RunVariant::WithNeighbours]
+        } else {
+            &[RunVariant::Only]
+        };
         let mut rows = Vec::new();
-        for side in sides {
+        for variant in variants {
             let mut trial = trial.clone();
-            trial.neighbours = trial.neighbours.filter(|_| *side == Side::Beside);
-            let (mut figures, observed) = self.perform(&side.name(scenario), &trial).await?;
+            trial.neighbours = trial.neighbours.filter(|_| *variant == RunVariant::WithNeighbours);
+            let (mut figures, observed) = self.run_trial(&variant.name(scenario), &trial).await?;
             figures.facts.extend(facts(scenario, &trial, &figures, &observed));
-            rows.push(Row { scenario, side: *side, figures });
+            rows.push(ReportRow { scenario, variant: *variant, figures });
         }
         Ok(rows)
     }
@@ -102,14 +82,14 @@ impl Bench<'_> {
         for point in axis.points(self.options) {
             let mut trial = axis.trial(self.options, point);
             trial.load.duration = trial.load.duration.min(GROWTH_DURATION);
-            let (figures, _) = self.perform(&format!("{point} {}", axis.as_str()), &trial).await?;
+            let (figures, _) = self.run_trial(&format!("{point} {}", axis.as_str()), &trial).await?;
             points.push((point, figures));
         }
         Ok(Growth { axis, points })
     }
 
-    /// One run: sets the stage, publishes, waits for what must arrive, and counts.
-    async fn perform(&self, name: &str, trial: &Trial) -> Result<(Figures, Observed), BenchError> {
+    /// One run: sets up servers and receivers, publishes, waits for the arrivals, and measures.
+    async fn run_trial(&self, name: &str, trial: &Trial) -> Result<(Figures, Observed), BenchError> {
         let Trial { load, receiver, .. } = trial;
         self.progress.begin(name, load.duration);
         check_open_files(name, receiver.addresses)?;
@@ -117,40 +97,40 @@ impl Bench<'_> {
         let sink = Sink::start(*receiver, &arrivals).await?;
         let mut flags = sink.server_flags();
         flags.extend(trial.server_flags.iter().map(ToString::to_string));
-        let mut stage = Stage::start(&self.options.program, &self.store, self.options.nodes, &flags).await?;
-        let api_keys = stage.set(load, &sink.base_urls, &arrivals).await?;
+        let mut test_bed = TestBed::start(&self.options.program, &self.store, self.options.nodes, &flags).await?;
+        let api_keys = test_bed.prepare(load, &sink.base_urls, &arrivals).await?;
         if let Some(neighbours) = trial.neighbours {
-            neighbours.move_in(&mut stage).await?;
+            neighbours.start(&mut test_bed).await?;
         }
-        let servers = stage.servers().map(|server| server.address).collect();
-        let plan = Plan { servers, api_keys, arrivals: Arc::clone(&arrivals), load: load.clone() };
-        let before = self.costs(&stage);
+        let servers = test_bed.servers().map(|server| server.address).collect();
+        let plan = PublishPlan { servers, api_keys, arrivals: Arc::clone(&arrivals), load: load.clone() };
+        let before = self.costs(&test_bed);
         let _watch = self.progress.watch(&arrivals);
         let published = publish(Arc::new(plan)).await?;
         arrivals.wait_for((published.events * load.fan_out) as u64, PATIENCE).await;
-        let costs = [before, self.costs(&stage)];
+        let costs = [before, self.costs(&test_bed)];
         let observed = Observed {
             failures: arrivals.failures(),
             open_connections: arrivals.open_connections(),
             memory_bytes: costs.each_ref().map(|costs| costs.server.memory_bytes),
         };
-        let (stop_took, kept_bytes) = stage.strike().await?;
+        let (stop_took, kept_bytes) = test_bed.stop().await?;
         Ok((figures(&arrivals, &Measured { published, kept_bytes, stop_took, costs }), observed))
     }
 
-    fn costs(&self, stage: &Stage) -> Costs {
-        let server = stage.servers().map(ServerProcess::cost).fold(Cost::default(), Cost::plus);
+    fn costs(&self, test_bed: &TestBed) -> Costs {
+        let server = test_bed.servers().map(ServerProcess::cost).fold(Cost::default(), Cost::plus);
         Costs { server, own: Cost::of_this_process(), database_cpu: self.store.database_cpu() }
     }
 }
 
-/// What only some scenarios tell of.
+/// Measurements that only some scenarios report.
 struct Observed {
-    /// Answers that were errors on purpose.
+    /// Intended error answers.
     failures: u64,
-    /// When everything had arrived.
+    /// Open connections after the last arrival.
     open_connections: u64,
-    /// Of all servers, before and after.
+    /// Memory of all servers, before and after.
     memory_bytes: [u64; 2],
 }
 
@@ -159,7 +139,7 @@ fn facts(scenario: Scenario, trial: &Trial, figures: &Figures, observed: &Observ
     match scenario {
         Scenario::Failing => {
             let share = count(observed.failures) / count(observed.failures + figures.delivered);
-            let text = format!("{:.1}% of the answers were 500, and what they refused came again", share * 100.0);
+            let text = format!("{:.1}% of the answers were 500, and their deliveries were retried", share * 100.0);
             vec![fact("failedShare", share, text)]
         }
         Scenario::Wan => {
@@ -167,7 +147,8 @@ fn facts(scenario: Scenario, trial: &Trial, figures: &Figures, observed: &Observ
             let in_time: u64 =
                 figures.series.seconds().iter().take(trial.load.whole_seconds()).map(|second| second.delivered).sum();
             let share = count(in_time) / offered;
-            let text = format!("{:.1}% of {offered:.0} events offered arrived while more were offered", share * 100.0);
+            let text =
+                format!("{:.1}% of {offered:.0} offered events arrived during the time of publishing", share * 100.0);
             let open = count(observed.open_connections);
             let open_text = format!("{open:.0} connections to receivers were open at the end");
             vec![fact("deliveredToOffered", share, text), fact("openConnections", open, open_text)]
@@ -182,27 +163,27 @@ fn facts(scenario: Scenario, trial: &Trial, figures: &Figures, observed: &Observ
     }
 }
 
-/// Receivers take a file each, and so do the connections to them, here and in the server.
+/// Each receiver needs a file, and so does each connection to it, here and in the server.
 fn check_open_files(name: &str, addresses: usize) -> Result<(), BenchError> {
     let (needed, allowed) = (addresses as u64 * 4, open_files_max());
-    let text = || format!("{name} needs {needed} open files, and {allowed} are allowed: see `ulimit -n`");
+    let text = || format!("{name} needs {needed} open files, but the limit is {allowed}: raise it with `ulimit -n`");
     if needed > allowed { Err(BenchError::Setup(text())) } else { Ok(()) }
 }
 
-/// What has been used so far, and by whom.
+/// The resources used so far, by process.
 struct Costs {
     server: Cost,
     own: Cost,
-    /// Unknown without one, or when it is on another machine.
+    /// `None` without a database, or if it is on another machine.
     database_cpu: Option<Duration>,
 }
 
-/// What was measured around the arrivals.
+/// Measurements beside the arrivals.
 struct Measured {
-    published: Published,
+    published: PublishResult,
     kept_bytes: u64,
     stop_took: Duration,
-    /// Before and after.
+    /// Before and after the run.
     costs: [Costs; 2],
 }
 

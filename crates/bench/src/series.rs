@@ -1,4 +1,4 @@
-//! Arrivals second by second, for the plot and for the whole.
+//! Arrivals for each second of a run, and in total.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ pub struct Series {
     seconds: Vec<Histogram>,
 }
 
-/// One second of a run, as it is drawn.
+/// One second of a run, for the plot.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Second {
     pub delivered: u64,
@@ -18,11 +18,11 @@ pub struct Second {
     pub p99: Duration,
 }
 
-/// What comes later still counts, into the last: more seconds than any run takes.
+/// Maximum number of seconds: more than any run takes. A later arrival counts in the last second.
 const SECONDS_MAX: u64 = 4 * 3600;
 
 impl Series {
-    /// An arrival so long after the beginning.
+    /// Records an arrival, `at` after the start of publishing.
     pub fn record(&mut self, at: Duration, latency: Duration) {
         let second = usize::try_from(at.as_secs().min(SECONDS_MAX)).unwrap_or(0);
         if second >= self.seconds.len() {
@@ -54,7 +54,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn seconds_without_an_arrival_stand_in_their_place() {
+    fn seconds_without_an_arrival_are_kept() {
         let mut series = Series::default();
         for (at, latency) in [(100, 3), (900, 5), (2500, 7)] {
             series.record(Duration::from_millis(at), Duration::from_millis(latency));

@@ -1,4 +1,4 @@
-//! A certificate authority for one run, so that a sink can speak TLS and the server under test checks what it shows.
+//! A certificate authority for one run. A sink speaks TLS with it, and the server under test verifies its certificates.
 
 use std::io;
 use std::net::IpAddr;
@@ -11,11 +11,11 @@ use rustls::ServerConfig;
 use rustls::pki_types::PrivateKeyDer;
 use tokio_rustls::TlsAcceptor;
 
-/// Trusted by whoever is given its PEM.
+/// A certificate authority.
 pub struct Authority {
     issuer: Issuer<'static, KeyPair>,
     pem: String,
-    /// Shared by all leaves: what is measured are handshakes, not the making of keys.
+    /// Shared by all leaves: the benchmark measures handshakes, not key generation.
     leaf_key: KeyPair,
 }
 
@@ -23,7 +23,7 @@ impl Authority {
     pub fn new() -> io::Result<Self> {
         let key = KeyPair::generate().map_err(io::Error::other)?;
         let mut params = CertificateParams::new([]).map_err(io::Error::other)?;
-        // A leaf keeps the library's default name; one that issues under the same would look self-signed.
+        // Leaves have the default name of the library. The same name here would make them look self-signed.
         params.distinguished_name.push(DnType::CommonName, "The authority of one benchmark");
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
@@ -36,7 +36,7 @@ impl Authority {
         &self.pem
     }
 
-    /// Speaks TLS as whoever is at this address.
+    /// An acceptor with a certificate for this address.
     pub fn acceptor(&self, address: IpAddr) -> io::Result<TlsAcceptor> {
         let mut params = CertificateParams::new([address.to_string()]).map_err(io::Error::other)?;
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];

@@ -1,21 +1,24 @@
-//! As little HTTP/1.1 as measuring needs: the generator must cost far less than what it measures.
+//! A minimal HTTP/1.1 parser, because the generator must cost far less than the measured server.
 
 use std::io;
 
 use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt};
 
-/// The head of a message and how long its body is.
-pub struct Head {
+/// The lengths of a message's head and body, in bytes.
+pub struct MessageHead {
     pub length: usize,
     pub body_bytes: usize,
 }
 
-/// Longest head that is read.
+/// Maximum length of a head.
 const HEAD_BYTES: usize = 16 * 1024;
 
-/// Reads until a whole message lies in `buffer`; `None` at a clean end.
-pub async fn read_message(stream: &mut (impl AsyncRead + Unpin), buffer: &mut BytesMut) -> io::Result<Option<Head>> {
+/// Reads until `buffer` contains a whole message. `None` if the connection ends between messages.
+pub async fn read_message(
+    stream: &mut (impl AsyncRead + Unpin),
+    buffer: &mut BytesMut,
+) -> io::Result<Option<MessageHead>> {
     loop {
         if let Some(head) = parse_head(buffer)? {
             while buffer.len() < head.length + head.body_bytes {
@@ -26,7 +29,7 @@ pub async fn read_message(stream: &mut (impl AsyncRead + Unpin), buffer: &mut By
             return Ok(Some(head));
         }
         if buffer.len() > HEAD_BYTES {
-            return Err(io::Error::other("a head too long"));
+            return Err(io::Error::other("the head of an HTTP message is too long"));
         }
         if stream.read_buf(buffer).await? == 0 {
             return if buffer.is_empty() { Ok(None) } else { Err(io::ErrorKind::UnexpectedEof.into()) };
@@ -34,24 +37,24 @@ pub async fn read_message(stream: &mut (impl AsyncRead + Unpin), buffer: &mut By
     }
 }
 
-/// Drops a message that was dealt with.
-pub fn pass(buffer: &mut BytesMut, head: &Head) {
+/// Removes a processed message from the buffer.
+pub fn consume(buffer: &mut BytesMut, head: &MessageHead) {
     buffer.advance(head.length + head.body_bytes);
 }
 
-fn parse_head(buffer: &[u8]) -> io::Result<Option<Head>> {
+fn parse_head(buffer: &[u8]) -> io::Result<Option<MessageHead>> {
     let Some(end) = find(buffer, b"\r\n\r\n") else { return Ok(None) };
     let body_bytes = match header(&buffer[..end], b"content-length") {
         None => 0,
         Some(value) => std::str::from_utf8(value)
             .ok()
             .and_then(|text| text.parse().ok())
-            .ok_or_else(|| io::Error::other("an unreadable content-length"))?,
+            .ok_or_else(|| io::Error::other("cannot parse a content-length"))?,
     };
-    Ok(Some(Head { length: end + 4, body_bytes }))
+    Ok(Some(MessageHead { length: end + 4, body_bytes }))
 }
 
-/// A header's value, by its name in lowercase.
+/// The value of a header. `name` must be lowercase.
 pub fn header<'h>(head: &'h [u8], name: &[u8]) -> Option<&'h [u8]> {
     head.split(|byte| *byte == b'\n').skip(1).find_map(|line| {
         let colon = line.iter().position(|byte| *byte == b':')?;
@@ -63,7 +66,7 @@ fn find(haystack: &[u8], needle: &[u8]) -> Option<usize> {
     haystack.windows(needle.len()).position(|window| window == needle)
 }
 
-/// The path of a request, by its head.
+/// The path in the head of a request.
 pub fn path(head: &[u8]) -> Option<&[u8]> {
     head.split(|byte| *byte == b'\n').next()?.split(|byte| *byte == b' ').nth(1)
 }

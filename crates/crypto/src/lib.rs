@@ -1,7 +1,6 @@
-//! The only file that names the crypto library: hashes, MACs, sealing and randomness in the house's words.
+//! Hashes, MACs, signatures, sealing and randomness. The only crate that names the cryptography library.
 //!
-//! It knows no noun of ours. Keys wipe themselves on drop by the library's own care or by `zeroize`, and
-//! nothing here prints a key.
+//! It knows no noun of the product. The library or `zeroize` wipes keys on drop. `Debug` never prints a key.
 
 use std::fmt;
 use std::sync::Arc;
@@ -12,7 +11,7 @@ use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
 use aws_lc_rs::{constant_time, digest, hkdf, hmac};
 use zeroize::Zeroizing;
 
-/// The operating system's randomness, as an object that can be handed to whoever needs it.
+/// The random source of the operating system.
 #[derive(Clone, Debug)]
 pub struct Random(SystemRandom);
 
@@ -26,7 +25,7 @@ impl Random {
     /// Fills `bytes` with random bytes.
     ///
     /// # Panics
-    /// When the operating system has no randomness to give: nothing safe can be done then.
+    /// When the operating system provides no randomness: nothing safe can be done without it.
     pub fn fill(&self, bytes: &mut [u8]) {
         self.0.fill(bytes).expect("the system's random source works");
     }
@@ -37,10 +36,10 @@ impl Random {
         bytes
     }
 
-    /// `N` characters, each drawn evenly from `0-9a-z`.
+    /// `N` characters, drawn uniformly from `0-9a-z`.
     pub fn alphanumeric<const N: usize>(&self) -> [u8; N] {
         const ALPHABET: &[u8; 36] = b"0123456789abcdefghijklmnopqrstuvwxyz";
-        const FAIR: u8 = 252; // the largest multiple of 36 that fits; above it a draw would favour the first letters
+        const FAIR: u8 = 252; // the largest multiple of 36 in a byte; higher bytes would favour the first letters
         let mut out = [0; N];
         let mut filled = 0;
         while filled < N {
@@ -54,7 +53,7 @@ impl Random {
         out
     }
 
-    /// A number in `[0, 1)`.
+    /// A uniform number in `[0, 1)`.
     pub fn unit(&self) -> f64 {
         const MANTISSA_BITS: u32 = 53;
         let bits = u64::from_le_bytes(self.bytes()) >> (64 - MANTISSA_BITS);
@@ -70,7 +69,7 @@ pub fn sha256(bytes: &[u8]) -> [u8; 32] {
     out
 }
 
-/// An HMAC-SHA-256 key whose schedule is computed once.
+/// An HMAC-SHA-256 key. Its key schedule is computed once.
 #[derive(Clone)]
 pub struct MacKey(hmac::Key);
 
@@ -79,7 +78,7 @@ impl MacKey {
         Self(hmac::Key::new(hmac::HMAC_SHA256, key))
     }
 
-    /// The MAC over the parts as if they were one text.
+    /// The MAC over the concatenated parts.
     pub fn sign(&self, parts: &[&[u8]]) -> [u8; 32] {
         let mut context = hmac::Context::with_key(&self.0);
         for part in parts {
@@ -97,7 +96,7 @@ impl fmt::Debug for MacKey {
     }
 }
 
-/// The key pair of an Ed25519 signature (RFC 8032).
+/// An Ed25519 key pair (RFC 8032).
 #[derive(Clone)]
 pub struct SigningKey(Arc<Ed25519KeyPair>);
 
@@ -105,12 +104,12 @@ impl SigningKey {
     pub const SEED_BYTES: usize = 32;
     pub const PUBLIC_BYTES: usize = 32;
 
-    /// The pair that a seed stands for.
+    /// Derives the pair from its seed.
     ///
     /// # Panics
-    /// Never: any 32 bytes are a seed.
+    /// Never: any 32 bytes are a valid seed.
     pub fn from_seed(seed: &[u8; Self::SEED_BYTES]) -> Self {
-        Self(Arc::new(Ed25519KeyPair::from_seed_unchecked(seed).expect("any 32 bytes are a seed")))
+        Self(Arc::new(Ed25519KeyPair::from_seed_unchecked(seed).expect("any 32 bytes are a valid seed")))
     }
 
     pub fn public_key(&self) -> [u8; Self::PUBLIC_BYTES] {
@@ -132,17 +131,17 @@ impl fmt::Debug for SigningKey {
     }
 }
 
-/// Compares in a time that does not depend on where the two differ.
+/// Compares in a time that does not depend on where the two values differ.
 pub fn equal_in_constant_time(a: &[u8], b: &[u8]) -> bool {
     constant_time::verify_slices_are_equal(a, b).is_ok()
 }
 
-/// The sealed bytes were made with another key, for another record, or were altered.
+/// The sealed bytes belong to another key or another record, or were altered.
 #[derive(Debug, thiserror::Error)]
-#[error("sealed bytes do not open: another key, another record, or altered bytes")]
+#[error("cannot open sealed bytes: another key, another record, or altered bytes")]
 pub struct Unsealable;
 
-/// The master key, from which every other key is derived.
+/// The master key. Every other key is derived from it.
 pub struct MasterKey {
     wrapping: LessSafeKey,
     derivation: hkdf::Prk,
@@ -171,18 +170,18 @@ impl MasterKey {
         Self { wrapping: aead_key(&wrapping), derivation, id }
     }
 
-    /// Tells keys apart without telling anything about them.
+    /// Identifies the key. Reveals nothing about it.
     pub fn id(&self) -> String {
         self.id.iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
-    /// A MAC key for one purpose, independent of every other.
+    /// A MAC key for one purpose, independent of the keys for other purposes.
     pub fn mac_key(&self, purpose: &str) -> MacKey {
         MacKey::new(derive::<KEY_BYTES>(&self.derivation, purpose.as_bytes()).as_slice())
     }
 
-    /// Seals `plain` under a fresh data key that is itself wrapped by the master key. `record` says what the
-    /// bytes belong to; they open for no other record.
+    /// Seals `plain` with a fresh data key, which the master key wraps. `record` is the associated data: the bytes open
+    /// for no other record.
     pub fn seal(&self, random: &Random, record: &str, plain: &[u8]) -> Vec<u8> {
         let data_key = Zeroizing::new(random.bytes::<KEY_BYTES>());
         let mut sealed = Vec::with_capacity(1 + WRAPPED_BYTES + NONCE_BYTES + plain.len() + TAG_BYTES);
@@ -192,7 +191,7 @@ impl MasterKey {
         sealed
     }
 
-    /// Opens what [`MasterKey::seal`] made for the same record.
+    /// Opens bytes that [`MasterKey::seal`] made for the same record.
     ///
     /// # Errors
     /// When the key or the record differ, or the bytes were altered.
@@ -218,7 +217,7 @@ fn derive<const N: usize>(prk: &hkdf::Prk, purpose: &[u8]) -> Zeroizing<[u8; N]>
     let mut out = Zeroizing::new([0; N]);
     prk.expand(&[purpose], Length(N))
         .and_then(|okm| okm.fill(out.as_mut_slice()))
-        .expect("the length is far below HKDF's limit");
+        .expect("the length is below the limit of HKDF");
     out
 }
 
@@ -230,7 +229,7 @@ fn append_sealed(key: &LessSafeKey, random: &Random, record: &str, plain: &[u8],
     let nonce = random.bytes::<NONCE_BYTES>();
     let mut body = plain.to_vec();
     key.seal_in_place_append_tag(Nonce::assume_unique_for_key(nonce), Aad::from(record.as_bytes()), &mut body)
-        .expect("the plain text is far below the cipher's limit");
+        .expect("the plaintext is below the limit of the cipher");
     out.extend_from_slice(&nonce);
     out.extend_from_slice(&body);
 }
@@ -249,7 +248,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sealed_bytes_open_only_with_the_same_key_and_for_the_same_record() {
+    fn sealed_bytes_open_only_with_their_key_and_record() {
         let random = Random::default();
         let key = MasterKey::new(&[7; 32]);
         let sealed = key.seal(&random, "whe_a/1", b"whsec_x");
@@ -265,13 +264,13 @@ mod tests {
     }
 
     #[test]
-    fn the_same_text_never_seals_to_the_same_bytes() {
+    fn sealing_the_same_text_twice_gives_different_bytes() {
         let (random, key) = (Random::default(), MasterKey::new(&[7; 32]));
         assert_ne!(key.seal(&random, "r", b"x"), key.seal(&random, "r", b"x"));
     }
 
     #[test]
-    fn derived_keys_differ_by_purpose_and_the_mac_ignores_how_the_text_is_cut() {
+    fn derived_keys_differ_by_purpose_and_parts_are_joined() {
         let key = MasterKey::new(&[7; 32]);
         let (a, b) = (key.mac_key("a"), key.mac_key("b"));
         assert_ne!(a.sign(&[b"xy"]), b.sign(&[b"xy"]));
@@ -279,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn no_key_shows_itself_in_debug() {
+    fn debug_prints_no_key() {
         let key = MasterKey::new(&[7; 32]);
         let signing = SigningKey::from_seed(&[7; 32]);
         assert!(!format!("{key:?} {:?} {signing:?}", key.mac_key("a")).contains("07, 07"));
@@ -287,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn random_letters_cover_the_alphabet_and_units_stay_below_one() {
+    fn random_letters_cover_the_alphabet_and_units_are_below_one() {
         let random = Random::default();
         let letters = random.alphanumeric::<4096>();
         assert!(letters.iter().all(|c| c.is_ascii_digit() || c.is_ascii_lowercase()));

@@ -1,4 +1,4 @@
-//! Who calls and what they may do.
+//! Callers: modes, scopes, API keys, and what a principal may do.
 
 use std::fmt;
 use std::str::FromStr;
@@ -9,7 +9,7 @@ use super::limits;
 use super::tenant::Tenant;
 use super::time::Timestamp;
 
-/// Live keys send; test keys reach the same routes and cause no side effects outside.
+/// Live keys send. Test keys reach the same routes and cause no side effects outside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Mode {
     Live,
@@ -29,7 +29,7 @@ impl Mode {
     }
 }
 
-/// One thing that a key may do.
+/// A permission of a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Scope {
     WebhooksManage,
@@ -83,7 +83,7 @@ impl serde::Serialize for Scope {
     }
 }
 
-/// Which scopes do for what; any one of a set is enough.
+/// The scopes that permit an action. Any one of a set is enough.
 pub mod needs {
     use super::Scope;
 
@@ -96,7 +96,7 @@ pub mod needs {
     pub const WORKSPACES: &[Scope] = &[Scope::WorkspacesManage];
 }
 
-/// The text names no scope.
+/// The text is not the name of a scope.
 #[derive(Debug, thiserror::Error)]
 #[error("there is no scope {0:?}; the scopes are {list}", list = Scopes::of(&Scope::ALL))]
 pub struct UnknownScope(pub String);
@@ -130,7 +130,7 @@ impl Scopes {
         self.0 == 0
     }
 
-    /// What is in this set and not in the other.
+    /// The scopes of this set that the other lacks.
     pub const fn without(self, other: Self) -> Self {
         Self(self.0 & !other.0)
     }
@@ -164,7 +164,7 @@ pub struct Principal {
     pub request_id: Option<RequestId>,
 }
 
-/// The caller's key lacks every scope that would do.
+/// The caller has none of the scopes, any one of which is enough.
 #[derive(Debug, thiserror::Error)]
 #[error("Token lacks the required scope. Need one of: {list}.", list = Scopes::of(needed))]
 pub struct ScopeMissing {
@@ -173,7 +173,7 @@ pub struct ScopeMissing {
 
 impl Principal {
     /// # Errors
-    /// When the key has none of the scopes, any of which would do.
+    /// When the caller has none of the scopes, any one of which is enough.
     pub fn require(&self, any_of: &'static [Scope]) -> Result<(), ScopeMissing> {
         if any_of.iter().any(|&scope| self.scopes.contains(scope)) {
             Ok(())
@@ -182,11 +182,11 @@ impl Principal {
         }
     }
 
-    /// Whether a key of these scopes and this mode is this caller's to make: nobody grants what they lack, and what makes
-    /// an operator is granted at the command line alone.
+    /// Checks whether this caller may create a key of these scopes and this mode. Nobody grants what they lack, and only the
+    /// command line grants the operator's scope.
     ///
     /// # Errors
-    /// Says what stands against it.
+    /// Names the reason.
     pub fn check_grant(&self, scopes: Scopes, mode: Mode) -> Result<(), GrantRefusal> {
         let lacking = scopes.without(self.scopes);
         if !lacking.is_empty() {
@@ -206,18 +206,18 @@ impl Principal {
     }
 }
 
-/// Why a key may not be made by this caller.
+/// Why this caller may not create a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum GrantRefusal {
-    /// The caller lacks these scopes itself.
+    /// The caller lacks these scopes.
     Lacking(Scopes),
-    /// A test key would make a live one.
+    /// A test key may not create a live key.
     Live,
-    /// The scope of operators.
+    /// Only the command line grants the operator's scope.
     Operator,
 }
 
-/// What a key is for: 1 to 128 characters, none of them a control character.
+/// A note about the purpose of a key: 1 to 128 characters without control characters.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ApiKeyName(String);
 
@@ -227,7 +227,7 @@ pub struct InvalidApiKeyName;
 
 impl ApiKeyName {
     /// # Errors
-    /// When the text is empty, too long or holds a control character.
+    /// When the text is empty, too long, or contains a control character.
     pub fn parse(text: &str) -> Result<Self, InvalidApiKeyName> {
         let fits = (1..=limits::API_KEY_NAME_CHARS).contains(&text.chars().count());
         if fits && !text.chars().any(char::is_control) { Ok(Self(text.to_owned())) } else { Err(InvalidApiKeyName) }
@@ -238,11 +238,11 @@ impl ApiKeyName {
     }
 }
 
-/// The keyed hash under which the store knows an API key.
+/// The keyed hash by which the store finds an API key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ApiKeyHash(pub [u8; 32]);
 
-/// An API key as it is kept: everything but the key.
+/// A stored API key, without its plaintext.
 #[derive(Clone, Debug)]
 pub struct ApiKey {
     pub key: RowKey,
@@ -254,7 +254,7 @@ pub struct ApiKey {
     pub scopes: Scopes,
     pub last4: String,
     pub created_at: Timestamp,
-    /// The key stops working at this instant: 00:00 UTC of its day of expiry.
+    /// The key stops working at this instant: 00:00 UTC of its expiry day.
     pub expires_at: Option<Timestamp>,
     pub revoked_at: Option<Timestamp>,
 }
@@ -265,17 +265,16 @@ mod tests {
 
     fn principal(mode: Mode, scopes: &[Scope]) -> Principal {
         Principal {
-            key_id: ApiKeyId::from_letters([b'a'; 16]),
+            actor: Actor::ApiKey(ApiKeyId::from_letters([b'a'; 16])),
+            tenant: Tenant { workspace: RowKey::from_i64(1), mode },
             workspace_id: WorkspaceId::from_letters([b'a'; 16]),
-            workspace_key: RowKey::from_i64(1),
-            mode,
             scopes: Scopes::of(scopes),
             request_id: None,
         }
     }
 
     #[test]
-    fn nobody_grants_a_scope_or_a_mode_that_they_lack() {
+    fn nobody_grants_a_scope_or_mode_that_they_lack() {
         let has = [Scope::KeysManage, Scope::EventsWrite];
         let live = principal(Mode::Live, &has);
         assert_eq!(live.check_grant(Scopes::of(&has), Mode::Live), Ok(()));
@@ -289,7 +288,7 @@ mod tests {
     }
 
     #[test]
-    fn an_operator_makes_no_operator() {
+    fn an_operator_cannot_create_another_operator() {
         let operator = principal(Mode::Live, &Scope::ALL);
         let wanted = Scopes::of(&[Scope::WorkspacesManage]);
         assert_eq!(operator.check_grant(wanted, Mode::Live), Err(GrantRefusal::Operator));
@@ -306,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn every_scope_reads_back_from_its_name() {
+    fn every_scope_parses_back_from_its_name() {
         for scope in Scope::ALL {
             assert_eq!(scope.as_str().parse::<Scope>().unwrap(), scope);
         }
@@ -314,7 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_scope_is_told_in_the_published_words() {
+    fn a_missing_scope_has_the_published_message() {
         let principal = principal(Mode::Live, &[Scope::EventsWrite]);
         assert!(principal.require(&[Scope::EventsWrite]).is_ok());
         assert_eq!(

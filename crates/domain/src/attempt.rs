@@ -1,15 +1,15 @@
-//! One try at a delivery and how it ended: a closed list that knows whose fault it was.
+//! One attempt at a delivery, and its outcome: a closed list that also says whose fault a failure was.
 
 use bytes::Bytes;
 
 use super::time::Timestamp;
 
-/// Who answers for an outcome.
+/// Who is responsible for an outcome.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
     Nobody,
     Receiver,
-    /// Ours: never charged to the receiver and no step of the schedule.
+    /// Our own fault: not charged to the receiver, and it uses no step of the schedule.
     Sender,
 }
 
@@ -18,33 +18,33 @@ pub enum Fault {
 pub enum AttemptOutcome {
     /// The receiver answered 2xx.
     Delivered,
-    /// An answer other than 2xx, 3xx and 410.
+    /// A status other than 2xx, 3xx and 410.
     HttpError,
-    /// 3xx: redirects are never followed.
+    /// 3xx. Redirects are never followed.
     Redirect,
-    /// 410: the receiver wants no more.
+    /// 410: the receiver wants no further events.
     Gone,
-    /// The exchange was not over at its deadline.
+    /// The exchange did not end before its deadline.
     Timeout,
-    /// The host's name has no address, or nothing answered for it.
+    /// The host name has no address, or no name server answered.
     DnsFailed,
     ConnectFailed,
     TlsFailed,
-    /// The connection ended before the answer did.
+    /// The connection closed before the answer was complete.
     ConnectionClosed,
-    /// What came back is not HTTP, or its headers are too many or too large.
+    /// The answer is not HTTP, or its headers are too many or too large.
     InvalidResponse,
-    /// The guard refused every way to the host.
+    /// The guard refused the host's addresses.
     SsrfBlocked,
-    /// Rendered and signed with a test key, and not sent.
+    /// Published with a test key: rendered and signed, but not sent.
     Simulated,
-    /// The process that had claimed it is gone.
+    /// The process that held the claim is gone.
     Abandoned,
-    /// A fault of ours that has no other name.
+    /// Any other fault of our own.
     InternalError,
-    /// The operator's forward proxy cannot be reached, or does not do as a proxy does.
+    /// The operator's forward proxy cannot be reached, or does not behave as a proxy.
     ProxyFailed,
-    /// The operator's forward proxy may not connect to where the host is.
+    /// The operator's forward proxy refuses to connect to the host's address.
     ProxyRefused,
 }
 
@@ -68,7 +68,7 @@ impl AttemptOutcome {
         Self::ProxyRefused,
     ];
 
-    /// What an answer with this status amounts to.
+    /// The outcome of an answer with this status.
     pub const fn of_status(status: u16) -> Self {
         match status {
             200..=299 => Self::Delivered,
@@ -126,15 +126,15 @@ impl AttemptOutcome {
     }
 }
 
-/// What the log keeps of one attempt.
+/// One attempt as the log keeps it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Attempt {
-    /// Counts from 1 without a gap.
+    /// Counts from 1 without gaps.
     pub number: u32,
     pub started_at: Timestamp,
     pub duration_ms: u32,
     pub outcome: AttemptOutcome,
-    /// Kept for simulated attempts: exactly what would have been sent.
+    /// For simulated attempts only: exactly what would have been sent.
     pub request_headers: Vec<(String, String)>,
     pub response_status: Option<u16>,
     pub response_headers: Vec<(String, String)>,
@@ -143,22 +143,21 @@ pub struct Attempt {
     pub error: Option<String>,
     /// Set when the outcome is recorded.
     pub next_attempt_at: Option<Timestamp>,
-    /// Where the time went; `None` when no exchange was begun.
+    /// Timings of the exchange; `None` if none was started.
     pub phases: Option<AttemptPhases>,
 }
 
-/// How long each part of an exchange took, in milliseconds rounded down; `None` for a part that did not happen or did
-/// not end.
+/// Duration of each part of an exchange, in milliseconds rounded down. `None`: the part did not happen or did not end.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct AttemptPhases {
-    /// Looking the host's name up; a pinned answer needs none.
+    /// The DNS look-up. A pinned answer needs none.
     pub dns_ms: Option<u32>,
-    /// Until one of the host's addresses was connected to.
+    /// Until a connection to one of the host's addresses was established.
     pub connect_ms: Option<u32>,
     pub tls_ms: Option<u32>,
-    /// From the start of the request until the head of the answer.
+    /// From the start of the request to the head of the answer.
     pub first_byte_ms: Option<u32>,
-    /// The answer, or the failure, came over a connection that had carried a request before.
+    /// The connection had already carried another request.
     pub connection_reused: bool,
 }
 
@@ -167,7 +166,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_2xx_is_success_and_every_code_reads_back() {
+    fn only_2xx_is_success_and_every_code_parses_back() {
         for status in 100..=599 {
             let delivered = AttemptOutcome::of_status(status) == AttemptOutcome::Delivered;
             assert_eq!(delivered, (200..300).contains(&status), "{status}");

@@ -1,17 +1,27 @@
-//! The audit log: who wrote what, when, by which request. One row per write, never changed.
+//! The audit log: who wrote what, when, by which request. One row per write. Rows are never changed.
 
 use super::access::Mode;
 use super::id::{ApiKeyId, AuditId, RequestId, WorkspaceId};
 
-/// Who writes.
+/// Who made a write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Actor {
     ApiKey(ApiKeyId),
-    /// An operator at the machine, who needs no key.
+    /// An operator at the machine. No key is needed there.
     CommandLine,
 }
 
-/// Who writes, in which mode, by which request: what every write of one request has in common.
+impl Actor {
+    /// The key, if the actor is one.
+    pub const fn api_key(self) -> Option<ApiKeyId> {
+        match self {
+            Self::ApiKey(id) => Some(id),
+            Self::CommandLine => None,
+        }
+    }
+}
+
+/// Who made a write, in which mode, by which request: common to all writes of one request.
 #[derive(Clone, Copy, Debug)]
 pub struct Author {
     pub actor: Actor,
@@ -23,7 +33,7 @@ impl Author {
     pub const COMMAND_LINE: Self = Self { actor: Actor::CommandLine, mode: Mode::Live, request_id: None };
 }
 
-/// What was done. Publishing is not in the list: the events are a log of their own.
+/// What was done. Publishing is not listed: the event log records it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AuditAction {
     WorkspaceCreated,
@@ -60,7 +70,7 @@ impl AuditAction {
         Self::ReplayStopped,
     ];
 
-    /// As it stands on the wire and in the store.
+    /// The name on the wire and in the store.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::WorkspaceCreated => "workspace.created",
@@ -85,18 +95,18 @@ impl AuditAction {
     }
 }
 
-/// One entry of the log.
+/// One entry of the audit log.
 #[derive(Clone, Debug)]
 pub struct AuditEntry {
     pub id: AuditId,
-    /// The workspace that was written to; an operator's key belongs to another.
+    /// The workspace that was written to. An operator's key belongs to another workspace.
     pub workspace_id: WorkspaceId,
     pub author: Author,
     pub action: AuditAction,
     pub resource_id: String,
 }
 
-/// Which entries are asked for; all of them when nothing is set.
+/// Selects entries. An empty filter selects all.
 #[derive(Clone, Debug, Default)]
 pub struct AuditFilter {
     pub action: Option<AuditAction>,
@@ -108,7 +118,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_action_reads_back_from_its_name() {
+    fn every_action_parses_back_from_its_name() {
         for action in AuditAction::ALL {
             assert_eq!(AuditAction::parse(action.as_str()), Some(action));
         }

@@ -1,6 +1,6 @@
-//! The URL of a PostgreSQL database, which may hold a password: carried whole, printed without it.
+//! The URL of a PostgreSQL database. It may contain a password, so it is never printed with it.
 //!
-//! What its parameters mean is the store's business (`store/postgres/connect.rs`).
+//! Its parameters are interpreted by the PostgreSQL store.
 
 use std::fmt;
 
@@ -10,19 +10,19 @@ use zeroize::Zeroizing;
 #[derive(Clone)]
 pub struct DatabaseUrl(Zeroizing<String>);
 
-/// The text is no such URL. It is not repeated here, since it may hold a password.
+/// The text is not such a URL. The error does not repeat it, since it may contain a password.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "is not a URL like postgres://user@host:5432/database; @, /, ? and % in a name or a password are written as %40, %2F, %3F, %25"
 )]
 pub struct InvalidDatabaseUrl;
 
-/// Stands for a password.
+/// Printed instead of a password.
 const HIDDEN: &str = "***";
 
 impl DatabaseUrl {
     /// # Errors
-    /// When the text has another scheme, or when it cannot be told what in it is the password.
+    /// When the text has another scheme, or when it is ambiguous which part is the password.
     pub fn parse(text: &str) -> Result<Self, InvalidDatabaseUrl> {
         let rest = after_scheme(text).ok_or(InvalidDatabaseUrl)?;
         let is_plain = !text.chars().any(|c| c.is_whitespace() || c.is_control() || c == '#');
@@ -37,13 +37,13 @@ impl DatabaseUrl {
         }
     }
 
-    /// With its password.
+    /// The URL with its password.
     pub fn reveal(&self) -> &str {
         &self.0
     }
 }
 
-/// With its password replaced.
+/// The URL with its password replaced by `***`.
 impl fmt::Display for DatabaseUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let rest = after_scheme(&self.0).unwrap_or_default();
@@ -66,7 +66,7 @@ impl fmt::Display for DatabaseUrl {
                 (false, _) => '&',
             };
             match parameter.split_once('=') {
-                // A name with an escape in it can be any name.
+                // A name that contains an escape may decode to `password`.
                 Some((name, _)) if name == "password" || name.contains('%') => write!(f, "{mark}{name}={HIDDEN}")?,
                 _ => write!(f, "{mark}{parameter}")?,
             }
@@ -85,7 +85,7 @@ fn after_scheme(text: &str) -> Option<&str> {
     ["postgres://", "postgresql://"].iter().find_map(|scheme| text.strip_prefix(scheme))
 }
 
-/// What comes before the first of these, and the rest.
+/// Splits before the first of these characters.
 fn split<'t>(text: &'t str, ends: &[char]) -> (&'t str, &'t str) {
     text.split_at(text.find(ends).unwrap_or(text.len()))
 }
@@ -95,7 +95,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_password_is_printed_nowhere() {
+    fn a_password_is_never_printed() {
         for (text, shown) in [
             ("postgres://alice:hunter2@db.internal:5432/hooks", "postgres://alice:***@db.internal:5432/hooks"),
             ("postgresql://alice:hunter2@one:1,two:2/hooks?a=b", "postgresql://alice:***@one:1,two:2/hooks?a=b"),
@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn a_text_whose_password_cannot_be_told_is_refused() {
+    fn a_url_with_an_ambiguous_password_is_refused() {
         for text in [
             "",
             "postgres://",

@@ -13,7 +13,7 @@ use super::event_type::EventTypeName;
 use super::id::{DeliveryId, EndpointId, EventId};
 use super::time::Timestamp;
 
-/// Where a delivery stands. Everything but `Pending` is final.
+/// The state of a delivery. All but `Pending` are final.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum DeliveryStatus {
     Pending,
@@ -43,7 +43,7 @@ impl DeliveryStatus {
         Self::ALL.into_iter().find(|status| status.as_str() == text)
     }
 
-    /// The number by which the stores know it.
+    /// The number that the stores keep.
     pub const fn code(self) -> i64 {
         self as i64
     }
@@ -53,22 +53,22 @@ impl DeliveryStatus {
     }
 }
 
-/// Why a delivery ended otherwise than by being delivered.
+/// Why a delivery ended without success.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EndReason {
     /// The schedule has no step left.
     Exhausted,
     /// It waited 14 days behind an inactive or paused endpoint.
     Expired,
-    /// The endpoint was switched off by its owner when the event came.
+    /// The owner had switched the endpoint off when the event was accepted.
     Inactive,
-    /// The endpoint had been disabled as `gone`, `failing` or `ssrf_blocked` when the event came.
+    /// The endpoint was disabled as `gone`, `failing` or `ssrf_blocked` when the event was accepted.
     DisabledGone,
     DisabledFailing,
     DisabledSsrfBlocked,
     /// The endpoint was deleted.
     EndpointDeleted,
-    /// The event was gone from the store before the delivery had ended.
+    /// The event was removed from the store before the delivery ended.
     EventGone,
 }
 
@@ -106,11 +106,11 @@ impl EndReason {
     }
 }
 
-/// What set a delivery off.
+/// The cause of a delivery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DeliveryCause {
     Event,
-    /// By hand: a retry of one delivery, part of a replay, or a test.
+    /// Requested: a retry of one delivery, part of a replay, or a test.
     Retry,
     Replay,
     Test,
@@ -136,13 +136,13 @@ impl DeliveryCause {
         Self::ALL.into_iter().find(|cause| cause.code() == code)
     }
 
-    /// Whether the receiver is told that it may have seen the event before.
+    /// Whether the request is marked as a repetition, because the receiver may have seen the event before.
     pub const fn is_repeat(self) -> bool {
         matches!(self, Self::Retry | Self::Replay)
     }
 }
 
-/// A delivery as it is shown.
+/// A delivery as the API shows it.
 #[derive(Clone, Debug)]
 pub struct Delivery {
     pub id: DeliveryId,
@@ -158,11 +158,11 @@ pub struct Delivery {
     pub attempt_count: u32,
     pub next_attempt_at: Option<Timestamp>,
     pub completed_at: Option<Timestamp>,
-    /// It failed at the head of its endpoint's strict order, which goes on when it is skipped or retried.
+    /// It failed at the head of its endpoint's strict order. The order continues when it is skipped or retried.
     pub is_blocking: bool,
 }
 
-/// Which deliveries a list shows.
+/// The filter of a list of deliveries.
 #[derive(Clone, Debug, Default)]
 pub struct DeliveryFilter {
     pub endpoint_id: Option<EndpointId>,
@@ -180,7 +180,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_code_reads_back() {
+    fn every_code_parses_back() {
         for status in DeliveryStatus::ALL {
             assert_eq!(DeliveryStatus::from_code(status.code()), Some(status));
             assert_eq!(DeliveryStatus::parse(status.as_str()), Some(status));

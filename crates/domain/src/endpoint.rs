@@ -1,21 +1,17 @@
-//! A webhook endpoint: where a customer wants which events.
+//! A webhook endpoint: a customer's URL and the events that it receives.
 
 use std::fmt;
 use std::sync::Arc;
 
 use url::Url;
 
+use super::endpoint_health::FailureStreak;
 use super::endpoint_options::{EndpointOptions, OptionsChange};
 use super::event_type::EventTypeName;
-use super::health::Trouble;
 use super::id::{EndpointId, RowKey};
+use super::invalid_field::InvalidField;
 use super::limits;
 use super::time::Timestamp;
-
-/// A value breaks a rule of its field; the text completes "`field` …".
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct InvalidField(pub &'static str);
 
 /// 1 to 128 characters.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,11 +33,11 @@ impl EndpointName {
     }
 }
 
-/// A customer inside a workspace: an opaque id that is not looked up.
+/// A customer inside a workspace: an opaque id that is never resolved.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ProjectId(OpaqueId);
 
-/// 1 to 64 of `[A-Za-z0-9_-]`.
+/// 1 to 64 characters of `[A-Za-z0-9_-]`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct OpaqueId(String);
 
@@ -74,7 +70,7 @@ impl ProjectId {
     }
 }
 
-/// An absolute `http` or `https` URL as the customer wrote it. Whether its host may be called is the guard's to say.
+/// An absolute `http` or `https` URL as the customer wrote it. The guard decides whether its host may be called.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EndpointUrl {
     text: String,
@@ -83,7 +79,7 @@ pub struct EndpointUrl {
 
 impl EndpointUrl {
     /// # Errors
-    /// When the text is no such URL, is longer than 1,024 characters, or has credentials or a fragment.
+    /// When the text is not such a URL, is longer than 1,024 characters, or contains credentials or a fragment.
     pub fn parse(text: &str) -> Result<Self, InvalidField> {
         let length = text.chars().count();
         if !(1..=limits::ENDPOINT_URL_CHARS).contains(&length) {
@@ -124,7 +120,7 @@ impl EndpointUrl {
     }
 }
 
-/// Said of a URL whose scheme is not `https`, and of `http` where it was not allowed.
+/// The error for any scheme but `https`, and for `http` where the operator has not allowed it.
 pub const NOT_HTTPS: &str = "must use https";
 
 fn authority(text: &str) -> &str {
@@ -132,14 +128,14 @@ fn authority(text: &str) -> &str {
     rest.split(['/', '?', '#', '\\']).next().unwrap_or_default()
 }
 
-/// Why the service switched an endpoint off. An endpoint that its owner switched off has no reason.
+/// Why the server switched an endpoint off. An endpoint that its owner switched off has no reason.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DisabledReason {
     /// The receiver answered 410.
     Gone,
-    /// Days went by without a success.
+    /// No attempt succeeded for days.
     Failing,
-    /// The host's name came to point at an address that may not be called.
+    /// The host name now resolves to an address that may not be called.
     SsrfBlocked,
 }
 
@@ -165,14 +161,14 @@ impl fmt::Display for DisabledReason {
     }
 }
 
-/// An endpoint as it is shown: everything but the secret.
+/// An endpoint as it is shown: everything except the secret.
 #[derive(Clone, Debug)]
 pub struct Endpoint {
     pub key: RowKey,
     pub id: EndpointId,
     pub url: String,
     pub name: String,
-    /// In the order of the catalogue, each once.
+    /// In the order of the catalogue, without duplicates.
     pub events: Vec<EventTypeName>,
     pub is_active: bool,
     pub disabled_reason: Option<DisabledReason>,
@@ -180,20 +176,20 @@ pub struct Endpoint {
     pub secret_last4: String,
     pub created_at: Timestamp,
     pub updated_at: Timestamp,
-    /// What its last attempts came to, if they failed.
-    pub trouble: Option<Trouble>,
+    /// The failures since the last success, if the last attempt failed.
+    pub failure_streak: Option<FailureStreak>,
     pub options: Arc<EndpointOptions>,
 }
 
 impl Endpoint {
-    /// Whether an event of this type and project is this endpoint's business, active or not.
+    /// Whether the endpoint subscribes to an event of this type and project. Does not check whether it is active.
     pub fn matches(&self, event_type: &EventTypeName, project_id: Option<&str>) -> bool {
         let in_project = self.project_id.as_deref().is_none_or(|own| Some(own) == project_id);
         in_project && self.events.contains(event_type)
     }
 }
 
-/// What a PATCH changes; what is absent stays.
+/// The changes of a PATCH. A `None` field keeps the stored value.
 #[derive(Clone, Debug, Default)]
 pub struct EndpointChange {
     pub name: Option<EndpointName>,
@@ -211,7 +207,7 @@ impl EndpointChange {
     }
 }
 
-/// Which endpoints a list shows.
+/// The filter of a list of endpoints.
 #[derive(Clone, Debug, Default)]
 pub struct EndpointFilter {
     pub project_id: Option<ProjectId>,
@@ -219,7 +215,7 @@ pub struct EndpointFilter {
     pub event_type: Option<EventTypeName>,
 }
 
-/// Which secret signs: rotations count up from 1.
+/// The version of an endpoint's secret. Counts from 1; each rotation adds one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SecretVersion(pub u32);
 
@@ -227,9 +223,14 @@ impl SecretVersion {
     pub const FIRST: Self = Self(1);
 }
 
-/// What a sealed secret belongs to: it opens for no other endpoint and no other version.
+/// The associated data of a sealed secret. It opens for no other endpoint and no other version.
 pub fn sealing_record(endpoint: EndpointId, version: SecretVersion) -> String {
     format!("{endpoint}/{}", version.0)
+}
+
+/// The associated data of the sealed private key for `v1a` signatures of one version.
+pub fn signing_key_record(endpoint: EndpointId, version: SecretVersion) -> String {
+    format!("{endpoint}/{}/v1a", version.0)
 }
 
 #[cfg(test)]
@@ -241,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn a_url_stays_as_it_was_written() {
+    fn a_url_is_kept_as_written() {
         let text = "https://Hooks.Example.com:443/a/../b?x=%20y";
         assert_eq!(EndpointUrl::parse(text).unwrap().as_str(), text);
     }
@@ -274,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn an_event_reaches_its_project_and_endpoints_without_one() {
+    fn an_event_matches_its_project_and_endpoints_without_one() {
         let name = EventTypeName::from_stored("post.created");
         let endpoint = |project: Option<&str>| Endpoint {
             key: RowKey::from_i64(1),
@@ -288,7 +289,7 @@ mod tests {
             secret_last4: String::new(),
             created_at: Timestamp::default(),
             updated_at: Timestamp::default(),
-            trouble: None,
+            failure_streak: None,
             options: Arc::default(),
         };
         assert!(endpoint(None).matches(&name, Some("proj_a")));

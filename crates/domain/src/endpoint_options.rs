@@ -1,47 +1,47 @@
-//! What an endpoint may be given beyond where it wants which events: how it is called, signed for and retried.
+//! The options of an endpoint: how it is called, signed for and retried.
 //!
-//! Here stands what may be shown. The values of custom headers and the key of a client certificate are secrets and are
-//! known here by name alone; in the clear they are `domain/private_options.rs`.
+//! Contains only what may be shown. The values of custom headers and the key of a client certificate are secrets; their
+//! plaintext is in `private_options.rs`, and this file knows only their names.
 
 use std::fmt;
 use std::time::Duration;
 
-use super::endpoint::{InvalidField, SecretVersion};
 use super::id::EndpointId;
+use super::invalid_field::InvalidField;
 use super::limits;
 use super::private_options::HeaderName;
-use super::retry::RetrySchedule;
+use super::retry_schedule::RetrySchedule;
 
-/// An endpoint's options as they are kept and shown. What is absent is the server's default.
+/// An endpoint's options as they are stored and shown. `None` means the server's default.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct EndpointOptions {
-    /// Of the headers that every request carries, in the order in which they were given.
+    /// Names of the headers that every request carries, in the order in which they were set.
     pub headers: Vec<HeaderName>,
     pub retry_schedule: Option<RetrySchedule>,
-    /// For a whole exchange.
+    /// Deadline of a whole exchange.
     pub timeout: Option<Duration>,
     pub signature_schemes: SignatureSchemes,
-    /// Verifies `v1a` signatures made with the newest secret's version, once that version has a key.
+    /// Verifies `v1a` signatures of the newest secret version, once that version has a key.
     pub public_key: Option<String>,
     pub rate_limit: Option<DeliveryRate>,
     pub ordering: DeliveryOrder,
     pub client_certificate: Option<CertificateFacts>,
-    /// Counts the changes of what is sealed: what was opened of it counts only at this version.
+    /// Counts changes of the sealed options. An opened copy is valid only at this version.
     pub sealed_version: u32,
 }
 
 impl EndpointOptions {
-    /// The key that a receiver verifies with; none unless `v1a` is on.
+    /// The key with which a receiver verifies; `None` unless `v1a` is on.
     pub fn shown_public_key(&self) -> Option<&str> {
         self.public_key.as_deref().filter(|_| self.signature_schemes.has_v1a())
     }
 
-    /// Whether anything of the endpoint is sealed beside its secrets.
+    /// Whether the endpoint has sealed options, beside its secrets.
     pub fn has_sealed(&self) -> bool {
         !self.headers.is_empty() || self.client_certificate.is_some()
     }
 
-    /// Takes over what is given and leaves the rest.
+    /// Applies the given fields and keeps the others.
     pub fn apply(&mut self, change: &OptionsChange) {
         if let Some(schedule) = &change.retry_schedule {
             self.retry_schedule.clone_from(schedule);
@@ -53,7 +53,7 @@ impl EndpointOptions {
     }
 }
 
-/// What is given of the options that are no secrets; what is absent stays, `Some(None)` is back to the default.
+/// Changes of the options that are not secret. `None` keeps the stored value, `Some(None)` restores the default.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct OptionsChange {
     pub retry_schedule: Option<Option<RetrySchedule>>,
@@ -72,13 +72,13 @@ impl OptionsChange {
     }
 }
 
-/// Which signatures a request carries.
+/// The signatures that a request carries.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum SignatureSchemes {
-    /// `v1`: HMAC-SHA-256 with the secret that both sides hold.
+    /// `v1`: HMAC-SHA-256 with the shared secret.
     #[default]
     V1,
-    /// `v1a` beside it: Ed25519, verified with a key that is no secret.
+    /// Also `v1a`: Ed25519, verified with a public key.
     V1AndV1a,
 }
 
@@ -117,13 +117,13 @@ impl SignatureSchemes {
     }
 }
 
-/// In which order an endpoint's deliveries are made.
+/// The order of an endpoint's deliveries.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum DeliveryOrder {
-    /// As they fall due, several at once.
+    /// As they become due, several concurrently.
     #[default]
     None,
-    /// One at a time, in the order in which their events were accepted.
+    /// One at a time, in the order in which the events were accepted.
     Strict,
 }
 
@@ -156,7 +156,7 @@ impl DeliveryOrder {
     }
 }
 
-/// Deliveries a second, 1 to 1,000.
+/// Deliveries per second, 1 to 1,000.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DeliveryRate(u32);
 
@@ -175,7 +175,7 @@ impl DeliveryRate {
     }
 }
 
-/// How long one exchange may take, in whole seconds from 1 to 45.
+/// Reads the deadline of one exchange: whole seconds from 1 to 45.
 ///
 /// # Errors
 /// When the number is out of range.
@@ -188,14 +188,14 @@ pub fn parse_timeout(seconds: u64) -> Result<Duration, InvalidField> {
     }
 }
 
-/// What is shown of a client certificate.
+/// The part of a client certificate that may be shown.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CertificateFacts {
     /// SHA-256 of the leaf's DER, in lowercase hex.
     pub sha256: String,
 }
 
-/// A sealed part of an endpoint's options. Its text names it in the store.
+/// A sealed part of an endpoint's options. The store keys it by its `Display` text.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum SealedPart {
     /// The value of the header of this name.
@@ -205,7 +205,7 @@ pub enum SealedPart {
 }
 
 impl SealedPart {
-    /// What the sealed bytes belong to: they open for no other endpoint and no other part.
+    /// The associated data of the sealed bytes. They open for no other endpoint and no other part.
     pub fn record(&self, endpoint: EndpointId) -> String {
         format!("{endpoint}/{self}")
     }
@@ -218,9 +218,4 @@ impl fmt::Display for SealedPart {
             Self::Certificate => f.write_str("certificate"),
         }
     }
-}
-
-/// What the sealed private key of a version's `v1a` signatures belongs to.
-pub fn signing_key_record(endpoint: EndpointId, version: SecretVersion) -> String {
-    format!("{endpoint}/{}/v1a", version.0)
 }

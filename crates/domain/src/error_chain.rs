@@ -1,5 +1,6 @@
-//! Prints an error together with its causes. `Display` of an error shows its own layer only, so a log line that prints a bare
-//! error loses the reason.
+//! Prints an error together with its causes.
+//!
+//! `Display` of an error shows its own layer only, so a log line with a bare error loses the reason.
 
 use std::error::Error;
 use std::fmt;

@@ -1,4 +1,4 @@
-//! An event, and the envelope that carries it: rendered once, when it is accepted.
+//! An event and its envelope. The envelope is rendered once, when the event is published, and sent unchanged.
 
 use bytes::Bytes;
 use serde::Deserialize;
@@ -12,10 +12,10 @@ use super::id::{DeliveryId, EndpointId, EventId, WorkspaceId};
 use super::tenant::Tenant;
 use super::time::Timestamp;
 
-/// The API version that envelopes carry and that requests get when they name none.
+/// The API version of envelopes, and of requests that name none.
 pub const API_VERSION: &str = "2026-08-01";
 
-/// An event that waits to be accepted.
+/// An event that is not yet accepted.
 #[derive(Clone, Debug)]
 pub struct NewEvent {
     pub id: EventId,
@@ -24,26 +24,26 @@ pub struct NewEvent {
     pub project_id: Option<ProjectId>,
     pub external_id: Option<OpaqueId>,
     pub occurred_at: Option<Timestamp>,
-    /// SHA-256 of the canonical form of what was published: tells a repeat from a contradiction.
+    /// SHA-256 of the canonical body: distinguishes a repeated publish from a conflicting one.
     pub body_hash: [u8; 32],
     /// The bytes that every attempt sends.
     pub envelope: Bytes,
 }
 
-/// What a publisher is told.
+/// The answer to a publisher.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EventReceipt {
     pub id: EventId,
     pub external_id: Option<String>,
     pub event_type: EventTypeName,
     pub project_id: Option<String>,
-    /// How many deliveries the event set off; endpoints that were skipped are not among them.
+    /// Deliveries that the event created, without those of skipped endpoints.
     pub deliveries: u32,
-    /// The `externalId` had been accepted before: this is the first answer again.
+    /// The `externalId` was accepted before, so this repeats the first answer.
     pub replayed: bool,
 }
 
-/// An event as it is listed.
+/// An event as a list shows it.
 #[derive(Clone, Debug)]
 pub struct Event {
     pub id: EventId,
@@ -53,11 +53,11 @@ pub struct Event {
     pub mode: Mode,
     pub occurred_at: Option<Timestamp>,
     pub deliveries: u32,
-    /// It was no endpoint's business when it was accepted, not even that of one that is off.
+    /// No endpoint subscribed to it when it was accepted, not even an inactive one.
     pub matched_none: bool,
 }
 
-/// An event with all that is kept of it.
+/// An event with everything that is stored about it.
 #[derive(Clone, Debug)]
 pub struct EventDetail {
     pub event: Event,
@@ -65,7 +65,7 @@ pub struct EventDetail {
     pub envelope: Bytes,
 }
 
-/// A matching endpoint that did not get the event, and why.
+/// A matching endpoint that was skipped, with the reason.
 #[derive(Clone, Debug)]
 pub struct SkippedEndpoint {
     pub endpoint_id: EndpointId,
@@ -73,7 +73,7 @@ pub struct SkippedEndpoint {
     pub reason: EndReason,
 }
 
-/// Which events a list shows.
+/// The filter of a list of events.
 #[derive(Clone, Debug, Default)]
 pub struct EventFilter {
     pub event_type: Option<EventTypeName>,
@@ -85,7 +85,7 @@ pub struct EventFilter {
     pub until: Option<Timestamp>,
 }
 
-/// What stands in an envelope beside `data`.
+/// The fields of an envelope beside `data`.
 #[derive(Clone, Copy, Debug)]
 pub struct EnvelopeFields<'e> {
     pub id: EventId,
@@ -95,11 +95,11 @@ pub struct EnvelopeFields<'e> {
     pub project_id: Option<&'e ProjectId>,
 }
 
-/// The body that receivers get. `data` stands in it as the bytes received, never re-serialised.
+/// The body that receivers get. It contains the bytes of `data` as received, never serialised again.
 pub fn render_envelope(fields: EnvelopeFields<'_>, data: &RawValue) -> Bytes {
     let EnvelopeFields { id, event_type, timestamp, workspace_id, project_id } = fields;
     let project = project_id.map_or_else(|| "null".to_owned(), |project| format!("\"{}\"", project.as_str()));
-    // Ids, names and instants hold no character that JSON escapes.
+    // Ids, names and timestamps contain no character that JSON escapes.
     let head = format!(
         "{{\"id\":\"{id}\",\"type\":\"{event_type}\",\"timestamp\":\"{timestamp}\",\"apiVersion\":\"{API_VERSION}\",\
          \"workspaceId\":\"{workspace_id}\",\"projectId\":{project},\"data\":"
@@ -111,7 +111,7 @@ pub fn render_envelope(fields: EnvelopeFields<'_>, data: &RawValue) -> Bytes {
     Bytes::from(envelope)
 }
 
-/// The bytes of `data` in an envelope, as they were received.
+/// The bytes of `data` in an envelope.
 pub fn data_of(envelope: &[u8]) -> Option<&RawValue> {
     #[derive(Deserialize)]
     struct Envelope<'e> {
@@ -127,7 +127,7 @@ mod tests {
     use crate::id::{RowKey, StoreTag};
 
     #[test]
-    fn the_envelope_keeps_the_bytes_of_data_and_the_order_of_its_fields() {
+    fn an_envelope_keeps_the_bytes_of_data_and_its_field_order() {
         let data: Box<RawValue> =
             serde_json::from_str("{\"b\": 1.0,  \"a\":9007199254740993, \"\\u0041\":\"\u{e9}\"}").unwrap();
         let fields = EnvelopeFields {

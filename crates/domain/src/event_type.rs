@@ -1,6 +1,6 @@
-//! The event catalogue: the closed list of names with their schema and example, and the brand on the wire.
+//! The event catalogue: the closed list of event names with their schemas and examples, and the brand.
 //!
-//! It is read from one TOML file: `events.toml` at the root of the project, built into the binary, or the operator's.
+//! Its source is one TOML file: `events.toml` at the root of the project, built into the binary, or the operator's.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -9,9 +9,10 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::access::Mode;
-use super::schema::{DataSchema, InvalidSchema, Misfit};
+use super::limits;
+use super::schema::{DataSchema, InvalidSchema, SchemaViolation};
 
-/// The words that a product puts on keys and headers: `scripe_sk_live_…`, `Scripe-Api-Version`.
+/// The product's name in keys and headers: `scripe_sk_live_…`, `Scripe-Api-Version`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Brand {
     lower: String,
@@ -25,10 +26,11 @@ impl Default for Brand {
 }
 
 impl Brand {
-    /// A brand is 1 to 32 lowercase letters and digits, a letter first; nothing else fits a header and a key.
+    /// A brand is 1 to 32 lowercase letters and digits, a letter first, so that it fits into headers and keys.
     pub fn new(name: &str) -> Option<Self> {
         let first = name.chars().next()?;
-        let fits = name.len() <= 32 && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit());
+        let fits =
+            name.len() <= limits::BRAND_CHARS && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit());
         (fits && first.is_ascii_lowercase())
             .then(|| Self { lower: name.to_owned(), title: format!("{}{}", first.to_ascii_uppercase(), &name[1..]) })
     }
@@ -37,12 +39,12 @@ impl Brand {
         &self.lower
     }
 
-    /// The name as a word: `Scripe`.
+    /// The name with a capital: `Scripe`.
     pub fn title(&self) -> &str {
         &self.title
     }
 
-    /// The full name of a header of ours, such as `Scripe-Delivery-Id` for `Delivery-Id`.
+    /// The full name of one of our headers: `Scripe-Delivery-Id` for `Delivery-Id`.
     pub fn header(&self, name: &str) -> String {
         format!("{}-{name}", self.title)
     }
@@ -52,12 +54,12 @@ impl Brand {
     }
 }
 
-/// The name of an event in the catalogue. Cheap to copy: an index into it would tell a reader nothing.
+/// The name of an event type. Cheap to clone. Not an index into the catalogue, so that it is readable in a debugger.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct EventTypeName(std::sync::Arc<str>);
 
 impl EventTypeName {
-    /// For names that come from the store, where only checked names are.
+    /// For names that come from the store, which holds only checked names.
     pub fn from_stored(name: &str) -> Self {
         Self(name.into())
     }
@@ -85,45 +87,45 @@ impl serde::Serialize for EventTypeName {
     }
 }
 
-/// What happens to published `data` that does not fit its schema.
+/// What happens to published `data` that violates its schema.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Validation {
     /// The publish is refused.
     Reject,
-    /// The event is accepted and the misfit noted in the log.
+    /// The event is accepted, and the violation is logged.
     #[default]
     Record,
 }
 
-/// One name of the catalogue.
+/// One entry of the catalogue.
 #[derive(Clone, Debug)]
 pub struct EventType {
     pub name: EventTypeName,
     pub description: String,
     pub validation: Validation,
-    /// No new subscription and no publish; stored events keep it.
+    /// Accepts no new subscriptions and no publishes. Stored events keep the name.
     pub retired: bool,
     /// JSON Schema of `data`.
     pub schema: Box<RawValue>,
-    /// An example of `data` that fits the schema.
+    /// An example of `data` that satisfies the schema.
     pub example: Box<RawValue>,
     compiled: DataSchema,
 }
 
 impl EventType {
-    /// Whether `data` fits the schema.
+    /// Whether `data` satisfies the schema.
     pub fn fits(&self, data: &RawValue) -> bool {
         self.compiled.fits(data)
     }
 
-    /// Where `data` does not fit the schema.
-    pub fn misfits(&self, data: &RawValue) -> Vec<Misfit> {
-        self.compiled.misfits(data)
+    /// The violations of `data`.
+    pub fn violations(&self, data: &RawValue) -> Vec<SchemaViolation> {
+        self.compiled.violations(data)
     }
 }
 
-/// The whole list, in the order of the file.
+/// The whole catalogue, in the order of the file.
 #[derive(Clone, Debug)]
 pub struct Catalogue {
     pub version: u32,
@@ -131,34 +133,34 @@ pub struct Catalogue {
     types: Vec<EventType>,
 }
 
-/// The file is not a catalogue.
+/// The text is not a valid catalogue.
 #[derive(Debug, thiserror::Error)]
 pub enum CatalogueError {
     #[error("the event catalogue is not valid TOML of the expected form")]
     Form(#[source] Box<toml::de::Error>),
-    #[error("the event catalogue names no event")]
+    #[error("the event catalogue contains no event")]
     Empty,
     #[error("the event name {0:?} is not of the form noun.verb in lowercase letters, digits and underscores")]
     Name(String),
-    #[error("the event name {0:?} stands twice in the catalogue")]
+    #[error("the event catalogue contains the name {0:?} twice")]
     Duplicate(String),
     #[error("the {part} of {name:?} is not a JSON object")]
     Json { name: String, part: &'static str },
-    #[error("the schema of {name:?} is not a JSON Schema that is complete in itself")]
+    #[error("the schema of {name:?} is not a self-contained JSON Schema")]
     Schema {
         name: String,
         #[source]
         source: InvalidSchema,
     },
-    #[error("the example of {name:?} does not fit its schema: {path} {fault}")]
-    Example { name: String, path: String, fault: String },
+    #[error("the example of {name:?} violates its schema: {path} {text}")]
+    Example { name: String, path: String, text: String },
     #[error("the brand {0:?} is not 1 to 32 lowercase letters and digits, a letter first")]
     Brand(String),
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct File {
+struct CatalogueFile {
     version: u32,
     #[serde(default)]
     brand: Option<FileBrand>,
@@ -192,8 +194,8 @@ impl FileEvent {
         let example = json_object(&name, "example", &self.example)?;
         let compiled =
             DataSchema::compile(&schema).map_err(|source| CatalogueError::Schema { name: name.clone(), source })?;
-        if let Some(Misfit { path, fault, .. }) = compiled.misfits(&example).into_iter().next() {
-            return Err(CatalogueError::Example { name, path, fault });
+        if let Some(SchemaViolation { path, text, .. }) = compiled.violations(&example).into_iter().next() {
+            return Err(CatalogueError::Example { name, path, text });
         }
         let name = EventTypeName(name.into());
         Ok(EventType { name, description, validation, retired, schema, example, compiled })
@@ -207,16 +209,16 @@ impl Catalogue {
     /// The catalogue built into the binary.
     ///
     /// # Errors
-    /// Never for a released binary: a test reads it.
+    /// Never for a released binary: a test parses the text.
     pub fn built_in() -> Result<Self, CatalogueError> {
         Self::parse(Self::BUILT_IN)
     }
 
     /// # Errors
-    /// When the text is not TOML of the documented form, names no event, names one badly or twice, or has an example
-    /// that does not fit its schema.
+    /// When the text is not TOML of the documented form, contains no event, an invalid or duplicate name, or an example
+    /// that violates its schema.
     pub fn parse(text: &str) -> Result<Self, CatalogueError> {
-        let file: File = toml::from_str(text).map_err(|error| CatalogueError::Form(Box::new(error)))?;
+        let file: CatalogueFile = toml::from_str(text).map_err(|error| CatalogueError::Form(Box::new(error)))?;
         let brand = match file.brand {
             None => Brand::default(),
             Some(FileBrand { name }) => Brand::new(&name).ok_or(CatalogueError::Brand(name))?,
@@ -239,7 +241,7 @@ impl Catalogue {
         &self.types
     }
 
-    /// SHA-256 of all that the catalogue says, whatever the layout and the comments of its file.
+    /// SHA-256 of the catalogue's content. Layout and comments of the file do not change it.
     pub fn content_hash(&self) -> [u8; 32] {
         let mut content = format!("{}\n{}\n", self.version, self.brand.name());
         for event in &self.types {
@@ -249,12 +251,12 @@ impl Catalogue {
         postrider_crypto::sha256(content.as_bytes())
     }
 
-    /// The names that can be subscribed to and published, in the order of the file.
+    /// The names that can be subscribed to and published, in the order of the file: all but the retired ones.
     pub fn names(&self) -> impl Iterator<Item = &EventTypeName> {
         self.types.iter().filter(|event| !event.retired).map(|event| &event.name)
     }
 
-    /// The event of this name, unless it is unknown or retired.
+    /// The event type of this name; `None` if it is unknown or retired.
     pub fn find(&self, name: &str) -> Option<&EventType> {
         self.types.iter().find(|event| !event.retired && event.name.as_str() == name)
     }
@@ -263,10 +265,10 @@ impl Catalogue {
 fn is_event_name(name: &str) -> bool {
     let word =
         |word: &str| !word.is_empty() && word.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
-    name.len() <= 64 && name.contains('.') && name.split('.').all(word)
+    name.len() <= limits::EVENT_NAME_CHARS && name.contains('.') && name.split('.').all(word)
 }
 
-/// The same object on one line, its keys in the order of the file.
+/// The object on one line, its keys in the order of the file.
 fn json_object(name: &str, part: &'static str, text: &str) -> Result<Box<RawValue>, CatalogueError> {
     let fault = || CatalogueError::Json { name: name.to_owned(), part };
     let value: serde_json::Map<String, serde_json::Value> = serde_json::from_str(text).map_err(|_| fault())?;
@@ -278,7 +280,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_built_in_catalogue_holds_the_nine_names_in_the_published_order() {
+    fn the_built_in_catalogue_has_the_nine_published_names() {
         let names: Vec<String> = Catalogue::built_in().unwrap().names().map(ToString::to_string).collect();
         assert_eq!(
             names,
@@ -303,25 +305,25 @@ mod tests {
     }
 
     #[test]
-    fn another_brand_changes_the_prefix_of_keys_and_headers() {
+    fn the_brand_is_the_prefix_of_keys_and_headers() {
         let catalogue = Catalogue::parse(&one("ping.sent", "[brand]\nname = 'acme'")).unwrap();
         assert_eq!(catalogue.brand.header("Delivery-Id"), "Acme-Delivery-Id");
         assert_eq!(catalogue.brand.key_prefix(Mode::Live), "acme_sk_live_");
     }
 
     #[test]
-    fn a_bad_catalogue_is_refused_and_says_why() {
+    fn an_invalid_catalogue_is_refused_with_its_reason() {
         for (text, word) in [
             (one("Ping", ""), "form noun.verb"),
             (one("a.b", "") + &one("a.b", "").replace("version = 1", ""), "twice"),
             (one("a.b", "[brand]\nname = 'Ac-me'"), "brand"),
             (one("a.b", "").replace("'{}'", "'[]'"), "not a JSON object"),
-            ("version = 1".to_owned(), "names no event"),
+            ("version = 1".to_owned(), "contains no event"),
             (one("a.b", "colour = 1"), "TOML"),
             (one("a.b", "").replace("schema = '{}'", "schema = '{\"type\":\"text\"}'"), "schema of \"a.b\""),
             (
                 one("a.b", "").replace("schema = '{}'", "schema = '{\"required\":[\"id\"]}'"),
-                "the example of \"a.b\" does not fit its schema: data \"id\" is a required property",
+                "the example of \"a.b\" violates its schema: data \"id\" is a required property",
             ),
         ] {
             assert!(Catalogue::parse(&text).unwrap_err().to_string().contains(word), "{text}");
@@ -336,7 +338,7 @@ mod tests {
     }
 
     #[test]
-    fn the_content_hash_sees_what_is_said_and_not_how_it_is_laid_out() {
+    fn the_content_hash_depends_on_content_not_on_layout() {
         let hash = |text: &str| Catalogue::parse(text).unwrap().content_hash();
         let text = one("a.b", "");
         assert_eq!(hash(&text), hash(&format!("# a comment\n{}", text.replace("'{}'", "'{ }'"))));

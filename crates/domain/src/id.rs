@@ -1,9 +1,11 @@
-//! Public ids: what stands on the wire, parsed once and carried as proof.
+//! Public ids: parsed once at the border, then passed on as types.
 //!
-//! Two families. *Drawn* ids (`org_`, `key_`, `whe_`, `req_`) are 16 random letters of `[a-z0-9]`. *Timed* ids
-//! (`evt_`, `dlv_`) carry an integer key whose upper bits are the millisecond of creation, so that newest-first is
-//! the order of the keys and a look-up knows where in time its row lies, and a tag of the store that made
-//! them, so that two servers never hand a receiver the same `webhook-id`.
+//! Two families:
+//!
+//! - *Drawn* ids (`org_`, `key_`, `whe_`, `req_`) are 16 random characters of `[a-z0-9]`.
+//! - *Timed* ids (`evt_`, `dlv_`, `aud_`, `rpl_`) contain an integer key and a tag of the store that made them. The
+//!   upper bits of the key are the millisecond of creation, so that key order is time order and a look-up can prune by
+//!   time. The tag keeps two servers from giving a receiver the same `webhook-id`.
 
 use std::fmt;
 use std::str::FromStr;
@@ -26,7 +28,7 @@ macro_rules! drawn_id {
         impl $name {
             pub const PREFIX: &'static str = $prefix;
 
-            /// An id from letters that were drawn at random from `0-9a-z`.
+            /// Makes an id of letters drawn at random from `0-9a-z`.
             pub const fn from_letters(letters: [u8; DRAWN_LENGTH]) -> Self {
                 Self(letters)
             }
@@ -75,12 +77,12 @@ macro_rules! id_text {
 }
 
 drawn_id!(
-    /// A workspace: one product, or one customer that needs keys and limits of its own.
+    /// A workspace: one product, or one customer with its own keys and limits.
     WorkspaceId,
     "org_"
 );
 drawn_id!(
-    /// An API key's public name; the key itself is a secret.
+    /// The public id of an API key. The key itself is a secret.
     ApiKeyId,
     "key_"
 );
@@ -95,7 +97,7 @@ drawn_id!(
     "req_"
 );
 
-/// The integer by which the store knows a row: its millisecond of creation, then the node, then a sequence.
+/// The integer key of a row: millisecond of creation, then node, then sequence number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RowKey(i64);
 
@@ -112,7 +114,7 @@ impl RowKey {
         self.0
     }
 
-    /// The smallest key that a row made at `at` can have. Keys end in the year 2109; later instants are after them all.
+    /// The smallest key of a row created at `at`. Keys end in the year 2109; a later instant sorts after all of them.
     pub const fn first_at(at: Timestamp) -> Self {
         match at.millis().checked_mul(1 << (NODE_BITS + SEQUENCE_BITS)) {
             Some(key) => Self(key),
@@ -126,7 +128,7 @@ impl RowKey {
     }
 }
 
-/// Tells one store's timed ids from another's; drawn once when a store is made.
+/// Distinguishes the timed ids of one store from those of another. Drawn once, when a store is created.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct StoreTag(u32);
 
@@ -140,7 +142,7 @@ impl StoreTag {
     }
 }
 
-const TIMED_LENGTH: usize = 20; // 64 bits of key and 32 of tag, five to a letter, rounded up
+const TIMED_LENGTH: usize = 20; // 64 bits of key and 32 of tag, five per letter, rounded up
 const BASE32: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
 
 fn encode_timed(key: RowKey, tag: StoreTag) -> [u8; TIMED_LENGTH] {
@@ -213,7 +215,7 @@ macro_rules! timed_id {
 }
 
 timed_id!(
-    /// A published event; the receiver's `webhook-id`.
+    /// A published event. Receivers see it as `webhook-id`.
     EventId,
     "evt_"
 );
@@ -229,12 +231,12 @@ timed_id!(
 );
 
 timed_id!(
-    /// A job that sends deliveries again.
+    /// A replay: a job that repeats deliveries.
     ReplayId,
     "rpl_"
 );
 
-/// Makes row keys that only ever grow, even when the clock steps back or a millisecond is used up.
+/// Makes strictly increasing row keys, even when the clock steps back or a millisecond has no sequence number left.
 #[derive(Debug)]
 pub struct KeySequence {
     node: i64,
@@ -243,17 +245,17 @@ pub struct KeySequence {
 }
 
 impl KeySequence {
-    /// `node` tells apart the processes that share a store; only its lowest nine bits count.
+    /// `node` distinguishes the processes that share a store. Only its lowest nine bits are used.
     pub const fn new(node: u16) -> Self {
         Self { node: (node as i64) & ((1 << NODE_BITS) - 1), last_millis: 0, used: 0 }
     }
 
-    /// As [`Self::new`], but every key is larger than `last`, which another process may have made by a clock that was ahead.
+    /// As [`Self::new`], but every key is larger than `last`, which a process with a faster clock may have made.
     pub const fn after(node: u16, last: RowKey) -> Self {
         Self { last_millis: last.created_at().millis(), used: SEQUENCES, ..Self::new(node) }
     }
 
-    /// The next key. A millisecond that has given all its keys away borrows from the next.
+    /// The next key. When a millisecond has no sequence number left, the next millisecond is used.
     pub fn next(&mut self, now: Timestamp) -> RowKey {
         if now.millis() > self.last_millis {
             (self.last_millis, self.used) = (now.millis(), 0);
@@ -271,7 +273,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_drawn_id_reads_back_and_any_other_shape_is_refused() {
+    fn a_drawn_id_parses_back_and_any_other_form_is_refused() {
         let id = EndpointId::from_letters(*b"a1b2c3d4e5f6g7h8");
         assert_eq!(id.to_string(), "whe_a1b2c3d4e5f6g7h8");
         assert_eq!("whe_a1b2c3d4e5f6g7h8".parse::<EndpointId>().unwrap(), id);
@@ -283,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn a_timed_id_carries_its_millisecond_its_key_and_its_store() {
+    fn a_timed_id_contains_its_millisecond_key_and_store() {
         let mut keys = KeySequence::new(3);
         let at = Timestamp::from_millis(1_778_833_260_123);
         let id = EventId::new(keys.next(at), StoreTag::from_u32(0xdead_beef));
@@ -294,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_only_grow_when_the_clock_steps_back_or_a_millisecond_is_used_up() {
+    fn keys_grow_when_the_clock_steps_back_or_a_millisecond_is_full() {
         let mut keys = KeySequence::new(1);
         let at = Timestamp::from_millis(1_000_000);
         let made: Vec<RowKey> = (0..10_000).map(|n| keys.next(Timestamp::from_millis(at.millis() - n % 7))).collect();
@@ -305,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_go_on_after_those_of_a_process_whose_clock_was_ahead() {
+    fn keys_follow_those_of_a_process_with_a_faster_clock() {
         let at = Timestamp::from_millis(1_000_000);
         let last = KeySequence::new(511).next(at);
         let mut keys = KeySequence::after(0, last);
@@ -313,11 +315,11 @@ mod tests {
         assert!(first > last && first < keys.next(at));
         assert_eq!(first.created_at().millis(), at.millis() + 1);
         let later = at.plus(std::time::Duration::from_secs(5));
-        assert_eq!(keys.next(later).created_at(), later, "and by the clock once it has caught up");
+        assert_eq!(keys.next(later).created_at(), later, "once the clock has caught up, it determines the key");
     }
 
     #[test]
-    fn an_instant_beyond_the_keys_is_after_them_all() {
+    fn an_instant_beyond_the_last_key_sorts_after_all_keys() {
         let last = Timestamp::parse("9999-12-30T00:00:00Z").unwrap();
         for (earlier, later) in [(Timestamp::default(), last), (last.minus(std::time::Duration::MAX), last)] {
             assert!(RowKey::first_at(earlier) < RowKey::first_at(later));

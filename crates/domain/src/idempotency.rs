@@ -1,4 +1,4 @@
-//! Idempotency keys: the same request twice has one effect and one answer.
+//! Idempotency keys: a repeated request has one effect and one answer.
 
 use std::fmt;
 use std::sync::Arc;
@@ -15,21 +15,21 @@ pub struct IdempotencyScope {
     pub route: String,
 }
 
-/// What stands for a body that is not kept: SHA-256 of its canonical form.
+/// The hash that represents a body: SHA-256 of its canonical form. The body itself is not kept.
 pub fn body_hash(canonical: &[u8]) -> [u8; 32] {
     postrider_crypto::sha256(canonical)
 }
 
-/// A request that asked to be remembered.
+/// A request with an idempotency key.
 #[derive(Clone, Debug)]
 pub struct IdempotentRequest {
     pub scope: IdempotencyScope,
     pub key: OpaqueId,
-    /// SHA-256 of the canonical form of the body. The body itself is not kept.
+    /// See [`body_hash`].
     pub body_hash: [u8; 32],
 }
 
-/// An answer as it is kept for replay. The body is sealed when it holds a secret.
+/// An answer stored for repeats of its request. The body is sealed when it holds a secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RecordedAnswer {
     pub status: u16,
@@ -37,10 +37,10 @@ pub struct RecordedAnswer {
     pub sealed: bool,
 }
 
-/// Turns the effect of a write into the answer that is kept, in the transaction of the effect.
+/// Renders the effect of a write into the stored answer, in the transaction of the effect.
 pub type AnswerRenderer<T> = Arc<dyn Fn(&T) -> RecordedAnswer + Send + Sync>;
 
-/// A request that asked to be remembered, and how its answer is made.
+/// A request with an idempotency key, and how its answer is rendered.
 pub struct Recording<T> {
     pub request: IdempotentRequest,
     pub render: AnswerRenderer<T>,

@@ -1,14 +1,16 @@
-//! A strict reader of JSON over its token stream: refuses what is ambiguous, yields the canonical form.
+//! A strict JSON reader: refuses ambiguous input and returns the canonical form.
 //!
-//! The canonical form is for comparing bodies: object keys sorted by UTF-16 unit, insignificant space dropped,
-//! number and string tokens verbatim, so that `9007199254740993` and `9007199254740992`, or `1.0` and `1`,
-//! stay different. A general library would round numbers and keep the last of two equal keys.
+//! The canonical form serves to compare bodies. Object keys are sorted by UTF-16 unit, insignificant white space is
+//! removed, number and string tokens are kept verbatim. So `9007199254740993` and `9007199254740992` stay different,
+//! and so do `1.0` and `1`. A general library would round numbers and keep the last of two equal keys.
 
 use std::borrow::Cow;
 use std::fmt;
 use std::ops::Range;
 
-/// Why a text is refused, and at which byte.
+use super::limits;
+
+/// Why a text is refused, and at which byte offset.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{kind} at byte {offset}")]
 pub struct JsonFault {
@@ -18,14 +20,14 @@ pub struct JsonFault {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum JsonFaultKind {
-    /// The text breaks the grammar of RFC 8259; the word says what was expected.
+    /// The text violates the grammar of RFC 8259. Contains what was expected.
     Syntax(&'static str),
     NotUtf8,
     TooDeep {
         limit: usize,
     },
     DuplicateKey(String),
-    /// A `\u` escape that is half of a surrogate pair: receivers disagree on what it means.
+    /// A `\u` escape that is half of a surrogate pair. Receivers interpret it differently.
     LoneSurrogate,
 }
 
@@ -44,8 +46,8 @@ impl fmt::Display for JsonFaultKind {
 /// Checks `bytes` and returns the canonical form.
 ///
 /// # Errors
-/// When the bytes are not exactly one JSON value in UTF-8, nest deeper than `depth_limit`, or hold an object
-/// with two equal keys.
+/// When the bytes are not exactly one JSON value in UTF-8, nest deeper than `depth_limit`, or contain an object with
+/// two equal keys.
 pub fn canonicalise(bytes: &[u8], depth_limit: usize) -> Result<Vec<u8>, JsonFault> {
     let text = std::str::from_utf8(bytes)
         .map_err(|error| JsonFault { kind: JsonFaultKind::NotUtf8, offset: error.valid_up_to() })?;
@@ -64,10 +66,10 @@ struct Reader<'t> {
     canonical: Vec<u8>,
 }
 
-/// A key as it compares, and where its `"key":value` lies in the canonical bytes.
+/// A decoded key, and the position of its `"key":value` in the canonical bytes.
 struct Member<'t> {
     key: Cow<'t, str>,
-    place: Range<usize>,
+    position: Range<usize>,
 }
 
 impl<'t> Reader<'t> {
@@ -112,7 +114,7 @@ impl<'t> Reader<'t> {
             self.canonical.push(b':');
             self.skip_space();
             self.value(depth)?;
-            members.push(Member { key, place: member_start..self.canonical.len() });
+            members.push(Member { key, position: member_start..self.canonical.len() });
             self.skip_space();
             if self.take(b'}') {
                 break;
@@ -125,11 +127,11 @@ impl<'t> Reader<'t> {
         self.close_object(start, members)
     }
 
-    /// Puts the members in the order of their keys, between braces and with commas.
+    /// Writes the members in the order of their keys, with braces and commas.
     fn close_object(&mut self, start: usize, mut members: Vec<Member<'t>>) -> Result<(), JsonFault> {
         members.sort_by(|a, b| a.key.encode_utf16().cmp(b.key.encode_utf16()));
         if let Some(pair) = members.windows(2).find(|pair| pair[0].key == pair[1].key) {
-            let key = pair[0].key.chars().take(64).collect();
+            let key = pair[0].key.chars().take(limits::DUPLICATE_KEY_CHARS).collect();
             return Err(JsonFault { kind: JsonFaultKind::DuplicateKey(key), offset: self.position });
         }
         let unsorted = self.canonical.split_off(start);
@@ -138,7 +140,7 @@ impl<'t> Reader<'t> {
             if index > 0 {
                 self.canonical.push(b',');
             }
-            self.canonical.extend_from_slice(&unsorted[member.place.start - start..member.place.end - start]);
+            self.canonical.extend_from_slice(&unsorted[member.position.start - start..member.position.end - start]);
         }
         self.canonical.push(b'}');
         Ok(())
@@ -167,7 +169,7 @@ impl<'t> Reader<'t> {
         }
     }
 
-    /// Passes the opening bracket.
+    /// Consumes the opening bracket.
     fn enter(&mut self, depth: usize) -> Result<(), JsonFault> {
         if depth > self.depth_limit {
             return Err(self.fault(JsonFaultKind::TooDeep { limit: self.depth_limit }));
@@ -176,7 +178,7 @@ impl<'t> Reader<'t> {
         Ok(())
     }
 
-    /// Passes a string and returns where its token lies, quotes included.
+    /// Consumes a string and returns the range of its token, with quotes.
     fn string(&mut self) -> Result<Range<usize>, JsonFault> {
         let start = self.position;
         self.position += 1;
@@ -215,7 +217,7 @@ impl<'t> Reader<'t> {
         }
     }
 
-    /// The code unit of the `\uXXXX` that starts at `position`.
+    /// The code unit of the `\uXXXX` at `position`.
     fn hex_unit(&self, position: usize) -> Result<u16, JsonFault> {
         let digits = match self.text.get(position..position + 6) {
             Some([b'\\', b'u', digits @ ..]) if digits.iter().all(u8::is_ascii_hexdigit) => digits,
@@ -225,7 +227,7 @@ impl<'t> Reader<'t> {
         u16::from_str_radix(digits, 16).map_err(|_| self.expected("four hexadecimal digits after \\u"))
     }
 
-    /// What a checked key token means.
+    /// Decodes a key token that was checked before.
     fn unescape(&self, token: &Range<usize>) -> Cow<'t, str> {
         let inner = &self.text[token.start + 1..token.end - 1];
         let verbatim = std::str::from_utf8(inner).unwrap_or_default();
@@ -309,7 +311,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_are_sorted_and_space_is_dropped_while_tokens_stay_as_they_were() {
+    fn keys_are_sorted_space_is_removed_tokens_stay_verbatim() {
         assert_eq!(
             canonical(" { \"b\" : [ 1.0 , 1e2 ],\n\"a\": {\"d\":\"\\u0041\", \"c\":null} } ").unwrap(),
             r#"{"a":{"c":null,"d":"\u0041"},"b":[1.0,1e2]}"#
@@ -317,7 +319,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_that_a_double_confuses_stay_different() {
+    fn numbers_beyond_the_precision_of_a_double_stay_different() {
         assert_ne!(canonical("9007199254740993"), canonical("9007199254740992"));
         assert_ne!(canonical("1.0"), canonical("1"));
     }
@@ -329,7 +331,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_that_stands_twice_is_refused_at_any_depth_and_in_any_spelling() {
+    fn a_duplicate_key_is_refused_at_any_depth_and_spelling() {
         for text in [r#"{"a":1,"a":1}"#, r#"[{"x":{"a":1,"b":2,"\u0061":3}}]"#] {
             assert_eq!(canonical(text), Err(JsonFaultKind::DuplicateKey("a".into())), "{text}");
         }
@@ -337,7 +339,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_exactly_one_value_is_refused() {
+    fn anything_but_exactly_one_value_is_refused() {
         for text in [
             "",
             " ",
@@ -376,7 +378,7 @@ mod tests {
     }
 
     #[test]
-    fn depth_is_allowed_up_to_the_limit_and_not_beyond() {
+    fn nesting_beyond_the_limit_is_refused() {
         let nested = |depth: usize| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
         assert!(canonical(&nested(64)).is_ok());
         assert_eq!(canonical(&nested(65)), Err(JsonFaultKind::TooDeep { limit: 64 }));
@@ -401,7 +403,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_canonical_form_means_the_same_and_is_its_own_canonical_form(value in any_json()) {
+        fn the_canonical_form_is_equivalent_and_idempotent(value in any_json()) {
             let pretty = serde_json::to_string_pretty(&value).unwrap();
             let once = canonical(&pretty).unwrap();
             prop_assert_eq!(serde_json::from_str::<serde_json::Value>(&once).unwrap(), value);
@@ -409,7 +411,7 @@ mod tests {
         }
 
         #[test]
-        fn no_bytes_make_the_reader_panic(bytes in proptest::collection::vec(any::<u8>(), 0..64)) {
+        fn no_input_makes_the_reader_panic(bytes in proptest::collection::vec(any::<u8>(), 0..64)) {
             let _ = canonicalise(&bytes, 8);
         }
     }

@@ -1,18 +1,22 @@
-//! Pure nouns and rules: no clock, no random source, no environment, no I/O.
+//! The nouns of the product and their rules. Pure: no clock, no random source, no environment, no I/O.
 
 pub mod access;
+pub mod adaptive_limit;
 pub mod attempt;
 pub mod audit;
+pub mod bounded_cache;
 pub mod database_url;
 pub mod delivery;
+pub mod duration;
 pub mod endpoint;
+pub mod endpoint_health;
 pub mod endpoint_options;
 pub mod error_chain;
 pub mod event;
 pub mod event_type;
-pub mod health;
 pub mod id;
 pub mod idempotency;
+pub mod invalid_field;
 pub mod json;
 pub mod limits;
 pub mod operational_event;
@@ -22,10 +26,12 @@ pub mod proxy;
 pub mod rate_limit;
 pub mod replay;
 pub mod retry;
+pub mod retry_schedule;
 pub mod schema;
 pub mod secret;
 pub mod signing;
 pub mod target;
 pub mod tenant;
 pub mod time;
+pub mod token_bucket;
 pub mod workspace;

@@ -1,5 +1,7 @@
-//! What an operator is told of endpoints and deliveries: events like any other, signed and delivered by the same engine to
-//! the operator's own endpoint. Their names stand beside the catalogue, not in it: no customer can subscribe to them.
+//! Operational events: reports to the operator about endpoints and deliveries.
+//!
+//! The same engine signs and delivers them, to the operator's own endpoint. Their names are not in the catalogue, so no
+//! customer can subscribe to them.
 
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -8,12 +10,12 @@ use super::event_type::EventTypeName;
 use super::id::{DeliveryId, EndpointId, EventId, WorkspaceId};
 use super::time::Timestamp;
 
-/// The workspace that operational events are published in.
+/// The name of the workspace of operational events.
 pub const OPERATIONS_WORKSPACE: &str = "operations";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OperationalEvent {
-    /// Attempts fail in a row; told again a day before the endpoint is switched off.
+    /// Consecutive attempts failed. Sent again a day before the endpoint is switched off.
     EndpointFailing,
     EndpointPaused,
     EndpointDisabled,
@@ -62,7 +64,7 @@ pub struct EndpointReport<'r> {
     pub failures: u32,
     pub first_failure_at: Option<Timestamp>,
     pub next_probe_at: Option<Timestamp>,
-    /// When a further failure switches the endpoint off.
+    /// From this instant on, a further failure switches the endpoint off.
     pub disables_at: Option<Timestamp>,
 }
 
@@ -80,10 +82,10 @@ pub struct DeliveryReport<'r> {
     pub attempts: u32,
 }
 
-/// A report as the `data` of an envelope.
+/// Renders a report as the `data` of an envelope.
 ///
 /// # Errors
-/// Never in practice: the reports hold text and numbers alone.
+/// Never in practice: reports contain only text and numbers.
 pub fn rendered(report: &impl Serialize) -> Result<Box<RawValue>, serde_json::Error> {
     serde_json::value::to_raw_value(report)
 }

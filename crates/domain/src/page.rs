@@ -1,4 +1,4 @@
-//! Pages of a list: newest first, cut at a row key.
+//! Pages of a list: newest first, delimited by row keys.
 
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
@@ -6,18 +6,18 @@ use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use super::id::RowKey;
 use super::limits;
 
-/// How many, and older than what.
+/// How many items, and older than which row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PageRequest {
     limit: u32,
     before: Option<RowKey>,
 }
 
-/// One page and where the next begins.
+/// One page, and the start of the next.
 #[derive(Clone, Debug)]
 pub struct Page<T> {
     pub items: Vec<T>,
-    /// The key of the last item when there are more.
+    /// The key of the last item if there are more.
     pub next: Option<RowKey>,
 }
 
@@ -29,14 +29,14 @@ pub enum InvalidPage {
     Cursor,
 }
 
-/// The first byte of a cursor, so that its form can change.
-const CURSOR_FORM: u8 = 1;
+/// The first byte of a cursor, so that its format can change.
+const CURSOR_VERSION: u8 = 1;
 
 impl PageRequest {
-    /// Reads what a query string says of the page.
+    /// Reads the page parameters of a query string.
     ///
     /// # Errors
-    /// When `limit` is not 1 to 200, or `cursor` is not one of ours.
+    /// When `limit` is not 1 to 200, or `cursor` was not made by [`encode_cursor`].
     pub fn parse(limit: Option<&str>, cursor: Option<&str>) -> Result<Self, InvalidPage> {
         let limit = match limit {
             None => limits::PAGE_DEFAULT,
@@ -55,12 +55,12 @@ impl PageRequest {
         self.limit
     }
 
-    /// Rows with smaller keys only; every row when there is no cursor.
+    /// Only rows with smaller keys belong to the page; every row if there is no cursor.
     pub fn before(self) -> RowKey {
         self.before.unwrap_or(RowKey::from_i64(i64::MAX))
     }
 
-    /// Cuts a page out of rows of which one more than `limit` was asked for.
+    /// Makes a page of `items`, which the query fetched with a limit one higher than `limit`.
     pub fn cut<T>(self, mut items: Vec<T>, key_of: impl Fn(&T) -> RowKey) -> Page<T> {
         let limit = usize::try_from(self.limit).unwrap_or(usize::MAX);
         let more = items.len() > limit;
@@ -71,7 +71,7 @@ impl PageRequest {
 }
 
 pub fn encode_cursor(key: RowKey) -> String {
-    let mut bytes = [CURSOR_FORM; 9];
+    let mut bytes = [CURSOR_VERSION; 9];
     bytes[1..].copy_from_slice(&key.as_i64().to_be_bytes());
     BASE64_URL_SAFE_NO_PAD.encode(bytes)
 }
@@ -79,7 +79,7 @@ pub fn encode_cursor(key: RowKey) -> String {
 fn decode_cursor(text: &str) -> Result<RowKey, InvalidPage> {
     let bytes = BASE64_URL_SAFE_NO_PAD.decode(text).map_err(|_| InvalidPage::Cursor)?;
     match bytes.as_slice() {
-        [CURSOR_FORM, key @ ..] => {
+        [CURSOR_VERSION, key @ ..] => {
             let key: [u8; 8] = key.try_into().map_err(|_| InvalidPage::Cursor)?;
             Ok(RowKey::from_i64(i64::from_be_bytes(key)))
         }
@@ -92,7 +92,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_limit_counts_from_1_to_200_and_nothing_is_clamped() {
+    fn a_limit_is_1_to_200_and_never_clamped() {
         let limit = |text| PageRequest::parse(text, None).map(PageRequest::limit);
         assert_eq!(limit(None), Ok(50));
         assert_eq!(limit(Some("1")), Ok(1));
@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cursor_reads_back_and_any_other_text_is_refused() {
+    fn a_cursor_parses_back_and_any_other_text_is_refused() {
         let key = RowKey::from_i64(1_234_567_890_123);
         let request = PageRequest::parse(None, Some(&encode_cursor(key))).unwrap();
         assert_eq!(request.before(), key);
@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn a_page_says_where_the_next_begins_only_when_there_is_one() {
+    fn a_page_has_a_next_key_only_if_more_rows_follow() {
         let request = PageRequest::parse(Some("2"), None).unwrap();
         let key = |n: &i64| RowKey::from_i64(*n);
         assert_eq!(request.cut(vec![9, 8, 7], key).next, Some(RowKey::from_i64(8)));

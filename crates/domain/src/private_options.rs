@@ -1,24 +1,25 @@
-//! The options of an endpoint that are secrets, in the clear: the values of custom headers, and a client certificate with
-//! its key. They live from the request that gives them until they are sealed, are mute in every print, and are never shown.
+//! The secret options of an endpoint, in plaintext: values of custom headers, and a client certificate with its key.
+//!
+//! They exist from the request that sets them until they are sealed. They must never be printed or shown.
 
 use std::fmt;
 
 use zeroize::Zeroizing;
 
-use super::endpoint::InvalidField;
 use super::event_type::Brand;
+use super::invalid_field::InvalidField;
 use super::limits;
 
-/// What is shown in place of a value, and keeps the stored one when it is sent back.
+/// Shown instead of a value. When a caller sends it back, the stored value is kept.
 pub const REDACTED: &str = "[redacted]";
 
-/// The name of a custom header: a token of RFC 9110, kept as it was written. Two that differ in case alone are equal.
+/// The name of a custom header: a token of RFC 9110, stored as written. Names that differ only in case are equal.
 #[derive(Clone, Debug)]
 pub struct HeaderName(String);
 
 impl HeaderName {
     /// # Errors
-    /// When the text is no token or longer than 128 characters.
+    /// When the text is not a token, or is longer than 128 characters.
     pub fn parse(text: &str) -> Result<Self, InvalidField> {
         const MARKS: &[u8] = b"!#$%&'*+-.^_`|~";
         let is_token = text.bytes().all(|c| c.is_ascii_alphanumeric() || MARKS.contains(&c));
@@ -37,7 +38,7 @@ impl HeaderName {
         self.0.to_ascii_lowercase()
     }
 
-    /// Whether the name is not the caller's to set: it belongs to the connection, to the body, or to what we say ourselves.
+    /// Whether a caller may not set this header: it belongs to the connection, to the body, or to our own headers.
     pub fn is_reserved(&self, brand: &Brand) -> bool {
         let name = self.lowercase();
         RESERVED_NAMES.contains(&name.as_str())
@@ -60,7 +61,7 @@ impl std::hash::Hash for HeaderName {
     }
 }
 
-/// What frames the message, belongs to one connection, is set by us, or would pass for a session of a browser.
+/// Headers that frame the message, belong to one connection, are set by us, or would look like a browser session.
 const RESERVED_NAMES: &[&str] = &[
     "accept-encoding",
     "connection",
@@ -81,13 +82,14 @@ const RESERVED_NAMES: &[&str] = &[
 
 const RESERVED_PREFIXES: &[&str] = &["content-", "proxy-", "webhook-"];
 
-/// The value of a custom header: 1 to 1,024 of visible ASCII, spaces and tabs, neither of these at an end.
+/// The value of a custom header: 1 to 1,024 characters of visible ASCII, spaces and tabs, without a space or tab at
+/// either end.
 #[derive(Clone)]
 pub struct HeaderValue(Zeroizing<String>);
 
 impl HeaderValue {
     /// # Errors
-    /// When the text has another length or other characters. The error does not repeat it.
+    /// When the text has another length or other characters. The error does not repeat the text.
     pub fn parse(text: &str) -> Result<Self, InvalidField> {
         let is_visible = text.bytes().all(|c| matches!(c, b' '..=b'~' | b'\t'));
         if !is_visible || !(1..=limits::CUSTOM_HEADER_VALUE_CHARS).contains(&text.len()) {
@@ -99,7 +101,7 @@ impl HeaderValue {
         Ok(Self(Zeroizing::new(text.to_owned())))
     }
 
-    /// The value itself: for sealing, and for the one request.
+    /// The plaintext, for sealing and for the request that carries it.
     pub fn reveal(&self) -> &str {
         &self.0
     }
@@ -111,27 +113,27 @@ impl fmt::Debug for HeaderValue {
     }
 }
 
-/// One header as a caller gives it.
+/// One header as a caller sets it.
 #[derive(Clone, Debug)]
-pub struct HeaderGiven {
+pub struct GivenHeader {
     pub name: HeaderName,
-    /// `None` keeps what is stored.
+    /// `None` keeps the stored value.
     pub value: Option<HeaderValue>,
 }
 
-/// A client certificate as a caller gives it: a chain, leaf first, and the leaf's private key, both as PEM.
+/// A client certificate as a caller sets it: a chain, leaf first, and the leaf's private key, both as PEM.
 #[derive(Clone)]
 pub struct ClientCertificate {
     pub chain: String,
     pub key: Zeroizing<String>,
 }
 
-/// Stands between the two in what is sealed; no PEM contains it.
-const BETWEEN: char = '\0';
+/// Separates chain and key in the sealed text. PEM never contains it.
+const SEPARATOR: char = '\0';
 
 impl ClientCertificate {
     /// # Errors
-    /// When either is empty, too long, or not ASCII. Whether they can be used is the guard's to say.
+    /// When either part is empty, too long, or not ASCII. Whether the two work together is checked by the guard.
     pub fn parse(chain: String, key: String) -> Result<Self, InvalidField> {
         let key = Zeroizing::new(key);
         let fits = |text: &str, longest| {
@@ -145,13 +147,13 @@ impl ClientCertificate {
         }
     }
 
-    /// As it is sealed.
+    /// The text to seal.
     pub fn to_stored(&self) -> Zeroizing<String> {
-        Zeroizing::new(format!("{}{BETWEEN}{}", self.chain, *self.key))
+        Zeroizing::new(format!("{}{SEPARATOR}{}", self.chain, *self.key))
     }
 
     pub fn from_stored(stored: &[u8]) -> Option<Self> {
-        let (chain, key) = std::str::from_utf8(stored).ok()?.split_once(BETWEEN)?;
+        let (chain, key) = std::str::from_utf8(stored).ok()?.split_once(SEPARATOR)?;
         Some(Self { chain: chain.to_owned(), key: Zeroizing::new(key.to_owned()) })
     }
 }
@@ -162,11 +164,11 @@ impl fmt::Debug for ClientCertificate {
     }
 }
 
-/// What is given of the options that are secrets; what is absent stays.
+/// Changes of the secret options. A `None` field keeps the stored value.
 #[derive(Clone, Debug, Default)]
 pub struct PrivateOptions {
-    /// All the headers that there are to be.
-    pub headers: Option<Vec<HeaderGiven>>,
+    /// The complete list of headers.
+    pub headers: Option<Vec<GivenHeader>>,
     pub client_certificate: Option<Option<ClientCertificate>>,
 }
 
@@ -179,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_is_a_token_and_equal_in_any_case() {
+    fn a_header_name_is_a_token_and_ignores_case() {
         let longest = "x".repeat(128);
         for good in ["X-Token", "authorization", "!#$%&'*+-.^_`|~09", &longest] {
             assert_eq!(HeaderName::parse(good).unwrap().as_str(), good);
@@ -191,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn what_frames_or_identifies_a_request_is_reserved_in_any_case() {
+    fn framing_and_identifying_headers_are_reserved_in_any_case() {
         for name in ["Host", "CONTENT-TYPE", "content-length", "Content-Encoding", "transfer-encoding", "Connection"] {
             assert!(is_reserved(name), "{name}");
         }
@@ -211,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_is_visible_text_and_mute() {
+    fn a_value_is_visible_text_and_never_printed() {
         let longest = "v".repeat(1024);
         for good in ["Bearer abc", "a\tb", "x", &longest] {
             assert_eq!(HeaderValue::parse(good).unwrap().reveal(), good);
@@ -226,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn a_certificate_reads_back_from_what_is_sealed() {
+    fn a_certificate_parses_back_from_the_sealed_text() {
         let certificate = ClientCertificate::parse("chain\n".to_owned(), "key\n".to_owned()).unwrap();
         let back = ClientCertificate::from_stored(certificate.to_stored().as_bytes()).unwrap();
         assert_eq!((back.chain, back.key), (certificate.chain, certificate.key));

@@ -1,4 +1,4 @@
-//! The operator's forward proxy, parsed once: where it is, and the credentials that must not be printed.
+//! The URL of the operator's forward proxy. Its credentials must never be printed.
 
 use std::fmt;
 
@@ -7,7 +7,7 @@ use base64::prelude::BASE64_STANDARD;
 use url::{Host, Url};
 use zeroize::Zeroizing;
 
-/// `http://[user:password@]host:port`: a proxy that takes `CONNECT`.
+/// `http://[user:password@]host:port`: a proxy that supports `CONNECT`.
 #[derive(Clone)]
 pub struct ProxyUrl {
     host: Host,
@@ -16,14 +16,14 @@ pub struct ProxyUrl {
     credentials: Option<Zeroizing<String>>,
 }
 
-/// The text is no such URL. It is not repeated here, since it may hold a password.
+/// The text is not such a URL. The error does not repeat it, since it may contain a password.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("is not a proxy like http://proxy.internal:3128 or http://user:password@proxy.internal:3128")]
 pub struct InvalidProxyUrl;
 
 impl ProxyUrl {
     /// # Errors
-    /// When the text has another scheme than `http`, no host or port, or more than those and credentials.
+    /// When the scheme is not `http`, the host or port is missing, or there is a path, query or fragment.
     pub fn parse(text: &str) -> Result<Self, InvalidProxyUrl> {
         let url = Url::parse(text).map_err(|_| InvalidProxyUrl)?;
         let bare = url.path() == "/" && url.query().is_none() && url.fragment().is_none();
@@ -55,7 +55,7 @@ impl ProxyUrl {
     }
 }
 
-/// Without the credentials.
+/// The URL without its credentials.
 impl fmt::Display for ProxyUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "http://{}:{}", self.host, self.port)
@@ -68,7 +68,7 @@ impl fmt::Debug for ProxyUrl {
     }
 }
 
-/// Undoes percent-encoding.
+/// Decodes percent-encoding.
 fn decoded(text: &str) -> Result<Zeroizing<String>, InvalidProxyUrl> {
     let mut bytes = Zeroizing::new(Vec::with_capacity(text.len()));
     let mut rest = text.as_bytes();
@@ -93,7 +93,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_proxy_is_a_host_a_port_and_perhaps_credentials() {
+    fn a_proxy_has_a_host_a_port_and_optional_credentials() {
         let plain = ProxyUrl::parse("http://proxy.internal:3128").unwrap();
         assert_eq!((plain.host().to_string().as_str(), plain.port()), ("proxy.internal", 3128));
         assert!(plain.authorization().is_none());
@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn anything_else_is_no_proxy() {
+    fn any_other_url_is_refused() {
         for text in [
             "",
             "proxy.internal:3128",

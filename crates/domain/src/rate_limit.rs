@@ -1,9 +1,8 @@
-//! How many requests a workspace may make in any 60 seconds.
+//! The request limit of a workspace: a sliding window of 60 seconds.
 //!
-//! The window is a log of the requests that were let through, so it is exact: never more than the limit in any 60 s, and
-//! a place is free again 60 s after it was taken. Requests that were refused are not counted. Above
-//! [`limits::RATE_LOG_EXACT`] a request is noted a little later than it came (see [`limits::RATE_LOG_GRAIN`]), which keeps
-//! the log short and never lets more through.
+//! The window is a log of the admitted requests, so it is exact: at most the limit in any 60 s, and a request stops
+//! counting 60 s after it was admitted. Refused requests do not count. Above [`limits::RATE_LOG_EXACT`] the time of a
+//! request is rounded up (see [`limits::RATE_LOG_GRAIN`]). That keeps the log short and never admits more.
 
 use std::collections::VecDeque;
 use std::num::NonZeroU32;
@@ -12,16 +11,16 @@ use std::time::Duration;
 use super::limits;
 use super::time::Timestamp;
 
-/// What is counted together.
+/// Requests that are counted together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Bucket {
-    /// Every request that is not a publish, reads too.
+pub enum RateBucket {
+    /// Every request except publishes, reads included.
     Management,
-    /// Publishes, a batch counting as one.
+    /// Publishes. A batch counts as one.
     Publishing,
 }
 
-impl Bucket {
+impl RateBucket {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Management => "management",
@@ -30,7 +29,7 @@ impl Bucket {
     }
 }
 
-/// Requests of one workspace in 60 s; a bucket without a number is not limited.
+/// Requests of one workspace in 60 s. `None` means no limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RateLimits {
     pub management: Option<NonZeroU32>,
@@ -38,10 +37,10 @@ pub struct RateLimits {
 }
 
 impl RateLimits {
-    pub const fn of(self, bucket: Bucket) -> Option<NonZeroU32> {
+    pub const fn of(self, bucket: RateBucket) -> Option<NonZeroU32> {
         match bucket {
-            Bucket::Management => self.management,
-            Bucket::Publishing => self.publishing,
+            RateBucket::Management => self.management,
+            RateBucket::Publishing => self.publishing,
         }
     }
 }
@@ -55,29 +54,29 @@ impl Default for RateLimits {
     }
 }
 
-/// Where a bucket stands after a request.
+/// The state of a bucket after a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rate {
     pub limit: u32,
-    /// Requests that would be let through now.
+    /// Requests that would be admitted now.
     pub remaining: u32,
-    /// Until one more would be: the oldest request that counts leaves the window.
+    /// Time until one more is admitted: the oldest counted request leaves the window.
     pub reset: Duration,
 }
 
-/// One workspace's requests of the last 60 s in one bucket.
+/// The requests of one workspace in one bucket during the last 60 s.
 #[derive(Debug, Default)]
 pub struct SlidingWindow {
-    /// Instants that only grow, and how many requests were let through at each.
+    /// Strictly increasing instants, and how many requests were admitted at each.
     log: VecDeque<(Timestamp, u32)>,
     counted: u32,
 }
 
 impl SlidingWindow {
-    /// Lets one request through, or does not because the window is full.
+    /// Admits one request, or refuses it because the window is full.
     ///
     /// # Errors
-    /// The same, when it is full.
+    /// The state of the bucket, when the window is full.
     pub fn take(&mut self, limit: NonZeroU32, now: Timestamp) -> Result<Rate, Rate> {
         self.forget(now);
         let limit = limit.get();
@@ -90,7 +89,7 @@ impl SlidingWindow {
         if full { Err(rate) } else { Ok(rate) }
     }
 
-    /// Whether nothing counts any more.
+    /// Whether no request counts any more.
     pub fn is_idle(&mut self, now: Timestamp) -> bool {
         self.forget(now);
         self.log.is_empty()
@@ -108,7 +107,7 @@ impl SlidingWindow {
     }
 
     fn forget(&mut self, now: Timestamp) {
-        // A clock that was set back by more than a window would hold the past against the caller for as long.
+        // When the clock was set back by more than a window, old entries would count for that long.
         if self.log.back().is_some_and(|(at, _)| *at > now.plus(limits::RATE_WINDOW)) {
             *self = Self::default();
         }
@@ -136,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn a_window_holds_its_limit_and_not_one_more() {
+    fn a_window_admits_its_limit_and_not_one_more() {
         let mut window = SlidingWindow::default();
         let rate = |remaining, seconds| Rate { limit: 3, remaining, reset: Duration::from_secs(seconds) };
         assert_eq!(window.take(limit(3), at(0)), Ok(rate(2, 60)));
@@ -146,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn a_place_is_free_again_60_seconds_after_it_was_taken_and_not_a_millisecond_sooner() {
+    fn a_request_counts_for_exactly_60_seconds() {
         let mut window = SlidingWindow::default();
         assert!(window.take(limit(2), at(0)).is_ok());
         assert!(window.take(limit(2), at(30_000)).is_ok());
@@ -157,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_refused_does_not_count() {
+    fn refused_requests_do_not_count() {
         let mut window = SlidingWindow::default();
         assert!(window.take(limit(1), at(0)).is_ok());
         assert!((0..1_000).all(|n| window.take(limit(1), at(n)).is_err()));
@@ -165,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn a_large_limit_is_kept_in_a_short_log_and_never_exceeded() {
+    fn a_large_limit_has_a_short_log_and_is_never_exceeded() {
         let mut window = SlidingWindow::default();
         let many = limit(200_000);
         let mut admitted = Vec::new();
@@ -185,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn a_large_limit_has_the_same_edge_to_within_its_grain() {
+    fn a_large_limit_is_exact_to_within_its_grain() {
         let mut window = SlidingWindow::default();
         let many = limit(10_000);
         assert!((0..10_000).all(|_| window.take(many, at(1)).is_ok()));
@@ -195,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_set_back_for_long_is_not_held_against_the_caller() {
+    fn a_clock_set_far_back_does_not_lock_the_caller_out() {
         let mut window = SlidingWindow::default();
         assert!(window.take(limit(1), at(3_600_000)).is_ok());
         assert!(window.take(limit(1), at(3_599_000)).is_err(), "a second back is in the window");

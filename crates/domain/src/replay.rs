@@ -1,15 +1,15 @@
-//! A replay: a job that sends again, oldest first, what an endpoint did not get in a stretch of time.
+//! A replay: a job that repeats the deliveries of an endpoint from a range of time, oldest first.
 
 use super::delivery::DeliveryStatus;
 use super::id::{EndpointId, ReplayId};
 use super::time::Timestamp;
 
-/// Where a replay stands.
+/// The state of a replay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReplayStatus {
     Running,
     Completed,
-    /// By hand, or because its endpoint was deleted.
+    /// Stopped by a request, or because its endpoint was deleted.
     Stopped,
 }
 
@@ -24,7 +24,7 @@ impl ReplayStatus {
         }
     }
 
-    /// The number by which the stores know it.
+    /// The number that the stores keep.
     pub const fn code(self) -> i64 {
         self as i64
     }
@@ -34,8 +34,13 @@ impl ReplayStatus {
     }
 }
 
-/// Which deliveries a replay sends again: those that an event set off in `[since, until)`, that ended in one of `statuses`,
-/// and that no later retry or replay delivered or has queued. What a test key published is left to replays with a test key.
+/// The deliveries that a replay repeats:
+///
+/// - an event created them in `[since, until)`,
+/// - they ended in one of `statuses`,
+/// - no later retry or replay has delivered them or has them queued.
+///
+/// Events of a test key are repeated only by a replay with a test key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReplayRange {
     pub since: Timestamp,
@@ -43,31 +48,31 @@ pub struct ReplayRange {
     pub statuses: Vec<DeliveryStatus>,
 }
 
-/// A replay as it is shown.
+/// A replay as the API shows it.
 #[derive(Clone, Debug)]
 pub struct Replay {
     pub id: ReplayId,
     pub endpoint_id: EndpointId,
     pub range: ReplayRange,
     pub status: ReplayStatus,
-    /// Counted before it started.
+    /// Deliveries in the range, counted before the start.
     pub total: u64,
     pub replayed: u64,
-    /// Payloads that retention had taken.
+    /// Deliveries whose payload retention had removed.
     pub unavailable: u64,
     pub completed_at: Option<Timestamp>,
 }
 
-/// What a replay would do.
+/// The size of a replay, as a dry run counts it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ReplayCount {
     pub total: u64,
     pub unavailable: u64,
 }
 
-/// The statuses that can be replayed; what is pending needs no replay, what was simulated was never meant to arrive.
+/// The statuses that can be replayed. Pending deliveries need no replay, and simulated ones were never sent.
 pub const REPLAYABLE: [DeliveryStatus; 4] =
     [DeliveryStatus::Failed, DeliveryStatus::Skipped, DeliveryStatus::Cancelled, DeliveryStatus::Delivered];
 
-/// What a replay sends when it is not told: what was meant to arrive and did not.
+/// The statuses that a replay repeats by default: deliveries that should have arrived and did not.
 pub const REPLAYED_BY_DEFAULT: [DeliveryStatus; 2] = [DeliveryStatus::Failed, DeliveryStatus::Skipped];

@@ -1,4 +1,4 @@
-//! Secrets in the clear: webhook secrets and API keys, as short-lived as can be and mute in every print.
+//! Plaintext secrets: webhook secrets and API keys. Short-lived, wiped on drop, never printed.
 
 use std::fmt;
 
@@ -11,11 +11,12 @@ use postrider_crypto::{MacKey, Random, SigningKey};
 use super::access::Mode;
 use super::event_type::Brand;
 
-/// An endpoint's signing secret: `whsec_` and base64. Ours are 64 lowercase hex letters, which are base64 too.
+/// An endpoint's signing secret: `whsec_` and base64. Generated ones have 64 lowercase hex digits, which are valid
+/// base64.
 #[derive(Clone)]
 pub struct WebhookSecret(Zeroizing<String>);
 
-/// The text is not a prefix and the base64 of a key.
+/// The text is not a prefix followed by the base64 of a key.
 #[derive(Debug, thiserror::Error)]
 #[error("a webhook secret is whsec_ or whsk_ followed by base64")]
 pub struct InvalidSecret;
@@ -37,7 +38,7 @@ impl WebhookSecret {
         Ok(Self(Zeroizing::new(text.to_owned())))
     }
 
-    /// The secret itself. For the one answer that shows it, and for sealing.
+    /// The plaintext, for the one answer that shows it and for sealing.
     pub fn reveal(&self) -> &str {
         &self.0
     }
@@ -46,7 +47,7 @@ impl WebhookSecret {
         last4(&self.0)
     }
 
-    /// The key of the signature: the base64 decoding of what follows `whsec_`.
+    /// The signing key: the decoded base64 after `whsec_`.
     pub fn mac_key(&self) -> MacKey {
         let encoded = self.0.strip_prefix(PREFIX).unwrap_or_default();
         let key = Zeroizing::new(BASE64_STANDARD.decode(encoded).unwrap_or_default());
@@ -60,8 +61,8 @@ impl fmt::Debug for WebhookSecret {
     }
 }
 
-/// The private key of an endpoint's `v1a` signatures: `whsk_` and the base64 of the seed and the public key after it. It is
-/// drawn on its own and tells nothing about the secret of `v1`, which is shared.
+/// The private key of an endpoint's `v1a` signatures: `whsk_` and the base64 of seed and public key. It is drawn
+/// independently of the shared `v1` secret.
 #[derive(Clone)]
 pub struct SigningSecret(Zeroizing<[u8; SigningKey::SEED_BYTES]>);
 
@@ -83,14 +84,14 @@ impl SigningSecret {
         if seed.key().public_key() == public { Ok(seed) } else { Err(InvalidSecret) }
     }
 
-    /// The private key itself, for sealing.
+    /// The plaintext, for sealing.
     pub fn reveal(&self) -> Zeroizing<String> {
         let mut bytes = Zeroizing::new(self.0.to_vec());
         bytes.extend_from_slice(&self.key().public_key());
         Zeroizing::new(format!("{PRIVATE_PREFIX}{}", *Zeroizing::new(BASE64_STANDARD.encode(&*bytes))))
     }
 
-    /// What verifies its signatures: `whpk_` and base64. No secret.
+    /// The public key that verifies its signatures: `whpk_` and base64. Not a secret.
     pub fn public_key(&self) -> String {
         format!("{PUBLIC_PREFIX}{}", BASE64_STANDARD.encode(self.key().public_key()))
     }
@@ -106,7 +107,7 @@ impl fmt::Debug for SigningSecret {
     }
 }
 
-/// An API key in the clear: `<brand>_sk_live_` or `<brand>_sk_test_` and 40 random letters.
+/// A plaintext API key: `<brand>_sk_live_` or `<brand>_sk_test_` and 40 random letters and digits.
 #[derive(Clone)]
 pub struct ApiKeySecret(Zeroizing<String>);
 
@@ -145,7 +146,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_generated_secret_has_the_published_shape_and_is_valid_base64() {
+    fn a_generated_secret_has_the_published_form() {
         let secret = WebhookSecret::generate(&Random::default());
         let letters = secret.reveal().strip_prefix("whsec_").unwrap();
         assert_eq!(letters.len(), 64);
@@ -155,9 +156,9 @@ mod tests {
         assert!(WebhookSecret::parse(secret.reveal()).is_ok());
     }
 
-    /// The key pair of Standard Webhooks' own examples.
+    /// The key pair of the examples of Standard Webhooks.
     #[test]
-    fn a_private_key_reads_back_and_tells_its_public_key() {
+    fn a_private_key_parses_back_and_has_its_public_key() {
         let text = "whsk_6Xb/dCcHpPea21PS1N9VY/NZW723CEc77N4rJCubMbfVKIDij2HKpMKkioLlX0dRqSKJp4AJ6p9lMicMFs6Kvg==";
         let secret = SigningSecret::parse(text).unwrap();
         assert_eq!(secret.public_key(), "whpk_1SiA4o9hyqTCpIqC5V9HUakiiaeACeqfZTInDBbOir4=");
@@ -170,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_never_prints_itself() {
+    fn debug_never_prints_a_secret() {
         let secret = WebhookSecret::generate(&Random::default());
         let key = ApiKeySecret::generate(&Random::default(), &Brand::default(), Mode::Test);
         assert!(key.reveal().starts_with("scripe_sk_test_"));

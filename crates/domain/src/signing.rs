@@ -1,41 +1,41 @@
-//! The signatures of Standard Webhooks: `v1`, and `v1a` beside it where it was asked for.
+//! The signatures of Standard Webhooks: `v1`, and also `v1a` for endpoints that ask for it.
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 
 use postrider_crypto::{MacKey, SigningKey};
 
-/// What one version of an endpoint's secret signs with.
+/// The keys of one version of an endpoint's secret.
 #[derive(Clone, Debug)]
 pub struct SignatureKeys {
     /// Signs `v1`.
     pub mac: MacKey,
-    /// Signs `v1a`, where that was asked for.
+    /// Signs `v1a`, if the endpoint asks for it.
     pub signing: Option<SigningKey>,
 }
 
-/// The same, lent: a [`MacKey`] alone signs `v1` alone.
+/// Borrowed [`SignatureKeys`]. A [`MacKey`] alone signs `v1` only.
 #[derive(Clone, Copy, Debug)]
-pub struct LentKeys<'k> {
+pub struct BorrowedKeys<'k> {
     mac: &'k MacKey,
     signing: Option<&'k SigningKey>,
 }
 
-impl<'k> From<&'k MacKey> for LentKeys<'k> {
+impl<'k> From<&'k MacKey> for BorrowedKeys<'k> {
     fn from(mac: &'k MacKey) -> Self {
         Self { mac, signing: None }
     }
 }
 
-impl<'k> From<&'k SignatureKeys> for LentKeys<'k> {
+impl<'k> From<&'k SignatureKeys> for BorrowedKeys<'k> {
     fn from(keys: &'k SignatureKeys) -> Self {
         Self { mac: &keys.mac, signing: keys.signing.as_ref() }
     }
 }
 
-/// The value of `webhook-signature`: of each version of the secret, in their order, `v1,<base64>` and then `v1a,<base64>` if
-/// it has such a key, separated by a space.
-pub fn signature_header<'k, K: Into<LentKeys<'k>>>(
+/// The value of `webhook-signature`, its parts separated by spaces. Each version of the secret contributes
+/// `v1,<base64>` and, if it has such a key, `v1a,<base64>`.
+pub fn signature_header<'k, K: Into<BorrowedKeys<'k>>>(
     keys: impl IntoIterator<Item = K>,
     id: &str,
     timestamp_seconds: i64,
@@ -45,10 +45,10 @@ pub fn signature_header<'k, K: Into<LentKeys<'k>>>(
     let content = [id.as_bytes(), b".", timestamp.as_bytes(), b".", body];
     let mut whole = None;
     let mut header = String::with_capacity(48);
-    for LentKeys { mac, signing } in keys.into_iter().map(Into::into) {
+    for BorrowedKeys { mac, signing } in keys.into_iter().map(Into::into) {
         append(&mut header, "v1,", &mac.sign(&content));
         if let Some(signing) = signing {
-            // Ed25519 reads its message twice, so it must be in one piece.
+            // Ed25519 reads its message twice, so it needs the message in one piece.
             append(&mut header, "v1a,", &signing.sign(whole.get_or_insert_with(|| content.concat())));
         }
     }
@@ -74,7 +74,7 @@ mod tests {
     }
 
     #[test]
-    fn both_published_vectors_come_out_to_the_letter() {
+    fn both_published_vectors_are_reproduced_exactly() {
         assert_eq!(
             sign(
                 "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
@@ -104,9 +104,9 @@ mod tests {
         assert_eq!(second, signature_header([&old], "evt_x", 1, b"{}"));
     }
 
-    /// The published examples of both schemes are of one message.
+    /// The published examples of both schemes sign the same message.
     #[test]
-    fn the_published_asymmetric_vector_comes_out_to_the_letter_behind_the_symmetric_one() {
+    fn the_published_asymmetric_vector_follows_the_symmetric_one() {
         let text = "whsk_6Xb/dCcHpPea21PS1N9VY/NZW723CEc77N4rJCubMbfVKIDij2HKpMKkioLlX0dRqSKJp4AJ6p9lMicMFs6Kvg==";
         let signing = Some(SigningSecret::parse(text).unwrap().key());
         let mac = WebhookSecret::parse("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw").unwrap().mac_key();

@@ -1,7 +1,7 @@
-//! What may be called: the verdicts on a host's addresses and the promise a guard must keep.
+//! The guard against forbidden targets (SSRF): its trait and its verdicts.
 //!
-//! The table of addresses and the sockets live in `egress`; `service` knows only this trait, so that a rule
-//! about strangers' addresses stands in one place.
+//! The table of addresses and the sockets are in `egress`. `service` knows only this trait, so that the rules about
+//! addresses are in one place.
 
 use std::fmt;
 
@@ -11,7 +11,7 @@ use url::Url;
 use super::endpoint_options::CertificateFacts;
 use super::private_options::ClientCertificate;
 
-/// Why a target was refused: the class alone, never what answered there.
+/// Why a target was refused. Names the class of the address, never what answered there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum RefusalReason {
     Loopback,
@@ -20,13 +20,13 @@ pub enum RefusalReason {
     Cgnat,
     Multicast,
     Unspecified,
-    /// Everything else in the IANA special-purpose registries.
+    /// Any other entry of the IANA special-purpose registries.
     Reserved,
-    /// The name has no address, or nothing answered for it in time.
+    /// The name has no address, or no name server answered in time.
     Unresolvable,
-    /// The port is one that no webhook receiver listens on.
+    /// A port on which no webhook receiver listens.
     Port,
-    /// Plain `http` to a target that the operator has not allowed by name.
+    /// Plain `http` to a target that the operator has not allowed.
     PlainHttp,
 }
 
@@ -66,7 +66,7 @@ impl fmt::Display for RefusalReason {
     }
 }
 
-/// The guard's no. Names the host and the class, never an address.
+/// A refusal by the guard. Names the host and the class, never an address.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the host {host} is refused: {reason}")]
 pub struct TargetRefusal {
@@ -74,21 +74,21 @@ pub struct TargetRefusal {
     pub reason: RefusalReason,
 }
 
-/// Decides whether a URL may be called at all.
+/// Decides whether a URL may be called.
 #[async_trait]
 pub trait TargetGuard: Send + Sync + 'static {
-    /// Whether the operator allowed plain `http` for this very URL's host.
+    /// Whether the operator allowed plain `http` for the host of this URL.
     fn allows_plain_http(&self, url: &Url) -> bool;
 
-    /// Resolves the URL's host anew and vets every address it has.
+    /// Resolves the URL's host again and checks each of its addresses.
     ///
     /// # Errors
-    /// When the host has no address or any of its addresses may not be called.
+    /// When the host has no address, or one of its addresses may not be called.
     async fn vet(&self, url: &Url) -> Result<(), TargetRefusal>;
 
-    /// Whether a receiver could be shown this client certificate, and what is shown of it.
+    /// Checks whether a client certificate is usable for mutual TLS, and returns the facts that may be shown.
     ///
     /// # Errors
-    /// What is wrong with it, as the end of a sentence.
+    /// The problem, as the end of a sentence.
     fn vet_client_certificate(&self, certificate: &ClientCertificate) -> Result<CertificateFacts, String>;
 }

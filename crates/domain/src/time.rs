@@ -1,7 +1,7 @@
-//! Instants in whole milliseconds, and the one seam through which anything learns what time it is.
+//! Timestamps in whole milliseconds, and the [`Clock`] trait, the only source of the current time.
 //!
-//! The store keeps integers, the wire shows ISO 8601 in UTC with exactly three fractional digits.
-//! Nothing here reads a clock: [`Clock`] is a trait, and its real implementation lives in `crate::clock`.
+//! The store keeps integers; the wire shows ISO 8601 in UTC with exactly three fractional digits. Nothing here reads a
+//! clock: the real implementation of the trait is in the binary.
 
 use std::fmt;
 use std::future::Future;
@@ -15,11 +15,12 @@ pub struct Timestamp(i64);
 /// The future that [`Clock::sleep_until`] returns.
 pub type Sleep<'a> = Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
 
-/// Where the time comes from. Tests put a clock here that moves only when told.
+/// The source of the current time. Tests use a clock that moves only on command.
 pub trait Clock: Send + Sync + 'static {
     fn now(&self) -> Timestamp;
 
-    /// Completes once `now()` has reached `at`, or as much time has passed as was left until then, if the clock was set back meanwhile.
+    /// Completes when `now()` reaches `at`. If the clock is set back meanwhile, completes after the time that was left
+    /// at the start.
     fn sleep_until(&self, at: Timestamp) -> Sleep<'_>;
 }
 
@@ -37,7 +38,7 @@ impl Timestamp {
         self.0
     }
 
-    /// Whole Unix seconds, rounded down: the form of `webhook-timestamp`.
+    /// Whole Unix seconds, rounded down: the unit of `webhook-timestamp`.
     pub const fn seconds(self) -> i64 {
         self.0.div_euclid(1000)
     }
@@ -57,10 +58,10 @@ impl Timestamp {
         Duration::from_millis(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
     }
 
-    /// Reads an ISO 8601 instant with an offset; anything finer than a millisecond is cut off.
+    /// Reads an ISO 8601 instant with an offset. Digits below a millisecond are dropped.
     ///
     /// # Errors
-    /// When the text is not such an instant, or lies outside the years 1970 to 9999.
+    /// When the text is not such an instant, or is outside the years 1970 to 9999.
     pub fn parse(text: &str) -> Result<Self, InvalidTimestamp> {
         const LAST: i64 = 253_402_300_799_999; // 9999-12-31T23:59:59.999Z
         let instant: jiff::Timestamp = text.parse().map_err(|_| InvalidTimestamp)?;
@@ -80,7 +81,7 @@ pub struct InvalidDay;
 
 impl Day {
     /// # Errors
-    /// When the text is not `YYYY-MM-DD`, names no day, or lies before 1970.
+    /// When the text is not `YYYY-MM-DD`, is not a valid day, or is before 1970.
     pub fn parse(text: &str) -> Result<Self, InvalidDay> {
         let form = text.len() == 10 && text.bytes().enumerate().all(|(at, c)| (at == 4 || at == 7) == (c == b'-'));
         if !form {
@@ -94,7 +95,7 @@ impl Day {
         Self(Timestamp(at.0.div_euclid(MILLIS) * MILLIS))
     }
 
-    /// 00:00 UTC.
+    /// 00:00 UTC of the day.
     pub const fn starts_at(self) -> Timestamp {
         self.0
     }
@@ -133,7 +134,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_day_begins_at_midnight_utc_and_reads_back() {
+    fn a_day_begins_at_midnight_utc_and_parses_back() {
         let day = Day::parse("2026-05-15").unwrap();
         assert_eq!(day.starts_at().to_string(), "2026-05-15T00:00:00.000Z");
         assert_eq!((day.to_string().as_str(), Day::containing(day.starts_at())), ("2026-05-15", day));
@@ -159,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn an_offset_is_turned_into_utc_and_a_text_without_one_is_refused() {
+    fn an_offset_is_required_and_converted_to_utc() {
         let parsed = Timestamp::parse("2026-05-15T10:21:00.123456+02:00").unwrap();
         assert_eq!(parsed.to_string(), "2026-05-15T08:21:00.123Z");
         for bad in ["2026-05-15T08:21:00", "2026-05-15", "yesterday", "", "1778833260", "1969-12-31T23:59:59Z"] {
@@ -168,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn seconds_round_down_and_spans_never_go_negative() {
+    fn seconds_round_down_and_durations_are_never_negative() {
         assert_eq!(Timestamp::from_millis(1_999).seconds(), 1);
         assert_eq!(Timestamp::from_millis(5).since(Timestamp::from_millis(9)), Duration::ZERO);
         assert_eq!(Timestamp::from_millis(5).plus(Duration::MAX).millis(), i64::MAX);

@@ -1,4 +1,4 @@
-//! A workspace: the wall between one product's endpoints, events and keys and another's.
+//! A workspace: it isolates the endpoints, events and keys of one product from those of another.
 
 use super::id::{RowKey, WorkspaceId};
 use super::limits;
@@ -12,7 +12,7 @@ pub struct Workspace {
     pub created_at: Timestamp,
 }
 
-/// 1 to 128 characters, none of them a control character.
+/// 1 to 128 characters without control characters.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WorkspaceName(String);
 
@@ -22,7 +22,7 @@ pub struct InvalidWorkspaceName;
 
 impl WorkspaceName {
     /// # Errors
-    /// When the text is empty, too long or holds a control character.
+    /// When the text is empty, too long, or contains a control character.
     pub fn parse(text: &str) -> Result<Self, InvalidWorkspaceName> {
         let fits = (1..=limits::WORKSPACE_NAME_CHARS).contains(&text.chars().count());
         if fits && !text.chars().any(char::is_control) { Ok(Self(text.to_owned())) } else { Err(InvalidWorkspaceName) }

@@ -1,7 +1,7 @@
-//! Reading the body of an answer: bounded before and after decompression, the beginning kept.
+//! Reads the body of an answer, limited before and after decompression, and keeps the beginning.
 //!
-//! A stranger decides how long it is and how well it was packed, so every count here is a limit. It must not judge:
-//! a body that is cut or does not unpack is still the body of an answer whose status counts.
+//! A stranger chooses the length and the compression ratio, so every count here is a limit. It must not judge: a body
+//! that is cut or does not decompress still belongs to an answer whose status counts.
 
 use std::io::{self, Write};
 
@@ -12,25 +12,22 @@ use http::header::CONTENT_ENCODING;
 use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
 
-/// What is read of a body, counted on the wire and again after decompression.
-pub const MAX_READ_BYTES: usize = 64 * 1024;
-/// What of it is kept, for the delivery log.
-pub const MAX_KEPT_BYTES: usize = 4 * 1024;
+use postrider_domain::limits;
 
-/// What was read of a body.
+/// The part of a body that was read.
 #[derive(Debug)]
 pub struct Excerpt {
     pub bytes: Bytes,
-    /// The body was, or may have been, longer than `bytes`.
+    /// The body is, or may be, longer than `bytes`.
     pub truncated: bool,
-    /// The body was read to its end, so that its connection can carry another request.
+    /// The body was read to its end, so the connection can carry another request.
     pub drained: bool,
 }
 
-/// Reads until the end or the limit, whichever is first.
+/// Reads to the end or to the limit, whichever comes first.
 ///
 /// # Errors
-/// When the connection fails before either.
+/// When the connection fails before that.
 pub async fn read(headers: &HeaderMap, body: &mut Incoming) -> hyper::Result<Excerpt> {
     if body.is_end_stream() {
         return Ok(Excerpt { bytes: Bytes::new(), truncated: false, drained: true });
@@ -44,31 +41,35 @@ pub async fn read(headers: &HeaderMap, body: &mut Incoming) -> hyper::Result<Exc
             drained = true;
             break;
         };
-        // Trailers bring no data.
+        // Trailers carry no data.
         let Ok(data) = frame?.into_data() else { continue };
-        let room = MAX_READ_BYTES - received_bytes;
+        let room = limits::RESPONSE_READ_BYTES - received_bytes;
         received_bytes += data.len().min(room);
         intact = data.len() <= room;
         intact &= decoder.write(&data[..data.len().min(room)]).is_ok();
     }
-    let (sink, whole) = decoder.finish();
-    let truncated = !drained || !intact || !whole || sink.total_bytes > sink.kept.len();
+    let (sink, complete) = decoder.finish();
+    let truncated = !drained || !intact || !complete || sink.total_bytes > sink.kept.len();
     Ok(Excerpt { bytes: sink.kept.into(), truncated, drained })
 }
 
-/// Keeps the beginning, counts the rest, and refuses what goes over the limit: which also stops a decoder.
+/// Keeps the beginning, counts the rest, and refuses bytes beyond the limit. The refusal also stops a decoder.
 #[derive(Debug, Default)]
-struct Sink {
+struct BoundedBuffer {
     kept: Vec<u8>,
     total_bytes: usize,
 }
 
-impl Write for Sink {
+impl Write for BoundedBuffer {
     fn write(&mut self, data: &[u8]) -> io::Result<usize> {
-        let keep = data.len().min(MAX_KEPT_BYTES - self.kept.len());
+        let keep = data.len().min(limits::RESPONSE_KEPT_BYTES - self.kept.len());
         self.kept.extend_from_slice(&data[..keep]);
         self.total_bytes += data.len();
-        if self.total_bytes > MAX_READ_BYTES { Err(io::ErrorKind::QuotaExceeded.into()) } else { Ok(data.len()) }
+        if self.total_bytes > limits::RESPONSE_READ_BYTES {
+            Err(io::ErrorKind::QuotaExceeded.into())
+        } else {
+            Ok(data.len())
+        }
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -77,19 +78,19 @@ impl Write for Sink {
 }
 
 enum Decoder {
-    Plain(Sink),
-    Gzip(Box<MultiGzDecoder<Sink>>),
-    /// `deflate`, before its first byte: it may come with or without the zlib wrapper that the standard asks for.
-    UnknownDeflate(Sink),
-    Zlib(Box<ZlibDecoder<Sink>>),
-    Deflate(Box<DeflateDecoder<Sink>>),
+    Plain(BoundedBuffer),
+    Gzip(Box<MultiGzDecoder<BoundedBuffer>>),
+    /// `deflate` before its first byte. The standard requires a zlib wrapper, but some servers send none.
+    UnknownDeflate(BoundedBuffer),
+    Zlib(Box<ZlibDecoder<BoundedBuffer>>),
+    Deflate(Box<DeflateDecoder<BoundedBuffer>>),
 }
 
 impl Decoder {
-    /// An encoding that is unknown, or one of several, is kept as it came.
+    /// An unknown encoding, or several of them, is kept as received.
     fn for_headers(headers: &HeaderMap) -> Self {
         let mut codings = headers.get_all(CONTENT_ENCODING).iter();
-        let sink = Sink::default();
+        let sink = BoundedBuffer::default();
         let (Some(coding), None) = (codings.next(), codings.next()) else { return Self::Plain(sink) };
         let coding = coding.as_bytes().trim_ascii();
         if coding.eq_ignore_ascii_case(b"gzip") || coding.eq_ignore_ascii_case(b"x-gzip") {
@@ -105,8 +106,7 @@ impl Decoder {
         let Some(&first) = data.first() else { return Ok(()) };
         if let Self::UnknownDeflate(sink) = self {
             let sink = std::mem::take(sink);
-            // The low nibble of a zlib header names the method, which is always 8; no raw stream begins so and
-            // decodes.
+            // The low nibble of a zlib header is the method, always 8. No valid raw stream begins with it.
             *self = if first & 0x0f == 8 {
                 Self::Zlib(Box::new(ZlibDecoder::new(sink)))
             } else {
@@ -121,21 +121,21 @@ impl Decoder {
         }
     }
 
-    /// What was decoded, and whether the stream was whole.
-    fn finish(self) -> (Sink, bool) {
+    /// Returns the decoded bytes and whether the stream was complete.
+    fn finish(self) -> (BoundedBuffer, bool) {
         match self {
             Self::Plain(sink) | Self::UnknownDeflate(sink) => (sink, true),
             Self::Gzip(mut decoder) => {
-                let whole = decoder.try_finish().is_ok();
-                (std::mem::take(decoder.get_mut()), whole)
+                let complete = decoder.try_finish().is_ok();
+                (std::mem::take(decoder.get_mut()), complete)
             }
             Self::Zlib(mut decoder) => {
-                let whole = decoder.try_finish().is_ok();
-                (std::mem::take(decoder.get_mut()), whole)
+                let complete = decoder.try_finish().is_ok();
+                (std::mem::take(decoder.get_mut()), complete)
             }
             Self::Deflate(mut decoder) => {
-                let whole = decoder.try_finish().is_ok();
-                (std::mem::take(decoder.get_mut()), whole)
+                let complete = decoder.try_finish().is_ok();
+                (std::mem::take(decoder.get_mut()), complete)
             }
         }
     }
@@ -177,16 +177,16 @@ mod tests {
     }
 
     #[test]
-    fn known_encodings_are_unpacked_and_unknown_ones_kept() {
+    fn known_encodings_are_decoded_and_unknown_ones_kept() {
         let text = b"thank you, received".repeat(20);
         for (name, packing) in [("gzip", "gzip"), ("X-GZIP", "gzip"), ("deflate", "zlib"), ("deflate", "raw")] {
             let mut decoder = decoder(name);
-            // Byte by byte: nothing may depend on how the stream is cut.
+            // Byte by byte: the result must not depend on where the stream is split.
             for byte in packed(packing, &text) {
                 decoder.write(&[byte]).unwrap();
             }
-            let (sink, whole) = decoder.finish();
-            assert!(whole && sink.kept == text, "{name} {packing}");
+            let (sink, complete) = decoder.finish();
+            assert!(complete && sink.kept == text, "{name} {packing}");
         }
         for name in ["br", "gzip, gzip", "identity", ""] {
             let mut decoder = decoder(name);
@@ -196,24 +196,24 @@ mod tests {
     }
 
     #[test]
-    fn a_bomb_stops_at_the_limit() {
+    fn a_gzip_bomb_stops_at_the_limit() {
         let bomb = packed("gzip", &vec![0; 50 * 1024 * 1024]);
-        assert!(bomb.len() > MAX_READ_BYTES / 2);
+        assert!(bomb.len() > limits::RESPONSE_READ_BYTES / 2);
         let mut decoder = decoder("gzip");
         assert!(decoder.write(&bomb[..1024]).is_err());
-        let (sink, whole) = decoder.finish();
-        assert!(!whole);
-        assert_eq!(sink.kept.len(), MAX_KEPT_BYTES);
-        assert!(sink.total_bytes <= MAX_READ_BYTES + 64 * 1024, "{}", sink.total_bytes);
+        let (sink, complete) = decoder.finish();
+        assert!(!complete);
+        assert_eq!(sink.kept.len(), limits::RESPONSE_KEPT_BYTES);
+        assert!(sink.total_bytes <= limits::RESPONSE_READ_BYTES + 64 * 1024, "{}", sink.total_bytes);
     }
 
     proptest! {
         #[test]
-        fn garbage_never_panics_and_never_grows(data: Vec<u8>, coding in 0..3_usize) {
+        fn garbage_never_panics_and_never_exceeds_the_limit(data: Vec<u8>, coding in 0..3_usize) {
             let mut decoder = decoder(["gzip", "deflate", "br"][coding]);
             let _fault = decoder.write(&data);
             let (sink, _) = decoder.finish();
-            prop_assert!(sink.kept.len() <= MAX_KEPT_BYTES);
+            prop_assert!(sink.kept.len() <= limits::RESPONSE_KEPT_BYTES);
         }
     }
 }

@@ -1,7 +1,7 @@
-//! One `POST` and its answer, over a connection of the pool or a new one, inside one deadline.
+//! Sends one `POST` and reads its answer, over a pooled or a new connection, within one deadline.
 //!
-//! It is where every limit on a stranger's answer meets: time, headers, body. It must not follow redirects, retry
-//! what a receiver has begun to answer, or read proxy settings.
+//! All limits on a stranger's answer apply here: time, headers, body. It must not follow redirects, repeat a request
+//! that a receiver has begun to answer, or read proxy settings.
 
 use std::error::Error;
 use std::sync::Arc;
@@ -15,34 +15,28 @@ use tokio::time::{Instant, timeout};
 
 use super::body;
 use super::connector::Connector;
-use super::exchange::{Answer, Exchange, OutboundRequest, Phase, Progress, ProxyFault, SendError};
+use super::exchange::{Answer, AttemptProgress, Exchange, OutboundRequest, Phase, ProxyFault, SendError};
 use super::identity::ClientIdentity;
-use super::pool::{Connection, Pool, PoolKey, PoolLimits, Sender};
+use super::pool::{Connection, Pool, PoolKey, PoolLimits, RequestSender};
 use super::target::{Host, TargetUrl};
+use postrider_domain::limits;
 
-/// Header fields of one answer; HTTP/1.1's parser has the same limit.
-const MAX_HEADERS: usize = 100;
-/// All that a peer may say in answer to one request: headers, body and what is read ahead of us come to half of it at
-/// most; only interim answers can come to more. On a shared connection, where nobody can tell whose bytes they are, as
-/// much for each request that is under way.
-const MAX_ANSWER_BYTES: u64 = 512 * 1024;
-
-/// Sends requests.
-pub struct Client {
+/// The HTTP client: a connector and a pool.
+pub struct HttpClient {
     connector: Connector,
     pool: Arc<Pool>,
 }
 
-impl Client {
+impl HttpClient {
     pub fn new(connector: Connector, limits: PoolLimits) -> Self {
         Self { connector, pool: Pool::new(limits) }
     }
 
-    /// Sends one request. Whatever happens is in the [`Exchange`].
+    /// Sends one request. The [`Exchange`] holds the answer or the error.
     pub async fn send(&self, request: OutboundRequest) -> Exchange {
         let started = Instant::now();
-        let mut progress = Progress::default();
-        let call = Call::new(&request);
+        let mut progress = AttemptProgress::default();
+        let call = OutboundCall::new(&request);
         let attempt = self.attempt(&call, &mut progress);
         let result = match timeout(request.deadline, attempt).await {
             Ok(result) => result,
@@ -72,7 +66,7 @@ impl Client {
         self.pool.idle()
     }
 
-    async fn attempt(&self, call: &Call<'_>, progress: &mut Progress) -> Result<Answer, SendError> {
+    async fn attempt(&self, call: &OutboundCall<'_>, progress: &mut AttemptProgress) -> Result<Answer, SendError> {
         let connection = match self.pool.take(&call.key).await {
             Some(connection) => {
                 progress.reused = true;
@@ -82,7 +76,7 @@ impl Client {
         };
         let link = Arc::clone(&connection.link);
         match self.exchange(call, connection, progress).await {
-            Err(Failure { unanswered: true, .. }) if progress.reused => self.pool.retire(&call.key, &link),
+            Err(ExchangeFailure { unanswered: true, .. }) if progress.reused => self.pool.retire(&call.key, &link),
             finished => return finished.map_err(|failure| failure.error),
         }
         drop(link);
@@ -90,49 +84,49 @@ impl Client {
         self.exchange(call, connection, progress).await.map_err(|failure| failure.error)
     }
 
-    /// A new connection, or an HTTP/2 one that another attempt has opened while this one waited.
-    async fn open(&self, call: &Call<'_>, progress: &mut Progress) -> Result<Connection, SendError> {
+    /// Opens a connection, or returns an HTTP/2 connection that another attempt has opened meanwhile.
+    async fn open(&self, call: &OutboundCall<'_>, progress: &mut AttemptProgress) -> Result<Connection, SendError> {
         progress.phase = Phase::Connect;
-        let turn = self.pool.turn_to_open(&call.key).await;
-        if turn.is_some()
+        let opening = self.pool.lock_opening(&call.key).await;
+        if opening.is_some()
             && let Some(connection) = self.pool.take(&call.key).await
         {
             progress.reused = true;
             return Ok(connection);
         }
         progress.reused = false;
-        let era = self.pool.begin(&call.key);
+        let generation = self.pool.begin(&call.key);
         let connected = self.connector.connect(call.target, call.identity, progress).await?;
-        let connection = Connection::open(connected, era).await.map_err(|error| closed(None, error))?;
+        let connection = Connection::open(connected, generation).await.map_err(|error| closed(None, error))?;
         self.pool.share(&call.key, &connection);
         Ok(connection)
     }
 
     async fn exchange(
         &self,
-        call: &Call<'_>,
+        call: &OutboundCall<'_>,
         mut connection: Connection,
-        progress: &mut Progress,
-    ) -> Result<Answer, Failure> {
+        progress: &mut AttemptProgress,
+    ) -> Result<Answer, ExchangeFailure> {
         progress.peer = Some(connection.link.peer);
         progress.phase = Phase::Headers;
         let started = Instant::now();
-        let _under_way = connection.link.begin_request(MAX_ANSWER_BYTES);
+        let _in_flight = connection.link.begin_request(limits::RESPONSE_WIRE_BYTES);
         let response = connection.post(call).await?;
         progress.phases.first_byte = Some(started.elapsed());
         progress.phase = Phase::Body;
         let (head, mut body) = response.into_parts();
         let status = Some(head.status.as_u16());
         progress.status = status;
-        if head.headers.len() > MAX_HEADERS {
-            return Err(Failure::answered(SendError::InvalidResponse { status, source: None }));
+        if head.headers.len() > limits::RESPONSE_HEADERS_READ {
+            return Err(ExchangeFailure::answered(SendError::InvalidResponse { status, source: None }));
         }
         let excerpt = match body::read(&head.headers, &mut body).await {
             Ok(excerpt) => excerpt,
             Err(error) if breaks_http(&error) || connection.link.meter.is_spent() => {
-                return Err(Failure::answered(invalid(status, error)));
+                return Err(ExchangeFailure::answered(invalid(status, error)));
             }
-            Err(error) => return Err(Failure::answered(closed(status, error))),
+            Err(error) => return Err(ExchangeFailure::answered(closed(status, error))),
         };
         if excerpt.drained && head.status != http::StatusCode::SWITCHING_PROTOCOLS {
             self.pool.put(&call.key, connection);
@@ -146,8 +140,8 @@ impl Client {
     }
 }
 
-/// What goes out, and whom its connection belongs to.
-struct Call<'a> {
+/// A request, and the pool key of its connection.
+struct OutboundCall<'a> {
     target: &'a TargetUrl,
     identity: Option<&'a ClientIdentity>,
     headers: &'a HeaderMap,
@@ -155,7 +149,7 @@ struct Call<'a> {
     key: PoolKey,
 }
 
-impl<'a> Call<'a> {
+impl<'a> OutboundCall<'a> {
     fn new(request: &'a OutboundRequest) -> Self {
         let identity = request.identity.as_deref();
         Self {
@@ -169,37 +163,40 @@ impl<'a> Call<'a> {
 }
 
 /// Why an exchange on one connection failed.
-struct Failure {
+struct ExchangeFailure {
     error: SendError,
-    /// Not a byte of an answer had come, and the fault is the connection's: another may do better.
+    /// No byte of an answer had come and the connection failed: the request may be sent on another one.
     unanswered: bool,
 }
 
-impl Failure {
+impl ExchangeFailure {
     fn answered(error: SendError) -> Self {
         Self { error, unanswered: false }
     }
 }
 
 impl Connection {
-    async fn post(&mut self, call: &Call<'_>) -> Result<Response<Incoming>, Failure> {
-        let posted = self.post_anyway(call).await;
+    /// Sends the request and waits for the head of the answer. A TLS alert, or the limit on bytes, explains a failure
+    /// better than the HTTP library does.
+    async fn post(&mut self, call: &OutboundCall<'_>) -> Result<Response<Incoming>, ExchangeFailure> {
+        let posted = self.try_post(call).await;
         posted.map_err(|failure| match self.link.meter.alert() {
-            Some(fault) => Failure { error: SendError::Tls(fault), ..failure },
-            None if self.link.meter.is_spent() => {
-                Failure::answered(SendError::InvalidResponse { status: None, source: Some(failure.error.into()) })
-            }
+            Some(fault) => ExchangeFailure { error: SendError::Tls(fault), ..failure },
+            None if self.link.meter.is_spent() => ExchangeFailure::answered(SendError::InvalidResponse {
+                status: None,
+                source: Some(failure.error.into()),
+            }),
             None => failure,
         })
     }
 
-    async fn post_anyway(&mut self, call: &Call<'_>) -> Result<Response<Incoming>, Failure> {
+    async fn try_post(&mut self, call: &OutboundCall<'_>) -> Result<Response<Incoming>, ExchangeFailure> {
         let before = self.link.meter.received_bytes();
         let mut headers = call.headers.clone();
         let mut request = Request::new(Full::new(call.body.clone()));
         *request.method_mut() = Method::POST;
         match &mut self.sender {
-            Sender::Http1(sender) => {
+            RequestSender::Http1(sender) => {
                 headers.entry(HOST).or_insert_with(|| call.target.authority().clone());
                 *request.headers_mut() = headers;
                 *request.uri_mut() = call.target.origin_form().clone();
@@ -208,12 +205,12 @@ impl Connection {
                     let silent = self.link.meter.received_bytes() == before;
                     let error = failed.into_error();
                     if breaks_http(&error) && !never_sent {
-                        return Failure::answered(invalid(None, error));
+                        return ExchangeFailure::answered(invalid(None, error));
                     }
-                    Failure { error: closed(None, error), unanswered: never_sent || silent }
+                    ExchangeFailure { error: closed(None, error), unanswered: never_sent || silent }
                 })
             }
-            Sender::Http2(sender) => {
+            RequestSender::Http2(sender) => {
                 headers.remove(HOST);
                 *request.headers_mut() = headers;
                 *request.uri_mut() = call.target.absolute_form().clone();
@@ -221,10 +218,10 @@ impl Connection {
                     let never_sent = failed.take_message().is_some();
                     let error = failed.into_error();
                     match h2_fault(&error) {
-                        Some(fault) if fault.is_library() => Failure::answered(invalid(None, error)),
+                        Some(fault) if fault.is_library() => ExchangeFailure::answered(invalid(None, error)),
                         fault => {
-                            let unanswered = never_sent || fault.is_none_or(is_connections_fault);
-                            Failure { error: closed(None, error), unanswered }
+                            let unanswered = never_sent || fault.is_none_or(is_connection_failure);
+                            ExchangeFailure { error: closed(None, error), unanswered }
                         }
                     }
                 })
@@ -233,8 +230,8 @@ impl Connection {
     }
 }
 
-/// The peer closed the connection or did not take the stream up, rather than failing this request.
-fn is_connections_fault(fault: &h2::Error) -> bool {
+/// Whether the peer closed the connection or refused the stream, as opposed to failing this request.
+fn is_connection_failure(fault: &h2::Error) -> bool {
     fault.is_go_away() || fault.is_io() || fault.reason() == Some(h2::Reason::REFUSED_STREAM)
 }
 
@@ -242,14 +239,14 @@ fn h2_fault(error: &hyper::Error) -> Option<&h2::Error> {
     error.source().and_then(|source| source.downcast_ref())
 }
 
-/// Whether the peer's bytes are not the HTTP that we read, as opposed to there being no more of them.
+/// Whether the peer sent something that is not valid HTTP or exceeds a limit, as opposed to closing the connection.
 fn breaks_http(error: &hyper::Error) -> bool {
     use std::io::ErrorKind::{InvalidData, InvalidInput, QuotaExceeded};
-    let garbled = |source: &(dyn Error + 'static)| {
+    let is_invalid = |source: &(dyn Error + 'static)| {
         let io = source.downcast_ref::<std::io::Error>();
         io.is_some_and(|io| matches!(io.kind(), InvalidData | InvalidInput | QuotaExceeded))
     };
-    error.is_parse() || h2_fault(error).is_some_and(h2::Error::is_library) || error.source().is_some_and(garbled)
+    error.is_parse() || h2_fault(error).is_some_and(h2::Error::is_library) || error.source().is_some_and(is_invalid)
 }
 
 fn closed(status: Option<u16>, error: hyper::Error) -> SendError {

@@ -1,36 +1,35 @@
-//! Why a target is, or is not, reachable: the same verdicts and the same connections as for a delivery, one address at a time
-//! and with their reasons.
+//! Why a target is, or is not, reachable: the same verdicts and connections as for a delivery, with a reason per
+//! address.
 //!
-//! It exists for people, who see more here than a customer is ever told. It must not have rules of its own, nor open a
-//! connection to a target that is refused.
+//! It is for operators: it shows more than a customer may see. It must not have rules of its own, and must not connect
+//! to a target that is refused.
 
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use super::connector::{Connector, Protocol};
-use super::exchange::{Phases, SendError};
+use super::connector::{Connector, Probe};
 use super::policy::{AddressClass, AllowTarget, TargetPolicy, classify, is_bad_port};
 use super::resolver::{ResolveError, Resolver};
 use super::target::{Host, Scheme, TargetUrl};
 use postrider_domain::target::RefusalReason;
 
-/// What was found of one target.
+/// The report on one target.
 #[derive(Debug)]
 pub struct Diagnosis {
-    /// The port is one on which other protocols are spoken.
+    /// The port is one that usually serves another protocol than HTTP.
     pub odd_port: bool,
     pub look_up: Result<LookUp, ResolveError>,
     pub addresses: Vec<AddressReport>,
-    /// On the target as a whole: one refused address refuses it.
+    /// For the target as a whole: one refused address refuses it.
     pub verdict: Result<(), RefusalReason>,
-    /// The exceptions without which it stays refused, all of them together; empty when it is not refused.
+    /// The exceptions that would together allow the target. Empty if it is not refused.
     pub missing: Vec<AllowTarget>,
 }
 
-/// How the addresses came.
+/// How the addresses were found.
 #[derive(Clone, Copy, Debug)]
 pub enum LookUp {
-    /// The URL spells an address.
+    /// The URL contains an address.
     Literal,
     Resolved {
         in_time: Duration,
@@ -42,21 +41,14 @@ pub enum LookUp {
 pub struct AddressReport {
     pub address: IpAddr,
     pub class: AddressClass,
-    /// What of the operator's allows it, whether or not it needs that.
+    /// The operator's exception that allows it, whether or not it needs one.
     pub exception: Option<AllowTarget>,
-    /// Made only when the whole target may be called.
+    /// Present only if the whole target may be called.
     pub probe: Option<Probe>,
 }
 
-/// A connection to one address, and over TLS to the proven host; closed again without a request.
-#[derive(Debug)]
-pub struct Probe {
-    pub phases: Phases,
-    pub result: Result<Protocol, SendError>,
-}
-
 impl Diagnosis {
-    /// Whether a delivery would find an address to go to.
+    /// Whether a delivery would get a connection.
     pub fn is_reachable(&self) -> bool {
         let works = |report: &AddressReport| report.probe.as_ref().is_some_and(|probe| probe.result.is_ok());
         self.verdict.is_ok() && self.addresses.iter().any(works)
@@ -69,7 +61,7 @@ impl AddressReport {
     }
 }
 
-/// Finds out about one target.
+/// Resolves and vets one target, and connects to each address if it is allowed.
 pub(super) async fn diagnose(
     target: &TargetUrl,
     policy: &TargetPolicy,
@@ -105,7 +97,7 @@ fn report(target: &TargetUrl, policy: &TargetPolicy, address: IpAddr) -> Address
     AddressReport { address, class: classify(address), exception, probe: None }
 }
 
-/// Plain `http` and odd ports ask for every address to be excepted; elsewhere those that are refused are enough.
+/// Plain `http` and odd ports need an exception for every address. Otherwise only refused addresses need one.
 fn missing_exceptions(target: &TargetUrl, reports: &[AddressReport]) -> Vec<AllowTarget> {
     let all = target.scheme() == Scheme::Http || is_bad_port(target.port());
     let lacks = |report: &&AddressReport| if all { report.exception.is_none() } else { report.is_refused() };
@@ -116,7 +108,7 @@ fn missing_exceptions(target: &TargetUrl, reports: &[AddressReport]) -> Vec<Allo
 mod tests {
     use super::*;
 
-    /// The exceptions that are missing, and whether the target passes with them.
+    /// Returns the missing exceptions, and asserts that the target passes with them.
     fn missing(url: &str, addresses: &[&str], given: &[&str]) -> Vec<String> {
         let target = TargetUrl::parse(url).unwrap();
         let addresses: Vec<IpAddr> = addresses.iter().map(|text| text.parse().unwrap()).collect();
@@ -130,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn the_missing_exceptions_are_those_that_make_it_pass_and_no_more() {
+    fn the_missing_exceptions_are_exactly_those_that_it_needs() {
         assert_eq!(missing("https://a.example/", &["8.8.8.8", "10.0.0.1"], &[]), ["10.0.0.1"]);
         assert_eq!(missing("https://a.example/", &["127.0.0.1", "::1"], &["127.0.0.0/8"]), ["::1"]);
         assert_eq!(missing("http://a.example/", &["8.8.8.8", "10.0.0.1"], &["10.0.0.0/8"]), ["8.8.8.8"]);

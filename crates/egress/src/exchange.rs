@@ -1,8 +1,7 @@
-//! What goes in and what comes out of one attempt: the request, the answer, and the closed list of ways in which
-//! there was none.
+//! The types of one exchange: the request, the answer, and the closed list of errors.
 //!
-//! It stands apart from the client so that a simulated transport can speak the same words without a socket. The
-//! errors carry no text from strangers: neither from an answer, nor from a certificate.
+//! They stand apart from the client, so that a simulated transport can use them without a socket. The errors carry no
+//! text from strangers, neither from an answer nor from a certificate.
 
 use std::error::Error;
 use std::fmt;
@@ -20,7 +19,7 @@ use super::resolver::ResolveError;
 use super::target::TargetUrl;
 use postrider_domain::target::TargetRefusal;
 
-/// One `POST`. `Host` and `Content-Length` are added; everything else stands in `headers`.
+/// One `POST`. `Host` and `Content-Length` are added; all other headers are in `headers`.
 #[derive(Clone, Debug)]
 pub struct OutboundRequest {
     pub url: Arc<TargetUrl>,
@@ -28,51 +27,51 @@ pub struct OutboundRequest {
     pub body: Bytes,
     /// Shown to a receiver that asks for a client certificate.
     pub identity: Option<Arc<ClientIdentity>>,
-    /// One deadline over look-up, connect, TLS, headers and body.
+    /// One deadline for look-up, connect, TLS, headers and body together.
     pub deadline: Duration,
 }
 
-/// What one attempt brought.
+/// The result of one attempt.
 #[derive(Debug)]
 pub struct Exchange {
     pub result: Result<Answer, SendError>,
     pub phases: Phases,
-    /// Whom the request, or the last TLS handshake, went to.
+    /// The peer of the request, or of the last TLS handshake if no request was sent.
     pub peer: Option<SocketAddr>,
-    /// The answer, or the failure, came over a connection that had been used before.
+    /// The connection had carried another request before.
     pub reused: bool,
 }
 
-/// What the receiver said. Any status, since only the engine judges; a redirect is an answer like another.
+/// The receiver's answer, with any status. The engine judges it; a redirect is an answer like any other.
 #[derive(Clone, Debug)]
 pub struct Answer {
     pub status: u16,
     pub headers: HeaderMap,
-    /// The first 4 KiB, decompressed where the encoding is known.
+    /// The first 4 KiB, decompressed if the encoding is known.
     pub body: Bytes,
-    /// There was, or may have been, more than `body`.
+    /// The body is, or may be, longer than `body`.
     pub body_truncated: bool,
 }
 
-/// How long each part took; `None` for a part that did not happen or did not end.
+/// How long each phase took; `None` for a phase that did not happen or did not end.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Phases {
     pub dns: Option<Duration>,
     pub connect: Option<Duration>,
     pub tls: Option<Duration>,
-    /// From the start of the request until the head of the answer.
+    /// From the start of the request to the head of the answer.
     pub first_byte: Option<Duration>,
     pub total: Duration,
 }
 
-/// What an attempt was doing.
+/// The phase that an attempt is in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Phase {
     #[default]
     Dns,
     Connect,
     Tls,
-    /// Sending the request and waiting for the head of the answer.
+    /// Sends the request and waits for the head of the answer.
     Headers,
     Body,
 }
@@ -86,22 +85,22 @@ pub enum SendError {
     Dns(#[source] ResolveError),
     #[error("the connection was refused")]
     ConnectRefused,
-    #[error("no connection within the time for one address")]
+    #[error("the host did not accept a connection in time")]
     ConnectTimeout,
     #[error("the connection failed")]
     ConnectFailed(#[source] io::Error),
-    /// This machine has run out of something (file descriptors, ports, memory): nobody else's fault.
+    /// This machine is out of file descriptors, ports or memory. Nobody else's fault.
     #[error("this machine could not open a connection")]
     Local(#[source] io::Error),
-    /// The operator's proxy is at fault, not the host.
+    /// The operator's proxy failed, not the host.
     #[error("the egress proxy failed: {0}")]
     Proxy(ProxyFault),
-    /// The proxy did as it should, and could not reach the host: it said so with a status, or not in time.
+    /// The proxy works but could not connect to the host: it answered with a status, or not in time.
     #[error("the egress proxy could not connect to the host")]
     BeyondProxy { status: Option<u16> },
     #[error("the TLS handshake failed: {0}")]
     Tls(TlsFault),
-    /// `status` is known when the head of an answer had come.
+    /// `status` is known if the head of an answer came.
     #[error("no complete answer in time; the time was up during {phase}")]
     Timeout { phase: Phase, status: Option<u16> },
     #[error("the connection was closed before the answer was complete")]
@@ -110,8 +109,8 @@ pub enum SendError {
         #[source]
         source: Option<Cause>,
     },
-    /// Not HTTP, or more or larger headers than we read.
-    #[error("the answer is not one that can be read")]
+    /// Not HTTP, or beyond a limit on headers or bytes.
+    #[error("the answer is not valid HTTP, or it is too large")]
     InvalidResponse {
         status: Option<u16>,
         #[source]
@@ -119,45 +118,45 @@ pub enum SendError {
     },
 }
 
-/// What lies below an error, for the log.
+/// The cause of an error, for the log.
 pub type Cause = Box<dyn Error + Send + Sync>;
 
-/// What was wrong with the operator's proxy, without its words.
+/// How the operator's proxy failed, without any text from it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum ProxyFault {
     #[error("its name has no address")]
     Unresolvable,
-    #[error("it cannot be connected to")]
+    #[error("it does not accept connections")]
     Unreachable,
-    #[error("it does not answer as a proxy does")]
+    #[error("it does not answer like an HTTP proxy")]
     Broken,
     #[error("it refuses our credentials")]
     CredentialsRefused,
-    /// A rule of its own: what our guard allowed, it does not.
+    /// A rule of the proxy refuses a target that our policy allows.
     #[error("it may not connect to the host's address")]
     Forbidden,
     #[error("it answered with status {0}")]
     Status(u16),
 }
 
-/// What was wrong with a TLS handshake, without the peer's words.
+/// How a TLS handshake failed, without any text from the peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum TlsFault {
     CertificateExpired,
     CertificateNotYetValid,
     CertificateForAnotherName,
     CertificateFromUnknownIssuer,
-    /// Revoked, badly encoded, badly signed, for another purpose.
+    /// Revoked, badly encoded, badly signed or for another purpose.
     CertificateInvalid,
-    /// The peer demands a client certificate and was shown none.
+    /// The peer demands a client certificate and got none.
     ClientCertificateRequired,
-    /// The peer does not accept the client certificate that it was shown.
+    /// The peer refuses our client certificate.
     ClientCertificateRefused,
-    /// The two sides could not agree, or the peer broke the protocol or refused us.
+    /// No common parameters, or the peer broke the protocol or refused the connection.
     Protocol,
     /// The connection ended during the handshake.
     Interrupted,
-    /// The peer took longer than one address may take.
+    /// The handshake took longer than one address may take.
     Timeout,
 }
 
@@ -211,9 +210,9 @@ impl From<PinError> for SendError {
     }
 }
 
-/// What is known of an attempt so far. It outlives the attempt's future, so that a deadline loses nothing.
+/// The state of an attempt so far. It outlives the attempt's future, so that nothing is lost when the deadline passes.
 #[derive(Debug, Default)]
-pub(super) struct Progress {
+pub(super) struct AttemptProgress {
     pub phase: Phase,
     pub phases: Phases,
     pub peer: Option<SocketAddr>,

@@ -1,8 +1,8 @@
-//! Who we are to a receiver that demands a certificate (mutual TLS): a chain and its private key, checked once.
+//! The client certificate for a receiver that demands one (mutual TLS): a chain and its private key, checked once.
 //!
-//! It exists so that everything behind it may rely on a key that belongs to its certificate, and on an id by which
-//! connections and TLS sessions are kept apart: what was opened as one customer never carries another's request. It
-//! must not judge validity in time: receivers do, and the clock is theirs.
+//! A [`ClientIdentity`] proves that the key belongs to the certificate. Its id keeps connections and TLS sessions
+//! apart: a connection opened with one customer's certificate never carries another's request. It must not check the
+//! validity period: the receiver does, with its own clock.
 
 use std::fmt;
 use std::sync::Arc;
@@ -24,39 +24,37 @@ pub struct ClientIdentity {
     certified: Arc<CertifiedKey>,
 }
 
-/// The SHA-256 of the whole chain: a chain that was put right is another identity, so that nothing kept from before is
-/// used with it.
+/// The SHA-256 of the whole chain. A corrected chain is another identity, so that no connection of the old one is
+/// reused.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct IdentityId([u8; 32]);
 
 /// The certificate or the key cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum InvalidIdentity {
-    #[error("the certificate chain is not PEM")]
+    #[error("cannot read the certificate chain: it is not PEM")]
     ChainPem(#[source] pem::Error),
-    #[error("there is no certificate in the chain")]
+    #[error("the certificate chain contains no certificate")]
     NoCertificate,
     #[error("the chain has more than {max} certificates", max = limits::CLIENT_CERTIFICATES)]
     TooManyCertificates,
-    #[error("the first certificate of the chain cannot be read")]
+    #[error("cannot read the first certificate of the chain")]
     Certificate(#[source] rustls::Error),
-    #[error("the private key is not PEM")]
+    #[error("cannot read the private key: it is not PEM")]
     KeyPem(#[source] pem::Error),
-    #[error("there is no private key that is not encrypted (PKCS#8, PKCS#1 or SEC1)")]
+    #[error("there is no unencrypted private key (PKCS#8, PKCS#1 or SEC1)")]
     NoKey,
-    #[error(
-        "the private key is of a kind that cannot be used: give ECDSA P-256 or P-384, Ed25519, or RSA of 2048 bits or more"
-    )]
+    #[error("the private key's type is not supported: use ECDSA P-256 or P-384, Ed25519, or RSA of 2048 bits or more")]
     UnsupportedKey(#[source] rustls::Error),
     #[error("the private key does not belong to the first certificate of the chain")]
     KeyMismatch,
 }
 
 impl ClientIdentity {
-    /// Reads a PEM certificate chain, the receiver-facing certificate first, and a PEM private key.
+    /// Reads a PEM certificate chain, the client's own certificate first, and a PEM private key.
     ///
     /// # Errors
-    /// When either cannot be read or used, or the key belongs to another certificate.
+    /// When either cannot be read or used, or the key does not belong to the first certificate.
     pub fn from_pem(cert_chain: &[u8], key: &[u8]) -> Result<Self, InvalidIdentity> {
         let mut chain = Vec::new();
         for certificate in CertificateDer::pem_slice_iter(cert_chain) {
@@ -87,12 +85,12 @@ impl ClientIdentity {
         self.id
     }
 
-    /// The fingerprint by which people know the certificate: SHA-256 of its DER, in lowercase hex.
+    /// The usual fingerprint of the first certificate: SHA-256 of its DER, in lowercase hex.
     pub fn leaf_sha256(&self) -> String {
         hex(&sha256(self.certified.cert.first().map_or(&[], |leaf| leaf)))
     }
 
-    /// Shows this certificate to whoever asks for one, whatever authorities they name.
+    /// Shows this certificate to every server that asks for one, whichever authorities it names.
     pub(super) fn resolver(&self) -> Arc<dyn ResolvesClientCert> {
         Arc::new(SingleCertAndKey::from(Arc::clone(&self.certified)))
     }
@@ -100,7 +98,7 @@ impl ClientIdentity {
 
 impl IdentityId {
     fn of(chain: &[CertificateDer<'_>]) -> Self {
-        // Each certificate's DER tells its own length, so nothing can slip from one to the next.
+        // DER encodes its own length, so two different chains never concatenate to the same bytes.
         let chain: Vec<u8> = chain.iter().flat_map(|certificate| certificate.iter().copied()).collect();
         Self(sha256(&chain))
     }
@@ -138,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn a_chain_and_its_key_are_an_identity_and_the_key_is_never_printed() {
+    fn an_identity_is_a_chain_and_a_key_that_is_never_printed() {
         let (certificate, key) = pair();
         let identity = read(&certificate, &key).unwrap();
         assert_eq!(identity.id(), read(&certificate, &key).unwrap().id());
@@ -149,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_an_identity_is_told_by_its_reason() {
+    fn an_unusable_identity_is_refused_with_its_reason() {
         use InvalidIdentity::{Certificate, ChainPem, KeyMismatch, KeyPem, NoCertificate, NoKey, TooManyCertificates};
         let ((certificate, key), (other, _)) = (pair(), pair());
         let cut = &certificate[..certificate.len() / 2];

@@ -1,13 +1,19 @@
-//! The only code that opens sockets to strangers: vet, resolve, pin, connect, send, and read back with care.
+//! The only code that opens sockets to strangers: resolve, vet, pin, connect, send, and read a bounded answer.
 //!
-//! `policy` says what may be called, `resolver` and `pin` say where a host is, `connector` opens what both allow,
-//! `client` and `pool` speak HTTP over it. [`Egress`] puts them together; [`Transport`] is the seam at which a
-//! simulation replaces all of it. Nothing here knows what a delivery is, or judges an answer.
+//! - `policy` decides which addresses, ports and schemes may be called.
+//! - `resolver` and `pin` find a host's addresses and keep the vetted ones.
+//! - `connector` opens a connection to a vetted address; `dial`, `proxy`, `tls` and `stream` are its parts.
+//! - `client` and `pool` send HTTP requests over it.
+//! - `diagnosis` reports to an operator why a target is, or is not, reachable.
+//!
+//! [`Egress`] puts them together. [`Transport`] is the seam at which a simulation replaces all of it. Nothing here
+//! knows what a delivery is or judges an answer.
 
 mod body;
 pub mod client;
 pub mod connector;
 pub mod diagnosis;
+mod dial;
 pub mod exchange;
 pub mod identity;
 pub mod pin;
@@ -15,6 +21,7 @@ pub mod policy;
 mod pool;
 mod proxy;
 pub mod resolver;
+mod stream;
 pub mod target;
 pub mod tls;
 
@@ -35,24 +42,26 @@ use postrider_domain::proxy::ProxyUrl;
 use postrider_domain::target::{RefusalReason, TargetGuard, TargetRefusal};
 use postrider_domain::time::Clock;
 
+pub use connector::Probe;
 pub use exchange::{Answer, Cause, Exchange, OutboundRequest, Phase, Phases, ProxyFault, SendError, TlsFault};
 pub use identity::{ClientIdentity, IdentityId, InvalidIdentity};
 pub use policy::{AllowTarget, InvalidAllowTarget};
 pub use resolver::ResolveError;
+pub use stream::Protocol;
 pub use target::{InvalidTargetUrl, TargetUrl};
 
-use client::Client;
+use client::HttpClient;
 use connector::Connector;
 use diagnosis::{Diagnosis, diagnose};
 use pin::{PinError, Pins};
 use policy::TargetPolicy;
 use pool::PoolLimits;
-use proxy::Proxy;
+use proxy::ProxyConnector;
 use resolver::{Resolver, ResolverSetupError};
 use target::Host;
 use tls::{TlsSetupError, tls_settings};
 
-/// Sends one request and tells what came of it. The seam where the engine's simulation puts a fake.
+/// Sends one request and returns the exchange. The engine's simulation puts a fake here.
 pub trait Transport: Send + Sync + 'static {
     fn send(&self, request: OutboundRequest) -> SendFuture<'_>;
 }
@@ -60,27 +69,27 @@ pub trait Transport: Send + Sync + 'static {
 /// The future that [`Transport::send`] returns.
 pub type SendFuture<'a> = Pin<Box<dyn Future<Output = Exchange> + Send + 'a>>;
 
-/// How strangers are called.
+/// The settings of [`Egress`].
 #[derive(Clone, Debug)]
 pub struct EgressSettings {
-    /// The operator's exceptions; none by default.
+    /// The operator's exceptions to the target policy. Default: none.
     pub allow_targets: Vec<AllowTarget>,
-    /// Name servers; the system's when empty.
+    /// Name servers. When empty, the system's.
     pub dns_servers: Vec<SocketAddr>,
-    /// Certificate authorities beside the public ones, as PEM.
+    /// Certificate authorities in addition to the public ones, as PEM.
     pub extra_ca_pem: Option<Vec<u8>>,
-    /// The operator's forward proxy; none by default. The environment's proxy variables are never read.
+    /// The operator's forward proxy. Default: none. The proxy variables of the environment are never read.
     pub proxy: Option<ProxyUrl>,
-    /// For one address; several are raced.
+    /// For one address. Several are tried side by side.
     pub connect_timeout: Duration,
-    /// Offer HTTP/2 to hosts that speak TLS.
+    /// Offer HTTP/2 over TLS.
     pub http2: bool,
-    /// As many as may be in use at once: many endpoints often live at one origin, and what is closed for want of room here is
-    /// opened again a moment later.
+    /// Idle connections to one origin. By default as many as may be in use at once: many endpoints often share one
+    /// origin, and a connection closed at this limit is opened again a moment later.
     pub max_idle_per_origin: usize,
+    /// Idle connections in total.
     pub max_idle: usize,
-    /// Shorter than the keep-alive of common servers (nginx 75 s, load balancers 60 s), so that it is seldom they
-    /// who close first.
+    /// How long a connection may be idle before it is closed.
     pub idle_timeout: Duration,
 }
 
@@ -91,30 +100,30 @@ impl Default for EgressSettings {
             dns_servers: Vec::new(),
             extra_ca_pem: None,
             proxy: None,
-            connect_timeout: Duration::from_secs(3),
+            connect_timeout: limits::CONNECT_TIMEOUT,
             http2: true,
             max_idle_per_origin: limits::SLOTS,
-            max_idle: 8192,
-            idle_timeout: Duration::from_secs(45),
+            max_idle: limits::IDLE_CONNECTIONS,
+            idle_timeout: limits::IDLE_CONNECTION_TIMEOUT,
         }
     }
 }
 
-/// The settings cannot be put to use.
+/// The settings cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum EgressSetupError {
-    #[error("names cannot be resolved")]
+    #[error("cannot set up name resolution")]
     Resolver(#[from] ResolverSetupError),
-    #[error("TLS cannot be set up")]
+    #[error("cannot set up TLS")]
     Tls(#[from] TlsSetupError),
 }
 
-/// The way out.
+/// The outbound HTTP client with all its guards.
 pub struct Egress {
     policy: Arc<TargetPolicy>,
     resolver: Resolver,
     pins: Arc<Pins>,
-    client: Client,
+    client: HttpClient,
 }
 
 impl Egress {
@@ -123,7 +132,7 @@ impl Egress {
     pub fn new(settings: EgressSettings, clock: Arc<dyn Clock>) -> Result<Self, EgressSetupError> {
         let policy = Arc::new(TargetPolicy::new(settings.allow_targets));
         let resolver = Resolver::new(&settings.dns_servers)?;
-        let proxy = settings.proxy.map(|url| Proxy::new(url, resolver.clone()));
+        let proxy = settings.proxy.map(|url| ProxyConnector::new(url, resolver.clone()));
         let pins = Arc::new(Pins::new(Arc::clone(&policy), resolver.clone(), clock));
         let tls = tls_settings(settings.extra_ca_pem.as_deref(), settings.http2)?;
         let connector = Connector::new(Arc::clone(&policy), Arc::clone(&pins), proxy, tls, settings.connect_timeout);
@@ -132,7 +141,7 @@ impl Egress {
             max_idle: settings.max_idle,
             idle_timeout: settings.idle_timeout,
         };
-        Ok(Self { policy, resolver, pins, client: Client::new(connector, limits) })
+        Ok(Self { policy, resolver, pins, client: HttpClient::new(connector, limits) })
     }
 
     /// Sends one `POST` and reads the answer, within the request's deadline.
@@ -140,12 +149,12 @@ impl Egress {
         self.client.send(request).await
     }
 
-    /// Finds out why a target is, or is not, reachable. Asks the name anew, and pins nothing.
+    /// Reports why a target is, or is not, reachable. Resolves the name again and pins nothing.
     pub async fn diagnose(&self, target: &TargetUrl) -> Diagnosis {
         diagnose(target, &self.policy, &self.resolver, self.client.connector()).await
     }
 
-    /// Closes the pooled connections to a host. A refusal met here does so by itself.
+    /// Closes the pooled connections to a host. A refused request or vetting does so by itself.
     pub fn forget(&self, host: &Host) {
         self.client.forget(host);
     }
@@ -164,8 +173,8 @@ impl Transport for Egress {
 
 #[async_trait]
 impl TargetGuard for Egress {
-    /// For a host name and an allowed network this is "perhaps": [`TargetGuard::vet`] refuses with `PlainHttp`
-    /// unless all its addresses lie inside allowed networks.
+    /// For a host name `true` means "perhaps" while any network is allowed: [`TargetGuard::vet`] then refuses with
+    /// `PlainHttp` unless all addresses of the host are inside allowed networks.
     fn allows_plain_http(&self, url: &Url) -> bool {
         Host::of(url).is_some_and(|host| self.policy.may_allow_plain_http(&host))
     }
@@ -176,7 +185,7 @@ impl TargetGuard for Egress {
             reason: RefusalReason::Unresolvable,
         };
         let target = TargetUrl::from_url(url.clone()).map_err(|_| unresolvable())?;
-        match self.pins.vet_anew(&target).await {
+        match self.pins.vet_now(&target).await {
             Ok(changed) => {
                 if changed {
                     self.client.forget(target.host());

@@ -1,8 +1,8 @@
-//! Which addresses, ports and schemes may be called: the IANA special-purpose registries as one table, and the
-//! operator's exceptions to it.
+//! Which addresses, ports and schemes may be called: the IANA special-purpose registries in one table, and the
+//! operator's exceptions.
 //!
-//! It stands apart from the sockets so that the verdict is a pure function, cheap enough to be asked again right
-//! before every connect. It must not resolve, connect, log or read a clock.
+//! The verdict is a pure function, fast enough to be called again right before every connect. It must not resolve,
+//! connect, log or read a clock.
 //!
 //! Sources: the IANA IPv4 and IPv6 Special-Purpose Address Registries, the IPv6 address space registry (only
 //! `2000::/3` is assigned for public use), and the port list of the WHATWG Fetch standard.
@@ -21,7 +21,7 @@ use postrider_domain::target::RefusalReason;
 pub enum AllowTarget {
     /// Every address inside the block.
     Network(IpNet),
-    /// This very name, whatever it resolves to.
+    /// Exactly this name, whatever it resolves to.
     Name(String),
 }
 
@@ -38,20 +38,20 @@ pub enum InvalidAllowTarget {
     Name(String),
 }
 
-/// What the table says of an address.
+/// The table's verdict on an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AddressClass {
-    /// The IPv4 address that it leads to, or itself.
+    /// The IPv4 address embedded in it, or the address itself.
     pub judged_as: IpAddr,
-    /// The block that decides.
+    /// The block of the table that contains it.
     pub block: IpNet,
     /// `None` for a public address.
     pub refusal: Option<RefusalReason>,
-    /// What the block is, and where that is written.
+    /// What the block is for, and the document that says so.
     pub source: &'static str,
 }
 
-/// The table of blocks together with the operator's exceptions.
+/// The table of blocks and the operator's exceptions.
 #[derive(Clone, Debug, Default)]
 pub struct TargetPolicy {
     networks: Vec<IpNet>,
@@ -70,12 +70,13 @@ impl TargetPolicy {
         policy
     }
 
-    /// Judges a target by every address that its host has. One refused address refuses the target: whoever
-    /// controls the name also controls which of its addresses is tried first.
+    /// Judges a target by all addresses of its host. One refused address refuses the target: the owner of the name also
+    /// controls which address is tried first.
     ///
     /// # Errors
-    /// The class of the first address that may not be called, [`RefusalReason::Unresolvable`] when there is none,
-    /// and for a target that the operator has not allowed also `PlainHttp` or `Port`.
+    /// - The class of the first address that may not be called.
+    /// - [`RefusalReason::Unresolvable`] if there is no address.
+    /// - `PlainHttp` or `Port`, unless the operator has allowed every address or the name.
     pub fn vet(&self, target: &TargetUrl, addresses: &[IpAddr]) -> Result<(), RefusalReason> {
         if addresses.is_empty() {
             return Err(RefusalReason::Unresolvable);
@@ -98,8 +99,8 @@ impl TargetPolicy {
         Ok(())
     }
 
-    /// Whether plain `http` can be allowed for this host. For a name that is not itself allowed this is only a
-    /// "perhaps" while any network is: whether all its addresses lie inside one, [`Self::vet`] knows.
+    /// Whether plain `http` can be allowed for this host. For a name that is not itself allowed, `true` means "perhaps"
+    /// while any network is allowed: [`Self::vet`] knows whether all its addresses are inside one.
     pub fn may_allow_plain_http(&self, host: &Host) -> bool {
         match host {
             Host::Address(address) => self.allows_address(*address),
@@ -107,7 +108,7 @@ impl TargetPolicy {
         }
     }
 
-    /// The operator's exception that an address of this host may be called by.
+    /// The operator's exception that allows an address of this host.
     pub fn exception_for(&self, host: &Host, address: IpAddr) -> Option<AllowTarget> {
         match host {
             Host::Name(name) if self.allows_name(host) => Some(AllowTarget::Name(name.to_string())),
@@ -145,7 +146,7 @@ impl FromStr for AllowTarget {
 
     fn from_str(text: &str) -> Result<Self, InvalidAllowTarget> {
         let text = text.trim();
-        // Brackets are how a URL spells an IPv6 address, and nothing else.
+        // A URL writes an IPv6 address, and nothing else, in brackets.
         let bracketed = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
         let bare = bracketed.filter(|inside| inside.contains(':')).unwrap_or(text);
         if bare.is_empty() {
@@ -161,7 +162,7 @@ impl FromStr for AllowTarget {
             }
             return Ok(Self::Network(network));
         }
-        // The same parser that reads endpoint URLs, so that both sides spell a name alike.
+        // The parser of endpoint URLs, so that a name is normalised in the same way on both sides.
         match url::Host::parse(bare) {
             Ok(url::Host::Domain(name)) if !name.contains('*') => {
                 Ok(Self::Name(name.strip_suffix('.').unwrap_or(&name).to_owned()))
@@ -172,7 +173,7 @@ impl FromStr for AllowTarget {
     }
 }
 
-/// As the operator wrote it; an address alone is the block that holds nothing else.
+/// As the operator writes it: a block of a single address is shown as the address.
 impl fmt::Display for AllowTarget {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -183,7 +184,7 @@ impl fmt::Display for AllowTarget {
     }
 }
 
-/// Whether a port is called only where the operator allows the target.
+/// Whether a port may be called only if the operator allows the target.
 pub fn is_bad_port(port: u16) -> bool {
     BAD_PORTS.binary_search(&port).is_ok()
 }
@@ -193,15 +194,15 @@ pub fn refusal_of(address: IpAddr) -> Option<RefusalReason> {
     classify(address).refusal
 }
 
-/// The row of the table that an address falls under.
+/// The row of the table that decides about an address.
 pub fn classify(address: IpAddr) -> AddressClass {
     let judged_as = canonical(address);
     let row = TABLE.iter().find(|(network, ..)| network.contains(&judged_as));
-    let (block, refusal, source) = *row.expect("the last row of each family contains all of it");
+    let (block, refusal, source) = *row.expect("the last row of each family contains every address");
     AddressClass { judged_as, block, refusal, source }
 }
 
-/// The IPv4 address that an IPv4-mapped or NAT64 address leads to; any other address as it is.
+/// The IPv4 address in an IPv4-mapped or NAT64 address. Any other address is returned as it is.
 fn canonical(address: IpAddr) -> IpAddr {
     let IpAddr::V6(v6) = address else { return address };
     let [a, b, c, d, e, f, high, low] = v6.segments();
@@ -223,19 +224,20 @@ const PRIVATE: Option<RefusalReason> = Some(RefusalReason::Private);
 const RESERVED: Option<RefusalReason> = Some(RefusalReason::Reserved);
 const UNSPECIFIED: Option<RefusalReason> = Some(RefusalReason::Unspecified);
 
-type Row = (IpNet, Option<RefusalReason>, &'static str);
+type BlockRow = (IpNet, Option<RefusalReason>, &'static str);
 
-/// The first row that contains an address gives its verdict; the last row of each family makes the table total.
-/// The registries mark a few anycast services inside reserved blocks as globally reachable (192.0.0.9, 2001:1::1,
-/// AMT, AS112, ORCHIDv2, DRIP): none of them can be a webhook receiver, and the nearest instance of an anycast
-/// service may stand in the operator's own network, so they are refused with their neighbours.
-const TABLE: &[Row] = &[
+/// The first row that contains an address decides. The last row of each family contains every address.
+///
+/// The registries mark a few anycast services inside reserved blocks as globally reachable (192.0.0.9, 2001:1::1, AMT,
+/// AS112, ORCHIDv2, DRIP). They are refused too: none of them can be a webhook receiver, and the nearest instance may
+/// be in the operator's own network.
+const TABLE: &[BlockRow] = &[
     (v4(0, 0, 0, 0, 32), UNSPECIFIED, "\"this host\", RFC 1122"),
     (v4(0, 0, 0, 0, 8), RESERVED, "\"this network\", RFC 791"),
     (v4(10, 0, 0, 0, 8), PRIVATE, "private use, RFC 1918"),
     (v4(100, 64, 0, 0, 10), CGNAT, "shared address space, RFC 6598"),
     (v4(127, 0, 0, 0, 8), LOOPBACK, "loopback, RFC 1122"),
-    // A public address by the registry.
+    // The registry counts this address as public.
     (v4(168, 63, 129, 16, 32), RESERVED, "the platform's metadata service on Azure"),
     (v4(169, 254, 0, 0, 16), LINK_LOCAL, "link local, cloud metadata among it, RFC 3927"),
     (v4(172, 16, 0, 0, 12), PRIVATE, "private use, RFC 1918"),
@@ -278,8 +280,8 @@ const TABLE: &[Row] = &[
     (v6(0, 0, 0, 0, 0), RESERVED, "outside 2000::/3, the only space that is assigned for public use"),
 ];
 
-/// Ports on which something listens that speaks another protocol and could be made to obey a request's body.
-/// The list of the Fetch standard, sorted, plus a few servers that answer to lines of text.
+/// Ports of other protocols, whose servers could execute the body of a request as commands. It is the list of the Fetch
+/// standard, sorted, plus a few text-based protocols.
 const BAD_PORTS: &[u16] = &[
     0, 1, 7, 9, 11, 13, 15, 17, 19, 20, 21, 22, 23, 25, 37, 42, 43, 53, 69, 77, 79, 87, 95, 101, 102, 103, 104, 109,
     110, 111, 113, 115, 117, 119, 123, 135, 137, 139, 143, 161, 179, 389, 427, 465, 512, 513, 514, 515, 526, 530, 531,
@@ -444,7 +446,7 @@ mod tests {
     }
 
     #[test]
-    fn an_allowed_network_permits_addresses_inside_it_alone() {
+    fn an_allowed_network_permits_only_addresses_inside_it() {
         let policy = policy(&["127.0.0.0/8", "[fd00::1]"]);
         assert_eq!(vet(&policy, "http://127.0.0.1:8080/", &["127.0.0.1"]), Ok(()));
         assert_eq!(vet(&policy, "https://a.example/", &["::ffff:127.0.0.1"]), Ok(()));
@@ -454,7 +456,7 @@ mod tests {
     }
 
     #[test]
-    fn an_allowed_name_permits_whatever_it_resolves_to_but_no_other_name() {
+    fn an_allowed_name_permits_all_its_addresses_and_no_other_name() {
         let policy = policy(&["Hooks.Local."]);
         assert_eq!(vet(&policy, "http://hooks.local:25/", &["10.0.0.1", "8.8.8.8"]), Ok(()));
         assert_eq!(vet(&policy, "https://hooks.local./", &["10.0.0.1"]), Ok(()));
@@ -528,8 +530,8 @@ mod tests {
     }
 
     #[test]
-    fn the_registries_are_covered_block_by_block() {
-        // Every entry of both IANA special-purpose registries, but for the two whose addresses are IPv4 ones in disguise.
+    fn every_block_of_both_registries_is_refused() {
+        // Every entry of both IANA special-purpose registries, except the two whose addresses embed an IPv4 address.
         for block in [
             "0.0.0.0/8",
             "10.0.0.0/8",
@@ -571,7 +573,7 @@ mod tests {
     }
 
     #[test]
-    fn a_class_names_the_block_that_decides_and_what_it_is() {
+    fn a_class_names_the_deciding_block_and_its_purpose() {
         let class = classify(ip("64:ff9b::a00:1"));
         assert_eq!((class.judged_as, class.block.to_string()), (ip("10.0.0.1"), "10.0.0.0/8".to_owned()));
         assert_eq!((class.refusal, class.source), (Some(RefusalReason::Private), "private use, RFC 1918"));
@@ -580,7 +582,7 @@ mod tests {
     }
 
     #[test]
-    fn an_exception_is_an_address_a_block_or_a_name_and_nothing_else() {
+    fn an_exception_is_an_address_a_block_or_a_name_only() {
         for good in ["127.0.0.0/8", "10.0.0.1", "::1", "[::1]", "fd00::/8", "hooks.local", "hooks.local.", "0x7f.1"] {
             assert!(good.parse::<AllowTarget>().is_ok(), "{good}");
         }

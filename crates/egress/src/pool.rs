@@ -1,9 +1,12 @@
-//! Connections kept for the next request: idle HTTP/1.1 ones in stacks, one multiplexed HTTP/2 connection, per origin
-//! and client identity.
+//! The connection pool: per origin and client identity, a stack of idle HTTP/1.1 connections and one shared HTTP/2
+//! connection.
 //!
-//! Ours rather than a library's because a refused verdict must close what is pooled, because nothing may be spawned
-//! for a request, and because an idle connection must not outlive its use by more than a minute. It must not open
-//! connections.
+//! A pool of a library does not fit, for three reasons:
+//! - A refused target must close its pooled connections.
+//! - A request must not spawn a task.
+//! - An idle connection must be closed within a minute.
+//!
+//! It must not open connections.
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -19,11 +22,12 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::sync::{OwnedMutexGuard, oneshot};
 use tokio::time::{Instant, timeout};
 
-use super::connector::{Connected, Meter, Protocol, Stream};
 use super::identity::{ClientIdentity, IdentityId};
+use super::stream::{Connected, Meter, Protocol, Stream};
 use super::target::{Host, Origin, TargetUrl};
+use postrider_domain::limits;
 
-/// How many connections are kept, and for how long.
+/// How many idle connections are kept, and for how long.
 #[derive(Clone, Copy, Debug)]
 pub struct PoolLimits {
     pub max_idle_per_origin: usize,
@@ -31,69 +35,63 @@ pub struct PoolLimits {
     pub idle_timeout: Duration,
 }
 
-/// A connection's age at which it is not used again, so that a host's move is followed although it never idles.
-const MAX_AGE: Duration = Duration::from_secs(10 * 60);
-/// What a connection that nobody holds may still take to say goodbye.
-const LINGER: Duration = Duration::from_secs(1);
-/// A connection that was given back a moment ago may still have to notice that its exchange is over.
+// The following are timings of the implementation, not limits that an operator or a stranger could meet.
+
+/// How long a dropped connection may take to close properly.
+const CLOSE_GRACE: Duration = Duration::from_secs(1);
+/// How long a connection that was just given back may take to become ready.
 const READY_GRACE: Duration = Duration::from_millis(5);
-/// How long an attempt waits for another to open the HTTP/2 connection that both can use. Short: a host that does not
-/// answer must not make its attempts wait for each other.
-const GATE_WAIT: Duration = Duration::from_secs(1);
-/// Status line and headers of one answer.
-pub const MAX_HEADER_BYTES: usize = 64 * 1024;
-/// What HTTP/1.1 reads at most ahead of us.
-const MAX_READ_AHEAD_BYTES: usize = 128 * 1024;
-/// What an HTTP/2 peer may send unasked, per stream and per connection.
-const STREAM_WINDOW_BYTES: u32 = 64 * 1024;
-const CONNECTION_WINDOW_BYTES: u32 = 1024 * 1024;
-/// A silent HTTP/2 connection with open streams is asked whether it lives.
+/// How long an attempt waits for another one to open an HTTP/2 connection that both can use. It is short, so that
+/// attempts to a host that does not answer do not wait for each other.
+const OPENING_WAIT: Duration = Duration::from_secs(1);
+/// How often a silent HTTP/2 connection with open streams gets a ping, and how long the answer may take.
 const PING_INTERVAL: Duration = Duration::from_secs(10);
 const PING_TIMEOUT: Duration = Duration::from_secs(5);
 const SHARDS: usize = 16;
-/// Origins looked at when the pool is full: a near-oldest is good enough, and looking at all would not be cheap.
+/// Origins that are searched for the oldest idle connection when the pool is full. Searching all would be slow, and a
+/// connection that is nearly the oldest is good enough.
 const EVICTION_CANDIDATES: usize = 8;
 
-/// Something that can carry a request now.
+/// A connection that can carry a request now.
 pub(super) struct Connection {
-    pub sender: Sender,
+    pub sender: RequestSender,
     pub link: Arc<Link>,
 }
 
-pub(super) enum Sender {
+pub(super) enum RequestSender {
     Http1(http1::SendRequest<Full<Bytes>>),
     Http2(http2::SendRequest<Full<Bytes>>),
 }
 
-/// What is known of a connection. Its driver stops soon after the last holder has dropped it.
+/// The state of a connection, shared by its holders. The driver task stops soon after the last holder drops it.
 pub(super) struct Link {
     pub peer: SocketAddr,
     pub meter: Arc<Meter>,
     opened_at: Instant,
-    era: Arc<Era>,
-    under_way: AtomicU64,
+    generation: Arc<Generation>,
+    in_flight: AtomicU64,
     _lifeline: oneshot::Sender<()>,
 }
 
-/// The time between two `forget` calls for one origin. Every connection belongs to the era in which it was begun, also
-/// before it is open; when the era has ended, the connection is not pooled again.
+/// The time between two `forget` calls for one origin. A connection belongs to the generation in which its opening
+/// began. After that generation has ended, the connection is not pooled again.
 #[derive(Debug, Default)]
-pub(super) struct Era {
+pub(super) struct Generation {
     ended: AtomicBool,
 }
 
 pub(super) struct Pool {
-    /// By host, so that all of a host's origins are in one.
+    /// Sharded by host, so that all origins of a host are in one shard.
     shards: [Mutex<Shard>; SHARDS],
     limits: PoolLimits,
     idle: AtomicUsize,
     reaper_runs: AtomicBool,
 }
 
-type Shard = HashMap<PoolKey, Entry>;
+type Shard = HashMap<PoolKey, PoolEntry>;
 
-/// Whom a connection belongs to: nothing that was opened to one origin, or as one client identity, carries a request of
-/// another. The certificate authorities are the same for all that one pool holds.
+/// Which requests a connection may carry: only those to the same origin with the same client identity. The certificate
+/// authorities are the same for the whole pool.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct PoolKey {
     host_hash: u64,
@@ -112,23 +110,23 @@ impl PoolKey {
 }
 
 #[derive(Default)]
-struct Entry {
-    /// Used from the end, so that what is not needed grows old at the front.
-    idle: Vec<Idle>,
-    shared: Option<Shared>,
-    /// There once HTTP/2 has been spoken: held by whoever opens the next connection for all.
-    gate: Option<Arc<tokio::sync::Mutex<()>>>,
-    /// Shared with every connection of the origin, so that the entry stays for as long as one lives.
-    era: Arc<Era>,
+struct PoolEntry {
+    /// Used from the end, so that the connections not needed age at the front.
+    idle: Vec<IdleConnection>,
+    shared: Option<SharedHttp2>,
+    /// Present once the origin has spoken HTTP/2. Held by the attempt that opens the next shared connection.
+    opening: Option<Arc<tokio::sync::Mutex<()>>>,
+    /// Held by every connection of the origin too: the entry stays as long as one of them is open.
+    generation: Arc<Generation>,
 }
 
-struct Idle {
+struct IdleConnection {
     sender: http1::SendRequest<Full<Bytes>>,
     link: Arc<Link>,
     since: Instant,
 }
 
-struct Shared {
+struct SharedHttp2 {
     sender: http2::SendRequest<Full<Bytes>>,
     link: Arc<Link>,
     used_at: Instant,
@@ -144,14 +142,14 @@ impl Pool {
         })
     }
 
-    /// To be called before a connection is begun: one that was begun before a `forget` is not pooled after it.
-    pub fn begin(self: &Arc<Self>, key: &PoolKey) -> Arc<Era> {
-        let era = Arc::clone(&entry_of(&mut self.shard(key), key).era);
+    /// Call it before opening a connection. A connection whose opening began before a `forget` is not pooled after it.
+    pub fn begin(self: &Arc<Self>, key: &PoolKey) -> Arc<Generation> {
+        let generation = Arc::clone(&entry_of(&mut self.shard(key), key).generation);
         self.ensure_reaper();
-        era
+        generation
     }
 
-    /// A connection that can carry a request, if there is one.
+    /// Takes a connection that can carry a request now, if there is one.
     pub async fn take(&self, key: &PoolKey) -> Option<Connection> {
         loop {
             let mut connection = self.pop(key)?;
@@ -161,59 +159,62 @@ impl Pool {
         }
     }
 
-    /// Gives back a connection whose exchange has ended well.
+    /// Returns a connection whose exchange has ended without an error.
     pub fn put(&self, key: &PoolKey, connection: Connection) {
-        let Connection { sender: Sender::Http1(sender), link } = connection else { return };
+        let Connection { sender: RequestSender::Http1(sender), link } = connection else { return };
         let now = Instant::now();
         if sender.is_closed() || link.is_spent(now) {
             return;
         }
-        // Read under the lock that `forget` takes, so that neither can slip past the other.
+        // Checked under the lock that `forget` takes: otherwise a forgotten connection could be pooled.
         let mut shard = self.shard(key);
         if self.idle.load(Ordering::Relaxed) >= self.limits.max_idle && !self.evict_one(&mut shard) {
             return;
         }
         let entry = entry_of(&mut shard, key);
-        if !link.era.has_ended() && entry.idle.len() < self.limits.max_idle_per_origin {
-            entry.idle.push(Idle { sender, link, since: now });
+        if !link.generation.has_ended() && entry.idle.len() < self.limits.max_idle_per_origin {
+            entry.idle.push(IdleConnection { sender, link, since: now });
             self.idle.fetch_add(1, Ordering::Relaxed);
         }
     }
 
-    /// Lets others use a new HTTP/2 connection too.
+    /// Shares a new HTTP/2 connection with other attempts.
     pub fn share(&self, key: &PoolKey, connection: &Connection) {
-        let Sender::Http2(sender) = &connection.sender else { return };
-        let shared = Shared { sender: sender.clone(), link: Arc::clone(&connection.link), used_at: Instant::now() };
+        let RequestSender::Http2(sender) = &connection.sender else { return };
+        let shared =
+            SharedHttp2 { sender: sender.clone(), link: Arc::clone(&connection.link), used_at: Instant::now() };
         let mut shard = self.shard(key);
         let entry = entry_of(&mut shard, key);
-        if !shared.link.era.has_ended() {
+        if !shared.link.generation.has_ended() {
             entry.shared = Some(shared);
-            entry.gate.get_or_insert_default();
+            entry.opening.get_or_insert_default();
         }
     }
 
-    /// Where HTTP/2 is known to be spoken, one opens a connection and the others wait a moment for it: with the turn
-    /// in hand, look again before opening. `None` where everybody opens a connection of their own.
-    pub async fn turn_to_open(&self, key: &PoolKey) -> Option<OwnedMutexGuard<()>> {
-        let gate = self.shard(key).get(key)?.gate.clone()?;
-        timeout(GATE_WAIT, gate.lock_owned()).await.ok()
+    /// At an origin known to speak HTTP/2, one attempt opens a connection and the others wait a moment for it. A caller
+    /// that gets the lock must look into the pool again before it opens a connection. `None` means: open your own
+    /// connection.
+    pub async fn lock_opening(&self, key: &PoolKey) -> Option<OwnedMutexGuard<()>> {
+        let opening = self.shard(key).get(key)?.opening.clone()?;
+        timeout(OPENING_WAIT, opening.lock_owned()).await.ok()
     }
 
-    /// Gives a shared connection to nobody else, since it has failed.
+    /// Stops sharing an HTTP/2 connection that has failed.
     pub fn retire(&self, key: &PoolKey, link: &Arc<Link>) {
         if let Some(entry) = self.shard(key).get_mut(key) {
             entry.shared = entry.shared.take().filter(|shared| !Arc::ptr_eq(&shared.link, link));
         }
     }
 
-    /// Closes what is idle to a host, on all its ports and as whomever, and keeps what is in use from coming back.
+    /// Closes the idle connections to a host, on all ports and with all identities. Connections in use do not return to
+    /// the pool.
     pub fn forget(&self, host: &Host) {
         let mut shard = self.shard_of(host);
         for (_, entry) in shard.iter_mut().filter(|(key, _)| key.origin.host == *host) {
             self.idle.fetch_sub(entry.idle.len(), Ordering::Relaxed);
             entry.idle.clear();
             entry.shared = None;
-            std::mem::take(&mut entry.era).ended.store(true, Ordering::Release);
+            std::mem::take(&mut entry.generation).ended.store(true, Ordering::Release);
         }
     }
 
@@ -229,22 +230,22 @@ impl Pool {
         if let Some(shared) = &mut entry.shared {
             if !shared.sender.is_closed() && !shared.link.is_spent(now) {
                 shared.used_at = now;
-                let sender = Sender::Http2(shared.sender.clone());
+                let sender = RequestSender::Http2(shared.sender.clone());
                 return Some(Connection { sender, link: Arc::clone(&shared.link) });
             }
             entry.shared = None;
         }
-        while let Some(Idle { sender, link, since }) = entry.idle.pop() {
+        while let Some(IdleConnection { sender, link, since }) = entry.idle.pop() {
             self.idle.fetch_sub(1, Ordering::Relaxed);
             let fresh = now.duration_since(since) < self.limits.idle_timeout && !link.is_spent(now);
             if fresh && !sender.is_closed() {
-                return Some(Connection { sender: Sender::Http1(sender), link });
+                return Some(Connection { sender: RequestSender::Http1(sender), link });
             }
         }
         None
     }
 
-    /// Makes room for a connection that has just been useful: closes the one idle for longest among a few origins.
+    /// Closes the connection that has been idle longest among a few origins. Returns whether there was one.
     fn evict_one(&self, shard: &mut Shard) -> bool {
         let idle = shard.values_mut().filter(|entry| !entry.idle.is_empty()).take(EVICTION_CANDIDATES);
         let Some(oldest) = idle.min_by_key(|entry| entry.idle[0].since) else { return false };
@@ -266,14 +267,15 @@ impl Pool {
         self.shards[index].lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The reaper lives only while there is something to watch, so that an unused pool costs nothing.
+    /// Starts the reaper if it is not running. It runs only while there are connections, so an unused pool costs
+    /// nothing.
     fn ensure_reaper(self: &Arc<Self>) {
         if !self.reaper_runs.load(Ordering::Relaxed) && !self.reaper_runs.swap(true, Ordering::AcqRel) {
             tokio::spawn(reap(Arc::downgrade(self), self.limits.idle_timeout / 2));
         }
     }
 
-    /// Drops what has been idle too long; answers whether anything is left.
+    /// Closes connections that have been idle too long. Returns whether any entry is left.
     fn sweep(&self, now: Instant) -> bool {
         let mut left = false;
         for shard in &self.shards {
@@ -285,10 +287,11 @@ impl Pool {
                 });
                 self.idle.fetch_sub(before - entry.idle.len(), Ordering::Relaxed);
                 let idle_timeout = self.limits.idle_timeout;
-                let lives =
-                    |shared: &Shared| now.duration_since(shared.used_at) < idle_timeout && !shared.sender.is_closed();
+                let lives = |shared: &SharedHttp2| {
+                    now.duration_since(shared.used_at) < idle_timeout && !shared.sender.is_closed()
+                };
                 entry.shared = entry.shared.take().filter(lives);
-                Arc::strong_count(&entry.era) > 1
+                Arc::strong_count(&entry.generation) > 1
             });
             left |= !shard.is_empty();
         }
@@ -297,66 +300,68 @@ impl Pool {
 }
 
 impl Connection {
-    /// Speaks HTTP over a new stream; its driver is the one task that a connection costs.
+    /// Starts HTTP on a new stream. The driver is the only task that a connection needs.
     ///
     /// # Errors
-    /// When the HTTP/2 greeting cannot be written.
-    pub async fn open(connected: Connected, era: Arc<Era>) -> hyper::Result<Self> {
+    /// When the HTTP handshake fails.
+    pub async fn open(connected: Connected, generation: Arc<Generation>) -> hyper::Result<Self> {
         let Connected { stream, peer, protocol } = connected;
         let (lifeline, dropped) = oneshot::channel();
         let meter = stream.meter();
         let opened_at = Instant::now();
-        let link = Arc::new(Link { peer, meter, opened_at, era, under_way: AtomicU64::new(0), _lifeline: lifeline });
+        let link =
+            Arc::new(Link { peer, meter, opened_at, generation, in_flight: AtomicU64::new(0), _lifeline: lifeline });
         let sender = match protocol {
-            Protocol::Http1 => Sender::Http1(open_http1(stream, dropped).await?),
-            Protocol::Http2 => Sender::Http2(open_http2(stream, dropped).await?),
+            Protocol::Http1 => RequestSender::Http1(open_http1(stream, dropped).await?),
+            Protocol::Http2 => RequestSender::Http2(open_http2(stream, dropped).await?),
         };
         Ok(Self { sender, link })
     }
 
     async fn becomes_ready(&mut self) -> bool {
         match &mut self.sender {
-            Sender::Http1(sender) => {
+            RequestSender::Http1(sender) => {
                 sender.is_ready() || matches!(timeout(READY_GRACE, sender.ready()).await, Ok(Ok(())))
             }
-            Sender::Http2(sender) => sender.is_ready(),
+            RequestSender::Http2(sender) => sender.is_ready(),
         }
     }
 }
 
-impl Era {
+impl Generation {
     fn has_ended(&self) -> bool {
         self.ended.load(Ordering::Acquire)
     }
 }
 
-/// A request that a connection carries; over when dropped.
-pub(super) struct UnderWay(Arc<Link>);
+/// A request in flight on a connection; it ends on drop.
+pub(super) struct InFlightRequest(Arc<Link>);
 
-impl Drop for UnderWay {
+impl Drop for InFlightRequest {
     fn drop(&mut self) {
-        self.0.under_way.fetch_sub(1, Ordering::Relaxed);
+        self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
 impl Link {
-    /// Lets the peer say this much in answer to one more request, and to each of those that share the connection with it.
-    pub fn begin_request(self: &Arc<Self>, answer_bytes: u64) -> UnderWay {
-        let others = self.under_way.fetch_add(1, Ordering::Relaxed);
+    /// Allows the peer `answer_bytes` for one more request, and as many for each other request in flight on the
+    /// connection.
+    pub fn begin_request(self: &Arc<Self>, answer_bytes: u64) -> InFlightRequest {
+        let others = self.in_flight.fetch_add(1, Ordering::Relaxed);
         self.meter.allow_bytes(answer_bytes.saturating_mul(others + 1));
-        UnderWay(Arc::clone(self))
+        InFlightRequest(Arc::clone(self))
     }
 
     fn is_spent(&self, now: Instant) -> bool {
-        now.duration_since(self.opened_at) >= MAX_AGE
+        now.duration_since(self.opened_at) >= limits::CONNECTION_AGE_MAX
     }
 }
 
 async fn open_http1(stream: Stream, dropped: oneshot::Receiver<()>) -> hyper::Result<http1::SendRequest<Full<Bytes>>> {
-    // The parser's own limit on the number of headers is 100, the one we want; setting it would cost an allocation.
+    // The parser's default limit on the number of headers is 100, which is ours. Setting it would cost an allocation.
     let (sender, driver) = http1::Builder::new()
-        .max_header_size(MAX_HEADER_BYTES)
-        .max_buf_size(MAX_READ_AHEAD_BYTES)
+        .max_header_size(limits::RESPONSE_HEAD_BYTES)
+        .max_buf_size(limits::READ_AHEAD_BYTES)
         .handshake(TokioIo::new(stream))
         .await?;
     tokio::spawn(drive(driver, dropped));
@@ -366,9 +371,9 @@ async fn open_http1(stream: Stream, dropped: oneshot::Receiver<()>) -> hyper::Re
 async fn open_http2(stream: Stream, dropped: oneshot::Receiver<()>) -> hyper::Result<http2::SendRequest<Full<Bytes>>> {
     let (sender, driver) = http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
-        .initial_stream_window_size(STREAM_WINDOW_BYTES)
-        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
-        .max_header_list_size(u32::try_from(MAX_HEADER_BYTES).unwrap_or(u32::MAX))
+        .initial_stream_window_size(limits::HTTP2_STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(limits::HTTP2_CONNECTION_WINDOW_BYTES)
+        .max_header_list_size(u32::try_from(limits::RESPONSE_HEAD_BYTES).unwrap_or(u32::MAX))
         .keep_alive_interval(PING_INTERVAL)
         .keep_alive_timeout(PING_TIMEOUT)
         .handshake(TokioIo::new(stream))
@@ -377,16 +382,16 @@ async fn open_http2(stream: Stream, dropped: oneshot::Receiver<()>) -> hyper::Re
     Ok(sender)
 }
 
-/// Runs a connection while someone holds it, and a moment longer for its goodbye.
+/// Runs a connection while it has a holder, and then until it has closed properly or [`CLOSE_GRACE`] is over.
 async fn drive(driver: impl Future<Output = hyper::Result<()>>, dropped: oneshot::Receiver<()>) {
     tokio::pin!(driver);
     tokio::select! {
         biased;
-        // What went wrong, the exchange that it happened to has been told.
+        // The exchange in flight has got the error, if there was one.
         _ended = &mut driver => return,
         _ = dropped => {}
     }
-    let _goodbye = timeout(LINGER, driver).await;
+    let _closed = timeout(CLOSE_GRACE, driver).await;
 }
 
 async fn reap(pool: Weak<Pool>, interval: Duration) {
@@ -395,7 +400,8 @@ async fn reap(pool: Weak<Pool>, interval: Duration) {
         let Some(pool) = pool.upgrade() else { return };
         if !pool.sweep(Instant::now()) {
             pool.reaper_runs.store(false, Ordering::Release);
-            // Something may have come between the look and the note; then this one stays, unless another has begun.
+            // A connection may have come between the sweep and the store. Then this reaper continues, unless another
+            // has started.
             if !pool.sweep(Instant::now()) || pool.reaper_runs.swap(true, Ordering::AcqRel) {
                 return;
             }
@@ -403,9 +409,9 @@ async fn reap(pool: Weak<Pool>, interval: Duration) {
     }
 }
 
-fn entry_of<'a>(shard: &'a mut Shard, key: &PoolKey) -> &'a mut Entry {
+fn entry_of<'a>(shard: &'a mut Shard, key: &PoolKey) -> &'a mut PoolEntry {
     if !shard.contains_key(key) {
-        shard.insert(key.clone(), Entry::default());
+        shard.insert(key.clone(), PoolEntry::default());
     }
-    shard.get_mut(key).expect("it was there or has just been put there")
+    shard.get_mut(key).expect("the entry exists or was inserted above")
 }

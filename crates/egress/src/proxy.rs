@@ -1,7 +1,8 @@
-//! A tunnel through the operator's forward proxy: `CONNECT` to an address that was vetted here, and never to a name.
+//! Tunnels through the operator's forward proxy: `CONNECT` to an address that was vetted here, never to a name.
 //!
-//! The proxy is a second layer, not the guard: it is told where to connect, and what goes through it is the receiver's TLS
-//! from end to end. It must not resolve receivers' names, choose addresses, or see more of a request than where it goes.
+//! The proxy is a second layer and not the guard. It gets the address to connect to; TLS runs from end to end through
+//! the tunnel. It must not resolve the names of receivers, choose their addresses, or see more of a request than its
+//! destination.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,39 +14,37 @@ use tokio::time::{Instant, timeout};
 use url::Host;
 use zeroize::Zeroizing;
 
-use super::connector::dial;
+use super::dial::dial;
 use super::exchange::{ProxyFault, SendError};
 use super::resolver::Resolver;
+use postrider_domain::error_chain::Chain;
+use postrider_domain::limits;
 use postrider_domain::proxy::ProxyUrl;
 
-/// How long the proxy's own addresses are used before its name is asked again.
-const ADDRESSES_LIFETIME: Duration = Duration::from_secs(60);
-/// The head of the proxy's answer: a status line and a few headers.
-const MAX_HEAD_BYTES: usize = 8 * 1024;
-
-/// The way through the proxy.
-pub(super) struct Proxy {
+/// Opens tunnels through one proxy.
+pub(super) struct ProxyConnector {
     url: ProxyUrl,
     resolver: Resolver,
-    remembered: Mutex<Option<Remembered>>,
+    cached: Mutex<Option<ProxyAddresses>>,
     reached_at: Mutex<Option<Instant>>,
 }
 
-struct Remembered {
+struct ProxyAddresses {
     addresses: Arc<[IpAddr]>,
     since: Instant,
 }
 
-impl Proxy {
+impl ProxyConnector {
     pub fn new(url: ProxyUrl, resolver: Resolver) -> Self {
-        Self { url, resolver, remembered: Mutex::default(), reached_at: Mutex::default() }
+        Self { url, resolver, cached: Mutex::default(), reached_at: Mutex::default() }
     }
 
-    /// A connection to `target`, an address that the caller has vetted. `time` is for reaching the proxy, and once more for
-    /// what the proxy does then.
+    /// Opens a tunnel to `target`, an address that the caller has vetted. Connecting to the proxy may take `time`, and
+    /// the proxy's answer as long again.
     ///
     /// # Errors
-    /// [`SendError::Proxy`] when the fault is the proxy's, [`SendError::BeyondProxy`] when it could not reach the target.
+    /// [`SendError::Proxy`] when the proxy failed, [`SendError::BeyondProxy`] when the proxy could not reach the
+    /// target.
     pub async fn connect(&self, target: SocketAddr, time: Duration) -> Result<TcpStream, SendError> {
         let unreachable = || SendError::Proxy(ProxyFault::Unreachable);
         let mut stream = timeout(time, self.reach(time)).await.map_err(|_| unreachable())??;
@@ -58,7 +57,7 @@ impl Proxy {
         }
     }
 
-    /// Whether the proxy took no connection at all since then: who has waited for one since has waited for the proxy.
+    /// Whether the proxy has accepted no connection since `start`.
     pub fn was_silent_since(&self, start: Instant) -> bool {
         self.reached_at().is_none_or(|reached| reached < start)
     }
@@ -68,27 +67,29 @@ impl Proxy {
             match dial(SocketAddr::new(address, self.url.port()), time).await {
                 Ok(stream) => return Ok(stream),
                 Err(local @ SendError::Local(_)) => return Err(local),
-                Err(error) => tracing::warn!(proxy = %self.url, %error, "the egress proxy cannot be connected to"),
+                Err(error) => {
+                    tracing::warn!(proxy = %self.url, error = %Chain(&error), "cannot connect to the egress proxy")
+                }
             }
         }
-        *self.remembered() = None;
+        *self.cached() = None;
         Err(SendError::Proxy(ProxyFault::Unreachable))
     }
 
-    /// The proxy's own addresses. They are the operator's choice, and not subject to the guard.
+    /// The proxy's own addresses. The operator chose them, so the target policy does not apply.
     async fn addresses(&self) -> Result<Arc<[IpAddr]>, SendError> {
         let name = match self.url.host() {
             Host::Ipv4(address) => return Ok(Arc::new([IpAddr::V4(*address)])),
             Host::Ipv6(address) => return Ok(Arc::new([IpAddr::V6(*address)])),
             Host::Domain(name) => name,
         };
-        let fresh = |remembered: &&Remembered| remembered.since.elapsed() < ADDRESSES_LIFETIME;
-        if let Some(remembered) = self.remembered().as_ref().filter(fresh) {
-            return Ok(Arc::clone(&remembered.addresses));
+        let fresh = |cached: &&ProxyAddresses| cached.since.elapsed() < limits::PROXY_ADDRESS_LIFETIME;
+        if let Some(cached) = self.cached().as_ref().filter(fresh) {
+            return Ok(Arc::clone(&cached.addresses));
         }
         let found = self.resolver.resolve(name).await.map_err(|_| SendError::Proxy(ProxyFault::Unresolvable))?;
         let addresses: Arc<[IpAddr]> = found.into();
-        *self.remembered() = Some(Remembered { addresses: Arc::clone(&addresses), since: Instant::now() });
+        *self.cached() = Some(ProxyAddresses { addresses: Arc::clone(&addresses), since: Instant::now() });
         Ok(addresses)
     }
 
@@ -96,11 +97,11 @@ impl Proxy {
         self.reached_at.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn remembered(&self) -> MutexGuard<'_, Option<Remembered>> {
-        self.remembered.lock().unwrap_or_else(PoisonError::into_inner)
+    fn cached(&self) -> MutexGuard<'_, Option<ProxyAddresses>> {
+        self.cached.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Sends `CONNECT` and gives the status of the answer.
+    /// Sends `CONNECT` and returns the status of the answer.
     async fn ask(&self, stream: &mut TcpStream, target: SocketAddr) -> Result<u16, ProxyFault> {
         let mut request = Zeroizing::new(format!("CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n"));
         if let Some(authorization) = self.url.authorization() {
@@ -116,21 +117,21 @@ impl Proxy {
                 return Err(ProxyFault::Broken);
             }
             let Some(end) = head.windows(4).position(|window| window == b"\r\n\r\n") else {
-                if head.len() > MAX_HEAD_BYTES {
+                if head.len() > limits::PROXY_HEAD_BYTES {
                     return Err(ProxyFault::Broken);
                 }
                 continue;
             };
             let status = status_of(&head).ok_or(ProxyFault::Broken)?;
-            // In a tunnel it is we who speak first: bytes after the head of a success are nobody's that we wait for.
+            // In a tunnel we send first, so bytes after the head of a success are a protocol error.
             let tunnel = (200..300).contains(&status);
             return if tunnel && end + 4 < head.len() { Err(ProxyFault::Broken) } else { Ok(status) };
         }
     }
 }
 
-/// What the status of an answer to `CONNECT` amounts to. A gateway's statuses tell of the other side; everything else that is
-/// no success is between us and the proxy.
+/// What the status of an answer to `CONNECT` means. A gateway error is about the receiver; every other failure is
+/// between us and the proxy.
 fn judge(status: u16) -> Result<(), SendError> {
     match status {
         200..=299 => Ok(()),
@@ -171,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_gateways_failure_is_the_other_sides() {
+    fn only_a_gateway_error_is_about_the_receiver() {
         assert!(judge(200).is_ok());
         assert!(matches!(judge(502), Err(SendError::BeyondProxy { status: Some(502) })));
         assert!(matches!(judge(504), Err(SendError::BeyondProxy { status: Some(504) })));

@@ -1,8 +1,11 @@
-//! Names to addresses: always both families, always from the name as it stands, within a budget of its own.
+//! Resolves host names: both address families, the fully qualified name only, within one time limit.
 //!
-//! It wraps the DNS library so that nothing else depends on its habits: no search domains (a name in a URL is fully
-//! qualified), no cache (pins are our cache, and a vetting must see today's answer), partial answers used. It must
-//! not judge addresses, not even those of `localhost`: that is `policy`, for every answer alike.
+//! It wraps the DNS library, so that nothing else depends on its defaults:
+//! - No search domains: a name in a URL is fully qualified.
+//! - No cache: pins are our cache, and a vetting must see the current answer.
+//! - Partial answers are used: one family is enough.
+//!
+//! It must not judge addresses, not even those of `localhost`: `policy` does, for every answer alike.
 
 use std::future::Future;
 use std::net::{IpAddr, SocketAddr};
@@ -17,7 +20,10 @@ use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::proto::rr::{Name, RecordType};
 use tokio::time::{sleep, timeout};
 
-/// A name's addresses did not come.
+use postrider_domain::error_chain::Chain;
+use postrider_domain::limits;
+
+/// The name did not resolve.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum ResolveError {
     #[error("the name has no address")]
@@ -28,9 +34,9 @@ pub enum ResolveError {
     Failed,
 }
 
-/// The resolver could not be set up.
+/// The resolver cannot be set up.
 #[derive(Debug, thiserror::Error)]
-#[error("the DNS resolver cannot be set up from {origin}")]
+#[error("cannot set up the DNS resolver from {origin}")]
 pub struct ResolverSetupError {
     origin: &'static str,
     #[source]
@@ -42,19 +48,19 @@ pub struct Resolver {
     dns: TokioResolver,
 }
 
-/// One look-up of a name, both families together.
-const BUDGET: Duration = Duration::from_secs(5);
-/// One question to one name server; with the retry below it stays inside the budget.
-const QUESTION_TIMEOUT: Duration = Duration::from_millis(1500);
-const RETRIES: usize = 2;
-/// Once one family has answered with addresses, how long the other may still take: some resolvers never answer AAAA.
+/// One query to one name server. With the retries below it fits into [`limits::LOOK_UP_TIMEOUT`]; set for the DNS
+/// library.
+const QUERY_TIMEOUT: Duration = Duration::from_millis(1500);
+const QUERY_RETRIES: usize = 2;
+/// How long the second family may still take after the first has answered with addresses. Some resolvers never answer
+/// AAAA. Part of [`limits::LOOK_UP_TIMEOUT`].
 const SECOND_FAMILY_GRACE: Duration = Duration::from_secs(1);
 
 impl Resolver {
-    /// Asks `servers`, or the system's servers and hosts file when there are none.
+    /// Queries `servers`. When there are none, the system's servers and its hosts file.
     ///
     /// # Errors
-    /// When the system's configuration cannot be read.
+    /// When the system's resolver configuration cannot be read.
     pub fn new(servers: &[SocketAddr]) -> Result<Self, ResolverSetupError> {
         let (origin, built) = if servers.is_empty() {
             ("the system's configuration", TokioResolver::builder_tokio())
@@ -71,16 +77,16 @@ impl Resolver {
         Ok(Self { dns: dns.map_err(|source| ResolverSetupError { origin, source })? })
     }
 
-    /// Every address that the name has now, without repeats; IPv4-mapped ones as the IPv4 addresses they mean.
+    /// Every address that the name has now, without duplicates. IPv4-mapped addresses are returned as IPv4.
     ///
     /// # Errors
-    /// When there is none, or nothing answered within 5 s.
+    /// When the name has no address, or no server answered within [`limits::LOOK_UP_TIMEOUT`].
     pub async fn resolve(&self, name: &str) -> Result<Vec<IpAddr>, ResolveError> {
         let mut name = Name::from_ascii(name).map_err(|_| ResolveError::NoAddress)?;
         name.set_fqdn(true);
         let v6 = self.ask(name.clone(), RecordType::AAAA);
         let v4 = self.ask(name, RecordType::A);
-        match timeout(BUDGET, both_families(v6, v4, SECOND_FAMILY_GRACE)).await {
+        match timeout(limits::LOOK_UP_TIMEOUT, both_families(v6, v4, SECOND_FAMILY_GRACE)).await {
             Ok(answer) => answer,
             Err(_) => Err(ResolveError::Timeout),
         }
@@ -95,7 +101,7 @@ impl Resolver {
             Err(error) if error.is_no_records_found() => Err(ResolveError::NoAddress),
             Err(NetError::Timeout) => Err(ResolveError::Timeout),
             Err(error) => {
-                tracing::debug!(%error, "a name server failed to answer");
+                tracing::debug!(error = %Chain(&error), "a name server failed to answer");
                 Err(ResolveError::Failed)
             }
         }
@@ -104,7 +110,7 @@ impl Resolver {
 
 type FamilyAnswer = Result<Vec<IpAddr>, ResolveError>;
 
-/// Waits for both, but not long for the second once the first has addresses.
+/// Waits for both families, but at most `grace` for the second after the first has addresses.
 async fn both_families(
     v6: impl Future<Output = FamilyAnswer>,
     v4: impl Future<Output = FamilyAnswer>,
@@ -164,8 +170,8 @@ fn name_server(server: SocketAddr) -> NameServerConfig {
 }
 
 fn limit(options: &mut ResolverOpts, hosts_file: ResolveHosts) {
-    options.timeout = QUESTION_TIMEOUT;
-    options.attempts = RETRIES;
+    options.timeout = QUERY_TIMEOUT;
+    options.attempts = QUERY_RETRIES;
     options.cache_size = 0;
     options.ndots = 0;
     options.use_hosts_file = hosts_file;
@@ -180,7 +186,7 @@ mod tests {
     const LONG: Duration = Duration::from_secs(60);
 
     #[tokio::test]
-    async fn addresses_of_one_family_are_used_when_the_other_fails() {
+    async fn one_family_is_enough_when_the_other_fails() {
         let v4: IpAddr = "192.0.2.1".parse().unwrap();
         for fault in [ResolveError::NoAddress, ResolveError::Timeout, ResolveError::Failed] {
             let answer = both_families(async { Err(fault) }, async { Ok(vec![v4, v4]) }, LONG).await;
@@ -198,7 +204,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_family_that_never_answers_is_not_waited_for_long() {
+    async fn a_family_that_never_answers_delays_no_longer_than_the_grace() {
         let v4: IpAddr = "192.0.2.1".parse().unwrap();
         let answer = both_families(std::future::pending(), async { Ok(vec![v4]) }, Duration::from_millis(1)).await;
         assert_eq!(answer.unwrap(), [v4]);

@@ -1,8 +1,7 @@
-//! A webhook's URL, parsed once: the proof that it has a scheme, a host and a port that can be called, and the
-//! pieces that every request needs, ready-made.
+//! A webhook's URL, parsed once: proof that it has a scheme, a host and a port, and the parts that every request needs.
 //!
-//! It exists so that the hot path neither parses nor allocates. It says nothing about whether the target *may* be
-//! called: that is `policy`.
+//! It exists so that the hot path neither parses nor allocates. Whether the target *may* be called is decided in
+//! `policy`.
 
 use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -13,7 +12,7 @@ use http::{HeaderValue, Uri};
 use rustls::pki_types::ServerName;
 use url::Url;
 
-/// An `http` or `https` URL with a host, cut into what a request needs.
+/// An `http` or `https` URL with a host, split into the parts of a request.
 #[derive(Clone, Debug)]
 pub struct TargetUrl {
     url: Url,
@@ -25,7 +24,7 @@ pub struct TargetUrl {
     server_name: ServerName<'static>,
 }
 
-/// Whom a connection belongs to: two URLs share connections when these three are equal.
+/// Two URLs share connections if their scheme, host and port are equal.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Origin {
     pub scheme: Scheme,
@@ -39,15 +38,17 @@ pub enum Scheme {
     Https,
 }
 
-/// A host as the URL standard reads it: lower case, IDNA applied, without the root's dot; an address in any of
-/// its spellings is an address, an IPv4-mapped one the IPv4 address that it means.
+/// A host as the URL standard parses it.
+///
+/// - A name is in lower case, with IDNA applied and without the final dot.
+/// - An address is an address in every spelling. An IPv4-mapped IPv6 address is the IPv4 address in it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Host {
     Name(Arc<str>),
     Address(IpAddr),
 }
 
-/// The URL cannot be called whatever its host's addresses are.
+/// The URL cannot be called, whatever addresses its host has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidTargetUrl {
     #[error("must be an absolute URL")]
@@ -68,7 +69,7 @@ impl TargetUrl {
     }
 
     /// # Errors
-    /// As [`Self::parse`]. A fragment is left out: it never travels.
+    /// As [`Self::parse`]. A fragment is dropped: HTTP never sends it.
     pub fn from_url(url: Url) -> Result<Self, InvalidTargetUrl> {
         let scheme = match url.scheme() {
             "http" => Scheme::Http,
@@ -124,7 +125,7 @@ impl TargetUrl {
         &self.origin
     }
 
-    /// The value of `Host`: the port is left out when it is the scheme's own.
+    /// The value of `Host`: without the port if it is the scheme's default.
     pub fn authority(&self) -> &HeaderValue {
         &self.authority
     }
@@ -134,12 +135,12 @@ impl TargetUrl {
         &self.origin_form
     }
 
-    /// The whole URL, from which HTTP/2 takes its pseudo-headers.
+    /// The whole URL. HTTP/2 takes its pseudo-headers from it.
     pub fn absolute_form(&self) -> &Uri {
         &self.absolute_form
     }
 
-    /// The name that the peer's certificate must prove.
+    /// The name that the peer's certificate must be valid for.
     pub fn server_name(&self) -> &ServerName<'static> {
         &self.server_name
     }
@@ -150,7 +151,7 @@ impl TargetUrl {
 }
 
 impl Host {
-    /// The URL's host, if it has one that is not empty.
+    /// The URL's host, unless it is missing or empty.
     pub fn of(url: &Url) -> Option<Self> {
         match url.host()? {
             url::Host::Ipv4(address) => Some(Self::Address(address.into())),
@@ -162,7 +163,7 @@ impl Host {
         }
     }
 
-    /// The same for equal hosts in one process, and no more than that.
+    /// Equal for equal hosts within one process. Not stable across processes.
     pub(super) fn hash_for_sharding(&self) -> u64 {
         let mut hasher = DefaultHasher::new();
         self.hash(&mut hasher);
@@ -185,7 +186,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_url_is_cut_into_what_a_request_needs() {
+    fn a_url_is_split_into_the_parts_of_a_request() {
         let target = TargetUrl::parse("https://Hooks.Example.:8443/a%20b?x=1#part").unwrap();
         assert_eq!(target.authority(), "hooks.example:8443");
         assert_eq!(target.origin_form().to_string(), "/a%20b?x=1");
@@ -195,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn the_schemes_own_port_is_not_spelled_out() {
+    fn the_default_port_of_the_scheme_is_left_out() {
         let target = TargetUrl::parse("http://hooks.example:80").unwrap();
         assert_eq!(target.authority(), "hooks.example");
         assert_eq!(target.origin_form().to_string(), "/");
@@ -203,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_literal_is_an_address_and_a_mapped_one_the_address_it_means() {
+    fn an_address_is_an_address_and_a_mapped_one_is_unmapped() {
         let mapped = TargetUrl::parse("https://[::ffff:1.2.3.4]/").unwrap();
         assert_eq!(*mapped.host(), Host::Address("1.2.3.4".parse().unwrap()));
         assert_eq!(mapped.authority(), "1.2.3.4");
@@ -212,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn names_that_only_dns_knows_are_hosts_too() {
+    fn names_with_underscores_or_idna_are_hosts() {
         for text in [
             "https://a_b.example/",
             "https://_hook.example/",
@@ -224,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_called_is_no_target() {
+    fn a_url_that_cannot_be_called_is_refused() {
         for (text, fault) in [
             ("/path", InvalidTargetUrl::Syntax),
             ("ftp://a.example/", InvalidTargetUrl::Scheme),

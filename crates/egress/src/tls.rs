@@ -1,9 +1,7 @@
-//! What TLS to strangers is made of: versions, roots, resumption, and what a failed handshake is called.
+//! TLS to strangers: versions, roots, session resumption, and the names of handshake failures.
 //!
-//! It stands apart from the connector so that the settings can be read without the sockets. It must not open any, and
-//! there is no setting that leaves a certificate unchecked.
+//! It opens no socket. There is no setting that leaves a certificate unchecked.
 
-use std::collections::HashMap;
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -15,53 +13,45 @@ use tokio_rustls::TlsConnector;
 
 use super::exchange::TlsFault;
 use super::identity::{ClientIdentity, IdentityId};
+use postrider_domain::bounded_cache::BoundedCache;
 use postrider_domain::limits;
 
-/// The TLS settings could not be built.
+/// The TLS settings cannot be built.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsSetupError {
-    #[error("the extra certificate authorities are not PEM certificates")]
+    #[error("cannot read the extra CA certificates: they are not PEM")]
     Pem(#[source] rustls::pki_types::pem::Error),
-    #[error("there is no certificate among the extra certificate authorities")]
+    #[error("the extra CA certificates contain no certificate")]
     NoCertificate,
-    #[error("an extra certificate authority cannot be used")]
+    #[error("cannot use an extra CA certificate")]
     Certificate(#[source] rustls::Error),
     #[error("the TLS library offers no usable protocol version")]
     Versions(#[source] rustls::Error),
 }
 
-/// Hosts whose TLS sessions are remembered, where no client certificate is shown.
-const TLS_SESSIONS: usize = 4096;
-/// The same for one client identity, which is one customer's and seldom shown to more than a few.
-const TLS_SESSIONS_PER_IDENTITY: usize = 16;
-
-/// One way to speak TLS for each client identity: a session ticket that was given to one is never shown by another.
+/// One TLS connector per client identity: a session ticket issued to one identity is never shown by another.
 pub(super) struct TlsConnectors {
     settings: ClientConfig,
     anonymous: TlsConnector,
-    by_identity: Mutex<HashMap<IdentityId, TlsConnector>>,
+    by_identity: Mutex<BoundedCache<IdentityId, TlsConnector>>,
 }
 
 impl TlsConnectors {
     pub fn new(settings: ClientConfig) -> Self {
         let anonymous = TlsConnector::from(Arc::new(settings.clone()));
-        Self { settings, anonymous, by_identity: Mutex::default() }
+        Self { settings, anonymous, by_identity: Mutex::new(BoundedCache::new(limits::IDENTITIES_REMEMBERED)) }
     }
 
+    /// The connector for an identity, or for connections without a client certificate.
     pub fn of(&self, identity: Option<&ClientIdentity>) -> TlsConnector {
         let Some(identity) = identity else { return self.anonymous.clone() };
         let mut by_identity = self.by_identity.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(connector) = by_identity.get(&identity.id()) {
             return connector.clone();
         }
-        if by_identity.len() >= limits::IDENTITIES_REMEMBERED
-            && let Some(any) = by_identity.keys().next().copied()
-        {
-            by_identity.remove(&any);
-        }
         let mut settings = self.settings.clone();
         settings.client_auth_cert_resolver = identity.resolver();
-        settings.resumption = Resumption::in_memory_sessions(TLS_SESSIONS_PER_IDENTITY);
+        settings.resumption = Resumption::in_memory_sessions(limits::TLS_SESSIONS_PER_IDENTITY);
         let connector = TlsConnector::from(Arc::new(settings));
         by_identity.insert(identity.id(), connector.clone());
         connector
@@ -89,7 +79,7 @@ pub fn tls_settings(extra_ca_pem: Option<&[u8]>, http2: bool) -> Result<ClientCo
         .map_err(TlsSetupError::Versions)?
         .with_root_certificates(roots)
         .with_no_client_auth();
-    settings.resumption = Resumption::in_memory_sessions(TLS_SESSIONS);
+    settings.resumption = Resumption::in_memory_sessions(limits::TLS_SESSIONS);
     if http2 {
         settings.alpn_protocols.push(b"h2".to_vec());
     }
@@ -97,7 +87,7 @@ pub fn tls_settings(extra_ca_pem: Option<&[u8]>, http2: bool) -> Result<ClientCo
     Ok(settings)
 }
 
-/// What went wrong, without the peer's words.
+/// The reason for a failed handshake, without any text from the peer.
 pub(super) fn tls_fault(error: &io::Error) -> TlsFault {
     use CertificateError::{
         Expired, ExpiredContext, NotValidForName, NotValidForNameContext, NotValidYet, NotValidYetContext,
@@ -119,7 +109,7 @@ pub(super) fn tls_fault(error: &io::Error) -> TlsFault {
     }
 }
 
-/// Why the peer broke off a connection that had been established, if that is what the error tells.
+/// The alert with which the peer ended an established connection, if the error is one.
 pub(super) fn alert_of(error: &io::Error) -> Option<TlsFault> {
     match error.get_ref()?.downcast_ref()? {
         rustls::Error::AlertReceived(alert) => Some(fault_of_alert(*alert)),
@@ -127,7 +117,7 @@ pub(super) fn alert_of(error: &io::Error) -> Option<TlsFault> {
     }
 }
 
-/// A peer that sends an alert about certificates speaks of ours.
+/// An alert about a certificate is about ours: it is the one that the peer checks.
 fn fault_of_alert(alert: AlertDescription) -> TlsFault {
     match alert {
         AlertDescription::CertificateRequired | AlertDescription::NoCertificate => TlsFault::ClientCertificateRequired,
@@ -137,7 +127,7 @@ fn fault_of_alert(alert: AlertDescription) -> TlsFault {
         | AlertDescription::CertificateExpired
         | AlertDescription::CertificateUnknown
         | AlertDescription::UnknownCA
-        // A signature that does not hold: the certificate's, or the one made with its key.
+        // A signature does not verify: the certificate's, or the one made with its key.
         | AlertDescription::DecryptError
         | AlertDescription::AccessDenied => TlsFault::ClientCertificateRefused,
         _ => TlsFault::Protocol,

@@ -1,4 +1,4 @@
-//! Where claims come in: from the dispatcher, and handed over by the transaction that accepted their event.
+//! Starts an attempt for each claim: from the dispatcher, or handed over by the transaction that accepted the event.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,35 +7,33 @@ use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use postrider_domain::delivery::DeliveryCause;
 use postrider_domain::time::{Clock, Timestamp};
-use postrider_store::{Claim, EndpointTarget, HandOver, Lane, LaneKind, LaneQuota};
+use postrider_store::{Claim, ClaimSink, EndpointTarget, Lane, LaneQuota};
 
-use super::throttle::Slots;
+use super::limiter::ConcurrencyLimiter;
 use super::waker::Waker;
 use super::worker::Worker;
 
-/// Sets claims off, each as a task of its own. Its places are counted when claims are made.
+/// Starts each claim as a task of its own. The limiter has counted the claims when they were made.
 pub struct Intake {
-    pub slots: Slots,
+    pub limiter: ConcurrencyLimiter,
     pub worker: Arc<Worker>,
     pub attempts: TaskTracker,
-    /// Drops the attempts under way.
-    pub cut: CancellationToken,
+    /// Aborts the attempts in flight.
+    pub abort: CancellationToken,
     pub clock: Arc<dyn Clock>,
     pub waker: Waker,
-    /// The store calls from a thread that is not the runtime's.
+    /// The store calls from a thread outside the runtime, so `tokio::spawn` does not work there.
     pub runtime: Handle,
 }
 
 impl Intake {
-    pub fn set_off(&self, claims: Vec<Claim>, lease_until: Timestamp) {
+    pub fn start_attempts(&self, claims: Vec<Claim>, lease_until: Timestamp) {
         for claim in claims {
-            let kind = if claim.cause == DeliveryCause::Test { LaneKind::Tests } else { LaneKind::Events };
-            let slot = self.slots.slot(Lane { kind, ..claim.endpoint.lane });
+            let permit = self.limiter.permit(claim.lane);
             let worker = Arc::clone(&self.worker);
-            let cut = self.cut.clone();
-            let attempt = async move { cut.run_until_cancelled(worker.attempt(claim, lease_until, slot)).await };
+            let abort = self.abort.clone();
+            let attempt = async move { abort.run_until_cancelled(worker.attempt(claim, lease_until, permit)).await };
             self.attempts.spawn_on(attempt, &self.runtime);
         }
     }
@@ -43,25 +41,25 @@ impl Intake {
 
 impl LaneQuota for Intake {
     fn quota(&self, lane: Lane) -> usize {
-        self.slots.quota(lane)
+        self.limiter.quota(lane)
     }
 
     fn allowance(&self, lane: Lane, target: &EndpointTarget, wanted: usize) -> usize {
-        self.slots.allowance(lane, target, wanted)
+        self.limiter.allowance(lane, target, wanted)
     }
 
     fn claimed(&self, lane: Lane) {
-        self.slots.claimed(lane);
+        self.limiter.claimed(lane);
     }
 
     fn unclaimed(&self, lane: Lane) {
-        self.slots.unclaimed(lane);
+        self.limiter.unclaimed(lane);
     }
 }
 
-impl HandOver for Intake {
+impl ClaimSink for Intake {
     fn take_over(&self, claims: Vec<Claim>, lease_left: Duration) {
-        self.set_off(claims, self.clock.now().plus(lease_left));
+        self.start_attempts(claims, self.clock.now().plus(lease_left));
     }
 
     fn wake(&self) {

@@ -1,84 +1,84 @@
-//! An endpoint's secret options, opened for the request that needs them, then remembered.
+//! An endpoint's secret headers and client certificate: opened for the first request that needs them, then cached.
 //!
-//! The claim tells which version of them counts: what was opened before a change is never used for what is claimed after
+//! The claim names the version that counts: options opened before a change are never used for a delivery claimed after
 //! it. Nothing here prints a value.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use http::{HeaderName, HeaderValue};
 
 use postrider_crypto::{MasterKey, Unsealable};
+use postrider_domain::bounded_cache::BoundedCache;
 use postrider_domain::endpoint_options::SealedPart;
 use postrider_domain::id::RowKey;
+use postrider_domain::limits;
 use postrider_domain::private_options::ClientCertificate;
 use postrider_egress::{ClientIdentity, InvalidIdentity};
-use postrider_store::{EndpointTarget, SealedParts, Store, StoreError};
+use postrider_store::{EndpointTarget, SealedParts, Secrets, StoreError};
 
-/// Endpoints whose options are remembered; beyond it all are forgotten and opened again when needed.
-const ENDPOINTS_KEPT: usize = 10_000;
-
-/// What a request to an endpoint carries beside what every request does.
+/// The secret options of one endpoint, ready for a request.
 #[derive(Default)]
-pub struct Opened {
-    /// Marked as sensitive, by which the log knows them.
+pub struct OpenedOptions {
+    /// Marked as sensitive, so that the delivery log redacts their values.
     pub headers: Vec<(HeaderName, HeaderValue)>,
     pub identity: Option<Arc<ClientIdentity>>,
 }
 
-pub struct Opener {
-    store: Arc<dyn Store>,
+pub struct OptionsOpener {
+    store: Arc<dyn Secrets>,
     master_key: Arc<MasterKey>,
-    nothing: Arc<Opened>,
-    /// Each with the version that was opened.
-    opened: Mutex<HashMap<RowKey, (u32, Arc<Opened>)>>,
+    /// For endpoints without secret options.
+    none: Arc<OpenedOptions>,
+    /// By endpoint, with the version of the options.
+    opened: Mutex<BoundedCache<RowKey, (u32, Arc<OpenedOptions>)>>,
 }
 
-/// Why a request cannot be given what its endpoint asks for. Never the receiver's fault.
+/// Why an endpoint's secret options cannot be used. Never the receiver's fault.
 #[derive(Debug, thiserror::Error)]
-pub enum OpenError {
-    #[error("the endpoint's sealed options cannot be read")]
+pub enum OptionsError {
+    #[error("cannot read the endpoint's sealed options from the store")]
     Store(#[from] StoreError),
-    #[error("the endpoint's sealed options do not open")]
+    #[error("cannot open the endpoint's sealed options with the master key")]
     Sealed(#[from] Unsealable),
-    #[error("the endpoint's certificate cannot be used")]
+    #[error("cannot use the endpoint's client certificate")]
     Identity(#[from] InvalidIdentity),
-    #[error("the endpoint's sealed options are not what they should be")]
+    #[error("the endpoint's sealed options are missing or malformed")]
     Unexpected,
 }
 
-impl Opener {
-    pub fn new(store: Arc<dyn Store>, master_key: Arc<MasterKey>) -> Self {
-        Self { store, master_key, nothing: Arc::default(), opened: Mutex::default() }
+impl OptionsOpener {
+    pub fn new(store: Arc<dyn Secrets>, master_key: Arc<MasterKey>) -> Self {
+        Self {
+            store,
+            master_key,
+            none: Arc::default(),
+            opened: Mutex::new(BoundedCache::new(limits::ENDPOINT_OPTIONS_CACHED)),
+        }
     }
 
-    pub async fn open(&self, endpoint: &EndpointTarget) -> Result<Arc<Opened>, OpenError> {
+    pub async fn open(&self, endpoint: &EndpointTarget) -> Result<Arc<OpenedOptions>, OptionsError> {
         if !endpoint.options.has_sealed() {
-            return Ok(Arc::clone(&self.nothing));
+            return Ok(Arc::clone(&self.none));
         }
-        let key = endpoint.lane.endpoint_key;
-        if let Some((version, opened)) = self.remembered().get(&key)
+        let key = endpoint.endpoint_key;
+        if let Some((version, opened)) = self.cached().get(&key)
             && *version >= endpoint.options.sealed_version
         {
             return Ok(Arc::clone(opened));
         }
-        let parts = self.store.find_sealed_parts(key).await?.ok_or(OpenError::Unexpected)?;
+        let parts = self.store.find_sealed_parts(key).await?.ok_or(OptionsError::Unexpected)?;
         let version = parts.version;
         let opened = Arc::new(self.opened(endpoint, parts)?);
-        let mut remembered = self.remembered();
-        if remembered.len() >= ENDPOINTS_KEPT {
-            remembered.clear();
-        }
-        remembered.insert(key, (version, Arc::clone(&opened)));
+        self.cached().insert(key, (version, Arc::clone(&opened)));
         Ok(opened)
     }
 
-    fn opened(&self, endpoint: &EndpointTarget, parts: SealedParts) -> Result<Opened, OpenError> {
+    fn opened(&self, endpoint: &EndpointTarget, parts: SealedParts) -> Result<OpenedOptions, OptionsError> {
         let mut headers = Vec::with_capacity(parts.headers.len());
         for (name, sealed) in parts.headers {
-            let wire_name = HeaderName::from_bytes(name.as_str().as_bytes()).map_err(|_| OpenError::Unexpected)?;
+            let wire_name = HeaderName::from_bytes(name.as_str().as_bytes()).map_err(|_| OptionsError::Unexpected)?;
             let value = self.master_key.open(&SealedPart::Header(name).record(endpoint.id), &sealed)?;
-            let mut value = HeaderValue::from_bytes(&value).map_err(|_| OpenError::Unexpected)?;
+            let mut value = HeaderValue::from_bytes(&value).map_err(|_| OptionsError::Unexpected)?;
             value.set_sensitive(true);
             headers.push((wire_name, value));
         }
@@ -86,15 +86,15 @@ impl Opener {
             None => None,
             Some(sealed) => {
                 let stored = self.master_key.open(&SealedPart::Certificate.record(endpoint.id), &sealed)?;
-                let certificate = ClientCertificate::from_stored(&stored).ok_or(OpenError::Unexpected)?;
+                let certificate = ClientCertificate::from_stored(&stored).ok_or(OptionsError::Unexpected)?;
                 let identity = ClientIdentity::from_pem(certificate.chain.as_bytes(), certificate.key.as_bytes())?;
                 Some(Arc::new(identity))
             }
         };
-        Ok(Opened { headers, identity })
+        Ok(OpenedOptions { headers, identity })
     }
 
-    fn remembered(&self) -> std::sync::MutexGuard<'_, HashMap<RowKey, (u32, Arc<Opened>)>> {
+    fn cached(&self) -> MutexGuard<'_, BoundedCache<RowKey, (u32, Arc<OpenedOptions>)>> {
         self.opened.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,4 +1,4 @@
-//! Writes outcomes in groups, and holds on to them while the store cannot take them.
+//! Writes outcomes to the store in groups, and keeps them while the store is unavailable.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,62 +6,60 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-use postrider_store::{OutcomeRecord, Recorded, Store, StoreError};
+use postrider_domain::error_chain::Chain;
+use postrider_domain::limits;
+use postrider_store::{OutcomeRecord, Queue, Recorded, StoreError};
 
-use super::throttle::Unrecorded;
+use super::limiter::UnrecordedOutcome;
 
-/// Outcomes that wait to be written; beyond it attempts wait with theirs, and slots with them.
-const OUTCOMES_QUEUED: usize = 4_096;
-/// Outcomes in one write.
-const OUTCOMES_PER_WRITE: usize = 512;
-/// Longer than this and the leases have run out: whoever took over will record.
-const WRITE_TRIES: u32 = 60;
 const WAIT_BETWEEN_TRIES: Duration = Duration::from_secs(1);
 
-/// An outcome, and the place of its claim.
-type Outcome = (OutcomeRecord, Unrecorded);
+/// An outcome, and the guard that counts it as unrecorded until it is dropped.
+type QueuedOutcome = (OutcomeRecord, UnrecordedOutcome);
 
-/// Where outcomes go. Those that can wait for others to share their commit hold up none that cannot.
-pub struct Outcomes {
-    patient: mpsc::Sender<Outcome>,
-    urgent: mpsc::Sender<Outcome>,
+/// The queues of the recorder. An outcome that may wait for others to share its commit delays none that may not.
+pub struct OutcomeQueues {
+    can_wait: mpsc::Sender<QueuedOutcome>,
+    urgent: mpsc::Sender<QueuedOutcome>,
 }
 
-impl Outcomes {
+impl OutcomeQueues {
+    /// Waits while the queue is full.
+    ///
     /// # Errors
-    /// When nothing is recorded any more.
-    pub async fn send(&self, record: OutcomeRecord, place: Unrecorded) -> Result<(), Stopped> {
-        let queue = if record.can_wait() { &self.patient } else { &self.urgent };
-        queue.send((record, place)).await.map_err(|_| Stopped)
+    /// When the recorder has stopped.
+    pub async fn send(&self, record: OutcomeRecord, unrecorded: UnrecordedOutcome) -> Result<(), RecorderStopped> {
+        let queue = if record.can_wait() { &self.can_wait } else { &self.urgent };
+        queue.send((record, unrecorded)).await.map_err(|_| RecorderStopped)
     }
 }
 
-/// The recorder has ended.
+/// The recorder has stopped and writes nothing any more.
 #[derive(Debug)]
-pub struct Stopped;
+pub struct RecorderStopped;
 
-/// Ends once every sender is gone and everything is written.
-pub fn start(store: Arc<dyn Store>) -> (Outcomes, JoinHandle<()>) {
-    let ((patient, patient_queue), (urgent, urgent_queue)) =
-        (mpsc::channel(OUTCOMES_QUEUED), mpsc::channel(OUTCOMES_QUEUED));
+/// Starts the recorder. It ends when every [`OutcomeQueues`] is dropped and every outcome is written.
+pub fn start(store: Arc<dyn Queue>) -> (OutcomeQueues, JoinHandle<()>) {
+    let (can_wait, can_wait_queue) = mpsc::channel(limits::OUTCOMES_QUEUED);
+    let (urgent, urgent_queue) = mpsc::channel(limits::OUTCOMES_QUEUED);
     let recording = async move {
-        tokio::join!(run(store.as_ref(), patient_queue), run(store.as_ref(), urgent_queue));
+        tokio::join!(run(store.as_ref(), can_wait_queue), run(store.as_ref(), urgent_queue));
     };
-    (Outcomes { patient, urgent }, tokio::spawn(recording))
+    (OutcomeQueues { can_wait, urgent }, tokio::spawn(recording))
 }
 
-async fn run(store: &dyn Store, mut queue: mpsc::Receiver<Outcome>) {
-    let mut group = Vec::with_capacity(OUTCOMES_PER_WRITE);
-    while queue.recv_many(&mut group, OUTCOMES_PER_WRITE).await > 0 {
-        let (outcomes, places): (Vec<_>, Vec<_>) = group.drain(..).unzip();
+async fn run(store: &dyn Queue, mut queue: mpsc::Receiver<QueuedOutcome>) {
+    let mut group = Vec::with_capacity(limits::OUTCOMES_PER_WRITE);
+    while queue.recv_many(&mut group, limits::OUTCOMES_PER_WRITE).await > 0 {
+        let (outcomes, unrecorded): (Vec<_>, Vec<_>) = group.drain(..).unzip();
         write(store, outcomes).await;
-        drop(places);
+        drop(unrecorded);
     }
 }
 
-/// Writes a group of outcomes. One that the store can never take must not cost the others theirs: a group that fails is
-/// halved until the culprit stands alone.
-async fn write(store: &dyn Store, outcomes: Vec<OutcomeRecord>) {
+/// Writes a group of outcomes. One that the store can never take must not lose the others: a group that fails is halved
+/// until the faulty outcome is alone.
+async fn write(store: &dyn Queue, outcomes: Vec<OutcomeRecord>) {
     let mut groups = vec![outcomes];
     while let Some(mut group) = groups.pop() {
         let Err(error) = write_group(store, &group).await else { continue };
@@ -74,18 +72,19 @@ async fn write(store: &dyn Store, outcomes: Vec<OutcomeRecord>) {
             tracing::error!(
                 delivery_id = %outcome.delivery_id,
                 attempt = outcome.attempt.number,
-                %error,
-                source = ?std::error::Error::source(&error),
-                "an outcome could not be recorded; the delivery will be attempted again"
+                error = %Chain(&error),
+                "cannot record an outcome; the delivery will be attempted again"
             );
         }
     }
 }
 
+/// Writes once, and again while the store is unavailable.
+///
 /// # Errors
-/// When the store will not take the group as it is. While it is only unavailable, the outcomes wait.
-async fn write_group(store: &dyn Store, outcomes: &[OutcomeRecord]) -> Result<(), StoreError> {
-    for _ in 0..WRITE_TRIES {
+/// When the store refuses the group as it is.
+async fn write_group(store: &dyn Queue, outcomes: &[OutcomeRecord]) -> Result<(), StoreError> {
+    for _ in 0..limits::OUTCOME_WRITE_TRIES {
         match store.record_outcomes_if_claimed(outcomes.to_vec()).await {
             Ok(recorded) => {
                 let lost = recorded.iter().filter(|outcome| **outcome == Recorded::ClaimLost).count();
@@ -95,12 +94,16 @@ async fn write_group(store: &dyn Store, outcomes: &[OutcomeRecord]) -> Result<()
                 return Ok(());
             }
             Err(error @ StoreError::Unavailable { .. }) => {
-                tracing::warn!(outcomes = outcomes.len(), %error, "outcomes wait for the store");
+                let waiting = outcomes.len();
+                tracing::warn!(outcomes = waiting, error = %Chain(&error), "the store is unavailable; outcomes wait");
                 tokio::time::sleep(WAIT_BETWEEN_TRIES).await;
             }
             Err(error @ StoreError::Broken(_)) => return Err(error),
         }
     }
-    tracing::error!(outcomes = outcomes.len(), "outcomes were given up; the deliveries will be attempted again");
+    tracing::error!(
+        outcomes = outcomes.len(),
+        "outcomes were dropped: the store stayed unavailable; the deliveries will be attempted again"
+    );
     Ok(())
 }

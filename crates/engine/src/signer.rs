@@ -1,47 +1,44 @@
-//! The keys that sign: opened once for each version of an endpoint's secret, then remembered.
+//! The keys that sign deliveries: each version of an endpoint's secret is opened once, then cached.
 //!
-//! A version of a secret never changes, so what is remembered cannot be stale; which version signs stands in the
-//! claim. The newest version alone can get a key for `v1a` later than its secret, so only that is asked for again.
+//! A version of a secret never changes, so a cached key cannot be stale. The claim names the version that signs. Only
+//! the newest version can get its `v1a` key later than its secret, so only there a missing key is looked up again.
 
-use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use postrider_crypto::{MacKey, MasterKey, SigningKey, Unsealable};
-use postrider_domain::endpoint::{SecretVersion, sealing_record};
-use postrider_domain::endpoint_options::signing_key_record;
+use postrider_domain::bounded_cache::BoundedCache;
+use postrider_domain::endpoint::{SecretVersion, sealing_record, signing_key_record};
 use postrider_domain::id::RowKey;
+use postrider_domain::limits;
 use postrider_domain::secret::{SigningSecret, WebhookSecret};
 use postrider_domain::signing::SignatureKeys;
-use postrider_store::{Claim, EndpointTarget, Store, StoreError};
-
-/// Keys remembered; beyond it all are forgotten and opened again when needed.
-const KEYS_KEPT: usize = 50_000;
+use postrider_store::{Claim, EndpointTarget, Secrets, StoreError};
 
 pub struct Signer {
-    store: Arc<dyn Store>,
+    store: Arc<dyn Secrets>,
     master_key: Arc<MasterKey>,
-    keys: Remembered<MacKey>,
-    /// `None` for a version that has no such key and will get none.
-    signing_keys: Remembered<Option<SigningKey>>,
+    mac_keys: OpenedKeys<MacKey>,
+    /// `None` for a version that has no `v1a` key and will get none.
+    signing_keys: OpenedKeys<Option<SigningKey>>,
 }
 
 /// Why a delivery cannot be signed. Never the receiver's fault.
 #[derive(Debug, thiserror::Error)]
 pub enum SignError {
-    #[error("the signing secret cannot be read")]
+    #[error("cannot read the signing secret from the store")]
     Store(#[from] StoreError),
-    #[error("the signing secret does not open")]
+    #[error("cannot open the signing secret with the master key")]
     Sealed(#[from] Unsealable),
-    #[error("there is no signing secret of this version")]
+    #[error("the endpoint has no valid signing secret of this version")]
     Missing,
 }
 
 impl Signer {
-    pub fn new(store: Arc<dyn Store>, master_key: Arc<MasterKey>) -> Self {
-        Self { store, master_key, keys: Remembered::default(), signing_keys: Remembered::default() }
+    pub fn new(store: Arc<dyn Secrets>, master_key: Arc<MasterKey>) -> Self {
+        Self { store, master_key, mac_keys: OpenedKeys::default(), signing_keys: OpenedKeys::default() }
     }
 
-    /// What the delivery is signed with, in the order of the signatures.
+    /// The keys that sign the delivery, in the order of the signatures.
     pub async fn keys(&self, claim: &Claim) -> Result<(SignatureKeys, Option<SignatureKeys>), SignError> {
         let first = self.keys_of(&claim.endpoint, claim.secret_version).await?;
         let second = match claim.also_secret_version {
@@ -61,15 +58,15 @@ impl Signer {
     }
 
     async fn mac_key(&self, endpoint: &EndpointTarget, version: SecretVersion) -> Result<MacKey, SignError> {
-        let name = (endpoint.lane.endpoint_key, version);
-        if let Some(key) = self.keys.get(name) {
+        let name = (endpoint.endpoint_key, version);
+        if let Some(key) = self.mac_keys.get(name) {
             return Ok(key);
         }
         let sealed = self.store.find_secret(name.0, version).await?.ok_or(SignError::Missing)?;
         let opened = self.master_key.open(&sealing_record(endpoint.id, version), &sealed)?;
         let secret = std::str::from_utf8(&opened).ok().and_then(|text| WebhookSecret::parse(text).ok());
         let key = secret.ok_or(SignError::Missing)?.mac_key();
-        self.keys.insert(name, key.clone());
+        self.mac_keys.insert(name, key.clone());
         Ok(key)
     }
 
@@ -78,7 +75,7 @@ impl Signer {
         endpoint: &EndpointTarget,
         version: SecretVersion,
     ) -> Result<Option<SigningKey>, SignError> {
-        let name = (endpoint.lane.endpoint_key, version);
+        let name = (endpoint.endpoint_key, version);
         if let Some(key) = self.signing_keys.get(name) {
             return Ok(key);
         }
@@ -97,25 +94,21 @@ impl Signer {
     }
 }
 
-/// What was opened, by endpoint and version.
-struct Remembered<T>(Mutex<HashMap<(RowKey, SecretVersion), T>>);
+/// Opened keys by endpoint and version.
+struct OpenedKeys<T>(Mutex<BoundedCache<(RowKey, SecretVersion), T>>);
 
-impl<T> Default for Remembered<T> {
+impl<T> Default for OpenedKeys<T> {
     fn default() -> Self {
-        Self(Mutex::default())
+        Self(Mutex::new(BoundedCache::new(limits::SIGNING_KEYS_CACHED)))
     }
 }
 
-impl<T: Clone> Remembered<T> {
+impl<T: Clone> OpenedKeys<T> {
     fn get(&self, name: (RowKey, SecretVersion)) -> Option<T> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&name).cloned()
     }
 
     fn insert(&self, name: (RowKey, SecretVersion), key: T) {
-        let mut remembered = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if remembered.len() >= KEYS_KEPT {
-            remembered.clear();
-        }
-        remembered.insert(name, key);
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(name, key);
     }
 }

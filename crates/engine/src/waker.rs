@@ -1,4 +1,4 @@
-//! The nudge that shortens the dispatcher's wait: it carries no data, and losing one costs only time.
+//! The wake-up that shortens the dispatcher's wait. It carries no data, and a lost one costs only time.
 
 use std::sync::Arc;
 
@@ -8,13 +8,13 @@ use tokio::sync::Notify;
 pub struct Waker(Arc<Notify>);
 
 impl Waker {
-    /// Something may have fallen due.
+    /// Call it when a delivery may have become due.
     pub fn wake(&self) {
         self.0.notify_one();
     }
 
-    /// Completes at the next nudge, or at once when one came since the last time.
-    pub(super) async fn nudged(&self) {
+    /// Completes at the next wake-up, or at once if one came since the last call.
+    pub(super) async fn woken(&self) {
         self.0.notified().await;
     }
 }

@@ -1,6 +1,8 @@
-//! One attempt from its claim to its outcome: check the lease, sign, send, judge, hand over to the recorder.
+//! One attempt from its claim to its outcome: check the lease, sign, send, judge, queue the outcome for the recorder.
+//!
+//! It has no rules of its own about retries or health: `domain::retry` and `domain::health` have. A failure of ours is
+//! never charged to the receiver.
 
-use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -10,10 +12,13 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 
 use postrider_crypto::Random;
 use postrider_domain::access::Mode;
+use postrider_domain::adaptive_limit::AttemptSample;
 use postrider_domain::attempt::{Attempt, AttemptOutcome, AttemptPhases, Fault};
+use postrider_domain::bounded_cache::BoundedCache;
 use postrider_domain::delivery::{DeliveryCause, DeliveryStatus, EndReason};
+use postrider_domain::endpoint_health::{Failure, Signal, is_busy};
+use postrider_domain::error_chain::Chain;
 use postrider_domain::event_type::Brand;
-use postrider_domain::health::{Failure, Signal, is_busy};
 use postrider_domain::id::RowKey;
 use postrider_domain::limits;
 use postrider_domain::private_options::REDACTED;
@@ -22,35 +27,33 @@ use postrider_domain::signing::signature_header;
 use postrider_domain::target::RefusalReason;
 use postrider_domain::time::{Clock, Timestamp};
 use postrider_egress::{Answer, Exchange, OutboundRequest, ProxyFault, SendError, TargetUrl, Transport};
-use postrider_store::{AfterAttempt, Claim, EndpointTarget, OutcomeRecord, Store};
+use postrider_store::{AfterAttempt, Claim, EndpointTarget, EngineStore, OutcomeRecord};
 
-use super::private_options::{Opened, Opener};
-use super::recorder::Outcomes;
+use super::limiter::Permit;
+use super::private_options::{OpenedOptions, OptionsOpener};
+use super::recorder::OutcomeQueues;
+use super::settings::{EngineParts, EngineSettings};
 use super::signer::Signer;
-use super::throttle::{Observation, Slot};
-use super::{EngineParts, EngineSettings};
 
 const AGENT: &str = concat!("Postrider/", env!("CARGO_PKG_VERSION"));
-/// URLs remembered in parsed form.
-const URLS_KEPT: usize = 50_000;
 
 pub struct Worker {
-    store: Arc<dyn Store>,
+    store: Arc<dyn EngineStore>,
     transport: Arc<dyn Transport>,
     clock: Arc<dyn Clock>,
     random: Random,
     signer: Signer,
-    opener: Opener,
-    outcomes: Outcomes,
+    opener: OptionsOpener,
+    outcomes: OutcomeQueues,
     settings: EngineSettings,
     headers: HeaderNames,
-    urls: Mutex<HashMap<RowKey, ParsedUrl>>,
+    urls: Mutex<BoundedCache<RowKey, ParsedUrl>>,
 }
 
-/// An endpoint as it was claimed, and its URL in the form that the transport wants.
+/// An endpoint as it was claimed, and its parsed URL.
 type ParsedUrl = (Arc<EndpointTarget>, Arc<TargetUrl>);
 
-/// Names of headers that do not change while the process runs.
+/// Header names that do not change while the process runs.
 struct HeaderNames {
     webhook_id: HeaderName,
     webhook_timestamp: HeaderName,
@@ -63,7 +66,7 @@ struct HeaderNames {
 
 impl HeaderNames {
     fn new(brand: &Brand) -> Self {
-        // A brand holds letters and digits only, so its headers are always valid names.
+        // A brand has only letters and digits, so its headers are always valid names.
         let branded = |name| {
             HeaderName::from_bytes(brand.header(name).as_bytes()).unwrap_or(HeaderName::from_static("x-delivery"))
         };
@@ -79,111 +82,38 @@ impl HeaderNames {
     }
 }
 
-/// What an attempt came to, before it is judged.
-struct Ending {
+/// The result of an attempt before it is judged.
+struct AttemptResult {
     outcome: AttemptOutcome,
     request_headers: Vec<(String, String)>,
     answer: Option<Answer>,
-    /// Known when the head of an answer came but not its end.
+    /// Also known when only the head of an answer came.
     status: Option<u16>,
     error: Option<String>,
     phases: Option<AttemptPhases>,
 }
 
-impl Ending {
-    fn fault(outcome: AttemptOutcome, error: String) -> Self {
+impl AttemptResult {
+    fn failed(outcome: AttemptOutcome, error: String) -> Self {
         Self { outcome, request_headers: Vec::new(), answer: None, status: None, error: Some(error), phases: None }
     }
-}
 
-impl Worker {
-    pub fn new(parts: &EngineParts, outcomes: Outcomes) -> Self {
+    /// In test mode nothing is sent; the delivery log shows what would have been.
+    fn simulated(headers: &HeaderMap) -> Self {
         Self {
-            store: Arc::clone(&parts.store),
-            transport: Arc::clone(&parts.transport),
-            clock: Arc::clone(&parts.clock),
-            random: parts.random.clone(),
-            signer: Signer::new(Arc::clone(&parts.store), Arc::clone(&parts.master_key)),
-            opener: Opener::new(Arc::clone(&parts.store), Arc::clone(&parts.master_key)),
-            outcomes,
-            headers: HeaderNames::new(&parts.settings.brand),
-            settings: parts.settings.clone(),
-            urls: Mutex::default(),
+            outcome: AttemptOutcome::Simulated,
+            request_headers: shown(headers, usize::MAX, usize::MAX),
+            answer: None,
+            status: None,
+            error: None,
+            phases: None,
         }
     }
 
-    /// Makes the attempt that the claim allows. The slot is held until the exchange is over, what is left of it until the outcome is
-    /// recorded.
-    pub async fn attempt(&self, claim: Claim, lease_until: Timestamp, mut slot: Slot) {
-        slot.turn().await;
-        let started_at = self.clock.now();
-        if lease_until.since(started_at) < self.deadline(&claim) + limits::LEASE_MARGIN {
-            self.give_back(&claim).await;
-            return;
-        }
-        let clocked = tokio::time::Instant::now();
-        let ending = self.exchange(&claim, started_at).await;
-        let duration = clocked.elapsed();
-        let Ending { outcome, status, .. } = ending;
-        let place = slot.finish(Observation { outcome, status, took: duration, probe: claim.probe });
-        let record = self.judged(claim, ending, started_at, duration);
-        if self.outcomes.send(record, place).await.is_err() {
-            tracing::error!("an outcome came after the recorder had stopped; the delivery will be attempted again");
-        }
-    }
-
-    /// For the whole exchange.
-    fn deadline(&self, claim: &Claim) -> Duration {
-        claim.endpoint.options.timeout.unwrap_or(self.settings.attempt_deadline)
-    }
-
-    async fn give_back(&self, claim: &Claim) {
-        if let Err(error) = self.store.give_back_if_claimed(vec![(claim.delivery_id, claim.token)]).await {
-            tracing::warn!(%error, delivery_id = %claim.delivery_id, "a claim could not be given back and runs out by itself");
-        }
-    }
-
-    async fn exchange(&self, claim: &Claim, now: Timestamp) -> Ending {
-        let keys = match self.signer.keys(claim).await {
-            Ok(keys) => keys,
-            Err(error) => {
-                tracing::error!(%error, endpoint_id = %claim.endpoint.id, "a delivery could not be signed");
-                return Ending::fault(AttemptOutcome::InternalError, "the delivery could not be signed".to_owned());
-            }
-        };
-        let private = match self.opener.open(&claim.endpoint).await {
-            Ok(private) => private,
-            Err(error) => {
-                tracing::error!(%error, endpoint_id = %claim.endpoint.id, "an endpoint's sealed options cannot be used");
-                return Ending::fault(AttemptOutcome::InternalError, "the request could not be built".to_owned());
-            }
-        };
-        let Some(url) = self.url(&claim.endpoint) else {
-            tracing::error!(endpoint_id = %claim.endpoint.id, "a stored URL cannot be read");
-            return Ending::fault(AttemptOutcome::InternalError, "the endpoint's URL cannot be read".to_owned());
-        };
-        let id = claim.event_id.to_string();
-        let signature = signature_header(std::iter::once(&keys.0).chain(&keys.1), &id, now.seconds(), &claim.envelope);
-        let Some(headers) = self.headers(claim, &private, &id, now, &signature) else {
-            return Ending::fault(AttemptOutcome::InternalError, "the request could not be built".to_owned());
-        };
-        if claim.mode == Mode::Test {
-            let request_headers = shown(&headers, usize::MAX, usize::MAX);
-            return Ending {
-                outcome: AttemptOutcome::Simulated,
-                request_headers,
-                answer: None,
-                status: None,
-                error: None,
-                phases: None,
-            };
-        }
-        let (identity, deadline) = (private.identity.clone(), self.deadline(claim));
-        let request = OutboundRequest { url, headers, body: claim.envelope.clone(), identity, deadline };
-        let exchange = self.transport.send(request).await;
+    fn of_exchange(exchange: Exchange) -> Self {
         let phases = Some(phases_of(&exchange));
         match exchange.result {
-            Ok(answer) => Ending {
+            Ok(answer) => Self {
                 outcome: AttemptOutcome::of_status(answer.status),
                 request_headers: Vec::new(),
                 error: None,
@@ -193,16 +123,106 @@ impl Worker {
             },
             Err(error) => {
                 let (outcome, status) = classify(&error);
-                Ending { status, phases, ..Ending::fault(outcome, error.to_string()) }
+                Self { status, phases, ..Self::failed(outcome, error.to_string()) }
             }
         }
     }
+}
 
-    fn headers(&self, claim: &Claim, private: &Opened, id: &str, now: Timestamp, signature: &str) -> Option<HeaderMap> {
+impl Worker {
+    pub fn new(parts: &EngineParts, outcomes: OutcomeQueues) -> Self {
+        Self {
+            store: Arc::clone(&parts.store),
+            transport: Arc::clone(&parts.transport),
+            clock: Arc::clone(&parts.clock),
+            random: parts.random.clone(),
+            signer: Signer::new(parts.store.clone(), Arc::clone(&parts.master_key)),
+            opener: OptionsOpener::new(parts.store.clone(), Arc::clone(&parts.master_key)),
+            outcomes,
+            headers: HeaderNames::new(&parts.settings.brand),
+            settings: parts.settings.clone(),
+            urls: Mutex::new(BoundedCache::new(limits::TARGET_URLS_CACHED)),
+        }
+    }
+
+    /// Makes the attempt that the claim allows. The permit is held until the exchange ends. From then until the outcome
+    /// is on disk, the attempt counts as unrecorded.
+    pub async fn attempt(&self, claim: Claim, lease_until: Timestamp, mut permit: Permit) {
+        permit.acquire().await;
+        let started_at = self.clock.now();
+        if lease_until.since(started_at) < self.deadline(&claim) + limits::LEASE_MARGIN {
+            self.give_back(&claim).await;
+            return;
+        }
+        let clocked = tokio::time::Instant::now();
+        let result = self.exchange(&claim, started_at).await;
+        let duration = clocked.elapsed();
+        let AttemptResult { outcome, status, .. } = result;
+        let unrecorded = permit.finish(AttemptSample { outcome, status, duration, probe: claim.probe });
+        let record = self.outcome_record(claim, result, started_at, duration);
+        if self.outcomes.send(record, unrecorded).await.is_err() {
+            tracing::error!("cannot record an outcome: the recorder has stopped; the delivery will be attempted again");
+        }
+    }
+
+    /// The time for the whole exchange.
+    fn deadline(&self, claim: &Claim) -> Duration {
+        claim.endpoint.options.timeout.unwrap_or(self.settings.attempt_deadline)
+    }
+
+    async fn give_back(&self, claim: &Claim) {
+        if let Err(error) = self.store.give_back_if_claimed(vec![(claim.delivery_id, claim.token)]).await {
+            tracing::warn!(
+                error = %Chain(&error),
+                delivery_id = %claim.delivery_id,
+                "cannot give a claim back; it ends when its lease expires"
+            );
+        }
+    }
+
+    async fn exchange(&self, claim: &Claim, now: Timestamp) -> AttemptResult {
+        match self.request(claim, now).await {
+            Err(text) => AttemptResult::failed(AttemptOutcome::InternalError, text.to_owned()),
+            Ok(request) if claim.mode == Mode::Test => AttemptResult::simulated(&request.headers),
+            Ok(request) => AttemptResult::of_exchange(self.transport.send(request).await),
+        }
+    }
+
+    /// Signs and builds the request. A failure is ours: its cause is logged here, and the error is the text for the
+    /// customer.
+    async fn request(&self, claim: &Claim, now: Timestamp) -> Result<OutboundRequest, &'static str> {
+        let endpoint_id = claim.endpoint.id;
+        let keys = self.signer.keys(claim).await.map_err(|error| {
+            tracing::error!(error = %Chain(&error), %endpoint_id, "cannot sign a delivery");
+            "the delivery could not be signed"
+        })?;
+        let private = self.opener.open(&claim.endpoint).await.map_err(|error| {
+            tracing::error!(error = %Chain(&error), %endpoint_id, "cannot use an endpoint's sealed options");
+            "the request could not be built"
+        })?;
+        let url = self.url(&claim.endpoint).ok_or_else(|| {
+            tracing::error!(%endpoint_id, "cannot parse an endpoint's stored URL");
+            "the endpoint's URL cannot be read"
+        })?;
+        let id = claim.event_id.to_string();
+        let signature = signature_header(std::iter::once(&keys.0).chain(&keys.1), &id, now.seconds(), &claim.envelope);
+        let headers = self.headers(claim, &private, &id, now, &signature).ok_or("the request could not be built")?;
+        let (identity, deadline) = (private.identity.clone(), self.deadline(claim));
+        Ok(OutboundRequest { url, headers, body: claim.envelope.clone(), identity, deadline })
+    }
+
+    fn headers(
+        &self,
+        claim: &Claim,
+        private: &OpenedOptions,
+        id: &str,
+        now: Timestamp,
+        signature: &str,
+    ) -> Option<HeaderMap> {
         let value = |text: &str| HeaderValue::from_str(text).ok();
         let names = &self.headers;
         let mut headers = HeaderMap::with_capacity(12 + private.headers.len());
-        // Ours come after them and win, should a name have been reserved since.
+        // Our headers come later and win: a name may have been reserved after the endpoint was created.
         headers.extend(private.headers.iter().cloned());
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         headers.insert(USER_AGENT, HeaderValue::from_static(AGENT));
@@ -220,32 +240,35 @@ impl Worker {
         Some(headers)
     }
 
-    /// The endpoint's URL in the form that the transport wants; parsed again only after a change.
+    /// The endpoint's parsed URL. It is parsed again only after the endpoint has changed.
     fn url(&self, endpoint: &Arc<EndpointTarget>) -> Option<Arc<TargetUrl>> {
-        let key = endpoint.lane.endpoint_key;
+        let key = endpoint.endpoint_key;
         let mut urls = self.urls.lock().unwrap_or_else(PoisonError::into_inner);
         match urls.get(&key) {
             Some((known, url)) if Arc::ptr_eq(known, endpoint) => return Some(Arc::clone(url)),
             _ => {}
         }
         let url = Arc::new(TargetUrl::parse(&endpoint.url).ok()?);
-        if urls.len() >= URLS_KEPT {
-            urls.clear();
-        }
         urls.insert(key, (Arc::clone(endpoint), Arc::clone(&url)));
         Some(url)
     }
 
-    fn judged(&self, claim: Claim, ending: Ending, started_at: Timestamp, duration: Duration) -> OutcomeRecord {
-        let retry_after = ending.answer.as_ref().and_then(|answer| {
+    fn outcome_record(
+        &self,
+        claim: Claim,
+        result: AttemptResult,
+        started_at: Timestamp,
+        duration: Duration,
+    ) -> OutcomeRecord {
+        let retry_after = result.answer.as_ref().and_then(|answer| {
             let value = answer.headers.get(RETRY_AFTER)?.to_str().ok()?;
             parse_retry_after(value, self.clock.now())
         });
-        // A test is for whoever waits for its outcome: it is not tried again later.
+        // Somebody waits for the outcome of a test event: it is never retried.
         let step = if claim.cause == DeliveryCause::Test { u32::MAX } else { claim.step };
         let schedule = claim.endpoint.options.retry_schedule.as_ref().unwrap_or(&self.settings.schedule);
         let Verdict { decision, disable } =
-            judge(ending.outcome, step, claim.probe, schedule, retry_after, self.random.unit());
+            judge(result.outcome, step, claim.probe, schedule, retry_after, self.random.unit());
         let after = match decision {
             Decision::Delivered => AfterAttempt::Finish { status: DeliveryStatus::Delivered, reason: None },
             Decision::Simulated => AfterAttempt::Finish { status: DeliveryStatus::Simulated, reason: None },
@@ -254,8 +277,8 @@ impl Worker {
             }
             Decision::Retry { after, uses_step } => AfterAttempt::Retry { after, uses_step },
         };
-        log_attempt(&claim, &ending, duration);
-        let (response_headers, response_body) = match ending.answer {
+        log_attempt(&claim, &result, duration);
+        let (response_headers, response_body) = match result.answer {
             None => (Vec::new(), None),
             Some(answer) => (
                 shown(&answer.headers, limits::RESPONSE_HEADERS, limits::RESPONSE_HEADER_BYTES),
@@ -270,24 +293,24 @@ impl Worker {
                 number: claim.attempt,
                 started_at,
                 duration_ms: u32::try_from(duration.as_millis()).unwrap_or(u32::MAX),
-                outcome: ending.outcome,
-                request_headers: ending.request_headers,
-                response_status: ending.status,
+                outcome: result.outcome,
+                request_headers: result.request_headers,
+                response_status: result.status,
                 response_headers,
                 response_body,
-                error: ending.error,
+                error: result.error,
                 next_attempt_at: None,
-                phases: ending.phases,
+                phases: result.phases,
             },
             after,
-            signal: signal(&claim, ending.outcome, ending.status, retry_after),
+            signal: signal(&claim, result.outcome, result.status, retry_after),
             endpoint: claim.endpoint,
             disable,
         }
     }
 }
 
-/// Where the time of an exchange went, as the log keeps it.
+/// The duration of each phase, as the delivery log keeps it.
 fn phases_of(exchange: &Exchange) -> AttemptPhases {
     let millis = |part: Option<Duration>| part.map(|part| u32::try_from(part.as_millis()).unwrap_or(u32::MAX));
     AttemptPhases {
@@ -299,7 +322,7 @@ fn phases_of(exchange: &Exchange) -> AttemptPhases {
     }
 }
 
-/// Whose fault it was and what it is called.
+/// The outcome that stands for an error. The outcome says whose fault it was.
 fn classify(error: &SendError) -> (AttemptOutcome, Option<u16>) {
     match error {
         SendError::Refused(refusal) if refusal.reason == RefusalReason::Unresolvable => {
@@ -321,7 +344,8 @@ fn classify(error: &SendError) -> (AttemptOutcome, Option<u16>) {
     }
 }
 
-/// What the attempt says of its endpoint. A test does not: it may go to one that is off.
+/// What the attempt says about the health of its endpoint. A test event says nothing: it may go to an inactive
+/// endpoint.
 fn signal(claim: &Claim, outcome: AttemptOutcome, status: Option<u16>, retry_after: Option<Duration>) -> Signal {
     match outcome.fault() {
         _ if claim.cause == DeliveryCause::Test => Signal::Nothing,
@@ -333,7 +357,7 @@ fn signal(claim: &Claim, outcome: AttemptOutcome, status: Option<u16>, retry_aft
     }
 }
 
-/// Headers as the log keeps them: without the values that are secrets.
+/// Headers as the delivery log keeps them, with secret values redacted.
 fn shown(headers: &HeaderMap, count: usize, bytes_each: usize) -> Vec<(String, String)> {
     let text = |value: &HeaderValue| {
         if value.is_sensitive() {
@@ -345,15 +369,15 @@ fn shown(headers: &HeaderMap, count: usize, bytes_each: usize) -> Vec<(String, S
     headers.iter().take(count).map(|(name, value)| (name.as_str().to_owned(), text(value))).collect()
 }
 
-fn log_attempt(claim: &Claim, ending: &Ending, duration: Duration) {
+fn log_attempt(claim: &Claim, result: &AttemptResult, duration: Duration) {
     let (delivery_id, endpoint_id) = (claim.delivery_id, claim.endpoint.id);
-    let (outcome, duration_ms) = (ending.outcome.as_str(), duration.as_millis());
-    if ending.outcome.fault() == Fault::Nobody {
+    let (outcome, duration_ms) = (result.outcome.as_str(), duration.as_millis());
+    if result.outcome.fault() == Fault::Nobody {
         tracing::debug!(%delivery_id, %endpoint_id, attempt = claim.attempt, outcome, duration_ms, "attempt made");
     } else {
         tracing::info!(
             %delivery_id, %endpoint_id, attempt = claim.attempt, outcome, duration_ms,
-            status = ending.status, error = ending.error.as_deref(), "attempt failed"
+            status = result.status, error = result.error.as_deref(), "attempt failed"
         );
     }
 }

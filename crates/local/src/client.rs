@@ -1,12 +1,11 @@
-//! A small client of our own API, for the tools that stand beside the server: one kept connection, JSON both ways.
+//! A small client of the API for our own tools: one keep-alive connection, JSON in both directions.
 //!
-//! It speaks plain HTTP/1.1, because the server it talks to is on this machine or behind the user's own network. It
-//! must not follow redirects, and it sends nothing twice that a server may have read.
+//! It speaks plain HTTP/1.1, because its server is on this machine or in the user's network. It must not follow
+//! redirects, and must not repeat a request that the server may have read.
 
 use std::error::Error;
 use std::fmt;
 use std::io;
-use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, HOST};
@@ -21,49 +20,45 @@ use tokio::net::TcpStream;
 use url::{Position, Url};
 use zeroize::Zeroizing;
 
+use postrider_domain::limits;
 use postrider_domain::secret::ApiKeySecret;
 
-/// From the first byte sent to the last byte read: longer than the server's own deadlines.
-const DEADLINE: Duration = Duration::from_secs(30);
-/// The largest answer read: a page of 200 with long fields stays far below it.
-const ANSWER_BYTES_MAX: usize = 8 * 1024 * 1024;
-
-/// An API key as a caller holds it: text that fits a header.
+/// A plaintext API key that fits into a header.
 #[derive(Clone)]
 pub struct BearerKey(Zeroizing<String>);
 
-/// The text cannot stand in an `Authorization` header.
+/// The text does not fit into an `Authorization` header.
 #[derive(Debug, thiserror::Error)]
-#[error("an API key is visible ASCII without spaces")]
+#[error("an API key consists of visible ASCII without spaces")]
 pub struct InvalidKey;
 
-/// The text is not the address of an API.
+/// The text is not a base URL.
 #[derive(Debug, thiserror::Error)]
 #[error("{0:?} is not a base URL of the form http://host:port")]
 pub struct InvalidBaseUrl(String);
 
-/// Why a call brought no result.
+/// Why a call has no result.
 #[derive(Debug, thiserror::Error)]
 pub enum ApiFailure {
-    /// The API said no, in its own words.
+    /// The API answered with an error.
     #[error("the API answered {status} {code}: {message}")]
     Refused { status: StatusCode, code: String, message: String },
-    /// An answer that is not JSON, or an error without the API's envelope.
-    #[error("the answer {status} cannot be read; is this a Postrider server?")]
+    /// The answer is not JSON, or an error without the error envelope of the API.
+    #[error("cannot read the answer {status} as JSON of the API: is this a Postrider server?")]
     Unreadable { status: StatusCode, source: serde_json::Error },
-    #[error("nothing answers at {address}")]
+    #[error("cannot connect to {address}")]
     Connect { address: String, source: io::Error },
-    /// Whether the request was carried out is not known.
-    #[error("the connection broke before the answer was whole")]
+    /// It is unknown whether the server executed the request.
+    #[error("the connection broke before the answer was complete")]
     Broken(#[source] Box<dyn Error + Send + Sync>),
-    /// Whether the request was carried out is not known.
-    #[error("no answer within {} seconds", DEADLINE.as_secs())]
+    /// It is unknown whether the server executed the request.
+    #[error("no answer within {} seconds", limits::CLIENT_DEADLINE.as_secs())]
     Timeout,
-    #[error("the request cannot be written as JSON or HTTP")]
+    #[error("cannot encode the request as JSON or HTTP")]
     Request(#[source] Box<dyn Error + Send + Sync>),
 }
 
-/// Calls one API with one key, one request at a time over one kept connection.
+/// Calls one server with one key, one request at a time over one keep-alive connection.
 pub struct Client {
     host: String,
     port: u16,
@@ -77,13 +72,13 @@ type Sender = SendRequest<Full<Bytes>>;
 
 impl BearerKey {
     /// # Errors
-    /// When the text is empty or holds anything but visible ASCII.
+    /// When the text is empty or contains anything but visible ASCII.
     pub fn parse(text: &str) -> Result<Self, InvalidKey> {
         let fits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic());
         if fits { Ok(Self(Zeroizing::new(text.to_owned()))) } else { Err(InvalidKey) }
     }
 
-    /// The key itself. For the header that carries it, and for the screen and the file of its owner.
+    /// The plaintext, for the header, and for the owner's screen and file.
     pub fn reveal(&self) -> &str {
         &self.0
     }
@@ -109,7 +104,7 @@ impl fmt::Debug for BearerKey {
 }
 
 impl Client {
-    /// Connects only when the first call is made.
+    /// Does not connect before the first call.
     ///
     /// # Errors
     /// When `base_url` is not `http://host[:port]`.
@@ -126,10 +121,10 @@ impl Client {
         Ok(Self { host, port, authority, authorization: key.header(), connection: None })
     }
 
-    /// The body of a 2xx answer; `null` when it has none.
+    /// Returns the body of a 2xx answer; `null` if it is empty.
     ///
     /// # Errors
-    /// When there is no 2xx answer.
+    /// When the answer is not 2xx, or there is none.
     pub async fn get(&mut self, path: &str) -> Result<Value, ApiFailure> {
         self.call(Method::GET, path, None).await
     }
@@ -137,7 +132,7 @@ impl Client {
     /// As [`Client::get`], with a body.
     ///
     /// # Errors
-    /// When there is no 2xx answer.
+    /// When the answer is not 2xx, or there is none.
     pub async fn post(&mut self, path: &str, body: &impl Serialize) -> Result<Value, ApiFailure> {
         let body = serde_json::to_vec(body).map_err(|error| ApiFailure::Request(error.into()))?;
         self.call(Method::POST, path, Some(body.into())).await
@@ -146,7 +141,7 @@ impl Client {
     /// As [`Client::post`].
     ///
     /// # Errors
-    /// When there is no 2xx answer.
+    /// When the answer is not 2xx, or there is none.
     pub async fn patch(&mut self, path: &str, body: &impl Serialize) -> Result<Value, ApiFailure> {
         let body = serde_json::to_vec(body).map_err(|error| ApiFailure::Request(error.into()))?;
         self.call(Method::PATCH, path, Some(body.into())).await
@@ -155,7 +150,7 @@ impl Client {
     /// As [`Client::get`].
     ///
     /// # Errors
-    /// When there is no 2xx answer.
+    /// When the answer is not 2xx, or there is none.
     pub async fn delete(&mut self, path: &str) -> Result<Value, ApiFailure> {
         self.call(Method::DELETE, path, None).await
     }
@@ -175,10 +170,10 @@ impl Client {
             let (sender, response) = self.send(request).await?;
             self.read(sender, response).await
         };
-        tokio::time::timeout(DEADLINE, exchange).await.unwrap_or(Err(ApiFailure::Timeout))
+        tokio::time::timeout(limits::CLIENT_DEADLINE, exchange).await.unwrap_or(Err(ApiFailure::Timeout))
     }
 
-    /// Over the kept connection, or over a new one if the server has closed it before it could read the request.
+    /// Sends over the kept connection. Opens a new one if the server closed the old one before it read the request.
     async fn send(&mut self, mut request: Request<Full<Bytes>>) -> Result<(Sender, Response<Incoming>), ApiFailure> {
         if let Some(mut kept) = self.connection.take()
             && kept.ready().await.is_ok()
@@ -198,19 +193,19 @@ impl Client {
 
     async fn connect(&self) -> Result<Sender, ApiFailure> {
         let failed = |source| ApiFailure::Connect { address: self.authority.clone(), source };
-        #[expect(clippy::disallowed_methods, reason = "our own server, at the address that the user named")]
+        #[expect(clippy::disallowed_methods, reason = "our own server, at an address that the user named")]
         let stream = TcpStream::connect((self.host.as_str(), self.port)).await.map_err(failed)?;
         stream.set_nodelay(true).map_err(failed)?;
         let (sender, connection) =
             handshake(TokioIo::new(stream)).await.map_err(|error| ApiFailure::Broken(error.into()))?;
-        tokio::spawn(connection); // ends when the sender is dropped; its errors reach the request they broke
+        tokio::spawn(connection); // ends when the sender is dropped; the request reports its errors
         Ok(sender)
     }
 
-    /// Only a connection whose answer was read to its end is kept.
+    /// Keeps the connection only if the answer was read to its end.
     async fn read(&mut self, sender: Sender, response: Response<Incoming>) -> Result<Value, ApiFailure> {
         let status = response.status();
-        let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX).collect().await;
+        let body = Limited::new(response.into_body(), limits::CLIENT_ANSWER_BYTES).collect().await;
         let body = body.map_err(ApiFailure::Broken)?.to_bytes();
         self.connection = Some(sender);
         interpret(status, &body)
@@ -246,7 +241,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_a_plain_base_url_is_taken() {
+    fn only_a_plain_base_url_is_accepted() {
         let key = BearerKey::parse("k").unwrap();
         for good in ["http://127.0.0.1:8080", "http://localhost:8080/", "http://[::1]:80", "http://example.com"] {
             Client::new(good, &key).unwrap();
@@ -259,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_fits_a_header_and_never_prints_itself() {
+    fn a_key_fits_a_header_and_is_never_printed() {
         let key = BearerKey::parse("scripe_sk_live_abc").unwrap();
         let client = Client::new("http://127.0.0.1", &key).unwrap();
         let printed = format!("{key:?} {:?} {client:?}", key.header());
@@ -270,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_is_its_json_or_the_words_of_the_refusal() {
+    fn an_answer_is_json_or_the_error_of_the_api() {
         assert_eq!(interpret(StatusCode::OK, br#"{"data":1}"#).unwrap()["data"], 1);
         assert_eq!(interpret(StatusCode::NO_CONTENT, b"").unwrap(), Value::Null);
         let refused = br#"{"error":{"code":"ssrf_blocked","message":"Not public.","request_id":"req_x"}}"#;

@@ -1,7 +1,7 @@
-//! The commands to try next, ready to be pasted into a shell.
+//! The next commands to try, ready to paste into a shell.
 //!
-//! Each stands alone, with the key filled in, and works without the network: what it creates leads back to the
-//! receiver on this machine.
+//! Each command is complete, including the key. None needs the network: their endpoints point at the receiver on this
+//! machine.
 
 use serde_json::json;
 use serde_json::value::RawValue;
@@ -11,55 +11,59 @@ use postrider_domain::id::DeliveryId;
 
 use super::client::BearerKey;
 
-/// What the commands are filled with.
+/// The values in the commands.
 #[derive(Clone, Copy, Debug)]
-pub struct Facts<'f> {
+pub struct CurlContext<'f> {
     pub base_url: &'f str,
     pub api_key: &'f BearerKey,
-    /// Where an endpoint of the user's own may lead: a path of the receiver that takes whatever comes.
+    /// A URL of the receiver that accepts any request, for the user's own endpoint.
     pub open_url: &'f str,
     pub event: &'f EventType,
-    /// One that can be looked up, if there is any.
+    /// A delivery to look up, if there is one.
     pub delivery_id: Option<DeliveryId>,
 }
 
-/// One command and what it shows.
+/// One command with its title.
 #[derive(Clone, Debug)]
 pub struct Step {
     pub title: String,
     pub command: String,
 }
 
-/// The commands, in the order in which they make sense.
-pub fn next_steps(facts: Facts<'_>) -> Vec<Step> {
-    let Facts { open_url, event, delivery_id, .. } = facts;
+/// The commands, in a useful order.
+pub fn next_steps(context: CurlContext<'_>) -> Vec<Step> {
+    let CurlContext { open_url, event, delivery_id, .. } = context;
     let (name, example): (_, &RawValue) = (&event.name, &event.example);
     let endpoint = |name: &str, url: &str| json!({ "name": name, "url": url, "events": [&event.name] }).to_string();
     let mut steps = vec![
         Step {
-            title: "Create an endpoint; its secret is shown this once, so the receiver here can only say: not checked"
-                .to_owned(),
-            command: facts.post("/v1/webhook-endpoints", &endpoint("My endpoint", open_url)),
+            title:
+                "Create an endpoint. Its secret is shown only once, so the receiver here cannot check its signatures"
+                    .to_owned(),
+            command: context.post("/v1/webhook-endpoints", &endpoint("My endpoint", open_url)),
         },
         Step {
-            title: "Publish an event; it arrives on this screen".to_owned(),
-            command: facts.post("/v1/events", &format!("{{\"type\":\"{name}\",\"data\":{example}}}")),
+            title: "Publish an event. It arrives on this screen".to_owned(),
+            command: context.post("/v1/events", &format!("{{\"type\":\"{name}\",\"data\":{example}}}")),
         },
-        Step { title: "List the newest deliveries".to_owned(), command: facts.get("/v1/webhook-deliveries?limit=10") },
+        Step {
+            title: "List the newest deliveries".to_owned(),
+            command: context.get("/v1/webhook-deliveries?limit=10"),
+        },
     ];
     if let Some(delivery_id) = delivery_id {
-        let command = facts.get(&format!("/v1/webhook-deliveries/{delivery_id}"));
-        steps.push(Step { title: "Look at one delivery and its attempts".to_owned(), command });
+        let command = context.get(&format!("/v1/webhook-deliveries/{delivery_id}"));
+        steps.push(Step { title: "Show one delivery and its attempts".to_owned(), command });
     }
     steps.push(Step {
-        title: "See an address refused that is not public (ssrf_blocked)".to_owned(),
-        command: facts
+        title: "Try a forbidden address (ssrf_blocked)".to_owned(),
+        command: context
             .post("/v1/webhook-endpoints", &endpoint("Metadata", "https://169.254.169.254/latest/meta-data/")),
     });
     steps
 }
 
-impl Facts<'_> {
+impl CurlContext<'_> {
     fn get(&self, path: &str) -> String {
         self.command(path)
     }
@@ -69,7 +73,7 @@ impl Facts<'_> {
         format!("{} -H {content_type} \\\n  -d {}", self.command(path), quoted(body))
     }
 
-    /// `-w` ends the answer with a line break, which the API does not.
+    /// `-w` adds a line break after the answer.
     fn command(&self, path: &str) -> String {
         let url = quoted(&format!("{}{path}", self.base_url.trim_end_matches('/')));
         let authorization = quoted(&format!("Authorization: Bearer {}", self.api_key.reveal()));
@@ -77,7 +81,7 @@ impl Facts<'_> {
     }
 }
 
-/// A shell takes the text as one word and leaves it as it is.
+/// Quotes the text for a shell, as one word.
 fn quoted(text: &str) -> String {
     format!("'{}'", text.replace('\'', r"'\''"))
 }
@@ -87,18 +91,18 @@ mod tests {
     use super::*;
     use postrider_domain::event_type::Catalogue;
 
-    /// What a POSIX shell makes of a command that has only plain words, single quotes and `\`.
+    /// Splits a command as a POSIX shell does, for plain words, single quotes and `\` only.
     fn words(command: &str) -> Vec<String> {
         let (mut words, mut word, mut chars) = (Vec::new(), None::<String>, command.chars());
         while let Some(character) = chars.next() {
             match character {
                 '\'' => word.get_or_insert_default().extend(chars.by_ref().take_while(|next| *next != '\'')),
-                '\\' => match chars.next().expect("something behind a backslash") {
+                '\\' => match chars.next().expect("a character after the backslash") {
                     '\n' => {}
                     escaped => word.get_or_insert_default().push(escaped),
                 },
                 ' ' => words.extend(word.take()),
-                '\n' => panic!("the command ends in the middle"),
+                '\n' => panic!("the command is cut off"),
                 plain => word.get_or_insert_default().push(plain),
             }
         }
@@ -106,17 +110,17 @@ mod tests {
         words
     }
 
-    fn with_facts<T>(event: &EventType, delivery_id: Option<DeliveryId>, look: impl Fn(Vec<Step>) -> T) -> T {
+    fn with_steps<T>(event: &EventType, delivery_id: Option<DeliveryId>, look: impl Fn(Vec<Step>) -> T) -> T {
         let api_key = BearerKey::parse("scripe_sk_live_abc").unwrap();
         let (base_url, open_url) = ("http://127.0.0.1:8080/", "http://127.0.0.1:9/mine");
-        look(next_steps(Facts { base_url, api_key: &api_key, open_url, event, delivery_id }))
+        look(next_steps(CurlContext { base_url, api_key: &api_key, open_url, event, delivery_id }))
     }
 
     #[test]
-    fn every_command_names_the_url_and_the_key_and_sends_json_whatever_the_example_holds() {
+    fn every_command_has_url_and_key_and_sends_valid_json() {
         let mut event = Catalogue::built_in().unwrap().types()[0].clone();
         event.example = RawValue::from_string(r#"{"content":"It's \\ \"$HOME\" `ls` \n"}"#.to_owned()).unwrap();
-        with_facts(&event, "dlv_00000000000000000001".parse().ok(), |steps| {
+        with_steps(&event, "dlv_00000000000000000001".parse().ok(), |steps| {
             assert_eq!(steps.len(), 5);
             for Step { command, .. } in steps {
                 let words = words(&command);
@@ -133,8 +137,8 @@ mod tests {
     }
 
     #[test]
-    fn without_a_delivery_there_is_none_to_look_at() {
+    fn without_a_delivery_there_is_no_command_to_show_one() {
         let catalogue = Catalogue::built_in().unwrap();
-        with_facts(&catalogue.types()[0], None, |steps| assert_eq!(steps.len(), 4));
+        with_steps(&catalogue.types()[0], None, |steps| assert_eq!(steps.len(), 4));
     }
 }

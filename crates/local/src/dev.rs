@@ -1,8 +1,8 @@
-//! The tour behind `postrider dev`: it registers the local receiver, publishes one event of each name and shows how
-//! each comes back, all through the public API, as a customer would.
+//! The tour of `postrider dev`: registers the local receiver, publishes one event of each type and shows its delivery,
+//! all through the public API.
 //!
-//! It starts no server and makes no key; whoever calls it has done both. A second tour on the same data goes on
-//! with the first one's endpoint.
+//! It starts no server and creates no key; the caller has done both. A second tour on the same data reuses the endpoint
+//! of the first.
 
 use std::collections::HashMap;
 use std::io::{self, Write};
@@ -19,64 +19,62 @@ use tokio_util::sync::CancellationToken;
 
 use postrider_domain::event_type::{Catalogue, EventType, EventTypeName};
 use postrider_domain::id::{DeliveryId, EndpointId, EventId};
+use postrider_domain::limits;
 use postrider_domain::secret::WebhookSecret;
 use postrider_domain::time::{Clock, Timestamp};
 
 use super::client::{ApiFailure, Client, InvalidBaseUrl};
-use super::curl::{Facts, next_steps};
+use super::curl::{CurlContext, next_steps};
 use super::receiver::{Arrival, Receiver, Signature};
 use super::screen::{Screen, Table};
 use super::state::{DevState, Registration, StateError};
 
-/// How long the tour waits for its deliveries before it says which are missing.
-pub const DELIVERIES_WAIT: Duration = Duration::from_secs(10);
-
 const ENDPOINT_NAME: &str = "Local receiver";
 const ENDPOINTS: &str = "/v1/webhook-endpoints";
 const EVENTS: &str = "/v1/events";
-/// A path of the receiver that takes whatever comes, for endpoints that the user makes.
+/// A path of the receiver that accepts any request, for endpoints that the user creates.
 const OPEN_PATH: &str = "/mine";
 
-/// What the tour needs to know.
+/// The parameters of a tour.
 pub struct Tour<'t> {
     /// `http://host:port` of the running server.
     pub base_url: &'t str,
-    /// Where the state is kept.
+    /// The directory of the saved state.
     pub data_dir: &'t Path,
     pub catalogue: &'t Catalogue,
     pub clock: Arc<dyn Clock>,
     pub stop: CancellationToken,
 }
 
-/// How the round of events went.
+/// The result of the published events.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TourReport {
     pub published: usize,
-    /// Of those published, how many arrived with a valid signature, however late.
+    /// Published events that arrived with a valid signature, at any time.
     pub verified: usize,
 }
 
 #[derive(Debug, thiserror::Error)]
 pub enum TourError {
-    #[error("the API's address cannot be used")]
+    #[error("the base URL of the API is invalid")]
     BaseUrl(#[from] InvalidBaseUrl),
-    /// The caller may put a new key into the state and start again.
-    #[error("the API key kept from the last start is refused")]
+    /// The caller may save a new key and start again.
+    #[error("the API refused the saved key of the last start")]
     KeyRefused(#[source] ApiFailure),
-    #[error("the local receiver could not be registered")]
+    #[error("cannot register the local receiver as an endpoint")]
     Register(#[source] ApiFailure),
-    #[error("{0} could not be published")]
+    #[error("cannot publish {0}")]
     Publish(EventTypeName, #[source] ApiFailure),
-    #[error("the API's answer lacks what the contract promises")]
+    #[error("the API's answer lacks a field of the contract: is the server of another version?")]
     Answer(#[source] Box<dyn std::error::Error + Send + Sync>),
-    #[error("what the next start needs could not be kept")]
+    #[error("cannot save the state for the next start")]
     State(#[from] StateError),
-    #[error("the screen takes no more text")]
+    #[error("cannot write to the screen")]
     Screen(#[from] io::Error),
 }
 
-/// Starts the tour's receiver on 127.0.0.1: on the port and with the secret of the last start, so that what was left
-/// undelivered then finds it; on a free port when there was none or it is taken.
+/// Starts the receiver of the tour on 127.0.0.1. It uses the port and the secret of the last start, so that deliveries
+/// left over from then reach it. It uses a free port if there was no last start or its port is taken.
 ///
 /// # Errors
 /// When no port can be bound.
@@ -93,30 +91,30 @@ pub async fn start_receiver(
 }
 
 impl Tour<'_> {
-    /// Registers, publishes, waits for the deliveries, says what to try next, and then shows what arrives until the
-    /// tour is stopped. Missing deliveries are told on the screen and in the report; they are no error.
+    /// Registers, publishes, waits for the deliveries, shows the next steps, and then shows arrivals until it is
+    /// stopped. Missing deliveries are reported on the screen and in the report; they are not an error.
     ///
     /// # Errors
-    /// When the API refuses, the state cannot be kept or the screen is gone. Not for failures after a stop: the
-    /// server may have stopped first.
+    /// When the API refuses a call, the state cannot be saved or the screen cannot be written. Failures after a stop
+    /// are not errors: the server may have stopped first.
     pub async fn run<W: Write>(
         &self,
         state: &mut DevState,
         receiver: &mut Receiver,
         screen: &mut Screen<W>,
     ) -> Result<TourReport, TourError> {
-        let mut round = Round::default();
-        match self.conduct(&mut round, state, receiver, screen).await {
+        let mut progress = TourProgress::default();
+        match self.conduct(&mut progress, state, receiver, screen).await {
             Err(TourError::Register(_) | TourError::KeyRefused(_) | TourError::Publish(..))
                 if self.stop.is_cancelled() => {}
             finished => finished?,
         }
-        Ok(TourReport { published: round.published.len(), verified: round.took().len() })
+        Ok(TourReport { published: progress.published.len(), verified: progress.took().len() })
     }
 
     async fn conduct<W: Write>(
         &self,
-        round: &mut Round,
+        progress: &mut TourProgress,
         state: &mut DevState,
         receiver: &mut Receiver,
         screen: &mut Screen<W>,
@@ -131,35 +129,35 @@ impl Tour<'_> {
             if self.stop.is_cancelled() {
                 return Ok(());
             }
-            self.publish(&mut client, event, round).await?;
+            self.publish(&mut client, event, progress).await?;
             while let Some(arrival) = receiver.try_next() {
-                round.show(&arrival, table, screen)?;
+                progress.show(&arrival, table, screen)?;
             }
         }
-        let deadline = self.clock.now().plus(DELIVERIES_WAIT);
-        while !round.is_complete() {
+        let deadline = self.clock.now().plus(limits::TOUR_WAIT);
+        while !progress.is_complete() {
             tokio::select! {
                 biased;
                 () = self.stop.cancelled() => return Ok(()),
-                arrival = receiver.next() => round.show(&arrival, table, screen)?,
+                arrival = receiver.next() => progress.show(&arrival, table, screen)?,
                 () = self.clock.sleep_until(deadline) => break,
             }
         }
         screen.line("")?;
-        screen.summary(&round.took(), &round.missing(), DELIVERIES_WAIT)?;
+        screen.summary(&progress.took(), &progress.missing(), limits::TOUR_WAIT)?;
         screen.line("")?;
-        self.show_next_steps(state, receiver, round.delivery_id, screen)?;
+        self.show_next_steps(state, receiver, progress.delivery_id, screen)?;
         loop {
             tokio::select! {
                 biased;
                 () = self.stop.cancelled() => return Ok(()),
-                arrival = receiver.next() => round.show(&arrival, table, screen)?,
+                arrival = receiver.next() => progress.show(&arrival, table, screen)?,
             }
         }
     }
 
-    /// Goes on with the endpoint of the last start if it still leads to this receiver; else makes one, and removes the
-    /// old one, so that endpoints do not pile up.
+    /// Reuses the endpoint of the last start if it still points at this receiver. Otherwise creates one and deletes the
+    /// old one, so that endpoints do not accumulate.
     async fn register<W: Write>(
         &self,
         client: &mut Client,
@@ -187,7 +185,7 @@ impl Tour<'_> {
         if let Some(outdated) = outdated
             && let Err(failure) = client.delete(&path_of(outdated)).await
         {
-            screen.line(&format!("The endpoint of the last start, {outdated}, stays registered: {failure}"))?;
+            screen.line(&format!("cannot delete the outdated endpoint {outdated} of the last start: {failure}"))?;
         }
         Ok(endpoint_id)
     }
@@ -217,7 +215,12 @@ impl Tour<'_> {
         })
     }
 
-    async fn publish(&self, client: &mut Client, event: &EventType, round: &mut Round) -> Result<(), TourError> {
+    async fn publish(
+        &self,
+        client: &mut Client,
+        event: &EventType,
+        progress: &mut TourProgress,
+    ) -> Result<(), TourError> {
         #[derive(Serialize)]
         struct Publish<'e> {
             r#type: &'e EventTypeName,
@@ -231,7 +234,7 @@ impl Tour<'_> {
         let answer = client.post(EVENTS, &Publish { r#type: &event.name, data: &event.example }).await;
         let answer = answer.map_err(|failure| TourError::Publish(event.name.clone(), failure))?;
         let Accepted { id } = data_of(answer)?;
-        round.add(id.parse().map_err(lacking)?, event.name.clone(), sent_at);
+        progress.add(id.parse().map_err(lacking)?, event.name.clone(), sent_at);
         Ok(())
     }
 
@@ -245,35 +248,35 @@ impl Tour<'_> {
         let usable = self.catalogue.types().iter().filter(|event| !event.retired);
         if let Some(event) = usable.min_by_key(|event| event.example.get().len()) {
             let (base_url, api_key, open_url) = (self.base_url, &state.api_key, &receiver.url(OPEN_PATH));
-            screen.steps(&next_steps(Facts { base_url, api_key, open_url, event, delivery_id }))?;
+            screen.steps(&next_steps(CurlContext { base_url, api_key, open_url, event, delivery_id }))?;
         }
-        screen.line("\nWhat arrives goes on being shown here. Ctrl-C stops.\n")?;
+        screen.line("\nFurther arrivals are shown here. Press Ctrl-C to stop.\n")?;
         Ok(())
     }
 }
 
-/// The events of one tour and what has come of them.
+/// The published events of one tour and their arrivals.
 #[derive(Debug, Default)]
-struct Round {
+struct TourProgress {
     /// In the order of publishing.
-    published: Vec<Published>,
+    published: Vec<PublishedEvent>,
     index: HashMap<EventId, usize>,
-    /// Of the newest verified arrival.
+    /// The delivery of the newest verified arrival.
     delivery_id: Option<DeliveryId>,
 }
 
 #[derive(Debug)]
-struct Published {
+struct PublishedEvent {
     name: EventTypeName,
     sent_at: Timestamp,
-    /// From publish to the first arrival with a valid signature.
+    /// Time from the publish to the first arrival with a valid signature.
     took: Option<Duration>,
 }
 
-impl Round {
+impl TourProgress {
     fn add(&mut self, id: EventId, name: EventTypeName, sent_at: Timestamp) {
         self.index.insert(id, self.published.len());
-        self.published.push(Published { name, sent_at, took: None });
+        self.published.push(PublishedEvent { name, sent_at, took: None });
     }
 
     fn show<W: Write>(&mut self, arrival: &Arrival, table: Table, screen: &mut Screen<W>) -> io::Result<()> {
@@ -281,8 +284,8 @@ impl Round {
         screen.arrival(table, arrival, took)
     }
 
-    /// The time since the publish. For an event that the tour did not publish it is counted from its acceptance,
-    /// which its id carries.
+    /// Records an arrival and returns the time since its publish. For an event that the tour did not publish, the time
+    /// counts from its acceptance, which is part of its id.
     fn note(&mut self, arrival: &Arrival) -> Option<Duration> {
         let id = arrival.event_id?;
         let own = self.index.get(&id).map(|&at| &mut self.published[at]);
@@ -321,7 +324,7 @@ fn refused(failure: ApiFailure) -> TourError {
     }
 }
 
-/// The resource in an answer `{"data": …}`.
+/// The resource in an answer of the form `{"data": …}`.
 fn data_of<T: for<'d> Deserialize<'d>>(mut answer: Value) -> Result<T, TourError> {
     serde_json::from_value(answer.get_mut("data").map(Value::take).unwrap_or_default()).map_err(lacking)
 }

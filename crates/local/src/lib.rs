@@ -1,8 +1,8 @@
-//! What runs on a desk: a receiver that verifies what it gets, a client of our own API, and the tour that shows
-//! the two at work.
+//! Tools for a developer's machine: a receiver that verifies webhooks, a client of the API, and the tour of
+//! `postrider dev`.
 //!
-//! Everything here stands outside the service and talks to it as a customer would, over HTTP. It must not reach
-//! around the API, and the sockets it opens lead only to addresses that the user named.
+//! They use the server as a customer does, over HTTP. They must not bypass the API, and connect only to addresses that
+//! the user named.
 
 pub mod client;
 pub mod curl;

@@ -1,14 +1,13 @@
-//! A receiver as an integrator would build it: it verifies each webhook, answers, and tells what arrived.
+//! A receiver as an integrator would build it: it verifies each webhook, answers, and reports arrivals.
 //!
-//! It listens where it is told and keeps nothing. Its inbox believes only what is signed with the secret that
-//! it was given; every other path is open, for endpoints whose secret only their owner knows. What it reads comes from
-//! anyone who can reach the port, so an [`Arrival`] holds nothing that has not been parsed.
+//! It stores nothing. Its inbox accepts only webhooks signed with the given secret. Every other path is open, for
+//! endpoints whose secret only their owner knows. Anyone who can reach the port can send to it, so an [`Arrival`]
+//! contains only parsed values.
 
 use std::borrow::Cow;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, State};
@@ -25,22 +24,16 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use postrider_crypto::MacKey;
 use postrider_domain::event_type::{Catalogue, EventTypeName};
 use postrider_domain::id::{DeliveryId, EventId};
+use postrider_domain::limits;
 use postrider_domain::secret::WebhookSecret;
 use postrider_domain::time::{Clock, Timestamp};
 
 use super::verify::{VerifyFault, WEBHOOK_ID, verify};
 
-/// Where the receiver verifies.
+/// The path on which the receiver verifies signatures.
 pub const INBOX_PATH: &str = "/inbox";
 
-/// The largest body that is read: four times the largest event, so that nothing of ours is ever refused for its size.
-const BODY_BYTES_MAX: usize = 1024 * 1024;
-/// Arrivals that nobody has looked at yet; beyond it an answer waits for room, and so the sender slows down.
-const ARRIVALS_WAITING: usize = 1024;
-/// How long a stop waits for requests that have begun.
-const STOP_WAIT: Duration = Duration::from_secs(1);
-
-/// One webhook that came in, believed or not.
+/// One received webhook, genuine or not.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Arrival {
     /// From `webhook-id`.
@@ -52,34 +45,34 @@ pub struct Arrival {
     /// From `<Brand>-Delivery-Attempt`.
     pub attempt: Option<u32>,
     pub signature: Signature,
-    /// When the body had been read.
+    /// The time at which the body had been read.
     pub at: Timestamp,
     pub body_bytes: usize,
 }
 
-/// What the receiver made of a webhook's signature.
+/// The result of the signature check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Signature {
     /// Answered 204.
     Verified,
     /// Answered 401 with the fault.
     Refused(VerifyFault),
-    /// Answered 204: it came to another path than the inbox, and its secret is not known here.
+    /// Answered 204: it came to another path than the inbox, and the receiver does not know its secret.
     Unchecked,
 }
 
-/// A running receiver. Stops when dropped, or in good order by [`Receiver::stop`].
+/// A running receiver. Stops when dropped; [`Receiver::stop`] stops it gracefully.
 #[derive(Debug)]
 pub struct Receiver {
     address: SocketAddr,
-    desk: Arc<Desk>,
+    state: Arc<ReceiverState>,
     arrivals: mpsc::Receiver<Arrival>,
     serving: JoinHandle<io::Result<()>>,
     stop: DropGuard,
 }
 
-/// What every request needs.
-struct Desk {
+/// The state that request handlers share.
+struct ReceiverState {
     key: watch::Sender<Option<MacKey>>,
     catalogue: Catalogue,
     attempt_header: String,
@@ -89,15 +82,15 @@ struct Desk {
 }
 
 impl Receiver {
-    /// Begins to listen on `address`; port 0 takes a free one.
+    /// Listens on `address`. Port 0 selects a free port.
     ///
     /// # Errors
     /// When the address cannot be bound.
     pub async fn start(address: SocketAddr, catalogue: &Catalogue, clock: Arc<dyn Clock>) -> io::Result<Self> {
         let listener = TcpListener::bind(address).await?;
         let address = listener.local_addr()?;
-        let (sender, arrivals) = mpsc::channel(ARRIVALS_WAITING);
-        let desk = Arc::new(Desk {
+        let (sender, arrivals) = mpsc::channel(limits::RECEIVER_ARRIVALS);
+        let state = Arc::new(ReceiverState {
             key: watch::Sender::new(None),
             attempt_header: catalogue.brand.header("Delivery-Attempt"),
             delivery_header: catalogue.brand.header("Delivery-Id"),
@@ -107,19 +100,19 @@ impl Receiver {
         });
         let router = Router::new()
             .fallback(post(receive))
-            .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
-            .with_state(Arc::clone(&desk));
+            .layer(DefaultBodyLimit::max(limits::RECEIVER_BODY_BYTES))
+            .with_state(Arc::clone(&state));
         let stop = CancellationToken::new();
         let server = axum::serve(listener, router).with_graceful_shutdown(stop.clone().cancelled_owned());
         let serving = tokio::spawn(server.into_future());
-        Ok(Self { address, desk, arrivals, serving, stop: stop.drop_guard() })
+        Ok(Self { address, state, arrivals, serving, stop: stop.drop_guard() })
     }
 
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Where webhooks are verified.
+    /// The URL at which webhooks are verified.
     pub fn inbox_url(&self) -> String {
         self.url(INBOX_PATH)
     }
@@ -128,33 +121,33 @@ impl Receiver {
         format!("http://{}{path}", self.address)
     }
 
-    /// From now on the inbox believes what is signed with this secret, and nothing else.
+    /// Sets the only secret that the inbox accepts from now on.
     pub fn set_secret(&self, secret: &WebhookSecret) {
-        self.desk.key.send_replace(Some(secret.mac_key()));
+        self.state.key.send_replace(Some(secret.mac_key()));
     }
 
-    /// Waits for the next arrival. Loses none when it is dropped while waiting.
+    /// Waits for the next arrival. Cancel-safe: no arrival is lost when the future is dropped.
     pub async fn next(&mut self) -> Arrival {
-        self.arrivals.recv().await.expect("the desk, which this receiver holds, has a sender")
+        self.arrivals.recv().await.expect("this receiver holds the state, which holds a sender")
     }
 
-    /// The next arrival, if there is one already.
+    /// The next arrival, if there is one now.
     pub fn try_next(&mut self) -> Option<Arrival> {
         self.arrivals.try_recv().ok()
     }
 
-    /// Closes the port, lets requests that have begun end, at most for a second, and forgets arrivals not yet taken.
+    /// Closes the port, waits up to a second for running requests, and drops arrivals that were not taken.
     pub async fn stop(self) {
         let Self { arrivals, mut serving, stop, .. } = self;
         drop(arrivals);
         stop.disarm().cancel();
-        if tokio::time::timeout(STOP_WAIT, &mut serving).await.is_err() {
+        if tokio::time::timeout(limits::RECEIVER_STOP_WAIT, &mut serving).await.is_err() {
             serving.abort();
         }
     }
 }
 
-impl Desk {
+impl ReceiverState {
     fn judge(&self, path: &str, headers: &HeaderMap, body: &[u8], now: Timestamp) -> Signature {
         if path != INBOX_PATH {
             return Signature::Unchecked;
@@ -177,25 +170,25 @@ impl Desk {
     }
 }
 
-impl std::fmt::Debug for Desk {
+impl std::fmt::Debug for ReceiverState {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Desk").finish_non_exhaustive()
+        f.debug_struct("ReceiverState").finish_non_exhaustive()
     }
 }
 
-async fn receive(State(desk): State<Arc<Desk>>, uri: Uri, headers: HeaderMap, body: Bytes) -> Response {
-    let at = desk.clock.now();
-    let signature = desk.judge(uri.path(), &headers, &body, at);
+async fn receive(State(state): State<Arc<ReceiverState>>, uri: Uri, headers: HeaderMap, body: Bytes) -> Response {
+    let at = state.clock.now();
+    let signature = state.judge(uri.path(), &headers, &body, at);
     let arrival = Arrival {
         event_id: parsed(&headers, WEBHOOK_ID),
-        delivery_id: parsed(&headers, &desk.delivery_header),
-        event_type: desk.event_type(&body),
-        attempt: parsed(&headers, &desk.attempt_header),
+        delivery_id: parsed(&headers, &state.delivery_header),
+        event_type: state.event_type(&body),
+        attempt: parsed(&headers, &state.attempt_header),
         signature,
         at,
         body_bytes: body.len(),
     };
-    if desk.arrivals.send(arrival).await.is_err() {
+    if state.arrivals.send(arrival).await.is_err() {
         return (StatusCode::SERVICE_UNAVAILABLE, "the receiver is stopping").into_response();
     }
     match signature {

@@ -1,7 +1,6 @@
-//! What `dev` shows: lines of text, in colour only where a terminal reads them.
+//! The output of `postrider dev`: lines of text, with colours only on a terminal.
 //!
-//! It knows what things look like and nothing of how they come about. A row tells only what was parsed, so that nobody
-//! who reaches the receiver can write on the user's terminal.
+//! A row contains only parsed values, so that a sender cannot write control sequences to the user's terminal.
 
 use std::io::{self, Write};
 use std::time::Duration;
@@ -11,14 +10,14 @@ use postrider_domain::event_type::{Catalogue, EventTypeName};
 use super::curl::Step;
 use super::receiver::{Arrival, Signature};
 
-/// Writes line by line; each line is flushed.
+/// Writes line by line and flushes each line.
 #[derive(Debug)]
 pub struct Screen<W> {
     out: W,
     colour: bool,
 }
 
-/// Widths of the columns, in characters.
+/// Widths of the table's columns, in characters.
 #[derive(Clone, Copy, Debug)]
 pub struct Table {
     event_width: usize,
@@ -39,19 +38,21 @@ const SIGNATURE_WIDTH: usize = 13;
 const TOOK_WIDTH: usize = 18;
 
 impl<W: Write> Screen<W> {
-    /// `colour` for a terminal, and for nothing else.
+    /// Set `colour` only if `out` is a terminal.
     pub fn new(out: W, colour: bool) -> Self {
         Self { out, colour }
     }
 
+    /// Writes one line.
+    ///
     /// # Errors
-    /// As every method here, when `out` takes no more.
+    /// As every method here, when `out` cannot be written.
     pub fn line(&mut self, text: &str) -> io::Result<()> {
         writeln!(self.out, "{text}")?;
         self.out.flush()
     }
 
-    /// The head of the table.
+    /// Writes the head of the table.
     ///
     /// # Errors
     /// See [`Screen::line`].
@@ -64,7 +65,7 @@ impl<W: Write> Screen<W> {
         Ok(table)
     }
 
-    /// One arrival; `took` is the time from its publish.
+    /// Writes one arrival. `took` is the time since its publish.
     ///
     /// # Errors
     /// See [`Screen::line`].
@@ -85,7 +86,7 @@ impl<W: Write> Screen<W> {
         self.line(&row)
     }
 
-    /// How the round went: the times of those that arrived, and the names of those that did not.
+    /// Writes the summary: times of the arrived events, names of the missing ones.
     ///
     /// # Errors
     /// See [`Screen::line`].
@@ -101,12 +102,12 @@ impl<W: Write> Screen<W> {
         if !missing.is_empty() {
             let names: Vec<&str> = missing.iter().map(EventTypeName::as_str).collect();
             self.line(&format!("Missing after {} s: {}.", waited.as_secs(), names.join(", ")))?;
-            self.line("The delivery log tells why: list the newest deliveries as shown below.")?;
+            self.line("The delivery log shows the reason: list the newest deliveries as shown below.")?;
         }
         Ok(())
     }
 
-    /// Commands to paste, each under its title as a shell comment.
+    /// Writes the commands to try, each under its title as a shell comment.
     ///
     /// # Errors
     /// See [`Screen::line`].
@@ -133,7 +134,7 @@ impl<W: Write> Screen<W> {
 }
 
 impl Table {
-    /// `signature` comes padded, because colour codes have a length but no width.
+    /// `signature` must be padded by the caller, because colour codes have a length but no width.
     fn row(self, event: &str, attempt: &str, signature: &str, took: &str) -> String {
         let event_width = self.event_width;
         format!("{event:<event_width$}  {attempt:>ATTEMPT_WIDTH$}  {signature}  {took:>TOOK_WIDTH$}")
@@ -178,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn the_table_is_aligned_and_a_refusal_tells_its_reason() {
+    fn the_table_is_aligned_and_a_refusal_has_its_reason() {
         let text = shown(false, |screen| {
             let table = screen.table(&Catalogue::built_in().unwrap())?;
             let took = Some(Duration::from_millis(12));
@@ -190,12 +191,12 @@ mod tests {
         event              attempt  signature      publish to arrival
         post.created             1  ✓ verified                  12 ms
         job.failed               1  – not checked               12 ms
-        (unknown)                –  ✗ refused                       –  no v1 signature fits the secret and the body
+        (unknown)                –  ✗ refused                       –  no v1 signature matches the secret and the body
         ");
     }
 
     #[test]
-    fn colour_changes_nothing_but_the_colour() {
+    fn colour_changes_no_text() {
         let draw = |screen: &mut Screen<&mut Vec<u8>>| {
             let table = screen.table(&Catalogue::built_in().unwrap())?;
             screen.arrival(table, &arrival(Some("post.created"), Signature::Verified), None)
@@ -207,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn a_summary_gives_the_times_and_names_what_is_missing() {
+    fn a_summary_has_the_times_and_the_missing_events() {
         let took = [30, 10, 20].map(Duration::from_millis);
         let missing = ["post.created", "job.failed"].map(EventTypeName::from_stored);
         let waited = Duration::from_secs(10);
@@ -215,7 +216,7 @@ mod tests {
         insta::assert_snapshot!(shown(false, |screen| screen.summary(&[], &missing, waited)), @"
         0 of 2 events arrived with a valid signature.
         Missing after 10 s: post.created, job.failed.
-        The delivery log tells why: list the newest deliveries as shown below.
+        The delivery log shows the reason: list the newest deliveries as shown below.
         ");
     }
 }

@@ -1,5 +1,7 @@
-//! What `dev` remembers from one start to the next: its API key, and its endpoint with the secret that the API shows
-//! only once. Kept as `dev.json` in the data directory, readable by its owner alone.
+//! The state that `postrider dev` keeps between starts: its API key, and its endpoint with the secret, which the API
+//! shows only once.
+//!
+//! The file is `dev.json` in the data directory, readable only by its owner.
 
 use std::error::Error;
 use std::fs::{self, OpenOptions};
@@ -14,13 +16,13 @@ use postrider_domain::secret::WebhookSecret;
 
 use super::client::BearerKey;
 
-/// The file's name in the data directory.
+/// The name of the file in the data directory.
 pub const FILE_NAME: &str = "dev.json";
 
 #[derive(Clone, Debug)]
 pub struct DevState {
     pub api_key: BearerKey,
-    /// `None` until the receiver has been registered.
+    /// `None` until the receiver is registered.
     pub registration: Option<Registration>,
 }
 
@@ -35,17 +37,17 @@ pub struct Registration {
 /// The file cannot be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum StateError {
-    #[error("{} cannot be read", path.display())]
+    #[error("cannot read {}", path.display())]
     Read { path: PathBuf, source: io::Error },
-    #[error("{} is damaged; remove it, and a new key and endpoint are made", path.display())]
+    #[error("{} is damaged: remove it, and the next start creates a new key and endpoint", path.display())]
     Damaged { path: PathBuf, source: Box<dyn Error + Send + Sync> },
-    #[error("{} cannot be written", path.display())]
+    #[error("cannot write {}", path.display())]
     Write { path: PathBuf, source: io::Error },
 }
 
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct File {
+struct StateFile {
     api_key: String,
     registration: Option<FileRegistration>,
 }
@@ -63,10 +65,10 @@ impl DevState {
         Self { api_key, registration: None }
     }
 
-    /// What the last start left in the data directory; `None` on the first.
+    /// Loads the state of the last start; `None` on the first.
     ///
     /// # Errors
-    /// When the file is there but cannot be read or understood.
+    /// When the file exists but cannot be read or parsed.
     pub fn load(data_dir: &Path) -> Result<Option<Self>, StateError> {
         let path = data_dir.join(FILE_NAME);
         let text = match fs::read_to_string(&path) {
@@ -77,7 +79,7 @@ impl DevState {
         Self::from_text(&text).map(Some).map_err(|source| StateError::Damaged { path, source })
     }
 
-    /// Replaces the file in one step, so that a crash leaves the old one or the new one.
+    /// Replaces the file atomically, so that a crash leaves either the old or the new one.
     ///
     /// # Errors
     /// When the directory cannot be written.
@@ -90,7 +92,7 @@ impl DevState {
     }
 
     fn from_text(text: &str) -> Result<Self, Box<dyn Error + Send + Sync>> {
-        let file: File = serde_json::from_str(text)?;
+        let file: StateFile = serde_json::from_str(text)?;
         let registration = match file.registration {
             None => None,
             Some(FileRegistration { endpoint_id, secret, receiver_port }) => Some(Registration {
@@ -108,12 +110,12 @@ impl DevState {
             secret: registration.secret.reveal().to_owned(),
             receiver_port: registration.receiver_port,
         });
-        let file = File { api_key: self.api_key.reveal().to_owned(), registration };
-        Zeroizing::new(serde_json::to_string_pretty(&file).expect("strings and numbers are JSON") + "\n")
+        let file = StateFile { api_key: self.api_key.reveal().to_owned(), registration };
+        Zeroizing::new(serde_json::to_string_pretty(&file).expect("strings and numbers are valid JSON") + "\n")
     }
 }
 
-/// Creates the file anew: the mode counts only at creation.
+/// Always creates a new file, because the mode applies only at creation.
 fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
@@ -142,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_saved_is_loaded_and_a_first_start_finds_nothing() {
+    fn a_saved_state_is_loaded_and_a_first_start_has_none() {
         let folder = tempfile::tempdir().unwrap();
         assert!(DevState::load(folder.path()).unwrap().is_none());
         DevState::new(BearerKey::parse("first").unwrap()).save(folder.path()).unwrap();
@@ -155,7 +157,7 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn the_file_is_its_owners_alone_whatever_lay_there_before() {
+    fn only_the_owner_can_read_the_file() {
         use std::os::unix::fs::PermissionsExt;
         let folder = tempfile::tempdir().unwrap();
         for name in [FILE_NAME.to_owned(), format!(".{FILE_NAME}.new")] {
@@ -168,17 +170,17 @@ mod tests {
     }
 
     #[test]
-    fn a_damaged_file_is_named_and_never_overwritten_in_silence() {
+    fn a_damaged_file_is_an_error_that_names_it() {
         let folder = tempfile::tempdir().unwrap();
         for damage in ["", "{}", r#"{"apiKey":"a b","registration":null}"#] {
             fs::write(folder.path().join(FILE_NAME), damage).unwrap();
             let error = DevState::load(folder.path()).unwrap_err();
-            assert!(error.to_string().contains("dev.json is damaged; remove it"), "{error}");
+            assert!(error.to_string().contains("dev.json is damaged: remove it"), "{error}");
         }
     }
 
     #[test]
-    fn neither_the_key_nor_the_secret_prints_itself() {
+    fn debug_prints_neither_key_nor_secret() {
         let printed = format!("{:?}", state());
         assert!(!printed.contains("sk_live") && !printed.contains("whsec"), "{printed}");
     }

@@ -1,12 +1,11 @@
-//! Whether a webhook is genuine, by the rules of Standard Webhooks: what every integrator has to do with each one.
+//! Verifies webhooks by the rules of Standard Webhooks, as every integrator must.
 //!
-//! Pure: the time and the key are arguments.
-
-use std::time::Duration;
+//! Pure: time and key are arguments.
 
 use http::HeaderMap;
 
 use postrider_crypto::{MacKey, equal_in_constant_time};
+use postrider_domain::limits;
 use postrider_domain::signing::signature_header;
 use postrider_domain::time::Timestamp;
 
@@ -14,11 +13,7 @@ pub const WEBHOOK_ID: &str = "webhook-id";
 pub const WEBHOOK_TIMESTAMP: &str = "webhook-timestamp";
 pub const WEBHOOK_SIGNATURE: &str = "webhook-signature";
 
-/// How far a timestamp may lie from the receiver's clock, either way (Standard Webhooks): what was overheard cannot
-/// be sent again later.
-pub const TIMESTAMP_TOLERANCE: Duration = Duration::from_secs(5 * 60);
-
-/// Why a webhook was not believed.
+/// Why a webhook was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum VerifyFault {
     #[error("the {0} header is missing or not text")]
@@ -29,13 +24,14 @@ pub enum VerifyFault {
     TooOld,
     #[error("webhook-timestamp is more than 5 minutes ahead")]
     TooNew,
-    #[error("no v1 signature fits the secret and the body")]
+    #[error("no v1 signature matches the secret and the body")]
     WrongSignature,
     #[error("the receiver has no secret yet")]
     NoSecret,
 }
 
-/// Accepts a webhook when any of its `v1` signatures was made with `key` and its timestamp is near `now`.
+/// Accepts a webhook if one of its `v1` signatures was made with `key` and its timestamp is within
+/// [`limits::TIMESTAMP_TOLERANCE`] of `now`.
 ///
 /// # Errors
 /// The first fault found.
@@ -51,7 +47,7 @@ pub fn verify(key: &MacKey, headers: &HeaderMap, body: &[u8], now: Timestamp) ->
 }
 
 fn check_age(timestamp_seconds: i64, now: Timestamp) -> Result<(), VerifyFault> {
-    let is_far = now.seconds().abs_diff(timestamp_seconds) > TIMESTAMP_TOLERANCE.as_secs();
+    let is_far = now.seconds().abs_diff(timestamp_seconds) > limits::TIMESTAMP_TOLERANCE.as_secs();
     match is_far {
         true if timestamp_seconds < now.seconds() => Err(VerifyFault::TooOld),
         true => Err(VerifyFault::TooNew),
@@ -122,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn another_key_another_body_or_another_id_does_not_verify() {
+    fn another_key_body_or_id_does_not_verify() {
         let now = Timestamp::from_millis(FIRST.timestamp * 1000);
         let with_key = verify(&key(SECOND.secret), &FIRST.headers(), FIRST.body.as_bytes(), now);
         assert_eq!(with_key, Err(VerifyFault::WrongSignature));
@@ -133,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn one_fitting_signature_among_several_is_enough() {
+    fn one_matching_signature_among_several_is_enough() {
         let both = |first: &str, second: &str| FIRST.with(WEBHOOK_SIGNATURE, &format!("{first} {second}"));
         both(FIRST.signature, SECOND.signature).unwrap();
         both(SECOND.signature, FIRST.signature).unwrap();
@@ -143,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn a_timestamp_is_believed_for_five_minutes_either_way() {
+    fn a_timestamp_is_accepted_within_five_minutes() {
         let headers = FIRST.headers();
         for age_seconds in [-300, 0, 300] {
             FIRST.verify(&headers, age_seconds).unwrap();

@@ -1,14 +1,17 @@
-//! Who calls: authentication by API key.
+//! Authentication by API key.
 
 use std::sync::Arc;
 
 use postrider_domain::access::{ApiKey, ApiKeyHash, Mode, Principal};
+use postrider_domain::audit::Actor;
+use postrider_domain::tenant::Tenant;
 use postrider_domain::time::Timestamp;
 
-use super::{Service, ServiceError};
+use crate::error::ServiceError;
+use crate::service::Service;
 
 impl Service {
-    /// The principal whose key this is.
+    /// The principal of an API key.
     ///
     /// # Errors
     /// When the key is unknown, revoked or expired.
@@ -22,10 +25,9 @@ impl Service {
             return Err(ServiceError::KeyExpired);
         }
         Ok(Principal {
-            key_id: key.id,
+            actor: Actor::ApiKey(key.id),
+            tenant: Tenant { workspace: key.workspace_key, mode: key.mode },
             workspace_id: key.workspace_id,
-            workspace_key: key.workspace_key,
-            mode: key.mode,
             scopes: key.scopes,
             request_id: None,
         })
@@ -45,7 +47,7 @@ impl Service {
         Ok(Some(key))
     }
 
-    pub(super) fn hash_of(&self, api_key: &str) -> ApiKeyHash {
+    pub(crate) fn hash_of(&self, api_key: &str) -> ApiKeyHash {
         ApiKeyHash(self.api_key_hash.sign(&[api_key.as_bytes()]))
     }
 }

@@ -1,6 +1,7 @@
-//! API keys: a caller makes and revokes those of its own workspace, an operator the first ones of another.
-
-use std::sync::Arc;
+//! API keys: create, list, revoke.
+//!
+//! A caller manages the keys of its own workspace. A caller with the scope for workspaces creates the first key of
+//! another workspace. An operator does both without a principal.
 
 use postrider_domain::access::{ApiKey, ApiKeyName, GrantRefusal, Mode, Principal, Scopes, needs};
 use postrider_domain::audit::Author;
@@ -8,23 +9,25 @@ use postrider_domain::id::{ApiKeyId, RowKey, WorkspaceId};
 use postrider_domain::limits;
 use postrider_domain::page::{Page, PageRequest};
 use postrider_domain::secret::ApiKeySecret;
+use postrider_domain::tenant::Tenant;
 use postrider_domain::time::Day;
-use postrider_store::{CreateApiKeyError, NewApiKey, RevokeApiKeyError};
+use postrider_store::{CreateApiKeyError, NewApiKey, RevokeApiKeyError, Write};
 
-use super::idempotency::Seal;
-use super::{Outcome, Remember, Service, ServiceError};
+use crate::error::ServiceError;
+use crate::idempotency::{Idempotent, WriteError};
+use crate::service::Service;
 
-/// A key to be made.
+/// An API key to create.
 #[derive(Clone, Debug)]
 pub struct CreateApiKey {
     pub name: Option<ApiKeyName>,
     pub mode: Mode,
     pub scopes: Scopes,
-    /// The key stops at 00:00 UTC of this day.
+    /// The key stops working at 00:00 UTC of this day.
     pub expires_at: Option<Day>,
 }
 
-/// The one moment at which a key is shown.
+/// A new API key with its plaintext, which is shown only now.
 #[derive(Debug)]
 pub struct CreatedApiKey {
     pub key: ApiKey,
@@ -32,84 +35,84 @@ pub struct CreatedApiKey {
 }
 
 impl Service {
-    /// Makes a key of the caller's own workspace.
+    /// Creates a key of the caller's own workspace.
     ///
     /// # Errors
-    /// Without the scope, when the caller lacks what it would grant, or when the key would be expired already.
+    /// Without the scope, when the key would have a scope or mode that the caller lacks, or when it would already be
+    /// expired.
     pub async fn create_api_key(
-        self: &Arc<Self>,
+        &self,
         principal: &Principal,
         create: CreateApiKey,
-        remember: Option<Remember<CreatedApiKey>>,
-    ) -> Result<Outcome<CreatedApiKey>, ServiceError> {
+        idempotent: &Idempotent<CreatedApiKey>,
+    ) -> Result<CreatedApiKey, WriteError> {
         principal.require(needs::API_KEYS)?;
         check_grant(principal, &create)?;
-        self.make_api_key(principal.author(), principal.workspace_key, create, remember).await
+        self.make_api_key(principal.author(), principal.tenant.workspace, create, idempotent).await
     }
 
-    /// Makes a key of any workspace.
+    /// Creates a key of any workspace.
     ///
     /// # Errors
-    /// As [`Self::create_api_key`], and when there is no such workspace.
+    /// As [`Self::create_api_key`], and when the workspace does not exist.
     pub async fn create_workspace_api_key(
-        self: &Arc<Self>,
+        &self,
         principal: &Principal,
         workspace_id: WorkspaceId,
         create: CreateApiKey,
-        remember: Option<Remember<CreatedApiKey>>,
-    ) -> Result<Outcome<CreatedApiKey>, ServiceError> {
+        idempotent: &Idempotent<CreatedApiKey>,
+    ) -> Result<CreatedApiKey, WriteError> {
         principal.require(needs::WORKSPACES)?;
         check_grant(principal, &create)?;
         let workspace = self.store.find_workspace(workspace_id).await?.ok_or(ServiceError::NotFound)?;
-        self.make_api_key(principal.author(), workspace.key, create, remember).await
+        self.make_api_key(principal.author(), workspace.key, create, idempotent).await
     }
 
     /// # Errors
     /// Without the scope.
     pub async fn list_api_keys(&self, principal: &Principal, page: PageRequest) -> Result<Page<ApiKey>, ServiceError> {
         principal.require(needs::API_KEYS)?;
-        Ok(self.store.list_api_keys(Some(principal.workspace_key), page).await?)
+        Ok(self.store.list_api_keys(Some(principal.tenant.workspace), page).await?)
     }
 
     /// # Errors
     /// Without the scope, or when this workspace has no such key.
     pub async fn get_api_key(&self, principal: &Principal, id: ApiKeyId) -> Result<ApiKey, ServiceError> {
         principal.require(needs::API_KEYS)?;
-        self.store.get_api_key(Some(principal.workspace_key), id).await?.ok_or(ServiceError::NotFound)
+        self.store.get_api_key(Some(principal.tenant.workspace), id).await?.ok_or(ServiceError::NotFound)
     }
 
-    /// Revokes a key for good; it may be the caller's own. Revoking twice is no fault.
+    /// Revokes a key for good. It may be the caller's own. Revoking it again changes nothing and is not an error.
     ///
     /// # Errors
     /// Without the scope, or when this workspace has no such key.
     pub async fn revoke_api_key(
-        self: &Arc<Self>,
+        &self,
         principal: &Principal,
         id: ApiKeyId,
-        remember: Option<Remember<ApiKey>>,
-    ) -> Result<Outcome<ApiKey>, ServiceError> {
+        idempotent: &Idempotent<ApiKey>,
+    ) -> Result<ApiKey, WriteError> {
         principal.require(needs::API_KEYS)?;
-        self.end_api_key(principal.author(), principal.workspace_key, id, remember).await
+        self.end_api_key(principal.author(), principal.tenant.workspace, id, idempotent).await
     }
 
-    /// Makes a key without asking who may.
-    pub(super) async fn make_api_key(
-        self: &Arc<Self>,
+    /// Creates a key without checking who asks.
+    pub(crate) async fn make_api_key(
+        &self,
         author: Author,
-        workspace_key: RowKey,
+        workspace: RowKey,
         create: CreateApiKey,
-        remember: Option<Remember<CreatedApiKey>>,
-    ) -> Result<Outcome<CreatedApiKey>, ServiceError> {
+        idempotent: &Idempotent<CreatedApiKey>,
+    ) -> Result<CreatedApiKey, WriteError> {
         let expires_at = create.expires_at.map(Day::starts_at);
         if expires_at.is_some_and(|at| at <= self.clock.now()) {
-            return Err(ServiceError::unprocessable("expiresAt", "must be a day after today (UTC)"));
+            return Err(ServiceError::unprocessable("expiresAt", "must be a day after today (UTC)").into());
         }
         let secret = ApiKeySecret::generate(&self.random, &self.catalogue.brand, create.mode);
         let new = NewApiKey {
             id: ApiKeyId::from_letters(self.random.alphanumeric()),
-            workspace_key,
+            tenant: Tenant { workspace, mode: create.mode },
             name: create.name,
-            mode: create.mode,
             hash: self.hash_of(secret.reveal()),
             last4: secret.last4(),
             scopes: create.scopes,
@@ -117,55 +120,48 @@ impl Service {
             limit: limits::API_KEYS_PER_WORKSPACE,
             author,
         };
-        let request = remember.as_ref().map(|remember| remember.request.clone());
         let shown_secret = secret.clone();
-        let recording = self.recording(remember.as_ref(), Seal::HoldsSecret, move |key: &ApiKey| CreatedApiKey {
-            key: key.clone(),
-            secret: shown_secret.clone(),
-        });
+        let recording = idempotent
+            .sealed_recording(move |key: &ApiKey| CreatedApiKey { key: key.clone(), secret: shown_secret.clone() });
         let written = self.store.create_api_key(new, recording).await.map_err(|error| match error {
             CreateApiKeyError::NoWorkspace => ServiceError::NotFound,
             CreateApiKeyError::Store(error) => error.into(),
-            full @ CreateApiKeyError::WorkspaceFull(_) => {
-                ServiceError::Conflict(format!("No room for one more API key: {full}; revoke one that is not in use."))
-            }
+            CreateApiKeyError::WorkspaceFull(limit) => ServiceError::Conflict(format!(
+                "The workspace has {limit} API keys, the most it may have. Revoke one that is not in use."
+            )),
         })?;
-        match self.outcome(request.as_ref(), written)? {
-            Outcome::Done(key) => {
-                tracing::info!(key_id = %key.id, workspace_id = %key.workspace_id, "API key created");
-                Ok(Outcome::Done(CreatedApiKey { key, secret }))
-            }
-            Outcome::Replayed { status, body } => Ok(Outcome::Replayed { status, body }),
-        }
+        let key = idempotent.finish(written)?;
+        tracing::info!(key_id = %key.id, workspace_id = %key.workspace_id, "API key created");
+        Ok(CreatedApiKey { key, secret })
     }
 
-    /// Revokes a key without asking who may.
-    pub(super) async fn end_api_key(
-        self: &Arc<Self>,
+    /// Revokes a key without checking who asks.
+    pub(crate) async fn end_api_key(
+        &self,
         author: Author,
-        workspace_key: RowKey,
+        workspace: RowKey,
         id: ApiKeyId,
-        remember: Option<Remember<ApiKey>>,
-    ) -> Result<Outcome<ApiKey>, ServiceError> {
-        let request = remember.as_ref().map(|remember| remember.request.clone());
-        let recording = self.recording(remember.as_ref(), Seal::Plain, ApiKey::clone);
-        let revoked = self.store.revoke_api_key(workspace_key, id, author, recording).await;
+        idempotent: &Idempotent<ApiKey>,
+    ) -> Result<ApiKey, WriteError> {
+        let tenant = Tenant { workspace, mode: author.mode };
+        let write = Write { tenant, author, recording: idempotent.recording(ApiKey::clone) };
+        let revoked = self.store.revoke_api_key(write, id).await;
         self.keys.forget_all();
         let written = revoked.map_err(|error| match error {
             RevokeApiKeyError::NotFound => ServiceError::NotFound,
             RevokeApiKeyError::Store(error) => error.into(),
         })?;
         tracing::info!(key_id = %id, "API key revoked");
-        self.outcome(request.as_ref(), written)
+        idempotent.finish(written)
     }
 }
 
 fn check_grant(principal: &Principal, create: &CreateApiKey) -> Result<(), ServiceError> {
     principal.check_grant(create.scopes, create.mode).map_err(|refusal| match refusal {
         GrantRefusal::Lacking(scopes) => ServiceError::CannotGrant(scopes),
-        GrantRefusal::Live => ServiceError::unprocessable("mode", "a test key makes test keys only"),
+        GrantRefusal::Live => ServiceError::unprocessable("mode", "a test key can create only test keys"),
         GrantRefusal::Operator => {
-            ServiceError::unprocessable("scopes", "workspaces:manage is granted at the command line alone")
+            ServiceError::unprocessable("scopes", "workspaces:manage can be granted only at the command line")
         }
     })
 }

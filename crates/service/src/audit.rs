@@ -1,13 +1,14 @@
-//! The audit log, as a customer asks it.
+//! The audit log of a workspace.
 
 use postrider_domain::access::{Principal, needs};
 use postrider_domain::audit::{AuditEntry, AuditFilter};
 use postrider_domain::page::{Page, PageRequest};
 
-use super::{Service, ServiceError};
+use crate::error::ServiceError;
+use crate::service::Service;
 
 impl Service {
-    /// What was written in the caller's workspace, whoever wrote it.
+    /// The writes in the caller's workspace, by all authors.
     ///
     /// # Errors
     /// Without the scope.
@@ -18,6 +19,6 @@ impl Service {
         page: PageRequest,
     ) -> Result<Page<AuditEntry>, ServiceError> {
         principal.require(needs::AUDIT_READ)?;
-        Ok(self.store.list_audit(Some(principal.workspace_key), filter, page).await?)
+        Ok(self.store.list_audit(Some(principal.tenant.workspace), filter, page).await?)
     }
 }

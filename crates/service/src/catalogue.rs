@@ -1,7 +1,7 @@
-//! Which event catalogue counts: the one given at the start, or the one that the store holds.
+//! Which event catalogue a server uses: the one it is given at the start, or the one in the store.
 
 use postrider_domain::event_type::{Catalogue, CatalogueError, EventTypeName};
-use postrider_store::{CatalogueAdoption, NewCatalogue, Store, StoreError};
+use postrider_store::{CatalogueAdoption, Meta, NewCatalogue, StoreError};
 
 /// Why a store cannot be used with a catalogue.
 #[derive(Debug, thiserror::Error)]
@@ -9,7 +9,8 @@ pub enum AdoptError {
     #[error(transparent)]
     Given(#[from] CatalogueError),
     #[error(
-        "the store's catalogue, of version {version}, is newer than the one given and cannot be read; is postrider older than the one that stored it?"
+        "cannot read the event catalogue version {version} in the store, which is newer than the given one: run the \
+         postrider version that stored it, or a newer one"
     )]
     Stored {
         version: u32,
@@ -17,22 +18,24 @@ pub enum AdoptError {
         source: CatalogueError,
     },
     #[error(
-        "the store holds another event catalogue of version {version}: raise `version` in the file that was changed, or give the file that was adopted with --events"
+        "the store holds a different event catalogue with the same version {version}: raise `version` in the changed \
+         file, or pass the stored file with --events"
     )]
     OtherContent { version: u32 },
-    #[error("the brand cannot change from {stored:?} to {given:?}: API keys exist that start with the old one")]
+    #[error("the brand cannot change from {stored:?} to {given:?}: existing API keys start with the old brand")]
     BrandFixed { stored: String, given: String },
-    #[error("the event catalogue no longer names {}, which stored events or endpoints use: keep the name and set `retired = true`", .names.join(", "))]
+    #[error("the event catalogue no longer names {}, which stored events or endpoints use: keep each name and set \
+             `retired = true`", .names.join(", "))]
     NamesInUse { names: Vec<String> },
     #[error(transparent)]
     Store(#[from] StoreError),
 }
 
-/// Makes the catalogue in `text` the store's, unless the store holds a newer one; returns the one that counts.
+/// Stores the catalogue in `text` unless the store holds a newer one. Returns the catalogue to use.
 ///
 /// # Errors
-/// When `text` is no catalogue, or stands against what is stored.
-pub async fn adopt_catalogue(store: &dyn Store, text: &str) -> Result<Catalogue, AdoptError> {
+/// When `text` is not a catalogue, or contradicts the stored one.
+pub async fn adopt_catalogue(store: &dyn Meta, text: &str) -> Result<Catalogue, AdoptError> {
     let given = Catalogue::parse(text)?;
     let new = NewCatalogue {
         version: given.version,
@@ -50,7 +53,7 @@ pub async fn adopt_catalogue(store: &dyn Store, text: &str) -> Result<Catalogue,
                 given_version = given.version,
                 stored_version = version,
                 names,
-                "the event catalogue given is older than the store's; the stored one counts"
+                "the given event catalogue is older than the stored one, which is used instead"
             );
             Ok(stored)
         }
@@ -62,10 +65,10 @@ pub async fn adopt_catalogue(store: &dyn Store, text: &str) -> Result<Catalogue,
     }
 }
 
-/// The store's own catalogue, if it has one.
+/// The stored catalogue, if there is one.
 ///
 /// # Errors
-/// When a newer version of this program stored it in a form that this one cannot read.
-pub async fn stored_catalogue(store: &dyn Store) -> Result<Option<Catalogue>, AdoptError> {
+/// When a newer version of this program stored it in a form that this version cannot read.
+pub async fn stored_catalogue(store: &dyn Meta) -> Result<Option<Catalogue>, AdoptError> {
     Ok(store.catalogue().await?.map(|text| Catalogue::parse(&text)).transpose()?)
 }

@@ -1,6 +1,4 @@
-//! The delivery log, as a customer asks it.
-
-use std::sync::Arc;
+//! The delivery log, and manual retries and skips.
 
 use postrider_domain::access::{Principal, needs};
 use postrider_domain::attempt::Attempt;
@@ -9,8 +7,10 @@ use postrider_domain::id::DeliveryId;
 use postrider_domain::page::{Page, PageRequest};
 use postrider_store::{RequeueError, SkipDeliveryError};
 
-use super::idempotency::Seal;
-use super::{Outcome, Remember, Service, ServiceError};
+use crate::error::ServiceError;
+use crate::idempotency::{Idempotent, WriteError};
+use crate::principal_write::write_by;
+use crate::service::Service;
 
 impl Service {
     /// # Errors
@@ -22,7 +22,7 @@ impl Service {
         page: PageRequest,
     ) -> Result<Page<Delivery>, ServiceError> {
         principal.require(needs::WEBHOOKS_READ)?;
-        Ok(self.store.list_deliveries(principal.workspace_key, filter, page).await?)
+        Ok(self.store.list_deliveries(principal.tenant, filter, page).await?)
     }
 
     /// # Errors
@@ -33,43 +33,41 @@ impl Service {
         id: DeliveryId,
     ) -> Result<(Delivery, Vec<Attempt>), ServiceError> {
         principal.require(needs::WEBHOOKS_READ)?;
-        self.store.find_delivery(principal.workspace_key, id).await?.ok_or(ServiceError::NotFound)
+        self.store.find_delivery(principal.tenant, id).await?.ok_or(ServiceError::NotFound)
     }
 
-    /// Queues a new delivery of the same event to the same endpoint, whatever became of the first.
+    /// Queues a new delivery of the same event to the same endpoint. The status of the first does not matter.
     ///
     /// # Errors
-    /// Without the scope, when this workspace has no such delivery, or when its endpoint is deleted or off.
+    /// Without the scope, when this workspace has no such delivery, or when its endpoint is deleted or not active.
     pub async fn retry_delivery(
-        self: &Arc<Self>,
+        &self,
         principal: &Principal,
         id: DeliveryId,
-        remember: Option<Remember<Delivery>>,
-    ) -> Result<Outcome<Delivery>, ServiceError> {
+        idempotent: &Idempotent<Delivery>,
+    ) -> Result<Delivery, WriteError> {
         principal.require(needs::ENDPOINT_WRITE)?;
-        let request = remember.as_ref().map(|remember| remember.request.clone());
-        let recording = self.recording(remember.as_ref(), Seal::Plain, Delivery::clone);
-        let retried = self.store.retry_delivery(principal.workspace_key, id, principal.author(), recording).await;
+        let recording = idempotent.recording(Delivery::clone);
+        let retried = self.store.retry_delivery(write_by(principal, recording), id).await;
         let written = retried.map_err(requeue_error)?;
-        self.outcome(request.as_ref(), written)
+        idempotent.finish(written)
     }
 
-    /// Gives up the delivery at which its endpoint's strict order has stopped, so that the rest goes on.
+    /// Skips the failed delivery that blocks its endpoint's strict order, so that the deliveries behind it continue.
     ///
     /// # Errors
-    /// Without the scope, when this workspace has no such delivery, or when no order has stopped at it.
+    /// Without the scope, when this workspace has no such delivery, or when it does not block a strict order.
     pub async fn skip_delivery(
-        self: &Arc<Self>,
+        &self,
         principal: &Principal,
         id: DeliveryId,
-        remember: Option<Remember<Delivery>>,
-    ) -> Result<Outcome<Delivery>, ServiceError> {
+        idempotent: &Idempotent<Delivery>,
+    ) -> Result<Delivery, WriteError> {
         principal.require(needs::ENDPOINT_WRITE)?;
-        let request = remember.as_ref().map(|remember| remember.request.clone());
-        let recording = self.recording(remember.as_ref(), Seal::Plain, Delivery::clone);
-        let skipped = self.store.skip_delivery(principal.workspace_key, id, principal.author(), recording).await;
+        let recording = idempotent.recording(Delivery::clone);
+        let skipped = self.store.skip_delivery(write_by(principal, recording), id).await;
         let written = skipped.map_err(skip_error)?;
-        self.outcome(request.as_ref(), written)
+        idempotent.finish(written)
     }
 }
 
@@ -83,7 +81,7 @@ fn skip_error(error: SkipDeliveryError) -> ServiceError {
     }
 }
 
-pub(super) fn requeue_error(error: RequeueError) -> ServiceError {
+pub(crate) fn requeue_error(error: RequeueError) -> ServiceError {
     match error {
         RequeueError::NotFound => ServiceError::NotFound,
         RequeueError::EndpointDeleted => ServiceError::Conflict("The endpoint is deleted.".to_owned()),

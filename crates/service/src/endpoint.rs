@@ -1,6 +1,5 @@
-//! Endpoints: where a customer wants which events.
+//! Endpoints: create, change, delete, rotate the secret, send a test event.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use postrider_domain::access::{Principal, needs};
@@ -21,12 +20,15 @@ use postrider_store::{
     SealedSigningKey, SecretRotation, UpdateEndpointError,
 };
 
-use super::delivery::requeue_error;
-use super::endpoint_options::nothing_to_keep;
-use super::idempotency::Seal;
-use super::{Outcome, PublishEvent, Remember, Service, ServiceError};
+use crate::delivery::requeue_error;
+use crate::endpoint_options::nothing_to_keep;
+use crate::error::ServiceError;
+use crate::event::PublishEvent;
+use crate::idempotency::{Idempotent, WriteError};
+use crate::principal_write::write_by;
+use crate::service::Service;
 
-/// An endpoint to be made.
+/// An endpoint to create.
 #[derive(Debug)]
 pub struct CreateEndpoint {
     pub name: EndpointName,
@@ -45,20 +47,21 @@ pub struct UpdateEndpoint {
     pub private: PrivateOptions,
 }
 
-/// How a secret is replaced.
+/// How to replace a secret.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct RotateSecret {
-    /// How long what is enqueued is signed with the old secret too.
+    /// How long new deliveries are signed with the old secret too.
     pub overlap: Duration,
-    /// What is queued already is signed with the new secret.
+    /// Deliveries that are already queued are signed with the new secret.
     pub revoke_queued: bool,
 }
 
-/// Rotations of one endpoint that come at the same moment; more is a client gone wild.
+/// How often a write is tried again when a concurrent rotation of the same secret wins. More concurrent rotations mean
+/// a client that misbehaves.
 const ROTATE_TRIES: usize = 8;
-const ROTATED_BY_OTHERS: &str = "The secret is being rotated by others at the same time.";
+const ROTATED_BY_OTHERS: &str = "Other requests are rotating the secret at the same time.";
 
-/// The one moment at which a secret is shown.
+/// An endpoint with its plaintext secret, which is shown only now.
 #[derive(Debug)]
 pub struct EndpointWithSecret {
     pub endpoint: Endpoint,
@@ -67,13 +70,13 @@ pub struct EndpointWithSecret {
 
 impl Service {
     /// # Errors
-    /// Without the scope, when the URL's host may not be called, or when there is no room for one more.
+    /// Without the scope, when the URL's host may not be called, or when a limit on endpoints is reached.
     pub async fn create_endpoint(
-        self: &Arc<Self>,
+        &self,
         principal: &Principal,
         create: CreateEndpoint,
-        remember: Option<Remember<EndpointWithSecret>>,
-    ) -> Result<Outcome<EndpointWithSecret>, ServiceError> {
+        idempotent: &Idempotent<EndpointWithSecret>,
+    ) -> Result<EndpointWithSecret, WriteError> {
         principal.require(needs::ENDPOINT_WRITE)?;
         let id = EndpointId::from_letters(self.random.alphanumeric());
         let sealed = self.sealed_options(id, &create.private)?;
@@ -84,7 +87,6 @@ impl Service {
         let new = NewEndpoint {
             key: self.store.next_key(),
             id,
-            workspace_key: principal.workspace_key,
             project_id: create.project_id,
             name: create.name,
             url: create.url,
@@ -94,32 +96,29 @@ impl Service {
             options: create.options,
             sealed: SealedOptions { signing_key, ..sealed },
             limits: self.endpoint_limits,
-            author: principal.author(),
         };
-        let request = remember.as_ref().map(|remember| remember.request.clone());
         let shown_secret = secret.clone();
-        let recording = self.recording(remember.as_ref(), Seal::HoldsSecret, move |endpoint: &Endpoint| {
-            EndpointWithSecret { endpoint: endpoint.clone(), secret: shown_secret.clone() }
+        let recording = idempotent.sealed_recording(move |endpoint: &Endpoint| EndpointWithSecret {
+            endpoint: endpoint.clone(),
+            secret: shown_secret.clone(),
         });
-        let written = self.store.create_endpoint(new, recording).await.map_err(|error| match error {
-            CreateEndpointError::Store(error) => error.into(),
-            CreateEndpointError::NothingToKeep(name) => nothing_to_keep(&name),
-            full => ServiceError::Conflict(format!("No room for one more endpoint: {full}.")),
-        })?;
-        match self.outcome(request.as_ref(), written)? {
-            Outcome::Done(endpoint) => {
-                tracing::info!(endpoint_id = %endpoint.id, workspace_id = %principal.workspace_id, "endpoint created");
-                Ok(Outcome::Done(EndpointWithSecret { endpoint, secret }))
-            }
-            Outcome::Replayed { status, body } => Ok(Outcome::Replayed { status, body }),
-        }
+        let written =
+            self.store.create_endpoint(write_by(principal, recording), new).await.map_err(|error| match error {
+                CreateEndpointError::Store(error) => error.into(),
+                CreateEndpointError::NothingToKeep(name) => nothing_to_keep(&name),
+                CreateEndpointError::ProjectFull(limit) => full("project", limit),
+                CreateEndpointError::WorkspaceFull(limit) => full("workspace", limit),
+            })?;
+        let endpoint = idempotent.finish(written)?;
+        tracing::info!(endpoint_id = %endpoint.id, workspace_id = %principal.workspace_id, "endpoint created");
+        Ok(EndpointWithSecret { endpoint, secret })
     }
 
     /// # Errors
     /// Without the scope, or when this workspace has no such endpoint.
     pub async fn get_endpoint(&self, principal: &Principal, id: EndpointId) -> Result<Endpoint, ServiceError> {
         principal.require(needs::WEBHOOKS_READ)?;
-        self.store.find_endpoint(principal.workspace_key, id).await?.ok_or(ServiceError::NotFound)
+        self.store.find_endpoint(principal.tenant, id).await?.ok_or(ServiceError::NotFound)
     }
 
     /// # Errors
@@ -131,20 +130,20 @@ impl Service {
         page: PageRequest,
     ) -> Result<Page<Endpoint>, ServiceError> {
         principal.require(needs::WEBHOOKS_READ)?;
-        Ok(self.store.list_endpoints(principal.workspace_key, filter, page).await?)
+        Ok(self.store.list_endpoints(principal.tenant, filter, page).await?)
     }
 
-    /// Changes an endpoint. A new URL is vetted, and so is the old one when the endpoint is switched on.
+    /// Changes an endpoint. A new URL is vetted. The current URL is vetted when the endpoint is activated.
     ///
     /// # Errors
     /// As [`Self::create_endpoint`], or when this workspace has no such endpoint.
     pub async fn update_endpoint(
-        self: &Arc<Self>,
+        &self,
         principal: &Principal,
         id: EndpointId,
         update: UpdateEndpoint,
-        remember: Option<Remember<Endpoint>>,
-    ) -> Result<Outcome<Endpoint>, ServiceError> {
+        idempotent: &Idempotent<Endpoint>,
+    ) -> Result<Endpoint, WriteError> {
         principal.require(needs::ENDPOINT_WRITE)?;
         let UpdateEndpoint { change, private } = update;
         let sealed = self.sealed_options(id, &private)?;
@@ -156,34 +155,27 @@ impl Service {
             let url = EndpointUrl::parse(&endpoint.url).map_err(|fault| ServiceError::invalid("url", fault.0))?;
             self.vet_url(&url).await?;
         }
-        let request = remember.as_ref().map(|remember| remember.request.clone());
-        let recording = self.recording(remember.as_ref(), Seal::Plain, Endpoint::clone);
+        let recording = idempotent.recording(Endpoint::clone);
         for _ in 0..ROTATE_TRIES {
             let update = EndpointUpdate {
                 change: change.clone(),
                 sealed: SealedOptions { signing_key: self.key_for(principal, id, &change).await?, ..sealed.clone() },
                 limits: self.endpoint_limits,
             };
-            let author = principal.author();
-            return match self
-                .store
-                .update_endpoint(principal.workspace_key, id, update, author, recording.clone())
-                .await
-            {
-                Ok(written) => self.outcome(request.as_ref(), written),
-                Err(UpdateEndpointError::Outrun) => continue,
-                Err(UpdateEndpointError::NotFound) => Err(ServiceError::NotFound),
-                Err(error @ UpdateEndpointError::ProjectFull(_)) => {
-                    Err(ServiceError::Conflict(format!("No room for one more endpoint: {error}.")))
-                }
-                Err(UpdateEndpointError::NothingToKeep(name)) => Err(nothing_to_keep(&name)),
+            let write = write_by(principal, recording.clone());
+            return match self.store.update_endpoint(write, id, update).await {
+                Ok(written) => idempotent.finish(written),
+                Err(UpdateEndpointError::SecretVersionChanged) => continue,
+                Err(UpdateEndpointError::NotFound) => Err(ServiceError::NotFound.into()),
+                Err(UpdateEndpointError::ProjectFull(limit)) => Err(full("project", limit).into()),
+                Err(UpdateEndpointError::NothingToKeep(name)) => Err(nothing_to_keep(&name).into()),
                 Err(UpdateEndpointError::Store(error)) => Err(error.into()),
             };
         }
-        Err(ServiceError::Conflict(ROTATED_BY_OTHERS.to_owned()))
+        Err(ServiceError::Conflict(ROTATED_BY_OTHERS.to_owned()).into())
     }
 
-    /// The key that a change to `v1a` needs unless the newest version of the secret has one.
+    /// The signing key for a change to `v1a`. The store keeps the existing key if the secret's newest version has one.
     async fn key_for(
         &self,
         principal: &Principal,
@@ -193,7 +185,7 @@ impl Service {
         if !change.options.signature_schemes.is_some_and(SignatureSchemes::has_v1a) {
             return Ok(None);
         }
-        let version = self.store.secret_version(principal.workspace_key, id).await?.ok_or(ServiceError::NotFound)?;
+        let version = self.store.secret_version(principal.tenant, id).await?.ok_or(ServiceError::NotFound)?;
         Ok(Some((version, self.sealed_signing_key(id, version))))
     }
 
@@ -202,24 +194,23 @@ impl Service {
     /// # Errors
     /// Without the scope, or when this workspace has no such endpoint.
     pub async fn delete_endpoint(
-        self: &Arc<Self>,
+        &self,
         principal: &Principal,
         id: EndpointId,
-        remember: Option<Remember<()>>,
-    ) -> Result<Outcome<()>, ServiceError> {
+        idempotent: &Idempotent<()>,
+    ) -> Result<(), WriteError> {
         principal.require(needs::ENDPOINT_WRITE)?;
-        let request = remember.as_ref().map(|remember| remember.request.clone());
-        let recording = self.recording(remember.as_ref(), Seal::Plain, |()| ());
-        let deleted = self.store.delete_endpoint(principal.workspace_key, id, principal.author(), recording).await;
+        let recording = idempotent.recording(|()| ());
+        let deleted = self.store.delete_endpoint(write_by(principal, recording), id).await;
         let written = deleted.map_err(|error| match error {
             DeleteEndpointError::NotFound => ServiceError::NotFound,
             DeleteEndpointError::Store(error) => error.into(),
         })?;
         tracing::info!(endpoint_id = %id, workspace_id = %principal.workspace_id, "endpoint deleted");
-        self.outcome(request.as_ref(), written)
+        idempotent.finish(written)
     }
 
-    /// Makes a fresh secret. Each call makes another.
+    /// Replaces the secret with a fresh one. Each call makes another.
     ///
     /// # Errors
     /// Without the scope, or when this workspace has no such endpoint.
@@ -231,7 +222,7 @@ impl Service {
     ) -> Result<EndpointWithSecret, ServiceError> {
         principal.require(needs::ENDPOINT_WRITE)?;
         for _ in 0..ROTATE_TRIES {
-            let current = self.store.secret_version(principal.workspace_key, id).await?;
+            let current = self.store.secret_version(principal.tenant, id).await?;
             let version = SecretVersion(current.ok_or(ServiceError::NotFound)?.0 + 1);
             let secret = WebhookSecret::generate(&self.random);
             let record = sealing_record(id, version);
@@ -242,13 +233,14 @@ impl Service {
                 signing_key: self.sealed_signing_key(id, version),
                 overlap: rotate.overlap,
                 revoke_queued: rotate.revoke_queued,
+                author: principal.author(),
             };
-            match self.store.rotate_secret(principal.workspace_key, id, rotation, principal.author()).await {
+            match self.store.rotate_secret(principal.tenant, id, rotation).await {
                 Ok(endpoint) => {
                     tracing::info!(endpoint_id = %id, version = version.0, "secret rotated");
                     return Ok(EndpointWithSecret { endpoint, secret });
                 }
-                Err(RotateSecretError::Outrun) => {}
+                Err(RotateSecretError::SecretVersionChanged) => {}
                 Err(RotateSecretError::NotFound) => return Err(ServiceError::NotFound),
                 Err(RotateSecretError::Store(error)) => return Err(error.into()),
             }
@@ -256,23 +248,24 @@ impl Service {
         Err(ServiceError::Conflict(ROTATED_BY_OTHERS.to_owned()))
     }
 
-    /// Sends the catalogue's example of one event to this endpoint alone, on or off.
+    /// Sends the catalogue's example of one event to this endpoint alone, also when the endpoint is not active.
     ///
     /// # Errors
     /// Without the scope, when this workspace has no such endpoint, or when it is not subscribed to the event.
     pub async fn test_endpoint(
-        self: &Arc<Self>,
+        &self,
         principal: &Principal,
         id: EndpointId,
         event: Option<EventTypeName>,
-        remember: Option<Remember<Delivery>>,
-    ) -> Result<Outcome<Delivery>, ServiceError> {
+        idempotent: &Idempotent<Delivery>,
+    ) -> Result<Delivery, WriteError> {
         principal.require(needs::ENDPOINT_WRITE)?;
         let endpoint = self.get_endpoint(principal, id).await?;
         let name = match event {
             Some(name) if endpoint.events.contains(&name) => name,
             Some(_) => {
-                return Err(ServiceError::unprocessable("event", "must be one that the endpoint is subscribed to"));
+                let fault = "must be one that the endpoint is subscribed to";
+                return Err(ServiceError::unprocessable("event", fault).into());
             }
             None => endpoint.events.first().cloned().ok_or(ServiceError::NotFound)?,
         };
@@ -288,15 +281,15 @@ impl Service {
             occurred_at: None,
             body_hash: [0; 32],
         };
-        let request = remember.as_ref().map(|remember| remember.request.clone());
-        let recording = self.recording(remember.as_ref(), Seal::Plain, Delivery::clone);
+        let recording = idempotent.recording(Delivery::clone);
         let event = self.prepared(principal, event);
-        let accepted = self.store.accept_test(id, event, principal.author(), recording).await;
+        let accepted = self.store.accept_test(write_by(principal, recording), id, event).await;
         let written = accepted.map_err(requeue_error)?;
-        self.outcome(request.as_ref(), written)
+        idempotent.finish(written)
     }
 
-    /// Plain `http` is a fault of the request unless the operator allowed it for this host; then the guard has its say.
+    /// Checks that the URL may be called. Plain `http` is a fault of the request unless the operator allowed it for the
+    /// host.
     async fn vet_url(&self, url: &EndpointUrl) -> Result<(), ServiceError> {
         if !url.is_https() && !self.guard.allows_plain_http(url.url()) {
             return Err(ServiceError::invalid("url", NOT_HTTPS));
@@ -305,9 +298,13 @@ impl Service {
             Ok(()) => Ok(()),
             Err(refusal) if refusal.reason == RefusalReason::PlainHttp => Err(ServiceError::invalid("url", NOT_HTTPS)),
             Err(refusal) => {
-                tracing::info!(host = refusal.host, reason = %refusal.reason, "an endpoint's URL was refused");
+                tracing::info!(host = refusal.host, reason = %refusal.reason, "the URL of an endpoint was refused");
                 Err(ServiceError::SsrfBlocked(refusal))
             }
         }
     }
+}
+
+fn full(owner: &str, limit: u32) -> ServiceError {
+    ServiceError::Conflict(format!("The {owner} has {limit} endpoints, the most it may have."))
 }

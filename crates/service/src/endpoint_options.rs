@@ -1,18 +1,19 @@
-//! An endpoint's secret options: checked against what may be given, and sealed before the store sees them.
+//! The secret options of an endpoint: checked, then sealed before the store sees them.
 
-use postrider_domain::endpoint::SecretVersion;
-use postrider_domain::endpoint_options::{SealedPart, signing_key_record};
+use postrider_domain::endpoint::{SecretVersion, signing_key_record};
+use postrider_domain::endpoint_options::SealedPart;
 use postrider_domain::id::EndpointId;
-use postrider_domain::private_options::{ClientCertificate, HeaderGiven, PrivateOptions};
+use postrider_domain::private_options::{ClientCertificate, GivenHeader, PrivateOptions};
 use postrider_domain::secret::SigningSecret;
 use postrider_store::{SealedCertificate, SealedHeader, SealedOptions, SealedSigningKey};
 
-use super::{Service, ServiceError};
+use crate::error::ServiceError;
+use crate::service::Service;
 
 impl Service {
     /// # Errors
-    /// When a header's name is reserved or stands twice, or the certificate cannot be used.
-    pub(super) fn sealed_options(
+    /// When a header name is reserved or occurs twice, or the certificate cannot be used.
+    pub(crate) fn sealed_options(
         &self,
         id: EndpointId,
         private: &PrivateOptions,
@@ -26,8 +27,8 @@ impl Service {
         Ok(SealedOptions { headers, client_certificate, signing_key: None })
     }
 
-    fn sealed_headers(&self, id: EndpointId, headers: &[HeaderGiven]) -> Result<Vec<SealedHeader>, ServiceError> {
-        let fault = |header: &HeaderGiven, what: &str| {
+    fn sealed_headers(&self, id: EndpointId, headers: &[GivenHeader]) -> Result<Vec<SealedHeader>, ServiceError> {
+        let fault = |header: &GivenHeader, what: &str| {
             ServiceError::unprocessable("headers", &format!("{} {what}", header.name.as_str()))
         };
         for (index, header) in headers.iter().enumerate() {
@@ -35,10 +36,10 @@ impl Service {
                 return Err(fault(header, "is reserved and cannot be set"));
             }
             if headers[..index].iter().any(|earlier| earlier.name == header.name) {
-                return Err(fault(header, "stands twice: names that differ in case alone are the same"));
+                return Err(fault(header, "occurs twice: names that differ only in case are the same"));
             }
         }
-        let sealed = |header: &HeaderGiven| {
+        let sealed = |header: &GivenHeader| {
             let record = SealedPart::Header(header.name.clone()).record(id);
             let seal = |text: &str| self.master_key.seal(&self.random, &record, text.as_bytes());
             let sealed = header.value.as_ref().map(|value| seal(value.reveal()));
@@ -59,8 +60,8 @@ impl Service {
         Ok(SealedCertificate { facts, sealed })
     }
 
-    /// A fresh key for the `v1a` signatures of one version of the secret.
-    pub(super) fn sealed_signing_key(&self, id: EndpointId, version: SecretVersion) -> SealedSigningKey {
+    /// A fresh key for the `v1a` signatures of one secret version.
+    pub(crate) fn sealed_signing_key(&self, id: EndpointId, version: SecretVersion) -> SealedSigningKey {
         let secret = SigningSecret::generate(&self.random);
         let record = signing_key_record(id, version);
         let sealed = self.master_key.seal(&self.random, &record, secret.reveal().as_bytes());
@@ -68,6 +69,6 @@ impl Service {
     }
 }
 
-pub(super) fn nothing_to_keep(header: &str) -> ServiceError {
+pub(crate) fn nothing_to_keep(header: &str) -> ServiceError {
     ServiceError::unprocessable("headers", &format!("{header} has no stored value that could be kept"))
 }

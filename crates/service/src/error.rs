@@ -1,15 +1,15 @@
-//! Why a caller did not get what it asked for: the contract's codes as one closed list.
+//! Why a request is refused or fails: a closed list, which the API maps to the codes of the contract.
 
 use std::borrow::Cow;
 use std::time::Duration;
 
 use postrider_domain::access::{ScopeMissing, Scopes};
 use postrider_domain::page::InvalidPage;
-use postrider_domain::rate_limit::Bucket;
+use postrider_domain::rate_limit::RateBucket;
 use postrider_domain::target::TargetRefusal;
 use postrider_store::StoreError;
 
-/// A parameter and what is wrong with it.
+/// The name of a parameter and its fault.
 pub type ParameterFault = (String, String);
 
 #[derive(Debug, thiserror::Error)]
@@ -30,7 +30,7 @@ pub enum ServiceError {
     KeyExpired,
     #[error(transparent)]
     ScopeMissing(#[from] ScopeMissing),
-    /// A key would be made that may do what its maker may not.
+    /// The new key would have a scope that the caller lacks.
     #[error("Token lacks the required scope. A key cannot grant a scope that it lacks: {0}.")]
     CannotGrant(Scopes),
     #[error("There is no such resource.")]
@@ -41,12 +41,12 @@ pub enum ServiceError {
     IdempotencyKeyConflict(Cow<'static, str>),
     #[error("{0}")]
     Conflict(String),
-    /// The same idempotent request is being worked on right now.
-    #[error("A request with this Idempotency-Key is under way.")]
+    /// A request with the same idempotency key is in flight.
+    #[error("A request with this Idempotency-Key is in progress.")]
     InFlight { retry_after: Duration },
-    /// The workspace has used up a bucket of requests.
+    /// The workspace has reached the limit of a rate bucket.
     #[error("Too many requests of this workspace in 60 seconds: {limit} in the bucket \"{}\".", .bucket.as_str())]
-    RateLimited { bucket: Bucket, limit: u32, retry_after: Duration },
+    RateLimited { bucket: RateBucket, limit: u32, retry_after: Duration },
     #[error("{0}")]
     PayloadTooLarge(String),
     #[error("The body must be application/json.")]
@@ -79,7 +79,8 @@ impl ServiceError {
         }
     }
 
-    /// Whether an idempotent request that ended so is remembered with this answer.
+    /// Whether the answer to an idempotent request is recorded. Temporary errors are not, and neither are refusals that
+    /// concern the API key or the idempotency key.
     pub fn is_remembered(&self) -> bool {
         match self {
             Self::InFlight { .. }

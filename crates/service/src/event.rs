@@ -1,4 +1,4 @@
-//! Publishing: an event is accepted once it and its deliveries are on disk.
+//! Events: publish, list, get. An event is accepted once it and its deliveries are on disk.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -10,33 +10,69 @@ use postrider_domain::endpoint::{OpaqueId, ProjectId};
 use postrider_domain::event::{
     EnvelopeFields, Event, EventDetail, EventFilter, EventReceipt, NewEvent, render_envelope,
 };
-use postrider_domain::event_type::{EventTypeName, Validation};
+use postrider_domain::event_type::{Catalogue, EventTypeName, Validation};
 use postrider_domain::id::EventId;
 use postrider_domain::limits;
 use postrider_domain::page::{Page, PageRequest};
 use postrider_domain::time::Timestamp;
 use postrider_store::AcceptError;
 
-use super::idempotency::Seal;
-use super::{Outcome, Remember, Service, ServiceError};
+use crate::blocking::run_blocking;
+use crate::error::ServiceError;
+use crate::event_name::subscribable_event;
+use crate::fields::{Fields, object, string};
+use crate::idempotency::{Idempotent, WriteError};
+use crate::json_body::JsonBody;
+use crate::service::Service;
 
-/// An event to be published.
+/// An event to publish.
 #[derive(Debug)]
 pub struct PublishEvent {
     pub event_type: EventTypeName,
-    /// The bytes as they came.
+    /// The bytes that the publisher sent.
     pub data: Box<RawValue>,
     pub project_id: Option<ProjectId>,
     pub external_id: Option<OpaqueId>,
     pub occurred_at: Option<Timestamp>,
-    /// SHA-256 of the canonical form of the whole event; needed only with an `externalId`.
+    /// SHA-256 of the canonical form of the whole event. Zeros without an `externalId`, which alone needs it.
     pub body_hash: [u8; 32],
 }
 
-/// How the events of a request are called in its faults.
+impl PublishEvent {
+    /// Parses a body that is one event. Every source of events uses it.
+    ///
+    /// # Errors
+    /// All faults of the event together.
+    pub fn parse(catalogue: &Catalogue, body: &JsonBody) -> Result<Self, ServiceError> {
+        Self::from_fields(catalogue, body.fields()?, || body.hash())
+    }
+
+    /// Parses an event that is part of a body. `hash` returns the SHA-256 of the event's canonical form.
+    ///
+    /// # Errors
+    /// All faults of the event together.
+    pub fn from_fields(
+        catalogue: &Catalogue,
+        mut fields: Fields<'_>,
+        hash: impl FnOnce() -> [u8; 32],
+    ) -> Result<Self, ServiceError> {
+        let event_type = fields.required("type", string(|name| subscribable_event(catalogue, name)));
+        let data = fields.required("data", object);
+        let project_id = fields.nullable("projectId", string(ProjectId::parse));
+        let external_id = fields.nullable("externalId", string(OpaqueId::parse));
+        let occurred_at = fields.nullable("occurredAt", string(Timestamp::parse));
+        let (event_type, data) = fields.finish_with(event_type.zip(data))?;
+        let body_hash = external_id.as_ref().map(|_| hash()).unwrap_or_default();
+        Ok(Self { event_type, data, project_id, external_id, occurred_at, body_hash })
+    }
+}
+
+/// How faults name a parameter of an event.
 #[derive(Clone, Copy)]
 enum Naming {
+    /// The request is one event: `data.x`.
     Alone,
+    /// The request is a batch: `events[3].data.x`.
     Numbered,
 }
 
@@ -49,35 +85,35 @@ impl Naming {
     }
 }
 
-/// Above this, preparing a batch takes long enough to keep others waiting, so it leaves the thread that answers them.
-const PREPARE_ASIDE_BYTES: usize = 256 * 1024;
+/// A larger batch is prepared on a thread for blocking work, so that it does not delay other requests.
+const PREPARE_BLOCKING_BYTES: usize = 256 * 1024;
 
 impl Service {
-    /// Accepts an event. Its receipt is the only one.
+    /// Accepts an event. The list holds one receipt.
     ///
     /// # Errors
-    /// Without the scope, when `data` does not fit a schema that rejects, when the `externalId` was used with other
-    /// content, or when too many deliveries would come of it.
+    /// Without the scope, when `data` violates a schema that rejects, when the `externalId` was used with other
+    /// content, or when the event would create too many deliveries.
     pub async fn publish_event(
         self: &Arc<Self>,
         principal: &Principal,
         event: PublishEvent,
-        remember: Option<Remember<Vec<EventReceipt>>>,
-    ) -> Result<Outcome<Vec<EventReceipt>>, ServiceError> {
-        self.publish(principal, vec![event], Naming::Alone, remember).await
+        idempotent: &Idempotent<Vec<EventReceipt>>,
+    ) -> Result<Vec<EventReceipt>, WriteError> {
+        self.publish(principal, vec![event], Naming::Alone, idempotent).await
     }
 
     /// Accepts all events or none. The receipts are in the order of the events.
     ///
     /// # Errors
-    /// As [`Self::publish_event`], and when two events have one `externalId`.
+    /// As [`Self::publish_event`], and when two events have the same `externalId`.
     pub async fn publish_batch(
         self: &Arc<Self>,
         principal: &Principal,
         events: Vec<PublishEvent>,
-        remember: Option<Remember<Vec<EventReceipt>>>,
-    ) -> Result<Outcome<Vec<EventReceipt>>, ServiceError> {
-        self.publish(principal, events, Naming::Numbered, remember).await
+        idempotent: &Idempotent<Vec<EventReceipt>>,
+    ) -> Result<Vec<EventReceipt>, WriteError> {
+        self.publish(principal, events, Naming::Numbered, idempotent).await
     }
 
     async fn publish(
@@ -85,20 +121,17 @@ impl Service {
         principal: &Principal,
         events: Vec<PublishEvent>,
         naming: Naming,
-        remember: Option<Remember<Vec<EventReceipt>>>,
-    ) -> Result<Outcome<Vec<EventReceipt>>, ServiceError> {
+        idempotent: &Idempotent<Vec<EventReceipt>>,
+    ) -> Result<Vec<EventReceipt>, WriteError> {
         principal.require(needs::PUBLISH)?;
         let bytes: usize = events.iter().map(|event| event.data.get().len()).sum();
-        let events = if bytes > PREPARE_ASIDE_BYTES {
+        let events = if bytes > PREPARE_BLOCKING_BYTES {
             let (service, principal) = (Arc::clone(self), principal.clone());
-            let prepare = move || service.prepare(&principal, events, naming);
-            let prepared = tokio::task::spawn_blocking(prepare).await;
-            prepared.map_err(|error| ServiceError::Internal { source: Box::new(error) })??
+            run_blocking(move || service.prepare(&principal, events, naming)).await?
         } else {
             self.prepare(principal, events, naming)?
         };
-        let request = remember.as_ref().map(|remember| remember.request.clone());
-        let recording = self.recording(remember.as_ref(), Seal::Plain, Vec::clone);
+        let recording = idempotent.recording(Vec::clone);
         let written = self.store.accept_events(events, recording).await.map_err(|error| match error {
             AcceptError::Store(error) => error.into(),
             AcceptError::ExternalIdReused { index } => {
@@ -112,7 +145,7 @@ impl Service {
                 parameters: Vec::new(),
             },
         })?;
-        self.outcome(request.as_ref(), written)
+        idempotent.finish(written)
     }
 
     /// # Errors
@@ -124,14 +157,14 @@ impl Service {
         page: PageRequest,
     ) -> Result<Page<Event>, ServiceError> {
         principal.require(needs::EVENTS_READ)?;
-        Ok(self.store.list_events(principal.workspace_key, filter, page).await?)
+        Ok(self.store.list_events(principal.tenant, filter, page).await?)
     }
 
     /// # Errors
     /// Without the scope, or when this workspace has no such event.
     pub async fn get_event(&self, principal: &Principal, id: EventId) -> Result<EventDetail, ServiceError> {
         principal.require(needs::EVENTS_READ)?;
-        self.store.find_event(principal.workspace_key, id).await?.ok_or(ServiceError::NotFound)
+        self.store.find_event(principal.tenant, id).await?.ok_or(ServiceError::NotFound)
     }
 
     fn prepare(
@@ -145,15 +178,15 @@ impl Service {
         Ok(events.into_iter().map(|event| self.prepared(principal, event)).collect())
     }
 
-    /// Holds `data` against the catalogue. What a name only records is noted in the log and let through.
+    /// Checks `data` against the schemas. Where the catalogue says `record`, a violation is logged and accepted.
     fn check_data(&self, principal: &Principal, events: &[PublishEvent], naming: Naming) -> Result<(), ServiceError> {
         let mut parameters = Vec::new();
         for (index, event) in events.iter().enumerate() {
             let Some(event_type) = self.catalogue.find(event.event_type.as_str()) else { continue };
-            let misfits = || event_type.misfits(&event.data);
+            let misfits = || event_type.violations(&event.data);
             match event_type.validation {
                 Validation::Reject => {
-                    let faults = misfits().into_iter().map(|misfit| (naming.of(index, &misfit.path), misfit.fault));
+                    let faults = misfits().into_iter().map(|misfit| (naming.of(index, &misfit.path), misfit.text));
                     parameters.extend(faults);
                 }
                 Validation::Record if event_type.fits(&event.data) => {}
@@ -162,15 +195,15 @@ impl Service {
                     self.misfits.note(principal.workspace_id, &event_type.name, self.clock.now(), first);
                 }
             }
-            if parameters.len() >= limits::FAULTS_TOLD {
+            if parameters.len() >= limits::VIOLATIONS_SHOWN {
                 break;
             }
         }
         if parameters.is_empty() { Ok(()) } else { Err(ServiceError::InvalidRequest { parameters }) }
     }
 
-    /// The event with its id and its envelope.
-    pub(super) fn prepared(&self, principal: &Principal, event: PublishEvent) -> NewEvent {
+    /// Gives the event its id and renders its envelope.
+    pub(crate) fn prepared(&self, principal: &Principal, event: PublishEvent) -> NewEvent {
         let id = EventId::new(self.store.next_key(), self.store.tag());
         let envelope = render_envelope(
             EnvelopeFields {
@@ -184,8 +217,7 @@ impl Service {
         );
         NewEvent {
             id,
-            workspace_key: principal.workspace_key,
-            mode: principal.mode,
+            tenant: principal.tenant,
             event_type: event.event_type,
             project_id: event.project_id,
             external_id: event.external_id,
@@ -196,7 +228,7 @@ impl Service {
     }
 }
 
-/// The store answers one `externalId` once, so two events with the same one contradict each other.
+/// One `externalId` has one receipt, so two events of a batch must not share it.
 fn check_external_ids(events: &[PublishEvent], naming: Naming) -> Result<(), ServiceError> {
     let mut first_with = HashMap::new();
     let mut parameters = Vec::new();
@@ -207,7 +239,7 @@ fn check_external_ids(events: &[PublishEvent], naming: Naming) -> Result<(), Ser
                 .push((naming.of(index, "externalId"), format!("is the same as {}", naming.of(first, "externalId"))));
         }
     }
-    parameters.truncate(limits::FAULTS_TOLD);
+    parameters.truncate(limits::VIOLATIONS_SHOWN);
     match parameters.first() {
         None => Ok(()),
         Some((name, fault)) => Err(ServiceError::Unprocessable { message: format!("{name}: {fault}."), parameters }),

@@ -1,7 +1,13 @@
-//! The same request twice: one effect, one answer.
+//! Writes that may carry an `Idempotency-Key`: the same request twice has one effect and one answer.
 //!
-//! An effect and its answer commit in one transaction. What is here comes before it: finding an answer that is kept
-//! already, and refusing a twin of a request that this process is working on.
+//! A write and its answer commit in one transaction of the store. This file covers what surrounds that transaction:
+//!
+//! - [`Service::begin`] returns an answer that is already recorded, and refuses a second request with the same key
+//!   while this process works on the first.
+//! - [`Idempotent`] is what a front door hands to a write. It tells the store how to record the answer, and reads what
+//!   the store reports back.
+//!
+//! How an answer reads (status, body) is up to the front door. Nothing here renders.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,49 +17,39 @@ use bytes::Bytes;
 use postrider_domain::idempotency::{IdempotentRequest, RecordedAnswer, Recording};
 use postrider_store::Written;
 
-use super::{Service, ServiceError, lock};
+use crate::error::ServiceError;
+use crate::lock::lock;
+use crate::service::Service;
 
-/// A request that asked to be remembered, and how the answer to its effect reads.
-pub struct Remember<T> {
-    pub request: IdempotentRequest,
-    /// The status and the body.
-    pub render: fn(&T) -> (u16, Bytes),
+/// The status and the body of the answer to an effect.
+pub type RenderAnswer<T> = fn(&T) -> (u16, Bytes);
+
+/// A write that may carry an `Idempotency-Key`. `T` is the effect as the caller is shown it.
+///
+/// While a value with a key exists, [`Service::begin`] refuses a second request with that key.
+/// `Idempotent::default()` has no key: the write has an effect each time, and no answer is recorded.
+pub struct Idempotent<T>(Option<Keyed<T>>);
+
+struct Keyed<T> {
+    service: Arc<Service>,
+    request: IdempotentRequest,
+    render: RenderAnswer<T>,
 }
 
-/// A write's outcome: the effect, or the first answer to the same request.
+/// Why a write has no effect to show.
 #[derive(Debug)]
-pub enum Outcome<T> {
-    Done(T),
-    Replayed { status: u16, body: Bytes },
-}
-
-/// Whether a request that asked to be remembered goes on.
-pub enum Begun<'s> {
-    /// It is the first; drop the guard when its answer is recorded.
-    First(InFlightGuard<'s>),
-    Replayed {
+pub enum WriteError {
+    Refused(ServiceError),
+    /// The same request was answered before, and this is that answer. Nothing was done now.
+    AnsweredBefore {
         status: u16,
         body: Bytes,
     },
 }
 
-/// Whether what is kept of an answer must be sealed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Seal {
-    HoldsSecret,
-    Plain,
-}
-
-/// Keeps a twin of the request from starting.
-pub struct InFlightGuard<'s> {
-    service: &'s Service,
-    request: IdempotentRequest,
-}
-
-impl Drop for InFlightGuard<'_> {
-    fn drop(&mut self) {
-        let name = (self.request.scope.clone(), self.request.key.clone());
-        lock(&self.service.in_flight).remove(&name);
+impl<E: Into<ServiceError>> From<E> for WriteError {
+    fn from(error: E) -> Self {
+        Self::Refused(error.into())
     }
 }
 
@@ -61,97 +57,125 @@ const IN_FLIGHT_RETRY_AFTER: Duration = Duration::from_secs(1);
 const KEY_REUSED: &str = "The Idempotency-Key was used for a request with another body.";
 
 impl Service {
-    /// To be called before any work on a request that asked to be remembered.
+    /// Begins a write. Call it before any other work on the request; `None` is a request without a key.
     ///
     /// # Errors
-    /// When the key was used with another body, or the same request is under way.
-    pub async fn begin(&self, request: &IdempotentRequest) -> Result<Begun<'_>, ServiceError> {
-        let name = (request.scope.clone(), request.key.clone());
-        if !lock(&self.in_flight).insert(name) {
-            return Err(ServiceError::InFlight { retry_after: IN_FLIGHT_RETRY_AFTER });
-        }
-        let guard = InFlightGuard { service: self, request: request.clone() };
-        match self.store.find_answer(request).await? {
-            None | Some(Written::Done(())) => Ok(Begun::First(guard)),
-            Some(Written::KeyReused) => Err(ServiceError::IdempotencyKeyConflict(KEY_REUSED.into())),
-            Some(Written::Replayed(answer)) => {
-                let (status, body) = self.opened(request, answer)?;
-                Ok(Begun::Replayed { status, body })
-            }
-        }
-    }
-
-    /// Remembers the answer of a request that had no effect. Returns the answer to give, which is another's when a
-    /// twin was quicker on another node.
-    ///
-    /// # Errors
-    /// When the store fails, or a twin had another body.
-    pub async fn remember_answer(
-        &self,
-        request: &IdempotentRequest,
-        status: u16,
-        body: Bytes,
-    ) -> Result<Outcome<()>, ServiceError> {
-        let answer = RecordedAnswer { status, body, sealed: false };
-        let written = self.store.record_answer(request.clone(), answer).await?;
-        self.outcome(Some(request), written)
-    }
-
-    /// How the store is to record the answer: what the caller is shown of the effect, sealed when that holds a secret.
-    pub(super) fn recording<E, T: 'static>(
+    /// When the request was answered before, when its key was used with another body, or when a request with the same
+    /// key is in flight.
+    pub async fn begin<T>(
         self: &Arc<Self>,
-        remember: Option<&Remember<T>>,
-        seal: Seal,
-        shown: impl Fn(&E) -> T + Send + Sync + 'static,
-    ) -> Option<Recording<E>> {
-        let Remember { request, render } = remember?;
-        // Not the service itself: a job of the store that held the store's last handle would drop it on its own thread.
-        let (render, sealed_for) = (*render, record_of(request));
-        let (master_key, random) = (Arc::clone(&self.master_key), self.random.clone());
-        let render = move |effect: &E| {
-            let (status, body) = render(&shown(effect));
-            if seal == Seal::HoldsSecret {
-                let body = master_key.seal(&random, &sealed_for, &body).into();
-                RecordedAnswer { status, body, sealed: true }
-            } else {
-                RecordedAnswer { status, body, sealed: false }
-            }
-        };
-        Some(Recording { request: request.clone(), render: Arc::new(render) })
-    }
-
-    /// What a write came to, for the caller.
-    pub(super) fn outcome<T>(
-        &self,
-        request: Option<&IdempotentRequest>,
-        written: Written<T>,
-    ) -> Result<Outcome<T>, ServiceError> {
-        match (written, request) {
-            (Written::Done(effect), _) => Ok(Outcome::Done(effect)),
-            (Written::Replayed(answer), Some(request)) => {
-                let (status, body) = self.opened(request, answer)?;
-                Ok(Outcome::Replayed { status, body })
-            }
-            (Written::KeyReused | Written::Replayed(_), _) => {
-                Err(ServiceError::IdempotencyKeyConflict(KEY_REUSED.into()))
-            }
+        request: Option<IdempotentRequest>,
+        render: RenderAnswer<T>,
+    ) -> Result<Idempotent<T>, WriteError> {
+        let Some(request) = request else { return Ok(Idempotent(None)) };
+        if !lock(&self.in_flight).insert((request.scope.clone(), request.key.clone())) {
+            return Err(ServiceError::InFlight { retry_after: IN_FLIGHT_RETRY_AFTER }.into());
         }
-    }
-
-    fn opened(&self, request: &IdempotentRequest, answer: RecordedAnswer) -> Result<(u16, Bytes), ServiceError> {
-        if !answer.sealed {
-            return Ok((answer.status, answer.body));
+        // From here on the drop of `keyed` takes the key out of `in_flight` again.
+        let keyed = Keyed { service: Arc::clone(self), request, render };
+        if let Some(written) = self.store.find_answer(&keyed.request).await? {
+            keyed.finish(written)?;
         }
-        let opened = self
-            .master_key
-            .open(&record_of(request), &answer.body)
-            .map_err(|error| ServiceError::Internal { source: Box::new(error) })?;
-        Ok((answer.status, Bytes::copy_from_slice(&opened)))
+        Ok(Idempotent(Some(keyed)))
     }
 }
 
-/// What a sealed answer belongs to.
+impl<T> Idempotent<T> {
+    pub const fn has_key(&self) -> bool {
+        self.0.is_some()
+    }
+
+    /// Records the answer of a request that had no effect, such as a refusal.
+    ///
+    /// # Errors
+    /// When the store fails, or when another node recorded an answer to the same request first.
+    pub async fn record_answer(&self, status: u16, body: Bytes) -> Result<(), WriteError> {
+        let Some(keyed) = &self.0 else { return Ok(()) };
+        let answer = RecordedAnswer { status, body, sealed: false };
+        let written = keyed.service.store.record_answer(keyed.request.clone(), answer).await?;
+        keyed.finish(written)
+    }
+}
+
+impl<T: 'static> Idempotent<T> {
+    /// How the store records the answer. `shown` turns the store's effect into what the caller is shown.
+    pub(crate) fn recording<E>(&self, shown: impl Fn(&E) -> T + Send + Sync + 'static) -> Option<Recording<E>> {
+        let keyed = self.0.as_ref()?;
+        let render = keyed.render;
+        let render = move |effect: &E| {
+            let (status, body) = render(&shown(effect));
+            RecordedAnswer { status, body, sealed: false }
+        };
+        Some(Recording { request: keyed.request.clone(), render: Arc::new(render) })
+    }
+
+    /// The same for an answer that holds a secret: its body is sealed before the store sees it.
+    pub(crate) fn sealed_recording<E>(&self, shown: impl Fn(&E) -> T + Send + Sync + 'static) -> Option<Recording<E>> {
+        let keyed = self.0.as_ref()?;
+        // The closure must not hold the service: a store job with the last handle to the store would drop the store on
+        // the store's own thread.
+        let (render, record) = (keyed.render, record_of(&keyed.request));
+        let (master_key, random) = (Arc::clone(&keyed.service.master_key), keyed.service.random.clone());
+        let render = move |effect: &E| {
+            let (status, body) = render(&shown(effect));
+            RecordedAnswer { status, body: master_key.seal(&random, &record, &body).into(), sealed: true }
+        };
+        Some(Recording { request: keyed.request.clone(), render: Arc::new(render) })
+    }
+
+    /// The effect of a write, from what the store reports.
+    ///
+    /// # Errors
+    /// When the request was answered before, or its key was used with another body.
+    pub(crate) fn finish<E>(&self, written: Written<E>) -> Result<E, WriteError> {
+        match (&self.0, written) {
+            (_, Written::Done(effect)) => Ok(effect),
+            (Some(keyed), written) => keyed.finish(written),
+            (None, Written::Replayed(_) | Written::KeyReused) => {
+                Err(ServiceError::Internal { source: "the store replayed an answer to a write without a key".into() }
+                    .into())
+            }
+        }
+    }
+}
+
+impl<T> Default for Idempotent<T> {
+    fn default() -> Self {
+        Self(None)
+    }
+}
+
+impl<T> Keyed<T> {
+    fn finish<E>(&self, written: Written<E>) -> Result<E, WriteError> {
+        match written {
+            Written::Done(effect) => Ok(effect),
+            Written::KeyReused => Err(ServiceError::IdempotencyKeyConflict(KEY_REUSED.into()).into()),
+            Written::Replayed(RecordedAnswer { status, body, sealed: false }) => {
+                Err(WriteError::AnsweredBefore { status, body })
+            }
+            Written::Replayed(RecordedAnswer { status, body, sealed: true }) => {
+                let opened = self.service.master_key.open(&record_of(&self.request), &body);
+                let opened = opened.map_err(|error| ServiceError::Internal { source: Box::new(error) })?;
+                Err(WriteError::AnsweredBefore { status, body: Bytes::copy_from_slice(&opened) })
+            }
+        }
+    }
+}
+
+impl<T> Drop for Keyed<T> {
+    fn drop(&mut self) {
+        lock(&self.service.in_flight).remove(&(self.request.scope.clone(), self.request.key.clone()));
+    }
+}
+
+/// The record id that a sealed answer is bound to.
 fn record_of(request: &IdempotentRequest) -> String {
     let scope = &request.scope;
-    format!("answer/{}/{}/{}/{}", scope.workspace_key.as_i64(), scope.mode.as_str(), scope.route, request.key.as_str())
+    format!(
+        "answer/{}/{}/{}/{}",
+        scope.tenant.workspace.as_i64(),
+        scope.tenant.mode.as_str(),
+        scope.route,
+        request.key.as_str()
+    )
 }

@@ -8,7 +8,7 @@ use postrider_domain::access::{ApiKey, ApiKeyHash};
 use postrider_domain::limits;
 use postrider_domain::time::Timestamp;
 
-use super::lock;
+use crate::lock::lock;
 
 #[derive(Default)]
 pub struct KeyCache(Mutex<HashMap<ApiKeyHash, (Arc<ApiKey>, Timestamp)>>);

@@ -9,10 +9,10 @@ use std::time::Duration;
 
 use postrider_domain::event_type::EventTypeName;
 use postrider_domain::id::WorkspaceId;
-use postrider_domain::schema::Misfit;
+use postrider_domain::schema::SchemaViolation;
 use postrider_domain::time::Timestamp;
 
-use super::lock;
+use crate::lock::lock;
 
 const QUIET: Duration = Duration::from_secs(60);
 
@@ -31,7 +31,7 @@ impl MisfitLog {
         workspace_id: WorkspaceId,
         event_type: &EventTypeName,
         now: Timestamp,
-        misfit: impl FnOnce() -> Option<Misfit>,
+        misfit: impl FnOnce() -> Option<SchemaViolation>,
     ) {
         if let Some(unsaid) = self.due(event_type, now) {
             let rule = misfit().map(|misfit| misfit.rule).unwrap_or_default();

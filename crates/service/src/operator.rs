@@ -1,5 +1,7 @@
-//! What an operator does at the machine. Nothing here asks for a principal: whoever can open the data directory or its
+//! What an operator does at the machine. Nothing here asks for a principal: anybody who can open the data directory or its
 //! admin socket may do everything.
+//!
+//! Only [`ServiceParts::build`] makes an [`Operator`]. Front doors hold a [`Service`], from which none can be made.
 
 use std::sync::Arc;
 
@@ -8,38 +10,66 @@ use postrider_domain::audit::{AuditEntry, AuditFilter, Author};
 use postrider_domain::id::{ApiKeyId, RowKey, WorkspaceId};
 use postrider_domain::page::{Page, PageRequest};
 use postrider_domain::workspace::{Workspace, WorkspaceName};
-use postrider_store::NewWorkspace;
+use postrider_store::{NewWorkspace, Store};
 
-use super::{CreateApiKey, CreatedApiKey, Outcome, Service, ServiceError};
+use crate::api_key::{CreateApiKey, CreatedApiKey};
+use crate::error::ServiceError;
+use crate::idempotency::{Idempotent, WriteError};
+use crate::service::{Service, ServiceParts};
 
-impl Service {
-    /// Makes a key, and its workspace if it is new.
+/// What an operator may do: everything below, in every workspace.
+#[derive(Clone)]
+pub struct Operator {
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) service: Arc<Service>,
+}
+
+impl ServiceParts {
+    /// The handle for front doors, and the handle for the server itself. Both share caches, so a key that the operator
+    /// revokes is refused at once.
+    pub fn build(self) -> (Arc<Service>, Operator) {
+        let store = Arc::clone(&self.store);
+        let service = Arc::new(Service::new(self));
+        (Arc::clone(&service), Operator { store, service })
+    }
+}
+
+impl Operator {
+    /// Creates a key, and its workspace if that does not exist.
     ///
     /// # Errors
-    /// When the key would be expired already, or the workspace has no room for it.
-    pub async fn operator_creates_api_key(
-        self: &Arc<Self>,
+    /// When the key would already be expired, or the workspace has reached its limit of keys.
+    pub async fn create_api_key(
+        &self,
         workspace: WorkspaceName,
         create: CreateApiKey,
     ) -> Result<CreatedApiKey, ServiceError> {
-        let id = WorkspaceId::from_letters(self.random.alphanumeric());
+        let id = WorkspaceId::from_letters(self.service.random.alphanumeric());
         let new = NewWorkspace { id, name: workspace, author: Author::COMMAND_LINE };
         let workspace = self.store.ensure_workspace(new).await?;
-        done(self.make_api_key(Author::COMMAND_LINE, workspace.key, create, None).await?)
+        self.service
+            .make_api_key(Author::COMMAND_LINE, workspace.key, create, &Idempotent::default())
+            .await
+            .map_err(without_key)
     }
 
-    /// # Errors
-    /// When there is no such key.
-    pub async fn operator_revokes_api_key(self: &Arc<Self>, id: ApiKeyId) -> Result<ApiKey, ServiceError> {
-        let key = self.store.get_api_key(None, id).await?.ok_or(ServiceError::NotFound)?;
-        done(self.end_api_key(Author::COMMAND_LINE, key.workspace_key, id, None).await?)
-    }
-
-    /// Keys of the workspace of this name or id, or of all.
+    /// Revokes a key of any workspace.
     ///
     /// # Errors
-    /// When there is no such workspace.
-    pub async fn operator_lists_api_keys(
+    /// When the key does not exist.
+    pub async fn revoke_api_key(&self, id: ApiKeyId) -> Result<ApiKey, ServiceError> {
+        let key = self.store.get_api_key(None, id).await?.ok_or(ServiceError::NotFound)?;
+        self.service
+            .end_api_key(Author::COMMAND_LINE, key.workspace_key, id, &Idempotent::default())
+            .await
+            .map_err(without_key)
+    }
+
+    /// The keys of the workspace with this name or id, or of all workspaces.
+    ///
+    /// # Errors
+    /// When the workspace does not exist.
+    pub async fn list_api_keys(
         &self,
         workspace: Option<&str>,
         page: PageRequest,
@@ -49,15 +79,15 @@ impl Service {
 
     /// # Errors
     /// When the store fails.
-    pub async fn operator_lists_workspaces(&self, page: PageRequest) -> Result<Page<Workspace>, ServiceError> {
+    pub async fn list_workspaces(&self, page: PageRequest) -> Result<Page<Workspace>, ServiceError> {
         Ok(self.store.list_workspaces(page).await?)
     }
 
-    /// The audit log of the workspace of this name or id, or of all.
+    /// The audit log of the workspace with this name or id, or of all workspaces.
     ///
     /// # Errors
-    /// When there is no such workspace.
-    pub async fn operator_lists_audit(
+    /// When the workspace does not exist.
+    pub async fn list_audit(
         &self,
         workspace: Option<&str>,
         page: PageRequest,
@@ -79,12 +109,12 @@ impl Service {
     }
 }
 
-/// Nothing is replayed to a caller that did not ask for it.
-fn done<T>(outcome: Outcome<T>) -> Result<T, ServiceError> {
-    match outcome {
-        Outcome::Done(effect) => Ok(effect),
-        Outcome::Replayed { .. } => {
-            Err(ServiceError::Internal { source: "an answer that nobody had asked for".into() })
+/// An operator's write has no idempotency key, so no earlier answer exists.
+fn without_key(error: WriteError) -> ServiceError {
+    match error {
+        WriteError::Refused(error) => error,
+        WriteError::AnsweredBefore { .. } => {
+            ServiceError::Internal { source: "a write without a key was answered before".into() }
         }
     }
 }

@@ -1,19 +1,19 @@
-//! Replays: sending again what an endpoint did not get in a stretch of time.
-
-use std::sync::Arc;
+//! Replays: jobs that send again what an endpoint missed in a time range.
 
 use postrider_domain::access::{Principal, needs};
 use postrider_domain::id::{EndpointId, ReplayId, RowKey};
 use postrider_domain::page::{Page, PageRequest};
 use postrider_domain::replay::{Replay, ReplayCount, ReplayRange};
-use postrider_store::{NewReplay, StopReplayError};
+use postrider_store::{NewReplay, ReplayScope, StopReplayError};
 
-use super::delivery::requeue_error;
-use super::idempotency::Seal;
-use super::{Outcome, Remember, Service, ServiceError};
+use crate::delivery::requeue_error;
+use crate::error::ServiceError;
+use crate::idempotency::{Idempotent, WriteError};
+use crate::principal_write::write_by;
+use crate::service::Service;
 
 impl Service {
-    /// What a replay of this range would send.
+    /// Counts what a replay of this range would send.
     ///
     /// # Errors
     /// Without the scope, or when this workspace has no such endpoint.
@@ -25,10 +25,11 @@ impl Service {
     ) -> Result<ReplayCount, ServiceError> {
         principal.require(needs::ENDPOINT_WRITE)?;
         let endpoint = self.get_endpoint(principal, endpoint_id).await?;
+        let scope = ReplayScope { endpoint_key: endpoint.key, mode: principal.tenant.mode, range: range.clone() };
         let mut sum = ReplayCount::default();
         let mut after = Some(RowKey::from_i64(0));
         while let Some(from) = after {
-            let (step, next) = self.store.count_replayable(endpoint.key, principal.mode, range.clone(), from).await?;
+            let (step, next) = self.store.count_replayable(scope.clone(), from).await?;
             sum.total += step.total;
             sum.unavailable += step.unavailable;
             after = next;
@@ -36,23 +37,22 @@ impl Service {
         Ok(sum)
     }
 
-    /// Starts a replay; the engine takes it further.
+    /// Starts a replay. The engine advances it.
     ///
     /// # Errors
-    /// Without the scope, when this workspace has no such endpoint, or when it is off.
+    /// Without the scope, when this workspace has no such endpoint, or when it is not active.
     pub async fn start_replay(
-        self: &Arc<Self>,
+        &self,
         principal: &Principal,
         endpoint_id: EndpointId,
         range: ReplayRange,
-        remember: Option<Remember<Replay>>,
-    ) -> Result<Outcome<Replay>, ServiceError> {
+        idempotent: &Idempotent<Replay>,
+    ) -> Result<Replay, WriteError> {
         let total = self.count_replay(principal, endpoint_id, &range).await?.total;
-        let request = remember.as_ref().map(|remember| remember.request.clone());
-        let recording = self.recording(remember.as_ref(), Seal::Plain, Replay::clone);
-        let new = NewReplay { author: principal.author(), range, total };
-        let created = self.store.create_replay(principal.workspace_key, endpoint_id, new, recording).await;
-        self.outcome(request.as_ref(), created.map_err(requeue_error)?)
+        let recording = idempotent.recording(Replay::clone);
+        let new = NewReplay { endpoint_id, range, total };
+        let created = self.store.create_replay(write_by(principal, recording), new).await;
+        idempotent.finish(created.map_err(requeue_error)?)
     }
 
     /// # Errors
@@ -64,7 +64,7 @@ impl Service {
         page: PageRequest,
     ) -> Result<Page<Replay>, ServiceError> {
         principal.require(needs::WEBHOOKS_READ)?;
-        let listed = self.store.list_replays(principal.workspace_key, endpoint_id, page).await?;
+        let listed = self.store.list_replays(principal.tenant, endpoint_id, page).await?;
         listed.ok_or(ServiceError::NotFound)
     }
 
@@ -77,30 +77,28 @@ impl Service {
         id: ReplayId,
     ) -> Result<Replay, ServiceError> {
         principal.require(needs::WEBHOOKS_READ)?;
-        let found = self.store.find_replay(principal.workspace_key, endpoint_id, id).await?;
+        let found = self.store.find_replay(principal.tenant, endpoint_id, id).await?;
         found.ok_or(ServiceError::NotFound)
     }
 
-    /// Stops a replay. What it has queued is delivered all the same.
+    /// Stops a replay. Deliveries that it has queued are still sent.
     ///
     /// # Errors
     /// Without the scope, or when this endpoint has no such replay.
     pub async fn stop_replay(
-        self: &Arc<Self>,
+        &self,
         principal: &Principal,
         endpoint_id: EndpointId,
         id: ReplayId,
-        remember: Option<Remember<Replay>>,
-    ) -> Result<Outcome<Replay>, ServiceError> {
+        idempotent: &Idempotent<Replay>,
+    ) -> Result<Replay, WriteError> {
         principal.require(needs::ENDPOINT_WRITE)?;
-        let request = remember.as_ref().map(|remember| remember.request.clone());
-        let recording = self.recording(remember.as_ref(), Seal::Plain, Replay::clone);
-        let author = principal.author();
-        let stopped = self.store.stop_replay(principal.workspace_key, endpoint_id, id, author, recording).await;
+        let recording = idempotent.recording(Replay::clone);
+        let stopped = self.store.stop_replay(write_by(principal, recording), endpoint_id, id).await;
         let written = stopped.map_err(|error| match error {
             StopReplayError::NotFound => ServiceError::NotFound,
             StopReplayError::Store(error) => error.into(),
         })?;
-        self.outcome(request.as_ref(), written)
+        idempotent.finish(written)
     }
 }

@@ -1,21 +1,20 @@
-//! Workspaces: a caller's own, and all of them for an operator's key.
-
-use std::sync::Arc;
+//! Workspaces: every caller reads its own. A caller with the scope for workspaces manages all.
 
 use postrider_domain::access::{Principal, needs};
 use postrider_domain::id::WorkspaceId;
 use postrider_domain::page::{Page, PageRequest};
 use postrider_domain::workspace::{Workspace, WorkspaceName};
-use postrider_store::{NewWorkspace, WriteWorkspaceError};
+use postrider_store::{NewWorkspace, WorkspaceRename, WriteWorkspaceError};
 
-use super::idempotency::Seal;
-use super::{Outcome, Remember, Service, ServiceError};
+use crate::error::ServiceError;
+use crate::idempotency::{Idempotent, WriteError};
+use crate::service::Service;
 
 impl Service {
-    /// The caller's own workspace. Every key may ask.
+    /// The caller's own workspace. No scope is needed.
     ///
     /// # Errors
-    /// When it was deleted this moment.
+    /// When it was deleted after the caller was authenticated.
     pub async fn own_workspace(&self, principal: &Principal) -> Result<Workspace, ServiceError> {
         self.store.find_workspace(principal.workspace_id).await?.ok_or(ServiceError::InvalidToken)
     }
@@ -23,18 +22,17 @@ impl Service {
     /// # Errors
     /// Without the scope, or when another workspace has the name.
     pub async fn create_workspace(
-        self: &Arc<Self>,
+        &self,
         principal: &Principal,
         name: WorkspaceName,
-        remember: Option<Remember<Workspace>>,
-    ) -> Result<Outcome<Workspace>, ServiceError> {
+        idempotent: &Idempotent<Workspace>,
+    ) -> Result<Workspace, WriteError> {
         principal.require(needs::WORKSPACES)?;
         let id = WorkspaceId::from_letters(self.random.alphanumeric());
-        let request = remember.as_ref().map(|remember| remember.request.clone());
-        let recording = self.recording(remember.as_ref(), Seal::Plain, Workspace::clone);
+        let recording = idempotent.recording(Workspace::clone);
         let new = NewWorkspace { id, name, author: principal.author() };
         let written = self.store.create_workspace(new, recording).await?;
-        self.outcome(request.as_ref(), written)
+        idempotent.finish(written)
     }
 
     /// # Errors
@@ -58,41 +56,43 @@ impl Service {
     /// # Errors
     /// Without the scope, when there is no such workspace, or when another has the name.
     pub async fn rename_workspace(
-        self: &Arc<Self>,
+        &self,
         principal: &Principal,
         id: WorkspaceId,
         name: Option<WorkspaceName>,
-        remember: Option<Remember<Workspace>>,
-    ) -> Result<Outcome<Workspace>, ServiceError> {
+        idempotent: &Idempotent<Workspace>,
+    ) -> Result<Workspace, WriteError> {
         let workspace = self.get_workspace(principal, id).await?;
         let name = name.unwrap_or(workspace.name);
-        let request = remember.as_ref().map(|remember| remember.request.clone());
-        let recording = self.recording(remember.as_ref(), Seal::Plain, Workspace::clone);
-        let written = self.store.rename_workspace(id, name, principal.author(), recording).await?;
-        self.outcome(request.as_ref(), written)
+        let rename = WorkspaceRename { id, name, author: principal.author() };
+        let recording = idempotent.recording(Workspace::clone);
+        let written = self.store.rename_workspace(rename, recording).await?;
+        idempotent.finish(written)
     }
 
-    /// Its keys stop at once, its endpoints and secrets go, its undelivered work is cancelled, its log stays.
+    /// Deletes a workspace: revokes its keys, deletes its endpoints and secrets, and cancels its undelivered work. Its
+    /// log stays.
     ///
     /// # Errors
     /// Without the scope, when there is no such workspace, or when it is the caller's own.
     pub async fn delete_workspace(
-        self: &Arc<Self>,
+        &self,
         principal: &Principal,
         id: WorkspaceId,
-        remember: Option<Remember<()>>,
-    ) -> Result<Outcome<()>, ServiceError> {
+        idempotent: &Idempotent<()>,
+    ) -> Result<(), WriteError> {
         principal.require(needs::WORKSPACES)?;
         if id == principal.workspace_id {
-            return Err(ServiceError::Conflict("A key cannot delete the workspace that it belongs to.".to_owned()));
+            return Err(
+                ServiceError::Conflict("A key cannot delete the workspace that it belongs to.".to_owned()).into()
+            );
         }
-        let request = remember.as_ref().map(|remember| remember.request.clone());
-        let recording = self.recording(remember.as_ref(), Seal::Plain, |(): &()| ());
+        let recording = idempotent.recording(|(): &()| ());
         let deleted = self.store.delete_workspace(id, principal.author(), recording).await;
         self.keys.forget_all();
-        let outcome = self.outcome(request.as_ref(), deleted?)?;
+        idempotent.finish(deleted?)?;
         tracing::info!(workspace_id = %id, "workspace deleted");
-        Ok(outcome)
+        Ok(())
     }
 }
 

@@ -1,6 +1,7 @@
-//! What the disk and SQLite could do at best: a yardstick for `postrider bench`, which may not name the driver itself.
+//! The most rows per second that the disk and SQLite can write: the ceiling that `postrider bench` compares with.
 //!
-//! It is no part of the store: it knows neither its schema nor its tricks, and no server calls it.
+//! It is in this crate because only this crate may name the SQLite driver. It is no part of the store: it uses neither
+//! its schema nor its group commit, and no server calls it.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -9,16 +10,16 @@ use rusqlite::{Connection, params};
 
 use postrider_store::StoreError;
 
-/// Rows of one transaction, and so of one flush: what a busy server gathers.
+/// Rows of one transaction, and so of one flush: as many as a busy server commits together.
 pub const GROUP_ROWS: u32 = 64;
-/// Bytes of a row: about an event.
+/// Bytes of a row: about the size of an event.
 pub const ROW_BYTES: usize = 1_024;
 
-/// Inserts rows into a new database in `directory` for so long, each group of [`GROUP_ROWS`] on disk before the next
-/// begins. Answers with the rows a second.
+/// Inserts rows into a new database in `directory` for this long. Each group of [`GROUP_ROWS`] is on disk before the
+/// next begins. Returns rows per second.
 ///
 /// # Errors
-/// When the database cannot be made or written.
+/// When the database cannot be created or written.
 pub fn rows_per_second(directory: &Path, duration: Duration) -> Result<f64, StoreError> {
     measure(directory, duration).map_err(|error| StoreError::Broken(error.into()))
 }
@@ -50,7 +51,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rows_are_counted_as_they_stand_on_the_disk() {
+    fn the_counted_rows_are_on_disk() {
         let directory = tempfile::tempdir().unwrap();
         let per_second = rows_per_second(directory.path(), Duration::from_millis(20)).unwrap();
         let connection = Connection::open(directory.path().join("ceiling.db")).unwrap();

@@ -1,4 +1,7 @@
-//! The embedded file as bare tables, for copying. Holds the directory, so that no server uses it meanwhile.
+//! The database as bare tables, for the copy from one store to another. It holds the directory lock, so that no server
+//! uses the store meanwhile.
+//!
+//! It writes every table: the rows of the source, marks of the copy in `meta`, and it empties `catalogues` first.
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,19 +18,20 @@ use postrider_store::copy::{
 use postrider_store::directory::DirectoryLock;
 use postrider_store::{OpenError, UnexpectedValue};
 
-use super::{SqliteStore, schema};
+use crate::SqliteStore;
+use crate::machinery::{column, schema};
 
-/// A store's tables in its directory.
+/// The tables of the store in one directory.
 pub struct SqliteTables {
     connection: Arc<Mutex<Connection>>,
     _lock: DirectoryLock,
 }
 
 impl SqliteTables {
-    /// Opens the store and brings its schema up to date. That of the target is made when it does not exist.
+    /// Opens the store and migrates its schema. Creates the target if it does not exist.
     ///
     /// # Errors
-    /// When there is none to copy from, another process has it, or it cannot be opened.
+    /// When the source does not exist, another process holds the directory, or the store cannot be opened.
     pub fn open(directory: &Path, side: Side) -> Result<Self, CopyError> {
         if side == Side::Source && !SqliteStore::is_in(directory) {
             return Err(CopyError::Missing(side));
@@ -36,7 +40,7 @@ impl SqliteTables {
             let lock = DirectoryLock::take(directory)?;
             let database_fault = |error: rusqlite::Error| OpenError::Database(error.into());
             let mut connection = schema::connect(&schema::database_path(directory)).map_err(database_fault)?;
-            // Nobody else is there who would take pages out of the log.
+            // No checkpoint thread runs here, so SQLite must checkpoint by itself.
             connection.execute_batch("PRAGMA wal_autocheckpoint = 4000").map_err(database_fault)?;
             schema::migrate(&mut connection)?;
             Ok(Self { connection: Arc::new(Mutex::new(connection)), _lock: lock })
@@ -44,7 +48,7 @@ impl SqliteTables {
         opened().map_err(|error| CopyError::Open(side, error))
     }
 
-    /// Runs on a thread that may wait for the disk.
+    /// Runs `work` on a thread for blocking work.
     async fn with<T: Send + 'static>(
         &self,
         work: impl FnOnce(&mut Connection) -> Result<T, rusqlite::Error> + Send + 'static,
@@ -58,7 +62,7 @@ impl SqliteTables {
 #[async_trait]
 impl Tables for SqliteTables {
     async fn is_in_use(&self) -> Result<bool, Fault> {
-        // Whoever used it would hold the directory.
+        // The directory lock rules that out.
         Ok(false)
     }
 
@@ -141,7 +145,7 @@ impl Tables for SqliteTables {
     }
 
     async fn finish(&self, _now: Timestamp) -> Result<(), Fault> {
-        // Claims are released by the server that opens the store, as after every end of another.
+        // The server that opens the store releases claims, as after every stop of another process.
         self.remove_marks().await?;
         self.with(|connection| connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))).await
     }
@@ -159,7 +163,7 @@ fn value_of(value: ValueRef<'_>) -> Result<Value, rusqlite::Error> {
         ValueRef::Integer(number) => Value::Integer(number),
         ValueRef::Text(_) => Value::Text(value.as_str()?.to_owned()),
         ValueRef::Blob(bytes) => Value::Bytes(bytes.to_vec()),
-        ValueRef::Real(_) => return Err(super::column::broken(UnexpectedValue("of a copied table"))),
+        ValueRef::Real(_) => return Err(column::broken(UnexpectedValue("of a copied table"))),
     })
 }
 

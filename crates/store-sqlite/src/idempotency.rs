@@ -1,5 +1,8 @@
-//! Answers kept for replay, written in the transaction of the effect they answer.
+//! Answers kept for repeated requests, each written in the transaction of the effect that it answers.
+//!
+//! Writes `idempotency`.
 
+use async_trait::async_trait;
 use bytes::Bytes;
 use rusqlite::{Connection, OptionalExtension, params};
 
@@ -7,73 +10,42 @@ use postrider_domain::id::RowKey;
 use postrider_domain::idempotency::{IdempotentRequest, RecordedAnswer, Recording};
 use postrider_domain::limits;
 use postrider_domain::time::Timestamp;
-use postrider_store::Written;
-
-use super::writer::WriteTx;
 use postrider_store::column::mode_code;
+use postrider_store::{Answers, StoreError, Written};
 
-/// What was kept for this request, if its window is not over.
-pub fn find(
-    connection: &Connection,
-    now: Timestamp,
-    request: &IdempotentRequest,
-) -> Result<Option<Written<()>>, rusqlite::Error> {
-    connection
-        .prepare_cached(
-            "SELECT body_hash, status, body, sealed FROM idempotency
-             WHERE workspace_key = ?1 AND mode = ?2 AND route = ?3 AND idempotency_key = ?4 AND key >= ?5",
-        )?
-        .query_row(
-            params![
-                request.scope.workspace_key.as_i64(),
-                mode_code(request.scope.mode),
-                request.scope.route,
-                request.key.as_str(),
-                window_start(now).as_i64(),
-            ],
-            |row| {
-                if row.get::<_, [u8; 32]>(0)? != request.body_hash {
-                    return Ok(Written::KeyReused);
-                }
-                let body = Bytes::from(row.get::<_, Vec<u8>>(2)?);
-                Ok(Written::Replayed(RecordedAnswer { status: row.get(1)?, body, sealed: row.get(3)? }))
-            },
-        )
-        .optional()
+use crate::SqliteStore;
+use crate::machinery::writer::{JobSize, WriteResult, WriteTx};
+
+#[async_trait]
+impl Answers for SqliteStore {
+    async fn find_answer<'r>(&self, request: &'r IdempotentRequest) -> Result<Option<Written<()>>, StoreError> {
+        let (request, now) = (request.clone(), self.clock.now());
+        self.read(move |tx| find(tx.connection, now, &request)).await
+    }
+
+    async fn record_answer(
+        &self,
+        request: IdempotentRequest,
+        answer: RecordedAnswer,
+    ) -> Result<Written<()>, StoreError> {
+        self.write(JobSize::ONE_ROW, move |tx| {
+            if let Some(kept) = find(tx.connection, tx.now, &request)? {
+                return Ok(kept);
+            }
+            record(tx, &request, &answer)?;
+            Ok(Written::Done(()))
+        })
+        .await
+    }
 }
 
-/// Keeps an answer. One whose window is over gives way.
-pub fn record(
-    tx: &mut WriteTx<'_>,
-    request: &IdempotentRequest,
-    answer: &RecordedAnswer,
-) -> Result<(), rusqlite::Error> {
-    tx.connection
-        .prepare_cached(
-            "INSERT OR REPLACE INTO idempotency
-                 (key, workspace_key, mode, route, idempotency_key, body_hash, status, body, sealed)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
-        )?
-        .execute(params![
-            tx.next_key().as_i64(),
-            request.scope.workspace_key.as_i64(),
-            mode_code(request.scope.mode),
-            request.scope.route,
-            request.key.as_str(),
-            request.body_hash,
-            answer.status,
-            answer.body.as_ref(),
-            answer.sealed,
-        ])?;
-    Ok(())
-}
-
-/// Runs `effect` once for a request, keeping its answer in the same transaction.
+/// Runs `effect` unless the same request came before within the window. Records its answer in the same transaction. A
+/// refusal is not recorded.
 pub fn once<T, E>(
     tx: &mut WriteTx<'_>,
     recording: Option<&Recording<T>>,
-    effect: impl FnOnce(&mut WriteTx<'_>) -> Result<Result<T, E>, rusqlite::Error>,
-) -> Result<Result<Written<T>, E>, rusqlite::Error> {
+    effect: impl FnOnce(&mut WriteTx<'_>) -> WriteResult<T, E>,
+) -> WriteResult<Written<T>, E> {
     let Some(recording) = recording else {
         return Ok(effect(tx)?.map(Written::Done));
     };
@@ -89,6 +61,7 @@ pub fn once<T, E>(
     Ok(outcome.map(Written::Done))
 }
 
+/// Removes up to `limit` answers whose window has ended.
 pub fn forget(tx: &mut WriteTx<'_>, limit: usize) -> Result<usize, rusqlite::Error> {
     tx.connection
         .prepare_cached(
@@ -97,7 +70,59 @@ pub fn forget(tx: &mut WriteTx<'_>, limit: usize) -> Result<usize, rusqlite::Err
         .execute(params![window_start(tx.now).as_i64(), limit])
 }
 
-/// The key of the oldest request whose window is still open.
+/// The answer kept for this request within the window.
+fn find(
+    connection: &Connection,
+    now: Timestamp,
+    request: &IdempotentRequest,
+) -> Result<Option<Written<()>>, rusqlite::Error> {
+    connection
+        .prepare_cached(
+            "SELECT body_hash, status, body, sealed FROM idempotency
+             WHERE workspace_key = ?1 AND mode = ?2 AND route = ?3 AND idempotency_key = ?4 AND key >= ?5",
+        )?
+        .query_row(
+            params![
+                request.scope.tenant.workspace.as_i64(),
+                mode_code(request.scope.tenant.mode),
+                request.scope.route,
+                request.key.as_str(),
+                window_start(now).as_i64(),
+            ],
+            |row| {
+                if row.get::<_, [u8; 32]>(0)? != request.body_hash {
+                    return Ok(Written::KeyReused);
+                }
+                let body = Bytes::from(row.get::<_, Vec<u8>>(2)?);
+                Ok(Written::Replayed(RecordedAnswer { status: row.get(1)?, body, sealed: row.get(3)? }))
+            },
+        )
+        .optional()
+}
+
+/// Replaces an answer of the same key whose window has ended.
+fn record(tx: &mut WriteTx<'_>, request: &IdempotentRequest, answer: &RecordedAnswer) -> Result<(), rusqlite::Error> {
+    tx.connection
+        .prepare_cached(
+            "INSERT OR REPLACE INTO idempotency
+                 (key, workspace_key, mode, route, idempotency_key, body_hash, status, body, sealed)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+        )?
+        .execute(params![
+            tx.next_key().as_i64(),
+            request.scope.tenant.workspace.as_i64(),
+            mode_code(request.scope.tenant.mode),
+            request.scope.route,
+            request.key.as_str(),
+            request.body_hash,
+            answer.status,
+            answer.body.as_ref(),
+            answer.sealed,
+        ])?;
+    Ok(())
+}
+
+/// The smallest key whose window has not ended.
 fn window_start(now: Timestamp) -> RowKey {
     RowKey::first_at(now.minus(limits::IDEMPOTENCY_WINDOW))
 }

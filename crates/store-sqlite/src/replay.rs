@@ -1,5 +1,8 @@
-//! Replays: jobs that walk an endpoint's log and queue again what it did not get.
+//! Replays: jobs that walk an endpoint's log and queue again what it did not receive.
+//!
+//! Writes `replays`.
 
+use async_trait::async_trait;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use postrider_domain::audit::{AuditAction, Author};
@@ -7,29 +10,86 @@ use postrider_domain::delivery::{DeliveryCause, DeliveryStatus};
 use postrider_domain::id::{EndpointId, ReplayId, RowKey, StoreTag};
 use postrider_domain::page::{Page, PageRequest};
 use postrider_domain::replay::{Replay, ReplayCount, ReplayRange, ReplayStatus};
+use postrider_domain::tenant::Tenant;
 use postrider_domain::time::Timestamp;
-use postrider_store::NewReplay;
-
-use super::column::{broken, coded, parsed, unexpected};
-use super::requeue::queue_again;
-use super::writer::WriteTx;
-use super::{audit, due, endpoint};
 use postrider_store::column::{mode_code, mode_from_code};
 use postrider_store::replay::{
-    Candidate, Fate, LIVE_FIRST, REPLAYS_PER_STEP, ROWS_PER_COUNT, ROWS_PER_STEP, Running, Scope, counted,
-    statuses_from_text, statuses_to_text, stretch,
+    Candidate, LIVE_FIRST, REPLAYS_PER_STEP, ROWS_PER_COUNT, ROWS_PER_STEP, RunningReplay, Verdict, counted,
+    statuses_from_text, statuses_to_text, step_rows,
 };
-use postrider_store::publish::requeue::RequeueRefusal;
+use postrider_store::{NewReplay, ReplayScope, Replays, RequeueError, StopReplayError, StoreError, Write, Written};
 
-/// The next rows of the log after `after`, in order, each with what becomes of it. What a test key published was never meant
-/// to arrive: only a replay with a test key, which sends nothing, looks at it.
+use crate::SqliteStore;
+use crate::log::audit;
+use crate::machinery::column::{broken, coded, parsed, unexpected};
+use crate::machinery::reader::ReadTx;
+use crate::machinery::writer::{JobSize, WriteResult, WriteTx};
+use crate::publish::requeue;
+use crate::queue::due;
+use crate::registry::endpoint;
+
+#[async_trait]
+impl Replays for SqliteStore {
+    async fn count_replayable(
+        &self,
+        scope: ReplayScope,
+        after: RowKey,
+    ) -> Result<(ReplayCount, Option<RowKey>), StoreError> {
+        self.read(move |tx| {
+            let rows = candidates(tx.connection, &scope, after, ROWS_PER_COUNT)?;
+            Ok(counted(&rows, ROWS_PER_COUNT))
+        })
+        .await
+    }
+
+    async fn create_replay(&self, write: Write<Replay>, new: NewReplay) -> Result<Written<Replay>, RequeueError> {
+        self.write_once(JobSize::ONE_ROW, write.recording, move |tx| create(tx, write.tenant, write.author, &new)).await
+    }
+
+    async fn list_replays(
+        &self,
+        tenant: Tenant,
+        endpoint_id: EndpointId,
+        page: PageRequest,
+    ) -> Result<Option<Page<Replay>>, StoreError> {
+        self.read(move |tx| list(tx, tenant, endpoint_id, page)).await
+    }
+
+    async fn find_replay(
+        &self,
+        tenant: Tenant,
+        endpoint_id: EndpointId,
+        id: ReplayId,
+    ) -> Result<Option<Replay>, StoreError> {
+        self.read(move |tx| find(tx, tenant, endpoint_id, id)).await
+    }
+
+    async fn stop_replay(
+        &self,
+        write: Write<Replay>,
+        endpoint_id: EndpointId,
+        id: ReplayId,
+    ) -> Result<Written<Replay>, StopReplayError> {
+        self.write_once(JobSize::ONE_ROW, write.recording, move |tx| {
+            if find(tx.as_read(), write.tenant, endpoint_id, id)?.is_some() {
+                end(tx, id.key(), ReplayStatus::Stopped)?;
+                audit::append(tx, write.tenant.workspace, write.author, AuditAction::ReplayStopped, id)?;
+            }
+            Ok(find(tx.as_read(), write.tenant, endpoint_id, id)?.ok_or(StopReplayError::NotFound))
+        })
+        .await
+    }
+}
+
+/// The next rows of the log after `after`, in order, each with its verdict. An event of test mode was never meant to
+/// arrive. Only a replay in test mode, which sends nothing, considers it.
 fn candidates(
     connection: &Connection,
-    scope: Scope<'_>,
+    scope: &ReplayScope,
     after: RowKey,
     limit: usize,
 ) -> Result<Vec<Candidate>, rusqlite::Error> {
-    let Scope { endpoint_key, mode, range } = scope;
+    let ReplayScope { endpoint_key, mode, range } = scope;
     let statuses = statuses_to_text(range).replace(' ', ", ");
     let sql = format!(
         "SELECT d.key, d.event_key,
@@ -37,7 +97,7 @@ fn candidates(
                          SELECT 1 FROM deliveries later
                          WHERE later.event_key = d.event_key AND later.endpoint_key = d.endpoint_key
                            AND later.key > d.key AND later.mode <= ?6 AND later.status IN (?7, ?8))
-                     THEN 1 + EXISTS (SELECT 1 FROM events WHERE events.key = d.event_key) ELSE 0 END AS fate
+                     THEN 1 + EXISTS (SELECT 1 FROM events WHERE events.key = d.event_key) ELSE 0 END AS verdict
          FROM deliveries d WHERE d.endpoint_key = ?1 AND d.key > ?2 AND d.key < ?3 ORDER BY d.key LIMIT ?4"
     );
     connection
@@ -49,7 +109,7 @@ fn candidates(
                 RowKey::first_at(range.until).as_i64(),
                 limit,
                 DeliveryCause::Event.code(),
-                mode_code(mode),
+                mode_code(*mode),
                 DeliveryStatus::Pending.code(),
                 DeliveryStatus::Delivered.code(),
             ],
@@ -57,33 +117,19 @@ fn candidates(
                 Ok(Candidate {
                     key: RowKey::from_i64(row.get(0)?),
                     event_key: RowKey::from_i64(row.get(1)?),
-                    fate: coded(row, "fate", Fate::from_code)?,
+                    verdict: coded(row, "verdict", Verdict::from_code)?,
                 })
             },
         )?
         .collect()
 }
 
-pub fn count(
-    connection: &Connection,
-    scope: Scope<'_>,
-    after: RowKey,
-) -> Result<(ReplayCount, Option<RowKey>), rusqlite::Error> {
-    let rows = candidates(connection, scope, after, ROWS_PER_COUNT)?;
-    Ok(counted(&rows, ROWS_PER_COUNT))
-}
-
-pub fn create(
-    tx: &mut WriteTx<'_>,
-    workspace_key: RowKey,
-    endpoint_id: EndpointId,
-    new: &NewReplay,
-) -> Result<Result<Replay, RequeueRefusal>, rusqlite::Error> {
-    let Some(endpoint) = endpoint::find(tx.connection, workspace_key, endpoint_id)? else {
-        return Ok(Err(RequeueRefusal::NotFound));
+fn create(tx: &mut WriteTx<'_>, tenant: Tenant, author: Author, new: &NewReplay) -> WriteResult<Replay, RequeueError> {
+    let Some(endpoint) = endpoint::find(tx.connection, tenant, new.endpoint_id)? else {
+        return Ok(Err(RequeueError::NotFound));
     };
     if !endpoint.is_active {
-        return Ok(Err(RequeueRefusal::EndpointOff));
+        return Ok(Err(RequeueError::EndpointOff));
     }
     let key = tx.next_key();
     tx.connection
@@ -93,9 +139,9 @@ pub fn create(
         )?
         .execute(params![
             key.as_i64(),
-            workspace_key.as_i64(),
+            tenant.workspace.as_i64(),
             endpoint.key.as_i64(),
-            mode_code(new.author.mode),
+            mode_code(tenant.mode),
             new.range.since.millis(),
             new.range.until.millis(),
             statuses_to_text(&new.range),
@@ -103,8 +149,8 @@ pub fn create(
             i64::try_from(new.total).unwrap_or(i64::MAX),
         ])?;
     let id = ReplayId::new(key, tx.tag);
-    audit::append(tx, workspace_key, new.author, AuditAction::ReplayStarted, id)?;
-    let found = find(tx.connection, tx.tag, workspace_key, endpoint_id, id)?;
+    audit::append(tx, tenant.workspace, author, AuditAction::ReplayStarted, id)?;
+    let found = find(tx.as_read(), tenant, new.endpoint_id, id)?;
     found.map(Ok).ok_or_else(|| unexpected("replays.key"))
 }
 
@@ -134,55 +180,40 @@ fn range_from_row(row: &Row<'_>) -> Result<ReplayRange, rusqlite::Error> {
     })
 }
 
-pub fn list(
-    connection: &Connection,
-    tag: StoreTag,
-    workspace_key: RowKey,
+fn list(
+    tx: ReadTx<'_>,
+    tenant: Tenant,
     endpoint_id: EndpointId,
     page: PageRequest,
 ) -> Result<Option<Page<Replay>>, rusqlite::Error> {
-    let Some(endpoint) = endpoint::find(connection, workspace_key, endpoint_id)? else { return Ok(None) };
-    let items = connection
+    let Some(endpoint) = endpoint::find(tx.connection, tenant, endpoint_id)? else { return Ok(None) };
+    let items = tx
+        .connection
         .prepare_cached(&format!(
             "{REPLAY_SELECT} WHERE r.endpoint_key = ?1 AND r.key < ?2 ORDER BY r.key DESC LIMIT ?3"
         ))?
         .query_map(params![endpoint.key.as_i64(), page.before().as_i64(), page.limit() + 1], |row| {
-            replay_from_row(row, tag)
+            replay_from_row(row, tx.tag)
         })?
         .collect::<Result<Vec<_>, _>>()?;
     Ok(Some(page.cut(items, |replay| replay.id.key())))
 }
 
-pub fn find(
-    connection: &Connection,
-    tag: StoreTag,
-    workspace_key: RowKey,
+fn find(
+    tx: ReadTx<'_>,
+    tenant: Tenant,
     endpoint_id: EndpointId,
     id: ReplayId,
 ) -> Result<Option<Replay>, rusqlite::Error> {
-    if id.tag() != tag {
+    if id.tag() != tx.tag {
         return Ok(None);
     }
-    connection
+    tx.connection
         .prepare_cached(&format!("{REPLAY_SELECT} WHERE r.key = ?1 AND r.workspace_key = ?2 AND ep.id = ?3"))?
-        .query_row(params![id.key().as_i64(), workspace_key.as_i64(), endpoint_id.to_string()], |row| {
-            replay_from_row(row, tag)
+        .query_row(params![id.key().as_i64(), tenant.workspace.as_i64(), endpoint_id.to_string()], |row| {
+            replay_from_row(row, tx.tag)
         })
         .optional()
-}
-
-pub fn stop(
-    tx: &mut WriteTx<'_>,
-    workspace_key: RowKey,
-    endpoint_id: EndpointId,
-    id: ReplayId,
-    author: Author,
-) -> Result<Result<Replay, endpoint::NotFound>, rusqlite::Error> {
-    if find(tx.connection, tx.tag, workspace_key, endpoint_id, id)?.is_some() {
-        end(tx, id.key(), ReplayStatus::Stopped)?;
-        audit::append(tx, workspace_key, author, AuditAction::ReplayStopped, id)?;
-    }
-    Ok(find(tx.connection, tx.tag, workspace_key, endpoint_id, id)?.ok_or(endpoint::NotFound))
 }
 
 /// Ends a replay, unless it has ended already.
@@ -193,6 +224,7 @@ fn end(tx: &WriteTx<'_>, key: RowKey, status: ReplayStatus) -> Result<(), rusqli
     Ok(())
 }
 
+/// One step of [`Upkeep::advance_replays`](postrider_store::Upkeep::advance_replays).
 pub fn advance(tx: &mut WriteTx<'_>) -> Result<Option<usize>, rusqlite::Error> {
     let running = tx
         .connection
@@ -202,18 +234,20 @@ pub fn advance(tx: &mut WriteTx<'_>) -> Result<Option<usize>, rusqlite::Error> {
              WHERE r.status = 0 AND (e.is_active = 1 OR e.deleted_at IS NOT NULL) ORDER BY random() LIMIT ?1",
         )?
         .query_map([REPLAYS_PER_STEP], |row| {
-            Ok(Running {
+            Ok(RunningReplay {
                 key: RowKey::from_i64(row.get("key")?),
-                workspace_key: RowKey::from_i64(row.get("workspace_key")?),
-                endpoint_key: RowKey::from_i64(row.get("endpoint_key")?),
-                mode: coded(row, "mode", mode_from_code)?,
-                range: range_from_row(row)?,
+                workspace: RowKey::from_i64(row.get("workspace_key")?),
+                scope: ReplayScope {
+                    endpoint_key: RowKey::from_i64(row.get("endpoint_key")?),
+                    mode: coded(row, "mode", mode_from_code)?,
+                    range: range_from_row(row)?,
+                },
                 cursor: RowKey::from_i64(row.get("cursor")?),
             })
         })?
         .collect::<Result<Vec<_>, _>>()?;
     if running.is_empty() {
-        // What is left, if anything, waits for its endpoint to be active again.
+        // A replay that is left waits until its endpoint is active.
         let mut waiting = tx.connection.prepare_cached("SELECT 1 FROM replays WHERE status = 0 LIMIT 1")?;
         return Ok(waiting.exists([])?.then_some(0));
     }
@@ -225,24 +259,27 @@ pub fn advance(tx: &mut WriteTx<'_>) -> Result<Option<usize>, rusqlite::Error> {
     Ok(Some(passed))
 }
 
-/// Takes one replay up to `limit` rows further and returns how many it went.
-fn advance_one(tx: &mut WriteTx<'_>, replay: &Running, limit: usize) -> Result<usize, rusqlite::Error> {
-    if due::count_due(tx, replay.endpoint_key, LIVE_FIRST)? >= LIVE_FIRST {
+/// Advances one replay by up to `limit` rows. Returns the number of rows passed.
+fn advance_one(tx: &mut WriteTx<'_>, replay: &RunningReplay, limit: usize) -> Result<usize, rusqlite::Error> {
+    if due::count_due(tx, replay.scope.endpoint_key, LIVE_FIRST)? >= LIVE_FIRST {
         return Ok(0);
     }
-    let rows = candidates(tx.connection, replay.scope(), replay.cursor, limit)?;
+    let rows = candidates(tx.connection, &replay.scope, replay.cursor, limit)?;
     let (mut queued, mut unavailable, mut passed) = (0, 0, 0_usize);
-    for row in stretch(&rows) {
-        match row.fate {
-            Fate::Passed => {}
-            Fate::Unavailable => unavailable += 1,
-            Fate::Sent => match queue_again(tx, &replay.again(row))? {
+    for row in step_rows(&rows) {
+        match row.verdict {
+            Verdict::Ignored => {}
+            Verdict::Unavailable => unavailable += 1,
+            Verdict::Sent => match requeue::queue(tx, &replay.requeue(row))? {
                 Ok(_) => queued += 1,
-                // What is left waits until the endpoint is on again.
-                Err(RequeueRefusal::EndpointOff) => break,
-                Err(RequeueRefusal::EndpointDeleted | RequeueRefusal::NotFound) => {
+                // The rest waits until the endpoint is active.
+                Err(RequeueError::EndpointOff) => break,
+                Err(RequeueError::EndpointDeleted | RequeueError::NotFound) => {
                     end(tx, replay.key, ReplayStatus::Stopped)?;
                     break;
+                }
+                Err(RequeueError::Store(error)) => {
+                    return Err(rusqlite::Error::ToSqlConversionFailure(Box::new(error)));
                 }
             },
         }

@@ -1,10 +1,10 @@
-//! How values stand in columns, in either database.
+//! How values are encoded in columns, in either database.
 
 use crate::UnexpectedValue;
 use postrider_domain::access::Mode;
 use postrider_domain::event_type::EventTypeName;
 use postrider_domain::private_options::HeaderName;
-use postrider_domain::retry::RetrySchedule;
+use postrider_domain::retry_schedule::RetrySchedule;
 
 pub const fn mode_code(mode: Mode) -> i64 {
     match mode {
@@ -56,7 +56,7 @@ pub fn headers_to_text(headers: &[(String, String)]) -> Option<String> {
     if headers.is_empty() { None } else { serde_json::to_string(headers).ok() }
 }
 
-/// `None` when it is none.
+/// `None` when the text is not such an array.
 pub fn headers_from_text(text: Option<&str>) -> Option<Vec<(String, String)>> {
     match text {
         None => Some(Vec::new()),

@@ -1,9 +1,10 @@
-//! Copies one store into another of either kind: the way from the embedded file to a database server, and back.
+//! Copies one store into another of either kind: from the embedded file to a database server, and back.
 //!
-//! Rows go over as they are. Nothing is opened, numbered anew or judged, so that all ids stay valid and the same master key opens
-//! what is sealed. A batch is committed together with how far it got, so that a copy that was cut off at any moment goes on where it
-//! was. Until all is there, the target is marked as unfinished, and no server opens it. No database is named here: what a store must
-//! be able to do is [`Tables`], kept by `sqlite/copy.rs` and `postgres/copy.rs`.
+//! - Rows are copied unchanged. Ids stay valid, and the same master key opens sealed values.
+//! - A batch commits together with its position. A copy that was interrupted resumes there.
+//! - Until the copy is complete, the target is marked as unfinished, and no server opens it.
+//!
+//! This file names no database. [`Tables`] states what a store must offer; `copy.rs` of each back end implements it.
 
 use async_trait::async_trait;
 use futures_util::future::join;
@@ -13,7 +14,7 @@ use postrider_domain::time::Timestamp;
 
 use super::OpenError;
 
-/// What a column of any store can hold. Truth is 0 or 1.
+/// A value of a column in any store. Booleans are 0 or 1.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Value {
     Null,
@@ -22,19 +23,19 @@ pub enum Value {
     Bytes(Vec<u8>),
 }
 
-/// A row's values, in the order of the columns that were asked for.
+/// A row's values, in the order of [`Selection::columns`].
 pub type Row = Vec<Value>;
 
-/// What a database said.
+/// An error of a database.
 pub type Fault = Box<dyn std::error::Error + Send + Sync>;
 
-/// Rows and bytes of a batch at most: small enough to be held twice, large enough that commits do not count.
+/// Limits of a batch: small enough to hold two in memory, large enough that the cost of commits does not matter.
 pub const BATCH_ROWS: usize = 2_000;
 pub const BATCH_BYTES: usize = 4 << 20;
 
-/// Of the meta table, what tells of a copy under way.
+/// Selects the rows of the meta table that describe a copy in progress.
 pub const IS_MARK: &str = "name LIKE 'copy:%'";
-/// The mark that stands as long as the copy is unfinished. It holds what the source was like.
+/// The mark of an unfinished copy. Its value is the state of the source when the copy began.
 pub const UNFINISHED: &str = "copy:from";
 
 /// A table and its primary key, whose columns are numbers or text.
@@ -48,7 +49,7 @@ const fn table(name: &'static str, key: &'static [&'static str]) -> Table {
     Table { name, key }
 }
 
-/// All that a store holds, what is referred to first. What tells of running nodes is not among it.
+/// All tables to copy. A table comes after those it refers to. The table of running nodes is not copied.
 pub const TABLES: &[Table] = &[
     table("meta", &["name"]),
     table("catalogues", &["version"]),
@@ -70,7 +71,7 @@ pub const TABLES: &[Table] = &[
     table("audit", &["key"]),
 ];
 
-/// What tells, beside the number of rows, whether a store was used: each statement gives one row of numbers.
+/// Statements that show, beside row counts, whether a store was used. Each returns one row of numbers.
 const STATE: &[&str] = &[
     "SELECT COALESCE(MAX(key), 0) FROM events",
     "SELECT COALESCE(MAX(key), 0) FROM deliveries",
@@ -81,7 +82,7 @@ const STATE: &[&str] = &[
     "SELECT CAST(COALESCE(SUM(replayed + unavailable + status), 0) AS BIGINT) FROM replays",
 ];
 
-/// The columns of a table that are read or written, those of its primary key first.
+/// The columns of a table to read or write. Those of the primary key come first.
 #[derive(Clone, Debug)]
 pub struct Selection {
     pub table: &'static str,
@@ -89,30 +90,30 @@ pub struct Selection {
     pub key_columns: usize,
 }
 
-/// A row of the meta table that tells of a copy under way.
+/// A row of the meta table about a copy in progress.
 #[derive(Clone, Debug)]
 pub struct Mark {
     pub name: String,
     pub value: Vec<u8>,
 }
 
-/// A store as bare tables, which this process has for itself.
+/// A store as bare tables. No other process uses it.
 #[async_trait]
 pub trait Tables: Send + Sync {
-    /// Whether a server has used the store just now.
+    /// Whether a server has used the store within the last seconds.
     async fn is_in_use(&self) -> Result<bool, Fault>;
 
-    /// A table's columns, without those that the database makes from others.
+    /// A table's columns, generated columns excluded.
     async fn columns(&self, table: &'static str) -> Result<Vec<String>, Fault>;
 
-    /// The numbers in the one row that a statement gives. Every store understands the statements of this file.
+    /// The numbers in the only row of a statement's result. The statements of this file are valid in every store.
     async fn numbers(&self, sql: &str) -> Result<Vec<i64>, Fault>;
 
-    /// The next rows by primary key, after the row with this key: up to [`BATCH_ROWS`], or as many as make [`BATCH_BYTES`] full.
-    /// None means that there are no more.
+    /// The next rows by primary key, after the row with this key: up to [`BATCH_ROWS`] rows or about [`BATCH_BYTES`]. An empty
+    /// result means the end.
     async fn read(&self, selection: &Selection, after: Option<&[Value]>) -> Result<Vec<Row>, Fault>;
 
-    /// Adds rows and sets the mark, in one transaction that lasts.
+    /// Adds rows and sets the mark, in one durable transaction.
     async fn write(&self, selection: &Selection, rows: Vec<Row>, mark: Mark) -> Result<(), Fault>;
 
     async fn find_mark(&self, name: &str) -> Result<Option<Vec<u8>>, Fault>;
@@ -121,11 +122,11 @@ pub trait Tables: Send + Sync {
 
     async fn remove_marks(&self) -> Result<(), Fault>;
 
-    /// Removes what a server writes into a store that has never been used, but for the marks, and makes room for rows from `oldest`
-    /// to `now`.
+    /// Removes the rows that a server writes into a new store, the marks excepted, and creates partitions for rows from `oldest` to
+    /// `now`.
     async fn make_ready(&self, oldest: Timestamp, now: Timestamp) -> Result<(), Fault>;
 
-    /// Leaves the store as if its last server had just ended: claims under way are due, since nobody holds them. Removes the marks.
+    /// Leaves the store as if its last server had just ended: open claims are due, since nobody holds them. Removes the marks.
     async fn finish(&self, now: Timestamp) -> Result<(), Fault>;
 }
 
@@ -149,49 +150,49 @@ impl std::fmt::Display for Side {
 pub enum CopyError {
     #[error("cannot open {0}")]
     Open(Side, #[source] OpenError),
-    #[error("{0} does not exist: nothing was made there yet")]
+    #[error("{0} does not exist: start a server there once, or check the path or URL")]
     Missing(Side),
     #[error(
-        "a server has used {0} within the last 10 seconds: stop the servers first, wait that long if one was killed, and try again"
+        "a server has used {0} within the last 10 seconds: stop all servers first; after a kill, wait that long and try again"
     )]
     InUse(Side),
-    #[error("another copy to or from {0} is under way")]
+    #[error("another copy to or from {0} is running")]
     Busy(Side),
     #[error("the store to copy to is not empty ({0} has rows): copy to a new directory, or to an empty schema")]
     NotEmpty(&'static str),
     #[error("the store to copy from is itself an unfinished copy: finish it first")]
     SourceUnfinished,
     #[error(
-        "the store to copy to holds an unfinished copy of another store, or of this one as it was before it was used again: empty it and begin anew"
+        "the store to copy to holds an unfinished copy of another store, or of this one in an earlier state: empty it and start again"
     )]
     AnotherCopy,
     #[error(
-        "the store to copy from was used while it was copied: stop all servers and commands on it, empty the target and begin anew"
+        "the store to copy from was used during the copy: stop all servers and commands on it, empty the target and start again"
     )]
     SourceChanged,
     #[error("the columns of {table} are not the same on both sides: {source_columns} here, {target_columns} there")]
     Columns { table: &'static str, source_columns: String, target_columns: String },
-    #[error("the mark of the table {0} in the unfinished copy cannot be read: empty the target and begin anew")]
+    #[error("the mark of the table {0} in the unfinished copy cannot be read: empty the target and start again")]
     Cursor(&'static str),
     #[error("{side} failed{what}")]
     Store {
         side: Side,
-        /// With a blank before it.
+        /// Starts with a space.
         what: String,
         #[source]
         fault: Fault,
     },
 }
 
-/// Hears how far a copy is.
+/// Receives the progress of a copy.
 pub trait Watch: Send {
-    /// `done` of so many rows are in the target already.
+    /// `done` of `rows` are in the target already.
     fn table_begins(&mut self, table: &'static str, rows: u64, done: u64);
     fn rows_written(&mut self, rows: u64);
     fn table_ends(&mut self);
 }
 
-/// How many rows a table has on both sides.
+/// The number of rows of a table on both sides.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Counted {
     pub table: &'static str,
@@ -199,11 +200,11 @@ pub struct Counted {
     pub target: u64,
 }
 
-/// Copies everything, or goes on with a copy that was cut off. The target is finished only if it has as many rows of each table
-/// as the source.
+/// Copies everything, or resumes an interrupted copy. The target is finished only if each of its tables has as many rows as in the
+/// source.
 ///
 /// # Errors
-/// When either store is in use, the target holds something else, or a store fails. What was copied until then stays.
+/// When either store is in use, the target holds other data, or a store fails. Rows copied so far stay.
 pub async fn copy(
     source: &dyn Tables,
     target: &dyn Tables,
@@ -248,12 +249,12 @@ async fn refuse_in_use(store: &dyn Tables, side: Side) -> Result<(), CopyError> 
     if is_in_use { Err(CopyError::InUse(side)) } else { Ok(()) }
 }
 
-/// Marks the target as an unfinished copy of what the source is like, unless it is one already.
+/// Marks the target as an unfinished copy of the source in this state, unless it is one already.
 async fn take_target(target: &dyn Tables, state: &str) -> Result<(), CopyError> {
     if let Some(mark) = find_mark(target, UNFINISHED).await? {
         return if mark == state.as_bytes() { Ok(()) } else { Err(CopyError::AnotherCopy) };
     }
-    // What a server writes before anybody has used it goes.
+    // Rows that a server writes before first use are removed later.
     for (table, count) in TABLES.iter().zip(counts(target, Side::Target).await?) {
         if count > 0 && !["meta", "catalogues"].contains(&table.name) {
             return Err(CopyError::NotEmpty(table.name));
@@ -261,7 +262,7 @@ async fn take_target(target: &dyn Tables, state: &str) -> Result<(), CopyError> 
     }
     let mark = Mark { name: UNFINISHED.to_owned(), value: state.as_bytes().to_vec() };
     target.set_mark(mark).await.map_err(failed(Side::Target))?;
-    // A server that starts from here on finds the mark. One that has started before the mark stood can be seen by now.
+    // A server that starts now finds the mark. A server that started before the mark was set is visible by now.
     let refused = refuse_in_use(target, Side::Target).await;
     if refused.is_err() {
         target.remove_marks().await.map_err(failed(Side::Target))?;
@@ -333,7 +334,7 @@ async fn count_of(store: &dyn Tables, side: Side, table: Table) -> Result<u64, C
     Ok(numbers.first().and_then(|count| u64::try_from(*count).ok()).unwrap_or_default())
 }
 
-/// What is the same for as long as nobody uses the store, and no other store has.
+/// A text that is the same as long as nobody uses the store, and differs for every other store.
 async fn state(source: &dyn Tables, counts: &[u64]) -> Result<String, CopyError> {
     let tag = source.find_mark("store_tag").await.map_err(failed(Side::Source))?.unwrap_or_default();
     let mut state: Vec<String> = tag.iter().map(u8::to_string).collect();
@@ -345,7 +346,7 @@ async fn state(source: &dyn Tables, counts: &[u64]) -> Result<String, CopyError>
     Ok(state.join(" "))
 }
 
-/// When the oldest row of the log was made.
+/// The creation time of the oldest row of the log.
 async fn oldest(source: &dyn Tables, now: Timestamp) -> Result<Timestamp, CopyError> {
     let mut oldest = now;
     for table in ["events", "deliveries"] {
@@ -369,7 +370,7 @@ fn mark_of(table: &str) -> String {
     format!("copy:{table}")
 }
 
-/// A key's values as JSON.
+/// The values of a key, as JSON.
 fn encode(key: &[Value]) -> Vec<u8> {
     let values = key.iter().map(|value| match value {
         Value::Integer(number) => serde_json::Value::from(*number),
@@ -393,7 +394,7 @@ fn decode(cursor: &[u8], table: Table) -> Result<Vec<Value>, CopyError> {
     key.filter(|key| key.len() == table.key.len()).ok_or_else(unreadable)
 }
 
-/// About how much memory a row takes.
+/// The approximate memory of a row.
 pub fn bytes_of(row: &[Value]) -> usize {
     let held = row.iter().map(|value| match value {
         Value::Text(text) => text.len(),
@@ -403,7 +404,7 @@ pub fn bytes_of(row: &[Value]) -> usize {
     size_of_val(row) + held.sum::<usize>()
 }
 
-/// The statement that reads a batch, in words that every store understands. Its parameters are the key's values, if there is a key.
+/// The statement that reads a batch, valid in every store. Its parameters are the values of the key, if there is one.
 pub fn reading(selection: &Selection, is_after: bool, parameter: &str, most: usize) -> String {
     let columns = quoted(&selection.columns);
     let keys = quoted(&selection.columns[..selection.key_columns]);
@@ -412,7 +413,7 @@ pub fn reading(selection: &Selection, is_after: bool, parameter: &str, most: usi
     format!("SELECT {columns} FROM {} {after} ORDER BY {keys} LIMIT {most}", selection.table)
 }
 
-/// Names of columns as they stand in a statement.
+/// Column names, quoted for a statement.
 pub fn quoted(columns: &[String]) -> String {
     columns.iter().map(|column| format!("\"{column}\"")).collect::<Vec<_>>().join(", ")
 }

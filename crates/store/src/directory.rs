@@ -1,4 +1,4 @@
-//! The data directory: private to its owner, and one process's at a time, whatever store that process has.
+//! The data directory: private to its owner, and used by one process at a time, whichever store that process has.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::os::unix::fs::DirBuilderExt;
@@ -7,23 +7,23 @@ use std::time::Duration;
 
 use super::OpenError;
 
-/// Held as long as the directory is in use: two processes on one would each think what the other left there was theirs.
+/// Held as long as the directory is in use. Two processes in one directory would each take the other's files for their own.
 #[derive(Debug)]
 pub struct DirectoryLock {
-    /// The lock goes with it.
+    /// Closing the file releases the lock.
     _file: File,
 }
 
-/// How often a lock that is held is tried again, and after how long: a process that ends, or starts another, lets go of its
-/// locks a moment later than it seems to.
+/// Tries and waits for a lock that is held. A process that ends, or starts another, releases its locks a moment later than it
+/// appears to.
 const LOCK_TRIES: u32 = 20;
 const LOCK_WAIT: Duration = Duration::from_millis(25);
 
 impl DirectoryLock {
-    /// Makes the directory if it does not exist.
+    /// Creates the directory if it does not exist.
     ///
     /// # Errors
-    /// When another process has it, or it cannot be used.
+    /// When another process holds it, or it cannot be used.
     pub fn take(directory: &Path) -> Result<Self, OpenError> {
         let fault = |path: &Path, source| OpenError::Directory { path: path.display().to_string(), source };
         let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(directory);

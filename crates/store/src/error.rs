@@ -1,21 +1,21 @@
-//! What can go wrong in a store, told apart by what a caller can do about it.
+//! Errors of a store, grouped by what a caller can do about them.
 
-/// A store's failure. The cause is in `source`, for the log alone.
+/// A store's failure. The cause is in `source`, for logs only.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// Nothing was written; the same call may succeed later.
+    /// Nothing was written. The same call may succeed later.
     #[error("the store cannot take this now: {why}")]
     Unavailable {
         why: &'static str,
         #[source]
         source: Option<Box<dyn std::error::Error + Send + Sync>>,
     },
-    /// A fault of ours or damage to the data: trying again will not help.
+    /// A defect of this program or damaged data. A retry will not help.
     #[error("the store failed")]
     Broken(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
 
-/// A row holds what no version of this program writes.
+/// A row holds a value that no version of this program writes.
 #[derive(Debug, thiserror::Error)]
 #[error("the column {0} holds an unexpected value")]
 pub struct UnexpectedValue(pub &'static str);

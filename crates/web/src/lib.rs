@@ -1,5 +1,5 @@
 //! HTML over HTTP: pages for people, rendered here and readable without scripts.
 //!
-//! It translates and decides nothing: what a page shows comes from `service`, or was given to it when it was made.
+//! It decides nothing: a page shows what `service` returns, or what the page was given at start.
 
 pub mod docs;

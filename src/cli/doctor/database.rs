@@ -1,5 +1,5 @@
-//! `postrider doctor database`: whether a node could work in the database, how safe what it commits is there, and what stands
-//! between. Changes nothing.
+//! `postrider doctor database`: checks whether a node can work in a database, how durable its commits are, and whether
+//! a pooler is in between. Changes nothing.
 
 use std::fmt::Display;
 
@@ -19,54 +19,54 @@ pub struct DatabaseOptions {
     data: DataOptions,
 }
 
-/// Fails when a node could not work there, so that the exit code tells.
+/// Fails if no node can work in the database, so that the exit code shows it.
 pub async fn run(options: DatabaseOptions) -> anyhow::Result<()> {
     let settings = options.data.settings()?;
     let (Some(url), Some(database)) = (&settings.database.url, postgres_settings(&settings)) else {
-        bail!("no database is named: --database-url postgres://user@host:5432/database");
+        bail!("no database is set: use --database-url postgres://user@host:5432/database");
     };
     println!("url          {url}");
-    let found = examine(&database, &SystemClock).await.with_context(|| format!("{url} cannot be examined"))?;
+    let found = examine(&database, &SystemClock).await.with_context(|| format!("cannot examine {url}"))?;
     let findings = findings(&found, &database);
     for finding in &findings {
         finding.print();
     }
-    let obstacles = findings.iter().filter(|finding| finding.says == Says::Unfit).count();
-    println!("verdict      {}", if obstacles == 0 { "a node can work here" } else { "no node can work here as it is" });
-    if obstacles == 0 { Ok(()) } else { bail!("the database cannot be used as it is") }
+    let obstacles = findings.iter().filter(|finding| finding.severity == Severity::Unfit).count();
+    println!("verdict      {}", if obstacles == 0 { "a node can work here" } else { "no node can work here" });
+    if obstacles == 0 { Ok(()) } else { bail!("the database is not usable: see the lines marked as unfit") }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Says {
+enum Severity {
     Fine,
-    /// A node works, and something should be known.
-    Beware,
+    /// A node can work, with a risk.
+    Warning,
     Unfit,
 }
 
 struct Finding {
     name: &'static str,
-    says: Says,
+    severity: Severity,
     text: String,
 }
 
 impl Finding {
     fn fine(name: &'static str, text: impl Display) -> Self {
-        Self { name, says: Says::Fine, text: text.to_string() }
+        Self { name, severity: Severity::Fine, text: text.to_string() }
     }
 
-    fn judged(name: &'static str, is_fine: bool, fine: impl Display, otherwise: Says, fault: impl Display) -> Self {
+    fn judged(name: &'static str, is_fine: bool, fine: impl Display, otherwise: Severity, fault: impl Display) -> Self {
         match is_fine {
             true => Self::fine(name, fine),
-            false => Self { name, says: otherwise, text: fault.to_string() },
+            false => Self { name, severity: otherwise, text: fault.to_string() },
         }
     }
 
     fn print(&self) {
-        let mark = match self.says {
-            Says::Fine => "",
-            Says::Beware => "warning: ",
-            Says::Unfit => "unfit: ",
+        let mark = match self.severity {
+            Severity::Fine => "",
+            Severity::Warning => "warning: ",
+            Severity::Unfit => "unfit: ",
         };
         println!("{:<12} {mark}{}", self.name, self.text);
     }
@@ -81,8 +81,8 @@ fn findings(found: &Examination, database: &PostgresSettings) -> Vec<Finding> {
             "writes",
             !found.is_standby,
             "yes",
-            Says::Unfit,
-            "it is a standby, which takes none; name the primary, or add target_session_attrs=read-write",
+            Severity::Unfit,
+            "no: this is a standby; use the URL of the primary, or add target_session_attrs=read-write",
         ),
         schema(found),
     ];
@@ -92,9 +92,9 @@ fn findings(found: &Examination, database: &PostgresSettings) -> Vec<Finding> {
         "clock",
         !found.is_clock_off(),
         format!("{} ms ahead of this machine's", found.clock_ahead_ms),
-        Says::Unfit,
+        Severity::Unfit,
         format!(
-            "{} ms ahead of this machine's: by more than 30 seconds, a node does not send; set the clocks by NTP",
+            "{} ms ahead of this machine's: above 30 seconds a node does not send; synchronize the clocks by NTP",
             found.clock_ahead_ms
         ),
     ));
@@ -102,9 +102,9 @@ fn findings(found: &Examination, database: &PostgresSettings) -> Vec<Finding> {
 }
 
 fn connection(found: &Examination) -> String {
-    let way = if found.is_encrypted { "encrypted" } else { "plain" };
+    let transport = if found.is_encrypted { "encrypted" } else { "plain" };
     let Examination { user, database, .. } = found;
-    format!("{way}, as {user} to {database}, answers in {:.1} ms", found.round_trip.as_secs_f64() * 1000.0)
+    format!("{transport}, as {user} to {database}, answers in {:.1} ms", found.round_trip.as_secs_f64() * 1000.0)
 }
 
 fn pooler(pooler: Pooler, has_direct_url: bool) -> Finding {
@@ -112,20 +112,20 @@ fn pooler(pooler: Pooler, has_direct_url: bool) -> Finding {
     let hint = if has_direct_url {
         ""
     } else {
-        "; let --database-direct-url lead past it, or nodes look for work each second instead of being told"
+        "; set --database-direct-url to a URL without it, otherwise nodes poll each second instead of being notified"
     };
     match pooler {
-        Pooler::NotSeen => Finding::fine(name, "none seen"),
+        Pooler::NotSeen => Finding::fine(name, "none found"),
         Pooler::ByTransaction => Finding::judged(
             name,
             has_direct_url,
-            "one that pools transactions",
-            Says::Beware,
-            format!("one that pools transactions{hint}"),
+            "yes, it pools transactions",
+            Severity::Warning,
+            format!("yes, it pools transactions{hint}"),
         ),
         Pooler::OtherPort { connected, listening } => {
-            let text = format!("perhaps: connected to port {connected}, the server listens at {listening}{hint}");
-            Finding::judged(name, has_direct_url, &text, Says::Beware, &text)
+            let text = format!("perhaps: connected to port {connected}, but the server listens on {listening}{hint}");
+            Finding::judged(name, has_direct_url, &text, Severity::Warning, &text)
         }
     }
 }
@@ -134,45 +134,46 @@ fn schema(found: &Examination) -> Finding {
     let name = "schema";
     let newest = found.newest_schema_version;
     let Some(schema) = &found.schema else {
-        return Finding { name, says: Says::Unfit, text: "the search_path names none that exists".to_owned() };
+        return Finding { name, severity: Severity::Unfit, text: "no schema in the search_path exists".to_owned() };
     };
     let pending = match found.schema_version {
         Some(version) if version == newest => return Finding::fine(name, format!("{schema}, version {version}")),
         Some(version) if version > newest => {
-            let text = format!("{schema}, version {version}: a newer postrider made it; this one knows {newest}");
-            return Finding { name, says: Says::Unfit, text };
+            let text =
+                format!("{schema}, version {version}: made by a newer postrider; this one supports up to {newest}");
+            return Finding { name, severity: Severity::Unfit, text };
         }
-        Some(version) => format!("{schema}, version {version}: the next node to start brings it to {newest}"),
-        None => format!("{schema}, new: the first node makes the tables"),
+        Some(version) => format!("{schema}, version {version}: the next node that starts migrates it to {newest}"),
+        None => format!("{schema}, new: the first node creates the tables"),
     };
-    let fault = format!("{pending}, but {} may create nothing in it", found.user);
-    Finding::judged(name, found.may_create, pending, Says::Unfit, fault)
+    let fault = format!("{pending}, but {} has no CREATE privilege on it", found.user);
+    Finding::judged(name, found.may_create, pending, Severity::Unfit, fault)
 }
 
 fn durability(found: &Examination) -> [Finding; 4] {
     let synchronous = found.synchronous_commit.as_str();
     [
-        Finding::judged("fsync", found.fsync, "on", Says::Beware, "off: a power failure can destroy the database"),
+        Finding::judged("fsync", found.fsync, "on", Severity::Warning, "off: a power failure can destroy the database"),
         Finding::judged(
             "full pages",
             found.full_page_writes,
             "on",
-            Says::Beware,
-            "off: a power failure can destroy the database, unless its disk writes whole pages",
+            Severity::Warning,
+            "off: a power failure can destroy the database, unless its disk writes pages atomically",
         ),
         Finding::judged(
             "commits",
             synchronous != "off",
             format!("synchronous_commit is {synchronous}"),
-            Says::Beware,
-            "synchronous_commit is off; a node switches it on for itself",
+            Severity::Warning,
+            "synchronous_commit is off; a node switches it on for its sessions",
         ),
         Finding::judged(
             "replication",
             !found.synchronous_standby_names.is_empty(),
             format!("synchronous, to {}", found.synchronous_standby_names),
-            Says::Beware,
-            "not synchronous: a failover to a standby can lose the events that were acknowledged last",
+            Severity::Warning,
+            "not synchronous: a failover to a standby can lose the last acknowledged events",
         ),
     ]
 }
@@ -181,8 +182,8 @@ fn connections(found: &Examination, taken: usize) -> Finding {
     let Examination { max_connections, reserved_connections, used_connections, .. } = found;
     let free = max_connections.saturating_sub(*reserved_connections).saturating_sub(*used_connections);
     let text = format!(
-        "{used_connections} of {max_connections} in use, {reserved_connections} kept for superusers; a node takes up to {taken}"
+        "{used_connections} of {max_connections} in use, {reserved_connections} reserved for superusers; a node uses up to {taken}"
     );
     let fits = usize::try_from(free).is_ok_and(|free| free >= taken);
-    Finding::judged("connections", fits, &text, Says::Beware, format!("{text}: more than is left"))
+    Finding::judged("connections", fits, &text, Severity::Warning, format!("{text}, more than are free"))
 }

@@ -1,4 +1,4 @@
-//! Who may call: keys, their end, and their scopes.
+//! Access: unknown, revoked and expired keys, and scopes.
 
 use std::time::Duration;
 
@@ -38,7 +38,7 @@ async fn a_request_without_a_known_key_is_refused() {
 }
 
 #[tokio::test]
-async fn the_word_bearer_is_read_in_any_case() {
+async fn the_word_bearer_is_accepted_in_any_case() {
     let app = App::start().await;
     let key = app.caller().secret().unwrap();
     for word in ["bearer", "BEARER"] {
@@ -48,7 +48,7 @@ async fn the_word_bearer_is_read_in_any_case() {
 }
 
 #[tokio::test]
-async fn a_key_without_a_scope_may_do_nothing_and_is_told_what_it_needs() {
+async fn a_key_without_a_scope_is_refused_with_the_required_scopes() {
     let app = App::start().await;
     let bare = app.caller_of("Acme", &[]).await;
     let endpoint = app.endpoint(an_endpoint()).await;
@@ -67,7 +67,7 @@ async fn a_key_without_a_scope_may_do_nothing_and_is_told_what_it_needs() {
 }
 
 #[tokio::test]
-async fn each_scope_opens_its_own_doors_alone() {
+async fn each_scope_allows_only_its_own_routes() {
     let app = App::start().await;
     let made = app.endpoint(an_endpoint()).await;
     let shown = format!("{ENDPOINTS}/{}", made.id);
@@ -91,20 +91,20 @@ async fn each_scope_opens_its_own_doors_alone() {
 }
 
 #[tokio::test]
-async fn a_scope_is_asked_for_before_the_body_is_read() {
+async fn the_scope_is_checked_before_the_body_is_read() {
     let app = App::start().await;
     let bare = app.caller_of("Acme", &[]).await;
     bare.post_text(EVENTS, "{").await.error(403, "scope_missing");
 }
 
 #[tokio::test]
-async fn a_key_revoked_here_stops_at_once() {
+async fn a_key_revoked_on_this_node_stops_at_once() {
     let app = App::start().await;
     let created = app.create_key("Acme", Mode::Live, ALL_SCOPES, None).await;
     let id = created.key.id;
     let caller = app.caller_with(created);
     assert_eq!(caller.get(DELIVERIES).await.status, 200);
-    app.server().service().operator_revokes_api_key(id).await.unwrap();
+    app.server().operator().revoke_api_key(id).await.unwrap();
     let error = caller.get(DELIVERIES).await.error(401, "key_revoked");
     assert_eq!(error["message"], "The API key has been revoked.");
 }
@@ -116,7 +116,7 @@ async fn a_key_revoked_by_another_node_stops_within_5_seconds() {
     let id = created.key.id.to_string();
     let caller = app.caller_with(created);
     assert_eq!(caller.get(DELIVERIES).await.status, 200);
-    // What another node writes is seen by this one in the database alone.
+    // This node sees the writes of another node only in the database.
     let database = rusqlite::Connection::open(app.data_dir().join("postrider.db")).unwrap();
     let revoke = "UPDATE api_keys SET revoked_at = 1 WHERE id = ?1";
     assert_eq!(database.execute(revoke, [&id]).unwrap(), 1);
@@ -125,7 +125,7 @@ async fn a_key_revoked_by_another_node_stops_within_5_seconds() {
 }
 
 #[tokio::test]
-async fn a_key_stops_at_midnight_of_the_day_it_expires_also_while_it_is_in_use() {
+async fn a_key_in_use_stops_at_midnight_of_its_expiry_date() {
     let app = App::start().await;
     let midnight = Timestamp::parse("2026-05-20T00:00:00Z").unwrap();
     let caller = app.caller_with(app.create_key("Acme", Mode::Live, ALL_SCOPES, Some(midnight)).await);
@@ -137,7 +137,7 @@ async fn a_key_stops_at_midnight_of_the_day_it_expires_also_while_it_is_in_use()
 }
 
 #[tokio::test]
-async fn a_key_is_kept_in_no_file() {
+async fn no_file_contains_a_key() {
     let mut app = App::start().await;
     let key = app.caller().secret().unwrap().to_owned();
     let nowhere: [String; 0] = [];

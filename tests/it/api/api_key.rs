@@ -1,4 +1,4 @@
-//! API keys over the API: made, listed, revoked, and never more than their maker.
+//! API keys over the API: create, list and revoke. A key never has more rights than the key that created it.
 
 use postrider_domain::access::{Mode, Scope};
 use serde_json::{Value, json};
@@ -7,13 +7,13 @@ use super::{API_KEYS, DELIVERIES, EVENTS, an_event, faults};
 use crate::support::app::{App, text};
 use crate::support::caller::Caller;
 
-/// A key of `Acme` that may manage keys, and more.
+/// A caller with a key of `Acme` that may manage keys, publish events and read webhooks.
 async fn manager(app: &App) -> Caller {
     app.caller_of("Acme", &[Scope::KeysManage, Scope::EventsWrite, Scope::WebhooksRead]).await
 }
 
 #[tokio::test]
-async fn a_key_is_shown_once_works_and_is_listed_without_itself() {
+async fn a_key_is_shown_once_works_and_is_listed_without_its_secret() {
     let app = App::start().await;
     let manager = manager(&app).await;
     let body = json!({"name": "billing", "scopes": ["events:write", "webhooks:read"], "expiresAt": "2026-06-01"});
@@ -35,7 +35,7 @@ async fn a_key_is_shown_once_works_and_is_listed_without_itself() {
 }
 
 #[tokio::test]
-async fn a_new_key_has_no_scope_until_given_one_and_its_makers_mode() {
+async fn a_new_key_has_no_scope_by_default_and_its_creators_mode() {
     let app = App::start().await;
     let manager = manager(&app).await;
     let made = manager.post(API_KEYS, json!({})).await.data(200);
@@ -57,13 +57,13 @@ async fn a_key_grants_no_scope_and_no_mode_that_it_lacks() {
     }
     let tester = app.caller_with(app.create_key("Acme", Mode::Test, &[Scope::KeysManage], None).await);
     let error = tester.post(API_KEYS, json!({"mode": "live"})).await.error(422, "unprocessable");
-    assert_eq!(faults(&error)["mode"], "a test key makes test keys only");
+    assert_eq!(faults(&error)["mode"], "a test key can create only test keys");
     let operator = app.caller_of("Acme", &Scope::ALL).await;
     operator.post(API_KEYS, json!({"scopes": ["workspaces:manage"]})).await.error(422, "unprocessable");
 }
 
 #[tokio::test]
-async fn a_fault_of_the_body_is_told_with_its_parameter() {
+async fn a_fault_in_the_body_is_reported_with_its_parameter() {
     let app = App::start().await;
     let manager = manager(&app).await;
     let faulty = [
@@ -119,7 +119,7 @@ async fn a_revoked_key_stops_at_once_and_stays_in_the_list() {
 }
 
 #[tokio::test]
-async fn the_keys_of_another_workspace_are_not_there() {
+async fn the_keys_of_another_workspace_are_not_found() {
     let app = App::start().await;
     let manager = manager(&app).await;
     let theirs = app.create_key("Globex", Mode::Live, &[Scope::KeysManage], None).await;
@@ -133,7 +133,7 @@ async fn the_keys_of_another_workspace_are_not_there() {
 }
 
 #[tokio::test]
-async fn keys_are_for_those_who_manage_keys() {
+async fn key_routes_need_the_scope_keys_manage() {
     let app = App::start().await;
     let bare = app.caller_of("Acme", &[Scope::WebhooksManage]).await;
     let path = format!("{API_KEYS}/key_zzzzzzzzzzzzzzzz");
@@ -149,7 +149,7 @@ async fn keys_are_for_those_who_manage_keys() {
 }
 
 #[tokio::test]
-async fn the_same_request_again_shows_the_same_key_which_no_file_holds() {
+async fn a_repeated_request_shows_the_same_key_that_no_file_contains() {
     let mut app = App::start().await;
     let manager = manager(&app).await.keyed("once");
     let first = manager.post(API_KEYS, json!({})).await;

@@ -14,7 +14,7 @@ async fn entries(caller: &Caller, query: &str) -> Vec<Value> {
 }
 
 #[tokio::test]
-async fn an_entry_tells_the_key_the_action_the_resource_and_the_request() {
+async fn an_entry_names_the_key_action_resource_and_request() {
     let app = App::start().await;
     let made = app.create_key("Acme", Mode::Live, SCOPES, None).await;
     let key_id = made.key.id.to_string();
@@ -32,7 +32,7 @@ async fn an_entry_tells_the_key_the_action_the_resource_and_the_request() {
 }
 
 #[tokio::test]
-async fn each_write_is_told_once_and_reads_refusals_and_publishes_are_not() {
+async fn writes_are_logged_once_but_not_reads_refusals_or_publishes() {
     let app = App::start().await;
     let caller = app.caller_of("Acme", SCOPES).await;
     let before = entries(&caller, "limit=200").await.len();
@@ -49,7 +49,7 @@ async fn each_write_is_told_once_and_reads_refusals_and_publishes_are_not() {
     assert_eq!(caller.delete(&format!("{API_KEYS}/{key}")).await.status, 204);
     assert_eq!(caller.delete(&path).await.status, 204);
     let entries = entries(&caller, "limit=200").await;
-    let told: Vec<_> = entries[..entries.len() - before].iter().map(|entry| text(entry, "action")).collect();
+    let actions: Vec<_> = entries[..entries.len() - before].iter().map(|entry| text(entry, "action")).collect();
     let expected = [
         "endpoint.deleted",
         "api_key.revoked",
@@ -59,11 +59,11 @@ async fn each_write_is_told_once_and_reads_refusals_and_publishes_are_not() {
         "endpoint.updated",
         "endpoint.created",
     ];
-    assert_eq!(told, expected);
+    assert_eq!(actions, expected);
 }
 
 #[tokio::test]
-async fn what_a_test_key_writes_is_flagged() {
+async fn writes_of_a_test_key_are_marked() {
     let app = App::start().await;
     let tester = app.caller_with(app.create_key("Acme", Mode::Test, SCOPES, None).await);
     tester.post(ENDPOINTS, an_endpoint()).await.data(200);
@@ -96,7 +96,7 @@ async fn the_log_is_filtered_and_paged() {
 }
 
 #[tokio::test]
-async fn the_log_is_its_workspaces_own_and_needs_its_scope() {
+async fn the_log_shows_only_its_workspace_and_needs_its_scope() {
     let app = App::start().await;
     let caller = app.caller_of("Acme", SCOPES).await;
     let id = text(&caller.post(ENDPOINTS, an_endpoint()).await.data(200), "id");
@@ -108,7 +108,7 @@ async fn the_log_is_its_workspaces_own_and_needs_its_scope() {
 }
 
 #[tokio::test]
-async fn what_an_operator_does_to_a_workspace_stands_in_that_workspaces_log() {
+async fn operator_actions_are_in_the_log_of_the_workspace() {
     let app = App::start().await;
     let operator = app.create_key("Operators", Mode::Live, &[Scope::WorkspacesManage, Scope::AuditRead], None).await;
     let operator_id = operator.key.id.to_string();
@@ -116,8 +116,8 @@ async fn what_an_operator_does_to_a_workspace_stands_in_that_workspaces_log() {
     let id = text(&operator.post("/v1/workspaces", json!({"name": "Customer"})).await.data(200), "id");
     let body = json!({"scopes": ["audit:read"]});
     let made = operator.post(&format!("/v1/workspaces/{id}/api-keys"), body).await.data(200);
-    let told = entries(&operator.key(&text(&made, "key")), "").await;
-    let actions: Vec<_> = told.iter().map(|entry| text(entry, "action")).collect();
+    let entries = entries(&operator.key(&text(&made, "key")), "").await;
+    let actions: Vec<_> = entries.iter().map(|entry| text(entry, "action")).collect();
     assert_eq!(actions, ["api_key.created", "workspace.created"]);
-    assert!(told.iter().all(|entry| entry["actor"] == json!({"type": "api_key", "id": operator_id})));
+    assert!(entries.iter().all(|entry| entry["actor"] == json!({"type": "api_key", "id": operator_id})));
 }

@@ -10,7 +10,7 @@ use super::{DELIVERIES, EVENTS, an_endpoint, an_endpoint_with, faults};
 use crate::support::app::{ALL_SCOPES, App, text};
 use crate::support::caller::Caller;
 
-/// An app whose events are simulated, so that the log fills without a receiver.
+/// An app, and a caller with a test key whose deliveries are simulated, so that the log fills without a receiver.
 async fn with_test_key() -> (App, Caller) {
     let app = App::start().await;
     let test = app.caller_with(app.create_key("Acme", Mode::Test, ALL_SCOPES, None).await);
@@ -26,7 +26,7 @@ fn ids(deliveries: &[Value]) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn a_delivery_is_shown_with_its_attempts_and_in_a_list_without() {
+async fn a_delivery_is_shown_with_attempts_and_listed_without() {
     let (app, test) = with_test_key().await;
     let endpoint = app.endpoint(an_endpoint()).await;
     let event = publish(&test, "post.created").await;
@@ -67,7 +67,7 @@ async fn a_delivery_is_shown_with_its_attempts_and_in_a_list_without() {
 }
 
 #[tokio::test]
-async fn a_test_key_has_its_events_rendered_and_signed_but_not_sent() {
+async fn events_of_a_test_key_are_rendered_and_signed_but_not_sent() {
     let app = App::to_loopback().await;
     let receiver = crate::support::receiver::Receiver::start().await;
     let endpoint = app.endpoint_to(&receiver, &["post.created"]).await;
@@ -126,7 +126,7 @@ async fn the_log_is_filtered_by_each_of_its_parameters() {
 }
 
 #[tokio::test]
-async fn a_filter_that_cannot_be_read_is_named() {
+async fn an_invalid_filter_is_named() {
     let app = App::start().await;
     let wrong = [
         ("status=done", "status", "must be one of pending, delivered, failed, skipped, cancelled, simulated"),
@@ -134,7 +134,7 @@ async fn a_filter_that_cannot_be_read_is_named() {
         ("eventId=dlv_1", "eventId", "not an id of this kind"),
         ("since=today", "since", "must be an ISO 8601 date and time with an offset, like 2026-05-15T08:21:00.000Z"),
         ("colour=red", "colour", "is not a known parameter"),
-        ("status=failed&status=pending", "status", "stands twice in the query"),
+        ("status=failed&status=pending", "status", "is given twice in the query"),
     ];
     for (query, name, fault) in wrong {
         let error = app.get(&format!("{DELIVERIES}?{query}")).await.error(400, "invalid_request");
@@ -145,7 +145,7 @@ async fn a_filter_that_cannot_be_read_is_named() {
 }
 
 #[tokio::test]
-async fn cursors_walk_the_whole_log_newest_first_though_more_comes_meanwhile() {
+async fn cursors_walk_the_whole_log_newest_first_while_it_grows() {
     let (app, test) = with_test_key().await;
     app.endpoint(an_endpoint()).await;
     for _ in 0..7 {
@@ -175,7 +175,7 @@ async fn cursors_walk_the_whole_log_newest_first_though_more_comes_meanwhile() {
 }
 
 #[tokio::test]
-async fn a_page_has_1_to_200_entries_and_50_unless_told() {
+async fn a_page_has_1_to_200_entries_and_50_by_default() {
     let (app, test) = with_test_key().await;
     app.endpoint(an_endpoint()).await;
     for _ in 0..51 {

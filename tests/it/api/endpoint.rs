@@ -8,7 +8,7 @@ use crate::support::app::{App, PUBLIC_HOST, text};
 use crate::support::dns::Answer;
 
 #[tokio::test]
-async fn a_created_endpoint_is_answered_in_the_order_of_the_published_page() {
+async fn a_created_endpoint_has_the_order_of_the_published_page() {
     let app = App::start().await;
     let body = json!({
         "name": "Production CRM",
@@ -20,7 +20,7 @@ async fn a_created_endpoint_is_answered_in_the_order_of_the_published_page() {
     let data = reply.data(200);
     let (id, secret) = (text(&data, "id"), text(&data, "secret"));
     let last4 = &secret[secret.len() - 4..];
-    // What was added to the published page stands behind it.
+    // Members that the published page does not have come after its members.
     let after_secret = format!(
         "\"updatedAt\":\"2026-05-15T12:00:00.000Z\",\"health\":{},{}}}}}",
         "{\"state\":\"ok\",\"since\":null,\"failures\":0,\"nextProbeAt\":null,\"disablesAt\":null}",
@@ -42,7 +42,7 @@ async fn a_created_endpoint_is_answered_in_the_order_of_the_published_page() {
 }
 
 #[tokio::test]
-async fn ids_and_secrets_have_the_published_shape_and_are_never_the_same_twice() {
+async fn ids_and_secrets_have_the_published_shape_and_are_unique() {
     let app = App::start().await;
     let made = [app.endpoint(an_endpoint()).await, app.endpoint(an_endpoint()).await];
     for endpoint in &made {
@@ -76,7 +76,7 @@ async fn each_missing_parameter_is_named() {
 }
 
 #[tokio::test]
-async fn lengths_are_counted_in_characters_up_to_their_very_limit() {
+async fn lengths_are_counted_in_characters_up_to_the_limit() {
     let app = App::start().await;
     for name in ["é", &"é".repeat(128), &"\u{1f4ee}".repeat(128)] {
         let made = app.post(ENDPOINTS, an_endpoint_with("name", json!(name))).await.data(200);
@@ -97,7 +97,7 @@ async fn lengths_are_counted_in_characters_up_to_their_very_limit() {
 }
 
 #[tokio::test]
-async fn events_name_at_least_one_of_the_closed_list_and_repeats_are_taken_once() {
+async fn events_come_from_the_closed_list_and_duplicates_are_dropped() {
     let app = App::start().await;
     let all = json!([
         "note.created",
@@ -121,9 +121,9 @@ async fn events_name_at_least_one_of_the_closed_list_and_repeats_are_taken_once(
     };
     assert_eq!(fault_of(json!([])).await, "must name at least one event");
     for unknown in ["post.deleted", "Post.created", "post.created ", "*", ""] {
-        let told = fault_of(json!(["post.created", unknown])).await;
-        assert!(told.starts_with(&format!("{unknown:?} is not an event name")), "{told}");
-        assert!(told.ends_with("job.failed, knowledge.indexed"), "{told}");
+        let fault = fault_of(json!(["post.created", unknown])).await;
+        assert!(fault.starts_with(&format!("{unknown:?} is not an event name")), "{fault}");
+        assert!(fault.ends_with("job.failed, knowledge.indexed"), "{fault}");
     }
     for wrong in [json!("post.created"), json!([1]), json!([null]), json!({}), Value::Null] {
         assert_eq!(fault_of(wrong).await, "must be an array of event names");
@@ -131,7 +131,7 @@ async fn events_name_at_least_one_of_the_closed_list_and_repeats_are_taken_once(
 }
 
 #[tokio::test]
-async fn values_of_another_type_are_named_all_at_once() {
+async fn all_values_of_a_wrong_type_are_named_at_once() {
     let app = App::start().await;
     let body = json!({"name": 1, "url": true, "events": ["post.created"], "projectId": 7});
     let error = app.post(ENDPOINTS, body).await.error(400, "invalid_request");
@@ -146,7 +146,7 @@ async fn values_of_another_type_are_named_all_at_once() {
 }
 
 #[tokio::test]
-async fn an_unknown_parameter_is_refused_by_its_name() {
+async fn an_unknown_parameter_is_refused_with_its_name() {
     let app = App::start().await;
     let error = app.post(ENDPOINTS, an_endpoint_with("secret", json!("mine"))).await.error(400, "invalid_request");
     assert_eq!(*faults(&error), json!({"secret": "is not a known parameter"}));
@@ -155,7 +155,7 @@ async fn an_unknown_parameter_is_refused_by_its_name() {
 }
 
 #[tokio::test]
-async fn a_url_that_breaks_a_rule_of_its_form_is_told_which() {
+async fn a_malformed_url_is_refused_with_the_broken_rule() {
     let app = App::start().await;
     let rules = [
         ("http://hooks.example.com/", "must use https"),
@@ -174,7 +174,7 @@ async fn a_url_that_breaks_a_rule_of_its_form_is_told_which() {
     assert_eq!(app.dns().queries(PUBLIC_HOST), 0, "a form that is wrong is not worth a look-up");
 }
 
-/// What is refused, and the class of its reason.
+/// Host names, their addresses, and the reason for which they are refused.
 const NOT_PUBLIC: &[(&str, &[&str], &str)] = &[
     ("loopback.example", &["127.0.0.1"], "loopback"),
     ("private.example", &["10.0.0.1"], "private"),
@@ -190,7 +190,7 @@ const NOT_PUBLIC: &[(&str, &[&str], &str)] = &[
 ];
 
 #[tokio::test]
-async fn a_name_with_any_address_that_is_not_public_is_refused_with_its_class() {
+async fn a_name_with_any_non_public_address_is_refused_with_a_reason() {
     let elsewhere = "https://api.acme.test".to_owned();
     let app = App::set_up().await.change(|settings| settings.public_url = Some(elsewhere)).start().await;
     for (host, addresses, reason) in NOT_PUBLIC {
@@ -205,7 +205,7 @@ async fn a_name_with_any_address_that_is_not_public_is_refused_with_its_class() 
 }
 
 #[tokio::test]
-async fn an_address_in_the_url_itself_is_judged_like_a_name() {
+async fn an_address_in_the_url_is_checked_like_a_name() {
     let app = App::start().await;
     let literals = [
         ("127.0.0.1", "127.0.0.1", "loopback"),
@@ -238,7 +238,7 @@ async fn a_name_without_an_address_is_refused_as_unresolvable() {
 }
 
 #[tokio::test]
-async fn plain_http_is_for_allowed_targets_alone() {
+async fn plain_http_is_only_for_allowed_targets() {
     let app = App::set_up().await.allow("127.0.0.0/8").allow("inside.example").start().await;
     app.dns().set("inside.example", Answer::addresses(&["10.0.0.1"]));
     for allowed in ["http://127.0.0.1:9/", "https://127.0.0.1:9/", "http://inside.example/", "https://inside.example/"]
@@ -252,7 +252,7 @@ async fn plain_http_is_for_allowed_targets_alone() {
 }
 
 #[tokio::test]
-async fn another_workspaces_endpoint_is_as_unknown_as_one_that_never_was() {
+async fn another_workspaces_endpoint_is_not_found() {
     let app = App::start().await;
     let ours = app.endpoint(an_endpoint()).await;
     let stranger = app.caller_of("Globex", &[Scope::WebhooksManage]).await;
@@ -264,7 +264,7 @@ async fn another_workspaces_endpoint_is_as_unknown_as_one_that_never_was() {
 }
 
 #[tokio::test]
-async fn no_room_is_left_for_the_501st_endpoint_of_a_project() {
+async fn the_501st_endpoint_of_a_project_is_refused() {
     let app = App::start().await;
     let body = an_endpoint_with("projectId", json!("proj_full"));
     for _ in 0..500 {
@@ -275,7 +275,7 @@ async fn no_room_is_left_for_the_501st_endpoint_of_a_project() {
 }
 
 #[tokio::test]
-async fn no_two_paths_lead_to_one_endpoint() {
+async fn an_endpoint_has_only_one_path() {
     let app = App::start().await;
     let made = app.endpoint(an_endpoint()).await;
     for path in [format!("{ENDPOINTS}/{}/", made.id), format!("/v1//webhook-endpoints/{}", made.id)] {

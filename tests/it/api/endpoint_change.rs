@@ -15,7 +15,7 @@ async fn delete(app: &App, id: &str) -> Reply {
 }
 
 #[tokio::test]
-async fn a_change_answers_the_endpoint_without_its_secret_and_leaves_the_rest_alone() {
+async fn a_change_shows_no_secret_and_leaves_other_fields_unchanged() {
     let app = App::start().await;
     let made = app.post(ENDPOINTS, an_endpoint_with("projectId", json!("proj_a"))).await.data(200);
     let id = text(&made, "id");
@@ -43,7 +43,7 @@ async fn a_change_answers_the_endpoint_without_its_secret_and_leaves_the_rest_al
 }
 
 #[tokio::test]
-async fn each_rule_of_creation_holds_for_a_change() {
+async fn each_rule_of_creation_applies_to_a_change() {
     let app = App::start().await;
     let id = app.endpoint(an_endpoint()).await.id;
     let url = |length: usize| format!("https://{PUBLIC_HOST}/{}", "a".repeat(length - PUBLIC_HOST.len() - 9));
@@ -97,7 +97,7 @@ async fn a_new_url_is_vetted_like_the_first() {
 }
 
 #[tokio::test]
-async fn switching_on_looks_the_host_up_anew() {
+async fn activation_looks_up_the_host_again() {
     let app = App::start().await;
     let id = app.endpoint(an_endpoint()).await.id;
     patch(app.caller(), &id, json!({"isActive": false})).await.data(200);
@@ -111,7 +111,7 @@ async fn switching_on_looks_the_host_up_anew() {
 }
 
 #[tokio::test]
-async fn an_endpoint_that_was_gone_goes_on_when_it_is_switched_on() {
+async fn an_endpoint_disabled_as_gone_resumes_when_activated() {
     let app = App::to_loopback().await;
     let receiver = Receiver::start().await;
     let id = app.endpoint_to(&receiver, &["post.created"]).await.id;
@@ -133,7 +133,7 @@ async fn an_endpoint_that_was_gone_goes_on_when_it_is_switched_on() {
 }
 
 #[tokio::test]
-async fn while_its_owner_keeps_it_off_what_is_queued_waits_and_what_comes_is_skipped() {
+async fn an_inactive_endpoint_keeps_queued_events_and_skips_new_ones() {
     let app = App::to_loopback().await;
     let receiver = Receiver::start().await;
     let id = app.endpoint_to(&receiver, &["post.created"]).await.id;
@@ -181,7 +181,7 @@ async fn a_deleted_endpoint_is_gone_and_its_log_stays() {
 }
 
 #[tokio::test]
-async fn changes_and_deletions_are_done_once_for_one_key() {
+async fn changes_and_deletions_are_done_once_per_idempotency_key() {
     let app = App::start().await;
     let id = app.endpoint(an_endpoint()).await.id;
     let path = format!("{ENDPOINTS}/{id}");
@@ -193,7 +193,7 @@ async fn changes_and_deletions_are_done_once_for_one_key() {
 }
 
 #[tokio::test]
-async fn the_list_is_filtered_and_walked_and_shows_no_secret() {
+async fn the_list_is_filtered_and_paged_and_shows_no_secret() {
     let app = App::start().await;
     let mut ids = Vec::new();
     for (project, events) in [
@@ -231,7 +231,7 @@ async fn the_list_is_filtered_and_walked_and_shows_no_secret() {
 }
 
 #[tokio::test]
-async fn a_key_that_only_reads_may_get_everything_and_write_nothing() {
+async fn a_read_only_key_can_get_everything_and_write_nothing() {
     let app = App::start().await;
     let id = app.endpoint(an_endpoint()).await.id;
     let test = app.caller_with(app.create_key("Acme", Mode::Test, ALL_SCOPES, None).await);

@@ -1,4 +1,4 @@
-//! The optional fields of an endpoint: what is taken, what is refused, what is shown and what never is.
+//! The optional fields of an endpoint: which values are accepted, refused, shown and never shown.
 
 use http::Method;
 use serde_json::{Value, json};
@@ -27,7 +27,7 @@ fn certificate() -> Value {
     json!({"certificate": pem.chain, "privateKey": pem.key})
 }
 
-/// Every field that can be given, away from its default.
+/// Every optional field, with a value that is not its default.
 fn everything() -> Value {
     json!({
         "headers": {"Authorization": TOKEN, "X-Tenant": "acme"},
@@ -56,7 +56,7 @@ async fn shown(app: &App, id: &str) -> Value {
 }
 
 #[tokio::test]
-async fn without_any_of_them_an_endpoint_has_the_defaults() {
+async fn an_endpoint_without_options_has_the_defaults() {
     let app = App::start().await;
     let made = app.post(ENDPOINTS, an_endpoint()).await.data(200);
     assert_eq!(options_of(&made), defaults());
@@ -66,7 +66,7 @@ async fn without_any_of_them_an_endpoint_has_the_defaults() {
 }
 
 #[tokio::test]
-async fn what_is_given_is_shown_by_every_answer_and_null_takes_it_back() {
+async fn every_answer_shows_the_options_and_null_resets_them() {
     let mut app = App::start().await;
     let made = app.post(ENDPOINTS, with(an_endpoint(), &everything())).await.data(200);
     let (id, public_key) = (text(&made, "id"), text(&made, "publicKey"));
@@ -98,7 +98,7 @@ async fn what_is_given_is_shown_by_every_answer_and_null_takes_it_back() {
 }
 
 #[tokio::test]
-async fn each_fault_of_a_shape_is_a_400_that_names_the_parameter() {
+async fn each_malformed_option_is_a_400_that_names_the_parameter() {
     let app = App::start().await;
     let id = app.endpoint(an_endpoint()).await.id;
     let long = "v".repeat(1025);
@@ -141,8 +141,8 @@ async fn each_fault_of_a_shape_is_a_400_that_names_the_parameter() {
             patch(app.caller(), &id, json!({(name): value})).await,
         ] {
             let error = reply.error(400, "invalid_request");
-            let told = faults(&error)[name].as_str().unwrap_or_else(|| panic!("{name} is not named in {error}"));
-            assert!(told.len() < 200, "{told}");
+            let fault = faults(&error)[name].as_str().unwrap_or_else(|| panic!("{name} is not named in {error}"));
+            assert!(fault.len() < 200, "{fault}");
         }
     }
     assert_eq!(options_of(&shown(&app, &id).await), defaults(), "nothing was written");
@@ -177,7 +177,7 @@ async fn each_broken_rule_is_a_422_that_names_the_parameter() {
 }
 
 #[tokio::test]
-async fn only_writes_of_an_endpoint_take_them() {
+async fn only_writes_of_an_endpoint_accept_options() {
     let app = App::start().await;
     let id = app.endpoint(an_endpoint()).await.id;
     for path in ["rotate-secret", "test"] {

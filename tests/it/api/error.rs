@@ -1,4 +1,4 @@
-//! The error envelope, and the faults of a request that every route shares.
+//! The error envelope, and the request faults that all routes share.
 
 use http::Method;
 use serde_json::json;
@@ -7,7 +7,7 @@ use super::{DELIVERIES, ENDPOINTS, EVENTS, an_endpoint, an_event, event_of_bytes
 use crate::support::app::{App, text};
 
 #[tokio::test]
-async fn every_error_comes_in_the_envelope_with_its_page_and_the_requests_id() {
+async fn every_error_has_the_envelope_its_page_and_the_request_id() {
     let app = App::start().await;
     let address = app.server().address();
     let reply = app.get("/v1/nothing").await;
@@ -23,7 +23,7 @@ async fn every_error_comes_in_the_envelope_with_its_page_and_the_requests_id() {
 }
 
 #[tokio::test]
-async fn the_page_of_an_error_stands_where_the_operator_says() {
+async fn the_page_of_an_error_is_below_the_public_url() {
     let app = App::set_up().await.change(|settings| settings.public_url = Some("https://api.acme.test/".to_owned()));
     let error = app.start().await.get("/nowhere").await.error(404, "not_found");
     assert_eq!(error["docs_url"], "https://api.acme.test/docs/errors#not_found");
@@ -40,7 +40,7 @@ async fn a_route_that_does_not_exist_is_not_found_by_any_method() {
 }
 
 #[tokio::test]
-async fn a_method_that_a_route_does_not_have_is_answered_with_those_it_has() {
+async fn an_unknown_method_of_a_route_is_answered_with_the_known_ones() {
     let app = App::start().await;
     let allowed = async |method: Method, path: &str| {
         let reply = app.caller().send(method, path, "{}").await;
@@ -56,7 +56,7 @@ async fn a_method_that_a_route_does_not_have_is_answered_with_those_it_has() {
 }
 
 #[tokio::test]
-async fn every_answer_carries_an_id_of_its_own_and_is_never_cached() {
+async fn every_answer_has_a_unique_request_id_and_is_never_cached() {
     let app = App::start().await;
     let replies = [
         app.get("/v1/health").await,
@@ -79,9 +79,9 @@ async fn every_answer_carries_an_id_of_its_own_and_is_never_cached() {
 }
 
 #[tokio::test]
-async fn a_body_that_is_not_exactly_one_json_object_is_refused_with_the_place() {
+async fn a_body_that_is_not_one_json_object_is_refused_with_the_byte() {
     let app = App::start().await;
-    let told = [
+    let cases = [
         ("", "malformed JSON: expected a value at byte 0"),
         ("{", "malformed JSON: expected a key in double quotes at byte 1"),
         ("{\"name\":\"x\"", "malformed JSON: expected a comma or a closing brace at byte 11"),
@@ -94,7 +94,7 @@ async fn a_body_that_is_not_exactly_one_json_object_is_refused_with_the_place() 
         ("\"{}\"", "must be a JSON object"),
         ("{\"name\":\"\\ud800\"}", "a string holds half of a surrogate pair at byte 9"),
     ];
-    for (body, fault) in told {
+    for (body, fault) in cases {
         let error = app.caller().post_text(ENDPOINTS, body).await.error(400, "invalid_request");
         assert_eq!(*faults(&error), json!({"body": fault}), "{body}");
     }
@@ -104,7 +104,7 @@ async fn a_body_that_is_not_exactly_one_json_object_is_refused_with_the_place() 
 }
 
 #[tokio::test]
-async fn a_key_that_stands_twice_is_refused_wherever_it_stands() {
+async fn a_duplicate_key_is_refused_at_any_depth() {
     let app = App::start().await;
     for body in [
         "{\"type\":\"post.created\",\"data\":{},\"type\":\"post.created\"}",
@@ -118,7 +118,7 @@ async fn a_key_that_stands_twice_is_refused_wherever_it_stands() {
 }
 
 #[tokio::test]
-async fn nesting_is_taken_up_to_64_levels() {
+async fn nesting_is_accepted_up_to_64_levels() {
     let app = App::start().await;
     let nested = |levels: usize| {
         let data = format!("{}1{}", "{\"a\":".repeat(levels - 1), "}".repeat(levels - 1));
@@ -132,7 +132,7 @@ async fn nesting_is_taken_up_to_64_levels() {
 }
 
 #[tokio::test]
-async fn a_body_of_256_kb_is_taken_and_one_byte_more_is_not() {
+async fn a_body_of_256_kb_is_accepted_and_one_byte_more_is_not() {
     let app = App::start().await;
     assert_eq!(app.caller().post_text(EVENTS, &event_of_bytes(256 * 1024)).await.status, 202);
     let too_large = event_of_bytes(256 * 1024 + 1);

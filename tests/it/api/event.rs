@@ -7,7 +7,7 @@ use super::{EVENTS, an_endpoint, an_endpoint_with, an_event, faults};
 use crate::support::app::{ALL_SCOPES, App, text};
 
 #[tokio::test]
-async fn an_accepted_event_is_answered_with_202_and_the_number_of_its_deliveries() {
+async fn an_accepted_event_gets_202_and_its_number_of_deliveries() {
     let app = App::start().await;
     let test = app.caller_with(app.create_key("Acme", Mode::Test, ALL_SCOPES, None).await);
     app.endpoint(an_endpoint()).await;
@@ -69,7 +69,7 @@ async fn each_fault_of_an_event_is_named() {
 }
 
 #[tokio::test]
-async fn what_may_be_null_may_be_null() {
+async fn optional_fields_may_be_null() {
     let app = App::start().await;
     let mut body = an_event();
     for member in ["projectId", "externalId", "occurredAt"] {
@@ -79,7 +79,7 @@ async fn what_may_be_null_may_be_null() {
 }
 
 #[tokio::test]
-async fn an_external_id_again_is_answered_with_the_first_answer_and_sends_nothing() {
+async fn a_repeated_external_id_gets_the_first_answer_only() {
     let app = App::start().await;
     let test = app.caller_with(app.create_key("Acme", Mode::Test, ALL_SCOPES, None).await);
     app.endpoint(an_endpoint()).await;
@@ -122,7 +122,7 @@ async fn an_external_id_belongs_to_one_workspace_and_one_mode() {
 }
 
 #[tokio::test]
-async fn an_external_id_holds_over_a_restart() {
+async fn an_external_id_survives_a_restart() {
     let mut app = App::start().await;
     let body = json!({"type": "post.created", "data": {}, "externalId": "order-17"});
     let first = app.post(EVENTS, body.clone()).await;
@@ -132,7 +132,7 @@ async fn an_external_id_holds_over_a_restart() {
 }
 
 #[tokio::test]
-async fn an_event_reaches_the_endpoints_of_its_project_and_those_without_one() {
+async fn an_event_reaches_endpoints_of_its_project_and_of_none() {
     let app = App::start().await;
     let test = app.caller_with(app.create_key("Acme", Mode::Test, ALL_SCOPES, None).await);
     let every = app.endpoint(an_endpoint()).await.id;

@@ -1,4 +1,4 @@
-//! `/v1/events/batch`: all or nothing, at each edge of its limits.
+//! `/v1/events/batch`: all or nothing, at the edges of its limits.
 
 use std::collections::HashSet;
 
@@ -21,14 +21,14 @@ fn plain(count: usize) -> Value {
     json!({"events": vec![json!({"type": "post.created", "data": {}}); count]})
 }
 
-/// A body of exactly so many bytes, whatever it holds; the rest is insignificant space.
+/// The body padded with white space to exactly this many bytes.
 fn padded(body: &Value, bytes: usize) -> String {
     let mut text = body.to_string();
     text.push_str(&" ".repeat(bytes - text.len()));
     text
 }
 
-/// An event whose JSON is exactly so many bytes.
+/// An event whose JSON has exactly this many bytes.
 fn event_of(bytes: usize) -> String {
     let empty = r#"{"type":"post.created","data":{"text":""}}"#;
     empty.replace(r#""""#, &format!("\"{}\"", "x".repeat(bytes - empty.len())))
@@ -40,7 +40,7 @@ async fn events_stored(app: &App) -> usize {
 }
 
 #[tokio::test]
-async fn the_results_stand_in_the_order_of_the_events() {
+async fn the_results_are_in_the_order_of_the_events() {
     let app = App::start().await;
     let body = json!({"events": [
         {"type": "post.created", "data": {"n": 1}, "externalId": "b", "projectId": "proj_1"},
@@ -49,10 +49,10 @@ async fn the_results_stand_in_the_order_of_the_events() {
     ]});
     let reply = app.post(PATH, body).await;
     let receipts = reply.data(202);
-    let told: Vec<_> =
+    let members: Vec<_> =
         receipts.as_array().unwrap().iter().map(|r| (&r["type"], &r["externalId"], &r["projectId"])).collect();
     assert_eq!(
-        told,
+        members,
         [
             (&json!("post.created"), &json!("b"), &json!("proj_1")),
             (&json!("job.failed"), &json!("a"), &Value::Null),
@@ -84,7 +84,7 @@ async fn a_batch_holds_1_to_1000_events() {
 }
 
 #[tokio::test]
-async fn one_bad_event_keeps_all_out_and_each_fault_is_named_by_its_place() {
+async fn one_bad_event_refuses_the_batch_and_each_fault_has_its_path() {
     let app = App::start().await;
     let body = json!({"events": [
         {"type": "post.created", "data": {}},
@@ -105,7 +105,7 @@ async fn one_bad_event_keeps_all_out_and_each_fault_is_named_by_its_place() {
 }
 
 #[tokio::test]
-async fn many_faults_are_told_of_only_so_many() {
+async fn the_number_of_reported_faults_is_limited() {
     let app = App::start().await;
     let body = json!({"events": vec![json!({"type": "nothing"}); 1000]});
     let reply = app.post(PATH, body).await;
@@ -115,7 +115,7 @@ async fn many_faults_are_told_of_only_so_many() {
 }
 
 #[tokio::test]
-async fn an_external_id_twice_in_a_batch_is_refused_with_both_places() {
+async fn a_duplicate_external_id_is_refused_with_both_positions() {
     let app = App::start().await;
     let body = json!({"events": [event("a"), event("b"), event("c"), event("b")]});
     let error = app.post(PATH, body).await.error(422, "unprocessable");
@@ -124,7 +124,7 @@ async fn an_external_id_twice_in_a_batch_is_refused_with_both_places() {
 }
 
 #[tokio::test]
-async fn an_external_id_seen_earlier_gives_its_first_result_and_the_rest_proceed() {
+async fn a_known_external_id_gets_its_first_result_in_a_batch() {
     let app = App::start().await;
     let first = app.post("/v1/events", event("a")).await.data(202);
     let body = json!({"events": [event("b"), event("a")]});
@@ -133,7 +133,7 @@ async fn an_external_id_seen_earlier_gives_its_first_result_and_the_rest_proceed
     assert_eq!(receipts[1], first);
     assert_ne!(receipts[0]["id"], first["id"]);
     assert_eq!(reply.header("idempotent-replayed"), None);
-    // The keys in another order are the same event.
+    // An event with its keys in another order is the same event.
     let again = format!(
         r#"{{ "events": [ {{"externalId":"b","data":{{"id":"post_1"}},"type":"post.created"}},{} ]}}"#,
         event("a")
@@ -145,7 +145,7 @@ async fn an_external_id_seen_earlier_gives_its_first_result_and_the_rest_proceed
 }
 
 #[tokio::test]
-async fn an_external_id_with_other_content_keeps_all_out() {
+async fn a_known_external_id_with_other_content_refuses_the_batch() {
     let app = App::start().await;
     app.post("/v1/events", event("a")).await.data(202);
     let other = json!({"type": "post.created", "data": {"id": "post_2"}, "externalId": "a"});
@@ -156,7 +156,7 @@ async fn an_external_id_with_other_content_keeps_all_out() {
 }
 
 #[tokio::test]
-async fn a_repeated_event_is_marked_as_such() {
+async fn a_repeated_event_is_marked_as_replayed() {
     let app = App::start().await;
     let first = app.post("/v1/events", event("a")).await;
     assert_eq!((first.status, first.header("idempotent-replayed")), (202, None));
@@ -166,7 +166,7 @@ async fn a_repeated_event_is_marked_as_such() {
 }
 
 #[tokio::test]
-async fn an_event_of_a_batch_is_at_most_256_kb_as_it_was_sent() {
+async fn an_event_of_a_batch_is_at_most_256_kb_as_sent() {
     let app = App::start().await;
     let batch = |bytes: usize| format!(r#"{{"events":[{},{}]}}"#, event_of(100), event_of(bytes));
     app.caller().post_text(PATH, &batch(256 * KILOBYTE)).await.data(202);
@@ -189,7 +189,7 @@ async fn a_batch_is_at_most_8_mb() {
 }
 
 #[tokio::test]
-async fn a_batch_with_an_idempotency_key_is_at_most_256_kb_and_says_why() {
+async fn a_batch_with_an_idempotency_key_is_at_most_256_kb() {
     let app = App::start().await;
     let keyed = app.caller().keyed("batch-1");
     let error = keyed.post_text(PATH, &padded(&plain(2), 256 * KILOBYTE + 1)).await.error(413, "payload_too_large");
@@ -200,7 +200,7 @@ async fn a_batch_with_an_idempotency_key_is_at_most_256_kb_and_says_why() {
     assert_eq!((again.status, again.text()), (202, first.text()));
     assert_eq!(again.header("idempotent-replayed"), Some("true"));
     assert_eq!(events_stored(&app).await, 2);
-    // What does not match the pattern is no key, so the larger limit holds.
+    // A key that does not match the pattern is ignored, so the larger limit applies.
     app.caller().keyed("not a key").post_text(PATH, &padded(&plain(1), MEGABYTE)).await.data(202);
 }
 
@@ -214,7 +214,7 @@ async fn a_request_creates_at_most_10000_deliveries() {
     let in_project =
         json!({"name": "One more", "url": receiver.url("/"), "events": ["post.created"], "projectId": "p"});
     app.endpoint(in_project).await;
-    // A test key's deliveries are simulated: nobody is called ten thousand times.
+    // The deliveries of a test key are simulated, so no receiver gets 10,000 requests.
     let key = app.create_key("Acme", Mode::Test, ALL_SCOPES, None).await;
     let caller: Caller = app.caller_with(key);
     let mut body = plain(1000);

@@ -33,7 +33,7 @@ async fn an_event_is_shown_with_the_bytes_that_were_published() {
 }
 
 #[tokio::test]
-async fn an_event_names_the_endpoints_that_did_not_get_it_and_why() {
+async fn an_event_lists_the_endpoints_that_skipped_it_and_why() {
     let app = App::to_loopback().await;
     let receiver = Receiver::start().await;
     let gone = Receiver::start().await;
@@ -110,7 +110,7 @@ async fn each_filter_finds_its_events_and_no_others() {
 }
 
 #[tokio::test]
-async fn a_test_keys_event_says_so_and_has_an_external_id_of_its_own() {
+async fn test_events_are_marked_and_have_separate_external_ids() {
     let app = App::start().await;
     let body = json!({"type": "post.created", "data": {}, "externalId": "x"});
     let live = text(&app.post("/v1/events", body.clone()).await.data(202), "id");
@@ -122,7 +122,7 @@ async fn a_test_keys_event_says_so_and_has_an_external_id_of_its_own() {
 }
 
 #[tokio::test]
-async fn events_are_for_their_workspace_and_its_readers_alone() {
+async fn only_readers_of_its_workspace_see_an_event() {
     let app = App::start().await;
     let id = app.publish("post.created", json!({})).await;
     let other = app.caller_of("Other", ALL_SCOPES).await;

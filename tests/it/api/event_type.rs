@@ -1,4 +1,4 @@
-//! `/v1/event-types`, and what the catalogue's schemas do to what is published.
+//! `/v1/event-types`, and the effect of the catalogue's schemas on publishing.
 
 use std::path::Path;
 
@@ -8,7 +8,7 @@ use crate::support::app::{App, text};
 use crate::support::caller::Caller;
 
 #[tokio::test]
-async fn every_name_is_listed_in_order_with_an_example_that_can_be_published() {
+async fn every_name_is_listed_in_order_with_a_publishable_example() {
     let app = App::start().await;
     let reply = app.caller_of("Acme", &[]).await.get("/v1/event-types").await;
     let types = reply.data(200);
@@ -56,7 +56,7 @@ async fn strict() -> App {
 }
 
 #[tokio::test]
-async fn data_that_breaks_a_schema_that_rejects_is_refused_with_its_place() {
+async fn a_schema_that_rejects_refuses_bad_data_with_its_path() {
     let app = strict().await;
     let publish = async |data: Value| app.post("/v1/events", json!({"type": "order.paid", "data": data})).await;
     publish(json!({"id": "o", "more": true})).await.data(202);
@@ -75,14 +75,14 @@ async fn data_that_breaks_a_schema_that_rejects_is_refused_with_its_place() {
 }
 
 #[tokio::test]
-async fn data_that_breaks_a_schema_that_records_is_accepted_as_it_came() {
+async fn a_schema_that_records_accepts_bad_data_unchanged() {
     let app = strict().await;
     let id = app.publish("order.seen", json!({"other": 1})).await;
     assert_eq!(app.get(&format!("/v1/events/{id}")).await.data(200)["data"], json!({"other": 1}));
 }
 
 #[tokio::test]
-async fn a_retired_name_is_listed_and_can_neither_be_published_nor_subscribed_to() {
+async fn a_retired_name_is_listed_but_not_published_or_subscribed_to() {
     let app = strict().await;
     let types = app.get("/v1/event-types").await.data(200);
     let retired: Vec<&Value> = types.as_array().unwrap().iter().map(|event| &event["retired"]).collect();
@@ -96,7 +96,7 @@ async fn a_retired_name_is_listed_and_can_neither_be_published_nor_subscribed_to
 }
 
 #[tokio::test]
-async fn the_built_in_catalogue_is_the_file_at_the_root_of_the_project() {
+async fn the_built_in_catalogue_equals_the_file_at_the_root() {
     let file = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("events.toml")).unwrap();
     assert_eq!(postrider_domain::event_type::Catalogue::BUILT_IN, file);
 }

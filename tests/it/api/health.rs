@@ -4,7 +4,7 @@ use crate::support::app::App;
 use crate::support::caller::Caller;
 
 #[tokio::test]
-async fn health_is_told_to_everybody() {
+async fn health_needs_no_key() {
     let app = App::start().await;
     let reply = Caller::stranger(app.server().address()).get("/v1/health").await;
     assert_eq!(reply.status, 200);
@@ -12,7 +12,7 @@ async fn health_is_told_to_everybody() {
 }
 
 #[tokio::test]
-async fn a_key_that_is_not_needed_is_not_judged() {
+async fn health_ignores_an_unknown_key() {
     let app = App::start().await;
     assert_eq!(app.caller().key("scripe_sk_live_nonsense").get("/v1/health").await.status, 200);
 }

@@ -1,4 +1,4 @@
-//! `Idempotency-Key`: the same request twice is one effect and one answer.
+//! `Idempotency-Key`: a repeated request has one effect and gets one answer.
 
 use std::time::Duration;
 
@@ -35,7 +35,7 @@ fn assert_conflict(reply: &Reply) {
 }
 
 #[tokio::test]
-async fn the_same_request_again_is_answered_byte_for_byte_with_its_secret() {
+async fn a_repeated_request_gets_the_same_bytes_with_the_secret() {
     let app = App::start().await;
     let caller = app.caller().keyed("create-1");
     let first = caller.post(ENDPOINTS, an_endpoint()).await;
@@ -66,7 +66,7 @@ async fn a_request_without_a_key_is_not_marked() {
 }
 
 #[tokio::test]
-async fn the_order_of_keys_and_the_space_between_tokens_make_no_other_body() {
+async fn the_order_of_keys_and_white_space_do_not_change_the_body() {
     let app = App::start().await;
     let caller = app.caller().keyed("k");
     let first = caller.post_text(EVENTS, "{\"type\":\"post.created\",\"data\":{\"b\":[1,{}],\"a\":null}}").await;
@@ -76,7 +76,7 @@ async fn the_order_of_keys_and_the_space_between_tokens_make_no_other_body() {
 }
 
 #[tokio::test]
-async fn values_are_compared_as_they_are_written() {
+async fn values_are_compared_as_written() {
     let app = App::start().await;
     let pairs = [
         ("1.0", "1"),
@@ -96,7 +96,7 @@ async fn values_are_compared_as_they_are_written() {
 }
 
 #[tokio::test]
-async fn the_same_key_with_another_body_is_a_conflict_that_leaves_the_first_answer_alone() {
+async fn another_body_is_a_conflict_and_keeps_the_first_answer() {
     let app = App::start().await;
     let caller = app.caller().keyed("k");
     let first = caller.post(ENDPOINTS, an_endpoint()).await;
@@ -122,7 +122,7 @@ async fn a_key_that_does_not_match_its_pattern_is_ignored() {
 }
 
 #[tokio::test]
-async fn a_key_on_a_read_means_nothing() {
+async fn a_key_on_a_read_is_ignored() {
     let app = App::start().await;
     let caller = app.caller().keyed("k");
     for _ in 0..2 {
@@ -146,7 +146,7 @@ async fn an_answer_is_kept_for_24_hours_from_the_first_request() {
 }
 
 #[tokio::test]
-async fn a_refusal_is_remembered_like_a_success() {
+async fn a_refusal_is_stored_like_a_success() {
     let app = App::start().await;
     let caller = app.caller().keyed("wrong");
     let first = caller.post(EVENTS, json!({"type": "post.created"})).await;
@@ -162,7 +162,7 @@ async fn a_refusal_is_remembered_like_a_success() {
 }
 
 #[tokio::test]
-async fn a_refusal_of_the_caller_is_not_remembered() {
+async fn a_refusal_of_the_caller_is_not_stored() {
     let app = App::start().await;
     let bare = app.caller_of("Acme", &[]).await.keyed("k");
     let refused = bare.post(EVENTS, an_event()).await;
@@ -192,7 +192,7 @@ async fn a_key_belongs_to_one_workspace_one_mode_and_one_route() {
 }
 
 #[tokio::test]
-async fn two_keys_of_one_workspace_share_what_is_remembered() {
+async fn two_api_keys_of_one_workspace_share_stored_answers() {
     let app = App::start().await;
     let first = app.caller().keyed("k").post(EVENTS, an_event()).await;
     let colleague = app.caller_of("Acme", &[Scope::EventsWrite]).await;
@@ -200,7 +200,7 @@ async fn two_keys_of_one_workspace_share_what_is_remembered() {
 }
 
 #[tokio::test]
-async fn a_restart_forgets_nothing() {
+async fn stored_answers_survive_a_restart() {
     let mut app = App::start().await;
     let made = app.caller().keyed("k").post(ENDPOINTS, an_endpoint()).await;
     let published = app.caller().keyed("k").post(EVENTS, an_event()).await;
@@ -210,27 +210,27 @@ async fn a_restart_forgets_nothing() {
 }
 
 #[tokio::test]
-async fn a_twin_of_a_request_under_way_is_told_to_come_back() {
+async fn a_duplicate_of_a_running_request_gets_409_and_retry_after() {
     let app = App::start().await;
     app.dns().set("slow.example", Answer::Silent);
     let caller = app.caller().keyed("k");
     let body = an_endpoint_with("url", json!("https://slow.example/"));
     let first = caller.post(ENDPOINTS, body.clone());
-    let twin = async {
+    let duplicate = async {
         app.dns().wait_for_queries("slow.example", 1).await;
-        let twin = caller.post(ENDPOINTS, body.clone()).await;
+        let duplicate = caller.post(ENDPOINTS, body.clone()).await;
         app.dns().set("slow.example", Answer::addresses(&["93.184.215.14"]));
-        twin
+        duplicate
     };
-    let (first, twin) = tokio::join!(first, twin);
-    twin.error(409, "conflict");
-    assert_eq!((twin.header("retry-after"), twin.header(REPLAYED)), (Some("1"), None));
+    let (first, duplicate) = tokio::join!(first, duplicate);
+    duplicate.error(409, "conflict");
+    assert_eq!((duplicate.header("retry-after"), duplicate.header(REPLAYED)), (Some("1"), None));
     assert_first(&first, 200);
     assert_replay(&caller.post(ENDPOINTS, body).await, &first);
 }
 
 #[tokio::test]
-async fn many_twins_at_once_have_one_effect() {
+async fn many_concurrent_duplicates_have_one_effect() {
     let app = App::start().await;
     let endpoint = app.endpoint(an_endpoint()).await;
     let caller = app.caller_with(app.create_key("Acme", Mode::Test, ALL_SCOPES, None).await).keyed("k");
@@ -250,7 +250,7 @@ async fn many_twins_at_once_have_one_effect() {
 }
 
 #[tokio::test]
-async fn a_secret_stands_in_no_file_though_its_answer_is_kept() {
+async fn no_file_contains_the_secret_of_a_stored_answer() {
     let mut app = App::start().await;
     let made = app.caller().keyed("k").post(ENDPOINTS, an_endpoint()).await;
     let secret = text(&made.data(200), "secret");

@@ -1,4 +1,4 @@
-//! The wall between workspaces: every route, tried with another's ids.
+//! Isolation of workspaces: every route is called with the ids of another workspace.
 
 use http::Method;
 use postrider_domain::access::Scope;
@@ -9,7 +9,7 @@ use crate::support::app::{App, text};
 use crate::support::caller::Caller;
 use crate::support::receiver::{Behaviour, Receiver};
 
-/// Every path of the API in which a resource is named. A path that is missing here fails the test below.
+/// Every path of the API that names a resource. A path that is missing here fails the test below.
 const NAMED: &[&str] = &[
     "/v1/api-keys/{apiKeyId}",
     "/v1/events/{eventId}",
@@ -26,7 +26,7 @@ const NAMED: &[&str] = &[
     "/v1/webhook-endpoints/{endpointId}/test",
 ];
 
-/// Every path that names nothing. What they show is looked through for another's ids.
+/// Every path that names no resource. Their answers are searched for ids of another workspace.
 const UNNAMED: &[&str] = &[
     "/v1/api-keys",
     "/v1/audit-log",
@@ -40,10 +40,10 @@ const UNNAMED: &[&str] = &[
     "/v1/workspaces/me",
 ];
 
-/// Every path that is for operators, who stand outside of the walls.
+/// Every path for operators, who have access to all workspaces.
 const OPERATORS: &[&str] = &["/v1/workspaces", "/v1/workspaces/{workspaceId}", "/v1/workspaces/{workspaceId}/api-keys"];
 
-/// Every scope but that of operators.
+/// Every scope except those of operators.
 const SCOPES: &[Scope] = &[
     Scope::WebhooksManage,
     Scope::WebhooksRead,
@@ -53,7 +53,7 @@ const SCOPES: &[Scope] = &[
     Scope::AuditRead,
 ];
 
-/// The paths of the document, which is made from the same list of routes as the router.
+/// The paths of the OpenAPI document, which is made from the same list of routes as the router.
 fn paths_of_the_router() -> Vec<String> {
     let document = postrider::server::openapi_of_built_in().expect("a catalogue");
     let paths = document["paths"].as_object().expect("paths").keys();
@@ -69,7 +69,7 @@ fn every_path_of_the_router_is_listed_here() {
     assert_eq!(paths_of_the_router(), listed);
 }
 
-/// What belongs to one workspace.
+/// The ids of the resources of one workspace.
 struct Belongings {
     endpoint: String,
     event: String,
@@ -103,7 +103,7 @@ impl Belongings {
             .replace("{apiKeyId}", &self.api_key)
     }
 
-    /// Everything that its owner can see of it.
+    /// Everything that the owner can see of these resources.
     async fn seen_by(&self, owner: &Caller) -> Vec<Value> {
         let mut seen = Vec::new();
         for path in NAMED.iter().chain(UNNAMED) {
@@ -116,14 +116,14 @@ impl Belongings {
     }
 }
 
-/// A body that the route would take.
+/// A body that the route would accept.
 fn body_for(path: &str) -> Value {
     if path.ends_with("/replay") { json!({"since": "2026-05-15T00:00:00Z"}) } else { json!({}) }
 }
 
 const METHODS: [Method; 5] = [Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE];
 
-/// Tries every method on a path. What the route does not know answers 405, everything else must be 404.
+/// Tries every method on a path. A method that the route lacks answers 405. Every other one must answer 404.
 async fn assert_not_found(caller: &Caller, path: &str, keyed: &str) {
     let mut tried = 0;
     for method in METHODS {
@@ -137,7 +137,7 @@ async fn assert_not_found(caller: &Caller, path: &str, keyed: &str) {
 }
 
 #[tokio::test]
-async fn a_strangers_ids_lead_nowhere_on_any_route() {
+async fn ids_of_another_workspace_are_not_found_on_any_route() {
     let app = App::to_loopback().await;
     let receiver = Receiver::start().await;
     receiver.otherwise(Behaviour::status(500));
@@ -151,7 +151,7 @@ async fn a_strangers_ids_lead_nowhere_on_any_route() {
     for path in NAMED {
         assert_not_found(&stranger, &theirs.named_in(path), "k").await;
     }
-    // An id of its own before it opens no door either.
+    // An own endpoint id before another workspace's replay id gives no access either.
     let mixed = Belongings { replay: theirs.replay.clone(), ..own };
     for path in NAMED.iter().filter(|path| path.contains("{replayId}")) {
         assert_not_found(&stranger, &mixed.named_in(path), "mixed").await;

@@ -1,4 +1,4 @@
-//! The API from outside: over HTTP, against the whole server.
+//! The API over HTTP, against the whole server.
 
 mod access;
 mod api_key;
@@ -38,12 +38,12 @@ const WORKSPACES: &str = "/v1/workspaces";
 const API_KEYS: &str = "/v1/api-keys";
 const AUDIT: &str = "/v1/audit-log";
 
-/// The body of a request that makes an endpoint which nothing is sent to.
+/// The body of a request that creates an endpoint. Nothing is ever sent to it.
 fn an_endpoint() -> Value {
     json!({"name": "Production CRM", "url": format!("https://{PUBLIC_HOST}/scripe"), "events": ["post.created"]})
 }
 
-/// The same with one member changed.
+/// The body of [`an_endpoint`] with one member changed.
 fn an_endpoint_with(member: &str, value: Value) -> Value {
     let mut body = an_endpoint();
     body[member] = value;
@@ -59,13 +59,13 @@ fn an_event() -> Value {
     json!({"type": "post.created", "data": {"id": "post_1"}})
 }
 
-/// A body of exactly this many bytes, with a string for ballast.
+/// The body of an event with exactly this many bytes, padded with a string.
 fn event_of_bytes(bytes: usize) -> String {
     let frame = "{\"type\":\"post.created\",\"data\":{\"ballast\":\"\"}}";
     frame.replace("\"\"", &format!("\"{}\"", "x".repeat(bytes - frame.len())))
 }
 
-/// What the error says of each parameter at fault.
+/// The fault of each parameter in an error.
 fn faults(error: &Value) -> &Value {
     &error["details"]["parameters"]
 }
@@ -74,7 +74,8 @@ async fn patch(caller: &Caller, id: &str, body: Value) -> Reply {
     caller.send(Method::PATCH, &format!("{ENDPOINTS}/{id}"), body.to_string()).await
 }
 
-/// A write that carries an idempotency key: done once, answered twice, byte for byte.
+/// Sends a write twice with one idempotency key. Checks that it is done once and that both answers are equal byte for
+/// byte. Returns the first answer.
 async fn assert_done_once(caller: &Caller, method: Method, path: &str, body: Value, status: u16) -> Reply {
     let keyed = caller.keyed("done-once");
     let first = keyed.send(method.clone(), path, body.to_string()).await;

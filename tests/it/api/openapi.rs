@@ -1,4 +1,4 @@
-//! The OpenAPI document against the server that it describes.
+//! Checks the OpenAPI document against the server that it describes.
 
 use std::fs;
 use std::path::Path;
@@ -12,7 +12,7 @@ use crate::support::app::{App, PUBLIC_HOST, text};
 use crate::support::caller::Reply;
 use crate::support::tls::TestCa;
 
-/// One operation, with what its errors and answers refer to.
+/// One operation, with the document that contains its references.
 struct Operation<'d> {
     document: &'d Value,
     method: Method,
@@ -33,7 +33,7 @@ fn operations(document: &Value) -> impl Iterator<Item = Operation<'_>> {
     })
 }
 
-/// The value itself, or what its `$ref` refers to.
+/// The value itself, or the target of its `$ref`.
 fn resolve<'d>(document: &'d Value, value: &'d Value) -> &'d Value {
     match value["$ref"].as_str() {
         Some(reference) => document.pointer(&reference[1..]).unwrap_or_else(|| panic!("{reference} leads nowhere")),
@@ -41,9 +41,9 @@ fn resolve<'d>(document: &'d Value, value: &'d Value) -> &'d Value {
     }
 }
 
-/// What is wrong with a value, by a schema of the document.
+/// The faults of a value by a schema of the document.
 fn faults(document: &Value, schema: &Value, value: &Value) -> Vec<String> {
-    // The schema's references are to the document, so both are put into one.
+    // The schema refers to the components of the document, so both go into one.
     let mut whole = json!({ "components": document["components"], "allOf": [schema] });
     whole["$schema"] = "https://json-schema.org/draft/2020-12/schema".into();
     let validator = jsonschema::options().should_validate_formats(true).build(&whole).expect("a schema");
@@ -57,7 +57,7 @@ fn assert_fits(document: &Value, schema: &Value, value: &Value, what: &str) {
 }
 
 impl Operation<'_> {
-    /// A path of this route, for resources that nobody has.
+    /// A path of this route with ids of resources that do not exist.
     fn concrete(&self) -> String {
         let ids = [("Endpoint", "whe_"), ("Workspace", "org_"), ("ApiKey", "key_")];
         let segment = |segment: &str| match segment.strip_prefix('{') {
@@ -81,7 +81,7 @@ impl Operation<'_> {
         self.operation["security"] == json!([])
     }
 
-    /// The response of the document that an answer must fit, and whether it does.
+    /// Checks that an answer fits the response in the document.
     #[track_caller]
     fn assert_describes(&self, reply: &Reply) {
         let what = format!("{} {} answered {}", self.method, self.path, reply.status);
@@ -107,7 +107,7 @@ fn operation<'d>(document: &'d Value, method: &Method, path: &str) -> Operation<
 }
 
 #[test]
-fn the_checked_in_document_is_the_one_that_the_code_makes() {
+fn the_checked_in_document_is_the_generated_one() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("openapi.json");
     let checked_in = fs::read_to_string(path).expect("openapi.json");
     let made = format!("{:#}\n", built_in());
@@ -120,7 +120,7 @@ fn the_checked_in_document_is_the_one_that_the_code_makes() {
 }
 
 #[test]
-fn routes_are_made_in_one_place_alone() {
+fn routes_are_made_only_in_lib_rs() {
     let api = Path::new(env!("CARGO_MANIFEST_DIR")).join("crates/api/src");
     for entry in fs::read_dir(api).expect("crates/api/src").map(|entry| entry.expect("an entry").path()) {
         let file = entry.file_name().unwrap_or_default().to_string_lossy().into_owned();
@@ -133,7 +133,7 @@ fn routes_are_made_in_one_place_alone() {
 }
 
 #[tokio::test]
-async fn each_operation_of_the_document_is_a_route_and_no_path_takes_another_method() {
+async fn the_operations_of_the_document_are_exactly_the_routes() {
     let app = App::start().await;
     let document = app.get("/openapi.json").await.json();
     let stranger = app.caller().without("authorization");
@@ -155,7 +155,7 @@ async fn each_operation_of_the_document_is_a_route_and_no_path_takes_another_met
 }
 
 #[tokio::test]
-async fn each_operation_names_the_scopes_that_it_asks_for() {
+async fn each_operation_names_the_scopes_that_it_requires() {
     let app = App::start().await;
     let document = built_in();
     let nobody = app.caller_with(app.create_key("Acme", Mode::Live, &[], None).await);
@@ -201,7 +201,7 @@ fn every_example_fits_its_schema() {
 }
 
 #[test]
-fn every_example_beside_a_schema_fits_it() {
+fn every_example_inside_a_schema_fits_it() {
     fn walk(document: &Value, value: &Value) {
         if let Some(examples) = value["examples"].as_array() {
             for example in examples {
@@ -219,7 +219,7 @@ fn every_example_beside_a_schema_fits_it() {
 }
 
 #[test]
-fn every_reference_leads_somewhere_and_every_component_is_used() {
+fn every_reference_resolves_and_every_component_is_used() {
     let document = built_in();
     let whole = document.to_string();
     for reference in whole.split("\"$ref\":\"#").skip(1).map(|rest| rest.split('"').next().unwrap_or_default()) {
@@ -228,7 +228,7 @@ fn every_reference_leads_somewhere_and_every_component_is_used() {
     for kind in ["parameters", "headers", "responses", "schemas"] {
         for name in document["components"][kind].as_object().expect("components").keys() {
             let reference = format!("\"#/components/{kind}/{name}\"");
-            // An error that no operation can answer, but that a wrong method is answered with.
+            // No operation answers with this error, only a wrong method does.
             let is_outside = ["Allow", "MethodNotAllowedError"].contains(&name.as_str());
             assert!(is_outside || whole.contains(&reference), "{reference} is used by nobody");
         }
@@ -236,7 +236,7 @@ fn every_reference_leads_somewhere_and_every_component_is_used() {
 }
 
 #[test]
-fn the_published_page_of_creating_an_endpoint_is_kept_to_the_letter() {
+fn the_published_page_of_creating_an_endpoint_is_kept_verbatim() {
     let document = built_in();
     let create = operation(&document, &Method::POST, "/webhook-endpoints").operation;
     assert_eq!(create["summary"], "Create webhook endpoint");
@@ -296,7 +296,7 @@ fn the_published_page_of_creating_an_endpoint_is_kept_to_the_letter() {
 }
 
 #[tokio::test]
-async fn real_answers_are_what_the_document_says() {
+async fn real_answers_match_the_document() {
     let app = App::start().await;
     let document = app.get("/openapi.json").await.json();
     let describes = |method: Method, path: &str, status: u16, reply: &Reply| {
@@ -364,7 +364,7 @@ async fn real_answers_are_what_the_document_says() {
 }
 
 #[tokio::test]
-async fn real_answers_about_keys_workspaces_and_limits_are_what_the_document_says() {
+async fn answers_about_keys_workspaces_and_limits_match_the_document() {
     let limit = std::num::NonZeroU32::new(12);
     let app = App::set_up().await.change(|settings| settings.rate_limits.management = limit).start().await;
     let document = app.get("/openapi.json").await.json();
@@ -399,7 +399,7 @@ async fn real_answers_about_keys_workspaces_and_limits_are_what_the_document_say
 }
 
 #[tokio::test]
-async fn the_document_speaks_of_the_server_the_brand_and_the_events_that_it_comes_from() {
+async fn the_document_has_the_url_brand_and_events_of_its_server() {
     let directory = tempfile::tempdir().expect("a directory");
     let events = directory.path().join("events.toml");
     let catalogue = "version = 1\n[brand]\nname = 'acme'\n[[event]]\nname = 'ping.sent'\ndescription = 'A ping.'\n\

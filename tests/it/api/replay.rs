@@ -1,4 +1,4 @@
-//! `/v1/webhook-endpoints/{endpointId}/replay` and the jobs it makes.
+//! `/v1/webhook-endpoints/{endpointId}/replay` and the jobs it creates.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use crate::support::wait::eventually;
 
 const SINCE: &str = "2026-05-15T12:00:00Z";
 
-/// An app whose endpoint was off while `count` events came, and is on again.
+/// An app whose endpoint was inactive while `count` events were published, and is active again.
 async fn with_skipped(count: usize) -> (App, Receiver, Endpoint, Vec<String>) {
     let app = App::to_loopback().await;
     let receiver = Receiver::start().await;
@@ -33,7 +33,7 @@ fn path(endpoint: &Endpoint) -> String {
     format!("{ENDPOINTS}/{}/replay", endpoint.id)
 }
 
-/// Moves the clock on, as a replay goes by it, until the job has ended.
+/// Advances the clock, which drives a replay, until the job has ended.
 async fn ended(app: &App, endpoint: &Endpoint, replay: &Value) -> Value {
     let path = format!("{ENDPOINTS}/{}/replays/{}", endpoint.id, text(replay, "id"));
     let probe = || async {
@@ -44,7 +44,7 @@ async fn ended(app: &App, endpoint: &Endpoint, replay: &Value) -> Value {
 }
 
 #[tokio::test]
-async fn a_replay_sends_what_was_skipped_oldest_first_and_shows_how_far_it_is() {
+async fn a_replay_sends_skipped_events_and_shows_its_progress() {
     let (app, receiver, endpoint, events) = with_skipped(3).await;
     let reply = app.post(&path(&endpoint), json!({"since": SINCE})).await;
     let replay = reply.data(202);
@@ -78,7 +78,7 @@ async fn a_replay_sends_what_was_skipped_oldest_first_and_shows_how_far_it_is() 
 }
 
 #[tokio::test]
-async fn a_dry_run_counts_and_does_nothing_also_while_the_endpoint_is_off() {
+async fn a_dry_run_only_counts_even_at_an_inactive_endpoint() {
     let (app, receiver, endpoint, _) = with_skipped(3).await;
     for is_active in [true, false] {
         patch(app.caller(), &endpoint.id, json!({"isActive": is_active})).await.data(200);
@@ -98,7 +98,7 @@ async fn a_dry_run_counts_and_does_nothing_also_while_the_endpoint_is_off() {
 }
 
 #[tokio::test]
-async fn a_replay_that_is_stopped_sends_no_more() {
+async fn a_stopped_replay_sends_no_more() {
     let (app, receiver, endpoint, _) = with_skipped(3).await;
     let replay = app.post(&path(&endpoint), json!({"since": SINCE})).await.data(202);
     patch(app.caller(), &endpoint.id, json!({"isActive": false})).await.data(200);
@@ -117,7 +117,7 @@ async fn a_replay_that_is_stopped_sends_no_more() {
 }
 
 #[tokio::test]
-async fn a_replay_goes_on_after_a_restart() {
+async fn a_replay_continues_after_a_restart() {
     let (mut app, receiver, endpoint, _) = with_skipped(3).await;
     let replay = app.post(&path(&endpoint), json!({"since": SINCE})).await.data(202);
     app.restart().await;
@@ -128,7 +128,7 @@ async fn a_replay_goes_on_after_a_restart() {
 }
 
 #[tokio::test]
-async fn an_endpoint_that_is_off_is_a_conflict() {
+async fn an_inactive_endpoint_is_a_conflict() {
     let (app, _receiver, endpoint, _) = with_skipped(1).await;
     patch(app.caller(), &endpoint.id, json!({"isActive": false})).await.data(200);
     let error = app.post(&path(&endpoint), json!({"since": SINCE})).await.error(409, "conflict");
@@ -136,7 +136,7 @@ async fn an_endpoint_that_is_off_is_a_conflict() {
 }
 
 #[tokio::test]
-async fn a_replay_is_started_once_for_one_key() {
+async fn a_replay_is_started_once_per_idempotency_key() {
     let (app, receiver, endpoint, _) = with_skipped(2).await;
     let first = assert_done_once(app.caller(), Method::POST, &path(&endpoint), json!({"since": SINCE}), 202).await;
     ended(&app, &endpoint, &first.data(202)).await;
@@ -145,7 +145,7 @@ async fn a_replay_is_started_once_for_one_key() {
 }
 
 #[tokio::test]
-async fn each_parameter_is_held_to_its_form() {
+async fn each_malformed_parameter_is_named() {
     let (app, _receiver, endpoint, _) = with_skipped(1).await;
     let instant = "must be an ISO 8601 date and time with an offset, like 2026-05-15T08:21:00.000Z";
     let statuses = "each must be one of failed, skipped, cancelled, delivered";
@@ -176,7 +176,7 @@ async fn each_parameter_is_held_to_its_form() {
 }
 
 #[tokio::test]
-async fn a_live_replay_never_sends_what_a_test_key_published_and_a_test_replay_sends_nothing() {
+async fn a_live_replay_omits_test_events_and_a_test_replay_sends_none() {
     let (app, receiver, endpoint, _) = with_skipped(1).await;
     let test = app.caller_with(app.create_key("Acme", Mode::Test, ALL_SCOPES, None).await);
     patch(app.caller(), &endpoint.id, json!({"isActive": false})).await.data(200);

@@ -11,7 +11,7 @@ use crate::support::app::{App, instant, text};
 use crate::support::receiver::{Behaviour, Receiver};
 use crate::support::verify::verify_signature;
 
-/// An app, its receiver, an endpoint and the id of a delivery that has arrived there.
+/// An app, its receiver, an endpoint and a delivery that has arrived there.
 async fn with_delivered() -> (App, Receiver, crate::support::app::Endpoint, Value) {
     let app = App::to_loopback().await;
     let receiver = Receiver::start().await;
@@ -26,7 +26,7 @@ fn path(delivery: &Value) -> String {
 }
 
 #[tokio::test]
-async fn a_retry_sends_the_same_bytes_again_signed_with_the_current_secret() {
+async fn a_retry_sends_the_same_bytes_signed_with_the_current_secret() {
     let (app, receiver, endpoint, first) = with_delivered().await;
     app.clock().advance(Duration::from_secs(60));
     let rotated = app.post(&format!("{ENDPOINTS}/{}/rotate-secret", endpoint.id), json!({})).await.data(200);
@@ -50,7 +50,7 @@ async fn a_retry_sends_the_same_bytes_again_signed_with_the_current_secret() {
 }
 
 #[tokio::test]
-async fn a_retry_has_the_whole_schedule_before_it() {
+async fn a_retry_gets_the_whole_schedule() {
     let (app, receiver, _endpoint, first) = with_delivered().await;
     receiver.otherwise(Behaviour::status(500));
     let retry = app.post(&path(&first), json!({})).await.data(202);
@@ -75,7 +75,7 @@ async fn a_retry_has_the_whole_schedule_before_it() {
 }
 
 #[tokio::test]
-async fn an_endpoint_that_is_off_is_a_conflict() {
+async fn an_inactive_endpoint_is_a_conflict() {
     let (app, receiver, endpoint, first) = with_delivered().await;
     patch(app.caller(), &endpoint.id, json!({"isActive": false})).await.data(200);
     let error = app.post(&path(&first), json!({})).await.error(409, "conflict");
@@ -87,14 +87,14 @@ async fn an_endpoint_that_is_off_is_a_conflict() {
 }
 
 #[tokio::test]
-async fn a_retry_is_queued_once_for_one_key() {
+async fn a_retry_is_queued_once_per_idempotency_key() {
     let (app, _receiver, _endpoint, first) = with_delivered().await;
     assert_done_once(app.caller(), Method::POST, &path(&first), json!({}), 202).await;
     assert_eq!(app.deliveries("").await.len(), 2);
 }
 
 #[tokio::test]
-async fn what_is_no_delivery_is_not_retried() {
+async fn an_unknown_delivery_cannot_be_retried() {
     let (app, _receiver, _endpoint, first) = with_delivered().await;
     for id in ["dlv_00000000000000000000", "dlv_1", &text(&first, "eventId")] {
         app.post(&format!("{DELIVERIES}/{id}/retry"), json!({})).await.error(404, "not_found");

@@ -18,7 +18,7 @@ async fn rotate(app: &App, endpoint: &Endpoint, body: Value) -> String {
     text(&app.post(&path(endpoint), body).await.data(200), "secret")
 }
 
-/// The only signature that a secret makes for a request.
+/// The signature of a request with this secret.
 fn signature(secret: &str, received: &Received) -> String {
     let timestamp = received.header("webhook-timestamp").unwrap().parse().unwrap();
     let id = received.header("webhook-id").unwrap();
@@ -51,7 +51,7 @@ async fn deliver_one(app: &App, receiver: &Receiver) -> Received {
 }
 
 #[tokio::test]
-async fn a_rotation_shows_a_fresh_secret_once() {
+async fn a_rotation_shows_a_new_secret_once() {
     let app = App::start().await;
     let endpoint = app.endpoint(an_endpoint()).await;
     app.clock().advance(Duration::from_secs(60));
@@ -72,7 +72,7 @@ async fn a_rotation_shows_a_fresh_secret_once() {
 }
 
 #[tokio::test]
-async fn each_call_makes_a_new_secret_whatever_its_idempotency_key() {
+async fn each_call_creates_a_new_secret_despite_an_idempotency_key() {
     let app = App::start().await;
     let endpoint = app.endpoint(an_endpoint()).await;
     let caller = app.caller().keyed("k");
@@ -83,7 +83,7 @@ async fn each_call_makes_a_new_secret_whatever_its_idempotency_key() {
 }
 
 #[tokio::test]
-async fn many_rotations_at_once_all_succeed_and_the_last_one_signs() {
+async fn concurrent_rotations_all_succeed_and_one_secret_signs() {
     let app = App::to_loopback().await;
     let receiver = Receiver::start().await;
     let endpoint = app.endpoint_to(&receiver, &["post.created"]).await;
@@ -94,7 +94,7 @@ async fn many_rotations_at_once_all_succeed_and_the_last_one_signs() {
 }
 
 #[tokio::test]
-async fn what_is_queued_is_signed_with_the_old_secret_and_what_follows_with_the_new() {
+async fn queued_events_keep_the_old_secret_and_later_ones_use_the_new() {
     let app = App::to_loopback().await;
     let receiver = Receiver::start().await;
     let (endpoint, queued) = with_one_queued(&app, &receiver).await;
@@ -107,7 +107,7 @@ async fn what_is_queued_is_signed_with_the_old_secret_and_what_follows_with_the_
 }
 
 #[tokio::test]
-async fn in_an_overlap_both_secrets_verify_and_the_new_one_comes_first() {
+async fn in_an_overlap_both_secrets_verify_and_the_new_one_is_first() {
     let app = App::to_loopback().await;
     let receiver = Receiver::start().await;
     let (endpoint, queued) = with_one_queued(&app, &receiver).await;
@@ -125,7 +125,7 @@ async fn in_an_overlap_both_secrets_verify_and_the_new_one_comes_first() {
 }
 
 #[tokio::test]
-async fn what_is_queued_is_signed_with_the_new_secret_when_the_old_one_is_revoked() {
+async fn queued_events_use_the_new_secret_when_the_old_is_revoked() {
     let app = App::to_loopback().await;
     let receiver = Receiver::start().await;
     let (endpoint, queued) = with_one_queued(&app, &receiver).await;

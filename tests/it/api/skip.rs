@@ -8,8 +8,8 @@ use super::{DELIVERIES, assert_done_once, faults, patch};
 use crate::support::app::{App, text};
 use crate::support::receiver::{Behaviour, Receiver};
 
-/// An app with one retry, a receiver that fails twice, and an endpoint whose order has stopped at the delivery that is shown;
-/// one more waits behind it.
+/// An app with one retry, a receiver that fails twice, and an endpoint whose strict order has stopped at a failed
+/// delivery. Returns the app, the receiver, the event that waits, and the failed delivery.
 async fn with_stopped() -> (App, Receiver, String, Value) {
     let setup = App::set_up().await.allow("127.0.0.0/8").real_time();
     let app = setup.change(|settings| settings.retry_schedule = "10ms".parse().unwrap()).start().await;
@@ -28,7 +28,7 @@ fn path(delivery: &Value) -> String {
 }
 
 #[tokio::test]
-async fn a_skip_lets_what_waits_go_on_and_leaves_the_delivery_failed() {
+async fn a_skip_resumes_the_order_and_leaves_the_delivery_failed() {
     let (app, receiver, second, failed) = with_stopped().await;
     assert_eq!((&failed["reason"], &failed["isBlocking"]), (&json!("exhausted"), &json!(true)));
     let waiting = app.deliveries(&format!("eventId={second}")).await.remove(0);
@@ -45,26 +45,26 @@ async fn a_skip_lets_what_waits_go_on_and_leaves_the_delivery_failed() {
 }
 
 #[tokio::test]
-async fn a_retry_by_hand_goes_before_what_waits_and_is_marked() {
+async fn a_manual_retry_precedes_the_waiting_events_and_is_marked() {
     let (app, receiver, second, failed) = with_stopped().await;
     let retried = app.post(&format!("{DELIVERIES}/{}/retry", text(&failed, "id")), json!({})).await.data(202);
     app.delivery_ended(&second, "delivered").await;
     let received = receiver.wait_for(4).await;
-    let told = |index: usize| (received[index].json()["data"]["n"].clone(), received[index].header("scripe-replay"));
-    assert_eq!([told(2), told(3)], [(json!(1), Some("true")), (json!(2), None)]);
+    let summary = |index: usize| (received[index].json()["data"]["n"].clone(), received[index].header("scripe-replay"));
+    assert_eq!([summary(2), summary(3)], [(json!(1), Some("true")), (json!(2), None)]);
     assert_eq!(received[2].header("scripe-delivery-id"), retried["id"].as_str());
     assert_eq!(app.delivery(&text(&failed, "id")).await["isBlocking"], false);
 }
 
 #[tokio::test]
-async fn a_skip_is_done_once_for_one_key() {
+async fn a_skip_is_done_once_per_idempotency_key() {
     let (app, _receiver, second, failed) = with_stopped().await;
     assert_done_once(app.caller(), Method::POST, &path(&failed), json!({}), 200).await;
     app.delivery_ended(&second, "delivered").await;
 }
 
 #[tokio::test]
-async fn what_holds_up_nothing_is_not_skipped() {
+async fn a_delivery_that_blocks_nothing_cannot_be_skipped() {
     let (app, _receiver, second, failed) = with_stopped().await;
     let waiting = app.deliveries(&format!("eventId={second}")).await.remove(0);
     app.post(&path(&waiting), json!({})).await.error(409, "conflict");

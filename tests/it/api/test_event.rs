@@ -16,7 +16,7 @@ async fn ended(app: &App, queued: &Value, status: &str) -> Value {
 }
 
 #[tokio::test]
-async fn a_test_arrives_signed_and_marked_also_at_an_endpoint_that_is_off() {
+async fn a_test_arrives_signed_and_marked_at_an_inactive_endpoint() {
     let app = App::to_loopback().await;
     let receiver = Receiver::start().await;
     let endpoint = app.endpoint_to(&receiver, &["job.failed", "post.created"]).await;
@@ -49,7 +49,7 @@ async fn an_ordinary_delivery_is_not_marked_as_a_test() {
 }
 
 #[tokio::test]
-async fn a_test_that_fails_is_not_tried_again_but_can_be_retried_as_a_test() {
+async fn a_failed_test_is_retried_only_by_hand_and_stays_a_test() {
     let app = App::to_loopback().await;
     let receiver = Receiver::start().await;
     let endpoint = app.endpoint_to(&receiver, &["post.created"]).await;
@@ -84,7 +84,7 @@ async fn the_event_must_be_one_that_the_endpoint_is_subscribed_to() {
 }
 
 #[tokio::test]
-async fn a_test_is_sent_once_for_one_key() {
+async fn a_test_is_sent_once_per_idempotency_key() {
     let app = App::to_loopback().await;
     let receiver = Receiver::start().await;
     let endpoint = app.endpoint_to(&receiver, &["post.created"]).await;
@@ -95,7 +95,7 @@ async fn a_test_is_sent_once_for_one_key() {
 }
 
 #[tokio::test]
-async fn with_a_test_key_nothing_leaves_the_house() {
+async fn with_a_test_key_no_request_is_sent() {
     let app = App::to_loopback().await;
     let receiver = Receiver::start().await;
     let endpoint = app.endpoint_to(&receiver, &["post.created"]).await;

@@ -1,4 +1,4 @@
-//! `Scripe-Api-Version`.
+//! The header `Scripe-Api-Version`.
 
 use serde_json::json;
 
@@ -8,7 +8,7 @@ use crate::support::app::App;
 const VERSION: &str = "scripe-api-version";
 
 #[tokio::test]
-async fn every_answer_tells_the_version_whether_or_not_one_was_asked_for() {
+async fn every_answer_has_the_version_even_if_none_was_requested() {
     let app = App::start().await;
     let pinned = app.caller().with(VERSION, "2026-08-01");
     for reply in [
@@ -26,7 +26,7 @@ async fn every_answer_tells_the_version_whether_or_not_one_was_asked_for() {
 }
 
 #[tokio::test]
-async fn an_unknown_version_is_refused_with_those_that_are_spoken() {
+async fn an_unknown_version_is_refused_with_the_supported_ones() {
     let app = App::start().await;
     for unknown in ["2026-08-02", "2020-01-01", "latest", "v1", "2026-08-01 "] {
         let reply = app.caller().with(VERSION, unknown).get(DELIVERIES).await;

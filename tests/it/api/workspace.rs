@@ -1,4 +1,4 @@
-//! Workspaces: one's own, and all of them for an operator's key.
+//! Workspaces: every key can read its own, and an operator's key can manage all.
 
 use postrider_domain::access::Scope;
 use serde_json::{Value, json};
@@ -7,7 +7,7 @@ use super::{ENDPOINTS, WORKSPACES, an_endpoint, an_event, faults};
 use crate::support::app::{ALL_SCOPES, App, NOON, instant, text};
 use crate::support::caller::Caller;
 
-/// A key of the workspace `Operators` that may manage workspaces and grant what customers need.
+/// A caller with a key of the workspace `Operators` that may manage workspaces and grant the scopes of customers.
 async fn operator(app: &App) -> Caller {
     let mut scopes = vec![Scope::WorkspacesManage, Scope::KeysManage];
     scopes.extend(ALL_SCOPES);
@@ -19,7 +19,7 @@ async fn create(operator: &Caller, name: &str) -> String {
 }
 
 #[tokio::test]
-async fn every_key_may_ask_whose_it_is() {
+async fn every_key_can_read_its_own_workspace() {
     let app = App::start().await;
     let bare = app.create_key("Acme", postrider_domain::access::Mode::Live, &[], None).await;
     let (key_id, workspace_id) = (bare.key.id.to_string(), bare.key.workspace_id.to_string());
@@ -53,7 +53,7 @@ async fn every_key_may_ask_whose_it_is() {
 }
 
 #[tokio::test]
-async fn an_operator_makes_shows_renames_and_deletes_a_workspace() {
+async fn an_operator_creates_shows_renames_and_deletes_a_workspace() {
     let app = App::start().await;
     let operator = operator(&app).await;
     let made = operator.post(WORKSPACES, json!({"name": "Ünit"})).await.data(200);
@@ -90,7 +90,7 @@ async fn workspaces_are_listed_newest_first() {
 }
 
 #[tokio::test]
-async fn a_name_has_1_to_128_characters_and_is_one_workspaces_alone() {
+async fn a_name_has_1_to_128_characters_and_is_unique() {
     let app = App::start().await;
     let operator = operator(&app).await;
     let longest = "é".repeat(128);
@@ -107,7 +107,7 @@ async fn a_name_has_1_to_128_characters_and_is_one_workspaces_alone() {
 }
 
 #[tokio::test]
-async fn only_an_operators_key_reaches_the_workspaces() {
+async fn only_an_operators_key_can_manage_workspaces() {
     let app = App::start().await;
     let operator = operator(&app).await;
     let path = format!("{WORKSPACES}/{}", create(&operator, "one").await);
@@ -149,11 +149,11 @@ async fn the_first_key_of_a_workspace_comes_from_an_operator() {
     let lacking = operator.post(&keys, json!({"scopes": ["dashboard", "events:write"]})).await;
     assert_eq!(lacking.error(403, "scope_missing")["details"], json!({"required": ["dashboard"]}));
     let another = operator.post(&keys, json!({"scopes": ["workspaces:manage"]})).await.error(422, "unprocessable");
-    assert_eq!(faults(&another)["scopes"], "workspaces:manage is granted at the command line alone");
+    assert_eq!(faults(&another)["scopes"], "workspaces:manage can be granted only at the command line");
 }
 
 #[tokio::test]
-async fn a_deleted_workspace_stops_at_once_and_its_name_begins_anew() {
+async fn a_deleted_workspace_stops_at_once_and_its_name_is_free() {
     let app = App::start().await;
     let operator = operator(&app).await;
     let endpoint = app.endpoint(an_endpoint()).await;
@@ -168,7 +168,7 @@ async fn a_deleted_workspace_stops_at_once_and_its_name_begins_anew() {
 }
 
 #[tokio::test]
-async fn an_operator_cannot_saw_off_its_own_branch() {
+async fn an_operator_cannot_delete_its_own_workspace() {
     let app = App::start().await;
     let operator = operator(&app).await;
     let id = text(&operator.get("/v1/workspaces/me").await.json()["workspace"], "id");
@@ -177,7 +177,7 @@ async fn an_operator_cannot_saw_off_its_own_branch() {
 }
 
 #[tokio::test]
-async fn a_workspace_is_made_and_deleted_once_for_one_idempotency_key() {
+async fn a_workspace_is_created_and_deleted_once_per_idempotency_key() {
     let app = App::start().await;
     let operator = operator(&app).await.keyed("k1");
     let first = operator.post(WORKSPACES, json!({"name": "one"})).await;

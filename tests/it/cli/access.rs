@@ -1,4 +1,4 @@
-//! Keys, workspaces and the audit log from the command line, with a server and without.
+//! Keys, workspaces and the audit log on the command line, with and without a server.
 
 use std::path::Path;
 use std::process::{Command, Output};
@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::support::app::{App, text};
 
-/// What the binary printed, when it ended well.
+/// Runs the binary. Returns standard output on success and standard error on failure.
 fn run(data_dir: &Path, arguments: &[&str]) -> Result<String, String> {
     let Output { status, stdout, stderr } = Command::new(env!("CARGO_BIN_EXE_postrider"))
         .env_clear()
@@ -61,7 +61,7 @@ fn keys_and_workspaces_are_listed_newest_first_without_a_server() {
 }
 
 #[test]
-fn a_key_cannot_be_made_to_expire_in_the_past_or_on_no_day() {
+fn a_key_cannot_expire_in_the_past_or_on_an_invalid_date() {
     let directory = tempfile::tempdir().unwrap();
     let expires =
         |day| run(directory.path(), &["keys", "create", "--workspace", "Acme", "--expires", day]).unwrap_err();
@@ -71,7 +71,7 @@ fn a_key_cannot_be_made_to_expire_in_the_past_or_on_no_day() {
 }
 
 #[tokio::test]
-async fn a_running_server_is_asked_for_its_keys_and_its_audit_log_page_by_page() {
+async fn keys_and_the_audit_log_are_read_from_the_server_page_by_page() {
     let app = App::set_up().await.real_time().start().await;
     let data = app.data_dir().to_owned();
     let commands = move || {
@@ -88,7 +88,7 @@ async fn a_running_server_is_asked_for_its_keys_and_its_audit_log_page_by_page()
     assert_eq!(keys[205]["id"], made["id"]);
 }
 
-/// One more key, through the server's own socket and not by a process.
+/// Creates a key through the admin socket, which is faster than a process.
 fn create_quickly(data_dir: &Path) {
     use std::io::{Read, Write};
     let mut stream = std::os::unix::net::UnixStream::connect(data_dir.join("admin.sock")).unwrap();

@@ -1,15 +1,15 @@
-//! `postrider bench`, far too short to measure anything: that a run comes to its end and finds nothing amiss.
+//! `postrider bench` for one second: too short to measure anything, but the run must end and find no fault.
 
 use serde_json::Value;
 
 use crate::support::process::{command, path_text};
 
 #[tokio::test]
-async fn a_run_with_failing_receivers_finds_every_event_delivered_and_draws_it() {
-    let place = tempfile::tempdir().unwrap();
-    let plot = place.path().join("plot.svg");
+async fn a_run_with_failing_receivers_delivers_every_event_and_plots() {
+    let directory = tempfile::tempdir().unwrap();
+    let plot = directory.path().join("plot.svg");
     let how = ["--seconds", "1", "--publishers", "2", "--payload-bytes", "64", "--json", "--plot", path_text(&plot)];
-    // Retries take their seconds, more than the tests' own patience; the run has patience of its own, which ends.
+    // No `bounded` here: the retries can take longer than its limit, and the run has a limit of its own.
     let output = command(&[&["bench", "failing"], &how[..]].concat()).output().await.unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let report: Value = serde_json::from_slice(&output.stdout).unwrap();

@@ -1,9 +1,9 @@
-//! `postrider config check`, and how flags, environment and file go before one another.
+//! `postrider config check`, and the precedence of flags, environment, file and defaults.
 
 use std::path::Path;
 use std::process::{Command, Output};
 
-/// A directory to run in, and a settings file in it.
+/// A working directory that may contain a settings file.
 struct Desk(tempfile::TempDir);
 
 struct Ran {
@@ -56,7 +56,7 @@ fn row(value: &str, source: &str) -> (String, String) {
 }
 
 #[test]
-fn a_flag_goes_before_the_environment_before_the_file_before_the_default() {
+fn the_precedence_is_flag_environment_file_default() {
     let desk = Desk::with_file("# ours\nlisten = \"127.0.0.1:1\"\n");
     let environment = [("POSTRIDER_LISTEN", "127.0.0.1:2")];
     let with_flag = ["--config", "postrider.toml", "--listen", "127.0.0.1:3"];
@@ -69,7 +69,7 @@ fn a_flag_goes_before_the_environment_before_the_file_before_the_default() {
 }
 
 #[test]
-fn every_setting_can_stand_in_the_file() {
+fn every_setting_can_be_set_in_the_file() {
     let settings = [
         ("data_dir", "\"/srv/postrider\"", "/srv/postrider"),
         ("master_key_file", "\"/etc/key\"", "/etc/key"),
@@ -112,7 +112,7 @@ fn every_setting_can_stand_in_the_file() {
 }
 
 #[test]
-fn the_proxys_password_is_told_nowhere() {
+fn the_proxy_password_is_never_printed() {
     let desk = Desk::new();
     let good = [("POSTRIDER_EGRESS_PROXY", "http://alice:hunter2@proxy.internal:3128")];
     let expected = row("(hidden)", "environment POSTRIDER_EGRESS_PROXY");
@@ -131,7 +131,7 @@ fn the_proxys_password_is_told_nowhere() {
 }
 
 #[test]
-fn a_list_from_a_nearer_place_replaces_the_whole_list() {
+fn a_list_from_a_stronger_source_replaces_the_whole_list() {
     let desk = Desk::with_file("allow_target = [\"10.0.0.0/8\"]");
     let flags =
         ["--config", "postrider.toml", "--allow-target", "127.0.0.1", "--allow-target", "build.local,other.local"];
@@ -141,26 +141,26 @@ fn a_list_from_a_nearer_place_replaces_the_whole_list() {
 }
 
 #[test]
-fn what_is_wrong_in_the_file_is_named_with_its_line() {
-    for (file, told) in [
+fn a_fault_in_the_file_is_reported_with_its_line() {
+    for (file, expected) in [
         ("listen = \"127.0.0.1:1\"\n\ncolour = \"red\"\n", "postrider.toml:3: \"colour\" is not a setting"),
         ("[server]\nlisten = \"127.0.0.1:1\"\n", "postrider.toml:1: \"server\" is not a setting"),
         ("listen = \"nowhere\"", "postrider.toml:1: listen: is not an address"),
-        ("retry_schedule = [\"1s\",\n \"soon\"]", "postrider.toml:1: retry_schedule: \"soon\" is not a wait"),
+        ("retry_schedule = [\"1s\",\n \"soon\"]", "postrider.toml:1: retry_schedule: \"soon\" is not a duration"),
         ("stop_grace = 1.5", "postrider.toml:1: stop_grace: must be a string"),
         ("listen = ", "postrider.toml is not TOML"),
         ("listen = \"[::1]:1\"\nlisten = \"[::1]:2\"", "postrider.toml is not TOML"),
     ] {
         let ran = Desk::with_file(file).run(&[], &["config", "check", "--config", "postrider.toml"]);
         assert_eq!(ran.code, Some(1), "{file}: {}", ran.out);
-        assert!(ran.err.contains(told), "{file}: {}", ran.err);
+        assert!(ran.err.contains(expected), "{file}: {}", ran.err);
     }
     let ran = Desk::new().run(&[], &["config", "check", "--config", "gone.toml"]);
     assert!(ran.code == Some(1) && ran.err.contains("cannot read the settings file gone.toml"), "{}", ran.err);
 }
 
 #[test]
-fn a_bad_flag_or_variable_is_named_by_the_command_line() {
+fn a_bad_flag_or_variable_is_reported_with_its_flag() {
     let desk = Desk::new();
     let ran = desk.run(&[], &["serve", "--attempt-deadline", "1h"]);
     assert_eq!(ran.code, Some(2));
@@ -170,30 +170,30 @@ fn a_bad_flag_or_variable_is_named_by_the_command_line() {
 }
 
 #[test]
-fn the_help_tells_every_default() {
+fn the_help_shows_the_defaults() {
     let help = Desk::new().run(&[], &["serve", "--help"]).out;
-    for told in [
+    for expected in [
         "[default: 127.0.0.1:8080]",
         "[default: ./postrider-data]",
         "[default: 5s,5m,30m,2h,5h,10h,14h,20h,24h]",
         "[default: 15s]",
-        "[default: master.key in the data directory, made if new]",
+        "[default: master.key in the data directory, created if missing]",
         "[default: info]",
         "POSTRIDER_CONFIG",
     ] {
-        assert!(help.contains(told), "{told} is missing in:\n{help}");
+        assert!(help.contains(expected), "{expected} is missing in:\n{help}");
     }
 }
 
 #[test]
-fn commands_without_a_server_take_the_data_directory_from_the_file() {
+fn offline_commands_take_the_data_directory_from_the_file() {
     let desk = Desk::with_file("data_dir = \"kept\"\nlisten = \"127.0.0.1:1\"\n");
     let create = ["keys", "create", "--workspace", "Acme", "--json", "--config", "postrider.toml"];
     let ran = desk.run(&[], &create);
     assert_eq!(ran.code, Some(0), "{}", ran.err);
     assert!(ran.out.contains("\"scripe_sk_live_"), "{}", ran.out);
     assert!(desk.path().join("kept/postrider.db").exists());
-    // What the store was made with counts for commands that are not told of it.
+    // A command without `--events` uses the catalogue that the store was created with.
     let events = "version = 2\n[brand]\nname = 'acme'\n[[event]]\nname = 'a.b'\ndescription = ''\nschema = '{}'\nexample = '{}'\n";
     std::fs::write(desk.path().join("events.toml"), events).unwrap();
     let other = ["keys", "create", "--workspace", "Acme", "--json", "--data-dir", "other"];
@@ -208,5 +208,5 @@ fn the_event_catalogue_is_checked_too() {
     let desk = Desk::new();
     std::fs::write(desk.path().join("events.toml"), "version = 1").unwrap();
     let ran = desk.run(&[], &["config", "check", "--events", "events.toml"]);
-    assert!(ran.code == Some(1) && ran.err.contains("names no event"), "{}", ran.err);
+    assert!(ran.code == Some(1) && ran.err.contains("contains no event"), "{}", ran.err);
 }

@@ -1,4 +1,4 @@
-//! The commands on PostgreSQL, and that the database's password is told nowhere.
+//! The commands on PostgreSQL. No output may contain the database password.
 
 use std::path::{Path, PathBuf};
 
@@ -10,15 +10,15 @@ use crate::support::postgres::TestDatabase;
 use crate::support::process::{Ended, Serving, command, create_key, path_text, postrider};
 use crate::support::wait::bounded;
 
-/// A server asks for no password here, and is told one all the same.
+/// The test server needs no password. The URL has one anyway, so that a test can look for it in the output.
 fn url_with_password(database: &TestDatabase) -> String {
     let url = database.url();
     if url.contains(":hunter2@") { url } else { url.replacen('@', ":hunter2@", 1) }
 }
 
-/// A master key that is there already.
-fn key_file(place: &Path) -> PathBuf {
-    let path = place.join("shared.key");
+/// Writes a master key file.
+fn key_file(parent: &Path) -> PathBuf {
+    let path = parent.join("shared.key");
     std::fs::write(&path, "0f".repeat(32)).unwrap();
     path
 }
@@ -32,7 +32,7 @@ async fn run_with(variable: (&str, &str), arguments: &[&str]) -> Ended {
 }
 
 #[tokio::test]
-async fn a_check_of_the_settings_shows_the_url_without_its_password() {
+async fn config_check_shows_the_url_without_its_password() {
     let url = "postgres://alice:hunter2@db.internal/hooks?sslmode=require";
     let shown = "postgres://alice:***@db.internal/hooks?sslmode=require";
     for (name, variable) in
@@ -51,10 +51,10 @@ async fn a_check_of_the_settings_shows_the_url_without_its_password() {
 }
 
 #[tokio::test]
-async fn a_database_that_does_not_answer_is_named_without_its_password() {
-    let (place, data_dir) = new_data_dir();
-    let key_file = key_file(place.path());
-    // A port at which nothing can listen.
+async fn an_unreachable_database_is_reported_without_its_password() {
+    let (parent, data_dir) = new_data_dir();
+    let key_file = key_file(parent.path());
+    // Nothing listens on port 1.
     let url = "postgres://alice:hunter2@127.0.0.1:1/hooks";
     let more = ["--data-dir", path_text(&data_dir), "--master-key-file", path_text(&key_file)];
     for arguments in [
@@ -63,27 +63,27 @@ async fn a_database_that_does_not_answer_is_named_without_its_password() {
         &vec!["doctor", "database"],
     ] {
         let ended = run_with(("POSTRIDER_DATABASE_URL", url), arguments).await;
-        let (code, told) = ended.failure();
+        let (code, stderr) = ended.failure();
         assert_eq!(code, 1);
-        assert!(told.to_lowercase().contains("connection refused"), "{told}");
-        assert!(!told.contains("hunter2") && !ended.stdout.contains("hunter2"), "{told}{}", ended.stdout);
+        assert!(stderr.to_lowercase().contains("connection refused"), "{stderr}");
+        assert!(!stderr.contains("hunter2") && !ended.stdout.contains("hunter2"), "{stderr}{}", ended.stdout);
     }
 }
 
 #[tokio::test]
-async fn commands_reach_the_database_whether_a_server_runs_or_not() {
+async fn commands_reach_the_database_with_and_without_a_server() {
     let Some(database) = TestDatabase::new().await else { return };
-    let (place, data_dir) = new_data_dir();
-    let (key_file, url) = (key_file(place.path()), url_with_password(&database));
+    let (parent, data_dir) = new_data_dir();
+    let (key_file, url) = (key_file(parent.path()), url_with_password(&database));
     let more = ["--database-url", &url, "--master-key-file", path_text(&key_file)];
     let scope = ["--workspace", "Acme", "--scope", "webhooks:read"];
     let before = create_key(&data_dir, &[&scope[..], &more].concat()).await;
     assert!(!data_dir.exists(), "a command needs no directory");
     let server = Serving::start(&data_dir, &[&["--log", "trace"][..], &more].concat()).await;
-    // Through the admin socket, which needs to be told of no database.
+    // Goes through the admin socket, so it needs no database URL.
     let during = create_key(&data_dir, &scope).await;
-    // Of another machine, beside the server.
-    let elsewhere = place.path().join("elsewhere");
+    // As from another machine: another data directory, while the server runs.
+    let elsewhere = parent.path().join("elsewhere");
     let beside = create_key(&elsewhere, &[&scope[..], &more].concat()).await;
     for created in [&before, &during, &beside] {
         let caller = server.caller().key(&text(created, "key"));
@@ -100,11 +100,11 @@ async fn commands_reach_the_database_whether_a_server_runs_or_not() {
 }
 
 #[tokio::test]
-async fn a_store_that_is_not_used_any_more_is_warned_of_and_left_alone() {
+async fn an_unused_sqlite_store_gets_a_warning_and_stays_unchanged() {
     let Some(database) = TestDatabase::new().await else { return };
-    let (place, data_dir) = new_data_dir();
+    let (parent, data_dir) = new_data_dir();
     let unused = create_key(&data_dir, &["--workspace", "Acme", "--scope", "webhooks:read"]).await;
-    let (key_file, url) = (key_file(place.path()), database.url());
+    let (key_file, url) = (key_file(parent.path()), database.url());
     let more = ["--database-url", &url, "--master-key-file", path_text(&key_file)];
     let server = Serving::start(&data_dir, &more).await;
     let warned = |line: &String| {
@@ -121,9 +121,9 @@ async fn a_store_that_is_not_used_any_more_is_warned_of_and_left_alone() {
 }
 
 #[tokio::test]
-async fn the_doctor_tells_what_a_database_is_worth() {
+async fn the_doctor_reports_whether_a_database_is_usable() {
     let Some(database) = TestDatabase::without_tables().await else { return };
-    let (place, data_dir) = new_data_dir();
+    let (parent, data_dir) = new_data_dir();
     let url = url_with_password(&database);
     let doctor = async || postrider(&["doctor", "database", "--database-url", &url]).await;
     let ended = doctor().await;
@@ -131,8 +131,8 @@ async fn the_doctor_tells_what_a_database_is_worth() {
     for line in ["server       PostgreSQL ", "writes       yes", "clock        ", "verdict      a node can work here"] {
         assert!(ended.stdout.lines().any(|found| found.starts_with(line)), "{line:?} is missing in\n{}", ended.stdout);
     }
-    assert!(ended.stdout.contains(", new: the first node makes the tables"), "{}", ended.stdout);
-    let key_file = key_file(place.path());
+    assert!(ended.stdout.contains(", new: the first node creates the tables"), "{}", ended.stdout);
+    let key_file = key_file(parent.path());
     create_key(&data_dir, &["--workspace", "Acme", "--database-url", &url, "--master-key-file", path_text(&key_file)])
         .await;
     let ended = doctor().await;
@@ -143,5 +143,5 @@ async fn the_doctor_tells_what_a_database_is_worth() {
     assert_eq!(ended.failure().0, 1);
     assert!(ended.stdout.contains("unfit: ") && ended.stdout.contains("version 9999"), "{}", ended.stdout);
     let ended = postrider(&["doctor", "database"]).await;
-    assert!(ended.failure().1.contains("no database is named"), "{}", ended.stderr);
+    assert!(ended.failure().1.contains("no database is set"), "{}", ended.stderr);
 }

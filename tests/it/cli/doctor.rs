@@ -1,4 +1,4 @@
-//! `postrider doctor`, as an operator runs it: what it says of each address, and what its exit code says of all.
+//! `postrider doctor` as an operator runs it: the line for each address, and the exit code for the target.
 
 use crate::support::dns::{Answer, DnsServer};
 use crate::support::process::{Ended, path_text, postrider};
@@ -6,7 +6,7 @@ use crate::support::proxy::{Habit, Proxy};
 use crate::support::receiver::Receiver;
 use crate::support::tls::TestCa;
 
-/// What a run said, with every time turned into `N ms`.
+/// Runs the doctor. Returns whether it succeeded, its output with every duration as `N ms`, and the process.
 async fn doctor(dns: &DnsServer, arguments: &[&str]) -> (bool, String, Ended) {
     let server = dns.address().to_string();
     let ended = postrider(&[&["doctor", "--dns-server", &server], arguments].concat()).await;
@@ -18,7 +18,7 @@ async fn doctor(dns: &DnsServer, arguments: &[&str]) -> (bool, String, Ended) {
 }
 
 #[tokio::test]
-async fn a_target_that_works_is_told_address_by_address() {
+async fn a_working_target_is_reported_address_by_address() {
     let (dns, ca, directory) = (DnsServer::start().await, TestCa::new(), tempfile::tempdir().unwrap());
     let file = directory.path().join("ca.pem");
     std::fs::write(&file, ca.pem()).unwrap();
@@ -42,7 +42,7 @@ async fn a_target_that_works_is_told_address_by_address() {
 }
 
 #[tokio::test]
-async fn a_refused_target_is_told_by_the_rule_and_what_would_allow_it_and_no_socket_is_opened() {
+async fn a_refused_target_is_explained_and_no_socket_is_opened() {
     let dns = DnsServer::start().await;
     let receiver = Receiver::start().await;
     dns.set("mixed.test", Answer::addresses(&["127.0.0.1", "10.0.0.5"]));
@@ -53,8 +53,8 @@ async fn a_refused_target_is_told_by_the_rule_and_what_would_allow_it_and_no_soc
     for line in [
         "  127.0.0.1  loopback, allowed by 127.0.0.1; not tried",
         "  10.0.0.5   refused as private: 10.0.0.0/8 is private use, RFC 1918; not tried",
-        "verdict  not reachable: refused as private; one refused address refuses the host",
-        "         to allow it: --allow-target 10.0.0.5, or whatever the name comes to point at: --allow-target mixed.test",
+        "verdict  not reachable: refused as private; one refused address is enough to refuse the host",
+        "         to allow it: --allow-target 10.0.0.5, or any address of the name: --allow-target mixed.test",
     ] {
         assert!(text.lines().any(|found| found == line), "{line:?} is missing in\n{text}");
     }
@@ -68,7 +68,7 @@ async fn spellings_schemes_and_ports_are_explained() {
         (
             "https://0x7f.1/",
             &[
-                "host     127.0.0.1, an address",
+                "host     127.0.0.1, an IP address",
                 "  127.0.0.1  refused as loopback: 127.0.0.0/8 is loopback, RFC 1122; not tried",
                 "         to allow it: --allow-target 127.0.0.1",
             ][..],
@@ -82,8 +82,8 @@ async fn spellings_schemes_and_ports_are_explained() {
         (
             "http://8.8.8.8/#part",
             &[
-                "scheme   http, permitted only where every address is allowed",
-                "fragment the API takes no URL with one",
+                "scheme   http, permitted only if every address is allowed",
+                "fragment the API refuses a URL with a fragment",
                 "  8.8.8.8  public; not tried",
                 "verdict  not reachable: plain http is refused",
                 "         to allow it: --allow-target 8.8.8.8",
@@ -92,7 +92,7 @@ async fn spellings_schemes_and_ports_are_explained() {
         (
             "https://8.8.8.8:25/",
             &[
-                "port     25, where other protocols are spoken; permitted only where every address is allowed",
+                "port     25, a port of another protocol; permitted only if every address is allowed",
                 "verdict  not reachable: the port is refused",
             ],
         ),
@@ -100,7 +100,7 @@ async fn spellings_schemes_and_ports_are_explained() {
             "https://nowhere.test/",
             &[
                 "host     nowhere.test: the name has no address",
-                "verdict  not reachable: the name has no address that could be judged",
+                "verdict  not reachable: the name does not resolve to an address",
             ],
         ),
     ] {
@@ -115,7 +115,7 @@ async fn spellings_schemes_and_ports_are_explained() {
 }
 
 #[tokio::test]
-async fn a_certificate_that_proves_nothing_is_not_reachable() {
+async fn a_target_with_an_untrusted_certificate_is_not_reachable() {
     let (dns, ca) = (DnsServer::start().await, TestCa::new());
     let receiver = Receiver::start_tls(&ca.leaf(&["hooks.test"])).await;
     dns.set("hooks.test", Answer::addresses(&["127.0.0.1"]));
@@ -125,18 +125,18 @@ async fn a_certificate_that_proves_nothing_is_not_reachable() {
     let line = "  127.0.0.1  loopback, allowed by hooks.test; connected in N ms; the TLS handshake failed: the certificate's \
                 issuer is not known (after N ms)";
     assert!(text.contains(line), "{text}");
-    assert!(text.contains("not reachable: allowed, but no address could be connected to and proven"), "{text}");
+    assert!(text.contains("not reachable: allowed, but no connection succeeded"), "{text}");
 }
 
 #[tokio::test]
-async fn a_proxy_is_gone_through_and_its_password_is_not_told() {
+async fn a_proxy_is_used_and_its_password_is_not_printed() {
     let (dns, receiver) = (DnsServer::start().await, Receiver::start().await);
     let proxy = Proxy::start(Habit::Tunnel).await;
     let flag = format!("http://alice:hunter2@{}", proxy.address());
     let arguments = ["--allow-target", "127.0.0.1", "--egress-proxy", &flag, &receiver.url("/")];
     let (good, text, ended) = doctor(&dns, &arguments).await;
     assert!(good, "{text}");
-    assert!(text.contains(&format!("proxy    {}, told the address and never the name", proxy.url())), "{text}");
+    assert!(text.contains(&format!("proxy    {}, which gets only the address, not the name", proxy.url())), "{text}");
     assert!(!ended.stdout.contains("hunter2") && !ended.stderr.contains("hunter2"));
     assert_eq!(proxy.asked().len(), 1);
 }

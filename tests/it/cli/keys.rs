@@ -1,4 +1,4 @@
-//! `postrider keys`.
+//! `postrider keys create` and `postrider keys revoke`, with and without a running server.
 
 use serde_json::{Value, json};
 
@@ -10,8 +10,8 @@ use crate::support::wait::eventually;
 const DELIVERIES: &str = "/v1/webhook-deliveries";
 
 #[tokio::test]
-async fn a_key_made_without_a_server_is_printed_as_json_and_works_once_one_runs() {
-    let (_place, data_dir) = new_data_dir();
+async fn a_key_created_without_a_server_is_printed_as_json_and_works() {
+    let (_parent, data_dir) = new_data_dir();
     let arguments = ["--workspace", "Acme", "--scope", "webhooks:read", "--scope", "events:write"];
     let created = create_key(&data_dir, &arguments).await;
     let members: Vec<&str> = created.as_object().unwrap().keys().map(String::as_str).collect();
@@ -28,8 +28,8 @@ async fn a_key_made_without_a_server_is_printed_as_json_and_works_once_one_runs(
 }
 
 #[tokio::test]
-async fn a_key_made_while_the_server_runs_works_at_once() {
-    let (_place, data_dir) = new_data_dir();
+async fn a_key_created_while_the_server_runs_works_at_once() {
+    let (_parent, data_dir) = new_data_dir();
     let server = Serving::start(&data_dir, &[]).await;
     let created = create_key(&data_dir, &["--workspace", "Acme", "--scope", "webhooks:read"]).await;
     let caller = server.caller().key(&text(&created, "key"));
@@ -44,20 +44,20 @@ async fn a_key_made_while_the_server_runs_works_at_once() {
 }
 
 #[tokio::test]
-async fn a_person_is_shown_the_key_in_words() {
-    let (_place, data_dir) = new_data_dir();
+async fn without_json_the_key_is_printed_as_text() {
+    let (_parent, data_dir) = new_data_dir();
     let arguments = ["keys", "create", "--workspace", "Acme", "--data-dir", path_text(&data_dir)];
     let ended = postrider(&arguments).await;
     assert!(ended.status.success());
     let words: Vec<&str> = ended.stdout.lines().filter_map(|line| line.split_whitespace().next()).collect();
     assert_eq!(words, ["key", "id", "workspace", "scopes"]);
-    assert!(ended.stdout.contains("(shown only now; keep it safe)"));
+    assert!(ended.stdout.contains("(shown only now; store it safely)"));
     assert!(ended.stdout.ends_with("scopes     none: the key may do nothing\n"), "{}", ended.stdout);
 }
 
 #[tokio::test]
 async fn a_key_revoked_while_the_server_runs_stops_working() {
-    let (_place, data_dir) = new_data_dir();
+    let (_parent, data_dir) = new_data_dir();
     let server = Serving::start(&data_dir, &[]).await;
     let created = create_key(&data_dir, &["--workspace", "Acme", "--scope", "webhooks:read"]).await;
     let caller = server.caller().key(&text(&created, "key"));
@@ -72,8 +72,8 @@ async fn a_key_revoked_while_the_server_runs_stops_working() {
 }
 
 #[tokio::test]
-async fn a_key_revoked_without_a_server_is_refused_by_the_next_one() {
-    let (_place, data_dir) = new_data_dir();
+async fn a_key_revoked_without_a_server_is_refused_by_the_next() {
+    let (_parent, data_dir) = new_data_dir();
     let created = create_key(&data_dir, &["--workspace", "Acme", "--scope", "webhooks:read"]).await;
     let id = text(&created, "id");
     let ended = postrider(&["keys", "revoke", &id, "--data-dir", path_text(&data_dir)]).await;
@@ -83,8 +83,8 @@ async fn a_key_revoked_without_a_server_is_refused_by_the_next_one() {
 }
 
 #[tokio::test]
-async fn keys_can_be_made_after_a_server_was_killed() {
-    let (_place, data_dir) = new_data_dir();
+async fn keys_can_be_created_after_a_server_was_killed() {
+    let (_parent, data_dir) = new_data_dir();
     Serving::start(&data_dir, &[]).await.kill().await;
     assert!(data_dir.join("admin.sock").exists(), "a dead socket is left");
     let created: Value = create_key(&data_dir, &["--workspace", "Acme"]).await;
@@ -92,8 +92,8 @@ async fn keys_can_be_made_after_a_server_was_killed() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_done_is_said_with_the_reason_running_or_not() {
-    let (_place, data_dir) = new_data_dir();
+async fn failures_print_the_reason_with_and_without_a_server() {
+    let (_parent, data_dir) = new_data_dir();
     create_key(&data_dir, &["--workspace", "Acme"]).await;
     let directory = path_text(&data_dir);
     let mut server = None;
@@ -104,15 +104,15 @@ async fn what_cannot_be_done_is_said_with_the_reason_running_or_not() {
         let ended = postrider(&["keys", "revoke", "key_0000000000000000", "--data-dir", directory]).await;
         assert_eq!(ended.failure(), (1, "postrider: there is no API key key_0000000000000000"));
         let ended = postrider(&["keys", "revoke", "scripe_sk_live_x", "--data-dir", directory]).await;
-        let told = "postrider: \"scripe_sk_live_x\" is not the id of an API key; one looks like key_…";
-        assert_eq!(ended.failure(), (1, told));
+        let expected = "postrider: \"scripe_sk_live_x\" is not the id of an API key; one looks like key_…";
+        assert_eq!(ended.failure(), (1, expected));
         let ended = postrider(&["keys", "create", "--workspace", "", "--data-dir", directory]).await;
         assert!(ended.failure().1.starts_with("postrider: the workspace's name"), "{}", ended.stderr);
     }
     drop(server);
     let ended = postrider(&["keys", "create", "--workspace", "Acme", "--scope", "all", "--data-dir", directory]).await;
-    let (code, told) = ended.failure();
+    let (code, stderr) = ended.failure();
     assert_eq!(code, 2);
-    assert!(told.contains("there is no scope \"all\"; the scopes are webhooks:manage, webhooks:read"), "{told}");
+    assert!(stderr.contains("there is no scope \"all\"; the scopes are webhooks:manage, webhooks:read"), "{stderr}");
     assert_eq!(ended.stdout, "");
 }

@@ -1,4 +1,4 @@
-//! The command line: the real binary, in processes of its own.
+//! The command line: the real binary in its own processes.
 
 mod access;
 mod bench;
@@ -13,9 +13,9 @@ use std::path::PathBuf;
 
 use tempfile::TempDir;
 
-/// A data directory that does not exist yet, in a place that goes away by itself.
+/// A data directory that does not exist yet, and the temporary directory that contains it.
 fn new_data_dir() -> (TempDir, PathBuf) {
-    let place = tempfile::tempdir().unwrap();
-    let data_dir = place.path().join("data");
-    (place, data_dir)
+    let parent = tempfile::tempdir().unwrap();
+    let data_dir = parent.path().join("data");
+    (parent, data_dir)
 }

@@ -1,4 +1,4 @@
-//! `postrider serve`.
+//! `postrider serve` as a process: settings, logs, master key, locks and shutdown.
 
 use std::os::unix::fs::PermissionsExt;
 
@@ -16,8 +16,8 @@ use crate::support::wait::eventually;
 const SCOPES: &[&str] = &["--workspace", "Acme", "--scope", "webhooks:manage", "--scope", "events:write"];
 
 #[tokio::test]
-async fn a_webhook_goes_from_the_command_line_to_a_receiver() {
-    let (_place, data_dir) = new_data_dir();
+async fn a_server_process_delivers_a_webhook() {
+    let (_parent, data_dir) = new_data_dir();
     let receiver = Receiver::start().await;
     let arguments = ["--allow-target", "127.0.0.1", "--retry-schedule", "1ms,1ms"];
     let server = Serving::start(&data_dir, &arguments).await;
@@ -41,10 +41,10 @@ async fn a_webhook_goes_from_the_command_line_to_a_receiver() {
     }
 }
 
-/// The finest level is that of the libraries beneath too.
+/// `trace` also enables the log lines of the libraries.
 #[tokio::test]
-async fn not_even_the_finest_log_holds_an_endpoints_secret_options() {
-    let (_place, data_dir) = new_data_dir();
+async fn trace_logs_contain_no_secret_endpoint_options() {
+    let (_parent, data_dir) = new_data_dir();
     let receiver = Receiver::start().await;
     let server = Serving::start(&data_dir, &["--allow-target", "127.0.0.1", "--log", "trace"]).await;
     let caller = server.caller().key(&text(&create_key(&data_dir, SCOPES).await, "key"));
@@ -76,8 +76,8 @@ async fn not_even_the_finest_log_holds_an_endpoints_secret_options() {
 }
 
 #[tokio::test]
-async fn the_log_tells_at_the_start_which_exceptions_are_in_force() {
-    let (_place, data_dir) = new_data_dir();
+async fn the_log_names_allowed_targets_and_the_proxy_at_the_start() {
+    let (_parent, data_dir) = new_data_dir();
     let arguments = ["--allow-target", "127.0.0.0/8,hooks.local", "--egress-proxy", "http://a:hunter2@127.0.0.1:3128"];
     let server = Serving::start(&data_dir, &arguments).await;
     let log: Vec<Value> = server.log().iter().map(|line| serde_json::from_str(line).unwrap()).collect();
@@ -89,8 +89,8 @@ async fn the_log_tells_at_the_start_which_exceptions_are_in_force() {
 }
 
 #[tokio::test]
-async fn told_to_stop_it_finishes_what_is_under_way_and_ends_well() {
-    let (_place, data_dir) = new_data_dir();
+async fn sigterm_finishes_running_attempts_and_exits_with_success() {
+    let (_parent, data_dir) = new_data_dir();
     let receiver = Receiver::start().await;
     let server = Serving::start(&data_dir, &["--allow-target", "127.0.0.1"]).await;
     let key = text(&create_key(&data_dir, SCOPES).await, "key");
@@ -117,32 +117,32 @@ async fn told_to_stop_it_finishes_what_is_under_way_and_ends_well() {
 
 #[tokio::test]
 async fn a_second_server_on_the_same_data_is_refused_with_the_reason() {
-    let (_place, data_dir) = new_data_dir();
+    let (_parent, data_dir) = new_data_dir();
     let server = Serving::start(&data_dir, &[]).await;
     let directory = path_text(&data_dir);
     let ended = postrider(&["serve", "--listen", "127.0.0.1:0", "--data-dir", directory]).await;
-    let (code, told) = ended.failure();
+    let (code, stderr) = ended.failure();
     assert_eq!(code, 1);
     let reason = format!("{directory} is in use by another postrider process");
-    assert!(told.lines().last().unwrap().contains(&reason), "{told}");
+    assert!(stderr.lines().last().unwrap().contains(&reason), "{stderr}");
     assert_eq!(server.caller().get("/v1/health").await.status, 200, "the first is not disturbed");
     create_key(&data_dir, &["--workspace", "Acme"]).await;
 }
 
 #[tokio::test]
-async fn an_address_that_is_taken_is_named() {
-    let (_place, data_dir) = new_data_dir();
+async fn an_address_in_use_is_named() {
+    let (_parent, data_dir) = new_data_dir();
     let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = taken.local_addr().unwrap().to_string();
     let ended = postrider(&["serve", "--listen", &address, "--data-dir", path_text(&data_dir)]).await;
-    let (code, told) = ended.failure();
+    let (code, stderr) = ended.failure();
     assert_eq!(code, 1);
-    assert!(told.lines().last().unwrap().contains(&format!("cannot listen on {address}")), "{told}");
+    assert!(stderr.lines().last().unwrap().contains(&format!("cannot listen on {address}")), "{stderr}");
 }
 
 #[tokio::test]
-async fn a_new_directory_gets_a_master_key_that_only_its_owner_can_read() {
-    let (_place, data_dir) = new_data_dir();
+async fn only_the_owner_can_read_a_new_master_key_and_its_directory() {
+    let (_parent, data_dir) = new_data_dir();
     create_key(&data_dir, &["--workspace", "Acme"]).await;
     let mode = |name: &str| std::fs::metadata(data_dir.join(name)).unwrap().permissions().mode() & 0o777;
     assert_eq!(mode("master.key"), 0o600);
@@ -154,8 +154,8 @@ async fn a_new_directory_gets_a_master_key_that_only_its_owner_can_read() {
 }
 
 #[tokio::test]
-async fn data_is_not_opened_without_the_master_key_that_it_was_made_with() {
-    let (place, data_dir) = new_data_dir();
+async fn a_store_opens_only_with_the_master_key_it_was_created_with() {
+    let (parent, data_dir) = new_data_dir();
     create_key(&data_dir, &["--workspace", "Acme"]).await;
     let directory = path_text(&data_dir).to_owned();
     let serve = async |more: &[&str]| {
@@ -168,21 +168,21 @@ async fn data_is_not_opened_without_the_master_key_that_it_was_made_with() {
     let kept = std::fs::read(&key_file).unwrap();
 
     std::fs::write(&key_file, "00".repeat(32)).unwrap();
-    let told = serve(&[]).await;
+    let message = serve(&[]).await;
     let reason = "the store and the master key do not belong together: the store was made with the master key ";
-    assert!(told.contains(reason), "{told}");
+    assert!(message.contains(reason), "{message}");
 
     std::fs::write(&key_file, "not a key").unwrap();
     assert!(serve(&[]).await.ends_with("does not hold 64 hexadecimal digits"));
 
     std::fs::remove_file(&key_file).unwrap();
-    let told = serve(&[]).await;
-    assert!(told.ends_with("is gone, but the store was made with a key: bring the file back"), "{told}");
+    let message = serve(&[]).await;
+    assert!(message.ends_with("is missing, but the store was created with a key: restore the file"), "{message}");
     assert!(!key_file.exists(), "no other key takes its place");
 
-    let elsewhere = place.path().join("elsewhere.key");
-    let told = serve(&["--master-key-file", path_text(&elsewhere)]).await;
-    assert!(told.contains(&format!("cannot read the master key file {}", elsewhere.display())), "{told}");
+    let elsewhere = parent.path().join("elsewhere.key");
+    let message = serve(&["--master-key-file", path_text(&elsewhere)]).await;
+    assert!(message.contains(&format!("cannot read the master key file {}", elsewhere.display())), "{message}");
     assert!(!elsewhere.exists(), "a key is made in the data directory alone");
 
     std::fs::write(&elsewhere, kept).unwrap();
@@ -191,8 +191,8 @@ async fn data_is_not_opened_without_the_master_key_that_it_was_made_with() {
 }
 
 #[tokio::test]
-async fn each_setting_can_come_from_the_environment() {
-    let (_place, data_dir) = new_data_dir();
+async fn settings_can_come_from_the_environment() {
+    let (_parent, data_dir) = new_data_dir();
     let receiver = Receiver::start().await;
     let mut command = command(&["serve"]);
     command
@@ -211,27 +211,27 @@ async fn each_setting_can_come_from_the_environment() {
 }
 
 #[tokio::test]
-async fn a_setting_that_cannot_be_read_is_told_with_its_flag() {
+async fn an_invalid_setting_is_reported_with_its_flag() {
     let wrong = [
         (["--allow-target", "https://example.com"], "--allow-target"),
         (["--allow-target", "10.0.0.1/8"], "did you mean 10.0.0.0/8?"),
-        (["--retry-schedule", "soon"], "\"soon\" is not a wait like 500ms, 5s, 30m or 2h"),
+        (["--retry-schedule", "soon"], "\"soon\" is not a duration like 500ms, 5s, 30m or 2h"),
         (["--dns-server", "resolver"], "is not an address like 127.0.0.1 or 127.0.0.1:5353"),
         (["--listen", "8080"], "--listen"),
-        (["--log-format", "xml"], "is not text or json"),
+        (["--log-format", "xml"], "must be text or json"),
     ];
     for (arguments, reason) in wrong {
         let ended = postrider(&["serve", arguments[0], arguments[1]]).await;
-        let (code, told) = ended.failure();
+        let (code, stderr) = ended.failure();
         assert_eq!(code, 2);
-        assert!(told.contains(reason) && told.contains(arguments[0]), "{told}");
+        assert!(stderr.contains(reason) && stderr.contains(arguments[0]), "{stderr}");
     }
 }
 
 #[tokio::test]
-async fn a_data_directory_too_deep_for_a_socket_is_refused_before_anything_is_made() {
-    let (place, _) = new_data_dir();
-    let data_dir = place.path().join("d".repeat(120));
+async fn a_data_directory_too_deep_for_a_socket_is_not_created() {
+    let (parent, _) = new_data_dir();
+    let data_dir = parent.path().join("d".repeat(120));
     let ended = postrider(&["serve", "--listen", "127.0.0.1:0", "--data-dir", data_dir.to_str().unwrap()]).await;
     assert!(!ended.status.success() && ended.stderr.contains("use a shorter --data-dir"), "{}", ended.stderr);
     assert!(!data_dir.exists());

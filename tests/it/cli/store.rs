@@ -1,4 +1,4 @@
-//! `postrider store copy`: the real binary moves a store, is killed on the way, and goes on.
+//! `postrider store copy` with the real binary: it copies a store, is killed halfway, and resumes.
 
 use std::path::Path;
 use std::process::Stdio;
@@ -11,10 +11,10 @@ use crate::support::postgres::TestDatabase;
 use crate::support::process::{Ended, command, create_key, path_text, postrider};
 use crate::support::wait::{bounded, eventually};
 
-/// Many batches.
+/// Enough for many batches.
 const EVENTS: u32 = 30_000;
 
-/// Fills a store as if so many events had been accepted for one endpoint.
+/// Fills a store as if [`EVENTS`] events had been accepted for one endpoint.
 fn fill(data_dir: &Path) {
     let database = Connection::open(data_dir.join("postrider.db")).unwrap();
     let first = 3_700_000_000_000_000_000_i64;
@@ -36,26 +36,26 @@ fn fill(data_dir: &Path) {
         .unwrap();
 }
 
-/// Runs the copy once nothing of a killed one is left.
+/// Runs the copy. Repeats it while a killed copy still holds its locks.
 async fn copy(from: &str, to: &str) -> Ended {
     let run = || async {
         let ended = postrider(&["store", "copy", "--from", from, "--to", to]).await;
-        let is_busy = ended.stderr.contains("is under way") || ended.stderr.contains("in use by another");
+        let is_busy = ended.stderr.contains("is running") || ended.stderr.contains("in use by another");
         (!is_busy).then_some(ended)
     };
     eventually("the end of another copy", run).await
 }
 
-/// The counts that were printed for a table.
+/// The counts printed for a table.
 fn counts<'a>(ended: &'a Ended, table: &str) -> Vec<&'a str> {
     let row = ended.stdout.lines().find(|line| line.starts_with(&format!("{table} ")));
     row.expect("a row for each table").split_whitespace().skip(1).collect()
 }
 
 #[tokio::test]
-async fn a_copy_that_was_killed_goes_on_and_nothing_is_missing_or_twice() {
+async fn a_killed_copy_resumes_without_missing_or_duplicate_rows() {
     let Some(database) = TestDatabase::new().await else { return };
-    let (place, data_dir) = new_data_dir();
+    let (parent, data_dir) = new_data_dir();
     let created = create_key(&data_dir, &["--workspace", "Acme", "--scope", "webhooks:read"]).await;
     fill(&data_dir);
     let (from, url, key_file) = (path_text(&data_dir), database.url(), data_dir.join("master.key"));
@@ -82,12 +82,12 @@ async fn a_copy_that_was_killed_goes_on_and_nothing_is_missing_or_twice() {
     }
     let listed = keys_list(&key_file).await;
     assert!(listed.stdout.contains(&text(&created, "id")), "{}{}", listed.stdout, listed.stderr);
-    let other_key = place.path().join("other.key");
+    let other_key = parent.path().join("other.key");
     std::fs::write(&other_key, "0f".repeat(32)).unwrap();
     assert!(keys_list(&other_key).await.failure().1.contains("master key"));
     let again = copy(from, &url).await;
     assert!(again.failure().1.contains("is not empty"), "{}", again.stderr);
-    let back = place.path().join("back");
+    let back = parent.path().join("back");
     let ended = copy(&url, path_text(&back)).await;
     assert!(ended.status.success() && counts(&ended, "events") == ["30000", "30000", "equal"], "{}", ended.stderr);
     std::fs::copy(key_file, back.join("master.key")).unwrap();
@@ -96,9 +96,9 @@ async fn a_copy_that_was_killed_goes_on_and_nothing_is_missing_or_twice() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_copied_is_told_without_the_password() {
-    let (place, data_dir) = new_data_dir();
-    let elsewhere = place.path().join("elsewhere");
+async fn a_failed_copy_is_reported_without_the_password() {
+    let (parent, data_dir) = new_data_dir();
+    let elsewhere = parent.path().join("elsewhere");
     let (from, to) = (path_text(&data_dir), path_text(&elsewhere));
     let ended = postrider(&["store", "copy", "--from", from, "--to", to]).await;
     assert!(ended.failure().1.contains("does not exist"), "{}", ended.stderr);

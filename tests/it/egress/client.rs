@@ -1,4 +1,4 @@
-//! One request and its answer: what is sent, and how every way of answering badly ends.
+//! One request and its answer: what is sent, and the result of every kind of bad answer.
 
 use std::time::Duration;
 
@@ -60,7 +60,7 @@ async fn a_redirect_is_an_answer_and_is_not_followed() {
 }
 
 #[tokio::test]
-async fn silence_and_dripping_end_at_the_deadline_and_close_the_connection() {
+async fn stalled_and_dripping_answers_time_out_and_are_closed() {
     let drip = Duration::from_millis(1);
     let cases = [
         (Behaviour::StallBeforeHeaders, Phase::Headers, None),
@@ -107,7 +107,7 @@ async fn a_body_is_read_up_to_its_limit_and_its_beginning_kept() {
 }
 
 #[tokio::test]
-async fn a_gzip_bomb_does_not_go_off() {
+async fn a_gzip_bomb_is_truncated() {
     let (exchange, _receiver) = provoke(Behaviour::GzipBomb, LONG).await;
     let answer = exchange.result.unwrap();
     assert_eq!((answer.status, answer.body_truncated), (200, true));
@@ -115,7 +115,7 @@ async fn a_gzip_bomb_does_not_go_off() {
 }
 
 #[tokio::test]
-async fn a_packed_body_that_unpacks_to_nothing_is_bounded_on_the_wire() {
+async fn a_compressed_body_is_limited_even_if_it_unpacks_to_nothing() {
     let gzip_head = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 3];
     let empty_block = [0, 0, 0, 0xff, 0xff];
     let body = [&gzip_head[..], &empty_block.repeat(50_000)].concat();
@@ -129,7 +129,7 @@ async fn a_packed_body_that_unpacks_to_nothing_is_bounded_on_the_wire() {
 }
 
 #[tokio::test]
-async fn what_is_not_an_answer_that_we_read_is_told_as_such() {
+async fn an_unreadable_answer_is_an_invalid_response() {
     for behaviour in [
         Behaviour::NotHttp,
         Behaviour::HugeHeader,
@@ -140,7 +140,7 @@ async fn what_is_not_an_answer_that_we_read_is_told_as_such() {
         let (exchange, receiver) = provoke(behaviour.clone(), LONG).await;
         assert!(matches!(exchange.result, Err(SendError::InvalidResponse { .. })), "{behaviour:?}: {exchange:?}");
         let counts = receiver.wait_until("the close", |counts| counts.open_connections == 0).await;
-        // What the kernel holds for both sides is in it too.
+        // The count includes bytes in the kernel buffers of both sides.
         assert!(counts.bytes_sent < 32 << 20, "{behaviour:?}: {} bytes", counts.bytes_sent);
     }
 }
@@ -148,7 +148,7 @@ async fn what_is_not_an_answer_that_we_read_is_told_as_such() {
 #[tokio::test]
 async fn a_hundred_headers_are_read_and_no_more() {
     for (count, read) in [(99, true), (100, false)] {
-        // Content-Length is one more.
+        // `Content-Length` is one more header.
         let headers = (0..count).map(|number| (format!("x-{number}"), "a".to_owned())).collect();
         let (exchange, _receiver) = provoke(Answer { headers, ..Answer::status(200) }, LONG).await;
         assert_eq!(exchange.result.is_ok(), read, "{count}: {exchange:?}");
@@ -156,7 +156,7 @@ async fn a_hundred_headers_are_read_and_no_more() {
 }
 
 #[tokio::test]
-async fn a_connection_that_dies_is_told_with_the_status_if_there_was_one() {
+async fn a_closed_connection_is_reported_with_any_received_status() {
     for (behaviour, expected) in
         [(Behaviour::Reset, None), (Behaviour::CloseWithoutAnswer, None), (Behaviour::CutMidBody, Some(200))]
     {
@@ -170,7 +170,7 @@ async fn a_connection_that_dies_is_told_with_the_status_if_there_was_one() {
 }
 
 #[tokio::test]
-async fn a_kept_connection_that_dies_as_it_is_used_again_costs_no_attempt() {
+async fn a_kept_connection_that_dies_on_reuse_costs_no_attempt() {
     let receiver = Receiver::start().await;
     receiver.then(Behaviour::KeepAliveThenClose);
     let egress = to_loopback();
@@ -183,7 +183,7 @@ async fn a_kept_connection_that_dies_as_it_is_used_again_costs_no_attempt() {
 }
 
 #[tokio::test]
-async fn a_kept_connection_that_dies_within_an_answer_is_not_tried_again() {
+async fn a_kept_connection_that_dies_mid_answer_is_not_retried() {
     let receiver = Receiver::start().await;
     receiver.then(Behaviour::status(200)).then(Behaviour::CutMidBody);
     let egress = to_loopback();
@@ -194,7 +194,7 @@ async fn a_kept_connection_that_dies_within_an_answer_is_not_tried_again() {
 }
 
 #[tokio::test]
-async fn a_closed_port_is_told_as_a_refused_connection() {
+async fn a_closed_port_is_a_refused_connection() {
     let closed = ClosedPort::reserve();
     let exchange = post(&to_loopback(), &format!("http://{}/", closed.address())).await;
     assert!(matches!(exchange.result, Err(SendError::ConnectRefused)), "{exchange:?}");

@@ -1,4 +1,4 @@
-//! Who may be connected to, and who has proven to be the host that the URL names.
+//! Which hosts may be connected to, and how a peer proves that it is the host in the URL.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -24,7 +24,7 @@ fn refusal(result: Result<postrider_egress::Answer, SendError>) -> RefusalReason
     }
 }
 
-/// Speaks plain text where TLS is expected.
+/// A server that sends plain text where TLS is expected.
 struct Impostor {
     address: SocketAddr,
     connections: Arc<AtomicUsize>,
@@ -77,7 +77,7 @@ async fn tls_proves_the_urls_host_and_sessions_are_resumed() {
 }
 
 #[tokio::test]
-async fn a_bad_certificate_is_told_by_its_kind() {
+async fn a_bad_certificate_is_reported_by_kind() {
     let ca = TestCa::new();
     for (identity, fault) in [
         (ca.expired_leaf(&["hooks.test"]), TlsFault::CertificateExpired),
@@ -105,7 +105,7 @@ async fn half_a_handshake_ends_at_the_deadline() {
 }
 
 #[tokio::test]
-async fn half_a_handshake_takes_no_more_than_one_addresss_share_of_a_long_deadline() {
+async fn half_a_handshake_uses_one_address_share_of_a_long_deadline() {
     let receiver = Receiver::start_half_handshake().await;
     let exchange = post(&to_loopback(), &format!("https://{}/", receiver.address())).await;
     assert!(matches!(exchange.result, Err(SendError::Tls(TlsFault::Timeout))), "{exchange:?}");
@@ -119,7 +119,7 @@ async fn plain_text_behind_https_is_a_tls_fault() {
 }
 
 #[tokio::test]
-async fn a_name_with_any_private_address_is_refused_before_a_socket_is_opened() {
+async fn a_name_with_any_private_address_is_refused_before_connecting() {
     let dns = DnsServer::start().await;
     let receiver = Receiver::start().await;
     dns.set("private.test", Answer::addresses(&["10.0.0.1"]));
@@ -141,7 +141,7 @@ async fn a_name_with_any_private_address_is_refused_before_a_socket_is_opened() 
 }
 
 #[tokio::test]
-async fn literals_localhost_and_plain_http_are_refused_without_an_exception() {
+async fn literals_localhost_and_plain_http_need_an_exception() {
     let dns = DnsServer::start().await;
     dns.set("public.test", Answer::addresses(&["8.8.8.8"]));
     let settings = EgressSettings { allow_targets: Vec::new(), ..settings_with(&dns, None) };
@@ -163,7 +163,7 @@ async fn literals_localhost_and_plain_http_are_refused_without_an_exception() {
 }
 
 #[tokio::test]
-async fn a_name_without_addresses_is_unresolvable_to_the_guard_and_a_dns_failure_to_an_attempt() {
+async fn a_name_without_addresses_is_unresolvable_and_a_dns_failure() {
     let dns = DnsServer::start().await;
     dns.set("broken.test", Answer::ServFail);
     dns.set("empty.test", Answer::NoData);
@@ -176,7 +176,7 @@ async fn a_name_without_addresses_is_unresolvable_to_the_guard_and_a_dns_failure
 }
 
 #[tokio::test]
-async fn name_servers_that_never_answer_end_in_a_dns_failure_or_at_the_deadline() {
+async fn silent_dns_servers_end_in_a_dns_failure_or_at_the_deadline() {
     let dns = DnsServer::start().await;
     dns.set("silent.test", Answer::Silent);
     let settings = settings_with(&dns, None);
@@ -189,7 +189,7 @@ async fn name_servers_that_never_answer_end_in_a_dns_failure_or_at_the_deadline(
 }
 
 #[tokio::test]
-async fn a_name_is_asked_as_it_stands_and_for_both_families() {
+async fn a_name_is_queried_unchanged_for_both_address_families() {
     use hickory_proto::rr::RecordType;
     let dns = DnsServer::start().await;
     dns.set("short", Answer::addresses(&["127.0.0.1"]));
@@ -201,7 +201,7 @@ async fn a_name_is_asked_as_it_stands_and_for_both_families() {
 }
 
 #[tokio::test]
-async fn a_dead_address_gives_way_to_a_living_one() {
+async fn a_dead_address_is_skipped_for_a_live_one() {
     let (dns, ca) = (DnsServer::start().await, TestCa::new());
     let receiver = Receiver::start_tls(&ca.leaf(&["hooks.test"])).await;
     dns.set("hooks.test", Answer::addresses(&["127.0.0.2", "127.0.0.1"]));
@@ -212,7 +212,7 @@ async fn a_dead_address_gives_way_to_a_living_one() {
 }
 
 #[tokio::test]
-async fn an_address_that_cannot_prove_itself_gives_way_to_one_that_can() {
+async fn an_address_that_fails_tls_is_skipped_for_one_that_passes() {
     let (dns, ca) = (DnsServer::start().await, TestCa::new());
     let good = Receiver::start_tls(&ca.leaf(&["hooks.test"])).await;
     let address = SocketAddr::from(([127, 0, 0, 2], good.address().port()));

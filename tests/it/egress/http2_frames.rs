@@ -1,4 +1,4 @@
-//! HTTP/2 by hand, for what no HTTP/2 library would send.
+//! HTTP/2 frames written by hand, for answers that no HTTP/2 library would send.
 
 use std::io;
 use std::net::SocketAddr;
@@ -22,12 +22,12 @@ const SETTINGS: u8 = 4;
 const CONTINUATION: u8 = 9;
 const END_HEADERS: u8 = 4;
 
-/// What the server does to the first request of a connection, on its stream.
+/// How the server answers the first request of a connection, on that request's stream.
 #[derive(Clone, Copy)]
 enum Answering {
-    /// The head of an answer that never ends, in continuation frames.
+    /// Response headers without end, in CONTINUATION frames.
     EndlessHead,
-    /// Interim answers without end.
+    /// Interim responses without end.
     EndlessInterim,
 }
 
@@ -36,13 +36,13 @@ fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
 }
 
-/// A header field with a new name, not indexed.
+/// A literal header field with a new name, without indexing.
 fn field(name: &str, value: &str) -> Vec<u8> {
     let (name_length, value_length) = (u8::try_from(name.len()).unwrap(), u8::try_from(value.len()).unwrap());
     [&[0, name_length], name.as_bytes(), &[value_length], value.as_bytes()].concat()
 }
 
-/// Serves one connection and gives the number of bytes that it could send.
+/// Serves one connection. Returns the number of bytes that it could send.
 async fn serve(listener: TcpListener, settings: Arc<ServerConfig>, answering: Answering) -> usize {
     let (stream, _) = listener.accept().await.unwrap();
     let mut stream = TlsAcceptor::from(settings).accept(stream).await.unwrap();
@@ -73,7 +73,7 @@ where
     }
 }
 
-/// Reads until the head of a request has come, and gives the number of its stream.
+/// Reads until the headers of a request. Returns the id of its stream.
 async fn request_stream(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<u32> {
     let mut preface = [0; 24];
     stream.read_exact(&mut preface).await?;
@@ -96,7 +96,7 @@ async fn start(ca: &TestCa, answering: Answering) -> (SocketAddr, JoinHandle<usi
 }
 
 #[tokio::test]
-async fn heads_without_end_are_no_answer_and_are_left_early() {
+async fn endless_headers_are_an_invalid_response_and_end_early() {
     let (dns, ca) = (DnsServer::start().await, TestCa::new());
     dns.set("hooks.test", Answer::addresses(&["127.0.0.1"]));
     for answering in [Answering::EndlessHead, Answering::EndlessInterim] {

@@ -1,4 +1,5 @@
-//! Mutual TLS: who is shown which certificate, and that nothing opened as one client carries another's request.
+//! Mutual TLS: each request presents its own client certificate, and never uses a connection that was opened with
+//! another.
 
 use std::sync::Arc;
 
@@ -12,7 +13,7 @@ use crate::support::dns::{Answer, DnsServer};
 use crate::support::receiver::{Handshake, Receiver};
 use crate::support::tls::{ClientPem, Clients, TestCa};
 
-/// A receiver named `hooks.test`, a way out to it, and the authority of its clients.
+/// A receiver named `hooks.test`, an egress that can reach it, and the authority that signs its clients.
 struct Stage {
     receiver: Receiver,
     egress: Egress,
@@ -21,7 +22,7 @@ struct Stage {
     url: String,
 }
 
-/// What the receiver asks of its clients.
+/// Whether the receiver requires a client certificate.
 enum Door {
     CertificateRequired,
     CertificateOptional,
@@ -31,11 +32,11 @@ impl Stage {
     async fn set(door: Door, protocol: &str) -> Self {
         let (dns, servers, clients) = (DnsServer::start().await, TestCa::new(), TestCa::new());
         dns.set("hooks.test", Answer::addresses(&["127.0.0.1"]));
-        let whom = match door {
+        let accepted = match door {
             Door::CertificateRequired => Clients::Of(&clients),
             Door::CertificateOptional => Clients::OfOrNone(&clients),
         };
-        let settings = servers.leaf(&["hooks.test"]).server_config_for(whom, &[protocol]);
+        let settings = servers.leaf(&["hooks.test"]).server_config_for(accepted, &[protocol]);
         let receiver = Receiver::start_tls_with(settings).await;
         let egress = egress(settings_with(&dns, Some(&servers)), &ManualClock::new(NOON));
         let url = receiver.url_at("hooks.test", "/");
@@ -56,7 +57,7 @@ fn identity(pem: &ClientPem) -> Arc<ClientIdentity> {
 }
 
 #[tokio::test]
-async fn a_receiver_that_demands_a_certificate_is_shown_the_requests_own() {
+async fn a_receiver_gets_the_client_certificate_of_the_request() {
     let stage = Stage::set(Door::CertificateRequired, "http/1.1").await;
     let pem = stage.clients.client("acme");
     assert_eq!(status(&post_as(&stage.egress, &stage.url, &identity(&pem)).await), 200);
@@ -64,7 +65,7 @@ async fn a_receiver_that_demands_a_certificate_is_shown_the_requests_own() {
 }
 
 #[tokio::test]
-async fn a_missing_or_foreign_client_certificate_is_a_tls_fault_with_its_name() {
+async fn a_missing_or_foreign_client_certificate_is_a_named_tls_fault() {
     for protocol in ["http/1.1", "h2"] {
         let stage = Stage::set(Door::CertificateRequired, protocol).await;
         let without = post(&stage.egress, &stage.url).await;
@@ -104,7 +105,7 @@ async fn clients_share_neither_connections_nor_tls_sessions() {
 }
 
 #[tokio::test]
-async fn a_name_that_turns_private_closes_the_connections_of_every_client() {
+async fn a_name_that_turns_private_closes_every_clients_connections() {
     let stage = Stage::set(Door::CertificateOptional, "http/1.1").await;
     let client = identity(&stage.clients.client("acme"));
     assert_eq!(status(&post_as(&stage.egress, &stage.url, &client).await), 200);

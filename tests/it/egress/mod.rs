@@ -1,4 +1,4 @@
-//! The way out, against real sockets on loopback.
+//! The egress crate against real sockets on loopback.
 
 mod client;
 mod connector;
@@ -23,12 +23,12 @@ use crate::support::wait::BOUND;
 
 const NOON: Timestamp = Timestamp::from_millis(1_778_846_400_000);
 
-/// A deadline that no exchange in good health comes near.
+/// A deadline that no healthy exchange comes near.
 const LONG: Duration = BOUND;
-/// A deadline that is meant to pass.
+/// A deadline that the test lets pass.
 const SHORT: Duration = Duration::from_secs(1);
 
-/// May call loopback by address, and asks no name server.
+/// May call loopback addresses, and needs no DNS.
 fn to_loopback() -> Egress {
     egress(loopback_settings(), &ManualClock::new(NOON))
 }

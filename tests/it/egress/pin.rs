@@ -1,4 +1,4 @@
-//! A host's addresses are vetted once, kept for a day, and asked for again only when none of them works.
+//! Pins: the addresses of a host are vetted once and kept for a day. They are looked up again only when none works.
 
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ fn forget_connections(egress: &postrider_egress::Egress, url: &str) {
 }
 
 #[tokio::test]
-async fn a_name_that_turns_private_is_not_noticed_for_a_day_and_refused_then() {
+async fn a_name_that_turns_private_is_refused_when_its_pin_expires() {
     let (dns, clock) = (DnsServer::start().await, ManualClock::new(NOON));
     let receiver = Receiver::start().await;
     dns.set("hooks.test", Answer::addresses(&["127.0.0.1"]).with_ttl_seconds(0));
@@ -42,7 +42,7 @@ async fn a_name_that_turns_private_is_not_noticed_for_a_day_and_refused_then() {
 }
 
 #[tokio::test]
-async fn a_name_that_rebinds_between_the_check_and_the_connection_is_called_where_it_was_checked() {
+async fn a_name_that_rebinds_is_called_at_its_checked_address() {
     let (dns, clock) = (DnsServer::start().await, ManualClock::new(NOON));
     let receiver = Receiver::start().await;
     let first = Answer::addresses(&["127.0.0.1"]).with_ttl_seconds(0);
@@ -54,7 +54,7 @@ async fn a_name_that_rebinds_between_the_check_and_the_connection_is_called_wher
 }
 
 #[tokio::test]
-async fn a_name_servers_word_on_how_long_an_answer_holds_changes_nothing() {
+async fn the_ttl_of_a_dns_answer_does_not_change_the_pin() {
     for ttl_seconds in [0, 1, u32::MAX] {
         let (dns, clock) = (DnsServer::start().await, ManualClock::new(NOON));
         let receiver = Receiver::start().await;
@@ -72,7 +72,7 @@ async fn a_name_servers_word_on_how_long_an_answer_holds_changes_nothing() {
 }
 
 #[tokio::test]
-async fn a_refused_vetting_drops_the_pin_and_closes_what_is_pooled() {
+async fn a_refused_vetting_drops_the_pin_and_the_pooled_connections() {
     let (dns, clock) = (DnsServer::start().await, ManualClock::new(NOON));
     let receiver = Receiver::start().await;
     dns.set("hooks.test", Answer::addresses(&["127.0.0.1"]));
@@ -89,7 +89,7 @@ async fn a_refused_vetting_drops_the_pin_and_closes_what_is_pooled() {
 }
 
 #[tokio::test]
-async fn a_connection_in_use_while_its_host_is_refused_does_not_come_back() {
+async fn a_connection_in_use_when_its_host_is_refused_is_not_kept() {
     let (dns, clock) = (DnsServer::start().await, ManualClock::new(NOON));
     let receiver = Receiver::start().await;
     let gate = Gate::closed();
@@ -112,7 +112,7 @@ async fn a_connection_in_use_while_its_host_is_refused_does_not_come_back() {
 }
 
 #[tokio::test]
-async fn vetting_anew_replaces_the_pin() {
+async fn a_second_vetting_replaces_the_pin() {
     let (dns, clock) = (DnsServer::start().await, ManualClock::new(NOON));
     let receiver = Receiver::start().await;
     dns.set("hooks.test", Answer::addresses(&["127.0.0.2"]));
@@ -129,7 +129,7 @@ async fn vetting_anew_replaces_the_pin() {
 }
 
 #[tokio::test]
-async fn vetting_anew_lets_go_of_connections_to_addresses_that_are_no_longer_the_hosts() {
+async fn a_second_vetting_closes_connections_to_former_addresses() {
     let (dns, clock) = (DnsServer::start().await, ManualClock::new(NOON));
     let receiver = Receiver::start().await;
     dns.set("hooks.test", Answer::addresses(&["127.0.0.1"]));
@@ -157,7 +157,7 @@ async fn a_host_that_moved_is_found_in_the_same_attempt() {
 }
 
 #[tokio::test]
-async fn a_host_that_moved_to_a_private_address_is_refused_in_the_same_attempt() {
+async fn a_host_that_moved_to_a_private_address_is_refused_at_once() {
     let (dns, clock) = (DnsServer::start().await, ManualClock::new(NOON));
     let receiver = Receiver::start().await;
     dns.set("hooks.test", Answer::addresses(&["127.0.0.2"]));
@@ -169,13 +169,13 @@ async fn a_host_that_moved_to_a_private_address_is_refused_in_the_same_attempt()
 }
 
 #[tokio::test]
-async fn a_dead_host_whose_answer_stays_is_asked_once_a_minute() {
+async fn a_dead_host_is_looked_up_at_most_once_a_minute() {
     let (dns, clock) = (DnsServer::start().await, ManualClock::new(NOON));
     let receiver = Receiver::start().await;
     dns.set("hooks.test", Answer::addresses(&["127.0.0.2"]));
     let egress = egress(settings_with(&dns, None), &clock);
     let url = receiver.url_at("hooks.test", "/");
-    // The first attempt has just asked; the second asks whether the host has moved; the others know.
+    // The first attempt has just looked up. The second looks up whether the host has moved. The others use that result.
     for (look_ups, advance) in [(1, 1), (2, 1), (2, 58), (2, 1), (3, 0), (3, 0)] {
         let failed = post(&egress, &url).await;
         assert!(matches!(failed.result, Err(SendError::ConnectRefused)), "{failed:?}");
@@ -185,7 +185,7 @@ async fn a_dead_host_whose_answer_stays_is_asked_once_a_minute() {
 }
 
 #[tokio::test]
-async fn many_attempts_at_once_ask_once() {
+async fn concurrent_attempts_share_one_lookup() {
     let (dns, clock) = (DnsServer::start().await, ManualClock::new(NOON));
     let receiver = Receiver::start().await;
     dns.set("hooks.test", Answer::addresses(&["127.0.0.1"]));

@@ -1,4 +1,4 @@
-//! Connections that are kept: how many, for how long, and one for all over HTTP/2.
+//! The connection pool: how many connections it keeps, for how long, and the one connection per host over HTTP/2.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -28,13 +28,13 @@ use crate::support::wait::bounded;
 #[derive(Clone, Copy)]
 enum End {
     Never,
-    /// With the answer to its n-th request it says that it will take no more.
+    /// Sends GOAWAY with the answer to the n-th request.
     GoodbyeAfter(usize),
-    /// Its n-th request is not answered: the connection breaks instead.
+    /// Breaks the connection instead of answering the n-th request.
     BreakAt(usize),
 }
 
-/// Answers HTTP/2 requests with their own bodies.
+/// Answers each HTTP/2 request with the body of that request.
 struct Http2Server {
     address: SocketAddr,
     connections: Arc<AtomicUsize>,
@@ -122,7 +122,7 @@ async fn requests_to_one_host_share_one_http2_connection() {
 }
 
 #[tokio::test]
-async fn a_burst_after_the_end_of_an_http2_connection_opens_one_and_not_one_each() {
+async fn a_burst_after_a_forgotten_http2_connection_opens_only_one() {
     let (dns, ca) = (DnsServer::start().await, TestCa::new());
     dns.set("hooks.test", Answer::addresses(&["127.0.0.1"]));
     let server = Http2Server::start(&ca, End::Never).await;
@@ -136,13 +136,13 @@ async fn a_burst_after_the_end_of_an_http2_connection_opens_one_and_not_one_each
 }
 
 #[tokio::test]
-async fn an_http2_goodbye_costs_no_attempt() {
+async fn an_http2_goaway_costs_no_attempt() {
     let (dns, ca) = (DnsServer::start().await, TestCa::new());
     dns.set("hooks.test", Answer::addresses(&["127.0.0.1"]));
     let server = Http2Server::start(&ca, End::GoodbyeAfter(7)).await;
     let egress = egress(settings_with(&dns, Some(&ca)), &ManualClock::new(NOON));
     let url = server.url();
-    // Fewer at once than a connection serves, so that a second goodbye cannot meet the same attempt.
+    // Six at once are fewer than the seven of a connection, so that no attempt meets a second GOAWAY.
     for _ in 0..20 {
         let exchanges = join_all((0..6).map(|_| post(&egress, &url))).await;
         for exchange in exchanges {
@@ -153,7 +153,7 @@ async fn an_http2_goodbye_costs_no_attempt() {
 }
 
 #[tokio::test]
-async fn an_http2_connection_that_breaks_as_it_is_used_again_costs_no_attempt() {
+async fn an_http2_connection_that_breaks_on_reuse_costs_no_attempt() {
     let (dns, ca) = (DnsServer::start().await, TestCa::new());
     dns.set("hooks.test", Answer::addresses(&["127.0.0.1"]));
     let server = Http2Server::start(&ca, End::BreakAt(2)).await;
@@ -165,7 +165,7 @@ async fn an_http2_connection_that_breaks_as_it_is_used_again_costs_no_attempt() 
 }
 
 #[tokio::test]
-async fn an_http2_connection_that_breaks_at_its_first_request_fails_the_attempt() {
+async fn a_new_http2_connection_that_breaks_fails_the_attempt() {
     let (dns, ca) = (DnsServer::start().await, TestCa::new());
     dns.set("hooks.test", Answer::addresses(&["127.0.0.1"]));
     let server = Http2Server::start(&ca, End::BreakAt(1)).await;
@@ -207,8 +207,8 @@ async fn no_more_connections_are_kept_than_allowed() {
 }
 
 #[tokio::test]
-async fn a_full_pool_makes_room_for_the_connection_that_was_just_useful() {
-    // Two ports of one host share a shard, in which room is made.
+async fn a_full_pool_evicts_an_older_connection_for_the_latest() {
+    // Two ports of one host share a shard, and eviction happens within a shard.
     let (first, second) = (Receiver::start().await, Receiver::start().await);
     let settings = EgressSettings { max_idle: 1, ..loopback_settings() };
     let egress = egress(settings, &ManualClock::new(NOON));
@@ -230,7 +230,7 @@ async fn an_idle_connection_is_closed_without_another_request() {
 }
 
 #[tokio::test]
-async fn a_connection_in_use_when_its_host_is_forgotten_does_not_come_back() {
+async fn a_connection_in_use_when_its_host_is_forgotten_is_not_kept() {
     let receiver = Receiver::start().await;
     let gate = Gate::closed();
     receiver.then(Behaviour::hold(&gate));

@@ -1,4 +1,5 @@
-//! Through the operator's proxy: to vetted addresses alone, TLS from end to end, and every failure with its owner.
+//! Requests through the egress proxy: only to vetted addresses, with TLS end to end. Each failure is charged to the
+//! proxy or to the host beyond it.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -20,7 +21,7 @@ fn through(url: &str, settings: EgressSettings) -> Egress {
     egress(EgressSettings { proxy, ..settings }, &ManualClock::new(NOON))
 }
 
-/// One attempt to a receiver of loopback, by way of a proxy with this habit.
+/// Makes one attempt to a receiver on loopback through a proxy with this habit.
 async fn provoke(habit: Habit) -> SendError {
     let (proxy, receiver) = (Proxy::start(habit).await, Receiver::start().await);
     let settings = EgressSettings { connect_timeout: Duration::from_millis(200), ..loopback_settings() };
@@ -30,7 +31,7 @@ async fn provoke(habit: Habit) -> SendError {
 }
 
 #[tokio::test]
-async fn the_proxy_is_told_the_vetted_address_and_tls_goes_from_end_to_end() {
+async fn the_proxy_gets_the_vetted_address_and_tls_is_end_to_end() {
     let (dns, ca) = (DnsServer::start().await, TestCa::new());
     let (proxy, receiver) = (Proxy::start(Habit::Tunnel).await, Receiver::start_tls(&ca.leaf(&["hooks.test"])).await);
     dns.set("hooks.test", Answer::addresses(&["127.0.0.1"]));
@@ -55,7 +56,7 @@ async fn the_proxy_is_told_the_vetted_address_and_tls_goes_from_end_to_end() {
 }
 
 #[tokio::test]
-async fn the_guard_goes_before_the_proxy() {
+async fn the_guard_refuses_before_the_proxy_is_called() {
     let dns = DnsServer::start().await;
     dns.set("mixed.test", Answer::addresses(&["127.0.0.1", "10.0.0.1"]));
     let proxy = Proxy::start(Habit::Tunnel).await;
@@ -72,7 +73,7 @@ async fn the_guard_goes_before_the_proxy() {
 }
 
 #[tokio::test]
-async fn what_the_proxy_refuses_has_a_name() {
+async fn each_proxy_fault_has_a_name() {
     for (habit, fault) in [
         (Habit::Status(403), ProxyFault::Forbidden),
         (Habit::Status(407), ProxyFault::CredentialsRefused),
@@ -88,9 +89,9 @@ async fn what_the_proxy_refuses_has_a_name() {
 
 #[tokio::test]
 async fn a_host_that_the_proxy_cannot_reach_is_not_the_proxys_fault() {
-    for (habit, told) in [(Habit::Status(502), Some(502)), (Habit::Status(504), Some(504)), (Habit::Silent, None)] {
+    for (habit, expected) in [(Habit::Status(502), Some(502)), (Habit::Status(504), Some(504)), (Habit::Silent, None)] {
         let error = provoke(habit.clone()).await;
-        assert!(matches!(error, SendError::BeyondProxy { status } if status == told), "{habit:?}: {error:?}");
+        assert!(matches!(error, SendError::BeyondProxy { status } if status == expected), "{habit:?}: {error:?}");
     }
     let (proxy, closed) = (Proxy::start(Habit::Tunnel).await, ClosedPort::reserve());
     let exchange = post(&through(&proxy.url(), loopback_settings()), &format!("http://{}/", closed.address())).await;
@@ -98,7 +99,7 @@ async fn a_host_that_the_proxy_cannot_reach_is_not_the_proxys_fault() {
 }
 
 #[tokio::test]
-async fn a_proxy_that_cannot_be_reached_is_our_own_fault() {
+async fn an_unreachable_proxy_is_our_own_fault() {
     let dns = DnsServer::start().await;
     let (closed, receiver) = (ClosedPort::reserve(), Receiver::start().await);
     for (url, fault) in [
@@ -112,7 +113,7 @@ async fn a_proxy_that_cannot_be_reached_is_our_own_fault() {
 }
 
 #[tokio::test]
-async fn a_deadline_that_passes_while_the_proxy_takes_no_connection_is_not_the_receivers() {
+async fn a_deadline_that_passes_at_a_full_proxy_is_a_proxy_fault() {
     let receiver = Receiver::start().await;
     let (full, _holding) = full_queue().await;
     let egress = through(&format!("http://{full}"), loopback_settings());
@@ -120,7 +121,7 @@ async fn a_deadline_that_passes_while_the_proxy_takes_no_connection_is_not_the_r
     assert!(matches!(exchange.result, Err(SendError::Proxy(ProxyFault::Unreachable))), "{exchange:?}");
 }
 
-/// An address whose queue of waiting connections is full: a further one is neither taken nor refused.
+/// An address whose accept queue is full: a further connection is neither accepted nor refused.
 async fn full_queue() -> (SocketAddr, (TcpListener, Vec<tokio::net::TcpStream>)) {
     let socket = tokio::net::TcpSocket::new_v4().unwrap();
     socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();

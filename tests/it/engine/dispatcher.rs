@@ -1,9 +1,9 @@
-//! When attempts are made: the schedule, its end, and what a stop and a start leave of it.
+//! When attempts are made: the retry schedule and its end, stops and starts, and the limits that keep endpoints apart.
 
 use std::time::Duration;
 
 use postrider_domain::limits;
-use postrider_domain::retry::RetrySchedule;
+use postrider_domain::retry_schedule::RetrySchedule;
 use postrider_domain::time::Clock;
 use serde_json::{Value, json};
 
@@ -12,7 +12,7 @@ use crate::support::receiver::{Behaviour, Gate, Receiver};
 use crate::support::verify::verify_signature;
 use crate::support::wait::eventually;
 
-/// Moves to the moment at which the event's next attempt is due, once `made` have been made and recorded.
+/// Waits until `made` attempts are recorded, then moves the clock to the next attempt. Returns the delivery.
 async fn go_to_next_attempt(app: &App, event: &str, made: usize) -> Value {
     let delivery = app.attempted(event, made).await;
     app.clock().set(instant(&delivery, "nextAttemptAt"));
@@ -20,7 +20,7 @@ async fn go_to_next_attempt(app: &App, event: &str, made: usize) -> Value {
 }
 
 #[tokio::test]
-async fn a_receiver_that_fails_twice_gets_the_same_bytes_again_by_the_default_schedule() {
+async fn two_retries_send_the_same_bytes_on_the_default_schedule() {
     let app = App::to_loopback().await;
     let receiver = Receiver::start().await;
     let endpoint = app.endpoint_to(&receiver, &["post.created"]).await;
@@ -56,7 +56,7 @@ async fn a_retry_is_not_made_before_its_time() {
     let event = app.publish("post.created", json!({})).await;
     let due = instant(&app.attempted(&event, 1).await, "nextAttemptAt");
     app.clock().set(due.minus(Duration::from_millis(1)));
-    // The dispatcher has looked and gone back to sleep; beside it sleeps the janitor.
+    // The dispatcher has polled and sleeps again. The second sleeper is the janitor.
     app.clock().until_asleep(2).await;
     assert_eq!(receiver.counts().requests, 1);
     app.clock().set(due);
@@ -64,7 +64,7 @@ async fn a_retry_is_not_made_before_its_time() {
 }
 
 #[tokio::test]
-async fn a_delivery_that_fails_through_the_whole_schedule_is_exhausted() {
+async fn a_delivery_that_fails_the_whole_schedule_is_exhausted() {
     let app = App::to_loopback().await;
     let receiver = Receiver::start().await;
     app.endpoint_to(&receiver, &["post.created", "note.created"]).await;
@@ -72,7 +72,7 @@ async fn a_delivery_that_fails_through_the_whole_schedule_is_exhausted() {
     let event = app.publish("post.created", json!({})).await;
     for step in 0..9 {
         app.attempted(&event, step + 1).await;
-        // Others get through: it is this event that the receiver cannot take, and the endpoint is not paused for it.
+        // Other events succeed meanwhile, so the endpoint is not paused.
         let other = app.publish("note.created", json!({})).await;
         app.delivery_ended(&other, "delivered").await;
         receiver.then(Behaviour::status(500));
@@ -93,7 +93,7 @@ async fn a_delivery_that_fails_through_the_whole_schedule_is_exhausted() {
 }
 
 #[tokio::test]
-async fn a_restart_in_the_middle_of_the_schedule_goes_on_where_it_was() {
+async fn a_restart_continues_the_schedule_where_it_was() {
     let mut app = App::to_loopback().await;
     let receiver = Receiver::start().await;
     let endpoint = app.endpoint_to(&receiver, &["post.created"]).await;
@@ -113,7 +113,7 @@ async fn a_restart_in_the_middle_of_the_schedule_goes_on_where_it_was() {
 }
 
 #[tokio::test]
-async fn what_fell_due_while_no_server_ran_is_sent_at_the_start() {
+async fn deliveries_that_fell_due_without_a_server_are_sent_at_start() {
     let mut app = App::to_loopback().await;
     let receiver = Receiver::start().await;
     app.endpoint_to(&receiver, &["post.created"]).await;
@@ -127,7 +127,7 @@ async fn what_fell_due_while_no_server_ran_is_sent_at_the_start() {
 }
 
 #[tokio::test]
-async fn a_graceful_stop_waits_for_the_attempts_under_way_and_records_them() {
+async fn a_graceful_stop_waits_for_running_attempts_and_records_them() {
     let mut app = App::to_loopback().await;
     let receiver = Receiver::start().await;
     app.endpoint_to(&receiver, &["post.created"]).await;
@@ -163,7 +163,7 @@ async fn one_event_goes_to_each_of_many_endpoints_once() {
 }
 
 #[tokio::test]
-async fn a_receiver_that_holds_every_answer_does_not_hold_up_another() {
+async fn a_stuck_receiver_does_not_delay_another() {
     let app = App::to_loopback().await;
     let (stuck, quick) = (Receiver::start().await, Receiver::start().await);
     app.endpoint_to(&stuck, &["post.created"]).await;
@@ -178,7 +178,7 @@ async fn a_receiver_that_holds_every_answer_does_not_hold_up_another() {
 }
 
 #[tokio::test]
-async fn an_endpoint_gets_no_more_a_second_than_it_asked_for() {
+async fn an_endpoint_gets_no_more_requests_than_its_rate_limit() {
     let app = App::to_loopback().await;
     let receiver = Receiver::start().await;
     let url = receiver.url("/hook");
@@ -191,7 +191,7 @@ async fn an_endpoint_gets_no_more_a_second_than_it_asked_for() {
         let filter = "status=delivered";
         app.deliveries_when(filter, "are as many as may be", |delivered| delivered.len() == sent).await;
         app.clock().advance(Duration::from_millis(99));
-        // The dispatcher has looked and gone back to sleep; beside it sleeps the janitor.
+        // The dispatcher has polled and sleeps again. The second sleeper is the janitor.
         app.clock().until_asleep(2).await;
         assert_eq!(receiver.counts().requests, sent, "one each tenth of a second");
         app.clock().advance(Duration::from_millis(1));
@@ -199,8 +199,8 @@ async fn an_endpoint_gets_no_more_a_second_than_it_asked_for() {
 }
 
 #[tokio::test]
-async fn a_workspace_whose_receivers_all_hold_their_answers_does_not_hold_up_another() {
-    // Nothing is known of its receivers: then a quarter of all places may be its.
+async fn a_workspace_with_stuck_receivers_does_not_delay_another() {
+    // A workspace whose receivers have no history may use a quarter of all permits.
     const THEIRS: usize = limits::SLOTS / 4;
     let app = App::to_loopback().await;
     let other = app.caller_of("Slow", ALL_SCOPES).await;
@@ -214,7 +214,7 @@ async fn a_workspace_whose_receivers_all_hold_their_answers_does_not_hold_up_ano
     for _ in 0..10 {
         other.post("/v1/events", json!({"type": "post.created", "data": {}})).await.data(202);
     }
-    // Six hundred deliveries wait.
+    // 600 deliveries wait.
     stuck.wait_for(THEIRS).await;
     let quick = Receiver::start().await;
     app.endpoint_to(&quick, &["note.created"]).await;
@@ -226,7 +226,7 @@ async fn a_workspace_whose_receivers_all_hold_their_answers_does_not_hold_up_ano
 }
 
 #[tokio::test]
-async fn a_test_does_not_wait_behind_what_the_receiver_holds() {
+async fn a_test_event_does_not_wait_behind_stuck_attempts() {
     let app = App::to_loopback().await;
     let receiver = Receiver::start().await;
     let endpoint = app.endpoint_to(&receiver, &["post.created"]).await;
@@ -235,7 +235,7 @@ async fn a_test_does_not_wait_behind_what_the_receiver_holds() {
     for _ in 0..20 {
         app.publish("post.created", json!({})).await;
     }
-    // As many as may be under way to an endpoint that nothing is known of.
+    // The limit for attempts in flight at an endpoint without history.
     receiver.wait_for(8).await;
     app.post(&format!("/v1/webhook-endpoints/{}/test", endpoint.id), json!({})).await.data(202);
     let arrived = receiver.wait_for(9).await;

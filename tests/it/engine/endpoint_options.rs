@@ -1,5 +1,5 @@
-//! What an endpoint's options do to its deliveries: the headers that arrive, the deadline and the schedule, the signatures
-//! and the certificate that receivers see.
+//! The effect of endpoint options on deliveries: headers, deadline, retry schedule, signature schemes and client
+//! certificate.
 
 use std::time::Duration;
 
@@ -46,14 +46,14 @@ async fn deliver_one(app: &App, receiver: &Receiver) -> Received {
     receiver.received().pop().unwrap()
 }
 
-/// The schemes of the signatures, in their order.
+/// The schemes of the signatures, in order.
 fn schemes(received: &Received) -> Vec<&str> {
     let signatures = received.header("webhook-signature").unwrap().split(' ');
     signatures.map(|signature| signature.split_once(',').unwrap().0).collect()
 }
 
 #[tokio::test]
-async fn custom_headers_arrive_and_a_change_counts_for_what_is_claimed_after_it() {
+async fn custom_headers_arrive_and_a_change_applies_to_later_claims() {
     let app = App::to_loopback().await;
     let receiver = Receiver::start().await;
     let headers = json!({"headers": {"Authorization": "Bearer one", "X-Tenant": "acme"}});
@@ -79,7 +79,7 @@ async fn custom_headers_arrive_and_a_change_counts_for_what_is_claimed_after_it(
 }
 
 #[tokio::test]
-async fn what_a_test_key_would_have_sent_is_logged_without_the_values() {
+async fn a_simulated_attempt_logs_custom_headers_without_values() {
     let app = App::to_loopback().await;
     let receiver = Receiver::start().await;
     app.endpoint(body(&receiver, json!({"headers": {"X-Token": "hush-hush"}}))).await;
@@ -94,7 +94,7 @@ async fn what_a_test_key_would_have_sent_is_logged_without_the_values() {
 }
 
 #[tokio::test]
-async fn an_endpoints_own_schedule_decides_when_and_how_often() {
+async fn an_endpoints_own_schedule_sets_times_and_number_of_retries() {
     let app = App::to_loopback().await;
     let receiver = Receiver::start().await;
     receiver.otherwise(Behaviour::status(500));
@@ -124,7 +124,7 @@ async fn an_endpoints_own_deadline_cuts_the_whole_exchange() {
 }
 
 #[tokio::test]
-async fn v1a_stands_beside_v1_and_verifies_with_the_public_key_alone() {
+async fn v1a_is_sent_beside_v1_and_verifies_with_the_public_key() {
     let app = App::to_loopback().await;
     let receiver = Receiver::start().await;
     let endpoint = app.endpoint(body(&receiver, json!({"signatureSchemes": ["v1", "v1a"]}))).await;
@@ -140,7 +140,7 @@ async fn v1a_stands_beside_v1_and_verifies_with_the_public_key_alone() {
 }
 
 #[tokio::test]
-async fn v1a_can_be_asked_for_later_and_left_again_and_the_key_stays_until_a_rotation() {
+async fn v1a_can_be_switched_and_keeps_its_key_until_a_rotation() {
     let app = App::to_loopback().await;
     let receiver = Receiver::start().await;
     let endpoint = app.endpoint_to(&receiver, &[EVENT]).await;
@@ -159,7 +159,7 @@ async fn v1a_can_be_asked_for_later_and_left_again_and_the_key_stays_until_a_rot
 }
 
 #[tokio::test]
-async fn a_rotation_renews_the_key_of_v1a_too_and_in_an_overlap_both_verify() {
+async fn a_rotation_renews_the_v1a_key_and_an_overlap_accepts_both() {
     let app = App::to_loopback().await;
     let receiver = Receiver::start().await;
     let endpoint = app.endpoint(body(&receiver, json!({"signatureSchemes": ["v1", "v1a"]}))).await;
@@ -193,7 +193,7 @@ async fn a_rotation_renews_the_key_of_v1a_too_and_in_an_overlap_both_verify() {
 }
 
 #[tokio::test]
-async fn what_is_queued_is_signed_with_the_new_key_when_the_old_one_is_revoked() {
+async fn queued_events_use_the_new_v1a_key_when_the_old_is_revoked() {
     let app = App::to_loopback().await;
     let receiver = Receiver::start().await;
     let endpoint = app.endpoint(body(&receiver, json!({"signatureSchemes": ["v1", "v1a"]}))).await;
@@ -210,7 +210,7 @@ async fn what_is_queued_is_signed_with_the_new_key_when_the_old_one_is_revoked()
 }
 
 #[tokio::test]
-async fn a_receiver_that_demands_a_certificate_gets_the_endpoints_own() {
+async fn a_receiver_gets_the_client_certificate_of_the_endpoint() {
     let (servers, clients) = (TestCa::new(), TestCa::new());
     let app = App::set_up().await.allow("127.0.0.1").trust(&servers).start().await;
     app.dns().set("hooks.test", Answer::addresses(&["127.0.0.1"]));

@@ -1,4 +1,4 @@
-//! Endpoints whose receivers fail: paused, probed, resumed, switched off, and seen doing so.
+//! Endpoints whose receivers fail: they are paused, probed, resumed and disabled, and the API and the operator see it.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ async fn shown(app: &App, endpoint: &Endpoint) -> Value {
     app.get(&format!("/v1/webhook-endpoints/{}", endpoint.id)).await.data(200)
 }
 
-/// Waits until the endpoint has failed so many times since its last success.
+/// Waits until the endpoint has failed `failures` times since its last success. Returns the endpoint.
 async fn failed(app: &App, endpoint: &Endpoint, failures: u64) -> Value {
     let what = format!("{failures} failures of {}", endpoint.id);
     eventually(&what, || async {
@@ -24,7 +24,7 @@ async fn failed(app: &App, endpoint: &Endpoint, failures: u64) -> Value {
     .await
 }
 
-/// Lets the endpoint fail until it is paused: five attempts of one event.
+/// Fails five attempts of one event, which pauses the endpoint. Returns the event's id and the endpoint.
 async fn pause(app: &App, receiver: &Receiver, endpoint: &Endpoint) -> (String, Value) {
     receiver.otherwise(Behaviour::status(500));
     let event = app.publish("post.created", json!({})).await;
@@ -36,7 +36,7 @@ async fn pause(app: &App, receiver: &Receiver, endpoint: &Endpoint) -> (String, 
     (event, failed(app, endpoint, 5).await)
 }
 
-/// What arrived, each event once: a clock that jumps past a lease has what is under way sent again.
+/// Waits for `count` different events. A clock that jumps past a lease causes attempts in flight to be sent again.
 async fn distinct(receiver: &Receiver, count: usize) -> Vec<Received> {
     eventually(&format!("{count} different events"), || async {
         let mut seen = std::collections::HashSet::new();
@@ -52,7 +52,7 @@ fn next_probe(endpoint: &Value) -> Timestamp {
 }
 
 #[tokio::test]
-async fn a_dead_endpoint_is_paused_and_resumes_by_itself_with_all_that_waited() {
+async fn a_dead_endpoint_is_paused_and_resumes_with_its_backlog() {
     let app = App::to_loopback().await;
     let receiver = Receiver::start().await;
     let endpoint = app.endpoint_to(&receiver, &["post.created"]).await;
@@ -86,14 +86,14 @@ async fn a_dead_endpoint_is_paused_and_resumes_by_itself_with_all_that_waited() 
         resumed["health"],
         json!({"state": "ok", "since": null, "failures": 0, "nextProbeAt": null, "disablesAt": null})
     );
-    // The one that failed goes on by its schedule, whose steps the probes have not used.
+    // The failed delivery continues its own schedule. The probes have used none of its steps.
     let delivery = app.delivery_when(&first, "waits", |delivery| delivery["status"] == "pending").await;
     app.clock().set(instant(&delivery, "nextAttemptAt"));
     assert_eq!(app.delivery_ended(&first, "delivered").await["attemptCount"], 6);
 }
 
 #[tokio::test]
-async fn an_endpoint_that_stays_dead_is_disabled_after_five_days_and_comes_back_when_switched_on() {
+async fn an_endpoint_dead_for_five_days_is_disabled_until_reactivated() {
     let app = App::to_loopback().await;
     let receiver = Receiver::start().await;
     let endpoint = app.endpoint_to(&receiver, &["post.created"]).await;
@@ -117,14 +117,14 @@ async fn an_endpoint_that_stays_dead_is_disabled_after_five_days_and_comes_back_
     let path = format!("/v1/webhook-endpoints/{}", endpoint.id);
     let on = app.caller().patch(&path, json!({"isActive": true})).await.data(200);
     assert_eq!((&on["disabledReason"], &on["health"]["state"]), (&Value::Null, &json!("ok")));
-    // A probe that failed goes behind all that was due then.
+    // A failed probe is rescheduled behind everything that was due then.
     app.clock().advance(Duration::from_millis(1));
     app.delivery_ended(&first, "delivered").await;
     app.delivery_ended(&waiting, "delivered").await;
 }
 
 #[tokio::test]
-async fn a_busy_receiver_is_left_alone_as_a_whole_for_as_long_as_it_asks() {
+async fn retry_after_holds_back_all_deliveries_of_the_endpoint() {
     let app = App::to_loopback().await;
     let receiver = Receiver::start().await;
     let endpoint = app.endpoint_to(&receiver, &["post.created"]).await;
@@ -142,16 +142,16 @@ async fn a_busy_receiver_is_left_alone_as_a_whole_for_as_long_as_it_asks() {
 }
 
 #[tokio::test]
-async fn the_operator_is_told_at_a_webhook_that_is_signed_like_any_other() {
-    let told = Receiver::start().await;
-    let url = told.url("/operations");
+async fn the_operator_webhook_gets_signed_operational_events() {
+    let operations = Receiver::start().await;
+    let url = operations.url("/operations");
     let set_up = App::set_up().await.allow("127.0.0.0/8");
     let mut app = set_up.change(|settings| settings.operator_webhook_url = Some(url)).start().await;
     let secret = std::fs::read_to_string(app.data_dir().join("operator-webhook.secret")).unwrap();
     let receiver = Receiver::start().await;
     let endpoint = app.endpoint_to(&receiver, &["post.created"]).await;
     let (_, paused) = pause(&app, &receiver, &endpoint).await;
-    let arrived = distinct(&told, 2).await;
+    let arrived = distinct(&operations, 2).await;
     let envelopes: Vec<Value> = arrived.iter().map(|request| serde_json::from_slice(&request.body).unwrap()).collect();
     assert_eq!(
         envelopes.iter().map(|envelope| &envelope["type"]).collect::<Vec<_>>(),
@@ -164,7 +164,7 @@ async fn the_operator_is_told_at_a_webhook_that_is_signed_like_any_other() {
     assert_eq!((&data["endpointId"], &data["nextProbeAt"]), (&json!(endpoint.id), &paused["health"]["nextProbeAt"]));
     assert_eq!(data["url"], receiver.url("/hook"));
 
-    // The same endpoint and secret after a restart; another secret when its file says so.
+    // A restart keeps the endpoint and the secret. A changed secret file changes the secret.
     app.restart().await;
     let other = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
     app.stop().await;
@@ -174,7 +174,7 @@ async fn the_operator_is_told_at_a_webhook_that_is_signed_like_any_other() {
     let event = app.publish("post.created", json!({})).await;
     app.clock().set(next_probe(&paused));
     app.delivery_ended(&event, "delivered").await;
-    let arrived = distinct(&told, 3).await;
+    let arrived = distinct(&operations, 3).await;
     let recovered: Value = serde_json::from_slice(&arrived[2].body).unwrap();
     assert_eq!(recovered["type"], "endpoint.recovered");
     verify_signature(other, &arrived[2]).unwrap();
@@ -184,9 +184,9 @@ async fn the_operator_is_told_at_a_webhook_that_is_signed_like_any_other() {
 }
 
 #[tokio::test]
-async fn without_the_setting_the_operators_endpoint_is_gone() {
-    let told = Receiver::start().await;
-    let url = told.url("/operations");
+async fn without_the_setting_the_operator_endpoint_is_removed() {
+    let operations = Receiver::start().await;
+    let url = operations.url("/operations");
     let set_up = App::set_up().await.allow("127.0.0.0/8");
     let app = set_up.change(|settings| settings.operator_webhook_url = Some(url)).start().await;
     let operator = app.caller_of("operations", crate::support::app::ALL_SCOPES).await;

@@ -1,4 +1,4 @@
-//! The engine within the whole server: what receivers get, what the log tells, and when.
+//! The engine in the whole server: what receivers get, what the log shows, and when.
 
 mod dispatcher;
 mod endpoint_options;

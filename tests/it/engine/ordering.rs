@@ -1,4 +1,4 @@
-//! Strict order, as a receiver sees it: what arrives, one at a time, and in which order.
+//! Strict order as a receiver sees it: events arrive in order and one at a time.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -9,7 +9,7 @@ use crate::support::app::{App, Endpoint};
 use crate::support::receiver::{Behaviour, Gate, Received, Receiver};
 use crate::support::wait::eventually;
 
-/// On the machine's clock, with many short waits.
+/// An app on the machine's clock with short retries, and an endpoint with strict order.
 async fn with_short_waits() -> (App, Receiver, Endpoint) {
     let waits = "10ms,10ms,10ms,10ms,10ms".parse().unwrap();
     let setup = App::set_up().await.allow("127.0.0.0/8").real_time();
@@ -40,7 +40,7 @@ fn number(request: &Received) -> u64 {
 }
 
 #[tokio::test]
-async fn events_arrive_in_the_order_of_acceptance_though_some_attempts_fail() {
+async fn events_arrive_in_order_although_some_attempts_fail() {
     let (app, receiver, _endpoint) = with_short_waits().await;
     receiver.decide(|request| {
         let attempt: u64 = request.header("scripe-delivery-attempt").unwrap().parse().unwrap();
@@ -56,13 +56,13 @@ async fn events_arrive_in_the_order_of_acceptance_though_some_attempts_fail() {
 }
 
 #[tokio::test]
-async fn one_request_is_under_way_at_a_time_also_for_what_could_be_handed_over() {
+async fn one_request_is_in_flight_at_a_time_despite_free_permits() {
     let (app, receiver, _endpoint) = with_short_waits().await;
     let gate = Gate::closed();
     receiver.then(Behaviour::hold(&gate));
     app.publish("post.created", json!({"n": 0})).await;
     receiver.wait_for(1).await;
-    // The engine has slots to spare, and each of these could go at once.
+    // The engine has free permits, so each of these could start at once.
     for n in 1..10 {
         app.publish("post.created", json!({ "n": n })).await;
     }
@@ -73,7 +73,7 @@ async fn one_request_is_under_way_at_a_time_also_for_what_could_be_handed_over()
 }
 
 #[tokio::test]
-async fn other_endpoints_do_not_wait_for_one_with_an_order() {
+async fn other_endpoints_do_not_wait_for_a_strict_one() {
     let (app, slow, _endpoint) = with_short_waits().await;
     let gate = Gate::closed();
     slow.otherwise(Behaviour::hold(&gate));
@@ -87,7 +87,7 @@ async fn other_endpoints_do_not_wait_for_one_with_an_order() {
 }
 
 #[tokio::test]
-async fn events_published_while_the_endpoint_is_off_arrive_in_order_when_it_is_on() {
+async fn events_published_to_an_inactive_endpoint_arrive_in_order() {
     let (app, receiver, endpoint) = with_short_waits().await;
     let path = format!("/v1/webhook-endpoints/{}", endpoint.id);
     publish(&app, 0..3).await;
@@ -103,7 +103,7 @@ async fn events_published_while_the_endpoint_is_off_arrive_in_order_when_it_is_o
 }
 
 #[tokio::test]
-async fn a_receiver_that_answers_gone_gets_the_same_event_first_when_it_is_back() {
+async fn after_a_410_and_reactivation_the_same_event_comes_first() {
     let (app, receiver, endpoint) = with_short_waits().await;
     let path = format!("/v1/webhook-endpoints/{}", endpoint.id);
     let asked = Arc::new(AtomicUsize::new(0));

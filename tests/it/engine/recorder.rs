@@ -1,4 +1,4 @@
-//! What becomes of outcomes that the store will not take.
+//! Outcomes that the store cannot record.
 
 use serde_json::json;
 
@@ -6,8 +6,8 @@ use crate::support::app::{App, text};
 use crate::support::receiver::{Behaviour, Gate, Receiver};
 
 #[tokio::test]
-async fn one_outcome_that_cannot_be_recorded_costs_no_other_its_record() {
-    // As many as may be under way at once to endpoints that nothing is known of.
+async fn an_outcome_that_cannot_be_recorded_affects_no_other() {
+    // The limit for attempts in flight at five endpoints without history is eight each.
     const ENDPOINTS: usize = 5;
     const EVENTS: usize = 8;
     const DELIVERIES: usize = ENDPOINTS * EVENTS;
@@ -22,7 +22,7 @@ async fn one_outcome_that_cannot_be_recorded_costs_no_other_its_record() {
         app.publish("post.created", json!({})).await;
     }
     receiver.wait_for(DELIVERIES).await;
-    // An attempt of this number stands in the log already: its outcome can never be written.
+    // The log already has an attempt with this number, so the outcome can never be written.
     let damaged = text(&app.deliveries("limit=200").await[DELIVERIES / 2], "id");
     let database = rusqlite::Connection::open(app.data_dir().join("postrider.db")).unwrap();
     let key = damaged.parse::<postrider_domain::id::DeliveryId>().unwrap().key().as_i64();

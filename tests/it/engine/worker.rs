@@ -1,9 +1,9 @@
-//! One attempt: what goes out, what may come back, and what is made of it.
+//! One attempt: the request, the possible answers, and the recorded outcome.
 
 use std::time::Duration;
 
 use postrider_domain::proxy::ProxyUrl;
-use postrider_domain::retry::RetrySchedule;
+use postrider_domain::retry_schedule::RetrySchedule;
 use postrider_domain::time::Timestamp;
 use serde_json::{Value, json};
 
@@ -14,7 +14,7 @@ use crate::support::receiver::{Answer, Behaviour, ClosedPort, GZIP_BOMB_BYTES, R
 use crate::support::tls::TestCa;
 use crate::support::verify::{verify_as_integrator, verify_signature};
 
-/// The one attempt that a delivery has had.
+/// The only attempt of a delivery.
 #[track_caller]
 fn only_attempt(delivery: &Value) -> Value {
     match &delivery["attempts"].as_array().unwrap()[..] {
@@ -28,7 +28,7 @@ async fn endpoint_shown(app: &App, endpoint: &Endpoint) -> Value {
 }
 
 #[tokio::test]
-async fn a_receiver_gets_the_envelope_with_the_headers_of_the_contract_and_a_good_signature() {
+async fn a_receiver_gets_the_envelope_headers_and_a_valid_signature() {
     let app = App::to_loopback().await;
     let receiver = Receiver::start().await;
     let endpoint = app.endpoint_at(&receiver.url("/hook?team=a"), &["post.created"]).await;
@@ -72,7 +72,7 @@ async fn a_receiver_gets_the_envelope_with_the_headers_of_the_contract_and_a_goo
 }
 
 #[tokio::test]
-async fn an_integrators_library_accepts_what_arrives_by_the_machines_clock() {
+async fn the_standardwebhooks_library_accepts_a_webhook_in_real_time() {
     let app = App::set_up().await.allow("127.0.0.1").real_time().start().await;
     let receiver = Receiver::start().await;
     let endpoint = app.endpoint_to(&receiver, &["job.completed"]).await;
@@ -102,7 +102,7 @@ async fn data_arrives_as_the_bytes_that_were_published() {
 }
 
 #[tokio::test]
-async fn an_attempt_keeps_where_its_time_went() {
+async fn an_attempt_records_the_duration_of_each_phase() {
     let ca = TestCa::new();
     let app = App::set_up().await.allow("127.0.0.0/8").trust(&ca).start().await;
     app.dns().set("hooks.test", DnsAnswer::addresses(&["127.0.0.1"]));
@@ -153,7 +153,7 @@ async fn every_2xx_is_a_success_and_its_answer_is_kept() {
 }
 
 #[tokio::test]
-async fn a_failed_attempt_shows_the_answer_and_when_the_next_one_is_due() {
+async fn a_failed_attempt_shows_the_answer_and_the_next_due_time() {
     let app = App::to_loopback().await;
     let receiver = Receiver::start().await;
     app.endpoint_to(&receiver, &["post.created"]).await;
@@ -184,7 +184,7 @@ async fn a_failed_attempt_shows_the_answer_and_when_the_next_one_is_due() {
 }
 
 #[tokio::test]
-async fn the_first_4_kib_of_an_answer_are_kept_and_no_more_than_64_kib_are_read() {
+async fn an_answer_is_kept_up_to_4_kib_and_read_up_to_64_kib() {
     let app = App::to_loopback().await;
     let receiver = Receiver::start().await;
     app.endpoint_to(&receiver, &["post.created"]).await;
@@ -215,7 +215,7 @@ async fn a_redirect_is_a_failure_and_is_not_followed() {
 }
 
 #[tokio::test]
-async fn a_410_switches_the_endpoint_off_and_later_events_are_skipped_with_the_reason() {
+async fn a_410_disables_the_endpoint_and_later_events_are_skipped() {
     let app = App::to_loopback().await;
     let receiver = Receiver::start().await;
     let endpoint = app.endpoint_to(&receiver, &["post.created"]).await;
@@ -236,10 +236,10 @@ async fn a_410_switches_the_endpoint_off_and_later_events_are_skipped_with_the_r
 }
 
 #[tokio::test]
-async fn retry_after_is_a_minimum_in_both_its_forms_and_at_most_a_day() {
+async fn retry_after_in_both_forms_is_a_minimum_of_at_most_a_day() {
     let app = App::to_loopback().await;
     let wait_after = async |status: u16, value: &str| {
-        // One for each: what a busy receiver asks for counts for everything that waits for it.
+        // Each case has its own endpoint, because `Retry-After` holds back all deliveries of an endpoint.
         let receiver = Receiver::start().await;
         let project = receiver.address().port().to_string();
         let url = receiver.url("/hook");
@@ -264,7 +264,7 @@ async fn retry_after_is_a_minimum_in_both_its_forms_and_at_most_a_day() {
 }
 
 #[tokio::test]
-async fn an_exchange_that_is_not_over_at_its_deadline_is_a_timeout() {
+async fn an_exchange_past_its_deadline_is_a_timeout() {
     let deadline = Duration::from_millis(300);
     let app = App::set_up().await.allow("127.0.0.0/8").change(|settings| settings.attempt_deadline = deadline);
     let app = app.start().await;
@@ -281,8 +281,8 @@ async fn an_exchange_that_is_not_over_at_its_deadline_is_a_timeout() {
         let event = app.publish("post.created", json!({})).await;
         let attempt = only_attempt(&app.attempted(&event, 1).await);
         assert_eq!((&attempt["outcome"], &attempt["responseStatus"]), (&json!("timeout"), &status), "{attempt}");
-        let told = format!("no complete answer in time; the time was up during {phase}");
-        assert_eq!(attempt["error"], told);
+        let expected = format!("no complete answer in time; the time was up during {phase}");
+        assert_eq!(attempt["error"], expected);
         assert!(attempt["durationMs"].as_u64().unwrap() >= 300);
     }
     let half = Receiver::start_half_handshake().await;
@@ -295,7 +295,7 @@ async fn an_exchange_that_is_not_over_at_its_deadline_is_a_timeout() {
 }
 
 #[tokio::test]
-async fn a_connection_that_is_closed_as_the_next_request_starts_costs_no_attempt() {
+async fn a_connection_closed_on_reuse_costs_no_attempt() {
     let app = App::to_loopback().await;
     let receiver = Receiver::start().await;
     app.endpoint_to(&receiver, &["post.created"]).await;
@@ -309,10 +309,10 @@ async fn a_connection_that_is_closed_as_the_next_request_starts_costs_no_attempt
 }
 
 #[tokio::test]
-async fn each_way_to_fail_has_its_name_in_the_log() {
+async fn each_kind_of_failure_has_its_outcome_in_the_log() {
     let app = App::to_loopback().await;
     let outcome = async |receiver: &Receiver, behaviour: Behaviour| {
-        // An endpoint for each: one that only fails is left alone.
+        // Each case has its own endpoint, because an endpoint that only fails is paused.
         let project = format!("{behaviour:?}").chars().filter(char::is_ascii_alphanumeric).collect::<String>();
         let url = receiver.url("/hook");
         app.endpoint(json!({"name": "x", "url": url, "events": ["post.created"], "projectId": project})).await;
@@ -347,7 +347,7 @@ async fn each_way_to_fail_has_its_name_in_the_log() {
 }
 
 #[tokio::test]
-async fn a_proxy_that_fails_is_never_charged_to_the_receiver_and_its_refusal_is_named() {
+async fn a_proxy_failure_is_named_and_not_charged_to_the_receiver() {
     let proxy = Proxy::start(Habit::Status(407)).await;
     let url = ProxyUrl::parse(&proxy.url()).unwrap();
     let app = App::set_up().await.allow("127.0.0.0/8").change(|settings| settings.egress_proxy = Some(url));
@@ -355,7 +355,7 @@ async fn a_proxy_that_fails_is_never_charged_to_the_receiver_and_its_refusal_is_
     let receiver = Receiver::start().await;
     app.endpoint_to(&receiver, &["post.created"]).await;
     let event = app.publish("post.created", json!({})).await;
-    // No step of the schedule is used, however often it fails: 5 s remain 5 s.
+    // A failure of the proxy uses no step of the schedule, so the wait stays at 5 s.
     for made in 1..=3 {
         let delivery = app.attempted(&event, made).await;
         let attempt = &delivery["attempts"][made - 1];
@@ -404,12 +404,12 @@ async fn a_delivery_over_tls_proves_the_receivers_name() {
 }
 
 #[tokio::test]
-async fn a_name_that_turned_private_is_refused_once_its_pin_ends_and_switches_the_endpoint_off() {
+async fn a_name_turned_private_disables_the_endpoint_after_its_pin() {
     let not_public = ["10.0.0.1", "169.254.169.254", "::1", "::ffff:10.0.0.1", "100.64.0.1"];
     for address in not_public {
         let app = App::to_loopback().await;
         let receiver = Receiver::start().await;
-        // A connection kept alive would outlast the pin: only the clock leaps, the sockets do not age.
+        // A kept-alive connection would outlast the pin, because the clock jumps but the sockets do not age.
         receiver.otherwise(Answer::status(200).header("connection", "close"));
         app.dns().set("turning.example", DnsAnswer::addresses(&["127.0.0.1"]));
         let endpoint = app.endpoint_at(&receiver.url_at("turning.example", "/"), &["post.created"]).await;
@@ -434,7 +434,7 @@ async fn a_name_that_turned_private_is_refused_once_its_pin_ends_and_switches_th
 }
 
 #[tokio::test]
-async fn a_name_that_rebinds_after_its_registration_is_called_where_it_was_judged_and_never_after_a_restart() {
+async fn a_rebound_name_is_called_at_its_pin_and_not_after_a_restart() {
     let mut app = App::to_loopback().await;
     let receiver = Receiver::start().await;
     app.dns().set("turning.example", DnsAnswer::addresses(&["127.0.0.1"]).with_ttl_seconds(0));
@@ -450,7 +450,7 @@ async fn a_name_that_rebinds_after_its_registration_is_called_where_it_was_judge
 }
 
 #[tokio::test]
-async fn a_name_found_private_by_anyone_closes_kept_connections_and_switches_off_every_endpoint_at_it() {
+async fn a_name_found_private_disables_all_endpoints_with_it() {
     let app = App::to_loopback().await;
     let receiver = Receiver::start().await;
     app.dns().set("turning.example", DnsAnswer::addresses(&["127.0.0.1"]));
@@ -476,7 +476,7 @@ async fn a_name_found_private_by_anyone_closes_kept_connections_and_switches_off
 }
 
 #[tokio::test]
-async fn waits_follow_the_operators_schedule() {
+async fn retries_follow_the_operators_schedule() {
     let schedule: RetrySchedule = "100s,200s".parse().unwrap();
     let app = App::set_up().await.allow("127.0.0.0/8").change(|settings| settings.retry_schedule = schedule);
     let app = app.start().await;

@@ -1,5 +1,5 @@
-//! A stand-in for the server: the few routes that the tour calls. It keeps what it is told in memory and delivers
-//! before it answers a publish, so that every run looks the same.
+//! A stand-in for the server with the few routes that the tour calls. It keeps its state in memory. It delivers an
+//! event before it answers the publish, so that every run looks the same.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -22,10 +22,10 @@ use url::Url;
 use super::Outgoing;
 use crate::support::clock::ManualClock;
 
-/// The time that the clock shows between a publish and its delivery.
+/// The time between a publish and its delivery on the clock.
 pub const TRANSIT: Duration = Duration::from_millis(7);
 
-/// Clones are one API.
+/// Clones share one state.
 #[derive(Clone)]
 pub struct Api {
     address: SocketAddr,
@@ -68,17 +68,17 @@ impl Api {
         format!("http://{}", self.address)
     }
 
-    /// From now on only this key is taken.
+    /// Accepts only this key from now on.
     pub fn change_key(&self, key: &str) {
         self.shared().key = key.to_owned();
     }
 
-    /// Events of this name are accepted and lost.
+    /// Accepts events of this name and never delivers them.
     pub fn lose(&self, event: &'static str) {
         self.shared().undelivered.push(event);
     }
 
-    /// As a server that does not know DELETE.
+    /// Refuses DELETE, like a server without that route.
     pub fn keep_endpoints(&self) {
         self.shared().removes_endpoints = false;
     }
@@ -87,7 +87,7 @@ impl Api {
         self.shared().endpoints.clear();
     }
 
-    /// The ids of all endpoints; their last letter counts how many were made.
+    /// The ids of all endpoints. The last digit of an id counts the endpoints created so far.
     pub fn endpoints(&self) -> Vec<String> {
         self.shared().endpoints.keys().cloned().collect()
     }
@@ -100,7 +100,7 @@ impl Api {
         self.shared.lock().unwrap()
     }
 
-    /// The answer to a request with another key.
+    /// The error answer, if the request has another key.
     fn refusal(&self, headers: &HeaderMap) -> Option<Response> {
         let expected = format!("Bearer {}", self.shared().key);
         let is_right = headers.get("authorization").is_some_and(|value| value.as_bytes() == expected.as_bytes());

@@ -1,4 +1,4 @@
-//! The client of our own API: one kept connection, and failures that tell what happened.
+//! The client of our own API: it keeps one connection, and its failures say what happened.
 
 use postrider_local::client::{ApiFailure, BearerKey, Client};
 use serde_json::json;
@@ -43,7 +43,7 @@ async fn calls_carry_the_key_and_share_one_connection() {
 }
 
 #[tokio::test]
-async fn a_refusal_comes_in_the_words_of_the_api_and_keeps_the_connection() {
+async fn a_refusal_has_the_error_of_the_api_and_keeps_the_connection() {
     let server = Receiver::start().await;
     let envelope = r#"{"error":{"code":"scope_missing","message":"Token lacks it.","request_id":"req_x"}}"#;
     server.then(json_answer(403, envelope)).then(json_answer(200, "{}"));
@@ -81,7 +81,7 @@ async fn a_request_that_may_have_been_read_is_not_sent_twice() {
 }
 
 #[tokio::test]
-async fn what_is_no_api_is_told_apart_from_silence() {
+async fn a_bad_answer_and_no_answer_are_different_failures() {
     let server = Receiver::start().await;
     server
         .then(Answer::status(200).body("<html>"))
@@ -101,5 +101,5 @@ async fn what_is_no_api_is_told_apart_from_silence() {
 
     let free = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
     let failure = client_at(&format!("http://{free}")).get("/").await.unwrap_err();
-    assert_eq!(failure.to_string(), format!("nothing answers at {free}"));
+    assert_eq!(failure.to_string(), format!("cannot connect to {free}"));
 }

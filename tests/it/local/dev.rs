@@ -1,12 +1,13 @@
-//! The tour: what it shows, what it leaves for the next start, and how it ends when something is missing.
+//! The tour of `postrider dev`: what it shows, what it saves for the next start, and how it handles missing deliveries.
 
 use std::io::{self, Write};
 use std::sync::Arc;
 
 use postrider_domain::event_type::Catalogue;
+use postrider_domain::limits;
 use postrider_domain::time::Clock;
 use postrider_local::client::BearerKey;
-use postrider_local::dev::{DELIVERIES_WAIT, Tour, TourError, TourReport, start_receiver};
+use postrider_local::dev::{Tour, TourError, TourReport, start_receiver};
 use postrider_local::receiver::{INBOX_PATH, Receiver};
 use postrider_local::screen::Screen;
 use postrider_local::state::DevState;
@@ -25,14 +26,14 @@ use crate::support::wait::{bounded, bounded_or};
 const KEY: &str = "scripe_sk_live_abc";
 const COMPLETE: TourReport = TourReport { published: 9, verified: 9 };
 
-/// A data directory, a server and a clock that outlast a start.
+/// A data directory, an API and a clock that several starts share.
 struct Machine {
     api: Api,
     clock: ManualClock,
     folder: TempDir,
 }
 
-/// A tour under way.
+/// A running tour.
 struct Start {
     shown: Shown,
     stop: CancellationToken,
@@ -40,7 +41,7 @@ struct Start {
     port: u16,
 }
 
-/// What is on the screen; clones are one screen.
+/// The text on the screen. Clones share it.
 #[derive(Clone)]
 struct Shown(Arc<watch::Sender<String>>);
 
@@ -77,7 +78,7 @@ impl Machine {
         DevState::load(self.folder.path()).unwrap()
     }
 
-    /// As the command does it: with what the last start left.
+    /// Starts as the command does, with the state that the last start saved.
     async fn start(&self) -> Start {
         self.start_with(self.state()).await
     }
@@ -102,7 +103,7 @@ impl Machine {
         Start { shown, stop, running, port }
     }
 
-    /// One whole start, from the first line to the stop.
+    /// Runs a tour from its first line to the stop.
     async fn run(&self) -> (String, u16) {
         let start = self.start().await;
         start.shown.until("Ctrl-C stops.").await;
@@ -156,7 +157,7 @@ async fn the_tour_shows_nine_verified_deliveries_and_what_to_try_next() {
 }
 
 #[tokio::test]
-async fn a_second_start_goes_on_with_the_endpoint_and_the_port_of_the_first() {
+async fn a_second_start_reuses_the_endpoint_and_the_port() {
     let machine = Machine::new().await;
     let (_, first_port) = machine.run().await;
     let (_, second_port) = machine.run().await;
@@ -165,7 +166,7 @@ async fn a_second_start_goes_on_with_the_endpoint_and_the_port_of_the_first() {
 }
 
 #[tokio::test]
-async fn when_the_port_is_taken_a_new_endpoint_takes_the_place_of_the_old() {
+async fn when_the_port_is_in_use_a_new_endpoint_replaces_the_old() {
     let machine = Machine::new().await;
     let (_, port) = machine.run().await;
     let _occupant = Occupant::start_on(([127, 0, 0, 1], port).into()).await;
@@ -186,7 +187,7 @@ async fn an_old_endpoint_that_cannot_be_removed_is_named() {
 }
 
 #[tokio::test]
-async fn an_endpoint_that_the_server_has_forgotten_is_registered_anew() {
+async fn an_endpoint_unknown_to_the_server_is_registered_again() {
     let machine = Machine::new().await;
     machine.run().await;
     machine.api.forget_endpoints();
@@ -196,7 +197,7 @@ async fn an_endpoint_that_the_server_has_forgotten_is_registered_anew() {
 }
 
 #[tokio::test]
-async fn a_refused_key_is_told_and_a_new_one_goes_on_with_the_endpoint() {
+async fn a_refused_key_is_reported_and_a_new_key_keeps_the_endpoint() {
     let machine = Machine::new().await;
     machine.run().await;
     machine.api.change_key("scripe_sk_live_new");
@@ -212,13 +213,13 @@ async fn a_refused_key_is_told_and_a_new_one_goes_on_with_the_endpoint() {
 }
 
 #[tokio::test]
-async fn what_has_not_arrived_after_ten_seconds_is_named_and_the_tour_goes_on() {
+async fn events_missing_after_10_s_are_named_and_the_tour_continues() {
     let machine = Machine::new().await;
     machine.api.lose("post.updated");
     machine.api.lose("job.failed");
     let start = machine.start().await;
     let deadline = machine.clock.until_someone_waits().await;
-    assert_eq!(deadline, NOON.plus(TRANSIT * 9).plus(DELIVERIES_WAIT));
+    assert_eq!(deadline, NOON.plus(TRANSIT * 9).plus(limits::TOUR_WAIT));
     machine.clock.set(deadline);
     start.shown.until("Missing after 10 s: post.updated, job.failed.").await;
     start.shown.until("Ctrl-C stops.").await;
@@ -227,7 +228,7 @@ async fn what_has_not_arrived_after_ten_seconds_is_named_and_the_tour_goes_on() 
 }
 
 #[tokio::test]
-async fn a_stop_ends_the_wait_for_what_is_missing() {
+async fn a_stop_ends_the_wait_for_missing_events() {
     let machine = Machine::new().await;
     machine.api.lose("job.failed");
     let start = machine.start().await;

@@ -1,5 +1,5 @@
-//! The tools of the desk, over real sockets: the receiver, the client, and the tour against a small API that stands
-//! in for the server.
+//! The tools for local development over real sockets: the receiver, the client and the tour. A small API stands in for
+//! the server.
 
 mod api;
 mod client;
@@ -19,10 +19,10 @@ use standardwebhooks::Webhook;
 use crate::support::receiver::connect;
 use crate::support::wait::bounded;
 
-/// An instant at which the tests begin.
+/// The time at which the tests begin.
 const NOON: Timestamp = Timestamp::from_millis(1_778_846_400_000);
 
-/// A webhook on its way to a receiver, signed by a library that is not ours.
+/// A webhook to send to a receiver, signed by an independent library.
 #[derive(Clone, Debug)]
 struct Outgoing {
     headers: Vec<(String, String)>,
@@ -38,14 +38,14 @@ impl Outgoing {
             .header("webhook-signature", &signature)
     }
 
-    /// Sets a header, in place of one with the same name.
+    /// Sets a header. Replaces a header of the same name.
     fn header(mut self, name: &str, value: &str) -> Self {
         self.headers.retain(|(other, _)| other != name);
         self.headers.push((name.to_owned(), value.to_owned()));
         self
     }
 
-    /// Sends it over a connection of its own; gives the answer's status and body.
+    /// Sends it on a new connection. Returns the status and the body of the answer.
     async fn post(self, address: SocketAddr, path: &str) -> (u16, String) {
         let mut request = Request::post(path).header("host", address.to_string());
         for (name, value) in &self.headers {

@@ -1,4 +1,4 @@
-//! The local receiver: what it believes, what it answers and what it tells.
+//! The local receiver: which webhooks it verifies, what it answers and what it reports.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -45,7 +45,7 @@ fn webhook() -> Outgoing {
 }
 
 #[tokio::test]
-async fn what_the_library_signs_is_answered_204_and_told() {
+async fn a_webhook_signed_by_the_library_gets_204_and_is_reported() {
     let mut receiver = receiver_with_secret().await;
     let webhook =
         webhook().header("scripe-delivery-id", "dlv_00000000000000000002").header("scripe-delivery-attempt", "3");
@@ -64,7 +64,7 @@ async fn what_the_library_signs_is_answered_204_and_told() {
 }
 
 #[tokio::test]
-async fn a_webhook_that_cannot_be_believed_is_answered_401_with_the_reason() {
+async fn an_unverified_webhook_gets_401_with_the_reason() {
     let mut receiver = receiver_with_secret().await;
     let old = NOON.minus(Duration::from_secs(301));
     let ahead = NOON.plus(Duration::from_secs(301));
@@ -92,7 +92,7 @@ async fn either_of_two_signatures_is_enough_as_in_a_rotation() {
 }
 
 #[tokio::test]
-async fn nothing_is_believed_before_there_is_a_secret_and_only_the_newest_counts() {
+async fn only_the_newest_secret_verifies_and_without_one_nothing_does() {
     let mut receiver = receiver().await;
     for (secret, expected) in [(None, 401), (Some(SECRET), 204), (Some(OTHER_SECRET), 401)] {
         if let Some(secret) = secret {
@@ -104,7 +104,7 @@ async fn nothing_is_believed_before_there_is_a_secret_and_only_the_newest_counts
 }
 
 #[tokio::test]
-async fn other_paths_take_what_comes_and_say_that_it_was_not_checked() {
+async fn other_paths_accept_every_webhook_and_report_it_unchecked() {
     let mut receiver = receiver_with_secret().await;
     let webhook = Outgoing::signed(OTHER_SECRET, EVENT_ID, NOON, BODY);
     assert_eq!(webhook.post(receiver.address(), "/mine").await.0, 204);
@@ -112,7 +112,7 @@ async fn other_paths_take_what_comes_and_say_that_it_was_not_checked() {
 }
 
 #[tokio::test]
-async fn what_is_not_ours_is_told_without_its_words() {
+async fn unknown_ids_types_and_attempts_are_not_reported() {
     let mut receiver = receiver_with_secret().await;
     let body = "{\"type\":\"\u{1b}[2J\"}".as_bytes();
     let webhook = Outgoing::signed(SECRET, "msg_1", NOON, body).header("scripe-delivery-attempt", "many");

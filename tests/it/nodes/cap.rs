@@ -1,5 +1,5 @@
-//! The cap of an endpoint: one that takes its time, and always has more waiting than may be under way to it, is called by all nodes
-//! together as often at once as it may be, and not more often.
+//! The concurrency cap of an endpoint. All nodes together call a slow endpoint with a constant backlog up to the cap,
+//! and not above it.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -18,19 +18,19 @@ use crate::support::cluster::Cluster;
 use crate::support::wait::eventually_within;
 
 const CAP: usize = limits::SLOTS_PER_ENDPOINT;
-/// As good as the cap: between an answer and the next request lies a commit.
+/// Counts as reaching the cap, because a commit lies between an answer and the next request.
 const REACHED: usize = CAP * 3 / 4;
-/// Events that wait beside those under way: so that two nodes that took a whole cap each would be seen.
+/// Events that wait besides those in flight. Enough to notice two nodes that each use the whole cap.
 const WAITING: i64 = 2 * CAP as i64;
 const BATCH: usize = 48;
-/// For so long after a node came or went may the parts of a cap add up to more (docs/postgresql.md).
+/// For this long after a node joins or leaves, the shares may add up to more than the cap (docs/postgresql.md).
 const APPROXIMATE: Duration = Duration::from_secs(10);
-/// For so long at least it is looked on after that.
+/// The shortest observation after that.
 const LOOKED_ON: Duration = Duration::from_secs(3);
-/// For nodes to notice who is there, and to have the endpoint's cap grow to their part again.
+/// The longest wait for nodes to notice one another and to grow to their share of the cap again.
 const LONGEST: Duration = Duration::from_secs(60);
 
-/// Publishes for the capped endpoint alone, as many as it is behind.
+/// Publishes only for the capped endpoint, so that events always wait for it.
 pub struct Flood {
     over: CancellationToken,
     publishing: JoinHandle<Published>,
@@ -48,7 +48,7 @@ impl Flood {
     }
 }
 
-/// Waits until the nodes that are there now have shared the cap out among them, and used it.
+/// Waits until the current nodes have divided the cap among themselves and have used it.
 pub async fn wait_until_reached(fleet: &Fleet, endpoints: &[Endpoint]) {
     let settled = *fleet.changes.last().expect("all have come") + APPROXIMATE;
     let seen = || most_at_once(&calls(endpoints), &(settled..Instant::now()));
@@ -61,7 +61,8 @@ pub async fn wait_until_reached(fleet: &Fleet, endpoints: &[Endpoint]) {
     eventually_within(LONGEST, reached, explain).await;
 }
 
-/// No more than the cap was ever under way but while nodes came and went. Returns the most at once, then and at any time.
+/// Checks that calls exceeded the cap only while nodes joined or left. Returns the most concurrent calls in settled
+/// spans, and at any time.
 pub fn check(fleet: &Fleet, endpoints: &[Endpoint]) -> (usize, usize) {
     let (calls, now) = (calls(endpoints), Instant::now());
     let (mut reached, mut most) = (0, 0);
@@ -75,14 +76,14 @@ pub fn check(fleet: &Fleet, endpoints: &[Endpoint]) -> (usize, usize) {
     (most, most_at_once(&calls, &(fleet.changes[0]..now)))
 }
 
-/// When the shares of a cap are exact, as each node knows of all others.
+/// The spans in which the shares of the cap are exact, because each node knows all others.
 fn settled_spans(changes: &[Instant], until: Instant) -> Vec<Range<Instant>> {
     let ends = changes.iter().skip(1).copied().chain([until]);
     let spans = changes.iter().zip(ends).map(|(change, end)| *change + APPROXIMATE..end);
     spans.filter(|span| !span.is_empty()).collect()
 }
 
-/// The most calls that were under way at any moment of the span: those that came less than an answer's time before.
+/// The most concurrent calls at any moment of the span. A call is in flight for the time of an answer.
 fn most_at_once(calls: &[Instant], span: &Range<Instant>) -> usize {
     let (mut most, mut first) = (0, 0);
     for (last, call) in calls.iter().enumerate() {
@@ -127,7 +128,7 @@ async fn keep_some_waiting(cluster: Arc<Cluster>, mut door: Door, over: Cancella
     published
 }
 
-/// Whether the endpoint may soon have nothing left to do. What a node that was killed had claimed does not count.
+/// Whether few events wait. Deliveries that a killed node had claimed do not count.
 async fn few_wait(cluster: &Cluster, client: &mut Option<Client>) -> bool {
     if client.is_none() {
         *client = cluster.try_client().await.ok();
@@ -139,7 +140,7 @@ async fn few_wait(cluster: &Cluster, client: &mut Option<Client>) -> bool {
         Ok(connected.query_one(sql, &[&CAPPED]).await?.get(0))
     }
     .await;
-    // While the database restarts there is nothing to be seen.
+    // While the database restarts, no query works.
     if waiting.is_err() {
         *client = None;
     }
@@ -151,7 +152,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn calls_count_until_they_are_answered_and_only_where_the_nodes_have_settled() {
+    fn calls_count_until_answered_and_only_in_settled_spans() {
         let began = Instant::now();
         let at = |millis: u64| began + Duration::from_millis(millis);
         let takes = u64::try_from(CAPPED_TAKES.as_millis()).unwrap();

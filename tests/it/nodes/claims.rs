@@ -1,5 +1,7 @@
-//! Looks at the claims while the nodes are at work: no process ever has more of one endpoint than it may. A claim is there until its
-//! outcome is recorded, so how many are called at once is seen at the receiver (`cap.rs`).
+//! Observes the claims while the nodes work: no process ever has more claims of one endpoint than its limit.
+//!
+//! A claim exists until its outcome is recorded, so claims do not show the number of concurrent calls. `cap.rs` counts
+//! those at the receiver.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,10 +14,10 @@ use tokio_util::sync::CancellationToken;
 use crate::support::cluster::Cluster;
 
 const LOOK_EVERY: Duration = Duration::from_millis(30);
-/// Claims that one process may have of one endpoint: under way, waiting for their turn, and with an outcome that is being recorded.
+/// The most claims of one endpoint in one process: in flight, waiting for a permit, or with an outcome being recorded.
 const CAP_OF_PROCESS: i64 = limits::CLAIMS_PER_ENDPOINT as i64;
 
-/// What was seen.
+/// The largest numbers observed.
 #[derive(Debug, Default)]
 pub struct Claims {
     pub looks: usize,
@@ -30,7 +32,7 @@ pub struct Watching {
 
 impl Watching {
     /// # Panics
-    /// When an endpoint had more claims than it may have.
+    /// When a process had more claims of one endpoint than its limit.
     pub async fn finish(self) -> Claims {
         self.over.cancel();
         self.watching.await.unwrap()
@@ -46,7 +48,7 @@ async fn look_on(cluster: Arc<Cluster>, over: CancellationToken) -> Claims {
     let (mut client, mut claims) = (None, Claims::default());
     let mut pace = tokio::time::interval(LOOK_EVERY);
     while over.run_until_cancelled(pace.tick()).await.is_some() {
-        // While the database restarts there is nothing to be seen.
+        // While the database restarts, no query works.
         client = match client {
             Some(client) => look(&client, &mut claims).await.ok().map(|()| client),
             None => cluster.try_client().await.ok(),
@@ -56,7 +58,8 @@ async fn look_on(cluster: Arc<Cluster>, over: CancellationToken) -> Claims {
 }
 
 async fn look(client: &Client, claims: &mut Claims) -> Result<(), Error> {
-    // When the database crashes in the middle of a commit, nobody may learn of the claims that were in it until their lease is over.
+    // Claims from before the last database start do not count. After a crash in the middle of a commit, perhaps no node
+    // knows of the claims in it until their lease expires.
     let sql = "SELECT lane_key, (claim_token >> 12) & 511, COUNT(*) FROM due
                WHERE claim_token IS NOT NULL AND due_at > extract(epoch FROM clock_timestamp()) * 1000
                      AND claim_token >> 21 > extract(epoch FROM pg_postmaster_start_time()) * 1000

@@ -1,4 +1,4 @@
-//! Four real servers on one database, and what a test does to them.
+//! Four real servers on one database, and the faults that a test causes.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -16,19 +16,19 @@ use crate::support::process::{Serving, create_key, path_text};
 use crate::support::wait::{eventually, eventually_within};
 
 pub const NODES: usize = 4;
-/// Many short waits: a receiver that fails now and then must never exhaust them.
+/// Many short retries, so that a receiver that fails now and then never exhausts the schedule.
 const SCHEDULE: &str = "20ms,20ms,50ms,100ms,200ms,500ms,1s,1s,1s,1s";
-/// A claim's lease, and time for others to come round to it.
+/// The lease of a claim, and time for other nodes to take it over.
 const LEASE_AND_MORE: Duration = Duration::from_secs(100);
 
 pub struct Fleet {
     cluster: Arc<Cluster>,
-    place: TempDir,
+    directory: TempDir,
     key: String,
     nodes: Vec<Node>,
-    /// Where each node listens, for those who publish.
+    /// The address of each node, for the publishers.
     pub addresses: Arc<Mutex<Vec<SocketAddr>>>,
-    /// When nodes came or went, or had to do without the database.
+    /// The times at which nodes joined, left or lost the database.
     pub changes: Vec<Instant>,
     paused: Option<usize>,
     pub kills: usize,
@@ -38,11 +38,11 @@ pub struct Fleet {
 
 struct Node {
     server: Serving,
-    /// That its row keys carry.
+    /// The number of the node in its row keys.
     number: i64,
 }
 
-/// A node that stands still.
+/// A frozen node.
 pub struct Paused {
     at: usize,
     number: i64,
@@ -51,11 +51,11 @@ pub struct Paused {
 impl Fleet {
     /// Starts the nodes and creates the endpoints.
     pub async fn start(cluster: &Arc<Cluster>, endpoints: &[Endpoint]) -> Self {
-        let place = tempfile::tempdir().unwrap();
-        std::fs::write(place.path().join("shared.key"), "0f".repeat(32)).unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::write(directory.path().join("shared.key"), "0f".repeat(32)).unwrap();
         let mut fleet = Self {
             cluster: Arc::clone(cluster),
-            place,
+            directory,
             key: String::new(),
             nodes: Vec::new(),
             addresses: Arc::default(),
@@ -69,7 +69,7 @@ impl Fleet {
         arguments
             .extend(["--workspace", "Acme", "--scope", "webhooks:manage", "--scope", "events:write"].map(String::from));
         let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-        fleet.key = text(&create_key(&fleet.place.path().join("command"), &arguments).await, "key");
+        fleet.key = text(&create_key(&fleet.directory.path().join("command"), &arguments).await, "key");
         for at in 0..NODES {
             let node = fleet.start_node(at).await;
             fleet.addresses.lock().unwrap().push(node.server.caller().address());
@@ -93,7 +93,7 @@ impl Fleet {
         self.nodes[at].server.caller().key(&self.key)
     }
 
-    /// Stops one in the middle of its attempts.
+    /// Freezes one node that has claims.
     pub async fn pause_one_that_has_claims(&mut self, chance: &mut Chance) -> Paused {
         let at = chance.below(NODES);
         let Node { server, number } = &self.nodes[at];
@@ -113,7 +113,7 @@ impl Fleet {
         Paused { at, number }
     }
 
-    /// Returns when the leases of all that it had have run out, and others have it.
+    /// Returns when its leases have expired and other nodes have taken over all its claims.
     pub async fn wait_until_taken_over(&self, paused: &Paused) {
         let client = self.cluster.client().await;
         let taken_over = || async {
@@ -132,7 +132,7 @@ impl Fleet {
         self.paused = None;
     }
 
-    /// It works as if nothing had been.
+    /// Checks that the node works normally.
     pub async fn publish_at(&self, paused: &Paused) {
         let caller = self.caller(paused.at);
         let body = json!({"type": "post.created", "data": {"order": "paused"}, "externalId": "paused"});
@@ -166,23 +166,23 @@ impl Fleet {
         self.changes.push(Instant::now());
     }
 
-    /// Some of the connections of all nodes, whatever they are in the middle of.
+    /// Ends about half of the connections of all nodes, even in the middle of a transaction.
     pub async fn cut_connections(&mut self) {
         let sql = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'postrider' AND random() < 0.5";
         self.cuts += self.cluster.client().await.execute(sql, &[]).await.unwrap();
     }
 
-    /// Outcomes that came too late.
+    /// The number of outcomes that came too late.
     pub fn outcomes_refused(&self) -> usize {
         self.refused + self.nodes.iter().map(refused_by).sum::<usize>()
     }
 
     fn arguments(&self) -> Vec<String> {
-        let key_file = path_text(&self.place.path().join("shared.key")).to_owned();
+        let key_file = path_text(&self.directory.path().join("shared.key")).to_owned();
         ["--database-url", &self.cluster.url(), "--master-key-file", &key_file].map(String::from).to_vec()
     }
 
-    /// Every other one hears of the others' work; the rest look from time to time.
+    /// Every second node gets notifications over a direct connection. The others only poll.
     async fn start_node(&self, at: usize) -> Node {
         let mut arguments = self.arguments();
         arguments.extend(["--allow-target", "127.0.0.0/8", "--retry-schedule", SCHEDULE].map(String::from));
@@ -190,7 +190,7 @@ impl Fleet {
             arguments.extend(["--database-direct-url".to_owned(), self.cluster.url()]);
         }
         let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-        let server = Serving::start(&self.place.path().join(at.to_string()), &arguments).await;
+        let server = Serving::start(&self.directory.path().join(at.to_string()), &arguments).await;
         let last = "SELECT number::bigint FROM nodes ORDER BY number DESC LIMIT 1";
         let number = self.cluster.client().await.query_one(last, &[]).await.unwrap().get(0);
         Node { server, number }

@@ -1,5 +1,5 @@
-//! Who publishes and who receives: publishers that take no answer for none and ask again elsewhere, and receivers that fail now and
-//! then, take their time, or want one event after the other.
+//! The load: publishers that repeat an unacknowledged request at any node, and receivers that fail now and then, answer
+//! slowly, or have strict order.
 
 use std::collections::{BTreeMap, HashSet};
 use std::net::SocketAddr;
@@ -22,35 +22,35 @@ use crate::support::wait::within;
 
 const PUBLISHERS: usize = 6;
 const TYPES: [&str; 3] = ["post.created", "post.updated", "note.created"];
-/// For those who get one at a time: few enough that they have caught up soon after a lease that held them up.
+/// Types for the strict endpoints. They are rare enough that these endpoints catch up soon after a lease delayed them.
 const RARE_TYPES: [&str; 2] = ["source.created", "knowledge.indexed"];
-/// One publish in so many is of a rare type …
+/// One publish in this many is of a rare type.
 const RARE: usize = 32;
-/// … and then of so many events, which without an order would overtake one another.
+/// A rare publish has this many events, which would overtake one another without strict order.
 const RARE_AT_ONCE: usize = 5;
-/// A node that stands still keeps whoever asks it waiting.
+/// The request timeout, because a frozen node does not answer.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// Before the next try of what was not acknowledged.
+/// The pause before an unacknowledged request is repeated.
 const PAUSE: Duration = Duration::from_millis(50);
-/// For a few more events to be acknowledged, in the worst moments of all.
+/// The longest wait for a few more acknowledged events.
 const LONGEST: Duration = Duration::from_secs(60);
-/// How long an answer of an endpoint with a strict order takes.
+/// The answer time of an endpoint with strict order.
 pub const STRICT_TAKES: Duration = Duration::from_millis(10);
 
-/// The endpoint that is called as often at once as it may be, and what it alone wants.
+/// The endpoint that is called up to its concurrency cap, and the event type that only it gets.
 pub const CAPPED: &str = "capped";
 pub const CAPPED_TYPE: &str = "job.failed";
-/// How long its answers take: so long that its cap is reached by few, and so much less than a second that it counts as quick on a busy
-/// machine too, since a slow one would be given less.
+/// Its answer time. It is so long that few events reach the cap. It is so far below one second that the endpoint counts
+/// as quick even on a busy machine, because a slow endpoint gets a lower limit.
 pub const CAPPED_TAKES: Duration = Duration::from_millis(600);
 
-/// An endpoint and who answers there.
+/// An endpoint and its receiver.
 pub struct Endpoint {
     pub name: &'static str,
     pub events: &'static [&'static str],
     manner: Manner,
     receiver: Receiver,
-    /// When it was called.
+    /// The times of its calls.
     calls: Arc<Mutex<Vec<Instant>>>,
 }
 
@@ -59,9 +59,9 @@ pub struct Endpoint {
 enum Manner {
     Usual,
     Slow,
-    /// It asked for one delivery at a time, in order.
+    /// Has strict order: one delivery at a time.
     Strict,
-    /// Always after the same time.
+    /// Always after [`CAPPED_TAKES`].
     Capped,
 }
 
@@ -90,7 +90,7 @@ impl Endpoint {
         endpoints
     }
 
-    /// When it was called, in order.
+    /// The times of its calls, in order.
     pub fn calls(&self) -> Vec<Instant> {
         let mut calls = self.calls.lock().unwrap().clone();
         calls.sort_unstable();
@@ -110,7 +110,7 @@ impl Endpoint {
     }
 }
 
-/// First attempts fail now and then, so that there are always retries on their way too.
+/// One first attempt in ten fails, so that retries are always pending too.
 fn answer(request: &Received, manner: Manner, chance: &mut Chance) -> Behaviour {
     if manner == Manner::Capped {
         return Behaviour::Late(CAPPED_TAKES, Answer::status(200));
@@ -125,10 +125,10 @@ fn answer(request: &Received, manner: Manner, chance: &mut Chance) -> Behaviour 
     }
 }
 
-/// What has been published.
+/// The result of publishing.
 #[derive(Default)]
 pub struct Published {
-    /// The event's id and type for each `externalId`.
+    /// The event's id and type for each acknowledged `externalId`.
     pub acknowledged: BTreeMap<String, (String, &'static str)>,
     pub unanswered: usize,
     pub unavailable: usize,
@@ -142,7 +142,7 @@ impl Published {
     }
 }
 
-/// The publishers at work.
+/// The running publishers.
 pub struct Load {
     acknowledged: Arc<watch::Sender<usize>>,
     over: CancellationToken,
@@ -165,7 +165,7 @@ impl Load {
         Self { acknowledged, over, publishing }
     }
 
-    /// Waits until so many more events have been acknowledged.
+    /// Waits until `more` further events have been acknowledged.
     pub async fn wait_for_more(&self, more: usize) {
         let mut counted = self.acknowledged.subscribe();
         let goal = *counted.borrow() + more;
@@ -226,12 +226,12 @@ impl Publisher {
     }
 }
 
-/// Someone's way to the nodes.
+/// A client of all nodes.
 pub struct Door {
     caller: Caller,
     addresses: Arc<Mutex<Vec<SocketAddr>>>,
     chance: Chance,
-    /// Where there was no answer: asked now and then only, as a load balancer would.
+    /// The nodes that did not answer. They are tried only now and then, as a load balancer would.
     avoided: HashSet<SocketAddr>,
     unanswered: usize,
     unavailable: usize,
@@ -243,7 +243,7 @@ impl Door {
         Self { caller, addresses, chance: chance.fork(), avoided: HashSet::new(), unanswered: 0, unavailable: 0 }
     }
 
-    /// What is answered if it is acknowledged, by whichever node it comes to.
+    /// Posts to one of the nodes. Returns the answer if the node acknowledged the request.
     pub async fn post(&mut self, path: &str, body: &str) -> Option<Value> {
         let address = self.choose();
         let Some(reply) = ask(&self.caller.at(address), path, body).await else {
@@ -271,7 +271,7 @@ impl Door {
     }
 }
 
-/// Ends early when it is over.
+/// Waits for [`PAUSE`], or until the test is over.
 pub async fn pause(over: &CancellationToken) {
     let _ = tokio::time::timeout(PAUSE, over.cancelled()).await;
 }

@@ -1,4 +1,4 @@
-//! What the log and the receivers say when all is over.
+//! The final check of the log and the receivers.
 
 use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
@@ -11,10 +11,10 @@ use crate::support::app::text;
 use crate::support::cluster::Cluster;
 use crate::support::wait::eventually_within;
 
-/// For a lease that was lost at the end to run out, and what comes after it.
+/// The longest wait for a lease that was lost at the end to expire, and for the attempts after it.
 const LONGEST: Duration = Duration::from_secs(120);
 
-/// What was counted.
+/// The numbers counted by the check.
 pub struct Log {
     pub deliveries: usize,
     pub attempts: usize,
@@ -23,7 +23,7 @@ pub struct Log {
     pub repeated: usize,
 }
 
-/// What a delivery says of itself, and its attempts.
+/// A delivery in the log, and its attempts.
 struct Delivery {
     endpoint: String,
     external_id: String,
@@ -42,8 +42,8 @@ pub async fn wait_until_nothing_is_due(cluster: &Cluster) {
     eventually_within(LONGEST, over, || "the last delivery".to_owned()).await;
 }
 
-/// Each acknowledged event has one delivery for each endpoint that wants it and has arrived there, and no attempt's number is missing or
-/// was used twice.
+/// Checks that each acknowledged event has one delivery for each subscribed endpoint and has arrived there, and that no
+/// attempt number is missing or used twice.
 pub async fn check(cluster: &Cluster, published: &Published, endpoints: &[Endpoint]) -> Log {
     let deliveries = read(&cluster.client().await).await;
     let mut log = Log { deliveries: deliveries.len(), attempts: 0, abandoned: 0, arrivals: 0, repeated: 0 };
@@ -81,7 +81,7 @@ fn check_attempts(delivery: &Delivery) {
     assert_eq!(*status, 1, "{external_id} at {endpoint}: {outcomes:?}");
 }
 
-/// Under which event each `externalId` arrived. No attempt was made twice.
+/// The event's id with which each `externalId` arrived. Checks that no attempt was made twice.
 fn arrivals(endpoint: &Endpoint, log: &mut Log) -> BTreeMap<String, String> {
     let mut arrived = BTreeMap::new();
     let mut attempts = HashSet::new();

@@ -1,5 +1,5 @@
-//! Several nodes on one PostgreSQL while everything fails that can: what was acknowledged arrives, in order where one was asked for, the
-//! log tells of every attempt, and no endpoint is called by more at once than it may be.
+//! Several nodes on one PostgreSQL under faults of every kind. Acknowledged events arrive, in order where strict order
+//! is set. The log has every attempt. No endpoint gets more concurrent calls than its limit.
 
 mod cap;
 mod claims;
@@ -21,7 +21,7 @@ use cap::Flood;
 use fleet::{Fleet, NODES};
 use load::{Door, Endpoint, Load};
 
-/// What happens to the nodes and their database, in an order that the seed decides.
+/// The faults for the nodes and their database, and how often each occurs. The seed decides the order.
 const TROUBLES: [(Trouble, usize); 4] = [
     (Trouble::Kill, 7),
     (Trouble::Cut, 6),
@@ -31,15 +31,15 @@ const TROUBLES: [(Trouble, usize); 4] = [
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Trouble {
-    /// kill -9 of a node, which then is started again.
+    /// Kills a node with SIGKILL and starts it again.
     Kill,
-    /// `pg_terminate_backend` of some of the nodes' connections.
+    /// Ends some of the nodes' connections with `pg_terminate_backend`.
     Cut,
     Restart(Shutdown),
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn four_nodes_lose_nothing_whatever_becomes_of_them_and_of_their_database() {
+async fn four_nodes_lose_nothing_under_kills_cuts_and_restarts() {
     let Some(cluster) = Cluster::start(&[]).await else { return };
     let (cluster, began) = (Arc::new(cluster), Instant::now());
     let mut chance = Chance::seeded();
@@ -63,7 +63,7 @@ async fn four_nodes_lose_nothing_whatever_becomes_of_them_and_of_their_database(
         }
     }
     cap::wait_until_reached(&fleet, &endpoints).await;
-    // The leases of the one that stands still run out, and the others make its attempts.
+    // The leases of the frozen node expire, and the other nodes make its attempts.
     fleet.wait_until_taken_over(&paused).await;
     fleet.let_go_on(&paused).await;
     load.wait_for_more(100).await;
@@ -104,7 +104,8 @@ async fn four_nodes_lose_nothing_whatever_becomes_of_them_and_of_their_database(
     assert!(claims.looks > 50 && in_order > 50);
 }
 
-/// Chance that can be repeated: `POSTRIDER_TEST_SEED` of an earlier run makes the same choices, as far as the clock allows.
+/// A seeded random generator. Set `POSTRIDER_TEST_SEED` to the seed of an earlier run to repeat its choices, as far as
+/// the clock allows.
 struct Chance {
     seed: u64,
     state: u64,
@@ -119,7 +120,7 @@ impl Chance {
         Self { seed, state: seed }
     }
 
-    /// A generator of its own for a task, that follows from the seed.
+    /// A separate generator for a task, derived from the seed.
     fn fork(&mut self) -> Self {
         let seed = self.next();
         Self { seed, state: seed }
@@ -149,7 +150,7 @@ impl Chance {
     }
 }
 
-/// Differs from run to run.
+/// Bits that differ from run to run.
 fn free_bits() -> u32 {
     use std::hash::{BuildHasher, RandomState};
     u32::try_from(RandomState::new().hash_one(0) & 0xf_ffff).unwrap()

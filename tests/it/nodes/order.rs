@@ -1,4 +1,4 @@
-//! Strict order at the end of it all: what arrived first of each event, and that an endpoint had one delivery at a time.
+//! The final check of strict order: first arrivals are in order, and an endpoint had one delivery at a time.
 
 use std::collections::{HashMap, HashSet};
 
@@ -11,7 +11,7 @@ use crate::support::app::text;
 use crate::support::cluster::Cluster;
 use crate::support::receiver::Received;
 
-/// What the log says of an attempt, in milliseconds.
+/// An attempt in the log. Times are in milliseconds.
 struct Attempt {
     delivery_key: i64,
     number: i32,
@@ -20,8 +20,8 @@ struct Attempt {
     duration: i64,
 }
 
-/// Each strict endpoint got every publisher's events in the order in which they were accepted, and one at a time: only an attempt
-/// whose claim was taken over may have been under way beside another. Returns how many deliveries that holds for.
+/// Checks that each strict endpoint got every publisher's events in the order of acceptance and one at a time. Only an
+/// attempt whose claim was taken over may have overlapped another. Returns the number of deliveries checked.
 pub async fn check(cluster: &Cluster, endpoints: &[Endpoint]) -> usize {
     let client = cluster.client().await;
     let mut deliveries = 0;
@@ -40,7 +40,7 @@ pub async fn check(cluster: &Cluster, endpoints: &[Endpoint]) -> usize {
     deliveries
 }
 
-/// By the nodes' own account.
+/// Checks the attempts that the nodes logged.
 fn check_log(endpoint: &str, attempts: &[Attempt]) {
     let held: Vec<&Attempt> = attempts.iter().filter(|attempt| !attempt.is_abandoned).collect();
     for pair in held.windows(2) {
@@ -50,7 +50,7 @@ fn check_log(endpoint: &str, attempts: &[Attempt]) {
     }
 }
 
-/// A publisher waits for each answer, and a batch is accepted in its order: so events are accepted in the order of their numbers.
+/// Events are accepted in the order of their numbers: a publisher waits for each answer, and a batch keeps its order.
 fn check_first_arrivals(endpoint: &str, received: &[Received]) {
     let (mut seen, mut last) = (HashSet::new(), HashMap::new());
     for request in received {
@@ -65,7 +65,8 @@ fn check_first_arrivals(endpoint: &str, received: &[Received]) {
     }
 }
 
-/// By the receiver's account: an event comes again until it is delivered, and not once another has come, nor before the answer.
+/// Checks the requests of the receiver: an event repeats until it is delivered, but not after the next event, and no
+/// request comes before the answer to the one before.
 fn check_one_at_a_time(endpoint: &str, received: &[&Received]) -> usize {
     let mut over = HashSet::new();
     for pair in received.windows(2) {

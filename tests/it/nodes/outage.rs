@@ -1,4 +1,5 @@
-//! A database that is gone, or refuses: whoever publishes is told to come again, and all goes on by itself when it is back.
+//! A database that is gone or refuses. Publishers get 503 with `Retry-After`, and everything resumes by itself when it
+//! is back.
 
 use std::net::Ipv4Addr;
 use std::time::Duration;
@@ -18,46 +19,46 @@ use crate::support::process::{Serving, create_key, path_text};
 use crate::support::receiver::{Behaviour, Receiver};
 use crate::support::wait::{eventually, within};
 
-/// One server on a database of its own, and one endpoint.
+/// One server on its own database, with one endpoint.
 struct Node {
     _server: Serving,
-    /// What others are started with, to be of the same store.
+    /// The arguments for further servers on the same store.
     database: Vec<String>,
     caller: Caller,
     receiver: Receiver,
     cluster: Cluster,
-    /// To the database.
+    /// The relay to the database.
     way: Way,
-    place: TempDir,
+    directory: TempDir,
 }
 
 impl Node {
-    /// `None` where PostgreSQL is not installed.
+    /// Returns `None` when PostgreSQL is not installed.
     async fn start(settings: &[&str]) -> Option<Self> {
-        // What crashes here is the server, not the machine.
+        // Only the server crashes here, not the machine, so `fsync` is not needed.
         let cluster = Cluster::start(&[&["fsync = off"], settings].concat()).await?;
         let way = Way::to((Ipv4Addr::LOCALHOST, cluster.port()).into()).await;
-        let place = tempfile::tempdir().unwrap();
-        let key_file = place.path().join("shared.key");
+        let directory = tempfile::tempdir().unwrap();
+        let key_file = directory.path().join("shared.key");
         std::fs::write(&key_file, "0f".repeat(32)).unwrap();
         let url = cluster.url().replace(&cluster.port().to_string(), &way.port().to_string());
         let database = ["--database-url", &url, "--master-key-file", path_text(&key_file)];
         let scopes = ["--workspace", "Acme", "--scope", "webhooks:manage", "--scope", "events:write"];
-        let key = create_key(&place.path().join("command"), &[&database[..], &scopes].concat()).await;
+        let key = create_key(&directory.path().join("command"), &[&database[..], &scopes].concat()).await;
         let settings = ["--allow-target", "127.0.0.0/8", "--retry-schedule", "1s,1s,1s,1s,1s,1s,1s,1s"];
-        let server = Serving::start(&place.path().join("data"), &[&database[..], &settings].concat()).await;
+        let server = Serving::start(&directory.path().join("data"), &[&database[..], &settings].concat()).await;
         let (caller, receiver) = (server.caller().key(&text(&key, "key")), Receiver::start().await);
         let body = json!({"name": "A", "url": receiver.url("/"), "events": ["post.created"]});
         caller.post("/v1/webhook-endpoints", body).await.data(200);
         let database = ["--database-url", &cluster.url(), "--master-key-file", path_text(&key_file)];
         let database = database.map(str::to_owned).to_vec();
-        Some(Self { _server: server, database, caller, receiver, cluster, way, place })
+        Some(Self { _server: server, database, caller, receiver, cluster, way, directory })
     }
 
-    /// One more on the same database, by a way of its own.
+    /// Starts another server on the same database, without the relay.
     async fn another(&self) -> (Serving, Caller) {
         let arguments: Vec<&str> = self.database.iter().map(String::as_str).collect();
-        let server = Serving::start(&self.place.path().join("another"), &arguments).await;
+        let server = Serving::start(&self.directory.path().join("another"), &arguments).await;
         let caller = self.caller.at(server.caller().address());
         (server, caller)
     }
@@ -75,21 +76,21 @@ impl Node {
         self.caller.get("/v1/health").await.status
     }
 
-    /// What it answers once it has noticed.
+    /// Waits until the health route answers `status`.
     async fn notices(&self, status: u16) {
         let noticed = || async { (self.health().await == status).then_some(()) };
         eventually(&format!("a health of {status}"), noticed).await;
     }
 }
 
-/// Ends all sessions of the node's.
+/// Ends all sessions of the node.
 async fn cut(client: &Client) {
     let cut = "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE application_name = 'postrider'";
     client.query(cut, &[]).await.unwrap();
 }
 
 #[tokio::test]
-async fn without_its_database_a_node_answers_503_and_when_it_is_back_deliveries_go_on_by_themselves() {
+async fn without_its_database_a_node_answers_503_and_then_recovers() {
     let Some(node) = Node::start(&[]).await else { return };
     node.receiver.then(Behaviour::status(500));
     assert_eq!(node.publish().await, 202);
@@ -99,7 +100,7 @@ async fn without_its_database_a_node_answers_503_and_when_it_is_back_deliveries_
         assert_eq!((node.publish().await, node.health().await), (503, 503));
     }
     node.cluster.resume().await;
-    // Nobody asks the node for anything.
+    // The node resumes by itself, without a request.
     node.receiver.wait_for(2).await;
     node.notices(200).await;
     assert_eq!(node.publish().await, 202);
@@ -107,7 +108,7 @@ async fn without_its_database_a_node_answers_503_and_when_it_is_back_deliveries_
 }
 
 #[tokio::test]
-async fn a_read_only_database_is_one_that_nothing_can_be_published_to() {
+async fn a_read_only_database_accepts_no_publish() {
     let Some(node) = Node::start(&[]).await else { return };
     assert_eq!(node.publish().await, 202);
     let client = node.cluster.client().await;
@@ -127,11 +128,11 @@ async fn a_read_only_database_is_one_that_nothing_can_be_published_to() {
 }
 
 #[tokio::test]
-async fn a_database_that_has_too_many_clients_already_keeps_nobody_waiting() {
+async fn a_database_with_too_many_clients_delays_no_request() {
     let Some(node) = Node::start(&["max_connections = 10"]).await else { return };
     let first = node.cluster.client().await;
     let mut taken = Vec::new();
-    // The node gives none up by itself, so each that it has is cut off until others have them all.
+    // The node closes no connection by itself, so its connections are ended until others hold them all.
     loop {
         cut(&first).await;
         match node.cluster.try_client().await {
@@ -145,14 +146,14 @@ async fn a_database_that_has_too_many_clients_already_keeps_nobody_waiting() {
     node.notices(200).await;
     let accepted = || async { (node.publish().await == 202).then_some(()) };
     eventually("an event that is accepted", accepted).await;
-    // There are fewer connections than the node would take, and all that ask at once have an answer.
+    // The database allows fewer connections than the node would open. Still, every concurrent publish gets an answer.
     futures_util::future::join_all((0..40).map(|_| node.publish())).await;
     eventually("an event that is accepted", accepted).await;
 }
 
 #[tokio::test]
-async fn nothing_is_acknowledged_whose_commit_was_lost_in_a_crash_though_its_transaction_id_was_used_again() {
-    // Nothing is written to the log on disk but by commits.
+async fn a_lost_commit_is_not_acknowledged_despite_a_reused_xid() {
+    // Only commits write the log to disk.
     let Some(node) = Node::start(&["wal_writer_delay = '10s'"]).await else { return };
     node.way.catch_next_commit();
     let body = Bytes::from(json!({"type": "post.created", "data": {"is": "lost"}, "externalId": "lost"}).to_string());
@@ -178,7 +179,7 @@ async fn nothing_is_acknowledged_whose_commit_was_lost_in_a_crash_though_its_tra
 }
 
 #[tokio::test]
-async fn a_node_that_stands_still_in_the_middle_of_a_transaction_does_not_hold_up_the_others() {
+async fn a_stalled_transaction_of_a_node_does_not_delay_the_others() {
     let Some(node) = Node::start(&[]).await else { return };
     let (_server, other) = node.another().await;
     let event = json!({"type": "post.created", "data": {}});
@@ -186,7 +187,7 @@ async fn a_node_that_stands_still_in_the_middle_of_a_transaction_does_not_hold_u
     let standing = node.caller.try_send(Method::POST, "/v1/events", Bytes::from(event.to_string()));
     let going_on = async {
         node.way.caught().await;
-        // To the same endpoint, whose queue the one that stands still has locked.
+        // To the same endpoint, whose queue the stalled transaction has locked.
         other.post("/v1/events", event.clone()).await.data(202);
         node.way.cut();
     };

@@ -1,5 +1,5 @@
-//! A node that reaches its database through PgBouncer in transaction mode alone, where each transaction may run on another connection:
-//! everything works, and a pooler that dies takes nothing with it that was acknowledged.
+//! A node that reaches its database only through PgBouncer in transaction mode, where each transaction may run on
+//! another connection. Everything works, and no acknowledged event is lost when the pooler dies.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -24,10 +24,10 @@ use crate::support::verify::verify_as_integrator;
 use crate::support::wait::{bounded_or, eventually, eventually_within};
 
 const PUBLISHERS: usize = 12;
-/// For a lease to run out whose claim never got to know of itself, and what comes after it.
+/// The longest wait for the lease of a claim that no node knows of to expire, and for the attempts after it.
 const LONGEST: Duration = Duration::from_secs(120);
 
-/// One server, one endpoint, and no way to the database but through the pooler.
+/// One server with one endpoint. It reaches the database only through the pooler.
 struct Pooled {
     _server: Serving,
     caller: Caller,
@@ -35,28 +35,28 @@ struct Pooled {
     secret: String,
     pooler: PgBouncer,
     _cluster: Cluster,
-    _place: TempDir,
+    _directory: TempDir,
 }
 
 impl Pooled {
-    /// `None` where PostgreSQL or PgBouncer is not installed.
+    /// Returns `None` when PostgreSQL or PgBouncer is not installed.
     async fn start() -> Option<Self> {
         let cluster = Cluster::start(&["fsync = off"]).await?;
         let pooler = PgBouncer::before(&cluster).await?;
-        let place = tempfile::tempdir().unwrap();
-        let key_file = place.path().join("shared.key");
+        let directory = tempfile::tempdir().unwrap();
+        let key_file = directory.path().join("shared.key");
         std::fs::write(&key_file, "0f".repeat(32)).unwrap();
         let url = pooler.url();
         let database = ["--database-url", &url, "--master-key-file", path_text(&key_file)];
         let scopes = ["webhooks:manage", "webhooks:read", "events:write"].map(|scope| ["--scope", scope]).concat();
         let arguments = [&database[..], &["--workspace", "Acme"], &scopes].concat();
-        let key = create_key(&place.path().join("command"), &arguments).await;
+        let key = create_key(&directory.path().join("command"), &arguments).await;
         let settings = ["--allow-target", "127.0.0.1", "--retry-schedule", "20ms,50ms,100ms,200ms,500ms,1s,1s"];
-        let server = Serving::start(&place.path().join("data"), &[&database[..], &settings].concat()).await;
+        let server = Serving::start(&directory.path().join("data"), &[&database[..], &settings].concat()).await;
         let (caller, receiver) = (server.caller().key(&text(&key, "key")), Receiver::start().await);
         let body = json!({"name": "A", "url": receiver.url("/"), "events": ["post.created"]});
         let secret = text(&caller.post("/v1/webhook-endpoints", body).await.data(200), "secret");
-        Some(Self { _server: server, caller, receiver, secret, pooler, _cluster: cluster, _place: place })
+        Some(Self { _server: server, caller, receiver, secret, pooler, _cluster: cluster, _directory: directory })
     }
 
     fn publish_from_all_sides(&self) -> Publishing {
@@ -74,7 +74,7 @@ impl Pooled {
         eventually("the last delivery", done).await;
     }
 
-    /// Of each event that came, the highest attempt. Whatever came is signed.
+    /// The highest attempt of each event that arrived. Checks every signature.
     fn arrived(&self) -> BTreeMap<String, u32> {
         let mut arrived = BTreeMap::new();
         for request in self.receiver.received() {
@@ -87,7 +87,7 @@ impl Pooled {
     }
 }
 
-/// How publishes were answered.
+/// The answers to publishes.
 #[derive(Clone, Copy, Debug, Default)]
 struct Counts {
     acknowledged: usize,
@@ -116,14 +116,14 @@ impl Publishing {
         self.wait_until(&format!("{goal} acknowledged events"), |counts| counts.acknowledged >= goal).await;
     }
 
-    /// The ids of all events that were acknowledged.
+    /// Stops publishing. Returns the ids of all acknowledged events.
     async fn finish(self) -> BTreeSet<String> {
         self.over.cancel();
         bounded_or(self.publishers.join_all(), || "the last answers".to_owned()).await.into_iter().flatten().collect()
     }
 }
 
-/// One event after the other. What was not acknowledged is not published again.
+/// Publishes one event after another. Does not repeat an unacknowledged publish.
 async fn publish(
     caller: Caller,
     number: usize,
@@ -149,9 +149,9 @@ async fn publish(
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn behind_a_pooler_in_transaction_mode_every_event_arrives_signed_and_what_fails_is_tried_again() {
+async fn behind_a_transaction_pooler_events_arrive_signed_and_retried() {
     let Some(pooled) = Pooled::start().await else { return };
-    // Every fifth event fails at first.
+    // The first attempt of about every fifth event fails.
     pooled.receiver.decide(|request| {
         let is_first = request.header("scripe-delivery-attempt") == Some("1");
         let is_unlucky = request.body.iter().map(|byte| usize::from(*byte)).sum::<usize>() % 5 == 0;
@@ -159,7 +159,7 @@ async fn behind_a_pooler_in_transaction_mode_every_event_arrives_signed_and_what
     });
     let publishing = pooled.publish_from_all_sides();
     publishing.wait_for_more(200).await;
-    // Those who only ask come to it too.
+    // Read requests use the pooler too.
     join_all((0..40).map(|_| async { pooled.caller.get("/v1/webhook-deliveries").await.data(200) })).await;
     let (clients, servers) = pooled.pooler.shares().await;
     assert!(servers <= CONNECTIONS && clients > servers, "{clients} connections to the pooler, {servers} beyond it");
@@ -173,14 +173,14 @@ async fn behind_a_pooler_in_transaction_mode_every_event_arrives_signed_and_what
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_pooler_that_dies_and_comes_back_takes_nothing_with_it_that_was_acknowledged() {
+async fn a_pooler_crash_loses_no_acknowledged_event() {
     let Some(mut pooled) = Pooled::start().await else { return };
     let publishing = pooled.publish_from_all_sides();
     for _ in 0..3 {
         publishing.wait_for_more(100).await;
         pooled.pooler.kill().await;
         let refused = publishing.counts().unavailable;
-        // All who were in the middle of it have had their answer.
+        // By then every publish in flight has had its answer.
         publishing.wait_until("answers of 503", |counts| counts.unavailable > refused + 2 * PUBLISHERS).await;
         pooled.pooler.resume().await;
     }

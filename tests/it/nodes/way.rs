@@ -1,4 +1,5 @@
-//! The way of a node to its database, which can be cut at the worst moment: when a commit has been sent and its answer has not come.
+//! A relay between a node and its database. It can cut the connection at the worst moment: after a commit was sent and
+//! before its answer.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -12,7 +13,7 @@ use tokio::task::JoinSet;
 use crate::support::receiver::try_connect;
 use crate::support::wait::bounded;
 
-/// Carries bytes to the database. Ends when dropped.
+/// Relays bytes between a node and the database. Ends when dropped.
 pub struct Way {
     address: SocketAddr,
     shared: Arc<Shared>,
@@ -22,7 +23,7 @@ pub struct Way {
 #[derive(Default)]
 struct Shared {
     is_armed: AtomicBool,
-    /// A commit of events has been kept from the database.
+    /// Whether a commit of events has been held back from the database.
     is_caught: watch::Sender<bool>,
     is_cut: watch::Sender<bool>,
 }
@@ -41,7 +42,7 @@ impl Way {
         self.address.port()
     }
 
-    /// The next commit of accepted events does not get through.
+    /// Holds back the next commit of accepted events.
     pub fn catch_next_commit(&self) {
         self.shared.is_armed.store(true, Ordering::SeqCst);
     }
@@ -51,7 +52,7 @@ impl Way {
         bounded("a commit to catch", changes.wait_for(|caught| *caught)).await.unwrap();
     }
 
-    /// The node is told that the connection on which it commits is lost.
+    /// Closes the connection of the held commit, so that the node sees it as lost.
     pub fn cut(&self) {
         self.shared.is_cut.send_replace(true);
     }
@@ -62,7 +63,7 @@ async fn accept(listener: TcpListener, database: SocketAddr, shared: Arc<Shared>
     while let Ok((node, _)) = listener.accept().await {
         let shared = Arc::clone(&shared);
         connections.spawn(async move {
-            // Where there is no database, the node finds out by the close.
+            // Without a database, the node sees its connection close.
             if let Ok(server) = try_connect(database).await {
                 carry(node, server, &shared).await;
             }
@@ -98,7 +99,7 @@ async fn carry(node: TcpStream, server: TcpStream, shared: &Shared) {
     let back = async {
         let _ = copy(&mut from_server, &mut to_node).await;
         if *shared.is_caught.borrow() {
-            // The server went; the node is to hear of it when the test says so.
+            // The server is gone. The node must not see it before the test cuts the connection.
             let _ = shared.is_cut.subscribe().wait_for(|cut| *cut).await;
         }
     };

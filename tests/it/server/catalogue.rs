@@ -1,4 +1,4 @@
-//! A catalogue of the operator's own, and what becomes of one that changes between starts.
+//! A custom event catalogue, and the rules for a catalogue that changes between starts.
 
 use std::path::PathBuf;
 
@@ -13,7 +13,7 @@ use crate::support::app::{ALL_SCOPES, App, Setup, text};
 use crate::support::receiver::Receiver;
 use crate::support::verify::verify_signature;
 
-/// A catalogue file: `names` with a `-` in front are retired.
+/// A catalogue file. A name with a leading `-` is retired.
 fn catalogue(version: u32, brand: &str, names: &[&str]) -> String {
     let mut file = format!("version = {version}\n[brand]\nname = '{brand}'\n");
     for name in names {
@@ -37,11 +37,11 @@ async fn set_up(file: &str) -> Setup {
     setup.change(|settings| settings.events_file = Some(path))
 }
 
-/// Starts with another file and stops again; gives what is told when it does not start.
+/// Starts with this file and stops again. Returns the event names, or the error when the server does not start.
 async fn start_with(setup: &Setup, file: &str) -> Result<Vec<String>, String> {
     std::fs::write(path_of(setup), file).unwrap();
-    let told = |error: StartError| Chain(&error).to_string();
-    let server = setup.start_server().await.map_err(told)?;
+    let describe = |error: StartError| Chain(&error).to_string();
+    let server = setup.start_server().await.map_err(describe)?;
     let names = server.service().catalogue().names().map(ToString::to_string).collect();
     server.stop().await;
     Ok(names)
@@ -51,12 +51,12 @@ async fn make_key(setup: &Setup) {
     let server = setup.start_server().await.unwrap();
     let workspace = WorkspaceName::parse("Acme").unwrap();
     let create = CreateApiKey { name: None, mode: Mode::Live, scopes: Scopes::of(ALL_SCOPES), expires_at: None };
-    server.service().operator_creates_api_key(workspace, create).await.unwrap();
+    server.operator().create_api_key(workspace, create).await.unwrap();
     server.stop().await;
 }
 
 #[tokio::test]
-async fn a_catalogue_with_another_brand_and_two_names_works_end_to_end() {
+async fn a_custom_brand_and_catalogue_work_end_to_end() {
     let app = set_up(&catalogue(1, "acme", &["order.paid", "order.sent"])).await.start().await;
     assert!(app.caller().secret().unwrap().starts_with("acme_sk_live_"));
     let test_key = app.create_key("Acme", Mode::Test, ALL_SCOPES, None).await;
@@ -94,7 +94,7 @@ async fn a_key_of_another_brand_is_unknown() {
 }
 
 #[tokio::test]
-async fn a_newer_catalogue_replaces_the_stored_one_and_an_older_one_gives_way() {
+async fn a_newer_catalogue_is_stored_and_an_older_one_is_ignored() {
     let setup = set_up("").await;
     let (first, second) = (catalogue(1, "acme", &["a.b"]), catalogue(2, "acme", &["a.b", "a.c"]));
     assert_eq!(start_with(&setup, &first).await.unwrap(), ["a.b"]);
@@ -104,11 +104,11 @@ async fn a_newer_catalogue_replaces_the_stored_one_and_an_older_one_gives_way() 
 }
 
 #[tokio::test]
-async fn another_content_under_the_same_version_is_refused() {
+async fn changed_content_under_the_same_version_is_refused() {
     let setup = set_up("").await;
     start_with(&setup, &catalogue(3, "acme", &["a.b"])).await.unwrap();
-    let told = start_with(&setup, &catalogue(3, "acme", &["a.b", "a.c"])).await.unwrap_err();
-    assert!(told.contains("another event catalogue of version 3: raise `version`"), "{told}");
+    let error = start_with(&setup, &catalogue(3, "acme", &["a.b", "a.c"])).await.unwrap_err();
+    assert!(error.contains("another event catalogue of version 3: raise `version`"), "{error}");
 }
 
 #[tokio::test]
@@ -119,43 +119,46 @@ async fn a_name_in_use_can_be_retired_but_not_removed() {
     app.endpoint_to(&receiver, &["a.subscribed"]).await;
     app.stop().await;
     let setup = app.setup();
-    let told = start_with(setup, &catalogue(2, "acme", &["a.other"])).await.unwrap_err();
-    assert!(told.contains("no longer names a.published, a.subscribed, which stored events or endpoints use"), "{told}");
-    assert!(told.contains("`retired = true`"), "{told}");
+    let error = start_with(setup, &catalogue(2, "acme", &["a.other"])).await.unwrap_err();
+    assert!(
+        error.contains("no longer names a.published, a.subscribed, which stored events or endpoints use"),
+        "{error}"
+    );
+    assert!(error.contains("`retired = true`"), "{error}");
     let retired = catalogue(2, "acme", &["-a.published", "-a.subscribed", "a.other"]);
     assert_eq!(start_with(setup, &retired).await.unwrap(), ["a.other"]);
 }
 
 #[tokio::test]
-async fn a_brand_can_change_until_there_are_keys() {
+async fn the_brand_can_change_until_keys_exist() {
     let setup = set_up("").await;
     start_with(&setup, &catalogue(1, "acme", &["a.b"])).await.unwrap();
     start_with(&setup, &catalogue(2, "globex", &["a.b"])).await.unwrap();
     make_key(&setup).await;
-    let told = start_with(&setup, &catalogue(3, "initech", &["a.b"])).await.unwrap_err();
-    assert!(told.contains("the brand cannot change from \"globex\" to \"initech\": API keys exist"), "{told}");
+    let error = start_with(&setup, &catalogue(3, "initech", &["a.b"])).await.unwrap_err();
+    assert!(error.contains("the brand cannot change from \"globex\" to \"initech\": API keys exist"), "{error}");
     start_with(&setup, &catalogue(3, "globex", &["a.b", "a.c"])).await.unwrap();
 }
 
 #[tokio::test]
-async fn a_file_that_is_no_catalogue_keeps_the_server_from_starting_and_says_why() {
+async fn an_invalid_catalogue_prevents_the_start_with_the_reason() {
     let setup = set_up("").await;
     let misfit = catalogue(1, "acme", &["a.b"]).replace("{\"type\":\"object\"}", "{\"required\":[\"id\"]}");
-    let told = start_with(&setup, &misfit).await.unwrap_err();
+    let error = start_with(&setup, &misfit).await.unwrap_err();
     assert!(
-        told.contains("the example of \"a.b\" does not fit its schema: data \"id\" is a required property"),
-        "{told}"
+        error.contains("the example of \"a.b\" violates its schema: data \"id\" is a required property"),
+        "{error}"
     );
     let outside = catalogue(1, "acme", &["a.b"]).replace("\"type\":\"object\"", "\"$ref\":\"https://example.com/\"");
-    let told = start_with(&setup, &outside).await.unwrap_err();
-    assert!(told.contains("the schema of \"a.b\""), "{told}");
+    let error = start_with(&setup, &outside).await.unwrap_err();
+    assert!(error.contains("the schema of \"a.b\""), "{error}");
     std::fs::remove_file(path_of(&setup)).unwrap();
-    let told = Chain(&setup.start_server().await.err().unwrap()).to_string();
-    assert!(told.contains("cannot read the event catalogue") && told.contains("events.toml"), "{told}");
+    let error = Chain(&setup.start_server().await.err().unwrap()).to_string();
+    assert!(error.contains("cannot read the event catalogue") && error.contains("events.toml"), "{error}");
 }
 
 #[tokio::test]
-async fn events_of_a_retired_name_stay_in_the_log_and_are_still_delivered() {
+async fn a_retired_name_stays_in_the_log_but_cannot_be_published() {
     let mut app = set_up(&catalogue(1, "acme", &["a.b", "a.c"])).await.start().await;
     let id = app.publish("a.b", json!({"n": 1})).await;
     std::fs::write(path_of(app.setup()), catalogue(2, "acme", &["-a.b", "a.c"])).unwrap();

@@ -1,4 +1,4 @@
-//! The server as a whole: how it starts with what it is given, where its store is, and how it stops.
+//! The whole server: its catalogue, its clock, its store on PostgreSQL, and its stop.
 
 mod catalogue;
 mod clock;

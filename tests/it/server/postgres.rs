@@ -1,4 +1,4 @@
-//! The whole server on PostgreSQL: what the API promises holds there too, and nodes share one database.
+//! The whole server on PostgreSQL: the API keeps its promises there too, and nodes share one database.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use crate::support::postgres::TestDatabase;
 use crate::support::receiver::{Behaviour, Receiver};
 use crate::support::verify::verify_as_integrator;
 
-/// `None` where there is no server.
+/// `None` without a PostgreSQL server.
 async fn database() -> Option<Arc<TestDatabase>> {
     Some(Arc::new(TestDatabase::new().await?))
 }
@@ -22,7 +22,7 @@ async fn node(database: &Arc<TestDatabase>) -> Setup {
 }
 
 #[tokio::test]
-async fn an_event_goes_to_its_receiver_and_into_the_log() {
+async fn an_event_reaches_its_receiver_and_the_log() {
     let Some(database) = database().await else { return };
     let (app, receiver) = (node(&database).await.start().await, Receiver::start().await);
     let endpoint = app.endpoint_to(&receiver, &["post.created"]).await;
@@ -42,7 +42,7 @@ async fn an_event_goes_to_its_receiver_and_into_the_log() {
 }
 
 #[tokio::test]
-async fn what_one_node_was_told_the_others_know() {
+async fn a_write_on_one_node_is_visible_on_the_others() {
     let Some(database) = database().await else { return };
     let (one, receiver) = (node(&database).await.start().await, Receiver::start().await);
     let mut other = node(&database).await.start().await;
@@ -70,7 +70,7 @@ async fn a_node_with_another_master_key_is_refused() {
 }
 
 #[tokio::test]
-async fn no_node_makes_a_key_or_a_secret_for_itself() {
+async fn a_node_creates_no_master_key_and_no_operator_secret() {
     let Some(database) = database().await else { return };
     let unnamed = node(&database).await.change(|settings| settings.master_key_file = None);
     assert!(matches!(unnamed.start_server().await.err(), Some(StartError::MasterKeyNotNamed)));
@@ -85,7 +85,7 @@ async fn no_node_makes_a_key_or_a_secret_for_itself() {
 }
 
 #[tokio::test]
-async fn two_servers_do_not_share_a_data_directory_even_if_their_store_is_elsewhere() {
+async fn two_servers_never_share_a_data_directory_on_postgresql() {
     let Some(database) = database().await else { return };
     let app = node(&database).await.start().await;
     let data_dir = app.data_dir().to_owned();

@@ -1,4 +1,4 @@
-//! What a stop waits for, what it cuts off, and what it leaves to the next start.
+//! Graceful stop: what it waits for, what it cuts off, and which attempts the next start repeats.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use crate::support::receiver::{Behaviour, Receiver, connect, refuses};
 use crate::support::wait::bounded;
 
 #[tokio::test]
-async fn a_directory_belongs_to_one_server_until_that_one_has_stopped() {
+async fn a_data_directory_belongs_to_one_server_until_it_has_stopped() {
     let mut app = App::start().await;
     match app.setup().start_server().await {
         Err(StartError::Store(OpenError::InUse { path })) => assert_eq!(path, app.data_dir().display().to_string()),
@@ -28,8 +28,8 @@ async fn a_directory_belongs_to_one_server_until_that_one_has_stopped() {
 }
 
 #[tokio::test]
-async fn clients_that_say_nothing_do_not_hold_up_a_stop() {
-    // The grace is longer than the tests wait for anything.
+async fn silent_and_idle_clients_do_not_delay_a_stop() {
+    // The grace period is longer than any wait in the tests.
     let app = App::set_up().await.change(|settings| settings.stop_grace = Duration::from_secs(600));
     let mut app = app.start().await;
     let address = app.server().address();
@@ -46,7 +46,7 @@ async fn clients_that_say_nothing_do_not_hold_up_a_stop() {
 }
 
 #[tokio::test]
-async fn clients_in_the_middle_of_a_request_are_cut_off_when_the_grace_is_over() {
+async fn half_sent_requests_are_cut_off_after_the_grace_period() {
     let app = App::set_up().await.change(|settings| settings.stop_grace = Duration::from_millis(200));
     let mut app = app.start().await;
     let key = app.caller().secret().unwrap().to_owned();
@@ -65,7 +65,7 @@ async fn clients_in_the_middle_of_a_request_are_cut_off_when_the_grace_is_over()
 }
 
 #[tokio::test]
-async fn an_attempt_that_outlasts_the_grace_is_abandoned_and_made_again_by_the_next_start() {
+async fn an_attempt_longer_than_the_grace_is_abandoned_and_repeated() {
     let app =
         App::set_up().await.allow("127.0.0.0/8").change(|settings| settings.stop_grace = Duration::from_millis(200));
     let mut app = app.start().await;

@@ -1,9 +1,11 @@
-//! Every promise of the trait `Store`, each stated once and run on each back end.
+//! The conformance suite: each promise of the store's role traits, stated once and run on each back end.
 //!
-//! A fact is an `async fn` that takes a fresh [`Fixture`](super::fixture::Fixture); `on_each_backend!` at the foot of a
-//! file runs its facts as tests named after the back end, like `claim::sqlite::a_claim_…`. What only one back end does
-//! stands in the file of its own name beside this one. Opening again is the next process on SQLite, and another node on
-//! PostgreSQL, where the leases of the last one hold.
+//! A fact is an `async fn` that takes a fresh [`Fixture`](super::fixture::Fixture). `on_each_backend!` at the top of a
+//! file runs each fact as one test per back end, such as `claim::sqlite::a_claim_…`. A promise that only one back end
+//! makes is tested in `sqlite.rs` or `postgres*.rs` beside this file.
+//!
+//! [`Fixture::reopen`](super::fixture::Fixture::reopen) is the next process on SQLite. On PostgreSQL it is another
+//! node, and the leases of the previous one still hold.
 
 /// Runs each fact as a test on each back end.
 macro_rules! on_each_backend {
@@ -36,7 +38,7 @@ macro_rules! on_each_backend {
     };
 }
 
-mod access;
+mod api_key;
 mod audit;
 mod catalogue;
 mod claim;
@@ -45,13 +47,14 @@ mod delivery;
 mod endpoint;
 mod endpoint_change;
 mod endpoint_end;
+pub mod endpoint_health;
 mod endpoint_options;
 mod event;
 mod event_log;
 mod fairness;
-pub mod health;
 mod idempotency;
 mod interleaving;
+mod meta;
 mod ordering;
 mod ordering_walk;
 mod outcome;

@@ -1,4 +1,4 @@
-//! Copying a store from one back end to the other: nothing is lost, nothing is twice, and deliveries go on where they were.
+//! Copying a store from one back end to the other: nothing is lost or duplicated, and deliveries resume.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -7,7 +7,6 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use postrider::clock::SystemClock;
-use postrider_domain::access::Mode;
 use postrider_domain::attempt::AttemptOutcome;
 use postrider_domain::delivery::DeliveryStatus;
 use postrider_domain::endpoint::{OpaqueId, SecretVersion};
@@ -19,7 +18,7 @@ use postrider_domain::replay::{REPLAYED_BY_DEFAULT, ReplayRange};
 use postrider_domain::time::Clock;
 use postrider_store::copy::{self, CopyError, Row, Selection, Side, TABLES, Tables, Value, Watch};
 use postrider_store::{
-    Claim, NewCatalogue, NewEndpoint, OpenError, SealedHeader, SealedOptions, Store, StoreSeed, Written,
+    Claim, Meta, NewCatalogue, NewEndpoint, OpenError, SealedHeader, SealedOptions, Store, StoreSeed, Written,
 };
 use postrider_store_postgres::copy::PostgresTables;
 use postrider_store_postgres::{PostgresSettings, PostgresStore, TimeSource};
@@ -27,7 +26,7 @@ use postrider_store_sqlite::SqliteStore;
 use postrider_store_sqlite::copy::SqliteTables;
 use tempfile::TempDir;
 
-use super::conformance::health::pause;
+use super::conformance::endpoint_health::pause;
 use super::fixture::{Backend, EVENT_TYPE, Fixture, START, TAG, outline, signing_key};
 use crate::support::clock::ManualClock;
 use crate::support::postgres::{CONNECTIONS, TestDatabase};
@@ -42,7 +41,8 @@ struct Database(String);
 #[async_trait]
 impl Backend for Directory {
     async fn open(&self, clock: Arc<dyn Clock>, seed: StoreSeed) -> Arc<dyn Store> {
-        // A process that another test starts holds copies of every open file, the lock among them, until it runs its program.
+        // A process that another test starts holds copies of all open files, including the lock, until it executes its
+        // program.
         let open = || async {
             match SqliteStore::open(self.0.path(), Arc::clone(&clock), seed).await {
                 Err(OpenError::InUse { .. }) => None,
@@ -65,9 +65,9 @@ fn settings(url: &str) -> PostgresSettings {
     PostgresSettings { pool_size: CONNECTIONS, ..PostgresSettings::new(url) }
 }
 
-struct Unwatched;
+struct NoProgress;
 
-impl Watch for Unwatched {
+impl Watch for NoProgress {
     fn table_begins(&mut self, _table: &'static str, _rows: u64, _done: u64) {}
     fn rows_written(&mut self, _rows: u64) {}
     fn table_ends(&mut self) {}
@@ -84,7 +84,7 @@ async fn directory(path: &Path, side: Side) -> SqliteTables {
 }
 
 async fn database(url: &str, side: Side) -> PostgresTables {
-    // The connection that held the lock of a copy before may still be closing.
+    // The connection of an earlier copy may still hold its lock while it closes.
     let open = || async {
         match PostgresTables::open(&settings(url), side).await {
             Err(CopyError::Busy(_)) => None,
@@ -106,7 +106,7 @@ async fn rows(store: &dyn Tables, table: copy::Table) -> (Vec<String>, Vec<Row>)
         let after = all.last().map(|row| row[..selection.key_columns].to_vec());
         let more = store.read(&selection, after.as_deref()).await.unwrap();
         if more.is_empty() {
-            // Text is ordered otherwise by another database.
+            // The databases collate text differently.
             all.sort_by_key(|row| format!("{row:?}"));
             return (selection.columns, all);
         }
@@ -114,7 +114,8 @@ async fn rows(store: &dyn Tables, table: copy::Table) -> (Vec<String>, Vec<Row>)
     }
 }
 
-/// The same rows on both sides, but that claims were released in the target if it is a database. Returns how many there are.
+/// Asserts that both sides hold the same rows. Ignores the due times of claims, which a copy to PostgreSQL releases.
+/// Returns the number of rows.
 async fn assert_same(source: &dyn Tables, target: &dyn Tables) -> usize {
     let mut total = 0;
     for table in TABLES {
@@ -129,16 +130,16 @@ async fn assert_same(source: &dyn Tables, target: &dyn Tables) -> usize {
                 released.into_iter().for_each(|at| row[at] = Value::Null);
             }
         }
-        assert!(!before.is_empty(), "{} has no rows, so nothing is shown of it", table.name);
+        assert!(!before.is_empty(), "{} has no rows, so the test proves nothing about it", table.name);
         assert_eq!(before, after, "{} {columns:?}", table.name);
         total += before.len();
     }
     total
 }
 
-/// A store in which everything is under way.
+/// A store with at least one row in each table, and deliveries in various states.
 struct Full {
-    place: Arc<TempDir>,
+    directory: Arc<TempDir>,
     clock: ManualClock,
     claimed: Claim,
     retried: Claim,
@@ -146,9 +147,9 @@ struct Full {
 }
 
 async fn full() -> Full {
-    let place = Arc::new(tempfile::tempdir().unwrap());
+    let directory = Arc::new(tempfile::tempdir().unwrap());
     let clock = ManualClock::new(START);
-    let at = Fixture::on_clock(Directory(Arc::clone(&place)), clock.clone()).await;
+    let at = Fixture::on_clock(Directory(Arc::clone(&directory)), clock.clone()).await;
     at.store().meta_or_insert("master_key_id", vec![7; 8]).await.unwrap();
     let names = vec![EVENT_TYPE.to_owned()];
     let new = NewCatalogue { version: 1, text: "text".to_owned(), content_hash: [1; 32], brand: "b".to_owned(), names };
@@ -171,8 +172,7 @@ async fn full() -> Full {
     let retried = at.claim_one().await;
     at.record(at.retry(&retried, Duration::from_secs(30))).await;
     at.accept(vec![at.event_with("an-external-id", 9)]).await;
-    let scope =
-        IdempotencyScope { workspace_key: at.workspace.key, mode: Mode::Live, route: "POST /v1/events".to_owned() };
+    let scope = IdempotencyScope { tenant: at.tenant(), route: "POST /v1/events".to_owned() };
     let request = IdempotentRequest { scope, key: OpaqueId::parse("k").unwrap(), body_hash: [1; 32] };
     let render =
         |_: &Vec<EventReceipt>| RecordedAnswer { status: 202, body: Bytes::from_static(b"\0{}"), sealed: true };
@@ -183,31 +183,33 @@ async fn full() -> Full {
     let options_endpoint = at.endpoint().await;
     at.replay(&options_endpoint, range).await;
     let claimed = at.claim_one().await;
-    Full { place, clock, claimed, retried, blocked }
+    Full { directory, clock, claimed, retried, blocked }
 }
 
 async fn copy_all(source: &dyn Tables, target: &dyn Tables, clock: &ManualClock) -> Result<(), CopyError> {
-    for counted in copy::copy(source, target, clock.now(), &mut Unwatched).await? {
+    for counted in copy::copy(source, target, clock.now(), &mut NoProgress).await? {
         assert_eq!(counted.source, counted.target, "{}", counted.table);
     }
     Ok(())
 }
 
-/// Every delivery goes on: the lost claim is recorded, the numbers of attempts have no gap and no repeat.
-async fn assert_goes_on(at: &Fixture, full: &Full) {
+/// Asserts that every delivery resumes: the lost claim is recorded, and attempt numbers have no gap and no repeat.
+async fn assert_resumes(at: &Fixture, full: &Full) {
     let first = at.claim(100).await.claims;
-    let again = first.iter().find(|claim| claim.delivery_id == full.claimed.delivery_id).expect("released at once");
+    let again = first
+        .iter()
+        .find(|claim| claim.delivery_id == full.claimed.delivery_id)
+        .expect("the claim is released at once");
     assert_eq!(again.attempt, full.claimed.attempt + 1);
     let (_, attempts) = at.delivery(again.delivery_id).await;
     assert_eq!(attempts.last().unwrap().outcome, AttemptOutcome::Abandoned);
     for claim in &first {
         at.record(at.delivered(claim)).await;
     }
-    assert!(!first.iter().any(|claim| claim.delivery_id == full.retried.delivery_id), "it waits");
+    assert!(!first.iter().any(|claim| claim.delivery_id == full.retried.delivery_id), "the retry waits");
     at.advance(Duration::from_secs(31));
     let later = at.claim(100).await.claims;
-    let retried =
-        later.iter().find(|claim| claim.delivery_id == full.retried.delivery_id).expect("due by its schedule");
+    let retried = later.iter().find(|claim| claim.delivery_id == full.retried.delivery_id).expect("the retry is due");
     assert_eq!(retried.attempt, 2);
     for claim in &later {
         at.record(at.delivered(claim)).await;
@@ -217,17 +219,17 @@ async fn assert_goes_on(at: &Fixture, full: &Full) {
     let (blocked, _) = at.delivery(full.blocked.delivery_id).await;
     assert_eq!(blocked.status, DeliveryStatus::Failed);
     at.skip(full.blocked.delivery_id).await;
-    assert!(!at.claim(100).await.claims.is_empty(), "the order goes on");
+    assert!(!at.claim(100).await.claims.is_empty(), "the order resumes");
 }
 
 #[tokio::test]
-async fn a_store_that_went_to_postgres_and_back_holds_the_same_and_goes_on() {
+async fn a_copy_to_postgres_and_back_holds_the_same_and_resumes() {
     let Some(test_database) = TestDatabase::new().await else { return };
     let url = test_database.url();
     let full = full().await;
     let back = Arc::new(tempfile::tempdir().unwrap());
     {
-        let source = directory(full.place.path(), Side::Source).await;
+        let source = directory(full.directory.path(), Side::Source).await;
         let target = database(&url, Side::Target).await;
         copy_all(&source, &target, &full.clock).await.unwrap();
         assert!(assert_same(&source, &target).await > 60);
@@ -239,27 +241,27 @@ async fn a_store_that_went_to_postgres_and_back_holds_the_same_and_goes_on() {
         assert_same(&source, &target).await;
     }
     let on_postgres = Fixture::on_clock(Database(url), full.clock.clone()).await;
-    assert_goes_on(&on_postgres, &full).await;
+    assert_resumes(&on_postgres, &full).await;
     let clock = ManualClock::new(full.clock.now().minus(Duration::from_secs(31)));
     let on_sqlite = Fixture::on_clock(Directory(back), clock).await;
-    assert_goes_on(&on_sqlite, &full).await;
+    assert_resumes(&on_sqlite, &full).await;
 }
 
 #[tokio::test]
-async fn only_an_empty_store_or_the_same_copy_unfinished_is_copied_to() {
+async fn a_copy_needs_an_empty_target_or_its_own_unfinished_copy() {
     let Some(test_database) = TestDatabase::new().await else { return };
     let url = test_database.url();
     let full = full().await;
     let other = Arc::new(tempfile::tempdir().unwrap());
     drop(Fixture::new(Directory(Arc::clone(&other))).await);
-    let source = directory(full.place.path(), Side::Source).await;
+    let source = directory(full.directory.path(), Side::Source).await;
     let refused = copy_all(&source, &directory(other.path(), Side::Target).await, &full.clock).await;
     assert!(matches!(refused, Err(CopyError::NotEmpty("workspaces"))), "{refused:?}");
     let target = database(&url, Side::Target).await;
     copy_all(&source, &target, &full.clock).await.unwrap();
     let refused = copy_all(&source, &target, &full.clock).await;
     assert!(matches!(refused, Err(CopyError::NotEmpty("workspaces"))), "{refused:?}");
-    // As a copy leaves it that was cut off.
+    // The mark that an interrupted copy leaves.
     let mark = copy::Mark { name: copy::UNFINISHED.to_owned(), value: b"of another".to_vec() };
     target.set_mark(mark).await.unwrap();
     let refused = copy_all(&source, &target, &full.clock).await;
@@ -272,19 +274,19 @@ async fn only_an_empty_store_or_the_same_copy_unfinished_is_copied_to() {
 }
 
 #[tokio::test]
-async fn what_a_server_uses_is_neither_copied_nor_copied_to() {
+async fn a_store_in_use_is_neither_source_nor_target_of_a_copy() {
     let Some(test_database) = TestDatabase::new().await else { return };
     let url = test_database.url();
-    let place = Arc::new(tempfile::tempdir().unwrap());
-    let at = Fixture::new(Directory(Arc::clone(&place))).await;
-    let refused = SqliteTables::open(place.path(), Side::Source).err();
+    let used = Arc::new(tempfile::tempdir().unwrap());
+    let at = Fixture::new(Directory(Arc::clone(&used))).await;
+    let refused = SqliteTables::open(used.path(), Side::Source).err();
     assert!(matches!(refused, Some(CopyError::Open(Side::Source, OpenError::InUse { .. }))), "{refused:?}");
     drop(at);
     let nothing = PostgresTables::open(&settings(&url), Side::Source).await.err();
     assert!(matches!(nothing, Some(CopyError::Missing(Side::Source))), "{nothing:?}");
     let seed = StoreSeed { tag: TAG, node: 1 };
     let node = PostgresStore::open(&settings(&url), Arc::new(SystemClock), seed).await.unwrap();
-    let source = directory(place.path(), Side::Source).await;
+    let source = directory(used.path(), Side::Source).await;
     let target = database(&url, Side::Target).await;
     let clock = ManualClock::new(START);
     let refused = copy_all(&source, &target, &clock).await;
@@ -293,7 +295,7 @@ async fn what_a_server_uses_is_neither_copied_nor_copied_to() {
     let elsewhere = tempfile::tempdir().unwrap();
     let refused = copy_all(&target, &directory(elsewhere.path(), Side::Target).await, &clock).await;
     assert!(matches!(refused, Err(CopyError::InUse(Side::Source))), "{refused:?}");
-    // It takes its leave when it ends, and then its database may be copied to.
+    // The node deregisters when it is dropped. Then the database is free for a copy.
     drop(node);
     let copied = || async {
         match copy_all(&source, &target, &clock).await {

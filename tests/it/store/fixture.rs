@@ -1,4 +1,6 @@
-//! A store on a clock that stands still, and short ways to bring it into the state that a fact is about.
+//! The store under test on a manual clock, with short helpers that bring it into the state a test needs.
+//!
+//! The helpers panic on failure. A test of a refusal calls the `try_…` variant or the store itself.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -10,54 +12,64 @@ use futures_util::StreamExt;
 use postrider_domain::access::{ApiKey, ApiKeyHash, Mode, Scope, Scopes};
 use postrider_domain::attempt::{Attempt, AttemptOutcome};
 use postrider_domain::audit::{AuditEntry, AuditFilter, Author};
-use postrider_domain::delivery::DeliveryFilter;
-use postrider_domain::delivery::{Delivery, DeliveryStatus, EndReason};
+use postrider_domain::delivery::{Delivery, DeliveryFilter, DeliveryStatus, EndReason};
 use postrider_domain::endpoint::{
     DisabledReason, Endpoint, EndpointChange, EndpointName, EndpointUrl, OpaqueId, ProjectId, SecretVersion,
 };
+use postrider_domain::endpoint_health::{Failure, Signal};
 use postrider_domain::endpoint_options::{DeliveryOrder, OptionsChange};
 use postrider_domain::event::{EventReceipt, NewEvent};
 use postrider_domain::event_type::EventTypeName;
-use postrider_domain::health::{Failure, Signal};
 use postrider_domain::id::{ApiKeyId, DeliveryId, EndpointId, EventId, ReplayId, RowKey, StoreTag, WorkspaceId};
 use postrider_domain::limits;
 use postrider_domain::page::PageRequest;
 use postrider_domain::replay::{Replay, ReplayCount, ReplayRange};
+use postrider_domain::tenant::Tenant;
 use postrider_domain::time::{Clock, Timestamp};
 use postrider_domain::workspace::{Workspace, WorkspaceName};
 use postrider_store::{
-    AfterAttempt, Claim, Claimed, DeleteEndpointError, EndpointLimits, EndpointUpdate, Lane, LaneQuota, NewApiKey,
-    NewEndpoint, NewReplay, NewWorkspace, OutcomeRecord, Recorded, RequeueError, RotateSecretError, SealedOptions,
-    SealedSigningKey, SecretRotation, SkipDeliveryError, StopReplayError, Store, StoreSeed, UpdateEndpointError,
-    Written,
+    AfterAttempt, Claim, Claimed, CreateEndpointError, DeleteEndpointError, EndpointLimits, EndpointUpdate, Lane,
+    LaneQuota, NewApiKey, NewEndpoint, NewReplay, NewWorkspace, OutcomeRecord, Recorded, ReplayScope, RequeueError,
+    RotateSecretError, SealedOptions, SealedSigningKey, SecretRotation, SkipDeliveryError, StopReplayError, Store,
+    StoreSeed, UpdateEndpointError, Write, Written,
 };
 
 use crate::support::clock::ManualClock;
 use crate::support::wait::bounded;
 
-/// Where the fixture's clock starts.
+/// The initial time of the fixture's clock.
 pub const START: Timestamp = Timestamp::from_millis(1_778_846_400_000);
 
-/// The tag that every new store is offered.
+/// The tag in the seed of every new store.
 pub const TAG: StoreTag = StoreTag::from_u32(0x00c0_ffee);
 
-/// What every endpoint and event is about unless a fact says otherwise.
+/// The type of every event and of every subscription, unless a test names another.
 pub const EVENT_TYPE: &str = "post.created";
 
-/// All that an operator can be told.
+/// The types of all operational events.
 pub const OPERATIONAL_EVENTS: [&str; 5] =
     ["endpoint.failing", "endpoint.paused", "endpoint.disabled", "endpoint.recovered", "delivery.exhausted"];
 
-/// Who writes, unless a fact says otherwise.
+/// The author of every write, unless a test names another.
 pub const AUTHOR: Author = Author::COMMAND_LINE;
 
-/// One place with data, which can be opened again after its store was dropped.
+/// A live tenant.
+pub const fn tenant_of(workspace: RowKey) -> Tenant {
+    Tenant { workspace, mode: Mode::Live }
+}
+
+/// A write for the tenant, from the command line and without an idempotency key.
+pub const fn write<T>(tenant: Tenant) -> Write<T> {
+    Write { tenant, author: Author { mode: tenant.mode, ..AUTHOR }, recording: None }
+}
+
+/// A database or directory that can be opened again after its store was dropped.
 #[async_trait]
 pub trait Backend: Send + Sync {
     async fn open(&self, clock: Arc<dyn Clock>, seed: StoreSeed) -> Arc<dyn Store>;
 }
 
-/// A quota that lets every lane have this much.
+/// The same quota for every lane.
 pub struct EachLane(pub usize);
 
 impl LaneQuota for EachLane {
@@ -69,9 +81,9 @@ impl LaneQuota for EachLane {
 pub struct Fixture {
     backend: Box<dyn Backend>,
     pub clock: ManualClock,
-    /// `None` only while it is reopened.
+    /// `None` only inside [`Fixture::reopen`].
     store: Option<Arc<dyn Store>>,
-    /// A workspace that is there from the start.
+    /// Exists from the start.
     pub workspace: Workspace,
     starts: u16,
     drawn: AtomicU32,
@@ -92,22 +104,32 @@ impl Fixture {
     }
 
     pub fn store(&self) -> &Arc<dyn Store> {
-        self.store.as_ref().expect("it is open but inside `reopen`")
+        self.store.as_ref().expect("the store is open outside of `reopen`")
     }
 
-    /// Ends the process that had the store and starts another on the same data.
+    /// Drops the store and opens the same data again, as the next process does.
     pub async fn reopen(&mut self) {
         self.starts += 1;
-        let last = self.store.take().expect("it is open");
-        assert_eq!(Arc::strong_count(&last), 1, "someone still uses the store of the process that ends");
+        let last = self.store.take().expect("the store is open");
+        assert_eq!(Arc::strong_count(&last), 1, "the store to close is still in use");
         drop(last);
         let seed = StoreSeed { tag: StoreTag::from_u32(TAG.as_u32() + 1), node: self.starts };
         self.store = Some(self.backend.open(Arc::new(self.clock.clone()), seed).await);
     }
 
-    /// Another process on the same data at the same time, which only some back ends bear.
+    /// A second process on the same data. SQLite does not allow it.
     pub async fn another_node(&self, clock: impl Clock) -> Arc<dyn Store> {
         self.backend.open(Arc::new(clock), StoreSeed { tag: TAG, node: self.starts + 1 }).await
+    }
+
+    /// The fixture's workspace in live mode.
+    pub const fn tenant(&self) -> Tenant {
+        tenant_of(self.workspace.key)
+    }
+
+    /// The fixture's workspace in test mode.
+    pub const fn test_tenant(&self) -> Tenant {
+        Tenant { mode: Mode::Test, ..self.tenant() }
     }
 
     pub async fn other_workspace(&self) -> Workspace {
@@ -116,7 +138,7 @@ impl Fixture {
         self.store().ensure_workspace(new).await.unwrap()
     }
 
-    /// Letters that no other id of this fixture has.
+    /// Letters for an id. Each call returns others.
     pub fn letters(&self) -> [u8; 16] {
         let mut number = self.drawn.fetch_add(1, Ordering::Relaxed);
         let mut letters = [b'0'; 16];
@@ -130,9 +152,8 @@ impl Fixture {
     pub fn new_api_key(&self, hash: u8) -> NewApiKey {
         NewApiKey {
             id: ApiKeyId::from_letters(self.letters()),
-            workspace_key: self.workspace.key,
+            tenant: self.tenant(),
             name: None,
-            mode: Mode::Live,
             hash: ApiKeyHash([hash; 32]),
             last4: "wxyz".to_owned(),
             scopes: Scopes::of(&[Scope::EventsWrite, Scope::WebhooksRead]),
@@ -143,19 +164,15 @@ impl Fixture {
     }
 
     pub async fn api_key(&self, new: NewApiKey) -> ApiKey {
-        match self.store().create_api_key(new, None).await.unwrap() {
-            Written::Done(api_key) => api_key,
-            other => panic!("without a key nothing is replayed: {other:?}"),
-        }
+        done(self.store().create_api_key(new, None).await.unwrap())
     }
 
-    /// An endpoint for `post.created` of every project of the workspace.
+    /// An endpoint for `post.created`, without a project.
     pub fn new_endpoint(&self) -> NewEndpoint {
         let id = EndpointId::from_letters(self.letters());
         NewEndpoint {
             key: self.store().next_key(),
             id,
-            workspace_key: self.workspace.key,
             project_id: None,
             name: EndpointName::parse("an endpoint").unwrap(),
             url: EndpointUrl::parse(&format!("https://hooks.example.com/{id}")).unwrap(),
@@ -165,51 +182,52 @@ impl Fixture {
             options: OptionsChange::default(),
             sealed: SealedOptions::default(),
             limits: EndpointLimits { per_project: 10_000, per_workspace: 10_000 },
-            author: AUTHOR,
         }
     }
 
-    /// What was written in the workspace, newest first.
+    /// The audit log of the workspace, newest first.
     pub async fn audit(&self) -> Vec<AuditEntry> {
-        let page = PageRequest::parse(Some("200"), None).unwrap();
-        self.store().list_audit(Some(self.workspace.key), AuditFilter::default(), page).await.unwrap().items
+        self.store().list_audit(Some(self.workspace.key), AuditFilter::default(), Self::page()).await.unwrap().items
     }
 
     pub async fn create(&self, new: NewEndpoint) -> Endpoint {
-        match self.store().create_endpoint(new, None).await.unwrap() {
-            Written::Done(endpoint) => endpoint,
-            other => panic!("without a key nothing is replayed: {other:?}"),
-        }
+        self.create_in(self.tenant(), new).await
+    }
+
+    pub async fn create_in(&self, tenant: Tenant, new: NewEndpoint) -> Endpoint {
+        self.try_create(tenant, new).await.unwrap()
+    }
+
+    pub async fn try_create(&self, tenant: Tenant, new: NewEndpoint) -> Result<Endpoint, CreateEndpointError> {
+        self.store().create_endpoint(write(tenant), new).await.map(done)
     }
 
     pub async fn endpoint(&self) -> Endpoint {
         self.create(self.new_endpoint()).await
     }
 
-    /// An endpoint that gets one delivery at a time, in the order of acceptance.
+    /// An endpoint with strict order.
     pub async fn strict_endpoint(&self) -> Endpoint {
         let options = OptionsChange { ordering: Some(DeliveryOrder::Strict), ..OptionsChange::default() };
         self.create(NewEndpoint { options, ..self.new_endpoint() }).await
     }
 
-    /// Switches the endpoint's order on or off.
     pub async fn set_order(&self, endpoint: &Endpoint, ordering: DeliveryOrder) {
         let options = OptionsChange { ordering: Some(ordering), ..OptionsChange::default() };
         self.update(endpoint, EndpointChange { options, ..EndpointChange::default() }).await;
     }
 
-    /// Many endpoints, made side by side, in this order.
+    /// `count` endpoints, created concurrently.
     pub async fn endpoints(&self, count: usize) -> Vec<Endpoint> {
         futures_util::stream::iter((0..count).map(|_| self.endpoint())).buffered(32).collect().await
     }
 
-    /// A live `post.created` of no project.
+    /// A live `post.created` without a project.
     pub fn event(&self) -> NewEvent {
         let id = EventId::new(self.store().next_key(), self.store().tag());
         NewEvent {
             id,
-            workspace_key: self.workspace.key,
-            mode: Mode::Live,
+            tenant: self.tenant(),
             event_type: EventTypeName::from_stored(EVENT_TYPE),
             project_id: None,
             external_id: None,
@@ -217,6 +235,11 @@ impl Fixture {
             body_hash: [1; 32],
             envelope: Bytes::from(format!("{{\"id\":\"{id}\"}}")),
         }
+    }
+
+    /// [`Self::event`] as a test key publishes it.
+    pub fn test_event(&self) -> NewEvent {
+        NewEvent { tenant: self.test_tenant(), ..self.event() }
     }
 
     pub fn event_of(&self, event_type: &str, project: Option<&str>) -> NewEvent {
@@ -233,56 +256,52 @@ impl Fixture {
     }
 
     pub async fn accept(&self, events: Vec<NewEvent>) -> Vec<EventReceipt> {
-        match self.store().accept_events(events, None).await.unwrap() {
-            Written::Done(receipts) => receipts,
-            other => panic!("without a key nothing is replayed: {other:?}"),
-        }
+        done(self.store().accept_events(events, None).await.unwrap())
     }
 
-    /// Accepts `count` events of the usual kind.
+    /// Accepts `count` events like [`Self::event`].
     pub async fn publish(&self, count: usize) -> Vec<EventReceipt> {
         self.accept((0..count).map(|_| self.event()).collect()).await
     }
 
-    /// A test of the endpoint's, as one by hand.
     pub async fn accept_test(&self, endpoint: &Endpoint) -> Delivery {
         self.try_test(endpoint.id, self.event()).await.unwrap()
     }
 
     pub async fn try_test(&self, endpoint_id: EndpointId, event: NewEvent) -> Result<Delivery, RequeueError> {
-        self.store().accept_test(endpoint_id, event, AUTHOR, None).await.map(done)
+        self.store().accept_test(write(event.tenant), endpoint_id, event).await.map(done)
     }
 
     pub async fn retry_by_hand(&self, id: DeliveryId) -> Delivery {
-        self.try_retry(self.workspace.key, id, Mode::Live).await.unwrap()
+        self.try_retry(self.tenant(), id).await.unwrap()
     }
 
-    pub async fn try_retry(&self, workspace_key: RowKey, id: DeliveryId, mode: Mode) -> Result<Delivery, RequeueError> {
-        self.store().retry_delivery(workspace_key, id, Author { mode, ..AUTHOR }, None).await.map(done)
+    pub async fn try_retry(&self, tenant: Tenant, id: DeliveryId) -> Result<Delivery, RequeueError> {
+        self.store().retry_delivery(write(tenant), id).await.map(done)
     }
 
     pub async fn skip(&self, id: DeliveryId) -> Delivery {
-        self.try_skip(self.workspace.key, id).await.unwrap()
+        self.try_skip(self.tenant(), id).await.unwrap()
     }
 
-    pub async fn try_skip(&self, workspace_key: RowKey, id: DeliveryId) -> Result<Delivery, SkipDeliveryError> {
-        self.store().skip_delivery(workspace_key, id, AUTHOR, None).await.map(done)
+    pub async fn try_skip(&self, tenant: Tenant, id: DeliveryId) -> Result<Delivery, SkipDeliveryError> {
+        self.store().skip_delivery(write(tenant), id).await.map(done)
     }
 
     pub async fn update(&self, endpoint: &Endpoint, change: EndpointChange) -> Endpoint {
-        self.try_update(self.workspace.key, endpoint.id, change, 10_000).await.unwrap()
+        self.try_update(self.tenant(), endpoint.id, change, 10_000).await.unwrap()
     }
 
     pub async fn try_update(
         &self,
-        workspace_key: RowKey,
+        tenant: Tenant,
         id: EndpointId,
         change: EndpointChange,
         per_project: u32,
     ) -> Result<Endpoint, UpdateEndpointError> {
         let limits = EndpointLimits { per_project, per_workspace: 10_000 };
         let update = EndpointUpdate { change, sealed: SealedOptions::default(), limits };
-        self.store().update_endpoint(workspace_key, id, update, AUTHOR, None).await.map(done)
+        self.store().update_endpoint(write(tenant), id, update).await.map(done)
     }
 
     pub async fn switch(&self, endpoint: &Endpoint, is_active: bool) -> Endpoint {
@@ -290,25 +309,25 @@ impl Fixture {
     }
 
     pub async fn delete(&self, endpoint: &Endpoint) {
-        self.try_delete(self.workspace.key, endpoint.id).await.unwrap();
+        self.try_delete(self.tenant(), endpoint.id).await.unwrap();
     }
 
-    pub async fn try_delete(&self, workspace_key: RowKey, id: EndpointId) -> Result<(), DeleteEndpointError> {
-        self.store().delete_endpoint(workspace_key, id, AUTHOR, None).await.map(done)
+    pub async fn try_delete(&self, tenant: Tenant, id: EndpointId) -> Result<(), DeleteEndpointError> {
+        self.store().delete_endpoint(write(tenant), id).await.map(done)
     }
 
     pub async fn found(&self, endpoint: &Endpoint) -> Option<Endpoint> {
-        self.store().find_endpoint(self.workspace.key, endpoint.id).await.unwrap()
+        self.store().find_endpoint(self.tenant(), endpoint.id).await.unwrap()
     }
 
-    /// Rotates to the version, with the sealed secret `[version]`.
+    /// Rotates to this version. The sealed secret is the byte `version`.
     pub async fn rotate(&self, endpoint: &Endpoint, version: u32, overlap: Duration, revoke_queued: bool) -> Endpoint {
-        self.try_rotate(self.workspace.key, endpoint.id, version, overlap, revoke_queued).await.unwrap()
+        self.try_rotate(self.tenant(), endpoint.id, version, overlap, revoke_queued).await.unwrap()
     }
 
     pub async fn try_rotate(
         &self,
-        workspace_key: RowKey,
+        tenant: Tenant,
         id: EndpointId,
         version: u32,
         overlap: Duration,
@@ -317,32 +336,34 @@ impl Fixture {
         let sealed = vec![u8::try_from(version).unwrap()];
         let last4 = format!("{version:04}");
         let (version, signing_key) = (SecretVersion(version), signing_key(version));
-        let rotation = SecretRotation { version, sealed, last4, signing_key, overlap, revoke_queued };
-        self.store().rotate_secret(workspace_key, id, rotation, AUTHOR).await
+        let rotation = SecretRotation { version, sealed, last4, signing_key, overlap, revoke_queued, author: AUTHOR };
+        self.store().rotate_secret(tenant, id, rotation).await
     }
 
-    /// Counts the first step of what a replay would send.
+    /// The first step of [`Self::count_replay`], and where the next one begins.
     pub async fn first_count(
         &self,
         endpoint: &Endpoint,
         range: ReplayRange,
         mode: Mode,
     ) -> (ReplayCount, Option<RowKey>) {
-        self.store().count_replayable(endpoint.key, mode, range, RowKey::from_i64(0)).await.unwrap()
+        let scope = ReplayScope { endpoint_key: endpoint.key, mode, range };
+        self.store().count_replayable(scope, RowKey::from_i64(0)).await.unwrap()
     }
 
-    /// Counts all that a replay would send.
+    /// Counts the deliveries that a replay would send.
     pub async fn count_replay(&self, endpoint: &Endpoint, range: ReplayRange, mode: Mode) -> ReplayCount {
         let (mut sum, mut after) = self.first_count(endpoint, range.clone(), mode).await;
         while let Some(from) = after {
-            let (step, next) = self.store().count_replayable(endpoint.key, mode, range.clone(), from).await.unwrap();
+            let scope = ReplayScope { endpoint_key: endpoint.key, mode, range: range.clone() };
+            let (step, next) = self.store().count_replayable(scope, from).await.unwrap();
             sum = ReplayCount { total: sum.total + step.total, unavailable: sum.unavailable + step.unavailable };
             after = next;
         }
         sum
     }
 
-    /// A live replay, counted first.
+    /// Counts and creates a live replay.
     pub async fn replay(&self, endpoint: &Endpoint, range: ReplayRange) -> Replay {
         let total = self.count_replay(endpoint, range.clone(), Mode::Live).await.total;
         self.try_replay(endpoint, range, Mode::Live, total).await.unwrap()
@@ -355,21 +376,21 @@ impl Fixture {
         mode: Mode,
         total: u64,
     ) -> Result<Replay, RequeueError> {
-        let new = NewReplay { author: Author { mode, ..AUTHOR }, range, total };
-        self.store().create_replay(self.workspace.key, endpoint.id, new, None).await.map(done)
+        let new = NewReplay { endpoint_id: endpoint.id, range, total };
+        self.store().create_replay(write(Tenant { mode, ..self.tenant() }), new).await.map(done)
     }
 
     pub async fn stop_replay(&self, endpoint: &Endpoint, id: ReplayId) -> Result<Replay, StopReplayError> {
-        self.try_stop_replay(self.workspace.key, endpoint.id, id).await
+        self.try_stop_replay(self.tenant(), endpoint.id, id).await
     }
 
     pub async fn try_stop_replay(
         &self,
-        workspace_key: RowKey,
+        tenant: Tenant,
         endpoint_id: EndpointId,
         id: ReplayId,
     ) -> Result<Replay, StopReplayError> {
-        self.store().stop_replay(workspace_key, endpoint_id, id, AUTHOR, None).await.map(done)
+        self.store().stop_replay(write(tenant), endpoint_id, id).await.map(done)
     }
 
     pub fn clock_now(&self) -> Timestamp {
@@ -390,7 +411,7 @@ impl Fixture {
     }
 
     pub async fn claim_one(&self) -> Claim {
-        self.claim(1).await.claims.pop().expect("something is due")
+        self.claim(1).await.claims.pop().expect("a delivery is due")
     }
 
     pub async fn give_back(&self, claim: &Claim) {
@@ -399,11 +420,11 @@ impl Fixture {
 
     pub async fn record(&self, outcome: OutcomeRecord) -> Recorded {
         let recorded = self.store().record_outcomes_if_claimed(vec![outcome]).await.unwrap();
-        assert_eq!(recorded.len(), 1, "one answer to each outcome");
+        assert_eq!(recorded.len(), 1, "one answer for one outcome");
         recorded[0]
     }
 
-    /// The next claim of this endpoint's; those of others are given back.
+    /// Claims one delivery of this endpoint. Returns all other claims to the queue.
     pub async fn claim_of(&self, endpoint: &Endpoint) -> Claim {
         let mut found = None;
         for claim in self.claim(100).await.claims {
@@ -413,34 +434,36 @@ impl Fixture {
                 self.give_back(&claim).await;
             }
         }
-        found.expect("something of this endpoint's is due")
+        found.expect("a delivery of this endpoint is due")
     }
 
-    /// A workspace in which the operator is told, with an endpoint for all there is to tell.
+    /// Enables operational events in another workspace, with an endpoint for all of them.
     pub async fn operations(&self) -> Workspace {
         let workspace = self.other_workspace().await;
         let events = OPERATIONAL_EVENTS.iter().map(|name| EventTypeName::from_stored(name)).collect();
-        self.create(NewEndpoint { workspace_key: workspace.key, events, ..self.new_endpoint() }).await;
-        self.store().report_operations(workspace.key);
+        self.create_in(tenant_of(workspace.key), NewEndpoint { events, ..self.new_endpoint() }).await;
+        self.store().enable_operational_events(workspace.key);
         workspace
     }
 
-    /// What the operator was told, as envelopes, oldest first.
-    pub async fn told(&self, operations: &Workspace) -> Vec<serde_json::Value> {
-        let mut told = Vec::new();
-        for delivery in self.deliveries_of(operations.key, DeliveryFilter::default()).await {
-            let event = self.store().find_event(operations.key, delivery.event_id).await.unwrap().unwrap();
-            told.push(serde_json::from_slice(&event.envelope).unwrap());
+    /// The envelopes of the operational events so far, oldest first.
+    pub async fn reported(&self, operations: &Workspace) -> Vec<serde_json::Value> {
+        let tenant = tenant_of(operations.key);
+        let mut reported = Vec::new();
+        for delivery in self.deliveries_of(tenant, DeliveryFilter::default()).await {
+            let event = self.store().find_event(tenant, delivery.event_id).await.unwrap().unwrap();
+            reported.push(serde_json::from_slice(&event.envelope).unwrap());
         }
-        told.reverse();
-        told
+        reported.reverse();
+        reported
     }
 
+    /// The first page, as long as a page may be.
     pub fn page() -> PageRequest {
         PageRequest::parse(Some("200"), None).unwrap()
     }
 
-    /// The claim's attempt as it looks when the receiver answered with `status`.
+    /// The outcome of the claim's attempt when the receiver answered with `status`.
     pub fn outcome(&self, claim: &Claim, status: u16, after: AfterAttempt) -> OutcomeRecord {
         OutcomeRecord {
             delivery_id: claim.delivery_id,
@@ -479,59 +502,58 @@ impl Fixture {
         self.outcome(claim, 503, AfterAttempt::Retry { after, uses_step: true })
     }
 
-    /// An attempt that failed by the receiver's fault, and what that says of the endpoint. A probe uses no step.
+    /// An attempt that failed and counts as a failure of the endpoint. A probe uses no step of the schedule.
     pub fn failing(&self, claim: &Claim, after: Duration) -> OutcomeRecord {
         let failure = Failure { probe: claim.probe, busy: false, retry_after: None };
         let after = AfterAttempt::Retry { after, uses_step: !claim.probe };
         OutcomeRecord { signal: Signal::Failure(failure), ..self.outcome(claim, 500, after) }
     }
 
-    /// An attempt that succeeded, and says so of the endpoint.
+    /// An attempt that succeeded and counts as a success of the endpoint.
     pub fn succeeding(&self, claim: &Claim) -> OutcomeRecord {
         OutcomeRecord { signal: Signal::Success, ..self.delivered(claim) }
     }
 
-    /// Fails the delivery and switches its endpoint off.
+    /// Fails the delivery and disables its endpoint.
     pub fn disabling(&self, claim: &Claim, reason: DisabledReason) -> OutcomeRecord {
         OutcomeRecord { disable: Some(reason), ..self.failed(claim) }
     }
 
-    /// Claims one delivery of the endpoint's and lets its outcome switch the endpoint off.
+    /// Claims one delivery. Its outcome disables its endpoint.
     pub async fn disable_by_outcome(&self, reason: DisabledReason) -> Claim {
         let claim = self.claim_one().await;
         assert_eq!(self.record(self.disabling(&claim, reason)).await, Recorded::Done);
         claim
     }
 
-    /// The newest deliveries of the workspace, as many as one page holds.
+    /// The newest deliveries of the workspace: one page.
     pub async fn deliveries(&self) -> Vec<Delivery> {
-        self.deliveries_of(self.workspace.key, DeliveryFilter::default()).await
+        self.deliveries_of(self.tenant(), DeliveryFilter::default()).await
     }
 
-    pub async fn deliveries_of(&self, workspace_key: RowKey, filter: DeliveryFilter) -> Vec<Delivery> {
-        let page = PageRequest::parse(Some("200"), None).unwrap();
-        self.store().list_deliveries(workspace_key, filter, page).await.unwrap().items
+    pub async fn deliveries_of(&self, tenant: Tenant, filter: DeliveryFilter) -> Vec<Delivery> {
+        self.store().list_deliveries(tenant, filter, Self::page()).await.unwrap().items
     }
 
     pub async fn delivery(&self, id: DeliveryId) -> (Delivery, Vec<Attempt>) {
-        self.store().find_delivery(self.workspace.key, id).await.unwrap().expect("the delivery is in the log")
+        self.store().find_delivery(self.tenant(), id).await.unwrap().expect("the delivery is in the log")
     }
 }
 
-/// A key for `v1a` that tells its version.
+/// A key for `v1a` whose bytes contain its version.
 pub fn signing_key(version: u32) -> SealedSigningKey {
     SealedSigningKey { sealed: format!("sealed {version}").into_bytes(), public_key: format!("whpk_{version}") }
 }
 
-/// What was written, when nothing could have been replayed.
+/// The effect of a write without an idempotency key.
 pub fn done<T: std::fmt::Debug>(written: Written<T>) -> T {
     match written {
         Written::Done(effect) => effect,
-        other => panic!("without a key nothing is replayed: {other:?}"),
+        other => panic!("a write without a key is never replayed: {other:?}"),
     }
 }
 
-/// The numbers and outcomes of attempts, in the order of the log.
+/// The numbers and outcomes of attempts.
 pub fn outline(attempts: &[Attempt]) -> Vec<(u32, AttemptOutcome)> {
     attempts.iter().map(|attempt| (attempt.number, attempt.outcome)).collect()
 }

@@ -1,4 +1,4 @@
-//! The stores: what every back end promises, and what one back end alone does.
+//! Tests of the store: the promises of every back end, and the behaviour of each one alone.
 
 mod conformance;
 mod copy;

@@ -1,4 +1,4 @@
-//! Several nodes on one database at the same time: what one has changed counts for the others, and nothing is done twice.
+//! Several nodes on one PostgreSQL: a change on one applies to the others, and nothing is done twice.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use postrider_domain::replay::{REPLAYED_BY_DEFAULT, ReplayRange, ReplayStatus};
 use postrider_domain::time::Timestamp;
 use postrider_store::{Claim, Store, Written};
 
-use super::fixture::{EachLane, Fixture, START};
+use super::fixture::{EachLane, Fixture, START, write};
 use super::postgres::PostgresBackend;
 use crate::support::clock::{ManualClock, ShiftedClock};
 
@@ -26,7 +26,7 @@ fn signed(claim: &Claim) -> (u32, Option<u32>) {
 }
 
 #[tokio::test]
-async fn what_one_node_changes_counts_at_once_for_another() {
+async fn a_change_on_one_node_applies_to_another_at_once() {
     let Some(backend) = PostgresBackend::new().await else { return };
     let at = Fixture::new(backend).await;
     let other = at.another_node(at.clock.clone()).await;
@@ -49,18 +49,18 @@ async fn what_one_node_changes_counts_at_once_for_another() {
 }
 
 #[tokio::test]
-async fn what_a_node_still_queues_in_an_overlap_is_never_signed_with_a_secret_that_was_erased() {
+async fn a_late_node_never_signs_with_an_erased_secret() {
     let Some(backend) = PostgresBackend::new().await else { return };
     let at = Fixture::new(backend).await;
     let endpoint = at.endpoint().await;
     at.rotate(&endpoint, 2, HOUR, false).await;
-    // It looks at the time and then stands still for an hour, as a transaction may.
+    // A node whose clock stays an hour behind, as if its transaction had read the time and then stalled.
     let late = at.another_node(ManualClock::new(START)).await;
     publish(&at, &*late).await;
     let claim = at.claim_one().await;
-    assert_eq!(signed(&claim), (2, Some(1)), "it knows the overlap");
+    assert_eq!(signed(&claim), (2, Some(1)), "the late node is still in the overlap");
     at.advance(HOUR);
-    assert_eq!(at.store().erase_unused_secrets(10).await.unwrap(), 0, "an attempt is under way");
+    assert_eq!(at.store().erase_unused_secrets(10).await.unwrap(), 0, "an attempt is in flight");
     at.record(at.delivered(&claim)).await;
     assert_eq!(at.store().erase_unused_secrets(10).await.unwrap(), 1);
     publish(&at, &*late).await;
@@ -68,7 +68,7 @@ async fn what_a_node_still_queues_in_an_overlap_is_never_signed_with_a_secret_th
 }
 
 #[tokio::test]
-async fn nodes_that_replay_at_once_send_nothing_twice() {
+async fn two_nodes_that_replay_concurrently_send_nothing_twice() {
     const FAILED: usize = 20;
     let Some(backend) = PostgresBackend::new().await else { return };
     let at = Fixture::new(backend).await;
@@ -81,7 +81,7 @@ async fn nodes_that_replay_at_once_send_nothing_twice() {
     let ever = Timestamp::from_millis(253_402_300_799_999);
     let range = ReplayRange { since: START, until: ever, statuses: REPLAYED_BY_DEFAULT.to_vec() };
     let mut replays = Vec::new();
-    // More than one node takes at once, so that each takes some.
+    // More replays than one step advances, so that each node advances some.
     for _ in 0..24 {
         replays.push(at.replay(&endpoint, range.clone()).await.id);
     }
@@ -97,7 +97,7 @@ async fn nodes_that_replay_at_once_send_nothing_twice() {
     assert_eq!((replayed.len(), sources.len()), (FAILED, FAILED));
     let mut counted = 0;
     for id in replays {
-        let replay = at.store().find_replay(at.workspace.key, endpoint.id, id).await.unwrap().unwrap();
+        let replay = at.store().find_replay(at.tenant(), endpoint.id, id).await.unwrap().unwrap();
         assert_eq!(replay.status, ReplayStatus::Completed);
         counted += replay.replayed;
     }
@@ -105,7 +105,7 @@ async fn nodes_that_replay_at_once_send_nothing_twice() {
 }
 
 #[tokio::test]
-async fn of_nodes_that_are_given_one_external_id_at_once_only_one_makes_an_event_of_it() {
+async fn two_nodes_create_one_event_for_one_external_id() {
     let Some(backend) = PostgresBackend::new().await else { return };
     let at = Fixture::new(backend).await;
     let other = at.another_node(at.clock.clone()).await;
@@ -117,7 +117,7 @@ async fn of_nodes_that_are_given_one_external_id_at_once_only_one_makes_an_event
             async move { node.accept_events(vec![event], None).await.unwrap() }
         };
         let (Written::Done(here), Written::Done(there)) = tokio::join!(accept(at.store()), accept(&other)) else {
-            panic!("no key was given");
+            panic!("a write without a key is never replayed");
         };
         assert_eq!(here[0].id, there[0].id, "in round {round}");
         assert!(here[0].replayed != there[0].replayed, "in round {round}");
@@ -126,7 +126,7 @@ async fn of_nodes_that_are_given_one_external_id_at_once_only_one_makes_an_event
 }
 
 #[tokio::test]
-async fn nodes_that_create_endpoints_at_once_keep_to_the_limit() {
+async fn two_nodes_together_respect_the_limit_of_endpoints() {
     let Some(backend) = PostgresBackend::new().await else { return };
     let at = Fixture::new(backend).await;
     let other = at.another_node(at.clock.clone()).await;
@@ -136,34 +136,34 @@ async fn nodes_that_create_endpoints_at_once_keep_to_the_limit() {
         endpoint.limits.per_workspace = 3;
         new.push(endpoint);
     }
-    let creating = new.into_iter().enumerate().map(|(turn, endpoint)| {
-        let node = if turn % 2 == 0 { at.store() } else { &other };
-        node.create_endpoint(endpoint, None)
+    let creating = new.into_iter().enumerate().map(|(index, endpoint)| {
+        let node = if index % 2 == 0 { at.store() } else { &other };
+        node.create_endpoint(write(at.tenant()), endpoint)
     });
     let created = futures_util::future::join_all(creating).await;
     assert_eq!(created.iter().filter(|outcome| outcome.is_ok()).count(), 3);
 }
 
 #[tokio::test]
-async fn a_node_claims_nothing_by_a_clock_that_is_off_and_says_why_and_claims_again_once_it_is_right() {
+async fn a_node_claims_only_while_its_clock_is_right() {
     const WHY: &str = "this node's clock is more than 30 seconds off the database's";
-    let Some(backend) = PostgresBackend::with_time_of_its_own().await else { return };
+    let Some(backend) = PostgresBackend::on_database_time().await else { return };
     let at = Fixture::new(backend).await;
     at.endpoint().await;
     let clock = ShiftedClock::default();
     let node = at.another_node(clock.clone()).await;
     let claim = || async { node.claim_due(10, limits::LEASE, Arc::new(EachLane(10))).await };
-    // Ten seconds from the edge: a database may take its time to tell its own.
+    // Ten seconds from the limit, because a slow answer from the database adds to the measured difference.
     for (off_ms, near_ms) in [(40_000, 20_000), (-40_000, -20_000)] {
         at.publish(1).await;
         clock.set_ahead_ms(off_ms);
-        // It is the first thing that the node does by that clock, and then the second.
+        // The first use of the wrong clock is refused, and so is the second.
         for _ in 0..2 {
             let refused = claim().await.map(|claimed| claimed.claims.len()).unwrap_err();
             assert!(refused.to_string().ends_with(WHY), "{refused}");
         }
-        let unwell = node.check().await.unwrap_err();
-        assert!(unwell.to_string().ends_with(WHY), "{unwell}");
+        let unhealthy = node.check().await.unwrap_err();
+        assert!(unhealthy.to_string().ends_with(WHY), "{unhealthy}");
         clock.set_ahead_ms(near_ms);
         assert_eq!(claim().await.unwrap().claims.len(), 1, "{near_ms} ms ahead");
         node.check().await.unwrap();

@@ -1,4 +1,4 @@
-//! The PostgreSQL store's own ways: what follows from several nodes on one database.
+//! Behaviour of the PostgreSQL store alone: it follows from several nodes on one database.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,24 +14,24 @@ use tokio_postgres::Client;
 use super::fixture::{Backend, Fixture, outline};
 use crate::support::postgres::{CONNECTIONS, TestDatabase};
 
-/// A schema of its own for each test. Opened again, it is another node that opens it.
+/// A separate schema for each test. Opening it again opens another node.
 pub struct PostgresBackend {
     database: TestDatabase,
     time: TimeSource,
 }
 
 impl PostgresBackend {
-    /// `None` where there is no server.
+    /// `None` without a PostgreSQL server.
     pub async fn new() -> Option<Self> {
         Some(Self { database: TestDatabase::new().await?, time: TimeSource::Given })
     }
 
-    /// As [`Self::new`], but by the database's clock, as outside of tests.
-    pub async fn with_time_of_its_own() -> Option<Self> {
+    /// [`Self::new`] on the clock of the database, as in production.
+    pub async fn on_database_time() -> Option<Self> {
         Some(Self { time: TimeSource::Database, ..Self::new().await? })
     }
 
-    /// One without tables, whose schema is the test's own.
+    /// A schema without tables, which is not reused by other tests.
     pub async fn without_tables() -> Option<Self> {
         Some(Self { database: TestDatabase::without_tables().await?, time: TimeSource::Given })
     }
@@ -40,7 +40,7 @@ impl PostgresBackend {
         PostgresSettings { pool_size: CONNECTIONS, time: self.time, ..PostgresSettings::new(self.database.url()) }
     }
 
-    /// A way past the store, to be in its way as another node would.
+    /// A connection that bypasses the store, to interfere as another node would.
     pub async fn client(&self) -> Client {
         self.database.client().await
     }
@@ -54,7 +54,7 @@ impl Backend for PostgresBackend {
 }
 
 #[tokio::test]
-async fn the_claims_of_a_node_that_is_gone_are_due_when_their_lease_is_over() {
+async fn the_claims_of_a_dead_node_are_due_after_their_lease() {
     let Some(backend) = PostgresBackend::new().await else { return };
     let mut at = Fixture::new(backend).await;
     at.endpoint().await;

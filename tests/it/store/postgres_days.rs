@@ -1,4 +1,4 @@
-//! The days of the PostgreSQL store's log: made ahead of their time, dropped as a whole when they are old.
+//! Partitions of the PostgreSQL log: one a day, created in advance, and dropped as a whole when old.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,7 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use postrider_domain::id::RowKey;
 use postrider_domain::time::Clock;
-use postrider_store::{LogPart, Recorded, Store, StoreSeed};
+use postrider_store::{AgedStep, LogPart, Recorded, Store, StoreSeed};
 use postrider_store_postgres::{PostgresSettings, PostgresStore, TimeSource};
 use tokio_postgres::Client;
 
@@ -17,12 +17,12 @@ use crate::support::postgres::{CONNECTIONS, TestDatabase};
 const DAY: Duration = Duration::from_secs(24 * 3600);
 const TABLES: [&str; 3] = ["attempts", "deliveries", "events"];
 
-/// A database that the test can look into.
+/// A database that the test inspects beside the store.
 #[derive(Clone)]
-struct Looked(Arc<TestDatabase>);
+struct InspectedDatabase(Arc<TestDatabase>);
 
 #[async_trait]
-impl Backend for Looked {
+impl Backend for InspectedDatabase {
     async fn open(&self, clock: Arc<dyn Clock>, seed: StoreSeed) -> Arc<dyn Store> {
         let settings =
             PostgresSettings { pool_size: CONNECTIONS, time: TimeSource::Given, ..PostgresSettings::new(self.0.url()) };
@@ -30,8 +30,8 @@ impl Backend for Looked {
     }
 }
 
-impl Looked {
-    /// A database without any day of a test before, and a way into it; `None` where there is no server.
+impl InspectedDatabase {
+    /// A database without the partitions of earlier tests, and a connection to it. `None` without a server.
     async fn new() -> Option<(Self, Client)> {
         let database = Self(Arc::new(TestDatabase::new().await?));
         let client = database.0.client().await;
@@ -47,12 +47,12 @@ impl Looked {
     }
 }
 
-async fn looked() -> Option<(Fixture, Client)> {
-    let (database, client) = Looked::new().await?;
+async fn inspected() -> Option<(Fixture, Client)> {
+    let (database, client) = InspectedDatabase::new().await?;
     Some((Fixture::new(database).await, client))
 }
 
-/// The partitions of a table but for the default one, as the days they are named after.
+/// The days of a table's partitions, without the default partition.
 async fn days(client: &Client, table: &str) -> Vec<String> {
     let sql = "SELECT c.relname FROM pg_inherits JOIN pg_class c ON c.oid = inhrelid
                WHERE inhparent = $1::text::regclass ORDER BY 1";
@@ -73,14 +73,14 @@ async fn remove_all_by(store: &dyn Store) {
     for part in [LogPart::Deliveries, LogPart::Events] {
         let mut after = Some(RowKey::from_i64(0));
         while let Some(from) = after {
-            after = store.remove_aged(part, DAY, from, 3).await.unwrap();
+            after = store.remove_aged(AgedStep { part, age: DAY, after: from, limit: 3 }).await.unwrap();
         }
     }
 }
 
 #[tokio::test]
 async fn yesterday_today_and_a_week_ahead_are_partitions_of_their_own() {
-    let Some((at, client)) = looked().await else { return };
+    let Some((at, client)) = inspected().await else { return };
     for table in TABLES {
         let days = days(&client, table).await;
         assert_eq!((days.len(), days[0].as_str(), days[8].as_str()), (9, "20260514", "20260522"), "{table}");
@@ -91,22 +91,22 @@ async fn yesterday_today_and_a_week_ahead_are_partitions_of_their_own() {
 }
 
 #[tokio::test]
-async fn nodes_that_start_at_once_make_each_day_once() {
-    let Some((database, client)) = Looked::new().await else { return };
+async fn nodes_that_start_together_create_each_day_once() {
+    let Some((database, client)) = InspectedDatabase::new().await else { return };
     let clock: Arc<dyn Clock> = Arc::new(ManualClock::new(START));
     let starts = (0..3).map(|node| database.open(Arc::clone(&clock), StoreSeed { tag: TAG, node }));
     futures_util::future::join_all(starts).await;
-    // A start gives up soon on days that are being made by others, and leaves them to these or to its next round.
+    // A start that finds another node creating a day soon leaves that day to it, or to its own next round.
     assert_eq!(days(&client, "attempts").await.len(), 9);
 }
 
 #[tokio::test]
-async fn an_old_day_is_dropped_and_what_is_to_be_sent_of_it_stays() {
-    let Some((at, client)) = looked().await else { return };
+async fn dropping_an_old_day_keeps_its_pending_deliveries() {
+    let Some((at, client)) = inspected().await else { return };
     at.endpoint().await;
     at.accept(vec![at.event_with("order-1", 1)]).await;
-    let sent = at.claim_one().await;
-    assert_eq!(at.record(at.delivered(&sent)).await, Recorded::Done);
+    let claim = at.claim_one().await;
+    assert_eq!(at.record(at.delivered(&claim)).await, Recorded::Done);
     let waiting = at.accept(vec![at.event_with("order-2", 1)]).await.remove(0);
     let lost = at.claim_one().await;
     at.advance(DAY * 2);
@@ -132,26 +132,27 @@ async fn an_old_day_is_dropped_and_what_is_to_be_sent_of_it_stays() {
 
 #[tokio::test]
 async fn an_old_event_stays_while_a_later_delivery_refers_to_it() {
-    let Some((at, client)) = looked().await else { return };
+    let Some((at, client)) = inspected().await else { return };
     at.endpoint().await;
     let event = at.publish(2).await.remove(0);
     for claim in at.claim(10).await.claims {
         assert_eq!(at.record(at.delivered(&claim)).await, Recorded::Done);
     }
-    // As if it had been sent again two days later.
+    // A second delivery of the event, two days later.
     let later = RowKey::first_at(START.plus(DAY * 2)).as_i64();
     let sql = "INSERT INTO deliveries (key, workspace_key, endpoint_key, event_key, mode, status, cause)
-               SELECT $1, workspace_key, endpoint_key, event_key, mode, status, cause FROM deliveries WHERE event_key = $2";
+               SELECT $1, workspace_key, endpoint_key, event_key, mode, status, cause
+               FROM deliveries WHERE event_key = $2";
     assert_eq!(client.execute(sql, &[&later, &event.id.key().as_i64()]).await.unwrap(), 1);
     at.advance(DAY * 2);
     remove_all(&at).await;
     assert_eq!((days(&client, "events").await[0].as_str(), count(&client, "events").await), ("20260516", 1));
-    assert!(at.store().find_event(at.workspace.key, event.id).await.unwrap().is_some());
+    assert!(at.store().find_event(at.tenant(), event.id).await.unwrap().is_some());
 }
 
 #[tokio::test]
 async fn an_old_day_in_use_is_left_to_a_later_walk() {
-    let Some((at, mut client)) = looked().await else { return };
+    let Some((at, mut client)) = inspected().await else { return };
     at.endpoint().await;
     at.publish(1).await;
     for claim in at.claim(10).await.claims {
@@ -170,8 +171,8 @@ async fn an_old_day_in_use_is_left_to_a_later_walk() {
 }
 
 #[tokio::test]
-async fn a_day_that_the_default_partition_has_begun_stays_there_and_goes_by_row() {
-    let Some((mut at, client)) = looked().await else { return };
+async fn a_day_begun_in_the_default_partition_is_removed_by_row() {
+    let Some((mut at, client)) = inspected().await else { return };
     at.endpoint().await;
     at.advance(DAY * 30);
     at.publish(1).await;
@@ -192,8 +193,8 @@ async fn a_day_that_the_default_partition_has_begun_stays_there_and_goes_by_row(
 }
 
 #[tokio::test]
-async fn a_day_with_only_some_of_its_partitions_goes_too() {
-    let Some((at, client)) = looked().await else { return };
+async fn a_day_with_missing_partitions_is_dropped_too() {
+    let Some((at, client)) = inspected().await else { return };
     client.batch_execute("DROP TABLE deliveries_20260515; DROP TABLE attempts_20260516").await.unwrap();
     at.endpoint().await;
     for _ in 0..2 {
@@ -208,13 +209,13 @@ async fn a_day_with_only_some_of_its_partitions_goes_too() {
     for table in TABLES {
         assert_eq!(days(&client, table).await[0], "20260518", "{table}");
     }
-    assert_eq!((count(&client, "deliveries").await, count(&client, "events").await), (2, 2), "those that are pending");
+    assert_eq!((count(&client, "deliveries").await, count(&client, "events").await), (2, 2), "pending deliveries stay");
     assert_eq!(count(&client, "attempts").await, 0);
 }
 
 #[tokio::test]
-async fn nodes_that_age_the_log_at_once_lose_nothing_and_leave_nothing() {
-    let Some((database, client)) = Looked::new().await else { return };
+async fn two_nodes_age_the_log_without_loss_or_leftovers() {
+    let Some((database, client)) = InspectedDatabase::new().await else { return };
     let at = Fixture::new(database.clone()).await;
     let other = database.open(Arc::new(at.clock.clone()), StoreSeed { tag: TAG, node: 1 }).await;
     at.endpoint().await;
@@ -229,7 +230,7 @@ async fn nodes_that_age_the_log_at_once_lose_nothing_and_leave_nothing() {
     tokio::join!(remove_all(&at), remove_all_by(other.as_ref()));
     remove_all(&at).await;
     for table in ["deliveries", "events"] {
-        assert_eq!(count(&client, table).await, 3, "{table}: those that are pending");
+        assert_eq!(count(&client, table).await, 3, "{table}: pending deliveries stay");
         assert_eq!(days(&client, table).await[0], "20260518", "{table}");
     }
     assert_eq!(count(&client, "attempts").await, 0);

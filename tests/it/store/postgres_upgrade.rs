@@ -1,4 +1,4 @@
-//! Two versions side by side: what a node of this one does on a schema that the next one has added to.
+//! Rolling upgrade: a node of this version on a schema that the next version has extended.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +14,8 @@ use super::fixture::{Fixture, START, TAG};
 use super::postgres::PostgresBackend;
 use crate::support::clock::ManualClock;
 
-/// What a migration may do while nodes of the version before are at work: add. Here to every table, with an index and a table beside.
+/// A migration as the next version may run it while nodes of this version are running: it only adds. It extends every
+/// table by two columns and an index, and adds a table.
 async fn migrate_as_the_next_version(client: &Client) {
     let tables = "SELECT relname::text FROM pg_class
                   WHERE relnamespace = current_schema()::regnamespace AND relkind IN ('r', 'p') AND NOT relispartition
@@ -34,7 +35,7 @@ async fn migrate_as_the_next_version(client: &Client) {
 }
 
 #[tokio::test]
-async fn a_node_goes_on_beside_the_next_version_and_does_not_start_again() {
+async fn a_node_runs_on_a_newer_schema_but_cannot_start_on_it() {
     let Some(backend) = PostgresBackend::without_tables().await else { return };
     let (client, settings) = (backend.client().await, backend.settings());
     let at = Fixture::new(backend).await;
@@ -47,7 +48,7 @@ async fn a_node_goes_on_beside_the_next_version_and_does_not_start_again() {
     assert!(at.accept(vec![at.event_with("order-1", 1)]).await[0].replayed);
     at.rotate(&before, 2, Duration::from_secs(3600), false).await;
     at.accept_test(&after).await;
-    // One fails, the others of its endpoint are tried twice; in strict order the second is let go when the first has ended.
+    // One delivery of `before` fails, and its others take two attempts. Those of `after` follow one by one in order.
     let mut has_failed = false;
     loop {
         let claims = at.claim(10).await.claims;
@@ -67,16 +68,16 @@ async fn a_node_goes_on_beside_the_next_version_and_does_not_start_again() {
             .await;
         }
     }
-    let failed: Vec<_> =
+    let undelivered: Vec<_> =
         at.deliveries().await.into_iter().filter(|one| one.status != DeliveryStatus::Delivered).collect();
-    assert!(failed.iter().all(|one| one.status == DeliveryStatus::Failed), "{failed:?}");
-    assert_eq!(failed.len(), 1, "{failed:?}");
+    assert!(undelivered.iter().all(|one| one.status == DeliveryStatus::Failed), "{undelivered:?}");
+    assert_eq!(undelivered.len(), 1, "{undelivered:?}");
 
     let ever = Timestamp::from_millis(253_402_300_799_999);
     let range = ReplayRange { since: START, until: ever, statuses: REPLAYED_BY_DEFAULT.to_vec() };
     let replay = at.replay(&before, range).await.id;
     while at.store().advance_replays().await.unwrap().is_some() {}
-    let replay = at.store().find_replay(at.workspace.key, before.id, replay).await.unwrap().unwrap();
+    let replay = at.store().find_replay(at.tenant(), before.id, replay).await.unwrap().unwrap();
     assert_eq!((replay.status, replay.replayed), (ReplayStatus::Completed, 1));
     let again = at.claim_one().await;
     at.record(at.delivered(&again)).await;
@@ -84,5 +85,5 @@ async fn a_node_goes_on_beside_the_next_version_and_does_not_start_again() {
 
     let seed = StoreSeed { tag: TAG, node: 7 };
     let opened = PostgresStore::open(&settings, Arc::new(ManualClock::new(START)), seed).await;
-    assert!(matches!(opened, Err(OpenError::Migration(_))), "it does not know this schema");
+    assert!(matches!(opened, Err(OpenError::Migration(_))), "this version does not know the schema");
 }

@@ -1,4 +1,4 @@
-//! The SQLite store's own ways: what follows from one process holding the data directory.
+//! Behaviour of the SQLite store alone: it follows from one process that holds the data directory.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -14,12 +14,12 @@ use postrider_domain::limits;
 use postrider_domain::page::{PageRequest, encode_cursor};
 use postrider_domain::replay::{REPLAYED_BY_DEFAULT, ReplayCount, ReplayRange};
 use postrider_domain::time::Clock;
-use postrider_store::{NewEndpoint, OpenError, Recorded, RequeueError, Store, StoreSeed};
+use postrider_store::{Meta, NewEndpoint, OpenError, Recorded, RequeueError, Store, StoreSeed};
 use postrider_store_sqlite::SqliteStore;
 use rusqlite::Connection;
 use tempfile::TempDir;
 
-use super::conformance::health::{pause, probe};
+use super::conformance::endpoint_health::{pause, probe};
 use super::fixture::{Backend, EVENT_TYPE, Fixture, START, TAG, outline};
 use crate::support::clock::ManualClock;
 use crate::support::wait::eventually;
@@ -34,13 +34,13 @@ impl SqliteBackend {
         Self { directory: tempfile::tempdir().unwrap() }
     }
 
-    /// A second way into the database, for damage that no method of the store does.
+    /// The path of the database, for changes that no method of the store makes.
     fn database(&self) -> PathBuf {
         self.directory.path().join("postrider.db")
     }
 }
 
-/// A fixture and a second way into its database.
+/// A fixture and a second connection to its database.
 async fn with_database() -> (Fixture, Connection) {
     let backend = SqliteBackend::new();
     let path = backend.database();
@@ -51,19 +51,20 @@ async fn with_database() -> (Fixture, Connection) {
 #[async_trait]
 impl Backend for SqliteBackend {
     async fn open(&self, clock: Arc<dyn Clock>, seed: StoreSeed) -> Arc<dyn Store> {
-        // A process that another test starts holds copies of every open file, the lock among them, until it runs its program.
+        // A process that another test starts holds copies of all open files, including the lock, until it executes its
+        // program.
         let open = || async {
             match SqliteStore::open(self.directory.path(), Arc::clone(&clock), seed).await {
                 Err(OpenError::InUse { .. }) => None,
                 opened => Some(opened.unwrap()),
             }
         };
-        Arc::new(eventually("the lock of a store that was closed", open).await)
+        Arc::new(eventually("the lock of the closed store", open).await)
     }
 }
 
 #[tokio::test]
-async fn the_probe_of_a_process_that_is_gone_is_followed_by_another_before_its_lease_is_over() {
+async fn the_probe_of_a_dead_process_is_replaced_within_its_lease() {
     let mut at = Fixture::new(SqliteBackend::new()).await;
     let endpoint = at.endpoint().await;
     pause(&at, &endpoint).await;
@@ -75,17 +76,17 @@ async fn the_probe_of_a_process_that_is_gone_is_followed_by_another_before_its_l
 }
 
 #[tokio::test]
-async fn the_claims_of_a_process_that_is_gone_are_due_at_once() {
+async fn the_claims_of_a_dead_process_are_due_at_once() {
     let mut at = Fixture::new(SqliteBackend::new()).await;
     at.endpoint().await;
     at.publish(2).await;
     let lost = at.claim_one().await;
-    let kept_for_later = at.claim_one().await;
-    at.record(at.retry(&kept_for_later, Duration::from_secs(5))).await;
+    let retried = at.claim_one().await;
+    at.record(at.retry(&retried, Duration::from_secs(5))).await;
     at.reopen().await;
     let claimed = at.claim(10).await;
     let numbers: Vec<_> = claimed.claims.iter().map(|claim| (claim.delivery_id, claim.attempt)).collect();
-    assert_eq!(numbers, [(lost.delivery_id, 2)], "what waits for its retry goes on waiting");
+    assert_eq!(numbers, [(lost.delivery_id, 2)], "a waiting retry is not due");
     let (_, attempts) = at.delivery(lost.delivery_id).await;
     assert_eq!(outline(&attempts), [(1, AttemptOutcome::Abandoned)]);
     assert_eq!(at.record(at.delivered(&lost)).await, Recorded::ClaimLost);
@@ -104,7 +105,7 @@ async fn a_directory_in_use_is_refused() {
 }
 
 #[tokio::test]
-async fn the_data_is_for_its_owner_alone() {
+async fn the_data_directory_is_private_to_its_owner() {
     use std::os::unix::fs::PermissionsExt;
     let parent = tempfile::tempdir().unwrap();
     let directory = parent.path().join("data");
@@ -115,7 +116,7 @@ async fn the_data_is_for_its_owner_alone() {
 }
 
 #[tokio::test]
-async fn a_delivery_whose_event_is_gone_fails_instead_of_sending_nothing() {
+async fn a_delivery_without_its_event_fails() {
     let (at, database) = with_database().await;
     at.endpoint().await;
     let published = at.publish(3).await;
@@ -143,7 +144,7 @@ async fn a_delivery_whose_event_is_gone_fails_instead_of_sending_nothing() {
 }
 
 #[tokio::test]
-async fn what_retention_took_is_counted_as_unavailable_and_neither_replayed_nor_retried() {
+async fn a_removed_event_is_counted_but_not_replayed_or_retried() {
     let (at, database) = with_database().await;
     let endpoint = at.endpoint().await;
     let published = at.publish(3).await;
@@ -158,17 +159,17 @@ async fn what_retention_took_is_counted_as_unavailable_and_neither_replayed_nor_
     assert_eq!(count, ReplayCount { total: 3, unavailable: 1 });
     let replay = at.replay(&endpoint, range).await;
     at.store().advance_replays().await.unwrap();
-    let done = at.store().find_replay(at.workspace.key, endpoint.id, replay.id).await.unwrap().unwrap();
+    let done = at.store().find_replay(at.tenant(), endpoint.id, replay.id).await.unwrap().unwrap();
     assert_eq!((done.total, done.replayed, done.unavailable), (3, 2, 1));
     let mut replayed: Vec<_> = at.claim(10).await.claims.iter().map(|claim| claim.event_id).collect();
     replayed.sort_unstable();
     assert_eq!(replayed, [published[0].id, published[2].id]);
     let gone = claims.iter().find(|claim| claim.event_id == published[1].id).unwrap();
-    let refused = at.try_retry(at.workspace.key, gone.delivery_id, Mode::Live).await;
+    let refused = at.try_retry(at.tenant(), gone.delivery_id).await;
     assert!(matches!(refused, Err(RequeueError::NotFound)), "{refused:?}");
 }
 
-/// A store of the same node at each start, which is what chance brings about now and then.
+/// A store that starts with the same node number each time. Random numbers repeat now and then.
 async fn open_at(directory: &Path, clock: &ManualClock) -> Fixture {
     struct SameNode(PathBuf);
     #[async_trait]
@@ -181,7 +182,7 @@ async fn open_at(directory: &Path, clock: &ManualClock) -> Fixture {
 }
 
 #[tokio::test]
-async fn keys_do_not_meet_again_when_the_clock_is_set_back_over_a_restart() {
+async fn keys_stay_unique_when_a_restart_sets_the_clock_back() {
     let directory = tempfile::tempdir().unwrap();
     let clock = ManualClock::new(START);
     let mut at = open_at(directory.path(), &clock).await;
@@ -193,13 +194,13 @@ async fn keys_do_not_meet_again_when_the_clock_is_set_back_over_a_restart() {
         at.reopen().await;
         at.publish(50).await;
         let after = at.deliveries().await;
-        assert_eq!(ids(&after)[50..], ids(&before), "none is lost, and the newest come first");
+        assert_eq!(ids(&after)[50..], ids(&before), "no delivery is lost, and the newest come first");
         before = after;
     }
 }
 
 #[tokio::test]
-async fn a_clock_that_once_ran_far_ahead_is_not_followed() {
+async fn keys_do_not_follow_a_clock_that_once_ran_far_ahead() {
     let directory = tempfile::tempdir().unwrap();
     let clock = ManualClock::new(START);
     let mut at = open_at(directory.path(), &clock).await;
@@ -209,8 +210,8 @@ async fn a_clock_that_once_ran_far_ahead_is_not_followed() {
     clock.set(START);
     at.reopen().await;
     at.publish(2).await;
-    let made: Vec<_> = at.deliveries().await.iter().map(|delivery| delivery.id.created_at()).collect();
-    assert!(made[1..].iter().all(|at| at.since(START) <= Duration::from_millis(1)), "{made:?}");
+    let created: Vec<_> = at.deliveries().await.iter().map(|delivery| delivery.id.created_at()).collect();
+    assert!(created[1..].iter().all(|at| at.since(START) <= Duration::from_millis(1)), "{created:?}");
 }
 
 fn ids(deliveries: &[Delivery]) -> Vec<DeliveryId> {
@@ -218,7 +219,7 @@ fn ids(deliveries: &[Delivery]) -> Vec<DeliveryId> {
 }
 
 #[tokio::test]
-async fn a_rare_delivery_is_found_in_a_large_log_by_pages_of_bounded_cost() {
+async fn a_rare_delivery_is_found_by_pages_of_bounded_cost() {
     const ROWS: i64 = 120_000;
     let (at, database) = with_database().await;
     let events = [EVENT_TYPE, "job.failed"].map(EventTypeName::from_stored).to_vec();
@@ -256,25 +257,24 @@ async fn a_rare_delivery_is_found_in_a_large_log_by_pages_of_bounded_cost() {
     ] {
         assert_eq!(walk(&at, &filter).await, (expected, pages), "{filter:?}");
     }
-    let (waiting, pages) = walk(&at, &of_status(DeliveryStatus::Pending)).await;
-    assert_eq!((waiting.len(), waiting[1], pages), (2, pending, 1), "through the queue");
+    let (pending_ids, pages) = walk(&at, &of_status(DeliveryStatus::Pending)).await;
+    assert_eq!((pending_ids.len(), pending_ids[1], pages), (2, pending, 1), "the page follows the queue");
     let page = PageRequest::parse(None, None).unwrap();
-    let listed =
-        at.store().list_deliveries(at.workspace.key, of_status(DeliveryStatus::Delivered), page).await.unwrap();
-    assert_eq!(listed.items.len(), 50, "what is common fills its page");
+    let listed = at.store().list_deliveries(at.tenant(), of_status(DeliveryStatus::Delivered), page).await.unwrap();
+    assert_eq!(listed.items.len(), 50, "common rows fill a page");
 }
 
-/// Everything that a filter shows, and the number of pages that it takes.
+/// All deliveries that match a filter, and the number of pages.
 async fn walk(at: &Fixture, filter: &DeliveryFilter) -> (Vec<DeliveryId>, usize) {
     let (mut walked, mut cursor) = (Vec::new(), None);
     for pages in 1.. {
         let page = PageRequest::parse(None, cursor.as_deref()).unwrap();
-        let page = at.store().list_deliveries(at.workspace.key, filter.clone(), page).await.unwrap();
+        let page = at.store().list_deliveries(at.tenant(), filter.clone(), page).await.unwrap();
         walked.extend(ids(&page.items));
         match page.next {
             Some(next) => cursor = Some(encode_cursor(next)),
             None => return (walked, pages),
         }
     }
-    unreachable!("the pages are counted for ever")
+    unreachable!("the loop counts pages without end")
 }

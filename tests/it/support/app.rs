@@ -1,9 +1,9 @@
-//! The app under test: the real server on a real store in a directory of its own, with real sockets. Only its clock
-//! stands still until a test moves it, and its name server says what the test wants.
+//! The app under test: the real server on a real store, in its own directory and with real sockets. The test moves its
+//! clock and sets the answers of its DNS server.
 //!
 //! ```ignore
-//! let app = App::start().await;                          // calls public addresses alone, by the manual clock
-//! let app = App::to_loopback().await;                    // may also call `support::receiver`s
+//! let app = App::start().await;                              // only public addresses; manual clock
+//! let app = App::to_loopback().await;                        // also the receivers of the tests
 //! let app = App::set_up().await.on(&database).start().await; // on PostgreSQL
 //! let app = App::set_up().await.real_time().change(|settings| …).start().await;
 //! let endpoint = app.endpoint_to(&receiver, &["post.created"]).await;
@@ -33,36 +33,36 @@ use super::receiver::Receiver;
 use super::tls::TestCa;
 use super::wait::{bounded, eventually};
 
-/// Where the manual clock stands at first: 2026-05-15T12:00:00.000Z.
+/// The start time of the manual clock: 2026-05-15T12:00:00.000Z.
 pub const NOON: Timestamp = Timestamp::from_millis(1_778_846_400_000);
 
-/// A name with a public address, at which nobody is ever called: for endpoints that get no events.
+/// A host with a public address, for endpoints that get no events. Nothing is ever sent to it.
 pub const PUBLIC_HOST: &str = "hooks.example.com";
 
-/// Every scope that a customer's key can have.
+/// The scopes for webhooks and events, which a customer's program needs.
 pub const ALL_SCOPES: &[Scope] = &[Scope::WebhooksManage, Scope::WebhooksRead, Scope::EventsWrite, Scope::EventsRead];
 
-/// A server at work and what it works with.
+/// A running server and its setup.
 pub struct App {
     server: Option<Server>,
     given: Setup,
     caller: Caller,
 }
 
-/// What a server will be started with.
+/// The settings, clocks and DNS server that a server starts with.
 pub struct Setup {
     pub settings: Settings,
     pub clock: ManualClock,
-    /// What it runs on instead if it runs in real time.
+    /// The clock to use instead in real time.
     pub real_clock: ShiftedClock,
     pub dns: DnsServer,
     directory: TempDir,
     real_time: bool,
-    /// Dropped last of all, when no server has it open.
+    /// Dropped last, when no server has it open any more.
     database: Option<Arc<TestDatabase>>,
 }
 
-/// An endpoint as its creation told it.
+/// The id and the secret of a created endpoint.
 #[derive(Clone, Debug)]
 pub struct Endpoint {
     pub id: String,
@@ -82,7 +82,7 @@ impl Setup {
         self
     }
 
-    /// Has its store in the database, as one more node of those that do; by the machine's clock, since the database has no other.
+    /// Stores in this database, as one of its nodes. Uses the machine's clock, because the database does too.
     pub fn on(mut self, database: &Arc<TestDatabase>) -> Self {
         self.settings.database.url = Some(DatabaseUrl::parse(&database.url()).expect("a URL"));
         self.settings.database.pool_size = CONNECTIONS;
@@ -91,13 +91,13 @@ impl Setup {
         self.key(&"0f".repeat(32)).real_time()
     }
 
-    /// Puts a master key where the settings look for one.
+    /// Writes a master key to the path in the settings.
     pub fn key(self, digits: &str) -> Self {
         std::fs::write(self.settings.master_key_path(), digits).expect("a file");
         self
     }
 
-    /// Runs on the machine's clock; the manual one then moves nothing.
+    /// Uses the machine's clock. The manual clock then has no effect.
     pub fn real_time(mut self) -> Self {
         self.real_time = true;
         self
@@ -115,7 +115,7 @@ impl Setup {
         app
     }
 
-    /// One more server with the same settings.
+    /// Starts another server with the same settings.
     pub async fn start_server(&self) -> Result<Server, StartError> {
         let clock: Arc<dyn Clock> =
             if self.real_time { Arc::new(self.real_clock.clone()) } else { Arc::new(self.clock.clone()) };
@@ -124,7 +124,7 @@ impl Setup {
 }
 
 impl App {
-    /// May call public addresses alone. One is known by name: [`PUBLIC_HOST`].
+    /// May call only public addresses. One has a name: [`PUBLIC_HOST`].
     pub async fn start() -> Self {
         Self::set_up().await.start().await
     }
@@ -172,7 +172,7 @@ impl App {
         &self.given.settings.data_dir
     }
 
-    /// Stops in good order.
+    /// Stops gracefully.
     pub async fn stop(&mut self) {
         bounded("a graceful stop", self.server.take().expect("the server is stopped").stop()).await;
     }
@@ -184,7 +184,7 @@ impl App {
         self.server = Some(server);
     }
 
-    /// For the next start.
+    /// Changes the settings for the next start.
     pub fn change_settings(mut self, change: impl FnOnce(&mut Settings)) -> Self {
         change(&mut self.given.settings);
         self
@@ -195,12 +195,12 @@ impl App {
         self.start_again().await;
     }
 
-    /// Holds a live key of the workspace `Acme` with all scopes of [`ALL_SCOPES`].
+    /// A caller with a live key of the workspace `Acme` and all scopes of [`ALL_SCOPES`].
     pub fn caller(&self) -> &Caller {
         &self.caller
     }
 
-    /// Holds a new live key, of a workspace that is made if it is new.
+    /// A caller with a new live key. Creates the workspace if it is new.
     pub async fn caller_of(&self, workspace: &str, scopes: &[Scope]) -> Caller {
         self.caller_with(self.create_key(workspace, Mode::Live, scopes, None).await)
     }
@@ -219,10 +219,10 @@ impl App {
         let workspace = WorkspaceName::parse(workspace).expect("a valid name");
         let expires_at = expires_at.map(Day::containing);
         let create = CreateApiKey { name: None, mode, scopes: Scopes::of(scopes), expires_at };
-        self.server().service().operator_creates_api_key(workspace, create).await.expect("a key")
+        self.server().operator().create_api_key(workspace, create).await.expect("a key")
     }
 
-    /// The files of the data directory in which these bytes stand.
+    /// The files of the data directory that contain these bytes.
     pub fn files_holding(&self, needle: &[u8]) -> Vec<String> {
         let mut holding = Vec::new();
         for entry in std::fs::read_dir(self.data_dir()).expect("the data directory") {
@@ -260,12 +260,12 @@ impl App {
         Endpoint { id: text(&made, "id"), secret: text(&made, "secret") }
     }
 
-    /// Publishes an event and gives its id.
+    /// Publishes an event. Returns its id.
     pub async fn publish(&self, event_type: &str, data: Value) -> String {
         text(&self.post("/v1/events", json!({"type": event_type, "data": data})).await.data(202), "id")
     }
 
-    /// The log's entries, newest first; `filter` as it stands in the query: `eventId=…&status=failed`.
+    /// The deliveries in the log, newest first. `filter` is a query string such as `eventId=…&status=failed`.
     pub async fn deliveries(&self, filter: &str) -> Vec<Value> {
         match self.get(&format!("/v1/webhook-deliveries?{filter}")).await.data(200) {
             Value::Array(deliveries) => deliveries,
@@ -273,7 +273,7 @@ impl App {
         }
     }
 
-    /// Waits until the log's entries that pass a filter fulfil a condition.
+    /// Waits until the deliveries that match a filter meet a condition. Returns them.
     pub async fn deliveries_when(&self, filter: &str, what: &str, condition: impl Fn(&[Value]) -> bool) -> Vec<Value> {
         let probe = || async { Some(self.deliveries(filter).await).filter(|deliveries| condition(deliveries)) };
         eventually(&format!("deliveries {filter:?} {what}"), probe).await
@@ -284,7 +284,7 @@ impl App {
         self.get(&format!("/v1/webhook-deliveries/{id}")).await.data(200)
     }
 
-    /// Waits until the event's only delivery fulfils a condition, and gives it with its attempts.
+    /// Waits until the event's only delivery meets a condition. Returns it with its attempts.
     pub async fn delivery_when(&self, event_id: &str, what: &str, condition: impl Fn(&Value) -> bool) -> Value {
         let id = match &self.deliveries(&format!("eventId={event_id}")).await[..] {
             [only] => text(only, "id"),
@@ -298,27 +298,27 @@ impl App {
         eventually(&format!("delivery {id} {what}"), probe).await
     }
 
-    /// Waits until the event's only delivery has ended in this status.
+    /// Waits until the event's only delivery has ended. Checks its status and returns it.
     pub async fn delivery_ended(&self, event_id: &str, status: &str) -> Value {
         let delivery = self.delivery_when(event_id, "ends", |delivery| delivery["status"] != "pending").await;
         assert_eq!(delivery["status"], status, "{delivery:#}");
         delivery
     }
 
-    /// Waits until `count` attempts of the event's only delivery are in the log.
+    /// Waits until `count` attempts of the event's only delivery are in the log. Returns the delivery.
     pub async fn attempted(&self, event_id: &str, count: usize) -> Value {
         let enough = |delivery: &Value| delivery["attempts"].as_array().is_some_and(|made| made.len() >= count);
         self.delivery_when(event_id, &format!("has {count} attempts"), enough).await
     }
 }
 
-/// A member that is a string.
+/// A member of an object, which must be a string.
 #[track_caller]
 pub fn text(object: &Value, member: &str) -> String {
     object[member].as_str().unwrap_or_else(|| panic!("no string {member:?} in {object}")).to_owned()
 }
 
-/// A member that is an instant.
+/// A member of an object, which must be an instant.
 #[track_caller]
 pub fn instant(object: &Value, member: &str) -> Timestamp {
     Timestamp::parse(&text(object, member)).expect("an instant")

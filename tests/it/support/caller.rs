@@ -1,4 +1,4 @@
-//! A client of our API, as a customer's program is one: a key, some headers, JSON each way.
+//! A client of our API, like a customer's program: it sends a key, headers and JSON, and gets JSON.
 
 use std::error::Error;
 use std::net::SocketAddr;
@@ -14,7 +14,7 @@ use tokio::task::JoinSet;
 use super::receiver::try_connect;
 use super::wait::bounded;
 
-/// Whom a request comes from and what it carries beside its body. Cheap to copy and change.
+/// The address and the headers of requests. Cheap to clone and change.
 #[derive(Clone, Debug)]
 pub struct Caller {
     address: SocketAddr,
@@ -30,7 +30,7 @@ pub struct Reply {
 }
 
 impl Caller {
-    /// Nobody known: it sends no key.
+    /// A caller that sends no key.
     pub fn stranger(address: SocketAddr) -> Self {
         Self { address, headers: Vec::new() }
     }
@@ -39,7 +39,7 @@ impl Caller {
         self.address
     }
 
-    /// The same at another address, as after a restart.
+    /// The same caller for another address, as after a restart.
     pub fn at(&self, address: SocketAddr) -> Self {
         Self { address, headers: self.headers.clone() }
     }
@@ -49,7 +49,7 @@ impl Caller {
         self.with("authorization", &format!("Bearer {key}"))
     }
 
-    /// Sends this header too; one of the same name is replaced.
+    /// Also sends this header. Replaces a header of the same name.
     pub fn with(&self, name: &str, value: &str) -> Self {
         let mut changed = self.without(name);
         changed.headers.push((name.to_owned(), value.to_owned()));
@@ -82,22 +82,22 @@ impl Caller {
         self.send(Method::DELETE, path, Bytes::new()).await
     }
 
-    /// These very bytes, as `application/json` unless a header says otherwise.
+    /// Posts exactly these bytes, as `application/json` unless a header says otherwise.
     pub async fn post_text(&self, path: &str, body: &str) -> Reply {
         self.send(Method::POST, path, body.to_owned()).await
     }
 
-    /// One request on a connection of its own.
+    /// Sends one request on a new connection.
     ///
     /// # Panics
-    /// When there is no answer; [`Self::try_send`] is for servers that may be dead.
+    /// When there is no answer. Use [`Self::try_send`] for a server that may be dead.
     pub async fn send(&self, method: Method, path: &str, body: impl Into<Bytes>) -> Reply {
         let body = body.into();
         let what = format!("the answer to {method} {path}");
         bounded(&what, self.try_send(method, path, body)).await.expect("an answer")
     }
 
-    /// As [`Self::send`], to a server that may be dead or die meanwhile.
+    /// As [`Self::send`], for a server that may be dead or die meanwhile.
     ///
     /// # Errors
     /// When the connection is refused or ends before the answer does.
@@ -119,7 +119,7 @@ impl Caller {
         Ok(Reply { status: head.status.as_u16(), headers: head.headers, body })
     }
 
-    /// The key that is sent, for what looks for it where it must not be.
+    /// The key that is sent, for tests that search for it where it must not be.
     pub fn secret(&self) -> Option<&str> {
         let header = self.headers.iter().find(|(name, _)| name.eq_ignore_ascii_case(AUTHORIZATION.as_str()))?;
         header.1.strip_prefix("Bearer ")
@@ -141,14 +141,14 @@ impl Reply {
         serde_json::from_slice(&self.body).unwrap_or_else(|_| panic!("not JSON: {} {:?}", self.status, self.body))
     }
 
-    /// `data` of a success. Panics with the whole answer when the status is another.
+    /// The `data` of a success. Panics with the whole answer when the status differs.
     #[track_caller]
     pub fn data(&self, status: u16) -> Value {
         assert_eq!(self.status, status, "{}", String::from_utf8_lossy(&self.body));
         self.json()["data"].take()
     }
 
-    /// `error` of a failure. Panics with the whole answer when the status or the code is another.
+    /// The `error` of a failure. Panics with the whole answer when the status or the code differs.
     #[track_caller]
     pub fn error(&self, status: u16, code: &str) -> Value {
         assert_eq!(self.status, status, "{}", String::from_utf8_lossy(&self.body));

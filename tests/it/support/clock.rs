@@ -1,5 +1,5 @@
-//! A clock that stands still until a test moves it, and that tells when someone sleeps on it; and one that runs like the machine's, but
-//! wrong.
+//! A manual clock, which stands still until a test moves it and shows how many tasks sleep on it. Also a shifted clock,
+//! which runs at an offset from the machine's clock.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use tokio::sync::watch;
 
 use super::wait::bounded_or;
 
-/// Clones share one time, so a test keeps one and gives the other away.
+/// Clones share one time, so that a test can keep one and pass on the other.
 #[derive(Clone, Debug)]
 pub struct ManualClock {
     state: Arc<watch::Sender<State>>,
@@ -31,27 +31,27 @@ impl ManualClock {
         Self { state: Arc::new(watch::Sender::new(state)) }
     }
 
-    /// Moves on, and wakes whoever slept until then.
+    /// Moves the time forward, and wakes the sleepers whose time has come.
     pub fn advance(&self, by: Duration) {
         self.state.send_modify(|state| state.now = state.now.plus(by));
     }
 
-    /// Sets the time, also backwards, as an operator or NTP may.
+    /// Sets the time, also backwards, as an operator or NTP can.
     pub fn set(&self, now: Timestamp) {
         self.state.send_modify(|state| state.now = now);
     }
 
-    /// How many sleep now. One whose time has come is not counted, though it may not have run yet.
+    /// The number of sleepers. A sleeper whose time has come is not counted, even if it has not run yet.
     pub fn waiters(&self) -> usize {
         self.state.borrow().asleep().count()
     }
 
-    /// Waits until at least one sleeps, and tells the earliest time that any sleeper waits for.
+    /// Waits until at least one task sleeps. Returns the earliest wake time.
     pub async fn until_someone_waits(&self) -> Timestamp {
         self.until_asleep(1).await
     }
 
-    /// Waits until at least `count` sleep, and tells the earliest time that any sleeper waits for.
+    /// Waits until at least `count` tasks sleep. Returns the earliest wake time.
     pub async fn until_asleep(&self, count: usize) -> Timestamp {
         let mut changes = self.state.subscribe();
         let enough = async {
@@ -61,7 +61,7 @@ impl ManualClock {
         bounded_or(enough, || format!("{count} sleepers on the clock; there are {}", self.waiters())).await
     }
 
-    /// Waits until someone sleeps, then moves to the earliest time that any sleeper waits for.
+    /// Waits until a task sleeps, then moves to the earliest wake time. Returns that time.
     pub async fn advance_to_next_wake(&self) -> Timestamp {
         let wake_at = self.until_someone_waits().await;
         self.set(wake_at);
@@ -86,14 +86,14 @@ impl Clock for ManualClock {
     }
 }
 
-/// The machine's clock, ahead of it by as much as a test says. Clones are one clock.
+/// The machine's clock plus an offset that a test sets. Clones share the offset.
 #[derive(Clone, Debug, Default)]
 pub struct ShiftedClock {
     ahead_ms: Arc<AtomicI64>,
 }
 
 impl ShiftedClock {
-    /// Sets it so many milliseconds ahead of the machine's, or back behind it.
+    /// Sets the offset in milliseconds. A negative offset is behind the machine's clock.
     pub fn set_ahead_ms(&self, ahead_ms: i64) {
         self.ahead_ms.store(ahead_ms, Ordering::Relaxed);
     }
@@ -115,7 +115,7 @@ impl State {
     }
 }
 
-/// Keeps a sleeper on the list for as long as its future lives; a dropped `select!` arm leaves it too.
+/// Keeps a sleeper on the list while its future lives. A dropped `select!` arm leaves the list too.
 struct Sleeper<'a> {
     state: &'a watch::Sender<State>,
     number: u64,
@@ -149,7 +149,7 @@ mod tests {
     const NOON: Timestamp = Timestamp::from_millis(1_778_846_400_000);
 
     #[tokio::test]
-    async fn a_sleeper_wakes_when_the_clock_passes_its_time_and_not_before() {
+    async fn a_sleeper_wakes_at_its_time_and_not_before() {
         let clock = ManualClock::new(NOON);
         let sleeping = tokio::spawn({
             let clock = clock.clone();
@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_sleep_that_is_over_or_given_up_waits_for_nothing() {
+    async fn a_past_or_dropped_sleep_is_not_counted() {
         let clock = ManualClock::new(NOON);
         bounded("a sleep in the past", clock.sleep_until(NOON)).await;
         let given_up = clock.sleep_until(NOON.plus(Duration::from_secs(1)));
@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_clock_goes_from_wake_to_wake() {
+    async fn the_clock_moves_from_wake_to_wake() {
         let clock = ManualClock::new(NOON);
         let (soon, late) = (NOON.plus(Duration::from_secs(1)), NOON.plus(Duration::from_secs(9)));
         let sleeps = [late, soon].map(|at| {

@@ -1,5 +1,5 @@
-//! A PostgreSQL of one test's own, for what must not happen to a server that others use: to be stopped, to crash, to refuse. It is
-//! made from the programs that are installed, listens on a free port of this machine, and is gone when the test is.
+//! A PostgreSQL server for one test, which may stop it, crash it or make it refuse clients. It runs the installed
+//! programs, listens on a free port of this machine, and is removed after the test.
 
 use std::ffi::OsStr;
 use std::net::{Ipv4Addr, TcpListener};
@@ -16,29 +16,30 @@ use super::postgres::{connect, skip};
 use super::process::path_text;
 use super::wait::within;
 
-/// To make a server, or to bring one back after a crash, on a machine that has other things to do.
+/// The longest run of one program: to create a server, or to recover one after a crash, on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Stopped when dropped.
+/// A running server. Stopped when dropped.
 pub struct Cluster {
     directory: TempDir,
     programs: PathBuf,
-    /// Whom the server runs as, where the tests run as root, which it refuses.
+    /// The user and group to run as when the tests run as root, because PostgreSQL refuses root.
     user: Option<(u32, u32)>,
     port: u16,
 }
 
-/// How a server ends.
+/// How a server shuts down.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shutdown {
-    /// Sessions are ended, and everything is written.
+    /// Ends the sessions and writes everything to disk.
     Fast,
-    /// As in a crash: what is in memory is lost, and the next start recovers from the log.
+    /// As in a crash: memory is lost, and the next start recovers from the log.
     Immediate,
 }
 
 impl Cluster {
-    /// A server with these lines in its settings, beside the defaults. `None` where PostgreSQL is not installed, which is said.
+    /// Starts a server with these lines added to its settings. Returns `None` and prints a message when PostgreSQL is
+    /// not installed.
     ///
     /// # Panics
     /// In CI when it is not installed.
@@ -87,12 +88,12 @@ impl Cluster {
         connect(&format!("{}?application_name=test", self.url())).await
     }
 
-    /// Returns when it has ended.
+    /// Stops the server. Returns when it has ended.
     pub async fn stop(&self, how: Shutdown) {
         self.run("pg_ctl", &["stop", "-D", &self.data(), "-m", how.mode(), "-w"]).await;
     }
 
-    /// Starts what was stopped, and returns when it takes connections.
+    /// Starts the stopped server. Returns when it accepts connections.
     pub async fn resume(&self) {
         let log = self.directory.path().join("log");
         self.run("pg_ctl", &["start", "-D", &self.data(), "-l", path_text(&log), "-w", "-t", "50"]).await;
@@ -110,7 +111,7 @@ impl Cluster {
     fn command(&self, program: &str, arguments: &[&str]) -> Command {
         let mut command = Command::new(self.programs.join(program));
         command.args(arguments).env_clear().current_dir(self.directory.path()).stdin(Stdio::null());
-        // What the server inherits stays open for as long as it runs.
+        // The server would keep inherited pipes open for as long as it runs.
         command.stdout(Stdio::null()).stderr(Stdio::null());
         if let Some((user, group)) = self.user {
             command.uid(user).gid(group);
@@ -144,7 +145,7 @@ impl Shutdown {
     }
 }
 
-/// Where `initdb` and `pg_ctl` are: the newest of those that a package put in a directory of their own, or what `pg_config` says.
+/// The directory of `initdb` and `pg_ctl`: the newest version under `/usr/lib/postgresql`, or that of `pg_config`.
 async fn find_programs() -> Option<PathBuf> {
     let mut found: Vec<(u32, PathBuf)> = std::fs::read_dir("/usr/lib/postgresql")
         .into_iter()
@@ -155,14 +156,14 @@ async fn find_programs() -> Option<PathBuf> {
         })
         .collect();
     found.sort();
-    let told = Command::new("pg_config").arg("--bindir").output().await;
-    let told = told.ok().filter(|output: &Output| output.status.success());
-    let told = told.map(|output| PathBuf::from(String::from_utf8_lossy(&output.stdout).trim()));
-    let mut all = found.into_iter().rev().map(|(_, path)| path).chain(told);
+    let configured = Command::new("pg_config").arg("--bindir").output().await;
+    let configured = configured.ok().filter(|output: &Output| output.status.success());
+    let configured = configured.map(|output| PathBuf::from(String::from_utf8_lossy(&output.stdout).trim()));
+    let mut all = found.into_iter().rev().map(|(_, path)| path).chain(configured);
     all.find(|path| ["initdb", "pg_ctl"].iter().all(|program| path.join(program).exists()))
 }
 
-/// The user `postgres`, or else `nobody`, if we are root.
+/// The user `postgres`, or else `nobody`, if the tests run as root.
 pub(super) fn other_user(ours: &Path) -> Option<(u32, u32)> {
     if std::fs::metadata(ours).expect("a directory of ours").uid() != 0 {
         return None;

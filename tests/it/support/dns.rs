@@ -1,7 +1,7 @@
-//! A small DNS server on loopback, over UDP and TCP on one port, that answers what a test tells it to.
+//! A small DNS server on loopback, over UDP and TCP on one port. The test sets its answers.
 //!
-//! It exists because rebinding, silence, failures and odd TTLs cannot be asked of a real resolver, and because a
-//! mocked resolver would not show what ours does with them.
+//! A real resolver does not produce rebinding, silence, failures and odd TTLs on demand. A mocked resolver would not
+//! show how ours handles them.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -17,25 +17,25 @@ use tokio::task::JoinSet;
 
 use super::wait::bounded_or;
 
-/// What one name answers. A name that was never set does not exist.
+/// The answer for one name. A name that was never set does not exist.
 #[derive(Clone, Debug)]
 pub enum Answer {
     Addresses {
         addresses: Vec<IpAddr>,
         ttl_seconds: u32,
     },
-    /// A CNAME to another name of this server, whose own answer comes along.
+    /// A CNAME to another name of this server. The response includes the answer of that name.
     Alias(String),
     NxDomain,
     /// The name exists but has no addresses.
     NoData,
     ServFail,
-    /// The query is counted and never answered.
+    /// Counts the query and never answers it.
     Silent,
 }
 
 impl Answer {
-    /// Addresses with a TTL of 60 s. Panics on a text that is no address, as a test that is wrong should.
+    /// Addresses with a TTL of 60 s. Panics on a text that is not an IP address.
     pub fn addresses(addresses: &[&str]) -> Self {
         let addresses = addresses.iter().map(|text| text.parse().expect("an IP address")).collect();
         Self::Addresses { addresses, ttl_seconds: 60 }
@@ -69,39 +69,39 @@ impl DnsServer {
         Self { address, zone, _tasks: tasks }
     }
 
-    /// Where it listens, UDP and TCP alike.
+    /// The address on which it listens over UDP and TCP.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// From now on `name` answers this.
+    /// Sets the answer of `name`.
     pub fn set(&self, name: &str, answer: Answer) {
         self.set_sequence(name, vec![answer]);
     }
 
-    /// `name` answers the first query of each record type with the first answer, the next with the second, and
-    /// all further ones with the last. Counted per record type, since a look-up asks for A and AAAA.
+    /// Answers the first query for `name` with the first answer, the next with the second, and all further ones with
+    /// the last. Each record type has its own count, because a lookup queries A and AAAA.
     pub fn set_sequence(&self, name: &str, answers: Vec<Answer>) {
         assert!(!answers.is_empty(), "a sequence has at least one answer");
         self.zone.lock().insert(key(name), Script { answers, asked: HashMap::new() });
     }
 
-    /// From now on `name` does not exist.
+    /// Removes `name`, which then does not exist.
     pub fn remove(&self, name: &str) {
         self.zone.lock().remove(&key(name));
     }
 
-    /// How many queries for `name` have arrived, of any type.
+    /// The number of queries for `name`, of any type.
     pub fn queries(&self, name: &str) -> usize {
         self.queries_where(|asked, _| asked == key(name))
     }
 
-    /// How many queries of one type for `name` have arrived.
+    /// The number of queries for `name` of one type.
     pub fn queries_of(&self, name: &str, record_type: RecordType) -> usize {
         self.queries_where(|asked, of| asked == key(name) && of == record_type)
     }
 
-    /// Waits until at least `count` queries for `name`, of any type, have arrived.
+    /// Waits for at least `count` queries for `name`, of any type.
     pub async fn wait_for_queries(&self, name: &str, count: usize) {
         let mut log = self.zone.log.subscribe();
         let arrived = async {
@@ -135,7 +135,7 @@ impl Zone {
         self.names.lock().expect("no holder panics")
     }
 
-    /// The bytes to send back, or nothing to stay silent. `limit` is what fits into one answer.
+    /// The bytes of the response, or `None` to send nothing. `limit` is the size of the largest response in bytes.
     fn reply(&self, query: &[u8], limit: usize) -> Option<Vec<u8>> {
         let request = Message::from_vec(query).ok()?;
         let question = request.queries.first()?.clone();
@@ -158,7 +158,7 @@ impl Zone {
     fn fill(&self, response: &mut Message, question: &Query, name: &str) -> Result<(), Mute> {
         let mut owner = question.name.clone();
         let mut name = name.to_owned();
-        // Eight aliases in a row are more than any test needs, and end a loop of them.
+        // Eight aliases in a row are more than any test needs. The limit also ends a loop of aliases.
         for _ in 0..8 {
             match self.next_answer(&name, question.query_type) {
                 Answer::Silent => return Err(Mute),
@@ -200,10 +200,10 @@ impl Zone {
     }
 }
 
-/// No answer at all.
+/// The query gets no response.
 struct Mute;
 
-/// One spelling for a name, however it was written.
+/// The normal form of a name: lower case, without a trailing dot.
 fn key(name: &str) -> String {
     name.trim_end_matches('.').to_ascii_lowercase()
 }
@@ -216,13 +216,13 @@ fn record(name: &Name, ttl_seconds: u32, address: IpAddr) -> Record {
     Record::from_rdata(name.clone(), ttl_seconds, data)
 }
 
-/// For negative answers. Its TTLs are 0, so that a resolver forgets them at once and a test can change its mind.
+/// For negative answers. Its TTLs are 0, so that a resolver does not cache them and a test can change the answer.
 fn start_of_authority() -> Record {
     let data = SOA::new(Name::root(), Name::root(), 1, 3600, 600, 86400, 0);
     Record::from_rdata(Name::root(), 0, RData::SOA(data))
 }
 
-/// A free port is one that is free for UDP and TCP; the kernel picks for one of them, so a clash is tried again.
+/// Binds one port over UDP and TCP. The kernel picks a port that is free for one of them only, so a clash is retried.
 async fn bind_both() -> (UdpSocket, TcpListener) {
     for _ in 0..20 {
         let udp = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a UDP port on loopback");
@@ -237,7 +237,7 @@ async fn serve_udp(socket: UdpSocket, zone: Arc<Zone>) {
     const PLAIN_UDP_LIMIT: usize = 512;
     let mut buffer = vec![0; 4096];
     loop {
-        // A client that has gone away shows up as an error on the next receive; that is no reason to stop.
+        // A client that has gone away causes an error on the next receive, which must not end the server.
         let Ok((length, client)) = socket.recv_from(&mut buffer).await else { continue };
         if let Some(reply) = zone.reply(&buffer[..length], PLAIN_UDP_LIMIT) {
             let _gone = socket.send_to(&reply, client).await;
@@ -291,7 +291,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_name_answers_its_addresses_however_it_is_spelled() {
+    async fn a_name_is_answered_in_any_spelling() {
         let server = DnsServer::start().await;
         server.set("hooks.example.test.", Answer::addresses(&["192.0.2.1", "2001:db8::1"]).with_ttl_seconds(0));
         let v4 = ask(&server, "Hooks.EXAMPLE.test", RecordType::A).await;
@@ -305,7 +305,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_sequence_steps_once_a_query_of_each_type_and_stays_at_its_end() {
+    async fn a_sequence_advances_per_query_and_type_and_stays_at_its_end() {
         let server = DnsServer::start().await;
         let rebind = vec![Answer::addresses(&["192.0.2.1"]), Answer::addresses(&["127.0.0.1"])];
         server.set_sequence("rebind.test", rebind);
@@ -316,7 +316,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn failures_are_told_apart() {
+    async fn failures_have_their_response_codes() {
         let server = DnsServer::start().await;
         server.set("servfail.test", Answer::ServFail);
         server.set("nodata.test", Answer::NoData);
@@ -336,7 +336,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_silent_name_counts_its_queries_and_answers_none() {
+    async fn a_silent_name_counts_queries_and_answers_none() {
         let server = DnsServer::start().await;
         server.set("silent.test", Answer::Silent);
         server.set("loud.test", Answer::addresses(&["192.0.2.9"]));
@@ -350,7 +350,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_alias_brings_the_answer_of_its_target() {
+    async fn an_alias_includes_the_answer_of_its_target() {
         let server = DnsServer::start().await;
         server.set("alias.test", Answer::Alias("inside.test".to_owned()));
         server.set("inside.test", Answer::addresses(&["10.0.0.1"]));
@@ -361,7 +361,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_too_long_for_udp_is_truncated_there_and_whole_over_tcp() {
+    async fn a_long_answer_is_truncated_over_udp_and_whole_over_tcp() {
         let server = DnsServer::start().await;
         let many: Vec<String> = (1..=100).map(|last| format!("192.0.2.{last}")).collect();
         server.set("many.test", Answer::addresses(&many.iter().map(String::as_str).collect::<Vec<_>>()));

@@ -1,7 +1,7 @@
-//! What the tests stand on: the app under test and its callers, a clock that moves when told, a DNS server, receivers
-//! that misbehave on purpose, certificates, the one bounded waiter and an independent check of signatures.
+//! Test support: the app under test and its callers, a manual clock, a DNS server, receivers that misbehave on purpose,
+//! certificates, the bounded waiter, and an independent check of signatures.
 //!
-//! Everything here is real but the clock: sockets are sockets, DNS is spoken over UDP and TCP, TLS is TLS.
+//! Only the clock is simulated. The sockets, DNS over UDP and TCP, and TLS are real.
 
 pub mod app;
 pub mod caller;

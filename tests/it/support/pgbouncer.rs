@@ -1,5 +1,5 @@
-//! A PgBouncer of one test's own before the test's PostgreSQL, in transaction mode, with fewer connections to the database than a node
-//! has to it: so whoever comes to it really shares them.
+//! PgBouncer in transaction mode in front of the PostgreSQL of one test. It has fewer connections to the database than
+//! a node opens to it, so its clients really share them.
 
 use std::io::ErrorKind;
 use std::os::unix::fs::chown;
@@ -17,14 +17,14 @@ use super::postgres::{connect, skip};
 use super::process::path_text;
 use super::wait::{bounded, bounded_or};
 
-/// Connections that it has to the database.
+/// Connections from PgBouncer to the database.
 pub const CONNECTIONS: usize = 4;
 
-/// Killed when dropped.
+/// One process of PgBouncer. Killed when dropped.
 pub struct PgBouncer {
     directory: TempDir,
     program: PathBuf,
-    /// Whom it runs as, where the tests run as root, which it refuses.
+    /// The user and group to run as when the tests run as root, because PgBouncer refuses root.
     user: Option<(u32, u32)>,
     port: u16,
     /// `None` while it is killed.
@@ -33,12 +33,13 @@ pub struct PgBouncer {
 
 struct Running {
     child: Child,
-    /// Takes away what it says.
+    /// Drains its log.
     _reading: JoinSet<()>,
 }
 
 impl PgBouncer {
-    /// One that has as few settings as it works with. `None` where it is not installed, which is said.
+    /// Starts PgBouncer with the fewest settings it needs. Returns `None` and prints a message when it is not
+    /// installed.
     ///
     /// # Panics
     /// In CI when it is not installed.
@@ -52,7 +53,7 @@ impl PgBouncer {
         let mut pooler = Self { directory, program, user, port: free_port(), running: None };
         let lines = [
             "[databases]".to_owned(),
-            // Who has no password to show is known by no name either.
+            // `auth_type = any` ignores the user name of the client, so the user is named here.
             format!("* = host=127.0.0.1 port={} user=postgres", cluster.port()),
             "[pgbouncer]".to_owned(),
             "auth_type = any".to_owned(),
@@ -74,13 +75,13 @@ impl PgBouncer {
         self.url_of("postgres")
     }
 
-    /// SIGKILL: every connection to it and through it is lost. Returns once it has ended.
+    /// Sends SIGKILL, which breaks every connection to it and through it. Returns once it has ended.
     pub async fn kill(&mut self) {
         let mut running = self.running.take().expect("it runs");
         bounded("the end of a killed PgBouncer", running.child.kill()).await.expect("a process to kill");
     }
 
-    /// Starts it again where it was, and returns when it takes connections.
+    /// Starts it again on the same port. Returns when it accepts connections.
     pub async fn resume(&mut self) {
         let mut command = Command::new(&self.program);
         command.arg(self.settings()).current_dir(self.directory.path()).kill_on_drop(true);
@@ -99,12 +100,12 @@ impl PgBouncer {
         self.running = Some(Running { child, _reading: reading });
     }
 
-    /// How many are connected to it, and through how many connections it passes on what they say.
+    /// The number of clients, and the number of connections to the database.
     pub async fn shares(&self) -> (usize, usize) {
         (self.count("SHOW CLIENTS").await, self.count("SHOW SERVERS").await)
     }
 
-    /// Of those that its console knows, how many are about the database.
+    /// The number of rows about the database `postgres` that the console returns.
     async fn count(&self, command: &str) -> usize {
         let console = connect(&self.url_of("pgbouncer")).await.expect("the console");
         let answered = bounded_or(console.simple_query(command), || command.to_owned()).await.expect("an answer");
@@ -124,7 +125,7 @@ impl PgBouncer {
     }
 }
 
-/// Whether it has begun its work; if not, it has ended, and said why.
+/// Returns whether it is up. If not, it has ended, and `said` holds its log.
 async fn until_up(lines: &mut Lines<BufReader<ChildStderr>>, said: &mut Vec<String>) -> bool {
     while let Some(line) = lines.next_line().await.expect("a log in UTF-8") {
         let is_up = line.contains("process up");
@@ -136,11 +137,11 @@ async fn until_up(lines: &mut Lines<BufReader<ChildStderr>>, said: &mut Vec<Stri
     false
 }
 
-/// Debian puts it where only root looks for programs.
+/// Debian installs it in `/usr/sbin`, which is in the `PATH` of root only.
 async fn find_program() -> Option<PathBuf> {
     for path in ["pgbouncer", "/usr/sbin/pgbouncer"] {
-        let told = Command::new(path).arg("--version").stdin(Stdio::null()).output().await;
-        match told {
+        let version = Command::new(path).arg("--version").stdin(Stdio::null()).output().await;
+        match version {
             Ok(output) if output.status.success() => return Some(path.into()),
             Ok(output) => panic!("{path} --version: {output:?}"),
             Err(error) => assert_eq!(error.kind(), ErrorKind::NotFound, "{path}: {error}"),

@@ -1,7 +1,11 @@
-//! A PostgreSQL for the tests: a real server, on which each database under test is a schema of its own. To make one takes longer than
-//! most tests, so one whose test is over is emptied for the next. What a process leaves behind, a later one drops. The server is that of `POSTRIDER_TEST_DATABASE_URL`, or else `postgres` on this machine.
+//! PostgreSQL for the tests: a real server, on which each database under test is a schema.
 //!
-//! Without a server the tests that need one say so and pass; in CI, where there must be one, they fail.
+//! Creating a schema takes longer than most tests, so a schema is emptied and reused when its test ends. A later
+//! process drops the schemas that an earlier one left behind.
+//!
+//! Set `POSTRIDER_TEST_DATABASE_URL` to name the server. The default is the database `postgres` on this machine.
+//!
+//! Without a server, the tests that need one print a message and pass. In CI they fail.
 
 use std::fmt::Display;
 use std::io::Write as _;
@@ -12,28 +16,29 @@ use std::time::Duration;
 use tokio::sync::{OnceCell, Semaphore, SemaphorePermit};
 use tokio_postgres::{Client, NoTls};
 
-/// What the names of schemas begin with; the process's id follows.
+/// The prefix of schema names. The process id follows it.
 const PREFIX: &str = "postrider_test_";
 const VARIABLE: &str = "POSTRIDER_TEST_DATABASE_URL";
 const OTHERWISE: &str = "postgres://postgres@127.0.0.1:5432/postgres";
 
-/// Databases in use at once: each takes up to [`CONNECTIONS`] and a few beside them, and a server takes 100 by default.
+/// The number of databases in use at once. Each needs up to [`CONNECTIONS`] connections and a few more, and a server
+/// allows 100 by default.
 static DATABASES: Semaphore = Semaphore::const_new(8);
 
-/// The pool of a node under test.
+/// The pool size of a node under test.
 pub const CONNECTIONS: usize = 4;
 
-/// A schema that nobody else uses.
+/// A schema for one test.
 pub struct TestDatabase {
     server: String,
     name: String,
-    /// Another test may have it after this one.
+    /// Whether a later test may reuse it.
     may_be_used_again: bool,
     _permit: SemaphorePermit<'static>,
 }
 
 impl TestDatabase {
-    /// `None` where there is no server, which is said on standard error.
+    /// Returns `None` and prints a message to standard error when there is no server.
     ///
     /// # Panics
     /// In CI when there is no server.
@@ -49,7 +54,7 @@ impl TestDatabase {
         Some(Self { server, name, may_be_used_again: true, _permit: permit })
     }
 
-    /// As [`Self::new`], without a table, and not to be used again: for tests of the schema itself.
+    /// As [`Self::new`], but without tables and not reused. For tests of the schema itself.
     pub async fn without_tables() -> Option<Self> {
         let mut database = Self::new().await?;
         database.may_be_used_again = false;
@@ -59,23 +64,23 @@ impl TestDatabase {
         Some(database)
     }
 
-    /// Where a node finds it.
+    /// The URL with which a node finds it.
     pub fn url(&self) -> String {
         let mark = if self.server.contains('?') { '&' } else { '?' };
         format!("{}{mark}options=-c%20search_path%3D{name}&application_name={name}", self.server, name = self.name)
     }
 
-    /// A way into it past the store, for damage that no method of the store does.
+    /// A client that bypasses the store, for damage that no method of the store can do.
     pub async fn client(&self) -> Client {
         connect(&self.url()).await.expect("a database under test")
     }
 }
 
 impl Drop for TestDatabase {
-    /// What is still connected is cut off: it may be in the middle of a transaction that nobody will end.
+    /// Ends the open connections, because one may be in a transaction that nobody will end.
     fn drop(&mut self) {
         let (server, name) = (self.server.clone(), self.name.clone());
-        // The test's own runtime is not to be waited for in here.
+        // `drop` cannot await on the test's own runtime.
         let emptied = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
             runtime.block_on(empty(&server, &name))
@@ -96,10 +101,10 @@ fn lock(names: &Mutex<Vec<String>>) -> MutexGuard<'_, Vec<String>> {
     names.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Makes a schema with a name that tells whose it is.
+/// Creates a schema whose name has the process id.
 async fn make(server: &str) -> String {
     static MADE: AtomicU32 = AtomicU32::new(0);
-    // Another process may have had our id and have been killed.
+    // A killed process may have had the same id.
     let name = format!("{PREFIX}{}_{}", std::process::id(), MADE.fetch_add(1, Ordering::Relaxed));
     let client = connect(server).await.expect("the server that answered before");
     let made = format!("DROP SCHEMA IF EXISTS {name} CASCADE; CREATE SCHEMA {name}");
@@ -107,7 +112,7 @@ async fn make(server: &str) -> String {
     name
 }
 
-/// Cuts off who is still connected and removes every row but those that tell of the schema itself.
+/// Ends the open connections and deletes every row, except those that describe the schema itself.
 async fn empty(server: &str, name: &str) -> Result<(), tokio_postgres::Error> {
     let client = connect(server).await?;
     let cut = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = ";
@@ -122,11 +127,11 @@ async fn empty(server: &str, name: &str) -> Result<(), tokio_postgres::Error> {
         .iter()
         .map(|row| format!("DELETE FROM {name}.{};", row.get::<_, &str>(0)))
         .collect();
-    // Foreign keys are checked by triggers, which a replica does not run.
+    // Triggers check foreign keys, and the replica role does not run triggers.
     client.batch_execute(&format!("SET session_replication_role = replica; {}", deletes.concat())).await
 }
 
-/// Drops what processes that are gone have left behind.
+/// Drops the schemas of processes that have ended.
 async fn sweep(client: &Client) -> Result<(), tokio_postgres::Error> {
     let like = format!("SELECT nspname::text FROM pg_namespace WHERE nspname LIKE '{PREFIX}%'");
     for row in client.query(&like, &[]).await? {
@@ -139,7 +144,7 @@ async fn sweep(client: &Client) -> Result<(), tokio_postgres::Error> {
     Ok(())
 }
 
-/// Connects; what drives the connection runs beside until the client is dropped.
+/// Connects. A task drives the connection until the client is dropped.
 pub async fn connect(url: &str) -> Result<Client, tokio_postgres::Error> {
     let (client, connection) = tokio_postgres::connect(url, NoTls).await?;
     tokio::spawn(connection);
@@ -167,17 +172,17 @@ async fn find_server() -> Option<String> {
     None
 }
 
-/// Says what is not tested for want of something.
+/// Prints what is not tested because something is missing.
 ///
 /// # Panics
-/// In CI, where nothing may be wanting.
+/// In CI, where nothing may be missing.
 #[expect(clippy::disallowed_methods, reason = "the tests have no settings but these two variables")]
 pub fn skip(what: &str) {
     assert!(std::env::var("CI").as_deref() != Ok("true"), "CI cannot skip {what}");
     say(format_args!("SKIPPED: {what}"));
 }
 
-/// To standard error past the capture of the tests' output: a test that passes is not to be silent about this.
+/// Prints to standard error past the capture of test output, so that a passing test shows it too.
 pub fn say(text: impl Display) {
     let _ = writeln!(std::io::stderr(), "{text}");
 }

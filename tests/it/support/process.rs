@@ -1,4 +1,4 @@
-//! The real binary, run as an operator runs it: commands to their end, and servers that can be killed.
+//! The real binary, run as an operator runs it: commands that end, and servers that a test can signal or kill.
 
 use std::path::Path;
 use std::process::{ExitStatus, Output, Stdio};
@@ -20,7 +20,7 @@ pub struct Ended {
     pub stderr: String,
 }
 
-/// A server in a process of its own. Killed when dropped.
+/// A server in its own process. Killed when dropped.
 pub struct Serving {
     child: Child,
     caller: Caller,
@@ -35,7 +35,7 @@ pub async fn postrider(arguments: &[&str]) -> Ended {
     Ended { status: output.status, stdout: text(output.stdout), stderr: text(output.stderr) }
 }
 
-/// Makes a key with `keys create` and gives what it printed as JSON.
+/// Creates a key with `keys create`. Returns the printed JSON.
 pub async fn create_key(data_dir: &Path, arguments: &[&str]) -> Value {
     let mut all = vec!["keys", "create", "--json", "--data-dir", path_text(data_dir)];
     all.extend_from_slice(arguments);
@@ -50,7 +50,7 @@ pub fn path_text(path: &Path) -> &str {
 }
 
 impl Ended {
-    /// The exit code and what was said on standard error. Panics on a success.
+    /// The exit code and the standard error. Panics if the command succeeded.
     #[track_caller]
     pub fn failure(&self) -> (i32, &str) {
         assert!(!self.status.success(), "it ended well: {}", self.stdout);
@@ -67,7 +67,7 @@ impl Serving {
         Self::of(command(&all)).await
     }
 
-    /// A server started by any command that makes it log JSON.
+    /// Starts a server with a command that logs JSON. Returns once it listens.
     pub async fn of(mut command: Command) -> Self {
         let mut child = command.stderr(Stdio::piped()).stdout(Stdio::null()).spawn().expect("a binary");
         let mut lines = BufReader::new(child.stderr.take().expect("a pipe")).lines();
@@ -79,43 +79,43 @@ impl Serving {
         Self { child, caller: Caller::stranger(address.parse().expect("an address")), log, reading }
     }
 
-    /// Has no key yet.
+    /// A caller without a key.
     pub fn caller(&self) -> &Caller {
         &self.caller
     }
 
-    /// What it has logged, line by line.
+    /// The lines it has logged so far.
     pub fn log(&self) -> Vec<String> {
         self.log.lock().expect("no holder panics").clone()
     }
 
-    /// SIGKILL: nothing is finished, nothing is said.
+    /// Sends SIGKILL. The server finishes nothing and logs nothing.
     pub async fn kill(mut self) {
         bounded("the end of a killed process", self.child.kill()).await.expect("a process to kill");
     }
 
-    /// SIGTERM.
+    /// Sends SIGTERM.
     pub async fn tell_to_stop(&self) {
         self.signal("-TERM").await;
     }
 
-    /// SIGSTOP: it stands still, and does not know it.
+    /// Sends SIGSTOP, which freezes the process.
     pub async fn pause(&self) {
         self.signal("-STOP").await;
     }
 
-    /// SIGCONT.
+    /// Sends SIGCONT.
     pub async fn go_on(&self) {
         self.signal("-CONT").await;
     }
 
     async fn signal(&self, signal: &str) {
         let id = self.child.id().expect("a process that runs").to_string();
-        let told = Command::new("kill").args([signal, &id]).status();
-        assert!(bounded("the signal", told).await.expect("the kill command").success());
+        let killing = Command::new("kill").args([signal, &id]).status();
+        assert!(bounded("the signal", killing).await.expect("the kill command").success());
     }
 
-    /// How it ended, once it has, and all that it logged.
+    /// Waits for the end. Returns the exit status and all log lines.
     pub async fn ended(mut self) -> (ExitStatus, Vec<String>) {
         let status = bounded("the end of the server", self.child.wait()).await.expect("a process");
         bounded("the end of its log", self.reading.join_next()).await;
@@ -123,7 +123,7 @@ impl Serving {
     }
 }
 
-/// Hears nothing of the environment that the tests run in.
+/// A command with an empty environment.
 pub fn command(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_postrider"));
     command.args(arguments).env_clear().stdin(Stdio::null()).kill_on_drop(true);

@@ -1,4 +1,4 @@
-//! A real forward proxy on loopback: it takes `CONNECT`, notes what it was asked, and does what a test tells it to.
+//! A real forward proxy on loopback. It accepts `CONNECT`, records the requests, and behaves as a test sets it.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -10,12 +10,12 @@ use tokio::task::JoinSet;
 
 use super::receiver::try_connect;
 
-/// What the proxy does with what it is asked.
+/// How the proxy handles a request.
 #[derive(Clone, Debug)]
 pub enum Habit {
-    /// Connects and carries bytes; answers 502 where it cannot connect.
+    /// Connects and tunnels. Answers 502 when it cannot connect.
     Tunnel,
-    /// Answers with a status, and no tunnel.
+    /// Answers with a status and opens no tunnel.
     Status(u16),
     /// Reads the request and never answers.
     Silent,
@@ -24,7 +24,7 @@ pub enum Habit {
     Say(&'static str),
 }
 
-/// Stops when dropped.
+/// A running proxy. Stops when dropped.
 #[derive(Debug)]
 pub struct Proxy {
     address: SocketAddr,
@@ -35,7 +35,7 @@ pub struct Proxy {
 #[derive(Debug)]
 struct Shared {
     habit: Mutex<Habit>,
-    /// The heads of the requests, one for each connection.
+    /// The heads of the requests, one per connection.
     asked: Mutex<Vec<String>>,
 }
 
@@ -53,7 +53,7 @@ impl Proxy {
         self.address
     }
 
-    /// As it stands in the setting.
+    /// The URL for the setting.
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
     }
@@ -101,7 +101,7 @@ async fn serve(mut stream: TcpStream, shared: &Shared) -> io::Result<()> {
     let habit = shared.habit().clone();
     match habit {
         Habit::Tunnel => {
-            // Only an address is taken: a name would have to be resolved, and that is not a proxy's to do here.
+            // Accepts only an address. The sender resolves and vets the name, not the proxy.
             let target: SocketAddr =
                 target.and_then(|target| target.parse().ok()).ok_or(io::ErrorKind::InvalidInput)?;
             let Ok(mut upstream) = try_connect(target).await else {
@@ -124,7 +124,7 @@ async fn serve(mut stream: TcpStream, shared: &Shared) -> io::Result<()> {
     }
 }
 
-/// Reads and forgets until the other side closes.
+/// Reads and discards until the other side closes.
 async fn stay(stream: &mut TcpStream) -> io::Result<()> {
     let mut buffer = [0; 1024];
     while stream.read(&mut buffer).await? > 0 {}

@@ -1,5 +1,5 @@
-//! Scripted HTTP receivers on raw sockets. No framework stands behind them, because they must be able to do what
-//! no framework allows: stall, drip, reset, lie about lengths and never end.
+//! Scripted HTTP receivers on raw sockets. They use no framework, because they must do what no framework allows: stall,
+//! drip, reset, lie about lengths and never end.
 //!
 //! They speak HTTP/1.1 with keep-alive and read bodies by `Content-Length`, which our client always sends.
 
@@ -23,7 +23,7 @@ use exchange::{Exchange, Wire, read_request, until_hang_up};
 use super::tls::Identity;
 use super::wait::{bounded, bounded_or};
 
-/// A whole, well-formed answer. `Content-Length` is added.
+/// A well-formed answer. `Content-Length` is added.
 #[derive(Clone, Debug)]
 pub struct Answer {
     pub status: u16,
@@ -31,7 +31,7 @@ pub struct Answer {
     pub body: Vec<u8>,
 }
 
-/// What happens once a request has been read.
+/// What the receiver does once it has read a request.
 #[derive(Clone, Debug)]
 pub enum Behaviour {
     Answer(Answer),
@@ -39,7 +39,7 @@ pub enum Behaviour {
     Hold(Gate, Answer),
     /// Answers after this time.
     Late(Duration, Answer),
-    /// Not a byte, until the client hangs up.
+    /// Sends nothing until the client hangs up.
     StallBeforeHeaders,
     /// Half of the promised body, then nothing until the client hangs up.
     StallMidBody,
@@ -66,11 +66,11 @@ pub enum Behaviour {
     CloseWithoutAnswer,
     /// The greeting of an SSH server.
     NotHttp,
-    /// Answers 200 with keep-alive, then closes when the first byte of the next request arrives, unread.
+    /// Answers 200 with keep-alive. Closes when the first byte of the next request arrives, without reading it.
     KeepAliveThenClose,
 }
 
-/// What [`Behaviour::GzipBomb`] unpacks to.
+/// The unpacked size of [`Behaviour::GzipBomb`].
 pub const GZIP_BOMB_BYTES: usize = 16 << 20;
 
 /// A request as it arrived.
@@ -82,9 +82,9 @@ pub struct Received {
     pub headers: HeaderMap,
     pub body: Vec<u8>,
     pub at: Instant,
-    /// Counts the receiver's connections from 1, so that reuse can be seen.
+    /// The number of the connection, from 1. It shows whether a connection was reused.
     pub connection: usize,
-    /// What the handshake said, on a receiver that speaks TLS.
+    /// The handshake, on a receiver with TLS.
     pub tls: Option<Handshake>,
 }
 
@@ -93,29 +93,29 @@ pub struct Handshake {
     pub server_name: Option<String>,
     pub alpn: Option<String>,
     pub resumed: bool,
-    /// The certificate that the client showed.
+    /// The client certificate in DER.
     pub client: Option<Vec<u8>>,
 }
 
-/// What a receiver has counted.
+/// The counters of a receiver.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
     pub requests: usize,
     pub connections: usize,
     pub open_connections: usize,
     pub failed_handshakes: usize,
-    /// Bytes of answers handed to the kernel: an upper bound of what the client has read.
+    /// Bytes of answers handed to the kernel: an upper bound of the bytes that the client has read.
     pub bytes_sent: usize,
-    /// Requests that have arrived and are not answered yet, and the most there were at once.
+    /// Requests that have arrived and are not answered yet: now, and the most at once.
     pub under_way: usize,
     pub most_under_way: usize,
 }
 
-/// Holds back the answers of [`Behaviour::Hold`] until it is opened; clones are one gate.
+/// Holds back the answers of [`Behaviour::Hold`] until it is opened. Clones share one gate.
 #[derive(Clone, Debug)]
 pub struct Gate(Arc<watch::Sender<bool>>);
 
-/// Answers 200 unless told otherwise. Stops when dropped.
+/// A receiver that answers 200 unless scripted otherwise. Stops when dropped.
 #[derive(Debug)]
 pub struct Receiver {
     address: SocketAddr,
@@ -166,7 +166,7 @@ impl Behaviour {
         Answer::status(302).header("location", location).into()
     }
 
-    /// 200, once `gate` is open.
+    /// Answers 200 once `gate` is open.
     pub fn hold(gate: &Gate) -> Self {
         Self::Hold(gate.clone(), Answer::status(200))
     }
@@ -193,12 +193,12 @@ impl Received {
         self.headers.get(name)?.to_str().ok()
     }
 
-    /// The body read as JSON. Panics if it is none.
+    /// The body as JSON. Panics if it is not JSON.
     pub fn json(&self) -> serde_json::Value {
         serde_json::from_slice(&self.body).expect("a body of JSON")
     }
 
-    /// One that never travelled, for the tests of what judges requests.
+    /// A request that was never sent, for the tests of code that checks requests.
     pub fn for_test(headers: &[(&str, &str)], body: &[u8]) -> Self {
         let pair = |&(name, value): &(&str, &str)| -> (HeaderName, HeaderValue) {
             (name.parse().expect("a header name"), value.parse().expect("a header value"))
@@ -221,7 +221,7 @@ impl Receiver {
         Self::start_on((Ipv4Addr::LOCALHOST, 0).into()).await
     }
 
-    /// Plain HTTP on a given address, as when a receiver comes back.
+    /// Plain HTTP on a given address, for a receiver that comes back.
     pub async fn start_on(address: SocketAddr) -> Self {
         Self::bind(address, Transport::Plain).await
     }
@@ -231,12 +231,12 @@ impl Receiver {
         Self::start_tls_with(identity.server_config(&["http/1.1"])).await
     }
 
-    /// HTTPS as the given settings have it.
+    /// HTTPS with the given settings.
     pub async fn start_tls_with(settings: Arc<rustls::ServerConfig>) -> Self {
         Self::bind((Ipv4Addr::LOCALHOST, 0).into(), Transport::Tls(settings.into())).await
     }
 
-    /// Begins to answer the ClientHello and stops in the middle of a record, until the client hangs up.
+    /// Begins to answer the ClientHello, then stalls in the middle of a record until the client hangs up.
     pub async fn start_half_handshake() -> Self {
         Self::bind((Ipv4Addr::LOCALHOST, 0).into(), Transport::HalfHandshake).await
     }
@@ -250,24 +250,24 @@ impl Receiver {
         format!("{}://{}{path}", self.scheme, self.address)
     }
 
-    /// A URL of this receiver by another name, which DNS must lead here.
+    /// A URL of this receiver by another name, which DNS must resolve to it.
     pub fn url_at(&self, host: &str, path: &str) -> String {
         format!("{}://{host}:{}{path}", self.scheme, self.address.port())
     }
 
-    /// Queues what happens to one request, after all that is queued already.
+    /// Appends the behaviour for one request to the queue.
     pub fn then(&self, behaviour: impl Into<Behaviour>) -> &Self {
         self.shared.script().queue.push_back(behaviour.into());
         self
     }
 
-    /// What happens to every request for which nothing is queued.
+    /// Sets the behaviour for every request when the queue is empty.
     pub fn otherwise(&self, behaviour: impl Into<Behaviour>) -> &Self {
         let behaviour = behaviour.into();
         self.decide(move |_| behaviour.clone())
     }
 
-    /// As [`Self::otherwise`], chosen by looking at the request.
+    /// As [`Self::otherwise`], but `choose` decides for each request.
     pub fn decide(&self, choose: impl Fn(&Received) -> Behaviour + Send + 'static) -> &Self {
         self.shared.script().otherwise = Box::new(choose);
         self
@@ -282,13 +282,13 @@ impl Receiver {
         *self.shared.counts.borrow()
     }
 
-    /// Waits until at least `count` requests have arrived whole, and gives all of them.
+    /// Waits until at least `count` requests have arrived whole. Returns all of them.
     pub async fn wait_for(&self, count: usize) -> Vec<Received> {
         self.wait_until(&format!("{count} requests"), |counts| counts.requests >= count).await;
         self.received()
     }
 
-    /// Waits until the counts fulfil a condition; a failure tells them and the requests that did arrive.
+    /// Waits until the counts meet a condition. A failure prints them and the requests that arrived.
     pub async fn wait_until(&self, what: &str, condition: impl Fn(&Counts) -> bool) -> Counts {
         let mut changes = self.shared.counts.subscribe();
         let fulfilled = async { *changes.wait_for(condition).await.expect("self is alive") };
@@ -300,7 +300,7 @@ impl Receiver {
         bounded_or(fulfilled, explain).await
     }
 
-    /// Closes everything. Once this returns, the port refuses.
+    /// Closes everything. When this returns, the port refuses connections.
     pub async fn stop(mut self) {
         self.accepting.shutdown().await;
     }
@@ -316,7 +316,7 @@ impl Receiver {
     }
 }
 
-/// A port of 127.0.0.1 that refuses connections, and that nobody else can take while this lives.
+/// A port of 127.0.0.1 that refuses connections. Nothing else can bind it while this lives.
 #[derive(Debug)]
 pub struct ClosedPort(TcpSocket);
 
@@ -332,12 +332,12 @@ impl ClosedPort {
     }
 }
 
-/// A raw client connection to something of the tests' own.
+/// A raw client connection to a server of the tests.
 pub async fn connect(address: SocketAddr) -> TcpStream {
     try_connect(address).await.expect("someone listens")
 }
 
-/// As [`connect`], where nobody may listen any more.
+/// As [`connect`], for an address where perhaps nothing listens any more.
 ///
 /// # Errors
 /// When the connection is refused.
@@ -347,7 +347,7 @@ pub async fn try_connect(address: SocketAddr) -> io::Result<TcpStream> {
     bounded("a connection or its refusal", connecting).await
 }
 
-/// Whether nobody listens at an address.
+/// Whether an address refuses connections.
 pub async fn refuses(address: SocketAddr) -> bool {
     try_connect(address).await.is_err()
 }
@@ -392,8 +392,7 @@ impl Shared {
         self.received.lock().expect("no holder panics")
     }
 
-    /// Records the request and takes what shall happen to it, in one step, so that the order of the script is the
-    /// order of arrival.
+    /// Records the request and takes its behaviour in one step, so that the script runs in the order of arrival.
     fn arrive(&self, request: Received) -> Behaviour {
         let mut script = self.script();
         let behaviour = script.queue.pop_front().unwrap_or_else(|| (script.otherwise)(&request));
@@ -403,7 +402,7 @@ impl Shared {
     }
 }
 
-/// An open connection in the counts, for as long as it lives.
+/// Counts an open connection for as long as it lives.
 struct Open(Arc<Shared>);
 
 impl Drop for Open {
@@ -412,7 +411,7 @@ impl Drop for Open {
     }
 }
 
-/// A request that is being answered.
+/// Counts a request that is being answered for as long as it lives.
 struct UnderWay<'a>(&'a Shared);
 
 impl<'a> UnderWay<'a> {
@@ -443,7 +442,7 @@ async fn accept(listener: TcpListener, transport: Transport, shared: Arc<Shared>
         let number = shared.counts.borrow().connections;
         let transport = transport.clone();
         connections.spawn(async move {
-            // Whatever ends a connection is the client's doing or the script's; the counts tell of it.
+            // Either the client or the script ended the connection. The counts show it.
             let _ended = greet(stream, transport, number, &open.0).await;
         });
     }
@@ -453,7 +452,7 @@ async fn greet(mut stream: TcpStream, transport: Transport, number: usize, share
     match transport {
         Transport::Plain => serve(stream, number, None, shared).await,
         Transport::HalfHandshake => {
-            // A handshake record that promises 122 bytes, of which the head of a ServerHello is all that comes.
+            // A handshake record that announces 122 bytes and sends only the head of a ServerHello.
             const HALF: [u8; 11] = [0x16, 0x03, 0x03, 0x00, 0x7a, 0x02, 0x00, 0x00, 0x76, 0x03, 0x03];
             stream.read_u8().await?;
             stream.write_all(&HALF).await?;
@@ -472,7 +471,7 @@ async fn greet(mut stream: TcpStream, transport: Transport, number: usize, share
             }
             Err((failure, mut stream)) => {
                 shared.counts.send_modify(|counts| counts.failed_handshakes += 1);
-                // A close with something unread would be a reset, and might overtake the alert.
+                // A close with unread data would send a reset, which could overtake the alert.
                 until_hang_up(&mut stream).await?;
                 Err(failure)
             }

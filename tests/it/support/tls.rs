@@ -1,5 +1,5 @@
-//! A certificate authority for the tests and the certificates that a receiver may show: good, expired, for another
-//! name, and signed by nobody.
+//! A certificate authority for the tests, and the certificates that a receiver can present: valid, expired, for another
+//! name, and self-signed.
 
 use std::sync::Arc;
 
@@ -12,30 +12,30 @@ use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::ClientCertVerifier;
 use rustls::{RootCertStore, ServerConfig};
 
-/// Signs leaf certificates. Nobody trusts it until told to, by its PEM.
+/// Signs leaf certificates. A client trusts it only if it gets its PEM.
 #[derive(Debug)]
 pub struct TestCa {
     issuer: Issuer<'static, KeyPair>,
     pem: String,
 }
 
-/// What a server shows: a certificate chain and its key.
+/// The certificate chain of a server and its key.
 #[derive(Debug)]
 pub struct Identity {
     chain: Vec<CertificateDer<'static>>,
     key: PrivateKeyDer<'static>,
 }
 
-/// What a client shows, as an operator would have it in files.
+/// The certificate chain of a client and its key, as PEM texts.
 #[derive(Clone, Debug)]
 pub struct ClientPem {
     pub chain: String,
     pub key: String,
-    /// The certificate as it travels.
+    /// The certificate as the handshake carries it.
     pub der: Vec<u8>,
 }
 
-/// Whom a server lets in.
+/// Which clients a server accepts.
 #[derive(Clone, Copy)]
 pub enum Clients<'a> {
     Any,
@@ -49,7 +49,7 @@ impl TestCa {
     pub fn new() -> Self {
         let key = KeyPair::generate().expect("a key");
         let mut params = params(&[]);
-        // Leaves keep the library's default name; with the same one here, a self-signed leaf would look like the root.
+        // Leaves keep the library's default name. With the same name here, a self-signed leaf would look like the root.
         params.distinguished_name.push(DnType::CommonName, "The tests' own authority");
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
@@ -57,17 +57,18 @@ impl TestCa {
         Self { issuer: Issuer::new(params, key), pem }
     }
 
-    /// The root certificate, as it stands in a CA file.
+    /// The root certificate as PEM, as in a CA file.
     pub fn pem(&self) -> &str {
         &self.pem
     }
 
-    /// A valid certificate for these names; IP addresses are names too. For a wrong name, give another one.
+    /// A valid certificate for these names, which can be IP addresses. For a certificate with a wrong name, pass
+    /// another name.
     pub fn leaf(&self, names: &[&str]) -> Identity {
         self.sign(&leaf_params(names))
     }
 
-    /// As [`Self::leaf`], but its time ran out in 2001.
+    /// As [`Self::leaf`], but it expired in 2001.
     pub fn expired_leaf(&self, names: &[&str]) -> Identity {
         let mut params = leaf_params(names);
         params.not_before = rcgen::date_time_ymd(2000, 1, 1);
@@ -75,7 +76,7 @@ impl TestCa {
         self.sign(&params)
     }
 
-    /// What a client shows, valid for mutual TLS.
+    /// A client certificate for mutual TLS.
     pub fn client(&self, name: &str) -> ClientPem {
         let key = KeyPair::generate().expect("a key");
         let mut params = leaf_params(&[]);
@@ -85,7 +86,7 @@ impl TestCa {
         ClientPem { chain: certificate.pem(), key: key.serialize_pem(), der: certificate.der().to_vec() }
     }
 
-    /// Accepts clients that this authority vouches for; whether one may come without a certificate is to be said.
+    /// Accepts clients with a certificate of this authority, and clients without one if `may_come_without`.
     fn client_verifier(&self, may_come_without: bool) -> Arc<dyn ClientCertVerifier> {
         let mut roots = RootCertStore::empty();
         roots.add(CertificateDer::from_pem_slice(self.pem.as_bytes()).expect("our own PEM")).expect("our own root");
@@ -103,19 +104,19 @@ impl TestCa {
 }
 
 impl Identity {
-    /// Valid in time and name, but vouched for by itself alone.
+    /// Valid in time and name, but self-signed.
     pub fn self_signed(names: &[&str]) -> Self {
         let key = KeyPair::generate().expect("a key");
         let certificate = leaf_params(names).self_signed(&key).expect("a certificate");
         Self { chain: vec![certificate.der().clone()], key: PrivateKeyDer::Pkcs8(key.serialize_der().into()) }
     }
 
-    /// A server that offers these protocols, most wanted first.
+    /// A server that offers these protocols, in order of preference.
     pub fn server_config(&self, protocols: &[&str]) -> Arc<ServerConfig> {
         self.server_config_for(Clients::Any, protocols)
     }
 
-    /// As [`Self::server_config`], for these clients alone.
+    /// As [`Self::server_config`], but only for these clients.
     pub fn server_config_for(&self, clients: Clients<'_>, protocols: &[&str]) -> Arc<ServerConfig> {
         let verifier = match clients {
             Clients::Any => WebPkiClientVerifier::no_client_auth(),

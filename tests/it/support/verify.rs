@@ -1,5 +1,5 @@
-//! Checks a received webhook with implementations that are not ours: the `standardwebhooks` library, and for `v1a`
-//! `ed25519-dalek`.
+//! Verifies a received webhook with independent implementations: the `standardwebhooks` library, and `ed25519-dalek`
+//! for `v1a`.
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
@@ -8,19 +8,19 @@ use standardwebhooks::{HEADER_WEBHOOK_ID, HEADER_WEBHOOK_SIGNATURE, HEADER_WEBHO
 
 use super::receiver::Received;
 
-/// Does what an integrator does: the library's whole check, the age of the timestamp by the machine's clock included.
-/// Only for senders that run on the machine's clock.
+/// Runs the whole check of the library, as an integrator does. It includes the age of the timestamp by the machine's
+/// clock, so the sender must run on that clock.
 ///
 /// # Errors
-/// The library's text for what is wrong.
+/// The error text of the library.
 pub fn verify_as_integrator(secret: &str, received: &Received) -> Result<(), String> {
     library(secret)?.verify(&received.body, &received.headers).map_err(|error| error.to_string())
 }
 
-/// Whether any of the signatures was made with `secret`; the timestamp may be any, as under a manual clock.
+/// Checks that one of the signatures was made with `secret`. Accepts any timestamp, because the clock may be manual.
 ///
 /// # Errors
-/// Tells what is missing or that no signature fits.
+/// When a header is missing or no signature matches.
 pub fn verify_signature(secret: &str, received: &Received) -> Result<(), String> {
     let id = required(received, HEADER_WEBHOOK_ID)?;
     let timestamp = required(received, HEADER_WEBHOOK_TIMESTAMP)?.parse().map_err(|_| "the timestamp is no number")?;
@@ -33,11 +33,11 @@ pub fn verify_signature(secret: &str, received: &Received) -> Result<(), String>
     }
 }
 
-/// Whether any of the `v1a` signatures was made with the private key of this public one. The standard libraries do not know
-/// the scheme yet, so `ed25519-dalek` checks it: an implementation that is not ours either.
+/// Checks that one of the `v1a` signatures was made with the private key of this public key. The standard libraries do
+/// not support the scheme yet, so `ed25519-dalek` checks it.
 ///
 /// # Errors
-/// Tells what is missing or that no signature fits.
+/// When a header is missing or no signature matches.
 pub fn verify_public(public_key: &str, received: &Received) -> Result<(), String> {
     let decode = |text: &str| BASE64_STANDARD.decode(text).map_err(|error| error.to_string());
     let key = decode(public_key.strip_prefix("whpk_").ok_or("a public key begins with whpk_")?)?;
@@ -84,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn the_published_vector_verifies_and_a_changed_body_or_secret_does_not() {
+    fn the_published_vector_fails_with_another_body_or_secret() {
         let good = published_vector();
         verify_signature(SECRET, &good).unwrap();
         let changed = Received { body: br#"{"test": 2432232315}"#.to_vec(), ..good.clone() };
@@ -93,9 +93,9 @@ mod tests {
         verify_signature("MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", &good).unwrap_err();
     }
 
-    /// As the sender's own test has it, whose text this implementation must accept.
+    /// The vector of the sender's own test, which this implementation must accept too.
     #[test]
-    fn the_published_asymmetric_vector_verifies_and_a_changed_body_does_not() {
+    fn the_published_asymmetric_vector_fails_with_another_body() {
         let key = "whpk_1SiA4o9hyqTCpIqC5V9HUakiiaeACeqfZTInDBbOir4=";
         let signature = "v1a,hnO3f9T8Ytu9HwrXslvumlUpqtNVqkhqw/enGzPCXe5BdqzCInXqYXFymVJaA7AZdpXwVLPo3mNl8EM+m7TBAg==";
         let headers = [

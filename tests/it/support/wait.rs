@@ -1,20 +1,21 @@
-//! The one bounded waiter. A test waits for an event, never for a span of time; the bound only turns a hang into
-//! a failure that says what was missing.
+//! The bounded waiter. A test waits for an event, never for a span of time. The bound only turns a hang into a failure
+//! that says what was missing.
 
 use std::future::Future;
 use std::time::Duration;
 
-/// How long anything awaited may take. Generous, because a busy machine is no reason to fail.
+/// The longest wait for anything. It is generous, because a busy machine must not fail a test.
 pub const BOUND: Duration = Duration::from_secs(30);
 
-/// How often [`eventually`] asks again: the only polling in the tests.
+/// The poll interval of [`eventually`], which is the only polling in the tests.
 const POLL_INTERVAL: Duration = Duration::from_millis(10);
 const LONG_POLL_INTERVAL: Duration = Duration::from_millis(200);
 
-/// Asks until the answer is `Some`. For what cannot notify, like a row in a database; prefer [`bounded`].
+/// Polls `probe` until it returns `Some`. For state that cannot notify, such as a row in a database. Prefer
+/// [`bounded`].
 ///
 /// # Panics
-/// After [`BOUND`], naming `what` did not happen.
+/// After [`BOUND`], with a message that names `what`.
 pub async fn eventually<T, Probe, Answer>(what: &str, probe: Probe) -> T
 where
     Probe: FnMut() -> Answer,
@@ -23,7 +24,7 @@ where
     bounded(what, found(probe, POLL_INTERVAL)).await
 }
 
-/// As [`eventually`], for what takes longer on purpose, such as a lease to run out. The text is made at the moment of failure.
+/// As [`eventually`], for a long wait by design, such as the end of a lease. `explain` runs only on failure.
 ///
 /// # Panics
 /// After `bound`, with the text of `explain`.
@@ -35,7 +36,7 @@ where
     within(bound, found(probe, LONG_POLL_INTERVAL), explain).await
 }
 
-/// Asks again and again until there is an answer.
+/// Polls `probe` until it returns `Some`.
 async fn found<T, Probe, Answer>(mut probe: Probe, interval: Duration) -> T
 where
     Probe: FnMut() -> Answer,
@@ -49,15 +50,15 @@ where
     }
 }
 
-/// Awaits `future`, which is woken by the event itself.
+/// Awaits `future`, which the event itself wakes.
 ///
 /// # Panics
-/// After [`BOUND`], naming `what` did not happen.
+/// After [`BOUND`], with a message that names `what`.
 pub async fn bounded<T>(what: &str, future: impl Future<Output = T>) -> T {
     bounded_or(future, || what.to_owned()).await
 }
 
-/// As [`bounded`], but the text is made at the moment of failure, so that it can tell what did happen.
+/// As [`bounded`], but `explain` runs only on failure, so that its text can describe the state at that moment.
 ///
 /// # Panics
 /// After [`BOUND`], with the text of `explain`.
@@ -81,7 +82,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn the_waiter_asks_until_there_is_an_answer() {
+    async fn the_waiter_polls_until_there_is_an_answer() {
         let mut asked = 0;
         let answer = eventually("the third question", || {
             asked += 1;
@@ -93,7 +94,7 @@ mod tests {
 
     #[tokio::test]
     #[should_panic(expected = "in vain: a letter that nobody wrote")]
-    async fn a_wait_in_vain_says_what_was_missing() {
+    async fn a_failed_wait_says_what_was_missing() {
         let explain = || "a letter that nobody wrote".to_owned();
         within(Duration::from_millis(1), std::future::pending::<()>(), explain).await;
     }

@@ -1,9 +1,9 @@
-//! What the document says of `/api-keys`.
+//! The operations and schemas of `/api-keys`.
 
 use serde_json::{Value, json};
 
 use crate::error_code::ErrorCode;
-use postrider_domain::access::{Mode, Scope, needs};
+use postrider_domain::access::{Mode, Scope};
 use postrider_domain::event_type::{Brand, Catalogue};
 use postrider_domain::limits;
 
@@ -15,9 +15,9 @@ use super::schema::{
 };
 
 pub fn index(_: &Catalogue) -> Operation {
-    Operation::new(API_KEYS, "listApiKeys", "List API keys").needs(needs::API_KEYS).paged().answers(
+    Operation::new(API_KEYS, "listApiKeys", "List API keys").paged().answers(
         200,
-        "A page of the workspace's keys, newest first, those included that are revoked or expired.",
+        "A page of the workspace's keys, newest first, including revoked and expired ones.",
         list(reference("ApiKey")),
         list_example(&[example()]),
     )
@@ -26,21 +26,19 @@ pub fn index(_: &Catalogue) -> Operation {
 pub fn create(catalogue: &Catalogue) -> Operation {
     created(
         catalogue,
-        Operation::new(API_KEYS, "createApiKey", "Create API key")
-            .describe(
-                "A key can give only the scopes that it has itself, and a test key makes test keys only. A new key has no scope \
-                 until it is given one.",
-            )
-            .needs(needs::API_KEYS),
+        Operation::new(API_KEYS, "createApiKey", "Create API key").describe(
+            "A key can grant only the scopes that it has itself, and a test key can create only test keys. Without \
+                 `scopes` the new key has none.",
+        ),
     )
 }
 
 pub fn create_in_workspace(catalogue: &Catalogue) -> Operation {
     created(
         catalogue,
-        Operation::new(API_KEYS, "createWorkspaceApiKey", "Create API key of a workspace")
-            .describe("An operator's way to the first key of a workspace. The same rules hold as for any other key.")
-            .needs(needs::WORKSPACES),
+        Operation::new(API_KEYS, "createWorkspaceApiKey", "Create API key of a workspace").describe(
+            "For operators: creates the first key of a workspace. The same rules apply as for any other key.",
+        ),
     )
 }
 
@@ -59,7 +57,7 @@ fn created(catalogue: &Catalogue, operation: Operation) -> Operation {
 }
 
 pub fn show(_: &Catalogue) -> Operation {
-    Operation::new(API_KEYS, "getApiKey", "Get API key").needs(needs::API_KEYS).answers(
+    Operation::new(API_KEYS, "getApiKey", "Get API key").answers(
         200,
         "The key, without its plaintext.",
         single(reference("ApiKey")),
@@ -69,8 +67,7 @@ pub fn show(_: &Catalogue) -> Operation {
 
 pub fn revoke(_: &Catalogue) -> Operation {
     Operation::new(API_KEYS, "revokeApiKey", "Revoke API key")
-        .describe("The key stops within 5 seconds and never works again. It stays in the list.")
-        .needs(needs::API_KEYS)
+        .describe("The key stops working within 5 seconds, for good. It stays in the list.")
         .idempotent()
         .answers_without_body(204, "The key is revoked.")
 }
@@ -81,22 +78,23 @@ pub fn schemas(catalogue: &Catalogue) -> Schemas {
     with_key["key"] = json!({
         "type": "string",
         "pattern": format!("^({live}|{test})"),
-        "description": "The key itself. It appears here and never again.",
+        "description": "The key itself. It is shown only in this answer.",
     });
     let create = json!({
         "name": nullable(described(name(limits::API_KEY_NAME_CHARS), "What the key is for.")),
-        "scopes": described(array(reference("Scope")), "What it may do; nothing when this is left out."),
-        "mode": described(reference("Mode"), "The same as that of the key that makes it, when this is left out."),
+        "scopes": described(array(reference("Scope")), "What the key may do. Default: nothing."),
+        "mode": described(reference("Mode"), "Default: the mode of the key that creates it."),
         "expiresAt": {
             "type": ["string", "null"],
             "format": "date",
-            "description": "The day at whose beginning, 00:00 UTC, it stops; a day after today. null (default) is never.",
+            "description": "The key stops working at 00:00 UTC of this day, which must be after today. null (default): \
+                            never.",
         },
     });
     vec![
         ("CreateApiKey", object(create, &["name", "scopes", "mode", "expiresAt"])),
-        ("ApiKey", described(object(view(), &[]), "An API key as it is kept: everything but the key.")),
-        ("ApiKeyWithKey", described(object(with_key, &[]), "An API key with its plaintext, which is shown this once.")),
+        ("ApiKey", described(object(view(), &[]), "An API key without its plaintext.")),
+        ("ApiKeyWithKey", described(object(with_key, &[]), "An API key with its plaintext, which is shown only once.")),
     ]
 }
 
@@ -111,7 +109,7 @@ fn view() -> Value {
         "expiresAt": {
             "type": ["string", "null"],
             "format": "date",
-            "description": "The day at whose beginning, 00:00 UTC, it stops.",
+            "description": "The key stops working at 00:00 UTC of this day.",
         },
         "revokedAt": nullable(timestamp("When it was revoked.")),
     })

@@ -1,8 +1,7 @@
-//! What the document says of `/audit-log`.
+//! The operations and schemas of `/audit-log`.
 
 use serde_json::{Value, json};
 
-use postrider_domain::access::needs;
 use postrider_domain::audit::AuditAction;
 use postrider_domain::event_type::Catalogue;
 
@@ -14,8 +13,7 @@ use super::schema::{
 
 pub fn index(_: &Catalogue) -> Operation {
     Operation::new(AUDIT, "listAuditLog", "List audit log")
-        .describe("Every write of the workspace but publishes, which are a log of their own.")
-        .needs(needs::AUDIT_READ)
+        .describe("Every write in the workspace except publishes, which have their own log.")
         .query("action", reference("AuditAction"), "Only writes of this kind.")
         .query("resourceId", json!({ "type": "string" }), "Only writes to the resource with this id.")
         .paged()
@@ -28,18 +26,18 @@ pub fn schemas(_: &Catalogue) -> Schemas {
     let entry = json!({
         "id": reference("AuditId"),
         "action": reference("AuditAction"),
-        "resourceId": { "type": "string", "description": "What was written." },
+        "resourceId": { "type": "string", "description": "The id of the resource that was written." },
         "actor": {
             "oneOf": [key, command_line],
-            "description": "Who wrote: an API key, or an operator at the command line, who needs none.",
+            "description": "Who wrote: an API key, or an operator at the command line.",
         },
         "mode": reference("Mode"),
-        "requestId": nullable(described(reference("RequestId"), "By which request; null for the command line.")),
+        "requestId": nullable(described(reference("RequestId"), "The request; null for the command line.")),
         "createdAt": reference("Timestamp"),
     });
     vec![
-        ("AuditAction", described(one_of(&AuditAction::ALL.map(AuditAction::as_str)), "What was done.")),
-        ("AuditEntry", described(object(entry, &[]), "One write: who, what, when, by which request.")),
+        ("AuditAction", described(one_of(&AuditAction::ALL.map(AuditAction::as_str)), "The kind of write.")),
+        ("AuditEntry", described(object(entry, &[]), "One write: who, what, when, and in which request.")),
     ]
 }
 

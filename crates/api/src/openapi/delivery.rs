@@ -1,8 +1,7 @@
-//! What the document says of `/webhook-deliveries`.
+//! The operations and schemas of `/webhook-deliveries`.
 
 use serde_json::{Value, json};
 
-use postrider_domain::access::needs;
 use postrider_domain::attempt::AttemptOutcome;
 use postrider_domain::delivery::{DeliveryCause, DeliveryStatus, EndReason};
 use postrider_domain::event_type::Catalogue;
@@ -20,7 +19,6 @@ pub fn index(catalogue: &Catalogue) -> Operation {
         reference("EndpointId"),
         "Only deliveries to this endpoint.",
     ))
-    .needs(needs::WEBHOOKS_READ)
     .paged()
     .answers(
         200,
@@ -31,30 +29,27 @@ pub fn index(catalogue: &Catalogue) -> Operation {
 }
 
 pub fn index_of_endpoint(catalogue: &Catalogue) -> Operation {
-    filters(Operation::new(DELIVERIES, "listEndpointDeliveries", "List deliveries of an endpoint"))
-        .needs(needs::WEBHOOKS_READ)
-        .paged()
-        .answers(
-            200,
-            "A page of the endpoint's deliveries, newest first, without their attempts.",
-            list(reference("Delivery")),
-            list_example(&[example(catalogue, "event")]),
-        )
+    filters(Operation::new(DELIVERIES, "listEndpointDeliveries", "List deliveries of an endpoint")).paged().answers(
+        200,
+        "A page of the endpoint's deliveries, newest first, without their attempts.",
+        list(reference("Delivery")),
+        list_example(&[example(catalogue, "event")]),
+    )
 }
 
 fn filters(operation: Operation) -> Operation {
     operation
         .query("eventId", reference("EventId"), "Only deliveries of this event.")
-        .query("eventType", reference("KnownEventName"), "Only deliveries of events of this name.")
-        .query("status", reference("DeliveryStatus"), "Only deliveries that stand here.")
+        .query("eventType", reference("KnownEventName"), "Only deliveries of events with this name.")
+        .query("status", reference("DeliveryStatus"), "Only deliveries with this status.")
         .query("since", instant(), "Only deliveries created at this instant or later.")
         .query("until", instant(), "Only deliveries created before this instant.")
 }
 
 pub fn show(catalogue: &Catalogue) -> Operation {
-    Operation::new(DELIVERIES, "getWebhookDelivery", "Get delivery").needs(needs::WEBHOOKS_READ).answers(
+    Operation::new(DELIVERIES, "getWebhookDelivery", "Get delivery").answers(
         200,
-        "The delivery with all its attempts, the first one first.",
+        "The delivery with all its attempts, oldest first.",
         single(reference("DeliveryWithAttempts")),
         single_example(with_attempts_example(catalogue)),
     )
@@ -63,16 +58,15 @@ pub fn show(catalogue: &Catalogue) -> Operation {
 pub fn retry(catalogue: &Catalogue) -> Operation {
     Operation::new(DELIVERIES, "retryWebhookDelivery", "Retry delivery")
         .describe(
-            "Makes a new delivery of the same event and the same bytes to the same endpoint, signed with its current secret, with the \
-             full schedule before it. Where the endpoint's strict order has stopped at the delivery, the new one takes its place in \
-             the order.",
+            "Creates a new delivery of the same event, with the same bytes, to the same endpoint. It is signed with \
+             the current secret and has the full retry schedule. If the delivery blocks the endpoint's strict order, \
+             the new one takes its place in the order.",
         )
-        .needs(needs::ENDPOINT_WRITE)
         .idempotent()
         .optional_body("Nothing", json!({}))
         .answers(
             202,
-            "The new delivery is on disk; ask for it to see what became of it.",
+            "The new delivery is on disk. Get it to see its result.",
             single(reference("Delivery")),
             single_example(example(catalogue, "retry")),
         )
@@ -87,15 +81,14 @@ pub fn skip(catalogue: &Catalogue) -> Operation {
     skipped["completedAt"] = LATER_EXAMPLE.into();
     Operation::new(DELIVERIES, "skipWebhookDelivery", "Skip delivery")
         .describe(
-            "Gives up the delivery at which its endpoint's strict order has stopped (`isBlocking`), so that what waits behind it \
-             goes on. It stays `failed`.",
+            "Skips a failed delivery that blocks its endpoint's strict order (`isBlocking`), so that the deliveries \
+             behind it continue. It stays `failed`.",
         )
-        .needs(needs::ENDPOINT_WRITE)
         .idempotent()
         .optional_body("Nothing", json!({}))
         .answers(
             200,
-            "The delivery, which holds up nothing any more.",
+            "The delivery, which no longer blocks the order.",
             single(reference("Delivery")),
             single_example(skipped),
         )
@@ -109,18 +102,18 @@ pub fn schemas(_: &Catalogue) -> Schemas {
             "DeliveryStatus",
             described(
                 one_of(&DeliveryStatus::ALL.map(DeliveryStatus::as_str)),
-                "`pending` until it has ended, then one of the others for good.",
+                "`pending` until the delivery ends, then one of the other values for good.",
             ),
         ),
-        ("Delivery", described(object(view(), &[]), "One event on its way to one endpoint.")),
+        ("Delivery", described(object(view(), &[]), "The delivery of one event to one endpoint.")),
         ("DeliveryWithAttempts", described(object(with_attempts, &[]), "A delivery with all its attempts.")),
-        ("Attempt", described(object(attempt(), &["requestHeaders"]), "One try at a delivery.")),
+        ("Attempt", described(object(attempt(), &["requestHeaders"]), "One attempt at a delivery.")),
         (
             "AttemptPhases",
             described(
                 object(phases(), &[]),
-                "How long each part of an attempt took; null for a part that did not happen or did not end. On a kept connection \
-                 there is neither look-up nor connecting.",
+                "How long each phase of an attempt took; null for a phase that did not happen or did not end. A reused \
+                 connection has no DNS, connect and TLS phase.",
             ),
         ),
         (
@@ -137,7 +130,7 @@ fn view() -> Value {
     let reasons = one_of(&EndReason::ALL.map(EndReason::as_str));
     let causes = one_of(&DeliveryCause::ALL.map(DeliveryCause::as_str));
     let mut attempt_count = count();
-    attempt_count["description"] = "How many attempts have begun.".into();
+    attempt_count["description"] = "How many attempts have started.".into();
     json!({
         "id": reference("DeliveryId"),
         "eventId": reference("EventId"),
@@ -147,16 +140,16 @@ fn view() -> Value {
         "mode": reference("Mode"),
         "status": reference("DeliveryStatus"),
         "reason": nullable(described(reasons, "Why it ended, unless it was delivered.")),
-        "cause": described(causes, "What set it off: the event, or by hand a retry, a replay or a test."),
-        "retryOf": nullable(described(reference("DeliveryId"), "The delivery of which this is a retry or a replay.")),
+        "cause": described(causes, "What created it: the event, or a manual retry, replay or test."),
+        "retryOf": nullable(described(reference("DeliveryId"), "The delivery that this one retries or replays.")),
         "attemptCount": attempt_count,
-        "nextAttemptAt": nullable(timestamp("When the next attempt is due; null when there will be none, and while it waits for \
-            its turn in a strict order.")),
+        "nextAttemptAt": nullable(timestamp("When the next attempt is due; null when no attempt will follow, and while \
+            it waits for earlier deliveries in a strict order.")),
         "createdAt": reference("Timestamp"),
         "completedAt": nullable(timestamp("When it ended.")),
         "isBlocking": {
             "type": "boolean",
-            "description": "Whether it failed at the head of its endpoint's strict order, which goes on when it is skipped or retried.",
+            "description": "Whether it failed and blocks its endpoint's strict order until it is skipped or retried.",
         },
     })
 }
@@ -164,36 +157,38 @@ fn view() -> Value {
 fn attempt() -> Value {
     let outcomes = one_of(&AttemptOutcome::ALL.map(AttemptOutcome::as_str));
     json!({
-        "number": { "type": "integer", "minimum": 1, "description": "Counts from 1 without a gap." },
+        "number": { "type": "integer", "minimum": 1, "description": "Counts from 1 without gaps." },
         "startedAt": reference("Timestamp"),
         "durationMs": count(),
-        "outcome": described(outcomes, "How it ended. Only `delivered` is a success; `abandoned` means that the server stopped in \
-            the middle, which is nobody's fault."),
-        "requestHeaders": described(array(reference("Header")), "What would have been sent; shown of simulated attempts only."),
+        "outcome": described(outcomes, "How it ended. Only `delivered` is a success. `abandoned` means that the server \
+                                        stopped during the attempt, which is not the receiver's fault."),
+        "requestHeaders": described(array(reference("Header")), "The headers that would have been sent. Only on \
+            simulated attempts."),
         "responseStatus": {
             "type": ["integer", "null"],
             "minimum": 100,
             "maximum": 999,
-            "description": "null when no answer came.",
+            "description": "null when no response arrived.",
         },
         "responseHeaders": array(reference("Header")),
         "responseBody": {
             "type": ["string", "null"],
-            "description": "The first 4 KiB of the answer. Bytes that are not UTF-8 are shown as the replacement character.",
+            "description": "The first 4 KiB of the response. Bytes that are not UTF-8 are shown as the replacement \
+                            character.",
         },
-        "error": { "type": ["string", "null"], "description": "What went wrong when no answer came, for people." },
+        "error": { "type": ["string", "null"], "description": "Why no response arrived, for people." },
         "nextAttemptAt": nullable(timestamp("When the next attempt became due.")),
-        "phases": nullable(described(reference("AttemptPhases"), "Where the time went; null when no exchange was begun.")),
+        "phases": nullable(described(reference("AttemptPhases"), "Phase times; null when no exchange started.")),
     })
 }
 
 fn phases() -> Value {
     let part = |text: &str| json!({ "type": ["integer", "null"], "minimum": 0, "description": text });
     json!({
-        "dnsMs": part("Looking up the host's name; null where the answer of an earlier look-up was used."),
-        "connectMs": part("Until one of the host's addresses was connected to."),
+        "dnsMs": part("The DNS lookup; null when an earlier result was reused."),
+        "connectMs": part("From the lookup until a connection to one of the addresses was open."),
         "tlsMs": part("The TLS handshake."),
-        "firstByteMs": part("From the start of the request until the head of the answer."),
+        "firstByteMs": part("From the start of the request until the head of the response."),
         "connectionReused": {
             "type": "boolean",
             "description": "Whether the connection had carried a request before.",

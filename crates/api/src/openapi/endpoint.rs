@@ -1,12 +1,11 @@
-//! What the document says of `/webhook-endpoints`. The words of the published page are kept to the letter.
+//! The operations and schemas of `/webhook-endpoints`. Texts of the published page are kept to the letter.
 
 use serde_json::{Map, Value, json};
 
 use crate::error_code::ErrorCode;
-use postrider_domain::access::needs;
 use postrider_domain::endpoint::DisabledReason;
+use postrider_domain::endpoint_health::HealthState;
 use postrider_domain::event_type::Catalogue;
-use postrider_domain::health::HealthState;
 use postrider_domain::limits;
 
 use super::endpoint_options;
@@ -18,18 +17,17 @@ use super::schema::{
 };
 
 const SECRET_EXAMPLE: &str = "whsec_4f9d3b6a1e2c8f0d7b5a4e9c2d1f8a3b6c5e0d9f2a1b4c7e8d3f6a5b2c1e0d4f";
-const DISPLAY_SAFE: &str = "Display-safe shape of a webhook endpoint. The plaintext signing secret is never present here — only \
-                            secretLast4. Use WebhookEndpointWithSecret (returned by create + rotate) when the plaintext matters.";
-const WITH_SECRET: &str =
-    "A webhook endpoint with its plaintext signing secret, which is shown this once and never again.";
+const DISPLAY_SAFE: &str = "Display-safe shape of a webhook endpoint. The plaintext signing secret is never present \
+                            here — only secretLast4. Use WebhookEndpointWithSecret (returned by create + rotate) when \
+                            the plaintext matters.";
+const WITH_SECRET: &str = "A webhook endpoint with its plaintext signing secret, which is shown only once.";
 
 pub fn create(catalogue: &Catalogue) -> Operation {
     Operation::new(ENDPOINTS, "createWebhookEndpoint", "Create webhook endpoint")
         .describe(
-            "Events published from now on are delivered to the URL. Its host must resolve to public addresses alone; they are \
-             pinned, and only they are connected to.",
+            "Events published from now on are delivered to the URL. Its host must resolve only to public addresses. \
+             They are pinned: connections go only to them.",
         )
-        .needs(needs::ENDPOINT_WRITE)
         .idempotent()
         .body("CreateWebhookEndpoint", create_example(catalogue))
         .answers(
@@ -43,10 +41,9 @@ pub fn create(catalogue: &Catalogue) -> Operation {
 
 pub fn index(catalogue: &Catalogue) -> Operation {
     Operation::new(ENDPOINTS, "listWebhookEndpoints", "List webhook endpoints")
-        .needs(needs::WEBHOOKS_READ)
         .query("projectId", reference("ProjectId"), "Only endpoints of this project.")
-        .query("isActive", boolean(), "Only endpoints that are active, or only those that are not.")
-        .query("event", reference("KnownEventName"), "Only endpoints that have subscribed to this event.")
+        .query("isActive", boolean(), "Only endpoints that are active (`true`) or not active (`false`).")
+        .query("event", reference("KnownEventName"), "Only endpoints that subscribe to this event.")
         .paged()
         .answers(
             200,
@@ -57,7 +54,7 @@ pub fn index(catalogue: &Catalogue) -> Operation {
 }
 
 pub fn show(catalogue: &Catalogue) -> Operation {
-    Operation::new(ENDPOINTS, "getWebhookEndpoint", "Get webhook endpoint").needs(needs::WEBHOOKS_READ).answers(
+    Operation::new(ENDPOINTS, "getWebhookEndpoint", "Get webhook endpoint").answers(
         200,
         "The endpoint.",
         single(reference("WebhookEndpoint")),
@@ -68,36 +65,33 @@ pub fn show(catalogue: &Catalogue) -> Operation {
 pub fn update(catalogue: &Catalogue) -> Operation {
     Operation::new(ENDPOINTS, "updateWebhookEndpoint", "Update webhook endpoint")
         .describe(
-            "Changes what is given and leaves the rest. While `isActive` is false, queued deliveries wait and matching events \
-             are recorded as `skipped`. Setting it to true clears `disabledReason` and the history of failures, \
-             resolves the host anew, and what waits goes on.",
+            "Changes the given fields and keeps the rest. While `isActive` is false, queued deliveries wait and \
+             matching events are recorded as `skipped`. Setting it to true clears `disabledReason` and the failure \
+             history, resolves the host again, and resumes the queued deliveries.",
         )
-        .needs(needs::ENDPOINT_WRITE)
         .idempotent()
         .body("UpdateWebhookEndpoint", json!({ "events": example_events(catalogue), "isActive": true }))
-        .answers(200, "The endpoint as it is now.", single(reference("WebhookEndpoint")), single_example(example(catalogue)))
+        .answers(200, "The changed endpoint.", single(reference("WebhookEndpoint")), single_example(example(catalogue)))
         .fails(&[ErrorCode::SsrfBlocked, ErrorCode::Unprocessable])
 }
 
 pub fn remove(_: &Catalogue) -> Operation {
     Operation::new(ENDPOINTS, "deleteWebhookEndpoint", "Delete webhook endpoint")
         .describe(
-            "Removes the endpoint and its secrets and cancels its undelivered work: no attempt begins after this is answered. Its \
-             log stays until retention takes it.",
+            "Deletes the endpoint and its secrets and cancels its undelivered deliveries. No attempt starts after the \
+             answer. Its log stays until retention removes it.",
         )
-        .needs(needs::ENDPOINT_WRITE)
         .idempotent()
-        .answers_without_body(204, "The endpoint is gone.")
+        .answers_without_body(204, "The endpoint is deleted.")
 }
 
 pub fn rotate_secret(catalogue: &Catalogue) -> Operation {
     Operation::new(ENDPOINTS, "rotateWebhookEndpointSecret", "Rotate signing secret")
         .describe(
-            "Makes a fresh secret and shows it once. Deliveries already enqueued go on being signed with the old secret, unless \
-             `revokeQueued` is true; whatever is enqueued after it is signed with the new one. Not idempotent: each call makes a \
-             new secret.",
+            "Creates a new secret and shows it once. Queued deliveries are still signed with the old secret unless \
+             `revokeQueued` is true. Later deliveries are signed with the new one. Not idempotent: each call creates \
+             another secret.",
         )
-        .needs(needs::ENDPOINT_WRITE)
         .optional_body("RotateSecret", json!({ "overlapSeconds": 3600 }))
         .answers(
             200,
@@ -111,15 +105,14 @@ pub fn rotate_secret(catalogue: &Catalogue) -> Operation {
 pub fn test(catalogue: &Catalogue) -> Operation {
     Operation::new(ENDPOINTS, "testWebhookEndpoint", "Send a test event")
         .describe(
-            "Sends the catalogue's example of one subscribed event, marked as a test, also to an endpoint that is disabled. Without \
-             `event` it is the first that the endpoint has subscribed to.",
+            "Sends the catalogue's example of one subscribed event, marked as a test. The endpoint may be disabled. \
+             Without `event`, sends the first event that the endpoint subscribes to.",
         )
-        .needs(needs::ENDPOINT_WRITE)
         .idempotent()
         .optional_body("TestEndpoint", json!({ "event": example_event(catalogue) }))
         .answers(
             202,
-            "The delivery is on disk; ask for it to see what became of it.",
+            "The delivery is on disk. Get it to see its result.",
             single(reference("Delivery")),
             single_example(super::delivery::example(catalogue, "test")),
         )
@@ -132,14 +125,14 @@ pub fn schemas(catalogue: &Catalogue) -> Schemas {
     let mut create: Map<String, Value> =
         create_order.iter().map(|name| ((*name).to_owned(), fields[name].clone())).collect();
     let mut update = create.clone();
-    update.insert("isActive".to_owned(), described(boolean(), "Whether events are delivered to it."));
+    update.insert("isActive".to_owned(), described(boolean(), "Whether events are delivered to the endpoint."));
     create.extend(endpoint_options::written());
     update.extend(endpoint_options::written());
     let optional: Vec<&str> = ["projectId"].into_iter().chain(endpoint_options::WRITTEN).collect();
     let any: Vec<String> = update.keys().cloned().collect();
     let any: Vec<&str> = any.iter().map(String::as_str).collect();
     let (create, mut any_change) = (object(create.into(), &optional), object(update.into(), &any));
-    any_change["description"] = "What is absent stays as it is.".into();
+    any_change["description"] = "Absent fields keep their value.".into();
     vec![
         ("CreateWebhookEndpoint", create),
         ("UpdateWebhookEndpoint", any_change),
@@ -149,15 +142,12 @@ pub fn schemas(catalogue: &Catalogue) -> Schemas {
         ("RotateSecret", rotate_schema()),
         (
             "TestEndpoint",
-            object(
-                json!({ "event": nullable(described(reference("EventName"), "One that the endpoint has subscribed to.")) }),
-                &["event"],
-            ),
+            object(json!({ "event": nullable(described(reference("EventName"), "A subscribed event.")) }), &["event"]),
         ),
     ]
 }
 
-/// The fields that a caller writes, in the words of the published page.
+/// The fields that a caller writes. Their texts are those of the published page.
 fn fields(catalogue: &Catalogue) -> Value {
     json!({
         "name": {
@@ -176,8 +166,8 @@ fn fields(catalogue: &Catalogue) -> Value {
             "type": "array",
             "minItems": 1,
             "items": reference("EventName"),
-            "description": "Closed list of subscribable events. Adding a new event name is a contract change — bump the docs + \
-                            this enum in lockstep with the producer.",
+            "description": "Closed list of subscribable events. Adding a new event name is a contract change — bump \
+                            the docs + this enum in lockstep with the producer.",
             "examples": [example_events(catalogue)],
         },
         "projectId": {
@@ -199,9 +189,9 @@ fn view(secret: Option<()>) -> Value {
         "name": { "type": "string" },
         "events": array(reference("KnownEventName")),
         "isActive": boolean(),
-        "disabledReason": nullable(described(reason, "Why the service has disabled it: `gone` (the receiver answered 410), \
-            `failing` (nothing has succeeded for days) or `ssrf_blocked` (its host is no longer public). null while it is active, and \
-            when its owner has switched it off.")),
+        "disabledReason": nullable(described(reason, "Why the service disabled it: `gone` (the receiver answered 410), \
+            `failing` (no attempt succeeded for days) or `ssrf_blocked` (its host is no longer public). null while it \
+            is active, and when its owner deactivated it.")),
         "projectId": nullable(reference("ProjectId")),
         "secretLast4": { "type": "string", "minLength": 4, "maxLength": 4 },
         "createdAt": reference("Timestamp"),
@@ -210,12 +200,12 @@ fn view(secret: Option<()>) -> Value {
         view["secret"] = json!({
             "type": "string",
             "pattern": "^whsec_[0-9a-f]{64}$",
-            "description": "The plaintext signing secret. It appears here and never again.",
+            "description": "The plaintext signing secret. It is shown only in this answer.",
             "examples": [SECRET_EXAMPLE],
         });
     }
     view["updatedAt"] = timestamp("When it was last changed.");
-    view["health"] = described(reference("EndpointHealth"), "How its receiver does.");
+    view["health"] = described(reference("EndpointHealth"), "How recent attempts went.");
     for (name, schema) in endpoint_options::view() {
         view[name] = schema;
     }
@@ -226,14 +216,16 @@ fn health_schema() -> Value {
     let state = one_of(&HealthState::ALL.map(HealthState::as_str));
     let instant = |description| nullable(timestamp(description));
     let properties = json!({
-        "state": described(state, "`ok`; `failing` after several failed attempts in a row; `paused`: its queue is kept, and nothing is sent but a \
-            probe from time to time, until one succeeds."),
-        "since": instant("Since when it is failing or paused."),
+        "state": described(state, "`ok`; `failing`: several attempts in a row failed; `paused`: its queue is kept, and \
+                                   only a probe is sent from time to time, until one succeeds."),
+        "since": instant("When it became failing or paused."),
         "failures": { "type": "integer", "minimum": 0, "description": "Attempts that failed since the last success." },
-        "nextProbeAt": instant("While it is paused: no probe is sent before this, nor before a delivery is due."),
-        "disablesAt": instant("A failure from then on disables the endpoint as `failing`, unless an attempt succeeds before."),
+        "nextProbeAt": instant("While it is paused: the earliest time of the next probe, which also needs a due \
+                                delivery."),
+        "disablesAt": instant("A failure after this time disables the endpoint as `failing`, unless an attempt \
+                               succeeds first."),
     });
-    described(object(properties, &[]), "How an endpoint's last attempts went.")
+    described(object(properties, &[]), "How the recent attempts to an endpoint went.")
 }
 
 fn rotate_schema() -> Value {
@@ -243,12 +235,12 @@ fn rotate_schema() -> Value {
             "minimum": 0,
             "maximum": limits::SECRET_OVERLAP_MAX.as_secs(),
             "default": 0,
-            "description": "For so long, what is enqueued carries the signatures of both secrets, the new one first.",
+            "description": "For this time, new deliveries carry the signatures of both secrets, the new one first.",
         },
         "revokeQueued": {
             "type": "boolean",
             "default": false,
-            "description": "Whether what is already enqueued is signed with the new secret too.",
+            "description": "Whether queued deliveries are signed with the new secret too.",
         },
     });
     object(properties, &["overlapSeconds", "revokeQueued"])

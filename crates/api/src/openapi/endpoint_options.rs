@@ -1,4 +1,4 @@
-//! What the document says of an endpoint's optional fields.
+//! The schemas of an endpoint's optional fields.
 
 use serde_json::{Map, Value, json};
 
@@ -8,11 +8,11 @@ use postrider_domain::private_options::REDACTED;
 
 use super::schema::{described, nullable, object, one_of};
 
-/// Those that a caller writes, in the order of [`view`].
+/// The fields that a caller writes, in the order of [`view`].
 pub const WRITTEN: [&str; 7] =
     ["headers", "retrySchedule", "timeoutSeconds", "signatureSchemes", "rateLimit", "ordering", "clientCertificate"];
 
-/// A member of a body: `null` is back to the default.
+/// The fields in a request. `null` restores the default.
 pub fn written() -> Map<String, Value> {
     let mut fields = Map::new();
     for name in WRITTEN {
@@ -28,8 +28,8 @@ pub fn written() -> Map<String, Value> {
             ),
             "clientCertificate" => described(
                 certificate(),
-                "What the server shows a receiver that demands a certificate (mutual TLS). \
-                The key is never shown again.",
+                "The client certificate for receivers that demand one (mutual TLS). \
+                The private key is never shown again.",
             ),
             _ => common(name),
         };
@@ -38,13 +38,13 @@ pub fn written() -> Map<String, Value> {
     fields
 }
 
-/// What an answer holds behind `updatedAt`, in this order.
+/// The fields of an answer after `updatedAt`, in this order.
 pub fn view() -> Vec<(&'static str, Value)> {
     let fingerprint = json!({
         "sha256": {
             "type": "string",
             "pattern": "^[0-9a-f]{64}$",
-            "description": "SHA-256 of the DER of the first certificate of the chain.",
+            "description": "SHA-256 of the first certificate of the chain, in DER.",
         },
     });
     vec![
@@ -52,7 +52,7 @@ pub fn view() -> Vec<(&'static str, Value)> {
             "headers",
             described(
                 headers(one_of(&[REDACTED])),
-                "The headers that every request to it carries. The values are never shown.",
+                "The headers that every request to the endpoint carries. The values are never shown.",
             ),
         ),
         ("retrySchedule", nullable(common("retrySchedule"))),
@@ -63,22 +63,20 @@ pub fn view() -> Vec<(&'static str, Value)> {
             json!({
                 "type": ["string", "null"],
                 "pattern": "^whpk_[A-Za-z0-9+/]{43}=$",
-                "description": "What verifies its `v1a` signatures: Ed25519, in base64. No secret. Another after each rotation; null without `v1a`.",
+                "description": "The public key for its `v1a` signatures: Ed25519, in base64. Each rotation changes it; \
+                                null without `v1a`.",
             }),
         ),
         ("rateLimit", nullable(common("rateLimit"))),
         ("ordering", common("ordering")),
         (
             "clientCertificate",
-            nullable(described(
-                object(fingerprint, &[]),
-                "The client certificate that receivers are shown, by its fingerprint.",
-            )),
+            nullable(described(object(fingerprint, &[]), "The fingerprint of the client certificate.")),
         ),
     ]
 }
 
-/// An endpoint without any of them, as an example.
+/// The fields in an example.
 pub fn example() -> Vec<(&'static str, Value)> {
     vec![
         ("headers", json!({ "Authorization": REDACTED })),
@@ -92,9 +90,10 @@ pub fn example() -> Vec<(&'static str, Value)> {
     ]
 }
 
-const HEADERS: &str = "Headers that every request to it carries: names and values. Names that belong to the connection, the body or \
-                       the service are refused (see the documentation), and so are two that differ in case alone. A value may be a \
-                       secret: it is never shown, and `[redacted]` in its place keeps what is stored.";
+const HEADERS: &str = "Headers that every request to the endpoint carries: names and values. Names that belong to the \
+                       connection, the body or the service are refused (see the documentation), and so are two names \
+                       that differ only in case. A value may be a secret and is never shown; the value `[redacted]` \
+                       keeps the stored one.";
 
 fn headers(value: Value) -> Value {
     let name = format!("^[A-Za-z0-9!#$%&'*+.^_`|~-]{{1,{}}}$", limits::CUSTOM_HEADER_NAME_CHARS);
@@ -113,13 +112,14 @@ fn common(name: &str) -> Value {
             "minItems": 1,
             "maxItems": limits::RETRY_STEPS,
             "items": { "type": "integer", "minimum": 1, "maximum": limits::RETRY_STEP_MAX.as_secs() },
-            "description": "The waits between attempts in seconds, each give or take 20 %; null: the server's own.",
+            "description": "The waits between attempts in seconds, each varied by up to 20 %; null: the server's \
+                            schedule.",
         }),
         "timeoutSeconds" => json!({
             "type": "integer",
             "minimum": 1,
             "maximum": limits::ATTEMPT_DEADLINE_MAX.as_secs(),
-            "description": "How long one attempt may take as a whole; null: the server's own.",
+            "description": "How long a whole attempt may take; null: the server's timeout.",
         }),
         "signatureSchemes" => json!({
             "type": "array",
@@ -129,17 +129,17 @@ fn common(name: &str) -> Value {
             "items": one_of(&["v1", "v1a"]),
             "contains": { "const": "v1" },
             "default": ["v1"],
-            "description": "Which signatures a request carries: `v1`, or `v1a` (Ed25519) beside it.",
+            "description": "Which signatures a request carries: `v1`, or `v1` and `v1a` (Ed25519).",
         }),
         "rateLimit" => json!({
             "type": "integer",
             "minimum": 1,
             "maximum": limits::DELIVERY_RATE_MAX,
-            "description": "Deliveries a second at most; null: no limit of its own.",
+            "description": "The most deliveries per second; null: no limit for this endpoint.",
         }),
         _ => described(
             with_default(one_of(&DeliveryOrder::ALL.map(DeliveryOrder::as_str)), "none"),
-            "`strict`: one delivery at a time, in the order in which their events were accepted.",
+            "`strict`: one delivery at a time, in the order in which the events were accepted.",
         ),
     }
 }
@@ -160,8 +160,8 @@ fn certificate() -> Value {
         })
     };
     let properties = json!({
-        "certificate": pem(limits::CERTIFICATE_CHARS, "PEM: the certificate, then those that vouch for it."),
-        "privateKey": pem(limits::CERTIFICATE_KEY_CHARS, "PEM: its private key, not encrypted."),
+        "certificate": pem(limits::CERTIFICATE_CHARS, "PEM: the certificate, then its intermediate certificates."),
+        "privateKey": pem(limits::CERTIFICATE_KEY_CHARS, "PEM: the private key, not encrypted."),
     });
     object(properties, &[])
 }

@@ -1,6 +1,6 @@
-//! The errors in the document: a schema for each code, and a response for each set of codes that share a status.
+//! The errors: a schema for each code, and a response for each set of codes with the same status.
 //!
-//! The examples are not written down here: they are what the API itself renders for an error of that code.
+//! The API itself renders the examples, from an error of that code.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use postrider_domain::event_type::Brand;
 use postrider_domain::id::RequestId;
 use postrider_domain::limits;
 use postrider_domain::page::InvalidPage;
-use postrider_domain::rate_limit::Bucket;
+use postrider_domain::rate_limit::RateBucket;
 use postrider_domain::target::{RefusalReason, TargetRefusal};
 use postrider_service::ServiceError;
 
@@ -24,7 +24,7 @@ pub fn schema_name(code: ErrorCode) -> String {
     format!("{}Error", pascal(code.as_str()))
 }
 
-/// The response that is any of these codes, which share a status.
+/// The name of the response for these codes, which have the same status.
 pub fn response_name(codes: &[ErrorCode]) -> String {
     codes.iter().map(|code| pascal(code.as_str())).collect::<Vec<_>>().join("Or")
 }
@@ -37,9 +37,9 @@ pub fn schemas() -> Vec<(String, Value)> {
 fn schema(code: ErrorCode) -> Value {
     let mut properties = json!({
         "code": { "const": code.as_str() },
-        "message": { "type": "string", "description": "For people. It may change; programs rely on `code`." },
+        "message": { "type": "string", "description": "For people. It may change; programs should rely on `code`." },
         "request_id": reference("RequestId"),
-        "docs_url": { "type": "string", "format": "uri", "description": "Where this code is explained." },
+        "docs_url": { "type": "string", "format": "uri", "description": "The explanation of this code." },
     });
     let mut optional = Vec::new();
     if let Some(details) = details(code) {
@@ -59,14 +59,14 @@ fn details(code: ErrorCode) -> Option<Value> {
             let faults = json!({
                 "type": "object",
                 "additionalProperties": { "type": "string" },
-                "description": "What is wrong, by the name of the parameter at fault; `body` for the body as a whole.",
+                "description": "The fault of each faulty parameter, by its name; `body` for the body as a whole.",
             });
             Some(object(json!({ "parameters": faults }), &[]))
         }
         ErrorCode::VersionUnsupported => Some(object(json!({ "accepted": array(json!({ "type": "string" })) }), &[])),
         ErrorCode::ScopeMissing => Some(object(json!({ "required": array(reference("Scope")) }), &[])),
         ErrorCode::RateLimited => {
-            let buckets = [Bucket::Management, Bucket::Publishing].map(Bucket::as_str);
+            let buckets = [RateBucket::Management, RateBucket::Publishing].map(RateBucket::as_str);
             Some(object(json!({ "bucket": one_of(&buckets) }), &[]))
         }
         ErrorCode::SsrfBlocked => {
@@ -99,7 +99,7 @@ fn response(codes: &[ErrorCode], brand: &Brand, errors_page: &str) -> Value {
     for code in codes {
         match code {
             ErrorCode::Conflict | ErrorCode::RateLimited | ErrorCode::ServiceUnavailable => {
-                headers.extend([header::shared("Retry-After", "RetryAfter")]);
+                headers.extend([header::reference_to("Retry-After", "RetryAfter")]);
             }
             _ => {}
         }
@@ -115,7 +115,7 @@ fn response(codes: &[ErrorCode], brand: &Brand, errors_page: &str) -> Value {
     })
 }
 
-/// `x-error-codes`: the table from which the page of errors is made.
+/// `x-error-codes`: the table behind the page of errors.
 pub fn table(errors_page: &str) -> Value {
     let row = |code: &ErrorCode| {
         let row = json!({
@@ -134,7 +134,7 @@ fn example(code: ErrorCode, errors_page: &str) -> Value {
     serde_json::from_slice(&render_body(&sample(code), id, errors_page)).unwrap_or_default()
 }
 
-/// An error that is answered with this code.
+/// An error with this code.
 fn sample(code: ErrorCode) -> ServiceError {
     let text = str::to_owned;
     match code {
@@ -161,7 +161,7 @@ fn sample(code: ErrorCode) -> ServiceError {
             ServiceError::SsrfBlocked(TargetRefusal { host: text("localhost"), reason: RefusalReason::Loopback })
         }
         ErrorCode::RateLimited => ServiceError::RateLimited {
-            bucket: Bucket::Management,
+            bucket: RateBucket::Management,
             limit: limits::MANAGEMENT_REQUESTS_PER_MINUTE,
             retry_after: Duration::from_secs(12),
         },

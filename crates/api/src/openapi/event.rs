@@ -1,9 +1,8 @@
-//! What the document says of `/events`.
+//! The operations and schemas of `/events`.
 
 use serde_json::{Value, json};
 
 use crate::error_code::ErrorCode;
-use postrider_domain::access::needs;
 use postrider_domain::delivery::EndReason;
 use postrider_domain::event_type::Catalogue;
 use postrider_domain::limits;
@@ -18,15 +17,15 @@ use super::schema::{
 pub fn publish(catalogue: &Catalogue) -> Operation {
     Operation::new(EVENTS, "publishEvent", "Publish event")
         .describe(
-            "Answered only when the event and its deliveries are on disk. An event with a `projectId` reaches the \
-             endpoints of that project and those without one; an event without it reaches only endpoints without one.",
+            "The answer comes only after the event and its deliveries are on disk. An event with a `projectId` reaches \
+             the endpoints of that project and those without a project. An event without one reaches only endpoints \
+             without a project.",
         )
-        .needs(needs::PUBLISH)
         .idempotent()
         .body("PublishEvent", publish_example(catalogue))
         .answers(
             200,
-            "The `externalId` was published before with the same content: the first answer again.",
+            "The `externalId` was published before with the same content. This is the first answer again.",
             single(reference("EventReceipt")),
             single_example(receipt_example(catalogue)),
         )
@@ -44,13 +43,12 @@ pub fn publish_batch(catalogue: &Catalogue) -> Operation {
     let receipts_example = single_example(json!([receipt_example(catalogue)]));
     Operation::new(EVENTS, "publishEvents", "Publish a batch of events")
         .describe(format!(
-            "All or nothing: when one event is refused, none is accepted. The receipts stand in the order of the \
-             events. An event whose `externalId` was published before gets its first receipt again, and the rest \
-             proceed. An event may have {} KB and a batch {} MB, or {0} KB with an `Idempotency-Key`.",
+            "All or nothing: if one event is refused, none is accepted. The receipts are in the order of the events. \
+             An event whose `externalId` was published before gets its first receipt again, and the others are \
+             accepted. An event may have {} KB and a batch {} MB, or {0} KB with an `Idempotency-Key`.",
             limits::BODY_BYTES / 1024,
             limits::BATCH_BYTES / (1024 * 1024),
         ))
-        .needs(needs::PUBLISH)
         .idempotent()
         .body("PublishEvents", json!({ "events": [publish_example(catalogue)] }))
         .answers(
@@ -65,8 +63,7 @@ pub fn publish_batch(catalogue: &Catalogue) -> Operation {
 
 pub fn index(catalogue: &Catalogue) -> Operation {
     Operation::new(EVENTS, "listEvents", "List events")
-        .needs(needs::EVENTS_READ)
-        .query("type", reference("KnownEventName"), "Only events of this name.")
+        .query("type", reference("KnownEventName"), "Only events with this name.")
         .query("projectId", reference("ProjectId"), "Only events of this project.")
         .query("externalId", reference("ExternalId"), "Only the event that was published under this id.")
         .query("since", instant(), "Only events accepted at this instant or later.")
@@ -88,9 +85,9 @@ pub fn show(catalogue: &Catalogue) -> Operation {
         "reason": EndReason::Inactive.as_str(),
     }]);
     detail["data"] = data_example(catalogue);
-    Operation::new(EVENTS, "getEvent", "Get event").needs(needs::EVENTS_READ).answers(
+    Operation::new(EVENTS, "getEvent", "Get event").answers(
         200,
-        "The event with its data, and the endpoints that it matched and that did not get it.",
+        "The event with its data, and the matching endpoints that do not get it.",
         single(reference("EventWithData")),
         single_example(detail),
     )
@@ -102,15 +99,15 @@ pub fn schemas(_: &Catalogue) -> Schemas {
     batch["maxItems"] = limits::BATCH_EVENTS.into();
     let mut with_data = view();
     with_data["skipped"] = array(reference("SkippedEndpoint"));
-    with_data["data"] = json!({ "type": "object", "description": "What was published, as the bytes that came." });
+    with_data["data"] = json!({ "type": "object", "description": "The published data, byte for byte." });
     vec![
         ("ExternalId", external_id()),
         ("PublishEvent", object(published(), &["projectId", "externalId", "occurredAt"])),
         ("PublishEvents", object(json!({ "events": batch }), &[])),
-        ("EventReceipt", described(object(receipt(), &[]), "What a publisher is told.")),
-        ("Event", described(object(view(), &[]), "An event as it is listed.")),
-        ("EventWithData", described(object(with_data, &[]), "An event with all that is kept of it.")),
-        ("SkippedEndpoint", described(object(skipped(), &[]), "A matching endpoint that did not get the event.")),
+        ("EventReceipt", described(object(receipt(), &[]), "What a publisher gets for an event.")),
+        ("Event", described(object(view(), &[]), "An event in a list.")),
+        ("EventWithData", described(object(with_data, &[]), "An event with its data.")),
+        ("SkippedEndpoint", described(object(skipped(), &[]), "A matching endpoint that does not get the event.")),
     ]
 }
 
@@ -118,8 +115,8 @@ fn external_id() -> Value {
     json!({
         "type": "string",
         "pattern": opaque_pattern(),
-        "description": "The publisher's own id of the event. Publishing it again with the same content, for as long as \
-                        the event is kept, is answered with the first answer; with other content it is refused.",
+        "description": "The publisher's own id of the event. While the event is kept, publishing it again with the \
+                        same content returns the first answer, and with other content is refused.",
         "examples": ["post-7k2m9q4x-created"],
     })
 }
@@ -129,14 +126,14 @@ fn published() -> Value {
         "type": reference("EventName"),
         "data": {
             "type": "object",
-            "description": "What happened, of the form that the catalogue gives for the event's name. Receivers get \
-                            these bytes as they were sent here.",
+            "description": "What happened. The catalogue gives the schema for the event's name. Receivers get these \
+                            bytes unchanged.",
         },
-        "projectId": nullable(described(reference("ProjectId"), "Whose event it is.")),
+        "projectId": nullable(described(reference("ProjectId"), "The project of the event.")),
         "externalId": nullable(reference("ExternalId")),
         "occurredAt": nullable(described(
             instant(),
-            "When it happened; receivers get it as `timestamp`. null (default) is now.",
+            "When it happened. Receivers get it as `timestamp`. null (default): now.",
         )),
     })
 }
@@ -148,7 +145,7 @@ fn receipt() -> Value {
         "type": reference("KnownEventName"),
         "projectId": nullable(reference("ProjectId")),
         "createdAt": reference("Timestamp"),
-        "deliveries": described(count(), "How many deliveries the event has set off."),
+        "deliveries": described(count(), "How many deliveries the event created."),
     })
 }
 
@@ -159,17 +156,17 @@ fn view() -> Value {
         "projectId": nullable(reference("ProjectId")),
         "externalId": nullable(reference("ExternalId")),
         "mode": reference("Mode"),
-        "occurredAt": nullable(timestamp("When it happened, if the publisher said so.")),
+        "occurredAt": nullable(timestamp("When it happened, if the publisher gave a time.")),
         "createdAt": reference("Timestamp"),
-        "deliveries": described(count(), "How many deliveries the event has set off."),
-        "reason": nullable(described(one_of(&["no_match"]), "`no_match` when it was no endpoint's business.")),
+        "deliveries": described(count(), "How many deliveries the event created."),
+        "reason": nullable(described(one_of(&["no_match"]), "`no_match` when no endpoint subscribes to it.")),
     })
 }
 
 fn skipped() -> Value {
     json!({
         "endpointId": reference("EndpointId"),
-        "deliveryId": described(reference("DeliveryId"), "The delivery that stands in the log as `skipped`."),
+        "deliveryId": described(reference("DeliveryId"), "The delivery that the log shows as `skipped`."),
         "reason": one_of(&EndReason::ALL.map(EndReason::as_str)),
     })
 }

@@ -1,4 +1,4 @@
-//! What the document says of `/event-types`.
+//! The operations and schemas of `/event-types`.
 
 use serde_json::{Value, json};
 
@@ -14,7 +14,8 @@ pub fn index(catalogue: &Catalogue) -> Operation {
     let example = catalogue.find(&name).map(|event| {
         let parsed = |text: &str| serde_json::from_str::<Value>(text).unwrap_or_default();
         let (schema, example) = (parsed(event.schema.get()), parsed(event.example.get()));
-        json!({ "name": name, "description": event.description, "retired": false, "schema": schema, "example": example })
+        let description = &event.description;
+        json!({ "name": name, "description": description, "retired": false, "schema": schema, "example": example })
     });
     Operation::new(EVENTS, "listEventTypes", "List event types")
         .describe("The whole catalogue on one page, in its own order. Any key may read it.")
@@ -26,7 +27,8 @@ pub fn schemas(_: &Catalogue) -> Schemas {
     let properties = json!({
         "name": reference("KnownEventName"),
         "description": { "type": "string" },
-        "retired": described(boolean(), "A retired name takes no subscription and no publish; what was published stays."),
+        "retired": described(boolean(), "A retired name accepts no subscriptions and no publishes. Published events \
+                                         stay."),
         "schema": { "type": "object", "description": "JSON Schema of the event's `data`." },
         "example": { "type": "object", "description": "An example of `data`." },
     });

@@ -1,4 +1,4 @@
-//! What the document says of the API as a whole: the parts that no single operation can tell.
+//! The parts of the document about the API as a whole: guide, tags, authentication.
 
 use serde_json::{Value, json};
 
@@ -16,22 +16,23 @@ pub const API_KEYS: &str = "API keys";
 pub const AUDIT: &str = "Audit log";
 pub const HEALTH: &str = "Health";
 
-/// In the order in which they are shown.
+/// In the order of the document.
 const TAGS: &[(&str, &str)] = &[
-    (ENDPOINTS, "Where a customer wants which events."),
-    (EVENTS, "What happened, told once and delivered to every endpoint that asked for it."),
-    (DELIVERIES, "The log: each event on its way to each endpoint, with every attempt."),
-    (REPLAYS, "Jobs that send again what an endpoint did not get in a stretch of time."),
+    (ENDPOINTS, "Which events a customer receives, and at which URL."),
+    (EVENTS, "What happened: published once, delivered to every endpoint that subscribes to it."),
+    (DELIVERIES, "The log: each event for each endpoint, with every attempt."),
+    (REPLAYS, "Jobs that send again what an endpoint missed in a time range."),
     (
         WORKSPACES,
-        "The walls between products. All but one operation are for operators, whose keys are made at the command line.",
+        "They separate products from each other. All operations but one are for operators, whose keys are created at \
+         the command line.",
     ),
     (API_KEYS, "Who may call, and what they may do."),
-    (AUDIT, "Who wrote what, when, by which request."),
-    (HEALTH, "Whether the server works, and whether a key does."),
+    (AUDIT, "Who wrote what, when, and in which request."),
+    (HEALTH, "Whether the server is ready, and whether a key works."),
 ];
 
-/// Those that a route has.
+/// The tags that routes have.
 pub fn tags(routes: &[Route]) -> Value {
     let used = |name: &str| routes.iter().any(|route| route.operation.tag == name);
     TAGS.iter()
@@ -57,8 +58,8 @@ pub fn security_schemes(brand: &Brand) -> Value {
             "type": "http",
             "scheme": "bearer",
             "description": format!(
-                "Pass Authorization: Bearer {live}<...> (or {test}<...> for test keys) on every request. Keys are scoped to a \
-                 single workspace and can be revoked from the {title} dashboard."
+                "Pass Authorization: Bearer {live}<...> (or {test}<...> for test keys) on every request. Keys are \
+                 scoped to a single workspace and can be revoked from the {title} dashboard."
             ),
         },
     })
@@ -71,48 +72,51 @@ fn description(brand: &Brand) -> String {
         "\
 ## Requests and answers
 
-JSON in, JSON out, over HTTPS. A single resource is answered as `{{\"data\": {{…}}}}`. Names of fields are camelCase; those inside \
-`error` and `pagination` are snake_case. Instants are ISO 8601 in UTC with milliseconds. Parameters that are not known are refused, \
-so that a misspelt one is never silently ignored.
+Requests and answers are JSON over HTTPS. A single resource is answered as `{{\"data\": {{…}}}}`. Field names are \
+camelCase, except inside `error` and `pagination`, where they are snake_case. Times are ISO 8601 in UTC with \
+milliseconds. Unknown parameters are refused, so that a misspelt one is never silently ignored.
 
 ## Authentication
 
-Send `Authorization: Bearer {live}…` on every request. A key belongs to one workspace and carries scopes; each operation says \
-which it needs. A test key (`{test}…`) reaches the same routes; what would be sent is rendered, signed and recorded, \
-and not sent.
+Send `Authorization: Bearer {live}…` on every request. A key belongs to one workspace and has scopes. Each operation \
+says which scope it needs. A test key (`{test}…`) may call the same routes. Its deliveries are rendered, signed and \
+recorded, but not sent.
 
 ## Errors
 
-Every error has the same form: `{{\"error\": {{\"code\", \"message\", \"request_id\", \"docs_url\", \"details\"}}}}`. Programs rely on \
-`code`; `docs_url` leads to its explanation.
+Every error has the same form: `{{\"error\": {{\"code\", \"message\", \"request_id\", \"docs_url\", \"details\"}}}}`. \
+Programs should rely on `code`. `docs_url` links to its explanation.
 
 ## Idempotency
 
-Writes take an `Idempotency-Key`. For 24 hours from the first request, the same key with the same body is answered with the \
-first answer again, byte for byte, and with `Idempotent-Replayed: true`; with another body it is refused as `409 \
-idempotency_key_conflict`. Bodies are the same when they differ only in white space and in the order of keys. A value that is not \
-1 to 64 characters of `[A-Za-z0-9_-]` is ignored as if it were absent. Publishing has a second, longer memory: `externalId`.
+Writes accept an `Idempotency-Key`. For 24 hours after the first request, the same key with the same body returns the \
+first answer again, byte for byte, with `Idempotent-Replayed: true`. The same key with another body is refused as `409 \
+idempotency_key_conflict`. Two bodies are the same if they differ only in white space and in the order of keys. A \
+value that is not 1 to 64 characters of `[A-Za-z0-9_-]` is ignored. For publishes, `externalId` prevents repeats for \
+longer.
 
 ## Pages
 
-Lists are newest first: `{{\"data\": […], \"pagination\": {{\"next_cursor\", \"has_more\"}}}}`. Send `next_cursor` as `cursor` to get \
-the next page.
+Lists are newest first: `{{\"data\": […], \"pagination\": {{\"next_cursor\", \"has_more\"}}}}`. Send `next_cursor` as \
+`cursor` to get the next page.
 
 ## Versions
 
-`{version}: {API_VERSION}` pins the version, and every answer says in which version it was made. A version on its way out is \
-answered with `{deprecation}: <version>; sunset=<date>; replacement=<version>`.
+`{version}: {API_VERSION}` pins the version. Every answer names its version. A deprecated version is answered with \
+`{deprecation}: <version>; sunset=<date>; replacement=<version>`.
 
 ## Rate limits
 
-Requests are counted per workspace over the last 60 seconds. `429 rate_limited` says in `Retry-After` how many seconds to wait.
+Requests are counted per workspace over the last 60 seconds. `429 rate_limited` has the seconds to wait in \
+`Retry-After`.
 
 ## Verifying webhooks
 
-Every delivery is signed as the [Standard Webhooks](https://www.standardwebhooks.com/) specification has it, so any of its \
-libraries verifies it with the endpoint's secret as it is. The header `webhook-signature` holds one or more signatures, separated by \
-spaces; each is `v1,` and the base64 of HMAC-SHA-256 over `{{webhook-id}}.{{webhook-timestamp}}.{{body}}`, and the key is the base64 \
-decoding of what follows `whsec_` in the secret. Verify the bytes of the body as they arrived, refuse a timestamp that is far from \
-now, and drop repeats by `webhook-id`: delivery is at least once, and order is not promised."
+Every delivery is signed according to the [Standard Webhooks](https://www.standardwebhooks.com/) specification, so any \
+of its libraries verifies it with the endpoint's secret. The header `webhook-signature` holds one or more signatures, \
+separated by spaces. Each is `v1,` and the base64 of an HMAC-SHA-256 over \
+`{{webhook-id}}.{{webhook-timestamp}}.{{body}}`. The key is the base64-decoded part of the secret after `whsec_`. \
+Verify the bytes of the body as they arrived, refuse a timestamp that is far from now, and drop repeats by \
+`webhook-id`: delivery is at least once, and the order is not guaranteed."
     )
 }

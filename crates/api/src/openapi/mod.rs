@@ -1,19 +1,22 @@
-//! The OpenAPI 3.1 document: built by code, from the same list of routes that makes the router, so that it cannot drift.
+//! The OpenAPI 3.1 document, built from the same routes as the router, so that the two cannot differ.
 //!
-//! An own builder over `serde_json` rather than derived schemas (`utoipa` was weighed): the names of events, their
-//! schemas and the brand in the headers come from a catalogue that is read when the process starts, request bodies are
-//! parsed by hand for the sake of their error messages, so there is no type to derive from, and the examples of errors
-//! are rendered by the API itself. What macros would have saved is some thirty tables that read like the published page.
+//! The builder works on `serde_json` values instead of derived schemas (`utoipa` was considered), for three reasons:
 //!
-//! A noun's file says what its routes take and give; `operation` adds what follows from that; `header`, `schema` and
-//! `error` hold what is shared; `webhook` describes what receivers get. Tests in `tests/it/api/openapi.rs` hold the
-//! document to the running server, `.ci/contract` holds the server to the document.
+//! - Event names, their schemas and the brand in headers come from a catalogue that is read at start.
+//! - Request bodies are parsed by hand for better error messages, so there is no type to derive a schema from.
+//! - The API itself renders the examples of errors.
+//!
+//! The file of a noun states what its routes accept and answer. `path` adds what follows from that. `header`,
+//! `parameter`, `schema` and `error` hold shared parts. `webhook` describes what receivers get. The tests in
+//! `tests/it/api/openapi.rs` compare the document with the running server; `.ci/contract` compares the server with the
+//! document.
 
 use serde_json::{Map, Value, json};
 
 use postrider_domain::event_type::Catalogue;
 
-use super::route::{BASE, Route};
+use crate::app::errors_page;
+use crate::route::{BASE, Route};
 
 pub mod api_key;
 pub mod audit;
@@ -24,24 +27,24 @@ mod error;
 pub mod event;
 pub mod event_type;
 mod header;
-pub mod health;
 mod info;
-mod operation;
+pub mod operation;
+mod parameter;
+mod path;
+pub mod readiness;
 pub mod replay;
 mod schema;
 mod webhook;
 pub mod workspace;
 
-pub use operation::Operation;
-
 use schema::Schemas;
 
-/// Stands in examples where the server's own address is not known.
+/// The server in examples, where its own address is not known.
 const SOMEWHERE: &str = "https://api.example.com";
 
-/// The document of a catalogue. Without a public URL its server is told relative to where the document is found.
+/// The document of a catalogue. Without a public URL, its server URL is relative to the document.
 pub fn document(catalogue: &Catalogue, routes: &[Route], public_url: Option<&str>) -> Value {
-    let errors_page = super::errors_page(public_url.unwrap_or(SOMEWHERE));
+    let errors_page = errors_page(public_url.unwrap_or(SOMEWHERE));
     json!({
         "openapi": "3.1.0",
         "info": info::info(&catalogue.brand),
@@ -65,21 +68,19 @@ fn paths(catalogue: &Catalogue, routes: &[Route]) -> Value {
     let mut paths = Map::new();
     for route in routes {
         let item = paths.entry(route.path).or_insert_with(|| json!({}));
-        item[route.method.as_str().to_ascii_lowercase()] = operation::render(route, &catalogue.brand);
+        item[route.method.as_str().to_ascii_lowercase()] = path::operation(route, &catalogue.brand);
     }
     Value::Object(paths)
 }
 
 fn parameters(catalogue: &Catalogue, routes: &[Route]) -> Value {
-    let mut parameters = header::parameters(&catalogue.brand, routes);
-    if let Value::Object(parameters) = &mut parameters {
-        parameters.extend(webhook::parameters(&catalogue.brand));
-    }
-    parameters
+    let mut parameters = parameter::parameters(&catalogue.brand, routes);
+    parameters.extend(webhook::parameters(&catalogue.brand));
+    Value::Object(parameters)
 }
 
 fn error_responses(catalogue: &Catalogue, routes: &[Route], errors_page: &str) -> Value {
-    let codes: Vec<_> = routes.iter().map(|route| route.operation.codes(route.path)).collect();
+    let codes: Vec<_> = routes.iter().map(path::codes).collect();
     let sets = codes.iter().flat_map(|codes| codes.chunk_by(|a, b| a.status() == b.status()));
     error::responses(sets, &catalogue.brand, errors_page)
 }
@@ -94,8 +95,8 @@ fn schemas(catalogue: &Catalogue) -> Value {
         workspace::schemas,
         api_key::schemas,
         audit::schemas,
-        health::schemas,
-        schema::shared,
+        readiness::schemas,
+        schema::schemas,
     ];
     let own = nouns.iter().flat_map(|schemas| schemas(catalogue)).map(|(name, schema)| (name.to_owned(), schema));
     Value::Object(own.chain(webhook::schemas(catalogue)).chain(error::schemas()).collect())

@@ -1,9 +1,8 @@
-//! What the document says of `/webhook-endpoints/{endpointId}/replay` and the jobs it makes.
+//! The operations and schemas of `/webhook-endpoints/{endpointId}/replay` and of replay jobs.
 
 use serde_json::{Value, json};
 
 use crate::error_code::ErrorCode;
-use postrider_domain::access::needs;
 use postrider_domain::delivery::DeliveryStatus;
 use postrider_domain::event_type::Catalogue;
 use postrider_domain::replay::{REPLAYABLE, REPLAYED_BY_DEFAULT, ReplayStatus};
@@ -16,22 +15,24 @@ use super::schema::{
 };
 
 pub fn create(_: &Catalogue) -> Operation {
+    let body =
+        json!({ "since": "2026-05-15T06:00:00Z", "until": "2026-05-15T08:00:00Z", "statuses": ["failed", "skipped"] });
+    let count = single_example(json!({ "dryRun": true, "total": 1204, "unavailable": 0 }));
     Operation::new(REPLAYS, "replayWebhookEndpoint", "Start a replay")
         .describe(
-            "Starts a job that sends again, oldest first, what the endpoint did not get between `since` and `until`. It runs behind \
-             live traffic, goes on after a restart, and is never cut short silently. With `dryRun` nothing is started and the \
-             counts alone are answered.",
+            "Starts a job that sends again, oldest first, what the endpoint missed between `since` and `until`. It \
+             runs with less priority than live traffic, continues after a restart, and never stops early without \
+             saying so. With `dryRun` nothing is started and only the counts are returned.",
         )
-        .needs(needs::ENDPOINT_WRITE)
         .idempotent()
-        .body("StartReplay", json!({ "since": "2026-05-15T06:00:00Z", "until": "2026-05-15T08:00:00Z", "statuses": ["failed", "skipped"] }))
-        .answers(200, "What a replay would do.", single(reference("ReplayCount")), single_example(json!({ "dryRun": true, "total": 1204, "unavailable": 0 })))
-        .answers(202, "The replay has begun.", single(reference("Replay")), single_example(example("running")))
+        .body("StartReplay", body)
+        .answers(200, "What a replay would send.", single(reference("ReplayCount")), count)
+        .answers(202, "The replay has started.", single(reference("Replay")), single_example(example("running")))
         .fails(&[ErrorCode::Unprocessable])
 }
 
 pub fn index(_: &Catalogue) -> Operation {
-    Operation::new(REPLAYS, "listReplays", "List replays of an endpoint").needs(needs::WEBHOOKS_READ).paged().answers(
+    Operation::new(REPLAYS, "listReplays", "List replays of an endpoint").paged().answers(
         200,
         "A page of replays, newest first.",
         list(reference("Replay")),
@@ -40,9 +41,9 @@ pub fn index(_: &Catalogue) -> Operation {
 }
 
 pub fn show(_: &Catalogue) -> Operation {
-    Operation::new(REPLAYS, "getReplay", "Get replay").needs(needs::WEBHOOKS_READ).answers(
+    Operation::new(REPLAYS, "getReplay", "Get replay").answers(
         200,
-        "The replay and how far it has come.",
+        "The replay and its progress.",
         single(reference("Replay")),
         single_example(example("running")),
     )
@@ -50,26 +51,26 @@ pub fn show(_: &Catalogue) -> Operation {
 
 pub fn stop(_: &Catalogue) -> Operation {
     Operation::new(REPLAYS, "stopReplay", "Stop a replay")
-        .describe("What is queued already is still sent.")
-        .needs(needs::ENDPOINT_WRITE)
+        .describe("Deliveries that it has queued are still sent.")
         .idempotent()
         .optional_body("Nothing", json!({}))
-        .answers(200, "The replay as it ended.", single(reference("Replay")), single_example(example("stopped")))
+        .answers(200, "The stopped replay.", single(reference("Replay")), single_example(example("stopped")))
 }
 
 pub fn schemas(_: &Catalogue) -> Schemas {
     let statuses = one_of(&REPLAYABLE.map(DeliveryStatus::as_str));
     let start = json!({
         "since": described(instant(), "Deliveries created at this instant or later; it must be earlier than `until`."),
-        "until": nullable(described(instant(), "Deliveries created before this instant, which is now at the latest. null (default) is now.")),
+        "until": nullable(described(instant(), "Deliveries created before this instant, at the latest now. null \
+            (default): now.")),
         "statuses": {
             "type": ["array", "null"],
             "minItems": 1,
             "items": statuses,
             "default": REPLAYED_BY_DEFAULT.map(DeliveryStatus::as_str),
-            "description": "Which deliveries, by how they ended.",
+            "description": "The statuses of the deliveries to send again.",
         },
-        "dryRun": { "type": ["boolean", "null"], "default": false, "description": "Whether to count and do nothing." },
+        "dryRun": { "type": ["boolean", "null"], "default": false, "description": "Whether to only count." },
     });
     vec![
         ("StartReplay", object(start, &["until", "statuses", "dryRun"])),
@@ -78,7 +79,7 @@ pub fn schemas(_: &Catalogue) -> Schemas {
             "ReplayCount",
             described(
                 object(json!({ "dryRun": { "const": true }, "total": count(), "unavailable": count() }), &[]),
-                "What a replay would do.",
+                "What a replay would send.",
             ),
         ),
     ]
@@ -92,11 +93,11 @@ fn view(statuses: Value) -> Value {
         "since": reference("Timestamp"),
         "until": reference("Timestamp"),
         "statuses": array(statuses),
-        "total": described(count(), "How many deliveries it found when it began."),
-        "replayed": described(count(), "How many it has queued again."),
-        "unavailable": described(count(), "How many had lost their payload to retention."),
+        "total": described(count(), "How many deliveries it found at its start."),
+        "replayed": described(count(), "How many deliveries it has queued again."),
+        "unavailable": described(count(), "How many deliveries have no payload any more, because of retention."),
         "createdAt": reference("Timestamp"),
-        "completedAt": nullable(timestamp("When it was done or stopped.")),
+        "completedAt": nullable(timestamp("When it completed or was stopped.")),
     })
 }
 

@@ -1,22 +1,19 @@
-//! The few forms that schemas are made of here, and those that all nouns share.
+//! Building blocks of schemas and examples, and the schemas that all nouns share.
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
-use crate::route::Route;
 use postrider_domain::access::Scope;
 use postrider_domain::event_type::{Catalogue, EventTypeName};
 use postrider_domain::limits;
 
-use super::operation;
-
-/// Schemas under `components`, in the order in which they are shown.
+/// Schemas under `components`, in the order of the document.
 pub type Schemas = Vec<(&'static str, Value)>;
 
 pub fn reference(name: &str) -> Value {
     json!({ "$ref": format!("#/components/schemas/{name}") })
 }
 
-/// An object of ours: exactly these properties, all of them always there but the optional ones.
+/// A closed object with exactly these properties. All are required except the optional ones.
 pub fn object(properties: Value, optional: &[&str]) -> Value {
     let names = properties.as_object().map(|properties| properties.keys().cloned().collect()).unwrap_or_default();
     let required: Vec<String> =
@@ -70,7 +67,7 @@ pub fn count() -> Value {
     json!({ "type": "integer", "minimum": 0 })
 }
 
-/// Text for people: so many characters at most, none of them a control character.
+/// Text for people: 1 to `chars_max` characters, without control characters.
 pub fn name(chars_max: usize) -> Value {
     json!({
         "type": "string",
@@ -80,12 +77,12 @@ pub fn name(chars_max: usize) -> Value {
     })
 }
 
-/// An instant that a caller writes: any offset, any precision.
+/// A time that a caller writes, with any offset and precision.
 pub fn instant() -> Value {
     json!({ "type": "string", "format": "date-time" })
 }
 
-/// An instant that we write.
+/// A time in an answer.
 pub fn timestamp(description: &str) -> Value {
     described(reference("Timestamp"), description)
 }
@@ -109,7 +106,7 @@ pub fn list_example(items: &[Value]) -> Value {
     json!({ "data": items, "pagination": { "next_cursor": null, "has_more": false } })
 }
 
-/// A page with another after it.
+/// A page that another page follows.
 pub fn page_example(items: &[Value]) -> Value {
     json!({ "data": items, "pagination": { "next_cursor": CURSOR_EXAMPLE, "has_more": true } })
 }
@@ -127,13 +124,13 @@ pub fn pascal(name: &str) -> String {
     name.split(['_', '.', '-']).map(upper).collect()
 }
 
-/// A drawn id: 16 letters of `[a-z0-9]` after its prefix.
+/// A random id: 16 characters of `[a-z0-9]` after the prefix.
 fn drawn(prefix: &str, description: &str) -> Value {
     let (pattern, example) = (format!("^{prefix}[a-z0-9]{{16}}$"), format!("{prefix}a1b2c3d4e5f6g7h8"));
     json!({ "type": "string", "pattern": pattern, "description": description, "examples": [example] })
 }
 
-/// A timed id: 20 letters of Crockford's base 32 after its prefix. The first is 0: the 96 bits of an id fill no more.
+/// A timed id: 20 characters of Crockford's base 32 after the prefix. The first is 0, because an id has only 96 bits.
 fn timed(prefix: &str, description: &str) -> Value {
     let pattern = format!("^{prefix}0[0-9a-hjkmnp-tv-z]{{19}}$");
     json!({ "type": "string", "pattern": pattern, "description": description, "examples": [timed_example(prefix)] })
@@ -143,7 +140,7 @@ pub fn timed_example(prefix: &str) -> String {
     format!("{prefix}00cw4xjg7q2000n5r8k3")
 }
 
-/// The first names of the catalogue that are there, wanted ones before any others.
+/// Event names for examples: the preferred ones if the catalogue has them, else its first two.
 pub fn example_events(catalogue: &Catalogue) -> Vec<String> {
     let wanted = ["post.created", "job.completed"].into_iter().filter(|name| catalogue.find(name).is_some());
     let names: Vec<String> = wanted.map(str::to_owned).collect();
@@ -154,7 +151,7 @@ pub fn example_event(catalogue: &Catalogue) -> String {
     example_events(catalogue).into_iter().next().unwrap_or_default()
 }
 
-pub fn shared(catalogue: &Catalogue) -> Schemas {
+pub fn schemas(catalogue: &Catalogue) -> Schemas {
     let subscribable: Vec<&str> = catalogue.names().map(EventTypeName::as_str).collect();
     let known: Vec<&str> = catalogue.types().iter().map(|event| event.name.as_str()).collect();
     vec![
@@ -162,29 +159,29 @@ pub fn shared(catalogue: &Catalogue) -> Schemas {
             "EventName",
             described(
                 one_of(&subscribable),
-                "Closed list of subscribable events. Adding a new event name is a contract change — bump the docs + this \
-                 enum in lockstep with the producer.",
+                "Closed list of subscribable events. Adding a new event name is a contract change — bump the docs + \
+                 this enum in lockstep with the producer.",
             ),
         ),
         (
             "KnownEventName",
-            described(one_of(&known), "The name of an event, those included that are retired and live on in the log."),
+            described(one_of(&known), "The name of an event, including retired names, which the log still shows."),
         ),
         (
             "ProjectId",
             json!({
                 "type": "string",
                 "pattern": opaque_pattern(),
-                "description": "A customer inside the workspace: an opaque id of the publisher's, which is not looked up.",
+                "description": "A customer inside the workspace: an opaque id chosen by the publisher.",
                 "examples": ["proj_a1b2c3d4e5f6g7h8"],
             }),
         ),
         ("WorkspaceId", drawn("org_", "A workspace.")),
-        ("ApiKeyId", drawn("key_", "The public name of an API key; the key itself is a secret.")),
+        ("ApiKeyId", drawn("key_", "The public id of an API key. The key itself is a secret.")),
         ("EndpointId", drawn("whe_", "A webhook endpoint.")),
-        ("RequestId", drawn("req_", "One request to this API, by which its trace in the server's log is found.")),
-        ("EventId", timed("evt_", "A published event; the receiver's `webhook-id`.")),
-        ("DeliveryId", timed("dlv_", "One event on its way to one endpoint.")),
+        ("RequestId", drawn("req_", "One request to this API. The server's log shows it.")),
+        ("EventId", timed("evt_", "A published event. Receivers get it as `webhook-id`.")),
+        ("DeliveryId", timed("dlv_", "The delivery of one event to one endpoint.")),
         ("ReplayId", timed("rpl_", "A job that sends deliveries again.")),
         ("AuditId", timed("aud_", "One entry of the audit log.")),
         (
@@ -199,20 +196,17 @@ pub fn shared(catalogue: &Catalogue) -> Schemas {
         ),
         (
             "Mode",
-            described(
-                one_of(&["live", "test"]),
-                "The mode of the API key that caused it. In test mode nothing is sent.",
-            ),
+            described(one_of(&["live", "test"]), "The mode of the API key behind it. In test mode nothing is sent."),
         ),
-        ("Scope", described(one_of(&Scope::ALL.map(Scope::as_str)), "One thing that a key may do.")),
-        ("Nothing", described(object(json!({}), &[]), "An object without members. The body can as well be left out.")),
+        ("Scope", described(one_of(&Scope::ALL.map(Scope::as_str)), "A permission of a key.")),
+        ("Nothing", described(object(json!({}), &[]), "An object without members. The body may be omitted.")),
         (
             "Pagination",
             object(
                 json!({
                     "next_cursor": {
                         "type": ["string", "null"],
-                        "description": "What to send as `cursor` to get the next page; null on the last one.",
+                        "description": "Send it as `cursor` to get the next page; null on the last page.",
                     },
                     "has_more": boolean(),
                 }),
@@ -224,25 +218,4 @@ pub fn shared(catalogue: &Catalogue) -> Schemas {
 
 pub fn opaque_pattern() -> String {
     format!("^[A-Za-z0-9_-]{{1,{}}}$", limits::OPAQUE_ID_CHARS)
-}
-
-/// The parameters that may stand in a path, each with the schema of its id.
-pub const PATH_PARAMETERS: &[(&str, &str, &str)] = &[
-    ("endpointId", "EndpointId", "The endpoint's id."),
-    ("deliveryId", "DeliveryId", "The delivery's id."),
-    ("replayId", "ReplayId", "The replay's id."),
-    ("eventId", "EventId", "The event's id."),
-    ("workspaceId", "WorkspaceId", "The workspace's id."),
-    ("apiKeyId", "ApiKeyId", "The API key's id."),
-];
-
-/// Those that these routes have.
-pub fn path_parameters(routes: &[Route]) -> Map<String, Value> {
-    let parameter = |name: &str, schema: &str, description: &str| json!({ "name": name, "in": "path", "required": true, "description": description, "schema": reference(schema) });
-    let used = |name: &str| routes.iter().any(|route| operation::path_parameters(route.path).any(|used| used == name));
-    PATH_PARAMETERS
-        .iter()
-        .filter(|(name, _, _)| used(name))
-        .map(|(name, schema, text)| (pascal(name), parameter(name, schema, text)))
-        .collect()
 }

@@ -1,4 +1,4 @@
-//! The `webhooks` of the document: what a receiver gets for each event of the catalogue, and what its answer means.
+//! `webhooks`: what a receiver gets for each event of the catalogue, and what its answer means.
 
 use serde_json::{Map, Value, json};
 
@@ -42,13 +42,17 @@ fn webhook(event: &EventType) -> Value {
 
 fn responses() -> Value {
     let seconds = limits::ATTEMPT_DEADLINE.as_secs();
+    let received = format!("The event is received. Answer within {seconds} s and process it afterwards.");
     json!({
-        "2XX": { "description": format!("The event has been received. Answer within {seconds} s, and work on it afterwards.") },
-        "3XX": { "description": "A failure: redirects are never followed. The delivery is tried again on the retry schedule." },
-        "410": { "description": "Nothing more is wanted: the endpoint is disabled with the reason `gone`." },
-        "429": throttled("Too much: the delivery is tried again later, and the whole endpoint is slowed down."),
-        "503": throttled("Not now: the delivery is tried again later, and the whole endpoint is slowed down. 502 and 504 do the same."),
-        "default": { "description": "A failure: the delivery is tried again on the retry schedule, as it is when no answer comes in time." },
+        "2XX": { "description": received },
+        "3XX": { "description": "A failure: redirects are never followed. The delivery is retried on its schedule." },
+        "410": { "description": "The receiver wants no more events: the endpoint is disabled with the reason `gone`." },
+        "429": throttled("Too many requests: the delivery is retried later, and all deliveries to the endpoint slow \
+                          down."),
+        "503": throttled("Unavailable: the delivery is retried later, and all deliveries to the endpoint slow down. \
+                          502 and 504 mean the same."),
+        "default": { "description": "A failure: the delivery is retried on its schedule. So it is when no answer \
+                                     arrives in time." },
     })
 }
 
@@ -57,7 +61,7 @@ fn throttled(description: &str) -> Value {
         "description": description,
         "headers": {
             "Retry-After": {
-                "description": "Seconds or a date before which it is not tried again, at most 24 h ahead.",
+                "description": "Seconds or a date before which it is not retried, at most 24 h ahead.",
                 "schema": { "type": "string" },
             },
         },
@@ -67,7 +71,7 @@ fn throttled(description: &str) -> Value {
 struct Header {
     component: &'static str,
     name: &'static str,
-    /// Whether the brand stands before its name.
+    /// Whether the name starts with the brand.
     branded: bool,
     required: bool,
     description: &'static str,
@@ -81,7 +85,7 @@ const HEADERS: &[Header] = &[
         name: "webhook-id",
         branded: false,
         required: true,
-        description: "The event's id, the same on every attempt, retry and replay: drop repeats by it.",
+        description: "The event's id, the same on every attempt, retry and replay. Use it to drop repeats.",
         schema: || reference("EventId"),
         example: "",
     },
@@ -90,7 +94,7 @@ const HEADERS: &[Header] = &[
         name: "webhook-timestamp",
         branded: false,
         required: true,
-        description: "When this attempt was signed, in Unix seconds. Refuse one that is far from now.",
+        description: "When this attempt was signed, in Unix seconds. Refuse a time that is far from now.",
         schema: || json!({ "type": "string", "pattern": "^[0-9]+$" }),
         example: "1778833260",
     },
@@ -99,8 +103,8 @@ const HEADERS: &[Header] = &[
         name: "webhook-signature",
         branded: false,
         required: true,
-        description: "One or more signatures, separated by spaces, each `v1,` and base64; two while a rotated secret overlaps. One \
-                      that verifies is enough.",
+        description: "One or more signatures, separated by spaces, each `v1,` and base64; two while a rotated secret \
+                      overlaps. One valid signature is enough.",
         schema: || json!({ "type": "string", "pattern": "^v1,[A-Za-z0-9+/]{43}=( v1,[A-Za-z0-9+/]{43}=)*$" }),
         example: "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=",
     },
@@ -109,7 +113,7 @@ const HEADERS: &[Header] = &[
         name: "User-Agent",
         branded: false,
         required: true,
-        description: "Who calls. Do not rely on it.",
+        description: "The sender. Do not rely on it.",
         schema: || json!({ "type": "string" }),
         example: concat!("Postrider/", env!("CARGO_PKG_VERSION")),
     },
@@ -118,7 +122,7 @@ const HEADERS: &[Header] = &[
         name: "Delivery-Id",
         branded: true,
         required: true,
-        description: "The delivery, as it stands in the log.",
+        description: "The id of the delivery in the log.",
         schema: || reference("DeliveryId"),
         example: "",
     },
@@ -136,7 +140,7 @@ const HEADERS: &[Header] = &[
         name: "Replay",
         branded: true,
         required: false,
-        description: "`true` on a retry or replay by hand: the event may have arrived before. Absent otherwise.",
+        description: "`true` on a manual retry or replay: the event may have arrived before. Absent otherwise.",
         schema: || json!({ "type": "string", "const": "true" }),
         example: "true",
     },
@@ -145,7 +149,8 @@ const HEADERS: &[Header] = &[
         name: "Test",
         branded: true,
         required: false,
-        description: "`true` on a test by hand: nothing has happened, `data` is the catalogue's example. Absent otherwise.",
+        description: "`true` on a manual test: `data` is the catalogue's example and nothing happened. Absent \
+                      otherwise.",
         schema: || json!({ "type": "string", "const": "true" }),
         example: "true",
     },
@@ -162,7 +167,7 @@ pub fn parameters(brand: &Brand) -> Map<String, Value> {
             "schema": (header.schema)(),
         });
         if !header.example.is_empty() {
-            // A number where the schema says so.
+            // A number if the schema says so.
             parameter["example"] = match parameter["schema"]["type"].as_str() {
                 Some("integer") => serde_json::from_str(header.example).unwrap_or_default(),
                 _ => header.example.into(),
@@ -173,7 +178,7 @@ pub fn parameters(brand: &Brand) -> Map<String, Value> {
     HEADERS.iter().map(parameter).collect()
 }
 
-/// The envelope and the data of each event.
+/// The schemas of the envelope and the data of each event.
 pub fn schemas(catalogue: &Catalogue) -> impl Iterator<Item = (String, Value)> {
     catalogue.types().iter().filter(|event| !event.retired).flat_map(|event| {
         let data = format!("{}Data", component(event));
@@ -181,7 +186,7 @@ pub fn schemas(catalogue: &Catalogue) -> impl Iterator<Item = (String, Value)> {
     })
 }
 
-/// `post.created` is `PostCreatedEvent`. Names that differ in their dots alone stay apart.
+/// `PostCreatedEvent` for `post.created`. Names that differ only in their dots get different components.
 fn component(event: &EventType) -> String {
     let words = event.name.as_str().split('.').map(|word| {
         let (first, rest) = word.split_at(word.len().min(1));
@@ -195,7 +200,7 @@ fn envelope(event: &EventType, data: &str) -> Value {
     let properties = json!({
         "id": described(reference("EventId"), "The event's id, as in `webhook-id`."),
         "type": { "const": event.name },
-        "timestamp": timestamp("When it happened: `occurredAt` of the publish, else when it was accepted."),
+        "timestamp": timestamp("When it happened: `occurredAt` of the publish, or else when it was accepted."),
         "apiVersion": { "type": "string", "examples": [API_VERSION] },
         "workspaceId": reference("WorkspaceId"),
         "projectId": nullable(reference("ProjectId")),
@@ -204,8 +209,8 @@ fn envelope(event: &EventType, data: &str) -> Value {
     described(object(properties, &[]), &event.description)
 }
 
-/// The schema as a part of the document: what it says of itself as a whole falls away, and its references to parts of
-/// itself are told from the document's root.
+/// The schema as a part of the document. Its `$schema` is removed, and its references to its own parts start at the
+/// root of the document.
 fn data_schema(event: &EventType, component: &str) -> Value {
     let mut schema: Value = serde_json::from_str(event.schema.get()).unwrap_or_default();
     if schema.get("$id").is_none() {

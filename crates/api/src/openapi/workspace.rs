@@ -1,8 +1,8 @@
-//! What the document says of `/workspaces`.
+//! The operations and schemas of `/workspaces`.
 
 use serde_json::{Value, json};
 
-use postrider_domain::access::{Scope, needs};
+use postrider_domain::access::Scope;
 use postrider_domain::event_type::Catalogue;
 use postrider_domain::limits;
 
@@ -18,12 +18,12 @@ pub fn own(_: &Catalogue) -> Operation {
         "principal": { "type": "api_key", "id": "key_a1b2c3d4e5f6g7h8", "scopes": [Scope::WebhooksManage] },
     });
     Operation::new(WORKSPACES, "getOwnWorkspace", "Who am I")
-        .describe("The workspace that the key belongs to, and the key. Any key may ask. Not wrapped in `data`.")
+        .describe("The workspace of the key, and the key itself. Any key may call it. Not wrapped in `data`.")
         .answers(200, "The workspace and the key.", reference("OwnWorkspace"), example)
 }
 
 pub fn index(_: &Catalogue) -> Operation {
-    Operation::new(WORKSPACES, "listWorkspaces", "List workspaces").needs(needs::WORKSPACES).paged().answers(
+    Operation::new(WORKSPACES, "listWorkspaces", "List workspaces").paged().answers(
         200,
         "A page of all workspaces, newest first.",
         list(reference("Workspace")),
@@ -33,14 +33,13 @@ pub fn index(_: &Catalogue) -> Operation {
 
 pub fn create(_: &Catalogue) -> Operation {
     Operation::new(WORKSPACES, "createWorkspace", "Create workspace")
-        .needs(needs::WORKSPACES)
         .idempotent()
         .body("CreateWorkspace", json!({ "name": "Acme" }))
         .answers(200, "The new workspace.", single(reference("Workspace")), single_example(example()))
 }
 
 pub fn show(_: &Catalogue) -> Operation {
-    Operation::new(WORKSPACES, "getWorkspace", "Get workspace").needs(needs::WORKSPACES).answers(
+    Operation::new(WORKSPACES, "getWorkspace", "Get workspace").answers(
         200,
         "The workspace.",
         single(reference("Workspace")),
@@ -50,21 +49,17 @@ pub fn show(_: &Catalogue) -> Operation {
 
 pub fn rename(_: &Catalogue) -> Operation {
     Operation::new(WORKSPACES, "updateWorkspace", "Update workspace")
-        .describe("Changes what is given and leaves the rest.")
-        .needs(needs::WORKSPACES)
+        .describe("Changes the given fields and keeps the rest.")
         .idempotent()
         .body("UpdateWorkspace", json!({ "name": "Acme" }))
-        .answers(200, "The workspace as it is now.", single(reference("Workspace")), single_example(example()))
+        .answers(200, "The changed workspace.", single(reference("Workspace")), single_example(example()))
 }
 
 pub fn delete(_: &Catalogue) -> Operation {
     Operation::new(WORKSPACES, "deleteWorkspace", "Delete workspace")
-        .describe(
-            "Its keys stop and its endpoints get nothing more. A key cannot delete the workspace that it belongs to.",
-        )
-        .needs(needs::WORKSPACES)
+        .describe("Its keys stop working and its endpoints get no more events. A key cannot delete its own workspace.")
         .idempotent()
-        .answers_without_body(204, "The workspace is gone.")
+        .answers_without_body(204, "The workspace is deleted.")
 }
 
 pub fn schemas(_: &Catalogue) -> Schemas {
@@ -78,10 +73,7 @@ pub fn schemas(_: &Catalogue) -> Schemas {
     vec![
         ("CreateWorkspace", object(json!({ "name": name() }), &[])),
         ("UpdateWorkspace", object(json!({ "name": name() }), &["name"])),
-        (
-            "Workspace",
-            described(object(view, &[]), "One product, or one customer that needs keys and limits of its own."),
-        ),
+        ("Workspace", described(object(view, &[]), "One product, or one customer with its own keys and limits.")),
         ("OwnWorkspace", object(json!({ "workspace": reference("Workspace"), "principal": principal }), &[])),
     ]
 }

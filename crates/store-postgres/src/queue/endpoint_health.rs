@@ -2,7 +2,7 @@
 
 use tokio_postgres::Row;
 
-use postrider_domain::health::{Pause, Signal, Trouble};
+use postrider_domain::endpoint_health::{FailureStreak, Pause, Signal};
 use postrider_domain::id::RowKey;
 use postrider_store::queue::endpoint_health::{HealthStep, steps};
 use postrider_store::{EndpointTarget, Lane, LaneKind};
@@ -41,7 +41,7 @@ async fn apply(tx: &mut WriteTx, called: &EndpointTarget, step: HealthStep) -> R
     let lane = called.lane(LaneKind::Events);
     match step {
         HealthStep::Forget => forget(tx, called.endpoint_key).await,
-        HealthStep::Keep(trouble) => store(tx, called.endpoint_key, &trouble).await,
+        HealthStep::Keep(streak) => store(tx, called.endpoint_key, &streak).await,
         HealthStep::AdvanceHead(at) => order::advance_head(tx, lane, at).await,
         HealthStep::DelayLane { until, paused_since } => lane::delay(tx, lane, until, paused_since).await,
         HealthStep::ResumeLane => lane::resume(tx, lane).await,
@@ -56,7 +56,7 @@ pub async fn probe_again(tx: &mut WriteTx, lane: Lane) -> Result<(), PgError> {
     if lane.kind == LaneKind::Tests {
         return Ok(());
     }
-    if let Some(pause) = find(tx, lane.endpoint_key).await?.and_then(|trouble| trouble.pause) {
+    if let Some(pause) = find(tx, lane.endpoint_key).await?.and_then(|streak| streak.pause) {
         lane::delay(tx, lane, pause.next_probe_at, Some(pause.since)).await?;
         tx.claims.left_due = true;
     }
@@ -77,7 +77,7 @@ pub async fn forget_of_workspace(tx: &mut WriteTx, workspace_key: RowKey) -> Res
 }
 
 /// The stored failures of an endpoint. `None` when its last attempt did not fail.
-pub async fn find(session: &Session, endpoint_key: RowKey) -> Result<Option<Trouble>, PgError> {
+pub async fn find(session: &Session, endpoint_key: RowKey) -> Result<Option<FailureStreak>, PgError> {
     let sql = format!("SELECT {HEALTH_COLUMNS} FROM endpoint_health WHERE endpoint_key = $1");
     match session.query_opt(&sql, &[&endpoint_key.as_i64()]).await? {
         Some(row) => from_row(&row),
@@ -86,7 +86,7 @@ pub async fn find(session: &Session, endpoint_key: RowKey) -> Result<Option<Trou
 }
 
 /// Reads [`HEALTH_COLUMNS`]. They are null for an endpoint without failures.
-pub fn from_row(row: &Row) -> Result<Option<Trouble>, PgError> {
+pub fn from_row(row: &Row) -> Result<Option<FailureStreak>, PgError> {
     let Some(first_failure_at) = opt_instant(row, "first_failure_at")? else { return Ok(None) };
     let pause = match (opt_instant(row, "paused_since")?, opt_instant(row, "next_probe_at")?) {
         (Some(since), Some(next_probe_at)) => {
@@ -94,11 +94,11 @@ pub fn from_row(row: &Row) -> Result<Option<Trouble>, PgError> {
         }
         _ => None,
     };
-    Ok(Some(Trouble { first_failure_at, failures: number(row, "failures")?, pause, warned: get(row, "warned")? }))
+    Ok(Some(FailureStreak { first_failure_at, failures: number(row, "failures")?, pause, warned: get(row, "warned")? }))
 }
 
-async fn store(tx: &WriteTx, endpoint_key: RowKey, trouble: &Trouble) -> Result<(), PgError> {
-    let pause = trouble.pause;
+async fn store(tx: &WriteTx, endpoint_key: RowKey, streak: &FailureStreak) -> Result<(), PgError> {
+    let pause = streak.pause;
     let sql = "INSERT INTO endpoint_health
                    (endpoint_key, first_failure_at, failures, warned, paused_since, failed_probes, next_probe_at)
                VALUES ($1, $2, $3, $4, $5, $6, $7)
@@ -110,9 +110,9 @@ async fn store(tx: &WriteTx, endpoint_key: RowKey, trouble: &Trouble) -> Result<
         sql,
         &[
             &endpoint_key.as_i64(),
-            &trouble.first_failure_at.millis(),
-            &i64::from(trouble.failures),
-            &trouble.warned,
+            &streak.first_failure_at.millis(),
+            &i64::from(streak.failures),
+            &streak.warned,
             &pause.map(|pause| pause.since.millis()),
             &pause.map_or(0, |pause| i64::from(pause.failed_probes)),
             &pause.map(|pause| pause.next_probe_at.millis()),

@@ -27,8 +27,8 @@ pub async fn report_endpoint(tx: &mut WriteTx, target: &EndpointTarget, what: Op
     );
     let Some(row) = tx.query_opt(&sql, &[&target.endpoint_key.as_i64()]).await? else { return Ok(()) };
     let (endpoint, workspace_id) = (endpoint_from_row(&row)?, parsed(&row, "workspace_id")?);
-    let trouble = endpoint_health::find(tx, endpoint.key).await?;
-    let report = endpoint_report(&endpoint, workspace_id, trouble);
+    let streak = endpoint_health::find(tx, endpoint.key).await?;
+    let report = endpoint_report(&endpoint, workspace_id, streak);
     let (id, project_id) = (EventId::new(tx.next_key(), tx.tag), endpoint.project_id.as_deref());
     let frame = OperationalReport { id, operations, what, at: tx.now, workspace_id, project_id };
     publish(tx, frame, &report).await

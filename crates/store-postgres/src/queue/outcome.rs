@@ -9,7 +9,7 @@ use futures_util::future::join;
 
 use postrider_domain::attempt::Attempt;
 use postrider_domain::delivery::{DeliveryStatus, EndReason};
-use postrider_domain::health::Signal;
+use postrider_domain::endpoint_health::Signal;
 use postrider_domain::id::RowKey;
 use postrider_domain::time::Timestamp;
 use postrider_store::queue::Consequence;

@@ -110,7 +110,7 @@ pub fn endpoint_from_row(row: &Row) -> Result<Endpoint, PgError> {
         secret_last4: get(row, "secret_last4")?,
         created_at: key.created_at(),
         updated_at: instant(row, "updated_at")?,
-        trouble: None,
+        failure_streak: None,
         options: Arc::new(options_from_row(row)?),
     })
 }
@@ -119,7 +119,7 @@ pub fn endpoint_from_row(row: &Row) -> Result<Endpoint, PgError> {
 const SHOWN_FROM: &str = "FROM endpoints LEFT JOIN endpoint_health ON endpoint_key = key";
 
 fn shown_from_row(row: &Row) -> Result<Endpoint, PgError> {
-    Ok(Endpoint { trouble: endpoint_health::from_row(row)?, ..endpoint_from_row(row)? })
+    Ok(Endpoint { failure_streak: endpoint_health::from_row(row)?, ..endpoint_from_row(row)? })
 }
 
 async fn create(
@@ -267,7 +267,7 @@ async fn update(
     if clears_health(change) {
         lane::resume(tx, events).await?;
         endpoint_health::forget(tx, endpoint.key).await?;
-        endpoint.trouble = None;
+        endpoint.failure_streak = None;
     }
     audit::append(tx, tenant.workspace, author, AuditAction::EndpointUpdated, id).await?;
     matching::bump(tx, tenant.workspace).await?;

@@ -1,7 +1,7 @@
 //! What an attempt changes in an endpoint's health: decided here, stored by the back ends.
 
 use postrider_domain::endpoint::DisabledReason;
-use postrider_domain::health::{Failure, Signal, Trouble, Turn};
+use postrider_domain::endpoint_health::{Failure, FailureStreak, HealthChange, Signal};
 use postrider_domain::operational_event::OperationalEvent;
 use postrider_domain::time::Timestamp;
 
@@ -11,7 +11,7 @@ pub enum HealthStep {
     /// Delete the stored failures.
     Forget,
     /// Store the failures.
-    Keep(Trouble),
+    Keep(FailureStreak),
     /// Make the head of a strict order due by this instant: a paused endpoint's probe is the head.
     AdvanceHead(Timestamp),
     /// Claim nothing of the lane before `until`.
@@ -26,7 +26,7 @@ pub enum HealthStep {
 }
 
 /// The changes after an attempt at `now`. `before` are the stored failures.
-pub fn steps(before: Option<Trouble>, signal: Signal, now: Timestamp) -> Vec<HealthStep> {
+pub fn steps(before: Option<FailureStreak>, signal: Signal, now: Timestamp) -> Vec<HealthStep> {
     match (signal, before) {
         (Signal::Failure(failure), before) => after_failure(before, failure, now),
         (Signal::Success, Some(before)) => after_success(&before),
@@ -34,25 +34,25 @@ pub fn steps(before: Option<Trouble>, signal: Signal, now: Timestamp) -> Vec<Hea
     }
 }
 
-fn after_success(before: &Trouble) -> Vec<HealthStep> {
+fn after_success(before: &FailureStreak) -> Vec<HealthStep> {
     let mut steps = vec![HealthStep::Forget, HealthStep::ResumeLane];
     steps.extend(before.since().map(|_| HealthStep::Report(OperationalEvent::EndpointRecovered)));
     steps
 }
 
-fn after_failure(before: Option<Trouble>, failure: Failure, now: Timestamp) -> Vec<HealthStep> {
-    let after = Trouble::after_failure(before, now, failure);
-    let mut steps = vec![HealthStep::Keep(after.trouble)];
+fn after_failure(before: Option<FailureStreak>, failure: Failure, now: Timestamp) -> Vec<HealthStep> {
+    let after = FailureStreak::after_failure(before, now, failure);
+    let mut steps = vec![HealthStep::Keep(after.failure_streak)];
     // A probe may be under way. An attempt from before the pause does not change when the next probe goes.
     let was_paused_and_no_probe = before.is_some_and(|before| before.pause.is_some()) && !failure.probe;
     if let Some(until) = after.not_before.filter(|until| !was_paused_and_no_probe || *until > now) {
-        steps.extend(after.trouble.pause.map(|pause| HealthStep::AdvanceHead(pause.next_probe_at)));
-        steps.push(HealthStep::DelayLane { until, paused_since: after.trouble.pause.map(|pause| pause.since) });
+        steps.extend(after.failure_streak.pause.map(|pause| HealthStep::AdvanceHead(pause.next_probe_at)));
+        steps.push(HealthStep::DelayLane { until, paused_since: after.failure_streak.pause.map(|pause| pause.since) });
     }
-    steps.extend(after.turn.map(|turn| match turn {
-        Turn::Disable => HealthStep::Disable(DisabledReason::Failing),
-        Turn::Failing | Turn::DisabledSoon => HealthStep::Report(OperationalEvent::EndpointFailing),
-        Turn::Paused => HealthStep::Report(OperationalEvent::EndpointPaused),
+    steps.extend(after.change.map(|change| match change {
+        HealthChange::Disable => HealthStep::Disable(DisabledReason::Failing),
+        HealthChange::Failing | HealthChange::DisabledSoon => HealthStep::Report(OperationalEvent::EndpointFailing),
+        HealthChange::Paused => HealthStep::Report(OperationalEvent::EndpointPaused),
     }));
     steps
 }
@@ -68,9 +68,9 @@ mod tests {
     const NOW: Timestamp = Timestamp::from_millis(1_000_000_000_000);
     const FAILURE: Failure = Failure { probe: false, busy: false, retry_after: None };
 
-    fn failures(count: u32) -> Trouble {
+    fn failures(count: u32) -> FailureStreak {
         let first_failure_at = NOW.minus(limits::PAUSE_SPAN);
-        Trouble { first_failure_at, failures: count, pause: None, warned: false }
+        FailureStreak { first_failure_at, failures: count, pause: None, warned: false }
     }
 
     #[test]

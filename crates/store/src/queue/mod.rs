@@ -10,8 +10,8 @@ use postrider_domain::access::Mode;
 use postrider_domain::attempt::{Attempt, AttemptOutcome};
 use postrider_domain::delivery::{DeliveryCause, DeliveryStatus, EndReason};
 use postrider_domain::endpoint::{DisabledReason, SecretVersion};
+use postrider_domain::endpoint_health::Signal;
 use postrider_domain::endpoint_options::{DeliveryOrder, EndpointOptions};
-use postrider_domain::health::Signal;
 use postrider_domain::id::{DeliveryId, EndpointId, EventId, RowKey};
 
 use crate::StoreError;

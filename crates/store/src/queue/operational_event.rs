@@ -5,15 +5,19 @@ use serde::Serialize;
 use crate::UnexpectedValue;
 use postrider_domain::access::Mode;
 use postrider_domain::endpoint::{DisabledReason, Endpoint, ProjectId};
+use postrider_domain::endpoint_health::{FailureStreak, HealthState};
 use postrider_domain::event::{EnvelopeFields, NewEvent, render_envelope};
-use postrider_domain::health::{HealthState, Trouble};
 use postrider_domain::id::{EventId, RowKey, WorkspaceId};
 use postrider_domain::operational_event::{EndpointReport, OperationalEvent, rendered};
 use postrider_domain::tenant::Tenant;
 use postrider_domain::time::Timestamp;
 
-/// The report on an endpoint's state.
-pub fn endpoint_report(endpoint: &Endpoint, workspace_id: WorkspaceId, trouble: Option<Trouble>) -> EndpointReport<'_> {
+/// How an endpoint does.
+pub fn endpoint_report(
+    endpoint: &Endpoint,
+    workspace_id: WorkspaceId,
+    failure_streak: Option<FailureStreak>,
+) -> EndpointReport<'_> {
     EndpointReport {
         endpoint_id: endpoint.id,
         workspace_id,
@@ -22,14 +26,14 @@ pub fn endpoint_report(endpoint: &Endpoint, workspace_id: WorkspaceId, trouble: 
         url: &endpoint.url,
         is_active: endpoint.is_active,
         disabled_reason: endpoint.disabled_reason.map(DisabledReason::as_str),
-        health: trouble.map_or(HealthState::Ok, |trouble| trouble.state()).as_str(),
-        failures: trouble.map_or(0, |trouble| trouble.failures),
-        first_failure_at: trouble.map(|trouble| trouble.first_failure_at),
-        next_probe_at: trouble
-            .and_then(|trouble| trouble.pause)
+        health: failure_streak.map_or(HealthState::Ok, |failure_streak| failure_streak.state()).as_str(),
+        failures: failure_streak.map_or(0, |failure_streak| failure_streak.failures),
+        first_failure_at: failure_streak.map(|failure_streak| failure_streak.first_failure_at),
+        next_probe_at: failure_streak
+            .and_then(|failure_streak| failure_streak.pause)
             .filter(|_| endpoint.is_active)
             .map(|pause| pause.next_probe_at),
-        disables_at: trouble.filter(|_| endpoint.is_active).map(|trouble| trouble.disables_at()),
+        disables_at: failure_streak.filter(|_| endpoint.is_active).map(|failure_streak| failure_streak.disables_at()),
     }
 }
 

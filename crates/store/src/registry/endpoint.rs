@@ -123,7 +123,7 @@ pub fn new_endpoint(new: &NewEndpoint) -> Endpoint {
         secret_last4: new.secret_last4.clone(),
         created_at: new.key.created_at(),
         updated_at: new.key.created_at(),
-        trouble: None,
+        failure_streak: None,
         options: Arc::default(),
     }
 }

@@ -1,10 +1,10 @@
-//! The sample that a reader can paste into a shell.
+//! Samples that a reader can paste into a shell.
 
 use serde_json::Value;
 
-use super::{Document, items, members, pretty, text};
+use super::document::{Document, items, members, pretty, text};
 
-/// One call of an operation with its example.
+/// A call of an operation with its example body.
 pub fn sample(document: Document<'_>, method: &str, path: &str, operation: &Value) -> String {
     let mut lines = vec![format!("curl --request {}", method.to_ascii_uppercase())];
     lines.push(format!("--url {}", quoted(&format!("{}{}", document.server_url(), filled(document, path)))));
@@ -22,7 +22,7 @@ pub fn sample(document: Document<'_>, method: &str, path: &str, operation: &Valu
     lines.join(" \\\n  ")
 }
 
-/// The path with examples in the place of its parameters.
+/// The path with example values for its parameters.
 fn filled(document: Document<'_>, path: &str) -> String {
     let segments = path.split('/').map(|segment| match segment.strip_prefix('{').and_then(|s| s.strip_suffix('}')) {
         None => segment,

@@ -1,10 +1,11 @@
-//! `/docs/events`: the catalogue, each name with the form of its `data` and an example of what arrives.
+//! `/docs/events`: the catalogue. Each name has the schema of its `data` and an example of a delivery.
 
 use maud::{Markup, html};
 use serde_json::Value;
 
+use super::document::{Document, members, text};
 use super::layout::{self, Page};
-use super::{Document, members, prose, schema, text};
+use super::{prose, schema};
 
 pub fn page(document: Document<'_>) -> Markup {
     let events = || members(document.at("/webhooks"));

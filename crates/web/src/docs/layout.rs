@@ -1,13 +1,14 @@
-//! What all pages of the documentation share: head, bar, table of contents.
+//! The frame of all documentation pages: head, navigation bar, table of contents.
 
 use maud::{DOCTYPE, Markup, html};
 
-use super::{Document, style_path, text};
+use super::document::{Document, text};
+use super::style::style_path;
 
 /// A page of the documentation.
 pub struct Page {
     pub title: String,
-    /// The path of the page, which its link in the bar is marked by.
+    /// The path of the page. Its link in the navigation bar is marked as current.
     pub path: &'static str,
     pub contents: Markup,
     pub body: Markup,

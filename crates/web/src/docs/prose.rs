@@ -1,9 +1,9 @@
-//! Descriptions in the document are CommonMark. Of it we write headings, paragraphs, lists, code and links, and no more
-//! than that is read here; whatever else stands in a catalogue's descriptions is shown as it is written.
+//! Descriptions as HTML. They are CommonMark, of which this file supports headings, paragraphs, lists, code and links.
+//! Other markup in the descriptions of a catalogue is shown as text.
 
 use maud::{Markup, html};
 
-/// Text of one or more blocks.
+/// Renders text of one or more blocks.
 pub fn blocks(text: &str) -> Markup {
     html! {
         @for block in text.split("\n\n").map(str::trim).filter(|block| !block.is_empty()) {
@@ -18,17 +18,17 @@ pub fn blocks(text: &str) -> Markup {
     }
 }
 
-/// The titles of a text's headings.
+/// The titles of the headings in a text.
 pub fn headings(text: &str) -> impl Iterator<Item = &str> {
     text.lines().filter_map(|line| line.strip_prefix("## "))
 }
 
-/// `Rate limits` is found at `rate-limits`.
+/// The anchor of a heading: `rate-limits` for `Rate limits`.
 pub fn anchor(title: &str) -> String {
     title.chars().map(|c| if c.is_alphanumeric() { c.to_ascii_lowercase() } else { '-' }).collect()
 }
 
-/// Text with `code` and [links](…).
+/// Renders text with `code` and [links](…).
 pub fn inline(text: &str) -> Markup {
     html! {
         @for (index, part) in text.split('`').enumerate() {
@@ -41,7 +41,7 @@ fn links(text: &str) -> Markup {
     let link = text.split_once('[').and_then(|(before, rest)| {
         let (label, rest) = rest.split_once("](")?;
         let (target, after) = rest.split_once(')')?;
-        // Nothing but a web address becomes a link: a catalogue's text must not bring a script along.
+        // Only web addresses become links: a catalogue must not be able to inject a script.
         let is_web = target.starts_with("https://") || target.starts_with('/');
         (is_web && !label.contains('[')).then_some((before, label, target, after))
     });
@@ -65,7 +65,7 @@ mod tests {
     }
 
     #[test]
-    fn only_addresses_of_the_web_become_links() {
+    fn only_web_addresses_become_links() {
         assert_eq!(inline("[a](https://b.c/) d").into_string(), "<a href=\"https://b.c/\">a</a> d");
         assert_eq!(inline("[a](javascript:x)").into_string(), "[a](javascript:x)");
         assert_eq!(inline("[A-Za-z] (x)").into_string(), "[A-Za-z] (x)");

@@ -1,10 +1,11 @@
-//! `/docs`: the API as a whole, each operation, what receivers get, and the schemas.
+//! `/docs`: the guide, each operation, what receivers get, and the schemas.
 
 use maud::{Markup, html};
 use serde_json::Value;
 
+use super::document::{Document, items, members, text};
 use super::layout::{self, Page};
-use super::{Document, curl, items, members, prose, schema, text};
+use super::{badge, curl, prose, schema};
 
 pub fn page(document: Document<'_>) -> Markup {
     let info = document.at("/info");
@@ -23,7 +24,9 @@ pub fn page(document: Document<'_>) -> Markup {
                 section {
                     h2 id=(prose::anchor(text(tag, "name"))) { (text(tag, "name")) }
                     (prose::blocks(text(tag, "description")))
-                    @for (method, path, operation) in of_tag(document, tag) { (self::operation(document, method, path, operation)) }
+                    @for (method, path, operation) in of_tag(document, tag) {
+                        (self::operation(document, method, path, operation))
+                    }
                 }
             }
             (webhooks(document))
@@ -45,7 +48,8 @@ fn contents(document: Document<'_>) -> Markup {
             h2 { a href={ "#" (prose::anchor(text(tag, "name"))) } { (text(tag, "name")) } }
             ul {
                 @for (method, _, operation) in of_tag(document, tag) {
-                    li { a href={ "#" (text(operation, "operationId")) } { (text(operation, "summary")) " " (badge(method)) } }
+                    @let (id, summary) = (text(operation, "operationId"), text(operation, "summary"));
+                    li { a href={ "#" (id) } { (summary) " " (badge::method(method)) } }
                 }
             }
         }
@@ -58,16 +62,12 @@ fn of_tag<'d>(document: Document<'d>, tag: &'d Value) -> impl Iterator<Item = (&
     document.operations().filter(|(_, _, operation)| operation["tags"][0] == tag["name"])
 }
 
-fn badge(method: &str) -> Markup {
-    html! { span.method data-method=(method) { (method.to_ascii_uppercase()) } }
-}
-
 fn operation(document: Document<'_>, method: &str, path: &str, operation: &Value) -> Markup {
     let id = text(operation, "operationId");
     html! {
         article.operation id=(id) {
             h3 { a.anchor href={ "#" (id) } { (text(operation, "summary")) } }
-            p.route { (badge(method)) " " code { (path) } }
+            p.route { (badge::method(method)) " " code { (path) } }
             (prose::blocks(text(operation, "description")))
             (parameters(document, operation))
             (request_body(document, operation))
@@ -126,14 +126,14 @@ fn request_body(document: Document<'_>, operation: &Value) -> Markup {
     }
 }
 
-/// Errors are folded away: they are the same on most operations.
+/// Errors are collapsed, because most operations have the same ones.
 fn response(document: Document<'_>, status: &str, response: &Value) -> Markup {
     let response = document.resolve(response);
     let media = &response["content"]["application/json"];
     let is_error = !status.starts_with('2');
     html! {
         details.answer open[!is_error] {
-            summary { span.status data-class=(&status[..1]) { (status) } " " (prose::inline(text(response, "description"))) }
+            summary { (badge::status(status)) " " (prose::inline(text(response, "description"))) }
             @if !is_error && media.is_object() { (schema::table(document, &media["schema"])) }
             (headers(document, response))
             @for (name, example) in members(&media["examples"]) {
@@ -174,7 +174,7 @@ fn webhooks(document: Document<'_>) -> Markup {
                     (parameters(document, operation))
                     h4 { "What the receiver's answer means" }
                     @for (status, response) in members(&operation["responses"]) {
-                        p { span.status data-class=(&status[..1]) { (status) } " " (text(response, "description")) }
+                        p { (badge::status(status)) " " (text(response, "description")) }
                     }
                 }
             }

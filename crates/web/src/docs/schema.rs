@@ -1,11 +1,12 @@
-//! Schemas as tables: a row for each property, with its type, its rules and what it means.
+//! Schemas as tables: a row for each property, with its type, its rules and its meaning.
 
 use maud::{Markup, html};
 use serde_json::Value;
 
-use super::{Document, items, members, pretty, prose, text};
+use super::document::{Document, items, members, pretty, text};
+use super::prose;
 
-/// The properties of an object.
+/// A table of the properties of an object.
 pub fn table(document: Document<'_>, schema: &Value) -> Markup {
     let schema = document.resolve(schema);
     let required = |name: &str| items(&schema["required"]).any(|item| item == name);
@@ -28,11 +29,11 @@ pub fn table(document: Document<'_>, schema: &Value) -> Markup {
     }
 }
 
-/// What a schema means and the rules that its values keep.
+/// The description of a schema, and the rules for its values.
 pub fn meaning(document: Document<'_>, schema: &Value) -> Markup {
     let own = text(schema, "description");
     let resolved = resolved(document, schema);
-    // An object that has a section of its own is described there.
+    // An object with its own section is described there.
     let inherited = if links(resolved) { "" } else { text(resolved, "description") };
     html! {
         (prose::blocks(if own.is_empty() { inherited } else { own }))
@@ -40,7 +41,7 @@ pub fn meaning(document: Document<'_>, schema: &Value) -> Markup {
     }
 }
 
-/// `string<uri>`, `enum<string>[]`, `string | null`, or the name of an object with a link to it.
+/// The type: `string<uri>`, `enum<string>[]`, `string | null`, or a link to an object.
 pub fn kind(document: Document<'_>, schema: &Value) -> Markup {
     if let Some(name) = text(schema, "$ref").strip_prefix("#/components/schemas/") {
         let target = document.resolve(schema);
@@ -78,12 +79,12 @@ fn is_nullable(schema: &Value) -> bool {
     items(&schema["type"]).any(|name| name == "null")
 }
 
-/// Whether a schema has a section of its own to be linked to.
+/// Whether a schema has its own section that can be linked.
 pub fn links(schema: &Value) -> bool {
     schema["properties"].is_object()
 }
 
-/// Through references and `anyOf [x, null]` to where rules and descriptions stand.
+/// Follows references and `anyOf [x, null]` to the schema that holds the rules and the description.
 fn resolved<'d>(document: Document<'d>, schema: &'d Value) -> &'d Value {
     let target = document.resolve(schema);
     let either = items(&target["anyOf"]).find(|option| text(option, "type") != "null");
@@ -110,7 +111,7 @@ fn rules(document: Document<'_>, schema: &Value) -> Markup {
     }
 }
 
-/// The values of an `enum`, also of an array's items.
+/// The values of an `enum`, or of the `enum` of an array's items.
 fn options(document: Document<'_>, schema: &Value) -> Vec<String> {
     let of = if schema["items"].is_object() { document.resolve(&schema["items"]) } else { schema };
     let shown = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
@@ -128,7 +129,7 @@ fn bounds(least: &Value, most: &Value, unit: &str) -> Option<String> {
     Some(format!("{text} {unit}").trim_end().to_owned())
 }
 
-/// JSON, to be opened when it is long.
+/// An example in JSON, collapsed when it is long.
 pub fn example(title: &str, value: &Value) -> Markup {
     let json = pretty(value);
     let is_long = json.lines().count() > 24;

@@ -13,15 +13,16 @@ use postrider_domain::idempotency::{IdempotencyScope, IdempotentRequest, Recorde
 use postrider_domain::page::{PageRequest, encode_cursor};
 use postrider_domain::replay::ReplayRange;
 use postrider_store::{
-    EndpointLimits, EndpointUpdate, NewApiKey, NewEndpoint, NewReplay, SealedOptions, SecretRotation, Written,
+    EndpointLimits, EndpointUpdate, NewApiKey, NewEndpoint, NewReplay, SealedOptions, SecretRotation, WorkspaceRename,
+    Write,
 };
 
-use crate::store::fixture::{AUTHOR, Fixture, START, signing_key};
+use crate::store::fixture::{AUTHOR, Fixture, START, done, signing_key, write};
 
 on_each_backend! {
-    an_entry_says_who_what_when_and_by_which_request,
+    an_entry_names_author_action_time_and_request,
     each_write_leaves_one_entry,
-    a_write_that_was_refused_or_replayed_leaves_none,
+    a_refused_or_replayed_write_leaves_no_entry,
     entries_are_filtered_and_paged_newest_first,
     publishing_leaves_no_entry,
 }
@@ -29,12 +30,12 @@ on_each_backend! {
 const KEY: ApiKeyId = ApiKeyId::from_letters([b'k'; 16]);
 const REQUEST: RequestId = RequestId::from_letters([b'r'; 16]);
 
-/// A test key's request.
+/// The author of a request with a test key.
 const TESTER: Author = Author { actor: Actor::ApiKey(KEY), mode: Mode::Test, request_id: Some(REQUEST) };
 
-const ROOM: EndpointLimits = EndpointLimits { per_project: 10, per_workspace: 10 };
+const LIMITS: EndpointLimits = EndpointLimits { per_project: 10, per_workspace: 10 };
 
-/// Actions on this workspace, oldest first, but for the making of the workspace itself.
+/// Audited actions on the workspace, oldest first, without the creation of the workspace.
 async fn actions(at: &Fixture) -> Vec<(AuditAction, String)> {
     let mut entries: Vec<_> = at.audit().await.into_iter().map(|entry| (entry.action, entry.resource_id)).collect();
     entries.reverse();
@@ -42,27 +43,31 @@ async fn actions(at: &Fixture) -> Vec<(AuditAction, String)> {
     entries
 }
 
-async fn an_entry_says_who_what_when_and_by_which_request(mut at: Fixture) {
-    let endpoint = at.create(NewEndpoint { author: TESTER, ..at.new_endpoint() }).await;
+async fn an_entry_names_author_action_time_and_request(mut at: Fixture) {
+    let by_tester = Write { author: TESTER, ..write(at.test_tenant()) };
+    let endpoint = done(at.store().create_endpoint(by_tester, at.new_endpoint()).await.unwrap());
     at.reopen().await;
-    let [entry, made] = &at.audit().await[..] else { panic!("two writes") };
+    let [entry, created] = &at.audit().await[..] else { panic!("two writes") };
     assert_eq!((entry.author.actor, entry.author.mode), (Actor::ApiKey(KEY), Mode::Test));
     assert_eq!((entry.author.request_id, entry.id.created_at()), (Some(REQUEST), START));
     assert_eq!((entry.action, &entry.resource_id), (AuditAction::EndpointCreated, &endpoint.id.to_string()));
     assert_eq!(entry.workspace_id, at.workspace.id);
-    assert_eq!((made.author.actor, made.author.mode, made.author.request_id), (Actor::CommandLine, Mode::Live, None));
+    assert_eq!(
+        (created.author.actor, created.author.mode, created.author.request_id),
+        (Actor::CommandLine, Mode::Live, None)
+    );
 }
 
 async fn each_write_leaves_one_entry(at: Fixture) {
     let workspace = &at.workspace;
-    let (store, key) = (at.store(), workspace.key);
+    let (store, tenant) = (at.store(), at.tenant());
     let endpoint = at.endpoint().await;
     let id = endpoint.id;
     let switched = EndpointChange { is_active: Some(true), ..EndpointChange::default() };
-    // A change of nothing is no write and leaves no entry.
+    // An empty change writes nothing, so it leaves no entry.
     for change in [switched, EndpointChange::default()] {
-        let update = EndpointUpdate { change, sealed: SealedOptions::default(), limits: ROOM };
-        store.update_endpoint(key, id, update, AUTHOR, None).await.unwrap();
+        let update = EndpointUpdate { change, sealed: SealedOptions::default(), limits: LIMITS };
+        store.update_endpoint(write(tenant), id, update).await.unwrap();
     }
     let rotation = SecretRotation {
         version: SecretVersion(2),
@@ -71,19 +76,21 @@ async fn each_write_leaves_one_entry(at: Fixture) {
         signing_key: signing_key(2),
         overlap: Duration::ZERO,
         revoke_queued: false,
+        author: AUTHOR,
     };
-    store.rotate_secret(key, id, rotation, AUTHOR).await.unwrap();
-    store.accept_test(id, at.event(), AUTHOR, None).await.unwrap();
+    store.rotate_secret(tenant, id, rotation).await.unwrap();
+    store.accept_test(write(tenant), id, at.event()).await.unwrap();
     let tested = at.deliveries().await[0].id;
-    store.retry_delivery(key, tested, AUTHOR, None).await.unwrap();
+    store.retry_delivery(write(tenant), tested).await.unwrap();
     let range = ReplayRange { since: START, until: START, statuses: vec![DeliveryStatus::Failed] };
-    let new = NewReplay { author: AUTHOR, range, total: 0 };
-    let Written::Done(replay) = store.create_replay(key, id, new, None).await.unwrap() else { panic!("it is new") };
-    store.stop_replay(key, id, replay.id, AUTHOR, None).await.unwrap();
-    store.delete_endpoint(key, id, AUTHOR, None).await.unwrap();
+    let new = NewReplay { endpoint_id: id, range, total: 0 };
+    let replay = done(store.create_replay(write(tenant), new).await.unwrap());
+    store.stop_replay(write(tenant), id, replay.id).await.unwrap();
+    store.delete_endpoint(write(tenant), id).await.unwrap();
     let api_key = at.api_key(at.new_api_key(1)).await;
-    store.revoke_api_key(key, api_key.id, AUTHOR, None).await.unwrap();
-    store.rename_workspace(workspace.id, workspace.name.clone(), AUTHOR, None).await.unwrap();
+    store.revoke_api_key(write(tenant), api_key.id).await.unwrap();
+    let rename = WorkspaceRename { id: workspace.id, name: workspace.name.clone(), author: AUTHOR };
+    store.rename_workspace(rename, None).await.unwrap();
     store.delete_workspace(workspace.id, AUTHOR, None).await.unwrap();
     let expected = [
         (AuditAction::EndpointCreated, id.to_string()),
@@ -102,17 +109,17 @@ async fn each_write_leaves_one_entry(at: Fixture) {
     assert_eq!(actions(&at).await, expected);
 }
 
-async fn a_write_that_was_refused_or_replayed_leaves_none(at: Fixture) {
+async fn a_refused_or_replayed_write_leaves_no_entry(at: Fixture) {
     let endpoint = at.endpoint().await;
     let api_key = at.api_key(at.new_api_key(1)).await;
-    at.store().revoke_api_key(at.workspace.key, api_key.id, AUTHOR, None).await.unwrap();
+    at.store().revoke_api_key(write(at.tenant()), api_key.id).await.unwrap();
     let before = actions(&at).await;
     at.store().create_api_key(NewApiKey { limit: 0, ..at.new_api_key(2) }, None).await.unwrap_err();
-    at.store().revoke_api_key(at.workspace.key, api_key.id, AUTHOR, None).await.unwrap();
+    at.store().revoke_api_key(write(at.tenant()), api_key.id).await.unwrap();
     let full = EndpointLimits { per_project: 1, per_workspace: 1 };
-    at.store().create_endpoint(NewEndpoint { limits: full, ..at.new_endpoint() }, None).await.unwrap_err();
+    at.try_create(at.tenant(), NewEndpoint { limits: full, ..at.new_endpoint() }).await.unwrap_err();
     assert_eq!(actions(&at).await, before);
-    let scope = IdempotencyScope { workspace_key: at.workspace.key, mode: Mode::Live, route: "DELETE /".to_owned() };
+    let scope = IdempotencyScope { tenant: at.tenant(), route: "DELETE /".to_owned() };
     let recording = || {
         let request =
             IdempotentRequest { scope: scope.clone(), key: OpaqueId::parse("k").unwrap(), body_hash: [0; 32] };
@@ -120,7 +127,8 @@ async fn a_write_that_was_refused_or_replayed_leaves_none(at: Fixture) {
         Some(Recording { request, render: Arc::new(render) })
     };
     for _ in 0..3 {
-        at.store().delete_endpoint(at.workspace.key, endpoint.id, AUTHOR, recording()).await.unwrap();
+        let write = Write { recording: recording(), ..write(at.tenant()) };
+        at.store().delete_endpoint(write, endpoint.id).await.unwrap();
     }
     assert_eq!(actions(&at).await.len(), before.len() + 1);
 }
@@ -132,10 +140,10 @@ async fn entries_are_filtered_and_paged_newest_first(at: Fixture) {
         let page = PageRequest::parse(Some("2"), cursor.as_deref()).unwrap();
         at.store().list_audit(Some(at.workspace.key), filter, page).await.unwrap()
     };
-    let made = AuditFilter { action: Some(AuditAction::EndpointCreated), resource_id: None };
+    let created = AuditFilter { action: Some(AuditAction::EndpointCreated), resource_id: None };
     let (mut seen, mut cursor) = (Vec::new(), None);
     loop {
-        let page = list(made.clone(), cursor).await;
+        let page = list(created.clone(), cursor).await;
         seen.extend(page.items);
         cursor = page.next.map(encode_cursor);
         if cursor.is_none() {

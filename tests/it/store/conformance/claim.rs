@@ -1,11 +1,10 @@
-//! Claims: numbered, fenced, under a lease, and never two on one delivery.
+//! Claims: numbered, fenced by a token, limited by a lease, and at most one per delivery.
 
 use std::collections::HashSet;
 use std::time::Duration;
 
 use postrider_domain::access::Mode;
 use postrider_domain::attempt::AttemptOutcome;
-use postrider_domain::event::NewEvent;
 use postrider_domain::limits;
 use postrider_store::Recorded;
 
@@ -17,19 +16,19 @@ on_each_backend! {
     concurrent_claims_share_nothing,
     a_claim_takes_no_more_than_its_limit,
     a_lane_is_claimed_oldest_first,
-    a_claim_takes_over_when_the_lease_is_over_and_not_before,
+    a_lost_claim_is_taken_over_exactly_at_the_end_of_its_lease,
     a_lost_claim_is_an_abandoned_attempt,
     a_claim_taken_over_can_no_longer_write,
-    a_claim_whose_lease_is_over_still_counts_until_it_is_taken_over,
-    a_claim_given_back_leaves_no_gap,
-    a_claim_given_back_is_due_at_once,
-    a_lost_claim_cannot_be_given_back,
-    a_claim_can_be_given_back_once,
+    an_expired_claim_counts_until_it_is_taken_over,
+    a_returned_claim_leaves_no_gap_in_the_numbers,
+    a_returned_claim_is_due_at_once,
+    a_lost_claim_cannot_be_returned,
+    a_claim_can_be_returned_once,
     the_mode_of_an_event_is_the_mode_of_its_claim,
-    an_empty_queue_says_that_nothing_falls_due,
-    the_queue_says_when_something_falls_due,
-    a_bound_that_is_too_low_repairs_itself,
-    what_is_due_beyond_the_limit_is_told,
+    an_empty_queue_has_no_next_due_time,
+    the_queue_reports_its_next_due_time,
+    a_lane_bound_that_is_too_low_is_corrected,
+    deliveries_due_beyond_the_limit_are_reported,
 }
 
 async fn the_first_claim_of_a_delivery_is_attempt_one(at: Fixture) {
@@ -38,8 +37,8 @@ async fn the_first_claim_of_a_delivery_is_attempt_one(at: Fixture) {
     let claim = at.claim_one().await;
     assert_eq!((claim.attempt, claim.step), (1, 0));
     let (delivery, attempts) = at.delivery(claim.delivery_id).await;
-    assert_eq!((delivery.attempt_count, delivery.next_attempt_at), (1, None), "an attempt under way is counted");
-    assert!(attempts.is_empty(), "and not yet in the log");
+    assert_eq!((delivery.attempt_count, delivery.next_attempt_at), (1, None), "an attempt in flight is counted");
+    assert!(attempts.is_empty(), "but it is not in the log yet");
 }
 
 async fn a_delivery_is_never_claimed_twice_under_a_live_lease(at: Fixture) {
@@ -88,7 +87,7 @@ async fn a_lane_is_claimed_oldest_first(at: Fixture) {
     assert_eq!(order(&at.claim(10).await.claims), [published[4], published[5], published[0]]);
 }
 
-async fn a_claim_takes_over_when_the_lease_is_over_and_not_before(at: Fixture) {
+async fn a_lost_claim_is_taken_over_exactly_at_the_end_of_its_lease(at: Fixture) {
     at.endpoint().await;
     at.publish(1).await;
     let lost = at.claim_one().await;
@@ -117,7 +116,7 @@ async fn a_lost_claim_is_an_abandoned_attempt(at: Fixture) {
     use AttemptOutcome::{Abandoned, Delivered};
     assert_eq!(outline(&attempts), [(1, Abandoned), (2, Abandoned), (3, Delivered)]);
     assert_eq!((attempts[0].started_at, attempts[0].response_status), (started_at, None));
-    assert!(attempts[0].error.is_some(), "a reader learns why");
+    assert!(attempts[0].error.is_some(), "the log explains the attempt");
     assert_eq!(attempts[0].next_attempt_at, Some(attempts[1].started_at));
     assert_eq!(delivery.attempt_count, 3);
 }
@@ -134,13 +133,13 @@ async fn a_claim_taken_over_can_no_longer_write(at: Fixture) {
         assert_eq!(at.record(late).await, Recorded::ClaimLost);
     }
     assert_eq!(format!("{:?}", at.delivery(lost.delivery_id).await), before, "nothing was written");
-    let endpoint = at.store().find_endpoint(at.workspace.key, endpoint.id).await.unwrap().unwrap();
+    let endpoint = at.store().find_endpoint(at.tenant(), endpoint.id).await.unwrap().unwrap();
     assert!(endpoint.is_active);
     assert_eq!(at.record(at.delivered(&holder)).await, Recorded::Done);
-    assert_eq!(at.record(at.delivered(&holder)).await, Recorded::ClaimLost, "a claim is good for one outcome");
+    assert_eq!(at.record(at.delivered(&holder)).await, Recorded::ClaimLost, "a claim allows one outcome");
 }
 
-async fn a_claim_whose_lease_is_over_still_counts_until_it_is_taken_over(at: Fixture) {
+async fn an_expired_claim_counts_until_it_is_taken_over(at: Fixture) {
     at.endpoint().await;
     at.publish(1).await;
     let claim = at.claim_one().await;
@@ -149,7 +148,7 @@ async fn a_claim_whose_lease_is_over_still_counts_until_it_is_taken_over(at: Fix
     assert!(at.claim(10).await.claims.is_empty());
 }
 
-async fn a_claim_given_back_leaves_no_gap(at: Fixture) {
+async fn a_returned_claim_leaves_no_gap_in_the_numbers(at: Fixture) {
     at.endpoint().await;
     at.publish(1).await;
     for _ in 0..3 {
@@ -171,7 +170,7 @@ async fn a_claim_given_back_leaves_no_gap(at: Fixture) {
     assert_eq!(outline(&attempts), [(1, AttemptOutcome::Abandoned), (2, AttemptOutcome::Delivered)]);
 }
 
-async fn a_claim_given_back_is_due_at_once(at: Fixture) {
+async fn a_returned_claim_is_due_at_once(at: Fixture) {
     at.endpoint().await;
     at.publish(1).await;
     let claim = at.claim_one().await;
@@ -181,20 +180,20 @@ async fn a_claim_given_back_is_due_at_once(at: Fixture) {
     assert_eq!(at.claim_one().await.delivery_id, claim.delivery_id);
 }
 
-async fn a_lost_claim_cannot_be_given_back(at: Fixture) {
+async fn a_lost_claim_cannot_be_returned(at: Fixture) {
     at.endpoint().await;
     at.publish(1).await;
     let lost = at.claim_one().await;
     at.advance(limits::LEASE);
     let holder = at.claim_one().await;
     at.give_back(&lost).await;
-    assert!(at.claim(1).await.claims.is_empty(), "the holder keeps it");
+    assert!(at.claim(1).await.claims.is_empty(), "the holder keeps its claim");
     assert_eq!(at.record(at.delivered(&holder)).await, Recorded::Done);
     at.give_back(&holder).await;
-    assert!(at.claim(1).await.claims.is_empty(), "what is finished stays finished");
+    assert!(at.claim(1).await.claims.is_empty(), "a finished delivery stays finished");
 }
 
-async fn a_claim_can_be_given_back_once(at: Fixture) {
+async fn a_claim_can_be_returned_once(at: Fixture) {
     at.endpoint().await;
     at.publish(1).await;
     let claim = at.claim_one().await;
@@ -206,12 +205,12 @@ async fn a_claim_can_be_given_back_once(at: Fixture) {
 
 async fn the_mode_of_an_event_is_the_mode_of_its_claim(at: Fixture) {
     at.endpoint().await;
-    at.accept(vec![NewEvent { mode: Mode::Test, ..at.event() }]).await;
+    at.accept(vec![at.test_event()]).await;
     assert_eq!(at.claim_one().await.mode, Mode::Test);
     assert_eq!(at.deliveries().await[0].mode, Mode::Test);
 }
 
-async fn an_empty_queue_says_that_nothing_falls_due(at: Fixture) {
+async fn an_empty_queue_has_no_next_due_time(at: Fixture) {
     at.endpoint().await;
     assert_eq!(at.claim(10).await.next_due_in, None);
     at.publish(1).await;
@@ -221,7 +220,7 @@ async fn an_empty_queue_says_that_nothing_falls_due(at: Fixture) {
     assert_eq!(at.claim(10).await.next_due_in, None);
 }
 
-async fn the_queue_says_when_something_falls_due(at: Fixture) {
+async fn the_queue_reports_its_next_due_time(at: Fixture) {
     at.endpoints(2).await;
     at.publish(1).await;
     let claims = at.claim(10).await.claims;
@@ -240,11 +239,11 @@ async fn the_queue_says_when_something_falls_due(at: Fixture) {
     assert_eq!(at.claim(10).await.next_due_in, Some(Duration::from_secs(1)));
 }
 
-async fn a_bound_that_is_too_low_repairs_itself(at: Fixture) {
+async fn a_lane_bound_that_is_too_low_is_corrected(at: Fixture) {
     at.endpoint().await;
     at.publish(1).await;
     let claim = at.claim_one().await;
-    // What was claimed is no longer due, but a hint may still say so once: the next look must not repeat it.
+    // The lane's bound may still say that the recorded delivery is due. The first claim corrects the bound.
     at.record(at.retry(&claim, Duration::from_secs(5))).await;
     at.claim(10).await;
     assert_eq!(at.claim(10).await.next_due_in, Some(Duration::from_secs(5)));
@@ -256,7 +255,7 @@ async fn a_bound_that_is_too_low_repairs_itself(at: Fixture) {
     assert_eq!(at.claim(10).await.next_due_in, None);
 }
 
-async fn what_is_due_beyond_the_limit_is_told(at: Fixture) {
+async fn deliveries_due_beyond_the_limit_are_reported(at: Fixture) {
     at.endpoint().await;
     at.publish(3).await;
     assert_eq!(at.claim(1).await.next_due_in, Some(Duration::ZERO));

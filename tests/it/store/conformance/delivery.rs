@@ -1,28 +1,27 @@
-//! The delivery log: lists, filters, pages, and who may see what.
+//! The delivery log: lists, filters, pages, and isolation between workspaces.
 
 use std::time::Duration;
 
-use postrider_domain::delivery::DeliveryFilter;
-use postrider_domain::delivery::{Delivery, DeliveryStatus};
+use postrider_domain::delivery::{Delivery, DeliveryFilter, DeliveryStatus};
 use postrider_domain::event_type::EventTypeName;
 use postrider_domain::id::{DeliveryId, EventId, StoreTag};
 use postrider_domain::page::{PageRequest, encode_cursor};
 use postrider_domain::time::Timestamp;
 use postrider_store::NewEndpoint;
 
-use crate::store::fixture::{EVENT_TYPE, Fixture, START};
+use crate::store::fixture::{EVENT_TYPE, Fixture, START, tenant_of};
 
 on_each_backend! {
     a_list_is_newest_first,
     pages_follow_each_other_without_repeat_or_gap,
-    a_walk_over_pages_is_not_disturbed_by_what_is_new,
-    a_filter_shows_what_it_names,
-    a_span_of_time_includes_its_start_and_excludes_its_end,
+    new_deliveries_do_not_disturb_a_walk_over_pages,
+    a_filter_lists_only_matching_deliveries,
+    a_time_range_includes_its_start_and_excludes_its_end,
     filters_narrow_each_other,
-    an_instant_beyond_all_rows_is_no_special_case,
-    another_workspace_sees_nothing,
+    a_time_range_may_lie_beyond_all_rows,
+    a_delivery_is_invisible_to_another_workspace,
     an_id_of_another_store_is_not_found,
-    a_delivery_that_is_not_there_is_not_found,
+    an_unknown_delivery_is_not_found,
 }
 
 fn ids(deliveries: &[Delivery]) -> Vec<DeliveryId> {
@@ -30,7 +29,7 @@ fn ids(deliveries: &[Delivery]) -> Vec<DeliveryId> {
 }
 
 async fn listed(at: &Fixture, filter: DeliveryFilter) -> Vec<DeliveryId> {
-    ids(&at.deliveries_of(at.workspace.key, filter).await)
+    ids(&at.deliveries_of(at.tenant(), filter).await)
 }
 
 async fn a_list_is_newest_first(at: Fixture) {
@@ -46,13 +45,13 @@ async fn a_list_is_newest_first(at: Fixture) {
     assert!(listed.windows(2).all(|pair| pair[0].id.key() > pair[1].id.key()));
 }
 
-/// All deliveries of the workspace, page by page.
+/// Pages through all deliveries of the workspace. Calls `between` after each page but the last.
 async fn walk(at: &Fixture, limit: usize, mut between: impl AsyncFnMut()) -> Vec<DeliveryId> {
     let mut walked = Vec::new();
     let mut cursor: Option<String> = None;
     loop {
         let page = PageRequest::parse(Some(&limit.to_string()), cursor.as_deref()).unwrap();
-        let page = at.store().list_deliveries(at.workspace.key, DeliveryFilter::default(), page).await.unwrap();
+        let page = at.store().list_deliveries(at.tenant(), DeliveryFilter::default(), page).await.unwrap();
         assert!(page.items.len() <= limit);
         walked.extend(ids(&page.items));
         match page.next {
@@ -76,7 +75,7 @@ async fn pages_follow_each_other_without_repeat_or_gap(at: Fixture) {
     }
 }
 
-async fn a_walk_over_pages_is_not_disturbed_by_what_is_new(at: Fixture) {
+async fn new_deliveries_do_not_disturb_a_walk_over_pages(at: Fixture) {
     at.endpoint().await;
     at.publish(7).await;
     let all = ids(&at.deliveries().await);
@@ -84,7 +83,7 @@ async fn a_walk_over_pages_is_not_disturbed_by_what_is_new(at: Fixture) {
     assert_eq!(walked, all);
 }
 
-async fn a_filter_shows_what_it_names(at: Fixture) {
+async fn a_filter_lists_only_matching_deliveries(at: Fixture) {
     let first = at.endpoint().await;
     let types = ["post.created", "job.failed"].map(EventTypeName::from_stored).to_vec();
     let second = at.create(NewEndpoint { events: types, ..at.new_endpoint() }).await;
@@ -94,10 +93,10 @@ async fn a_filter_shows_what_it_names(at: Fixture) {
     at.record(at.delivered(&claim)).await;
     let all = at.deliveries().await;
     assert_eq!(all.len(), 5);
-    let expect = |is_meant: &dyn Fn(&Delivery) -> bool| {
-        let meant: Vec<_> = all.iter().filter(|delivery| is_meant(delivery)).map(|delivery| delivery.id).collect();
-        assert!(!meant.is_empty());
-        meant
+    let expect = |matches: &dyn Fn(&Delivery) -> bool| {
+        let expected: Vec<_> = all.iter().filter(|delivery| matches(delivery)).map(|delivery| delivery.id).collect();
+        assert!(!expected.is_empty());
+        expected
     };
     let any = DeliveryFilter::default;
     for endpoint in [&first, &second] {
@@ -114,24 +113,24 @@ async fn a_filter_shows_what_it_names(at: Fixture) {
     assert_eq!(listed(&at, by_status).await, [claim.delivery_id]);
     let pending = DeliveryFilter { status: Some(DeliveryStatus::Pending), ..any() };
     assert_eq!(listed(&at, pending).await, expect(&|delivery| delivery.id != claim.delivery_id));
-    let unheard_of = DeliveryFilter { event_type: Some(EventTypeName::from_stored("a.b")), ..any() };
-    assert!(listed(&at, unheard_of).await.is_empty());
+    let unknown = DeliveryFilter { event_type: Some(EventTypeName::from_stored("a.b")), ..any() };
+    assert!(listed(&at, unknown).await.is_empty());
 }
 
-async fn a_span_of_time_includes_its_start_and_excludes_its_end(at: Fixture) {
+async fn a_time_range_includes_its_start_and_excludes_its_end(at: Fixture) {
     at.endpoint().await;
-    let mut made = Vec::new();
+    let mut created = Vec::new();
     for _ in 0..4 {
         at.publish(1).await;
-        made.insert(0, at.deliveries().await[0].id);
+        created.insert(0, at.deliveries().await[0].id);
         at.advance(Duration::from_millis(1));
     }
     let after = |millis| Some(START.plus(Duration::from_millis(millis)));
     for (since, until, expected) in [
-        (None, None, &made[..]),
-        (after(1), None, &made[..3]),
-        (None, after(1), &made[3..]),
-        (after(1), after(3), &made[1..3]),
+        (None, None, &created[..]),
+        (after(1), None, &created[..3]),
+        (None, after(1), &created[3..]),
+        (after(1), after(3), &created[1..3]),
         (after(3), after(3), &[]),
         (after(3), after(1), &[]),
     ] {
@@ -151,13 +150,13 @@ async fn filters_narrow_each_other(at: Fixture) {
         since: Some(START),
         until: Some(START.plus(Duration::from_secs(1))),
     };
-    let found = at.deliveries_of(at.workspace.key, filter.clone()).await;
+    let found = at.deliveries_of(at.tenant(), filter.clone()).await;
     assert_eq!(found.len(), 1);
     assert_eq!((found[0].endpoint_id, found[0].event_id), (endpoints[1].id, event));
     assert!(listed(&at, DeliveryFilter { status: Some(DeliveryStatus::Failed), ..filter }).await.is_empty());
 }
 
-async fn an_instant_beyond_all_rows_is_no_special_case(at: Fixture) {
+async fn a_time_range_may_lie_beyond_all_rows(at: Fixture) {
     at.endpoint().await;
     at.publish(1).await;
     let far = Timestamp::parse("9999-12-30T00:00:00Z").unwrap();
@@ -169,7 +168,7 @@ async fn an_instant_beyond_all_rows_is_no_special_case(at: Fixture) {
     assert_eq!(listed(&at, from_the_start).await.len(), 1);
 }
 
-async fn another_workspace_sees_nothing(at: Fixture) {
+async fn a_delivery_is_invisible_to_another_workspace(at: Fixture) {
     let endpoint = at.endpoint().await;
     let event = at.publish(1).await[0].id;
     let delivery = at.deliveries().await[0].id;
@@ -177,9 +176,9 @@ async fn another_workspace_sees_nothing(at: Fixture) {
     let by_endpoint = DeliveryFilter { endpoint_id: Some(endpoint.id), ..DeliveryFilter::default() };
     let by_event = DeliveryFilter { event_id: Some(event), ..DeliveryFilter::default() };
     for filter in [DeliveryFilter::default(), by_endpoint, by_event] {
-        assert!(at.deliveries_of(other.key, filter).await.is_empty());
+        assert!(at.deliveries_of(tenant_of(other.key), filter).await.is_empty());
     }
-    assert!(at.store().find_delivery(other.key, delivery).await.unwrap().is_none());
+    assert!(at.store().find_delivery(tenant_of(other.key), delivery).await.unwrap().is_none());
 }
 
 async fn an_id_of_another_store_is_not_found(at: Fixture) {
@@ -188,14 +187,14 @@ async fn an_id_of_another_store_is_not_found(at: Fixture) {
     let delivery = at.deliveries().await[0].id;
     let elsewhere = StoreTag::from_u32(at.store().tag().as_u32() ^ 1);
     let foreign = DeliveryId::new(delivery.key(), elsewhere);
-    assert!(at.store().find_delivery(at.workspace.key, foreign).await.unwrap().is_none());
+    assert!(at.store().find_delivery(at.tenant(), foreign).await.unwrap().is_none());
     let foreign = EventId::new(event.key(), elsewhere);
     let filter = DeliveryFilter { event_id: Some(foreign), ..DeliveryFilter::default() };
     assert!(listed(&at, filter).await.is_empty());
 }
 
-async fn a_delivery_that_is_not_there_is_not_found(at: Fixture) {
+async fn an_unknown_delivery_is_not_found(at: Fixture) {
     let id = DeliveryId::new(at.store().next_key(), at.store().tag());
-    assert!(at.store().find_delivery(at.workspace.key, id).await.unwrap().is_none());
+    assert!(at.store().find_delivery(at.tenant(), id).await.unwrap().is_none());
     assert!(at.deliveries().await.is_empty());
 }

@@ -1,4 +1,4 @@
-//! Lists of endpoints, and changes of one.
+//! Lists of endpoints, and changes to an endpoint.
 
 use std::time::Duration;
 
@@ -12,21 +12,21 @@ use postrider_domain::limits;
 use postrider_domain::page::{PageRequest, encode_cursor};
 use postrider_store::{NewEndpoint, UpdateEndpointError};
 
-use crate::store::fixture::Fixture;
+use crate::store::fixture::{Fixture, tenant_of};
 
 on_each_backend! {
-    a_list_shows_what_its_filter_names_newest_first,
-    a_list_is_walked_without_repeat_or_gap,
-    a_list_knows_neither_deleted_endpoints_nor_those_of_another_workspace,
-    each_field_changes_alone_and_reads_back,
-    a_change_of_nothing_writes_nothing,
-    a_change_counts_for_the_very_next_event,
-    an_endpoint_moves_into_a_project_only_while_there_is_room,
-    an_endpoint_of_another_workspace_or_deleted_is_not_changed,
-    what_waits_is_held_while_its_endpoint_is_off_and_goes_on_after,
-    an_event_for_an_endpoint_that_is_off_is_skipped_with_its_reason,
-    its_owner_overrules_the_reason_of_the_service,
-    the_wait_begins_anew_when_an_endpoint_goes_off_again,
+    a_list_shows_matching_endpoints_newest_first,
+    a_list_is_paged_without_repeat_or_gap,
+    a_list_excludes_deleted_and_foreign_endpoints,
+    each_field_changes_independently_and_reads_back,
+    an_empty_change_writes_nothing,
+    a_change_applies_to_the_next_event,
+    an_endpoint_cannot_move_into_a_full_project,
+    a_foreign_or_deleted_endpoint_is_not_changed,
+    an_inactive_endpoint_holds_its_queue_until_reactivated,
+    a_delivery_to_an_inactive_endpoint_is_skipped_with_reason,
+    an_owners_switch_clears_the_disabled_reason,
+    the_wait_restarts_when_an_endpoint_is_deactivated_again,
 }
 
 fn project(text: &str) -> ProjectId {
@@ -39,42 +39,42 @@ fn nothing() -> EndpointChange {
 
 async fn listed(at: &Fixture, filter: EndpointFilter) -> Vec<EndpointId> {
     let page = PageRequest::parse(Some("200"), None).unwrap();
-    let page = at.store().list_endpoints(at.workspace.key, filter, page).await.unwrap();
+    let page = at.store().list_endpoints(at.tenant(), filter, page).await.unwrap();
     page.items.iter().map(|endpoint| endpoint.id).collect()
 }
 
-async fn a_list_shows_what_its_filter_names_newest_first(at: Fixture) {
+async fn a_list_shows_matching_endpoints_newest_first(at: Fixture) {
     let any = EndpointFilter::default;
     assert!(listed(&at, any()).await.is_empty());
     let posts = at.endpoint().await;
     let events = ["post.created", "job.failed"].map(EventTypeName::from_stored).to_vec();
     let both = at.create(NewEndpoint { events, ..at.new_endpoint() }).await;
-    let ours = at.create(NewEndpoint { project_id: Some(project("proj_a")), ..at.new_endpoint() }).await;
-    let off = at.switch(&at.endpoint().await, false).await;
-    assert_eq!(listed(&at, any()).await, [off.id, ours.id, both.id, posts.id]);
+    let of_project = at.create(NewEndpoint { project_id: Some(project("proj_a")), ..at.new_endpoint() }).await;
+    let inactive = at.switch(&at.endpoint().await, false).await;
+    assert_eq!(listed(&at, any()).await, [inactive.id, of_project.id, both.id, posts.id]);
     let of = |text| EndpointFilter { event_type: Some(EventTypeName::from_stored(text)), ..any() };
     assert_eq!(listed(&at, of("job.failed")).await, [both.id]);
     assert_eq!(listed(&at, of("post.created")).await.len(), 4);
     for part in ["post", "post.create", "created", "failed post", "job.failed post.created", "%", ""] {
-        assert!(listed(&at, of(part)).await.is_empty(), "{part:?} is part of a name, not a name");
+        assert!(listed(&at, of(part)).await.is_empty(), "{part:?} is not a complete name");
     }
     let active = |is_active| EndpointFilter { is_active: Some(is_active), ..any() };
-    assert_eq!(listed(&at, active(false)).await, [off.id]);
-    assert_eq!(listed(&at, active(true)).await, [ours.id, both.id, posts.id]);
-    assert_eq!(listed(&at, EndpointFilter { project_id: Some(project("proj_a")), ..any() }).await, [ours.id]);
+    assert_eq!(listed(&at, active(false)).await, [inactive.id]);
+    assert_eq!(listed(&at, active(true)).await, [of_project.id, both.id, posts.id]);
+    assert_eq!(listed(&at, EndpointFilter { project_id: Some(project("proj_a")), ..any() }).await, [of_project.id]);
     assert!(listed(&at, EndpointFilter { project_id: Some(project("proj_A")), ..any() }).await.is_empty());
     let narrow = EndpointFilter { project_id: Some(project("proj_a")), ..active(false) };
     assert!(listed(&at, narrow).await.is_empty());
 }
 
-async fn a_list_is_walked_without_repeat_or_gap(at: Fixture) {
+async fn a_list_is_paged_without_repeat_or_gap(at: Fixture) {
     at.endpoints(7).await;
     let all = listed(&at, EndpointFilter::default()).await;
     for limit in [1, 3, 7, 8] {
         let (mut walked, mut cursor): (Vec<EndpointId>, Option<String>) = (Vec::new(), None);
         loop {
             let page = PageRequest::parse(Some(&limit.to_string()), cursor.as_deref()).unwrap();
-            let page = at.store().list_endpoints(at.workspace.key, EndpointFilter::default(), page).await.unwrap();
+            let page = at.store().list_endpoints(at.tenant(), EndpointFilter::default(), page).await.unwrap();
             walked.extend(page.items.iter().map(|endpoint| endpoint.id));
             let Some(next) = page.next else { break };
             cursor = Some(encode_cursor(next));
@@ -83,9 +83,9 @@ async fn a_list_is_walked_without_repeat_or_gap(at: Fixture) {
     }
 }
 
-async fn a_list_knows_neither_deleted_endpoints_nor_those_of_another_workspace(at: Fixture) {
+async fn a_list_excludes_deleted_and_foreign_endpoints(at: Fixture) {
     let other = at.other_workspace().await;
-    at.create(NewEndpoint { workspace_key: other.key, ..at.new_endpoint() }).await;
+    at.create_in(tenant_of(other.key), at.new_endpoint()).await;
     let (kept, gone) = (at.endpoint().await, at.endpoint().await);
     at.delete(&gone).await;
     assert_eq!(listed(&at, EndpointFilter::default()).await, [kept.id]);
@@ -93,7 +93,7 @@ async fn a_list_knows_neither_deleted_endpoints_nor_those_of_another_workspace(a
     assert!(listed(&at, off).await.is_empty());
 }
 
-async fn each_field_changes_alone_and_reads_back(mut at: Fixture) {
+async fn each_field_changes_independently_and_reads_back(mut at: Fixture) {
     let mut expected = at.endpoint().await;
     let url = "https://hooks.example.com/moved?x=1";
     let events = ["job.failed", "note.created"].map(EventTypeName::from_stored).to_vec();
@@ -131,17 +131,17 @@ async fn each_field_changes_alone_and_reads_back(mut at: Fixture) {
     assert_eq!(format!("{found:?}"), format!("{expected:?}"));
 }
 
-async fn a_change_of_nothing_writes_nothing(at: Fixture) {
+async fn an_empty_change_writes_nothing(at: Fixture) {
     let endpoint = at.endpoint().await;
     at.publish(1).await;
     at.disable_by_outcome(DisabledReason::Gone).await;
     let before = at.found(&endpoint).await.unwrap();
     at.advance(Duration::from_secs(1));
-    let answered = at.update(&endpoint, nothing()).await;
-    assert_eq!(format!("{answered:?}"), format!("{before:?}"), "the reason and the time stay too");
+    let answer = at.update(&endpoint, nothing()).await;
+    assert_eq!(format!("{answer:?}"), format!("{before:?}"), "the reason and the time stay too");
 }
 
-async fn a_change_counts_for_the_very_next_event(at: Fixture) {
+async fn a_change_applies_to_the_next_event(at: Fixture) {
     let endpoint = at.endpoint().await;
     assert_eq!(at.publish(1).await[0].deliveries, 1);
     let notes = vec![EventTypeName::from_stored("note.created")];
@@ -154,52 +154,55 @@ async fn a_change_counts_for_the_very_next_event(at: Fixture) {
     let url = EndpointUrl::parse("https://hooks.example.com/moved").unwrap();
     at.update(&endpoint, EndpointChange { url: Some(url.clone()), ..nothing() }).await;
     let claims = at.claim(10).await.claims;
-    assert_eq!(claims.len(), 3, "what was queued stays queued");
-    assert!(claims.iter().all(|claim| claim.endpoint.url == url.as_str()), "and goes to where the endpoint is now");
+    assert_eq!(claims.len(), 3, "queued deliveries stay queued");
+    assert!(claims.iter().all(|claim| claim.endpoint.url == url.as_str()), "and go to the current URL");
 }
 
-async fn an_endpoint_moves_into_a_project_only_while_there_is_room(at: Fixture) {
+async fn an_endpoint_cannot_move_into_a_full_project(at: Fixture) {
     let project_id = Some(project("proj_a"));
     let inside = at.create(NewEndpoint { project_id: project_id.clone(), ..at.new_endpoint() }).await;
     let outside = [at.endpoint().await, at.endpoint().await];
     let into = |endpoint: &Endpoint, limit| {
         let change = EndpointChange { project_id: Some(project_id.clone()), ..nothing() };
-        at.try_update(at.workspace.key, endpoint.id, change, limit)
+        at.try_update(at.tenant(), endpoint.id, change, limit)
     };
-    into(&inside, 1).await.expect("it is there already");
+    into(&inside, 1).await.expect("the endpoint is in the project already");
     let refused = into(&outside[0], 1).await;
     assert!(matches!(refused, Err(UpdateEndpointError::ProjectFull(1))), "{refused:?}");
     assert_eq!(at.found(&outside[0]).await.unwrap().project_id, None, "a refusal writes nothing");
     into(&outside[0], 2).await.unwrap();
     into(&outside[1], 2).await.unwrap_err();
     at.delete(&inside).await;
-    into(&outside[1], 2).await.expect("a deleted endpoint takes no room");
+    into(&outside[1], 2).await.expect("a deleted endpoint does not count");
     let out = EndpointChange { project_id: Some(None), ..nothing() };
-    let refused = at.try_update(at.workspace.key, outside[0].id, out.clone(), 0).await;
-    assert!(matches!(refused, Err(UpdateEndpointError::ProjectFull(0))), "those without a project count as one");
-    at.try_update(at.workspace.key, outside[0].id, out, 1).await.unwrap();
+    let refused = at.try_update(at.tenant(), outside[0].id, out.clone(), 0).await;
+    assert!(
+        matches!(refused, Err(UpdateEndpointError::ProjectFull(0))),
+        "endpoints without a project count as one project"
+    );
+    at.try_update(at.tenant(), outside[0].id, out, 1).await.unwrap();
 }
 
-async fn an_endpoint_of_another_workspace_or_deleted_is_not_changed(at: Fixture) {
+async fn a_foreign_or_deleted_endpoint_is_not_changed(at: Fixture) {
     let (endpoint, other) = (at.endpoint().await, at.other_workspace().await);
     let change = EndpointChange { name: Some(EndpointName::parse("taken over").unwrap()), ..nothing() };
-    let refused = at.try_update(other.key, endpoint.id, change.clone(), 100).await;
+    let refused = at.try_update(tenant_of(other.key), endpoint.id, change.clone(), 100).await;
     assert!(matches!(refused, Err(UpdateEndpointError::NotFound)), "{refused:?}");
     assert_eq!(at.found(&endpoint).await.unwrap().name, "an endpoint");
     at.delete(&endpoint).await;
     for change in [change, nothing()] {
-        let refused = at.try_update(at.workspace.key, endpoint.id, change, 100).await;
+        let refused = at.try_update(at.tenant(), endpoint.id, change, 100).await;
         assert!(matches!(refused, Err(UpdateEndpointError::NotFound)), "{refused:?}");
     }
 }
 
-async fn what_waits_is_held_while_its_endpoint_is_off_and_goes_on_after(mut at: Fixture) {
+async fn an_inactive_endpoint_holds_its_queue_until_reactivated(mut at: Fixture) {
     let endpoint = at.endpoint().await;
     at.publish(3).await;
-    let (again, back) = (at.claim_one().await, at.claim_one().await);
+    let (retried, returned) = (at.claim_one().await, at.claim_one().await);
     at.switch(&endpoint, false).await;
-    at.record(at.retry(&again, Duration::from_secs(5))).await;
-    at.give_back(&back).await;
+    at.record(at.retry(&retried, Duration::from_secs(5))).await;
+    at.give_back(&returned).await;
     at.advance(Duration::from_secs(86_400));
     for _ in 0..2 {
         let claimed = at.claim(10).await;
@@ -209,10 +212,10 @@ async fn what_waits_is_held_while_its_endpoint_is_off_and_goes_on_after(mut at: 
     at.switch(&endpoint, true).await;
     let mut attempts: Vec<_> = at.claim(10).await.claims.iter().map(|claim| (claim.attempt, claim.step)).collect();
     attempts.sort_unstable();
-    assert_eq!(attempts, [(1, 0), (1, 0), (2, 1)], "no number and no step was lost");
+    assert_eq!(attempts, [(1, 0), (1, 0), (2, 1)], "no attempt number and no step is lost");
 }
 
-async fn an_event_for_an_endpoint_that_is_off_is_skipped_with_its_reason(at: Fixture) {
+async fn a_delivery_to_an_inactive_endpoint_is_skipped_with_reason(at: Fixture) {
     let endpoint = at.endpoint().await;
     at.switch(&endpoint, false).await;
     assert_eq!(at.publish(1).await[0].deliveries, 0);
@@ -220,7 +223,7 @@ async fn an_event_for_an_endpoint_that_is_off_is_skipped_with_its_reason(at: Fix
     assert_eq!((skipped.status, skipped.reason), (DeliveryStatus::Skipped, Some(EndReason::Inactive)));
     assert_eq!((skipped.completed_at, skipped.attempt_count), (Some(at.clock_now()), 0));
     at.switch(&endpoint, true).await;
-    assert!(at.claim(10).await.claims.is_empty(), "what was skipped stays skipped");
+    assert!(at.claim(10).await.claims.is_empty(), "a skipped delivery stays skipped");
     for (disabled, reason) in [
         (DisabledReason::Gone, EndReason::DisabledGone),
         (DisabledReason::Failing, EndReason::DisabledFailing),
@@ -235,7 +238,7 @@ async fn an_event_for_an_endpoint_that_is_off_is_skipped_with_its_reason(at: Fix
     }
 }
 
-async fn its_owner_overrules_the_reason_of_the_service(at: Fixture) {
+async fn an_owners_switch_clears_the_disabled_reason(at: Fixture) {
     let endpoint = at.endpoint().await;
     for is_active in [true, false] {
         at.switch(&endpoint, true).await;
@@ -250,7 +253,7 @@ async fn its_owner_overrules_the_reason_of_the_service(at: Fixture) {
     }
 }
 
-async fn the_wait_begins_anew_when_an_endpoint_goes_off_again(at: Fixture) {
+async fn the_wait_restarts_when_an_endpoint_is_deactivated_again(at: Fixture) {
     let endpoint = at.endpoint().await;
     at.publish(1).await;
     let almost = limits::WAITING_MAX - Duration::from_millis(1);
@@ -263,5 +266,5 @@ async fn the_wait_begins_anew_when_an_endpoint_goes_off_again(at: Fixture) {
     assert_eq!(at.store().expire_waiting(10).await.unwrap(), 0);
     at.switch(&endpoint, false).await;
     at.advance(Duration::from_millis(1));
-    assert_eq!(at.store().expire_waiting(10).await.unwrap(), 1, "off twice is off since the first time");
+    assert_eq!(at.store().expire_waiting(10).await.unwrap(), 1, "a second deactivation does not restart the wait");
 }

@@ -1,4 +1,4 @@
-//! The end of an endpoint: what DELETE stops at once, what it leaves to end by itself, and what stays.
+//! Deleting an endpoint: its queue is cancelled at once, attempts in flight are recorded, and its log stays.
 
 use std::time::Duration;
 
@@ -8,25 +8,25 @@ use postrider_domain::endpoint::SecretVersion;
 use postrider_domain::limits;
 use postrider_store::{DeleteEndpointError, Recorded, RotateSecretError};
 
-use crate::store::fixture::{EachLane, Fixture, outline};
+use crate::store::fixture::{EachLane, Fixture, outline, tenant_of};
 
 on_each_backend! {
     a_deleted_endpoint_and_its_secrets_are_gone,
     an_endpoint_of_another_workspace_is_not_deleted,
     nothing_is_claimed_after_the_deletion,
-    an_attempt_under_way_is_still_recorded,
+    an_attempt_in_flight_during_the_deletion_is_recorded,
     a_retry_of_a_deleted_endpoint_is_cancelled,
-    a_claim_given_back_after_the_deletion_is_cancelled,
-    a_claim_lost_after_the_deletion_is_cancelled_with_its_attempt,
-    what_was_held_is_cancelled_too,
-    a_long_queue_is_cancelled_by_and_by_without_a_spin,
-    a_long_queue_is_cancelled_also_after_a_restart,
-    a_long_queue_of_an_endpoint_without_room_waits_in_peace,
+    a_claim_returned_after_the_deletion_is_cancelled,
+    a_claim_lost_after_the_deletion_is_logged_and_cancelled,
+    held_deliveries_are_cancelled_too,
+    a_long_queue_is_cancelled_in_a_few_bounded_steps,
+    a_long_queue_is_cancelled_after_a_restart_too,
+    a_long_deleted_queue_without_quota_is_not_reported_as_due,
     no_event_matches_a_deleted_endpoint,
     the_log_of_a_deleted_endpoint_stays,
 }
 
-/// More than one deletion cancels itself.
+/// More deliveries than one call of `delete_endpoint` cancels.
 const LONG: usize = 2_500;
 
 async fn a_deleted_endpoint_and_its_secrets_are_gone(mut at: Fixture) {
@@ -39,20 +39,20 @@ async fn a_deleted_endpoint_and_its_secrets_are_gone(mut at: Fixture) {
             assert_eq!(at.store().find_secret(endpoint.key, version).await.unwrap(), None);
         }
         assert!(at.store().find_secret(kept.key, SecretVersion::FIRST).await.unwrap().is_some());
-        let again = at.try_delete(at.workspace.key, endpoint.id).await;
+        let again = at.try_delete(at.tenant(), endpoint.id).await;
         assert!(matches!(again, Err(DeleteEndpointError::NotFound)), "{again:?}");
         at.reopen().await;
     }
-    let version = at.store().secret_version(at.workspace.key, endpoint.id).await.unwrap();
+    let version = at.store().secret_version(at.tenant(), endpoint.id).await.unwrap();
     assert_eq!(version, None);
-    let rotated = at.try_rotate(at.workspace.key, endpoint.id, 3, Duration::ZERO, false).await;
+    let rotated = at.try_rotate(at.tenant(), endpoint.id, 3, Duration::ZERO, false).await;
     assert!(matches!(rotated, Err(RotateSecretError::NotFound)), "{rotated:?}");
 }
 
 async fn an_endpoint_of_another_workspace_is_not_deleted(at: Fixture) {
     let (endpoint, other) = (at.endpoint().await, at.other_workspace().await);
     at.publish(1).await;
-    let refused = at.try_delete(other.key, endpoint.id).await;
+    let refused = at.try_delete(tenant_of(other.key), endpoint.id).await;
     assert!(matches!(refused, Err(DeleteEndpointError::NotFound)), "{refused:?}");
     assert!(at.found(&endpoint).await.is_some());
     assert_eq!(at.claim(10).await.claims.len(), 1);
@@ -67,7 +67,7 @@ async fn nothing_is_claimed_after_the_deletion(at: Fixture) {
     at.record(at.retry(again, Duration::from_secs(5))).await;
     at.delete(&endpoint).await;
     let of_endpoint = DeliveryFilter { endpoint_id: Some(endpoint.id), ..DeliveryFilter::default() };
-    for delivery in at.deliveries_of(at.workspace.key, of_endpoint).await {
+    for delivery in at.deliveries_of(at.tenant(), of_endpoint).await {
         let end = (delivery.status, delivery.reason, delivery.completed_at, delivery.next_attempt_at);
         let now = Some(at.clock_now());
         assert_eq!(end, (DeliveryStatus::Cancelled, Some(EndReason::EndpointDeleted), now, None));
@@ -78,7 +78,7 @@ async fn nothing_is_claimed_after_the_deletion(at: Fixture) {
     }
 }
 
-async fn an_attempt_under_way_is_still_recorded(at: Fixture) {
+async fn an_attempt_in_flight_during_the_deletion_is_recorded(at: Fixture) {
     let endpoint = at.endpoint().await;
     at.publish(2).await;
     let claims = at.claim(2).await.claims;
@@ -104,14 +104,14 @@ async fn a_retry_of_a_deleted_endpoint_is_cancelled(at: Fixture) {
     let (delivery, attempts) = at.delivery(claim.delivery_id).await;
     assert_eq!((delivery.status, delivery.reason), (DeliveryStatus::Cancelled, Some(EndReason::EndpointDeleted)));
     assert_eq!((delivery.attempt_count, delivery.next_attempt_at), (1, None));
-    assert_eq!(outline(&attempts), [(1, AttemptOutcome::HttpError)], "the attempt stands in the log");
-    assert_eq!(attempts[0].next_attempt_at, None, "and promises no other");
+    assert_eq!(outline(&attempts), [(1, AttemptOutcome::HttpError)], "the attempt is in the log");
+    assert_eq!(attempts[0].next_attempt_at, None, "and announces no further attempt");
     at.advance(Duration::from_secs(60));
     let claimed = at.claim(10).await;
     assert_eq!((claimed.claims.len(), claimed.next_due_in), (0, None));
 }
 
-async fn a_claim_given_back_after_the_deletion_is_cancelled(at: Fixture) {
+async fn a_claim_returned_after_the_deletion_is_cancelled(at: Fixture) {
     let endpoint = at.endpoint().await;
     at.publish(1).await;
     let claim = at.claim_one().await;
@@ -123,12 +123,12 @@ async fn a_claim_given_back_after_the_deletion_is_cancelled(at: Fixture) {
     assert_eq!((delivery.status, delivery.attempt_count, attempts.len()), (DeliveryStatus::Cancelled, 0, 0));
 }
 
-async fn a_claim_lost_after_the_deletion_is_cancelled_with_its_attempt(at: Fixture) {
+async fn a_claim_lost_after_the_deletion_is_logged_and_cancelled(at: Fixture) {
     let endpoint = at.endpoint().await;
     at.publish(1).await;
     let lost = at.claim_one().await;
     at.delete(&endpoint).await;
-    assert_eq!(at.claim(10).await.next_due_in, Some(limits::LEASE), "its holder has time until then");
+    assert_eq!(at.claim(10).await.next_due_in, Some(limits::LEASE), "the holder has until the end of its lease");
     at.advance(limits::LEASE);
     assert!(at.claim(10).await.claims.is_empty());
     let (delivery, attempts) = at.delivery(lost.delivery_id).await;
@@ -137,7 +137,7 @@ async fn a_claim_lost_after_the_deletion_is_cancelled_with_its_attempt(at: Fixtu
     assert_eq!(at.record(at.delivered(&lost)).await, Recorded::ClaimLost);
 }
 
-async fn what_was_held_is_cancelled_too(at: Fixture) {
+async fn held_deliveries_are_cancelled_too(at: Fixture) {
     let endpoint = at.endpoint().await;
     at.publish(2).await;
     at.switch(&endpoint, false).await;
@@ -152,19 +152,19 @@ async fn what_was_held_is_cancelled_too(at: Fixture) {
 
 async fn pending(at: &Fixture) -> usize {
     let filter = DeliveryFilter { status: Some(DeliveryStatus::Pending), ..DeliveryFilter::default() };
-    at.deliveries_of(at.workspace.key, filter).await.len()
+    at.deliveries_of(at.tenant(), filter).await.len()
 }
 
-/// Claims for as long as the queue says that something is due, and tells how often that was.
+/// Claims until the queue reports nothing due. Returns the number of claims.
 async fn claim_until_quiet(at: &Fixture) -> usize {
     for rounds in 1..=10 {
         let claimed = at.claim(100).await;
-        assert!(claimed.claims.is_empty(), "what is deleted is not claimed");
+        assert!(claimed.claims.is_empty(), "deliveries of a deleted endpoint are not claimed");
         if claimed.next_due_in != Some(Duration::ZERO) {
             return rounds;
         }
     }
-    panic!("the queue goes on saying that something is due");
+    panic!("the queue still reports something due");
 }
 
 async fn long_queue(at: &Fixture) {
@@ -173,21 +173,21 @@ async fn long_queue(at: &Fixture) {
     }
 }
 
-async fn a_long_queue_is_cancelled_by_and_by_without_a_spin(at: Fixture) {
+async fn a_long_queue_is_cancelled_in_a_few_bounded_steps(at: Fixture) {
     let endpoint = at.endpoint().await;
     long_queue(&at).await;
     for _ in 0..3 {
         at.accept_test(&endpoint).await;
     }
     at.delete(&endpoint).await;
-    assert!(pending(&at).await > 0, "a deletion takes a bounded time");
+    assert!(pending(&at).await > 0, "a deletion cancels a bounded number itself");
     let rounds = claim_until_quiet(&at).await;
     assert!(rounds <= 3, "{rounds} rounds");
     assert_eq!(pending(&at).await, 0);
     assert_eq!(at.claim(10).await.next_due_in, None);
 }
 
-async fn a_long_queue_is_cancelled_also_after_a_restart(mut at: Fixture) {
+async fn a_long_queue_is_cancelled_after_a_restart_too(mut at: Fixture) {
     let endpoint = at.endpoint().await;
     long_queue(&at).await;
     at.delete(&endpoint).await;
@@ -196,12 +196,12 @@ async fn a_long_queue_is_cancelled_also_after_a_restart(mut at: Fixture) {
     assert_eq!(pending(&at).await, 0);
 }
 
-async fn a_long_queue_of_an_endpoint_without_room_waits_in_peace(at: Fixture) {
+async fn a_long_deleted_queue_without_quota_is_not_reported_as_due(at: Fixture) {
     let endpoint = at.endpoint().await;
     long_queue(&at).await;
     at.delete(&endpoint).await;
     let full = at.claim_within(10, EachLane(0)).await;
-    assert_ne!(full.next_due_in, Some(Duration::ZERO), "nobody is called for what may not be looked at");
+    assert_ne!(full.next_due_in, Some(Duration::ZERO), "a lane without quota is not reported as due");
 }
 
 async fn no_event_matches_a_deleted_endpoint(at: Fixture) {
@@ -220,8 +220,7 @@ async fn the_log_of_a_deleted_endpoint_stays(mut at: Fixture) {
     at.delete(&endpoint).await;
     at.reopen().await;
     let filter = DeliveryFilter { endpoint_id: Some(endpoint.id), ..DeliveryFilter::default() };
-    let statuses: Vec<_> =
-        at.deliveries_of(at.workspace.key, filter).await.iter().map(|delivery| delivery.status).collect();
+    let statuses: Vec<_> = at.deliveries_of(at.tenant(), filter).await.iter().map(|delivery| delivery.status).collect();
     assert_eq!(statuses, [DeliveryStatus::Cancelled, DeliveryStatus::Delivered]);
     assert_eq!(at.delivery(claim.delivery_id).await.1.len(), 1);
 }

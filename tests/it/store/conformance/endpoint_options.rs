@@ -1,4 +1,4 @@
-//! The options of endpoints: kept, carried by each claim, sealed where they are secrets, and gone with the endpoint.
+//! Endpoint options: stored, copied into each claim, sealed if secret, and deleted with the endpoint.
 
 use std::time::Duration;
 
@@ -7,25 +7,25 @@ use postrider_domain::endpoint_options::{
     CertificateFacts, DeliveryOrder, DeliveryRate, EndpointOptions, OptionsChange, SignatureSchemes,
 };
 use postrider_domain::private_options::HeaderName;
-use postrider_domain::retry::RetrySchedule;
+use postrider_domain::retry_schedule::RetrySchedule;
 use postrider_store::{
     CreateEndpointError, EndpointLimits, EndpointUpdate, NewEndpoint, SealedCertificate, SealedHeader, SealedOptions,
     UpdateEndpointError,
 };
 
-use crate::store::fixture::{AUTHOR, Fixture, done, signing_key};
+use crate::store::fixture::{AUTHOR, Fixture, done, signing_key, write};
 
 on_each_backend! {
-    without_any_an_endpoint_has_the_defaults,
-    options_are_kept_changed_one_by_one_and_taken_back,
-    a_claim_carries_the_options_as_they_are_when_it_is_made,
-    sealed_parts_come_back_as_they_went_in_and_each_change_counts_up,
+    an_endpoint_without_options_has_the_defaults,
+    each_option_is_stored_changed_and_reset,
+    a_claim_carries_the_options_of_its_instant,
+    sealed_parts_read_back_and_each_change_bumps_the_version,
     a_header_keeps_its_value_under_its_name_in_any_case,
-    a_header_without_a_value_to_keep_is_refused_and_nothing_is_written,
-    a_version_gets_its_signing_key_once_and_only_while_it_is_the_newest,
-    a_rotation_takes_its_signing_key_only_where_v1a_is_on,
+    a_header_without_a_stored_value_to_keep_is_refused,
+    a_signing_key_is_set_once_and_for_the_newest_version_only,
+    a_rotation_stores_a_signing_key_only_with_v1a,
     signing_keys_are_erased_with_their_secrets,
-    sealed_parts_go_with_the_endpoint_and_with_the_workspace,
+    sealed_parts_are_deleted_with_endpoint_and_workspace,
 }
 
 fn name(text: &str) -> HeaderName {
@@ -60,13 +60,13 @@ async fn try_change(
 ) -> Result<Endpoint, UpdateEndpointError> {
     let limits = EndpointLimits { per_project: 10_000, per_workspace: 10_000 };
     let update = EndpointUpdate { change: EndpointChange { options, ..EndpointChange::default() }, sealed, limits };
-    at.store().update_endpoint(at.workspace.key, endpoint.id, update, AUTHOR, None).await.map(done)
+    at.store().update_endpoint(write(at.tenant()), endpoint.id, update).await.map(done)
 }
 
 async fn change(at: &Fixture, endpoint: &Endpoint, options: OptionsChange, sealed: SealedOptions) -> EndpointOptions {
     let changed = try_change(at, endpoint, options, sealed).await.unwrap();
     let found = at.found(endpoint).await.unwrap();
-    assert_eq!(changed.options, found.options, "the answer is what is stored");
+    assert_eq!(changed.options, found.options, "the answer equals the stored options");
     (*found.options).clone()
 }
 
@@ -78,7 +78,7 @@ async fn key_of(at: &Fixture, endpoint: &Endpoint, version: u32) -> Option<Vec<u
     at.store().find_signing_key(endpoint.key, SecretVersion(version)).await.unwrap()
 }
 
-async fn without_any_an_endpoint_has_the_defaults(at: Fixture) {
+async fn an_endpoint_without_options_has_the_defaults(at: Fixture) {
     let endpoint = at.endpoint().await;
     assert_eq!(*endpoint.options, EndpointOptions::default());
     assert_eq!(at.found(&endpoint).await.unwrap().options, endpoint.options);
@@ -87,7 +87,7 @@ async fn without_any_an_endpoint_has_the_defaults(at: Fixture) {
     assert_eq!(key_of(&at, &endpoint, 1).await, None);
 }
 
-async fn options_are_kept_changed_one_by_one_and_taken_back(mut at: Fixture) {
+async fn each_option_is_stored_changed_and_reset(mut at: Fixture) {
     let all = OptionsChange {
         retry_schedule: Some(Some(RetrySchedule::from_seconds(&[1, 300, 604_800]).unwrap())),
         timeout: Some(Some(Duration::from_secs(45))),
@@ -120,7 +120,7 @@ async fn options_are_kept_changed_one_by_one_and_taken_back(mut at: Fixture) {
     assert_eq!(expected.shown_public_key(), None);
 }
 
-async fn a_claim_carries_the_options_as_they_are_when_it_is_made(at: Fixture) {
+async fn a_claim_carries_the_options_of_its_instant(at: Fixture) {
     let endpoint = at.endpoint().await;
     at.publish(2).await;
     assert_eq!(*at.claim_one().await.endpoint.options, EndpointOptions::default());
@@ -131,7 +131,7 @@ async fn a_claim_carries_the_options_as_they_are_when_it_is_made(at: Fixture) {
     assert_eq!((now.timeout, now.sealed_version), (Some(Duration::from_secs(40)), 1));
 }
 
-async fn sealed_parts_come_back_as_they_went_in_and_each_change_counts_up(mut at: Fixture) {
+async fn sealed_parts_read_back_and_each_change_bumps_the_version(mut at: Fixture) {
     let endpoint = at.endpoint().await;
     let both = SealedOptions {
         client_certificate: Some(Some(certificate())),
@@ -141,7 +141,7 @@ async fn sealed_parts_come_back_as_they_went_in_and_each_change_counts_up(mut at
     assert_eq!((options.headers, options.sealed_version), (vec![name("X-B"), name("X-A")], 1));
     at.reopen().await;
     let parts = at.store().find_sealed_parts(endpoint.key).await.unwrap().unwrap();
-    assert_eq!(parts.headers, [(name("X-B"), vec![0, 255]), (name("X-A"), b"a".to_vec())], "in the order given");
+    assert_eq!(parts.headers, [(name("X-B"), vec![0, 255]), (name("X-A"), b"a".to_vec())], "headers keep their order");
     assert_eq!((parts.version, parts.client_certificate), (1, Some(vec![9, 9])));
 
     let without = SealedOptions { client_certificate: Some(None), ..with_headers(vec![set("x-a", b"new")]) };
@@ -159,12 +159,12 @@ async fn a_header_keeps_its_value_under_its_name_in_any_case(at: Fixture) {
     let endpoint = at.create(NewEndpoint { sealed, ..at.new_endpoint() }).await;
     let kept = with_headers(vec![set("X-New", b"n"), keep("x-TOKEN")]);
     let options = change(&at, &endpoint, OptionsChange::default(), kept).await;
-    assert_eq!(options.headers[1].as_str(), "x-TOKEN", "as it was written last");
+    assert_eq!(options.headers[1].as_str(), "x-TOKEN", "the name has the case of the last change");
     let parts = at.store().find_sealed_parts(endpoint.key).await.unwrap().unwrap();
     assert_eq!(parts.headers, [(name("X-New"), b"n".to_vec()), (name("X-Token"), b"t".to_vec())]);
 }
 
-async fn a_header_without_a_value_to_keep_is_refused_and_nothing_is_written(at: Fixture) {
+async fn a_header_without_a_stored_value_to_keep_is_refused(at: Fixture) {
     let endpoint = at.create(NewEndpoint { sealed: with_headers(vec![set("X-A", b"a")]), ..at.new_endpoint() }).await;
     let entries = at.audit().await.len();
     let faulty = with_headers(vec![set("X-A", b"changed"), keep("X-B")]);
@@ -174,13 +174,13 @@ async fn a_header_without_a_value_to_keep_is_refused_and_nothing_is_written(at: 
     assert_eq!((parts.version, parts.headers), (1, vec![(name("X-A"), b"a".to_vec())]));
     let new = NewEndpoint { sealed: with_headers(vec![keep("X-A")]), ..at.new_endpoint() };
     let id = new.id;
-    let refusal = at.store().create_endpoint(new, None).await;
+    let refusal = at.try_create(at.tenant(), new).await;
     assert!(matches!(refusal, Err(CreateEndpointError::NothingToKeep(_))));
-    assert!(at.store().find_endpoint(at.workspace.key, id).await.unwrap().is_none());
+    assert!(at.store().find_endpoint(at.tenant(), id).await.unwrap().is_none());
     assert_eq!(at.audit().await.len(), entries);
 }
 
-async fn a_version_gets_its_signing_key_once_and_only_while_it_is_the_newest(at: Fixture) {
+async fn a_signing_key_is_set_once_and_for_the_newest_version_only(at: Fixture) {
     let endpoint = at.endpoint().await;
     at.rotate(&endpoint, 2, Duration::ZERO, false).await;
     let both = || schemes(SignatureSchemes::V1AndV1a);
@@ -201,11 +201,11 @@ async fn a_version_gets_its_signing_key_once_and_only_while_it_is_the_newest(at:
     assert_eq!(
         key_of(&at, &endpoint, 2).await,
         Some(b"sealed 2".to_vec()),
-        "whoever holds the public key relies on it"
+        "a receiver that has the public key relies on it"
     );
 }
 
-async fn a_rotation_takes_its_signing_key_only_where_v1a_is_on(at: Fixture) {
+async fn a_rotation_stores_a_signing_key_only_with_v1a(at: Fixture) {
     let off = at.endpoint().await;
     let options = schemes(SignatureSchemes::V1AndV1a);
     let on = at.create(NewEndpoint { options, sealed: with_key(1), ..at.new_endpoint() }).await;
@@ -214,7 +214,7 @@ async fn a_rotation_takes_its_signing_key_only_where_v1a_is_on(at: Fixture) {
     let rotated = at.rotate(&on, 2, Duration::ZERO, false).await;
     assert_eq!(rotated.options.shown_public_key(), Some("whpk_2"));
     assert_eq!(key_of(&at, &on, 2).await, Some(b"sealed 2".to_vec()));
-    assert_eq!(key_of(&at, &on, 1).await, Some(b"sealed 1".to_vec()), "the old version keeps its own");
+    assert_eq!(key_of(&at, &on, 1).await, Some(b"sealed 1".to_vec()), "the old version keeps its key");
 }
 
 async fn signing_keys_are_erased_with_their_secrets(at: Fixture) {
@@ -226,7 +226,7 @@ async fn signing_keys_are_erased_with_their_secrets(at: Fixture) {
     assert!(key_of(&at, &endpoint, 2).await.is_some());
 }
 
-async fn sealed_parts_go_with_the_endpoint_and_with_the_workspace(at: Fixture) {
+async fn sealed_parts_are_deleted_with_endpoint_and_workspace(at: Fixture) {
     let sealed = || with_headers(vec![set("X-A", b"a")]);
     let (gone, other) = (
         at.create(NewEndpoint { sealed: sealed(), ..at.new_endpoint() }).await,

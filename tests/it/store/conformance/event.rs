@@ -1,34 +1,33 @@
-//! Accepting events: who gets them, what survives, and what an `externalId` repeated means.
+//! Accepting events: which endpoints get them, what survives a restart, and how an `externalId` is deduplicated.
 
 use std::time::Duration;
 
 use postrider_domain::access::Mode;
-use postrider_domain::delivery::DeliveryFilter;
-use postrider_domain::delivery::{DeliveryCause, DeliveryStatus, EndReason};
+use postrider_domain::delivery::{DeliveryCause, DeliveryFilter, DeliveryStatus, EndReason};
 use postrider_domain::endpoint::{DisabledReason, ProjectId, SecretVersion};
 use postrider_domain::event::{EventReceipt, NewEvent};
 use postrider_domain::event_type::EventTypeName;
 use postrider_domain::limits;
-use postrider_store::{AcceptError, NewEndpoint};
+use postrider_store::{AcceptError, LaneKind, NewEndpoint};
 
-use crate::store::fixture::{EVENT_TYPE, Fixture, START};
+use crate::store::fixture::{EVENT_TYPE, Fixture, START, tenant_of};
 
 on_each_backend! {
     an_accepted_event_and_its_deliveries_survive_a_restart,
-    a_receipt_tells_what_was_accepted,
+    a_receipt_describes_the_accepted_event,
     an_event_reaches_its_project_and_endpoints_without_one,
-    an_event_reaches_only_endpoints_that_asked_for_its_type,
+    an_event_reaches_only_endpoints_subscribed_to_its_type,
     no_endpoint_of_another_workspace_gets_an_event,
-    an_event_that_matches_nothing_is_accepted_all_the_same,
-    an_endpoint_made_before_the_event_gets_it_and_one_made_after_does_not,
-    an_endpoint_that_is_off_is_skipped_for_the_reason_it_is_off,
-    an_external_id_repeated_with_the_same_content_gets_the_first_receipt,
-    an_external_id_repeated_with_other_content_refuses_the_whole_batch,
-    an_external_id_is_free_in_the_other_mode_and_in_another_workspace,
-    an_external_id_is_remembered_over_a_restart,
-    a_batch_in_which_one_was_seen_accepts_the_rest_in_order,
-    of_concurrent_publishes_of_one_external_id_only_one_is_new,
-    a_request_may_create_ten_thousand_deliveries_and_not_one_more,
+    an_event_without_a_matching_endpoint_is_accepted,
+    an_event_reaches_only_endpoints_created_before_it,
+    a_disabled_endpoint_is_skipped_with_its_reason,
+    a_repeated_external_id_gets_the_first_receipt,
+    a_reused_external_id_refuses_the_whole_batch,
+    an_external_id_is_scoped_to_workspace_and_mode,
+    an_external_id_survives_a_restart,
+    a_batch_with_one_repeat_accepts_the_rest_in_order,
+    concurrent_publishes_of_an_external_id_create_one_event,
+    a_request_creates_at_most_ten_thousand_deliveries,
     an_empty_batch_does_nothing,
 }
 
@@ -53,16 +52,16 @@ async fn an_accepted_event_and_its_deliveries_survive_a_restart(mut at: Fixture)
     let claims = at.claim(10).await.claims;
     assert_eq!(claims.len(), 2);
     for endpoint in &endpoints {
-        let claim = claims.iter().find(|claim| claim.endpoint.id == endpoint.id).expect("each endpoint has its own");
+        let claim = claims.iter().find(|claim| claim.endpoint.id == endpoint.id).expect("each endpoint has a delivery");
         assert_eq!((claim.event_id, &claim.envelope, claim.mode), (event.id, &event.envelope, Mode::Live));
         assert_eq!((claim.secret_version, claim.also_secret_version), (SecretVersion::FIRST, None));
         assert_eq!(claim.endpoint.url, endpoint.url);
-        assert_eq!(claim.endpoint.lane.workspace_key, at.workspace.key);
-        assert_eq!(claim.endpoint.lane.endpoint_key, endpoint.key);
+        assert_eq!((claim.lane.workspace_key, claim.lane.endpoint_key), (at.workspace.key, endpoint.key));
+        assert_eq!(claim.lane, claim.endpoint.lane(LaneKind::Events));
     }
 }
 
-async fn a_receipt_tells_what_was_accepted(at: Fixture) {
+async fn a_receipt_describes_the_accepted_event(at: Fixture) {
     at.endpoints(3).await;
     let project_id = Some(ProjectId::parse("proj_a").unwrap());
     let event = NewEvent { project_id, ..at.event_with("order-1", 1) };
@@ -98,7 +97,7 @@ async fn an_event_reaches_its_project_and_endpoints_without_one(at: Fixture) {
     }
 }
 
-async fn an_event_reaches_only_endpoints_that_asked_for_its_type(at: Fixture) {
+async fn an_event_reaches_only_endpoints_subscribed_to_its_type(at: Fixture) {
     let subscribed = |types: &[&str]| NewEndpoint {
         events: types.iter().map(|name| EventTypeName::from_stored(name)).collect(),
         ..at.new_endpoint()
@@ -112,31 +111,35 @@ async fn an_event_reaches_only_endpoints_that_asked_for_its_type(at: Fixture) {
 
 async fn no_endpoint_of_another_workspace_gets_an_event(at: Fixture) {
     let other = at.other_workspace().await;
-    at.create(NewEndpoint { workspace_key: other.key, ..at.new_endpoint() }).await;
+    at.create_in(tenant_of(other.key), at.new_endpoint()).await;
     assert_eq!(at.publish(1).await[0].deliveries, 0);
     assert!(at.claim(10).await.claims.is_empty());
-    let theirs = at.accept(vec![NewEvent { workspace_key: other.key, ..at.event() }]).await;
+    let theirs = at.accept(vec![NewEvent { tenant: tenant_of(other.key), ..at.event() }]).await;
     assert_eq!(theirs[0].deliveries, 1);
     assert!(at.deliveries().await.is_empty());
-    assert_eq!(at.deliveries_of(other.key, DeliveryFilter::default()).await.len(), 1);
+    assert_eq!(at.deliveries_of(tenant_of(other.key), DeliveryFilter::default()).await.len(), 1);
 }
 
-async fn an_event_that_matches_nothing_is_accepted_all_the_same(at: Fixture) {
+async fn an_event_without_a_matching_endpoint_is_accepted(at: Fixture) {
     let event = at.event_with("nobody-cares", 1);
     assert_eq!(at.accept(vec![event.clone()]).await[0].deliveries, 0);
     assert!(at.deliveries().await.is_empty());
     assert_eq!(at.claim(1).await.next_due_in, None);
-    assert_eq!(at.accept(vec![at.event_with("nobody-cares", 1)]).await[0].id, event.id, "it is remembered");
+    assert_eq!(
+        at.accept(vec![at.event_with("nobody-cares", 1)]).await[0].id,
+        event.id,
+        "the external id is remembered"
+    );
 }
 
-async fn an_endpoint_made_before_the_event_gets_it_and_one_made_after_does_not(at: Fixture) {
-    for made in 0..4 {
-        assert_eq!(at.publish(1).await[0].deliveries, made, "nothing remembered of the endpoints is ever stale");
+async fn an_event_reaches_only_endpoints_created_before_it(at: Fixture) {
+    for created in 0..4 {
+        assert_eq!(at.publish(1).await[0].deliveries, created, "no stale cache of endpoints is used");
         at.endpoint().await;
     }
 }
 
-async fn an_endpoint_that_is_off_is_skipped_for_the_reason_it_is_off(mut at: Fixture) {
+async fn a_disabled_endpoint_is_skipped_with_its_reason(mut at: Fixture) {
     for (reason, expected) in [
         (DisabledReason::Gone, EndReason::DisabledGone),
         (DisabledReason::Failing, EndReason::DisabledFailing),
@@ -152,40 +155,40 @@ async fn an_endpoint_that_is_off_is_skipped_for_the_reason_it_is_off(mut at: Fix
         let receipts = at.accept(vec![at.event_of(&name, None)]).await;
         assert_eq!(receipts[0].deliveries, 0, "a skipped endpoint is not counted");
         let filter = DeliveryFilter { event_id: Some(receipts[0].id), ..DeliveryFilter::default() };
-        let deliveries = at.deliveries_of(at.workspace.key, filter).await;
-        let [skipped] = deliveries.as_slice() else { panic!("one matching endpoint, one record: {deliveries:?}") };
+        let deliveries = at.deliveries_of(at.tenant(), filter).await;
+        let [skipped] = deliveries.as_slice() else { panic!("one delivery for one matching endpoint: {deliveries:?}") };
         assert_eq!((skipped.status, skipped.reason), (DeliveryStatus::Skipped, Some(expected)));
         assert_eq!((skipped.completed_at, skipped.next_attempt_at), (Some(at.clock_now()), None));
         assert_eq!(skipped.attempt_count, 0);
-        assert!(at.claim(10).await.claims.is_empty(), "what was skipped is not in the queue");
+        assert!(at.claim(10).await.claims.is_empty(), "a skipped delivery is not in the queue");
     }
 }
 
-async fn an_external_id_repeated_with_the_same_content_gets_the_first_receipt(at: Fixture) {
+async fn a_repeated_external_id_gets_the_first_receipt(at: Fixture) {
     at.endpoint().await;
     let first = at.accept(vec![at.event_with("order-1", 1)]).await.remove(0);
     at.endpoint().await;
     at.advance(Duration::from_secs(3600));
     let again = at.accept(vec![at.event_with("order-1", 1)]).await.remove(0);
     assert_eq!(again, EventReceipt { replayed: true, ..first });
-    assert_eq!(at.deliveries().await.len(), 1, "a repeat sets nothing off");
+    assert_eq!(at.deliveries().await.len(), 1, "a repeat creates no delivery");
 }
 
-async fn an_external_id_repeated_with_other_content_refuses_the_whole_batch(at: Fixture) {
+async fn a_reused_external_id_refuses_the_whole_batch(at: Fixture) {
     at.endpoint().await;
     at.accept(vec![at.event_with("order-1", 1)]).await;
     let batch = vec![at.event_with("order-0", 1), at.event_with("order-1", 2), at.event()];
     let refused = at.store().accept_events(batch, None).await;
     assert!(matches!(refused, Err(AcceptError::ExternalIdReused { index: 1 })), "{refused:?}");
     assert_eq!(at.deliveries().await.len(), 1);
-    assert!(!at.accept(vec![at.event_with("order-0", 9)]).await[0].replayed, "nothing of the batch was kept");
+    assert!(!at.accept(vec![at.event_with("order-0", 9)]).await[0].replayed, "no event of the batch was stored");
 }
 
-async fn an_external_id_is_free_in_the_other_mode_and_in_another_workspace(at: Fixture) {
+async fn an_external_id_is_scoped_to_workspace_and_mode(at: Fixture) {
     let other = at.other_workspace().await;
     at.accept(vec![at.event_with("order-1", 1)]).await;
-    let in_test = NewEvent { mode: Mode::Test, ..at.event_with("order-1", 2) };
-    let elsewhere = NewEvent { workspace_key: other.key, ..at.event_with("order-1", 3) };
+    let in_test = NewEvent { tenant: at.test_tenant(), ..at.event_with("order-1", 2) };
+    let elsewhere = NewEvent { tenant: tenant_of(other.key), ..at.event_with("order-1", 3) };
     for event in [in_test, elsewhere] {
         let id = event.id;
         let receipt = at.accept(vec![event]).await.remove(0);
@@ -193,7 +196,7 @@ async fn an_external_id_is_free_in_the_other_mode_and_in_another_workspace(at: F
     }
 }
 
-async fn an_external_id_is_remembered_over_a_restart(mut at: Fixture) {
+async fn an_external_id_survives_a_restart(mut at: Fixture) {
     let first = at.accept(vec![at.event_with("order-1", 1)]).await.remove(0);
     at.advance(Duration::from_secs(1));
     at.reopen().await;
@@ -201,7 +204,7 @@ async fn an_external_id_is_remembered_over_a_restart(mut at: Fixture) {
     assert_eq!((again.id, again.replayed), (first.id, true));
 }
 
-async fn a_batch_in_which_one_was_seen_accepts_the_rest_in_order(at: Fixture) {
+async fn a_batch_with_one_repeat_accepts_the_rest_in_order(at: Fixture) {
     at.endpoint().await;
     let seen = at.accept(vec![at.event_with("b", 1)]).await.remove(0);
     let batch = vec![at.event_with("a", 1), at.event_with("b", 1), at.event(), at.event_with("c", 1)];
@@ -212,7 +215,7 @@ async fn a_batch_in_which_one_was_seen_accepts_the_rest_in_order(at: Fixture) {
     assert_eq!(at.deliveries().await.len(), 4);
 }
 
-async fn of_concurrent_publishes_of_one_external_id_only_one_is_new(at: Fixture) {
+async fn concurrent_publishes_of_an_external_id_create_one_event(at: Fixture) {
     at.endpoint().await;
     let publishing = (0..10).map(|_| at.accept(vec![at.event_with("order-1", 1)]));
     let receipts = futures_util::future::join_all(publishing).await;
@@ -221,7 +224,7 @@ async fn of_concurrent_publishes_of_one_external_id_only_one_is_new(at: Fixture)
     assert_eq!(at.deliveries().await.len(), 1);
 }
 
-async fn a_request_may_create_ten_thousand_deliveries_and_not_one_more(at: Fixture) {
+async fn a_request_creates_at_most_ten_thousand_deliveries(at: Fixture) {
     const ENDPOINTS: usize = 100;
     at.endpoints(ENDPOINTS).await;
     let most = limits::DELIVERIES_PER_REQUEST / ENDPOINTS;

@@ -1,4 +1,4 @@
-//! The log of events: found, listed and filtered within one workspace.
+//! The event log: events are found, listed and filtered within one workspace.
 
 use std::time::Duration;
 
@@ -9,52 +9,52 @@ use postrider_domain::event_type::EventTypeName;
 use postrider_domain::id::{EventId, RowKey, StoreTag};
 use postrider_domain::page::PageRequest;
 
-use crate::store::fixture::{Fixture, START};
+use crate::store::fixture::{Fixture, START, tenant_of};
 
 on_each_backend! {
-    an_event_reads_back_with_the_bytes_of_its_envelope,
-    an_event_tells_whom_it_matched,
-    a_skipped_endpoint_is_named_with_its_reason,
-    events_are_listed_newest_first_and_no_page_repeats_one,
+    an_event_reads_back_with_its_envelope_bytes,
+    an_event_counts_the_endpoints_it_matched,
+    an_event_lists_skipped_endpoints_with_their_reason,
+    events_are_paged_newest_first_without_repeat,
     each_filter_narrows_the_list,
-    another_workspace_sees_none,
+    an_event_is_invisible_to_another_workspace,
 }
 
 async fn list(at: &Fixture, filter: EventFilter) -> Vec<EventId> {
     let page = PageRequest::parse(None, None).unwrap();
-    let page = at.store().list_events(at.workspace.key, filter, page).await.unwrap();
+    let page = at.store().list_events(at.tenant(), filter, page).await.unwrap();
     page.items.iter().map(|event| event.id).collect()
 }
 
-async fn an_event_reads_back_with_the_bytes_of_its_envelope(mut at: Fixture) {
+async fn an_event_reads_back_with_its_envelope_bytes(mut at: Fixture) {
     let new = at.event_with("ext", 1);
     at.accept(vec![new.clone()]).await;
     at.reopen().await;
-    let found = at.store().find_event(at.workspace.key, new.id).await.unwrap().expect("it was accepted");
+    let found = at.store().find_event(at.tenant(), new.id).await.unwrap().expect("the event was accepted");
     assert_eq!(found.envelope, new.envelope);
-    assert_eq!((found.event.id, found.event.mode, found.event.occurred_at), (new.id, new.mode, new.occurred_at));
+    assert_eq!((found.event.id, found.event.mode, found.event.occurred_at), (new.id, new.tenant.mode, new.occurred_at));
     assert_eq!(found.event.event_type, new.event_type);
     assert_eq!(found.event.external_id.as_deref(), Some("ext"));
     let elsewhere = EventId::new(new.id.key(), StoreTag::from_u32(!new.id.tag().as_u32()));
-    assert!(at.store().find_event(at.workspace.key, elsewhere).await.unwrap().is_none());
+    assert!(at.store().find_event(at.tenant(), elsewhere).await.unwrap().is_none());
 }
 
-async fn an_event_tells_whom_it_matched(at: Fixture) {
+async fn an_event_counts_the_endpoints_it_matched(at: Fixture) {
     let alone = at.accept(vec![at.event()]).await[0].id;
     at.endpoint().await;
     let matched = at.accept(vec![at.event()]).await[0].id;
     let page = PageRequest::parse(None, None).unwrap();
-    let page = at.store().list_events(at.workspace.key, EventFilter::default(), page).await.unwrap();
-    let told: Vec<_> = page.items.iter().map(|event| (event.id, event.deliveries, event.matched_none)).collect();
-    assert_eq!(told, [(matched, 1, false), (alone, 0, true)]);
+    let page = at.store().list_events(at.tenant(), EventFilter::default(), page).await.unwrap();
+    let counted: Vec<_> = page.items.iter().map(|event| (event.id, event.deliveries, event.matched_none)).collect();
+    assert_eq!(counted, [(matched, 1, false), (alone, 0, true)]);
 }
 
-async fn a_skipped_endpoint_is_named_with_its_reason(at: Fixture) {
+async fn an_event_lists_skipped_endpoints_with_their_reason(at: Fixture) {
     let endpoint = at.endpoint().await;
     at.publish(1).await;
     at.disable_by_outcome(DisabledReason::Gone).await;
     let id = at.accept(vec![at.event()]).await[0].id;
-    let found = at.store().find_event(at.workspace.key, id).await.unwrap().unwrap();
+    let found = at.store().find_event(at.tenant(), id).await.unwrap().unwrap();
     assert_eq!((found.event.deliveries, found.event.matched_none), (0, false));
     assert_eq!(found.skipped.len(), 1);
     assert_eq!((found.skipped[0].endpoint_id, found.skipped[0].reason), (endpoint.id, EndReason::DisabledGone));
@@ -62,14 +62,14 @@ async fn a_skipped_endpoint_is_named_with_its_reason(at: Fixture) {
     assert_eq!(delivery.event_id, id);
 }
 
-async fn events_are_listed_newest_first_and_no_page_repeats_one(at: Fixture) {
+async fn events_are_paged_newest_first_without_repeat(at: Fixture) {
     let mut published: Vec<EventId> = at.publish(5).await.iter().map(|receipt| receipt.id).collect();
     published.sort_unstable_by_key(|id| std::cmp::Reverse(id.key()));
     let (mut seen, mut cursor): (Vec<EventId>, Option<RowKey>) = (Vec::new(), None);
     loop {
         let cursor_text = cursor.map(postrider_domain::page::encode_cursor);
         let request = PageRequest::parse(Some("2"), cursor_text.as_deref()).unwrap();
-        let page = at.store().list_events(at.workspace.key, EventFilter::default(), request).await.unwrap();
+        let page = at.store().list_events(at.tenant(), EventFilter::default(), request).await.unwrap();
         seen.extend(page.items.iter().map(|event| event.id));
         cursor = page.next;
         if cursor.is_none() {
@@ -100,9 +100,9 @@ async fn each_filter_narrows_the_list(at: Fixture) {
     }
 }
 
-async fn another_workspace_sees_none(at: Fixture) {
+async fn an_event_is_invisible_to_another_workspace(at: Fixture) {
     let id = at.accept(vec![at.event_with("ext", 1)]).await[0].id;
-    let other = at.other_workspace().await.key;
+    let other = tenant_of(at.other_workspace().await.key);
     let page = || PageRequest::parse(None, None).unwrap();
     assert!(at.store().find_event(other, id).await.unwrap().is_none());
     let by_external_id = EventFilter { external_id: OpaqueId::parse("ext").ok(), ..EventFilter::default() };

@@ -4,32 +4,30 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use postrider_domain::access::Mode;
-use postrider_domain::endpoint::OpaqueId;
+use postrider_domain::endpoint::{Endpoint, OpaqueId};
 use postrider_domain::event::EventReceipt;
 use postrider_domain::idempotency::{IdempotencyScope, IdempotentRequest, RecordedAnswer, Recording};
 use postrider_domain::limits;
-use postrider_store::{AcceptError, CreateEndpointError, EndpointLimits, NewEndpoint, Written};
+use postrider_store::{AcceptError, CreateEndpointError, EndpointLimits, NewEndpoint, Write, Written};
 
-use crate::store::fixture::Fixture;
+use crate::store::fixture::{Fixture, tenant_of, write};
 
 on_each_backend! {
     the_same_request_twice_has_one_effect_and_one_answer,
     a_key_with_another_body_is_refused_and_does_nothing,
-    a_key_counts_within_its_workspace_mode_and_route_alone,
+    a_key_is_scoped_to_workspace_mode_and_route,
     an_answer_is_kept_for_exactly_twenty_four_hours,
     an_answer_survives_a_restart,
     a_refused_effect_is_not_recorded,
     a_refused_endpoint_is_not_recorded,
-    an_endpoint_is_made_once_for_one_request,
-    an_answer_without_effect_is_kept_and_the_first_wins,
+    an_endpoint_is_created_once_per_idempotency_key,
+    the_first_answer_without_effect_is_kept,
     concurrent_requests_with_one_key_have_one_effect,
-    answers_are_forgotten_after_their_window_and_in_bounded_steps,
+    answers_are_forgotten_in_bounded_steps_after_their_window,
 }
 
 fn request(at: &Fixture, key: &str, body_hash: u8) -> IdempotentRequest {
-    let scope =
-        IdempotencyScope { workspace_key: at.workspace.key, mode: Mode::Live, route: "POST /v1/events".to_owned() };
+    let scope = IdempotencyScope { tenant: at.tenant(), route: "POST /v1/events".to_owned() };
     IdempotentRequest { scope, key: OpaqueId::parse(key).unwrap(), body_hash: [body_hash; 32] }
 }
 
@@ -37,7 +35,7 @@ fn answer(body: &str) -> RecordedAnswer {
     RecordedAnswer { status: 202, body: Bytes::copy_from_slice(body.as_bytes()), sealed: false }
 }
 
-/// Keeps the ids of what was accepted as the answer.
+/// Records the id of the first accepted event as the answer.
 fn recording(request: IdempotentRequest) -> Option<Recording<Vec<EventReceipt>>> {
     let render = |receipts: &Vec<EventReceipt>| answer(&format!("{:?}", receipts[0].id));
     Some(Recording { request, render: Arc::new(render) })
@@ -75,11 +73,11 @@ async fn a_key_with_another_body_is_refused_and_does_nothing(at: Fixture) {
     assert_eq!(at.deliveries().await.len(), 1);
 }
 
-async fn a_key_counts_within_its_workspace_mode_and_route_alone(at: Fixture) {
+async fn a_key_is_scoped_to_workspace_mode_and_route(at: Fixture) {
     let other = at.other_workspace().await;
     let here = request(&at, "k", 1);
-    let elsewhere = IdempotencyScope { workspace_key: other.key, ..here.scope.clone() };
-    let in_test = IdempotencyScope { mode: Mode::Test, ..here.scope.clone() };
+    let elsewhere = IdempotencyScope { tenant: tenant_of(other.key), ..here.scope.clone() };
+    let in_test = IdempotencyScope { tenant: at.test_tenant(), ..here.scope.clone() };
     let by_another_route = IdempotencyScope { route: "POST /v1/events/batch".to_owned(), ..here.scope.clone() };
     for scope in [here.scope.clone(), elsewhere, in_test, by_another_route] {
         publish_once(&at, IdempotentRequest { scope, ..here.clone() }).await;
@@ -94,9 +92,9 @@ async fn an_answer_is_kept_for_exactly_twenty_four_hours(at: Fixture) {
     at.advance(Duration::from_millis(1));
     assert_eq!(at.store().find_answer(&request(&at, "k", 1)).await.unwrap(), None);
     let second = publish_once(&at, request(&at, "k", 7)).await;
-    assert_ne!(second, first, "after the window the key is free, also for another body");
+    assert_ne!(second, first, "after the window the key is free for any body");
     at.advance(limits::IDEMPOTENCY_WINDOW);
-    assert_eq!(publish(&at, request(&at, "k", 7)).await, Written::Replayed(second), "and has a window of its own");
+    assert_eq!(publish(&at, request(&at, "k", 7)).await, Written::Replayed(second), "and begins a new window");
 }
 
 async fn an_answer_survives_a_restart(mut at: Fixture) {
@@ -119,38 +117,40 @@ async fn a_refused_effect_is_not_recorded(at: Fixture) {
     publish_once(&at, request(&at, "k", 2)).await;
 }
 
-fn recorded_endpoint(at: &Fixture, key: &str) -> Option<Recording<postrider_domain::endpoint::Endpoint>> {
-    let render = |endpoint: &postrider_domain::endpoint::Endpoint| answer(&endpoint.id.to_string());
-    Some(Recording { request: request(at, key, 1), render: Arc::new(render) })
+/// A write of an endpoint. Records the endpoint's id as the answer.
+fn recorded(at: &Fixture, key: &str) -> Write<Endpoint> {
+    let render = |endpoint: &Endpoint| answer(&endpoint.id.to_string());
+    let recording = Some(Recording { request: request(at, key, 1), render: Arc::new(render) });
+    Write { recording, ..write(at.tenant()) }
 }
 
 async fn a_refused_endpoint_is_not_recorded(at: Fixture) {
     let none_allowed = EndpointLimits { per_project: 0, per_workspace: 1 };
     let new = NewEndpoint { limits: none_allowed, ..at.new_endpoint() };
-    let refused = at.store().create_endpoint(new, recorded_endpoint(&at, "k")).await;
+    let refused = at.store().create_endpoint(recorded(&at, "k"), new).await;
     assert!(matches!(refused, Err(CreateEndpointError::ProjectFull(0))), "{refused:?}");
     assert_eq!(at.store().find_answer(&request(&at, "k", 1)).await.unwrap(), None);
 }
 
-async fn an_endpoint_is_made_once_for_one_request(at: Fixture) {
-    let made = at.store().create_endpoint(at.new_endpoint(), recorded_endpoint(&at, "k")).await.unwrap();
-    let Written::Done(made) = made else { panic!("the key is new: {made:?}") };
+async fn an_endpoint_is_created_once_per_idempotency_key(at: Fixture) {
+    let created = at.store().create_endpoint(recorded(&at, "k"), at.new_endpoint()).await.unwrap();
+    let Written::Done(created) = created else { panic!("the key is new: {created:?}") };
     let new = at.new_endpoint();
     let id = new.id;
-    match at.store().create_endpoint(new, recorded_endpoint(&at, "k")).await.unwrap() {
-        Written::Replayed(kept) => assert_eq!(kept, answer(&made.id.to_string())),
+    match at.store().create_endpoint(recorded(&at, "k"), new).await.unwrap() {
+        Written::Replayed(kept) => assert_eq!(kept, answer(&created.id.to_string())),
         other => panic!("the same request: {other:?}"),
     }
-    assert!(at.store().find_endpoint(at.workspace.key, id).await.unwrap().is_none());
+    assert!(at.store().find_endpoint(at.tenant(), id).await.unwrap().is_none());
 }
 
-async fn an_answer_without_effect_is_kept_and_the_first_wins(at: Fixture) {
+async fn the_first_answer_without_effect_is_kept(at: Fixture) {
     let record = |body: &str| at.store().record_answer(request(&at, "k", 1), answer(body));
     assert_eq!(record("first").await.unwrap(), Written::Done(()));
     assert_eq!(record("second").await.unwrap(), Written::Replayed(answer("first")));
     at.endpoint().await;
     assert_eq!(publish(&at, request(&at, "k", 1)).await, Written::Replayed(answer("first")));
-    assert!(at.deliveries().await.is_empty(), "the effect did not come after its answer");
+    assert!(at.deliveries().await.is_empty(), "the recorded answer prevents the effect");
 }
 
 async fn concurrent_requests_with_one_key_have_one_effect(at: Fixture) {
@@ -160,7 +160,7 @@ async fn concurrent_requests_with_one_key_have_one_effect(at: Fixture) {
     assert_eq!(at.deliveries().await.len(), 1);
 }
 
-async fn answers_are_forgotten_after_their_window_and_in_bounded_steps(at: Fixture) {
+async fn answers_are_forgotten_in_bounded_steps_after_their_window(at: Fixture) {
     for key in ["a", "b", "c"] {
         publish_once(&at, request(&at, key, 1)).await;
     }

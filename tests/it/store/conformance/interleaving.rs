@@ -1,7 +1,7 @@
-//! Random interleavings of everything that moves a delivery, checked against a model that fits in a head.
+//! Random interleavings of all operations on deliveries, checked against a small model.
 //!
-//! Whatever happens in whatever order: each delivery ends once, its attempts are numbered 1, 2, 3 … without a gap, and
-//! only who holds a claim can write. A failure prints the seed that repeats it.
+//! In any order of operations each delivery ends once, its attempts are numbered 1, 2, 3 … without a gap, and only the
+//! holder of a claim can write. A failure prints the seed that repeats it.
 
 use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
@@ -19,7 +19,7 @@ use crate::store::fixture::{Fixture, outline};
 
 const STEPS: usize = 120;
 
-/// Deliveries per claim when the rest is drained: more than any walk leaves.
+/// The claim limit of the final drain: more deliveries than any walk leaves.
 const EVERYTHING: usize = 10_000;
 
 macro_rules! seeds {
@@ -43,7 +43,7 @@ seeds! {
     a_random_walk_keeps_the_promises_6 = 6,
 }
 
-/// What the model knows of one delivery.
+/// The model of one delivery.
 #[derive(Default)]
 struct Expected {
     attempts: Vec<(u32, AttemptOutcome)>,
@@ -56,7 +56,7 @@ struct Expected {
 struct Holder {
     claim: Claim,
     lease_ends_at: Timestamp,
-    /// The process that held it is gone; the store may hand it out early.
+    /// The process that held the claim is dead, so the store may take it over early.
     is_gone: bool,
 }
 
@@ -65,7 +65,7 @@ struct Walk {
     rng: StdRng,
     seed: u64,
     deliveries: BTreeMap<DeliveryId, Expected>,
-    /// Every claim ever handed out, so that lost ones can try to write.
+    /// Every claim so far, so that lost ones can try to write.
     claims: Vec<Claim>,
 }
 
@@ -112,13 +112,13 @@ impl Walk {
 
     fn check_claim(&mut self, claim: Claim) {
         let (seed, now) = (self.seed, self.at.clock_now());
-        let expected = self.deliveries.get_mut(&claim.delivery_id).expect("a claim is for what was accepted");
-        assert_eq!(expected.ended, None, "seed {seed}: what has ended was claimed");
+        let expected = self.deliveries.get_mut(&claim.delivery_id).expect("the delivery was accepted");
+        assert_eq!(expected.ended, None, "seed {seed}: an ended delivery was claimed");
         if let Some(lost) = expected.holder.take() {
             assert!(lost.is_gone || lost.lease_ends_at <= now, "seed {seed}: claimed under a live lease");
             expected.attempts.push((lost.claim.attempt, AttemptOutcome::Abandoned));
         } else {
-            assert!(expected.due_at <= now, "seed {seed}: claimed before its time");
+            assert!(expected.due_at <= now, "seed {seed}: claimed before it was due");
         }
         assert_eq!(claim.attempt as usize, expected.attempts.len() + 1, "seed {seed}: a gap in the numbers");
         assert_eq!(claim.step, expected.step, "seed {seed}");
@@ -127,9 +127,9 @@ impl Walk {
         self.claims.push(claim);
     }
 
-    /// One of the claims ever handed out, and whether it still holds.
+    /// A random claim, and whether it still holds.
     fn any_claim(&mut self) -> Option<(Claim, bool)> {
-        // Recent claims more often than old ones, so that most still hold.
+        // Prefers recent claims, so that most still hold.
         let from = if self.rng.random_range(0..4) == 0 { 0 } else { self.claims.len().saturating_sub(8) };
         let claim = self.claims.get(self.rng.random_range(from..self.claims.len().max(from + 1)))?.clone();
         let holder = self.deliveries[&claim.delivery_id].holder.as_ref();
@@ -141,7 +141,7 @@ impl Walk {
         let Some((claim, holds)) = self.any_claim() else { return };
         self.at.give_back(&claim).await;
         if holds {
-            let expected = self.deliveries.get_mut(&claim.delivery_id).expect("it was claimed");
+            let expected = self.deliveries.get_mut(&claim.delivery_id).expect("the delivery was claimed");
             (expected.holder, expected.due_at) = (None, self.at.clock_now());
         }
     }
@@ -159,7 +159,7 @@ impl Walk {
         assert_eq!(recorded == Recorded::Done, holds, "seed {}: {claim:?}", self.seed);
         if holds {
             let due_at = self.at.clock_now().plus(wait);
-            let expected = self.deliveries.get_mut(&claim.delivery_id).expect("it was claimed");
+            let expected = self.deliveries.get_mut(&claim.delivery_id).expect("the delivery was claimed");
             expected.attempts.push(attempt);
             (expected.holder, expected.ended, expected.due_at) = (None, ended, due_at);
             expected.step += u32::from(ended.is_none());
@@ -180,16 +180,16 @@ impl Walk {
         }
     }
 
-    /// Lets every lease and every wait run out; then one look must find all that is left.
+    /// Waits for every lease and every retry. Then one claim must return every unfinished delivery.
     async fn drain(&mut self) {
         self.at.advance(Duration::from_secs(3600));
         let unfinished = self.deliveries.values().filter(|expected| expected.ended.is_none()).count();
         let claims = self.at.claim(EVERYTHING).await.claims;
-        assert_eq!(claims.len(), unfinished, "seed {}: something was lost or doubled", self.seed);
+        assert_eq!(claims.len(), unfinished, "seed {}: a delivery was lost or duplicated", self.seed);
         for claim in claims {
             self.check_claim(claim.clone());
             assert_eq!(self.at.record(self.at.delivered(&claim)).await, Recorded::Done, "seed {}", self.seed);
-            let expected = self.deliveries.get_mut(&claim.delivery_id).expect("it was claimed");
+            let expected = self.deliveries.get_mut(&claim.delivery_id).expect("the delivery was claimed");
             expected.attempts.push((claim.attempt, AttemptOutcome::Delivered));
             (expected.holder, expected.ended) = (None, Some(DeliveryStatus::Delivered));
         }

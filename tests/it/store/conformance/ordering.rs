@@ -1,4 +1,4 @@
-//! Strict order: one delivery at a time, in the order of acceptance, and a stop where one fails.
+//! Strict order: one delivery at a time, in the order of acceptance, and a stop at a failed delivery.
 
 use std::time::Duration;
 
@@ -8,42 +8,42 @@ use postrider_domain::audit::AuditAction;
 use postrider_domain::delivery::{DeliveryCause, DeliveryFilter, DeliveryStatus, EndReason};
 use postrider_domain::endpoint::DisabledReason;
 use postrider_domain::endpoint_options::DeliveryOrder;
-use postrider_domain::event::{EventReceipt, NewEvent};
+use postrider_domain::event::EventReceipt;
 use postrider_domain::id::{DeliveryId, EventId, RowKey};
 use postrider_domain::limits;
 use postrider_domain::replay::{REPLAYED_BY_DEFAULT, ReplayRange};
-use postrider_store::{Claim, LogPart, Recorded, RequeueError, SkipDeliveryError};
+use postrider_store::{AgedStep, Claim, LogPart, Recorded, RequeueError, SkipDeliveryError};
 
-use crate::store::fixture::{Fixture, START, outline};
+use crate::store::fixture::{Fixture, START, outline, tenant_of};
 
 on_each_backend! {
-    events_are_claimed_one_at_a_time_in_the_order_of_acceptance,
-    a_head_that_waits_for_its_retry_holds_all_behind_it,
-    a_claim_that_was_given_back_is_the_head_again,
+    events_are_claimed_one_at_a_time_in_acceptance_order,
+    a_head_that_waits_for_its_retry_blocks_the_lane,
+    a_returned_claim_is_the_head_again,
     a_lost_claim_is_taken_over_before_anything_else_moves,
-    what_is_lost_to_a_stop_of_the_server_is_tried_again_first,
-    a_head_that_fails_stops_the_order,
-    what_is_accepted_behind_a_stop_waits_there,
-    a_skip_lets_the_rest_go_on_and_is_in_the_audit_log,
-    only_what_blocks_its_endpoint_can_be_skipped,
-    a_retry_by_hand_takes_the_place_of_what_failed,
-    a_retry_in_its_place_that_fails_stops_the_order_again,
-    a_retry_that_sends_nothing_leaves_the_order_stopped,
-    retries_and_replays_of_the_rest_go_outside_of_the_order,
+    a_claim_lost_to_a_restart_is_retried_first,
+    a_failed_head_stops_the_order,
+    events_accepted_behind_a_stopped_order_wait,
+    a_skip_resumes_the_order_and_is_audited,
+    only_a_blocking_delivery_can_be_skipped,
+    a_manual_retry_takes_the_position_of_the_failed_delivery,
+    a_failed_manual_retry_stops_the_order_again,
+    a_simulated_retry_leaves_the_order_stopped,
+    other_retries_and_replays_are_outside_the_order,
     a_test_does_not_wait_for_the_order,
-    what_a_test_key_publishes_has_no_place_in_the_order,
-    events_wait_in_order_for_an_endpoint_that_is_off,
-    an_endpoint_that_was_disabled_goes_on_with_its_head,
-    what_waits_expires_from_the_front_and_the_order_stops_there,
-    what_waits_behind_a_stop_expires_too,
-    a_stop_outlives_the_log_and_the_server,
-    an_order_switched_on_counts_from_then_on,
-    an_order_switched_off_keeps_the_places_that_were_given_and_stops_no_more,
-    deleting_the_endpoint_cancels_all_that_waits_in_order,
+    an_event_of_test_mode_is_outside_the_order,
+    events_wait_in_order_for_an_inactive_endpoint,
+    a_reactivated_endpoint_resumes_at_its_head,
+    a_held_order_expires_from_the_front_and_stops_there,
+    deliveries_behind_a_stopped_order_expire_too,
+    a_stopped_order_survives_retention_and_a_restart,
+    an_order_switched_on_applies_to_later_events,
+    an_order_switched_off_keeps_positions_and_never_stops,
+    deleting_the_endpoint_cancels_its_ordered_queue,
     each_endpoint_has_an_order_of_its_own,
     nothing_is_due_while_an_order_is_stopped,
-    the_probe_of_a_paused_endpoint_is_its_head_whatever_its_schedule,
-    what_waits_in_order_behind_a_paused_endpoint_expires_from_the_front,
+    the_probe_of_a_paused_strict_endpoint_is_its_head,
+    a_paused_order_expires_from_the_front,
 }
 
 const INSTANT: Duration = Duration::from_millis(1);
@@ -53,7 +53,7 @@ fn ids(receipts: &[EventReceipt]) -> Vec<EventId> {
     receipts.iter().map(|receipt| receipt.id).collect()
 }
 
-/// Claims all that can be had, which must be one.
+/// Claims everything that is due. That must be one delivery.
 async fn only_claim(at: &Fixture) -> Claim {
     let mut claims = at.claim(100).await.claims;
     assert_eq!(claims.len(), 1, "one at a time");
@@ -65,7 +65,7 @@ async fn assert_nothing_due(at: &Fixture) {
     assert!(claims.is_empty(), "{claims:?}");
 }
 
-/// Delivers whatever can be claimed, one after the other, and tells in which order.
+/// Delivers everything that becomes due, one at a time. Returns the events in the order of the claims.
 async fn deliver_all(at: &Fixture) -> Vec<EventId> {
     let mut order = Vec::new();
     loop {
@@ -79,7 +79,7 @@ async fn deliver_all(at: &Fixture) -> Vec<EventId> {
     }
 }
 
-/// Lets the head fail for good.
+/// Claims the head and fails its delivery.
 async fn fail_head(at: &Fixture) -> DeliveryId {
     let head = only_claim(at).await;
     assert_eq!(at.record(at.failed(&head)).await, Recorded::Done);
@@ -88,10 +88,10 @@ async fn fail_head(at: &Fixture) -> DeliveryId {
 
 async fn delivery_of(at: &Fixture, event: EventId) -> DeliveryId {
     let filter = DeliveryFilter { event_id: Some(event), ..DeliveryFilter::default() };
-    at.deliveries_of(at.workspace.key, filter).await[0].id
+    at.deliveries_of(at.tenant(), filter).await[0].id
 }
 
-async fn events_are_claimed_one_at_a_time_in_the_order_of_acceptance(at: Fixture) {
+async fn events_are_claimed_one_at_a_time_in_acceptance_order(at: Fixture) {
     at.strict_endpoint().await;
     let mut accepted = ids(&at.publish(3).await);
     accepted.extend(ids(&at.publish(2).await));
@@ -101,7 +101,7 @@ async fn events_are_claimed_one_at_a_time_in_the_order_of_acceptance(at: Fixture
     assert_eq!([&[first.event_id], &deliver_all(&at).await[..]].concat(), accepted);
 }
 
-async fn a_head_that_waits_for_its_retry_holds_all_behind_it(at: Fixture) {
+async fn a_head_that_waits_for_its_retry_blocks_the_lane(at: Fixture) {
     at.strict_endpoint().await;
     let accepted = ids(&at.publish(2).await);
     let head = only_claim(&at).await;
@@ -110,7 +110,11 @@ async fn a_head_that_waits_for_its_retry_holds_all_behind_it(at: Fixture) {
     let idle = at.claim(100).await;
     assert_eq!((idle.claims.len(), idle.next_due_in), (0, Some(INSTANT)));
     let (waiting, _) = at.delivery(delivery_of(&at, accepted[1]).await).await;
-    assert_eq!((waiting.status, waiting.next_attempt_at), (DeliveryStatus::Pending, None), "nobody knows when");
+    assert_eq!(
+        (waiting.status, waiting.next_attempt_at),
+        (DeliveryStatus::Pending, None),
+        "a delivery behind the head has no due time"
+    );
     at.advance(INSTANT);
     let again = only_claim(&at).await;
     assert_eq!((again.event_id, again.attempt, again.step), (accepted[0], 2, 1));
@@ -118,7 +122,7 @@ async fn a_head_that_waits_for_its_retry_holds_all_behind_it(at: Fixture) {
     assert_eq!(deliver_all(&at).await, accepted[1..]);
 }
 
-async fn a_claim_that_was_given_back_is_the_head_again(at: Fixture) {
+async fn a_returned_claim_is_the_head_again(at: Fixture) {
     at.strict_endpoint().await;
     let accepted = ids(&at.publish(2).await);
     let head = only_claim(&at).await;
@@ -136,7 +140,7 @@ async fn a_lost_claim_is_taken_over_before_anything_else_moves(at: Fixture) {
     at.advance(INSTANT);
     let again = only_claim(&at).await;
     assert_eq!((again.event_id, again.attempt), (accepted[0], 2));
-    assert_eq!(at.record(at.delivered(&lost)).await, Recorded::ClaimLost, "a late outcome moves nothing");
+    assert_eq!(at.record(at.delivered(&lost)).await, Recorded::ClaimLost, "a late outcome changes nothing");
     assert_nothing_due(&at).await;
     at.record(at.delivered(&again)).await;
     let (_, attempts) = at.delivery(again.delivery_id).await;
@@ -144,7 +148,7 @@ async fn a_lost_claim_is_taken_over_before_anything_else_moves(at: Fixture) {
     assert_eq!(deliver_all(&at).await, accepted[1..]);
 }
 
-async fn what_is_lost_to_a_stop_of_the_server_is_tried_again_first(mut at: Fixture) {
+async fn a_claim_lost_to_a_restart_is_retried_first(mut at: Fixture) {
     at.strict_endpoint().await;
     let accepted = ids(&at.publish(3).await);
     let first = only_claim(&at).await;
@@ -155,7 +159,7 @@ async fn what_is_lost_to_a_stop_of_the_server_is_tried_again_first(mut at: Fixtu
     assert_eq!(deliver_all(&at).await, accepted[1..]);
 }
 
-async fn a_head_that_fails_stops_the_order(at: Fixture) {
+async fn a_failed_head_stops_the_order(at: Fixture) {
     at.strict_endpoint().await;
     let accepted = ids(&at.publish(2).await);
     let failed = fail_head(&at).await;
@@ -178,7 +182,7 @@ async fn nothing_is_due_while_an_order_is_stopped(at: Fixture) {
     assert_eq!((idle.claims.len(), idle.next_due_in), (0, None));
 }
 
-/// Fails the head until its endpoint is paused; the head's own schedule says two hours then.
+/// Fails the head until its endpoint is paused. The head then waits two hours for its own retry.
 async fn pause(at: &Fixture) -> Claim {
     for _ in 0..4 {
         let head = only_claim(at).await;
@@ -191,7 +195,7 @@ async fn pause(at: &Fixture) -> Claim {
     head
 }
 
-async fn the_probe_of_a_paused_endpoint_is_its_head_whatever_its_schedule(at: Fixture) {
+async fn the_probe_of_a_paused_strict_endpoint_is_its_head(at: Fixture) {
     at.strict_endpoint().await;
     let accepted = ids(&at.publish(2).await);
     let head = pause(&at).await;
@@ -210,7 +214,7 @@ async fn the_probe_of_a_paused_endpoint_is_its_head_whatever_its_schedule(at: Fi
     assert_eq!(deliver_all(&at).await, accepted[1..]);
 }
 
-async fn what_waits_in_order_behind_a_paused_endpoint_expires_from_the_front(at: Fixture) {
+async fn a_paused_order_expires_from_the_front(at: Fixture) {
     at.strict_endpoint().await;
     at.publish(2).await;
     pause(&at).await;
@@ -218,8 +222,12 @@ async fn what_waits_in_order_behind_a_paused_endpoint_expires_from_the_front(at:
     at.advance(limits::WAITING_MAX - INSTANT);
     assert_eq!(at.store().expire_waiting(10).await.unwrap(), 0);
     at.advance(INSTANT);
-    // What was accepted as the pause began has waited as long as the pause.
-    assert_eq!(at.store().expire_waiting(2).await.unwrap(), 0, "the head fell due when the first probe was");
+    // The delivery behind the head has waited since the pause began.
+    assert_eq!(
+        at.store().expire_waiting(2).await.unwrap(),
+        0,
+        "the head has waited only since the first probe was due"
+    );
     at.advance(limits::PROBE_WAIT_MIN);
     assert_eq!(at.store().expire_waiting(2).await.unwrap(), 2);
     let blocking: Vec<_> = at.deliveries().await.into_iter().filter(|delivery| delivery.is_blocking).collect();
@@ -229,7 +237,7 @@ async fn what_waits_in_order_behind_a_paused_endpoint_expires_from_the_front(at:
     assert_eq!(probe.event_id, kept[0]);
 }
 
-async fn what_is_accepted_behind_a_stop_waits_there(at: Fixture) {
+async fn events_accepted_behind_a_stopped_order_wait(at: Fixture) {
     at.strict_endpoint().await;
     at.publish(1).await;
     let failed = fail_head(&at).await;
@@ -239,7 +247,7 @@ async fn what_is_accepted_behind_a_stop_waits_there(at: Fixture) {
     assert_eq!(deliver_all(&at).await, accepted);
 }
 
-async fn a_skip_lets_the_rest_go_on_and_is_in_the_audit_log(at: Fixture) {
+async fn a_skip_resumes_the_order_and_is_audited(at: Fixture) {
     at.strict_endpoint().await;
     let accepted = ids(&at.publish(3).await);
     let failed = fail_head(&at).await;
@@ -251,21 +259,21 @@ async fn a_skip_lets_the_rest_go_on_and_is_in_the_audit_log(at: Fixture) {
     assert_eq!(deliver_all(&at).await, accepted[1..]);
 }
 
-async fn only_what_blocks_its_endpoint_can_be_skipped(at: Fixture) {
+async fn only_a_blocking_delivery_can_be_skipped(at: Fixture) {
     at.strict_endpoint().await;
     let accepted = ids(&at.publish(2).await);
     let failed = fail_head(&at).await;
     let waiting = delivery_of(&at, accepted[1]).await;
-    let refused = at.try_skip(at.workspace.key, waiting).await.unwrap_err();
+    let refused = at.try_skip(at.tenant(), waiting).await.unwrap_err();
     assert!(matches!(refused, SkipDeliveryError::NotBlocking));
     let other = at.other_workspace().await;
-    assert!(matches!(at.try_skip(other.key, failed).await.unwrap_err(), SkipDeliveryError::NotFound));
+    assert!(matches!(at.try_skip(tenant_of(other.key), failed).await.unwrap_err(), SkipDeliveryError::NotFound));
     at.skip(failed).await;
-    let twice = at.try_skip(at.workspace.key, failed).await.unwrap_err();
+    let twice = at.try_skip(at.tenant(), failed).await.unwrap_err();
     assert!(matches!(twice, SkipDeliveryError::NotBlocking));
 }
 
-async fn a_retry_by_hand_takes_the_place_of_what_failed(at: Fixture) {
+async fn a_manual_retry_takes_the_position_of_the_failed_delivery(at: Fixture) {
     at.strict_endpoint().await;
     let accepted = ids(&at.publish(3).await);
     let failed = fail_head(&at).await;
@@ -277,11 +285,11 @@ async fn a_retry_by_hand_takes_the_place_of_what_failed(at: Fixture) {
     assert_nothing_due(&at).await;
     at.advance(MINUTE);
     assert_eq!(deliver_all(&at).await, accepted);
-    let skip = at.try_skip(at.workspace.key, failed).await.unwrap_err();
+    let skip = at.try_skip(at.tenant(), failed).await.unwrap_err();
     assert!(matches!(skip, SkipDeliveryError::NotBlocking));
 }
 
-async fn a_retry_in_its_place_that_fails_stops_the_order_again(at: Fixture) {
+async fn a_failed_manual_retry_stops_the_order_again(at: Fixture) {
     at.strict_endpoint().await;
     let accepted = ids(&at.publish(2).await);
     let first = fail_head(&at).await;
@@ -289,7 +297,7 @@ async fn a_retry_in_its_place_that_fails_stops_the_order_again(at: Fixture) {
     assert_eq!(fail_head(&at).await, second);
     assert!(at.delivery(second).await.0.is_blocking && !at.delivery(first).await.0.is_blocking);
     assert_nothing_due(&at).await;
-    // The first is no longer what the order waits for.
+    // The order no longer waits for the first delivery.
     at.retry_by_hand(first).await;
     assert_eq!(deliver_all(&at).await, accepted[..1]);
     assert!(at.delivery(second).await.0.is_blocking);
@@ -297,11 +305,11 @@ async fn a_retry_in_its_place_that_fails_stops_the_order_again(at: Fixture) {
     assert_eq!(deliver_all(&at).await, accepted);
 }
 
-async fn a_retry_that_sends_nothing_leaves_the_order_stopped(at: Fixture) {
+async fn a_simulated_retry_leaves_the_order_stopped(at: Fixture) {
     at.strict_endpoint().await;
     let accepted = ids(&at.publish(2).await);
     let failed = fail_head(&at).await;
-    at.try_retry(at.workspace.key, failed, Mode::Test).await.unwrap();
+    at.try_retry(at.test_tenant(), failed).await.unwrap();
     let simulated = only_claim(&at).await;
     assert_eq!((simulated.mode, simulated.event_id), (Mode::Test, accepted[0]));
     at.record(at.delivered(&simulated)).await;
@@ -309,7 +317,7 @@ async fn a_retry_that_sends_nothing_leaves_the_order_stopped(at: Fixture) {
     assert!(at.delivery(failed).await.0.is_blocking);
 }
 
-async fn retries_and_replays_of_the_rest_go_outside_of_the_order(at: Fixture) {
+async fn other_retries_and_replays_are_outside_the_order(at: Fixture) {
     let endpoint = at.strict_endpoint().await;
     let accepted = ids(&at.publish(3).await);
     let skipped = fail_head(&at).await;
@@ -325,8 +333,8 @@ async fn retries_and_replays_of_the_rest_go_outside_of_the_order(at: Fixture) {
     at.store().advance_replays().await.unwrap();
     let mut beside = at.claim(100).await.claims;
     beside.sort_by_key(|claim| claim.cause != DeliveryCause::Retry);
-    let told: Vec<_> = beside.iter().map(|claim| (claim.cause, claim.event_id)).collect();
-    assert_eq!(told, [(DeliveryCause::Retry, accepted[1]), (DeliveryCause::Replay, accepted[0])]);
+    let claimed: Vec<_> = beside.iter().map(|claim| (claim.cause, claim.event_id)).collect();
+    assert_eq!(claimed, [(DeliveryCause::Retry, accepted[1]), (DeliveryCause::Replay, accepted[0])]);
     assert_eq!(beside[0].delivery_id, retry.id);
     for claim in &beside {
         at.record(at.failed(claim)).await;
@@ -347,23 +355,23 @@ async fn a_test_does_not_wait_for_the_order(at: Fixture) {
     assert!(!at.delivery(test.id).await.0.is_blocking);
 }
 
-async fn what_a_test_key_publishes_has_no_place_in_the_order(at: Fixture) {
+async fn an_event_of_test_mode_is_outside_the_order(at: Fixture) {
     let endpoint = at.strict_endpoint().await;
     at.publish(1).await;
     let head = only_claim(&at).await;
-    at.accept(vec![NewEvent { mode: Mode::Test, ..at.event() }]).await;
-    assert_eq!(only_claim(&at).await.mode, Mode::Test, "it waits for nobody");
+    at.accept(vec![at.test_event()]).await;
+    assert_eq!(only_claim(&at).await.mode, Mode::Test, "the simulated delivery does not wait");
     at.record(at.delivered(&head)).await;
     at.switch(&endpoint, false).await;
-    let receipts = at.accept(vec![NewEvent { mode: Mode::Test, ..at.event() }]).await;
-    assert_eq!(receipts[0].deliveries, 0, "and is skipped behind an endpoint that is off");
+    let receipts = at.accept(vec![at.test_event()]).await;
+    assert_eq!(receipts[0].deliveries, 0, "the simulated delivery is skipped while the endpoint is inactive");
 }
 
-async fn events_wait_in_order_for_an_endpoint_that_is_off(at: Fixture) {
+async fn events_wait_in_order_for_an_inactive_endpoint(at: Fixture) {
     let endpoint = at.strict_endpoint().await;
     at.switch(&endpoint, false).await;
     let receipts = at.publish(2).await;
-    assert!(receipts.iter().all(|receipt| receipt.deliveries == 1), "they are queued");
+    assert!(receipts.iter().all(|receipt| receipt.deliveries == 1), "the deliveries are queued");
     at.advance(MINUTE);
     let mut accepted = ids(&receipts);
     accepted.extend(ids(&at.publish(1).await));
@@ -373,7 +381,7 @@ async fn events_wait_in_order_for_an_endpoint_that_is_off(at: Fixture) {
     assert_eq!(deliver_all(&at).await, accepted);
 }
 
-async fn an_endpoint_that_was_disabled_goes_on_with_its_head(at: Fixture) {
+async fn a_reactivated_endpoint_resumes_at_its_head(at: Fixture) {
     for reason in [DisabledReason::Gone, DisabledReason::Failing, DisabledReason::SsrfBlocked] {
         let endpoint = at.strict_endpoint().await;
         let mut accepted = ids(&at.publish(2).await);
@@ -389,7 +397,7 @@ async fn an_endpoint_that_was_disabled_goes_on_with_its_head(at: Fixture) {
     }
 }
 
-async fn what_waits_expires_from_the_front_and_the_order_stops_there(at: Fixture) {
+async fn a_held_order_expires_from_the_front_and_stops_there(at: Fixture) {
     let endpoint = at.strict_endpoint().await;
     at.publish(1).await;
     at.switch(&endpoint, false).await;
@@ -399,7 +407,7 @@ async fn what_waits_expires_from_the_front_and_the_order_stops_there(at: Fixture
     at.advance(limits::WAITING_MAX - MINUTE - INSTANT);
     assert_eq!(at.store().expire_waiting(10).await.unwrap(), 0);
     at.advance(INSTANT);
-    assert_eq!(at.store().expire_waiting(2).await.unwrap(), 2, "in bounded steps");
+    assert_eq!(at.store().expire_waiting(2).await.unwrap(), 2, "one step expires at most its limit");
     assert_eq!(at.store().expire_waiting(2).await.unwrap(), 1);
     assert_eq!(at.store().expire_waiting(2).await.unwrap(), 0);
     let last = delivery_of(&at, lost[1]).await;
@@ -408,12 +416,12 @@ async fn what_waits_expires_from_the_front_and_the_order_stops_there(at: Fixture
     at.switch(&endpoint, true).await;
     assert_nothing_due(&at).await;
     let blocking = at.deliveries().await.iter().filter(|delivery| delivery.is_blocking).count();
-    assert_eq!(blocking, 1, "one decision is enough");
+    assert_eq!(blocking, 1, "one delivery blocks the order");
     at.skip(last).await;
     assert_eq!(deliver_all(&at).await, kept);
 }
 
-async fn what_waits_behind_a_stop_expires_too(at: Fixture) {
+async fn deliveries_behind_a_stopped_order_expire_too(at: Fixture) {
     at.strict_endpoint().await;
     at.publish(1).await;
     let first = fail_head(&at).await;
@@ -431,37 +439,42 @@ async fn what_waits_behind_a_stop_expires_too(at: Fixture) {
     assert_eq!(deliver_all(&at).await, [lost, kept].concat());
 }
 
-async fn a_stop_outlives_the_log_and_the_server(mut at: Fixture) {
+async fn remove_aged(at: &Fixture, part: LogPart) {
+    let step = AgedStep { part, age: limits::RETENTION, after: RowKey::from_i64(0), limit: 100 };
+    at.store().remove_aged(step).await.unwrap();
+}
+
+async fn a_stopped_order_survives_retention_and_a_restart(mut at: Fixture) {
     at.strict_endpoint().await;
     let accepted = ids(&at.publish(1).await);
     let failed = fail_head(&at).await;
     at.advance(limits::RETENTION * 2);
     at.reopen().await;
     for part in [LogPart::Deliveries, LogPart::Events] {
-        at.store().remove_aged(part, limits::RETENTION, RowKey::from_i64(0), 100).await.unwrap();
+        remove_aged(&at, part).await;
     }
     let later = ids(&at.publish(1).await);
     assert_nothing_due(&at).await;
     at.retry_by_hand(failed).await;
     assert_eq!(deliver_all(&at).await, [accepted, later].concat());
-    at.store().remove_aged(LogPart::Deliveries, limits::RETENTION, RowKey::from_i64(0), 100).await.unwrap();
-    assert!(matches!(at.try_skip(at.workspace.key, failed).await.unwrap_err(), SkipDeliveryError::NotFound));
+    remove_aged(&at, LogPart::Deliveries).await;
+    assert!(matches!(at.try_skip(at.tenant(), failed).await.unwrap_err(), SkipDeliveryError::NotFound));
 }
 
-async fn an_order_switched_on_counts_from_then_on(at: Fixture) {
+async fn an_order_switched_on_applies_to_later_events(at: Fixture) {
     let endpoint = at.endpoint().await;
     at.publish(3).await;
     at.set_order(&endpoint, DeliveryOrder::Strict).await;
     let accepted = ids(&at.publish(2).await);
     let claims = at.claim(100).await.claims;
-    assert_eq!(claims.len(), 4, "what was queued before, and the head");
+    assert_eq!(claims.len(), 4, "the earlier deliveries and the head");
     for claim in &claims {
         at.record(at.delivered(claim)).await;
     }
     assert_eq!(deliver_all(&at).await, accepted[1..]);
 }
 
-async fn an_order_switched_off_keeps_the_places_that_were_given_and_stops_no_more(at: Fixture) {
+async fn an_order_switched_off_keeps_positions_and_never_stops(at: Fixture) {
     let endpoint = at.strict_endpoint().await;
     let accepted = ids(&at.publish(4).await);
     let failed = fail_head(&at).await;
@@ -473,7 +486,7 @@ async fn an_order_switched_off_keeps_the_places_that_were_given_and_stops_no_mor
     let beside = at.claim(100).await.claims;
     assert_eq!(beside.iter().map(|claim| claim.event_id).collect::<Vec<_>>(), outside);
     at.record(at.failed(&second)).await;
-    assert!(!at.delivery(second.delivery_id).await.0.is_blocking, "without an order nothing is held up");
+    assert!(!at.delivery(second.delivery_id).await.0.is_blocking, "without an order nothing blocks");
     at.set_order(&endpoint, DeliveryOrder::Strict).await;
     let last = ids(&at.publish(1).await);
     for claim in &beside {
@@ -482,7 +495,7 @@ async fn an_order_switched_off_keeps_the_places_that_were_given_and_stops_no_mor
     assert_eq!(deliver_all(&at).await, [&accepted[2..], &last[..]].concat());
 }
 
-async fn deleting_the_endpoint_cancels_all_that_waits_in_order(at: Fixture) {
+async fn deleting_the_endpoint_cancels_its_ordered_queue(at: Fixture) {
     let endpoint = at.strict_endpoint().await;
     at.publish(1).await;
     let failed = fail_head(&at).await;
@@ -492,8 +505,8 @@ async fn deleting_the_endpoint_cancels_all_that_waits_in_order(at: Fixture) {
         assert_nothing_due(&at).await;
     }
     let filter = DeliveryFilter { status: Some(DeliveryStatus::Pending), ..DeliveryFilter::default() };
-    assert!(at.deliveries_of(at.workspace.key, filter).await.is_empty());
-    assert!(matches!(at.try_retry(at.workspace.key, failed, Mode::Live).await, Err(RequeueError::EndpointDeleted)));
+    assert!(at.deliveries_of(at.tenant(), filter).await.is_empty());
+    assert!(matches!(at.try_retry(at.tenant(), failed).await, Err(RequeueError::EndpointDeleted)));
     let idle = at.claim(100).await;
     assert_eq!((idle.claims.len(), idle.next_due_in), (0, None));
 }

@@ -1,7 +1,7 @@
-//! Random walks over endpoints with strict order, checked against a model that is no more than a queue.
+//! Random walks over endpoints with strict order, checked against a model that is a plain queue.
 //!
-//! Whatever happens in whatever order: only the front of an endpoint's queue is ever claimed, it is claimed as soon as it
-//! can be, and what fails there holds up the rest until it is skipped or retried. A failure prints the seed that repeats it.
+//! In any order of operations only the head of an endpoint's queue is claimed, and as soon as it may be. A failed head
+//! blocks the rest until it is skipped or retried. A failure prints the seed that repeats it.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -42,15 +42,15 @@ seeds! {
     a_random_walk_in_strict_order_keeps_the_promises_8 = 8,
 }
 
-/// What the model knows of one endpoint.
+/// The model of one endpoint.
 struct Expected {
     endpoint: Endpoint,
     is_on: bool,
     is_strict: bool,
-    /// What is still to be delivered in order.
+    /// The undelivered deliveries in order.
     queue: VecDeque<DeliveryId>,
-    /// When the front may be claimed, or its lease ends.
-    front_due_at: Timestamp,
+    /// The instant at which the head may be claimed, or at which its lease ends.
+    head_due_at: Timestamp,
     holder: Option<Claim>,
     stopped_at: Option<DeliveryId>,
 }
@@ -60,7 +60,7 @@ struct Walk {
     rng: StdRng,
     seed: u64,
     endpoints: BTreeMap<RowKey, Expected>,
-    /// Every claim ever handed out, so that lost ones can try to write.
+    /// Every claim so far, so that lost ones can try to write.
     claims: Vec<Claim>,
 }
 
@@ -68,9 +68,9 @@ async fn walk(at: Fixture, seed: u64) {
     let mut endpoints = BTreeMap::new();
     for _ in 0..3 {
         let endpoint = at.strict_endpoint().await;
-        let (queue, front_due_at) = (VecDeque::new(), Timestamp::default());
+        let (queue, head_due_at) = (VecDeque::new(), Timestamp::default());
         let expected =
-            Expected { endpoint, is_on: true, is_strict: true, queue, front_due_at, holder: None, stopped_at: None };
+            Expected { endpoint, is_on: true, is_strict: true, queue, head_due_at, holder: None, stopped_at: None };
         endpoints.insert(expected.endpoint.key, expected);
     }
     let mut walk = Walk { at, rng: StdRng::seed_from_u64(seed), seed, endpoints, claims: Vec::new() };
@@ -93,11 +93,11 @@ async fn walk(at: Fixture, seed: u64) {
 impl Walk {
     fn any_endpoint(&mut self) -> &mut Expected {
         let number = self.rng.random_range(0..self.endpoints.len());
-        self.endpoints.values_mut().nth(number).expect("there is one")
+        self.endpoints.values_mut().nth(number).expect("the number is in range")
     }
 
     async fn accept(&mut self) {
-        // An endpoint without order is not in the model while it has none: nothing is published then.
+        // The model knows no endpoint without strict order, so nothing is published while there is one.
         if self.endpoints.values().any(|expected| !expected.is_strict) {
             return;
         }
@@ -110,9 +110,10 @@ impl Walk {
         accepted.reverse();
         for delivery in accepted {
             let mut endpoints = self.endpoints.values_mut();
-            let expected = endpoints.find(|known| known.endpoint.id == delivery.endpoint_id).expect("it is known");
+            let expected =
+                endpoints.find(|known| known.endpoint.id == delivery.endpoint_id).expect("the model has the endpoint");
             if expected.queue.is_empty() {
-                expected.front_due_at = now;
+                expected.head_due_at = now;
             }
             expected.queue.push_back(delivery.id);
         }
@@ -121,37 +122,34 @@ impl Walk {
     async fn claim(&mut self) {
         let (seed, now) = (self.seed, self.at.clock_now());
         let can_go = |expected: &Expected| {
-            expected.is_on
-                && expected.stopped_at.is_none()
-                && !expected.queue.is_empty()
-                && expected.front_due_at <= now
+            expected.is_on && expected.stopped_at.is_none() && !expected.queue.is_empty() && expected.head_due_at <= now
         };
         let ready: Vec<RowKey> =
             self.endpoints.iter().filter(|(_, expected)| can_go(expected)).map(|(key, _)| *key).collect();
         let claims = self.at.claim(100).await.claims;
-        let mut claimed: Vec<RowKey> = claims.iter().map(|claim| claim.endpoint.lane.endpoint_key).collect();
+        let mut claimed: Vec<RowKey> = claims.iter().map(|claim| claim.lane.endpoint_key).collect();
         claimed.sort();
-        assert_eq!(claimed, ready, "seed {seed}: one of each that can go, and no other");
+        assert_eq!(claimed, ready, "seed {seed}: one claim per ready endpoint, and no other");
         for claim in claims {
-            let expected = self.endpoints.get_mut(&claim.endpoint.lane.endpoint_key).expect("it is known");
+            let expected = self.endpoints.get_mut(&claim.lane.endpoint_key).expect("the model has the endpoint");
             assert_eq!(Some(&claim.delivery_id), expected.queue.front(), "seed {seed}: overtaken");
-            expected.front_due_at = now.plus(limits::LEASE);
+            expected.head_due_at = now.plus(limits::LEASE);
             expected.holder = Some(claim.clone());
             self.claims.push(claim);
         }
     }
 
-    /// One of the claims ever handed out, and whether it still holds.
+    /// A random claim, and whether it still holds.
     fn any_claim(&mut self) -> Option<(Claim, bool)> {
         let from = if self.rng.random_range(0..4) == 0 { 0 } else { self.claims.len().saturating_sub(4) };
         let claim = self.claims.get(self.rng.random_range(from..self.claims.len().max(from + 1)))?.clone();
-        let holder = self.endpoints[&claim.endpoint.lane.endpoint_key].holder.as_ref();
+        let holder = self.endpoints[&claim.lane.endpoint_key].holder.as_ref();
         let holds = holder.is_some_and(|holder| holder.token == claim.token);
         Some((claim, holds))
     }
 
     fn known(&mut self, claim: &Claim) -> &mut Expected {
-        self.endpoints.get_mut(&claim.endpoint.lane.endpoint_key).expect("it is known")
+        self.endpoints.get_mut(&claim.lane.endpoint_key).expect("the model has the endpoint")
     }
 
     async fn give_back(&mut self) {
@@ -160,7 +158,7 @@ impl Walk {
         if holds {
             let now = self.at.clock_now();
             let expected = self.known(&claim);
-            (expected.holder, expected.front_due_at) = (None, now);
+            (expected.holder, expected.head_due_at) = (None, now);
         }
     }
 
@@ -182,17 +180,17 @@ impl Walk {
         let expected = self.known(&claim);
         expected.holder = None;
         if what == 1 {
-            expected.front_due_at = now.plus(wait);
+            expected.head_due_at = now.plus(wait);
             return;
         }
         expected.queue.pop_front();
-        expected.front_due_at = now;
+        expected.head_due_at = now;
         if what == 0 && expected.is_strict {
             expected.stopped_at = Some(claim.delivery_id);
         }
     }
 
-    /// Skips or retries what has stopped an endpoint's order.
+    /// Skips or retries the delivery at which an endpoint's order has stopped.
     async fn decide(&mut self) {
         let retries = self.rng.random_range(0..2) == 0;
         let now = self.at.clock_now();
@@ -202,11 +200,11 @@ impl Walk {
             return;
         }
         expected.stopped_at = None;
-        expected.front_due_at = now;
+        expected.head_due_at = now;
         let key = expected.endpoint.key;
         if retries {
             let again = self.at.retry_by_hand(failed).await.id;
-            self.endpoints.get_mut(&key).expect("it is known").queue.push_front(again);
+            self.endpoints.get_mut(&key).expect("the model has the endpoint").queue.push_front(again);
         } else {
             self.at.skip(failed).await;
         }
@@ -228,23 +226,23 @@ impl Walk {
         }
     }
 
-    /// Nothing in a walk is old enough.
+    /// No delivery of a walk is old enough to expire.
     async fn expire(&mut self) {
         assert_eq!(self.at.store().expire_waiting(100).await.unwrap(), 0, "seed {}", self.seed);
     }
 
-    /// A back end may or may not hand out at once what its predecessor held: so the leases run out.
+    /// SQLite frees the claims of the previous process at once, PostgreSQL after their lease. So all leases end first.
     async fn restart(&mut self) {
         self.at.reopen().await;
         self.at.advance(limits::LEASE);
     }
 
-    /// Decides whatever is open, and then every queue must empty itself from its front.
+    /// Skips every blocking delivery. Then every queue must empty from its head.
     async fn drain(&mut self) {
         let endpoints: Vec<Endpoint> = self.endpoints.values().map(|expected| expected.endpoint.clone()).collect();
         for endpoint in &endpoints {
             self.at.switch(endpoint, true).await;
-            let expected = self.endpoints.get_mut(&endpoint.key).expect("it is known");
+            let expected = self.endpoints.get_mut(&endpoint.key).expect("the model has the endpoint");
             expected.is_on = true;
             if let Some(failed) = expected.stopped_at.take() {
                 self.at.skip(failed).await;
@@ -255,10 +253,10 @@ impl Walk {
             self.claim().await;
             for key in endpoints.iter().map(|endpoint| endpoint.key) {
                 let now = self.at.clock_now();
-                let expected = self.endpoints.get_mut(&key).expect("it is known");
+                let expected = self.endpoints.get_mut(&key).expect("the model has the endpoint");
                 if let Some(claim) = expected.holder.take() {
                     expected.queue.pop_front();
-                    expected.front_due_at = now;
+                    expected.head_due_at = now;
                     assert_eq!(self.at.record(self.at.delivered(&claim)).await, Recorded::Done, "seed {}", self.seed);
                 }
             }

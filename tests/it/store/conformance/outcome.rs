@@ -1,4 +1,4 @@
-//! Outcomes: what a claim's holder writes, and what follows from it.
+//! Outcomes: the result that the holder of a claim records, and its consequences.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,20 +12,20 @@ use postrider_store::{AfterAttempt, EndpointTarget, OutcomeRecord, Recorded};
 use crate::store::fixture::{Fixture, outline};
 
 on_each_backend! {
-    what_is_finished_leaves_the_queue_and_stands_in_the_log,
-    an_attempt_reads_back_as_it_was_recorded,
-    a_delivery_keeps_the_reason_it_ended_for,
-    a_retry_waits_for_its_time,
-    a_retry_uses_a_step_of_the_schedule_only_when_told,
-    each_outcome_of_a_group_is_judged_alone,
+    a_finished_delivery_leaves_the_queue_and_stays_logged,
+    an_attempt_reads_back_as_recorded,
+    a_delivery_keeps_its_end_reason,
+    a_retry_is_not_claimed_before_it_is_due,
+    a_retry_uses_a_step_of_the_schedule_only_if_asked,
+    each_outcome_of_a_group_is_recorded_independently,
     an_outcome_survives_a_restart,
-    an_outcome_switches_its_endpoint_off_and_holds_what_waits,
-    an_endpoint_that_points_elsewhere_by_now_stays_on,
-    the_first_reason_for_being_off_stays,
-    an_attempt_under_way_when_its_endpoint_goes_off_is_still_recorded,
+    an_outcome_can_disable_its_endpoint_and_hold_its_queue,
+    an_endpoint_with_a_new_url_is_not_disabled,
+    the_first_disabled_reason_stays,
+    an_attempt_in_flight_is_recorded_after_its_endpoint_is_off,
 }
 
-async fn what_is_finished_leaves_the_queue_and_stands_in_the_log(at: Fixture) {
+async fn a_finished_delivery_leaves_the_queue_and_stays_logged(at: Fixture) {
     at.endpoint().await;
     at.publish(1).await;
     let claim = at.claim_one().await;
@@ -40,7 +40,7 @@ async fn what_is_finished_leaves_the_queue_and_stands_in_the_log(at: Fixture) {
     assert!(at.claim(10).await.claims.is_empty());
 }
 
-async fn an_attempt_reads_back_as_it_was_recorded(at: Fixture) {
+async fn an_attempt_reads_back_as_recorded(at: Fixture) {
     at.endpoint().await;
     at.publish(2).await;
     let full = at.claim_one().await;
@@ -70,7 +70,7 @@ async fn an_attempt_reads_back_as_it_was_recorded(at: Fixture) {
         response_status: None,
         response_headers: Vec::new(),
         response_body: None,
-        error: Some("nobody listens".to_owned()),
+        error: Some("connection refused".to_owned()),
         phases: None,
         ..answered.clone()
     };
@@ -80,7 +80,7 @@ async fn an_attempt_reads_back_as_it_was_recorded(at: Fixture) {
     }
 }
 
-async fn a_delivery_keeps_the_reason_it_ended_for(at: Fixture) {
+async fn a_delivery_keeps_its_end_reason(at: Fixture) {
     at.endpoint().await;
     let ends = [
         (DeliveryStatus::Failed, Some(EndReason::Exhausted)),
@@ -96,7 +96,7 @@ async fn a_delivery_keeps_the_reason_it_ended_for(at: Fixture) {
     }
 }
 
-async fn a_retry_waits_for_its_time(at: Fixture) {
+async fn a_retry_is_not_claimed_before_it_is_due(at: Fixture) {
     at.endpoint().await;
     at.publish(1).await;
     let first = at.claim_one().await;
@@ -114,7 +114,7 @@ async fn a_retry_waits_for_its_time(at: Fixture) {
     assert_eq!(at.claim_one().await.attempt, 2);
 }
 
-async fn a_retry_uses_a_step_of_the_schedule_only_when_told(at: Fixture) {
+async fn a_retry_uses_a_step_of_the_schedule_only_if_asked(at: Fixture) {
     at.endpoint().await;
     at.publish(1).await;
     for (uses_step, step_before) in [(true, 0), (false, 1), (false, 1), (true, 1), (true, 2)] {
@@ -126,7 +126,7 @@ async fn a_retry_uses_a_step_of_the_schedule_only_when_told(at: Fixture) {
     assert_eq!((last.step, last.attempt), (3, 6));
 }
 
-async fn each_outcome_of_a_group_is_judged_alone(at: Fixture) {
+async fn each_outcome_of_a_group_is_recorded_independently(at: Fixture) {
     at.endpoint().await;
     at.publish(3).await;
     let claims = at.claim(3).await.claims;
@@ -146,39 +146,40 @@ async fn an_outcome_survives_a_restart(mut at: Fixture) {
     at.record(at.retry(&again, Duration::from_secs(30))).await;
     at.advance(Duration::from_secs(29));
     at.reopen().await;
-    assert!(at.claim(10).await.claims.is_empty(), "a retry that waits is no lost claim");
+    assert!(at.claim(10).await.claims.is_empty(), "a waiting retry is not a lost claim");
     at.advance(Duration::from_secs(1));
     let claim = at.claim_one().await;
     assert_eq!((claim.delivery_id, claim.attempt, claim.step), (again.delivery_id, 2, 1));
     assert_eq!(at.delivery(done.delivery_id).await.0.status, DeliveryStatus::Delivered);
 }
 
-async fn an_outcome_switches_its_endpoint_off_and_holds_what_waits(mut at: Fixture) {
+async fn an_outcome_can_disable_its_endpoint_and_hold_its_queue(mut at: Fixture) {
     let endpoint = at.endpoint().await;
     at.publish(3).await;
     at.advance(Duration::from_secs(1));
     let claim = at.disable_by_outcome(DisabledReason::Gone).await;
-    let off = at.store().find_endpoint(at.workspace.key, endpoint.id).await.unwrap().unwrap();
-    assert_eq!((off.is_active, off.disabled_reason), (false, Some(DisabledReason::Gone)));
-    assert_eq!((off.created_at, off.updated_at), (endpoint.created_at, at.clock_now()));
+    let disabled = at.store().find_endpoint(at.tenant(), endpoint.id).await.unwrap().unwrap();
+    assert_eq!((disabled.is_active, disabled.disabled_reason), (false, Some(DisabledReason::Gone)));
+    assert_eq!((disabled.created_at, disabled.updated_at), (endpoint.created_at, at.clock_now()));
     assert_eq!(at.delivery(claim.delivery_id).await.0.status, DeliveryStatus::Failed);
     at.advance(Duration::from_secs(86_400));
     for _ in 0..2 {
         let claimed = at.claim(10).await;
-        assert!(claimed.claims.is_empty(), "what waits behind an endpoint that is off is not claimed");
-        assert_eq!(claimed.next_due_in, None, "and calls nobody");
+        assert!(claimed.claims.is_empty(), "deliveries of an inactive endpoint are not claimed");
+        assert_eq!(claimed.next_due_in, None, "and are not reported as due");
         at.reopen().await;
     }
     let waiting = at.deliveries().await.into_iter().filter(|delivery| delivery.status == DeliveryStatus::Pending);
     assert_eq!(waiting.count(), 2);
 }
 
-async fn an_endpoint_that_points_elsewhere_by_now_stays_on(at: Fixture) {
+async fn an_endpoint_with_a_new_url_is_not_disabled(at: Fixture) {
     let endpoint = at.endpoint().await;
     at.publish(2).await;
     let claim = at.claim_one().await;
     let called = EndpointTarget {
-        lane: claim.endpoint.lane,
+        workspace_key: claim.endpoint.workspace_key,
+        endpoint_key: claim.endpoint.endpoint_key,
         id: claim.endpoint.id,
         url: "https://hooks.example.com/before-it-moved".to_owned(),
         secret_version: claim.endpoint.secret_version,
@@ -186,24 +187,24 @@ async fn an_endpoint_that_points_elsewhere_by_now_stays_on(at: Fixture) {
         options: Arc::clone(&claim.endpoint.options),
     };
     let outcome = OutcomeRecord { endpoint: Arc::new(called), ..at.disabling(&claim, DisabledReason::Gone) };
-    assert_eq!(at.record(outcome).await, Recorded::Done, "the attempt counts all the same");
-    let endpoint = at.store().find_endpoint(at.workspace.key, endpoint.id).await.unwrap().unwrap();
+    assert_eq!(at.record(outcome).await, Recorded::Done, "the attempt is recorded");
+    let endpoint = at.store().find_endpoint(at.tenant(), endpoint.id).await.unwrap().unwrap();
     assert_eq!((endpoint.is_active, endpoint.disabled_reason), (true, None));
     assert_eq!(at.claim(10).await.claims.len(), 1);
 }
 
-async fn the_first_reason_for_being_off_stays(at: Fixture) {
+async fn the_first_disabled_reason_stays(at: Fixture) {
     let endpoint = at.endpoint().await;
     at.publish(2).await;
     let claims = at.claim(2).await.claims;
     for (claim, reason) in claims.iter().zip([DisabledReason::Failing, DisabledReason::Gone]) {
         at.record(at.disabling(claim, reason)).await;
     }
-    let endpoint = at.store().find_endpoint(at.workspace.key, endpoint.id).await.unwrap().unwrap();
+    let endpoint = at.store().find_endpoint(at.tenant(), endpoint.id).await.unwrap().unwrap();
     assert_eq!(endpoint.disabled_reason, Some(DisabledReason::Failing));
 }
 
-async fn an_attempt_under_way_when_its_endpoint_goes_off_is_still_recorded(at: Fixture) {
+async fn an_attempt_in_flight_is_recorded_after_its_endpoint_is_off(at: Fixture) {
     at.endpoint().await;
     at.publish(4).await;
     let claims = at.claim(4).await.claims;
@@ -212,5 +213,5 @@ async fn an_attempt_under_way_when_its_endpoint_goes_off_is_still_recorded(at: F
     assert_eq!(at.record(at.retry(&claims[2], Duration::from_secs(5))).await, Recorded::Done);
     at.give_back(&claims[3]).await;
     at.advance(Duration::from_secs(60));
-    assert!(at.claim(10).await.claims.is_empty(), "what comes back waits with the rest");
+    assert!(at.claim(10).await.claims.is_empty(), "a retried or returned delivery is held too");
 }

@@ -1,39 +1,38 @@
-//! Replays: what they send again, what they leave alone, and how they go on.
+//! Replays: which deliveries they send again, which they ignore, and how they progress.
 
 use std::time::Duration;
 
 use postrider_domain::access::Mode;
 use postrider_domain::delivery::{Delivery, DeliveryCause, DeliveryFilter, DeliveryStatus};
 use postrider_domain::endpoint::Endpoint;
-use postrider_domain::event::NewEvent;
 use postrider_domain::id::{DeliveryId, ReplayId, StoreTag};
 use postrider_domain::page::{PageRequest, encode_cursor};
 use postrider_domain::replay::{REPLAYED_BY_DEFAULT, Replay, ReplayCount, ReplayRange, ReplayStatus};
 use postrider_domain::time::Timestamp;
 use postrider_store::{RequeueError, StopReplayError};
 
-use crate::store::fixture::{Fixture, START};
+use crate::store::fixture::{Fixture, START, tenant_of};
 
 on_each_backend! {
-    a_replay_queues_again_what_its_endpoint_did_not_get,
+    a_replay_queues_failed_and_skipped_deliveries_again,
     a_range_includes_its_start_and_excludes_its_end,
-    a_replay_takes_the_statuses_it_is_told,
-    only_what_an_event_set_off_is_replayed,
-    what_a_later_delivery_brought_or_has_queued_is_left_alone,
-    what_a_test_key_published_is_not_sent_by_a_live_replay,
+    a_replay_selects_by_status,
+    only_first_deliveries_of_events_are_replayed,
+    a_delivery_already_retried_is_not_replayed,
+    a_live_replay_ignores_events_of_test_mode,
     a_replay_with_a_test_key_sends_nothing,
-    another_endpoints_deliveries_are_none_of_its_business,
+    a_replay_ignores_deliveries_of_other_endpoints,
     a_replay_waits_while_live_deliveries_are_due,
-    a_replay_puts_only_so_much_before_what_comes_in_live,
+    a_replay_queues_a_bounded_number_ahead_of_live_traffic,
     a_replay_goes_on_after_a_restart,
-    a_stopped_replay_queues_no_more_and_stays_stopped,
-    a_replay_of_an_endpoint_that_goes_off_waits_and_goes_on,
-    a_replay_of_an_endpoint_that_is_deleted_stops,
-    an_endpoint_that_is_off_gets_no_replay,
-    a_replay_is_for_its_workspace_and_endpoint_alone,
+    a_stopped_replay_queues_nothing_more,
+    a_replay_waits_while_its_endpoint_is_inactive,
+    a_replay_stops_when_its_endpoint_is_deleted,
+    a_replay_of_an_inactive_endpoint_is_refused,
+    a_replay_is_visible_to_its_workspace_and_endpoint_only,
     replays_are_listed_newest_first,
     a_long_replay_does_not_hold_up_another,
-    what_was_counted_is_what_is_replayed_over_more_rows_than_one_step,
+    a_replay_over_many_steps_sends_what_was_counted,
 }
 
 const EVER: Timestamp = Timestamp::from_millis(253_402_300_799_999);
@@ -46,7 +45,7 @@ fn all() -> ReplayRange {
     range(START, EVER)
 }
 
-/// Takes all replays further until none of them moves.
+/// Advances all replays until none makes progress. Returns the number of log rows passed.
 async fn run(at: &Fixture) -> usize {
     let mut passed = 0;
     loop {
@@ -59,22 +58,22 @@ async fn run(at: &Fixture) -> usize {
 
 async fn queued(at: &Fixture) -> Vec<Delivery> {
     let filter = DeliveryFilter { status: Some(DeliveryStatus::Pending), ..DeliveryFilter::default() };
-    let mut queued = at.deliveries_of(at.workspace.key, filter).await;
+    let mut queued = at.deliveries_of(at.tenant(), filter).await;
     queued.retain(|delivery| delivery.cause == DeliveryCause::Replay);
     queued.reverse();
     queued
 }
 
-/// What the replay sends again, oldest first.
+/// The deliveries that the queued replays repeat, oldest first.
 async fn sources(at: &Fixture) -> Vec<DeliveryId> {
-    queued(at).await.iter().map(|delivery| delivery.retry_of.expect("it repeats one")).collect()
+    queued(at).await.iter().map(|delivery| delivery.retry_of.expect("a replay repeats a delivery")).collect()
 }
 
 async fn refresh(at: &Fixture, endpoint: &Endpoint, replay: &Replay) -> Replay {
-    at.store().find_replay(at.workspace.key, endpoint.id, replay.id).await.unwrap().expect("it was made")
+    at.store().find_replay(at.tenant(), endpoint.id, replay.id).await.unwrap().expect("the replay was created")
 }
 
-/// Publishes `count` events and fails their deliveries. Gives these, oldest first.
+/// Publishes `count` events and fails their deliveries. Returns the deliveries, oldest first.
 async fn fail(at: &Fixture, count: usize) -> Vec<DeliveryId> {
     let mut failed = Vec::new();
     at.publish(count).await;
@@ -86,7 +85,7 @@ async fn fail(at: &Fixture, count: usize) -> Vec<DeliveryId> {
     failed
 }
 
-async fn a_replay_queues_again_what_its_endpoint_did_not_get(at: Fixture) {
+async fn a_replay_queues_failed_and_skipped_deliveries_again(at: Fixture) {
     let endpoint = at.endpoint().await;
     let failed = fail(&at, 2).await;
     at.publish(1).await;
@@ -132,7 +131,7 @@ async fn a_range_includes_its_start_and_excludes_its_end(at: Fixture) {
     assert_eq!(sources(&at).await, failed[1..3]);
 }
 
-async fn a_replay_takes_the_statuses_it_is_told(at: Fixture) {
+async fn a_replay_selects_by_status(at: Fixture) {
     let endpoint = at.endpoint().await;
     let failed = fail(&at, 1).await;
     at.publish(1).await;
@@ -145,17 +144,17 @@ async fn a_replay_takes_the_statuses_it_is_told(at: Fixture) {
         (vec![DeliveryStatus::Cancelled], 0),
         (vec![DeliveryStatus::Skipped], 0),
     ] {
-        let told = ReplayRange { statuses: statuses.clone(), ..all() };
-        assert_eq!(at.count_replay(&endpoint, told, Mode::Live).await.total, expected, "{statuses:?}");
+        let selected = ReplayRange { statuses: statuses.clone(), ..all() };
+        assert_eq!(at.count_replay(&endpoint, selected, Mode::Live).await.total, expected, "{statuses:?}");
     }
-    let told = ReplayRange { statuses: vec![DeliveryStatus::Delivered, DeliveryStatus::Failed], ..all() };
-    let replay = at.replay(&endpoint, told.clone()).await;
-    assert_eq!(refresh(&at, &endpoint, &replay).await.range, told, "what was asked for reads back");
+    let selected = ReplayRange { statuses: vec![DeliveryStatus::Delivered, DeliveryStatus::Failed], ..all() };
+    let replay = at.replay(&endpoint, selected.clone()).await;
+    assert_eq!(refresh(&at, &endpoint, &replay).await.range, selected, "the range reads back");
     run(&at).await;
     assert_eq!(sources(&at).await, [failed[0], delivered.delivery_id]);
 }
 
-async fn only_what_an_event_set_off_is_replayed(at: Fixture) {
+async fn only_first_deliveries_of_events_are_replayed(at: Fixture) {
     let endpoint = at.endpoint().await;
     let first = fail(&at, 1).await[0];
     at.retry_by_hand(first).await;
@@ -167,13 +166,13 @@ async fn only_what_an_event_set_off_is_replayed(at: Fixture) {
         assert_eq!(at.count_replay(&endpoint, all(), Mode::Live).await.total, 1, "round {round}");
         at.replay(&endpoint, all()).await;
         run(&at).await;
-        assert_eq!(sources(&at).await, [first], "neither the retry, the test nor an earlier replay");
+        assert_eq!(sources(&at).await, [first], "not the retry, the test or an earlier replay");
         let claim = at.claim_one().await;
         at.record(at.failed(&claim)).await;
     }
 }
 
-async fn what_a_later_delivery_brought_or_has_queued_is_left_alone(at: Fixture) {
+async fn a_delivery_already_retried_is_not_replayed(at: Fixture) {
     let endpoint = at.endpoint().await;
     let failed = fail(&at, 3).await;
     at.retry_by_hand(failed[0]).await;
@@ -184,15 +183,15 @@ async fn what_a_later_delivery_brought_or_has_queued_is_left_alone(at: Fixture) 
     at.replay(&endpoint, all()).await;
     at.replay(&endpoint, all()).await;
     run(&at).await;
-    assert_eq!(sources(&at).await, [failed[2]], "and two replays at once send nothing twice");
+    assert_eq!(sources(&at).await, [failed[2]], "two concurrent replays send nothing twice");
 }
 
 async fn test_event(at: &Fixture) -> DeliveryId {
-    at.accept(vec![NewEvent { mode: Mode::Test, ..at.event() }]).await;
+    at.accept(vec![at.test_event()]).await;
     at.deliveries().await[0].id
 }
 
-async fn what_a_test_key_published_is_not_sent_by_a_live_replay(at: Fixture) {
+async fn a_live_replay_ignores_events_of_test_mode(at: Fixture) {
     let endpoint = at.endpoint().await;
     at.switch(&endpoint, false).await;
     let tested = test_event(&at).await;
@@ -216,10 +215,10 @@ async fn a_replay_with_a_test_key_sends_nothing(at: Fixture) {
     assert!(queued(&at).await.iter().all(|delivery| delivery.mode == Mode::Test));
     assert_eq!(sources(&at).await, failed);
     let live = at.count_replay(&endpoint, all(), Mode::Live).await;
-    assert_eq!(live.total, 2, "what is only simulated keeps nothing from being sent");
+    assert_eq!(live.total, 2, "a simulated replay does not prevent a live one");
 }
 
-async fn another_endpoints_deliveries_are_none_of_its_business(at: Fixture) {
+async fn a_replay_ignores_deliveries_of_other_endpoints(at: Fixture) {
     let [first, second] = &at.endpoints(2).await[..] else { panic!("two endpoints") };
     at.publish(1).await;
     for claim in at.claim(2).await.claims {
@@ -247,7 +246,7 @@ async fn a_replay_waits_while_live_deliveries_are_due(at: Fixture) {
     assert_eq!(refresh(&at, &endpoint, &replay).await.status, ReplayStatus::Completed);
 }
 
-async fn a_replay_puts_only_so_much_before_what_comes_in_live(at: Fixture) {
+async fn a_replay_queues_a_bounded_number_ahead_of_live_traffic(at: Fixture) {
     let endpoint = at.endpoint().await;
     fail(&at, 400).await;
     let replay = at.replay(&endpoint, all()).await;
@@ -282,10 +281,10 @@ async fn a_replay_goes_on_after_a_restart(mut at: Fixture) {
     events.sort_unstable();
     events.dedup();
     assert_eq!(events.len(), 250);
-    assert_eq!(refresh(&at, &endpoint, &replay).await.replayed, 250, "none twice, none left out");
+    assert_eq!(refresh(&at, &endpoint, &replay).await.replayed, 250, "each delivery is replayed once");
 }
 
-async fn a_stopped_replay_queues_no_more_and_stays_stopped(mut at: Fixture) {
+async fn a_stopped_replay_queues_nothing_more(mut at: Fixture) {
     let endpoint = at.endpoint().await;
     fail(&at, 250).await;
     let replay = at.replay(&endpoint, all()).await;
@@ -298,18 +297,18 @@ async fn a_stopped_replay_queues_no_more_and_stays_stopped(mut at: Fixture) {
     for _ in 0..2 {
         assert_eq!(at.store().advance_replays().await.unwrap(), None);
         let again = at.stop_replay(&endpoint, replay.id).await.unwrap();
-        assert_eq!(format!("{again:?}"), format!("{stopped:?}"), "what has ended stays as it is");
+        assert_eq!(format!("{again:?}"), format!("{stopped:?}"), "an ended replay stays unchanged");
         at.reopen().await;
     }
     let queued = at.claim(1_000).await.claims.len() as u64;
-    assert_eq!(queued, stopped.replayed, "what it queued is sent all the same");
+    assert_eq!(queued, stopped.replayed, "deliveries that it queued are still sent");
     let short = at.replay(&endpoint, range(START, START)).await;
     run(&at).await;
     let ended = at.stop_replay(&endpoint, short.id).await.unwrap();
     assert_eq!(ended.status, ReplayStatus::Completed);
 }
 
-async fn a_replay_of_an_endpoint_that_goes_off_waits_and_goes_on(mut at: Fixture) {
+async fn a_replay_waits_while_its_endpoint_is_inactive(mut at: Fixture) {
     let endpoint = at.endpoint().await;
     fail(&at, 150).await;
     let replay = at.replay(&endpoint, all()).await;
@@ -318,7 +317,7 @@ async fn a_replay_of_an_endpoint_that_goes_off_waits_and_goes_on(mut at: Fixture
         at.record(at.delivered(&claim)).await;
     }
     at.switch(&endpoint, false).await;
-    assert_eq!(at.store().advance_replays().await.unwrap(), Some(0), "it waits");
+    assert_eq!(at.store().advance_replays().await.unwrap(), Some(0), "the replay waits");
     at.reopen().await;
     at.advance(Duration::from_secs(86_400));
     assert_eq!(at.store().advance_replays().await.unwrap(), Some(0));
@@ -329,7 +328,7 @@ async fn a_replay_of_an_endpoint_that_goes_off_waits_and_goes_on(mut at: Fixture
     assert_eq!((done.status, done.replayed), (ReplayStatus::Completed, 150));
 }
 
-async fn a_replay_of_an_endpoint_that_is_deleted_stops(at: Fixture) {
+async fn a_replay_stops_when_its_endpoint_is_deleted(at: Fixture) {
     let endpoint = at.endpoint().await;
     fail(&at, 150).await;
     let replay = at.replay(&endpoint, all()).await;
@@ -345,56 +344,56 @@ async fn a_replay_of_an_endpoint_that_is_deleted_stops(at: Fixture) {
     assert!(at.claim(10).await.claims.is_empty());
 }
 
-async fn an_endpoint_that_is_off_gets_no_replay(at: Fixture) {
+async fn a_replay_of_an_inactive_endpoint_is_refused(at: Fixture) {
     let endpoint = at.endpoint().await;
     fail(&at, 1).await;
     at.switch(&endpoint, false).await;
     let refused = at.try_replay(&endpoint, all(), Mode::Live, 1).await;
     assert!(matches!(refused, Err(RequeueError::EndpointOff)), "{refused:?}");
-    assert_eq!(at.count_replay(&endpoint, all(), Mode::Live).await.total, 1, "but what it would do is told");
+    assert_eq!(at.count_replay(&endpoint, all(), Mode::Live).await.total, 1, "the count is available nevertheless");
     at.delete(&endpoint).await;
     let refused = at.try_replay(&endpoint, all(), Mode::Live, 1).await;
     assert!(matches!(refused, Err(RequeueError::NotFound)), "{refused:?}");
     assert_eq!(at.store().advance_replays().await.unwrap(), None);
 }
 
-async fn a_replay_is_for_its_workspace_and_endpoint_alone(at: Fixture) {
+async fn a_replay_is_visible_to_its_workspace_and_endpoint_only(at: Fixture) {
     let [endpoint, neighbour] = &at.endpoints(2).await[..] else { panic!("two endpoints") };
     let other = at.other_workspace().await;
     let replay = at.replay(endpoint, all()).await;
     let elsewhere = ReplayId::new(replay.id.key(), StoreTag::from_u32(at.store().tag().as_u32() ^ 1));
     let unknown = ReplayId::new(at.store().next_key(), at.store().tag());
-    for (workspace_key, endpoint_id, id) in [
-        (other.key, endpoint.id, replay.id),
-        (at.workspace.key, neighbour.id, replay.id),
-        (at.workspace.key, endpoint.id, elsewhere),
-        (at.workspace.key, endpoint.id, unknown),
+    for (tenant, endpoint_id, id) in [
+        (tenant_of(other.key), endpoint.id, replay.id),
+        (at.tenant(), neighbour.id, replay.id),
+        (at.tenant(), endpoint.id, elsewhere),
+        (at.tenant(), endpoint.id, unknown),
     ] {
-        assert!(at.store().find_replay(workspace_key, endpoint_id, id).await.unwrap().is_none());
-        let refused = at.try_stop_replay(workspace_key, endpoint_id, id).await;
+        assert!(at.store().find_replay(tenant, endpoint_id, id).await.unwrap().is_none());
+        let refused = at.try_stop_replay(tenant, endpoint_id, id).await;
         assert!(matches!(refused, Err(StopReplayError::NotFound)), "{refused:?}");
     }
     let page = PageRequest::parse(None, None).unwrap();
-    assert!(at.store().list_replays(other.key, endpoint.id, page).await.unwrap().is_none());
-    assert!(at.store().list_replays(at.workspace.key, neighbour.id, page).await.unwrap().unwrap().items.is_empty());
+    assert!(at.store().list_replays(tenant_of(other.key), endpoint.id, page).await.unwrap().is_none());
+    assert!(at.store().list_replays(at.tenant(), neighbour.id, page).await.unwrap().unwrap().items.is_empty());
     assert_eq!(refresh(&at, endpoint, &replay).await.status, ReplayStatus::Running);
 }
 
 async fn replays_are_listed_newest_first(at: Fixture) {
     let endpoint = at.endpoint().await;
-    let mut made = Vec::new();
+    let mut created = Vec::new();
     for _ in 0..5 {
-        made.insert(0, at.replay(&endpoint, all()).await.id);
+        created.insert(0, at.replay(&endpoint, all()).await.id);
     }
     let (mut walked, mut cursor) = (Vec::new(), None);
     loop {
         let page = PageRequest::parse(Some("2"), cursor.as_deref()).unwrap();
-        let page = at.store().list_replays(at.workspace.key, endpoint.id, page).await.unwrap().unwrap();
+        let page = at.store().list_replays(at.tenant(), endpoint.id, page).await.unwrap().unwrap();
         walked.extend(page.items.iter().map(|replay| replay.id));
         let Some(next) = page.next else { break };
         cursor = Some(encode_cursor(next));
     }
-    assert_eq!(walked, made);
+    assert_eq!(walked, created);
 }
 
 async fn a_long_replay_does_not_hold_up_another(at: Fixture) {
@@ -416,10 +415,14 @@ async fn a_long_replay_does_not_hold_up_another(at: Fixture) {
     at.switch(short, true).await;
     let replay = at.replay(short, range(last, EVER)).await;
     at.store().advance_replays().await.unwrap();
-    assert_eq!(refresh(&at, short, &replay).await.status, ReplayStatus::Completed, "in the very first step");
+    assert_eq!(
+        refresh(&at, short, &replay).await.status,
+        ReplayStatus::Completed,
+        "the first step completes the short replay"
+    );
 }
 
-async fn what_was_counted_is_what_is_replayed_over_more_rows_than_one_step(at: Fixture) {
+async fn a_replay_over_many_steps_sends_what_was_counted(at: Fixture) {
     const SKIPPED: u64 = 21_000;
     let endpoint = at.endpoint().await;
     at.switch(&endpoint, false).await;
@@ -428,7 +431,7 @@ async fn what_was_counted_is_what_is_replayed_over_more_rows_than_one_step(at: F
     }
     at.switch(&endpoint, true).await;
     let (_, next) = at.first_count(&endpoint, all(), Mode::Live).await;
-    assert!(next.is_some(), "one read counts only so much");
+    assert!(next.is_some(), "one read counts a bounded number of rows");
     let count = at.count_replay(&endpoint, all(), Mode::Live).await;
     assert_eq!(count, ReplayCount { total: SKIPPED, unavailable: 0 });
     let replay = at.replay(&endpoint, all()).await;

@@ -1,34 +1,33 @@
-//! Deliveries by hand: a test of an endpoint, a retry of a delivery.
+//! Deliveries queued by hand: a test of an endpoint, and a retry of a delivery.
 
 use std::time::Duration;
 
 use postrider_domain::access::Mode;
 use postrider_domain::delivery::{Delivery, DeliveryCause, DeliveryStatus, EndReason};
 use postrider_domain::endpoint::DisabledReason;
-use postrider_domain::event::NewEvent;
 use postrider_domain::id::{DeliveryId, EndpointId, StoreTag};
 use postrider_domain::limits;
-use postrider_store::{NewEndpoint, Recorded, RequeueError};
+use postrider_store::{Recorded, RequeueError};
 
-use crate::store::fixture::Fixture;
+use crate::store::fixture::{Fixture, tenant_of};
 
 on_each_backend! {
-    a_test_goes_to_its_endpoint_alone_whatever_that_is_subscribed_to,
-    a_test_is_sent_also_to_an_endpoint_that_is_off,
+    a_test_goes_to_its_endpoint_only_and_ignores_subscriptions,
+    a_test_is_sent_to_an_inactive_endpoint_too,
     a_test_is_never_held,
-    a_test_does_not_expire_with_what_waits,
+    a_test_does_not_expire_behind_an_inactive_endpoint,
     a_test_with_a_test_key_is_simulated,
-    an_unknown_a_foreign_and_a_deleted_endpoint_are_not_tested,
+    an_unknown_foreign_or_deleted_endpoint_is_not_tested,
     a_retry_is_a_new_delivery_of_the_same_event,
-    a_delivery_is_retried_in_whatever_state_it_is,
+    a_delivery_in_any_state_can_be_retried,
     the_mode_of_a_test_key_wins,
     a_retry_of_a_test_is_a_test,
-    a_retry_waits_for_no_endpoint_that_is_off_or_deleted,
-    an_unknown_a_foreign_and_another_stores_delivery_are_not_retried,
+    a_retry_to_an_inactive_or_deleted_endpoint_is_refused,
+    an_unknown_or_foreign_delivery_is_not_retried,
     a_retry_survives_a_restart,
 }
 
-async fn a_test_goes_to_its_endpoint_alone_whatever_that_is_subscribed_to(at: Fixture) {
+async fn a_test_goes_to_its_endpoint_only_and_ignores_subscriptions(at: Fixture) {
     let (endpoint, _other) = (at.endpoint().await, at.endpoint().await);
     let event = at.event_of("note.created", Some("proj_z"));
     let envelope = event.envelope.clone();
@@ -45,14 +44,14 @@ async fn a_test_goes_to_its_endpoint_alone_whatever_that_is_subscribed_to(at: Fi
     assert_eq!(at.delivery(test.id).await.0.status, DeliveryStatus::Delivered);
 }
 
-async fn a_test_is_sent_also_to_an_endpoint_that_is_off(mut at: Fixture) {
+async fn a_test_is_sent_to_an_inactive_endpoint_too(mut at: Fixture) {
     let endpoint = at.endpoint().await;
     at.publish(2).await;
     at.disable_by_outcome(DisabledReason::Failing).await;
     let test = at.accept_test(&endpoint).await;
     at.reopen().await;
     let claims = at.claim(10).await.claims;
-    assert_eq!(claims.iter().map(|claim| claim.delivery_id).collect::<Vec<_>>(), [test.id], "and nothing else");
+    assert_eq!(claims.iter().map(|claim| claim.delivery_id).collect::<Vec<_>>(), [test.id], "only the test is claimed");
     at.record(at.delivered(&claims[0])).await;
     let after = at.found(&endpoint).await.unwrap();
     assert_eq!((after.is_active, after.disabled_reason), (false, Some(DisabledReason::Failing)));
@@ -71,7 +70,7 @@ async fn a_test_is_never_held(at: Fixture) {
     assert_eq!(at.claim_one().await.attempt, 2);
 }
 
-async fn a_test_does_not_expire_with_what_waits(at: Fixture) {
+async fn a_test_does_not_expire_behind_an_inactive_endpoint(at: Fixture) {
     let endpoint = at.endpoint().await;
     at.publish(1).await;
     at.switch(&endpoint, false).await;
@@ -83,13 +82,13 @@ async fn a_test_does_not_expire_with_what_waits(at: Fixture) {
 
 async fn a_test_with_a_test_key_is_simulated(at: Fixture) {
     let endpoint = at.endpoint().await;
-    let test = at.try_test(endpoint.id, NewEvent { mode: Mode::Test, ..at.event() }).await.unwrap();
+    let test = at.try_test(endpoint.id, at.test_event()).await.unwrap();
     assert_eq!((test.mode, at.claim_one().await.mode), (Mode::Test, Mode::Test));
 }
 
-async fn an_unknown_a_foreign_and_a_deleted_endpoint_are_not_tested(at: Fixture) {
+async fn an_unknown_foreign_or_deleted_endpoint_is_not_tested(at: Fixture) {
     let other = at.other_workspace().await;
-    let foreign = at.create(NewEndpoint { workspace_key: other.key, ..at.new_endpoint() }).await;
+    let foreign = at.create_in(tenant_of(other.key), at.new_endpoint()).await;
     let deleted = at.endpoint().await;
     at.delete(&deleted).await;
     for id in [foreign.id, deleted.id, EndpointId::from_letters([b'z'; 16])] {
@@ -108,18 +107,18 @@ async fn a_retry_is_a_new_delivery_of_the_same_event(at: Fixture) {
     let before = format!("{:?}", at.delivery(first.delivery_id).await);
     at.advance(Duration::from_secs(1));
     let retry = at.retry_by_hand(first.delivery_id).await;
-    assert_eq!((retry.event_id, retry.endpoint_id), (first.event_id, endpoint.id), "to the same endpoint alone");
+    assert_eq!((retry.event_id, retry.endpoint_id), (first.event_id, endpoint.id), "a retry goes to the same endpoint");
     assert_eq!((retry.cause, retry.retry_of), (DeliveryCause::Retry, Some(first.delivery_id)));
     assert_eq!((retry.id.created_at(), retry.attempt_count), (at.clock_now(), 0));
     let claim = at.claim_one().await;
-    assert_eq!((claim.delivery_id, claim.attempt, claim.step), (retry.id, 1, 0), "with the whole schedule");
+    assert_eq!((claim.delivery_id, claim.attempt, claim.step), (retry.id, 1, 0), "a retry begins the schedule again");
     assert_eq!((&claim.envelope, claim.event_id), (&first.envelope, first.event_id));
-    assert_eq!(format!("{:?}", at.delivery(first.delivery_id).await), before, "the first stays as it was");
+    assert_eq!(format!("{:?}", at.delivery(first.delivery_id).await), before, "the first delivery is unchanged");
     let again = at.retry_by_hand(retry.id).await;
     assert_eq!(again.retry_of, Some(retry.id));
 }
 
-async fn a_delivery_is_retried_in_whatever_state_it_is(at: Fixture) {
+async fn a_delivery_in_any_state_can_be_retried(at: Fixture) {
     let endpoint = at.endpoint().await;
     at.switch(&endpoint, false).await;
     at.publish(1).await;
@@ -145,20 +144,20 @@ async fn a_delivery_is_retried_in_whatever_state_it_is(at: Fixture) {
 async fn the_mode_of_a_test_key_wins(at: Fixture) {
     at.endpoint().await;
     at.publish(1).await;
-    at.accept(vec![NewEvent { mode: Mode::Test, ..at.event() }]).await;
+    at.accept(vec![at.test_event()]).await;
     let claims = at.claim(2).await.claims;
     for claim in &claims {
         at.record(at.failed(claim)).await;
     }
     let modes = |delivery: &Delivery| {
-        let retries = [Mode::Live, Mode::Test].map(|mode| at.try_retry(at.workspace.key, delivery.id, mode));
+        let retries = [at.tenant(), at.test_tenant()].map(|tenant| at.try_retry(tenant, delivery.id));
         async { futures_util::future::join_all(retries).await.into_iter().map(|retry| retry.unwrap().mode).collect() }
     };
     let [test, live] = &at.deliveries().await[..] else { panic!("two deliveries") };
     let of_live: Vec<Mode> = modes(live).await;
     let of_test: Vec<Mode> = modes(test).await;
     assert_eq!(of_live, [Mode::Live, Mode::Test]);
-    assert_eq!(of_test, [Mode::Test, Mode::Test], "what was never meant to be sent is not sent by a retry");
+    assert_eq!(of_test, [Mode::Test, Mode::Test], "a retry does not send a delivery of test mode");
 }
 
 async fn a_retry_of_a_test_is_a_test(at: Fixture) {
@@ -170,15 +169,19 @@ async fn a_retry_of_a_test_is_a_test(at: Fixture) {
     let retry = at.retry_by_hand(test.id).await;
     assert_eq!((retry.cause, retry.retry_of), (DeliveryCause::Test, Some(test.id)));
     let claim = at.claim_one().await;
-    assert_eq!((claim.delivery_id, claim.cause), (retry.id, DeliveryCause::Test), "marked, and never held");
+    assert_eq!(
+        (claim.delivery_id, claim.cause),
+        (retry.id, DeliveryCause::Test),
+        "a retried test is marked as a test and is not held"
+    );
 }
 
-async fn a_retry_waits_for_no_endpoint_that_is_off_or_deleted(at: Fixture) {
+async fn a_retry_to_an_inactive_or_deleted_endpoint_is_refused(at: Fixture) {
     let endpoint = at.endpoint().await;
     at.publish(1).await;
     let claim = at.claim_one().await;
     at.record(at.failed(&claim)).await;
-    let retry = || at.try_retry(at.workspace.key, claim.delivery_id, Mode::Live);
+    let retry = || at.try_retry(at.tenant(), claim.delivery_id);
     at.switch(&endpoint, false).await;
     let refused = retry().await;
     assert!(matches!(refused, Err(RequeueError::EndpointOff)), "{refused:?}");
@@ -189,18 +192,18 @@ async fn a_retry_waits_for_no_endpoint_that_is_off_or_deleted(at: Fixture) {
     assert!(at.claim(10).await.claims.is_empty());
 }
 
-async fn an_unknown_a_foreign_and_another_stores_delivery_are_not_retried(at: Fixture) {
+async fn an_unknown_or_foreign_delivery_is_not_retried(at: Fixture) {
     at.endpoint().await;
     at.publish(1).await;
     let delivery = at.deliveries().await.remove(0).id;
     let other = at.other_workspace().await;
     let elsewhere = StoreTag::from_u32(at.store().tag().as_u32() ^ 1);
-    for (workspace_key, id) in [
-        (other.key, delivery),
-        (at.workspace.key, DeliveryId::new(delivery.key(), elsewhere)),
-        (at.workspace.key, DeliveryId::new(at.store().next_key(), at.store().tag())),
+    for (tenant, id) in [
+        (tenant_of(other.key), delivery),
+        (at.tenant(), DeliveryId::new(delivery.key(), elsewhere)),
+        (at.tenant(), DeliveryId::new(at.store().next_key(), at.store().tag())),
     ] {
-        let refused = at.try_retry(workspace_key, id, Mode::Live).await;
+        let refused = at.try_retry(tenant, id).await;
         assert!(matches!(refused, Err(RequeueError::NotFound)), "{id}: {refused:?}");
     }
     assert_eq!(at.deliveries().await.len(), 1);

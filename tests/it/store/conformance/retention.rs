@@ -1,15 +1,15 @@
-//! What age takes from the log, and what it leaves.
+//! Retention: which rows of the log are removed at their age, and which are kept.
 
 use std::time::Duration;
 
 use postrider_domain::id::RowKey;
-use postrider_store::{LogPart, Recorded};
+use postrider_store::{AgedStep, LogPart, Recorded};
 
 use crate::store::fixture::Fixture;
 
 on_each_backend! {
-    what_is_over_goes_at_its_age_and_not_before,
-    what_is_pending_stays_with_its_event,
+    finished_rows_are_removed_exactly_at_their_age,
+    a_pending_delivery_keeps_its_event,
     an_external_id_is_forgotten_with_its_event,
     the_log_is_walked_in_bounded_steps,
 }
@@ -17,10 +17,14 @@ on_each_backend! {
 const AGE: Duration = Duration::from_secs(24 * 3600);
 const INSTANT: Duration = Duration::from_millis(1);
 
+fn step(part: LogPart, after: RowKey) -> AgedStep {
+    AgedStep { part, age: AGE, after, limit: 3 }
+}
+
 async fn remove(at: &Fixture, part: LogPart) {
     let mut after = Some(RowKey::from_i64(0));
     while let Some(from) = after {
-        after = at.store().remove_aged(part, AGE, from, 3).await.unwrap();
+        after = at.store().remove_aged(step(part, from)).await.unwrap();
     }
 }
 
@@ -36,16 +40,16 @@ async fn deliver_all(at: &Fixture) {
 }
 
 async fn is_logged(at: &Fixture, id: postrider_domain::id::EventId) -> bool {
-    at.store().find_event(at.workspace.key, id).await.unwrap().is_some()
+    at.store().find_event(at.tenant(), id).await.unwrap().is_some()
 }
 
-async fn what_is_over_goes_at_its_age_and_not_before(at: Fixture) {
+async fn finished_rows_are_removed_exactly_at_their_age(at: Fixture) {
     at.endpoint().await;
     let event = at.publish(1).await.remove(0);
     deliver_all(&at).await;
     at.advance(AGE);
     remove_all(&at).await;
-    assert!(is_logged(&at, event.id).await, "it is not older than its age");
+    assert!(is_logged(&at, event.id).await, "the event is not older than the limit");
     at.advance(INSTANT);
     remove(&at, LogPart::Events).await;
     assert!(is_logged(&at, event.id).await, "an event stays while a delivery refers to it");
@@ -54,13 +58,13 @@ async fn what_is_over_goes_at_its_age_and_not_before(at: Fixture) {
     assert!(at.deliveries().await.is_empty());
 }
 
-async fn what_is_pending_stays_with_its_event(at: Fixture) {
+async fn a_pending_delivery_keeps_its_event(at: Fixture) {
     at.endpoint().await;
     let event = at.publish(1).await.remove(0);
     at.advance(AGE * 20);
     remove_all(&at).await;
     assert!(is_logged(&at, event.id).await);
-    assert!(!at.claim_one().await.envelope.is_empty(), "and can still be sent");
+    assert!(!at.claim_one().await.envelope.is_empty(), "the delivery can still be sent");
 }
 
 async fn an_external_id_is_forgotten_with_its_event(at: Fixture) {
@@ -80,7 +84,7 @@ async fn the_log_is_walked_in_bounded_steps(at: Fixture) {
     let mut left = Vec::new();
     let mut after = Some(RowKey::from_i64(0));
     while let Some(from) = after {
-        after = at.store().remove_aged(LogPart::Deliveries, AGE, from, 3).await.unwrap();
+        after = at.store().remove_aged(step(LogPart::Deliveries, from)).await.unwrap();
         left.push(at.deliveries().await.len());
     }
     assert_eq!(left, [4, 1, 0]);

@@ -1,28 +1,28 @@
-//! Rotation: which secret signs what, for how long it is kept, and when it is erased.
+//! Secret rotation: which version signs a delivery, how long a version is kept, and when it is erased.
 
 use std::time::Duration;
 
 use postrider_domain::endpoint::{Endpoint, SecretVersion};
 use postrider_store::RotateSecretError;
 
-use crate::store::fixture::Fixture;
+use crate::store::fixture::{Fixture, tenant_of};
 
 on_each_backend! {
-    versions_follow_each_other_and_a_late_one_is_outrun,
-    of_many_rotations_at_once_one_wins_each_version,
+    a_rotation_must_name_the_next_version,
+    only_one_of_many_concurrent_rotations_wins,
     an_endpoint_of_another_workspace_is_not_rotated,
-    what_is_queued_keeps_its_secret_and_what_follows_gets_the_new_one,
-    what_is_queued_in_an_overlap_carries_both_versions,
-    an_overlap_ends_at_its_very_instant,
+    queued_deliveries_keep_their_secret_after_a_rotation,
+    a_delivery_queued_in_an_overlap_carries_both_versions,
+    an_overlap_ends_at_its_exact_instant,
     a_second_rotation_ends_the_overlap_of_the_first,
-    what_is_queued_is_revoked_when_told,
-    what_is_revoked_is_revoked_also_for_overlaps_before_and_kept_for_the_one_that_begins,
-    a_secret_that_something_needs_is_never_erased,
-    a_secret_that_a_test_or_a_held_delivery_needs_is_never_erased,
+    a_rotation_can_revoke_the_secret_of_queued_deliveries,
+    a_revocation_ends_older_overlaps_but_not_the_new_one,
+    a_secret_in_use_is_never_erased,
+    a_secret_of_a_queued_test_or_held_delivery_is_kept,
     a_secret_in_an_overlap_is_not_erased_before_its_end,
-    a_secret_that_only_a_late_delivery_of_an_overlap_needs_is_not_erased,
+    a_secret_of_a_late_delivery_from_an_overlap_is_kept,
     secrets_are_erased_in_bounded_steps,
-    a_revoked_secret_is_erased_though_much_is_queued,
+    a_revoked_secret_is_erased_despite_queued_deliveries,
 }
 
 const NONE: Duration = Duration::ZERO;
@@ -30,7 +30,7 @@ const HOUR: Duration = Duration::from_secs(3600);
 
 type Signed = (u32, Option<u32>);
 
-/// The versions that sign everything due, oldest first. The claims run out at once.
+/// The versions that sign each due delivery, oldest delivery first. Returns all claims to the queue.
 async fn signed(at: &Fixture) -> Vec<Signed> {
     let claims = at.claim(100).await.claims;
     for claim in &claims {
@@ -61,40 +61,40 @@ async fn deliver_all(at: &Fixture) {
     }
 }
 
-async fn versions_follow_each_other_and_a_late_one_is_outrun(mut at: Fixture) {
+async fn a_rotation_must_name_the_next_version(mut at: Fixture) {
     let endpoint = at.endpoint().await;
     at.advance(Duration::from_secs(1));
     let rotated = at.rotate(&endpoint, 2, NONE, false).await;
     assert_eq!((rotated.secret_last4.as_str(), rotated.updated_at), ("0002", at.clock_now()));
     assert_eq!((rotated.id, rotated.created_at, rotated.is_active), (endpoint.id, endpoint.created_at, true));
     for version in [1, 2, 4] {
-        let outrun = at.try_rotate(at.workspace.key, endpoint.id, version, NONE, false).await;
-        assert!(matches!(outrun, Err(RotateSecretError::SecretVersionChanged)), "{version}: {outrun:?}");
+        let refused = at.try_rotate(at.tenant(), endpoint.id, version, NONE, false).await;
+        assert!(matches!(refused, Err(RotateSecretError::SecretVersionChanged)), "{version}: {refused:?}");
     }
     at.reopen().await;
-    assert_eq!(at.found(&endpoint).await.unwrap().secret_last4, "0002", "what was outrun wrote nothing");
-    let version = at.store().secret_version(at.workspace.key, endpoint.id).await.unwrap();
+    assert_eq!(at.found(&endpoint).await.unwrap().secret_last4, "0002", "a refusal writes nothing");
+    let version = at.store().secret_version(at.tenant(), endpoint.id).await.unwrap();
     assert_eq!(version, Some(SecretVersion(2)));
     assert_eq!(at.store().find_secret(endpoint.key, SecretVersion(2)).await.unwrap(), Some(vec![2]));
     at.rotate(&endpoint, 3, NONE, false).await;
 }
 
-async fn of_many_rotations_at_once_one_wins_each_version(at: Fixture) {
+async fn only_one_of_many_concurrent_rotations_wins(at: Fixture) {
     let endpoint = at.endpoint().await;
-    let rotating = (0..10).map(|_| at.try_rotate(at.workspace.key, endpoint.id, 2, NONE, false));
+    let rotating = (0..10).map(|_| at.try_rotate(at.tenant(), endpoint.id, 2, NONE, false));
     let outcomes = futures_util::future::join_all(rotating).await;
     assert_eq!(outcomes.iter().filter(|outcome| outcome.is_ok()).count(), 1);
 }
 
 async fn an_endpoint_of_another_workspace_is_not_rotated(at: Fixture) {
     let (endpoint, other) = (at.endpoint().await, at.other_workspace().await);
-    let refused = at.try_rotate(other.key, endpoint.id, 2, NONE, false).await;
+    let refused = at.try_rotate(tenant_of(other.key), endpoint.id, 2, NONE, false).await;
     assert!(matches!(refused, Err(RotateSecretError::NotFound)), "{refused:?}");
-    assert_eq!(at.store().secret_version(other.key, endpoint.id).await.unwrap(), None);
+    assert_eq!(at.store().secret_version(tenant_of(other.key), endpoint.id).await.unwrap(), None);
     assert_eq!(kept(&at, &endpoint).await, [1]);
 }
 
-async fn what_is_queued_keeps_its_secret_and_what_follows_gets_the_new_one(mut at: Fixture) {
+async fn queued_deliveries_keep_their_secret_after_a_rotation(mut at: Fixture) {
     let endpoint = at.endpoint().await;
     at.publish(1).await;
     let claim = at.claim_one().await;
@@ -107,7 +107,7 @@ async fn what_is_queued_keeps_its_secret_and_what_follows_gets_the_new_one(mut a
     assert_eq!(signed(&at).await, [(1, None), (2, None), (2, None), (2, None)]);
 }
 
-async fn what_is_queued_in_an_overlap_carries_both_versions(at: Fixture) {
+async fn a_delivery_queued_in_an_overlap_carries_both_versions(at: Fixture) {
     let endpoint = at.endpoint().await;
     at.publish(1).await;
     at.rotate(&endpoint, 2, HOUR, false).await;
@@ -115,10 +115,10 @@ async fn what_is_queued_in_an_overlap_carries_both_versions(at: Fixture) {
     at.accept_test(&endpoint).await;
     assert_eq!(signed(&at).await, [(1, None), (2, Some(1)), (2, Some(1))]);
     at.advance(HOUR * 2);
-    assert_eq!(signed(&at).await, [(1, None), (2, Some(1)), (2, Some(1))], "for as long as they live");
+    assert_eq!(signed(&at).await, [(1, None), (2, Some(1)), (2, Some(1))], "a queued delivery keeps its versions");
 }
 
-async fn an_overlap_ends_at_its_very_instant(at: Fixture) {
+async fn an_overlap_ends_at_its_exact_instant(at: Fixture) {
     let endpoint = at.endpoint().await;
     at.rotate(&endpoint, 2, HOUR, false).await;
     at.advance(HOUR - Duration::from_millis(1));
@@ -138,7 +138,7 @@ async fn a_second_rotation_ends_the_overlap_of_the_first(at: Fixture) {
     assert_eq!(signed(&at).await, [(3, None), (4, Some(3))]);
 }
 
-async fn what_is_queued_is_revoked_when_told(at: Fixture) {
+async fn a_rotation_can_revoke_the_secret_of_queued_deliveries(at: Fixture) {
     let endpoint = at.endpoint().await;
     at.publish(1).await;
     at.rotate(&endpoint, 2, HOUR, false).await;
@@ -148,10 +148,10 @@ async fn what_is_queued_is_revoked_when_told(at: Fixture) {
     assert_eq!(signed(&at).await, [(3, None); 3]);
     at.rotate(&endpoint, 4, NONE, false).await;
     at.publish(1).await;
-    assert_eq!(signed(&at).await, [(4, None), (4, None), (3, None), (4, None)], "never again with what was revoked");
+    assert_eq!(signed(&at).await, [(4, None), (4, None), (3, None), (4, None)], "a revoked version never signs again");
 }
 
-async fn what_is_revoked_is_revoked_also_for_overlaps_before_and_kept_for_the_one_that_begins(at: Fixture) {
+async fn a_revocation_ends_older_overlaps_but_not_the_new_one(at: Fixture) {
     let endpoint = at.endpoint().await;
     at.rotate(&endpoint, 2, HOUR, false).await;
     at.publish(1).await;
@@ -161,23 +161,23 @@ async fn what_is_revoked_is_revoked_also_for_overlaps_before_and_kept_for_the_on
     erase(&at).await;
     at.advance(HOUR);
     erase(&at).await;
-    assert_eq!(kept(&at, &endpoint).await, [2, 3], "the second still carries the version before");
+    assert_eq!(kept(&at, &endpoint).await, [2, 3], "the second delivery still needs version 2");
     deliver_all(&at).await;
     erase(&at).await;
     assert_eq!(kept(&at, &endpoint).await, [3]);
 }
 
-async fn a_secret_that_something_needs_is_never_erased(at: Fixture) {
+async fn a_secret_in_use_is_never_erased(at: Fixture) {
     let (endpoint, other) = (at.endpoint().await, at.endpoint().await);
-    assert_eq!(erase(&at).await, 0, "the newest is always needed");
+    assert_eq!(erase(&at).await, 0, "the newest version is always needed");
     at.publish(1).await;
     let claims = at.claim(2).await.claims;
     at.rotate(&endpoint, 2, NONE, false).await;
-    assert_eq!(erase(&at).await, 0, "an attempt is under way");
+    assert_eq!(erase(&at).await, 0, "an attempt is in flight");
     for claim in &claims {
         at.record(at.retry(claim, HOUR)).await;
     }
-    assert_eq!(erase(&at).await, 0, "a retry is to come");
+    assert_eq!(erase(&at).await, 0, "a retry is waiting");
     at.advance(HOUR);
     deliver_all(&at).await;
     assert_eq!(erase(&at).await, 1);
@@ -185,7 +185,7 @@ async fn a_secret_that_something_needs_is_never_erased(at: Fixture) {
     assert_eq!(erase(&at).await, 0);
 }
 
-async fn a_secret_that_a_test_or_a_held_delivery_needs_is_never_erased(at: Fixture) {
+async fn a_secret_of_a_queued_test_or_held_delivery_is_kept(at: Fixture) {
     let endpoint = at.endpoint().await;
     at.publish(1).await;
     at.switch(&endpoint, false).await;
@@ -215,7 +215,7 @@ async fn a_secret_in_an_overlap_is_not_erased_before_its_end(at: Fixture) {
     assert_eq!(kept(&at, &endpoint).await, [3]);
 }
 
-async fn a_secret_that_only_a_late_delivery_of_an_overlap_needs_is_not_erased(at: Fixture) {
+async fn a_secret_of_a_late_delivery_from_an_overlap_is_kept(at: Fixture) {
     let endpoint = at.endpoint().await;
     at.rotate(&endpoint, 2, HOUR, false).await;
     at.publish(1).await;
@@ -236,7 +236,7 @@ async fn secrets_are_erased_in_bounded_steps(at: Fixture) {
     assert_eq!(steps, [2, 1, 0]);
 }
 
-async fn a_revoked_secret_is_erased_though_much_is_queued(at: Fixture) {
+async fn a_revoked_secret_is_erased_despite_queued_deliveries(at: Fixture) {
     let endpoint = at.endpoint().await;
     at.publish(20).await;
     at.rotate(&endpoint, 2, NONE, true).await;

@@ -1,4 +1,4 @@
-//! Deliveries that wait behind an endpoint that is off, and for how long.
+//! Deliveries that wait behind an inactive endpoint, and when they expire.
 
 use std::time::Duration;
 
@@ -11,19 +11,19 @@ use postrider_store::Recorded;
 use crate::store::fixture::{Fixture, outline};
 
 on_each_backend! {
-    what_waits_expires_after_exactly_fourteen_days,
-    what_waits_expires_in_bounded_steps_until_none_is_left,
-    what_waits_expires_also_after_a_restart,
+    waiting_deliveries_expire_after_exactly_fourteen_days,
+    waiting_deliveries_expire_in_bounded_steps,
+    waiting_deliveries_expire_after_a_restart_too,
     the_wait_begins_when_a_delivery_falls_due,
-    the_wait_begins_when_the_endpoint_goes_off,
-    what_is_claimed_while_its_endpoint_goes_off_does_not_expire_under_its_holder,
-    a_claim_lost_behind_an_endpoint_that_is_off_stands_in_the_log,
-    nothing_expires_behind_an_endpoint_that_is_on,
+    the_wait_begins_when_the_endpoint_becomes_inactive,
+    a_claimed_delivery_does_not_expire_under_its_holder,
+    a_claim_lost_behind_an_inactive_endpoint_is_logged,
+    nothing_expires_behind_an_active_endpoint,
 }
 
 const INSTANT: Duration = Duration::from_millis(1);
 
-async fn what_waits_expires_after_exactly_fourteen_days(at: Fixture) {
+async fn waiting_deliveries_expire_after_exactly_fourteen_days(at: Fixture) {
     at.endpoint().await;
     at.publish(2).await;
     at.disable_by_outcome(DisabledReason::Failing).await;
@@ -38,7 +38,7 @@ async fn what_waits_expires_after_exactly_fourteen_days(at: Fixture) {
     assert!(deliveries.iter().all(|delivery| delivery.status != DeliveryStatus::Pending));
 }
 
-async fn what_waits_expires_in_bounded_steps_until_none_is_left(at: Fixture) {
+async fn waiting_deliveries_expire_in_bounded_steps(at: Fixture) {
     at.endpoints(2).await;
     at.publish(4).await;
     for claim in at.claim(2).await.claims {
@@ -50,7 +50,7 @@ async fn what_waits_expires_in_bounded_steps_until_none_is_left(at: Fixture) {
     }
 }
 
-async fn what_waits_expires_also_after_a_restart(mut at: Fixture) {
+async fn waiting_deliveries_expire_after_a_restart_too(mut at: Fixture) {
     at.endpoint().await;
     at.publish(2).await;
     at.disable_by_outcome(DisabledReason::Gone).await;
@@ -71,10 +71,10 @@ async fn the_wait_begins_when_a_delivery_falls_due(at: Fixture) {
     assert_eq!(at.store().expire_waiting(10).await.unwrap(), 1);
 }
 
-async fn the_wait_begins_when_the_endpoint_goes_off(at: Fixture) {
+async fn the_wait_begins_when_the_endpoint_becomes_inactive(at: Fixture) {
     at.endpoint().await;
     at.publish(2).await;
-    // Nobody came to claim for a long time: that is our fault, and the wait behind the endpoint has not begun.
+    // The delivery is due but nothing claims it. That is our fault, so the wait behind the endpoint has not begun.
     at.advance(limits::WAITING_MAX * 2);
     assert_eq!(at.store().expire_waiting(10).await.unwrap(), 0);
     at.disable_by_outcome(DisabledReason::Gone).await;
@@ -84,17 +84,17 @@ async fn the_wait_begins_when_the_endpoint_goes_off(at: Fixture) {
     assert_eq!(at.store().expire_waiting(10).await.unwrap(), 1);
 }
 
-async fn what_is_claimed_while_its_endpoint_goes_off_does_not_expire_under_its_holder(at: Fixture) {
+async fn a_claimed_delivery_does_not_expire_under_its_holder(at: Fixture) {
     at.endpoint().await;
     at.publish(2).await;
-    let under_way = at.claim_one().await;
+    let in_flight = at.claim_one().await;
     at.disable_by_outcome(DisabledReason::Gone).await;
     at.advance(limits::WAITING_MAX);
     assert_eq!(at.store().expire_waiting(10).await.unwrap(), 0);
-    assert_eq!(at.record(at.delivered(&under_way)).await, Recorded::Done);
+    assert_eq!(at.record(at.delivered(&in_flight)).await, Recorded::Done);
 }
 
-async fn a_claim_lost_behind_an_endpoint_that_is_off_stands_in_the_log(at: Fixture) {
+async fn a_claim_lost_behind_an_inactive_endpoint_is_logged(at: Fixture) {
     at.endpoint().await;
     at.publish(2).await;
     let started_at = at.clock_now();
@@ -104,12 +104,12 @@ async fn a_claim_lost_behind_an_endpoint_that_is_off_stands_in_the_log(at: Fixtu
     assert_eq!(at.store().expire_waiting(10).await.unwrap(), 1);
     let (delivery, attempts) = at.delivery(lost.delivery_id).await;
     assert_eq!((delivery.reason, delivery.attempt_count), (Some(EndReason::Expired), 1));
-    assert_eq!(outline(&attempts), [(1, AttemptOutcome::Abandoned)], "each number has its attempt");
+    assert_eq!(outline(&attempts), [(1, AttemptOutcome::Abandoned)], "each attempt number is in the log");
     assert_eq!((attempts[0].started_at, attempts[0].next_attempt_at), (started_at, None));
     assert_eq!(at.record(at.delivered(&lost)).await, Recorded::ClaimLost);
 }
 
-async fn nothing_expires_behind_an_endpoint_that_is_on(at: Fixture) {
+async fn nothing_expires_behind_an_active_endpoint(at: Fixture) {
     at.endpoint().await;
     at.publish(3).await;
     at.advance(limits::WAITING_MAX * 3);

@@ -1,4 +1,6 @@
-//! Workspaces: made, renamed, deleted with all that is theirs.
+//! Workspaces: created, renamed, and deleted with their keys, endpoints and queue.
+
+use std::time::Duration;
 
 use postrider_domain::access::ApiKeyHash;
 use postrider_domain::delivery::{DeliveryStatus, EndReason};
@@ -6,16 +8,18 @@ use postrider_domain::endpoint::SecretVersion;
 use postrider_domain::id::WorkspaceId;
 use postrider_domain::page::PageRequest;
 use postrider_domain::workspace::{Workspace, WorkspaceName};
-use postrider_store::{CreateApiKeyError, NewApiKey, NewWorkspace, WriteWorkspaceError, Written};
+use postrider_store::{CreateApiKeyError, NewApiKey, NewWorkspace, WorkspaceRename, WriteWorkspaceError};
 
-use crate::store::fixture::{AUTHOR, Fixture};
+use crate::store::fixture::{AUTHOR, Fixture, START, done, tenant_of};
 
 on_each_backend! {
-    a_name_is_one_workspaces_alone,
+    a_workspace_is_created_once_for_a_name,
+    two_workspaces_have_different_keys_and_ids,
+    a_workspace_name_is_unique,
     a_workspace_is_renamed_and_may_keep_its_name,
     the_keys_of_a_deleted_workspace_are_unknown,
-    what_waits_in_a_deleted_workspace_is_cancelled_and_nothing_is_claimed,
-    a_deleted_workspace_is_found_nowhere_and_gives_its_name_free,
+    the_queue_of_a_deleted_workspace_is_cancelled,
+    a_deleted_workspace_is_not_found_and_frees_its_name,
 }
 
 fn name(text: &str) -> WorkspaceName {
@@ -24,21 +28,42 @@ fn name(text: &str) -> WorkspaceName {
 
 async fn create(at: &Fixture, text: &str) -> Result<Workspace, WriteWorkspaceError> {
     let new = NewWorkspace { id: WorkspaceId::from_letters(at.letters()), name: name(text), author: AUTHOR };
-    match at.store().create_workspace(new, None).await? {
-        Written::Done(workspace) => Ok(workspace),
-        other => panic!("without a key nothing is replayed: {other:?}"),
-    }
+    at.store().create_workspace(new, None).await.map(done)
 }
 
 async fn rename(at: &Fixture, id: WorkspaceId, text: &str) -> Result<(), WriteWorkspaceError> {
-    at.store().rename_workspace(id, name(text), AUTHOR, None).await.map(|_| ())
+    at.store()
+        .rename_workspace(WorkspaceRename { id, name: name(text), author: AUTHOR }, None)
+        .await
+        .map(done)
+        .map(drop)
 }
 
 async fn delete(at: &Fixture, id: WorkspaceId) -> Result<(), WriteWorkspaceError> {
-    at.store().delete_workspace(id, AUTHOR, None).await.map(|_| ())
+    at.store().delete_workspace(id, AUTHOR, None).await.map(done)
 }
 
-async fn a_name_is_one_workspaces_alone(at: Fixture) {
+fn named(letter: u8, name: &str) -> NewWorkspace {
+    NewWorkspace { id: WorkspaceId::from_letters([letter; 16]), name: self::name(name), author: AUTHOR }
+}
+
+async fn a_workspace_is_created_once_for_a_name(mut at: Fixture) {
+    let created = at.store().ensure_workspace(named(b'a', "Acme Ü")).await.unwrap();
+    assert_eq!((created.id, created.created_at), (WorkspaceId::from_letters([b'a'; 16]), START));
+    at.advance(Duration::from_secs(1));
+    at.reopen().await;
+    let again = at.store().ensure_workspace(named(b'b', "Acme Ü")).await.unwrap();
+    assert_eq!((again.key, again.id, again.created_at), (created.key, created.id, START));
+    assert_eq!(again.name.as_str(), "Acme Ü");
+}
+
+async fn two_workspaces_have_different_keys_and_ids(at: Fixture) {
+    let other = at.other_workspace().await;
+    assert_ne!(other.key, at.workspace.key);
+    assert_ne!(other.id, at.workspace.id);
+}
+
+async fn a_workspace_name_is_unique(at: Fixture) {
     create(&at, "Acme").await.unwrap();
     assert!(matches!(create(&at, "Acme").await, Err(WriteWorkspaceError::NameTaken)));
     create(&at, "acme").await.unwrap();
@@ -46,32 +71,32 @@ async fn a_name_is_one_workspaces_alone(at: Fixture) {
 }
 
 async fn a_workspace_is_renamed_and_may_keep_its_name(mut at: Fixture) {
-    let made = create(&at, "Acme").await.unwrap();
-    rename(&at, made.id, "Acme").await.unwrap();
-    rename(&at, made.id, "Acme Inc.").await.unwrap();
-    assert!(matches!(rename(&at, made.id, "the workspace").await, Err(WriteWorkspaceError::NameTaken)));
+    let created = create(&at, "Acme").await.unwrap();
+    rename(&at, created.id, "Acme").await.unwrap();
+    rename(&at, created.id, "Acme Inc.").await.unwrap();
+    assert!(matches!(rename(&at, created.id, "the workspace").await, Err(WriteWorkspaceError::NameTaken)));
     let unknown = WorkspaceId::from_letters([b'z'; 16]);
     assert!(matches!(rename(&at, unknown, "Nobody").await, Err(WriteWorkspaceError::NotFound)));
     at.reopen().await;
-    let found = at.store().find_workspace(made.id).await.unwrap().expect("it is there");
-    assert_eq!((found.key, found.name, found.created_at), (made.key, name("Acme Inc."), made.created_at));
+    let found = at.store().find_workspace(created.id).await.unwrap().expect("the workspace exists");
+    assert_eq!((found.key, found.name, found.created_at), (created.key, name("Acme Inc."), created.created_at));
     assert!(at.store().find_workspace_named(name("Acme")).await.unwrap().is_none());
 }
 
 async fn the_keys_of_a_deleted_workspace_are_unknown(mut at: Fixture) {
     let other = at.other_workspace().await;
     at.api_key(at.new_api_key(1)).await;
-    let theirs = at.api_key(NewApiKey { workspace_key: other.key, ..at.new_api_key(2) }).await;
+    let theirs = at.api_key(NewApiKey { tenant: tenant_of(other.key), ..at.new_api_key(2) }).await;
     delete(&at, other.id).await.unwrap();
     at.reopen().await;
     assert!(at.store().find_api_key(ApiKeyHash([2; 32])).await.unwrap().is_none());
     assert!(at.store().get_api_key(None, theirs.id).await.unwrap().is_none());
     assert!(at.store().find_api_key(ApiKeyHash([1; 32])).await.unwrap().is_some());
-    let late = NewApiKey { workspace_key: other.key, ..at.new_api_key(3) };
+    let late = NewApiKey { tenant: tenant_of(other.key), ..at.new_api_key(3) };
     assert!(matches!(at.store().create_api_key(late, None).await, Err(CreateApiKeyError::NoWorkspace)));
 }
 
-async fn what_waits_in_a_deleted_workspace_is_cancelled_and_nothing_is_claimed(at: Fixture) {
+async fn the_queue_of_a_deleted_workspace_is_cancelled(at: Fixture) {
     let endpoints = at.endpoints(3).await;
     at.publish(4).await;
     assert_eq!(at.deliveries().await.len(), 12);
@@ -81,20 +106,20 @@ async fn what_waits_in_a_deleted_workspace_is_cancelled_and_nothing_is_claimed(a
     let cancelled = (DeliveryStatus::Cancelled, Some(EndReason::EndpointDeleted));
     assert!(ended.iter().all(|delivery| (delivery.status, delivery.reason) == cancelled), "{ended:#?}");
     for endpoint in endpoints {
-        assert!(at.store().find_endpoint(at.workspace.key, endpoint.id).await.unwrap().is_none());
+        assert!(at.store().find_endpoint(at.tenant(), endpoint.id).await.unwrap().is_none());
         assert!(at.store().find_secret(endpoint.key, SecretVersion::FIRST).await.unwrap().is_none());
     }
     assert!(at.publish(1).await.iter().all(|receipt| receipt.deliveries == 0));
 }
 
-async fn a_deleted_workspace_is_found_nowhere_and_gives_its_name_free(at: Fixture) {
-    let made = create(&at, "Acme").await.unwrap();
-    delete(&at, made.id).await.unwrap();
-    assert!(matches!(delete(&at, made.id).await, Err(WriteWorkspaceError::NotFound)));
-    assert!(matches!(rename(&at, made.id, "Acme").await, Err(WriteWorkspaceError::NotFound)));
-    assert!(at.store().find_workspace(made.id).await.unwrap().is_none());
+async fn a_deleted_workspace_is_not_found_and_frees_its_name(at: Fixture) {
+    let created = create(&at, "Acme").await.unwrap();
+    delete(&at, created.id).await.unwrap();
+    assert!(matches!(delete(&at, created.id).await, Err(WriteWorkspaceError::NotFound)));
+    assert!(matches!(rename(&at, created.id, "Acme").await, Err(WriteWorkspaceError::NotFound)));
+    assert!(at.store().find_workspace(created.id).await.unwrap().is_none());
     let listed = at.store().list_workspaces(PageRequest::parse(None, None).unwrap()).await.unwrap();
     assert_eq!(listed.items.iter().map(|workspace| workspace.id).collect::<Vec<_>>(), [at.workspace.id]);
     let again = create(&at, "Acme").await.unwrap();
-    assert_ne!(again.id, made.id);
+    assert_ne!(again.id, created.id);
 }

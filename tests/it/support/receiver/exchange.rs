@@ -1,4 +1,4 @@
-//! One exchange on a connection: reading a request, and doing to its sender what the script says.
+//! One exchange on a connection: reads a request and performs the scripted behaviour.
 
 use std::io;
 use std::sync::OnceLock;
@@ -11,7 +11,7 @@ use tokio_rustls::server::TlsStream;
 
 use super::{Answer, Behaviour, GZIP_BOMB_BYTES, Received, Shared};
 
-/// The socket under a stream, for what only a socket can do.
+/// A stream that gives access to its socket.
 pub trait Wire: AsyncRead + AsyncWrite + Unpin {
     fn socket(&self) -> &TcpStream;
 }
@@ -69,7 +69,7 @@ pub struct Exchange<'a, W> {
 }
 
 impl<W: Wire> Exchange<'_, W> {
-    /// Whether the connection may carry another request.
+    /// Returns whether the connection may carry another request.
     pub async fn perform(&mut self, behaviour: Behaviour) -> io::Result<bool> {
         const PROMISE: &str = "HTTP/1.1 200 OK\r\ncontent-length: 1000000000\r\n\r\n";
         match behaviour {
@@ -161,7 +161,7 @@ impl<W: Wire> Exchange<'_, W> {
     }
 }
 
-/// Reads and forgets until the other side closes.
+/// Reads and discards until the other side closes.
 pub async fn until_hang_up(wire: &mut (impl AsyncRead + Unpin)) -> io::Result<()> {
     let mut buffer = [0; 1024];
     while wire.read(&mut buffer).await? > 0 {}

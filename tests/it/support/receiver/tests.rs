@@ -1,4 +1,4 @@
-//! The receivers do what they are told, seen through a raw TCP client.
+//! Tests of the receivers' behaviours through a raw TCP client.
 
 use super::exchange::gzip_bomb;
 use super::*;
@@ -9,7 +9,7 @@ async fn post(stream: &mut TcpStream, path: &str, body: &str) {
     stream.write_all((head + body).as_bytes()).await.unwrap();
 }
 
-/// Reads until `end` has come, or the connection ended.
+/// Reads until `end` or the end of the connection.
 async fn read_until(stream: &mut TcpStream, end: &str) -> io::Result<String> {
     let mut bytes = Vec::new();
     let reading = async {
@@ -23,7 +23,7 @@ async fn read_until(stream: &mut TcpStream, end: &str) -> io::Result<String> {
     bounded("an answer", reading).await.map(|()| String::from_utf8_lossy(&bytes).into_owned())
 }
 
-/// Posts to a receiver that does `behaviour`, and reads until `end`, the end of the connection or an error.
+/// Posts to a receiver with this behaviour. Reads until `end`, the end of the connection or an error.
 async fn provoke(behaviour: impl Into<Behaviour>, end: &str) -> (io::Result<String>, Receiver, TcpStream) {
     let receiver = Receiver::start().await;
     receiver.then(behaviour);
@@ -36,7 +36,7 @@ async fn provoke(behaviour: impl Into<Behaviour>, end: &str) -> (io::Result<Stri
 const NEVER: &str = "\0\0\0";
 
 #[tokio::test]
-async fn every_request_is_recorded_and_the_script_is_followed_in_order() {
+async fn requests_are_recorded_and_the_script_is_followed_in_order() {
     let receiver = Receiver::start().await;
     receiver.then(Behaviour::status(500)).then(Answer::status(202).header("x-a", "b").body("taken"));
     receiver.decide(|request| Behaviour::status(if request.path == "/gone" { 410 } else { 204 }));
@@ -152,7 +152,7 @@ async fn a_kept_connection_dies_as_the_next_request_arrives() {
 }
 
 #[tokio::test]
-async fn a_receiver_that_is_gone_refuses_and_can_come_back() {
+async fn a_stopped_receiver_refuses_and_can_come_back() {
     let receiver = Receiver::start().await;
     let address = receiver.address();
     receiver.stop().await;

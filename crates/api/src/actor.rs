@@ -1,0 +1,22 @@
+//! How an actor is shown: in audit entries, and as the caller's own principal.
+
+use serde::Serialize;
+
+use postrider_domain::audit::Actor;
+use postrider_domain::id::ApiKeyId;
+
+#[derive(Serialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum ActorView {
+    ApiKey { id: ApiKeyId },
+    CommandLine,
+}
+
+impl From<Actor> for ActorView {
+    fn from(actor: Actor) -> Self {
+        match actor {
+            Actor::ApiKey(id) => Self::ApiKey { id },
+            Actor::CommandLine => Self::CommandLine,
+        }
+    }
+}

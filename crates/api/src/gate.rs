@@ -1,0 +1,102 @@
+//! The gates that a request passes before its handler runs, in this order: request id, key, rate limit, API version,
+//! scope. After them the handler reads the body and begins the write.
+//!
+//! Two layers hold them. [`finish`] is the outermost and covers every request, unknown paths included. [`admit`] covers
+//! one route and enforces what that [`Route`](super::route::Route) states, so no handler can forget it.
+
+use std::sync::Arc;
+
+use axum::extract::{Request, State};
+use axum::middleware::Next;
+use axum::response::Response;
+use http::header::{ALLOW, AUTHORIZATION, CACHE_CONTROL};
+use http::{HeaderMap, HeaderName, HeaderValue};
+
+use postrider_domain::access::Principal;
+use postrider_domain::event::API_VERSION;
+use postrider_domain::id::RequestId;
+use postrider_domain::rate_limit::RateBucket;
+use postrider_service::ServiceError;
+
+use super::access::Access;
+use super::app::App;
+use super::error::{self, Failure};
+use super::rate_limit::CountedRate;
+
+/// What [`admit`] enforces for one route.
+#[derive(Clone)]
+pub struct RouteGate {
+    pub app: Arc<App>,
+    pub access: Access,
+    pub bucket: RateBucket,
+}
+
+/// Admits a request to its handler, with its [`Principal`] in the extensions.
+///
+/// # Errors
+/// Without a valid key, above the rate limit, with another API version, or without the scope.
+pub async fn admit(State(gate): State<RouteGate>, mut request: Request, next: Next) -> Result<Response, Failure> {
+    let RouteGate { app, access, bucket } = gate;
+    if access == Access::Public {
+        return Ok(next.run(request).await);
+    }
+    let (request_id, counted) = (request.extensions().get().copied(), request.extensions().get::<CountedRate>());
+    let principal = app.service.authenticate(bearer(request.headers())?).await?;
+    if let Some(outcome) = app.service.count_request(&principal, bucket) {
+        let (Ok(rate) | Err(rate)) = outcome;
+        if let Some(counted) = counted {
+            counted.set(rate);
+        }
+        if outcome.is_err() {
+            return Err(ServiceError::RateLimited { bucket, limit: rate.limit, retry_after: rate.reset }.into());
+        }
+    }
+    check_version(&app, request.headers())?;
+    access.check(&principal)?;
+    request.extensions_mut().insert(Principal { request_id, ..principal });
+    Ok(next.run(request).await)
+}
+
+/// Gives the request its id, and the answer the headers that every answer carries. Renders the error if there is one.
+pub async fn finish(State(app): State<Arc<App>>, mut request: Request, next: Next) -> Response {
+    let id = RequestId::from_letters(app.service.random().alphanumeric());
+    let counted = CountedRate::default();
+    request.extensions_mut().insert(id);
+    request.extensions_mut().insert(counted.clone());
+    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    let mut response = next.run(request).await;
+    if let Some(error) = response.extensions_mut().remove::<Arc<ServiceError>>() {
+        error::log(&error, id, &method, &path);
+        let allow = response.headers_mut().remove(ALLOW);
+        response = error::render(&error, id, &app.errors_page);
+        if let Some(allow) = allow {
+            response.headers_mut().insert(ALLOW, allow);
+        }
+    }
+    let headers = response.headers_mut();
+    headers.insert(app.version_header.clone(), HeaderValue::from_static(API_VERSION));
+    if let Ok(value) = HeaderValue::from_str(&id.to_string()) {
+        headers.insert(HeaderName::from_static("x-request-id"), value);
+    }
+    counted.write_headers(headers);
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    tracing::debug!(request_id = %id, %method, path, status = response.status().as_u16(), "request answered");
+    response
+}
+
+fn bearer(headers: &HeaderMap) -> Result<&str, ServiceError> {
+    let header = headers.get(AUTHORIZATION).ok_or(ServiceError::InvalidToken)?;
+    let text = header.to_str().map_err(|_| ServiceError::InvalidToken)?;
+    match text.split_once(' ') {
+        Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => Ok(token.trim()),
+        _ => Err(ServiceError::InvalidToken),
+    }
+}
+
+fn check_version(app: &App, headers: &HeaderMap) -> Result<(), ServiceError> {
+    match headers.get(&app.version_header) {
+        None => Ok(()),
+        Some(version) if version.as_bytes() == API_VERSION.as_bytes() => Ok(()),
+        Some(_) => Err(ServiceError::VersionUnsupported),
+    }
+}

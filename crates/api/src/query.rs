@@ -1,0 +1,55 @@
+//! Reading the parameters of a query string.
+
+use std::collections::BTreeMap;
+
+use http::Uri;
+
+use postrider_domain::page::PageRequest;
+use postrider_service::ServiceError;
+
+/// The parameters of a query string. Each is taken out once; `finish` reports all faults together.
+pub struct Query {
+    parameters: BTreeMap<String, String>,
+    faults: Vec<(String, String)>,
+}
+
+impl Query {
+    pub fn parse(uri: &Uri) -> Self {
+        let mut query = Self { parameters: BTreeMap::new(), faults: Vec::new() };
+        for (name, value) in url::form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes()) {
+            if query.parameters.insert(name.to_string(), value.into_owned()).is_some() {
+                query.faults.push((name.into_owned(), "is given twice in the query".to_owned()));
+            }
+        }
+        query
+    }
+
+    /// `limit` and `cursor`.
+    ///
+    /// # Errors
+    /// When one of them is out of range.
+    pub fn page(&mut self) -> Result<PageRequest, ServiceError> {
+        let (limit, cursor) = (self.parameters.remove("limit"), self.parameters.remove("cursor"));
+        Ok(PageRequest::parse(limit.as_deref(), cursor.as_deref())?)
+    }
+
+    /// A parameter that may be absent.
+    pub fn optional<T, E: std::fmt::Display>(
+        &mut self,
+        name: &str,
+        parse: impl FnOnce(&str) -> Result<T, E>,
+    ) -> Option<T> {
+        let text = self.parameters.remove(name)?;
+        parse(&text).map_err(|error| self.faults.push((name.to_owned(), error.to_string()))).ok()
+    }
+
+    /// Call this after the last parameter was taken.
+    ///
+    /// # Errors
+    /// All faults, including parameters that were not taken.
+    pub fn finish(mut self) -> Result<(), ServiceError> {
+        let unknown = self.parameters.into_keys().map(|name| (name, "is not a known parameter".to_owned()));
+        self.faults.extend(unknown);
+        if self.faults.is_empty() { Ok(()) } else { Err(ServiceError::InvalidRequest { parameters: self.faults }) }
+    }
+}

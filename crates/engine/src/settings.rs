@@ -1,0 +1,49 @@
+//! What the engine is started with. The composition root fills it in; nothing here reads a setting.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use postrider_crypto::{MasterKey, Random};
+use postrider_domain::event_type::Brand;
+use postrider_domain::limits;
+use postrider_domain::retry_schedule::RetrySchedule;
+use postrider_domain::time::Clock;
+use postrider_egress::Transport;
+use postrider_store::EngineStore;
+
+/// What the engine needs from the rest of the process.
+pub struct EngineParts {
+    pub store: Arc<dyn EngineStore>,
+    pub transport: Arc<dyn Transport>,
+    pub clock: Arc<dyn Clock>,
+    pub master_key: Arc<MasterKey>,
+    pub random: Random,
+    pub settings: EngineSettings,
+}
+
+#[derive(Clone, Debug)]
+pub struct EngineSettings {
+    pub brand: Brand,
+    pub schedule: RetrySchedule,
+    /// For one exchange with a receiver, from the look-up to the end of the body. An endpoint may set its own.
+    pub attempt_deadline: Duration,
+    /// How long the log keeps finished deliveries and their events.
+    pub retention: Duration,
+    /// Attempts in flight at once.
+    pub slots: usize,
+    /// Attempts in flight at once to one endpoint, from all nodes together.
+    pub slots_per_endpoint: usize,
+}
+
+impl Default for EngineSettings {
+    fn default() -> Self {
+        Self {
+            brand: Brand::default(),
+            schedule: RetrySchedule::default(),
+            attempt_deadline: limits::ATTEMPT_DEADLINE,
+            retention: limits::RETENTION,
+            slots: limits::SLOTS,
+            slots_per_endpoint: limits::SLOTS_PER_ENDPOINT,
+        }
+    }
+}

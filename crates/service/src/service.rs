@@ -1,0 +1,78 @@
+//! The handle that front doors hold. Its verbs are in the files of their nouns.
+
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex};
+
+use postrider_crypto::{MacKey, MasterKey, Random};
+use postrider_domain::endpoint::OpaqueId;
+use postrider_domain::event_type::Catalogue;
+use postrider_domain::idempotency::IdempotencyScope;
+use postrider_domain::rate_limit::RateLimits;
+use postrider_domain::target::TargetGuard;
+use postrider_domain::time::Clock;
+use postrider_store::{EndpointLimits, ServiceStore, Store};
+
+use crate::key_cache::KeyCache;
+use crate::misfit::MisfitLog;
+use crate::rate_limiter::RateLimiter;
+
+/// What a [`Service`] is made of.
+pub struct ServiceParts {
+    pub store: Arc<dyn Store>,
+    pub guard: Arc<dyn TargetGuard>,
+    pub master_key: Arc<MasterKey>,
+    pub catalogue: Arc<Catalogue>,
+    pub clock: Arc<dyn Clock>,
+    pub random: Random,
+    pub endpoint_limits: EndpointLimits,
+    pub rate_limits: RateLimits,
+}
+
+/// What callers may do. Each verb checks the scopes of its principal.
+pub struct Service {
+    pub(crate) store: Arc<dyn ServiceStore>,
+    pub(crate) guard: Arc<dyn TargetGuard>,
+    pub(crate) master_key: Arc<MasterKey>,
+    pub(crate) catalogue: Arc<Catalogue>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) random: Random,
+    pub(crate) endpoint_limits: EndpointLimits,
+    pub(crate) api_key_hash: MacKey,
+    pub(crate) keys: KeyCache,
+    pub(crate) rates: RateLimiter,
+    pub(crate) misfits: MisfitLog,
+    /// The idempotency keys of the writes that this process is working on.
+    pub(crate) in_flight: Mutex<HashSet<(IdempotencyScope, OpaqueId)>>,
+}
+
+impl Service {
+    pub(crate) fn new(parts: ServiceParts) -> Self {
+        let ServiceParts { store, guard, master_key, catalogue, clock, random, endpoint_limits, rate_limits } = parts;
+        Self {
+            api_key_hash: master_key.mac_key("api key hash"),
+            store,
+            guard,
+            master_key,
+            catalogue,
+            clock,
+            random,
+            endpoint_limits,
+            keys: KeyCache::default(),
+            rates: RateLimiter::new(rate_limits),
+            misfits: MisfitLog::default(),
+            in_flight: Mutex::default(),
+        }
+    }
+
+    pub fn catalogue(&self) -> &Catalogue {
+        &self.catalogue
+    }
+
+    pub fn clock(&self) -> &dyn Clock {
+        self.clock.as_ref()
+    }
+
+    pub fn random(&self) -> &Random {
+        &self.random
+    }
+}

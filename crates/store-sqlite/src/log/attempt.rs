@@ -1,0 +1,83 @@
+//! The attempts of a delivery.
+//!
+//! Writes `attempts`. Only retention removes rows (`upkeep/retention.rs`).
+
+use bytes::Bytes;
+use rusqlite::{Row, params};
+
+use postrider_domain::attempt::{Attempt, AttemptOutcome, AttemptPhases};
+use postrider_domain::id::{DeliveryId, RowKey};
+use postrider_domain::time::Timestamp;
+use postrider_store::column::{headers_from_text, headers_to_text};
+
+use crate::machinery::column::{coded, unexpected};
+use crate::machinery::reader::ReadTx;
+use crate::machinery::writer::WriteTx;
+
+pub const INSERT_ATTEMPT: &str =
+    "INSERT INTO attempts (delivery_key, number, started_at, duration_ms, outcome, request_headers,
+                           response_status, response_headers, response_body, error, next_attempt_at,
+                           dns_ms, connect_ms, tls_ms, first_byte_ms, connection_reused)
+     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)";
+
+pub fn insert(tx: &WriteTx<'_>, delivery_key: RowKey, attempt: &Attempt) -> Result<(), rusqlite::Error> {
+    let phases = attempt.phases.unwrap_or_default();
+    tx.connection.prepare_cached(INSERT_ATTEMPT)?.execute(params![
+        delivery_key.as_i64(),
+        attempt.number,
+        attempt.started_at.millis(),
+        attempt.duration_ms,
+        attempt.outcome.code(),
+        headers_to_text(&attempt.request_headers),
+        attempt.response_status,
+        headers_to_text(&attempt.response_headers),
+        attempt.response_body.as_deref(),
+        attempt.error,
+        attempt.next_attempt_at.map(Timestamp::millis),
+        phases.dns_ms,
+        phases.connect_ms,
+        phases.tls_ms,
+        phases.first_byte_ms,
+        attempt.phases.map(|phases| phases.connection_reused),
+    ])?;
+    Ok(())
+}
+
+/// All attempts of a delivery, the first one first.
+pub fn list(tx: ReadTx<'_>, id: DeliveryId) -> Result<Vec<Attempt>, rusqlite::Error> {
+    tx.connection
+        .prepare_cached("SELECT * FROM attempts WHERE delivery_key = ?1 ORDER BY number")?
+        .query_map([id.key().as_i64()], attempt_from_row)?
+        .collect()
+}
+
+fn attempt_from_row(row: &Row<'_>) -> Result<Attempt, rusqlite::Error> {
+    Ok(Attempt {
+        number: row.get("number")?,
+        started_at: Timestamp::from_millis(row.get("started_at")?),
+        duration_ms: row.get("duration_ms")?,
+        outcome: coded(row, "outcome", AttemptOutcome::from_code)?,
+        response_status: row.get("response_status")?,
+        request_headers: headers_from_column(row, "request_headers")?,
+        response_headers: headers_from_column(row, "response_headers")?,
+        response_body: row.get::<_, Option<Vec<u8>>>("response_body")?.map(Bytes::from),
+        error: row.get("error")?,
+        next_attempt_at: row.get::<_, Option<i64>>("next_attempt_at")?.map(Timestamp::from_millis),
+        phases: phases_from_row(row)?,
+    })
+}
+
+fn phases_from_row(row: &Row<'_>) -> Result<Option<AttemptPhases>, rusqlite::Error> {
+    let Some(connection_reused) = row.get("connection_reused")? else { return Ok(None) };
+    Ok(Some(AttemptPhases {
+        dns_ms: row.get("dns_ms")?,
+        connect_ms: row.get("connect_ms")?,
+        tls_ms: row.get("tls_ms")?,
+        first_byte_ms: row.get("first_byte_ms")?,
+        connection_reused,
+    }))
+}
+
+fn headers_from_column(row: &Row<'_>, column: &'static str) -> Result<Vec<(String, String)>, rusqlite::Error> {
+    headers_from_text(row.get_ref(column)?.as_str_or_null()?).ok_or_else(|| unexpected(column))
+}

@@ -1,0 +1,238 @@
+//! The delivery log: a delivery, its end, and pages of both.
+//!
+//! Writes `deliveries`. Only retention removes rows (`upkeep/retention.rs`).
+
+use rusqlite::{OptionalExtension, Row, params, params_from_iter};
+
+use postrider_domain::delivery::{Delivery, DeliveryCause, DeliveryFilter, DeliveryStatus, EndReason};
+use postrider_domain::event_type::EventTypeName;
+use postrider_domain::id::{DeliveryId, EventId, RowKey, StoreTag};
+use postrider_domain::limits;
+use postrider_domain::page::{Page, PageRequest};
+use postrider_domain::tenant::Tenant;
+use postrider_domain::time::Timestamp;
+use postrider_store::Walk;
+use postrider_store::column::{mode_code, mode_from_code};
+use postrider_store::publish::delivery::NewDelivery;
+use postrider_store::queue::order::NOT_YET;
+
+use super::conditions::Conditions;
+use crate::machinery::column::{coded, parsed, unexpected};
+use crate::machinery::reader::ReadTx;
+use crate::machinery::writer::WriteTx;
+use crate::queue::enqueue::enqueue;
+
+pub const INSERT_DELIVERY: &str =
+    "INSERT INTO deliveries (key, workspace_key, endpoint_key, event_key, mode, status, reason, cause, retry_of,
+                             completed_at)
+     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)";
+
+pub const FINISH_DELIVERY: &str =
+    "UPDATE deliveries SET status = ?2, reason = ?3, attempts = ?4, completed_at = ?5 WHERE key = ?1";
+
+/// Writes a delivery to the log and, unless it is skipped, to the queue.
+pub fn insert(tx: &mut WriteTx<'_>, new: &NewDelivery) -> Result<(), rusqlite::Error> {
+    let status = if new.skipped.is_some() { DeliveryStatus::Skipped } else { DeliveryStatus::Pending };
+    tx.connection.prepare_cached(INSERT_DELIVERY)?.execute(params![
+        new.key.as_i64(),
+        new.lane.workspace_key.as_i64(),
+        new.lane.endpoint_key.as_i64(),
+        new.event_key.as_i64(),
+        mode_code(new.mode),
+        status.code(),
+        new.skipped.map(EndReason::code),
+        new.cause.code(),
+        new.retry_of.map(RowKey::as_i64),
+        new.skipped.map(|_| tx.now.millis()),
+    ])?;
+    if new.skipped.is_some() {
+        return Ok(());
+    }
+    enqueue(tx, new)
+}
+
+pub fn finish(
+    tx: &WriteTx<'_>,
+    key: RowKey,
+    status: DeliveryStatus,
+    reason: Option<EndReason>,
+    attempts: u32,
+) -> Result<(), rusqlite::Error> {
+    tx.connection.prepare_cached(FINISH_DELIVERY)?.execute(params![
+        key.as_i64(),
+        status.code(),
+        reason.map(EndReason::code),
+        attempts,
+        tx.now.millis(),
+    ])?;
+    Ok(())
+}
+
+const DELIVERY_COLUMNS: &str =
+    "SELECT d.key, d.event_key, e.type, ep.id AS endpoint_id, e.project_id, d.mode, d.status, d.reason, d.cause,
+            d.retry_of, COALESCE(q.attempts, d.attempts) AS attempts, d.completed_at, q.due_at, q.claim_token,
+            EXISTS (SELECT 1 FROM ordered_lanes WHERE blocked_by = d.key) AS is_blocking";
+
+const DELIVERY_TABLES: &str = "FROM deliveries d
+     JOIN events e ON e.key = d.event_key
+     JOIN endpoints ep ON ep.key = d.endpoint_key
+     LEFT JOIN due q ON q.delivery_key = d.key";
+
+fn delivery_from_row(row: &Row<'_>, tag: StoreTag) -> Result<Delivery, rusqlite::Error> {
+    let claimed = row.get::<_, Option<i64>>("claim_token")?.is_some();
+    let due_at = row.get::<_, Option<i64>>("due_at")?.map(Timestamp::from_millis);
+    Ok(Delivery {
+        id: DeliveryId::new(RowKey::from_i64(row.get("key")?), tag),
+        event_id: EventId::new(RowKey::from_i64(row.get("event_key")?), tag),
+        event_type: EventTypeName::from_stored(row.get_ref("type")?.as_str()?),
+        endpoint_id: parsed(row, "endpoint_id")?,
+        project_id: row.get("project_id")?,
+        mode: coded(row, "mode", mode_from_code)?,
+        status: coded(row, "status", DeliveryStatus::from_code)?,
+        reason: row
+            .get::<_, Option<i64>>("reason")?
+            .map(|code| EndReason::from_code(code).ok_or_else(|| unexpected("deliveries.reason")))
+            .transpose()?,
+        cause: coded(row, "cause", DeliveryCause::from_code)?,
+        retry_of: row.get::<_, Option<i64>>("retry_of")?.map(|key| DeliveryId::new(RowKey::from_i64(key), tag)),
+        attempt_count: row.get("attempts")?,
+        next_attempt_at: due_at.filter(|at| !claimed && *at != NOT_YET),
+        completed_at: row.get::<_, Option<i64>>("completed_at")?.map(Timestamp::from_millis),
+        is_blocking: row.get("is_blocking")?,
+    })
+}
+
+/// A page of the log. A filter that passes few rows could walk a large log from end to end. So such a page looks at a
+/// bounded number of rows, and says where the next page begins even when it found few.
+pub fn list(
+    tx: ReadTx<'_>,
+    tenant: Tenant,
+    filter: &DeliveryFilter,
+    page: PageRequest,
+) -> Result<Page<Delivery>, rusqlite::Error> {
+    let walk = Walk::of(filter);
+    let key = key_of(walk);
+    let range = KeyRange::of(filter, page);
+    let cut = find_cut(tx, tenant, filter, range)?;
+    let mut conditions = Conditions::default();
+    conditions.and("d.workspace_key = ?", tenant.workspace.as_i64());
+    conditions.and(&format!("{key} < ?"), range.before.as_i64());
+    conditions.and(&format!("{key} >= ?"), cut.map_or(range.since, RowKey::as_i64));
+    if let Some(endpoint) = filter.endpoint_id {
+        conditions.and(ENDPOINT_IS, endpoint.to_string());
+    }
+    if let Some(event) = filter.event_id {
+        // The id of an event in another store matches nothing here.
+        let key = if event.tag() == tx.tag { event.key().as_i64() } else { -1 };
+        conditions.and("d.event_key = ?", key);
+    }
+    if let Some(event_type) = &filter.event_type {
+        conditions.and("e.type = ?", event_type.as_str().to_owned());
+    }
+    if let Some(status) = filter.status {
+        // A number in the text, so that the planner sees which partial index fits.
+        conditions.and_text(&format!("d.status = {}", status.code()));
+    }
+    conditions.push(i64::from(page.limit()) + 1);
+    let Conditions { text, values } = conditions;
+    let sql = format!("{DELIVERY_COLUMNS} {} WHERE {text} ORDER BY {key} DESC LIMIT ?", tables_of(walk));
+    let items = tx
+        .connection
+        .prepare_cached(&sql)?
+        .query_map(params_from_iter(values), |row| delivery_from_row(row, tx.tag))?
+        .collect::<Result<Vec<_>, _>>()?;
+    let page = page.cut(items, |delivery| delivery.id.key());
+    Ok(Page { next: page.next.or(cut), ..page })
+}
+
+/// One delivery without its attempts.
+pub fn find_one(tx: ReadTx<'_>, workspace: RowKey, id: DeliveryId) -> Result<Option<Delivery>, rusqlite::Error> {
+    if id.tag() != tx.tag {
+        return Ok(None);
+    }
+    let sql = format!("{DELIVERY_COLUMNS} {DELIVERY_TABLES} WHERE d.key = ?1 AND d.workspace_key = ?2");
+    tx.connection
+        .prepare_cached(&sql)?
+        .query_row(params![id.key().as_i64(), workspace.as_i64()], |row| delivery_from_row(row, tx.tag))
+        .optional()
+}
+
+const ENDPOINT_IS: &str = "d.endpoint_key = (SELECT key FROM endpoints WHERE id = ?)";
+
+/// The rows that a page may show: `since` included, `before` not.
+#[derive(Clone, Copy)]
+struct KeyRange {
+    since: i64,
+    before: RowKey,
+}
+
+impl KeyRange {
+    fn of(filter: &DeliveryFilter, page: PageRequest) -> Self {
+        Self {
+            since: filter.since.map_or(i64::MIN, |since| RowKey::first_at(since).as_i64()),
+            before: filter.until.map_or(page.before(), |until| page.before().min(RowKey::first_at(until))),
+        }
+    }
+}
+
+/// The tables of a page.
+// Differs from PostgreSQL: the index is fixed. The planner has no statistics here, and might choose another.
+fn tables_of(walk: Walk) -> String {
+    let (first, queue) = match walk {
+        Walk::Queue => ("due q CROSS JOIN deliveries d ON d.key = q.delivery_key".to_owned(), ""),
+        _ => (format!("deliveries d INDEXED BY {}", index_of(walk)), " LEFT JOIN due q ON q.delivery_key = d.key"),
+    };
+    format!("FROM {first} JOIN events e ON e.key = d.event_key JOIN endpoints ep ON ep.key = d.endpoint_key{queue}")
+}
+
+const fn index_of(walk: Walk) -> &'static str {
+    match walk {
+        Walk::OfEvent => "deliveries_by_event",
+        Walk::Queue => "",
+        Walk::Unusual => "deliveries_unusual",
+        Walk::OfEndpoint => "deliveries_by_endpoint",
+        Walk::OfWorkspace => "deliveries_by_workspace",
+    }
+}
+
+const fn key_of(walk: Walk) -> &'static str {
+    if matches!(walk, Walk::Queue) { "q.delivery_key" } else { "d.key" }
+}
+
+/// The oldest row that a sparse page looks at. `None` if there are no more rows behind it.
+fn find_cut(
+    tx: ReadTx<'_>,
+    tenant: Tenant,
+    filter: &DeliveryFilter,
+    range: KeyRange,
+) -> Result<Option<RowKey>, rusqlite::Error> {
+    let walk = Walk::of(filter);
+    if !walk.is_sparse(filter) {
+        return Ok(None);
+    }
+    let key = key_of(walk);
+    let mut conditions = Conditions::default();
+    conditions.and(&format!("{key} >= ?"), range.since);
+    conditions.and(&format!("{key} < ?"), range.before.as_i64());
+    let table = match walk {
+        Walk::Queue => "due q".to_owned(),
+        _ => format!("deliveries d INDEXED BY {}", index_of(walk)),
+    };
+    match (walk, filter) {
+        (Walk::Unusual, DeliveryFilter { status: Some(status), .. }) => {
+            conditions.and_text(&format!("d.status = {}", status.code()));
+            conditions.and("d.workspace_key = ?", tenant.workspace.as_i64());
+        }
+        (Walk::OfEndpoint, DeliveryFilter { endpoint_id: Some(endpoint), .. }) => {
+            conditions.and(ENDPOINT_IS, endpoint.to_string());
+        }
+        (Walk::Queue, _) => {}
+        _ => conditions.and("d.workspace_key = ?", tenant.workspace.as_i64()),
+    }
+    conditions.push(limits::LOG_ROWS_PER_PAGE);
+    let Conditions { text, values } = conditions;
+    tx.connection
+        .prepare_cached(&format!("SELECT {key} FROM {table} WHERE {text} ORDER BY {key} DESC LIMIT 1 OFFSET ?"))?
+        .query_row(params_from_iter(values), |row| Ok(RowKey::from_i64(row.get(0)?)))
+        .optional()
+}

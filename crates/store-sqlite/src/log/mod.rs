@@ -1,0 +1,66 @@
+//! The log: events, deliveries with their attempts, and the audit log.
+
+use async_trait::async_trait;
+
+use postrider_domain::attempt::Attempt;
+use postrider_domain::audit::{AuditEntry, AuditFilter};
+use postrider_domain::delivery::{Delivery, DeliveryFilter};
+use postrider_domain::event::{Event, EventDetail, EventFilter};
+use postrider_domain::id::{DeliveryId, EventId, RowKey};
+use postrider_domain::page::{Page, PageRequest};
+use postrider_domain::tenant::Tenant;
+use postrider_store::{Log, StoreError};
+
+use crate::SqliteStore;
+
+pub mod attempt;
+pub mod audit;
+mod conditions;
+pub mod delivery;
+mod event;
+
+#[async_trait]
+impl Log for SqliteStore {
+    async fn list_events(
+        &self,
+        tenant: Tenant,
+        filter: EventFilter,
+        page: PageRequest,
+    ) -> Result<Page<Event>, StoreError> {
+        self.read(move |tx| event::list(tx, tenant, &filter, page)).await
+    }
+
+    async fn find_event(&self, tenant: Tenant, id: EventId) -> Result<Option<EventDetail>, StoreError> {
+        self.read(move |tx| event::find(tx, tenant, id)).await
+    }
+
+    async fn list_deliveries(
+        &self,
+        tenant: Tenant,
+        filter: DeliveryFilter,
+        page: PageRequest,
+    ) -> Result<Page<Delivery>, StoreError> {
+        self.read(move |tx| delivery::list(tx, tenant, &filter, page)).await
+    }
+
+    async fn find_delivery(
+        &self,
+        tenant: Tenant,
+        id: DeliveryId,
+    ) -> Result<Option<(Delivery, Vec<Attempt>)>, StoreError> {
+        self.read(move |tx| {
+            let Some(delivery) = delivery::find_one(tx, tenant.workspace, id)? else { return Ok(None) };
+            Ok(Some((delivery, attempt::list(tx, id)?)))
+        })
+        .await
+    }
+
+    async fn list_audit(
+        &self,
+        workspace: Option<RowKey>,
+        filter: AuditFilter,
+        page: PageRequest,
+    ) -> Result<Page<AuditEntry>, StoreError> {
+        self.read(move |tx| audit::list(tx, workspace, &filter, page)).await
+    }
+}

@@ -1,0 +1,115 @@
+//! The database file: its path, the settings of a connection, and the migrations.
+
+use std::fs::{File, OpenOptions};
+use std::path::{Path, PathBuf};
+
+use refinery::{Migration, Runner};
+use rusqlite::Connection;
+
+use postrider_store::OpenError;
+
+/// Each migration as `(name, SQL)`. Forward only, and never edited once released.
+const MIGRATIONS: &[(&str, &str)] = &[
+    ("V1__first", include_str!("../../../../migrations/sqlite/0001_first.sql")),
+    ("V2__attempt_phases", include_str!("../../../../migrations/sqlite/0002_attempt_phases.sql")),
+    ("V3__endpoint_options", include_str!("../../../../migrations/sqlite/0003_endpoint_options.sql")),
+    ("V4__ordering", include_str!("../../../../migrations/sqlite/0004_ordering.sql")),
+    ("V5__endpoint_health", include_str!("../../../../migrations/sqlite/0005_endpoint_health.sql")),
+];
+
+pub fn database_path(directory: &Path) -> PathBuf {
+    directory.join("postrider.db")
+}
+
+/// Opens a connection with the settings that every connection needs.
+pub fn connect(database: &Path) -> Result<Connection, rusqlite::Error> {
+    let connection = Connection::open(database)?;
+    connection.set_prepared_statement_cache_capacity(256);
+    connection.execute_batch(
+        "PRAGMA journal_mode = WAL;
+         PRAGMA synchronous = FULL;
+         PRAGMA foreign_keys = ON;
+         PRAGMA wal_autocheckpoint = 0;
+         PRAGMA busy_timeout = 5000;
+         PRAGMA temp_store = MEMORY;
+         PRAGMA cache_size = -16384;",
+    )?;
+    Ok(connection)
+}
+
+/// Lets the writer's connection commit without a flush, and opens the write-ahead log, which `sync.rs` flushes instead.
+pub fn open_log_for_flushing(writer: &Connection, database: &Path) -> Result<File, OpenError> {
+    // The log exists from the first write until the last connection closes.
+    writer
+        .execute_batch("PRAGMA synchronous = NORMAL; BEGIN IMMEDIATE; COMMIT;")
+        .map_err(|error| OpenError::Database(error.into()))?;
+    let path = database.with_extension("db-wal");
+    let fault = |source| OpenError::Directory { path: path.display().to_string(), source };
+    OpenOptions::new().read(true).write(true).open(&path).map_err(fault)
+}
+
+/// Brings the schema up to date. Refuses a database that a newer version made.
+pub fn migrate(connection: &mut Connection) -> Result<(), OpenError> {
+    let failed = |error: refinery::Error| OpenError::Migration(error.into());
+    let migrations = MIGRATIONS
+        .iter()
+        .map(|(name, sql)| Migration::unapplied(name, sql))
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(failed)?;
+    Runner::new(&migrations).set_abort_missing(true).set_abort_divergent(true).run(connection).map_err(failed)?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_schema_newer_than_the_program_is_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut connection = connect(&database_path(directory.path())).unwrap();
+        migrate(&mut connection).unwrap();
+        migrate(&mut connection).unwrap();
+        connection
+            .execute(
+                "INSERT INTO refinery_schema_history (version, name, applied_on, checksum)
+                 SELECT version + 1000, 'later', applied_on, '1' FROM refinery_schema_history",
+                [],
+            )
+            .unwrap();
+        assert!(matches!(migrate(&mut connection), Err(OpenError::Migration(_))));
+    }
+
+    #[test]
+    fn rows_of_the_first_schema_survive_the_later_migrations() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut connection = connect(&database_path(directory.path())).unwrap();
+        let first: Vec<Migration> =
+            MIGRATIONS[..1].iter().map(|(name, sql)| Migration::unapplied(name, sql).unwrap()).collect();
+        Runner::new(&first).run(&mut connection).unwrap();
+        connection
+            .execute_batch(
+                "INSERT INTO workspaces (key, id, name) VALUES (1, 'org_0000000000000000', 'w');
+                 INSERT INTO endpoints (key, id, workspace_key, name, url, events, is_active, secret_version,
+                                        secret_last4, updated_at)
+                     VALUES (2, 'whe_0000000000000000', 1, 'n', 'https://example.com/', 'post.created', 1, 1,
+                             '0000', 0);
+                 INSERT INTO due (delivery_key, lane_key, event_key, due_at, mode, cause, secret_version)
+                     VALUES (4, 2, 3, 7, 0, 0, 1);
+                 INSERT INTO lanes (lane_key, workspace_key, next_at) VALUES (2, 1, 7);
+                 INSERT INTO attempts (delivery_key, number, started_at, duration_ms, outcome) VALUES (4, 1, 0, 0, 1);",
+            )
+            .unwrap();
+        migrate(&mut connection).unwrap();
+        let kept: (i64, Option<i64>, Option<i64>, Option<i64>) = connection
+            .query_row(
+                "SELECT ordering, sequence, not_before, paused_since FROM endpoints
+                 JOIN lanes ON lanes.lane_key = endpoints.key JOIN due ON due.lane_key = endpoints.key
+                 JOIN attempts ON attempts.delivery_key = due.delivery_key",
+                [],
+                |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)),
+            )
+            .unwrap();
+        assert_eq!(kept, (0, None, None, None), "without order, and neither delayed nor paused");
+    }
+}

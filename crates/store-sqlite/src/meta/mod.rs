@@ -1,0 +1,73 @@
+//! The store's own facts: its tag, its keys, named values, and its event catalogue.
+//!
+//! Writes `meta`.
+
+use async_trait::async_trait;
+use rusqlite::{Connection, OptionalExtension, params};
+
+use postrider_domain::id::{RowKey, StoreTag};
+use postrider_store::{CatalogueAdoption, Meta, NewCatalogue, StoreError, copy};
+
+use crate::SqliteStore;
+use crate::machinery::column;
+use crate::machinery::writer::JobSize;
+
+mod catalogue;
+
+#[async_trait]
+impl Meta for SqliteStore {
+    fn tag(&self) -> StoreTag {
+        self.tag
+    }
+
+    fn next_key(&self) -> RowKey {
+        self.keys.next(self.clock.now())
+    }
+
+    fn enable_operational_events(&self, workspace: RowKey) {
+        if let Some(writer) = &self.writer {
+            writer.enable_operational_events(workspace);
+        }
+    }
+
+    async fn check(&self) -> Result<(), StoreError> {
+        self.read(|tx| tx.connection.query_row("SELECT 1", [], |_row| Ok(()))).await?;
+        self.write(JobSize::ONE_ROW, |_tx| Ok(())).await
+    }
+
+    async fn meta(&self, name: &'static str) -> Result<Option<Vec<u8>>, StoreError> {
+        self.read(move |tx| {
+            tx.connection.query_row("SELECT value FROM meta WHERE name = ?1", [name], |row| row.get(0)).optional()
+        })
+        .await
+    }
+
+    async fn meta_or_insert(&self, name: &'static str, value: Vec<u8>) -> Result<Vec<u8>, StoreError> {
+        self.write(JobSize::ONE_ROW, move |tx| meta_or_insert(tx.connection, name, &value)).await
+    }
+
+    async fn adopt_catalogue(&self, new: NewCatalogue) -> Result<CatalogueAdoption, StoreError> {
+        self.write(JobSize::ONE_ROW, move |tx| catalogue::adopt(tx, &new)).await
+    }
+
+    async fn catalogue(&self) -> Result<Option<String>, StoreError> {
+        self.read(|tx| Ok(catalogue::find_newest(tx.connection)?.map(|stored| stored.text))).await
+    }
+}
+
+/// The store's tag. Stores `if_new` first if it has none.
+pub fn store_tag(connection: &Connection, if_new: StoreTag) -> Result<StoreTag, rusqlite::Error> {
+    let stored = meta_or_insert(connection, "store_tag", &if_new.as_u32().to_be_bytes())?;
+    let bytes: [u8; 4] = stored.try_into().map_err(|_| column::unexpected("meta.store_tag"))?;
+    Ok(StoreTag::from_u32(u32::from_be_bytes(bytes)))
+}
+
+pub fn is_unfinished_copy(connection: &Connection) -> Result<bool, rusqlite::Error> {
+    connection.query_row("SELECT EXISTS (SELECT 1 FROM meta WHERE name = ?1)", [copy::UNFINISHED], |row| row.get(0))
+}
+
+fn meta_or_insert(connection: &Connection, name: &str, value: &[u8]) -> Result<Vec<u8>, rusqlite::Error> {
+    connection
+        .execute("INSERT INTO meta (name, value) VALUES (?1, ?2) ON CONFLICT DO NOTHING", params![name, value])?;
+    connection.query_row("SELECT value FROM meta WHERE name = ?1", [name], |row| row.get(0))
+}

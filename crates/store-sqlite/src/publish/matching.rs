@@ -1,0 +1,145 @@
+//! The writer's cache of endpoints: those of a workspace, which an event is matched against, and the target of each
+//! endpoint.
+//!
+//! The endpoints of a workspace are valid only at its `config_version`. Every write to an endpoint or a secret
+//! increments the version in its own transaction, and each accept reads it in its own. So a delivery enqueued after a
+//! rotation is signed with the new secret, without exception.
+//!
+//! Writes `config_version` in `workspaces`.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use rusqlite::{Connection, OptionalExtension, Row};
+
+use postrider_domain::endpoint::{Endpoint, SecretVersion};
+use postrider_domain::id::RowKey;
+use postrider_domain::time::Timestamp;
+use postrider_store::EndpointTarget;
+use postrider_store::publish::matching::Subscriber;
+
+use crate::registry::endpoint::{ENDPOINT_COLUMNS, endpoint_from_row};
+
+pub const SELECT_VERSION: &str = "SELECT config_version FROM workspaces WHERE key = ?1";
+
+/// Workspaces whose endpoints are cached. When the cache is full, it is cleared and filled again.
+const WORKSPACES_CACHED: usize = 2_000;
+
+/// Targets in the cache. When it is full, it is cleared and filled again.
+const TARGETS_CACHED: usize = 20_000;
+
+#[derive(Default)]
+pub struct MatchingCache {
+    workspaces: HashMap<RowKey, CachedWorkspace>,
+    targets: HashMap<RowKey, Arc<EndpointTarget>>,
+}
+
+struct CachedWorkspace {
+    version: i64,
+    subscribers: Arc<Vec<Subscriber>>,
+}
+
+impl MatchingCache {
+    /// After a rollback: the cache may hold rows of the transaction that was rolled back.
+    pub fn clear(&mut self) {
+        self.workspaces.clear();
+        self.targets.clear();
+    }
+
+    /// Increments `config_version`. Every write to an endpoint or a secret must call this.
+    pub fn invalidate(&mut self, connection: &Connection, workspace: RowKey) -> Result<(), rusqlite::Error> {
+        connection
+            .prepare_cached("UPDATE workspaces SET config_version = config_version + 1 WHERE key = ?1")?
+            .execute([workspace.as_i64()])?;
+        self.workspaces.remove(&workspace);
+        self.targets.retain(|_, target| target.workspace_key != workspace);
+        Ok(())
+    }
+
+    /// The endpoints of a workspace, as they are in this transaction.
+    pub fn subscribers(
+        &mut self,
+        connection: &Connection,
+        workspace: RowKey,
+    ) -> Result<Arc<Vec<Subscriber>>, rusqlite::Error> {
+        let version: i64 = connection
+            .prepare_cached(SELECT_VERSION)?
+            .query_row([workspace.as_i64()], |row| row.get(0))
+            .optional()?
+            .unwrap_or_default();
+        match self.workspaces.get(&workspace) {
+            Some(cached) if cached.version == version => return Ok(Arc::clone(&cached.subscribers)),
+            _ => {}
+        }
+        let subscribers = Arc::new(read_subscribers(connection, workspace)?);
+        if self.workspaces.len() >= WORKSPACES_CACHED {
+            self.workspaces.clear();
+        }
+        self.workspaces.insert(workspace, CachedWorkspace { version, subscribers: Arc::clone(&subscribers) });
+        Ok(subscribers)
+    }
+
+    /// The values needed to call an endpoint. `None` once it is deleted.
+    pub fn target(
+        &mut self,
+        connection: &Connection,
+        endpoint_key: RowKey,
+    ) -> Result<Option<Arc<EndpointTarget>>, rusqlite::Error> {
+        if let Some(target) = self.targets.get(&endpoint_key) {
+            return Ok(Some(Arc::clone(target)));
+        }
+        let sql = format!(
+            "SELECT {ENDPOINT_COLUMNS}, workspace_key, secret_version, oldest_secret_version
+             FROM endpoints WHERE key = ?1 AND deleted_at IS NULL"
+        );
+        let found = connection
+            .prepare_cached(&sql)?
+            .query_row([endpoint_key.as_i64()], |row| {
+                let workspace_key = RowKey::from_i64(row.get("workspace_key")?);
+                target_from_row(row, &endpoint_from_row(row)?, workspace_key)
+            })
+            .optional()?;
+        if let Some(target) = &found {
+            if self.targets.len() >= TARGETS_CACHED {
+                self.targets.clear();
+            }
+            self.targets.insert(endpoint_key, Arc::clone(target));
+        }
+        Ok(found)
+    }
+}
+
+fn target_from_row(
+    row: &Row<'_>,
+    endpoint: &Endpoint,
+    workspace_key: RowKey,
+) -> Result<Arc<EndpointTarget>, rusqlite::Error> {
+    Ok(Arc::new(EndpointTarget {
+        workspace_key,
+        endpoint_key: endpoint.key,
+        id: endpoint.id,
+        url: endpoint.url.clone(),
+        secret_version: SecretVersion(row.get("secret_version")?),
+        oldest_secret_version: SecretVersion(row.get("oldest_secret_version")?),
+        options: Arc::clone(&endpoint.options),
+    }))
+}
+
+fn read_subscribers(connection: &Connection, workspace: RowKey) -> Result<Vec<Subscriber>, rusqlite::Error> {
+    let sql = format!(
+        "SELECT {ENDPOINT_COLUMNS}, secret_version, oldest_secret_version,
+                (SELECT overlap_until FROM endpoint_secrets
+                 WHERE endpoint_key = endpoints.key AND version = secret_version) AS overlap_until
+         FROM endpoints WHERE workspace_key = ?1 AND deleted_at IS NULL ORDER BY key"
+    );
+    let mut statement = connection.prepare_cached(&sql)?;
+    let rows = statement.query_map([workspace.as_i64()], |row| {
+        let endpoint = endpoint_from_row(row)?;
+        Ok(Subscriber {
+            target: target_from_row(row, &endpoint, workspace)?,
+            overlap_until: row.get::<_, Option<i64>>("overlap_until")?.map(Timestamp::from_millis),
+            endpoint,
+        })
+    })?;
+    rows.collect()
+}

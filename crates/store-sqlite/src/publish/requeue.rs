@@ -1,0 +1,96 @@
+//! Deliveries queued by hand or by a replay: a retry, a test, a row of a replay. Each goes through [`queue`].
+
+use rusqlite::{OptionalExtension, params};
+
+use postrider_domain::audit::{AuditAction, Author};
+use postrider_domain::delivery::{Delivery, DeliveryCause};
+use postrider_domain::event::NewEvent;
+use postrider_domain::id::{DeliveryId, EndpointId, RowKey};
+use postrider_domain::tenant::Tenant;
+use postrider_store::RequeueError;
+use postrider_store::column::mode_from_code;
+use postrider_store::publish::delivery::NewDelivery;
+use postrider_store::publish::requeue::{Original, Requeue};
+use postrider_store::queue::order::OrderPlacement;
+
+use super::event;
+use crate::log::{audit, delivery};
+use crate::machinery::column::{coded, unexpected};
+use crate::machinery::writer::{WriteResult, WriteTx};
+use crate::queue::order;
+use crate::registry::endpoint;
+
+/// Queues the event of a delivery for the same endpoint again. Nothing is sent if the tenant or the delivery is of test
+/// mode.
+pub fn retry(
+    tx: &mut WriteTx<'_>,
+    tenant: Tenant,
+    author: Author,
+    id: DeliveryId,
+) -> WriteResult<Delivery, RequeueError> {
+    let Some(original) = find_original(tx, tenant, id)? else { return Ok(Err(RequeueError::NotFound)) };
+    let queued = queue(tx, &Requeue::retry(tenant, &original))?;
+    if queued.is_ok() {
+        audit::append(tx, tenant.workspace, author, AuditAction::DeliveryRetried, id)?;
+    }
+    Ok(queued)
+}
+
+/// Accepts an event for one endpoint alone. The endpoint may be inactive.
+pub fn accept_test(
+    tx: &mut WriteTx<'_>,
+    author: Author,
+    endpoint_id: EndpointId,
+    new: &NewEvent,
+) -> WriteResult<Delivery, RequeueError> {
+    let Some(endpoint) = endpoint::find(tx.connection, new.tenant, endpoint_id)? else {
+        return Ok(Err(RequeueError::NotFound));
+    };
+    event::insert_for_one(tx, new)?;
+    audit::append(tx, new.tenant.workspace, author, AuditAction::EndpointTested, endpoint_id)?;
+    queue(tx, &Requeue::test(new, endpoint.key))
+}
+
+/// Creates the new delivery, signed with the secret that signs now.
+pub fn queue(tx: &mut WriteTx<'_>, requeue: &Requeue) -> WriteResult<Delivery, RequeueError> {
+    let workspace = requeue.tenant.workspace;
+    let subscribers = tx.matching.subscribers(tx.connection, workspace)?;
+    let found = subscribers.iter().find(|subscriber| subscriber.endpoint.key == requeue.endpoint_key);
+    let subscriber = match requeue.receiver(found) {
+        Ok(subscriber) => subscriber,
+        Err(refusal) => return Ok(Err(refusal)),
+    };
+    let blocked_position = match requeue.takes_place_of() {
+        Some(key) => order::take_blocked_position(tx, key)?,
+        None => None,
+    };
+    let new = NewDelivery {
+        placement: blocked_position.map_or(OrderPlacement::Outside, OrderPlacement::InPlaceOf),
+        ..NewDelivery::of_requeue(tx.next_key(), requeue, subscriber, tx.now)
+    };
+    delivery::insert(tx, &new)?;
+    let found = delivery::find_one(tx.as_read(), workspace, DeliveryId::new(new.key, tx.tag))?;
+    found.map(Ok).ok_or_else(|| unexpected("deliveries.key"))
+}
+
+/// The delivery to retry. `None` if the tenant has no such delivery, or its event is gone.
+fn find_original(tx: &WriteTx<'_>, tenant: Tenant, id: DeliveryId) -> Result<Option<Original>, rusqlite::Error> {
+    if id.tag() != tx.tag {
+        return Ok(None);
+    }
+    tx.connection
+        .prepare_cached(
+            "SELECT event_key, endpoint_key, mode, cause FROM deliveries WHERE key = ?1 AND workspace_key = ?2
+             AND EXISTS (SELECT 1 FROM events WHERE events.key = event_key)",
+        )?
+        .query_row(params![id.key().as_i64(), tenant.workspace.as_i64()], |row| {
+            Ok(Original {
+                key: id.key(),
+                event_key: RowKey::from_i64(row.get(0)?),
+                endpoint_key: RowKey::from_i64(row.get(1)?),
+                mode: coded(row, "mode", mode_from_code)?,
+                cause: coded(row, "cause", DeliveryCause::from_code)?,
+            })
+        })
+        .optional()
+}

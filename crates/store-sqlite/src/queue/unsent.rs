@@ -1,0 +1,115 @@
+//! Deliveries that leave the queue without an attempt: cancelled with their endpoint, or expired. And the attempts of
+//! lost claims.
+//!
+//! Writes `due`.
+
+use rusqlite::{Row, params};
+
+use postrider_domain::delivery::{DeliveryStatus, EndReason};
+use postrider_domain::id::RowKey;
+use postrider_domain::limits;
+use postrider_domain::time::Timestamp;
+use postrider_store::queue::attempt::abandoned;
+use postrider_store::queue::lane::lane_key;
+use postrider_store::{Lane, LaneKind};
+
+use super::{lane, order};
+use crate::log::{attempt, delivery};
+use crate::machinery::writer::WriteTx;
+
+/// Rows cancelled in one step. The rest of a long lane is cancelled by later claims, one step each.
+const CANCELLED_PER_STEP: usize = 1_000;
+
+/// Cancels the queued deliveries of an endpoint that is being deleted.
+pub fn cancel_lanes(tx: &mut WriteTx<'_>, workspace_key: RowKey, endpoint_key: RowKey) -> Result<(), rusqlite::Error> {
+    for kind in [LaneKind::Events, LaneKind::Tests] {
+        let lane = Lane { workspace_key, endpoint_key, kind };
+        cancel_from_lane(tx, lane)?;
+        lane::raise_next_at(tx, lane)?;
+    }
+    order::remove(tx, endpoint_key)?;
+    lane::release(tx, endpoint_key)
+}
+
+/// Fails deliveries that waited too long in a lane that is held or paused, or whose order has stopped.
+pub fn expire_waiting(tx: &mut WriteTx<'_>, limit: usize) -> Result<usize, rusqlite::Error> {
+    let too_long_ago = tx.now.minus(limits::WAITING_MAX).millis();
+    let waiting = tx
+        .connection
+        .prepare_cached(
+            "SELECT delivery_key, attempts, claimed_at
+             FROM (SELECT lane_key FROM lanes WHERE held_since IS NOT NULL AND held_since <= ?1
+                   UNION SELECT lane_key FROM lanes WHERE paused_since IS NOT NULL AND paused_since <= ?1) AS waiting
+             JOIN due ON due.lane_key = waiting.lane_key
+             WHERE due_at <= ?1 AND sequence IS NULL LIMIT ?2",
+        )?
+        .query_map(params![too_long_ago, limit], unsent_from_row)?
+        .collect::<Result<Vec<_>, _>>()?;
+    for unsent in &waiting {
+        end_unsent(tx, unsent, DeliveryStatus::Failed, EndReason::Expired)?;
+    }
+    Ok(waiting.len() + order::expire_waiting(tx, limit - waiting.len())?)
+}
+
+/// How far a step through a lane got.
+#[derive(PartialEq, Eq)]
+pub enum LaneStep {
+    Done,
+    /// The endpoint is deleted, and there may be more deliveries to cancel.
+    MoreToCancel,
+}
+
+/// Cancels deliveries of a deleted endpoint, one step's worth. A delivery under way is left to its holder.
+pub fn cancel_from_lane(tx: &WriteTx<'_>, lane: Lane) -> Result<LaneStep, rusqlite::Error> {
+    let rows = tx
+        .connection
+        .prepare_cached(
+            "SELECT delivery_key, attempts, claimed_at FROM due
+             WHERE lane_key = ?1 AND NOT (claim_token IS NOT NULL AND due_at > ?2) ORDER BY due_at LIMIT ?3",
+        )?
+        .query_map(params![lane_key(lane), tx.now.millis(), CANCELLED_PER_STEP], unsent_from_row)?
+        .collect::<Result<Vec<_>, _>>()?;
+    for row in &rows {
+        end_unsent(tx, row, DeliveryStatus::Cancelled, EndReason::EndpointDeleted)?;
+    }
+    Ok(if rows.len() == CANCELLED_PER_STEP { LaneStep::MoreToCancel } else { LaneStep::Done })
+}
+
+/// A queued delivery that nobody is attempting.
+pub struct Unsent {
+    pub delivery_key: RowKey,
+    pub attempts: u32,
+    pub lost_claim_at: Option<Timestamp>,
+}
+
+pub fn unsent_from_row(row: &Row<'_>) -> Result<Unsent, rusqlite::Error> {
+    Ok(Unsent {
+        delivery_key: RowKey::from_i64(row.get(0)?),
+        attempts: row.get(1)?,
+        lost_claim_at: row.get::<_, Option<i64>>(2)?.map(Timestamp::from_millis),
+    })
+}
+
+pub fn end_unsent(
+    tx: &WriteTx<'_>,
+    unsent: &Unsent,
+    status: DeliveryStatus,
+    reason: EndReason,
+) -> Result<(), rusqlite::Error> {
+    if let Some(claimed_at) = unsent.lost_claim_at {
+        record_abandoned(tx, unsent.delivery_key, unsent.attempts, claimed_at, None)?;
+    }
+    tx.connection.prepare_cached("DELETE FROM due WHERE delivery_key = ?1")?.execute([unsent.delivery_key.as_i64()])?;
+    delivery::finish(tx, unsent.delivery_key, status, Some(reason), unsent.attempts)
+}
+
+/// Records the attempt of a claim whose holder died.
+pub fn record_abandoned(
+    tx: &WriteTx<'_>,
+    delivery_key: RowKey,
+    number: u32,
+    claimed_at: Timestamp,
+    next_attempt_at: Option<Timestamp>,
+) -> Result<(), rusqlite::Error> {
+    attempt::insert(tx, delivery_key, &abandoned(number, claimed_at, next_attempt_at))
+}

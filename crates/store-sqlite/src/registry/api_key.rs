@@ -1,0 +1,167 @@
+//! API keys. The table holds keyed hashes, never a key.
+//!
+//! Writes `api_keys`.
+
+use async_trait::async_trait;
+use rusqlite::{Connection, OptionalExtension, Row, params};
+
+use postrider_domain::access::{ApiKey, ApiKeyHash, Scope, Scopes};
+use postrider_domain::audit::{AuditAction, Author};
+use postrider_domain::id::{ApiKeyId, RowKey};
+use postrider_domain::idempotency::Recording;
+use postrider_domain::page::{Page, PageRequest};
+use postrider_domain::tenant::Tenant;
+use postrider_domain::time::Timestamp;
+use postrider_store::column::{mode_code, mode_from_code};
+use postrider_store::{ApiKeys, CreateApiKeyError, NewApiKey, RevokeApiKeyError, StoreError, Write, Written};
+
+use crate::SqliteStore;
+use crate::log::audit;
+use crate::machinery::column::{coded, parsed, unexpected};
+use crate::machinery::writer::{JobSize, WriteResult, WriteTx};
+
+#[async_trait]
+impl ApiKeys for SqliteStore {
+    async fn create_api_key(
+        &self,
+        new: NewApiKey,
+        recording: Option<Recording<ApiKey>>,
+    ) -> Result<Written<ApiKey>, CreateApiKeyError> {
+        self.write_once(JobSize::ONE_ROW, recording, move |tx| create(tx, &new)).await
+    }
+
+    async fn find_api_key(&self, hash: ApiKeyHash) -> Result<Option<ApiKey>, StoreError> {
+        self.read(move |tx| {
+            tx.connection
+                .prepare_cached(&format!("{API_KEY_SELECT} WHERE hash = ?1"))?
+                .query_row([hash.0], api_key_from_row)
+                .optional()
+        })
+        .await
+    }
+
+    async fn get_api_key(&self, workspace: Option<RowKey>, id: ApiKeyId) -> Result<Option<ApiKey>, StoreError> {
+        self.read(move |tx| get(tx.connection, workspace, id)).await
+    }
+
+    async fn list_api_keys(&self, workspace: Option<RowKey>, page: PageRequest) -> Result<Page<ApiKey>, StoreError> {
+        self.read(move |tx| list(tx.connection, workspace, page)).await
+    }
+
+    async fn revoke_api_key(&self, write: Write<ApiKey>, id: ApiKeyId) -> Result<Written<ApiKey>, RevokeApiKeyError> {
+        self.write_once(JobSize::ONE_ROW, write.recording, move |tx| revoke(tx, write.tenant, write.author, id)).await
+    }
+}
+
+/// The keys of a deleted workspace are not found.
+const API_KEY_SELECT: &str =
+    "SELECT api_keys.key, api_keys.id, workspaces.id AS workspace_id, workspace_key, api_keys.name, mode, scopes,
+            last4, expires_at, revoked_at
+     FROM api_keys JOIN workspaces ON workspaces.key = workspace_key AND deleted_at IS NULL";
+
+fn api_key_from_row(row: &Row<'_>) -> Result<ApiKey, rusqlite::Error> {
+    let key = RowKey::from_i64(row.get("key")?);
+    let scopes: String = row.get("scopes")?;
+    let scopes = scopes
+        .split_whitespace()
+        .map(|scope| scope.parse::<Scope>().map_err(|_| unexpected("api_keys.scopes")))
+        .collect::<Result<Vec<_>, _>>()?;
+    Ok(ApiKey {
+        key,
+        id: parsed(row, "id")?,
+        name: row.get("name")?,
+        workspace_id: parsed(row, "workspace_id")?,
+        workspace_key: RowKey::from_i64(row.get("workspace_key")?),
+        mode: coded(row, "mode", mode_from_code)?,
+        scopes: Scopes::of(&scopes),
+        last4: row.get("last4")?,
+        created_at: key.created_at(),
+        expires_at: row.get::<_, Option<i64>>("expires_at")?.map(Timestamp::from_millis),
+        revoked_at: row.get::<_, Option<i64>>("revoked_at")?.map(Timestamp::from_millis),
+    })
+}
+
+fn create(tx: &mut WriteTx<'_>, new: &NewApiKey) -> WriteResult<ApiKey, CreateApiKeyError> {
+    let Tenant { workspace, mode } = new.tenant;
+    let in_use: Option<u32> = tx
+        .connection
+        .prepare_cached(
+            "SELECT (SELECT COUNT(*) FROM api_keys WHERE workspace_key = ?1 AND revoked_at IS NULL)
+             FROM workspaces WHERE key = ?1 AND deleted_at IS NULL",
+        )?
+        .query_row([workspace.as_i64()], |row| row.get(0))
+        .optional()?;
+    match in_use {
+        None => return Ok(Err(CreateApiKeyError::NoWorkspace)),
+        Some(count) if count >= new.limit => return Ok(Err(CreateApiKeyError::WorkspaceFull(new.limit))),
+        Some(_) => {}
+    }
+    let scopes: Vec<&str> = new.scopes.iter().map(Scope::as_str).collect();
+    tx.connection
+        .prepare_cached(
+            "INSERT INTO api_keys (key, id, workspace_key, name, mode, hash, last4, scopes, expires_at)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+        )?
+        .execute(params![
+            tx.next_key().as_i64(),
+            new.id.to_string(),
+            workspace.as_i64(),
+            new.name.as_ref().map(|name| name.as_str()),
+            mode_code(mode),
+            new.hash.0,
+            new.last4,
+            scopes.join(" "),
+            new.expires_at.map(Timestamp::millis),
+        ])?;
+    audit::append(tx, workspace, new.author, AuditAction::ApiKeyCreated, new.id)?;
+    tx.connection
+        .prepare_cached(&format!("{API_KEY_SELECT} WHERE api_keys.id = ?1"))?
+        .query_row([new.id.to_string()], api_key_from_row)
+        .map(Ok)
+}
+
+fn get(connection: &Connection, workspace: Option<RowKey>, id: ApiKeyId) -> Result<Option<ApiKey>, rusqlite::Error> {
+    connection
+        .prepare_cached(&format!(
+            "{API_KEY_SELECT} WHERE api_keys.id = ?1 AND workspace_key = ifnull(?2, workspace_key)"
+        ))?
+        .query_row(params![id.to_string(), workspace.map(RowKey::as_i64)], api_key_from_row)
+        .optional()
+}
+
+fn list(
+    connection: &Connection,
+    workspace: Option<RowKey>,
+    page: PageRequest,
+) -> Result<Page<ApiKey>, rusqlite::Error> {
+    let of_workspace = if workspace.is_some() { "workspace_key = ?1" } else { "?1 IS NULL" };
+    let sql =
+        format!("{API_KEY_SELECT} WHERE {of_workspace} AND api_keys.key < ?2 ORDER BY api_keys.key DESC LIMIT ?3");
+    let items = connection
+        .prepare_cached(&sql)?
+        .query_map(
+            params![workspace.map(RowKey::as_i64), page.before().as_i64(), i64::from(page.limit()) + 1],
+            api_key_from_row,
+        )?
+        .collect::<Result<Vec<_>, _>>()?;
+    Ok(page.cut(items, |api_key| api_key.key))
+}
+
+fn revoke(
+    tx: &mut WriteTx<'_>,
+    tenant: Tenant,
+    author: Author,
+    id: ApiKeyId,
+) -> WriteResult<ApiKey, RevokeApiKeyError> {
+    let workspace = tenant.workspace;
+    let revoked = tx
+        .connection
+        .prepare_cached(
+            "UPDATE api_keys SET revoked_at = ?3 WHERE id = ?1 AND workspace_key = ?2 AND revoked_at IS NULL",
+        )?
+        .execute(params![id.to_string(), workspace.as_i64(), tx.now.millis()])?;
+    if revoked > 0 {
+        audit::append(tx, workspace, author, AuditAction::ApiKeyRevoked, id)?;
+    }
+    Ok(get(tx.connection, Some(workspace), id)?.ok_or(RevokeApiKeyError::NotFound))
+}

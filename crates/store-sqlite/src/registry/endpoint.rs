@@ -1,0 +1,404 @@
+//! Endpoints: their settings, and the switch that stops one. Secrets are written by `secrets.rs`.
+//!
+//! Writes `endpoints`, as `endpoint_options.rs` does.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use rusqlite::{Connection, OptionalExtension, Row, params};
+
+use postrider_domain::audit::{AuditAction, Author};
+use postrider_domain::endpoint::{DisabledReason, Endpoint, EndpointFilter, ProjectId, SecretVersion};
+use postrider_domain::endpoint_options::DeliveryOrder;
+use postrider_domain::event_type::EventTypeName;
+use postrider_domain::id::{EndpointId, RowKey};
+use postrider_domain::operational_event::OperationalEvent;
+use postrider_domain::page::{Page, PageRequest};
+use postrider_domain::tenant::Tenant;
+use postrider_domain::time::Timestamp;
+use postrider_store::column::join_events;
+use postrider_store::registry::endpoint::{apply, changes_project, clears_health, new_endpoint};
+use postrider_store::registry::endpoint_options::OptionsUpdate;
+use postrider_store::{
+    CreateEndpointError, DeleteEndpointError, EndpointTarget, EndpointUpdate, Endpoints, Lane, LaneKind, NewEndpoint,
+    RotateSecretError, SecretRotation, StoreError, UpdateEndpointError, Write, Written,
+};
+
+use super::endpoint_options::{self, options_from_row};
+use crate::SqliteStore;
+use crate::log::audit;
+use crate::machinery::column::{parsed, unexpected};
+use crate::machinery::writer::{JobSize, WriteResult, WriteTx};
+use crate::queue::endpoint_health::{self, HEALTH_COLUMNS};
+use crate::queue::{lane, operational_event, order, unsent};
+use crate::secrets;
+
+#[async_trait]
+impl Endpoints for SqliteStore {
+    async fn create_endpoint(
+        &self,
+        write: Write<Endpoint>,
+        new: NewEndpoint,
+    ) -> Result<Written<Endpoint>, CreateEndpointError> {
+        self.write_once(JobSize::ONE_ROW, write.recording, move |tx| create(tx, write.tenant, write.author, &new)).await
+    }
+
+    async fn find_endpoint(&self, tenant: Tenant, id: EndpointId) -> Result<Option<Endpoint>, StoreError> {
+        self.read(move |tx| find(tx.connection, tenant, id)).await
+    }
+
+    async fn list_endpoints(
+        &self,
+        tenant: Tenant,
+        filter: EndpointFilter,
+        page: PageRequest,
+    ) -> Result<Page<Endpoint>, StoreError> {
+        self.read(move |tx| list(tx.connection, tenant, &filter, page)).await
+    }
+
+    async fn update_endpoint(
+        &self,
+        write: Write<Endpoint>,
+        id: EndpointId,
+        new: EndpointUpdate,
+    ) -> Result<Written<Endpoint>, UpdateEndpointError> {
+        self.write_once(JobSize::ONE_ROW, write.recording, move |tx| update(tx, write.tenant, write.author, id, &new))
+            .await
+    }
+
+    async fn delete_endpoint(&self, write: Write<()>, id: EndpointId) -> Result<Written<()>, DeleteEndpointError> {
+        self.write_once(JobSize::ONE_ROW, write.recording, move |tx| delete(tx, write.tenant, write.author, id)).await
+    }
+
+    async fn secret_version(&self, tenant: Tenant, id: EndpointId) -> Result<Option<SecretVersion>, StoreError> {
+        self.read(move |tx| secret_version(tx.connection, tenant, id)).await
+    }
+
+    async fn rotate_secret(
+        &self,
+        tenant: Tenant,
+        id: EndpointId,
+        rotation: SecretRotation,
+    ) -> Result<Endpoint, RotateSecretError> {
+        self.write(JobSize::ONE_ROW, move |tx| rotate_secret(tx, tenant, id, &rotation)).await?
+    }
+}
+
+pub const ENDPOINT_COLUMNS: &str = "key, id, url, name, events, is_active, disabled_reason, project_id, secret_last4, \
+     updated_at, retry_schedule, timeout_seconds, rate_limit, ordering, signature_schemes, public_key, header_names, \
+     certificate_sha256, sealed_version";
+
+pub fn endpoint_from_row(row: &Row<'_>) -> Result<Endpoint, rusqlite::Error> {
+    let key = RowKey::from_i64(row.get("key")?);
+    let events: String = row.get("events")?;
+    let reason: Option<String> = row.get("disabled_reason")?;
+    Ok(Endpoint {
+        key,
+        id: parsed(row, "id")?,
+        url: row.get("url")?,
+        name: row.get("name")?,
+        events: events.split(' ').map(EventTypeName::from_stored).collect(),
+        is_active: row.get("is_active")?,
+        disabled_reason: reason
+            .map(|text| DisabledReason::from_stored(&text).ok_or_else(|| unexpected("endpoints.disabled_reason")))
+            .transpose()?,
+        project_id: row.get("project_id")?,
+        secret_last4: row.get("secret_last4")?,
+        created_at: key.created_at(),
+        updated_at: Timestamp::from_millis(row.get("updated_at")?),
+        failure_streak: None,
+        options: Arc::new(options_from_row(row)?),
+    })
+}
+
+/// The tables of an endpoint as it is shown: its settings and its health.
+const SHOWN_FROM: &str = "FROM endpoints LEFT JOIN endpoint_health ON endpoint_key = key";
+
+fn shown_from_row(row: &Row<'_>) -> Result<Endpoint, rusqlite::Error> {
+    Ok(Endpoint { failure_streak: endpoint_health::from_row(row)?, ..endpoint_from_row(row)? })
+}
+
+fn create(
+    tx: &mut WriteTx<'_>,
+    tenant: Tenant,
+    author: Author,
+    new: &NewEndpoint,
+) -> WriteResult<Endpoint, CreateEndpointError> {
+    let workspace = tenant.workspace;
+    let count = count(tx.connection, workspace, new.project_id.as_ref())?;
+    if count.in_workspace >= new.limits.per_workspace {
+        return Ok(Err(CreateEndpointError::WorkspaceFull(new.limits.per_workspace)));
+    }
+    if count.in_project >= new.limits.per_project {
+        return Ok(Err(CreateEndpointError::ProjectFull(new.limits.per_project)));
+    }
+    let mut endpoint = new_endpoint(new);
+    let update = OptionsUpdate { change: &new.options, sealed: &new.sealed, secret_version: SecretVersion::FIRST };
+    let options = match update.apply_to(&endpoint.options) {
+        Ok(options) => options,
+        Err(refusal) => return Ok(Err(refusal.into())),
+    };
+    insert(tx, workspace, &endpoint)?;
+    secrets::insert_first(tx, endpoint.key, &new.sealed_secret)?;
+    endpoint_options::write(tx, &update, endpoint.key, &endpoint.options, &options)?;
+    endpoint.options = Arc::new(options);
+    tx.matching.invalidate(tx.connection, workspace)?;
+    audit::append(tx, workspace, author, AuditAction::EndpointCreated, new.id)?;
+    Ok(Ok(endpoint))
+}
+
+fn insert(tx: &WriteTx<'_>, workspace: RowKey, endpoint: &Endpoint) -> Result<(), rusqlite::Error> {
+    tx.connection
+        .prepare_cached(
+            "INSERT INTO endpoints (key, id, workspace_key, project_id, name, url, events, is_active, secret_version,
+                                    secret_last4, updated_at)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 1, ?8, ?9, ?10)",
+        )?
+        .execute(params![
+            endpoint.key.as_i64(),
+            endpoint.id.to_string(),
+            workspace.as_i64(),
+            endpoint.project_id,
+            endpoint.name,
+            endpoint.url,
+            join_events(&endpoint.events),
+            SecretVersion::FIRST.0,
+            endpoint.secret_last4,
+            endpoint.updated_at.millis(),
+        ])?;
+    Ok(())
+}
+
+/// How many endpoints there are.
+struct EndpointCount {
+    in_workspace: u32,
+    /// In one project, or outside of all projects.
+    in_project: u32,
+}
+
+fn count(
+    connection: &Connection,
+    workspace: RowKey,
+    project_id: Option<&ProjectId>,
+) -> Result<EndpointCount, rusqlite::Error> {
+    connection
+        .prepare_cached(
+            "SELECT COUNT(*), COUNT(*) FILTER (WHERE project_id IS ?2)
+             FROM endpoints WHERE workspace_key = ?1 AND deleted_at IS NULL",
+        )?
+        .query_row(params![workspace.as_i64(), project_id.map(ProjectId::as_str)], |row| {
+            Ok(EndpointCount { in_workspace: row.get(0)?, in_project: row.get(1)? })
+        })
+}
+
+pub fn find(connection: &Connection, tenant: Tenant, id: EndpointId) -> Result<Option<Endpoint>, rusqlite::Error> {
+    let sql = format!(
+        "SELECT {ENDPOINT_COLUMNS}, {HEALTH_COLUMNS} {SHOWN_FROM}
+         WHERE id = ?1 AND workspace_key = ?2 AND deleted_at IS NULL"
+    );
+    connection
+        .prepare_cached(&sql)?
+        .query_row(params![id.to_string(), tenant.workspace.as_i64()], shown_from_row)
+        .optional()
+}
+
+fn list(
+    connection: &Connection,
+    tenant: Tenant,
+    filter: &EndpointFilter,
+    page: PageRequest,
+) -> Result<Page<Endpoint>, rusqlite::Error> {
+    let sql = format!(
+        "SELECT {ENDPOINT_COLUMNS}, {HEALTH_COLUMNS} {SHOWN_FROM}
+         WHERE workspace_key = ?1 AND key < ?2 AND deleted_at IS NULL
+           AND (?3 IS NULL OR project_id = ?3) AND (?4 IS NULL OR is_active = ?4)
+           AND (?5 IS NULL OR instr(' ' || events || ' ', ' ' || ?5 || ' ') > 0)
+         ORDER BY key DESC LIMIT ?6"
+    );
+    let items = connection
+        .prepare_cached(&sql)?
+        .query_map(
+            params![
+                tenant.workspace.as_i64(),
+                page.before().as_i64(),
+                filter.project_id.as_ref().map(ProjectId::as_str),
+                filter.is_active,
+                filter.event_type.as_ref().map(EventTypeName::as_str),
+                page.limit() + 1,
+            ],
+            shown_from_row,
+        )?
+        .collect::<Result<Vec<_>, _>>()?;
+    Ok(page.cut(items, |endpoint| endpoint.key))
+}
+
+fn update(
+    tx: &mut WriteTx<'_>,
+    tenant: Tenant,
+    author: Author,
+    id: EndpointId,
+    update: &EndpointUpdate,
+) -> WriteResult<Endpoint, UpdateEndpointError> {
+    let workspace = tenant.workspace;
+    let EndpointUpdate { change, sealed, limits } = update;
+    let Some(mut endpoint) = find(tx.connection, tenant, id)? else {
+        return Ok(Err(UpdateEndpointError::NotFound));
+    };
+    if change.is_empty() && sealed.is_empty() {
+        return Ok(Ok(endpoint));
+    }
+    let Some(secret_version) = secret_version(tx.connection, tenant, id)? else {
+        return Ok(Err(UpdateEndpointError::NotFound));
+    };
+    let options_update = OptionsUpdate { change: &change.options, sealed, secret_version };
+    let options = match options_update.apply_to(&endpoint.options) {
+        Ok(options) => options,
+        Err(refusal) => return Ok(Err(refusal.into())),
+    };
+    if let Some(project) = change.project_id.as_ref().map(Option::as_ref)
+        && changes_project(&endpoint, project)
+        && count(tx.connection, workspace, project)?.in_project >= limits.per_project
+    {
+        return Ok(Err(UpdateEndpointError::ProjectFull(limits.per_project)));
+    }
+    apply(&mut endpoint, change, tx.now);
+    store_settings(tx, &endpoint)?;
+    let lane = Lane { workspace_key: workspace, endpoint_key: endpoint.key, kind: LaneKind::Events };
+    if options != *endpoint.options {
+        if options.ordering != DeliveryOrder::Strict {
+            order::unblock(tx, lane)?;
+        }
+        endpoint_options::write(tx, &options_update, endpoint.key, &endpoint.options, &options)?;
+        endpoint.options = Arc::new(options);
+    }
+    if clears_health(change) {
+        endpoint_health::forget(tx, endpoint.key)?;
+        lane::resume(tx, lane)?;
+        endpoint.failure_streak = None;
+    }
+    match change.is_active {
+        Some(true) => lane::release(tx, endpoint.key)?,
+        Some(false) => lane::hold(tx, endpoint.key)?,
+        None => {}
+    }
+    audit::append(tx, workspace, author, AuditAction::EndpointUpdated, id)?;
+    tx.matching.invalidate(tx.connection, workspace)?;
+    Ok(Ok(endpoint))
+}
+
+/// Stores what a change may set, the options apart.
+fn store_settings(tx: &WriteTx<'_>, endpoint: &Endpoint) -> Result<(), rusqlite::Error> {
+    tx.connection
+        .prepare_cached(
+            "UPDATE endpoints SET project_id = ?2, name = ?3, url = ?4, events = ?5, is_active = ?6,
+                                  disabled_reason = ?7, updated_at = ?8
+             WHERE key = ?1",
+        )?
+        .execute(params![
+            endpoint.key.as_i64(),
+            endpoint.project_id,
+            endpoint.name,
+            endpoint.url,
+            join_events(&endpoint.events),
+            endpoint.is_active,
+            endpoint.disabled_reason.map(DisabledReason::as_str),
+            endpoint.updated_at.millis(),
+        ])?;
+    Ok(())
+}
+
+fn delete(
+    tx: &mut WriteTx<'_>,
+    tenant: Tenant,
+    author: Author,
+    id: EndpointId,
+) -> WriteResult<(), DeleteEndpointError> {
+    let workspace = tenant.workspace;
+    let Some(endpoint) = find(tx.connection, tenant, id)? else { return Ok(Err(DeleteEndpointError::NotFound)) };
+    tx.connection
+        .prepare_cached("UPDATE endpoints SET is_active = 0, deleted_at = ?2, updated_at = ?2 WHERE key = ?1")?
+        .execute(params![endpoint.key.as_i64(), tx.now.millis()])?;
+    secrets::erase_of_endpoint(tx, endpoint.key)?;
+    endpoint_health::forget(tx, endpoint.key)?;
+    tx.matching.invalidate(tx.connection, workspace)?;
+    audit::append(tx, workspace, author, AuditAction::EndpointDeleted, id)?;
+    unsent::cancel_lanes(tx, workspace, endpoint.key)?;
+    Ok(Ok(()))
+}
+
+/// Deletes every endpoint of a workspace that is being deleted.
+pub fn delete_of_workspace(tx: &WriteTx<'_>, workspace: RowKey) -> Result<(), rusqlite::Error> {
+    tx.connection
+        .prepare_cached(
+            "UPDATE endpoints SET is_active = 0, deleted_at = ?2, updated_at = ?2
+             WHERE workspace_key = ?1 AND deleted_at IS NULL",
+        )?
+        .execute(params![workspace.as_i64(), tx.now.millis()])?;
+    Ok(())
+}
+
+fn secret_version(
+    connection: &Connection,
+    tenant: Tenant,
+    id: EndpointId,
+) -> Result<Option<SecretVersion>, rusqlite::Error> {
+    connection
+        .prepare_cached(
+            "SELECT secret_version FROM endpoints WHERE id = ?1 AND workspace_key = ?2 AND deleted_at IS NULL",
+        )?
+        .query_row(params![id.to_string(), tenant.workspace.as_i64()], |row| Ok(SecretVersion(row.get(0)?)))
+        .optional()
+}
+
+fn rotate_secret(
+    tx: &mut WriteTx<'_>,
+    tenant: Tenant,
+    id: EndpointId,
+    rotation: &SecretRotation,
+) -> WriteResult<Endpoint, RotateSecretError> {
+    let workspace = tenant.workspace;
+    let (Some(endpoint), Some(current)) =
+        (find(tx.connection, tenant, id)?, secret_version(tx.connection, tenant, id)?)
+    else {
+        return Ok(Err(RotateSecretError::NotFound));
+    };
+    if rotation.version.0 != current.0 + 1 {
+        return Ok(Err(RotateSecretError::SecretVersionChanged));
+    }
+    let signing_key = Some(&rotation.signing_key).filter(|_| endpoint.options.signature_schemes.has_v1a());
+    tx.connection
+        .prepare_cached(
+            "UPDATE endpoints SET secret_version = ?2, secret_last4 = ?3, updated_at = max(updated_at, ?4),
+                    oldest_secret_version = CASE WHEN ?5 THEN ?2 ELSE oldest_secret_version END, public_key = ?6
+             WHERE key = ?1",
+        )?
+        .execute(params![
+            endpoint.key.as_i64(),
+            rotation.version.0,
+            rotation.last4,
+            tx.now.millis(),
+            rotation.revoke_queued,
+            signing_key.map(|key| key.public_key.as_str()),
+        ])?;
+    secrets::insert_rotated(tx, endpoint.key, rotation, signing_key)?;
+    audit::append(tx, workspace, rotation.author, AuditAction::EndpointSecretRotated, id)?;
+    tx.matching.invalidate(tx.connection, workspace)?;
+    Ok(find(tx.connection, tenant, id)?.ok_or(RotateSecretError::NotFound))
+}
+
+/// Switches an endpoint off and holds its lane, unless it is off already or has another URL than the one called.
+pub fn disable(tx: &mut WriteTx<'_>, called: &EndpointTarget, reason: DisabledReason) -> Result<(), rusqlite::Error> {
+    let changed = tx
+        .connection
+        .prepare_cached(
+            "UPDATE endpoints SET is_active = 0, disabled_reason = ?3, updated_at = ?4
+             WHERE key = ?1 AND url = ?2 AND is_active = 1 AND deleted_at IS NULL",
+        )?
+        .execute(params![called.endpoint_key.as_i64(), called.url, reason.as_str(), tx.now.millis()])?;
+    if changed > 0 {
+        lane::hold(tx, called.endpoint_key)?;
+        tx.matching.invalidate(tx.connection, called.workspace_key)?;
+        operational_event::report_endpoint(tx, called, OperationalEvent::EndpointDisabled)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,6 @@
+//! The registry: workspaces, their API keys, and the endpoints of their customers.
+
+pub mod api_key;
+pub mod endpoint;
+pub mod endpoint_options;
+pub mod workspace;

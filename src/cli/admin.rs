@@ -1,0 +1,56 @@
+//! Access of commands to a store: through the admin socket of a running server, or by opening the store.
+
+use std::sync::Arc;
+
+use anyhow::{Context, bail};
+
+use crate::clock::SystemClock;
+use crate::server::admin::{self, AdminError, AdminRequest, AdminResponse, Listing};
+use crate::server::{Components, OpenedFor};
+use postrider_domain::limits;
+
+use super::options::DataOptions;
+
+/// Sends the request to the server that holds the data directory. Without one, opens the store.
+pub async fn perform(data: &DataOptions, request: AdminRequest) -> anyhow::Result<AdminResponse> {
+    let settings = data.settings()?;
+    match admin::ask(&settings.admin_socket_path(), &request).await {
+        Ok(response) => return Ok(response),
+        Err(AdminError::NoServer) => {}
+        Err(error) => return Err(error).context("cannot send the request to the running server"),
+    }
+    let components = Components::open(&settings, Arc::new(SystemClock), OpenedFor::Command).await?;
+    let response = admin::execute(&components.operator, request).await;
+    components.close().await;
+    Ok(response)
+}
+
+/// Fetches all items page by page, or the newest `most` items.
+pub async fn list<T>(
+    data: &DataOptions,
+    what: Listing,
+    workspace: Option<String>,
+    most: Option<usize>,
+    items_of: impl Fn(AdminResponse) -> anyhow::Result<(Vec<T>, Option<String>)>,
+) -> anyhow::Result<Vec<T>> {
+    let (mut all, mut cursor) = (Vec::new(), None);
+    loop {
+        let left = most.map_or(u32::MAX, |most| u32::try_from(most - all.len()).unwrap_or(u32::MAX));
+        let limit = left.min(limits::PAGE_MAX);
+        let request = AdminRequest::List { what, workspace: workspace.clone(), limit, cursor };
+        let (items, next) = items_of(perform(data, request).await?)?;
+        all.extend(items);
+        cursor = next;
+        if cursor.is_none() || most.is_some_and(|most| all.len() >= most) {
+            return Ok(all);
+        }
+    }
+}
+
+/// The error for any answer but the expected one: usually a refusal.
+pub fn unexpected<T>(response: AdminResponse) -> anyhow::Result<T> {
+    match response {
+        AdminResponse::Refused { message } => bail!("{message}"),
+        other => bail!("unexpected answer of the server: {other:?}"),
+    }
+}

@@ -1,0 +1,106 @@
+//! Parsers and printers of setting values. A parser returns its error as the end of a sentence.
+
+use std::net::SocketAddr;
+use std::num::NonZeroU32;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use url::Url;
+
+use crate::config::LogFormat;
+use crate::telemetry;
+use postrider_domain::database_url::DatabaseUrl;
+use postrider_domain::duration::{format_duration, parse_duration};
+use postrider_domain::limits;
+use postrider_egress::AllowTarget;
+
+pub fn set<T>(field: &mut T, value: Result<T, String>) -> Result<(), String> {
+    *field = value?;
+    Ok(())
+}
+
+pub fn message(error: impl std::error::Error) -> String {
+    error.to_string()
+}
+
+pub fn parsed<T: FromStr>(text: &str, fault: &str) -> Result<T, String> {
+    text.parse().map_err(|_| fault.to_owned())
+}
+
+pub fn path(text: &str) -> Result<PathBuf, String> {
+    if text.is_empty() { Err("is not a path: it is empty".to_owned()) } else { Ok(text.into()) }
+}
+
+pub fn shown_path(path: Option<&PathBuf>) -> String {
+    path.map(|path| path.display().to_string()).unwrap_or_default()
+}
+
+pub fn items<T>(text: &str, read: fn(&str) -> Result<T, String>) -> Result<Vec<T>, String> {
+    text.split(',').map(str::trim).filter(|item| !item.is_empty()).map(read).collect()
+}
+
+/// Checked here so that an error names its flag. Parsed again where it is used.
+pub fn allow_target(text: &str) -> Result<String, String> {
+    text.parse::<AllowTarget>().map(|_| text.to_owned()).map_err(message)
+}
+
+pub fn dns_server(text: &str) -> Result<SocketAddr, String> {
+    const DNS_PORT: u16 = 53;
+    text.parse()
+        .or_else(|_| text.parse().map(|address| SocketAddr::new(address, DNS_PORT)))
+        .map_err(|_| "is not an address like 127.0.0.1 or 127.0.0.1:5353".to_owned())
+}
+
+pub fn http_url(text: &str) -> Result<String, String> {
+    match Url::parse(text) {
+        Ok(url) if matches!(url.scheme(), "http" | "https") && url.has_host() => Ok(text.to_owned()),
+        _ => Err("is not a URL like https://hooks.example.com".to_owned()),
+    }
+}
+
+pub fn database_url(text: &str) -> Result<DatabaseUrl, String> {
+    DatabaseUrl::parse(text).map_err(message)
+}
+
+pub fn shown_url(url: Option<&DatabaseUrl>) -> String {
+    url.map(ToString::to_string).unwrap_or_default()
+}
+
+pub fn pool_size(text: &str) -> Result<usize, String> {
+    let (least, most) = (limits::DATABASE_CONNECTIONS_MIN, limits::DATABASE_CONNECTIONS_MAX);
+    let size = text.parse().ok().filter(|size| (least..=most).contains(size));
+    size.ok_or_else(|| format!("must be a whole number from {least} to {most}"))
+}
+
+pub fn duration(text: &str, least: Duration, most: Duration) -> Result<Duration, String> {
+    let duration = parse_duration(text).map_err(message)?;
+    if (least..=most).contains(&duration) {
+        Ok(duration)
+    } else {
+        Err(format!("must be {} to {}", format_duration(least), format_duration(most)))
+    }
+}
+
+pub fn count(text: &str) -> Result<u32, String> {
+    text.parse().ok().filter(|count| *count > 0).ok_or_else(|| "must be a whole number of at least 1".to_owned())
+}
+
+pub fn rate_limit(text: &str) -> Result<Option<NonZeroU32>, String> {
+    text.parse().map(NonZeroU32::new).map_err(|_| "must be a whole number, 0 or more".to_owned())
+}
+
+pub fn log_format(text: &str) -> Result<LogFormat, String> {
+    [LogFormat::Text, LogFormat::Json]
+        .into_iter()
+        .find(|format| format.as_str() == text)
+        .ok_or_else(|| "must be text or json".to_owned())
+}
+
+pub fn log_filter(text: &str) -> Result<String, String> {
+    if telemetry::is_filter(text) {
+        Ok(text.to_owned())
+    } else {
+        Err("is not a log filter like info or warn,postrider=debug".to_owned())
+    }
+}

@@ -1,0 +1,137 @@
+//! The components below the listeners: store, egress, service and engine, built from the settings.
+//!
+//! Commands use them without a server.
+
+use std::sync::Arc;
+
+use crate::config::Settings;
+use postrider_crypto::{MasterKey, Random};
+use postrider_domain::event_type::Catalogue;
+use postrider_domain::id::StoreTag;
+use postrider_domain::time::Clock;
+use postrider_egress::{AllowTarget, Egress, EgressSettings};
+use postrider_engine::{Engine, EngineParts, EngineSettings};
+use postrider_service::{Operator, Service, ServiceParts, adopt_catalogue, check_master_key, stored_catalogue};
+use postrider_store::directory::DirectoryLock;
+use postrider_store::{EndpointLimits, Store, StoreSeed};
+
+use super::back_end::{self, BackEnd, OpenedFor};
+use super::error::StartError;
+use super::key_file;
+
+/// The components below the listeners. Commands open them when no server runs.
+pub struct Components {
+    pub service: Arc<Service>,
+    pub operator: Operator,
+    pub random: Random,
+    store: Arc<dyn Store>,
+    egress: Arc<Egress>,
+    master_key: Arc<MasterKey>,
+    pub(super) catalogue: Arc<Catalogue>,
+    clock: Arc<dyn Clock>,
+    /// Held until the store is closed.
+    _directory: Option<DirectoryLock>,
+}
+
+impl Components {
+    /// # Errors
+    /// When another process holds the data directory, the database is not usable, or a setting cannot be applied.
+    pub async fn open(settings: &Settings, clock: Arc<dyn Clock>, opened_for: OpenedFor) -> Result<Self, StartError> {
+        let random = Random::default();
+        let egress = Arc::new(Egress::new(egress_settings(settings)?, Arc::clone(&clock))?);
+        let seed = StoreSeed {
+            tag: StoreTag::from_u32(u32::from_le_bytes(random.bytes())),
+            node: u16::from_le_bytes(random.bytes()),
+        };
+        let BackEnd { store, directory } = back_end::open(settings, Arc::clone(&clock), seed, opened_for).await?;
+        let master_key = Arc::new(key_file::load_or_make(settings, store.as_ref(), &random).await?);
+        check_master_key(store.as_ref(), &master_key, &random).await?;
+        let catalogue = Arc::new(open_catalogue(settings, store.as_ref(), opened_for).await?);
+        let (service, operator) = ServiceParts {
+            store: Arc::clone(&store),
+            guard: egress.clone(),
+            master_key: Arc::clone(&master_key),
+            catalogue: Arc::clone(&catalogue),
+            clock: Arc::clone(&clock),
+            random: random.clone(),
+            endpoint_limits: EndpointLimits {
+                per_project: settings.endpoints_per_project,
+                per_workspace: settings.endpoints_per_workspace,
+            },
+            rate_limits: settings.rate_limits,
+        }
+        .build();
+        Ok(Self { service, operator, store, egress, master_key, catalogue, clock, random, _directory: directory })
+    }
+
+    pub fn start_engine(&self, settings: &Settings) -> Engine {
+        Engine::start(EngineParts {
+            store: self.store.clone(),
+            transport: self.egress.clone(),
+            clock: Arc::clone(&self.clock),
+            master_key: Arc::clone(&self.master_key),
+            random: self.random.clone(),
+            settings: EngineSettings {
+                brand: self.catalogue.brand.clone(),
+                schedule: settings.retry_schedule.clone(),
+                attempt_deadline: settings.attempt_deadline,
+                retention: settings.retention,
+                ..EngineSettings::default()
+            },
+        })
+    }
+
+    /// Returns when all writes are on disk and the directory is free.
+    pub async fn close(self) {
+        let closed = tokio::task::spawn_blocking(move || drop(self)).await;
+        if closed.is_err() {
+            tracing::error!("closing the store panicked");
+        }
+    }
+}
+
+/// The text of the configured event catalogue: of a file, or built in.
+///
+/// # Errors
+/// When the file cannot be read.
+pub fn read_events_file(settings: &Settings) -> Result<String, StartError> {
+    let Some(path) = &settings.events_file else { return Ok(Catalogue::BUILT_IN.to_owned()) };
+    let fault = |source| StartError::EventsFile { path: path.display().to_string(), source };
+    std::fs::read_to_string(path).map_err(fault)
+}
+
+async fn open_catalogue(
+    settings: &Settings,
+    store: &dyn Store,
+    opened_for: OpenedFor,
+) -> Result<Catalogue, StartError> {
+    if opened_for == OpenedFor::Command
+        && let Some(stored) = stored_catalogue(store).await?
+    {
+        return Ok(stored);
+    }
+    Ok(adopt_catalogue(store, &read_events_file(settings)?).await?)
+}
+
+/// The settings of egress.
+///
+/// # Errors
+/// When an `--allow-target` is invalid, or the file of certificate authorities cannot be read.
+pub fn egress_settings(settings: &Settings) -> Result<EgressSettings, StartError> {
+    let allow_targets = settings
+        .allow_targets
+        .iter()
+        .map(|target| {
+            target.parse::<AllowTarget>().map_err(|source| StartError::AllowTarget { target: target.clone(), source })
+        })
+        .collect::<Result<_, _>>()?;
+    let extra_ca_pem = match &settings.ca_file {
+        None => None,
+        Some(path) => Some(
+            std::fs::read(path).map_err(|source| StartError::CaFile { path: path.display().to_string(), source })?,
+        ),
+    };
+    let dns_servers = settings.dns_servers.clone();
+    let proxy = settings.egress_proxy.clone();
+    Ok(EgressSettings { allow_targets, dns_servers, extra_ca_pem, proxy, ..EgressSettings::default() })
+}

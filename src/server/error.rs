@@ -1,0 +1,68 @@
+//! Why a server did not start.
+
+use std::net::SocketAddr;
+
+use postrider_egress::{EgressSetupError, InvalidAllowTarget};
+use postrider_service::{AdoptError, MasterKeyError, ServiceError};
+use postrider_store::OpenError;
+
+use super::key_file::KeyFileError;
+use super::operator_webhook::OperatorWebhookError;
+
+/// Why a server did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error("cannot open the store")]
+    Store(#[from] OpenError),
+    #[error(
+        "--database-url needs --master-key-file: create a key with `openssl rand -hex 32` and give the same file to each \
+        node"
+    )]
+    MasterKeyNotNamed,
+    #[error("cannot use the master key")]
+    KeyFile(#[from] KeyFileError),
+    #[error("the store and the master key do not belong together")]
+    MasterKey(#[from] MasterKeyError),
+    #[error("cannot read the event catalogue {path}")]
+    EventsFile {
+        path: String,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error("cannot use the event catalogue (--events)")]
+    Catalogue(#[from] AdoptError),
+    #[error("--allow-target {target}")]
+    AllowTarget {
+        target: String,
+        #[source]
+        source: InvalidAllowTarget,
+    },
+    #[error("cannot read the CA file {path} (--ca-file)")]
+    CaFile {
+        path: String,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error("cannot set up the client for receivers")]
+    Egress(#[from] EgressSetupError),
+    #[error(
+        "--database-url with --operator-webhook-url needs --operator-webhook-secret-file: give the same file to each node"
+    )]
+    OperatorSecretNotNamed,
+    #[error("cannot use the operator webhook")]
+    OperatorWebhook(#[from] OperatorWebhookError),
+    #[error("cannot store the endpoint of the operator webhook")]
+    OperatorEndpoint(#[source] ServiceError),
+    #[error("cannot listen on {address} (--listen)")]
+    Listen {
+        address: SocketAddr,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error("cannot open the admin socket at {path}")]
+    AdminSocket {
+        path: String,
+        #[source]
+        source: std::io::Error,
+    },
+}

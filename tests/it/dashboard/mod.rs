@@ -1,3 +1,0 @@
-//! Pages from outside: over HTTP, against the whole server.
-
-mod docs;

@@ -1,0 +1,3 @@
+//! The web pages over HTTP, against the whole server.
+
+mod docs;
