@@ -48,6 +48,12 @@ pub async fn lock(session: &Session, lane_keys: &Vec<i64>) -> Result<LaneBounds,
     read_bounds(session, lane_keys, "ORDER BY lane_key FOR NO KEY UPDATE").await
 }
 
+/// Locks these lanes also against transactions that share them.
+pub async fn lock_exclusively(tx: &WriteTx, lane_keys: &Vec<i64>) -> Result<(), PgError> {
+    tx.query("SELECT 1 FROM lanes WHERE lane_key = ANY($1) ORDER BY lane_key FOR UPDATE", &[lane_keys]).await?;
+    Ok(())
+}
+
 async fn read_bounds(session: &Session, lane_keys: &Vec<i64>, how: &str) -> Result<LaneBounds, PgError> {
     let sql = format!(
         "SELECT lane_key, next_at, held_since IS NOT NULL OR not_before IS NOT NULL AS held

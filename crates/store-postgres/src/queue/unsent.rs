@@ -24,7 +24,7 @@ const CANCELLED_PER_STEP: i64 = 1_000;
 /// Cancels the queue of an endpoint that has just been deleted.
 pub async fn cancel_lanes(tx: &mut WriteTx, workspace_key: RowKey, endpoint_key: RowKey) -> Result<(), PgError> {
     let lanes = vec![-endpoint_key.as_i64(), endpoint_key.as_i64()];
-    tx.query("SELECT 1 FROM lanes WHERE lane_key = ANY($1) ORDER BY lane_key FOR UPDATE", &[&lanes]).await?;
+    lane::lock_exclusively(tx, &lanes).await?;
     for kind in [LaneKind::Events, LaneKind::Tests] {
         cancel_from_lane(tx, Lane { workspace_key, endpoint_key, kind }).await?;
     }
