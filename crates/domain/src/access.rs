@@ -182,8 +182,8 @@ impl Principal {
         }
     }
 
-    /// Checks whether this caller may create a key with these scopes and this mode. Nobody can grant a scope or mode that
-    /// they lack, and the operator's scope is granted only on the command line.
+    /// Checks whether this caller may create a key with these scopes and this mode. Nobody can grant a scope or mode
+    /// that they lack, and the operator's scope is granted only on the command line.
     ///
     /// # Errors
     /// The reason of the refusal.

@@ -1,4 +1,5 @@
-//! A node whose clock is not the database's: receivers would refuse what it signs, so it sends nothing until it is right again.
+//! A node whose clock differs from that of the database. Receivers would refuse its signatures, so it sends nothing until
+//! the clock is right again.
 
 use std::sync::Arc;
 
