@@ -1,6 +1,7 @@
-//! The database's tables as bare tables, for copying.
+//! The tables of the database as plain rows, for copying a store. Writes every copied table.
 //!
-//! Nothing is set for a session but a lock, which lies in a transaction of its own: so copying works through a pooler too.
+//! Nothing is set for a session except a lock, which a transaction of its own holds. So copying works through a pooler
+//! too.
 
 use std::collections::HashMap;
 use std::pin::pin;
@@ -31,33 +32,32 @@ use crate::queue::lane;
 /// A store's tables in its database.
 pub struct PostgresTables {
     session: Session,
-    /// Holds the lock that lets one copy at a time use the store.
+    /// Holds the lock that allows one copy at a time.
     _lock: Session,
     lock_class: i32,
-    /// The types of the columns of the tables looked at.
+    /// The column types of the tables read so far.
     types: Mutex<HashMap<&'static str, HashMap<String, Type>>>,
-    /// Rows to ask for at once: the fewer, the larger they were.
+    /// Rows to request at once: fewer when they are large.
     rows: AtomicUsize,
 }
 
-/// One to copy on, one for the lock; while the schema is brought up to date, both are needed for that.
+/// One connection for the copy and one for the lock. The migrations before need both.
 const CONNECTIONS: usize = 2;
 
-/// How each transaction begins: it may take as long as it takes, and goes by the indexes on the primary keys whatever the planner
-/// knows of the tables by now.
+/// Begins a transaction without a time limit that reads by the primary keys, whatever statistics the planner has.
 const BEGIN: &str =
     "BEGIN; SET LOCAL statement_timeout = 0; SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan = off;
                      SET LOCAL jit = off";
 
 impl PostgresTables {
-    /// Opens the store and brings its schema up to date. That of the target is made when it does not exist.
+    /// Opens the store and migrates its schema. Creates the schema of the target if it does not exist.
     ///
     /// # Errors
-    /// When there is none to copy from, another copy uses it, or it cannot be opened.
+    /// When there is no store to copy from, another copy uses the store, or it cannot be opened.
     pub async fn open(settings: &PostgresSettings, side: Side) -> Result<Self, CopyError> {
         let unusable = |error: PgError| CopyError::Open(side, OpenError::Database(error.into()));
-        let target = ConnectionConfig::of(&settings.url, settings);
-        let pool = target.and_then(|target| target.pool(CONNECTIONS));
+        let config = ConnectionConfig::of(&settings.url, settings);
+        let pool = config.and_then(|config| config.pool(CONNECTIONS));
         let pool = pool.map_err(|error| CopyError::Open(side, OpenError::Database(error.into())))?;
         let lock = Session::new(connection(&pool).await.map_err(unusable)?);
         if side == Side::Source && !exists(&lock).await.map_err(unusable)? {
@@ -81,7 +81,7 @@ impl PostgresTables {
         })
     }
 
-    /// Runs in a transaction, which is rolled back by the end of the connection if it failed.
+    /// Runs `work` in a transaction. A failed transaction is rolled back, at the latest by the end of the connection.
     async fn committed<T>(&self, work: impl Future<Output = Result<T, PgError>> + Send) -> Result<T, Fault> {
         self.session.batch(BEGIN).await?;
         let outcome = work.await;
@@ -114,7 +114,7 @@ impl PostgresTables {
     }
 }
 
-/// Whether a store was made there, and not only its tables.
+/// Whether a store exists there, and not only its tables.
 async fn exists(session: &Session) -> Result<bool, PgError> {
     let table = session.query_one("SELECT to_regclass('meta') IS NOT NULL AS made", &[]).await?;
     if !get(&table, "made")? {
@@ -153,7 +153,7 @@ impl Tables for PostgresTables {
     }
 
     async fn numbers(&self, sql: &str) -> Result<Vec<i64>, Fault> {
-        // To count all rows, all are read.
+        // A count of all rows reads all of them.
         let all = "SET LOCAL enable_seqscan = on; SET LOCAL enable_bitmapscan = on";
         let counting = async {
             self.session.batch(all).await?;
@@ -161,7 +161,7 @@ impl Tables for PostgresTables {
         };
         let row = self.committed(counting).await?;
         (0..row.len())
-            .map(|column| match row.try_get::<_, Column>(column)?.0 {
+            .map(|column| match row.try_get::<_, CopiedValue>(column)?.0 {
                 Value::Integer(number) => Ok(number),
                 _ => Err(Box::new(UnexpectedValue("of a count")).into()),
             })
@@ -172,7 +172,7 @@ impl Tables for PostgresTables {
         let types = self.types_of(selection).await?;
         let most = self.rows.load(Ordering::Relaxed);
         let sql = reading(selection, after.is_some(), "$", most);
-        let after: Vec<Column> = after.unwrap_or_default().iter().cloned().map(Column).collect();
+        let after: Vec<CopiedValue> = after.unwrap_or_default().iter().cloned().map(CopiedValue).collect();
         let key: Vec<(&(dyn ToSql + Sync), Type)> =
             after.iter().zip(types).map(|(value, kind)| (value as &(dyn ToSql + Sync), kind)).collect();
         let (rows, is_full) = self
@@ -183,7 +183,7 @@ impl Tables for PostgresTables {
                     && let Some(row) = found.try_next().await?
                 {
                     let values: Row = (0..row.len())
-                        .map(|column| Ok(row.try_get::<_, Column>(column)?.0))
+                        .map(|column| Ok(row.try_get::<_, CopiedValue>(column)?.0))
                         .collect::<Result<_, tokio_postgres::Error>>()?;
                     bytes += bytes_of(&values);
                     rows.push(values);
@@ -191,7 +191,7 @@ impl Tables for PostgresTables {
                 Ok((rows, bytes >= BATCH_BYTES))
             })
             .await?;
-        // What is asked for beyond a full batch is sent for nothing.
+        // Rows beyond a full batch are transferred for nothing, so request fewer next time.
         let next = if is_full { rows.len().max(1) } else { (most * 2).min(BATCH_ROWS) };
         self.rows.store(next, Ordering::Relaxed);
         Ok(rows)
@@ -199,7 +199,8 @@ impl Tables for PostgresTables {
 
     async fn write(&self, selection: &Selection, rows: Vec<Row>, mark: Mark) -> Result<(), Fault> {
         let types = self.types_of(selection).await?;
-        let rows: Vec<Vec<Column>> = rows.into_iter().map(|row| row.into_iter().map(Column).collect()).collect();
+        let rows: Vec<Vec<CopiedValue>> =
+            rows.into_iter().map(|row| row.into_iter().map(CopiedValue).collect()).collect();
         let (table, columns) = (selection.table, quoted(&selection.columns));
         let sql = format!("COPY {table} ({columns}) FROM STDIN (FORMAT binary)");
         self.committed(async {
@@ -223,7 +224,7 @@ impl Tables for PostgresTables {
     }
 
     async fn make_ready(&self, oldest: Timestamp, now: Timestamp) -> Result<(), Fault> {
-        partition::make_days_since(&self.session, self.lock_class, oldest, now).await?;
+        partition::ensure_days_since(&self.session, self.lock_class, oldest, now).await?;
         let sql = format!("DELETE FROM meta WHERE NOT {IS_MARK}; DELETE FROM catalogues");
         self.committed(self.session.batch(&sql)).await
     }
@@ -232,7 +233,7 @@ impl Tables for PostgresTables {
         let release = "UPDATE due SET due_at = $1 WHERE claim_token IS NOT NULL AND due_at > $1";
         let unmark = format!("DELETE FROM meta WHERE {IS_MARK}");
         self.committed(async {
-            // The token stays: whoever claims next records the attempt that was lost.
+            // The token stays: the next claim records the lost attempt.
             self.session.execute(release, &[&now.millis()]).await?;
             lane::reset_released(&self.session).await?;
             self.session.batch(&unmark).await
@@ -247,18 +248,18 @@ async fn set_mark(session: &Session, mark: &Mark) -> Result<(), PgError> {
     Ok(())
 }
 
-/// The types that columns of ours have.
+/// A column type that the store uses.
 fn type_named(name: &str) -> Option<Type> {
     [Type::INT2, Type::INT4, Type::INT8, Type::BOOL, Type::TEXT, Type::BYTEA]
         .into_iter()
         .find(|kind| kind.name() == name)
 }
 
-/// A copied value, as the driver reads and writes it.
+/// A copied value as the driver reads and writes it.
 #[derive(Debug)]
-struct Column(Value);
+struct CopiedValue(Value);
 
-impl ToSql for Column {
+impl ToSql for CopiedValue {
     fn to_sql(&self, kind: &Type, out: &mut BytesMut) -> Result<IsNull, Fault> {
         match (&self.0, kind) {
             (Value::Null, _) => Ok(IsNull::Yes),
@@ -279,7 +280,7 @@ impl ToSql for Column {
     to_sql_checked!();
 }
 
-impl<'a> FromSql<'a> for Column {
+impl<'a> FromSql<'a> for CopiedValue {
     fn from_sql(kind: &Type, raw: &'a [u8]) -> Result<Self, Fault> {
         Ok(Self(match *kind {
             Type::INT8 => Value::Integer(i64::from_sql(kind, raw)?),

@@ -1,7 +1,7 @@
 //! Answers kept for repeated requests, written in the transaction of the effect they answer. Writes `idempotency`.
 //!
-//! Two nodes may run the same request at once. Neither finds an answer, and both run the effect. The unique index lets one of them
-//! keep its answer. The other is rolled back with its effect, runs again and finds the answer.
+//! Two nodes may run the same request at once. Neither finds an answer, and both run the effect. The unique index lets
+//! one of them keep its answer. The other is rolled back with its effect, runs again and finds the answer.
 
 use async_trait::async_trait;
 use bytes::Bytes;

@@ -1,13 +1,13 @@
 //! The store on PostgreSQL: one database, shared by several nodes.
 //!
-//! Any node serves any request and claims any delivery. Transactions coordinate through row locks and advisory locks in the
-//! database (`machinery/transaction.rs`), never through the memory of a node.
+//! Any node serves any request and claims any delivery. Transactions coordinate through row locks and advisory locks in
+//! the database (`machinery/transaction.rs`), never through the memory of a node.
 //!
-//! Events and outcomes are numerous. They are written in groups, with statements for many rows (`machinery/group.rs`). Every other
-//! write is a transaction of its own.
+//! Accepted events are written in groups (`machinery/group.rs`), outcomes in the batches that the engine passes, both
+//! with statements for many rows. Every other write is a transaction of its own.
 //!
-//! Each role of [`postrider_store`] is implemented in the file that holds its SQL. `machinery` holds what belongs to no role:
-//! connections, transactions, schema, partitions. This file holds no role.
+//! Each role of [`postrider_store`] is implemented in the file that holds its SQL. `machinery` holds what belongs to no
+//! role: connections, transactions, schema, partitions. This file holds no role.
 
 use std::sync::Arc;
 
@@ -65,7 +65,8 @@ impl PostgresStore {
         self.database.write(effect).await
     }
 
-    /// As [`write`](Self::write), for a request that may carry an idempotency key: runs `effect` at most once for that key.
+    /// As [`write`](Self::write), for a request that may carry an idempotency key: runs `effect` at most once for that
+    /// key.
     async fn write_once<T, E, F>(&self, recording: Option<Recording<T>>, effect: F) -> Result<Written<T>, E>
     where
         T: Send + Sync + 'static,

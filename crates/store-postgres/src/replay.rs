@@ -1,10 +1,10 @@
 //! Replays: jobs that walk an endpoint's log and queue again what it did not receive. Writes `replays`.
 //!
-//! Differs from SQLite: any node advances any replay. It locks the replay's row, and its endpoint against other replays of that
-//! endpoint: of two concurrent walks the second must see what the first has queued.
+//! Differs from SQLite: any node advances any replay. It locks the replay's row, and its endpoint against other replays
+//! of that endpoint: of two concurrent walks the second must see what the first has queued.
 //!
-//! A walk could miss rows that were not yet committed when the replay was created. So a replay is created under the workspace's lock:
-//! everything accepted before is committed by then.
+//! A walk could miss rows that were not yet committed when the replay was created. So a replay is created under the
+//! workspace's lock: everything accepted before is committed by then.
 
 use std::collections::HashSet;
 
@@ -108,8 +108,8 @@ async fn candidates(
     limit: usize,
 ) -> Result<Vec<Candidate>, PgError> {
     let ReplayScope { endpoint_key, mode, range } = scope;
-    // `+ 0` keeps the planner from the index by endpoint: an endpoint has many later deliveries, an event few, and a new day has no
-    // statistics.
+    // `+ 0` keeps the planner from the index by endpoint: an endpoint has many later deliveries, an event few, and a
+    // new day has no statistics.
     let statuses: Vec<i64> = range.statuses.iter().map(|status| status.code()).collect();
     let rows = session
         .query(
@@ -308,8 +308,8 @@ async fn lock_endpoints(tx: &WriteTx, running: &[RunningReplay]) -> Result<HashS
     Ok(taken)
 }
 
-/// The number of an endpoint's advisory lock, below those of workspaces and of the creation of days. Two endpoints may share a number:
-/// then one skips a step of the other's.
+/// The number of an endpoint's advisory lock, below those of workspaces and of the creation of days. Two endpoints may
+/// share a number: then one skips a step of the other's.
 fn lock_of(endpoint_key: RowKey) -> i32 {
     i32::try_from(-2 - endpoint_key.as_i64().rem_euclid((1 << 31) - 1)).unwrap_or(i32::MIN)
 }

@@ -1,6 +1,5 @@
-//! Sealed secrets and options of an endpoint as the engine reads them, and the erasure of secrets that no delivery needs.
-//!
-//! Erasure writes `endpoint_secrets`. New secrets and options are written by `registry/`.
+//! Sealed secrets and options of endpoints: how the engine reads them, how the registry stores them, how they are
+//! erased. Nothing here is plain text. Writes `endpoint_secrets` and `endpoint_sealed`.
 
 use std::collections::HashMap;
 
@@ -10,7 +9,7 @@ use postrider_domain::endpoint::SecretVersion;
 use postrider_domain::endpoint_options::SealedPart;
 use postrider_domain::id::RowKey;
 use postrider_store::column::header_names_from;
-use postrider_store::{SealedParts, Secrets, StoreError};
+use postrider_store::{SealedParts, SealedSigningKey, SecretRotation, Secrets, StoreError};
 
 use crate::PostgresStore;
 use crate::machinery::column::{get, key, number, unexpected};
@@ -69,10 +68,89 @@ async fn find_sealed_parts(session: &Session, endpoint_key: RowKey) -> Result<Op
     Ok(Some(SealedParts { version, headers, client_certificate: part(SealedPart::Certificate) }))
 }
 
+/// Stores the first secret of a new endpoint.
+pub async fn insert_first(tx: &WriteTx, endpoint_key: RowKey, sealed: &[u8]) -> Result<(), PgError> {
+    let sql = "INSERT INTO endpoint_secrets (endpoint_key, version, sealed) VALUES ($1, $2, $3)";
+    tx.execute(sql, &[&endpoint_key.as_i64(), &i64::from(SecretVersion::FIRST.0), &sealed]).await?;
+    Ok(())
+}
+
+/// Stores the new secret of a rotation, with its signing key if the endpoint needs one.
+pub async fn insert_rotated(
+    tx: &WriteTx,
+    endpoint_key: RowKey,
+    rotation: &SecretRotation,
+    signing_key: Option<&SealedSigningKey>,
+) -> Result<(), PgError> {
+    let overlap_until = (!rotation.overlap.is_zero()).then(|| tx.now.plus(rotation.overlap).millis());
+    tx.execute(
+        "INSERT INTO endpoint_secrets (endpoint_key, version, sealed, overlap_until, sealed_signing_key)
+         VALUES ($1, $2, $3, $4, $5)",
+        &[
+            &endpoint_key.as_i64(),
+            &i64::from(rotation.version.0),
+            &rotation.sealed,
+            &overlap_until,
+            &signing_key.map(|key| key.sealed.as_slice()),
+        ],
+    )
+    .await?;
+    Ok(())
+}
+
+/// Stores a sealed part of the options. Replaces the stored one.
+pub async fn put_part(tx: &WriteTx, endpoint_key: RowKey, part: &SealedPart, sealed: &[u8]) -> Result<(), PgError> {
+    tx.execute(
+        "INSERT INTO endpoint_sealed (endpoint_key, part, sealed) VALUES ($1, $2, $3)
+         ON CONFLICT (endpoint_key, part) DO UPDATE SET sealed = excluded.sealed",
+        &[&endpoint_key.as_i64(), &part.to_string(), &sealed],
+    )
+    .await?;
+    Ok(())
+}
+
+pub async fn remove_part(tx: &WriteTx, endpoint_key: RowKey, part: &SealedPart) -> Result<(), PgError> {
+    let sql = "DELETE FROM endpoint_sealed WHERE endpoint_key = $1 AND part = $2";
+    tx.execute(sql, &[&endpoint_key.as_i64(), &part.to_string()]).await?;
+    Ok(())
+}
+
+/// Stores the key for `v1a` signatures beside its version of the secret.
+pub async fn write_signing_key(
+    tx: &WriteTx,
+    endpoint_key: RowKey,
+    version: SecretVersion,
+    key: &SealedSigningKey,
+) -> Result<(), PgError> {
+    let sql = "UPDATE endpoint_secrets SET sealed_signing_key = $3 WHERE endpoint_key = $1 AND version = $2";
+    tx.execute(sql, &[&endpoint_key.as_i64(), &i64::from(version.0), &key.sealed]).await?;
+    Ok(())
+}
+
+/// Erases the secrets and options of an endpoint that has just been deleted.
+pub async fn erase_of_endpoint(tx: &WriteTx, endpoint_key: RowKey) -> Result<(), PgError> {
+    tx.execute("DELETE FROM endpoint_secrets WHERE endpoint_key = $1", &[&endpoint_key.as_i64()]).await?;
+    tx.execute("DELETE FROM endpoint_sealed WHERE endpoint_key = $1", &[&endpoint_key.as_i64()]).await?;
+    Ok(())
+}
+
+/// Erases the secrets and options of all endpoints of a workspace that is being deleted. Call it before the endpoints
+/// are marked as deleted.
+pub async fn erase_of_workspace(tx: &WriteTx, workspace: RowKey) -> Result<(), PgError> {
+    for table in ["endpoint_secrets", "endpoint_sealed"] {
+        let sql = format!(
+            "DELETE FROM {table} WHERE endpoint_key IN
+                 (SELECT key FROM endpoints WHERE workspace_key = $1 AND deleted_at IS NULL)"
+        );
+        tx.execute(&sql, &[&workspace.as_i64()]).await?;
+    }
+    Ok(())
+}
+
 /// Erases up to `limit` old secrets: no queued delivery is signed with them, and no overlap needs them.
 ///
-/// An erased secret cannot become needed again. Only a delivery enqueued in an overlap uses a secret that is not the newest, and an
-/// overlap counts as over here only once that is stored.
+/// An erased secret cannot become needed again. Only a delivery enqueued in an overlap uses a secret that is not the
+/// newest, and an overlap counts as over here only once that is stored.
 pub async fn erase_unused(tx: &mut WriteTx, limit: usize) -> Result<usize, PgError> {
     end_overlaps(tx).await?;
     let erased = tx
@@ -96,8 +174,8 @@ pub async fn erase_unused(tx: &mut WriteTx, limit: usize) -> Result<usize, PgErr
 
 /// Stores which overlaps have ended, for one workspace per call.
 ///
-/// A passed instant alone proves nothing: a transaction that began before it may still enqueue with both secrets. Under the
-/// workspace's lock no such transaction runs, and every later one sees no overlap, whatever time it began at.
+/// A passed instant alone proves nothing: a transaction that began before it may still enqueue with both secrets. Under
+/// the workspace's lock no such transaction runs, and every later one sees no overlap, whatever time it began at.
 async fn end_overlaps(tx: &mut WriteTx) -> Result<(), PgError> {
     let now = tx.now.millis();
     let ended = tx

@@ -7,8 +7,8 @@ use postrider_domain::id::{AuditId, RowKey, StoreTag};
 use postrider_domain::page::{Page, PageRequest};
 use postrider_store::column::{mode_code, mode_from_code};
 
+use super::conditions::Conditions;
 use crate::machinery::column::{coded, get, key, parsed, unexpected};
-use crate::machinery::conditions::Conditions;
 use crate::machinery::fault::PgError;
 use crate::machinery::session::Session;
 use crate::machinery::transaction::WriteTx;

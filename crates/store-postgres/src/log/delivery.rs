@@ -1,7 +1,8 @@
-//! The delivery log: the state of each delivery. Reads only; `queue/` writes `deliveries`.
+//! The delivery log: the state of each delivery. Writes `deliveries`, for the transactions of the queue.
 //!
-//! The planner cannot be told which index to use, and may have no statistics for a day that has just begun. So a column that must not
-//! lead the walk is written as a sum (`d.key + 0`), which no index serves. Then only the walk's own index fits.
+//! The planner cannot be told which index to use, and may have no statistics for a day that has just begun. So a column
+//! that must not lead the walk is written as a sum (`d.key + 0`), which no index serves. Then only the walk's own index
+//! fits.
 
 use tokio_postgres::Row;
 
@@ -12,13 +13,74 @@ use postrider_domain::limits;
 use postrider_domain::page::{Page, PageRequest};
 use postrider_domain::tenant::Tenant;
 use postrider_store::Walk;
-use postrider_store::column::mode_from_code;
+use postrider_store::column::{mode_code, mode_from_code};
+use postrider_store::publish::delivery::NewDelivery;
 use postrider_store::queue::order::NOT_YET;
 
+use super::conditions::Conditions;
 use crate::machinery::column::{coded, get, key, number, opt_instant, opt_int, parsed, unexpected};
-use crate::machinery::conditions::Conditions;
 use crate::machinery::fault::PgError;
 use crate::machinery::session::Session;
+use crate::machinery::transaction::WriteTx;
+
+pub const INSERT_DELIVERIES: &str =
+    "INSERT INTO deliveries (key, workspace_key, endpoint_key, event_key, mode, status, reason, cause, retry_of, completed_at)
+               SELECT * FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)";
+
+/// Adds deliveries to the log.
+pub async fn insert(tx: &WriteTx, new: &[NewDelivery]) -> Result<(), PgError> {
+    let of = |column: fn(&NewDelivery) -> i64| new.iter().map(column).collect::<Vec<i64>>();
+    let now = tx.now.millis();
+    let status = |new: &NewDelivery| match new.skipped {
+        Some(_) => DeliveryStatus::Skipped.code(),
+        None => DeliveryStatus::Pending.code(),
+    };
+    tx.execute(
+        INSERT_DELIVERIES,
+        &[
+            &of(|new| new.key.as_i64()),
+            &of(|new| new.lane.workspace_key.as_i64()),
+            &of(|new| new.lane.endpoint_key.as_i64()),
+            &of(|new| new.event_key.as_i64()),
+            &of(|new| mode_code(new.mode)),
+            &new.iter().map(status).collect::<Vec<i64>>(),
+            &new.iter().map(|new| new.skipped.map(EndReason::code)).collect::<Vec<Option<i64>>>(),
+            &of(|new| new.cause.code()),
+            &new.iter().map(|new| new.retry_of.map(RowKey::as_i64)).collect::<Vec<Option<i64>>>(),
+            &new.iter().map(|new| new.skipped.map(|_| now)).collect::<Vec<Option<i64>>>(),
+        ],
+    )
+    .await?;
+    Ok(())
+}
+
+/// Ends a delivery.
+pub async fn finish(
+    tx: &WriteTx,
+    key: RowKey,
+    status: DeliveryStatus,
+    reason: Option<EndReason>,
+    attempts: u32,
+) -> Result<(), PgError> {
+    let sql = "UPDATE deliveries SET status = $2, reason = $3, attempts = $4, completed_at = $5 WHERE key = $1";
+    let (reason, attempts) = (reason.map(EndReason::code), i64::from(attempts));
+    tx.execute(sql, &[&key.as_i64(), &status.code(), &reason, &attempts, &tx.now.millis()]).await?;
+    Ok(())
+}
+
+/// Ends many deliveries alike, each with its number of attempts.
+pub async fn finish_all(
+    tx: &WriteTx,
+    keys: &Vec<i64>,
+    attempts: &Vec<i64>,
+    status: DeliveryStatus,
+    reason: EndReason,
+) -> Result<(), PgError> {
+    let sql = "UPDATE deliveries SET status = $3, reason = $4, attempts = ended.attempts, completed_at = $5
+               FROM unnest($1, $2) AS ended (key, attempts) WHERE deliveries.key = ended.key";
+    tx.execute(sql, &[keys, attempts, &status.code(), &reason.code(), &tx.now.millis()]).await?;
+    Ok(())
+}
 
 const DELIVERY_COLUMNS: &str =
     "SELECT d.key, d.event_key, e.type, ep.id AS endpoint_id, e.project_id, d.mode, d.status, d.reason, d.cause,

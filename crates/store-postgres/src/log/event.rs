@@ -11,8 +11,8 @@ use postrider_domain::page::{Page, PageRequest};
 use postrider_domain::tenant::Tenant;
 use postrider_store::column::mode_from_code;
 
+use super::conditions::Conditions;
 use crate::machinery::column::{coded, get, int, key, number, opt_instant, parsed};
-use crate::machinery::conditions::Conditions;
 use crate::machinery::fault::PgError;
 use crate::machinery::session::Session;
 

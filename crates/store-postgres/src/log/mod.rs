@@ -1,6 +1,6 @@
 //! Reading the log: events, deliveries with their attempts, and the audit log.
 //!
-//! `attempt.rs` and `audit.rs` also write their tables, for the transactions of other roles.
+//! `delivery.rs`, `attempt.rs` and `audit.rs` also write their tables, for the transactions of other roles.
 
 use async_trait::async_trait;
 
@@ -17,6 +17,7 @@ use crate::PostgresStore;
 
 pub mod attempt;
 pub mod audit;
+mod conditions;
 pub mod delivery;
 mod event;
 

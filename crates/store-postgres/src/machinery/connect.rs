@@ -93,8 +93,8 @@ impl ConnectionConfig {
 }
 
 impl ConnectionConfig {
-    /// Listens on a channel until the connection is lost. Calls `notified` for each notification. Notifies the channel when `nudge` fires, at
-    /// most once per `pause`.
+    /// Listens on a channel until the connection is lost. Calls `notified` for each notification. Notifies the channel
+    /// when `nudge` fires, at most once per `pause`.
     pub async fn listen(
         &self,
         channel: &str,

@@ -1,5 +1,5 @@
-//! What can be learned of a database before a node works there: for `postrider doctor database`. Changes nothing, and gives
-//! facts; what they mean is said where they are printed.
+//! Facts about a database before a node uses it, for `postrider doctor database`. Changes nothing. The command that
+//! prints the facts judges them.
 
 use std::time::{Duration, Instant};
 
@@ -16,46 +16,46 @@ use super::session::Session;
 use super::settings::PostgresSettings;
 use super::time::CLOCK_OFF_MAX;
 
-/// A database as it was found.
+/// The facts about a database.
 #[derive(Clone, Debug)]
 pub struct Examination {
-    /// As the server tells it: `15.20 (Debian 15.20-0+deb12u1)`.
+    /// As the server reports it: `15.20 (Debian 15.20-0+deb12u1)`.
     pub server_version: String,
     pub database: String,
     pub user: String,
-    /// The schema in which tables are looked for and made; none if the user may use none.
+    /// The schema in which tables are found and created. `None` if the user may use none.
     pub schema: Option<String>,
     pub may_create: bool,
     pub is_encrypted: bool,
-    /// A standby, which takes no writes.
+    /// A standby refuses writes.
     pub is_standby: bool,
     pub fsync: bool,
     pub full_page_writes: bool,
-    /// `off`, `local`, `on`, …: the default of sessions.
+    /// The default of sessions: `off`, `local`, `on`, …
     pub synchronous_commit: String,
     /// Empty without synchronous replication.
     pub synchronous_standby_names: String,
     pub max_connections: u32,
-    /// Of these, kept for superusers.
+    /// The part of `max_connections` that is reserved for superusers.
     pub reserved_connections: u32,
     pub used_connections: u32,
-    /// How far the database's clock is ahead of ours, in milliseconds; exact to half a round trip.
+    /// How far the database's clock is ahead of ours, in milliseconds. Exact to half a round trip.
     pub clock_ahead_ms: i64,
     pub round_trip: Duration,
     pub pooler: Pooler,
-    /// The number of the newest migration that was run; none in a database that is new.
+    /// The number of the newest applied migration. `None` in a new database.
     pub schema_version: Option<usize>,
-    /// The number of the newest that this program knows.
+    /// The number of the newest migration of this program.
     pub newest_schema_version: usize,
 }
 
-/// Whether something stands between that shares connections out, as far as it can be told.
+/// Whether a pooler is between this process and the server, as far as that can be detected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pooler {
     NotSeen,
-    /// Two connections at a time had one session: it gives one for a transaction.
+    /// Two open connections shared one session: the pooler assigns sessions per transaction.
     ByTransaction,
-    /// The server listens at another port than was connected to: a pooler, or the port is forwarded.
+    /// The server listens on another port than the one connected to: a pooler, or port forwarding.
     OtherPort {
         connected: u16,
         listening: u16,
@@ -63,7 +63,7 @@ pub enum Pooler {
 }
 
 impl Examination {
-    /// Whether a node would refuse to send by such a clock.
+    /// Whether a node with this clock would refuse to send.
     pub fn is_clock_off(&self) -> bool {
         self.clock_ahead_ms.unsigned_abs() > u64::try_from(CLOCK_OFF_MAX.as_millis()).unwrap_or(u64::MAX)
     }
@@ -86,14 +86,16 @@ const FACTS: &str = "SELECT
     (SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend') AS used_connections,
     coalesce(inet_server_port(), 0) AS listening";
 
+/// Reads the facts.
+///
 /// # Errors
-/// When the database cannot be reached or asked.
+/// When the database cannot be reached, or refuses a query.
 pub async fn examine(settings: &PostgresSettings, clock: &dyn Clock) -> Result<Examination, OpenError> {
     let target = ConnectionConfig::of(&settings.url, settings).map_err(|error| OpenError::Database(error.into()))?;
-    ask(&target, &settings.url, clock).await.map_err(|error| OpenError::Database(error.into()))
+    read_facts(&target, &settings.url, clock).await.map_err(|error| OpenError::Database(error.into()))
 }
 
-async fn ask(target: &ConnectionConfig, url: &str, clock: &dyn Clock) -> Result<Examination, PgError> {
+async fn read_facts(target: &ConnectionConfig, url: &str, clock: &dyn Clock) -> Result<Examination, PgError> {
     let pool = target.pool(2).map_err(|error| PgError::Connection(error.into()))?;
     let first = Session::new(connection(&pool).await?);
     let second = Session::new(connection(&pool).await?);
@@ -123,12 +125,13 @@ async fn ask(target: &ConnectionConfig, url: &str, clock: &dyn Clock) -> Result<
     })
 }
 
-/// Of some questions the one that was answered soonest tells most.
+/// How far the database's clock is ahead, and the round trip. Uses the fastest of three queries, which is the most
+/// exact.
 async fn compare_clocks(session: &Session, clock: &dyn Clock) -> Result<(i64, Duration), PgError> {
-    const QUESTIONS: usize = 3;
+    const QUERIES: usize = 3;
     const NOW: &str = "SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint AS now";
     let mut best = (0, Duration::MAX);
-    for _ in 0..QUESTIONS {
+    for _ in 0..QUERIES {
         let asked = Instant::now();
         let database = int(&session.query_one(NOW, &[]).await?, "now")?;
         let took = asked.elapsed();
@@ -148,13 +151,13 @@ async fn pooler(first: &Session, second: &Session, url: &str, listening: i64) ->
     }
     let listening = u16::try_from(listening).unwrap_or_default();
     Ok(match port(url) {
-        // Over a socket there is no port.
+        // A Unix socket has no port.
         Some(connected) if listening != 0 && connected != listening => Pooler::OtherPort { connected, listening },
         _ => Pooler::NotSeen,
     })
 }
 
-/// The port that a URL leads to, if it names one host; its parameters left aside.
+/// The port of a URL that names one host. Ignores its parameters.
 fn port(url: &str) -> Option<u16> {
     let config: Config = url.split('?').next()?.parse().ok()?;
     match config.get_ports() {

@@ -1,4 +1,5 @@
-//! Errors of the database, and what follows from each: run the transaction again, answer 503, or report a fault of ours.
+//! Errors of the database, and what follows from each: run the transaction again, answer 503, or report a fault of
+//! ours.
 
 use tokio_postgres::error::SqlState;
 

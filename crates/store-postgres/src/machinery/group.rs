@@ -1,8 +1,9 @@
-//! Group commit. A writer takes all waiting requests to accept events, writes them in one transaction with statements for many rows, and
-//! answers each after the commit. No request waits on purpose: while one writer commits, the other takes the requests that have arrived.
+//! Group commit. A writer takes all waiting requests to accept events, writes them in one transaction with statements
+//! for many rows, and answers each after the commit. No request waits on purpose: while one writer commits, the other
+//! takes the requests that have arrived.
 //!
-//! When a group fails, each of its requests is written in its own transaction, so that one bad request fails no other. When the database
-//! cannot be reached, all requests fail with that reason.
+//! When a group fails, each of its requests is written in its own transaction, so that one bad request fails no other.
+//! When the database cannot be reached, all requests fail with that reason.
 //!
 //! Differs from SQLite: there one writer thread groups all writes. Here only accepts are grouped.
 

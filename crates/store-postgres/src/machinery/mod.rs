@@ -3,7 +3,6 @@
 //! Nothing here decides anything about a delivery or an endpoint.
 
 pub mod column;
-pub mod conditions;
 pub mod connect;
 pub mod examine;
 pub mod fault;

@@ -1,10 +1,11 @@
 //! One node among several: its number, its liveness and its notifications. Writes `nodes` and `server_run`.
 //!
-//! **Numbers.** Row keys carry the number of the process that made them, so a number belongs to one process at a time. A new process gets a
-//! number that was never used. When all have been used, it gets the one whose holder was seen longest ago.
+//! **Numbers.** Row keys carry the number of the process that made them, so a number belongs to one process at a time.
+//! A new process gets a number that was never used. When all have been used, it gets the one whose holder was seen
+//! longest ago.
 //!
-//! **Liveness.** A process updates its row every two seconds. A process that stood still for longer than its number is kept may find it
-//! reassigned. It then takes another one.
+//! **Liveness.** A process updates its row every two seconds. A process that stood still for longer than its number is
+//! kept may find it reassigned. It then takes another one.
 //!
 //! **Notifications.** A notification is a hint that something fell due. A node that misses it polls all the same.
 
@@ -40,8 +41,8 @@ const DAYS_EVERY: Duration = Duration::from_secs(3600);
 const NUDGE_EVERY: Duration = Duration::from_millis(50);
 const RECONNECT_WAIT: Duration = Duration::from_secs(2);
 
-/// The number of a command. Two commands that draw the same number and make a key in the same millisecond collide. The second transaction
-/// runs again with the next key.
+/// The number of a command. Two commands that draw the same number and make a key in the same millisecond collide. The
+/// second transaction runs again with the next key.
 pub const fn number_of_command(drawn: u16) -> u16 {
     NUMBERS + drawn % NUMBERS_FOR_COMMANDS
 }
@@ -67,7 +68,9 @@ async fn try_take(session: &Session, holder: i64, now: Timestamp) -> Result<u16,
     let before = now.minus(NUMBER_KEPT).millis();
     match session.query_opt(sql, &[&holder, &now.millis(), &before]).await? {
         Some(row) => number(&row, "number"),
-        None => Err(PgError::Unavailable("all 480 node numbers were taken within the last ten minutes")),
+        None => Err(PgError::Unavailable(
+            "all 480 node numbers are in use; one becomes free ten minutes after its node was last seen",
+        )),
     }
 }
 
@@ -117,7 +120,7 @@ async fn stay_registered(database: Arc<Database>, mut identity: NodeIdentity, st
     while !stopped_within(SEEN_EVERY, &stop).await {
         match update_registration(&database, &identity).await {
             Ok(Some(nodes)) => database.nodes.store(nodes, Ordering::Relaxed),
-            Ok(None) => match take_another(&database, &mut identity).await {
+            Ok(None) => match take_new_number(&database, &mut identity).await {
                 Ok(()) => tracing::warn!(
                     number = identity.number,
                     "this process stood still so long that its node number was reassigned; it took a new one"
@@ -157,7 +160,7 @@ pub async fn count_senders(session: &Session, now: Timestamp) -> Result<usize, P
     number::<usize>(&row, "count").map(|nodes| nodes.max(1))
 }
 
-async fn take_another(database: &Database, identity: &mut NodeIdentity) -> Result<(), PgError> {
+async fn take_new_number(database: &Database, identity: &mut NodeIdentity) -> Result<(), PgError> {
     let session = Session::new(connection(&database.pool).await?);
     let now = database.time.about_now();
     identity.number = take_number(&session, identity.holder, now).await?;

@@ -47,7 +47,8 @@ impl PostgresStore {
         } else {
             (node::number_of_command(seed.node), 1)
         };
-        // This node registers first and then reads the mark. A copy sets the mark first and then looks for nodes. So one sees the other.
+        // This node registers first and then reads the mark. A copy sets the mark first and then looks for nodes. So
+        // one sees the other.
         if meta::find(&session, copy::UNFINISHED).await.map_err(unusable)?.is_some() {
             if settings.sends {
                 node::leave(&session, &NodeIdentity { holder, number }).await.map_err(unusable)?;

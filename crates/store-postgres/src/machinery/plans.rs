@@ -1,14 +1,14 @@
 //! Tests of the hot statements: their text, and the indexes that they use.
 //!
-//! The text is compared with the snapshots beside the statements, so that a review sees every change. The plans show that no statement
-//! reads a whole table. A plan can change with a statement, an index or a version of PostgreSQL. It then fails here instead of slowing
-//! down a database that grows.
+//! The text is compared with the snapshots beside the statements, so that a review sees every change. The plans show
+//! that no statement reads a whole table. A plan can change with a statement, an index or a version of PostgreSQL. It
+//! then fails here instead of slowing down a database that grows.
 
 use super::connect::{ConnectionConfig, connection};
 use super::schema;
 use super::session::{PLANNER, Parameters, Session};
 use super::settings::PostgresSettings;
-use crate::log::attempt;
+use crate::log::{attempt, delivery};
 use crate::publish::event;
 use crate::queue::{due, enqueue, lane, outcome};
 
@@ -26,15 +26,15 @@ macro_rules! assert_statement {
 
 #[test]
 fn the_hot_statements_are_those_of_the_snapshots() {
-    assert_statement!("queue", "claim_ready_lanes", due::READY);
+    assert_statement!("queue", "claim_ready_lanes", due::SELECT_READY_LANES);
     assert_statement!("queue", "claim_lock_lanes", due::LOCK_LANES);
-    assert_statement!("queue", "claim_take", due::TAKE);
-    assert_statement!("queue", "lanes_raise", lane::RAISE);
-    assert_statement!("queue", "enqueue_deliveries", enqueue::INSERT_DELIVERIES);
+    assert_statement!("queue", "claim_take", due::CLAIM);
+    assert_statement!("queue", "lanes_raise", lane::RAISE_NEXT_AT);
+    assert_statement!("queue", "enqueue_deliveries", delivery::INSERT_DELIVERIES);
     assert_statement!("queue", "enqueue_due", enqueue::INSERT_DUE);
     assert_statement!("queue", "outcome_finish", outcome::FINISH);
     assert_statement!("log", "attempts_insert", attempt::INSERT_ATTEMPTS);
-    assert_statement!("publish", "accept_find_published", event::PUBLISHED);
+    assert_statement!("publish", "accept_find_published", event::SELECT_PUBLISHED);
     assert_statement!("publish", "accept_events", event::INSERT_EVENTS);
     assert_statement!("publish", "accept_publish_keys", event::INSERT_PUBLISH_KEYS);
 }
@@ -87,13 +87,13 @@ async fn the_hot_statements_use_their_indexes() {
     let Some(session) = database(&name).await else { return };
     session.batch(&format!("BEGIN; {PLANNER}")).await.unwrap();
     let (one, none, now) = (vec![1_i64], vec![None::<i64>], 1_i64);
-    assert_eq!(indexes(&session, due::READY, &[&now, &now, &now, &now]).await, ["lanes_by_next"]);
-    let take = indexes(&session, due::TAKE, &[&one, &one, &now, &now, &one]).await;
+    assert_eq!(indexes(&session, due::SELECT_READY_LANES, &[&now, &now, &now, &now]).await, ["lanes_by_next"]);
+    let take = indexes(&session, due::CLAIM, &[&one, &one, &now, &now, &one]).await;
     assert_eq!(take, ["due_by_lane", "due_pkey", "events_kept_pkey"]);
-    assert_eq!(indexes(&session, lane::RAISE, &[&one, &now, &now]).await, ["due_by_lane", "lanes_pkey"]);
+    assert_eq!(indexes(&session, lane::RAISE_NEXT_AT, &[&one, &now, &now]).await, ["due_by_lane", "lanes_pkey"]);
     let finish = indexes(&session, outcome::FINISH, &[&one, &one, &one, &none, &one, &now]).await;
     assert_eq!(finish, ["deliveries_kept_pkey", "due_pkey"]);
-    let published = indexes(&session, event::PUBLISHED, &[&one, &one, &vec!["id"]]).await;
+    let published = indexes(&session, event::SELECT_PUBLISHED, &[&one, &one, &vec!["id"]]).await;
     assert_eq!(published, ["events_kept_pkey", "publish_keys_pkey"]);
     session.batch(&format!("ROLLBACK; DROP SCHEMA {name} CASCADE")).await.unwrap();
 }

@@ -23,8 +23,8 @@ pub const NEWEST: usize = MIGRATIONS.len();
 
 /// Migrates the schema. Refuses a database of a newer version.
 ///
-/// When several nodes start at once, one migrates and the others wait. The lock is held by a transaction on a connection of its own, so that
-/// a pooler cannot assign that session to another client.
+/// When several nodes start at once, one migrates and the others wait. The lock is held by a transaction on a
+/// connection of its own, so that a pooler cannot assign that session to another client.
 pub async fn migrate(pool: &Pool) -> Result<(), OpenError> {
     let failed = |error: refinery::Error| OpenError::Migration(error.into());
     let unreached = |error: PgError| OpenError::Database(error.into());

@@ -1,7 +1,7 @@
 //! One connection in use, and the parameters of statements.
 //!
-//! Each statement is sent unnamed, with the types of its parameters, in one round trip. Nothing is prepared that would have to outlive a
-//! transaction. So everything works behind a pooler that assigns connections per transaction.
+//! Each statement is sent unnamed, with the types of its parameters, in one round trip. Nothing is prepared that would
+//! have to outlive a transaction. So everything works behind a pooler that assigns connections per transaction.
 
 use std::pin::pin;
 
@@ -66,11 +66,12 @@ typed! {
 /// The parameters of a statement, in order.
 pub type Parameters<'v> = &'v [&'v dyn Parameter];
 
-/// Follows each BEGIN. Ends a transaction whose node stands still or is cut off from the network: its locks must not stop the other nodes.
+/// Follows each BEGIN. Ends a transaction whose node stands still or is cut off from the network: its locks must not
+/// stop the other nodes.
 pub const IDLE_TIMEOUT: &str = "SET LOCAL idle_in_transaction_session_timeout = '5s'";
 
-/// Planner settings of every transaction: use the indexes, whatever the planner thinks of the table sizes. The indexes are made for the
-/// statements, and a table that grows from nothing is planned by its old size.
+/// Planner settings of every transaction: use the indexes, whatever the planner thinks of the table sizes. The indexes
+/// are made for the statements, and a table that grows from nothing is planned by its old size.
 pub const PLANNER: &str = "SET LOCAL enable_seqscan = off; SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off; SET LOCAL jit = off";
 
 /// A connection that nobody else uses meanwhile.

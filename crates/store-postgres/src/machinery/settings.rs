@@ -10,8 +10,8 @@ use postrider_domain::limits;
 pub struct PostgresSettings {
     /// `postgres://user@host:port/database`, with the driver's parameters. Never printed: it may hold a password.
     pub url: String,
-    /// A URL that bypasses the pooler, for LISTEN and migrations, which need a session of their own. Without it the node polls instead of
-    /// listening.
+    /// A URL that bypasses the pooler, for LISTEN and migrations, which need a session of their own. Without it the
+    /// node polls instead of listening.
     pub direct_url: Option<String>,
     /// A file with the password, instead of the URL. Read when the store is opened.
     pub password_file: Option<PathBuf>,

@@ -1,14 +1,15 @@
 //! Transactions. This file writes no table.
 //!
-//! A write transaction reads the database's time and its own id when it begins. It runs again when it lost against another one. When
-//! the connection is lost during the commit, the id tells whether it committed, unless the server crashed meanwhile.
+//! A write transaction reads the database's time and its own id when it begins. It runs again when it lost against
+//! another one. When the connection is lost during the commit, the id tells whether it committed, unless the server
+//! crashed meanwhile.
 //!
-//! **Workspace locks.** Each workspace has an advisory lock. A transaction that reads endpoints in order to enqueue or claim shares
-//! it. A transaction that changes endpoints holds it exclusively. So no delivery is enqueued or claimed by a state from before a
-//! committed change.
+//! **Workspace locks.** Each workspace has an advisory lock. A transaction that reads endpoints in order to enqueue or
+//! claim shares it. A transaction that changes endpoints holds it exclusively. So no delivery is enqueued or claimed by
+//! a state from before a committed change.
 //!
-//! **Lock order.** Workspaces, orders (`queue/order.rs`), rows of `due` that no other transaction holds, lanes, health. A transaction
-//! that cannot keep this order may deadlock, and then runs again.
+//! **Lock order.** Workspaces, orders (`queue/order.rs`), rows of `due` that no other transaction holds, lanes, health.
+//! A transaction that cannot keep this order may deadlock, and then runs again.
 
 use std::collections::HashMap;
 use std::ops::Deref;
@@ -35,7 +36,7 @@ use crate::publish::matching::MatchingCache;
 /// An effect of a transaction, as a closure that can run again: clones its values for each run.
 macro_rules! effect {
     (|$tx:ident $(, $value:ident)*| $body:expr) => {
-        move |$tx: &mut WriteTx| {
+        move |$tx: &mut $crate::machinery::transaction::WriteTx| {
             $(let $value = $value.clone();)*
             Box::pin(async move { $body.await })
         }
@@ -77,8 +78,8 @@ impl Database {
         self.keys.lock().unwrap_or_else(PoisonError::into_inner).next(now)
     }
 
-    /// Runs `effect` in a transaction and returns after its commit. Runs it again when it lost against another transaction. It completes
-    /// even if the caller is cancelled.
+    /// Runs `effect` in a transaction and returns after its commit. Runs it again when it lost against another
+    /// transaction. It completes even if the caller is cancelled.
     pub async fn write<T, F>(self: &Arc<Self>, effect: F) -> Result<T, StoreError>
     where
         T: Send + 'static,
@@ -217,7 +218,8 @@ impl WriteTx {
         self.database.next_key(self.now)
     }
 
-    /// Keeps other transactions from changing endpoints of these workspaces until this one ends. Call it before reading any of them.
+    /// Keeps other transactions from changing endpoints of these workspaces until this one ends. Call it before reading
+    /// any of them.
     pub async fn share_workspaces(&self, keys: impl IntoIterator<Item = RowKey>) -> Result<(), PgError> {
         let mut locks: Vec<i32> = keys.into_iter().map(lock_of).collect();
         locks.sort_unstable();
@@ -227,8 +229,8 @@ impl WriteTx {
         Ok(())
     }
 
-    /// Waits until no transaction enqueues or claims for this workspace, and keeps others from it until this one ends. Call it before
-    /// reading any endpoint of the workspace.
+    /// Waits until no transaction enqueues or claims for this workspace, and keeps others from it until this one ends.
+    /// Call it before reading any endpoint of the workspace.
     pub async fn lock_workspace(&self, key: RowKey) -> Result<(), PgError> {
         self.query("SELECT pg_advisory_xact_lock($1, $2)", &[&self.database.lock_class, &lock_of(key)]).await?;
         Ok(())
@@ -307,8 +309,8 @@ enum CommitStatus {
     Committed,
     RolledBack,
     InProgress,
-    /// The server has crashed since, or another server has replaced it. An id that was not on disk yet is issued again, so its status
-    /// may be that of another transaction.
+    /// The server has crashed since, or another server has replaced it. An id that was not on disk yet is issued again,
+    /// so its status may be that of another transaction.
     Unknown,
 }
 

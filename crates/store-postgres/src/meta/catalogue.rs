@@ -8,17 +8,18 @@ use crate::machinery::session::Session;
 use crate::machinery::transaction::WriteTx;
 
 pub async fn find(session: &Session) -> Result<Option<String>, PgError> {
-    Ok(newest(session).await?.map(|stored| stored.text))
+    Ok(find_newest(session).await?.map(|stored| stored.text))
 }
 
-/// Two nodes may start with different catalogues at once. The second is compared with the one that the first has stored.
+/// Two nodes may start with different catalogues at once. The second is compared with the one that the first has
+/// stored.
 pub async fn adopt(tx: &mut WriteTx, new: &NewCatalogue) -> Result<CatalogueAdoption, PgError> {
     // Nearly every start offers the stored catalogue. That needs no lock.
-    if let Some(answer) = newest(tx).await?.and_then(|stored| stored.compare(new)) {
+    if let Some(answer) = find_newest(tx).await?.and_then(|stored| stored.compare(new)) {
         return Ok(answer);
     }
     tx.batch("LOCK TABLE catalogues IN SHARE ROW EXCLUSIVE MODE").await?;
-    let Some(stored) = newest(tx).await? else {
+    let Some(stored) = find_newest(tx).await? else {
         insert(tx, new).await?;
         return Ok(CatalogueAdoption::Adopted);
     };
@@ -41,7 +42,7 @@ pub async fn adopt(tx: &mut WriteTx, new: &NewCatalogue) -> Result<CatalogueAdop
     Ok(CatalogueAdoption::Adopted)
 }
 
-async fn newest(session: &Session) -> Result<Option<StoredCatalogue>, PgError> {
+async fn find_newest(session: &Session) -> Result<Option<StoredCatalogue>, PgError> {
     let sql = "SELECT version, text, content_hash, brand, names FROM catalogues ORDER BY version DESC LIMIT 1";
     let Some(row) = session.query_opt(sql, &[]).await? else { return Ok(None) };
     let content_hash: &[u8] = get(&row, "content_hash")?;
@@ -75,8 +76,8 @@ async fn has_api_keys(session: &Session) -> Result<bool, PgError> {
     get(&session.query_one("SELECT EXISTS (SELECT 1 FROM api_keys) AS found", &[]).await?, "found")
 }
 
-/// Whether an endpoint or an event uses this name. Without a match it reads all events, so the statement timeout is off. Runs only
-/// at a start whose catalogue drops a name.
+/// Whether an endpoint or an event uses this name. Without a match it reads all events, so the statement timeout is
+/// off. Runs only at a start whose catalogue drops a name.
 async fn is_used(session: &Session, name: &str) -> Result<bool, PgError> {
     session.batch("SET LOCAL statement_timeout = 0").await?;
     let sql = "SELECT EXISTS (SELECT 1 FROM endpoints

@@ -10,7 +10,7 @@ use crate::machinery::column::get;
 use crate::machinery::fault::{PgError, unavailable};
 use crate::machinery::session::Session;
 use crate::machinery::time::CLOCK_IS_OFF;
-use crate::machinery::transaction::{WriteTx, effect};
+use crate::machinery::transaction::effect;
 
 mod catalogue;
 

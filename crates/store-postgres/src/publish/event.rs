@@ -1,7 +1,7 @@
 //! Accepting events: the requests of a group, with their events and deliveries, in one transaction.
 //!
-//! The requests of a group are evaluated one after the other, as if each had its own transaction: a later request sees what an earlier
-//! one accepts. Then one statement per table writes all rows.
+//! The requests of a group are evaluated one after the other, as if each had its own transaction: a later request sees
+//! what an earlier one accepts. Then one statement per table writes all rows.
 //!
 //! Writes `events` and `publish_keys`.
 
@@ -128,7 +128,7 @@ async fn find_answers(
 }
 
 /// The earlier events of these `externalId`s.
-pub const PUBLISHED: &str =
+pub const SELECT_PUBLISHED: &str =
     "SELECT p.workspace_key, p.mode, p.external_id, p.body_hash, p.event_key, e.type, e.project_id, e.deliveries
                FROM unnest($1, $2, $3) AS asked (workspace_key, mode, external_id)
                JOIN publish_keys p ON p.workspace_key = asked.workspace_key AND p.mode = asked.mode
@@ -151,7 +151,7 @@ async fn find_published(
     if ids.is_empty() {
         return Ok(HashMap::new());
     }
-    let rows = tx.query(PUBLISHED, &[&workspaces, &modes, &ids]).await?;
+    let rows = tx.query(SELECT_PUBLISHED, &[&workspaces, &modes, &ids]).await?;
     rows.iter().map(|row| published_from_row(tx, row)).collect()
 }
 
@@ -334,8 +334,8 @@ async fn insert_publish_keys(tx: &WriteTx, events: &[(NewEvent, usize)]) -> Resu
     let hashes: Vec<&[u8]> = keyed.iter().map(|(_, event)| event.body_hash.as_slice()).collect();
     let mut written = tx.execute(INSERT_PUBLISH_KEYS, &[&workspaces, &modes, &ids, &event_keys, &hashes]).await?;
     if written < keyed.len() as u64 {
-        // First lock, then check in a later statement whether the events are gone: a statement does not see an event committed
-        // while it waited for the lock.
+        // First lock, then check in a later statement whether the events are gone: a statement does not see an event
+        // committed while it waited for the lock.
         let sql = "SELECT 1 FROM unnest($1, $2, $3) AS new (workspace_key, mode, external_id)
                    JOIN publish_keys p USING (workspace_key, mode, external_id)
                    ORDER BY p.workspace_key, p.mode, p.external_id FOR UPDATE OF p";

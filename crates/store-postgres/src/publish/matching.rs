@@ -1,8 +1,8 @@
 //! Which endpoints match an event: the endpoints of one workspace, cached in memory.
 //!
-//! The cache is valid only at the workspace's `config_version`. Every write to endpoints or secrets increments it in the same
-//! transaction. Every accept reads it in its own transaction, under the workspace's lock. So an event enqueued after a rotation never
-//! uses the old secret.
+//! The cache is valid only at the workspace's `config_version`. Every write to endpoints or secrets increments it in
+//! the same transaction. Every accept reads it in its own transaction, under the workspace's lock. So an event enqueued
+//! after a rotation never uses the old secret.
 //!
 //! A transaction that has changed endpoints bypasses the cache, because its reads may be rolled back.
 //!
@@ -47,7 +47,7 @@ struct CachedWorkspace {
 }
 
 /// Workspaces whose endpoints are cached. A full cache is cleared.
-const CACHED_WORKSPACES_MAX: usize = 2_000;
+const WORKSPACES_CACHED: usize = 2_000;
 
 #[derive(Default)]
 pub struct MatchingCache {
@@ -61,15 +61,15 @@ impl MatchingCache {
     }
 
     fn keep(&mut self, workspace_key: RowKey, version: i64, subscribers: Arc<Subscribers>) {
-        if self.workspaces.len() >= CACHED_WORKSPACES_MAX && !self.workspaces.contains_key(&workspace_key) {
+        if self.workspaces.len() >= WORKSPACES_CACHED && !self.workspaces.contains_key(&workspace_key) {
             self.workspaces.clear();
         }
         self.workspaces.insert(workspace_key, CachedWorkspace { version, subscribers });
     }
 }
 
-/// The endpoints of a workspace as this transaction sees them. The transaction shares or holds the workspace's lock. If it read the
-/// endpoints before it had the lock, it calls [`load`] first.
+/// The endpoints of a workspace as this transaction sees them. The transaction shares or holds the workspace's lock. If
+/// it read the endpoints before it had the lock, it calls [`load`] first.
 pub async fn subscribers(tx: &mut WriteTx, workspace_key: RowKey) -> Result<Arc<Subscribers>, PgError> {
     if !tx.versions.contains_key(&workspace_key) {
         let versions = versions(tx, &[workspace_key]).await?;
@@ -82,8 +82,8 @@ pub async fn subscribers(tx: &mut WriteTx, workspace_key: RowKey) -> Result<Arc<
     Ok(read.into_values().next().unwrap_or_default())
 }
 
-/// Reads the endpoints of many workspaces at once, where they changed. Reads their versions again: the transaction may have read them
-/// before it held the locks.
+/// Reads the endpoints of many workspaces at once, where they changed. Reads their versions again: the transaction may
+/// have read them before it held the locks.
 pub async fn load(tx: &mut WriteTx, workspace_keys: &[RowKey]) -> Result<(), PgError> {
     let versions = versions(tx, workspace_keys).await?;
     load_at(tx, versions).await
@@ -141,8 +141,8 @@ pub async fn versions(tx: &WriteTx, workspace_keys: &[RowKey]) -> Result<Vec<(Ro
     rows.iter().map(|row| Ok((key(row, "key")?, int(row, "config_version")?))).collect()
 }
 
-/// Reads endpoints and caches them at the version that was read before. They are as new as that version or newer, and a past version
-/// is never looked up again.
+/// Reads endpoints and caches them at the version that was read before. They are as new as that version or newer, and a
+/// past version is never looked up again.
 async fn read_and_keep(tx: &WriteTx, workspace_keys: &[RowKey]) -> Result<HashMap<RowKey, Arc<Subscribers>>, PgError> {
     let read = read_subscribers(tx, workspace_keys).await?;
     if !tx.changed_endpoints {

@@ -9,7 +9,7 @@ use postrider_domain::idempotency::Recording;
 use postrider_store::{AcceptError, Publish, RequeueError, SkipDeliveryError, Write, Written};
 
 use crate::PostgresStore;
-use crate::machinery::transaction::{WriteTx, effect};
+use crate::machinery::transaction::effect;
 use crate::queue::order;
 
 pub mod event;

@@ -1,15 +1,16 @@
 //! Claiming due deliveries, returning claims, and counting. Writes `due`.
 //!
-//! **Lanes.** A lane is one endpoint's rows in `due`. `lanes.next_at` is a lower bound on when the lane has something due. A claim visits
-//! only lanes whose bound has passed, so its cost depends neither on the backlog nor on one endpoint's share of it. The bound also
-//! gives the order: the lane that has been ready longest is served first. It goes behind the others when not all can be served.
+//! **Lanes.** A lane is one endpoint's rows in `due`. `lanes.next_at` is a lower bound on when the lane has something
+//! due. A claim visits only lanes whose bound has passed, so its cost depends neither on the backlog nor on one
+//! endpoint's share of it. The bound also gives the order: the lane that has been ready longest is served first. It
+//! goes behind the others when not all can be served.
 //!
-//! **Concurrency.** Lanes are locked with SKIP LOCKED, so two nodes that claim at once divide the lanes between them. A claim also skips
-//! a lane into which a transaction is just enqueueing a due row. To make progress all the same, a claim that locked no lane waits for
-//! the lanes that have been ready longest.
+//! **Concurrency.** Lanes are locked with SKIP LOCKED, so two nodes that claim at once divide the lanes between them. A
+//! claim also skips a lane into which a transaction is just enqueueing a due row. To make progress all the same, a
+//! claim that locked no lane waits for the lanes that have been ready longest.
 //!
-//! **Leases.** A claim moves `due_at` to the end of its lease. When its holder dies, the row becomes due by itself. The next claim
-//! finds the lost token and records the attempt as abandoned.
+//! **Leases.** A claim moves `due_at` to the end of its lease. When its holder dies, the row becomes due by itself. The
+//! next claim finds the lost token and records the attempt as abandoned.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
@@ -30,8 +31,8 @@ use postrider_store::queue::lane::{lane_key, lane_of};
 use postrider_store::queue::order::NOT_YET;
 use postrider_store::{Claim, ClaimToken, Claimed, EndpointTarget, Lane, LaneKind, LaneQuota};
 
-use super::lane::{self, lane_from_row, lower_next_at, move_behind_others, paused_since, raise_next_at};
-use super::unsent::{Cancelled, Unsent, cancel_from_lane, end_unsent};
+use super::lane::{self, lower_next_at, move_behind_others, paused_since, raise_next_at};
+use super::unsent::{LaneStep, Unsent, cancel_from_lane, end_unsent};
 use super::{endpoint_health, order};
 use crate::log::attempt;
 use crate::machinery::column::{coded, get, instant, int, key, number, opt_instant, opt_int, opt_number};
@@ -48,7 +49,7 @@ const LANES_PER_READ: usize = 2_048;
 const LANES_WAITED_FOR: usize = 16;
 
 /// How many more deliveries of each endpoint may be claimed now, over both of its lanes.
-type Capacity = HashMap<RowKey, usize>;
+type RemainingQuota = HashMap<RowKey, usize>;
 
 /// A lane whose bound has passed.
 #[derive(Clone, Copy)]
@@ -71,13 +72,13 @@ pub async fn claim(
     if tx.database.time.is_off() {
         return Err(PgError::Unavailable(CLOCK_IS_OFF));
     }
-    let (candidates, capacity) = ready_lanes(tx, quota.as_ref()).await?;
+    let (candidates, remaining) = ready_lanes(tx, quota.as_ref()).await?;
     let (claims, updates) = (Vec::new(), LaneUpdates::default());
-    let mut run = ClaimRun { limit, lease, quota, capacity, claims, updates };
+    let mut run = ClaimRun { limit, lease, quota, remaining, claims, updates };
     if !candidates.is_empty() && limit > 0 {
         run.serve(tx, candidates).await?;
     }
-    Ok(Claimed { next_due_in: next_due_in(tx, quota.as_ref(), &run.capacity).await?, claims: run.claims })
+    Ok(Claimed { next_due_in: next_due_in(tx, quota.as_ref(), &run.remaining).await?, claims: run.claims })
 }
 
 /// Returns claims unused. The rows are due at once.
@@ -91,7 +92,7 @@ pub async fn give_back(tx: &mut WriteTx, claims: &[(DeliveryId, ClaimToken)]) ->
     let rows = tx.query(sql, &[&keys, &tokens, &tx.now.millis()]).await?;
     let lanes = rows
         .iter()
-        .map(|row| Ok((int(row, "lane_key")?, lane_from_row(row)?)))
+        .map(|row| Ok((int(row, "lane_key")?, lane::from_row(row)?)))
         .collect::<Result<BTreeMap<i64, Lane>, PgError>>()?;
     for lane in lanes.values() {
         endpoint_health::probe_again(tx, *lane).await?;
@@ -112,25 +113,26 @@ pub async fn count_due(tx: &WriteTx, endpoint_key: RowKey, enough: usize) -> Res
 }
 
 /// Ready lanes behind a position, the one ready longest first.
-pub const READY: &str = "SELECT lane_key, workspace_key, paused_since, next_at FROM lanes
+pub const SELECT_READY_LANES: &str = "SELECT lane_key, workspace_key, paused_since, next_at FROM lanes
      WHERE held_since IS NULL AND next_at <= $1 AND (next_at, lane_key) > ($2, $3)
      ORDER BY next_at, lane_key LIMIT $4";
 
 /// The ready lanes, the one ready longest first. A lane without quota does not use up the limit.
 ///
-/// Tests come first. They are few and a person waits for each, while an endpoint's backlog could use all its capacity for hours.
-async fn ready_lanes(tx: &WriteTx, quota: &dyn LaneQuota) -> Result<(Vec<ReadyLane>, Capacity), PgError> {
+/// Tests come first. They are few and a person waits for each, while an endpoint's backlog could use all its quota
+/// for hours.
+async fn ready_lanes(tx: &WriteTx, quota: &dyn LaneQuota) -> Result<(Vec<ReadyLane>, RemainingQuota), PgError> {
     let per_read = i64::try_from(LANES_PER_READ).unwrap_or(i64::MAX);
-    let (mut lanes, mut capacity) = (Vec::new(), Capacity::new());
+    let (mut lanes, mut remaining) = (Vec::new(), RemainingQuota::new());
     let mut after = (i64::MIN, i64::MIN);
     loop {
-        let rows = tx.query(READY, &[&tx.now.millis(), &after.0, &after.1, &per_read]).await?;
+        let rows = tx.query(SELECT_READY_LANES, &[&tx.now.millis(), &after.0, &after.1, &per_read]).await?;
         for row in &rows {
-            let lane = lane_from_row(row)?;
+            let lane = lane::from_row(row)?;
             let allowed = quota.quota(lane);
             if allowed > 0 && lanes.len() < LANES_PER_CLAIM {
                 lanes.push(ReadyLane { lane, paused_since: paused_since(row)? });
-                capacity.insert(lane.endpoint_key, allowed);
+                remaining.insert(lane.endpoint_key, allowed);
             }
         }
         match rows.last() {
@@ -141,7 +143,7 @@ async fn ready_lanes(tx: &WriteTx, quota: &dyn LaneQuota) -> Result<(Vec<ReadyLa
         }
     }
     lanes.sort_by_key(|ready| ready.lane.kind != LaneKind::Tests);
-    Ok((lanes, capacity))
+    Ok((lanes, remaining))
 }
 
 /// The lanes among these that are still ready. A lock clause follows.
@@ -162,7 +164,7 @@ async fn lock_lanes(tx: &WriteTx, candidates: Vec<ReadyLane>, limit: usize) -> R
     let mut locked = rows
         .iter()
         .map(|row| {
-            Ok((int(row, "lane_key")?, ReadyLane { lane: lane_from_row(row)?, paused_since: paused_since(row)? }))
+            Ok((int(row, "lane_key")?, ReadyLane { lane: lane::from_row(row)?, paused_since: paused_since(row)? }))
         })
         .collect::<Result<HashMap<_, _>, PgError>>()?;
     // Back in the order of the candidates.
@@ -182,7 +184,7 @@ struct ClaimRun<'q> {
     limit: usize,
     lease: Duration,
     quota: &'q Arc<dyn LaneQuota>,
-    capacity: Capacity,
+    remaining: RemainingQuota,
     claims: Vec<Claim>,
     updates: LaneUpdates,
 }
@@ -215,11 +217,11 @@ impl ClaimRun<'_> {
             lanes = postponed;
             for LaneShare { ready, target, wanted } in shares {
                 let (lane, taken) = (ready.lane, taken.get(&lane_key(ready.lane)).copied().unwrap_or_default());
-                if let Some(left) = self.capacity.get_mut(&lane.endpoint_key) {
+                if let Some(left) = self.remaining.get_mut(&lane.endpoint_key) {
                     *left = left.saturating_sub(taken);
                 }
                 if target.is_none() {
-                    if cancel_from_lane(tx, lane).await? == Cancelled::All {
+                    if cancel_from_lane(tx, lane).await? == LaneStep::Done {
                         self.updates.drained.push(lane_key(lane));
                     }
                 } else if taken < wanted {
@@ -238,8 +240,8 @@ impl ClaimRun<'_> {
         Ok(())
     }
 
-    /// How many deliveries to take from each lane in this round. Also returns the lanes that get no share because earlier lanes may
-    /// use up the limit.
+    /// How many deliveries to take from each lane in this round. Also returns the lanes that get no share because
+    /// earlier lanes may use up the limit.
     async fn shares(
         &mut self,
         tx: &mut WriteTx,
@@ -253,10 +255,11 @@ impl ClaimRun<'_> {
         for ready in lanes {
             let lane = ready.lane;
             let reserved = reserved.entry(lane.endpoint_key).or_default();
-            let capacity = self.capacity.get(&lane.endpoint_key).copied().unwrap_or_default().saturating_sub(*reserved);
+            let remaining =
+                self.remaining.get(&lane.endpoint_key).copied().unwrap_or_default().saturating_sub(*reserved);
             // Asked again: the shares of other endpoints may have left less.
             let quota = self.quota.quota(lane);
-            let wanted = share.min(capacity).min(left).min(quota);
+            let wanted = share.min(remaining).min(left).min(quota);
             let wanted = if ready.paused_since.is_some() { wanted.min(1) } else { wanted };
             if wanted == 0 {
                 if !shares.is_empty() {
@@ -267,7 +270,7 @@ impl ClaimRun<'_> {
             let target = matching::target(tx, lane).await?;
             let wanted = target.as_ref().map_or(wanted, |target| self.quota.allowance(lane, target, wanted));
             if wanted == 0 {
-                self.capacity.insert(lane.endpoint_key, 0);
+                self.remaining.insert(lane.endpoint_key, 0);
                 continue;
             }
             if target.is_some() {
@@ -294,7 +297,7 @@ impl ClaimRun<'_> {
             return Ok(taken);
         }
         let until = tx.now.plus(self.lease).millis();
-        let rows = tx.query(TAKE, &[&lanes, &wanted, &tx.now.millis(), &until, &tokens]).await?;
+        let rows = tx.query(CLAIM, &[&lanes, &wanted, &tx.now.millis(), &until, &tokens]).await?;
         let targets: HashMap<i64, (&Arc<EndpointTarget>, bool)> = with_target()
             .map(|(share, target)| (lane_key(share.ready.lane), (target, share.ready.paused_since.is_some())))
             .collect();
@@ -323,9 +326,9 @@ impl ClaimRun<'_> {
     }
 }
 
-/// Claims the earliest due rows of each lane, up to a number per lane, and reads their envelopes. Skips rows that another
-/// transaction has just locked.
-pub const TAKE: &str = "
+/// Claims the earliest due rows of each lane, up to a number per lane, and reads their envelopes. Skips rows that
+/// another transaction has just locked.
+pub const CLAIM: &str = "
     UPDATE due SET due_at = $4, claim_token = ($5)[found.place], claimed_at = $3, attempts = due.attempts + 1
     FROM (
         SELECT next.delivery_key, next.due_at, next.claimed_at, next.attempts,
@@ -414,7 +417,7 @@ async fn end_without_event(tx: &mut WriteTx, row: &ClaimedRow) -> Result<(), PgE
     let unsent = Unsent { delivery_key: row.delivery_key, attempts: row.attempts, lost_claim_at: row.lost_claim_at };
     end_unsent(tx, &[unsent], DeliveryStatus::Failed, EndReason::EventGone).await?;
     match row.sequence {
-        Some(sequence) => order::head_ended(tx, row.delivery_key, sequence, Some(EndReason::EventGone)).await,
+        Some(sequence) => order::after_head(tx, row.delivery_key, sequence, Some(EndReason::EventGone)).await,
         None => Ok(()),
     }
 }
@@ -437,15 +440,19 @@ impl LaneUpdates {
         raise_next_at(tx, &drained.into_iter().collect()).await?;
         for ready in self.probed {
             // One probe at a time. If its holder dies, the next probe goes when its lease has ended.
-            lane::delay_lane(tx, ready.lane, tx.now.plus(lease), ready.paused_since).await?;
+            lane::delay(tx, ready.lane, tx.now.plus(lease), ready.paused_since).await?;
         }
         Ok(())
     }
 }
 
-/// When the next lane with capacity falls due. `capacity` is what this claim has left of the lanes it found.
-async fn next_due_in(tx: &WriteTx, quota: &dyn LaneQuota, capacity: &Capacity) -> Result<Option<Duration>, PgError> {
-    let has_capacity = |lane: Lane| match capacity.get(&lane.endpoint_key) {
+/// When the next lane with quota falls due. `remaining` is the quota that this claim has left for the lanes it found.
+async fn next_due_in(
+    tx: &WriteTx,
+    quota: &dyn LaneQuota,
+    remaining: &RemainingQuota,
+) -> Result<Option<Duration>, PgError> {
+    let has_quota = |lane: Lane| match remaining.get(&lane.endpoint_key) {
         Some(left) => *left > 0,
         None => quota.quota(lane) > 0,
     };
@@ -459,7 +466,7 @@ async fn next_due_in(tx: &WriteTx, quota: &dyn LaneQuota, capacity: &Capacity) -
         let rows = tx.query(sql, &[&NOT_YET.millis(), &after.0, &after.1, &limit]).await?;
         for row in &rows {
             let at = instant(row, "next_at")?;
-            if at > tx.now || has_capacity(lane_from_row(row)?) {
+            if at > tx.now || has_quota(lane::from_row(row)?) {
                 return Ok(Some(at.since(tx.now)));
             }
         }

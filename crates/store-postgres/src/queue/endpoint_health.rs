@@ -19,7 +19,7 @@ pub const HEALTH_COLUMNS: &str = "first_failure_at, failures, warned, paused_sin
 /// Applies an attempt's signal to its endpoint. The signal counts only while the endpoint has the URL that was called.
 pub async fn record(tx: &mut WriteTx, called: &EndpointTarget, signal: Signal) -> Result<(), PgError> {
     let key = called.endpoint_key;
-    if signal == Signal::Success && failure_streak(tx, key).await?.is_none() {
+    if signal == Signal::Success && find(tx, key).await?.is_none() {
         return Ok(());
     }
     // Differs from SQLite: two nodes may record failures of one endpoint at once, so a lock comes before the read.
@@ -30,7 +30,7 @@ pub async fn record(tx: &mut WriteTx, called: &EndpointTarget, signal: Signal) -
         Some(row) if get::<&str>(&row, "url")? == called.url => {}
         _ => return Ok(()),
     }
-    let before = failure_streak(tx, key).await?;
+    let before = find(tx, key).await?;
     for step in steps(before, signal, tx.now) {
         apply(tx, called, step).await?;
     }
@@ -41,22 +41,23 @@ async fn apply(tx: &mut WriteTx, called: &EndpointTarget, step: HealthStep) -> R
     let lane = called.lane(LaneKind::Events);
     match step {
         HealthStep::Forget => forget(tx, called.endpoint_key).await,
-        HealthStep::Keep(failure_streak) => keep(tx, called.endpoint_key, &failure_streak).await,
+        HealthStep::Keep(streak) => store(tx, called.endpoint_key, &streak).await,
         HealthStep::AdvanceHead(at) => order::advance_head(tx, lane, at).await,
-        HealthStep::DelayLane { until, paused_since } => lane::delay_lane(tx, lane, until, paused_since).await,
-        HealthStep::ResumeLane => lane::resume_lane(tx, lane).await,
+        HealthStep::DelayLane { until, paused_since } => lane::delay(tx, lane, until, paused_since).await,
+        HealthStep::ResumeLane => lane::resume(tx, lane).await,
         HealthStep::Report(what) => operational_event::report_endpoint(tx, called, what).await,
         HealthStep::Disable(reason) => endpoint::disable(tx, called, reason).await,
     }
 }
 
-/// Schedules the probe of a paused endpoint again, at the instant it had: the claim ended without evidence about the endpoint.
+/// Schedules the probe of a paused endpoint again, at the instant it had: the claim ended without evidence about the
+/// endpoint.
 pub async fn probe_again(tx: &mut WriteTx, lane: Lane) -> Result<(), PgError> {
     if lane.kind == LaneKind::Tests {
         return Ok(());
     }
-    if let Some(pause) = failure_streak(tx, lane.endpoint_key).await?.and_then(|failure_streak| failure_streak.pause) {
-        lane::delay_lane(tx, lane, pause.next_probe_at, Some(pause.since)).await?;
+    if let Some(pause) = find(tx, lane.endpoint_key).await?.and_then(|streak| streak.pause) {
+        lane::delay(tx, lane, pause.next_probe_at, Some(pause.since)).await?;
         tx.claims.left_due = true;
     }
     Ok(())
@@ -69,23 +70,23 @@ pub async fn forget(tx: &mut WriteTx, endpoint_key: RowKey) -> Result<(), PgErro
 }
 
 /// Deletes the failures of all endpoints of a workspace that has just been deleted.
-pub async fn forget_workspace(tx: &mut WriteTx, workspace_key: RowKey) -> Result<(), PgError> {
+pub async fn forget_of_workspace(tx: &mut WriteTx, workspace_key: RowKey) -> Result<(), PgError> {
     let sql = "DELETE FROM endpoint_health WHERE endpoint_key IN (SELECT key FROM endpoints WHERE workspace_key = $1)";
     tx.execute(sql, &[&workspace_key.as_i64()]).await?;
     Ok(())
 }
 
 /// The stored failures of an endpoint. `None` when its last attempt did not fail.
-pub async fn failure_streak(session: &Session, endpoint_key: RowKey) -> Result<Option<FailureStreak>, PgError> {
+pub async fn find(session: &Session, endpoint_key: RowKey) -> Result<Option<FailureStreak>, PgError> {
     let sql = format!("SELECT {HEALTH_COLUMNS} FROM endpoint_health WHERE endpoint_key = $1");
     match session.query_opt(&sql, &[&endpoint_key.as_i64()]).await? {
-        Some(row) => trouble_from_row(&row),
+        Some(row) => from_row(&row),
         None => Ok(None),
     }
 }
 
 /// Reads [`HEALTH_COLUMNS`]. They are null for an endpoint without failures.
-pub fn trouble_from_row(row: &Row) -> Result<Option<FailureStreak>, PgError> {
+pub fn from_row(row: &Row) -> Result<Option<FailureStreak>, PgError> {
     let Some(first_failure_at) = opt_instant(row, "first_failure_at")? else { return Ok(None) };
     let pause = match (opt_instant(row, "paused_since")?, opt_instant(row, "next_probe_at")?) {
         (Some(since), Some(next_probe_at)) => {
@@ -96,8 +97,8 @@ pub fn trouble_from_row(row: &Row) -> Result<Option<FailureStreak>, PgError> {
     Ok(Some(FailureStreak { first_failure_at, failures: number(row, "failures")?, pause, warned: get(row, "warned")? }))
 }
 
-async fn keep(tx: &WriteTx, endpoint_key: RowKey, failure_streak: &FailureStreak) -> Result<(), PgError> {
-    let pause = failure_streak.pause;
+async fn store(tx: &WriteTx, endpoint_key: RowKey, streak: &FailureStreak) -> Result<(), PgError> {
+    let pause = streak.pause;
     let sql = "INSERT INTO endpoint_health
                    (endpoint_key, first_failure_at, failures, warned, paused_since, failed_probes, next_probe_at)
                VALUES ($1, $2, $3, $4, $5, $6, $7)
@@ -109,9 +110,9 @@ async fn keep(tx: &WriteTx, endpoint_key: RowKey, failure_streak: &FailureStreak
         sql,
         &[
             &endpoint_key.as_i64(),
-            &failure_streak.first_failure_at.millis(),
-            &i64::from(failure_streak.failures),
-            &failure_streak.warned,
+            &streak.first_failure_at.millis(),
+            &i64::from(streak.failures),
+            &streak.warned,
             &pause.map(|pause| pause.since.millis()),
             &pause.map_or(0, |pause| i64::from(pause.failed_probes)),
             &pause.map(|pause| pause.next_probe_at.millis()),

@@ -1,11 +1,11 @@
-//! Enqueueing deliveries: rows in the log and in the queue, many at once. Writes `deliveries` and `due`.
+//! Enqueueing deliveries: rows in the log and in the queue, many at once. Writes `due`, and `deliveries` through
+//! `log/delivery.rs`.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use futures_util::future::join3;
 
-use postrider_domain::delivery::{DeliveryStatus, EndReason};
 use postrider_domain::id::{DeliveryId, EventId, RowKey};
 use postrider_domain::limits;
 use postrider_domain::time::Timestamp;
@@ -17,6 +17,7 @@ use postrider_store::{Claim, ClaimToken};
 
 use super::lane::{self, LaneBounds, LaneDueTimes, ensure_visited_by};
 use super::order;
+use crate::log::delivery;
 use crate::machinery::fault::PgError;
 use crate::machinery::transaction::WriteTx;
 
@@ -37,7 +38,8 @@ pub async fn bounds(tx: &WriteTx, new: &[NewDelivery]) -> Result<LaneBounds, PgE
     Ok(bounds)
 }
 
-/// Writes deliveries to the log, and to the queue unless they are skipped. Only deliveries whose lanes are in `bounds` may be handed over.
+/// Writes deliveries to the log, and to the queue unless they are skipped. Only deliveries whose lanes are in `bounds`
+/// may be handed over.
 pub async fn insert(tx: &mut WriteTx, new: Vec<NewDelivery>, mut bounds: LaneBounds) -> Result<(), PgError> {
     if new.is_empty() {
         return Ok(());
@@ -54,23 +56,24 @@ pub async fn insert(tx: &mut WriteTx, new: Vec<NewDelivery>, mut bounds: LaneBou
     let lanes = due.lanes();
     let due_now = due_lanes(&lanes, tx.now);
     if due_now.is_empty() && due.held.is_empty() {
-        let (log, queued, visited) = join3(insert_log(tx, &new), due.insert(tx), ensure_visited_by(tx, lanes)).await;
+        let (log, queued, visited) =
+            join3(delivery::insert(tx, &new), due.insert(tx), ensure_visited_by(tx, lanes)).await;
         return log.and(queued).and(visited);
     }
-    let (log, queued, locked) = join3(insert_log(tx, &new), due.insert(tx), lane::lock(tx, &due_now)).await;
+    let (log, queued, locked) = join3(delivery::insert(tx, &new), due.insert(tx), lane::lock(tx, &due_now)).await;
     log.and(queued)?;
     let queued = new.iter().filter(|new| new.skipped.is_none());
     hand_over_late(tx, queued, &mut due, &locked?).await?;
     let lanes = due.lanes();
     tx.claims.left_due |= !due_lanes(&lanes, tx.now).is_empty();
     ensure_visited_by(tx, lanes).await?;
-    lane::hold_lanes(tx, &due.held).await
+    lane::hold_all(tx, &due.held).await
 }
 
 /// Hands over deliveries that were enqueued as due because an older row was due, and that row is claimed by now.
 ///
-/// Otherwise every transaction that waited for that claim would make the lane due again. Later ones would have to wait for the next
-/// claim, without end.
+/// Otherwise every transaction that waited for that claim would make the lane due again. Later ones would have to wait
+/// for the next claim, without end.
 async fn hand_over_late<'n>(
     tx: &mut WriteTx,
     queued: impl Iterator<Item = &'n NewDelivery>,
@@ -196,37 +199,6 @@ fn try_hand_over(tx: &mut WriteTx, new: &NewDelivery, bound: Option<&LaneBound>)
     };
     tx.claims.hand_over(claim);
     Some(token)
-}
-
-/// Inserts deliveries into the log.
-pub const INSERT_DELIVERIES: &str =
-    "INSERT INTO deliveries (key, workspace_key, endpoint_key, event_key, mode, status, reason, cause, retry_of, completed_at)
-               SELECT * FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)";
-
-async fn insert_log(tx: &WriteTx, new: &[NewDelivery]) -> Result<(), PgError> {
-    let of = |column: fn(&NewDelivery) -> i64| new.iter().map(column).collect::<Vec<i64>>();
-    let now = tx.now.millis();
-    let status = |new: &NewDelivery| match new.skipped {
-        Some(_) => DeliveryStatus::Skipped.code(),
-        None => DeliveryStatus::Pending.code(),
-    };
-    tx.execute(
-        INSERT_DELIVERIES,
-        &[
-            &of(|new| new.key.as_i64()),
-            &of(|new| new.lane.workspace_key.as_i64()),
-            &of(|new| new.lane.endpoint_key.as_i64()),
-            &of(|new| new.event_key.as_i64()),
-            &of(|new| mode_code(new.mode)),
-            &new.iter().map(status).collect::<Vec<i64>>(),
-            &new.iter().map(|new| new.skipped.map(EndReason::code)).collect::<Vec<Option<i64>>>(),
-            &of(|new| new.cause.code()),
-            &new.iter().map(|new| new.retry_of.map(RowKey::as_i64)).collect::<Vec<Option<i64>>>(),
-            &new.iter().map(|new| new.skipped.map(|_| now)).collect::<Vec<Option<i64>>>(),
-        ],
-    )
-    .await?;
-    Ok(())
 }
 
 /// The lanes with something due.

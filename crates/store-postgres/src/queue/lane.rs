@@ -1,13 +1,15 @@
 //! Lanes: one row for each endpoint with something in the queue. The only file that writes `lanes`.
 //!
-//! **The row is the lock.** A transaction that enqueues a due row afterwards lowers the lane's `next_at`. For that it waits for the
-//! claim that holds the lane. A claim that holds the lane reads its rows before it raises `next_at`. So a claim that raises the bound
-//! has seen the row, or the writer of the row comes later and lowers the bound again.
+//! **The row is the lock.** A transaction that enqueues a due row inserts the row first and then lowers the lane's
+//! `next_at`. To lower it, the transaction waits for a claim that holds the lane. A claim that holds the lane reads its
+//! rows before it raises `next_at`. So a claim that raises the bound has seen the row, or the writer of the row comes
+//! later and lowers the bound again.
 //!
-//! **Most rows are not due when they are enqueued.** They were handed over and fall due when their lease ends. For these it is enough
-//! that the lane stays and is visited in time. So their writers share the lane (`FOR KEY SHARE`) with each other and with a claim
-//! (`FOR NO KEY UPDATE`), and commits for one endpoint run in parallel. In return, a claim raises `next_at` by at most
-//! [`VISIT_INTERVAL`] unless it has the lane to itself (`FOR UPDATE`). Only then may it delete the lane.
+//! **Most rows are not due when they are enqueued.** They were handed over and fall due when their lease ends. For
+//! these it is enough that the lane stays and is visited in time. So their writers share the lane (`FOR KEY SHARE`)
+//! with each other and with a claim (`FOR NO KEY UPDATE`), and commits for one endpoint run in parallel. In return, a
+//! claim raises `next_at` by at most [`VISIT_INTERVAL`] unless it has the lane to itself (`FOR UPDATE`). Only then may
+//! it delete the lane.
 //!
 //! Several lanes are locked in the order of their keys.
 //!
@@ -64,7 +66,8 @@ async fn read_bounds(session: &Session, lane_keys: &Vec<i64>, how: &str) -> Resu
 /// How often a lane with claimed rows is visited. A row handed over during a visit falls due after twice as long.
 const VISIT_INTERVAL: Duration = Duration::from_secs(limits::LEASE.as_secs() / 2);
 
-/// Ensures that lanes with new rows are visited by these instants. A lane that is visited in time anyway is only shared, not updated.
+/// Ensures that lanes with new rows are visited by these instants. A lane that is visited in time anyway is only
+/// shared, not updated.
 pub async fn ensure_visited_by(tx: &WriteTx, mut lanes: LaneDueTimes) -> Result<(), PgError> {
     let later = lanes.iter().filter(|(_, (_, at))| *at > tx.now);
     let (keys, instants): (Vec<i64>, Vec<i64>) = later.map(|(key, (_, at))| (*key, at.millis())).unzip();
@@ -101,14 +104,14 @@ pub async fn lower_one(tx: &WriteTx, lane: Lane, at: Timestamp) -> Result<(), Pg
 }
 
 /// Keeps an endpoint's queue from being claimed. Its tests are claimed all the same.
-pub async fn hold_lane(tx: &mut WriteTx, endpoint_key: RowKey) -> Result<(), PgError> {
+pub async fn hold(tx: &mut WriteTx, endpoint_key: RowKey) -> Result<(), PgError> {
     let sql = "UPDATE lanes SET held_since = $2 WHERE lane_key = $1 AND held_since IS NULL";
     tx.execute(sql, &[&endpoint_key.as_i64(), &tx.now.millis()]).await?;
     Ok(())
 }
 
-/// Holds the lanes of several endpoints, as [`hold_lane`] does.
-pub async fn hold_lanes(tx: &WriteTx, endpoint_keys: &Vec<i64>) -> Result<(), PgError> {
+/// Holds the lanes of several endpoints, as [`hold`] does.
+pub async fn hold_all(tx: &WriteTx, endpoint_keys: &Vec<i64>) -> Result<(), PgError> {
     if !endpoint_keys.is_empty() {
         let sql = "UPDATE lanes SET held_since = $2 WHERE lane_key = ANY($1) AND held_since IS NULL";
         tx.execute(sql, &[endpoint_keys, &tx.now.millis()]).await?;
@@ -116,9 +119,9 @@ pub async fn hold_lanes(tx: &WriteTx, endpoint_keys: &Vec<i64>) -> Result<(), Pg
     Ok(())
 }
 
-/// Keeps a lane from being claimed before `until`. From then on a paused endpoint gets one claim at a time. Such a lane keeps its row
-/// even when it is empty.
-pub async fn delay_lane(
+/// Keeps a lane from being claimed before `until`. From then on a paused endpoint gets one claim at a time. Such a lane
+/// keeps its row even when it is empty.
+pub async fn delay(
     tx: &mut WriteTx,
     lane: Lane,
     until: Timestamp,
@@ -136,8 +139,8 @@ pub async fn delay_lane(
     raise_next_at(tx, &vec![lane_key(lane)]).await
 }
 
-/// Ends [`delay_lane`].
-pub async fn resume_lane(tx: &mut WriteTx, lane: Lane) -> Result<(), PgError> {
+/// Ends [`delay`].
+pub async fn resume(tx: &mut WriteTx, lane: Lane) -> Result<(), PgError> {
     tx.claims.left_due = true;
     let sql = "UPDATE lanes SET not_before = NULL, paused_since = NULL, next_at = LEAST(next_at, $2)
                WHERE lane_key = $1 AND not_before IS NOT NULL";
@@ -145,8 +148,8 @@ pub async fn resume_lane(tx: &mut WriteTx, lane: Lane) -> Result<(), PgError> {
     Ok(())
 }
 
-/// Ends [`hold_lane`] and [`delay_lane`].
-pub async fn release_lane(tx: &mut WriteTx, endpoint_key: RowKey) -> Result<(), PgError> {
+/// Ends [`hold`] and [`delay`].
+pub async fn release(tx: &mut WriteTx, endpoint_key: RowKey) -> Result<(), PgError> {
     tx.claims.left_due = true;
     let sql = "UPDATE lanes SET held_since = NULL, not_before = NULL, paused_since = NULL, next_at = LEAST(next_at, $2)
                WHERE lane_key = $1";
@@ -155,7 +158,7 @@ pub async fn release_lane(tx: &mut WriteTx, endpoint_key: RowKey) -> Result<(), 
 }
 
 /// Releases all lanes of a workspace that has just been deleted, so that the next claims cancel their rows.
-pub async fn release_workspace(tx: &mut WriteTx, workspace_key: RowKey) -> Result<(), PgError> {
+pub async fn release_of_workspace(tx: &mut WriteTx, workspace_key: RowKey) -> Result<(), PgError> {
     tx.claims.left_due = true;
     let sql = "UPDATE lanes SET held_since = NULL, not_before = NULL, paused_since = NULL, next_at = LEAST(next_at, $2)
                WHERE lane_key IN (SELECT sign * key FROM endpoints, unnest(ARRAY[1, -1]) AS sign WHERE workspace_key = $1)";
@@ -171,15 +174,17 @@ pub async fn move_behind_others(tx: &WriteTx, lane_keys: &Vec<i64>) -> Result<()
     Ok(())
 }
 
-/// Sets the bound of each lane to its earliest row, but to no later than `$3`. Returns for each lane whether its earliest row is later.
-pub const RAISE: &str =
+/// Sets the bound of each lane to its earliest row, but to no later than `$3`. Returns for each lane whether its
+/// earliest row is later.
+pub const RAISE_NEXT_AT: &str =
     "UPDATE lanes SET next_at = GREATEST(LEAST(COALESCE(earliest.due_at, $2), $3), COALESCE(not_before, 0))
                FROM unnest($1) AS chosen (lane_key) CROSS JOIN LATERAL
                     (SELECT (SELECT due_at FROM due WHERE due.lane_key = chosen.lane_key ORDER BY due_at LIMIT 1)) AS earliest (due_at)
                WHERE lanes.lane_key = chosen.lane_key
                RETURNING lanes.lane_key, COALESCE(earliest.due_at, $2) > $3 AS is_later";
 
-/// Raises the bounds of lanes to their earliest rows, as far as concurrent handovers permit. Deletes an empty lane unless it is delayed.
+/// Raises the bounds of lanes to their earliest rows, as far as concurrent handovers permit. Deletes an empty lane
+/// unless it is delayed.
 ///
 /// The transaction must hold the lanes, locked by an earlier statement.
 pub async fn raise_next_at(tx: &WriteTx, lane_keys: &Vec<i64>) -> Result<(), PgError> {
@@ -188,7 +193,7 @@ pub async fn raise_next_at(tx: &WriteTx, lane_keys: &Vec<i64>) -> Result<(), PgE
     }
     let (never, soon) = (NOT_YET.millis(), tx.now.plus(VISIT_INTERVAL).millis());
     let mut later = Vec::new();
-    for row in tx.query(RAISE, &[lane_keys, &never, &soon]).await? {
+    for row in tx.query(RAISE_NEXT_AT, &[lane_keys, &never, &soon]).await? {
         if get::<bool>(&row, "is_later")? {
             later.push(int(&row, "lane_key")?);
         }
@@ -202,15 +207,15 @@ pub async fn raise_next_at(tx: &WriteTx, lane_keys: &Vec<i64>) -> Result<(), PgE
     if own.is_empty() {
         return Ok(());
     }
-    tx.query(RAISE, &[&own, &never, &never]).await?;
+    tx.query(RAISE_NEXT_AT, &[&own, &never, &never]).await?;
     let sql = "DELETE FROM lanes WHERE lane_key = ANY($1) AND paused_since IS NULL AND COALESCE(not_before, 0) <= $2
                AND NOT EXISTS (SELECT 1 FROM due WHERE due.lane_key = lanes.lane_key)";
     tx.execute(sql, &[&own, &tx.now.millis()]).await?;
     Ok(())
 }
 
-/// Resets the bounds of lanes whose claims were released while no node uses the store. A paused lane waits for its next probe again
-/// instead of the end of a probe's lease.
+/// Resets the bounds of lanes whose claims were released while no node uses the store. A paused lane waits for its next
+/// probe again instead of the end of a probe's lease.
 pub async fn reset_released(session: &Session) -> Result<(), PgError> {
     let sql = "UPDATE lanes SET not_before = health.next_probe_at FROM endpoint_health AS health
                WHERE health.endpoint_key = lanes.lane_key AND lanes.paused_since IS NOT NULL AND health.next_probe_at IS NOT NULL";
@@ -223,7 +228,7 @@ pub async fn reset_released(session: &Session) -> Result<(), PgError> {
 }
 
 /// The lane in `lane_key` and `workspace_key`.
-pub fn lane_from_row(row: &Row) -> Result<Lane, PgError> {
+pub fn from_row(row: &Row) -> Result<Lane, PgError> {
     Ok(lane_of(int(row, "lane_key")?, key(row, "workspace_key")?))
 }
 

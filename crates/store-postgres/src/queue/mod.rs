@@ -21,7 +21,7 @@ use postrider_domain::id::DeliveryId;
 use postrider_store::{ClaimSink, ClaimToken, Claimed, LaneQuota, OutcomeRecord, Queue, Recorded, StoreError};
 
 use crate::PostgresStore;
-use crate::machinery::transaction::{WriteTx, effect};
+use crate::machinery::transaction::effect;
 
 pub mod due;
 pub mod endpoint_health;

@@ -1,5 +1,6 @@
-//! Reports to the operator about endpoints and deliveries: events of the operations workspace, written in the transaction of the change
-//! that they report. Changes in the operations workspace itself are not reported. This file writes no table itself.
+//! Reports to the operator about endpoints and deliveries: events of the operations workspace, written in the
+//! transaction of the change that they report. Changes in the operations workspace itself are not reported. This file
+//! writes no table itself.
 
 use serde::Serialize;
 
@@ -26,8 +27,8 @@ pub async fn report_endpoint(tx: &mut WriteTx, target: &EndpointTarget, what: Op
     );
     let Some(row) = tx.query_opt(&sql, &[&target.endpoint_key.as_i64()]).await? else { return Ok(()) };
     let (endpoint, workspace_id) = (endpoint_from_row(&row)?, parsed(&row, "workspace_id")?);
-    let failure_streak = endpoint_health::failure_streak(tx, endpoint.key).await?;
-    let report = endpoint_report(&endpoint, workspace_id, failure_streak);
+    let streak = endpoint_health::find(tx, endpoint.key).await?;
+    let report = endpoint_report(&endpoint, workspace_id, streak);
     let (id, project_id) = (EventId::new(tx.next_key(), tx.tag), endpoint.project_id.as_deref());
     let frame = OperationalReport { id, operations, what, at: tx.now, workspace_id, project_id };
     publish(tx, frame, &report).await
@@ -67,7 +68,8 @@ pub async fn report_exhausted(
     publish(tx, frame, &report).await
 }
 
-/// The workspace that receives reports. `None` when reports are not enabled, or when the endpoint is in that workspace itself.
+/// The workspace that receives reports. `None` when reports are not enabled, or when the endpoint is in that workspace
+/// itself.
 fn operations_workspace(tx: &WriteTx, target: &EndpointTarget) -> Option<RowKey> {
     tx.database.operations.get().copied().filter(|operations| *operations != target.workspace_key)
 }

@@ -1,9 +1,10 @@
-//! Strict order: an endpoint's deliveries one at a time, in the order in which their events were accepted. The only file that writes
-//! `ordered_lanes`; it also moves `due_at` of rows in an order. The rules stand in `postrider_store::queue::order`.
+//! Strict order: an endpoint's deliveries one at a time, in the order in which their events were accepted. The only
+//! file that writes `ordered_lanes`; it also moves `due_at` of rows in an order. The rules stand in
+//! `postrider_store::queue::order`.
 //!
-//! Differs from SQLite: the row in `ordered_lanes` is the lock of an order. A transaction locks it before it reads the order, both to
-//! accept into it and to end its head. Of two concurrent transactions the second sees the effect of the first, so an order with
-//! waiting deliveries always has a head.
+//! Differs from SQLite: the row in `ordered_lanes` is the lock of an order. A transaction locks it before it reads the
+//! order, both to accept into it and to end its head. Of two concurrent transactions the second sees the effect of the
+//! first, so an order with waiting deliveries always has a head.
 
 use std::collections::HashMap;
 
@@ -18,7 +19,7 @@ use postrider_store::queue::lane::lane_key;
 use postrider_store::queue::order::{NOT_YET, blocks};
 use postrider_store::{Lane, LaneKind, SkipDeliveryError};
 
-use super::lane::{lane_from_row, lower_one};
+use super::lane::{self, lower_one};
 use super::unsent::{Unsent, end_unsent, unsent_from_row};
 use crate::log::{audit, delivery};
 use crate::machinery::column::{get, instant, int, key};
@@ -27,8 +28,8 @@ use crate::machinery::session::Session;
 use crate::machinery::transaction::WriteTx;
 use crate::publish::matching;
 
-/// Allocates positions in each of these lanes, `wanted` as (lane key, count). Returns by lane key the last position, and whether the first
-/// one is the head.
+/// Allocates positions in each of these lanes, `wanted` as (lane key, count). Returns by lane key the last position,
+/// and whether the first one is the head.
 pub async fn allocate_positions(tx: &WriteTx, wanted: &[(i64, i64)]) -> Result<HashMap<i64, (i64, bool)>, PgError> {
     let (keys, counts): (Vec<i64>, Vec<i64>) = wanted.iter().copied().unzip();
     let sql = "INSERT INTO ordered_lanes (lane_key, last_sequence)
@@ -59,28 +60,30 @@ pub async fn lock(tx: &WriteTx, lane_keys: &Vec<i64>) -> Result<(), PgError> {
     Ok(())
 }
 
-/// Continues an order whose head has ended and left the queue: the next delivery moves up, or the order is blocked. The order is locked.
-pub async fn head_ended(
+/// Continues an order whose head has ended and left the queue: the next delivery moves up, or the order is blocked. The
+/// order is locked.
+pub async fn after_head(
     tx: &mut WriteTx,
     delivery_key: RowKey,
     sequence: i64,
     reason: Option<EndReason>,
 ) -> Result<(), PgError> {
     let sql = "SELECT endpoint_key AS lane_key, workspace_key FROM deliveries WHERE key = $1";
-    let lane = lane_from_row(&tx.query_one(sql, &[&delivery_key.as_i64()]).await?)?;
+    let lane = lane::from_row(&tx.query_one(sql, &[&delivery_key.as_i64()]).await?)?;
     if blocks(reason) && is_strict(tx, lane).await? {
         block(tx, lane, delivery_key, sequence).await
     } else {
-        promote_next(tx, lane).await
+        move_up(tx, lane).await
     }
 }
 
-/// Makes the head due by `at` instead of at its next step. In a strict order only the head can be a paused endpoint's probe.
+/// Makes the head due by `at` instead of at its next step. In a strict order only the head can be a paused endpoint's
+/// probe.
 pub async fn advance_head(tx: &mut WriteTx, lane: Lane, at: Timestamp) -> Result<(), PgError> {
     if !is_strict(tx, lane).await? {
         return Ok(());
     }
-    let Some(head) = first_in(tx, lane).await? else { return Ok(()) };
+    let Some(head) = find_first(tx, lane).await? else { return Ok(()) };
     let sql = "UPDATE due SET due_at = $2
                WHERE delivery_key = $1 AND due_at > $2 AND due_at < $3 AND claim_token IS NULL";
     tx.execute(sql, &[&head.as_i64(), &at.millis(), &NOT_YET.millis()]).await?;
@@ -91,14 +94,14 @@ pub async fn advance_head(tx: &mut WriteTx, lane: Lane, at: Timestamp) -> Result
 pub async fn take_blocked_position(tx: &mut WriteTx, delivery_key: RowKey) -> Result<Option<i64>, PgError> {
     let sql = "SELECT lane_key, blocked_sequence FROM ordered_lanes WHERE blocked_by = $1 FOR UPDATE";
     let Some(row) = tx.query_opt(sql, &[&delivery_key.as_i64()]).await? else { return Ok(None) };
-    forget_block(tx, int(&row, "lane_key")?).await?;
+    remove_block(tx, int(&row, "lane_key")?).await?;
     int(&row, "blocked_sequence").map(Some)
 }
 
 /// Ends the block of an order, if it is blocked. The next delivery moves up.
 pub async fn unblock(tx: &mut WriteTx, lane: Lane) -> Result<(), PgError> {
-    if forget_block(tx, lane_key(lane)).await? {
-        promote_next(tx, lane).await?;
+    if remove_block(tx, lane_key(lane)).await? {
+        move_up(tx, lane).await?;
     }
     Ok(())
 }
@@ -125,20 +128,20 @@ pub async fn skip(
 }
 
 /// Deletes the order of an endpoint that has just been deleted.
-pub async fn forget_lane(tx: &mut WriteTx, endpoint_key: RowKey) -> Result<(), PgError> {
+pub async fn remove(tx: &mut WriteTx, endpoint_key: RowKey) -> Result<(), PgError> {
     tx.execute("DELETE FROM ordered_lanes WHERE lane_key = $1", &[&endpoint_key.as_i64()]).await?;
     Ok(())
 }
 
 /// Deletes the orders of all endpoints of a workspace that has just been deleted.
-pub async fn forget_workspace(tx: &mut WriteTx, workspace_key: RowKey) -> Result<(), PgError> {
+pub async fn remove_of_workspace(tx: &mut WriteTx, workspace_key: RowKey) -> Result<(), PgError> {
     let sql = "DELETE FROM ordered_lanes WHERE lane_key IN (SELECT key FROM endpoints WHERE workspace_key = $1)";
     tx.execute(sql, &[&workspace_key.as_i64()]).await?;
     Ok(())
 }
 
-/// Fails deliveries that have waited too long in an order: behind an inactive or paused endpoint, or behind a block. They fail from the
-/// front, so that the rest has no gap.
+/// Fails deliveries that have waited too long in an order: behind an inactive or paused endpoint, or behind a block.
+/// They fail from the front, so that the rest has no gap.
 pub async fn expire_waiting(tx: &mut WriteTx, limit: usize) -> Result<usize, PgError> {
     let oldest_allowed = tx.now.minus(limits::WAITING_MAX);
     let sql = "SELECT l.lane_key, l.workspace_key FROM lanes l JOIN ordered_lanes o ON o.lane_key = l.lane_key
@@ -155,7 +158,7 @@ pub async fn expire_waiting(tx: &mut WriteTx, limit: usize) -> Result<usize, PgE
         if expired == limit {
             break;
         }
-        expired += expire_from_lane(tx, lane_from_row(row)?, oldest_allowed, limit - expired).await?;
+        expired += expire_from_lane(tx, lane::from_row(row)?, oldest_allowed, limit - expired).await?;
     }
     Ok(expired)
 }
@@ -183,7 +186,7 @@ async fn expire_from_lane(
     }
     end_unsent(tx, &waited, DeliveryStatus::Failed, EndReason::Expired).await?;
     if let Some((delivery_key, sequence)) = last {
-        head_ended(tx, delivery_key, sequence, Some(EndReason::Expired)).await?;
+        after_head(tx, delivery_key, sequence, Some(EndReason::Expired)).await?;
     }
     Ok(waited.len())
 }
@@ -203,16 +206,16 @@ async fn block(tx: &WriteTx, lane: Lane, delivery_key: RowKey, sequence: i64) ->
 }
 
 /// Whether the lane was blocked.
-async fn forget_block(tx: &WriteTx, lane_key: i64) -> Result<bool, PgError> {
+async fn remove_block(tx: &WriteTx, lane_key: i64) -> Result<bool, PgError> {
     let sql = "UPDATE ordered_lanes SET blocked_by = NULL, blocked_sequence = NULL, blocked_since = NULL
                WHERE lane_key = $1 AND blocked_by IS NOT NULL";
     Ok(tx.execute(sql, &[&lane_key]).await? > 0)
 }
 
-/// Makes the first delivery of the order due. Its `due_at` is the instant of its acceptance, so it goes before a replay queued later. Its
-/// lane is ready from now on, like any other.
-async fn promote_next(tx: &mut WriteTx, lane: Lane) -> Result<(), PgError> {
-    let Some(first) = first_in(tx, lane).await? else { return Ok(()) };
+/// Makes the first delivery of the order due. Its `due_at` is the instant of its acceptance, so it goes before a replay
+/// queued later. Its lane is ready from now on, like any other.
+async fn move_up(tx: &mut WriteTx, lane: Lane) -> Result<(), PgError> {
+    let Some(first) = find_first(tx, lane).await? else { return Ok(()) };
     let due_at = first.created_at().min(tx.now);
     let sql = "UPDATE due SET due_at = $2 WHERE delivery_key = $1 AND due_at = $3";
     let moved = tx.execute(sql, &[&first.as_i64(), &due_at.millis(), &NOT_YET.millis()]).await?;
@@ -224,7 +227,7 @@ async fn promote_next(tx: &mut WriteTx, lane: Lane) -> Result<(), PgError> {
 }
 
 /// The delivery with the lowest position.
-async fn first_in(session: &Session, lane: Lane) -> Result<Option<RowKey>, PgError> {
+async fn find_first(session: &Session, lane: Lane) -> Result<Option<RowKey>, PgError> {
     let sql = "SELECT delivery_key FROM due WHERE lane_key = $1 AND sequence IS NOT NULL ORDER BY sequence LIMIT 1";
     session.query_opt(sql, &[&lane_key(lane)]).await?.map(|row| key(&row, "delivery_key")).transpose()
 }

@@ -1,7 +1,7 @@
-//! Recording the outcomes of attempts. Writes `due` and `deliveries`.
+//! Recording the outcomes of attempts. Writes `due`, and `deliveries` when many end at once.
 //!
-//! A plain outcome ends its delivery and has no other consequence. All plain outcomes of a group are recorded at once. The others are
-//! recorded one by one.
+//! A plain outcome ends its delivery and has no other consequence. All plain outcomes of a group are recorded at once.
+//! The others are recorded one by one.
 
 use std::collections::{HashMap, HashSet};
 
@@ -19,7 +19,7 @@ use postrider_store::{AfterAttempt, LaneKind, OutcomeRecord, Recorded};
 use super::lane::lower_one;
 use super::unsent::{Unsent, end_unsent};
 use super::{endpoint_health, operational_event, order};
-use crate::log::attempt;
+use crate::log::{attempt, delivery};
 use crate::machinery::column::{int, key, opt_int};
 use crate::machinery::fault::PgError;
 use crate::machinery::transaction::WriteTx;
@@ -133,10 +133,10 @@ async fn finish_many(tx: &WriteTx, outcomes: &[&OutcomeRecord]) -> Result<HashSe
 async fn record_one(tx: &mut WriteTx, outcome: &OutcomeRecord) -> Result<Recorded, PgError> {
     let mut attempt = outcome.attempt.clone();
     let recorded = match outcome.after {
-        AfterAttempt::Finish { status, reason } => finish_one(tx, outcome, status, reason).await?,
+        AfterAttempt::Finish { status, reason } => finish(tx, outcome, status, reason).await?,
         AfterAttempt::Retry { after, uses_step } => {
             let retry = Retry { at: tx.now.plus(after), uses_step };
-            retry_one(tx, outcome, retry, &mut attempt).await?
+            schedule_retry(tx, outcome, retry, &mut attempt).await?
         }
     };
     if recorded == Recorded::ClaimLost {
@@ -161,7 +161,7 @@ async fn apply(tx: &mut WriteTx, outcome: &OutcomeRecord, consequence: Consequen
     }
 }
 
-async fn finish_one(
+async fn finish(
     tx: &mut WriteTx,
     outcome: &OutcomeRecord,
     status: DeliveryStatus,
@@ -171,11 +171,9 @@ async fn finish_one(
     let sql = "DELETE FROM due WHERE delivery_key = $1 AND claim_token = $2 RETURNING sequence";
     let held = tx.query_opt(sql, &[&key.as_i64(), &outcome.token.0]).await?;
     let Some(held) = held else { return Ok(Recorded::ClaimLost) };
-    let sql = "UPDATE deliveries SET status = $2, reason = $3, attempts = $4, completed_at = $5 WHERE key = $1";
-    let (code, attempts) = (reason.map(EndReason::code), i64::from(outcome.attempt.number));
-    tx.execute(sql, &[&key.as_i64(), &status.code(), &code, &attempts, &tx.now.millis()]).await?;
+    delivery::finish(tx, key, status, reason, outcome.attempt.number).await?;
     if let Some(sequence) = opt_int(&held, "sequence")? {
-        order::head_ended(tx, key, sequence, reason).await?;
+        order::after_head(tx, key, sequence, reason).await?;
     }
     Ok(Recorded::Done)
 }
@@ -187,7 +185,7 @@ struct Retry {
 }
 
 /// Schedules the next attempt and notes its instant in `attempt`.
-async fn retry_one(
+async fn schedule_retry(
     tx: &mut WriteTx,
     outcome: &OutcomeRecord,
     retry: Retry,

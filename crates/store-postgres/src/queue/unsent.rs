@@ -1,4 +1,4 @@
-//! Deliveries that leave the queue without an attempt: cancelled with their endpoint, or expired. Writes `due` and `deliveries`.
+//! Deliveries that leave the queue without an attempt: cancelled with their endpoint, or expired. Writes `due`.
 
 use tokio_postgres::Row;
 
@@ -11,15 +11,15 @@ use postrider_store::queue::attempt::abandoned;
 use postrider_store::queue::lane::lane_key;
 use postrider_store::{Lane, LaneKind};
 
-use super::lane::{raise_next_at, release_lane};
-use super::order;
-use crate::log::attempt;
+use super::{lane, order};
+use crate::log::{attempt, delivery};
 use crate::machinery::column::{key, number, opt_instant};
 use crate::machinery::fault::PgError;
 use crate::machinery::transaction::WriteTx;
 
-/// Rows that the deletion of an endpoint cancels itself. Later claims that visit the lane cancel the rest of a long queue.
-const CANCELLED_AT_ONCE: i64 = 1_000;
+/// Rows that the deletion of an endpoint cancels itself. Later claims that visit the lane cancel the rest of a long
+/// queue.
+const CANCELLED_PER_STEP: i64 = 1_000;
 
 /// Cancels the queue of an endpoint that has just been deleted.
 pub async fn cancel_lanes(tx: &mut WriteTx, workspace_key: RowKey, endpoint_key: RowKey) -> Result<(), PgError> {
@@ -28,9 +28,9 @@ pub async fn cancel_lanes(tx: &mut WriteTx, workspace_key: RowKey, endpoint_key:
     for kind in [LaneKind::Events, LaneKind::Tests] {
         cancel_from_lane(tx, Lane { workspace_key, endpoint_key, kind }).await?;
     }
-    raise_next_at(tx, &lanes).await?;
-    order::forget_lane(tx, endpoint_key).await?;
-    release_lane(tx, endpoint_key).await
+    lane::raise_next_at(tx, &lanes).await?;
+    order::remove(tx, endpoint_key).await?;
+    lane::release(tx, endpoint_key).await
 }
 
 /// Fails deliveries that have waited too long in held or paused lanes, or in a blocked order.
@@ -49,22 +49,22 @@ pub async fn expire_waiting(tx: &mut WriteTx, limit: usize) -> Result<usize, PgE
 
 /// How much of a deleted endpoint's lane one step has cancelled.
 #[derive(PartialEq, Eq)]
-pub enum Cancelled {
-    All,
+pub enum LaneStep {
+    Done,
     /// More rows than one step cancels.
-    Part,
+    MoreToCancel,
 }
 
-/// Cancels up to [`CANCELLED_AT_ONCE`] rows of a deleted endpoint. An attempt under way ends by itself.
-pub async fn cancel_from_lane(tx: &WriteTx, lane: Lane) -> Result<Cancelled, PgError> {
+/// Cancels up to [`CANCELLED_PER_STEP`] rows of a deleted endpoint. An attempt under way ends by itself.
+pub async fn cancel_from_lane(tx: &WriteTx, lane: Lane) -> Result<LaneStep, PgError> {
     let sql = "SELECT delivery_key, attempts, claimed_at FROM due
                WHERE lane_key = $1 AND NOT (claim_token IS NOT NULL AND due_at > $2) ORDER BY due_at LIMIT $3
                FOR UPDATE SKIP LOCKED";
-    let rows = tx.query(sql, &[&lane_key(lane), &tx.now.millis(), &CANCELLED_AT_ONCE]).await?;
+    let rows = tx.query(sql, &[&lane_key(lane), &tx.now.millis(), &CANCELLED_PER_STEP]).await?;
     let waited = rows.iter().map(unsent_from_row).collect::<Result<Vec<_>, _>>()?;
     end_unsent(tx, &waited, DeliveryStatus::Cancelled, EndReason::EndpointDeleted).await?;
-    let all = i64::try_from(rows.len()).unwrap_or(i64::MAX) < CANCELLED_AT_ONCE;
-    Ok(if all { Cancelled::All } else { Cancelled::Part })
+    let all = i64::try_from(rows.len()).unwrap_or(i64::MAX) < CANCELLED_PER_STEP;
+    Ok(if all { LaneStep::Done } else { LaneStep::MoreToCancel })
 }
 
 /// A queued delivery without an attempt under way.
@@ -98,8 +98,5 @@ pub async fn end_unsent(
     let keys: Vec<i64> = unsent.iter().map(|unsent| unsent.delivery_key.as_i64()).collect();
     let attempts: Vec<i64> = unsent.iter().map(|unsent| i64::from(unsent.attempts)).collect();
     tx.execute("DELETE FROM due WHERE delivery_key = ANY($1)", &[&keys]).await?;
-    let sql = "UPDATE deliveries SET status = $3, reason = $4, attempts = ended.attempts, completed_at = $5
-               FROM unnest($1, $2) AS ended (key, attempts) WHERE deliveries.key = ended.key";
-    tx.execute(sql, &[&keys, &attempts, &status.code(), &reason.code(), &tx.now.millis()]).await?;
-    Ok(())
+    delivery::finish_all(tx, &keys, &attempts, status, reason).await
 }

@@ -1,7 +1,7 @@
-//! Endpoints. Writes `endpoints`, and `endpoint_secrets` when an endpoint is created, rotated or deleted.
+//! Endpoints. Writes `endpoints`.
 //!
-//! A write first locks the workspace. Under the lock it counts endpoints and compares versions while no other transaction changes
-//! them, and no transaction queues deliveries from the old state.
+//! A write first locks the workspace. Under the lock it counts endpoints and compares versions while no other
+//! transaction changes them, and no transaction queues deliveries from the old state.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use postrider_domain::audit::{AuditAction, Author};
 use postrider_domain::endpoint::{DisabledReason, Endpoint, EndpointFilter, ProjectId, SecretVersion};
 use postrider_domain::endpoint_options::DeliveryOrder;
 use postrider_domain::event_type::EventTypeName;
-use postrider_domain::id::EndpointId;
+use postrider_domain::id::{EndpointId, RowKey};
 use postrider_domain::operational_event::OperationalEvent;
 use postrider_domain::page::{Page, PageRequest};
 use postrider_domain::tenant::Tenant;
@@ -32,8 +32,9 @@ use crate::machinery::fault::PgError;
 use crate::machinery::session::Session;
 use crate::machinery::transaction::{WriteTx, effect};
 use crate::publish::matching;
-use crate::queue::endpoint_health::{self, HEALTH_COLUMNS, trouble_from_row};
+use crate::queue::endpoint_health::{self, HEALTH_COLUMNS};
 use crate::queue::{lane, operational_event, order, unsent};
+use crate::secrets;
 
 #[async_trait]
 impl Endpoints for PostgresStore {
@@ -75,7 +76,7 @@ impl Endpoints for PostgresStore {
     }
 
     async fn secret_version(&self, tenant: Tenant, id: EndpointId) -> Result<Option<SecretVersion>, StoreError> {
-        self.read(move |session| Box::pin(find_secret_version(session, tenant, id))).await
+        self.read(move |session| Box::pin(secret_version(session, tenant, id))).await
     }
 
     async fn rotate_secret(
@@ -84,7 +85,7 @@ impl Endpoints for PostgresStore {
         id: EndpointId,
         rotation: SecretRotation,
     ) -> Result<Endpoint, RotateSecretError> {
-        self.write(effect!(|tx, rotation| rotate(tx, tenant, id, &rotation))).await?
+        self.write(effect!(|tx, rotation| rotate_secret(tx, tenant, id, &rotation))).await?
     }
 }
 
@@ -118,7 +119,7 @@ pub fn endpoint_from_row(row: &Row) -> Result<Endpoint, PgError> {
 const SHOWN_FROM: &str = "FROM endpoints LEFT JOIN endpoint_health ON endpoint_key = key";
 
 fn shown_from_row(row: &Row) -> Result<Endpoint, PgError> {
-    Ok(Endpoint { failure_streak: trouble_from_row(row)?, ..endpoint_from_row(row)? })
+    Ok(Endpoint { failure_streak: endpoint_health::from_row(row)?, ..endpoint_from_row(row)? })
 }
 
 async fn create(
@@ -150,7 +151,6 @@ async fn create(
 }
 
 async fn insert(tx: &WriteTx, tenant: Tenant, new: &NewEndpoint, endpoint: &Endpoint) -> Result<(), PgError> {
-    let first = i64::from(SecretVersion::FIRST.0);
     tx.execute(
         "INSERT INTO endpoints (key, id, workspace_key, project_id, name, url, events, is_active, secret_version,
                                 secret_last4, updated_at)
@@ -163,15 +163,13 @@ async fn insert(tx: &WriteTx, tenant: Tenant, new: &NewEndpoint, endpoint: &Endp
             &endpoint.name,
             &endpoint.url,
             &join_events(&endpoint.events),
-            &first,
+            &i64::from(SecretVersion::FIRST.0),
             &endpoint.secret_last4,
             &endpoint.updated_at.millis(),
         ],
     )
     .await?;
-    let sql = "INSERT INTO endpoint_secrets (endpoint_key, version, sealed) VALUES ($1, $2, $3)";
-    tx.execute(sql, &[&endpoint.key.as_i64(), &first, &new.sealed_secret]).await?;
-    Ok(())
+    secrets::insert_first(tx, endpoint.key, &new.sealed_secret).await
 }
 
 /// The number of endpoints in the workspace, and in one project.
@@ -237,7 +235,7 @@ async fn update(
     if change.is_empty() && sealed.is_empty() {
         return Ok(Ok(endpoint));
     }
-    let Some(secret_version) = find_secret_version(tx, tenant, id).await? else {
+    let Some(secret_version) = secret_version(tx, tenant, id).await? else {
         return Ok(Err(UpdateEndpointError::NotFound));
     };
     let options_update = OptionsUpdate { change: &change.options, sealed, secret_version };
@@ -252,7 +250,7 @@ async fn update(
         return Ok(Err(UpdateEndpointError::ProjectFull(limits.per_project)));
     }
     apply(&mut endpoint, change, tx.now);
-    write(tx, &endpoint).await?;
+    store_settings(tx, &endpoint).await?;
     let events = Lane { workspace_key: tenant.workspace, endpoint_key: endpoint.key, kind: LaneKind::Events };
     if options != *endpoint.options {
         if options.ordering != DeliveryOrder::Strict {
@@ -262,12 +260,12 @@ async fn update(
         endpoint.options = Arc::new(options);
     }
     match change.is_active {
-        Some(true) => lane::release_lane(tx, endpoint.key).await?,
-        Some(false) => lane::hold_lane(tx, endpoint.key).await?,
+        Some(true) => lane::release(tx, endpoint.key).await?,
+        Some(false) => lane::hold(tx, endpoint.key).await?,
         None => {}
     }
     if clears_health(change) {
-        lane::resume_lane(tx, events).await?;
+        lane::resume(tx, events).await?;
         endpoint_health::forget(tx, endpoint.key).await?;
         endpoint.failure_streak = None;
     }
@@ -276,7 +274,7 @@ async fn update(
     Ok(Ok(endpoint))
 }
 
-async fn write(tx: &WriteTx, endpoint: &Endpoint) -> Result<(), PgError> {
+async fn store_settings(tx: &WriteTx, endpoint: &Endpoint) -> Result<(), PgError> {
     tx.execute(
         "UPDATE endpoints SET project_id = $2, name = $3, url = $4, events = $5, is_active = $6, disabled_reason = $7,
                               updated_at = $8
@@ -306,8 +304,7 @@ async fn delete(
     let Some(endpoint) = find(tx, tenant, id).await? else { return Ok(Err(DeleteEndpointError::NotFound)) };
     let sql = "UPDATE endpoints SET is_active = false, deleted_at = $2, updated_at = $2 WHERE key = $1";
     tx.execute(sql, &[&endpoint.key.as_i64(), &tx.now.millis()]).await?;
-    tx.execute("DELETE FROM endpoint_secrets WHERE endpoint_key = $1", &[&endpoint.key.as_i64()]).await?;
-    endpoint_options::remove_all_parts(tx, endpoint.key).await?;
+    secrets::erase_of_endpoint(tx, endpoint.key).await?;
     matching::bump(tx, tenant.workspace).await?;
     audit::append(tx, tenant.workspace, author, AuditAction::EndpointDeleted, id).await?;
     unsent::cancel_lanes(tx, tenant.workspace, endpoint.key).await?;
@@ -315,25 +312,31 @@ async fn delete(
     Ok(Ok(()))
 }
 
-async fn find_secret_version(
-    session: &Session,
-    tenant: Tenant,
-    id: EndpointId,
-) -> Result<Option<SecretVersion>, PgError> {
+/// Marks all endpoints of a workspace as deleted.
+pub async fn delete_of_workspace(tx: &WriteTx, workspace: RowKey) -> Result<(), PgError> {
+    tx.execute(
+        "UPDATE endpoints SET is_active = false, deleted_at = $2, updated_at = $2
+     WHERE workspace_key = $1 AND deleted_at IS NULL",
+        &[&workspace.as_i64(), &tx.now.millis()],
+    )
+    .await?;
+    Ok(())
+}
+
+async fn secret_version(session: &Session, tenant: Tenant, id: EndpointId) -> Result<Option<SecretVersion>, PgError> {
     let sql = "SELECT secret_version FROM endpoints WHERE id = $1 AND workspace_key = $2 AND deleted_at IS NULL";
     let found = session.query_opt(sql, &[&id.to_string(), &tenant.workspace.as_i64()]).await?;
     found.map(|row| Ok(SecretVersion(number(&row, "secret_version")?))).transpose()
 }
 
-async fn rotate(
+async fn rotate_secret(
     tx: &mut WriteTx,
     tenant: Tenant,
     id: EndpointId,
     rotation: &SecretRotation,
 ) -> Result<Result<Endpoint, RotateSecretError>, PgError> {
     tx.lock_workspace(tenant.workspace).await?;
-    let (Some(endpoint), Some(current)) = (find(tx, tenant, id).await?, find_secret_version(tx, tenant, id).await?)
-    else {
+    let (Some(endpoint), Some(current)) = (find(tx, tenant, id).await?, secret_version(tx, tenant, id).await?) else {
         return Ok(Err(RotateSecretError::NotFound));
     };
     if rotation.version.0 != current.0 + 1 {
@@ -355,25 +358,14 @@ async fn rotate(
         ],
     )
     .await?;
-    let overlap_until = (!rotation.overlap.is_zero()).then(|| tx.now.plus(rotation.overlap).millis());
-    tx.execute(
-        "INSERT INTO endpoint_secrets (endpoint_key, version, sealed, overlap_until, sealed_signing_key)
-         VALUES ($1, $2, $3, $4, $5)",
-        &[
-            &endpoint.key.as_i64(),
-            &version,
-            &rotation.sealed,
-            &overlap_until,
-            &signing_key.map(|key| key.sealed.as_slice()),
-        ],
-    )
-    .await?;
+    secrets::insert_rotated(tx, endpoint.key, rotation, signing_key).await?;
     audit::append(tx, tenant.workspace, rotation.author, AuditAction::EndpointSecretRotated, id).await?;
     matching::bump(tx, tenant.workspace).await?;
     Ok(find(tx, tenant, id).await?.ok_or(RotateSecretError::NotFound))
 }
 
-/// Disables an endpoint and holds its lane. Does nothing when the endpoint is inactive already or has another URL by now.
+/// Disables an endpoint and holds its lane. Does nothing when the endpoint is inactive already or has another URL by
+/// now.
 ///
 /// The caller need not hold the workspace's lock: this takes it only when there is an endpoint to disable.
 pub async fn disable(tx: &mut WriteTx, target: &EndpointTarget, reason: DisabledReason) -> Result<(), PgError> {
@@ -396,7 +388,7 @@ pub async fn disable(tx: &mut WriteTx, target: &EndpointTarget, reason: Disabled
         )
         .await?;
     if changed > 0 {
-        lane::hold_lane(tx, endpoint_key).await?;
+        lane::hold(tx, endpoint_key).await?;
         matching::bump(tx, workspace_key).await?;
         operational_event::report_endpoint(tx, target, OperationalEvent::EndpointDisabled).await?;
     }

@@ -1,25 +1,22 @@
-//! An endpoint's options: the visible columns, and their sealed parts.
-//!
-//! Writes `endpoint_sealed`, the option columns of `endpoints`, and signing keys in `endpoint_secrets`. The engine reads the sealed
-//! parts through `secrets.rs`.
+//! An endpoint's options. Writes the option columns of `endpoints`. The sealed parts are written in `secrets.rs`.
 
 use std::time::Duration;
 
 use tokio_postgres::Row;
 
-use postrider_domain::endpoint::{Endpoint, SecretVersion};
+use postrider_domain::endpoint::Endpoint;
 use postrider_domain::endpoint_options::{
     CertificateFacts, DeliveryOrder, DeliveryRate, EndpointOptions, SealedPart, SignatureSchemes,
 };
 use postrider_domain::id::RowKey;
 use postrider_domain::private_options::HeaderName;
-use postrider_store::SealedSigningKey;
 use postrider_store::column::{header_names_from, joined, schedule_from};
 use postrider_store::registry::endpoint_options::OptionsUpdate;
 
 use crate::machinery::column::{coded, get, number, opt_number, unexpected};
 use crate::machinery::fault::PgError;
 use crate::machinery::transaction::WriteTx;
+use crate::secrets;
 
 pub fn options_from_row(row: &Row) -> Result<EndpointOptions, PgError> {
     let schedule: Option<&str> = get(row, "retry_schedule")?;
@@ -46,22 +43,24 @@ pub async fn write(
 ) -> Result<(), PgError> {
     let (endpoint_key, before) = (endpoint.key, &endpoint.options);
     for removed in before.headers.iter().filter(|name| !after.headers.contains(name)) {
-        remove_part(tx, endpoint_key, &SealedPart::Header(removed.clone())).await?;
+        secrets::remove_part(tx, endpoint_key, &SealedPart::Header(removed.clone())).await?;
     }
     for header in update.sealed.headers.iter().flatten() {
         if let Some(sealed) = &header.sealed {
-            put_part(tx, endpoint_key, &SealedPart::Header(header.name.clone()), sealed).await?;
+            secrets::put_part(tx, endpoint_key, &SealedPart::Header(header.name.clone()), sealed).await?;
         }
     }
     match &update.sealed.client_certificate {
-        Some(Some(certificate)) => put_part(tx, endpoint_key, &SealedPart::Certificate, &certificate.sealed).await?,
-        Some(None) => remove_part(tx, endpoint_key, &SealedPart::Certificate).await?,
+        Some(Some(certificate)) => {
+            secrets::put_part(tx, endpoint_key, &SealedPart::Certificate, &certificate.sealed).await?
+        }
+        Some(None) => secrets::remove_part(tx, endpoint_key, &SealedPart::Certificate).await?,
         None => {}
     }
     if let Some((version, key)) = &update.sealed.signing_key
         && before.public_key != after.public_key
     {
-        write_signing_key(tx, endpoint_key, *version, key).await?;
+        secrets::write_signing_key(tx, endpoint_key, *version, key).await?;
     }
     write_columns(tx, endpoint_key, after).await
 }
@@ -87,38 +86,5 @@ async fn write_columns(tx: &WriteTx, endpoint_key: RowKey, options: &EndpointOpt
         ],
     )
     .await?;
-    Ok(())
-}
-
-async fn put_part(tx: &WriteTx, endpoint_key: RowKey, part: &SealedPart, sealed: &[u8]) -> Result<(), PgError> {
-    tx.execute(
-        "INSERT INTO endpoint_sealed (endpoint_key, part, sealed) VALUES ($1, $2, $3)
-         ON CONFLICT (endpoint_key, part) DO UPDATE SET sealed = excluded.sealed",
-        &[&endpoint_key.as_i64(), &part.to_string(), &sealed],
-    )
-    .await?;
-    Ok(())
-}
-
-async fn remove_part(tx: &WriteTx, endpoint_key: RowKey, part: &SealedPart) -> Result<(), PgError> {
-    let sql = "DELETE FROM endpoint_sealed WHERE endpoint_key = $1 AND part = $2";
-    tx.execute(sql, &[&endpoint_key.as_i64(), &part.to_string()]).await?;
-    Ok(())
-}
-
-pub async fn remove_all_parts(tx: &WriteTx, endpoint_key: RowKey) -> Result<(), PgError> {
-    tx.execute("DELETE FROM endpoint_sealed WHERE endpoint_key = $1", &[&endpoint_key.as_i64()]).await?;
-    Ok(())
-}
-
-/// Stores the key for `v1a` signatures beside its version of the secret.
-async fn write_signing_key(
-    tx: &WriteTx,
-    endpoint_key: RowKey,
-    version: SecretVersion,
-    key: &SealedSigningKey,
-) -> Result<(), PgError> {
-    let sql = "UPDATE endpoint_secrets SET sealed_signing_key = $3 WHERE endpoint_key = $1 AND version = $2";
-    tx.execute(sql, &[&endpoint_key.as_i64(), &i64::from(version.0), &key.sealed]).await?;
     Ok(())
 }

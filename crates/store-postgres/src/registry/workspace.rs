@@ -1,10 +1,7 @@
-//! Workspaces.
+//! Workspaces. Writes `workspaces`.
 //!
-//! Deleting one also changes its endpoints and their secrets, so this file writes `endpoints`, `endpoint_secrets` and
-//! `endpoint_sealed` beside `workspaces`.
-//!
-//! An index keeps names unique. When two nodes insert the same name at once, the second transaction runs again and finds the name
-//! taken.
+//! An index keeps names unique. When two nodes insert the same name at once, the second transaction runs again and
+//! finds the name taken.
 
 use async_trait::async_trait;
 use tokio_postgres::Row;
@@ -16,6 +13,7 @@ use postrider_domain::page::{Page, PageRequest};
 use postrider_domain::workspace::{Workspace, WorkspaceName};
 use postrider_store::{NewWorkspace, StoreError, WorkspaceRename, Workspaces, WriteWorkspaceError, Written};
 
+use super::endpoint;
 use crate::PostgresStore;
 use crate::log::audit;
 use crate::machinery::column::{get, key, parsed, unexpected};
@@ -24,6 +22,7 @@ use crate::machinery::session::Session;
 use crate::machinery::transaction::{WriteTx, effect};
 use crate::publish::matching;
 use crate::queue::{endpoint_health, lane, order};
+use crate::secrets;
 
 #[async_trait]
 impl Workspaces for PostgresStore {
@@ -135,23 +134,12 @@ async fn delete(tx: &mut WriteTx, id: WorkspaceId, author: Author) -> Result<Res
     if deleted == 0 {
         return Ok(Err(WriteWorkspaceError::NotFound));
     }
-    for sealed_table in ["endpoint_secrets", "endpoint_sealed"] {
-        let sql = format!(
-            "DELETE FROM {sealed_table} WHERE endpoint_key IN
-                 (SELECT key FROM endpoints WHERE workspace_key = $1 AND deleted_at IS NULL)"
-        );
-        tx.execute(&sql, &[&key]).await?;
-    }
-    tx.execute(
-        "UPDATE endpoints SET is_active = false, deleted_at = $2, updated_at = $2
-         WHERE workspace_key = $1 AND deleted_at IS NULL",
-        &[&key, &now],
-    )
-    .await?;
+    secrets::erase_of_workspace(tx, workspace.key).await?;
+    endpoint::delete_of_workspace(tx, workspace.key).await?;
     matching::bump(tx, workspace.key).await?;
-    order::forget_workspace(tx, workspace.key).await?;
-    endpoint_health::forget_workspace(tx, workspace.key).await?;
-    lane::release_workspace(tx, workspace.key).await?;
+    order::remove_of_workspace(tx, workspace.key).await?;
+    endpoint_health::forget_of_workspace(tx, workspace.key).await?;
+    lane::release_of_workspace(tx, workspace.key).await?;
     audit::append(tx, workspace.key, author, AuditAction::WorkspaceDeleted, id).await?;
     Ok(Ok(()))
 }

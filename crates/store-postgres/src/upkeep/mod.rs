@@ -6,7 +6,7 @@ use postrider_domain::id::RowKey;
 use postrider_store::{AgedStep, StoreError, Upkeep};
 
 use crate::PostgresStore;
-use crate::machinery::transaction::{WriteTx, effect};
+use crate::machinery::transaction::effect;
 use crate::queue::unsent;
 use crate::{idempotency, replay, secrets};
 

@@ -1,12 +1,15 @@
-//! What age takes: the log, oldest first.
+//! Retention: removes old rows of the log, oldest first. Deletes from `deliveries`, `attempts`, `events` and
+//! `publish_keys`, and re-inserts kept rows of a dropped day.
 //!
-//! Deliveries go when they are over and old enough; an event goes when it is old enough and no delivery of it is left, so
-//! whatever is still to be sent, or shown, keeps its payload.
+//! A delivery is removed when it has ended and is old enough. An event is removed when it is old enough and has no
+//! delivery left. So a delivery that can still be sent or shown keeps its payload.
 //!
-//! The walk goes by row keys. It comes through days that are old as a whole: such a day is dropped with all its rows, in one
-//! short transaction, once what must stay was moved to the default partition. Everything else is removed row by row, a bounded
-//! step at a time: what lies in the default partition, and the day that is old in part. A day that cannot be dropped now is
-//! passed over; the next walk comes by again.
+//! The walk follows the row keys. A day that is old as a whole is dropped in one short transaction, after the rows that
+//! must stay have been moved to the default partition. All other rows are removed one by one, in bounded steps: the
+//! rows of the default partition, and those of the day that is old only in part. A day that cannot be dropped now is
+//! skipped until the next walk.
+//!
+//! Differs from SQLite: it has no partitions, so it has no days to drop.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -20,38 +23,38 @@ use postrider_store::{AgedStep, LogPart, StoreError};
 
 use crate::machinery::column::{get, int};
 use crate::machinery::fault::{PgError, store_error};
-use crate::machinery::partition::{LOCK_PATIENCE, days_of, key_of, keys_of, name_of, stood_in_the_way};
+use crate::machinery::partition::{SHORT_LOCK_TIMEOUT, days_of, is_lock_conflict, key_of, keys_of, name_of};
 use crate::machinery::session::Session;
 use crate::machinery::transaction::{Database, WriteTx};
 
-/// Rows of a day that are moved at most, while nobody can use the log: some seconds.
+/// Rows of a day moved at most. The log is locked meanwhile, for some seconds.
 const MOVED_MAX: usize = 100_000;
-/// `externalId`s of a day forgotten in one transaction.
+/// `externalId`s of a day deleted in one transaction.
 const PUBLISH_KEYS_PER_STEP: i64 = 5_000;
 
-/// Looks at the next rows older than `step.age` and removes those that may go, and every day that is that old as a whole. Returns where
-/// the next step begins.
+/// Looks at the next rows older than `step.age` and removes those that may go, and every day that is that old as a
+/// whole. Returns where the next step begins.
 pub async fn remove(database: &Arc<Database>, step: AgedStep) -> Result<Option<RowKey>, StoreError> {
     let AgedStep { part, age, mut after, limit: mut left } = step;
     loop {
-        let stretch = database
+        let removed = database
             .write(move |tx| {
                 let before = RowKey::first_at(tx.now.minus(age));
                 Box::pin(async move { remove_rows(tx, part, before, after, left).await })
             })
             .await?;
-        if stretch.looked_at == left {
-            return Ok(stretch.last);
+        if removed.looked_at == left {
+            return Ok(removed.last);
         }
-        left -= stretch.looked_at;
-        let Some(old) = stretch.old_day else { return Ok(None) };
+        left -= removed.looked_at;
+        let Some(old) = removed.old_day else { return Ok(None) };
         let (first, end) = keys_of(old.day);
         let passed = RowKey::from_i64(end.as_i64() - 1);
         match drop_day(database, part, &old).await.map_err(store_error)? {
-            Dropping::Done | Dropping::Left => after = passed,
-            Dropping::UnderWay => return Ok(Some(RowKey::from_i64(first.as_i64() - 1))),
-            // Others may be in use too: one wait is enough for one step.
-            Dropping::InUse => return Ok(Some(passed)),
+            DayDrop::Dropped | DayDrop::Kept => after = passed,
+            DayDrop::InProgress => return Ok(Some(RowKey::from_i64(first.as_i64() - 1))),
+            // Other tables may be locked too. One wait per step is enough.
+            DayDrop::Locked => return Ok(Some(passed)),
         }
     }
 }
@@ -59,14 +62,14 @@ pub async fn remove(database: &Arc<Database>, step: AgedStep) -> Result<Option<R
 /// A day that is old as a whole.
 struct OldDay {
     day: Day,
-    /// The tables that have a partition for it.
+    /// The tables with a partition for it.
     tables: BTreeSet<&'static str>,
-    /// All that belongs together has a partition: then nothing of it needs to be removed row by row.
+    /// All tables of the part have one: no row needs to be removed one by one.
     is_whole: bool,
 }
 
-/// The rows up to the next old day, or to the end.
-struct Stretch {
+/// The rows removed up to the next old day, or to the end.
+struct RemovedRows {
     looked_at: usize,
     last: Option<RowKey>,
     old_day: Option<OldDay>,
@@ -78,7 +81,7 @@ async fn remove_rows(
     before: RowKey,
     after: RowKey,
     limit: usize,
-) -> Result<Stretch, PgError> {
+) -> Result<RemovedRows, PgError> {
     let old_day = next_old_day(tx, part, before, after).await?;
     let until = match &old_day {
         Some(old) if old.is_whole => keys_of(old.day).0,
@@ -86,14 +89,14 @@ async fn remove_rows(
         None => before,
     };
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-    // A step reads its rows in the order of the index and stops, however few the planner takes them for.
+    // The step must read its rows in index order and stop at the limit, however few rows the planner expects.
     tx.batch("SET LOCAL enable_bitmapscan = off; SET LOCAL enable_sort = off").await?;
     let looked_at = match part {
         LogPart::Deliveries => remove_deliveries(tx, until, after, limit).await?,
         LogPart::Events => remove_events(tx, until, after, limit).await?,
     };
     let last = looked_at.last().copied().map(RowKey::from_i64);
-    Ok(Stretch { looked_at: looked_at.len(), last, old_day })
+    Ok(RemovedRows { looked_at: looked_at.len(), last, old_day })
 }
 
 /// The first day that ends after `after` and not after `before`.
@@ -117,7 +120,7 @@ async fn next_old_day(
     Ok(first.map(|(day, found)| OldDay { day, is_whole: found.len() == tables.len(), tables: found }))
 }
 
-/// In the order in which they are locked.
+/// The tables of a part, in the order in which they are locked.
 const fn tables_of(part: LogPart) -> &'static [&'static str] {
     match part {
         LogPart::Deliveries => &["attempts", "deliveries"],
@@ -125,8 +128,8 @@ const fn tables_of(part: LogPart) -> &'static [&'static str] {
     }
 }
 
-/// Removes deliveries with their attempts. One that is pending stays, and one at which an order has stopped until someone has
-/// decided. Returns the rows looked at.
+/// Removes deliveries with their attempts. Keeps pending ones, and one at which a strict order has stopped. Returns the
+/// rows looked at.
 async fn remove_deliveries(tx: &WriteTx, before: RowKey, after: RowKey, limit: i64) -> Result<Vec<i64>, PgError> {
     let rows = tx
         .query(
@@ -151,8 +154,8 @@ async fn remove_deliveries(tx: &WriteTx, before: RowKey, after: RowKey, limit: i
     Ok(looked_at)
 }
 
-/// Removes events that no delivery refers to. With an event goes its `externalId`, which may then be published again. Returns
-/// the rows looked at.
+/// Removes events that no delivery refers to, with their `externalId`s, which may then be published again. Returns the
+/// rows looked at.
 async fn remove_events(tx: &WriteTx, before: RowKey, after: RowKey, limit: i64) -> Result<Vec<i64>, PgError> {
     let rows = tx
         .query(
@@ -165,7 +168,7 @@ async fn remove_events(tx: &WriteTx, before: RowKey, after: RowKey, limit: i64) 
     if unreferred.is_empty() {
         return Ok(looked_at);
     }
-    // Someone may be about to send one of them once more. Who has it locked is waited for, then it is looked at anew.
+    // A concurrent transaction may enqueue one of them again. It locks the event first, so lock and then check again.
     let locked =
         tx.query("SELECT key FROM events WHERE key = ANY ($1) ORDER BY key FOR UPDATE", &[&unreferred]).await?;
     let gone = without_referred(tx, keys_from(&locked)?).await?;
@@ -174,7 +177,7 @@ async fn remove_events(tx: &WriteTx, before: RowKey, after: RowKey, limit: i64) 
     Ok(looked_at)
 }
 
-/// Those of these events, which are in order, that no delivery refers to.
+/// The events among these that no delivery refers to. `events` must be sorted.
 async fn without_referred(session: &Session, events: Vec<i64>) -> Result<Vec<i64>, PgError> {
     let (Some(first), Some(last)) = (events.first(), events.last()) else { return Ok(events) };
     let sql = "SELECT DISTINCT event_key AS key FROM deliveries WHERE event_key >= $1 AND event_key <= $2";
@@ -186,21 +189,21 @@ fn keys_from(rows: &[Row]) -> Result<Vec<i64>, PgError> {
     rows.iter().map(|row| int(row, "key")).collect()
 }
 
-/// What came of an old day.
-enum Dropping {
-    Done,
-    /// There is more to be done before.
-    UnderWay,
-    /// It stays for now.
-    Left,
-    /// Somebody else's lock was in the way.
-    InUse,
+/// The result of the attempt to drop an old day.
+enum DayDrop {
+    Dropped,
+    /// More `externalId`s must be deleted first.
+    InProgress,
+    /// The day stays for now.
+    Kept,
+    /// Another transaction holds a lock.
+    Locked,
 }
 
-async fn drop_day(database: &Arc<Database>, part: LogPart, old: &OldDay) -> Result<Dropping, PgError> {
+async fn drop_day(database: &Arc<Database>, part: LogPart, old: &OldDay) -> Result<DayDrop, PgError> {
     let mut tx = WriteTx::begin(database).await?;
     match drop_day_in(&mut tx, part, old).await {
-        Ok(outcome @ (Dropping::Done | Dropping::UnderWay)) => {
+        Ok(outcome @ (DayDrop::Dropped | DayDrop::InProgress)) => {
             tx.commit().await?;
             Ok(outcome)
         }
@@ -210,42 +213,42 @@ async fn drop_day(database: &Arc<Database>, part: LogPart, old: &OldDay) -> Resu
         }
         Err(error) => {
             tx.roll_back().await;
-            if !stood_in_the_way(&error) {
+            if !is_lock_conflict(&error) {
                 return Err(error);
             }
-            tracing::debug!(day = %old.day, ?part, "an old day of the log is in use and is not dropped yet");
-            Ok(Dropping::InUse)
+            tracing::debug!(day = %old.day, ?part, "cannot drop an old day of the log yet: its table is locked");
+            Ok(DayDrop::Locked)
         }
     }
 }
 
-async fn drop_day_in(tx: &mut WriteTx, part: LogPart, old: &OldDay) -> Result<Dropping, PgError> {
+async fn drop_day_in(tx: &mut WriteTx, part: LogPart, old: &OldDay) -> Result<DayDrop, PgError> {
     if part == LogPart::Events && has_deliveries(tx, old.day).await? {
-        return Ok(Dropping::Left);
+        return Ok(DayDrop::Kept);
     }
-    // First without a lock: it is known then that nobody will have to wait for long.
-    let Some(kept) = kept_of(tx, part, old).await? else { return Ok(Dropping::Left) };
+    // First without a lock, so that the lock below is taken only when it will be held briefly.
+    let Some(kept) = kept_of(tx, part, old).await? else { return Ok(DayDrop::Kept) };
     if part == LogPart::Events && forget_publish_keys(tx, old.day, &kept).await? == PUBLISH_KEYS_PER_STEP.unsigned_abs()
     {
-        return Ok(Dropping::UnderWay);
+        return Ok(DayDrop::InProgress);
     }
-    tx.batch(LOCK_PATIENCE).await?;
+    tx.batch(SHORT_LOCK_TIMEOUT).await?;
     for table in &old.tables {
         tx.batch(&format!("LOCK TABLE ONLY {table} IN ACCESS EXCLUSIVE MODE")).await?;
         if !days_of(tx, table).await?.contains(&old.day) {
             // Another node has dropped it.
-            return Ok(Dropping::Left);
+            return Ok(DayDrop::Kept);
         }
     }
-    let Some(kept) = kept_of(tx, part, old).await? else { return Ok(Dropping::Left) };
+    let Some(kept) = kept_of(tx, part, old).await? else { return Ok(DayDrop::Kept) };
     for table in &old.tables {
         replace(tx, table, old.day, &kept).await?;
     }
-    tracing::info!(day = %old.day, ?part, rows_kept = kept.len(), "an old day of the log was dropped");
-    Ok(Dropping::Done)
+    tracing::info!(day = %old.day, ?part, rows_kept = kept.len(), "dropped an old day of the log");
+    Ok(DayDrop::Dropped)
 }
 
-/// Whether the deliveries of a day are still to go.
+/// Whether the deliveries of a day still have a partition.
 async fn has_deliveries(session: &Session, day: Day) -> Result<bool, PgError> {
     for table in tables_of(LogPart::Deliveries) {
         if days_of(session, table).await?.contains(&day) {
@@ -255,15 +258,15 @@ async fn has_deliveries(session: &Session, day: Day) -> Result<bool, PgError> {
     Ok(false)
 }
 
-/// The keys of the rows of an old day that stay; `None` if these are too many.
+/// The keys of the rows of an old day that stay. `None` if there are too many to move.
 async fn kept_of(session: &Session, part: LogPart, old: &OldDay) -> Result<Option<Vec<i64>>, PgError> {
     let kept = match part {
-        // What is pending has a row in the queue.
+        // A pending delivery has a row in the queue.
         LogPart::Deliveries if old.is_whole => {
             "SELECT delivery_key AS key FROM due WHERE delivery_key >= $1 AND delivery_key < $2
              UNION SELECT blocked_by FROM ordered_lanes WHERE blocked_by >= $1 AND blocked_by < $2"
         }
-        // The others have been removed by row.
+        // The others have already been removed one by one.
         LogPart::Deliveries => "SELECT key FROM deliveries WHERE key >= $1 AND key < $2",
         LogPart::Events => {
             "SELECT event_key AS key FROM deliveries WHERE event_key >= $1 AND event_key < $2
@@ -275,16 +278,17 @@ async fn kept_of(session: &Session, part: LogPart, old: &OldDay) -> Result<Optio
     let sql = format!("SELECT key FROM ({kept}) AS kept LIMIT $3");
     let kept = keys_from(&session.query(&sql, &[&first.as_i64(), &end.as_i64(), &limit]).await?)?;
     if kept.len() > MOVED_MAX {
-        tracing::warn!(day = %old.day, ?part, rows_max = MOVED_MAX, "an old day of the log is not dropped: too much of it has to stay");
+        tracing::warn!(day = %old.day, ?part, rows_max = MOVED_MAX, "an old day of the log is not dropped: too many of its rows must stay");
         return Ok(None);
     }
     Ok(Some(kept))
 }
 
-/// Forgets `externalId`s of the events of a day, except of those that stay, and returns how many.
+/// Deletes up to [`PUBLISH_KEYS_PER_STEP`] `externalId`s of a day's events, except of events that stay. Returns how
+/// many.
 async fn forget_publish_keys(tx: &WriteTx, day: Day, kept: &Vec<i64>) -> Result<u64, PgError> {
     let (first, end) = keys_of(day);
-    // Otherwise each is compared with everything that stays.
+    // Without a hash join, each row would be compared with all kept keys.
     tx.batch("SET LOCAL enable_hashjoin = on").await?;
     tx.execute(
         "DELETE FROM publish_keys WHERE ctid = ANY (ARRAY (
@@ -297,7 +301,7 @@ async fn forget_publish_keys(tx: &WriteTx, day: Day, kept: &Vec<i64>) -> Result<
     .await
 }
 
-/// Puts the rows that stay where the day's partition was.
+/// Drops a day's partition. Inserts its kept rows again, which then go to the default partition.
 async fn replace(tx: &WriteTx, table: &str, day: Day, kept: &Vec<i64>) -> Result<(), PgError> {
     let partition = name_of(table, day);
     tx.batch(&format!("ALTER TABLE {table} DETACH PARTITION {partition}")).await?;
@@ -309,7 +313,7 @@ async fn replace(tx: &WriteTx, table: &str, day: Day, kept: &Vec<i64>) -> Result
     tx.batch(&format!("DROP TABLE {partition}")).await
 }
 
-/// The columns of a table that are written, which are not those that it makes itself.
+/// The columns of a table, without generated ones.
 async fn columns_of(session: &Session, table: &str) -> Result<String, PgError> {
     let sql = "SELECT string_agg(quote_ident(attname), ', ' ORDER BY attnum) AS columns FROM pg_attribute
                WHERE attrelid = $1::text::regclass AND attnum > 0 AND NOT attisdropped AND attgenerated = ''";

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::session::Parameter;
+use crate::machinery::session::Parameter;
 
 /// Conditions joined by `AND`, and their values. Each condition marks the position of its value with `?`.
 #[derive(Default)]
