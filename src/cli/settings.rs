@@ -113,7 +113,7 @@ pub static SETTINGS: &[Setting] = &[
         flag: "database-password-file",
         env: "POSTRIDER_DATABASE_PASSWORD_FILE",
         value_name: "FILE",
-        help: "File with the password of the database, if it is not in the URL",
+        help: "File with the password of the database. Overrides a password in the URL",
         otherwise: Some("none"),
         is_of_data: true,
         read: |settings, text| set(&mut settings.database.password_file, path(text).map(Some)),

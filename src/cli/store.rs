@@ -33,7 +33,7 @@ pub struct CopyOptions {
     /// Target of the copy: a data directory or a database without a store.
     #[arg(long, value_name = "DIR|URL")]
     to: String,
-    /// File with the password of the database, if it is not in the URL.
+    /// File with the password of the database. Overrides a password in the URL.
     #[arg(long, env = "POSTRIDER_DATABASE_PASSWORD_FILE", value_name = "FILE")]
     database_password_file: Option<PathBuf>,
     /// PEM file of certificate authorities to trust for the database in addition to the public ones.

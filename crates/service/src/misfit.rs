@@ -68,7 +68,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_name_is_noted_once_a_minute_with_the_count_of_the_unsaid() {
+    fn each_name_is_noted_once_a_minute_with_a_count() {
         let (log, name, other) = (
             MisfitLog::default(),
             EventTypeName::from_stored("post.created"),

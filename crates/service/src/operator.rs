@@ -1,5 +1,5 @@
-//! What an operator does at the machine. Nothing here asks for a principal: anybody who can open the data directory or its
-//! admin socket may do everything.
+//! What an operator does at the machine. Nothing here asks for a principal: anybody who can open the data directory or
+//! its admin socket may do everything.
 //!
 //! Only [`ServiceParts::build`] makes an [`Operator`]. Front doors hold a [`Service`], from which none can be made.
 

@@ -35,7 +35,7 @@ async fn a_working_target_is_reported_address_by_address() {
          host     hooks.test, 2 addresses, looked up in N ms\n\
          \x20 127.0.0.1  loopback, allowed by 127.0.0.0/8; connected in N ms; TLS in N ms; HTTP/1.1\n\
          \x20 127.0.0.2  loopback, allowed by 127.0.0.0/8; the connection was refused (after N ms)\n\
-         verdict  reachable: 1 of 2 addresses work, and one is enough\n"
+         verdict  reachable: 1 of 2 addresses work; one is enough\n"
     );
     assert_eq!(text, expected);
     assert_eq!(receiver.counts().requests, 0, "nothing is sent");

@@ -106,7 +106,7 @@ impl Machine {
     /// Runs a tour from its first line to the stop.
     async fn run(&self) -> (String, u16) {
         let start = self.start().await;
-        start.shown.until("Ctrl-C stops.").await;
+        start.shown.until("Press Ctrl-C to stop.").await;
         let (text, port) = (start.shown.text(), start.port);
         assert_eq!(start.stop().await.unwrap(), COMPLETE);
         (text, port)
@@ -182,7 +182,7 @@ async fn an_old_endpoint_that_cannot_be_removed_is_named() {
     let _occupant = Occupant::start_on(([127, 0, 0, 1], port).into()).await;
     machine.api.keep_endpoints();
     let (text, _) = machine.run().await;
-    assert!(text.contains("The endpoint of the last start, whe_0000000000000001, stays registered: "), "{text}");
+    assert!(text.contains("cannot delete the outdated endpoint whe_0000000000000001 of the last start: "), "{text}");
     assert_eq!(machine.api.endpoints().len(), 2);
 }
 
@@ -222,7 +222,7 @@ async fn events_missing_after_10_s_are_named_and_the_tour_continues() {
     assert_eq!(deadline, NOON.plus(TRANSIT * 9).plus(limits::TOUR_WAIT));
     machine.clock.set(deadline);
     start.shown.until("Missing after 10 s: post.updated, job.failed.").await;
-    start.shown.until("Ctrl-C stops.").await;
+    start.shown.until("Press Ctrl-C to stop.").await;
     assert!(start.shown.text().contains("\n7 of 9 events arrived"));
     assert_eq!(start.stop().await.unwrap(), TourReport { published: 9, verified: 7 });
 }
@@ -240,7 +240,7 @@ async fn a_stop_ends_the_wait_for_missing_events() {
 async fn after_the_tour_every_arrival_is_still_shown() {
     let machine = Machine::new().await;
     let start = machine.start().await;
-    start.shown.until("Ctrl-C stops.").await;
+    start.shown.until("Press Ctrl-C to stop.").await;
     let webhook = Outgoing::signed("whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD", "evt_x", machine.clock.now(), b"{}");
     let inbox = ([127, 0, 0, 1], start.port).into();
     assert_eq!(webhook.clone().post(inbox, INBOX_PATH).await.0, 401);

@@ -107,8 +107,8 @@ async fn a_newer_catalogue_is_stored_and_an_older_one_is_ignored() {
 async fn changed_content_under_the_same_version_is_refused() {
     let setup = set_up("").await;
     start_with(&setup, &catalogue(3, "acme", &["a.b"])).await.unwrap();
-    let error = start_with(&setup, &catalogue(3, "acme", &["a.b", "a.c"])).await.unwrap_err();
-    assert!(error.contains("another event catalogue of version 3: raise `version`"), "{error}");
+    let told = start_with(&setup, &catalogue(3, "acme", &["a.b", "a.c"])).await.unwrap_err();
+    assert!(told.contains("a different event catalogue with the same version 3: raise `version`"), "{told}");
 }
 
 #[tokio::test]
@@ -135,8 +135,8 @@ async fn the_brand_can_change_until_keys_exist() {
     start_with(&setup, &catalogue(1, "acme", &["a.b"])).await.unwrap();
     start_with(&setup, &catalogue(2, "globex", &["a.b"])).await.unwrap();
     make_key(&setup).await;
-    let error = start_with(&setup, &catalogue(3, "initech", &["a.b"])).await.unwrap_err();
-    assert!(error.contains("the brand cannot change from \"globex\" to \"initech\": API keys exist"), "{error}");
+    let told = start_with(&setup, &catalogue(3, "initech", &["a.b"])).await.unwrap_err();
+    assert!(told.contains("the brand cannot change from \"globex\" to \"initech\": existing API keys"), "{told}");
     start_with(&setup, &catalogue(3, "globex", &["a.b", "a.c"])).await.unwrap();
 }
 
