@@ -217,10 +217,7 @@ fn tables_written(text: &str, tables: &[&str]) -> BTreeSet<String> {
         .flat_map(|line| line.split(|c: char| !is_word(c)))
         .filter(|word| !word.is_empty())
         .collect();
-    let writes = |before: &[&str]| match before {
-        [.., "DELETE", "FROM"] | [.., "INTO" | "UPDATE"] => true,
-        _ => false,
-    };
+    let writes = |before: &[&str]| matches!(before, [.., "DELETE", "FROM"] | [.., "INTO" | "UPDATE"]);
     (0..words.len())
         .filter(|&at| tables.contains(&words[at]) && writes(&words[..at]))
         .map(|at| words[at].to_owned())

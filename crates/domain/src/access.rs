@@ -6,28 +6,9 @@ use std::str::FromStr;
 use super::audit::{Actor, Author};
 use super::id::{ApiKeyId, RequestId, RowKey, WorkspaceId};
 use super::limits;
+pub use super::mode::Mode;
 use super::tenant::Tenant;
 use super::time::Timestamp;
-
-/// Live keys send. Test keys reach the same routes and cause no side effects outside.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Mode {
-    Live,
-    Test,
-}
-
-impl Mode {
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Live => "live",
-            Self::Test => "test",
-        }
-    }
-
-    pub fn parse(text: &str) -> Option<Self> {
-        [Self::Live, Self::Test].into_iter().find(|mode| mode.as_str() == text)
-    }
-}
 
 /// A permission of a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

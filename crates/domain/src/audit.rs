@@ -1,7 +1,7 @@
 //! The audit log: who wrote what, when, by which request. One row per write. Rows are never changed.
 
-use super::access::Mode;
 use super::id::{ApiKeyId, AuditId, RequestId, WorkspaceId};
+use super::mode::Mode;
 
 /// Who made a write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

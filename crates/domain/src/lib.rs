@@ -19,6 +19,7 @@ pub mod idempotency;
 pub mod invalid_field;
 pub mod json;
 pub mod limits;
+pub mod mode;
 pub mod operational_event;
 pub mod page;
 pub mod private_options;

@@ -183,16 +183,17 @@ impl Service {
         let mut parameters = Vec::new();
         for (index, event) in events.iter().enumerate() {
             let Some(event_type) = self.catalogue.find(event.event_type.as_str()) else { continue };
-            let misfits = || event_type.violations(&event.data);
+            let violations = || event_type.violations(&event.data);
             match event_type.validation {
                 Validation::Reject => {
-                    let faults = misfits().into_iter().map(|misfit| (naming.of(index, &misfit.path), misfit.text));
+                    let faults =
+                        violations().into_iter().map(|violation| (naming.of(index, &violation.path), violation.text));
                     parameters.extend(faults);
                 }
                 Validation::Record if event_type.fits(&event.data) => {}
                 Validation::Record => {
-                    let first = || misfits().into_iter().next();
-                    self.misfits.note(principal.workspace_id, &event_type.name, self.clock.now(), first);
+                    let first = || violations().into_iter().next();
+                    self.violations.report(principal.workspace_id, &event_type.name, self.clock.now(), first);
                 }
             }
             if parameters.len() >= limits::VIOLATIONS_SHOWN {

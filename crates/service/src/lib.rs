@@ -23,7 +23,6 @@ mod json_body;
 mod key_cache;
 mod lock;
 mod master_key;
-mod misfit;
 mod operator;
 mod operator_webhook;
 mod principal_write;
@@ -32,6 +31,7 @@ mod rate_limiter;
 mod readiness;
 mod replay;
 mod service;
+mod violation_log;
 mod workspace;
 
 pub use api_key::{CreateApiKey, CreatedApiKey};

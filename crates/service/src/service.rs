@@ -13,8 +13,8 @@ use postrider_domain::time::Clock;
 use postrider_store::{EndpointLimits, ServiceStore, Store};
 
 use crate::key_cache::KeyCache;
-use crate::misfit::MisfitLog;
 use crate::rate_limiter::RateLimiter;
+use crate::violation_log::ViolationLog;
 
 /// What a [`Service`] is made of.
 pub struct ServiceParts {
@@ -40,7 +40,7 @@ pub struct Service {
     pub(crate) api_key_hash: MacKey,
     pub(crate) keys: KeyCache,
     pub(crate) rates: RateLimiter,
-    pub(crate) misfits: MisfitLog,
+    pub(crate) violations: ViolationLog,
     /// The idempotency keys of the writes that this process is working on.
     pub(crate) in_flight: Mutex<HashSet<(IdempotencyScope, OpaqueId)>>,
 }
@@ -59,7 +59,7 @@ impl Service {
             endpoint_limits,
             keys: KeyCache::default(),
             rates: RateLimiter::new(rate_limits),
-            misfits: MisfitLog::default(),
+            violations: ViolationLog::default(),
             in_flight: Mutex::default(),
         }
     }

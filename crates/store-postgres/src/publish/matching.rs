@@ -13,6 +13,7 @@ use std::sync::{Arc, MutexGuard, PoisonError};
 
 use tokio_postgres::Row;
 
+use postrider_domain::bounded_cache::BoundedCache;
 use postrider_domain::endpoint::{Endpoint, SecretVersion};
 use postrider_domain::event::NewEvent;
 use postrider_domain::id::RowKey;
@@ -46,12 +47,17 @@ struct CachedWorkspace {
     subscribers: Arc<Subscribers>,
 }
 
-/// Workspaces whose endpoints are cached. A full cache is cleared.
+/// Workspaces whose endpoints are cached.
 const WORKSPACES_CACHED: usize = 2_000;
 
-#[derive(Default)]
 pub struct MatchingCache {
-    workspaces: HashMap<RowKey, CachedWorkspace>,
+    workspaces: BoundedCache<RowKey, CachedWorkspace>,
+}
+
+impl Default for MatchingCache {
+    fn default() -> Self {
+        Self { workspaces: BoundedCache::new(WORKSPACES_CACHED) }
+    }
 }
 
 impl MatchingCache {
@@ -61,9 +67,6 @@ impl MatchingCache {
     }
 
     fn keep(&mut self, workspace_key: RowKey, version: i64, subscribers: Arc<Subscribers>) {
-        if self.workspaces.len() >= WORKSPACES_CACHED && !self.workspaces.contains_key(&workspace_key) {
-            self.workspaces.clear();
-        }
         self.workspaces.insert(workspace_key, CachedWorkspace { version, subscribers });
     }
 }

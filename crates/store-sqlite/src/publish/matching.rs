@@ -7,11 +7,11 @@
 //!
 //! Writes `config_version` in `workspaces`.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use rusqlite::{Connection, OptionalExtension, Row};
 
+use postrider_domain::bounded_cache::BoundedCache;
 use postrider_domain::endpoint::{Endpoint, SecretVersion};
 use postrider_domain::id::RowKey;
 use postrider_domain::time::Timestamp;
@@ -22,16 +22,21 @@ use crate::registry::endpoint::{ENDPOINT_COLUMNS, endpoint_from_row};
 
 pub const SELECT_VERSION: &str = "SELECT config_version FROM workspaces WHERE key = ?1";
 
-/// Workspaces whose endpoints are cached. When the cache is full, it is cleared and filled again.
+/// Workspaces whose endpoints are cached.
 const WORKSPACES_CACHED: usize = 2_000;
 
-/// Targets in the cache. When it is full, it is cleared and filled again.
+/// Targets in the cache.
 const TARGETS_CACHED: usize = 20_000;
 
-#[derive(Default)]
 pub struct MatchingCache {
-    workspaces: HashMap<RowKey, CachedWorkspace>,
-    targets: HashMap<RowKey, Arc<EndpointTarget>>,
+    workspaces: BoundedCache<RowKey, CachedWorkspace>,
+    targets: BoundedCache<RowKey, Arc<EndpointTarget>>,
+}
+
+impl Default for MatchingCache {
+    fn default() -> Self {
+        Self { workspaces: BoundedCache::new(WORKSPACES_CACHED), targets: BoundedCache::new(TARGETS_CACHED) }
+    }
 }
 
 struct CachedWorkspace {
@@ -72,9 +77,6 @@ impl MatchingCache {
             _ => {}
         }
         let subscribers = Arc::new(read_subscribers(connection, workspace)?);
-        if self.workspaces.len() >= WORKSPACES_CACHED {
-            self.workspaces.clear();
-        }
         self.workspaces.insert(workspace, CachedWorkspace { version, subscribers: Arc::clone(&subscribers) });
         Ok(subscribers)
     }
@@ -100,9 +102,6 @@ impl MatchingCache {
             })
             .optional()?;
         if let Some(target) = &found {
-            if self.targets.len() >= TARGETS_CACHED {
-                self.targets.clear();
-            }
             self.targets.insert(endpoint_key, Arc::clone(target));
         }
         Ok(found)

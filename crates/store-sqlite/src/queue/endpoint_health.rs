@@ -5,10 +5,9 @@
 //!
 //! Writes `endpoint_health`.
 
-use std::collections::HashMap;
-
 use rusqlite::{OptionalExtension, Row, params};
 
+use postrider_domain::bounded_cache::BoundedCache;
 use postrider_domain::endpoint_health::{FailureStreak, Pause, Signal};
 use postrider_domain::id::RowKey;
 use postrider_domain::time::Timestamp;
@@ -125,12 +124,11 @@ fn store(tx: &mut WriteTx<'_>, endpoint_key: RowKey, failures: &FailureStreak) -
     Ok(())
 }
 
-/// Endpoints in the cache. When it is full, it is cleared and filled again.
+/// Endpoints in the cache.
 const ENDPOINTS_CACHED: usize = 100_000;
 
 /// The writer's cache of endpoint health. It is exact until a rollback, which clears it.
-#[derive(Default)]
-pub struct HealthCache(HashMap<RowKey, Option<FailureStreak>>);
+pub struct HealthCache(BoundedCache<RowKey, Option<FailureStreak>>);
 
 impl HealthCache {
     pub fn clear(&mut self) {
@@ -138,9 +136,12 @@ impl HealthCache {
     }
 
     fn set(&mut self, endpoint_key: RowKey, failures: Option<FailureStreak>) {
-        if self.0.len() >= ENDPOINTS_CACHED {
-            self.0.clear();
-        }
         self.0.insert(endpoint_key, failures);
+    }
+}
+
+impl Default for HealthCache {
+    fn default() -> Self {
+        Self(BoundedCache::new(ENDPOINTS_CACHED))
     }
 }

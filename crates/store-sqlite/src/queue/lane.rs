@@ -7,10 +7,9 @@
 //!
 //! Writes `lanes`.
 
-use std::collections::HashMap;
-
 use rusqlite::{OptionalExtension, Row, params};
 
+use postrider_domain::bounded_cache::BoundedCache;
 use postrider_domain::id::RowKey;
 use postrider_domain::time::Timestamp;
 use postrider_store::Lane;
@@ -183,12 +182,11 @@ pub fn raise_next_at(tx: &mut WriteTx<'_>, lane: Lane) -> Result<(), rusqlite::E
     Ok(())
 }
 
-/// Lanes in the cache. When it is full, it is cleared and filled again.
+/// Lanes in the cache.
 const LANES_CACHED: usize = 100_000;
 
 /// The writer's cache of lane bounds, by lane key.
-#[derive(Default)]
-pub struct LaneCache(HashMap<i64, LaneBound>);
+pub struct LaneCache(BoundedCache<i64, LaneBound>);
 
 impl LaneCache {
     pub fn clear(&mut self) {
@@ -200,13 +198,16 @@ impl LaneCache {
     }
 
     fn set(&mut self, lane_key: i64, bound: LaneBound) {
-        if self.0.len() >= LANES_CACHED {
-            self.0.clear();
-        }
         self.0.insert(lane_key, bound);
     }
 
     fn remove(&mut self, lane_key: i64) {
         self.0.remove(&lane_key);
+    }
+}
+
+impl Default for LaneCache {
+    fn default() -> Self {
+        Self(BoundedCache::new(LANES_CACHED))
     }
 }
