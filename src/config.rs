@@ -30,7 +30,7 @@ pub struct Settings {
     /// A PEM file of certificate authorities to trust in addition to the public ones.
     pub ca_file: Option<PathBuf>,
     /// A forward proxy for all calls to receivers. The guard stays active. None by default. The proxy variables of the
-    /// environment are never read: whoever sets them may not be responsible for the guard.
+    /// environment are never read: the person who sets them may not be responsible for the guard.
     pub egress_proxy: Option<ProxyUrl>,
     /// The file of the event catalogue. `None`: the built-in catalogue.
     pub events_file: Option<PathBuf>,

@@ -65,6 +65,9 @@ const WRITERS: &[(&str, &[&str], &[&str])] = &[
     ("server_run", &[], &["machinery/node.rs"]),
 ];
 
+/// Words that no comment and no page may contain: each has a plain term (`STYLE.md`, which quotes some).
+const UNPLAIN: &[&str] = &["by and by", "the way out", "whoever", "household", "comes to nothing", "outrun", "is dear"];
+
 const COLUMNS_MAX: usize = 120;
 
 const TEST_NAME_CHARS_MAX: usize = 60;
@@ -95,6 +98,10 @@ fn the_tree_is_tidy() {
             violations.extend(check_rust(&name, &text));
         } else if name.ends_with(".md") {
             violations.extend(check_links(&name, &text, |target| root.join(target).exists()));
+            if name != "STYLE.md" {
+                let lines = (1..).zip(text.lines());
+                violations.extend(lines.filter_map(|(number, line)| check_words(&name, number, line)));
+            }
         }
     }
     for store in ["sqlite", "postgres"] {
@@ -146,12 +153,21 @@ fn check_lines(file: &str, text: &str) -> Vec<Violation> {
         if line.chars().count() > COLUMNS_MAX && is_comment(line) {
             violations.push(violation(file, number, format!("a comment is at most {COLUMNS_MAX} columns wide")));
         }
+        if is_comment(line) {
+            violations.extend(check_words(file, number, line));
+        }
         let name = code.split("fn ").nth(1).and_then(|rest| rest.split(['(', '<']).next()).unwrap_or_default();
         if name.len() > TEST_NAME_CHARS_MAX {
             violations.push(violation(file, number, format!("a name has at most {TEST_NAME_CHARS_MAX} letters")));
         }
     }
     violations
+}
+
+fn check_words(file: &str, number: usize, line: &str) -> Option<Violation> {
+    let text = line.to_lowercase();
+    let found = UNPLAIN.iter().find(|words| text.contains(*words))?;
+    Some(violation(file, number, format!("`{found}`: use the plain term")))
 }
 
 fn is_comment(line: &str) -> bool {
@@ -376,6 +392,13 @@ mod tests {
         }
         let fine = "tracing::warn!(error = %Chain(&error), \"it failed\"); // not %error, alone\n";
         assert_eq!(of_source("crates/domain/src/a.rs", fine), [""; 0]);
+    }
+
+    #[test]
+    fn a_word_with_a_plain_term_is_found_in_comments() {
+        let found = of_source("src/a.rs", "/// Whoever asks is answered by and by.");
+        assert_eq!(found, ["src/a.rs:2: `by and by`: use the plain term"]);
+        assert_eq!(of_source("src/a.rs", "const A: &str = \"whoever\";"), [""; 0]);
     }
 
     #[test]

@@ -163,8 +163,8 @@ impl Principal {
         }
     }
 
-    /// Checks whether this caller may create a key of these scopes and this mode. Nobody grants what they lack, and only the
-    /// command line grants the operator's scope.
+    /// Checks whether this caller may create a key of these scopes and this mode. Nobody grants what they lack, and
+    /// only the command line grants the operator's scope.
     ///
     /// # Errors
     /// Names the reason.

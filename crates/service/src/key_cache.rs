@@ -1,5 +1,5 @@
-//! API keys that were looked up a moment ago. A key revoked by another process stays valid until its entry expires. A key
-//! revoked by this process is refused at once.
+//! API keys that were looked up a moment ago. A key revoked by another process stays valid until its entry expires. A
+//! key revoked by this process is refused at once.
 
 use std::sync::{Arc, Mutex};
 

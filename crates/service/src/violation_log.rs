@@ -1,8 +1,8 @@
-//! Logs that published data violates its schema, for event types whose catalogue entry records violations instead of rejecting
-//! the event.
+//! Logs that published data violates its schema, for event types whose catalogue entry records violations instead of
+//! rejecting the event.
 //!
-//! A publisher with a faulty event type would fill the log. So each type is logged once a minute, with the number of violations
-//! since the last line. The line names the rule of the schema and never shows data.
+//! A publisher with a faulty event type would fill the log. So each type is logged once a minute, with the number of
+//! violations since the last line. The line names the rule of the schema and never shows data.
 
 use std::collections::HashMap;
 use std::sync::Mutex;

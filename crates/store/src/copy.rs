@@ -109,8 +109,8 @@ pub trait Tables: Send + Sync {
     /// The numbers in the only row of a statement's result. The statements of this file are valid in every store.
     async fn numbers(&self, sql: &str) -> Result<Vec<i64>, Fault>;
 
-    /// The next rows by primary key, after the row with this key: up to [`BATCH_ROWS`] rows or about [`BATCH_BYTES`]. An empty
-    /// result means the end.
+    /// The next rows by primary key, after the row with this key: up to [`BATCH_ROWS`] rows or about [`BATCH_BYTES`].
+    /// An empty result means the end.
     async fn read(&self, selection: &Selection, after: Option<&[Value]>) -> Result<Vec<Row>, Fault>;
 
     /// Adds rows and sets the mark, in one durable transaction.
@@ -122,11 +122,13 @@ pub trait Tables: Send + Sync {
 
     async fn remove_marks(&self) -> Result<(), Fault>;
 
-    /// Removes the rows that a server writes into a new store, the marks excepted, and creates partitions for rows from `oldest` to
+    /// Removes the rows that a server writes into a new store, the marks excepted, and creates partitions for rows from
+    /// `oldest` to
     /// `now`.
     async fn make_ready(&self, oldest: Timestamp, now: Timestamp) -> Result<(), Fault>;
 
-    /// Leaves the store as if its last server had just ended: open claims are due, since nobody holds them. Removes the marks.
+    /// Leaves the store as if its last server had just ended: open claims are due, since nobody holds them. Removes the
+    /// marks.
     async fn finish(&self, now: Timestamp) -> Result<(), Fault>;
 }
 
@@ -200,8 +202,8 @@ pub struct Counted {
     pub target: u64,
 }
 
-/// Copies everything, or resumes an interrupted copy. The target is finished only if each of its tables has as many rows as in the
-/// source.
+/// Copies everything, or resumes an interrupted copy. The target is finished only if each of its tables has as many
+/// rows as in the source.
 ///
 /// # Errors
 /// When either store is in use, the target holds other data, or a store fails. Rows copied so far stay.

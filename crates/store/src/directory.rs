@@ -7,15 +7,16 @@ use std::time::Duration;
 
 use super::OpenError;
 
-/// Held as long as the directory is in use. Two processes in one directory would each take the other's files for their own.
+/// Held as long as the directory is in use. Two processes in one directory would each take the other's files for their
+/// own.
 #[derive(Debug)]
 pub struct DirectoryLock {
     /// Closing the file releases the lock.
     _file: File,
 }
 
-/// Tries and waits for a lock that is held. A process that ends, or starts another, releases its locks a moment later than it
-/// appears to.
+/// Tries and waits for a lock that is held. A process that ends, or starts another, releases its locks a moment later
+/// than it appears to.
 const LOCK_TRIES: u32 = 20;
 const LOCK_WAIT: Duration = Duration::from_millis(25);
 

@@ -14,9 +14,9 @@
 //! | [`Answers`] | service | answers kept for repeated requests |
 //! | [`Meta`] | service, server | the store's own facts and its event catalogue |
 //!
-//! A method is one transaction and one promise. `tests/it/store/conformance.rs` states each promise once and runs it on every back
-//! end. The database is the queue and the only source of truth. The store keeps the time: callers pass durations, never instants,
-//! so that due times and leases follow one clock on all nodes.
+//! A method is one transaction and one promise. `tests/it/store/conformance.rs` states each promise once and runs it on
+//! every back end. The database is the queue and the only source of truth. The store keeps the time: callers pass
+//! durations, never instants, so that due times and leases follow one clock on all nodes.
 //!
 //! What both back ends decide alike stands here, beside the role that needs it. This crate holds no SQL.
 

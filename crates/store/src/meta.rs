@@ -79,8 +79,9 @@ pub trait Meta: Send + Sync + 'static {
     /// A new row key, larger than any given before by this process.
     fn next_key(&self) -> RowKey;
 
-    /// Publishes operational events about endpoints and deliveries in this workspace from now on, each in the transaction of
-    /// the change it reports. Changes in that workspace itself are not reported. Only the first call counts.
+    /// Publishes operational events about endpoints and deliveries in this workspace from now on, each in the
+    /// transaction of the change it reports. Changes in that workspace itself are not reported. Only the first call
+    /// counts.
     fn enable_operational_events(&self, workspace: RowKey);
 
     /// Completes when the store can be read and written.

@@ -1,4 +1,5 @@
-//! Work that keeps the store bounded: expiry, retention, forgotten answers, erased secrets, replays. Each call is one bounded step.
+//! Work that keeps the store bounded: expiry, retention, forgotten answers, erased secrets, replays. Each call is one
+//! bounded step.
 
 use std::time::Duration;
 
@@ -31,8 +32,8 @@ pub struct AgedStep {
 
 #[async_trait]
 pub trait Upkeep: Send + Sync + 'static {
-    /// Fails up to `limit` deliveries as `expired` that waited too long behind an inactive endpoint or a blocked strict order.
-    /// In a strict order they expire from the front, and the order stops at the last of them.
+    /// Fails up to `limit` deliveries as `expired` that waited too long behind an inactive endpoint or a blocked strict
+    /// order. In a strict order they expire from the front, and the order stops at the last of them.
     async fn expire_waiting(&self, limit: usize) -> Result<usize, StoreError>;
 
     /// Removes rows of the log that are old enough. Returns where the next step begins, `None` at the end.

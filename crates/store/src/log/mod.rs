@@ -27,8 +27,8 @@ pub trait Log: Send + Sync + 'static {
 
     async fn find_event(&self, tenant: Tenant, id: EventId) -> Result<Option<EventDetail>, StoreError>;
 
-    /// A page may hold fewer rows than asked for, even none, and still name a next page: a filter that passes few rows looks at
-    /// a bounded number of rows for one page.
+    /// A page may hold fewer rows than asked for, even none, and still name a next page: a filter that passes few rows
+    /// looks at a bounded number of rows for one page.
     async fn list_deliveries(
         &self,
         tenant: Tenant,

@@ -25,7 +25,8 @@ impl Walk {
         }
     }
 
-    /// Whether the filter may reject rows of this walk, so that the rows looked at must be bounded apart from the rows found.
+    /// Whether the filter may reject rows of this walk, so that the rows looked at must be bounded apart from the rows
+    /// found.
     pub fn is_sparse(self, filter: &DeliveryFilter) -> bool {
         let (by_type, by_status) = (filter.event_type.is_some(), filter.status.is_some());
         match self {

@@ -32,8 +32,8 @@ pub struct NewDelivery {
     pub target: Arc<EndpointTarget>,
     /// The version that signs too, in an overlap.
     pub also_secret_version: Option<SecretVersion>,
-    /// The envelope of an event that is being accepted. With it the delivery is claimed at once and handed to the engine, if the
-    /// engine has a free slot and nothing older is due in the lane.
+    /// The envelope of an event that is being accepted. With it the delivery is claimed at once and handed to the
+    /// engine, if the engine has a free slot and nothing older is due in the lane.
     pub payload: Option<Bytes>,
 }
 
@@ -76,8 +76,8 @@ impl NewDelivery {
     }
 }
 
-/// Why an endpoint does not get an event, if it does not. In strict order the event waits for an inactive endpoint: a skipped
-/// event would leave a gap in the order.
+/// Why an endpoint does not get an event, if it does not. In strict order the event waits for an inactive endpoint: a
+/// skipped event would leave a gap in the order.
 fn skip_reason(endpoint: &Endpoint, is_ordered: bool) -> Option<EndReason> {
     if endpoint.is_active || is_ordered {
         return None;

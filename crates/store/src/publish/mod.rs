@@ -15,11 +15,11 @@ pub mod requeue;
 
 #[async_trait]
 pub trait Publish: Send + Sync + 'static {
-    /// Accepts all events of one tenant, or none. When this returns, the events and a delivery for each matching endpoint are on
-    /// disk. Endpoints are matched inside the transaction.
+    /// Accepts all events of one tenant, or none. When this returns, the events and a delivery for each matching
+    /// endpoint are on disk. Endpoints are matched inside the transaction.
     ///
-    /// For an endpoint with strict order a live delivery takes the next position in that order, and is queued even when the
-    /// endpoint is inactive.
+    /// For an endpoint with strict order a live delivery takes the next position in that order, and is queued even when
+    /// the endpoint is inactive.
     async fn accept_events(
         &self,
         events: Vec<NewEvent>,
@@ -36,7 +36,8 @@ pub trait Publish: Send + Sync + 'static {
 
     /// Queues a new delivery of the same event to the same endpoint. A retry of a test is a test again.
     ///
-    /// A live retry of the delivery at which a strict order has stopped takes its position. Any other retry is outside the order.
+    /// A live retry of the delivery at which a strict order has stopped takes its position. Any other retry is outside
+    /// the order.
     async fn retry_delivery(&self, write: Write<Delivery>, id: DeliveryId) -> Result<Written<Delivery>, RequeueError>;
 
     /// Gives up the delivery at which its endpoint's strict order has stopped. The deliveries behind it proceed.

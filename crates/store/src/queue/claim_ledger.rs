@@ -1,4 +1,5 @@
-//! The claims that a transaction makes: counted while it runs, passed to the engine once it is on disk, uncounted if it fails.
+//! The claims that a transaction makes: counted while it runs, passed to the engine once it is on disk, uncounted if it
+//! fails.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -89,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn the_failure_that_pauses_delays_the_lane_until_the_first_probe() {
+    fn a_pause_delays_the_lane_until_the_first_probe() {
         let steps = steps(Some(failures(limits::PAUSE_FAILURES - 1)), Signal::Failure(FAILURE), NOW);
         let until = NOW.plus(limits::PROBE_WAIT_MIN);
         assert_eq!(
@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_from_before_the_pause_leaves_a_due_probe_alone() {
+    fn a_failure_from_before_the_pause_moves_no_probe() {
         let paused = steps(Some(failures(limits::PAUSE_FAILURES - 1)), Signal::Failure(FAILURE), NOW);
         let HealthStep::Keep(paused) = paused[0] else { panic!("{paused:?}") };
         let later = NOW.plus(limits::PROBE_WAIT_MIN).plus(Duration::from_secs(1));

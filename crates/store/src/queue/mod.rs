@@ -25,19 +25,21 @@ pub mod order;
 
 #[async_trait]
 pub trait Queue: Send + Sync + 'static {
-    /// Passes deliveries that can start at once to `sink` from now on, as long as it exists. Only the first call counts.
+    /// Passes deliveries that can start at once to `sink` from now on, as long as it exists. Only the first call
+    /// counts.
     fn attach(&self, sink: Weak<dyn ClaimSink>);
 
-    /// The processes that deliver from this store, this one included, as last seen. They share the limit of each endpoint.
+    /// The processes that deliver from this store, this one included, as last seen. They share the limit of each
+    /// endpoint.
     fn nodes(&self) -> usize {
         1
     }
 
-    /// Claims up to `limit` due deliveries for the length of `lease`, lane by lane, within `quota`. Each claim allocates the next
-    /// attempt number. A claim found lost is recorded as an `abandoned` attempt.
+    /// Claims up to `limit` due deliveries for the length of `lease`, lane by lane, within `quota`. Each claim
+    /// allocates the next attempt number. A claim found lost is recorded as an `abandoned` attempt.
     ///
-    /// In a strict order only the first delivery that has not ended is claimed, and none once it has failed, until that one is
-    /// skipped or retried.
+    /// In a strict order only the first delivery that has not ended is claimed, and none once it has failed, until that
+    /// one is skipped or retried.
     async fn claim_due(&self, limit: usize, lease: Duration, quota: Arc<dyn LaneQuota>) -> Result<Claimed, StoreError>;
 
     /// Returns claims unused, with their attempt numbers. They are due at once.
@@ -70,8 +72,8 @@ pub enum LaneKind {
 pub trait LaneQuota: Send + Sync {
     fn quota(&self, lane: Lane) -> usize;
 
-    /// How many of `wanted` deliveries the endpoint's own rate limit allows now. Called after [`LaneQuota::quota`], once the
-    /// endpoint's options are known.
+    /// How many of `wanted` deliveries the endpoint's own rate limit allows now. Called after [`LaneQuota::quota`],
+    /// once the endpoint's options are known.
     fn allowance(&self, _lane: Lane, _target: &EndpointTarget, wanted: usize) -> usize {
         wanted
     }
@@ -83,8 +85,8 @@ pub trait LaneQuota: Send + Sync {
     fn unclaimed(&self, _lane: Lane) {}
 }
 
-/// Receives deliveries that were claimed by the transaction that accepted them, so that a first attempt waits for no claim query.
-/// The claims are in the database, in the same commit: this is an optimisation, not a second queue.
+/// Receives deliveries that were claimed by the transaction that accepted them, so that a first attempt waits for no
+/// claim query. The claims are in the database, in the same commit: this is an optimisation, not a second queue.
 pub trait ClaimSink: LaneQuota {
     /// These claims are on disk, and their leases have at least `lease_left` to run.
     fn take_over(&self, claims: Vec<Claim>, lease_left: Duration);
@@ -178,8 +180,8 @@ pub enum Consequence {
 }
 
 impl OutcomeRecord {
-    /// Whether the outcome may be recorded a moment later. Not so for a strict order, where the next delivery waits for it, nor for
-    /// a test, for which a person waits.
+    /// Whether the outcome may be recorded a moment later. Not so for a strict order, where the next delivery waits for
+    /// it, nor for a test, for which a person waits.
     pub fn can_wait(&self) -> bool {
         self.endpoint.options.ordering == DeliveryOrder::None && self.cause != DeliveryCause::Test
     }

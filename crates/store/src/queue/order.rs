@@ -1,7 +1,8 @@
 //! Strict order of an endpoint's deliveries.
 //!
-//! A delivery has a position (`due.sequence`), allocated in the transaction that accepts its event. Only the head of a lane is ever
-//! due. The rest is parked at [`NOT_YET`] and moves up one by one. A head that failed stops the order until it is skipped or retried.
+//! A delivery has a position (`due.sequence`), allocated in the transaction that accepts its event. Only the head of a
+//! lane is ever due. The rest is parked at [`NOT_YET`] and moves up one by one. A head that failed stops the order
+//! until it is skipped or retried.
 
 use postrider_domain::access::Mode;
 use postrider_domain::delivery::EndReason;
@@ -28,13 +29,14 @@ pub struct Position {
     pub is_head: bool,
 }
 
-/// Whether an event published in this mode takes a position in the endpoint's order. An event of test mode is not sent, so it has
-/// no order.
+/// Whether an event published in this mode takes a position in the endpoint's order. An event of test mode is not sent,
+/// so it has no order.
 pub fn is_ordered(options: &EndpointOptions, mode: Mode) -> bool {
     options.ordering == DeliveryOrder::Strict && mode == Mode::Live
 }
 
-/// Whether a delivery that ended so stops the order. One whose event is gone does not: nothing could be retried or shown.
+/// Whether a delivery that ended so stops the order. One whose event is gone does not: nothing could be retried or
+/// shown.
 pub const fn blocks(reason: Option<EndReason>) -> bool {
     matches!(reason, Some(EndReason::Exhausted | EndReason::Expired))
 }

@@ -85,7 +85,8 @@ pub trait Endpoints: Send + Sync + 'static {
         page: PageRequest,
     ) -> Result<Page<Endpoint>, StoreError>;
 
-    /// Changes an endpoint. Switching it on clears its `disabledReason` and releases its queue. Switching it off holds the queue.
+    /// Changes an endpoint. Switching it on clears its `disabledReason` and releases its queue. Switching it off holds
+    /// the queue.
     async fn update_endpoint(
         &self,
         write: Write<Endpoint>,
@@ -93,8 +94,8 @@ pub trait Endpoints: Send + Sync + 'static {
         update: EndpointUpdate,
     ) -> Result<Written<Endpoint>, UpdateEndpointError>;
 
-    /// Deletes an endpoint and its secrets and cancels its undelivered work. When this returns, none of it is claimed any more.
-    /// A long queue is cancelled in later steps.
+    /// Deletes an endpoint and its secrets and cancels its undelivered work. When this returns, none of it is claimed
+    /// any more. A long queue is cancelled in later steps.
     async fn delete_endpoint(&self, write: Write<()>, id: EndpointId) -> Result<Written<()>, DeleteEndpointError>;
 
     /// The version of the secret that signs now.
