@@ -31,7 +31,8 @@ pub struct ReplayScope {
 
 #[async_trait]
 pub trait Replays: Send + Sync + 'static {
-    /// Counts what a replay would send, in bounded steps: the rows after `after`. Also returns the start of the next step.
+    /// Counts what a replay would send, in bounded steps: the rows after `after`. Also returns the start of the next
+    /// step.
     async fn count_replayable(
         &self,
         scope: ReplayScope,

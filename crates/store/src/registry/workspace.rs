@@ -49,8 +49,8 @@ pub trait Workspaces: Send + Sync + 'static {
         recording: Option<Recording<Workspace>>,
     ) -> Result<Written<Workspace>, WriteWorkspaceError>;
 
-    /// Deletes a workspace. When this returns, its keys are unknown, its endpoints and secrets are gone, and its name is
-    /// free. None of its deliveries is claimed any more; a long queue is cancelled in later steps. The log stays.
+    /// Deletes a workspace. When this returns, its keys are unknown, its endpoints and secrets are gone, and its name
+    /// is free. None of its deliveries is claimed any more; a long queue is cancelled in later steps. The log stays.
     async fn delete_workspace(
         &self,
         id: WorkspaceId,
