@@ -387,8 +387,8 @@ fn claimed_from_row(row: &Row) -> Result<ClaimedRow, PgError> {
 
 impl ClaimedRow {
     fn into_claim(self, tx: &WriteTx, target: &Arc<EndpointTarget>, probe: bool) -> Option<Claim> {
-        // A secret revoked for queued deliveries is replaced by the newest one.
-        let revoked = self.secret_version < target.oldest_secret_version;
+        let (secret_version, also_secret_version) =
+            target.signing_versions(self.secret_version, self.also_secret_version);
         Some(Claim {
             lane: lane_of(self.lane_key, target.workspace_key),
             delivery_id: DeliveryId::new(self.delivery_key, tx.tag),
@@ -399,8 +399,8 @@ impl ClaimedRow {
             attempt: self.attempts + 1,
             step: self.step,
             endpoint: Arc::clone(target),
-            secret_version: if revoked { target.secret_version } else { self.secret_version },
-            also_secret_version: self.also_secret_version.filter(|_| !revoked),
+            secret_version,
+            also_secret_version,
             envelope: self.envelope?,
             probe,
         })

@@ -2,18 +2,17 @@
 //! `log/delivery.rs`.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
-use std::sync::Arc;
 
 use futures_util::future::join3;
 
-use postrider_domain::id::{DeliveryId, EventId, RowKey};
+use postrider_domain::id::RowKey;
 use postrider_domain::limits;
 use postrider_domain::time::Timestamp;
+use postrider_store::ClaimToken;
 use postrider_store::column::mode_code;
 use postrider_store::publish::delivery::NewDelivery;
 use postrider_store::queue::lane::{LaneBound, lane_key};
 use postrider_store::queue::order::{NOT_YET, OrderPlacement, Position};
-use postrider_store::{Claim, ClaimToken};
 
 use super::lane::{self, LaneBounds, LaneDueTimes, ensure_visited_by};
 use super::order;
@@ -182,22 +181,7 @@ fn try_hand_over(tx: &mut WriteTx, new: &NewDelivery, bound: Option<&LaneBound>)
         return None;
     }
     let token = ClaimToken(tx.next_key().as_i64());
-    let claim = Claim {
-        lane: new.lane,
-        delivery_id: DeliveryId::new(new.key, tx.tag),
-        event_id: EventId::new(new.event_key, tx.tag),
-        token,
-        mode: new.mode,
-        cause: new.cause,
-        attempt: 1,
-        step: 0,
-        endpoint: Arc::clone(&new.target),
-        secret_version: new.target.secret_version,
-        also_secret_version: new.also_secret_version,
-        envelope: payload.clone(),
-        probe: false,
-    };
-    tx.claims.hand_over(claim);
+    tx.claims.hand_over(new.first_claim(token, tx.tag, payload.clone()));
     Some(token)
 }
 

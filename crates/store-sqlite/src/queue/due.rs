@@ -221,8 +221,8 @@ fn claim_from_lane(
             end_without_event(tx, &row)?;
             continue;
         };
-        // A version that was revoked for queued deliveries is replaced by the newest.
-        let revoked = row.secret_version < target.oldest_secret_version;
+        let (secret_version, also_secret_version) =
+            target.signing_versions(row.secret_version, row.also_secret_version);
         claims.push(Claim {
             lane,
             delivery_id: DeliveryId::new(row.delivery_key, tx.tag),
@@ -233,8 +233,8 @@ fn claim_from_lane(
             attempt: row.attempts + 1,
             step: row.step,
             endpoint: Arc::clone(&target),
-            secret_version: if revoked { target.secret_version } else { row.secret_version },
-            also_secret_version: row.also_secret_version.filter(|_| !revoked),
+            secret_version,
+            also_secret_version,
             envelope,
             probe: ready.paused_since.is_some(),
         });

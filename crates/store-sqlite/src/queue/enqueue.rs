@@ -2,17 +2,14 @@
 //!
 //! Writes `due`.
 
-use std::sync::Arc;
-
 use rusqlite::params;
 
-use postrider_domain::id::{DeliveryId, EventId};
 use postrider_domain::limits;
+use postrider_store::ClaimToken;
 use postrider_store::column::mode_code;
 use postrider_store::publish::delivery::NewDelivery;
 use postrider_store::queue::lane::lane_key;
 use postrider_store::queue::order::{NOT_YET, Position};
-use postrider_store::{Claim, ClaimToken};
 
 use super::{lane, order};
 use crate::machinery::writer::WriteTx;
@@ -45,21 +42,7 @@ pub fn enqueue(tx: &mut WriteTx<'_>, new: &NewDelivery) -> Result<(), rusqlite::
         tx.claims.left_due = true;
         return Ok(());
     };
-    tx.claims.hand_over(Claim {
-        lane: new.lane,
-        delivery_id: DeliveryId::new(new.key, tx.tag),
-        event_id: EventId::new(new.event_key, tx.tag),
-        token,
-        mode: new.mode,
-        cause: new.cause,
-        attempt: 1,
-        step: 0,
-        endpoint: Arc::clone(&new.target),
-        secret_version: new.target.secret_version,
-        also_secret_version: new.also_secret_version,
-        envelope: envelope.clone(),
-        probe: false,
-    });
+    tx.claims.hand_over(new.first_claim(token, tx.tag, envelope.clone()));
     Ok(())
 }
 

@@ -8,13 +8,13 @@ use postrider_domain::access::Mode;
 use postrider_domain::delivery::{DeliveryCause, EndReason};
 use postrider_domain::endpoint::{DisabledReason, Endpoint, SecretVersion};
 use postrider_domain::event::{EventReceipt, NewEvent};
-use postrider_domain::id::RowKey;
+use postrider_domain::id::{DeliveryId, EventId, RowKey, StoreTag};
 use postrider_domain::time::Timestamp;
 
 use crate::publish::matching::Subscriber;
 use crate::publish::requeue::Requeue;
 use crate::queue::order::{OrderPlacement, is_ordered};
-use crate::{EndpointTarget, Lane, LaneKind};
+use crate::{Claim, ClaimToken, EndpointTarget, Lane, LaneKind};
 
 /// A delivery to write to the log and, unless it is skipped, to the queue.
 pub struct NewDelivery {
@@ -54,6 +54,25 @@ impl NewDelivery {
             target: Arc::clone(&subscriber.target),
             also_secret_version: subscriber.also_secret_version(now),
             payload: Some(event.envelope.clone()),
+        }
+    }
+
+    /// The claim of a delivery that is handed to the engine in the transaction that accepts its event.
+    pub fn first_claim(&self, token: ClaimToken, tag: StoreTag, envelope: Bytes) -> Claim {
+        Claim {
+            lane: self.lane,
+            delivery_id: DeliveryId::new(self.key, tag),
+            event_id: EventId::new(self.event_key, tag),
+            token,
+            mode: self.mode,
+            cause: self.cause,
+            attempt: 1,
+            step: 0,
+            endpoint: Arc::clone(&self.target),
+            secret_version: self.target.secret_version,
+            also_secret_version: self.also_secret_version,
+            envelope,
+            probe: false,
         }
     }
 

@@ -113,6 +113,17 @@ impl EndpointTarget {
     pub const fn lane(&self, kind: LaneKind) -> Lane {
         Lane { workspace_key: self.workspace_key, endpoint_key: self.endpoint_key, kind }
     }
+
+    /// The versions that sign a delivery which was enqueued with these. A version that was revoked for queued deliveries is
+    /// replaced by the newest one.
+    pub fn signing_versions(
+        &self,
+        enqueued: SecretVersion,
+        also: Option<SecretVersion>,
+    ) -> (SecretVersion, Option<SecretVersion>) {
+        let is_revoked = enqueued < self.oldest_secret_version;
+        if is_revoked { (self.secret_version, None) } else { (enqueued, also) }
+    }
 }
 
 /// A delivery that this process may attempt until the lease ends.
