@@ -1,7 +1,7 @@
 //! One attempt from its claim to its outcome: check the lease, sign, send, judge, queue the outcome for the recorder.
 //!
-//! It has no rules of its own about retries or health: `domain::retry` and `domain::health` have. A failure of ours is
-//! never charged to the receiver.
+//! The rules about retries and health are in `domain::retry` and `domain::endpoint_health`; `signal` maps an outcome to
+//! them. A failure of ours is never charged to the receiver.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;

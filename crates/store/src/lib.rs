@@ -18,7 +18,8 @@
 //! every back end. The database is the queue and the only source of truth. The store keeps the time: callers pass
 //! durations, never instants, so that due times and leases follow one clock on all nodes.
 //!
-//! What both back ends decide alike stands here, beside the role that needs it. This crate holds no SQL.
+//! Decisions that both back ends share are here, beside the role that needs them. Only `copy.rs` holds SQL, in words
+//! that both databases accept.
 
 pub mod column;
 pub mod copy;
