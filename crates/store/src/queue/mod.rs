@@ -114,8 +114,8 @@ impl EndpointTarget {
         Lane { workspace_key: self.workspace_key, endpoint_key: self.endpoint_key, kind }
     }
 
-    /// The versions that sign a delivery which was enqueued with these. A version that was revoked for queued deliveries is
-    /// replaced by the newest one.
+    /// The versions that sign a delivery which was enqueued with these. A version that was revoked for queued
+    /// deliveries is replaced by the newest one.
     pub fn signing_versions(
         &self,
         enqueued: SecretVersion,
