@@ -423,7 +423,7 @@ async fn a_long_replay_does_not_hold_up_another(at: Fixture) {
 }
 
 async fn a_replay_over_many_steps_sends_what_was_counted(at: Fixture) {
-    const SKIPPED: u64 = 21_000;
+    const SKIPPED: u64 = 5_000;
     let endpoint = at.endpoint().await;
     at.switch(&endpoint, false).await;
     for _ in 0..SKIPPED / 1_000 {
