@@ -23,8 +23,11 @@ pub struct Settings {
     /// PostgreSQL it must be named, because all nodes need the same key.
     pub master_key_file: Option<PathBuf>,
     pub database: DatabaseSettings,
-    /// Hosts and CIDRs that may be called although they are not public, also over plain `http`. None by default.
+    /// Rules for hosts that may be called although they are not public, also over plain `http`: each with a scheme, a
+    /// port and a workspace where given. None by default.
     pub allow_targets: Vec<String>,
+    /// Hosts and CIDRs that may never be called, whatever is allowed. None by default.
+    pub deny_targets: Vec<String>,
     /// Name servers. Empty: those of the system.
     pub dns_servers: Vec<SocketAddr>,
     /// A PEM file of certificate authorities to trust in addition to the public ones.
@@ -126,6 +129,7 @@ impl Settings {
             master_key_file: None,
             database: DatabaseSettings::default(),
             allow_targets: Vec::new(),
+            deny_targets: Vec::new(),
             dns_servers: Vec::new(),
             ca_file: None,
             egress_proxy: None,

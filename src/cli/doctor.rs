@@ -13,7 +13,8 @@ use crate::clock::SystemClock;
 use crate::config::Settings;
 use crate::server::egress_settings;
 use postrider_domain::error_chain::Chain;
-use postrider_domain::target::RefusalReason;
+use postrider_domain::id::WorkspaceId;
+use postrider_domain::target::{RefusalReason, Requester};
 use postrider_egress::diagnosis::{AddressReport, Diagnosis, LookUp};
 use postrider_egress::target::{Host, Scheme};
 use postrider_egress::{AllowTarget, Egress, Probe, Protocol, TargetUrl};
@@ -28,6 +29,9 @@ pub struct DoctorOptions {
     /// URL of a receiver.
     #[arg(required = true)]
     url: Option<String>,
+    /// Judge as for this workspace, with the rules for it alone.
+    #[arg(long, value_name = "ORG_ID")]
+    workspace: Option<WorkspaceId>,
     #[command(flatten)]
     egress: EgressOptions,
     #[command(subcommand)]
@@ -45,14 +49,17 @@ pub async fn run(options: DoctorOptions) -> anyhow::Result<()> {
     match options.other {
         Some(DoctorCommand::Database(options)) => database::run(options).await,
         // clap guarantees that there is a URL.
-        None => examine_target(&options.url.unwrap_or_default(), &options.egress.settings()?).await,
+        None => {
+            let requester = Requester { workspace: options.workspace, endpoint: None };
+            examine_target(&options.url.unwrap_or_default(), requester, &options.egress.settings()?).await
+        }
     }
 }
 
-async fn examine_target(url: &str, settings: &Settings) -> anyhow::Result<()> {
+async fn examine_target(url: &str, requester: Requester, settings: &Settings) -> anyhow::Result<()> {
     let target = TargetUrl::parse(url).with_context(|| format!("cannot call {url}"))?;
     let egress = Egress::new(egress_settings(settings)?, Arc::new(SystemClock))?;
-    let diagnosis = egress.diagnose(&target).await;
+    let diagnosis = egress.diagnose(&target, requester).await;
     for line in report(&target, settings, &diagnosis) {
         println!("{line}");
     }
@@ -84,8 +91,8 @@ fn report(target: &TargetUrl, settings: &Settings, diagnosis: &Diagnosis) -> Vec
 fn scheme(target: &TargetUrl, diagnosis: &Diagnosis) -> &'static str {
     match (target.scheme(), diagnosis.verdict) {
         (Scheme::Https, _) => "https",
-        (Scheme::Http, Ok(())) => "http, permitted because every address is allowed",
-        (Scheme::Http, Err(_)) => "http, permitted only if every address is allowed",
+        (Scheme::Http, Ok(())) => "http, permitted because a rule allows it for every address",
+        (Scheme::Http, Err(_)) => "http, permitted only if a rule allows it for every address",
     }
 }
 
@@ -93,9 +100,11 @@ fn port(target: &TargetUrl, diagnosis: &Diagnosis) -> String {
     let port = target.port();
     match (diagnosis.odd_port, diagnosis.verdict) {
         (false, _) => port.to_string(),
-        (true, Ok(())) => format!("{port}, a port of another protocol; permitted because every address is allowed"),
+        (true, Ok(())) => {
+            format!("{port}, a port of another protocol; permitted because rules for it allow every address")
+        }
         (true, Err(_)) => {
-            format!("{port}, a port of another protocol; permitted only if every address is allowed")
+            format!("{port}, a port of another protocol; permitted only if rules for it allow every address")
         }
     }
 }
@@ -120,6 +129,7 @@ fn address(report: &AddressReport) -> String {
         parts.push(format!("judged as {}", class.judged_as));
     }
     match (class.refusal, &report.exception) {
+        _ if report.denial.is_some() => parts.extend(report.denial.iter().map(|rule| format!("denied by {rule}"))),
         (Some(reason), None) => parts.push(format!("refused as {reason}: {} is {}", class.block, class.source)),
         (Some(reason), Some(rule)) => parts.push(format!("{reason}, allowed by {rule}")),
         (None, Some(rule)) => parts.push(format!("public, and allowed by {rule}")),
@@ -154,6 +164,9 @@ fn verdict(diagnosis: &Diagnosis) -> String {
     match diagnosis.verdict {
         Err(RefusalReason::Unresolvable) => "not reachable: the name does not resolve to an address".to_owned(),
         Err(RefusalReason::PlainHttp) => "not reachable: plain http is refused".to_owned(),
+        Err(RefusalReason::Denied) => {
+            "not reachable: the operator denies it (--deny-target), whatever is allowed".to_owned()
+        }
         Err(RefusalReason::Port) => "not reachable: the port is refused".to_owned(),
         Err(reason) => format!("not reachable: refused as {reason}; one refused address is enough to refuse the host"),
         Ok(()) if working == 0 => "not reachable: allowed, but no connection succeeded".to_owned(),
@@ -170,7 +183,10 @@ fn remedy(target: &TargetUrl, diagnosis: &Diagnosis) -> Option<String> {
     let flags = |target: &AllowTarget| format!("--allow-target {target}");
     let rules: Vec<String> = diagnosis.missing.iter().map(flags).collect();
     let by_name = match target.host() {
-        Host::Name(name) => format!(", or any address of the name: --allow-target {name}"),
+        Host::Name(name) => {
+            let port = if diagnosis.odd_port { format!(":{}", target.port()) } else { String::new() };
+            format!(", or any address of the name: --allow-target {name}{port}")
+        }
         Host::Address(_) => String::new(),
     };
     Some(format!("to allow it: {}{by_name}", rules.join(" ")))

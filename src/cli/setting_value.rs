@@ -13,7 +13,7 @@ use crate::telemetry;
 use postrider_domain::database_url::DatabaseUrl;
 use postrider_domain::duration::{format_duration, parse_duration};
 use postrider_domain::limits;
-use postrider_egress::AllowTarget;
+use postrider_egress::{AllowTarget, DenyTarget};
 
 pub fn set<T>(field: &mut T, value: Result<T, String>) -> Result<(), String> {
     *field = value?;
@@ -43,6 +43,11 @@ pub fn items<T>(text: &str, read: fn(&str) -> Result<T, String>) -> Result<Vec<T
 /// Checked here so that an error names its flag. Parsed again where it is used.
 pub fn allow_target(text: &str) -> Result<String, String> {
     text.parse::<AllowTarget>().map(|_| text.to_owned()).map_err(message)
+}
+
+/// As [`allow_target`].
+pub fn deny_target(text: &str) -> Result<String, String> {
+    text.parse::<DenyTarget>().map(|_| text.to_owned()).map_err(message)
 }
 
 pub fn dns_server(text: &str) -> Result<SocketAddr, String> {

@@ -9,8 +9,8 @@ use postrider_domain::limits;
 use postrider_domain::proxy::ProxyUrl;
 
 use super::setting_value::{
-    allow_target, count, database_url, dns_server, duration, http_url, items, log_filter, log_format, message, parsed,
-    path, pool_size, rate_limit, set, shown_path, shown_url,
+    allow_target, count, database_url, deny_target, dns_server, duration, http_url, items, log_filter, log_format,
+    message, parsed, path, pool_size, rate_limit, set, shown_path, shown_url,
 };
 
 /// One setting as users see it.
@@ -194,13 +194,28 @@ pub static SETTINGS: &[Setting] = &[
         name: "allow_target",
         flag: "allow-target",
         env: "POSTRIDER_ALLOW_TARGET",
-        value_name: "HOST|CIDR",
-        help: "Host name, address or CIDR to allow although it is not public, also over plain http. Repeatable",
+        value_name: "RULE",
+        help: "Host to allow although it is not public, also over plain http: a name, address or CIDR, as in \
+               10.20.0.0/16, http://10.1.2.3:9000 or hooks.local=workspace:org_… (scheme, port and workspace narrow it). \
+               Repeatable",
         otherwise: Some("none"),
         is_list: true,
         is_of_egress: true,
         read: |settings, text| set(&mut settings.allow_targets, items(text, allow_target)),
         show: |settings| settings.allow_targets.join(","),
+        ..PLAIN
+    },
+    Setting {
+        name: "deny_target",
+        flag: "deny-target",
+        env: "POSTRIDER_DENY_TARGET",
+        value_name: "HOST|CIDR",
+        help: "Host name, address or CIDR that is never called, whatever is allowed. Repeatable",
+        otherwise: Some("none"),
+        is_list: true,
+        is_of_egress: true,
+        read: |settings, text| set(&mut settings.deny_targets, items(text, deny_target)),
+        show: |settings| settings.deny_targets.join(","),
         ..PLAIN
     },
     Setting {

@@ -9,7 +9,7 @@ use postrider_crypto::{MasterKey, Random};
 use postrider_domain::event_type::Catalogue;
 use postrider_domain::id::StoreTag;
 use postrider_domain::time::Clock;
-use postrider_egress::{AllowTarget, Egress, EgressSettings};
+use postrider_egress::{AllowTarget, DenyTarget, Egress, EgressSettings};
 use postrider_engine::{Engine, EngineParts, EngineSettings};
 use postrider_service::{Operator, Service, ServiceParts, adopt_catalogue, check_master_key, stored_catalogue};
 use postrider_store::directory::DirectoryLock;
@@ -116,13 +116,20 @@ async fn open_catalogue(
 /// The settings of egress.
 ///
 /// # Errors
-/// When an `--allow-target` is invalid, or the file of certificate authorities cannot be read.
+/// When an `--allow-target` or `--deny-target` is invalid, or the file of certificate authorities cannot be read.
 pub fn egress_settings(settings: &Settings) -> Result<EgressSettings, StartError> {
     let allow_targets = settings
         .allow_targets
         .iter()
         .map(|target| {
             target.parse::<AllowTarget>().map_err(|source| StartError::AllowTarget { target: target.clone(), source })
+        })
+        .collect::<Result<_, _>>()?;
+    let deny_targets = settings
+        .deny_targets
+        .iter()
+        .map(|target| {
+            target.parse::<DenyTarget>().map_err(|source| StartError::DenyTarget { target: target.clone(), source })
         })
         .collect::<Result<_, _>>()?;
     let extra_ca_pem = match &settings.ca_file {
@@ -133,5 +140,5 @@ pub fn egress_settings(settings: &Settings) -> Result<EgressSettings, StartError
     };
     let dns_servers = settings.dns_servers.clone();
     let proxy = settings.egress_proxy.clone();
-    Ok(EgressSettings { allow_targets, dns_servers, extra_ca_pem, proxy, ..EgressSettings::default() })
+    Ok(EgressSettings { allow_targets, deny_targets, dns_servers, extra_ca_pem, proxy, ..EgressSettings::default() })
 }

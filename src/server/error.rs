@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use postrider_egress::{EgressSetupError, InvalidAllowTarget};
+use postrider_egress::{EgressSetupError, InvalidTargetRule};
 use postrider_service::{AdoptError, MasterKeyError, ServiceError};
 use postrider_store::OpenError;
 
@@ -35,7 +35,13 @@ pub enum StartError {
     AllowTarget {
         target: String,
         #[source]
-        source: InvalidAllowTarget,
+        source: InvalidTargetRule,
+    },
+    #[error("--deny-target {target}")]
+    DenyTarget {
+        target: String,
+        #[source]
+        source: InvalidTargetRule,
     },
     #[error("cannot read the CA file {path} (--ca-file)")]
     CaFile {

@@ -48,6 +48,20 @@ pub struct Server {
     stop_grace: Duration,
 }
 
+/// The exceptions in force belong into every log: they are the first thing to look at after an incident.
+fn log_target_rules(settings: &Settings) {
+    for target in &settings.allow_targets {
+        tracing::warn!(
+            allow_target = target,
+            "this target is allowed although it may not be public, also over plain http unless the rule says https \
+             (--allow-target)"
+        );
+    }
+    for target in &settings.deny_targets {
+        tracing::info!(deny_target = target, "this target is never called (--deny-target)");
+    }
+}
+
 impl Server {
     /// Starts everything on the current runtime. The server answers requests when this returns.
     ///
@@ -72,12 +86,7 @@ impl Server {
         let cut_requests = CancellationToken::new();
         let listener = CuttableListener { listener, cut: cut_requests.clone() };
         let http = tokio::spawn(serve_http(listener, router, stop_listening.clone()));
-        for target in &settings.allow_targets {
-            tracing::warn!(
-                allow_target = target,
-                "this target is allowed although it may not be public, also over plain http (--allow-target)"
-            );
-        }
+        log_target_rules(settings);
         if let Some(proxy) = &settings.egress_proxy {
             tracing::info!(%proxy, "receivers are called through a forward proxy (--egress-proxy)");
         }

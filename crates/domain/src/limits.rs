@@ -279,9 +279,17 @@ pub const LOOK_UP_TIMEOUT: Duration = Duration::from_secs(5);
 pub const PIN_LIFETIME: Duration = Duration::from_secs(24 * 3600);
 /// While a host that cannot be connected to keeps the same addresses, how often it is looked up again.
 pub const PIN_RENEWAL_INTERVAL: Duration = Duration::from_secs(60);
-/// Hosts whose vetted addresses are kept: twice the endpoints that one workspace may have. One takes a few hundred
-/// bytes.
+/// Endpoints whose vetted addresses are kept: twice as many as one workspace may have. One takes a few hundred bytes.
 pub const PINNED_HOSTS: usize = 100_000;
+/// Hosts of which it is remembered for [`PIN_RENEWAL_INTERVAL`] that they kept their addresses. Beyond that, hosts that
+/// cannot be connected to are looked up more often.
+pub const UNCHANGED_HOSTS: usize = 10_000;
+/// Shortest prefix of an IPv4 block that one `--allow-target` may allow: the size of 10.0.0.0/8, the largest private
+/// block.
+pub const ALLOWED_V4_PREFIX_MIN: u8 = 8;
+/// Shortest prefix of an IPv6 block that one `--allow-target` may allow: what a provider gets. Blocks inside fc00::/7,
+/// which is private, may be shorter.
+pub const ALLOWED_V6_PREFIX_MIN: u8 = 32;
 /// Addresses that one attempt tries. All addresses of a host are vetted, but a host with hundreds of them must not make
 /// us open hundreds of sockets.
 pub const ADDRESSES_PER_ATTEMPT: usize = 16;

@@ -9,7 +9,22 @@ use async_trait::async_trait;
 use url::Url;
 
 use super::endpoint_options::CertificateFacts;
+use super::id::{EndpointId, WorkspaceId};
 use super::private_options::ClientCertificate;
+
+/// The endpoint for which a target is called. Some rules of the operator hold for one workspace or one endpoint alone,
+/// and each endpoint has its own vetted addresses. Without a workspace only the rules for everybody hold.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Requester {
+    pub workspace: Option<WorkspaceId>,
+    pub endpoint: Option<EndpointId>,
+}
+
+impl Requester {
+    pub const fn endpoint(workspace: WorkspaceId, endpoint: EndpointId) -> Self {
+        Self { workspace: Some(workspace), endpoint: Some(endpoint) }
+    }
+}
 
 /// Why a target was refused. Names the class of the address, never what answered there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -28,10 +43,12 @@ pub enum RefusalReason {
     Port,
     /// Plain `http` to a target that the operator has not allowed.
     PlainHttp,
+    /// The operator forbids the host or its address.
+    Denied,
 }
 
 impl RefusalReason {
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Loopback,
         Self::Private,
         Self::LinkLocal,
@@ -42,7 +59,13 @@ impl RefusalReason {
         Self::Unresolvable,
         Self::Port,
         Self::PlainHttp,
+        Self::Denied,
     ];
+
+    /// Whether the reason lies in the host's addresses, as opposed to the scheme or port of one URL.
+    pub const fn is_about_address(self) -> bool {
+        !matches!(self, Self::Unresolvable | Self::Port | Self::PlainHttp)
+    }
 
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -56,6 +79,7 @@ impl RefusalReason {
             Self::Unresolvable => "unresolvable",
             Self::Port => "port",
             Self::PlainHttp => "plain_http",
+            Self::Denied => "denied",
         }
     }
 }
@@ -78,13 +102,17 @@ pub struct TargetRefusal {
 #[async_trait]
 pub trait TargetGuard: Send + Sync + 'static {
     /// Whether the operator allowed plain `http` for the host of this URL.
-    fn allows_plain_http(&self, url: &Url) -> bool;
+    fn allows_plain_http(&self, url: &Url, requester: Requester) -> bool;
 
-    /// Resolves the URL's host again and checks each of its addresses.
+    /// Allows scheme, host and port of the operator webhook for its endpoint alone.
+    fn allow_operator_webhook(&self, url: &Url, endpoint: EndpointId);
+
+    /// Resolves the URL's host again and checks each of its addresses. Sets the vetted addresses of this endpoint, and
+    /// changes nothing for any other.
     ///
     /// # Errors
     /// When the host has no address, or one of its addresses may not be called.
-    async fn vet(&self, url: &Url) -> Result<(), TargetRefusal>;
+    async fn vet(&self, url: &Url, requester: Requester) -> Result<(), TargetRefusal>;
 
     /// Checks whether a client certificate is usable for mutual TLS, and returns the facts that may be shown.
     ///

@@ -14,11 +14,11 @@ use hyper::body::Incoming;
 use tokio::time::{Instant, timeout};
 
 use super::body;
-use super::connector::Connector;
+use super::connector::{Connector, Destination};
 use super::exchange::{Answer, AttemptProgress, Exchange, OutboundRequest, Phase, ProxyFault, SendError};
-use super::identity::ClientIdentity;
+use super::policy::RuleScope;
 use super::pool::{Connection, Pool, PoolKey, PoolLimits, RequestSender};
-use super::target::{Host, TargetUrl};
+use super::target::Host;
 use postrider_domain::limits;
 
 /// The HTTP client: a connector and a pool.
@@ -36,7 +36,7 @@ impl HttpClient {
     pub async fn send(&self, request: OutboundRequest) -> Exchange {
         let started = Instant::now();
         let mut progress = AttemptProgress::default();
-        let call = OutboundCall::new(&request);
+        let call = OutboundCall::new(&request, self.connector.scope_of(request.requester));
         let attempt = self.attempt(&call, &mut progress);
         let result = match timeout(request.deadline, attempt).await {
             Ok(result) => result,
@@ -45,8 +45,10 @@ impl HttpClient {
             }
             Err(_) => Err(SendError::Timeout { phase: progress.phase, status: progress.status }),
         };
-        if let Err(SendError::Refused(_)) = &result {
-            self.pool.forget(request.url.host());
+        if let Err(SendError::Refused(refusal)) = &result
+            && refusal.reason.is_about_address()
+        {
+            self.pool.forget(request.url.host(), call.key.scope());
         }
         progress.phases.total = started.elapsed();
         Exchange { result, phases: progress.phases, peer: progress.peer, reused: progress.reused }
@@ -56,9 +58,9 @@ impl HttpClient {
         &self.connector
     }
 
-    /// Closes the pooled connections to a host.
+    /// Closes the pooled connections to a host that were opened under the rules for everybody.
     pub fn forget(&self, host: &Host) {
-        self.pool.forget(host);
+        self.pool.forget(host, RuleScope::Everybody);
     }
 
     /// Idle HTTP/1.1 connections.
@@ -96,7 +98,7 @@ impl HttpClient {
         }
         progress.reused = false;
         let generation = self.pool.begin(&call.key);
-        let connected = self.connector.connect(call.target, call.identity, progress).await?;
+        let connected = self.connector.connect(call.destination, progress).await?;
         let connection = Connection::open(connected, generation).await.map_err(|error| closed(None, error))?;
         self.pool.share(&call.key, &connection);
         Ok(connection)
@@ -142,22 +144,20 @@ impl HttpClient {
 
 /// A request, and the pool key of its connection.
 struct OutboundCall<'a> {
-    target: &'a TargetUrl,
-    identity: Option<&'a ClientIdentity>,
+    destination: Destination<'a>,
     headers: &'a HeaderMap,
     body: &'a Bytes,
     key: PoolKey,
 }
 
 impl<'a> OutboundCall<'a> {
-    fn new(request: &'a OutboundRequest) -> Self {
+    fn new(request: &'a OutboundRequest, scope: RuleScope) -> Self {
         let identity = request.identity.as_deref();
         Self {
-            target: &request.url,
-            identity,
+            destination: Destination { target: &request.url, requester: request.requester, identity },
             headers: &request.headers,
             body: &request.body,
-            key: PoolKey::new(&request.url, identity),
+            key: PoolKey::new(&request.url, identity, scope),
         }
     }
 }
@@ -197,9 +197,9 @@ impl Connection {
         *request.method_mut() = Method::POST;
         match &mut self.sender {
             RequestSender::Http1(sender) => {
-                headers.entry(HOST).or_insert_with(|| call.target.authority().clone());
+                headers.entry(HOST).or_insert_with(|| call.destination.target.authority().clone());
                 *request.headers_mut() = headers;
-                *request.uri_mut() = call.target.origin_form().clone();
+                *request.uri_mut() = call.destination.target.origin_form().clone();
                 sender.try_send_request(request).await.map_err(|mut failed| {
                     let never_sent = failed.take_message().is_some();
                     let silent = self.link.meter.received_bytes() == before;
@@ -213,7 +213,7 @@ impl Connection {
             RequestSender::Http2(sender) => {
                 headers.remove(HOST);
                 *request.headers_mut() = headers;
-                *request.uri_mut() = call.target.absolute_form().clone();
+                *request.uri_mut() = call.destination.target.absolute_form().clone();
                 sender.try_send_request(request).await.map_err(|mut failed| {
                     let never_sent = failed.take_message().is_some();
                     let error = failed.into_error();

@@ -18,13 +18,13 @@ use super::dial::dial;
 use super::exchange::{AttemptProgress, Phase, Phases, SendError, TlsFault};
 use super::identity::ClientIdentity;
 use super::pin::Pins;
-use super::policy::TargetPolicy;
+use super::policy::{RuleScope, TargetPolicy};
 use super::proxy::ProxyConnector;
 use super::stream::{Connected, PlainOrTls, Protocol, Stream};
 use super::target::{Scheme, TargetUrl};
 use super::tls::{TlsConnectors, tls_fault};
 use postrider_domain::limits;
-use postrider_domain::target::TargetRefusal;
+use postrider_domain::target::{Requester, TargetRefusal};
 
 /// Opens vetted connections.
 pub struct Connector {
@@ -33,6 +33,14 @@ pub struct Connector {
     proxy: Option<ProxyConnector>,
     tls: TlsConnectors,
     connect_timeout: Duration,
+}
+
+/// Where to connect, for whom, and with which client certificate.
+#[derive(Clone, Copy)]
+pub(super) struct Destination<'a> {
+    pub target: &'a TargetUrl,
+    pub requester: Requester,
+    pub identity: Option<&'a ClientIdentity>,
 }
 
 /// The result of connecting to one address and closing again without a request.
@@ -62,34 +70,40 @@ impl Connector {
     /// When the target is refused, does not resolve, or no address accepts a connection and proves that it is the host.
     pub(super) async fn connect(
         &self,
-        target: &TargetUrl,
-        identity: Option<&ClientIdentity>,
+        destination: Destination<'_>,
         progress: &mut AttemptProgress,
     ) -> Result<Connected, SendError> {
+        let Destination { target, requester, .. } = destination;
         progress.phase = Phase::Dns;
         let started = Instant::now();
-        let pinned = self.pins.addresses(target).await?;
+        let pinned = self.pins.addresses(target, requester).await?;
         progress.phases.dns = pinned.was_resolved_now().then(|| started.elapsed());
-        let failure = match self.connect_to_any(target, identity, &pinned.addresses, progress).await {
+        let failure = match self.connect_to_any(destination, &pinned.addresses, progress).await {
             Ok(connected) => return Ok(connected),
             // The fault is ours or the proxy's: no other address would help.
             Err(ours @ (SendError::Local(_) | SendError::Proxy(_))) => return Err(ours),
             Err(failure) => failure,
         };
         progress.phase = Phase::Dns;
-        match self.pins.renew(target, &pinned).await? {
-            Some(renewed) => self.connect_to_any(target, identity, &renewed.addresses, progress).await,
+        match self.pins.renew(target, requester, &pinned).await? {
+            Some(renewed) => self.connect_to_any(destination, &renewed.addresses, progress).await,
             None => Err(failure),
         }
     }
 
     /// Connects to one address of the target as a delivery does, including the vetting, and closes again.
-    pub(super) async fn probe(&self, target: &TargetUrl, address: IpAddr) -> Probe {
+    pub(super) async fn probe(&self, target: &TargetUrl, requester: Requester, address: IpAddr) -> Probe {
+        let destination = Destination { target, requester, identity: None };
         let mut progress = AttemptProgress::default();
         let started = Instant::now();
-        let connected = self.connect_to_any(target, None, &[address], &mut progress).await;
+        let connected = self.connect_to_any(destination, &[address], &mut progress).await;
         progress.phases.total = started.elapsed();
         Probe { phases: progress.phases, result: connected.map(|connected| connected.protocol) }
+    }
+
+    /// Whose connections a requester may share.
+    pub(super) fn scope_of(&self, requester: Requester) -> RuleScope {
+        self.policy.scope_of(requester)
     }
 
     /// Whether a connection attempt that began at `start` is still waiting for the operator's proxy.
@@ -99,17 +113,17 @@ impl Connector {
 
     async fn connect_to_any(
         &self,
-        target: &TargetUrl,
-        identity: Option<&ClientIdentity>,
+        destination: Destination<'_>,
         addresses: &[IpAddr],
         progress: &mut AttemptProgress,
     ) -> Result<Connected, SendError> {
+        let Destination { target, identity, .. } = destination;
         let mut untried = interleave_families(addresses);
         let mut tls_fault = None;
         loop {
             progress.phase = Phase::Connect;
             let started = Instant::now();
-            let (stream, peer) = match self.race(target, &mut untried).await {
+            let (stream, peer) = match self.race(destination, &mut untried).await {
                 Ok(winner) => winner,
                 // The TLS failure of a peer that answered is more useful than the silence of another.
                 Err(failure) => return Err(tls_fault.map_or(failure, SendError::Tls)),
@@ -141,13 +155,17 @@ impl Connector {
 
     /// Starts with the first address, adds the next when one fails or is slow, and returns the first connection.
     /// Removes addresses that failed or won from `untried`. Addresses that were only slower stay.
-    async fn race(&self, target: &TargetUrl, untried: &mut Vec<IpAddr>) -> Result<(TcpStream, SocketAddr), SendError> {
+    async fn race(
+        &self,
+        destination: Destination<'_>,
+        untried: &mut Vec<IpAddr>,
+    ) -> Result<(TcpStream, SocketAddr), SendError> {
         let mut waiting = untried.clone().into_iter();
         let mut running = FuturesUnordered::new();
         let mut failure = None;
         loop {
             if let Some(address) = waiting.next() {
-                running.push(async move { (address, self.open(target, address).await) });
+                running.push(async move { (address, self.open(destination, address).await) });
             }
             let more = waiting.len() > 0;
             tokio::select! {
@@ -157,7 +175,7 @@ impl Connector {
                     };
                     untried.retain(|other| *other != address);
                     match result {
-                        Ok(stream) => return Ok((stream, SocketAddr::new(address, target.port()))),
+                        Ok(stream) => return Ok((stream, SocketAddr::new(address, destination.target.port()))),
                         Err(fault @ SendError::Proxy(_)) => return Err(fault),
                         Err(error) => failure = Some(error),
                     }
@@ -167,8 +185,9 @@ impl Connector {
         }
     }
 
-    async fn open(&self, target: &TargetUrl, address: IpAddr) -> Result<TcpStream, SendError> {
-        if let Err(reason) = self.policy.vet(target, &[address]) {
+    async fn open(&self, destination: Destination<'_>, address: IpAddr) -> Result<TcpStream, SendError> {
+        let Destination { target, requester, .. } = destination;
+        if let Err(reason) = self.policy.vet(target, &[address], requester) {
             return Err(TargetRefusal { host: target.host().to_string(), reason }.into());
         }
         let target = SocketAddr::new(address, target.port());

@@ -7,11 +7,13 @@
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
+use super::address::{AddressClass, classify, is_bad_port};
 use super::connector::{Connector, Probe};
-use super::policy::{AddressClass, AllowTarget, TargetPolicy, classify, is_bad_port};
+use super::policy::TargetPolicy;
 use super::resolver::{ResolveError, Resolver};
+use super::rule::{AllowTarget, DenyTarget};
 use super::target::{Host, Scheme, TargetUrl};
-use postrider_domain::target::RefusalReason;
+use postrider_domain::target::{RefusalReason, Requester};
 
 /// The report on one target.
 #[derive(Debug)]
@@ -22,7 +24,7 @@ pub struct Diagnosis {
     pub addresses: Vec<AddressReport>,
     /// For the target as a whole: one refused address refuses it.
     pub verdict: Result<(), RefusalReason>,
-    /// The exceptions that would together allow the target. Empty if it is not refused.
+    /// The exceptions that would together allow the target. Empty if it is not refused, or denied.
     pub missing: Vec<AllowTarget>,
 }
 
@@ -43,6 +45,8 @@ pub struct AddressReport {
     pub class: AddressClass,
     /// The operator's exception that allows it, whether or not it needs one.
     pub exception: Option<AllowTarget>,
+    /// The operator's rule that forbids the host or this address.
+    pub denial: Option<DenyTarget>,
     /// Present only if the whole target may be called.
     pub probe: Option<Probe>,
 }
@@ -57,24 +61,29 @@ impl Diagnosis {
 
 impl AddressReport {
     pub fn is_refused(&self) -> bool {
-        self.class.refusal.is_some() && self.exception.is_none()
+        self.denial.is_some() || self.class.refusal.is_some() && self.exception.is_none()
     }
 }
 
 /// Resolves and vets one target, and connects to each address if it is allowed.
 pub(super) async fn diagnose(
     target: &TargetUrl,
+    requester: Requester,
     policy: &TargetPolicy,
     resolver: &Resolver,
     connector: &Connector,
 ) -> Diagnosis {
     let (look_up, addresses) = look_up(target, resolver).await;
-    let mut reports: Vec<AddressReport> = addresses.iter().map(|&address| report(target, policy, address)).collect();
-    let verdict = policy.vet(target, &addresses);
-    let missing = if verdict.is_ok() { Vec::new() } else { missing_exceptions(target, &reports) };
+    let report = |&address: &IpAddr| report(target, requester, policy, address);
+    let mut reports: Vec<AddressReport> = addresses.iter().map(report).collect();
+    let verdict = policy.vet(target, &addresses, requester);
+    let missing = match verdict {
+        Ok(()) | Err(RefusalReason::Denied) => Vec::new(),
+        Err(_) => missing_exceptions(target, &reports),
+    };
     if verdict.is_ok() {
         for report in &mut reports {
-            report.probe = Some(connector.probe(target, report.address).await);
+            report.probe = Some(connector.probe(target, requester, report.address).await);
         }
     }
     Diagnosis { odd_port: is_bad_port(target.port()), look_up, addresses: reports, verdict, missing }
@@ -92,16 +101,21 @@ async fn look_up(target: &TargetUrl, resolver: &Resolver) -> (Result<LookUp, Res
     }
 }
 
-fn report(target: &TargetUrl, policy: &TargetPolicy, address: IpAddr) -> AddressReport {
-    let exception = policy.exception_for(target.host(), address);
-    AddressReport { address, class: classify(address), exception, probe: None }
+fn report(target: &TargetUrl, requester: Requester, policy: &TargetPolicy, address: IpAddr) -> AddressReport {
+    let exception = policy.exception_for(target, address, requester).cloned();
+    let denial = policy.denial_of(target.host(), address).cloned();
+    AddressReport { address, class: classify(address), exception, denial, probe: None }
 }
 
 /// Plain `http` and odd ports need an exception for every address. Otherwise only refused addresses need one.
 fn missing_exceptions(target: &TargetUrl, reports: &[AddressReport]) -> Vec<AllowTarget> {
     let all = target.scheme() == Scheme::Http || is_bad_port(target.port());
     let lacks = |report: &&AddressReport| if all { report.exception.is_none() } else { report.is_refused() };
-    reports.iter().filter(lacks).map(|report| AllowTarget::Network(report.class.judged_as.into())).collect()
+    let rule = |report: &AddressReport| {
+        let rule = AllowTarget::address(report.class.judged_as);
+        if is_bad_port(target.port()) { rule.with_port(target.port()) } else { rule }
+    };
+    reports.iter().filter(lacks).map(rule).collect()
 }
 
 #[cfg(test)]
@@ -113,11 +127,12 @@ mod tests {
         let target = TargetUrl::parse(url).unwrap();
         let addresses: Vec<IpAddr> = addresses.iter().map(|text| text.parse().unwrap()).collect();
         let given: Vec<AllowTarget> = given.iter().map(|text| text.parse().unwrap()).collect();
-        let policy = TargetPolicy::new(given.clone());
-        let reports: Vec<_> = addresses.iter().map(|&address| report(&target, &policy, address)).collect();
+        let policy = TargetPolicy::new(given.clone(), Vec::new());
+        let report = |&address: &IpAddr| report(&target, Requester::default(), &policy, address);
+        let reports: Vec<_> = addresses.iter().map(report).collect();
         let missing = missing_exceptions(&target, &reports);
-        let widened = TargetPolicy::new(given.into_iter().chain(missing.clone()));
-        assert_eq!(widened.vet(&target, &addresses), Ok(()), "{url} with {missing:?}");
+        let widened = TargetPolicy::new(given.into_iter().chain(missing.clone()).collect(), Vec::new());
+        assert_eq!(widened.vet(&target, &addresses, Requester::default()), Ok(()), "{url} with {missing:?}");
         missing.iter().map(ToString::to_string).collect()
     }
 
@@ -126,7 +141,7 @@ mod tests {
         assert_eq!(missing("https://a.example/", &["8.8.8.8", "10.0.0.1"], &[]), ["10.0.0.1"]);
         assert_eq!(missing("https://a.example/", &["127.0.0.1", "::1"], &["127.0.0.0/8"]), ["::1"]);
         assert_eq!(missing("http://a.example/", &["8.8.8.8", "10.0.0.1"], &["10.0.0.0/8"]), ["8.8.8.8"]);
-        assert_eq!(missing("https://a.example:25/", &["8.8.8.8", "10.0.0.1"], &[]), ["8.8.8.8", "10.0.0.1"]);
+        assert_eq!(missing("https://a.example:25/", &["8.8.8.8", "10.0.0.1"], &[]), ["8.8.8.8:25", "10.0.0.1:25"]);
         assert_eq!(missing("https://a.example/", &["64:ff9b::a00:1"], &[]), ["10.0.0.1"]);
     }
 }

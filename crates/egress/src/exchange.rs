@@ -17,12 +17,14 @@ use super::identity::ClientIdentity;
 use super::pin::PinError;
 use super::resolver::ResolveError;
 use super::target::TargetUrl;
-use postrider_domain::target::TargetRefusal;
+use postrider_domain::target::{Requester, TargetRefusal};
 
 /// One `POST`. `Host` and `Content-Length` are added; all other headers are in `headers`.
 #[derive(Clone, Debug)]
 pub struct OutboundRequest {
     pub url: Arc<TargetUrl>,
+    /// The endpoint that the request is for.
+    pub requester: Requester,
     pub headers: HeaderMap,
     pub body: Bytes,
     /// Shown to a receiver that asks for a client certificate.

@@ -1,6 +1,7 @@
 //! The only code that opens sockets to strangers: resolve, vet, pin, connect, send, and read a bounded answer.
 //!
-//! - `policy` decides which addresses, ports and schemes may be called.
+//! - `policy` decides which addresses, ports and schemes may be called: by the table in `address` and the operator's
+//!   rules in `rule`.
 //! - `resolver` and `pin` find a host's addresses and keep the vetted ones.
 //! - `connector` opens a connection to a vetted address; `dial`, `proxy`, `tls` and `stream` are its parts.
 //! - `client` and `pool` send HTTP requests over it.
@@ -9,6 +10,7 @@
 //! [`Egress`] puts them together. [`Transport`] is the seam at which a simulation replaces all of it. Nothing here
 //! knows what a delivery is or judges an answer.
 
+pub mod address;
 mod body;
 pub mod client;
 pub mod connector;
@@ -21,6 +23,7 @@ pub mod policy;
 mod pool;
 mod proxy;
 pub mod resolver;
+mod rule;
 mod stream;
 pub mod target;
 pub mod tls;
@@ -36,17 +39,18 @@ use async_trait::async_trait;
 use url::Url;
 
 use postrider_domain::endpoint_options::CertificateFacts;
+use postrider_domain::id::EndpointId;
 use postrider_domain::limits;
 use postrider_domain::private_options::ClientCertificate;
 use postrider_domain::proxy::ProxyUrl;
-use postrider_domain::target::{RefusalReason, TargetGuard, TargetRefusal};
+use postrider_domain::target::{RefusalReason, Requester, TargetGuard, TargetRefusal};
 use postrider_domain::time::Clock;
 
 pub use connector::Probe;
 pub use exchange::{Answer, Cause, Exchange, OutboundRequest, Phase, Phases, ProxyFault, SendError, TlsFault};
 pub use identity::{ClientIdentity, IdentityId, InvalidIdentity};
-pub use policy::{AllowTarget, InvalidAllowTarget};
 pub use resolver::ResolveError;
+pub use rule::{AllowTarget, DenyTarget, InvalidTargetRule};
 pub use stream::Protocol;
 pub use target::{InvalidTargetUrl, TargetUrl};
 
@@ -74,6 +78,8 @@ pub type SendFuture<'a> = Pin<Box<dyn Future<Output = Exchange> + Send + 'a>>;
 pub struct EgressSettings {
     /// The operator's exceptions to the target policy. Default: none.
     pub allow_targets: Vec<AllowTarget>,
+    /// What the operator forbids, whatever is allowed. Default: none.
+    pub deny_targets: Vec<DenyTarget>,
     /// Name servers. When empty, the system's.
     pub dns_servers: Vec<SocketAddr>,
     /// Certificate authorities in addition to the public ones, as PEM.
@@ -97,6 +103,7 @@ impl Default for EgressSettings {
     fn default() -> Self {
         Self {
             allow_targets: Vec::new(),
+            deny_targets: Vec::new(),
             dns_servers: Vec::new(),
             extra_ca_pem: None,
             proxy: None,
@@ -130,7 +137,7 @@ impl Egress {
     /// # Errors
     /// When the system's resolver configuration or the extra certificate authorities cannot be read.
     pub fn new(settings: EgressSettings, clock: Arc<dyn Clock>) -> Result<Self, EgressSetupError> {
-        let policy = Arc::new(TargetPolicy::new(settings.allow_targets));
+        let policy = Arc::new(TargetPolicy::new(settings.allow_targets, settings.deny_targets));
         let resolver = Resolver::new(&settings.dns_servers)?;
         let proxy = settings.proxy.map(|url| ProxyConnector::new(url, resolver.clone()));
         let pins = Arc::new(Pins::new(Arc::clone(&policy), resolver.clone(), clock));
@@ -150,11 +157,11 @@ impl Egress {
     }
 
     /// Reports why a target is, or is not, reachable. Resolves the name again and pins nothing.
-    pub async fn diagnose(&self, target: &TargetUrl) -> Diagnosis {
-        diagnose(target, &self.policy, &self.resolver, self.client.connector()).await
+    pub async fn diagnose(&self, target: &TargetUrl, requester: Requester) -> Diagnosis {
+        diagnose(target, requester, &self.policy, &self.resolver, self.client.connector()).await
     }
 
-    /// Closes the pooled connections to a host. A refused request or vetting does so by itself.
+    /// Closes the pooled connections to a host. A refused request does so by itself.
     pub fn forget(&self, host: &Host) {
         self.client.forget(host);
     }
@@ -175,28 +182,26 @@ impl Transport for Egress {
 impl TargetGuard for Egress {
     /// For a host name `true` means "perhaps" while any network is allowed: [`TargetGuard::vet`] then refuses with
     /// `PlainHttp` unless all addresses of the host are inside allowed networks.
-    fn allows_plain_http(&self, url: &Url) -> bool {
-        Host::of(url).is_some_and(|host| self.policy.may_allow_plain_http(&host))
+    fn allows_plain_http(&self, url: &Url, requester: Requester) -> bool {
+        TargetUrl::from_url(url.clone()).is_ok_and(|target| self.policy.may_allow_plain_http(&target, requester))
     }
 
-    async fn vet(&self, url: &Url) -> Result<(), TargetRefusal> {
+    fn allow_operator_webhook(&self, url: &Url, endpoint: EndpointId) {
+        if let Ok(target) = TargetUrl::from_url(url.clone()) {
+            self.policy.allow_operator_webhook(&target, endpoint);
+        }
+    }
+
+    async fn vet(&self, url: &Url, requester: Requester) -> Result<(), TargetRefusal> {
         let unresolvable = || TargetRefusal {
             host: url.host_str().unwrap_or_default().to_owned(),
             reason: RefusalReason::Unresolvable,
         };
         let target = TargetUrl::from_url(url.clone()).map_err(|_| unresolvable())?;
-        match self.pins.vet_now(&target).await {
-            Ok(changed) => {
-                if changed {
-                    self.client.forget(target.host());
-                }
-                Ok(())
-            }
+        match self.pins.vet_now(&target, requester).await {
+            Ok(()) => Ok(()),
             Err(PinError::Resolve(_)) => Err(unresolvable()),
-            Err(PinError::Refused(refusal)) => {
-                self.client.forget(target.host());
-                Err(refusal)
-            }
+            Err(PinError::Refused(refusal)) => Err(refusal),
         }
     }
 

@@ -23,6 +23,7 @@ use tokio::sync::{OwnedMutexGuard, oneshot};
 use tokio::time::{Instant, timeout};
 
 use super::identity::{ClientIdentity, IdentityId};
+use super::policy::RuleScope;
 use super::stream::{Connected, Meter, Protocol, Stream};
 use super::target::{Host, Origin, TargetUrl};
 use postrider_domain::limits;
@@ -90,22 +91,28 @@ pub(super) struct Pool {
 
 type Shard = HashMap<PoolKey, PoolEntry>;
 
-/// Which requests a connection may carry: only those to the same origin with the same client identity. The certificate
-/// authorities are the same for the whole pool.
+/// Which requests a connection may carry: only those to the same origin, with the same client identity, under the same
+/// rules of the operator. The certificate authorities are the same for the whole pool.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct PoolKey {
     host_hash: u64,
     origin: Arc<Origin>,
     identity: Option<IdentityId>,
+    scope: RuleScope,
 }
 
 impl PoolKey {
-    pub fn new(target: &TargetUrl, identity: Option<&ClientIdentity>) -> Self {
+    pub fn new(target: &TargetUrl, identity: Option<&ClientIdentity>, scope: RuleScope) -> Self {
         Self {
+            scope,
             host_hash: target.host_hash(),
             origin: Arc::clone(target.origin()),
             identity: identity.map(ClientIdentity::id),
         }
+    }
+
+    pub fn scope(&self) -> RuleScope {
+        self.scope
     }
 }
 
@@ -206,11 +213,11 @@ impl Pool {
         }
     }
 
-    /// Closes the idle connections to a host, on all ports and with all identities. Connections in use do not return to
-    /// the pool.
-    pub fn forget(&self, host: &Host) {
+    /// Closes the idle connections to a host that were opened in this scope, on all ports and with all identities.
+    /// Connections in use do not return to the pool.
+    pub fn forget(&self, host: &Host, scope: RuleScope) {
         let mut shard = self.shard_of(host);
-        for (_, entry) in shard.iter_mut().filter(|(key, _)| key.origin.host == *host) {
+        for (_, entry) in shard.iter_mut().filter(|(key, _)| key.scope == scope && key.origin.host == *host) {
             self.idle.fetch_sub(entry.idle.len(), Ordering::Relaxed);
             entry.idle.clear();
             entry.shared = None;

@@ -150,6 +150,15 @@ impl TargetUrl {
     }
 }
 
+impl fmt::Display for Scheme {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Http => "http",
+            Self::Https => "https",
+        })
+    }
+}
+
 impl Host {
     /// The URL's host, unless it is missing or empty.
     pub fn of(url: &Url) -> Option<Self> {

@@ -392,7 +392,7 @@ mod tests {
     use postrider_domain::attempt::AttemptOutcome;
     use postrider_domain::endpoint::SecretVersion;
     use postrider_domain::endpoint_options::{DeliveryRate, EndpointOptions};
-    use postrider_domain::id::EndpointId;
+    use postrider_domain::id::{EndpointId, WorkspaceId};
 
     const FAST: Duration = Duration::from_millis(5);
     const SLOW: Duration = Duration::from_secs(14);
@@ -421,6 +421,7 @@ mod tests {
         let rate_limit = per_second.map(|rate| DeliveryRate::parse(rate).unwrap());
         EndpointTarget {
             workspace_key: lane.workspace_key,
+            workspace_id: WorkspaceId::from_letters([b'a'; 16]),
             endpoint_key: lane.endpoint_key,
             id: EndpointId::from_letters([b'a'; 16]),
             url: "https://example.com/".to_owned(),

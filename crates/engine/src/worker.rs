@@ -24,7 +24,7 @@ use postrider_domain::limits;
 use postrider_domain::private_options::REDACTED;
 use postrider_domain::retry::{Decision, Verdict, judge, parse_retry_after};
 use postrider_domain::signing::signature_header;
-use postrider_domain::target::RefusalReason;
+use postrider_domain::target::{RefusalReason, Requester};
 use postrider_domain::time::{Clock, Timestamp};
 use postrider_egress::{Answer, Exchange, OutboundRequest, ProxyFault, SendError, TargetUrl, Transport};
 use postrider_store::{AfterAttempt, Claim, EndpointTarget, EngineStore, OutcomeRecord};
@@ -208,7 +208,8 @@ impl Worker {
         let signature = signature_header(std::iter::once(&keys.0).chain(&keys.1), &id, now.seconds(), &claim.envelope);
         let headers = self.headers(claim, &private, &id, now, &signature).ok_or("the request could not be built")?;
         let (identity, deadline) = (private.identity.clone(), self.deadline(claim));
-        Ok(OutboundRequest { url, headers, body: claim.envelope.clone(), identity, deadline })
+        let requester = Requester::endpoint(claim.endpoint.workspace_id, endpoint_id);
+        Ok(OutboundRequest { url, requester, headers, body: claim.envelope.clone(), identity, deadline })
     }
 
     fn headers(

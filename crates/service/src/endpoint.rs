@@ -14,7 +14,7 @@ use postrider_domain::id::EndpointId;
 use postrider_domain::page::{Page, PageRequest};
 use postrider_domain::private_options::PrivateOptions;
 use postrider_domain::secret::WebhookSecret;
-use postrider_domain::target::RefusalReason;
+use postrider_domain::target::{RefusalReason, Requester};
 use postrider_store::{
     CreateEndpointError, DeleteEndpointError, EndpointUpdate, NewEndpoint, RotateSecretError, SealedOptions,
     SealedSigningKey, SecretRotation, UpdateEndpointError,
@@ -80,7 +80,7 @@ impl Service {
         principal.require(needs::ENDPOINT_WRITE)?;
         let id = EndpointId::from_letters(self.random.alphanumeric());
         let sealed = self.sealed_options(id, &create.private)?;
-        self.vet_url(&create.url).await?;
+        self.vet_url(&create.url, Requester::endpoint(principal.workspace_id, id)).await?;
         let signing_key = Some((SecretVersion::FIRST, self.sealed_signing_key(id, SecretVersion::FIRST)));
         let secret = WebhookSecret::generate(&self.random);
         let record = sealing_record(id, SecretVersion::FIRST);
@@ -146,14 +146,15 @@ impl Service {
     ) -> Result<Endpoint, WriteError> {
         principal.require(needs::ENDPOINT_WRITE)?;
         let UpdateEndpoint { change, private } = update;
+        let requester = Requester::endpoint(principal.workspace_id, id);
         let sealed = self.sealed_options(id, &private)?;
         if let Some(url) = &change.url {
             self.get_endpoint(principal, id).await?;
-            self.vet_url(url).await?;
+            self.vet_url(url, requester).await?;
         } else if change.is_active == Some(true) {
             let endpoint = self.get_endpoint(principal, id).await?;
             let url = EndpointUrl::parse(&endpoint.url).map_err(|fault| ServiceError::invalid("url", fault.0))?;
-            self.vet_url(&url).await?;
+            self.vet_url(&url, requester).await?;
         }
         let recording = idempotent.recording(Endpoint::clone);
         for _ in 0..ROTATE_TRIES {
@@ -290,11 +291,11 @@ impl Service {
 
     /// Checks that the URL may be called. Plain `http` is a fault of the request unless the operator allowed it for the
     /// host.
-    async fn vet_url(&self, url: &EndpointUrl) -> Result<(), ServiceError> {
-        if !url.is_https() && !self.guard.allows_plain_http(url.url()) {
+    async fn vet_url(&self, url: &EndpointUrl, requester: Requester) -> Result<(), ServiceError> {
+        if !url.is_https() && !self.guard.allows_plain_http(url.url(), requester) {
             return Err(ServiceError::invalid("url", NOT_HTTPS));
         }
-        match self.guard.vet(url.url()).await {
+        match self.guard.vet(url.url(), requester).await {
             Ok(()) => Ok(()),
             Err(refusal) if refusal.reason == RefusalReason::PlainHttp => Err(ServiceError::invalid("url", NOT_HTTPS)),
             Err(refusal) => {

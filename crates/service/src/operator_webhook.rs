@@ -12,6 +12,7 @@ use postrider_domain::id::{EndpointId, WorkspaceId};
 use postrider_domain::operational_event::{OPERATIONS_WORKSPACE, OperationalEvent};
 use postrider_domain::page::PageRequest;
 use postrider_domain::secret::WebhookSecret;
+use postrider_domain::target::Requester;
 use postrider_domain::tenant::Tenant;
 use postrider_domain::workspace::{Workspace, WorkspaceName};
 use postrider_store::{
@@ -49,19 +50,29 @@ impl Operator {
             }
             return Ok(());
         };
-        if let Err(refusal) = self.service.guard.vet(webhook.url.url()).await {
-            tracing::warn!(host = refusal.host, reason = %refusal.reason, "the operator webhook may not be called now; \
-                deliveries fail until it may");
-        }
         let id = WorkspaceId::from_letters(self.service.random.alphanumeric());
         let workspace = self.store.ensure_workspace(NewWorkspace { id, name, author: Author::COMMAND_LINE }).await?;
-        match self.operator_endpoint(&workspace).await? {
-            None => self.create_operator_endpoint(&workspace, &webhook).await?,
+        let existing = self.operator_endpoint(&workspace).await?;
+        let drawn = || EndpointId::from_letters(self.service.random.alphanumeric());
+        let endpoint_id = existing.as_ref().map_or_else(drawn, |endpoint| endpoint.id);
+        self.allow_and_vet(&workspace, endpoint_id, &webhook).await;
+        match existing {
+            None => self.create_operator_endpoint(&workspace, endpoint_id, &webhook).await?,
             Some(endpoint) => self.update_operator_endpoint(&workspace, &endpoint, &webhook).await?,
         }
         self.store.enable_operational_events(workspace.key);
         tracing::info!(workspace_id = %workspace.id, "operational events are sent to the operator webhook");
         Ok(())
+    }
+
+    /// The settings allow host and port of the webhook, for its endpoint alone. What the operator denies stays denied.
+    async fn allow_and_vet(&self, workspace: &Workspace, endpoint: EndpointId, webhook: &OperatorWebhook) {
+        let guard = &self.service.guard;
+        guard.allow_operator_webhook(webhook.url.url(), endpoint);
+        if let Err(refusal) = guard.vet(webhook.url.url(), Requester::endpoint(workspace.id, endpoint)).await {
+            tracing::warn!(host = refusal.host, reason = %refusal.reason, "the operator webhook may not be called now; \
+                deliveries fail until it may");
+        }
     }
 
     async fn operator_endpoint(&self, workspace: &Workspace) -> Result<Option<Endpoint>, ServiceError> {
@@ -73,9 +84,9 @@ impl Operator {
     async fn create_operator_endpoint(
         &self,
         workspace: &Workspace,
+        id: EndpointId,
         webhook: &OperatorWebhook,
     ) -> Result<(), ServiceError> {
-        let id = EndpointId::from_letters(self.service.random.alphanumeric());
         let new = NewEndpoint {
             key: self.store.next_key(),
             id,

@@ -21,6 +21,7 @@ mod replay;
 mod retry;
 mod rotate;
 mod skip;
+mod target_rule;
 mod test_event;
 mod version;
 mod workspace;

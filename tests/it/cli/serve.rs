@@ -213,7 +213,9 @@ async fn settings_can_come_from_the_environment() {
 #[tokio::test]
 async fn an_invalid_setting_is_reported_with_its_flag() {
     let wrong = [
-        (["--allow-target", "https://example.com"], "--allow-target"),
+        (["--allow-target", "ftp://example.com"], "--allow-target"),
+        (["--allow-target", "0.0.0.0/0"], "is too wide"),
+        (["--deny-target", "http://a"], "--deny-target"),
         (["--allow-target", "10.0.0.1/8"], "did you mean 10.0.0.0/8?"),
         (["--retry-schedule", "soon"], "\"soon\" is not a duration like 500ms, 5s, 30m or 2h"),
         (["--dns-server", "resolver"], "is not an address like 127.0.0.1 or 127.0.0.1:5353"),

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use postrider_domain::target::{RefusalReason, TargetGuard, TargetRefusal};
+use postrider_domain::target::{RefusalReason, Requester, TargetGuard, TargetRefusal};
 use postrider_egress::{Egress, EgressSettings, Phase, ResolveError, SendError, TlsFault};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpListener;
@@ -50,7 +50,7 @@ impl Impostor {
 }
 
 async fn verdict(egress: &Egress, url: &str) -> Option<RefusalReason> {
-    egress.vet(&Url::parse(url).unwrap()).await.err().map(|refusal| refusal.reason)
+    egress.vet(&Url::parse(url).unwrap(), Requester::default()).await.err().map(|refusal| refusal.reason)
 }
 
 #[tokio::test]

@@ -3,9 +3,8 @@
 
 use std::sync::Arc;
 
-use postrider_domain::target::{RefusalReason, TargetGuard};
+use postrider_domain::limits;
 use postrider_egress::{ClientIdentity, Egress, SendError, TlsFault};
-use url::Url;
 
 use super::{NOON, egress, post, post_as, settings_with, status};
 use crate::support::clock::ManualClock;
@@ -19,6 +18,7 @@ struct Stage {
     egress: Egress,
     dns: DnsServer,
     clients: TestCa,
+    clock: ManualClock,
     url: String,
 }
 
@@ -38,9 +38,10 @@ impl Stage {
         };
         let settings = servers.leaf(&["hooks.test"]).server_config_for(accepted, &[protocol]);
         let receiver = Receiver::start_tls_with(settings).await;
-        let egress = egress(settings_with(&dns, Some(&servers)), &ManualClock::new(NOON));
+        let clock = ManualClock::new(NOON);
+        let egress = egress(settings_with(&dns, Some(&servers)), &clock);
         let url = receiver.url_at("hooks.test", "/");
-        Self { receiver, egress, dns, clients, url }
+        Self { receiver, egress, dns, clients, clock, url }
     }
 
     fn forget(&self) {
@@ -112,10 +113,10 @@ async fn a_name_that_turns_private_closes_every_clients_connections() {
     assert_eq!(status(&post(&stage.egress, &stage.url).await), 200);
     assert_eq!(stage.egress.idle_connections(), 2);
     stage.dns.set("hooks.test", Answer::addresses(&["127.0.0.1", "10.0.0.1"]));
-    let refusal = stage.egress.vet(&Url::parse(&stage.url).unwrap()).await.unwrap_err();
-    assert_eq!(refusal.reason, RefusalReason::Private);
+    stage.clock.advance(limits::PIN_LIFETIME);
+    let other = identity(&stage.clients.client("other"));
+    let refused = post_as(&stage.egress, &stage.url, &other).await;
+    assert!(matches!(refused.result, Err(SendError::Refused(_))), "{refused:?}");
     assert_eq!(stage.egress.idle_connections(), 0);
     stage.receiver.wait_until("the close", |counts| counts.open_connections == 0).await;
-    let refused = post_as(&stage.egress, &stage.url, &client).await;
-    assert!(matches!(refused.result, Err(SendError::Refused(_))), "{refused:?}");
 }

@@ -7,12 +7,15 @@ mod identity;
 mod pin;
 mod pool;
 mod proxy;
+mod rule;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue};
+use postrider_domain::id::{EndpointId, WorkspaceId};
+use postrider_domain::target::Requester;
 use postrider_domain::time::Timestamp;
 use postrider_egress::{ClientIdentity, Egress, EgressSettings, Exchange, OutboundRequest, TargetUrl};
 
@@ -57,6 +60,16 @@ async fn post_within(egress: &Egress, url: &str, deadline: Duration) -> Exchange
     egress.send(request(url, None, deadline)).await
 }
 
+async fn post_for(egress: &Egress, url: &str, requester: Requester) -> Exchange {
+    egress.send(OutboundRequest { requester, ..request(url, None, LONG) }).await
+}
+
+/// An endpoint of a workspace. Equal letters make equal ids.
+fn requester(workspace: u8, endpoint: u8) -> Requester {
+    let endpoint = EndpointId::from_letters([endpoint; 16]);
+    Requester::endpoint(WorkspaceId::from_letters([workspace; 16]), endpoint)
+}
+
 async fn post_as(egress: &Egress, url: &str, identity: &Arc<ClientIdentity>) -> Exchange {
     egress.send(request(url, Some(Arc::clone(identity)), LONG)).await
 }
@@ -65,7 +78,8 @@ fn request(url: &str, identity: Option<Arc<ClientIdentity>>, deadline: Duration)
     let mut headers = HeaderMap::new();
     headers.insert("webhook-id", HeaderValue::from_static("evt_1"));
     let url = Arc::new(TargetUrl::parse(url).unwrap());
-    OutboundRequest { url, headers, body: Bytes::from_static(b"{\"n\":1}"), identity, deadline }
+    let (requester, body) = (Requester::default(), Bytes::from_static(b"{\"n\":1}"));
+    OutboundRequest { url, requester, headers, body, identity, deadline }
 }
 
 fn status(exchange: &Exchange) -> u16 {

@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use postrider_domain::target::{RefusalReason, TargetGuard};
+use postrider_domain::target::{RefusalReason, Requester, TargetGuard};
 use postrider_egress::SendError;
 use url::Url;
 
-use super::{NOON, egress, post, settings_with, status};
+use super::{NOON, egress, post, post_for, requester, settings_with, status};
 use crate::support::clock::ManualClock;
 use crate::support::dns::{Answer, DnsServer};
 use crate::support::receiver::{Behaviour, Gate, Receiver};
@@ -72,20 +72,40 @@ async fn the_ttl_of_a_dns_answer_does_not_change_the_pin() {
 }
 
 #[tokio::test]
-async fn a_refused_vetting_drops_the_pin_and_the_pooled_connections() {
+async fn a_refused_vetting_drops_the_pin_of_its_own_endpoint() {
     let (dns, clock) = (DnsServer::start().await, ManualClock::new(NOON));
     let receiver = Receiver::start().await;
     dns.set("hooks.test", Answer::addresses(&["127.0.0.1"]));
     let egress = egress(settings_with(&dns, None), &clock);
     let url = receiver.url_at("hooks.test", "/");
     assert_eq!(status(&post(&egress, &url).await), 200);
-    assert_eq!(egress.idle_connections(), 1);
     dns.set("hooks.test", Answer::addresses(&["127.0.0.1", "192.168.0.1"]));
-    let refusal = egress.vet(&Url::parse(&url).unwrap()).await.unwrap_err();
+    let refusal = egress.vet(&Url::parse(&url).unwrap(), Requester::default()).await.unwrap_err();
     assert_eq!(refusal.reason, RefusalReason::Private);
-    assert_eq!(egress.idle_connections(), 0);
-    receiver.wait_until("the close", |counts| counts.open_connections == 0).await;
+    forget_connections(&egress, &url);
     assert!(matches!(post(&egress, &url).await.result, Err(SendError::Refused(_))));
+}
+
+#[tokio::test]
+async fn a_registration_elsewhere_moves_no_pin_and_closes_nothing() {
+    let (dns, clock) = (DnsServer::start().await, ManualClock::new(NOON));
+    let receiver = Receiver::start().await;
+    let egress = egress(settings_with(&dns, None), &clock);
+    let url = receiver.url_at("hooks.test", "/");
+    let guarded = Url::parse(&url).unwrap();
+    let own = requester(b'a', b'a');
+    dns.set("hooks.test", Answer::addresses(&["127.0.0.1"]));
+    assert_eq!(status(&post_for(&egress, &url, own).await), 200);
+    // The same workspace has other endpoints, and another workspace knows the name too.
+    for neighbour in [requester(b'a', b'n'), requester(b'b', b'n')] {
+        dns.set("hooks.test", Answer::addresses(&["127.0.0.2"]));
+        egress.vet(&guarded, neighbour).await.unwrap();
+        dns.set("hooks.test", Answer::addresses(&["10.0.0.1"]));
+        egress.vet(&guarded, neighbour).await.unwrap_err();
+        assert!(post_for(&egress, &url, own).await.reused, "the connection is still open");
+        forget_connections(&egress, &url);
+        assert_eq!(status(&post_for(&egress, &url, own).await), 200, "the pin has not moved");
+    }
 }
 
 #[tokio::test]
@@ -112,36 +132,20 @@ async fn a_connection_in_use_when_its_host_is_refused_is_not_kept() {
 }
 
 #[tokio::test]
-async fn a_second_vetting_replaces_the_pin() {
+async fn a_second_vetting_of_an_endpoint_replaces_its_pin() {
     let (dns, clock) = (DnsServer::start().await, ManualClock::new(NOON));
     let receiver = Receiver::start().await;
     dns.set("hooks.test", Answer::addresses(&["127.0.0.2"]));
     let egress = egress(settings_with(&dns, None), &clock);
     let url = receiver.url_at("hooks.test", "/");
     let guarded = Url::parse(&url).unwrap();
-    assert!(egress.allows_plain_http(&guarded));
-    egress.vet(&guarded).await.unwrap();
+    assert!(egress.allows_plain_http(&guarded, Requester::default()));
+    egress.vet(&guarded, Requester::default()).await.unwrap();
     dns.set("hooks.test", Answer::addresses(&["127.0.0.1"]));
-    egress.vet(&guarded).await.unwrap();
+    egress.vet(&guarded, Requester::default()).await.unwrap();
     let exchange = post(&egress, &url).await;
     assert_eq!(status(&exchange), 200);
     assert!(exchange.phases.dns.is_none());
-}
-
-#[tokio::test]
-async fn a_second_vetting_closes_connections_to_former_addresses() {
-    let (dns, clock) = (DnsServer::start().await, ManualClock::new(NOON));
-    let receiver = Receiver::start().await;
-    dns.set("hooks.test", Answer::addresses(&["127.0.0.1"]));
-    let egress = egress(settings_with(&dns, None), &clock);
-    let url = receiver.url_at("hooks.test", "/");
-    let guarded = Url::parse(&url).unwrap();
-    assert_eq!(status(&post(&egress, &url).await), 200);
-    egress.vet(&guarded).await.unwrap();
-    assert_eq!(egress.idle_connections(), 1, "the same answer is no reason to reconnect");
-    dns.set("hooks.test", Answer::addresses(&["127.0.0.2"]));
-    egress.vet(&guarded).await.unwrap();
-    assert_eq!(egress.idle_connections(), 0);
 }
 
 #[tokio::test]
@@ -181,6 +185,26 @@ async fn a_dead_host_is_looked_up_at_most_once_a_minute() {
         assert!(matches!(failed.result, Err(SendError::ConnectRefused)), "{failed:?}");
         assert_eq!(dns.queries("hooks.test"), 2 * look_ups);
         clock.advance(Duration::from_secs(advance));
+    }
+}
+
+#[tokio::test]
+async fn endpoints_of_one_dead_host_share_the_look_up_of_a_minute() {
+    let (dns, clock) = (DnsServer::start().await, ManualClock::new(NOON));
+    let receiver = Receiver::start().await;
+    dns.set("hooks.test", Answer::addresses(&["127.0.0.2"]));
+    let egress = egress(settings_with(&dns, None), &clock);
+    let url = receiver.url_at("hooks.test", "/");
+    let endpoints = [requester(b'a', b'a'), requester(b'b', b'b'), requester(b'c', b'c')];
+    for endpoint in endpoints.into_iter().cycle().take(9) {
+        assert!(matches!(post_for(&egress, &url, endpoint).await.result, Err(SendError::ConnectRefused)));
+    }
+    assert_eq!(dns.queries("hooks.test"), 2 * (3 + 1), "a first look-up each, and one renewal");
+    // A renewal that found no change does not keep an endpoint from a move that happens later.
+    dns.set("hooks.test", Answer::addresses(&["127.0.0.1"]));
+    clock.advance(Duration::from_secs(60));
+    for endpoint in endpoints {
+        assert_eq!(status(&post_for(&egress, &url, endpoint).await), 200);
     }
 }
 

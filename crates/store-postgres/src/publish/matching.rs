@@ -20,7 +20,7 @@ use postrider_domain::id::RowKey;
 use postrider_store::publish::matching::Subscriber;
 use postrider_store::{EndpointTarget, Lane};
 
-use crate::machinery::column::{int, key, number, opt_instant};
+use crate::machinery::column::{int, key, number, opt_instant, parsed};
 use crate::machinery::fault::PgError;
 use crate::machinery::session::Session;
 use crate::machinery::transaction::WriteTx;
@@ -114,6 +114,8 @@ pub async fn target(tx: &mut WriteTx, lane: Lane) -> Result<Option<Arc<EndpointT
     Ok(subscribers.get(lane.endpoint_key).map(|subscriber| Arc::clone(&subscriber.target)))
 }
 
+const WORKSPACE_ID: &str = "(SELECT id FROM workspaces WHERE workspaces.key = endpoints.workspace_key) AS workspace_id";
+
 /// Invalidates the caches of all nodes. Every write to an endpoint or a secret must call this.
 pub async fn bump(tx: &mut WriteTx, workspace_key: RowKey) -> Result<(), PgError> {
     tx.changed_endpoints = true;
@@ -164,7 +166,7 @@ async fn read_subscribers(
     workspace_keys: &[RowKey],
 ) -> Result<HashMap<RowKey, Arc<Subscribers>>, PgError> {
     let sql = format!(
-        "SELECT {ENDPOINT_COLUMNS}, workspace_key, secret_version, oldest_secret_version,
+        "SELECT {ENDPOINT_COLUMNS}, workspace_key, {WORKSPACE_ID}, secret_version, oldest_secret_version,
                 (SELECT overlap_until FROM endpoint_secrets
                  WHERE endpoint_key = endpoints.key AND version = secret_version) AS overlap_until
          FROM endpoints WHERE workspace_key = ANY($1) AND deleted_at IS NULL ORDER BY key"
@@ -185,7 +187,7 @@ async fn read_subscribers(
 
 async fn read_target(session: &Session, lane: Lane) -> Result<Option<Arc<EndpointTarget>>, PgError> {
     let sql = format!(
-        "SELECT {ENDPOINT_COLUMNS}, secret_version, oldest_secret_version
+        "SELECT {ENDPOINT_COLUMNS}, {WORKSPACE_ID}, secret_version, oldest_secret_version
          FROM endpoints WHERE key = $1 AND workspace_key = $2 AND deleted_at IS NULL"
     );
     let values = (lane.endpoint_key.as_i64(), lane.workspace_key.as_i64());
@@ -196,6 +198,7 @@ async fn read_target(session: &Session, lane: Lane) -> Result<Option<Arc<Endpoin
 fn target_from_row(row: &Row, endpoint: &Endpoint, workspace_key: RowKey) -> Result<Arc<EndpointTarget>, PgError> {
     Ok(Arc::new(EndpointTarget {
         workspace_key,
+        workspace_id: parsed(row, "workspace_id")?,
         endpoint_key: endpoint.key,
         id: endpoint.id,
         url: endpoint.url.clone(),

@@ -18,9 +18,12 @@ use postrider_domain::time::Timestamp;
 use postrider_store::EndpointTarget;
 use postrider_store::publish::matching::Subscriber;
 
+use crate::machinery::column::parsed;
 use crate::registry::endpoint::{ENDPOINT_COLUMNS, endpoint_from_row};
 
 pub const SELECT_VERSION: &str = "SELECT config_version FROM workspaces WHERE key = ?1";
+
+const WORKSPACE_ID: &str = "(SELECT id FROM workspaces WHERE workspaces.key = endpoints.workspace_key) AS workspace_id";
 
 /// Workspaces whose endpoints are cached.
 const WORKSPACES_CACHED: usize = 2_000;
@@ -91,7 +94,7 @@ impl MatchingCache {
             return Ok(Some(Arc::clone(target)));
         }
         let sql = format!(
-            "SELECT {ENDPOINT_COLUMNS}, workspace_key, secret_version, oldest_secret_version
+            "SELECT {ENDPOINT_COLUMNS}, workspace_key, {WORKSPACE_ID}, secret_version, oldest_secret_version
              FROM endpoints WHERE key = ?1 AND deleted_at IS NULL"
         );
         let found = connection
@@ -115,6 +118,7 @@ fn target_from_row(
 ) -> Result<Arc<EndpointTarget>, rusqlite::Error> {
     Ok(Arc::new(EndpointTarget {
         workspace_key,
+        workspace_id: parsed(row, "workspace_id")?,
         endpoint_key: endpoint.key,
         id: endpoint.id,
         url: endpoint.url.clone(),
@@ -126,7 +130,7 @@ fn target_from_row(
 
 fn read_subscribers(connection: &Connection, workspace: RowKey) -> Result<Vec<Subscriber>, rusqlite::Error> {
     let sql = format!(
-        "SELECT {ENDPOINT_COLUMNS}, secret_version, oldest_secret_version,
+        "SELECT {ENDPOINT_COLUMNS}, {WORKSPACE_ID}, secret_version, oldest_secret_version,
                 (SELECT overlap_until FROM endpoint_secrets
                  WHERE endpoint_key = endpoints.key AND version = secret_version) AS overlap_until
          FROM endpoints WHERE workspace_key = ?1 AND deleted_at IS NULL ORDER BY key"

@@ -12,7 +12,7 @@ use postrider_domain::delivery::{DeliveryCause, DeliveryStatus, EndReason};
 use postrider_domain::endpoint::{DisabledReason, SecretVersion};
 use postrider_domain::endpoint_health::Signal;
 use postrider_domain::endpoint_options::{DeliveryOrder, EndpointOptions};
-use postrider_domain::id::{DeliveryId, EndpointId, EventId, RowKey};
+use postrider_domain::id::{DeliveryId, EndpointId, EventId, RowKey, WorkspaceId};
 
 use crate::StoreError;
 
@@ -99,6 +99,7 @@ pub trait ClaimSink: LaneQuota {
 #[derive(Debug)]
 pub struct EndpointTarget {
     pub workspace_key: RowKey,
+    pub workspace_id: WorkspaceId,
     pub endpoint_key: RowKey,
     pub id: EndpointId,
     pub url: String,

@@ -12,6 +12,7 @@ use crate::store::fixture::{EachLane, Fixture, outline};
 
 on_each_backend! {
     the_first_claim_of_a_delivery_is_attempt_one,
+    a_claim_names_the_workspace_and_the_endpoint,
     a_delivery_is_never_claimed_twice_under_a_live_lease,
     concurrent_claims_share_nothing,
     a_claim_takes_no_more_than_its_limit,
@@ -39,6 +40,16 @@ async fn the_first_claim_of_a_delivery_is_attempt_one(at: Fixture) {
     let (delivery, attempts) = at.delivery(claim.delivery_id).await;
     assert_eq!((delivery.attempt_count, delivery.next_attempt_at), (1, None), "an attempt in flight is counted");
     assert!(attempts.is_empty(), "but it is not in the log yet");
+}
+
+async fn a_claim_names_the_workspace_and_the_endpoint(at: Fixture) {
+    let endpoint = at.endpoint().await;
+    at.publish(2).await;
+    let (published, queued) = (at.claim_one().await, at.claim_one().await);
+    for claim in [published, queued] {
+        assert_eq!(claim.endpoint.workspace_id, at.workspace.id);
+        assert_eq!(claim.endpoint.id, endpoint.id);
+    }
 }
 
 async fn a_delivery_is_never_claimed_twice_under_a_live_lease(at: Fixture) {

@@ -179,6 +179,7 @@ async fn an_endpoint_with_a_new_url_is_not_disabled(at: Fixture) {
     let claim = at.claim_one().await;
     let called = EndpointTarget {
         workspace_key: claim.endpoint.workspace_key,
+        workspace_id: claim.endpoint.workspace_id,
         endpoint_key: claim.endpoint.endpoint_key,
         id: claim.endpoint.id,
         url: "https://hooks.example.com/before-it-moved".to_owned(),
