@@ -52,6 +52,8 @@ pub struct Settings {
     pub attempt_deadline: Duration,
     /// How long the log keeps an event and its deliveries. Pending deliveries are kept until they end.
     pub retention: Duration,
+    /// How long the audit log keeps an entry, and a revoked or expired API key its row.
+    pub audit_retention: Duration,
     /// How long a stop waits for running attempts: longer than the deadline of an attempt.
     pub stop_grace: Duration,
     pub log: LogSettings,
@@ -142,6 +144,7 @@ impl Settings {
             rate_limits: RateLimits::default(),
             attempt_deadline: limits::ATTEMPT_DEADLINE,
             retention: limits::RETENTION,
+            audit_retention: limits::AUDIT_RETENTION,
             stop_grace: limits::STOP_GRACE,
             log: LogSettings { format: LogFormat::Text, filter: DEFAULT_LOG_FILTER.to_owned() },
         }

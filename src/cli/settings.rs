@@ -314,6 +314,18 @@ pub static SETTINGS: &[Setting] = &[
         ..PLAIN
     },
     Setting {
+        name: "retention_audit",
+        flag: "retention-audit",
+        env: "POSTRIDER_RETENTION_AUDIT",
+        value_name: "TIME",
+        help: "How long the audit log keeps an entry, and how long a revoked or expired API key can still be looked up",
+        read: |settings, text| {
+            set(&mut settings.audit_retention, duration(text, limits::RETENTION_MIN, limits::RETENTION_MAX))
+        },
+        show: |settings| format_duration(settings.audit_retention),
+        ..PLAIN
+    },
+    Setting {
         name: "stop_grace",
         flag: "stop-grace",
         env: "POSTRIDER_STOP_GRACE",

@@ -76,6 +76,7 @@ impl Components {
                 schedule: settings.retry_schedule.clone(),
                 attempt_deadline: settings.attempt_deadline,
                 retention: settings.retention,
+                audit_retention: settings.audit_retention,
                 ..EngineSettings::default()
             },
         })

@@ -110,6 +110,8 @@ pub const CLOCK_AHEAD_MAX: Duration = Duration::from_secs(24 * 3600);
 
 /// Retention of events and their deliveries by default: long enough to answer questions about last month.
 pub const RETENTION: Duration = Duration::from_secs(30 * 24 * 3600);
+/// Retention of audit entries by default: a year, and a month to look into it.
+pub const AUDIT_RETENTION: Duration = Duration::from_secs(400 * 24 * 3600);
 /// The shortest retention: a day, so that an outage at night can still be examined in the morning.
 pub const RETENTION_MIN: Duration = Duration::from_secs(24 * 3600);
 /// The longest retention: ten years, which means for ever.

@@ -1,4 +1,4 @@
-//! Removes what has aged: waiting deliveries, remembered answers, replaced secrets and old log rows.
+//! Removes what has aged: waiting deliveries, remembered answers, replaced secrets, old log rows, and rows that ended.
 //!
 //! It works in small bounded steps, so that it never delays deliveries for long.
 
@@ -11,14 +11,31 @@ use postrider_domain::error_chain::Chain;
 use postrider_domain::id::RowKey;
 use postrider_domain::limits::AGEING_ROWS_PER_STEP;
 use postrider_domain::time::Clock;
-use postrider_store::{AgedStep, LogPart, StoreError, Upkeep};
+use postrider_store::{AgedStep, EndedCursor, EndedKind, EndedStep, LogPart, StoreError, Upkeep};
 
 /// The wait between two rounds.
 const ROUND_WAIT: Duration = Duration::from_secs(60);
 /// The wait between two steps through the log. Deliveries have priority, and this leaves the writer to them.
 const STEP_WAIT: Duration = Duration::from_millis(20);
 
-pub async fn run(store: Arc<dyn Upkeep>, clock: Arc<dyn Clock>, retention: Duration, stop: CancellationToken) {
+/// How long rows are kept after they ended.
+#[derive(Clone, Copy, Debug)]
+pub struct Retention {
+    pub log: Duration,
+    pub audit: Duration,
+}
+
+impl Retention {
+    /// A key can be looked up for as long as the audit log may name it.
+    const fn of_ended(self, kind: EndedKind) -> Duration {
+        match kind {
+            EndedKind::Replays | EndedKind::Endpoints | EndedKind::Workspaces => self.log,
+            EndedKind::ApiKeys => self.audit,
+        }
+    }
+}
+
+pub async fn run(store: Arc<dyn Upkeep>, clock: Arc<dyn Clock>, retention: Retention, stop: CancellationToken) {
     while !stop.is_cancelled() {
         if let Err(error) = round(store.as_ref(), retention, &stop).await {
             tracing::warn!(error = %Chain(&error), "cannot remove aged rows; the next round tries again");
@@ -30,7 +47,7 @@ pub async fn run(store: Arc<dyn Upkeep>, clock: Arc<dyn Clock>, retention: Durat
     }
 }
 
-async fn round(store: &dyn Upkeep, retention: Duration, stop: &CancellationToken) -> Result<(), StoreError> {
+async fn round(store: &dyn Upkeep, retention: Retention, stop: &CancellationToken) -> Result<(), StoreError> {
     let mut expired = 0;
     loop {
         let step = store.expire_waiting(AGEING_ROWS_PER_STEP).await?;
@@ -51,8 +68,23 @@ async fn round(store: &dyn Upkeep, retention: Duration, stop: &CancellationToken
         while let Some(from) = after
             && !stop.is_cancelled()
         {
-            after =
-                store.remove_aged(AgedStep { part, age: retention, after: from, limit: AGEING_ROWS_PER_STEP }).await?;
+            let step = AgedStep { part, age: retention.log, after: from, limit: AGEING_ROWS_PER_STEP };
+            after = store.remove_aged(step).await?;
+            tokio::time::sleep(STEP_WAIT).await;
+        }
+    }
+    while store.remove_aged_audit(retention.audit, AGEING_ROWS_PER_STEP).await? == AGEING_ROWS_PER_STEP
+        && !stop.is_cancelled()
+    {
+        tokio::time::sleep(STEP_WAIT).await;
+    }
+    for kind in EndedKind::ALL {
+        let age = retention.of_ended(kind);
+        let mut after = Some(EndedCursor::START);
+        while let Some(from) = after
+            && !stop.is_cancelled()
+        {
+            after = store.remove_ended(EndedStep { kind, age, after: from, limit: AGEING_ROWS_PER_STEP }).await?;
             tokio::time::sleep(STEP_WAIT).await;
         }
     }

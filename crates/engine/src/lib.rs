@@ -60,7 +60,7 @@ impl Engine {
         let janitor = tokio::spawn(janitor::run(
             parts.store.clone(),
             Arc::clone(&parts.clock),
-            parts.settings.retention,
+            janitor::Retention { log: parts.settings.retention, audit: parts.settings.audit_retention },
             stop.clone(),
         ));
         let replayer = tokio::spawn(replayer::run(parts.store.clone(), Arc::clone(&parts.clock), stop.clone()));

@@ -5,7 +5,7 @@
 //! | role | who uses it | what it does |
 //! |---|---|---|
 //! | [`Queue`] | engine | claims due deliveries, returns claims, records outcomes |
-//! | [`Upkeep`] | engine | expires, ages, forgets, erases, advances replays |
+//! | [`Upkeep`] | engine | expires, ages, forgets, erases, removes, advances replays |
 //! | [`Secrets`] | engine | reads sealed secrets and options |
 //! | [`Publish`] | service | accepts events, queues deliveries by hand |
 //! | [`Replays`] | service | counts, creates, lists and stops replays |
@@ -56,7 +56,7 @@ pub use registry::endpoint_options::{SealedCertificate, SealedHeader, SealedOpti
 pub use registry::workspace::{NewWorkspace, WorkspaceRename, Workspaces};
 pub use replay::{NewReplay, ReplayScope, Replays};
 pub use secrets::{SealedParts, Secrets};
-pub use upkeep::{AgedStep, LogPart, Upkeep};
+pub use upkeep::{AgedStep, EndedCursor, EndedKind, EndedStep, LogPart, Upkeep};
 pub use write::{Write, Written};
 
 /// What the delivery engine asks of a store.

@@ -1,11 +1,12 @@
-//! Work that keeps the store bounded: expiry, retention, forgotten answers, erased secrets, replays. Each call is one
-//! bounded step.
+//! Work that keeps the store bounded: expiry, retention, forgotten answers, erased secrets, removal of what has ended,
+//! replays. Each call is one bounded step.
 
 use std::time::Duration;
 
 use async_trait::async_trait;
 
 use postrider_domain::id::RowKey;
+use postrider_domain::time::Timestamp;
 
 use crate::StoreError;
 
@@ -30,6 +31,48 @@ pub struct AgedStep {
     pub limit: usize,
 }
 
+/// A kind of row that ends long before it is removed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EndedKind {
+    /// Completed and stopped replays.
+    Replays,
+    /// Deleted endpoints of which no delivery and no replay is left.
+    Endpoints,
+    /// Revoked and expired keys.
+    ApiKeys,
+    /// Deleted workspaces of which nothing is left: no endpoint, no row of the log, no audit entry. Removed with the
+    /// keys that were in use when the workspace was deleted.
+    Workspaces,
+}
+
+impl EndedKind {
+    /// In the order of removal: a kind comes before those that it refers to.
+    pub const ALL: [Self; 4] = [Self::Replays, Self::Endpoints, Self::ApiKeys, Self::Workspaces];
+}
+
+/// A position among the rows of a kind, which are in the order in which they ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EndedCursor {
+    pub ended_at: Timestamp,
+    pub key: RowKey,
+}
+
+impl EndedCursor {
+    pub const START: Self = Self { ended_at: Timestamp::from_millis(0), key: RowKey::from_i64(0) };
+}
+
+/// One step of the removal of rows that have ended.
+#[derive(Clone, Copy, Debug)]
+pub struct EndedStep {
+    pub kind: EndedKind,
+    /// Rows that ended longer ago than this may be removed.
+    pub age: Duration,
+    /// The step begins behind this row.
+    pub after: EndedCursor,
+    /// Rows looked at.
+    pub limit: usize,
+}
+
 #[async_trait]
 pub trait Upkeep: Send + Sync + 'static {
     /// Fails up to `limit` deliveries as `expired` that waited too long behind an inactive endpoint or a blocked strict
@@ -40,6 +83,13 @@ pub trait Upkeep: Send + Sync + 'static {
     ///
     /// Kept: pending deliveries, a delivery at which a strict order has stopped, and events that a delivery refers to.
     async fn remove_aged(&self, step: AgedStep) -> Result<Option<RowKey>, StoreError>;
+
+    /// Removes up to `limit` entries of the audit log that are older than `age`.
+    async fn remove_aged_audit(&self, age: Duration, limit: usize) -> Result<usize, StoreError>;
+
+    /// Removes rows that ended long enough ago and that nothing refers to any more. Returns where the next step begins,
+    /// `None` at the end. It finds its rows by an index, so it costs nothing where nothing has ended.
+    async fn remove_ended(&self, step: EndedStep) -> Result<Option<EndedCursor>, StoreError>;
 
     /// Removes up to `limit` recorded answers whose window is over.
     async fn forget_answers(&self, limit: usize) -> Result<usize, StoreError>;

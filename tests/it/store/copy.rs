@@ -5,29 +5,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use bytes::Bytes;
 use postrider::clock::SystemClock;
 use postrider_domain::attempt::AttemptOutcome;
 use postrider_domain::delivery::DeliveryStatus;
-use postrider_domain::endpoint::{OpaqueId, SecretVersion};
-use postrider_domain::endpoint_options::{OptionsChange, SignatureSchemes};
-use postrider_domain::event::EventReceipt;
-use postrider_domain::idempotency::{IdempotencyScope, IdempotentRequest, RecordedAnswer, Recording};
-use postrider_domain::private_options::HeaderName;
-use postrider_domain::replay::{REPLAYED_BY_DEFAULT, ReplayRange};
 use postrider_domain::time::Clock;
 use postrider_store::copy::{self, CopyError, Row, Selection, Side, TABLES, Tables, Value, Watch};
-use postrider_store::{
-    Claim, Meta, NewCatalogue, NewEndpoint, OpenError, SealedHeader, SealedOptions, Store, StoreSeed, Written,
-};
+use postrider_store::{Claim, Meta, OpenError, Store, StoreSeed};
 use postrider_store_postgres::copy::PostgresTables;
 use postrider_store_postgres::{PostgresSettings, PostgresStore, TimeSource};
 use postrider_store_sqlite::SqliteStore;
 use postrider_store_sqlite::copy::SqliteTables;
 use tempfile::TempDir;
 
-use super::conformance::endpoint_health::pause;
-use super::fixture::{Backend, EVENT_TYPE, Fixture, START, TAG, outline, signing_key};
+use super::filled::{Filled, fill};
+use super::fixture::{Backend, Fixture, START, TAG, outline};
 use crate::support::clock::ManualClock;
 use crate::support::postgres::{CONNECTIONS, TestDatabase};
 use crate::support::wait::eventually;
@@ -150,39 +141,7 @@ async fn full() -> Full {
     let directory = Arc::new(tempfile::tempdir().unwrap());
     let clock = ManualClock::new(START);
     let at = Fixture::on_clock(Directory(Arc::clone(&directory)), clock.clone()).await;
-    at.store().meta_or_insert("master_key_id", vec![7; 8]).await.unwrap();
-    let names = vec![EVENT_TYPE.to_owned()];
-    let new = NewCatalogue { version: 1, text: "text".to_owned(), content_hash: [1; 32], brand: "b".to_owned(), names };
-    at.store().adopt_catalogue(new).await.unwrap();
-    at.api_key(at.new_api_key(1)).await;
-    let paused = at.endpoint().await;
-    pause(&at, &paused).await;
-    let options = OptionsChange { signature_schemes: Some(SignatureSchemes::V1AndV1a), ..OptionsChange::default() };
-    let name = HeaderName::parse("X-Team").unwrap();
-    let sealed = SealedOptions {
-        headers: Some(vec![SealedHeader { name, sealed: Some(vec![0, 255]) }]),
-        signing_key: Some((SecretVersion(1), signing_key(1))),
-        ..SealedOptions::default()
-    };
-    at.create(NewEndpoint { options, sealed, ..at.new_endpoint() }).await;
-    let strict = at.strict_endpoint().await;
-    at.publish(3).await;
-    let blocked = at.claim_of(&strict).await;
-    at.record(at.failed(&blocked)).await;
-    let retried = at.claim_one().await;
-    at.record(at.retry(&retried, Duration::from_secs(30))).await;
-    at.accept(vec![at.event_with("an-external-id", 9)]).await;
-    let scope = IdempotencyScope { tenant: at.tenant(), route: "POST /v1/events".to_owned() };
-    let request = IdempotentRequest { scope, key: OpaqueId::parse("k").unwrap(), body_hash: [1; 32] };
-    let render =
-        |_: &Vec<EventReceipt>| RecordedAnswer { status: 202, body: Bytes::from_static(b"\0{}"), sealed: true };
-    let recording = Recording { request, render: Arc::new(render) };
-    let written = at.store().accept_events(vec![at.event_of(EVENT_TYPE, Some("p"))], Some(recording)).await.unwrap();
-    assert!(matches!(written, Written::Done(_)));
-    let range = ReplayRange { since: START, until: at.clock_now(), statuses: REPLAYED_BY_DEFAULT.to_vec() };
-    let options_endpoint = at.endpoint().await;
-    at.replay(&options_endpoint, range).await;
-    let claimed = at.claim_one().await;
+    let Filled { claimed, retried, blocked, .. } = fill(&at, 1).await;
     Full { directory, clock, claimed, retried, blocked }
 }
 

@@ -2,7 +2,9 @@
 
 mod conformance;
 mod copy;
+mod filled;
 mod fixture;
+mod growth;
 mod nodes;
 mod postgres;
 mod postgres_days;

@@ -41,7 +41,7 @@ impl SqliteBackend {
 }
 
 /// A fixture and a second connection to its database.
-async fn with_database() -> (Fixture, Connection) {
+pub async fn with_database() -> (Fixture, Connection) {
     let backend = SqliteBackend::new();
     let path = backend.database();
     let at = Fixture::new(backend).await;

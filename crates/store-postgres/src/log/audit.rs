@@ -73,6 +73,18 @@ pub async fn list(
     Ok(page.cut(items, |entry| entry.id.key()))
 }
 
+/// Removes up to `limit` entries with keys below `before`, the oldest first. Skips rows that another node removes.
+pub async fn remove_aged(tx: &WriteTx, before: RowKey, limit: usize) -> Result<usize, PgError> {
+    let removed = tx
+        .execute(
+            "DELETE FROM audit WHERE key IN
+                 (SELECT key FROM audit WHERE key < $1 ORDER BY key LIMIT $2 FOR UPDATE SKIP LOCKED)",
+            &[&before.as_i64(), &i64::try_from(limit).unwrap_or(i64::MAX)],
+        )
+        .await?;
+    Ok(usize::try_from(removed).unwrap_or(usize::MAX))
+}
+
 fn entry_from_row(row: &Row, tag: StoreTag) -> Result<AuditEntry, PgError> {
     let actor = match get::<Option<&str>>(row, "actor")? {
         Some(_) => Actor::ApiKey(parsed(row, "actor")?),

@@ -4,6 +4,8 @@
 //! that no statement reads a whole table. A plan can change with a statement, an index or a version of PostgreSQL. It
 //! then fails here instead of slowing down a database that grows.
 
+use postrider_store::EndedKind;
+
 use super::connect::{ConnectionConfig, connection};
 use super::schema;
 use super::session::{PLANNER, Parameters, Session};
@@ -11,6 +13,7 @@ use super::settings::PostgresSettings;
 use crate::log::{attempt, delivery};
 use crate::publish::event;
 use crate::queue::{due, enqueue, lane, outcome};
+use crate::upkeep::ended;
 
 /// Compares a statement with its snapshot in a role's folder. Indentation does not count.
 macro_rules! assert_statement {
@@ -81,6 +84,8 @@ async fn indexes(session: &Session, sql: &str, values: Parameters<'_>) -> Vec<St
     indexes
 }
 
+const ENDED_INDEXES: [&str; 4] = ["replays_ended", "endpoints_deleted", "api_keys_ended", "workspaces_deleted"];
+
 #[tokio::test]
 async fn the_hot_statements_use_their_indexes() {
     let name = format!("postrider_test_{}_plans", std::process::id());
@@ -95,5 +100,8 @@ async fn the_hot_statements_use_their_indexes() {
     assert_eq!(finish, ["deliveries_kept_pkey", "due_pkey"]);
     let published = indexes(&session, event::SELECT_PUBLISHED, &[&one, &one, &vec!["id"]]).await;
     assert_eq!(published, ["events_kept_pkey", "publish_keys_pkey"]);
+    for (kind, index) in EndedKind::ALL.into_iter().zip(ENDED_INDEXES) {
+        assert_eq!(indexes(&session, &ended::select(kind), &[&now, &now, &now, &now]).await, [index]);
+    }
     session.batch(&format!("ROLLBACK; DROP SCHEMA {name} CASCADE")).await.unwrap();
 }

@@ -16,6 +16,7 @@ const MIGRATIONS: &[(&str, &str)] = &[
     ("V3__endpoint_options", include_str!("../../../../migrations/postgres/0003_endpoint_options.sql")),
     ("V4__ordering", include_str!("../../../../migrations/postgres/0004_ordering.sql")),
     ("V5__endpoint_health", include_str!("../../../../migrations/postgres/0005_endpoint_health.sql")),
+    ("V6__removal", include_str!("../../../../migrations/postgres/0006_removal.sql")),
 ];
 
 /// The number of the newest migration.

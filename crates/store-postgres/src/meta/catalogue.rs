@@ -39,6 +39,8 @@ pub async fn adopt(tx: &mut WriteTx, new: &NewCatalogue) -> Result<CatalogueAdop
         return Ok(CatalogueAdoption::NamesInUse(in_use));
     }
     insert(tx, new).await?;
+    // Nothing reads any but the newest.
+    tx.execute("DELETE FROM catalogues WHERE version < $1", &[&i64::from(new.version)]).await?;
     Ok(CatalogueAdoption::Adopted)
 }
 

@@ -1,15 +1,19 @@
 //! Upkeep: one bounded step per call. The SQL of each step stands with its tables.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 
 use postrider_domain::id::RowKey;
-use postrider_store::{AgedStep, StoreError, Upkeep};
+use postrider_store::{AgedStep, EndedCursor, EndedStep, StoreError, Upkeep};
 
 use crate::PostgresStore;
+use crate::log::audit;
 use crate::machinery::transaction::effect;
 use crate::queue::unsent;
 use crate::{idempotency, replay, secrets};
 
+pub mod ended;
 mod retention;
 
 #[async_trait]
@@ -20,6 +24,14 @@ impl Upkeep for PostgresStore {
 
     async fn remove_aged(&self, step: AgedStep) -> Result<Option<RowKey>, StoreError> {
         retention::remove(&self.database, step).await
+    }
+
+    async fn remove_aged_audit(&self, age: Duration, limit: usize) -> Result<usize, StoreError> {
+        self.write(effect!(|tx| audit::remove_aged(tx, RowKey::first_at(tx.now.minus(age)), limit))).await
+    }
+
+    async fn remove_ended(&self, step: EndedStep) -> Result<Option<EndedCursor>, StoreError> {
+        self.write(effect!(|tx| ended::remove(tx, step))).await
     }
 
     async fn forget_answers(&self, limit: usize) -> Result<usize, StoreError> {

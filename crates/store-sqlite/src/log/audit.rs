@@ -1,4 +1,5 @@
-//! The audit log. An entry is written in the transaction of the write that it records, and never changed.
+//! The audit log. An entry is written in the transaction of the write that it records, and never changed. Retention
+//! removes it.
 //!
 //! Writes `audit`.
 
@@ -74,6 +75,13 @@ pub fn list(
         .query_map(params_from_iter(values), |row| entry_from_row(row, tx.tag))?
         .collect::<Result<Vec<_>, _>>()?;
     Ok(page.cut(items, |entry| entry.id.key()))
+}
+
+/// Removes up to `limit` entries with keys below `before`, the oldest first.
+pub fn remove_aged(tx: &WriteTx<'_>, before: RowKey, limit: usize) -> Result<usize, rusqlite::Error> {
+    tx.connection
+        .prepare_cached("DELETE FROM audit WHERE key IN (SELECT key FROM audit WHERE key < ?1 ORDER BY key LIMIT ?2)")?
+        .execute(params![before.as_i64(), limit])
 }
 
 fn entry_from_row(row: &Row<'_>, tag: StoreTag) -> Result<AuditEntry, rusqlite::Error> {

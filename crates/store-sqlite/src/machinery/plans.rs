@@ -7,6 +7,8 @@ use std::fmt::Write as _;
 
 use rusqlite::Connection;
 
+use postrider_store::EndedKind;
+
 use super::schema;
 use crate::log::attempt::INSERT_ATTEMPT;
 use crate::log::delivery::{FINISH_DELIVERY, INSERT_DELIVERY};
@@ -16,6 +18,7 @@ use crate::queue::due::{CLAIM, GIVE_BACK, SELECT_DUE, SELECT_NEXT_LANES, SELECT_
 use crate::queue::enqueue::INSERT_DUE;
 use crate::queue::lane::{LOWER_NEXT_AT, RAISE_NEXT_AT, SELECT_BOUND, SELECT_EARLIEST};
 use crate::queue::outcome::{REMOVE_FINISHED, SCHEDULE_RETRY};
+use crate::upkeep::ended;
 
 /// The statements one after another, each followed by its plan as comments.
 fn with_plans(statements: &[&str]) -> String {
@@ -144,4 +147,17 @@ fn the_statements_that_record_an_outcome() {
     dns_ms, connect_ms, tls_ms, first_byte_ms, connection_reused)
     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)
     ");
+}
+
+#[test]
+fn the_statements_that_find_what_has_ended() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut connection = schema::connect(&schema::database_path(directory.path())).unwrap();
+    schema::migrate(&mut connection).unwrap();
+    let indexes = ["replays_ended", "endpoints_deleted", "api_keys_ended", "workspaces_deleted"];
+    for (kind, index) in EndedKind::ALL.into_iter().zip(indexes) {
+        let plan = plan_of(&connection, &ended::select(kind));
+        // One step: a search of the index, in its order.
+        assert!(plan.len() == 1 && plan[0].starts_with("SEARCH") && plan[0].contains(index), "{plan:?}");
+    }
 }

@@ -15,6 +15,7 @@ const MIGRATIONS: &[(&str, &str)] = &[
     ("V3__endpoint_options", include_str!("../../../../migrations/sqlite/0003_endpoint_options.sql")),
     ("V4__ordering", include_str!("../../../../migrations/sqlite/0004_ordering.sql")),
     ("V5__endpoint_health", include_str!("../../../../migrations/sqlite/0005_endpoint_health.sql")),
+    ("V6__removal", include_str!("../../../../migrations/sqlite/0006_removal.sql")),
 ];
 
 pub fn database_path(directory: &Path) -> PathBuf {

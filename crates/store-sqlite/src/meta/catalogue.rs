@@ -45,6 +45,8 @@ pub fn adopt(tx: &mut WriteTx<'_>, new: &NewCatalogue) -> Result<CatalogueAdopti
         }
     }
     insert(tx, new)?;
+    // Nothing reads any but the newest.
+    tx.connection.prepare_cached("DELETE FROM catalogues WHERE version < ?1")?.execute([new.version])?;
     Ok(CatalogueAdoption::Adopted)
 }
 

@@ -1,15 +1,19 @@
-//! Upkeep: expiry, retention, forgotten answers, erased secrets, replays. Each call is one bounded step.
+//! Upkeep: expiry, retention, removal, forgotten answers, erased secrets, replays. Each call is one bounded step.
+
+use std::time::Duration;
 
 use async_trait::async_trait;
 
 use postrider_domain::id::RowKey;
 use postrider_store::replay::ROWS_PER_STEP;
-use postrider_store::{AgedStep, StoreError, Upkeep};
+use postrider_store::{AgedStep, EndedCursor, EndedStep, StoreError, Upkeep};
 
-use crate::machinery::writer::JobSize;
+use crate::log::audit;
+use crate::machinery::writer::{JobSize, WriteTx};
 use crate::queue::unsent;
 use crate::{SqliteStore, idempotency, replay, secrets};
 
+pub mod ended;
 mod retention;
 
 #[async_trait]
@@ -20,6 +24,21 @@ impl Upkeep for SqliteStore {
 
     async fn remove_aged(&self, step: AgedStep) -> Result<Option<RowKey>, StoreError> {
         self.write(JobSize { rows: step.limit, bytes: 0 }, move |tx| retention::remove(tx, step)).await
+    }
+
+    async fn remove_aged_audit(&self, age: Duration, limit: usize) -> Result<usize, StoreError> {
+        let remove = move |tx: &mut WriteTx<'_>| audit::remove_aged(tx, RowKey::first_at(tx.now.minus(age)), limit);
+        self.write(JobSize { rows: limit, bytes: 0 }, remove).await
+    }
+
+    async fn remove_ended(&self, step: EndedStep) -> Result<Option<EndedCursor>, StoreError> {
+        // Differs from PostgreSQL: searched on a read connection first, so that the only writer is not held up.
+        let now = self.clock.now();
+        let found = self.read(move |tx| ended::find(tx.connection, now, step)).await?;
+        if found.is_empty() {
+            return Ok(None);
+        }
+        self.write(JobSize { rows: found.len(), bytes: 0 }, move |tx| ended::remove(tx, step, &found)).await
     }
 
     async fn forget_answers(&self, limit: usize) -> Result<usize, StoreError> {

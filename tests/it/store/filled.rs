@@ -1,0 +1,80 @@
+//! A store with at least one row in each table, for tests that are about every table: the copy, and growth.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use postrider_domain::endpoint::{Endpoint, OpaqueId, SecretVersion};
+use postrider_domain::endpoint_options::{OptionsChange, SignatureSchemes};
+use postrider_domain::event::EventReceipt;
+use postrider_domain::idempotency::{IdempotencyScope, IdempotentRequest, RecordedAnswer, Recording};
+use postrider_domain::private_options::HeaderName;
+use postrider_domain::replay::{REPLAYED_BY_DEFAULT, ReplayRange};
+use postrider_store::{Claim, NewCatalogue, NewEndpoint, SealedHeader, SealedOptions, Written};
+
+use super::conformance::endpoint_health::pause;
+use super::fixture::{EVENT_TYPE, Fixture, signing_key};
+
+/// What [`fill`] left in various states.
+pub struct Filled {
+    /// Under way.
+    pub claimed: Claim,
+    /// Waits for its retry.
+    pub retried: Claim,
+    /// Failed, and stops its strict order.
+    pub blocked: Claim,
+    /// One of the endpoints.
+    pub endpoint: Endpoint,
+}
+
+/// Adds rows to each table, in the fixture's workspace. `round` differs for each call on one store.
+pub async fn fill(at: &Fixture, round: u8) -> Filled {
+    at.store().meta_or_insert("master_key_id", vec![7; 8]).await.unwrap();
+    adopt_catalogue(at, round).await;
+    at.api_key(at.new_api_key(round)).await;
+    let paused = at.endpoint().await;
+    pause(at, &paused).await;
+    let options = OptionsChange { signature_schemes: Some(SignatureSchemes::V1AndV1a), ..OptionsChange::default() };
+    let name = HeaderName::parse("X-Team").unwrap();
+    let sealed = SealedOptions {
+        headers: Some(vec![SealedHeader { name, sealed: Some(vec![0, 255]) }]),
+        signing_key: Some((SecretVersion(1), signing_key(1))),
+        ..SealedOptions::default()
+    };
+    at.create(NewEndpoint { options, sealed, ..at.new_endpoint() }).await;
+    let strict = at.strict_endpoint().await;
+    at.publish(3).await;
+    let blocked = at.claim_of(&strict).await;
+    at.record(at.failed(&blocked)).await;
+    let retried = at.claim_one().await;
+    at.record(at.retry(&retried, Duration::from_secs(30))).await;
+    at.accept(vec![at.event_with("an-external-id", 9)]).await;
+    accept_with_idempotency_key(at).await;
+    let range =
+        ReplayRange { since: at.workspace.created_at, until: at.clock_now(), statuses: REPLAYED_BY_DEFAULT.to_vec() };
+    let endpoint = at.endpoint().await;
+    at.replay(&endpoint, range).await;
+    let claimed = at.claim_one().await;
+    Filled { claimed, retried, blocked, endpoint }
+}
+
+async fn adopt_catalogue(at: &Fixture, round: u8) {
+    let new = NewCatalogue {
+        version: round.into(),
+        text: "text".to_owned(),
+        content_hash: [round; 32],
+        brand: "b".to_owned(),
+        names: vec![EVENT_TYPE.to_owned()],
+    };
+    at.store().adopt_catalogue(new).await.unwrap();
+}
+
+async fn accept_with_idempotency_key(at: &Fixture) {
+    let scope = IdempotencyScope { tenant: at.tenant(), route: "POST /v1/events".to_owned() };
+    let request = IdempotentRequest { scope, key: OpaqueId::parse("k").unwrap(), body_hash: [1; 32] };
+    let render =
+        |_: &Vec<EventReceipt>| RecordedAnswer { status: 202, body: Bytes::from_static(b"\0{}"), sealed: true };
+    let recording = Recording { request, render: Arc::new(render) };
+    let written = at.store().accept_events(vec![at.event_of(EVENT_TYPE, Some("p"))], Some(recording)).await.unwrap();
+    assert!(matches!(written, Written::Done(_)));
+}
