@@ -5,5 +5,6 @@
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod lossy_writer;
 pub mod server;
 pub mod telemetry;

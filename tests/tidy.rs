@@ -122,6 +122,7 @@ fn check_rust(file: &str, text: &str) -> Vec<Violation> {
         return violations;
     }
     violations.extend(check_lines(file, text));
+    violations.extend(check_prints(file, text));
     if file.starts_with("tests/") && !MAY_SLEEP.contains(&file) {
         violations.extend(check_sleeps(file, text));
     }
@@ -186,6 +187,19 @@ fn check_sleeps(file: &str, text: &str) -> Vec<Violation> {
         code.contains("time::sleep") || code.contains("thread::sleep") || code.trim_start().starts_with("sleep(")
     };
     let lines = (1..).zip(text.lines()).filter(|(_, line)| is_sleep(line));
+    lines.map(|(number, _)| violation(file, number, rule)).collect()
+}
+
+/// `println!` and its like panic when the stream is closed, and wait when nobody reads it. Tests may use them.
+fn check_prints(file: &str, text: &str) -> Vec<Violation> {
+    let is_product = file.starts_with("src/") || file.starts_with("crates/");
+    if !is_product || file.ends_with("machinery/plans.rs") {
+        return Vec::new();
+    }
+    let code = text.split("#[cfg(test)]").next().unwrap_or_default();
+    let prints = |line: &str| ["println!(", "eprintln!(", "print!(", "eprint!("].iter().any(|it| line.contains(it));
+    let lines = (1..).zip(code.lines()).filter(|(_, line)| prints(code_of(line)));
+    let rule = "a print panics when the stream is closed: use `cli::output` or `LossyWriter`";
     lines.map(|(number, _)| violation(file, number, rule)).collect()
 }
 
@@ -392,6 +406,14 @@ mod tests {
         }
         let fine = "tracing::warn!(error = %Chain(&error), \"it failed\"); // not %error, alone\n";
         assert_eq!(of_source("crates/domain/src/a.rs", fine), [""; 0]);
+    }
+
+    #[test]
+    fn a_print_is_found_in_the_product_only() {
+        let found = of_source("crates/domain/src/a.rs", "fn f() { eprintln!(\"x\") } // println!(\n");
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert_eq!(of_source("src/a.rs", "#[cfg(test)]\nmod tests { fn f() { println!(\"x\") } }\n"), [""; 0]);
+        assert_eq!(of_source("docs/samples/a.rs", "fn f() { println!(\"x\") }\n"), [""; 0]);
     }
 
     #[test]

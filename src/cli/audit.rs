@@ -6,6 +6,7 @@ use crate::server::admin::{AdminResponse, Listing};
 
 use super::admin::{list, unexpected};
 use super::options::DataOptions;
+use super::output;
 use super::table::print_rows;
 
 #[derive(Debug, Subcommand)]
@@ -38,8 +39,7 @@ pub async fn run(command: AuditCommand) -> anyhow::Result<()> {
     })
     .await?;
     if json {
-        println!("{}", serde_json::to_string(&entries)?);
-        return Ok(());
+        return Ok(output::json(serde_json::to_string(&entries)?)?);
     }
     print_rows(
         &["when", "who", "mode", "what", "on", "workspace", "request"],
@@ -48,6 +48,6 @@ pub async fn run(command: AuditCommand) -> anyhow::Result<()> {
             let request = entry.request_id.unwrap_or_default();
             [entry.created_at, who, entry.mode, entry.action, entry.resource_id, entry.workspace_id, request]
         }),
-    );
+    )?;
     Ok(())
 }

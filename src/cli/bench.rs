@@ -8,6 +8,8 @@ use clap::Args;
 
 use postrider_bench::{BenchOptions, DatabaseOptions, Scenario};
 
+use super::output;
+
 #[derive(Debug, Args)]
 pub struct BenchCommand {
     /// Names of the scenarios to measure [default: all, or none with `--growth`]
@@ -70,9 +72,11 @@ pub async fn run(command: BenchCommand) -> anyhow::Result<()> {
         std::fs::write(file, report.plot()).with_context(|| format!("cannot write {} (--plot)", file.display()))?;
     }
     if command.json {
-        println!("{}", serde_json::to_string_pretty(&report.json())?);
+        output::json(serde_json::to_string_pretty(&report.json())?)?;
     } else {
-        print!("{}", report.table());
+        for line in report.table().lines() {
+            output::line(line)?;
+        }
     }
     if report.is_sound() {
         Ok(())

@@ -6,6 +6,7 @@ use crate::server::read_events_file;
 use postrider_domain::event_type::Catalogue;
 
 use super::options::{Effective, ServerOptions, Source};
+use super::output;
 use super::settings::{SETTINGS, Setting};
 
 #[derive(Debug, Subcommand)]
@@ -28,7 +29,7 @@ pub fn run(command: ConfigCommand) -> anyhow::Result<()> {
     let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or_default();
     let (names, values) = (width(0), width(1));
     for [name, value, source] in &rows {
-        println!("{name:names$}  {value:values$}  {source}");
+        output::line(format_args!("{name:names$}  {value:values$}  {source}"))?;
     }
     Ok(())
 }

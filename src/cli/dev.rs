@@ -9,11 +9,13 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock::SystemClock;
 use crate::config::DEFAULT_LOG_FILTER;
+use crate::lossy_writer::LossyWriter;
 use crate::server::admin::{self, AdminRequest, AdminResponse, CreateKey};
 use crate::server::{Server, read_events_file};
 use crate::telemetry;
 use postrider_domain::error_chain::Chain;
 use postrider_domain::event_type::Catalogue;
+use postrider_domain::limits;
 use postrider_domain::time::Clock;
 use postrider_local::client::BearerKey;
 use postrider_local::dev::{Tour, TourError, start_receiver};
@@ -39,7 +41,7 @@ pub async fn run(options: DevOptions) -> anyhow::Result<()> {
     if settings.log.filter == DEFAULT_LOG_FILTER {
         settings.log.filter = QUIET_FILTER.to_owned();
     }
-    telemetry::start_logging(&settings.log);
+    let _log = telemetry::start_logging(&settings.log)?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let catalogue = Catalogue::parse(&read_events_file(&settings)?)?;
     let state = DevState::load(&settings.data_dir)?;
@@ -57,7 +59,9 @@ pub async fn run(options: DevOptions) -> anyhow::Result<()> {
         }
     };
     let tour = Tour { base_url: &base_url, data_dir: &settings.data_dir, catalogue: &catalogue, clock, stop };
-    let mut screen = Screen::new(io::stdout(), io::stdout().is_terminal());
+    // The server goes on when nobody reads the screen.
+    let out = LossyWriter::on(io::stdout(), |lines| format!("({lines} lines of this screen were dropped)"))?;
+    let mut screen = Screen::new(out.clone(), io::stdout().is_terminal());
     let mut outcome = tour.run(&mut state, &mut receiver, &mut screen).await;
     if let Err(TourError::KeyRefused(_)) = outcome {
         state.api_key = new_key(&server).await?;
@@ -66,6 +70,7 @@ pub async fn run(options: DevOptions) -> anyhow::Result<()> {
     }
     server.stop().await;
     receiver.stop().await;
+    out.flush_within(limits::LINE_FLUSH_WAIT);
     outcome?;
     Ok(())
 }

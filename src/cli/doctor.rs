@@ -20,6 +20,7 @@ use postrider_egress::target::{Host, Scheme};
 use postrider_egress::{AllowTarget, Egress, Probe, Protocol, TargetUrl};
 
 use super::options::EgressOptions;
+use super::output;
 
 mod database;
 
@@ -61,7 +62,7 @@ async fn examine_target(url: &str, requester: Requester, settings: &Settings) ->
     let egress = Egress::new(egress_settings(settings)?, Arc::new(SystemClock))?;
     let diagnosis = egress.diagnose(&target, requester).await;
     for line in report(&target, settings, &diagnosis) {
-        println!("{line}");
+        output::line(line)?;
     }
     if diagnosis.is_reachable() {
         Ok(())

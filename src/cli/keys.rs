@@ -1,13 +1,15 @@
 //! `postrider keys`: creates, lists and revokes API keys.
 
+use anyhow::Context as _;
 use clap::{Args, Subcommand};
 
-use crate::server::admin::{AdminRequest, AdminResponse, CreateKey, KeyListed, Listing};
+use crate::server::admin::{AdminRequest, AdminResponse, CreateKey, KeyCreated, KeyListed, Listing};
 use postrider_domain::access::{ApiKeyName, Scope};
 use postrider_domain::time::Day;
 
 use super::admin::{list, perform, unexpected};
 use super::options::DataOptions;
+use super::output;
 use super::table::print_rows;
 
 #[derive(Debug, Subcommand)]
@@ -76,17 +78,24 @@ async fn create(options: CreateOptions) -> anyhow::Result<()> {
     let CreateOptions { workspace, scopes, name, test, expires, json, data } = options;
     let create = CreateKey { workspace, name, scopes, test, expires };
     match perform(&data, AdminRequest::CreateKey(create)).await? {
-        AdminResponse::KeyCreated(created) if json => println!("{}", serde_json::to_string(&created)?),
         AdminResponse::KeyCreated(created) => {
-            println!("key        {}   (shown only now; store it safely)", created.key);
-            println!("id         {}", created.id);
-            println!("workspace  {}", created.workspace_id);
-            let scopes = created.scopes.join(", ");
-            println!("scopes     {}", if scopes.is_empty() { "none: the key may do nothing" } else { &scopes });
+            let text = if json { serde_json::to_string(&created)? } else { description(&created) };
+            let lost = || format!("the key {} was created but not shown: revoke it and create another", created.id);
+            output::only_copy(text).with_context(lost)
         }
-        other => unexpected(other)?,
+        other => unexpected(other),
     }
-    Ok(())
+}
+
+fn description(created: &KeyCreated) -> String {
+    let KeyCreated { key, id, workspace_id, scopes } = created;
+    let scopes = if scopes.is_empty() { "none: the key may do nothing".to_owned() } else { scopes.join(", ") };
+    format!(
+        "key        {key}   (shown only now; store it safely)\n\
+         id         {id}\n\
+         workspace  {workspace_id}\n\
+         scopes     {scopes}"
+    )
 }
 
 async fn list_keys(options: ListOptions) -> anyhow::Result<()> {
@@ -97,8 +106,7 @@ async fn list_keys(options: ListOptions) -> anyhow::Result<()> {
     })
     .await?;
     if json {
-        println!("{}", serde_json::to_string(&keys)?);
-        return Ok(());
+        return Ok(output::json(serde_json::to_string(&keys)?)?);
     }
     print_rows(
         &["id", "workspace", "mode", "ends in", "created", "state", "scopes", "name"],
@@ -108,7 +116,7 @@ async fn list_keys(options: ListOptions) -> anyhow::Result<()> {
             let name = key.name.unwrap_or_default();
             [key.id, key.workspace_id, key.mode, key.last4, key.created_at, state, scopes, name]
         }),
-    );
+    )?;
     Ok(())
 }
 
@@ -122,10 +130,11 @@ fn state_of(key: &KeyListed) -> String {
 
 async fn revoke(options: RevokeOptions) -> anyhow::Result<()> {
     match perform(&options.data, AdminRequest::RevokeKey { id: options.id }).await? {
-        AdminResponse::KeyRevoked { id } => println!("{id} is revoked; it stops working within 5 seconds"),
-        other => unexpected(other)?,
+        AdminResponse::KeyRevoked { id } => {
+            Ok(output::line(format_args!("{id} is revoked; it stops working within 5 seconds"))?)
+        }
+        other => unexpected(other),
     }
-    Ok(())
 }
 
 fn name(text: &str) -> Result<String, String> {

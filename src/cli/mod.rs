@@ -13,6 +13,7 @@ mod keys;
 mod open_files;
 mod openapi;
 mod options;
+mod output;
 mod serve;
 mod setting_value;
 mod settings;

@@ -19,7 +19,7 @@ pub struct ServeOptions {
 
 pub async fn run(options: ServeOptions) -> anyhow::Result<()> {
     let settings = options.server.settings()?;
-    telemetry::start_logging(&settings.log);
+    let _log = telemetry::start_logging(&settings.log)?;
     let server = Server::start(&settings, Arc::new(SystemClock)).await?;
     wait_for_stop_signal().await?;
     server.stop().await;

@@ -16,6 +16,7 @@ use postrider_store_postgres::PostgresSettings;
 use postrider_store_postgres::copy::PostgresTables;
 use postrider_store_sqlite::copy::SqliteTables;
 
+use super::output;
 use super::table::print_rows;
 
 #[derive(Debug, Subcommand)]
@@ -89,15 +90,16 @@ async fn copy(options: CopyOptions) -> anyhow::Result<()> {
     let source = from.open(Side::Source, &options).await?;
     let target = to.open(Side::Target, &options).await?;
     let counted = copy::copy(source.as_ref(), target.as_ref(), SystemClock.now(), &mut CopyProgress::new()).await?;
-    print_rows(&["table", "source", "target", "verdict"], counted.iter().map(row));
+    print_rows(&["table", "source", "target", "verdict"], counted.iter().map(row))?;
     if counted.iter().any(|counted| counted.source != counted.target) {
         bail!(
             "the row counts of source and target differ, so the copy is unfinished: empty the target and start again"
         );
     }
-    println!(
-        "\nThe copy is complete. Start the servers on the target with the master key of the source. Start none on the source."
-    );
+    output::line("")?;
+    output::line(
+        "The copy is complete. Start the servers on the target with the master key of the source. Start none on the source.",
+    )?;
     Ok(())
 }
 
@@ -126,7 +128,7 @@ impl Watch for CopyProgress {
     fn table_begins(&mut self, table: &'static str, rows: u64, done: u64) {
         (self.table, self.written, self.began) = (table, 0, Instant::now());
         if done > 0 {
-            eprintln!("{table}: {done} of {rows} rows were copied before; continuing");
+            output::note(format_args!("{table}: {done} of {rows} rows were copied before; continuing"));
         }
         if self.is_terminal {
             let form = "{msg:17} {wide_bar} {human_pos}/{human_len} {per_sec:>14} {eta:>4}";
@@ -142,6 +144,7 @@ impl Watch for CopyProgress {
 
     fn table_ends(&mut self) {
         self.bar.finish_and_clear();
-        eprintln!("{}: {} rows in {:.1} s", self.table, self.written, self.began.elapsed().as_secs_f64());
+        let seconds = self.began.elapsed().as_secs_f64();
+        output::note(format_args!("{}: {} rows in {seconds:.1} s", self.table, self.written));
     }
 }

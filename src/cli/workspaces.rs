@@ -6,6 +6,7 @@ use crate::server::admin::{AdminResponse, Listing};
 
 use super::admin::{list, unexpected};
 use super::options::DataOptions;
+use super::output;
 use super::table::print_rows;
 
 #[derive(Debug, Subcommand)]
@@ -31,12 +32,11 @@ pub async fn run(command: WorkspacesCommand) -> anyhow::Result<()> {
     })
     .await?;
     if json {
-        println!("{}", serde_json::to_string(&workspaces)?);
-        return Ok(());
+        return Ok(output::json(serde_json::to_string(&workspaces)?)?);
     }
     print_rows(
         &["id", "created", "name"],
         workspaces.into_iter().map(|workspace| [workspace.id, workspace.created_at, workspace.name]),
-    );
+    )?;
     Ok(())
 }

@@ -1,5 +1,6 @@
 //! The progress of a run: a bar on a terminal, otherwise one line per run.
 
+use std::io::{self, Write as _};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -30,7 +31,8 @@ impl Progress {
     /// Starts the preparation of a run.
     pub fn begin(&self, what: &str, duration: Duration) {
         if self.bar.is_hidden() {
-            eprintln!("measuring {what} …");
+            // The measurement goes on also when nobody hears of it.
+            drop(writeln!(io::stderr(), "measuring {what} …"));
             return;
         }
         self.bar.reset();

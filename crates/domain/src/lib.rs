@@ -35,4 +35,5 @@ pub mod target;
 pub mod tenant;
 pub mod time;
 pub mod token_bucket;
+pub mod visible;
 pub mod workspace;

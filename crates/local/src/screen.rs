@@ -48,7 +48,8 @@ impl<W: Write> Screen<W> {
     /// # Errors
     /// As every method here, when `out` cannot be written.
     pub fn line(&mut self, text: &str) -> io::Result<()> {
-        writeln!(self.out, "{text}")?;
+        // In one write, because `out` may take or drop each write as a whole.
+        self.out.write_all(format!("{text}\n").as_bytes())?;
         self.out.flush()
     }
 

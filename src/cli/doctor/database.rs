@@ -12,6 +12,7 @@ use postrider_store_postgres::PostgresSettings;
 use postrider_store_postgres::examine::{Examination, Pooler, examine};
 
 use super::super::options::DataOptions;
+use super::super::output::{self, OutputError};
 
 #[derive(Debug, Args)]
 pub struct DatabaseOptions {
@@ -25,14 +26,15 @@ pub async fn run(options: DatabaseOptions) -> anyhow::Result<()> {
     let (Some(url), Some(database)) = (&settings.database.url, postgres_settings(&settings)) else {
         bail!("no database is set: use --database-url postgres://user@host:5432/database");
     };
-    println!("url          {url}");
+    output::line(format_args!("url          {url}"))?;
     let found = examine(&database, &SystemClock).await.with_context(|| format!("cannot examine {url}"))?;
     let findings = findings(&found, &database);
     for finding in &findings {
-        finding.print();
+        finding.print()?;
     }
     let obstacles = findings.iter().filter(|finding| finding.severity == Severity::Unfit).count();
-    println!("verdict      {}", if obstacles == 0 { "a node can work here" } else { "no node can work here" });
+    let verdict = if obstacles == 0 { "a node can work here" } else { "no node can work here" };
+    output::line(format_args!("verdict      {verdict}"))?;
     if obstacles == 0 { Ok(()) } else { bail!("the database is not usable: see the lines marked as unfit") }
 }
 
@@ -62,13 +64,13 @@ impl Finding {
         }
     }
 
-    fn print(&self) {
+    fn print(&self) -> Result<(), OutputError> {
         let mark = match self.severity {
             Severity::Fine => "",
             Severity::Warning => "warning: ",
             Severity::Unfit => "unfit: ",
         };
-        println!("{:<12} {mark}{}", self.name, self.text);
+        output::line(format_args!("{:<12} {mark}{}", self.name, self.text))
     }
 }
 

@@ -6,6 +6,7 @@ mod config;
 mod database;
 mod doctor;
 mod keys;
+mod output;
 mod serve;
 mod store;
 

@@ -61,22 +61,31 @@ impl Ended {
 impl Serving {
     /// `postrider serve` on a free port. Returns once it listens.
     pub async fn start(data_dir: &Path, arguments: &[&str]) -> Self {
-        let mut all = vec!["serve", "--listen", "127.0.0.1:0", "--log-format", "json"];
-        all.extend_from_slice(&["--data-dir", path_text(data_dir)]);
-        all.extend_from_slice(arguments);
-        Self::of(command(&all)).await
+        Self::of(serve(data_dir, arguments)).await
     }
 
     /// Starts a server with a command that logs JSON. Returns once it listens.
-    pub async fn of(mut command: Command) -> Self {
+    pub async fn of(command: Command) -> Self {
+        let (mut serving, lines) = Self::unread(command).await;
+        serving.go_on_reading(lines);
+        serving
+    }
+
+    /// As [`Serving::of`], but nobody reads the log after the line that says where it listens. Drop the lines to close
+    /// the pipe.
+    pub async fn unread(mut command: Command) -> (Self, Lines<BufReader<ChildStderr>>) {
         let mut child = command.stderr(Stdio::piped()).stdout(Stdio::null()).spawn().expect("a binary");
         let mut lines = BufReader::new(child.stderr.take().expect("a pipe")).lines();
         let log = Arc::new(Mutex::new(Vec::new()));
         let explain = || format!("a server that listens; it said {:?}", log.lock().expect("no holder panics"));
         let address = bounded_or(find_address(&mut lines, &log), explain).await;
-        let mut reading = JoinSet::new();
-        reading.spawn(keep(lines, Arc::clone(&log)));
-        Self { child, caller: Caller::stranger(address.parse().expect("an address")), log, reading }
+        let caller = Caller::stranger(address.parse().expect("an address"));
+        (Self { child, caller, log, reading: JoinSet::new() }, lines)
+    }
+
+    /// Keeps the lines of a log that was unread.
+    pub fn go_on_reading(&mut self, lines: Lines<BufReader<ChildStderr>>) {
+        self.reading.spawn(keep(lines, Arc::clone(&self.log)));
     }
 
     /// A caller without a key.
@@ -121,6 +130,14 @@ impl Serving {
         bounded("the end of its log", self.reading.join_next()).await;
         (status, self.log())
     }
+}
+
+/// The command for `postrider serve` on a free port, with a log in JSON.
+pub fn serve(data_dir: &Path, arguments: &[&str]) -> Command {
+    let mut all = vec!["serve", "--listen", "127.0.0.1:0", "--log-format", "json"];
+    all.extend_from_slice(&["--data-dir", path_text(data_dir)]);
+    all.extend_from_slice(arguments);
+    command(&all)
 }
 
 /// A command with an empty environment.
