@@ -120,6 +120,14 @@ impl EndpointUrl {
     }
 }
 
+/// Whether two stored URLs have the same scheme, host and port. The case of a host and an explicit default port make no
+/// difference. A URL that cannot be parsed has the origin of no other.
+pub fn is_same_origin(one: &str, other: &str) -> bool {
+    // Equal text is the usual case on the way of a delivery, and needs no parser.
+    one == other
+        || matches!((Url::parse(one), Url::parse(other)), (Ok(one), Ok(other)) if one.origin() == other.origin())
+}
+
 /// The error for any scheme but `https`, and for `http` where the operator has not allowed it.
 pub const NOT_HTTPS: &str = "must use https";
 
@@ -245,6 +253,24 @@ mod tests {
     fn a_url_is_kept_as_written() {
         let text = "https://Hooks.Example.com:443/a/../b?x=%20y";
         assert_eq!(EndpointUrl::parse(text).unwrap().as_str(), text);
+    }
+
+    #[test]
+    fn an_origin_is_scheme_host_and_port() {
+        let stored = "https://hooks.example.com/a";
+        for same in ["https://hooks.example.com/b?c", "https://HOOKS.Example.com", "https://hooks.example.com:443/a"] {
+            assert!(is_same_origin(stored, same), "{same}");
+        }
+        for other in [
+            "http://hooks.example.com/a",
+            "https://hooks.example.com:8443/a",
+            "https://hooks.example.com.evil.example/a",
+            "https://hooks.example.com./a",
+            "https://example.com/hooks.example.com/a",
+            "no URL",
+        ] {
+            assert!(!is_same_origin(stored, other), "{other}");
+        }
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! An endpoint's secret headers and client certificate: opened for the first request that needs them, then cached.
 //!
 //! The claim names the version that counts: options opened before a change are never used for a delivery claimed after
-//! it. Nothing here prints a value.
+//! it. A delivery claimed before the change may use newer options, but only for the origin that they were given for.
+//! Nothing here prints a value.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -9,6 +10,7 @@ use http::{HeaderName, HeaderValue};
 
 use postrider_crypto::{MasterKey, Unsealable};
 use postrider_domain::bounded_cache::BoundedCache;
+use postrider_domain::endpoint::is_same_origin;
 use postrider_domain::endpoint_options::SealedPart;
 use postrider_domain::id::RowKey;
 use postrider_domain::limits;
@@ -29,8 +31,20 @@ pub struct OptionsOpener {
     master_key: Arc<MasterKey>,
     /// For endpoints without secret options.
     none: Arc<OpenedOptions>,
-    /// By endpoint, with the version of the options.
-    opened: Mutex<BoundedCache<RowKey, (u32, Arc<OpenedOptions>)>>,
+    opened: Mutex<BoundedCache<RowKey, CachedOptions>>,
+}
+
+/// The options of one endpoint at one version, and the URL that it had then.
+struct CachedOptions {
+    version: u32,
+    url: String,
+    opened: Arc<OpenedOptions>,
+}
+
+impl CachedOptions {
+    fn serves(&self, endpoint: &EndpointTarget) -> bool {
+        self.version >= endpoint.options.sealed_version && is_same_origin(&self.url, &endpoint.url)
+    }
 }
 
 /// Why an endpoint's secret options cannot be used. Never the receiver's fault.
@@ -44,6 +58,9 @@ pub enum OptionsError {
     Identity(#[from] InvalidIdentity),
     #[error("the endpoint's sealed options are missing or malformed")]
     Unexpected,
+    /// The endpoint got another origin after the claim. Its options are for the new origin alone.
+    #[error("the endpoint's sealed options are for another origin than the claim's")]
+    OtherOrigin,
 }
 
 impl OptionsOpener {
@@ -61,15 +78,18 @@ impl OptionsOpener {
             return Ok(Arc::clone(&self.none));
         }
         let key = endpoint.endpoint_key;
-        if let Some((version, opened)) = self.cached().get(&key)
-            && *version >= endpoint.options.sealed_version
+        if let Some(cached) = self.cached().get(&key)
+            && cached.serves(endpoint)
         {
-            return Ok(Arc::clone(opened));
+            return Ok(Arc::clone(&cached.opened));
         }
-        let parts = self.store.find_sealed_parts(key).await?.ok_or(OptionsError::Unexpected)?;
-        let version = parts.version;
+        let mut parts = self.store.find_sealed_parts(key).await?.ok_or(OptionsError::Unexpected)?;
+        let (version, url) = (parts.version, std::mem::take(&mut parts.url));
+        if !is_same_origin(&url, &endpoint.url) {
+            return Err(OptionsError::OtherOrigin);
+        }
         let opened = Arc::new(self.opened(endpoint, parts)?);
-        self.cached().insert(key, (version, Arc::clone(&opened)));
+        self.cached().insert(key, CachedOptions { version, url, opened: Arc::clone(&opened) });
         Ok(opened)
     }
 
@@ -94,7 +114,7 @@ impl OptionsOpener {
         Ok(OpenedOptions { headers, identity })
     }
 
-    fn cached(&self) -> MutexGuard<'_, BoundedCache<RowKey, (u32, Arc<OpenedOptions>)>> {
+    fn cached(&self) -> MutexGuard<'_, BoundedCache<RowKey, CachedOptions>> {
         self.opened.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

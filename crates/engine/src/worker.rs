@@ -30,7 +30,7 @@ use postrider_egress::{Answer, Exchange, OutboundRequest, ProxyFault, SendError,
 use postrider_store::{AfterAttempt, Claim, EndpointTarget, EngineStore, OutcomeRecord};
 
 use super::limiter::Permit;
-use super::private_options::{OpenedOptions, OptionsOpener};
+use super::private_options::{OpenedOptions, OptionsError, OptionsOpener};
 use super::recorder::OutcomeQueues;
 use super::settings::{EngineParts, EngineSettings};
 use super::signer::Signer;
@@ -81,6 +81,19 @@ impl HeaderNames {
         }
     }
 }
+
+/// The endpoint has changed since the claim in a way that forbids the attempt. The claim is given back, and the next one
+/// sees the change.
+struct StaleClaim;
+
+/// Why there is no request to send.
+enum RequestError {
+    /// A failure of ours, with the text for the customer.
+    Ours(&'static str),
+    Stale,
+}
+
+const UNBUILT: RequestError = RequestError::Ours("the request could not be built");
 
 /// The result of an attempt before it is judged.
 struct AttemptResult {
@@ -155,7 +168,13 @@ impl Worker {
             return;
         }
         let clocked = tokio::time::Instant::now();
-        let result = self.exchange(&claim, started_at).await;
+        let result = match self.exchange(&claim, started_at).await {
+            Ok(result) => result,
+            Err(StaleClaim) => {
+                self.give_back(&claim).await;
+                return;
+            }
+        };
         let duration = clocked.elapsed();
         let AttemptResult { outcome, status, .. } = result;
         let unrecorded = permit.finish(AttemptSample { outcome, status, duration, probe: claim.probe });
@@ -180,33 +199,36 @@ impl Worker {
         }
     }
 
-    async fn exchange(&self, claim: &Claim, now: Timestamp) -> AttemptResult {
-        match self.request(claim, now).await {
-            Err(text) => AttemptResult::failed(AttemptOutcome::InternalError, text.to_owned()),
+    async fn exchange(&self, claim: &Claim, now: Timestamp) -> Result<AttemptResult, StaleClaim> {
+        Ok(match self.request(claim, now).await {
+            Err(RequestError::Stale) => return Err(StaleClaim),
+            Err(RequestError::Ours(text)) => AttemptResult::failed(AttemptOutcome::InternalError, text.to_owned()),
             Ok(request) if claim.mode == Mode::Test => AttemptResult::simulated(&request.headers),
             Ok(request) => AttemptResult::of_exchange(self.transport.send(request).await),
-        }
+        })
     }
 
-    /// Signs and builds the request. A failure is ours: its cause is logged here, and the error is the text for the
-    /// customer.
-    async fn request(&self, claim: &Claim, now: Timestamp) -> Result<OutboundRequest, &'static str> {
+    /// Signs and builds the request. The cause of a failure of ours is logged here.
+    async fn request(&self, claim: &Claim, now: Timestamp) -> Result<OutboundRequest, RequestError> {
         let endpoint_id = claim.endpoint.id;
         let keys = self.signer.keys(claim).await.map_err(|error| {
             tracing::error!(error = %Chain(&error), %endpoint_id, "cannot sign a delivery");
-            "the delivery could not be signed"
+            RequestError::Ours("the delivery could not be signed")
         })?;
-        let private = self.opener.open(&claim.endpoint).await.map_err(|error| {
-            tracing::error!(error = %Chain(&error), %endpoint_id, "cannot use an endpoint's sealed options");
-            "the request could not be built"
+        let private = self.opener.open(&claim.endpoint).await.map_err(|error| match error {
+            OptionsError::OtherOrigin => RequestError::Stale,
+            error => {
+                tracing::error!(error = %Chain(&error), %endpoint_id, "cannot use an endpoint's sealed options");
+                UNBUILT
+            }
         })?;
         let url = self.url(&claim.endpoint).ok_or_else(|| {
             tracing::error!(%endpoint_id, "cannot parse an endpoint's stored URL");
-            "the endpoint's URL cannot be read"
+            RequestError::Ours("the endpoint's URL cannot be read")
         })?;
         let id = claim.event_id.to_string();
         let signature = signature_header(std::iter::once(&keys.0).chain(&keys.1), &id, now.seconds(), &claim.envelope);
-        let headers = self.headers(claim, &private, &id, now, &signature).ok_or("the request could not be built")?;
+        let headers = self.headers(claim, &private, &id, now, &signature).ok_or(UNBUILT)?;
         let (identity, deadline) = (private.identity.clone(), self.deadline(claim));
         let requester = Requester::endpoint(claim.endpoint.workspace_id, endpoint_id);
         Ok(OutboundRequest { url, requester, headers, body: claim.envelope.clone(), identity, deadline })

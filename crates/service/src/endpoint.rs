@@ -21,7 +21,7 @@ use postrider_store::{
 };
 
 use crate::delivery::requeue_error;
-use crate::endpoint_options::nothing_to_keep;
+use crate::endpoint_options::{nothing_to_keep, sealed_for_other_origin};
 use crate::error::ServiceError;
 use crate::event::PublishEvent;
 use crate::idempotency::{Idempotent, WriteError};
@@ -170,6 +170,7 @@ impl Service {
                 Err(UpdateEndpointError::NotFound) => Err(ServiceError::NotFound.into()),
                 Err(UpdateEndpointError::ProjectFull(limit)) => Err(full("project", limit).into()),
                 Err(UpdateEndpointError::NothingToKeep(name)) => Err(nothing_to_keep(&name).into()),
+                Err(UpdateEndpointError::SealedForOtherOrigin(kind)) => Err(sealed_for_other_origin(kind).into()),
                 Err(UpdateEndpointError::Store(error)) => Err(error.into()),
             };
         }

@@ -5,7 +5,7 @@ use postrider_domain::endpoint_options::SealedPart;
 use postrider_domain::id::EndpointId;
 use postrider_domain::private_options::{ClientCertificate, GivenHeader, PrivateOptions};
 use postrider_domain::secret::SigningSecret;
-use postrider_store::{SealedCertificate, SealedHeader, SealedOptions, SealedSigningKey};
+use postrider_store::{SealedCertificate, SealedHeader, SealedKind, SealedOptions, SealedSigningKey};
 
 use crate::error::ServiceError;
 use crate::service::Service;
@@ -66,6 +66,19 @@ impl Service {
         let record = signing_key_record(id, version);
         let sealed = self.master_key.seal(&self.random, &record, secret.reveal().as_bytes());
         SealedSigningKey { sealed, public_key: secret.public_key() }
+    }
+}
+
+pub(crate) fn sealed_for_other_origin(kind: SealedKind) -> ServiceError {
+    match kind {
+        SealedKind::Headers => ServiceError::unprocessable(
+            "headers",
+            "must be given anew, without [redacted], or removed with null when the scheme, host or port of url changes",
+        ),
+        SealedKind::ClientCertificate => ServiceError::unprocessable(
+            "clientCertificate",
+            "must be given anew or removed with null when the scheme, host or port of url changes",
+        ),
     }
 }
 

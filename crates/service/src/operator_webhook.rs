@@ -116,7 +116,16 @@ impl Operator {
         let change = EndpointChange { url, events, is_active, ..EndpointChange::default() };
         if !change.is_empty() {
             let limits = EndpointLimits { per_project: u32::MAX, per_workspace: u32::MAX };
-            let update = EndpointUpdate { change, sealed: SealedOptions::default(), limits };
+            // The settings know no sealed options. Those that a key of this workspace set are for the old URL alone.
+            let sealed = match &change.url {
+                Some(_) => SealedOptions {
+                    headers: Some(Vec::new()),
+                    client_certificate: Some(None),
+                    ..SealedOptions::default()
+                },
+                None => SealedOptions::default(),
+            };
+            let update = EndpointUpdate { change, sealed, limits };
             self.store.update_endpoint(write_in(workspace), endpoint.id, update).await.map_err(internal)?;
         }
         let version =

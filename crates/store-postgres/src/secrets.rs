@@ -52,7 +52,7 @@ impl Secrets for PostgresStore {
 }
 
 async fn find_sealed_parts(session: &Session, endpoint_key: RowKey) -> Result<Option<SealedParts>, PgError> {
-    let sql = "SELECT header_names, sealed_version FROM endpoints WHERE key = $1 AND deleted_at IS NULL";
+    let sql = "SELECT header_names, sealed_version, url FROM endpoints WHERE key = $1 AND deleted_at IS NULL";
     let Some(endpoint) = session.query_opt(sql, &[&endpoint_key.as_i64()]).await? else { return Ok(None) };
     let sql = "SELECT part, sealed FROM endpoint_sealed WHERE endpoint_key = $1";
     let rows = session.query(sql, &[&endpoint_key.as_i64()]).await?;
@@ -64,8 +64,8 @@ async fn find_sealed_parts(session: &Session, endpoint_key: RowKey) -> Result<Op
         let sealed = part(SealedPart::Header(name.clone())).ok_or_else(|| unexpected("endpoints.header_names"))?;
         headers.push((name, sealed));
     }
-    let version = number(&endpoint, "sealed_version")?;
-    Ok(Some(SealedParts { version, headers, client_certificate: part(SealedPart::Certificate) }))
+    let (version, url) = (number(&endpoint, "sealed_version")?, get(&endpoint, "url")?);
+    Ok(Some(SealedParts { version, url, headers, client_certificate: part(SealedPart::Certificate) }))
 }
 
 /// Stores the first secret of a new endpoint.

@@ -53,10 +53,12 @@ impl Secrets for SqliteStore {
 
 fn find_sealed_parts(connection: &Connection, endpoint_key: RowKey) -> Result<Option<SealedParts>, rusqlite::Error> {
     let found = connection
-        .prepare_cached("SELECT header_names, sealed_version FROM endpoints WHERE key = ?1 AND deleted_at IS NULL")?
-        .query_row([endpoint_key.as_i64()], |row| Ok((row.get::<_, String>(0)?, row.get(1)?)))
+        .prepare_cached(
+            "SELECT header_names, sealed_version, url FROM endpoints WHERE key = ?1 AND deleted_at IS NULL",
+        )?
+        .query_row([endpoint_key.as_i64()], |row| Ok((row.get::<_, String>(0)?, row.get(1)?, row.get(2)?)))
         .optional()?;
-    let Some((names, version)) = found else { return Ok(None) };
+    let Some((names, version, url)) = found else { return Ok(None) };
     let mut select =
         connection.prepare_cached("SELECT sealed FROM endpoint_sealed WHERE endpoint_key = ?1 AND part = ?2")?;
     let mut part = |part: SealedPart| -> Result<Option<Vec<u8>>, rusqlite::Error> {
@@ -67,7 +69,7 @@ fn find_sealed_parts(connection: &Connection, endpoint_key: RowKey) -> Result<Op
         let sealed = part(SealedPart::Header(name.clone()))?.ok_or_else(|| unexpected("endpoints.header_names"))?;
         headers.push((name, sealed));
     }
-    Ok(Some(SealedParts { version, headers, client_certificate: part(SealedPart::Certificate)? }))
+    Ok(Some(SealedParts { version, url, headers, client_certificate: part(SealedPart::Certificate)? }))
 }
 
 /// Stores the secret of a new endpoint.

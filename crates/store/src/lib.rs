@@ -52,7 +52,7 @@ pub use refusal::{
 };
 pub use registry::api_key::{ApiKeys, NewApiKey};
 pub use registry::endpoint::{EndpointLimits, EndpointUpdate, Endpoints, NewEndpoint, SecretRotation};
-pub use registry::endpoint_options::{SealedCertificate, SealedHeader, SealedOptions, SealedSigningKey};
+pub use registry::endpoint_options::{SealedCertificate, SealedHeader, SealedKind, SealedOptions, SealedSigningKey};
 pub use registry::workspace::{NewWorkspace, WorkspaceRename, Workspaces};
 pub use replay::{NewReplay, ReplayScope, Replays};
 pub use secrets::{SealedParts, Secrets};

@@ -2,7 +2,7 @@
 //!
 //! Both back ends return these types directly.
 
-use super::StoreError;
+use super::{SealedKind, StoreError};
 
 #[derive(Debug, thiserror::Error)]
 pub enum WriteWorkspaceError {
@@ -57,6 +57,9 @@ pub enum UpdateEndpointError {
     /// The signing key was made for another version of the secret.
     #[error("another rotation of the secret came first")]
     SecretVersionChanged,
+    /// The new URL has another origin, and these options were sealed for the one before.
+    #[error("sealed options would be kept for another origin")]
+    SealedForOtherOrigin(SealedKind),
     #[error(transparent)]
     Store(#[from] StoreError),
 }

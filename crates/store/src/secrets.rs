@@ -13,6 +13,8 @@ use crate::StoreError;
 pub struct SealedParts {
     /// As in [`EndpointOptions`](postrider_domain::endpoint_options::EndpointOptions).
     pub version: u32,
+    /// The endpoint's URL at this version. The parts are for its origin alone.
+    pub url: String,
     /// In the order in which the caller gave them.
     pub headers: Vec<(HeaderName, Vec<u8>)>,
     pub client_certificate: Option<Vec<u8>>,

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use super::{AUDIT, ENDPOINTS, an_endpoint, an_endpoint_with, assert_done_once, faults, patch};
 use crate::support::app::{App, text};
+use crate::support::dns::Answer;
 use crate::support::tls::TestCa;
 
 const TOKEN: &str = "Bearer very-hush-token";
@@ -174,6 +175,45 @@ async fn each_broken_rule_is_a_422_that_names_the_parameter() {
         }
     }
     assert_eq!(options_of(&shown(&app, &id).await), defaults(), "nothing was written");
+}
+
+#[tokio::test]
+async fn another_origin_needs_its_own_headers_and_certificate() {
+    let app = App::start().await;
+    app.dns().set("other.example.com", Answer::addresses(&["93.184.215.15"]));
+    let options = json!({
+        "url": "https://hooks.example.com/a",
+        "headers": {"Authorization": TOKEN, "X-Tenant": "acme"},
+        "clientCertificate": certificate(),
+    });
+    let id = app.endpoint(with(an_endpoint(), &options)).await.id;
+    let kept = options_of(&shown(&app, &id).await);
+    for same in ["https://hooks.example.com/b?c=d", "https://HOOKS.example.com/", "https://hooks.example.com:443/"] {
+        patch(app.caller(), &id, json!({"url": same})).await.data(200);
+    }
+    patch(app.caller(), &id, json!({"url": "https://hooks.example.com/c", "headers": kept["headers"]})).await.data(200);
+    assert_eq!(options_of(&shown(&app, &id).await), kept);
+
+    let other = "https://other.example.com/a";
+    let redacted = json!({"Authorization": "[redacted]", "X-Tenant": "new"});
+    for (change, named) in [
+        (json!({"url": other}), "headers"),
+        (json!({"url": other, "clientCertificate": null}), "headers"),
+        (json!({"url": other, "headers": redacted, "clientCertificate": null}), "headers"),
+        (json!({"url": other, "headers": null}), "clientCertificate"),
+        (json!({"url": "https://hooks.example.com:8443/a", "headers": null}), "clientCertificate"),
+    ] {
+        let error = patch(app.caller(), &id, change.clone()).await.error(422, "unprocessable");
+        assert!(faults(&error)[named].is_string(), "{change}: {error}");
+    }
+    let endpoint = shown(&app, &id).await;
+    assert_eq!((options_of(&endpoint), text(&endpoint, "url")), (kept, "https://hooks.example.com/c".to_owned()));
+
+    let anew = json!({"url": other, "headers": {"Authorization": "for the other"}, "clientCertificate": certificate()});
+    assert_eq!(patch(app.caller(), &id, anew).await.data(200)["url"], other);
+    let away = json!({"url": "https://hooks.example.com/", "headers": null, "clientCertificate": null});
+    patch(app.caller(), &id, away).await.data(200);
+    patch(app.caller(), &id, json!({"url": other})).await.data(200);
 }
 
 #[tokio::test]

@@ -79,6 +79,41 @@ async fn custom_headers_arrive_and_a_change_applies_to_later_claims() {
 }
 
 #[tokio::test]
+async fn the_headers_of_one_origin_never_reach_another() {
+    // More than may be in flight to one endpoint, fewer than are claimed.
+    const EVENTS: usize = 24;
+    let app = App::to_loopback().await;
+    let (old, new) = (Receiver::start().await, Receiver::start().await);
+    let endpoint = app.endpoint(body(&old, json!({"headers": {"X-Token": "for-the-old"}}))).await;
+    // A fast answer, so that the next deliveries are claimed ahead of their turn.
+    deliver_one(&app, &old).await;
+    let gate = Gate::closed();
+    old.otherwise(Behaviour::hold(&gate));
+    let mut events = Vec::new();
+    for _ in 0..EVENTS {
+        events.push(app.publish(EVENT, json!({})).await);
+    }
+    old.wait_for(1 + 8).await;
+    patch(&app, &endpoint, json!({"url": new.url("/hook"), "headers": {"X-Token": "for-the-new"}})).await;
+    // A test does not wait for its turn: from now on the new header is in the cache of opened options.
+    app.post(&format!("{}/test", path(&endpoint)), json!({})).await.data(202);
+    new.wait_for(1).await;
+    gate.open();
+    for event in events {
+        app.delivery_ended(&event, "delivered").await;
+    }
+    let tokens = |receiver: &Receiver| {
+        let mut tokens: Vec<_> =
+            receiver.received().iter().map(|got| got.header("x-token").map(str::to_owned)).collect();
+        tokens.dedup();
+        tokens
+    };
+    assert_eq!(tokens(&old), [Some("for-the-old".to_owned())]);
+    assert_eq!(tokens(&new), [Some("for-the-new".to_owned())]);
+    assert_eq!(old.counts().requests + new.counts().requests, 1 + EVENTS + 1, "none is sent twice");
+}
+
+#[tokio::test]
 async fn a_simulated_attempt_logs_custom_headers_without_values() {
     let app = App::to_loopback().await;
     let receiver = Receiver::start().await;

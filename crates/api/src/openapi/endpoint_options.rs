@@ -93,7 +93,8 @@ pub fn example() -> Vec<(&'static str, Value)> {
 const HEADERS: &str = "Headers that every request to the endpoint carries: names and values. Names that belong to the \
                        connection, the body or the service are refused (see the documentation), and so are two names \
                        that differ only in case. A value may be a secret and is never shown; the value `[redacted]` \
-                       keeps the stored one.";
+                       keeps the stored one. When `url` gets another scheme, host or port, give every value anew or \
+                       remove them with null.";
 
 fn headers(value: Value) -> Value {
     let name = format!("^[A-Za-z0-9!#$%&'*+.^_`|~-]{{1,{}}}$", limits::CUSTOM_HEADER_NAME_CHARS);

@@ -17,7 +17,7 @@ use postrider_domain::page::{Page, PageRequest};
 use postrider_domain::tenant::Tenant;
 use postrider_domain::time::Timestamp;
 use postrider_store::column::join_events;
-use postrider_store::registry::endpoint::{apply, changes_project, clears_health, new_endpoint};
+use postrider_store::registry::endpoint::{apply, changes_origin, changes_project, clears_health, new_endpoint};
 use postrider_store::registry::endpoint_options::OptionsUpdate;
 use postrider_store::{
     CreateEndpointError, DeleteEndpointError, EndpointTarget, EndpointUpdate, Endpoints, Lane, LaneKind, NewEndpoint,
@@ -133,7 +133,12 @@ fn create(
         return Ok(Err(CreateEndpointError::ProjectFull(new.limits.per_project)));
     }
     let mut endpoint = new_endpoint(new);
-    let update = OptionsUpdate { change: &new.options, sealed: &new.sealed, secret_version: SecretVersion::FIRST };
+    let update = OptionsUpdate {
+        change: &new.options,
+        sealed: &new.sealed,
+        secret_version: SecretVersion::FIRST,
+        changes_origin: false,
+    };
     let options = match update.apply_to(&endpoint.options) {
         Ok(options) => options,
         Err(refusal) => return Ok(Err(refusal.into())),
@@ -250,7 +255,12 @@ fn update(
     let Some(secret_version) = secret_version(tx.connection, tenant, id)? else {
         return Ok(Err(UpdateEndpointError::NotFound));
     };
-    let options_update = OptionsUpdate { change: &change.options, sealed, secret_version };
+    let options_update = OptionsUpdate {
+        change: &change.options,
+        sealed,
+        secret_version,
+        changes_origin: changes_origin(&endpoint, change),
+    };
     let options = match options_update.apply_to(&endpoint.options) {
         Ok(options) => options,
         Err(refusal) => return Ok(Err(refusal.into())),

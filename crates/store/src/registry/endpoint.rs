@@ -7,7 +7,7 @@ use async_trait::async_trait;
 
 use postrider_domain::audit::Author;
 use postrider_domain::endpoint::{
-    Endpoint, EndpointChange, EndpointFilter, EndpointName, EndpointUrl, ProjectId, SecretVersion,
+    Endpoint, EndpointChange, EndpointFilter, EndpointName, EndpointUrl, ProjectId, SecretVersion, is_same_origin,
 };
 use postrider_domain::endpoint_options::OptionsChange;
 use postrider_domain::event_type::EventTypeName;
@@ -132,6 +132,11 @@ pub fn new_endpoint(new: &NewEndpoint) -> Endpoint {
 /// Whether a change moves an endpoint to another project, or out of one.
 pub fn changes_project(endpoint: &Endpoint, project_id: Option<&ProjectId>) -> bool {
     project_id.map(ProjectId::as_str) != endpoint.project_id.as_deref()
+}
+
+/// Whether a change moves an endpoint to a URL with another scheme, host or port.
+pub fn changes_origin(endpoint: &Endpoint, change: &EndpointChange) -> bool {
+    change.url.as_ref().is_some_and(|url| !is_same_origin(url.as_str(), &endpoint.url))
 }
 
 /// Applies a change, the options apart.

@@ -50,6 +50,15 @@ pub enum OptionsRefusal {
     NothingToKeep(HeaderName),
     /// The key for `v1a` was made for another version of the secret.
     SecretVersionChanged,
+    /// The endpoint gets another origin, and would keep what was sealed for the one before.
+    SealedForOtherOrigin(SealedKind),
+}
+
+/// A kind of sealed options, by which a refusal names the field.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SealedKind {
+    Headers,
+    ClientCertificate,
 }
 
 impl From<OptionsRefusal> for CreateEndpointError {
@@ -58,6 +67,9 @@ impl From<OptionsRefusal> for CreateEndpointError {
             OptionsRefusal::NothingToKeep(name) => Self::NothingToKeep(name.as_str().to_owned()),
             OptionsRefusal::SecretVersionChanged => {
                 Self::Store(StoreError::Broken("v1a was asked for without a key of the first version".into()))
+            }
+            OptionsRefusal::SealedForOtherOrigin(_) => {
+                Self::Store(StoreError::Broken("a new endpoint cannot change its origin".into()))
             }
         }
     }
@@ -68,6 +80,7 @@ impl From<OptionsRefusal> for UpdateEndpointError {
         match refusal {
             OptionsRefusal::NothingToKeep(name) => Self::NothingToKeep(name.as_str().to_owned()),
             OptionsRefusal::SecretVersionChanged => Self::SecretVersionChanged,
+            OptionsRefusal::SealedForOtherOrigin(kind) => Self::SealedForOtherOrigin(kind),
         }
     }
 }
@@ -79,11 +92,16 @@ pub struct OptionsUpdate<'a> {
     pub sealed: &'a SealedOptions,
     /// The version of the secret that signs now.
     pub secret_version: SecretVersion,
+    /// Whether the same change moves the endpoint to another origin.
+    pub changes_origin: bool,
 }
 
 impl OptionsUpdate<'_> {
     /// The options after the change. Writes nothing.
     pub fn apply_to(&self, now: &EndpointOptions) -> Result<EndpointOptions, OptionsRefusal> {
+        if let Some(kind) = self.kept_for_other_origin(now) {
+            return Err(OptionsRefusal::SealedForOtherOrigin(kind));
+        }
         let mut options = now.clone();
         options.apply(self.change);
         if let Some(headers) = &self.sealed.headers {
@@ -108,5 +126,20 @@ impl OptionsUpdate<'_> {
             }
         }
         Ok(options)
+    }
+
+    /// A receiver must never get a credential that was given for another one. So a change of the origin replaces or
+    /// removes every sealed option.
+    fn kept_for_other_origin(&self, now: &EndpointOptions) -> Option<SealedKind> {
+        let keeps_headers = match &self.sealed.headers {
+            None => !now.headers.is_empty(),
+            Some(headers) => headers.iter().any(|header| header.sealed.is_none() && now.headers.contains(&header.name)),
+        };
+        let keeps_certificate = self.sealed.client_certificate.is_none() && now.client_certificate.is_some();
+        match self.changes_origin {
+            true if keeps_headers => Some(SealedKind::Headers),
+            true if keeps_certificate => Some(SealedKind::ClientCertificate),
+            _ => None,
+        }
     }
 }

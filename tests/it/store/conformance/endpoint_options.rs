@@ -2,15 +2,15 @@
 
 use std::time::Duration;
 
-use postrider_domain::endpoint::{Endpoint, EndpointChange, SecretVersion};
+use postrider_domain::endpoint::{Endpoint, EndpointChange, EndpointUrl, SecretVersion};
 use postrider_domain::endpoint_options::{
     CertificateFacts, DeliveryOrder, DeliveryRate, EndpointOptions, OptionsChange, SignatureSchemes,
 };
 use postrider_domain::private_options::HeaderName;
 use postrider_domain::retry_schedule::RetrySchedule;
 use postrider_store::{
-    CreateEndpointError, EndpointLimits, EndpointUpdate, NewEndpoint, SealedCertificate, SealedHeader, SealedOptions,
-    UpdateEndpointError,
+    CreateEndpointError, EndpointLimits, EndpointUpdate, NewEndpoint, SealedCertificate, SealedHeader, SealedKind,
+    SealedOptions, UpdateEndpointError,
 };
 
 use crate::store::fixture::{AUTHOR, Fixture, done, signing_key, write};
@@ -22,6 +22,7 @@ on_each_backend! {
     sealed_parts_read_back_and_each_change_bumps_the_version,
     a_header_keeps_its_value_under_its_name_in_any_case,
     a_header_without_a_stored_value_to_keep_is_refused,
+    sealed_parts_stay_with_the_origin_that_they_were_given_for,
     a_signing_key_is_set_once_and_for_the_newest_version_only,
     a_rotation_stores_a_signing_key_only_with_v1a,
     signing_keys_are_erased_with_their_secrets,
@@ -178,6 +179,37 @@ async fn a_header_without_a_stored_value_to_keep_is_refused(at: Fixture) {
     assert!(matches!(refusal, Err(CreateEndpointError::NothingToKeep(_))));
     assert!(at.store().find_endpoint(at.tenant(), id).await.unwrap().is_none());
     assert_eq!(at.audit().await.len(), entries);
+}
+
+async fn sealed_parts_stay_with_the_origin_that_they_were_given_for(at: Fixture) {
+    let sealed = SealedOptions {
+        client_certificate: Some(Some(certificate())),
+        ..with_headers(vec![set("X-A", b"a"), set("X-B", b"b")])
+    };
+    let endpoint = at.create(NewEndpoint { sealed, ..at.new_endpoint() }).await;
+    let moved = async |sealed: SealedOptions| {
+        let url = Some(EndpointUrl::parse("https://other.example.com/hook").unwrap());
+        let change = EndpointChange { url, ..EndpointChange::default() };
+        let limits = EndpointLimits { per_project: 10_000, per_workspace: 10_000 };
+        let update = EndpointUpdate { change, sealed, limits };
+        at.store().update_endpoint(write(at.tenant()), endpoint.id, update).await.map(done)
+    };
+    let without = |headers| SealedOptions { client_certificate: Some(None), ..with_headers(headers) };
+    for (kept, kind) in [
+        (SealedOptions::default(), SealedKind::Headers),
+        (without(vec![set("X-A", b"new"), keep("x-b")]), SealedKind::Headers),
+        (with_headers(vec![set("X-A", b"new")]), SealedKind::ClientCertificate),
+    ] {
+        let refusal = moved(kept).await;
+        assert!(matches!(refusal, Err(UpdateEndpointError::SealedForOtherOrigin(named)) if named == kind));
+    }
+    let parts = at.store().find_sealed_parts(endpoint.key).await.unwrap().unwrap();
+    assert_eq!((parts.version, parts.url, parts.headers.len()), (1, endpoint.url.clone(), 2));
+
+    moved(without(vec![set("X-A", b"new")])).await.unwrap();
+    let parts = at.store().find_sealed_parts(endpoint.key).await.unwrap().unwrap();
+    assert_eq!((parts.version, parts.url.as_str()), (2, "https://other.example.com/hook"));
+    assert_eq!((parts.headers, parts.client_certificate), (vec![(name("X-A"), b"new".to_vec())], None));
 }
 
 async fn a_signing_key_is_set_once_and_for_the_newest_version_only(at: Fixture) {
