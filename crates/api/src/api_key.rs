@@ -15,7 +15,7 @@ use postrider_service::{CreateApiKey, CreatedApiKey, JsonBody, ServiceError};
 
 use super::access::Access;
 use super::answer::{answer, list, single};
-use super::body::{BodyRule, parse_nothing};
+use super::body::{BodyRule, parse_nothing, read_body};
 use super::call::Call;
 use super::error::Failure;
 use super::openapi::api_key as openapi;
@@ -81,16 +81,30 @@ async fn show(call: Call) -> Result<Response, Failure> {
 }
 
 async fn create(call: Call, body: Body) -> Result<Response, Failure> {
-    let write = Write::begin(call, body, BodyRule::Required, render_with_key).await?;
-    let create = write.check(parse_create(write.principal().tenant.mode, &write.body)).await?;
+    let (write, create) = begin_create(call, body).await?;
+    let create = write.check(create).await?;
     write.answer(write.service().create_api_key(write.principal(), create, &write.idempotent).await).await
 }
 
 async fn create_in_workspace(call: Call, body: Body) -> Result<Response, Failure> {
     let id = call.id(3)?;
-    let write = Write::begin(call, body, BodyRule::Required, render_with_key).await?;
-    let create = write.check(parse_create(write.principal().tenant.mode, &write.body)).await?;
+    let (write, create) = begin_create(call, body).await?;
+    let create = write.check(create).await?;
     write.answer(write.service().create_workspace_api_key(write.principal(), id, create, &write.idempotent).await).await
+}
+
+/// Begins a write that creates a key. What the caller may grant depends on the body. It is checked first, so that
+/// nobody gets a recorded answer to a request that they may not make.
+async fn begin_create(
+    call: Call,
+    body: Body,
+) -> Result<(Write<CreatedApiKey>, Result<CreateApiKey, ServiceError>), Failure> {
+    let body = read_body(&call.headers, body, BodyRule::Required).await?;
+    let create = parse_create(call.principal.tenant.mode, &body);
+    if let Ok(create) = &create {
+        create.check_grant(&call.principal)?;
+    }
+    Ok((Write::begin_with(call, body, render_with_key).await?, create))
 }
 
 /// `own_mode` is the caller's, and the default for the new key.

@@ -17,6 +17,7 @@ use serde_json::{Map, Value, json};
 use postrider_domain::error_chain::Chain;
 use postrider_domain::event::API_VERSION;
 use postrider_domain::id::RequestId;
+use postrider_domain::limits;
 use postrider_service::{ParameterFault, ServiceError};
 
 use super::error_code::ErrorCode;
@@ -100,7 +101,7 @@ pub fn render_body(error: &ServiceError, id: RequestId, errors_page: &str) -> By
     let envelope = Envelope {
         error: EnvelopeError {
             code,
-            message: message_of(error),
+            message: cut(message_of(error), limits::ERROR_MESSAGE_BYTES),
             request_id: id,
             docs_url: &format!("{errors_page}#{code}"),
             details: details_of(error),
@@ -162,8 +163,68 @@ fn details_of(error: &ServiceError) -> Option<Value> {
     }
 }
 
+/// The faults that fit, so that an error can be remembered. The first is always shown, cut if it is long.
 fn parameters_of(faults: &[ParameterFault]) -> Value {
-    let faults: Map<String, Value> =
-        faults.iter().map(|(name, fault)| (name.clone(), Value::from(fault.as_str()))).collect();
-    json!({ "parameters": faults })
+    let mut left = limits::ERROR_PARAMETER_BYTES;
+    let mut shown = Map::new();
+    for (name, fault) in faults {
+        let name = cut(name.clone(), limits::ERROR_PARAMETER_BYTES / 4);
+        let fault = cut(fault.clone(), limits::ERROR_PARAMETER_BYTES / 4);
+        let Some(rest) = left.checked_sub(json_bytes(&name) + json_bytes(&fault)) else { break };
+        left = rest;
+        shown.insert(name, fault.into());
+    }
+    json!({ "parameters": shown })
+}
+
+/// The text, cut so that it takes at most this many bytes as a JSON string.
+fn cut(text: String, bytes: usize) -> String {
+    if json_bytes(&text) <= bytes {
+        return text;
+    }
+    let mut left = bytes - json_bytes("…");
+    let fits = |c: &char| match left.checked_sub(json_bytes(c.encode_utf8(&mut [0; 4])) - 2) {
+        Some(rest) => {
+            left = rest;
+            true
+        }
+        None => false,
+    };
+    text.chars().take_while(fits).chain(['…']).collect()
+}
+
+/// The bytes of a text as a JSON string, with its quotes.
+fn json_bytes(text: &str) -> usize {
+    serde_json::to_string(text).map_or(usize::MAX, |json| json.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn body_of(parameters: Vec<ParameterFault>) -> Bytes {
+        let id = RequestId::from_letters([b'a'; 16]);
+        render_body(&ServiceError::InvalidRequest { parameters }, id, "https://postrider.example.com/docs/errors")
+    }
+
+    #[test]
+    fn an_error_fits_what_is_remembered_whatever_the_request_holds() {
+        for long in ["\u{1}".repeat(70_000), "ü".repeat(70_000), "\"".repeat(70_000), "a".repeat(70_000)] {
+            for count in [1, 1000] {
+                let faults = (0..count).map(|number| (format!("{number}{long}"), long.clone())).collect();
+                let body = body_of(faults);
+                assert!(body.len() <= limits::REMEMBERED_ERROR_BYTES, "{} bytes", body.len());
+                let error: Value = serde_json::from_slice(&body).unwrap();
+                assert!(!error["error"]["details"]["parameters"].as_object().unwrap().is_empty());
+            }
+        }
+    }
+
+    #[test]
+    fn a_text_is_cut_at_its_bytes_as_json() {
+        assert_eq!(cut("abcdef".to_owned(), 8), "abcdef");
+        assert_eq!(cut("abcdefg".to_owned(), 8), "abc…");
+        assert_eq!(cut("\n\n\n\n".to_owned(), 10), "\n\n\n\n");
+        assert_eq!(cut("\n\n\n\n\n".to_owned(), 10), "\n\n…");
+    }
 }

@@ -21,6 +21,7 @@ use postrider_domain::access::Principal;
 use postrider_domain::endpoint::OpaqueId;
 use postrider_domain::event_type::Catalogue;
 use postrider_domain::idempotency::{IdempotencyScope, IdempotentRequest};
+use postrider_domain::limits;
 use postrider_service::{Idempotent, JsonBody, RenderAnswer, Service, ServiceError, WriteError};
 
 use super::answer::answer;
@@ -62,6 +63,7 @@ impl<T> Write<T> {
             },
             key,
             body_hash: body.hash(),
+            api_key: call.principal.actor.api_key(),
         });
         let idempotent = call.service().begin(request, render).await.map_err(failure)?;
         Ok(Self { call, body, idempotent, render })
@@ -113,6 +115,10 @@ impl<T> Write<T> {
         }
         let status = error::status_of(&error).as_u16();
         let body = error::render_body(&error, self.call.request_id, &self.call.app.errors_page);
+        if body.len() > limits::REMEMBERED_ERROR_BYTES {
+            // Only a very long public URL makes an error so long.
+            return error.into();
+        }
         match self.idempotent.record_answer(status, body.clone()).await {
             Ok(()) => Failure::Answered(Box::new(with_replayed(answer(status, body), false))),
             Err(error) => failure(error),

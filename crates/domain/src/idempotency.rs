@@ -6,6 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::endpoint::OpaqueId;
+use super::id::ApiKeyId;
 use super::tenant::Tenant;
 
 /// The scope of an idempotency key: the tenant, and the route with its method and concrete path.
@@ -27,6 +28,16 @@ pub struct IdempotentRequest {
     pub key: OpaqueId,
     /// See [`body_hash`].
     pub body_hash: [u8; 32],
+    /// The API key that makes the request.
+    pub api_key: Option<ApiKeyId>,
+}
+
+impl IdempotentRequest {
+    /// The API key that may see this answer again. `None` unless it is sealed: everybody who may make the request may
+    /// see the others.
+    pub fn sealed_for(&self, answer: &RecordedAnswer) -> Option<ApiKeyId> {
+        self.api_key.filter(|_| answer.sealed)
+    }
 }
 
 /// An answer stored for repeats of its request. The body is sealed when it holds a secret.

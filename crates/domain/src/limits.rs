@@ -57,6 +57,18 @@ pub const PAGE_MAX: u32 = 200;
 /// be short or empty, and says that there is more.
 pub const LOG_ROWS_PER_PAGE: u32 = 50_000;
 
+/// Bytes of an error that is remembered for repeats of its request (contract). A caller could otherwise fill the store
+/// with refusals that repeat its bodies.
+pub const REMEMBERED_ERROR_BYTES: usize = 4096;
+/// Bytes of the parameters in an error, as JSON. With the message they fit into [`REMEMBERED_ERROR_BYTES`].
+pub const ERROR_PARAMETER_BYTES: usize = 2048;
+/// Bytes of the message of an error, as JSON.
+pub const ERROR_MESSAGE_BYTES: usize = 1024;
+/// Unknown parameters that an error names (contract).
+pub const UNKNOWN_PARAMETERS_SHOWN: usize = 20;
+/// Characters of a parameter's name in an error (contract).
+pub const PARAMETER_NAME_CHARS: usize = 64;
+
 /// Lifetime of an idempotency key (contract).
 pub const IDEMPOTENCY_WINDOW: Duration = Duration::from_secs(24 * 3600);
 

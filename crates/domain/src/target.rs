@@ -96,6 +96,8 @@ impl fmt::Display for RefusalReason {
 pub struct TargetRefusal {
     pub host: String,
     pub reason: RefusalReason,
+    /// The fault may be gone in a moment: no name server could answer just now.
+    pub is_passing: bool,
 }
 
 /// Decides whether a URL may be called.

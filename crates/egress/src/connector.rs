@@ -188,7 +188,7 @@ impl Connector {
     async fn open(&self, destination: Destination<'_>, address: IpAddr) -> Result<TcpStream, SendError> {
         let Destination { target, requester, .. } = destination;
         if let Err(reason) = self.policy.vet(target, &[address], requester) {
-            return Err(TargetRefusal { host: target.host().to_string(), reason }.into());
+            return Err(TargetRefusal { host: target.host().to_string(), reason, is_passing: false }.into());
         }
         let target = SocketAddr::new(address, target.port());
         match &self.proxy {

@@ -193,14 +193,15 @@ impl TargetGuard for Egress {
     }
 
     async fn vet(&self, url: &Url, requester: Requester) -> Result<(), TargetRefusal> {
-        let unresolvable = || TargetRefusal {
+        let unresolvable = |is_passing| TargetRefusal {
             host: url.host_str().unwrap_or_default().to_owned(),
             reason: RefusalReason::Unresolvable,
+            is_passing,
         };
-        let target = TargetUrl::from_url(url.clone()).map_err(|_| unresolvable())?;
+        let target = TargetUrl::from_url(url.clone()).map_err(|_| unresolvable(false))?;
         match self.pins.vet_now(&target, requester).await {
             Ok(()) => Ok(()),
-            Err(PinError::Resolve(_)) => Err(unresolvable()),
+            Err(PinError::Resolve(error)) => Err(unresolvable(error.is_passing())),
             Err(PinError::Refused(refusal)) => Err(refusal),
         }
     }

@@ -192,7 +192,7 @@ impl Pins {
 
     fn vet(&self, target: &TargetUrl, addresses: &[IpAddr], requester: Requester) -> Result<(), TargetRefusal> {
         let verdict = self.policy.vet(target, addresses, requester);
-        verdict.map_err(|reason| TargetRefusal { host: target.host().to_string(), reason })
+        verdict.map_err(|reason| TargetRefusal { host: target.host().to_string(), reason, is_passing: false })
     }
 
     fn host(&self, target: &TargetUrl, requester: Requester) -> Arc<HostPin> {
@@ -298,7 +298,7 @@ mod tests {
 
     fn refused() -> PinError {
         let reason = postrider_domain::target::RefusalReason::Private;
-        TargetRefusal { host: "a.example".to_owned(), reason }.into()
+        TargetRefusal { host: "a.example".to_owned(), reason, is_passing: false }.into()
     }
 
     #[test]

@@ -34,6 +34,16 @@ pub enum ResolveError {
     Failed,
 }
 
+impl ResolveError {
+    /// Whether the next look-up may succeed. "No such name" is an answer; silence and failure are none.
+    pub const fn is_passing(&self) -> bool {
+        match self {
+            Self::NoAddress => false,
+            Self::Timeout | Self::Failed => true,
+        }
+    }
+}
+
 /// The resolver cannot be set up.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot set up the DNS resolver from {origin}")]

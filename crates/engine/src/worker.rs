@@ -82,7 +82,7 @@ impl HeaderNames {
     }
 }
 
-/// The endpoint has changed since the claim in a way that forbids the attempt. The claim is given back, and the next one
+/// The endpoint has changed since the claim in a way that forbids the attempt. The claim is given back. The next one
 /// sees the change.
 struct StaleClaim;
 

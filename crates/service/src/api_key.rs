@@ -27,6 +27,23 @@ pub struct CreateApiKey {
     pub expires_at: Option<Day>,
 }
 
+impl CreateApiKey {
+    /// Checks whether this principal may create the key. Both creating methods check it too; a front door calls it
+    /// before it looks for a recorded answer.
+    ///
+    /// # Errors
+    /// When the key would have a scope or mode that the principal lacks.
+    pub fn check_grant(&self, principal: &Principal) -> Result<(), ServiceError> {
+        principal.check_grant(self.scopes, self.mode).map_err(|refusal| match refusal {
+            GrantRefusal::Lacking(scopes) => ServiceError::CannotGrant(scopes),
+            GrantRefusal::Live => ServiceError::unprocessable("mode", "a test key can create only test keys"),
+            GrantRefusal::Operator => {
+                ServiceError::unprocessable("scopes", "workspaces:manage can be granted only at the command line")
+            }
+        })
+    }
+}
+
 /// A new API key with its plaintext, which is shown only now.
 #[derive(Debug)]
 pub struct CreatedApiKey {
@@ -47,7 +64,7 @@ impl Service {
         idempotent: &Idempotent<CreatedApiKey>,
     ) -> Result<CreatedApiKey, WriteError> {
         principal.require(needs::API_KEYS)?;
-        check_grant(principal, &create)?;
+        create.check_grant(principal)?;
         self.make_api_key(principal.author(), principal.tenant.workspace, create, idempotent).await
     }
 
@@ -63,7 +80,7 @@ impl Service {
         idempotent: &Idempotent<CreatedApiKey>,
     ) -> Result<CreatedApiKey, WriteError> {
         principal.require(needs::WORKSPACES)?;
-        check_grant(principal, &create)?;
+        create.check_grant(principal)?;
         let workspace = self.store.find_workspace(workspace_id).await?.ok_or(ServiceError::NotFound)?;
         self.make_api_key(principal.author(), workspace.key, create, idempotent).await
     }
@@ -154,14 +171,4 @@ impl Service {
         tracing::info!(key_id = %id, "API key revoked");
         idempotent.finish(written)
     }
-}
-
-fn check_grant(principal: &Principal, create: &CreateApiKey) -> Result<(), ServiceError> {
-    principal.check_grant(create.scopes, create.mode).map_err(|refusal| match refusal {
-        GrantRefusal::Lacking(scopes) => ServiceError::CannotGrant(scopes),
-        GrantRefusal::Live => ServiceError::unprocessable("mode", "a test key can create only test keys"),
-        GrantRefusal::Operator => {
-            ServiceError::unprocessable("scopes", "workspaces:manage can be granted only at the command line")
-        }
-    })
 }

@@ -79,7 +79,7 @@ impl ServiceError {
         }
     }
 
-    /// Whether the answer to an idempotent request is recorded. Temporary errors are not, and neither are refusals that
+    /// Whether the answer to an idempotent request is recorded. Passing faults are not, and neither are refusals that
     /// concern the API key or the idempotency key.
     pub fn is_remembered(&self) -> bool {
         match self {
@@ -102,8 +102,8 @@ impl ServiceError {
             | Self::Conflict(_)
             | Self::PayloadTooLarge(_)
             | Self::UnsupportedMediaType
-            | Self::Unprocessable { .. }
-            | Self::SsrfBlocked(_) => true,
+            | Self::Unprocessable { .. } => true,
+            Self::SsrfBlocked(refusal) => !refusal.is_passing,
         }
     }
 }

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use serde_json::value::RawValue;
 
+use postrider_domain::limits;
+
 use crate::error::{ParameterFault, ServiceError};
 
 /// The members of an object. Each is taken out once; `finish` reports all faults together.
@@ -71,7 +73,8 @@ impl<'b> Fields<'b> {
     /// # Errors
     /// All faults, including members that were not taken.
     pub fn finish(mut self) -> Result<(), ServiceError> {
-        let unknown: Vec<String> = self.members.keys().cloned().collect();
+        let shown = |name: &String| name.chars().take(limits::PARAMETER_NAME_CHARS).collect();
+        let unknown: Vec<String> = self.members.keys().take(limits::UNKNOWN_PARAMETERS_SHOWN).map(shown).collect();
         for name in unknown {
             self.fault(&name, "is not a known parameter");
         }
@@ -150,6 +153,19 @@ mod tests {
         }
         for bad in ["318.5", "-1", "-1.0", "604801", "604801.0", "1e400", "1e30", "true", "\"1\"", "null"] {
             assert_eq!(read(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn twenty_unknown_parameters_are_named_each_with_64_characters() {
+        let member = |number: usize| format!("\"{number:02}{}\":1", "ü".repeat(63));
+        let body = |count: usize| format!("{{{}}}", (0..count).map(member).collect::<Vec<_>>().join(","));
+        for (count, named) in [(19, 19), (20, 20), (21, 20)] {
+            let body = body(count);
+            let fields = Fields::of_body(body.as_bytes()).unwrap();
+            let Err(ServiceError::InvalidRequest { parameters }) = fields.finish() else { panic!("none is known") };
+            assert_eq!(parameters.len(), named);
+            assert_eq!(parameters[0].0, format!("00{}", "ü".repeat(62)));
         }
     }
 

@@ -54,6 +54,8 @@ impl<E: Into<ServiceError>> From<E> for WriteError {
 }
 
 const IN_FLIGHT_RETRY_AFTER: Duration = Duration::from_secs(1);
+const SEALED_FOR_OTHER: &str = "Another API key made this request with this Idempotency-Key, and its answer holds a \
+                                secret. Use another Idempotency-Key.";
 const KEY_REUSED: &str = "The Idempotency-Key was used for a request with another body.";
 
 impl Service {
@@ -131,7 +133,7 @@ impl<T: 'static> Idempotent<T> {
         match (&self.0, written) {
             (_, Written::Done(effect)) => Ok(effect),
             (Some(keyed), written) => keyed.finish(written),
-            (None, Written::Replayed(_) | Written::KeyReused) => {
+            (None, Written::Replayed(_) | Written::KeyReused | Written::SealedForOther) => {
                 Err(ServiceError::Internal { source: "the store replayed an answer to a write without a key".into() }
                     .into())
             }
@@ -150,6 +152,7 @@ impl<T> Keyed<T> {
         match written {
             Written::Done(effect) => Ok(effect),
             Written::KeyReused => Err(ServiceError::IdempotencyKeyConflict(KEY_REUSED.into()).into()),
+            Written::SealedForOther => Err(ServiceError::Conflict(SEALED_FOR_OTHER.to_owned()).into()),
             Written::Replayed(RecordedAnswer { status, body, sealed: false }) => {
                 Err(WriteError::AnsweredBefore { status, body })
             }

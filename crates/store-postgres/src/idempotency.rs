@@ -13,10 +13,10 @@ use postrider_domain::idempotency::{IdempotentRequest, RecordedAnswer, Recording
 use postrider_domain::limits;
 use postrider_domain::time::Timestamp;
 use postrider_store::column::mode_code;
-use postrider_store::{Answers, StoreError, Written};
+use postrider_store::{Answers, KeptAnswer, StoreError, Written};
 
 use crate::PostgresStore;
-use crate::machinery::column::{get, number};
+use crate::machinery::column::{get, number, opt_parsed};
 use crate::machinery::fault::PgError;
 use crate::machinery::session::Session;
 use crate::machinery::transaction::{WriteTx, effect};
@@ -41,7 +41,7 @@ impl Answers for PostgresStore {
 async fn find(session: &Session, now: Timestamp, request: &IdempotentRequest) -> Result<Option<Written<()>>, PgError> {
     let found = session
         .query_opt(
-            "SELECT body_hash, status, body, sealed FROM idempotency
+            "SELECT body_hash, status, body, sealed, sealed_for FROM idempotency
              WHERE workspace_key = $1 AND mode = $2 AND route = $3 AND idempotency_key = $4 AND key >= $5",
             &[
                 &request.scope.tenant.workspace.as_i64(),
@@ -64,7 +64,7 @@ pub async fn find_many(
     let RequestColumns { workspace_keys, modes, routes, keys } = RequestColumns::of(requests.iter().copied());
     let rows = session
         .query(
-            "SELECT asked.at, i.body_hash, i.status, i.body, i.sealed
+            "SELECT asked.at, i.body_hash, i.status, i.body, i.sealed, i.sealed_for
              FROM unnest($1, $2, $3, $4) WITH ORDINALITY AS asked (workspace_key, mode, route, idempotency_key, at)
              JOIN idempotency i USING (workspace_key, mode, route, idempotency_key)
              WHERE i.key >= $5",
@@ -80,11 +80,10 @@ pub async fn find_many(
 }
 
 fn answer_from_row(row: &Row, request: &IdempotentRequest) -> Result<Written<()>, PgError> {
-    if get::<&[u8]>(row, "body_hash")? != request.body_hash {
-        return Ok(Written::KeyReused);
-    }
     let body = Bytes::from(get::<Vec<u8>>(row, "body")?);
-    Ok(Written::Replayed(RecordedAnswer { status: number(row, "status")?, body, sealed: get(row, "sealed")? }))
+    let answer = RecordedAnswer { status: number(row, "status")?, body, sealed: get(row, "sealed")? };
+    let sealed_for = opt_parsed(row, "sealed_for")?;
+    Ok(KeptAnswer { body_hash: get(row, "body_hash")?, answer, sealed_for }.replayed_to(request))
 }
 
 /// Keeps answers, of which no two are of the same request. Replaces an answer whose window is over.
@@ -99,16 +98,18 @@ pub async fn record_many(tx: &WriteTx, answers: &[(&IdempotentRequest, RecordedA
     let statuses: Vec<i64> = answers.iter().map(|(_, answer)| i64::from(answer.status)).collect();
     let bodies: Vec<&[u8]> = answers.iter().map(|(_, answer)| answer.body.as_ref()).collect();
     let sealed: Vec<bool> = answers.iter().map(|(_, answer)| answer.sealed).collect();
+    let owners: Vec<Option<String>> =
+        answers.iter().map(|(request, answer)| request.sealed_for(answer).map(|id| id.to_string())).collect();
     let recorded = tx
         .execute(
             // All transactions insert in the order of the index, so that two of them do not deadlock.
             "INSERT INTO idempotency
-                 (key, workspace_key, mode, route, idempotency_key, body_hash, status, body, sealed)
-             SELECT * FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9) ORDER BY 2, 3, 4, 5
+                 (key, workspace_key, mode, route, idempotency_key, body_hash, status, body, sealed, sealed_for)
+             SELECT * FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) ORDER BY 2, 3, 4, 5
              ON CONFLICT (workspace_key, mode, route, idempotency_key) DO UPDATE
                  SET key = EXCLUDED.key, body_hash = EXCLUDED.body_hash, status = EXCLUDED.status,
-                     body = EXCLUDED.body, sealed = EXCLUDED.sealed
-                 WHERE idempotency.key < $10",
+                     body = EXCLUDED.body, sealed = EXCLUDED.sealed, sealed_for = EXCLUDED.sealed_for
+                 WHERE idempotency.key < $11",
             &[
                 &row_keys,
                 &workspace_keys,
@@ -119,6 +120,7 @@ pub async fn record_many(tx: &WriteTx, answers: &[(&IdempotentRequest, RecordedA
                 &statuses,
                 &bodies,
                 &sealed,
+                &owners,
                 &window_start(tx.now).as_i64(),
             ],
         )
@@ -156,6 +158,7 @@ where
     match find(tx, tx.now, &recording.request).await? {
         Some(Written::Replayed(answer)) => return Ok(Ok(Written::Replayed(answer))),
         Some(Written::KeyReused) => return Ok(Ok(Written::KeyReused)),
+        Some(Written::SealedForOther) => return Ok(Ok(Written::SealedForOther)),
         Some(Written::Done(())) | None => {}
     }
     let done = match effect(tx).await? {

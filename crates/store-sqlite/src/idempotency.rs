@@ -11,9 +11,10 @@ use postrider_domain::idempotency::{IdempotentRequest, RecordedAnswer, Recording
 use postrider_domain::limits;
 use postrider_domain::time::Timestamp;
 use postrider_store::column::mode_code;
-use postrider_store::{Answers, StoreError, Written};
+use postrider_store::{Answers, KeptAnswer, StoreError, Written};
 
 use crate::SqliteStore;
+use crate::machinery::column::opt_parsed;
 use crate::machinery::writer::{JobSize, WriteResult, WriteTx};
 
 #[async_trait]
@@ -52,6 +53,7 @@ pub fn once<T, E>(
     match find(tx.connection, tx.now, &recording.request)? {
         Some(Written::Replayed(answer)) => return Ok(Ok(Written::Replayed(answer))),
         Some(Written::KeyReused) => return Ok(Ok(Written::KeyReused)),
+        Some(Written::SealedForOther) => return Ok(Ok(Written::SealedForOther)),
         Some(Written::Done(())) | None => {}
     }
     let outcome = effect(tx)?;
@@ -78,7 +80,7 @@ fn find(
 ) -> Result<Option<Written<()>>, rusqlite::Error> {
     connection
         .prepare_cached(
-            "SELECT body_hash, status, body, sealed FROM idempotency
+            "SELECT body_hash, status, body, sealed, sealed_for FROM idempotency
              WHERE workspace_key = ?1 AND mode = ?2 AND route = ?3 AND idempotency_key = ?4 AND key >= ?5",
         )?
         .query_row(
@@ -90,11 +92,10 @@ fn find(
                 window_start(now).as_i64(),
             ],
             |row| {
-                if row.get::<_, [u8; 32]>(0)? != request.body_hash {
-                    return Ok(Written::KeyReused);
-                }
-                let body = Bytes::from(row.get::<_, Vec<u8>>(2)?);
-                Ok(Written::Replayed(RecordedAnswer { status: row.get(1)?, body, sealed: row.get(3)? }))
+                let body = Bytes::from(row.get::<_, Vec<u8>>("body")?);
+                let answer = RecordedAnswer { status: row.get("status")?, body, sealed: row.get("sealed")? };
+                let sealed_for = opt_parsed(row, "sealed_for")?;
+                Ok(KeptAnswer { body_hash: row.get("body_hash")?, answer, sealed_for }.replayed_to(request))
             },
         )
         .optional()
@@ -105,8 +106,8 @@ fn record(tx: &mut WriteTx<'_>, request: &IdempotentRequest, answer: &RecordedAn
     tx.connection
         .prepare_cached(
             "INSERT OR REPLACE INTO idempotency
-                 (key, workspace_key, mode, route, idempotency_key, body_hash, status, body, sealed)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+                 (key, workspace_key, mode, route, idempotency_key, body_hash, status, body, sealed, sealed_for)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
         )?
         .execute(params![
             tx.next_key().as_i64(),
@@ -118,6 +119,7 @@ fn record(tx: &mut WriteTx<'_>, request: &IdempotentRequest, answer: &RecordedAn
             answer.status,
             answer.body.as_ref(),
             answer.sealed,
+            request.sealed_for(answer).map(|id| id.to_string()),
         ])?;
     Ok(())
 }

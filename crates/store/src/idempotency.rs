@@ -3,9 +3,33 @@
 
 use async_trait::async_trait;
 
+use postrider_domain::id::ApiKeyId;
 use postrider_domain::idempotency::{IdempotentRequest, RecordedAnswer};
 
 use crate::{StoreError, Written};
+
+/// An answer as a back end keeps it.
+#[derive(Debug)]
+pub struct KeptAnswer {
+    pub body_hash: Vec<u8>,
+    pub answer: RecordedAnswer,
+    /// See [`IdempotentRequest::sealed_for`].
+    pub sealed_for: Option<ApiKeyId>,
+}
+
+impl KeptAnswer {
+    /// What a repeated request gets. A secret goes only to the API key that made the first request: another one may
+    /// have fewer scopes than the secret gives. An answer that names no API key goes to nobody.
+    pub fn replayed_to(self, request: &IdempotentRequest) -> Written<()> {
+        if self.body_hash != request.body_hash {
+            Written::KeyReused
+        } else if self.answer.sealed && (self.sealed_for.is_none() || self.sealed_for != request.api_key) {
+            Written::SealedForOther
+        } else {
+            Written::Replayed(self.answer)
+        }
+    }
+}
 
 #[async_trait]
 pub trait Answers: Send + Sync + 'static {

@@ -38,7 +38,7 @@ mod upkeep;
 mod write;
 
 pub use error::{OpenError, StoreError, UnexpectedValue};
-pub use idempotency::Answers;
+pub use idempotency::{Answers, KeptAnswer};
 pub use log::{Log, Walk};
 pub use meta::{CatalogueAdoption, Meta, NewCatalogue, StoreSeed, StoredCatalogue};
 pub use publish::Publish;

@@ -21,4 +21,6 @@ pub enum Written<T> {
     Replayed(RecordedAnswer),
     /// The key came before with another body. Nothing was done now.
     KeyReused,
+    /// The same request came before from another API key, and its answer holds a secret. Nothing was done now.
+    SealedForOther,
 }

@@ -1,5 +1,6 @@
 //! `Idempotency-Key`: a repeated request has one effect and gets one answer.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use base64::Engine;
@@ -8,10 +9,11 @@ use futures_util::future::join_all;
 use postrider_domain::access::{Mode, Scope};
 use serde_json::json;
 
-use super::{DELIVERIES, ENDPOINTS, EVENTS, an_endpoint, an_endpoint_with, an_event};
+use super::{API_KEYS, DELIVERIES, ENDPOINTS, EVENTS, an_endpoint, an_endpoint_with, an_event};
 use crate::support::app::{ALL_SCOPES, App, text};
 use crate::support::caller::Reply;
 use crate::support::dns::Answer;
+use crate::support::postgres::TestDatabase;
 
 const REPLAYED: &str = "idempotent-replayed";
 const DAY: Duration = Duration::from_secs(24 * 3600);
@@ -197,6 +199,68 @@ async fn two_api_keys_of_one_workspace_share_stored_answers() {
     let first = app.caller().keyed("k").post(EVENTS, an_event()).await;
     let colleague = app.caller_of("Acme", &[Scope::EventsWrite]).await;
     assert_replay(&colleague.keyed("k").post(EVENTS, an_event()).await, &first);
+}
+
+/// Creates a key, as a key with more scopes and then as one with fewer, with one `Idempotency-Key`.
+async fn assert_secret_stays_with_its_key(app: App) {
+    let strong = app.caller_of("Acme", &[Scope::KeysManage, Scope::WebhooksManage, Scope::EventsWrite]).await;
+    let body = json!({"name": "ci", "scopes": ["events:write"]});
+    let first = strong.keyed("k").post(API_KEYS, body.clone()).await;
+    assert_first(&first, 200);
+    let secret = text(&first.data(200), "key");
+    let weaker = app.caller_of("Acme", &[Scope::KeysManage]).await.keyed("k");
+    weaker.post(API_KEYS, body.clone()).await.error(403, "scope_missing");
+    let equal = app.caller_of("Acme", &[Scope::KeysManage, Scope::WebhooksManage, Scope::EventsWrite]).await;
+    let refused = equal.keyed("k").post(API_KEYS, body.clone()).await;
+    refused.error(409, "conflict");
+    assert!(!refused.text().contains(&secret));
+    assert_eq!(refused.header(REPLAYED), None);
+    assert_conflict(&equal.keyed("k").post(API_KEYS, json!({})).await);
+    assert_replay(&strong.keyed("k").post(API_KEYS, body).await, &first);
+
+    let endpoint = strong.keyed("e").post(ENDPOINTS, an_endpoint()).await;
+    assert_first(&endpoint, 200);
+    let refused = equal.keyed("e").post(ENDPOINTS, an_endpoint()).await;
+    refused.error(409, "conflict");
+    assert!(!refused.text().contains(&text(&endpoint.data(200), "secret")));
+}
+
+#[tokio::test]
+async fn a_secret_is_replayed_only_to_its_key() {
+    assert_secret_stays_with_its_key(App::start().await).await;
+}
+
+#[tokio::test]
+async fn on_postgres_a_secret_is_replayed_only_to_its_key() {
+    if let Some(database) = TestDatabase::new().await {
+        assert_secret_stays_with_its_key(App::set_up().await.on(&Arc::new(database)).start().await).await;
+    }
+}
+
+#[tokio::test]
+async fn a_passing_fault_is_not_stored() {
+    let app = App::start().await;
+    let caller = app.caller().keyed("k");
+    let body = an_endpoint_with("url", json!("https://sometimes.example/"));
+    app.dns().set("sometimes.example", Answer::ServFail);
+    let refused = caller.post(ENDPOINTS, body.clone()).await;
+    assert_eq!((refused.status, refused.header(REPLAYED)), (422, None), "{}", refused.text());
+    app.dns().set("sometimes.example", Answer::addresses(&["93.184.215.14"]));
+    assert_first(&caller.post(ENDPOINTS, body).await, 200);
+}
+
+#[tokio::test]
+async fn a_stored_refusal_has_at_most_four_kilobytes() {
+    let app = App::start().await;
+    let caller = app.caller().keyed("k");
+    let mut body = an_event();
+    for number in 0..300 {
+        body[format!("{number}{}", "\u{1}x".repeat(50))] = json!(1);
+    }
+    let first = caller.post(EVENTS, body.clone()).await;
+    assert_first(&first, 400);
+    assert!(first.body.len() <= 4096, "{} bytes", first.body.len());
+    assert_replay(&caller.post(EVENTS, body).await, &first);
 }
 
 #[tokio::test]

@@ -157,9 +157,11 @@ fn sample(code: ErrorCode) -> ServiceError {
         ErrorCode::Unprocessable => {
             ServiceError::unprocessable("event", "must be one that the endpoint is subscribed to")
         }
-        ErrorCode::SsrfBlocked => {
-            ServiceError::SsrfBlocked(TargetRefusal { host: text("localhost"), reason: RefusalReason::Loopback })
-        }
+        ErrorCode::SsrfBlocked => ServiceError::SsrfBlocked(TargetRefusal {
+            host: text("localhost"),
+            reason: RefusalReason::Loopback,
+            is_passing: false,
+        }),
         ErrorCode::RateLimited => ServiceError::RateLimited {
             bucket: RateBucket::Management,
             limit: limits::MANAGEMENT_REQUESTS_PER_MINUTE,

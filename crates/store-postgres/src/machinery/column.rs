@@ -67,6 +67,11 @@ pub fn parsed<T: FromStr>(row: &Row, column: &'static str) -> Result<T, PgError>
     get::<&str>(row, column)?.parse().map_err(|_| unexpected(column))
 }
 
+/// A column whose text is an id, or nothing.
+pub fn opt_parsed<T: FromStr>(row: &Row, column: &'static str) -> Result<Option<T>, PgError> {
+    get::<Option<&str>>(row, column)?.map(|text| text.parse().map_err(|_| unexpected(column))).transpose()
+}
+
 /// A column whose number encodes a variant.
 pub fn coded<T>(row: &Row, column: &'static str, from_code: impl Fn(i64) -> Option<T>) -> Result<T, PgError> {
     from_code(int(row, column)?).ok_or_else(|| unexpected(column))

@@ -17,6 +17,7 @@ const MIGRATIONS: &[(&str, &str)] = &[
     ("V4__ordering", include_str!("../../../../migrations/postgres/0004_ordering.sql")),
     ("V5__endpoint_health", include_str!("../../../../migrations/postgres/0005_endpoint_health.sql")),
     ("V6__removal", include_str!("../../../../migrations/postgres/0006_removal.sql")),
+    ("V7__keys", include_str!("../../../../migrations/postgres/0007_keys.sql")),
 ];
 
 /// The number of the newest migration.

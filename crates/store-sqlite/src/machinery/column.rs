@@ -12,6 +12,11 @@ pub fn parsed<T: FromStr>(row: &Row<'_>, column: &'static str) -> Result<T, rusq
     row.get_ref(column)?.as_str()?.parse().map_err(|_| unexpected(column))
 }
 
+/// A column that holds the text of an id, or nothing.
+pub fn opt_parsed<T: FromStr>(row: &Row<'_>, column: &'static str) -> Result<Option<T>, rusqlite::Error> {
+    row.get_ref(column)?.as_str_or_null()?.map(|text| text.parse().map_err(|_| unexpected(column))).transpose()
+}
+
 /// A column that holds the code of a variant.
 pub fn coded<T>(
     row: &Row<'_>,

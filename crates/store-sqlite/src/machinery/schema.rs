@@ -16,6 +16,7 @@ const MIGRATIONS: &[(&str, &str)] = &[
     ("V4__ordering", include_str!("../../../../migrations/sqlite/0004_ordering.sql")),
     ("V5__endpoint_health", include_str!("../../../../migrations/sqlite/0005_endpoint_health.sql")),
     ("V6__removal", include_str!("../../../../migrations/sqlite/0006_removal.sql")),
+    ("V7__keys", include_str!("../../../../migrations/sqlite/0007_keys.sql")),
 ];
 
 pub fn database_path(directory: &Path) -> PathBuf {

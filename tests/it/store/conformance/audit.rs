@@ -121,8 +121,12 @@ async fn a_refused_or_replayed_write_leaves_no_entry(at: Fixture) {
     assert_eq!(actions(&at).await, before);
     let scope = IdempotencyScope { tenant: at.tenant(), route: "DELETE /".to_owned() };
     let recording = || {
-        let request =
-            IdempotentRequest { scope: scope.clone(), key: OpaqueId::parse("k").unwrap(), body_hash: [0; 32] };
+        let request = IdempotentRequest {
+            scope: scope.clone(),
+            key: OpaqueId::parse("k").unwrap(),
+            body_hash: [0; 32],
+            api_key: None,
+        };
         let render = |(): &()| RecordedAnswer { status: 204, body: Bytes::new(), sealed: false };
         Some(Recording { request, render: Arc::new(render) })
     };

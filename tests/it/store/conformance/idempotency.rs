@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use postrider_domain::endpoint::{Endpoint, OpaqueId};
 use postrider_domain::event::EventReceipt;
+use postrider_domain::id::ApiKeyId;
 use postrider_domain::idempotency::{IdempotencyScope, IdempotentRequest, RecordedAnswer, Recording};
 use postrider_domain::limits;
 use postrider_store::{AcceptError, CreateEndpointError, EndpointLimits, NewEndpoint, Write, Written};
@@ -22,13 +23,14 @@ on_each_backend! {
     a_refused_endpoint_is_not_recorded,
     an_endpoint_is_created_once_per_idempotency_key,
     the_first_answer_without_effect_is_kept,
+    a_sealed_answer_goes_only_to_the_key_that_made_the_request,
     concurrent_requests_with_one_key_have_one_effect,
     answers_are_forgotten_in_bounded_steps_after_their_window,
 }
 
 fn request(at: &Fixture, key: &str, body_hash: u8) -> IdempotentRequest {
     let scope = IdempotencyScope { tenant: at.tenant(), route: "POST /v1/events".to_owned() };
-    IdempotentRequest { scope, key: OpaqueId::parse(key).unwrap(), body_hash: [body_hash; 32] }
+    IdempotentRequest { scope, key: OpaqueId::parse(key).unwrap(), body_hash: [body_hash; 32], api_key: None }
 }
 
 fn answer(body: &str) -> RecordedAnswer {
@@ -97,14 +99,41 @@ async fn an_answer_is_kept_for_exactly_twenty_four_hours(at: Fixture) {
     assert_eq!(publish(&at, request(&at, "k", 7)).await, Written::Replayed(second), "and begins a new window");
 }
 
+async fn a_sealed_answer_goes_only_to_the_key_that_made_the_request(at: Fixture) {
+    let by = |letter: u8, key: &str| {
+        let api_key = Some(ApiKeyId::from_letters([letter; 16]));
+        IdempotentRequest { api_key, ..request(&at, key, 1) }
+    };
+    let sealed = RecordedAnswer { sealed: true, ..answer("a secret") };
+    at.store().record_answer(by(b'a', "k"), sealed.clone()).await.unwrap();
+    let found = async |request: IdempotentRequest| at.store().find_answer(&request).await.unwrap();
+    assert_eq!(found(by(b'a', "k")).await, Some(Written::Replayed(sealed.clone())));
+    let nobody = request(&at, "k", 1);
+    for other in [by(b'b', "k"), nobody.clone()] {
+        assert_eq!(found(other.clone()).await, Some(Written::SealedForOther));
+        let recording = Some(Recording { request: other.clone(), render: Arc::new(|_: &Endpoint| answer("other")) });
+        let written = at.store().create_endpoint(Write { recording, ..write(at.tenant()) }, at.new_endpoint()).await;
+        assert!(matches!(written, Ok(Written::SealedForOther)), "{written:?}");
+        assert_eq!(at.store().record_answer(other, answer("other")).await.unwrap(), Written::SealedForOther);
+    }
+    assert_eq!(found(IdempotentRequest { body_hash: [2; 32], ..by(b'b', "k") }).await, Some(Written::KeyReused));
+    assert_eq!(found(by(b'a', "k")).await, Some(Written::Replayed(sealed.clone())));
+
+    at.store().record_answer(request(&at, "of-nobody", 1), sealed).await.unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!(found(request(&at, "of-nobody", 1)).await, Some(Written::SealedForOther), "nobody may see it");
+    at.store().record_answer(by(b'a', "open"), answer("no secret")).await.unwrap();
+    assert_eq!(found(by(b'b', "open")).await, Some(Written::Replayed(answer("no secret"))));
+}
+
 async fn an_answer_survives_a_restart(mut at: Fixture) {
     let sealed = RecordedAnswer { status: 503, body: Bytes::from_static(&[0, 159, 146, 150]), sealed: true };
-    at.store().record_answer(request(&at, "sealed", 1), sealed.clone()).await.unwrap();
+    let by_key = IdempotentRequest { api_key: Some(ApiKeyId::from_letters([b'a'; 16])), ..request(&at, "sealed", 1) };
+    at.store().record_answer(by_key.clone(), sealed.clone()).await.unwrap();
     let first = publish_once(&at, request(&at, "k", 1)).await;
     at.advance(Duration::from_secs(1));
     at.reopen().await;
     assert_eq!(publish(&at, request(&at, "k", 1)).await, Written::Replayed(first));
-    let found = at.store().find_answer(&request(&at, "sealed", 1)).await.unwrap();
+    let found = at.store().find_answer(&by_key).await.unwrap();
     assert_eq!(found, Some(Written::Replayed(sealed)));
 }
 
