@@ -5,6 +5,7 @@ pub mod adaptive_limit;
 pub mod attempt;
 pub mod audit;
 pub mod bounded_cache;
+pub mod caller;
 pub mod database_url;
 pub mod delivery;
 pub mod duration;
