@@ -5,6 +5,7 @@ use std::sync::Arc;
 use anyhow::{Context, bail};
 
 use crate::clock::SystemClock;
+use crate::config::Settings;
 use crate::server::admin::{self, AdminError, AdminRequest, AdminResponse, Listing};
 use crate::server::{Components, OpenedFor};
 use postrider_domain::limits;
@@ -13,16 +14,44 @@ use super::options::DataOptions;
 
 /// Sends the request to the server that holds the data directory. Without one, opens the store.
 pub async fn perform(data: &DataOptions, request: AdminRequest) -> anyhow::Result<AdminResponse> {
-    let settings = data.settings()?;
-    match admin::ask(&settings.admin_socket_path(), &request).await {
-        Ok(response) => return Ok(response),
-        Err(AdminError::NoServer) => {}
-        Err(error) => return Err(error).context("cannot send the request to the running server"),
+    let mut access = Access::new(data)?;
+    let response = access.perform(request).await;
+    access.close().await;
+    response
+}
+
+/// The way to a store for several requests. Opens the store at most once.
+pub struct Access {
+    settings: Settings,
+    /// The store, once no server was found.
+    opened: Option<Components>,
+}
+
+impl Access {
+    pub fn new(data: &DataOptions) -> anyhow::Result<Self> {
+        Ok(Self { settings: data.settings()?, opened: None })
     }
-    let components = Components::open(&settings, Arc::new(SystemClock), OpenedFor::Command).await?;
-    let response = admin::execute(&components.operator, request).await;
-    components.close().await;
-    Ok(response)
+
+    pub async fn perform(&mut self, request: AdminRequest) -> anyhow::Result<AdminResponse> {
+        if let Some(components) = &self.opened {
+            return Ok(admin::execute(&components.operator, request).await);
+        }
+        match admin::ask(&self.settings.admin_socket_path(), &request).await {
+            Ok(response) => return Ok(response),
+            Err(AdminError::NoServer) => {}
+            Err(error) => return Err(error).context("cannot send the request to the running server"),
+        }
+        let components = Components::open(&self.settings, Arc::new(SystemClock), OpenedFor::Command).await?;
+        let response = admin::execute(&components.operator, request).await;
+        self.opened = Some(components);
+        Ok(response)
+    }
+
+    pub async fn close(self) {
+        if let Some(components) = self.opened {
+            components.close().await;
+        }
+    }
 }
 
 /// Fetches all items page by page, or the newest `most` items.
@@ -34,14 +63,17 @@ pub async fn list<T>(
     items_of: impl Fn(AdminResponse) -> anyhow::Result<(Vec<T>, Option<String>)>,
 ) -> anyhow::Result<Vec<T>> {
     let (mut all, mut cursor) = (Vec::new(), None);
+    let mut access = Access::new(data)?;
     loop {
         let left = most.map_or(u32::MAX, |most| u32::try_from(most - all.len()).unwrap_or(u32::MAX));
         let limit = left.min(limits::PAGE_MAX);
-        let request = AdminRequest::List { what, workspace: workspace.clone(), limit, cursor };
-        let (items, next) = items_of(perform(data, request).await?)?;
+        let (since, until) = (None, None);
+        let request = AdminRequest::List { what, workspace: workspace.clone(), limit, cursor, since, until };
+        let (items, next) = items_of(access.perform(request).await?)?;
         all.extend(items);
         cursor = next;
         if cursor.is_none() || most.is_some_and(|most| all.len() >= most) {
+            access.close().await;
             return Ok(all);
         }
     }

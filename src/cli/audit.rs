@@ -1,10 +1,14 @@
 //! `postrider audit`: the audit log.
 
+use std::io::Write as _;
+
 use clap::{Args, Subcommand};
 
-use crate::server::admin::{AdminResponse, Listing};
+use crate::server::admin::{AdminRequest, AdminResponse, AuditListed, Listing, RefusalListed};
+use postrider_domain::limits;
+use postrider_domain::time::Timestamp;
 
-use super::admin::{list, unexpected};
+use super::admin::{Access, list, unexpected};
 use super::options::DataOptions;
 use super::output;
 use super::table::print_rows;
@@ -13,6 +17,8 @@ use super::table::print_rows;
 pub enum AuditCommand {
     /// Show the newest entries of the audit log.
     List(ListOptions),
+    /// Write the audit log to standard output as NDJSON, newest first: one entry a line.
+    Export(ExportOptions),
 }
 
 #[derive(Debug, Args)]
@@ -30,8 +36,30 @@ pub struct ListOptions {
     data: DataOptions,
 }
 
+#[derive(Debug, Args)]
+pub struct ExportOptions {
+    /// Only entries from this instant on, as in 2026-05-15T08:21:00Z.
+    #[arg(long, value_name = "TIME", value_parser = instant)]
+    since: Option<String>,
+    /// Only entries before this instant.
+    #[arg(long, value_name = "TIME", value_parser = instant)]
+    until: Option<String>,
+    /// Name or id of a workspace [default: all]
+    #[arg(long)]
+    workspace: Option<String>,
+    #[command(flatten)]
+    data: DataOptions,
+}
+
 pub async fn run(command: AuditCommand) -> anyhow::Result<()> {
-    let AuditCommand::List(ListOptions { workspace, limit, json, data }) = command;
+    match command {
+        AuditCommand::List(options) => show(options).await,
+        AuditCommand::Export(options) => export(options).await,
+    }
+}
+
+async fn show(options: ListOptions) -> anyhow::Result<()> {
+    let ListOptions { workspace, limit, json, data } = options;
     let most = usize::try_from(limit)?;
     let entries = list(&data, Listing::Audit, workspace, Some(most), |response| match response {
         AdminResponse::Audit { items, next } => Ok((items, next)),
@@ -39,15 +67,99 @@ pub async fn run(command: AuditCommand) -> anyhow::Result<()> {
     })
     .await?;
     if json {
-        return Ok(output::json(serde_json::to_string(&entries)?)?);
+        return Ok(output::json(terminal_safe(&serde_json::to_string(&entries)?))?);
     }
     print_rows(
-        &["when", "who", "mode", "what", "on", "workspace", "request"],
+        &["when", "who", "from", "mode", "what", "on", "workspace", "request", "details"],
         entries.into_iter().map(|entry| {
-            let who = entry.api_key_id.unwrap_or_else(|| "command line".to_owned());
-            let request = entry.request_id.unwrap_or_default();
-            [entry.created_at, who, entry.mode, entry.action, entry.resource_id, entry.workspace_id, request]
+            let details = details_of(&entry);
+            let who = entry.api_key_id.unwrap_or_else(|| entry.actor.replace('_', " "));
+            let [from, on, workspace, request] =
+                [entry.address, entry.resource_id, entry.workspace_id, entry.request_id].map(Option::unwrap_or_default);
+            [entry.created_at, who, from, entry.mode, entry.action, on, workspace, request, details]
         }),
     )?;
     Ok(())
+}
+
+/// The names of the fields that a write changed, or why and how often requests were refused.
+fn details_of(entry: &AuditListed) -> String {
+    match &entry.refusal {
+        Some(RefusalListed { reason, route, count }) => {
+            format!("{count} × {reason}{}", route.as_deref().map(|route| format!(" at {route}")).unwrap_or_default())
+        }
+        None => entry.changes.iter().map(|change| change.field.as_str()).collect::<Vec<_>>().join(","),
+    }
+}
+
+/// Streams page by page. Entries that are added meanwhile are newer than the first line and are left out.
+async fn export(options: ExportOptions) -> anyhow::Result<()> {
+    let ExportOptions { since, until, workspace, data } = options;
+    let mut access = Access::new(&data)?;
+    let mut cursor = None;
+    loop {
+        let request = AdminRequest::List {
+            what: Listing::Audit,
+            workspace: workspace.clone(),
+            limit: limits::PAGE_MAX,
+            cursor,
+            since: since.clone(),
+            until: until.clone(),
+        };
+        let (entries, next) = match access.perform(request).await? {
+            AdminResponse::Audit { items, next } => (items, next),
+            other => unexpected(other)?,
+        };
+        let mut page = String::new();
+        for entry in &entries {
+            page.push_str(&terminal_safe(&serde_json::to_string(entry)?));
+            page.push('\n');
+        }
+        let mut output = std::io::stdout().lock();
+        match output.write_all(page.as_bytes()).and_then(|()| output.flush()) {
+            // The reader has seen enough, as in `| head`.
+            Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => break,
+            written => written?,
+        }
+        cursor = next;
+        if cursor.is_none() {
+            break;
+        }
+    }
+    access.close().await;
+    Ok(())
+}
+
+/// Escapes the characters that JSON allows in a string and that a terminal obeys or displays in another order: control
+/// characters, line separators, and marks of direction.
+fn terminal_safe(json: &str) -> String {
+    let mut safe = String::with_capacity(json.len());
+    for character in json.chars() {
+        match character {
+            '\u{7f}'..='\u{9f}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => {
+                safe.push_str(&format!("\\u{:04x}", u32::from(character)));
+            }
+            other => safe.push(other),
+        }
+    }
+    safe
+}
+
+fn instant(text: &str) -> Result<String, String> {
+    Timestamp::parse(text).map(|at| at.to_string()).map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    #[test]
+    fn json_for_a_terminal_has_no_control_character() {
+        let name = "a\u{1b}[31m\u{9b}31m\u{7f}\u{202e}\u{2066}\u{2028}é\"";
+        let text = terminal_safe(&json!({ "name": name }).to_string());
+        assert!(text.chars().all(|c| !c.is_control() && !"\u{202e}\u{2066}\u{2028}".contains(c)), "{text:?}");
+        assert_eq!(serde_json::from_str::<Value>(&text).unwrap(), json!({ "name": name }));
+    }
 }

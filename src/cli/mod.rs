@@ -52,7 +52,7 @@ enum Command {
     /// List the workspaces.
     #[command(subcommand)]
     Workspaces(workspaces::WorkspacesCommand),
-    /// Show the audit log.
+    /// Show or export the audit log.
     #[command(subcommand)]
     Audit(audit::AuditCommand),
     /// Copy the whole store between SQLite and PostgreSQL.

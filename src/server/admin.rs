@@ -14,12 +14,13 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use postrider_domain::access::{ApiKey, ApiKeyName, Mode, Scope, Scopes};
-use postrider_domain::audit::{Actor, AuditEntry};
+use postrider_domain::audit::{Actor, AuditEntry, AuditFilter};
+use postrider_domain::audit_change::Changes;
 use postrider_domain::error_chain::Chain;
 use postrider_domain::id::ApiKeyId;
 use postrider_domain::limits;
 use postrider_domain::page::{Page, PageRequest, encode_cursor};
-use postrider_domain::time::Day;
+use postrider_domain::time::{Day, Timestamp};
 use postrider_domain::workspace::{Workspace, WorkspaceName};
 use postrider_service::{CreateApiKey, Operator, ServiceError};
 
@@ -38,6 +39,12 @@ pub enum AdminRequest {
         workspace: Option<String>,
         limit: u32,
         cursor: Option<String>,
+        /// Only entries of the audit log from this instant on.
+        #[serde(default)]
+        since: Option<String>,
+        /// Only entries of the audit log before this instant.
+        #[serde(default)]
+        until: Option<String>,
     },
 }
 
@@ -107,14 +114,28 @@ pub struct WorkspaceListed {
 #[serde(rename_all = "camelCase")]
 pub struct AuditListed {
     pub id: String,
-    pub workspace_id: String,
+    /// `None` when a key was refused that is of no workspace.
+    pub workspace_id: Option<String>,
     pub action: String,
-    pub resource_id: String,
-    /// The id of the API key; `None` for the command line.
+    pub resource_id: Option<String>,
+    /// `api_key`, `command_line`, or `unknown` for a caller whose key is unknown.
+    pub actor: String,
+    /// The id of the API key, if the actor is one.
     pub api_key_id: Option<String>,
     pub mode: String,
     pub request_id: Option<String>,
+    pub address: Option<String>,
+    pub changes: Changes,
+    pub refusal: Option<RefusalListed>,
     pub created_at: String,
+}
+
+/// The refused requests that an entry stands for.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct RefusalListed {
+    pub reason: String,
+    pub route: Option<String>,
+    pub count: u32,
 }
 
 impl From<ApiKey> for KeyListed {
@@ -147,15 +168,25 @@ impl From<AuditEntry> for AuditListed {
     fn from(entry: AuditEntry) -> Self {
         Self {
             id: entry.id.to_string(),
-            workspace_id: entry.workspace_id.to_string(),
+            workspace_id: entry.workspace_id.map(|id| id.to_string()),
             action: entry.action.as_str().to_owned(),
-            resource_id: entry.resource_id,
-            api_key_id: match entry.author.actor {
-                Actor::ApiKey(id) => Some(id.to_string()),
-                Actor::CommandLine => None,
-            },
+            resource_id: Some(entry.resource_id).filter(|id| !id.is_empty()),
+            actor: match entry.author.actor {
+                Actor::ApiKey(_) => "api_key",
+                Actor::CommandLine => "command_line",
+                Actor::Unknown => "unknown",
+            }
+            .to_owned(),
+            api_key_id: entry.author.actor.api_key().map(|id| id.to_string()),
             mode: entry.author.mode.as_str().to_owned(),
             request_id: entry.author.request_id.map(|id| id.to_string()),
+            address: entry.author.address.map(|address| address.0.to_string()),
+            changes: entry.changes,
+            refusal: entry.refusal.map(|refusal| RefusalListed {
+                reason: refusal.reason.as_str().to_owned(),
+                route: refusal.route,
+                count: refusal.count,
+            }),
             created_at: entry.id.created_at().to_string(),
         }
     }
@@ -177,8 +208,11 @@ pub async fn execute(operator: &Operator, request: AdminRequest) -> AdminRespons
     let outcome = match request {
         AdminRequest::CreateKey(create) => create_key(operator, create).await,
         AdminRequest::RevokeKey { id } => revoke_key(operator, &id).await,
-        AdminRequest::List { what, workspace, limit, cursor } => {
-            list(operator, what, workspace.as_deref(), &limit.to_string(), cursor.as_deref()).await
+        AdminRequest::List { what, workspace, limit, cursor, since, until } => {
+            match list_parameters(limit, cursor.as_deref(), since.as_deref(), until.as_deref()) {
+                Ok((filter, page)) => list(operator, what, workspace.as_deref(), filter, page).await,
+                Err(message) => Err(message),
+            }
         }
     };
     outcome.unwrap_or_else(|message| AdminResponse::Refused { message })
@@ -210,14 +244,27 @@ async fn revoke_key(operator: &Operator, id: &str) -> Result<AdminResponse, Stri
     Ok(AdminResponse::KeyRevoked { id: id.to_string() })
 }
 
+fn list_parameters(
+    limit: u32,
+    cursor: Option<&str>,
+    since: Option<&str>,
+    until: Option<&str>,
+) -> Result<(AuditFilter, PageRequest), String> {
+    let instant =
+        |name, text: Option<&str>| text.map(Timestamp::parse).transpose().map_err(|error| format!("{name} {error}"));
+    let filter =
+        AuditFilter { since: instant("since", since)?, until: instant("until", until)?, ..AuditFilter::default() };
+    let page = PageRequest::parse(Some(&limit.to_string()), cursor).map_err(with_causes)?;
+    Ok((filter, page))
+}
+
 async fn list(
     operator: &Operator,
     what: Listing,
     workspace: Option<&str>,
-    limit: &str,
-    cursor: Option<&str>,
+    filter: AuditFilter,
+    page: PageRequest,
 ) -> Result<AdminResponse, String> {
-    let page = PageRequest::parse(Some(limit), cursor).map_err(with_causes)?;
     let failed = |error| match error {
         ServiceError::NotFound => format!("there is no workspace {:?}", workspace.unwrap_or_default()),
         other => with_causes(other),
@@ -232,7 +279,7 @@ async fn list(
             AdminResponse::Workspaces { items, next }
         }
         Listing::Audit => {
-            let (items, next) = shown(operator.list_audit(workspace, page).await.map_err(failed)?);
+            let (items, next) = shown(operator.list_audit(workspace, filter, page).await.map_err(failed)?);
             AdminResponse::Audit { items, next }
         }
     })

@@ -6,12 +6,31 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use axum::serve::Listener;
+use axum::extract::connect_info::Connected;
+use axum::extract::{ConnectInfo, Request};
+use axum::serve::{IncomingStream, Listener};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
+use postrider_domain::caller::CallerAddress;
 use postrider_domain::error_chain::Chain;
+
+/// The peer of a connection.
+#[derive(Clone, Copy, Debug)]
+pub struct Peer(SocketAddr);
+
+impl Connected<IncomingStream<'_, CuttableListener>> for Peer {
+    fn connect_info(stream: IncomingStream<'_, CuttableListener>) -> Self {
+        Self(*stream.remote_addr())
+    }
+}
+
+/// Names the peer of the connection as the caller of a request.
+pub async fn name_caller(ConnectInfo(Peer(peer)): ConnectInfo<Peer>, mut request: Request) -> Request {
+    request.extensions_mut().insert(CallerAddress(peer.ip().to_canonical()));
+    request
+}
 
 /// Accepts connections whose reads and writes fail once `cut` is cancelled.
 pub struct CuttableListener {

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::middleware::map_request;
 use futures_util::future::join_all;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -34,7 +35,7 @@ pub use error::StartError;
 pub use key_file::KeyFileError;
 pub use operator_webhook::OperatorWebhookError;
 
-use connection::CuttableListener;
+use connection::{CuttableListener, Peer, name_caller};
 
 /// A running server.
 pub struct Server {
@@ -45,6 +46,8 @@ pub struct Server {
     /// Closes the connections of requests that are still running.
     cut_requests: CancellationToken,
     listeners: Vec<JoinHandle<()>>,
+    /// Writes refused requests to the audit log. Runs until it is aborted.
+    refusals: JoinHandle<()>,
     stop_grace: Duration,
 }
 
@@ -83,6 +86,10 @@ impl Server {
         let stop_listening = CancellationToken::new();
         let admin = admin::listen(&settings.admin_socket_path(), components.operator.clone(), stop_listening.clone())?;
         let engine = components.start_engine(settings);
+        let refusals = tokio::spawn({
+            let service = Arc::clone(&components.service);
+            async move { service.keep_writing_refusals().await }
+        });
         let cut_requests = CancellationToken::new();
         let listener = CuttableListener { listener, cut: cut_requests.clone() };
         let http = tokio::spawn(serve_http(listener, router, stop_listening.clone()));
@@ -102,6 +109,7 @@ impl Server {
             stop_listening,
             cut_requests,
             listeners,
+            refusals,
             stop_grace: settings.stop_grace,
         })
     }
@@ -135,6 +143,8 @@ impl Server {
             }
         };
         tokio::join!(requests, self.engine.stop(self.stop_grace));
+        self.refusals.abort();
+        self.components.service.write_last_refusals().await;
         self.components.close().await;
         tracing::info!("stopped");
     }
@@ -149,7 +159,8 @@ pub fn openapi_of_built_in() -> Result<serde_json::Value, CatalogueError> {
 }
 
 async fn serve_http(listener: CuttableListener, router: axum::Router, stop: CancellationToken) {
-    let served = axum::serve(listener, router).with_graceful_shutdown(async move { stop.cancelled().await }).await;
+    let service = router.layer(map_request(name_caller)).into_make_service_with_connect_info::<Peer>();
+    let served = axum::serve(listener, service).with_graceful_shutdown(async move { stop.cancelled().await }).await;
     if let Err(error) = served {
         tracing::error!(error = %Chain(&error), "the listener of the API failed");
     }

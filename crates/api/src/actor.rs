@@ -10,6 +10,7 @@ use postrider_domain::id::ApiKeyId;
 pub enum ActorView {
     ApiKey { id: ApiKeyId },
     CommandLine,
+    Unknown,
 }
 
 impl From<Actor> for ActorView {
@@ -17,6 +18,7 @@ impl From<Actor> for ActorView {
         match actor {
             Actor::ApiKey(id) => Self::ApiKey { id },
             Actor::CommandLine => Self::CommandLine,
+            Actor::Unknown => Self::Unknown,
         }
     }
 }

@@ -1,9 +1,12 @@
 //! `/v1/audit-log`.
 
+use std::net::IpAddr;
+
 use axum::response::Response;
 use serde::Serialize;
 
-use postrider_domain::audit::{AuditAction, AuditEntry, AuditFilter};
+use postrider_domain::audit::{AuditAction, AuditEntry, AuditFilter, Refusal};
+use postrider_domain::audit_change::Changes;
 use postrider_domain::event_type::Catalogue;
 use postrider_domain::id::{AuditId, RequestId};
 use postrider_domain::time::Timestamp;
@@ -30,7 +33,23 @@ struct AuditView<'e> {
     actor: ActorView,
     mode: &'static str,
     request_id: Option<RequestId>,
+    address: Option<IpAddr>,
+    changes: &'e Changes,
+    refusal: Option<RefusalView<'e>>,
     created_at: Timestamp,
+}
+
+#[derive(Serialize)]
+struct RefusalView<'e> {
+    reason: &'static str,
+    route: Option<&'e str>,
+    count: u32,
+}
+
+impl<'e> RefusalView<'e> {
+    fn new(refusal: &'e Refusal) -> Self {
+        Self { reason: refusal.reason.as_str(), route: refusal.route.as_deref(), count: refusal.count }
+    }
 }
 
 impl<'e> AuditView<'e> {
@@ -42,6 +61,9 @@ impl<'e> AuditView<'e> {
             actor: entry.author.actor.into(),
             mode: entry.author.mode.as_str(),
             request_id: entry.author.request_id,
+            address: entry.author.address.map(|address| address.0),
+            changes: &entry.changes,
+            refusal: entry.refusal.as_ref().map(RefusalView::new),
             created_at: entry.id.created_at(),
         }
     }
@@ -56,6 +78,8 @@ async fn index(call: Call) -> Result<Response, Failure> {
             AuditAction::parse(text).ok_or_else(|| format!("must be one of {actions}"))
         }),
         resource_id: query.optional("resourceId", |text| Ok::<_, String>(text.to_owned())),
+        since: query.optional("since", Timestamp::parse),
+        until: query.optional("until", Timestamp::parse),
     };
     query.finish()?;
     let page = call.service().list_audit(&call.principal, filter, page).await?;

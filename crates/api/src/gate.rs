@@ -10,13 +10,13 @@ use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::Response;
 use http::header::{ALLOW, AUTHORIZATION, CACHE_CONTROL};
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
-use postrider_domain::access::Principal;
+use postrider_domain::caller::CallerAddress;
 use postrider_domain::event::API_VERSION;
 use postrider_domain::id::RequestId;
 use postrider_domain::rate_limit::RateBucket;
-use postrider_service::ServiceError;
+use postrider_service::{Origin, ServiceError};
 
 use super::access::Access;
 use super::app::App;
@@ -27,21 +27,25 @@ use super::rate_limit::CountedRate;
 #[derive(Clone)]
 pub struct RouteGate {
     pub app: Arc<App>,
+    /// Method and path pattern, for the audit log.
+    pub route: Arc<str>,
     pub access: Access,
     pub bucket: RateBucket,
 }
 
-/// Admits a request to its handler, with its [`Principal`] in the extensions.
+/// Admits a request to its handler, with its [`Principal`](postrider_domain::access::Principal) in the extensions.
 ///
 /// # Errors
 /// Without a valid key, above the rate limit, with another API version, or without the scope.
 pub async fn admit(State(gate): State<RouteGate>, mut request: Request, next: Next) -> Result<Response, Failure> {
-    let RouteGate { app, access, bucket } = gate;
+    let RouteGate { app, route, access, bucket } = gate;
     if access == Access::Public {
         return Ok(next.run(request).await);
     }
-    let (request_id, counted) = (request.extensions().get().copied(), request.extensions().get::<CountedRate>());
-    let principal = app.service.authenticate(bearer(request.headers())?).await?;
+    let (extensions, counted) = (request.extensions(), request.extensions().get::<CountedRate>());
+    let address = extensions.get::<CallerAddress>().copied();
+    let origin = Origin { request_id: extensions.get().copied(), address, route: &route };
+    let principal = app.service.authenticate(bearer(request.headers()), origin).await?;
     if let Some(outcome) = app.service.count_request(&principal, bucket) {
         let (Ok(rate) | Err(rate)) = outcome;
         if let Some(counted) = counted {
@@ -52,9 +56,17 @@ pub async fn admit(State(gate): State<RouteGate>, mut request: Request, next: Ne
         }
     }
     check_version(&app, request.headers())?;
-    access.check(&principal)?;
-    request.extensions_mut().insert(Principal { request_id, ..principal });
-    Ok(next.run(request).await)
+    if let Err(missing) = access.check(&principal) {
+        app.service.note_scope_missing(&principal, &route);
+        return Err(missing.into());
+    }
+    request.extensions_mut().insert(principal.clone());
+    let response = next.run(request).await;
+    // The handler refuses a key that would grant a scope that it lacks.
+    if response.status() == StatusCode::FORBIDDEN {
+        app.service.note_scope_missing(&principal, &route);
+    }
+    Ok(response)
 }
 
 /// Gives the request its id, and the answer the headers that every answer carries. Renders the error if there is one.
@@ -84,13 +96,9 @@ pub async fn finish(State(app): State<Arc<App>>, mut request: Request, next: Nex
     response
 }
 
-fn bearer(headers: &HeaderMap) -> Result<&str, ServiceError> {
-    let header = headers.get(AUTHORIZATION).ok_or(ServiceError::InvalidToken)?;
-    let text = header.to_str().map_err(|_| ServiceError::InvalidToken)?;
-    match text.split_once(' ') {
-        Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => Ok(token.trim()),
-        _ => Err(ServiceError::InvalidToken),
-    }
+fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let (scheme, token) = headers.get(AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then_some(token.trim())
 }
 
 fn check_version(app: &App, headers: &HeaderMap) -> Result<(), ServiceError> {

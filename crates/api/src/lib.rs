@@ -55,7 +55,8 @@ pub fn router(service: Arc<Service>, public_url: &str, document: &Value) -> Rout
     let app = App::new(service, public_url);
     for route in routes(app.service.catalogue()) {
         let path = route.full_path();
-        let gate = RouteGate { app: Arc::clone(&app), access: route.access, bucket: route.bucket };
+        let named = format!("{} {path}", route.method).into();
+        let gate = RouteGate { app: Arc::clone(&app), route: named, access: route.access, bucket: route.bucket };
         router = router.route(&path, route.handler.route_layer(from_fn_with_state(gate, gate::admit)));
     }
     router

@@ -4,6 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use super::audit::{Actor, Author};
+use super::caller::CallerAddress;
 use super::id::{ApiKeyId, RequestId, RowKey, WorkspaceId};
 use super::limits;
 pub use super::mode::Mode;
@@ -143,6 +144,8 @@ pub struct Principal {
     pub scopes: Scopes,
     /// The request that the caller made.
     pub request_id: Option<RequestId>,
+    /// Where the request came from.
+    pub address: Option<CallerAddress>,
 }
 
 /// The caller has none of the scopes, any one of which is enough.
@@ -183,7 +186,7 @@ impl Principal {
     }
 
     pub const fn author(&self) -> Author {
-        Author { actor: self.actor, mode: self.tenant.mode, request_id: self.request_id }
+        Author { actor: self.actor, mode: self.tenant.mode, request_id: self.request_id, address: self.address }
     }
 }
 
@@ -251,6 +254,7 @@ mod tests {
             workspace_id: WorkspaceId::from_letters([b'a'; 16]),
             scopes: Scopes::of(scopes),
             request_id: None,
+            address: None,
         }
     }
 

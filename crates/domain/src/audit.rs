@@ -1,14 +1,20 @@
-//! The audit log: who wrote what, when, by which request. One row per write. Rows are never changed.
+//! The audit log: who wrote what, when, from where, by which request, and which requests were refused for their key.
+//! One row per write. Rows are never changed.
 
+use super::audit_change::Changes;
+use super::caller::CallerAddress;
 use super::id::{ApiKeyId, AuditId, RequestId, WorkspaceId};
 use super::mode::Mode;
+use super::time::Timestamp;
 
 /// Who made a write.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Actor {
     ApiKey(ApiKeyId),
     /// An operator at the machine. No key is needed there.
     CommandLine,
+    /// A caller whose key is missing or unknown. It can write nothing; only refusals name it.
+    Unknown,
 }
 
 impl Actor {
@@ -16,24 +22,27 @@ impl Actor {
     pub const fn api_key(self) -> Option<ApiKeyId> {
         match self {
             Self::ApiKey(id) => Some(id),
-            Self::CommandLine => None,
+            Self::CommandLine | Self::Unknown => None,
         }
     }
 }
 
-/// Who made a write, in which mode, by which request: common to all writes of one request.
+/// Who made a write, in which mode, by which request, from where: common to all writes of one request.
 #[derive(Clone, Copy, Debug)]
 pub struct Author {
     pub actor: Actor,
     pub mode: Mode,
     pub request_id: Option<RequestId>,
+    /// `None` for the command line.
+    pub address: Option<CallerAddress>,
 }
 
 impl Author {
-    pub const COMMAND_LINE: Self = Self { actor: Actor::CommandLine, mode: Mode::Live, request_id: None };
+    pub const COMMAND_LINE: Self =
+        Self { actor: Actor::CommandLine, mode: Mode::Live, request_id: None, address: None };
 }
 
-/// What was done. Publishing is not listed: the event log records it.
+/// What was done, or refused. Publishing is not listed: the event log records it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AuditAction {
     WorkspaceCreated,
@@ -50,10 +59,14 @@ pub enum AuditAction {
     DeliverySkipped,
     ReplayStarted,
     ReplayStopped,
+    /// A request was refused for its key.
+    ApiKeyRefused,
+    /// A request was refused because its key lacks a scope.
+    ApiKeyScopeMissing,
 }
 
 impl AuditAction {
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 16] = [
         Self::WorkspaceCreated,
         Self::WorkspaceUpdated,
         Self::WorkspaceDeleted,
@@ -68,6 +81,8 @@ impl AuditAction {
         Self::DeliverySkipped,
         Self::ReplayStarted,
         Self::ReplayStopped,
+        Self::ApiKeyRefused,
+        Self::ApiKeyScopeMissing,
     ];
 
     /// The name on the wire and in the store.
@@ -87,6 +102,8 @@ impl AuditAction {
             Self::DeliverySkipped => "delivery.skipped",
             Self::ReplayStarted => "replay.started",
             Self::ReplayStopped => "replay.stopped",
+            Self::ApiKeyRefused => "api_key.refused",
+            Self::ApiKeyScopeMissing => "api_key.scope_missing",
         }
     }
 
@@ -99,11 +116,59 @@ impl AuditAction {
 #[derive(Clone, Debug)]
 pub struct AuditEntry {
     pub id: AuditId,
-    /// The workspace that was written to. An operator's key belongs to another workspace.
-    pub workspace_id: WorkspaceId,
+    /// The workspace that was written to. An operator's key belongs to another workspace. `None` when a request was
+    /// refused whose key is of no workspace.
+    pub workspace_id: Option<WorkspaceId>,
     pub author: Author,
     pub action: AuditAction,
+    /// Empty when a key was refused that the store does not know.
     pub resource_id: String,
+    pub changes: Changes,
+    /// Set when the entry records refused requests instead of a write.
+    pub refusal: Option<Refusal>,
+}
+
+/// Refused requests that share an entry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    pub reason: KeyRefusal,
+    /// Method and path pattern, like `GET /v1/webhook-endpoints/{endpointId}`. `None` for refusals of several routes.
+    pub route: Option<String>,
+    /// How many requests.
+    pub count: u32,
+}
+
+/// Why the key of a request was refused. The names are those of the error codes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum KeyRefusal {
+    InvalidToken,
+    KeyRevoked,
+    KeyExpired,
+    ScopeMissing,
+}
+
+impl KeyRefusal {
+    pub const ALL: [Self; 4] = [Self::InvalidToken, Self::KeyRevoked, Self::KeyExpired, Self::ScopeMissing];
+
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::InvalidToken => "invalid_token",
+            Self::KeyRevoked => "key_revoked",
+            Self::KeyExpired => "key_expired",
+            Self::ScopeMissing => "scope_missing",
+        }
+    }
+
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|reason| reason.as_str() == text)
+    }
+
+    pub const fn action(self) -> AuditAction {
+        match self {
+            Self::InvalidToken | Self::KeyRevoked | Self::KeyExpired => AuditAction::ApiKeyRefused,
+            Self::ScopeMissing => AuditAction::ApiKeyScopeMissing,
+        }
+    }
 }
 
 /// Selects entries. An empty filter selects all.
@@ -111,6 +176,10 @@ pub struct AuditEntry {
 pub struct AuditFilter {
     pub action: Option<AuditAction>,
     pub resource_id: Option<String>,
+    /// Entries from this instant on.
+    pub since: Option<Timestamp>,
+    /// Entries before this instant.
+    pub until: Option<Timestamp>,
 }
 
 #[cfg(test)]
@@ -123,5 +192,13 @@ mod tests {
             assert_eq!(AuditAction::parse(action.as_str()), Some(action));
         }
         assert_eq!(AuditAction::parse("endpoint.admired"), None);
+    }
+
+    #[test]
+    fn every_reason_parses_back_from_its_name() {
+        for reason in KeyRefusal::ALL {
+            assert_eq!(KeyRefusal::parse(reason.as_str()), Some(reason));
+        }
+        assert_eq!(KeyRefusal::parse("bored"), None);
     }
 }

@@ -4,6 +4,7 @@ pub mod access;
 pub mod adaptive_limit;
 pub mod attempt;
 pub mod audit;
+pub mod audit_change;
 pub mod bounded_cache;
 pub mod caller;
 pub mod database_url;

@@ -195,12 +195,22 @@ pub const DISABLE_WARNING_AGE: Duration = Duration::from_secs(4 * 24 * 3600);
 /// The shortest break for an endpoint with consecutive failures, before it is paused.
 pub const SLOW_DOWN: Duration = Duration::from_secs(1);
 
+// Audit log
+
+/// Bytes of one value in an audit entry, as JSON: a URL of the longest kind. An entry of an endpoint has two dozen
+/// values, most of them short.
+pub const AUDIT_VALUE_BYTES: usize = 4 * 1024;
+/// Kinds of refused requests that get an entry of their own in a minute, of each process. Strangers cause them: this
+/// many take some 20 MB a day at most, and retention removes them.
+pub const REFUSALS_PER_MINUTE: usize = 60;
+
 // Admin socket and command line
 
 /// Bytes of a request at the admin socket: far above the longest kind.
 pub const ADMIN_REQUEST_BYTES: u64 = 64 * 1024;
-/// Bytes of an answer of the admin socket: the longest page has 200 keys of at most 2 KB.
-pub const ADMIN_ANSWER_BYTES: u64 = 1024 * 1024;
+/// Bytes of an answer of the admin socket: the longest page has 200 audit entries. One of an endpoint may take 32 KB:
+/// its events and its URL at the limit of a value, before and after, and sixteen headers.
+pub const ADMIN_ANSWER_BYTES: u64 = 8 * 1024 * 1024;
 /// Time for one exchange at the admin socket.
 pub const ADMIN_DEADLINE: Duration = Duration::from_secs(30);
 /// Bytes of the path of a Unix socket (Linux: 108 with the closing NUL).

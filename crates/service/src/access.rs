@@ -3,33 +3,57 @@
 use std::sync::Arc;
 
 use postrider_domain::access::{ApiKey, ApiKeyHash, Mode, Principal};
-use postrider_domain::audit::Actor;
+use postrider_domain::audit::{Actor, KeyRefusal};
+use postrider_domain::caller::CallerAddress;
+use postrider_domain::id::RequestId;
 use postrider_domain::tenant::Tenant;
 use postrider_domain::time::Timestamp;
 
 use crate::error::ServiceError;
 use crate::service::Service;
 
+/// Where a request comes from, and what for: what is known before its key.
+#[derive(Clone, Copy, Debug)]
+pub struct Origin<'r> {
+    pub request_id: Option<RequestId>,
+    pub address: Option<CallerAddress>,
+    /// Method and path pattern.
+    pub route: &'r str,
+}
+
 impl Service {
-    /// The principal of an API key.
+    /// The principal of an API key. `None` stands for a request without one.
     ///
     /// # Errors
-    /// When the key is unknown, revoked or expired.
-    pub async fn authenticate(&self, api_key: &str) -> Result<Principal, ServiceError> {
+    /// When the key is missing, unknown, revoked or expired. The audit log records it.
+    pub async fn authenticate(&self, api_key: Option<&str>, origin: Origin<'_>) -> Result<Principal, ServiceError> {
         let now = self.clock.now();
-        let key = self.find_api_key(api_key, now).await?.ok_or(ServiceError::InvalidToken)?;
+        let found = match api_key {
+            Some(api_key) => self.find_api_key(api_key, now).await?,
+            None => None,
+        };
+        let Some(key) = found else {
+            self.note_key_refused(None, &origin, KeyRefusal::InvalidToken);
+            return Err(ServiceError::InvalidToken);
+        };
+        let refused = |reason, error| {
+            let known = (key.workspace_key, Actor::ApiKey(key.id), key.mode);
+            self.note_key_refused(Some(known), &origin, reason);
+            Err(error)
+        };
         if key.revoked_at.is_some() {
-            return Err(ServiceError::KeyRevoked);
+            return refused(KeyRefusal::KeyRevoked, ServiceError::KeyRevoked);
         }
         if key.expires_at.is_some_and(|at| now >= at) {
-            return Err(ServiceError::KeyExpired);
+            return refused(KeyRefusal::KeyExpired, ServiceError::KeyExpired);
         }
         Ok(Principal {
             actor: Actor::ApiKey(key.id),
             tenant: Tenant { workspace: key.workspace_key, mode: key.mode },
             workspace_id: key.workspace_id,
             scopes: key.scopes,
-            request_id: None,
+            request_id: origin.request_id,
+            address: origin.address,
         })
     }
 

@@ -29,11 +29,13 @@ mod principal_write;
 mod rate_limit;
 mod rate_limiter;
 mod readiness;
+mod refusal_log;
 mod replay;
 mod service;
 mod violation_log;
 mod workspace;
 
+pub use access::Origin;
 pub use api_key::{CreateApiKey, CreatedApiKey};
 pub use blocking::run_blocking;
 pub use catalogue::{AdoptError, adopt_catalogue, stored_catalogue};

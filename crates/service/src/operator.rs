@@ -90,10 +90,11 @@ impl Operator {
     pub async fn list_audit(
         &self,
         workspace: Option<&str>,
+        filter: AuditFilter,
         page: PageRequest,
     ) -> Result<Page<AuditEntry>, ServiceError> {
         let workspace_key = self.workspace_key(workspace).await?;
-        Ok(self.store.list_audit(workspace_key, AuditFilter::default(), page).await?)
+        Ok(self.store.list_audit(workspace_key, filter, page).await?)
     }
 
     async fn workspace_key(&self, name_or_id: Option<&str>) -> Result<Option<RowKey>, ServiceError> {

@@ -14,6 +14,7 @@ use postrider_store::{EndpointLimits, ServiceStore, Store};
 
 use crate::key_cache::KeyCache;
 use crate::rate_limiter::RateLimiter;
+use crate::refusal_log::RefusalLog;
 use crate::violation_log::ViolationLog;
 
 /// What a [`Service`] is made of.
@@ -40,6 +41,7 @@ pub struct Service {
     pub(crate) api_key_hash: MacKey,
     pub(crate) keys: KeyCache,
     pub(crate) rates: RateLimiter,
+    pub(crate) refusals: RefusalLog,
     pub(crate) violations: ViolationLog,
     /// The idempotency keys of the writes that this process is working on.
     pub(crate) in_flight: Mutex<HashSet<(IdempotencyScope, OpaqueId)>>,
@@ -59,6 +61,7 @@ impl Service {
             endpoint_limits,
             keys: KeyCache::default(),
             rates: RateLimiter::new(rate_limits),
+            refusals: RefusalLog::default(),
             violations: ViolationLog::default(),
             in_flight: Mutex::default(),
         }

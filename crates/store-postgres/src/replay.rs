@@ -18,6 +18,7 @@ use postrider_domain::page::{Page, PageRequest};
 use postrider_domain::replay::{Replay, ReplayCount, ReplayRange, ReplayStatus};
 use postrider_domain::tenant::Tenant;
 use postrider_store::column::{mode_code, mode_from_code};
+use postrider_store::log::changes;
 use postrider_store::publish::delivery::NewDelivery;
 use postrider_store::publish::requeue::Requeue;
 use postrider_store::replay::{
@@ -87,9 +88,10 @@ impl Replays for PostgresStore {
         self.write_once(
             recording,
             effect!(|tx| async move {
-                if find(tx, tx.tag, tenant, endpoint_id, id).await?.is_some() {
+                if let Some(replay) = find(tx, tx.tag, tenant, endpoint_id, id).await? {
                     end(tx, id.key(), ReplayStatus::Stopped).await?;
-                    audit::append(tx, tenant.workspace, author, AuditAction::ReplayStopped, id).await?;
+                    let stopped = changes::replay_stopped(replay.status);
+                    audit::append(tx, tenant.workspace, author, AuditAction::ReplayStopped, id, &stopped).await?;
                 }
                 Ok(find(tx, tx.tag, tenant, endpoint_id, id).await?.ok_or(StopReplayError::NotFound))
             }),
@@ -175,9 +177,11 @@ async fn create(
     )
     .await?;
     let id = ReplayId::new(key, tx.tag);
-    audit::append(tx, tenant.workspace, author, AuditAction::ReplayStarted, id).await?;
     let found = find(tx, tx.tag, tenant, new.endpoint_id, id).await?;
-    found.map(Ok).ok_or_else(|| unexpected("replays.key"))
+    let replay = found.ok_or_else(|| unexpected("replays.key"))?;
+    let started = changes::replay_started(&replay);
+    audit::append(tx, tenant.workspace, author, AuditAction::ReplayStarted, id, &started).await?;
+    Ok(Ok(replay))
 }
 
 const REPLAY_SELECT: &str =

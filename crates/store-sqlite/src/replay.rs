@@ -13,6 +13,7 @@ use postrider_domain::replay::{Replay, ReplayCount, ReplayRange, ReplayStatus};
 use postrider_domain::tenant::Tenant;
 use postrider_domain::time::Timestamp;
 use postrider_store::column::{mode_code, mode_from_code};
+use postrider_store::log::changes;
 use postrider_store::replay::{
     Candidate, LIVE_FIRST, REPLAYS_PER_STEP, ROWS_PER_COUNT, ROWS_PER_STEP, RunningReplay, Verdict, counted,
     statuses_from_text, statuses_to_text, step_rows,
@@ -71,9 +72,10 @@ impl Replays for SqliteStore {
         id: ReplayId,
     ) -> Result<Written<Replay>, StopReplayError> {
         self.write_once(JobSize::ONE_ROW, write.recording, move |tx| {
-            if find(tx.as_read(), write.tenant, endpoint_id, id)?.is_some() {
+            if let Some(replay) = find(tx.as_read(), write.tenant, endpoint_id, id)? {
                 end(tx, id.key(), ReplayStatus::Stopped)?;
-                audit::append(tx, write.tenant.workspace, write.author, AuditAction::ReplayStopped, id)?;
+                let stopped = changes::replay_stopped(replay.status);
+                audit::append(tx, write.tenant.workspace, write.author, AuditAction::ReplayStopped, id, &stopped)?;
             }
             Ok(find(tx.as_read(), write.tenant, endpoint_id, id)?.ok_or(StopReplayError::NotFound))
         })
@@ -149,9 +151,11 @@ fn create(tx: &mut WriteTx<'_>, tenant: Tenant, author: Author, new: &NewReplay)
             i64::try_from(new.total).unwrap_or(i64::MAX),
         ])?;
     let id = ReplayId::new(key, tx.tag);
-    audit::append(tx, tenant.workspace, author, AuditAction::ReplayStarted, id)?;
     let found = find(tx.as_read(), tenant, new.endpoint_id, id)?;
-    found.map(Ok).ok_or_else(|| unexpected("replays.key"))
+    let replay = found.ok_or_else(|| unexpected("replays.key"))?;
+    let started = changes::replay_started(&replay);
+    audit::append(tx, tenant.workspace, author, AuditAction::ReplayStarted, id, &started)?;
+    Ok(Ok(replay))
 }
 
 const REPLAY_SELECT: &str =

@@ -2,6 +2,8 @@
 
 use crate::UnexpectedValue;
 use postrider_domain::access::Mode;
+use postrider_domain::audit::Actor;
+use postrider_domain::caller::CallerAddress;
 use postrider_domain::event_type::EventTypeName;
 use postrider_domain::private_options::HeaderName;
 use postrider_domain::retry_schedule::RetrySchedule;
@@ -19,6 +21,30 @@ pub const fn mode_from_code(code: i64) -> Option<Mode> {
         1 => Some(Mode::Test),
         _ => None,
     }
+}
+
+const UNKNOWN_ACTOR: &str = "unknown";
+
+/// The id of a key, nothing for the command line, or a word for a caller that nobody knows.
+pub fn actor_to_text(actor: Actor) -> Option<String> {
+    match actor {
+        Actor::ApiKey(id) => Some(id.to_string()),
+        Actor::CommandLine => None,
+        Actor::Unknown => Some(UNKNOWN_ACTOR.to_owned()),
+    }
+}
+
+pub fn actor_from_text(text: Option<&str>) -> Result<Actor, UnexpectedValue> {
+    match text {
+        None => Ok(Actor::CommandLine),
+        Some(UNKNOWN_ACTOR) => Ok(Actor::Unknown),
+        Some(id) => id.parse().map(Actor::ApiKey).map_err(|_| UnexpectedValue("audit.actor")),
+    }
+}
+
+pub fn address_from_text(text: Option<&str>) -> Result<Option<CallerAddress>, UnexpectedValue> {
+    let address = text.map(|text| text.parse().map(CallerAddress).map_err(|_| UnexpectedValue("audit.address")));
+    address.transpose()
 }
 
 pub fn join_events(events: &[EventTypeName]) -> String {

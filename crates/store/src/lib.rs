@@ -9,7 +9,7 @@
 //! | [`Secrets`] | engine | reads sealed secrets and options |
 //! | [`Publish`] | service | accepts events, queues deliveries by hand |
 //! | [`Replays`] | service | counts, creates, lists and stops replays |
-//! | [`Log`] | service | lists and finds events, deliveries and audit entries |
+//! | [`Log`] | service | lists and finds events, deliveries and audit entries; records refused requests |
 //! | [`Workspaces`], [`ApiKeys`], [`Endpoints`] | service | the registry: who may call and where events go |
 //! | [`Answers`] | service | answers kept for repeated requests |
 //! | [`Meta`] | service, server | the store's own facts and its event catalogue |
@@ -26,7 +26,7 @@ pub mod copy;
 pub mod directory;
 mod error;
 mod idempotency;
-mod log;
+pub mod log;
 mod meta;
 pub mod publish;
 pub mod queue;
@@ -39,7 +39,7 @@ mod write;
 
 pub use error::{OpenError, StoreError, UnexpectedValue};
 pub use idempotency::{Answers, KeptAnswer};
-pub use log::{Log, Walk};
+pub use log::{Log, NewRefusal, Walk};
 pub use meta::{CatalogueAdoption, Meta, NewCatalogue, StoreSeed, StoredCatalogue};
 pub use publish::Publish;
 pub use queue::{

@@ -94,6 +94,9 @@ pub trait Upkeep: Send + Sync + 'static {
     /// Removes up to `limit` recorded answers whose window is over.
     async fn forget_answers(&self, limit: usize) -> Result<usize, StoreError>;
 
+    /// Removes up to `limit` refusals of the audit log that are older than `age`. Entries of writes stay.
+    async fn forget_refusals(&self, age: Duration, limit: usize) -> Result<usize, StoreError>;
+
     /// Erases up to `limit` secrets that no delivery can need any more.
     async fn erase_unused_secrets(&self, limit: usize) -> Result<usize, StoreError>;
 

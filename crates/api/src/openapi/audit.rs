@@ -2,42 +2,92 @@
 
 use serde_json::{Value, json};
 
-use postrider_domain::audit::AuditAction;
+use postrider_domain::audit::{AuditAction, KeyRefusal};
 use postrider_domain::event_type::Catalogue;
 
 use super::info::AUDIT;
 use super::operation::Operation;
 use super::schema::{
-    INSTANT_EXAMPLE, Schemas, described, list, nullable, object, one_of, page_example, reference, timed_example,
+    INSTANT_EXAMPLE, Schemas, array, described, instant, list, nullable, object, one_of, page_example, reference,
+    timed_example,
 };
 
 pub fn index(_: &Catalogue) -> Operation {
     Operation::new(AUDIT, "listAuditLog", "List audit log")
-        .describe("Every write in the workspace except publishes, which have their own log.")
-        .query("action", reference("AuditAction"), "Only writes of this kind.")
-        .query("resourceId", json!({ "type": "string" }), "Only writes to the resource with this id.")
+        .describe(
+            "Every write in the workspace except publishes, which have their own log, and the requests that were \
+             refused for a key of the workspace. Refused requests that are alike share an entry for up to a minute.",
+        )
+        .query("action", reference("AuditAction"), "Only entries of this kind.")
+        .query("resourceId", json!({ "type": "string" }), "Only entries of the resource with this id.")
+        .query("since", instant(), "Only entries made at this instant or later.")
+        .query("until", instant(), "Only entries made before this instant.")
         .paged()
-        .answers(200, "A page of writes, newest first.", list(reference("AuditEntry")), page_example(&[example()]))
+        .answers(200, "A page of entries, newest first.", list(reference("AuditEntry")), page_example(&[example()]))
 }
 
 pub fn schemas(_: &Catalogue) -> Schemas {
     let key = object(json!({ "type": { "const": "api_key" }, "id": reference("ApiKeyId") }), &[]);
     let command_line = object(json!({ "type": { "const": "command_line" } }), &[]);
+    let unknown = object(json!({ "type": { "const": "unknown" } }), &[]);
+    let any = |description: &str| json!({ "description": description });
+    let change = json!({
+        "field": { "type": "string", "description": "The name of the field; `headers.X-Name` for a header." },
+        "old": any("The value before the write; null if the field had none."),
+        "new": any("The value after the write; null if the field has none."),
+    });
+    let reasons = one_of(&KeyRefusal::ALL.map(KeyRefusal::as_str));
+    let refusal = json!({
+        "reason": described(reasons, "The error code of the answers."),
+        "route": nullable(json!({ "type": "string", "description": "Method and path pattern of the requests; null for several." })),
+        "count": { "type": "integer", "minimum": 1, "description": "How many requests share this entry." },
+    });
     let entry = json!({
         "id": reference("AuditId"),
         "action": reference("AuditAction"),
-        "resourceId": { "type": "string", "description": "The id of the resource that was written." },
+        "resourceId": { "type": "string", "description": "The id of the resource that was written, or of the key that was refused." },
         "actor": {
-            "oneOf": [key, command_line],
-            "description": "Who wrote: an API key, or an operator at the command line.",
+            "oneOf": [key, command_line, unknown],
+            "description": "Who wrote: an API key, or an operator at the command line. `unknown`: a refused caller.",
         },
         "mode": reference("Mode"),
         "requestId": nullable(described(reference("RequestId"), "The request; null for the command line.")),
+        "address": nullable(json!({
+            "type": "string",
+            "description": "The IP address of the caller; null for the command line, and in entries of older servers.",
+        })),
+        "changes": array(reference("AuditChange")),
+        "refusal": nullable(reference("AuditRefusal")),
         "createdAt": reference("Timestamp"),
     });
     vec![
-        ("AuditAction", described(one_of(&AuditAction::ALL.map(AuditAction::as_str)), "The kind of write.")),
-        ("AuditEntry", described(object(entry, &[]), "One write: who, what, when, and in which request.")),
+        (
+            "AuditAction",
+            described(one_of(&AuditAction::ALL.map(AuditAction::as_str)), "The kind of write, or of refusal."),
+        ),
+        (
+            "AuditChange",
+            described(
+                object(change, &[]),
+                "A field that a write changed. A secret, the value of a header \
+            and a certificate are `[redacted]`. A value of more than 4 KB is a note of its length.",
+            ),
+        ),
+        (
+            "AuditRefusal",
+            described(
+                object(refusal, &[]),
+                "The refused requests that an entry stands for; null for a \
+            write.",
+            ),
+        ),
+        (
+            "AuditEntry",
+            described(
+                object(entry, &[]),
+                "One write: who, what, when, from where and in which request. Or refused requests.",
+            ),
+        ),
     ]
 }
 
@@ -49,6 +99,9 @@ fn example() -> Value {
         "actor": { "type": "api_key", "id": "key_a1b2c3d4e5f6g7h8" },
         "mode": "live",
         "requestId": "req_a1b2c3d4e5f6g7h8",
+        "address": "203.0.113.7",
+        "changes": [{ "field": "name", "old": null, "new": "Orders" }],
+        "refusal": null,
         "createdAt": INSTANT_EXAMPLE,
     })
 }

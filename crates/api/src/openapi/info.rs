@@ -28,7 +28,7 @@ const TAGS: &[(&str, &str)] = &[
          the command line.",
     ),
     (API_KEYS, "Who may call, and what they may do."),
-    (AUDIT, "Who wrote what, when, and in which request."),
+    (AUDIT, "Who wrote what, when, from where and in which request, and whose key was refused."),
     (HEALTH, "Whether the server is ready, and whether a key works."),
 ];
 

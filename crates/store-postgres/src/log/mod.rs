@@ -1,4 +1,4 @@
-//! Reading the log: events, deliveries with their attempts, and the audit log.
+//! The log: events, deliveries with their attempts, and the audit log.
 //!
 //! `delivery.rs`, `attempt.rs` and `audit.rs` also write their tables, for the transactions of other roles.
 
@@ -11,9 +11,11 @@ use postrider_domain::event::{Event, EventDetail, EventFilter};
 use postrider_domain::id::{DeliveryId, EventId, RowKey};
 use postrider_domain::page::{Page, PageRequest};
 use postrider_domain::tenant::Tenant;
-use postrider_store::{Log, StoreError};
+use postrider_store::{Log, NewRefusal, StoreError};
 
 use crate::PostgresStore;
+use crate::machinery::fault::PgError;
+use crate::machinery::transaction::{WriteTx, effect};
 
 pub mod attempt;
 pub mod audit;
@@ -74,4 +76,15 @@ impl Log for PostgresStore {
         self.read(move |session| Box::pin(async move { audit::list(session, tag, workspace, &filter, page).await }))
             .await
     }
+
+    async fn record_refusals(&self, refusals: Vec<NewRefusal>) -> Result<(), StoreError> {
+        self.write(effect!(|tx, refusals| record_refusals(tx, &refusals))).await
+    }
+}
+
+async fn record_refusals(tx: &WriteTx, refusals: &[NewRefusal]) -> Result<(), PgError> {
+    for refusal in refusals {
+        audit::append_refusal(tx, refusal).await?;
+    }
+    Ok(())
 }

@@ -18,6 +18,7 @@ const MIGRATIONS: &[(&str, &str)] = &[
     ("V5__endpoint_health", include_str!("../../../../migrations/postgres/0005_endpoint_health.sql")),
     ("V6__removal", include_str!("../../../../migrations/postgres/0006_removal.sql")),
     ("V7__keys", include_str!("../../../../migrations/postgres/0007_keys.sql")),
+    ("V8__audit_changes", include_str!("../../../../migrations/postgres/0008_audit_changes.sql")),
 ];
 
 /// The number of the newest migration.

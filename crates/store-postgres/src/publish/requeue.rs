@@ -7,6 +7,7 @@ use postrider_domain::id::{DeliveryId, EndpointId, RowKey};
 use postrider_domain::tenant::Tenant;
 use postrider_store::RequeueError;
 use postrider_store::column::mode_from_code;
+use postrider_store::log::changes;
 use postrider_store::publish::delivery::NewDelivery;
 use postrider_store::publish::requeue::{Original, Requeue};
 use postrider_store::queue::order::OrderPlacement;
@@ -32,8 +33,9 @@ pub async fn retry(
     }
     let Some(original) = find_original(tx, tenant, id.key()).await? else { return Ok(Err(RequeueError::NotFound)) };
     let queued = queue(tx, &Requeue::retry(tenant, &original)).await?;
-    if queued.is_ok() {
-        audit::append(tx, tenant.workspace, author, AuditAction::DeliveryRetried, id).await?;
+    if let Ok(delivery) = &queued {
+        let queued = changes::delivery_retried(delivery);
+        audit::append(tx, tenant.workspace, author, AuditAction::DeliveryRetried, id, &queued).await?;
     }
     Ok(queued)
 }
@@ -69,7 +71,8 @@ pub async fn accept_test(
         return Ok(Err(RequeueError::NotFound));
     };
     event::insert_for_one(tx, new).await?;
-    audit::append(tx, new.tenant.workspace, author, AuditAction::EndpointTested, endpoint_id).await?;
+    let sent = changes::endpoint_tested(&new.event_type);
+    audit::append(tx, new.tenant.workspace, author, AuditAction::EndpointTested, endpoint_id, &sent).await?;
     queue(tx, &Requeue::test(new, endpoint.key)).await
 }
 

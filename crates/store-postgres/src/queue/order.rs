@@ -15,6 +15,7 @@ use postrider_domain::id::{DeliveryId, RowKey};
 use postrider_domain::limits;
 use postrider_domain::tenant::Tenant;
 use postrider_domain::time::Timestamp;
+use postrider_store::log::changes;
 use postrider_store::queue::lane::lane_key;
 use postrider_store::queue::order::{NOT_YET, blocks};
 use postrider_store::{Lane, LaneKind, SkipDeliveryError};
@@ -123,7 +124,7 @@ pub async fn skip(
     };
     let endpoint_key = key(&blocked, "lane_key")?;
     unblock(tx, Lane { workspace_key: tenant.workspace, endpoint_key, kind: LaneKind::Events }).await?;
-    audit::append(tx, tenant.workspace, author, AuditAction::DeliverySkipped, id).await?;
+    audit::append(tx, tenant.workspace, author, AuditAction::DeliverySkipped, id, &changes::delivery_skipped()).await?;
     Ok(Ok(Delivery { is_blocking: false, ..delivery }))
 }
 

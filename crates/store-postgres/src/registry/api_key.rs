@@ -10,6 +10,7 @@ use postrider_domain::idempotency::Recording;
 use postrider_domain::page::{Page, PageRequest};
 use postrider_domain::time::Timestamp;
 use postrider_store::column::{mode_code, mode_from_code};
+use postrider_store::log::changes;
 use postrider_store::{ApiKeys, CreateApiKeyError, NewApiKey, RevokeApiKeyError, StoreError, Write, Written};
 
 use crate::PostgresStore;
@@ -48,7 +49,8 @@ impl ApiKeys for PostgresStore {
             effect!(|tx| async move {
                 let revoked = revoke(tx, tenant.workspace, id).await?;
                 if revoked {
-                    audit::append(tx, tenant.workspace, author, AuditAction::ApiKeyRevoked, id).await?;
+                    let changed = changes::api_key_revoked(tx.now);
+                    audit::append(tx, tenant.workspace, author, AuditAction::ApiKeyRevoked, id, &changed).await?;
                 }
                 Ok(get_by_id(tx, Some(tenant.workspace), id).await?.ok_or(RevokeApiKeyError::NotFound))
             }),
@@ -112,9 +114,11 @@ async fn create(tx: &mut WriteTx, new: &NewApiKey) -> Result<Result<ApiKey, Crea
         ],
     )
     .await?;
-    audit::append(tx, new.tenant.workspace, new.author, AuditAction::ApiKeyCreated, new.id).await?;
     let created = tx.query_one(&format!("{API_KEY_SELECT} WHERE api_keys.id = $1"), &[&new.id.to_string()]).await?;
-    api_key_from_row(&created).map(Ok)
+    let created = api_key_from_row(&created)?;
+    let set = changes::api_key_created(&created);
+    audit::append(tx, new.tenant.workspace, new.author, AuditAction::ApiKeyCreated, new.id, &set).await?;
+    Ok(Ok(created))
 }
 
 async fn find(session: &Session, hash: ApiKeyHash) -> Result<Option<ApiKey>, PgError> {

@@ -17,6 +17,7 @@ use postrider_domain::operational_event::OperationalEvent;
 use postrider_domain::page::{Page, PageRequest};
 use postrider_domain::tenant::Tenant;
 use postrider_store::column::join_events;
+use postrider_store::log::changes;
 use postrider_store::registry::endpoint::{apply, changes_origin, changes_project, clears_health, new_endpoint};
 use postrider_store::registry::endpoint_options::OptionsUpdate;
 use postrider_store::{
@@ -151,7 +152,8 @@ async fn create(
     endpoint_options::write(tx, &update, &endpoint, &options).await?;
     endpoint.options = Arc::new(options);
     matching::bump(tx, tenant.workspace).await?;
-    audit::append(tx, tenant.workspace, author, AuditAction::EndpointCreated, new.id).await?;
+    let set = changes::endpoint_created(&endpoint);
+    audit::append(tx, tenant.workspace, author, AuditAction::EndpointCreated, new.id, &set).await?;
     Ok(Ok(endpoint))
 }
 
@@ -236,7 +238,8 @@ async fn update(
 ) -> Result<Result<Endpoint, UpdateEndpointError>, PgError> {
     let EndpointUpdate { change, sealed, limits } = update;
     tx.lock_workspace(tenant.workspace).await?;
-    let Some(mut endpoint) = find(tx, tenant, id).await? else { return Ok(Err(UpdateEndpointError::NotFound)) };
+    let Some(before) = find(tx, tenant, id).await? else { return Ok(Err(UpdateEndpointError::NotFound)) };
+    let mut endpoint = before.clone();
     if change.is_empty() && sealed.is_empty() {
         return Ok(Ok(endpoint));
     }
@@ -279,7 +282,8 @@ async fn update(
         endpoint_health::forget(tx, endpoint.key).await?;
         endpoint.failure_streak = None;
     }
-    audit::append(tx, tenant.workspace, author, AuditAction::EndpointUpdated, id).await?;
+    let changed = changes::endpoint_updated(&before, &endpoint, sealed);
+    audit::append(tx, tenant.workspace, author, AuditAction::EndpointUpdated, id, &changed).await?;
     matching::bump(tx, tenant.workspace).await?;
     Ok(Ok(endpoint))
 }
@@ -316,7 +320,8 @@ async fn delete(
     tx.execute(sql, &[&endpoint.key.as_i64(), &tx.now.millis()]).await?;
     secrets::erase_of_endpoint(tx, endpoint.key).await?;
     matching::bump(tx, tenant.workspace).await?;
-    audit::append(tx, tenant.workspace, author, AuditAction::EndpointDeleted, id).await?;
+    let removed = changes::endpoint_deleted(&endpoint);
+    audit::append(tx, tenant.workspace, author, AuditAction::EndpointDeleted, id, &removed).await?;
     unsent::cancel_lanes(tx, tenant.workspace, endpoint.key).await?;
     endpoint_health::forget(tx, endpoint.key).await?;
     Ok(Ok(()))
@@ -369,7 +374,8 @@ async fn rotate_secret(
     )
     .await?;
     secrets::insert_rotated(tx, endpoint.key, rotation, signing_key).await?;
-    audit::append(tx, tenant.workspace, rotation.author, AuditAction::EndpointSecretRotated, id).await?;
+    let changed = changes::secret_rotated(&endpoint, rotation);
+    audit::append(tx, tenant.workspace, rotation.author, AuditAction::EndpointSecretRotated, id, &changed).await?;
     matching::bump(tx, tenant.workspace).await?;
     Ok(find(tx, tenant, id).await?.ok_or(RotateSecretError::NotFound))
 }

@@ -11,6 +11,7 @@ use postrider_domain::id::WorkspaceId;
 use postrider_domain::idempotency::Recording;
 use postrider_domain::page::{Page, PageRequest};
 use postrider_domain::workspace::{Workspace, WorkspaceName};
+use postrider_store::log::changes;
 use postrider_store::{NewWorkspace, StoreError, WorkspaceRename, Workspaces, WriteWorkspaceError, Written};
 
 use super::endpoint;
@@ -98,7 +99,8 @@ async fn insert(tx: &mut WriteTx, new: &NewWorkspace) -> Result<Workspace, PgErr
         &[&key.as_i64(), &new.id.to_string(), &new.name.as_str()],
     )
     .await?;
-    audit::append(tx, key, new.author, AuditAction::WorkspaceCreated, new.id).await?;
+    let set = changes::workspace_created(&new.name);
+    audit::append(tx, key, new.author, AuditAction::WorkspaceCreated, new.id, &set).await?;
     Ok(Workspace { key, id: new.id, name: new.name.clone(), created_at: key.created_at() })
 }
 
@@ -120,7 +122,8 @@ async fn rename(
     if renamed == 0 {
         return Ok(Err(WriteWorkspaceError::NotFound));
     }
-    audit::append(tx, workspace.key, *author, AuditAction::WorkspaceUpdated, *id).await?;
+    let changed = changes::workspace_renamed(&workspace.name, name);
+    audit::append(tx, workspace.key, *author, AuditAction::WorkspaceUpdated, *id, &changed).await?;
     Ok(Ok(Workspace { name: name.clone(), ..workspace }))
 }
 
@@ -140,7 +143,8 @@ async fn delete(tx: &mut WriteTx, id: WorkspaceId, author: Author) -> Result<Res
     order::remove_of_workspace(tx, workspace.key).await?;
     endpoint_health::forget_of_workspace(tx, workspace.key).await?;
     lane::release_of_workspace(tx, workspace.key).await?;
-    audit::append(tx, workspace.key, author, AuditAction::WorkspaceDeleted, id).await?;
+    let removed = changes::workspace_deleted(&workspace.name);
+    audit::append(tx, workspace.key, author, AuditAction::WorkspaceDeleted, id, &removed).await?;
     Ok(Ok(()))
 }
 

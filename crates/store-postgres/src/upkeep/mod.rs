@@ -38,6 +38,10 @@ impl Upkeep for PostgresStore {
         self.write(effect!(|tx| idempotency::forget(tx, limit))).await
     }
 
+    async fn forget_refusals(&self, age: Duration, limit: usize) -> Result<usize, StoreError> {
+        self.write(effect!(|tx| audit::remove_refusals(tx, RowKey::first_at(tx.now.minus(age)), limit))).await
+    }
+
     async fn erase_unused_secrets(&self, limit: usize) -> Result<usize, StoreError> {
         self.write(effect!(|tx| secrets::erase_unused(tx, limit))).await
     }

@@ -5,13 +5,15 @@
 
 use rusqlite::{Row, params, params_from_iter};
 
-use postrider_domain::audit::{Actor, AuditAction, AuditEntry, AuditFilter, Author};
+use postrider_domain::audit::{AuditAction, AuditEntry, AuditFilter, Author, KeyRefusal, Refusal};
+use postrider_domain::audit_change::Changes;
 use postrider_domain::id::{AuditId, RowKey, StoreTag};
 use postrider_domain::page::{Page, PageRequest};
-use postrider_store::column::{mode_code, mode_from_code};
+use postrider_store::NewRefusal;
+use postrider_store::column::{actor_from_text, actor_to_text, address_from_text, mode_code, mode_from_code};
 
 use super::conditions::Conditions;
-use crate::machinery::column::{coded, parsed, unexpected};
+use crate::machinery::column::{broken, coded, parsed, unexpected};
 use crate::machinery::reader::ReadTx;
 use crate::machinery::writer::WriteTx;
 
@@ -23,26 +25,59 @@ pub fn append(
     author: Author,
     action: AuditAction,
     resource_id: impl ToString,
+    changes: &Changes,
 ) -> Result<(), rusqlite::Error> {
-    let actor = match author.actor {
-        Actor::ApiKey(id) => Some(id.to_string()),
-        Actor::CommandLine => None,
-    };
     tx.connection
         .prepare_cached(
-            "INSERT INTO audit (key, workspace_key, actor, mode, action, resource_id, request_id)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+            "INSERT INTO audit (key, workspace_key, actor, mode, action, resource_id, request_id, address, changes)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
         )?
         .execute(params![
             tx.next_key().as_i64(),
             workspace.as_i64(),
-            actor,
+            actor_to_text(author.actor),
             mode_code(author.mode),
             action.as_str(),
             resource_id.to_string(),
             author.request_id.map(|id| id.to_string()),
+            author.address.map(|address| address.0.to_string()),
+            changes.to_text(),
         ])?;
     Ok(())
+}
+
+pub fn append_refusal(tx: &WriteTx<'_>, new: &NewRefusal) -> Result<(), rusqlite::Error> {
+    let NewRefusal { workspace, author, refusal } = new;
+    tx.connection
+        .prepare_cached(
+            "INSERT INTO audit (key, workspace_key, actor, mode, action, resource_id, request_id, address, reason,
+                                route, count)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
+        )?
+        .execute(params![
+            tx.next_key().as_i64(),
+            workspace.map_or(0, RowKey::as_i64),
+            actor_to_text(author.actor),
+            mode_code(author.mode),
+            refusal.reason.action().as_str(),
+            author.actor.api_key().map(|id| id.to_string()).unwrap_or_default(),
+            author.request_id.map(|id| id.to_string()),
+            author.address.map(|address| address.0.to_string()),
+            refusal.reason.as_str(),
+            refusal.route,
+            refusal.count,
+        ])?;
+    Ok(())
+}
+
+/// Removes the oldest refusals before this key. Entries of writes stay.
+pub fn remove_refusals(tx: &WriteTx<'_>, before: RowKey, limit: usize) -> Result<usize, rusqlite::Error> {
+    tx.connection
+        .prepare_cached(
+            "DELETE FROM audit WHERE key IN
+                 (SELECT key FROM audit WHERE reason IS NOT NULL AND key < ?1 ORDER BY key LIMIT ?2)",
+        )?
+        .execute(params![before.as_i64(), limit])
 }
 
 /// Entries of one workspace, or of all when `workspace` is `None`. The newest comes first.
@@ -63,11 +98,18 @@ pub fn list(
     if let Some(action) = filter.action {
         conditions.and("action = ?", action.as_str());
     }
+    if let Some(since) = filter.since {
+        conditions.and("audit.key >= ?", RowKey::first_at(since).as_i64());
+    }
+    if let Some(until) = filter.until {
+        conditions.and("audit.key < ?", RowKey::first_at(until).as_i64());
+    }
     conditions.push(i64::from(page.limit()) + 1);
     let Conditions { text, values } = conditions;
     let sql = format!(
-        "SELECT audit.key, workspaces.id AS workspace_id, actor, mode, action, resource_id, request_id
-         FROM audit JOIN workspaces ON workspaces.key = workspace_key WHERE {text} ORDER BY audit.key DESC LIMIT ?"
+        "SELECT audit.key, workspaces.id AS workspace_id, actor, mode, action, resource_id, request_id, address, changes,
+                reason, route, count
+         FROM audit LEFT JOIN workspaces ON workspaces.key = workspace_key WHERE {text} ORDER BY audit.key DESC LIMIT ?"
     );
     let items = tx
         .connection
@@ -85,19 +127,25 @@ pub fn remove_aged(tx: &WriteTx<'_>, before: RowKey, limit: usize) -> Result<usi
 }
 
 fn entry_from_row(row: &Row<'_>, tag: StoreTag) -> Result<AuditEntry, rusqlite::Error> {
-    let actor = match row.get_ref("actor")?.as_str_or_null()? {
-        Some(_) => Actor::ApiKey(parsed(row, "actor")?),
-        None => Actor::CommandLine,
-    };
-    let request_id = match row.get_ref("request_id")?.as_str_or_null()? {
-        Some(_) => Some(parsed(row, "request_id")?),
+    let text = |column: &'static str| row.get_ref(column)?.as_str_or_null().map_err(rusqlite::Error::from);
+    let optional = |column: &'static str| Ok::<_, rusqlite::Error>(text(column)?.is_some());
+    let reason = text("reason")?.map(|reason| KeyRefusal::parse(reason).ok_or_else(|| unexpected("audit.reason")));
+    let refusal = match reason.transpose()? {
+        Some(reason) => Some(Refusal { reason, route: row.get("route")?, count: row.get("count")? }),
         None => None,
     };
     Ok(AuditEntry {
         id: AuditId::new(RowKey::from_i64(row.get("key")?), tag),
-        workspace_id: parsed(row, "workspace_id")?,
-        author: Author { actor, mode: coded(row, "mode", mode_from_code)?, request_id },
+        workspace_id: if optional("workspace_id")? { Some(parsed(row, "workspace_id")?) } else { None },
+        author: Author {
+            actor: actor_from_text(text("actor")?).map_err(broken)?,
+            mode: coded(row, "mode", mode_from_code)?,
+            request_id: if optional("request_id")? { Some(parsed(row, "request_id")?) } else { None },
+            address: address_from_text(text("address")?).map_err(broken)?,
+        },
         action: AuditAction::parse(row.get_ref("action")?.as_str()?).ok_or_else(|| unexpected("audit.action"))?,
         resource_id: row.get("resource_id")?,
+        changes: Changes::from_text(text("changes")?).ok_or_else(|| unexpected("audit.changes"))?,
+        refusal,
     })
 }

@@ -9,9 +9,10 @@ use postrider_domain::event::{Event, EventDetail, EventFilter};
 use postrider_domain::id::{DeliveryId, EventId, RowKey};
 use postrider_domain::page::{Page, PageRequest};
 use postrider_domain::tenant::Tenant;
-use postrider_store::{Log, StoreError};
+use postrider_store::{Log, NewRefusal, StoreError};
 
 use crate::SqliteStore;
+use crate::machinery::writer::JobSize;
 
 pub mod attempt;
 pub mod audit;
@@ -62,5 +63,12 @@ impl Log for SqliteStore {
         page: PageRequest,
     ) -> Result<Page<AuditEntry>, StoreError> {
         self.read(move |tx| audit::list(tx, workspace, &filter, page)).await
+    }
+
+    async fn record_refusals(&self, refusals: Vec<NewRefusal>) -> Result<(), StoreError> {
+        self.write(JobSize { rows: refusals.len(), bytes: 0 }, move |tx| {
+            refusals.iter().try_for_each(|refusal| audit::append_refusal(tx, refusal))
+        })
+        .await
     }
 }

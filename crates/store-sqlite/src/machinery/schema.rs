@@ -17,6 +17,7 @@ const MIGRATIONS: &[(&str, &str)] = &[
     ("V5__endpoint_health", include_str!("../../../../migrations/sqlite/0005_endpoint_health.sql")),
     ("V6__removal", include_str!("../../../../migrations/sqlite/0006_removal.sql")),
     ("V7__keys", include_str!("../../../../migrations/sqlite/0007_keys.sql")),
+    ("V8__audit_changes", include_str!("../../../../migrations/sqlite/0008_audit_changes.sql")),
 ];
 
 pub fn database_path(directory: &Path) -> PathBuf {

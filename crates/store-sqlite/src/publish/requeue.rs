@@ -9,6 +9,7 @@ use postrider_domain::id::{DeliveryId, EndpointId, RowKey};
 use postrider_domain::tenant::Tenant;
 use postrider_store::RequeueError;
 use postrider_store::column::mode_from_code;
+use postrider_store::log::changes;
 use postrider_store::publish::delivery::NewDelivery;
 use postrider_store::publish::requeue::{Original, Requeue};
 use postrider_store::queue::order::OrderPlacement;
@@ -30,8 +31,9 @@ pub fn retry(
 ) -> WriteResult<Delivery, RequeueError> {
     let Some(original) = find_original(tx, tenant, id)? else { return Ok(Err(RequeueError::NotFound)) };
     let queued = queue(tx, &Requeue::retry(tenant, &original))?;
-    if queued.is_ok() {
-        audit::append(tx, tenant.workspace, author, AuditAction::DeliveryRetried, id)?;
+    if let Ok(delivery) = &queued {
+        let queued = changes::delivery_retried(delivery);
+        audit::append(tx, tenant.workspace, author, AuditAction::DeliveryRetried, id, &queued)?;
     }
     Ok(queued)
 }
@@ -47,7 +49,8 @@ pub fn accept_test(
         return Ok(Err(RequeueError::NotFound));
     };
     event::insert_for_one(tx, new)?;
-    audit::append(tx, new.tenant.workspace, author, AuditAction::EndpointTested, endpoint_id)?;
+    let sent = changes::endpoint_tested(&new.event_type);
+    audit::append(tx, new.tenant.workspace, author, AuditAction::EndpointTested, endpoint_id, &sent)?;
     queue(tx, &Requeue::test(new, endpoint.key))
 }
 

@@ -29,6 +29,7 @@ use postrider_domain::id::{DeliveryId, RowKey};
 use postrider_domain::limits;
 use postrider_domain::tenant::Tenant;
 use postrider_domain::time::Timestamp;
+use postrider_store::log::changes;
 use postrider_store::queue::lane::lane_key;
 use postrider_store::queue::order::{NOT_YET, OrderPlacement, Position, blocks};
 use postrider_store::{Lane, LaneKind, SkipDeliveryError};
@@ -132,7 +133,7 @@ pub fn skip(
         .prepare_cached("SELECT lane_key FROM ordered_lanes WHERE blocked_by = ?1")?
         .query_row([id.key().as_i64()], |row| Ok(RowKey::from_i64(row.get(0)?)))?;
     unblock(tx, Lane { workspace_key: workspace, endpoint_key, kind: LaneKind::Events })?;
-    audit::append(tx, workspace, author, AuditAction::DeliverySkipped, id)?;
+    audit::append(tx, workspace, author, AuditAction::DeliverySkipped, id, &changes::delivery_skipped())?;
     Ok(Ok(Delivery { is_blocking: false, ..delivery }))
 }
 

@@ -13,6 +13,7 @@ use postrider_domain::page::{Page, PageRequest};
 use postrider_domain::tenant::Tenant;
 use postrider_domain::time::Timestamp;
 use postrider_store::column::{mode_code, mode_from_code};
+use postrider_store::log::changes;
 use postrider_store::{ApiKeys, CreateApiKeyError, NewApiKey, RevokeApiKeyError, StoreError, Write, Written};
 
 use crate::SqliteStore;
@@ -113,11 +114,13 @@ fn create(tx: &mut WriteTx<'_>, new: &NewApiKey) -> WriteResult<ApiKey, CreateAp
             scopes.join(" "),
             new.expires_at.map(Timestamp::millis),
         ])?;
-    audit::append(tx, workspace, new.author, AuditAction::ApiKeyCreated, new.id)?;
-    tx.connection
+    let created = tx
+        .connection
         .prepare_cached(&format!("{API_KEY_SELECT} WHERE api_keys.id = ?1"))?
-        .query_row([new.id.to_string()], api_key_from_row)
-        .map(Ok)
+        .query_row([new.id.to_string()], api_key_from_row)?;
+    let set = changes::api_key_created(&created);
+    audit::append(tx, workspace, new.author, AuditAction::ApiKeyCreated, new.id, &set)?;
+    Ok(Ok(created))
 }
 
 fn get(connection: &Connection, workspace: Option<RowKey>, id: ApiKeyId) -> Result<Option<ApiKey>, rusqlite::Error> {
@@ -161,7 +164,7 @@ fn revoke(
         )?
         .execute(params![id.to_string(), workspace.as_i64(), tx.now.millis()])?;
     if revoked > 0 {
-        audit::append(tx, workspace, author, AuditAction::ApiKeyRevoked, id)?;
+        audit::append(tx, workspace, author, AuditAction::ApiKeyRevoked, id, &changes::api_key_revoked(tx.now))?;
     }
     Ok(get(tx.connection, Some(workspace), id)?.ok_or(RevokeApiKeyError::NotFound))
 }

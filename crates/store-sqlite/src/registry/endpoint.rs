@@ -17,6 +17,7 @@ use postrider_domain::page::{Page, PageRequest};
 use postrider_domain::tenant::Tenant;
 use postrider_domain::time::Timestamp;
 use postrider_store::column::join_events;
+use postrider_store::log::changes;
 use postrider_store::registry::endpoint::{apply, changes_origin, changes_project, clears_health, new_endpoint};
 use postrider_store::registry::endpoint_options::OptionsUpdate;
 use postrider_store::{
@@ -148,7 +149,7 @@ fn create(
     endpoint_options::write(tx, &update, endpoint.key, &endpoint.options, &options)?;
     endpoint.options = Arc::new(options);
     tx.matching.invalidate(tx.connection, workspace)?;
-    audit::append(tx, workspace, author, AuditAction::EndpointCreated, new.id)?;
+    audit::append(tx, workspace, author, AuditAction::EndpointCreated, new.id, &changes::endpoint_created(&endpoint))?;
     Ok(Ok(endpoint))
 }
 
@@ -246,9 +247,10 @@ fn update(
 ) -> WriteResult<Endpoint, UpdateEndpointError> {
     let workspace = tenant.workspace;
     let EndpointUpdate { change, sealed, limits } = update;
-    let Some(mut endpoint) = find(tx.connection, tenant, id)? else {
+    let Some(before) = find(tx.connection, tenant, id)? else {
         return Ok(Err(UpdateEndpointError::NotFound));
     };
+    let mut endpoint = before.clone();
     if change.is_empty() && sealed.is_empty() {
         return Ok(Ok(endpoint));
     }
@@ -291,7 +293,8 @@ fn update(
         Some(false) => lane::hold(tx, endpoint.key)?,
         None => {}
     }
-    audit::append(tx, workspace, author, AuditAction::EndpointUpdated, id)?;
+    let changed = changes::endpoint_updated(&before, &endpoint, sealed);
+    audit::append(tx, workspace, author, AuditAction::EndpointUpdated, id, &changed)?;
     tx.matching.invalidate(tx.connection, workspace)?;
     Ok(Ok(endpoint))
 }
@@ -331,7 +334,7 @@ fn delete(
     secrets::erase_of_endpoint(tx, endpoint.key)?;
     endpoint_health::forget(tx, endpoint.key)?;
     tx.matching.invalidate(tx.connection, workspace)?;
-    audit::append(tx, workspace, author, AuditAction::EndpointDeleted, id)?;
+    audit::append(tx, workspace, author, AuditAction::EndpointDeleted, id, &changes::endpoint_deleted(&endpoint))?;
     unsent::cancel_lanes(tx, workspace, endpoint.key)?;
     Ok(Ok(()))
 }
@@ -391,7 +394,8 @@ fn rotate_secret(
             signing_key.map(|key| key.public_key.as_str()),
         ])?;
     secrets::insert_rotated(tx, endpoint.key, rotation, signing_key)?;
-    audit::append(tx, workspace, rotation.author, AuditAction::EndpointSecretRotated, id)?;
+    let changed = changes::secret_rotated(&endpoint, rotation);
+    audit::append(tx, workspace, rotation.author, AuditAction::EndpointSecretRotated, id, &changed)?;
     tx.matching.invalidate(tx.connection, workspace)?;
     Ok(find(tx.connection, tenant, id)?.ok_or(RotateSecretError::NotFound))
 }

@@ -10,6 +10,7 @@ use postrider_domain::id::{RowKey, WorkspaceId};
 use postrider_domain::idempotency::Recording;
 use postrider_domain::page::{Page, PageRequest};
 use postrider_domain::workspace::{Workspace, WorkspaceName};
+use postrider_store::log::changes;
 use postrider_store::{NewWorkspace, StoreError, WorkspaceRename, Workspaces, WriteWorkspaceError, Written};
 
 use super::endpoint;
@@ -88,7 +89,7 @@ fn insert(tx: &mut WriteTx<'_>, new: &NewWorkspace) -> Result<Workspace, rusqlit
         new.id.to_string(),
         new.name.as_str()
     ])?;
-    audit::append(tx, key, new.author, AuditAction::WorkspaceCreated, new.id)?;
+    audit::append(tx, key, new.author, AuditAction::WorkspaceCreated, new.id, &changes::workspace_created(&new.name))?;
     Ok(Workspace { key, id: new.id, name: new.name.clone(), created_at: key.created_at() })
 }
 
@@ -100,7 +101,8 @@ fn rename(tx: &mut WriteTx<'_>, new: &WorkspaceRename) -> WriteResult<Workspace,
     tx.connection
         .prepare_cached("UPDATE workspaces SET name = ?2 WHERE key = ?1")?
         .execute(params![workspace.key.as_i64(), new.name.as_str()])?;
-    audit::append(tx, workspace.key, new.author, AuditAction::WorkspaceUpdated, new.id)?;
+    let changed = changes::workspace_renamed(&workspace.name, &new.name);
+    audit::append(tx, workspace.key, new.author, AuditAction::WorkspaceUpdated, new.id, &changed)?;
     Ok(Ok(Workspace { name: new.name.clone(), ..workspace }))
 }
 
@@ -116,7 +118,8 @@ fn delete(tx: &mut WriteTx<'_>, id: WorkspaceId, author: Author) -> WriteResult<
     order::remove_of_workspace(tx, workspace.key)?;
     endpoint_health::forget_of_workspace(tx, workspace.key)?;
     lane::release_of_workspace(tx, workspace.key)?;
-    audit::append(tx, workspace.key, author, AuditAction::WorkspaceDeleted, id)?;
+    let removed = changes::workspace_deleted(&workspace.name);
+    audit::append(tx, workspace.key, author, AuditAction::WorkspaceDeleted, id, &removed)?;
     Ok(Ok(()))
 }
 

@@ -45,6 +45,13 @@ impl Upkeep for SqliteStore {
         self.write(JobSize { rows: limit, bytes: 0 }, move |tx| idempotency::forget(tx, limit)).await
     }
 
+    async fn forget_refusals(&self, age: Duration, limit: usize) -> Result<usize, StoreError> {
+        self.write(JobSize { rows: limit, bytes: 0 }, move |tx| {
+            audit::remove_refusals(tx, RowKey::first_at(tx.now.minus(age)), limit)
+        })
+        .await
+    }
+
     async fn erase_unused_secrets(&self, limit: usize) -> Result<usize, StoreError> {
         let now = self.clock.now();
         // Differs from PostgreSQL: searched on a read connection first, so that the only writer is not held up. An

@@ -1,9 +1,12 @@
-//! Reading the log: events, deliveries with their attempts, and the audit log.
+//! The log: events, deliveries with their attempts, and the audit log.
+//!
+//! Entries of the audit log are written with the writes that they record. Only refusals, which write nothing else, have
+//! a method of their own.
 
 use async_trait::async_trait;
 
 use postrider_domain::attempt::Attempt;
-use postrider_domain::audit::{AuditEntry, AuditFilter};
+use postrider_domain::audit::{AuditEntry, AuditFilter, Author, Refusal};
 use postrider_domain::delivery::{Delivery, DeliveryFilter};
 use postrider_domain::event::{Event, EventDetail, EventFilter};
 use postrider_domain::id::{DeliveryId, EventId, RowKey};
@@ -12,9 +15,19 @@ use postrider_domain::tenant::Tenant;
 
 use crate::StoreError;
 
+pub mod changes;
 mod walk;
 
 pub use walk::Walk;
+
+/// Refused requests to record.
+#[derive(Clone, Debug)]
+pub struct NewRefusal {
+    /// The workspace of the key. `None` when the key is unknown.
+    pub workspace: Option<RowKey>,
+    pub author: Author,
+    pub refusal: Refusal,
+}
 
 #[async_trait]
 pub trait Log: Send + Sync + 'static {
@@ -49,4 +62,7 @@ pub trait Log: Send + Sync + 'static {
         filter: AuditFilter,
         page: PageRequest,
     ) -> Result<Page<AuditEntry>, StoreError>;
+
+    /// Adds one entry for each, in one transaction.
+    async fn record_refusals(&self, refusals: Vec<NewRefusal>) -> Result<(), StoreError>;
 }

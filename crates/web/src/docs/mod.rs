@@ -3,8 +3,6 @@
 //! The pages are rendered once, when the server starts. They hold no script and load nothing from other hosts, so they
 //! work offline and under the strictest content security policy.
 
-use std::sync::Arc;
-
 use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::response::{Redirect, Response};
@@ -35,8 +33,9 @@ const POLICY: &str =
 pub fn router(document: &Value) -> Router {
     let document = Document(document);
     let page = |html: maud::Markup| {
-        let page = Arc::new(html.into_string());
-        get(async move || answer("text/html; charset=utf-8", "no-cache", page.as_bytes()))
+        // A request shares the bytes: a copy for each would let readers that are slow fill the memory.
+        let page = Bytes::from(html.into_string());
+        get(async move || answer("text/html; charset=utf-8", "no-cache", page.clone()))
     };
     Router::new()
         .route("/", get(async || Redirect::temporary("/docs")))
@@ -45,14 +44,17 @@ pub fn router(document: &Value) -> Router {
         .route("/docs/errors", page(errors::page(document)))
         // The published API page links here.
         .route("/docs/api/v1/idempotency", get(async || Redirect::temporary("/docs#idempotency")))
-        .route(&style_path(), get(async || answer("text/css; charset=utf-8", IMMUTABLE, STYLE.as_bytes())))
+        .route(
+            &style_path(),
+            get(async || answer("text/css; charset=utf-8", IMMUTABLE, Bytes::from_static(STYLE.as_bytes()))),
+        )
 }
 
 /// For a path that is made from its content, which therefore never changes.
 const IMMUTABLE: &str = "public, max-age=31536000, immutable";
 
-fn answer(content_type: &'static str, cache_control: &'static str, body: &[u8]) -> Response {
-    let mut response = Response::new(Body::from(Bytes::copy_from_slice(body)));
+fn answer(content_type: &'static str, cache_control: &'static str, body: Bytes) -> Response {
+    let mut response = Response::new(Body::from(body));
     *response.headers_mut() = HeaderMap::from_iter([
         (CONTENT_TYPE, HeaderValue::from_static(content_type)),
         (CACHE_CONTROL, HeaderValue::from_static(cache_control)),

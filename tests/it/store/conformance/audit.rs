@@ -1,20 +1,25 @@
 //! The audit log: one entry for each write, in its transaction.
 
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use postrider_domain::access::Mode;
-use postrider_domain::audit::{Actor, AuditAction, AuditFilter, Author};
+use postrider_domain::audit::{Actor, AuditAction, AuditFilter, Author, KeyRefusal, Refusal};
+use postrider_domain::audit_change::{Change, Changes};
+use postrider_domain::caller::CallerAddress;
 use postrider_domain::delivery::DeliveryStatus;
-use postrider_domain::endpoint::{EndpointChange, OpaqueId, SecretVersion};
+use postrider_domain::endpoint::{EndpointChange, EndpointName, OpaqueId, SecretVersion};
 use postrider_domain::id::{ApiKeyId, RequestId};
 use postrider_domain::idempotency::{IdempotencyScope, IdempotentRequest, RecordedAnswer, Recording};
 use postrider_domain::page::{PageRequest, encode_cursor};
+use postrider_domain::private_options::HeaderName;
 use postrider_domain::replay::ReplayRange;
+use postrider_domain::workspace::WorkspaceName;
 use postrider_store::{
-    EndpointLimits, EndpointUpdate, NewApiKey, NewEndpoint, NewReplay, SealedOptions, SecretRotation, WorkspaceRename,
-    Write,
+    EndpointLimits, EndpointUpdate, NewApiKey, NewEndpoint, NewRefusal, NewReplay, SealedHeader, SealedOptions,
+    SecretRotation, WorkspaceRename, Write,
 };
 
 use crate::store::fixture::{AUTHOR, Fixture, START, done, signing_key, write};
@@ -25,13 +30,18 @@ on_each_backend! {
     a_refused_or_replayed_write_leaves_no_entry,
     entries_are_filtered_and_paged_newest_first,
     publishing_leaves_no_entry,
+    an_entry_lists_what_changed_without_secrets,
+    entries_are_selected_by_time,
+    refusals_are_kept_until_they_are_old,
 }
 
 const KEY: ApiKeyId = ApiKeyId::from_letters([b'k'; 16]);
 const REQUEST: RequestId = RequestId::from_letters([b'r'; 16]);
 
 /// The author of a request with a test key.
-const TESTER: Author = Author { actor: Actor::ApiKey(KEY), mode: Mode::Test, request_id: Some(REQUEST) };
+const TESTER: Author =
+    Author { actor: Actor::ApiKey(KEY), mode: Mode::Test, request_id: Some(REQUEST), address: Some(ADDRESS) };
+const ADDRESS: CallerAddress = CallerAddress(IpAddr::V6(Ipv6Addr::LOCALHOST));
 
 const LIMITS: EndpointLimits = EndpointLimits { per_project: 10, per_workspace: 10 };
 
@@ -51,7 +61,7 @@ async fn an_entry_names_author_action_time_and_request(mut at: Fixture) {
     assert_eq!((entry.author.actor, entry.author.mode), (Actor::ApiKey(KEY), Mode::Test));
     assert_eq!((entry.author.request_id, entry.id.created_at()), (Some(REQUEST), START));
     assert_eq!((entry.action, &entry.resource_id), (AuditAction::EndpointCreated, &endpoint.id.to_string()));
-    assert_eq!(entry.workspace_id, at.workspace.id);
+    assert_eq!((entry.workspace_id, entry.author.address), (Some(at.workspace.id), Some(ADDRESS)));
     assert_eq!(
         (created.author.actor, created.author.mode, created.author.request_id),
         (Actor::CommandLine, Mode::Live, None)
@@ -144,7 +154,7 @@ async fn entries_are_filtered_and_paged_newest_first(at: Fixture) {
         let page = PageRequest::parse(Some("2"), cursor.as_deref()).unwrap();
         at.store().list_audit(Some(at.workspace.key), filter, page).await.unwrap()
     };
-    let created = AuditFilter { action: Some(AuditAction::EndpointCreated), resource_id: None };
+    let created = AuditFilter { action: Some(AuditAction::EndpointCreated), ..AuditFilter::default() };
     let (mut seen, mut cursor) = (Vec::new(), None);
     loop {
         let page = list(created.clone(), cursor).await;
@@ -157,12 +167,12 @@ async fn entries_are_filtered_and_paged_newest_first(at: Fixture) {
     assert_eq!(seen.len(), 5);
     assert!(seen.windows(2).all(|pair| pair[0].id > pair[1].id));
     let id = endpoints[2].id.to_string();
-    let one = list(AuditFilter { action: None, resource_id: Some(id.clone()) }, None).await;
+    let one = list(AuditFilter { resource_id: Some(id.clone()), ..AuditFilter::default() }, None).await;
     assert_eq!(one.items.iter().map(|entry| &entry.resource_id).collect::<Vec<_>>(), [&id]);
     let other = at.other_workspace().await;
     let of_all = at.store().list_audit(None, AuditFilter::default(), PageRequest::parse(None, None).unwrap());
     let of_all = of_all.await.unwrap().items;
-    assert_eq!((of_all.len(), of_all[0].workspace_id), (8, other.id));
+    assert_eq!((of_all.len(), of_all[0].workspace_id), (8, Some(other.id)));
 }
 
 async fn publishing_leaves_no_entry(at: Fixture) {
@@ -170,4 +180,95 @@ async fn publishing_leaves_no_entry(at: Fixture) {
     let before = actions(&at).await;
     at.publish(3).await;
     assert_eq!(actions(&at).await, before);
+}
+
+/// `(field, old, new)` as JSON.
+fn shown(changes: &Changes) -> Vec<(String, String, String)> {
+    let one = |change: &Change| (change.field.clone(), change.old.to_string(), change.new.to_string());
+    changes.iter().map(one).collect()
+}
+
+fn change(field: &str, old: &str, new: &str) -> (String, String, String) {
+    (field.to_owned(), old.to_owned(), new.to_owned())
+}
+
+async fn an_entry_lists_what_changed_without_secrets(at: Fixture) {
+    let (store, tenant) = (at.store(), at.tenant());
+    let token = HeaderName::parse("X-Token").unwrap();
+    let header = |sealed: Option<&[u8]>| SealedHeader { name: token.clone(), sealed: sealed.map(<[u8]>::to_vec) };
+    let sealed = SealedOptions { headers: Some(vec![header(Some(b"sealed"))]), ..SealedOptions::default() };
+    let endpoint = at.try_create(tenant, NewEndpoint { sealed, ..at.new_endpoint() }).await.unwrap();
+    let update = async |change: EndpointChange, sealed: SealedOptions| {
+        let update = EndpointUpdate { change, sealed, limits: LIMITS };
+        store.update_endpoint(write(tenant), endpoint.id, update).await.unwrap();
+        shown(&at.audit().await[0].changes)
+    };
+    let created = shown(&at.audit().await[0].changes);
+    assert!(created.contains(&change("url", "null", &format!("{:?}", endpoint.url))), "{created:?}");
+    assert!(created.contains(&change("secret", "null", "\"[redacted]\"")), "{created:?}");
+    assert!(created.contains(&change("headers.X-Token", "null", "\"[redacted]\"")), "{created:?}");
+    let renamed = EndpointChange {
+        name: Some(EndpointName::parse("Other").unwrap()),
+        is_active: Some(false),
+        ..EndpointChange::default()
+    };
+    let kept = SealedOptions { headers: Some(vec![header(None)]), ..SealedOptions::default() };
+    let expected = [change("name", &format!("{:?}", endpoint.name), "\"Other\""), change("isActive", "true", "false")];
+    assert_eq!(update(renamed, kept).await, expected);
+    let replaced = SealedOptions { headers: Some(vec![header(Some(b"other"))]), ..SealedOptions::default() };
+    let expected = [change("headers.X-Token", "\"[redacted]\"", "\"[redacted]\"")];
+    assert_eq!(update(EndpointChange::default(), replaced).await, expected);
+    let removed = SealedOptions { headers: Some(vec![]), ..SealedOptions::default() };
+    let expected = [change("headers.X-Token", "\"[redacted]\"", "null")];
+    assert_eq!(update(EndpointChange::default(), removed).await, expected);
+    let id = at.workspace.id;
+    let name = WorkspaceName::parse("Renamed").unwrap();
+    store.rename_workspace(WorkspaceRename { id, name, author: AUTHOR }, None).await.unwrap();
+    let expected = [change("name", &format!("{:?}", at.workspace.name.as_str()), "\"Renamed\"")];
+    assert_eq!(shown(&at.audit().await[0].changes), expected);
+    let key = at.api_key(at.new_api_key(1)).await;
+    let created = shown(&at.audit().await[0].changes);
+    assert!(created.contains(&change("key", "null", "\"[redacted]\"")) && created.iter().any(|one| one.0 == "scopes"));
+    store.revoke_api_key(write(tenant), key.id).await.unwrap();
+    assert_eq!(at.audit().await[0].changes.iter().next().unwrap().field, "revokedAt");
+    store.delete_endpoint(write(tenant), endpoint.id).await.unwrap();
+    let deleted = shown(&at.audit().await[0].changes);
+    assert!(deleted.contains(&change("secret", "\"[redacted]\"", "null")), "{deleted:?}");
+    assert!(deleted.contains(&change("name", "\"Other\"", "null")), "{deleted:?}");
+}
+
+async fn entries_are_selected_by_time(at: Fixture) {
+    at.endpoint().await;
+    let list = async |since, until| {
+        let filter = AuditFilter { since, until, ..AuditFilter::default() };
+        let page = PageRequest::parse(None, None).unwrap();
+        at.store().list_audit(Some(at.workspace.key), filter, page).await.unwrap().items.len()
+    };
+    let after = START.plus(Duration::from_millis(1));
+    assert_eq!((list(Some(START), None).await, list(Some(after), None).await), (2, 0));
+    assert_eq!((list(None, Some(START)).await, list(None, Some(after)).await), (0, 2));
+}
+
+async fn refusals_are_kept_until_they_are_old(at: Fixture) {
+    let stranger = Author { actor: Actor::Unknown, mode: Mode::Live, request_id: None, address: Some(ADDRESS) };
+    let unknown = Refusal { reason: KeyRefusal::InvalidToken, route: Some("GET /v1/x".to_owned()), count: 7 };
+    let lacking = Refusal { reason: KeyRefusal::ScopeMissing, route: None, count: 1 };
+    let refusals = vec![
+        NewRefusal { workspace: None, author: stranger, refusal: unknown.clone() },
+        NewRefusal { workspace: Some(at.workspace.key), author: TESTER, refusal: lacking.clone() },
+    ];
+    at.store().record_refusals(refusals).await.unwrap();
+    let [entry, _] = &at.audit().await[..] else { panic!("the creation of the workspace, and one refusal of it") };
+    assert_eq!((entry.action, &entry.refusal), (AuditAction::ApiKeyScopeMissing, &Some(lacking)));
+    assert_eq!((entry.author.actor, &entry.resource_id), (Actor::ApiKey(KEY), &KEY.to_string()));
+    let page = PageRequest::parse(None, None).unwrap();
+    let all = at.store().list_audit(None, AuditFilter::default(), page).await.unwrap().items;
+    let stranger = all.iter().find(|entry| entry.workspace_id.is_none()).unwrap();
+    assert_eq!((stranger.author.actor, stranger.author.address), (Actor::Unknown, Some(ADDRESS)));
+    assert_eq!((stranger.refusal.as_ref(), stranger.resource_id.as_str()), (Some(&unknown), ""));
+    let forget = async |age| at.store().forget_refusals(age, 1).await.unwrap();
+    assert_eq!(forget(Duration::from_secs(3600)).await, 0);
+    at.advance(Duration::from_secs(3600) + Duration::from_millis(1));
+    assert_eq!([forget(Duration::from_secs(3600)).await, forget(Duration::from_secs(3600)).await], [1, 1]);
+    assert_eq!((forget(Duration::ZERO).await, at.audit().await.len()), (0, 1), "the entry of a write stays");
 }

@@ -1,0 +1,178 @@
+//! What each audited write changed. Both back ends store these in the entry of the write.
+
+use serde_json::{Map, Value, json};
+
+use postrider_domain::access::{ApiKey, Scope};
+use postrider_domain::audit_change::Changes;
+use postrider_domain::delivery::Delivery;
+use postrider_domain::endpoint::{DisabledReason, Endpoint};
+use postrider_domain::endpoint_options::DeliveryRate;
+use postrider_domain::event_type::EventTypeName;
+use postrider_domain::replay::{Replay, ReplayStatus};
+use postrider_domain::time::{Day, Timestamp};
+use postrider_domain::workspace::WorkspaceName;
+
+use crate::{SealedOptions, SecretRotation};
+
+/// A new endpoint, with the values that its creator gave and the defaults for the others.
+pub fn endpoint_created(endpoint: &Endpoint) -> Changes {
+    let mut changes = Changes::default();
+    add_fields(&mut changes, &Map::new(), &fields_of(endpoint));
+    changes.add_redacted("secret", false, true);
+    add_private(&mut changes, None, Some(endpoint), &SealedOptions::default());
+    changes
+}
+
+/// A changed endpoint. A header or a certificate that was sent again counts as changed: its value is not compared.
+pub fn endpoint_updated(before: &Endpoint, after: &Endpoint, sealed: &SealedOptions) -> Changes {
+    let mut changes = Changes::default();
+    add_fields(&mut changes, &fields_of(before), &fields_of(after));
+    add_private(&mut changes, Some(before), Some(after), sealed);
+    changes
+}
+
+pub fn endpoint_deleted(endpoint: &Endpoint) -> Changes {
+    let mut changes = Changes::default();
+    add_fields(&mut changes, &fields_of(endpoint), &Map::new());
+    changes.add_redacted("secret", true, false);
+    add_private(&mut changes, Some(endpoint), None, &SealedOptions::default());
+    changes
+}
+
+/// The rotation of a secret. `overlapSeconds` and `revokeQueued` say what else is signed with which secret.
+pub fn secret_rotated(before: &Endpoint, rotation: &SecretRotation) -> Changes {
+    let mut changes = Changes::default();
+    changes.add_redacted("secret", true, true);
+    changes.add("secretLast4", before.secret_last4.as_str(), rotation.last4.as_str());
+    if before.options.signature_schemes.has_v1a() {
+        changes.add("publicKey", before.options.public_key.clone(), rotation.signing_key.public_key.as_str());
+    }
+    let overlap = Some(rotation.overlap.as_secs()).filter(|seconds| *seconds > 0);
+    changes.add("overlapSeconds", Value::Null, overlap);
+    changes.add("revokeQueued", Value::Null, rotation.revoke_queued.then_some(true));
+    changes
+}
+
+pub fn endpoint_tested(event_type: &EventTypeName) -> Changes {
+    Changes::default().with("event", Value::Null, event_type.as_str())
+}
+
+pub fn workspace_created(name: &WorkspaceName) -> Changes {
+    Changes::default().with("name", Value::Null, name.as_str())
+}
+
+pub fn workspace_renamed(before: &WorkspaceName, after: &WorkspaceName) -> Changes {
+    Changes::default().with("name", before.as_str(), after.as_str())
+}
+
+pub fn workspace_deleted(name: &WorkspaceName) -> Changes {
+    Changes::default().with("name", name.as_str(), Value::Null)
+}
+
+pub fn api_key_created(key: &ApiKey) -> Changes {
+    let scopes: Vec<&str> = key.scopes.iter().map(Scope::as_str).collect();
+    let mut changes = Changes::default()
+        .with("name", Value::Null, key.name.as_deref())
+        .with("mode", Value::Null, key.mode.as_str())
+        .with("scopes", Value::Null, scopes)
+        .with("last4", Value::Null, key.last4.as_str())
+        .with("expiresAt", Value::Null, key.expires_at.map(|at| Day::containing(at).to_string()));
+    changes.add_redacted("key", false, true);
+    changes
+}
+
+pub fn api_key_revoked(at: Timestamp) -> Changes {
+    Changes::default().with("revokedAt", Value::Null, at.to_string())
+}
+
+pub fn delivery_retried(queued: &Delivery) -> Changes {
+    Changes::default().with("deliveryId", Value::Null, queued.id.to_string())
+}
+
+pub fn delivery_skipped() -> Changes {
+    Changes::default().with("isBlocking", true, false)
+}
+
+pub fn replay_started(replay: &Replay) -> Changes {
+    let statuses: Vec<&str> = replay.range.statuses.iter().map(|status| status.as_str()).collect();
+    Changes::default()
+        .with("endpointId", Value::Null, replay.endpoint_id.to_string())
+        .with("since", Value::Null, replay.range.since.to_string())
+        .with("until", Value::Null, replay.range.until.to_string())
+        .with("statuses", Value::Null, statuses)
+        .with("total", Value::Null, replay.total)
+}
+
+/// `before` is the status that the replay had. One that had ended stays as it is.
+pub fn replay_stopped(before: ReplayStatus) -> Changes {
+    let after = if before == ReplayStatus::Running { ReplayStatus::Stopped } else { before };
+    Changes::default().with("status", before.as_str(), after.as_str())
+}
+
+/// The fields of an endpoint that a caller sets and that are no secret, under their names in the API.
+fn fields_of(endpoint: &Endpoint) -> Map<String, Value> {
+    let options = &endpoint.options;
+    let fields = json!({
+        "name": endpoint.name,
+        "url": endpoint.url,
+        "events": endpoint.events.iter().map(EventTypeName::as_str).collect::<Vec<_>>(),
+        "isActive": endpoint.is_active,
+        "disabledReason": endpoint.disabled_reason.map(DisabledReason::as_str),
+        "projectId": endpoint.project_id,
+        "retrySchedule": options.retry_schedule.as_ref().map(|schedule| schedule.seconds().collect::<Vec<_>>()),
+        "timeoutSeconds": options.timeout.map(|timeout| timeout.as_secs()),
+        "signatureSchemes": options.signature_schemes.as_strs(),
+        "publicKey": options.shown_public_key(),
+        "rateLimit": options.rate_limit.map(DeliveryRate::per_second),
+        "ordering": options.ordering.as_str(),
+    });
+    match fields {
+        Value::Object(fields) => fields,
+        _ => Map::new(),
+    }
+}
+
+/// Adds the fields that differ. A field that one side lacks is `null` there.
+fn add_fields(changes: &mut Changes, before: &Map<String, Value>, after: &Map<String, Value>) {
+    let value = |side: &Map<String, Value>, name: &str| side.get(name).cloned().unwrap_or_default();
+    for name in FIELDS {
+        changes.add(name, value(before, name), value(after, name));
+    }
+}
+
+/// In the order of the API.
+const FIELDS: [&str; 12] = [
+    "url",
+    "name",
+    "events",
+    "isActive",
+    "disabledReason",
+    "projectId",
+    "retrySchedule",
+    "timeoutSeconds",
+    "signatureSchemes",
+    "publicKey",
+    "rateLimit",
+    "ordering",
+];
+
+/// Adds the headers and the certificate that were set, replaced or removed.
+fn add_private(changes: &mut Changes, before: Option<&Endpoint>, after: Option<&Endpoint>, sealed: &SealedOptions) {
+    let headers = |endpoint: Option<&Endpoint>| endpoint.map(|it| it.options.headers.clone()).unwrap_or_default();
+    let (had, has) = (headers(before), headers(after));
+    let given = sealed.headers.as_deref().unwrap_or_default();
+    for name in &had {
+        let is_replaced = given.iter().any(|header| header.name == *name && header.sealed.is_some());
+        if is_replaced || !has.contains(name) {
+            changes.add_redacted(format!("headers.{}", name.as_str()), true, has.contains(name));
+        }
+    }
+    for name in has.iter().filter(|name| !had.contains(name)) {
+        changes.add_redacted(format!("headers.{}", name.as_str()), false, true);
+    }
+    let certificate = |endpoint: Option<&Endpoint>| endpoint.is_some_and(|it| it.options.client_certificate.is_some());
+    let (had, has) = (certificate(before), certificate(after));
+    if had != has || matches!(sealed.client_certificate, Some(Some(_))) {
+        changes.add_redacted("clientCertificate", had, has);
+    }
+}
