@@ -92,8 +92,8 @@ fn report(target: &TargetUrl, settings: &Settings, diagnosis: &Diagnosis) -> Vec
 fn scheme(target: &TargetUrl, diagnosis: &Diagnosis) -> &'static str {
     match (target.scheme(), diagnosis.verdict) {
         (Scheme::Https, _) => "https",
-        (Scheme::Http, Ok(())) => "http, permitted because a rule allows it for every address",
-        (Scheme::Http, Err(_)) => "http, permitted only if a rule allows it for every address",
+        (Scheme::Http, Ok(())) => "http, permitted because every address is allowed",
+        (Scheme::Http, Err(_)) => "http, permitted only if every address is allowed",
     }
 }
 
@@ -102,10 +102,10 @@ fn port(target: &TargetUrl, diagnosis: &Diagnosis) -> String {
     match (diagnosis.odd_port, diagnosis.verdict) {
         (false, _) => port.to_string(),
         (true, Ok(())) => {
-            format!("{port}, a port of another protocol; permitted because rules for it allow every address")
+            format!("{port}, a port of another protocol; permitted because every address is allowed")
         }
         (true, Err(_)) => {
-            format!("{port}, a port of another protocol; permitted only if rules for it allow every address")
+            format!("{port}, a port of another protocol; permitted only if every address is allowed")
         }
     }
 }
@@ -184,10 +184,7 @@ fn remedy(target: &TargetUrl, diagnosis: &Diagnosis) -> Option<String> {
     let flags = |target: &AllowTarget| format!("--allow-target {target}");
     let rules: Vec<String> = diagnosis.missing.iter().map(flags).collect();
     let by_name = match target.host() {
-        Host::Name(name) => {
-            let port = if diagnosis.odd_port { format!(":{}", target.port()) } else { String::new() };
-            format!(", or any address of the name: --allow-target {name}{port}")
-        }
+        Host::Name(name) => format!(", or any address of the name: --allow-target {name}"),
         Host::Address(_) => String::new(),
     };
     Some(format!("to allow it: {}{by_name}", rules.join(" ")))

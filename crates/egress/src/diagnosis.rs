@@ -111,11 +111,7 @@ fn report(target: &TargetUrl, requester: Requester, policy: &TargetPolicy, addre
 fn missing_exceptions(target: &TargetUrl, reports: &[AddressReport]) -> Vec<AllowTarget> {
     let all = target.scheme() == Scheme::Http || is_bad_port(target.port());
     let lacks = |report: &&AddressReport| if all { report.exception.is_none() } else { report.is_refused() };
-    let rule = |report: &AddressReport| {
-        let rule = AllowTarget::address(report.class.judged_as);
-        if is_bad_port(target.port()) { rule.with_port(target.port()) } else { rule }
-    };
-    reports.iter().filter(lacks).map(rule).collect()
+    reports.iter().filter(lacks).map(|report| AllowTarget::address(report.class.judged_as)).collect()
 }
 
 #[cfg(test)]
@@ -141,7 +137,7 @@ mod tests {
         assert_eq!(missing("https://a.example/", &["8.8.8.8", "10.0.0.1"], &[]), ["10.0.0.1"]);
         assert_eq!(missing("https://a.example/", &["127.0.0.1", "::1"], &["127.0.0.0/8"]), ["::1"]);
         assert_eq!(missing("http://a.example/", &["8.8.8.8", "10.0.0.1"], &["10.0.0.0/8"]), ["8.8.8.8"]);
-        assert_eq!(missing("https://a.example:25/", &["8.8.8.8", "10.0.0.1"], &[]), ["8.8.8.8:25", "10.0.0.1:25"]);
+        assert_eq!(missing("https://a.example:25/", &["8.8.8.8", "10.0.0.1"], &[]), ["8.8.8.8", "10.0.0.1"]);
         assert_eq!(missing("https://a.example/", &["64:ff9b::a00:1"], &[]), ["10.0.0.1"]);
     }
 }

@@ -64,7 +64,6 @@ impl TargetPolicy {
         let is_allowed = |address| self.exception_for(target, address, requester).is_some();
         for &address in addresses {
             match refusal_of(address) {
-                Some(_) if self.lacks_only_the_port(target, address, requester) => return Err(RefusalReason::Port),
                 Some(reason) if !is_allowed(address) => return Err(reason),
                 _ => {}
             }
@@ -105,25 +104,14 @@ impl TargetPolicy {
         }
     }
 
-    /// Whether a rule without a port would permit this address, were the port not one of another protocol.
-    fn lacks_only_the_port(&self, target: &TargetUrl, address: IpAddr, requester: Requester) -> bool {
-        let would_permit = |rule: &&AllowTarget| {
-            rule.covers(target.scheme(), target.port(), false, requester) && rule.permits(target.host(), address)
-        };
-        is_bad_port(target.port())
-            && self.exception_for(target, address, requester).is_none()
-            && self.allowed.iter().any(|rule| would_permit(&rule))
-    }
-
     fn has_rules_of(&self, workspace: WorkspaceId) -> bool {
         self.allowed.iter().any(|rule| rule.holder() == RuleHolder::Workspace(workspace))
     }
 
     fn rules_for(&self, target: &TargetUrl, requester: Requester) -> impl Iterator<Item = &AllowTarget> {
         let (scheme, port) = (target.scheme(), target.port());
-        let port_is_odd = is_bad_port(port);
         let rules = self.allowed.iter().chain(self.operator_webhook.get().map(|(_, rule)| rule));
-        rules.filter(move |rule| rule.covers(scheme, port, port_is_odd, requester))
+        rules.filter(move |rule| rule.covers(scheme, port, requester))
     }
 }
 
@@ -157,7 +145,7 @@ mod tests {
         }
         assert_eq!(vet(&policy, "https://10.1.2.4:8443/", &["10.1.2.4"]), Ok(()));
         assert_eq!(vet(&policy, "http://10.1.2.4/", &["10.1.2.4"]), Err(RefusalReason::Private));
-        assert_eq!(vet(&policy, "http://hooks.local:6379/", &["10.0.0.1"]), Ok(()), "an odd port that is named");
+        assert_eq!(vet(&policy, "http://hooks.local:6379/", &["10.0.0.1"]), Ok(()));
         assert_eq!(vet(&policy, "https://hooks.local/", &["10.0.0.1"]), Err(RefusalReason::Private));
     }
 
@@ -262,7 +250,7 @@ mod tests {
     #[test]
     fn an_allowed_name_permits_all_its_addresses_and_no_other_name() {
         let policy = policy(&["Hooks.Local."]);
-        assert_eq!(vet(&policy, "http://hooks.local:9025/", &["10.0.0.1", "8.8.8.8"]), Ok(()));
+        assert_eq!(vet(&policy, "http://hooks.local:25/", &["10.0.0.1", "8.8.8.8"]), Ok(()));
         assert_eq!(vet(&policy, "https://hooks.local./", &["10.0.0.1"]), Ok(()));
         assert_eq!(vet(&policy, "https://a.hooks.local/", &["10.0.0.1"]), Err(RefusalReason::Private));
     }
@@ -273,7 +261,7 @@ mod tests {
         assert_eq!(vet(&policy, "http://a.example/", &["127.0.0.1", "9.9.9.9"]), Ok(()));
         assert_eq!(vet(&policy, "http://a.example/", &["127.0.0.1", "8.8.8.8"]), Err(RefusalReason::PlainHttp));
         assert_eq!(vet(&policy, "https://a.example:25/", &["8.8.8.8"]), Err(RefusalReason::Port));
-        assert_eq!(vet(&policy, "https://a.example:25/", &["127.0.0.1"]), Err(RefusalReason::Port));
+        assert_eq!(vet(&policy, "https://a.example:25/", &["127.0.0.1"]), Ok(()));
         assert_eq!(vet(&policy, "https://a.example:8443/", &["8.8.8.8"]), Ok(()));
     }
 

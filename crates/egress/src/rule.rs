@@ -20,7 +20,7 @@ pub struct AllowTarget {
     hosts: RuleHosts,
     /// `None`: `http` and `https`.
     scheme: Option<Scheme>,
-    /// `None`: every port except those of other protocols.
+    /// `None`: every port.
     port: Option<u16>,
     holder: RuleHolder,
 }
@@ -76,7 +76,7 @@ pub enum InvalidTargetRule {
 }
 
 impl AllowTarget {
-    /// A rule for exactly this address, with any scheme and any ordinary port.
+    /// A rule for exactly this address, with any scheme and any port.
     pub fn address(address: IpAddr) -> Self {
         let hosts = RuleHosts::Network(canonical(address).into());
         Self { hosts, scheme: None, port: None, holder: RuleHolder::Everybody }
@@ -92,24 +92,18 @@ impl AllowTarget {
         }
     }
 
-    /// The same rule for one port, which may also be a port of another protocol.
-    #[must_use]
-    pub fn with_port(self, port: u16) -> Self {
-        Self { port: Some(port), ..self }
-    }
-
     pub(super) fn holder(&self) -> RuleHolder {
         self.holder
     }
 
     /// Whether the rule holds for this scheme, port and requester.
-    pub(super) fn covers(&self, scheme: Scheme, port: u16, port_is_odd: bool, requester: Requester) -> bool {
+    pub(super) fn covers(&self, scheme: Scheme, port: u16, requester: Requester) -> bool {
         let for_them = match self.holder {
             RuleHolder::Everybody => true,
             RuleHolder::Workspace(workspace) => requester.workspace == Some(workspace),
             RuleHolder::Endpoint(endpoint) => requester.endpoint == Some(endpoint),
         };
-        let for_port = self.port.map_or(!port_is_odd, |own| own == port);
+        let for_port = self.port.is_none_or(|own| own == port);
         for_them && for_port && self.scheme.is_none_or(|own| own == scheme)
     }
 

@@ -82,7 +82,7 @@ async fn spellings_schemes_and_ports_are_explained() {
         (
             "http://8.8.8.8/#part",
             &[
-                "scheme   http, permitted only if a rule allows it for every address",
+                "scheme   http, permitted only if every address is allowed",
                 "fragment the API refuses a URL with a fragment",
                 "  8.8.8.8  public; not tried",
                 "verdict  not reachable: plain http is refused",
@@ -92,7 +92,7 @@ async fn spellings_schemes_and_ports_are_explained() {
         (
             "https://8.8.8.8:25/",
             &[
-                "port     25, a port of another protocol; permitted only if rules for it allow every address",
+                "port     25, a port of another protocol; permitted only if every address is allowed",
                 "verdict  not reachable: the port is refused",
             ],
         ),
