@@ -84,7 +84,7 @@ async fn cancel_on_stop_signal(stop: CancellationToken) {
 
 async fn new_key(server: &Server) -> anyhow::Result<BearerKey> {
     let scopes = ["webhooks:manage", "webhooks:read", "events:write", "events:read"].map(str::to_owned).to_vec();
-    let create = CreateKey { workspace: "dev".to_owned(), scopes, ..CreateKey::default() };
+    let create = CreateKey { workspace: Some("dev".to_owned()), scopes, ..CreateKey::default() };
     match admin::execute(server.operator(), AdminRequest::CreateKey(create)).await {
         AdminResponse::KeyCreated(created) => Ok(BearerKey::parse(&created.key)?),
         AdminResponse::Refused { message } => bail!("cannot create an API key: {message}"),

@@ -24,9 +24,12 @@ pub enum KeysCommand {
 
 #[derive(Debug, Args)]
 pub struct CreateOptions {
-    /// Name of the key's workspace.
-    #[arg(long)]
-    workspace: String,
+    /// Name or id of the key's workspace. A name that does not exist yet is created.
+    #[arg(long, required_unless_present = "operations")]
+    workspace: Option<String>,
+    /// Create a key for the server's own workspace: it reads the deliveries of operational events.
+    #[arg(long, conflicts_with_all = ["workspace", "test"])]
+    operations: bool,
     /// Scope of the key. Repeatable. A key without a scope may do nothing.
     #[arg(long = "scope", value_name = "SCOPE", value_parser = scope)]
     scopes: Vec<String>,
@@ -75,7 +78,7 @@ pub async fn run(command: KeysCommand) -> anyhow::Result<()> {
 }
 
 async fn create(options: CreateOptions) -> anyhow::Result<()> {
-    let CreateOptions { workspace, scopes, name, test, expires, json, data } = options;
+    let CreateOptions { workspace, operations: _, scopes, name, test, expires, json, data } = options;
     let create = CreateKey { workspace, name, scopes, test, expires };
     match perform(&data, AdminRequest::CreateKey(create)).await? {
         AdminResponse::KeyCreated(created) => {

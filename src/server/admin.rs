@@ -17,11 +17,11 @@ use postrider_domain::access::{ApiKey, ApiKeyName, Mode, Scope, Scopes};
 use postrider_domain::audit::{Actor, AuditEntry, AuditFilter};
 use postrider_domain::audit_change::Changes;
 use postrider_domain::error_chain::Chain;
-use postrider_domain::id::ApiKeyId;
+use postrider_domain::id::{ApiKeyId, WorkspaceId};
 use postrider_domain::limits;
 use postrider_domain::page::{Page, PageRequest, encode_cursor};
 use postrider_domain::time::{Day, Timestamp};
-use postrider_domain::workspace::{Workspace, WorkspaceName};
+use postrider_domain::workspace::{InvalidWorkspaceName, Workspace, WorkspaceName};
 use postrider_service::{CreateApiKey, Operator, ServiceError};
 
 use super::error::StartError;
@@ -48,10 +48,11 @@ pub enum AdminRequest {
     },
 }
 
-/// Creates a key, and its workspace if it does not exist.
+/// Creates a key, and its workspace if a name is given that does not exist.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub struct CreateKey {
-    pub workspace: String,
+    /// A name or an id. `None` means the server's own workspace.
+    pub workspace: Option<String>,
     pub name: Option<String>,
     pub scopes: Vec<String>,
     pub test: bool,
@@ -220,19 +221,35 @@ pub async fn execute(operator: &Operator, request: AdminRequest) -> AdminRespons
 
 async fn create_key(operator: &Operator, create: CreateKey) -> Result<AdminResponse, String> {
     let CreateKey { workspace, name, scopes, test, expires } = create;
-    let workspace = WorkspaceName::parse(&workspace).map_err(|error| format!("the workspace's name {error}"))?;
     let name = name.map(|name| ApiKeyName::parse(&name)).transpose().map_err(|error| format!("the name {error}"))?;
     let scopes: Vec<Scope> = scopes.iter().map(|scope| scope.parse()).collect::<Result<_, _>>().map_err(with_causes)?;
     let mode = if test { Mode::Test } else { Mode::Live };
     let expires_at = expires.map(|day| Day::parse(&day)).transpose().map_err(|error| format!("--expires {error}"))?;
     let create = CreateApiKey { name, mode, scopes: Scopes::of(&scopes), expires_at };
-    let created = operator.create_api_key(workspace, create).await.map_err(with_causes)?;
+    let created = match &workspace {
+        None => operator.create_operations_api_key(create).await.map_err(with_causes)?,
+        Some(text) => match text.parse::<WorkspaceId>() {
+            Ok(id) => operator.create_api_key_in(id, create).await.map_err(|error| match error {
+                ServiceError::NotFound => format!("there is no workspace {id}"),
+                other => with_causes(other),
+            })?,
+            Err(_) => {
+                let name = WorkspaceName::parse(text).map_err(|error| name_fault(&error))?;
+                operator.create_api_key(name, create).await.map_err(with_causes)?
+            }
+        },
+    };
     Ok(AdminResponse::KeyCreated(KeyCreated {
         id: created.key.id.to_string(),
         key: created.secret.reveal().to_owned(),
         workspace_id: created.key.workspace_id.to_string(),
         scopes: created.key.scopes.iter().map(|scope| scope.to_string()).collect(),
     }))
+}
+
+fn name_fault(error: &InvalidWorkspaceName) -> String {
+    let hint = if *error == InvalidWorkspaceName::Operations { " (use --operations)" } else { "" };
+    format!("the workspace's name {error}{hint}")
 }
 
 async fn revoke_key(operator: &Operator, id: &str) -> Result<AdminResponse, String> {

@@ -75,6 +75,8 @@ pub mod needs {
     pub const EVENTS_READ: &[Scope] = &[Scope::EventsRead];
     pub const API_KEYS: &[Scope] = &[Scope::KeysManage];
     pub const AUDIT_READ: &[Scope] = &[Scope::AuditRead];
+    /// The scopes that a key of the server's own workspace may have: those that only read.
+    pub const OPERATIONS_KEY: &[Scope] = &[Scope::WebhooksRead, Scope::EventsRead, Scope::AuditRead];
     pub const WORKSPACES: &[Scope] = &[Scope::WorkspacesManage];
 }
 

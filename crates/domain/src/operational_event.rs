@@ -10,7 +10,7 @@ use super::event_type::EventTypeName;
 use super::id::{DeliveryId, EndpointId, EventId, WorkspaceId};
 use super::time::Timestamp;
 
-/// The name of the workspace of operational events.
+/// The name that the workspace of operational events is shown with. A column of the store tells which one it is.
 pub const OPERATIONS_WORKSPACE: &str = "operations";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

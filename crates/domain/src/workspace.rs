@@ -2,6 +2,7 @@
 
 use super::id::{RowKey, WorkspaceId};
 use super::limits;
+use super::operational_event::OPERATIONS_WORKSPACE;
 use super::time::Timestamp;
 
 #[derive(Clone, Debug)]
@@ -9,26 +10,69 @@ pub struct Workspace {
     pub key: RowKey,
     pub id: WorkspaceId,
     pub name: WorkspaceName,
+    /// The server's own workspace, to which operational events belong. Its settings and keys come from the machine.
+    pub is_operations: bool,
     pub created_at: Timestamp,
 }
 
-/// 1 to 128 characters without control characters.
+/// 1 to 128 characters without control characters. A new name is not `operations`, which is the server's own
+/// workspace, and not of the form of an id, so that a name never stands for another workspace's id.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WorkspaceName(String);
 
-#[derive(Debug, thiserror::Error)]
-#[error("must be 1 to {} characters without control characters", limits::WORKSPACE_NAME_CHARS)]
-pub struct InvalidWorkspaceName;
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidWorkspaceName {
+    #[error("must be 1 to {} characters without control characters", limits::WORKSPACE_NAME_CHARS)]
+    Text,
+    #[error("must not have the form of an id")]
+    Id,
+    #[error("must not be \"{OPERATIONS_WORKSPACE}\", which belongs to the server")]
+    Operations,
+}
 
 impl WorkspaceName {
     /// # Errors
-    /// When the text is empty, too long, or contains a control character.
+    /// When the text is empty, too long, contains a control character, has the form of an id, or is the server's own.
     pub fn parse(text: &str) -> Result<Self, InvalidWorkspaceName> {
         let fits = (1..=limits::WORKSPACE_NAME_CHARS).contains(&text.chars().count());
-        if fits && !text.chars().any(char::is_control) { Ok(Self(text.to_owned())) } else { Err(InvalidWorkspaceName) }
+        if !fits || text.chars().any(char::is_control) {
+            Err(InvalidWorkspaceName::Text)
+        } else if text.parse::<WorkspaceId>().is_ok() {
+            Err(InvalidWorkspaceName::Id)
+        } else if text == OPERATIONS_WORKSPACE {
+            Err(InvalidWorkspaceName::Operations)
+        } else {
+            Ok(Self(text.to_owned()))
+        }
+    }
+
+    /// A stored name. It may come from a version that took more names than this one.
+    pub fn from_stored(text: String) -> Self {
+        Self(text)
+    }
+
+    /// The name of the server's own workspace.
+    pub fn operations() -> Self {
+        Self(OPERATIONS_WORKSPACE.to_owned())
     }
 
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_new_name_is_neither_an_id_nor_the_servers() {
+        for taken in ["Acme", "Operations", "operations team", "org_", "org_000000000000000", "key_0000000000000000"] {
+            assert_eq!(WorkspaceName::parse(taken).unwrap().as_str(), taken);
+        }
+        assert_eq!(WorkspaceName::parse("org_0000000000000000"), Err(InvalidWorkspaceName::Id));
+        assert_eq!(WorkspaceName::parse("operations"), Err(InvalidWorkspaceName::Operations));
+        assert_eq!(WorkspaceName::parse(""), Err(InvalidWorkspaceName::Text));
+        assert_eq!(WorkspaceName::operations().as_str(), "operations");
     }
 }

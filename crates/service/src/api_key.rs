@@ -82,6 +82,13 @@ impl Service {
         principal.require(needs::WORKSPACES)?;
         create.check_grant(principal)?;
         let workspace = self.store.find_workspace(workspace_id).await?.ok_or(ServiceError::NotFound)?;
+        if workspace.is_operations {
+            return Err(ServiceError::Conflict(
+                "Keys of the workspace \"operations\" are created at the command line (keys create --operations)."
+                    .to_owned(),
+            )
+            .into());
+        }
         self.make_api_key(principal.author(), workspace.key, create, idempotent).await
     }
 

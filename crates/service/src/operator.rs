@@ -5,9 +5,10 @@
 
 use std::sync::Arc;
 
-use postrider_domain::access::ApiKey;
+use postrider_domain::access::{ApiKey, Scopes, needs};
 use postrider_domain::audit::{AuditEntry, AuditFilter, Author};
 use postrider_domain::id::{ApiKeyId, RowKey, WorkspaceId};
+use postrider_domain::operational_event::OPERATIONS_WORKSPACE;
 use postrider_domain::page::{Page, PageRequest};
 use postrider_domain::workspace::{Workspace, WorkspaceName};
 use postrider_store::{NewWorkspace, Store};
@@ -47,10 +48,45 @@ impl Operator {
         let id = WorkspaceId::from_letters(self.service.random.alphanumeric());
         let new = NewWorkspace { id, name: workspace, author: Author::COMMAND_LINE };
         let workspace = self.store.ensure_workspace(new).await?;
-        self.service
-            .make_api_key(Author::COMMAND_LINE, workspace.key, create, &Idempotent::default())
-            .await
-            .map_err(without_key)
+        self.make_key_in(workspace.key, create).await
+    }
+
+    /// Creates a key of an existing workspace.
+    ///
+    /// # Errors
+    /// As [`Self::create_api_key`], and when there is no such workspace, or when it is the server's own.
+    pub async fn create_api_key_in(
+        &self,
+        workspace: WorkspaceId,
+        create: CreateApiKey,
+    ) -> Result<CreatedApiKey, ServiceError> {
+        let workspace = self.store.find_workspace(workspace).await?.ok_or(ServiceError::NotFound)?;
+        if workspace.is_operations {
+            self.create_operations_api_key(create).await
+        } else {
+            self.make_key_in(workspace.key, create).await
+        }
+    }
+
+    /// Creates a key that reads the deliveries of operational events. It cannot change them or the webhook, which is
+    /// the settings' alone.
+    ///
+    /// # Errors
+    /// When the key would have a scope that does more than read.
+    pub async fn create_operations_api_key(&self, create: CreateApiKey) -> Result<CreatedApiKey, ServiceError> {
+        let allowed = Scopes::of(needs::OPERATIONS_KEY);
+        if !allowed.contains_all(create.scopes) {
+            let fault = format!("a key of the workspace \"operations\" may have only {allowed}");
+            return Err(ServiceError::unprocessable("scopes", &fault));
+        }
+        let id = WorkspaceId::from_letters(self.service.random.alphanumeric());
+        let workspace = self.store.ensure_operations_workspace(id, Author::COMMAND_LINE).await?;
+        self.make_key_in(workspace.key, create).await
+    }
+
+    async fn make_key_in(&self, workspace: RowKey, create: CreateApiKey) -> Result<CreatedApiKey, ServiceError> {
+        let made = self.service.make_api_key(Author::COMMAND_LINE, workspace, create, &Idempotent::default()).await;
+        made.map_err(without_key)
     }
 
     /// Revokes a key of any workspace.
@@ -104,8 +140,11 @@ impl Operator {
         {
             return Ok(Some(workspace.key));
         }
-        let name = WorkspaceName::parse(text).map_err(|_| ServiceError::NotFound)?;
-        let found = self.store.find_workspace_named(name).await?;
+        let named = self.store.find_workspace_named(WorkspaceName::from_stored(text.to_owned())).await?;
+        let found = match named {
+            None if text == OPERATIONS_WORKSPACE => self.store.find_operations_workspace().await?,
+            found => found,
+        };
         found.map(|workspace| Some(workspace.key)).ok_or(ServiceError::NotFound)
     }
 }

@@ -9,15 +9,13 @@ use postrider_domain::endpoint::{
 use postrider_domain::endpoint_options::OptionsChange;
 use postrider_domain::event_type::EventTypeName;
 use postrider_domain::id::{EndpointId, WorkspaceId};
-use postrider_domain::operational_event::{OPERATIONS_WORKSPACE, OperationalEvent};
+use postrider_domain::operational_event::OperationalEvent;
 use postrider_domain::page::PageRequest;
 use postrider_domain::secret::WebhookSecret;
 use postrider_domain::target::Requester;
 use postrider_domain::tenant::Tenant;
-use postrider_domain::workspace::{Workspace, WorkspaceName};
-use postrider_store::{
-    EndpointLimits, EndpointUpdate, NewEndpoint, NewWorkspace, SealedOptions, SecretRotation, Write,
-};
+use postrider_domain::workspace::Workspace;
+use postrider_store::{EndpointLimits, EndpointUpdate, NewEndpoint, SealedOptions, SecretRotation, Write};
 
 use crate::error::ServiceError;
 use crate::operator::Operator;
@@ -41,9 +39,8 @@ impl Operator {
     /// # Errors
     /// When the store fails.
     pub async fn keep_webhook(&self, webhook: Option<OperatorWebhook>) -> Result<(), ServiceError> {
-        let name = WorkspaceName::parse(OPERATIONS_WORKSPACE).map_err(internal)?;
         let Some(webhook) = webhook else {
-            if let Some(workspace) = self.store.find_workspace_named(name).await?
+            if let Some(workspace) = self.store.find_operations_workspace().await?
                 && let Some(endpoint) = self.operator_endpoint(&workspace).await?
             {
                 self.store.delete_endpoint(write_in(&workspace), endpoint.id).await.map_err(internal)?;
@@ -51,7 +48,7 @@ impl Operator {
             return Ok(());
         };
         let id = WorkspaceId::from_letters(self.service.random.alphanumeric());
-        let workspace = self.store.ensure_workspace(NewWorkspace { id, name, author: Author::COMMAND_LINE }).await?;
+        let workspace = self.store.ensure_operations_workspace(id, Author::COMMAND_LINE).await?;
         let existing = self.operator_endpoint(&workspace).await?;
         let drawn = || EndpointId::from_letters(self.service.random.alphanumeric());
         let endpoint_id = existing.as_ref().map_or_else(drawn, |endpoint| endpoint.id);

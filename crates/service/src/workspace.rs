@@ -100,6 +100,9 @@ impl From<WriteWorkspaceError> for ServiceError {
     fn from(error: WriteWorkspaceError) -> Self {
         match error {
             WriteWorkspaceError::NotFound => Self::NotFound,
+            WriteWorkspaceError::Operations => Self::Conflict(
+                "The workspace \"operations\" belongs to the server and cannot be renamed or deleted.".to_owned(),
+            ),
             WriteWorkspaceError::NameTaken => Self::Conflict("Another workspace has this name.".to_owned()),
             WriteWorkspaceError::Store(error) => error.into(),
         }

@@ -10,6 +10,8 @@ pub enum WriteWorkspaceError {
     NotFound,
     #[error("another workspace has this name")]
     NameTaken,
+    #[error("the workspace belongs to the server")]
+    Operations,
     #[error(transparent)]
     Store(#[from] StoreError),
 }

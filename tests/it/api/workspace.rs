@@ -189,3 +189,27 @@ async fn a_workspace_is_created_and_deleted_once_per_idempotency_key() {
         assert_eq!((reply.status, reply.header("idempotent-replayed")), (204, Some(replayed)));
     }
 }
+
+#[tokio::test]
+async fn nobody_takes_the_servers_own_workspace() {
+    let app = App::start().await;
+    let operator = operator(&app).await;
+    let own = app.operations_caller().await;
+    let shown = own.get("/v1/workspaces/me").await.json()["workspace"].clone();
+    assert_eq!(shown["name"], "operations");
+    let path = format!("{WORKSPACES}/{}", text(&shown, "id"));
+    for (name, fault) in [
+        ("operations", "must not be \"operations\", which belongs to the server"),
+        ("org_0000000000000000", "must not have the form of an id"),
+    ] {
+        let error = operator.post(WORKSPACES, json!({"name": name})).await.error(400, "invalid_request");
+        assert_eq!(faults(&error)["name"], fault);
+        let id = text(&app.get("/v1/workspaces/me").await.json()["workspace"], "id");
+        operator.patch(&format!("{WORKSPACES}/{id}"), json!({"name": name})).await.error(400, "invalid_request");
+    }
+    operator.patch(&path, json!({"name": "mine"})).await.error(409, "conflict");
+    operator.delete(&path).await.error(409, "conflict");
+    operator.post(&format!("{path}/api-keys"), json!({"scopes": ["webhooks:manage"]})).await.error(409, "conflict");
+    assert_eq!(operator.get(&path).await.data(200), shown);
+    own.post(ENDPOINTS, an_endpoint()).await.error(403, "scope_missing");
+}

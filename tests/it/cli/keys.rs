@@ -116,3 +116,32 @@ async fn failures_print_the_reason_with_and_without_a_server() {
     assert!(stderr.contains("there is no scope \"all\"; the scopes are webhooks:manage, webhooks:read"), "{stderr}");
     assert_eq!(ended.stdout, "");
 }
+
+#[tokio::test]
+async fn a_workspace_is_named_by_its_name_or_its_id() {
+    let (_parent, data_dir) = new_data_dir();
+    let created = create_key(&data_dir, &["--workspace", "Acme"]).await;
+    let id = text(&created, "workspaceId");
+    assert_eq!(text(&create_key(&data_dir, &["--workspace", &id]).await, "workspaceId"), id);
+    let directory = path_text(&data_dir);
+    let refused = async |arguments: &[&str]| {
+        let mut all = vec!["keys", "create", "--data-dir", directory];
+        all.extend(arguments);
+        let ended = postrider(&all).await;
+        let (code, stderr) = ended.failure();
+        (code, stderr.to_owned())
+    };
+    let missing = refused(&["--workspace", "org_0000000000000000"]).await;
+    assert_eq!(missing, (1, "postrider: there is no workspace org_0000000000000000".to_owned()));
+    let own = refused(&["--workspace", "operations"]).await.1;
+    assert!(own.ends_with("which belongs to the server (use --operations)"), "{own}");
+    let manage = refused(&["--operations", "--scope", "webhooks:manage"]).await.1;
+    assert!(manage.contains("may have only webhooks:read, events:read, audit:read"), "{manage}");
+    assert_eq!(refused(&["--operations", "--workspace", "Acme"]).await.0, 2);
+    assert_eq!(refused(&[]).await.0, 2);
+
+    let own = create_key(&data_dir, &["--operations", "--scope", "webhooks:read"]).await;
+    assert_ne!(own["workspaceId"], created["workspaceId"]);
+    let server = Serving::start(&data_dir, &[]).await;
+    assert_eq!(server.caller().key(&text(&own, "key")).get(DELIVERIES).await.status, 200);
+}

@@ -189,10 +189,10 @@ async fn without_the_setting_the_operator_endpoint_is_removed() {
     let url = operations.url("/operations");
     let set_up = App::set_up().await.allow("127.0.0.0/8");
     let app = set_up.change(|settings| settings.operator_webhook_url = Some(url)).start().await;
-    let operator = app.caller_of("operations", crate::support::app::ALL_SCOPES).await;
+    let operator = app.operations_caller().await;
     assert_eq!(operator.get("/v1/webhook-endpoints").await.json()["data"].as_array().unwrap().len(), 1);
     let mut app = app.change_settings(|settings| settings.operator_webhook_url = None);
     app.restart().await;
-    let operator = app.caller_of("operations", crate::support::app::ALL_SCOPES).await;
+    let operator = app.operations_caller().await;
     assert_eq!(operator.get("/v1/webhook-endpoints").await.json()["data"].as_array().unwrap().len(), 0);
 }

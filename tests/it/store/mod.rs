@@ -6,6 +6,7 @@ mod filled;
 mod fixture;
 mod growth;
 mod nodes;
+mod operations_upgrade;
 mod postgres;
 mod postgres_days;
 mod postgres_lanes;

@@ -222,6 +222,13 @@ impl App {
         self.server().operator().create_api_key(workspace, create).await.expect("a key")
     }
 
+    /// A caller that reads the deliveries of operational events.
+    pub async fn operations_caller(&self) -> Caller {
+        let scopes = Scopes::of(&[Scope::WebhooksRead, Scope::EventsRead]);
+        let create = CreateApiKey { name: None, mode: Mode::Live, scopes, expires_at: None };
+        self.caller_with(self.server().operator().create_operations_api_key(create).await.expect("a key"))
+    }
+
     /// The files of the data directory that contain these bytes.
     pub fn files_holding(&self, needle: &[u8]) -> Vec<String> {
         let mut holding = Vec::new();

@@ -12,12 +12,13 @@ use postrider_domain::idempotency::Recording;
 use postrider_domain::page::{Page, PageRequest};
 use postrider_domain::workspace::{Workspace, WorkspaceName};
 use postrider_store::log::changes;
+use postrider_store::registry::workspace::check_changeable;
 use postrider_store::{NewWorkspace, StoreError, WorkspaceRename, Workspaces, WriteWorkspaceError, Written};
 
 use super::endpoint;
 use crate::PostgresStore;
 use crate::log::audit;
-use crate::machinery::column::{get, key, parsed, unexpected};
+use crate::machinery::column::{get, key, parsed};
 use crate::machinery::fault::PgError;
 use crate::machinery::session::Session;
 use crate::machinery::transaction::{WriteTx, effect};
@@ -29,6 +30,14 @@ use crate::secrets;
 impl Workspaces for PostgresStore {
     async fn ensure_workspace(&self, new: NewWorkspace) -> Result<Workspace, StoreError> {
         self.write(effect!(|tx, new| ensure(tx, &new))).await
+    }
+
+    async fn ensure_operations_workspace(&self, id: WorkspaceId, author: Author) -> Result<Workspace, StoreError> {
+        self.write(effect!(|tx| ensure_operations(tx, id, author))).await
+    }
+
+    async fn find_operations_workspace(&self) -> Result<Option<Workspace>, StoreError> {
+        self.read(move |session| Box::pin(find_operations(session))).await
     }
 
     async fn create_workspace(
@@ -70,38 +79,50 @@ impl Workspaces for PostgresStore {
 }
 
 /// A deleted workspace is invisible here; only its log remains.
-const WORKSPACE_SELECT: &str = "SELECT key, id, name FROM workspaces WHERE deleted_at IS NULL";
+const WORKSPACE_SELECT: &str = "SELECT key, id, name, is_operations FROM workspaces WHERE deleted_at IS NULL";
 
 fn workspace_from_row(row: &Row) -> Result<Workspace, PgError> {
     let key = key(row, "key")?;
-    let name = WorkspaceName::parse(get(row, "name")?).map_err(|_| unexpected("workspaces.name"))?;
-    Ok(Workspace { key, id: parsed(row, "id")?, name, created_at: key.created_at() })
+    Ok(Workspace {
+        key,
+        id: parsed(row, "id")?,
+        name: WorkspaceName::from_stored(get(row, "name")?),
+        is_operations: get(row, "is_operations")?,
+        created_at: key.created_at(),
+    })
 }
 
 async fn ensure(tx: &mut WriteTx, new: &NewWorkspace) -> Result<Workspace, PgError> {
     match find_named(tx, &new.name).await? {
         Some(workspace) => Ok(workspace),
-        None => insert(tx, new).await,
+        None => insert(tx, new, false).await,
+    }
+}
+
+async fn ensure_operations(tx: &mut WriteTx, id: WorkspaceId, author: Author) -> Result<Workspace, PgError> {
+    match find_operations(tx).await? {
+        Some(workspace) => Ok(workspace),
+        None => insert(tx, &NewWorkspace { id, name: WorkspaceName::operations(), author }, true).await,
     }
 }
 
 async fn create(tx: &mut WriteTx, new: &NewWorkspace) -> Result<Result<Workspace, WriteWorkspaceError>, PgError> {
     match find_named(tx, &new.name).await? {
         Some(_) => Ok(Err(WriteWorkspaceError::NameTaken)),
-        None => insert(tx, new).await.map(Ok),
+        None => insert(tx, new, false).await.map(Ok),
     }
 }
 
-async fn insert(tx: &mut WriteTx, new: &NewWorkspace) -> Result<Workspace, PgError> {
+async fn insert(tx: &mut WriteTx, new: &NewWorkspace, is_operations: bool) -> Result<Workspace, PgError> {
     let key = tx.next_key();
     tx.execute(
-        "INSERT INTO workspaces (key, id, name) VALUES ($1, $2, $3)",
-        &[&key.as_i64(), &new.id.to_string(), &new.name.as_str()],
+        "INSERT INTO workspaces (key, id, name, is_operations) VALUES ($1, $2, $3, $4)",
+        &[&key.as_i64(), &new.id.to_string(), &new.name.as_str(), &is_operations],
     )
     .await?;
     let set = changes::workspace_created(&new.name);
     audit::append(tx, key, new.author, AuditAction::WorkspaceCreated, new.id, &set).await?;
-    Ok(Workspace { key, id: new.id, name: new.name.clone(), created_at: key.created_at() })
+    Ok(Workspace { key, id: new.id, name: new.name.clone(), is_operations, created_at: key.created_at() })
 }
 
 async fn rename(
@@ -110,6 +131,9 @@ async fn rename(
 ) -> Result<Result<Workspace, WriteWorkspaceError>, PgError> {
     let WorkspaceRename { id, name, author } = new_name;
     let Some(workspace) = find(tx, *id).await? else { return Ok(Err(WriteWorkspaceError::NotFound)) };
+    if let Err(refusal) = check_changeable(&workspace) {
+        return Ok(Err(refusal));
+    }
     if find_named(tx, name).await?.is_some_and(|other| other.key != workspace.key) {
         return Ok(Err(WriteWorkspaceError::NameTaken));
     }
@@ -129,6 +153,9 @@ async fn rename(
 
 async fn delete(tx: &mut WriteTx, id: WorkspaceId, author: Author) -> Result<Result<(), WriteWorkspaceError>, PgError> {
     let Some(workspace) = find(tx, id).await? else { return Ok(Err(WriteWorkspaceError::NotFound)) };
+    if let Err(refusal) = check_changeable(&workspace) {
+        return Ok(Err(refusal));
+    }
     tx.lock_workspace(workspace.key).await?;
     let (key, now) = (workspace.key.as_i64(), tx.now.millis());
     let deleted = tx
@@ -154,7 +181,13 @@ async fn find(session: &Session, id: WorkspaceId) -> Result<Option<Workspace>, P
 }
 
 async fn find_named(session: &Session, name: &WorkspaceName) -> Result<Option<Workspace>, PgError> {
-    let found = session.query_opt(&format!("{WORKSPACE_SELECT} AND name = $1"), &[&name.as_str()]).await?;
+    let sql = format!("{WORKSPACE_SELECT} AND name = $1 AND NOT is_operations");
+    let found = session.query_opt(&sql, &[&name.as_str()]).await?;
+    found.as_ref().map(workspace_from_row).transpose()
+}
+
+async fn find_operations(session: &Session) -> Result<Option<Workspace>, PgError> {
+    let found = session.query_opt(&format!("{WORKSPACE_SELECT} AND is_operations"), &[]).await?;
     found.as_ref().map(workspace_from_row).transpose()
 }
 

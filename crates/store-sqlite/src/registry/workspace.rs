@@ -11,12 +11,13 @@ use postrider_domain::idempotency::Recording;
 use postrider_domain::page::{Page, PageRequest};
 use postrider_domain::workspace::{Workspace, WorkspaceName};
 use postrider_store::log::changes;
+use postrider_store::registry::workspace::check_changeable;
 use postrider_store::{NewWorkspace, StoreError, WorkspaceRename, Workspaces, WriteWorkspaceError, Written};
 
 use super::endpoint;
 use crate::SqliteStore;
 use crate::log::audit;
-use crate::machinery::column::{parsed, unexpected};
+use crate::machinery::column::parsed;
 use crate::machinery::writer::{JobSize, WriteResult, WriteTx};
 use crate::queue::{endpoint_health, lane, order};
 use crate::secrets;
@@ -26,9 +27,21 @@ impl Workspaces for SqliteStore {
     async fn ensure_workspace(&self, new: NewWorkspace) -> Result<Workspace, StoreError> {
         self.write(JobSize::ONE_ROW, move |tx| match find_named(tx.connection, &new.name)? {
             Some(workspace) => Ok(workspace),
-            None => insert(tx, &new),
+            None => insert(tx, &new, false),
         })
         .await
+    }
+
+    async fn ensure_operations_workspace(&self, id: WorkspaceId, author: Author) -> Result<Workspace, StoreError> {
+        self.write(JobSize::ONE_ROW, move |tx| match find_operations(tx.connection)? {
+            Some(workspace) => Ok(workspace),
+            None => insert(tx, &NewWorkspace { id, name: WorkspaceName::operations(), author }, true),
+        })
+        .await
+    }
+
+    async fn find_operations_workspace(&self) -> Result<Option<Workspace>, StoreError> {
+        self.read(move |tx| find_operations(tx.connection)).await
     }
 
     async fn create_workspace(
@@ -38,7 +51,7 @@ impl Workspaces for SqliteStore {
     ) -> Result<Written<Workspace>, WriteWorkspaceError> {
         self.write_once(JobSize::ONE_ROW, recording, move |tx| match find_named(tx.connection, &new.name)? {
             Some(_) => Ok(Err(WriteWorkspaceError::NameTaken)),
-            None => insert(tx, &new).map(Ok),
+            None => insert(tx, &new, false).map(Ok),
         })
         .await
     }
@@ -74,27 +87,33 @@ impl Workspaces for SqliteStore {
 }
 
 /// A deleted workspace is not found. Its log stays.
-const WORKSPACE_SELECT: &str = "SELECT key, id, name FROM workspaces WHERE deleted_at IS NULL";
+const WORKSPACE_SELECT: &str = "SELECT key, id, name, is_operations FROM workspaces WHERE deleted_at IS NULL";
 
 fn workspace_from_row(row: &Row<'_>) -> Result<Workspace, rusqlite::Error> {
     let key = RowKey::from_i64(row.get("key")?);
-    let name = WorkspaceName::parse(row.get_ref("name")?.as_str()?).map_err(|_| unexpected("workspaces.name"))?;
-    Ok(Workspace { key, id: parsed(row, "id")?, name, created_at: key.created_at() })
+    Ok(Workspace {
+        key,
+        id: parsed(row, "id")?,
+        name: WorkspaceName::from_stored(row.get("name")?),
+        is_operations: row.get("is_operations")?,
+        created_at: key.created_at(),
+    })
 }
 
-fn insert(tx: &mut WriteTx<'_>, new: &NewWorkspace) -> Result<Workspace, rusqlite::Error> {
+fn insert(tx: &mut WriteTx<'_>, new: &NewWorkspace, is_operations: bool) -> Result<Workspace, rusqlite::Error> {
     let key = tx.next_key();
-    tx.connection.prepare_cached("INSERT INTO workspaces (key, id, name) VALUES (?1, ?2, ?3)")?.execute(params![
-        key.as_i64(),
-        new.id.to_string(),
-        new.name.as_str()
-    ])?;
+    tx.connection
+        .prepare_cached("INSERT INTO workspaces (key, id, name, is_operations) VALUES (?1, ?2, ?3, ?4)")?
+        .execute(params![key.as_i64(), new.id.to_string(), new.name.as_str(), is_operations])?;
     audit::append(tx, key, new.author, AuditAction::WorkspaceCreated, new.id, &changes::workspace_created(&new.name))?;
-    Ok(Workspace { key, id: new.id, name: new.name.clone(), created_at: key.created_at() })
+    Ok(Workspace { key, id: new.id, name: new.name.clone(), is_operations, created_at: key.created_at() })
 }
 
 fn rename(tx: &mut WriteTx<'_>, new: &WorkspaceRename) -> WriteResult<Workspace, WriteWorkspaceError> {
     let Some(workspace) = find(tx.connection, new.id)? else { return Ok(Err(WriteWorkspaceError::NotFound)) };
+    if let Err(refusal) = check_changeable(&workspace) {
+        return Ok(Err(refusal));
+    }
     if find_named(tx.connection, &new.name)?.is_some_and(|other| other.key != workspace.key) {
         return Ok(Err(WriteWorkspaceError::NameTaken));
     }
@@ -108,6 +127,9 @@ fn rename(tx: &mut WriteTx<'_>, new: &WorkspaceRename) -> WriteResult<Workspace,
 
 fn delete(tx: &mut WriteTx<'_>, id: WorkspaceId, author: Author) -> WriteResult<(), WriteWorkspaceError> {
     let Some(workspace) = find(tx.connection, id)? else { return Ok(Err(WriteWorkspaceError::NotFound)) };
+    if let Err(refusal) = check_changeable(&workspace) {
+        return Ok(Err(refusal));
+    }
     tx.connection
         .prepare_cached("UPDATE workspaces SET deleted_at = ?2 WHERE key = ?1")?
         .execute(params![workspace.key.as_i64(), tx.now.millis()])?;
@@ -132,8 +154,15 @@ fn find(connection: &Connection, id: WorkspaceId) -> Result<Option<Workspace>, r
 
 fn find_named(connection: &Connection, name: &WorkspaceName) -> Result<Option<Workspace>, rusqlite::Error> {
     connection
-        .prepare_cached(&format!("{WORKSPACE_SELECT} AND name = ?1"))?
+        .prepare_cached(&format!("{WORKSPACE_SELECT} AND name = ?1 AND is_operations = 0"))?
         .query_row([name.as_str()], workspace_from_row)
+        .optional()
+}
+
+fn find_operations(connection: &Connection) -> Result<Option<Workspace>, rusqlite::Error> {
+    connection
+        .prepare_cached(&format!("{WORKSPACE_SELECT} AND is_operations = 1"))?
+        .query_row([], workspace_from_row)
         .optional()
 }
 

@@ -26,10 +26,24 @@ pub struct WorkspaceRename {
     pub author: Author,
 }
 
+/// Whether a caller may rename or delete the workspace. The server's own is nobody's to change.
+///
+/// # Errors
+/// [`WriteWorkspaceError::Operations`] for the server's own.
+pub const fn check_changeable(workspace: &Workspace) -> Result<(), WriteWorkspaceError> {
+    if workspace.is_operations { Err(WriteWorkspaceError::Operations) } else { Ok(()) }
+}
+
 #[async_trait]
 pub trait Workspaces: Send + Sync + 'static {
     /// The workspace of this name. Creates it if there is none.
     async fn ensure_workspace(&self, new: NewWorkspace) -> Result<Workspace, StoreError>;
+
+    /// The server's own workspace. Creates it if there is none.
+    async fn ensure_operations_workspace(&self, id: WorkspaceId, author: Author) -> Result<Workspace, StoreError>;
+
+    /// The server's own workspace, once it exists.
+    async fn find_operations_workspace(&self) -> Result<Option<Workspace>, StoreError>;
 
     async fn create_workspace(
         &self,
@@ -39,10 +53,12 @@ pub trait Workspaces: Send + Sync + 'static {
 
     async fn find_workspace(&self, id: WorkspaceId) -> Result<Option<Workspace>, StoreError>;
 
+    /// Never the server's own, which has the column, not the name.
     async fn find_workspace_named(&self, name: WorkspaceName) -> Result<Option<Workspace>, StoreError>;
 
     async fn list_workspaces(&self, page: PageRequest) -> Result<Page<Workspace>, StoreError>;
 
+    /// Refuses the server's own workspace, as [`Self::delete_workspace`] does.
     async fn rename_workspace(
         &self,
         rename: WorkspaceRename,

@@ -20,6 +20,7 @@ on_each_backend! {
     the_keys_of_a_deleted_workspace_are_unknown,
     the_queue_of_a_deleted_workspace_is_cancelled,
     a_deleted_workspace_is_not_found_and_frees_its_name,
+    the_servers_own_workspace_is_found_by_no_name,
 }
 
 fn name(text: &str) -> WorkspaceName {
@@ -122,4 +123,24 @@ async fn a_deleted_workspace_is_not_found_and_frees_its_name(at: Fixture) {
     assert_eq!(listed.items.iter().map(|workspace| workspace.id).collect::<Vec<_>>(), [at.workspace.id]);
     let again = create(&at, "Acme").await.unwrap();
     assert_ne!(again.id, created.id);
+}
+
+async fn the_servers_own_workspace_is_found_by_no_name(mut at: Fixture) {
+    assert!(at.store().find_operations_workspace().await.unwrap().is_none());
+    // A tenant of an earlier version may have the name.
+    let name = WorkspaceName::operations();
+    let tenant = NewWorkspace { name: name.clone(), ..named(b't', "tenant") };
+    let tenant = at.store().ensure_workspace(tenant).await.unwrap();
+    let own = at.store().ensure_operations_workspace(WorkspaceId::from_letters([b'o'; 16]), AUTHOR).await.unwrap();
+    assert_eq!((own.is_operations, own.name.as_str(), tenant.is_operations), (true, "operations", false));
+    assert_ne!(own.key, tenant.key);
+    at.reopen().await;
+    let again = at.store().ensure_operations_workspace(WorkspaceId::from_letters([b'p'; 16]), AUTHOR).await.unwrap();
+    assert_eq!((again.key, again.id), (own.key, own.id));
+    assert_eq!(at.store().find_operations_workspace().await.unwrap().unwrap().key, own.key);
+    assert_eq!(at.store().find_workspace_named(name).await.unwrap().unwrap().key, tenant.key);
+    assert!(matches!(rename(&at, own.id, "mine").await, Err(WriteWorkspaceError::Operations)));
+    assert!(matches!(delete(&at, own.id).await, Err(WriteWorkspaceError::Operations)));
+    delete(&at, tenant.id).await.unwrap();
+    assert_eq!(at.store().find_workspace(own.id).await.unwrap().unwrap().key, own.key);
 }
