@@ -4,6 +4,8 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use ipnet::IpNet;
+
 use postrider_domain::database_url::DatabaseUrl;
 use postrider_domain::limits;
 use postrider_domain::proxy::ProxyUrl;
@@ -16,6 +18,11 @@ pub struct Settings {
     pub listen: SocketAddr,
     /// The base URL under which callers reach the API, used in `docs_url`. Derived from `listen` by default.
     pub public_url: Option<String>,
+    /// The certificate and the key of the API. `None`: it speaks plain HTTP, for a proxy with TLS in front of it.
+    pub tls_cert_file: Option<PathBuf>,
+    pub tls_key_file: Option<PathBuf>,
+    /// The networks of proxies whose `X-Forwarded-For` and `Forwarded` count. None by default: anyone can send these.
+    pub trusted_proxies: Vec<IpNet>,
     /// The directory of the lock, the admin socket, the SQLite database if that is the store, and the master key unless
     /// it is named elsewhere.
     pub data_dir: PathBuf,
@@ -127,6 +134,9 @@ impl Settings {
         Self {
             listen,
             public_url: None,
+            tls_cert_file: None,
+            tls_key_file: None,
+            trusted_proxies: Vec::new(),
             data_dir,
             master_key_file: None,
             database: DatabaseSettings::default(),

@@ -1,4 +1,5 @@
-//! The parts of the binary: command line, server, settings, logs and the system clock.
+//! The parts of the binary: command line, server, settings, logs and the system clock and
+//! the limit of open files.
 //!
 //! `ARCHITECTURE.md` has the map of the crates and the life of an event.
 
@@ -6,5 +7,6 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod lossy_writer;
+pub mod open_files;
 pub mod server;
 pub mod telemetry;

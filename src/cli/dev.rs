@@ -36,6 +36,9 @@ pub struct DevOptions {
 
 pub async fn run(options: DevOptions) -> anyhow::Result<()> {
     let mut settings = options.server.settings()?;
+    if settings.tls_cert_file.is_some() || settings.tls_key_file.is_some() {
+        bail!("postrider dev speaks plain HTTP: run it without --tls-cert-file and --tls-key-file");
+    }
     // The receiver is on this machine, so loopback addresses are allowed. Only this command does that.
     settings.allow_targets.push("127.0.0.0/8".to_owned());
     if settings.log.filter == DEFAULT_LOG_FILTER {

@@ -10,7 +10,6 @@ mod config;
 mod dev;
 mod doctor;
 mod keys;
-mod open_files;
 mod openapi;
 mod options;
 mod output;
@@ -65,7 +64,7 @@ enum Command {
 /// # Errors
 /// When the command fails.
 pub fn run() -> anyhow::Result<()> {
-    open_files::raise_limit();
+    crate::open_files::raise_limit();
     let cli = Cli::parse();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let outcome = runtime.block_on(async {

@@ -1,8 +1,9 @@
-//! `postrider serve`: runs the server until a stop signal.
+//! `postrider serve`: runs the server until a stop signal. SIGHUP reads its certificate again.
 
 use std::sync::Arc;
 
 use clap::Args;
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::clock::SystemClock;
 use crate::server::Server;
@@ -20,8 +21,19 @@ pub struct ServeOptions {
 pub async fn run(options: ServeOptions) -> anyhow::Result<()> {
     let settings = options.server.settings()?;
     let _log = telemetry::start_logging(&settings.log)?;
+    // Before the start, because the default action of SIGHUP ends the process.
+    let mut hang_up = signal(SignalKind::hangup())?;
     let server = Server::start(&settings, Arc::new(SystemClock)).await?;
-    wait_for_stop_signal().await?;
+    let reload_on_hang_up = async {
+        while hang_up.recv().await.is_some() {
+            server.reload_certificate();
+        }
+        std::future::pending().await
+    };
+    tokio::select! {
+        stopped = wait_for_stop_signal() => stopped?,
+        () = reload_on_hang_up => {}
+    }
     server.stop().await;
     Ok(())
 }

@@ -1,11 +1,12 @@
 //! Parsers and printers of setting values. A parser returns its error as the end of a sentence.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use url::Url;
 
 use crate::config::LogFormat;
@@ -48,6 +49,14 @@ pub fn allow_target(text: &str) -> Result<String, String> {
 /// As [`allow_target`].
 pub fn deny_target(text: &str) -> Result<String, String> {
     text.parse::<DenyTarget>().map(|_| text.to_owned()).map_err(message)
+}
+
+/// A network in its canonical form, or a single address.
+pub fn network(text: &str) -> Result<IpNet, String> {
+    let single = text.parse::<IpAddr>().map(IpNet::from);
+    let network = single.or_else(|_| text.parse::<IpNet>());
+    let network = network.map_err(|_| "is not an address or a network like 10.0.0.0/8".to_owned())?;
+    if network.trunc() == network { Ok(network) } else { Err(format!("did you mean {}?", network.trunc())) }
 }
 
 pub fn dns_server(text: &str) -> Result<SocketAddr, String> {

@@ -10,7 +10,7 @@ use postrider_domain::proxy::ProxyUrl;
 
 use super::setting_value::{
     allow_target, count, database_url, deny_target, dns_server, duration, http_url, items, log_filter, log_format,
-    message, parsed, path, pool_size, rate_limit, set, shown_path, shown_url,
+    message, network, parsed, path, pool_size, rate_limit, set, shown_path, shown_url,
 };
 
 /// One setting as users see it.
@@ -188,6 +188,40 @@ pub static SETTINGS: &[Setting] = &[
         otherwise: Some("http://<listen>"),
         read: |settings, text| set(&mut settings.public_url, http_url(text).map(Some)),
         show: |settings| settings.public_url.clone().unwrap_or_default(),
+        ..PLAIN
+    },
+    Setting {
+        name: "tls_cert_file",
+        flag: "tls-cert-file",
+        env: "POSTRIDER_TLS_CERT_FILE",
+        value_name: "FILE",
+        help: "PEM file of the API's certificate chain. The API then speaks TLS only. Read again on SIGHUP and when it changes",
+        otherwise: Some("none: plain HTTP"),
+        read: |settings, text| set(&mut settings.tls_cert_file, path(text).map(Some)),
+        show: |settings| shown_path(settings.tls_cert_file.as_ref()),
+        ..PLAIN
+    },
+    Setting {
+        name: "tls_key_file",
+        flag: "tls-key-file",
+        env: "POSTRIDER_TLS_KEY_FILE",
+        value_name: "FILE",
+        help: "PEM file of the private key of the API's certificate",
+        otherwise: Some("none: plain HTTP"),
+        read: |settings, text| set(&mut settings.tls_key_file, path(text).map(Some)),
+        show: |settings| shown_path(settings.tls_key_file.as_ref()),
+        ..PLAIN
+    },
+    Setting {
+        name: "trusted_proxy",
+        flag: "trusted-proxy",
+        env: "POSTRIDER_TRUSTED_PROXY",
+        value_name: "CIDR",
+        help: "Address or CIDR of a proxy whose X-Forwarded-For and Forwarded name the caller. Repeatable",
+        otherwise: Some("none"),
+        is_list: true,
+        read: |settings, text| set(&mut settings.trusted_proxies, items(text, network)),
+        show: |settings| settings.trusted_proxies.iter().map(ToString::to_string).collect::<Vec<_>>().join(","),
         ..PLAIN
     },
     Setting {

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use postrider_egress::{EgressSetupError, InvalidTargetRule};
+use postrider_http::CertificateError;
 use postrider_service::{AdoptError, MasterKeyError, ServiceError};
 use postrider_store::OpenError;
 
@@ -65,6 +66,10 @@ pub enum StartError {
         #[source]
         source: std::io::Error,
     },
+    #[error("--tls-cert-file and --tls-key-file belong together: set both, or neither for plain HTTP")]
+    HalfACertificate,
+    #[error("cannot use the certificate of the API (--tls-cert-file, --tls-key-file)")]
+    Certificate(#[from] CertificateError),
     #[error("cannot open the admin socket at {path}")]
     AdminSocket {
         path: String,

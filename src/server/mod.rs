@@ -5,7 +5,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::middleware::map_request;
 use futures_util::future::join_all;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -13,19 +12,18 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::Settings;
 use postrider_api as api;
-use postrider_domain::error_chain::Chain;
 use postrider_domain::event_type::{Catalogue, CatalogueError};
 use postrider_domain::limits;
 use postrider_domain::time::Clock;
 use postrider_engine::Engine;
+use postrider_http::Certificate;
 use postrider_service::{Operator, Service};
-use postrider_web::docs;
 
 pub mod admin;
 mod back_end;
 mod components;
-mod connection;
 mod error;
+mod front_door;
 mod key_file;
 mod operator_webhook;
 
@@ -35,8 +33,6 @@ pub use error::StartError;
 pub use key_file::KeyFileError;
 pub use operator_webhook::OperatorWebhookError;
 
-use connection::{CuttableListener, Peer, name_caller};
-
 /// A running server.
 pub struct Server {
     address: SocketAddr,
@@ -45,6 +41,7 @@ pub struct Server {
     stop_listening: CancellationToken,
     /// Closes the connections of requests that are still running.
     cut_requests: CancellationToken,
+    certificate: Option<Arc<Certificate>>,
     listeners: Vec<JoinHandle<()>>,
     /// Writes refused requests to the audit log. Runs until it is aborted.
     refusals: JoinHandle<()>,
@@ -72,17 +69,18 @@ impl Server {
     /// When the address is taken, another process holds the data directory, or a setting cannot be applied.
     pub async fn start(settings: &Settings, clock: Arc<dyn Clock>) -> Result<Self, StartError> {
         admin::check_path(&settings.admin_socket_path())?;
-        let components = Components::open(settings, clock, OpenedFor::Serving).await?;
+        let certificate = front_door::read_certificate(settings)?;
+        let components = Components::open(settings, Arc::clone(&clock), OpenedFor::Serving).await?;
         let webhook = operator_webhook::read(settings, &components.random)?;
         components.operator.keep_webhook(webhook).await.map_err(StartError::OperatorEndpoint)?;
         let listen_fault = |source| StartError::Listen { address: settings.listen, source };
         let listener = TcpListener::bind(settings.listen).await.map_err(listen_fault)?;
         let address = listener.local_addr().map_err(listen_fault)?;
-        let public_url = settings.public_url.clone().unwrap_or_else(|| format!("http://{address}"));
+        let public_url = settings.public_url.clone().unwrap_or_else(|| {
+            let scheme = if certificate.is_some() { "https" } else { "http" };
+            format!("{scheme}://{address}")
+        });
         let public_url = public_url.trim_end_matches('/');
-        let document = api::document(&components.catalogue, Some(public_url));
-        let api = api::router(Arc::clone(&components.service), public_url, &document);
-        let router = docs::router(&document).merge(api);
         let stop_listening = CancellationToken::new();
         let admin = admin::listen(&settings.admin_socket_path(), components.operator.clone(), stop_listening.clone())?;
         let engine = components.start_engine(settings);
@@ -91,8 +89,8 @@ impl Server {
             async move { service.keep_writing_refusals().await }
         });
         let cut_requests = CancellationToken::new();
-        let listener = CuttableListener { listener, cut: cut_requests.clone() };
-        let http = tokio::spawn(serve_http(listener, router, stop_listening.clone()));
+        let tokens = (&stop_listening, &cut_requests);
+        let door = front_door::open(settings, &components, listener, public_url, certificate, clock, tokens);
         log_target_rules(settings);
         if let Some(proxy) = &settings.egress_proxy {
             tracing::info!(%proxy, "receivers are called through a forward proxy (--egress-proxy)");
@@ -101,13 +99,14 @@ impl Server {
             tracing::info!(%database, "the store is a PostgreSQL database");
         }
         tracing::info!(%address, data_dir = %settings.data_dir.display(), "listening");
-        let listeners = vec![http, admin];
+        let listeners = vec![door.serving, admin];
         Ok(Self {
             address,
             components,
             engine,
             stop_listening,
             cut_requests,
+            certificate: door.certificate,
             listeners,
             refusals,
             stop_grace: settings.stop_grace,
@@ -116,6 +115,13 @@ impl Server {
 
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Reads the certificate of the API again. Does nothing when there is none.
+    pub fn reload_certificate(&self) {
+        if let Some(certificate) = &self.certificate {
+            certificate.reload();
+        }
     }
 
     pub fn service(&self) -> &Arc<Service> {
@@ -156,12 +162,4 @@ impl Server {
 /// Never for a released binary: a test reads the catalogue.
 pub fn openapi_of_built_in() -> Result<serde_json::Value, CatalogueError> {
     Ok(api::document(&Catalogue::built_in()?, None))
-}
-
-async fn serve_http(listener: CuttableListener, router: axum::Router, stop: CancellationToken) {
-    let service = router.layer(map_request(name_caller)).into_make_service_with_connect_info::<Peer>();
-    let served = axum::serve(listener, service).with_graceful_shutdown(async move { stop.cancelled().await }).await;
-    if let Err(error) = served {
-        tracing::error!(error = %Chain(&error), "the listener of the API failed");
-    }
 }

@@ -6,6 +6,7 @@ mod cli;
 mod crash;
 mod egress;
 mod engine;
+mod http;
 mod local;
 mod nodes;
 mod server;

@@ -1,11 +1,14 @@
 //! Reading the body of a request: bounded, and only JSON in UTF-8.
 
+use std::error::Error;
+
 use axum::body::{Body, to_bytes};
 use bytes::Bytes;
 use http::HeaderMap;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 
 use postrider_domain::limits;
+use postrider_http::BodyFault;
 use postrider_service::{JsonBody, ServiceError, run_blocking};
 
 /// The body that a route accepts.
@@ -57,14 +60,7 @@ pub async fn read_body(headers: &HeaderMap, body: Body, rule: BodyRule) -> Resul
     if declared.is_some_and(|length: usize| length > limit) {
         return Err(too_large());
     }
-    let bytes = to_bytes(body, limit).await.map_err(|error| {
-        let cause = std::error::Error::source(&error);
-        if cause.is_some_and(|cause| cause.is::<http_body_util::LengthLimitError>()) {
-            too_large()
-        } else {
-            ServiceError::invalid("body", "could not be read to its end")
-        }
-    })?;
+    let bytes = to_bytes(body, limit).await.map_err(|error| fault_of(&error).unwrap_or_else(too_large))?;
     if bytes.is_empty() && rule == BodyRule::Optional {
         return JsonBody::parse(Bytes::from_static(b"{}"), depth);
     }
@@ -75,6 +71,22 @@ pub async fn read_body(headers: &HeaderMap, body: Body, rule: BodyRule) -> Resul
         return run_blocking(move || JsonBody::parse(bytes, depth)).await;
     }
     JsonBody::parse(bytes, depth)
+}
+
+/// Why the body could not be read. `None` when it is too large.
+fn fault_of(error: &axum::Error) -> Option<ServiceError> {
+    let mut cause: Option<&(dyn Error + 'static)> = Some(error);
+    while let Some(error) = cause {
+        if error.is::<http_body_util::LengthLimitError>() {
+            return None;
+        }
+        match error.downcast_ref() {
+            Some(BodyFault::TooSlow) => return Some(ServiceError::RequestTimeout("body")),
+            Some(BodyFault::OutOfMemory) => return Some(ServiceError::Unavailable { source: None }),
+            Some(BodyFault::Broken(_)) | None => cause = error.source(),
+        }
+    }
+    Some(ServiceError::invalid("body", "could not be read to its end"))
 }
 
 /// Parses a body that must have no members.

@@ -19,17 +19,20 @@ pub enum ErrorCode {
     MethodNotAllowed,
     IdempotencyKeyConflict,
     Conflict,
+    RequestTimeout,
     PayloadTooLarge,
+    UriTooLong,
     UnsupportedMediaType,
     Unprocessable,
     SsrfBlocked,
     RateLimited,
+    HeaderTooLarge,
     InternalError,
     ServiceUnavailable,
 }
 
 impl ErrorCode {
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 22] = [
         Self::InvalidRequest,
         Self::VersionUnsupported,
         Self::BadPagination,
@@ -42,11 +45,14 @@ impl ErrorCode {
         Self::MethodNotAllowed,
         Self::IdempotencyKeyConflict,
         Self::Conflict,
+        Self::RequestTimeout,
         Self::PayloadTooLarge,
+        Self::UriTooLong,
         Self::UnsupportedMediaType,
         Self::Unprocessable,
         Self::SsrfBlocked,
         Self::RateLimited,
+        Self::HeaderTooLarge,
         Self::InternalError,
         Self::ServiceUnavailable,
     ];
@@ -65,11 +71,14 @@ impl ErrorCode {
             Self::MethodNotAllowed => "method_not_allowed",
             Self::IdempotencyKeyConflict => "idempotency_key_conflict",
             Self::Conflict => "conflict",
+            Self::RequestTimeout => "request_timeout",
             Self::PayloadTooLarge => "payload_too_large",
+            Self::UriTooLong => "uri_too_long",
             Self::UnsupportedMediaType => "unsupported_media_type",
             Self::Unprocessable => "unprocessable",
             Self::SsrfBlocked => "ssrf_blocked",
             Self::RateLimited => "rate_limited",
+            Self::HeaderTooLarge => "header_too_large",
             Self::InternalError => "internal_error",
             Self::ServiceUnavailable => "service_unavailable",
         }
@@ -85,10 +94,13 @@ impl ErrorCode {
             Self::NotFound => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::IdempotencyKeyConflict | Self::Conflict => StatusCode::CONFLICT,
+            Self::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::PayloadTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::UriTooLong => StatusCode::URI_TOO_LONG,
             Self::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::Unprocessable | Self::SsrfBlocked => StatusCode::UNPROCESSABLE_ENTITY,
             Self::RateLimited => StatusCode::TOO_MANY_REQUESTS,
+            Self::HeaderTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::InternalError => StatusCode::INTERNAL_SERVER_ERROR,
             Self::ServiceUnavailable => StatusCode::SERVICE_UNAVAILABLE,
         }
@@ -123,7 +135,9 @@ impl ErrorCode {
                 "The state of the resource does not allow the request, a limit of the workspace is reached, or a \
                  request with the same `Idempotency-Key` is in progress."
             }
+            Self::RequestTimeout => "The head or the body of the request arrived too slowly. The connection is closed.",
             Self::PayloadTooLarge => "The body, or an event in it, is larger than the limit.",
+            Self::UriTooLong => "The path and query of the request are longer than 16 KB.",
             Self::UnsupportedMediaType => "The body is not declared as JSON in UTF-8.",
             Self::Unprocessable => "The request is well formed, but its content breaks a rule.",
             Self::SsrfBlocked => {
@@ -133,6 +147,10 @@ impl ErrorCode {
             Self::RateLimited => {
                 "The workspace made more requests in the last 60 seconds than its limit. All of its keys count \
                  together."
+            }
+            Self::HeaderTooLarge => {
+                "The head of the request, which is the request line and the headers, is larger than 32 KB, or it has \
+                 more than 100 headers. The connection is closed."
             }
             Self::InternalError => "Something went wrong on our side. A write may or may not have taken effect.",
             Self::ServiceUnavailable => "The server cannot accept this request at the moment.",
@@ -174,10 +192,15 @@ impl ErrorCode {
                 "If the answer has `Retry-After`, wait that many seconds and send the same request again. Otherwise \
                  read the message: it names the state or the limit."
             }
+            Self::RequestTimeout => {
+                "Send the request again on a new connection. A head must arrive within 10 seconds, and a body of up to \
+                 256 KB within 30 seconds. A larger body may be slow for 10 seconds and must then keep 32 KB a second."
+            }
             Self::PayloadTooLarge => {
                 "Send a smaller body. The message names the limit: 256 KB for one event, and for any request with an \
                  `Idempotency-Key`."
             }
+            Self::UriTooLong => "Send fewer or shorter query parameters.",
             Self::UnsupportedMediaType => "Send `Content-Type: application/json`.",
             Self::Unprocessable => "Read the message and, if present, `details.parameters`.",
             Self::SsrfBlocked => {
@@ -188,6 +211,7 @@ impl ErrorCode {
                 "Wait the number of seconds in `Retry-After`. `X-RateLimit-Remaining` on every answer gives the number \
                  of requests left."
             }
+            Self::HeaderTooLarge => "Send fewer or smaller headers.",
             Self::InternalError => {
                 "Send the request again with the same `Idempotency-Key`. If the error persists, give the `request_id` \
                  to the operator of the server: the log has the cause under that id."

@@ -1,21 +1,22 @@
-//! The gates that a request passes before its handler runs, in this order: request id, key, rate limit, API version,
-//! scope. After them the handler reads the body and begins the write.
+//! The gates that a request passes before its handler runs, in this order: key, rate limit, API version, scope. After
+//! them the handler reads the body and begins the write. The listener has given the request its id.
 //!
 //! Two layers hold them. [`finish`] is the outermost and covers every request, unknown paths included. [`admit`] covers
 //! one route and enforces what that [`Route`](super::route::Route) states, so no handler can forget it.
 
 use std::sync::Arc;
 
-use axum::extract::{Request, State};
+use axum::extract::{Extension, Request, State};
 use axum::middleware::Next;
 use axum::response::Response;
 use http::header::{ALLOW, AUTHORIZATION, CACHE_CONTROL};
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use http::{HeaderMap, HeaderValue, StatusCode};
 
 use postrider_domain::caller::CallerAddress;
 use postrider_domain::event::API_VERSION;
 use postrider_domain::id::RequestId;
 use postrider_domain::rate_limit::RateBucket;
+use postrider_http::Refusal;
 use postrider_service::{Origin, ServiceError};
 
 use super::access::Access;
@@ -69,11 +70,15 @@ pub async fn admit(State(gate): State<RouteGate>, mut request: Request, next: Ne
     Ok(response)
 }
 
-/// Gives the request its id, and the answer the headers that every answer carries. Renders the error if there is one.
-pub async fn finish(State(app): State<Arc<App>>, mut request: Request, next: Next) -> Response {
-    let id = RequestId::from_letters(app.service.random().alphanumeric());
+/// Gives the answer the headers that every answer of the API carries. Renders the error if there is one. The listener
+/// has given the request its id.
+pub async fn finish(
+    State(app): State<Arc<App>>,
+    Extension(id): Extension<RequestId>,
+    mut request: Request,
+    next: Next,
+) -> Response {
     let counted = CountedRate::default();
-    request.extensions_mut().insert(id);
     request.extensions_mut().insert(counted.clone());
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     let mut response = next.run(request).await;
@@ -85,15 +90,31 @@ pub async fn finish(State(app): State<Arc<App>>, mut request: Request, next: Nex
             response.headers_mut().insert(ALLOW, allow);
         }
     }
-    let headers = response.headers_mut();
-    headers.insert(app.version_header.clone(), HeaderValue::from_static(API_VERSION));
-    if let Ok(value) = HeaderValue::from_str(&id.to_string()) {
-        headers.insert(HeaderName::from_static("x-request-id"), value);
-    }
-    counted.write_headers(headers);
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    counted.write_headers(response.headers_mut());
+    complete(&app, response.headers_mut());
     tracing::debug!(request_id = %id, %method, path, status = response.status().as_u16(), "request answered");
     response
+}
+
+/// Renders a request that the listener refuses before it has a route.
+pub fn refuse(app: &App, refusal: Refusal, id: RequestId) -> Response {
+    let error = match refusal {
+        Refusal::HeaderTooLarge => ServiceError::HeaderTooLarge,
+        Refusal::UriTooLong => ServiceError::UriTooLong,
+        Refusal::HeadTooSlow => ServiceError::RequestTimeout("head"),
+        Refusal::MalformedHead => ServiceError::invalid("head", "is not valid HTTP/1.1"),
+        Refusal::Http2 => ServiceError::invalid("head", "is HTTP/2, but this server speaks HTTP/1.1"),
+    };
+    tracing::debug!(request_id = %id, code = error::code_of(&error).as_str(), "request refused by the listener");
+    let mut response = error::render(&error, id, &app.errors_page);
+    complete(app, response.headers_mut());
+    response
+}
+
+/// Sets the headers that every answer of the API carries.
+fn complete(app: &App, headers: &mut HeaderMap) {
+    headers.insert(app.version_header.clone(), HeaderValue::from_static(API_VERSION));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
 }
 
 fn bearer(headers: &HeaderMap) -> Option<&str> {

@@ -12,6 +12,7 @@ use axum::routing::get;
 use serde_json::Value;
 
 use postrider_domain::event_type::Catalogue;
+use postrider_http::RenderRefusal;
 use postrider_service::{Service, ServiceError};
 
 mod access;
@@ -46,24 +47,27 @@ use error::Failure;
 use gate::RouteGate;
 use route::Route;
 
-/// The API, and at `/openapi.json` the document that describes it, made by [`document`].
+/// The API, and at `/openapi.json` the document that describes it, made by [`document`]. Also how the listener refuses
+/// a request that does not reach the router. The router needs the id that the listener gives each request.
 ///
 /// `public_url` is where callers reach this server, without a slash at the end.
-pub fn router(service: Arc<Service>, public_url: &str, document: &Value) -> Router {
+pub fn router(service: Arc<Service>, public_url: &str, document: &Value) -> (Router, RenderRefusal) {
     let document = Bytes::from(document.to_string());
     let mut router = Router::new().route("/openapi.json", get(async move || answer(200, document.clone())));
     let app = App::new(service, public_url);
+    let refusing = Arc::clone(&app);
     for route in routes(app.service.catalogue()) {
         let path = route.full_path();
         let named = format!("{} {path}", route.method).into();
         let gate = RouteGate { app: Arc::clone(&app), route: named, access: route.access, bucket: route.bucket };
         router = router.route(&path, route.handler.route_layer(from_fn_with_state(gate, gate::admit)));
     }
-    router
+    let router = router
         .fallback(async || Failure::Refused(ServiceError::NotFound))
         .method_not_allowed_fallback(async || Failure::Refused(ServiceError::MethodNotAllowed))
         .layer(from_fn_with_state(Arc::clone(&app), gate::finish))
-        .with_state(app)
+        .with_state(app);
+    (router, Arc::new(move |refusal, id| gate::refuse(&refusing, refusal, id)))
 }
 
 /// The OpenAPI document of a catalogue. Without a public URL, its server URL is relative to the document.

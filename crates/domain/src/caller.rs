@@ -2,8 +2,8 @@
 
 use std::net::{IpAddr, Ipv6Addr};
 
-/// The caller's address. The front door puts it into the extensions of each request: the peer's address, or the one that
-/// a trusted proxy names.
+/// The caller's address. The front door puts it into the extensions of each request: the peer's address, or the one
+/// that a trusted proxy names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct CallerAddress(pub IpAddr);
 

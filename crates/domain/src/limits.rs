@@ -4,6 +4,51 @@
 
 use std::time::Duration;
 
+// The listener
+
+/// Bytes of a request's head (contract): request line and header fields.
+pub const HEAD_BYTES: usize = 32 * 1024;
+/// Header fields of a request. The parser keeps space for them on the stack.
+pub const HEAD_FIELDS: usize = 100;
+/// Bytes of a request's target (contract): its path and query.
+pub const TARGET_BYTES: usize = 16 * 1024;
+/// Time for a head, from the start of the connection or from its first byte after an answer (contract). It includes
+/// the TLS handshake.
+pub const HEAD_TIME: Duration = Duration::from_secs(10);
+/// Time for a body of up to [`BODY_BYTES`] (contract).
+pub const BODY_TIME: Duration = Duration::from_secs(30);
+/// A larger body may begin slowly for this time (contract) …
+pub const BODY_SLOW_START: Duration = Duration::from_secs(10);
+/// … and is then never slower than this, in bytes a second (contract).
+pub const BODY_BYTES_PER_SECOND: u32 = 32 * 1024;
+/// How long the caller may take to read any more of an answer (contract).
+pub const ANSWER_TIME: Duration = Duration::from_secs(30);
+/// How long a connection may be idle between two requests (contract).
+pub const IDLE_TIME: Duration = Duration::from_secs(75);
+/// Bytes of bodies in memory, of all requests together (contract): sixteen batches of the largest size.
+pub const BODIES_BYTES: usize = 128 * 1024 * 1024;
+/// Unread bytes of a body that are read and dropped to keep the connection usable (contract).
+pub const DRAIN_BYTES: u64 = 256 * 1024;
+/// How long an answer waits for those bytes. They have usually arrived with the head.
+pub const DRAIN_TIME: Duration = Duration::from_secs(2);
+/// Bytes that are read and dropped before a connection is closed, so that the caller can read the answer: two batches
+/// of the largest size.
+pub const LINGER_BYTES: u64 = 16 * 1024 * 1024;
+/// How long they are read in all …
+pub const LINGER_TIME: Duration = Duration::from_secs(10);
+/// … and while nothing arrives.
+pub const LINGER_QUIET_TIME: Duration = Duration::from_secs(2);
+/// Bytes that one connection buffers for reading and for writing. A head fits twice.
+pub const CONNECTION_BUFFER_BYTES: usize = 64 * 1024;
+/// How long the listener waits after it could not accept a connection, for example for lack of open files.
+pub const ACCEPT_RETRY_WAIT: Duration = Duration::from_millis(500);
+/// How often the listener looks whether its certificate file has changed.
+pub const CERTIFICATE_CHECK_INTERVAL: Duration = Duration::from_secs(5);
+/// How long browsers remember that the server speaks TLS: a year, in seconds.
+pub const HSTS_SECONDS: u32 = 365 * 24 * 3600;
+/// Addresses of `X-Forwarded-For` and `Forwarded` that are read, from the right: more proxies than any path has.
+pub const FORWARDED_ADDRESSES: usize = 32;
+
 // Requests to the API
 
 /// A request body in bytes (contract). It also bounds one event of a batch.
@@ -20,6 +65,17 @@ pub const VIOLATIONS_SHOWN: usize = 20;
 pub const VIOLATION_CHARS: usize = 256;
 /// Nesting of arrays and objects in a body: far beyond real payloads, far below what exhausts a stack.
 pub const JSON_DEPTH: usize = 64;
+/// Members of all objects that are open at one place of a body. An event of [`BODY_BYTES`] cannot have more, so only a
+/// body meets this limit that would be refused anyway. It bounds the memory of the reader.
+pub const JSON_OPEN_MEMBERS: usize = 64 * 1024;
+/// Members of an object that are looked up by name: several times what any request has.
+pub const FIELDS: usize = 64;
+/// Unknown parameters that an error names (contract).
+pub const UNKNOWN_FIELDS_SHOWN: usize = 20;
+/// Characters of a caller's text that an error repeats (contract).
+pub const ECHO_CHARS: usize = 64;
+/// Bytes of an error's body (contract, for remembered ones).
+pub const ERROR_BYTES: usize = 4 * 1024;
 /// Characters of a duplicate key that an error repeats.
 pub const DUPLICATE_KEY_CHARS: usize = 64;
 /// Characters of an endpoint's name (contract).

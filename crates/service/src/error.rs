@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 use postrider_domain::access::{ScopeMissing, Scopes};
+use postrider_domain::limits;
 use postrider_domain::page::InvalidPage;
 use postrider_domain::rate_limit::RateBucket;
 use postrider_domain::target::TargetRefusal;
@@ -49,6 +50,13 @@ pub enum ServiceError {
     RateLimited { bucket: RateBucket, limit: u32, retry_after: Duration },
     #[error("{0}")]
     PayloadTooLarge(String),
+    #[error("The head of the request is larger than {} KB or has more than {} fields.", limits::HEAD_BYTES / 1024, limits::HEAD_FIELDS)]
+    HeaderTooLarge,
+    #[error("The path and query of the request are longer than {} KB.", limits::TARGET_BYTES / 1024)]
+    UriTooLong,
+    /// The text says which part of the request was late.
+    #[error("The {0} of the request arrived too slowly.")]
+    RequestTimeout(&'static str),
     #[error("The body must be application/json.")]
     UnsupportedMediaType,
     #[error("{message}")]
@@ -92,6 +100,9 @@ impl ServiceError {
             | Self::IdempotencyKeyConflict(_)
             | Self::ScopeMissing(_)
             | Self::CannotGrant(_)
+            | Self::HeaderTooLarge
+            | Self::UriTooLong
+            | Self::RequestTimeout(_)
             | Self::RateLimited { .. } => false,
             Self::InvalidRequest { .. }
             | Self::VersionUnsupported

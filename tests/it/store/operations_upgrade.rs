@@ -5,7 +5,7 @@
 
 use crate::support::postgres::TestDatabase;
 
-const BEFORE: [(&str, &str); 5] = [
+const BEFORE: [(&str, &str); 6] = [
     (
         include_str!("../../../migrations/sqlite/0001_first.sql"),
         include_str!("../../../migrations/postgres/0001_first.sql"),
@@ -26,10 +26,14 @@ const BEFORE: [(&str, &str); 5] = [
         include_str!("../../../migrations/sqlite/0005_endpoint_health.sql"),
         include_str!("../../../migrations/postgres/0005_endpoint_health.sql"),
     ),
+    (
+        include_str!("../../../migrations/sqlite/0006_removal.sql"),
+        include_str!("../../../migrations/postgres/0006_removal.sql"),
+    ),
 ];
 const MIGRATION: (&str, &str) = (
-    include_str!("../../../migrations/sqlite/0006_keys.sql"),
-    include_str!("../../../migrations/postgres/0006_keys.sql"),
+    include_str!("../../../migrations/sqlite/0007_keys.sql"),
+    include_str!("../../../migrations/postgres/0007_keys.sql"),
 );
 
 const WORKSPACE: &str = "INSERT INTO workspaces (key, id, name) VALUES (1, 'org_0000000000000001', 'operations');

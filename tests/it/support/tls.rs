@@ -76,6 +76,13 @@ impl TestCa {
         self.sign(&params)
     }
 
+    /// The certificate of [`Self::leaf`] and its key, as PEM texts.
+    pub fn leaf_pem(&self, names: &[&str]) -> (String, String) {
+        let key = KeyPair::generate().expect("a key");
+        let certificate = leaf_params(names).signed_by(&key, &self.issuer).expect("a certificate");
+        (certificate.pem(), key.serialize_pem())
+    }
+
     /// A client certificate for mutual TLS.
     pub fn client(&self, name: &str) -> ClientPem {
         let key = KeyPair::generate().expect("a key");

@@ -153,6 +153,9 @@ fn sample(code: ErrorCode) -> ServiceError {
         }
         ErrorCode::Conflict => ServiceError::Conflict(text("The project has 500 endpoints, the most it may have.")),
         ErrorCode::PayloadTooLarge => ServiceError::PayloadTooLarge(text("The body is larger than 256 KB.")),
+        ErrorCode::RequestTimeout => ServiceError::RequestTimeout("body"),
+        ErrorCode::UriTooLong => ServiceError::UriTooLong,
+        ErrorCode::HeaderTooLarge => ServiceError::HeaderTooLarge,
         ErrorCode::UnsupportedMediaType => ServiceError::UnsupportedMediaType,
         ErrorCode::Unprocessable => {
             ServiceError::unprocessable("event", "must be one that the endpoint is subscribed to")

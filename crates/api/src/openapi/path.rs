@@ -19,6 +19,7 @@ pub fn codes(route: &Route) -> Vec<ErrorCode> {
     use ErrorCode as C;
     let operation = &route.operation;
     let mut codes = operation.errors.clone();
+    codes.extend([C::RequestTimeout, C::UriTooLong, C::HeaderTooLarge]);
     if route.access != Access::Public {
         codes.extend([C::InvalidToken, C::KeyRevoked, C::KeyExpired, C::VersionUnsupported, C::RateLimited]);
         codes.extend([C::InternalError, C::ServiceUnavailable]);
