@@ -15,7 +15,7 @@ use postrider_domain::private_options::{
     ClientCertificate, GivenHeader, HeaderName, HeaderValue, PrivateOptions, REDACTED,
 };
 use postrider_domain::retry_schedule::RetrySchedule;
-use postrider_service::fields::{Fields, string, whole_number};
+use postrider_service::fields::{Fields, cut, string, whole_number};
 
 /// The fields after `updatedAt`, in this order.
 #[derive(Serialize)]
@@ -84,7 +84,7 @@ fn headers(raw: &RawValue) -> Result<Vec<GivenHeader>, String> {
         return Err(format!("must have at most {} headers", limits::CUSTOM_HEADERS));
     }
     let read = |(name, value): (String, Value)| {
-        let shown: String = name.chars().take(64).collect();
+        let shown = cut(&name);
         let fault_of = |fault: &str| format!("{shown:?} {fault}");
         let name = HeaderName::parse(&name).map_err(|fault| fault_of(fault.0))?;
         let value = match value {

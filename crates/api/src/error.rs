@@ -96,18 +96,48 @@ pub fn render(error: &ServiceError, id: RequestId, errors_page: &str) -> Respons
     response
 }
 
+/// The body of the error, at most [`limits::ERROR_BYTES`] large: texts of the caller must not make it larger.
 pub fn render_body(error: &ServiceError, id: RequestId, errors_page: &str) -> Bytes {
-    let code = code_of(error).as_str();
-    let envelope = Envelope {
-        error: EnvelopeError {
-            code,
-            message: cut(message_of(error), limits::ERROR_MESSAGE_BYTES),
-            request_id: id,
-            docs_url: &format!("{errors_page}#{code}"),
-            details: details_of(error),
-        },
+    let whole = render_envelope(error, message_of(error), details_of(error), id, errors_page);
+    if whole.len() <= limits::ERROR_BYTES {
+        return whole;
+    }
+    let (ServiceError::InvalidRequest { parameters } | ServiceError::Unprocessable { parameters, .. }) = error else {
+        return render_envelope(error, shorten(&message_of(error)), None, id, errors_page);
     };
+    let mut faults: Vec<_> = parameters.iter().map(|(name, fault)| (shorten(name), shorten(fault))).collect();
+    let message = match faults.first() {
+        Some(first) if matches!(error, ServiceError::InvalidRequest { .. }) => {
+            message_of_faults(first, faults.len() - 1)
+        }
+        _ => shorten(&message_of(error)),
+    };
+    loop {
+        let body = render_envelope(error, message.clone(), Some(parameters_of(&faults)), id, errors_page);
+        if body.len() <= limits::ERROR_BYTES || faults.len() <= 1 {
+            return body;
+        }
+        faults.truncate(faults.len() / 2);
+    }
+}
+
+fn render_envelope(
+    error: &ServiceError,
+    message: String,
+    details: Option<Value>,
+    request_id: RequestId,
+    errors_page: &str,
+) -> Bytes {
+    let code = code_of(error).as_str();
+    let docs_url = &format!("{errors_page}#{code}");
+    let envelope = Envelope { error: EnvelopeError { code, message, request_id, docs_url, details } };
     serde_json::to_vec(&envelope).map(Bytes::from).unwrap_or_default()
+}
+
+/// A text of an error that is too large. A character takes at most six bytes in JSON, so four of these texts fit.
+fn shorten(text: &str) -> String {
+    const CHARS: usize = 120;
+    text.chars().take(CHARS).collect()
 }
 
 pub const fn status_of(error: &ServiceError) -> StatusCode {
@@ -145,11 +175,17 @@ pub const fn code_of(error: &ServiceError) -> ErrorCode {
 fn message_of(error: &ServiceError) -> String {
     match error {
         ServiceError::InvalidRequest { parameters } => match parameters.as_slice() {
-            [(name, fault)] => format!("{name}: {fault}."),
-            [(name, fault), rest @ ..] => format!("{name}: {fault} (and {} more).", rest.len()),
+            [first, rest @ ..] => message_of_faults(first, rest.len()),
             [] => error.to_string(),
         },
         _ => error.to_string(),
+    }
+}
+
+fn message_of_faults((name, fault): &ParameterFault, more: usize) -> String {
+    match more {
+        0 => format!("{name}: {fault}."),
+        more => format!("{name}: {fault} (and {more} more)."),
     }
 }
 
@@ -166,68 +202,55 @@ fn details_of(error: &ServiceError) -> Option<Value> {
     }
 }
 
-/// The faults that fit, so that an error can be remembered. The first is always shown, cut if it is long.
 fn parameters_of(faults: &[ParameterFault]) -> Value {
-    let mut left = limits::ERROR_PARAMETER_BYTES;
-    let mut shown = Map::new();
-    for (name, fault) in faults {
-        let name = cut(name.clone(), limits::ERROR_PARAMETER_BYTES / 4);
-        let fault = cut(fault.clone(), limits::ERROR_PARAMETER_BYTES / 4);
-        let Some(rest) = left.checked_sub(json_bytes(&name) + json_bytes(&fault)) else { break };
-        left = rest;
-        shown.insert(name, fault.into());
-    }
-    json!({ "parameters": shown })
-}
-
-/// The text, cut so that it takes at most this many bytes as a JSON string.
-fn cut(text: String, bytes: usize) -> String {
-    if json_bytes(&text) <= bytes {
-        return text;
-    }
-    let mut left = bytes - json_bytes("…");
-    let fits = |c: &char| match left.checked_sub(json_bytes(c.encode_utf8(&mut [0; 4])) - 2) {
-        Some(rest) => {
-            left = rest;
-            true
-        }
-        None => false,
-    };
-    text.chars().take_while(fits).chain(['…']).collect()
-}
-
-/// The bytes of a text as a JSON string, with its quotes.
-fn json_bytes(text: &str) -> usize {
-    serde_json::to_string(text).map_or(usize::MAX, |json| json.len())
+    let faults: Map<String, Value> =
+        faults.iter().map(|(name, fault)| (name.clone(), Value::from(fault.as_str()))).collect();
+    json!({ "parameters": faults })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn body_of(parameters: Vec<ParameterFault>) -> Bytes {
-        let id = RequestId::from_letters([b'a'; 16]);
-        render_body(&ServiceError::InvalidRequest { parameters }, id, "https://postrider.example.com/docs/errors")
+    const PAGE: &str = "https://hooks.example.com/docs/errors";
+
+    fn rendered(error: &ServiceError) -> (usize, Value) {
+        let body = render_body(error, RequestId::from_letters(*b"a1b2c3d4e5f6g7h8"), PAGE);
+        (body.len(), serde_json::from_slice(&body).unwrap())
     }
 
     #[test]
-    fn an_error_fits_what_is_remembered_whatever_the_request_holds() {
-        for long in ["\u{1}".repeat(70_000), "ü".repeat(70_000), "\"".repeat(70_000), "a".repeat(70_000)] {
-            for count in [1, 1000] {
-                let faults = (0..count).map(|number| (format!("{number}{long}"), long.clone())).collect();
-                let body = body_of(faults);
-                assert!(body.len() <= limits::REMEMBERED_ERROR_BYTES, "{} bytes", body.len());
-                let error: Value = serde_json::from_slice(&body).unwrap();
-                assert!(!error["error"]["details"]["parameters"].as_object().unwrap().is_empty());
+    fn an_error_has_at_most_4_kb_whatever_it_repeats() {
+        for text in ["x", "\u{1}", "é", "\"", "\u{1f600}"] {
+            let long = || text.repeat(10_000);
+            let faults = |count: usize| (0..count).map(|index| (format!("{index}{}", long()), long())).collect();
+            for error in [
+                ServiceError::InvalidRequest { parameters: faults(1) },
+                ServiceError::InvalidRequest { parameters: faults(200) },
+                ServiceError::Unprocessable { message: long(), parameters: faults(20) },
+                ServiceError::Conflict(long()),
+                ServiceError::PayloadTooLarge(long()),
+            ] {
+                let (bytes, envelope) = rendered(&error);
+                assert!(bytes <= limits::ERROR_BYTES, "{bytes} bytes: {envelope}");
+                assert_eq!(envelope["error"]["code"], code_of(&error).as_str());
             }
         }
     }
 
     #[test]
-    fn a_text_is_cut_at_its_bytes_as_json() {
-        assert_eq!(cut("abcdef".to_owned(), 8), "abcdef");
-        assert_eq!(cut("abcdefg".to_owned(), 8), "abc…");
-        assert_eq!(cut("\n\n\n\n".to_owned(), 10), "\n\n\n\n");
-        assert_eq!(cut("\n\n\n\n\n".to_owned(), 10), "\n\n…");
+    fn as_many_faults_are_named_as_fit_and_all_are_counted() {
+        let fault = |index: usize| (format!("events[{index}].data"), "x".repeat(250));
+        let parameters: Vec<ParameterFault> = (0..20).map(fault).collect();
+        let (bytes, envelope) = rendered(&ServiceError::InvalidRequest { parameters });
+        let named = envelope["error"]["details"]["parameters"].as_object().unwrap().len();
+        assert!(bytes <= limits::ERROR_BYTES && named == 20, "{named} in {bytes}");
+        let parameters: Vec<ParameterFault> = (0..100).map(fault).collect();
+        let (bytes, envelope) = rendered(&ServiceError::InvalidRequest { parameters });
+        let named = envelope["error"]["details"]["parameters"].as_object().unwrap().len();
+        assert!(bytes <= limits::ERROR_BYTES && named == 25, "{named} in {bytes}");
+        assert!(envelope["error"]["message"].as_str().unwrap().ends_with("x (and 99 more)."));
+        let small = ServiceError::InvalidRequest { parameters: vec![fault(0), fault(1)] };
+        assert!(rendered(&small).1["error"]["message"].as_str().unwrap().ends_with("x (and 1 more)."));
     }
 }

@@ -8,6 +8,7 @@ use axum::response::Response;
 use bytes::Bytes;
 use http::StatusCode;
 use serde::Serialize;
+use serde::de::{Deserialize, Deserializer, IgnoredAny, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
 use postrider_domain::endpoint::{OpaqueId, ProjectId};
@@ -179,11 +180,45 @@ fn parse_batch(catalogue: &Catalogue, body: &JsonBody) -> Result<Vec<PublishEven
 }
 
 fn event_objects(raw: &RawValue) -> Result<Vec<&RawValue>, String> {
-    let items: Vec<&RawValue> = serde_json::from_str(raw.get()).map_err(|_| "must be an array of events".to_owned())?;
-    if (1..=limits::BATCH_EVENTS).contains(&items.len()) {
+    let FirstItems { items, count } =
+        serde_json::from_str(raw.get()).map_err(|_| "must be an array of events".to_owned())?;
+    if (1..=limits::BATCH_EVENTS).contains(&count) {
         Ok(items)
     } else {
-        Err(format!("must hold 1 to {} events, not {}", limits::BATCH_EVENTS, items.len()))
+        Err(format!("must hold 1 to {} events, not {count}", limits::BATCH_EVENTS))
+    }
+}
+
+/// The items of an array, at most as many as a batch may have, and the number of all. The others take no memory.
+struct FirstItems<'r> {
+    items: Vec<&'r RawValue>,
+    count: usize,
+}
+
+impl<'r> Deserialize<'r> for FirstItems<'r> {
+    fn deserialize<D: Deserializer<'r>>(deserializer: D) -> Result<Self, D::Error> {
+        struct First;
+        impl<'r> Visitor<'r> for First {
+            type Value = FirstItems<'r>;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("an array")
+            }
+
+            fn visit_seq<A: SeqAccess<'r>>(self, mut array: A) -> Result<FirstItems<'r>, A::Error> {
+                let mut items = Vec::new();
+                while items.len() < limits::BATCH_EVENTS {
+                    let Some(item) = array.next_element()? else { break };
+                    items.push(item);
+                }
+                let mut count = items.len();
+                while array.next_element::<IgnoredAny>()?.is_some() {
+                    count += 1;
+                }
+                Ok(FirstItems { items, count })
+            }
+        }
+        deserializer.deserialize_seq(First)
     }
 }
 

@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 
 use http::Uri;
 
+use postrider_domain::limits;
 use postrider_domain::page::PageRequest;
 use postrider_service::ServiceError;
+use postrider_service::fields::{UNKNOWN, cut};
 
 /// The parameters of a query string. Each is taken out once; `finish` reports all faults together.
 pub struct Query {
@@ -18,7 +20,9 @@ impl Query {
         let mut query = Self { parameters: BTreeMap::new(), faults: Vec::new() };
         for (name, value) in url::form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes()) {
             if query.parameters.insert(name.to_string(), value.into_owned()).is_some() {
-                query.faults.push((name.into_owned(), "is given twice in the query".to_owned()));
+                if query.faults.len() < limits::UNKNOWN_FIELDS_SHOWN {
+                    query.faults.push((cut(&name), "is given twice in the query".to_owned()));
+                }
             }
         }
         query
@@ -48,8 +52,8 @@ impl Query {
     /// # Errors
     /// All faults, including parameters that were not taken.
     pub fn finish(mut self) -> Result<(), ServiceError> {
-        let unknown = self.parameters.into_keys().map(|name| (name, "is not a known parameter".to_owned()));
-        self.faults.extend(unknown);
+        let unknown = self.parameters.into_keys().take(limits::UNKNOWN_FIELDS_SHOWN);
+        self.faults.extend(unknown.map(|name| (cut(&name), UNKNOWN.to_owned())));
         if self.faults.is_empty() { Ok(()) } else { Err(ServiceError::InvalidRequest { parameters: self.faults }) }
     }
 }

@@ -115,7 +115,7 @@ impl<T> Write<T> {
         }
         let status = error::status_of(&error).as_u16();
         let body = error::render_body(&error, self.call.request_id, &self.call.app.errors_page);
-        if body.len() > limits::REMEMBERED_ERROR_BYTES {
+        if body.len() > limits::ERROR_BYTES {
             // Only a very long public URL makes an error so long.
             return error.into();
         }

@@ -80,7 +80,7 @@ pub mod needs {
     pub const WORKSPACES: &[Scope] = &[Scope::WorkspacesManage];
 }
 
-/// The text is not the name of a scope.
+/// The text is not the name of a scope. Contains its first characters.
 #[derive(Debug, thiserror::Error)]
 #[error("there is no scope {0:?}; the scopes are {list}", list = Scopes::of(&Scope::ALL))]
 pub struct UnknownScope(pub String);
@@ -89,7 +89,10 @@ impl FromStr for Scope {
     type Err = UnknownScope;
 
     fn from_str(text: &str) -> Result<Self, UnknownScope> {
-        Self::ALL.into_iter().find(|scope| scope.as_str() == text).ok_or_else(|| UnknownScope(text.to_owned()))
+        Self::ALL
+            .into_iter()
+            .find(|scope| scope.as_str() == text)
+            .ok_or_else(|| UnknownScope(text.chars().take(limits::ECHO_CHARS).collect()))
     }
 }
 

@@ -26,6 +26,8 @@ pub enum JsonFaultKind {
     TooDeep {
         limit: usize,
     },
+    /// The objects that are open at this place have too many members.
+    TooManyMembers,
     DuplicateKey(String),
     /// A `\u` escape that is half of a surrogate pair. Receivers interpret it differently.
     LoneSurrogate,
@@ -37,6 +39,7 @@ impl fmt::Display for JsonFaultKind {
             Self::Syntax(expected) => write!(f, "malformed JSON: expected {expected}"),
             Self::NotUtf8 => f.write_str("malformed JSON: not UTF-8"),
             Self::TooDeep { limit } => write!(f, "JSON nests deeper than {limit} levels"),
+            Self::TooManyMembers => write!(f, "JSON objects have more than {} members", limits::JSON_OPEN_MEMBERS),
             Self::DuplicateKey(key) => write!(f, "the key {key:?} stands twice in one object"),
             Self::LoneSurrogate => f.write_str("a string holds half of a surrogate pair"),
         }
@@ -51,8 +54,13 @@ impl fmt::Display for JsonFaultKind {
 pub fn canonicalise(bytes: &[u8], depth_limit: usize) -> Result<Vec<u8>, JsonFault> {
     let text = std::str::from_utf8(bytes)
         .map_err(|error| JsonFault { kind: JsonFaultKind::NotUtf8, offset: error.valid_up_to() })?;
-    let mut reader =
-        Reader { text: text.as_bytes(), position: 0, depth_limit, canonical: Vec::with_capacity(text.len()) };
+    let mut reader = Reader {
+        text: text.as_bytes(),
+        position: 0,
+        depth_limit,
+        open_members: 0,
+        canonical: Vec::with_capacity(text.len()),
+    };
     reader.skip_space();
     reader.value(0)?;
     reader.skip_space();
@@ -63,6 +71,8 @@ struct Reader<'t> {
     text: &'t [u8],
     position: usize,
     depth_limit: usize,
+    /// Members of all objects that are not closed yet. Each takes memory.
+    open_members: usize,
     canonical: Vec<u8>,
 }
 
@@ -114,6 +124,10 @@ impl<'t> Reader<'t> {
             self.canonical.push(b':');
             self.skip_space();
             self.value(depth)?;
+            self.open_members += 1;
+            if self.open_members > limits::JSON_OPEN_MEMBERS {
+                return Err(self.fault(JsonFaultKind::TooManyMembers));
+            }
             members.push(Member { key, position: member_start..self.canonical.len() });
             self.skip_space();
             if self.take(b'}') {
@@ -124,6 +138,7 @@ impl<'t> Reader<'t> {
             }
             self.skip_space();
         }
+        self.open_members -= members.len();
         self.close_object(start, members)
     }
 
@@ -383,6 +398,22 @@ mod tests {
         assert!(canonical(&nested(64)).is_ok());
         assert_eq!(canonical(&nested(65)), Err(JsonFaultKind::TooDeep { limit: 64 }));
         assert_eq!(canonical(&"[".repeat(1_000_000)), Err(JsonFaultKind::TooDeep { limit: 64 }));
+    }
+
+    #[test]
+    fn open_objects_have_a_limited_number_of_members_together() {
+        let object = |count: usize, last: &str| {
+            let members: Vec<String> = (0..count).map(|number| format!("\"{number}\":0")).collect();
+            format!("{{{}{last}}}", members.join(","))
+        };
+        let limit = limits::JSON_OPEN_MEMBERS;
+        assert!(canonical(&object(limit, "")).is_ok());
+        assert_eq!(canonical(&object(limit + 1, "")), Err(JsonFaultKind::TooManyMembers));
+        let nested = |inner: usize| object(limit / 2, &format!(",\"last\":{}", object(inner, "")));
+        assert!(canonical(&nested(limit / 2 - 1)).is_ok());
+        assert_eq!(canonical(&nested(limit / 2 + 1)), Err(JsonFaultKind::TooManyMembers));
+        let full = object(limit - 1, "");
+        assert!(canonical(&format!("[{full},{full},{full}]")).is_ok(), "closed objects do not count");
     }
 
     fn any_json() -> impl Strategy<Value = serde_json::Value> {

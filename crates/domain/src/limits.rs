@@ -74,7 +74,8 @@ pub const FIELDS: usize = 64;
 pub const UNKNOWN_FIELDS_SHOWN: usize = 20;
 /// Characters of a caller's text that an error repeats (contract).
 pub const ECHO_CHARS: usize = 64;
-/// Bytes of an error's body (contract, for remembered ones).
+/// Bytes of an error's body (contract, for remembered ones). A caller could otherwise fill memory and the store with
+/// refusals that repeat its bodies.
 pub const ERROR_BYTES: usize = 4 * 1024;
 /// Characters of a duplicate key that an error repeats.
 pub const DUPLICATE_KEY_CHARS: usize = 64;
@@ -112,18 +113,6 @@ pub const PAGE_MAX: u32 = 200;
 /// Rows of the delivery log that one page reads when its filter passes few: some tens of milliseconds. Such a page may
 /// be short or empty, and says that there is more.
 pub const LOG_ROWS_PER_PAGE: u32 = 50_000;
-
-/// Bytes of an error that is remembered for repeats of its request (contract). A caller could otherwise fill the store
-/// with refusals that repeat its bodies.
-pub const REMEMBERED_ERROR_BYTES: usize = 4096;
-/// Bytes of the parameters in an error, as JSON. With the message they fit into [`REMEMBERED_ERROR_BYTES`].
-pub const ERROR_PARAMETER_BYTES: usize = 2048;
-/// Bytes of the message of an error, as JSON.
-pub const ERROR_MESSAGE_BYTES: usize = 1024;
-/// Unknown parameters that an error names (contract).
-pub const UNKNOWN_PARAMETERS_SHOWN: usize = 20;
-/// Characters of a parameter's name in an error (contract).
-pub const PARAMETER_NAME_CHARS: usize = 64;
 
 /// Lifetime of an idempotency key (contract).
 pub const IDEMPOTENCY_WINDOW: Duration = Duration::from_secs(24 * 3600);

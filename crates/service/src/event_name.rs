@@ -2,6 +2,8 @@
 
 use postrider_domain::event_type::{Catalogue, EventTypeName};
 
+use crate::fields::cut;
+
 /// A name that accepts subscriptions and publishes. Retired names do not.
 ///
 /// # Errors
@@ -22,6 +24,6 @@ pub fn known_event(catalogue: &Catalogue, name: &str) -> Result<EventTypeName, S
 
 fn unknown_event(catalogue: &Catalogue, name: &str) -> String {
     let known: Vec<&str> = catalogue.names().map(EventTypeName::as_str).collect();
-    let name: String = name.chars().take(64).collect();
+    let name = cut(name);
     format!("{name:?} is not an event name; the event names are {}", known.join(", "))
 }

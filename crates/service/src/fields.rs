@@ -1,7 +1,9 @@
 //! Reading the members of a JSON object: strict, and with each fault named by its parameter.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
+use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use postrider_domain::limits;
@@ -11,11 +13,55 @@ use crate::error::{ParameterFault, ServiceError};
 /// The members of an object. Each is taken out once; `finish` reports all faults together.
 pub struct Fields<'b> {
     members: BTreeMap<String, &'b RawValue>,
+    /// The object has more members than are looked up, so at least one of them is unknown.
+    is_cut: bool,
     faults: Vec<ParameterFault>,
     prefix: String,
 }
 
 const MISSING: &str = "is required";
+
+/// The fault of a parameter that nobody asks for.
+pub const UNKNOWN: &str = "is not a known parameter";
+
+/// A caller's text as an error may repeat it.
+pub fn cut(text: &str) -> String {
+    text.chars().take(limits::ECHO_CHARS).collect()
+}
+
+/// The first members of an object, at most [`limits::FIELDS`]. The number of members is the caller's choice, so they
+/// must not all take memory.
+struct Members<'b> {
+    members: BTreeMap<String, &'b RawValue>,
+    is_cut: bool,
+}
+
+impl<'b> Deserialize<'b> for Members<'b> {
+    fn deserialize<D: Deserializer<'b>>(deserializer: D) -> Result<Self, D::Error> {
+        struct FirstMembers;
+        impl<'b> Visitor<'b> for FirstMembers {
+            type Value = Members<'b>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'b>>(self, mut map: A) -> Result<Members<'b>, A::Error> {
+                let mut members = BTreeMap::new();
+                while members.len() < limits::FIELDS {
+                    let Some((name, value)) = map.next_entry()? else { return Ok(Members { members, is_cut: false }) };
+                    members.insert(name, value);
+                }
+                let mut is_cut = false;
+                while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {
+                    is_cut = true;
+                }
+                Ok(Members { members, is_cut })
+            }
+        }
+        deserializer.deserialize_map(FirstMembers)
+    }
+}
 
 impl<'b> Fields<'b> {
     /// The members of a whole body.
@@ -24,7 +70,7 @@ impl<'b> Fields<'b> {
     /// When the body is not an object.
     pub fn of_body(bytes: &'b [u8]) -> Result<Self, ServiceError> {
         match serde_json::from_slice(bytes) {
-            Ok(members) => Ok(Self { members, faults: Vec::new(), prefix: String::new() }),
+            Ok(members) => Ok(Self::new(members, String::new())),
             Err(_) => Err(ServiceError::invalid("body", "must be a JSON object")),
         }
     }
@@ -35,9 +81,13 @@ impl<'b> Fields<'b> {
     /// When the value is not an object.
     pub fn inside(raw: &'b RawValue, prefix: String) -> Result<Self, ServiceError> {
         match serde_json::from_str(raw.get()) {
-            Ok(members) => Ok(Self { members, faults: Vec::new(), prefix: prefix + "." }),
+            Ok(members) => Ok(Self::new(members, prefix + ".")),
             Err(_) => Err(ServiceError::invalid(prefix, "must be an object")),
         }
+    }
+
+    fn new(Members { members, is_cut }: Members<'b>, prefix: String) -> Self {
+        Self { members, is_cut, faults: Vec::new(), prefix }
     }
 
     /// A member that must be present.
@@ -45,7 +95,10 @@ impl<'b> Fields<'b> {
         match self.members.remove(name) {
             Some(raw) => self.read(name, raw, read),
             None => {
-                self.fault(name, MISSING);
+                // It may be among the members that were not looked up.
+                if !self.is_cut {
+                    self.fault(name, MISSING);
+                }
                 None
             }
         }
@@ -71,12 +124,11 @@ impl<'b> Fields<'b> {
     /// Call this after the last member was taken.
     ///
     /// # Errors
-    /// All faults, including members that were not taken.
+    /// All faults, including members that were not taken, at most [`limits::UNKNOWN_FIELDS_SHOWN`] of these.
     pub fn finish(mut self) -> Result<(), ServiceError> {
-        let shown = |name: &String| name.chars().take(limits::PARAMETER_NAME_CHARS).collect();
-        let unknown: Vec<String> = self.members.keys().take(limits::UNKNOWN_PARAMETERS_SHOWN).map(shown).collect();
-        for name in unknown {
-            self.fault(&name, "is not a known parameter");
+        let unknown = std::mem::take(&mut self.members);
+        for name in unknown.keys().take(limits::UNKNOWN_FIELDS_SHOWN) {
+            self.fault(&cut(name), UNKNOWN);
         }
         if self.faults.is_empty() { Ok(()) } else { Err(ServiceError::InvalidRequest { parameters: self.faults }) }
     }
@@ -156,16 +208,43 @@ mod tests {
         }
     }
 
+    fn faults_of(fields: Fields<'_>) -> Vec<(String, String)> {
+        match fields.finish() {
+            Err(ServiceError::InvalidRequest { parameters }) => parameters,
+            other => panic!("not the faults: {other:?}"),
+        }
+    }
+
     #[test]
-    fn twenty_unknown_parameters_are_named_each_with_64_characters() {
-        let member = |number: usize| format!("\"{number:02}{}\":1", "ü".repeat(63));
-        let body = |count: usize| format!("{{{}}}", (0..count).map(member).collect::<Vec<_>>().join(","));
-        for (count, named) in [(19, 19), (20, 20), (21, 20)] {
-            let body = body(count);
-            let fields = Fields::of_body(body.as_bytes()).unwrap();
-            let Err(ServiceError::InvalidRequest { parameters }) = fields.finish() else { panic!("none is known") };
-            assert_eq!(parameters.len(), named);
-            assert_eq!(parameters[0].0, format!("00{}", "ü".repeat(62)));
+    fn at_most_twenty_unknown_members_are_named_and_cut() {
+        let object = |count: usize| {
+            let members: Vec<String> = (0..count).map(|index| format!("\"{}{index}\":0", "é".repeat(64))).collect();
+            format!("{{{}}}", members.join(","))
+        };
+        let name = |name: &str| format!("{name}{}", "é".repeat(64));
+        for (count, shown) in [(1, 1), (20, 20), (21, 20), (64, 20), (100_000, 20)] {
+            let text = object(count);
+            let faults = faults_of(Fields::of_body(text.as_bytes()).unwrap());
+            assert_eq!(faults.len(), shown, "{count}");
+            assert!(faults.iter().all(|fault| *fault == (name(""), UNKNOWN.to_owned())), "{faults:?}");
+        }
+        let text = object(1);
+        let raw: &RawValue = serde_json::from_str(&text).unwrap();
+        assert_eq!(faults_of(Fields::inside(raw, "events[3]".to_owned()).unwrap())[0].0, name("events[3]."));
+    }
+
+    #[test]
+    fn a_member_after_the_first_ones_is_not_reported_as_missing() {
+        let object = |before: usize| {
+            let members: String = (0..before).map(|index| format!("\"x{index}\":0,")).collect();
+            format!("{{{members}\"b\":\"1\"}}")
+        };
+        for (before, found) in [(limits::FIELDS - 1, true), (limits::FIELDS, false)] {
+            let text = object(before);
+            let mut fields = Fields::of_body(text.as_bytes()).unwrap();
+            let member = fields.required("b", string(|text| Ok::<_, String>(text.to_owned())));
+            assert_eq!(member.is_some(), found, "{before}");
+            assert!(faults_of(fields).iter().all(|(_, fault)| fault == UNKNOWN));
         }
     }
 

@@ -6,6 +6,8 @@ use serde_json::json;
 use super::{DELIVERIES, ENDPOINTS, EVENTS, an_endpoint, an_event, event_of_bytes, faults};
 use crate::support::app::{App, text};
 
+const BATCH: &str = "/v1/events/batch";
+
 #[tokio::test]
 async fn every_error_has_the_envelope_its_page_and_the_request_id() {
     let app = App::start().await;
@@ -152,4 +154,53 @@ async fn a_body_of_another_media_type_is_refused() {
     for bad in ["text/plain", "application/x-www-form-urlencoded", "application/json; charset=utf-16"] {
         send(bad).await.error(415, "unsupported_media_type");
     }
+}
+
+/// A batch of 8 MB that holds nothing but unknown members, at its top or in its event.
+fn full_of_unknown_members(open: &str, close: &str) -> String {
+    let mut body = String::from(open);
+    let mut number = 0;
+    while body.len() < 8 * 1024 * 1024 - 40 {
+        body.push_str(&format!("\"unknown{number}\":0,"));
+        number += 1;
+    }
+    body.truncate(body.len() - 1);
+    body.push_str(close);
+    body
+}
+
+#[tokio::test]
+async fn an_error_is_small_however_much_it_could_repeat() {
+    let app = App::start().await;
+    let long = "é".repeat(20_000);
+    let many: Vec<String> = (0..10_000).map(|index| format!("\"{index}{long:.50}\":0")).collect();
+    let bodies = [
+        (ENDPOINTS, format!("{{\"{long}\":1}}")),
+        (ENDPOINTS, format!("{{{}}}", many[..2000].join(","))),
+        (ENDPOINTS, format!("{{\"{long}\":1,\"{long}\":2}}")),
+        (ENDPOINTS, json!({"name": "a", "url": "https://hooks.example.com/", "events": [long]}).to_string()),
+        (ENDPOINTS, json!({"name": long, "url": long, "events": long, "headers": {&long: "x"}}).to_string()),
+        (EVENTS, json!({"type": long, "data": {}}).to_string()),
+        (EVENTS, json!({"type": "post.created", "data": {}, "projectId": long, "occurredAt": long}).to_string()),
+        (BATCH, full_of_unknown_members("{", "}")),
+        (BATCH, full_of_unknown_members("{\"events\":[{", "}]}")),
+        (BATCH, format!("{{\"events\":[{}0]}}", "0,".repeat(4_000_000))),
+        (BATCH, format!("{{\"events\":[{}]}}", vec![format!("{{{}}}", many[..50].join(",")); 1000].join(","))),
+    ];
+    for (index, (path, body)) in bodies.iter().enumerate() {
+        let reply = app.caller().post_text(path, body).await;
+        reply.error(400, "invalid_request");
+        assert!(reply.body.len() <= 4096, "{index}: {} bytes", reply.body.len());
+    }
+    let queries: Vec<String> = (0..1000).map(|index| format!("q{index}=1")).collect();
+    let paths = [format!("{DELIVERIES}?{}", queries.join("&")), format!("{DELIVERIES}?cursor={}", "a".repeat(15_000))];
+    for path in paths {
+        let reply = app.get(&path).await;
+        assert!(reply.status == 400 && reply.body.len() <= 4096, "{}", reply.text());
+    }
+    let keyed = app.caller().keyed("echo");
+    let first = keyed.post_text(ENDPOINTS, &bodies[1].1).await;
+    let named = faults(&first.error(400, "invalid_request")).as_object().unwrap().len();
+    assert_eq!(named, 20, "the unknown members, in a body that has no known one");
+    assert_eq!(keyed.post_text(ENDPOINTS, &bodies[1].1).await.body, first.body);
 }
