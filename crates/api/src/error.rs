@@ -86,7 +86,9 @@ pub fn render(error: &ServiceError, id: RequestId, errors_page: &str) -> Respons
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     let retry_after_seconds = match error {
         ServiceError::InFlight { retry_after } => Some(retry_after.as_secs()),
-        ServiceError::RateLimited { retry_after, .. } => Some(whole_seconds(*retry_after)),
+        ServiceError::RateLimited { retry_after, .. } | ServiceError::TooManyRefusedKeys { retry_after, .. } => {
+            Some(whole_seconds(*retry_after))
+        }
         ServiceError::Unavailable { .. } => Some(1),
         _ => None,
     };
@@ -165,11 +167,14 @@ pub const fn code_of(error: &ServiceError) -> ErrorCode {
         ServiceError::UnsupportedMediaType => ErrorCode::UnsupportedMediaType,
         ServiceError::Unprocessable { .. } => ErrorCode::Unprocessable,
         ServiceError::SsrfBlocked(_) => ErrorCode::SsrfBlocked,
-        ServiceError::RateLimited { .. } => ErrorCode::RateLimited,
+        ServiceError::RateLimited { .. } | ServiceError::TooManyRefusedKeys { .. } => ErrorCode::RateLimited,
         ServiceError::Unavailable { .. } => ErrorCode::ServiceUnavailable,
         ServiceError::Internal { .. } => ErrorCode::InternalError,
     }
 }
+
+/// The bucket of requests with a refused key. They count by address.
+pub const REFUSED_KEYS: &str = "refused_keys";
 
 /// The message names the first fault, so that it is useful without the details.
 fn message_of(error: &ServiceError) -> String {
@@ -197,6 +202,7 @@ fn details_of(error: &ServiceError) -> Option<Value> {
         ServiceError::ScopeMissing(missing) => Some(json!({ "required": missing.needed })),
         ServiceError::CannotGrant(lacking) => Some(json!({ "required": lacking.iter().collect::<Vec<_>>() })),
         ServiceError::RateLimited { bucket, .. } => Some(json!({ "bucket": bucket.as_str() })),
+        ServiceError::TooManyRefusedKeys { .. } => Some(json!({ "bucket": REFUSED_KEYS })),
         ServiceError::SsrfBlocked(refusal) => Some(json!({ "host": refusal.host, "reason": refusal.reason.as_str() })),
         _ => None,
     }

@@ -146,7 +146,7 @@ impl ErrorCode {
             }
             Self::RateLimited => {
                 "The workspace made more requests in the last 60 seconds than its limit. All of its keys count \
-                 together."
+                 together. Or the address made too many requests whose key was refused; a valid key still works there."
             }
             Self::HeaderTooLarge => {
                 "The head of the request, which is the request line and the headers, is larger than 32 KB, or it has \

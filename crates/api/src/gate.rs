@@ -15,7 +15,7 @@ use http::{HeaderMap, HeaderValue, StatusCode};
 use postrider_domain::caller::CallerAddress;
 use postrider_domain::event::API_VERSION;
 use postrider_domain::id::RequestId;
-use postrider_domain::rate_limit::RateBucket;
+use postrider_domain::rate_limit::{Rate, RateBucket};
 use postrider_http::Refusal;
 use postrider_service::{Origin, ServiceError};
 
@@ -46,7 +46,11 @@ pub async fn admit(State(gate): State<RouteGate>, mut request: Request, next: Ne
     let (extensions, counted) = (request.extensions(), request.extensions().get::<CountedRate>());
     let address = extensions.get::<CallerAddress>().copied();
     let origin = Origin { request_id: extensions.get().copied(), address, route: &route };
-    let principal = app.service.authenticate(bearer(request.headers()), origin).await?;
+    let authenticated = app.service.authenticate(bearer(request.headers()), origin).await;
+    if let (Err(ServiceError::TooManyRefusedKeys { limit, retry_after }), Some(counted)) = (&authenticated, counted) {
+        counted.set(Rate { limit: *limit, remaining: 0, reset: *retry_after });
+    }
+    let principal = authenticated?;
     if let Some(outcome) = app.service.count_request(&principal, bucket) {
         let (Ok(rate) | Err(rate)) = outcome;
         if let Some(counted) = counted {

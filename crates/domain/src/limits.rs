@@ -2,6 +2,7 @@
 //!
 //! Constants that shape one algorithm stand beside that algorithm, not here.
 
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 // The listener
@@ -314,6 +315,15 @@ pub const POLL_INTERVAL: Duration = Duration::from_secs(1);
 pub const KEY_CACHE_TTL: Duration = Duration::from_secs(2);
 /// Principals remembered: keeps keys guessed at random from filling memory.
 pub const KEY_CACHE_ENTRIES: usize = 10_000;
+/// Requests with a refused key from one address in a minute (contract): far more than a client with a wrong key sends
+/// before somebody notices, and too few to guess.
+pub const REFUSED_KEYS_PER_MINUTE: NonZeroU32 = NonZeroU32::new(100).expect("100 is not 0");
+/// Addresses whose refused keys are counted: some 10 MB at most. Beyond it the address that came first is forgotten.
+pub const REFUSED_ADDRESSES: usize = 4_096;
+/// Concurrent look-ups of keys that are not cached. The store's other connections stay free for callers with a key.
+pub const KEY_LOOK_UPS: usize = 4;
+/// How long the result of a health check is used: load balancers ask every few seconds.
+pub const READINESS_KEPT: Duration = Duration::from_secs(1);
 /// How long a stopping process waits for running attempts before the next start repeats them.
 pub const STOP_GRACE: Duration = Duration::from_secs(20);
 /// The longest grace that can be set: service managers have timeouts too.

@@ -89,6 +89,12 @@ impl SlidingWindow {
         if full { Err(rate) } else { Ok(rate) }
     }
 
+    /// Whether a request would be refused.
+    pub fn is_full(&mut self, limit: NonZeroU32, now: Timestamp) -> bool {
+        self.forget(now);
+        self.counted >= limit.get()
+    }
+
     /// Whether no request counts any more.
     pub fn is_idle(&mut self, now: Timestamp) -> bool {
         self.forget(now);

@@ -112,8 +112,19 @@ impl fmt::Debug for SigningSecret {
 pub struct ApiKeySecret(Zeroizing<String>);
 
 impl ApiKeySecret {
+    const LETTERS: usize = 40;
+
+    /// Whether [`Self::generate`] can return this text.
+    pub fn has_form_of_key(text: &str, brand: &Brand) -> bool {
+        [Mode::Live, Mode::Test].iter().any(|mode| {
+            text.strip_prefix(&brand.key_prefix(*mode)).is_some_and(|letters| {
+                letters.len() == Self::LETTERS && letters.bytes().all(|letter| letter.is_ascii_alphanumeric())
+            })
+        })
+    }
+
     pub fn generate(random: &Random, brand: &Brand, mode: Mode) -> Self {
-        let letters = Zeroizing::new(random.alphanumeric::<40>());
+        let letters = Zeroizing::new(random.alphanumeric::<{ Self::LETTERS }>());
         let letters = std::str::from_utf8(letters.as_slice()).unwrap_or_default();
         Self(Zeroizing::new(format!("{}{letters}", brand.key_prefix(mode))))
     }
@@ -174,6 +185,10 @@ mod tests {
     fn debug_never_prints_a_secret() {
         let secret = WebhookSecret::generate(&Random::default());
         let key = ApiKeySecret::generate(&Random::default(), &Brand::default(), Mode::Test);
+        assert!(ApiKeySecret::has_form_of_key(key.reveal(), &Brand::default()));
+        for other in ["", "scripe_sk_test_", &format!("{}x", key.reveal()), &key.reveal()[1..]] {
+            assert!(!ApiKeySecret::has_form_of_key(other, &Brand::default()), "{other}");
+        }
         assert!(key.reveal().starts_with("scripe_sk_test_"));
         let signing = SigningSecret::generate(&Random::default());
         assert_eq!(format!("{signing:?}"), "SigningSecret(…)");

@@ -2,14 +2,17 @@
 
 use std::sync::Arc;
 
-use postrider_domain::access::{ApiKey, ApiKeyHash, Mode, Principal};
+use postrider_domain::access::{ApiKey, ApiKeyHash, Principal};
 use postrider_domain::audit::{Actor, KeyRefusal};
 use postrider_domain::caller::CallerAddress;
 use postrider_domain::id::RequestId;
+use postrider_domain::rate_limit::Rate;
+use postrider_domain::secret::ApiKeySecret;
 use postrider_domain::tenant::Tenant;
 use postrider_domain::time::Timestamp;
 
 use crate::error::ServiceError;
+use crate::key_cache::CachedKey;
 use crate::service::Service;
 
 /// Where a request comes from, and what for: what is known before its key.
@@ -25,27 +28,22 @@ impl Service {
     /// The principal of an API key. `None` stands for a request without one.
     ///
     /// # Errors
-    /// When the key is missing, unknown, revoked or expired. The audit log records it.
+    /// When the key is missing, unknown, revoked or expired, or when the address has sent too many such keys. The audit
+    /// log records it.
     pub async fn authenticate(&self, api_key: Option<&str>, origin: Origin<'_>) -> Result<Principal, ServiceError> {
         let now = self.clock.now();
         let found = match api_key {
-            Some(api_key) => self.find_api_key(api_key, now).await?,
+            Some(api_key) => self.find_api_key(api_key, origin.address, now).await?,
             None => None,
         };
         let Some(key) = found else {
-            self.note_key_refused(None, &origin, KeyRefusal::InvalidToken);
-            return Err(ServiceError::InvalidToken);
-        };
-        let refused = |reason, error| {
-            let known = (key.workspace_key, Actor::ApiKey(key.id), key.mode);
-            self.note_key_refused(Some(known), &origin, reason);
-            Err(error)
+            return Err(self.refuse_key(None, &origin, KeyRefusal::InvalidToken, ServiceError::InvalidToken));
         };
         if key.revoked_at.is_some() {
-            return refused(KeyRefusal::KeyRevoked, ServiceError::KeyRevoked);
+            return Err(self.refuse_key(Some(&key), &origin, KeyRefusal::KeyRevoked, ServiceError::KeyRevoked));
         }
         if key.expires_at.is_some_and(|at| now >= at) {
-            return refused(KeyRefusal::KeyExpired, ServiceError::KeyExpired);
+            return Err(self.refuse_key(Some(&key), &origin, KeyRefusal::KeyExpired, ServiceError::KeyExpired));
         }
         Ok(Principal {
             actor: Actor::ApiKey(key.id),
@@ -57,18 +55,41 @@ impl Service {
         })
     }
 
-    async fn find_api_key(&self, api_key: &str, now: Timestamp) -> Result<Option<Arc<ApiKey>>, ServiceError> {
-        let brand = &self.catalogue.brand;
-        if ![Mode::Live, Mode::Test].iter().any(|mode| api_key.starts_with(&brand.key_prefix(*mode))) {
+    /// Records and counts a refused key. Returns the error for its caller.
+    fn refuse_key(
+        &self,
+        key: Option<&ApiKey>,
+        origin: &Origin<'_>,
+        reason: KeyRefusal,
+        error: ServiceError,
+    ) -> ServiceError {
+        self.note_key_refused(key, origin, reason);
+        match self.refused_keys.count(origin.address, self.clock.now()) {
+            Ok(_) => error,
+            Err(Rate { limit, reset, .. }) => ServiceError::TooManyRefusedKeys { limit, retry_after: reset },
+        }
+    }
+
+    /// A text that no key of this server can have costs no look-up.
+    async fn find_api_key(
+        &self,
+        api_key: &str,
+        address: Option<CallerAddress>,
+        now: Timestamp,
+    ) -> Result<Option<Arc<ApiKey>>, ServiceError> {
+        if !ApiKeySecret::has_form_of_key(api_key, &self.catalogue.brand) {
             return Ok(None);
         }
         let hash = self.hash_of(api_key);
-        if let Some(key) = self.keys.get(hash, now) {
-            return Ok(Some(key));
-        }
-        let Some(key) = self.store.find_api_key(hash).await?.map(Arc::new) else { return Ok(None) };
-        self.keys.put(hash, Arc::clone(&key), now);
-        Ok(Some(key))
+        let asked = match self.keys.get(hash, now) {
+            CachedKey::Found(key) => return Ok(Some(key)),
+            CachedKey::Missing => return Ok(None),
+            CachedKey::Unknown(asked) => asked,
+        };
+        let _permit = self.refused_keys.look_up(address, now).await;
+        let found = self.store.find_api_key(hash).await?.map(Arc::new);
+        self.keys.put(hash, found.clone(), asked, now);
+        Ok(found)
     }
 
     pub(crate) fn hash_of(&self, api_key: &str) -> ApiKeyHash {

@@ -147,7 +147,9 @@ impl Service {
         let shown_secret = secret.clone();
         let recording = idempotent
             .sealed_recording(move |key: &ApiKey| CreatedApiKey { key: key.clone(), secret: shown_secret.clone() });
-        let written = self.store.create_api_key(new, recording).await.map_err(|error| match error {
+        let created = self.store.create_api_key(new, recording).await;
+        self.keys.forget_missing();
+        let written = created.map_err(|error| match error {
             CreateApiKeyError::NoWorkspace => ServiceError::NotFound,
             CreateApiKeyError::Store(error) => error.into(),
             CreateApiKeyError::WorkspaceFull(limit) => ServiceError::Conflict(format!(

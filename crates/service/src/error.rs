@@ -48,6 +48,9 @@ pub enum ServiceError {
     /// The workspace has reached the limit of a rate bucket.
     #[error("Too many requests of this workspace in 60 seconds: {limit} in the bucket \"{}\".", .bucket.as_str())]
     RateLimited { bucket: RateBucket, limit: u32, retry_after: Duration },
+    /// The address has sent too many keys that were refused.
+    #[error("Too many requests with a refused API key from this address in 60 seconds: {limit}.")]
+    TooManyRefusedKeys { limit: u32, retry_after: Duration },
     #[error("{0}")]
     PayloadTooLarge(String),
     #[error("The head of the request is larger than {} KB or has more than {} fields.", limits::HEAD_BYTES / 1024, limits::HEAD_FIELDS)]
@@ -103,7 +106,8 @@ impl ServiceError {
             | Self::HeaderTooLarge
             | Self::UriTooLong
             | Self::RequestTimeout(_)
-            | Self::RateLimited { .. } => false,
+            | Self::RateLimited { .. }
+            | Self::TooManyRefusedKeys { .. } => false,
             Self::InvalidRequest { .. }
             | Self::VersionUnsupported
             | Self::BadPagination(_)

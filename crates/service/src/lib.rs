@@ -30,6 +30,7 @@ mod rate_limit;
 mod rate_limiter;
 mod readiness;
 mod refusal_log;
+mod refused_keys;
 mod replay;
 mod service;
 mod violation_log;

@@ -12,7 +12,7 @@ use std::sync::Mutex;
 
 use tokio::sync::Notify;
 
-use postrider_domain::access::{Mode, Principal};
+use postrider_domain::access::{ApiKey, Mode, Principal};
 use postrider_domain::audit::{Actor, Author, KeyRefusal, Refusal};
 use postrider_domain::caller::AddressBlock;
 use postrider_domain::error_chain::Chain;
@@ -119,10 +119,10 @@ impl Service {
         self.refusals.note(Some(workspace), author, route, KeyRefusal::ScopeMissing);
     }
 
-    /// `key` is the workspace, the actor and the mode of a key that is known.
-    pub(crate) fn note_key_refused(&self, key: Option<(RowKey, Actor, Mode)>, origin: &Origin<'_>, reason: KeyRefusal) {
+    /// `key` is `None` when the store does not know it.
+    pub(crate) fn note_key_refused(&self, key: Option<&ApiKey>, origin: &Origin<'_>, reason: KeyRefusal) {
         let (workspace, actor, mode) = match key {
-            Some((workspace, actor, mode)) => (Some(workspace), actor, mode),
+            Some(key) => (Some(key.workspace_key), Actor::ApiKey(key.id), key.mode),
             None => (None, Actor::Unknown, Mode::Live),
         };
         let author = Author { actor, mode, request_id: origin.request_id, address: origin.address };

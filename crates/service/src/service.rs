@@ -14,7 +14,9 @@ use postrider_store::{EndpointLimits, ServiceStore, Store};
 
 use crate::key_cache::KeyCache;
 use crate::rate_limiter::RateLimiter;
+use crate::readiness::Readiness;
 use crate::refusal_log::RefusalLog;
+use crate::refused_keys::RefusedKeys;
 use crate::violation_log::ViolationLog;
 
 /// What a [`Service`] is made of.
@@ -41,7 +43,9 @@ pub struct Service {
     pub(crate) api_key_hash: MacKey,
     pub(crate) keys: KeyCache,
     pub(crate) rates: RateLimiter,
+    pub(crate) readiness: Readiness,
     pub(crate) refusals: RefusalLog,
+    pub(crate) refused_keys: RefusedKeys,
     pub(crate) violations: ViolationLog,
     /// The idempotency keys of the writes that this process is working on.
     pub(crate) in_flight: Mutex<HashSet<(IdempotencyScope, OpaqueId)>>,
@@ -61,7 +65,9 @@ impl Service {
             endpoint_limits,
             keys: KeyCache::default(),
             rates: RateLimiter::new(rate_limits),
+            readiness: Readiness::default(),
             refusals: RefusalLog::default(),
+            refused_keys: RefusedKeys::default(),
             violations: ViolationLog::default(),
             in_flight: Mutex::default(),
         }

@@ -17,6 +17,7 @@ mod idempotency;
 mod isolation;
 mod openapi;
 mod rate_limit;
+mod refused_key;
 mod replay;
 mod retry;
 mod rotate;

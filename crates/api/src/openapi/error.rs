@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
-use crate::error::render_body;
+use crate::error::{REFUSED_KEYS, render_body};
 use crate::error_code::ErrorCode;
 use postrider_domain::access::{ScopeMissing, needs};
 use postrider_domain::event_type::Brand;
@@ -66,7 +66,8 @@ fn details(code: ErrorCode) -> Option<Value> {
         ErrorCode::VersionUnsupported => Some(object(json!({ "accepted": array(json!({ "type": "string" })) }), &[])),
         ErrorCode::ScopeMissing => Some(object(json!({ "required": array(reference("Scope")) }), &[])),
         ErrorCode::RateLimited => {
-            let buckets = [RateBucket::Management, RateBucket::Publishing].map(RateBucket::as_str);
+            let [management, publishing] = [RateBucket::Management, RateBucket::Publishing].map(RateBucket::as_str);
+            let buckets = [management, publishing, REFUSED_KEYS];
             Some(object(json!({ "bucket": one_of(&buckets) }), &[]))
         }
         ErrorCode::SsrfBlocked => {
