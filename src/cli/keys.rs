@@ -36,7 +36,7 @@ pub struct CreateOptions {
     /// Note about the purpose of the key.
     #[arg(long, value_parser = name)]
     name: Option<String>,
-    /// Create a test key. It works on the same routes, but nothing is sent.
+    /// Create a test key. It works on endpoints and events of its own, and nothing is sent.
     #[arg(long)]
     test: bool,
     /// Day at which the key stops working, at 00:00 UTC.

@@ -374,7 +374,7 @@ pub static SETTINGS: &[Setting] = &[
         flag: "endpoints-per-project",
         env: "POSTRIDER_ENDPOINTS_PER_PROJECT",
         value_name: "COUNT",
-        help: "Maximum number of endpoints of a project. Endpoints without a project count as one project",
+        help: "Maximum number of endpoints of a project in each mode. Endpoints without a project count as one project",
         read: |settings, text| set(&mut settings.endpoints_per_project, count(text)),
         show: |settings| settings.endpoints_per_project.to_string(),
         ..PLAIN
@@ -384,7 +384,7 @@ pub static SETTINGS: &[Setting] = &[
         flag: "endpoints-per-workspace",
         env: "POSTRIDER_ENDPOINTS_PER_WORKSPACE",
         value_name: "COUNT",
-        help: "Maximum number of endpoints of a workspace",
+        help: "Maximum number of endpoints of a workspace in each mode",
         read: |settings, text| set(&mut settings.endpoints_per_workspace, count(text)),
         show: |settings| settings.endpoints_per_workspace.to_string(),
         ..PLAIN

@@ -72,6 +72,7 @@ struct EndpointView<'e> {
     health: HealthView,
     #[serde(flatten)]
     options: OptionsView<'e>,
+    mode: &'static str,
 }
 
 #[derive(Serialize)]
@@ -121,6 +122,7 @@ impl<'e> EndpointView<'e> {
             updated_at: endpoint.updated_at,
             health: HealthView::new(endpoint),
             options: OptionsView::new(&endpoint.options),
+            mode: endpoint.mode.as_str(),
         }
     }
 }

@@ -58,6 +58,7 @@ struct ReplayView {
     unavailable: u64,
     created_at: Timestamp,
     completed_at: Option<Timestamp>,
+    mode: &'static str,
 }
 
 impl ReplayView {
@@ -74,6 +75,7 @@ impl ReplayView {
             unavailable: replay.unavailable,
             created_at: replay.id.created_at(),
             completed_at: replay.completed_at,
+            mode: replay.mode.as_str(),
         }
     }
 }

@@ -117,6 +117,12 @@ impl Scopes {
         self.0 == 0
     }
 
+    /// Whether a key of this mode may have these scopes. Managing workspaces concerns both of their modes, so only a
+    /// live key may do it.
+    pub fn exist_in(self, mode: Mode) -> bool {
+        mode == Mode::Live || !self.contains(Scope::WorkspacesManage)
+    }
+
     /// The scopes of this set that the other lacks.
     pub const fn without(self, other: Self) -> Self {
         Self(self.0 & !other.0)
@@ -283,6 +289,14 @@ mod tests {
         let wanted = Scopes::of(&[Scope::WorkspacesManage]);
         assert_eq!(operator.check_grant(wanted, Mode::Live), Err(GrantRefusal::Operator));
         assert_eq!(operator.check_grant(Scopes::of(&Scope::ALL).without(wanted), Mode::Live), Ok(()));
+    }
+
+    #[test]
+    fn only_a_live_key_may_manage_workspaces() {
+        let all = Scopes::of(&Scope::ALL);
+        assert!(all.exist_in(Mode::Live));
+        assert!(!all.exist_in(Mode::Test));
+        assert!(all.without(Scopes::of(&[Scope::WorkspacesManage])).exist_in(Mode::Test));
     }
 
     #[test]

@@ -11,6 +11,7 @@ use super::event_type::EventTypeName;
 use super::id::{EndpointId, RowKey};
 use super::invalid_field::InvalidField;
 use super::limits;
+use super::mode::Mode;
 use super::time::Timestamp;
 
 /// 1 to 128 characters.
@@ -187,10 +188,13 @@ pub struct Endpoint {
     /// The failures since the last success, if the last attempt failed.
     pub failure_streak: Option<FailureStreak>,
     pub options: Arc<EndpointOptions>,
+    /// The mode of the key that made it. It never changes.
+    pub mode: Mode,
 }
 
 impl Endpoint {
-    /// Whether the endpoint subscribes to an event of this type and project. Does not check whether it is active.
+    /// Whether the endpoint subscribes to an event of this type and project. Does not check whether it is active, nor
+    /// its mode.
     pub fn matches(&self, event_type: &EventTypeName, project_id: Option<&str>) -> bool {
         let in_project = self.project_id.as_deref().is_none_or(|own| Some(own) == project_id);
         in_project && self.events.contains(event_type)
@@ -317,6 +321,7 @@ mod tests {
             updated_at: Timestamp::default(),
             failure_streak: None,
             options: Arc::default(),
+            mode: Mode::Live,
         };
         assert!(endpoint(None).matches(&name, Some("proj_a")));
         assert!(endpoint(None).matches(&name, None));

@@ -94,11 +94,11 @@ pub const API_KEY_NAME_CHARS: usize = 128;
 pub const EVENT_NAME_CHARS: usize = 64;
 /// Characters of a brand: it is part of header names and key prefixes.
 pub const BRAND_CHARS: usize = 32;
-/// Unrevoked API keys of one workspace: far more than anyone can oversee.
+/// Unrevoked API keys of one workspace and mode: far more than anyone can oversee.
 pub const API_KEYS_PER_WORKSPACE: u32 = 1_000;
-/// Endpoints of one project (contract). Endpoints without a project count as one project.
+/// Endpoints of one project and mode (contract). Endpoints without a project count as one project.
 pub const ENDPOINTS_PER_PROJECT: u32 = 500;
-/// Endpoints of one workspace (contract).
+/// Endpoints of one workspace and mode (contract).
 pub const ENDPOINTS_PER_WORKSPACE: u32 = 50_000;
 /// Deliveries that one request may create (contract).
 pub const DELIVERIES_PER_REQUEST: usize = 10_000;

@@ -2,6 +2,7 @@
 
 use super::delivery::DeliveryStatus;
 use super::id::{EndpointId, ReplayId};
+use super::mode::Mode;
 use super::time::Timestamp;
 
 /// The state of a replay.
@@ -40,7 +41,7 @@ impl ReplayStatus {
 /// - they ended in one of `statuses`,
 /// - no later retry or replay has delivered them or has them queued.
 ///
-/// Events of a test key are repeated only by a replay with a test key.
+/// A replay repeats deliveries of its own mode.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReplayRange {
     pub since: Timestamp,
@@ -53,6 +54,7 @@ pub struct ReplayRange {
 pub struct Replay {
     pub id: ReplayId,
     pub endpoint_id: EndpointId,
+    pub mode: Mode,
     pub range: ReplayRange,
     pub status: ReplayStatus,
     /// Deliveries in the range, counted before the start.

@@ -1,7 +1,7 @@
 //! API keys: create, list, revoke.
 //!
-//! A caller manages the keys of its own workspace. A caller with the scope for workspaces creates the first key of
-//! another workspace. An operator does both without a principal.
+//! A caller manages the keys of its own workspace; a test key only its test keys. A caller with the scope for
+//! workspaces creates the first key of another workspace. An operator does both without a principal.
 
 use postrider_domain::access::{ApiKey, ApiKeyName, GrantRefusal, Mode, Principal, Scopes, needs};
 use postrider_domain::audit::Author;
@@ -96,14 +96,14 @@ impl Service {
     /// Without the scope.
     pub async fn list_api_keys(&self, principal: &Principal, page: PageRequest) -> Result<Page<ApiKey>, ServiceError> {
         principal.require(needs::API_KEYS)?;
-        Ok(self.store.list_api_keys(Some(principal.tenant.workspace), page).await?)
+        Ok(self.store.list_api_keys(Some(principal.tenant), page).await?)
     }
 
     /// # Errors
     /// Without the scope, or when this workspace has no such key.
     pub async fn get_api_key(&self, principal: &Principal, id: ApiKeyId) -> Result<ApiKey, ServiceError> {
         principal.require(needs::API_KEYS)?;
-        self.store.get_api_key(Some(principal.tenant.workspace), id).await?.ok_or(ServiceError::NotFound)
+        self.store.get_api_key(Some(principal.tenant), id).await?.ok_or(ServiceError::NotFound)
     }
 
     /// Revokes a key for good. It may be the caller's own. Revoking it again changes nothing and is not an error.
@@ -128,6 +128,9 @@ impl Service {
         create: CreateApiKey,
         idempotent: &Idempotent<CreatedApiKey>,
     ) -> Result<CreatedApiKey, WriteError> {
+        if !create.scopes.exist_in(create.mode) {
+            return Err(ServiceError::unprocessable("scopes", "workspaces:manage exists only for live keys").into());
+        }
         let expires_at = create.expires_at.map(Day::starts_at);
         if expires_at.is_some_and(|at| at <= self.clock.now()) {
             return Err(ServiceError::unprocessable("expiresAt", "must be a day after today (UTC)").into());

@@ -8,7 +8,7 @@ use crate::error::ServiceError;
 use crate::service::Service;
 
 impl Service {
-    /// The writes in the caller's workspace, by all authors.
+    /// The writes in the caller's workspace, by all authors. A test key reads only those of test keys.
     ///
     /// # Errors
     /// Without the scope.
@@ -19,6 +19,6 @@ impl Service {
         page: PageRequest,
     ) -> Result<Page<AuditEntry>, ServiceError> {
         principal.require(needs::AUDIT_READ)?;
-        Ok(self.store.list_audit(Some(principal.tenant.workspace), filter, page).await?)
+        Ok(self.store.list_audit(Some(principal.tenant), filter, page).await?)
     }
 }

@@ -84,7 +84,7 @@ fn skip_error(error: SkipDeliveryError) -> ServiceError {
 pub(crate) fn requeue_error(error: RequeueError) -> ServiceError {
     match error {
         RequeueError::NotFound => ServiceError::NotFound,
-        RequeueError::EndpointDeleted => ServiceError::Conflict("The endpoint is deleted.".to_owned()),
+        RequeueError::EndpointDeleted => ServiceError::Conflict("The endpoint does not exist any more.".to_owned()),
         RequeueError::EndpointOff => {
             ServiceError::Conflict("The endpoint is not active: set isActive to true first.".to_owned())
         }

@@ -5,11 +5,12 @@
 
 use std::sync::Arc;
 
-use postrider_domain::access::{ApiKey, Scopes, needs};
+use postrider_domain::access::{ApiKey, Mode, Scopes, needs};
 use postrider_domain::audit::{AuditEntry, AuditFilter, Author};
 use postrider_domain::id::{ApiKeyId, RowKey, WorkspaceId};
 use postrider_domain::operational_event::OPERATIONS_WORKSPACE;
 use postrider_domain::page::{Page, PageRequest};
+use postrider_domain::tenant::Tenant;
 use postrider_domain::workspace::{Workspace, WorkspaceName};
 use postrider_store::{NewWorkspace, Store};
 
@@ -110,7 +111,7 @@ impl Operator {
         workspace: Option<&str>,
         page: PageRequest,
     ) -> Result<Page<ApiKey>, ServiceError> {
-        Ok(self.store.list_api_keys(self.workspace_key(workspace).await?, page).await?)
+        Ok(self.store.list_api_keys(self.tenant(workspace).await?, page).await?)
     }
 
     /// # Errors
@@ -129,23 +130,25 @@ impl Operator {
         filter: AuditFilter,
         page: PageRequest,
     ) -> Result<Page<AuditEntry>, ServiceError> {
-        let workspace_key = self.workspace_key(workspace).await?;
-        Ok(self.store.list_audit(workspace_key, filter, page).await?)
+        let tenant = self.tenant(workspace).await?;
+        Ok(self.store.list_audit(tenant, filter, page).await?)
     }
 
-    async fn workspace_key(&self, name_or_id: Option<&str>) -> Result<Option<RowKey>, ServiceError> {
+    /// The live tenant of this workspace, which manages both modes.
+    async fn tenant(&self, name_or_id: Option<&str>) -> Result<Option<Tenant>, ServiceError> {
         let Some(text) = name_or_id else { return Ok(None) };
+        let live = |workspace: Workspace| Tenant { workspace: workspace.key, mode: Mode::Live };
         if let Ok(id) = text.parse::<WorkspaceId>()
             && let Some(workspace) = self.store.find_workspace(id).await?
         {
-            return Ok(Some(workspace.key));
+            return Ok(Some(live(workspace)));
         }
         let named = self.store.find_workspace_named(WorkspaceName::from_stored(text.to_owned())).await?;
         let found = match named {
             None if text == OPERATIONS_WORKSPACE => self.store.find_operations_workspace().await?,
             found => found,
         };
-        found.map(|workspace| Some(workspace.key)).ok_or(ServiceError::NotFound)
+        found.map(|workspace| Some(live(workspace))).ok_or(ServiceError::NotFound)
     }
 }
 

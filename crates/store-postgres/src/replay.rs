@@ -102,7 +102,8 @@ impl Replays for PostgresStore {
 
 /// The next rows of the log after `after`, in order, each with its verdict.
 ///
-/// Events of test mode were never meant to arrive. Only a replay of test mode, which sends nothing, includes them.
+/// Only deliveries of the replay's own mode count: stores from before endpoints had a mode hold deliveries of test mode
+/// to live endpoints.
 async fn candidates(
     session: &Session,
     scope: &ReplayScope,
@@ -116,10 +117,10 @@ async fn candidates(
     let rows = session
         .query(
             "SELECT d.key, d.event_key,
-                    CASE WHEN d.cause = $5 AND d.mode <= $6 AND d.status = ANY($9) AND NOT EXISTS (
+                    CASE WHEN d.cause = $5 AND d.mode = $6 AND d.status = ANY($9) AND NOT EXISTS (
                              SELECT 1 FROM deliveries later
                              WHERE later.event_key = d.event_key AND later.endpoint_key + 0 = d.endpoint_key
-                               AND later.key > d.key AND later.mode <= $6 AND later.status IN ($7, $8))
+                               AND later.key > d.key AND later.mode = $6 AND later.status IN ($7, $8))
                          THEN 1 + (EXISTS (SELECT 1 FROM events WHERE key = d.event_key OFFSET 0))::int ELSE 0 END AS verdict
              FROM deliveries d WHERE d.endpoint_key = $1 AND d.key > $2 AND d.key < $3 ORDER BY d.key LIMIT $4",
             &[
@@ -185,7 +186,7 @@ async fn create(
 }
 
 const REPLAY_SELECT: &str =
-    "SELECT r.key, ep.id AS endpoint_id, r.since, r.until, r.statuses, r.status, r.total, r.replayed,
+    "SELECT r.key, ep.id AS endpoint_id, r.mode, r.since, r.until, r.statuses, r.status, r.total, r.replayed,
             r.unavailable, r.completed_at
      FROM replays r JOIN endpoints ep ON ep.key = r.endpoint_key";
 
@@ -193,6 +194,7 @@ fn replay_from_row(row: &Row, tag: StoreTag) -> Result<Replay, PgError> {
     Ok(Replay {
         id: ReplayId::new(key(row, "key")?, tag),
         endpoint_id: parsed(row, "endpoint_id")?,
+        mode: coded(row, "mode", mode_from_code)?,
         range: range_from_row(row)?,
         status: coded(row, "status", ReplayStatus::from_code)?,
         total: number(row, "total")?,
@@ -218,9 +220,11 @@ async fn list(
     page: PageRequest,
 ) -> Result<Option<Page<Replay>>, PgError> {
     let Some(endpoint) = endpoint::find(session, tenant, endpoint_id).await? else { return Ok(None) };
-    let sql = format!("{REPLAY_SELECT} WHERE r.endpoint_key = $1 AND r.key < $2 ORDER BY r.key DESC LIMIT $3");
-    let rows =
-        session.query(&sql, &[&endpoint.key.as_i64(), &page.before().as_i64(), &(i64::from(page.limit()) + 1)]).await?;
+    let sql = format!(
+        "{REPLAY_SELECT} WHERE r.endpoint_key = $1 AND r.mode = $2 AND r.key < $3 ORDER BY r.key DESC LIMIT $4"
+    );
+    let values = (endpoint.key.as_i64(), mode_code(tenant.mode), page.before().as_i64(), i64::from(page.limit()) + 1);
+    let rows = session.query(&sql, &[&values.0, &values.1, &values.2, &values.3]).await?;
     let items = rows.iter().map(|row| replay_from_row(row, tag)).collect::<Result<Vec<_>, _>>()?;
     Ok(Some(page.cut(items, |replay| replay.id.key())))
 }
@@ -235,9 +239,11 @@ async fn find(
     if id.tag() != tag {
         return Ok(None);
     }
-    let sql = format!("{REPLAY_SELECT} WHERE r.key = $1 AND r.workspace_key = $2 AND ep.id = $3");
-    let values = (id.key().as_i64(), tenant.workspace.as_i64(), endpoint_id.to_string());
-    let found = session.query_opt(&sql, &[&values.0, &values.1, &values.2]).await?;
+    let sql = format!(
+        "{REPLAY_SELECT} WHERE r.key = $1 AND r.workspace_key = $2 AND ep.id = $3 AND r.mode = $4 AND ep.mode = $4"
+    );
+    let values = (id.key().as_i64(), tenant.workspace.as_i64(), endpoint_id.to_string(), mode_code(tenant.mode));
+    let found = session.query_opt(&sql, &[&values.0, &values.1, &values.2, &values.3]).await?;
     found.map(|row| replay_from_row(&row, tag)).transpose()
 }
 

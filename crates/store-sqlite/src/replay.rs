@@ -83,8 +83,8 @@ impl Replays for SqliteStore {
     }
 }
 
-/// The next rows of the log after `after`, in order, each with its verdict. An event of test mode was never meant to
-/// arrive. Only a replay in test mode, which sends nothing, considers it.
+/// The next rows of the log after `after`, in order, each with its verdict. Only deliveries of the replay's own mode
+/// count: stores from before endpoints had a mode hold deliveries of test mode to live endpoints.
 fn candidates(
     connection: &Connection,
     scope: &ReplayScope,
@@ -95,10 +95,10 @@ fn candidates(
     let statuses = statuses_to_text(range).replace(' ', ", ");
     let sql = format!(
         "SELECT d.key, d.event_key,
-                CASE WHEN d.cause = ?5 AND d.mode <= ?6 AND d.status IN ({statuses}) AND NOT EXISTS (
+                CASE WHEN d.cause = ?5 AND d.mode = ?6 AND d.status IN ({statuses}) AND NOT EXISTS (
                          SELECT 1 FROM deliveries later
                          WHERE later.event_key = d.event_key AND later.endpoint_key = d.endpoint_key
-                           AND later.key > d.key AND later.mode <= ?6 AND later.status IN (?7, ?8))
+                           AND later.key > d.key AND later.mode = ?6 AND later.status IN (?7, ?8))
                      THEN 1 + EXISTS (SELECT 1 FROM events WHERE events.key = d.event_key) ELSE 0 END AS verdict
          FROM deliveries d WHERE d.endpoint_key = ?1 AND d.key > ?2 AND d.key < ?3 ORDER BY d.key LIMIT ?4"
     );
@@ -159,7 +159,7 @@ fn create(tx: &mut WriteTx<'_>, tenant: Tenant, author: Author, new: &NewReplay)
 }
 
 const REPLAY_SELECT: &str =
-    "SELECT r.key, ep.id AS endpoint_id, r.since, r.until, r.statuses, r.status, r.total, r.replayed,
+    "SELECT r.key, ep.id AS endpoint_id, r.mode, r.since, r.until, r.statuses, r.status, r.total, r.replayed,
             r.unavailable, r.completed_at
      FROM replays r JOIN endpoints ep ON ep.key = r.endpoint_key";
 
@@ -167,6 +167,7 @@ fn replay_from_row(row: &Row<'_>, tag: StoreTag) -> Result<Replay, rusqlite::Err
     Ok(Replay {
         id: ReplayId::new(RowKey::from_i64(row.get("key")?), tag),
         endpoint_id: parsed(row, "endpoint_id")?,
+        mode: coded(row, "mode", mode_from_code)?,
         range: range_from_row(row)?,
         status: coded(row, "status", ReplayStatus::from_code)?,
         total: row.get("total")?,
@@ -194,11 +195,12 @@ fn list(
     let items = tx
         .connection
         .prepare_cached(&format!(
-            "{REPLAY_SELECT} WHERE r.endpoint_key = ?1 AND r.key < ?2 ORDER BY r.key DESC LIMIT ?3"
+            "{REPLAY_SELECT} WHERE r.endpoint_key = ?1 AND r.mode = ?2 AND r.key < ?3 ORDER BY r.key DESC LIMIT ?4"
         ))?
-        .query_map(params![endpoint.key.as_i64(), page.before().as_i64(), page.limit() + 1], |row| {
-            replay_from_row(row, tx.tag)
-        })?
+        .query_map(
+            params![endpoint.key.as_i64(), mode_code(tenant.mode), page.before().as_i64(), page.limit() + 1],
+            |row| replay_from_row(row, tx.tag),
+        )?
         .collect::<Result<Vec<_>, _>>()?;
     Ok(Some(page.cut(items, |replay| replay.id.key())))
 }
@@ -213,10 +215,13 @@ fn find(
         return Ok(None);
     }
     tx.connection
-        .prepare_cached(&format!("{REPLAY_SELECT} WHERE r.key = ?1 AND r.workspace_key = ?2 AND ep.id = ?3"))?
-        .query_row(params![id.key().as_i64(), tenant.workspace.as_i64(), endpoint_id.to_string()], |row| {
-            replay_from_row(row, tx.tag)
-        })
+        .prepare_cached(&format!(
+            "{REPLAY_SELECT} WHERE r.key = ?1 AND r.workspace_key = ?2 AND ep.id = ?3 AND r.mode = ?4 AND ep.mode = ?4"
+        ))?
+        .query_row(
+            params![id.key().as_i64(), tenant.workspace.as_i64(), endpoint_id.to_string(), mode_code(tenant.mode)],
+            |row| replay_from_row(row, tx.tag),
+        )
         .optional()
 }
 

@@ -21,7 +21,7 @@ pub struct NewReplay {
     pub total: u64,
 }
 
-/// The part of an endpoint's log that a replay looks at. The mode is that of the key that asked for it.
+/// The part of an endpoint's log that a replay looks at: deliveries of one mode. It is the mode of the key that asked.
 #[derive(Clone, Debug)]
 pub struct ReplayScope {
     pub endpoint_key: RowKey,

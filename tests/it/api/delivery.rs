@@ -10,10 +10,10 @@ use super::{DELIVERIES, EVENTS, an_endpoint, an_endpoint_with, faults};
 use crate::support::app::{ALL_SCOPES, App, text};
 use crate::support::caller::Caller;
 
-/// An app, and a caller with a test key whose deliveries are simulated, so that the log fills without a receiver.
+/// An app in test mode, and its caller. Deliveries are simulated, so that the log fills without a receiver.
 async fn with_test_key() -> (App, Caller) {
-    let app = App::start().await;
-    let test = app.caller_with(app.create_key("Acme", Mode::Test, ALL_SCOPES, None).await);
+    let app = App::start().await.in_test_mode().await;
+    let test = app.caller().clone();
     (app, test)
 }
 
@@ -68,11 +68,10 @@ async fn a_delivery_is_shown_with_attempts_and_listed_without() {
 
 #[tokio::test]
 async fn events_of_a_test_key_are_rendered_and_signed_but_not_sent() {
-    let app = App::to_loopback().await;
+    let app = App::to_loopback().await.in_test_mode().await;
     let receiver = crate::support::receiver::Receiver::start().await;
     let endpoint = app.endpoint_to(&receiver, &["post.created"]).await;
-    let test = app.caller_with(app.create_key("Acme", Mode::Test, ALL_SCOPES, None).await);
-    let event = publish(&test, "post.created").await;
+    let event = publish(app.caller(), "post.created").await;
     let delivery = app.delivery_ended(&event, "simulated").await;
     let [attempt] = &delivery["attempts"].as_array().unwrap()[..] else { panic!("not one attempt: {delivery}") };
     assert_eq!((&attempt["number"], &attempt["outcome"]), (&json!(1), &json!("simulated")));

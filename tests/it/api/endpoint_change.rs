@@ -5,7 +5,7 @@ use postrider_domain::access::{Mode, Scope};
 use serde_json::{Value, json};
 
 use super::{DELIVERIES, ENDPOINTS, an_endpoint, an_endpoint_with, assert_done_once, faults, patch};
-use crate::support::app::{ALL_SCOPES, App, PUBLIC_HOST, instant, text};
+use crate::support::app::{App, PUBLIC_HOST, instant, text};
 use crate::support::caller::Reply;
 use crate::support::dns::Answer;
 use crate::support::receiver::{Behaviour, Receiver};
@@ -172,7 +172,7 @@ async fn a_deleted_endpoint_is_gone_and_its_log_stays() {
     assert_eq!((&cancelled["reason"], &cancelled["nextAttemptAt"]), (&json!("endpoint_deleted"), &Value::Null));
     assert_eq!(cancelled["endpointId"], *id);
     let retried = app.post(&format!("{DELIVERIES}/{}/retry", text(&cancelled, "id")), json!({})).await;
-    assert_eq!(retried.error(409, "conflict")["message"], "The endpoint is deleted.");
+    assert_eq!(retried.error(409, "conflict")["message"], "The endpoint does not exist any more.");
     app.clock().set(instant(&waiting, "nextAttemptAt"));
     app.clock().until_asleep(3).await;
     assert_eq!(receiver.counts().requests, 1);
@@ -232,13 +232,12 @@ async fn the_list_is_filtered_and_paged_and_shows_no_secret() {
 
 #[tokio::test]
 async fn a_read_only_key_can_get_everything_and_write_nothing() {
-    let app = App::start().await;
+    let app = App::start().await.in_test_mode().await;
     let id = app.endpoint(an_endpoint()).await.id;
-    let test = app.caller_with(app.create_key("Acme", Mode::Test, ALL_SCOPES, None).await);
-    let delivery = text(&test.post(&format!("{ENDPOINTS}/{id}/test"), json!({})).await.data(202), "id");
+    let delivery = text(&app.post(&format!("{ENDPOINTS}/{id}/test"), json!({})).await.data(202), "id");
     let since = json!({"since": "2026-05-15T00:00:00Z"});
     let replay = text(&app.post(&format!("{ENDPOINTS}/{id}/replay"), since.clone()).await.data(202), "id");
-    let reader = app.caller_of("Acme", &[Scope::WebhooksRead]).await;
+    let reader = app.caller_with(app.create_key("Acme", Mode::Test, &[Scope::WebhooksRead], None).await);
     let endpoint = format!("{ENDPOINTS}/{id}");
     for path in [
         ENDPOINTS.to_owned(),

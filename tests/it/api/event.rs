@@ -8,8 +8,7 @@ use crate::support::app::{ALL_SCOPES, App, text};
 
 #[tokio::test]
 async fn an_accepted_event_gets_202_and_its_number_of_deliveries() {
-    let app = App::start().await;
-    let test = app.caller_with(app.create_key("Acme", Mode::Test, ALL_SCOPES, None).await);
+    let app = App::start().await.in_test_mode().await;
     app.endpoint(an_endpoint()).await;
     app.endpoint(an_endpoint()).await;
     app.endpoint(an_endpoint_with("events", json!(["note.created"]))).await;
@@ -20,7 +19,7 @@ async fn an_accepted_event_gets_202_and_its_number_of_deliveries() {
         "externalId": "order-17",
         "occurredAt": "2026-05-15T10:21:00+02:00",
     });
-    let reply = test.post(EVENTS, body).await;
+    let reply = app.post(EVENTS, body).await;
     let id = text(&reply.data(202), "id");
     assert_eq!(
         reply.text(),
@@ -80,8 +79,8 @@ async fn optional_fields_may_be_null() {
 
 #[tokio::test]
 async fn a_repeated_external_id_gets_the_first_answer_only() {
-    let app = App::start().await;
-    let test = app.caller_with(app.create_key("Acme", Mode::Test, ALL_SCOPES, None).await);
+    let app = App::start().await.in_test_mode().await;
+    let test = app.caller();
     app.endpoint(an_endpoint()).await;
     let body = json!({"type": "post.created", "data": {"n": 1}, "externalId": "order-17"});
     let first = test.post(EVENTS, body).await;
@@ -133,8 +132,7 @@ async fn an_external_id_survives_a_restart() {
 
 #[tokio::test]
 async fn an_event_reaches_endpoints_of_its_project_and_of_none() {
-    let app = App::start().await;
-    let test = app.caller_with(app.create_key("Acme", Mode::Test, ALL_SCOPES, None).await);
+    let app = App::start().await.in_test_mode().await;
     let every = app.endpoint(an_endpoint()).await.id;
     let a = app.endpoint(an_endpoint_with("projectId", json!("proj_a"))).await.id;
     let _b = app.endpoint(an_endpoint_with("projectId", json!("proj_b"))).await.id;
@@ -142,7 +140,7 @@ async fn an_event_reaches_endpoints_of_its_project_and_of_none() {
     let reached = async |project: Value| {
         let mut body = an_event();
         body["projectId"] = project;
-        let event = text(&test.post(EVENTS, body).await.data(202), "id");
+        let event = text(&app.post(EVENTS, body).await.data(202), "id");
         let deliveries = app.deliveries(&format!("eventId={event}")).await;
         let mut reached: Vec<String> = deliveries.iter().map(|delivery| text(delivery, "endpointId")).collect();
         reached.sort_unstable();

@@ -2,11 +2,9 @@
 
 use std::collections::HashSet;
 
-use postrider_domain::access::Mode;
 use serde_json::{Value, json};
 
 use crate::support::app::{ALL_SCOPES, App, text};
-use crate::support::caller::Caller;
 use crate::support::receiver::Receiver;
 
 const PATH: &str = "/v1/events/batch";
@@ -206,7 +204,8 @@ async fn a_batch_with_an_idempotency_key_is_at_most_256_kb() {
 
 #[tokio::test]
 async fn a_request_creates_at_most_10000_deliveries() {
-    let app = App::to_loopback().await;
+    // The deliveries of a test key are simulated, so no receiver gets 10,000 requests.
+    let app = App::to_loopback().await.in_test_mode().await;
     let receiver = Receiver::start().await;
     for _ in 0..10 {
         app.endpoint_to(&receiver, &["post.created"]).await;
@@ -214,16 +213,13 @@ async fn a_request_creates_at_most_10000_deliveries() {
     let in_project =
         json!({"name": "One more", "url": receiver.url("/"), "events": ["post.created"], "projectId": "p"});
     app.endpoint(in_project).await;
-    // The deliveries of a test key are simulated, so no receiver gets 10,000 requests.
-    let key = app.create_key("Acme", Mode::Test, ALL_SCOPES, None).await;
-    let caller: Caller = app.caller_with(key);
     let mut body = plain(1000);
     body["events"][999]["projectId"] = json!("p");
-    let error = caller.post(PATH, body.clone()).await.error(422, "unprocessable");
+    let error = app.post(PATH, body.clone()).await.error(422, "unprocessable");
     assert_eq!(error["message"], "The request would create 10001 deliveries, more than 10000.");
     assert_eq!(events_stored(&app).await, 0);
     body["events"][999]["projectId"] = json!("q");
-    let receipts = caller.post(PATH, body).await.data(202);
+    let receipts = app.post(PATH, body).await.data(202);
     assert!(receipts.as_array().unwrap().iter().all(|receipt| receipt["deliveries"] == 10));
     assert_eq!(receiver.received().len(), 0);
 }

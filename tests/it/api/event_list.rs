@@ -116,9 +116,12 @@ async fn test_events_are_marked_and_have_separate_external_ids() {
     let live = text(&app.post("/v1/events", body.clone()).await.data(202), "id");
     let tester = app.caller_with(app.create_key("Acme", Mode::Test, ALL_SCOPES, None).await);
     let test = text(&tester.post("/v1/events", body).await.data(202), "id");
-    let found = app.get("/v1/events?externalId=x").await.data(200);
-    assert_eq!(ids(&found), [test, live]);
-    assert_eq!((&found[0]["mode"], &found[1]["mode"]), (&json!("test"), &json!("live")));
+    for (caller, id, mode) in [(app.caller(), live, "live"), (&tester, test, "test")] {
+        for query in ["externalId=x", "type=post.created", ""] {
+            let found = caller.get(&format!("/v1/events?{query}")).await.data(200);
+            assert_eq!((ids(&found), &found[0]["mode"]), (vec![id.clone()], &json!(mode)), "{query}");
+        }
+    }
 }
 
 #[tokio::test]

@@ -51,9 +51,9 @@ async fn a_repeated_request_gets_the_same_bytes_with_the_secret() {
 
 #[tokio::test]
 async fn a_replayed_publish_makes_no_second_event() {
-    let app = App::start().await;
+    let app = App::start().await.in_test_mode().await;
     let endpoint = app.endpoint(an_endpoint()).await;
-    let caller = app.caller_with(app.create_key("Acme", Mode::Test, ALL_SCOPES, None).await).keyed("publish-1");
+    let caller = app.caller().keyed("publish-1");
     let first = caller.post(EVENTS, an_event()).await;
     assert_first(&first, 202);
     assert_replay(&caller.post(EVENTS, an_event()).await, &first);
@@ -295,9 +295,9 @@ async fn a_duplicate_of_a_running_request_gets_409_and_retry_after() {
 
 #[tokio::test]
 async fn many_concurrent_duplicates_have_one_effect() {
-    let app = App::start().await;
+    let app = App::start().await.in_test_mode().await;
     let endpoint = app.endpoint(an_endpoint()).await;
-    let caller = app.caller_with(app.create_key("Acme", Mode::Test, ALL_SCOPES, None).await).keyed("k");
+    let caller = app.caller().keyed("k");
     let replies = join_all((0..32).map(|_| caller.post(EVENTS, an_event()))).await;
     let first: Vec<&Reply> = replies.iter().filter(|reply| reply.header(REPLAYED) == Some("false")).collect();
     assert_eq!(first.len(), 1);

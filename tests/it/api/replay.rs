@@ -7,7 +7,7 @@ use postrider_domain::access::Mode;
 use serde_json::{Value, json};
 
 use super::{ENDPOINTS, assert_done_once, faults, patch};
-use crate::support::app::{ALL_SCOPES, App, Endpoint, text};
+use crate::support::app::{App, Endpoint, text};
 use crate::support::receiver::Receiver;
 use crate::support::verify::verify_signature;
 use crate::support::wait::eventually;
@@ -16,7 +16,12 @@ const SINCE: &str = "2026-05-15T12:00:00Z";
 
 /// An app whose endpoint was inactive while `count` events were published, and is active again.
 async fn with_skipped(count: usize) -> (App, Receiver, Endpoint, Vec<String>) {
-    let app = App::to_loopback().await;
+    with_skipped_in(Mode::Live, count).await
+}
+
+async fn with_skipped_in(mode: Mode, count: usize) -> (App, Receiver, Endpoint, Vec<String>) {
+    let live = App::to_loopback().await;
+    let app = if mode == Mode::Live { live } else { live.in_test_mode().await };
     let receiver = Receiver::start().await;
     let endpoint = app.endpoint_to(&receiver, &["post.created"]).await;
     patch(app.caller(), &endpoint.id, json!({"isActive": false})).await.data(200);
@@ -49,12 +54,12 @@ async fn a_replay_sends_skipped_events_and_shows_its_progress() {
     let reply = app.post(&path(&endpoint), json!({"since": SINCE})).await;
     let replay = reply.data(202);
     let members: Vec<&String> = replay.as_object().unwrap().keys().collect();
-    let expected = "id endpointId status since until statuses total replayed unavailable createdAt completedAt";
+    let expected = "id endpointId status since until statuses total replayed unavailable createdAt completedAt mode";
     assert_eq!(members, expected.split(' ').collect::<Vec<_>>());
     let shape = json!({
         "id": replay["id"], "endpointId": endpoint.id, "status": "running", "since": "2026-05-15T12:00:00.000Z",
         "until": "2026-05-15T12:00:00.003Z", "statuses": ["failed", "skipped"], "total": 3, "replayed": 0,
-        "unavailable": 0, "createdAt": "2026-05-15T12:00:00.003Z", "completedAt": null,
+        "unavailable": 0, "createdAt": "2026-05-15T12:00:00.003Z", "completedAt": null, "mode": "live",
     });
     assert_eq!(replay, shape);
     assert!(text(&replay, "id").starts_with("rpl_"));
@@ -176,21 +181,11 @@ async fn each_malformed_parameter_is_named() {
 }
 
 #[tokio::test]
-async fn a_live_replay_omits_test_events_and_a_test_replay_sends_none() {
-    let (app, receiver, endpoint, _) = with_skipped(1).await;
-    let test = app.caller_with(app.create_key("Acme", Mode::Test, ALL_SCOPES, None).await);
-    patch(app.caller(), &endpoint.id, json!({"isActive": false})).await.data(200);
-    test.post("/v1/events", json!({"type": "post.created", "data": {}})).await.data(202);
-    app.clock().advance(Duration::from_millis(1));
-    patch(app.caller(), &endpoint.id, json!({"isActive": true})).await.data(200);
-    let simulated = test.post(&path(&endpoint), json!({"since": SINCE})).await.data(202);
-    assert_eq!(simulated["total"], 2);
-    assert_eq!(ended(&app, &endpoint, &simulated).await["replayed"], 2);
+async fn a_replay_with_a_test_key_sends_nothing() {
+    let (app, receiver, endpoint, _) = with_skipped_in(Mode::Test, 2).await;
+    let replay = app.post(&path(&endpoint), json!({"since": SINCE})).await.data(202);
+    assert_eq!((&replay["total"], &replay["mode"]), (&json!(2), &json!("test")));
+    assert_eq!(ended(&app, &endpoint, &replay).await["replayed"], 2);
     app.deliveries_when("status=simulated", "are simulated", |all| all.len() == 2).await;
     assert_eq!(receiver.counts().requests, 0);
-    let live = app.post(&path(&endpoint), json!({"since": SINCE})).await.data(202);
-    assert_eq!(live["total"], 1);
-    ended(&app, &endpoint, &live).await;
-    app.deliveries_when("status=delivered", "have arrived", |all| all.len() == 1).await;
-    assert_eq!(receiver.counts().requests, 1);
 }

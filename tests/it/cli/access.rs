@@ -34,7 +34,7 @@ fn keys_and_workspaces_are_listed_newest_first_without_a_server() {
     let directory = tempfile::tempdir().unwrap();
     let data = directory.path();
     let first = create(data, "Acme", &["--scope", "events:write", "--name", "billing", "--expires", "9998-12-31"]);
-    let second = create(data, "Globex", &["--test", "--scope", "workspaces:manage"]);
+    let second = create(data, "Globex", &["--test", "--scope", "events:read"]);
     run(data, &["keys", "revoke", &text(&second, "id")]).unwrap();
     let keys = list(data, &["keys", "list"]);
     assert_eq!([&keys[0]["id"], &keys[1]["id"]], [&second["id"], &first["id"]]);
@@ -58,6 +58,16 @@ fn keys_and_workspaces_are_listed_newest_first_without_a_server() {
     assert!(!table.contains(&text(&first, "key")));
     let unknown = run(data, &["keys", "list", "--workspace", "Initech"]).unwrap_err();
     assert!(unknown.contains("there is no workspace \"Initech\""), "{unknown}");
+}
+
+#[test]
+fn a_test_key_cannot_manage_workspaces() {
+    let directory = tempfile::tempdir().unwrap();
+    let create = ["keys", "create", "--workspace", "Acme", "--scope", "workspaces:manage"];
+    let refused = run(directory.path(), &[&create[..], &["--test"]].concat()).unwrap_err();
+    assert!(refused.contains("workspaces:manage exists only for live keys"), "{refused}");
+    assert!(list(directory.path(), &["keys", "list"]).is_empty());
+    run(directory.path(), &create).unwrap();
 }
 
 #[test]

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
-use postrider_domain::access::{Mode, Scope};
 use serde_json::{Value, json};
 
 use crate::support::app::{App, Endpoint, NOON, instant, text};
@@ -115,13 +114,10 @@ async fn the_headers_of_one_origin_never_reach_another() {
 
 #[tokio::test]
 async fn a_simulated_attempt_logs_custom_headers_without_values() {
-    let app = App::to_loopback().await;
+    let app = App::to_loopback().await.in_test_mode().await;
     let receiver = Receiver::start().await;
     app.endpoint(body(&receiver, json!({"headers": {"X-Token": "hush-hush"}}))).await;
-    let key = app.create_key("Acme", Mode::Test, &[Scope::EventsWrite, Scope::WebhooksRead], None).await;
-    let caller = app.caller_with(key);
-    let published = caller.post("/v1/events", json!({"type": EVENT, "data": {}})).await.data(202);
-    let event = text(&published, "id");
+    let event = app.publish(EVENT, json!({})).await;
     let delivery = app.delivery_ended(&event, "simulated").await;
     let headers = delivery["attempts"][0]["requestHeaders"].to_string();
     assert!(headers.contains("x-token") && headers.contains("[redacted]"), "{headers}");

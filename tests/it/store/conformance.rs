@@ -55,6 +55,7 @@ mod fairness;
 mod idempotency;
 mod interleaving;
 mod meta;
+pub mod mode;
 mod ordering;
 mod ordering_walk;
 mod outcome;

@@ -187,7 +187,7 @@ impl Fixture {
 
     /// The audit log of the workspace, newest first.
     pub async fn audit(&self) -> Vec<AuditEntry> {
-        self.store().list_audit(Some(self.workspace.key), AuditFilter::default(), Self::page()).await.unwrap().items
+        self.store().list_audit(Some(self.tenant()), AuditFilter::default(), Self::page()).await.unwrap().items
     }
 
     pub async fn create(&self, new: NewEndpoint) -> Endpoint {
@@ -196,6 +196,11 @@ impl Fixture {
 
     pub async fn create_in(&self, tenant: Tenant, new: NewEndpoint) -> Endpoint {
         self.try_create(tenant, new).await.unwrap()
+    }
+
+    /// An endpoint as a test key creates it.
+    pub async fn test_endpoint(&self) -> Endpoint {
+        self.create_in(self.test_tenant(), self.new_endpoint()).await
     }
 
     pub async fn try_create(&self, tenant: Tenant, new: NewEndpoint) -> Result<Endpoint, CreateEndpointError> {

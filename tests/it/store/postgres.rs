@@ -11,6 +11,7 @@ use postrider_store::{Recorded, Store, StoreSeed};
 use postrider_store_postgres::{PostgresSettings, PostgresStore, TimeSource};
 use tokio_postgres::Client;
 
+use super::conformance::mode;
 use super::fixture::{Backend, Fixture, outline};
 use crate::support::postgres::{CONNECTIONS, TestDatabase};
 
@@ -51,6 +52,16 @@ impl Backend for PostgresBackend {
     async fn open(&self, clock: Arc<dyn Clock>, seed: StoreSeed) -> Arc<dyn Store> {
         Arc::new(PostgresStore::open(&self.settings(), clock, seed).await.unwrap())
     }
+}
+
+#[tokio::test]
+async fn old_test_deliveries_of_live_endpoints_are_only_read() {
+    let Some(backend) = PostgresBackend::new().await else { return };
+    let client = backend.client().await;
+    let at = Fixture::new(backend).await;
+    let endpoint = mode::with_failed_and_replay(&at).await;
+    client.batch_execute(mode::MAKE_OLD).await.unwrap();
+    mode::check_old(&at, &endpoint).await;
 }
 
 #[tokio::test]

@@ -20,6 +20,7 @@ use rusqlite::Connection;
 use tempfile::TempDir;
 
 use super::conformance::endpoint_health::{pause, probe};
+use super::conformance::mode;
 use super::fixture::{Backend, EVENT_TYPE, Fixture, START, TAG, outline};
 use crate::support::clock::ManualClock;
 use crate::support::wait::eventually;
@@ -61,6 +62,14 @@ impl Backend for SqliteBackend {
         };
         Arc::new(eventually("the lock of the closed store", open).await)
     }
+}
+
+#[tokio::test]
+async fn old_test_deliveries_of_live_endpoints_are_only_read() {
+    let (at, connection) = with_database().await;
+    let endpoint = mode::with_failed_and_replay(&at).await;
+    connection.execute_batch(mode::MAKE_OLD).unwrap();
+    mode::check_old(&at, &endpoint).await;
 }
 
 #[tokio::test]

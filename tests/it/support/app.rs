@@ -195,7 +195,8 @@ impl App {
         self.start_again().await;
     }
 
-    /// A caller with a live key of the workspace `Acme` and all scopes of [`ALL_SCOPES`].
+    /// A caller with a key of the workspace `Acme` and all scopes of [`ALL_SCOPES`]. It is live unless
+    /// [`Self::in_test_mode`] was called.
     pub fn caller(&self) -> &Caller {
         &self.caller
     }
@@ -227,6 +228,12 @@ impl App {
         let scopes = Scopes::of(&[Scope::WebhooksRead, Scope::EventsRead]);
         let create = CreateApiKey { name: None, mode: Mode::Live, scopes, expires_at: None };
         self.caller_with(self.server().operator().create_operations_api_key(create).await.expect("a key"))
+    }
+
+    /// Uses a test key of the workspace `Acme` from now on. Its deliveries are simulated, so no receiver is needed.
+    pub async fn in_test_mode(mut self) -> Self {
+        self.caller = self.caller_with(self.create_key("Acme", Mode::Test, ALL_SCOPES, None).await);
+        self
     }
 
     /// The files of the data directory that contain these bytes.

@@ -16,7 +16,8 @@ pub fn index(_: &Catalogue) -> Operation {
     Operation::new(AUDIT, "listAuditLog", "List audit log")
         .describe(
             "Every write in the workspace except publishes, which have their own log, and the requests that were \
-             refused for a key of the workspace. Refused requests that are alike share an entry for up to a minute.",
+             refused for a key of the workspace. Refused requests that are alike share an entry for up to a minute. \
+             A test key gets the entries of test keys only.",
         )
         .query("action", reference("AuditAction"), "Only entries of this kind.")
         .query("resourceId", json!({ "type": "string" }), "Only entries of the resource with this id.")

@@ -209,6 +209,7 @@ fn view(secret: Option<()>) -> Value {
     for (name, schema) in endpoint_options::view() {
         view[name] = schema;
     }
+    view["mode"] = described(reference("Mode"), "The mode of the key that made it. It gets events of this mode.");
     view
 }
 
@@ -285,5 +286,6 @@ fn with_secret_example(catalogue: &Catalogue) -> Value {
     for (name, value) in endpoint_options::example() {
         example[name] = value;
     }
+    example["mode"] = "live".into();
     example
 }

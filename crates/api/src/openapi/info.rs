@@ -79,8 +79,10 @@ milliseconds. Unknown parameters are refused, so that a misspelt one is never si
 ## Authentication
 
 Send `Authorization: Bearer {live}…` on every request. A key belongs to one workspace and has scopes. Each operation \
-says which scope it needs. A test key (`{test}…`) may call the same routes. Its deliveries are rendered, signed and \
-recorded, but not sent.
+says which scope it needs.
+
+A test key (`{test}…`) may call the same routes. It has endpoints, events and deliveries of its own, and what live keys \
+made does not exist for it, nor the reverse. Its deliveries are rendered, signed and recorded, but not sent.
 
 ## Errors
 

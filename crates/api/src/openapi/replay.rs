@@ -98,6 +98,7 @@ fn view(statuses: Value) -> Value {
         "unavailable": described(count(), "How many deliveries have no payload any more, because of retention."),
         "createdAt": reference("Timestamp"),
         "completedAt": nullable(timestamp("When it completed or was stopped.")),
+        "mode": described(reference("Mode"), "The mode of its endpoint and of the deliveries that it sends again."),
     })
 }
 
@@ -115,5 +116,6 @@ fn example(status: &str) -> Value {
         "unavailable": 0,
         "createdAt": "2026-05-15T08:21:00.000Z",
         "completedAt": (!running).then_some("2026-05-15T08:24:10.512Z"),
+        "mode": "live",
     })
 }

@@ -196,7 +196,10 @@ pub fn schemas(catalogue: &Catalogue) -> Schemas {
         ),
         (
             "Mode",
-            described(one_of(&["live", "test"]), "The mode of the API key behind it. In test mode nothing is sent."),
+            described(
+                one_of(&["live", "test"]),
+                "The mode of the API key behind it. A key sees and changes only what has its own mode. In test mode nothing is sent.",
+            ),
         ),
         ("Scope", described(one_of(&Scope::ALL.map(Scope::as_str)), "A permission of a key.")),
         ("Nothing", described(object(json!({}), &[]), "An object without members. The body may be omitted.")),

@@ -6,8 +6,11 @@ use postrider_domain::audit::{AuditAction, AuditEntry, AuditFilter, Author, KeyR
 use postrider_domain::audit_change::Changes;
 use postrider_domain::id::{AuditId, RowKey, StoreTag};
 use postrider_domain::page::{Page, PageRequest};
+use postrider_domain::tenant::Tenant;
 use postrider_store::NewRefusal;
-use postrider_store::column::{actor_from_text, actor_to_text, address_from_text, mode_code, mode_from_code};
+use postrider_store::column::{
+    actor_from_text, actor_to_text, address_from_text, managed_modes, mode_code, mode_from_code,
+};
 
 use super::conditions::Conditions;
 use crate::machinery::column::{coded, get, key, number, parsed, unexpected};
@@ -80,18 +83,19 @@ pub async fn remove_refusals(tx: &WriteTx, before: RowKey, limit: usize) -> Resu
     Ok(usize::try_from(removed).unwrap_or(usize::MAX))
 }
 
-/// Entries of one workspace, or of all, newest first.
+/// Entries that this tenant reads, or all entries when `tenant` is `None`. The newest comes first.
 pub async fn list(
     session: &Session,
     tag: StoreTag,
-    workspace: Option<RowKey>,
+    tenant: Option<Tenant>,
     filter: &AuditFilter,
     page: PageRequest,
 ) -> Result<Page<AuditEntry>, PgError> {
     let mut conditions = Conditions::default();
     conditions.and("a.key < ?", page.before().as_i64());
-    if let Some(key) = workspace {
-        conditions.and("a.workspace_key = ?", key.as_i64());
+    if let Some(tenant) = tenant {
+        conditions.and("a.workspace_key = ?", tenant.workspace.as_i64());
+        conditions.and_text(managed_modes(tenant));
     }
     if let Some(resource_id) = &filter.resource_id {
         conditions.and("a.resource_id = ?", resource_id.clone());

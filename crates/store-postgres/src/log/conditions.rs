@@ -14,8 +14,13 @@ pub struct Conditions {
 impl Conditions {
     pub fn and(&mut self, condition: &str, value: impl Parameter + Send + 'static) {
         let placeholder = self.value(value);
+        self.and_text(&condition.replacen('?', &placeholder, 1));
+    }
+
+    /// Adds a condition without a value.
+    pub fn and_text(&mut self, condition: &str) {
         let separator = if self.text.is_empty() { "" } else { " AND " };
-        let _ = write!(self.text, "{separator}{}", condition.replacen('?', &placeholder, 1));
+        let _ = write!(self.text, "{separator}{condition}");
     }
 
     /// Adds a value used outside the conditions. Returns its placeholder.

@@ -132,10 +132,9 @@ pub async fn list(
     let cut = if walk.is_sparse(filter) { find_cut(session, tenant, walk, filter, range).await? } else { None };
     let mut conditions = Conditions::default();
     let tables = tables(walk, &mut conditions, KeyRange { since: cut.unwrap_or(range.since), ..range });
-    conditions.and(&format!("{} = ?", column(walk, "workspace_key")), tenant.workspace.as_i64());
+    of_tenant(&mut conditions, walk, tenant);
     if let Some(endpoint) = filter.endpoint_id {
-        let column = column(walk, "endpoint_key");
-        conditions.and(&format!("{column} = {ENDPOINT}"), endpoint.to_string());
+        conditions.and(&endpoint_is(walk, tenant), endpoint.to_string());
     }
     if let Some(event) = filter.event_id {
         // An id from another store names no event here.
@@ -168,12 +167,22 @@ pub async fn find_one(
     if id.tag() != tag {
         return Ok(None);
     }
-    let sql = format!("{DELIVERY_COLUMNS} {DELIVERY_TABLES} WHERE d.key = $1 AND d.workspace_key = $2");
-    let found = session.query_opt(&sql, &[&id.key().as_i64(), &tenant.workspace.as_i64()]).await?;
+    let sql = format!("{DELIVERY_COLUMNS} {DELIVERY_TABLES} WHERE d.key = $1 AND d.workspace_key = $2 AND d.mode = $3");
+    let values = (id.key().as_i64(), tenant.workspace.as_i64(), mode_code(tenant.mode));
+    let found = session.query_opt(&sql, &[&values.0, &values.1, &values.2]).await?;
     found.map(|row| delivery_from_row(&row, tag)).transpose()
 }
 
-const ENDPOINT: &str = "(SELECT key FROM endpoints WHERE id = ?)";
+/// An endpoint of the other mode has no deliveries here, so that no page walks past all of them.
+fn endpoint_is(walk: Walk, tenant: Tenant) -> String {
+    let (column, mode) = (column(walk, "endpoint_key"), mode_code(tenant.mode));
+    format!("{column} = (SELECT key FROM endpoints WHERE id = ? AND mode = {mode})")
+}
+
+fn of_tenant(conditions: &mut Conditions, walk: Walk, tenant: Tenant) {
+    conditions.and(&format!("{} = ?", column(walk, "workspace_key")), tenant.workspace.as_i64());
+    conditions.and(&format!("{} = ?", column(walk, "mode")), mode_code(tenant.mode));
+}
 
 /// The rows that a page looks at: from `since`, before `before`.
 #[derive(Clone, Copy)]
@@ -214,7 +223,7 @@ fn column(walk: Walk, name: &str) -> String {
     let leads = match walk {
         Walk::OfEvent | Walk::Queue => false,
         Walk::OfEndpoint => name == "endpoint_key",
-        Walk::Unusual | Walk::OfWorkspace => name == "workspace_key",
+        Walk::Unusual | Walk::OfWorkspace => matches!(name, "workspace_key" | "mode"),
     };
     if leads { format!("d.{name}") } else { format!("d.{name} + 0") }
 }
@@ -239,13 +248,13 @@ async fn find_cut(
     match (walk, filter) {
         (Walk::Unusual, DeliveryFilter { status: Some(status), .. }) => {
             conditions.and("d.unusual = ?", status.code());
-            conditions.and("d.workspace_key = ?", tenant.workspace.as_i64());
+            of_tenant(&mut conditions, walk, tenant);
         }
         (Walk::OfEndpoint, DeliveryFilter { endpoint_id: Some(endpoint), .. }) => {
-            conditions.and(&format!("d.endpoint_key = {ENDPOINT}"), endpoint.to_string());
+            conditions.and(&endpoint_is(walk, tenant), endpoint.to_string());
         }
         (Walk::Queue, _) => {}
-        _ => conditions.and("d.workspace_key = ?", tenant.workspace.as_i64()),
+        _ => of_tenant(&mut conditions, walk, tenant),
     }
     let offset = conditions.value(i64::from(limits::LOG_ROWS_PER_PAGE));
     let text = conditions.text();

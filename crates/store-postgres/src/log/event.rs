@@ -9,7 +9,7 @@ use postrider_domain::event_type::EventTypeName;
 use postrider_domain::id::{DeliveryId, EventId, RowKey, StoreTag};
 use postrider_domain::page::{Page, PageRequest};
 use postrider_domain::tenant::Tenant;
-use postrider_store::column::mode_from_code;
+use postrider_store::column::{mode_code, mode_from_code};
 
 use super::conditions::Conditions;
 use crate::machinery::column::{coded, get, int, key, number, opt_instant, parsed};
@@ -44,6 +44,7 @@ pub async fn list(
     let before = filter.until.map_or(page.before(), |until| page.before().min(RowKey::first_at(until)));
     let mut conditions = Conditions::default();
     conditions.and("e.workspace_key = ?", tenant.workspace.as_i64());
+    conditions.and("e.mode = ?", mode_code(tenant.mode));
     conditions.and("e.key < ?", before.as_i64());
     if let Some(since) = filter.since {
         conditions.and("e.key >= ?", RowKey::first_at(since).as_i64());
@@ -65,10 +66,10 @@ pub async fn list(
     Ok(page.cut(items, |event| event.id.key()))
 }
 
-/// The events of this `externalId`, in either mode, by the index of `publish_keys`.
+/// The events of this `externalId`, by the index of `publish_keys`.
 async fn published_as(session: &Session, tenant: Tenant, external_id: &str) -> Result<Vec<i64>, PgError> {
-    let sql = "SELECT event_key FROM publish_keys WHERE workspace_key = $1 AND mode IN (0, 1) AND external_id = $2";
-    let rows = session.query(sql, &[&tenant.workspace.as_i64(), &external_id]).await?;
+    let sql = "SELECT event_key FROM publish_keys WHERE workspace_key = $1 AND mode = $2 AND external_id = $3";
+    let rows = session.query(sql, &[&tenant.workspace.as_i64(), &mode_code(tenant.mode), &external_id]).await?;
     rows.iter().map(|row| int(row, "event_key")).collect()
 }
 
@@ -81,8 +82,11 @@ pub async fn find(
     if id.tag() != tag {
         return Ok(None);
     }
-    let sql = format!("SELECT {EVENT_COLUMNS}, e.envelope FROM events e WHERE e.key = $1 AND e.workspace_key = $2");
-    let found = session.query_opt(&sql, &[&id.key().as_i64(), &tenant.workspace.as_i64()]).await?;
+    let sql = format!(
+        "SELECT {EVENT_COLUMNS}, e.envelope FROM events e WHERE e.key = $1 AND e.workspace_key = $2 AND e.mode = $3"
+    );
+    let values = (id.key().as_i64(), tenant.workspace.as_i64(), mode_code(tenant.mode));
+    let found = session.query_opt(&sql, &[&values.0, &values.1, &values.2]).await?;
     let Some(row) = found else { return Ok(None) };
     let (event, envelope) = (event_from_row(&row, tag)?, Bytes::from(get::<Vec<u8>>(&row, "envelope")?));
     let skipped = skipped(session, tag, id).await?;

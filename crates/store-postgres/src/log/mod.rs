@@ -8,7 +8,7 @@ use postrider_domain::attempt::Attempt;
 use postrider_domain::audit::{AuditEntry, AuditFilter};
 use postrider_domain::delivery::{Delivery, DeliveryFilter};
 use postrider_domain::event::{Event, EventDetail, EventFilter};
-use postrider_domain::id::{DeliveryId, EventId, RowKey};
+use postrider_domain::id::{DeliveryId, EventId};
 use postrider_domain::page::{Page, PageRequest};
 use postrider_domain::tenant::Tenant;
 use postrider_store::{Log, NewRefusal, StoreError};
@@ -68,13 +68,12 @@ impl Log for PostgresStore {
 
     async fn list_audit(
         &self,
-        workspace: Option<RowKey>,
+        tenant: Option<Tenant>,
         filter: AuditFilter,
         page: PageRequest,
     ) -> Result<Page<AuditEntry>, StoreError> {
         let tag = self.database.tag;
-        self.read(move |session| Box::pin(async move { audit::list(session, tag, workspace, &filter, page).await }))
-            .await
+        self.read(move |session| Box::pin(async move { audit::list(session, tag, tenant, &filter, page).await })).await
     }
 
     async fn record_refusals(&self, refusals: Vec<NewRefusal>) -> Result<(), StoreError> {

@@ -19,6 +19,7 @@ const MIGRATIONS: &[(&str, &str)] = &[
     ("V6__removal", include_str!("../../../../migrations/postgres/0006_removal.sql")),
     ("V7__keys", include_str!("../../../../migrations/postgres/0007_keys.sql")),
     ("V8__audit_changes", include_str!("../../../../migrations/postgres/0008_audit_changes.sql")),
+    ("V9__endpoint_mode", include_str!("../../../../migrations/postgres/0009_endpoint_mode.sql")),
 ];
 
 /// The number of the newest migration.

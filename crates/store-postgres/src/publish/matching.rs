@@ -13,6 +13,7 @@ use std::sync::{Arc, MutexGuard, PoisonError};
 
 use tokio_postgres::Row;
 
+use postrider_domain::access::Mode;
 use postrider_domain::bounded_cache::BoundedCache;
 use postrider_domain::endpoint::{Endpoint, SecretVersion};
 use postrider_domain::event::NewEvent;
@@ -26,19 +27,37 @@ use crate::machinery::session::Session;
 use crate::machinery::transaction::WriteTx;
 use crate::registry::endpoint::{ENDPOINT_COLUMNS, endpoint_from_row};
 
-/// The endpoints of one workspace, oldest first.
+/// The endpoints of one workspace by mode, oldest first.
+// Differs from SQLite, which caches the modes apart: here a claim finds its target by the workspace of its lane.
 #[derive(Default)]
-pub struct Subscribers(Vec<Subscriber>);
+pub struct Subscribers {
+    live: Vec<Subscriber>,
+    test: Vec<Subscriber>,
+}
 
 impl Subscribers {
+    /// Those of the event's mode that match it.
     pub fn matching(&self, event: &NewEvent) -> impl Iterator<Item = &Subscriber> {
-        self.0.iter().filter(|subscriber| subscriber.matches(event))
+        let of_mode = match event.tenant.mode {
+            Mode::Live => &self.live,
+            Mode::Test => &self.test,
+        };
+        of_mode.iter().filter(|subscriber| subscriber.matches(event))
     }
 
-    /// A binary search: the keys are in order.
+    /// The endpoint with this key, of either mode. A binary search: the keys are in order.
     pub fn get(&self, endpoint_key: RowKey) -> Option<&Subscriber> {
-        let at = self.0.binary_search_by_key(&endpoint_key, |subscriber| subscriber.endpoint.key).ok()?;
-        self.0.get(at)
+        [&self.live, &self.test].into_iter().find_map(|of_mode| {
+            let at = of_mode.binary_search_by_key(&endpoint_key, |subscriber| subscriber.endpoint.key).ok()?;
+            of_mode.get(at)
+        })
+    }
+
+    fn push(&mut self, subscriber: Subscriber) {
+        match subscriber.endpoint.mode {
+            Mode::Live => self.live.push(subscriber),
+            Mode::Test => self.test.push(subscriber),
+        }
     }
 }
 
@@ -180,7 +199,7 @@ async fn read_subscribers(
             overlap_until: opt_instant(&row, "overlap_until")?,
             endpoint,
         };
-        found.entry(workspace_key).or_default().0.push(subscriber);
+        found.entry(workspace_key).or_default().push(subscriber);
     }
     Ok(found.into_iter().map(|(workspace_key, subscribers)| (workspace_key, Arc::new(subscribers))).collect())
 }

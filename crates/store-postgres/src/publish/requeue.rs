@@ -6,7 +6,7 @@ use postrider_domain::event::NewEvent;
 use postrider_domain::id::{DeliveryId, EndpointId, RowKey};
 use postrider_domain::tenant::Tenant;
 use postrider_store::RequeueError;
-use postrider_store::column::mode_from_code;
+use postrider_store::column::mode_code;
 use postrider_store::log::changes;
 use postrider_store::publish::delivery::NewDelivery;
 use postrider_store::publish::requeue::{Original, Requeue};
@@ -44,9 +44,9 @@ pub async fn retry(
 async fn find_original(tx: &WriteTx, tenant: Tenant, delivery_key: RowKey) -> Result<Option<Original>, PgError> {
     let found = tx
         .query_opt(
-            "SELECT event_key, endpoint_key, mode, cause FROM deliveries WHERE key = $1 AND workspace_key = $2
+            "SELECT event_key, endpoint_key, cause FROM deliveries WHERE key = $1 AND workspace_key = $2 AND mode = $3
              AND EXISTS (SELECT 1 FROM events WHERE events.key = event_key)",
-            &[&delivery_key.as_i64(), &tenant.workspace.as_i64()],
+            &[&delivery_key.as_i64(), &tenant.workspace.as_i64(), &mode_code(tenant.mode)],
         )
         .await?;
     let Some(row) = found else { return Ok(None) };
@@ -54,7 +54,6 @@ async fn find_original(tx: &WriteTx, tenant: Tenant, delivery_key: RowKey) -> Re
         key: delivery_key,
         event_key: key(&row, "event_key")?,
         endpoint_key: key(&row, "endpoint_key")?,
-        mode: coded(&row, "mode", mode_from_code)?,
         cause: coded(&row, "cause", DeliveryCause::from_code)?,
     }))
 }

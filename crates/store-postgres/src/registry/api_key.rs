@@ -5,11 +5,12 @@ use tokio_postgres::Row;
 
 use postrider_domain::access::{ApiKey, ApiKeyHash, Scope, Scopes};
 use postrider_domain::audit::AuditAction;
-use postrider_domain::id::{ApiKeyId, RowKey};
+use postrider_domain::id::ApiKeyId;
 use postrider_domain::idempotency::Recording;
 use postrider_domain::page::{Page, PageRequest};
+use postrider_domain::tenant::Tenant;
 use postrider_domain::time::Timestamp;
-use postrider_store::column::{mode_code, mode_from_code};
+use postrider_store::column::{managed_modes, mode_code, mode_from_code};
 use postrider_store::log::changes;
 use postrider_store::{ApiKeys, CreateApiKeyError, NewApiKey, RevokeApiKeyError, StoreError, Write, Written};
 
@@ -34,12 +35,12 @@ impl ApiKeys for PostgresStore {
         self.read(move |session| Box::pin(find(session, hash))).await
     }
 
-    async fn get_api_key(&self, workspace: Option<RowKey>, id: ApiKeyId) -> Result<Option<ApiKey>, StoreError> {
-        self.read(move |session| Box::pin(get_by_id(session, workspace, id))).await
+    async fn get_api_key(&self, tenant: Option<Tenant>, id: ApiKeyId) -> Result<Option<ApiKey>, StoreError> {
+        self.read(move |session| Box::pin(get_by_id(session, tenant, id))).await
     }
 
-    async fn list_api_keys(&self, workspace: Option<RowKey>, page: PageRequest) -> Result<Page<ApiKey>, StoreError> {
-        self.read(move |session| Box::pin(list(session, workspace, page))).await
+    async fn list_api_keys(&self, tenant: Option<Tenant>, page: PageRequest) -> Result<Page<ApiKey>, StoreError> {
+        self.read(move |session| Box::pin(list(session, tenant, page))).await
     }
 
     async fn revoke_api_key(&self, write: Write<ApiKey>, id: ApiKeyId) -> Result<Written<ApiKey>, RevokeApiKeyError> {
@@ -47,12 +48,12 @@ impl ApiKeys for PostgresStore {
         self.write_once(
             recording,
             effect!(|tx| async move {
-                let revoked = revoke(tx, tenant.workspace, id).await?;
+                let revoked = revoke(tx, tenant, id).await?;
                 if revoked {
                     let changed = changes::api_key_revoked(tx.now);
                     audit::append(tx, tenant.workspace, author, AuditAction::ApiKeyRevoked, id, &changed).await?;
                 }
-                Ok(get_by_id(tx, Some(tenant.workspace), id).await?.ok_or(RevokeApiKeyError::NotFound))
+                Ok(get_by_id(tx, Some(tenant), id).await?.ok_or(RevokeApiKeyError::NotFound))
             }),
         )
         .await
@@ -93,8 +94,10 @@ async fn create(tx: &mut WriteTx, new: &NewApiKey) -> Result<Result<ApiKey, Crea
     if tx.query_opt(workspace, &[&workspace_key]).await?.is_none() {
         return Ok(Err(CreateApiKeyError::NoWorkspace));
     }
-    let in_use = "SELECT COUNT(*) AS count FROM api_keys WHERE workspace_key = $1 AND revoked_at IS NULL";
-    if number::<u32>(&tx.query_one(in_use, &[&workspace_key]).await?, "count")? >= new.limit {
+    let in_use = "SELECT COUNT(*) AS count FROM api_keys
+                  WHERE workspace_key = $1 AND mode = $2 AND revoked_at IS NULL";
+    let in_use = tx.query_one(in_use, &[&workspace_key, &mode_code(new.tenant.mode)]).await?;
+    if number::<u32>(&in_use, "count")? >= new.limit {
         return Ok(Err(CreateApiKeyError::WorkspaceFull(new.limit)));
     }
     let scopes: Vec<&str> = new.scopes.iter().map(Scope::as_str).collect();
@@ -126,30 +129,34 @@ async fn find(session: &Session, hash: ApiKeyHash) -> Result<Option<ApiKey>, PgE
     found.as_ref().map(api_key_from_row).transpose()
 }
 
-async fn get_by_id(session: &Session, workspace: Option<RowKey>, id: ApiKeyId) -> Result<Option<ApiKey>, PgError> {
-    let sql = format!("{API_KEY_SELECT} WHERE api_keys.id = $1 AND workspace_key = COALESCE($2, workspace_key)");
-    let found = session.query_opt(&sql, &[&id.to_string(), &workspace.map(RowKey::as_i64)]).await?;
+/// The condition for the keys that a tenant manages. The workspace is the first parameter.
+fn managed_by(tenant: Option<Tenant>) -> String {
+    match tenant {
+        Some(tenant) => format!("workspace_key = $1 AND {}", managed_modes(tenant)),
+        None => "$1 IS NULL".to_owned(),
+    }
+}
+
+async fn get_by_id(session: &Session, tenant: Option<Tenant>, id: ApiKeyId) -> Result<Option<ApiKey>, PgError> {
+    let sql = format!("{API_KEY_SELECT} WHERE {} AND api_keys.id = $2", managed_by(tenant));
+    let workspace = tenant.map(|tenant| tenant.workspace.as_i64());
+    let found = session.query_opt(&sql, &[&workspace, &id.to_string()]).await?;
     found.as_ref().map(api_key_from_row).transpose()
 }
 
-async fn list(session: &Session, workspace: Option<RowKey>, page: PageRequest) -> Result<Page<ApiKey>, PgError> {
-    let of_workspace = if workspace.is_some() { "workspace_key = $1" } else { "$1 IS NULL" };
-    let sql =
-        format!("{API_KEY_SELECT} WHERE {of_workspace} AND api_keys.key < $2 ORDER BY api_keys.key DESC LIMIT $3");
-    let rows = session
-        .query(&sql, &[&workspace.map(RowKey::as_i64), &page.before().as_i64(), &(i64::from(page.limit()) + 1)])
-        .await?;
+async fn list(session: &Session, tenant: Option<Tenant>, page: PageRequest) -> Result<Page<ApiKey>, PgError> {
+    let managed = managed_by(tenant);
+    let sql = format!("{API_KEY_SELECT} WHERE {managed} AND api_keys.key < $2 ORDER BY api_keys.key DESC LIMIT $3");
+    let workspace = tenant.map(|tenant| tenant.workspace.as_i64());
+    let rows = session.query(&sql, &[&workspace, &page.before().as_i64(), &(i64::from(page.limit()) + 1)]).await?;
     let items = rows.iter().map(api_key_from_row).collect::<Result<Vec<_>, _>>()?;
     Ok(page.cut(items, |api_key| api_key.key))
 }
 
 /// Whether the key was in use until now.
-async fn revoke(tx: &mut WriteTx, workspace: RowKey, id: ApiKeyId) -> Result<bool, PgError> {
-    let revoked = tx
-        .execute(
-            "UPDATE api_keys SET revoked_at = $3 WHERE id = $1 AND workspace_key = $2 AND revoked_at IS NULL",
-            &[&id.to_string(), &workspace.as_i64(), &tx.now.millis()],
-        )
-        .await?;
+async fn revoke(tx: &mut WriteTx, tenant: Tenant, id: ApiKeyId) -> Result<bool, PgError> {
+    let managed = managed_by(Some(tenant));
+    let sql = format!("UPDATE api_keys SET revoked_at = $3 WHERE {managed} AND id = $2 AND revoked_at IS NULL");
+    let revoked = tx.execute(&sql, &[&tenant.workspace.as_i64(), &id.to_string(), &tx.now.millis()]).await?;
     Ok(revoked > 0)
 }

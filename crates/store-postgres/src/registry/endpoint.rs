@@ -16,7 +16,7 @@ use postrider_domain::id::{EndpointId, RowKey};
 use postrider_domain::operational_event::OperationalEvent;
 use postrider_domain::page::{Page, PageRequest};
 use postrider_domain::tenant::Tenant;
-use postrider_store::column::join_events;
+use postrider_store::column::{join_events, mode_code, mode_from_code};
 use postrider_store::log::changes;
 use postrider_store::registry::endpoint::{apply, changes_origin, changes_project, clears_health, new_endpoint};
 use postrider_store::registry::endpoint_options::OptionsUpdate;
@@ -28,7 +28,7 @@ use postrider_store::{
 use super::endpoint_options::{self, options_from_row};
 use crate::PostgresStore;
 use crate::log::audit;
-use crate::machinery::column::{get, instant, key, number, parsed, unexpected};
+use crate::machinery::column::{coded, get, instant, key, number, parsed, unexpected};
 use crate::machinery::fault::PgError;
 use crate::machinery::session::Session;
 use crate::machinery::transaction::{WriteTx, effect};
@@ -92,7 +92,7 @@ impl Endpoints for PostgresStore {
 
 pub const ENDPOINT_COLUMNS: &str = "key, id, url, name, events, is_active, disabled_reason, project_id, secret_last4, updated_at, \
      retry_schedule, timeout_seconds, rate_limit, ordering, signature_schemes, public_key, header_names, \
-     certificate_sha256, sealed_version";
+     certificate_sha256, sealed_version, mode";
 
 pub fn endpoint_from_row(row: &Row) -> Result<Endpoint, PgError> {
     let key = key(row, "key")?;
@@ -113,6 +113,7 @@ pub fn endpoint_from_row(row: &Row) -> Result<Endpoint, PgError> {
         updated_at: instant(row, "updated_at")?,
         failure_streak: None,
         options: Arc::new(options_from_row(row)?),
+        mode: coded(row, "mode", mode_from_code)?,
     })
 }
 
@@ -137,7 +138,7 @@ async fn create(
     if in_project >= new.limits.per_project {
         return Ok(Err(CreateEndpointError::ProjectFull(new.limits.per_project)));
     }
-    let mut endpoint = new_endpoint(new);
+    let mut endpoint = new_endpoint(new, tenant.mode);
     let update = OptionsUpdate {
         change: &new.options,
         sealed: &new.sealed,
@@ -160,8 +161,8 @@ async fn create(
 async fn insert(tx: &WriteTx, tenant: Tenant, new: &NewEndpoint, endpoint: &Endpoint) -> Result<(), PgError> {
     tx.execute(
         "INSERT INTO endpoints (key, id, workspace_key, project_id, name, url, events, is_active, secret_version,
-                                secret_last4, updated_at)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, true, $8, $9, $10)",
+                                secret_last4, updated_at, mode)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, true, $8, $9, $10, $11)",
         &[
             &endpoint.key.as_i64(),
             &endpoint.id.to_string(),
@@ -173,19 +174,20 @@ async fn insert(tx: &WriteTx, tenant: Tenant, new: &NewEndpoint, endpoint: &Endp
             &i64::from(SecretVersion::FIRST.0),
             &endpoint.secret_last4,
             &endpoint.updated_at.millis(),
+            &mode_code(endpoint.mode),
         ],
     )
     .await?;
     secrets::insert_first(tx, endpoint.key, &new.sealed_secret).await
 }
 
-/// The number of endpoints in the workspace, and in one project.
+/// The number of endpoints of the tenant, and of those in one project.
 async fn count(session: &Session, tenant: Tenant, project_id: Option<&ProjectId>) -> Result<(u32, u32), PgError> {
     let row = session
         .query_one(
             "SELECT COUNT(*) AS in_workspace, COUNT(*) FILTER (WHERE project_id IS NOT DISTINCT FROM $2) AS in_project
-             FROM endpoints WHERE workspace_key = $1 AND deleted_at IS NULL",
-            &[&tenant.workspace.as_i64(), &project_id.map(ProjectId::as_str)],
+             FROM endpoints WHERE workspace_key = $1 AND mode = $3 AND deleted_at IS NULL",
+            &[&tenant.workspace.as_i64(), &project_id.map(ProjectId::as_str), &mode_code(tenant.mode)],
         )
         .await?;
     Ok((number(&row, "in_workspace")?, number(&row, "in_project")?))
@@ -193,9 +195,11 @@ async fn count(session: &Session, tenant: Tenant, project_id: Option<&ProjectId>
 
 pub async fn find(session: &Session, tenant: Tenant, id: EndpointId) -> Result<Option<Endpoint>, PgError> {
     let sql = format!(
-        "SELECT {ENDPOINT_COLUMNS}, {HEALTH_COLUMNS} {SHOWN_FROM} WHERE id = $1 AND workspace_key = $2 AND deleted_at IS NULL"
+        "SELECT {ENDPOINT_COLUMNS}, {HEALTH_COLUMNS} {SHOWN_FROM}
+         WHERE id = $1 AND workspace_key = $2 AND mode = $3 AND deleted_at IS NULL"
     );
-    let found = session.query_opt(&sql, &[&id.to_string(), &tenant.workspace.as_i64()]).await?;
+    let values = (id.to_string(), tenant.workspace.as_i64(), mode_code(tenant.mode));
+    let found = session.query_opt(&sql, &[&values.0, &values.1, &values.2]).await?;
     found.as_ref().map(shown_from_row).transpose()
 }
 
@@ -207,7 +211,7 @@ async fn list(
 ) -> Result<Page<Endpoint>, PgError> {
     let sql = format!(
         "SELECT {ENDPOINT_COLUMNS}, {HEALTH_COLUMNS} {SHOWN_FROM}
-         WHERE workspace_key = $1 AND key < $2 AND deleted_at IS NULL
+         WHERE workspace_key = $1 AND mode = $7 AND key < $2 AND deleted_at IS NULL
            AND ($3 IS NULL OR project_id = $3) AND ($4 IS NULL OR is_active = $4)
            AND ($5 IS NULL OR strpos(' ' || events || ' ', ' ' || $5 || ' ') > 0)
          ORDER BY key DESC LIMIT $6"
@@ -222,6 +226,7 @@ async fn list(
                 &filter.is_active,
                 &filter.event_type.as_ref().map(EventTypeName::as_str),
                 &(i64::from(page.limit()) + 1),
+                &mode_code(tenant.mode),
             ],
         )
         .await?;
@@ -339,8 +344,10 @@ pub async fn delete_of_workspace(tx: &WriteTx, workspace: RowKey) -> Result<(), 
 }
 
 async fn secret_version(session: &Session, tenant: Tenant, id: EndpointId) -> Result<Option<SecretVersion>, PgError> {
-    let sql = "SELECT secret_version FROM endpoints WHERE id = $1 AND workspace_key = $2 AND deleted_at IS NULL";
-    let found = session.query_opt(sql, &[&id.to_string(), &tenant.workspace.as_i64()]).await?;
+    let sql = "SELECT secret_version FROM endpoints
+               WHERE id = $1 AND workspace_key = $2 AND mode = $3 AND deleted_at IS NULL";
+    let values = (id.to_string(), tenant.workspace.as_i64(), mode_code(tenant.mode));
+    let found = session.query_opt(sql, &[&values.0, &values.1, &values.2]).await?;
     found.map(|row| Ok(SecretVersion(number(&row, "secret_version")?))).transpose()
 }
 

@@ -9,8 +9,11 @@ use postrider_domain::audit::{AuditAction, AuditEntry, AuditFilter, Author, KeyR
 use postrider_domain::audit_change::Changes;
 use postrider_domain::id::{AuditId, RowKey, StoreTag};
 use postrider_domain::page::{Page, PageRequest};
+use postrider_domain::tenant::Tenant;
 use postrider_store::NewRefusal;
-use postrider_store::column::{actor_from_text, actor_to_text, address_from_text, mode_code, mode_from_code};
+use postrider_store::column::{
+    actor_from_text, actor_to_text, address_from_text, managed_modes, mode_code, mode_from_code,
+};
 
 use super::conditions::Conditions;
 use crate::machinery::column::{broken, coded, parsed, unexpected};
@@ -80,17 +83,18 @@ pub fn remove_refusals(tx: &WriteTx<'_>, before: RowKey, limit: usize) -> Result
         .execute(params![before.as_i64(), limit])
 }
 
-/// Entries of one workspace, or of all when `workspace` is `None`. The newest comes first.
+/// Entries that this tenant reads, or all entries when `tenant` is `None`. The newest comes first.
 pub fn list(
     tx: ReadTx<'_>,
-    workspace: Option<RowKey>,
+    tenant: Option<Tenant>,
     filter: &AuditFilter,
     page: PageRequest,
 ) -> Result<Page<AuditEntry>, rusqlite::Error> {
     let mut conditions = Conditions::default();
     conditions.and("audit.key < ?", page.before().as_i64());
-    if let Some(key) = workspace {
-        conditions.and("workspace_key = ?", key.as_i64());
+    if let Some(tenant) = tenant {
+        conditions.and("workspace_key = ?", tenant.workspace.as_i64());
+        conditions.and_text(managed_modes(tenant));
     }
     if let Some(resource_id) = &filter.resource_id {
         conditions.and("resource_id = ?", resource_id.clone());

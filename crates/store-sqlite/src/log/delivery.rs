@@ -115,11 +115,11 @@ pub fn list(
     let range = KeyRange::of(filter, page);
     let cut = find_cut(tx, tenant, filter, range)?;
     let mut conditions = Conditions::default();
-    conditions.and("d.workspace_key = ?", tenant.workspace.as_i64());
+    of_tenant(&mut conditions, tenant);
     conditions.and(&format!("{key} < ?"), range.before.as_i64());
     conditions.and(&format!("{key} >= ?"), cut.map_or(range.since, RowKey::as_i64));
     if let Some(endpoint) = filter.endpoint_id {
-        conditions.and(ENDPOINT_IS, endpoint.to_string());
+        conditions.and(&endpoint_is(tenant), endpoint.to_string());
     }
     if let Some(event) = filter.event_id {
         // The id of an event in another store matches nothing here.
@@ -146,18 +146,23 @@ pub fn list(
 }
 
 /// One delivery without its attempts.
-pub fn find_one(tx: ReadTx<'_>, workspace: RowKey, id: DeliveryId) -> Result<Option<Delivery>, rusqlite::Error> {
+pub fn find_one(tx: ReadTx<'_>, tenant: Tenant, id: DeliveryId) -> Result<Option<Delivery>, rusqlite::Error> {
     if id.tag() != tx.tag {
         return Ok(None);
     }
-    let sql = format!("{DELIVERY_COLUMNS} {DELIVERY_TABLES} WHERE d.key = ?1 AND d.workspace_key = ?2");
+    let sql = format!("{DELIVERY_COLUMNS} {DELIVERY_TABLES} WHERE d.key = ?1 AND d.workspace_key = ?2 AND d.mode = ?3");
     tx.connection
         .prepare_cached(&sql)?
-        .query_row(params![id.key().as_i64(), workspace.as_i64()], |row| delivery_from_row(row, tx.tag))
+        .query_row(params![id.key().as_i64(), tenant.workspace.as_i64(), mode_code(tenant.mode)], |row| {
+            delivery_from_row(row, tx.tag)
+        })
         .optional()
 }
 
-const ENDPOINT_IS: &str = "d.endpoint_key = (SELECT key FROM endpoints WHERE id = ?)";
+/// An endpoint of the other mode has no deliveries here, so that no page walks past all of them.
+fn endpoint_is(tenant: Tenant) -> String {
+    format!("d.endpoint_key = (SELECT key FROM endpoints WHERE id = ? AND mode = {})", mode_code(tenant.mode))
+}
 
 /// The rows that a page may show: `since` included, `before` not.
 #[derive(Clone, Copy)]
@@ -199,6 +204,11 @@ const fn key_of(walk: Walk) -> &'static str {
     if matches!(walk, Walk::Queue) { "q.delivery_key" } else { "d.key" }
 }
 
+fn of_tenant(conditions: &mut Conditions, tenant: Tenant) {
+    conditions.and("d.workspace_key = ?", tenant.workspace.as_i64());
+    conditions.and("d.mode = ?", mode_code(tenant.mode));
+}
+
 /// The oldest row that a sparse page looks at. `None` if there are no more rows behind it.
 fn find_cut(
     tx: ReadTx<'_>,
@@ -221,13 +231,13 @@ fn find_cut(
     match (walk, filter) {
         (Walk::Unusual, DeliveryFilter { status: Some(status), .. }) => {
             conditions.and_text(&format!("d.status = {}", status.code()));
-            conditions.and("d.workspace_key = ?", tenant.workspace.as_i64());
+            of_tenant(&mut conditions, tenant);
         }
         (Walk::OfEndpoint, DeliveryFilter { endpoint_id: Some(endpoint), .. }) => {
-            conditions.and(ENDPOINT_IS, endpoint.to_string());
+            conditions.and(&endpoint_is(tenant), endpoint.to_string());
         }
         (Walk::Queue, _) => {}
-        _ => conditions.and("d.workspace_key = ?", tenant.workspace.as_i64()),
+        _ => of_tenant(&mut conditions, tenant),
     }
     conditions.push(limits::LOG_ROWS_PER_PAGE);
     let Conditions { text, values } = conditions;

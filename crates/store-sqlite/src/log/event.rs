@@ -10,7 +10,7 @@ use postrider_domain::id::{DeliveryId, EventId, RowKey, StoreTag};
 use postrider_domain::page::{Page, PageRequest};
 use postrider_domain::tenant::Tenant;
 use postrider_domain::time::Timestamp;
-use postrider_store::column::mode_from_code;
+use postrider_store::column::{mode_code, mode_from_code};
 
 use super::conditions::Conditions;
 use crate::machinery::column::{coded, parsed, unexpected};
@@ -25,6 +25,7 @@ pub fn list(
     let before = filter.until.map_or(page.before(), |until| page.before().min(RowKey::first_at(until)));
     let mut conditions = Conditions::default();
     conditions.and("e.workspace_key = ?", tenant.workspace.as_i64());
+    conditions.and("e.mode = ?", mode_code(tenant.mode));
     conditions.and("e.key < ?", before.as_i64());
     if let Some(since) = filter.since {
         conditions.and("e.key >= ?", RowKey::first_at(since).as_i64());
@@ -36,10 +37,10 @@ pub fn list(
         conditions.and("e.project_id = ?", project.as_str().to_owned());
     }
     if let Some(external_id) = &filter.external_id {
-        // `publish_keys` finds the event by its primary key, in either mode.
+        // `publish_keys` finds the event by its primary key.
         conditions.and(
             "e.key IN (SELECT event_key FROM publish_keys
-                       WHERE workspace_key = ?1 AND mode IN (0, 1) AND external_id = ?)",
+                       WHERE workspace_key = ?1 AND mode = ?2 AND external_id = ?)",
             external_id.as_str().to_owned(),
         );
     }
@@ -58,11 +59,13 @@ pub fn find(tx: ReadTx<'_>, tenant: Tenant, id: EventId) -> Result<Option<EventD
     if id.tag() != tx.tag {
         return Ok(None);
     }
-    let sql = format!("SELECT {EVENT_COLUMNS}, e.envelope FROM events e WHERE e.key = ?1 AND e.workspace_key = ?2");
+    let sql = format!(
+        "SELECT {EVENT_COLUMNS}, e.envelope FROM events e WHERE e.key = ?1 AND e.workspace_key = ?2 AND e.mode = ?3"
+    );
     let found = tx
         .connection
         .prepare_cached(&sql)?
-        .query_row(params![id.key().as_i64(), tenant.workspace.as_i64()], |row| {
+        .query_row(params![id.key().as_i64(), tenant.workspace.as_i64(), mode_code(tenant.mode)], |row| {
             Ok((event_from_row(row, tx.tag)?, Bytes::from(row.get::<_, Vec<u8>>("envelope")?)))
         })
         .optional()?;

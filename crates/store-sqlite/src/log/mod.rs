@@ -6,7 +6,7 @@ use postrider_domain::attempt::Attempt;
 use postrider_domain::audit::{AuditEntry, AuditFilter};
 use postrider_domain::delivery::{Delivery, DeliveryFilter};
 use postrider_domain::event::{Event, EventDetail, EventFilter};
-use postrider_domain::id::{DeliveryId, EventId, RowKey};
+use postrider_domain::id::{DeliveryId, EventId};
 use postrider_domain::page::{Page, PageRequest};
 use postrider_domain::tenant::Tenant;
 use postrider_store::{Log, NewRefusal, StoreError};
@@ -50,7 +50,7 @@ impl Log for SqliteStore {
         id: DeliveryId,
     ) -> Result<Option<(Delivery, Vec<Attempt>)>, StoreError> {
         self.read(move |tx| {
-            let Some(delivery) = delivery::find_one(tx, tenant.workspace, id)? else { return Ok(None) };
+            let Some(delivery) = delivery::find_one(tx, tenant, id)? else { return Ok(None) };
             Ok(Some((delivery, attempt::list(tx, id)?)))
         })
         .await
@@ -58,11 +58,11 @@ impl Log for SqliteStore {
 
     async fn list_audit(
         &self,
-        workspace: Option<RowKey>,
+        tenant: Option<Tenant>,
         filter: AuditFilter,
         page: PageRequest,
     ) -> Result<Page<AuditEntry>, StoreError> {
-        self.read(move |tx| audit::list(tx, workspace, &filter, page)).await
+        self.read(move |tx| audit::list(tx, tenant, &filter, page)).await
     }
 
     async fn record_refusals(&self, refusals: Vec<NewRefusal>) -> Result<(), StoreError> {

@@ -18,6 +18,7 @@ const MIGRATIONS: &[(&str, &str)] = &[
     ("V6__removal", include_str!("../../../../migrations/sqlite/0006_removal.sql")),
     ("V7__keys", include_str!("../../../../migrations/sqlite/0007_keys.sql")),
     ("V8__audit_changes", include_str!("../../../../migrations/sqlite/0008_audit_changes.sql")),
+    ("V9__endpoint_mode", include_str!("../../../../migrations/sqlite/0009_endpoint_mode.sql")),
 ];
 
 pub fn database_path(directory: &Path) -> PathBuf {
@@ -97,6 +98,10 @@ mod tests {
                                         secret_last4, updated_at)
                      VALUES (2, 'whe_0000000000000000', 1, 'n', 'https://example.com/', 'post.created', 1, 1,
                              '0000', 0);
+                 INSERT INTO api_keys (key, id, workspace_key, mode, hash, last4, scopes)
+                     VALUES (5, 'key_0000000000000000', 1, 0, x'00', '0000', 'events:read workspaces:manage'),
+                            (6, 'key_0000000000000001', 1, 1, x'01', '0000', 'events:read workspaces:manage'),
+                            (7, 'key_0000000000000002', 1, 1, x'02', '0000', 'workspaces:manage');
                  INSERT INTO due (delivery_key, lane_key, event_key, due_at, mode, cause, secret_version)
                      VALUES (4, 2, 3, 7, 0, 0, 1);
                  INSERT INTO lanes (lane_key, workspace_key, next_at) VALUES (2, 1, 7);
@@ -104,15 +109,18 @@ mod tests {
             )
             .unwrap();
         migrate(&mut connection).unwrap();
-        let kept: (i64, Option<i64>, Option<i64>, Option<i64>) = connection
+        let kept: (i64, i64, Option<i64>, Option<i64>, Option<i64>) = connection
             .query_row(
-                "SELECT ordering, sequence, not_before, paused_since FROM endpoints
+                "SELECT endpoints.mode, ordering, sequence, not_before, paused_since FROM endpoints
                  JOIN lanes ON lanes.lane_key = endpoints.key JOIN due ON due.lane_key = endpoints.key
                  JOIN attempts ON attempts.delivery_key = due.delivery_key",
                 [],
-                |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)),
+                |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?)),
             )
             .unwrap();
-        assert_eq!(kept, (0, None, None, None), "without order, and neither delayed nor paused");
+        assert_eq!(kept, (0, 0, None, None, None), "live, without order, and neither delayed nor paused");
+        let mut scopes = connection.prepare("SELECT scopes FROM api_keys ORDER BY key").unwrap();
+        let scopes: Vec<String> = scopes.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect();
+        assert_eq!(scopes, ["events:read workspaces:manage", "events:read", ""], "only live keys manage workspaces");
     }
 }

@@ -83,7 +83,7 @@ struct Matched<'e> {
 
 impl<'e> Matched<'e> {
     fn of(tx: &mut WriteTx<'_>, event: &'e NewEvent) -> Result<Self, rusqlite::Error> {
-        let subscribers = tx.matching.subscribers(tx.connection, event.tenant.workspace)?;
+        let subscribers = tx.matching.subscribers(tx.connection, event.tenant)?;
         let positions = (0..subscribers.len()).filter(|&position| subscribers[position].matches(event)).collect();
         Ok(Self { event, subscribers, positions })
     }

@@ -1,5 +1,5 @@
-//! The writer's cache of endpoints: those of a workspace, which an event is matched against, and the target of each
-//! endpoint.
+//! The writer's cache of endpoints: those of a workspace in one mode, which an event is matched against, and the target
+//! of each endpoint.
 //!
 //! The endpoints of a workspace are valid only at its `config_version`. Every write to an endpoint or a secret
 //! increments the version in its own transaction, and each accept reads it in its own. So a delivery enqueued after a
@@ -9,13 +9,16 @@
 
 use std::sync::Arc;
 
-use rusqlite::{Connection, OptionalExtension, Row};
+use rusqlite::{Connection, OptionalExtension, Row, params};
 
+use postrider_domain::access::Mode;
 use postrider_domain::bounded_cache::BoundedCache;
 use postrider_domain::endpoint::{Endpoint, SecretVersion};
 use postrider_domain::id::RowKey;
+use postrider_domain::tenant::Tenant;
 use postrider_domain::time::Timestamp;
 use postrider_store::EndpointTarget;
+use postrider_store::column::mode_code;
 use postrider_store::publish::matching::Subscriber;
 
 use crate::machinery::column::parsed;
@@ -25,14 +28,14 @@ pub const SELECT_VERSION: &str = "SELECT config_version FROM workspaces WHERE ke
 
 const WORKSPACE_ID: &str = "(SELECT id FROM workspaces WHERE workspaces.key = endpoints.workspace_key) AS workspace_id";
 
-/// Workspaces whose endpoints are cached.
+/// Workspaces whose endpoints are cached. The two modes of a workspace count apart.
 const WORKSPACES_CACHED: usize = 2_000;
 
 /// Targets in the cache.
 const TARGETS_CACHED: usize = 20_000;
 
 pub struct MatchingCache {
-    workspaces: BoundedCache<RowKey, CachedWorkspace>,
+    workspaces: BoundedCache<Tenant, CachedWorkspace>,
     targets: BoundedCache<RowKey, Arc<EndpointTarget>>,
 }
 
@@ -59,28 +62,30 @@ impl MatchingCache {
         connection
             .prepare_cached("UPDATE workspaces SET config_version = config_version + 1 WHERE key = ?1")?
             .execute([workspace.as_i64()])?;
-        self.workspaces.remove(&workspace);
+        for mode in [Mode::Live, Mode::Test] {
+            self.workspaces.remove(&Tenant { workspace, mode });
+        }
         self.targets.retain(|_, target| target.workspace_key != workspace);
         Ok(())
     }
 
-    /// The endpoints of a workspace, as they are in this transaction.
+    /// The endpoints of a tenant, as they are in this transaction.
     pub fn subscribers(
         &mut self,
         connection: &Connection,
-        workspace: RowKey,
+        tenant: Tenant,
     ) -> Result<Arc<Vec<Subscriber>>, rusqlite::Error> {
         let version: i64 = connection
             .prepare_cached(SELECT_VERSION)?
-            .query_row([workspace.as_i64()], |row| row.get(0))
+            .query_row([tenant.workspace.as_i64()], |row| row.get(0))
             .optional()?
             .unwrap_or_default();
-        match self.workspaces.get(&workspace) {
+        match self.workspaces.get(&tenant) {
             Some(cached) if cached.version == version => return Ok(Arc::clone(&cached.subscribers)),
             _ => {}
         }
-        let subscribers = Arc::new(read_subscribers(connection, workspace)?);
-        self.workspaces.insert(workspace, CachedWorkspace { version, subscribers: Arc::clone(&subscribers) });
+        let subscribers = Arc::new(read_subscribers(connection, tenant)?);
+        self.workspaces.insert(tenant, CachedWorkspace { version, subscribers: Arc::clone(&subscribers) });
         Ok(subscribers)
     }
 
@@ -128,18 +133,18 @@ fn target_from_row(
     }))
 }
 
-fn read_subscribers(connection: &Connection, workspace: RowKey) -> Result<Vec<Subscriber>, rusqlite::Error> {
+fn read_subscribers(connection: &Connection, tenant: Tenant) -> Result<Vec<Subscriber>, rusqlite::Error> {
     let sql = format!(
         "SELECT {ENDPOINT_COLUMNS}, {WORKSPACE_ID}, secret_version, oldest_secret_version,
                 (SELECT overlap_until FROM endpoint_secrets
                  WHERE endpoint_key = endpoints.key AND version = secret_version) AS overlap_until
-         FROM endpoints WHERE workspace_key = ?1 AND deleted_at IS NULL ORDER BY key"
+         FROM endpoints WHERE workspace_key = ?1 AND mode = ?2 AND deleted_at IS NULL ORDER BY key"
     );
     let mut statement = connection.prepare_cached(&sql)?;
-    let rows = statement.query_map([workspace.as_i64()], |row| {
+    let rows = statement.query_map(params![tenant.workspace.as_i64(), mode_code(tenant.mode)], |row| {
         let endpoint = endpoint_from_row(row)?;
         Ok(Subscriber {
-            target: target_from_row(row, &endpoint, workspace)?,
+            target: target_from_row(row, &endpoint, tenant.workspace)?,
             overlap_until: row.get::<_, Option<i64>>("overlap_until")?.map(Timestamp::from_millis),
             endpoint,
         })

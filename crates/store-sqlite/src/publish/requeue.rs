@@ -8,7 +8,7 @@ use postrider_domain::event::NewEvent;
 use postrider_domain::id::{DeliveryId, EndpointId, RowKey};
 use postrider_domain::tenant::Tenant;
 use postrider_store::RequeueError;
-use postrider_store::column::mode_from_code;
+use postrider_store::column::mode_code;
 use postrider_store::log::changes;
 use postrider_store::publish::delivery::NewDelivery;
 use postrider_store::publish::requeue::{Original, Requeue};
@@ -21,8 +21,7 @@ use crate::machinery::writer::{WriteResult, WriteTx};
 use crate::queue::order;
 use crate::registry::endpoint;
 
-/// Queues the event of a delivery for the same endpoint again. Nothing is sent if the tenant or the delivery is of test
-/// mode.
+/// Queues the event of a delivery for the same endpoint again.
 pub fn retry(
     tx: &mut WriteTx<'_>,
     tenant: Tenant,
@@ -56,8 +55,7 @@ pub fn accept_test(
 
 /// Creates the new delivery, signed with the secret that signs now.
 pub fn queue(tx: &mut WriteTx<'_>, requeue: &Requeue) -> WriteResult<Delivery, RequeueError> {
-    let workspace = requeue.tenant.workspace;
-    let subscribers = tx.matching.subscribers(tx.connection, workspace)?;
+    let subscribers = tx.matching.subscribers(tx.connection, requeue.tenant)?;
     let found = subscribers.iter().find(|subscriber| subscriber.endpoint.key == requeue.endpoint_key);
     let subscriber = match requeue.receiver(found) {
         Ok(subscriber) => subscriber,
@@ -72,7 +70,7 @@ pub fn queue(tx: &mut WriteTx<'_>, requeue: &Requeue) -> WriteResult<Delivery, R
         ..NewDelivery::of_requeue(tx.next_key(), requeue, subscriber, tx.now)
     };
     delivery::insert(tx, &new)?;
-    let found = delivery::find_one(tx.as_read(), workspace, DeliveryId::new(new.key, tx.tag))?;
+    let found = delivery::find_one(tx.as_read(), requeue.tenant, DeliveryId::new(new.key, tx.tag))?;
     found.map(Ok).ok_or_else(|| unexpected("deliveries.key"))
 }
 
@@ -83,15 +81,14 @@ fn find_original(tx: &WriteTx<'_>, tenant: Tenant, id: DeliveryId) -> Result<Opt
     }
     tx.connection
         .prepare_cached(
-            "SELECT event_key, endpoint_key, mode, cause FROM deliveries WHERE key = ?1 AND workspace_key = ?2
+            "SELECT event_key, endpoint_key, cause FROM deliveries WHERE key = ?1 AND workspace_key = ?2 AND mode = ?3
              AND EXISTS (SELECT 1 FROM events WHERE events.key = event_key)",
         )?
-        .query_row(params![id.key().as_i64(), tenant.workspace.as_i64()], |row| {
+        .query_row(params![id.key().as_i64(), tenant.workspace.as_i64(), mode_code(tenant.mode)], |row| {
             Ok(Original {
                 key: id.key(),
                 event_key: RowKey::from_i64(row.get(0)?),
                 endpoint_key: RowKey::from_i64(row.get(1)?),
-                mode: coded(row, "mode", mode_from_code)?,
                 cause: coded(row, "cause", DeliveryCause::from_code)?,
             })
         })

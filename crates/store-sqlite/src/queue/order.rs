@@ -122,7 +122,7 @@ pub fn skip(
     id: DeliveryId,
 ) -> WriteResult<Delivery, SkipDeliveryError> {
     let workspace = tenant.workspace;
-    let Some(delivery) = delivery::find_one(tx.as_read(), workspace, id)? else {
+    let Some(delivery) = delivery::find_one(tx.as_read(), tenant, id)? else {
         return Ok(Err(SkipDeliveryError::NotFound));
     };
     if !delivery.is_blocking {

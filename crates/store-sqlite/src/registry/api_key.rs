@@ -12,7 +12,7 @@ use postrider_domain::idempotency::Recording;
 use postrider_domain::page::{Page, PageRequest};
 use postrider_domain::tenant::Tenant;
 use postrider_domain::time::Timestamp;
-use postrider_store::column::{mode_code, mode_from_code};
+use postrider_store::column::{managed_modes, mode_code, mode_from_code};
 use postrider_store::log::changes;
 use postrider_store::{ApiKeys, CreateApiKeyError, NewApiKey, RevokeApiKeyError, StoreError, Write, Written};
 
@@ -41,12 +41,12 @@ impl ApiKeys for SqliteStore {
         .await
     }
 
-    async fn get_api_key(&self, workspace: Option<RowKey>, id: ApiKeyId) -> Result<Option<ApiKey>, StoreError> {
-        self.read(move |tx| get(tx.connection, workspace, id)).await
+    async fn get_api_key(&self, tenant: Option<Tenant>, id: ApiKeyId) -> Result<Option<ApiKey>, StoreError> {
+        self.read(move |tx| get(tx.connection, tenant, id)).await
     }
 
-    async fn list_api_keys(&self, workspace: Option<RowKey>, page: PageRequest) -> Result<Page<ApiKey>, StoreError> {
-        self.read(move |tx| list(tx.connection, workspace, page)).await
+    async fn list_api_keys(&self, tenant: Option<Tenant>, page: PageRequest) -> Result<Page<ApiKey>, StoreError> {
+        self.read(move |tx| list(tx.connection, tenant, page)).await
     }
 
     async fn revoke_api_key(&self, write: Write<ApiKey>, id: ApiKeyId) -> Result<Written<ApiKey>, RevokeApiKeyError> {
@@ -87,10 +87,10 @@ fn create(tx: &mut WriteTx<'_>, new: &NewApiKey) -> WriteResult<ApiKey, CreateAp
     let in_use: Option<u32> = tx
         .connection
         .prepare_cached(
-            "SELECT (SELECT COUNT(*) FROM api_keys WHERE workspace_key = ?1 AND revoked_at IS NULL)
+            "SELECT (SELECT COUNT(*) FROM api_keys WHERE workspace_key = ?1 AND mode = ?2 AND revoked_at IS NULL)
              FROM workspaces WHERE key = ?1 AND deleted_at IS NULL",
         )?
-        .query_row([workspace.as_i64()], |row| row.get(0))
+        .query_row(params![workspace.as_i64(), mode_code(mode)], |row| row.get(0))
         .optional()?;
     match in_use {
         None => return Ok(Err(CreateApiKeyError::NoWorkspace)),
@@ -123,29 +123,28 @@ fn create(tx: &mut WriteTx<'_>, new: &NewApiKey) -> WriteResult<ApiKey, CreateAp
     Ok(Ok(created))
 }
 
-fn get(connection: &Connection, workspace: Option<RowKey>, id: ApiKeyId) -> Result<Option<ApiKey>, rusqlite::Error> {
+/// The condition for the keys that a tenant manages. The workspace is the first parameter.
+fn managed_by(tenant: Option<Tenant>) -> String {
+    match tenant {
+        Some(tenant) => format!("workspace_key = ?1 AND {}", managed_modes(tenant)),
+        None => "?1 IS NULL".to_owned(),
+    }
+}
+
+fn get(connection: &Connection, tenant: Option<Tenant>, id: ApiKeyId) -> Result<Option<ApiKey>, rusqlite::Error> {
     connection
-        .prepare_cached(&format!(
-            "{API_KEY_SELECT} WHERE api_keys.id = ?1 AND workspace_key = ifnull(?2, workspace_key)"
-        ))?
-        .query_row(params![id.to_string(), workspace.map(RowKey::as_i64)], api_key_from_row)
+        .prepare_cached(&format!("{API_KEY_SELECT} WHERE {} AND api_keys.id = ?2", managed_by(tenant)))?
+        .query_row(params![tenant.map(|tenant| tenant.workspace.as_i64()), id.to_string()], api_key_from_row)
         .optional()
 }
 
-fn list(
-    connection: &Connection,
-    workspace: Option<RowKey>,
-    page: PageRequest,
-) -> Result<Page<ApiKey>, rusqlite::Error> {
-    let of_workspace = if workspace.is_some() { "workspace_key = ?1" } else { "?1 IS NULL" };
-    let sql =
-        format!("{API_KEY_SELECT} WHERE {of_workspace} AND api_keys.key < ?2 ORDER BY api_keys.key DESC LIMIT ?3");
+fn list(connection: &Connection, tenant: Option<Tenant>, page: PageRequest) -> Result<Page<ApiKey>, rusqlite::Error> {
+    let managed = managed_by(tenant);
+    let sql = format!("{API_KEY_SELECT} WHERE {managed} AND api_keys.key < ?2 ORDER BY api_keys.key DESC LIMIT ?3");
+    let workspace = tenant.map(|tenant| tenant.workspace.as_i64());
     let items = connection
         .prepare_cached(&sql)?
-        .query_map(
-            params![workspace.map(RowKey::as_i64), page.before().as_i64(), i64::from(page.limit()) + 1],
-            api_key_from_row,
-        )?
+        .query_map(params![workspace, page.before().as_i64(), i64::from(page.limit()) + 1], api_key_from_row)?
         .collect::<Result<Vec<_>, _>>()?;
     Ok(page.cut(items, |api_key| api_key.key))
 }
@@ -159,12 +158,13 @@ fn revoke(
     let workspace = tenant.workspace;
     let revoked = tx
         .connection
-        .prepare_cached(
-            "UPDATE api_keys SET revoked_at = ?3 WHERE id = ?1 AND workspace_key = ?2 AND revoked_at IS NULL",
-        )?
-        .execute(params![id.to_string(), workspace.as_i64(), tx.now.millis()])?;
+        .prepare_cached(&format!(
+            "UPDATE api_keys SET revoked_at = ?3 WHERE {} AND id = ?2 AND revoked_at IS NULL",
+            managed_by(Some(tenant))
+        ))?
+        .execute(params![workspace.as_i64(), id.to_string(), tx.now.millis()])?;
     if revoked > 0 {
         audit::append(tx, workspace, author, AuditAction::ApiKeyRevoked, id, &changes::api_key_revoked(tx.now))?;
     }
-    Ok(get(tx.connection, Some(workspace), id)?.ok_or(RevokeApiKeyError::NotFound))
+    Ok(get(tx.connection, Some(tenant), id)?.ok_or(RevokeApiKeyError::NotFound))
 }

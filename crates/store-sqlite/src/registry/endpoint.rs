@@ -16,7 +16,7 @@ use postrider_domain::operational_event::OperationalEvent;
 use postrider_domain::page::{Page, PageRequest};
 use postrider_domain::tenant::Tenant;
 use postrider_domain::time::Timestamp;
-use postrider_store::column::join_events;
+use postrider_store::column::{join_events, mode_code, mode_from_code};
 use postrider_store::log::changes;
 use postrider_store::registry::endpoint::{apply, changes_origin, changes_project, clears_health, new_endpoint};
 use postrider_store::registry::endpoint_options::OptionsUpdate;
@@ -28,7 +28,7 @@ use postrider_store::{
 use super::endpoint_options::{self, options_from_row};
 use crate::SqliteStore;
 use crate::log::audit;
-use crate::machinery::column::{parsed, unexpected};
+use crate::machinery::column::{coded, parsed, unexpected};
 use crate::machinery::writer::{JobSize, WriteResult, WriteTx};
 use crate::queue::endpoint_health::{self, HEALTH_COLUMNS};
 use crate::queue::{lane, operational_event, order, unsent};
@@ -87,7 +87,7 @@ impl Endpoints for SqliteStore {
 
 pub const ENDPOINT_COLUMNS: &str = "key, id, url, name, events, is_active, disabled_reason, project_id, secret_last4, \
      updated_at, retry_schedule, timeout_seconds, rate_limit, ordering, signature_schemes, public_key, header_names, \
-     certificate_sha256, sealed_version";
+     certificate_sha256, sealed_version, mode";
 
 pub fn endpoint_from_row(row: &Row<'_>) -> Result<Endpoint, rusqlite::Error> {
     let key = RowKey::from_i64(row.get("key")?);
@@ -109,6 +109,7 @@ pub fn endpoint_from_row(row: &Row<'_>) -> Result<Endpoint, rusqlite::Error> {
         updated_at: Timestamp::from_millis(row.get("updated_at")?),
         failure_streak: None,
         options: Arc::new(options_from_row(row)?),
+        mode: coded(row, "mode", mode_from_code)?,
     })
 }
 
@@ -126,14 +127,14 @@ fn create(
     new: &NewEndpoint,
 ) -> WriteResult<Endpoint, CreateEndpointError> {
     let workspace = tenant.workspace;
-    let count = count(tx.connection, workspace, new.project_id.as_ref())?;
+    let count = count(tx.connection, tenant, new.project_id.as_ref())?;
     if count.in_workspace >= new.limits.per_workspace {
         return Ok(Err(CreateEndpointError::WorkspaceFull(new.limits.per_workspace)));
     }
     if count.in_project >= new.limits.per_project {
         return Ok(Err(CreateEndpointError::ProjectFull(new.limits.per_project)));
     }
-    let mut endpoint = new_endpoint(new);
+    let mut endpoint = new_endpoint(new, tenant.mode);
     let update = OptionsUpdate {
         change: &new.options,
         sealed: &new.sealed,
@@ -157,8 +158,8 @@ fn insert(tx: &WriteTx<'_>, workspace: RowKey, endpoint: &Endpoint) -> Result<()
     tx.connection
         .prepare_cached(
             "INSERT INTO endpoints (key, id, workspace_key, project_id, name, url, events, is_active, secret_version,
-                                    secret_last4, updated_at)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 1, ?8, ?9, ?10)",
+                                    secret_last4, updated_at, mode)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 1, ?8, ?9, ?10, ?11)",
         )?
         .execute(params![
             endpoint.key.as_i64(),
@@ -171,11 +172,12 @@ fn insert(tx: &WriteTx<'_>, workspace: RowKey, endpoint: &Endpoint) -> Result<()
             SecretVersion::FIRST.0,
             endpoint.secret_last4,
             endpoint.updated_at.millis(),
+            mode_code(endpoint.mode),
         ])?;
     Ok(())
 }
 
-/// How many endpoints there are.
+/// How many endpoints of one mode there are.
 struct EndpointCount {
     in_workspace: u32,
     /// In one project, or outside of all projects.
@@ -184,27 +186,28 @@ struct EndpointCount {
 
 fn count(
     connection: &Connection,
-    workspace: RowKey,
+    tenant: Tenant,
     project_id: Option<&ProjectId>,
 ) -> Result<EndpointCount, rusqlite::Error> {
     connection
         .prepare_cached(
             "SELECT COUNT(*), COUNT(*) FILTER (WHERE project_id IS ?2)
-             FROM endpoints WHERE workspace_key = ?1 AND deleted_at IS NULL",
+             FROM endpoints WHERE workspace_key = ?1 AND mode = ?3 AND deleted_at IS NULL",
         )?
-        .query_row(params![workspace.as_i64(), project_id.map(ProjectId::as_str)], |row| {
-            Ok(EndpointCount { in_workspace: row.get(0)?, in_project: row.get(1)? })
-        })
+        .query_row(
+            params![tenant.workspace.as_i64(), project_id.map(ProjectId::as_str), mode_code(tenant.mode)],
+            |row| Ok(EndpointCount { in_workspace: row.get(0)?, in_project: row.get(1)? }),
+        )
 }
 
 pub fn find(connection: &Connection, tenant: Tenant, id: EndpointId) -> Result<Option<Endpoint>, rusqlite::Error> {
     let sql = format!(
         "SELECT {ENDPOINT_COLUMNS}, {HEALTH_COLUMNS} {SHOWN_FROM}
-         WHERE id = ?1 AND workspace_key = ?2 AND deleted_at IS NULL"
+         WHERE id = ?1 AND workspace_key = ?2 AND mode = ?3 AND deleted_at IS NULL"
     );
     connection
         .prepare_cached(&sql)?
-        .query_row(params![id.to_string(), tenant.workspace.as_i64()], shown_from_row)
+        .query_row(params![id.to_string(), tenant.workspace.as_i64(), mode_code(tenant.mode)], shown_from_row)
         .optional()
 }
 
@@ -216,7 +219,7 @@ fn list(
 ) -> Result<Page<Endpoint>, rusqlite::Error> {
     let sql = format!(
         "SELECT {ENDPOINT_COLUMNS}, {HEALTH_COLUMNS} {SHOWN_FROM}
-         WHERE workspace_key = ?1 AND key < ?2 AND deleted_at IS NULL
+         WHERE workspace_key = ?1 AND mode = ?7 AND key < ?2 AND deleted_at IS NULL
            AND (?3 IS NULL OR project_id = ?3) AND (?4 IS NULL OR is_active = ?4)
            AND (?5 IS NULL OR instr(' ' || events || ' ', ' ' || ?5 || ' ') > 0)
          ORDER BY key DESC LIMIT ?6"
@@ -231,6 +234,7 @@ fn list(
                 filter.is_active,
                 filter.event_type.as_ref().map(EventTypeName::as_str),
                 page.limit() + 1,
+                mode_code(tenant.mode),
             ],
             shown_from_row,
         )?
@@ -269,7 +273,7 @@ fn update(
     };
     if let Some(project) = change.project_id.as_ref().map(Option::as_ref)
         && changes_project(&endpoint, project)
-        && count(tx.connection, workspace, project)?.in_project >= limits.per_project
+        && count(tx.connection, tenant, project)?.in_project >= limits.per_project
     {
         return Ok(Err(UpdateEndpointError::ProjectFull(limits.per_project)));
     }
@@ -357,9 +361,12 @@ fn secret_version(
 ) -> Result<Option<SecretVersion>, rusqlite::Error> {
     connection
         .prepare_cached(
-            "SELECT secret_version FROM endpoints WHERE id = ?1 AND workspace_key = ?2 AND deleted_at IS NULL",
+            "SELECT secret_version FROM endpoints
+             WHERE id = ?1 AND workspace_key = ?2 AND mode = ?3 AND deleted_at IS NULL",
         )?
-        .query_row(params![id.to_string(), tenant.workspace.as_i64()], |row| Ok(SecretVersion(row.get(0)?)))
+        .query_row(params![id.to_string(), tenant.workspace.as_i64(), mode_code(tenant.mode)], |row| {
+            Ok(SecretVersion(row.get(0)?))
+        })
         .optional()
 }
 

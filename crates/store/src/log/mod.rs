@@ -55,10 +55,10 @@ pub trait Log: Send + Sync + 'static {
         id: DeliveryId,
     ) -> Result<Option<(Delivery, Vec<Attempt>)>, StoreError>;
 
-    /// Entries of one workspace, or of all when `workspace` is `None`.
+    /// Entries of the modes that this tenant manages, or all entries when `tenant` is `None`.
     async fn list_audit(
         &self,
-        workspace: Option<RowKey>,
+        tenant: Option<Tenant>,
         filter: AuditFilter,
         page: PageRequest,
     ) -> Result<Page<AuditEntry>, StoreError>;

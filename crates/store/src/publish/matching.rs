@@ -1,4 +1,5 @@
-//! A workspace's endpoints as both back ends cache them, and which of them an event matches.
+//! A workspace's endpoints as both back ends cache them, and which of them an event matches. A back end asks only the
+//! endpoints of the event's mode.
 
 use std::sync::Arc;
 

@@ -14,7 +14,6 @@ pub struct Original {
     pub key: RowKey,
     pub endpoint_key: RowKey,
     pub event_key: RowKey,
-    pub mode: Mode,
     pub cause: DeliveryCause,
 }
 
@@ -29,10 +28,10 @@ pub struct Requeue {
 }
 
 impl Requeue {
-    /// A retry asked for by this tenant. It sends nothing if the tenant or the original is of test mode.
+    /// A retry asked for by this tenant, whose delivery the first is.
     pub fn retry(tenant: Tenant, first: &Original) -> Self {
         Self {
-            tenant: Tenant { mode: if first.mode == Mode::Test { Mode::Test } else { tenant.mode }, ..tenant },
+            tenant,
             endpoint_key: first.endpoint_key,
             event_key: first.event_key,
             // An example must not arrive as if it had happened: a test stays marked as one.
@@ -58,10 +57,14 @@ impl Requeue {
 
     /// The endpoint to queue for, if it exists and accepts this. A test is queued for an inactive endpoint too.
     ///
+    /// An endpoint of the other mode counts as deleted. Stores from before endpoints had a mode hold deliveries of test
+    /// mode to live endpoints.
+    ///
     /// # Errors
     /// When the endpoint is deleted or inactive.
     pub fn receiver<'s>(&self, subscriber: Option<&'s Subscriber>) -> Result<&'s Subscriber, RequeueError> {
-        let subscriber = subscriber.ok_or(RequeueError::EndpointDeleted)?;
+        let of_this_mode = subscriber.filter(|subscriber| subscriber.endpoint.mode == self.tenant.mode);
+        let subscriber = of_this_mode.ok_or(RequeueError::EndpointDeleted)?;
         if self.is_sent_to(subscriber.endpoint.is_active) { Ok(subscriber) } else { Err(RequeueError::EndpointOff) }
     }
 
@@ -79,28 +82,15 @@ impl Requeue {
 mod tests {
     use super::*;
 
-    fn first(mode: Mode, cause: DeliveryCause) -> Original {
+    fn retry(mode: Mode, cause: DeliveryCause) -> Requeue {
         let key = RowKey::from_i64;
-        Original { key: key(1), endpoint_key: key(2), event_key: key(3), mode, cause }
-    }
-
-    fn tenant(mode: Mode) -> Tenant {
-        Tenant { workspace: RowKey::from_i64(4), mode }
-    }
-
-    #[test]
-    fn a_retry_sends_nothing_if_the_key_or_the_first_did_not() {
-        let mode = |first_mode, key_mode| {
-            Requeue::retry(tenant(key_mode), &first(first_mode, DeliveryCause::Event)).tenant.mode
-        };
-        assert_eq!(mode(Mode::Live, Mode::Live), Mode::Live);
-        assert_eq!(mode(Mode::Live, Mode::Test), Mode::Test);
-        assert_eq!(mode(Mode::Test, Mode::Live), Mode::Test);
+        let first = Original { key: key(1), endpoint_key: key(2), event_key: key(3), cause };
+        Requeue::retry(Tenant { workspace: key(4), mode }, &first)
     }
 
     #[test]
     fn a_retried_test_stays_a_test_and_ignores_an_inactive_endpoint() {
-        let again = |cause| Requeue::retry(tenant(Mode::Live), &first(Mode::Live, cause));
+        let again = |cause| retry(Mode::Live, cause);
         let (test, retry) = (again(DeliveryCause::Test), again(DeliveryCause::Replay));
         assert_eq!(
             (test.cause, test.lane_kind(), test.is_sent_to(false)),
@@ -111,5 +101,6 @@ mod tests {
             (DeliveryCause::Retry, LaneKind::Events, false)
         );
         assert_eq!((test.takes_place_of(), retry.takes_place_of()), (None, Some(RowKey::from_i64(1))));
+        assert_eq!(self::retry(Mode::Test, DeliveryCause::Event).takes_place_of(), None, "it sends nothing");
     }
 }

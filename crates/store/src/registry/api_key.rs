@@ -4,7 +4,7 @@ use async_trait::async_trait;
 
 use postrider_domain::access::{ApiKey, ApiKeyHash, ApiKeyName, Scopes};
 use postrider_domain::audit::Author;
-use postrider_domain::id::{ApiKeyId, RowKey};
+use postrider_domain::id::ApiKeyId;
 use postrider_domain::idempotency::Recording;
 use postrider_domain::page::{Page, PageRequest};
 use postrider_domain::tenant::Tenant;
@@ -23,7 +23,7 @@ pub struct NewApiKey {
     pub last4: String,
     pub scopes: Scopes,
     pub expires_at: Option<Timestamp>,
-    /// Keys of the workspace that may be in use at once.
+    /// Keys of the workspace that may be in use at once in this mode.
     pub limit: u32,
     pub author: Author,
 }
@@ -38,11 +38,11 @@ pub trait ApiKeys: Send + Sync + 'static {
 
     async fn find_api_key(&self, hash: ApiKeyHash) -> Result<Option<ApiKey>, StoreError>;
 
-    /// A key of one workspace, or of any when `workspace` is `None`.
-    async fn get_api_key(&self, workspace: Option<RowKey>, id: ApiKeyId) -> Result<Option<ApiKey>, StoreError>;
+    /// A key that this tenant manages, or any key when `tenant` is `None`.
+    async fn get_api_key(&self, tenant: Option<Tenant>, id: ApiKeyId) -> Result<Option<ApiKey>, StoreError>;
 
-    /// Keys of one workspace, or of all when `workspace` is `None`. Includes revoked keys.
-    async fn list_api_keys(&self, workspace: Option<RowKey>, page: PageRequest) -> Result<Page<ApiKey>, StoreError>;
+    /// Keys that this tenant manages, or all keys when `tenant` is `None`. Includes revoked keys.
+    async fn list_api_keys(&self, tenant: Option<Tenant>, page: PageRequest) -> Result<Page<ApiKey>, StoreError>;
 
     /// Revokes a key and returns it. A second call keeps the first instant.
     async fn revoke_api_key(&self, write: Write<ApiKey>, id: ApiKeyId) -> Result<Written<ApiKey>, RevokeApiKeyError>;

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
+use postrider_domain::access::Mode;
 use postrider_domain::audit::Author;
 use postrider_domain::endpoint::{
     Endpoint, EndpointChange, EndpointFilter, EndpointName, EndpointUrl, ProjectId, SecretVersion, is_same_origin,
@@ -21,7 +22,7 @@ use crate::{
     UpdateEndpointError, Write, Written,
 };
 
-/// An endpoint to create, its secret sealed.
+/// An endpoint to create, its secret sealed. Its mode is the tenant's.
 #[derive(Clone, Debug)]
 pub struct NewEndpoint {
     pub key: RowKey,
@@ -45,7 +46,7 @@ pub struct EndpointUpdate {
     pub limits: EndpointLimits,
 }
 
-/// How many endpoints there may be.
+/// How many endpoints there may be in each mode.
 #[derive(Clone, Copy, Debug)]
 pub struct EndpointLimits {
     pub per_project: u32,
@@ -111,7 +112,7 @@ pub trait Endpoints: Send + Sync + 'static {
 }
 
 /// A new endpoint, still without its options.
-pub fn new_endpoint(new: &NewEndpoint) -> Endpoint {
+pub fn new_endpoint(new: &NewEndpoint, mode: Mode) -> Endpoint {
     Endpoint {
         key: new.key,
         id: new.id,
@@ -126,6 +127,7 @@ pub fn new_endpoint(new: &NewEndpoint) -> Endpoint {
         updated_at: new.key.created_at(),
         failure_streak: None,
         options: Arc::default(),
+        mode,
     }
 }
 

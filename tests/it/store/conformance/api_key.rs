@@ -90,14 +90,14 @@ async fn keys_are_listed_per_workspace_newest_first(at: Fixture) {
     let theirs = at.api_key(NewApiKey { tenant: tenant_of(other.key), ..at.new_api_key(3) }).await;
     revoke(&at, second.id).await.unwrap();
     let page = |cursor: Option<&str>| PageRequest::parse(Some("1"), cursor).unwrap();
-    let newest = at.store().list_api_keys(Some(at.workspace.key), page(None)).await.unwrap();
+    let newest = at.store().list_api_keys(Some(at.tenant()), page(None)).await.unwrap();
     assert_eq!((newest.items[0].id, newest.items[0].revoked_at), (second.id, Some(START)));
     let cursor = encode_cursor(newest.next.expect("there is one more page"));
-    let oldest = at.store().list_api_keys(Some(at.workspace.key), page(Some(&cursor))).await.unwrap();
+    let oldest = at.store().list_api_keys(Some(at.tenant()), page(Some(&cursor))).await.unwrap();
     assert_eq!((oldest.items[0].id, oldest.items[0].name.as_deref()), (first.id, Some("the billing worker")));
     assert_eq!(oldest.next, None);
     let of_all = at.store().list_api_keys(None, PageRequest::parse(None, None).unwrap()).await.unwrap();
     assert_eq!(of_all.items.iter().map(|key| key.id).collect::<Vec<_>>(), [theirs.id, second.id, first.id]);
-    assert!(at.store().get_api_key(Some(at.workspace.key), theirs.id).await.unwrap().is_none());
+    assert!(at.store().get_api_key(Some(at.tenant()), theirs.id).await.unwrap().is_none());
     assert_eq!(at.store().get_api_key(None, theirs.id).await.unwrap().unwrap().workspace_id, other.id);
 }

@@ -152,7 +152,7 @@ async fn entries_are_filtered_and_paged_newest_first(at: Fixture) {
     at.api_key(at.new_api_key(1)).await;
     let list = async |filter: AuditFilter, cursor: Option<String>| {
         let page = PageRequest::parse(Some("2"), cursor.as_deref()).unwrap();
-        at.store().list_audit(Some(at.workspace.key), filter, page).await.unwrap()
+        at.store().list_audit(Some(at.tenant()), filter, page).await.unwrap()
     };
     let created = AuditFilter { action: Some(AuditAction::EndpointCreated), ..AuditFilter::default() };
     let (mut seen, mut cursor) = (Vec::new(), None);
@@ -242,7 +242,7 @@ async fn entries_are_selected_by_time(at: Fixture) {
     let list = async |since, until| {
         let filter = AuditFilter { since, until, ..AuditFilter::default() };
         let page = PageRequest::parse(None, None).unwrap();
-        at.store().list_audit(Some(at.workspace.key), filter, page).await.unwrap().items.len()
+        at.store().list_audit(Some(at.tenant()), filter, page).await.unwrap().items.len()
     };
     let after = START.plus(Duration::from_millis(1));
     assert_eq!((list(Some(START), None).await, list(Some(after), None).await), (2, 0));

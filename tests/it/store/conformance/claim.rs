@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use postrider_domain::access::Mode;
 use postrider_domain::attempt::AttemptOutcome;
+use postrider_domain::delivery::DeliveryFilter;
 use postrider_domain::limits;
 use postrider_store::Recorded;
 
@@ -215,10 +216,11 @@ async fn a_claim_can_be_returned_once(at: Fixture) {
 }
 
 async fn the_mode_of_an_event_is_the_mode_of_its_claim(at: Fixture) {
-    at.endpoint().await;
+    at.test_endpoint().await;
     at.accept(vec![at.test_event()]).await;
     assert_eq!(at.claim_one().await.mode, Mode::Test);
-    assert_eq!(at.deliveries().await[0].mode, Mode::Test);
+    let logged = at.deliveries_of(at.test_tenant(), DeliveryFilter::default()).await;
+    assert_eq!(logged[0].mode, Mode::Test);
 }
 
 async fn an_empty_queue_has_no_next_due_time(at: Fixture) {

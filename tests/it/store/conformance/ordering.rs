@@ -2,17 +2,16 @@
 
 use std::time::Duration;
 
-use postrider_domain::access::Mode;
 use postrider_domain::attempt::AttemptOutcome;
 use postrider_domain::audit::AuditAction;
 use postrider_domain::delivery::{DeliveryCause, DeliveryFilter, DeliveryStatus, EndReason};
-use postrider_domain::endpoint::DisabledReason;
-use postrider_domain::endpoint_options::DeliveryOrder;
+use postrider_domain::endpoint::{DisabledReason, EndpointChange};
+use postrider_domain::endpoint_options::{DeliveryOrder, OptionsChange};
 use postrider_domain::event::EventReceipt;
 use postrider_domain::id::{DeliveryId, EventId, RowKey};
 use postrider_domain::limits;
 use postrider_domain::replay::{REPLAYED_BY_DEFAULT, ReplayRange};
-use postrider_store::{AgedStep, Claim, LogPart, Recorded, RequeueError, SkipDeliveryError};
+use postrider_store::{AgedStep, Claim, LogPart, NewEndpoint, Recorded, RequeueError, SkipDeliveryError};
 
 use crate::store::fixture::{Fixture, START, outline, tenant_of};
 
@@ -28,7 +27,7 @@ on_each_backend! {
     only_a_blocking_delivery_can_be_skipped,
     a_manual_retry_takes_the_position_of_the_failed_delivery,
     a_failed_manual_retry_stops_the_order_again,
-    a_simulated_retry_leaves_the_order_stopped,
+    a_test_key_leaves_the_order_stopped,
     other_retries_and_replays_are_outside_the_order,
     a_test_does_not_wait_for_the_order,
     an_event_of_test_mode_is_outside_the_order,
@@ -305,14 +304,14 @@ async fn a_failed_manual_retry_stops_the_order_again(at: Fixture) {
     assert_eq!(deliver_all(&at).await, accepted);
 }
 
-async fn a_simulated_retry_leaves_the_order_stopped(at: Fixture) {
+async fn a_test_key_leaves_the_order_stopped(at: Fixture) {
     at.strict_endpoint().await;
-    let accepted = ids(&at.publish(2).await);
+    at.publish(2).await;
     let failed = fail_head(&at).await;
-    at.try_retry(at.test_tenant(), failed).await.unwrap();
-    let simulated = only_claim(&at).await;
-    assert_eq!((simulated.mode, simulated.event_id), (Mode::Test, accepted[0]));
-    at.record(at.delivered(&simulated)).await;
+    let retried = at.try_retry(at.test_tenant(), failed).await;
+    assert!(matches!(retried, Err(RequeueError::NotFound)), "{retried:?}");
+    let skipped = at.try_skip(at.test_tenant(), failed).await;
+    assert!(matches!(skipped, Err(SkipDeliveryError::NotFound)), "{skipped:?}");
     assert_nothing_due(&at).await;
     assert!(at.delivery(failed).await.0.is_blocking);
 }
@@ -356,13 +355,13 @@ async fn a_test_does_not_wait_for_the_order(at: Fixture) {
 }
 
 async fn an_event_of_test_mode_is_outside_the_order(at: Fixture) {
-    let endpoint = at.strict_endpoint().await;
-    at.publish(1).await;
-    let head = only_claim(&at).await;
-    at.accept(vec![at.test_event()]).await;
-    assert_eq!(only_claim(&at).await.mode, Mode::Test, "the simulated delivery does not wait");
-    at.record(at.delivered(&head)).await;
-    at.switch(&endpoint, false).await;
+    let options = OptionsChange { ordering: Some(DeliveryOrder::Strict), ..OptionsChange::default() };
+    let endpoint = at.create_in(at.test_tenant(), NewEndpoint { options, ..at.new_endpoint() }).await;
+    at.accept(vec![at.test_event(), at.test_event()]).await;
+    let claims = at.claim(10).await.claims;
+    assert_eq!(claims.len(), 2, "a simulated delivery does not wait");
+    let off = EndpointChange { is_active: Some(false), ..EndpointChange::default() };
+    at.try_update(at.test_tenant(), endpoint.id, off, 10).await.unwrap();
     let receipts = at.accept(vec![at.test_event()]).await;
     assert_eq!(receipts[0].deliveries, 0, "the simulated delivery is skipped while the endpoint is inactive");
 }

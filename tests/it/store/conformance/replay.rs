@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use postrider_domain::access::Mode;
 use postrider_domain::delivery::{Delivery, DeliveryCause, DeliveryFilter, DeliveryStatus};
-use postrider_domain::endpoint::Endpoint;
+use postrider_domain::endpoint::{Endpoint, EndpointChange};
 use postrider_domain::id::{DeliveryId, ReplayId, StoreTag};
 use postrider_domain::page::{PageRequest, encode_cursor};
 use postrider_domain::replay::{REPLAYED_BY_DEFAULT, Replay, ReplayCount, ReplayRange, ReplayStatus};
@@ -19,7 +19,7 @@ on_each_backend! {
     a_replay_selects_by_status,
     only_first_deliveries_of_events_are_replayed,
     a_delivery_already_retried_is_not_replayed,
-    a_live_replay_ignores_events_of_test_mode,
+    a_replay_repeats_only_its_own_mode,
     a_replay_with_a_test_key_sends_nothing,
     a_replay_ignores_deliveries_of_other_endpoints,
     a_replay_waits_while_live_deliveries_are_due,
@@ -186,36 +186,30 @@ async fn a_delivery_already_retried_is_not_replayed(at: Fixture) {
     assert_eq!(sources(&at).await, [failed[2]], "two concurrent replays send nothing twice");
 }
 
-async fn test_event(at: &Fixture) -> DeliveryId {
-    at.accept(vec![at.test_event()]).await;
-    at.deliveries().await[0].id
-}
-
-async fn a_live_replay_ignores_events_of_test_mode(at: Fixture) {
+async fn a_replay_repeats_only_its_own_mode(at: Fixture) {
     let endpoint = at.endpoint().await;
-    at.switch(&endpoint, false).await;
-    let tested = test_event(&at).await;
-    at.publish(1).await;
-    let live = at.deliveries().await[0].id;
-    at.switch(&endpoint, true).await;
-    assert_eq!(at.count_replay(&endpoint, all(), Mode::Live).await.total, 1);
-    assert_eq!(at.count_replay(&endpoint, all(), Mode::Test).await.total, 2);
-    at.replay(&endpoint, all()).await;
-    run(&at).await;
-    assert_eq!(sources(&at).await, [live]);
-    assert_ne!(live, tested);
-    assert_eq!(at.claim_one().await.mode, Mode::Live);
+    fail(&at, 2).await;
+    assert_eq!(at.count_replay(&endpoint, all(), Mode::Live).await.total, 2);
+    assert_eq!(at.count_replay(&endpoint, all(), Mode::Test).await.total, 0);
+    let refused = at.try_replay(&endpoint, all(), Mode::Test, 0).await;
+    assert!(matches!(refused, Err(RequeueError::NotFound)), "{refused:?}");
 }
 
 async fn a_replay_with_a_test_key_sends_nothing(at: Fixture) {
-    let endpoint = at.endpoint().await;
-    let failed = fail(&at, 2).await;
-    at.try_replay(&endpoint, all(), Mode::Test, 2).await.unwrap();
+    let endpoint = at.test_endpoint().await;
+    let switch = async |is_active| {
+        let change = EndpointChange { is_active: Some(is_active), ..EndpointChange::default() };
+        at.try_update(at.test_tenant(), endpoint.id, change, 10).await.unwrap();
+    };
+    switch(false).await;
+    at.accept(vec![at.test_event(), at.test_event()]).await;
+    switch(true).await;
+    assert_eq!(at.count_replay(&endpoint, all(), Mode::Test).await.total, 2);
+    let replay = at.try_replay(&endpoint, all(), Mode::Test, 2).await.unwrap();
+    assert_eq!(replay.mode, Mode::Test);
     run(&at).await;
-    assert!(queued(&at).await.iter().all(|delivery| delivery.mode == Mode::Test));
-    assert_eq!(sources(&at).await, failed);
-    let live = at.count_replay(&endpoint, all(), Mode::Live).await;
-    assert_eq!(live.total, 2, "a simulated replay does not prevent a live one");
+    let claims = at.claim(10).await.claims;
+    assert_eq!(claims.iter().map(|claim| claim.mode).collect::<Vec<_>>(), [Mode::Test, Mode::Test]);
 }
 
 async fn a_replay_ignores_deliveries_of_other_endpoints(at: Fixture) {

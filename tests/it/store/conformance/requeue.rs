@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use postrider_domain::access::Mode;
-use postrider_domain::delivery::{Delivery, DeliveryCause, DeliveryStatus, EndReason};
+use postrider_domain::delivery::{DeliveryCause, DeliveryFilter, DeliveryStatus, EndReason};
 use postrider_domain::endpoint::DisabledReason;
 use postrider_domain::id::{DeliveryId, EndpointId, StoreTag};
 use postrider_domain::limits;
@@ -20,7 +20,7 @@ on_each_backend! {
     an_unknown_foreign_or_deleted_endpoint_is_not_tested,
     a_retry_is_a_new_delivery_of_the_same_event,
     a_delivery_in_any_state_can_be_retried,
-    the_mode_of_a_test_key_wins,
+    a_retry_has_the_mode_of_its_delivery,
     a_retry_of_a_test_is_a_test,
     a_retry_to_an_inactive_or_deleted_endpoint_is_refused,
     an_unknown_or_foreign_delivery_is_not_retried,
@@ -81,7 +81,7 @@ async fn a_test_does_not_expire_behind_an_inactive_endpoint(at: Fixture) {
 }
 
 async fn a_test_with_a_test_key_is_simulated(at: Fixture) {
-    let endpoint = at.endpoint().await;
+    let endpoint = at.test_endpoint().await;
     let test = at.try_test(endpoint.id, at.test_event()).await.unwrap();
     assert_eq!((test.mode, at.claim_one().await.mode), (Mode::Test, Mode::Test));
 }
@@ -141,23 +141,22 @@ async fn a_delivery_in_any_state_can_be_retried(at: Fixture) {
     assert_eq!(at.claim(20).await.claims.len(), 7);
 }
 
-async fn the_mode_of_a_test_key_wins(at: Fixture) {
+async fn a_retry_has_the_mode_of_its_delivery(at: Fixture) {
     at.endpoint().await;
-    at.publish(1).await;
+    at.test_endpoint().await;
+    at.accept(vec![at.event()]).await;
     at.accept(vec![at.test_event()]).await;
-    let claims = at.claim(2).await.claims;
-    for claim in &claims {
-        at.record(at.failed(claim)).await;
+    for claim in at.claim(2).await.claims {
+        at.record(at.failed(&claim)).await;
     }
-    let modes = |delivery: &Delivery| {
-        let retries = [at.tenant(), at.test_tenant()].map(|tenant| at.try_retry(tenant, delivery.id));
-        async { futures_util::future::join_all(retries).await.into_iter().map(|retry| retry.unwrap().mode).collect() }
-    };
-    let [test, live] = &at.deliveries().await[..] else { panic!("two deliveries") };
-    let of_live: Vec<Mode> = modes(live).await;
-    let of_test: Vec<Mode> = modes(test).await;
-    assert_eq!(of_live, [Mode::Live, Mode::Test]);
-    assert_eq!(of_test, [Mode::Test, Mode::Test], "a retry does not send a delivery of test mode");
+    for (own, other) in [(at.tenant(), at.test_tenant()), (at.test_tenant(), at.tenant())] {
+        let [failed] = &at.deliveries_of(own, DeliveryFilter::default()).await[..] else { panic!("one delivery") };
+        let refused = at.try_retry(other, failed.id).await;
+        assert!(matches!(refused, Err(RequeueError::NotFound)), "{refused:?}");
+        assert_eq!(at.try_retry(own, failed.id).await.unwrap().mode, own.mode);
+        let claimed: Vec<_> = at.claim(10).await.claims.iter().map(|claim| claim.mode).collect();
+        assert_eq!(claimed, [own.mode]);
+    }
 }
 
 async fn a_retry_of_a_test_is_a_test(at: Fixture) {
