@@ -5,6 +5,7 @@ mod bench;
 mod config;
 mod database;
 mod doctor;
+mod front_door;
 mod keys;
 mod output;
 mod serve;

@@ -108,6 +108,11 @@ impl Serving {
         self.signal("-TERM").await;
     }
 
+    /// Sends SIGHUP.
+    pub async fn hang_up(&self) {
+        self.signal("-HUP").await;
+    }
+
     /// Sends SIGSTOP, which freezes the process.
     pub async fn pause(&self) {
         self.signal("-STOP").await;
