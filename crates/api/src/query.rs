@@ -19,10 +19,9 @@ impl Query {
     pub fn parse(uri: &Uri) -> Self {
         let mut query = Self { parameters: BTreeMap::new(), faults: Vec::new() };
         for (name, value) in url::form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes()) {
-            if query.parameters.insert(name.to_string(), value.into_owned()).is_some() {
-                if query.faults.len() < limits::UNKNOWN_FIELDS_SHOWN {
-                    query.faults.push((cut(&name), "is given twice in the query".to_owned()));
-                }
+            let is_repeated = query.parameters.insert(name.to_string(), value.into_owned()).is_some();
+            if is_repeated && query.faults.len() < limits::UNKNOWN_FIELDS_SHOWN {
+                query.faults.push((cut(&name), "is given twice in the query".to_owned()));
             }
         }
         query
