@@ -51,6 +51,8 @@ pub struct Settings {
     /// Endpoints of one project. Endpoints without a project count as one project.
     pub endpoints_per_project: u32,
     pub endpoints_per_workspace: u32,
+    /// Bytes that one workspace may store. `None`: nothing is counted or refused.
+    pub workspace_max_bytes: Option<u64>,
     pub retry_schedule: RetrySchedule,
     /// Requests of one workspace in 60 s. The default for publishes is higher than one server takes: only the operator
     /// knows how many events the disk can take.
@@ -150,6 +152,7 @@ impl Settings {
             operator_webhook_secret_file: None,
             endpoints_per_project: limits::ENDPOINTS_PER_PROJECT,
             endpoints_per_workspace: limits::ENDPOINTS_PER_WORKSPACE,
+            workspace_max_bytes: None,
             retry_schedule: RetrySchedule::default(),
             rate_limits: RateLimits::default(),
             attempt_deadline: limits::ATTEMPT_DEADLINE,

@@ -27,7 +27,7 @@ const BANNED: &[(&str, &str)] = &[
 /// The files that write a table: its name, then those below `crates/store-sqlite/src` and those below
 /// `crates/store-postgres/src`. No other file writes it. Tests, and `copy.rs`, which copies every table, are left out.
 const WRITERS: &[(&str, &[&str], &[&str])] = &[
-    ("meta", &["meta/mod.rs"], &["meta/mod.rs"]),
+    ("meta", &["meta/mod.rs", "stored_bytes.rs"], &["meta/mod.rs", "stored_bytes.rs"]),
     ("catalogues", &["meta/catalogue.rs"], &["meta/catalogue.rs"]),
     (
         "workspaces",
@@ -61,6 +61,7 @@ const WRITERS: &[(&str, &[&str], &[&str])] = &[
     ("idempotency", &["idempotency.rs"], &["idempotency.rs"]),
     ("replays", &["replay.rs", "upkeep/ended.rs"], &["replay.rs", "upkeep/ended.rs"]),
     ("audit", &["log/audit.rs"], &["log/audit.rs"]),
+    ("stored_bytes", &["stored_bytes.rs"], &["stored_bytes.rs"]),
     ("nodes", &[], &["machinery/node.rs"]),
     ("server_run", &[], &["machinery/node.rs"]),
 ];
@@ -98,6 +99,7 @@ fn the_tree_is_tidy() {
             violations.extend(check_rust(&name, &text));
         } else if name.ends_with(".md") {
             violations.extend(check_links(&name, &text, |target| root.join(target).exists()));
+            violations.extend(check_named_functions(&name, &text, |file| fs::read_to_string(root.join(file)).ok()));
             if name != "STYLE.md" {
                 let lines = (1..).zip(text.lines());
                 violations.extend(lines.filter_map(|(number, line)| check_words(&name, number, line)));
@@ -321,6 +323,29 @@ fn check_links(file: &str, text: &str, exists: impl Fn(&Path) -> bool) -> Vec<Vi
     violations
 }
 
+/// A link whose text is the name of a function leads to a file with that function, such as the test of a promise. `read`
+/// takes a path relative to the root of the repository.
+fn check_named_functions(file: &str, text: &str, read: impl Fn(&Path) -> Option<String>) -> Vec<Violation> {
+    let folder = Path::new(file).parent().unwrap_or(Path::new(""));
+    let mut violations = Vec::new();
+    for (line, content) in (1..).zip(text.lines()) {
+        for link in content.split("[`").skip(1) {
+            let Some((name, rest)) = link.split_once("`](") else { continue };
+            let target = rest.split(')').next().unwrap_or_default();
+            let is_function =
+                name.contains('_') && name.chars().all(|c| c == '_' || c.is_ascii_lowercase() || c.is_ascii_digit());
+            if !is_function || !target.ends_with(".rs") {
+                continue;
+            }
+            let found = read(&normal(&folder.join(target))).is_some_and(|code| code.contains(&format!("fn {name}(")));
+            if !found {
+                violations.push(violation(file, line, format!("`{name}` is not in `{target}`")));
+            }
+        }
+    }
+    violations
+}
+
 /// The targets of `[text](target "title")` and `[label]: target` in one line, outside code spans.
 fn link_targets(line: &str) -> Vec<String> {
     let text: String = line.split('`').step_by(2).collect::<Vec<_>>().join("code");
@@ -471,6 +496,21 @@ mod tests {
         assert_eq!(check(&["0001_a.sql", "0001_b.sql"], &["0001_a.sql"]).len(), 1);
         assert_eq!(check(&["1_a.sql", "0001_a.txt", "0001_.sql"], &[]).len(), 3);
         assert_eq!(rules(&check_migrations(files(&["0001_a.sql"]), None)), [""; 0]);
+    }
+
+    #[test]
+    fn a_named_function_that_is_not_there_is_found() {
+        let text = "[`a_promise_is_kept`](../tests/a.rs), [`Type`](../tests/a.rs), [`a_b`](b.md)\n\
+                    [`a_promise_is_broken`](../tests/a.rs)\n[`a_promise_is_lost`](../tests/b.rs)\n";
+        let read =
+            |path: &Path| (path == Path::new("tests/a.rs")).then(|| "async fn a_promise_is_kept() {}".to_owned());
+        assert_eq!(
+            rules(&check_named_functions("docs/a.md", text, read)),
+            [
+                "docs/a.md:2: `a_promise_is_broken` is not in `../tests/a.rs`",
+                "docs/a.md:3: `a_promise_is_lost` is not in `../tests/b.rs`"
+            ]
+        );
     }
 
     #[test]

@@ -12,3 +12,16 @@ CREATE INDEX endpoints_of_workspace ON endpoints (workspace_key, deleted_at);
 
 -- Only the newest catalogue is ever read.
 DELETE FROM catalogues WHERE version < (SELECT MAX(version) FROM catalogues);
+
+-- What a workspace stores, counted while the server has a budget for it: content bytes by the day of their rows.
+CREATE TABLE stored_bytes (
+    workspace_key INTEGER NOT NULL,
+    part          INTEGER NOT NULL, -- store/stored_bytes.rs, CountedPart
+    day           INTEGER NOT NULL, -- since the epoch
+    -- Always 0 here; on PostgreSQL each writer has rows of its own.
+    shard         INTEGER NOT NULL,
+    bytes         INTEGER NOT NULL,
+    PRIMARY KEY (workspace_key, part, day, shard)
+) STRICT, WITHOUT ROWID;
+
+CREATE INDEX stored_bytes_by_day ON stored_bytes (day);

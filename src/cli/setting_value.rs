@@ -66,6 +66,17 @@ pub fn dns_server(text: &str) -> Result<SocketAddr, String> {
         .map_err(|_| "is not an address like 127.0.0.1 or 127.0.0.1:5353".to_owned())
 }
 
+/// A number of bytes, or `off`.
+pub fn byte_budget(text: &str) -> Result<Option<u64>, String> {
+    if text == "off" {
+        return Ok(None);
+    }
+    match text.parse() {
+        Ok(bytes) if bytes >= limits::WORKSPACE_BYTES_MIN => Ok(Some(bytes)),
+        _ => Err(format!("is neither off nor a number of bytes from {}", limits::WORKSPACE_BYTES_MIN)),
+    }
+}
+
 pub fn http_url(text: &str) -> Result<String, String> {
     match Url::parse(text) {
         Ok(url) if matches!(url.scheme(), "http" | "https") && url.has_host() => Ok(text.to_owned()),

@@ -9,8 +9,8 @@ use postrider_domain::limits;
 use postrider_domain::proxy::ProxyUrl;
 
 use super::setting_value::{
-    allow_target, count, database_url, deny_target, dns_server, duration, http_url, items, log_filter, log_format,
-    message, network, parsed, path, pool_size, rate_limit, set, shown_path, shown_url,
+    allow_target, byte_budget, count, database_url, deny_target, dns_server, duration, http_url, items, log_filter,
+    log_format, message, network, parsed, path, pool_size, rate_limit, set, shown_path, shown_url,
 };
 
 /// One setting as users see it.
@@ -387,6 +387,17 @@ pub static SETTINGS: &[Setting] = &[
         help: "Maximum number of endpoints of a workspace in each mode",
         read: |settings, text| set(&mut settings.endpoints_per_workspace, count(text)),
         show: |settings| settings.endpoints_per_workspace.to_string(),
+        ..PLAIN
+    },
+    Setting {
+        name: "workspace_max_bytes",
+        flag: "workspace-max-bytes",
+        env: "POSTRIDER_WORKSPACE_MAX_BYTES",
+        value_name: "BYTES",
+        help: "Maximum number of bytes that a workspace stores as events, attempts and remembered answers, or off",
+        otherwise: Some("off"),
+        read: |settings, text| set(&mut settings.workspace_max_bytes, byte_budget(text)),
+        show: |settings| settings.workspace_max_bytes.map_or_else(|| "off".to_owned(), |max| max.to_string()),
         ..PLAIN
     },
     Setting {

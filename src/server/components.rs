@@ -44,6 +44,9 @@ impl Components {
             node: u16::from_le_bytes(random.bytes()),
         };
         let BackEnd { store, directory } = back_end::open(settings, Arc::clone(&clock), seed, opened_for).await?;
+        if let Some(max) = settings.workspace_max_bytes {
+            store.limit_stored_bytes(max);
+        }
         let master_key = Arc::new(key_file::load_or_make(settings, store.as_ref(), &random).await?);
         check_master_key(store.as_ref(), &master_key, &random).await?;
         let catalogue = Arc::new(open_catalogue(settings, store.as_ref(), opened_for).await?);

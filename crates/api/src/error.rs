@@ -159,7 +159,9 @@ pub const fn code_of(error: &ServiceError) -> ErrorCode {
         ServiceError::NotFound => ErrorCode::NotFound,
         ServiceError::MethodNotAllowed => ErrorCode::MethodNotAllowed,
         ServiceError::IdempotencyKeyConflict(_) => ErrorCode::IdempotencyKeyConflict,
-        ServiceError::Conflict(_) | ServiceError::InFlight { .. } => ErrorCode::Conflict,
+        ServiceError::Conflict(_) | ServiceError::WorkspaceFull { .. } | ServiceError::InFlight { .. } => {
+            ErrorCode::Conflict
+        }
         ServiceError::PayloadTooLarge(_) => ErrorCode::PayloadTooLarge,
         ServiceError::HeaderTooLarge => ErrorCode::HeaderTooLarge,
         ServiceError::UriTooLong => ErrorCode::UriTooLong,
@@ -203,6 +205,7 @@ fn details_of(error: &ServiceError) -> Option<Value> {
         ServiceError::CannotGrant(lacking) => Some(json!({ "required": lacking.iter().collect::<Vec<_>>() })),
         ServiceError::RateLimited { bucket, .. } => Some(json!({ "bucket": bucket.as_str() })),
         ServiceError::TooManyRefusedKeys { .. } => Some(json!({ "bucket": REFUSED_KEYS })),
+        ServiceError::WorkspaceFull { .. } => Some(json!({ "reason": "workspace_full" })),
         ServiceError::SsrfBlocked(refusal) => Some(json!({ "host": refusal.host, "reason": refusal.reason.as_str() })),
         _ => None,
     }

@@ -126,6 +126,11 @@ impl RowKey {
     pub const fn created_at(self) -> Timestamp {
         Timestamp::from_millis(self.0 >> (NODE_BITS + SEQUENCE_BITS))
     }
+
+    /// The number of the process that made it.
+    pub const fn node(self) -> u16 {
+        ((self.0 >> SEQUENCE_BITS) & ((1 << NODE_BITS) - 1)) as u16
+    }
 }
 
 /// Distinguishes the timed ids of one store from those of another. Drawn once, when a store is created.

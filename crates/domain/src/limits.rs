@@ -100,6 +100,9 @@ pub const API_KEYS_PER_WORKSPACE: u32 = 1_000;
 pub const ENDPOINTS_PER_PROJECT: u32 = 500;
 /// Endpoints of one workspace and mode (contract).
 pub const ENDPOINTS_PER_WORKSPACE: u32 = 50_000;
+/// The smallest budget of stored bytes of a workspace: four of the largest events. There is none by default, because
+/// only the operator knows how much disk there is for how many workspaces.
+pub const WORKSPACE_BYTES_MIN: u64 = 4 * BODY_BYTES as u64;
 /// Deliveries that one request may create (contract).
 pub const DELIVERIES_PER_REQUEST: usize = 10_000;
 

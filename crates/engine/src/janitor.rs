@@ -37,8 +37,30 @@ impl Retention {
 }
 
 pub async fn run(store: Arc<dyn Upkeep>, clock: Arc<dyn Clock>, retention: Retention, stop: CancellationToken) {
+    let counting = count_stored_bytes(store.as_ref(), clock.as_ref(), &stop);
+    tokio::join!(run_rounds(store.as_ref(), clock.as_ref(), retention, &stop), counting);
+}
+
+/// Counts once what was stored before the budget. It can take long, so the rounds go on beside it.
+async fn count_stored_bytes(store: &dyn Upkeep, clock: &dyn Clock, stop: &CancellationToken) {
     while !stop.is_cancelled() {
-        if let Err(error) = round(store.as_ref(), retention, &stop).await {
+        match store.count_stored_bytes(AGEING_ROWS_PER_STEP).await {
+            Ok(false) => return,
+            Ok(true) => tokio::time::sleep(STEP_WAIT).await,
+            Err(error) => {
+                tracing::warn!(error = %Chain(&error), "cannot count what the workspaces store; trying again");
+                tokio::select! {
+                    () = clock.sleep_until(clock.now().plus(ROUND_WAIT)) => {}
+                    () = stop.cancelled() => {}
+                }
+            }
+        }
+    }
+}
+
+async fn run_rounds(store: &dyn Upkeep, clock: &dyn Clock, retention: Retention, stop: &CancellationToken) {
+    while !stop.is_cancelled() {
+        if let Err(error) = round(store, retention, stop).await {
             tracing::warn!(error = %Chain(&error), "cannot remove aged rows; the next round tries again");
         }
         tokio::select! {
@@ -88,5 +110,6 @@ async fn round(store: &dyn Upkeep, retention: Retention, stop: &CancellationToke
             tokio::time::sleep(STEP_WAIT).await;
         }
     }
+    store.remove_empty_counters(retention.log, AGEING_ROWS_PER_STEP).await?;
     Ok(())
 }

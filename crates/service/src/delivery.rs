@@ -88,6 +88,7 @@ pub(crate) fn requeue_error(error: RequeueError) -> ServiceError {
         RequeueError::EndpointOff => {
             ServiceError::Conflict("The endpoint is not active: set isActive to true first.".to_owned())
         }
+        RequeueError::WorkspaceFull { max } => ServiceError::WorkspaceFull { max },
         RequeueError::Store(error) => error.into(),
     }
 }

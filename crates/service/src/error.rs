@@ -42,6 +42,10 @@ pub enum ServiceError {
     IdempotencyKeyConflict(Cow<'static, str>),
     #[error("{0}")]
     Conflict(String),
+    #[error(
+        "The workspace has reached its limit of {max} stored bytes. Wait until old events are removed, or ask the operator for more."
+    )]
+    WorkspaceFull { max: u64 },
     /// A request with the same idempotency key is in flight.
     #[error("A request with this Idempotency-Key is in progress.")]
     InFlight { retry_after: Duration },
@@ -103,6 +107,7 @@ impl ServiceError {
             | Self::IdempotencyKeyConflict(_)
             | Self::ScopeMissing(_)
             | Self::CannotGrant(_)
+            | Self::WorkspaceFull { .. }
             | Self::HeaderTooLarge
             | Self::UriTooLong
             | Self::RequestTimeout(_)

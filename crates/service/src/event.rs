@@ -140,6 +140,7 @@ impl Service {
                     format!("The {name} was published before with other content.").into(),
                 )
             }
+            AcceptError::WorkspaceFull { max } => ServiceError::WorkspaceFull { max },
             AcceptError::TooManyDeliveries { count, max } => ServiceError::Unprocessable {
                 message: format!("The request would create {count} deliveries, more than {max}."),
                 parameters: Vec::new(),

@@ -13,6 +13,7 @@ use postrider_domain::idempotency::{IdempotentRequest, RecordedAnswer, Recording
 use postrider_domain::limits;
 use postrider_domain::time::Timestamp;
 use postrider_store::column::mode_code;
+use postrider_store::stored_bytes::{CountedPart, answer_bytes};
 use postrider_store::{Answers, KeptAnswer, StoreError, Written};
 
 use crate::PostgresStore;
@@ -20,6 +21,7 @@ use crate::machinery::column::{get, number, opt_parsed};
 use crate::machinery::fault::PgError;
 use crate::machinery::session::Session;
 use crate::machinery::transaction::{WriteTx, effect};
+use crate::stored_bytes::{self, Change, removed};
 
 #[async_trait]
 impl Answers for PostgresStore {
@@ -100,6 +102,12 @@ pub async fn record_many(tx: &WriteTx, answers: &[(&IdempotentRequest, RecordedA
     let sealed: Vec<bool> = answers.iter().map(|(_, answer)| answer.sealed).collect();
     let owners: Vec<Option<String>> =
         answers.iter().map(|(request, answer)| request.sealed_for(answer).map(|id| id.to_string())).collect();
+    let counted = answers.iter().zip(&row_keys).map(|((request, answer), key)| Change {
+        workspace: request.scope.tenant.workspace,
+        key: RowKey::from_i64(*key),
+        bytes: answer_bytes(answer),
+    });
+    stored_bytes::count(tx, CountedPart::Answers, counted).await?;
     let recorded = tx
         .execute(
             // All transactions insert in the order of the index, so that two of them do not deadlock.
@@ -174,13 +182,15 @@ where
 pub async fn forget(tx: &mut WriteTx, limit: usize) -> Result<usize, PgError> {
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
     let forgotten = tx
-        .execute(
+        .query(
             "DELETE FROM idempotency WHERE key IN
-                 (SELECT key FROM idempotency WHERE key < $1 ORDER BY key LIMIT $2 FOR UPDATE SKIP LOCKED)",
+                 (SELECT key FROM idempotency WHERE key < $1 ORDER BY key LIMIT $2 FOR UPDATE SKIP LOCKED)
+             RETURNING key, workspace_key, octet_length(body)::bigint AS bytes",
             &[&window_start(tx.now).as_i64(), &limit],
         )
         .await?;
-    Ok(usize::try_from(forgotten).unwrap_or(usize::MAX))
+    stored_bytes::count(tx, CountedPart::Answers, removed(&forgotten)?.into_iter()).await?;
+    Ok(forgotten.len())
 }
 
 /// The unique key of each request, column by column.

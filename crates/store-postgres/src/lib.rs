@@ -26,6 +26,7 @@ mod queue;
 mod registry;
 mod replay;
 mod secrets;
+mod stored_bytes;
 mod upkeep;
 
 pub use machinery::connect::ConnectError;

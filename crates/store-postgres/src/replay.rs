@@ -37,6 +37,7 @@ use crate::publish::matching;
 use crate::queue::lane::LaneBounds;
 use crate::queue::{due, enqueue};
 use crate::registry::endpoint;
+use crate::stored_bytes;
 
 #[async_trait]
 impl Replays for PostgresStore {
@@ -159,6 +160,9 @@ async fn create(
     };
     if !endpoint.is_active {
         return Ok(Err(RequeueError::EndpointOff));
+    }
+    if let Some(max) = stored_bytes::exceeded_budget(tx, tenant.workspace, 0).await? {
+        return Ok(Err(RequeueError::WorkspaceFull { max }));
     }
     let key = tx.next_key();
     tx.execute(

@@ -9,13 +9,16 @@ use rusqlite::{Connection, OptionalExtension, params};
 use postrider_domain::id::RowKey;
 use postrider_domain::idempotency::{IdempotentRequest, RecordedAnswer, Recording};
 use postrider_domain::limits;
+use postrider_domain::tenant::Tenant;
 use postrider_domain::time::Timestamp;
 use postrider_store::column::mode_code;
+use postrider_store::stored_bytes::{CountedPart, answer_bytes};
 use postrider_store::{Answers, KeptAnswer, StoreError, Written};
 
 use crate::SqliteStore;
 use crate::machinery::column::opt_parsed;
 use crate::machinery::writer::{JobSize, WriteResult, WriteTx};
+use crate::stored_bytes;
 
 #[async_trait]
 impl Answers for SqliteStore {
@@ -65,11 +68,20 @@ pub fn once<T, E>(
 
 /// Removes up to `limit` answers whose window has ended.
 pub fn forget(tx: &mut WriteTx<'_>, limit: usize) -> Result<usize, rusqlite::Error> {
-    tx.connection
+    let forgotten = tx
+        .connection
         .prepare_cached(
-            "DELETE FROM idempotency WHERE key IN (SELECT key FROM idempotency WHERE key < ?1 ORDER BY key LIMIT ?2)",
+            "DELETE FROM idempotency WHERE key IN (SELECT key FROM idempotency WHERE key < ?1 ORDER BY key LIMIT ?2)
+             RETURNING key, workspace_key, octet_length(body)",
         )?
-        .execute(params![window_start(tx.now).as_i64(), limit])
+        .query_map(params![window_start(tx.now).as_i64(), limit], |row| {
+            Ok((RowKey::from_i64(row.get(0)?), RowKey::from_i64(row.get(1)?), row.get(2)?))
+        })?
+        .collect::<Result<Vec<(RowKey, RowKey, i64)>, _>>()?;
+    for (key, workspace, bytes) in &forgotten {
+        stored_bytes::count(tx, *workspace, CountedPart::Answers, *key, -bytes)?;
+    }
+    Ok(forgotten.len())
 }
 
 /// The answer kept for this request within the window.
@@ -103,6 +115,11 @@ fn find(
 
 /// Replaces an answer of the same key whose window has ended.
 fn record(tx: &mut WriteTx<'_>, request: &IdempotentRequest, answer: &RecordedAnswer) -> Result<(), rusqlite::Error> {
+    let (key, workspace) = (tx.next_key(), request.scope.tenant.workspace);
+    stored_bytes::count(tx, workspace, CountedPart::Answers, key, answer_bytes(answer))?;
+    if tx.stored.max.is_some() {
+        forget_ended(tx, request)?;
+    }
     tx.connection
         .prepare_cached(
             "INSERT OR REPLACE INTO idempotency
@@ -110,8 +127,8 @@ fn record(tx: &mut WriteTx<'_>, request: &IdempotentRequest, answer: &RecordedAn
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
         )?
         .execute(params![
-            tx.next_key().as_i64(),
-            request.scope.tenant.workspace.as_i64(),
+            key.as_i64(),
+            workspace.as_i64(),
             mode_code(request.scope.tenant.mode),
             request.scope.route,
             request.key.as_str(),
@@ -121,6 +138,25 @@ fn record(tx: &mut WriteTx<'_>, request: &IdempotentRequest, answer: &RecordedAn
             answer.sealed,
             request.sealed_for(answer).map(|id| id.to_string()),
         ])?;
+    Ok(())
+}
+
+/// Removes an answer of the same key whose window has ended, so that its bytes are no longer counted.
+fn forget_ended(tx: &mut WriteTx<'_>, request: &IdempotentRequest) -> Result<(), rusqlite::Error> {
+    let Tenant { workspace, mode } = request.scope.tenant;
+    let ended = tx
+        .connection
+        .prepare_cached(
+            "DELETE FROM idempotency WHERE workspace_key = ?1 AND mode = ?2 AND route = ?3 AND idempotency_key = ?4
+             RETURNING key, octet_length(body)",
+        )?
+        .query_row(params![workspace.as_i64(), mode_code(mode), request.scope.route, request.key.as_str()], |row| {
+            Ok((RowKey::from_i64(row.get(0)?), row.get::<_, i64>(1)?))
+        })
+        .optional()?;
+    if let Some((key, bytes)) = ended {
+        stored_bytes::count(tx, workspace, CountedPart::Answers, key, -bytes)?;
+    }
     Ok(())
 }
 

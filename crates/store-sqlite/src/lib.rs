@@ -29,6 +29,7 @@ mod queue;
 mod registry;
 mod replay;
 mod secrets;
+mod stored_bytes;
 mod upkeep;
 
 use machinery::reader::{ReadTx, Readers};

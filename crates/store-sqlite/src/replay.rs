@@ -28,6 +28,7 @@ use crate::machinery::writer::{JobSize, WriteResult, WriteTx};
 use crate::publish::requeue;
 use crate::queue::due;
 use crate::registry::endpoint;
+use crate::stored_bytes;
 
 #[async_trait]
 impl Replays for SqliteStore {
@@ -132,6 +133,9 @@ fn create(tx: &mut WriteTx<'_>, tenant: Tenant, author: Author, new: &NewReplay)
     };
     if !endpoint.is_active {
         return Ok(Err(RequeueError::EndpointOff));
+    }
+    if let Some(max) = stored_bytes::exceeded_budget(tx, tenant.workspace, 0)? {
+        return Ok(Err(RequeueError::WorkspaceFull { max }));
     }
     let key = tx.next_key();
     tx.connection
@@ -282,7 +286,7 @@ fn advance_one(tx: &mut WriteTx<'_>, replay: &RunningReplay, limit: usize) -> Re
             Verdict::Sent => match requeue::queue(tx, &replay.requeue(row))? {
                 Ok(_) => queued += 1,
                 // The rest waits until the endpoint is active.
-                Err(RequeueError::EndpointOff) => break,
+                Err(RequeueError::EndpointOff | RequeueError::WorkspaceFull { .. }) => break,
                 Err(RequeueError::EndpointDeleted | RequeueError::NotFound) => {
                     end(tx, replay.key, ReplayStatus::Stopped)?;
                     break;

@@ -69,6 +69,7 @@ pub const TABLES: &[Table] = &[
     table("idempotency", &["key"]),
     table("replays", &["key"]),
     table("audit", &["key"]),
+    table("stored_bytes", &["workspace_key", "part", "day", "shard"]),
 ];
 
 /// Statements that show, beside row counts, whether a store was used. Each returns one row of numbers.

@@ -34,6 +34,7 @@ mod refusal;
 pub mod registry;
 pub mod replay;
 mod secrets;
+pub mod stored_bytes;
 mod upkeep;
 mod write;
 

@@ -84,6 +84,9 @@ pub trait Meta: Send + Sync + 'static {
     /// counts.
     fn enable_operational_events(&self, workspace: RowKey);
 
+    /// Limits the bytes that one workspace stores from now on (`stored_bytes.rs`). Call it before the store is used.
+    fn limit_stored_bytes(&self, max: u64);
+
     /// Completes when the store can be read and written.
     async fn check(&self) -> Result<(), StoreError>;
 

@@ -94,6 +94,8 @@ pub enum RequeueError {
     EndpointDeleted,
     #[error("the endpoint is not active")]
     EndpointOff,
+    #[error("the workspace stores its {max} bytes")]
+    WorkspaceFull { max: u64 },
     #[error(transparent)]
     Store(#[from] StoreError),
 }
@@ -122,6 +124,8 @@ pub enum AcceptError {
     ExternalIdReused { index: usize },
     #[error("the request would create {count} deliveries, more than {max}")]
     TooManyDeliveries { count: usize, max: usize },
+    #[error("the workspace stores its {max} bytes")]
+    WorkspaceFull { max: u64 },
     #[error(transparent)]
     Store(#[from] StoreError),
 }

@@ -100,6 +100,13 @@ pub trait Upkeep: Send + Sync + 'static {
     /// Erases up to `limit` secrets that no delivery can need any more.
     async fn erase_unused_secrets(&self, limit: usize) -> Result<usize, StoreError>;
 
+    /// Counts up to `limit` stored rows for the budget of their workspaces, until everything from before the budget is
+    /// counted. Returns whether there is more.
+    async fn count_stored_bytes(&self, limit: usize) -> Result<bool, StoreError>;
+
+    /// Removes up to `limit` counters of stored bytes that have come to nothing, of days longer ago than `age`.
+    async fn remove_empty_counters(&self, age: Duration, limit: usize) -> Result<usize, StoreError>;
+
     /// Advances the running replays by one step. Returns the number of log rows passed, `None` when no replay runs.
     ///
     /// A replay waits while its endpoint is inactive or has live deliveries due.

@@ -22,6 +22,7 @@ mod replay;
 mod retry;
 mod rotate;
 mod skip;
+mod stored_bytes;
 mod target_rule;
 mod test_event;
 mod version;

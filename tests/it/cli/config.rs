@@ -94,6 +94,7 @@ fn every_setting_can_be_set_in_the_file() {
         ("retry_schedule", "[\"1s\", \"60s\", \"2h\"]", "1s,1m,2h"),
         ("attempt_deadline", "\"20s\"", "20s"),
         ("retention", "\"7d\"", "168h"),
+        ("workspace_max_bytes", "\"1048576\"", "1048576"),
         ("retention_audit", "\"70d\"", "1680h"),
         ("stop_grace", "\"1m\"", "1m"),
         ("endpoints_per_project", "7", "7"),

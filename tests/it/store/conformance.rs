@@ -63,5 +63,6 @@ mod replay;
 mod requeue;
 mod retention;
 mod rotation;
+mod stored_bytes;
 mod waiting;
 mod workspace;

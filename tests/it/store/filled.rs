@@ -29,6 +29,8 @@ pub struct Filled {
 
 /// Adds rows to each table, in the fixture's workspace. `round` differs for each call on one store.
 pub async fn fill(at: &Fixture, round: u8) -> Filled {
+    at.store().limit_stored_bytes(1 << 40);
+    while at.store().count_stored_bytes(100).await.unwrap() {}
     at.store().meta_or_insert("master_key_id", vec![7; 8]).await.unwrap();
     adopt_catalogue(at, round).await;
     at.api_key(at.new_api_key(round)).await;

@@ -27,8 +27,8 @@ const BEFORE: [(&str, &str); 6] = [
         include_str!("../../../migrations/postgres/0005_endpoint_health.sql"),
     ),
     (
-        include_str!("../../../migrations/sqlite/0006_removal.sql"),
-        include_str!("../../../migrations/postgres/0006_removal.sql"),
+        include_str!("../../../migrations/sqlite/0006_growth.sql"),
+        include_str!("../../../migrations/postgres/0006_growth.sql"),
     ),
 ];
 const MIGRATION: (&str, &str) = (

@@ -7,6 +7,7 @@ use postrider_domain::attempt::{Attempt, AttemptOutcome, AttemptPhases};
 use postrider_domain::id::RowKey;
 use postrider_domain::time::Timestamp;
 use postrider_store::column::{headers_from_text, headers_to_text};
+use postrider_store::stored_bytes::bytes_of;
 
 use crate::machinery::column::{coded, get, instant, number, opt_instant, opt_number, unexpected};
 use crate::machinery::fault::PgError;
@@ -20,10 +21,10 @@ pub const INSERT_ATTEMPTS: &str =
                                      first_byte_ms, connection_reused)
                SELECT * FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)";
 
-/// Writes attempts, each with the key of its delivery.
-pub async fn insert(tx: &WriteTx, attempts: &[(RowKey, Attempt)]) -> Result<(), PgError> {
+/// Writes attempts, each with the key of its delivery. Returns the bytes of the content of each, as they are counted.
+pub async fn insert(tx: &WriteTx, attempts: &[(RowKey, Attempt)]) -> Result<Vec<i64>, PgError> {
     if attempts.is_empty() {
-        return Ok(());
+        return Ok(Vec::new());
     }
     let of = |column: fn(&Attempt) -> i64| attempts.iter().map(|(_, attempt)| column(attempt)).collect::<Vec<i64>>();
     let opt = |column: fn(&Attempt) -> Option<i64>| {
@@ -32,6 +33,8 @@ pub async fn insert(tx: &WriteTx, attempts: &[(RowKey, Attempt)]) -> Result<(), 
     let text = |column: fn(&Attempt) -> Option<String>| {
         attempts.iter().map(|(_, attempt)| column(attempt)).collect::<Vec<Option<String>>>()
     };
+    let request_headers = text(|attempt| headers_to_text(&attempt.request_headers));
+    let response_headers = text(|attempt| headers_to_text(&attempt.response_headers));
     tx.execute(
         INSERT_ATTEMPTS,
         &[
@@ -40,9 +43,9 @@ pub async fn insert(tx: &WriteTx, attempts: &[(RowKey, Attempt)]) -> Result<(), 
             &of(|attempt| attempt.started_at.millis()),
             &of(|attempt| i64::from(attempt.duration_ms)),
             &of(|attempt| attempt.outcome.code()),
-            &text(|attempt| headers_to_text(&attempt.request_headers)),
+            &request_headers,
             &opt(|attempt| attempt.response_status.map(i64::from)),
-            &text(|attempt| headers_to_text(&attempt.response_headers)),
+            &response_headers,
             &attempts.iter().map(|(_, attempt)| attempt.response_body.as_deref()).collect::<Vec<Option<&[u8]>>>(),
             &attempts.iter().map(|(_, attempt)| attempt.error.as_deref()).collect::<Vec<Option<&str>>>(),
             &opt(|attempt| attempt.next_attempt_at.map(Timestamp::millis)),
@@ -57,7 +60,12 @@ pub async fn insert(tx: &WriteTx, attempts: &[(RowKey, Attempt)]) -> Result<(), 
         ],
     )
     .await?;
-    Ok(())
+    let headers = request_headers.iter().zip(&response_headers);
+    let length = |text: &Option<String>| text.as_ref().map_or(0, String::len);
+    let bytes = attempts.iter().zip(headers).map(|((_, attempt), (request, response))| {
+        bytes_of(length(request) + length(response) + attempt.response_body.as_ref().map_or(0, Bytes::len))
+    });
+    Ok(bytes.collect())
 }
 
 /// The attempts of a delivery, oldest first.

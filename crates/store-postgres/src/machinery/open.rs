@@ -19,6 +19,7 @@ use super::time::StoreTime;
 use super::transaction::Database;
 use super::{partition, schema};
 use crate::publish::matching::MatchingCache;
+use crate::stored_bytes::StoredBytesBook;
 use crate::{PostgresStore, meta};
 
 impl PostgresStore {
@@ -67,6 +68,7 @@ impl PostgresStore {
             keys: Mutex::new(KeySequence::new(number)),
             time,
             matching: Mutex::new(MatchingCache::default()),
+            stored: StoredBytesBook::default(),
             sink: OnceLock::new(),
             operations: OnceLock::new(),
             lock_class: facts.lock_class,

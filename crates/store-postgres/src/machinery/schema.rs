@@ -16,7 +16,7 @@ const MIGRATIONS: &[(&str, &str)] = &[
     ("V3__endpoint_options", include_str!("../../../../migrations/postgres/0003_endpoint_options.sql")),
     ("V4__ordering", include_str!("../../../../migrations/postgres/0004_ordering.sql")),
     ("V5__endpoint_health", include_str!("../../../../migrations/postgres/0005_endpoint_health.sql")),
-    ("V6__removal", include_str!("../../../../migrations/postgres/0006_removal.sql")),
+    ("V6__growth", include_str!("../../../../migrations/postgres/0006_growth.sql")),
     ("V7__keys", include_str!("../../../../migrations/postgres/0007_keys.sql")),
     ("V8__audit_changes", include_str!("../../../../migrations/postgres/0008_audit_changes.sql")),
     ("V9__endpoint_mode", include_str!("../../../../migrations/postgres/0009_endpoint_mode.sql")),

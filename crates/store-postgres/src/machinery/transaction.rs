@@ -32,6 +32,7 @@ use super::fault::{PgError, store_error};
 use super::session::Session;
 use super::time::StoreTime;
 use crate::publish::matching::MatchingCache;
+use crate::stored_bytes::{self, StoredBytesBook, StoredChanges};
 
 /// An effect of a transaction, as a closure that can run again: clones its values for each run.
 macro_rules! effect {
@@ -52,6 +53,7 @@ pub struct Database {
     pub keys: Mutex<KeySequence>,
     pub time: StoreTime,
     pub matching: Mutex<MatchingCache>,
+    pub stored: StoredBytesBook,
     pub sink: OnceLock<Weak<dyn ClaimSink>>,
     /// The workspace that receives operational events, once they are enabled.
     pub operations: OnceLock<RowKey>,
@@ -166,6 +168,8 @@ pub struct WriteTx {
     pub versions: HashMap<RowKey, i64>,
     /// This transaction changed an endpoint. What it reads of endpoints may be rolled back and must not be cached.
     pub changed_endpoints: bool,
+    /// Changes of what workspaces store, written before the commit.
+    pub stored: StoredChanges,
     id: String,
     /// The server run that issued the id. `None` when that run had no number yet.
     run: Option<i64>,
@@ -208,6 +212,7 @@ impl WriteTx {
             tag: database.tag,
             versions: HashMap::new(),
             changed_endpoints: false,
+            stored: StoredChanges::default(),
             id,
             run,
             began,
@@ -238,7 +243,11 @@ impl WriteTx {
 
     /// Commits, then passes the transaction's claims to the engine.
     pub async fn commit(mut self) -> Result<(), PgError> {
+        let flushed = stored_bytes::flush(&self).await?;
         let claims = self.finish().await?;
+        if let Some(flushed) = flushed {
+            flushed.committed(&self.database);
+        }
         let age = self.database.time.local().since(self.began);
         let left_due = claims.take_over(age);
         if left_due {

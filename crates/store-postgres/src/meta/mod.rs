@@ -30,6 +30,12 @@ impl Meta for PostgresStore {
         }
     }
 
+    fn limit_stored_bytes(&self, max: u64) {
+        if self.database.stored.max.set(max).is_err() {
+            tracing::error!("the budget of workspaces is already set: the second one is ignored");
+        }
+    }
+
     async fn check(&self) -> Result<(), StoreError> {
         self.write(effect!(|tx| check_writable(tx))).await?;
         if self.database.time.is_off() { Err(unavailable(CLOCK_IS_OFF)) } else { Ok(()) }

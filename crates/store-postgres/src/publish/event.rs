@@ -20,6 +20,7 @@ use postrider_domain::tenant::Tenant;
 use postrider_domain::time::Timestamp;
 use postrider_store::column::{mode_code, mode_from_code};
 use postrider_store::publish::delivery::{NewDelivery, receipt_of};
+use postrider_store::stored_bytes::{CountedPart, bytes_of};
 use postrider_store::{AcceptError, Written};
 
 use super::matching::{self, Subscribers};
@@ -28,6 +29,7 @@ use crate::machinery::column::{coded, get, key, number, unexpected};
 use crate::machinery::fault::PgError;
 use crate::machinery::transaction::WriteTx;
 use crate::queue::enqueue;
+use crate::stored_bytes::{self, Change};
 
 /// One request to accept events.
 pub struct AcceptRequest {
@@ -216,6 +218,10 @@ impl AcceptGroup {
         if count > limits::DELIVERIES_PER_REQUEST {
             return Ok(Err(AcceptError::TooManyDeliveries { count, max: limits::DELIVERIES_PER_REQUEST }));
         }
+        let new = events.iter().zip(&found).filter(|(_, found)| found.is_none()).map(|(event, _)| event);
+        if let Some(max) = self.exceeded_budget(tx, new).await? {
+            return Ok(Err(AcceptError::WorkspaceFull { max }));
+        }
         let mut matches = matches.into_iter();
         let mut receipts = Vec::with_capacity(events.len());
         for (event, found) in events.iter().zip(found) {
@@ -235,6 +241,22 @@ impl AcceptGroup {
             }
         }
         Ok(Ok(receipts))
+    }
+
+    /// The budget of the events' workspace, if it has no room for them. The events of a request are of one workspace.
+    async fn exceeded_budget<'e>(
+        &self,
+        tx: &WriteTx,
+        events: impl Iterator<Item = &'e NewEvent> + Clone + Send,
+    ) -> Result<Option<u64>, PgError> {
+        if tx.database.stored.max.get().is_none() {
+            return Ok(None);
+        }
+        let Some(workspace) = events.clone().next().map(|event| event.tenant.workspace) else { return Ok(None) };
+        let new: usize = events.map(|event| event.envelope.len()).sum();
+        let of_group = self.events.iter().filter(|(event, _)| event.tenant.workspace == workspace);
+        let earlier: usize = of_group.map(|(event, _)| event.envelope.len()).sum();
+        stored_bytes::exceeded_budget(tx, workspace, earlier + new).await
     }
 
     fn published_before(&self, event: &NewEvent) -> Option<&Published> {
@@ -263,6 +285,12 @@ impl AcceptGroup {
         let (written, keyed, bounds) =
             join3(insert_events(tx, &events), insert_publish_keys(tx, &events), enqueue::bounds(tx, &deliveries)).await;
         written.and(keyed)?;
+        let added = events.iter().map(|(event, _)| Change {
+            workspace: event.tenant.workspace,
+            key: event.id.key(),
+            bytes: bytes_of(event.envelope.len()),
+        });
+        stored_bytes::count(tx, CountedPart::Events, added).await?;
         if !recorded.is_empty() {
             let recorded: Vec<_> = recorded.iter().map(|(request, answer)| (request, answer.clone())).collect();
             idempotency::record_many(tx, &recorded).await?;

@@ -20,6 +20,7 @@ use crate::machinery::transaction::WriteTx;
 use crate::queue::lane::LaneBounds;
 use crate::queue::{enqueue, order};
 use crate::registry::endpoint;
+use crate::stored_bytes;
 
 /// Queues the event of a delivery for the same endpoint again.
 pub async fn retry(
@@ -32,6 +33,9 @@ pub async fn retry(
         return Ok(Err(RequeueError::NotFound));
     }
     let Some(original) = find_original(tx, tenant, id.key()).await? else { return Ok(Err(RequeueError::NotFound)) };
+    if let Some(max) = stored_bytes::exceeded_budget(tx, tenant.workspace, 0).await? {
+        return Ok(Err(RequeueError::WorkspaceFull { max }));
+    }
     let queued = queue(tx, &Requeue::retry(tenant, &original)).await?;
     if let Ok(delivery) = &queued {
         let queued = changes::delivery_retried(delivery);
@@ -69,6 +73,9 @@ pub async fn accept_test(
     let Some(endpoint) = endpoint::find(tx, new.tenant, endpoint_id).await? else {
         return Ok(Err(RequeueError::NotFound));
     };
+    if let Some(max) = stored_bytes::exceeded_budget(tx, new.tenant.workspace, new.envelope.len()).await? {
+        return Ok(Err(RequeueError::WorkspaceFull { max }));
+    }
     event::insert_for_one(tx, new).await?;
     let sent = changes::endpoint_tested(&new.event_type);
     audit::append(tx, new.tenant.workspace, author, AuditAction::EndpointTested, endpoint_id, &sent).await?;

@@ -14,6 +14,7 @@ use postrider_domain::id::RowKey;
 use postrider_domain::time::Timestamp;
 use postrider_store::queue::Consequence;
 use postrider_store::queue::lane::lane_of;
+use postrider_store::stored_bytes::CountedPart;
 use postrider_store::{AfterAttempt, LaneKind, OutcomeRecord, Recorded};
 
 use super::lane::lower_one;
@@ -25,6 +26,7 @@ use crate::machinery::fault::PgError;
 use crate::machinery::transaction::WriteTx;
 use crate::publish::matching;
 use crate::registry::endpoint;
+use crate::stored_bytes::{self, Change};
 
 /// Writes attempts and what follows from them, each only if its claim still holds.
 pub async fn record(tx: &mut WriteTx, outcomes: &[OutcomeRecord]) -> Result<Vec<Recorded>, PgError> {
@@ -120,14 +122,22 @@ async fn finish_many(tx: &WriteTx, outcomes: &[&OutcomeRecord]) -> Result<HashSe
         )
         .await?;
     let ended = rows.iter().map(|row| key(row, "key")).collect::<Result<HashSet<_>, _>>()?;
-    let attempts: Vec<(RowKey, Attempt)> = outcomes
-        .iter()
-        .map(|outcome| (outcome.delivery_id.key(), &outcome.attempt))
-        .filter(|(key, _)| ended.contains(key))
-        .map(|(key, attempt)| (key, attempt.clone()))
-        .collect();
-    attempt::insert(tx, &attempts).await?;
+    let recorded: Vec<&OutcomeRecord> =
+        outcomes.iter().copied().filter(|outcome| ended.contains(&outcome.delivery_id.key())).collect();
+    let attempts: Vec<(RowKey, Attempt)> =
+        recorded.iter().map(|outcome| (outcome.delivery_id.key(), outcome.attempt.clone())).collect();
+    let bytes = attempt::insert(tx, &attempts).await?;
+    count_attempts(tx, &recorded, bytes).await?;
     Ok(ended)
+}
+
+async fn count_attempts(tx: &WriteTx, outcomes: &[&OutcomeRecord], bytes: Vec<i64>) -> Result<(), PgError> {
+    let change = |(outcome, bytes): (&&OutcomeRecord, i64)| Change {
+        workspace: outcome.endpoint.workspace_key,
+        key: outcome.delivery_id.key(),
+        bytes,
+    };
+    stored_bytes::count(tx, CountedPart::Attempts, outcomes.iter().zip(bytes).map(change)).await
 }
 
 async fn record_one(tx: &mut WriteTx, outcome: &OutcomeRecord) -> Result<Recorded, PgError> {
@@ -142,7 +152,8 @@ async fn record_one(tx: &mut WriteTx, outcome: &OutcomeRecord) -> Result<Recorde
     if recorded == Recorded::ClaimLost {
         return Ok(recorded);
     }
-    attempt::insert(tx, &[(outcome.delivery_id.key(), attempt)]).await?;
+    let bytes = attempt::insert(tx, &[(outcome.delivery_id.key(), attempt)]).await?;
+    count_attempts(tx, &[outcome], bytes).await?;
     for consequence in outcome.consequences() {
         apply(tx, outcome, consequence).await?;
     }

@@ -11,7 +11,7 @@ use crate::PostgresStore;
 use crate::log::audit;
 use crate::machinery::transaction::effect;
 use crate::queue::unsent;
-use crate::{idempotency, replay, secrets};
+use crate::{idempotency, replay, secrets, stored_bytes};
 
 pub mod ended;
 mod retention;
@@ -44,6 +44,14 @@ impl Upkeep for PostgresStore {
 
     async fn erase_unused_secrets(&self, limit: usize) -> Result<usize, StoreError> {
         self.write(effect!(|tx| secrets::erase_unused(tx, limit))).await
+    }
+
+    async fn count_stored_bytes(&self, limit: usize) -> Result<bool, StoreError> {
+        self.write(effect!(|tx| stored_bytes::count_step(tx, limit))).await
+    }
+
+    async fn remove_empty_counters(&self, age: Duration, limit: usize) -> Result<usize, StoreError> {
+        self.write(effect!(|tx| stored_bytes::remove_empty(tx, RowKey::first_at(tx.now.minus(age)), limit))).await
     }
 
     async fn advance_replays(&self) -> Result<Option<usize>, StoreError> {

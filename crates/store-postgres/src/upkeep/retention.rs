@@ -19,6 +19,7 @@ use tokio_postgres::Row;
 use postrider_domain::delivery::DeliveryStatus;
 use postrider_domain::id::RowKey;
 use postrider_domain::time::Day;
+use postrider_store::stored_bytes::{ATTEMPT_BYTES, CountedPart};
 use postrider_store::{AgedStep, LogPart, StoreError};
 
 use crate::machinery::column::{get, int};
@@ -26,6 +27,7 @@ use crate::machinery::fault::{PgError, store_error};
 use crate::machinery::partition::{SHORT_LOCK_TIMEOUT, days_of, is_lock_conflict, key_of, keys_of, name_of};
 use crate::machinery::session::Session;
 use crate::machinery::transaction::{Database, WriteTx};
+use crate::stored_bytes::{self, removed};
 
 /// Rows of a day moved at most. The log is locked meanwhile, for some seconds.
 const MOVED_MAX: usize = 100_000;
@@ -148,10 +150,23 @@ async fn remove_deliveries(tx: &WriteTx, before: RowKey, after: RowKey, limit: i
         }
     }
     if !gone.is_empty() {
+        count_removed_attempts(tx, &gone).await?;
         tx.execute("DELETE FROM attempts WHERE delivery_key = ANY ($1)", &[&gone]).await?;
         tx.execute("DELETE FROM deliveries WHERE key = ANY ($1)", &[&gone]).await?;
     }
     Ok(looked_at)
+}
+
+async fn count_removed_attempts(tx: &WriteTx, deliveries: &Vec<i64>) -> Result<(), PgError> {
+    if tx.database.stored.max.get().is_none() {
+        return Ok(());
+    }
+    let sql = format!(
+        "SELECT key, workspace_key, SUM({ATTEMPT_BYTES})::bigint AS bytes
+         FROM deliveries JOIN attempts ON delivery_key = key WHERE key = ANY ($1) GROUP BY key, workspace_key"
+    );
+    let rows = tx.query(&sql, &[deliveries]).await?;
+    stored_bytes::count(tx, CountedPart::Attempts, removed(&rows)?.into_iter()).await
 }
 
 /// Removes events that no delivery refers to, with their `externalId`s, which may then be published again. Returns the
@@ -173,7 +188,10 @@ async fn remove_events(tx: &WriteTx, before: RowKey, after: RowKey, limit: i64) 
         tx.query("SELECT key FROM events WHERE key = ANY ($1) ORDER BY key FOR UPDATE", &[&unreferred]).await?;
     let gone = without_referred(tx, keys_from(&locked)?).await?;
     tx.execute("DELETE FROM publish_keys WHERE event_key = ANY ($1)", &[&gone]).await?;
-    tx.execute("DELETE FROM events WHERE key = ANY ($1)", &[&gone]).await?;
+    let sql = "DELETE FROM events WHERE key = ANY ($1)
+               RETURNING key, workspace_key, octet_length(envelope)::bigint AS bytes";
+    let rows = tx.query(sql, &[&gone]).await?;
+    stored_bytes::count(tx, CountedPart::Events, removed(&rows)?.into_iter()).await?;
     Ok(looked_at)
 }
 
@@ -243,6 +261,10 @@ async fn drop_day_in(tx: &mut WriteTx, part: LogPart, old: &OldDay) -> Result<Da
     let Some(kept) = kept_of(tx, part, old).await? else { return Ok(DayDrop::Kept) };
     for table in &old.tables {
         replace(tx, table, old.day, &kept).await?;
+    }
+    if old.is_whole {
+        let counted = if part == LogPart::Events { CountedPart::Events } else { CountedPart::Attempts };
+        stored_bytes::count_kept(tx, counted, keys_of(old.day).0, &kept).await?;
     }
     tracing::info!(day = %old.day, ?part, rows_kept = kept.len(), "dropped an old day of the log");
     Ok(DayDrop::Dropped)

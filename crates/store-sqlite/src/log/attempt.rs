@@ -9,6 +9,7 @@ use postrider_domain::attempt::{Attempt, AttemptOutcome, AttemptPhases};
 use postrider_domain::id::{DeliveryId, RowKey};
 use postrider_domain::time::Timestamp;
 use postrider_store::column::{headers_from_text, headers_to_text};
+use postrider_store::stored_bytes::bytes_of;
 
 use crate::machinery::column::{coded, unexpected};
 use crate::machinery::reader::ReadTx;
@@ -20,7 +21,12 @@ pub const INSERT_ATTEMPT: &str =
                            dns_ms, connect_ms, tls_ms, first_byte_ms, connection_reused)
      VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)";
 
-pub fn insert(tx: &WriteTx<'_>, delivery_key: RowKey, attempt: &Attempt) -> Result<(), rusqlite::Error> {
+/// Returns the bytes of its content, as they are counted.
+pub fn insert(tx: &WriteTx<'_>, delivery_key: RowKey, attempt: &Attempt) -> Result<i64, rusqlite::Error> {
+    let request_headers = headers_to_text(&attempt.request_headers);
+    let response_headers = headers_to_text(&attempt.response_headers);
+    let texts = [&request_headers, &response_headers].into_iter().flatten().map(String::len);
+    let bytes = texts.sum::<usize>() + attempt.response_body.as_ref().map_or(0, Bytes::len);
     let phases = attempt.phases.unwrap_or_default();
     tx.connection.prepare_cached(INSERT_ATTEMPT)?.execute(params![
         delivery_key.as_i64(),
@@ -28,9 +34,9 @@ pub fn insert(tx: &WriteTx<'_>, delivery_key: RowKey, attempt: &Attempt) -> Resu
         attempt.started_at.millis(),
         attempt.duration_ms,
         attempt.outcome.code(),
-        headers_to_text(&attempt.request_headers),
+        request_headers,
         attempt.response_status,
-        headers_to_text(&attempt.response_headers),
+        response_headers,
         attempt.response_body.as_deref(),
         attempt.error,
         attempt.next_attempt_at.map(Timestamp::millis),
@@ -40,7 +46,7 @@ pub fn insert(tx: &WriteTx<'_>, delivery_key: RowKey, attempt: &Attempt) -> Resu
         phases.first_byte_ms,
         attempt.phases.map(|phases| phases.connection_reused),
     ])?;
-    Ok(())
+    Ok(bytes_of(bytes))
 }
 
 /// All attempts of a delivery, the first one first.

@@ -34,6 +34,7 @@ use super::sync::{Committed, Syncer};
 use crate::publish::matching::MatchingCache;
 use crate::queue::endpoint_health::HealthCache;
 use crate::queue::lane::LaneCache;
+use crate::stored_bytes::{self, StoredBytesBook};
 use crate::{broken, unavailable};
 
 /// What a job works with: the connection inside its transaction, and the caches beside the database.
@@ -43,6 +44,7 @@ pub struct WriteTx<'w> {
     pub lanes: &'w mut LaneCache,
     pub health: &'w mut HealthCache,
     pub claims: &'w mut ClaimLedger,
+    pub stored: &'w mut StoredBytesBook,
     pub tag: StoreTag,
     pub now: Timestamp,
     pub keys: &'w SharedKeySequence,
@@ -141,6 +143,7 @@ pub struct Writer {
     refuse_publishes: Arc<AtomicBool>,
     sink: Arc<OnceLock<Weak<dyn ClaimSink>>>,
     operations: Arc<OnceLock<RowKey>>,
+    stored_bytes_max: Arc<OnceLock<u64>>,
 }
 
 /// What the writer thread needs.
@@ -163,11 +166,13 @@ impl Writer {
         let refuse_publishes = Arc::new(AtomicBool::new(false));
         let sink = Arc::new(OnceLock::new());
         let operations = Arc::new(OnceLock::new());
+        let stored_bytes_max = Arc::new(OnceLock::new());
         let writer = Self {
             inbox: Arc::clone(&inbox),
             refuse_publishes: Arc::clone(&refuse_publishes),
             sink: Arc::clone(&sink),
             operations: Arc::clone(&operations),
+            stored_bytes_max: Arc::clone(&stored_bytes_max),
         };
         let thread = std::thread::Builder::new().name("store-writer".to_owned()).spawn(move || {
             WriterThread {
@@ -181,8 +186,10 @@ impl Writer {
                 lanes: LaneCache::default(),
                 health: HealthCache::default(),
                 claims: ClaimLedger::default(),
+                stored: StoredBytesBook::default(),
                 sink,
                 operations,
+                stored_bytes_max,
                 inbox,
                 syncer,
             }
@@ -200,6 +207,12 @@ impl Writer {
     pub fn enable_operational_events(&self, workspace_key: RowKey) {
         if self.operations.set(workspace_key).is_err() {
             tracing::error!("operational events are already enabled: the second workspace is ignored");
+        }
+    }
+
+    pub fn limit_stored_bytes(&self, max: u64) {
+        if self.stored_bytes_max.set(max).is_err() {
+            tracing::error!("the budget of workspaces is already set: the second one is ignored");
         }
     }
 
@@ -239,8 +252,10 @@ struct WriterThread {
     lanes: LaneCache,
     health: HealthCache,
     claims: ClaimLedger,
+    stored: StoredBytesBook,
     sink: Arc<OnceLock<Weak<dyn ClaimSink>>>,
     operations: Arc<OnceLock<RowKey>>,
+    stored_bytes_max: Arc<OnceLock<u64>>,
     inbox: Arc<Inbox>,
     syncer: Syncer,
 }
@@ -311,6 +326,7 @@ impl WriterThread {
         self.matching.clear();
         self.lanes.clear();
         self.health.clear();
+        self.stored.clear();
         self.claims.rolled_back();
         self.claims.set_sink(None);
         // SQLite rolls back automatically after some failures.
@@ -329,12 +345,14 @@ impl WriterThread {
         now: Timestamp,
     ) -> Result<(), rusqlite::Error> {
         self.connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
+        self.stored.max = self.stored_bytes_max.get().copied();
         let mut tx = WriteTx {
             connection: &self.connection,
             matching: &mut self.matching,
             lanes: &mut self.lanes,
             health: &mut self.health,
             claims: &mut self.claims,
+            stored: &mut self.stored,
             tag: self.tag,
             now,
             keys: &self.keys,
@@ -360,6 +378,7 @@ impl WriterThread {
                 None => break,
             }
         }
+        stored_bytes::flush(&mut tx)?;
         self.connection.prepare_cached("COMMIT")?.execute([])?;
         Ok(())
     }

@@ -30,6 +30,12 @@ impl Meta for SqliteStore {
         }
     }
 
+    fn limit_stored_bytes(&self, max: u64) {
+        if let Some(writer) = &self.writer {
+            writer.limit_stored_bytes(max);
+        }
+    }
+
     async fn check(&self) -> Result<(), StoreError> {
         self.read(|tx| tx.connection.query_row("SELECT 1", [], |_row| Ok(()))).await?;
         self.write(JobSize::ONE_ROW, |_tx| Ok(())).await

@@ -18,9 +18,11 @@ use postrider_store::AcceptError;
 use postrider_store::column::mode_code;
 use postrider_store::publish::delivery::{NewDelivery, receipt_of};
 use postrider_store::publish::matching::Subscriber;
+use postrider_store::stored_bytes::{CountedPart, bytes_of};
 
 use crate::log::delivery;
 use crate::machinery::writer::{WriteResult, WriteTx};
+use crate::stored_bytes;
 
 pub const INSERT_EVENT: &str =
     "INSERT INTO events (key, workspace_key, mode, type, project_id, external_id, occurred_at, deliveries, envelope)
@@ -56,6 +58,9 @@ pub fn accept(tx: &mut WriteTx<'_>, events: &[NewEvent]) -> WriteResult<Vec<Even
     if count > limits::DELIVERIES_PER_REQUEST {
         return Ok(Err(AcceptError::TooManyDeliveries { count, max: limits::DELIVERIES_PER_REQUEST }));
     }
+    if let Some(max) = exceeded_budget(tx, matched.iter().map(|matched| matched.event))? {
+        return Ok(Err(AcceptError::WorkspaceFull { max }));
+    }
     let mut matched = matched.into_iter();
     let mut receipts = Vec::with_capacity(events.len());
     for index in 0..events.len() {
@@ -68,8 +73,18 @@ pub fn accept(tx: &mut WriteTx<'_>, events: &[NewEvent]) -> WriteResult<Vec<Even
     Ok(Ok(receipts))
 }
 
+/// The budget of the events' workspace, if it has no room for them. The events of a request are of one workspace.
+fn exceeded_budget<'e>(
+    tx: &mut WriteTx<'_>,
+    events: impl Iterator<Item = &'e NewEvent> + Clone,
+) -> Result<Option<u64>, rusqlite::Error> {
+    let Some(first) = events.clone().next() else { return Ok(None) };
+    let bytes = events.map(|event| event.envelope.len()).sum();
+    stored_bytes::exceeded_budget(tx, first.tenant.workspace, bytes)
+}
+
 /// Writes an event for one endpoint. The caller writes its delivery.
-pub fn insert_for_one(tx: &WriteTx<'_>, event: &NewEvent) -> Result<(), rusqlite::Error> {
+pub fn insert_for_one(tx: &mut WriteTx<'_>, event: &NewEvent) -> Result<(), rusqlite::Error> {
     insert_event(tx, event, &receipt_of(event, 1))
 }
 
@@ -132,7 +147,7 @@ fn insert(tx: &mut WriteTx<'_>, matched: &Matched<'_>) -> Result<EventReceipt, r
 }
 
 /// Writes the event itself, and its `externalId`.
-fn insert_event(tx: &WriteTx<'_>, event: &NewEvent, receipt: &EventReceipt) -> Result<(), rusqlite::Error> {
+fn insert_event(tx: &mut WriteTx<'_>, event: &NewEvent, receipt: &EventReceipt) -> Result<(), rusqlite::Error> {
     tx.connection.prepare_cached(INSERT_EVENT)?.execute(params![
         event.id.key().as_i64(),
         event.tenant.workspace.as_i64(),
@@ -144,6 +159,8 @@ fn insert_event(tx: &WriteTx<'_>, event: &NewEvent, receipt: &EventReceipt) -> R
         receipt.deliveries,
         event.envelope.as_ref(),
     ])?;
+    let (workspace, bytes) = (event.tenant.workspace, bytes_of(event.envelope.len()));
+    stored_bytes::count(tx, workspace, CountedPart::Events, event.id.key(), bytes)?;
     if let Some(external_id) = &event.external_id {
         tx.connection.prepare_cached(INSERT_PUBLISH_KEY)?.execute(params![
             event.tenant.workspace.as_i64(),

@@ -20,6 +20,7 @@ use crate::machinery::column::{coded, unexpected};
 use crate::machinery::writer::{WriteResult, WriteTx};
 use crate::queue::order;
 use crate::registry::endpoint;
+use crate::stored_bytes;
 
 /// Queues the event of a delivery for the same endpoint again.
 pub fn retry(
@@ -29,6 +30,9 @@ pub fn retry(
     id: DeliveryId,
 ) -> WriteResult<Delivery, RequeueError> {
     let Some(original) = find_original(tx, tenant, id)? else { return Ok(Err(RequeueError::NotFound)) };
+    if let Some(max) = stored_bytes::exceeded_budget(tx, tenant.workspace, 0)? {
+        return Ok(Err(RequeueError::WorkspaceFull { max }));
+    }
     let queued = queue(tx, &Requeue::retry(tenant, &original))?;
     if let Ok(delivery) = &queued {
         let queued = changes::delivery_retried(delivery);
@@ -47,6 +51,9 @@ pub fn accept_test(
     let Some(endpoint) = endpoint::find(tx.connection, new.tenant, endpoint_id)? else {
         return Ok(Err(RequeueError::NotFound));
     };
+    if let Some(max) = stored_bytes::exceeded_budget(tx, new.tenant.workspace, new.envelope.len())? {
+        return Ok(Err(RequeueError::WorkspaceFull { max }));
+    }
     event::insert_for_one(tx, new)?;
     let sent = changes::endpoint_tested(&new.event_type);
     audit::append(tx, new.tenant.workspace, author, AuditAction::EndpointTested, endpoint_id, &sent)?;

@@ -10,6 +10,7 @@ use rusqlite::{OptionalExtension, params};
 use postrider_domain::delivery::{DeliveryStatus, EndReason};
 use postrider_domain::time::Timestamp;
 use postrider_store::queue::Consequence;
+use postrider_store::stored_bytes::CountedPart;
 use postrider_store::{AfterAttempt, LaneKind, OutcomeRecord, Recorded};
 
 use super::unsent::{Unsent, end_unsent};
@@ -17,6 +18,7 @@ use super::{endpoint_health, lane, operational_event, order};
 use crate::log::{attempt, delivery};
 use crate::machinery::writer::WriteTx;
 use crate::registry::endpoint;
+use crate::stored_bytes;
 
 /// This many outcomes are worth a commit of their own.
 const WORTH_A_COMMIT: usize = 16;
@@ -47,7 +49,9 @@ pub fn record(tx: &mut WriteTx<'_>, outcome: &OutcomeRecord) -> Result<Recorded,
         QueueRow::DueAgain(at) => attempt.next_attempt_at = Some(at),
         QueueRow::Removed => {}
     }
-    attempt::insert(tx, outcome.delivery_id.key(), &attempt)?;
+    let bytes = attempt::insert(tx, outcome.delivery_id.key(), &attempt)?;
+    let workspace = outcome.endpoint.workspace_key;
+    stored_bytes::count(tx, workspace, CountedPart::Attempts, outcome.delivery_id.key(), bytes)?;
     for consequence in outcome.consequences() {
         apply(tx, outcome, consequence)?;
     }

@@ -21,6 +21,7 @@ use super::unsent::expire_waiting;
 use crate::machinery::schema;
 use crate::machinery::writer::{SharedKeySequence, WriteTx};
 use crate::publish::matching::MatchingCache;
+use crate::stored_bytes::StoredBytesBook;
 
 const START: Timestamp = Timestamp::from_millis(1_000_000_000_000);
 
@@ -101,6 +102,7 @@ impl TestQueue {
             lanes: &mut self.lanes,
             health: &mut self.health,
             claims: &mut self.claims,
+            stored: &mut StoredBytesBook::default(),
             tag: StoreTag::from_u32(1),
             now: self.now,
             keys: &self.keys,

@@ -11,7 +11,7 @@ use postrider_store::{AgedStep, EndedCursor, EndedStep, StoreError, Upkeep};
 use crate::log::audit;
 use crate::machinery::writer::{JobSize, WriteTx};
 use crate::queue::unsent;
-use crate::{SqliteStore, idempotency, replay, secrets};
+use crate::{SqliteStore, idempotency, replay, secrets, stored_bytes};
 
 pub mod ended;
 mod retention;
@@ -61,6 +61,16 @@ impl Upkeep for SqliteStore {
             return Ok(0);
         }
         self.write(JobSize::ONE_ROW, move |tx| secrets::erase(tx, &unused)).await
+    }
+
+    async fn count_stored_bytes(&self, limit: usize) -> Result<bool, StoreError> {
+        self.write(JobSize { rows: limit, bytes: 0 }, move |tx| stored_bytes::count_step(tx, limit)).await
+    }
+
+    async fn remove_empty_counters(&self, age: Duration, limit: usize) -> Result<usize, StoreError> {
+        let remove =
+            move |tx: &mut WriteTx<'_>| stored_bytes::remove_empty(tx, RowKey::first_at(tx.now.minus(age)), limit);
+        self.write(JobSize { rows: limit, bytes: 0 }, remove).await
     }
 
     async fn advance_replays(&self) -> Result<Option<usize>, StoreError> {

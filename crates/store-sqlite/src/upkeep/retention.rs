@@ -9,12 +9,14 @@ use rusqlite::params;
 
 use postrider_domain::delivery::DeliveryStatus;
 use postrider_domain::id::RowKey;
+use postrider_store::stored_bytes::{ATTEMPT_BYTES, CountedPart};
 use postrider_store::{AgedStep, LogPart};
 
 use crate::machinery::writer::WriteTx;
+use crate::stored_bytes;
 
 /// Looks at the next rows and removes those that may go. Returns where the next step begins, `None` at the end.
-pub fn remove(tx: &WriteTx<'_>, step: AgedStep) -> Result<Option<RowKey>, rusqlite::Error> {
+pub fn remove(tx: &mut WriteTx<'_>, step: AgedStep) -> Result<Option<RowKey>, rusqlite::Error> {
     let before = RowKey::first_at(tx.now.minus(step.age));
     let (table, may_go) = match step.part {
         // A delivery at which an order has stopped stays until somebody skips or retries it.
@@ -45,20 +47,31 @@ pub fn remove(tx: &WriteTx<'_>, step: AgedStep) -> Result<Option<RowKey>, rusqli
     Ok(rows.last().filter(|_| rows.len() == step.limit).map(|(key, _)| RowKey::from_i64(*key)))
 }
 
-fn remove_delivery(tx: &WriteTx<'_>, key: i64) -> Result<(), rusqlite::Error> {
-    tx.connection.prepare_cached("DELETE FROM attempts WHERE delivery_key = ?1")?.execute([key])?;
-    tx.connection.prepare_cached("DELETE FROM deliveries WHERE key = ?1")?.execute([key])?;
-    Ok(())
+fn remove_delivery(tx: &mut WriteTx<'_>, key: i64) -> Result<(), rusqlite::Error> {
+    let bytes: i64 = tx
+        .connection
+        .prepare_cached(&format!("DELETE FROM attempts WHERE delivery_key = ?1 RETURNING {ATTEMPT_BYTES}"))?
+        .query_map([key], |row| row.get::<_, i64>(0))?
+        .sum::<Result<_, _>>()?;
+    let workspace = tx
+        .connection
+        .prepare_cached("DELETE FROM deliveries WHERE key = ?1 RETURNING workspace_key")?
+        .query_row([key], |row| row.get(0))
+        .map(RowKey::from_i64)?;
+    stored_bytes::count(tx, workspace, CountedPart::Attempts, RowKey::from_i64(key), -bytes)
 }
 
 /// Removes the event and its `externalId`, which may be published again from now on.
-fn remove_event(tx: &WriteTx<'_>, key: i64) -> Result<(), rusqlite::Error> {
+fn remove_event(tx: &mut WriteTx<'_>, key: i64) -> Result<(), rusqlite::Error> {
     tx.connection
         .prepare_cached(
             "DELETE FROM publish_keys WHERE event_key = ?1 AND (workspace_key, mode, external_id) =
                  (SELECT workspace_key, mode, external_id FROM events WHERE key = ?1)",
         )?
         .execute([key])?;
-    tx.connection.prepare_cached("DELETE FROM events WHERE key = ?1")?.execute([key])?;
-    Ok(())
+    let (workspace, bytes) = tx
+        .connection
+        .prepare_cached("DELETE FROM events WHERE key = ?1 RETURNING workspace_key, octet_length(envelope)")?
+        .query_row([key], |row| Ok((RowKey::from_i64(row.get(0)?), row.get::<_, i64>(1)?)))?;
+    stored_bytes::count(tx, workspace, CountedPart::Events, RowKey::from_i64(key), -bytes)
 }
