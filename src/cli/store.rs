@@ -11,7 +11,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use crate::clock::SystemClock;
 use postrider_domain::database_url::DatabaseUrl;
 use postrider_domain::time::Clock as _;
-use postrider_store::copy::{self, Counted, Side, Tables, Watch};
+use postrider_store::copy::{self, Counted, NulText, Side, Tables, Watch};
 use postrider_store_postgres::PostgresSettings;
 use postrider_store_postgres::copy::PostgresTables;
 use postrider_store_sqlite::copy::SqliteTables;
@@ -40,6 +40,9 @@ pub struct CopyOptions {
     /// PEM file of certificate authorities to trust for the database in addition to the public ones.
     #[arg(long, env = "POSTRIDER_DATABASE_CA_FILE", value_name = "FILE")]
     database_ca_file: Option<PathBuf>,
+    /// Replace U+0000 in texts by U+FFFD where the target cannot hold it, as PostgreSQL cannot. Each one is named.
+    #[arg(long)]
+    replace_nul: bool,
 }
 
 /// Prints no fields, because the URLs may contain a password.
@@ -87,9 +90,11 @@ impl StoreLocation {
 async fn copy(options: CopyOptions) -> anyhow::Result<()> {
     let from = StoreLocation::parse(&options.from).context("--from")?;
     let to = StoreLocation::parse(&options.to).context("--to")?;
+    let nul = if options.replace_nul { NulText::Replace } else { NulText::Refuse };
     let source = from.open(Side::Source, &options).await?;
     let target = to.open(Side::Target, &options).await?;
-    let counted = copy::copy(source.as_ref(), target.as_ref(), SystemClock.now(), &mut CopyProgress::new()).await?;
+    let counted =
+        copy::copy(source.as_ref(), target.as_ref(), SystemClock.now(), nul, &mut CopyProgress::new()).await?;
     print_rows(&["table", "source", "target", "verdict"], counted.iter().map(row))?;
     if counted.iter().any(|counted| counted.source != counted.target) {
         bail!(
@@ -140,6 +145,10 @@ impl Watch for CopyProgress {
     fn rows_written(&mut self, rows: u64) {
         self.written += rows;
         self.bar.inc(rows);
+    }
+
+    fn text_replaced(&mut self, key: &str, column: &str) {
+        output::note(format_args!("{}: U+0000 was replaced in the column {column} of the row {key}", self.table));
     }
 
     fn table_ends(&mut self) {

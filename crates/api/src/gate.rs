@@ -16,12 +16,14 @@ use postrider_domain::caller::CallerAddress;
 use postrider_domain::event::API_VERSION;
 use postrider_domain::id::RequestId;
 use postrider_domain::rate_limit::{Rate, RateBucket};
+use postrider_domain::visible::is_unprintable;
 use postrider_http::Refusal;
 use postrider_service::{Origin, ServiceError};
 
 use super::access::Access;
 use super::app::App;
 use super::error::{self, Failure};
+use super::query::UNPRINTABLE;
 use super::rate_limit::CountedRate;
 
 /// What [`admit`] enforces for one route.
@@ -65,6 +67,7 @@ pub async fn admit(State(gate): State<RouteGate>, mut request: Request, next: Ne
         app.service.note_scope_missing(&principal, &route);
         return Err(missing.into());
     }
+    check_path(request.uri().path())?;
     request.extensions_mut().insert(principal.clone());
     let response = next.run(request).await;
     // The handler refuses a key that would grant a scope that it lacks.
@@ -124,6 +127,14 @@ fn complete(app: &App, headers: &mut HeaderMap) {
 fn bearer(headers: &HeaderMap) -> Option<&str> {
     let (scheme, token) = headers.get(AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then_some(token.trim())
+}
+
+/// An id has none of these characters, so the path names nothing; it is refused as a filter with them is.
+fn check_path(path: &str) -> Result<(), ServiceError> {
+    // Decodes percent signs; the characters `&`, `=` and `+`, which it treats as in a form, are printable anyway.
+    let mut texts = url::form_urlencoded::parse(path.as_bytes()).flat_map(|(name, value)| [name, value]);
+    let is_refused = texts.any(|text| text.chars().any(is_unprintable));
+    if is_refused { Err(ServiceError::invalid("path", UNPRINTABLE)) } else { Ok(()) }
 }
 
 fn check_version(app: &App, headers: &HeaderMap) -> Result<(), ServiceError> {

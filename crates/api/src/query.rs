@@ -6,6 +6,7 @@ use http::Uri;
 
 use postrider_domain::limits;
 use postrider_domain::page::PageRequest;
+use postrider_domain::visible::is_unprintable;
 use postrider_service::ServiceError;
 use postrider_service::fields::{UNKNOWN, cut};
 
@@ -15,13 +16,22 @@ pub struct Query {
     faults: Vec<(String, String)>,
 }
 
+pub const UNPRINTABLE: &str = "must not contain control characters, line separators or bidirectional overrides";
+
 impl Query {
     pub fn parse(uri: &Uri) -> Self {
         let mut query = Self { parameters: BTreeMap::new(), faults: Vec::new() };
         for (name, value) in url::form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes()) {
-            let is_repeated = query.parameters.insert(name.to_string(), value.into_owned()).is_some();
-            if is_repeated && query.faults.len() < limits::UNKNOWN_FIELDS_SHOWN {
-                query.faults.push((cut(&name), "is given twice in the query".to_owned()));
+            let fault = if value.chars().any(is_unprintable) {
+                // The value goes no further: one store could hold it, another could not.
+                UNPRINTABLE
+            } else if query.parameters.insert(name.to_string(), value.into_owned()).is_some() {
+                "is given twice in the query"
+            } else {
+                continue;
+            };
+            if query.faults.len() < limits::UNKNOWN_FIELDS_SHOWN {
+                query.faults.push((cut(&name), fault.to_owned()));
             }
         }
         query

@@ -6,8 +6,10 @@ use std::str::FromStr;
 use super::audit::{Actor, Author};
 use super::caller::CallerAddress;
 use super::id::{ApiKeyId, RequestId, RowKey, WorkspaceId};
+use super::invalid_field::InvalidField;
 use super::limits;
 pub use super::mode::Mode;
+use super::name;
 use super::tenant::Tenant;
 use super::time::Timestamp;
 
@@ -212,20 +214,15 @@ pub enum GrantRefusal {
     Operator,
 }
 
-/// A note about the purpose of a key: 1 to 128 characters without control characters.
+/// A note about the purpose of a key: 1 to 128 characters of a [`name`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ApiKeyName(String);
 
-#[derive(Debug, thiserror::Error)]
-#[error("must be 1 to {} characters without control characters", limits::API_KEY_NAME_CHARS)]
-pub struct InvalidApiKeyName;
-
 impl ApiKeyName {
     /// # Errors
-    /// When the text is empty, too long, or contains a control character.
-    pub fn parse(text: &str) -> Result<Self, InvalidApiKeyName> {
-        let fits = (1..=limits::API_KEY_NAME_CHARS).contains(&text.chars().count());
-        if fits && !text.chars().any(char::is_control) { Ok(Self(text.to_owned())) } else { Err(InvalidApiKeyName) }
+    /// As [`name::check`].
+    pub fn parse(text: &str) -> Result<Self, InvalidField> {
+        name::check(text, limits::API_KEY_NAME_CHARS).map(|()| Self(text.to_owned()))
     }
 
     pub fn as_str(&self) -> &str {

@@ -12,21 +12,18 @@ use super::id::{EndpointId, RowKey};
 use super::invalid_field::InvalidField;
 use super::limits;
 use super::mode::Mode;
+use super::name;
 use super::time::Timestamp;
 
-/// 1 to 128 characters.
+/// 1 to 128 characters of a [`name`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EndpointName(String);
 
 impl EndpointName {
     /// # Errors
-    /// When the text is empty or longer than 128 characters.
+    /// As [`name::check`].
     pub fn parse(text: &str) -> Result<Self, InvalidField> {
-        if (1..=limits::ENDPOINT_NAME_CHARS).contains(&text.chars().count()) {
-            Ok(Self(text.to_owned()))
-        } else {
-            Err(InvalidField("must be 1 to 128 characters"))
-        }
+        name::check(text, limits::ENDPOINT_NAME_CHARS).map(|()| Self(text.to_owned()))
     }
 
     pub fn as_str(&self) -> &str {

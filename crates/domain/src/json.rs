@@ -3,8 +3,12 @@
 //! The canonical form serves to compare bodies. Object keys are sorted by UTF-16 unit, insignificant white space is
 //! removed, number and string tokens are kept verbatim. So `9007199254740993` and `9007199254740992` stay different,
 //! and so do `1.0` and `1`. A general library would round numbers and keep the last of two equal keys.
+//!
+//! A string may hold any `\u` escape, unpaired surrogates included: RFC 8259 allows them, and published `data` goes out
+//! as the bytes that came in. A field that becomes text of ours refuses them, because no Unicode text has them.
 
 use std::borrow::Cow;
+use std::cmp::Ordering;
 use std::fmt;
 use std::ops::Range;
 
@@ -29,8 +33,6 @@ pub enum JsonFaultKind {
     /// The objects that are open at this place have too many members.
     TooManyMembers,
     DuplicateKey(String),
-    /// A `\u` escape that is half of a surrogate pair. Receivers interpret it differently.
-    LoneSurrogate,
 }
 
 impl fmt::Display for JsonFaultKind {
@@ -41,7 +43,6 @@ impl fmt::Display for JsonFaultKind {
             Self::TooDeep { limit } => write!(f, "JSON nests deeper than {limit} levels"),
             Self::TooManyMembers => write!(f, "JSON objects have more than {} members", limits::JSON_OPEN_MEMBERS),
             Self::DuplicateKey(key) => write!(f, "the key {key:?} stands twice in one object"),
-            Self::LoneSurrogate => f.write_str("a string holds half of a surrogate pair"),
         }
     }
 }
@@ -67,6 +68,67 @@ pub fn canonicalise(bytes: &[u8], depth_limit: usize) -> Result<Vec<u8>, JsonFau
     if reader.position == reader.text.len() { Ok(reader.canonical) } else { Err(reader.expected("the end")) }
 }
 
+/// Replaces each escape of an unpaired surrogate by `\ufffd`, in JSON that was checked before. For readers that need
+/// Unicode text.
+pub fn without_lone_surrogates(json: &str) -> Cow<'_, str> {
+    let mut whole = String::new();
+    let mut copied = 0;
+    let mut at = 0;
+    while let Some(found) = json[at..].find('\\') {
+        at += found;
+        let unit = unit_at(json, at);
+        let is_pair =
+            || matches!(unit, Some(0xd800..=0xdbff)) && matches!(unit_at(json, at + 6), Some(0xdc00..=0xdfff));
+        match unit {
+            None => at += 2,
+            Some(_) if is_pair() => at += 12,
+            Some(0xd800..=0xdfff) => {
+                whole.push_str(&json[copied..at]);
+                whole.push_str("\\ufffd");
+                at += 6;
+                copied = at;
+            }
+            Some(_) => at += 6,
+        }
+    }
+    if copied == 0 {
+        return Cow::Borrowed(json);
+    }
+    whole.push_str(&json[copied..]);
+    Cow::Owned(whole)
+}
+
+/// The unit of the `\uXXXX` at `position`, if there is one.
+fn unit_at(text: &str, position: usize) -> Option<u16> {
+    let digits = text.get(position..position + 6)?.strip_prefix("\\u")?;
+    u16::from_str_radix(digits, 16).ok()
+}
+
+/// The UTF-16 units of the inside of a string token that was checked before.
+fn units_of(token: &str) -> Vec<u16> {
+    let mut units = Vec::with_capacity(token.len());
+    let mut rest = token;
+    while let Some(first) = rest.chars().next() {
+        let length = match (first, unit_at(rest, 0)) {
+            ('\\', Some(unit)) => {
+                units.push(unit);
+                6
+            }
+            ('\\', None) => {
+                let escaped: Option<String> = serde_json::from_str(&format!("\"{}\"", &rest[..2])).ok();
+                units.extend(escaped.unwrap_or_default().encode_utf16());
+                2
+            }
+            _ => {
+                units.extend(first.encode_utf16(&mut [0; 2]).iter());
+                first.len_utf8()
+            }
+        };
+        rest = &rest[length..];
+    }
+    units
+}
+
 struct Reader<'t> {
     text: &'t [u8],
     position: usize,
@@ -78,8 +140,33 @@ struct Reader<'t> {
 
 /// A decoded key, and the position of its `"key":value` in the canonical bytes.
 struct Member<'t> {
-    key: Cow<'t, str>,
+    key: Key<'t>,
     position: Range<usize>,
+}
+
+#[derive(Debug)]
+enum Key<'t> {
+    Text(Cow<'t, str>),
+    /// UTF-16 units with an unpaired surrogate.
+    Units(Vec<u16>),
+}
+
+impl Key<'_> {
+    fn compare(&self, other: &Self) -> Ordering {
+        match (self, other) {
+            (Self::Text(a), Self::Text(b)) => a.encode_utf16().cmp(b.encode_utf16()),
+            (Self::Units(a), Self::Units(b)) => a.cmp(b),
+            (Self::Text(a), Self::Units(b)) => a.encode_utf16().cmp(b.iter().copied()),
+            (Self::Units(a), Self::Text(b)) => a.iter().copied().cmp(b.encode_utf16()),
+        }
+    }
+
+    fn shown(&self) -> String {
+        match self {
+            Self::Text(text) => text.chars().take(limits::DUPLICATE_KEY_CHARS).collect(),
+            Self::Units(units) => String::from_utf16_lossy(units).chars().take(limits::DUPLICATE_KEY_CHARS).collect(),
+        }
+    }
 }
 
 impl<'t> Reader<'t> {
@@ -144,9 +231,9 @@ impl<'t> Reader<'t> {
 
     /// Writes the members in the order of their keys, with braces and commas.
     fn close_object(&mut self, start: usize, mut members: Vec<Member<'t>>) -> Result<(), JsonFault> {
-        members.sort_by(|a, b| a.key.encode_utf16().cmp(b.key.encode_utf16()));
-        if let Some(pair) = members.windows(2).find(|pair| pair[0].key == pair[1].key) {
-            let key = pair[0].key.chars().take(limits::DUPLICATE_KEY_CHARS).collect();
+        members.sort_by(|a, b| a.key.compare(&b.key));
+        if let Some(pair) = members.windows(2).find(|pair| pair[0].key.compare(&pair[1].key).is_eq()) {
+            let key = pair[0].key.shown();
             return Err(JsonFault { kind: JsonFaultKind::DuplicateKey(key), offset: self.position });
         }
         let unsorted = self.canonical.split_off(start);
@@ -217,15 +304,8 @@ impl<'t> Reader<'t> {
                 Ok(())
             }
             Some(b'u') => {
-                let unit = self.hex_unit(self.position)?;
-                match unit {
-                    0xd800..=0xdbff => match self.hex_unit(self.position + 6) {
-                        Ok(0xdc00..=0xdfff) => self.position += 12,
-                        _ => return Err(self.fault(JsonFaultKind::LoneSurrogate)),
-                    },
-                    0xdc00..=0xdfff => return Err(self.fault(JsonFaultKind::LoneSurrogate)),
-                    _ => self.position += 6,
-                }
+                self.hex_unit(self.position)?;
+                self.position += 6;
                 Ok(())
             }
             _ => Err(self.expected("an escape that JSON knows")),
@@ -243,14 +323,16 @@ impl<'t> Reader<'t> {
     }
 
     /// Decodes a key token that was checked before.
-    fn unescape(&self, token: &Range<usize>) -> Cow<'t, str> {
+    fn unescape(&self, token: &Range<usize>) -> Key<'t> {
         let inner = &self.text[token.start + 1..token.end - 1];
         let verbatim = std::str::from_utf8(inner).unwrap_or_default();
-        if inner.contains(&b'\\') {
-            let quoted = &self.text[token.clone()];
-            Cow::Owned(serde_json::from_slice(quoted).unwrap_or_else(|_| verbatim.to_owned()))
-        } else {
-            Cow::Borrowed(verbatim)
+        if !inner.contains(&b'\\') {
+            return Key::Text(Cow::Borrowed(verbatim));
+        }
+        match serde_json::from_slice(&self.text[token.clone()]) {
+            Ok(text) => Key::Text(Cow::Owned(text)),
+            // The grammar was checked, so only an unpaired surrogate is left.
+            Err(_) => Key::Units(units_of(verbatim)),
         }
     }
 
@@ -386,10 +468,35 @@ mod tests {
             assert!(matches!(canonical(text), Err(JsonFaultKind::Syntax(_))), "{text:?}");
         }
         assert_eq!(canonicalise(b"\"\xff\"", 64).unwrap_err().kind, JsonFaultKind::NotUtf8);
-        for text in [r#""\ud800""#, r#""\udc00""#, r#""\ud800\u0041""#] {
-            assert_eq!(canonical(text), Err(JsonFaultKind::LoneSurrogate), "{text}");
+    }
+
+    #[test]
+    fn a_string_may_hold_any_escape_and_stays_verbatim() {
+        for text in [r#""\ud800""#, r#""\udc00""#, r#""\ud800\u0041""#, r#""\ud83d\ude00""#, r#""\u0000""#] {
+            assert_eq!(canonical(text).as_deref(), Ok(text));
         }
-        assert!(canonical(r#""\ud83d\ude00""#).is_ok());
+        for text in [r#""\ud80""#, r#""\ud800\u00""#] {
+            assert!(matches!(canonical(text), Err(JsonFaultKind::Syntax(_))), "{text}");
+        }
+    }
+
+    #[test]
+    fn keys_with_unpaired_surrogates_are_sorted_and_compared_by_unit() {
+        let text = r#"{"\udc00":1,"\ud800\n":2,"\uD800":3,"z":4}"#;
+        assert_eq!(canonical(text).unwrap(), r#"{"z":4,"\uD800":3,"\ud800\n":2,"\udc00":1}"#);
+        assert_eq!(canonical(r#"{"é\ud800":1,"é\uD800":2}"#), Err(JsonFaultKind::DuplicateKey("é\u{fffd}".into())));
+        assert!(canonical(r#"{"\ud800":1,"\ud801":2,"\ufffd":3}"#).is_ok());
+    }
+
+    #[test]
+    fn unpaired_surrogates_are_replaced_and_nothing_else() {
+        for (json, replaced) in [
+            (r#""\ud800""#, r#""\ufffd""#),
+            (r#"["a\udc00b","\uD800\uD800\udc00"]"#, r#"["a\ufffdb","\ufffd\uD800\udc00"]"#),
+            (r#""\ud83d\ude00 \\ud800 \" \u0000 é""#, r#""\ud83d\ude00 \\ud800 \" \u0000 é""#),
+        ] {
+            assert_eq!(without_lone_surrogates(json), replaced);
+        }
     }
 
     #[test]

@@ -22,6 +22,7 @@ pub mod invalid_field;
 pub mod json;
 pub mod limits;
 pub mod mode;
+pub mod name;
 pub mod operational_event;
 pub mod page;
 pub mod private_options;

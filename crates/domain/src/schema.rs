@@ -12,6 +12,7 @@ use jsonschema::{Draft, PatternOptions, Validator};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
+use super::json::without_lone_surrogates;
 use super::limits;
 
 /// A compiled schema.
@@ -51,13 +52,13 @@ impl DataSchema {
 
     /// Whether `data` satisfies the schema.
     pub fn fits(&self, data: &RawValue) -> bool {
-        serde_json::from_str::<Value>(data.get()).is_ok_and(|value| self.0.is_valid(&value))
+        value_of(data).is_some_and(|value| self.0.is_valid(&value))
     }
 
     /// The violations of `data`, at most [`limits::VIOLATIONS_SHOWN`].
     pub fn violations(&self, data: &RawValue) -> Vec<SchemaViolation> {
         // The parsed value serves the check only. The bytes themselves are stored and sent.
-        let Ok(value) = serde_json::from_str::<Value>(data.get()) else {
+        let Some(value) = value_of(data) else {
             let text = "holds a number that is out of range".to_owned();
             return vec![SchemaViolation { path: ROOT.to_owned(), text, rule: "number".to_owned() }];
         };
@@ -79,6 +80,11 @@ impl fmt::Debug for DataSchema {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("DataSchema")
     }
+}
+
+/// The value to check. A schema sees U+FFFD for an unpaired surrogate, which a text of Rust cannot hold.
+fn value_of(data: &RawValue) -> Option<Value> {
+    serde_json::from_str(&without_lone_surrogates(data.get())).ok()
 }
 
 const ROOT: &str = "data";
@@ -161,6 +167,15 @@ mod tests {
     #[test]
     fn a_number_out_of_range_is_a_violation_not_a_panic() {
         assert_eq!(violations("{}", r#"{"n":1e999}"#).len(), 1);
+    }
+
+    #[test]
+    fn any_text_that_json_can_write_is_checked_as_text() {
+        let schema = r#"{"properties":{"a":{"type":"string","maxLength":1}}}"#;
+        for data in [r#"{"a":"\ud800"}"#, r#"{"a":"\u0000"}"#, r#"{"\udc00":"\udc00\ud800"}"#] {
+            assert_eq!(violations(schema, data), [], "{data}");
+        }
+        assert_eq!(violations(schema, r#"{"a":"\ud800\ud800"}"#)[0].0, "data.a");
     }
 
     #[test]

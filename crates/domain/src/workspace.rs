@@ -1,7 +1,9 @@
 //! A workspace: it isolates the endpoints, events and keys of one product from those of another.
 
 use super::id::{RowKey, WorkspaceId};
+use super::invalid_field::InvalidField;
 use super::limits;
+use super::name;
 use super::operational_event::OPERATIONS_WORKSPACE;
 use super::time::Timestamp;
 
@@ -15,15 +17,15 @@ pub struct Workspace {
     pub created_at: Timestamp,
 }
 
-/// 1 to 128 characters without control characters. A new name is not `operations`, which is the server's own
+/// 1 to 128 characters of a [`name`]. A new name is not `operations`, which is the server's own
 /// workspace, and not of the form of an id, so that a name never stands for another workspace's id.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WorkspaceName(String);
 
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidWorkspaceName {
-    #[error("must be 1 to {} characters without control characters", limits::WORKSPACE_NAME_CHARS)]
-    Text,
+    #[error(transparent)]
+    Text(InvalidField),
     #[error("must not have the form of an id")]
     Id,
     #[error("must not be \"{OPERATIONS_WORKSPACE}\", which belongs to the server")]
@@ -32,12 +34,10 @@ pub enum InvalidWorkspaceName {
 
 impl WorkspaceName {
     /// # Errors
-    /// When the text is empty, too long, contains a control character, has the form of an id, or is the server's own.
+    /// As [`name::check`], or when the text has the form of an id, or is the server's own.
     pub fn parse(text: &str) -> Result<Self, InvalidWorkspaceName> {
-        let fits = (1..=limits::WORKSPACE_NAME_CHARS).contains(&text.chars().count());
-        if !fits || text.chars().any(char::is_control) {
-            Err(InvalidWorkspaceName::Text)
-        } else if text.parse::<WorkspaceId>().is_ok() {
+        name::check(text, limits::WORKSPACE_NAME_CHARS).map_err(InvalidWorkspaceName::Text)?;
+        if text.parse::<WorkspaceId>().is_ok() {
             Err(InvalidWorkspaceName::Id)
         } else if text == OPERATIONS_WORKSPACE {
             Err(InvalidWorkspaceName::Operations)
@@ -72,7 +72,7 @@ mod tests {
         }
         assert_eq!(WorkspaceName::parse("org_0000000000000000"), Err(InvalidWorkspaceName::Id));
         assert_eq!(WorkspaceName::parse("operations"), Err(InvalidWorkspaceName::Operations));
-        assert_eq!(WorkspaceName::parse(""), Err(InvalidWorkspaceName::Text));
+        assert!(matches!(WorkspaceName::parse(""), Err(InvalidWorkspaceName::Text(_))));
         assert_eq!(WorkspaceName::operations().as_str(), "operations");
     }
 }

@@ -71,7 +71,9 @@ impl<'b> Fields<'b> {
     pub fn of_body(bytes: &'b [u8]) -> Result<Self, ServiceError> {
         match serde_json::from_slice(bytes) {
             Ok(members) => Ok(Self::new(members, String::new())),
-            Err(_) => Err(ServiceError::invalid("body", "must be a JSON object")),
+            Err(_) => {
+                Err(ServiceError::invalid("body", not_an_object(bytes.trim_ascii_start(), "must be a JSON object")))
+            }
         }
     }
 
@@ -82,7 +84,7 @@ impl<'b> Fields<'b> {
     pub fn inside(raw: &'b RawValue, prefix: String) -> Result<Self, ServiceError> {
         match serde_json::from_str(raw.get()) {
             Ok(members) => Ok(Self::new(members, prefix + ".")),
-            Err(_) => Err(ServiceError::invalid(prefix, "must be an object")),
+            Err(_) => Err(ServiceError::invalid(prefix, not_an_object(raw.get().as_bytes(), "must be an object"))),
         }
     }
 
@@ -154,12 +156,22 @@ impl<'b> Fields<'b> {
     }
 }
 
+/// Why a checked JSON value does not read as an object of text keys.
+fn not_an_object(json: &[u8], otherwise: &'static str) -> &'static str {
+    if json.starts_with(b"{") { "has a member whose name contains half of a surrogate pair" } else { otherwise }
+}
+
+/// Why a checked JSON value does not read as a text.
+fn not_a_string(raw: &RawValue) -> &'static str {
+    if raw.get().starts_with('"') { "must not contain half of a surrogate pair" } else { "must be a string" }
+}
+
 /// Reads a string and parses it.
 pub fn string<T, E: std::fmt::Display>(
     parse: impl FnOnce(&str) -> Result<T, E>,
 ) -> impl FnOnce(&RawValue) -> Result<T, String> {
     move |raw| {
-        let text: String = serde_json::from_str(raw.get()).map_err(|_| "must be a string".to_owned())?;
+        let text: String = serde_json::from_str(raw.get()).map_err(|_| not_a_string(raw).to_owned())?;
         parse(&text).map_err(|error| error.to_string())
     }
 }

@@ -132,6 +132,10 @@ async fn try_lock(session: &Session) -> Result<bool, PgError> {
 
 #[async_trait]
 impl Tables for PostgresTables {
+    fn holds_nul(&self) -> bool {
+        false
+    }
+
     async fn is_in_use(&self) -> Result<bool, Fault> {
         Ok(node::is_any_active(&self.session).await?)
     }

@@ -61,6 +61,10 @@ impl SqliteTables {
 
 #[async_trait]
 impl Tables for SqliteTables {
+    fn holds_nul(&self) -> bool {
+        true
+    }
+
     async fn is_in_use(&self) -> Result<bool, Fault> {
         // The directory lock rules that out.
         Ok(false)

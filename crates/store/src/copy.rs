@@ -101,6 +101,9 @@ pub struct Mark {
 /// A store as bare tables. No other process uses it.
 #[async_trait]
 pub trait Tables: Send + Sync {
+    /// Whether a text of this store may contain U+0000.
+    fn holds_nul(&self) -> bool;
+
     /// Whether a server has used the store within the last seconds.
     async fn is_in_use(&self) -> Result<bool, Fault>;
 
@@ -131,6 +134,14 @@ pub trait Tables: Send + Sync {
     /// Leaves the store as if its last server had just ended: open claims are due, since nobody holds them. Removes the
     /// marks.
     async fn finish(&self, now: Timestamp) -> Result<(), Fault>;
+}
+
+/// What happens to a text with U+0000 that the target cannot hold. Names may not contain it, but older stores have some.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NulText {
+    Refuse,
+    /// U+FFFD takes the place of each U+0000.
+    Replace,
 }
 
 /// One of the two stores.
@@ -177,6 +188,11 @@ pub enum CopyError {
     Columns { table: &'static str, source_columns: String, target_columns: String },
     #[error("the mark of the table {0} in the unfinished copy cannot be read: empty the target and start again")]
     Cursor(&'static str),
+    #[error(
+        "the store to copy to cannot hold the column {column} of the row {key} in the table {table}: its text contains \
+        U+0000; change it, or replace each with U+FFFD (--replace-nul)"
+    )]
+    Nul { table: &'static str, key: String, column: String },
     #[error("{side} failed{what}")]
     Store {
         side: Side,
@@ -192,6 +208,8 @@ pub trait Watch: Send {
     /// `done` of `rows` are in the target already.
     fn table_begins(&mut self, table: &'static str, rows: u64, done: u64);
     fn rows_written(&mut self, rows: u64);
+    /// U+0000 was replaced in a column of the row with this primary key.
+    fn text_replaced(&mut self, key: &str, column: &str);
     fn table_ends(&mut self);
 }
 
@@ -207,11 +225,13 @@ pub struct Counted {
 /// rows as in the source.
 ///
 /// # Errors
-/// When either store is in use, the target holds other data, or a store fails. Rows copied so far stay.
+/// When either store is in use, the target holds other data or cannot hold a text, or a store fails. Rows copied so far
+/// stay.
 pub async fn copy(
     source: &dyn Tables,
     target: &dyn Tables,
     now: Timestamp,
+    nul: NulText,
     watch: &mut dyn Watch,
 ) -> Result<Vec<Counted>, CopyError> {
     refuse_in_use(source, Side::Source).await?;
@@ -228,7 +248,7 @@ pub async fn copy(
         target.make_ready(oldest, now).await.map_err(failed(Side::Target))?;
     }
     for (table, count) in TABLES.iter().zip(&counts) {
-        copy_table(source, target, *table, *count, watch).await?;
+        copy_table(source, target, (*table, *count), nul, watch).await?;
     }
     refuse_in_use(source, Side::Source).await?;
     let counts_after = self::counts(source, Side::Source).await?;
@@ -276,8 +296,8 @@ async fn take_target(target: &dyn Tables, state: &str) -> Result<(), CopyError> 
 async fn copy_table(
     source: &dyn Tables,
     target: &dyn Tables,
-    table: Table,
-    count: u64,
+    (table, count): (Table, u64),
+    nul: NulText,
     watch: &mut dyn Watch,
 ) -> Result<(), CopyError> {
     let failed = |side| move |fault| CopyError::Store { side, what: format!(" at the table {}", table.name), fault };
@@ -294,6 +314,9 @@ async fn copy_table(
         let key = last[..selection.key_columns].to_vec();
         let mark = Mark { name: mark.clone(), value: encode(&key) };
         let written = u64::try_from(rows.len()).unwrap_or(u64::MAX);
+        if !target.holds_nul() {
+            replace_nul(&selection, &mut rows, nul, watch)?;
+        }
         // The next batch is read while this one is written.
         let next = source.read(&selection, Some(&key));
         let (next, outcome) = join(next, target.write(&selection, rows, mark)).await;
@@ -303,6 +326,38 @@ async fn copy_table(
     }
     watch.table_ends();
     Ok(())
+}
+
+/// Replaces U+0000 in texts, or refuses the first one.
+fn replace_nul(selection: &Selection, rows: &mut [Row], nul: NulText, watch: &mut dyn Watch) -> Result<(), CopyError> {
+    for row in rows {
+        let has_nul = |value: &Value| matches!(value, Value::Text(text) if text.contains('\0'));
+        let Some(first) = row.iter().position(has_nul) else { continue };
+        let key = shown_key(&selection.columns[..selection.key_columns], row);
+        if nul == NulText::Refuse {
+            let column = selection.columns[first].clone();
+            return Err(CopyError::Nul { table: selection.table, key, column });
+        }
+        for (value, column) in row.iter_mut().zip(&selection.columns).skip(first) {
+            if has_nul(value)
+                && let Value::Text(text) = value
+            {
+                *text = text.replace('\0', "\u{fffd}");
+                watch.text_replaced(&key, column);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// `key = 5`, `delivery_key = 5, number = 1`.
+fn shown_key(columns: &[String], row: &[Value]) -> String {
+    let shown = columns.iter().zip(row).map(|(column, value)| match value {
+        Value::Integer(number) => format!("{column} = {number}"),
+        Value::Text(text) => format!("{column} = {text:?}"),
+        Value::Null | Value::Bytes(_) => format!("{column} = ?"),
+    });
+    shown.collect::<Vec<_>>().join(", ")
 }
 
 /// The columns of the target, which must be those of the source.

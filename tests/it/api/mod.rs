@@ -12,6 +12,7 @@ mod event;
 mod event_batch;
 mod event_list;
 mod event_type;
+mod foreign_text;
 mod health;
 mod idempotency;
 mod isolation;

@@ -110,3 +110,29 @@ async fn a_failed_copy_is_reported_without_the_password() {
         assert!(!ended.stderr.contains("hunter2") && !ended.stdout.contains("hunter2"), "{}", ended.stderr);
     }
 }
+
+#[tokio::test]
+async fn a_text_that_the_target_cannot_hold_is_named_or_replaced() {
+    let Some(database) = TestDatabase::new().await else { return };
+    let (_parent, data_dir) = new_data_dir();
+    create_key(&data_dir, &["--workspace", "Acme", "--name", "Key"]).await;
+    let source = Connection::open(data_dir.join("postrider.db")).unwrap();
+    // As an older version accepted it.
+    source.execute("UPDATE api_keys SET name = 'a' || char(0) || 'b'", []).unwrap();
+    let key: i64 = source.query_row("SELECT key FROM api_keys", [], |row| row.get(0)).unwrap();
+    drop(source);
+    let (from, url) = (path_text(&data_dir), database.url());
+    let refused = copy(from, &url).await;
+    let named = format!("cannot hold the column name of the row key = {key} in the table api_keys");
+    assert!(refused.failure().1.contains(&named) && refused.stderr.contains("--replace-nul"), "{}", refused.stderr);
+    let run = || async {
+        let ended = postrider(&["store", "copy", "--replace-nul", "--from", from, "--to", &url]).await;
+        (!ended.stderr.contains("is running")).then_some(ended)
+    };
+    let ended = eventually("the end of the refused copy", run).await;
+    assert!(ended.status.success(), "{}", ended.stderr);
+    let noted = format!("api_keys: U+0000 was replaced in the column name of the row key = {key}");
+    assert!(ended.stderr.contains(&noted), "{}", ended.stderr);
+    let row = database.client().await.query_one("SELECT name FROM api_keys", &[]).await.unwrap();
+    assert_eq!(row.get::<_, &str>(0), "a\u{fffd}b");
+}

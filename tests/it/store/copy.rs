@@ -9,7 +9,7 @@ use postrider::clock::SystemClock;
 use postrider_domain::attempt::AttemptOutcome;
 use postrider_domain::delivery::DeliveryStatus;
 use postrider_domain::time::Clock;
-use postrider_store::copy::{self, CopyError, Row, Selection, Side, TABLES, Tables, Value, Watch};
+use postrider_store::copy::{self, CopyError, NulText, Row, Selection, Side, TABLES, Tables, Value, Watch};
 use postrider_store::{Claim, Meta, OpenError, Store, StoreSeed};
 use postrider_store_postgres::copy::PostgresTables;
 use postrider_store_postgres::{PostgresSettings, PostgresStore, TimeSource};
@@ -61,6 +61,7 @@ struct NoProgress;
 impl Watch for NoProgress {
     fn table_begins(&mut self, _table: &'static str, _rows: u64, _done: u64) {}
     fn rows_written(&mut self, _rows: u64) {}
+    fn text_replaced(&mut self, _key: &str, _column: &str) {}
     fn table_ends(&mut self) {}
 }
 
@@ -146,7 +147,7 @@ async fn full() -> Full {
 }
 
 async fn copy_all(source: &dyn Tables, target: &dyn Tables, clock: &ManualClock) -> Result<(), CopyError> {
-    for counted in copy::copy(source, target, clock.now(), &mut NoProgress).await? {
+    for counted in copy::copy(source, target, clock.now(), NulText::Refuse, &mut NoProgress).await? {
         assert_eq!(counted.source, counted.target, "{}", counted.table);
     }
     Ok(())

@@ -73,7 +73,7 @@ pub fn name(chars_max: usize) -> Value {
         "type": "string",
         "minLength": 1,
         "maxLength": chars_max,
-        "pattern": r"^[^\u0000-\u001f\u007f-\u009f]+$",
+        "pattern": r"^[^\u0000-\u001f\u007f-\u009f\u2028-\u202e\u2066-\u2069]+$",
     })
 }
 
