@@ -6,7 +6,12 @@
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+
+use jiff::SignedDuration;
+use jiff::civil::DateTime;
+use jiff::fmt::temporal::DateTimeParser;
 
 /// Milliseconds since the Unix epoch.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -24,10 +29,19 @@ pub trait Clock: Send + Sync + 'static {
     fn sleep_until(&self, at: Timestamp) -> Sleep<'_>;
 }
 
-/// The text is not an ISO 8601 instant with an offset.
-#[derive(Debug, thiserror::Error)]
-#[error("must be an ISO 8601 date and time with an offset, like 2026-05-15T08:21:00.000Z")]
-pub struct InvalidTimestamp;
+const EPOCH: DateTime = DateTime::constant(1970, 1, 1, 0, 0, 0, 0);
+
+/// Why a text is not an instant that the service supports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidTimestamp {
+    #[error("must be an ISO 8601 date and time with an offset, like 2026-05-15T08:21:00.000Z")]
+    Form,
+    #[error("must be from 1970-01-01T00:00:00.000Z to 9999-12-31T23:59:59.999Z")]
+    Range,
+}
+
+/// 9999-12-31T23:59:59.999Z, the last instant with a year of four digits.
+const LAST_MILLIS: i64 = 253_402_300_799_999;
 
 impl Timestamp {
     pub const fn from_millis(millis: i64) -> Self {
@@ -61,12 +75,65 @@ impl Timestamp {
     /// Reads an ISO 8601 instant with an offset. Digits below a millisecond are dropped.
     ///
     /// # Errors
-    /// When the text is not such an instant, or is outside the years 1970 to 9999.
+    /// When the text is not such an instant, or is outside the years 1970 to 9999 in UTC.
     pub fn parse(text: &str) -> Result<Self, InvalidTimestamp> {
-        const LAST: i64 = 253_402_300_799_999; // 9999-12-31T23:59:59.999Z
-        let instant: jiff::Timestamp = text.parse().map_err(|_| InvalidTimestamp)?;
-        let millis = instant.as_millisecond();
-        if (0..=LAST).contains(&millis) { Ok(Self(millis)) } else { Err(InvalidTimestamp) }
+        // `jiff::Timestamp` ends 26 hours before the year 9999 does, so the civil time and the offset are read apart.
+        let pieces = DateTimeParser::new().parse_pieces(text).map_err(|_| InvalidTimestamp::Form)?;
+        let (Some(time), Some(offset)) = (pieces.time(), pieces.to_numeric_offset()) else {
+            return Err(InvalidTimestamp::Form);
+        };
+        let since_epoch = pieces.date().to_datetime(time).duration_since(EPOCH);
+        let utc = since_epoch - SignedDuration::from_secs(i64::from(offset.seconds()));
+        let is_before = utc.is_negative();
+        let millis = i64::try_from(utc.as_millis()).map_err(|_| InvalidTimestamp::Range)?;
+        if is_before || millis > LAST_MILLIS { Err(InvalidTimestamp::Range) } else { Ok(Self(millis)) }
+    }
+}
+
+/// A clock that never goes back, made of one that can be set. After the other was set back, this one goes on from where
+/// it was, and is ahead until the other has caught up. So a wait that began before lasts what was left of it.
+pub struct SteadyClock {
+    clock: Arc<dyn Clock>,
+    state: Mutex<SteadyState>,
+}
+
+#[derive(Clone, Copy)]
+struct SteadyState {
+    /// What the other clock showed last.
+    seen: Timestamp,
+    /// What this clock showed last.
+    shown: Timestamp,
+    /// How far this clock is ahead of the other, in milliseconds.
+    ahead: i64,
+}
+
+impl SteadyClock {
+    /// Goes on from `last`, the last instant of an earlier run, if the clock is behind it now.
+    pub fn after(last: Timestamp, clock: Arc<dyn Clock>) -> Self {
+        let seen = clock.now();
+        let shown = seen.max(last);
+        Self { clock, state: Mutex::new(SteadyState { seen, shown, ahead: shown.0 - seen.0 }) }
+    }
+}
+
+impl Clock for SteadyClock {
+    fn now(&self) -> Timestamp {
+        // No holder of the lock panics while it changes the state.
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let seen = self.clock.now();
+        if seen >= state.shown {
+            state.ahead = 0;
+        } else if seen < state.seen {
+            state.ahead = state.shown.0 - seen.0;
+        }
+        state.seen = seen;
+        state.shown = Timestamp(seen.0 + state.ahead).max(state.shown);
+        state.shown
+    }
+
+    fn sleep_until(&self, at: Timestamp) -> Sleep<'_> {
+        let left = at.since(self.now());
+        Box::pin(async move { self.clock.sleep_until(self.clock.now().plus(left)).await })
     }
 }
 
@@ -76,7 +143,7 @@ pub struct Day(Timestamp);
 
 /// The text is not a date.
 #[derive(Debug, thiserror::Error)]
-#[error("must be a date like 2026-05-15")]
+#[error("must be a date from 1970-01-01 to 9999-12-31, like 2026-05-15")]
 pub struct InvalidDay;
 
 impl Day {
@@ -116,8 +183,9 @@ impl serde::Serialize for Day {
 
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match jiff::Timestamp::from_millisecond(self.0) {
-            Ok(instant) => write!(f, "{instant:.3}"),
+        match EPOCH.checked_add(SignedDuration::from_millis(self.0)) {
+            Ok(civil) => write!(f, "{civil:.3}Z"),
+            // No instant that is read or stored; a sum may be.
             Err(_) => write!(f, "{}ms", self.0),
         }
     }
@@ -157,6 +225,69 @@ mod tests {
     fn an_instant_is_shown_in_utc_with_three_fractional_digits() {
         assert_eq!(Timestamp::from_millis(1_778_833_260_000).to_string(), "2026-05-15T08:21:00.000Z");
         assert_eq!(Timestamp::from_millis(1_699_335_116_007).to_string(), "2023-11-07T05:31:56.007Z");
+    }
+
+    #[test]
+    fn every_instant_of_the_supported_years_is_read_and_shown() {
+        for text in [
+            "1970-01-01T00:00:00.000Z",
+            "9999-12-30T22:00:00.000Z",
+            "9999-12-30T22:00:00.001Z",
+            "9999-12-31T23:59:59.999Z",
+            "2024-02-29T23:59:59.999Z",
+        ] {
+            assert_eq!(Timestamp::parse(text).unwrap().to_string(), text);
+        }
+        let last = Timestamp::parse("9999-12-31T20:59:59.9999-03:00").unwrap();
+        assert_eq!((last.millis(), last.to_string().as_str()), (LAST_MILLIS, "9999-12-31T23:59:59.999Z"));
+        assert_eq!(Timestamp::parse("1970-01-01T05:00:00+05:00").unwrap().millis(), 0);
+        for text in [
+            "1969-12-31T23:59:59.999Z",
+            "1969-12-31T23:59:59.9999Z",
+            "1970-01-01T00:00:00+00:01",
+            "9999-12-31T23:59:59.999-00:01",
+            "0001-01-01T00:00:00Z",
+        ] {
+            assert_eq!(Timestamp::parse(text), Err(InvalidTimestamp::Range), "{text}");
+        }
+        for text in ["10000-01-01T00:00:00Z", "2026-02-29T00:00:00Z", "2026-05-15T25:00:00Z"] {
+            assert_eq!(Timestamp::parse(text), Err(InvalidTimestamp::Form), "{text}");
+        }
+        assert_eq!(Day::parse("9999-12-31").unwrap().to_string(), "9999-12-31");
+    }
+
+    /// A clock that a test sets.
+    #[derive(Default)]
+    struct SetClock(Mutex<i64>);
+
+    impl Clock for SetClock {
+        fn now(&self) -> Timestamp {
+            Timestamp(*self.0.lock().unwrap())
+        }
+
+        fn sleep_until(&self, _at: Timestamp) -> Sleep<'_> {
+            Box::pin(std::future::pending())
+        }
+    }
+
+    #[test]
+    fn a_steady_clock_goes_on_when_the_other_is_set_back() {
+        const HOUR: i64 = 3_600_000;
+        let clock = Arc::new(SetClock(Mutex::new(10 * HOUR)));
+        let steady = SteadyClock::after(Timestamp(0), clock.clone());
+        let shows = |wall: i64| {
+            *clock.0.lock().unwrap() = wall;
+            steady.now().millis()
+        };
+        assert_eq!(shows(10 * HOUR + 5), 10 * HOUR + 5);
+        assert_eq!(shows(9 * HOUR), 10 * HOUR + 5, "it neither jumps nor goes back");
+        assert_eq!(shows(9 * HOUR + 7), 10 * HOUR + 12, "and goes on");
+        assert_eq!(shows(8 * HOUR), 10 * HOUR + 12, "also from a second time");
+        assert_eq!(shows(8 * HOUR + 1), 10 * HOUR + 13);
+        assert_eq!(shows(10 * HOUR + 13), 10 * HOUR + 13, "until the other has caught up");
+        assert_eq!(shows(10 * HOUR + 14), 10 * HOUR + 14);
+        let restarted = SteadyClock::after(Timestamp(10 * HOUR + 20), clock);
+        assert_eq!(restarted.now().millis(), 10 * HOUR + 20, "an earlier run is gone on from");
     }
 
     #[test]

@@ -65,6 +65,8 @@ impl Dispatcher {
     }
 
     async fn wait_until(&self, until: Timestamp) {
+        // The clock may have been set back since `until` was computed. No wait is longer than this.
+        let until = until.min(self.clock.now().plus(limits::POLL_INTERVAL));
         tokio::select! {
             () = self.clock.sleep_until(until) => {}
             () = self.waker.woken() => {}

@@ -102,6 +102,43 @@ async fn the_claims_of_a_dead_process_are_due_at_once() {
 }
 
 #[tokio::test]
+async fn a_clock_set_back_delays_no_retry_and_no_restart() {
+    const HOUR: Duration = Duration::from_secs(3600);
+    let mut at = Fixture::new(SqliteBackend::new()).await;
+    at.endpoint().await;
+    at.publish(1).await;
+    let failed = at.claim_one().await;
+    at.record(at.retry(&failed, Duration::from_secs(30))).await;
+    at.advance(Duration::from_secs(10));
+    assert!(at.claim(1).await.claims.is_empty());
+    at.clock.set(at.clock.now().minus(HOUR));
+    assert!(at.claim(1).await.claims.is_empty(), "20 s are left");
+    at.advance(Duration::from_secs(20));
+    let again = at.claim_one().await;
+    assert_eq!(again.attempt, 2);
+
+    at.record(at.retry(&again, Duration::from_secs(30))).await;
+    at.advance(Duration::from_secs(10));
+    at.store().check().await.unwrap(); // keeps the time, as upkeep does each minute
+    at.clock.set(at.clock.now().minus(HOUR));
+    at.reopen().await;
+    assert!(at.claim(1).await.claims.is_empty());
+    at.advance(Duration::from_secs(20));
+    assert_eq!(at.claim_one().await.attempt, 3);
+}
+
+#[tokio::test]
+async fn a_check_fails_when_nothing_can_be_written() {
+    let (at, database) = with_database().await;
+    at.store().check().await.unwrap();
+    let refuse = "CREATE TRIGGER refuse BEFORE INSERT ON meta BEGIN SELECT RAISE(ABORT, 'the disk is full'); END";
+    database.execute_batch(refuse).unwrap();
+    at.store().check().await.unwrap_err();
+    database.execute_batch("DROP TRIGGER refuse").unwrap();
+    at.store().check().await.unwrap();
+}
+
+#[tokio::test]
 async fn a_directory_in_use_is_refused() {
     let backend = SqliteBackend::new();
     let clock = Arc::new(ManualClock::new(super::fixture::START));

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use postrider_domain::id::KeySequence;
-use postrider_domain::time::Clock;
+use postrider_domain::time::{Clock, SteadyClock};
 use postrider_store::directory::DirectoryLock;
 use postrider_store::{OpenError, StoreSeed};
 
@@ -37,6 +37,9 @@ impl SqliteStore {
         }
         let tag = meta::store_tag(&connection, seed.tag).map_err(database_fault)?;
         let last_key = row_key::largest(&connection, clock.now()).map_err(database_fault)?;
+        let last = meta::last_time(&connection, clock.now()).map_err(database_fault)?.max(last_key.created_at());
+        // Due times and leases follow this clock, so a clock that is set back delays nothing.
+        let clock: Arc<dyn Clock> = Arc::new(SteadyClock::after(last, clock));
         let keys = Arc::new(SharedKeySequence::new(KeySequence::after(seed.node, last_key)));
         let (checkpointer, checkpoint_thread) =
             checkpoint::Checkpointer::start(&database, &mut connection).map_err(database_fault)?;

@@ -6,6 +6,8 @@ use async_trait::async_trait;
 use rusqlite::{Connection, OptionalExtension, params};
 
 use postrider_domain::id::{RowKey, StoreTag};
+use postrider_domain::limits;
+use postrider_domain::time::Timestamp;
 use postrider_store::{CatalogueAdoption, Meta, NewCatalogue, StoreError, copy};
 
 use crate::SqliteStore;
@@ -38,7 +40,8 @@ impl Meta for SqliteStore {
 
     async fn check(&self) -> Result<(), StoreError> {
         self.read(|tx| tx.connection.query_row("SELECT 1", [], |_row| Ok(()))).await?;
-        self.write(JobSize::ONE_ROW, |_tx| Ok(())).await
+        // A real write: an empty transaction succeeds on a full disk and in a read-only database.
+        self.write(JobSize::ONE_ROW, |tx| keep_time(tx.connection, tx.now)).await
     }
 
     async fn meta(&self, name: &'static str) -> Result<Option<Vec<u8>>, StoreError> {
@@ -66,6 +69,25 @@ pub fn store_tag(connection: &Connection, if_new: StoreTag) -> Result<StoreTag, 
     let stored = meta_or_insert(connection, "store_tag", &if_new.as_u32().to_be_bytes())?;
     let bytes: [u8; 4] = stored.try_into().map_err(|_| column::unexpected("meta.store_tag"))?;
     Ok(StoreTag::from_u32(u32::from_be_bytes(bytes)))
+}
+
+const LAST_TIME: &str = "last_time";
+
+/// The last kept instant of the store's clock. Zero if there is none, or if it is so far ahead that the clock was wrong.
+pub fn last_time(connection: &Connection, now: Timestamp) -> Result<Timestamp, rusqlite::Error> {
+    let find = "SELECT value FROM meta WHERE name = ?1";
+    let stored: Option<Vec<u8>> = connection.query_row(find, [LAST_TIME], |row| row.get(0)).optional()?;
+    let bytes: Option<[u8; 8]> =
+        stored.map(|bytes| bytes.try_into().map_err(|_| column::unexpected("meta.last_time"))).transpose()?;
+    let last = Timestamp::from_millis(bytes.map_or(0, i64::from_be_bytes));
+    Ok(if last > now.plus(limits::CLOCK_AHEAD_MAX) { Timestamp::default() } else { last })
+}
+
+/// Keeps the instant, so that the clock of the next run does not begin before it.
+pub fn keep_time(connection: &Connection, now: Timestamp) -> Result<(), rusqlite::Error> {
+    let sql = "INSERT INTO meta (name, value) VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET value = excluded.value";
+    connection.prepare_cached(sql)?.execute(params![LAST_TIME, now.millis().to_be_bytes()])?;
+    Ok(())
 }
 
 pub fn is_unfinished_copy(connection: &Connection) -> Result<bool, rusqlite::Error> {

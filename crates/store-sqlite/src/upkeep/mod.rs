@@ -11,7 +11,7 @@ use postrider_store::{AgedStep, EndedCursor, EndedStep, StoreError, Upkeep};
 use crate::log::audit;
 use crate::machinery::writer::{JobSize, WriteTx};
 use crate::queue::unsent;
-use crate::{SqliteStore, idempotency, replay, secrets, stored_bytes};
+use crate::{SqliteStore, idempotency, meta, replay, secrets, stored_bytes};
 
 pub mod ended;
 mod retention;
@@ -19,7 +19,11 @@ mod retention;
 #[async_trait]
 impl Upkeep for SqliteStore {
     async fn expire_waiting(&self, limit: usize) -> Result<usize, StoreError> {
-        self.write(JobSize { rows: limit, bytes: 0 }, move |tx| unsent::expire_waiting(tx, limit)).await
+        self.write(JobSize { rows: limit, bytes: 0 }, move |tx| {
+            meta::keep_time(tx.connection, tx.now)?;
+            unsent::expire_waiting(tx, limit)
+        })
+        .await
     }
 
     async fn remove_aged(&self, step: AgedStep) -> Result<Option<RowKey>, StoreError> {
