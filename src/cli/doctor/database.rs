@@ -79,12 +79,13 @@ fn findings(found: &Examination, database: &PostgresSettings) -> Vec<Finding> {
         Finding::fine("server", format!("PostgreSQL {}", found.server_version)),
         Finding::fine("connection", connection(found)),
         pooler(found.pooler, database.direct_url.is_some()),
+        writes(found),
         Finding::judged(
-            "writes",
-            !found.is_standby,
-            "yes",
+            "encoding",
+            found.encoding == "UTF8",
+            "UTF8",
             Severity::Unfit,
-            "no: this is a standby; use the URL of the primary, or add target_session_attrs=read-write",
+            format!("{}: create the database with the encoding UTF8", found.encoding),
         ),
         schema(found),
     ];
@@ -101,6 +102,24 @@ fn findings(found: &Examination, database: &PostgresSettings) -> Vec<Finding> {
         ),
     ));
     findings
+}
+
+fn writes(found: &Examination) -> Finding {
+    let fault = if found.is_standby {
+        "no: this is a standby; use the URL of the primary, or add target_session_attrs=read-write".to_owned()
+    } else if found.is_read_only {
+        "no: transactions are read-only (default_transaction_read_only); set it to off for this user or database"
+            .to_owned()
+    } else {
+        format!("no: {} may not write the tables; connect as their owner", found.user)
+    };
+    Finding::judged(
+        "writes",
+        !found.is_standby && !found.is_read_only && found.may_write,
+        "yes",
+        Severity::Unfit,
+        fault,
+    )
 }
 
 fn connection(found: &Examination) -> String {

@@ -29,6 +29,12 @@ pub struct Examination {
     pub is_encrypted: bool,
     /// A standby refuses writes.
     pub is_standby: bool,
+    /// The server, the database or the user makes transactions read-only by default.
+    pub is_read_only: bool,
+    /// Whether the user may write the tables, if there are any.
+    pub may_write: bool,
+    /// Texts are in UTF-8, which another encoding cannot hold.
+    pub encoding: String,
     pub fsync: bool,
     pub full_page_writes: bool,
     /// The default of sessions: `off`, `local`, `on`, …
@@ -77,6 +83,11 @@ const FACTS: &str = "SELECT
     coalesce(has_schema_privilege(current_schema(), 'CREATE'), false) AS may_create,
     coalesce((SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()), false) AS is_encrypted,
     pg_is_in_recovery() AS is_standby,
+    current_setting('transaction_read_only') = 'on' AS is_read_only,
+    coalesce(has_table_privilege(to_regclass('meta'), 'INSERT')
+             AND has_table_privilege(to_regclass('events'), 'INSERT')
+             AND has_table_privilege(to_regclass('due'), 'UPDATE'), true) AS may_write,
+    current_setting('server_encoding') AS encoding,
     current_setting('fsync') = 'on' AS fsync,
     current_setting('full_page_writes') = 'on' AS full_page_writes,
     current_setting('synchronous_commit') AS synchronous_commit,
@@ -110,6 +121,9 @@ async fn read_facts(target: &ConnectionConfig, url: &str, clock: &dyn Clock) -> 
         may_create: get(&row, "may_create")?,
         is_encrypted: get(&row, "is_encrypted")?,
         is_standby: get(&row, "is_standby")?,
+        is_read_only: get(&row, "is_read_only")?,
+        may_write: get(&row, "may_write")?,
+        encoding: get(&row, "encoding")?,
         fsync: get(&row, "fsync")?,
         full_page_writes: get(&row, "full_page_writes")?,
         synchronous_commit: get(&row, "synchronous_commit")?,

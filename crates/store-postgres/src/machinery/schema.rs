@@ -1,6 +1,7 @@
 //! The migrations. One node at a time runs them.
 
 use deadpool_postgres::Pool;
+use refinery::error::Kind;
 use refinery::{Migration, Runner};
 
 use postrider_store::OpenError;
@@ -25,18 +26,26 @@ const MIGRATIONS: &[(&str, &str)] = &[
 /// The number of the newest migration.
 pub const NEWEST: usize = MIGRATIONS.len();
 
+/// Only what is said of the migrations themselves shows another version. Any other fault is the database's, such as a
+/// read-only one.
+fn migration_fault(error: refinery::Error) -> OpenError {
+    match error.kind() {
+        Kind::MissingVersion(_) | Kind::DivergentVersion(..) => OpenError::Migration(error.into()),
+        _ => OpenError::Database(error.into()),
+    }
+}
+
 /// Migrates the schema. Refuses a database of a newer version.
 ///
 /// When several nodes start at once, one migrates and the others wait. The lock is held by a transaction on a
 /// connection of its own, so that a pooler cannot assign that session to another client.
 pub async fn migrate(pool: &Pool) -> Result<(), OpenError> {
-    let failed = |error: refinery::Error| OpenError::Migration(error.into());
     let unreached = |error: PgError| OpenError::Database(error.into());
     let migrations = MIGRATIONS
         .iter()
         .map(|(name, sql)| Migration::unapplied(name, sql))
         .collect::<Result<Vec<_>, _>>()
-        .map_err(failed)?;
+        .map_err(migration_fault)?;
     let lock = Session::new(connection(pool).await.map_err(unreached)?);
     lock.batch("BEGIN").await.map_err(unreached)?;
     let sql = "SELECT pg_advisory_xact_lock(hashtext('postrider migrations'), hashtext(current_schema()))";
@@ -45,7 +54,7 @@ pub async fn migrate(pool: &Pool) -> Result<(), OpenError> {
         Ok(_) => {
             let mut migrating = connection(pool).await.map_err(unreached)?;
             let runner = Runner::new(&migrations).set_abort_missing(true).set_abort_divergent(true);
-            runner.run_async(&mut **migrating).await.map(|_| ()).map_err(failed)
+            runner.run_async(&mut **migrating).await.map(|_| ()).map_err(migration_fault)
         }
         Err(error) => Err(error),
     };

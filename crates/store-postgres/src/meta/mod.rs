@@ -71,11 +71,12 @@ pub async fn find_or_insert(session: &Session, name: &str, value: &[u8]) -> Resu
     get(&session.query_one("SELECT value FROM meta WHERE name = $1", &[&name]).await?, "value")
 }
 
-/// Checks that this transaction could write, without a write.
+/// Writes a row. Without a write, a full disk and a table that may not be written would go unnoticed.
 async fn check_writable(session: &Session) -> Result<(), PgError> {
-    let sql = "SELECT current_setting('transaction_read_only') = 'on' AS is_read_only FROM meta LIMIT 1";
-    match session.query_opt(sql, &[]).await? {
-        Some(row) if get(&row, "is_read_only")? => Err(PgError::Unavailable("the database is read-only")),
-        _ => Ok(()),
+    let sql = "SELECT current_setting('transaction_read_only') = 'on' AS is_read_only";
+    if get(&session.query_one(sql, &[]).await?, "is_read_only")? {
+        return Err(PgError::Unavailable("the database is read-only"));
     }
+    let sql = "INSERT INTO meta (name, value) VALUES ('last_check', '') ON CONFLICT (name) DO UPDATE SET value = ''";
+    session.execute(sql, &[]).await.map(|_| ())
 }

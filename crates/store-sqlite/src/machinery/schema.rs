@@ -3,6 +3,7 @@
 use std::fs::{File, OpenOptions};
 use std::path::{Path, PathBuf};
 
+use refinery::error::Kind;
 use refinery::{Migration, Runner};
 use rusqlite::Connection;
 
@@ -52,15 +53,27 @@ pub fn open_log_for_flushing(writer: &Connection, database: &Path) -> Result<Fil
     OpenOptions::new().read(true).write(true).open(&path).map_err(fault)
 }
 
+/// Only what is said of the migrations themselves shows another version. Any other fault is the database's, such as a
+/// read-only one.
+fn migration_fault(error: refinery::Error) -> OpenError {
+    match error.kind() {
+        Kind::MissingVersion(_) | Kind::DivergentVersion(..) => OpenError::Migration(error.into()),
+        _ => OpenError::Database(error.into()),
+    }
+}
+
 /// Brings the schema up to date. Refuses a database that a newer version made.
 pub fn migrate(connection: &mut Connection) -> Result<(), OpenError> {
-    let failed = |error: refinery::Error| OpenError::Migration(error.into());
     let migrations = MIGRATIONS
         .iter()
         .map(|(name, sql)| Migration::unapplied(name, sql))
         .collect::<Result<Vec<_>, _>>()
-        .map_err(failed)?;
-    Runner::new(&migrations).set_abort_missing(true).set_abort_divergent(true).run(connection).map_err(failed)?;
+        .map_err(migration_fault)?;
+    Runner::new(&migrations)
+        .set_abort_missing(true)
+        .set_abort_divergent(true)
+        .run(connection)
+        .map_err(migration_fault)?;
     Ok(())
 }
 
