@@ -46,14 +46,14 @@ impl WorkspaceName {
         }
     }
 
-    /// A stored name. It may come from a version that took more names than this one.
-    pub fn from_stored(text: String) -> Self {
-        Self(text)
-    }
-
     /// The name of the server's own workspace.
     pub fn operations() -> Self {
         Self(OPERATIONS_WORKSPACE.to_owned())
+    }
+
+    /// A name that the store holds. An older version accepted more than [`Self::parse`] does.
+    pub fn from_stored(text: &str) -> Self {
+        Self(text.to_owned())
     }
 
     pub fn as_str(&self) -> &str {

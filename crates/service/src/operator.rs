@@ -143,7 +143,7 @@ impl Operator {
         {
             return Ok(Some(live(workspace)));
         }
-        let named = self.store.find_workspace_named(WorkspaceName::from_stored(text.to_owned())).await?;
+        let named = self.store.find_workspace_named(WorkspaceName::from_stored(text)).await?;
         let found = match named {
             None if text == OPERATIONS_WORKSPACE => self.store.find_operations_workspace().await?,
             found => found,

@@ -94,7 +94,7 @@ fn workspace_from_row(row: &Row<'_>) -> Result<Workspace, rusqlite::Error> {
     Ok(Workspace {
         key,
         id: parsed(row, "id")?,
-        name: WorkspaceName::from_stored(row.get("name")?),
+        name: WorkspaceName::from_stored(row.get_ref("name")?.as_str()?),
         is_operations: row.get("is_operations")?,
         created_at: key.created_at(),
     })
