@@ -145,3 +145,30 @@ async fn the_doctor_reports_whether_a_database_is_usable() {
     let ended = postrider(&["doctor", "database"]).await;
     assert!(ended.failure().1.contains("no database is set"), "{}", ended.stderr);
 }
+
+#[tokio::test]
+async fn the_doctor_finds_a_database_in_which_no_node_can_work() {
+    let Some(database) = TestDatabase::new().await else { return };
+    let name = format!("postrider_latin1_{}", std::process::id());
+    let client = database.client().await;
+    let make = format!("CREATE DATABASE {name} ENCODING 'LATIN1' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0");
+    client.batch_execute(&make).await.unwrap();
+    let url = database.url().split('?').next().unwrap().rsplit_once('/').unwrap().0.to_owned() + "/" + &name;
+    let latin1 = postrider(&["doctor", "database", "--database-url", &url]).await;
+    client.batch_execute(&format!("ALTER DATABASE {name} SET default_transaction_read_only = on")).await.unwrap();
+    let read_only = postrider(&["doctor", "database", "--database-url", &url]).await;
+    let (parent, _) = new_data_dir();
+    let key_file = key_file(parent.path());
+    let listed = postrider(&["keys", "list", "--database-url", &url, "--master-key-file", path_text(&key_file)]).await;
+    client.batch_execute(&format!("DROP DATABASE {name} WITH (FORCE)")).await.unwrap();
+    for (ended, line) in [
+        (&latin1, "encoding     unfit: LATIN1"),
+        (&latin1, "writes       yes"),
+        (&read_only, "writes       unfit: no: transactions are read-only"),
+    ] {
+        assert_eq!(ended.failure().0, 1);
+        assert!(ended.stdout.lines().any(|found| found.starts_with(line)), "{line:?} is missing in\n{}", ended.stdout);
+    }
+    let (_, fault) = listed.failure();
+    assert!(fault.contains("read-only") && !fault.contains("newer version"), "{fault}");
+}

@@ -131,3 +131,29 @@ async fn a_key_that_cannot_be_shown_is_named_in_the_error() {
         assert!(stderr.contains("postrider: the key key_") && stderr.contains("revoke it"), "{stderr}");
     }
 }
+
+#[tokio::test]
+async fn a_name_or_a_url_cannot_steer_the_terminal() {
+    let (_parent, data_dir) = new_data_dir();
+    create_key(&data_dir, &["--workspace", "Acme", "--name", "key"]).await;
+    let database = rusqlite::Connection::open(data_dir.join("postrider.db")).unwrap();
+    // As an older version accepted it, or another program wrote it.
+    let evil = "a\u{1b}]0;title\u{7}\u{202e}b\nc";
+    database.execute("UPDATE api_keys SET name = ?1", [evil]).unwrap();
+    database.execute("UPDATE workspaces SET name = ?1", [evil]).unwrap();
+    drop(database);
+    let shown = r"a\u{1b}]0;title\u{7}\u{202e}b\nc";
+    let data_dir = path_text(&data_dir);
+    for what in ["keys", "workspaces"] {
+        let listed = ended(&[what, "list", "--data-dir", data_dir], Stdio::piped()).await;
+        let stdout = String::from_utf8(listed.stdout).unwrap();
+        assert!(stdout.contains(shown) && !stdout.contains(['\u{1b}', '\u{202e}']), "{stdout:?}");
+        let json = ended(&[what, "list", "--json", "--data-dir", data_dir], Stdio::piped()).await;
+        let json: Value = serde_json::from_slice(&json.stdout).unwrap();
+        assert_eq!(json[0]["name"], evil);
+    }
+    let refused = ended(&["doctor", "https://a\u{1b}[31m\u{202e}.example"], Stdio::piped()).await;
+    let stderr = String::from_utf8(refused.stderr).unwrap();
+    assert!(!refused.status.success() && stderr.contains(r"a\u{1b}[31m\u{202e}"), "{stderr:?}");
+    assert!(!stderr.contains(['\u{1b}', '\u{202e}']), "{stderr:?}");
+}

@@ -105,3 +105,17 @@ async fn the_root_and_the_published_path_redirect_to_the_reference() {
         assert_eq!((reply.status, reply.header("location")), (307, Some(target)));
     }
 }
+
+#[tokio::test]
+async fn a_description_cannot_turn_the_direction_of_a_page() {
+    let directory = tempfile::tempdir().unwrap();
+    let events = directory.path().join("events.toml");
+    let event = "version = 1\n[[event]]\nname = 'a.b'\ndescription = \"mark\\u202eed \\u0007\"\nschema = '{}'\nexample = '{}'\n";
+    std::fs::write(&events, event).unwrap();
+    let app = App::set_up().await.change(|settings| settings.events_file = Some(events)).start().await;
+    let page = app.get("/docs/events").await;
+    assert!(page.text().contains(r"mark\u{202e}ed \u{7}"), "{}", page.text());
+    assert!(!page.text().contains(['\u{202e}', '\u{7}']));
+    let document = app.get("/openapi.json").await;
+    assert!(document.text().contains("mark\u{202e}ed"), "JSON stays as it is");
+}

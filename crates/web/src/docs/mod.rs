@@ -22,6 +22,8 @@ mod reference;
 mod schema;
 mod style;
 
+use postrider_domain::visible::VisibleLines;
+
 use document::Document;
 use style::{STYLE, style_path};
 
@@ -33,8 +35,9 @@ const POLICY: &str =
 pub fn router(document: &Value) -> Router {
     let document = Document(document);
     let page = |html: maud::Markup| {
-        // A request shares the bytes: a copy for each would let readers that are slow fill the memory.
-        let page = Bytes::from(html.into_string());
+        // An event's description is a text of the operator's file: it may not turn the direction of the page. A request
+        // shares the bytes: a copy for each would let readers that are slow fill the memory.
+        let page = Bytes::from(VisibleLines(html.into_string()).to_string());
         get(async move || answer("text/html; charset=utf-8", "no-cache", page.clone()))
     };
     Router::new()
