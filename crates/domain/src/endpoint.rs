@@ -1,6 +1,7 @@
 //! A webhook endpoint: a customer's URL and the events that it receives.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use url::Url;
@@ -68,7 +69,12 @@ impl ProjectId {
     }
 }
 
-/// An absolute `http` or `https` URL as the customer wrote it. The guard decides whether its host may be called.
+/// An absolute `http` or `https` URL in the form in which it is called. The guard decides whether its host may be
+/// called.
+///
+/// Parsers repair much, and each differently. A spelling that must be repaired is refused, so that nobody reads another
+/// target than the one that is called. A valid but unusual spelling is kept in its canonical form: `127.1`, `/a/../b`,
+/// `ü`, an upper-case host, a default port. Only an absent path stays absent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EndpointUrl {
     text: String,
@@ -86,6 +92,9 @@ impl EndpointUrl {
         if text.chars().any(|c| c.is_control() || c.is_whitespace()) {
             return Err(InvalidField("must not contain white space or control characters"));
         }
+        if text.contains('\\') {
+            return Err(InvalidField("must not contain a backslash"));
+        }
         let url = Url::parse(text).map_err(|error| match error {
             url::ParseError::EmptyHost => InvalidField("must have a host"),
             _ => InvalidField("must be an absolute https URL with a valid host"),
@@ -96,13 +105,35 @@ impl EndpointUrl {
         if url.host_str().is_none_or(str::is_empty) {
             return Err(InvalidField("must have a host"));
         }
-        if !url.username().is_empty() || url.password().is_some() || authority(text).contains('@') {
+        if !url.username().is_empty()
+            || url.password().is_some()
+            || authority(text).is_some_and(|(authority, _)| authority.contains('@'))
+        {
             return Err(InvalidField("must not contain credentials"));
         }
         if url.fragment().is_some() {
             return Err(InvalidField("must not contain a fragment"));
         }
-        Ok(Self { text: text.to_owned(), url })
+        let Some((_, has_path)) = authority(text).filter(|(authority, _)| !authority.is_empty()) else {
+            return Err(InvalidField("must have exactly two slashes between the scheme and the host"));
+        };
+        Self::called_as(&url, has_path)
+    }
+
+    /// A URL that was accepted before. The canonical form may be longer than what was accepted, and an earlier version
+    /// stored URLs as they were written.
+    ///
+    /// # Errors
+    /// When no parser can repair it.
+    pub fn from_stored(text: &str) -> Result<Self, InvalidField> {
+        let url = Url::parse(text).map_err(|_| InvalidField("must be an absolute https URL with a valid host"))?;
+        Self::called_as(&url, authority(text).is_none_or(|(_, has_path)| has_path))
+    }
+
+    fn called_as(url: &Url, has_path: bool) -> Result<Self, InvalidField> {
+        let text = canonical(url, has_path)?;
+        let url = Url::parse(&text).map_err(|_| InvalidField("must be an absolute https URL with a valid host"))?;
+        Ok(Self { text, url })
     }
 
     pub fn as_str(&self) -> &str {
@@ -129,9 +160,34 @@ pub fn is_same_origin(one: &str, other: &str) -> bool {
 /// The error for any scheme but `https`, and for `http` where the operator has not allowed it.
 pub const NOT_HTTPS: &str = "must use https";
 
-fn authority(text: &str) -> &str {
-    let rest = text.split_once(':').map_or("", |(_, rest)| rest).trim_start_matches(['/', '\\']);
-    rest.split(['/', '?', '#', '\\']).next().unwrap_or_default()
+/// What stands between `://` and the path, and whether there is a path. `None` without `://`.
+fn authority(text: &str) -> Option<(&str, bool)> {
+    let rest = text.split_once(':')?.1.strip_prefix("//")?;
+    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    Some((&rest[..end], rest[end..].starts_with('/')))
+}
+
+/// The URL as a request is made of it: scheme, host and port as `Host` has them, path and query as they are sent.
+fn canonical(url: &Url, has_path: bool) -> Result<String, InvalidField> {
+    let host = match url.host() {
+        Some(url::Host::Domain(name)) => {
+            let name = name.strip_suffix('.').unwrap_or(name);
+            if name.split('.').any(str::is_empty) {
+                return Err(InvalidField("must have a host without empty labels"));
+            }
+            name.to_owned()
+        }
+        Some(url::Host::Ipv4(address)) => address.to_string(),
+        Some(url::Host::Ipv6(address)) => match address.to_canonical() {
+            IpAddr::V4(address) => address.to_string(),
+            IpAddr::V6(address) => format!("[{address}]"),
+        },
+        None => return Err(InvalidField("must have a host")),
+    };
+    let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
+    let path = if has_path || url.path() != "/" { url.path() } else { "" };
+    let query = url.query().map(|query| format!("?{query}")).unwrap_or_default();
+    Ok(format!("{}://{host}{port}{path}{query}", url.scheme()))
 }
 
 /// Why the server switched an endpoint off. An endpoint that its owner switched off has no reason.
@@ -251,9 +307,61 @@ mod tests {
     }
 
     #[test]
-    fn a_url_is_kept_as_written() {
-        let text = "https://Hooks.Example.com:443/a/../b?x=%20y";
-        assert_eq!(EndpointUrl::parse(text).unwrap().as_str(), text);
+    fn a_url_is_kept_in_the_form_in_which_it_is_called() {
+        for (text, canonical) in [
+            ("https://hooks.example.com", "https://hooks.example.com"),
+            ("https://hooks.example.com/", "https://hooks.example.com/"),
+            ("https://hooks.example.com?x=1", "https://hooks.example.com?x=1"),
+            ("HTTPS://Hooks.Example.com:443/A/../b?x=%20y", "https://hooks.example.com/b?x=%20y"),
+            ("https://hooks.example.com./in", "https://hooks.example.com/in"),
+            ("https://hooks.example.com:0444/%7Ea//b", "https://hooks.example.com:444/%7Ea//b"),
+            ("https://hooks.example.com:/in", "https://hooks.example.com/in"),
+            ("https://hooks.example.com/a/..", "https://hooks.example.com/"),
+            ("https://b\u{fc}cher.example/\u{fc}?q=\u{fc}", "https://xn--bcher-kva.example/%C3%BC?q=%C3%BC"),
+            ("https://127.1/", "https://127.0.0.1/"),
+            ("https://0x7f000001/", "https://127.0.0.1/"),
+            ("https://[::FFFF:1.2.3.4]/", "https://1.2.3.4/"),
+            ("https://[2606:4700:0:0::1]:444", "https://[2606:4700::1]:444"),
+            ("https://h/https://h", "https://h/https://h"),
+            ("https://s//s", "https://s//s"),
+            ("https://s/", "https://s/"),
+            ("http://http/http", "http://http/http"),
+        ] {
+            let parsed = EndpointUrl::parse(text).unwrap();
+            assert_eq!(parsed.as_str(), canonical, "{text}");
+            assert_eq!(EndpointUrl::parse(canonical).unwrap(), parsed, "the canonical form is its own");
+        }
+    }
+
+    #[test]
+    fn a_spelling_that_a_parser_would_repair_is_refused() {
+        for text in [
+            "https:8.8.8.8/hook",
+            "https:/8.8.8.8/hook",
+            "https:///8.8.8.8/hook",
+            "https:////8.8.8.8/hook",
+            "https:\\\\8.8.8.8/hook",
+            "https://8.8.8.8\\hook",
+            "https://8.8.8.8/a\\b",
+            "https://8.8.8.8/?a\\b",
+            "https://a..example/",
+            "https://.a.example/",
+            "https://a.example../",
+            "https://./",
+            "https://a.example/a b",
+            " https://a.example/",
+            "https://a.example/ ",
+            "https://a.exa\tmple/",
+            "https://a.exa\nmple/",
+            "https://a.example/\r\n",
+            "https://a.example/\u{a0}",
+            "ht\ttps://a.example/",
+            "//a.example/",
+            "https://a.example:port/",
+            "https://",
+        ] {
+            assert!(EndpointUrl::parse(text).is_err(), "{text:?}: {:?}", EndpointUrl::parse(text));
+        }
     }
 
     #[test]
@@ -296,6 +404,12 @@ mod tests {
         let url = |length: usize| format!("https://example.com/{}", "a".repeat(length - 20));
         assert!(EndpointUrl::parse(&url(1024)).is_ok());
         assert!(EndpointUrl::parse(&url(1025)).is_err());
+        // The canonical form may be longer. What was accepted can be read again.
+        let long = format!("https://example.com/{}", "\u{fc}".repeat(1004));
+        let parsed = EndpointUrl::parse(&long).unwrap();
+        assert_eq!(parsed.as_str().len(), 20 + 6 * 1004);
+        assert_eq!(EndpointUrl::from_stored(parsed.as_str()).unwrap(), parsed);
+        assert_eq!(EndpointUrl::from_stored("https:8.8.8.8").unwrap().as_str(), "https://8.8.8.8/");
         assert!(OpaqueId::parse(&"x".repeat(64)).is_ok());
         assert!(OpaqueId::parse(&"x".repeat(65)).is_err());
         assert!(OpaqueId::parse("a b").is_err());

@@ -398,6 +398,9 @@ pub const CONNECTION_AGE_MAX: Duration = Duration::from_secs(10 * 60);
 pub const RESPONSE_HEAD_BYTES: usize = 64 * 1024;
 /// Header fields of one answer. The parser of HTTP/1.1 has the same limit.
 pub const RESPONSE_HEADERS_READ: usize = 100;
+/// How often one attempt sends its request again on another connection because the receiver has not processed it. An
+/// HTTP/2 server that closes a connection after a few requests refuses all others on it.
+pub const RESENDS_PER_ATTEMPT: u32 = 5;
 /// Bytes of a body that are read, counted on the wire and again after decompression.
 pub const RESPONSE_READ_BYTES: usize = 64 * 1024;
 /// Bytes that HTTP/1.1 reads at most before they are asked for.

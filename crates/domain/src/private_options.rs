@@ -13,7 +13,8 @@ use super::limits;
 /// Shown instead of a value. When a caller sends it back, the stored value is kept.
 pub const REDACTED: &str = "[redacted]";
 
-/// The name of a custom header: a token of RFC 9110, stored as written. Names that differ only in case are equal.
+/// The name of a custom header: a token of RFC 9110, stored as written. Names that differ only in case are equal, those
+/// that a receiver may confuse are [alike](Self::is_alike).
 #[derive(Clone, Debug)]
 pub struct HeaderName(String);
 
@@ -38,9 +39,21 @@ impl HeaderName {
         self.0.to_ascii_lowercase()
     }
 
-    /// Whether a caller may not set this header: it belongs to the connection, to the body, or to our own headers.
+    /// Whether a receiver may take one header for the other. CGI and its descendants (WSGI, PHP) turn `-` into `_`, and
+    /// some servers turn every mark into it, so that `Webhook_Signature` arrives as `HTTP_WEBHOOK_SIGNATURE` too.
+    pub fn is_alike(&self, other: &Self) -> bool {
+        self.folded() == other.folded()
+    }
+
+    fn folded(&self) -> String {
+        let fold = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' };
+        self.0.chars().map(fold).collect()
+    }
+
+    /// Whether a caller may not set this header, or one that is alike: it belongs to the connection, to the body, to
+    /// the path of the request, or to our own headers.
     pub fn is_reserved(&self, brand: &Brand) -> bool {
-        let name = self.lowercase();
+        let name = self.folded();
         RESERVED_NAMES.contains(&name.as_str())
             || RESERVED_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
             || name.starts_with(&brand.header("").to_ascii_lowercase())
@@ -61,16 +74,21 @@ impl std::hash::Hash for HeaderName {
     }
 }
 
-/// Headers that frame the message, belong to one connection, are set by us, or would look like a browser session.
+/// Headers that frame the message, belong to one connection, say who sent it over which path, are set by us, or would
+/// look like a browser session. CGI makes `Proxy` the variable `HTTP_PROXY`, which programs obey.
 const RESERVED_NAMES: &[&str] = &[
     "accept-encoding",
     "connection",
     "cookie",
     "date",
+    "early-data",
     "expect",
+    "forwarded",
     "host",
     "http2-settings",
     "keep-alive",
+    "max-forwards",
+    "proxy",
     "set-cookie",
     "te",
     "trailer",
@@ -78,9 +96,10 @@ const RESERVED_NAMES: &[&str] = &[
     "upgrade",
     "user-agent",
     "via",
+    "x-real-ip",
 ];
 
-const RESERVED_PREFIXES: &[&str] = &["content-", "proxy-", "webhook-"];
+const RESERVED_PREFIXES: &[&str] = &["content-", "proxy-", "webhook-", "x-forwarded-"];
 
 /// The value of a custom header: 1 to 1,024 characters of visible ASCII, spaces and tabs, without a space or tab at
 /// either end.
@@ -204,12 +223,37 @@ mod tests {
         for name in ["accept-encoding", "webhook-id", "Webhook-Anything", "Scripe-Delivery-Id", "scripe-x"] {
             assert!(is_reserved(name), "{name}");
         }
+        for name in ["Forwarded", "X-Forwarded-For", "X-Real-IP", "Proxy", "Max-Forwards", "Early-Data"] {
+            assert!(is_reserved(name), "{name}");
+        }
         for name in ["Authorization", "X-Api-Key", "X-Scripe-Key", "webhook", "scripes-own", "Accept"] {
             assert!(!is_reserved(name), "{name}");
         }
         let other = Brand::new("acme").unwrap();
+        assert!(HeaderName::parse("Acme_Replay").unwrap().is_reserved(&other));
         assert!(HeaderName::parse("acme-replay").unwrap().is_reserved(&other));
         assert!(!HeaderName::parse("scripe-x").unwrap().is_reserved(&other));
+    }
+
+    #[test]
+    fn a_name_that_may_be_taken_for_a_reserved_one_is_reserved() {
+        for name in [
+            "Webhook_Signature",
+            "WEBHOOK_ID",
+            "webhook.timestamp",
+            "Scripe_Delivery_Id",
+            "scripe-delivery_id",
+            "Content_Length",
+            "transfer_encoding",
+            "Keep_Alive",
+            "X_Forwarded_For",
+            "user~agent",
+        ] {
+            assert!(is_reserved(name), "{name}");
+        }
+        let name = |text: &str| HeaderName::parse(text).unwrap();
+        assert!(name("X-Token").is_alike(&name("x_TOKEN")) && name("X-Token") != name("X_Token"));
+        assert!(!name("X-Token").is_alike(&name("X-Tokens")));
     }
 
     #[test]

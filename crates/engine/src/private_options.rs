@@ -12,6 +12,7 @@ use postrider_crypto::{MasterKey, Unsealable};
 use postrider_domain::bounded_cache::BoundedCache;
 use postrider_domain::endpoint::is_same_origin;
 use postrider_domain::endpoint_options::SealedPart;
+use postrider_domain::event_type::Brand;
 use postrider_domain::id::RowKey;
 use postrider_domain::limits;
 use postrider_domain::private_options::ClientCertificate;
@@ -29,6 +30,7 @@ pub struct OpenedOptions {
 pub struct OptionsOpener {
     store: Arc<dyn Secrets>,
     master_key: Arc<MasterKey>,
+    brand: Brand,
     /// For endpoints without secret options.
     none: Arc<OpenedOptions>,
     opened: Mutex<BoundedCache<RowKey, CachedOptions>>,
@@ -64,10 +66,11 @@ pub enum OptionsError {
 }
 
 impl OptionsOpener {
-    pub fn new(store: Arc<dyn Secrets>, master_key: Arc<MasterKey>) -> Self {
+    pub fn new(store: Arc<dyn Secrets>, master_key: Arc<MasterKey>, brand: Brand) -> Self {
         Self {
             store,
             master_key,
+            brand,
             none: Arc::default(),
             opened: Mutex::new(BoundedCache::new(limits::ENDPOINT_OPTIONS_CACHED)),
         }
@@ -96,6 +99,10 @@ impl OptionsOpener {
     fn opened(&self, endpoint: &EndpointTarget, parts: SealedParts) -> Result<OpenedOptions, OptionsError> {
         let mut headers = Vec::with_capacity(parts.headers.len());
         for (name, sealed) in parts.headers {
+            // The name was reserved after the endpoint got it. A receiver could take it for one of ours.
+            if name.is_reserved(&self.brand) {
+                continue;
+            }
             let wire_name = HeaderName::from_bytes(name.as_str().as_bytes()).map_err(|_| OptionsError::Unexpected)?;
             let value = self.master_key.open(&SealedPart::Header(name).record(endpoint.id), &sealed)?;
             let mut value = HeaderValue::from_bytes(&value).map_err(|_| OptionsError::Unexpected)?;

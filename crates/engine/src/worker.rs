@@ -150,7 +150,11 @@ impl Worker {
             clock: Arc::clone(&parts.clock),
             random: parts.random.clone(),
             signer: Signer::new(parts.store.clone(), Arc::clone(&parts.master_key)),
-            opener: OptionsOpener::new(parts.store.clone(), Arc::clone(&parts.master_key)),
+            opener: OptionsOpener::new(
+                parts.store.clone(),
+                Arc::clone(&parts.master_key),
+                parts.settings.brand.clone(),
+            ),
             outcomes,
             headers: HeaderNames::new(&parts.settings.brand),
             settings: parts.settings.clone(),
@@ -245,7 +249,6 @@ impl Worker {
         let value = |text: &str| HeaderValue::from_str(text).ok();
         let names = &self.headers;
         let mut headers = HeaderMap::with_capacity(12 + private.headers.len());
-        // Our headers come later and win: a name may have been reserved after the endpoint was created.
         headers.extend(private.headers.iter().cloned());
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         headers.insert(USER_AGENT, HeaderValue::from_static(AGENT));

@@ -153,7 +153,7 @@ impl Service {
             self.vet_url(url, requester).await?;
         } else if change.is_active == Some(true) {
             let endpoint = self.get_endpoint(principal, id).await?;
-            let url = EndpointUrl::parse(&endpoint.url).map_err(|fault| ServiceError::invalid("url", fault.0))?;
+            let url = EndpointUrl::from_stored(&endpoint.url).map_err(|fault| ServiceError::invalid("url", fault.0))?;
             self.vet_url(&url, requester).await?;
         }
         let recording = idempotent.recording(Endpoint::clone);

@@ -35,8 +35,8 @@ impl Service {
             if header.name.is_reserved(&self.catalogue.brand) {
                 return Err(fault(header, "is reserved and cannot be set"));
             }
-            if headers[..index].iter().any(|earlier| earlier.name == header.name) {
-                return Err(fault(header, "occurs twice: names that differ only in case are the same"));
+            if headers[..index].iter().any(|earlier| earlier.name.is_alike(&header.name)) {
+                return Err(fault(header, "occurs twice: names that differ only in case, - and _ are the same"));
             }
         }
         let sealed = |header: &GivenHeader| {

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use super::{ENDPOINTS, an_endpoint, an_endpoint_with, faults, without};
 use crate::support::app::{App, PUBLIC_HOST, text};
 use crate::support::dns::Answer;
+use crate::support::receiver::Receiver;
 
 #[tokio::test]
 async fn a_created_endpoint_has_the_order_of_the_published_page() {
@@ -92,7 +93,7 @@ async fn lengths_are_counted_in_characters_up_to_the_limit() {
         format!("{base}{}", "a".repeat(length - base.chars().count()))
     };
     let made = app.post(ENDPOINTS, an_endpoint_with("url", json!(url(1024)))).await.data(200);
-    assert_eq!(made["url"], url(1024));
+    assert_eq!(made["url"], url(1024).replace('é', "%C3%A9"));
     let error = app.post(ENDPOINTS, an_endpoint_with("url", json!(url(1025)))).await.error(400, "invalid_request");
     assert_eq!(*faults(&error), json!({"url": "must be 1 to 1024 characters"}));
 }
@@ -167,12 +168,35 @@ async fn a_malformed_url_is_refused_with_the_broken_rule() {
         ("hooks.example.com", "must be an absolute https URL with a valid host"),
         ("/scripe", "must be an absolute https URL with a valid host"),
         ("https://hooks.example.com/ space", "must not contain white space or control characters"),
+        ("https://hooks.exam\tple.com/", "must not contain white space or control characters"),
+        ("https:8.8.8.8/hook", "must have exactly two slashes between the scheme and the host"),
+        ("https:///8.8.8.8/hook", "must have exactly two slashes between the scheme and the host"),
+        ("https:\\\\8.8.8.8/hook", "must not contain a backslash"),
+        ("https://hooks..example.com/", "must have a host without empty labels"),
     ];
     for (url, rule) in rules {
         let reply = app.post(ENDPOINTS, an_endpoint_with("url", json!(url))).await;
         assert_eq!(*faults(&reply.error(400, "invalid_request")), json!({"url": rule}), "{url}");
     }
     assert_eq!(app.dns().queries(PUBLIC_HOST), 0, "a form that is wrong is not worth a look-up");
+}
+
+#[tokio::test]
+async fn a_url_is_shown_as_it_is_called() {
+    let receiver = Receiver::start().await;
+    let app = App::to_loopback().await;
+    let port = receiver.address().port();
+    let url = format!("HTTP://127.1:{port}/a/../\u{fc}?q=\u{fc}");
+    let canonical = format!("http://127.0.0.1:{port}/%C3%BC?q=%C3%BC");
+    let made = app.post(ENDPOINTS, an_endpoint_with("url", json!(url))).await.data(200);
+    let path = format!("{ENDPOINTS}/{}", text(&made, "id"));
+    let changed = app.caller().patch(&path, json!({"url": url})).await.data(200);
+    for shown in [&made, &app.get(&path).await.data(200), &changed] {
+        assert_eq!(shown["url"], canonical);
+    }
+    app.publish("post.created", json!({})).await;
+    let received = receiver.wait_for(1).await;
+    assert_eq!(received[0].path, "/%C3%BC?q=%C3%BC");
 }
 
 /// Host names, their addresses, and the reason for which they are refused.

@@ -157,12 +157,15 @@ async fn each_broken_rule_is_a_422_that_names_the_parameter() {
     let mismatched = json!({"certificate": one["certificate"], "privateKey": other["privateKey"]});
     let mut cases = vec![
         ("headers", json!({"X-A": "1", "x-a": "2"})),
+        ("headers", json!({"X-A": "1", "x_a": "2"})),
         ("headers", json!({"X-A": "[redacted]"})),
         ("clientCertificate", mismatched),
         ("clientCertificate", json!({"certificate": "no PEM", "privateKey": one["privateKey"]})),
         ("clientCertificate", json!({"certificate": one["certificate"], "privateKey": "no PEM"})),
     ];
-    for reserved in ["Host", "content-type", "Webhook-Id", "Scripe-Delivery-Id", "proxy-authorization", "Cookie"] {
+    let spelled = ["Webhook_Signature", "SCRIPE_delivery-id", "Content_Length", "X_Forwarded_For", "Proxy"];
+    let plain = ["Host", "content-type", "Webhook-Id", "Scripe-Delivery-Id", "proxy-authorization", "Cookie"];
+    for reserved in plain.into_iter().chain(spelled) {
         cases.push(("headers", json!({(reserved): "v"})));
     }
     for (name, value) in cases {
