@@ -7,8 +7,8 @@ use std::io::{self, Write};
 
 use bytes::Bytes;
 use flate2::write::{DeflateDecoder, MultiGzDecoder, ZlibDecoder};
-use http::HeaderMap;
-use http::header::CONTENT_ENCODING;
+use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, TRANSFER_ENCODING};
+use http::{HeaderMap, HeaderValue, StatusCode};
 use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
 
@@ -22,23 +22,37 @@ pub struct Excerpt {
     pub truncated: bool,
     /// The body was read to its end, so the connection can carry another request.
     pub drained: bool,
+    /// The connection ended before the stated length.
+    pub ended_early: bool,
 }
 
 /// Reads to the end or to the limit, whichever comes first.
 ///
 /// # Errors
 /// When the connection fails before that.
-pub async fn read(headers: &HeaderMap, body: &mut Incoming) -> hyper::Result<Excerpt> {
+pub async fn read(status: StatusCode, headers: &HeaderMap, body: &mut Incoming) -> hyper::Result<Excerpt> {
     if body.is_end_stream() {
-        return Ok(Excerpt { bytes: Bytes::new(), truncated: false, drained: true });
+        // Bytes that follow the head of such an answer all the same would be taken for the next answer.
+        let drained = !(has_no_body(status) && announces_body(headers));
+        return Ok(Excerpt { bytes: Bytes::new(), truncated: false, drained, ended_early: false });
+    }
+    if has_no_body(status) {
+        return Ok(Excerpt { bytes: Bytes::new(), truncated: false, drained: false, ended_early: false });
     }
     let mut decoder = Decoder::for_headers(headers);
+    let stated_bytes = stated_bytes_beside_identity(headers);
     let mut received_bytes = 0;
     let mut intact = true;
-    let mut drained = false;
+    let (mut drained, mut complete, mut ended_early) = (false, false, false);
     while intact {
+        if stated_bytes.is_some_and(|stated| received_bytes >= stated) {
+            complete = true;
+            break;
+        }
         let Some(frame) = body.frame().await else {
-            drained = true;
+            // Here the body is shorter than `Content-Length`.
+            ended_early = stated_bytes.is_some();
+            (drained, complete) = (true, true);
             break;
         };
         // Trailers carry no data.
@@ -48,9 +62,28 @@ pub async fn read(headers: &HeaderMap, body: &mut Incoming) -> hyper::Result<Exc
         intact = data.len() <= room;
         intact &= decoder.write(&data[..data.len().min(room)]).is_ok();
     }
-    let (sink, complete) = decoder.finish();
-    let truncated = !drained || !intact || !complete || sink.total_bytes > sink.kept.len();
-    Ok(Excerpt { bytes: sink.kept.into(), truncated, drained })
+    let (sink, decoded) = decoder.finish();
+    let truncated = !complete || !intact || !decoded || sink.total_bytes > sink.kept.len();
+    Ok(Excerpt { bytes: sink.kept.into(), truncated, drained, ended_early })
+}
+
+/// A 204 and a 304 have no body, whatever follows their head (RFC 9112, 6.3).
+fn has_no_body(status: StatusCode) -> bool {
+    matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
+}
+
+fn announces_body(headers: &HeaderMap) -> bool {
+    let is_positive = |value: &HeaderValue| value.as_bytes().trim_ascii() != b"0";
+    headers.contains_key(TRANSFER_ENCODING) || headers.get_all(CONTENT_LENGTH).iter().any(is_positive)
+}
+
+/// `Content-Length` beside `Transfer-Encoding: identity`, which the older standards had for "no transfer coding". The
+/// HTTP library reads such a body until the connection ends, and the sender may keep it open.
+fn stated_bytes_beside_identity(headers: &HeaderMap) -> Option<usize> {
+    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
+    let is_identity = codings.next()?.as_bytes().trim_ascii().eq_ignore_ascii_case(b"identity");
+    let length = headers.get(CONTENT_LENGTH).filter(|_| is_identity && codings.next().is_none())?;
+    length.to_str().ok()?.trim().parse().ok()
 }
 
 /// Keeps the beginning, counts the rest, and refuses bytes beyond the limit. The refusal also stops a decoder.
@@ -145,7 +178,6 @@ impl Decoder {
 mod tests {
     use flate2::Compression;
     use flate2::write::{DeflateEncoder, GzEncoder, ZlibEncoder};
-    use http::HeaderValue;
     use proptest::prelude::*;
 
     use super::*;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::header::HOST;
-use http::{HeaderMap, Method, Request, Response};
+use http::{HeaderMap, Method, Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use tokio::time::{Instant, timeout};
@@ -69,21 +69,32 @@ impl HttpClient {
     }
 
     async fn attempt(&self, call: &OutboundCall<'_>, progress: &mut AttemptProgress) -> Result<Answer, SendError> {
-        let connection = match self.pool.take(&call.key).await {
+        let mut connection = match self.pool.take(&call.key).await {
             Some(connection) => {
                 progress.reused = true;
                 connection
             }
             None => self.open(call, progress).await?,
         };
-        let link = Arc::clone(&connection.link);
-        match self.exchange(call, connection, progress).await {
-            Err(ExchangeFailure { unanswered: true, .. }) if progress.reused => self.pool.retire(&call.key, &link),
-            finished => return finished.map_err(|failure| failure.error),
+        let mut resends = 0;
+        loop {
+            let link = Arc::clone(&connection.link);
+            let failure = match self.exchange(call, connection, progress).await {
+                Ok(answer) => return Ok(answer),
+                Err(failure) => failure,
+            };
+            if resends == limits::RESENDS_PER_ATTEMPT || !failure.may_resend(progress.reused) {
+                return Err(failure.error);
+            }
+            self.pool.retire(&call.key, &link);
+            drop(link);
+            resends += 1;
+            progress.status = None;
+            // A peer that closes a shared connection after a few requests may refuse the same request again and again.
+            // From the second time on it gets a connection of its own.
+            connection =
+                if resends == 1 { self.open(call, progress).await? } else { self.open_alone(call, progress).await? };
         }
-        drop(link);
-        let connection = self.open(call, progress).await?;
-        self.exchange(call, connection, progress).await.map_err(|failure| failure.error)
     }
 
     /// Opens a connection, or returns an HTTP/2 connection that another attempt has opened meanwhile.
@@ -96,12 +107,22 @@ impl HttpClient {
             progress.reused = true;
             return Ok(connection);
         }
+        let connection = self.open_alone(call, progress).await?;
+        self.pool.share(&call.key, &connection);
+        Ok(connection)
+    }
+
+    /// Opens a connection that no other attempt uses meanwhile.
+    async fn open_alone(
+        &self,
+        call: &OutboundCall<'_>,
+        progress: &mut AttemptProgress,
+    ) -> Result<Connection, SendError> {
+        progress.phase = Phase::Connect;
         progress.reused = false;
         let generation = self.pool.begin(&call.key);
         let connected = self.connector.connect(call.destination, progress).await?;
-        let connection = Connection::open(connected, generation).await.map_err(|error| closed(None, error))?;
-        self.pool.share(&call.key, &connection);
-        Ok(connection)
+        Connection::open(connected, generation).await.map_err(|error| closed(None, error))
     }
 
     async fn exchange(
@@ -120,17 +141,25 @@ impl HttpClient {
         let (head, mut body) = response.into_parts();
         let status = Some(head.status.as_u16());
         progress.status = status;
+        if progress.reused && head.status == StatusCode::REQUEST_TIMEOUT {
+            // A server says so when it closes an idle connection. It has not read this request.
+            let error = SendError::ConnectionClosed { status, source: None };
+            return Err(ExchangeFailure { error, processing: Processing::Unknown });
+        }
         if head.headers.len() > limits::RESPONSE_HEADERS_READ {
             return Err(ExchangeFailure::answered(SendError::InvalidResponse { status, source: None }));
         }
-        let excerpt = match body::read(&head.headers, &mut body).await {
+        let excerpt = match body::read(head.status, &head.headers, &mut body).await {
             Ok(excerpt) => excerpt,
             Err(error) if breaks_http(&error) || connection.link.meter.is_spent() => {
                 return Err(ExchangeFailure::answered(invalid(status, error)));
             }
             Err(error) => return Err(ExchangeFailure::answered(closed(status, error))),
         };
-        if excerpt.drained && head.status != http::StatusCode::SWITCHING_PROTOCOLS {
+        if excerpt.ended_early {
+            return Err(ExchangeFailure::answered(SendError::ConnectionClosed { status, source: None }));
+        }
+        if excerpt.drained && head.status != StatusCode::SWITCHING_PROTOCOLS {
             self.pool.put(&call.key, connection);
         }
         Ok(Answer {
@@ -165,13 +194,32 @@ impl<'a> OutboundCall<'a> {
 /// Why an exchange on one connection failed.
 struct ExchangeFailure {
     error: SendError,
-    /// No byte of an answer had come and the connection failed: the request may be sent on another one.
-    unanswered: bool,
+    processing: Processing,
+}
+
+/// Whether the receiver has processed the request, as far as the failure tells.
+#[derive(Clone, Copy)]
+enum Processing {
+    /// An answer began, or the receiver broke the protocol.
+    Begun,
+    /// No byte of an answer came. On a reused connection the peer has most likely closed it before the request.
+    Unknown,
+    /// HTTP/2 says that it has not: the stream was refused, or is above the last one of GOAWAY.
+    Not,
 }
 
 impl ExchangeFailure {
     fn answered(error: SendError) -> Self {
-        Self { error, unanswered: false }
+        Self { error, processing: Processing::Begun }
+    }
+
+    /// Whether the request may be sent once more, on a fresh connection.
+    fn may_resend(&self, reused: bool) -> bool {
+        match self.processing {
+            Processing::Begun => false,
+            Processing::Unknown => reused,
+            Processing::Not => true,
+        }
     }
 }
 
@@ -207,7 +255,8 @@ impl Connection {
                     if breaks_http(&error) && !never_sent {
                         return ExchangeFailure::answered(invalid(None, error));
                     }
-                    ExchangeFailure { error: closed(None, error), unanswered: never_sent || silent }
+                    let processing = if never_sent || silent { Processing::Unknown } else { Processing::Begun };
+                    ExchangeFailure { error: closed(None, error), processing }
                 })
             }
             RequestSender::Http2(sender) => {
@@ -220,8 +269,12 @@ impl Connection {
                     match h2_fault(&error) {
                         Some(fault) if fault.is_library() => ExchangeFailure::answered(invalid(None, error)),
                         fault => {
-                            let unanswered = never_sent || fault.is_none_or(is_connection_failure);
-                            ExchangeFailure { error: closed(None, error), unanswered }
+                            let processing = match fault {
+                                _ if never_sent => Processing::Not,
+                                Some(fault) => processing_of(fault),
+                                None => Processing::Unknown,
+                            };
+                            ExchangeFailure { error: closed(None, error), processing }
                         }
                     }
                 })
@@ -230,9 +283,15 @@ impl Connection {
     }
 }
 
-/// Whether the peer closed the connection or refused the stream, as opposed to failing this request.
-fn is_connection_failure(fault: &h2::Error) -> bool {
-    fault.is_go_away() || fault.is_io() || fault.reason() == Some(h2::Reason::REFUSED_STREAM)
+/// GOAWAY fails only the streams above its last one: those below it are still answered, or end with the connection.
+fn processing_of(fault: &h2::Error) -> Processing {
+    if fault.is_remote() && (fault.is_go_away() || fault.reason() == Some(h2::Reason::REFUSED_STREAM)) {
+        Processing::Not
+    } else if fault.is_io() || fault.is_go_away() {
+        Processing::Unknown
+    } else {
+        Processing::Begun
+    }
 }
 
 fn h2_fault(error: &hyper::Error) -> Option<&h2::Error> {

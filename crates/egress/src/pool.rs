@@ -366,7 +366,11 @@ impl Link {
 
 async fn open_http1(stream: Stream, dropped: oneshot::Receiver<()>) -> hyper::Result<http1::SendRequest<Full<Bytes>>> {
     // The parser's default limit on the number of headers is 100, which is ours. Setting it would cost an allocation.
+    // A client may read such lines (RFC 9112, 5.1 and 5.2). A server that writes them has received the request.
     let (sender, driver) = http1::Builder::new()
+        .allow_obsolete_multiline_headers_in_responses(true)
+        .allow_spaces_after_header_name_in_responses(true)
+        .ignore_invalid_headers_in_responses(true)
         .max_header_size(limits::RESPONSE_HEAD_BYTES)
         .max_buf_size(limits::READ_AHEAD_BYTES)
         .handshake(TokioIo::new(stream))

@@ -89,6 +89,10 @@ impl Stream {
         Self { io, meter: Arc::new(meter) }
     }
 
+    fn is_tls(&self) -> bool {
+        matches!(self.io, PlainOrTls::Tls(_))
+    }
+
     /// Stays readable after the stream has been moved.
     pub fn meter(&self) -> Arc<Meter> {
         Arc::clone(&self.meter)
@@ -109,10 +113,18 @@ impl AsyncRead for Stream {
         if received > 0 {
             self.meter.received_bytes.fetch_add(received as u64, Ordering::Relaxed);
         }
-        if let Poll::Ready(Err(error)) = &polled
-            && let Some(fault) = alert_of(error)
-        {
-            let _known = self.meter.alert.set(fault);
+        match &polled {
+            // The peer closed the connection without TLS `close_notify`, as many servers do. The stream ends here, and
+            // the HTTP library knows whether the answer may.
+            Poll::Ready(Err(error)) if self.is_tls() && error.kind() == io::ErrorKind::UnexpectedEof => {
+                return Poll::Ready(Ok(()));
+            }
+            Poll::Ready(Err(error)) => {
+                if let Some(fault) = alert_of(error) {
+                    let _known = self.meter.alert.set(fault);
+                }
+            }
+            _ => {}
         }
         polled
     }

@@ -17,10 +17,12 @@ use crate::support::dns::{Answer, DnsServer};
 use crate::support::tls::TestCa;
 use crate::support::wait::bounded;
 
-const HEADERS: u8 = 1;
-const SETTINGS: u8 = 4;
+pub const HEADERS: u8 = 1;
+pub const RST_STREAM: u8 = 3;
+pub const SETTINGS: u8 = 4;
+pub const GOAWAY: u8 = 7;
 const CONTINUATION: u8 = 9;
-const END_HEADERS: u8 = 4;
+pub const END_HEADERS: u8 = 4;
 
 /// How the server answers the first request of a connection, on that request's stream.
 #[derive(Clone, Copy)]
@@ -31,7 +33,7 @@ enum Answering {
     EndlessInterim,
 }
 
-fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+pub fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
     [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
 }
@@ -73,10 +75,18 @@ where
     }
 }
 
-/// Reads until the headers of a request. Returns the id of its stream.
 async fn request_stream(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<u32> {
+    read_preface(stream).await?;
+    next_request_stream(stream).await
+}
+
+pub async fn read_preface(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<()> {
     let mut preface = [0; 24];
-    stream.read_exact(&mut preface).await?;
+    stream.read_exact(&mut preface).await.map(drop)
+}
+
+/// Reads until the headers of a request. Returns the id of its stream.
+pub async fn next_request_stream(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<u32> {
     loop {
         let mut head = [0; 9];
         stream.read_exact(&mut head).await?;

@@ -7,6 +7,8 @@ mod identity;
 mod pin;
 mod pool;
 mod proxy;
+mod raw_answer;
+mod resend;
 mod rule;
 
 use std::sync::Arc;
