@@ -65,6 +65,9 @@ pub struct ListOptions {
 pub struct RevokeOptions {
     /// Id of the key (key_…), not the key itself.
     id: String,
+    /// Also revoke the keys that it made, and those that they made.
+    #[arg(long)]
+    with_children: bool,
     #[command(flatten)]
     data: DataOptions,
 }
@@ -132,9 +135,14 @@ fn state_of(key: &KeyListed) -> String {
 }
 
 async fn revoke(options: RevokeOptions) -> anyhow::Result<()> {
-    match perform(&options.data, AdminRequest::RevokeKey { id: options.id }).await? {
-        AdminResponse::KeyRevoked { id } => {
-            Ok(output::line(format_args!("{id} is revoked; it stops working within 5 seconds"))?)
+    let RevokeOptions { id, with_children, data } = options;
+    match perform(&data, AdminRequest::RevokeKey { id, with_children }).await? {
+        AdminResponse::KeyRevoked { id, children } => {
+            output::line(format_args!("{id} is revoked; it stops working within 5 seconds"))?;
+            for child in children {
+                output::line(format_args!("{child} is revoked; it was made by it"))?;
+            }
+            Ok(())
         }
         other => unexpected(other),
     }

@@ -4,7 +4,7 @@
 //! one line of JSON in each direction. Without a server the command opens the store itself; on PostgreSQL, other nodes
 //! may run meanwhile. Both ways end in [`execute`].
 
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
@@ -25,6 +25,7 @@ use postrider_domain::workspace::{InvalidWorkspaceName, Workspace, WorkspaceName
 use postrider_service::{CreateApiKey, Operator, ServiceError};
 
 use super::error::StartError;
+use postrider_store::column::maker_text;
 
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(tag = "do", rename_all = "snake_case")]
@@ -32,6 +33,9 @@ pub enum AdminRequest {
     CreateKey(CreateKey),
     RevokeKey {
         id: String,
+        /// Also the keys that it made, and those that they made.
+        #[serde(default)]
+        with_children: bool,
     },
     /// A page of a list, newest first. `workspace` is a name or an id; `None` means all workspaces.
     List {
@@ -72,11 +76,27 @@ pub enum Listing {
 #[serde(tag = "done", rename_all = "snake_case")]
 pub enum AdminResponse {
     KeyCreated(KeyCreated),
-    KeyRevoked { id: String },
-    Keys { items: Vec<KeyListed>, next: Option<String> },
-    Workspaces { items: Vec<WorkspaceListed>, next: Option<String> },
-    Audit { items: Vec<AuditListed>, next: Option<String> },
-    Refused { message: String },
+    KeyRevoked {
+        id: String,
+        /// Other keys that were revoked with it.
+        #[serde(default)]
+        children: Vec<String>,
+    },
+    Keys {
+        items: Vec<KeyListed>,
+        next: Option<String>,
+    },
+    Workspaces {
+        items: Vec<WorkspaceListed>,
+        next: Option<String>,
+    },
+    Audit {
+        items: Vec<AuditListed>,
+        next: Option<String>,
+    },
+    Refused {
+        message: String,
+    },
 }
 
 /// A new key. Its plaintext is shown only here.
@@ -101,6 +121,9 @@ pub struct KeyListed {
     pub created_at: String,
     pub expires_at: Option<String>,
     pub revoked_at: Option<String>,
+    /// The id of an API key, or `command_line`.
+    pub created_by: Option<String>,
+    pub last_used_at: Option<String>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -151,6 +174,8 @@ impl From<ApiKey> for KeyListed {
             created_at: key.created_at.to_string(),
             expires_at: key.expires_at.map(|at| Day::containing(at).to_string()),
             revoked_at: key.revoked_at.map(|at| at.to_string()),
+            created_by: key.created_by.map(maker_text),
+            last_used_at: key.last_used_at.map(|at| at.to_string()),
         }
     }
 }
@@ -208,7 +233,7 @@ pub enum AdminError {
 pub async fn execute(operator: &Operator, request: AdminRequest) -> AdminResponse {
     let outcome = match request {
         AdminRequest::CreateKey(create) => create_key(operator, create).await,
-        AdminRequest::RevokeKey { id } => revoke_key(operator, &id).await,
+        AdminRequest::RevokeKey { id, with_children } => revoke_key(operator, &id, with_children).await,
         AdminRequest::List { what, workspace, limit, cursor, since, until } => {
             match list_parameters(limit, cursor.as_deref(), since.as_deref(), until.as_deref()) {
                 Ok((filter, page)) => list(operator, what, workspace.as_deref(), filter, page).await,
@@ -252,13 +277,18 @@ fn name_fault(error: &InvalidWorkspaceName) -> String {
     format!("the workspace's name {error}{hint}")
 }
 
-async fn revoke_key(operator: &Operator, id: &str) -> Result<AdminResponse, String> {
+async fn revoke_key(operator: &Operator, id: &str, with_children: bool) -> Result<AdminResponse, String> {
     let id: ApiKeyId = id.parse().map_err(|_| format!("{id:?} is not the id of an API key; one looks like key_…"))?;
-    operator.revoke_api_key(id).await.map_err(|error| match error {
+    let revoked = match with_children {
+        true => operator.revoke_with_children(id).await,
+        false => operator.revoke_api_key(id).await.map(|key| vec![key.id]),
+    };
+    let revoked = revoked.map_err(|error| match error {
         ServiceError::NotFound => format!("there is no API key {id}"),
         other => with_causes(other),
     })?;
-    Ok(AdminResponse::KeyRevoked { id: id.to_string() })
+    let children = revoked.iter().filter(|child| **child != id).map(ToString::to_string).collect();
+    Ok(AdminResponse::KeyRevoked { id: id.to_string(), children })
 }
 
 fn list_parameters(
@@ -347,8 +377,7 @@ pub fn listen(path: &Path, operator: Operator, stop: CancellationToken) -> Resul
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(fault(error)),
         _ => {}
     }
-    let listener = UnixListener::bind(path).map_err(fault)?;
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).map_err(fault)?;
+    let listener = bind_private(path).map_err(fault)?;
     let path = path.to_owned();
     Ok(tokio::spawn(async move {
         loop {
@@ -370,6 +399,21 @@ pub fn listen(path: &Path, operator: Operator, stop: CancellationToken) -> Resul
         }
         let _ = std::fs::remove_file(path);
     }))
+}
+
+/// Binds the socket in a private directory and moves it to its path once only its owner may open it. `bind` itself
+/// gives it the mode that the umask leaves.
+fn bind_private(path: &Path) -> std::io::Result<UnixListener> {
+    // Both names are short, so that the path of the socket stays within its limit.
+    let directory = path.with_file_name(".a");
+    let unbound = directory.join("s");
+    let _ = std::fs::remove_dir_all(&directory);
+    std::fs::DirBuilder::new().mode(0o700).create(&directory)?;
+    let listener = UnixListener::bind(&unbound)?;
+    std::fs::set_permissions(&unbound, std::fs::Permissions::from_mode(0o600))?;
+    std::fs::rename(&unbound, path)?;
+    std::fs::remove_dir(&directory)?;
+    Ok(listener)
 }
 
 async fn converse(operator: &Operator, stream: UnixStream) {

@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::Settings;
 use postrider_api as api;
+use postrider_domain::error_chain::Chain;
 use postrider_domain::event_type::{Catalogue, CatalogueError};
 use postrider_domain::limits;
 use postrider_domain::time::Clock;
@@ -99,7 +100,8 @@ impl Server {
             tracing::info!(%database, "the store is a PostgreSQL database");
         }
         tracing::info!(%address, data_dir = %settings.data_dir.display(), "listening");
-        let listeners = vec![door.serving, admin];
+        let key_uses = tokio::spawn(record_key_uses(Arc::clone(&components.service), stop_listening.clone()));
+        let listeners = vec![door.serving, admin, key_uses];
         Ok(Self {
             address,
             components,
@@ -162,4 +164,17 @@ impl Server {
 /// Never for a released binary: a test reads the catalogue.
 pub fn openapi_of_built_in() -> Result<serde_json::Value, CatalogueError> {
     Ok(api::document(&Catalogue::built_in()?, None))
+}
+
+/// Writes now and then which API keys were used, and once more at the stop.
+async fn record_key_uses(service: Arc<Service>, stop: CancellationToken) {
+    while !stop.is_cancelled() {
+        tokio::select! {
+            () = tokio::time::sleep(limits::KEY_USES_WRITTEN_EVERY) => {}
+            () = stop.cancelled() => {}
+        }
+        if let Err(error) = service.record_key_uses().await {
+            tracing::warn!(error = %Chain(&error), "cannot write when API keys were used; the next time tries again");
+        }
+    }
 }

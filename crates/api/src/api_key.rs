@@ -14,6 +14,7 @@ use postrider_service::fields::string;
 use postrider_service::{CreateApiKey, CreatedApiKey, JsonBody, ServiceError};
 
 use super::access::Access;
+use super::actor::ActorView;
 use super::answer::{answer, list, single};
 use super::body::{BodyRule, parse_nothing, read_body};
 use super::call::Call;
@@ -46,6 +47,8 @@ struct ApiKeyView<'k> {
     /// The key stops working at 00:00 UTC of this day.
     expires_at: Option<Day>,
     revoked_at: Option<Timestamp>,
+    created_by: Option<ActorView>,
+    last_used_at: Option<Timestamp>,
     #[serde(skip_serializing_if = "Option::is_none")]
     key: Option<&'k str>,
 }
@@ -61,6 +64,8 @@ impl<'k> ApiKeyView<'k> {
             created_at: api_key.created_at,
             expires_at: api_key.expires_at.map(Day::containing),
             revoked_at: api_key.revoked_at,
+            created_by: api_key.created_by.map(ActorView::from),
+            last_used_at: api_key.last_used_at,
             key,
         }
     }

@@ -155,6 +155,8 @@ pub struct Principal {
     pub tenant: Tenant,
     pub workspace_id: WorkspaceId,
     pub scopes: Scopes,
+    /// When the caller's key stops working.
+    pub expires_at: Option<Timestamp>,
     /// The request that the caller made.
     pub request_id: Option<RequestId>,
     /// Where the request came from.
@@ -198,9 +200,28 @@ impl Principal {
         }
     }
 
+    /// When a key that this caller creates stops working: at the instant asked for, or with the caller's own key.
+    ///
+    /// # Errors
+    /// When it would work longer than the caller's own.
+    pub fn check_expiry(&self, asked: Option<Timestamp>) -> Result<Option<Timestamp>, Outlives> {
+        match (self.expires_at, asked) {
+            (Some(own), Some(asked)) if asked > own => Err(Outlives { own }),
+            (own, None) => Ok(own),
+            (_, asked) => Ok(asked),
+        }
+    }
+
     pub const fn author(&self) -> Author {
         Author { actor: self.actor, mode: self.tenant.mode, request_id: self.request_id, address: self.address }
     }
+}
+
+/// A key would work longer than the key that creates it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Outlives {
+    /// When the creating key stops working.
+    pub own: Timestamp,
 }
 
 /// Why this caller may not create a key.
@@ -249,6 +270,10 @@ pub struct ApiKey {
     /// The key stops working at this instant: 00:00 UTC of its expiry day.
     pub expires_at: Option<Timestamp>,
     pub revoked_at: Option<Timestamp>,
+    /// Who made the key. `None` for a key of an earlier version whose audit entry does not tell.
+    pub created_by: Option<Actor>,
+    /// When the key was last accepted, at most a minute late.
+    pub last_used_at: Option<Timestamp>,
 }
 
 #[cfg(test)]
@@ -261,6 +286,7 @@ mod tests {
             tenant: Tenant { workspace: RowKey::from_i64(1), mode },
             workspace_id: WorkspaceId::from_letters([b'a'; 16]),
             scopes: Scopes::of(scopes),
+            expires_at: None,
             request_id: None,
             address: None,
         }
@@ -278,6 +304,19 @@ mod tests {
         let test = principal(Mode::Test, &has);
         assert_eq!(test.check_grant(Scopes::of(&has), Mode::Live), Err(GrantRefusal::Live));
         assert_eq!(test.check_grant(Scopes::of(&has), Mode::Test), Ok(()));
+    }
+
+    #[test]
+    fn no_key_outlives_its_maker() {
+        let at = |day: i64| Timestamp::from_millis(day * 86_400_000);
+        let endless = principal(Mode::Live, &[]);
+        assert_eq!(endless.check_expiry(None), Ok(None));
+        assert_eq!(endless.check_expiry(Some(at(9))), Ok(Some(at(9))));
+        let ending = Principal { expires_at: Some(at(5)), ..endless };
+        assert_eq!(ending.check_expiry(None), Ok(Some(at(5))));
+        assert_eq!(ending.check_expiry(Some(at(4))), Ok(Some(at(4))));
+        assert_eq!(ending.check_expiry(Some(at(5))), Ok(Some(at(5))));
+        assert_eq!(ending.check_expiry(Some(at(6))), Err(Outlives { own: at(5) }));
     }
 
     #[test]

@@ -118,6 +118,10 @@ pub const PAGE_MAX: u32 = 200;
 /// be short or empty, and says that there is more.
 pub const LOG_ROWS_PER_PAGE: u32 = 50_000;
 
+/// Between two writes of the keys that were used. With [`KEY_CACHE_TTL`], for which a use may go unnoticed,
+/// `lastUsedAt` is at most a minute late (contract).
+pub const KEY_USES_WRITTEN_EVERY: Duration = Duration::from_secs(55);
+
 /// Lifetime of an idempotency key (contract).
 pub const IDEMPOTENCY_WINDOW: Duration = Duration::from_secs(24 * 3600);
 

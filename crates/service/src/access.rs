@@ -52,6 +52,7 @@ impl Service {
             scopes: key.scopes,
             request_id: origin.request_id,
             address: origin.address,
+            expires_at: key.expires_at,
         })
     }
 
@@ -88,6 +89,12 @@ impl Service {
         };
         let _permit = self.refused_keys.look_up(address, now).await;
         let found = self.store.find_api_key(hash).await?.map(Arc::new);
+        if let Some(key) = &found
+            && key.revoked_at.is_none()
+            && key.expires_at.is_none_or(|at| now < at)
+        {
+            self.key_uses.note(key.key, now);
+        }
         self.keys.put(hash, found.clone(), asked, now);
         Ok(found)
     }

@@ -3,7 +3,7 @@
 //! A caller manages the keys of its own workspace; a test key only its test keys. A caller with the scope for
 //! workspaces creates the first key of another workspace. An operator does both without a principal.
 
-use postrider_domain::access::{ApiKey, ApiKeyName, GrantRefusal, Mode, Principal, Scopes, needs};
+use postrider_domain::access::{ApiKey, ApiKeyName, GrantRefusal, Mode, Outlives, Principal, Scopes, needs};
 use postrider_domain::audit::Author;
 use postrider_domain::id::{ApiKeyId, RowKey, WorkspaceId};
 use postrider_domain::limits;
@@ -32,8 +32,9 @@ impl CreateApiKey {
     /// before it looks for a recorded answer.
     ///
     /// # Errors
-    /// When the key would have a scope or mode that the principal lacks.
+    /// When the key would have a scope or mode that the principal lacks, or would work longer than the principal's.
     pub fn check_grant(&self, principal: &Principal) -> Result<(), ServiceError> {
+        self.expires_at_for(principal)?;
         principal.check_grant(self.scopes, self.mode).map_err(|refusal| match refusal {
             GrantRefusal::Lacking(scopes) => ServiceError::CannotGrant(scopes),
             GrantRefusal::Live => ServiceError::unprocessable("mode", "a test key can create only test keys"),
@@ -41,6 +42,16 @@ impl CreateApiKey {
                 ServiceError::unprocessable("scopes", "workspaces:manage can be granted only at the command line")
             }
         })
+    }
+
+    /// When the key stops working if this principal creates it.
+    fn expires_at_for(&self, principal: &Principal) -> Result<Option<Day>, ServiceError> {
+        let expires_at = principal.check_expiry(self.expires_at.map(Day::starts_at)).map_err(|Outlives { own }| {
+            let fault =
+                format!("must not be later than {}, when the key that creates it expires", Day::containing(own));
+            ServiceError::unprocessable("expiresAt", &fault)
+        })?;
+        Ok(expires_at.map(Day::containing))
     }
 }
 
@@ -65,6 +76,7 @@ impl Service {
     ) -> Result<CreatedApiKey, WriteError> {
         principal.require(needs::API_KEYS)?;
         create.check_grant(principal)?;
+        let create = CreateApiKey { expires_at: create.expires_at_for(principal)?, ..create };
         self.make_api_key(principal.author(), principal.tenant.workspace, create, idempotent).await
     }
 
@@ -81,6 +93,7 @@ impl Service {
     ) -> Result<CreatedApiKey, WriteError> {
         principal.require(needs::WORKSPACES)?;
         create.check_grant(principal)?;
+        let create = CreateApiKey { expires_at: create.expires_at_for(principal)?, ..create };
         let workspace = self.store.find_workspace(workspace_id).await?.ok_or(ServiceError::NotFound)?;
         if workspace.is_operations {
             return Err(ServiceError::Conflict(
@@ -96,14 +109,16 @@ impl Service {
     /// Without the scope.
     pub async fn list_api_keys(&self, principal: &Principal, page: PageRequest) -> Result<Page<ApiKey>, ServiceError> {
         principal.require(needs::API_KEYS)?;
-        Ok(self.store.list_api_keys(Some(principal.tenant), page).await?)
+        let Page { items, next } = self.store.list_api_keys(Some(principal.tenant), page).await?;
+        Ok(Page { items: items.into_iter().map(|key| self.key_uses.added_to(key)).collect(), next })
     }
 
     /// # Errors
     /// Without the scope, or when this workspace has no such key.
     pub async fn get_api_key(&self, principal: &Principal, id: ApiKeyId) -> Result<ApiKey, ServiceError> {
         principal.require(needs::API_KEYS)?;
-        self.store.get_api_key(Some(principal.tenant), id).await?.ok_or(ServiceError::NotFound)
+        let key = self.store.get_api_key(Some(principal.tenant), id).await?.ok_or(ServiceError::NotFound)?;
+        Ok(self.key_uses.added_to(key))
     }
 
     /// Revokes a key for good. It may be the caller's own. Revoking it again changes nothing and is not an error.

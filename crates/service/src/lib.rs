@@ -21,6 +21,7 @@ pub mod fields;
 mod idempotency;
 mod json_body;
 mod key_cache;
+mod key_uses;
 mod lock;
 mod master_key;
 mod operator;

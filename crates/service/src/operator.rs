@@ -12,7 +12,7 @@ use postrider_domain::operational_event::OPERATIONS_WORKSPACE;
 use postrider_domain::page::{Page, PageRequest};
 use postrider_domain::tenant::Tenant;
 use postrider_domain::workspace::{Workspace, WorkspaceName};
-use postrider_store::{NewWorkspace, Store};
+use postrider_store::{NewWorkspace, RevokeApiKeyError, Store};
 
 use crate::api_key::{CreateApiKey, CreatedApiKey};
 use crate::error::ServiceError;
@@ -102,6 +102,22 @@ impl Operator {
             .map_err(without_key)
     }
 
+    /// Revokes a key of any workspace, all keys that it made, and those that they made. Returns the keys that were in
+    /// use until now.
+    ///
+    /// # Errors
+    /// When the key does not exist.
+    pub async fn revoke_with_children(&self, id: ApiKeyId) -> Result<Vec<ApiKeyId>, ServiceError> {
+        let revoked = self.store.revoke_with_children(Author::COMMAND_LINE, id).await;
+        self.service.keys.forget_all();
+        let revoked = revoked.map_err(|error| match error {
+            RevokeApiKeyError::NotFound => ServiceError::NotFound,
+            RevokeApiKeyError::Store(error) => error.into(),
+        })?;
+        tracing::info!(key_id = %id, keys = revoked.len(), "API key revoked with the keys that it made");
+        Ok(revoked)
+    }
+
     /// The keys of the workspace with this name or id, or of all workspaces.
     ///
     /// # Errors
@@ -111,7 +127,9 @@ impl Operator {
         workspace: Option<&str>,
         page: PageRequest,
     ) -> Result<Page<ApiKey>, ServiceError> {
-        Ok(self.store.list_api_keys(self.tenant(workspace).await?, page).await?)
+        let tenant = self.tenant(workspace).await?;
+        let Page { items, next } = self.store.list_api_keys(tenant, page).await?;
+        Ok(Page { items: items.into_iter().map(|key| self.service.key_uses.added_to(key)).collect(), next })
     }
 
     /// # Errors

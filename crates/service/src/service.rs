@@ -13,6 +13,7 @@ use postrider_domain::time::Clock;
 use postrider_store::{EndpointLimits, ServiceStore, Store};
 
 use crate::key_cache::KeyCache;
+use crate::key_uses::KeyUses;
 use crate::rate_limiter::RateLimiter;
 use crate::readiness::Readiness;
 use crate::refusal_log::RefusalLog;
@@ -42,6 +43,7 @@ pub struct Service {
     pub(crate) endpoint_limits: EndpointLimits,
     pub(crate) api_key_hash: MacKey,
     pub(crate) keys: KeyCache,
+    pub(crate) key_uses: KeyUses,
     pub(crate) rates: RateLimiter,
     pub(crate) readiness: Readiness,
     pub(crate) refusals: RefusalLog,
@@ -64,6 +66,7 @@ impl Service {
             random,
             endpoint_limits,
             keys: KeyCache::default(),
+            key_uses: KeyUses::default(),
             rates: RateLimiter::new(rate_limits),
             readiness: Readiness::default(),
             refusals: RefusalLog::default(),

@@ -99,3 +99,16 @@ pub fn headers_from_text(text: Option<&str>) -> Option<Vec<(String, String)>> {
         Some(text) => serde_json::from_str(text).ok(),
     }
 }
+
+/// Who made a key, as a column holds it: the text of the actor, or `command_line`.
+pub fn maker_text(maker: Actor) -> String {
+    actor_to_text(maker).unwrap_or_else(|| COMMAND_LINE.to_owned())
+}
+
+/// # Errors
+/// When the text is neither an actor nor `command_line`.
+pub fn maker_from(text: &str) -> Result<Actor, UnexpectedValue> {
+    actor_from_text(Some(text).filter(|text| *text != COMMAND_LINE)).map_err(|_| UnexpectedValue("api_keys.created_by"))
+}
+
+const COMMAND_LINE: &str = "command_line";

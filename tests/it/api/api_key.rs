@@ -1,6 +1,9 @@
 //! API keys over the API: create, list and revoke. A key never has more rights than the key that created it.
 
+use std::time::Duration;
+
 use postrider_domain::access::{Mode, Scope};
+use postrider_domain::time::Day;
 use serde_json::{Value, json};
 
 use super::{API_KEYS, DELIVERIES, EVENTS, an_event, faults};
@@ -17,6 +20,7 @@ async fn a_key_is_shown_once_works_and_is_listed_without_its_secret() {
     let app = App::start().await;
     let manager = manager(&app).await;
     let body = json!({"name": "billing", "scopes": ["events:write", "webhooks:read"], "expiresAt": "2026-06-01"});
+    let maker = text(&manager.get("/v1/workspaces/me").await.json()["principal"], "id");
     let mut made = manager.post(API_KEYS, body).await.data(200);
     let key = text(&made, "key");
     assert!(key.starts_with("scripe_sk_live_") && key.ends_with(&text(&made, "last4")));
@@ -25,8 +29,10 @@ async fn a_key_is_shown_once_works_and_is_listed_without_its_secret() {
     let expected = json!({
         "id": made["id"], "name": "billing", "mode": "live", "scopes": ["webhooks:read", "events:write"],
         "last4": made["last4"], "createdAt": "2026-05-15T12:00:00.000Z", "expiresAt": "2026-06-01", "revokedAt": null,
+        "createdBy": {"type": "api_key", "id": maker}, "lastUsedAt": null,
     });
     assert_eq!(made, expected);
+    made["lastUsedAt"] = "2026-05-15T12:00:00.000Z".into();
     assert_eq!(manager.get(&format!("{API_KEYS}/{}", text(&made, "id"))).await.data(200), made);
     let list = manager.get(&format!("{API_KEYS}?limit=1")).await;
     assert!(!list.text().contains(&key));
@@ -162,4 +168,34 @@ async fn a_repeated_request_shows_the_same_key_that_no_file_contains() {
     app.stop().await;
     let nowhere: [String; 0] = [];
     assert_eq!(app.files_holding(key.as_bytes()), nowhere);
+}
+
+#[tokio::test]
+async fn no_key_outlives_the_key_that_made_it() {
+    let app = App::start().await;
+    let ends = Day::parse("2026-06-01").unwrap().starts_at();
+    let maker = app.caller_with(app.create_key("Acme", Mode::Live, &[Scope::KeysManage], Some(ends)).await);
+    for body in [json!({}), json!({"expiresAt": null}), json!({"expiresAt": "2026-06-01"})] {
+        assert_eq!(maker.post(API_KEYS, body).await.data(200)["expiresAt"], "2026-06-01");
+    }
+    assert_eq!(maker.post(API_KEYS, json!({"expiresAt": "2026-05-31"})).await.data(200)["expiresAt"], "2026-05-31");
+    let error = maker.post(API_KEYS, json!({"expiresAt": "2026-06-02"})).await.error(422, "unprocessable");
+    let fault = "must not be later than 2026-06-01, when the key that creates it expires";
+    assert_eq!(faults(&error)["expiresAt"], fault);
+}
+
+#[tokio::test]
+async fn the_last_use_is_shown_at_once_and_survives_a_restart() {
+    let mut app = App::start().await;
+    let manager = manager(&app).await;
+    let made = manager.post(API_KEYS, json!({})).await.data(200);
+    let path = format!("{API_KEYS}/{}", text(&made, "id"));
+    assert_eq!(manager.get(&path).await.data(200)["lastUsedAt"], Value::Null);
+    app.clock().advance(Duration::from_secs(10));
+    manager.key(&text(&made, "key")).get("/v1/workspaces/me").await;
+    let used = "2026-05-15T12:00:10.000Z";
+    assert_eq!(manager.get(&path).await.data(200)["lastUsedAt"], used);
+    assert_eq!(manager.get(API_KEYS).await.data(200)[0]["lastUsedAt"], used);
+    app.restart().await;
+    assert_eq!(manager.at(app.server().address()).get(&path).await.data(200)["lastUsedAt"], used);
 }

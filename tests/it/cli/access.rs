@@ -44,6 +44,7 @@ fn keys_and_workspaces_are_listed_newest_first_without_a_server() {
     let expected = json!({
         "id": first["id"], "workspaceId": first["workspaceId"], "name": "billing", "mode": "live",
         "scopes": ["events:write"], "expiresAt": "9998-12-31", "revokedAt": null,
+        "createdBy": "command_line", "lastUsedAt": null,
     });
     assert_eq!(shown, expected);
     assert_eq!((&keys[0]["mode"], keys[0]["revokedAt"].is_string()), (&json!("test"), true));

@@ -145,3 +145,53 @@ async fn a_workspace_is_named_by_its_name_or_its_id() {
     let server = Serving::start(&data_dir, &[]).await;
     assert_eq!(server.caller().key(&text(&own, "key")).get(DELIVERIES).await.status, 200);
 }
+
+#[tokio::test]
+async fn a_key_is_revoked_with_the_keys_that_it_made() {
+    let (_parent, data_dir) = new_data_dir();
+    let server = Serving::start(&data_dir, &[]).await;
+    let created = create_key(&data_dir, &["--workspace", "Acme", "--scope", "keys:manage"]).await;
+    let caller = server.caller().key(&text(&created, "key"));
+    let child = caller.post("/v1/api-keys", json!({"scopes": ["keys:manage"]})).await.data(200);
+    let id = text(&created, "id");
+    let ended = postrider(&["keys", "revoke", &id, "--with-children", "--data-dir", path_text(&data_dir)]).await;
+    assert!(ended.status.success(), "{}", ended.stderr);
+    let expected = format!(
+        "{id} is revoked; it stops working within 5 seconds\n{} is revoked; it was made by it\n",
+        text(&child, "id")
+    );
+    assert_eq!(ended.stdout, expected);
+    let child = server.caller().key(&text(&child, "key"));
+    let refused = || async { (child.get("/v1/api-keys").await.status == 401).then_some(()) };
+    eventually("the child to stop", refused).await;
+}
+
+#[tokio::test]
+async fn everything_in_the_data_directory_is_the_owners_alone() {
+    use std::os::unix::fs::PermissionsExt;
+    let (_parent, data_dir) = new_data_dir();
+    std::fs::create_dir(&data_dir).unwrap();
+    std::fs::set_permissions(&data_dir, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let mode = |path: &std::path::Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    let server = Serving::start(&data_dir, &["--operator-webhook-url", "https://operations.example.com/"]).await;
+    create_key(&data_dir, &["--workspace", "Acme"]).await;
+    assert_eq!(mode(&data_dir), 0o700);
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir(&data_dir).unwrap() {
+        let entry = entry.unwrap();
+        assert_eq!(mode(&entry.path()), 0o600, "{:?}", entry.file_name());
+        names.push(entry.file_name().into_string().unwrap());
+    }
+    names.sort_unstable();
+    let expected = [
+        "admin.sock",
+        "lock",
+        "master.key",
+        "operator-webhook.secret",
+        "postrider.db",
+        "postrider.db-shm",
+        "postrider.db-wal",
+    ];
+    assert_eq!(names, expected);
+    drop(server);
+}

@@ -87,8 +87,8 @@ pub fn schemas(catalogue: &Catalogue) -> Schemas {
         "expiresAt": {
             "type": ["string", "null"],
             "format": "date",
-            "description": "The key stops working at 00:00 UTC of this day, which must be after today. null (default): \
-                            never.",
+            "description": "The key stops working at 00:00 UTC of this day, which must be after today and not later \
+                            than the expiry of the key that creates it. null (default): as that key.",
         },
     });
     vec![
@@ -99,6 +99,8 @@ pub fn schemas(catalogue: &Catalogue) -> Schemas {
 }
 
 fn view() -> Value {
+    let key = object(json!({ "type": { "const": "api_key" }, "id": reference("ApiKeyId") }), &[]);
+    let command_line = object(json!({ "type": { "const": "command_line" } }), &[]);
     json!({
         "id": reference("ApiKeyId"),
         "name": { "type": ["string", "null"] },
@@ -112,6 +114,12 @@ fn view() -> Value {
             "description": "The key stops working at 00:00 UTC of this day.",
         },
         "revokedAt": nullable(timestamp("When it was revoked.")),
+        "createdBy": {
+            "oneOf": [key, command_line, { "type": "null" }],
+            "description": "The key or command that made it. null for a key of an earlier version whose maker is not \
+                            known.",
+        },
+        "lastUsedAt": nullable(timestamp("When it was last used, at most a minute late.")),
     })
 }
 
@@ -125,6 +133,8 @@ fn example() -> Value {
         "createdAt": INSTANT_EXAMPLE,
         "expiresAt": "2027-01-01",
         "revokedAt": null,
+        "createdBy": { "type": "api_key", "id": "key_h8g7f6e5d4c3b2a1" },
+        "lastUsedAt": INSTANT_EXAMPLE,
     })
 }
 

@@ -1,16 +1,18 @@
 //! API keys, known by their keyed hashes. Writes `api_keys`.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use tokio_postgres::Row;
 
 use postrider_domain::access::{ApiKey, ApiKeyHash, Scope, Scopes};
-use postrider_domain::audit::AuditAction;
-use postrider_domain::id::ApiKeyId;
+use postrider_domain::audit::{AuditAction, Author};
+use postrider_domain::id::{ApiKeyId, RowKey};
 use postrider_domain::idempotency::Recording;
 use postrider_domain::page::{Page, PageRequest};
 use postrider_domain::tenant::Tenant;
 use postrider_domain::time::Timestamp;
-use postrider_store::column::{managed_modes, mode_code, mode_from_code};
+use postrider_store::column::{maker_from, maker_text, managed_modes, mode_code, mode_from_code};
 use postrider_store::log::changes;
 use postrider_store::{ApiKeys, CreateApiKeyError, NewApiKey, RevokeApiKeyError, StoreError, Write, Written};
 
@@ -43,6 +45,14 @@ impl ApiKeys for PostgresStore {
         self.read(move |session| Box::pin(list(session, tenant, page))).await
     }
 
+    async fn revoke_with_children(&self, author: Author, id: ApiKeyId) -> Result<Vec<ApiKeyId>, RevokeApiKeyError> {
+        self.write(effect!(|tx| revoke_with_children(tx, author, id))).await?
+    }
+
+    async fn record_key_uses(&self, uses: Vec<(RowKey, Duration)>) -> Result<(), StoreError> {
+        self.write(effect!(|tx, uses| record_uses(tx, &uses))).await
+    }
+
     async fn revoke_api_key(&self, write: Write<ApiKey>, id: ApiKeyId) -> Result<Written<ApiKey>, RevokeApiKeyError> {
         let Write { tenant, author, recording } = write;
         self.write_once(
@@ -63,7 +73,7 @@ impl ApiKeys for PostgresStore {
 /// Excludes keys of a deleted workspace.
 const API_KEY_SELECT: &str =
     "SELECT api_keys.key, api_keys.id, workspaces.id AS workspace_id, workspace_key, api_keys.name, mode, scopes,
-            last4, expires_at, revoked_at
+            last4, expires_at, revoked_at, created_by, last_used_at
      FROM api_keys JOIN workspaces ON workspaces.key = workspace_key AND deleted_at IS NULL";
 
 fn api_key_from_row(row: &Row) -> Result<ApiKey, PgError> {
@@ -84,6 +94,8 @@ fn api_key_from_row(row: &Row) -> Result<ApiKey, PgError> {
         created_at: at.created_at(),
         expires_at: opt_instant(row, "expires_at")?,
         revoked_at: opt_instant(row, "revoked_at")?,
+        created_by: get::<Option<&str>>(row, "created_by")?.map(maker_from).transpose()?,
+        last_used_at: opt_instant(row, "last_used_at")?,
     })
 }
 
@@ -102,8 +114,8 @@ async fn create(tx: &mut WriteTx, new: &NewApiKey) -> Result<Result<ApiKey, Crea
     }
     let scopes: Vec<&str> = new.scopes.iter().map(Scope::as_str).collect();
     tx.execute(
-        "INSERT INTO api_keys (key, id, workspace_key, name, mode, hash, last4, scopes, expires_at)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+        "INSERT INTO api_keys (key, id, workspace_key, name, mode, hash, last4, scopes, expires_at, created_by)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
         &[
             &tx.next_key().as_i64(),
             &new.id.to_string(),
@@ -114,6 +126,7 @@ async fn create(tx: &mut WriteTx, new: &NewApiKey) -> Result<Result<ApiKey, Crea
             &new.last4,
             &scopes.join(" "),
             &new.expires_at.map(Timestamp::millis),
+            &maker_text(new.author.actor),
         ],
     )
     .await?;
@@ -159,4 +172,49 @@ async fn revoke(tx: &mut WriteTx, tenant: Tenant, id: ApiKeyId) -> Result<bool, 
     let sql = format!("UPDATE api_keys SET revoked_at = $3 WHERE {managed} AND id = $2 AND revoked_at IS NULL");
     let revoked = tx.execute(&sql, &[&tenant.workspace.as_i64(), &id.to_string(), &tx.now.millis()]).await?;
     Ok(revoked > 0)
+}
+
+async fn revoke_with_children(
+    tx: &mut WriteTx,
+    author: Author,
+    id: ApiKeyId,
+) -> Result<Result<Vec<ApiKeyId>, RevokeApiKeyError>, PgError> {
+    if get_by_id(tx, None, id).await?.is_none() {
+        return Ok(Err(RevokeApiKeyError::NotFound));
+    }
+    let rows = tx
+        .query(
+            "WITH RECURSIVE family (id) AS (
+                 SELECT $1::text UNION SELECT made.id FROM family JOIN api_keys made ON made.created_by = family.id)
+             SELECT id, workspace_key FROM api_keys WHERE id IN (SELECT id FROM family) AND revoked_at IS NULL
+             ORDER BY key FOR NO KEY UPDATE",
+            &[&id.to_string()],
+        )
+        .await?;
+    let mut revoked = Vec::with_capacity(rows.len());
+    for row in &rows {
+        let (id, workspace): (ApiKeyId, RowKey) = (parsed(row, "id")?, key(row, "workspace_key")?);
+        let sql = "UPDATE api_keys SET revoked_at = $2 WHERE id = $1";
+        tx.execute(sql, &[&id.to_string(), &tx.now.millis()]).await?;
+        let changed = changes::api_key_revoked(tx.now);
+        audit::append(tx, workspace, author, AuditAction::ApiKeyRevoked, id, &changed).await?;
+        revoked.push(id);
+    }
+    Ok(Ok(revoked))
+}
+
+/// Skips rows that another node is writing: it notes a use of the same minute.
+async fn record_uses(tx: &mut WriteTx, uses: &[(RowKey, Duration)]) -> Result<(), PgError> {
+    let keys: Vec<i64> = uses.iter().map(|(key, _)| key.as_i64()).collect();
+    let instants: Vec<i64> = uses.iter().map(|(_, ago)| tx.now.minus(*ago).millis()).collect();
+    tx.execute(
+        "WITH used AS (SELECT * FROM unnest($1, $2) AS used (key, at)),
+              free AS (SELECT k.key FROM api_keys k JOIN used ON used.key = k.key
+                       ORDER BY k.key FOR NO KEY UPDATE OF k SKIP LOCKED)
+         UPDATE api_keys SET last_used_at = used.at FROM used JOIN free ON free.key = used.key
+         WHERE api_keys.key = used.key AND (last_used_at IS NULL OR last_used_at < used.at)",
+        &[&keys, &instants],
+    )
+    .await?;
+    Ok(())
 }

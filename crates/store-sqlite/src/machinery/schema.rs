@@ -8,6 +8,7 @@ use refinery::{Migration, Runner};
 use rusqlite::Connection;
 
 use postrider_store::OpenError;
+use postrider_store::directory::create_private;
 
 /// Each migration as `(name, SQL)`. Forward only, and never edited once released.
 const MIGRATIONS: &[(&str, &str)] = &[
@@ -28,6 +29,7 @@ pub fn database_path(directory: &Path) -> PathBuf {
 
 /// Opens a connection with the settings that every connection needs.
 pub fn connect(database: &Path) -> Result<Connection, rusqlite::Error> {
+    create_private(database).map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))?;
     let connection = Connection::open(database)?;
     connection.set_prepared_statement_cache_capacity(256);
     connection.execute_batch(

@@ -2,6 +2,8 @@
 //!
 //! Writes `api_keys`.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
@@ -12,13 +14,13 @@ use postrider_domain::idempotency::Recording;
 use postrider_domain::page::{Page, PageRequest};
 use postrider_domain::tenant::Tenant;
 use postrider_domain::time::Timestamp;
-use postrider_store::column::{managed_modes, mode_code, mode_from_code};
+use postrider_store::column::{maker_from, maker_text, managed_modes, mode_code, mode_from_code};
 use postrider_store::log::changes;
 use postrider_store::{ApiKeys, CreateApiKeyError, NewApiKey, RevokeApiKeyError, StoreError, Write, Written};
 
 use crate::SqliteStore;
 use crate::log::audit;
-use crate::machinery::column::{coded, parsed, unexpected};
+use crate::machinery::column::{broken, coded, parsed, unexpected};
 use crate::machinery::writer::{JobSize, WriteResult, WriteTx};
 
 #[async_trait]
@@ -49,6 +51,14 @@ impl ApiKeys for SqliteStore {
         self.read(move |tx| list(tx.connection, tenant, page)).await
     }
 
+    async fn revoke_with_children(&self, author: Author, id: ApiKeyId) -> Result<Vec<ApiKeyId>, RevokeApiKeyError> {
+        self.write(JobSize::ONE_ROW, move |tx| revoke_with_children(tx, author, id)).await?
+    }
+
+    async fn record_key_uses(&self, uses: Vec<(RowKey, Duration)>) -> Result<(), StoreError> {
+        self.write(JobSize { rows: uses.len(), bytes: 0 }, move |tx| record_uses(tx, &uses)).await
+    }
+
     async fn revoke_api_key(&self, write: Write<ApiKey>, id: ApiKeyId) -> Result<Written<ApiKey>, RevokeApiKeyError> {
         self.write_once(JobSize::ONE_ROW, write.recording, move |tx| revoke(tx, write.tenant, write.author, id)).await
     }
@@ -57,7 +67,7 @@ impl ApiKeys for SqliteStore {
 /// The keys of a deleted workspace are not found.
 const API_KEY_SELECT: &str =
     "SELECT api_keys.key, api_keys.id, workspaces.id AS workspace_id, workspace_key, api_keys.name, mode, scopes,
-            last4, expires_at, revoked_at
+            last4, expires_at, revoked_at, created_by, last_used_at
      FROM api_keys JOIN workspaces ON workspaces.key = workspace_key AND deleted_at IS NULL";
 
 fn api_key_from_row(row: &Row<'_>) -> Result<ApiKey, rusqlite::Error> {
@@ -79,6 +89,8 @@ fn api_key_from_row(row: &Row<'_>) -> Result<ApiKey, rusqlite::Error> {
         created_at: key.created_at(),
         expires_at: row.get::<_, Option<i64>>("expires_at")?.map(Timestamp::from_millis),
         revoked_at: row.get::<_, Option<i64>>("revoked_at")?.map(Timestamp::from_millis),
+        created_by: row.get_ref("created_by")?.as_str_or_null()?.map(maker_from).transpose().map_err(broken)?,
+        last_used_at: row.get::<_, Option<i64>>("last_used_at")?.map(Timestamp::from_millis),
     })
 }
 
@@ -100,8 +112,8 @@ fn create(tx: &mut WriteTx<'_>, new: &NewApiKey) -> WriteResult<ApiKey, CreateAp
     let scopes: Vec<&str> = new.scopes.iter().map(Scope::as_str).collect();
     tx.connection
         .prepare_cached(
-            "INSERT INTO api_keys (key, id, workspace_key, name, mode, hash, last4, scopes, expires_at)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+            "INSERT INTO api_keys (key, id, workspace_key, name, mode, hash, last4, scopes, expires_at, created_by)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
         )?
         .execute(params![
             tx.next_key().as_i64(),
@@ -113,6 +125,7 @@ fn create(tx: &mut WriteTx<'_>, new: &NewApiKey) -> WriteResult<ApiKey, CreateAp
             new.last4,
             scopes.join(" "),
             new.expires_at.map(Timestamp::millis),
+            maker_text(new.author.actor),
         ])?;
     let created = tx
         .connection
@@ -167,4 +180,41 @@ fn revoke(
         audit::append(tx, workspace, author, AuditAction::ApiKeyRevoked, id, &changes::api_key_revoked(tx.now))?;
     }
     Ok(get(tx.connection, Some(tenant), id)?.ok_or(RevokeApiKeyError::NotFound))
+}
+
+fn revoke_with_children(
+    tx: &mut WriteTx<'_>,
+    author: Author,
+    id: ApiKeyId,
+) -> WriteResult<Vec<ApiKeyId>, RevokeApiKeyError> {
+    if get(tx.connection, None, id)?.is_none() {
+        return Ok(Err(RevokeApiKeyError::NotFound));
+    }
+    let family = tx
+        .connection
+        .prepare_cached(
+            "WITH RECURSIVE family (id) AS (
+                 SELECT ?1 UNION SELECT made.id FROM family JOIN api_keys made ON made.created_by = family.id)
+             SELECT id, workspace_key FROM api_keys WHERE id IN (SELECT id FROM family) AND revoked_at IS NULL
+             ORDER BY key",
+        )?
+        .query_map([id.to_string()], |row| Ok((parsed(row, "id")?, RowKey::from_i64(row.get("workspace_key")?))))?
+        .collect::<Result<Vec<(ApiKeyId, RowKey)>, _>>()?;
+    for (id, workspace) in &family {
+        tx.connection
+            .prepare_cached("UPDATE api_keys SET revoked_at = ?2 WHERE id = ?1")?
+            .execute(params![id.to_string(), tx.now.millis()])?;
+        audit::append(tx, *workspace, author, AuditAction::ApiKeyRevoked, *id, &changes::api_key_revoked(tx.now))?;
+    }
+    Ok(Ok(family.into_iter().map(|(id, _)| id).collect()))
+}
+
+fn record_uses(tx: &WriteTx<'_>, uses: &[(RowKey, Duration)]) -> Result<(), rusqlite::Error> {
+    let mut update = tx.connection.prepare_cached(
+        "UPDATE api_keys SET last_used_at = ?2 WHERE key = ?1 AND (last_used_at IS NULL OR last_used_at < ?2)",
+    )?;
+    for (key, ago) in uses {
+        update.execute(params![key.as_i64(), tx.now.minus(*ago).millis()])?;
+    }
+    Ok(())
 }

@@ -1,10 +1,12 @@
 //! API keys. The store sees keyed hashes, never a key itself.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 
 use postrider_domain::access::{ApiKey, ApiKeyHash, ApiKeyName, Scopes};
 use postrider_domain::audit::Author;
-use postrider_domain::id::ApiKeyId;
+use postrider_domain::id::{ApiKeyId, RowKey};
 use postrider_domain::idempotency::Recording;
 use postrider_domain::page::{Page, PageRequest};
 use postrider_domain::tenant::Tenant;
@@ -43,6 +45,13 @@ pub trait ApiKeys: Send + Sync + 'static {
 
     /// Keys that this tenant manages, or all keys when `tenant` is `None`. Includes revoked keys.
     async fn list_api_keys(&self, tenant: Option<Tenant>, page: PageRequest) -> Result<Page<ApiKey>, StoreError>;
+
+    /// Revokes a key of any workspace and all keys that it made, and those that they made. Returns the keys that were
+    /// in use until now.
+    async fn revoke_with_children(&self, author: Author, id: ApiKeyId) -> Result<Vec<ApiKeyId>, RevokeApiKeyError>;
+
+    /// Notes how long ago keys were used. An older use than the stored one changes nothing.
+    async fn record_key_uses(&self, uses: Vec<(RowKey, Duration)>) -> Result<(), StoreError>;
 
     /// Revokes a key and returns it. A second call keeps the first instant.
     async fn revoke_api_key(&self, write: Write<ApiKey>, id: ApiKeyId) -> Result<Written<ApiKey>, RevokeApiKeyError>;

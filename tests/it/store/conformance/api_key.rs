@@ -3,12 +3,13 @@
 use std::time::Duration;
 
 use postrider_domain::access::{ApiKey, ApiKeyHash, ApiKeyName, Mode, Scope, Scopes};
-use postrider_domain::audit::AuditAction;
+use postrider_domain::audit::{Actor, AuditAction, Author};
 use postrider_domain::id::ApiKeyId;
 use postrider_domain::page::{PageRequest, encode_cursor};
+use postrider_domain::tenant::Tenant;
 use postrider_store::{CreateApiKeyError, NewApiKey, RevokeApiKeyError};
 
-use crate::store::fixture::{Fixture, START, done, tenant_of, write};
+use crate::store::fixture::{AUTHOR, Fixture, START, done, tenant_of, write};
 
 on_each_backend! {
     an_api_key_reads_back_as_created,
@@ -17,6 +18,8 @@ on_each_backend! {
     an_unknown_or_foreign_key_is_not_revoked,
     a_revoked_key_does_not_count_against_the_limit_of_keys,
     keys_are_listed_per_workspace_newest_first,
+    a_key_is_revoked_with_all_keys_that_come_from_it,
+    the_last_use_of_a_key_moves_only_forward,
 }
 
 async fn revoke(at: &Fixture, id: ApiKeyId) -> Result<ApiKey, RevokeApiKeyError> {
@@ -100,4 +103,48 @@ async fn keys_are_listed_per_workspace_newest_first(at: Fixture) {
     assert_eq!(of_all.items.iter().map(|key| key.id).collect::<Vec<_>>(), [theirs.id, second.id, first.id]);
     assert!(at.store().get_api_key(Some(at.tenant()), theirs.id).await.unwrap().is_none());
     assert_eq!(at.store().get_api_key(None, theirs.id).await.unwrap().unwrap().workspace_id, other.id);
+}
+
+async fn a_key_is_revoked_with_all_keys_that_come_from_it(mut at: Fixture) {
+    let made_by = async |maker: &ApiKey, hash: u8, tenant: Tenant| {
+        let author = Author { actor: Actor::ApiKey(maker.id), ..AUTHOR };
+        at.api_key(NewApiKey { author, tenant, ..at.new_api_key(hash) }).await
+    };
+    let root = at.api_key(at.new_api_key(1)).await;
+    assert_eq!(root.created_by, Some(Actor::CommandLine));
+    let child = made_by(&root, 2, at.tenant()).await;
+    assert_eq!(child.created_by, Some(Actor::ApiKey(root.id)));
+    let elsewhere = at.other_workspace().await;
+    let grandchild = made_by(&child, 3, tenant_of(elsewhere.key)).await;
+    let sibling = at.api_key(at.new_api_key(4)).await;
+    revoke(&at, child.id).await.unwrap();
+    let entries = at.audit().await.len();
+    let revoked = at.store().revoke_with_children(AUTHOR, root.id).await.unwrap();
+    assert_eq!(revoked, [root.id, grandchild.id], "the child in between was revoked before");
+    assert_eq!(at.audit().await.len(), entries + 1, "the other entry is in the other workspace");
+    at.reopen().await;
+    for (hash, is_revoked) in [(1, true), (2, true), (3, true), (4, false)] {
+        let key = at.store().find_api_key(ApiKeyHash([hash; 32])).await.unwrap().unwrap();
+        assert_eq!(key.revoked_at.is_some(), is_revoked, "{hash}");
+    }
+    assert_eq!(at.store().revoke_with_children(AUTHOR, root.id).await.unwrap(), []);
+    assert_eq!(at.store().revoke_with_children(AUTHOR, sibling.id).await.unwrap(), [sibling.id]);
+    let nobody = at.store().revoke_with_children(AUTHOR, ApiKeyId::from_letters([b'z'; 16])).await;
+    assert!(matches!(nobody, Err(RevokeApiKeyError::NotFound)));
+}
+
+async fn the_last_use_of_a_key_moves_only_forward(at: Fixture) {
+    let key = at.api_key(at.new_api_key(1)).await;
+    let other = at.api_key(at.new_api_key(2)).await;
+    assert_eq!(key.last_used_at, None);
+    let used = async |key: &ApiKey| at.store().get_api_key(None, key.id).await.unwrap().unwrap().last_used_at;
+    at.advance(Duration::from_secs(100));
+    let ago = |seconds: u64| Duration::from_secs(seconds);
+    at.store().record_key_uses(vec![(key.key, ago(30)), (other.key, ago(5))]).await.unwrap();
+    assert_eq!(used(&key).await, Some(START.plus(ago(70))));
+    assert_eq!(used(&other).await, Some(START.plus(ago(95))));
+    at.store().record_key_uses(vec![(key.key, ago(40)), (other.key, ago(1))]).await.unwrap();
+    assert_eq!(used(&key).await, Some(START.plus(ago(70))), "another node noted a later use");
+    assert_eq!(used(&other).await, Some(START.plus(ago(99))));
+    at.store().record_key_uses(Vec::new()).await.unwrap();
 }
