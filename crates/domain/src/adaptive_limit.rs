@@ -85,6 +85,7 @@ impl AdaptiveLimit {
             | AttemptOutcome::Abandoned
             | AttemptOutcome::ProxyFailed
             | AttemptOutcome::ProxyRefused
+            | AttemptOutcome::DnsUnavailable
             | AttemptOutcome::InternalError => return self,
         };
         let duration_ms = duration.as_secs_f32() * 1000.0;

@@ -26,7 +26,7 @@ pub enum AttemptOutcome {
     Gone,
     /// The exchange did not end before its deadline.
     Timeout,
-    /// The host name has no address, or no name server answered.
+    /// The host name has no address, or the name servers could not say.
     DnsFailed,
     ConnectFailed,
     TlsFailed,
@@ -46,10 +46,12 @@ pub enum AttemptOutcome {
     ProxyFailed,
     /// The operator's forward proxy refuses to connect to the host's address.
     ProxyRefused,
+    /// No name server can be reached.
+    DnsUnavailable,
 }
 
 impl AttemptOutcome {
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::Delivered,
         Self::HttpError,
         Self::Redirect,
@@ -66,6 +68,7 @@ impl AttemptOutcome {
         Self::InternalError,
         Self::ProxyFailed,
         Self::ProxyRefused,
+        Self::DnsUnavailable,
     ];
 
     /// The outcome of an answer with this status.
@@ -81,7 +84,7 @@ impl AttemptOutcome {
     pub const fn fault(self) -> Fault {
         match self {
             Self::Delivered | Self::Simulated | Self::Abandoned => Fault::Nobody,
-            Self::InternalError | Self::ProxyFailed => Fault::Sender,
+            Self::InternalError | Self::ProxyFailed | Self::DnsUnavailable => Fault::Sender,
             Self::HttpError
             | Self::Redirect
             | Self::Gone
@@ -114,6 +117,7 @@ impl AttemptOutcome {
             Self::InternalError => "internal_error",
             Self::ProxyFailed => "proxy_failed",
             Self::ProxyRefused => "proxy_refused",
+            Self::DnsUnavailable => "dns_unavailable",
         }
     }
 

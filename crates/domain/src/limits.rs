@@ -361,6 +361,11 @@ pub const AGEING_ROWS_PER_STEP: usize = 500;
 
 /// How long one look-up of a host may take, both address families together.
 pub const LOOK_UP_TIMEOUT: Duration = Duration::from_secs(5);
+/// Look-ups at a time, of different names. Each has a few sockets open. Further ones wait, within their own time.
+pub const LOOK_UPS_AT_ONCE: usize = 64;
+/// How long an answer of a name server proves that the network to it works, so that its silence about another name is
+/// the fault of that name.
+pub const NAME_SERVER_TRUST: Duration = Duration::from_secs(60);
 /// How long vetted addresses are used before the host is looked up again.
 pub const PIN_LIFETIME: Duration = Duration::from_secs(24 * 3600);
 /// While a host that cannot be connected to keeps the same addresses, how often it is looked up again.

@@ -100,6 +100,16 @@ pub struct TargetRefusal {
     pub is_passing: bool,
 }
 
+/// A target did not pass.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum VettingError {
+    #[error(transparent)]
+    Refused(#[from] TargetRefusal),
+    /// Our own fault: it says nothing about the target.
+    #[error("no name server can be reached")]
+    NoNameServer,
+}
+
 /// Decides whether a URL may be called.
 #[async_trait]
 pub trait TargetGuard: Send + Sync + 'static {
@@ -113,8 +123,8 @@ pub trait TargetGuard: Send + Sync + 'static {
     /// changes nothing for any other.
     ///
     /// # Errors
-    /// When the host has no address, or one of its addresses may not be called.
-    async fn vet(&self, url: &Url, requester: Requester) -> Result<(), TargetRefusal>;
+    /// When the host has no address, or one of its addresses may not be called, or nobody can say.
+    async fn vet(&self, url: &Url, requester: Requester) -> Result<(), VettingError>;
 
     /// Checks whether a client certificate is usable for mutual TLS, and returns the facts that may be shown.
     ///

@@ -18,6 +18,7 @@ use super::connector::{Connector, Destination};
 use super::exchange::{Answer, AttemptProgress, Exchange, OutboundRequest, Phase, ProxyFault, SendError};
 use super::policy::RuleScope;
 use super::pool::{Connection, Pool, PoolKey, PoolLimits, RequestSender};
+use super::resolver::ResolveError;
 use super::target::Host;
 use postrider_domain::limits;
 
@@ -42,6 +43,9 @@ impl HttpClient {
             Ok(result) => result,
             Err(_) if progress.phase == Phase::Connect && self.connector.waits_for_proxy_since(started) => {
                 Err(SendError::Proxy(ProxyFault::Unreachable))
+            }
+            Err(_) if progress.phase == Phase::Dns && !self.connector.name_servers_answer() => {
+                Err(SendError::Dns(ResolveError::Unavailable))
             }
             Err(_) => Err(SendError::Timeout { phase: progress.phase, status: progress.status }),
         };

@@ -106,6 +106,11 @@ impl Connector {
         self.policy.scope_of(requester)
     }
 
+    /// Whether a name server has answered lately.
+    pub(super) fn name_servers_answer(&self) -> bool {
+        self.pins.name_servers_answer()
+    }
+
     /// Whether a connection attempt that began at `start` is still waiting for the operator's proxy.
     pub(super) fn waits_for_proxy_since(&self, start: Instant) -> bool {
         self.proxy.as_ref().is_some_and(|proxy| proxy.was_silent_since(start))

@@ -2,7 +2,7 @@
 //!
 //! - `policy` decides which addresses, ports and schemes may be called: by the table in `address` and the operator's
 //!   rules in `rule`.
-//! - `resolver` and `pin` find a host's addresses and keep the vetted ones.
+//! - `resolver`, `name_server` and `pin` find a host's addresses and keep the vetted ones.
 //! - `connector` opens a connection to a vetted address; `dial`, `proxy`, `tls` and `stream` are its parts.
 //! - `client` and `pool` send HTTP requests over it.
 //! - `diagnosis` reports to an operator why a target is, or is not, reachable.
@@ -18,6 +18,7 @@ pub mod diagnosis;
 mod dial;
 pub mod exchange;
 pub mod identity;
+mod name_server;
 pub mod pin;
 pub mod policy;
 mod pool;
@@ -43,7 +44,7 @@ use postrider_domain::id::EndpointId;
 use postrider_domain::limits;
 use postrider_domain::private_options::ClientCertificate;
 use postrider_domain::proxy::ProxyUrl;
-use postrider_domain::target::{RefusalReason, Requester, TargetGuard, TargetRefusal};
+use postrider_domain::target::{RefusalReason, Requester, TargetGuard, TargetRefusal, VettingError};
 use postrider_domain::time::Clock;
 
 pub use connector::Probe;
@@ -57,11 +58,12 @@ pub use target::{InvalidTargetUrl, TargetUrl};
 use client::HttpClient;
 use connector::Connector;
 use diagnosis::{Diagnosis, diagnose};
+use name_server::ResolverSetupError;
 use pin::{PinError, Pins};
 use policy::TargetPolicy;
 use pool::PoolLimits;
 use proxy::ProxyConnector;
-use resolver::{Resolver, ResolverSetupError};
+use resolver::Resolver;
 use target::Host;
 use tls::{TlsSetupError, tls_settings};
 
@@ -192,7 +194,7 @@ impl TargetGuard for Egress {
         }
     }
 
-    async fn vet(&self, url: &Url, requester: Requester) -> Result<(), TargetRefusal> {
+    async fn vet(&self, url: &Url, requester: Requester) -> Result<(), VettingError> {
         let unresolvable = |is_passing| TargetRefusal {
             host: url.host_str().unwrap_or_default().to_owned(),
             reason: RefusalReason::Unresolvable,
@@ -201,8 +203,9 @@ impl TargetGuard for Egress {
         let target = TargetUrl::from_url(url.clone()).map_err(|_| unresolvable(false))?;
         match self.pins.vet_now(&target, requester).await {
             Ok(()) => Ok(()),
-            Err(PinError::Resolve(error)) => Err(unresolvable(error.is_passing())),
-            Err(PinError::Refused(refusal)) => Err(refusal),
+            Err(PinError::Resolve(ResolveError::Unavailable)) => Err(VettingError::NoNameServer),
+            Err(PinError::Resolve(error)) => Err(unresolvable(error.is_passing()).into()),
+            Err(PinError::Refused(refusal)) => Err(refusal.into()),
         }
     }
 

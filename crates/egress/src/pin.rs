@@ -150,6 +150,10 @@ impl Pins {
         })
     }
 
+    pub fn name_servers_answer(&self) -> bool {
+        self.resolver.is_answered()
+    }
+
     fn unchanged(&self) -> MutexGuard<'_, BoundedCache<Arc<str>, Unchanged>> {
         self.unchanged.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -4,23 +4,25 @@
 //! - No search domains: a name in a URL is fully qualified.
 //! - No cache: pins are our cache, and a vetting must see the current answer.
 //! - Partial answers are used: one family is enough.
+//! - A name server that fails, refuses or is silent does not decide: the next one is asked. `name_server` has them.
 //!
-//! It must not judge addresses, not even those of `localhost`: `policy` does, for every answer alike.
+//! Concurrent look-ups of one name are one look-up, and the number of look-ups is limited. It must not judge addresses,
+//! not even those of `localhost`: `policy` does, for every answer alike.
 
+use std::collections::HashMap;
 use std::future::Future;
 use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use hickory_resolver::TokioResolver;
-use hickory_resolver::config::{
-    ConnectionConfig, NameServerConfig, ResolveHosts, ResolverConfig, ResolverOpts, ServerOrderingStrategy,
-};
-use hickory_resolver::net::NetError;
-use hickory_resolver::net::runtime::TokioRuntimeProvider;
+use futures_util::FutureExt;
+use futures_util::future::{Shared, WeakShared};
 use hickory_resolver::proto::rr::{Name, RecordType};
+use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
 
-use postrider_domain::error_chain::Chain;
+use super::name_server::{NameServers, ResolverSetupError, SystemFiles};
 use postrider_domain::limits;
 
 /// The name did not resolve.
@@ -32,6 +34,9 @@ pub enum ResolveError {
     Timeout,
     #[error("the name servers failed to answer")]
     Failed,
+    /// Our own fault: it says nothing about the name.
+    #[error("no name server can be reached")]
+    Unavailable,
 }
 
 impl ResolveError {
@@ -39,82 +44,106 @@ impl ResolveError {
     pub const fn is_passing(&self) -> bool {
         match self {
             Self::NoAddress => false,
-            Self::Timeout | Self::Failed => true,
+            Self::Timeout | Self::Failed | Self::Unavailable => true,
         }
     }
 }
 
-/// The resolver cannot be set up.
-#[derive(Debug, thiserror::Error)]
-#[error("cannot set up the DNS resolver from {origin}")]
-pub struct ResolverSetupError {
-    origin: &'static str,
-    #[source]
-    source: NetError,
+#[derive(Clone)]
+pub struct Resolver(Arc<LookUps>);
+
+struct LookUps {
+    servers: NameServers,
+    permits: Semaphore,
+    under_way: Mutex<HashMap<Box<str>, WeakShared<LookUp>>>,
 }
 
-#[derive(Clone, Debug)]
-pub struct Resolver {
-    dns: TokioResolver,
-}
+type LookUp = Pin<Box<dyn Future<Output = FamilyAnswer> + Send>>;
 
-/// One query to one name server. With the retries below it fits into [`limits::LOOK_UP_TIMEOUT`]; set for the DNS
-/// library.
-const QUERY_TIMEOUT: Duration = Duration::from_millis(1500);
-const QUERY_RETRIES: usize = 2;
 /// How long the second family may still take after the first has answered with addresses. Some resolvers never answer
 /// AAAA. Part of [`limits::LOOK_UP_TIMEOUT`].
 const SECOND_FAMILY_GRACE: Duration = Duration::from_secs(1);
 
 impl Resolver {
-    /// Queries `servers`. When there are none, the system's servers and its hosts file.
+    /// Queries `servers`. When there are none, the system's servers and its hosts file, and follows both when they
+    /// change.
     ///
     /// # Errors
     /// When the system's resolver configuration cannot be read.
     pub fn new(servers: &[SocketAddr]) -> Result<Self, ResolverSetupError> {
-        let (origin, built) = if servers.is_empty() {
-            ("the system's configuration", TokioResolver::builder_tokio())
-        } else {
-            let config = ResolverConfig::from_name_servers(servers.iter().copied().map(name_server).collect());
-            let builder = TokioResolver::builder_with_config(config, TokioRuntimeProvider::default());
-            ("the given servers", Ok(builder))
+        let servers = match servers {
+            [] => NameServers::of_system(SystemFiles::default())?,
+            given => NameServers::given(given)?,
         };
-        let hosts_file = if servers.is_empty() { ResolveHosts::Always } else { ResolveHosts::Never };
-        let dns = built.and_then(|mut builder| {
-            limit(builder.options_mut(), hosts_file);
-            builder.build()
-        });
-        Ok(Self { dns: dns.map_err(|source| ResolverSetupError { origin, source })? })
+        Ok(Self::with(servers))
     }
 
-    /// Every address that the name has now, without duplicates. IPv4-mapped addresses are returned as IPv4.
+    fn with(servers: NameServers) -> Self {
+        let permits = Semaphore::new(limits::LOOK_UPS_AT_ONCE);
+        Self(Arc::new(LookUps { servers, permits, under_way: Mutex::default() }))
+    }
+
+    /// Every address that the name has now, without duplicates. IPv4-mapped addresses are returned as IPv4. A caller
+    /// joins a look-up of the same name that is under way.
     ///
     /// # Errors
     /// When the name has no address, or no server answered within [`limits::LOOK_UP_TIMEOUT`].
     pub async fn resolve(&self, name: &str) -> Result<Vec<IpAddr>, ResolveError> {
+        self.join(name).await
+    }
+
+    /// Whether a name server has answered within the last minute, about any name.
+    pub fn is_answered(&self) -> bool {
+        self.0.servers.answered_lately()
+    }
+
+    fn join(&self, name: &str) -> Shared<LookUp> {
+        let mut under_way = self.0.under_way();
+        if let Some(look_up) = under_way.get(name).and_then(WeakShared::upgrade) {
+            return look_up;
+        }
+        let (look_ups, owned) = (Arc::clone(&self.0), Box::<str>::from(name));
+        let look_up: LookUp = Box::pin(async move {
+            let answer = look_ups.look_up(&owned).await;
+            look_ups.under_way().remove(&owned);
+            answer
+        });
+        let look_up = look_up.shared();
+        // Entries of look-ups that all callers gave up stay until then.
+        under_way.retain(|_, look_up| look_up.upgrade().is_some());
+        if let Some(weak) = look_up.downgrade() {
+            under_way.insert(name.into(), weak);
+        }
+        look_up
+    }
+}
+
+impl LookUps {
+    async fn look_up(&self, name: &str) -> FamilyAnswer {
         let mut name = Name::from_ascii(name).map_err(|_| ResolveError::NoAddress)?;
         name.set_fqdn(true);
-        let v6 = self.ask(name.clone(), RecordType::AAAA);
-        let v4 = self.ask(name, RecordType::A);
-        match timeout(limits::LOOK_UP_TIMEOUT, both_families(v6, v4, SECOND_FAMILY_GRACE)).await {
+        let families = async {
+            // Closed never: the semaphore lives as long as this.
+            let _permit = self.permits.acquire().await.map_err(|_| ResolveError::Unavailable)?;
+            let v6 = self.servers.ask(&name, RecordType::AAAA);
+            let v4 = self.servers.ask(&name, RecordType::A);
+            both_families(v6, v4, SECOND_FAMILY_GRACE).await
+        };
+        match timeout(limits::LOOK_UP_TIMEOUT, families).await {
             Ok(answer) => answer,
-            Err(_) => Err(ResolveError::Timeout),
+            Err(_) if self.servers.answered_lately() => Err(ResolveError::Timeout),
+            Err(_) => Err(ResolveError::Unavailable),
         }
     }
 
-    async fn ask(&self, name: Name, record_type: RecordType) -> Result<Vec<IpAddr>, ResolveError> {
-        match self.dns.lookup(name, record_type).await {
-            Ok(lookup) => {
-                let addresses = lookup.answers().iter().filter_map(|record| record.data.ip_addr());
-                Ok(addresses.map(|address| address.to_canonical()).collect())
-            }
-            Err(error) if error.is_no_records_found() => Err(ResolveError::NoAddress),
-            Err(NetError::Timeout) => Err(ResolveError::Timeout),
-            Err(error) => {
-                tracing::debug!(error = %Chain(&error), "a name server failed to answer");
-                Err(ResolveError::Failed)
-            }
-        }
+    fn under_way(&self) -> MutexGuard<'_, HashMap<Box<str>, WeakShared<LookUp>>> {
+        self.under_way.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl std::fmt::Debug for Resolver {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Resolver").finish_non_exhaustive()
     }
 }
 
@@ -169,24 +198,6 @@ async fn with_grace(
         second = second => (first, second),
         () = grace_over => (first, Err(ResolveError::Timeout)),
     }
-}
-
-fn name_server(server: SocketAddr) -> NameServerConfig {
-    let connections = [ConnectionConfig::udp(), ConnectionConfig::tcp()].map(|mut connection| {
-        connection.port = server.port();
-        connection
-    });
-    NameServerConfig::new(server.ip(), true, connections.to_vec())
-}
-
-fn limit(options: &mut ResolverOpts, hosts_file: ResolveHosts) {
-    options.timeout = QUERY_TIMEOUT;
-    options.attempts = QUERY_RETRIES;
-    options.cache_size = 0;
-    options.ndots = 0;
-    options.use_hosts_file = hosts_file;
-    options.server_ordering_strategy = ServerOrderingStrategy::QueryStatistics;
-    options.try_tcp_on_error = true;
 }
 
 #[cfg(test)]

@@ -26,7 +26,7 @@ use postrider_domain::retry::{Decision, Verdict, judge, parse_retry_after};
 use postrider_domain::signing::signature_header;
 use postrider_domain::target::{RefusalReason, Requester};
 use postrider_domain::time::{Clock, Timestamp};
-use postrider_egress::{Answer, Exchange, OutboundRequest, ProxyFault, SendError, TargetUrl, Transport};
+use postrider_egress::{Answer, Exchange, OutboundRequest, ProxyFault, ResolveError, SendError, TargetUrl, Transport};
 use postrider_store::{AfterAttempt, Claim, EndpointTarget, EngineStore, OutcomeRecord};
 
 use super::limiter::Permit;
@@ -355,6 +355,7 @@ fn classify(error: &SendError) -> (AttemptOutcome, Option<u16>) {
             (AttemptOutcome::DnsFailed, None)
         }
         SendError::Refused(_) => (AttemptOutcome::SsrfBlocked, None),
+        SendError::Dns(ResolveError::Unavailable) => (AttemptOutcome::DnsUnavailable, None),
         SendError::Dns(_) => (AttemptOutcome::DnsFailed, None),
         SendError::ConnectRefused | SendError::ConnectTimeout | SendError::ConnectFailed(_) => {
             (AttemptOutcome::ConnectFailed, None)

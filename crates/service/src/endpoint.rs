@@ -14,7 +14,7 @@ use postrider_domain::id::EndpointId;
 use postrider_domain::page::{Page, PageRequest};
 use postrider_domain::private_options::PrivateOptions;
 use postrider_domain::secret::WebhookSecret;
-use postrider_domain::target::{RefusalReason, Requester};
+use postrider_domain::target::{RefusalReason, Requester, VettingError};
 use postrider_store::{
     CreateEndpointError, DeleteEndpointError, EndpointUpdate, NewEndpoint, RotateSecretError, SealedOptions,
     SealedSigningKey, SecretRotation, UpdateEndpointError,
@@ -298,8 +298,14 @@ impl Service {
         }
         match self.guard.vet(url.url(), requester).await {
             Ok(()) => Ok(()),
-            Err(refusal) if refusal.reason == RefusalReason::PlainHttp => Err(ServiceError::invalid("url", NOT_HTTPS)),
-            Err(refusal) => {
+            Err(VettingError::NoNameServer) => {
+                tracing::error!("cannot look up the host of an endpoint: no name server can be reached (--dns-server)");
+                Err(ServiceError::Unavailable { source: None })
+            }
+            Err(VettingError::Refused(refusal)) if refusal.reason == RefusalReason::PlainHttp => {
+                Err(ServiceError::invalid("url", NOT_HTTPS))
+            }
+            Err(VettingError::Refused(refusal)) => {
                 tracing::info!(host = refusal.host, reason = %refusal.reason, "the URL of an endpoint was refused");
                 Err(ServiceError::SsrfBlocked(refusal))
             }

@@ -7,6 +7,7 @@ use postrider_domain::endpoint::{
     Endpoint, EndpointChange, EndpointFilter, EndpointName, EndpointUrl, SecretVersion, sealing_record,
 };
 use postrider_domain::endpoint_options::OptionsChange;
+use postrider_domain::error_chain::Chain;
 use postrider_domain::event_type::EventTypeName;
 use postrider_domain::id::{EndpointId, WorkspaceId};
 use postrider_domain::operational_event::OperationalEvent;
@@ -66,8 +67,8 @@ impl Operator {
     async fn allow_and_vet(&self, workspace: &Workspace, endpoint: EndpointId, webhook: &OperatorWebhook) {
         let guard = &self.service.guard;
         guard.allow_operator_webhook(webhook.url.url(), endpoint);
-        if let Err(refusal) = guard.vet(webhook.url.url(), Requester::endpoint(workspace.id, endpoint)).await {
-            tracing::warn!(host = refusal.host, reason = %refusal.reason, "the operator webhook may not be called now; \
+        if let Err(error) = guard.vet(webhook.url.url(), Requester::endpoint(workspace.id, endpoint)).await {
+            tracing::warn!(error = %Chain(&error), "the operator webhook may not be called now; \
                 deliveries fail until it may");
         }
     }

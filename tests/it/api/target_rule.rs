@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use crate::support::app::{ALL_SCOPES, App, text};
 use crate::support::caller::{Caller, Reply};
 use crate::support::dns::Answer;
-use crate::support::receiver::Receiver;
+use crate::support::receiver::{ClosedPort, Receiver};
 
 async fn register(caller: &Caller, url: &str) -> Reply {
     let body = json!({"name": "A receiver", "url": url, "events": ["post.created"]});
@@ -45,6 +45,25 @@ async fn a_rule_for_a_workspace_opens_nothing_to_another() {
     assert_eq!(register(&other, &receiver.url("/hook")).await.status, 400, "plain http");
     let https = receiver.url("/hook").replace("http:", "https:");
     assert_eq!(reason(&register(&other, &https).await), "loopback");
+}
+
+#[tokio::test]
+async fn without_a_name_server_nobody_else_is_at_fault() {
+    let (receiver, closed) = (Receiver::start().await, ClosedPort::reserve());
+    let mut app = App::set_up().await.allow("hooks.test").start().await;
+    app.dns().set("hooks.test", Answer::addresses(&["127.0.0.1"]));
+    let url = receiver.url_at("hooks.test", "/hook");
+    let endpoint = app.endpoint_at(&url, &["post.created"]).await;
+    app = app.change_settings(|settings| settings.dns_servers = vec![closed.address()]);
+    app.restart().await;
+    let refused = register(app.caller(), &url).await;
+    refused.error(503, "service_unavailable");
+    assert!(refused.headers.contains_key("retry-after"));
+    let event = app.publish("post.created", json!({})).await;
+    let delivery = app.attempted(&event, 1).await;
+    assert_eq!(delivery["attempts"][0]["outcome"], "dns_unavailable");
+    let shown = app.get(&format!("/v1/webhook-endpoints/{}", endpoint.id)).await.data(200);
+    assert_eq!((&shown["health"]["failures"], &shown["health"]["disablesAt"]), (&json!(0), &Value::Null));
 }
 
 #[tokio::test]

@@ -11,7 +11,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use url::Url;
 
-use super::{NOON, SHORT, egress, post, post_within, settings_with, status, to_loopback};
+use super::{NOON, SHORT, egress, post, post_within, reason, settings_with, status, to_loopback};
 use crate::support::clock::ManualClock;
 use crate::support::dns::{Answer, DnsServer};
 use crate::support::receiver::Receiver;
@@ -50,7 +50,7 @@ impl Impostor {
 }
 
 async fn verdict(egress: &Egress, url: &str) -> Option<RefusalReason> {
-    egress.vet(&Url::parse(url).unwrap(), Requester::default()).await.err().map(|refusal| refusal.reason)
+    reason(egress.vet(&Url::parse(url).unwrap(), Requester::default()).await)
 }
 
 #[tokio::test]
@@ -182,6 +182,10 @@ async fn silent_dns_servers_end_in_a_dns_failure_or_at_the_deadline() {
     let settings = settings_with(&dns, None);
     let (patient, hasty) =
         (egress(settings.clone(), &ManualClock::new(NOON)), egress(settings, &ManualClock::new(NOON)));
+    dns.set("loud.test", Answer::addresses(&["127.0.0.1"]));
+    for egress in [&patient, &hasty] {
+        assert_eq!(verdict(egress, "https://loud.test/").await, None, "the server answers for other names");
+    }
     let url = "https://silent.test/";
     let (failed, cut) = tokio::join!(post(&patient, url), post_within(&hasty, url, SHORT));
     assert!(matches!(failed.result, Err(SendError::Dns(ResolveError::Timeout))), "{failed:?}");

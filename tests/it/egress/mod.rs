@@ -9,6 +9,7 @@ mod pool;
 mod proxy;
 mod raw_answer;
 mod resend;
+mod resolver;
 mod rule;
 
 use std::sync::Arc;
@@ -17,7 +18,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue};
 use postrider_domain::id::{EndpointId, WorkspaceId};
-use postrider_domain::target::Requester;
+use postrider_domain::target::{RefusalReason, Requester, VettingError};
 use postrider_domain::time::Timestamp;
 use postrider_egress::{ClientIdentity, Egress, EgressSettings, Exchange, OutboundRequest, TargetUrl};
 
@@ -82,6 +83,15 @@ fn request(url: &str, identity: Option<Arc<ClientIdentity>>, deadline: Duration)
     let url = Arc::new(TargetUrl::parse(url).unwrap());
     let (requester, body) = (Requester::default(), Bytes::from_static(b"{\"n\":1}"));
     OutboundRequest { url, requester, headers, body, identity, deadline }
+}
+
+/// The reason why a vetting was refused.
+fn reason(vetting: Result<(), VettingError>) -> Option<RefusalReason> {
+    match vetting {
+        Ok(()) => None,
+        Err(VettingError::Refused(refusal)) => Some(refusal.reason),
+        Err(error) => panic!("{error}"),
+    }
 }
 
 fn status(exchange: &Exchange) -> u16 {

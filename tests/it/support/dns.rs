@@ -30,6 +30,8 @@ pub enum Answer {
     /// The name exists but has no addresses.
     NoData,
     ServFail,
+    /// The server does not serve this client.
+    Refused,
     /// Counts the query and never answers it.
     Silent,
 }
@@ -163,6 +165,7 @@ impl Zone {
             match self.next_answer(&name, question.query_type) {
                 Answer::Silent => return Err(Mute),
                 Answer::ServFail => response.metadata.response_code = ResponseCode::ServFail,
+                Answer::Refused => response.metadata.response_code = ResponseCode::Refused,
                 Answer::NxDomain => {
                     response.metadata.response_code = ResponseCode::NXDomain;
                     response.add_authority(start_of_authority());
