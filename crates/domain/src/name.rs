@@ -3,9 +3,9 @@
 use super::invalid_field::InvalidField;
 use super::visible::is_unprintable;
 
-const RULE: InvalidField = InvalidField(
-    "must be 1 to 128 characters without control characters, line separators and bidirectional overrides or isolates",
-);
+const LENGTH: InvalidField = InvalidField("must be 1 to 128 characters");
+const CHARACTERS: InvalidField =
+    InvalidField("must not contain control characters, line separators or bidirectional overrides");
 
 /// Checks a name of 1 to `chars_max` characters. It may not contain what steers a display ([`is_unprintable`]), which
 /// includes U+0000: PostgreSQL cannot store it in a text. Joiners are part of names in many scripts.
@@ -13,8 +13,11 @@ const RULE: InvalidField = InvalidField(
 /// # Errors
 /// When the text is empty, too long, or contains such a character.
 pub fn check(text: &str, chars_max: usize) -> Result<(), InvalidField> {
-    let fits = (1..=chars_max).contains(&text.chars().count());
-    if fits && !text.chars().any(is_unprintable) { Ok(()) } else { Err(RULE) }
+    match (1..=chars_max).contains(&text.chars().count()) {
+        false => Err(LENGTH),
+        true if text.chars().any(is_unprintable) => Err(CHARACTERS),
+        true => Ok(()),
+    }
 }
 
 #[cfg(test)]

@@ -136,7 +136,8 @@ pub trait Tables: Send + Sync {
     async fn finish(&self, now: Timestamp) -> Result<(), Fault>;
 }
 
-/// What happens to a text with U+0000 that the target cannot hold. Names may not contain it, but older stores have some.
+/// What happens to a text with U+0000 that the target cannot hold. Names may not contain it, but older stores have
+/// some.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NulText {
     Refuse,

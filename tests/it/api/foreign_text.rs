@@ -1,6 +1,6 @@
 //! Text that one store cannot hold, or that steers a display: both stores answer alike, whatever the field.
 //!
-//! The fields, filters and path parts are read from the OpenAPI document, so a new one is covered without a change here.
+//! The fields, filters and path parts are read from the OpenAPI document, so a new one is covered by itself.
 
 use std::sync::Arc;
 

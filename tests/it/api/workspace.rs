@@ -95,9 +95,11 @@ async fn a_name_has_1_to_128_characters_and_is_unique() {
     let operator = operator(&app).await;
     let longest = "é".repeat(128);
     let id = create(&operator, &longest).await;
-    for name in [String::new(), "é".repeat(129), "a\nb".to_owned()] {
+    let characters = "must not contain control characters, line separators or bidirectional overrides";
+    let length = "must be 1 to 128 characters";
+    for (name, fault) in [(String::new(), length), ("é".repeat(129), length), ("a\nb".to_owned(), characters)] {
         let error = operator.post(WORKSPACES, json!({"name": name})).await.error(400, "invalid_request");
-        assert_eq!(faults(&error)["name"], "must be 1 to 128 characters without control characters");
+        assert_eq!(faults(&error)["name"], fault);
     }
     for body in [json!({}), json!({"name": null}), json!({"name": 1}), json!({"name": "x", "id": "org_x"})] {
         operator.post(WORKSPACES, body).await.error(400, "invalid_request");

@@ -73,7 +73,8 @@ pub fn store_tag(connection: &Connection, if_new: StoreTag) -> Result<StoreTag, 
 
 const LAST_TIME: &str = "last_time";
 
-/// The last kept instant of the store's clock. Zero if there is none, or if it is so far ahead that the clock was wrong.
+/// The last kept instant of the store's clock. Zero if there is none, or if it is so far ahead that the clock was
+/// wrong.
 pub fn last_time(connection: &Connection, now: Timestamp) -> Result<Timestamp, rusqlite::Error> {
     let find = "SELECT value FROM meta WHERE name = ?1";
     let stored: Option<Vec<u8>> = connection.query_row(find, [LAST_TIME], |row| row.get(0)).optional()?;
