@@ -22,7 +22,9 @@ impl Query {
     pub fn parse(uri: &Uri) -> Self {
         let mut query = Self { parameters: BTreeMap::new(), faults: Vec::new() };
         for (name, value) in url::form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes()) {
-            let fault = if value.chars().any(is_unprintable) {
+            // `limit` and `cursor` have errors of their own, and their parsers let no such character through.
+            let is_of_page = matches!(name.as_ref(), "limit" | "cursor");
+            let fault = if !is_of_page && value.chars().any(is_unprintable) {
                 // The value goes no further: one store could hold it, another could not.
                 UNPRINTABLE
             } else if query.parameters.insert(name.to_string(), value.into_owned()).is_some() {

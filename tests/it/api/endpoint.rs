@@ -281,7 +281,7 @@ async fn another_workspaces_endpoint_is_not_found() {
     let app = App::start().await;
     let ours = app.endpoint(an_endpoint()).await;
     let stranger = app.caller_of("Globex", &[Scope::WebhooksManage]).await;
-    for id in [&*ours.id, "whe_0000000000000000", "whe_", "org_a1b2c3d4e5f6g7h8", "..", "%00"] {
+    for id in [&*ours.id, "whe_0000000000000000", "whe_", "org_a1b2c3d4e5f6g7h8", "..", "%41"] {
         let error = stranger.get(&format!("{ENDPOINTS}/{id}")).await.error(404, "not_found");
         assert_eq!(error["message"], "There is no such resource.");
         assert!(error.get("details").is_none());
