@@ -64,6 +64,7 @@ const WRITERS: &[(&str, &[&str], &[&str])] = &[
     ("stored_bytes", &["stored_bytes.rs"], &["stored_bytes.rs"]),
     ("nodes", &[], &["machinery/node.rs"]),
     ("server_run", &[], &["machinery/node.rs"]),
+    ("rate_counts", &[], &["rate.rs"]),
 ];
 
 /// Words that no comment and no page may contain: each has a plain term (`STYLE.md`, which quotes some).

@@ -44,8 +44,8 @@ pub struct Server {
     cut_requests: CancellationToken,
     certificate: Option<Arc<Certificate>>,
     listeners: Vec<JoinHandle<()>>,
-    /// Writes refused requests to the audit log. Runs until it is aborted.
-    refusals: JoinHandle<()>,
+    /// Writes refused requests to the audit log, and exchanges request counts. Runs until it is aborted.
+    background: JoinHandle<((), ())>,
     stop_grace: Duration,
 }
 
@@ -85,9 +85,9 @@ impl Server {
         let stop_listening = CancellationToken::new();
         let admin = admin::listen(&settings.admin_socket_path(), components.operator.clone(), stop_listening.clone())?;
         let engine = components.start_engine(settings);
-        let refusals = tokio::spawn({
+        let background = tokio::spawn({
             let service = Arc::clone(&components.service);
-            async move { service.keep_writing_refusals().await }
+            async move { tokio::join!(service.keep_writing_refusals(), service.keep_exchanging_rates()) }
         });
         let cut_requests = CancellationToken::new();
         let tokens = (&stop_listening, &cut_requests);
@@ -110,7 +110,7 @@ impl Server {
             cut_requests,
             certificate: door.certificate,
             listeners,
-            refusals,
+            background,
             stop_grace: settings.stop_grace,
         })
     }
@@ -151,7 +151,9 @@ impl Server {
             }
         };
         tokio::join!(requests, self.engine.stop(self.stop_grace));
-        self.refusals.abort();
+        self.background.abort();
+        // It holds the store until it has ended.
+        let _ = self.background.await;
         self.components.service.write_last_refusals().await;
         self.components.close().await;
         tracing::info!("stopped");

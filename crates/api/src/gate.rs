@@ -53,7 +53,7 @@ pub async fn admit(State(gate): State<RouteGate>, mut request: Request, next: Ne
         counted.set(Rate { limit: *limit, remaining: 0, reset: *retry_after });
     }
     let principal = authenticated?;
-    if let Some(outcome) = app.service.count_request(&principal, bucket) {
+    if let Some(outcome) = app.service.count_request(&principal, bucket).await {
         let (Ok(rate) | Err(rate)) = outcome;
         if let Some(counted) = counted {
             counted.set(rate);

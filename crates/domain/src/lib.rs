@@ -33,6 +33,7 @@ pub mod retry;
 pub mod retry_schedule;
 pub mod schema;
 pub mod secret;
+pub mod shared_rate;
 pub mod signing;
 pub mod target;
 pub mod tenant;

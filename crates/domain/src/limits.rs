@@ -127,6 +127,15 @@ pub const IDEMPOTENCY_WINDOW: Duration = Duration::from_secs(24 * 3600);
 
 /// The window of a request limit (contract).
 pub const RATE_WINDOW: Duration = Duration::from_secs(60);
+/// The nodes that share a store admit this part of a rate limit, all together, beyond what they have told each other.
+/// So a limit can be exceeded by a tenth, of the fifth that is allowed (contract); the rest is for a node that joins.
+pub const RATE_ALLOWANCE_PART: u32 = 10;
+/// How often a node looks for request counts to exchange.
+pub const RATE_EXCHANGE_INTERVAL: Duration = Duration::from_secs(1);
+/// The age of the last exchange at which the counts of a quiet workspace are exchanged again.
+pub const RATE_EXCHANGE_AGE: Duration = Duration::from_secs(5);
+/// How long a request waits for an exchange. Beyond it the store counts as unavailable.
+pub const RATE_EXCHANGE_WAIT: Duration = Duration::from_secs(2);
 /// Requests of a workspace in the window, except publishes: enough for the dashboards of many people, and no more than
 /// one writer thread can take from a runaway loop.
 pub const MANAGEMENT_REQUESTS_PER_MINUTE: u32 = 1_200;

@@ -9,10 +9,11 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use super::limits;
+use super::shared_rate::CountsByAge;
 use super::time::Timestamp;
 
 /// Requests that are counted together.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum RateBucket {
     /// Every request except publishes, reads included.
     Management,
@@ -21,6 +22,12 @@ pub enum RateBucket {
 }
 
 impl RateBucket {
+    pub const ALL: [Self; 2] = [Self::Management, Self::Publishing];
+
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|bucket| bucket.as_str() == text)
+    }
+
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Management => "management",
@@ -78,15 +85,29 @@ impl SlidingWindow {
     /// # Errors
     /// The state of the bucket, when the window is full.
     pub fn take(&mut self, limit: NonZeroU32, now: Timestamp) -> Result<Rate, Rate> {
-        self.forget(now);
-        let limit = limit.get();
-        let full = self.counted >= limit;
+        let full = self.is_full(limit, now);
         if !full {
-            self.note(limit, now);
+            self.admit(limit, now);
         }
-        let reset = self.log.front().map_or(Duration::ZERO, |(at, _)| at.plus(limits::RATE_WINDOW).since(now));
-        let rate = Rate { limit, remaining: limit.saturating_sub(self.counted), reset };
+        let rate = self.rate(limit, now);
         if full { Err(rate) } else { Ok(rate) }
+    }
+
+    /// The requests that count now.
+    pub(crate) fn count(&mut self, now: Timestamp) -> u32 {
+        self.forget(now);
+        self.counted
+    }
+
+    /// The state of the bucket. The caller has let old requests be forgotten.
+    pub(crate) fn rate(&self, limit: NonZeroU32, now: Timestamp) -> Rate {
+        let reset = self.log.front().map_or(Duration::ZERO, |(at, _)| at.plus(limits::RATE_WINDOW).since(now));
+        Rate { limit: limit.get(), remaining: limit.get().saturating_sub(self.counted), reset }
+    }
+
+    pub(crate) fn by_age(&self, now: Timestamp) -> CountsByAge {
+        let age = |at: Timestamp| u32::try_from(now.since(at).as_secs()).unwrap_or(u32::MAX);
+        CountsByAge::collect(self.log.iter().map(|(at, count)| (age(*at), *count)))
     }
 
     /// Whether a request would be refused.
@@ -101,8 +122,10 @@ impl SlidingWindow {
         self.log.is_empty()
     }
 
-    fn note(&mut self, limit: u32, now: Timestamp) {
-        let grain = if limit > limits::RATE_LOG_EXACT { limits::RATE_LOG_GRAIN } else { Duration::from_millis(1) };
+    /// Counts a request without asking whether the window is full.
+    pub(crate) fn admit(&mut self, limit: NonZeroU32, now: Timestamp) {
+        let grain =
+            if limit.get() > limits::RATE_LOG_EXACT { limits::RATE_LOG_GRAIN } else { Duration::from_millis(1) };
         let grain = i64::try_from(grain.as_millis()).unwrap_or(1);
         let rounded_up = Timestamp::from_millis((now.millis() + grain - 1).div_euclid(grain) * grain);
         self.counted += 1;

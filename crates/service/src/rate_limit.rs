@@ -10,7 +10,13 @@ impl Service {
     ///
     /// # Errors
     /// When the workspace has reached the limit.
-    pub fn count_request(&self, principal: &Principal, bucket: RateBucket) -> Option<Result<Rate, Rate>> {
-        self.rates.take(principal.tenant.workspace, bucket, self.clock.now())
+    pub async fn count_request(&self, principal: &Principal, bucket: RateBucket) -> Option<Result<Rate, Rate>> {
+        self.rates.take(principal.tenant.workspace, bucket, self.clock.as_ref()).await
+    }
+
+    /// Exchanges request counts with the other nodes of the store. Never returns.
+    pub async fn keep_exchanging_rates(&self) {
+        let node = i64::from_le_bytes(self.random.bytes());
+        self.rates.keep_exchanging(self.store.as_ref(), node, self.clock.as_ref()).await;
     }
 }

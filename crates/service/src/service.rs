@@ -56,6 +56,7 @@ pub struct Service {
 impl Service {
     pub(crate) fn new(parts: ServiceParts) -> Self {
         let ServiceParts { store, guard, master_key, catalogue, clock, random, endpoint_limits, rate_limits } = parts;
+        let rates = RateLimiter::new(rate_limits, store.nodes_that_share());
         Self {
             api_key_hash: master_key.mac_key("api key hash"),
             store,
@@ -67,7 +68,7 @@ impl Service {
             endpoint_limits,
             keys: KeyCache::default(),
             key_uses: KeyUses::default(),
-            rates: RateLimiter::new(rate_limits),
+            rates,
             readiness: Readiness::default(),
             refusals: RefusalLog::default(),
             refused_keys: RefusedKeys::default(),

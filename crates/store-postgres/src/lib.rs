@@ -23,6 +23,7 @@ mod machinery;
 mod meta;
 mod publish;
 mod queue;
+mod rate;
 mod registry;
 mod replay;
 mod secrets;
@@ -38,11 +39,13 @@ use machinery::group::GroupCommit;
 use machinery::node::Node;
 use machinery::session::Session;
 use machinery::transaction::{Database, WriteTx};
+use rate::OldRatesRemoved;
 
 /// The store in one database.
 pub struct PostgresStore {
     database: Arc<Database>,
     groups: GroupCommit,
+    old_rates_removed: OldRatesRemoved,
     /// The background tasks of this node. `None` for a command.
     _node: Option<Node>,
 }

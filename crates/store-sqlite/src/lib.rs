@@ -26,6 +26,7 @@ mod machinery;
 mod meta;
 mod publish;
 mod queue;
+mod rate;
 mod registry;
 mod replay;
 mod secrets;

@@ -49,7 +49,8 @@ const fn table(name: &'static str, key: &'static [&'static str]) -> Table {
     Table { name, key }
 }
 
-/// All tables to copy. A table comes after those it refers to. The table of running nodes is not copied.
+/// All tables to copy. A table comes after those it refers to. The tables of running nodes and of
+/// their request counts are not copied.
 pub const TABLES: &[Table] = &[
     table("meta", &["name"]),
     table("catalogues", &["version"]),

@@ -12,6 +12,7 @@
 //! | [`Log`] | service | lists and finds events, deliveries and audit entries; records refused requests |
 //! | [`Workspaces`], [`ApiKeys`], [`Endpoints`] | service | the registry: who may call and where events go |
 //! | [`Answers`] | service | answers kept for repeated requests |
+//! | [`SharedRates`] | service | exchanges request counts between nodes |
 //! | [`Meta`] | service, server | the store's own facts and its event catalogue |
 //!
 //! A method is one transaction and one promise. `tests/it/store/conformance.rs` states each promise once and runs it on
@@ -30,6 +31,7 @@ pub mod log;
 mod meta;
 pub mod publish;
 pub mod queue;
+mod rate;
 mod refusal;
 pub mod registry;
 pub mod replay;
@@ -47,6 +49,7 @@ pub use queue::{
     AfterAttempt, Claim, ClaimSink, ClaimToken, Claimed, EndpointTarget, Lane, LaneKind, LaneQuota, OutcomeRecord,
     Queue, Recorded,
 };
+pub use rate::{RateCounts, SharedRates};
 pub use refusal::{
     AcceptError, CreateApiKeyError, CreateEndpointError, DeleteEndpointError, RequeueError, RevokeApiKeyError,
     RotateSecretError, SkipDeliveryError, StopReplayError, UpdateEndpointError, WriteWorkspaceError,
@@ -66,9 +69,15 @@ pub trait EngineStore: Queue + Upkeep + Secrets {}
 impl<S: Queue + Upkeep + Secrets + ?Sized> EngineStore for S {}
 
 /// What the service asks of a store.
-pub trait ServiceStore: Publish + Replays + Log + Workspaces + ApiKeys + Endpoints + Answers + Meta {}
+pub trait ServiceStore:
+    Publish + Replays + Log + Workspaces + ApiKeys + Endpoints + Answers + SharedRates + Meta
+{
+}
 
-impl<S: Publish + Replays + Log + Workspaces + ApiKeys + Endpoints + Answers + Meta + ?Sized> ServiceStore for S {}
+impl<S: Publish + Replays + Log + Workspaces + ApiKeys + Endpoints + Answers + SharedRates + Meta + ?Sized> ServiceStore
+    for S
+{
+}
 
 /// A whole store: what a back end implements.
 pub trait Store: EngineStore + ServiceStore {}

@@ -9,6 +9,7 @@ mod log;
 mod order;
 mod outage;
 mod pooler;
+mod rate_limit;
 mod way;
 
 use std::sync::Arc;

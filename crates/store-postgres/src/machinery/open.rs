@@ -19,6 +19,7 @@ use super::time::StoreTime;
 use super::transaction::Database;
 use super::{partition, schema};
 use crate::publish::matching::MatchingCache;
+use crate::rate::OldRatesRemoved;
 use crate::stored_bytes::StoredBytesBook;
 use crate::{PostgresStore, meta};
 
@@ -78,7 +79,12 @@ impl PostgresStore {
             nodes: AtomicUsize::new(nodes),
         });
         let node = settings.sends.then(|| Node::start(&database, NodeIdentity { holder, number }, direct));
-        Ok(Self { groups: GroupCommit::start(&database), database, _node: node })
+        Ok(Self {
+            groups: GroupCommit::start(&database),
+            old_rates_removed: OldRatesRemoved::default(),
+            database,
+            _node: node,
+        })
     }
 }
 

@@ -21,6 +21,7 @@ const MIGRATIONS: &[(&str, &str)] = &[
     ("V7__keys", include_str!("../../../../migrations/postgres/0007_keys.sql")),
     ("V8__audit_changes", include_str!("../../../../migrations/postgres/0008_audit_changes.sql")),
     ("V9__endpoint_mode", include_str!("../../../../migrations/postgres/0009_endpoint_mode.sql")),
+    ("V10__rate_counts", include_str!("../../../../migrations/postgres/0010_rate_counts.sql")),
 ];
 
 /// The number of the newest migration.

@@ -1,0 +1,1 @@
+-- One process uses a file, so its rate limits need no table. PostgreSQL has one under this number.
