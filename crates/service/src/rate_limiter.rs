@@ -42,9 +42,6 @@ struct Workspaces {
     forget_at: usize,
 }
 
-/// How often a request that needs an exchange waits for one. The first may have begun before the request.
-const EXCHANGES_AWAITED: usize = 3;
-
 impl RateLimiter {
     /// `nodes` is `None` for a store that no other node can share.
     pub fn new(limits: RateLimits, nodes: Option<u32>) -> Self {
@@ -71,7 +68,8 @@ impl RateLimiter {
     ) -> Option<Result<Rate, Rate>> {
         let limit = self.limits.of(bucket)?;
         let windows = self.windows(bucket);
-        for _ in 0..EXCHANGES_AWAITED {
+        // Each exchange lets a few of the requests that wait go on, until the window is full and the others are refused.
+        loop {
             let peers = *lock(&self.peers);
             match windows.take(workspace_key, limit, peers, clock.now()) {
                 (Admission::Admitted(rate), is_unacquainted) => {
