@@ -68,7 +68,7 @@ impl RateLimiter {
     ) -> Option<Result<Rate, Rate>> {
         let limit = self.limits.of(bucket)?;
         let windows = self.windows(bucket);
-        // Each exchange lets a few of the requests that wait go on, until the window is full and the others are refused.
+        // Each exchange lets a few of the waiting requests go on, until the window is full and the others are refused.
         loop {
             let peers = *lock(&self.peers);
             match windows.take(workspace_key, limit, peers, clock.now()) {
