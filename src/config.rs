@@ -29,6 +29,8 @@ pub struct Settings {
     /// A file with 64 hexadecimal digits, readable only by its owner. The first start creates it in `data_dir`. With
     /// PostgreSQL it must be named, because all nodes need the same key.
     pub master_key_file: Option<PathBuf>,
+    /// A command for `/bin/sh` that prints the master key, in the form of the file. It runs at each start.
+    pub master_key_command: Option<String>,
     pub database: DatabaseSettings,
     /// Rules for hosts that may be called although they are not public, also over plain `http`: each with a scheme, a
     /// port and a workspace where given. None by default.
@@ -141,6 +143,7 @@ impl Settings {
             trusted_proxies: Vec::new(),
             data_dir,
             master_key_file: None,
+            master_key_command: None,
             database: DatabaseSettings::default(),
             allow_targets: Vec::new(),
             deny_targets: Vec::new(),

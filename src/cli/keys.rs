@@ -1,4 +1,4 @@
-//! `postrider keys`: creates, lists and revokes API keys.
+//! `postrider keys`: creates, lists and revokes API keys, and changes the master key.
 
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
@@ -10,6 +10,7 @@ use postrider_domain::time::Day;
 use super::admin::{list, perform, unexpected};
 use super::options::DataOptions;
 use super::output;
+use super::rotate_master::{self, RotateMasterOptions};
 use super::table::print_rows;
 
 #[derive(Debug, Subcommand)]
@@ -20,6 +21,9 @@ pub enum KeysCommand {
     List(ListOptions),
     /// Revoke an API key permanently.
     Revoke(RevokeOptions),
+    /// Change the master key, also while servers run: seals every secret anew. If it is interrupted, run the same
+    /// command again to continue.
+    RotateMaster(RotateMasterOptions),
 }
 
 #[derive(Debug, Args)]
@@ -77,6 +81,7 @@ pub async fn run(command: KeysCommand) -> anyhow::Result<()> {
         KeysCommand::Create(options) => create(options).await,
         KeysCommand::List(options) => list_keys(options).await,
         KeysCommand::Revoke(options) => revoke(options).await,
+        KeysCommand::RotateMaster(options) => rotate_master::run(options).await,
     }
 }
 

@@ -13,6 +13,7 @@ mod keys;
 mod openapi;
 mod options;
 mod output;
+mod rotate_master;
 mod serve;
 mod setting_value;
 mod settings;
@@ -45,7 +46,7 @@ enum Command {
     Doctor(doctor::DoctorOptions),
     /// Print the OpenAPI document of the API with the built-in event catalogue.
     Openapi,
-    /// Create, list and revoke API keys, also while the server runs.
+    /// Create, list and revoke API keys, and change the master key, also while the server runs.
     #[command(subcommand)]
     Keys(keys::KeysCommand),
     /// List the workspaces.

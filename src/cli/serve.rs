@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use anyhow::bail;
 use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -30,10 +31,17 @@ pub async fn run(options: ServeOptions) -> anyhow::Result<()> {
         }
         std::future::pending().await
     };
-    tokio::select! {
-        stopped = wait_for_stop_signal() => stopped?,
-        () = reload_on_hang_up => {}
-    }
+    let stopped_by_itself = tokio::select! {
+        signalled = wait_for_stop_signal() => {
+            signalled?;
+            false
+        }
+        () = server.must_stop() => true,
+        () = reload_on_hang_up => false,
+    };
     server.stop().await;
+    if stopped_by_itself {
+        bail!("the master key was changed while this server stood still: start it with the new key");
+    }
     Ok(())
 }

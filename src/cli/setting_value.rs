@@ -33,6 +33,18 @@ pub fn path(text: &str) -> Result<PathBuf, String> {
     if text.is_empty() { Err("is not a path: it is empty".to_owned()) } else { Ok(text.into()) }
 }
 
+pub fn command(text: &str) -> Result<String, String> {
+    if text.trim().is_empty() { Err("is not a command: it is empty".to_owned()) } else { Ok(text.to_owned()) }
+}
+
+/// The program without its arguments and variables, which may contain a password.
+pub fn shown_command(command: Option<&str>) -> String {
+    let Some(command) = command else { return String::new() };
+    let program = command.split_whitespace().find(|word| !word.contains('='));
+    let is_name = |word: &&str| word.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"/._-".contains(&byte));
+    program.filter(is_name).map_or_else(|| "(hidden)".to_owned(), |program| format!("{program} (hidden)"))
+}
+
 pub fn shown_path(path: Option<&PathBuf>) -> String {
     path.map(|path| path.display().to_string()).unwrap_or_default()
 }

@@ -9,8 +9,9 @@ use postrider_domain::limits;
 use postrider_domain::proxy::ProxyUrl;
 
 use super::setting_value::{
-    allow_target, byte_budget, count, database_url, deny_target, dns_server, duration, http_url, items, log_filter,
-    log_format, message, network, parsed, path, pool_size, rate_limit, set, shown_path, shown_url,
+    allow_target, byte_budget, command, count, database_url, deny_target, dns_server, duration, http_url, items,
+    log_filter, log_format, message, network, parsed, path, pool_size, rate_limit, set, shown_command, shown_path,
+    shown_url,
 };
 
 /// One setting as users see it.
@@ -78,6 +79,20 @@ pub static SETTINGS: &[Setting] = &[
         is_of_data: true,
         read: |settings, text| set(&mut settings.master_key_file, path(text).map(Some)),
         show: |settings| shown_path(settings.master_key_file.as_ref()),
+        ..PLAIN
+    },
+    Setting {
+        name: "master_key_command",
+        flag: "master-key-command",
+        env: "POSTRIDER_MASTER_KEY_COMMAND",
+        value_name: "COMMAND",
+        help: "Shell command that prints the master key, instead of --master-key-file. Runs at each start",
+        otherwise: Some("none"),
+        is_of_data: true,
+        is_secret: true,
+        is_shown_in_part: true,
+        read: |settings, text| set(&mut settings.master_key_command, command(text).map(Some)),
+        show: |settings| shown_command(settings.master_key_command.as_deref()),
         ..PLAIN
     },
     Setting {

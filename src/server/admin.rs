@@ -12,7 +12,9 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
+use zeroize::Zeroize;
 
+use postrider_crypto::MasterKey;
 use postrider_domain::access::{ApiKey, ApiKeyName, Mode, Scope, Scopes};
 use postrider_domain::audit::{Actor, AuditEntry, AuditFilter};
 use postrider_domain::audit_change::Changes;
@@ -22,10 +24,11 @@ use postrider_domain::limits;
 use postrider_domain::page::{Page, PageRequest, encode_cursor};
 use postrider_domain::time::{Day, Timestamp};
 use postrider_domain::workspace::{InvalidWorkspaceName, Workspace, WorkspaceName};
-use postrider_service::{CreateApiKey, Operator, ServiceError};
+use postrider_service::{CreateApiKey, KeyChangeProgress, Operator, ServiceError};
+use postrider_store::column::maker_text;
 
 use super::error::StartError;
-use postrider_store::column::maker_text;
+use super::key_file::{self, KeyFileError};
 
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(tag = "do", rename_all = "snake_case")]
@@ -36,6 +39,10 @@ pub enum AdminRequest {
         /// Also the keys that it made, and those that they made.
         #[serde(default)]
         with_children: bool,
+    },
+    /// Begins a change of the master key, or does its next steps.
+    RotateMaster {
+        key: KeyDigits,
     },
     /// A page of a list, newest first. `workspace` is a name or an id; `None` means all workspaces.
     List {
@@ -50,6 +57,40 @@ pub enum AdminRequest {
         #[serde(default)]
         until: Option<String>,
     },
+}
+
+/// A master key on its way through the socket, which only its owner can open. Never printed.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct KeyDigits(String);
+
+impl KeyDigits {
+    /// Reads a key file, which must exist.
+    ///
+    /// # Errors
+    /// When the file cannot be read or holds no key.
+    pub fn read(path: &Path) -> Result<Self, KeyFileError> {
+        key_file::load(path)?;
+        let fault = |source| KeyFileError::Read { path: path.display().to_string(), source };
+        Ok(Self(std::fs::read_to_string(path).map_err(fault)?))
+    }
+
+    /// The key, if the digits are of one.
+    pub fn key(&self) -> Option<MasterKey> {
+        key_file::parse(self.0.trim())
+    }
+}
+
+impl Drop for KeyDigits {
+    fn drop(&mut self) {
+        self.0.zeroize();
+    }
+}
+
+impl std::fmt::Debug for KeyDigits {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("KeyDigits(…)")
+    }
 }
 
 /// Creates a key, and its workspace if a name is given that does not exist.
@@ -93,6 +134,9 @@ pub enum AdminResponse {
     Audit {
         items: Vec<AuditListed>,
         next: Option<String>,
+    },
+    MasterRotated {
+        progress: KeyChangeProgress,
     },
     Refused {
         message: String,
@@ -234,6 +278,7 @@ pub async fn execute(operator: &Operator, request: AdminRequest) -> AdminRespons
     let outcome = match request {
         AdminRequest::CreateKey(create) => create_key(operator, create).await,
         AdminRequest::RevokeKey { id, with_children } => revoke_key(operator, &id, with_children).await,
+        AdminRequest::RotateMaster { key } => rotate_master(operator, &key).await,
         AdminRequest::List { what, workspace, limit, cursor, since, until } => {
             match list_parameters(limit, cursor.as_deref(), since.as_deref(), until.as_deref()) {
                 Ok((filter, page)) => list(operator, what, workspace.as_deref(), filter, page).await,
@@ -303,6 +348,12 @@ fn list_parameters(
         AuditFilter { since: instant("since", since)?, until: instant("until", until)?, ..AuditFilter::default() };
     let page = PageRequest::parse(Some(&limit.to_string()), cursor).map_err(with_causes)?;
     Ok((filter, page))
+}
+
+async fn rotate_master(operator: &Operator, key: &KeyDigits) -> Result<AdminResponse, String> {
+    let new = key.key().ok_or("the new master key is not 64 hexadecimal digits")?;
+    let progress = operator.rotate_master_key(&new).await.map_err(with_causes)?;
+    Ok(AdminResponse::MasterRotated { progress })
 }
 
 async fn list(

@@ -71,7 +71,7 @@ pub fn postgres_settings(settings: &Settings) -> Option<PostgresSettings> {
 
 /// Nodes that share a database need the same secrets, so no node may generate its own.
 fn check_shared_secrets_are_named(settings: &Settings) -> Result<(), StartError> {
-    if settings.master_key_file.is_none() {
+    if settings.master_key_file.is_none() && settings.master_key_command.is_none() {
         return Err(StartError::MasterKeyNotNamed);
     }
     if settings.operator_webhook_url.is_some() && settings.operator_webhook_secret_file.is_none() {

@@ -11,13 +11,14 @@ use postrider_domain::id::StoreTag;
 use postrider_domain::time::Clock;
 use postrider_egress::{AllowTarget, DenyTarget, Egress, EgressSettings};
 use postrider_engine::{Engine, EngineParts, EngineSettings};
-use postrider_service::{Operator, Service, ServiceParts, adopt_catalogue, check_master_key, stored_catalogue};
+use postrider_service::{Operator, Service, ServiceParts, adopt_catalogue, stored_catalogue};
 use postrider_store::directory::DirectoryLock;
-use postrider_store::{EndpointLimits, Store, StoreSeed};
+use postrider_store::sealing::keyring::Keyring;
+use postrider_store::{EndpointLimits, Meta, Store, StoreSeed};
 
 use super::back_end::{self, BackEnd, OpenedFor};
 use super::error::StartError;
-use super::key_file;
+use super::master_key;
 
 /// The components below the listeners. Commands open them when no server runs.
 pub struct Components {
@@ -26,7 +27,7 @@ pub struct Components {
     pub random: Random,
     store: Arc<dyn Store>,
     egress: Arc<Egress>,
-    master_key: Arc<MasterKey>,
+    keyring: Arc<Keyring>,
     pub(super) catalogue: Arc<Catalogue>,
     clock: Arc<dyn Clock>,
     /// Held until the store is closed.
@@ -37,6 +38,19 @@ impl Components {
     /// # Errors
     /// When another process holds the data directory, the database is not usable, or a setting cannot be applied.
     pub async fn open(settings: &Settings, clock: Arc<dyn Clock>, opened_for: OpenedFor) -> Result<Self, StartError> {
+        Self::open_with(settings, clock, opened_for, None).await
+    }
+
+    /// As [`Self::open`], and also with another master key, if the store belongs to that one.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub async fn open_with(
+        settings: &Settings,
+        clock: Arc<dyn Clock>,
+        opened_for: OpenedFor,
+        other_key: Option<MasterKey>,
+    ) -> Result<Self, StartError> {
         let random = Random::default();
         let egress = Arc::new(Egress::new(egress_settings(settings)?, Arc::clone(&clock))?);
         let seed = StoreSeed {
@@ -47,13 +61,14 @@ impl Components {
         if let Some(max) = settings.workspace_max_bytes {
             store.limit_stored_bytes(max);
         }
-        let master_key = Arc::new(key_file::load_or_make(settings, store.as_ref(), &random).await?);
-        check_master_key(store.as_ref(), &master_key, &random).await?;
+        let keys = std::iter::once(master_key::load(settings, store.as_ref(), &random).await?).chain(other_key);
+        let meta: Arc<dyn Meta> = store.clone();
+        let keyring = Arc::new(Keyring::of_store(&meta, keys.collect(), &random).await?);
         let catalogue = Arc::new(open_catalogue(settings, store.as_ref(), opened_for).await?);
         let (service, operator) = ServiceParts {
             store: Arc::clone(&store),
             guard: egress.clone(),
-            master_key: Arc::clone(&master_key),
+            keyring: Arc::clone(&keyring),
             catalogue: Arc::clone(&catalogue),
             clock: Arc::clone(&clock),
             random: random.clone(),
@@ -64,7 +79,7 @@ impl Components {
             rate_limits: settings.rate_limits,
         }
         .build();
-        Ok(Self { service, operator, store, egress, master_key, catalogue, clock, random, _directory: directory })
+        Ok(Self { service, operator, store, egress, keyring, catalogue, clock, random, _directory: directory })
     }
 
     pub fn start_engine(&self, settings: &Settings) -> Engine {
@@ -72,7 +87,7 @@ impl Components {
             store: self.store.clone(),
             transport: self.egress.clone(),
             clock: Arc::clone(&self.clock),
-            master_key: Arc::clone(&self.master_key),
+            keyring: Arc::clone(&self.keyring),
             random: self.random.clone(),
             settings: EngineSettings {
                 brand: self.catalogue.brand.clone(),

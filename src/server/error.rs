@@ -4,9 +4,11 @@ use std::net::SocketAddr;
 
 use postrider_egress::{EgressSetupError, InvalidTargetRule};
 use postrider_http::CertificateError;
-use postrider_service::{AdoptError, MasterKeyError, ServiceError};
+use postrider_service::{AdoptError, ServiceError};
 use postrider_store::OpenError;
+use postrider_store::sealing::keyring::MasterKeyError;
 
+use super::key_command::KeyCommandError;
 use super::key_file::KeyFileError;
 use super::operator_webhook::OperatorWebhookError;
 
@@ -16,12 +18,16 @@ pub enum StartError {
     #[error("cannot open the store")]
     Store(#[from] OpenError),
     #[error(
-        "--database-url needs --master-key-file: create a key with `openssl rand -hex 32` and give the same file to each \
-        node"
+        "--database-url needs --master-key-file or --master-key-command: create a key with `openssl rand -hex 32` and give \
+        the same key to each node"
     )]
     MasterKeyNotNamed,
+    #[error("--master-key-file and --master-key-command exclude each other: remove one of them")]
+    TwoMasterKeys,
     #[error("cannot use the master key")]
     KeyFile(#[from] KeyFileError),
+    #[error("cannot get the master key from its command (--master-key-command)")]
+    KeyCommand(#[from] KeyCommandError),
     #[error("the store and the master key do not belong together")]
     MasterKey(#[from] MasterKeyError),
     #[error("cannot read the event catalogue {path}")]

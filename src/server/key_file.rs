@@ -10,6 +10,7 @@ use zeroize::Zeroizing;
 use crate::config::Settings;
 use postrider_crypto::{MasterKey, Random};
 use postrider_domain::secret::hex;
+use postrider_store::sealing::key_state::KEY_ID;
 use postrider_store::{Store, StoreError};
 
 #[derive(Debug, thiserror::Error)]
@@ -34,17 +35,23 @@ pub enum KeyFileError {
     Store(#[from] StoreError),
 }
 
+/// Reads the key of a file that must exist.
+pub fn load(path: &Path) -> Result<MasterKey, KeyFileError> {
+    let fault = |source| KeyFileError::Read { path: path.display().to_string(), source };
+    let text = Zeroizing::new(std::fs::read_to_string(path).map_err(fault)?);
+    warn_if_readable_by_others(path);
+    parse(text.trim()).ok_or_else(|| KeyFileError::Form { path: path.display().to_string() })
+}
+
 /// Reads the key. Creates one only in the data directory, and only for a store that has none yet.
 pub async fn load_or_make(settings: &Settings, store: &dyn Store, random: &Random) -> Result<MasterKey, KeyFileError> {
     let path = settings.master_key_path();
     let shown = path.display().to_string();
-    match std::fs::read_to_string(&path).map(Zeroizing::new) {
-        Ok(text) => {
-            warn_if_readable_by_others(&path);
-            parse(text.trim()).ok_or(KeyFileError::Form { path: shown })
-        }
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound && settings.master_key_file.is_none() => {
-            if store.meta("master_key_id").await?.is_some() {
+    match load(&path) {
+        Err(KeyFileError::Read { source, .. })
+            if source.kind() == std::io::ErrorKind::NotFound && settings.master_key_file.is_none() =>
+        {
+            if store.meta(KEY_ID).await?.is_some() {
                 return Err(KeyFileError::Gone { path: shown });
             }
             let bytes = Zeroizing::new(random.bytes::<32>());
@@ -55,11 +62,12 @@ pub async fn load_or_make(settings: &Settings, store: &dyn Store, random: &Rando
             );
             Ok(MasterKey::new(&bytes))
         }
-        Err(source) => Err(KeyFileError::Read { path: shown, source }),
+        loaded => loaded,
     }
 }
 
-fn parse(text: &str) -> Option<MasterKey> {
+/// Reads a key: 64 hexadecimal digits.
+pub fn parse(text: &str) -> Option<MasterKey> {
     let mut bytes = Zeroizing::new([0_u8; 32]);
     if text.len() != 2 * bytes.len() || !text.bytes().all(|digit| digit.is_ascii_hexdigit()) {
         return None;

@@ -25,12 +25,15 @@ mod back_end;
 mod components;
 mod error;
 mod front_door;
+mod key_command;
 mod key_file;
+mod master_key;
 mod operator_webhook;
 
 pub use back_end::{OpenedFor, postgres_settings};
 pub use components::{Components, egress_settings, read_events_file};
 pub use error::StartError;
+pub use key_command::KeyCommandError;
 pub use key_file::KeyFileError;
 pub use operator_webhook::OperatorWebhookError;
 
@@ -47,6 +50,8 @@ pub struct Server {
     /// Writes refused requests to the audit log, and exchanges request counts. Runs until it is aborted.
     background: JoinHandle<((), ())>,
     stop_grace: Duration,
+    /// Cancelled when the store's master key is one that this process was never told.
+    outdated: CancellationToken,
 }
 
 /// The exceptions in force belong into every log: they are the first thing to look at after an incident.
@@ -101,7 +106,9 @@ impl Server {
         }
         tracing::info!(%address, data_dir = %settings.data_dir.display(), "listening");
         let key_uses = tokio::spawn(record_key_uses(Arc::clone(&components.service), stop_listening.clone()));
-        let listeners = vec![door.serving, admin, key_uses];
+        let follower = master_key::follow(components.operator.clone(), stop_listening.clone());
+        let (outdated, follower) = follower;
+        let listeners = vec![door.serving, admin, key_uses, follower];
         Ok(Self {
             address,
             components,
@@ -112,7 +119,14 @@ impl Server {
             listeners,
             background,
             stop_grace: settings.stop_grace,
+            outdated,
         })
+    }
+
+    /// Completes when this server must stop by itself: the master key was changed while it stood still, so that it can
+    /// open nothing more.
+    pub async fn must_stop(&self) {
+        self.outdated.cancelled().await;
     }
 
     pub fn address(&self) -> SocketAddr {

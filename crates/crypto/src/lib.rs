@@ -143,16 +143,59 @@ pub struct Unsealable;
 
 /// The master key. Every other key is derived from it.
 pub struct MasterKey {
+    /// Kept to seal the key itself under another one.
+    bytes: Zeroizing<[u8; KEY_BYTES]>,
     wrapping: LessSafeKey,
     derivation: hkdf::Prk,
-    id: [u8; 8],
+    id: KeyId,
+}
+
+/// Identifies a master key. Reveals nothing about it.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct KeyId([u8; KEY_ID_BYTES]);
+
+impl KeyId {
+    /// The key that sealed the bytes, if they are labelled with it. Does not prove that the key opens them.
+    pub fn labelled_on(sealed: &[u8]) -> Option<Self> {
+        let (&LABELLED_SEAL_VERSION, rest) = sealed.split_first()? else { return None };
+        Some(Self(*rest.first_chunk()?))
+    }
+
+    /// Parses what `Display` prints: 16 lower-case hexadecimal digits.
+    pub fn parse(text: &str) -> Option<Self> {
+        let mut id = [0; KEY_ID_BYTES];
+        if text.len() != 2 * KEY_ID_BYTES || !text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')) {
+            return None;
+        }
+        for (byte, digits) in id.iter_mut().zip(text.as_bytes().chunks_exact(2)) {
+            *byte = u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()?;
+        }
+        Some(Self(id))
+    }
+}
+
+impl fmt::Display for KeyId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for KeyId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "KeyId({self})")
+    }
 }
 
 const KEY_BYTES: usize = 32;
+const KEY_ID_BYTES: usize = 8;
 const NONCE_BYTES: usize = 12;
 const TAG_BYTES: usize = 16;
 const WRAPPED_BYTES: usize = NONCE_BYTES + KEY_BYTES + TAG_BYTES;
+/// Without the id of the key. Written until the master key is changed for the first time, because earlier versions of
+/// this program read only this form.
 const SEAL_VERSION: u8 = 1;
+/// With the id of the key after the version.
+const LABELLED_SEAL_VERSION: u8 = 2;
 
 struct Length(usize);
 
@@ -166,41 +209,67 @@ impl MasterKey {
     pub fn new(bytes: &[u8; KEY_BYTES]) -> Self {
         let derivation = hkdf::Salt::new(hkdf::HKDF_SHA256, b"postrider master key v1").extract(bytes);
         let wrapping = derive::<KEY_BYTES>(&derivation, b"seal");
-        let id = *derive::<8>(&derivation, b"id");
-        Self { wrapping: aead_key(&wrapping), derivation, id }
+        let id = KeyId(*derive::<KEY_ID_BYTES>(&derivation, b"id"));
+        Self { bytes: Zeroizing::new(*bytes), wrapping: aead_key(&wrapping), derivation, id }
     }
 
-    /// Identifies the key. Reveals nothing about it.
-    pub fn id(&self) -> String {
-        self.id.iter().map(|byte| format!("{byte:02x}")).collect()
+    pub fn id(&self) -> KeyId {
+        self.id
     }
 
-    /// A MAC key for one purpose, independent of the keys for other purposes.
-    pub fn mac_key(&self, purpose: &str) -> MacKey {
-        MacKey::new(derive::<KEY_BYTES>(&self.derivation, purpose.as_bytes()).as_slice())
+    /// The bytes of a key for one purpose, independent of the keys for other purposes.
+    pub fn derived(&self, purpose: &str) -> Zeroizing<[u8; KEY_BYTES]> {
+        derive(&self.derivation, purpose.as_bytes())
+    }
+
+    /// Seals another master key under this one.
+    pub fn seal_key(&self, random: &Random, record: &str, other: &Self) -> Vec<u8> {
+        self.seal(random, record, other.bytes.as_slice())
+    }
+
+    /// Opens bytes that [`MasterKey::seal_key`] made for the same record.
+    ///
+    /// # Errors
+    /// As [`MasterKey::open`].
+    pub fn open_key(&self, record: &str, sealed: &[u8]) -> Result<Self, Unsealable> {
+        let opened = self.open(record, sealed)?;
+        Ok(Self::new(opened.as_slice().try_into().map_err(|_| Unsealable)?))
     }
 
     /// Seals `plain` with a fresh data key, which the master key wraps. `record` is the associated data: the bytes open
     /// for no other record.
     pub fn seal(&self, random: &Random, record: &str, plain: &[u8]) -> Vec<u8> {
+        self.seal_after(vec![SEAL_VERSION], random, record, plain)
+    }
+
+    /// As [`MasterKey::seal`], and labels the bytes with the id of this key ([`KeyId::labelled_on`]).
+    pub fn seal_labelled(&self, random: &Random, record: &str, plain: &[u8]) -> Vec<u8> {
+        let mut head = vec![LABELLED_SEAL_VERSION];
+        head.extend_from_slice(&self.id.0);
+        self.seal_after(head, random, record, plain)
+    }
+
+    fn seal_after(&self, head: Vec<u8>, random: &Random, record: &str, plain: &[u8]) -> Vec<u8> {
         let data_key = Zeroizing::new(random.bytes::<KEY_BYTES>());
-        let mut sealed = Vec::with_capacity(1 + WRAPPED_BYTES + NONCE_BYTES + plain.len() + TAG_BYTES);
-        sealed.push(SEAL_VERSION);
+        let mut sealed = head;
+        sealed.reserve_exact(WRAPPED_BYTES + NONCE_BYTES + plain.len() + TAG_BYTES);
         append_sealed(&self.wrapping, random, record, data_key.as_slice(), &mut sealed);
         append_sealed(&aead_key(&data_key), random, record, plain, &mut sealed);
         sealed
     }
 
-    /// Opens bytes that [`MasterKey::seal`] made for the same record.
+    /// Opens bytes that [`MasterKey::seal`] or [`MasterKey::seal_labelled`] made for the same record.
     ///
     /// # Errors
     /// When the key or the record differ, or the bytes were altered.
     pub fn open(&self, record: &str, sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, Unsealable> {
         let (&version, rest) = sealed.split_first().ok_or(Unsealable)?;
-        if version != SEAL_VERSION || rest.len() < WRAPPED_BYTES {
-            return Err(Unsealable);
-        }
-        let (wrapped, body) = rest.split_at(WRAPPED_BYTES);
+        let rest = match version {
+            SEAL_VERSION => rest,
+            LABELLED_SEAL_VERSION => rest.strip_prefix(&self.id.0).ok_or(Unsealable)?,
+            _ => return Err(Unsealable),
+        };
+        let (wrapped, body) = rest.split_at_checked(WRAPPED_BYTES).ok_or(Unsealable)?;
         let data_key = open_one(&self.wrapping, record, wrapped)?;
         let data_key: &[u8; KEY_BYTES] = data_key.as_slice().try_into().map_err(|_| Unsealable)?;
         open_one(&aead_key(data_key), record, body)
@@ -255,12 +324,37 @@ mod tests {
         assert_eq!(key.open("whe_a/1", &sealed).unwrap().as_slice(), b"whsec_x");
         assert!(key.open("whe_b/1", &sealed).is_err());
         assert!(MasterKey::new(&[8; 32]).open("whe_a/1", &sealed).is_err());
+        assert_nothing_altered_opens(&key, &sealed);
+    }
+
+    fn assert_nothing_altered_opens(key: &MasterKey, sealed: &[u8]) {
         for position in 0..sealed.len() {
-            let mut altered = sealed.clone();
+            let mut altered = sealed.to_vec();
             altered[position] ^= 1;
             assert!(key.open("whe_a/1", &altered).is_err(), "byte {position}");
             assert!(key.open("whe_a/1", &sealed[..position]).is_err(), "cut at {position}");
         }
+    }
+
+    #[test]
+    fn labelled_bytes_name_their_key_and_open_only_with_it() {
+        let (random, key) = (Random::default(), MasterKey::new(&[7; 32]));
+        let sealed = key.seal_labelled(&random, "whe_a/1", b"whsec_x");
+        assert_eq!(KeyId::labelled_on(&sealed), Some(key.id()));
+        assert_eq!(KeyId::labelled_on(&key.seal(&random, "whe_a/1", b"whsec_x")), None);
+        assert_eq!(KeyId::parse(&key.id().to_string()), Some(key.id()));
+        assert_eq!(key.open("whe_a/1", &sealed).unwrap().as_slice(), b"whsec_x");
+        assert!(MasterKey::new(&[8; 32]).open("whe_a/1", &sealed).is_err());
+        assert_nothing_altered_opens(&key, &sealed);
+    }
+
+    #[test]
+    fn a_key_sealed_under_another_is_the_same_key_when_opened() {
+        let (random, key, other) = (Random::default(), MasterKey::new(&[7; 32]), MasterKey::new(&[8; 32]));
+        let sealed = key.seal_key(&random, "next", &other);
+        assert_eq!(key.open_key("next", &sealed).unwrap().id(), other.id());
+        assert!(other.open_key("next", &sealed).is_err());
+        assert!(key.open_key("next", &key.seal(&random, "next", &[1; 31])).is_err(), "not the bytes of a key");
     }
 
     #[test]
@@ -272,7 +366,7 @@ mod tests {
     #[test]
     fn derived_keys_differ_by_purpose_and_parts_are_joined() {
         let key = MasterKey::new(&[7; 32]);
-        let (a, b) = (key.mac_key("a"), key.mac_key("b"));
+        let (a, b) = (MacKey::new(&*key.derived("a")), MacKey::new(&*key.derived("b")));
         assert_ne!(a.sign(&[b"xy"]), b.sign(&[b"xy"]));
         assert_eq!(a.sign(&[b"xy"]), a.sign(&[b"x", b"", b"y"]));
     }
@@ -281,7 +375,7 @@ mod tests {
     fn debug_prints_no_key() {
         let key = MasterKey::new(&[7; 32]);
         let signing = SigningKey::from_seed(&[7; 32]);
-        assert!(!format!("{key:?} {:?} {signing:?}", key.mac_key("a")).contains("07, 07"));
+        assert!(!format!("{key:?} {:?} {signing:?}", MacKey::new(&*key.derived("a"))).contains("07, 07"));
         assert_eq!(format!("{signing:?}"), "SigningKey(…)");
     }
 

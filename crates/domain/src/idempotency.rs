@@ -16,6 +16,12 @@ pub struct IdempotencyScope {
     pub route: String,
 }
 
+/// The associated data of a sealed answer. It opens for no other request.
+pub fn answer_record(scope: &IdempotencyScope, key: &str) -> String {
+    let IdempotencyScope { tenant, route } = scope;
+    format!("answer/{}/{}/{route}/{key}", tenant.workspace.as_i64(), tenant.mode.as_str())
+}
+
 /// The hash that represents a body: SHA-256 of its canonical form. The body itself is not kept.
 pub fn body_hash(canonical: &[u8]) -> [u8; 32] {
     postrider_crypto::sha256(canonical)

@@ -278,6 +278,22 @@ pub const ADMIN_DEADLINE: Duration = Duration::from_secs(30);
 /// Bytes of the path of a Unix socket (Linux: 108 with the closing NUL).
 pub const SOCKET_PATH_BYTES: usize = 107;
 
+// Master key
+
+/// Endpoints' secrets or options that a change of the master key seals anew in one step: a few milliseconds of the
+/// writer's time, between which deliveries go on. Options may hold certificates of tens of kilobytes.
+pub const RESEALED_ROWS_PER_STEP: usize = 100;
+/// Pages that one request of the command walks before it reports its progress.
+pub const RESEALED_PAGES_PER_REQUEST: usize = 10;
+/// How often a server looks in the store for a change of the master key. Each phase of a change waits for it.
+pub const KEY_STATE_POLL: Duration = Duration::from_secs(1);
+/// Ids of earlier master keys that a store remembers for its messages: years of changes.
+pub const REPLACED_KEYS_REMEMBERED: usize = 32;
+/// Time for the command that prints the master key: a slow vault, and less than a service manager waits for a start.
+pub const MASTER_KEY_COMMAND_DEADLINE: Duration = Duration::from_secs(30);
+/// Bytes that are read of that command's standard output and standard error, each: a key has 65.
+pub const MASTER_KEY_COMMAND_BYTES: usize = 4 * 1024;
+
 // Local tools
 
 /// How far a webhook's timestamp may be from the receiver's clock, in either direction (Standard Webhooks). It bounds

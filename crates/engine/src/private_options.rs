@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use http::{HeaderName, HeaderValue};
 
-use postrider_crypto::{MasterKey, Unsealable};
+use postrider_crypto::Unsealable;
 use postrider_domain::bounded_cache::BoundedCache;
 use postrider_domain::endpoint::is_same_origin;
 use postrider_domain::endpoint_options::SealedPart;
@@ -17,6 +17,7 @@ use postrider_domain::id::RowKey;
 use postrider_domain::limits;
 use postrider_domain::private_options::ClientCertificate;
 use postrider_egress::{ClientIdentity, InvalidIdentity};
+use postrider_store::sealing::keyring::Keyring;
 use postrider_store::{EndpointTarget, SealedParts, Secrets, StoreError};
 
 /// The secret options of one endpoint, ready for a request.
@@ -29,7 +30,7 @@ pub struct OpenedOptions {
 
 pub struct OptionsOpener {
     store: Arc<dyn Secrets>,
-    master_key: Arc<MasterKey>,
+    keyring: Arc<Keyring>,
     brand: Brand,
     /// For endpoints without secret options.
     none: Arc<OpenedOptions>,
@@ -66,10 +67,10 @@ pub enum OptionsError {
 }
 
 impl OptionsOpener {
-    pub fn new(store: Arc<dyn Secrets>, master_key: Arc<MasterKey>, brand: Brand) -> Self {
+    pub fn new(store: Arc<dyn Secrets>, keyring: Arc<Keyring>, brand: Brand) -> Self {
         Self {
             store,
-            master_key,
+            keyring,
             brand,
             none: Arc::default(),
             opened: Mutex::new(BoundedCache::new(limits::ENDPOINT_OPTIONS_CACHED)),
@@ -91,12 +92,12 @@ impl OptionsOpener {
         if !is_same_origin(&url, &endpoint.url) {
             return Err(OptionsError::OtherOrigin);
         }
-        let opened = Arc::new(self.opened(endpoint, parts)?);
+        let opened = Arc::new(self.opened(endpoint, parts).await?);
         self.cached().insert(key, CachedOptions { version, url, opened: Arc::clone(&opened) });
         Ok(opened)
     }
 
-    fn opened(&self, endpoint: &EndpointTarget, parts: SealedParts) -> Result<OpenedOptions, OptionsError> {
+    async fn opened(&self, endpoint: &EndpointTarget, parts: SealedParts) -> Result<OpenedOptions, OptionsError> {
         let mut headers = Vec::with_capacity(parts.headers.len());
         for (name, sealed) in parts.headers {
             // The name was reserved after the endpoint got it. A receiver could take it for one of ours.
@@ -104,7 +105,7 @@ impl OptionsOpener {
                 continue;
             }
             let wire_name = HeaderName::from_bytes(name.as_str().as_bytes()).map_err(|_| OptionsError::Unexpected)?;
-            let value = self.master_key.open(&SealedPart::Header(name).record(endpoint.id), &sealed)?;
+            let value = self.keyring.open_or_refresh(&SealedPart::Header(name).record(endpoint.id), &sealed).await?;
             let mut value = HeaderValue::from_bytes(&value).map_err(|_| OptionsError::Unexpected)?;
             value.set_sensitive(true);
             headers.push((wire_name, value));
@@ -112,7 +113,8 @@ impl OptionsOpener {
         let identity = match parts.client_certificate {
             None => None,
             Some(sealed) => {
-                let stored = self.master_key.open(&SealedPart::Certificate.record(endpoint.id), &sealed)?;
+                let stored =
+                    self.keyring.open_or_refresh(&SealedPart::Certificate.record(endpoint.id), &sealed).await?;
                 let certificate = ClientCertificate::from_stored(&stored).ok_or(OptionsError::Unexpected)?;
                 let identity = ClientIdentity::from_pem(certificate.chain.as_bytes(), certificate.key.as_bytes())?;
                 Some(Arc::new(identity))

@@ -3,20 +3,21 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use postrider_crypto::{MasterKey, Random};
+use postrider_crypto::Random;
 use postrider_domain::event_type::Brand;
 use postrider_domain::limits;
 use postrider_domain::retry_schedule::RetrySchedule;
 use postrider_domain::time::Clock;
 use postrider_egress::Transport;
 use postrider_store::EngineStore;
+use postrider_store::sealing::keyring::Keyring;
 
 /// What the engine needs from the rest of the process.
 pub struct EngineParts {
     pub store: Arc<dyn EngineStore>,
     pub transport: Arc<dyn Transport>,
     pub clock: Arc<dyn Clock>,
-    pub master_key: Arc<MasterKey>,
+    pub keyring: Arc<Keyring>,
     pub random: Random,
     pub settings: EngineSettings,
 }

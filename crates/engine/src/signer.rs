@@ -5,18 +5,19 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use postrider_crypto::{MacKey, MasterKey, SigningKey, Unsealable};
+use postrider_crypto::{MacKey, SigningKey, Unsealable};
 use postrider_domain::bounded_cache::BoundedCache;
 use postrider_domain::endpoint::{SecretVersion, sealing_record, signing_key_record};
 use postrider_domain::id::RowKey;
 use postrider_domain::limits;
 use postrider_domain::secret::{SigningSecret, WebhookSecret};
 use postrider_domain::signing::SignatureKeys;
+use postrider_store::sealing::keyring::Keyring;
 use postrider_store::{Claim, EndpointTarget, Secrets, StoreError};
 
 pub struct Signer {
     store: Arc<dyn Secrets>,
-    master_key: Arc<MasterKey>,
+    keyring: Arc<Keyring>,
     mac_keys: OpenedKeys<MacKey>,
     /// `None` for a version that has no `v1a` key and will get none.
     signing_keys: OpenedKeys<Option<SigningKey>>,
@@ -34,8 +35,8 @@ pub enum SignError {
 }
 
 impl Signer {
-    pub fn new(store: Arc<dyn Secrets>, master_key: Arc<MasterKey>) -> Self {
-        Self { store, master_key, mac_keys: OpenedKeys::default(), signing_keys: OpenedKeys::default() }
+    pub fn new(store: Arc<dyn Secrets>, keyring: Arc<Keyring>) -> Self {
+        Self { store, keyring, mac_keys: OpenedKeys::default(), signing_keys: OpenedKeys::default() }
     }
 
     /// The keys that sign the delivery, in the order of the signatures.
@@ -63,7 +64,7 @@ impl Signer {
             return Ok(key);
         }
         let sealed = self.store.find_secret(name.0, version).await?.ok_or(SignError::Missing)?;
-        let opened = self.master_key.open(&sealing_record(endpoint.id, version), &sealed)?;
+        let opened = self.keyring.open_or_refresh(&sealing_record(endpoint.id, version), &sealed).await?;
         let secret = std::str::from_utf8(&opened).ok().and_then(|text| WebhookSecret::parse(text).ok());
         let key = secret.ok_or(SignError::Missing)?.mac_key();
         self.mac_keys.insert(name, key.clone());
@@ -86,7 +87,7 @@ impl Signer {
             self.signing_keys.insert(name, None);
             return Ok(None);
         };
-        let opened = self.master_key.open(&signing_key_record(endpoint.id, version), &sealed)?;
+        let opened = self.keyring.open_or_refresh(&signing_key_record(endpoint.id, version), &sealed).await?;
         let secret = std::str::from_utf8(&opened).ok().and_then(|text| SigningSecret::parse(text).ok());
         let key = secret.ok_or(SignError::Missing)?.key();
         self.signing_keys.insert(name, Some(key.clone()));

@@ -91,7 +91,7 @@ impl Service {
             name: create.name,
             url: create.url,
             events: create.events,
-            sealed_secret: self.master_key.seal(&self.random, &record, secret.reveal().as_bytes()),
+            sealed_secret: self.keyring.seal(&record, secret.reveal().as_bytes()),
             secret_last4: secret.last4(),
             options: create.options,
             sealed: SealedOptions { signing_key, ..sealed },
@@ -230,7 +230,7 @@ impl Service {
             let record = sealing_record(id, version);
             let rotation = SecretRotation {
                 version,
-                sealed: self.master_key.seal(&self.random, &record, secret.reveal().as_bytes()),
+                sealed: self.keyring.seal(&record, secret.reveal().as_bytes()),
                 last4: secret.last4(),
                 signing_key: self.sealed_signing_key(id, version),
                 overlap: rotate.overlap,

@@ -41,7 +41,7 @@ impl Service {
         }
         let sealed = |header: &GivenHeader| {
             let record = SealedPart::Header(header.name.clone()).record(id);
-            let seal = |text: &str| self.master_key.seal(&self.random, &record, text.as_bytes());
+            let seal = |text: &str| self.keyring.seal(&record, text.as_bytes());
             let sealed = header.value.as_ref().map(|value| seal(value.reveal()));
             SealedHeader { name: header.name.clone(), sealed }
         };
@@ -56,7 +56,7 @@ impl Service {
         let facts = self.guard.vet_client_certificate(certificate);
         let facts = facts.map_err(|fault| ServiceError::unprocessable("clientCertificate", &fault))?;
         let record = SealedPart::Certificate.record(id);
-        let sealed = self.master_key.seal(&self.random, &record, certificate.to_stored().as_bytes());
+        let sealed = self.keyring.seal(&record, certificate.to_stored().as_bytes());
         Ok(SealedCertificate { facts, sealed })
     }
 
@@ -64,7 +64,7 @@ impl Service {
     pub(crate) fn sealed_signing_key(&self, id: EndpointId, version: SecretVersion) -> SealedSigningKey {
         let secret = SigningSecret::generate(&self.random);
         let record = signing_key_record(id, version);
-        let sealed = self.master_key.seal(&self.random, &record, secret.reveal().as_bytes());
+        let sealed = self.keyring.seal(&record, secret.reveal().as_bytes());
         SealedSigningKey { sealed, public_key: secret.public_key() }
     }
 }

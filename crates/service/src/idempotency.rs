@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use postrider_domain::idempotency::{IdempotentRequest, RecordedAnswer, Recording};
+use postrider_domain::idempotency::{IdempotentRequest, RecordedAnswer, Recording, answer_record};
 use postrider_store::Written;
 
 use crate::error::ServiceError;
@@ -117,10 +117,10 @@ impl<T: 'static> Idempotent<T> {
         // The closure must not hold the service: a store job with the last handle to the store would drop the store on
         // the store's own thread.
         let (render, record) = (keyed.render, record_of(&keyed.request));
-        let (master_key, random) = (Arc::clone(&keyed.service.master_key), keyed.service.random.clone());
+        let keyring = Arc::clone(&keyed.service.keyring);
         let render = move |effect: &E| {
             let (status, body) = render(&shown(effect));
-            RecordedAnswer { status, body: master_key.seal(&random, &record, &body).into(), sealed: true }
+            RecordedAnswer { status, body: keyring.seal(&record, &body).into(), sealed: true }
         };
         Some(Recording { request: keyed.request.clone(), render: Arc::new(render) })
     }
@@ -157,7 +157,7 @@ impl<T> Keyed<T> {
                 Err(WriteError::AnsweredBefore { status, body })
             }
             Written::Replayed(RecordedAnswer { status, body, sealed: true }) => {
-                let opened = self.service.master_key.open(&record_of(&self.request), &body);
+                let opened = self.service.keyring.open(&record_of(&self.request), &body);
                 let opened = opened.map_err(|error| ServiceError::Internal { source: Box::new(error) })?;
                 Err(WriteError::AnsweredBefore { status, body: Bytes::copy_from_slice(&opened) })
             }
@@ -173,12 +173,5 @@ impl<T> Drop for Keyed<T> {
 
 /// The record id that a sealed answer is bound to.
 fn record_of(request: &IdempotentRequest) -> String {
-    let scope = &request.scope;
-    format!(
-        "answer/{}/{}/{}/{}",
-        scope.tenant.workspace.as_i64(),
-        scope.tenant.mode.as_str(),
-        scope.route,
-        request.key.as_str()
-    )
+    answer_record(&request.scope, request.key.as_str())
 }

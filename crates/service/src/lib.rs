@@ -47,7 +47,7 @@ pub use event::PublishEvent;
 pub use event_name::{known_event, subscribable_event};
 pub use idempotency::{Idempotent, RenderAnswer, WriteError};
 pub use json_body::JsonBody;
-pub use master_key::{MasterKeyError, check_master_key};
+pub use master_key::{KeyChangeError, KeyChangeProgress, KeyChangeStage};
 pub use operator::Operator;
 pub use operator_webhook::OperatorWebhook;
 pub use service::{Service, ServiceParts};

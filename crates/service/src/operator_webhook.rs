@@ -129,7 +129,8 @@ impl Operator {
         let version =
             self.store.secret_version(tenant_of(workspace), endpoint.id).await?.ok_or(ServiceError::NotFound)?;
         let sealed = self.store.find_secret(endpoint.key, version).await?.ok_or(ServiceError::NotFound)?;
-        let kept = self.service.master_key.open(&sealing_record(endpoint.id, version), &sealed).map_err(internal)?;
+        let kept = self.service.keyring.open_or_refresh(&sealing_record(endpoint.id, version), &sealed).await;
+        let kept = kept.map_err(internal)?;
         if kept.as_slice() == webhook.secret.reveal().as_bytes() {
             return Ok(());
         }
@@ -147,7 +148,7 @@ impl Operator {
     }
 
     fn sealed(&self, id: EndpointId, version: SecretVersion, secret: &WebhookSecret) -> Vec<u8> {
-        self.service.master_key.seal(&self.service.random, &sealing_record(id, version), secret.reveal().as_bytes())
+        self.service.keyring.seal(&sealing_record(id, version), secret.reveal().as_bytes())
     }
 }
 

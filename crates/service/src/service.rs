@@ -3,13 +3,14 @@
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
 
-use postrider_crypto::{MacKey, MasterKey, Random};
+use postrider_crypto::{MacKey, Random};
 use postrider_domain::endpoint::OpaqueId;
 use postrider_domain::event_type::Catalogue;
 use postrider_domain::idempotency::IdempotencyScope;
 use postrider_domain::rate_limit::RateLimits;
 use postrider_domain::target::TargetGuard;
 use postrider_domain::time::Clock;
+use postrider_store::sealing::keyring::Keyring;
 use postrider_store::{EndpointLimits, ServiceStore, Store};
 
 use crate::key_cache::KeyCache;
@@ -24,7 +25,7 @@ use crate::violation_log::ViolationLog;
 pub struct ServiceParts {
     pub store: Arc<dyn Store>,
     pub guard: Arc<dyn TargetGuard>,
-    pub master_key: Arc<MasterKey>,
+    pub keyring: Arc<Keyring>,
     pub catalogue: Arc<Catalogue>,
     pub clock: Arc<dyn Clock>,
     pub random: Random,
@@ -36,7 +37,7 @@ pub struct ServiceParts {
 pub struct Service {
     pub(crate) store: Arc<dyn ServiceStore>,
     pub(crate) guard: Arc<dyn TargetGuard>,
-    pub(crate) master_key: Arc<MasterKey>,
+    pub(crate) keyring: Arc<Keyring>,
     pub(crate) catalogue: Arc<Catalogue>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) random: Random,
@@ -55,13 +56,13 @@ pub struct Service {
 
 impl Service {
     pub(crate) fn new(parts: ServiceParts) -> Self {
-        let ServiceParts { store, guard, master_key, catalogue, clock, random, endpoint_limits, rate_limits } = parts;
+        let ServiceParts { store, guard, keyring, catalogue, clock, random, endpoint_limits, rate_limits } = parts;
         let rates = RateLimiter::new(rate_limits, store.nodes_that_share());
         Self {
-            api_key_hash: master_key.mac_key("api key hash"),
+            api_key_hash: keyring.api_key_hash().clone(),
             store,
             guard,
-            master_key,
+            keyring,
             catalogue,
             clock,
             random,

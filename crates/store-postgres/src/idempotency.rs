@@ -9,19 +9,22 @@ use futures_util::future::BoxFuture;
 use tokio_postgres::Row;
 
 use postrider_domain::id::RowKey;
-use postrider_domain::idempotency::{IdempotentRequest, RecordedAnswer, Recording};
+use postrider_domain::idempotency::{IdempotencyScope, IdempotentRequest, RecordedAnswer, Recording};
 use postrider_domain::limits;
+use postrider_domain::tenant::Tenant;
 use postrider_domain::time::Timestamp;
-use postrider_store::column::mode_code;
+use postrider_store::column::{mode_code, mode_from_code};
+use postrider_store::sealing::{Resealed, SealedPage, SealedPlace, SealedPosition};
 use postrider_store::stored_bytes::{CountedPart, answer_bytes};
 use postrider_store::{Answers, KeptAnswer, StoreError, Written};
 
 use crate::PostgresStore;
-use crate::machinery::column::{get, number, opt_parsed};
+use crate::machinery::column::{coded, get, key, number, opt_int, opt_parsed};
 use crate::machinery::fault::PgError;
 use crate::machinery::session::Session;
 use crate::machinery::transaction::{WriteTx, effect};
 use crate::stored_bytes::{self, Change, removed};
+use crate::{meta, secrets};
 
 #[async_trait]
 impl Answers for PostgresStore {
@@ -93,6 +96,9 @@ fn answer_from_row(row: &Row, request: &IdempotentRequest) -> Result<Written<()>
 /// # Errors
 /// [`PgError::Overtaken`] when another node has kept an answer to one of the requests meanwhile.
 pub async fn record_many(tx: &WriteTx, answers: &[(&IdempotentRequest, RecordedAnswer)]) -> Result<(), PgError> {
+    let of_secrets: Vec<&[u8]> =
+        answers.iter().filter(|(_, answer)| answer.sealed).map(|(_, answer)| answer.body.as_ref()).collect();
+    meta::check_sealed(tx, &of_secrets).await?;
     let RequestColumns { workspace_keys, modes, routes, keys } =
         RequestColumns::of(answers.iter().map(|(request, _)| *request));
     let row_keys: Vec<i64> = answers.iter().map(|_| tx.next_key().as_i64()).collect();
@@ -191,6 +197,44 @@ pub async fn forget(tx: &mut WriteTx, limit: usize) -> Result<usize, PgError> {
         .await?;
     stored_bytes::count(tx, CountedPart::Answers, removed(&forgotten)?.into_iter()).await?;
     Ok(forgotten.len())
+}
+
+/// The sealed ones among the next `rows` answers.
+pub async fn sealed_page(session: &Session, after: i64, rows: usize) -> Result<SealedPage, PgError> {
+    let limit = i64::try_from(rows).unwrap_or(i64::MAX);
+    let sql = "SELECT COUNT(*) AS count, MAX(key) AS last
+               FROM (SELECT key FROM idempotency WHERE key > $1 ORDER BY key LIMIT $2) AS next";
+    let page = session.query_one(sql, &[&after, &limit]).await?;
+    let (count, last): (usize, i64) = (number(&page, "count")?, opt_int(&page, "last")?.unwrap_or(after));
+    let sql = "SELECT key, workspace_key, mode, route, idempotency_key, body FROM idempotency
+               WHERE key > $1 AND key <= $2 AND sealed ORDER BY key";
+    let mut values = Vec::new();
+    for row in session.query(sql, &[&after, &last]).await? {
+        let tenant = Tenant { workspace: key(&row, "workspace_key")?, mode: coded(&row, "mode", mode_from_code)? };
+        let scope = IdempotencyScope { tenant, route: get(&row, "route")? };
+        let place =
+            SealedPlace::Answer { key: key(&row, "key")?, scope, idempotency_key: get(&row, "idempotency_key")? };
+        values.push((place, get(&row, "body")?));
+    }
+    Ok(SealedPage { values, next: (count >= rows).then_some(SealedPosition::Answers { key: last }) })
+}
+
+/// Replaces each sealed answer that is still as it was read.
+pub async fn reseal(tx: &WriteTx, values: &[Resealed]) -> Result<(), PgError> {
+    let of_answer = |value: &'_ Resealed| match &value.place {
+        SealedPlace::Answer { key, .. } => Some(key.as_i64()),
+        _ => None,
+    };
+    let chosen = values.iter().filter_map(|value| Some((of_answer(value)?, value)));
+    let (keys, chosen): (Vec<i64>, Vec<&Resealed>) = chosen.unzip();
+    if chosen.is_empty() {
+        return Ok(());
+    }
+    let (from, to) = secrets::from_and_to(&chosen);
+    let sql = "UPDATE idempotency i SET body = n.new FROM unnest($1, $2, $3) AS n (key, old, new)
+               WHERE i.key = n.key AND i.body = n.old AND i.sealed";
+    tx.execute(sql, &[&keys, &from, &to]).await?;
+    Ok(())
 }
 
 /// The unique key of each request, column by column.

@@ -26,6 +26,7 @@ mod queue;
 mod rate;
 mod registry;
 mod replay;
+mod sealing;
 mod secrets;
 mod stored_bytes;
 mod upkeep;

@@ -9,13 +9,15 @@ use postrider_domain::endpoint::SecretVersion;
 use postrider_domain::endpoint_options::SealedPart;
 use postrider_domain::id::RowKey;
 use postrider_store::column::header_names_from;
+use postrider_store::sealing::{Resealed, SealedPage, SealedPlace, SealedPosition};
 use postrider_store::{SealedParts, SealedSigningKey, SecretRotation, Secrets, StoreError};
 
 use crate::PostgresStore;
-use crate::machinery::column::{get, key, number, unexpected};
+use crate::machinery::column::{get, key, number, parsed, unexpected};
 use crate::machinery::fault::PgError;
 use crate::machinery::session::Session;
 use crate::machinery::transaction::WriteTx;
+use crate::meta;
 use crate::publish::matching;
 
 #[async_trait]
@@ -70,6 +72,7 @@ async fn find_sealed_parts(session: &Session, endpoint_key: RowKey) -> Result<Op
 
 /// Stores the first secret of a new endpoint.
 pub async fn insert_first(tx: &WriteTx, endpoint_key: RowKey, sealed: &[u8]) -> Result<(), PgError> {
+    meta::check_sealed(tx, &[sealed]).await?;
     let sql = "INSERT INTO endpoint_secrets (endpoint_key, version, sealed) VALUES ($1, $2, $3)";
     tx.execute(sql, &[&endpoint_key.as_i64(), &i64::from(SecretVersion::FIRST.0), &sealed]).await?;
     Ok(())
@@ -82,6 +85,8 @@ pub async fn insert_rotated(
     rotation: &SecretRotation,
     signing_key: Option<&SealedSigningKey>,
 ) -> Result<(), PgError> {
+    let sealed: Vec<&[u8]> = std::iter::once(&*rotation.sealed).chain(signing_key.map(|key| &*key.sealed)).collect();
+    meta::check_sealed(tx, &sealed).await?;
     let overlap_until = (!rotation.overlap.is_zero()).then(|| tx.now.plus(rotation.overlap).millis());
     tx.execute(
         "INSERT INTO endpoint_secrets (endpoint_key, version, sealed, overlap_until, sealed_signing_key)
@@ -100,6 +105,7 @@ pub async fn insert_rotated(
 
 /// Stores a sealed part of the options. Replaces the stored one.
 pub async fn put_part(tx: &WriteTx, endpoint_key: RowKey, part: &SealedPart, sealed: &[u8]) -> Result<(), PgError> {
+    meta::check_sealed(tx, &[sealed]).await?;
     tx.execute(
         "INSERT INTO endpoint_sealed (endpoint_key, part, sealed) VALUES ($1, $2, $3)
          ON CONFLICT (endpoint_key, part) DO UPDATE SET sealed = excluded.sealed",
@@ -122,6 +128,7 @@ pub async fn write_signing_key(
     version: SecretVersion,
     key: &SealedSigningKey,
 ) -> Result<(), PgError> {
+    meta::check_sealed(tx, &[&*key.sealed]).await?;
     let sql = "UPDATE endpoint_secrets SET sealed_signing_key = $3 WHERE endpoint_key = $1 AND version = $2";
     tx.execute(sql, &[&endpoint_key.as_i64(), &i64::from(version.0), &key.sealed]).await?;
     Ok(())
@@ -196,4 +203,107 @@ async fn end_overlaps(tx: &mut WriteTx) -> Result<(), PgError> {
     )
     .await?;
     matching::bump(tx, workspace_key).await
+}
+
+/// A page of secrets and signing keys.
+pub async fn secrets_page(session: &Session, after: (i64, u32), rows: usize) -> Result<SealedPage, PgError> {
+    let found = session
+        .query(
+            "SELECT s.endpoint_key, s.version, e.id, s.sealed, s.sealed_signing_key
+             FROM endpoint_secrets s JOIN endpoints e ON e.key = s.endpoint_key
+             WHERE (s.endpoint_key, s.version) > ($1, $2) ORDER BY s.endpoint_key, s.version LIMIT $3",
+            &[&after.0, &i64::from(after.1), &limit_of(rows)],
+        )
+        .await?;
+    let mut values = Vec::new();
+    let mut next = SealedPosition::parts();
+    for row in &found {
+        let (endpoint_key, version) = (key(row, "endpoint_key")?, SecretVersion(number(row, "version")?));
+        let endpoint = parsed(row, "id")?;
+        values.push((SealedPlace::Secret { endpoint_key, endpoint, version }, get(row, "sealed")?));
+        if let Some(sealed) = get(row, "sealed_signing_key")? {
+            values.push((SealedPlace::SigningKey { endpoint_key, endpoint, version }, sealed));
+        }
+        if found.len() >= rows {
+            next = SealedPosition::Secrets { endpoint_key: endpoint_key.as_i64(), version: version.0 };
+        }
+    }
+    Ok(SealedPage { values, next: Some(next) })
+}
+
+/// A page of sealed options.
+pub async fn parts_page(session: &Session, after: (i64, &str), rows: usize) -> Result<SealedPage, PgError> {
+    let found = session
+        .query(
+            "SELECT p.endpoint_key, p.part, e.id, p.sealed
+             FROM endpoint_sealed p JOIN endpoints e ON e.key = p.endpoint_key
+             WHERE (p.endpoint_key, p.part) > ($1, $2) ORDER BY p.endpoint_key, p.part LIMIT $3",
+            &[&after.0, &after.1, &limit_of(rows)],
+        )
+        .await?;
+    let mut values = Vec::new();
+    let mut next = SealedPosition::ANSWERS;
+    for row in &found {
+        let (endpoint_key, part): (_, String) = (key(row, "endpoint_key")?, get(row, "part")?);
+        if found.len() >= rows {
+            next = SealedPosition::Parts { endpoint_key: endpoint_key.as_i64(), part: part.clone() };
+        }
+        values.push((SealedPlace::Part { endpoint_key, endpoint: parsed(row, "id")?, part }, get(row, "sealed")?));
+    }
+    Ok(SealedPage { values, next: Some(next) })
+}
+
+pub async fn count_sealed(session: &Session) -> Result<u64, PgError> {
+    let sql = "SELECT (SELECT COUNT(*) + COUNT(sealed_signing_key) FROM endpoint_secrets)
+                    + (SELECT COUNT(*) FROM endpoint_sealed) AS count";
+    number(&session.query_one(sql, &[]).await?, "count")
+}
+
+/// Replaces each value that is still as it was read. Answers are replaced in `idempotency.rs`.
+pub async fn reseal(tx: &WriteTx, values: &[Resealed]) -> Result<(), PgError> {
+    let of_version = |value: &Resealed, is_secret: bool| match &value.place {
+        SealedPlace::Secret { endpoint_key, version, .. } if is_secret => Some((endpoint_key.as_i64(), version.0)),
+        SealedPlace::SigningKey { endpoint_key, version, .. } if !is_secret => Some((endpoint_key.as_i64(), version.0)),
+        _ => None,
+    };
+    for (column, is_secret) in [("sealed", true), ("sealed_signing_key", false)] {
+        let chosen = values.iter().filter_map(|value| Some((of_version(value, is_secret)?, value)));
+        let (places, chosen): (Vec<(i64, u32)>, Vec<&Resealed>) = chosen.unzip();
+        if chosen.is_empty() {
+            continue;
+        }
+        let (keys, versions): (Vec<i64>, Vec<i64>) =
+            places.into_iter().map(|(key, version)| (key, i64::from(version))).unzip();
+        let (from, to) = from_and_to(&chosen);
+        let sql = format!(
+            "UPDATE endpoint_secrets s SET {column} = n.new
+             FROM unnest($1, $2, $3, $4) AS n (endpoint_key, version, old, new)
+             WHERE s.endpoint_key = n.endpoint_key AND s.version = n.version AND s.{column} = n.old"
+        );
+        tx.execute(&sql, &[&keys, &versions, &from, &to]).await?;
+    }
+    let of_part = |value: &'_ Resealed| match &value.place {
+        SealedPlace::Part { endpoint_key, part, .. } => Some((endpoint_key.as_i64(), part.clone())),
+        _ => None,
+    };
+    let chosen = values.iter().filter_map(|value| Some((of_part(value)?, value)));
+    let (places, chosen): (Vec<(i64, String)>, Vec<&Resealed>) = chosen.unzip();
+    if !chosen.is_empty() {
+        let (keys, parts): (Vec<i64>, Vec<String>) = places.into_iter().unzip();
+        let (from, to) = from_and_to(&chosen);
+        let sql = "UPDATE endpoint_sealed p SET sealed = n.new
+                   FROM unnest($1, $2, $3, $4) AS n (endpoint_key, part, old, new)
+                   WHERE p.endpoint_key = n.endpoint_key AND p.part = n.part AND p.sealed = n.old";
+        tx.execute(sql, &[&keys, &parts, &from, &to]).await?;
+    }
+    Ok(())
+}
+
+/// The bytes before and after, as parameters of a statement for many rows.
+pub fn from_and_to<'v>(values: &[&'v Resealed]) -> (Vec<&'v [u8]>, Vec<&'v [u8]>) {
+    values.iter().map(|value| (&*value.from, &*value.to)).unzip()
+}
+
+fn limit_of(rows: usize) -> i64 {
+    i64::try_from(rows).unwrap_or(i64::MAX)
 }

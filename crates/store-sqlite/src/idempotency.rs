@@ -4,21 +4,22 @@
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use postrider_domain::id::RowKey;
-use postrider_domain::idempotency::{IdempotentRequest, RecordedAnswer, Recording};
+use postrider_domain::idempotency::{IdempotencyScope, IdempotentRequest, RecordedAnswer, Recording};
 use postrider_domain::limits;
 use postrider_domain::tenant::Tenant;
 use postrider_domain::time::Timestamp;
-use postrider_store::column::mode_code;
+use postrider_store::column::{mode_code, mode_from_code};
+use postrider_store::sealing::{Resealed, SealedPage, SealedPlace, SealedPosition};
 use postrider_store::stored_bytes::{CountedPart, answer_bytes};
 use postrider_store::{Answers, KeptAnswer, StoreError, Written};
 
 use crate::SqliteStore;
-use crate::machinery::column::opt_parsed;
+use crate::machinery::column::{coded, opt_parsed};
 use crate::machinery::writer::{JobSize, WriteResult, WriteTx};
-use crate::stored_bytes;
+use crate::{meta, stored_bytes};
 
 #[async_trait]
 impl Answers for SqliteStore {
@@ -115,6 +116,9 @@ fn find(
 
 /// Replaces an answer of the same key whose window has ended.
 fn record(tx: &mut WriteTx<'_>, request: &IdempotentRequest, answer: &RecordedAnswer) -> Result<(), rusqlite::Error> {
+    if answer.sealed {
+        meta::check_sealed(tx, &answer.body)?;
+    }
     let (key, workspace) = (tx.next_key(), request.scope.tenant.workspace);
     stored_bytes::count(tx, workspace, CountedPart::Answers, key, answer_bytes(answer))?;
     if tx.stored.max.is_some() {
@@ -163,4 +167,36 @@ fn forget_ended(tx: &mut WriteTx<'_>, request: &IdempotentRequest) -> Result<(),
 /// The smallest key whose window has not ended.
 fn window_start(now: Timestamp) -> RowKey {
     RowKey::first_at(now.minus(limits::IDEMPOTENCY_WINDOW))
+}
+
+/// The sealed ones among the next `rows` answers.
+pub fn sealed_page(connection: &Connection, after: i64, rows: usize) -> Result<SealedPage, rusqlite::Error> {
+    let window = "SELECT key FROM idempotency WHERE key > ?1 ORDER BY key LIMIT ?2";
+    let (count, last): (usize, Option<i64>) = connection
+        .prepare_cached(&format!("SELECT COUNT(*), MAX(key) FROM ({window})"))?
+        .query_row(params![after, rows], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    let last = last.unwrap_or(after);
+    let mut select = connection.prepare_cached(
+        "SELECT key, workspace_key, mode, route, idempotency_key, body FROM idempotency
+         WHERE key > ?1 AND key <= ?2 AND sealed ORDER BY key",
+    )?;
+    let read = |row: &Row<'_>| {
+        let mode = coded(row, "mode", mode_from_code)?;
+        let tenant = Tenant { workspace: RowKey::from_i64(row.get("workspace_key")?), mode };
+        let scope = IdempotencyScope { tenant, route: row.get("route")? };
+        let (key, idempotency_key) = (RowKey::from_i64(row.get("key")?), row.get("idempotency_key")?);
+        Ok((SealedPlace::Answer { key, scope, idempotency_key }, row.get("body")?))
+    };
+    let values = select.query_map([after, last], read)?.collect::<Result<_, rusqlite::Error>>()?;
+    Ok(SealedPage { values, next: (count >= rows).then_some(SealedPosition::Answers { key: last }) })
+}
+
+/// Replaces a sealed answer if it is still as it was read.
+pub fn reseal(tx: &WriteTx<'_>, value: &Resealed) -> Result<(), rusqlite::Error> {
+    if let SealedPlace::Answer { key, .. } = &value.place {
+        tx.connection
+            .prepare_cached("UPDATE idempotency SET body = ?3 WHERE key = ?1 AND body = ?2 AND sealed")?
+            .execute(params![key.as_i64(), value.from, value.to])?;
+    }
+    Ok(())
 }

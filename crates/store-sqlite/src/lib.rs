@@ -29,6 +29,7 @@ mod queue;
 mod rate;
 mod registry;
 mod replay;
+mod sealing;
 mod secrets;
 mod stored_bytes;
 mod upkeep;

@@ -3,18 +3,20 @@
 //! Writes `endpoint_secrets` and `endpoint_sealed`.
 
 use async_trait::async_trait;
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use postrider_domain::endpoint::SecretVersion;
 use postrider_domain::endpoint_options::SealedPart;
-use postrider_domain::id::RowKey;
+use postrider_domain::id::{EndpointId, RowKey};
 use postrider_domain::time::Timestamp;
 use postrider_store::column::header_names_from;
+use postrider_store::sealing::{Resealed, SealedPage, SealedPlace, SealedPosition};
 use postrider_store::{SealedParts, SealedSigningKey, SecretRotation, Secrets, StoreError};
 
 use crate::SqliteStore;
-use crate::machinery::column::{broken, unexpected};
+use crate::machinery::column::{broken, parsed, unexpected};
 use crate::machinery::writer::WriteTx;
+use crate::meta;
 
 #[async_trait]
 impl Secrets for SqliteStore {
@@ -74,6 +76,7 @@ fn find_sealed_parts(connection: &Connection, endpoint_key: RowKey) -> Result<Op
 
 /// Stores the secret of a new endpoint.
 pub fn insert_first(tx: &WriteTx<'_>, endpoint_key: RowKey, sealed: &[u8]) -> Result<(), rusqlite::Error> {
+    meta::check_sealed(tx, sealed)?;
     tx.connection
         .prepare_cached("INSERT INTO endpoint_secrets (endpoint_key, version, sealed) VALUES (?1, ?2, ?3)")?
         .execute(params![endpoint_key.as_i64(), SecretVersion::FIRST.0, sealed])?;
@@ -87,6 +90,10 @@ pub fn insert_rotated(
     rotation: &SecretRotation,
     signing_key: Option<&SealedSigningKey>,
 ) -> Result<(), rusqlite::Error> {
+    meta::check_sealed(tx, &rotation.sealed)?;
+    if let Some(key) = signing_key {
+        meta::check_sealed(tx, &key.sealed)?;
+    }
     let overlap_until = (!rotation.overlap.is_zero()).then(|| tx.now.plus(rotation.overlap).millis());
     tx.connection
         .prepare_cached(
@@ -110,6 +117,7 @@ pub fn write_signing_key(
     version: SecretVersion,
     key: &SealedSigningKey,
 ) -> Result<(), rusqlite::Error> {
+    meta::check_sealed(tx, &key.sealed)?;
     tx.connection
         .prepare_cached("UPDATE endpoint_secrets SET sealed_signing_key = ?3 WHERE endpoint_key = ?1 AND version = ?2")?
         .execute(params![endpoint_key.as_i64(), version.0, key.sealed])?;
@@ -122,6 +130,7 @@ pub fn put_part(
     part: &SealedPart,
     sealed: &[u8],
 ) -> Result<(), rusqlite::Error> {
+    meta::check_sealed(tx, sealed)?;
     tx.connection
         .prepare_cached("INSERT OR REPLACE INTO endpoint_sealed (endpoint_key, part, sealed) VALUES (?1, ?2, ?3)")?
         .execute(params![endpoint_key.as_i64(), part.to_string(), sealed])?;
@@ -188,4 +197,86 @@ pub fn erase(tx: &mut WriteTx<'_>, unused: &[(i64, u32)]) -> Result<usize, rusql
             .execute(params![endpoint_key, version])?;
     }
     Ok(erased)
+}
+
+/// A page of secrets and signing keys.
+pub fn secrets_page(connection: &Connection, after: (i64, u32), rows: usize) -> Result<SealedPage, rusqlite::Error> {
+    let mut select = connection.prepare_cached(
+        "SELECT s.endpoint_key, s.version, e.id, s.sealed, s.sealed_signing_key
+         FROM endpoint_secrets s JOIN endpoints e ON e.key = s.endpoint_key
+         WHERE (s.endpoint_key, s.version) > (?1, ?2) ORDER BY s.endpoint_key, s.version LIMIT ?3",
+    )?;
+    let mut found = select.query(params![after.0, after.1, rows])?;
+    let (mut values, mut last, mut count) = (Vec::new(), after, 0);
+    while let Some(row) = found.next()? {
+        last = (row.get(0)?, row.get(1)?);
+        count += 1;
+        let (endpoint_key, version) = (RowKey::from_i64(last.0), SecretVersion(last.1));
+        let endpoint: EndpointId = parsed(row, "id")?;
+        values.push((SealedPlace::Secret { endpoint_key, endpoint, version }, row.get(3)?));
+        if let Some(sealed) = row.get(4)? {
+            values.push((SealedPlace::SigningKey { endpoint_key, endpoint, version }, sealed));
+        }
+    }
+    let next = match count < rows {
+        true => SealedPosition::parts(),
+        false => SealedPosition::Secrets { endpoint_key: last.0, version: last.1 },
+    };
+    Ok(SealedPage { values, next: Some(next) })
+}
+
+/// A page of sealed options.
+pub fn parts_page(connection: &Connection, after: (i64, &str), rows: usize) -> Result<SealedPage, rusqlite::Error> {
+    let mut select = connection.prepare_cached(
+        "SELECT p.endpoint_key, p.part, e.id, p.sealed
+         FROM endpoint_sealed p JOIN endpoints e ON e.key = p.endpoint_key
+         WHERE (p.endpoint_key, p.part) > (?1, ?2) ORDER BY p.endpoint_key, p.part LIMIT ?3",
+    )?;
+    let read = |row: &Row<'_>| {
+        let (endpoint_key, part) = (RowKey::from_i64(row.get(0)?), row.get(1)?);
+        Ok((SealedPlace::Part { endpoint_key, endpoint: parsed(row, "id")?, part }, row.get(3)?))
+    };
+    let values: Vec<(SealedPlace, Vec<u8>)> =
+        select.query_map(params![after.0, after.1, rows], read)?.collect::<Result<_, rusqlite::Error>>()?;
+    let next = match values.last() {
+        Some((SealedPlace::Part { endpoint_key, part, .. }, _)) if values.len() >= rows => {
+            SealedPosition::Parts { endpoint_key: endpoint_key.as_i64(), part: part.clone() }
+        }
+        _ => SealedPosition::ANSWERS,
+    };
+    Ok(SealedPage { values, next: Some(next) })
+}
+
+pub fn count_sealed(connection: &Connection) -> Result<u64, rusqlite::Error> {
+    let sql = "SELECT (SELECT COUNT(*) + COUNT(sealed_signing_key) FROM endpoint_secrets)
+                    + (SELECT COUNT(*) FROM endpoint_sealed)";
+    connection.query_row(sql, [], |row| row.get(0))
+}
+
+/// Replaces a value if it is still as it was read. Answers are replaced in `idempotency.rs`.
+pub fn reseal(tx: &WriteTx<'_>, value: &Resealed) -> Result<(), rusqlite::Error> {
+    let Resealed { place, from, to } = value;
+    match place {
+        SealedPlace::Secret { endpoint_key, version, .. } => tx
+            .connection
+            .prepare_cached(
+                "UPDATE endpoint_secrets SET sealed = ?4 WHERE endpoint_key = ?1 AND version = ?2 AND sealed = ?3",
+            )?
+            .execute(params![endpoint_key.as_i64(), version.0, from, to])?,
+        SealedPlace::SigningKey { endpoint_key, version, .. } => tx
+            .connection
+            .prepare_cached(
+                "UPDATE endpoint_secrets SET sealed_signing_key = ?4
+                 WHERE endpoint_key = ?1 AND version = ?2 AND sealed_signing_key = ?3",
+            )?
+            .execute(params![endpoint_key.as_i64(), version.0, from, to])?,
+        SealedPlace::Part { endpoint_key, part, .. } => tx
+            .connection
+            .prepare_cached(
+                "UPDATE endpoint_sealed SET sealed = ?4 WHERE endpoint_key = ?1 AND part = ?2 AND sealed = ?3",
+            )?
+            .execute(params![endpoint_key.as_i64(), part, from, to])?,
+        SealedPlace::Answer { .. } => 0,
+    };
+    Ok(())
 }

@@ -13,6 +13,7 @@ use postrider_domain::id::RowKey;
 use postrider_domain::time::Timestamp;
 
 use super::OpenError;
+use super::sealing::key_state::{KeyState, STATE as STATE_FACT};
 
 /// A value of a column in any store. Booleans are 0 or 1.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -179,6 +180,10 @@ pub enum CopyError {
     #[error("the store to copy from is itself an unfinished copy: finish it first")]
     SourceUnfinished,
     #[error(
+        "the master key of the store to copy from is being changed: finish that with `postrider keys rotate-master` first"
+    )]
+    SourceChangesKey,
+    #[error(
         "the store to copy to holds an unfinished copy of another store, or of this one in an earlier state: empty it and start again"
     )]
     AnotherCopy,
@@ -242,6 +247,9 @@ pub async fn copy(
     if is_unfinished {
         return Err(CopyError::SourceUnfinished);
     }
+    if is_key_changing(source).await? {
+        return Err(CopyError::SourceChangesKey);
+    }
     let counts = counts(source, Side::Source).await?;
     let state = state(source, &counts).await?;
     take_target(target, &state).await?;
@@ -272,6 +280,14 @@ pub async fn copy(
 async fn refuse_in_use(store: &dyn Tables, side: Side) -> Result<(), CopyError> {
     let is_in_use = store.is_in_use().await.map_err(failed(side))?;
     if is_in_use { Err(CopyError::InUse(side)) } else { Ok(()) }
+}
+
+/// Whether the master key is being changed. Rows copied before a step of the change and rows copied after it would not
+/// fit together.
+async fn is_key_changing(source: &dyn Tables) -> Result<bool, CopyError> {
+    let fact = source.find_mark(STATE_FACT).await.map_err(failed(Side::Source))?;
+    let state = KeyState::read(fact.as_deref()).map_err(|error| failed(Side::Source)(error.into()))?;
+    Ok(state.change.is_some())
 }
 
 /// Marks the target as an unfinished copy of the source in this state, unless it is one already.
@@ -399,6 +415,10 @@ async fn state(source: &dyn Tables, counts: &[u64]) -> Result<String, CopyError>
     let tag = source.find_mark("store_tag").await.map_err(failed(Side::Source))?.unwrap_or_default();
     let mut state: Vec<String> = tag.iter().map(u8::to_string).collect();
     state.extend(counts.iter().map(u64::to_string));
+    if let Some(fact) = source.find_mark(STATE_FACT).await.map_err(failed(Side::Source))? {
+        let key_state = KeyState::read(Some(&fact)).map_err(|error| failed(Side::Source)(error.into()))?;
+        state.push(format!("key {}", key_state.epoch));
+    }
     for sql in STATE {
         let numbers = source.numbers(sql).await.map_err(failed(Side::Source))?;
         state.extend(numbers.iter().map(i64::to_string));

@@ -14,6 +14,7 @@
 //! | [`Answers`] | service | answers kept for repeated requests |
 //! | [`SharedRates`] | service | exchanges request counts between nodes |
 //! | [`Meta`] | service, server | the store's own facts and its event catalogue |
+//! | [`Sealing`](sealing::Sealing) | service, server | seals everything anew when the master key changes |
 //!
 //! A method is one transaction and one promise. `tests/it/store/conformance.rs` states each promise once and runs it on
 //! every back end. The database is the queue and the only source of truth. The store keeps the time: callers pass
@@ -35,6 +36,7 @@ mod rate;
 mod refusal;
 pub mod registry;
 pub mod replay;
+pub mod sealing;
 mod secrets;
 pub mod stored_bytes;
 mod upkeep;
@@ -70,12 +72,23 @@ impl<S: Queue + Upkeep + Secrets + ?Sized> EngineStore for S {}
 
 /// What the service asks of a store.
 pub trait ServiceStore:
-    Publish + Replays + Log + Workspaces + ApiKeys + Endpoints + Answers + SharedRates + Meta
+    Publish + Replays + Log + Workspaces + ApiKeys + Endpoints + Answers + SharedRates + Meta + sealing::Sealing
 {
 }
 
-impl<S: Publish + Replays + Log + Workspaces + ApiKeys + Endpoints + Answers + SharedRates + Meta + ?Sized> ServiceStore
-    for S
+impl<
+    S: Publish
+        + Replays
+        + Log
+        + Workspaces
+        + ApiKeys
+        + Endpoints
+        + Answers
+        + SharedRates
+        + Meta
+        + sealing::Sealing
+        + ?Sized,
+> ServiceStore for S
 {
 }
 

@@ -113,7 +113,8 @@ fn every_setting_can_be_set_in_the_file() {
     let all = desk.run(&[], &["config", "check"]).out;
     let names: Vec<&str> = all.lines().filter_map(|line| line.split_whitespace().next()).collect();
     for name in &names {
-        assert!(*name == "events" || settings.iter().any(|(known, ..)| known == name), "{name} is not tested");
+        let has_own_test = ["events", "master_key_command"].contains(name);
+        assert!(has_own_test || settings.iter().any(|(known, ..)| known == name), "{name} is not tested");
     }
 }
 
@@ -215,4 +216,22 @@ fn the_event_catalogue_is_checked_too() {
     std::fs::write(desk.path().join("events.toml"), "version = 1").unwrap();
     let ran = desk.run(&[], &["config", "check", "--events", "events.toml"]);
     assert!(ran.code == Some(1) && ran.err.contains("contains no event"), "{}", ran.err);
+}
+
+#[test]
+fn the_command_of_the_master_key_is_shown_without_arguments() {
+    let desk = Desk::with_file("master_key_command = \"/usr/bin/vault read token=hunter2\"\n");
+    let shown = desk.check(&[], FROM_FILE, "master_key_command");
+    assert_eq!(shown, row("/usr/bin/vault (hidden)", "file postrider.toml:1"));
+    let given = [("POSTRIDER_MASTER_KEY_COMMAND", "TOKEN=hunter2 /usr/bin/vault read key")];
+    let (shown, _) = desk.check(&given, &[], "master_key_command");
+    assert_eq!(shown, "/usr/bin/vault (hidden)");
+    let (shown, _) = desk.check(&[("POSTRIDER_MASTER_KEY_COMMAND", "(echo hunter2)")], &[], "master_key_command");
+    assert_eq!(shown, "(hidden)");
+    let help = desk.run(&given, &["serve", "--help"]);
+    assert!(!help.out.contains("hunter2"), "{}", help.out);
+    let ran = desk.run(&given, &["config", "check", "--master-key-file", "k"]);
+    assert!(ran.code == Some(1) && ran.err.contains("exclude each other"), "{}", ran.err);
+    let ran = desk.run(&[], &["config", "check", "--master-key-command", " "]);
+    assert!(ran.code == Some(1) && ran.err.contains("is not a command: it is empty"), "{}", ran.err);
 }

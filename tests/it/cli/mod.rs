@@ -7,6 +7,7 @@ mod database;
 mod doctor;
 mod front_door;
 mod keys;
+mod master_key;
 mod output;
 mod serve;
 mod store;

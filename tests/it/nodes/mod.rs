@@ -6,6 +6,7 @@ mod claims;
 mod fleet;
 mod load;
 mod log;
+mod master_key;
 mod order;
 mod outage;
 mod pooler;

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use postrider::server::StartError;
-use postrider_service::MasterKeyError;
 use postrider_store::OpenError;
+use postrider_store::sealing::keyring::MasterKeyError;
 use serde_json::json;
 
 use crate::support::app::{ALL_SCOPES, App, Setup, text};

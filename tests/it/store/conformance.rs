@@ -63,6 +63,7 @@ mod replay;
 mod requeue;
 mod retention;
 mod rotation;
+mod sealing;
 mod stored_bytes;
 mod waiting;
 mod workspace;

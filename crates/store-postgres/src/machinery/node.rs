@@ -39,6 +39,8 @@ const NUMBERS_FOR_COMMANDS: u16 = 32;
 const DAYS_EVERY: Duration = Duration::from_secs(3600);
 /// The shortest interval between two notifications to other nodes.
 const NUDGE_EVERY: Duration = Duration::from_millis(50);
+/// This process has not reported an epoch of the master key's state.
+pub const NO_KEY_EPOCH: i64 = -1;
 const RECONNECT_WAIT: Duration = Duration::from_secs(2);
 
 /// The number of a command. Two commands that draw the same number and make a key in the same millisecond collide. The
@@ -63,7 +65,7 @@ async fn try_take(session: &Session, holder: i64, now: Timestamp) -> Result<u16,
     if let Some(row) = session.query_opt(sql, &[&holder, &now.millis(), &i64::from(NUMBERS)]).await? {
         return number(&row, "number");
     }
-    let sql = "UPDATE nodes SET holder = $1, seen_at = $2, sends = TRUE
+    let sql = "UPDATE nodes SET holder = $1, seen_at = $2, sends = TRUE, key_epoch = NULL
                WHERE number = (SELECT number FROM nodes WHERE seen_at < $3 ORDER BY seen_at LIMIT 1) RETURNING number";
     let before = now.minus(NUMBER_KEPT).millis();
     match session.query_opt(sql, &[&holder, &now.millis(), &before]).await? {
@@ -145,9 +147,10 @@ async fn update_registration(database: &Database, identity: &NodeIdentity) -> Re
     let row = session.query_one("SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint AS now", &[]).await?;
     let now = database.time.of_database(Timestamp::from_millis(int(&row, "now")?));
     number_run(&session).await?;
-    let sql = "UPDATE nodes SET seen_at = $3, sends = TRUE WHERE number = $1 AND holder = $2";
+    let sql = "UPDATE nodes SET seen_at = $3, sends = TRUE, key_epoch = $4 WHERE number = $1 AND holder = $2";
     let number = i64::from(identity.number);
-    if session.execute(sql, &[&number, &identity.holder, &now.millis()]).await? == 0 {
+    let key_epoch = Some(database.key_epoch.load(Ordering::Relaxed)).filter(|epoch| *epoch != NO_KEY_EPOCH);
+    if session.execute(sql, &[&number, &identity.holder, &now.millis(), &key_epoch]).await? == 0 {
         return Ok(None);
     }
     count_senders(&session, now).await.map(Some)
@@ -158,6 +161,14 @@ pub async fn count_senders(session: &Session, now: Timestamp) -> Result<usize, P
     let sql = "SELECT COUNT(*) AS count FROM nodes WHERE sends AND seen_at >= $1";
     let row = session.query_one(sql, &[&now.minus(GONE_AFTER).millis()]).await?;
     number::<usize>(&row, "count").map(|nodes| nodes.max(1))
+}
+
+/// The numbers of the nodes that send and do not yet work by the master key's state with this epoch.
+pub async fn before_key_epoch(session: &Session, epoch: i64) -> Result<Vec<u16>, PgError> {
+    let sql = "SELECT number FROM nodes WHERE sends AND (key_epoch IS NULL OR key_epoch < $1)
+                   AND seen_at >= (extract(epoch FROM clock_timestamp()) * 1000)::bigint - $2 ORDER BY number";
+    let gone_after = i64::try_from(GONE_AFTER.as_millis()).unwrap_or(i64::MAX);
+    session.query(sql, &[&epoch, &gone_after]).await?.iter().map(|row| number(row, "number")).collect()
 }
 
 async fn take_new_number(database: &Database, identity: &mut NodeIdentity) -> Result<(), PgError> {

@@ -1,6 +1,6 @@
 //! Opening the store: connect, migrate, take a node number, start the background tasks.
 
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicI64, AtomicUsize};
 use std::sync::{Arc, Mutex, OnceLock};
 
 use postrider_domain::error_chain::Chain;
@@ -77,6 +77,7 @@ impl PostgresStore {
             begin_read: begin("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", settings, true),
             nudge: tokio::sync::Notify::new(),
             nodes: AtomicUsize::new(nodes),
+            key_epoch: AtomicI64::new(node::NO_KEY_EPOCH),
         });
         let node = settings.sends.then(|| Node::start(&database, NodeIdentity { holder, number }, direct));
         Ok(Self {

@@ -13,7 +13,7 @@
 
 use std::collections::HashMap;
 use std::ops::Deref;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicI64, AtomicUsize};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
@@ -65,6 +65,8 @@ pub struct Database {
     pub nudge: tokio::sync::Notify,
     /// Nodes that send, including this one, as last seen.
     pub nodes: AtomicUsize,
+    /// The epoch of the master key's state by which this process works. It reports it with its liveness.
+    pub key_epoch: AtomicI64,
 }
 
 /// All workspaces share this many locks. A server keeps all its locks in one table of fixed size.

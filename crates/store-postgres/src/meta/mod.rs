@@ -3,14 +3,16 @@
 use async_trait::async_trait;
 
 use postrider_domain::id::{RowKey, StoreTag};
+use postrider_store::sealing::key_state::{KeyState, STATE};
+use postrider_store::sealing::{FactChange, OUTDATED_KEY};
 use postrider_store::{CatalogueAdoption, Meta, NewCatalogue, StoreError};
 
 use crate::PostgresStore;
-use crate::machinery::column::get;
+use crate::machinery::column::{get, unexpected};
 use crate::machinery::fault::{PgError, unavailable};
 use crate::machinery::session::Session;
 use crate::machinery::time::CLOCK_IS_OFF;
-use crate::machinery::transaction::effect;
+use crate::machinery::transaction::{WriteTx, effect};
 
 mod catalogue;
 
@@ -79,4 +81,46 @@ async fn check_writable(session: &Session) -> Result<(), PgError> {
     }
     let sql = "INSERT INTO meta (name, value) VALUES ('last_check', '') ON CONFLICT (name) DO UPDATE SET value = ''";
     session.execute(sql, &[]).await.map(|_| ())
+}
+
+/// Changes the facts if each is as its change says. Otherwise writes nothing and returns false.
+pub async fn change_if_unchanged(tx: &WriteTx, facts: &[FactChange]) -> Result<bool, PgError> {
+    for fact in facts {
+        let row = tx.query_opt("SELECT value FROM meta WHERE name = $1 FOR UPDATE", &[&fact.name]).await?;
+        if row.map(|row| get::<Vec<u8>>(&row, "value")).transpose()? != fact.from {
+            return Ok(false);
+        }
+    }
+    for FactChange { name, from, to } in facts {
+        let changed = match (from, to) {
+            (_, None) => tx.execute("DELETE FROM meta WHERE name = $1", &[name]).await?,
+            (Some(_), Some(value)) => tx.execute("UPDATE meta SET value = $2 WHERE name = $1", &[name, value]).await?,
+            (None, Some(value)) => {
+                let sql = "INSERT INTO meta (name, value) VALUES ($1, $2) ON CONFLICT (name) DO NOTHING";
+                tx.execute(sql, &[name, value]).await?
+            }
+        };
+        if changed == 0 && from != to {
+            // Another transaction inserted the fact meanwhile.
+            return Err(PgError::Overtaken);
+        }
+    }
+    Ok(true)
+}
+
+/// Refuses sealed bytes that would not open once the change of the master key is complete.
+///
+/// The lock keeps the state as it is until this transaction ends. So a phase of a change begins only when every value
+/// that the phase before allowed is committed.
+pub async fn check_sealed(tx: &WriteTx, sealed: &[&[u8]]) -> Result<(), PgError> {
+    if sealed.is_empty() {
+        return Ok(());
+    }
+    let row = tx.query_opt("SELECT value FROM meta WHERE name = $1 FOR SHARE", &[&STATE]).await?;
+    let fact = row.as_ref().map(|row| get::<&[u8]>(row, "value")).transpose()?;
+    let state = KeyState::read(fact).map_err(|_| unexpected("meta.master_key_state"))?;
+    match sealed.iter().all(|sealed| state.accepts(sealed)) {
+        true => Ok(()),
+        false => Err(PgError::Unavailable(OUTDATED_KEY)),
+    }
 }

@@ -25,6 +25,7 @@ use postrider_domain::id::{KeySequence, RowKey, StoreTag};
 use postrider_domain::limits;
 use postrider_domain::time::{Clock, Timestamp};
 use postrider_store::queue::claim_ledger::ClaimLedger;
+use postrider_store::sealing::{OUTDATED_KEY, OutdatedKey};
 use postrider_store::{ClaimSink, StoreError};
 
 use super::checkpoint::Checkpointer;
@@ -387,6 +388,11 @@ impl WriterThread {
 /// `Unavailable` for a fault that may pass, such as a full disk or a locked file. `Broken` for any other.
 pub fn store_error(error: &rusqlite::Error) -> StoreError {
     use rusqlite::ffi::ErrorCode as Code;
+    if let rusqlite::Error::ToSqlConversionFailure(source) = error
+        && source.is::<OutdatedKey>()
+    {
+        return unavailable(OUTDATED_KEY);
+    }
     let source = error.to_string().into();
     let why = match error.sqlite_error_code() {
         Some(Code::DiskFull) => "the disk is full",

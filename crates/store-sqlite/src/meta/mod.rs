@@ -8,11 +8,13 @@ use rusqlite::{Connection, OptionalExtension, params};
 use postrider_domain::id::{RowKey, StoreTag};
 use postrider_domain::limits;
 use postrider_domain::time::Timestamp;
+use postrider_store::sealing::key_state::{KeyState, STATE};
+use postrider_store::sealing::{FactChange, OutdatedKey};
 use postrider_store::{CatalogueAdoption, Meta, NewCatalogue, StoreError, copy};
 
 use crate::SqliteStore;
 use crate::machinery::column;
-use crate::machinery::writer::JobSize;
+use crate::machinery::writer::{JobSize, WriteTx};
 
 mod catalogue;
 
@@ -45,10 +47,7 @@ impl Meta for SqliteStore {
     }
 
     async fn meta(&self, name: &'static str) -> Result<Option<Vec<u8>>, StoreError> {
-        self.read(move |tx| {
-            tx.connection.query_row("SELECT value FROM meta WHERE name = ?1", [name], |row| row.get(0)).optional()
-        })
-        .await
+        self.read(move |tx| find(tx.connection, name)).await
     }
 
     async fn meta_or_insert(&self, name: &'static str, value: Vec<u8>) -> Result<Vec<u8>, StoreError> {
@@ -99,4 +98,40 @@ fn meta_or_insert(connection: &Connection, name: &str, value: &[u8]) -> Result<V
     connection
         .execute("INSERT INTO meta (name, value) VALUES (?1, ?2) ON CONFLICT DO NOTHING", params![name, value])?;
     connection.query_row("SELECT value FROM meta WHERE name = ?1", [name], |row| row.get(0))
+}
+
+fn find(connection: &Connection, name: &str) -> Result<Option<Vec<u8>>, rusqlite::Error> {
+    connection.prepare_cached("SELECT value FROM meta WHERE name = ?1")?.query_row([name], |row| row.get(0)).optional()
+}
+
+/// Changes the facts if each is as its change says. Otherwise writes nothing and returns false.
+pub fn change_if_unchanged(tx: &WriteTx<'_>, facts: &[FactChange]) -> Result<bool, rusqlite::Error> {
+    for fact in facts {
+        if find(tx.connection, fact.name)? != fact.from {
+            return Ok(false);
+        }
+    }
+    for FactChange { name, to, .. } in facts {
+        match to {
+            Some(value) => tx
+                .connection
+                .prepare_cached(
+                    "INSERT INTO meta (name, value) VALUES (?1, ?2)
+                     ON CONFLICT (name) DO UPDATE SET value = excluded.value",
+                )?
+                .execute(params![name, value])?,
+            None => tx.connection.prepare_cached("DELETE FROM meta WHERE name = ?1")?.execute([name])?,
+        };
+    }
+    Ok(true)
+}
+
+/// Refuses sealed bytes that would not open once the change of the master key is complete.
+pub fn check_sealed(tx: &WriteTx<'_>, sealed: &[u8]) -> Result<(), rusqlite::Error> {
+    let state = KeyState::read(find(tx.connection, STATE)?.as_deref())
+        .map_err(|_| column::unexpected("meta.master_key_state"))?;
+    match state.accepts(sealed) {
+        true => Ok(()),
+        false => Err(rusqlite::Error::ToSqlConversionFailure(Box::new(OutdatedKey))),
+    }
 }

@@ -1,0 +1,2 @@
+-- On SQLite one process has the store for itself, so that a change of the master key waits for no other node. See
+-- migrations/postgres.
