@@ -99,6 +99,31 @@ async fn keys_and_the_audit_log_are_read_from_the_server_page_by_page() {
     assert_eq!(keys[205]["id"], made["id"]);
 }
 
+#[tokio::test]
+async fn the_audit_log_is_exported_with_and_without_a_server() {
+    let mut app = App::set_up().await.real_time().start().await;
+    let data = app.data_dir().to_owned();
+    let export = async |arguments: &'static [&'static str]| {
+        let data = data.clone();
+        let printed = move || run(&data, &[&["audit", "export"], arguments].concat()).unwrap();
+        let printed = tokio::task::spawn_blocking(printed).await.unwrap();
+        printed.lines().map(|line| serde_json::from_str(line).unwrap()).collect::<Vec<Value>>()
+    };
+    let filled = data.clone();
+    tokio::task::spawn_blocking(move || (0..205).for_each(|_| create_quickly(&filled))).await.unwrap();
+    app.caller().without("authorization").get("/v1/event-types").await.error(401, "invalid_token");
+    let of_workspace = export(&["--workspace", "Acme"]).await;
+    let oldest = of_workspace.last().unwrap();
+    assert_eq!((of_workspace.len(), &oldest["action"]), (207, &json!("workspace.created")));
+    assert_eq!(oldest["changes"], json!([{"field": "name", "old": null, "new": "Acme"}]));
+    app.stop().await;
+    let all = export(&[]).await;
+    assert_eq!((all.len(), &all[0]["actor"], &all[0]["workspaceId"]), (208, &json!("unknown"), &Value::Null));
+    assert_eq!((&all[0]["address"], &all[0]["refusal"]["count"]), (&json!("127.0.0.1"), &json!(1)));
+    assert!(export(&["--until", "2020-01-01T00:00:00Z"]).await.is_empty());
+    assert_eq!(export(&["--since", "2020-01-01T00:00:00Z"]).await.len(), 208);
+}
+
 /// Creates a key through the admin socket, which is faster than a process.
 fn create_quickly(data_dir: &Path) {
     use std::io::{Read, Write};
