@@ -18,6 +18,7 @@ use postrider_store::sealing::key_state::Phase;
 
 use super::admin::unexpected;
 use super::options::DataOptions;
+use super::output;
 
 #[derive(Debug, Args)]
 pub struct RotateMasterOptions {
@@ -64,7 +65,7 @@ pub async fn run(options: RotateMasterOptions) -> anyhow::Result<()> {
         };
         let line = text(&progress);
         if line != shown {
-            eprintln!("{line}");
+            output::note(&line);
             shown = line;
         }
         match progress.stage {
@@ -78,10 +79,10 @@ pub async fn run(options: RotateMasterOptions) -> anyhow::Result<()> {
         components.close().await;
     }
     let (to, unreadable) = done?;
-    println!(
+    output::line(format_args!(
         "The master key is {to}. Start servers and commands with the new key from now on: the old one is refused. Keep the \
          old key as long as you keep backups from before."
-    );
+    ))?;
     if unreadable > 0 {
         bail!("{unreadable} sealed values open with neither key and were left: see the log for their records");
     }

@@ -410,7 +410,6 @@ pub static SETTINGS: &[Setting] = &[
         env: "POSTRIDER_WORKSPACE_MAX_BYTES",
         value_name: "BYTES",
         help: "Maximum number of bytes that a workspace stores as events, attempts and remembered answers, or off",
-        otherwise: Some("off"),
         read: |settings, text| set(&mut settings.workspace_max_bytes, byte_budget(text)),
         show: |settings| settings.workspace_max_bytes.map_or_else(|| "off".to_owned(), |max| max.to_string()),
         ..PLAIN

@@ -1,5 +1,5 @@
-//! Removes what has aged: waiting deliveries, remembered answers, entries of the audit log, replaced secrets, old log rows,
-//! and rows that ended.
+//! Removes what has aged: waiting deliveries, remembered answers, entries of the audit log, replaced secrets, old log
+//! rows, and rows that ended.
 //!
 //! It works in small bounded steps, so that it never delays deliveries for long.
 

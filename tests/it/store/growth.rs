@@ -42,6 +42,9 @@ const GROWING: &[&str] = &[
 /// Tables whose rows are replaced in place: a fixed set of names, the newest catalogue, one row for a node number.
 const CONSTANT: &[&str] = &["catalogues", "meta", "nodes", "server_run"];
 
+/// Rows of the last minutes, which the next exchange of request counts removes. Only PostgreSQL has the table.
+const EXCHANGED: &[&str] = &["rate_counts"];
+
 type Counts = BTreeMap<String, i64>;
 
 /// The database of the fixture, beside the store.
@@ -142,7 +145,7 @@ async fn settle(at: &Fixture) {
 }
 
 async fn what_is_created_and_deleted_in_a_loop_leaves_no_row(mut at: Fixture, database: Database) {
-    let mut all: Vec<&str> = GROWING.iter().chain(CONSTANT).copied().collect();
+    let mut all: Vec<&str> = GROWING.iter().chain(CONSTANT).chain(EXCHANGED).copied().collect();
     all.sort_unstable();
     let schema = database.tables().await;
     let unnamed: Vec<&String> = schema.iter().filter(|table| !all.contains(&table.as_str())).collect();
@@ -177,8 +180,8 @@ async fn what_is_created_and_deleted_in_a_loop_leaves_no_row(mut at: Fixture, da
         let constant = |counts: &Counts| CONSTANT.iter().filter_map(|table| counts.get(*table)).sum::<i64>();
         assert_eq!(constant(&left), constant(&kept), "in round {round}");
         assert!(
-            constant(&left) <= constant(&at_first) + 3,
-            "one catalogue, the id of a master key, the count of bytes"
+            constant(&left) <= constant(&at_first) + 4,
+            "one catalogue, the id of a master key, the count of bytes, the last instant"
         );
     }
 }
@@ -195,4 +198,18 @@ async fn no_table_of_postgres_grows_for_ever() {
     let client = backend.client().await;
     let at = Fixture::new(backend).await;
     what_is_created_and_deleted_in_a_loop_leaves_no_row(at, Database::Postgres(client)).await;
+}
+
+#[tokio::test]
+async fn an_exchange_removes_request_counts_of_earlier_minutes() {
+    let Some(backend) = PostgresBackend::new().await else { return };
+    let client = backend.client().await;
+    let at = Fixture::new(backend).await;
+    let sql = "INSERT INTO rate_counts (workspace_key, bucket, node, stored_at, counts)
+               SELECT 1, 'management', node, (extract(epoch FROM clock_timestamp()) * 1000)::bigint - age, '1'
+               FROM (VALUES (1, 125000), (2, 90000)) AS old (node, age)";
+    client.execute(sql, &[]).await.unwrap();
+    at.store().exchange_rates(3, Vec::new()).await.unwrap();
+    let left = client.query("SELECT node FROM rate_counts", &[]).await.unwrap();
+    assert_eq!(left.iter().map(|row| row.get::<_, i64>(0)).collect::<Vec<_>>(), [2]);
 }
