@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 use crate::config::Settings;
 use crate::open_files;
 use postrider_api as api;
+use postrider_domain::limits;
 use postrider_domain::time::Clock;
 use postrider_http::{Certificate, Door, DoorLimits};
 use postrider_web::docs;
@@ -29,7 +30,10 @@ pub struct FrontDoor {
 pub fn read_certificate(settings: &Settings) -> Result<Option<Arc<Certificate>>, StartError> {
     match (&settings.tls_cert_file, &settings.tls_key_file) {
         (None, None) => Ok(None),
-        (Some(chain), Some(key)) => Ok(Some(Arc::new(Certificate::read(chain, key)?))),
+        (Some(chain), Some(key)) => {
+            let certificate = Certificate::read(chain, key, limits::CERTIFICATE_CHECK_INTERVAL)?;
+            Ok(Some(Arc::new(certificate)))
+        }
         _ => Err(StartError::HalfACertificate),
     }
 }
@@ -47,8 +51,7 @@ pub fn open(
     let document = api::document(&components.catalogue, Some(public_url));
     let (api, render_refusal) = api::router(Arc::clone(&components.service), public_url, &document);
     let router = docs::router(&document).merge(api);
-    let limits = DoorLimits::new(connections());
-    let mut door = Door::new(limits, render_refusal, components.random.clone(), clock);
+    let mut door = Door::new(DoorLimits::new(connections()), render_refusal, components.random.clone(), clock);
     door.trusted_proxies = settings.trusted_proxies.clone();
     door.certificate.clone_from(&certificate);
     if let Some(certificate) = certificate.clone() {

@@ -5,7 +5,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use rustls::ServerConfig;
 use rustls::pki_types::pem::{self, PemObject};
@@ -13,12 +13,12 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::TlsAcceptor;
 
 use postrider_domain::error_chain::Chain;
-use postrider_domain::limits;
 
 /// A certificate chain and its key, in PEM files.
 pub struct Certificate {
     chain_file: PathBuf,
     key_file: PathBuf,
+    check_interval: Duration,
     current: Mutex<Current>,
 }
 
@@ -58,15 +58,16 @@ pub enum CertificateError {
 }
 
 impl Certificate {
-    /// Reads the chain, the server's own certificate first, and the private key.
+    /// Reads the chain, the server's own certificate first, and the private key. [`Self::reload_when_changed`] looks at
+    /// the files at each `check_interval`.
     ///
     /// # Errors
     /// When a file cannot be read or used, or the key does not belong to the certificate.
-    pub fn read(chain_file: &Path, key_file: &Path) -> Result<Self, CertificateError> {
+    pub fn read(chain_file: &Path, key_file: &Path, check_interval: Duration) -> Result<Self, CertificateError> {
         let versions = [version(chain_file), version(key_file)];
         let acceptor = read_acceptor(chain_file, key_file)?;
         let current = Mutex::new(Current { acceptor, versions });
-        Ok(Self { chain_file: chain_file.to_owned(), key_file: key_file.to_owned(), current })
+        Ok(Self { chain_file: chain_file.to_owned(), key_file: key_file.to_owned(), check_interval, current })
     }
 
     /// Reads the files again. New connections get the new certificate. Keeps the old one when the files are bad.
@@ -89,7 +90,7 @@ impl Certificate {
 
     /// Reads the files again whenever they change. Never returns.
     pub async fn reload_when_changed(&self) {
-        let mut interval = tokio::time::interval(limits::CERTIFICATE_CHECK_INTERVAL);
+        let mut interval = tokio::time::interval(self.check_interval);
         loop {
             interval.tick().await;
             let versions = [version(&self.chain_file), version(&self.key_file)];

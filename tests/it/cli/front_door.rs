@@ -87,3 +87,21 @@ async fn a_hang_up_reads_the_certificate_again_and_ends_nothing() {
     plain.hang_up().await;
     assert_eq!(plain.caller().get("/v1/health").await.status, 200);
 }
+
+#[tokio::test]
+async fn a_changed_certificate_is_read_again_without_a_hang_up() {
+    let (parent, data_dir) = new_data_dir();
+    let (chain, key) = (parent.path().join("tls.pem"), parent.path().join("tls.key"));
+    let replace = || {
+        let (chain_pem, key_pem) = TestCa::new().leaf_pem(&["127.0.0.1"]);
+        std::fs::write(&chain, chain_pem).unwrap();
+        std::fs::write(&key, key_pem).unwrap();
+    };
+    replace();
+    let files = ["--tls-cert-file", path_text(&chain), "--tls-key-file", path_text(&key)];
+    let server = Serving::start(&data_dir, &files).await;
+    replace();
+    let read_again =
+        async || server.log().iter().any(|line| line.contains("the certificate has been read again")).then_some(());
+    eventually("the new certificate in the log", read_again).await;
+}

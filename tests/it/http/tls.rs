@@ -1,4 +1,4 @@
-//! TLS on the listener: its handshake has the head's time, and its certificate can be replaced.
+//! TLS on the listener: its handshake has the head's time, and its certificate is read again on demand and on a change.
 
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
@@ -8,6 +8,7 @@ use tokio_rustls::client::TlsStream;
 
 use super::*;
 use crate::support::tls::TestCa;
+use crate::support::wait::eventually;
 
 struct Files {
     _directory: tempfile::TempDir,
@@ -31,7 +32,11 @@ impl Files {
     }
 
     fn read(&self) -> Arc<Certificate> {
-        Arc::new(Certificate::read(&self.chain, &self.key).unwrap())
+        self.read_with(NEVER)
+    }
+
+    fn read_with(&self, check_interval: Duration) -> Arc<Certificate> {
+        Arc::new(Certificate::read(&self.chain, &self.key, check_interval).unwrap())
     }
 }
 
@@ -41,16 +46,20 @@ async fn front(certificate: &Arc<Certificate>, limits: DoorLimits) -> Front {
 
 /// Fails unless the server's certificate is of this authority.
 async fn try_shake_hands(front: &Front, ca: &TestCa) -> std::io::Result<Client<TlsStream<TcpStream>>> {
+    let name = ServerName::try_from("127.0.0.1").unwrap();
+    let stream = connect(front.address).await;
+    let connecting = TlsConnector::from(client_config(ca)).connect(name, stream);
+    bounded("a handshake", connecting).await.map(Client)
+}
+
+fn client_config(ca: &TestCa) -> Arc<ClientConfig> {
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from_pem_slice(ca.pem().as_bytes()).unwrap()).unwrap();
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
     let mut config = config.with_root_certificates(roots).with_no_client_auth();
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    let name = ServerName::try_from("127.0.0.1").unwrap();
-    let stream = connect(front.address).await;
-    let connecting = TlsConnector::from(Arc::new(config)).connect(name, stream);
-    bounded("a handshake", connecting).await.map(Client)
+    Arc::new(config)
 }
 
 #[tokio::test]
@@ -101,5 +110,33 @@ async fn a_new_certificate_is_used_and_a_bad_one_is_not() {
     certificate.reload();
     try_shake_hands(&front, &new).await.unwrap().hello().await;
     assert!(try_shake_hands(&front, &old).await.is_err());
+    client.hello().await;
+}
+
+#[tokio::test]
+async fn a_certificate_is_read_again_when_its_files_change() {
+    let old = TestCa::new();
+    let files = Files::of(&old);
+    let certificate = files.read_with(Duration::from_millis(1));
+    let front = front(&certificate, patient()).await;
+    tokio::spawn(async move { certificate.reload_when_changed().await });
+    let mut client = try_shake_hands(&front, &old).await.unwrap();
+    client.hello().await;
+    let replaced_by = async |ca: &TestCa| {
+        eventually("the new certificate", async || try_shake_hands(&front, ca).await.ok()).await.hello().await;
+    };
+
+    // In place.
+    let new = TestCa::new();
+    files.replace(&new);
+    replaced_by(&new).await;
+    assert!(try_shake_hands(&front, &old).await.is_err());
+
+    // By other files of the same names.
+    let newest = TestCa::new();
+    let others = Files::of(&newest);
+    std::fs::rename(&others.chain, &files.chain).unwrap();
+    std::fs::rename(&others.key, &files.key).unwrap();
+    replaced_by(&newest).await;
     client.hello().await;
 }
