@@ -2,11 +2,11 @@
 
 use super::*;
 
-fn post_of(path: &str, length: usize) -> String {
+pub(super) fn post_of(path: &str, length: usize) -> String {
     format!("POST {path} HTTP/1.1\r\nhost: x\r\ncontent-length: {length}\r\n\r\n")
 }
 
-const LARGE: usize = 300 * 1024;
+pub(super) const LARGE: usize = 300 * 1024;
 
 #[tokio::test]
 async fn a_small_body_that_stops_is_refused() {

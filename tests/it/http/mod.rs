@@ -27,6 +27,7 @@ use crate::support::wait::bounded;
 mod body;
 mod head;
 mod idle;
+mod permit;
 mod tls;
 
 /// Long enough for anything that must not happen in a test, short enough to wait for in none.

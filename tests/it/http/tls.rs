@@ -2,7 +2,7 @@
 
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::{ClientConfig, ClientConnection, RootCertStore};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
@@ -10,14 +10,14 @@ use super::*;
 use crate::support::tls::TestCa;
 use crate::support::wait::eventually;
 
-struct Files {
+pub(super) struct Files {
     _directory: tempfile::TempDir,
     chain: std::path::PathBuf,
     key: std::path::PathBuf,
 }
 
 impl Files {
-    fn of(ca: &TestCa) -> Self {
+    pub(super) fn of(ca: &TestCa) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let (chain, key) = (directory.path().join("tls.pem"), directory.path().join("tls.key"));
         let files = Self { _directory: directory, chain, key };
@@ -31,7 +31,7 @@ impl Files {
         std::fs::write(&self.key, key).unwrap();
     }
 
-    fn read(&self) -> Arc<Certificate> {
+    pub(super) fn read(&self) -> Arc<Certificate> {
         self.read_with(NEVER)
     }
 
@@ -40,16 +40,24 @@ impl Files {
     }
 }
 
-async fn front(certificate: &Arc<Certificate>, limits: DoorLimits) -> Front {
+pub(super) async fn front(certificate: &Arc<Certificate>, limits: DoorLimits) -> Front {
     Front::open(limits, |door| door.certificate = Some(Arc::clone(certificate))).await
 }
 
 /// Fails unless the server's certificate is of this authority.
-async fn try_shake_hands(front: &Front, ca: &TestCa) -> std::io::Result<Client<TlsStream<TcpStream>>> {
+pub(super) async fn try_shake_hands(front: &Front, ca: &TestCa) -> std::io::Result<Client<TlsStream<TcpStream>>> {
     let name = ServerName::try_from("127.0.0.1").unwrap();
     let stream = connect(front.address).await;
     let connecting = TlsConnector::from(client_config(ca)).connect(name, stream);
     bounded("a handshake", connecting).await.map(Client)
+}
+
+/// The first message of a client in its handshake.
+pub(super) fn client_hello(ca: &TestCa) -> Vec<u8> {
+    let mut client = ClientConnection::new(client_config(ca), ServerName::try_from("127.0.0.1").unwrap()).unwrap();
+    let mut bytes = Vec::new();
+    client.write_tls(&mut bytes).unwrap();
+    bytes
 }
 
 fn client_config(ca: &TestCa) -> Arc<ClientConfig> {
