@@ -386,7 +386,8 @@ pub const AGEING_ROWS_PER_STEP: usize = 500;
 
 /// How long one look-up of a host may take, both address families together.
 pub const LOOK_UP_TIMEOUT: Duration = Duration::from_secs(5);
-/// Look-ups at a time, of different names. Each has a few sockets open. Further ones wait, within their own time.
+/// Look-ups at a time, of different names. Each has up to six sockets open: for both families, and for each datagram
+/// that is repeated because it may be lost. Further ones wait, within their own time.
 pub const LOOK_UPS_AT_ONCE: usize = 64;
 /// How long an answer of a name server proves that the network to it works, so that its silence about another name is
 /// the fault of that name.

@@ -106,7 +106,7 @@ pub enum VettingError {
     #[error(transparent)]
     Refused(#[from] TargetRefusal),
     /// Our own fault: it says nothing about the target.
-    #[error("no name server can be reached")]
+    #[error("no name server can be reached, or too many look-ups are waiting")]
     NoNameServer,
 }
 

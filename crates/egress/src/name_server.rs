@@ -76,7 +76,7 @@ enum Silence {
 }
 
 /// One query to one name server. Three rounds of a single server fit into [`limits::LOOK_UP_TIMEOUT`].
-const QUERY_TIMEOUT: Duration = Duration::from_millis(1500);
+pub(super) const QUERY_TIMEOUT: Duration = Duration::from_millis(1500);
 /// A lost packet must not decide: a silent server is asked again.
 const ROUNDS: usize = 3;
 

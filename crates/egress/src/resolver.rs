@@ -20,9 +20,9 @@ use futures_util::FutureExt;
 use futures_util::future::{Shared, WeakShared};
 use hickory_resolver::proto::rr::{Name, RecordType};
 use tokio::sync::Semaphore;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout_at};
 
-use super::name_server::{NameServers, ResolverSetupError, SystemFiles};
+use super::name_server::{NameServers, QUERY_TIMEOUT, ResolverSetupError, SystemFiles};
 use postrider_domain::limits;
 
 /// The name did not resolve.
@@ -35,7 +35,7 @@ pub enum ResolveError {
     #[error("the name servers failed to answer")]
     Failed,
     /// Our own fault: it says nothing about the name.
-    #[error("no name server can be reached")]
+    #[error("no name server can be reached, or too many look-ups are waiting")]
     Unavailable,
 }
 
@@ -92,9 +92,10 @@ impl Resolver {
         self.join(name).await
     }
 
-    /// Whether a name server has answered within the last minute, about any name.
+    /// Whether a look-up that takes too long is the fault of its name: a name server has answered within the last
+    /// minute, about any name, and no look-up waits for others to end.
     pub fn is_answered(&self) -> bool {
-        self.0.servers.answered_lately()
+        self.0.permits.available_permits() > 0 && self.0.servers.answered_lately()
     }
 
     fn join(&self, name: &str) -> Shared<LookUp> {
@@ -122,16 +123,20 @@ impl LookUps {
     async fn look_up(&self, name: &str) -> FamilyAnswer {
         let mut name = Name::from_ascii(name).map_err(|_| ResolveError::NoAddress)?;
         name.set_fqdn(true);
-        let families = async {
-            // Closed never: the semaphore lives as long as this.
-            let _permit = self.permits.acquire().await.map_err(|_| ResolveError::Unavailable)?;
-            let v6 = self.servers.ask(&name, RecordType::AAAA);
-            let v4 = self.servers.ask(&name, RecordType::A);
-            both_families(v6, v4, SECOND_FAMILY_GRACE).await
+        let deadline = Instant::now() + limits::LOOK_UP_TIMEOUT;
+        let Ok(Ok(_permit)) = timeout_at(deadline, self.permits.acquire()).await else {
+            // Other names held all permits. Nobody was asked about this one.
+            return Err(ResolveError::Unavailable);
         };
-        match timeout(limits::LOOK_UP_TIMEOUT, families).await {
+        let asked_at = Instant::now();
+        let v6 = self.servers.ask(&name, RecordType::AAAA);
+        let v4 = self.servers.ask(&name, RecordType::A);
+        match timeout_at(deadline, both_families(v6, v4, SECOND_FAMILY_GRACE)).await {
             Ok(answer) => answer,
-            Err(_) if self.servers.answered_lately() => Err(ResolveError::Timeout),
+            Err(_) if asked_at.elapsed() >= QUERY_TIMEOUT && self.servers.answered_lately() => {
+                Err(ResolveError::Timeout)
+            }
+            // The servers had less time than one query may take, or they answer nobody.
             Err(_) => Err(ResolveError::Unavailable),
         }
     }

@@ -299,7 +299,7 @@ impl Service {
         match self.guard.vet(url.url(), requester).await {
             Ok(()) => Ok(()),
             Err(VettingError::NoNameServer) => {
-                tracing::error!("cannot look up the host of an endpoint: no name server can be reached (--dns-server)");
+                tracing::error!("cannot look up the host of an endpoint: no name server (--dns-server) can be asked");
                 Err(ServiceError::Unavailable { source: None })
             }
             Err(VettingError::Refused(refusal)) if refusal.reason == RefusalReason::PlainHttp => {

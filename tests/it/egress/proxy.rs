@@ -9,7 +9,7 @@ use postrider_domain::target::RefusalReason;
 use postrider_egress::{Egress, EgressSettings, ProxyFault, SendError};
 use tokio::net::TcpListener;
 
-use super::{NOON, egress, loopback_settings, post, post_within, settings_with, status};
+use super::{LONG, NOON, egress, loopback_settings, post, post_within, settings_with, status};
 use crate::support::clock::ManualClock;
 use crate::support::dns::{Answer, DnsServer};
 use crate::support::proxy::{Habit, Proxy};
@@ -108,6 +108,25 @@ async fn an_unreachable_proxy_is_our_own_fault() {
     ] {
         let exchange = post(&through(&url, settings_with(&dns, None)), &receiver.url("/")).await;
         assert!(matches!(exchange.result, Err(SendError::Proxy(found)) if found == fault), "{exchange:?}");
+    }
+    assert_eq!(receiver.counts().connections, 0);
+}
+
+#[tokio::test]
+async fn a_proxy_whose_name_nobody_can_look_up_is_our_own_fault() {
+    let (dns, receiver) = (DnsServer::start().await, Receiver::start().await);
+    dns.set("silent.test", Answer::Silent);
+    dns.set("failing.test", Answer::ServFail);
+    for (server, name, deadline) in [
+        (ClosedPort::reserve().address(), "proxy.test", LONG),
+        (dns.address(), "failing.test", LONG),
+        (dns.address(), "silent.test", LONG),
+        (dns.address(), "silent.test", Duration::from_millis(200)),
+    ] {
+        let settings = EgressSettings { dns_servers: vec![server], ..loopback_settings() };
+        let egress = through(&format!("http://{name}:3128"), settings);
+        let exchange = post_within(&egress, &receiver.url("/"), deadline).await;
+        assert!(matches!(exchange.result, Err(SendError::Proxy(_))), "{name}: {exchange:?}");
     }
     assert_eq!(receiver.counts().connections, 0);
 }

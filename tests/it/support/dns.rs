@@ -14,6 +14,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 use super::wait::bounded_or;
 
@@ -103,6 +104,11 @@ impl DnsServer {
         self.queries_where(|asked, of| asked == key(name) && of == record_type)
     }
 
+    /// Every query that has arrived over UDP, in order.
+    pub fn datagrams(&self) -> Vec<Datagram> {
+        self.zone.datagrams.lock().expect("no holder panics").clone()
+    }
+
     /// Waits for at least `count` queries for `name`, of any type.
     pub async fn wait_for_queries(&self, name: &str, count: usize) {
         let mut log = self.zone.log.subscribe();
@@ -120,9 +126,19 @@ impl DnsServer {
     }
 }
 
+/// A query that arrived over UDP.
+#[derive(Clone, Debug)]
+pub struct Datagram {
+    pub name: String,
+    /// The socket of the client.
+    pub client: SocketAddr,
+    pub arrived: Instant,
+}
+
 #[derive(Debug, Default)]
 struct Zone {
     names: Mutex<HashMap<String, Script>>,
+    datagrams: Mutex<Vec<Datagram>>,
     log: watch::Sender<Vec<(String, RecordType)>>,
 }
 
@@ -155,6 +171,14 @@ impl Zone {
             return Some(bytes);
         }
         Some(response.truncate().to_vec().expect("an answer that encodes"))
+    }
+
+    fn note_datagram(&self, query: &[u8], client: SocketAddr) {
+        let Ok(request) = Message::from_vec(query) else { return };
+        let Some(question) = request.queries.first() else { return };
+        let name = key(&question.name.to_ascii());
+        let datagram = Datagram { name, client, arrived: Instant::now() };
+        self.datagrams.lock().expect("no holder panics").push(datagram);
     }
 
     fn fill(&self, response: &mut Message, question: &Query, name: &str) -> Result<(), Mute> {
@@ -242,6 +266,7 @@ async fn serve_udp(socket: UdpSocket, zone: Arc<Zone>) {
     loop {
         // A client that has gone away causes an error on the next receive, which must not end the server.
         let Ok((length, client)) = socket.recv_from(&mut buffer).await else { continue };
+        zone.note_datagram(&buffer[..length], client);
         if let Some(reply) = zone.reply(&buffer[..length], PLAIN_UDP_LIMIT) {
             let _gone = socket.send_to(&reply, client).await;
         }
