@@ -203,11 +203,12 @@ impl SystemFiles {
     }
 }
 
-/// Who is at fault when no server answered.
+/// Who is at fault when no server answered. Servers that cannot be reached or refuse us say nothing about the name,
+/// even if they answered a moment ago.
 fn verdict(said: &[Silence], answered_lately: bool) -> ResolveError {
     if said.contains(&Silence::Failed) {
         ResolveError::Failed
-    } else if answered_lately {
+    } else if answered_lately && said.contains(&Silence::Silent) {
         ResolveError::Timeout
     } else {
         ResolveError::Unavailable
@@ -258,6 +259,8 @@ mod tests {
             (&[Silent, Silent], true, true),
             (&[Silent, Silent], false, false),
             (&[Unreachable, Refused], false, false),
+            (&[Unreachable, Refused], true, false),
+            (&[Unreachable, Silent], true, true),
             (&[], false, false),
         ] {
             let charges = !matches!(verdict(said, lately), ResolveError::Unavailable);
