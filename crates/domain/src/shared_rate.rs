@@ -1,7 +1,7 @@
 //! The request limit of a workspace on several nodes that share a store.
 //!
 //! Each node counts its own requests exactly and knows the others' from the last exchange: it stores its counts and
-//! then reads theirs. A request needs no exchange. But a node that has admitted its [`allowance`] since its last
+//! then reads theirs. A request needs no exchange. But a node that has admitted its `allowance` since its last
 //! exchange makes another one before it admits more. So the sum is bounded by counts, whatever an exchange takes.
 //!
 //! **The bound.** Take the requests admitted in some 60 s, and the node whose exchange was the last one that still led
