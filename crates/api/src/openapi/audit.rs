@@ -9,7 +9,7 @@ use super::info::AUDIT;
 use super::operation::Operation;
 use super::schema::{
     INSTANT_EXAMPLE, Schemas, array, described, instant, list, nullable, object, one_of, page_example, reference,
-    timed_example,
+    sought_text, timed_example,
 };
 
 pub fn index(_: &Catalogue) -> Operation {
@@ -20,7 +20,7 @@ pub fn index(_: &Catalogue) -> Operation {
              A test key gets the entries of test keys only.",
         )
         .query("action", reference("AuditAction"), "Only entries of this kind.")
-        .query("resourceId", json!({ "type": "string" }), "Only entries of the resource with this id.")
+        .query("resourceId", sought_text(), "Only entries of the resource with this id.")
         .query("since", instant(), "Only entries made at this instant or later.")
         .query("until", instant(), "Only entries made before this instant.")
         .paged()

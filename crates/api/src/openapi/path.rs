@@ -26,7 +26,7 @@ pub fn codes(route: &Route) -> Vec<ErrorCode> {
         codes.extend((!route.access.scopes().is_empty()).then_some(C::ScopeMissing));
     }
     if route.path.contains('{') {
-        codes.push(C::NotFound);
+        codes.extend([C::NotFound, C::InvalidRequest]);
     }
     if operation.paged {
         codes.extend([C::InvalidRequest, C::BadPagination, C::BadCursor]);

@@ -67,14 +67,17 @@ pub fn count() -> Value {
     json!({ "type": "integer", "minimum": 0 })
 }
 
-/// Text for people: 1 to `chars_max` characters, without control characters.
+/// A character that does not steer a display, as a regular expression.
+const PRINTABLE: &str = r"[^\u0000-\u001f\u007f-\u009f\u2028-\u202e\u2066-\u2069]";
+
+/// Text for people: 1 to `chars_max` printable characters.
 pub fn name(chars_max: usize) -> Value {
-    json!({
-        "type": "string",
-        "minLength": 1,
-        "maxLength": chars_max,
-        "pattern": r"^[^\u0000-\u001f\u007f-\u009f\u2028-\u202e\u2066-\u2069]+$",
-    })
+    json!({ "type": "string", "minLength": 1, "maxLength": chars_max, "pattern": format!("^{PRINTABLE}+$") })
+}
+
+/// Text that a filter looks for.
+pub fn sought_text() -> Value {
+    json!({ "type": "string", "pattern": format!("^{PRINTABLE}*$") })
 }
 
 /// A time that a caller writes, with any offset and precision.
