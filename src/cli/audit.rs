@@ -7,6 +7,7 @@ use clap::{Args, Subcommand};
 use crate::server::admin::{AdminRequest, AdminResponse, AuditListed, Listing, RefusalListed};
 use postrider_domain::limits;
 use postrider_domain::time::Timestamp;
+use postrider_domain::visible::is_unprintable;
 
 use super::admin::{Access, list, unexpected};
 use super::options::DataOptions;
@@ -136,8 +137,9 @@ fn terminal_safe(json: &str) -> String {
     let mut safe = String::with_capacity(json.len());
     for character in json.chars() {
         match character {
-            '\u{7f}'..='\u{9f}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => {
-                safe.push_str(&format!("\\u{:04x}", u32::from(character)));
+            // Marks of direction are text elsewhere. A line of this log has no need of them.
+            steering if is_unprintable(steering) || matches!(steering, '\u{200e}' | '\u{200f}') => {
+                safe.push_str(&format!("\\u{:04x}", u32::from(steering)));
             }
             other => safe.push(other),
         }
