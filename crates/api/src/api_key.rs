@@ -9,6 +9,7 @@ use serde_json::value::RawValue;
 use postrider_domain::access::{ApiKey, ApiKeyName, Mode, Scope, Scopes};
 use postrider_domain::event_type::Catalogue;
 use postrider_domain::id::ApiKeyId;
+use postrider_domain::permission::Permission;
 use postrider_domain::time::{Day, Timestamp};
 use postrider_service::fields::string;
 use postrider_service::{CreateApiKey, CreatedApiKey, JsonBody, ServiceError};
@@ -27,11 +28,21 @@ use super::write::Write;
 pub fn routes(catalogue: &Catalogue) -> Vec<Route> {
     const OF_WORKSPACE: &str = "/workspaces/{workspaceId}/api-keys";
     vec![
-        Route::post("/api-keys", Access::API_KEYS, create, openapi::create(catalogue)),
-        Route::get("/api-keys", Access::API_KEYS, index, openapi::index(catalogue)),
-        Route::get("/api-keys/{apiKeyId}", Access::API_KEYS, show, openapi::show(catalogue)),
-        Route::delete("/api-keys/{apiKeyId}", Access::API_KEYS, revoke, openapi::revoke(catalogue)),
-        Route::post(OF_WORKSPACE, Access::WORKSPACES, create_in_workspace, openapi::create_in_workspace(catalogue)),
+        Route::post("/api-keys", Access::Needs(Permission::ApiKeysManage), create, openapi::create(catalogue)),
+        Route::get("/api-keys", Access::Needs(Permission::ApiKeysManage), index, openapi::index(catalogue)),
+        Route::get("/api-keys/{apiKeyId}", Access::Needs(Permission::ApiKeysManage), show, openapi::show(catalogue)),
+        Route::delete(
+            "/api-keys/{apiKeyId}",
+            Access::Needs(Permission::ApiKeysManage),
+            revoke,
+            openapi::revoke(catalogue),
+        ),
+        Route::post(
+            OF_WORKSPACE,
+            Access::Needs(Permission::WorkspacesManage),
+            create_in_workspace,
+            openapi::create_in_workspace(catalogue),
+        ),
     ]
 }
 

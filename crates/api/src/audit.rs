@@ -9,6 +9,7 @@ use postrider_domain::audit::{AuditAction, AuditEntry, AuditFilter, Refusal};
 use postrider_domain::audit_change::Changes;
 use postrider_domain::event_type::Catalogue;
 use postrider_domain::id::{AuditId, RequestId};
+use postrider_domain::permission::Permission;
 use postrider_domain::time::Timestamp;
 
 use super::access::Access;
@@ -21,7 +22,7 @@ use super::query::Query;
 use super::route::Route;
 
 pub fn routes(catalogue: &Catalogue) -> Vec<Route> {
-    vec![Route::get("/audit-log", Access::AUDIT_READ, index, openapi::index(catalogue))]
+    vec![Route::get("/audit-log", Access::Needs(Permission::AuditRead), index, openapi::index(catalogue))]
 }
 
 #[derive(Serialize)]

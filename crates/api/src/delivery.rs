@@ -9,6 +9,7 @@ use postrider_domain::attempt::{Attempt, AttemptPhases};
 use postrider_domain::delivery::{Delivery, DeliveryFilter, DeliveryStatus, EndReason};
 use postrider_domain::event_type::{Catalogue, EventTypeName};
 use postrider_domain::id::{DeliveryId, EndpointId, EventId};
+use postrider_domain::permission::Permission;
 use postrider_domain::time::Timestamp;
 use postrider_service::known_event;
 
@@ -26,11 +27,26 @@ pub fn routes(catalogue: &Catalogue) -> Vec<Route> {
     const ONE: &str = "/webhook-deliveries/{deliveryId}";
     const OF_ENDPOINT: &str = "/webhook-endpoints/{endpointId}/deliveries";
     vec![
-        Route::get("/webhook-deliveries", Access::WEBHOOKS_READ, index, openapi::index(catalogue)),
-        Route::get(ONE, Access::WEBHOOKS_READ, show, openapi::show(catalogue)),
-        Route::post("/webhook-deliveries/{deliveryId}/retry", Access::ENDPOINT_WRITE, retry, openapi::retry(catalogue)),
-        Route::post("/webhook-deliveries/{deliveryId}/skip", Access::ENDPOINT_WRITE, skip, openapi::skip(catalogue)),
-        Route::get(OF_ENDPOINT, Access::WEBHOOKS_READ, index_of_endpoint, openapi::index_of_endpoint(catalogue)),
+        Route::get("/webhook-deliveries", Access::Needs(Permission::DeliveriesRead), index, openapi::index(catalogue)),
+        Route::get(ONE, Access::Needs(Permission::DeliveriesRead), show, openapi::show(catalogue)),
+        Route::post(
+            "/webhook-deliveries/{deliveryId}/retry",
+            Access::Needs(Permission::DeliveriesRetry),
+            retry,
+            openapi::retry(catalogue),
+        ),
+        Route::post(
+            "/webhook-deliveries/{deliveryId}/skip",
+            Access::Needs(Permission::DeliveriesSkip),
+            skip,
+            openapi::skip(catalogue),
+        ),
+        Route::get(
+            OF_ENDPOINT,
+            Access::Needs(Permission::DeliveriesRead),
+            index_of_endpoint,
+            openapi::index_of_endpoint(catalogue),
+        ),
     ]
 }
 

@@ -15,6 +15,7 @@ use postrider_domain::endpoint_health::HealthState;
 use postrider_domain::event_type::{Catalogue, EventTypeName};
 use postrider_domain::id::EndpointId;
 use postrider_domain::limits;
+use postrider_domain::permission::Permission;
 use postrider_domain::time::Timestamp;
 use postrider_service::fields::{boolean, string, whole_number};
 use postrider_service::{
@@ -38,18 +39,23 @@ pub fn routes(catalogue: &Catalogue) -> Vec<Route> {
     const ALL: &str = "/webhook-endpoints";
     const ONE: &str = "/webhook-endpoints/{endpointId}";
     vec![
-        Route::post(ALL, Access::ENDPOINT_WRITE, create, openapi::create(catalogue)),
-        Route::get(ALL, Access::WEBHOOKS_READ, index, openapi::index(catalogue)),
-        Route::get(ONE, Access::WEBHOOKS_READ, show, openapi::show(catalogue)),
-        Route::patch(ONE, Access::ENDPOINT_WRITE, update, openapi::update(catalogue)),
-        Route::delete(ONE, Access::ENDPOINT_WRITE, remove, openapi::remove(catalogue)),
+        Route::post(ALL, Access::Needs(Permission::EndpointsWrite), create, openapi::create(catalogue)),
+        Route::get(ALL, Access::Needs(Permission::EndpointsRead), index, openapi::index(catalogue)),
+        Route::get(ONE, Access::Needs(Permission::EndpointsRead), show, openapi::show(catalogue)),
+        Route::patch(ONE, Access::Needs(Permission::EndpointsWrite), update, openapi::update(catalogue)),
+        Route::delete(ONE, Access::Needs(Permission::EndpointsWrite), remove, openapi::remove(catalogue)),
         Route::post(
             "/webhook-endpoints/{endpointId}/rotate-secret",
-            Access::ENDPOINT_WRITE,
+            Access::Needs(Permission::SecretsRotate),
             rotate_secret,
             openapi::rotate_secret(catalogue),
         ),
-        Route::post("/webhook-endpoints/{endpointId}/test", Access::ENDPOINT_WRITE, test, openapi::test(catalogue)),
+        Route::post(
+            "/webhook-endpoints/{endpointId}/test",
+            Access::Needs(Permission::EndpointsTest),
+            test,
+            openapi::test(catalogue),
+        ),
     ]
 }
 

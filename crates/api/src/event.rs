@@ -17,6 +17,7 @@ use postrider_domain::event_type::{Catalogue, EventTypeName};
 use postrider_domain::id::{DeliveryId, EndpointId, EventId};
 use postrider_domain::idempotency::body_hash;
 use postrider_domain::limits;
+use postrider_domain::permission::Permission;
 use postrider_domain::time::Timestamp;
 use postrider_service::fields::Fields;
 use postrider_service::{JsonBody, PublishEvent, Service, ServiceError, known_event, run_blocking};
@@ -33,10 +34,17 @@ use super::write::{Write, idempotency_key, with_replayed};
 
 pub fn routes(catalogue: &Catalogue) -> Vec<Route> {
     vec![
-        Route::post("/events", Access::PUBLISH, publish, openapi::publish(catalogue)).publishing(),
-        Route::post("/events/batch", Access::PUBLISH, publish_batch, openapi::publish_batch(catalogue)).publishing(),
-        Route::get("/events", Access::EVENTS_READ, index, openapi::index(catalogue)),
-        Route::get("/events/{eventId}", Access::EVENTS_READ, show, openapi::show(catalogue)),
+        Route::post("/events", Access::Needs(Permission::EventsPublish), publish, openapi::publish(catalogue))
+            .publishing(),
+        Route::post(
+            "/events/batch",
+            Access::Needs(Permission::EventsPublish),
+            publish_batch,
+            openapi::publish_batch(catalogue),
+        )
+        .publishing(),
+        Route::get("/events", Access::Needs(Permission::EventsRead), index, openapi::index(catalogue)),
+        Route::get("/events/{eventId}", Access::Needs(Permission::EventsRead), show, openapi::show(catalogue)),
     ]
 }
 

@@ -9,6 +9,7 @@ use serde_json::value::RawValue;
 use postrider_domain::delivery::DeliveryStatus;
 use postrider_domain::event_type::Catalogue;
 use postrider_domain::id::{EndpointId, ReplayId};
+use postrider_domain::permission::Permission;
 use postrider_domain::replay::{REPLAYABLE, REPLAYED_BY_DEFAULT, Replay, ReplayCount, ReplayRange};
 use postrider_domain::time::Timestamp;
 use postrider_service::fields::{boolean, string};
@@ -29,15 +30,20 @@ pub fn routes(catalogue: &Catalogue) -> Vec<Route> {
     vec![
         Route::post(
             "/webhook-endpoints/{endpointId}/replay",
-            Access::ENDPOINT_WRITE,
+            Access::Needs(Permission::ReplaysWrite),
             create,
             openapi::create(catalogue),
         ),
-        Route::get("/webhook-endpoints/{endpointId}/replays", Access::WEBHOOKS_READ, index, openapi::index(catalogue)),
-        Route::get(ONE, Access::WEBHOOKS_READ, show, openapi::show(catalogue)),
+        Route::get(
+            "/webhook-endpoints/{endpointId}/replays",
+            Access::Needs(Permission::DeliveriesRead),
+            index,
+            openapi::index(catalogue),
+        ),
+        Route::get(ONE, Access::Needs(Permission::DeliveriesRead), show, openapi::show(catalogue)),
         Route::post(
             "/webhook-endpoints/{endpointId}/replays/{replayId}/stop",
-            Access::ENDPOINT_WRITE,
+            Access::Needs(Permission::ReplaysWrite),
             stop,
             openapi::stop(catalogue),
         ),

@@ -8,6 +8,7 @@ use serde::Serialize;
 use postrider_domain::access::Scope;
 use postrider_domain::event_type::Catalogue;
 use postrider_domain::id::WorkspaceId;
+use postrider_domain::permission::Permission;
 use postrider_domain::time::Timestamp;
 use postrider_domain::workspace::{Workspace, WorkspaceName};
 use postrider_service::fields::string;
@@ -29,11 +30,11 @@ pub fn routes(catalogue: &Catalogue) -> Vec<Route> {
     const ONE: &str = "/workspaces/{workspaceId}";
     vec![
         Route::get("/workspaces/me", Access::AnyKey, own, openapi::own(catalogue)),
-        Route::post(ALL, Access::WORKSPACES, create, openapi::create(catalogue)),
-        Route::get(ALL, Access::WORKSPACES, index, openapi::index(catalogue)),
-        Route::get(ONE, Access::WORKSPACES, show, openapi::show(catalogue)),
-        Route::patch(ONE, Access::WORKSPACES, rename, openapi::rename(catalogue)),
-        Route::delete(ONE, Access::WORKSPACES, delete, openapi::delete(catalogue)),
+        Route::post(ALL, Access::Needs(Permission::WorkspacesManage), create, openapi::create(catalogue)),
+        Route::get(ALL, Access::Needs(Permission::WorkspacesManage), index, openapi::index(catalogue)),
+        Route::get(ONE, Access::Needs(Permission::WorkspacesManage), show, openapi::show(catalogue)),
+        Route::patch(ONE, Access::Needs(Permission::WorkspacesManage), rename, openapi::rename(catalogue)),
+        Route::delete(ONE, Access::Needs(Permission::WorkspacesManage), delete, openapi::delete(catalogue)),
     ]
 }
 

@@ -10,6 +10,7 @@ use super::invalid_field::InvalidField;
 use super::limits;
 pub use super::mode::Mode;
 use super::name;
+use super::permission::{Capabilities, Permission};
 use super::tenant::Tenant;
 use super::time::Timestamp;
 
@@ -67,20 +68,8 @@ impl serde::Serialize for Scope {
     }
 }
 
-/// The scopes that permit an action. Any one of a set is enough.
-pub mod needs {
-    use super::Scope;
-
-    pub const ENDPOINT_WRITE: &[Scope] = &[Scope::WebhooksManage];
-    pub const WEBHOOKS_READ: &[Scope] = &[Scope::WebhooksManage, Scope::WebhooksRead];
-    pub const PUBLISH: &[Scope] = &[Scope::EventsWrite];
-    pub const EVENTS_READ: &[Scope] = &[Scope::EventsRead];
-    pub const API_KEYS: &[Scope] = &[Scope::KeysManage];
-    pub const AUDIT_READ: &[Scope] = &[Scope::AuditRead];
-    /// The scopes that a key of the server's own workspace may have: those that only read.
-    pub const OPERATIONS_KEY: &[Scope] = &[Scope::WebhooksRead, Scope::EventsRead, Scope::AuditRead];
-    pub const WORKSPACES: &[Scope] = &[Scope::WorkspacesManage];
-}
+/// The scopes that a key of the server's own workspace may have: those that only read.
+pub const OPERATIONS_KEY: &[Scope] = &[Scope::WebhooksRead, Scope::EventsRead, Scope::AuditRead];
 
 /// The text is not the name of a scope. Contains its first characters.
 #[derive(Debug, thiserror::Error)]
@@ -155,6 +144,8 @@ pub struct Principal {
     pub tenant: Tenant,
     pub workspace_id: WorkspaceId,
     pub scopes: Scopes,
+    /// What a portal session may do. Other callers have none.
+    pub capabilities: Capabilities,
     /// When the caller's key stops working.
     pub expires_at: Option<Timestamp>,
     /// The request that the caller made.
@@ -171,14 +162,15 @@ pub struct ScopeMissing {
 }
 
 impl Principal {
+    pub fn may(&self, permission: Permission) -> bool {
+        permission.scopes().iter().any(|&scope| self.scopes.contains(scope))
+            || permission.capability().is_some_and(|capability| self.capabilities.contains(capability))
+    }
+
     /// # Errors
-    /// When the caller has none of the scopes, any one of which is enough.
-    pub fn require(&self, any_of: &'static [Scope]) -> Result<(), ScopeMissing> {
-        if any_of.iter().any(|&scope| self.scopes.contains(scope)) {
-            Ok(())
-        } else {
-            Err(ScopeMissing { needed: any_of })
-        }
+    /// When the caller may not do it.
+    pub fn require(&self, permission: Permission) -> Result<(), ScopeMissing> {
+        if self.may(permission) { Ok(()) } else { Err(ScopeMissing { needed: permission.scopes() }) }
     }
 
     /// Checks whether this caller may create a key of these scopes and this mode. Nobody grants what they lack, and
@@ -278,6 +270,7 @@ pub struct ApiKey {
 
 #[cfg(test)]
 mod tests {
+    use super::super::permission::Capability;
     use super::*;
 
     fn principal(mode: Mode, scopes: &[Scope]) -> Principal {
@@ -286,6 +279,7 @@ mod tests {
             tenant: Tenant { workspace: RowKey::from_i64(1), mode },
             workspace_id: WorkspaceId::from_letters([b'a'; 16]),
             scopes: Scopes::of(scopes),
+            capabilities: Capabilities::default(),
             expires_at: None,
             request_id: None,
             address: None,
@@ -354,13 +348,23 @@ mod tests {
 
     #[test]
     fn a_missing_scope_has_the_published_message() {
-        let principal = principal(Mode::Live, &[Scope::EventsWrite]);
-        assert!(principal.require(&[Scope::EventsWrite]).is_ok());
+        let publisher = principal(Mode::Live, &[Scope::EventsWrite]);
+        assert!(publisher.require(Permission::EventsPublish).is_ok());
         assert_eq!(
-            principal.require(&[Scope::WebhooksManage]).unwrap_err().to_string(),
+            publisher.require(Permission::EndpointsWrite).unwrap_err().to_string(),
             "Token lacks the required scope. Need one of: webhooks:manage."
         );
-        assert!(principal.require(&[Scope::WebhooksManage, Scope::EventsWrite]).is_ok());
+        assert!(principal(Mode::Live, &[Scope::WebhooksRead]).may(Permission::DeliveriesRead));
+        assert!(principal(Mode::Live, &[Scope::WebhooksManage]).may(Permission::DeliveriesRead));
+    }
+
+    #[test]
+    fn a_portal_session_may_do_what_its_capabilities_say() {
+        let capabilities = Capabilities::of(&[Capability::EndpointsRead]);
+        let portal = Principal { capabilities, ..principal(Mode::Live, &[]) };
+        assert!(portal.may(Permission::EndpointsRead));
+        assert!(!portal.may(Permission::EndpointsWrite));
+        assert!(!portal.may(Permission::ApiKeysManage));
     }
 
     #[test]

@@ -25,6 +25,7 @@ pub mod mode;
 pub mod name;
 pub mod operational_event;
 pub mod page;
+pub mod permission;
 pub mod private_options;
 pub mod proxy;
 pub mod rate_limit;

@@ -6,6 +6,7 @@ use postrider_domain::access::{ApiKey, ApiKeyHash, Principal};
 use postrider_domain::audit::{Actor, KeyRefusal};
 use postrider_domain::caller::CallerAddress;
 use postrider_domain::id::RequestId;
+use postrider_domain::permission::Capabilities;
 use postrider_domain::rate_limit::Rate;
 use postrider_domain::secret::ApiKeySecret;
 use postrider_domain::tenant::Tenant;
@@ -50,6 +51,7 @@ impl Service {
             tenant: Tenant { workspace: key.workspace_key, mode: key.mode },
             workspace_id: key.workspace_id,
             scopes: key.scopes,
+            capabilities: Capabilities::default(),
             request_id: origin.request_id,
             address: origin.address,
             expires_at: key.expires_at,

@@ -3,11 +3,12 @@
 //! A caller manages the keys of its own workspace; a test key only its test keys. A caller with the scope for
 //! workspaces creates the first key of another workspace. An operator does both without a principal.
 
-use postrider_domain::access::{ApiKey, ApiKeyName, GrantRefusal, Mode, Outlives, Principal, Scopes, needs};
+use postrider_domain::access::{ApiKey, ApiKeyName, GrantRefusal, Mode, Outlives, Principal, Scopes};
 use postrider_domain::audit::Author;
 use postrider_domain::id::{ApiKeyId, RowKey, WorkspaceId};
 use postrider_domain::limits;
 use postrider_domain::page::{Page, PageRequest};
+use postrider_domain::permission::Permission;
 use postrider_domain::secret::ApiKeySecret;
 use postrider_domain::tenant::Tenant;
 use postrider_domain::time::Day;
@@ -74,7 +75,7 @@ impl Service {
         create: CreateApiKey,
         idempotent: &Idempotent<CreatedApiKey>,
     ) -> Result<CreatedApiKey, WriteError> {
-        principal.require(needs::API_KEYS)?;
+        principal.require(Permission::ApiKeysManage)?;
         create.check_grant(principal)?;
         let create = CreateApiKey { expires_at: create.expires_at_for(principal)?, ..create };
         self.make_api_key(principal.author(), principal.tenant.workspace, create, idempotent).await
@@ -91,7 +92,7 @@ impl Service {
         create: CreateApiKey,
         idempotent: &Idempotent<CreatedApiKey>,
     ) -> Result<CreatedApiKey, WriteError> {
-        principal.require(needs::WORKSPACES)?;
+        principal.require(Permission::WorkspacesManage)?;
         create.check_grant(principal)?;
         let create = CreateApiKey { expires_at: create.expires_at_for(principal)?, ..create };
         let workspace = self.store.find_workspace(workspace_id).await?.ok_or(ServiceError::NotFound)?;
@@ -108,7 +109,7 @@ impl Service {
     /// # Errors
     /// Without the scope.
     pub async fn list_api_keys(&self, principal: &Principal, page: PageRequest) -> Result<Page<ApiKey>, ServiceError> {
-        principal.require(needs::API_KEYS)?;
+        principal.require(Permission::ApiKeysManage)?;
         let Page { items, next } = self.store.list_api_keys(Some(principal.tenant), page).await?;
         Ok(Page { items: items.into_iter().map(|key| self.key_uses.added_to(key)).collect(), next })
     }
@@ -116,7 +117,7 @@ impl Service {
     /// # Errors
     /// Without the scope, or when this workspace has no such key.
     pub async fn get_api_key(&self, principal: &Principal, id: ApiKeyId) -> Result<ApiKey, ServiceError> {
-        principal.require(needs::API_KEYS)?;
+        principal.require(Permission::ApiKeysManage)?;
         let key = self.store.get_api_key(Some(principal.tenant), id).await?.ok_or(ServiceError::NotFound)?;
         Ok(self.key_uses.added_to(key))
     }
@@ -131,7 +132,7 @@ impl Service {
         id: ApiKeyId,
         idempotent: &Idempotent<ApiKey>,
     ) -> Result<ApiKey, WriteError> {
-        principal.require(needs::API_KEYS)?;
+        principal.require(Permission::ApiKeysManage)?;
         self.end_api_key(principal.author(), principal.tenant.workspace, id, idempotent).await
     }
 

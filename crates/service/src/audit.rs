@@ -1,8 +1,9 @@
 //! The audit log of a workspace.
 
-use postrider_domain::access::{Principal, needs};
+use postrider_domain::access::Principal;
 use postrider_domain::audit::{AuditEntry, AuditFilter};
 use postrider_domain::page::{Page, PageRequest};
+use postrider_domain::permission::Permission;
 
 use crate::error::ServiceError;
 use crate::service::Service;
@@ -18,7 +19,7 @@ impl Service {
         filter: AuditFilter,
         page: PageRequest,
     ) -> Result<Page<AuditEntry>, ServiceError> {
-        principal.require(needs::AUDIT_READ)?;
+        principal.require(Permission::AuditRead)?;
         Ok(self.store.list_audit(Some(principal.tenant), filter, page).await?)
     }
 }

@@ -1,10 +1,11 @@
 //! The delivery log, and manual retries and skips.
 
-use postrider_domain::access::{Principal, needs};
+use postrider_domain::access::Principal;
 use postrider_domain::attempt::Attempt;
 use postrider_domain::delivery::{Delivery, DeliveryFilter};
 use postrider_domain::id::DeliveryId;
 use postrider_domain::page::{Page, PageRequest};
+use postrider_domain::permission::Permission;
 use postrider_store::{RequeueError, SkipDeliveryError};
 
 use crate::error::ServiceError;
@@ -21,7 +22,7 @@ impl Service {
         filter: DeliveryFilter,
         page: PageRequest,
     ) -> Result<Page<Delivery>, ServiceError> {
-        principal.require(needs::WEBHOOKS_READ)?;
+        principal.require(Permission::DeliveriesRead)?;
         Ok(self.store.list_deliveries(principal.tenant, filter, page).await?)
     }
 
@@ -32,7 +33,7 @@ impl Service {
         principal: &Principal,
         id: DeliveryId,
     ) -> Result<(Delivery, Vec<Attempt>), ServiceError> {
-        principal.require(needs::WEBHOOKS_READ)?;
+        principal.require(Permission::DeliveriesRead)?;
         self.store.find_delivery(principal.tenant, id).await?.ok_or(ServiceError::NotFound)
     }
 
@@ -46,7 +47,7 @@ impl Service {
         id: DeliveryId,
         idempotent: &Idempotent<Delivery>,
     ) -> Result<Delivery, WriteError> {
-        principal.require(needs::ENDPOINT_WRITE)?;
+        principal.require(Permission::DeliveriesRetry)?;
         let recording = idempotent.recording(Delivery::clone);
         let retried = self.store.retry_delivery(write_by(principal, recording), id).await;
         let written = retried.map_err(requeue_error)?;
@@ -63,7 +64,7 @@ impl Service {
         id: DeliveryId,
         idempotent: &Idempotent<Delivery>,
     ) -> Result<Delivery, WriteError> {
-        principal.require(needs::ENDPOINT_WRITE)?;
+        principal.require(Permission::DeliveriesSkip)?;
         let recording = idempotent.recording(Delivery::clone);
         let skipped = self.store.skip_delivery(write_by(principal, recording), id).await;
         let written = skipped.map_err(skip_error)?;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use postrider_domain::access::{Principal, needs};
+use postrider_domain::access::Principal;
 use postrider_domain::delivery::Delivery;
 use postrider_domain::endpoint::{
     Endpoint, EndpointChange, EndpointFilter, EndpointName, EndpointUrl, NOT_HTTPS, ProjectId, SecretVersion,
@@ -12,6 +12,7 @@ use postrider_domain::endpoint_options::{OptionsChange, SignatureSchemes};
 use postrider_domain::event_type::EventTypeName;
 use postrider_domain::id::EndpointId;
 use postrider_domain::page::{Page, PageRequest};
+use postrider_domain::permission::Permission;
 use postrider_domain::private_options::PrivateOptions;
 use postrider_domain::secret::WebhookSecret;
 use postrider_domain::target::{RefusalReason, Requester, VettingError};
@@ -77,7 +78,7 @@ impl Service {
         create: CreateEndpoint,
         idempotent: &Idempotent<EndpointWithSecret>,
     ) -> Result<EndpointWithSecret, WriteError> {
-        principal.require(needs::ENDPOINT_WRITE)?;
+        principal.require(Permission::EndpointsWrite)?;
         let id = EndpointId::from_letters(self.random.alphanumeric());
         let sealed = self.sealed_options(id, &create.private)?;
         self.vet_url(&create.url, Requester::endpoint(principal.workspace_id, id)).await?;
@@ -117,7 +118,7 @@ impl Service {
     /// # Errors
     /// Without the scope, or when this workspace has no such endpoint.
     pub async fn get_endpoint(&self, principal: &Principal, id: EndpointId) -> Result<Endpoint, ServiceError> {
-        principal.require(needs::WEBHOOKS_READ)?;
+        principal.require(Permission::EndpointsRead)?;
         self.store.find_endpoint(principal.tenant, id).await?.ok_or(ServiceError::NotFound)
     }
 
@@ -129,7 +130,7 @@ impl Service {
         filter: EndpointFilter,
         page: PageRequest,
     ) -> Result<Page<Endpoint>, ServiceError> {
-        principal.require(needs::WEBHOOKS_READ)?;
+        principal.require(Permission::EndpointsRead)?;
         Ok(self.store.list_endpoints(principal.tenant, filter, page).await?)
     }
 
@@ -144,7 +145,7 @@ impl Service {
         update: UpdateEndpoint,
         idempotent: &Idempotent<Endpoint>,
     ) -> Result<Endpoint, WriteError> {
-        principal.require(needs::ENDPOINT_WRITE)?;
+        principal.require(Permission::EndpointsWrite)?;
         let UpdateEndpoint { change, private } = update;
         let requester = Requester::endpoint(principal.workspace_id, id);
         let sealed = self.sealed_options(id, &private)?;
@@ -201,7 +202,7 @@ impl Service {
         id: EndpointId,
         idempotent: &Idempotent<()>,
     ) -> Result<(), WriteError> {
-        principal.require(needs::ENDPOINT_WRITE)?;
+        principal.require(Permission::EndpointsWrite)?;
         let recording = idempotent.recording(|()| ());
         let deleted = self.store.delete_endpoint(write_by(principal, recording), id).await;
         let written = deleted.map_err(|error| match error {
@@ -222,7 +223,7 @@ impl Service {
         id: EndpointId,
         rotate: RotateSecret,
     ) -> Result<EndpointWithSecret, ServiceError> {
-        principal.require(needs::ENDPOINT_WRITE)?;
+        principal.require(Permission::SecretsRotate)?;
         for _ in 0..ROTATE_TRIES {
             let current = self.store.secret_version(principal.tenant, id).await?;
             let version = SecretVersion(current.ok_or(ServiceError::NotFound)?.0 + 1);
@@ -261,7 +262,7 @@ impl Service {
         event: Option<EventTypeName>,
         idempotent: &Idempotent<Delivery>,
     ) -> Result<Delivery, WriteError> {
-        principal.require(needs::ENDPOINT_WRITE)?;
+        principal.require(Permission::EndpointsTest)?;
         let endpoint = self.get_endpoint(principal, id).await?;
         let name = match event {
             Some(name) if endpoint.events.contains(&name) => name,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde_json::value::RawValue;
 
-use postrider_domain::access::{Principal, needs};
+use postrider_domain::access::Principal;
 use postrider_domain::endpoint::{OpaqueId, ProjectId};
 use postrider_domain::event::{
     EnvelopeFields, Event, EventDetail, EventFilter, EventReceipt, NewEvent, render_envelope,
@@ -14,6 +14,7 @@ use postrider_domain::event_type::{Catalogue, EventTypeName, Validation};
 use postrider_domain::id::EventId;
 use postrider_domain::limits;
 use postrider_domain::page::{Page, PageRequest};
+use postrider_domain::permission::Permission;
 use postrider_domain::time::Timestamp;
 use postrider_store::AcceptError;
 
@@ -123,7 +124,7 @@ impl Service {
         naming: Naming,
         idempotent: &Idempotent<Vec<EventReceipt>>,
     ) -> Result<Vec<EventReceipt>, WriteError> {
-        principal.require(needs::PUBLISH)?;
+        principal.require(Permission::EventsPublish)?;
         let bytes: usize = events.iter().map(|event| event.data.get().len()).sum();
         let events = if bytes > PREPARE_BLOCKING_BYTES {
             let (service, principal) = (Arc::clone(self), principal.clone());
@@ -157,14 +158,14 @@ impl Service {
         filter: EventFilter,
         page: PageRequest,
     ) -> Result<Page<Event>, ServiceError> {
-        principal.require(needs::EVENTS_READ)?;
+        principal.require(Permission::EventsRead)?;
         Ok(self.store.list_events(principal.tenant, filter, page).await?)
     }
 
     /// # Errors
     /// Without the scope, or when this workspace has no such event.
     pub async fn get_event(&self, principal: &Principal, id: EventId) -> Result<EventDetail, ServiceError> {
-        principal.require(needs::EVENTS_READ)?;
+        principal.require(Permission::EventsRead)?;
         self.store.find_event(principal.tenant, id).await?.ok_or(ServiceError::NotFound)
     }
 

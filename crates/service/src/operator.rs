@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use postrider_domain::access::{ApiKey, Mode, Scopes, needs};
+use postrider_domain::access::{ApiKey, Mode, OPERATIONS_KEY, Scopes};
 use postrider_domain::audit::{AuditEntry, AuditFilter, Author};
 use postrider_domain::id::{ApiKeyId, RowKey, WorkspaceId};
 use postrider_domain::operational_event::OPERATIONS_WORKSPACE;
@@ -75,7 +75,7 @@ impl Operator {
     /// # Errors
     /// When the key would have a scope that does more than read.
     pub async fn create_operations_api_key(&self, create: CreateApiKey) -> Result<CreatedApiKey, ServiceError> {
-        let allowed = Scopes::of(needs::OPERATIONS_KEY);
+        let allowed = Scopes::of(OPERATIONS_KEY);
         if !allowed.contains_all(create.scopes) {
             let fault = format!("a key of the workspace \"operations\" may have only {allowed}");
             return Err(ServiceError::unprocessable("scopes", &fault));

@@ -1,8 +1,9 @@
 //! Replays: jobs that send again what an endpoint missed in a time range.
 
-use postrider_domain::access::{Principal, needs};
+use postrider_domain::access::Principal;
 use postrider_domain::id::{EndpointId, ReplayId, RowKey};
 use postrider_domain::page::{Page, PageRequest};
+use postrider_domain::permission::Permission;
 use postrider_domain::replay::{Replay, ReplayCount, ReplayRange};
 use postrider_store::{NewReplay, ReplayScope, StopReplayError};
 
@@ -23,7 +24,7 @@ impl Service {
         endpoint_id: EndpointId,
         range: &ReplayRange,
     ) -> Result<ReplayCount, ServiceError> {
-        principal.require(needs::ENDPOINT_WRITE)?;
+        principal.require(Permission::ReplaysWrite)?;
         let endpoint = self.get_endpoint(principal, endpoint_id).await?;
         let scope = ReplayScope { endpoint_key: endpoint.key, mode: principal.tenant.mode, range: range.clone() };
         let mut sum = ReplayCount::default();
@@ -63,7 +64,7 @@ impl Service {
         endpoint_id: EndpointId,
         page: PageRequest,
     ) -> Result<Page<Replay>, ServiceError> {
-        principal.require(needs::WEBHOOKS_READ)?;
+        principal.require(Permission::DeliveriesRead)?;
         let listed = self.store.list_replays(principal.tenant, endpoint_id, page).await?;
         listed.ok_or(ServiceError::NotFound)
     }
@@ -76,7 +77,7 @@ impl Service {
         endpoint_id: EndpointId,
         id: ReplayId,
     ) -> Result<Replay, ServiceError> {
-        principal.require(needs::WEBHOOKS_READ)?;
+        principal.require(Permission::DeliveriesRead)?;
         let found = self.store.find_replay(principal.tenant, endpoint_id, id).await?;
         found.ok_or(ServiceError::NotFound)
     }
@@ -92,7 +93,7 @@ impl Service {
         id: ReplayId,
         idempotent: &Idempotent<Replay>,
     ) -> Result<Replay, WriteError> {
-        principal.require(needs::ENDPOINT_WRITE)?;
+        principal.require(Permission::ReplaysWrite)?;
         let recording = idempotent.recording(Replay::clone);
         let stopped = self.store.stop_replay(write_by(principal, recording), endpoint_id, id).await;
         let written = stopped.map_err(|error| match error {

@@ -1,8 +1,9 @@
 //! Workspaces: every caller reads its own. A caller with the scope for workspaces manages all.
 
-use postrider_domain::access::{Principal, needs};
+use postrider_domain::access::Principal;
 use postrider_domain::id::WorkspaceId;
 use postrider_domain::page::{Page, PageRequest};
+use postrider_domain::permission::Permission;
 use postrider_domain::workspace::{Workspace, WorkspaceName};
 use postrider_store::{NewWorkspace, WorkspaceRename, WriteWorkspaceError};
 
@@ -27,7 +28,7 @@ impl Service {
         name: WorkspaceName,
         idempotent: &Idempotent<Workspace>,
     ) -> Result<Workspace, WriteError> {
-        principal.require(needs::WORKSPACES)?;
+        principal.require(Permission::WorkspacesManage)?;
         let id = WorkspaceId::from_letters(self.random.alphanumeric());
         let recording = idempotent.recording(Workspace::clone);
         let new = NewWorkspace { id, name, author: principal.author() };
@@ -42,14 +43,14 @@ impl Service {
         principal: &Principal,
         page: PageRequest,
     ) -> Result<Page<Workspace>, ServiceError> {
-        principal.require(needs::WORKSPACES)?;
+        principal.require(Permission::WorkspacesManage)?;
         Ok(self.store.list_workspaces(page).await?)
     }
 
     /// # Errors
     /// Without the scope, or when there is no such workspace.
     pub async fn get_workspace(&self, principal: &Principal, id: WorkspaceId) -> Result<Workspace, ServiceError> {
-        principal.require(needs::WORKSPACES)?;
+        principal.require(Permission::WorkspacesManage)?;
         self.store.find_workspace(id).await?.ok_or(ServiceError::NotFound)
     }
 
@@ -81,7 +82,7 @@ impl Service {
         id: WorkspaceId,
         idempotent: &Idempotent<()>,
     ) -> Result<(), WriteError> {
-        principal.require(needs::WORKSPACES)?;
+        principal.require(Permission::WorkspacesManage)?;
         if id == principal.workspace_id {
             return Err(
                 ServiceError::Conflict("A key cannot delete the workspace that it belongs to.".to_owned()).into()

@@ -8,11 +8,12 @@ use serde_json::{Map, Value, json};
 
 use crate::error::{REFUSED_KEYS, render_body};
 use crate::error_code::ErrorCode;
-use postrider_domain::access::{ScopeMissing, needs};
+use postrider_domain::access::ScopeMissing;
 use postrider_domain::event_type::Brand;
 use postrider_domain::id::RequestId;
 use postrider_domain::limits;
 use postrider_domain::page::InvalidPage;
+use postrider_domain::permission::Permission;
 use postrider_domain::rate_limit::RateBucket;
 use postrider_domain::target::{RefusalReason, TargetRefusal};
 use postrider_service::ServiceError;
@@ -146,7 +147,9 @@ fn sample(code: ErrorCode) -> ServiceError {
         ErrorCode::InvalidToken => ServiceError::InvalidToken,
         ErrorCode::KeyRevoked => ServiceError::KeyRevoked,
         ErrorCode::KeyExpired => ServiceError::KeyExpired,
-        ErrorCode::ScopeMissing => ServiceError::ScopeMissing(ScopeMissing { needed: needs::ENDPOINT_WRITE }),
+        ErrorCode::ScopeMissing => {
+            ServiceError::ScopeMissing(ScopeMissing { needed: Permission::EndpointsWrite.scopes() })
+        }
         ErrorCode::NotFound => ServiceError::NotFound,
         ErrorCode::MethodNotAllowed => ServiceError::MethodNotAllowed,
         ErrorCode::IdempotencyKeyConflict => {

@@ -83,7 +83,9 @@ fn security(access: Access) -> Option<Value> {
     match access {
         Access::Public => Some(json!([])),
         Access::AnyKey => None,
-        Access::OneOf(scopes) => Some(scopes.iter().map(|scope| json!({ "apiKey": [scope] })).collect()),
+        Access::Needs(permission) => {
+            Some(permission.scopes().iter().map(|scope| json!({ "apiKey": [scope] })).collect())
+        }
     }
 }
 

@@ -1,0 +1,165 @@
+//! What a caller may do: one table for the API, the pages and their buttons.
+//!
+//! Each verb of the service requires one permission. A key or a dashboard session has it by a scope, a portal session by
+//! a capability. A page asks the same table before it shows a button, so a button and its request never disagree.
+
+use std::fmt;
+
+use super::access::Scope;
+
+/// One thing that a caller may be allowed to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Permission {
+    EndpointsRead,
+    EndpointsWrite,
+    SecretsRotate,
+    EndpointsTest,
+    /// Deliveries and their attempts.
+    DeliveriesRead,
+    /// The data of events.
+    PayloadsRead,
+    DeliveriesRetry,
+    /// Gives up the delivery at which a strict order has stopped.
+    DeliveriesSkip,
+    /// Counts, starts and stops replays.
+    ReplaysWrite,
+    EventsPublish,
+    EventsRead,
+    ApiKeysManage,
+    AuditRead,
+    PortalCreate,
+    /// Signs in to the dashboard.
+    DashboardUse,
+    WorkspacesManage,
+}
+
+impl Permission {
+    /// The scopes that give it. Any one is enough.
+    pub const fn scopes(self) -> &'static [Scope] {
+        match self {
+            Self::EndpointsRead | Self::DeliveriesRead => &[Scope::WebhooksManage, Scope::WebhooksRead],
+            Self::EndpointsWrite
+            | Self::SecretsRotate
+            | Self::EndpointsTest
+            | Self::DeliveriesRetry
+            | Self::DeliveriesSkip
+            | Self::ReplaysWrite => &[Scope::WebhooksManage],
+            Self::EventsPublish => &[Scope::EventsWrite],
+            Self::EventsRead | Self::PayloadsRead => &[Scope::EventsRead],
+            Self::ApiKeysManage => &[Scope::KeysManage],
+            Self::AuditRead => &[Scope::AuditRead],
+            Self::PortalCreate => &[Scope::PortalCreate],
+            Self::DashboardUse => &[Scope::Dashboard],
+            Self::WorkspacesManage => &[Scope::WorkspacesManage],
+        }
+    }
+
+    /// The capability of portal sessions that gives it. `None` when no portal session has it.
+    pub const fn capability(self) -> Option<Capability> {
+        match self {
+            Self::EndpointsRead => Some(Capability::EndpointsRead),
+            Self::EndpointsWrite => Some(Capability::EndpointsWrite),
+            Self::SecretsRotate => Some(Capability::SecretsRotate),
+            Self::EndpointsTest => Some(Capability::Test),
+            Self::DeliveriesRead => Some(Capability::DeliveriesRead),
+            Self::PayloadsRead => Some(Capability::PayloadsRead),
+            Self::DeliveriesRetry | Self::ReplaysWrite => Some(Capability::DeliveriesRetry),
+            Self::DeliveriesSkip
+            | Self::EventsPublish
+            | Self::EventsRead
+            | Self::ApiKeysManage
+            | Self::AuditRead
+            | Self::PortalCreate
+            | Self::DashboardUse
+            | Self::WorkspacesManage => None,
+        }
+    }
+}
+
+/// What a portal session may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Capability {
+    EndpointsRead,
+    EndpointsWrite,
+    SecretsRotate,
+    DeliveriesRead,
+    PayloadsRead,
+    DeliveriesRetry,
+    Test,
+}
+
+impl Capability {
+    pub const ALL: [Self; 7] = [
+        Self::EndpointsRead,
+        Self::EndpointsWrite,
+        Self::SecretsRotate,
+        Self::DeliveriesRead,
+        Self::PayloadsRead,
+        Self::DeliveriesRetry,
+        Self::Test,
+    ];
+
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::EndpointsRead => "endpoints:read",
+            Self::EndpointsWrite => "endpoints:write",
+            Self::SecretsRotate => "secrets:rotate",
+            Self::DeliveriesRead => "deliveries:read",
+            Self::PayloadsRead => "payloads:read",
+            Self::DeliveriesRetry => "deliveries:retry",
+            Self::Test => "test",
+        }
+    }
+
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|capability| capability.as_str() == text)
+    }
+}
+
+impl fmt::Display for Capability {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// A set of capabilities. Empty for every caller but a portal session.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Capabilities(u8);
+
+impl Capabilities {
+    pub fn of(capabilities: &[Capability]) -> Self {
+        Self(capabilities.iter().fold(0, |set, &capability| set | Self::bit(capability)))
+    }
+
+    pub const fn contains(self, capability: Capability) -> bool {
+        self.0 & Self::bit(capability) != 0
+    }
+
+    pub fn iter(self) -> impl Iterator<Item = Capability> {
+        Capability::ALL.into_iter().filter(move |&capability| self.contains(capability))
+    }
+
+    const fn bit(capability: Capability) -> u8 {
+        1 << capability as u8
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_capability_parses_back_from_its_name() {
+        for capability in Capability::ALL {
+            assert_eq!(Capability::parse(capability.as_str()), Some(capability));
+        }
+        assert_eq!(Capability::parse("keys:manage"), None);
+    }
+
+    #[test]
+    fn a_set_of_capabilities_holds_what_it_was_given() {
+        let set = Capabilities::of(&[Capability::Test, Capability::EndpointsRead]);
+        assert_eq!(set.iter().collect::<Vec<_>>(), [Capability::EndpointsRead, Capability::Test]);
+        assert!(!set.contains(Capability::SecretsRotate));
+    }
+}
