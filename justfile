@@ -11,6 +11,11 @@ run *arguments:
 test *filter:
     cargo test {{filter}}
 
+# Run the tests of the pages in Chromium
+browser *filter:
+    .ci/browser
+    POSTRIDER_TEST_BROWSER=chromium cargo test --test browser -- {{filter}}
+
 # Check the format and the lints
 lint:
     cargo fmt --all --check

@@ -1,0 +1,7 @@
+//! The pages in a real Chromium, against the whole server: accessibility, layout, headers, and every action with and
+//! without script.
+//!
+//! `.ci/browser` installs what these tests need. Without it they print a message and pass; in CI they fail.
+
+mod docs;
+mod support;

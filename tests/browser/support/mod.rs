@@ -1,0 +1,10 @@
+//! Support of the browser tests: Chromium, its tabs, the rules that every page keeps, and the support of `tests/it`.
+
+pub mod browser;
+pub mod page;
+pub mod protocol;
+pub mod tab;
+
+#[expect(dead_code, reason = "the browser tests use a part of what the integration tests need")]
+#[path = "../../it/support/mod.rs"]
+pub mod server;

@@ -1,0 +1,279 @@
+//! A tab: navigation, input, and a record of its console and its requests.
+
+use std::sync::Arc;
+
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use serde_json::{Value, json};
+
+use super::browser::directory;
+use super::protocol::{Connection, Events};
+use super::server::wait::eventually;
+
+/// How a reader looks at a page.
+#[derive(Clone, Copy, Debug)]
+pub struct View {
+    pub width: u32,
+    pub scheme: &'static str,
+    pub script: bool,
+}
+
+/// A document that was loaded.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    pub url: String,
+    pub status: u64,
+    /// By names in lower case.
+    pub headers: Value,
+}
+
+/// A request of a tab.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Requested {
+    pub method: String,
+    pub url: String,
+}
+
+pub struct Tab {
+    connection: Arc<Connection>,
+    target: String,
+    session: String,
+    events: Arc<Events>,
+}
+
+impl View {
+    pub const WIDE: Self = Self { width: 1280, scheme: "light", script: true };
+    /// The width at which WCAG 2.1 requires that a page needs no scrolling in two dimensions.
+    pub const NARROW: Self = Self { width: 320, ..Self::WIDE };
+
+    pub const fn dark(self) -> Self {
+        Self { scheme: "dark", ..self }
+    }
+
+    pub const fn without_script(self) -> Self {
+        Self { script: false, ..self }
+    }
+}
+
+impl Tab {
+    pub async fn attach(connection: Arc<Connection>, target: String, view: View) -> Self {
+        let params = json!({"targetId": target, "flatten": true});
+        let attached = connection.call(None, "Target.attachToTarget", params).await;
+        let session = attached["sessionId"].as_str().expect("an id").to_owned();
+        let events = connection.events(&session);
+        let tab = Self { connection, target, session, events };
+        for domain in ["Page", "Runtime", "Log", "Network"] {
+            tab.call(&format!("{domain}.enable"), json!({})).await;
+        }
+        tab.call("Page.setLifecycleEventsEnabled", json!({"enabled": true})).await;
+        // Else only one tab of the browser has the focus, and tests run side by side.
+        tab.call("Emulation.setFocusEmulationEnabled", json!({"enabled": true})).await;
+        tab.show(view).await;
+        tab
+    }
+
+    pub async fn call(&self, method: &str, params: Value) -> Value {
+        self.connection.call(Some(&self.session), method, params).await
+    }
+
+    pub fn events(&self) -> &Events {
+        &self.events
+    }
+
+    /// Looks at the page in another way. Whether script runs changes with the next document.
+    pub async fn show(&self, view: View) {
+        let height = if view.width < 600 { 640 } else { 900 };
+        let size = json!({"width": view.width, "height": height, "deviceScaleFactor": 1, "mobile": false});
+        self.call("Emulation.setDeviceMetricsOverride", size).await;
+        self.call("Emulation.setScriptExecutionDisabled", json!({"value": !view.script})).await;
+        self.prefer("prefers-color-scheme", view.scheme).await;
+    }
+
+    /// Sets a feature that style sheets can ask for.
+    pub async fn prefer(&self, feature: &str, value: &str) {
+        let features = json!({"features": [{"name": feature, "value": value}]});
+        self.call("Emulation.setEmulatedMedia", features).await;
+    }
+
+    /// Opens an address and waits until the page has loaded.
+    pub async fn go(&self, url: &str) -> Loaded {
+        let from = self.events.count();
+        let answer = self.call("Page.navigate", json!({"url": url})).await;
+        assert!(answer["errorText"].is_null(), "{url}: {answer}");
+        self.loaded_since(from).await
+    }
+
+    /// Does something that leads to another page, and waits until that has loaded.
+    pub async fn go_by(&self, action: impl Future<Output = ()>) -> Loaded {
+        let from = self.events.count();
+        action.await;
+        self.loaded_since(from).await
+    }
+
+    async fn loaded_since(&self, from: usize) -> Loaded {
+        let frame = self.target.clone();
+        let is_ours = |params: &Value| params["frameId"] == frame.as_str();
+        let is_load = |params: &Value| is_ours(params) && params["name"] == "load";
+        let is_document = |params: &Value| is_ours(params) && params["type"] == "Document";
+        let mut answered = self.events.named("Network.responseReceived", from);
+        let shown = self.events.wait("Page.lifecycleEvent", from, is_load).await;
+        answered.extend(self.events.named("Network.responseReceived", from));
+        let document = answered.iter().rfind(|params| is_document(params) && params["loaderId"] == shown["loaderId"]);
+        let response = document.map_or(&Value::Null, |params| &params["response"]);
+        let headers = response["headers"].as_object().into_iter().flatten();
+        Loaded {
+            url: response["url"].as_str().unwrap_or_default().to_owned(),
+            status: response["status"].as_u64().unwrap_or_default(),
+            headers: headers.map(|(name, value)| (name.to_ascii_lowercase(), value.clone())).collect(),
+        }
+    }
+
+    /// The value of an expression, or of the promise that it is.
+    pub async fn eval(&self, expression: &str) -> Value {
+        let params = json!({"expression": expression, "returnByValue": true, "awaitPromise": true});
+        let answer = self.call("Runtime.evaluate", params).await;
+        let failed = &answer["exceptionDetails"];
+        assert!(failed.is_null(), "{expression:.200}: {}", failed["exception"]["description"]);
+        answer["result"]["value"].clone()
+    }
+
+    /// The value of an expression, which must be a string.
+    pub async fn text(&self, expression: &str) -> String {
+        let value = self.eval(expression).await;
+        value.as_str().unwrap_or_else(|| panic!("{expression} is {value}")).to_owned()
+    }
+
+    /// Waits until an expression is true.
+    pub async fn when(&self, expression: &str) {
+        eventually(expression, || async { (self.eval(expression).await == true).then_some(()) }).await;
+    }
+
+    /// Clicks with the mouse in the middle of an element.
+    pub async fn click(&self, selector: &str) {
+        self.clicks(selector, 1).await;
+    }
+
+    /// Clicks several times in a row, as a double click is.
+    pub async fn clicks(&self, selector: &str, count: u32) {
+        let place = format!(
+            "(() => {{ const element = document.querySelector({selector:?});
+                if (!element) return null;
+                element.scrollIntoView({{block: 'center', behavior: 'instant'}});
+                const box = element.getBoundingClientRect();
+                return [box.x + box.width / 2, box.y + box.height / 2]; }})()"
+        );
+        let place = self.eval(&place).await;
+        assert!(place.is_array(), "no {selector} on the page: {}", self.text("document.body.innerText").await);
+        for click in 1..=count {
+            for kind in ["mousePressed", "mouseReleased"] {
+                let event = json!({"type": kind, "x": place[0], "y": place[1], "button": "left", "clickCount": click});
+                self.call("Input.dispatchMouseEvent", event).await;
+            }
+        }
+    }
+
+    /// Presses a key: `Tab`, `Enter`, `Escape`, or `Shift+Tab`.
+    pub async fn press(&self, key: &str) {
+        let (modifiers, key) = key.strip_prefix("Shift+").map_or((0, key), |key| (8, key));
+        let (code, text) = match key {
+            "Tab" => (9, None),
+            "Enter" => (13, Some("\r")),
+            "Escape" => (27, None),
+            " " => (32, Some(" ")),
+            other => panic!("no key {other}"),
+        };
+        let kind = if text.is_some() { "keyDown" } else { "rawKeyDown" };
+        let mut down = json!({"type": kind, "key": key, "windowsVirtualKeyCode": code, "modifiers": modifiers});
+        if let Some(text) = text {
+            down["text"] = text.into();
+        }
+        self.call("Input.dispatchKeyEvent", down).await;
+        let up = json!({"type": "keyUp", "key": key, "windowsVirtualKeyCode": code, "modifiers": modifiers});
+        self.call("Input.dispatchKeyEvent", up).await;
+    }
+
+    /// Types into the element that has the focus.
+    pub async fn write(&self, text: &str) {
+        self.call("Input.insertText", json!({"text": text})).await;
+    }
+
+    /// Replaces the value of a field, as a reader would.
+    pub async fn fill(&self, selector: &str, text: &str) {
+        let select = format!(
+            "(() => {{ const field = document.querySelector({selector:?}); field.focus();
+            field.select && field.select(); return field === document.activeElement; }})()"
+        );
+        assert_eq!(self.eval(&select).await, true, "{selector} takes no focus");
+        self.write(text).await;
+    }
+
+    /// Messages of the console, and of the browser about the page: refused scripts, failed requests, warnings.
+    pub fn console(&self) -> Vec<String> {
+        let said = self.events.named("Runtime.consoleAPICalled", 0);
+        let threw = self.events.named("Runtime.exceptionThrown", 0);
+        let logged = self.events.named("Log.entryAdded", 0);
+        let said = said.iter().map(|params| params["args"].to_string());
+        let threw = threw.iter().map(|params| params["exceptionDetails"].to_string());
+        let logged = logged.iter().map(|params| format!("{}: {}", params["entry"]["text"], params["entry"]["url"]));
+        said.chain(threw).chain(logged).collect()
+    }
+
+    /// All requests from a position of the events on.
+    pub fn requests(&self, from: usize) -> Vec<Requested> {
+        let sent = self.events.named("Network.requestWillBeSent", from);
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        sent.iter()
+            .map(|params| &params["request"])
+            .map(|request| Requested { method: text(&request["method"]), url: text(&request["url"]) })
+            .collect()
+    }
+
+    /// Writes a picture of the whole page to `browser/<name>.png` in the target directory.
+    pub async fn picture(&self, name: &str) {
+        let size = self.eval("[innerWidth, Math.min(document.documentElement.scrollHeight, 4000)]").await;
+        let clip = json!({"x": 0, "y": 0, "width": size[0], "height": size[1], "scale": 1});
+        let params = json!({"clip": clip, "format": "png", "captureBeyondViewport": true});
+        let made = self.call("Page.captureScreenshot", params).await;
+        let bytes = BASE64_STANDARD.decode(made["data"].as_str().expect("a picture")).expect("base64");
+        std::fs::write(directory().join(format!("{name}.png")), bytes).expect("a file");
+    }
+}
+
+impl Drop for Tab {
+    fn drop(&mut self) {
+        drop(self.connection.send(None, "Target.closeTarget", json!({"targetId": self.target})));
+        self.connection.forget(&self.session);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::Router;
+    use axum::response::Html;
+    use axum::routing::get;
+
+    use super::*;
+    use crate::support::browser::Browser;
+
+    const FORM: &str = "<!DOCTYPE html><form action=/sent><input name=q value=old><button>Send</button></form>
+        <output>0</output><script>onclick = () => ++document.querySelector('output').textContent</script>";
+
+    #[tokio::test]
+    async fn a_tab_fills_and_sends_a_form_with_and_without_script() {
+        let Some(browser) = Browser::open().await else { return };
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let router = Router::new().route("/", get(async || Html(FORM))).route("/sent", get(async || Html("sent")));
+        tokio::spawn(axum::serve(listener, router).into_future());
+        let tab = browser.tab(View::WIDE).await;
+        for (view, clicks) in [(View::WIDE, "2"), (View::WIDE.without_script(), "0")] {
+            tab.show(view).await;
+            tab.go(&url).await;
+            tab.clicks("output", 2).await;
+            assert_eq!(tab.text("document.querySelector('output').textContent").await, clicks);
+            tab.fill("input", "new").await;
+            let loaded = tab.go_by(tab.click("button")).await;
+            assert_eq!((loaded.url, loaded.status), (format!("{url}/sent?q=new"), 200));
+        }
+    }
+}
