@@ -1,7 +1,7 @@
 //! What a caller may do: one table for the API, the pages and their buttons.
 //!
-//! Each verb of the service requires one permission. A key or a dashboard session has it by a scope, a portal session by
-//! a capability. A page asks the same table before it shows a button, so a button and its request never disagree.
+//! Each verb of the service requires one permission. A key or a dashboard session has it by a scope, a portal session
+//! by a capability. A page asks the same table before it shows a button, so a button and its request never disagree.
 
 use std::fmt;
 
