@@ -1,4 +1,4 @@
-//! The listener of the API and the documentation pages, built from the settings.
+//! The listener of the API and the pages, built from the settings.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use postrider_api as api;
 use postrider_domain::limits;
 use postrider_domain::time::Clock;
 use postrider_http::{Certificate, Door, DoorLimits};
-use postrider_web::docs;
+use postrider_web::{Site, docs};
 
 use super::components::Components;
 use super::error::StartError;
@@ -50,7 +50,8 @@ pub fn open(
 ) -> FrontDoor {
     let document = api::document(&components.catalogue, Some(public_url));
     let (api, render_refusal) = api::router(Arc::clone(&components.service), public_url, &document);
-    let router = docs::router(&document).merge(api);
+    let site = Site::new(Arc::clone(&components.service), public_url, settings.public_url.is_some());
+    let router = docs::router(&document).merge(postrider_web::pages(&site)).merge(api);
     let mut door = Door::new(DoorLimits::new(connections()), render_refusal, components.random.clone(), clock);
     door.trusted_proxies = settings.trusted_proxies.clone();
     door.certificate.clone_from(&certificate);

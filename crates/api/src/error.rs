@@ -152,7 +152,7 @@ pub const fn code_of(error: &ServiceError) -> ErrorCode {
         ServiceError::VersionUnsupported => ErrorCode::VersionUnsupported,
         ServiceError::BadPagination(_) => ErrorCode::BadPagination,
         ServiceError::BadCursor => ErrorCode::BadCursor,
-        ServiceError::InvalidToken => ErrorCode::InvalidToken,
+        ServiceError::InvalidToken | ServiceError::SessionEnded => ErrorCode::InvalidToken,
         ServiceError::KeyRevoked => ErrorCode::KeyRevoked,
         ServiceError::KeyExpired => ErrorCode::KeyExpired,
         ServiceError::ScopeMissing(_) | ServiceError::CannotGrant(_) => ErrorCode::ScopeMissing,

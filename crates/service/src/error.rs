@@ -29,6 +29,9 @@ pub enum ServiceError {
     KeyRevoked,
     #[error("The API key has expired.")]
     KeyExpired,
+    /// The session of a page is unknown, or it has ended.
+    #[error("The session has ended. Sign in again.")]
+    SessionEnded,
     #[error(transparent)]
     ScopeMissing(#[from] ScopeMissing),
     /// The new key would have a scope that the caller lacks.
@@ -104,6 +107,7 @@ impl ServiceError {
             | Self::InvalidToken
             | Self::KeyRevoked
             | Self::KeyExpired
+            | Self::SessionEnded
             | Self::IdempotencyKeyConflict(_)
             | Self::ScopeMissing(_)
             | Self::CannotGrant(_)

@@ -34,6 +34,7 @@ mod refusal_log;
 mod refused_keys;
 mod replay;
 mod service;
+mod session;
 mod violation_log;
 mod workspace;
 
@@ -51,3 +52,4 @@ pub use master_key::{KeyChangeError, KeyChangeProgress, KeyChangeStage};
 pub use operator::Operator;
 pub use operator_webhook::OperatorWebhook;
 pub use service::{Service, ServiceParts};
+pub use session::NewSession;

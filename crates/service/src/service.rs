@@ -19,6 +19,7 @@ use crate::rate_limiter::RateLimiter;
 use crate::readiness::Readiness;
 use crate::refusal_log::RefusalLog;
 use crate::refused_keys::RefusedKeys;
+use crate::session::Sessions;
 use crate::violation_log::ViolationLog;
 
 /// What a [`Service`] is made of.
@@ -49,6 +50,7 @@ pub struct Service {
     pub(crate) readiness: Readiness,
     pub(crate) refusals: RefusalLog,
     pub(crate) refused_keys: RefusedKeys,
+    pub(crate) sessions: Sessions,
     pub(crate) violations: ViolationLog,
     /// The idempotency keys of the writes that this process is working on.
     pub(crate) in_flight: Mutex<HashSet<(IdempotencyScope, OpaqueId)>>,
@@ -73,6 +75,7 @@ impl Service {
             readiness: Readiness::default(),
             refusals: RefusalLog::default(),
             refused_keys: RefusedKeys::default(),
+            sessions: Sessions::default(),
             violations: ViolationLog::default(),
             in_flight: Mutex::default(),
         }

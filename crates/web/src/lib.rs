@@ -1,5 +1,44 @@
-//! HTML over HTTP: pages for people, rendered here and readable without scripts.
+//! HTML over HTTP: the documentation, and the operator's dashboard.
 //!
-//! It decides nothing: a page shows the OpenAPI document that it was given at start.
+//! Pages are rendered on the server. Every action is a form that works without script; the one script only adds to
+//! them. A page holds no rule: it asks `service`, and it asks the table of permissions before it shows a button.
+//!
+//! | file | what it decides |
+//! |---|---|
+//! | `site.rs` | what all pages share: the service, the public URL and its path prefix, the assets |
+//! | `visit.rs` | one request of a signed-in visitor: who asks, and where links lead |
+//! | `answer.rs` | the headers of a page, redirects, and 304 for a page that has not changed |
+//! | `csrf.rs` | which requests may change anything |
+//! | `cookie.rs` | the session's cookie |
+//! | `form.rs` | fields of a form and of a query |
+//! | `failure.rs` | what a visitor sees of an error |
+//! | `layout.rs` | the frame of a page: head, bar, search, notice |
+//! | `components/` | the parts of pages: states, times, tables, fields, charts |
+//! | `dashboard/` | the pages of the operator |
+//! | `docs/` | the documentation, made from the OpenAPI document |
 
+mod answer;
+mod assets;
+mod components;
+mod cookie;
+mod csrf;
+mod dashboard;
 pub mod docs;
+mod failure;
+mod form;
+mod layout;
+mod site;
+mod visit;
+
+use std::sync::Arc;
+
+use axum::Router;
+
+pub use site::Site;
+
+/// The pages that need a session, and their assets.
+pub fn pages(site: &Arc<Site>) -> Router {
+    let pages = dashboard::router(site);
+    // A proxy in front may strip the path of the public URL, or not.
+    if site.prefix.is_empty() { pages } else { Router::new().nest(&site.prefix, pages.clone()).merge(pages) }
+}

@@ -1,0 +1,160 @@
+// The only script of the pages. Every page and action works without it. It copies texts, shows instants in the reader's
+// time zone, moves the focus to faults, keeps a form from being sent twice, and refreshes what is on screen.
+'use strict';
+
+// Copying. The clipboard needs a secure context and, in a frame, a permission; a selection works everywhere.
+function copy(text) {
+  const viaSelection = () => {
+    const area = document.createElement('textarea');
+    area.value = text;
+    area.setAttribute('readonly', '');
+    area.className = 'visually-hidden';
+    document.body.append(area);
+    area.select();
+    const done = document.execCommand('copy');
+    area.remove();
+    return done;
+  };
+  if (navigator.clipboard && window.isSecureContext) {
+    return navigator.clipboard.writeText(text).then(() => true, viaSelection);
+  }
+  return Promise.resolve(viaSelection());
+}
+
+document.addEventListener('click', (event) => {
+  const button = event.target.closest('[data-copy]');
+  if (!button) return;
+  const label = button.textContent;
+  copy(button.dataset.copy).then((done) => {
+    button.textContent = done ? 'Copied' : 'Select and copy it';
+    setTimeout(() => { button.textContent = label; }, 2000);
+  });
+});
+
+// A double click on a button sends its form once.
+document.addEventListener('submit', (event) => {
+  const form = event.target;
+  if (form.method !== 'post') return;
+  if (form.dataset.sent) { event.preventDefault(); return; }
+  form.dataset.sent = 'yes';
+});
+// The page may come back from the browser's memory.
+addEventListener('pageshow', () => {
+  for (const form of document.querySelectorAll('form[data-sent]')) delete form.dataset.sent;
+});
+
+// What only works with script, and the reader's own time, wherever a part of the page is new.
+function enhance(root) {
+  for (const element of root.querySelectorAll('.needs-script[hidden]')) element.hidden = false;
+  const local = new Intl.DateTimeFormat(undefined, { dateStyle: 'medium', timeStyle: 'long' });
+  for (const time of root.querySelectorAll('time[datetime]')) {
+    const at = new Date(time.dateTime);
+    if (!Number.isNaN(at.valueOf())) {
+      time.title = [time.title || time.textContent, local.format(at)].filter(Boolean).join('\n');
+    }
+  }
+}
+
+enhance(document);
+document.querySelector('[data-focus]')?.focus();
+
+// Refreshing. The page asks for its own URL; the server answers 304 while nothing has changed.
+// - `data-live="swap"` with an id: the content is replaced when it differs.
+// - `data-live="rows"` with an id, on a tbody: rows with the same id change in place; new ones wait behind a button.
+const EVERY = 4000;
+const IDLE = 5 * 60 * 1000;
+let lastSign = Date.now();
+let lastTag = null;
+let stopped = false;
+
+for (const sign of ['pointermove', 'keydown', 'scroll', 'focus']) {
+  addEventListener(sign, () => { lastSign = Date.now(); }, { passive: true, capture: true });
+}
+
+function busy() {
+  if (document.hidden || stopped || Date.now() - lastSign > IDLE) return true;
+  if (document.querySelector('dialog[open]')) return true;
+  const selection = getSelection();
+  if (selection && !selection.isCollapsed) return true;
+  const active = document.activeElement;
+  return Boolean(active && active.matches('input:not([type="submit"], [type="checkbox"]), textarea, select'));
+}
+
+// A part that holds the focus, or an open <details>, keeps it.
+function swap(before, after) {
+  if (before.innerHTML === after.innerHTML) return;
+  const open = [...before.querySelectorAll('details')].map((details) => details.open);
+  const focused = before.contains(document.activeElement) ? [...before.querySelectorAll('a, button, summary, input')].indexOf(document.activeElement) : -1;
+  before.innerHTML = after.innerHTML;
+  enhance(before);
+  before.querySelectorAll('details').forEach((details, index) => { if (open[index]) details.open = true; });
+  if (focused >= 0) before.querySelectorAll('a, button, summary, input')[focused]?.focus({ preventScroll: true });
+}
+
+function updateRows(before, after) {
+  const shown = new Map([...before.rows].filter((row) => row.id).map((row) => [row.id, row]));
+  let fresh = 0;
+  for (const row of after.rows) {
+    const old = shown.get(row.id);
+    if (!old) { fresh += 1; continue; }
+    const ticked = old.querySelector('input[type="checkbox"]')?.checked;
+    if (old.querySelector('time, td') && strip(old) !== strip(row)) {
+      swap(old, row);
+      const box = old.querySelector('input[type="checkbox"]');
+      if (box && ticked) box.checked = true;
+    }
+  }
+  const button = document.querySelector(`[data-new-of="${before.id}"]`);
+  if (button) {
+    button.hidden = fresh === 0;
+    button.querySelector('[data-count]').textContent = fresh;
+  }
+}
+
+// The titles of times hold the reader's zone, which the server does not know.
+const strip = (row) => row.innerHTML.replace(/ title="[^"]*"/g, '').replace(/ hidden=""/g, '');
+
+async function refresh() {
+  if (busy()) return;
+  const headers = lastTag ? { 'If-None-Match': lastTag } : {};
+  let answer;
+  try {
+    answer = await fetch(location.href, { headers, credentials: 'same-origin', redirect: 'manual', cache: 'no-store' });
+  } catch {
+    return;
+  }
+  if (answer.type === 'opaqueredirect' || answer.status === 401) {
+    stopped = true;
+    tell('You are signed out. Load the page again to sign in.');
+    return;
+  }
+  if (answer.status !== 200) return;
+  lastTag = answer.headers.get('ETag');
+  const page = new DOMParser().parseFromString(await answer.text(), 'text/html');
+  const own = document.querySelector('script[src]')?.getAttribute('src');
+  if (page.querySelector('script[src]')?.getAttribute('src') !== own) {
+    stopped = true;
+    tell('The server has been upgraded. Load the page again.');
+    return;
+  }
+  if (busy()) return;
+  for (const part of document.querySelectorAll('[data-live][id]')) {
+    const after = page.getElementById(part.id);
+    if (!after) continue;
+    if (part.dataset.live === 'rows') updateRows(part, after);
+    else swap(part, after);
+  }
+}
+
+function tell(text) {
+  const line = document.createElement('p');
+  line.className = 'stale';
+  line.setAttribute('role', 'status');
+  line.textContent = text;
+  document.body.prepend(line);
+}
+
+if (document.querySelector('[data-live]')) {
+  setInterval(refresh, EVERY);
+  document.addEventListener('visibilitychange', refresh);
+}

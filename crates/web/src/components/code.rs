@@ -1,0 +1,30 @@
+//! Ids, URLs, payloads and commands: what people copy. Nothing is cut.
+
+use maud::{Markup, html};
+
+/// A text with a button that copies it. Without script the button is not there; the text can be selected whole.
+pub fn copyable(text: &str) -> Markup {
+    html! {
+        span.copyable { code.copy-text { (text) } button.copy.needs-script type="button" data-copy=(text) hidden { "Copy" } }
+    }
+}
+
+/// Several lines that are copied as one: a command, a body. It scrolls by itself and can be reached by keyboard.
+pub fn block(label: &str, text: &str) -> Markup {
+    html! {
+        div.code-block {
+            button.copy.needs-script type="button" data-copy=(text) hidden { "Copy" }
+            pre tabindex="0" role="region" aria-label=(label) { code { (text) } }
+        }
+    }
+}
+
+/// The call of the API that shows the same as the page.
+pub fn api_call(method: &str, path: &str) -> Markup {
+    html! {
+        footer.api-call {
+            "The same over the API: "
+            code { (method) " " (path) }
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! Fields of forms, with their faults.
+//!
+//! A form that was refused comes back with what was typed, a summary of the faults on top that links to the fields, and
+//! each fault at its field.
+
+use maud::{Markup, html};
+
+use postrider_service::{ParameterFault, ServiceError};
+
+/// The faults of a form, by field.
+#[derive(Clone, Debug, Default)]
+pub struct Faults(pub Vec<ParameterFault>);
+
+impl Faults {
+    /// The faults that belong to fields. `None` when the error is of another kind and gets a page of its own.
+    pub fn of(error: &ServiceError, url_field: &str) -> Option<Self> {
+        match error {
+            ServiceError::InvalidRequest { parameters } | ServiceError::Unprocessable { parameters, .. } => {
+                Some(Self(parameters.clone()))
+            }
+            ServiceError::SsrfBlocked(_) => Some(Self(vec![(url_field.to_owned(), error.to_string())])),
+            _ => None,
+        }
+    }
+
+    pub fn at(&self, name: &str) -> Option<&str> {
+        self.0.iter().find(|(field, _)| field == name).map(|(_, fault)| fault.as_str())
+    }
+
+    /// The summary on top of the form.
+    pub fn summary(&self) -> Markup {
+        html! {
+            @if !self.0.is_empty() {
+                div.error-summary role="alert" tabindex="-1" data-focus {
+                    h2 { "There is a problem" }
+                    ul { @for (name, fault) in &self.0 { li { a href={ "#field-" (name) } { (name) ": " (fault) } } } }
+                }
+            }
+        }
+    }
+}
+
+/// A field of one line.
+pub struct TextField<'f> {
+    pub name: &'f str,
+    pub label: &'f str,
+    pub hint: &'f str,
+    pub value: &'f str,
+    /// The `type` of the input: `text`, `url`, `password`, `number`, `datetime-local`.
+    pub kind: &'f str,
+    pub required: bool,
+}
+
+impl TextField<'_> {
+    pub fn render(&self, faults: &Faults) -> Markup {
+        let (id, fault) = (format!("field-{}", self.name), faults.at(self.name));
+        let (hint_id, fault_id) = (format!("{id}-hint"), format!("{id}-fault"));
+        let described = [(!self.hint.is_empty()).then_some(&hint_id), fault.map(|_| &fault_id)];
+        let described: Vec<&str> = described.into_iter().flatten().map(String::as_str).collect();
+        html! {
+            div.field.field-faulty[fault.is_some()] {
+                label for=(id) { (self.label) @if !self.required { span.optional { " (optional)" } } }
+                @if !self.hint.is_empty() { p.hint #(hint_id) { (self.hint) } }
+                @if let Some(fault) = fault { p.fault #(fault_id) { (fault) } }
+                input #(id) name=(self.name) type=(self.kind) value=(self.value) required[self.required]
+                    aria-invalid=[fault.map(|_| "true")] aria-describedby=[(!described.is_empty()).then(|| described.join(" "))]
+                    autocomplete="off" spellcheck="false";
+            }
+        }
+    }
+}
+
+/// A choice of one among few.
+pub fn select(name: &str, label: &str, options: &[(&str, &str)], chosen: &str) -> Markup {
+    html! {
+        div.field {
+            label for={ "field-" (name) } { (label) }
+            select id={ "field-" (name) } name=(name) {
+                @for (value, text) in options { option value=(value) selected[*value == chosen] { (text) } }
+            }
+        }
+    }
+}
+
+/// A form of one button, for an action of the page. `fields` go with it unseen.
+pub fn action(path: &str, button: &str, class: &str, fields: &[(&str, &str)]) -> Markup {
+    html! {
+        form.action action=(path) method="post" {
+            @for (name, value) in fields { input type="hidden" name=(name) value=(value); }
+            button class=(class) type="submit" { (button) }
+        }
+    }
+}

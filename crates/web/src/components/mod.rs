@@ -1,0 +1,10 @@
+//! The parts of pages. Each takes what it shows and returns markup; none asks the service.
+//!
+//! States are a word and an icon, never a colour alone. Ids are shown whole, because people copy them.
+
+pub mod code;
+pub mod field;
+pub mod icon;
+pub mod list;
+pub mod state;
+pub mod time;

@@ -1,0 +1,43 @@
+//! States: a word, an icon and a colour.
+
+use maud::{Markup, html};
+
+use postrider_domain::delivery::DeliveryStatus;
+
+use super::icon::{self, Icon};
+
+/// How a state concerns the reader.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tone {
+    Good,
+    Waiting,
+    Bad,
+    Neutral,
+}
+
+impl Tone {
+    const fn class(self) -> &'static str {
+        match self {
+            Self::Good => "state state-good",
+            Self::Waiting => "state state-waiting",
+            Self::Bad => "state state-bad",
+            Self::Neutral => "state",
+        }
+    }
+}
+
+pub fn state(tone: Tone, icon: Icon, word: &str) -> Markup {
+    html! { span class=(tone.class()) { (icon) (word) } }
+}
+
+pub fn delivery(status: DeliveryStatus) -> Markup {
+    let (tone, icon) = match status {
+        DeliveryStatus::Pending => (Tone::Waiting, icon::CLOCK),
+        DeliveryStatus::Delivered => (Tone::Good, icon::CHECK),
+        DeliveryStatus::Failed => (Tone::Bad, icon::CROSS),
+        DeliveryStatus::Skipped => (Tone::Neutral, icon::SKIP),
+        DeliveryStatus::Cancelled => (Tone::Neutral, icon::OFF),
+        DeliveryStatus::Simulated => (Tone::Neutral, icon::FLASK),
+    };
+    state(tone, icon, status.as_str())
+}

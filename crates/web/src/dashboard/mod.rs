@@ -1,0 +1,141 @@
+//! The operator's dashboard, under `/dashboard`.
+//!
+//! The gate admits each request: it finds the session of the cookie, counts the request, and refuses a POST of another
+//! site. Handlers get a [`Visit`].
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{OriginalUri, Request, State};
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::Response;
+use axum::routing::{any, get, post};
+use http::request::Parts;
+use http::{HeaderMap, Method, StatusCode};
+use maud::html;
+
+use postrider_domain::caller::CallerAddress;
+use postrider_domain::id::RequestId;
+use postrider_service::{Origin, ServiceError};
+
+use crate::answer::{self, Framing};
+use crate::failure;
+use crate::form::Fields;
+use crate::site::Site;
+use crate::visit::Visit;
+use crate::{assets, cookie, csrf, layout};
+
+mod login;
+mod overview;
+
+/// The pages of the dashboard, below `/dashboard`, and the assets of all pages.
+pub fn router(site: &Arc<Site>) -> Router {
+    let pages = Router::new()
+        .route("/dashboard", get(overview::show))
+        .route("/dashboard/logout", post(login::sign_out))
+        .route("/dashboard/{*rest}", any(async || failure::Failure(ServiceError::NotFound)))
+        .method_not_allowed_fallback(async || failure::Failure(ServiceError::MethodNotAllowed))
+        .route_layer(from_fn_with_state(Arc::clone(site), admit));
+    let open = Router::new()
+        .route("/dashboard/login", get(login::show).post(login::sign_in))
+        .with_state(Arc::clone(site))
+        .route("/assets/{name}", get(assets::serve));
+    pages.merge(open)
+}
+
+/// Admits a request to its page, with its [`Visit`] in the extensions.
+async fn admit(State(site): State<Arc<Site>>, request: Request, next: Next) -> Response {
+    let (mut parts, body) = request.into_parts();
+    let visit = match visit_of(&site, &parts).await {
+        Ok(visit) => visit,
+        Err(refused) => return *refused,
+    };
+    if visit.method != Method::GET
+        && visit.method != Method::HEAD
+        && let Err(csrf::CrossSite(reason)) = csrf::check(&site, &visit.headers)
+    {
+        return refuse_cross_site(&site, &reason);
+    }
+    parts.extensions.insert(visit.clone());
+    let mut response = next.run(Request::from_parts(parts, body)).await;
+    if let Some(error) = response.extensions_mut().remove::<Arc<ServiceError>>() {
+        response = match *error {
+            ServiceError::SessionEnded => login::ask(&site, &visit.here()),
+            _ => failure::render(&visit, &error),
+        };
+    }
+    if visit.method == Method::GET { answer::with_etag(&visit.headers, response).await } else { response }
+}
+
+/// Who asks. Without a session the answer leads to the sign-in and back.
+async fn visit_of(site: &Arc<Site>, parts: &Parts) -> Result<Visit, Box<Response>> {
+    let extensions = &parts.extensions;
+    let uri = extensions.get::<OriginalUri>().map_or_else(|| parts.uri.clone(), |original| original.0.clone());
+    let (request_id, address) = (extensions.get::<RequestId>().copied(), extensions.get::<CallerAddress>().copied());
+    let origin = Origin { request_id, address, route: "dashboard" };
+    let ask = || Box::new(login::ask(site, &path_of(site, &uri)));
+    let token = cookie::read(&parts.headers, cookie::name(site)).ok_or_else(ask)?;
+    let principal = match site.service.resume_session(token, origin).await {
+        Ok(principal) => principal,
+        Err(ServiceError::SessionEnded) => return Err(ask()),
+        Err(error) => return Err(Box::new(without_session(site, &error))),
+    };
+    Ok(Visit {
+        site: Arc::clone(site),
+        principal,
+        request_id: request_id.unwrap_or_else(|| RequestId::from_letters([b'0'; 16])),
+        address,
+        method: parts.method.clone(),
+        query: Fields::parse(uri.query().unwrap_or_default().as_bytes()),
+        uri,
+        headers: parts.headers.clone(),
+        base: format!("{}/dashboard", site.prefix),
+        framing: Framing::default(),
+    })
+}
+
+/// The path and query as the browser has them, with the prefix that a proxy may have stripped.
+fn path_of(site: &Site, uri: &http::Uri) -> String {
+    let path = uri.path_and_query().map_or("/dashboard", |path| path.as_str());
+    if path.starts_with(&format!("{}/", site.prefix)) { path.to_owned() } else { format!("{}{path}", site.prefix) }
+}
+
+/// An error before anybody is known.
+fn without_session(site: &Site, error: &ServiceError) -> Response {
+    let status = failure::status_of(error);
+    answer::page(
+        site,
+        status,
+        &Framing::default(),
+        layout::bare(
+            site,
+            "Not now",
+            html! {
+                h1 { "The pages do not answer now" }
+                p { (error) " Deliveries that were accepted wait in the store. Load the page again in a moment." }
+            },
+        ),
+    )
+}
+
+fn refuse_cross_site(site: &Site, reason: &str) -> Response {
+    answer::page(
+        site,
+        StatusCode::FORBIDDEN,
+        &Framing::default(),
+        layout::bare(
+            site,
+            "Refused",
+            html! {
+                h1 { "This request was refused" }
+                p { "Only the pages of this server may send forms to it. Nothing was changed." }
+                p { (reason) }
+            },
+        ),
+    )
+}
+
+/// The token of the request's session.
+pub(crate) fn token_of<'h>(site: &Site, headers: &'h HeaderMap) -> Option<&'h str> {
+    cookie::read(headers, cookie::name(site))
+}

@@ -1,0 +1,131 @@
+//! What a visitor sees of an error: the status, what it means for him, and what he can do.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::response::{IntoResponse, Response};
+use http::StatusCode;
+use maud::{Markup, html};
+
+use postrider_domain::access::Scopes;
+use postrider_domain::error_chain::Chain;
+use postrider_service::ServiceError;
+
+use crate::layout::Section;
+use crate::visit::Visit;
+
+/// Why a handler answers with no page of its own. The gate renders it in the frame of the pages.
+#[derive(Debug)]
+pub struct Failure(pub ServiceError);
+
+impl<E: Into<ServiceError>> From<E> for Failure {
+    fn from(error: E) -> Self {
+        Self(error.into())
+    }
+}
+
+impl IntoResponse for Failure {
+    fn into_response(self) -> Response {
+        let mut response = Response::new(Body::empty());
+        *response.status_mut() = status_of(&self.0);
+        response.extensions_mut().insert(Arc::new(self.0));
+        response
+    }
+}
+
+pub const fn status_of(error: &ServiceError) -> StatusCode {
+    match error {
+        ServiceError::SessionEnded
+        | ServiceError::InvalidToken
+        | ServiceError::KeyRevoked
+        | ServiceError::KeyExpired => StatusCode::UNAUTHORIZED,
+        ServiceError::ScopeMissing(_) | ServiceError::CannotGrant(_) => StatusCode::FORBIDDEN,
+        ServiceError::NotFound => StatusCode::NOT_FOUND,
+        ServiceError::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
+        ServiceError::IdempotencyKeyConflict(_)
+        | ServiceError::Conflict(_)
+        | ServiceError::WorkspaceFull { .. }
+        | ServiceError::InFlight { .. } => StatusCode::CONFLICT,
+        ServiceError::RateLimited { .. } | ServiceError::TooManyRefusedKeys { .. } => StatusCode::TOO_MANY_REQUESTS,
+        ServiceError::PayloadTooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
+        ServiceError::Unavailable { .. } => StatusCode::SERVICE_UNAVAILABLE,
+        ServiceError::Internal { .. } => StatusCode::INTERNAL_SERVER_ERROR,
+        _ => StatusCode::BAD_REQUEST,
+    }
+}
+
+/// Renders the error as a page, and logs our own faults.
+pub fn render(visit: &Visit, error: &ServiceError) -> Response {
+    let status = status_of(error);
+    if status.is_server_error() {
+        let cause = std::error::Error::source(error).map(|cause| Chain(cause).to_string());
+        tracing::error!(request_id = %visit.request_id, path = visit.uri.path(), cause, "page failed");
+    }
+    let (title, body) = describe(visit, error);
+    visit.page_with(
+        status,
+        Section::None,
+        title,
+        html! {
+            div.failure {
+                p.failure-code { (status.as_u16()) }
+                h1 { (title) }
+                (body)
+                @if status.is_server_error() { p.soft { "Request " code { (visit.request_id) } } }
+            }
+        },
+    )
+}
+
+fn describe(visit: &Visit, error: &ServiceError) -> (&'static str, Markup) {
+    let back = html! { p { a href=(visit.link("")) { "Back to the start" } } };
+    match error {
+        ServiceError::ScopeMissing(missing) => (
+            "This sign-in may not do that",
+            html! {
+                p { "It needs the scope " strong { (Scopes::of(missing.needed)) } ". Sign in with a key that has it." }
+                (back)
+            },
+        ),
+        ServiceError::CannotGrant(scopes) => {
+            ("This sign-in may not grant that", html! { p { "It lacks the scopes " strong { (scopes) } "." } (back) })
+        }
+        // The id is not repeated: a page must not show what a stranger wrote into a link.
+        ServiceError::NotFound => (
+            "Nothing here has this id",
+            html! {
+                p { "There is nothing with this id in this workspace and mode. It may be in another workspace, in the other mode, or older than what is kept." }
+                p { "Paste the id into the search box above to look for every kind of thing." }
+                (back)
+            },
+        ),
+        ServiceError::Conflict(_)
+        | ServiceError::IdempotencyKeyConflict(_)
+        | ServiceError::WorkspaceFull { .. }
+        | ServiceError::InFlight { .. } => ("That is not possible now", html! { p { (error) } (back) }),
+        ServiceError::RateLimited { retry_after, .. } | ServiceError::TooManyRefusedKeys { retry_after, .. } => (
+            "Too many requests",
+            html! { p { "Wait " (retry_after.as_secs().max(1)) " s, then load the page again." } },
+        ),
+        ServiceError::Unavailable { .. } => (
+            "The store does not answer now",
+            html! {
+                p { "Nothing is lost. Deliveries that were accepted wait in the store and go on when it answers again." }
+                p { a href=(visit.here()) { "Try again" } }
+            },
+        ),
+        ServiceError::Internal { .. } => (
+            "Something went wrong on our side",
+            html! { p { "The server's log has the cause under the id of this request." } (back) },
+        ),
+        ServiceError::InvalidRequest { parameters } => (
+            "That cannot be read",
+            html! {
+                p { "These values were not understood:" }
+                ul { @for (name, fault) in parameters { li { strong { (name) } " " (fault) } } }
+                (back)
+            },
+        ),
+        _ => ("That was refused", html! { p { (error) } (back) }),
+    }
+}

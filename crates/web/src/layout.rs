@@ -1,0 +1,182 @@
+//! The frame of a page: head, bar, search, notice.
+
+use maud::{DOCTYPE, Markup, html};
+
+use postrider_domain::access::Mode;
+use postrider_domain::permission::Permission;
+
+use crate::assets::{SCRIPT, STYLE};
+use crate::components::icon;
+use crate::site::Site;
+use crate::visit::Visit;
+
+/// A section of the bar.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Section {
+    Overview,
+    Deliveries,
+    Events,
+    Endpoints,
+    EventTypes,
+    Keys,
+    Audit,
+    Settings,
+    Workspaces,
+    /// The page is in none: an error, the result of a search.
+    None,
+}
+
+impl Section {
+    const BAR: [Self; 9] = [
+        Self::Overview,
+        Self::Deliveries,
+        Self::Events,
+        Self::Endpoints,
+        Self::EventTypes,
+        Self::Keys,
+        Self::Audit,
+        Self::Settings,
+        Self::Workspaces,
+    ];
+
+    pub const fn title(self) -> &'static str {
+        match self {
+            Self::Overview => "Overview",
+            Self::Deliveries => "Deliveries",
+            Self::Events => "Events",
+            Self::Endpoints => "Endpoints",
+            Self::EventTypes => "Event types",
+            Self::Keys => "Keys",
+            Self::Audit => "Audit",
+            Self::Settings => "Settings",
+            Self::Workspaces => "Workspaces",
+            Self::None => "",
+        }
+    }
+
+    /// The path of its first page.
+    pub const fn path(self) -> &'static str {
+        match self {
+            Self::Overview | Self::None => "",
+            Self::Deliveries => "/deliveries",
+            Self::Events => "/events",
+            Self::Endpoints => "/endpoints",
+            Self::EventTypes => "/event-types",
+            Self::Keys => "/keys",
+            Self::Audit => "/audit",
+            Self::Settings => "/settings",
+            Self::Workspaces => "/workspaces",
+        }
+    }
+
+    /// What a visitor needs to open it. `None`: nothing but the session.
+    pub const fn permission(self) -> Option<Permission> {
+        match self {
+            Self::Deliveries => Some(Permission::DeliveriesRead),
+            Self::Events => Some(Permission::EventsRead),
+            Self::Endpoints => Some(Permission::EndpointsRead),
+            Self::Keys => Some(Permission::ApiKeysManage),
+            Self::Audit => Some(Permission::AuditRead),
+            Self::Workspaces => Some(Permission::WorkspacesManage),
+            Self::Overview | Self::EventTypes | Self::Settings | Self::None => None,
+        }
+    }
+}
+
+/// What the frame of a page shows.
+pub struct Frame<'v> {
+    pub visit: &'v Visit,
+    pub section: Section,
+    pub title: &'v str,
+}
+
+/// The whole page of a signed-in visitor.
+pub fn render(frame: &Frame<'_>, body: Markup) -> Markup {
+    let Frame { visit, section, title } = frame;
+    let brand = visit.site.brand();
+    let parts = [*title, section.title(), brand];
+    let mut parts: Vec<&str> = parts.into_iter().filter(|part| !part.is_empty()).collect();
+    parts.dedup();
+    document(
+        &visit.site,
+        &parts.join(" · "),
+        html! {
+            a.skip href="#content" { "Skip to the content" }
+            header.bar {
+                div.bar-row {
+                    a.brand href=(visit.link("")) { (brand) }
+                    @if visit.principal.tenant.mode == Mode::Test { span.badge.badge-test { (icon::FLASK) "Test mode" } }
+                    form.search role="search" action=(visit.link("/search")) method="get" {
+                        label.visually-hidden for="search" { "Find an id, an externalId or a host" }
+                        input #search type="search" name="q" placeholder="Find an id, an externalId or a host" autocomplete="off" spellcheck="false" value=(visit.query.text("q").filter(|_| *section == Section::None).unwrap_or_default());
+                        button type="submit" { "Find" }
+                    }
+                    form.sign-out action=(visit.link("/logout")) method="post" { button.quiet type="submit" { "Sign out" } }
+                }
+                nav.sections aria-label="Sections" {
+                    @for item in Section::BAR {
+                        @if item.permission().is_none_or(|permission| visit.may(permission)) {
+                            a href=(visit.link(item.path())) aria-current=[(item == *section).then_some("page")] { (item.title()) }
+                        }
+                    }
+                }
+            }
+            main #content tabindex="-1" {
+                (notice(visit))
+                (body)
+            }
+        },
+    )
+}
+
+/// A page without a visitor: signing in, or an error before that.
+pub fn bare(site: &Site, title: &str, body: Markup) -> Markup {
+    let brand = site.brand();
+    document(
+        site,
+        &format!("{title} · {brand}"),
+        html! {
+            main.bare #content {
+                p.brand { (brand) }
+                (body)
+            }
+        },
+    )
+}
+
+fn document(site: &Site, title: &str, body: Markup) -> Markup {
+    html! {
+        (DOCTYPE)
+        html lang="en" {
+            head {
+                meta charset="utf-8";
+                meta name="viewport" content="width=device-width, initial-scale=1";
+                meta name="color-scheme" content="light dark";
+                title { (title) }
+                link rel="stylesheet" href={ (site.prefix) (STYLE.path()) };
+                link rel="icon" href="data:,";
+                script src={ (site.prefix) (SCRIPT.path()) } defer {}
+            }
+            body { (body) }
+        }
+    }
+}
+
+/// What the last POST has done, by the field `done` of the URL. Its words are ours: a link cannot put text on a page.
+fn notice(visit: &Visit) -> Markup {
+    let text = match visit.query.text("done").unwrap_or_default() {
+        "created" => "Created.",
+        "saved" => "Saved.",
+        "deleted" => "Deleted.",
+        "revoked" => "Revoked. The key stops working within 5 seconds.",
+        "retried" => "Queued again. The retry is a delivery of its own.",
+        "skipped" => "Skipped. The order goes on with the next delivery.",
+        "enabled" => "Switched on. What was waiting goes on.",
+        "disabled" => "Switched off. New events are recorded as skipped; queued deliveries wait.",
+        "started" => "Started.",
+        "stopped" => "Stopped.",
+        "signed-in" => "You are signed in.",
+        _ => return html! {},
+    };
+    html! { div.notice role="status" { (icon::CHECK) p { (text) } } }
+}

@@ -1,0 +1,113 @@
+//! One request of a signed-in visitor.
+
+use std::sync::Arc;
+
+use axum::extract::FromRequestParts;
+use http::request::Parts;
+use http::{HeaderMap, Method, StatusCode, Uri};
+use maud::Markup;
+
+use postrider_domain::access::Principal;
+use postrider_domain::caller::CallerAddress;
+use postrider_domain::id::RequestId;
+use postrider_domain::permission::Permission;
+use postrider_domain::time::Timestamp;
+use postrider_service::{Service, ServiceError};
+
+use axum::response::Response;
+
+use crate::answer::{self, Framing};
+use crate::failure::Failure;
+use crate::form::Fields;
+use crate::layout::{self, Frame, Section};
+use crate::site::Site;
+
+/// Who asks, for what, and where links lead. The gate of the pages puts it into the request's extensions.
+#[derive(Clone)]
+pub struct Visit {
+    pub site: Arc<Site>,
+    pub principal: Principal,
+    pub request_id: RequestId,
+    pub address: Option<CallerAddress>,
+    pub method: Method,
+    /// Path and query as the browser sent them.
+    pub uri: Uri,
+    pub headers: HeaderMap,
+    /// The start of all links: the prefix of the public URL, and `/dashboard` or `/portal/{id}`.
+    pub base: String,
+    pub framing: Framing,
+    /// The query of the URL.
+    pub query: Fields,
+}
+
+impl Visit {
+    pub fn service(&self) -> &Arc<Service> {
+        &self.site.service
+    }
+
+    /// Whether the visitor may do it. The page shows a button only then; the service checks the same table again.
+    pub fn may(&self, permission: Permission) -> bool {
+        self.principal.may(permission)
+    }
+
+    pub fn now(&self) -> Timestamp {
+        self.service().clock().now()
+    }
+
+    /// A path of these pages, such as `/deliveries`, as the browser needs it.
+    pub fn link(&self, path: &str) -> String {
+        format!("{}{path}", self.base)
+    }
+
+    /// The URL of this page, without scheme and host: where a form leads back to.
+    pub fn here(&self) -> String {
+        let path = self.uri.path_and_query().map_or("/", |path| path.as_str());
+        if self.site.prefix.is_empty() || path.starts_with(&format!("{}/", self.site.prefix)) {
+            path.to_owned()
+        } else {
+            format!("{}{path}", self.site.prefix)
+        }
+    }
+
+    /// The id in this segment of the path below the base, counted from 0: `/deliveries/{id}` has it in 1.
+    ///
+    /// # Errors
+    /// When the text is no id of this kind: it names nothing.
+    pub fn id<T: std::str::FromStr>(&self, segment: usize) -> Result<T, ServiceError> {
+        let here = self.here();
+        let below = here.strip_prefix(&self.base).unwrap_or(&here);
+        let path = below.split('?').next().unwrap_or_default();
+        path.split('/')
+            .filter(|part| !part.is_empty())
+            .nth(segment)
+            .unwrap_or_default()
+            .parse()
+            .map_err(|_| ServiceError::NotFound)
+    }
+
+    /// Answers with a page in the frame of these pages. `title` names the thing, without the section and the brand.
+    pub fn page(&self, section: Section, title: &str, body: Markup) -> Response {
+        self.page_with(StatusCode::OK, section, title, body)
+    }
+
+    /// As [`Self::page`], with another status: a form with faults is 400.
+    pub fn page_with(&self, status: StatusCode, section: Section, title: &str, body: Markup) -> Response {
+        let frame = Frame { visit: self, section, title };
+        answer::page(&self.site, status, &self.framing, layout::render(&frame, body))
+    }
+
+    /// Leads to a page of these pages after a POST. `notice` names what has happened (`layout::notice`).
+    pub fn done(&self, path: &str, notice: &str) -> Response {
+        let separator = if path.contains('?') { '&' } else { '?' };
+        answer::see_other(&self.site, &self.link(&format!("{path}{separator}done={notice}")))
+    }
+}
+
+impl<S: Sync> FromRequestParts<S> for Visit {
+    type Rejection = Failure;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Failure> {
+        let missing = || ServiceError::Internal { source: "a page has no visitor".into() };
+        parts.extensions.get::<Self>().cloned().ok_or_else(|| missing().into())
+    }
+}
