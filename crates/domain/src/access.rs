@@ -276,7 +276,7 @@ mod tests {
     fn principal(mode: Mode, scopes: &[Scope]) -> Principal {
         Principal {
             actor: Actor::ApiKey(ApiKeyId::from_letters([b'a'; 16])),
-            tenant: Tenant { workspace: RowKey::from_i64(1), mode },
+            tenant: Tenant::whole(RowKey::from_i64(1), mode),
             workspace_id: WorkspaceId::from_letters([b'a'; 16]),
             scopes: Scopes::of(scopes),
             capabilities: Capabilities::default(),

@@ -32,9 +32,14 @@ impl EndpointName {
     }
 }
 
-/// A customer inside a workspace: an opaque id that is never resolved.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct ProjectId(OpaqueId);
+/// A customer inside a workspace: an opaque id that is never resolved. It is held inline, so that a tenant that is
+/// narrowed to a project can be copied.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct ProjectId {
+    length: u8,
+    /// Zero behind the length.
+    letters: [u8; limits::OPAQUE_ID_CHARS],
+}
 
 /// 1 to 64 characters of `[A-Za-z0-9_-]`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -61,11 +66,22 @@ impl ProjectId {
     /// # Errors
     /// As [`OpaqueId::parse`].
     pub fn parse(text: &str) -> Result<Self, InvalidField> {
-        OpaqueId::parse(text).map(Self)
+        OpaqueId::parse(text)?;
+        let length = u8::try_from(text.len()).expect("an opaque id has at most 64 characters");
+        let mut letters = [0; limits::OPAQUE_ID_CHARS];
+        letters[..text.len()].copy_from_slice(text.as_bytes());
+        Ok(Self { length, letters })
     }
 
     pub fn as_str(&self) -> &str {
-        self.0.as_str()
+        let letters = self.letters.get(..usize::from(self.length)).unwrap_or_default();
+        std::str::from_utf8(letters).unwrap_or_default()
+    }
+}
+
+impl fmt::Debug for ProjectId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self.as_str(), f)
     }
 }
 

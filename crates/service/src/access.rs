@@ -48,7 +48,7 @@ impl Service {
         }
         Ok(Principal {
             actor: Actor::ApiKey(key.id),
-            tenant: Tenant { workspace: key.workspace_key, mode: key.mode },
+            tenant: Tenant::whole(key.workspace_key, key.mode),
             workspace_id: key.workspace_id,
             scopes: key.scopes,
             capabilities: Capabilities::default(),

@@ -154,7 +154,7 @@ impl Service {
         let secret = ApiKeySecret::generate(&self.random, &self.catalogue.brand, create.mode);
         let new = NewApiKey {
             id: ApiKeyId::from_letters(self.random.alphanumeric()),
-            tenant: Tenant { workspace, mode: create.mode },
+            tenant: Tenant::whole(workspace, create.mode),
             name: create.name,
             hash: self.hash_of(secret.reveal()),
             last4: secret.last4(),
@@ -188,7 +188,7 @@ impl Service {
         id: ApiKeyId,
         idempotent: &Idempotent<ApiKey>,
     ) -> Result<ApiKey, WriteError> {
-        let tenant = Tenant { workspace, mode: author.mode };
+        let tenant = Tenant::whole(workspace, author.mode);
         let write = Write { tenant, author, recording: idempotent.recording(ApiKey::clone) };
         let revoked = self.store.revoke_api_key(write, id).await;
         self.keys.forget_all();

@@ -170,6 +170,9 @@ impl Service {
                 Err(UpdateEndpointError::SecretVersionChanged) => continue,
                 Err(UpdateEndpointError::NotFound) => Err(ServiceError::NotFound.into()),
                 Err(UpdateEndpointError::ProjectFull(limit)) => Err(full("project", limit).into()),
+                Err(UpdateEndpointError::OtherProject) => {
+                    Err(ServiceError::unprocessable("projectId", "must stay the project of the session").into())
+                }
                 Err(UpdateEndpointError::NothingToKeep(name)) => Err(nothing_to_keep(&name).into()),
                 Err(UpdateEndpointError::SealedForOtherOrigin(kind)) => Err(sealed_for_other_origin(kind).into()),
                 Err(UpdateEndpointError::Store(error)) => Err(error.into()),

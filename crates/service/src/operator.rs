@@ -155,7 +155,7 @@ impl Operator {
     /// The live tenant of this workspace, which manages both modes.
     async fn tenant(&self, name_or_id: Option<&str>) -> Result<Option<Tenant>, ServiceError> {
         let Some(text) = name_or_id else { return Ok(None) };
-        let live = |workspace: Workspace| Tenant { workspace: workspace.key, mode: Mode::Live };
+        let live = |workspace: Workspace| Tenant::whole(workspace.key, Mode::Live);
         if let Ok(id) = text.parse::<WorkspaceId>()
             && let Some(workspace) = self.store.find_workspace(id).await?
         {

@@ -153,7 +153,7 @@ impl Operator {
 }
 
 fn tenant_of(workspace: &Workspace) -> Tenant {
-    Tenant { workspace: workspace.key, mode: Mode::Live }
+    Tenant::whole(workspace.key, Mode::Live)
 }
 
 fn write_in<T>(workspace: &Workspace) -> Write<T> {

@@ -5,6 +5,7 @@ use postrider_domain::id::{EndpointId, ReplayId, RowKey};
 use postrider_domain::page::{Page, PageRequest};
 use postrider_domain::permission::Permission;
 use postrider_domain::replay::{Replay, ReplayCount, ReplayRange};
+use postrider_domain::tenant::Tenant;
 use postrider_store::{NewReplay, ReplayScope, StopReplayError};
 
 use crate::delivery::requeue_error;
@@ -26,7 +27,8 @@ impl Service {
     ) -> Result<ReplayCount, ServiceError> {
         principal.require(Permission::ReplaysWrite)?;
         let endpoint = self.get_endpoint(principal, endpoint_id).await?;
-        let scope = ReplayScope { endpoint_key: endpoint.key, mode: principal.tenant.mode, range: range.clone() };
+        let Tenant { mode, project, .. } = principal.tenant;
+        let scope = ReplayScope { endpoint_key: endpoint.key, mode, range: range.clone(), project };
         let mut sum = ReplayCount::default();
         let mut after = Some(RowKey::from_i64(0));
         while let Some(from) = after {

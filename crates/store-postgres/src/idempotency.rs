@@ -210,7 +210,7 @@ pub async fn sealed_page(session: &Session, after: i64, rows: usize) -> Result<S
                WHERE key > $1 AND key <= $2 AND sealed ORDER BY key";
     let mut values = Vec::new();
     for row in session.query(sql, &[&after, &last]).await? {
-        let tenant = Tenant { workspace: key(&row, "workspace_key")?, mode: coded(&row, "mode", mode_from_code)? };
+        let tenant = Tenant::whole(key(&row, "workspace_key")?, coded(&row, "mode", mode_from_code)?);
         let scope = IdempotencyScope { tenant, route: get(&row, "route")? };
         let place =
             SealedPlace::Answer { key: key(&row, "key")?, scope, idempotency_key: get(&row, "idempotency_key")? };

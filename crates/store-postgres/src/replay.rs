@@ -13,6 +13,7 @@ use tokio_postgres::Row;
 
 use postrider_domain::audit::{AuditAction, Author};
 use postrider_domain::delivery::{DeliveryCause, DeliveryStatus};
+use postrider_domain::endpoint::ProjectId;
 use postrider_domain::id::{EndpointId, ReplayId, RowKey, StoreTag};
 use postrider_domain::page::{Page, PageRequest};
 use postrider_domain::replay::{Replay, ReplayCount, ReplayRange, ReplayStatus};
@@ -23,7 +24,7 @@ use postrider_store::publish::delivery::NewDelivery;
 use postrider_store::publish::requeue::Requeue;
 use postrider_store::replay::{
     Candidate, LIVE_FIRST, REPLAYS_PER_STEP, ROWS_PER_COUNT, ROWS_PER_STEP, RunningReplay, Verdict, counted,
-    statuses_from_text, statuses_to_text, step_rows,
+    project_from, statuses_from_text, statuses_to_text, step_rows,
 };
 use postrider_store::{NewReplay, ReplayScope, Replays, RequeueError, StopReplayError, StoreError, Write, Written};
 
@@ -31,7 +32,7 @@ use crate::PostgresStore;
 use crate::log::audit;
 use crate::machinery::column::{coded, get, instant, key, number, opt_instant, parsed, unexpected};
 use crate::machinery::fault::PgError;
-use crate::machinery::session::Session;
+use crate::machinery::session::{Parameter, Session};
 use crate::machinery::transaction::{WriteTx, effect};
 use crate::publish::matching;
 use crate::queue::lane::LaneBounds;
@@ -111,14 +112,17 @@ async fn candidates(
     after: RowKey,
     limit: usize,
 ) -> Result<Vec<Candidate>, PgError> {
-    let ReplayScope { endpoint_key, mode, range } = scope;
+    let ReplayScope { endpoint_key, mode, range, project } = scope;
     // `+ 0` keeps the planner from the index by endpoint: an endpoint has many later deliveries, an event few, and a
     // new day has no statistics. `OFFSET 0` keeps it from reading all events into a hash table.
     let statuses: Vec<i64> = range.statuses.iter().map(|status| status.code()).collect();
     let rows = session
         .query(
             "SELECT d.key, d.event_key,
-                    CASE WHEN d.cause = $5 AND d.mode = $6 AND d.status = ANY($9) AND NOT EXISTS (
+                    CASE WHEN d.cause = $5 AND d.mode = $6 AND d.status = ANY($9)
+                              AND ($10 IS NULL OR EXISTS
+                                  (SELECT 1 FROM events WHERE key = d.event_key AND project_id = $10 OFFSET 0))
+                              AND NOT EXISTS (
                              SELECT 1 FROM deliveries later
                              WHERE later.event_key = d.event_key AND later.endpoint_key + 0 = d.endpoint_key
                                AND later.key > d.key AND later.mode = $6 AND later.status IN ($7, $8))
@@ -134,6 +138,7 @@ async fn candidates(
                 &DeliveryStatus::Pending.code(),
                 &DeliveryStatus::Delivered.code(),
                 &statuses,
+                &project.as_ref().map(ProjectId::as_str),
             ],
         )
         .await?;
@@ -166,8 +171,9 @@ async fn create(
     }
     let key = tx.next_key();
     tx.execute(
-        "INSERT INTO replays (key, workspace_key, endpoint_key, mode, since, until, statuses, status, cursor, total)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 0, $9)",
+        "INSERT INTO replays (key, workspace_key, endpoint_key, mode, since, until, statuses, status, cursor, total,
+                              project_id)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 0, $9, $10)",
         &[
             &key.as_i64(),
             &tenant.workspace.as_i64(),
@@ -178,6 +184,7 @@ async fn create(
             &statuses_to_text(&new.range),
             &ReplayStatus::Running.code(),
             &i64::try_from(new.total).unwrap_or(i64::MAX),
+            &tenant.project_text(),
         ],
     )
     .await?;
@@ -244,10 +251,13 @@ async fn find(
         return Ok(None);
     }
     let sql = format!(
-        "{REPLAY_SELECT} WHERE r.key = $1 AND r.workspace_key = $2 AND ep.id = $3 AND r.mode = $4 AND ep.mode = $4"
+        "{REPLAY_SELECT} WHERE r.key = $1 AND r.workspace_key = $2 AND ep.id = $3 AND r.mode = $4 AND ep.mode = $4
+           AND ($5 IS NULL OR ep.project_id = $5)"
     );
-    let values = (id.key().as_i64(), tenant.workspace.as_i64(), endpoint_id.to_string(), mode_code(tenant.mode));
-    let found = session.query_opt(&sql, &[&values.0, &values.1, &values.2, &values.3]).await?;
+    let (key, endpoint) = (id.key().as_i64(), endpoint_id.to_string());
+    let parameters: [&dyn Parameter; 5] =
+        [&key, &tenant.workspace.as_i64(), &endpoint, &mode_code(tenant.mode), &tenant.project_text()];
+    let found = session.query_opt(&sql, &parameters).await?;
     found.map(|row| replay_from_row(&row, tag)).transpose()
 }
 
@@ -269,6 +279,7 @@ fn running_from_row(row: &Row) -> Result<RunningReplay, PgError> {
             endpoint_key: key(row, "endpoint_key")?,
             mode: coded(row, "mode", mode_from_code)?,
             range: range_from_row(row)?,
+            project: project_from(get(row, "project_id")?)?,
         },
         cursor: key(row, "cursor")?,
     })
@@ -278,7 +289,8 @@ fn running_from_row(row: &Row) -> Result<RunningReplay, PgError> {
 pub async fn advance(tx: &mut WriteTx) -> Result<Option<usize>, PgError> {
     let rows = tx
         .query(
-            "SELECT r.key, r.workspace_key, r.endpoint_key, r.mode, r.since, r.until, r.statuses, r.cursor
+            "SELECT r.key, r.workspace_key, r.endpoint_key, r.mode, r.since, r.until, r.statuses, r.cursor,
+                    r.project_id
              FROM replays r JOIN endpoints e ON e.key = r.endpoint_key
              WHERE r.status = 0 AND (e.is_active OR e.deleted_at IS NOT NULL) ORDER BY random() LIMIT $1
              FOR UPDATE OF r SKIP LOCKED",

@@ -147,7 +147,7 @@ fn record(tx: &mut WriteTx<'_>, request: &IdempotentRequest, answer: &RecordedAn
 
 /// Removes an answer of the same key whose window has ended, so that its bytes are no longer counted.
 fn forget_ended(tx: &mut WriteTx<'_>, request: &IdempotentRequest) -> Result<(), rusqlite::Error> {
-    let Tenant { workspace, mode } = request.scope.tenant;
+    let Tenant { workspace, mode, .. } = request.scope.tenant;
     let ended = tx
         .connection
         .prepare_cached(
@@ -182,7 +182,7 @@ pub fn sealed_page(connection: &Connection, after: i64, rows: usize) -> Result<S
     )?;
     let read = |row: &Row<'_>| {
         let mode = coded(row, "mode", mode_from_code)?;
-        let tenant = Tenant { workspace: RowKey::from_i64(row.get("workspace_key")?), mode };
+        let tenant = Tenant::whole(RowKey::from_i64(row.get("workspace_key")?), mode);
         let scope = IdempotencyScope { tenant, route: row.get("route")? };
         let (key, idempotency_key) = (RowKey::from_i64(row.get("key")?), row.get("idempotency_key")?);
         Ok((SealedPlace::Answer { key, scope, idempotency_key }, row.get("body")?))

@@ -7,6 +7,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use postrider_domain::audit::{AuditAction, Author};
 use postrider_domain::delivery::{DeliveryCause, DeliveryStatus};
+use postrider_domain::endpoint::ProjectId;
 use postrider_domain::id::{EndpointId, ReplayId, RowKey, StoreTag};
 use postrider_domain::page::{Page, PageRequest};
 use postrider_domain::replay::{Replay, ReplayCount, ReplayRange, ReplayStatus};
@@ -16,7 +17,7 @@ use postrider_store::column::{mode_code, mode_from_code};
 use postrider_store::log::changes;
 use postrider_store::replay::{
     Candidate, LIVE_FIRST, REPLAYS_PER_STEP, ROWS_PER_COUNT, ROWS_PER_STEP, RunningReplay, Verdict, counted,
-    statuses_from_text, statuses_to_text, step_rows,
+    project_from, statuses_from_text, statuses_to_text, step_rows,
 };
 use postrider_store::{NewReplay, ReplayScope, Replays, RequeueError, StopReplayError, StoreError, Write, Written};
 
@@ -92,11 +93,14 @@ fn candidates(
     after: RowKey,
     limit: usize,
 ) -> Result<Vec<Candidate>, rusqlite::Error> {
-    let ReplayScope { endpoint_key, mode, range } = scope;
+    let ReplayScope { endpoint_key, mode, range, project } = scope;
     let statuses = statuses_to_text(range).replace(' ', ", ");
     let sql = format!(
         "SELECT d.key, d.event_key,
-                CASE WHEN d.cause = ?5 AND d.mode = ?6 AND d.status IN ({statuses}) AND NOT EXISTS (
+                CASE WHEN d.cause = ?5 AND d.mode = ?6 AND d.status IN ({statuses})
+                          AND (?9 IS NULL OR EXISTS
+                              (SELECT 1 FROM events WHERE key = d.event_key AND project_id = ?9))
+                          AND NOT EXISTS (
                          SELECT 1 FROM deliveries later
                          WHERE later.event_key = d.event_key AND later.endpoint_key = d.endpoint_key
                            AND later.key > d.key AND later.mode = ?6 AND later.status IN (?7, ?8))
@@ -115,6 +119,7 @@ fn candidates(
                 mode_code(*mode),
                 DeliveryStatus::Pending.code(),
                 DeliveryStatus::Delivered.code(),
+                project.as_ref().map(ProjectId::as_str),
             ],
             |row| {
                 Ok(Candidate {
@@ -140,8 +145,9 @@ fn create(tx: &mut WriteTx<'_>, tenant: Tenant, author: Author, new: &NewReplay)
     let key = tx.next_key();
     tx.connection
         .prepare_cached(
-            "INSERT INTO replays (key, workspace_key, endpoint_key, mode, since, until, statuses, status, cursor, total)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, 0, ?9)",
+            "INSERT INTO replays (key, workspace_key, endpoint_key, mode, since, until, statuses, status, cursor, total,
+                                  project_id)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, 0, ?9, ?10)",
         )?
         .execute(params![
             key.as_i64(),
@@ -153,6 +159,7 @@ fn create(tx: &mut WriteTx<'_>, tenant: Tenant, author: Author, new: &NewReplay)
             statuses_to_text(&new.range),
             ReplayStatus::Running.code(),
             i64::try_from(new.total).unwrap_or(i64::MAX),
+            tenant.project_text(),
         ])?;
     let id = ReplayId::new(key, tx.tag);
     let found = find(tx.as_read(), tenant, new.endpoint_id, id)?;
@@ -220,10 +227,17 @@ fn find(
     }
     tx.connection
         .prepare_cached(&format!(
-            "{REPLAY_SELECT} WHERE r.key = ?1 AND r.workspace_key = ?2 AND ep.id = ?3 AND r.mode = ?4 AND ep.mode = ?4"
+            "{REPLAY_SELECT} WHERE r.key = ?1 AND r.workspace_key = ?2 AND ep.id = ?3 AND r.mode = ?4 AND ep.mode = ?4
+               AND (?5 IS NULL OR ep.project_id = ?5)"
         ))?
         .query_row(
-            params![id.key().as_i64(), tenant.workspace.as_i64(), endpoint_id.to_string(), mode_code(tenant.mode)],
+            params![
+                id.key().as_i64(),
+                tenant.workspace.as_i64(),
+                endpoint_id.to_string(),
+                mode_code(tenant.mode),
+                tenant.project_text(),
+            ],
             |row| replay_from_row(row, tx.tag),
         )
         .optional()
@@ -242,7 +256,8 @@ pub fn advance(tx: &mut WriteTx<'_>) -> Result<Option<usize>, rusqlite::Error> {
     let running = tx
         .connection
         .prepare_cached(
-            "SELECT r.key, r.workspace_key, r.endpoint_key, r.mode, r.since, r.until, r.statuses, r.cursor
+            "SELECT r.key, r.workspace_key, r.endpoint_key, r.mode, r.since, r.until, r.statuses, r.cursor,
+                    r.project_id
              FROM replays r JOIN endpoints e ON e.key = r.endpoint_key
              WHERE r.status = 0 AND (e.is_active = 1 OR e.deleted_at IS NOT NULL) ORDER BY random() LIMIT ?1",
         )?
@@ -254,6 +269,7 @@ pub fn advance(tx: &mut WriteTx<'_>) -> Result<Option<usize>, rusqlite::Error> {
                     endpoint_key: RowKey::from_i64(row.get("endpoint_key")?),
                     mode: coded(row, "mode", mode_from_code)?,
                     range: range_from_row(row)?,
+                    project: project_from(row.get_ref("project_id")?.as_str_or_null()?).map_err(broken)?,
                 },
                 cursor: RowKey::from_i64(row.get("cursor")?),
             })

@@ -4,6 +4,7 @@ use async_trait::async_trait;
 
 use postrider_domain::access::Mode;
 use postrider_domain::delivery::{DeliveryCause, DeliveryStatus};
+use postrider_domain::endpoint::ProjectId;
 use postrider_domain::id::{EndpointId, ReplayId, RowKey};
 use postrider_domain::page::{Page, PageRequest};
 use postrider_domain::replay::{Replay, ReplayCount, ReplayRange};
@@ -22,11 +23,14 @@ pub struct NewReplay {
 }
 
 /// The part of an endpoint's log that a replay looks at: deliveries of one mode. It is the mode of the key that asked.
+/// If a tenant asked that is narrowed to a project, only events that carry it: the endpoint may have belonged to
+/// another project before.
 #[derive(Clone, Debug)]
 pub struct ReplayScope {
     pub endpoint_key: RowKey,
     pub mode: Mode,
     pub range: ReplayRange,
+    pub project: Option<ProjectId>,
 }
 
 #[async_trait]
@@ -130,6 +134,12 @@ pub fn statuses_to_text(range: &ReplayRange) -> String {
     joined(range.statuses.iter().map(|status| status.code()))
 }
 
+/// # Errors
+/// When the text is no project.
+pub fn project_from(text: Option<&str>) -> Result<Option<ProjectId>, UnexpectedValue> {
+    text.map(|text| ProjectId::parse(text).map_err(|_| UnexpectedValue("replays.project_id"))).transpose()
+}
+
 pub fn statuses_from_text(text: &str) -> Result<Vec<DeliveryStatus>, UnexpectedValue> {
     let code = |word: &str| word.parse().ok().and_then(DeliveryStatus::from_code);
     text.split(' ').map(|word| code(word).ok_or(UnexpectedValue("replays.statuses"))).collect()
@@ -146,7 +156,8 @@ pub struct RunningReplay {
 impl RunningReplay {
     pub const fn requeue(&self, row: &Candidate) -> Requeue {
         Requeue {
-            tenant: Tenant { workspace: self.workspace, mode: self.scope.mode },
+            // Whose log it is was decided when the candidates were read.
+            tenant: Tenant::whole(self.workspace, self.scope.mode),
             endpoint_key: self.scope.endpoint_key,
             event_key: row.event_key,
             cause: DeliveryCause::Replay,

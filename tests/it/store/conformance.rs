@@ -59,6 +59,7 @@ pub mod mode;
 mod ordering;
 mod ordering_walk;
 mod outcome;
+mod project;
 mod replay;
 mod requeue;
 mod retention;

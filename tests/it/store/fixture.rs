@@ -55,7 +55,7 @@ pub const AUTHOR: Author = Author::COMMAND_LINE;
 
 /// A live tenant.
 pub const fn tenant_of(workspace: RowKey) -> Tenant {
-    Tenant { workspace, mode: Mode::Live }
+    Tenant::whole(workspace, Mode::Live)
 }
 
 /// A write for the tenant, from the command line and without an idempotency key.
@@ -352,7 +352,7 @@ impl Fixture {
         range: ReplayRange,
         mode: Mode,
     ) -> (ReplayCount, Option<RowKey>) {
-        let scope = ReplayScope { endpoint_key: endpoint.key, mode, range };
+        let scope = ReplayScope { endpoint_key: endpoint.key, mode, range, project: None };
         self.store().count_replayable(scope, RowKey::from_i64(0)).await.unwrap()
     }
 
@@ -360,7 +360,7 @@ impl Fixture {
     pub async fn count_replay(&self, endpoint: &Endpoint, range: ReplayRange, mode: Mode) -> ReplayCount {
         let (mut sum, mut after) = self.first_count(endpoint, range.clone(), mode).await;
         while let Some(from) = after {
-            let scope = ReplayScope { endpoint_key: endpoint.key, mode, range: range.clone() };
+            let scope = ReplayScope { endpoint_key: endpoint.key, mode, range: range.clone(), project: None };
             let (step, next) = self.store().count_replayable(scope, from).await.unwrap();
             sum = ReplayCount { total: sum.total + step.total, unavailable: sum.unavailable + step.unavailable };
             after = next;

@@ -12,15 +12,15 @@ use postrider_domain::id::{DeliveryId, EventId, RowKey, StoreTag};
 use postrider_domain::limits;
 use postrider_domain::page::{Page, PageRequest};
 use postrider_domain::tenant::Tenant;
-use postrider_store::Walk;
 use postrider_store::column::{mode_code, mode_from_code};
+use postrider_store::log::{Walk, rows_per_endpoint};
 use postrider_store::publish::delivery::NewDelivery;
 use postrider_store::queue::order::NOT_YET;
 
 use super::conditions::Conditions;
-use crate::machinery::column::{coded, get, key, number, opt_instant, opt_int, parsed, unexpected};
+use crate::machinery::column::{coded, get, int, key, number, opt_instant, opt_int, parsed, unexpected};
 use crate::machinery::fault::PgError;
-use crate::machinery::session::Session;
+use crate::machinery::session::{Parameter, Session};
 use crate::machinery::transaction::WriteTx;
 
 pub const INSERT_DELIVERIES: &str =
@@ -126,13 +126,27 @@ pub async fn list(
     filter: &DeliveryFilter,
     page: PageRequest,
 ) -> Result<Page<Delivery>, PgError> {
-    let walk = Walk::of(filter);
+    let walk = Walk::of(tenant, filter);
     let before = filter.until.map_or(page.before(), |until| page.before().min(RowKey::first_at(until)));
     let range = KeyRange { since: filter.since.map_or(RowKey::from_i64(i64::MIN), RowKey::first_at), before };
-    let cut = if walk.is_sparse(filter) { find_cut(session, tenant, walk, filter, range).await? } else { None };
+    let endpoints = if walk == Walk::OfProject { project_endpoints(session, tenant).await? } else { Vec::new() };
+    let cut = match walk {
+        Walk::OfProject => find_project_cut(session, &endpoints, walk.is_sparse(tenant, filter), range, page).await?,
+        _ if walk.is_sparse(tenant, filter) => find_cut(session, tenant, walk, filter, range).await?,
+        _ => None,
+    };
     let mut conditions = Conditions::default();
     let tables = tables(walk, &mut conditions, KeyRange { since: cut.unwrap_or(range.since), ..range });
     of_tenant(&mut conditions, walk, tenant);
+    if let Some(project) = tenant.project {
+        // Both: an endpoint may have received events of another project before it came to this one. The planner must
+        // not start with either.
+        conditions.and("COALESCE(ep.project_id, '') = ?", project.as_str().to_owned());
+        conditions.and("COALESCE(e.project_id, '') = ?", project.as_str().to_owned());
+    }
+    if walk == Walk::OfProject {
+        conditions.and("d.endpoint_key = ANY (?)", endpoints);
+    }
     if let Some(endpoint) = filter.endpoint_id {
         conditions.and(&endpoint_is(walk, tenant), endpoint.to_string());
     }
@@ -167,9 +181,12 @@ pub async fn find_one(
     if id.tag() != tag {
         return Ok(None);
     }
-    let sql = format!("{DELIVERY_COLUMNS} {DELIVERY_TABLES} WHERE d.key = $1 AND d.workspace_key = $2 AND d.mode = $3");
-    let values = (id.key().as_i64(), tenant.workspace.as_i64(), mode_code(tenant.mode));
-    let found = session.query_opt(&sql, &[&values.0, &values.1, &values.2]).await?;
+    let sql = format!(
+        "{DELIVERY_COLUMNS} {DELIVERY_TABLES} WHERE d.key = $1 AND d.workspace_key = $2 AND d.mode = $3
+           AND ($4 IS NULL OR (ep.project_id = $4 AND e.project_id = $4))"
+    );
+    let values = (id.key().as_i64(), tenant.workspace.as_i64(), mode_code(tenant.mode), tenant.project_text());
+    let found = session.query_opt(&sql, &[&values.0, &values.1, &values.2, &values.3]).await?;
     found.map(|row| delivery_from_row(&row, tag)).transpose()
 }
 
@@ -212,8 +229,8 @@ fn tables(walk: Walk, conditions: &mut Conditions, range: KeyRange) -> String {
 const fn order_column(walk: Walk) -> &'static str {
     match walk {
         Walk::Queue => "q.delivery_key",
-        // An event has few rows: they are sorted.
-        Walk::OfEvent => "d.key + 0",
+        // An event has few rows, and those of a project are cut before: they are sorted.
+        Walk::OfEvent | Walk::OfProject => "d.key + 0",
         Walk::Unusual | Walk::OfEndpoint | Walk::OfWorkspace => "d.key",
     }
 }
@@ -221,7 +238,7 @@ const fn order_column(walk: Walk) -> &'static str {
 /// A column of `deliveries`: bare if it leads the walk, as a sum if it only filters its rows.
 fn column(walk: Walk, name: &str) -> String {
     let leads = match walk {
-        Walk::OfEvent | Walk::Queue => false,
+        Walk::OfEvent | Walk::OfProject | Walk::Queue => false,
         Walk::OfEndpoint => name == "endpoint_key",
         Walk::Unusual | Walk::OfWorkspace => matches!(name, "workspace_key" | "mode"),
     };
@@ -262,4 +279,31 @@ async fn find_cut(
         format!("SELECT {column} AS key FROM {table} WHERE {text} ORDER BY {column} DESC LIMIT 1 OFFSET {offset}");
     let found = session.query_opt(&sql, &conditions.values()).await?;
     found.map(|row| key(&row, "key")).transpose()
+}
+
+/// The endpoints of a project, deleted ones too: their deliveries are still shown.
+async fn project_endpoints(session: &Session, tenant: Tenant) -> Result<Vec<i64>, PgError> {
+    let sql = "SELECT key FROM endpoints WHERE workspace_key = $1 AND project_id = $2 AND mode = $3";
+    let parameters: [&dyn Parameter; 3] = [&tenant.workspace.as_i64(), &tenant.project_text(), &mode_code(tenant.mode)];
+    session.query(sql, &parameters).await?.iter().map(|row| int(row, "key")).collect()
+}
+
+/// As [`find_cut`], for the merged rows of the endpoints of a project: behind this row, one of them has more rows than
+/// a page looks at.
+async fn find_project_cut(
+    session: &Session,
+    endpoints: &[i64],
+    is_sparse: bool,
+    range: KeyRange,
+    page: PageRequest,
+) -> Result<Option<RowKey>, PgError> {
+    let rows = rows_per_endpoint(endpoints.len(), page.limit(), is_sparse);
+    let sql = "SELECT max(last.key) AS key FROM unnest($1::bigint[]) AS endpoint (key)
+               CROSS JOIN LATERAL (
+                   SELECT d.key FROM deliveries d
+                   WHERE d.endpoint_key = endpoint.key AND d.key >= $2 AND d.key < $3
+                   ORDER BY d.key DESC LIMIT 1 OFFSET $4) last";
+    let parameters: [&dyn Parameter; 4] = [&endpoints.to_vec(), &range.since.as_i64(), &range.before.as_i64(), &rows];
+    let found = session.query_one(sql, &parameters).await?;
+    Ok(opt_int(&found, "key")?.map(RowKey::from_i64))
 }

@@ -46,6 +46,9 @@ pub async fn list(
     conditions.and("e.workspace_key = ?", tenant.workspace.as_i64());
     conditions.and("e.mode = ?", mode_code(tenant.mode));
     conditions.and("e.key < ?", before.as_i64());
+    if let Some(project) = tenant.project {
+        conditions.and("e.project_id = ?", project.as_str().to_owned());
+    }
     if let Some(since) = filter.since {
         conditions.and("e.key >= ?", RowKey::first_at(since).as_i64());
     }
@@ -83,23 +86,35 @@ pub async fn find(
         return Ok(None);
     }
     let sql = format!(
-        "SELECT {EVENT_COLUMNS}, e.envelope FROM events e WHERE e.key = $1 AND e.workspace_key = $2 AND e.mode = $3"
+        "SELECT {EVENT_COLUMNS}, e.envelope FROM events e
+         WHERE e.key = $1 AND e.workspace_key = $2 AND e.mode = $3 AND ($4 IS NULL OR e.project_id = $4)"
     );
-    let values = (id.key().as_i64(), tenant.workspace.as_i64(), mode_code(tenant.mode));
-    let found = session.query_opt(&sql, &[&values.0, &values.1, &values.2]).await?;
+    let values = (id.key().as_i64(), tenant.workspace.as_i64(), mode_code(tenant.mode), tenant.project_text());
+    let found = session.query_opt(&sql, &[&values.0, &values.1, &values.2, &values.3]).await?;
     let Some(row) = found else { return Ok(None) };
     let (event, envelope) = (event_from_row(&row, tag)?, Bytes::from(get::<Vec<u8>>(&row, "envelope")?));
-    let skipped = skipped(session, tag, id).await?;
+    let skipped = skipped(session, tag, tenant, id).await?;
     Ok(Some(EventDetail { event, skipped, envelope }))
 }
 
-async fn skipped(session: &Session, tag: StoreTag, id: EventId) -> Result<Vec<SkippedEndpoint>, PgError> {
+async fn skipped(
+    session: &Session,
+    tag: StoreTag,
+    tenant: Tenant,
+    id: EventId,
+) -> Result<Vec<SkippedEndpoint>, PgError> {
     let rows = session
         .query(
             "SELECT d.key, d.reason, ep.id AS endpoint_id
              FROM deliveries d JOIN endpoints ep ON ep.key = d.endpoint_key
-             WHERE d.event_key = $1 AND d.key >= $1 AND d.status = $2 AND d.cause = $3 ORDER BY d.key",
-            &[&id.key().as_i64(), &DeliveryStatus::Skipped.code(), &DeliveryCause::Event.code()],
+             WHERE d.event_key = $1 AND d.key >= $1 AND d.status = $2 AND d.cause = $3
+               AND ($4 IS NULL OR ep.project_id = $4) ORDER BY d.key",
+            &[
+                &id.key().as_i64(),
+                &DeliveryStatus::Skipped.code(),
+                &DeliveryCause::Event.code(),
+                &tenant.project_text(),
+            ],
         )
         .await?;
     let skipped = |row: &Row| {

@@ -169,7 +169,7 @@ fn published_from_row(tx: &WriteTx, row: &Row) -> Result<(PublishKey, Published)
         replayed: true,
     };
     let published = Published { body_hash: get(row, "body_hash")?, receipt };
-    let tenant = Tenant { workspace: key(row, "workspace_key")?, mode: coded(row, "mode", mode_from_code)? };
+    let tenant = Tenant::whole(key(row, "workspace_key")?, coded(row, "mode", mode_from_code)?);
     Ok(((tenant, external_id), published))
 }
 

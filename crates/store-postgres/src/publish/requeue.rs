@@ -49,8 +49,9 @@ async fn find_original(tx: &WriteTx, tenant: Tenant, delivery_key: RowKey) -> Re
     let found = tx
         .query_opt(
             "SELECT event_key, endpoint_key, cause FROM deliveries WHERE key = $1 AND workspace_key = $2 AND mode = $3
-             AND EXISTS (SELECT 1 FROM events WHERE events.key = event_key)",
-            &[&delivery_key.as_i64(), &tenant.workspace.as_i64(), &mode_code(tenant.mode)],
+             AND EXISTS (SELECT 1 FROM events WHERE events.key = event_key AND ($4 IS NULL OR project_id = $4))
+             AND ($4 IS NULL OR EXISTS (SELECT 1 FROM endpoints WHERE key = endpoint_key AND project_id = $4))",
+            &[&delivery_key.as_i64(), &tenant.workspace.as_i64(), &mode_code(tenant.mode), &tenant.project_text()],
         )
         .await?;
     let Some(row) = found else { return Ok(None) };

@@ -18,7 +18,9 @@ use postrider_domain::page::{Page, PageRequest};
 use postrider_domain::tenant::Tenant;
 use postrider_store::column::{join_events, mode_code, mode_from_code};
 use postrider_store::log::changes;
-use postrider_store::registry::endpoint::{apply, changes_origin, changes_project, clears_health, new_endpoint};
+use postrider_store::registry::endpoint::{
+    apply, changes_origin, changes_project, clears_health, leaves_project, new_endpoint,
+};
 use postrider_store::registry::endpoint_options::OptionsUpdate;
 use postrider_store::{
     CreateEndpointError, DeleteEndpointError, EndpointTarget, EndpointUpdate, Endpoints, Lane, LaneKind, NewEndpoint,
@@ -131,14 +133,14 @@ async fn create(
     new: &NewEndpoint,
 ) -> Result<Result<Endpoint, CreateEndpointError>, PgError> {
     tx.lock_workspace(tenant.workspace).await?;
-    let (in_workspace, in_project) = count(tx, tenant, new.project_id.as_ref()).await?;
+    let (in_workspace, in_project) = count(tx, tenant, tenant.project.as_ref().or(new.project_id.as_ref())).await?;
     if in_workspace >= new.limits.per_workspace {
         return Ok(Err(CreateEndpointError::WorkspaceFull(new.limits.per_workspace)));
     }
     if in_project >= new.limits.per_project {
         return Ok(Err(CreateEndpointError::ProjectFull(new.limits.per_project)));
     }
-    let mut endpoint = new_endpoint(new, tenant.mode);
+    let mut endpoint = new_endpoint(new, tenant);
     let update = OptionsUpdate {
         change: &new.options,
         sealed: &new.sealed,
@@ -196,10 +198,10 @@ async fn count(session: &Session, tenant: Tenant, project_id: Option<&ProjectId>
 pub async fn find(session: &Session, tenant: Tenant, id: EndpointId) -> Result<Option<Endpoint>, PgError> {
     let sql = format!(
         "SELECT {ENDPOINT_COLUMNS}, {HEALTH_COLUMNS} {SHOWN_FROM}
-         WHERE id = $1 AND workspace_key = $2 AND mode = $3 AND deleted_at IS NULL"
+         WHERE id = $1 AND workspace_key = $2 AND mode = $3 AND ($4 IS NULL OR project_id = $4) AND deleted_at IS NULL"
     );
-    let values = (id.to_string(), tenant.workspace.as_i64(), mode_code(tenant.mode));
-    let found = session.query_opt(&sql, &[&values.0, &values.1, &values.2]).await?;
+    let values = (id.to_string(), tenant.workspace.as_i64(), mode_code(tenant.mode), tenant.project_text());
+    let found = session.query_opt(&sql, &[&values.0, &values.1, &values.2, &values.3]).await?;
     found.as_ref().map(shown_from_row).transpose()
 }
 
@@ -209,11 +211,13 @@ async fn list(
     filter: &EndpointFilter,
     page: PageRequest,
 ) -> Result<Page<Endpoint>, PgError> {
+    // The index of a project fits only a condition that is there for every row.
+    let of_project = if tenant.project.is_some() { "project_id = $8" } else { "$8::text IS NULL" };
     let sql = format!(
         "SELECT {ENDPOINT_COLUMNS}, {HEALTH_COLUMNS} {SHOWN_FROM}
          WHERE workspace_key = $1 AND mode = $7 AND key < $2 AND deleted_at IS NULL
            AND ($3 IS NULL OR project_id = $3) AND ($4 IS NULL OR is_active = $4)
-           AND ($5 IS NULL OR strpos(' ' || events || ' ', ' ' || $5 || ' ') > 0)
+           AND ($5 IS NULL OR strpos(' ' || events || ' ', ' ' || $5 || ' ') > 0) AND {of_project}
          ORDER BY key DESC LIMIT $6"
     );
     let rows = session
@@ -227,6 +231,7 @@ async fn list(
                 &filter.event_type.as_ref().map(EventTypeName::as_str),
                 &(i64::from(page.limit()) + 1),
                 &mode_code(tenant.mode),
+                &tenant.project_text(),
             ],
         )
         .await?;
@@ -251,6 +256,9 @@ async fn update(
     let Some(secret_version) = secret_version(tx, tenant, id).await? else {
         return Ok(Err(UpdateEndpointError::NotFound));
     };
+    if leaves_project(tenant, change) {
+        return Ok(Err(UpdateEndpointError::OtherProject));
+    }
     let options_update = OptionsUpdate {
         change: &change.options,
         sealed,
@@ -345,9 +353,10 @@ pub async fn delete_of_workspace(tx: &WriteTx, workspace: RowKey) -> Result<(), 
 
 async fn secret_version(session: &Session, tenant: Tenant, id: EndpointId) -> Result<Option<SecretVersion>, PgError> {
     let sql = "SELECT secret_version FROM endpoints
-               WHERE id = $1 AND workspace_key = $2 AND mode = $3 AND deleted_at IS NULL";
-    let values = (id.to_string(), tenant.workspace.as_i64(), mode_code(tenant.mode));
-    let found = session.query_opt(sql, &[&values.0, &values.1, &values.2]).await?;
+               WHERE id = $1 AND workspace_key = $2 AND mode = $3 AND ($4 IS NULL OR project_id = $4)
+                 AND deleted_at IS NULL";
+    let values = (id.to_string(), tenant.workspace.as_i64(), mode_code(tenant.mode), tenant.project_text());
+    let found = session.query_opt(sql, &[&values.0, &values.1, &values.2, &values.3]).await?;
     found.map(|row| Ok(SecretVersion(number(&row, "secret_version")?))).transpose()
 }
 

@@ -11,8 +11,8 @@ use postrider_domain::limits;
 use postrider_domain::page::{Page, PageRequest};
 use postrider_domain::tenant::Tenant;
 use postrider_domain::time::Timestamp;
-use postrider_store::Walk;
 use postrider_store::column::{mode_code, mode_from_code};
+use postrider_store::log::{Walk, rows_per_endpoint};
 use postrider_store::publish::delivery::NewDelivery;
 use postrider_store::queue::order::NOT_YET;
 
@@ -110,12 +110,26 @@ pub fn list(
     filter: &DeliveryFilter,
     page: PageRequest,
 ) -> Result<Page<Delivery>, rusqlite::Error> {
-    let walk = Walk::of(filter);
+    let walk = Walk::of(tenant, filter);
     let key = key_of(walk);
     let range = KeyRange::of(filter, page);
-    let cut = find_cut(tx, tenant, filter, range)?;
+    let cut = match walk {
+        Walk::OfProject => find_project_cut(tx, tenant, filter, range, page)?,
+        _ => find_cut(tx, tenant, filter, range)?,
+    };
     let mut conditions = Conditions::default();
     of_tenant(&mut conditions, tenant);
+    if let Some(project) = tenant.project {
+        // Both: an endpoint may have received events of another project before it came to this one.
+        conditions.and("ep.project_id = ?", project.as_str().to_owned());
+        conditions.and("e.project_id = ?", project.as_str().to_owned());
+        if walk == Walk::OfProject {
+            conditions.and_text(&format!("d.endpoint_key IN ({PROJECT_ENDPOINTS})"));
+            conditions.push(tenant.workspace.as_i64());
+            conditions.push(project.as_str().to_owned());
+            conditions.push(mode_code(tenant.mode));
+        }
+    }
     conditions.and(&format!("{key} < ?"), range.before.as_i64());
     conditions.and(&format!("{key} >= ?"), cut.map_or(range.since, RowKey::as_i64));
     if let Some(endpoint) = filter.endpoint_id {
@@ -150,13 +164,13 @@ pub fn find_one(tx: ReadTx<'_>, tenant: Tenant, id: DeliveryId) -> Result<Option
     if id.tag() != tx.tag {
         return Ok(None);
     }
-    let sql = format!("{DELIVERY_COLUMNS} {DELIVERY_TABLES} WHERE d.key = ?1 AND d.workspace_key = ?2 AND d.mode = ?3");
-    tx.connection
-        .prepare_cached(&sql)?
-        .query_row(params![id.key().as_i64(), tenant.workspace.as_i64(), mode_code(tenant.mode)], |row| {
-            delivery_from_row(row, tx.tag)
-        })
-        .optional()
+    let sql = format!(
+        "{DELIVERY_COLUMNS} {DELIVERY_TABLES} WHERE d.key = ?1 AND d.workspace_key = ?2 AND d.mode = ?3
+           AND (?4 IS NULL OR (ep.project_id = ?4 AND e.project_id = ?4))"
+    );
+    let parameters =
+        params![id.key().as_i64(), tenant.workspace.as_i64(), mode_code(tenant.mode), tenant.project_text()];
+    tx.connection.prepare_cached(&sql)?.query_row(parameters, |row| delivery_from_row(row, tx.tag)).optional()
 }
 
 /// An endpoint of the other mode has no deliveries here, so that no page walks past all of them.
@@ -195,7 +209,7 @@ const fn index_of(walk: Walk) -> &'static str {
         Walk::OfEvent => "deliveries_by_event",
         Walk::Queue => "",
         Walk::Unusual => "deliveries_unusual",
-        Walk::OfEndpoint => "deliveries_by_endpoint",
+        Walk::OfEndpoint | Walk::OfProject => "deliveries_by_endpoint",
         Walk::OfWorkspace => "deliveries_by_workspace",
     }
 }
@@ -216,8 +230,8 @@ fn find_cut(
     filter: &DeliveryFilter,
     range: KeyRange,
 ) -> Result<Option<RowKey>, rusqlite::Error> {
-    let walk = Walk::of(filter);
-    if !walk.is_sparse(filter) {
+    let walk = Walk::of(tenant, filter);
+    if !walk.is_sparse(tenant, filter) {
         return Ok(None);
     }
     let key = key_of(walk);
@@ -245,4 +259,38 @@ fn find_cut(
         .prepare_cached(&format!("SELECT {key} FROM {table} WHERE {text} ORDER BY {key} DESC LIMIT 1 OFFSET ?"))?
         .query_row(params_from_iter(values), |row| Ok(RowKey::from_i64(row.get(0)?)))
         .optional()
+}
+
+/// The endpoints of a project, deleted ones too: their deliveries are still shown.
+const PROJECT_ENDPOINTS: &str = "SELECT key FROM endpoints WHERE workspace_key = ? AND project_id = ? AND mode = ?";
+
+/// As [`find_cut`], for the merged rows of the endpoints of a project: behind this row, one of them has more rows than
+/// a page looks at.
+fn find_project_cut(
+    tx: ReadTx<'_>,
+    tenant: Tenant,
+    filter: &DeliveryFilter,
+    range: KeyRange,
+    page: PageRequest,
+) -> Result<Option<RowKey>, rusqlite::Error> {
+    let endpoints = tx
+        .connection
+        .prepare_cached(PROJECT_ENDPOINTS)?
+        .query_map(params![tenant.workspace.as_i64(), tenant.project_text(), mode_code(tenant.mode)], |row| row.get(0))?
+        .collect::<Result<Vec<i64>, _>>()?;
+    let is_sparse = Walk::OfProject.is_sparse(tenant, filter);
+    let rows = rows_per_endpoint(endpoints.len(), page.limit(), is_sparse);
+    let mut statement = tx.connection.prepare_cached(
+        "SELECT key FROM deliveries INDEXED BY deliveries_by_endpoint
+         WHERE endpoint_key = ?1 AND key >= ?2 AND key < ?3 ORDER BY key DESC LIMIT 1 OFFSET ?4",
+    )?;
+    let mut cut = None;
+    for endpoint in endpoints {
+        // Nothing behind the cut so far can move it forward.
+        let since = cut.map_or(range.since, RowKey::as_i64);
+        let found =
+            statement.query_row(params![endpoint, since, range.before.as_i64(), rows], |row| row.get(0)).optional()?;
+        cut = found.map(RowKey::from_i64).or(cut);
+    }
+    Ok(cut)
 }

@@ -27,6 +27,9 @@ pub fn list(
     conditions.and("e.workspace_key = ?", tenant.workspace.as_i64());
     conditions.and("e.mode = ?", mode_code(tenant.mode));
     conditions.and("e.key < ?", before.as_i64());
+    if let Some(project) = tenant.project {
+        conditions.and("e.project_id = ?", project.as_str().to_owned());
+    }
     if let Some(since) = filter.since {
         conditions.and("e.key >= ?", RowKey::first_at(since).as_i64());
     }
@@ -60,17 +63,20 @@ pub fn find(tx: ReadTx<'_>, tenant: Tenant, id: EventId) -> Result<Option<EventD
         return Ok(None);
     }
     let sql = format!(
-        "SELECT {EVENT_COLUMNS}, e.envelope FROM events e WHERE e.key = ?1 AND e.workspace_key = ?2 AND e.mode = ?3"
+        "SELECT {EVENT_COLUMNS}, e.envelope FROM events e
+         WHERE e.key = ?1 AND e.workspace_key = ?2 AND e.mode = ?3 AND (?4 IS NULL OR e.project_id = ?4)"
     );
+    let parameters =
+        params![id.key().as_i64(), tenant.workspace.as_i64(), mode_code(tenant.mode), tenant.project_text()];
     let found = tx
         .connection
         .prepare_cached(&sql)?
-        .query_row(params![id.key().as_i64(), tenant.workspace.as_i64(), mode_code(tenant.mode)], |row| {
+        .query_row(parameters, |row| {
             Ok((event_from_row(row, tx.tag)?, Bytes::from(row.get::<_, Vec<u8>>("envelope")?)))
         })
         .optional()?;
     let Some((event, envelope)) = found else { return Ok(None) };
-    Ok(Some(EventDetail { event, skipped: list_skipped(tx, id)?, envelope }))
+    Ok(Some(EventDetail { event, skipped: list_skipped(tx, tenant, id)?, envelope }))
 }
 
 /// An endpoint that matched has a delivery, even if that was skipped.
@@ -90,14 +96,20 @@ fn event_from_row(row: &Row<'_>, tag: StoreTag) -> Result<Event, rusqlite::Error
     })
 }
 
-fn list_skipped(tx: ReadTx<'_>, id: EventId) -> Result<Vec<SkippedEndpoint>, rusqlite::Error> {
+fn list_skipped(tx: ReadTx<'_>, tenant: Tenant, id: EventId) -> Result<Vec<SkippedEndpoint>, rusqlite::Error> {
     tx.connection
         .prepare_cached(
             "SELECT d.key, d.reason, ep.id AS endpoint_id FROM deliveries d JOIN endpoints ep ON ep.key = d.endpoint_key
-             WHERE d.event_key = ?1 AND d.status = ?2 AND d.cause = ?3 ORDER BY d.key",
+             WHERE d.event_key = ?1 AND d.status = ?2 AND d.cause = ?3 AND (?4 IS NULL OR ep.project_id = ?4)
+             ORDER BY d.key",
         )?
         .query_map(
-            params![id.key().as_i64(), DeliveryStatus::Skipped.code(), DeliveryCause::Event.code()],
+            params![
+                id.key().as_i64(),
+                DeliveryStatus::Skipped.code(),
+                DeliveryCause::Event.code(),
+                tenant.project_text()
+            ],
             |row| {
                 let reason: Option<i64> = row.get("reason")?;
                 Ok(SkippedEndpoint {

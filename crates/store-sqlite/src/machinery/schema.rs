@@ -23,6 +23,7 @@ const MIGRATIONS: &[(&str, &str)] = &[
     ("V9__endpoint_mode", include_str!("../../../../migrations/sqlite/0009_endpoint_mode.sql")),
     ("V10__rate_counts", include_str!("../../../../migrations/sqlite/0010_rate_counts.sql")),
     ("V11__key_epoch", include_str!("../../../../migrations/sqlite/0011_key_epoch.sql")),
+    ("V12__projects", include_str!("../../../../migrations/sqlite/0012_projects.sql")),
 ];
 
 pub fn database_path(directory: &Path) -> PathBuf {

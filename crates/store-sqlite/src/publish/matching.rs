@@ -35,7 +35,8 @@ const WORKSPACES_CACHED: usize = 2_000;
 const TARGETS_CACHED: usize = 20_000;
 
 pub struct MatchingCache {
-    workspaces: BoundedCache<Tenant, CachedWorkspace>,
+    /// A test event of a project is matched against the whole workspace too.
+    workspaces: BoundedCache<(RowKey, Mode), CachedWorkspace>,
     targets: BoundedCache<RowKey, Arc<EndpointTarget>>,
 }
 
@@ -63,7 +64,7 @@ impl MatchingCache {
             .prepare_cached("UPDATE workspaces SET config_version = config_version + 1 WHERE key = ?1")?
             .execute([workspace.as_i64()])?;
         for mode in [Mode::Live, Mode::Test] {
-            self.workspaces.remove(&Tenant { workspace, mode });
+            self.workspaces.remove(&(workspace, mode));
         }
         self.targets.retain(|_, target| target.workspace_key != workspace);
         Ok(())
@@ -80,12 +81,13 @@ impl MatchingCache {
             .query_row([tenant.workspace.as_i64()], |row| row.get(0))
             .optional()?
             .unwrap_or_default();
-        match self.workspaces.get(&tenant) {
+        match self.workspaces.get(&(tenant.workspace, tenant.mode)) {
             Some(cached) if cached.version == version => return Ok(Arc::clone(&cached.subscribers)),
             _ => {}
         }
         let subscribers = Arc::new(read_subscribers(connection, tenant)?);
-        self.workspaces.insert(tenant, CachedWorkspace { version, subscribers: Arc::clone(&subscribers) });
+        let cached = CachedWorkspace { version, subscribers: Arc::clone(&subscribers) };
+        self.workspaces.insert((tenant.workspace, tenant.mode), cached);
         Ok(subscribers)
     }
 

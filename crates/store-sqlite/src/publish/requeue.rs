@@ -86,12 +86,15 @@ fn find_original(tx: &WriteTx<'_>, tenant: Tenant, id: DeliveryId) -> Result<Opt
     if id.tag() != tx.tag {
         return Ok(None);
     }
+    let parameters =
+        params![id.key().as_i64(), tenant.workspace.as_i64(), mode_code(tenant.mode), tenant.project_text()];
     tx.connection
         .prepare_cached(
             "SELECT event_key, endpoint_key, cause FROM deliveries WHERE key = ?1 AND workspace_key = ?2 AND mode = ?3
-             AND EXISTS (SELECT 1 FROM events WHERE events.key = event_key)",
+             AND EXISTS (SELECT 1 FROM events WHERE events.key = event_key AND (?4 IS NULL OR project_id = ?4))
+             AND (?4 IS NULL OR EXISTS (SELECT 1 FROM endpoints WHERE key = endpoint_key AND project_id = ?4))",
         )?
-        .query_row(params![id.key().as_i64(), tenant.workspace.as_i64(), mode_code(tenant.mode)], |row| {
+        .query_row(parameters, |row| {
             Ok(Original {
                 key: id.key(),
                 event_key: RowKey::from_i64(row.get(0)?),

@@ -95,7 +95,7 @@ fn api_key_from_row(row: &Row<'_>) -> Result<ApiKey, rusqlite::Error> {
 }
 
 fn create(tx: &mut WriteTx<'_>, new: &NewApiKey) -> WriteResult<ApiKey, CreateApiKeyError> {
-    let Tenant { workspace, mode } = new.tenant;
+    let Tenant { workspace, mode, .. } = new.tenant;
     let in_use: Option<u32> = tx
         .connection
         .prepare_cached(

@@ -18,7 +18,9 @@ use postrider_domain::tenant::Tenant;
 use postrider_domain::time::Timestamp;
 use postrider_store::column::{join_events, mode_code, mode_from_code};
 use postrider_store::log::changes;
-use postrider_store::registry::endpoint::{apply, changes_origin, changes_project, clears_health, new_endpoint};
+use postrider_store::registry::endpoint::{
+    apply, changes_origin, changes_project, clears_health, leaves_project, new_endpoint,
+};
 use postrider_store::registry::endpoint_options::OptionsUpdate;
 use postrider_store::{
     CreateEndpointError, DeleteEndpointError, EndpointTarget, EndpointUpdate, Endpoints, Lane, LaneKind, NewEndpoint,
@@ -127,14 +129,14 @@ fn create(
     new: &NewEndpoint,
 ) -> WriteResult<Endpoint, CreateEndpointError> {
     let workspace = tenant.workspace;
-    let count = count(tx.connection, tenant, new.project_id.as_ref())?;
+    let count = count(tx.connection, tenant, tenant.project.as_ref().or(new.project_id.as_ref()))?;
     if count.in_workspace >= new.limits.per_workspace {
         return Ok(Err(CreateEndpointError::WorkspaceFull(new.limits.per_workspace)));
     }
     if count.in_project >= new.limits.per_project {
         return Ok(Err(CreateEndpointError::ProjectFull(new.limits.per_project)));
     }
-    let mut endpoint = new_endpoint(new, tenant.mode);
+    let mut endpoint = new_endpoint(new, tenant);
     let update = OptionsUpdate {
         change: &new.options,
         sealed: &new.sealed,
@@ -203,12 +205,10 @@ fn count(
 pub fn find(connection: &Connection, tenant: Tenant, id: EndpointId) -> Result<Option<Endpoint>, rusqlite::Error> {
     let sql = format!(
         "SELECT {ENDPOINT_COLUMNS}, {HEALTH_COLUMNS} {SHOWN_FROM}
-         WHERE id = ?1 AND workspace_key = ?2 AND mode = ?3 AND deleted_at IS NULL"
+         WHERE id = ?1 AND workspace_key = ?2 AND mode = ?3 AND (?4 IS NULL OR project_id = ?4) AND deleted_at IS NULL"
     );
-    connection
-        .prepare_cached(&sql)?
-        .query_row(params![id.to_string(), tenant.workspace.as_i64(), mode_code(tenant.mode)], shown_from_row)
-        .optional()
+    let parameters = params![id.to_string(), tenant.workspace.as_i64(), mode_code(tenant.mode), tenant.project_text()];
+    connection.prepare_cached(&sql)?.query_row(parameters, shown_from_row).optional()
 }
 
 fn list(
@@ -217,11 +217,13 @@ fn list(
     filter: &EndpointFilter,
     page: PageRequest,
 ) -> Result<Page<Endpoint>, rusqlite::Error> {
+    // The index of a project fits only a condition that is there for every row.
+    let of_project = if tenant.project.is_some() { "project_id = ?8" } else { "?8 IS NULL" };
     let sql = format!(
         "SELECT {ENDPOINT_COLUMNS}, {HEALTH_COLUMNS} {SHOWN_FROM}
          WHERE workspace_key = ?1 AND mode = ?7 AND key < ?2 AND deleted_at IS NULL
            AND (?3 IS NULL OR project_id = ?3) AND (?4 IS NULL OR is_active = ?4)
-           AND (?5 IS NULL OR instr(' ' || events || ' ', ' ' || ?5 || ' ') > 0)
+           AND (?5 IS NULL OR instr(' ' || events || ' ', ' ' || ?5 || ' ') > 0) AND {of_project}
          ORDER BY key DESC LIMIT ?6"
     );
     let items = connection
@@ -235,6 +237,7 @@ fn list(
                 filter.event_type.as_ref().map(EventTypeName::as_str),
                 page.limit() + 1,
                 mode_code(tenant.mode),
+                tenant.project_text(),
             ],
             shown_from_row,
         )?
@@ -261,6 +264,9 @@ fn update(
     let Some(secret_version) = secret_version(tx.connection, tenant, id)? else {
         return Ok(Err(UpdateEndpointError::NotFound));
     };
+    if leaves_project(tenant, change) {
+        return Ok(Err(UpdateEndpointError::OtherProject));
+    }
     let options_update = OptionsUpdate {
         change: &change.options,
         sealed,
@@ -362,11 +368,13 @@ fn secret_version(
     connection
         .prepare_cached(
             "SELECT secret_version FROM endpoints
-             WHERE id = ?1 AND workspace_key = ?2 AND mode = ?3 AND deleted_at IS NULL",
+             WHERE id = ?1 AND workspace_key = ?2 AND mode = ?3 AND (?4 IS NULL OR project_id = ?4)
+               AND deleted_at IS NULL",
         )?
-        .query_row(params![id.to_string(), tenant.workspace.as_i64(), mode_code(tenant.mode)], |row| {
-            Ok(SecretVersion(row.get(0)?))
-        })
+        .query_row(
+            params![id.to_string(), tenant.workspace.as_i64(), mode_code(tenant.mode), tenant.project_text()],
+            |row| Ok(SecretVersion(row.get(0)?)),
+        )
         .optional()
 }
 

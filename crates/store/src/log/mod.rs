@@ -18,7 +18,7 @@ use crate::StoreError;
 pub mod changes;
 mod walk;
 
-pub use walk::Walk;
+pub use walk::{Walk, rows_per_endpoint};
 
 /// Refused requests to record.
 #[derive(Clone, Debug)]

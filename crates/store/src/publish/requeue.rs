@@ -85,7 +85,7 @@ mod tests {
     fn retry(mode: Mode, cause: DeliveryCause) -> Requeue {
         let key = RowKey::from_i64;
         let first = Original { key: key(1), endpoint_key: key(2), event_key: key(3), cause };
-        Requeue::retry(Tenant { workspace: key(4), mode }, &first)
+        Requeue::retry(Tenant::whole(key(4), mode), &first)
     }
 
     #[test]

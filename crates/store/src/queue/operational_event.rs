@@ -63,7 +63,7 @@ impl OperationalReport<'_> {
         let envelope = render_envelope(fields, &data);
         Ok(NewEvent {
             id: self.id,
-            tenant: Tenant { workspace: self.operations, mode: Mode::Live },
+            tenant: Tenant::whole(self.operations, Mode::Live),
             event_type,
             project_id: None,
             external_id: None,

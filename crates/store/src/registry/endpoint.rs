@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use postrider_domain::access::Mode;
 use postrider_domain::audit::Author;
 use postrider_domain::endpoint::{
     Endpoint, EndpointChange, EndpointFilter, EndpointName, EndpointUrl, ProjectId, SecretVersion, is_same_origin,
@@ -22,7 +21,7 @@ use crate::{
     UpdateEndpointError, Write, Written,
 };
 
-/// An endpoint to create, its secret sealed. Its mode is the tenant's.
+/// An endpoint to create, its secret sealed. Its mode is the tenant's, and so is its project if the tenant has one.
 #[derive(Clone, Debug)]
 pub struct NewEndpoint {
     pub key: RowKey,
@@ -112,7 +111,8 @@ pub trait Endpoints: Send + Sync + 'static {
 }
 
 /// A new endpoint, still without its options.
-pub fn new_endpoint(new: &NewEndpoint, mode: Mode) -> Endpoint {
+pub fn new_endpoint(new: &NewEndpoint, tenant: Tenant) -> Endpoint {
+    let project_id = tenant.project.or(new.project_id);
     Endpoint {
         key: new.key,
         id: new.id,
@@ -121,19 +121,24 @@ pub fn new_endpoint(new: &NewEndpoint, mode: Mode) -> Endpoint {
         events: new.events.clone(),
         is_active: true,
         disabled_reason: None,
-        project_id: new.project_id.as_ref().map(|project| project.as_str().to_owned()),
+        project_id: project_id.map(|project| project.as_str().to_owned()),
         secret_last4: new.secret_last4.clone(),
         created_at: new.key.created_at(),
         updated_at: new.key.created_at(),
         failure_streak: None,
         options: Arc::default(),
-        mode,
+        mode: tenant.mode,
     }
 }
 
 /// Whether a change moves an endpoint to another project, or out of one.
 pub fn changes_project(endpoint: &Endpoint, project_id: Option<&ProjectId>) -> bool {
     project_id.map(ProjectId::as_str) != endpoint.project_id.as_deref()
+}
+
+/// Whether a change would move an endpoint out of the project that the tenant is narrowed to.
+pub fn leaves_project(tenant: Tenant, change: &EndpointChange) -> bool {
+    tenant.project.is_some() && change.project_id.is_some_and(|project| project != tenant.project)
 }
 
 /// Whether a change moves an endpoint to a URL with another scheme, host or port.
