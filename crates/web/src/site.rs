@@ -11,8 +11,8 @@ pub struct Site {
     pub service: Arc<Service>,
     /// Scheme, host and port of the public URL, as a browser writes them into `Origin`.
     pub origin: String,
-    /// The path of the public URL, without a slash at the end. A proxy may strip it or not: the pages answer with it and
-    /// without it, and their links have it.
+    /// The path of the public URL, without a slash at the end. A proxy may strip it or not: the pages answer with it
+    /// and without it, and their links have it.
     pub prefix: String,
     /// Whether the public URL was set. Without it the server guesses from its own address.
     pub has_public_url: bool,

@@ -1,5 +1,5 @@
-//! Instants and durations. The server says how long ago something was, so the reader's clock does not matter. The script
-//! adds the reader's own time of day.
+//! Instants and durations. The server says how long ago something was, so the reader's clock does not matter. The
+//! script adds the reader's own time of day.
 
 use std::time::Duration;
 
