@@ -4,4 +4,5 @@
 //! `.ci/browser` installs what these tests need. Without it they print a message and pass; in CI they fail.
 
 mod docs;
+mod frames;
 mod support;

@@ -3,6 +3,7 @@
 pub mod browser;
 pub mod page;
 pub mod protocol;
+pub mod session;
 pub mod tab;
 
 #[expect(dead_code, reason = "the browser tests use a part of what the integration tests need")]

@@ -25,6 +25,11 @@ pub async fn check(tab: &Tab, url: &str, name: &str) -> Vec<String> {
         faults.extend(layout_faults(tab, view).await);
         tab.picture(&format!("{name}-{}-{}", view.width, view.scheme)).await;
     }
+    tab.prefer("forced-colors", "active").await;
+    tab.picture(&format!("{name}-320-forced")).await;
+    tab.show_as_print().await;
+    faults.extend(layout_faults(tab, View { width: 718, ..View::WIDE }).await);
+    tab.picture(&format!("{name}-print")).await;
     for view in [View::WIDE, View::NARROW] {
         tab.show(view.without_script()).await;
         tab.go(url).await;
@@ -70,7 +75,7 @@ fn header_faults(loaded: &Loaded) -> Vec<String> {
 /// Runs axe-core, which must be on the page.
 async fn axe_faults(tab: &Tab) -> Vec<String> {
     let run = format!(
-        "axe.run(document, {{runOnly: {TAGS}, resultTypes: ['violations'], elementRef: false}}).then(found =>
+        "axe.run(document, {{runOnly: {TAGS}, rules: {{'target-size': {{enabled: true}}}}, resultTypes: ['violations'], elementRef: false}}).then(found =>
             found.violations.flatMap(rule => rule.nodes.slice(0, 3).map(node =>
                 `${{rule.id}}: ${{node.target.join(' ')}}: ${{node.failureSummary}}`)))"
     );

@@ -13,7 +13,8 @@ use tokio::sync::{oneshot, watch};
 
 use super::server::wait::{bounded, bounded_or};
 
-type Answer = Result<Value, String>;
+/// The result of a call, or why the browser refused it.
+pub type Answer = Result<Value, String>;
 
 /// The connection to a browser. Its sessions are tabs, frames of other sites, and the browser itself.
 pub struct Connection {
@@ -46,14 +47,17 @@ impl Connection {
     ///
     /// # Panics
     /// When the browser refuses it.
-    #[track_caller]
-    pub fn call(&self, session: Option<&str>, method: &str, params: Value) -> impl Future<Output = Value> + use<> {
+    pub async fn call(&self, session: Option<&str>, method: &str, params: Value) -> Value {
+        self.try_call(session, method, params).await.unwrap_or_else(|error| panic!("{method}: {error}"))
+    }
+
+    /// As [`Self::call`], for what may have gone meanwhile, such as a frame.
+    ///
+    /// # Errors
+    /// When the browser refuses it.
+    pub async fn try_call(&self, session: Option<&str>, method: &str, params: Value) -> Answer {
         let answer = self.send(session, method, params);
-        let method = method.to_owned();
-        async move {
-            let answer = bounded(&format!("an answer to {method}"), answer).await;
-            answer.expect("a browser that runs").unwrap_or_else(|error| panic!("{method}: {error}"))
-        }
+        bounded(&format!("an answer to {method}"), answer).await.expect("a browser that runs")
     }
 
     /// Sends a call. Its answer may be dropped.

@@ -1,5 +1,6 @@
-//! A tab: navigation, input, and a record of its console and its requests.
+//! A tab: how it is looked at, navigation and input.
 
+use std::ops::Deref;
 use std::sync::Arc;
 
 use base64::Engine as _;
@@ -7,8 +8,9 @@ use base64::prelude::BASE64_STANDARD;
 use serde_json::{Value, json};
 
 use super::browser::directory;
-use super::protocol::{Connection, Events};
+use super::protocol::Connection;
 use super::server::wait::eventually;
+use super::session::Session;
 
 /// How a reader looks at a page.
 #[derive(Clone, Copy, Debug)]
@@ -27,18 +29,9 @@ pub struct Loaded {
     pub headers: Value,
 }
 
-/// A request of a tab.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Requested {
-    pub method: String,
-    pub url: String,
-}
-
 pub struct Tab {
-    connection: Arc<Connection>,
+    session: Session,
     target: String,
-    session: String,
-    events: Arc<Events>,
 }
 
 impl View {
@@ -59,25 +52,18 @@ impl Tab {
     pub async fn attach(connection: Arc<Connection>, target: String, view: View) -> Self {
         let params = json!({"targetId": target, "flatten": true});
         let attached = connection.call(None, "Target.attachToTarget", params).await;
-        let session = attached["sessionId"].as_str().expect("an id").to_owned();
-        let events = connection.events(&session);
-        let tab = Self { connection, target, session, events };
-        for domain in ["Page", "Runtime", "Log", "Network"] {
-            tab.call(&format!("{domain}.enable"), json!({})).await;
-        }
+        let session = Session::new(connection, attached["sessionId"].as_str().expect("an id"));
+        let tab = Self { session, target };
+        tab.listen().await.expect("a tab that is there");
+        tab.call("Page.enable", json!({})).await;
         tab.call("Page.setLifecycleEventsEnabled", json!({"enabled": true})).await;
+        // A frame of another site is a session of its own.
+        let attach = json!({"autoAttach": true, "waitForDebuggerOnStart": false, "flatten": true});
+        tab.call("Target.setAutoAttach", attach).await;
         // Else only one tab of the browser has the focus, and tests run side by side.
         tab.call("Emulation.setFocusEmulationEnabled", json!({"enabled": true})).await;
         tab.show(view).await;
         tab
-    }
-
-    pub async fn call(&self, method: &str, params: Value) -> Value {
-        self.connection.call(Some(&self.session), method, params).await
-    }
-
-    pub fn events(&self) -> &Events {
-        &self.events
     }
 
     /// Looks at the page in another way. Whether script runs changes with the next document.
@@ -91,13 +77,19 @@ impl Tab {
 
     /// Sets a feature that style sheets can ask for.
     pub async fn prefer(&self, feature: &str, value: &str) {
-        let features = json!({"features": [{"name": feature, "value": value}]});
+        let features = json!({"media": "", "features": [{"name": feature, "value": value}]});
         self.call("Emulation.setEmulatedMedia", features).await;
+    }
+
+    /// Shows the page as it is printed on a sheet of A4.
+    pub async fn show_as_print(&self) {
+        self.show(View { width: 718, ..View::WIDE }).await;
+        self.call("Emulation.setEmulatedMedia", json!({"media": "print"})).await;
     }
 
     /// Opens an address and waits until the page has loaded.
     pub async fn go(&self, url: &str) -> Loaded {
-        let from = self.events.count();
+        let from = self.events().count();
         let answer = self.call("Page.navigate", json!({"url": url})).await;
         assert!(answer["errorText"].is_null(), "{url}: {answer}");
         self.loaded_since(from).await
@@ -105,7 +97,7 @@ impl Tab {
 
     /// Does something that leads to another page, and waits until that has loaded.
     pub async fn go_by(&self, action: impl Future<Output = ()>) -> Loaded {
-        let from = self.events.count();
+        let from = self.events().count();
         action.await;
         self.loaded_since(from).await
     }
@@ -115,9 +107,9 @@ impl Tab {
         let is_ours = |params: &Value| params["frameId"] == frame.as_str();
         let is_load = |params: &Value| is_ours(params) && params["name"] == "load";
         let is_document = |params: &Value| is_ours(params) && params["type"] == "Document";
-        let mut answered = self.events.named("Network.responseReceived", from);
-        let shown = self.events.wait("Page.lifecycleEvent", from, is_load).await;
-        answered.extend(self.events.named("Network.responseReceived", from));
+        let mut answered = self.events().named("Network.responseReceived", from);
+        let shown = self.events().wait("Page.lifecycleEvent", from, is_load).await;
+        answered.extend(self.events().named("Network.responseReceived", from));
         let document = answered.iter().rfind(|params| is_document(params) && params["loaderId"] == shown["loaderId"]);
         let response = document.map_or(&Value::Null, |params| &params["response"]);
         let headers = response["headers"].as_object().into_iter().flatten();
@@ -126,26 +118,6 @@ impl Tab {
             status: response["status"].as_u64().unwrap_or_default(),
             headers: headers.map(|(name, value)| (name.to_ascii_lowercase(), value.clone())).collect(),
         }
-    }
-
-    /// The value of an expression, or of the promise that it is.
-    pub async fn eval(&self, expression: &str) -> Value {
-        let params = json!({"expression": expression, "returnByValue": true, "awaitPromise": true});
-        let answer = self.call("Runtime.evaluate", params).await;
-        let failed = &answer["exceptionDetails"];
-        assert!(failed.is_null(), "{expression:.200}: {}", failed["exception"]["description"]);
-        answer["result"]["value"].clone()
-    }
-
-    /// The value of an expression, which must be a string.
-    pub async fn text(&self, expression: &str) -> String {
-        let value = self.eval(expression).await;
-        value.as_str().unwrap_or_else(|| panic!("{expression} is {value}")).to_owned()
-    }
-
-    /// Waits until an expression is true.
-    pub async fn when(&self, expression: &str) {
-        eventually(expression, || async { (self.eval(expression).await == true).then_some(()) }).await;
     }
 
     /// Clicks with the mouse in the middle of an element.
@@ -207,25 +179,21 @@ impl Tab {
         self.write(text).await;
     }
 
-    /// Messages of the console, and of the browser about the page: refused scripts, failed requests, warnings.
-    pub fn console(&self) -> Vec<String> {
-        let said = self.events.named("Runtime.consoleAPICalled", 0);
-        let threw = self.events.named("Runtime.exceptionThrown", 0);
-        let logged = self.events.named("Log.entryAdded", 0);
-        let said = said.iter().map(|params| params["args"].to_string());
-        let threw = threw.iter().map(|params| params["exceptionDetails"].to_string());
-        let logged = logged.iter().map(|params| format!("{}: {}", params["entry"]["text"], params["entry"]["url"]));
-        said.chain(threw).chain(logged).collect()
-    }
-
-    /// All requests from a position of the events on.
-    pub fn requests(&self, from: usize) -> Vec<Requested> {
-        let sent = self.events.named("Network.requestWillBeSent", from);
-        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-        sent.iter()
-            .map(|params| &params["request"])
-            .map(|request| Requested { method: text(&request["method"]), url: text(&request["url"]) })
-            .collect()
+    /// Waits for a frame of another site whose address begins with `url`, until its document has loaded.
+    pub async fn frame(&self, url: &str) -> Session {
+        let is_there = format!("location.href.startsWith({url:?}) && document.readyState === 'complete'");
+        let find = || async {
+            for attached in self.events().named("Target.attachedToTarget", 0).into_iter().rev() {
+                let frame = self.beside(attached["sessionId"].as_str().expect("an id"));
+                if frame.try_eval(&is_there).await.is_ok_and(|found| found == true) {
+                    return Some(frame);
+                }
+            }
+            None
+        };
+        let frame = eventually(&format!("a frame at {url}"), find).await;
+        frame.listen().await.expect("a frame that is there");
+        frame
     }
 
     /// Writes a picture of the whole page to `browser/<name>.png` in the target directory.
@@ -239,10 +207,17 @@ impl Tab {
     }
 }
 
+impl Deref for Tab {
+    type Target = Session;
+
+    fn deref(&self) -> &Session {
+        &self.session
+    }
+}
+
 impl Drop for Tab {
     fn drop(&mut self) {
-        drop(self.connection.send(None, "Target.closeTarget", json!({"targetId": self.target})));
-        self.connection.forget(&self.session);
+        self.session.send_to_browser("Target.closeTarget", json!({"targetId": self.target}));
     }
 }
 
