@@ -28,7 +28,7 @@ pub async fn check(tab: &Tab, url: &str, name: &str) -> Vec<String> {
     tab.prefer("forced-colors", "active").await;
     tab.picture(&format!("{name}-320-forced")).await;
     tab.show_as_print().await;
-    faults.extend(layout_faults(tab, View { width: 718, ..View::WIDE }).await);
+    faults.extend(print_faults(tab).await);
     tab.picture(&format!("{name}-print")).await;
     for view in [View::WIDE, View::NARROW] {
         tab.show(view.without_script()).await;
@@ -97,6 +97,16 @@ async fn layout_faults(tab: &Tab, view: View) -> Vec<String> {
     })()";
     let faults = strings(&tab.eval(find).await);
     faults.into_iter().map(|fault| format!("at {} pixels it scrolls sideways: {fault}", view.width)).collect()
+}
+
+/// What paper cuts off: it does not scroll.
+async fn print_faults(tab: &Tab) -> Vec<String> {
+    let find = "(() => [document.documentElement, ...document.querySelectorAll('body *')]
+        .filter(element => element.scrollWidth > element.clientWidth + 1 && element.clientWidth > 1 &&
+            getComputedStyle(element).overflowX !== 'visible' || element === document.documentElement &&
+            element.scrollWidth > element.clientWidth)
+        .map(element => `print cuts off ${element.outerHTML.slice(0, 90)}`).slice(0, 3))()";
+    strings(&tab.eval(find).await)
 }
 
 /// What the markup itself must not hold, read from a document on which no script has run.
