@@ -1,6 +1,7 @@
 //! Support of the browser tests: Chromium, its tabs, the rules that every page keeps, and the support of `tests/it`.
 
 pub mod browser;
+pub mod desk;
 pub mod page;
 pub mod protocol;
 pub mod session;

@@ -18,6 +18,10 @@ pub async fn check(tab: &Tab, url: &str, name: &str) -> Vec<String> {
     tab.show(VIEWS[0]).await;
     let loaded = tab.go(url).await;
     faults.extend(header_faults(&loaded));
+    let is_private = ["/dashboard", "/portal/"].iter().any(|start| url.contains(start));
+    if is_private && loaded.headers["cache-control"] != "no-store" {
+        faults.push(format!("it may be stored: {}", loaded.headers["cache-control"]));
+    }
     tab.eval(axe()).await;
     for view in VIEWS {
         tab.show(view).await;
