@@ -1,5 +1,7 @@
 //! `/v1/webhook-deliveries`.
 
+use std::net::IpAddr;
+
 use axum::body::Body;
 use axum::response::Response;
 use bytes::Bytes;
@@ -10,6 +12,7 @@ use postrider_domain::delivery::{Delivery, DeliveryFilter, DeliveryStatus, EndRe
 use postrider_domain::event_type::{Catalogue, EventTypeName};
 use postrider_domain::id::{DeliveryId, EndpointId, EventId};
 use postrider_domain::permission::Permission;
+use postrider_domain::sent_request::HttpVersion;
 use postrider_domain::time::Timestamp;
 use postrider_service::known_event;
 
@@ -102,8 +105,13 @@ struct AttemptView {
     started_at: Timestamp,
     duration_ms: u32,
     outcome: &'static str,
+    fault: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     request_headers: Option<Vec<HeaderView>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    http_version: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    remote_address: Option<IpAddr>,
     response_status: Option<u16>,
     response_headers: Vec<HeaderView>,
     /// Bytes that are not UTF-8 are shown as the replacement character.
@@ -120,6 +128,7 @@ struct PhasesView {
     connect_ms: Option<u32>,
     tls_ms: Option<u32>,
     first_byte_ms: Option<u32>,
+    body_ms: Option<u32>,
     connection_reused: bool,
 }
 
@@ -140,6 +149,9 @@ impl AttemptView {
             started_at: attempt.started_at,
             duration_ms: attempt.duration_ms,
             outcome: attempt.outcome.as_str(),
+            fault: attempt.outcome.fault().as_str(),
+            http_version: attempt.http_version().map(HttpVersion::as_str),
+            remote_address: attempt.remote_address,
             request_headers: Some(headers(attempt.request_headers)).filter(|headers| !headers.is_empty()),
             response_status: attempt.response_status,
             response_headers: headers(attempt.response_headers),
@@ -158,6 +170,7 @@ impl PhasesView {
             connect_ms: phases.connect_ms,
             tls_ms: phases.tls_ms,
             first_byte_ms: phases.first_byte_ms,
+            body_ms: phases.body_ms,
             connection_reused: phases.connection_reused,
         }
     }

@@ -1,7 +1,10 @@
 //! One attempt at a delivery, and its outcome: a closed list that also says whose fault a failure was.
 
+use std::net::IpAddr;
+
 use bytes::Bytes;
 
+use super::sent_request::{HttpVersion, SentRequest};
 use super::time::Timestamp;
 
 /// Who is responsible for an outcome.
@@ -11,6 +14,18 @@ pub enum Fault {
     Receiver,
     /// Our own fault: not charged to the receiver, and it uses no step of the schedule.
     Sender,
+}
+
+impl Fault {
+    pub const ALL: [Self; 3] = [Self::Nobody, Self::Receiver, Self::Sender];
+
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Nobody => "nobody",
+            Self::Receiver => "receiver",
+            Self::Sender => "sender",
+        }
+    }
 }
 
 /// How an attempt ended.
@@ -138,8 +153,13 @@ pub struct Attempt {
     pub started_at: Timestamp,
     pub duration_ms: u32,
     pub outcome: AttemptOutcome,
-    /// For simulated attempts only: exactly what would have been sent.
+    /// The request. `None` when nothing was sent, and in attempts of earlier versions.
+    pub request: Option<SentRequest>,
+    /// The request's headers. A store returns those that earlier versions kept in full, the service rebuilds the others
+    /// from `request`.
     pub request_headers: Vec<(String, String)>,
+    /// The address of the last connection: the receiver's, or that of the operator's proxy.
+    pub remote_address: Option<IpAddr>,
     pub response_status: Option<u16>,
     pub response_headers: Vec<(String, String)>,
     /// The first 4 KiB.
@@ -149,6 +169,13 @@ pub struct Attempt {
     pub next_attempt_at: Option<Timestamp>,
     /// Timings of the exchange; `None` if none was started.
     pub phases: Option<AttemptPhases>,
+}
+
+impl Attempt {
+    /// How the request was sent. `None` when none was, or when it is not known.
+    pub fn http_version(&self) -> Option<HttpVersion> {
+        self.request.as_ref()?.parts()?.wire.map(|wire| wire.version)
+    }
 }
 
 /// Duration of each part of an exchange, in milliseconds rounded down. `None`: the part did not happen or did not end.
@@ -161,6 +188,8 @@ pub struct AttemptPhases {
     pub tls_ms: Option<u32>,
     /// From the start of the request to the head of the answer.
     pub first_byte_ms: Option<u32>,
+    /// From the head of the answer to its end, or to the last byte that is read.
+    pub body_ms: Option<u32>,
     /// The connection had already carried another request.
     pub connection_reused: bool,
 }

@@ -34,6 +34,7 @@ pub mod retry;
 pub mod retry_schedule;
 pub mod schema;
 pub mod secret;
+pub mod sent_request;
 pub mod shared_rate;
 pub mod signing;
 pub mod target;

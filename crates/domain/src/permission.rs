@@ -16,6 +16,8 @@ pub enum Permission {
     EndpointsTest,
     /// Deliveries and their attempts.
     DeliveriesRead,
+    /// The addresses that attempts connected to: they may be those of the operator's own network.
+    RemoteAddressesRead,
     /// The data of events.
     PayloadsRead,
     DeliveriesRetry,
@@ -50,7 +52,7 @@ impl Permission {
             Self::AuditRead => &[Scope::AuditRead],
             Self::PortalCreate => &[Scope::PortalCreate],
             Self::DashboardUse => &[Scope::Dashboard],
-            Self::WorkspacesManage => &[Scope::WorkspacesManage],
+            Self::WorkspacesManage | Self::RemoteAddressesRead => &[Scope::WorkspacesManage],
         }
     }
 
@@ -65,6 +67,7 @@ impl Permission {
             Self::PayloadsRead => Some(Capability::PayloadsRead),
             Self::DeliveriesRetry | Self::ReplaysWrite => Some(Capability::DeliveriesRetry),
             Self::DeliveriesSkip
+            | Self::RemoteAddressesRead
             | Self::EventsPublish
             | Self::EventsRead
             | Self::ApiKeysManage

@@ -55,7 +55,8 @@ impl HttpClient {
             self.pool.forget(request.url.host(), call.key.scope());
         }
         progress.phases.total = started.elapsed();
-        Exchange { result, phases: progress.phases, peer: progress.peer, reused: progress.reused }
+        let AttemptProgress { phases, peer, protocol, reused, .. } = progress;
+        Exchange { result, phases, peer, protocol, reused }
     }
 
     pub fn connector(&self) -> &Connector {
@@ -136,6 +137,7 @@ impl HttpClient {
         progress: &mut AttemptProgress,
     ) -> Result<Answer, ExchangeFailure> {
         progress.peer = Some(connection.link.peer);
+        progress.protocol = Some(connection.sender.protocol());
         progress.phase = Phase::Headers;
         let started = Instant::now();
         let _in_flight = connection.link.begin_request(limits::RESPONSE_WIRE_BYTES);
@@ -153,6 +155,7 @@ impl HttpClient {
         if head.headers.len() > limits::RESPONSE_HEADERS_READ {
             return Err(ExchangeFailure::answered(SendError::InvalidResponse { status, source: None }));
         }
+        let head_came = Instant::now();
         let excerpt = match body::read(head.status, &head.headers, &mut body).await {
             Ok(excerpt) => excerpt,
             Err(error) if breaks_http(&error) || connection.link.meter.is_spent() => {
@@ -160,6 +163,7 @@ impl HttpClient {
             }
             Err(error) => return Err(ExchangeFailure::answered(closed(status, error))),
         };
+        progress.phases.body = Some(head_came.elapsed());
         if excerpt.ended_early {
             return Err(ExchangeFailure::answered(SendError::ConnectionClosed { status, source: None }));
         }

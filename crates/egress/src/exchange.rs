@@ -16,6 +16,7 @@ use http::HeaderMap;
 use super::identity::ClientIdentity;
 use super::pin::PinError;
 use super::resolver::ResolveError;
+use super::stream::Protocol;
 use super::target::TargetUrl;
 use postrider_domain::target::{Requester, TargetRefusal};
 
@@ -40,6 +41,8 @@ pub struct Exchange {
     pub phases: Phases,
     /// The peer of the request, or of the last TLS handshake if no request was sent.
     pub peer: Option<SocketAddr>,
+    /// How the request was sent last; `None` if it was not sent.
+    pub protocol: Option<Protocol>,
     /// The connection had carried another request before.
     pub reused: bool,
 }
@@ -63,6 +66,8 @@ pub struct Phases {
     pub tls: Option<Duration>,
     /// From the start of the request to the head of the answer.
     pub first_byte: Option<Duration>,
+    /// From the head of the answer to its end, or to the limit of what is read.
+    pub body: Option<Duration>,
     pub total: Duration,
 }
 
@@ -218,6 +223,7 @@ pub(super) struct AttemptProgress {
     pub phase: Phase,
     pub phases: Phases,
     pub peer: Option<SocketAddr>,
+    pub protocol: Option<Protocol>,
     pub reused: bool,
     pub status: Option<u16>,
 }

@@ -64,6 +64,15 @@ pub(super) enum RequestSender {
     Http2(http2::SendRequest<Full<Bytes>>),
 }
 
+impl RequestSender {
+    pub fn protocol(&self) -> Protocol {
+        match self {
+            Self::Http1(_) => Protocol::Http1,
+            Self::Http2(_) => Protocol::Http2,
+        }
+    }
+}
+
 /// The state of a connection, shared by its holders. The driver task stops soon after the last holder drops it.
 pub(super) struct Link {
     pub peer: SocketAddr,

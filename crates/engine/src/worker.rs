@@ -3,6 +3,7 @@
 //! The rules about retries and health are in `domain::retry` and `domain::endpoint_health`; `signal` maps an outcome to
 //! them. A failure of ours is never charged to the receiver.
 
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -23,10 +24,13 @@ use postrider_domain::id::RowKey;
 use postrider_domain::limits;
 use postrider_domain::private_options::REDACTED;
 use postrider_domain::retry::{Decision, Verdict, judge, parse_retry_after};
+use postrider_domain::sent_request::{self, HttpVersion, RequestContext, RequestParts, SentRequest, WireParts};
 use postrider_domain::signing::signature_header;
 use postrider_domain::target::{RefusalReason, Requester};
 use postrider_domain::time::{Clock, Timestamp};
-use postrider_egress::{Answer, Exchange, OutboundRequest, ProxyFault, ResolveError, SendError, TargetUrl, Transport};
+use postrider_egress::{
+    Answer, Exchange, OutboundRequest, Protocol, ProxyFault, ResolveError, SendError, TargetUrl, Transport,
+};
 use postrider_store::{AfterAttempt, Claim, EndpointTarget, EngineStore, OutcomeRecord};
 
 use super::limiter::Permit;
@@ -35,6 +39,7 @@ use super::recorder::OutcomeQueues;
 use super::settings::{EngineParts, EngineSettings};
 use super::signer::Signer;
 
+/// [`sent_request::AGENT_PRODUCT`] and the version.
 const AGENT: &str = concat!("Postrider/", env!("CARGO_PKG_VERSION"));
 
 pub struct Worker {
@@ -98,7 +103,9 @@ const UNBUILT: RequestError = RequestError::Ours("the request could not be built
 /// The result of an attempt before it is judged.
 struct AttemptResult {
     outcome: AttemptOutcome,
-    request_headers: Vec<(String, String)>,
+    /// The request, unless none was sent. A simulated one counts as sent.
+    sent: Option<SentRequest>,
+    remote_address: Option<IpAddr>,
     answer: Option<Answer>,
     /// Also known when only the head of an answer came.
     status: Option<u16>,
@@ -108,14 +115,15 @@ struct AttemptResult {
 
 impl AttemptResult {
     fn failed(outcome: AttemptOutcome, error: String) -> Self {
-        Self { outcome, request_headers: Vec::new(), answer: None, status: None, error: Some(error), phases: None }
+        Self { outcome, sent: None, remote_address: None, answer: None, status: None, error: Some(error), phases: None }
     }
 
     /// In test mode nothing is sent; the delivery log shows what would have been.
-    fn simulated(headers: &HeaderMap) -> Self {
+    fn simulated(request: &RequestParts) -> Self {
         Self {
             outcome: AttemptOutcome::Simulated,
-            request_headers: shown(headers, usize::MAX, usize::MAX),
+            sent: Some(SentRequest::new(request)),
+            remote_address: None,
             answer: None,
             status: None,
             error: None,
@@ -123,12 +131,22 @@ impl AttemptResult {
         }
     }
 
-    fn of_exchange(exchange: Exchange) -> Self {
+    fn of_exchange(exchange: Exchange, mut request: RequestParts) -> Self {
         let phases = Some(phases_of(&exchange));
+        let remote_address = exchange.peer.map(|peer| peer.ip());
+        let sent = exchange.protocol.map(|protocol| {
+            let version = match protocol {
+                Protocol::Http1 => HttpVersion::Http1,
+                Protocol::Http2 => HttpVersion::Http2,
+            };
+            request.wire = request.wire.map(|wire| WireParts { version, ..wire });
+            SentRequest::new(&request)
+        });
         match exchange.result {
             Ok(answer) => Self {
                 outcome: AttemptOutcome::of_status(answer.status),
-                request_headers: Vec::new(),
+                sent,
+                remote_address,
                 error: None,
                 status: Some(answer.status),
                 answer: Some(answer),
@@ -136,7 +154,7 @@ impl AttemptResult {
             },
             Err(error) => {
                 let (outcome, status) = classify(&error);
-                Self { status, phases, ..Self::failed(outcome, error.to_string()) }
+                Self { status, phases, sent, remote_address, ..Self::failed(outcome, error.to_string()) }
             }
         }
     }
@@ -203,13 +221,13 @@ impl Worker {
         Ok(match self.request(claim, now).await {
             Err(RequestError::Stale) => return Err(StaleClaim),
             Err(RequestError::Ours(text)) => AttemptResult::failed(AttemptOutcome::InternalError, text.to_owned()),
-            Ok(request) if claim.mode == Mode::Test => AttemptResult::simulated(&request.headers),
-            Ok(request) => AttemptResult::of_exchange(self.transport.send(request).await),
+            Ok((_, logged)) if claim.mode == Mode::Test => AttemptResult::simulated(&logged),
+            Ok((request, logged)) => AttemptResult::of_exchange(self.transport.send(request).await, logged),
         })
     }
 
-    /// Signs and builds the request. The cause of a failure of ours is logged here.
-    async fn request(&self, claim: &Claim, now: Timestamp) -> Result<OutboundRequest, RequestError> {
+    /// Signs and builds the request, and what the log keeps of it. The cause of a failure of ours is logged here.
+    async fn request(&self, claim: &Claim, now: Timestamp) -> Result<(OutboundRequest, RequestParts), RequestError> {
         let endpoint_id = claim.endpoint.id;
         let keys = self.signer.keys(claim).await.map_err(|error| {
             tracing::error!(error = %Chain(&error), %endpoint_id, "cannot sign a delivery");
@@ -231,7 +249,29 @@ impl Worker {
         let headers = self.headers(claim, &private, &id, now, &signature).ok_or(UNBUILT)?;
         let (identity, deadline) = (private.identity.clone(), self.deadline(claim));
         let requester = Requester::endpoint(claim.endpoint.workspace_id, endpoint_id);
-        Ok(OutboundRequest { url, requester, headers, body: claim.envelope.clone(), identity, deadline })
+        let wire = (claim.mode == Mode::Live).then(|| WireParts {
+            version: HttpVersion::Http1,
+            authority: String::from_utf8_lossy(url.authority().as_bytes()).into_owned(),
+            content_length: claim.envelope.len() as u64,
+        });
+        let custom_headers = private.headers.iter().map(|(name, _)| name.as_str().to_owned()).collect();
+        let logged = RequestParts { custom_headers, agent: AGENT.to_owned(), signature, wire };
+        debug_assert!(self.tells(&logged, &headers, claim, now), "the log does not tell what is sent: {headers:?}");
+        Ok((OutboundRequest { url, requester, headers, body: claim.envelope.clone(), identity, deadline }, logged))
+    }
+
+    /// Whether the headers rebuilt from the log are those of the request, apart from what the connection adds.
+    fn tells(&self, logged: &RequestParts, headers: &HeaderMap, claim: &Claim, now: Timestamp) -> bool {
+        let context = RequestContext {
+            brand: &self.settings.brand,
+            event_id: claim.event_id,
+            delivery_id: claim.delivery_id,
+            cause: claim.cause,
+            attempt: claim.attempt,
+            started_at: now,
+        };
+        let rebuilt = RequestParts { wire: None, ..logged.clone() }.headers(&context);
+        rebuilt == shown(headers, usize::MAX, usize::MAX)
     }
 
     fn headers(
@@ -246,7 +286,7 @@ impl Worker {
         let names = &self.headers;
         let mut headers = HeaderMap::with_capacity(12 + private.headers.len());
         headers.extend(private.headers.iter().cloned());
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(sent_request::CONTENT_TYPE));
         headers.insert(USER_AGENT, HeaderValue::from_static(AGENT));
         headers.insert(names.webhook_id.clone(), value(id)?);
         headers.insert(names.webhook_timestamp.clone(), HeaderValue::from(now.seconds()));
@@ -316,7 +356,9 @@ impl Worker {
                 started_at,
                 duration_ms: u32::try_from(duration.as_millis()).unwrap_or(u32::MAX),
                 outcome: result.outcome,
-                request_headers: result.request_headers,
+                request: result.sent,
+                request_headers: Vec::new(),
+                remote_address: result.remote_address,
                 response_status: result.status,
                 response_headers,
                 response_body,
@@ -340,6 +382,7 @@ fn phases_of(exchange: &Exchange) -> AttemptPhases {
         connect_ms: millis(exchange.phases.connect),
         tls_ms: millis(exchange.phases.tls),
         first_byte_ms: millis(exchange.phases.first_byte),
+        body_ms: millis(exchange.phases.body),
         connection_reused: exchange.reused,
     }
 }

@@ -6,6 +6,7 @@ use postrider_domain::delivery::{Delivery, DeliveryFilter};
 use postrider_domain::id::DeliveryId;
 use postrider_domain::page::{Page, PageRequest};
 use postrider_domain::permission::Permission;
+use postrider_domain::sent_request::{RequestContext, SentRequest};
 use postrider_store::{RequeueError, SkipDeliveryError};
 
 use crate::error::ServiceError;
@@ -26,6 +27,8 @@ impl Service {
         Ok(self.store.list_deliveries(principal.tenant, filter, page).await?)
     }
 
+    /// A delivery and its attempts. Remote addresses are left out for callers that are not operators.
+    ///
     /// # Errors
     /// Without the scope, or when this workspace has no such delivery.
     pub async fn get_delivery(
@@ -34,7 +37,26 @@ impl Service {
         id: DeliveryId,
     ) -> Result<(Delivery, Vec<Attempt>), ServiceError> {
         principal.require(Permission::DeliveriesRead)?;
-        self.store.find_delivery(principal.tenant, id).await?.ok_or(ServiceError::NotFound)
+        let found = self.store.find_delivery(principal.tenant, id).await?;
+        let (delivery, mut attempts) = found.ok_or(ServiceError::NotFound)?;
+        for attempt in &mut attempts {
+            self.show_request(&delivery, attempt);
+            attempt.remote_address = attempt.remote_address.filter(|_| principal.may(Permission::RemoteAddressesRead));
+        }
+        Ok((delivery, attempts))
+    }
+
+    /// Rebuilds the headers that an attempt sent.
+    fn show_request(&self, delivery: &Delivery, attempt: &mut Attempt) {
+        let Some(request) = attempt.request.as_ref().and_then(SentRequest::parts) else { return };
+        attempt.request_headers = request.headers(&RequestContext {
+            brand: &self.catalogue.brand,
+            event_id: delivery.event_id,
+            delivery_id: delivery.id,
+            cause: delivery.cause,
+            attempt: attempt.number,
+            started_at: attempt.started_at,
+        });
     }
 
     /// Queues a new delivery of the same event to the same endpoint. The status of the first does not matter.

@@ -1,5 +1,7 @@
 //! How values are encoded in columns, in either database.
 
+use std::net::IpAddr;
+
 use crate::UnexpectedValue;
 use postrider_domain::access::Mode;
 use postrider_domain::audit::Actor;
@@ -113,3 +115,17 @@ pub fn maker_from(text: &str) -> Result<Actor, UnexpectedValue> {
 }
 
 const COMMAND_LINE: &str = "command_line";
+
+/// The 4 or 16 bytes of an address.
+pub fn address_to_bytes(address: IpAddr) -> Vec<u8> {
+    match address {
+        IpAddr::V4(address) => address.octets().to_vec(),
+        IpAddr::V6(address) => address.octets().to_vec(),
+    }
+}
+
+/// `None` when there are neither 4 nor 16 bytes.
+pub fn address_from_bytes(bytes: &[u8]) -> Option<IpAddr> {
+    let v4 = <[u8; 4]>::try_from(bytes).map(IpAddr::from);
+    v4.or_else(|_| <[u8; 16]>::try_from(bytes).map(IpAddr::from)).ok()
+}

@@ -15,7 +15,8 @@ use postrider_domain::idempotency::RecordedAnswer;
 pub const PROGRESS: &str = "stored_bytes";
 
 /// The content of an attempt that is counted, as SQL that both databases accept.
-pub const ATTEMPT_BYTES: &str = "COALESCE(octet_length(request_headers), 0) \
+pub const ATTEMPT_BYTES: &str = "COALESCE(octet_length(request), 0) \
+     + COALESCE(octet_length(request_headers), 0) \
      + COALESCE(octet_length(response_headers), 0) + COALESCE(octet_length(response_body), 0)";
 
 /// What is counted. The numbers are stored.

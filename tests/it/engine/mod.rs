@@ -5,4 +5,5 @@ mod endpoint_options;
 mod health;
 mod ordering;
 mod recorder;
+mod request_log;
 mod worker;

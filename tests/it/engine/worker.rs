@@ -122,15 +122,14 @@ async fn an_attempt_records_the_duration_of_each_phase() {
         "resolved at registration"
     );
     let first_byte = &second["firstByteMs"];
-    let kept =
-        json!({"dnsMs": null, "connectMs": null, "tlsMs": null, "firstByteMs": first_byte, "connectionReused": true});
+    let kept = json!({"dnsMs": null, "connectMs": null, "tlsMs": null, "firstByteMs": first_byte, "bodyMs": second["bodyMs"], "connectionReused": true});
+    assert!(second["bodyMs"].is_u64(), "{second}");
     assert_eq!((second, first_byte.is_u64()), (&kept, true));
 
     let closed = ClosedPort::reserve();
     app.endpoint_at(&format!("http://{}/", closed.address()), &["note.created"]).await;
     let event = app.publish("note.created", json!({})).await;
-    let nothing =
-        json!({"dnsMs": null, "connectMs": null, "tlsMs": null, "firstByteMs": null, "connectionReused": false});
+    let nothing = json!({"dnsMs": null, "connectMs": null, "tlsMs": null, "firstByteMs": null, "bodyMs": null, "connectionReused": false});
     assert_eq!(only_attempt(&app.attempted(&event, 1).await)["phases"], nothing);
 }
 
@@ -169,6 +168,9 @@ async fn a_failed_attempt_shows_the_answer_and_the_next_due_time() {
         "startedAt",
         "durationMs",
         "outcome",
+        "fault",
+        "requestHeaders",
+        "httpVersion",
         "responseStatus",
         "responseHeaders",
         "responseBody",

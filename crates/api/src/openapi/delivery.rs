@@ -2,9 +2,10 @@
 
 use serde_json::{Value, json};
 
-use postrider_domain::attempt::AttemptOutcome;
+use postrider_domain::attempt::{AttemptOutcome, Fault};
 use postrider_domain::delivery::{DeliveryCause, DeliveryStatus, EndReason};
 use postrider_domain::event_type::Catalogue;
+use postrider_domain::sent_request::HttpVersion;
 
 use super::info::DELIVERIES;
 use super::operation::Operation;
@@ -107,7 +108,13 @@ pub fn schemas(_: &Catalogue) -> Schemas {
         ),
         ("Delivery", described(object(view(), &[]), "The delivery of one event to one endpoint.")),
         ("DeliveryWithAttempts", described(object(with_attempts, &[]), "A delivery with all its attempts.")),
-        ("Attempt", described(object(attempt(), &["requestHeaders"]), "One attempt at a delivery.")),
+        (
+            "Attempt",
+            described(
+                object(attempt(), &["requestHeaders", "httpVersion", "remoteAddress"]),
+                "One attempt at a delivery.",
+            ),
+        ),
         (
             "AttemptPhases",
             described(
@@ -162,8 +169,17 @@ fn attempt() -> Value {
         "durationMs": count(),
         "outcome": described(outcomes, "How it ended. Only `delivered` is a success. `abandoned` means that the server \
                                         stopped during the attempt, which is not the receiver's fault."),
-        "requestHeaders": described(array(reference("Header")), "The headers that would have been sent. Only on \
-            simulated attempts."),
+        "fault": described(one_of(&Fault::ALL.map(Fault::as_str)), "Who is responsible for the outcome: the receiver, \
+            the sender (this server, its proxy or its name servers), or nobody. Only the receiver's own failures count \
+            against its endpoint."),
+        "requestHeaders": described(array(reference("Header")), "The headers as they were sent, in their order. The \
+            values of custom headers are `[redacted]`. HTTP/2 has `:authority` in place of `host`. A simulated attempt \
+            has the headers that would have been sent, without those that the connection adds. Absent when no request \
+            was sent."),
+        "httpVersion": described(one_of(&HttpVersion::ALL.map(HttpVersion::as_str)), "The version of HTTP that carried \
+            the request. Absent when no request was sent."),
+        "remoteAddress": { "type": "string", "description": "The address of the last connection: the receiver's, or \
+            that of the server's proxy. Only for keys with the scope `workspaces:manage`." },
         "responseStatus": {
             "type": ["integer", "null"],
             "minimum": 100,
@@ -189,6 +205,7 @@ fn phases() -> Value {
         "connectMs": part("From the lookup until a connection to one of the addresses was open."),
         "tlsMs": part("The TLS handshake."),
         "firstByteMs": part("From the start of the request until the head of the response."),
+        "bodyMs": part("From the head of the response until its end, or until the last byte that is read."),
         "connectionReused": {
             "type": "boolean",
             "description": "Whether the connection had carried a request before.",
@@ -229,12 +246,18 @@ fn with_attempts_example(catalogue: &Catalogue) -> Value {
         "startedAt": INSTANT_EXAMPLE,
         "durationMs": 137,
         "outcome": "delivered",
+        "fault": "nobody",
+        "requestHeaders": [
+            { "name": "content-type", "value": "application/json" },
+            { "name": "webhook-id", "value": timed_example("evt_") },
+        ],
+        "httpVersion": "1.1",
         "responseStatus": 204,
         "responseHeaders": [{ "name": "date", "value": "Fri, 15 May 2026 08:21:00 GMT" }],
         "responseBody": "",
         "error": null,
         "nextAttemptAt": null,
-        "phases": { "dnsMs": null, "connectMs": 21, "tlsMs": 44, "firstByteMs": 71, "connectionReused": false },
+        "phases": { "dnsMs": null, "connectMs": 21, "tlsMs": 44, "firstByteMs": 71, "bodyMs": 0, "connectionReused": false },
     }]);
     delivery
 }

@@ -1,12 +1,15 @@
 //! Attempts. Writes `attempts`; only retention removes them.
 
+use std::net::IpAddr;
+
 use bytes::Bytes;
 use tokio_postgres::Row;
 
 use postrider_domain::attempt::{Attempt, AttemptOutcome, AttemptPhases};
 use postrider_domain::id::RowKey;
+use postrider_domain::sent_request::SentRequest;
 use postrider_domain::time::Timestamp;
-use postrider_store::column::{headers_from_text, headers_to_text};
+use postrider_store::column::{address_from_bytes, address_to_bytes, headers_from_text, headers_to_text};
 use postrider_store::stored_bytes::bytes_of;
 
 use crate::machinery::column::{coded, get, instant, number, opt_instant, opt_number, unexpected};
@@ -18,8 +21,8 @@ use crate::machinery::transaction::WriteTx;
 pub const INSERT_ATTEMPTS: &str =
     "INSERT INTO attempts (delivery_key, number, started_at, duration_ms, outcome, request_headers, response_status,
                                      response_headers, response_body, error, next_attempt_at, dns_ms, connect_ms, tls_ms,
-                                     first_byte_ms, connection_reused)
-               SELECT * FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)";
+                                     first_byte_ms, connection_reused, request, remote_address, body_ms)
+               SELECT * FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19)";
 
 /// Writes attempts, each with the key of its delivery. Returns the bytes of the content of each, as they are counted.
 pub async fn insert(tx: &WriteTx, attempts: &[(RowKey, Attempt)]) -> Result<Vec<i64>, PgError> {
@@ -35,6 +38,8 @@ pub async fn insert(tx: &WriteTx, attempts: &[(RowKey, Attempt)]) -> Result<Vec<
     };
     let request_headers = text(|attempt| headers_to_text(&attempt.request_headers));
     let response_headers = text(|attempt| headers_to_text(&attempt.response_headers));
+    let requests: Vec<Option<&[u8]>> =
+        attempts.iter().map(|(_, attempt)| attempt.request.as_ref().map(SentRequest::as_bytes)).collect();
     tx.execute(
         INSERT_ATTEMPTS,
         &[
@@ -57,13 +62,20 @@ pub async fn insert(tx: &WriteTx, attempts: &[(RowKey, Attempt)]) -> Result<Vec<
                 .iter()
                 .map(|(_, attempt)| attempt.phases.map(|phases| phases.connection_reused))
                 .collect::<Vec<Option<bool>>>(),
+            &requests,
+            &attempts
+                .iter()
+                .map(|(_, attempt)| attempt.remote_address.map(address_to_bytes))
+                .collect::<Vec<Option<Vec<u8>>>>(),
+            &opt(|attempt| attempt.phases.and_then(|phases| phases.body_ms).map(i64::from)),
         ],
     )
     .await?;
     let headers = request_headers.iter().zip(&response_headers);
     let length = |text: &Option<String>| text.as_ref().map_or(0, String::len);
-    let bytes = attempts.iter().zip(headers).map(|((_, attempt), (request, response))| {
-        bytes_of(length(request) + length(response) + attempt.response_body.as_ref().map_or(0, Bytes::len))
+    let bytes = attempts.iter().zip(headers).zip(&requests).map(|(((_, attempt), (request, response)), compact)| {
+        let texts = length(request) + length(response) + compact.map_or(0, <[u8]>::len);
+        bytes_of(texts + attempt.response_body.as_ref().map_or(0, Bytes::len))
     });
     Ok(bytes.collect())
 }
@@ -82,6 +94,8 @@ fn attempt_from_row(row: &Row) -> Result<Attempt, PgError> {
         duration_ms: number(row, "duration_ms")?,
         outcome: coded(row, "outcome", AttemptOutcome::from_code)?,
         response_status: opt_number(row, "response_status")?,
+        request: get::<Option<Vec<u8>>>(row, "request")?.map(SentRequest::from_bytes),
+        remote_address: address_from_row(row)?,
         request_headers: headers_from_column(row, "request_headers")?,
         response_headers: headers_from_column(row, "response_headers")?,
         response_body: get::<Option<Vec<u8>>>(row, "response_body")?.map(Bytes::from),
@@ -98,8 +112,14 @@ fn phases_from_row(row: &Row) -> Result<Option<AttemptPhases>, PgError> {
         connect_ms: opt_number(row, "connect_ms")?,
         tls_ms: opt_number(row, "tls_ms")?,
         first_byte_ms: opt_number(row, "first_byte_ms")?,
+        body_ms: opt_number(row, "body_ms")?,
         connection_reused,
     }))
+}
+
+fn address_from_row(row: &Row) -> Result<Option<IpAddr>, PgError> {
+    let bytes: Option<Vec<u8>> = get(row, "remote_address")?;
+    bytes.map(|bytes| address_from_bytes(&bytes).ok_or_else(|| unexpected("attempts.remote_address"))).transpose()
 }
 
 fn headers_from_column(row: &Row, column: &'static str) -> Result<Vec<(String, String)>, PgError> {

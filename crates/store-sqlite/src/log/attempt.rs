@@ -2,13 +2,16 @@
 //!
 //! Writes `attempts`. Only retention removes rows (`upkeep/retention.rs`).
 
+use std::net::IpAddr;
+
 use bytes::Bytes;
 use rusqlite::{Row, params};
 
 use postrider_domain::attempt::{Attempt, AttemptOutcome, AttemptPhases};
 use postrider_domain::id::{DeliveryId, RowKey};
+use postrider_domain::sent_request::SentRequest;
 use postrider_domain::time::Timestamp;
-use postrider_store::column::{headers_from_text, headers_to_text};
+use postrider_store::column::{address_from_bytes, address_to_bytes, headers_from_text, headers_to_text};
 use postrider_store::stored_bytes::bytes_of;
 
 use crate::machinery::column::{coded, unexpected};
@@ -18,15 +21,18 @@ use crate::machinery::writer::WriteTx;
 pub const INSERT_ATTEMPT: &str =
     "INSERT INTO attempts (delivery_key, number, started_at, duration_ms, outcome, request_headers,
                            response_status, response_headers, response_body, error, next_attempt_at,
-                           dns_ms, connect_ms, tls_ms, first_byte_ms, connection_reused)
-     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)";
+                           dns_ms, connect_ms, tls_ms, first_byte_ms, connection_reused,
+                           request, remote_address, body_ms)
+     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19)";
 
 /// Returns the bytes of its content, as they are counted.
 pub fn insert(tx: &WriteTx<'_>, delivery_key: RowKey, attempt: &Attempt) -> Result<i64, rusqlite::Error> {
     let request_headers = headers_to_text(&attempt.request_headers);
     let response_headers = headers_to_text(&attempt.response_headers);
     let texts = [&request_headers, &response_headers].into_iter().flatten().map(String::len);
-    let bytes = texts.sum::<usize>() + attempt.response_body.as_ref().map_or(0, Bytes::len);
+    let request = attempt.request.as_ref().map(SentRequest::as_bytes);
+    let bytes =
+        texts.sum::<usize>() + request.map_or(0, <[u8]>::len) + attempt.response_body.as_ref().map_or(0, Bytes::len);
     let phases = attempt.phases.unwrap_or_default();
     tx.connection.prepare_cached(INSERT_ATTEMPT)?.execute(params![
         delivery_key.as_i64(),
@@ -45,6 +51,9 @@ pub fn insert(tx: &WriteTx<'_>, delivery_key: RowKey, attempt: &Attempt) -> Resu
         phases.tls_ms,
         phases.first_byte_ms,
         attempt.phases.map(|phases| phases.connection_reused),
+        request,
+        attempt.remote_address.map(address_to_bytes),
+        phases.body_ms,
     ])?;
     Ok(bytes_of(bytes))
 }
@@ -64,6 +73,8 @@ fn attempt_from_row(row: &Row<'_>) -> Result<Attempt, rusqlite::Error> {
         duration_ms: row.get("duration_ms")?,
         outcome: coded(row, "outcome", AttemptOutcome::from_code)?,
         response_status: row.get("response_status")?,
+        request: row.get::<_, Option<Vec<u8>>>("request")?.map(SentRequest::from_bytes),
+        remote_address: address_from_row(row)?,
         request_headers: headers_from_column(row, "request_headers")?,
         response_headers: headers_from_column(row, "response_headers")?,
         response_body: row.get::<_, Option<Vec<u8>>>("response_body")?.map(Bytes::from),
@@ -80,8 +91,14 @@ fn phases_from_row(row: &Row<'_>) -> Result<Option<AttemptPhases>, rusqlite::Err
         connect_ms: row.get("connect_ms")?,
         tls_ms: row.get("tls_ms")?,
         first_byte_ms: row.get("first_byte_ms")?,
+        body_ms: row.get("body_ms")?,
         connection_reused,
     }))
+}
+
+fn address_from_row(row: &Row<'_>) -> Result<Option<IpAddr>, rusqlite::Error> {
+    let bytes: Option<Vec<u8>> = row.get("remote_address")?;
+    bytes.map(|bytes| address_from_bytes(&bytes).ok_or_else(|| unexpected("attempts.remote_address"))).transpose()
 }
 
 fn headers_from_column(row: &Row<'_>, column: &'static str) -> Result<Vec<(String, String)>, rusqlite::Error> {

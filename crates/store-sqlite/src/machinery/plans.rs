@@ -144,8 +144,9 @@ fn the_statements_that_record_an_outcome() {
 
     INSERT INTO attempts (delivery_key, number, started_at, duration_ms, outcome, request_headers,
     response_status, response_headers, response_body, error, next_attempt_at,
-    dns_ms, connect_ms, tls_ms, first_byte_ms, connection_reused)
-    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)
+    dns_ms, connect_ms, tls_ms, first_byte_ms, connection_reused,
+    request, remote_address, body_ms)
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19)
     ");
 }
 

@@ -24,6 +24,7 @@ const MIGRATIONS: &[(&str, &str)] = &[
     ("V10__rate_counts", include_str!("../../../../migrations/sqlite/0010_rate_counts.sql")),
     ("V11__key_epoch", include_str!("../../../../migrations/sqlite/0011_key_epoch.sql")),
     ("V12__projects", include_str!("../../../../migrations/sqlite/0012_projects.sql")),
+    ("V13__attempt_request", include_str!("../../../../migrations/sqlite/0013_attempt_request.sql")),
 ];
 
 pub fn database_path(directory: &Path) -> PathBuf {

@@ -1,5 +1,6 @@
 //! Outcomes: the result that the holder of a claim records, and its consequences.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -7,6 +8,7 @@ use bytes::Bytes;
 use postrider_domain::attempt::{Attempt, AttemptOutcome, AttemptPhases};
 use postrider_domain::delivery::{DeliveryStatus, EndReason};
 use postrider_domain::endpoint::DisabledReason;
+use postrider_domain::sent_request::SentRequest;
 use postrider_store::{AfterAttempt, EndpointTarget, OutcomeRecord, Recorded};
 
 use crate::store::fixture::{Fixture, outline};
@@ -50,7 +52,9 @@ async fn an_attempt_reads_back_as_recorded(at: Fixture) {
         started_at: at.clock_now(),
         duration_ms: 14_999,
         outcome: AttemptOutcome::HttpError,
+        request: Some(SentRequest::from_bytes(vec![0, 255, 7])),
         request_headers: vec![("webhook-id".to_owned(), "evt_1".to_owned())],
+        remote_address: Some(IpAddr::from([192, 0, 2, 1])),
         response_status: Some(500),
         response_headers: vec![("x-a".to_owned(), "1\u{e9}".to_owned()), ("x-a".to_owned(), String::new())],
         response_body: Some(Bytes::from_static(&[0, 255, b'\n'])),
@@ -61,12 +65,15 @@ async fn an_attempt_reads_back_as_recorded(at: Fixture) {
             connect_ms: Some(0),
             tls_ms: Some(1),
             first_byte_ms: Some(u32::MAX),
+            body_ms: Some(3),
             connection_reused: true,
         }),
     };
     let unanswered = Attempt {
         outcome: AttemptOutcome::ConnectFailed,
+        request: None,
         request_headers: Vec::new(),
+        remote_address: Some(IpAddr::from([0x2001, 0xdb8, 0, 0, 0, 0, 0, 1])),
         response_status: None,
         response_headers: Vec::new(),
         response_body: None,
