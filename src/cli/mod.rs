@@ -9,6 +9,7 @@ mod bench;
 mod config;
 mod dev;
 mod doctor;
+mod health;
 mod keys;
 mod openapi;
 mod options;
@@ -44,6 +45,8 @@ enum Command {
     Config(config::ConfigCommand),
     /// Show for each address of a URL why it is or is not reachable.
     Doctor(doctor::DoctorOptions),
+    /// Check whether the server is ready, for containers: the exit code says so.
+    Health(health::HealthOptions),
     /// Print the OpenAPI document of the API with the built-in event catalogue.
     Openapi,
     /// Create, list and revoke API keys, and change the master key, also while the server runs.
@@ -76,6 +79,7 @@ pub fn run() -> anyhow::Result<()> {
             Command::Serve(options) => serve::run(options).await,
             Command::Config(command) => config::run(command),
             Command::Doctor(options) => doctor::run(options).await,
+            Command::Health(options) => health::run(options).await,
             Command::Openapi => openapi::run(),
             Command::Keys(command) => keys::run(command).await,
             Command::Workspaces(command) => workspaces::run(command).await,

@@ -40,6 +40,8 @@ pub enum AdminRequest {
         #[serde(default)]
         with_children: bool,
     },
+    /// Whether the server can read and write its store.
+    Health,
     /// Begins a change of the master key, or does its next steps.
     RotateMaster {
         key: KeyDigits,
@@ -137,6 +139,9 @@ pub enum AdminResponse {
     },
     MasterRotated {
         progress: KeyChangeProgress,
+    },
+    Health {
+        ready: bool,
     },
     Refused {
         message: String,
@@ -278,6 +283,7 @@ pub async fn execute(operator: &Operator, request: AdminRequest) -> AdminRespons
     let outcome = match request {
         AdminRequest::CreateKey(create) => create_key(operator, create).await,
         AdminRequest::RevokeKey { id, with_children } => revoke_key(operator, &id, with_children).await,
+        AdminRequest::Health => Ok(AdminResponse::Health { ready: operator.is_ready().await }),
         AdminRequest::RotateMaster { key } => rotate_master(operator, &key).await,
         AdminRequest::List { what, workspace, limit, cursor, since, until } => {
             match list_parameters(limit, cursor.as_deref(), since.as_deref(), until.as_deref()) {

@@ -302,6 +302,8 @@ pub const TIMESTAMP_TOLERANCE: Duration = Duration::from_secs(5 * 60);
 /// Time for one call of the API client, from the first byte sent to the last byte read: longer than the server's own
 /// deadlines.
 pub const CLIENT_DEADLINE: Duration = Duration::from_secs(30);
+/// Time for `postrider health`: shorter than the 30 s that container engines give a check.
+pub const HEALTH_DEADLINE: Duration = Duration::from_secs(10);
 /// Bytes of an answer that the API client reads: a page of 200 with long fields stays far below it.
 pub const CLIENT_ANSWER_BYTES: usize = 8 * 1024 * 1024;
 /// Bytes of a body that the local receiver reads: four times the largest event, so that none of ours is refused.

@@ -8,8 +8,9 @@ use std::fmt;
 use std::io;
 
 use bytes::Bytes;
+pub use http::StatusCode;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, HOST};
-use http::{HeaderValue, Method, Request, Response, StatusCode};
+use http::{HeaderValue, Method, Request, Response};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{SendRequest, handshake};
@@ -64,7 +65,8 @@ pub struct Client {
     port: u16,
     /// The value of `Host`.
     authority: String,
-    authorization: HeaderValue,
+    /// `None` for routes that need no key.
+    authorization: Option<HeaderValue>,
     connection: Option<Sender>,
 }
 
@@ -109,6 +111,14 @@ impl Client {
     /// # Errors
     /// When `base_url` is not `http://host[:port]`.
     pub fn new(base_url: &str, key: &BearerKey) -> Result<Self, InvalidBaseUrl> {
+        Ok(Self { authorization: Some(key.header()), ..Self::without_key(base_url)? })
+    }
+
+    /// A client for routes that need no key, as [`Client::new`].
+    ///
+    /// # Errors
+    /// When `base_url` is not `http://host[:port]`.
+    pub fn without_key(base_url: &str) -> Result<Self, InvalidBaseUrl> {
         let invalid = || InvalidBaseUrl(base_url.to_owned());
         let url = Url::parse(base_url).map_err(|_| invalid())?;
         let is_bare = url.path() == "/" && url.query().is_none() && url.fragment().is_none();
@@ -118,7 +128,7 @@ impl Client {
         let host = url.host_str().ok_or_else(invalid)?.trim_matches(['[', ']']).to_owned();
         let port = url.port_or_known_default().ok_or_else(invalid)?;
         let authority = url[Position::BeforeHost..Position::AfterPort].to_owned();
-        Ok(Self { host, port, authority, authorization: key.header(), connection: None })
+        Ok(Self { host, port, authority, authorization: None, connection: None })
     }
 
     /// Returns the body of a 2xx answer; `null` if it is empty.
@@ -156,11 +166,10 @@ impl Client {
     }
 
     async fn call(&mut self, method: Method, path: &str, body: Option<Bytes>) -> Result<Value, ApiFailure> {
-        let mut request = Request::builder()
-            .method(method)
-            .uri(path)
-            .header(HOST, &self.authority)
-            .header(AUTHORIZATION, &self.authorization);
+        let mut request = Request::builder().method(method).uri(path).header(HOST, &self.authority);
+        if let Some(authorization) = &self.authorization {
+            request = request.header(AUTHORIZATION, authorization);
+        }
         if body.is_some() {
             request = request.header(CONTENT_TYPE, "application/json");
         }

@@ -13,6 +13,7 @@ use postrider_domain::time::Timestamp;
 use postrider_store::Meta;
 
 use crate::lock::lock;
+use crate::operator::Operator;
 use crate::service::Service;
 
 /// The newest check of the store.
@@ -54,6 +55,13 @@ impl Service {
         let mut result = self.readiness.result(self.clock.now(), || start_check(Arc::clone(&self.store)));
         // It fails when the task of the check has panicked.
         result.wait_for(Option::is_some).await.is_ok_and(|result| *result == Some(true))
+    }
+}
+
+impl Operator {
+    /// As [`Service::is_ready`].
+    pub async fn is_ready(&self) -> bool {
+        self.service.is_ready().await
     }
 }
 

@@ -6,6 +6,7 @@ mod config;
 mod database;
 mod doctor;
 mod front_door;
+mod health;
 mod keys;
 mod master_key;
 mod output;
