@@ -34,6 +34,8 @@ const WRITERS: &[(&str, &[&str], &[&str])] = &[
         &["publish/matching.rs", "registry/workspace.rs", "upkeep/ended.rs"],
         &["publish/matching.rs", "registry/workspace.rs", "upkeep/ended.rs"],
     ),
+    ("dashboard_sessions", &["registry/session.rs"], &["registry/session.rs"]),
+    ("login_codes", &["registry/session.rs"], &["registry/session.rs"]),
     ("api_keys", &["registry/api_key.rs", "upkeep/ended.rs"], &["registry/api_key.rs", "upkeep/ended.rs"]),
     (
         "endpoints",

@@ -74,7 +74,7 @@ async fn show(options: ListOptions) -> anyhow::Result<()> {
         &["when", "who", "from", "mode", "what", "on", "workspace", "request", "details"],
         entries.into_iter().map(|entry| {
             let details = details_of(&entry);
-            let who = entry.api_key_id.unwrap_or_else(|| entry.actor.replace('_', " "));
+            let who = entry.api_key_id.or(entry.session_id).unwrap_or_else(|| entry.actor.replace('_', " "));
             let [from, on, workspace, request] =
                 [entry.address, entry.resource_id, entry.workspace_id, entry.request_id].map(Option::unwrap_or_default);
             [entry.created_at, who, from, entry.mode, entry.action, on, workspace, request, details]

@@ -191,10 +191,13 @@ pub struct AuditListed {
     pub workspace_id: Option<String>,
     pub action: String,
     pub resource_id: Option<String>,
-    /// `api_key`, `command_line`, or `unknown` for a caller whose key is unknown.
+    /// `api_key`, `session`, `command_line`, or `unknown` for a caller whose key is unknown.
     pub actor: String,
     /// The id of the API key, if the actor is one.
     pub api_key_id: Option<String>,
+    /// The id of the dashboard's session, if the actor is one.
+    #[serde(default)]
+    pub session_id: Option<String>,
     pub mode: String,
     pub request_id: Option<String>,
     pub address: Option<String>,
@@ -248,11 +251,13 @@ impl From<AuditEntry> for AuditListed {
             resource_id: Some(entry.resource_id).filter(|id| !id.is_empty()),
             actor: match entry.author.actor {
                 Actor::ApiKey(_) => "api_key",
+                Actor::Session(_) => "session",
                 Actor::CommandLine => "command_line",
                 Actor::Unknown => "unknown",
             }
             .to_owned(),
             api_key_id: entry.author.actor.api_key().map(|id| id.to_string()),
+            session_id: entry.author.actor.session().map(|id| id.to_string()),
             mode: entry.author.mode.as_str().to_owned(),
             request_id: entry.author.request_id.map(|id| id.to_string()),
             address: entry.author.address.map(|address| address.0.to_string()),

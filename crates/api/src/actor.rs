@@ -3,12 +3,13 @@
 use serde::Serialize;
 
 use postrider_domain::audit::Actor;
-use postrider_domain::id::ApiKeyId;
+use postrider_domain::id::{ApiKeyId, SessionId};
 
 #[derive(Serialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum ActorView {
     ApiKey { id: ApiKeyId },
+    Session { id: SessionId },
     CommandLine,
     Unknown,
 }
@@ -17,6 +18,7 @@ impl From<Actor> for ActorView {
     fn from(actor: Actor) -> Self {
         match actor {
             Actor::ApiKey(id) => Self::ApiKey { id },
+            Actor::Session(id) => Self::Session { id },
             Actor::CommandLine => Self::CommandLine,
             Actor::Unknown => Self::Unknown,
         }

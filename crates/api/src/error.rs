@@ -86,9 +86,9 @@ pub fn render(error: &ServiceError, id: RequestId, errors_page: &str) -> Respons
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     let retry_after_seconds = match error {
         ServiceError::InFlight { retry_after } => Some(retry_after.as_secs()),
-        ServiceError::RateLimited { retry_after, .. } | ServiceError::TooManyRefusedKeys { retry_after, .. } => {
-            Some(whole_seconds(*retry_after))
-        }
+        ServiceError::RateLimited { retry_after, .. }
+        | ServiceError::TooManyRefusedKeys { retry_after, .. }
+        | ServiceError::TooManyPageRequests { retry_after, .. } => Some(whole_seconds(*retry_after)),
         ServiceError::Unavailable { .. } => Some(1),
         _ => None,
     };
@@ -152,7 +152,9 @@ pub const fn code_of(error: &ServiceError) -> ErrorCode {
         ServiceError::VersionUnsupported => ErrorCode::VersionUnsupported,
         ServiceError::BadPagination(_) => ErrorCode::BadPagination,
         ServiceError::BadCursor => ErrorCode::BadCursor,
-        ServiceError::InvalidToken | ServiceError::SessionEnded => ErrorCode::InvalidToken,
+        ServiceError::InvalidToken | ServiceError::SessionEnded | ServiceError::LoginCodeRefused => {
+            ErrorCode::InvalidToken
+        }
         ServiceError::KeyRevoked => ErrorCode::KeyRevoked,
         ServiceError::KeyExpired => ErrorCode::KeyExpired,
         ServiceError::ScopeMissing(_) | ServiceError::CannotGrant(_) => ErrorCode::ScopeMissing,
@@ -169,7 +171,9 @@ pub const fn code_of(error: &ServiceError) -> ErrorCode {
         ServiceError::UnsupportedMediaType => ErrorCode::UnsupportedMediaType,
         ServiceError::Unprocessable { .. } => ErrorCode::Unprocessable,
         ServiceError::SsrfBlocked(_) => ErrorCode::SsrfBlocked,
-        ServiceError::RateLimited { .. } | ServiceError::TooManyRefusedKeys { .. } => ErrorCode::RateLimited,
+        ServiceError::RateLimited { .. }
+        | ServiceError::TooManyRefusedKeys { .. }
+        | ServiceError::TooManyPageRequests { .. } => ErrorCode::RateLimited,
         ServiceError::Unavailable { .. } => ErrorCode::ServiceUnavailable,
         ServiceError::Internal { .. } => ErrorCode::InternalError,
     }

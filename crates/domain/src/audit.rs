@@ -3,7 +3,7 @@
 
 use super::audit_change::Changes;
 use super::caller::CallerAddress;
-use super::id::{ApiKeyId, AuditId, RequestId, WorkspaceId};
+use super::id::{ApiKeyId, AuditId, RequestId, SessionId, WorkspaceId};
 use super::mode::Mode;
 use super::time::Timestamp;
 
@@ -11,6 +11,8 @@ use super::time::Timestamp;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Actor {
     ApiKey(ApiKeyId),
+    /// A sign-in session of the dashboard.
+    Session(SessionId),
     /// An operator at the machine. No key is needed there.
     CommandLine,
     /// A caller whose key is missing or unknown. It can write nothing; only refusals name it.
@@ -22,6 +24,23 @@ impl Actor {
     pub const fn api_key(self) -> Option<ApiKeyId> {
         match self {
             Self::ApiKey(id) => Some(id),
+            Self::Session(_) | Self::CommandLine | Self::Unknown => None,
+        }
+    }
+
+    /// The session, if the actor is one.
+    pub const fn session(self) -> Option<SessionId> {
+        match self {
+            Self::Session(id) => Some(id),
+            Self::ApiKey(_) | Self::CommandLine | Self::Unknown => None,
+        }
+    }
+
+    /// The id of the key or the session. `None` for an actor without an id.
+    pub fn id_text(self) -> Option<String> {
+        match self {
+            Self::ApiKey(id) => Some(id.to_string()),
+            Self::Session(id) => Some(id.to_string()),
             Self::CommandLine | Self::Unknown => None,
         }
     }
@@ -59,6 +78,12 @@ pub enum AuditAction {
     DeliverySkipped,
     ReplayStarted,
     ReplayStopped,
+    /// A code for signing in was created. The resource is the session that it will open.
+    LoginCodeCreated,
+    /// Somebody signed in to the dashboard.
+    SessionCreated,
+    /// A session was ended before its time: by signing out, or because the workspace had too many.
+    SessionEnded,
     /// A request was refused for its key.
     ApiKeyRefused,
     /// A request was refused because its key lacks a scope.
@@ -66,7 +91,7 @@ pub enum AuditAction {
 }
 
 impl AuditAction {
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 19] = [
         Self::WorkspaceCreated,
         Self::WorkspaceUpdated,
         Self::WorkspaceDeleted,
@@ -81,6 +106,9 @@ impl AuditAction {
         Self::DeliverySkipped,
         Self::ReplayStarted,
         Self::ReplayStopped,
+        Self::LoginCodeCreated,
+        Self::SessionCreated,
+        Self::SessionEnded,
         Self::ApiKeyRefused,
         Self::ApiKeyScopeMissing,
     ];
@@ -102,6 +130,9 @@ impl AuditAction {
             Self::DeliverySkipped => "delivery.skipped",
             Self::ReplayStarted => "replay.started",
             Self::ReplayStopped => "replay.stopped",
+            Self::LoginCodeCreated => "login_code.created",
+            Self::SessionCreated => "session.created",
+            Self::SessionEnded => "session.ended",
             Self::ApiKeyRefused => "api_key.refused",
             Self::ApiKeyScopeMissing => "api_key.scope_missing",
         }

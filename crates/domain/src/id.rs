@@ -2,7 +2,7 @@
 //!
 //! Two families:
 //!
-//! - *Drawn* ids (`org_`, `key_`, `whe_`, `req_`) are 16 random characters of `[a-z0-9]`.
+//! - *Drawn* ids (`org_`, `key_`, `whe_`, `req_`, `ses_`) are 16 random characters of `[a-z0-9]`.
 //! - *Timed* ids (`evt_`, `dlv_`, `aud_`, `rpl_`) contain an integer key and a tag of the store that made them. The
 //!   upper bits of the key are the millisecond of creation, so that key order is time order and a look-up can prune by
 //!   time. The tag keeps two servers from giving a receiver the same `webhook-id`.
@@ -95,6 +95,11 @@ drawn_id!(
     /// One request to the API.
     RequestId,
     "req_"
+);
+drawn_id!(
+    /// A sign-in session of the dashboard. Its token is a secret.
+    SessionId,
+    "ses_"
 );
 
 /// The integer key of a row: millisecond of creation, then node, then sequence number.

@@ -35,6 +35,7 @@ pub mod retry_schedule;
 pub mod schema;
 pub mod secret;
 pub mod sent_request;
+pub mod session;
 pub mod shared_rate;
 pub mod signing;
 pub mod target;

@@ -96,6 +96,25 @@ pub const EVENT_NAME_CHARS: usize = 64;
 pub const BRAND_CHARS: usize = 32;
 /// Unrevoked API keys of one workspace and mode: far more than anyone can oversee.
 pub const API_KEYS_PER_WORKSPACE: u32 = 1_000;
+/// How long a sign-in session of the dashboard lasts at most: a working day.
+pub const SESSION_LIFETIME: Duration = Duration::from_secs(12 * 3600);
+/// How long a session lasts without a request: a long meeting. As its last request is written only now and then
+/// ([`SESSION_SEEN_EVERY`]), it may end that much earlier.
+pub const SESSION_IDLE: Duration = Duration::from_secs(2 * 3600);
+/// How often the last request of a session is written at most.
+pub const SESSION_SEEN_EVERY: Duration = Duration::from_secs(60);
+/// Open sessions of one workspace, both modes together: far more than the people who look after it. A sign-in beyond
+/// it ends the session that was not used for the longest time.
+pub const SESSIONS_PER_WORKSPACE: u32 = 100;
+/// How long a login code is valid: time to switch to the browser. A code in the history of a terminal is worth nothing.
+pub const LOGIN_CODE_LIFETIME: Duration = Duration::from_secs(5 * 60);
+/// Unused login codes of one workspace. A code beyond it replaces the oldest one.
+pub const LOGIN_CODES_PER_WORKSPACE: u32 = 100;
+/// Requests for pages that one session may make in [`RATE_WINDOW`], at each node: ten a second, which a browser with a
+/// few open tabs does not reach.
+pub const PAGE_REQUESTS_PER_MINUTE: NonZeroU32 = NonZeroU32::new(600).expect("600 is not 0");
+/// Sessions whose requests are counted. Beyond it the session that came first begins anew.
+pub const SESSIONS_COUNTED: usize = 4_096;
 /// Endpoints of one project and mode (contract). Endpoints without a project count as one project.
 pub const ENDPOINTS_PER_PROJECT: u32 = 500;
 /// Endpoints of one workspace and mode (contract).

@@ -1,5 +1,5 @@
-//! Removes what has aged: waiting deliveries, remembered answers, entries of the audit log, replaced secrets, old log
-//! rows, and rows that ended.
+//! Removes what has aged: waiting deliveries, remembered answers, sessions of the dashboard, entries of the audit log,
+//! replaced secrets, old log rows, and rows that ended.
 //!
 //! It works in small bounded steps, so that it never delays deliveries for long.
 
@@ -76,9 +76,12 @@ async fn round(store: &dyn Upkeep, retention: Retention, stop: &CancellationToke
         let step = store.expire_waiting(AGEING_ROWS_PER_STEP).await?;
         expired += step;
         let forgotten = store.forget_answers(AGEING_ROWS_PER_STEP).await?;
+        let sessions = store.remove_ended_sessions(AGEING_ROWS_PER_STEP).await?;
         let refusals = store.forget_refusals(retention.log, AGEING_ROWS_PER_STEP).await?;
         let erased = store.erase_unused_secrets(AGEING_ROWS_PER_STEP).await?;
-        if [step, forgotten, refusals, erased].iter().all(|rows| *rows < AGEING_ROWS_PER_STEP) || stop.is_cancelled() {
+        if [step, forgotten, sessions, refusals, erased].iter().all(|rows| *rows < AGEING_ROWS_PER_STEP)
+            || stop.is_cancelled()
+        {
             break;
         }
     }

@@ -170,6 +170,7 @@ impl Service {
         self.keys.forget_missing();
         let written = created.map_err(|error| match error {
             CreateApiKeyError::NoWorkspace => ServiceError::NotFound,
+            CreateApiKeyError::SessionEnded => ServiceError::SessionEnded,
             CreateApiKeyError::Store(error) => error.into(),
             CreateApiKeyError::WorkspaceFull(limit) => ServiceError::Conflict(format!(
                 "The workspace has {limit} API keys, the most it may have. Revoke one that is not in use."
@@ -191,7 +192,7 @@ impl Service {
         let tenant = Tenant::whole(workspace, author.mode);
         let write = Write { tenant, author, recording: idempotent.recording(ApiKey::clone) };
         let revoked = self.store.revoke_api_key(write, id).await;
-        self.keys.forget_all();
+        self.forget_callers();
         let written = revoked.map_err(|error| match error {
             RevokeApiKeyError::NotFound => ServiceError::NotFound,
             RevokeApiKeyError::Store(error) => error.into(),

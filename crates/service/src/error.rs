@@ -32,6 +32,8 @@ pub enum ServiceError {
     /// The session of a page is unknown, or it has ended.
     #[error("The session has ended. Sign in again.")]
     SessionEnded,
+    #[error("The sign-in link has been used, or it is too old. Create another with `postrider dashboard login`.")]
+    LoginCodeRefused,
     #[error(transparent)]
     ScopeMissing(#[from] ScopeMissing),
     /// The new key would have a scope that the caller lacks.
@@ -58,6 +60,9 @@ pub enum ServiceError {
     /// The address has sent too many keys that were refused.
     #[error("Too many requests with a refused API key from this address in 60 seconds: {limit}.")]
     TooManyRefusedKeys { limit: u32, retry_after: Duration },
+    /// The session has asked for too many pages.
+    #[error("Too many requests of this session in 60 seconds: {limit}.")]
+    TooManyPageRequests { limit: u32, retry_after: Duration },
     #[error("{0}")]
     PayloadTooLarge(String),
     #[error("The head of the request is larger than {} KB or has more than {} fields.", limits::HEAD_BYTES / 1024, limits::HEAD_FIELDS)]
@@ -108,6 +113,7 @@ impl ServiceError {
             | Self::KeyRevoked
             | Self::KeyExpired
             | Self::SessionEnded
+            | Self::LoginCodeRefused
             | Self::IdempotencyKeyConflict(_)
             | Self::ScopeMissing(_)
             | Self::CannotGrant(_)
@@ -116,7 +122,8 @@ impl ServiceError {
             | Self::UriTooLong
             | Self::RequestTimeout(_)
             | Self::RateLimited { .. }
-            | Self::TooManyRefusedKeys { .. } => false,
+            | Self::TooManyRefusedKeys { .. }
+            | Self::TooManyPageRequests { .. } => false,
             Self::InvalidRequest { .. }
             | Self::VersionUnsupported
             | Self::BadPagination(_)

@@ -109,7 +109,7 @@ impl Operator {
     /// When the key does not exist.
     pub async fn revoke_with_children(&self, id: ApiKeyId) -> Result<Vec<ApiKeyId>, ServiceError> {
         let revoked = self.store.revoke_with_children(Author::COMMAND_LINE, id).await;
-        self.service.keys.forget_all();
+        self.service.forget_callers();
         let revoked = revoked.map_err(|error| match error {
             RevokeApiKeyError::NotFound => ServiceError::NotFound,
             RevokeApiKeyError::Store(error) => error.into(),
@@ -153,7 +153,7 @@ impl Operator {
     }
 
     /// The live tenant of this workspace, which manages both modes.
-    async fn tenant(&self, name_or_id: Option<&str>) -> Result<Option<Tenant>, ServiceError> {
+    pub(crate) async fn tenant(&self, name_or_id: Option<&str>) -> Result<Option<Tenant>, ServiceError> {
         let Some(text) = name_or_id else { return Ok(None) };
         let live = |workspace: Workspace| Tenant::whole(workspace.key, Mode::Live);
         if let Ok(id) = text.parse::<WorkspaceId>()

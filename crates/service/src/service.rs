@@ -46,11 +46,11 @@ pub struct Service {
     pub(crate) api_key_hash: MacKey,
     pub(crate) keys: KeyCache,
     pub(crate) key_uses: KeyUses,
+    pub(crate) sessions: Sessions,
     pub(crate) rates: RateLimiter,
     pub(crate) readiness: Readiness,
     pub(crate) refusals: RefusalLog,
     pub(crate) refused_keys: RefusedKeys,
-    pub(crate) sessions: Sessions,
     pub(crate) violations: ViolationLog,
     /// The idempotency keys of the writes that this process is working on.
     pub(crate) in_flight: Mutex<HashSet<(IdempotencyScope, OpaqueId)>>,
@@ -71,11 +71,11 @@ impl Service {
             endpoint_limits,
             keys: KeyCache::default(),
             key_uses: KeyUses::default(),
+            sessions: Sessions::default(),
             rates,
             readiness: Readiness::default(),
             refusals: RefusalLog::default(),
             refused_keys: RefusedKeys::default(),
-            sessions: Sessions::default(),
             violations: ViolationLog::default(),
             in_flight: Mutex::default(),
         }
@@ -87,6 +87,12 @@ impl Service {
 
     pub fn clock(&self) -> &dyn Clock {
         self.clock.as_ref()
+    }
+
+    /// To be called after keys or sessions may have ended.
+    pub(crate) fn forget_callers(&self) {
+        self.keys.forget_all();
+        self.sessions.forget_all();
     }
 
     pub fn random(&self) -> &Random {

@@ -90,7 +90,7 @@ impl Service {
         }
         let recording = idempotent.recording(|(): &()| ());
         let deleted = self.store.delete_workspace(id, principal.author(), recording).await;
-        self.keys.forget_all();
+        self.forget_callers();
         idempotent.finish(deleted?)?;
         tracing::info!(workspace_id = %id, "workspace deleted");
         Ok(())

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use crate::UnexpectedValue;
-use postrider_domain::access::Mode;
+use postrider_domain::access::{Mode, Scope, Scopes};
 use postrider_domain::audit::Actor;
 use postrider_domain::caller::CallerAddress;
 use postrider_domain::event_type::EventTypeName;
@@ -28,10 +28,10 @@ pub const fn mode_from_code(code: i64) -> Option<Mode> {
 
 const UNKNOWN_ACTOR: &str = "unknown";
 
-/// The id of a key, nothing for the command line, or a word for a caller that nobody knows.
+/// The id of a key or a session, nothing for the command line, or a word for a caller that nobody knows.
 pub fn actor_to_text(actor: Actor) -> Option<String> {
     match actor {
-        Actor::ApiKey(id) => Some(id.to_string()),
+        Actor::ApiKey(_) | Actor::Session(_) => actor.id_text(),
         Actor::CommandLine => None,
         Actor::Unknown => Some(UNKNOWN_ACTOR.to_owned()),
     }
@@ -41,7 +41,10 @@ pub fn actor_from_text(text: Option<&str>) -> Result<Actor, UnexpectedValue> {
     match text {
         None => Ok(Actor::CommandLine),
         Some(UNKNOWN_ACTOR) => Ok(Actor::Unknown),
-        Some(id) => id.parse().map(Actor::ApiKey).map_err(|_| UnexpectedValue("audit.actor")),
+        Some(id) => match (id.parse().map(Actor::ApiKey), id.parse().map(Actor::Session)) {
+            (Ok(actor), _) | (_, Ok(actor)) => Ok(actor),
+            _ => Err(UnexpectedValue("audit.actor")),
+        },
     }
 }
 
@@ -84,6 +87,12 @@ pub fn schedule_from(text: &str) -> Result<RetrySchedule, UnexpectedValue> {
     let seconds: Option<Vec<u64>> = text.split_ascii_whitespace().map(|wait| wait.parse().ok()).collect();
     let schedule = seconds.and_then(|seconds| RetrySchedule::from_seconds(&seconds).ok());
     schedule.ok_or(UnexpectedValue("endpoints.retry_schedule"))
+}
+
+/// Names separated by spaces. `column` names the column in an error.
+pub fn scopes_from(text: &str, column: &'static str) -> Result<Scopes, UnexpectedValue> {
+    let scopes: Result<Vec<Scope>, _> = text.split_ascii_whitespace().map(str::parse).collect();
+    scopes.map(|scopes| Scopes::of(&scopes)).map_err(|_| UnexpectedValue(column))
 }
 
 pub fn joined<T: ToString>(words: impl Iterator<Item = T>) -> String {

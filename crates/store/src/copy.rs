@@ -57,6 +57,8 @@ pub const TABLES: &[Table] = &[
     table("catalogues", &["version"]),
     table("workspaces", &["key"]),
     table("api_keys", &["key"]),
+    table("dashboard_sessions", &["key"]),
+    table("login_codes", &["key"]),
     table("endpoints", &["key"]),
     table("endpoint_secrets", &["endpoint_key", "version"]),
     table("endpoint_sealed", &["endpoint_key", "part"]),

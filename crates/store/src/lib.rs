@@ -11,6 +11,7 @@
 //! | [`Replays`] | service | counts, creates, lists and stops replays |
 //! | [`Log`] | service | lists and finds events, deliveries and audit entries; records refused requests |
 //! | [`Workspaces`], [`ApiKeys`], [`Endpoints`] | service | the registry: who may call and where events go |
+//! | [`Sessions`] | service | sign-in sessions of the dashboard, login codes |
 //! | [`Answers`] | service | answers kept for repeated requests |
 //! | [`SharedRates`] | service | exchanges request counts between nodes |
 //! | [`Meta`] | service, server | the store's own facts and its event catalogue |
@@ -59,6 +60,7 @@ pub use refusal::{
 pub use registry::api_key::{ApiKeys, NewApiKey};
 pub use registry::endpoint::{EndpointLimits, EndpointUpdate, Endpoints, NewEndpoint, SecretRotation};
 pub use registry::endpoint_options::{SealedCertificate, SealedHeader, SealedKind, SealedOptions, SealedSigningKey};
+pub use registry::session::{NewLoginCode, SessionOpening, Sessions, SignOut};
 pub use registry::workspace::{NewWorkspace, WorkspaceRename, Workspaces};
 pub use replay::{NewReplay, ReplayScope, Replays};
 pub use secrets::{SealedParts, Secrets};
@@ -72,7 +74,7 @@ impl<S: Queue + Upkeep + Secrets + ?Sized> EngineStore for S {}
 
 /// What the service asks of a store.
 pub trait ServiceStore:
-    Publish + Replays + Log + Workspaces + ApiKeys + Endpoints + Answers + SharedRates + Meta + sealing::Sealing
+    Publish + Replays + Log + Workspaces + ApiKeys + Endpoints + Sessions + Answers + SharedRates + Meta + sealing::Sealing
 {
 }
 
@@ -83,6 +85,7 @@ impl<
         + Workspaces
         + ApiKeys
         + Endpoints
+        + Sessions
         + Answers
         + SharedRates
         + Meta

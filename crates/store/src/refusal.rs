@@ -22,6 +22,9 @@ pub enum CreateApiKeyError {
     WorkspaceFull(u32),
     #[error("there is no such workspace")]
     NoWorkspace,
+    /// A session makes the key, and it has ended.
+    #[error("the session has ended")]
+    SessionEnded,
     #[error(transparent)]
     Store(#[from] StoreError),
 }

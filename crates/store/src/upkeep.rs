@@ -94,6 +94,10 @@ pub trait Upkeep: Send + Sync + 'static {
     /// Removes up to `limit` recorded answers whose window is over.
     async fn forget_answers(&self, limit: usize) -> Result<usize, StoreError>;
 
+    /// Removes up to `limit` ended sessions of the dashboard, and up to `limit` login codes that are too old. Returns
+    /// the larger number.
+    async fn remove_ended_sessions(&self, limit: usize) -> Result<usize, StoreError>;
+
     /// Removes up to `limit` refusals of the audit log that are older than `age`. Entries of writes stay.
     async fn forget_refusals(&self, age: Duration, limit: usize) -> Result<usize, StoreError>;
 

@@ -36,6 +36,7 @@ impl IntoResponse for Failure {
 pub const fn status_of(error: &ServiceError) -> StatusCode {
     match error {
         ServiceError::SessionEnded
+        | ServiceError::LoginCodeRefused
         | ServiceError::InvalidToken
         | ServiceError::KeyRevoked
         | ServiceError::KeyExpired => StatusCode::UNAUTHORIZED,
@@ -46,7 +47,9 @@ pub const fn status_of(error: &ServiceError) -> StatusCode {
         | ServiceError::Conflict(_)
         | ServiceError::WorkspaceFull { .. }
         | ServiceError::InFlight { .. } => StatusCode::CONFLICT,
-        ServiceError::RateLimited { .. } | ServiceError::TooManyRefusedKeys { .. } => StatusCode::TOO_MANY_REQUESTS,
+        ServiceError::RateLimited { .. }
+        | ServiceError::TooManyRefusedKeys { .. }
+        | ServiceError::TooManyPageRequests { .. } => StatusCode::TOO_MANY_REQUESTS,
         ServiceError::PayloadTooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
         ServiceError::Unavailable { .. } => StatusCode::SERVICE_UNAVAILABLE,
         ServiceError::Internal { .. } => StatusCode::INTERNAL_SERVER_ERROR,
@@ -103,7 +106,9 @@ fn describe(visit: &Visit, error: &ServiceError) -> (&'static str, Markup) {
         | ServiceError::IdempotencyKeyConflict(_)
         | ServiceError::WorkspaceFull { .. }
         | ServiceError::InFlight { .. } => ("That is not possible now", html! { p { (error) } (back) }),
-        ServiceError::RateLimited { retry_after, .. } | ServiceError::TooManyRefusedKeys { retry_after, .. } => (
+        ServiceError::RateLimited { retry_after, .. }
+        | ServiceError::TooManyRefusedKeys { retry_after, .. }
+        | ServiceError::TooManyPageRequests { retry_after, .. } => (
             "Too many requests",
             html! { p { "Wait " (retry_after.as_secs().max(1)) " s, then load the page again." } },
         ),

@@ -65,6 +65,7 @@ mod requeue;
 mod retention;
 mod rotation;
 mod sealing;
+mod session;
 mod stored_bytes;
 mod waiting;
 mod workspace;

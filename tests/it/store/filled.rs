@@ -7,6 +7,7 @@ use bytes::Bytes;
 use postrider_domain::endpoint::{Endpoint, OpaqueId, SecretVersion};
 use postrider_domain::endpoint_options::{OptionsChange, SignatureSchemes};
 use postrider_domain::event::EventReceipt;
+use postrider_domain::id::{ApiKeyId, SessionId};
 use postrider_domain::idempotency::{IdempotencyScope, IdempotentRequest, RecordedAnswer, Recording};
 use postrider_domain::private_options::HeaderName;
 use postrider_domain::replay::{REPLAYED_BY_DEFAULT, ReplayRange};
@@ -33,7 +34,8 @@ pub async fn fill(at: &Fixture, round: u8) -> Filled {
     while at.store().count_stored_bytes(100).await.unwrap() {}
     at.store().meta_or_insert("master_key_id", vec![7; 8]).await.unwrap();
     adopt_catalogue(at, round).await;
-    at.api_key(at.new_api_key(round)).await;
+    let api_key = at.api_key(at.new_api_key(round)).await;
+    sign_in(at, round, api_key.id).await;
     let paused = at.endpoint().await;
     pause(at, &paused).await;
     let options = OptionsChange { signature_schemes: Some(SignatureSchemes::V1AndV1a), ..OptionsChange::default() };
@@ -58,6 +60,13 @@ pub async fn fill(at: &Fixture, round: u8) -> Filled {
     at.replay(&endpoint, range).await;
     let claimed = at.claim_one().await;
     Filled { claimed, retried, blocked, endpoint }
+}
+
+/// An open session, and a login code that nobody uses.
+async fn sign_in(at: &Fixture, round: u8, api_key: ApiKeyId) {
+    let id = SessionId::from_letters(at.letters());
+    at.store().create_session(id, api_key, at.session_opening(round)).await.unwrap().expect("the key is in use");
+    at.store().create_login_code(at.new_login_code(round)).await.unwrap().expect("the workspace exists");
 }
 
 async fn adopt_catalogue(at: &Fixture, round: u8) {

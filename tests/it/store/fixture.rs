@@ -20,18 +20,21 @@ use postrider_domain::endpoint_health::{Failure, Signal};
 use postrider_domain::endpoint_options::{DeliveryOrder, OptionsChange};
 use postrider_domain::event::{EventReceipt, NewEvent};
 use postrider_domain::event_type::EventTypeName;
-use postrider_domain::id::{ApiKeyId, DeliveryId, EndpointId, EventId, ReplayId, RowKey, StoreTag, WorkspaceId};
+use postrider_domain::id::{
+    ApiKeyId, DeliveryId, EndpointId, EventId, ReplayId, RowKey, SessionId, StoreTag, WorkspaceId,
+};
 use postrider_domain::limits;
 use postrider_domain::page::PageRequest;
 use postrider_domain::replay::{Replay, ReplayCount, ReplayRange};
+use postrider_domain::session::{LoginCodeHash, SessionHash};
 use postrider_domain::tenant::Tenant;
 use postrider_domain::time::{Clock, Timestamp};
 use postrider_domain::workspace::{Workspace, WorkspaceName};
 use postrider_store::{
     AfterAttempt, Claim, Claimed, CreateEndpointError, DeleteEndpointError, EndpointLimits, EndpointUpdate, Lane,
-    LaneQuota, NewApiKey, NewEndpoint, NewReplay, NewWorkspace, OutcomeRecord, Recorded, ReplayScope, RequeueError,
-    RotateSecretError, SealedOptions, SealedSigningKey, SecretRotation, SkipDeliveryError, StopReplayError, Store,
-    StoreSeed, UpdateEndpointError, Write, Written,
+    LaneQuota, NewApiKey, NewEndpoint, NewLoginCode, NewReplay, NewWorkspace, OutcomeRecord, Recorded, ReplayScope,
+    RequeueError, RotateSecretError, SealedOptions, SealedSigningKey, SecretRotation, SessionOpening,
+    SkipDeliveryError, StopReplayError, Store, StoreSeed, UpdateEndpointError, Write, Written,
 };
 
 use crate::support::clock::ManualClock;
@@ -158,6 +161,30 @@ impl Fixture {
             last4: "wxyz".to_owned(),
             scopes: Scopes::of(&[Scope::EventsWrite, Scope::WebhooksRead]),
             expires_at: None,
+            limit: 1_000,
+            author: AUTHOR,
+        }
+    }
+
+    /// A session whose only limit in a test is the one that it sets.
+    pub fn session_opening(&self, hash: u8) -> SessionOpening {
+        SessionOpening {
+            hash: SessionHash([hash; 32]),
+            lifetime: limits::SESSION_LIFETIME,
+            idle: limits::SESSION_IDLE,
+            limit: 1_000,
+            request_id: None,
+            address: None,
+        }
+    }
+
+    pub fn new_login_code(&self, hash: u8) -> NewLoginCode {
+        NewLoginCode {
+            hash: LoginCodeHash([hash; 32]),
+            session_id: SessionId::from_letters(self.letters()),
+            tenant: self.tenant(),
+            scopes: Scopes::of(&[Scope::WebhooksRead, Scope::KeysManage]),
+            lifetime: limits::LOGIN_CODE_LIFETIME,
             limit: 1_000,
             author: AUTHOR,
         }

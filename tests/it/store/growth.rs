@@ -23,6 +23,7 @@ const GROWING: &[&str] = &[
     "api_keys",
     "attempts",
     "audit",
+    "dashboard_sessions",
     "deliveries",
     "due",
     "endpoint_health",
@@ -32,6 +33,7 @@ const GROWING: &[&str] = &[
     "events",
     "idempotency",
     "lanes",
+    "login_codes",
     "ordered_lanes",
     "publish_keys",
     "replays",
@@ -92,6 +94,7 @@ async fn upkeep(at: &Fixture) {
     let store = at.store();
     while store.expire_waiting(3).await.unwrap() == 3 {}
     while store.forget_answers(3).await.unwrap() == 3 {}
+    while store.remove_ended_sessions(3).await.unwrap() == 3 {}
     while store.erase_unused_secrets(3).await.unwrap() == 3 {}
     for part in [LogPart::Deliveries, LogPart::Events] {
         let mut after = Some(RowKey::from_i64(0));

@@ -100,6 +100,7 @@ pub fn schemas(catalogue: &Catalogue) -> Schemas {
 
 fn view() -> Value {
     let key = object(json!({ "type": { "const": "api_key" }, "id": reference("ApiKeyId") }), &[]);
+    let session = object(json!({ "type": { "const": "session" }, "id": reference("SessionId") }), &[]);
     let command_line = object(json!({ "type": { "const": "command_line" } }), &[]);
     json!({
         "id": reference("ApiKeyId"),
@@ -115,9 +116,9 @@ fn view() -> Value {
         },
         "revokedAt": nullable(timestamp("When it was revoked.")),
         "createdBy": {
-            "oneOf": [key, command_line, { "type": "null" }],
-            "description": "The key or command that made it. null for a key of an earlier version whose maker is not \
-                            known.",
+            "oneOf": [key, session, command_line, { "type": "null" }],
+            "description": "The key, the session of the dashboard or the command that made it. null for a key of an \
+                            earlier version whose maker is not known. Later versions may add kinds.",
         },
         "lastUsedAt": nullable(timestamp("When it was last used, at most a minute late.")),
     })

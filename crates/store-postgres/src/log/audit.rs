@@ -58,7 +58,7 @@ pub async fn append_refusal(tx: &WriteTx, new: &NewRefusal) -> Result<(), PgErro
             &actor_to_text(author.actor),
             &mode_code(author.mode),
             &refusal.reason.action().as_str(),
-            &author.actor.api_key().map(|id| id.to_string()).unwrap_or_default(),
+            &author.actor.id_text().unwrap_or_default(),
             &author.request_id.map(|id| id.to_string()),
             &author.address.map(|address| address.0.to_string()),
             &refusal.reason.as_str(),

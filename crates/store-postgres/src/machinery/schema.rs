@@ -25,6 +25,7 @@ const MIGRATIONS: &[(&str, &str)] = &[
     ("V11__key_epoch", include_str!("../../../../migrations/postgres/0011_key_epoch.sql")),
     ("V12__projects", include_str!("../../../../migrations/postgres/0012_projects.sql")),
     ("V13__attempt_request", include_str!("../../../../migrations/postgres/0013_attempt_request.sql")),
+    ("V14__sessions", include_str!("../../../../migrations/postgres/0014_sessions.sql")),
 ];
 
 /// The number of the newest migration.

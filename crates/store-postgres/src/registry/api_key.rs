@@ -5,20 +5,21 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio_postgres::Row;
 
-use postrider_domain::access::{ApiKey, ApiKeyHash, Scope, Scopes};
+use postrider_domain::access::{ApiKey, ApiKeyHash, Scope};
 use postrider_domain::audit::{AuditAction, Author};
 use postrider_domain::id::{ApiKeyId, RowKey};
 use postrider_domain::idempotency::Recording;
 use postrider_domain::page::{Page, PageRequest};
 use postrider_domain::tenant::Tenant;
 use postrider_domain::time::Timestamp;
-use postrider_store::column::{maker_from, maker_text, managed_modes, mode_code, mode_from_code};
+use postrider_store::column::{joined, maker_from, maker_text, managed_modes, mode_code, mode_from_code, scopes_from};
 use postrider_store::log::changes;
 use postrider_store::{ApiKeys, CreateApiKeyError, NewApiKey, RevokeApiKeyError, StoreError, Write, Written};
 
+use super::session;
 use crate::PostgresStore;
 use crate::log::audit;
-use crate::machinery::column::{coded, get, key, number, opt_instant, parsed, unexpected};
+use crate::machinery::column::{coded, get, key, number, opt_instant, parsed};
 use crate::machinery::fault::PgError;
 use crate::machinery::session::Session;
 use crate::machinery::transaction::{WriteTx, effect};
@@ -78,10 +79,6 @@ const API_KEY_SELECT: &str =
 
 fn api_key_from_row(row: &Row) -> Result<ApiKey, PgError> {
     let at = key(row, "key")?;
-    let scopes = get::<&str>(row, "scopes")?
-        .split_whitespace()
-        .map(|scope| scope.parse::<Scope>().map_err(|_| unexpected("api_keys.scopes")))
-        .collect::<Result<Vec<_>, _>>()?;
     Ok(ApiKey {
         key: at,
         id: parsed(row, "id")?,
@@ -89,7 +86,7 @@ fn api_key_from_row(row: &Row) -> Result<ApiKey, PgError> {
         workspace_id: parsed(row, "workspace_id")?,
         workspace_key: key(row, "workspace_key")?,
         mode: coded(row, "mode", mode_from_code)?,
-        scopes: Scopes::of(&scopes),
+        scopes: scopes_from(get(row, "scopes")?, "api_keys.scopes")?,
         last4: get(row, "last4")?,
         created_at: at.created_at(),
         expires_at: opt_instant(row, "expires_at")?,
@@ -112,10 +109,17 @@ async fn create(tx: &mut WriteTx, new: &NewApiKey) -> Result<Result<ApiKey, Crea
     if number::<u32>(&in_use, "count")? >= new.limit {
         return Ok(Err(CreateApiKeyError::WorkspaceFull(new.limit)));
     }
-    let scopes: Vec<&str> = new.scopes.iter().map(Scope::as_str).collect();
+    let session_api_key = match new.author.actor.session() {
+        None => None,
+        Some(id) => match session::api_key_of(tx, tx.now, id).await? {
+            Some(api_key) => api_key,
+            None => return Ok(Err(CreateApiKeyError::SessionEnded)),
+        },
+    };
     tx.execute(
-        "INSERT INTO api_keys (key, id, workspace_key, name, mode, hash, last4, scopes, expires_at, created_by)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
+        "INSERT INTO api_keys (key, id, workspace_key, name, mode, hash, last4, scopes, expires_at, created_by,
+                               session_api_key)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
         &[
             &tx.next_key().as_i64(),
             &new.id.to_string(),
@@ -124,9 +128,10 @@ async fn create(tx: &mut WriteTx, new: &NewApiKey) -> Result<Result<ApiKey, Crea
             &mode_code(new.tenant.mode),
             &new.hash.0.as_slice(),
             &new.last4,
-            &scopes.join(" "),
+            &joined(new.scopes.iter().map(Scope::as_str)),
             &new.expires_at.map(Timestamp::millis),
             &maker_text(new.author.actor),
+            &session_api_key.map(|id| id.to_string()),
         ],
     )
     .await?;
@@ -185,7 +190,9 @@ async fn revoke_with_children(
     let rows = tx
         .query(
             "WITH RECURSIVE family (id) AS (
-                 SELECT $1::text UNION SELECT made.id FROM family JOIN api_keys made ON made.created_by = family.id)
+                 SELECT $1::text UNION
+                 SELECT made.id FROM family
+                 JOIN api_keys made ON made.created_by = family.id OR made.session_api_key = family.id)
              SELECT id, workspace_key FROM api_keys WHERE id IN (SELECT id FROM family) AND revoked_at IS NULL
              ORDER BY key FOR NO KEY UPDATE",
             &[&id.to_string()],

@@ -3,4 +3,5 @@
 pub mod api_key;
 pub mod endpoint;
 pub mod endpoint_options;
+pub mod session;
 pub mod workspace;

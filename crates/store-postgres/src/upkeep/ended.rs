@@ -14,6 +14,7 @@ use crate::machinery::column::{get, instant, key};
 use crate::machinery::fault::PgError;
 use crate::machinery::transaction::WriteTx;
 use crate::queue::{endpoint_health, order};
+use crate::registry::session;
 use crate::secrets;
 
 /// Looks at the next rows and removes those that nothing refers to. Returns where the next step begins.
@@ -91,6 +92,7 @@ async fn remove_workspace(tx: &WriteTx, key: RowKey) -> Result<u64, PgError> {
     if get(&tx.query_one(referred_to, &[&key.as_i64()]).await?, "found")? {
         return Ok(0);
     }
+    session::remove_of_workspace(tx, key).await?;
     let keys = delete(tx, "DELETE FROM api_keys WHERE workspace_key = $1", key).await?;
     let workspaces = delete(tx, "DELETE FROM workspaces WHERE key = $1 AND deleted_at IS NOT NULL", key).await?;
     Ok(keys + workspaces)

@@ -11,6 +11,7 @@ use crate::PostgresStore;
 use crate::log::audit;
 use crate::machinery::transaction::effect;
 use crate::queue::unsent;
+use crate::registry::session;
 use crate::{idempotency, replay, secrets, stored_bytes};
 
 pub mod ended;
@@ -36,6 +37,10 @@ impl Upkeep for PostgresStore {
 
     async fn forget_answers(&self, limit: usize) -> Result<usize, StoreError> {
         self.write(effect!(|tx| idempotency::forget(tx, limit))).await
+    }
+
+    async fn remove_ended_sessions(&self, limit: usize) -> Result<usize, StoreError> {
+        self.write(effect!(|tx| session::remove_ended(tx, limit))).await
     }
 
     async fn forget_refusals(&self, age: Duration, limit: usize) -> Result<usize, StoreError> {

@@ -25,6 +25,7 @@ const MIGRATIONS: &[(&str, &str)] = &[
     ("V11__key_epoch", include_str!("../../../../migrations/sqlite/0011_key_epoch.sql")),
     ("V12__projects", include_str!("../../../../migrations/sqlite/0012_projects.sql")),
     ("V13__attempt_request", include_str!("../../../../migrations/sqlite/0013_attempt_request.sql")),
+    ("V14__sessions", include_str!("../../../../migrations/sqlite/0014_sessions.sql")),
 ];
 
 pub fn database_path(directory: &Path) -> PathBuf {

@@ -7,20 +7,21 @@ use std::time::Duration;
 use async_trait::async_trait;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use postrider_domain::access::{ApiKey, ApiKeyHash, Scope, Scopes};
+use postrider_domain::access::{ApiKey, ApiKeyHash, Scope};
 use postrider_domain::audit::{AuditAction, Author};
 use postrider_domain::id::{ApiKeyId, RowKey};
 use postrider_domain::idempotency::Recording;
 use postrider_domain::page::{Page, PageRequest};
 use postrider_domain::tenant::Tenant;
 use postrider_domain::time::Timestamp;
-use postrider_store::column::{maker_from, maker_text, managed_modes, mode_code, mode_from_code};
+use postrider_store::column::{joined, maker_from, maker_text, managed_modes, mode_code, mode_from_code, scopes_from};
 use postrider_store::log::changes;
 use postrider_store::{ApiKeys, CreateApiKeyError, NewApiKey, RevokeApiKeyError, StoreError, Write, Written};
 
+use super::session;
 use crate::SqliteStore;
 use crate::log::audit;
-use crate::machinery::column::{broken, coded, parsed, unexpected};
+use crate::machinery::column::{broken, coded, parsed};
 use crate::machinery::writer::{JobSize, WriteResult, WriteTx};
 
 #[async_trait]
@@ -72,11 +73,6 @@ const API_KEY_SELECT: &str =
 
 fn api_key_from_row(row: &Row<'_>) -> Result<ApiKey, rusqlite::Error> {
     let key = RowKey::from_i64(row.get("key")?);
-    let scopes: String = row.get("scopes")?;
-    let scopes = scopes
-        .split_whitespace()
-        .map(|scope| scope.parse::<Scope>().map_err(|_| unexpected("api_keys.scopes")))
-        .collect::<Result<Vec<_>, _>>()?;
     Ok(ApiKey {
         key,
         id: parsed(row, "id")?,
@@ -84,7 +80,7 @@ fn api_key_from_row(row: &Row<'_>) -> Result<ApiKey, rusqlite::Error> {
         workspace_id: parsed(row, "workspace_id")?,
         workspace_key: RowKey::from_i64(row.get("workspace_key")?),
         mode: coded(row, "mode", mode_from_code)?,
-        scopes: Scopes::of(&scopes),
+        scopes: scopes_from(row.get_ref("scopes")?.as_str()?, "api_keys.scopes").map_err(broken)?,
         last4: row.get("last4")?,
         created_at: key.created_at(),
         expires_at: row.get::<_, Option<i64>>("expires_at")?.map(Timestamp::from_millis),
@@ -109,11 +105,16 @@ fn create(tx: &mut WriteTx<'_>, new: &NewApiKey) -> WriteResult<ApiKey, CreateAp
         Some(count) if count >= new.limit => return Ok(Err(CreateApiKeyError::WorkspaceFull(new.limit))),
         Some(_) => {}
     }
-    let scopes: Vec<&str> = new.scopes.iter().map(Scope::as_str).collect();
+    let session_api_key = match new.author.actor.session().map(|id| session::api_key_of(tx, id)).transpose()? {
+        Some(None) => return Ok(Err(CreateApiKeyError::SessionEnded)),
+        Some(Some(api_key)) => api_key,
+        None => None,
+    };
     tx.connection
         .prepare_cached(
-            "INSERT INTO api_keys (key, id, workspace_key, name, mode, hash, last4, scopes, expires_at, created_by)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
+            "INSERT INTO api_keys (key, id, workspace_key, name, mode, hash, last4, scopes, expires_at, created_by,
+                                   session_api_key)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
         )?
         .execute(params![
             tx.next_key().as_i64(),
@@ -123,9 +124,10 @@ fn create(tx: &mut WriteTx<'_>, new: &NewApiKey) -> WriteResult<ApiKey, CreateAp
             mode_code(mode),
             new.hash.0,
             new.last4,
-            scopes.join(" "),
+            joined(new.scopes.iter().map(Scope::as_str)),
             new.expires_at.map(Timestamp::millis),
             maker_text(new.author.actor),
+            session_api_key.map(|id| id.to_string()),
         ])?;
     let created = tx
         .connection
@@ -194,7 +196,9 @@ fn revoke_with_children(
         .connection
         .prepare_cached(
             "WITH RECURSIVE family (id) AS (
-                 SELECT ?1 UNION SELECT made.id FROM family JOIN api_keys made ON made.created_by = family.id)
+                 SELECT ?1 UNION
+                 SELECT made.id FROM family
+                 JOIN api_keys made ON made.created_by = family.id OR made.session_api_key = family.id)
              SELECT id, workspace_key FROM api_keys WHERE id IN (SELECT id FROM family) AND revoked_at IS NULL
              ORDER BY key",
         )?

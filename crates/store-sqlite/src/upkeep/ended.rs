@@ -14,6 +14,7 @@ use postrider_store::{EndedCursor, EndedKind, EndedStep};
 
 use crate::machinery::writer::WriteTx;
 use crate::queue::{endpoint_health, order};
+use crate::registry::session;
 use crate::secrets;
 
 /// When a key ended: the earlier of two instants, as in the index `api_keys_ended`.
@@ -107,6 +108,7 @@ fn remove_workspace(tx: &WriteTx<'_>, key: RowKey) -> Result<usize, rusqlite::Er
     if is_referred_to {
         return Ok(0);
     }
+    session::remove_of_workspace(tx, key)?;
     let keys =
         tx.connection.prepare_cached("DELETE FROM api_keys WHERE workspace_key = ?1")?.execute([key.as_i64()])?;
     let workspaces = tx

@@ -11,6 +11,7 @@ use postrider_store::{AgedStep, EndedCursor, EndedStep, StoreError, Upkeep};
 use crate::log::audit;
 use crate::machinery::writer::{JobSize, WriteTx};
 use crate::queue::unsent;
+use crate::registry::session;
 use crate::{SqliteStore, idempotency, meta, replay, secrets, stored_bytes};
 
 pub mod ended;
@@ -47,6 +48,10 @@ impl Upkeep for SqliteStore {
 
     async fn forget_answers(&self, limit: usize) -> Result<usize, StoreError> {
         self.write(JobSize { rows: limit, bytes: 0 }, move |tx| idempotency::forget(tx, limit)).await
+    }
+
+    async fn remove_ended_sessions(&self, limit: usize) -> Result<usize, StoreError> {
+        self.write(JobSize { rows: limit, bytes: 0 }, move |tx| session::remove_ended(tx, limit)).await
     }
 
     async fn forget_refusals(&self, age: Duration, limit: usize) -> Result<usize, StoreError> {

@@ -2,17 +2,18 @@
 
 use serde_json::{Map, Value, json};
 
-use postrider_domain::access::{ApiKey, Scope};
+use postrider_domain::access::{ApiKey, Mode, Scope, Scopes};
 use postrider_domain::audit_change::Changes;
 use postrider_domain::delivery::Delivery;
 use postrider_domain::endpoint::{DisabledReason, Endpoint};
 use postrider_domain::endpoint_options::DeliveryRate;
 use postrider_domain::event_type::EventTypeName;
 use postrider_domain::replay::{Replay, ReplayStatus};
+use postrider_domain::session::DashboardSession;
 use postrider_domain::time::{Day, Timestamp};
 use postrider_domain::workspace::WorkspaceName;
 
-use crate::{SealedOptions, SecretRotation};
+use crate::{NewLoginCode, SealedOptions, SecretRotation};
 
 /// A new endpoint, with the values that its creator gave and the defaults for the others.
 pub fn endpoint_created(endpoint: &Endpoint) -> Changes {
@@ -83,6 +84,42 @@ pub fn api_key_created(key: &ApiKey) -> Changes {
 
 pub fn api_key_revoked(at: Timestamp) -> Changes {
     Changes::default().with("revokedAt", Value::Null, at.to_string())
+}
+
+/// A new session: what it may do, until when, and the key that signed in. Without a key, a login code opened it.
+pub fn session_created(session: &DashboardSession) -> Changes {
+    let mut changes = grant(session.tenant.mode, session.scopes, session.expires_at);
+    changes.add("apiKeyId", Value::Null, session.api_key.map(|id| id.to_string()));
+    changes
+}
+
+pub fn login_code_created(new: &NewLoginCode, expires_at: Timestamp) -> Changes {
+    let mut changes = grant(new.tenant.mode, new.scopes, expires_at);
+    changes.add_redacted("code", false, true);
+    changes
+}
+
+/// Why a session ended before its time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SessionEnd {
+    SignOut,
+    /// The workspace had too many.
+    Limit,
+}
+
+pub fn session_ended(why: SessionEnd) -> Changes {
+    let why = match why {
+        SessionEnd::SignOut => "sign_out",
+        SessionEnd::Limit => "limit",
+    };
+    Changes::default().with("endReason", Value::Null, why)
+}
+
+fn grant(mode: Mode, scopes: Scopes, expires_at: Timestamp) -> Changes {
+    Changes::default()
+        .with("mode", Value::Null, mode.as_str())
+        .with("scopes", Value::Null, scopes.iter().map(Scope::as_str).collect::<Vec<_>>())
+        .with("expiresAt", Value::Null, expires_at.to_string())
 }
 
 pub fn delivery_retried(queued: &Delivery) -> Changes {

@@ -68,13 +68,14 @@ pub async fn sign_in(
     };
     match signed_in {
         Ok(session) => begin(&site, &session, next),
-        Err(error) => refuse(&site, &error, fields.text("code").is_some(), next),
+        Err(error) => refuse(&site, &error, next),
     }
 }
 
 pub async fn sign_out(visit: Visit) -> Result<Response, Failure> {
     if let Some(token) = super::token_of(&visit.site, &visit.headers) {
-        visit.service().sign_out(token).await?;
+        let (request_id, address) = (Some(visit.request_id), visit.address);
+        visit.service().sign_out(token, Origin { request_id, address, route: "POST /dashboard/logout" }).await?;
     }
     let mut response = answer::see_other(&visit.site, &visit.link("/login"));
     if let Some(cookie) = cookie::forget(&visit.site) {
@@ -94,9 +95,9 @@ fn begin(site: &Site, session: &NewSession, next: &str) -> Response {
     response
 }
 
-fn refuse(site: &Site, error: &ServiceError, by_code: bool, next: &str) -> Response {
+fn refuse(site: &Site, error: &ServiceError, next: &str) -> Response {
     let fault = match error {
-        ServiceError::SessionEnded if by_code => {
+        ServiceError::LoginCodeRefused => {
             "This link was used or is older than 5 minutes. Make a new one with `postrider dashboard login`.".to_owned()
         }
         ServiceError::InvalidToken => "This key is not known here.".to_owned(),

@@ -80,6 +80,11 @@ async fn visit_of(site: &Arc<Site>, parts: &Parts) -> Result<Visit, Box<Response
         Err(ServiceError::SessionEnded) => return Err(ask()),
         Err(error) => return Err(Box::new(without_session(site, &error))),
     };
+    if let Some(session) = principal.actor.session()
+        && let Err(error) = site.service.count_page_request(session)
+    {
+        return Err(Box::new(without_session(site, &error)));
+    }
     Ok(Visit {
         site: Arc::clone(site),
         principal,
