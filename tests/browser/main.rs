@@ -6,4 +6,5 @@
 mod dashboard;
 mod docs;
 mod frames;
+mod script;
 mod support;

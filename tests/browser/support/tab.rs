@@ -136,12 +136,31 @@ impl Tab {
         );
         let place = self.eval(&place).await;
         assert!(place.is_array(), "no {selector} on the page: {}", self.text("document.body.innerText").await);
+        self.click_at(place[0].as_f64().expect("a number"), place[1].as_f64().expect("a number"), count).await;
+    }
+
+    /// Clicks several times at a place in the window.
+    pub async fn click_at(&self, x: f64, y: f64, count: u32) {
         for click in 1..=count {
             for kind in ["mousePressed", "mouseReleased"] {
-                let event = json!({"type": kind, "x": place[0], "y": place[1], "button": "left", "clickCount": click});
+                let event = json!({"type": kind, "x": x, "y": y, "button": "left", "clickCount": click});
                 self.call("Input.dispatchMouseEvent", event).await;
             }
         }
+    }
+
+    /// Pastes from the clipboard into the element that has the focus.
+    pub async fn paste(&self) {
+        let event = json!({"type": "rawKeyDown", "key": "v", "modifiers": 2, "commands": ["paste"]});
+        self.call("Input.dispatchKeyEvent", event).await;
+    }
+
+    /// Minimises the window of the tab.
+    pub async fn hide(&self) {
+        self.call("Emulation.setFocusEmulationEnabled", json!({"enabled": false})).await;
+        let window = self.call("Browser.getWindowForTarget", json!({})).await;
+        let bounds = json!({"windowId": window["windowId"], "bounds": {"windowState": "minimized"}});
+        self.call("Browser.setWindowBounds", bounds).await;
     }
 
     /// Presses a key: `Tab`, `Enter`, `Escape`, or `Shift+Tab`.
