@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use serde_json::value::RawValue;
 
 use postrider_domain::access::Principal;
@@ -167,6 +168,16 @@ impl Service {
     pub async fn get_event(&self, principal: &Principal, id: EventId) -> Result<EventDetail, ServiceError> {
         principal.require(Permission::EventsRead)?;
         self.store.find_event(principal.tenant, id).await?.ok_or(ServiceError::NotFound)
+    }
+
+    /// An event with the bytes that receivers get, for callers that may see payloads but not list events.
+    ///
+    /// # Errors
+    /// Without the scope, or when this workspace has no such event, or no longer.
+    pub async fn get_payload(&self, principal: &Principal, id: EventId) -> Result<(Event, Bytes), ServiceError> {
+        principal.require(Permission::PayloadsRead)?;
+        let found = self.store.find_event(principal.tenant, id).await?.ok_or(ServiceError::NotFound)?;
+        Ok((found.event, found.envelope))
     }
 
     fn prepare(

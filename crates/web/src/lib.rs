@@ -13,6 +13,7 @@
 //! | `form.rs` | fields of a form and of a query |
 //! | `failure.rs` | what a visitor sees of an error |
 //! | `layout.rs` | the frame of a page: head, bar, search, notice |
+//! | `once.rs` | forms whose effect happens once, however often they are sent |
 //! | `components/` | the parts of pages: states, times, tables, fields, charts |
 //! | `dashboard/` | the pages of the operator |
 //! | `docs/` | the documentation, made from the OpenAPI document |
@@ -27,6 +28,7 @@ pub mod docs;
 mod failure;
 mod form;
 mod layout;
+mod once;
 mod site;
 mod visit;
 

@@ -74,15 +74,16 @@ impl Visit {
     /// # Errors
     /// When the text is no id of this kind: it names nothing.
     pub fn id<T: std::str::FromStr>(&self, segment: usize) -> Result<T, ServiceError> {
-        let here = self.here();
-        let below = here.strip_prefix(&self.base).unwrap_or(&here);
-        let path = below.split('?').next().unwrap_or_default();
-        path.split('/')
-            .filter(|part| !part.is_empty())
-            .nth(segment)
-            .unwrap_or_default()
-            .parse()
-            .map_err(|_| ServiceError::NotFound)
+        self.segment(segment).parse().map_err(|_| ServiceError::NotFound)
+    }
+
+    /// The text of this segment of the path below the base. Empty when there is none.
+    pub fn segment(&self, segment: usize) -> &str {
+        let path = self.uri.path();
+        // The base has the prefix of the public URL, which a proxy may have stripped.
+        let stripped = self.base.strip_prefix(self.site.prefix.as_str()).unwrap_or(&self.base);
+        let below = path.strip_prefix(&self.base).or_else(|| path.strip_prefix(stripped)).unwrap_or(path);
+        below.split('/').filter(|part| !part.is_empty()).nth(segment).unwrap_or_default()
     }
 
     /// Answers with a page in the frame of these pages. `title` names the thing, without the section and the brand.

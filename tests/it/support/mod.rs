@@ -15,4 +15,5 @@ pub mod proxy;
 pub mod receiver;
 pub mod tls;
 pub mod verify;
+pub mod visitor;
 pub mod wait;

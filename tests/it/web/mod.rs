@@ -1,3 +1,4 @@
 //! The web pages over HTTP, against the whole server.
 
+mod delivery;
 mod docs;

@@ -18,6 +18,15 @@ pub fn relative(at: Timestamp, now: Timestamp) -> Markup {
     html! { time datetime=(at) title=(words(at)) { (text) } }
 }
 
+/// When something is due: `in 5 s`, or `now` once the instant has passed. The engine may be a moment late.
+pub fn due(at: Timestamp, now: Timestamp) -> Markup {
+    if at > now {
+        relative(at, now)
+    } else {
+        html! { time datetime=(at) title=(words(at)) { "now" } }
+    }
+}
+
 /// A duration in its two largest units, rounded down: `2 h 5 min`.
 pub fn rough(duration: Duration) -> String {
     let seconds = duration.as_secs();
@@ -60,6 +69,13 @@ mod tests {
         assert!(relative(at(1_000), at(4_000)).into_string().ends_with(">3 s ago</time>"));
         assert!(relative(at(4_000), at(1_000)).into_string().ends_with(">in 3 s</time>"));
         assert!(relative(at(1_000), at(1_000)).into_string().ends_with(">0 ms ago</time>"));
+    }
+
+    #[test]
+    fn what_is_due_is_never_past() {
+        let at = |millis| Timestamp::from_millis(millis);
+        assert!(due(at(1_000), at(4_000)).into_string().ends_with(">now</time>"));
+        assert!(due(at(4_000), at(1_000)).into_string().ends_with(">in 3 s</time>"));
     }
 
     #[test]

@@ -25,6 +25,7 @@ use crate::site::Site;
 use crate::visit::Visit;
 use crate::{assets, cookie, csrf, layout};
 
+mod delivery;
 mod login;
 mod overview;
 
@@ -32,6 +33,11 @@ mod overview;
 pub fn router(site: &Arc<Site>) -> Router {
     let pages = Router::new()
         .route("/dashboard", get(overview::show))
+        .route("/dashboard/deliveries/{id}", get(delivery::show))
+        .route("/dashboard/deliveries/{id}/retry", post(delivery::retry))
+        .route("/dashboard/deliveries/{id}/skip", post(delivery::skip))
+        .route("/dashboard/deliveries/{id}/body", get(delivery::request_body))
+        .route("/dashboard/deliveries/{id}/attempts/{number}/body", get(delivery::response_body))
         .route("/dashboard/logout", post(login::sign_out))
         .route("/dashboard/{*rest}", any(async || failure::Failure(ServiceError::NotFound)))
         .method_not_allowed_fallback(async || failure::Failure(ServiceError::MethodNotAllowed))
