@@ -14,6 +14,7 @@ use crate::support::app::text;
 use crate::support::caller::Caller;
 use crate::support::process::{Serving, create_key};
 use crate::support::receiver::{Behaviour, Gate, Received, Receiver};
+use crate::support::rollups::{LogDatabase, assert_rollups_are_true};
 use crate::support::verify::verify_as_integrator;
 use crate::support::wait::{bounded_or, eventually};
 
@@ -106,6 +107,8 @@ async fn acknowledged_events_survive_kills_signed_and_without_log_gap() {
     assert!(published.len() > ROUNDS * 20, "only {} events", published.len());
     check_received(&published, &receiver.received(), &secret);
     check_log(&caller, published.len()).await;
+    let database = rusqlite::Connection::open(data_dir.join("postrider.db")).unwrap();
+    assert!(assert_rollups_are_true(&LogDatabase::Sqlite(&database)).await > 5);
 }
 
 #[tokio::test]

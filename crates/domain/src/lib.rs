@@ -38,6 +38,7 @@ pub mod sent_request;
 pub mod session;
 pub mod shared_rate;
 pub mod signing;
+pub mod stats;
 pub mod target;
 pub mod tenant;
 pub mod time;

@@ -210,6 +210,18 @@ pub const RETENTION_MIN: Duration = Duration::from_secs(24 * 3600);
 /// The longest retention: ten years, which means for ever.
 pub const RETENTION_MAX: Duration = Duration::from_secs(3650 * 24 * 3600);
 
+/// How long the counts of each minute are kept, at most as long as the log: enough to look into yesterday.
+pub const MINUTE_ROLLUPS_KEPT: Duration = Duration::from_secs(2 * 24 * 3600);
+/// How long the counts of each hour are kept, at most as long as the log. Those of each day are kept as long as that.
+pub const HOUR_ROLLUPS_KEPT: Duration = Duration::from_secs(60 * 24 * 3600);
+/// From the end of an hour until its counts are added up: longer than any transaction that may still write into it.
+pub const ROLLUP_CLOSING_TIME: Duration = Duration::from_secs(5 * 60);
+/// Buckets of one answer about statistics (contract): 25 hours in minutes, or 62 days in hours.
+pub const STATS_BUCKETS: usize = 1_500;
+/// Pending deliveries that are counted (contract). Beyond it an answer says that there are more: counting millions
+/// would take as long as reading them.
+pub const PENDING_COUNTED: u64 = 10_000;
+
 // Attempts and their answers
 
 /// The whole exchange with a receiver: connect, TLS, headers and body (contract).

@@ -1,5 +1,5 @@
 //! Removes what has aged: waiting deliveries, remembered answers, sessions of the dashboard, entries of the audit log,
-//! replaced secrets, old log rows, and rows that ended.
+//! replaced secrets, old log rows, counts, and rows that ended. Adds counts up to those of longer buckets.
 //!
 //! It works in small bounded steps, so that it never delays deliveries for long.
 
@@ -114,5 +114,16 @@ async fn round(store: &dyn Upkeep, retention: Retention, stop: &CancellationToke
         }
     }
     store.remove_empty_counters(retention.log, AGEING_ROWS_PER_STEP).await?;
+    add_up_rollups(store, retention, stop).await
+}
+
+/// Adds the counts of closed minutes and hours up, and removes old ones.
+async fn add_up_rollups(store: &dyn Upkeep, retention: Retention, stop: &CancellationToken) -> Result<(), StoreError> {
+    while store.fold_rollups(AGEING_ROWS_PER_STEP).await? && !stop.is_cancelled() {
+        tokio::time::sleep(STEP_WAIT).await;
+    }
+    while store.remove_aged_rollups(retention.log, AGEING_ROWS_PER_STEP).await? && !stop.is_cancelled() {
+        tokio::time::sleep(STEP_WAIT).await;
+    }
     Ok(())
 }

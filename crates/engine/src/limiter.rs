@@ -424,6 +424,7 @@ mod tests {
             workspace_id: WorkspaceId::from_letters([b'a'; 16]),
             endpoint_key: lane.endpoint_key,
             id: EndpointId::from_letters([b'a'; 16]),
+            project: None,
             url: "https://example.com/".to_owned(),
             secret_version: SecretVersion::FIRST,
             oldest_secret_version: SecretVersion::FIRST,

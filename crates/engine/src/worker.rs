@@ -350,6 +350,7 @@ impl Worker {
         OutcomeRecord {
             delivery_id: claim.delivery_id,
             token: claim.token,
+            mode: claim.mode,
             cause: claim.cause,
             attempt: Attempt {
                 number: claim.attempt,

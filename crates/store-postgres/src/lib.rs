@@ -28,6 +28,7 @@ mod registry;
 mod replay;
 mod sealing;
 mod secrets;
+mod stats;
 mod stored_bytes;
 mod upkeep;
 

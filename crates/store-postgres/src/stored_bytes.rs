@@ -4,13 +4,14 @@
 //! counted.
 //!
 //! Differs from SQLite: several transactions of one workspace run at once, and must not wait for each other. So each
-//! writes to counters of its own, a shard, which it holds until it ends. A total is read at most once a second and
-//! includes what this node has written since. What other nodes have written in that second is missing.
+//! writes to counters of its own, in a shard that it holds until it ends (`machinery/shard.rs`). A total is read at
+//! most once a second and includes what this node has written since. What other nodes have written in that second is
+//! missing.
 //!
 //! Writes `stored_bytes`, and the progress of the count in `meta`.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use tokio_postgres::Row;
@@ -24,14 +25,13 @@ use postrider_store::stored_bytes::{
 
 use crate::machinery::column::{get, int, key, unexpected};
 use crate::machinery::fault::PgError;
+use crate::machinery::shard::Shard;
 use crate::machinery::transaction::{Database, WriteTx};
 use crate::meta;
 
 /// Workspaces whose totals are cached, and for how long.
 const TOTALS_CACHED: usize = 10_000;
 const TOTAL_AGE_MAX: Duration = Duration::from_secs(1);
-/// Shards of one node. More transactions than this at once share the last one.
-const SHARDS: u32 = 64;
 
 /// This node's view of the counters.
 pub struct StoredBytesBook {
@@ -40,8 +40,6 @@ pub struct StoredBytesBook {
     /// What was stored before the budget has been counted, as far as this node knows.
     is_done: AtomicBool,
     totals: Mutex<BoundedCache<RowKey, CachedTotal>>,
-    /// A bit for each shard in use.
-    shards: Mutex<u64>,
 }
 
 #[derive(Clone, Copy)]
@@ -56,29 +54,7 @@ impl Default for StoredBytesBook {
             max: OnceLock::new(),
             is_done: AtomicBool::new(false),
             totals: Mutex::new(BoundedCache::new(TOTALS_CACHED)),
-            shards: Mutex::new(0),
         }
-    }
-}
-
-/// A shard of this node, held by one transaction.
-pub struct Shard {
-    database: Arc<Database>,
-    number: u32,
-}
-
-impl Shard {
-    fn take(database: &Arc<Database>) -> Self {
-        let mut in_use = database.stored.shards.lock().unwrap_or_else(PoisonError::into_inner);
-        let number = in_use.trailing_ones().min(SHARDS - 1);
-        *in_use |= 1 << number;
-        Self { database: Arc::clone(database), number }
-    }
-}
-
-impl Drop for Shard {
-    fn drop(&mut self) {
-        *self.database.stored.shards.lock().unwrap_or_else(PoisonError::into_inner) &= !(1 << self.number);
     }
 }
 
@@ -93,6 +69,10 @@ impl StoredChanges {
 
     fn total_of(&self, workspace: RowKey) -> i64 {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).total_of(workspace)
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
     }
 
     fn take(&self) -> Vec<StoredBytesChange> {
@@ -157,16 +137,13 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 }
 
 /// Changes that were written and are about to be committed.
-pub struct Flushed {
-    changes: Vec<StoredBytesChange>,
-    _shard: Shard,
-}
+pub struct Flushed(Vec<StoredBytesChange>);
 
 impl Flushed {
     /// After the commit: the cached totals include the changes.
     pub fn committed(self, database: &Database) {
         let mut totals = lock(&database.stored.totals);
-        for (workspace, _, _, bytes) in self.changes {
+        for (workspace, _, _, bytes) in self.0 {
             if let Some(total) = totals.get_mut(&workspace) {
                 total.bytes += bytes;
             }
@@ -175,13 +152,11 @@ impl Flushed {
 }
 
 /// Writes the changes of a transaction. Call it before the commit.
-pub async fn flush(tx: &WriteTx) -> Result<Option<Flushed>, PgError> {
+pub async fn flush(tx: &WriteTx, shard: &Shard) -> Result<Option<Flushed>, PgError> {
     let changes = tx.stored.take();
     if changes.is_empty() {
         return Ok(None);
     }
-    let shard = Shard::take(&tx.database);
-    let number = i64::from(tx.next_key().node()) * i64::from(SHARDS) + i64::from(shard.number);
     let sql = "INSERT INTO stored_bytes (workspace_key, part, day, shard, bytes)
                SELECT workspace_key, part, day, $5, bytes
                FROM unnest($1, $2, $3, $4) AS change (workspace_key, part, day, bytes)
@@ -193,11 +168,11 @@ pub async fn flush(tx: &WriteTx) -> Result<Option<Flushed>, PgError> {
             &changes.iter().map(|(_, part, ..)| part.code()).collect::<Vec<i64>>(),
             &changes.iter().map(|(_, _, day, _)| *day).collect::<Vec<i64>>(),
             &changes.iter().map(|(.., bytes)| *bytes).collect::<Vec<i64>>(),
-            &number,
+            &shard.number(tx),
         ],
     )
     .await?;
-    Ok(Some(Flushed { changes, _shard: shard }))
+    Ok(Some(Flushed(changes)))
 }
 
 async fn progress(tx: &WriteTx) -> Result<Option<CountProgress>, PgError> {

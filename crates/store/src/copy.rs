@@ -74,6 +74,7 @@ pub const TABLES: &[Table] = &[
     table("replays", &["key"]),
     table("audit", &["key"]),
     table("stored_bytes", &["workspace_key", "part", "day", "shard"]),
+    table("rollups", &["size", "start", "workspace_key", "mode", "endpoint_key", "name", "counter", "shard"]),
 ];
 
 /// Statements that show, beside row counts, whether a store was used. Each returns one row of numbers.

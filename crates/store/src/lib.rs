@@ -9,6 +9,7 @@
 //! | [`Secrets`] | engine | reads sealed secrets and options |
 //! | [`Publish`] | service | accepts events, queues deliveries by hand |
 //! | [`Replays`] | service | counts, creates, lists and stops replays |
+//! | [`Stats`] | service | counts of a period, what endpoints did lately, the queue |
 //! | [`Log`] | service | lists and finds events, deliveries and audit entries; records refused requests |
 //! | [`Workspaces`], [`ApiKeys`], [`Endpoints`] | service | the registry: who may call and where events go |
 //! | [`Sessions`] | service | sign-in sessions of the dashboard, login codes |
@@ -39,6 +40,7 @@ pub mod registry;
 pub mod replay;
 pub mod sealing;
 mod secrets;
+pub mod stats;
 pub mod stored_bytes;
 mod upkeep;
 mod write;
@@ -64,6 +66,7 @@ pub use registry::session::{NewLoginCode, SessionOpening, Sessions, SignOut};
 pub use registry::workspace::{NewWorkspace, WorkspaceRename, Workspaces};
 pub use replay::{NewReplay, ReplayScope, Replays};
 pub use secrets::{SealedParts, Secrets};
+pub use stats::Stats;
 pub use upkeep::{AgedStep, EndedCursor, EndedKind, EndedStep, LogPart, Upkeep};
 pub use write::{Write, Written};
 
@@ -74,7 +77,7 @@ impl<S: Queue + Upkeep + Secrets + ?Sized> EngineStore for S {}
 
 /// What the service asks of a store.
 pub trait ServiceStore:
-    Publish + Replays + Log + Workspaces + ApiKeys + Endpoints + Sessions + Answers + SharedRates + Meta + sealing::Sealing
+    Publish + Replays + Log + Stats + Workspaces + ApiKeys + Endpoints + Sessions + Answers + SharedRates + Meta + sealing::Sealing
 {
 }
 
@@ -82,6 +85,7 @@ impl<
     S: Publish
         + Replays
         + Log
+        + Stats
         + Workspaces
         + ApiKeys
         + Endpoints

@@ -155,6 +155,10 @@ impl StoredBytes {
         self.0.range(first..).take_while(|((of, ..), _)| *of == workspace).map(|(_, bytes)| bytes).sum()
     }
 
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// The changes, in the order of the counters. None are left.
     pub fn take(&mut self) -> Vec<StoredBytesChange> {
         let changes = std::mem::take(&mut self.0).into_iter().filter(|(_, bytes)| *bytes != 0);

@@ -111,6 +111,14 @@ pub trait Upkeep: Send + Sync + 'static {
     /// Removes up to `limit` counters of stored bytes that have come to nothing, of days longer ago than `age`.
     async fn remove_empty_counters(&self, age: Duration, limit: usize) -> Result<usize, StoreError>;
 
+    /// Adds up to `limit` counts of closed minutes to their hours, or of closed hours to their days. Returns whether
+    /// there is more.
+    async fn fold_rollups(&self, limit: usize) -> Result<bool, StoreError>;
+
+    /// Removes up to `limit` counts of each bucket size that are older than their size is kept beside a log of this
+    /// age. Only what has been added up is removed. Returns whether there is more.
+    async fn remove_aged_rollups(&self, log: Duration, limit: usize) -> Result<bool, StoreError>;
+
     /// Advances the running replays by one step. Returns the number of log rows passed, `None` when no replay runs.
     ///
     /// A replay waits while its endpoint is inactive or has live deliveries due.

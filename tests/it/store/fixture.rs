@@ -500,6 +500,7 @@ impl Fixture {
         OutcomeRecord {
             delivery_id: claim.delivery_id,
             token: claim.token,
+            mode: claim.mode,
             cause: claim.cause,
             attempt: Attempt {
                 number: claim.attempt,

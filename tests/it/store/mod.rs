@@ -11,4 +11,5 @@ mod postgres;
 mod postgres_days;
 mod postgres_lanes;
 mod postgres_upgrade;
+mod rollups;
 mod sqlite;

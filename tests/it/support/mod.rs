@@ -13,6 +13,7 @@ pub mod postgres;
 pub mod process;
 pub mod proxy;
 pub mod receiver;
+pub mod rollups;
 pub mod tls;
 pub mod verify;
 pub mod visitor;

@@ -10,6 +10,7 @@ use postrider_domain::id::RowKey;
 use postrider_domain::sent_request::SentRequest;
 use postrider_domain::time::Timestamp;
 use postrider_store::column::{address_from_bytes, address_to_bytes, headers_from_text, headers_to_text};
+use postrider_store::stats::Counted;
 use postrider_store::stored_bytes::bytes_of;
 
 use crate::machinery::column::{coded, get, instant, number, opt_instant, opt_number, unexpected};
@@ -24,26 +25,32 @@ pub const INSERT_ATTEMPTS: &str =
                                      first_byte_ms, connection_reused, request, remote_address, body_ms)
                SELECT * FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19)";
 
-/// Writes attempts, each with the key of its delivery. Returns the bytes of the content of each, as they are counted.
-pub async fn insert(tx: &WriteTx, attempts: &[(RowKey, Attempt)]) -> Result<Vec<i64>, PgError> {
+/// A new attempt, whose it is, and the key of its delivery.
+pub type NewAttempt = (Counted, RowKey, Attempt);
+
+/// Writes attempts. Returns the bytes of the content of each, as they are counted.
+pub async fn insert(tx: &WriteTx, attempts: &[NewAttempt]) -> Result<Vec<i64>, PgError> {
     if attempts.is_empty() {
         return Ok(Vec::new());
     }
-    let of = |column: fn(&Attempt) -> i64| attempts.iter().map(|(_, attempt)| column(attempt)).collect::<Vec<i64>>();
+    tx.count(|rollups| {
+        attempts.iter().for_each(|(counted, key, attempt)| rollups.attempted(*counted, *key, attempt, tx.now));
+    });
+    let of = |column: fn(&Attempt) -> i64| attempts.iter().map(|(.., attempt)| column(attempt)).collect::<Vec<i64>>();
     let opt = |column: fn(&Attempt) -> Option<i64>| {
-        attempts.iter().map(|(_, attempt)| column(attempt)).collect::<Vec<Option<i64>>>()
+        attempts.iter().map(|(.., attempt)| column(attempt)).collect::<Vec<Option<i64>>>()
     };
     let text = |column: fn(&Attempt) -> Option<String>| {
-        attempts.iter().map(|(_, attempt)| column(attempt)).collect::<Vec<Option<String>>>()
+        attempts.iter().map(|(.., attempt)| column(attempt)).collect::<Vec<Option<String>>>()
     };
     let request_headers = text(|attempt| headers_to_text(&attempt.request_headers));
     let response_headers = text(|attempt| headers_to_text(&attempt.response_headers));
     let requests: Vec<Option<&[u8]>> =
-        attempts.iter().map(|(_, attempt)| attempt.request.as_ref().map(SentRequest::as_bytes)).collect();
+        attempts.iter().map(|(.., attempt)| attempt.request.as_ref().map(SentRequest::as_bytes)).collect();
     tx.execute(
         INSERT_ATTEMPTS,
         &[
-            &attempts.iter().map(|(key, _)| key.as_i64()).collect::<Vec<i64>>(),
+            &attempts.iter().map(|(_, key, _)| key.as_i64()).collect::<Vec<i64>>(),
             &of(|attempt| i64::from(attempt.number)),
             &of(|attempt| attempt.started_at.millis()),
             &of(|attempt| i64::from(attempt.duration_ms)),
@@ -51,8 +58,8 @@ pub async fn insert(tx: &WriteTx, attempts: &[(RowKey, Attempt)]) -> Result<Vec<
             &request_headers,
             &opt(|attempt| attempt.response_status.map(i64::from)),
             &response_headers,
-            &attempts.iter().map(|(_, attempt)| attempt.response_body.as_deref()).collect::<Vec<Option<&[u8]>>>(),
-            &attempts.iter().map(|(_, attempt)| attempt.error.as_deref()).collect::<Vec<Option<&str>>>(),
+            &attempts.iter().map(|(.., attempt)| attempt.response_body.as_deref()).collect::<Vec<Option<&[u8]>>>(),
+            &attempts.iter().map(|(.., attempt)| attempt.error.as_deref()).collect::<Vec<Option<&str>>>(),
             &opt(|attempt| attempt.next_attempt_at.map(Timestamp::millis)),
             &opt(|attempt| attempt.phases.and_then(|phases| phases.dns_ms).map(i64::from)),
             &opt(|attempt| attempt.phases.and_then(|phases| phases.connect_ms).map(i64::from)),
@@ -60,12 +67,12 @@ pub async fn insert(tx: &WriteTx, attempts: &[(RowKey, Attempt)]) -> Result<Vec<
             &opt(|attempt| attempt.phases.and_then(|phases| phases.first_byte_ms).map(i64::from)),
             &attempts
                 .iter()
-                .map(|(_, attempt)| attempt.phases.map(|phases| phases.connection_reused))
+                .map(|(.., attempt)| attempt.phases.map(|phases| phases.connection_reused))
                 .collect::<Vec<Option<bool>>>(),
             &requests,
             &attempts
                 .iter()
-                .map(|(_, attempt)| attempt.remote_address.map(address_to_bytes))
+                .map(|(.., attempt)| attempt.remote_address.map(address_to_bytes))
                 .collect::<Vec<Option<Vec<u8>>>>(),
             &opt(|attempt| attempt.phases.and_then(|phases| phases.body_ms).map(i64::from)),
         ],
@@ -73,7 +80,7 @@ pub async fn insert(tx: &WriteTx, attempts: &[(RowKey, Attempt)]) -> Result<Vec<
     .await?;
     let headers = request_headers.iter().zip(&response_headers);
     let length = |text: &Option<String>| text.as_ref().map_or(0, String::len);
-    let bytes = attempts.iter().zip(headers).zip(&requests).map(|(((_, attempt), (request, response)), compact)| {
+    let bytes = attempts.iter().zip(headers).zip(&requests).map(|(((.., attempt), (request, response)), compact)| {
         let texts = length(request) + length(response) + compact.map_or(0, <[u8]>::len);
         bytes_of(texts + attempt.response_body.as_ref().map_or(0, Bytes::len))
     });

@@ -4,18 +4,23 @@
 //! that must not lead the walk is written as a sum (`d.key + 0`), which no index serves. Then only the walk's own index
 //! fits.
 
+use std::collections::HashMap;
+
 use tokio_postgres::Row;
 
 use postrider_domain::delivery::{Delivery, DeliveryCause, DeliveryFilter, DeliveryStatus, EndReason};
+use postrider_domain::endpoint::ProjectId;
 use postrider_domain::event_type::EventTypeName;
 use postrider_domain::id::{DeliveryId, EventId, RowKey, StoreTag};
 use postrider_domain::limits;
 use postrider_domain::page::{Page, PageRequest};
+use postrider_domain::stats::DeliveryEnd;
 use postrider_domain::tenant::Tenant;
 use postrider_store::column::{mode_code, mode_from_code};
 use postrider_store::log::{Walk, rows_per_endpoint};
 use postrider_store::publish::delivery::NewDelivery;
 use postrider_store::queue::order::NOT_YET;
+use postrider_store::stats::Counted;
 
 use super::conditions::Conditions;
 use crate::machinery::column::{coded, get, int, key, number, opt_instant, opt_int, parsed, unexpected};
@@ -31,6 +36,7 @@ pub const INSERT_DELIVERIES: &str =
 pub async fn insert(tx: &WriteTx, new: &[NewDelivery]) -> Result<(), PgError> {
     let of = |column: fn(&NewDelivery) -> i64| new.iter().map(column).collect::<Vec<i64>>();
     let now = tx.now.millis();
+    tx.count(|rollups| new.iter().for_each(|new| rollups.created(new)));
     let status = |new: &NewDelivery| match new.skipped {
         Some(_) => DeliveryStatus::Skipped.code(),
         None => DeliveryStatus::Pending.code(),
@@ -58,28 +64,43 @@ pub async fn insert(tx: &WriteTx, new: &[NewDelivery]) -> Result<(), PgError> {
 pub async fn finish(
     tx: &WriteTx,
     key: RowKey,
-    status: DeliveryStatus,
-    reason: Option<EndReason>,
+    counted: Counted,
+    end: DeliveryEnd,
     attempts: u32,
 ) -> Result<(), PgError> {
+    tx.count(|rollups| rollups.ended(counted, end));
     let sql = "UPDATE deliveries SET status = $2, reason = $3, attempts = $4, completed_at = $5 WHERE key = $1";
-    let (reason, attempts) = (reason.map(EndReason::code), i64::from(attempts));
-    tx.execute(sql, &[&key.as_i64(), &status.code(), &reason, &attempts, &tx.now.millis()]).await?;
+    let (reason, attempts) = (end.reason.map(EndReason::code), i64::from(attempts));
+    tx.execute(sql, &[&key.as_i64(), &end.status.code(), &reason, &attempts, &tx.now.millis()]).await?;
     Ok(())
 }
 
-/// Ends many deliveries alike, each with its number of attempts.
+/// Ends many deliveries alike, each with its number of attempts. Returns whose they are.
 pub async fn finish_all(
     tx: &WriteTx,
     keys: &Vec<i64>,
     attempts: &Vec<i64>,
-    status: DeliveryStatus,
-    reason: EndReason,
-) -> Result<(), PgError> {
+    end: DeliveryEnd,
+) -> Result<HashMap<RowKey, Counted>, PgError> {
     let sql = "UPDATE deliveries SET status = $3, reason = $4, attempts = ended.attempts, completed_at = $5
-               FROM unnest($1, $2) AS ended (key, attempts) WHERE deliveries.key = ended.key";
-    tx.execute(sql, &[keys, attempts, &status.code(), &reason.code(), &tx.now.millis()]).await?;
-    Ok(())
+               FROM unnest($1, $2) AS ended (key, attempts) WHERE deliveries.key = ended.key
+               RETURNING deliveries.key, workspace_key, mode, endpoint_key,
+                         (SELECT project_id FROM endpoints WHERE endpoints.key = endpoint_key) AS project_id";
+    let (status, reason) = (end.status.code(), end.reason.map(EndReason::code));
+    let rows = tx.query(sql, &[keys, attempts, &status, &reason, &tx.now.millis()]).await?;
+    let ended = rows
+        .iter()
+        .map(|row| {
+            let counted = Counted {
+                tenant: (int(row, "workspace_key")?, int(row, "mode")?),
+                endpoint: key(row, "endpoint_key")?,
+                project: get::<Option<&str>>(row, "project_id")?.and_then(|project| ProjectId::parse(project).ok()),
+            };
+            Ok((key(row, "key")?, counted))
+        })
+        .collect::<Result<HashMap<_, _>, PgError>>()?;
+    tx.count(|rollups| ended.values().for_each(|counted| rollups.ended(*counted, end)));
+    Ok(ended)
 }
 
 const DELIVERY_COLUMNS: &str =

@@ -15,5 +15,6 @@ mod plans;
 pub mod schema;
 pub mod session;
 pub mod settings;
+pub mod shard;
 pub mod time;
 pub mod transaction;

@@ -15,6 +15,7 @@ use super::group::GroupCommit;
 use super::node::{self, Node, NodeIdentity};
 use super::session::{IDLE_TIMEOUT, PLANNER, Session};
 use super::settings::PostgresSettings;
+use super::shard::Shards;
 use super::time::StoreTime;
 use super::transaction::Database;
 use super::{partition, schema};
@@ -70,6 +71,7 @@ impl PostgresStore {
             time,
             matching: Mutex::new(MatchingCache::default()),
             stored: StoredBytesBook::default(),
+            shards: Shards::default(),
             sink: OnceLock::new(),
             operations: OnceLock::new(),
             lock_class: facts.lock_class,

@@ -24,15 +24,18 @@ use postrider_domain::error_chain::Chain;
 use postrider_domain::id::{KeySequence, RowKey, StoreTag};
 use postrider_domain::time::Timestamp;
 use postrider_store::queue::claim_ledger::{ClaimLedger, CommittedClaims};
+use postrider_store::stats::Rollups;
 use postrider_store::{ClaimSink, StoreError};
 
 use super::column::{get, int, opt_int};
 use super::connect::connection;
 use super::fault::{PgError, store_error};
 use super::session::Session;
+use super::shard::{Shard, Shards};
 use super::time::StoreTime;
 use crate::publish::matching::MatchingCache;
-use crate::stored_bytes::{self, StoredBytesBook, StoredChanges};
+use crate::stats;
+use crate::stored_bytes::{self, Flushed, StoredBytesBook, StoredChanges};
 
 /// An effect of a transaction, as a closure that can run again: clones its values for each run.
 macro_rules! effect {
@@ -54,6 +57,7 @@ pub struct Database {
     pub time: StoreTime,
     pub matching: Mutex<MatchingCache>,
     pub stored: StoredBytesBook,
+    pub shards: Shards,
     pub sink: OnceLock<Weak<dyn ClaimSink>>,
     /// The workspace that receives operational events, once they are enabled.
     pub operations: OnceLock<RowKey>,
@@ -172,6 +176,9 @@ pub struct WriteTx {
     pub changed_endpoints: bool,
     /// Changes of what workspaces store, written before the commit.
     pub stored: StoredChanges,
+    /// What the transaction counts, written before the commit. Behind a lock only because transactions are shared while
+    /// statements are pipelined.
+    rollups: Mutex<Rollups>,
     id: String,
     /// The server run that issued the id. `None` when that run had no number yet.
     run: Option<i64>,
@@ -215,6 +222,7 @@ impl WriteTx {
             versions: HashMap::new(),
             changed_endpoints: false,
             stored: StoredChanges::default(),
+            rollups: Mutex::default(),
             id,
             run,
             began,
@@ -243,9 +251,30 @@ impl WriteTx {
         Ok(())
     }
 
+    /// Counts, for the rollups of the transaction.
+    pub fn count<T>(&self, count: impl FnOnce(&mut Rollups) -> T) -> T {
+        count(&mut self.rollups.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The time since the transaction began.
+    pub fn age(&self) -> Duration {
+        self.database.time.local().since(self.began)
+    }
+
+    /// Writes what the transaction has counted. The shard is held until the commit.
+    async fn flush(&self) -> Result<(Option<Shard>, Option<Flushed>), PgError> {
+        if self.stored.is_empty() && self.count(|rollups| rollups.is_empty()) {
+            return Ok((None, None));
+        }
+        let shard = Shard::take(&self.database);
+        let (flushed, counted) = join(stored_bytes::flush(self, &shard), stats::flush(self, &shard)).await;
+        counted?;
+        Ok((Some(shard), flushed?))
+    }
+
     /// Commits, then passes the transaction's claims to the engine.
     pub async fn commit(mut self) -> Result<(), PgError> {
-        let flushed = stored_bytes::flush(&self).await?;
+        let (_shard, flushed) = self.flush().await?;
         let claims = self.finish().await?;
         if let Some(flushed) = flushed {
             flushed.committed(&self.database);

@@ -312,6 +312,7 @@ async fn insert_events(tx: &WriteTx, events: &[(NewEvent, usize)]) -> Result<(),
     if events.is_empty() {
         return Ok(());
     }
+    tx.count(|rollups| events.iter().for_each(|(event, _)| rollups.event(event)));
     tx.execute(
         INSERT_EVENTS,
         &[

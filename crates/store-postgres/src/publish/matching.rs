@@ -15,7 +15,7 @@ use tokio_postgres::Row;
 
 use postrider_domain::access::Mode;
 use postrider_domain::bounded_cache::BoundedCache;
-use postrider_domain::endpoint::{Endpoint, SecretVersion};
+use postrider_domain::endpoint::{Endpoint, ProjectId, SecretVersion};
 use postrider_domain::event::NewEvent;
 use postrider_domain::id::RowKey;
 use postrider_store::publish::matching::Subscriber;
@@ -220,6 +220,7 @@ fn target_from_row(row: &Row, endpoint: &Endpoint, workspace_key: RowKey) -> Res
         workspace_id: parsed(row, "workspace_id")?,
         endpoint_key: endpoint.key,
         id: endpoint.id,
+        project: endpoint.project_id.as_deref().and_then(|project| ProjectId::parse(project).ok()),
         url: endpoint.url.clone(),
         secret_version: SecretVersion(number(row, "secret_version")?),
         oldest_secret_version: SecretVersion(number(row, "oldest_secret_version")?),

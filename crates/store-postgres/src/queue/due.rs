@@ -20,7 +20,6 @@ use bytes::Bytes;
 use tokio_postgres::Row;
 
 use postrider_domain::access::Mode;
-use postrider_domain::attempt::Attempt;
 use postrider_domain::delivery::{DeliveryCause, DeliveryStatus, EndReason};
 use postrider_domain::endpoint::SecretVersion;
 use postrider_domain::id::{DeliveryId, EventId, RowKey};
@@ -29,12 +28,13 @@ use postrider_store::column::mode_from_code;
 use postrider_store::queue::attempt::abandoned;
 use postrider_store::queue::lane::{lane_key, lane_of};
 use postrider_store::queue::order::NOT_YET;
+use postrider_store::stats::Counted;
 use postrider_store::{Claim, ClaimToken, Claimed, EndpointTarget, Lane, LaneKind, LaneQuota};
 
 use super::lane::{self, lower_next_at, move_behind_others, paused_since, raise_next_at};
 use super::unsent::{LaneStep, Unsent, cancel_from_lane, end_unsent};
 use super::{endpoint_health, order};
-use crate::log::attempt;
+use crate::log::attempt::{self, NewAttempt};
 use crate::machinery::column::{coded, get, instant, int, key, number, opt_instant, opt_int, opt_number};
 use crate::machinery::fault::PgError;
 use crate::machinery::time::CLOCK_IS_OFF;
@@ -303,7 +303,7 @@ impl ClaimRun<'_> {
             .collect();
         let mut claimed = rows.iter().map(claimed_from_row).collect::<Result<Vec<_>, _>>()?;
         claimed.sort_by_key(|claimed| claimed.due_at);
-        let mut lost = Vec::new();
+        let mut lost: Vec<NewAttempt> = Vec::new();
         for claimed in claimed {
             let Some((target, probe)) = targets.get(&claimed.lane_key) else { continue };
             *taken.entry(claimed.lane_key).or_default() += 1;
@@ -313,11 +313,12 @@ impl ClaimRun<'_> {
                 continue;
             }
             if let Some(claimed_at) = claimed.lost_claim_at {
-                lost.push((claimed.delivery_key, abandoned(claimed.attempts, claimed_at, Some(tx.now))));
+                let attempt = abandoned(claimed.attempts, claimed_at, Some(tx.now));
+                lost.push((Counted::of(target, claimed.mode), claimed.delivery_key, attempt));
             }
             self.claims.extend(claimed.into_claim(tx, target, *probe));
         }
-        attempt::insert(tx, &lost as &[(RowKey, Attempt)]).await?;
+        attempt::insert(tx, &lost).await?;
         for (share, _) in with_target() {
             let taken = taken.get(&lane_key(share.ready.lane)).copied().unwrap_or_default();
             (taken..share.wanted).for_each(|_| tx.claims.uncount(self.quota, share.ready.lane));

@@ -11,15 +11,18 @@ use postrider_domain::attempt::Attempt;
 use postrider_domain::delivery::{DeliveryStatus, EndReason};
 use postrider_domain::endpoint_health::Signal;
 use postrider_domain::id::RowKey;
+use postrider_domain::stats::DeliveryEnd;
 use postrider_domain::time::Timestamp;
 use postrider_store::queue::Consequence;
 use postrider_store::queue::lane::lane_of;
+use postrider_store::stats::Counted;
 use postrider_store::stored_bytes::CountedPart;
 use postrider_store::{AfterAttempt, LaneKind, OutcomeRecord, Recorded};
 
 use super::lane::lower_one;
 use super::unsent::{Unsent, end_unsent};
 use super::{endpoint_health, operational_event, order};
+use crate::log::attempt::NewAttempt;
 use crate::log::{attempt, delivery};
 use crate::machinery::column::{int, key, opt_int};
 use crate::machinery::fault::PgError;
@@ -124,11 +127,22 @@ async fn finish_many(tx: &WriteTx, outcomes: &[&OutcomeRecord]) -> Result<HashSe
     let ended = rows.iter().map(|row| key(row, "key")).collect::<Result<HashSet<_>, _>>()?;
     let recorded: Vec<&OutcomeRecord> =
         outcomes.iter().copied().filter(|outcome| ended.contains(&outcome.delivery_id.key())).collect();
-    let attempts: Vec<(RowKey, Attempt)> =
-        recorded.iter().map(|outcome| (outcome.delivery_id.key(), outcome.attempt.clone())).collect();
+    tx.count(|rollups| {
+        for outcome in &recorded {
+            if let AfterAttempt::Finish { status, reason } = outcome.after {
+                rollups.ended(Counted::of(&outcome.endpoint, outcome.mode), DeliveryEnd { status, reason });
+            }
+        }
+    });
+    let attempts: Vec<NewAttempt> =
+        recorded.iter().map(|outcome| new_attempt(outcome, outcome.attempt.clone())).collect();
     let bytes = attempt::insert(tx, &attempts).await?;
     count_attempts(tx, &recorded, bytes).await?;
     Ok(ended)
+}
+
+fn new_attempt(outcome: &OutcomeRecord, attempt: Attempt) -> NewAttempt {
+    (Counted::of(&outcome.endpoint, outcome.mode), outcome.delivery_id.key(), attempt)
 }
 
 async fn count_attempts(tx: &WriteTx, outcomes: &[&OutcomeRecord], bytes: Vec<i64>) -> Result<(), PgError> {
@@ -143,7 +157,7 @@ async fn count_attempts(tx: &WriteTx, outcomes: &[&OutcomeRecord], bytes: Vec<i6
 async fn record_one(tx: &mut WriteTx, outcome: &OutcomeRecord) -> Result<Recorded, PgError> {
     let mut attempt = outcome.attempt.clone();
     let recorded = match outcome.after {
-        AfterAttempt::Finish { status, reason } => finish(tx, outcome, status, reason).await?,
+        AfterAttempt::Finish { status, reason } => finish(tx, outcome, DeliveryEnd { status, reason }).await?,
         AfterAttempt::Retry { after, uses_step } => {
             let retry = Retry { at: tx.now.plus(after), uses_step };
             schedule_retry(tx, outcome, retry, &mut attempt).await?
@@ -152,7 +166,7 @@ async fn record_one(tx: &mut WriteTx, outcome: &OutcomeRecord) -> Result<Recorde
     if recorded == Recorded::ClaimLost {
         return Ok(recorded);
     }
-    let bytes = attempt::insert(tx, &[(outcome.delivery_id.key(), attempt)]).await?;
+    let bytes = attempt::insert(tx, &[new_attempt(outcome, attempt)]).await?;
     count_attempts(tx, &[outcome], bytes).await?;
     for consequence in outcome.consequences() {
         apply(tx, outcome, consequence).await?;
@@ -172,19 +186,14 @@ async fn apply(tx: &mut WriteTx, outcome: &OutcomeRecord, consequence: Consequen
     }
 }
 
-async fn finish(
-    tx: &mut WriteTx,
-    outcome: &OutcomeRecord,
-    status: DeliveryStatus,
-    reason: Option<EndReason>,
-) -> Result<Recorded, PgError> {
+async fn finish(tx: &mut WriteTx, outcome: &OutcomeRecord, end: DeliveryEnd) -> Result<Recorded, PgError> {
     let key = outcome.delivery_id.key();
     let sql = "DELETE FROM due WHERE delivery_key = $1 AND claim_token = $2 RETURNING sequence";
     let held = tx.query_opt(sql, &[&key.as_i64(), &outcome.token.0]).await?;
     let Some(held) = held else { return Ok(Recorded::ClaimLost) };
-    delivery::finish(tx, key, status, reason, outcome.attempt.number).await?;
+    delivery::finish(tx, key, Counted::of(&outcome.endpoint, outcome.mode), end, outcome.attempt.number).await?;
     if let Some(sequence) = opt_int(&held, "sequence")? {
-        order::after_head(tx, key, sequence, reason).await?;
+        order::after_head(tx, key, sequence, end.reason).await?;
     }
     Ok(Recorded::Done)
 }

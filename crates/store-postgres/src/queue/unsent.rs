@@ -2,16 +2,17 @@
 
 use tokio_postgres::Row;
 
-use postrider_domain::attempt::Attempt;
 use postrider_domain::delivery::{DeliveryStatus, EndReason};
 use postrider_domain::id::RowKey;
 use postrider_domain::limits;
+use postrider_domain::stats::DeliveryEnd;
 use postrider_domain::time::Timestamp;
 use postrider_store::queue::attempt::abandoned;
 use postrider_store::queue::lane::lane_key;
 use postrider_store::{Lane, LaneKind};
 
 use super::{lane, order};
+use crate::log::attempt::NewAttempt;
 use crate::log::{attempt, delivery};
 use crate::machinery::column::{key, number, opt_instant};
 use crate::machinery::fault::PgError;
@@ -90,13 +91,16 @@ pub async fn end_unsent(
     status: DeliveryStatus,
     reason: EndReason,
 ) -> Result<(), PgError> {
-    let lost: Vec<(RowKey, Attempt)> = unsent
-        .iter()
-        .filter_map(|unsent| Some((unsent.delivery_key, abandoned(unsent.attempts, unsent.lost_claim_at?, None))))
-        .collect();
-    attempt::insert(tx, &lost).await?;
     let keys: Vec<i64> = unsent.iter().map(|unsent| unsent.delivery_key.as_i64()).collect();
     let attempts: Vec<i64> = unsent.iter().map(|unsent| i64::from(unsent.attempts)).collect();
     tx.execute("DELETE FROM due WHERE delivery_key = ANY($1)", &[&keys]).await?;
-    delivery::finish_all(tx, &keys, &attempts, status, reason).await
+    let ended = delivery::finish_all(tx, &keys, &attempts, DeliveryEnd { status, reason: Some(reason) }).await?;
+    let lost: Vec<NewAttempt> = unsent
+        .iter()
+        .filter_map(|Unsent { delivery_key, attempts, lost_claim_at }| {
+            let counted = *ended.get(delivery_key)?;
+            Some((counted, *delivery_key, abandoned(*attempts, (*lost_claim_at)?, None)))
+        })
+        .collect();
+    attempt::insert(tx, &lost).await.map(drop)
 }

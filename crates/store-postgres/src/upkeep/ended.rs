@@ -15,7 +15,7 @@ use crate::machinery::fault::PgError;
 use crate::machinery::transaction::WriteTx;
 use crate::queue::{endpoint_health, order};
 use crate::registry::session;
-use crate::secrets;
+use crate::{secrets, stats};
 
 /// Looks at the next rows and removes those that nothing refers to. Returns where the next step begins.
 pub async fn remove(tx: &mut WriteTx, step: EndedStep) -> Result<Option<EndedCursor>, PgError> {
@@ -78,6 +78,7 @@ async fn remove_endpoint(tx: &mut WriteTx, key: RowKey) -> Result<u64, PgError> 
     secrets::erase_of_endpoint(tx, key).await?;
     order::remove(tx, key).await?;
     endpoint_health::forget(tx, key).await?;
+    stats::forget_endpoint(tx, key).await?;
     delete(tx, "DELETE FROM endpoints WHERE key = $1 AND deleted_at IS NOT NULL", key).await
 }
 

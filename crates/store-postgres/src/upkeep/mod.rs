@@ -12,7 +12,7 @@ use crate::log::audit;
 use crate::machinery::transaction::effect;
 use crate::queue::unsent;
 use crate::registry::session;
-use crate::{idempotency, replay, secrets, stored_bytes};
+use crate::{idempotency, replay, secrets, stats, stored_bytes};
 
 pub mod ended;
 mod retention;
@@ -57,6 +57,14 @@ impl Upkeep for PostgresStore {
 
     async fn remove_empty_counters(&self, age: Duration, limit: usize) -> Result<usize, StoreError> {
         self.write(effect!(|tx| stored_bytes::remove_empty(tx, RowKey::first_at(tx.now.minus(age)), limit))).await
+    }
+
+    async fn fold_rollups(&self, limit: usize) -> Result<bool, StoreError> {
+        self.write(effect!(|tx| stats::fold(tx, limit))).await
+    }
+
+    async fn remove_aged_rollups(&self, log: Duration, limit: usize) -> Result<bool, StoreError> {
+        self.write(effect!(|tx| stats::remove_aged(tx, log, limit))).await
     }
 
     async fn advance_replays(&self) -> Result<Option<usize>, StoreError> {

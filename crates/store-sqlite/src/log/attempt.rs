@@ -12,6 +12,7 @@ use postrider_domain::id::{DeliveryId, RowKey};
 use postrider_domain::sent_request::SentRequest;
 use postrider_domain::time::Timestamp;
 use postrider_store::column::{address_from_bytes, address_to_bytes, headers_from_text, headers_to_text};
+use postrider_store::stats::Counted;
 use postrider_store::stored_bytes::bytes_of;
 
 use crate::machinery::column::{coded, unexpected};
@@ -26,7 +27,12 @@ pub const INSERT_ATTEMPT: &str =
      VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19)";
 
 /// Returns the bytes of its content, as they are counted.
-pub fn insert(tx: &WriteTx<'_>, delivery_key: RowKey, attempt: &Attempt) -> Result<i64, rusqlite::Error> {
+pub fn insert(
+    tx: &mut WriteTx<'_>,
+    counted: Counted,
+    delivery_key: RowKey,
+    attempt: &Attempt,
+) -> Result<i64, rusqlite::Error> {
     let request_headers = headers_to_text(&attempt.request_headers);
     let response_headers = headers_to_text(&attempt.response_headers);
     let texts = [&request_headers, &response_headers].into_iter().flatten().map(String::len);
@@ -55,6 +61,7 @@ pub fn insert(tx: &WriteTx<'_>, delivery_key: RowKey, attempt: &Attempt) -> Resu
         attempt.remote_address.map(address_to_bytes),
         phases.body_ms,
     ])?;
+    tx.rollups.attempted(counted, delivery_key, attempt, tx.now);
     Ok(bytes_of(bytes))
 }
 

@@ -2,19 +2,22 @@
 //!
 //! Writes `deliveries`. Only retention removes rows (`upkeep/retention.rs`).
 
-use rusqlite::{OptionalExtension, Row, params, params_from_iter};
+use rusqlite::{Connection, OptionalExtension, Row, params, params_from_iter};
 
 use postrider_domain::delivery::{Delivery, DeliveryCause, DeliveryFilter, DeliveryStatus, EndReason};
+use postrider_domain::endpoint::ProjectId;
 use postrider_domain::event_type::EventTypeName;
 use postrider_domain::id::{DeliveryId, EventId, RowKey, StoreTag};
 use postrider_domain::limits;
 use postrider_domain::page::{Page, PageRequest};
+use postrider_domain::stats::DeliveryEnd;
 use postrider_domain::tenant::Tenant;
 use postrider_domain::time::Timestamp;
 use postrider_store::column::{mode_code, mode_from_code};
 use postrider_store::log::{Walk, rows_per_endpoint};
 use postrider_store::publish::delivery::NewDelivery;
 use postrider_store::queue::order::NOT_YET;
+use postrider_store::stats::Counted;
 
 use super::conditions::Conditions;
 use crate::machinery::column::{coded, parsed, unexpected};
@@ -45,19 +48,22 @@ pub fn insert(tx: &mut WriteTx<'_>, new: &NewDelivery) -> Result<(), rusqlite::E
         new.retry_of.map(RowKey::as_i64),
         new.skipped.map(|_| tx.now.millis()),
     ])?;
+    tx.rollups.created(new);
     if new.skipped.is_some() {
         return Ok(());
     }
     enqueue(tx, new)
 }
 
+/// Ends a delivery.
 pub fn finish(
-    tx: &WriteTx<'_>,
+    tx: &mut WriteTx<'_>,
     key: RowKey,
-    status: DeliveryStatus,
-    reason: Option<EndReason>,
+    counted: Counted,
+    end: DeliveryEnd,
     attempts: u32,
 ) -> Result<(), rusqlite::Error> {
+    let DeliveryEnd { status, reason } = end;
     tx.connection.prepare_cached(FINISH_DELIVERY)?.execute(params![
         key.as_i64(),
         status.code(),
@@ -65,7 +71,26 @@ pub fn finish(
         attempts,
         tx.now.millis(),
     ])?;
+    tx.rollups.ended(counted, end);
     Ok(())
+}
+
+/// Whose delivery it is.
+pub fn find_counted(connection: &Connection, key: RowKey) -> Result<Option<Counted>, rusqlite::Error> {
+    connection
+        .prepare_cached(
+            "SELECT d.workspace_key, d.mode, endpoint_key, project_id FROM deliveries d
+             LEFT JOIN endpoints ON endpoints.key = endpoint_key WHERE d.key = ?1",
+        )?
+        .query_row([key.as_i64()], |row| {
+            let project = row.get_ref("project_id")?.as_str_or_null()?;
+            Ok(Counted {
+                tenant: (row.get("workspace_key")?, row.get("mode")?),
+                endpoint: RowKey::from_i64(row.get("endpoint_key")?),
+                project: project.and_then(|project| ProjectId::parse(project).ok()),
+            })
+        })
+        .optional()
 }
 
 const DELIVERY_COLUMNS: &str =

@@ -26,6 +26,7 @@ const MIGRATIONS: &[(&str, &str)] = &[
     ("V12__projects", include_str!("../../../../migrations/sqlite/0012_projects.sql")),
     ("V13__attempt_request", include_str!("../../../../migrations/sqlite/0013_attempt_request.sql")),
     ("V14__sessions", include_str!("../../../../migrations/sqlite/0014_sessions.sql")),
+    ("V15__rollups", include_str!("../../../../migrations/sqlite/0015_rollups.sql")),
 ];
 
 pub fn database_path(directory: &Path) -> PathBuf {

@@ -26,6 +26,7 @@ use postrider_domain::limits;
 use postrider_domain::time::{Clock, Timestamp};
 use postrider_store::queue::claim_ledger::ClaimLedger;
 use postrider_store::sealing::{OUTDATED_KEY, OutdatedKey};
+use postrider_store::stats::Rollups;
 use postrider_store::{ClaimSink, StoreError};
 
 use super::checkpoint::Checkpointer;
@@ -36,7 +37,7 @@ use crate::publish::matching::MatchingCache;
 use crate::queue::endpoint_health::HealthCache;
 use crate::queue::lane::LaneCache;
 use crate::stored_bytes::{self, StoredBytesBook};
-use crate::{broken, unavailable};
+use crate::{broken, stats, unavailable};
 
 /// What a job works with: the connection inside its transaction, and the caches beside the database.
 pub struct WriteTx<'w> {
@@ -46,6 +47,8 @@ pub struct WriteTx<'w> {
     pub health: &'w mut HealthCache,
     pub claims: &'w mut ClaimLedger,
     pub stored: &'w mut StoredBytesBook,
+    /// What the group counts, written before its commit.
+    pub rollups: &'w mut Rollups,
     pub tag: StoreTag,
     pub now: Timestamp,
     pub keys: &'w SharedKeySequence,
@@ -188,6 +191,7 @@ impl Writer {
                 health: HealthCache::default(),
                 claims: ClaimLedger::default(),
                 stored: StoredBytesBook::default(),
+                rollups: Rollups::default(),
                 sink,
                 operations,
                 stored_bytes_max,
@@ -254,6 +258,7 @@ struct WriterThread {
     health: HealthCache,
     claims: ClaimLedger,
     stored: StoredBytesBook,
+    rollups: Rollups,
     sink: Arc<OnceLock<Weak<dyn ClaimSink>>>,
     operations: Arc<OnceLock<RowKey>>,
     stored_bytes_max: Arc<OnceLock<u64>>,
@@ -328,6 +333,7 @@ impl WriterThread {
         self.lanes.clear();
         self.health.clear();
         self.stored.clear();
+        self.rollups.clear();
         self.claims.rolled_back();
         self.claims.set_sink(None);
         // SQLite rolls back automatically after some failures.
@@ -354,6 +360,7 @@ impl WriterThread {
             health: &mut self.health,
             claims: &mut self.claims,
             stored: &mut self.stored,
+            rollups: &mut self.rollups,
             tag: self.tag,
             now,
             keys: &self.keys,
@@ -380,6 +387,7 @@ impl WriterThread {
             }
         }
         stored_bytes::flush(&mut tx)?;
+        stats::flush(&mut tx)?;
         self.connection.prepare_cached("COMMIT")?.execute([])?;
         Ok(())
     }

@@ -159,6 +159,7 @@ fn insert_event(tx: &mut WriteTx<'_>, event: &NewEvent, receipt: &EventReceipt) 
         receipt.deliveries,
         event.envelope.as_ref(),
     ])?;
+    tx.rollups.event(event);
     let (workspace, bytes) = (event.tenant.workspace, bytes_of(event.envelope.len()));
     stored_bytes::count(tx, workspace, CountedPart::Events, event.id.key(), bytes)?;
     if let Some(external_id) = &event.external_id {

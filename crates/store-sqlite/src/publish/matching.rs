@@ -13,7 +13,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use postrider_domain::access::Mode;
 use postrider_domain::bounded_cache::BoundedCache;
-use postrider_domain::endpoint::{Endpoint, SecretVersion};
+use postrider_domain::endpoint::{Endpoint, ProjectId, SecretVersion};
 use postrider_domain::id::RowKey;
 use postrider_domain::tenant::Tenant;
 use postrider_domain::time::Timestamp;
@@ -128,6 +128,7 @@ fn target_from_row(
         workspace_id: parsed(row, "workspace_id")?,
         endpoint_key: endpoint.key,
         id: endpoint.id,
+        project: endpoint.project_id.as_deref().and_then(|project| ProjectId::parse(project).ok()),
         url: endpoint.url.clone(),
         secret_version: SecretVersion(row.get("secret_version")?),
         oldest_secret_version: SecretVersion(row.get("oldest_secret_version")?),

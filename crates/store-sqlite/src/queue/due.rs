@@ -19,9 +19,11 @@ use postrider_domain::id::{DeliveryId, EventId, RowKey};
 use postrider_domain::limits;
 use postrider_domain::time::Timestamp;
 use postrider_store::column::mode_from_code;
+use postrider_store::queue::attempt::abandoned;
 use postrider_store::queue::lane::lane_key;
 use postrider_store::queue::order::NOT_YET;
-use postrider_store::{Claim, ClaimToken, Claimed, Lane, LaneKind, LaneQuota};
+use postrider_store::stats::Counted;
+use postrider_store::{Claim, ClaimToken, Claimed, EndpointTarget, Lane, LaneKind, LaneQuota};
 
 use super::unsent::{LaneStep, Unsent, cancel_from_lane, end_unsent, record_abandoned};
 use super::{endpoint_health, lane, order};
@@ -227,7 +229,7 @@ fn claim_from_lane(
             lane,
             delivery_id: DeliveryId::new(row.delivery_key, tx.tag),
             event_id: EventId::new(row.event_key, tx.tag),
-            token: claim_row(tx, &row, lease)?,
+            token: claim_row(tx, &target, &row, lease)?,
             mode: row.mode,
             cause: row.cause,
             attempt: row.attempts + 1,
@@ -242,9 +244,15 @@ fn claim_from_lane(
     Ok(LaneStep::Done)
 }
 
-fn claim_row(tx: &WriteTx<'_>, row: &DueRow, lease: Duration) -> Result<ClaimToken, rusqlite::Error> {
+fn claim_row(
+    tx: &mut WriteTx<'_>,
+    target: &EndpointTarget,
+    row: &DueRow,
+    lease: Duration,
+) -> Result<ClaimToken, rusqlite::Error> {
     if let Some(claimed_at) = row.lost_claim_at {
-        record_abandoned(tx, row.delivery_key, row.attempts, claimed_at, Some(tx.now))?;
+        let lost = abandoned(row.attempts, claimed_at, Some(tx.now));
+        record_abandoned(tx, Counted::of(target, row.mode), row.delivery_key, &lost)?;
     }
     let token = ClaimToken(tx.next_key().as_i64());
     tx.connection.prepare_cached(CLAIM)?.execute(params![

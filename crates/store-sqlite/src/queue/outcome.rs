@@ -8,8 +8,10 @@
 use rusqlite::{OptionalExtension, params};
 
 use postrider_domain::delivery::{DeliveryStatus, EndReason};
+use postrider_domain::stats::DeliveryEnd;
 use postrider_domain::time::Timestamp;
 use postrider_store::queue::Consequence;
+use postrider_store::stats::Counted;
 use postrider_store::stored_bytes::CountedPart;
 use postrider_store::{AfterAttempt, LaneKind, OutcomeRecord, Recorded};
 
@@ -40,7 +42,7 @@ pub fn record_all(tx: &mut WriteTx<'_>, outcomes: &[OutcomeRecord]) -> Result<Ve
 
 pub fn record(tx: &mut WriteTx<'_>, outcome: &OutcomeRecord) -> Result<Recorded, rusqlite::Error> {
     let row = match outcome.after {
-        AfterAttempt::Finish { status, reason } => finish(tx, outcome, status, reason)?,
+        AfterAttempt::Finish { status, reason } => finish(tx, outcome, DeliveryEnd { status, reason })?,
         AfterAttempt::Retry { after, uses_step } => schedule_retry(tx, outcome, tx.now.plus(after), uses_step)?,
     };
     let mut attempt = outcome.attempt.clone();
@@ -49,7 +51,7 @@ pub fn record(tx: &mut WriteTx<'_>, outcome: &OutcomeRecord) -> Result<Recorded,
         QueueRow::DueAgain(at) => attempt.next_attempt_at = Some(at),
         QueueRow::Removed => {}
     }
-    let bytes = attempt::insert(tx, outcome.delivery_id.key(), &attempt)?;
+    let bytes = attempt::insert(tx, Counted::of(&outcome.endpoint, outcome.mode), outcome.delivery_id.key(), &attempt)?;
     let workspace = outcome.endpoint.workspace_key;
     stored_bytes::count(tx, workspace, CountedPart::Attempts, outcome.delivery_id.key(), bytes)?;
     for consequence in outcome.consequences() {
@@ -66,12 +68,7 @@ enum QueueRow {
     Removed,
 }
 
-fn finish(
-    tx: &mut WriteTx<'_>,
-    outcome: &OutcomeRecord,
-    status: DeliveryStatus,
-    reason: Option<EndReason>,
-) -> Result<QueueRow, rusqlite::Error> {
+fn finish(tx: &mut WriteTx<'_>, outcome: &OutcomeRecord, end: DeliveryEnd) -> Result<QueueRow, rusqlite::Error> {
     let key = outcome.delivery_id.key();
     let removed = tx
         .connection
@@ -79,9 +76,9 @@ fn finish(
         .query_row(params![key.as_i64(), outcome.token.0], |row| row.get(0))
         .optional()?;
     let Some(sequence) = removed else { return Ok(QueueRow::ClaimLost) };
-    delivery::finish(tx, key, status, reason, outcome.attempt.number)?;
+    delivery::finish(tx, key, Counted::of(&outcome.endpoint, outcome.mode), end, outcome.attempt.number)?;
     if let Some(sequence) = sequence {
-        order::after_head(tx, key, sequence, reason)?;
+        order::after_head(tx, key, sequence, end.reason)?;
     }
     Ok(QueueRow::Removed)
 }

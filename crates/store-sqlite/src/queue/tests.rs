@@ -11,6 +11,7 @@ use postrider_domain::id::{KeySequence, RowKey, StoreTag};
 use postrider_domain::limits;
 use postrider_domain::time::Timestamp;
 use postrider_store::queue::claim_ledger::ClaimLedger;
+use postrider_store::stats::Rollups;
 use postrider_store::{AfterAttempt, Claim, Lane, LaneQuota, OutcomeRecord, Recorded};
 
 use super::due::claim;
@@ -103,6 +104,7 @@ impl TestQueue {
             health: &mut self.health,
             claims: &mut self.claims,
             stored: &mut StoredBytesBook::default(),
+            rollups: &mut Rollups::default(),
             tag: StoreTag::from_u32(1),
             now: self.now,
             keys: &self.keys,
@@ -148,6 +150,7 @@ impl TestQueue {
             delivery_id: claim.delivery_id,
             token: claim.token,
             attempt,
+            mode: claim.mode,
             cause: claim.cause,
             after: AfterAttempt::Finish { status: DeliveryStatus::Delivered, reason: None },
             endpoint: Arc::clone(&claim.endpoint),

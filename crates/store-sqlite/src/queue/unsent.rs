@@ -5,12 +5,15 @@
 
 use rusqlite::{Row, params};
 
+use postrider_domain::attempt::Attempt;
 use postrider_domain::delivery::{DeliveryStatus, EndReason};
 use postrider_domain::id::RowKey;
 use postrider_domain::limits;
+use postrider_domain::stats::DeliveryEnd;
 use postrider_domain::time::Timestamp;
 use postrider_store::queue::attempt::abandoned;
 use postrider_store::queue::lane::lane_key;
+use postrider_store::stats::Counted;
 use postrider_store::{Lane, LaneKind};
 
 use super::{lane, order};
@@ -60,7 +63,7 @@ pub enum LaneStep {
 }
 
 /// Cancels deliveries of a deleted endpoint, one step's worth. A delivery under way is left to its holder.
-pub fn cancel_from_lane(tx: &WriteTx<'_>, lane: Lane) -> Result<LaneStep, rusqlite::Error> {
+pub fn cancel_from_lane(tx: &mut WriteTx<'_>, lane: Lane) -> Result<LaneStep, rusqlite::Error> {
     let rows = tx
         .connection
         .prepare_cached(
@@ -91,26 +94,28 @@ pub fn unsent_from_row(row: &Row<'_>) -> Result<Unsent, rusqlite::Error> {
 }
 
 pub fn end_unsent(
-    tx: &WriteTx<'_>,
+    tx: &mut WriteTx<'_>,
     unsent: &Unsent,
     status: DeliveryStatus,
     reason: EndReason,
 ) -> Result<(), rusqlite::Error> {
-    if let Some(claimed_at) = unsent.lost_claim_at {
-        record_abandoned(tx, unsent.delivery_key, unsent.attempts, claimed_at, None)?;
-    }
     tx.connection.prepare_cached("DELETE FROM due WHERE delivery_key = ?1")?.execute([unsent.delivery_key.as_i64()])?;
-    delivery::finish(tx, unsent.delivery_key, status, Some(reason), unsent.attempts)
+    let Some(counted) = delivery::find_counted(tx.connection, unsent.delivery_key)? else { return Ok(()) };
+    if let Some(claimed_at) = unsent.lost_claim_at {
+        let lost = abandoned(unsent.attempts, claimed_at, None);
+        record_abandoned(tx, counted, unsent.delivery_key, &lost)?;
+    }
+    let end = DeliveryEnd { status, reason: Some(reason) };
+    delivery::finish(tx, unsent.delivery_key, counted, end, unsent.attempts)
 }
 
 /// Records the attempt of a claim whose holder died.
 pub fn record_abandoned(
-    tx: &WriteTx<'_>,
+    tx: &mut WriteTx<'_>,
+    counted: Counted,
     delivery_key: RowKey,
-    number: u32,
-    claimed_at: Timestamp,
-    next_attempt_at: Option<Timestamp>,
+    lost: &Attempt,
 ) -> Result<(), rusqlite::Error> {
-    // It has no content to count.
-    attempt::insert(tx, delivery_key, &abandoned(number, claimed_at, next_attempt_at)).map(drop)
+    // It has no bytes to count.
+    attempt::insert(tx, counted, delivery_key, lost).map(drop)
 }

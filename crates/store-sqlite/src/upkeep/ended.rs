@@ -15,7 +15,7 @@ use postrider_store::{EndedCursor, EndedKind, EndedStep};
 use crate::machinery::writer::WriteTx;
 use crate::queue::{endpoint_health, order};
 use crate::registry::session;
-use crate::secrets;
+use crate::{secrets, stats};
 
 /// When a key ended: the earlier of two instants, as in the index `api_keys_ended`.
 const API_KEY_ENDED: &str = "min(ifnull(revoked_at, expires_at), ifnull(expires_at, revoked_at))";
@@ -87,6 +87,7 @@ fn remove_endpoint(tx: &mut WriteTx<'_>, key: RowKey) -> Result<usize, rusqlite:
     secrets::erase_of_endpoint(tx, key)?;
     order::remove(tx, key)?;
     endpoint_health::forget(tx, key)?;
+    stats::forget_endpoint(tx, key)?;
     tx.connection
         .prepare_cached("DELETE FROM endpoints WHERE key = ?1 AND deleted_at IS NOT NULL")?
         .execute([key.as_i64()])

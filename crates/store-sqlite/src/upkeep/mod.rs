@@ -12,7 +12,7 @@ use crate::log::audit;
 use crate::machinery::writer::{JobSize, WriteTx};
 use crate::queue::unsent;
 use crate::registry::session;
-use crate::{SqliteStore, idempotency, meta, replay, secrets, stored_bytes};
+use crate::{SqliteStore, idempotency, meta, replay, secrets, stats, stored_bytes};
 
 pub mod ended;
 mod retention;
@@ -80,6 +80,14 @@ impl Upkeep for SqliteStore {
         let remove =
             move |tx: &mut WriteTx<'_>| stored_bytes::remove_empty(tx, RowKey::first_at(tx.now.minus(age)), limit);
         self.write(JobSize { rows: limit, bytes: 0 }, remove).await
+    }
+
+    async fn fold_rollups(&self, limit: usize) -> Result<bool, StoreError> {
+        self.write(JobSize { rows: limit, bytes: 0 }, move |tx| stats::fold(tx, limit)).await
+    }
+
+    async fn remove_aged_rollups(&self, log: Duration, limit: usize) -> Result<bool, StoreError> {
+        self.write(JobSize { rows: limit, bytes: 0 }, move |tx| stats::remove_aged(tx, log, limit)).await
     }
 
     async fn advance_replays(&self) -> Result<Option<usize>, StoreError> {

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use postrider_domain::access::Mode;
 use postrider_domain::attempt::{Attempt, AttemptOutcome};
 use postrider_domain::delivery::{DeliveryCause, DeliveryStatus, EndReason};
-use postrider_domain::endpoint::{DisabledReason, SecretVersion};
+use postrider_domain::endpoint::{DisabledReason, ProjectId, SecretVersion};
 use postrider_domain::endpoint_health::Signal;
 use postrider_domain::endpoint_options::{DeliveryOrder, EndpointOptions};
 use postrider_domain::id::{DeliveryId, EndpointId, EventId, RowKey, WorkspaceId};
@@ -102,6 +102,7 @@ pub struct EndpointTarget {
     pub workspace_id: WorkspaceId,
     pub endpoint_key: RowKey,
     pub id: EndpointId,
+    pub project: Option<ProjectId>,
     pub url: String,
     /// Signs what is enqueued from now on.
     pub secret_version: SecretVersion,
@@ -170,6 +171,7 @@ pub struct OutcomeRecord {
     pub delivery_id: DeliveryId,
     pub token: ClaimToken,
     pub attempt: Attempt,
+    pub mode: Mode,
     pub cause: DeliveryCause,
     pub after: AfterAttempt,
     /// The endpoint as it was called. Consequences for the endpoint count only if it still has that URL.

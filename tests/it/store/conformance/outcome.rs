@@ -189,6 +189,7 @@ async fn an_endpoint_with_a_new_url_is_not_disabled(at: Fixture) {
         workspace_id: claim.endpoint.workspace_id,
         endpoint_key: claim.endpoint.endpoint_key,
         id: claim.endpoint.id,
+        project: claim.endpoint.project,
         url: "https://hooks.example.com/before-it-moved".to_owned(),
         secret_version: claim.endpoint.secret_version,
         oldest_secret_version: claim.endpoint.oldest_secret_version,
