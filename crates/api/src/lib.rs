@@ -37,6 +37,7 @@ mod rate_limit;
 mod readiness;
 mod replay;
 mod route;
+mod stats;
 mod whole_seconds;
 mod workspace;
 mod write;
@@ -77,12 +78,13 @@ pub fn document(catalogue: &Catalogue, public_url: Option<&str>) -> Value {
 
 /// Every route, in the order of the document.
 fn routes(catalogue: &Catalogue) -> Vec<Route> {
-    let nouns: [fn(&Catalogue) -> Vec<Route>; 9] = [
+    let nouns: [fn(&Catalogue) -> Vec<Route>; 10] = [
         endpoint::routes,
         event::routes,
         event_type::routes,
         delivery::routes,
         replay::routes,
+        stats::routes,
         workspace::routes,
         api_key::routes,
         audit::routes,

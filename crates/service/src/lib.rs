@@ -36,6 +36,7 @@ mod refused_keys;
 mod replay;
 mod service;
 mod session;
+mod stats;
 mod violation_log;
 mod workspace;
 
@@ -55,3 +56,4 @@ pub use operator::Operator;
 pub use operator_webhook::OperatorWebhook;
 pub use service::{Service, ServiceParts};
 pub use session::NewSession;
+pub use stats::{StatsQuery, StatsReport};

@@ -77,7 +77,18 @@ impl<S: Queue + Upkeep + Secrets + ?Sized> EngineStore for S {}
 
 /// What the service asks of a store.
 pub trait ServiceStore:
-    Publish + Replays + Log + Stats + Workspaces + ApiKeys + Endpoints + Sessions + Answers + SharedRates + Meta + sealing::Sealing
+    Publish
+    + Replays
+    + Log
+    + Stats
+    + Workspaces
+    + ApiKeys
+    + Endpoints
+    + Sessions
+    + Answers
+    + SharedRates
+    + Meta
+    + sealing::Sealing
 {
 }
 

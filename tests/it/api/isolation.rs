@@ -87,6 +87,7 @@ fn cases(receiver: &Receiver) -> Vec<Case> {
         case("GET /webhook-deliveries/{deliveryId}", READ, none(), NotFound),
         case("POST /webhook-deliveries/{deliveryId}/retry", MANAGE, none(), NotFound),
         case("POST /webhook-deliveries/{deliveryId}/skip", MANAGE, none(), NotFound),
+        case("GET /stats", READ, none(), Own(200)),
         case("POST /events", PUBLISH, event, Own(202)),
         case("POST /events/batch", PUBLISH, batch, Own(202)),
         case("GET /events", EVENTS_READ, none(), Own(200)),

@@ -23,6 +23,7 @@ mod replay;
 mod retry;
 mod rotate;
 mod skip;
+mod stats;
 mod stored_bytes;
 mod target_rule;
 mod test_event;

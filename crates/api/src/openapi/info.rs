@@ -11,6 +11,7 @@ pub const ENDPOINTS: &str = "Webhook endpoints";
 pub const EVENTS: &str = "Events";
 pub const DELIVERIES: &str = "Deliveries";
 pub const REPLAYS: &str = "Replays";
+pub const STATS: &str = "Statistics";
 pub const WORKSPACES: &str = "Workspaces";
 pub const API_KEYS: &str = "API keys";
 pub const AUDIT: &str = "Audit log";
@@ -22,6 +23,7 @@ const TAGS: &[(&str, &str)] = &[
     (EVENTS, "What happened: published once, delivered to every endpoint that subscribes to it."),
     (DELIVERIES, "The log: each event for each endpoint, with every attempt."),
     (REPLAYS, "Jobs that send again what an endpoint missed in a time range."),
+    (STATS, "How many events, deliveries and attempts there were, and how they ended."),
     (
         WORKSPACES,
         "They separate products from each other. All operations but one are for operators, whose keys are created at \

@@ -34,6 +34,7 @@ mod path;
 pub mod readiness;
 pub mod replay;
 mod schema;
+pub mod stats;
 mod webhook;
 pub mod workspace;
 
@@ -86,12 +87,13 @@ fn error_responses(catalogue: &Catalogue, routes: &[Route], errors_page: &str) -
 }
 
 fn schemas(catalogue: &Catalogue) -> Value {
-    let nouns: [fn(&Catalogue) -> Schemas; 10] = [
+    let nouns: [fn(&Catalogue) -> Schemas; 11] = [
         endpoint::schemas,
         event::schemas,
         event_type::schemas,
         delivery::schemas,
         replay::schemas,
+        stats::schemas,
         workspace::schemas,
         api_key::schemas,
         audit::schemas,
