@@ -14,10 +14,7 @@ use super::options::DataOptions;
 
 /// Sends the request to the server that holds the data directory. Without one, opens the store.
 pub async fn perform(data: &DataOptions, request: AdminRequest) -> anyhow::Result<AdminResponse> {
-    let mut access = Access::new(data)?;
-    let response = access.perform(request).await;
-    access.close().await;
-    response
+    Access::new(data)?.perform_once(request).await
 }
 
 /// The way to a store for several requests. Opens the store at most once.
@@ -29,7 +26,18 @@ pub struct Access {
 
 impl Access {
     pub fn new(data: &DataOptions) -> anyhow::Result<Self> {
-        Ok(Self { settings: data.settings()?, opened: None })
+        Ok(Self::of(data.settings()?))
+    }
+
+    pub const fn of(settings: Settings) -> Self {
+        Self { settings, opened: None }
+    }
+
+    /// Performs a single request.
+    pub async fn perform_once(mut self, request: AdminRequest) -> anyhow::Result<AdminResponse> {
+        let response = self.perform(request).await;
+        self.close().await;
+        response
     }
 
     pub async fn perform(&mut self, request: AdminRequest) -> anyhow::Result<AdminResponse> {

@@ -1,6 +1,7 @@
 //! `postrider dev`: a server and a receiver in one process, to try everything.
 
 use std::io::{self, IsTerminal};
+use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::bail;
@@ -10,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use crate::clock::SystemClock;
 use crate::config::DEFAULT_LOG_FILTER;
 use crate::lossy_writer::LossyWriter;
-use crate::server::admin::{self, AdminRequest, AdminResponse, CreateKey};
+use crate::server::admin::{self, AdminRequest, AdminResponse, CreateKey, CreateLogin};
 use crate::server::{Server, read_events_file};
 use crate::telemetry;
 use postrider_domain::error_chain::Chain;
@@ -18,15 +19,20 @@ use postrider_domain::event_type::Catalogue;
 use postrider_domain::limits;
 use postrider_domain::time::Clock;
 use postrider_local::client::BearerKey;
-use postrider_local::dev::{Tour, TourError, start_receiver};
+use postrider_local::curl::quoted;
+use postrider_local::dev::{SignIn, Tour, TourError, start_receiver};
 use postrider_local::screen::Screen;
 use postrider_local::state::DevState;
 
+use super::dashboard;
 use super::options::ServerOptions;
 use super::stop_signal::wait_for_stop_signal;
 
 /// Keeps the log off the screen of deliveries. Any `--log` other than the default shows it again.
 const QUIET_FILTER: &str = "error";
+
+/// The workspace of everything that this command creates.
+const WORKSPACE: &str = "dev";
 
 #[derive(Debug, Args)]
 pub struct DevOptions {
@@ -61,7 +67,10 @@ pub async fn run(options: DevOptions) -> anyhow::Result<()> {
             state
         }
     };
-    let tour = Tour { base_url: &base_url, data_dir: &settings.data_dir, catalogue: &catalogue, clock, stop };
+    let public_url = settings.public_url.as_deref().unwrap_or(&base_url);
+    let sign_in = sign_in(&server, public_url, &settings.data_dir).await;
+    let mut tour =
+        Tour { base_url: &base_url, sign_in, data_dir: &settings.data_dir, catalogue: &catalogue, clock, stop };
     // The server goes on when nobody reads the screen.
     let out = LossyWriter::on(io::stdout(), |lines| format!("({lines} lines of this screen were dropped)"))?;
     let mut screen = Screen::new(out.clone(), io::stdout().is_terminal());
@@ -69,6 +78,8 @@ pub async fn run(options: DevOptions) -> anyhow::Result<()> {
     if let Err(TourError::KeyRefused(_)) = outcome {
         state.api_key = new_key(&server).await?;
         state.save(&settings.data_dir)?;
+        // The new key may have created the workspace.
+        tour.sign_in = self::sign_in(&server, public_url, &settings.data_dir).await;
         outcome = tour.run(&mut state, &mut receiver, &mut screen).await;
     }
     server.stop().await;
@@ -85,9 +96,35 @@ async fn cancel_on_stop_signal(stop: CancellationToken) {
     stop.cancel();
 }
 
+/// A link to the dashboard. `None` when there is no workspace yet, which the first key creates.
+async fn sign_in(server: &Server, public_url: &str, data_dir: &Path) -> Option<SignIn> {
+    let create = CreateLogin { workspace: Some(WORKSPACE.to_owned()), ..CreateLogin::default() };
+    match admin::execute(server.operator(), AdminRequest::CreateLogin(create)).await {
+        AdminResponse::LoginCreated(created) => Some(SignIn {
+            link: dashboard::link(public_url, &created.code),
+            note: format!(
+                "Works once, within {}. Get another link with: postrider dashboard login --workspace {WORKSPACE} \
+                 --data-dir {}",
+                dashboard::validity(created.valid_seconds),
+                shell_word(&data_dir.to_string_lossy())
+            ),
+        }),
+        other => {
+            tracing::warn!(answer = ?other, "cannot create a link to the dashboard");
+            None
+        }
+    }
+}
+
+/// A word that a shell reads as this text.
+fn shell_word(text: &str) -> String {
+    let is_plain = |letter: char| letter.is_alphanumeric() || "/._-".contains(letter);
+    if text.chars().all(is_plain) { text.to_owned() } else { quoted(text) }
+}
+
 async fn new_key(server: &Server) -> anyhow::Result<BearerKey> {
     let scopes = ["webhooks:manage", "webhooks:read", "events:write", "events:read"].map(str::to_owned).to_vec();
-    let create = CreateKey { workspace: Some("dev".to_owned()), scopes, ..CreateKey::default() };
+    let create = CreateKey { workspace: Some(WORKSPACE.to_owned()), scopes, ..CreateKey::default() };
     match admin::execute(server.operator(), AdminRequest::CreateKey(create)).await {
         AdminResponse::KeyCreated(created) => Ok(BearerKey::parse(&created.key)?),
         AdminResponse::Refused { message } => bail!("cannot create an API key: {message}"),

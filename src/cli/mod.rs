@@ -7,6 +7,7 @@ mod audit;
 #[cfg(feature = "bench")]
 mod bench;
 mod config;
+mod dashboard;
 mod dev;
 mod doctor;
 mod health;
@@ -52,6 +53,9 @@ enum Command {
     /// Create, list and revoke API keys, and change the master key, also while the server runs.
     #[command(subcommand)]
     Keys(keys::KeysCommand),
+    /// Sign in to the dashboard without an API key, also while the server runs.
+    #[command(subcommand)]
+    Dashboard(dashboard::DashboardCommand),
     /// List the workspaces.
     #[command(subcommand)]
     Workspaces(workspaces::WorkspacesCommand),
@@ -82,6 +86,7 @@ pub fn run() -> anyhow::Result<()> {
             Command::Health(options) => health::run(options).await,
             Command::Openapi => openapi::run(),
             Command::Keys(command) => keys::run(command).await,
+            Command::Dashboard(command) => dashboard::run(command).await,
             Command::Workspaces(command) => workspaces::run(command).await,
             Command::Audit(command) => audit::run(command).await,
             Command::Store(command) => store::run(command).await,

@@ -52,6 +52,10 @@ struct GivenValues {
 #[derive(Debug)]
 pub struct DataOptions(GivenValues);
 
+/// The options of a command that needs the store and links to the pages of its server.
+#[derive(Debug)]
+pub struct LoginOptions(GivenValues);
+
 /// The options of commands that run a server.
 #[derive(Debug)]
 pub struct ServerOptions(GivenValues);
@@ -69,6 +73,14 @@ impl EgressOptions {
 }
 
 impl DataOptions {
+    /// # Errors
+    /// When the settings file cannot be read, or contains an unknown or invalid setting.
+    pub fn settings(&self) -> anyhow::Result<Settings> {
+        Ok(self.0.effective()?.settings)
+    }
+}
+
+impl LoginOptions {
     /// # Errors
     /// When the settings file cannot be read, or contains an unknown or invalid setting.
     pub fn settings(&self) -> anyhow::Result<Settings> {
@@ -211,5 +223,6 @@ macro_rules! options_by_table {
 }
 
 options_by_table!(DataOptions, |setting| setting.is_of_data);
+options_by_table!(LoginOptions, |setting| setting.is_of_data || ["listen", "public_url"].contains(&setting.name));
 options_by_table!(EgressOptions, |setting| setting.is_of_egress);
 options_by_table!(ServerOptions, |_| true);

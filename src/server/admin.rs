@@ -6,6 +6,7 @@
 
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::Path;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
@@ -24,7 +25,7 @@ use postrider_domain::limits;
 use postrider_domain::page::{Page, PageRequest, encode_cursor};
 use postrider_domain::time::{Day, Timestamp};
 use postrider_domain::workspace::{InvalidWorkspaceName, Workspace, WorkspaceName};
-use postrider_service::{CreateApiKey, KeyChangeProgress, Operator, ServiceError};
+use postrider_service::{CreateApiKey, CreateLoginCode, KeyChangeProgress, Operator, ServiceError};
 use postrider_store::column::maker_text;
 
 use super::error::StartError;
@@ -34,6 +35,8 @@ use super::key_file::{self, KeyFileError};
 #[serde(tag = "do", rename_all = "snake_case")]
 pub enum AdminRequest {
     CreateKey(CreateKey),
+    /// Creates a code that signs in to the dashboard.
+    CreateLogin(CreateLogin),
     RevokeKey {
         id: String,
         /// Also the keys that it made, and those that they made.
@@ -107,6 +110,16 @@ pub struct CreateKey {
     pub expires: Option<String>,
 }
 
+/// Creates a login code.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub struct CreateLogin {
+    /// A name or an id. `None` means the server's own workspace.
+    pub workspace: Option<String>,
+    /// Empty means the default of the workspace.
+    pub scopes: Vec<String>,
+    pub test: bool,
+}
+
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Listing {
@@ -119,6 +132,7 @@ pub enum Listing {
 #[serde(tag = "done", rename_all = "snake_case")]
 pub enum AdminResponse {
     KeyCreated(KeyCreated),
+    LoginCreated(LoginCreated),
     KeyRevoked {
         id: String,
         /// Other keys that were revoked with it.
@@ -156,6 +170,25 @@ pub struct KeyCreated {
     pub key: String,
     pub workspace_id: String,
     pub scopes: Vec<String>,
+}
+
+/// A login code. It is shown only here.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LoginCreated {
+    pub code: String,
+    pub expires_at: String,
+    pub valid_seconds: u64,
+    pub scopes: Vec<String>,
+    /// Of the running server. `None` when none runs.
+    pub public_url: Option<String>,
+}
+
+/// Shows everything but the code.
+impl std::fmt::Debug for LoginCreated {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("LoginCreated").field("expires_at", &self.expires_at).finish_non_exhaustive()
+    }
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -287,6 +320,7 @@ pub enum AdminError {
 pub async fn execute(operator: &Operator, request: AdminRequest) -> AdminResponse {
     let outcome = match request {
         AdminRequest::CreateKey(create) => create_key(operator, create).await,
+        AdminRequest::CreateLogin(create) => create_login(operator, create).await,
         AdminRequest::RevokeKey { id, with_children } => revoke_key(operator, &id, with_children).await,
         AdminRequest::Health => Ok(AdminResponse::Health { ready: operator.is_ready().await }),
         AdminRequest::RotateMaster { key } => rotate_master(operator, &key).await,
@@ -325,6 +359,33 @@ async fn create_key(operator: &Operator, create: CreateKey) -> Result<AdminRespo
         key: created.secret.reveal().to_owned(),
         workspace_id: created.key.workspace_id.to_string(),
         scopes: created.key.scopes.iter().map(|scope| scope.to_string()).collect(),
+    }))
+}
+
+async fn create_login(operator: &Operator, create: CreateLogin) -> Result<AdminResponse, String> {
+    let CreateLogin { workspace, scopes, test } = create;
+    let scopes: Vec<Scope> = scopes.iter().map(|scope| scope.parse()).collect::<Result<_, _>>().map_err(with_causes)?;
+    let create = CreateLoginCode {
+        workspace: workspace.clone(),
+        scopes: Some(Scopes::of(&scopes)).filter(|scopes| !scopes.is_empty()),
+        mode: if test { Mode::Test } else { Mode::Live },
+    };
+    let created = operator.create_login_code(create).await.map_err(|error| match (error, workspace) {
+        (ServiceError::NotFound, Some(workspace)) => {
+            format!("there is no workspace {workspace:?}: `postrider workspaces list` shows them")
+        }
+        (ServiceError::NotFound, None) => {
+            "there is no workspace \"operations\": set --operator-webhook-url, or create a key with --operations"
+                .to_owned()
+        }
+        (other, _) => with_causes(other),
+    })?;
+    Ok(AdminResponse::LoginCreated(LoginCreated {
+        expires_at: created.expires_at.to_string(),
+        valid_seconds: limits::LOGIN_CODE_LIFETIME.as_secs(),
+        scopes: created.scopes.iter().map(|scope| scope.to_string()).collect(),
+        code: created.code,
+        public_url: None,
     }))
 }
 
@@ -433,14 +494,20 @@ pub fn check_path(path: &Path) -> Result<(), StartError> {
 }
 
 /// Listens until `stop`. The caller holds the lock of the directory, so an existing socket belongs to no process.
-pub fn listen(path: &Path, operator: Operator, stop: CancellationToken) -> Result<JoinHandle<()>, StartError> {
+/// Commands are told the public URL.
+pub fn listen(
+    path: &Path,
+    operator: Operator,
+    public_url: &str,
+    stop: CancellationToken,
+) -> Result<JoinHandle<()>, StartError> {
     let fault = |source| StartError::AdminSocket { path: path.display().to_string(), source };
     match std::fs::remove_file(path) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(fault(error)),
         _ => {}
     }
     let listener = bind_private(path).map_err(fault)?;
-    let path = path.to_owned();
+    let (path, public_url): (_, Arc<str>) = (path.to_owned(), public_url.into());
     Ok(tokio::spawn(async move {
         loop {
             let accepted = tokio::select! {
@@ -449,9 +516,12 @@ pub fn listen(path: &Path, operator: Operator, stop: CancellationToken) -> Resul
             };
             match accepted {
                 Ok((stream, _)) => {
-                    let operator = operator.clone();
+                    let (operator, public_url) = (operator.clone(), Arc::clone(&public_url));
                     tokio::spawn(async move {
-                        if tokio::time::timeout(limits::ADMIN_DEADLINE, converse(&operator, stream)).await.is_err() {
+                        if tokio::time::timeout(limits::ADMIN_DEADLINE, converse(&operator, &public_url, stream))
+                            .await
+                            .is_err()
+                        {
                             tracing::warn!("a client of the admin socket exceeded the deadline");
                         }
                     });
@@ -478,19 +548,22 @@ fn bind_private(path: &Path) -> std::io::Result<UnixListener> {
     Ok(listener)
 }
 
-async fn converse(operator: &Operator, stream: UnixStream) {
+async fn converse(operator: &Operator, public_url: &str, stream: UnixStream) {
     let (read, mut write) = stream.into_split();
     let mut line = String::new();
     if let Err(error) = BufReader::new(read.take(limits::ADMIN_REQUEST_BYTES)).read_line(&mut line).await {
         tracing::warn!(error = %Chain(&error), "cannot read a request at the admin socket");
         return;
     }
-    let response = match serde_json::from_str(&line) {
+    let mut response = match serde_json::from_str(&line) {
         Ok(request) => execute(operator, request).await,
         Err(_) => AdminResponse::Refused {
             message: "the server does not know this request: is it of another version?".to_owned(),
         },
     };
+    if let AdminResponse::LoginCreated(created) = &mut response {
+        created.public_url = Some(public_url.to_owned());
+    }
     let mut answer = serde_json::to_vec(&response).unwrap_or_default();
     answer.push(b'\n');
     if let Err(error) = write.write_all(&answer).await {

@@ -88,7 +88,12 @@ impl Server {
         });
         let public_url = public_url.trim_end_matches('/');
         let stop_listening = CancellationToken::new();
-        let admin = admin::listen(&settings.admin_socket_path(), components.operator.clone(), stop_listening.clone())?;
+        let admin = admin::listen(
+            &settings.admin_socket_path(),
+            components.operator.clone(),
+            public_url,
+            stop_listening.clone(),
+        )?;
         let engine = components.start_engine(settings);
         let background = tokio::spawn({
             let service = Arc::clone(&components.service);

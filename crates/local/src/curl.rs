@@ -82,7 +82,7 @@ impl CurlContext<'_> {
 }
 
 /// Quotes the text for a shell, as one word.
-fn quoted(text: &str) -> String {
+pub fn quoted(text: &str) -> String {
     format!("'{}'", text.replace('\'', r"'\''"))
 }
 

@@ -39,11 +39,22 @@ const OPEN_PATH: &str = "/mine";
 pub struct Tour<'t> {
     /// `http://host:port` of the running server.
     pub base_url: &'t str,
+    /// How to sign in to the dashboard, if that is possible.
+    pub sign_in: Option<SignIn>,
     /// The directory of the saved state.
     pub data_dir: &'t Path,
     pub catalogue: &'t Catalogue,
     pub clock: Arc<dyn Clock>,
     pub stop: CancellationToken,
+}
+
+/// How to sign in to the dashboard.
+#[derive(Clone, Debug)]
+pub struct SignIn {
+    /// A link that works once.
+    pub link: String,
+    /// Says until when, and how to get another link.
+    pub note: String,
 }
 
 /// The result of the published events.
@@ -122,6 +133,9 @@ impl Tour<'_> {
         let mut client = Client::new(self.base_url, &state.api_key)?;
         let endpoint_id = self.register(&mut client, state, receiver, screen).await?;
         screen.line(&format!("API       {}", self.base_url))?;
+        if let Some(SignIn { link, note }) = &self.sign_in {
+            screen.line(&format!("Dashboard {link}\n          {note}"))?;
+        }
         screen.line(&format!("Receiver  {} (endpoint {endpoint_id})\n", receiver.inbox_url()))?;
 
         let table = screen.table(self.catalogue)?;

@@ -3,6 +3,7 @@
 mod access;
 mod bench;
 mod config;
+mod dashboard;
 mod database;
 mod doctor;
 mod front_door;

@@ -7,7 +7,7 @@ use postrider_domain::event_type::Catalogue;
 use postrider_domain::limits;
 use postrider_domain::time::Clock;
 use postrider_local::client::BearerKey;
-use postrider_local::dev::{Tour, TourError, TourReport, start_receiver};
+use postrider_local::dev::{SignIn, Tour, TourError, TourReport, start_receiver};
 use postrider_local::receiver::{INBOX_PATH, Receiver};
 use postrider_local::screen::Screen;
 use postrider_local::state::DevState;
@@ -94,7 +94,16 @@ impl Machine {
             let (shown, stop, clock) = (shown.clone(), stop.clone(), Arc::new(self.clock.clone()));
             let (base_url, folder) = (self.api.url(), self.folder.path().to_owned());
             tokio::spawn(async move {
-                let tour = Tour { base_url: &base_url, data_dir: &folder, catalogue: &catalogue, clock, stop };
+                let sign_in =
+                    SignIn { link: format!("{base_url}/dashboard/login?code=c"), note: "works once".to_owned() };
+                let tour = Tour {
+                    base_url: &base_url,
+                    sign_in: Some(sign_in),
+                    data_dir: &folder,
+                    catalogue: &catalogue,
+                    clock,
+                    stop,
+                };
                 let report = tour.run(&mut state, &mut receiver, &mut Screen::new(shown, false)).await;
                 Receiver::stop(receiver).await;
                 report
@@ -132,6 +141,8 @@ async fn the_tour_shows_nine_verified_deliveries_and_what_to_try_next() {
     let (tour, next) = text.split_once("\nTry next").unwrap();
     insta::assert_snapshot!(tour, @"
     API       http://API
+    Dashboard http://API/dashboard/login?code=c
+              works once
     Receiver  http://RECEIVER/inbox (endpoint whe_0000000000000001)
 
     event              attempt  signature      publish to arrival

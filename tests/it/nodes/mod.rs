@@ -11,6 +11,7 @@ mod order;
 mod outage;
 mod pooler;
 mod rate_limit;
+mod session;
 mod way;
 
 use std::sync::Arc;

@@ -3,4 +3,5 @@
 mod catalogue;
 mod clock;
 mod postgres;
+pub mod session;
 mod stop;
