@@ -179,6 +179,7 @@ async fn index(call: Call) -> Result<Response, Failure> {
             _ => Err("must be true or false"),
         }),
         event_type: query.optional("event", |name| known_event(catalogue, name)),
+        not_reached_by: None,
     };
     query.finish()?;
     let page = call.service().list_endpoints(&call.principal, filter, page).await?;

@@ -20,7 +20,7 @@ use postrider_domain::limits;
 use postrider_domain::permission::Permission;
 use postrider_domain::time::Timestamp;
 use postrider_service::fields::Fields;
-use postrider_service::{JsonBody, PublishEvent, Service, ServiceError, known_event, run_blocking};
+use postrider_service::{JsonBody, OtherEndpoint, PublishEvent, Service, ServiceError, known_event, run_blocking};
 
 use super::access::Access;
 use super::answer::{answer, list, single};
@@ -45,7 +45,22 @@ pub fn routes(catalogue: &Catalogue) -> Vec<Route> {
         .publishing(),
         Route::get("/events", Access::Needs(Permission::EventsRead), index, openapi::index(catalogue)),
         Route::get("/events/{eventId}", Access::Needs(Permission::EventsRead), show, openapi::show(catalogue)),
+        Route::get(
+            "/events/{eventId}/other-endpoints",
+            Access::Needs(Permission::EventsRead),
+            other_endpoints,
+            openapi::other_endpoints(),
+        ),
     ]
+}
+
+/// An endpoint that did not get the event.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct OtherEndpointView {
+    endpoint_id: EndpointId,
+    reason: &'static str,
+    configured_as: &'static str,
 }
 
 #[derive(Serialize)]
@@ -263,6 +278,20 @@ fn filter(catalogue: &Catalogue, query: &mut Query) -> EventFilter {
         since: query.optional("since", Timestamp::parse),
         until: query.optional("until", Timestamp::parse),
     }
+}
+
+async fn other_endpoints(call: Call) -> Result<Response, Failure> {
+    let id = call.id(3)?;
+    let mut query = Query::parse(&call.uri);
+    let page = query.page()?;
+    query.finish()?;
+    let page = call.service().list_other_endpoints(&call.principal, id, page).await?;
+    let view = |other: &OtherEndpoint| OtherEndpointView {
+        endpoint_id: other.endpoint_id,
+        reason: other.reason.as_str(),
+        configured_as: other.configured_as.as_str(),
+    };
+    Ok(answer(200, list(&page, view)))
 }
 
 async fn show(call: Call) -> Result<Response, Failure> {

@@ -9,7 +9,7 @@ use url::Url;
 use super::endpoint_health::FailureStreak;
 use super::endpoint_options::{EndpointOptions, OptionsChange};
 use super::event_type::EventTypeName;
-use super::id::{EndpointId, RowKey};
+use super::id::{EndpointId, EventId, RowKey};
 use super::invalid_field::InvalidField;
 use super::limits;
 use super::mode::Mode;
@@ -294,6 +294,8 @@ pub struct EndpointFilter {
     pub project_id: Option<ProjectId>,
     pub is_active: Option<bool>,
     pub event_type: Option<EventTypeName>,
+    /// Without a delivery of this event. The event belongs to the same store.
+    pub not_reached_by: Option<EventId>,
 }
 
 /// The version of an endpoint's secret. Counts from 1; each rotation adds one.

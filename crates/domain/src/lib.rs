@@ -23,6 +23,7 @@ pub mod json;
 pub mod limits;
 pub mod mode;
 pub mod name;
+pub mod not_reached;
 pub mod operational_event;
 pub mod page;
 pub mod permission;

@@ -264,6 +264,9 @@ pub const CERTIFICATE_KEY_CHARS: usize = 16 * 1024;
 pub const RETRY_STEPS: usize = 32;
 /// The longest step of a retry schedule.
 pub const RETRY_STEP_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
+/// How long before an event's instant an endpoint's last change counts as settled: longer than any transaction takes,
+/// and than the clocks of two nodes differ.
+pub const CHANGE_SETTLES: Duration = Duration::from_secs(60);
 /// How long a delivery waits behind an inactive or paused endpoint before it fails as `expired` (contract).
 pub const WAITING_MAX: Duration = Duration::from_secs(14 * 24 * 3600);
 

@@ -33,6 +33,9 @@ pub enum InvalidPage {
 const CURSOR_VERSION: u8 = 1;
 
 impl PageRequest {
+    /// The first page of the usual size.
+    pub const FIRST: Self = Self { limit: limits::PAGE_DEFAULT, before: None };
+
     /// Reads the page parameters of a query string.
     ///
     /// # Errors

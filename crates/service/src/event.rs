@@ -7,13 +7,15 @@ use bytes::Bytes;
 use serde_json::value::RawValue;
 
 use postrider_domain::access::Principal;
-use postrider_domain::endpoint::{OpaqueId, ProjectId};
+use postrider_domain::delivery::{DeliveryCause, DeliveryFilter};
+use postrider_domain::endpoint::{EndpointFilter, OpaqueId, ProjectId};
 use postrider_domain::event::{
     EnvelopeFields, Event, EventDetail, EventFilter, EventReceipt, NewEvent, render_envelope,
 };
 use postrider_domain::event_type::{Catalogue, EventTypeName, Validation};
-use postrider_domain::id::EventId;
+use postrider_domain::id::{EndpointId, EventId};
 use postrider_domain::limits;
+use postrider_domain::not_reached::{ConfiguredAs, NotReached};
 use postrider_domain::page::{Page, PageRequest};
 use postrider_domain::permission::Permission;
 use postrider_domain::time::Timestamp;
@@ -26,6 +28,15 @@ use crate::fields::{Fields, object, string};
 use crate::idempotency::{Idempotent, WriteError};
 use crate::json_body::JsonBody;
 use crate::service::Service;
+
+/// An endpoint that did not get an event.
+#[derive(Clone, Copy, Debug)]
+pub struct OtherEndpoint {
+    pub endpoint_id: EndpointId,
+    pub reason: NotReached,
+    /// Which configuration of the endpoint the reason is about.
+    pub configured_as: ConfiguredAs,
+}
 
 /// An event to publish.
 #[derive(Debug)]
@@ -178,6 +189,31 @@ impl Service {
         principal.require(Permission::PayloadsRead)?;
         let found = self.store.find_event(principal.tenant, id).await?.ok_or(ServiceError::NotFound)?;
         Ok((found.event, found.envelope))
+    }
+
+    /// The endpoints that have no delivery of the event, newest first, each with the reason. Deleted endpoints are not
+    /// among them, and those of the other mode do not exist for the caller.
+    ///
+    /// # Errors
+    /// Without the scope, or when this workspace has no such event.
+    pub async fn list_other_endpoints(
+        &self,
+        principal: &Principal,
+        id: EventId,
+        page: PageRequest,
+    ) -> Result<Page<OtherEndpoint>, ServiceError> {
+        let EventDetail { event, .. } = self.get_event(principal, id).await?;
+        // All deliveries of a test are tests, also its retries. An event has none of them.
+        let deliveries = DeliveryFilter { event_id: Some(id), ..DeliveryFilter::default() };
+        let deliveries = self.store.list_deliveries(principal.tenant, deliveries, PageRequest::FIRST).await?;
+        let is_test = deliveries.items.iter().any(|delivery| delivery.cause == DeliveryCause::Test);
+        let others = EndpointFilter { not_reached_by: Some(id), ..EndpointFilter::default() };
+        let endpoints = self.store.list_endpoints(principal.tenant, others, page).await?;
+        let items = endpoints.items.iter().map(|endpoint| {
+            let (reason, configured_as) = NotReached::of(endpoint, &event, is_test);
+            OtherEndpoint { endpoint_id: endpoint.id, reason, configured_as }
+        });
+        Ok(Page { items: items.collect(), next: endpoints.next })
     }
 
     fn prepare(

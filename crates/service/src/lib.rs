@@ -46,7 +46,7 @@ pub use blocking::run_blocking;
 pub use catalogue::{AdoptError, adopt_catalogue, stored_catalogue};
 pub use endpoint::{CreateEndpoint, EndpointWithSecret, RotateSecret, UpdateEndpoint};
 pub use error::{ParameterFault, ServiceError};
-pub use event::PublishEvent;
+pub use event::{OtherEndpoint, PublishEvent};
 pub use event_name::{known_event, subscribable_event};
 pub use idempotency::{Idempotent, RenderAnswer, WriteError};
 pub use json_body::JsonBody;

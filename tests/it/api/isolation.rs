@@ -92,6 +92,7 @@ fn cases(receiver: &Receiver) -> Vec<Case> {
         case("POST /events/batch", PUBLISH, batch, Own(202)),
         case("GET /events", EVENTS_READ, none(), Own(200)),
         case("GET /events/{eventId}", EVENTS_READ, none(), NotFound),
+        case("GET /events/{eventId}/other-endpoints", EVENTS_READ, none(), NotFound),
         case("GET /event-types", &[], none(), Own(200)),
         case("GET /api-keys", KEYS, none(), Managed(200)),
         case("POST /api-keys", KEYS, none(), Own(200)),

@@ -17,6 +17,7 @@ mod health;
 mod idempotency;
 mod isolation;
 mod openapi;
+mod other_endpoints;
 mod rate_limit;
 mod refused_key;
 mod replay;

@@ -6,6 +6,7 @@ use crate::error_code::ErrorCode;
 use postrider_domain::delivery::EndReason;
 use postrider_domain::event_type::Catalogue;
 use postrider_domain::limits;
+use postrider_domain::not_reached::{ConfiguredAs, NotReached};
 
 use super::info::EVENTS;
 use super::operation::Operation;
@@ -93,6 +94,22 @@ pub fn show(catalogue: &Catalogue) -> Operation {
     )
 }
 
+pub fn other_endpoints() -> Operation {
+    let other = json!({ "endpointId": "whe_a1b2c3d4e5f6g7h8", "reason": "other_types", "configuredAs": "at_accept" });
+    Operation::new(EVENTS, "listOtherEndpoints", "List endpoints that did not get an event")
+        .describe(
+            "Endpoints of the key's mode that have no delivery of the event, not even a skipped one. Deleted endpoints \
+             are not listed.",
+        )
+        .paged()
+        .answers(
+            200,
+            "A page of endpoints, newest first, each with the reason.",
+            list(reference("OtherEndpoint")),
+            page_example(&[other]),
+        )
+}
+
 pub fn schemas(_: &Catalogue) -> Schemas {
     let mut batch = array(reference("PublishEvent"));
     batch["minItems"] = 1.into();
@@ -108,6 +125,7 @@ pub fn schemas(_: &Catalogue) -> Schemas {
         ("Event", described(object(view(), &[]), "An event in a list.")),
         ("EventWithData", described(object(with_data, &[]), "An event with its data.")),
         ("SkippedEndpoint", described(object(skipped(), &[]), "A matching endpoint that does not get the event.")),
+        ("OtherEndpoint", described(object(other(), &[]), "An endpoint that did not get the event, and why.")),
     ]
 }
 
@@ -168,6 +186,23 @@ fn skipped() -> Value {
         "endpointId": reference("EndpointId"),
         "deliveryId": described(reference("DeliveryId"), "The delivery that the log shows as `skipped`."),
         "reason": one_of(&EndReason::ALL.map(EndReason::as_str)),
+    })
+}
+
+fn other() -> Value {
+    json!({
+        "endpointId": reference("EndpointId"),
+        "reason": described(
+            one_of(&NotReached::ALL.map(NotReached::as_str)),
+            "`other_types` or `other_project`: the endpoint does not subscribe to it. `created_later`: it was created \
+             after the event. `test_of_other`: the event was a test of another endpoint. `changed_since`: it matches \
+             now, but did not when the event was accepted.",
+        ),
+        "configuredAs": described(
+            one_of(&ConfiguredAs::ALL.map(ConfiguredAs::as_str)),
+            "Which configuration the reason is about: `at_accept` when the endpoint has not changed since then, else \
+             `now`.",
+        ),
     })
 }
 

@@ -224,6 +224,7 @@ fn list(
          WHERE workspace_key = ?1 AND mode = ?7 AND key < ?2 AND deleted_at IS NULL
            AND (?3 IS NULL OR project_id = ?3) AND (?4 IS NULL OR is_active = ?4)
            AND (?5 IS NULL OR instr(' ' || events || ' ', ' ' || ?5 || ' ') > 0) AND {of_project}
+           AND (?9 IS NULL OR key NOT IN (SELECT endpoint_key FROM deliveries WHERE event_key = ?9))
          ORDER BY key DESC LIMIT ?6"
     );
     let items = connection
@@ -238,6 +239,7 @@ fn list(
                 page.limit() + 1,
                 mode_code(tenant.mode),
                 tenant.project_text(),
+                filter.not_reached_by.map(|event| event.key().as_i64()),
             ],
             shown_from_row,
         )?

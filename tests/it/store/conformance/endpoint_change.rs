@@ -18,6 +18,7 @@ on_each_backend! {
     a_list_shows_matching_endpoints_newest_first,
     a_list_is_paged_without_repeat_or_gap,
     a_list_excludes_deleted_and_foreign_endpoints,
+    a_list_can_leave_out_those_with_a_delivery_of_an_event,
     each_field_changes_independently_and_reads_back,
     an_empty_change_writes_nothing,
     a_change_applies_to_the_next_event,
@@ -91,6 +92,20 @@ async fn a_list_excludes_deleted_and_foreign_endpoints(at: Fixture) {
     assert_eq!(listed(&at, EndpointFilter::default()).await, [kept.id]);
     let off = EndpointFilter { is_active: Some(false), ..EndpointFilter::default() };
     assert!(listed(&at, off).await.is_empty());
+}
+
+async fn a_list_can_leave_out_those_with_a_delivery_of_an_event(at: Fixture) {
+    let queued = at.endpoint().await;
+    let skipped = at.switch(&at.endpoint().await, false).await;
+    let other = NewEndpoint { events: vec![EventTypeName::from_stored("job.failed")], ..at.new_endpoint() };
+    let other = at.create(other).await;
+    let event = at.publish(1).await.remove(0).id;
+    let later = at.endpoint().await;
+    let without = EndpointFilter { not_reached_by: Some(event), ..EndpointFilter::default() };
+    assert_eq!(listed(&at, without.clone()).await, [later.id, other.id]);
+    let active = EndpointFilter { is_active: Some(true), ..without };
+    assert_eq!(listed(&at, active).await, [later.id, other.id]);
+    assert_eq!(listed(&at, EndpointFilter::default()).await, [later.id, other.id, skipped.id, queued.id]);
 }
 
 async fn each_field_changes_independently_and_reads_back(mut at: Fixture) {
