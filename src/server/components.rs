@@ -77,6 +77,7 @@ impl Components {
                 per_workspace: settings.endpoints_per_workspace,
             },
             rate_limits: settings.rate_limits,
+            retry_schedule: settings.retry_schedule.clone(),
         }
         .build();
         Ok(Self { service, operator, store, egress, keyring, catalogue, clock, random, _directory: directory })

@@ -10,6 +10,7 @@ use serde::Serialize;
 use postrider_domain::attempt::{Attempt, AttemptPhases};
 use postrider_domain::delivery::{Delivery, DeliveryFilter, DeliveryStatus, EndReason};
 use postrider_domain::event_type::{Catalogue, EventTypeName};
+use postrider_domain::explanation::{Explanation, WhyThen};
 use postrider_domain::id::{DeliveryId, EndpointId, EventId};
 use postrider_domain::permission::Permission;
 use postrider_domain::sent_request::HttpVersion;
@@ -73,6 +74,43 @@ struct DeliveryView {
     is_blocking: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     attempts: Option<Vec<AttemptView>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    explanation: Option<ExplanationView>,
+}
+
+/// How a delivery stands.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ExplanationView {
+    state: &'static str,
+    cause: &'static str,
+    next: &'static str,
+    next_at: Option<Timestamp>,
+    why_then: Option<&'static str>,
+    step: Option<u32>,
+    steps: Option<u32>,
+    gives_up_at: Option<Timestamp>,
+    waits_for: Option<DeliveryId>,
+}
+
+impl ExplanationView {
+    fn new(explanation: &Explanation) -> Self {
+        let (step, steps) = match explanation.why_then {
+            Some(WhyThen::Schedule { step, steps }) => (Some(step), Some(steps)),
+            _ => (None, None),
+        };
+        Self {
+            state: explanation.state.as_str(),
+            cause: explanation.cause.as_str(),
+            next: explanation.next.as_str(),
+            next_at: explanation.next_at,
+            why_then: explanation.why_then.map(WhyThen::as_str),
+            step,
+            steps,
+            gives_up_at: explanation.gives_up_at,
+            waits_for: explanation.waits_for,
+        }
+    }
 }
 
 impl DeliveryView {
@@ -94,6 +132,7 @@ impl DeliveryView {
             completed_at: delivery.completed_at,
             is_blocking: delivery.is_blocking,
             attempts: attempts.map(|attempts| attempts.into_iter().map(AttemptView::new).collect()),
+            explanation: None,
         }
     }
 }
@@ -242,5 +281,7 @@ fn filter_by_event(catalogue: &Catalogue, query: &mut Query) -> DeliveryFilter {
 async fn show(call: Call) -> Result<Response, Failure> {
     let id = call.id(3)?;
     let (delivery, attempts) = call.service().get_delivery(&call.principal, id).await?;
-    Ok(answer(200, single(DeliveryView::new(&delivery, Some(attempts)))))
+    let explanation = call.service().explain_delivery(&call.principal, &delivery, &attempts).await?;
+    let view = DeliveryView::new(&delivery, Some(attempts));
+    Ok(answer(200, single(DeliveryView { explanation: Some(ExplanationView::new(&explanation)), ..view })))
 }

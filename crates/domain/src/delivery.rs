@@ -156,10 +156,43 @@ pub struct Delivery {
     pub cause: DeliveryCause,
     pub retry_of: Option<DeliveryId>,
     pub attempt_count: u32,
+    /// `None` while nothing is scheduled: it has ended, an attempt is under way, or something holds it up.
     pub next_attempt_at: Option<Timestamp>,
     pub completed_at: Option<Timestamp>,
     /// It failed at the head of its endpoint's strict order. The order continues when it is skipped or retried.
     pub is_blocking: bool,
+    /// `None` when it has ended.
+    pub queued: Option<Queued>,
+}
+
+/// How a pending delivery stands in the queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Queued {
+    /// When it falls due, apart from what holds its endpoint. `None` behind the head of a strict order.
+    pub due_at: Option<Timestamp>,
+    /// An attempt is under way.
+    pub is_claimed: bool,
+    /// Waits of the schedule used so far.
+    pub step: u32,
+    /// Its endpoint is inactive. A test does not wait for that.
+    pub is_held: bool,
+    pub held_since: Option<Timestamp>,
+    /// Since when its endpoint gets only probes.
+    pub paused_since: Option<Timestamp>,
+    /// The endpoint gets no attempt before this instant: its next probe, or the end of a break.
+    pub not_before: Option<Timestamp>,
+    /// The first delivery of the strict order that it belongs to, or the one at which that order has stopped.
+    pub order_head: Option<DeliveryId>,
+}
+
+impl Queued {
+    /// When the next attempt is scheduled. `None` while something holds it up.
+    pub fn next_attempt_at(&self) -> Option<Timestamp> {
+        if self.is_claimed || self.is_held || self.paused_since.is_some() {
+            return None;
+        }
+        self.due_at.map(|due| self.not_before.map_or(due, |until| due.max(until)))
+    }
 }
 
 /// The filter of a list of deliveries.

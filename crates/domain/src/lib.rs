@@ -16,6 +16,7 @@ pub mod endpoint_options;
 pub mod error_chain;
 pub mod event;
 pub mod event_type;
+pub mod explanation;
 pub mod id;
 pub mod idempotency;
 pub mod invalid_field;

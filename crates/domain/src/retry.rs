@@ -32,7 +32,7 @@ pub struct Verdict {
 /// A failed probe is queued behind everything that is due now, so that the next probe is another delivery.
 const BEHIND_OTHERS: Duration = Duration::from_millis(1);
 /// Share of a wait by which it is varied in either direction, so that retries do not synchronize.
-const JITTER: f64 = 0.2;
+pub(crate) const JITTER: f64 = 0.2;
 
 /// Decides what follows an attempt.
 ///

@@ -48,6 +48,11 @@ impl RetrySchedule {
         self.0.iter().map(Duration::as_secs)
     }
 
+    /// How many waits it has.
+    pub fn steps(&self) -> u32 {
+        u32::try_from(self.0.len()).unwrap_or(u32::MAX)
+    }
+
     pub fn step(&self, index: u32) -> Option<Duration> {
         self.0.get(usize::try_from(index).ok()?).copied()
     }

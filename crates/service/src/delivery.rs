@@ -2,7 +2,8 @@
 
 use postrider_domain::access::Principal;
 use postrider_domain::attempt::Attempt;
-use postrider_domain::delivery::{Delivery, DeliveryFilter};
+use postrider_domain::delivery::{Delivery, DeliveryFilter, DeliveryStatus};
+use postrider_domain::explanation::{Explanation, Situation, explain};
 use postrider_domain::id::DeliveryId;
 use postrider_domain::page::{Page, PageRequest};
 use postrider_domain::permission::Permission;
@@ -44,6 +45,25 @@ impl Service {
             attempt.remote_address = attempt.remote_address.filter(|_| principal.may(Permission::RemoteAddressesRead));
         }
         Ok((delivery, attempts))
+    }
+
+    /// How a delivery of this caller stands: why, what comes next, and when.
+    ///
+    /// # Errors
+    /// Without the scope, or when the store fails.
+    pub async fn explain_delivery(
+        &self,
+        principal: &Principal,
+        delivery: &Delivery,
+        attempts: &[Attempt],
+    ) -> Result<Explanation, ServiceError> {
+        principal.require(Permission::DeliveriesRead)?;
+        let endpoint = match delivery.status {
+            DeliveryStatus::Pending => self.store.find_endpoint(principal.tenant, delivery.endpoint_id).await?,
+            _ => None,
+        };
+        let schedule = &self.retry_schedule;
+        Ok(explain(Situation { delivery, attempts, endpoint: endpoint.as_ref(), schedule }))
     }
 
     /// Rebuilds the headers that an attempt sent.

@@ -8,6 +8,7 @@ use postrider_domain::endpoint::OpaqueId;
 use postrider_domain::event_type::Catalogue;
 use postrider_domain::idempotency::IdempotencyScope;
 use postrider_domain::rate_limit::RateLimits;
+use postrider_domain::retry_schedule::RetrySchedule;
 use postrider_domain::target::TargetGuard;
 use postrider_domain::time::Clock;
 use postrider_store::sealing::keyring::Keyring;
@@ -32,6 +33,8 @@ pub struct ServiceParts {
     pub random: Random,
     pub endpoint_limits: EndpointLimits,
     pub rate_limits: RateLimits,
+    /// Of endpoints without a schedule of their own.
+    pub retry_schedule: RetrySchedule,
 }
 
 /// What callers may do. Each verb checks the scopes of its principal.
@@ -43,6 +46,7 @@ pub struct Service {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) random: Random,
     pub(crate) endpoint_limits: EndpointLimits,
+    pub(crate) retry_schedule: RetrySchedule,
     pub(crate) api_key_hash: MacKey,
     pub(crate) keys: KeyCache,
     pub(crate) key_uses: KeyUses,
@@ -58,7 +62,17 @@ pub struct Service {
 
 impl Service {
     pub(crate) fn new(parts: ServiceParts) -> Self {
-        let ServiceParts { store, guard, keyring, catalogue, clock, random, endpoint_limits, rate_limits } = parts;
+        let ServiceParts {
+            store,
+            guard,
+            keyring,
+            catalogue,
+            clock,
+            random,
+            endpoint_limits,
+            rate_limits,
+            retry_schedule,
+        } = parts;
         let rates = RateLimiter::new(rate_limits, store.nodes_that_share());
         Self {
             api_key_hash: keyring.api_key_hash().clone(),
@@ -69,6 +83,7 @@ impl Service {
             clock,
             random,
             endpoint_limits,
+            retry_schedule,
             keys: KeyCache::default(),
             key_uses: KeyUses::default(),
             sessions: Sessions::default(),

@@ -49,6 +49,7 @@ async fn a_delivery_is_shown_with_attempts_and_listed_without() {
         "completedAt",
         "isBlocking",
         "attempts",
+        "explanation",
     ];
     assert_eq!(members, expected);
     assert_eq!(delivery["endpointId"], *endpoint.id);
@@ -62,7 +63,9 @@ async fn a_delivery_is_shown_with_attempts_and_listed_without() {
     }
     let mut listed = app.deliveries(&format!("eventId={event}")).await.remove(0);
     assert!(listed.get("attempts").is_none());
+    assert!(listed.get("explanation").is_none());
     listed["attempts"] = delivery["attempts"].clone();
+    listed["explanation"] = delivery["explanation"].clone();
     assert_eq!(listed, delivery);
 }
 

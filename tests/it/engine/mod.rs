@@ -2,6 +2,7 @@
 
 mod dispatcher;
 mod endpoint_options;
+mod explanation;
 mod health;
 mod ordering;
 mod recorder;

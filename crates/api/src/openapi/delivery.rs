@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use postrider_domain::attempt::{AttemptOutcome, Fault};
 use postrider_domain::delivery::{DeliveryCause, DeliveryStatus, EndReason};
 use postrider_domain::event_type::Catalogue;
+use postrider_domain::explanation::{NextStep, StateCause, WhyThen};
 use postrider_domain::sent_request::HttpVersion;
 
 use super::info::DELIVERIES;
@@ -98,6 +99,7 @@ pub fn skip(catalogue: &Catalogue) -> Operation {
 pub fn schemas(_: &Catalogue) -> Schemas {
     let mut with_attempts = view();
     with_attempts["attempts"] = array(reference("Attempt"));
+    with_attempts["explanation"] = reference("Explanation");
     vec![
         (
             "DeliveryStatus",
@@ -115,6 +117,7 @@ pub fn schemas(_: &Catalogue) -> Schemas {
                 "One attempt at a delivery.",
             ),
         ),
+        ("Explanation", described(object(explanation(), &[]), "How a delivery stands, for a program or a page.")),
         (
             "AttemptPhases",
             described(
@@ -150,14 +153,36 @@ fn view() -> Value {
         "cause": described(causes, "What created it: the event, or a manual retry, replay or test."),
         "retryOf": nullable(described(reference("DeliveryId"), "The delivery that this one retries or replays.")),
         "attemptCount": attempt_count,
-        "nextAttemptAt": nullable(timestamp("When the next attempt is due; null when no attempt will follow, and while \
-            it waits for earlier deliveries in a strict order.")),
+        "nextAttemptAt": nullable(timestamp("When the next attempt is due; null when no attempt will follow, during \
+            an attempt, and while the endpoint is not active or paused or the delivery waits in a strict order. \
+            `explanation` of a single delivery says what it waits for.")),
         "createdAt": reference("Timestamp"),
         "completedAt": nullable(timestamp("When it ended.")),
         "isBlocking": {
             "type": "boolean",
             "description": "Whether it failed and blocks its endpoint's strict order until it is skipped or retried.",
         },
+    })
+}
+
+fn explanation() -> Value {
+    let reasons = EndReason::ALL.map(EndReason::as_str);
+    let causes: Vec<&str> = StateCause::NAMES.into_iter().chain(reasons).collect();
+    let part = |text: &str| json!({ "type": ["integer", "null"], "minimum": 1, "description": text });
+    json!({
+        "state": reference("DeliveryStatus"),
+        "cause": described(one_of(&causes), "Why it is in this state; the `reason` of a delivery that ended without \
+            success."),
+        "next": described(one_of(&NextStep::ALL.map(NextStep::as_str)), "What happens next. `probe`: the paused \
+            endpoint gets this delivery or another one that waits. `activation`: the endpoint must be activated."),
+        "nextAt": nullable(timestamp("When the next step is due, if that is known.")),
+        "whyThen": nullable(described(one_of(&WhyThen::NAMES), "Why the next attempt is when it is. `overloaded`: the \
+            endpoint gets a break because it reported overload.")),
+        "step": part("The wait of the retry schedule that runs now, if `whyThen` is `schedule`."),
+        "steps": part("How many waits the schedule has."),
+        "givesUpAt": nullable(timestamp("About when it fails, if all further attempts fail or what it waits for does \
+            not come.")),
+        "waitsFor": nullable(described(reference("DeliveryId"), "The head of the strict order that it waits behind.")),
     })
 }
 
@@ -259,5 +284,16 @@ fn with_attempts_example(catalogue: &Catalogue) -> Value {
         "nextAttemptAt": null,
         "phases": { "dnsMs": null, "connectMs": 21, "tlsMs": 44, "firstByteMs": 71, "bodyMs": 0, "connectionReused": false },
     }]);
+    delivery["explanation"] = json!({
+        "state": "delivered",
+        "cause": "received",
+        "next": "nothing",
+        "nextAt": null,
+        "whyThen": null,
+        "step": null,
+        "steps": null,
+        "givesUpAt": null,
+        "waitsFor": null,
+    });
     delivery
 }

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 
 use tokio_postgres::Row;
 
-use postrider_domain::delivery::{Delivery, DeliveryCause, DeliveryFilter, DeliveryStatus, EndReason};
+use postrider_domain::delivery::{Delivery, DeliveryCause, DeliveryFilter, DeliveryStatus, EndReason, Queued};
 use postrider_domain::endpoint::ProjectId;
 use postrider_domain::event_type::EventTypeName;
 use postrider_domain::id::{DeliveryId, EventId, RowKey, StoreTag};
@@ -105,17 +105,22 @@ pub async fn finish_all(
 
 const DELIVERY_COLUMNS: &str =
     "SELECT d.key, d.event_key, e.type, ep.id AS endpoint_id, e.project_id, d.mode, d.status, d.reason, d.cause,
-            d.retry_of, COALESCE(q.attempts, d.attempts) AS attempts, d.completed_at, q.due_at, q.claim_token,
+            d.retry_of, COALESCE(q.attempts, d.attempts) AS attempts, d.completed_at, q.due_at, q.claim_token, q.step,
+            NOT ep.is_active AND q.lane_key > 0 AS is_held, l.held_since, l.paused_since, l.not_before,
+            CASE WHEN q.sequence IS NOT NULL THEN COALESCE(
+                (SELECT blocked_by FROM ordered_lanes WHERE lane_key = q.lane_key),
+                (SELECT h.delivery_key FROM due h WHERE h.lane_key = q.lane_key AND h.sequence IS NOT NULL
+                 ORDER BY h.sequence LIMIT 1)) END AS order_head,
             EXISTS (SELECT 1 FROM ordered_lanes WHERE blocked_by = d.key) AS is_blocking";
 
 const DELIVERY_TABLES: &str = "FROM deliveries d
      JOIN events e ON e.key = d.event_key
      JOIN endpoints ep ON ep.key = d.endpoint_key
-     LEFT JOIN due q ON q.delivery_key = d.key";
+     LEFT JOIN due q ON q.delivery_key = d.key
+     LEFT JOIN lanes l ON l.lane_key = q.lane_key";
 
 fn delivery_from_row(row: &Row, tag: StoreTag) -> Result<Delivery, PgError> {
-    let claimed = opt_int(row, "claim_token")?.is_some();
-    let due_at = opt_instant(row, "due_at")?;
+    let queued = queued_from_row(row, tag)?;
     Ok(Delivery {
         id: DeliveryId::new(key(row, "key")?, tag),
         event_id: EventId::new(key(row, "event_key")?, tag),
@@ -130,10 +135,25 @@ fn delivery_from_row(row: &Row, tag: StoreTag) -> Result<Delivery, PgError> {
         cause: coded(row, "cause", DeliveryCause::from_code)?,
         retry_of: opt_int(row, "retry_of")?.map(|key| DeliveryId::new(RowKey::from_i64(key), tag)),
         attempt_count: number(row, "attempts")?,
-        next_attempt_at: due_at.filter(|at| !claimed && *at != NOT_YET),
+        next_attempt_at: queued.and_then(|queued| queued.next_attempt_at()),
         completed_at: opt_instant(row, "completed_at")?,
         is_blocking: get(row, "is_blocking")?,
+        queued,
     })
+}
+
+fn queued_from_row(row: &Row, tag: StoreTag) -> Result<Option<Queued>, PgError> {
+    let Some(due_at) = opt_instant(row, "due_at")? else { return Ok(None) };
+    Ok(Some(Queued {
+        due_at: Some(due_at).filter(|at| *at != NOT_YET),
+        is_claimed: opt_int(row, "claim_token")?.is_some(),
+        step: number(row, "step")?,
+        is_held: get(row, "is_held")?,
+        held_since: opt_instant(row, "held_since")?,
+        paused_since: opt_instant(row, "paused_since")?,
+        not_before: opt_instant(row, "not_before")?,
+        order_head: opt_int(row, "order_head")?.map(|key| DeliveryId::new(RowKey::from_i64(key), tag)),
+    }))
 }
 
 /// A page of the log.
@@ -243,7 +263,8 @@ fn tables(walk: Walk, conditions: &mut Conditions, range: KeyRange) -> String {
                    ORDER BY delivery_key DESC OFFSET 0) q
              CROSS JOIN LATERAL (SELECT * FROM deliveries WHERE key = q.delivery_key OFFSET 0) d
              JOIN events e ON e.key = d.event_key
-             JOIN endpoints ep ON ep.key = d.endpoint_key"
+             JOIN endpoints ep ON ep.key = d.endpoint_key
+             LEFT JOIN lanes l ON l.lane_key = q.lane_key"
     )
 }
 

@@ -4,7 +4,7 @@
 
 use rusqlite::{Connection, OptionalExtension, Row, params, params_from_iter};
 
-use postrider_domain::delivery::{Delivery, DeliveryCause, DeliveryFilter, DeliveryStatus, EndReason};
+use postrider_domain::delivery::{Delivery, DeliveryCause, DeliveryFilter, DeliveryStatus, EndReason, Queued};
 use postrider_domain::endpoint::ProjectId;
 use postrider_domain::event_type::EventTypeName;
 use postrider_domain::id::{DeliveryId, EventId, RowKey, StoreTag};
@@ -95,17 +95,22 @@ pub fn find_counted(connection: &Connection, key: RowKey) -> Result<Option<Count
 
 const DELIVERY_COLUMNS: &str =
     "SELECT d.key, d.event_key, e.type, ep.id AS endpoint_id, e.project_id, d.mode, d.status, d.reason, d.cause,
-            d.retry_of, COALESCE(q.attempts, d.attempts) AS attempts, d.completed_at, q.due_at, q.claim_token,
+            d.retry_of, COALESCE(q.attempts, d.attempts) AS attempts, d.completed_at, q.due_at, q.claim_token, q.step,
+            NOT ep.is_active AND q.lane_key > 0 AS is_held, l.held_since, l.paused_since, l.not_before,
+            CASE WHEN q.sequence IS NOT NULL THEN COALESCE(
+                (SELECT blocked_by FROM ordered_lanes WHERE lane_key = q.lane_key),
+                (SELECT h.delivery_key FROM due h WHERE h.lane_key = q.lane_key AND h.sequence IS NOT NULL
+                 ORDER BY h.sequence LIMIT 1)) END AS order_head,
             EXISTS (SELECT 1 FROM ordered_lanes WHERE blocked_by = d.key) AS is_blocking";
 
 const DELIVERY_TABLES: &str = "FROM deliveries d
      JOIN events e ON e.key = d.event_key
      JOIN endpoints ep ON ep.key = d.endpoint_key
-     LEFT JOIN due q ON q.delivery_key = d.key";
+     LEFT JOIN due q ON q.delivery_key = d.key
+     LEFT JOIN lanes l ON l.lane_key = q.lane_key";
 
 fn delivery_from_row(row: &Row<'_>, tag: StoreTag) -> Result<Delivery, rusqlite::Error> {
-    let claimed = row.get::<_, Option<i64>>("claim_token")?.is_some();
-    let due_at = row.get::<_, Option<i64>>("due_at")?.map(Timestamp::from_millis);
+    let queued = queued_from_row(row, tag)?;
     Ok(Delivery {
         id: DeliveryId::new(RowKey::from_i64(row.get("key")?), tag),
         event_id: EventId::new(RowKey::from_i64(row.get("event_key")?), tag),
@@ -121,10 +126,27 @@ fn delivery_from_row(row: &Row<'_>, tag: StoreTag) -> Result<Delivery, rusqlite:
         cause: coded(row, "cause", DeliveryCause::from_code)?,
         retry_of: row.get::<_, Option<i64>>("retry_of")?.map(|key| DeliveryId::new(RowKey::from_i64(key), tag)),
         attempt_count: row.get("attempts")?,
-        next_attempt_at: due_at.filter(|at| !claimed && *at != NOT_YET),
+        next_attempt_at: queued.and_then(|queued| queued.next_attempt_at()),
         completed_at: row.get::<_, Option<i64>>("completed_at")?.map(Timestamp::from_millis),
         is_blocking: row.get("is_blocking")?,
+        queued,
     })
+}
+
+fn queued_from_row(row: &Row<'_>, tag: StoreTag) -> Result<Option<Queued>, rusqlite::Error> {
+    let instant = |column| Ok::<_, rusqlite::Error>(row.get::<_, Option<i64>>(column)?.map(Timestamp::from_millis));
+    let Some(due_at) = instant("due_at")? else { return Ok(None) };
+    let order_head: Option<i64> = row.get("order_head")?;
+    Ok(Some(Queued {
+        due_at: Some(due_at).filter(|at| *at != NOT_YET),
+        is_claimed: row.get::<_, Option<i64>>("claim_token")?.is_some(),
+        step: row.get("step")?,
+        is_held: row.get("is_held")?,
+        held_since: instant("held_since")?,
+        paused_since: instant("paused_since")?,
+        not_before: instant("not_before")?,
+        order_head: order_head.map(|key| DeliveryId::new(RowKey::from_i64(key), tag)),
+    }))
 }
 
 /// A page of the log. A filter that passes few rows could walk a large log from end to end. So such a page looks at a
@@ -226,7 +248,10 @@ fn tables_of(walk: Walk) -> String {
         Walk::Queue => ("due q CROSS JOIN deliveries d ON d.key = q.delivery_key".to_owned(), ""),
         _ => (format!("deliveries d INDEXED BY {}", index_of(walk)), " LEFT JOIN due q ON q.delivery_key = d.key"),
     };
-    format!("FROM {first} JOIN events e ON e.key = d.event_key JOIN endpoints ep ON ep.key = d.endpoint_key{queue}")
+    format!(
+        "FROM {first} JOIN events e ON e.key = d.event_key JOIN endpoints ep ON ep.key = d.endpoint_key{queue}
+         LEFT JOIN lanes l ON l.lane_key = q.lane_key"
+    )
 }
 
 const fn index_of(walk: Walk) -> &'static str {
