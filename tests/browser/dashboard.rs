@@ -2,21 +2,21 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use crate::support::desk::Desk;
+use crate::support::desk::{Desk, World};
 use crate::support::page::{assert_faultless, check, keyboard_faults};
 use crate::support::server::tls::TestCa;
 use crate::support::tab::{Tab, View};
 
 /// The pages that a visitor reaches by links from the overview, one of each shape.
-async fn pages(desk: &Desk, tab: &Tab) -> BTreeMap<String, String> {
+async fn pages(desk: &Desk, tab: &Tab, start: &[String]) -> BTreeMap<String, String> {
     let mut found = BTreeMap::new();
-    let mut open = VecDeque::from(["/dashboard".to_owned()]);
+    let mut open = VecDeque::from_iter(start.iter().cloned());
     while let Some(path) = open.pop_front() {
         if found.insert(shape(&path), path.clone()).is_some() {
             continue;
         }
         let loaded = tab.go(&desk.url(&path)).await;
-        if loaded.status == 404 && !path.contains('_') {
+        if loaded.status == 404 {
             // A section that is not built yet.
             found.remove(&shape(&path));
             continue;
@@ -24,11 +24,31 @@ async fn pages(desk: &Desk, tab: &Tab) -> BTreeMap<String, String> {
         assert_eq!(loaded.status, 200, "{path}");
         let links = tab.eval("[...document.querySelectorAll('a[href]')].map(link => link.getAttribute('href'))").await;
         let links = links.as_array().expect("a list").iter().filter_map(|link| link.as_str());
-        for link in links.filter(|link| link.starts_with("/dashboard") && !found.contains_key(&shape(link))) {
+        // A body is a file to keep, not a page.
+        let links = links.filter(|link| link.starts_with("/dashboard") && !link.ends_with("/body"));
+        for link in links.filter(|link| !found.contains_key(&shape(link))) {
             open.push_back(link.split('#').next().unwrap_or_default().to_owned());
         }
     }
     found
+}
+
+/// The overview, and a delivery in each state.
+async fn states(desk: &Desk, world: &World) -> Vec<(&'static str, String)> {
+    let (healthy, failing, stopped) = (&world.healthy.id, &world.failing.id, &world.stopped.id);
+    let event = &world.event;
+    let deliveries = [
+        ("delivered", format!("endpointId={healthy}&eventId={event}")),
+        ("pending", format!("endpointId={failing}&eventId={event}")),
+        ("waiting", format!("endpointId={stopped}&eventId={event}")),
+        ("blocking", format!("endpointId={stopped}&status=failed")),
+        ("skipped", format!("endpointId={}&eventId={event}", world.disabled.id)),
+    ];
+    let mut states = vec![("overview", "/dashboard".to_owned())];
+    for (name, filter) in deliveries {
+        states.push((name, format!("/dashboard/deliveries/{}", desk.delivery(&filter).await)));
+    }
+    states
 }
 
 /// `/dashboard/deliveries/{id}?status` of a link: pages of one shape differ in what they show, not in how.
@@ -54,7 +74,7 @@ async fn every_page_of_an_empty_workspace_keeps_the_rules() {
     let tab = desk.visitor(View::WIDE).await;
     let mut faults = Vec::new();
     let guide = desk.visitor(View::WIDE).await;
-    for (shape, path) in pages(&desk, &guide).await {
+    for (shape, path) in pages(&desk, &guide, &["/dashboard".to_owned()]).await {
         faults.extend(check(&tab, &desk.url(&path), &picture("empty", &shape)).await);
     }
     faults.extend(tab.console());
@@ -64,12 +84,16 @@ async fn every_page_of_an_empty_workspace_keeps_the_rules() {
 #[tokio::test]
 async fn every_page_of_a_full_workspace_keeps_the_rules() {
     let Some(desk) = Desk::open().await else { return };
-    let _world = desk.fill().await;
+    let world = desk.fill().await;
     let tab = desk.visitor(View::WIDE).await;
     let mut faults = Vec::new();
     let guide = desk.visitor(View::WIDE).await;
-    for (shape, path) in pages(&desk, &guide).await {
-        let name = picture("full", &shape);
+    let states = states(&desk, &world).await;
+    let start: Vec<String> = states.iter().map(|(_, path)| path.clone()).collect();
+    let states = states.into_iter().map(|(name, path)| (format!("state-{name}"), path));
+    let linked = pages(&desk, &guide, &start).await.into_iter().filter(|(_, path)| !start.contains(path));
+    let linked: Vec<_> = linked.map(|(shape, path)| (picture("full", &shape), path)).collect();
+    for (name, path) in states.chain(linked) {
         faults.extend(check(&tab, &desk.url(&path), &name).await);
         faults.extend(keyboard_faults(&tab, 60).await.into_iter().map(|fault| format!("{name}: {fault}")));
     }
@@ -80,10 +104,11 @@ async fn every_page_of_a_full_workspace_keeps_the_rules() {
 #[tokio::test]
 async fn no_visit_of_a_page_changes_anything() {
     let Some(desk) = Desk::open().await else { return };
-    let _world = desk.fill().await;
+    let world = desk.fill().await;
     let guide = desk.visitor(View::WIDE).await;
+    let start: Vec<String> = states(&desk, &world).await.into_iter().map(|(_, path)| path).collect();
     let before = desk.caller.get("/v1/audit-log").await.json();
-    let visited = pages(&desk, &guide).await;
+    let visited = pages(&desk, &guide, &start).await;
     assert_eq!(desk.caller.get("/v1/audit-log").await.json(), before, "after {visited:?}");
 }
 
@@ -116,6 +141,17 @@ async fn the_sign_in_keeps_the_rules_and_leads_back() {
     let console = tab.console();
     let refusals = console.iter().filter(|line| line.contains("401"));
     assert_eq!(refusals.count(), console.len(), "{console:?}");
+}
+
+#[tokio::test]
+async fn going_back_after_signing_out_shows_no_page() {
+    let Some(desk) = Desk::open().await else { return };
+    let tab = desk.visitor(View::WIDE).await;
+    tab.go(&desk.url("/dashboard?period=24h")).await;
+    tab.go_by(tab.click(".sign-out button")).await;
+    tab.eval("history.back()").await;
+    tab.when("location.pathname === '/dashboard/login' && location.search.includes('next=')").await;
+    assert_eq!(tab.eval("document.querySelector('.sign-out')").await, serde_json::Value::Null);
 }
 
 #[tokio::test]

@@ -4,6 +4,7 @@
 //! `.ci/browser` installs what these tests need. Without it they print a message and pass; in CI they fail.
 
 mod dashboard;
+mod delivery;
 mod docs;
 mod frames;
 mod script;

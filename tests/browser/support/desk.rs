@@ -8,9 +8,10 @@ use postrider_domain::access::{Mode, Scope};
 use serde_json::{Value, json};
 
 use super::browser::Browser;
-use super::server::app::{App, Endpoint};
+use super::server::app::{App, Endpoint, text};
 use super::server::caller::Caller;
 use super::server::receiver::{Answer, Behaviour, Receiver};
+use super::server::wait::eventually;
 use super::tab::{Tab, View};
 
 /// What must stay text wherever it is shown.
@@ -28,7 +29,6 @@ pub struct Desk {
     pub caller: Caller,
 }
 
-#[expect(dead_code, reason = "read by the tests of pages that are built next")]
 /// Endpoints of a filled workspace. Their receivers answer as long as this lives.
 pub struct World {
     pub healthy: Endpoint,
@@ -39,7 +39,9 @@ pub struct World {
     pub stopped: Endpoint,
     /// An event of `healthy` and `failing`.
     pub event: String,
-    pub receivers: Vec<Receiver>,
+    /// The URL of `failing`.
+    pub long_url: String,
+    _receivers: [Receiver; 3],
 }
 
 impl Desk {
@@ -96,33 +98,48 @@ impl Desk {
             body.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
             self.app.endpoint(body).await
         };
-        let world = World {
+        let mut world = World {
             healthy: make("Production CRM", &healthy.url("/hook"), json!({"projectId": PROJECT})).await,
             failing: make(HOSTILE, &long, json!({"headers": {"x-tenant": "acme"}})).await,
             disabled: make("Old shop", &broken.url("/old"), json!({})).await,
             stopped: make("Ledger", &broken.url("/ledger"), json!({"ordering": "strict", "retrySchedule": [1]})).await,
             event: String::new(),
-            receivers: vec![healthy, failing, broken],
+            long_url: long.clone(),
+            _receivers: [healthy, failing, broken],
         };
         let path = format!("/v1/webhook-endpoints/{}", world.disabled.id);
         self.app.caller().send(http::Method::PATCH, &path, r#"{"isActive": false}"#).await.data(200);
-        let mut event = String::new();
         for number in 0..3 {
             let data = json!({"id": "post_1", "title": HOSTILE, "number": number, "big": 9_007_199_254_740_993_u64});
             let external_id = format!("post_{number}-created");
             let body = json!({"type": "post.created", "data": data, "externalId": external_id, "projectId": PROJECT});
-            event = self.app.post("/v1/events", body).await.data(202)["id"].as_str().expect("an id").to_owned();
+            world.event = self.app.post("/v1/events", body).await.data(202)["id"].as_str().expect("an id").to_owned();
             self.app.clock().advance(Duration::from_millis(1));
         }
         self.app.publish("note.created", json!({"nobody": "listens"})).await;
-        self.settle(&world, &event).await;
-        World { event, ..world }
+        self.settle(&world).await;
+        world
+    }
+
+    /// The only delivery of the filled workspace that a filter such as `endpointId=…&status=failed` matches.
+    pub async fn delivery(&self, filter: &str) -> String {
+        match &self.app.deliveries(filter).await[..] {
+            [only] => text(only, "id"),
+            others => panic!("{} deliveries match {filter}", others.len()),
+        }
     }
 
     /// Waits until the strict endpoint has stopped at its failed head, and the others have been tried.
-    async fn settle(&self, world: &World, event: &str) {
+    async fn settle(&self, world: &World) {
         let tried = |deliveries: &[Value]| deliveries.iter().any(|delivery| delivery["status"] == "delivered");
-        self.app.deliveries_when(&format!("eventId={event}"), "were tried", tried).await;
+        self.app.deliveries_when(&format!("eventId={}", world.event), "were tried", tried).await;
+        let first = self.delivery(&format!("endpointId={}&eventId={}", world.failing.id, world.event)).await;
+        // An endpoint that fails is slowed down, so the delivery may have to wait for its turn.
+        let recorded = || async {
+            self.app.clock().advance(Duration::from_millis(500));
+            self.app.delivery(&first).await["attempts"][0].is_object().then_some(())
+        };
+        eventually("an attempt that failed", recorded).await;
         let filter = format!("endpointId={}", world.stopped.id);
         let stopped = |deliveries: &[Value]| {
             self.app.clock().advance(Duration::from_secs(1));

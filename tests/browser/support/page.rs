@@ -124,6 +124,8 @@ async fn markup_faults(tab: &Tab) -> Vec<String> {
         for (const element of document.querySelectorAll('style, script:not([src])')) {
             faults.push(`an inline ${element.tagName}`);
         }
+        const odd = document.body.innerText.match(/.{0,20}(\\b(in|after) [-−]\\d|\\b(NaN|undefined)\\b|Some\\().{0,20}/);
+        if (odd) faults.push(`the text says ${odd[0]}`);
         if (!/^.+ · .+$/.test(document.title)) faults.push(`the title is ${document.title}`);
         if (document.querySelectorAll('h1').length !== 1) faults.push('there is not one h1');
         if (document.querySelectorAll('main').length !== 1) faults.push('there is not one main');

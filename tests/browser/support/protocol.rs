@@ -150,7 +150,8 @@ impl Events {
 
     fn names(&self, from: usize) -> Vec<String> {
         let all = lock(&self.all);
-        all[from.min(all.len())..].iter().map(|event| event["method"].to_string()).collect()
+        let name = |event: &Value| format!("{} {}", event["method"], event["params"]["name"]);
+        all[from.min(all.len())..].iter().take(40).map(name).collect()
     }
 }
 

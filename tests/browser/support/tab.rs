@@ -217,6 +217,8 @@ impl Tab {
 
     /// Writes a picture of the whole page to `browser/<name>.png` in the target directory.
     pub async fn picture(&self, name: &str) {
+        // A tab behind another one of its window is not painted.
+        self.call("Page.bringToFront", json!({})).await;
         let size = self.eval("[innerWidth, Math.min(document.documentElement.scrollHeight, 4000)]").await;
         let clip = json!({"x": 0, "y": 0, "width": size[0], "height": size[1], "scale": 1});
         let params = json!({"clip": clip, "format": "png", "captureBeyondViewport": true});

@@ -80,15 +80,33 @@ function busy() {
   return Boolean(active && active.matches('input:not([type="submit"], [type="checkbox"]), textarea, select'));
 }
 
-// A part that holds the focus, or an open <details>, keeps it.
+// An element is found again by its id, or by its place below the nearest element that has one. So a part that holds the
+// focus, or an open <details>, keeps it when others come before it.
+const FOCUSABLE = 'a, button, summary, input, pre[tabindex]';
+function placeOf(element, within, selector) {
+  if (element.id) return { id: element.id };
+  const near = element.closest('[id]');
+  const root = near && within.contains(near) ? near : within;
+  return { within: root === within ? null : root.id, index: [...root.querySelectorAll(selector)].indexOf(element), selector };
+}
+function atPlace(place, within) {
+  if (place.id) return document.getElementById(place.id);
+  const root = place.within ? document.getElementById(place.within) : within;
+  return root?.querySelectorAll(place.selector)[place.index];
+}
+
 function swap(before, after) {
   if (before.innerHTML === after.innerHTML) return;
-  const open = [...before.querySelectorAll('details')].map((details) => details.open);
-  const focused = before.contains(document.activeElement) ? [...before.querySelectorAll('a, button, summary, input')].indexOf(document.activeElement) : -1;
+  const details = [...before.querySelectorAll('details')].map((it) => ({ place: placeOf(it, before, 'details'), open: it.open }));
+  const active = document.activeElement;
+  const focused = before.contains(active) && active !== before ? placeOf(active, before, FOCUSABLE) : null;
   before.innerHTML = after.innerHTML;
   enhance(before);
-  before.querySelectorAll('details').forEach((details, index) => { if (open[index]) details.open = true; });
-  if (focused >= 0) before.querySelectorAll('a, button, summary, input')[focused]?.focus({ preventScroll: true });
+  for (const { place, open } of details) {
+    const again = atPlace(place, before);
+    if (again) again.open = open;
+  }
+  if (focused) atPlace(focused, before)?.focus({ preventScroll: true });
 }
 
 function updateRows(before, after) {

@@ -223,7 +223,8 @@ fn endpoint_link(visit: &Visit, id: EndpointId, endpoint: Option<&Endpoint>) -> 
         @match endpoint {
             Some(endpoint) => {
                 a href=(visit.link(&format!("/endpoints/{id}"))) { (endpoint.name) }
-                span.sub { (endpoint.url) }
+                // A URL may have 1,024 characters, and is not cut: it gets the width of the page.
+                span.sub.long[endpoint.url.len() > 100] { (endpoint.url) }
             }
             None => {
                 code { (id) }
