@@ -8,11 +8,12 @@ use postrider_store::EndedKind;
 
 use super::connect::{ConnectionConfig, connection};
 use super::schema;
-use super::session::{PLANNER, Parameters, Session};
+use super::session::{PLANNER, Parameter, Parameters, Session};
 use super::settings::PostgresSettings;
 use crate::log::{attempt, delivery};
 use crate::publish::event;
 use crate::queue::{due, enqueue, lane, outcome};
+use crate::stats;
 use crate::upkeep::ended;
 
 /// Compares a statement with its snapshot in a role's folder. Indentation does not count.
@@ -36,6 +37,7 @@ fn the_hot_statements_are_those_of_the_snapshots() {
     assert_statement!("queue", "enqueue_deliveries", delivery::INSERT_DELIVERIES);
     assert_statement!("queue", "enqueue_due", enqueue::INSERT_DUE);
     assert_statement!("queue", "outcome_finish", outcome::FINISH);
+    assert_statement!("machinery", "rollups_add", stats::ADD);
     assert_statement!("log", "attempts_insert", attempt::INSERT_ATTEMPTS);
     assert_statement!("publish", "accept_find_published", event::SELECT_PUBLISHED);
     assert_statement!("publish", "accept_events", event::INSERT_EVENTS);
@@ -100,6 +102,14 @@ async fn the_hot_statements_use_their_indexes() {
     assert_eq!(finish, ["deliveries_kept_pkey", "due_pkey"]);
     let published = indexes(&session, event::SELECT_PUBLISHED, &[&one, &one, &vec!["id"]]).await;
     assert_eq!(published, ["events_kept_pkey", "publish_keys_pkey"]);
+    let counts = indexes(&session, stats::SELECT_COUNTS, &[&one, &one, &now, &now, &now, &"", &"~"]).await;
+    assert_eq!(counts, ["rollups_pkey"]);
+    let of_project = indexes(&session, stats::SELECT_EVENTS_OF_PROJECT, &[&one, &now, &now, &now, &"p", &now]).await;
+    assert_eq!(of_project, ["rollups_pkey"]);
+    let by_type = indexes(&session, stats::SELECT_EVENTS_BY_TYPE, &[&one, &now, &now, &now, &now]).await;
+    assert_eq!(by_type, ["rollups_pkey"]);
+    let cursor: [&dyn Parameter; 10] = [&now, &now, &now, &now, &now, &"", &now, &now, &now, &now];
+    assert_eq!(indexes(&session, stats::SELECT_TO_FOLD, &cursor).await, ["rollups_pkey"]);
     for (kind, index) in EndedKind::ALL.into_iter().zip(ENDED_INDEXES) {
         assert_eq!(indexes(&session, &ended::select(kind), &[&now, &now, &now, &now]).await, [index]);
     }

@@ -18,6 +18,7 @@ use crate::queue::due::{CLAIM, GIVE_BACK, SELECT_DUE, SELECT_NEXT_LANES, SELECT_
 use crate::queue::enqueue::INSERT_DUE;
 use crate::queue::lane::{LOWER_NEXT_AT, RAISE_NEXT_AT, SELECT_BOUND, SELECT_EARLIEST};
 use crate::queue::outcome::{REMOVE_FINISHED, SCHEDULE_RETRY};
+use crate::stats;
 use crate::upkeep::ended;
 
 /// The statements one after another, each followed by its plan as comments.
@@ -148,6 +149,22 @@ fn the_statements_that_record_an_outcome() {
     request, remote_address, body_ms)
     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19)
     ");
+}
+
+#[test]
+fn the_statements_of_statistics_search_by_bucket() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut connection = schema::connect(&schema::database_path(directory.path())).unwrap();
+    schema::migrate(&mut connection).unwrap();
+    let of_bucket = "size=? AND start=? AND workspace_key=? AND mode=? AND endpoint_key=? AND name";
+    for sql in [stats::SELECT_COUNTS, stats::SELECT_EVENTS_OF_PROJECT, stats::SELECT_EVENTS_BY_TYPE] {
+        let plan = plan_of(&connection, sql);
+        assert!(plan.len() == 1 && plan[0].starts_with("SEARCH") && plan[0].contains(of_bucket), "{plan:?}");
+    }
+    // A step continues behind its last row, wherever that is among the rows of a minute.
+    let plan = plan_of(&connection, stats::SELECT_TO_FOLD);
+    let behind = "size=? AND (start,workspace_key,mode,endpoint_key,name,counter,shard)>(?,?,?,?,?,?,?)";
+    assert!(plan.len() == 1 && plan[0].contains(behind), "{plan:?}");
 }
 
 #[test]
