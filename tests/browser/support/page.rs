@@ -42,7 +42,9 @@ pub async fn check(tab: &Tab, url: &str, name: &str) -> Vec<String> {
     }
     tab.show(View::WIDE).await;
     let origin = origin(url);
-    let strange = tab.requests(from).into_iter().filter(|request| !request.url.starts_with(&format!("{origin}/")));
+    // The browser draws its own controls, such as the calendar of a date, with images in data URLs.
+    let is_ours = |url: &str| url.starts_with(&format!("{origin}/")) || url.starts_with("data:image/");
+    let strange = tab.requests(from).into_iter().filter(|request| !is_ours(&request.url));
     faults.extend(strange.map(|request| format!("a request to {}", request.url)));
     faults.into_iter().map(|fault| format!("{name}: {fault}")).collect()
 }
@@ -146,7 +148,10 @@ pub async fn keyboard_faults(tab: &Tab, stops: usize) -> Vec<String> {
         const style = getComputedStyle(element);
         const name = `${element.outerHTML.slice(0, 90)} at ${Math.round(box.x)}, ${Math.round(box.y)}`;
         const faults = [];
-        const isMarked = (style.outlineStyle !== 'none' && parseFloat(style.outlineWidth) > 0) || style.boxShadow !== 'none';
+        // The parts of a field for a date are stops of their own, which the browser marks.
+        const isPart = element.dataset.seen && /^(date|time|month|week)/.test(element.type);
+        if (/^(date|time|month|week)/.test(element.type)) element.dataset.seen = 'yes';
+        const isMarked = isPart || (style.outlineStyle !== 'none' && parseFloat(style.outlineWidth) > 0) || style.boxShadow !== 'none';
         if (!isMarked) faults.push(`the focus cannot be seen on ${name}`);
         const inside = box.width > 0 && box.bottom > 0 && box.right > 0 && box.y < innerHeight && box.x < innerWidth;
         if (!inside) faults.push(`the focus is outside the window on ${name}`);
@@ -156,7 +161,7 @@ pub async fn keyboard_faults(tab: &Tab, stops: usize) -> Vec<String> {
         const isCovered = top && !element.contains(top) && !top.contains(element);
         if (isCovered) faults.push(`the focus is behind ${top.outerHTML.slice(0, 60)} on ${name}`);
         const place = [...document.querySelectorAll('*')].indexOf(element);
-        return {faults, place, name, skips: element.getAttribute('href') === '#content'};
+        return {faults, place, name, isPart: Boolean(isPart), skips: element.getAttribute('href') === '#content'};
     })()";
     let mut faults = Vec::new();
     let mut last = -1;
@@ -172,7 +177,7 @@ pub async fn keyboard_faults(tab: &Tab, stops: usize) -> Vec<String> {
         }
         faults.extend(strings(&seen["faults"]));
         let place = seen["place"].as_i64().unwrap_or_default();
-        if place <= last {
+        if place <= last && seen["isPart"] != true {
             faults.push(format!("the order of the keyboard goes back to {}", seen["name"]));
         }
         last = place;
