@@ -6,22 +6,24 @@ use axum::body::Body;
 use axum::response::Response;
 use bytes::Bytes;
 use serde::Serialize;
+use serde_json::value::RawValue;
 
 use postrider_domain::attempt::{Attempt, AttemptPhases};
 use postrider_domain::delivery::{Delivery, DeliveryFilter, DeliveryStatus, EndReason};
 use postrider_domain::event_type::{Catalogue, EventTypeName};
 use postrider_domain::explanation::{Explanation, WhyThen};
 use postrider_domain::id::{DeliveryId, EndpointId, EventId};
+use postrider_domain::limits;
 use postrider_domain::permission::Permission;
 use postrider_domain::sent_request::HttpVersion;
 use postrider_domain::time::Timestamp;
-use postrider_service::known_event;
+use postrider_service::{JsonBody, RetriedDelivery, ServiceError, known_event, refused_retry};
 
 use super::access::Access;
 use super::answer::{answer, list, single};
 use super::body::{BodyRule, parse_nothing};
 use super::call::Call;
-use super::error::Failure;
+use super::error::{Failure, code_of, message_of};
 use super::openapi::delivery as openapi;
 use super::query::Query;
 use super::route::Route;
@@ -33,6 +35,12 @@ pub fn routes(catalogue: &Catalogue) -> Vec<Route> {
     vec![
         Route::get("/webhook-deliveries", Access::Needs(Permission::DeliveriesRead), index, openapi::index(catalogue)),
         Route::get(ONE, Access::Needs(Permission::DeliveriesRead), show, openapi::show(catalogue)),
+        Route::post(
+            "/webhook-deliveries/retry",
+            Access::Needs(Permission::DeliveriesRetry),
+            retry_all,
+            openapi::retry_all(catalogue),
+        ),
         Route::post(
             "/webhook-deliveries/{deliveryId}/retry",
             Access::Needs(Permission::DeliveriesRetry),
@@ -240,6 +248,66 @@ async fn retry(call: Call, body: Body) -> Result<Response, Failure> {
     let write = Write::begin(call, body, BodyRule::Optional, render_queued).await?;
     write.check(parse_nothing(&write.body)).await?;
     write.answer(write.service().retry_delivery(write.principal(), id, &write.idempotent).await).await
+}
+
+async fn retry_all(call: Call, body: Body) -> Result<Response, Failure> {
+    let write = Write::begin(call, body, BodyRule::Required, render_retried).await?;
+    let ids = write.check(parse_ids(&write.body)).await?;
+    write.answer(write.service().retry_deliveries(write.principal(), ids, &write.idempotent).await).await
+}
+
+fn parse_ids(body: &JsonBody) -> Result<Vec<DeliveryId>, ServiceError> {
+    let mut fields = body.fields()?;
+    let ids = fields.required("ids", ids);
+    fields.finish_with(ids)
+}
+
+/// Repeated ids count once.
+fn ids(raw: &RawValue) -> Result<Vec<DeliveryId>, String> {
+    let texts: Vec<String> = serde_json::from_str(raw.get()).map_err(|_| "must be an array of ids".to_owned())?;
+    if !(1..=limits::RETRIES_PER_REQUEST).contains(&texts.len()) {
+        return Err(format!("must have 1 to {} ids", limits::RETRIES_PER_REQUEST));
+    }
+    let mut ids = Vec::with_capacity(texts.len());
+    for text in texts {
+        let id = text.parse::<DeliveryId>().map_err(|_| "must have ids of deliveries (dlv_…) only".to_owned())?;
+        if !ids.contains(&id) {
+            ids.push(id);
+        }
+    }
+    Ok(ids)
+}
+
+/// The result of one of several retries.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct RetriedView {
+    id: DeliveryId,
+    delivery: Option<DeliveryView>,
+    error: Option<RefusedRetryView>,
+}
+
+#[derive(Serialize)]
+struct RefusedRetryView {
+    code: &'static str,
+    message: String,
+}
+
+impl RetriedView {
+    fn new(retried: &RetriedDelivery) -> Self {
+        let (delivery, error) = match &retried.result {
+            Ok(delivery) => (Some(DeliveryView::new(delivery, None)), None),
+            Err(refusal) => {
+                let error = refused_retry(*refusal);
+                (None, Some(RefusedRetryView { code: code_of(&error).as_str(), message: message_of(&error) }))
+            }
+        };
+        Self { id: retried.id, delivery, error }
+    }
+}
+
+fn render_retried(retried: &Vec<RetriedDelivery>) -> (u16, Bytes) {
+    (200, single(retried.iter().map(RetriedView::new).collect::<Vec<_>>()))
 }
 
 async fn skip(call: Call, body: Body) -> Result<Response, Failure> {

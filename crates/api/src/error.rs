@@ -183,7 +183,7 @@ pub const fn code_of(error: &ServiceError) -> ErrorCode {
 pub const REFUSED_KEYS: &str = "refused_keys";
 
 /// The message names the first fault, so that it is useful without the details.
-fn message_of(error: &ServiceError) -> String {
+pub fn message_of(error: &ServiceError) -> String {
     match error {
         ServiceError::InvalidRequest { parameters } => match parameters.as_slice() {
             [first, rest @ ..] => message_of_faults(first, rest.len()),

@@ -264,6 +264,8 @@ pub const CERTIFICATE_KEY_CHARS: usize = 16 * 1024;
 pub const RETRY_STEPS: usize = 32;
 /// The longest step of a retry schedule.
 pub const RETRY_STEP_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
+/// Deliveries that one request retries: those that a person selects on a page.
+pub const RETRIES_PER_REQUEST: usize = 200;
 /// How long before an event's instant an endpoint's last change counts as settled: longer than any transaction takes,
 /// and than the clocks of two nodes differ.
 pub const CHANGE_SETTLES: Duration = Duration::from_secs(60);

@@ -8,6 +8,7 @@ use postrider_domain::id::DeliveryId;
 use postrider_domain::page::{Page, PageRequest};
 use postrider_domain::permission::Permission;
 use postrider_domain::sent_request::{RequestContext, SentRequest};
+use postrider_store::publish::requeue::{RetriedDelivery, RetryRefusal};
 use postrider_store::{RequeueError, SkipDeliveryError};
 
 use crate::error::ServiceError;
@@ -96,6 +97,23 @@ impl Service {
         idempotent.finish(written)
     }
 
+    /// Retries several deliveries, each as [`Self::retry_delivery`] does. The refusal of one does not concern the
+    /// others.
+    ///
+    /// # Errors
+    /// Without the scope, or when the workspace stores its bytes.
+    pub async fn retry_deliveries(
+        &self,
+        principal: &Principal,
+        ids: Vec<DeliveryId>,
+        idempotent: &Idempotent<Vec<RetriedDelivery>>,
+    ) -> Result<Vec<RetriedDelivery>, WriteError> {
+        principal.require(Permission::DeliveriesRetry)?;
+        let recording = idempotent.recording(Vec::clone);
+        let retried = self.store.retry_deliveries(write_by(principal, recording), ids).await;
+        idempotent.finish(retried.map_err(requeue_error)?)
+    }
+
     /// Skips the failed delivery that blocks its endpoint's strict order, so that the deliveries behind it continue.
     ///
     /// # Errors
@@ -124,13 +142,23 @@ fn skip_error(error: SkipDeliveryError) -> ServiceError {
     }
 }
 
+const ENDPOINT_DELETED: &str = "The endpoint does not exist any more.";
+const ENDPOINT_OFF: &str = "The endpoint is not active: set isActive to true first.";
+
+/// The refusal of one of several retries, as a retry of it alone would be refused.
+pub fn refused_retry(refusal: RetryRefusal) -> ServiceError {
+    requeue_error(match refusal {
+        RetryRefusal::NotFound => RequeueError::NotFound,
+        RetryRefusal::EndpointDeleted => RequeueError::EndpointDeleted,
+        RetryRefusal::EndpointOff => RequeueError::EndpointOff,
+    })
+}
+
 pub(crate) fn requeue_error(error: RequeueError) -> ServiceError {
     match error {
         RequeueError::NotFound => ServiceError::NotFound,
-        RequeueError::EndpointDeleted => ServiceError::Conflict("The endpoint does not exist any more.".to_owned()),
-        RequeueError::EndpointOff => {
-            ServiceError::Conflict("The endpoint is not active: set isActive to true first.".to_owned())
-        }
+        RequeueError::EndpointDeleted => ServiceError::Conflict(ENDPOINT_DELETED.to_owned()),
+        RequeueError::EndpointOff => ServiceError::Conflict(ENDPOINT_OFF.to_owned()),
         RequeueError::WorkspaceFull { max } => ServiceError::WorkspaceFull { max },
         RequeueError::Store(error) => error.into(),
     }

@@ -52,6 +52,9 @@ const KEYS: &[Scope] = &[Scope::KeysManage];
 const AUDIT_READ: &[Scope] = &[Scope::AuditRead];
 const WORKSPACES: &[Scope] = &[Scope::WorkspacesManage];
 
+/// An id of the right form. What a request does with the id of another tenant's delivery is tested in `retry.rs`.
+const FOREIGN_DELIVERY: &str = "dlv_0d1vzq8fw8dg021jwvfz";
+
 /// Every scope of a customer.
 const SCOPES: &[Scope] = &[
     Scope::WebhooksManage,
@@ -85,6 +88,7 @@ fn cases(receiver: &Receiver) -> Vec<Case> {
         case("POST /webhook-endpoints/{endpointId}/replays/{replayId}/stop", MANAGE, none(), NotFound),
         case("GET /webhook-deliveries", READ, none(), Own(200)),
         case("GET /webhook-deliveries/{deliveryId}", READ, none(), NotFound),
+        case("POST /webhook-deliveries/retry", MANAGE, json!({"ids": [FOREIGN_DELIVERY]}), Own(200)),
         case("POST /webhook-deliveries/{deliveryId}/retry", MANAGE, none(), NotFound),
         case("POST /webhook-deliveries/{deliveryId}/skip", MANAGE, none(), NotFound),
         case("GET /stats", READ, none(), Own(200)),

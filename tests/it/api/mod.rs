@@ -3,6 +3,7 @@
 mod access;
 mod api_key;
 mod audit;
+mod bulk_retry;
 mod delivery;
 mod endpoint;
 mod endpoint_change;

@@ -6,6 +6,7 @@ use postrider_domain::attempt::{AttemptOutcome, Fault};
 use postrider_domain::delivery::{DeliveryCause, DeliveryStatus, EndReason};
 use postrider_domain::event_type::Catalogue;
 use postrider_domain::explanation::{NextStep, StateCause, WhyThen};
+use postrider_domain::limits;
 use postrider_domain::sent_request::HttpVersion;
 
 use super::info::DELIVERIES;
@@ -74,6 +75,29 @@ pub fn retry(catalogue: &Catalogue) -> Operation {
         )
 }
 
+pub fn retry_all(catalogue: &Catalogue) -> Operation {
+    let (queued, gone) = (example(catalogue, "retry"), "dlv_0d1vzq8fw8dg021jwvfz");
+    let body = json!({ "ids": [queued["retryOf"], gone] });
+    let refused = json!({ "code": "not_found", "message": "There is no such resource." });
+    let results = json!([
+        { "id": queued["retryOf"], "delivery": queued, "error": null },
+        { "id": gone, "delivery": null, "error": refused },
+    ]);
+    Operation::new(DELIVERIES, "retryWebhookDeliveries", "Retry several deliveries")
+        .describe(
+            "Retries each of up to 200 deliveries, as the retry of one does. The refusal of one does not concern the \
+             others. Send an `Idempotency-Key`, so that a repeated request retries nothing twice.",
+        )
+        .idempotent()
+        .body("RetryDeliveries", body)
+        .answers(
+            200,
+            "A result for each id, in the order of the request. Repeated ids count once.",
+            single(array(reference("RetriedDelivery"))),
+            single_example(results),
+        )
+}
+
 pub fn skip(catalogue: &Catalogue) -> Operation {
     let mut skipped = example(catalogue, "event");
     skipped["status"] = "failed".into();
@@ -117,6 +141,9 @@ pub fn schemas(_: &Catalogue) -> Schemas {
                 "One attempt at a delivery.",
             ),
         ),
+        ("RetryDeliveries", object(json!({ "ids": retried_ids() }), &[])),
+        ("RetriedDelivery", described(object(retried(), &[]), "The result of one of several retries.")),
+        ("RefusedRetry", described(object(refused(), &[]), "Why a retry was refused.")),
         ("Explanation", described(object(explanation(), &[]), "How a delivery stands, for a program or a page.")),
         (
             "AttemptPhases",
@@ -162,6 +189,28 @@ fn view() -> Value {
             "type": "boolean",
             "description": "Whether it failed and blocks its endpoint's strict order until it is skipped or retried.",
         },
+    })
+}
+
+fn retried_ids() -> Value {
+    let mut ids = array(reference("DeliveryId"));
+    ids["minItems"] = 1.into();
+    ids["maxItems"] = limits::RETRIES_PER_REQUEST.into();
+    ids
+}
+
+fn retried() -> Value {
+    json!({
+        "id": described(reference("DeliveryId"), "The delivery to retry."),
+        "delivery": nullable(described(reference("Delivery"), "The new delivery, if it was queued.")),
+        "error": nullable(described(reference("RefusedRetry"), "Why it was not queued.")),
+    })
+}
+
+fn refused() -> Value {
+    json!({
+        "code": described(one_of(&["not_found", "conflict"]), "As the error code of a single retry."),
+        "message": { "type": "string" },
     })
 }
 

@@ -6,6 +6,7 @@ use postrider_domain::delivery::Delivery;
 use postrider_domain::event::{EventReceipt, NewEvent};
 use postrider_domain::id::{DeliveryId, EndpointId};
 use postrider_domain::idempotency::Recording;
+use postrider_store::publish::requeue::RetriedDelivery;
 use postrider_store::{AcceptError, Publish, RequeueError, SkipDeliveryError, Write, Written};
 
 use crate::PostgresStore;
@@ -39,6 +40,15 @@ impl Publish for PostgresStore {
     async fn retry_delivery(&self, write: Write<Delivery>, id: DeliveryId) -> Result<Written<Delivery>, RequeueError> {
         let Write { tenant, author, recording } = write;
         self.write_once(recording, effect!(|tx| requeue::retry(tx, tenant, author, id))).await
+    }
+
+    async fn retry_deliveries(
+        &self,
+        write: Write<Vec<RetriedDelivery>>,
+        ids: Vec<DeliveryId>,
+    ) -> Result<Written<Vec<RetriedDelivery>>, RequeueError> {
+        let Write { tenant, author, recording } = write;
+        self.write_once(recording, effect!(|tx, ids| requeue::retry_all(tx, tenant, author, &ids))).await
     }
 
     async fn skip_delivery(

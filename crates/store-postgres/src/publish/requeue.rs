@@ -9,7 +9,7 @@ use postrider_store::RequeueError;
 use postrider_store::column::mode_code;
 use postrider_store::log::changes;
 use postrider_store::publish::delivery::NewDelivery;
-use postrider_store::publish::requeue::{Original, Requeue};
+use postrider_store::publish::requeue::{Original, Requeue, RetriedDelivery};
 use postrider_store::queue::order::OrderPlacement;
 
 use super::{event, matching};
@@ -42,6 +42,23 @@ pub async fn retry(
         audit::append(tx, tenant.workspace, author, AuditAction::DeliveryRetried, id, &queued).await?;
     }
     Ok(queued)
+}
+
+/// Queues the events of several deliveries again.
+pub async fn retry_all(
+    tx: &mut WriteTx,
+    tenant: Tenant,
+    author: Author,
+    ids: &[DeliveryId],
+) -> Result<Result<Vec<RetriedDelivery>, RequeueError>, PgError> {
+    let mut results = Vec::with_capacity(ids.len());
+    for &id in ids {
+        match RetriedDelivery::new(id, retry(tx, tenant, author, id).await?) {
+            Ok(result) => results.push(result),
+            Err(error) => return Ok(Err(error)),
+        }
+    }
+    Ok(Ok(results))
 }
 
 /// A delivery whose event still exists.

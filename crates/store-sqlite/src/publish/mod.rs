@@ -6,6 +6,7 @@ use postrider_domain::delivery::Delivery;
 use postrider_domain::event::{EventReceipt, NewEvent};
 use postrider_domain::id::{DeliveryId, EndpointId};
 use postrider_domain::idempotency::Recording;
+use postrider_store::publish::requeue::RetriedDelivery;
 use postrider_store::{AcceptError, Publish, RequeueError, SkipDeliveryError, Write, Written};
 
 use crate::machinery::writer::{JobSize, Writer};
@@ -44,6 +45,15 @@ impl Publish for SqliteStore {
     async fn retry_delivery(&self, write: Write<Delivery>, id: DeliveryId) -> Result<Written<Delivery>, RequeueError> {
         self.write_once(JobSize::ONE_ROW, write.recording, move |tx| requeue::retry(tx, write.tenant, write.author, id))
             .await
+    }
+
+    async fn retry_deliveries(
+        &self,
+        write: Write<Vec<RetriedDelivery>>,
+        ids: Vec<DeliveryId>,
+    ) -> Result<Written<Vec<RetriedDelivery>>, RequeueError> {
+        let size = JobSize { rows: ids.len(), ..JobSize::ONE_ROW };
+        self.write_once(size, write.recording, move |tx| requeue::retry_all(tx, write.tenant, write.author, &ids)).await
     }
 
     async fn skip_delivery(

@@ -11,7 +11,7 @@ use postrider_store::RequeueError;
 use postrider_store::column::mode_code;
 use postrider_store::log::changes;
 use postrider_store::publish::delivery::NewDelivery;
-use postrider_store::publish::requeue::{Original, Requeue};
+use postrider_store::publish::requeue::{Original, Requeue, RetriedDelivery};
 use postrider_store::queue::order::OrderPlacement;
 
 use super::event;
@@ -39,6 +39,23 @@ pub fn retry(
         audit::append(tx, tenant.workspace, author, AuditAction::DeliveryRetried, id, &queued)?;
     }
     Ok(queued)
+}
+
+/// Queues the events of several deliveries again.
+pub fn retry_all(
+    tx: &mut WriteTx<'_>,
+    tenant: Tenant,
+    author: Author,
+    ids: &[DeliveryId],
+) -> WriteResult<Vec<RetriedDelivery>, RequeueError> {
+    let mut results = Vec::with_capacity(ids.len());
+    for &id in ids {
+        match RetriedDelivery::new(id, retry(tx, tenant, author, id)?) {
+            Ok(result) => results.push(result),
+            Err(error) => return Ok(Err(error)),
+        }
+    }
+    Ok(Ok(results))
 }
 
 /// Accepts an event for one endpoint alone. The endpoint may be inactive.

@@ -7,6 +7,7 @@ use postrider_domain::event::{EventReceipt, NewEvent};
 use postrider_domain::id::{DeliveryId, EndpointId};
 use postrider_domain::idempotency::Recording;
 
+use crate::publish::requeue::RetriedDelivery;
 use crate::{AcceptError, RequeueError, SkipDeliveryError, Write, Written};
 
 pub mod delivery;
@@ -39,6 +40,14 @@ pub trait Publish: Send + Sync + 'static {
     /// A live retry of the delivery at which a strict order has stopped takes its position. Any other retry is outside
     /// the order.
     async fn retry_delivery(&self, write: Write<Delivery>, id: DeliveryId) -> Result<Written<Delivery>, RequeueError>;
+
+    /// Retries several deliveries, in one transaction, each as [`Self::retry_delivery`] does. A refusal of one does not
+    /// concern the others.
+    async fn retry_deliveries(
+        &self,
+        write: Write<Vec<RetriedDelivery>>,
+        ids: Vec<DeliveryId>,
+    ) -> Result<Written<Vec<RetriedDelivery>>, RequeueError>;
 
     /// Gives up the delivery at which its endpoint's strict order has stopped. The deliveries behind it proceed.
     async fn skip_delivery(

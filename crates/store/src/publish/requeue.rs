@@ -1,13 +1,45 @@
 //! Deliveries queued by hand or by a replay: what is queued again, and whether it may be.
 
 use postrider_domain::access::Mode;
-use postrider_domain::delivery::DeliveryCause;
+use postrider_domain::delivery::{Delivery, DeliveryCause};
 use postrider_domain::event::NewEvent;
-use postrider_domain::id::RowKey;
+use postrider_domain::id::{DeliveryId, RowKey};
 use postrider_domain::tenant::Tenant;
 
 use crate::publish::matching::Subscriber;
 use crate::{LaneKind, RequeueError};
+
+/// The result of one of several retries.
+#[derive(Clone, Debug)]
+pub struct RetriedDelivery {
+    /// The delivery to retry.
+    pub id: DeliveryId,
+    /// The new one.
+    pub result: Result<Delivery, RetryRefusal>,
+}
+
+/// Why one of several retries was not queued.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RetryRefusal {
+    NotFound,
+    EndpointDeleted,
+    EndpointOff,
+}
+
+impl RetriedDelivery {
+    /// # Errors
+    /// When the refusal concerns all of them.
+    pub fn new(id: DeliveryId, retried: Result<Delivery, RequeueError>) -> Result<Self, RequeueError> {
+        let result = match retried {
+            Ok(delivery) => Ok(delivery),
+            Err(RequeueError::NotFound) => Err(RetryRefusal::NotFound),
+            Err(RequeueError::EndpointDeleted) => Err(RetryRefusal::EndpointDeleted),
+            Err(RequeueError::EndpointOff) => Err(RetryRefusal::EndpointOff),
+            Err(error @ (RequeueError::WorkspaceFull { .. } | RequeueError::Store(_))) => return Err(error),
+        };
+        Ok(Self { id, result })
+    }
+}
 
 /// The delivery that a retry repeats.
 pub struct Original {
