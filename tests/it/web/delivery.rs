@@ -49,7 +49,9 @@ async fn the_page_answers_where_the_event_is() {
     let event = app.publish("post.created", json!({})).await;
     let waiting = app.attempted(&event, 1).await;
     let page = visitor.page(&page_of(&waiting)).await;
-    assert!(page.contains("<strong>Waiting</strong> for attempt 2"), "{page}");
+    assert!(page.contains("<strong>Waiting</strong>. The last attempt failed."), "{page}");
+    assert!(page.contains("by wait 1 of 1 of the retry schedule"), "{page}");
+    assert!(page.contains("If every attempt fails, it is given up about"), "{page}");
     assert!(page.contains("The receiver answered 503 Service Unavailable."), "{page}");
     assert!(page.contains("The receiver’s side"), "{page}");
 

@@ -12,6 +12,7 @@ use postrider_domain::attempt::Attempt;
 use postrider_domain::delivery::{Delivery, DeliveryFilter};
 use postrider_domain::endpoint::Endpoint;
 use postrider_domain::event::Event;
+use postrider_domain::explanation::Explanation;
 use postrider_domain::id::{DeliveryId, EndpointId};
 use postrider_domain::page::{Page, PageRequest};
 use postrider_domain::permission::Permission;
@@ -20,7 +21,7 @@ use postrider_domain::time::Timestamp;
 use postrider_service::ServiceError;
 
 use crate::answer;
-use crate::components::{body, code, curl, delivery_rows, list, outcome, time, timeline};
+use crate::components::{answer as sentence, body, code, curl, delivery_rows, list, outcome, time, timeline};
 use crate::failure::Failure;
 use crate::form::Fields;
 use crate::layout::Section;
@@ -39,6 +40,7 @@ pub(crate) struct Seen {
     pub payload: Payload,
     /// All deliveries of the event, this one too, the newest first.
     pub siblings: Page<Delivery>,
+    pub explanation: Explanation,
     pub now: Timestamp,
 }
 
@@ -67,6 +69,7 @@ impl Seen {
         let filter = DeliveryFilter { event_id: Some(delivery.event_id), ..DeliveryFilter::default() };
         let page = PageRequest::parse(Some(SIBLINGS), None).map_err(|_| ServiceError::NotFound)?;
         let siblings = service.list_deliveries(principal, filter, page).await?;
+        let explanation = service.explain_delivery(principal, &delivery, &attempts).await?;
         let endpoint = if visit.may(Permission::EndpointsRead) {
             found(service.get_endpoint(principal, delivery.endpoint_id).await)?
         } else {
@@ -78,7 +81,7 @@ impl Seen {
         } else {
             Payload::Hidden
         };
-        Ok(Self { delivery, attempts, endpoint, payload, siblings, now: visit.now() })
+        Ok(Self { delivery, attempts, endpoint, payload, siblings, explanation, now: visit.now() })
     }
 }
 
@@ -142,9 +145,11 @@ pub async fn response_body(visit: Visit) -> Result<Response, Failure> {
 
 fn content(visit: &Visit, seen: &Seen) -> Markup {
     let delivery = &seen.delivery;
+    let last = seen.attempts.last();
+    let answered = sentence::of_delivery(delivery, last, &seen.explanation, &|path| visit.link(path), seen.now);
     html! {
         h1 { "Delivery of " (delivery.event_type) }
-        div #answer data-live="swap" { (timeline::answer(delivery, &seen.attempts, seen.endpoint.as_ref(), seen.now)) }
+        div #answer data-live="swap" { (answered) }
         (actions(visit, seen))
         (facts(visit, seen))
         h2 { "What happened" }
