@@ -306,6 +306,7 @@ impl RetriedView {
     }
 }
 
+#[expect(clippy::ptr_arg, reason = "the answer's renderer gets a reference to the effect")]
 fn render_retried(retried: &Vec<RetriedDelivery>) -> (u16, Bytes) {
     (200, single(retried.iter().map(RetriedView::new).collect::<Vec<_>>()))
 }
