@@ -94,7 +94,9 @@ impl Session {
         let logged = self.events.named("Log.entryAdded", 0);
         let said = said.iter().map(|params| params["args"].to_string());
         let threw = threw.iter().map(|params| params["exceptionDetails"].to_string());
-        let logged = logged.iter().map(|params| format!("{}: {}", params["entry"]["text"], params["entry"]["url"]));
+        // Advice that the console hides unless it is asked for is no fault of a page.
+        let logged = logged.iter().map(|params| &params["entry"]).filter(|entry| entry["level"] != "verbose");
+        let logged = logged.map(|entry| format!("{}: {}", entry["text"], entry["url"]));
         said.chain(threw).chain(logged).collect()
     }
 
