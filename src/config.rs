@@ -8,6 +8,8 @@ use ipnet::IpNet;
 
 use postrider_domain::database_url::DatabaseUrl;
 use postrider_domain::limits;
+use postrider_domain::portal::FrameAncestor;
+use postrider_domain::portal_look::{Accent, PortalFont};
 use postrider_domain::proxy::ProxyUrl;
 use postrider_domain::rate_limit::RateLimits;
 use postrider_domain::retry_schedule::RetrySchedule;
@@ -55,6 +57,7 @@ pub struct Settings {
     pub endpoints_per_workspace: u32,
     /// Bytes that one workspace may store. `None`: nothing is counted or refused.
     pub workspace_max_bytes: Option<u64>,
+    pub portal: PortalSettings,
     pub retry_schedule: RetrySchedule,
     /// Requests of one workspace in 60 s. The default for publishes is higher than one server takes: only the operator
     /// knows how many events the disk can take.
@@ -68,6 +71,20 @@ pub struct Settings {
     /// How long a stop waits for running attempts: longer than the deadline of an attempt.
     pub stop_grace: Duration,
     pub log: LogSettings,
+}
+
+/// The portal of customers: who may show it in a frame, and how it looks.
+#[derive(Clone, Debug, Default)]
+pub struct PortalSettings {
+    /// None by default: a page that anybody may frame invites clicks that its reader does not see.
+    pub frame_ancestors: Vec<FrameAncestor>,
+    pub brand: Option<String>,
+    /// A PNG or SVG of at most 64 KiB.
+    pub logo: Option<PathBuf>,
+    pub accent_light: Option<Accent>,
+    pub accent_dark: Option<Accent>,
+    pub radius: Option<u8>,
+    pub font: PortalFont,
 }
 
 /// The PostgreSQL database that several nodes share. Without a URL the store is SQLite in the data directory.
@@ -156,6 +173,7 @@ impl Settings {
             endpoints_per_project: limits::ENDPOINTS_PER_PROJECT,
             endpoints_per_workspace: limits::ENDPOINTS_PER_WORKSPACE,
             workspace_max_bytes: None,
+            portal: PortalSettings::default(),
             retry_schedule: RetrySchedule::default(),
             rate_limits: RateLimits::default(),
             attempt_deadline: limits::ATTEMPT_DEADLINE,

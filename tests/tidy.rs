@@ -38,6 +38,11 @@ const WRITERS: &[(&str, &[&str], &[&str])] = &[
     ("login_codes", &["registry/session.rs"], &["registry/session.rs"]),
     ("api_keys", &["registry/api_key.rs", "upkeep/ended.rs"], &["registry/api_key.rs", "upkeep/ended.rs"]),
     (
+        "portal_sessions",
+        &["registry/portal_session.rs", "upkeep/ended.rs"],
+        &["registry/portal_session.rs", "upkeep/ended.rs"],
+    ),
+    (
         "endpoints",
         &["registry/endpoint.rs", "registry/endpoint_options.rs", "upkeep/ended.rs"],
         &["registry/endpoint.rs", "registry/endpoint_options.rs", "upkeep/ended.rs"],
@@ -327,8 +332,8 @@ fn check_links(file: &str, text: &str, exists: impl Fn(&Path) -> bool) -> Vec<Vi
     violations
 }
 
-/// A link whose text is the name of a function leads to a file with that function, such as the test of a promise. `read`
-/// takes a path relative to the root of the repository.
+/// A link whose text is the name of a function leads to a file with that function, such as the test of a promise.
+/// `read` takes a path relative to the root of the repository.
 fn check_named_functions(file: &str, text: &str, read: impl Fn(&Path) -> Option<String>) -> Vec<Violation> {
     let folder = Path::new(file).parent().unwrap_or(Path::new(""));
     let mut violations = Vec::new();

@@ -162,13 +162,12 @@ fn read_file(path: &Path, effective: &mut Effective) -> anyhow::Result<()> {
     let text = std::fs::read_to_string(path).with_context(|| format!("cannot read the settings file {shown}"))?;
     let table = DeTable::parse(&text).with_context(|| format!("the settings file {shown} is not TOML"))?;
     let line_at = |offset: usize| text[..offset.min(text.len())].matches('\n').count() + 1;
-    for (key, value) in table.get_ref() {
-        let line = line_at(key.span().start);
-        let name: &str = key.get_ref();
+    for (name, offset, value) in entries(table.get_ref(), "") {
+        let line = line_at(offset);
         let Some(setting) = SETTINGS.iter().find(|setting| setting.name == name) else {
             bail!("{shown}:{line}: {name:?} is not a setting. The settings are {}", names());
         };
-        let read = match text_of(value.get_ref()) {
+        let read = match text_of(value) {
             Some(text) => (setting.read)(&mut effective.settings, &text),
             None => Err("must be a string, a number, a boolean or an array of them".to_owned()),
         };
@@ -176,6 +175,19 @@ fn read_file(path: &Path, effective: &mut Effective) -> anyhow::Result<()> {
         effective.sources.insert(setting.name, Source::File { line });
     }
     Ok(())
+}
+
+/// The settings of a file with their places. `portal.brand` and `brand` in the table `[portal]` mean `portal_brand`.
+fn entries<'t, 'd>(table: &'t DeTable<'d>, prefix: &str) -> Vec<(String, usize, &'t DeValue<'d>)> {
+    let mut found = Vec::new();
+    for (key, value) in table {
+        let name = format!("{prefix}{}", key.get_ref());
+        match value.get_ref() {
+            DeValue::Table(inner) if prefix.is_empty() => found.extend(entries(inner, &format!("{name}_"))),
+            value => found.push((name, key.span().start, value)),
+        }
+    }
+    found
 }
 
 /// Converts a value to the text of a flag. Arrays become comma-separated lists.

@@ -285,6 +285,7 @@ impl From<AuditEntry> for AuditListed {
             actor: match entry.author.actor {
                 Actor::ApiKey(_) => "api_key",
                 Actor::Session(_) => "session",
+                Actor::Portal(_) => "portal_session",
                 Actor::CommandLine => "command_line",
                 Actor::Unknown => "unknown",
             }

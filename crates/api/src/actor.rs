@@ -3,13 +3,14 @@
 use serde::Serialize;
 
 use postrider_domain::audit::Actor;
-use postrider_domain::id::{ApiKeyId, SessionId};
+use postrider_domain::id::{ApiKeyId, PortalSessionId, SessionId};
 
 #[derive(Serialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum ActorView {
     ApiKey { id: ApiKeyId },
     Session { id: SessionId },
+    PortalSession { id: PortalSessionId },
     CommandLine,
     Unknown,
 }
@@ -19,6 +20,7 @@ impl From<Actor> for ActorView {
         match actor {
             Actor::ApiKey(id) => Self::ApiKey { id },
             Actor::Session(id) => Self::Session { id },
+            Actor::Portal(id) => Self::PortalSession { id },
             Actor::CommandLine => Self::CommandLine,
             Actor::Unknown => Self::Unknown,
         }

@@ -11,6 +11,8 @@ pub struct App {
     pub service: Arc<Service>,
     /// The page on which each error code has its anchor.
     pub errors_page: String,
+    /// Where the portal is, without a slash at the end.
+    pub portal_url: String,
     pub version_header: HeaderName,
 }
 
@@ -21,7 +23,12 @@ impl App {
         // A brand holds only letters and digits, so the name is always valid.
         let version_header =
             HeaderName::from_bytes(version_header.as_bytes()).unwrap_or(HeaderName::from_static("api-version"));
-        Arc::new(Self { service, errors_page: errors_page(public_url), version_header })
+        Arc::new(Self {
+            service,
+            errors_page: errors_page(public_url),
+            portal_url: format!("{public_url}/portal"),
+            version_header,
+        })
     }
 }
 

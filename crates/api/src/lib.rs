@@ -32,6 +32,7 @@ mod event;
 mod event_type;
 mod gate;
 mod openapi;
+mod portal_session;
 mod query;
 mod rate_limit;
 mod readiness;
@@ -78,7 +79,7 @@ pub fn document(catalogue: &Catalogue, public_url: Option<&str>) -> Value {
 
 /// Every route, in the order of the document.
 fn routes(catalogue: &Catalogue) -> Vec<Route> {
-    let nouns: [fn(&Catalogue) -> Vec<Route>; 10] = [
+    let nouns: [fn(&Catalogue) -> Vec<Route>; 11] = [
         endpoint::routes,
         event::routes,
         event_type::routes,
@@ -87,6 +88,7 @@ fn routes(catalogue: &Catalogue) -> Vec<Route> {
         stats::routes,
         workspace::routes,
         api_key::routes,
+        portal_session::routes,
         audit::routes,
         readiness::routes,
     ];

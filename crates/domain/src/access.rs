@@ -2,9 +2,11 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use super::audit::{Actor, Author};
 use super::caller::CallerAddress;
+use super::event_type::EventTypeName;
 use super::id::{ApiKeyId, RequestId, RowKey, WorkspaceId};
 use super::invalid_field::InvalidField;
 use super::limits;
@@ -146,6 +148,8 @@ pub struct Principal {
     pub scopes: Scopes,
     /// What a portal session may do. Other callers have none.
     pub capabilities: Capabilities,
+    /// The event types that a portal session may see. `None`: all.
+    pub event_types: Option<Arc<[EventTypeName]>>,
     /// When the caller's key stops working.
     pub expires_at: Option<Timestamp>,
     /// The request that the caller made.
@@ -162,6 +166,11 @@ pub struct ScopeMissing {
 }
 
 impl Principal {
+    /// Whether an event type exists for this caller.
+    pub fn sees(&self, name: &EventTypeName) -> bool {
+        self.event_types.as_ref().is_none_or(|types| types.contains(name))
+    }
+
     pub fn may(&self, permission: Permission) -> bool {
         permission.scopes().iter().any(|&scope| self.scopes.contains(scope))
             || permission.capability().is_some_and(|capability| self.capabilities.contains(capability))
@@ -280,6 +289,7 @@ mod tests {
             workspace_id: WorkspaceId::from_letters([b'a'; 16]),
             scopes: Scopes::of(scopes),
             capabilities: Capabilities::default(),
+            event_types: None,
             expires_at: None,
             request_id: None,
             address: None,

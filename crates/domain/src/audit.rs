@@ -3,7 +3,7 @@
 
 use super::audit_change::Changes;
 use super::caller::CallerAddress;
-use super::id::{ApiKeyId, AuditId, RequestId, SessionId, WorkspaceId};
+use super::id::{ApiKeyId, AuditId, PortalSessionId, RequestId, SessionId, WorkspaceId};
 use super::mode::Mode;
 use super::time::Timestamp;
 
@@ -13,6 +13,8 @@ pub enum Actor {
     ApiKey(ApiKeyId),
     /// A sign-in session of the dashboard.
     Session(SessionId),
+    /// A customer on the portal of a project.
+    Portal(PortalSessionId),
     /// An operator at the machine. No key is needed there.
     CommandLine,
     /// A caller whose key is missing or unknown. It can write nothing; only refusals name it.
@@ -24,7 +26,7 @@ impl Actor {
     pub const fn api_key(self) -> Option<ApiKeyId> {
         match self {
             Self::ApiKey(id) => Some(id),
-            Self::Session(_) | Self::CommandLine | Self::Unknown => None,
+            Self::Session(_) | Self::Portal(_) | Self::CommandLine | Self::Unknown => None,
         }
     }
 
@@ -32,15 +34,16 @@ impl Actor {
     pub const fn session(self) -> Option<SessionId> {
         match self {
             Self::Session(id) => Some(id),
-            Self::ApiKey(_) | Self::CommandLine | Self::Unknown => None,
+            Self::ApiKey(_) | Self::Portal(_) | Self::CommandLine | Self::Unknown => None,
         }
     }
 
-    /// The id of the key or the session. `None` for an actor without an id.
+    /// The id of the key or of either session. `None` for an actor without an id.
     pub fn id_text(self) -> Option<String> {
         match self {
             Self::ApiKey(id) => Some(id.to_string()),
             Self::Session(id) => Some(id.to_string()),
+            Self::Portal(id) => Some(id.to_string()),
             Self::CommandLine | Self::Unknown => None,
         }
     }
@@ -84,6 +87,8 @@ pub enum AuditAction {
     SessionCreated,
     /// A session was ended before its time: by signing out, or because the workspace had too many.
     SessionEnded,
+    PortalSessionCreated,
+    PortalSessionEnded,
     /// A request was refused for its key.
     ApiKeyRefused,
     /// A request was refused because its key lacks a scope.
@@ -91,7 +96,7 @@ pub enum AuditAction {
 }
 
 impl AuditAction {
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 21] = [
         Self::WorkspaceCreated,
         Self::WorkspaceUpdated,
         Self::WorkspaceDeleted,
@@ -109,6 +114,8 @@ impl AuditAction {
         Self::LoginCodeCreated,
         Self::SessionCreated,
         Self::SessionEnded,
+        Self::PortalSessionCreated,
+        Self::PortalSessionEnded,
         Self::ApiKeyRefused,
         Self::ApiKeyScopeMissing,
     ];
@@ -133,6 +140,8 @@ impl AuditAction {
             Self::LoginCodeCreated => "login_code.created",
             Self::SessionCreated => "session.created",
             Self::SessionEnded => "session.ended",
+            Self::PortalSessionCreated => "portal_session.created",
+            Self::PortalSessionEnded => "portal_session.ended",
             Self::ApiKeyRefused => "api_key.refused",
             Self::ApiKeyScopeMissing => "api_key.scope_missing",
         }

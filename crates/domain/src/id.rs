@@ -92,6 +92,11 @@ drawn_id!(
     "whe_"
 );
 drawn_id!(
+    /// A portal session. Its code and its tokens are secrets.
+    PortalSessionId,
+    "pts_"
+);
+drawn_id!(
     /// One request to the API.
     RequestId,
     "req_"

@@ -28,6 +28,8 @@ pub mod not_reached;
 pub mod operational_event;
 pub mod page;
 pub mod permission;
+pub mod portal;
+pub mod portal_look;
 pub mod private_options;
 pub mod proxy;
 pub mod rate_limit;

@@ -94,6 +94,22 @@ pub const API_KEY_NAME_CHARS: usize = 128;
 pub const EVENT_NAME_CHARS: usize = 64;
 /// Characters of a brand: it is part of header names and key prefixes.
 pub const BRAND_CHARS: usize = 32;
+/// Live portal sessions of one workspace and mode: a busy hour of a large product. A session is opened for each visit.
+pub const PORTAL_SESSIONS_PER_WORKSPACE: u32 = 10_000;
+/// How long a portal session lasts: at least as long as a form takes, at most a working day.
+pub const PORTAL_SESSION_MIN: Duration = Duration::from_secs(300);
+pub const PORTAL_SESSION_MAX: Duration = Duration::from_secs(86_400);
+pub const PORTAL_SESSION_DEFAULT: Duration = Duration::from_secs(3_600);
+/// How long the link of a portal session can be opened: it stands in a page that was just loaded.
+pub const PORTAL_CODE_TTL: Duration = Duration::from_secs(300);
+/// How often the link of a portal session can be opened: a frame may be mounted several times.
+pub const PORTAL_OPENINGS: u32 = 5;
+/// How long an ended portal session stays in the list.
+pub const PORTAL_SESSION_KEPT: Duration = Duration::from_secs(86_400);
+/// Characters of a path inside the portal that a session leads to.
+pub const PORTAL_PATH_CHARS: usize = 512;
+/// Origins that may show one portal session in a frame. They stand in a header of each page.
+pub const PORTAL_FRAME_ANCESTORS: usize = 20;
 /// Unrevoked API keys of one workspace and mode: far more than anyone can oversee.
 pub const API_KEYS_PER_WORKSPACE: u32 = 1_000;
 /// How long a sign-in session of the dashboard lasts at most: a working day.

@@ -134,6 +134,20 @@ impl Capabilities {
         Self(capabilities.iter().fold(0, |set, &capability| set | Self::bit(capability)))
     }
 
+    /// With the capabilities that these are no use without: who changes endpoints sees them.
+    pub fn with_reading(self) -> Self {
+        let needs = |readers: &[Capability], writers: &[Capability]| {
+            if writers.iter().any(|writer| self.contains(*writer)) { Self::of(readers).0 } else { 0 }
+        };
+        let endpoints = [Capability::EndpointsWrite, Capability::SecretsRotate, Capability::Test];
+        let deliveries = [Capability::PayloadsRead, Capability::DeliveriesRetry];
+        Self(
+            self.0
+                | needs(&[Capability::EndpointsRead], &endpoints)
+                | needs(&[Capability::DeliveriesRead], &deliveries),
+        )
+    }
+
     pub const fn contains(self, capability: Capability) -> bool {
         self.0 & Self::bit(capability) != 0
     }
@@ -164,5 +178,8 @@ mod tests {
         let set = Capabilities::of(&[Capability::Test, Capability::EndpointsRead]);
         assert_eq!(set.iter().collect::<Vec<_>>(), [Capability::EndpointsRead, Capability::Test]);
         assert!(!set.contains(Capability::SecretsRotate));
+        let writes = Capabilities::of(&[Capability::SecretsRotate]).with_reading();
+        assert_eq!(writes.iter().collect::<Vec<_>>(), [Capability::EndpointsRead, Capability::SecretsRotate]);
+        assert_eq!(Capabilities::of(&[]).with_reading(), Capabilities::default());
     }
 }

@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use postrider_domain::error_chain::Chain;
 use postrider_domain::id::RowKey;
-use postrider_domain::limits::AGEING_ROWS_PER_STEP;
+use postrider_domain::limits::{self, AGEING_ROWS_PER_STEP};
 use postrider_domain::time::Clock;
 use postrider_store::{AgedStep, EndedCursor, EndedKind, EndedStep, LogPart, StoreError, Upkeep};
 
@@ -32,6 +32,7 @@ impl Retention {
         match kind {
             EndedKind::Replays | EndedKind::Endpoints | EndedKind::Workspaces => self.log,
             EndedKind::ApiKeys => self.audit,
+            EndedKind::PortalSessions => limits::PORTAL_SESSION_KEPT,
         }
     }
 }

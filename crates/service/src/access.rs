@@ -52,6 +52,7 @@ impl Service {
             workspace_id: key.workspace_id,
             scopes: key.scopes,
             capabilities: Capabilities::default(),
+            event_types: None,
             request_id: origin.request_id,
             address: origin.address,
             expires_at: key.expires_at,

@@ -13,6 +13,7 @@ use postrider_store::{RequeueError, SkipDeliveryError};
 
 use crate::error::ServiceError;
 use crate::idempotency::{Idempotent, WriteError};
+use crate::portal::seen_deliveries;
 use crate::principal_write::write_by;
 use crate::service::Service;
 
@@ -26,7 +27,7 @@ impl Service {
         page: PageRequest,
     ) -> Result<Page<Delivery>, ServiceError> {
         principal.require(Permission::DeliveriesRead)?;
-        Ok(self.store.list_deliveries(principal.tenant, filter, page).await?)
+        Ok(seen_deliveries(principal, self.store.list_deliveries(principal.tenant, filter, page).await?))
     }
 
     /// A delivery and its attempts. Remote addresses are left out for callers that are not operators.
@@ -40,6 +41,7 @@ impl Service {
     ) -> Result<(Delivery, Vec<Attempt>), ServiceError> {
         principal.require(Permission::DeliveriesRead)?;
         let found = self.store.find_delivery(principal.tenant, id).await?;
+        let found = found.filter(|(delivery, _)| principal.sees(&delivery.event_type));
         let (delivery, mut attempts) = found.ok_or(ServiceError::NotFound)?;
         for attempt in &mut attempts {
             self.show_request(&delivery, attempt);
@@ -91,6 +93,9 @@ impl Service {
         idempotent: &Idempotent<Delivery>,
     ) -> Result<Delivery, WriteError> {
         principal.require(Permission::DeliveriesRetry)?;
+        if principal.event_types.is_some() {
+            self.get_delivery(principal, id).await?;
+        }
         let recording = idempotent.recording(Delivery::clone);
         let retried = self.store.retry_delivery(write_by(principal, recording), id).await;
         let written = retried.map_err(requeue_error)?;
@@ -109,6 +114,11 @@ impl Service {
         idempotent: &Idempotent<Vec<RetriedDelivery>>,
     ) -> Result<Vec<RetriedDelivery>, WriteError> {
         principal.require(Permission::DeliveriesRetry)?;
+        if principal.event_types.is_some() {
+            for id in &ids {
+                self.get_delivery(principal, *id).await?;
+            }
+        }
         let recording = idempotent.recording(Vec::clone);
         let retried = self.store.retry_deliveries(write_by(principal, recording), ids).await;
         idempotent.finish(retried.map_err(requeue_error)?)

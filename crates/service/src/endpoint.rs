@@ -26,6 +26,7 @@ use crate::endpoint_options::{nothing_to_keep, sealed_for_other_origin};
 use crate::error::ServiceError;
 use crate::event::PublishEvent;
 use crate::idempotency::{Idempotent, WriteError};
+use crate::portal::{check_seen, seen_by, with_hidden};
 use crate::principal_write::write_by;
 use crate::service::Service;
 
@@ -79,6 +80,7 @@ impl Service {
         idempotent: &Idempotent<EndpointWithSecret>,
     ) -> Result<EndpointWithSecret, WriteError> {
         principal.require(Permission::EndpointsWrite)?;
+        check_seen(principal, &create.events)?;
         let id = EndpointId::from_letters(self.random.alphanumeric());
         let sealed = self.sealed_options(id, &create.private)?;
         self.vet_url(&create.url, Requester::endpoint(principal.workspace_id, id)).await?;
@@ -119,7 +121,8 @@ impl Service {
     /// Without the scope, or when this workspace has no such endpoint.
     pub async fn get_endpoint(&self, principal: &Principal, id: EndpointId) -> Result<Endpoint, ServiceError> {
         principal.require(Permission::EndpointsRead)?;
-        self.store.find_endpoint(principal.tenant, id).await?.ok_or(ServiceError::NotFound)
+        let found = self.store.find_endpoint(principal.tenant, id).await?;
+        found.map(|endpoint| seen_by(principal, endpoint)).ok_or(ServiceError::NotFound)
     }
 
     /// # Errors
@@ -131,7 +134,8 @@ impl Service {
         page: PageRequest,
     ) -> Result<Page<Endpoint>, ServiceError> {
         principal.require(Permission::EndpointsRead)?;
-        Ok(self.store.list_endpoints(principal.tenant, filter, page).await?)
+        let Page { items, next } = self.store.list_endpoints(principal.tenant, filter, page).await?;
+        Ok(Page { items: items.into_iter().map(|endpoint| seen_by(principal, endpoint)).collect(), next })
     }
 
     /// Changes an endpoint. A new URL is vetted. The current URL is vetted when the endpoint is activated.
@@ -146,7 +150,12 @@ impl Service {
         idempotent: &Idempotent<Endpoint>,
     ) -> Result<Endpoint, WriteError> {
         principal.require(Permission::EndpointsWrite)?;
-        let UpdateEndpoint { change, private } = update;
+        let UpdateEndpoint { mut change, private } = update;
+        if let Some(named) = change.events.as_mut().filter(|_| principal.event_types.is_some()) {
+            check_seen(principal, named)?;
+            let stored = self.store.find_endpoint(principal.tenant, id).await?.ok_or(ServiceError::NotFound)?;
+            *named = with_hidden(principal, &stored, named);
+        }
         let requester = Requester::endpoint(principal.workspace_id, id);
         let sealed = self.sealed_options(id, &private)?;
         if let Some(url) = &change.url {
@@ -166,7 +175,7 @@ impl Service {
             };
             let write = write_by(principal, recording.clone());
             return match self.store.update_endpoint(write, id, update).await {
-                Ok(written) => idempotent.finish(written),
+                Ok(written) => idempotent.finish(written).map(|endpoint| seen_by(principal, endpoint)),
                 Err(UpdateEndpointError::SecretVersionChanged) => continue,
                 Err(UpdateEndpointError::NotFound) => Err(ServiceError::NotFound.into()),
                 Err(UpdateEndpointError::ProjectFull(limit)) => Err(full("project", limit).into()),
@@ -244,7 +253,7 @@ impl Service {
             match self.store.rotate_secret(principal.tenant, id, rotation).await {
                 Ok(endpoint) => {
                     tracing::info!(endpoint_id = %id, version = version.0, "secret rotated");
-                    return Ok(EndpointWithSecret { endpoint, secret });
+                    return Ok(EndpointWithSecret { endpoint: seen_by(principal, endpoint), secret });
                 }
                 Err(RotateSecretError::SecretVersionChanged) => {}
                 Err(RotateSecretError::NotFound) => return Err(ServiceError::NotFound),

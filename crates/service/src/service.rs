@@ -7,6 +7,7 @@ use postrider_crypto::{MacKey, Random};
 use postrider_domain::endpoint::OpaqueId;
 use postrider_domain::event_type::Catalogue;
 use postrider_domain::idempotency::IdempotencyScope;
+use postrider_domain::portal::FrameAncestor;
 use postrider_domain::rate_limit::RateLimits;
 use postrider_domain::retry_schedule::RetrySchedule;
 use postrider_domain::target::TargetGuard;
@@ -35,6 +36,8 @@ pub struct ServiceParts {
     pub rate_limits: RateLimits,
     /// Of endpoints without a schedule of their own.
     pub retry_schedule: RetrySchedule,
+    /// The origins that may show a portal in a frame.
+    pub portal_frame_ancestors: Vec<FrameAncestor>,
 }
 
 /// What callers may do. Each verb checks the scopes of its principal.
@@ -47,6 +50,7 @@ pub struct Service {
     pub(crate) random: Random,
     pub(crate) endpoint_limits: EndpointLimits,
     pub(crate) retry_schedule: RetrySchedule,
+    pub(crate) portal_frame_ancestors: Vec<FrameAncestor>,
     pub(crate) api_key_hash: MacKey,
     pub(crate) keys: KeyCache,
     pub(crate) key_uses: KeyUses,
@@ -72,6 +76,7 @@ impl Service {
             endpoint_limits,
             rate_limits,
             retry_schedule,
+            portal_frame_ancestors,
         } = parts;
         let rates = RateLimiter::new(rate_limits, store.nodes_that_share());
         Self {
@@ -84,6 +89,7 @@ impl Service {
             random,
             endpoint_limits,
             retry_schedule,
+            portal_frame_ancestors,
             keys: KeyCache::default(),
             key_uses: KeyUses::default(),
             sessions: Sessions::default(),

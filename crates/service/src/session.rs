@@ -269,6 +269,7 @@ fn principal_of(session: &DashboardSession, origin: &Origin<'_>) -> Principal {
         workspace_id: session.workspace_id,
         scopes: session.scopes,
         capabilities: Capabilities::default(),
+        event_types: None,
         // Keys that the session makes may work longer than the session, and no longer than its key.
         expires_at: session.api_key_expires_at,
         request_id: origin.request_id,

@@ -31,7 +31,7 @@ const UNKNOWN_ACTOR: &str = "unknown";
 /// The id of a key or a session, nothing for the command line, or a word for a caller that nobody knows.
 pub fn actor_to_text(actor: Actor) -> Option<String> {
     match actor {
-        Actor::ApiKey(_) | Actor::Session(_) => actor.id_text(),
+        Actor::ApiKey(_) | Actor::Session(_) | Actor::Portal(_) => actor.id_text(),
         Actor::CommandLine => None,
         Actor::Unknown => Some(UNKNOWN_ACTOR.to_owned()),
     }
@@ -41,10 +41,11 @@ pub fn actor_from_text(text: Option<&str>) -> Result<Actor, UnexpectedValue> {
     match text {
         None => Ok(Actor::CommandLine),
         Some(UNKNOWN_ACTOR) => Ok(Actor::Unknown),
-        Some(id) => match (id.parse().map(Actor::ApiKey), id.parse().map(Actor::Session)) {
-            (Ok(actor), _) | (_, Ok(actor)) => Ok(actor),
-            _ => Err(UnexpectedValue("audit.actor")),
-        },
+        Some(id) => {
+            let key = id.parse().map(Actor::ApiKey);
+            let found = key.or_else(|_| id.parse().map(Actor::Session)).or_else(|_| id.parse().map(Actor::Portal));
+            found.map_err(|_| UnexpectedValue("audit.actor"))
+        }
     }
 }
 

@@ -59,6 +59,7 @@ pub const TABLES: &[Table] = &[
     table("api_keys", &["key"]),
     table("dashboard_sessions", &["key"]),
     table("login_codes", &["key"]),
+    table("portal_sessions", &["key"]),
     table("endpoints", &["key"]),
     table("endpoint_secrets", &["endpoint_key", "version"]),
     table("endpoint_sealed", &["endpoint_key", "part"]),

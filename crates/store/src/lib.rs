@@ -11,8 +11,9 @@
 //! | [`Replays`] | service | counts, creates, lists and stops replays |
 //! | [`Stats`] | service | counts of a period, what endpoints did lately, the queue |
 //! | [`Log`] | service | lists and finds events, deliveries and audit entries; records refused requests |
-//! | [`Workspaces`], [`ApiKeys`], [`Endpoints`] | service | the registry: who may call and where events go |
 //! | [`Sessions`] | service | sign-in sessions of the dashboard, login codes |
+//! | [`Workspaces`], [`ApiKeys`], [`Endpoints`] | service | the registry: who may call and where events go |
+//! | [`PortalSessions`] | service | the stays of customers on the portal |
 //! | [`Answers`] | service | answers kept for repeated requests |
 //! | [`SharedRates`] | service | exchanges request counts between nodes |
 //! | [`Meta`] | service, server | the store's own facts and its event catalogue |
@@ -56,12 +57,14 @@ pub use queue::{
 };
 pub use rate::{RateCounts, SharedRates};
 pub use refusal::{
-    AcceptError, CreateApiKeyError, CreateEndpointError, DeleteEndpointError, RequeueError, RevokeApiKeyError,
-    RotateSecretError, SkipDeliveryError, StopReplayError, UpdateEndpointError, WriteWorkspaceError,
+    AcceptError, CreateApiKeyError, CreateEndpointError, CreatePortalSessionError, DeleteEndpointError,
+    EndPortalSessionError, RequeueError, RevokeApiKeyError, RotateSecretError, SkipDeliveryError, StopReplayError,
+    UpdateEndpointError, WriteWorkspaceError,
 };
 pub use registry::api_key::{ApiKeys, NewApiKey};
 pub use registry::endpoint::{EndpointLimits, EndpointUpdate, Endpoints, NewEndpoint, SecretRotation};
 pub use registry::endpoint_options::{SealedCertificate, SealedHeader, SealedKind, SealedOptions, SealedSigningKey};
+pub use registry::portal_session::{NewPortalSession, PortalOpening, PortalSessions};
 pub use registry::session::{NewLoginCode, SessionOpening, Sessions, SignOut};
 pub use registry::workspace::{NewWorkspace, WorkspaceRename, Workspaces};
 pub use replay::{NewReplay, ReplayScope, Replays};
@@ -85,6 +88,7 @@ pub trait ServiceStore:
     + ApiKeys
     + Endpoints
     + Sessions
+    + PortalSessions
     + Answers
     + SharedRates
     + Meta
@@ -101,6 +105,7 @@ impl<
         + ApiKeys
         + Endpoints
         + Sessions
+        + PortalSessions
         + Answers
         + SharedRates
         + Meta

@@ -30,6 +30,22 @@ pub enum CreateApiKeyError {
 }
 
 #[derive(Debug, thiserror::Error)]
+pub enum CreatePortalSessionError {
+    #[error("the workspace has its {0} live portal sessions")]
+    WorkspaceFull(u32),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum EndPortalSessionError {
+    #[error("there is no such portal session")]
+    NotFound,
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+#[derive(Debug, thiserror::Error)]
 pub enum RevokeApiKeyError {
     #[error("there is no such API key")]
     NotFound,

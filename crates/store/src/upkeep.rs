@@ -40,6 +40,8 @@ pub enum EndedKind {
     Endpoints,
     /// Revoked and expired keys.
     ApiKeys,
+    /// Portal sessions that were ended or have expired.
+    PortalSessions,
     /// Deleted workspaces of which nothing is left: no endpoint, no row of the log, no audit entry. Removed with the
     /// keys that were in use when the workspace was deleted.
     Workspaces,
@@ -47,7 +49,7 @@ pub enum EndedKind {
 
 impl EndedKind {
     /// In the order of removal: a kind comes before those that it refers to.
-    pub const ALL: [Self; 4] = [Self::Replays, Self::Endpoints, Self::ApiKeys, Self::Workspaces];
+    pub const ALL: [Self; 5] = [Self::Replays, Self::Endpoints, Self::ApiKeys, Self::PortalSessions, Self::Workspaces];
 }
 
 /// A position among the rows of a kind, which are in the order in which they ended.

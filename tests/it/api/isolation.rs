@@ -49,6 +49,7 @@ const READ: &[Scope] = &[Scope::WebhooksManage, Scope::WebhooksRead];
 const PUBLISH: &[Scope] = &[Scope::EventsWrite];
 const EVENTS_READ: &[Scope] = &[Scope::EventsRead];
 const KEYS: &[Scope] = &[Scope::KeysManage];
+const PORTAL: &[Scope] = &[Scope::PortalCreate];
 const AUDIT_READ: &[Scope] = &[Scope::AuditRead];
 const WORKSPACES: &[Scope] = &[Scope::WorkspacesManage];
 
@@ -63,6 +64,7 @@ const SCOPES: &[Scope] = &[
     Scope::EventsRead,
     Scope::KeysManage,
     Scope::AuditRead,
+    Scope::PortalCreate,
 ];
 
 const READ_ONLY: &[Scope] = &[Scope::WebhooksRead, Scope::EventsRead];
@@ -102,6 +104,10 @@ fn cases(receiver: &Receiver) -> Vec<Case> {
         case("POST /api-keys", KEYS, none(), Own(200)),
         case("GET /api-keys/{apiKeyId}", KEYS, none(), Managed(200)),
         case("DELETE /api-keys/{apiKeyId}", KEYS, none(), Managed(204)),
+        case("POST /portal-sessions", PORTAL, json!({"projectId": "proj_1"}), Own(200)),
+        case("GET /portal-sessions", PORTAL, none(), Own(200)),
+        case("DELETE /portal-sessions/{portalSessionId}", PORTAL, none(), NotFound),
+        case("DELETE /portal-sessions", PORTAL, none(), Own(204)),
         case("GET /audit-log", AUDIT_READ, none(), Managed(200)),
         case("GET /workspaces/me", &[], none(), Own(200)),
         case("POST /workspaces", WORKSPACES, json!({"name": "Initech"}), OperatorsOnly),
@@ -154,6 +160,7 @@ struct Belongings {
     delivery: String,
     replay: String,
     api_key: String,
+    portal_session: String,
     workspace: String,
 }
 
@@ -179,13 +186,16 @@ impl Belongings {
         };
         eventually("the end of the replay", completed).await;
         let api_key = text(&owner.post("/v1/api-keys", json!({})).await.data(200), "id");
+        let session = owner.post("/v1/portal-sessions", json!({"projectId": "proj_1"})).await.data(200);
+        let portal_session = text(&session, "id");
         let workspace = text(&owner.get("/v1/workspaces/me").await.json()["workspace"], "id");
-        Self { mode, endpoint, event, delivery, replay, api_key, workspace }
+        Self { mode, endpoint, event, delivery, replay, api_key, portal_session, workspace }
     }
 
     /// What an answer to a stranger must not contain.
-    fn secrets(&self) -> [&str; 6] {
-        [&self.endpoint.id, &self.endpoint.secret, &self.event, &self.delivery, &self.replay, &self.api_key]
+    fn secrets(&self) -> [&str; 7] {
+        let Self { endpoint, event, delivery, replay, api_key, portal_session, .. } = self;
+        [&endpoint.id, &endpoint.secret, event, delivery, replay, api_key, portal_session]
     }
 
     fn named_in(&self, path: &str) -> String {
@@ -194,6 +204,7 @@ impl Belongings {
             .replace("{deliveryId}", &self.delivery)
             .replace("{replayId}", &self.replay)
             .replace("{apiKeyId}", &self.api_key)
+            .replace("{portalSessionId}", &self.portal_session)
             .replace("{workspaceId}", &self.workspace)
     }
 
@@ -238,7 +249,9 @@ impl Case {
 
     async fn call(&self, caller: &Caller, of: &Belongings) -> Reply {
         let body = if self.method() == Method::GET { String::new() } else { self.body.to_string() };
-        caller.send(self.method(), &of.named_in(&self.path()), body).await
+        // All sessions of a project are ended at once, and only by its name.
+        let query = if self.operation == "DELETE /portal-sessions" { "?projectId=proj_1" } else { "" };
+        caller.send(self.method(), &format!("{}{query}", of.named_in(&self.path())), body).await
     }
 
     fn assert_scope_missing(&self, reply: &Reply) {
@@ -362,6 +375,7 @@ fn unnamed(like: &Belongings) -> Belongings {
         delivery: String::new(),
         replay: String::new(),
         api_key: String::new(),
+        portal_session: String::new(),
         workspace: String::new(),
     }
 }

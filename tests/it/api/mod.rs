@@ -19,6 +19,7 @@ mod idempotency;
 mod isolation;
 mod openapi;
 mod other_endpoints;
+mod portal_session;
 mod rate_limit;
 mod refused_key;
 mod replay;

@@ -59,6 +59,7 @@ pub mod mode;
 mod ordering;
 mod ordering_walk;
 mod outcome;
+pub mod portal_session;
 mod project;
 mod replay;
 mod requeue;

@@ -14,7 +14,8 @@ use postrider_domain::replay::{REPLAYED_BY_DEFAULT, ReplayRange};
 use postrider_store::{Claim, NewCatalogue, NewEndpoint, SealedHeader, SealedOptions, Written};
 
 use super::conformance::endpoint_health::pause;
-use super::fixture::{EVENT_TYPE, Fixture, signing_key};
+use super::conformance::portal_session::new_session;
+use super::fixture::{EVENT_TYPE, Fixture, signing_key, write};
 
 /// What [`fill`] left in various states.
 pub struct Filled {
@@ -36,6 +37,8 @@ pub async fn fill(at: &Fixture, round: u8) -> Filled {
     adopt_catalogue(at, round).await;
     let api_key = at.api_key(at.new_api_key(round)).await;
     sign_in(at, round, api_key.id).await;
+    let portal = new_session(at, "p");
+    at.store().create_portal_session(write(at.tenant()), portal).await.unwrap();
     let paused = at.endpoint().await;
     pause(at, &paused).await;
     let options = OptionsChange { signature_schemes: Some(SignatureSchemes::V1AndV1a), ..OptionsChange::default() };

@@ -30,6 +30,7 @@ pub fn index(_: &Catalogue) -> Operation {
 pub fn schemas(_: &Catalogue) -> Schemas {
     let key = object(json!({ "type": { "const": "api_key" }, "id": reference("ApiKeyId") }), &[]);
     let session = object(json!({ "type": { "const": "session" }, "id": reference("SessionId") }), &[]);
+    let portal = object(json!({ "type": { "const": "portal_session" }, "id": reference("PortalSessionId") }), &[]);
     let command_line = object(json!({ "type": { "const": "command_line" } }), &[]);
     let unknown = object(json!({ "type": { "const": "unknown" } }), &[]);
     let any = |description: &str| json!({ "description": description });
@@ -49,9 +50,9 @@ pub fn schemas(_: &Catalogue) -> Schemas {
         "action": reference("AuditAction"),
         "resourceId": { "type": "string", "description": "The id of the resource that was written, or of the key or session that was refused." },
         "actor": {
-            "oneOf": [key, session, command_line, unknown],
-            "description": "Who wrote: an API key, a sign-in session of the dashboard, or an operator at the command \
-                            line. `unknown`: a refused caller. Later versions may add kinds.",
+            "oneOf": [key, session, portal, command_line, unknown],
+            "description": "Who wrote: an API key, a sign-in session of the dashboard, a customer on the portal, or an \
+                            operator at the command line. `unknown`: a refused caller. Later versions may add kinds.",
         },
         "mode": reference("Mode"),
         "requestId": nullable(described(reference("RequestId"), "The request; null for the command line.")),

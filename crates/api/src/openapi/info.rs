@@ -14,6 +14,7 @@ pub const REPLAYS: &str = "Replays";
 pub const STATS: &str = "Statistics";
 pub const WORKSPACES: &str = "Workspaces";
 pub const API_KEYS: &str = "API keys";
+pub const PORTAL: &str = "Portal sessions";
 pub const AUDIT: &str = "Audit log";
 pub const HEALTH: &str = "Health";
 
@@ -30,6 +31,7 @@ const TAGS: &[(&str, &str)] = &[
          the command line.",
     ),
     (API_KEYS, "Who may call, and what they may do."),
+    (PORTAL, "Links by which a customer manages the endpoints of one project."),
     (AUDIT, "Who wrote what, when, from where and in which request, and whose key was refused."),
     (HEALTH, "Whether the server is ready, and whether a key works."),
 ];

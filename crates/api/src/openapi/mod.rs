@@ -31,6 +31,7 @@ mod info;
 pub mod operation;
 mod parameter;
 mod path;
+pub mod portal_session;
 pub mod readiness;
 pub mod replay;
 mod schema;
@@ -87,7 +88,7 @@ fn error_responses(catalogue: &Catalogue, routes: &[Route], errors_page: &str) -
 }
 
 fn schemas(catalogue: &Catalogue) -> Value {
-    let nouns: [fn(&Catalogue) -> Schemas; 11] = [
+    let nouns: [fn(&Catalogue) -> Schemas; 12] = [
         endpoint::schemas,
         event::schemas,
         event_type::schemas,
@@ -96,6 +97,7 @@ fn schemas(catalogue: &Catalogue) -> Value {
         stats::schemas,
         workspace::schemas,
         api_key::schemas,
+        portal_session::schemas,
         audit::schemas,
         readiness::schemas,
         schema::schemas,

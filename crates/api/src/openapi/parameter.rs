@@ -17,6 +17,7 @@ const PATH_PARAMETERS: &[(&str, &str, &str)] = &[
     ("eventId", "EventId", "The event's id."),
     ("workspaceId", "WorkspaceId", "The workspace's id."),
     ("apiKeyId", "ApiKeyId", "The API key's id."),
+    ("portalSessionId", "PortalSessionId", "The portal session's id."),
 ];
 
 /// `components.parameters`.

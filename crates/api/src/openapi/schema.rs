@@ -182,6 +182,7 @@ pub fn schemas(catalogue: &Catalogue) -> Schemas {
         ("WorkspaceId", drawn("org_", "A workspace.")),
         ("ApiKeyId", drawn("key_", "The public id of an API key. The key itself is a secret.")),
         ("SessionId", drawn("ses_", "A sign-in session of the dashboard.")),
+        ("PortalSessionId", drawn("pts_", "A portal session.")),
         ("EndpointId", drawn("whe_", "A webhook endpoint.")),
         ("RequestId", drawn("req_", "One request to this API. The server's log shows it.")),
         ("EventId", timed("evt_", "A published event. Receivers get it as `webhook-id`.")),

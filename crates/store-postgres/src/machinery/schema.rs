@@ -27,6 +27,7 @@ const MIGRATIONS: &[(&str, &str)] = &[
     ("V13__attempt_request", include_str!("../../../../migrations/postgres/0013_attempt_request.sql")),
     ("V14__sessions", include_str!("../../../../migrations/postgres/0014_sessions.sql")),
     ("V15__rollups", include_str!("../../../../migrations/postgres/0015_rollups.sql")),
+    ("V16__portal_sessions", include_str!("../../../../migrations/postgres/0016_portal_sessions.sql")),
 ];
 
 /// The number of the newest migration.

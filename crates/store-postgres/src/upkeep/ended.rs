@@ -27,6 +27,7 @@ pub async fn remove(tx: &mut WriteTx, step: EndedStep) -> Result<Option<EndedCur
         removed += match step.kind {
             EndedKind::Replays => delete(tx, "DELETE FROM replays WHERE key = $1", row.key).await?,
             EndedKind::ApiKeys => delete(tx, "DELETE FROM api_keys WHERE key = $1", row.key).await?,
+            EndedKind::PortalSessions => delete(tx, "DELETE FROM portal_sessions WHERE key = $1", row.key).await?,
             EndedKind::Endpoints => remove_endpoint(tx, row.key).await?,
             EndedKind::Workspaces => remove_workspace(tx, row.key).await?,
         };
@@ -46,6 +47,7 @@ pub fn select(kind: EndedKind) -> String {
         EndedKind::ApiKeys => {
             ("api_keys", "LEAST(revoked_at, expires_at)", "(revoked_at IS NOT NULL OR expires_at IS NOT NULL)")
         }
+        EndedKind::PortalSessions => ("portal_sessions", "ends_at", "ends_at IS NOT NULL"),
         EndedKind::Workspaces => ("workspaces", "deleted_at", "deleted_at IS NOT NULL"),
     };
     format!(
@@ -88,7 +90,8 @@ async fn remove_workspace(tx: &WriteTx, key: RowKey) -> Result<u64, PgError> {
                            OR EXISTS (SELECT 1 FROM deliveries WHERE workspace_key = $1)
                            OR EXISTS (SELECT 1 FROM events WHERE workspace_key = $1)
                            OR EXISTS (SELECT 1 FROM publish_keys WHERE workspace_key = $1)
-                           OR EXISTS (SELECT 1 FROM idempotency WHERE workspace_key = $1)
+                           OR EXISTS (SELECT 1 FROM portal_sessions WHERE workspace_key = $1)
+                 OR EXISTS (SELECT 1 FROM idempotency WHERE workspace_key = $1)
                            OR EXISTS (SELECT 1 FROM audit WHERE workspace_key = $1) AS found";
     if get(&tx.query_one(referred_to, &[&key.as_i64()]).await?, "found")? {
         return Ok(0);

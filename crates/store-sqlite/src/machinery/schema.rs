@@ -27,6 +27,7 @@ const MIGRATIONS: &[(&str, &str)] = &[
     ("V13__attempt_request", include_str!("../../../../migrations/sqlite/0013_attempt_request.sql")),
     ("V14__sessions", include_str!("../../../../migrations/sqlite/0014_sessions.sql")),
     ("V15__rollups", include_str!("../../../../migrations/sqlite/0015_rollups.sql")),
+    ("V16__portal_sessions", include_str!("../../../../migrations/sqlite/0016_portal_sessions.sql")),
 ];
 
 pub fn database_path(directory: &Path) -> PathBuf {

@@ -4,7 +4,7 @@
 //! Rows are found by an index on the instant at which they ended. A row that something still refers to is passed, and
 //! looked at again in the next walk.
 //!
-//! Deletes from `replays`, `endpoints`, `api_keys` and `workspaces`.
+//! Deletes from `replays`, `endpoints`, `api_keys`, `portal_sessions` and `workspaces`.
 
 use rusqlite::{Connection, params};
 
@@ -36,6 +36,7 @@ pub fn select(kind: EndedKind) -> String {
         EndedKind::Replays => ("replays", "completed_at", "completed_at IS NOT NULL"),
         EndedKind::Endpoints => ("endpoints", "deleted_at", "deleted_at IS NOT NULL"),
         EndedKind::ApiKeys => ("api_keys", API_KEY_ENDED, "(revoked_at IS NOT NULL OR expires_at IS NOT NULL)"),
+        EndedKind::PortalSessions => ("portal_sessions", "ends_at", "ends_at IS NOT NULL"),
         EndedKind::Workspaces => ("workspaces", "deleted_at", "deleted_at IS NOT NULL"),
     };
     format!(
@@ -58,6 +59,9 @@ pub fn remove(
             EndedKind::Replays => tx.connection.prepare_cached("DELETE FROM replays WHERE key = ?1")?.execute([key])?,
             EndedKind::ApiKeys => {
                 tx.connection.prepare_cached("DELETE FROM api_keys WHERE key = ?1")?.execute([key])?
+            }
+            EndedKind::PortalSessions => {
+                tx.connection.prepare_cached("DELETE FROM portal_sessions WHERE key = ?1")?.execute([key])?
             }
             EndedKind::Endpoints => remove_endpoint(tx, row.key)?,
             EndedKind::Workspaces => remove_workspace(tx, row.key)?,
@@ -102,6 +106,7 @@ fn remove_workspace(tx: &WriteTx<'_>, key: RowKey) -> Result<usize, rusqlite::Er
                  OR EXISTS (SELECT 1 FROM deliveries WHERE workspace_key = ?1)
                  OR EXISTS (SELECT 1 FROM events WHERE workspace_key = ?1)
                  OR EXISTS (SELECT 1 FROM publish_keys WHERE workspace_key = ?1)
+                 OR EXISTS (SELECT 1 FROM portal_sessions WHERE workspace_key = ?1)
                  OR EXISTS (SELECT 1 FROM idempotency WHERE workspace_key = ?1)
                  OR EXISTS (SELECT 1 FROM audit WHERE workspace_key = ?1)",
         )?

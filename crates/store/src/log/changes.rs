@@ -8,6 +8,8 @@ use postrider_domain::delivery::Delivery;
 use postrider_domain::endpoint::{DisabledReason, Endpoint};
 use postrider_domain::endpoint_options::DeliveryRate;
 use postrider_domain::event_type::EventTypeName;
+use postrider_domain::permission::Capability;
+use postrider_domain::portal::{FrameAncestor, PortalSession};
 use postrider_domain::replay::{Replay, ReplayStatus};
 use postrider_domain::session::DashboardSession;
 use postrider_domain::time::{Day, Timestamp};
@@ -120,6 +122,24 @@ fn grant(mode: Mode, scopes: Scopes, expires_at: Timestamp) -> Changes {
         .with("mode", Value::Null, mode.as_str())
         .with("scopes", Value::Null, scopes.iter().map(Scope::as_str).collect::<Vec<_>>())
         .with("expiresAt", Value::Null, expires_at.to_string())
+}
+
+/// A new portal session. Its code is no field: the link shows it once.
+pub fn portal_session_created(session: &PortalSession) -> Changes {
+    let terms = &session.terms;
+    let capabilities: Vec<&str> = terms.capabilities.iter().map(Capability::as_str).collect();
+    let types = terms.event_types.as_ref().map(|types| types.iter().map(EventTypeName::as_str).collect::<Vec<_>>());
+    let ancestors: Vec<&str> = terms.frame_ancestors.iter().map(FrameAncestor::as_str).collect();
+    Changes::default()
+        .with("projectId", Value::Null, session.project_id.as_str())
+        .with("capabilities", Value::Null, capabilities)
+        .with("eventTypes", Value::Null, types)
+        .with("frameAncestors", Value::Null, ancestors)
+        .with("expiresAt", Value::Null, session.expires_at.to_string())
+}
+
+pub fn portal_session_ended(at: Timestamp) -> Changes {
+    Changes::default().with("endedAt", Value::Null, at.to_string())
 }
 
 pub fn delivery_retried(queued: &Delivery) -> Changes {

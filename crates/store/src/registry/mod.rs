@@ -3,5 +3,6 @@
 pub mod api_key;
 pub mod endpoint;
 pub mod endpoint_options;
+pub mod portal_session;
 pub mod session;
 pub mod workspace;
