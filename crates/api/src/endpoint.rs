@@ -206,6 +206,7 @@ fn parse_change(catalogue: &Catalogue, body: &JsonBody) -> Result<UpdateEndpoint
         }),
         is_active: fields.optional("isActive", boolean),
         options,
+        seen: None,
     };
     fields.finish()?;
     Ok(UpdateEndpoint { change, private })
@@ -229,6 +230,7 @@ async fn rotate_secret(call: Call, body: Body) -> Result<Response, Failure> {
     let rotate = RotateSecret {
         overlap: Duration::from_secs(overlap.unwrap_or_default()),
         revoke_queued: revoke_queued.unwrap_or_default(),
+        replaces: None,
     };
     let rotated = call.service().rotate_secret(&call.principal, id, rotate).await?;
     let (status, body) = render_with_secret(&rotated);

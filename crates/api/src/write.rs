@@ -63,7 +63,7 @@ impl<T> Write<T> {
             },
             key,
             body_hash: body.hash(),
-            api_key: call.principal.actor.api_key(),
+            caller: call.principal.actor.id_text(),
         });
         let idempotent = call.service().begin(request, render).await.map_err(failure)?;
         Ok(Self { call, body, idempotent, render })

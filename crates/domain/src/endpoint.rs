@@ -279,6 +279,8 @@ pub struct EndpointChange {
     pub project_id: Option<Option<ProjectId>>,
     pub is_active: Option<bool>,
     pub options: OptionsChange,
+    /// The `updated_at` of the endpoint that the caller has seen. The change is refused if it is not the stored one.
+    pub seen: Option<Timestamp>,
 }
 
 impl EndpointChange {

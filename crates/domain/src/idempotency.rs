@@ -6,7 +6,6 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::endpoint::OpaqueId;
-use super::id::ApiKeyId;
 use super::tenant::Tenant;
 
 /// The scope of an idempotency key: the tenant, and the route with its method and concrete path.
@@ -34,15 +33,15 @@ pub struct IdempotentRequest {
     pub key: OpaqueId,
     /// See [`body_hash`].
     pub body_hash: [u8; 32],
-    /// The API key that makes the request.
-    pub api_key: Option<ApiKeyId>,
+    /// The id of the API key or session that makes the request (`Actor::id_text`).
+    pub caller: Option<String>,
 }
 
 impl IdempotentRequest {
-    /// The API key that may see this answer again. `None` unless it is sealed: everybody who may make the request may
+    /// The caller that may see this answer again. `None` unless it is sealed: everybody who may make the request may
     /// see the others.
-    pub fn sealed_for(&self, answer: &RecordedAnswer) -> Option<ApiKeyId> {
-        self.api_key.filter(|_| answer.sealed)
+    pub fn sealed_for(&self, answer: &RecordedAnswer) -> Option<String> {
+        self.caller.clone().filter(|_| answer.sealed)
     }
 }
 

@@ -56,11 +56,15 @@ pub struct RotateSecret {
     pub overlap: Duration,
     /// Deliveries that are already queued are signed with the new secret.
     pub revoke_queued: bool,
+    /// The version that the caller means to replace. The rotation is refused if the secret has another one.
+    pub replaces: Option<SecretVersion>,
 }
 
 /// How often a write is tried again when a concurrent rotation of the same secret wins. More concurrent rotations mean
 /// a client that misbehaves.
 const ROTATE_TRIES: usize = 8;
+const ROTATED_MEANWHILE: &str = "The secret has been rotated since this page was loaded.";
+const CHANGED_MEANWHILE: &str = "The endpoint has been changed since this page was loaded.";
 const ROTATED_BY_OTHERS: &str = "Other requests are rotating the secret at the same time.";
 
 /// An endpoint with its plaintext secret, which is shown only now.
@@ -177,6 +181,9 @@ impl Service {
             return match self.store.update_endpoint(write, id, update).await {
                 Ok(written) => idempotent.finish(written).map(|endpoint| seen_by(principal, endpoint)),
                 Err(UpdateEndpointError::SecretVersionChanged) => continue,
+                Err(UpdateEndpointError::ChangedMeanwhile) => {
+                    Err(ServiceError::Conflict(CHANGED_MEANWHILE.to_owned()).into())
+                }
                 Err(UpdateEndpointError::NotFound) => Err(ServiceError::NotFound.into()),
                 Err(UpdateEndpointError::ProjectFull(limit)) => Err(full("project", limit).into()),
                 Err(UpdateEndpointError::OtherProject) => {
@@ -237,8 +244,11 @@ impl Service {
     ) -> Result<EndpointWithSecret, ServiceError> {
         principal.require(Permission::SecretsRotate)?;
         for _ in 0..ROTATE_TRIES {
-            let current = self.store.secret_version(principal.tenant, id).await?;
-            let version = SecretVersion(current.ok_or(ServiceError::NotFound)?.0 + 1);
+            let current = self.secret_version(principal, id).await?;
+            if rotate.replaces.is_some_and(|replaces| replaces != current) {
+                return Err(ServiceError::Conflict(ROTATED_MEANWHILE.to_owned()));
+            }
+            let version = SecretVersion(current.0 + 1);
             let secret = WebhookSecret::generate(&self.random);
             let record = sealing_record(id, version);
             let rotation = SecretRotation {
@@ -261,6 +271,33 @@ impl Service {
             }
         }
         Err(ServiceError::Conflict(ROTATED_BY_OTHERS.to_owned()))
+    }
+
+    /// As [`Self::rotate_secret`], for a request that may come twice: a form that is sent by a double click. The second
+    /// request gets the first answer. If the process dies before the answer is recorded, the second is refused because
+    /// of [`RotateSecret::replaces`].
+    ///
+    /// # Errors
+    /// As [`Self::rotate_secret`].
+    pub async fn rotate_secret_once(
+        &self,
+        principal: &Principal,
+        id: EndpointId,
+        rotate: RotateSecret,
+        idempotent: &Idempotent<EndpointWithSecret>,
+    ) -> Result<EndpointWithSecret, WriteError> {
+        let rotated = self.rotate_secret(principal, id, rotate).await?;
+        idempotent.record_sealed_answer(&rotated).await?;
+        Ok(rotated)
+    }
+
+    /// The version of the secret that signs now.
+    ///
+    /// # Errors
+    /// Without the permission, or when this workspace has no such endpoint.
+    pub async fn secret_version(&self, principal: &Principal, id: EndpointId) -> Result<SecretVersion, ServiceError> {
+        principal.require(Permission::SecretsRotate)?;
+        self.store.secret_version(principal.tenant, id).await?.ok_or(ServiceError::NotFound)
     }
 
     /// Sends the catalogue's example of one event to this endpoint alone, also when the endpoint is not active.

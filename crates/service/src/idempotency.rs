@@ -125,6 +125,19 @@ impl<T: 'static> Idempotent<T> {
         Some(Recording { request: keyed.request.clone(), render: Arc::new(render) })
     }
 
+    /// Records the answer to an effect that has already been committed, and that holds a secret.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub(crate) async fn record_sealed_answer(&self, effect: &T) -> Result<(), WriteError> {
+        let Some(keyed) = &self.0 else { return Ok(()) };
+        let (status, body) = (keyed.render)(effect);
+        let body = keyed.service.keyring.seal(&record_of(&keyed.request), &body).into();
+        let answer = RecordedAnswer { status, body, sealed: true };
+        let written = keyed.service.store.record_answer(keyed.request.clone(), answer).await?;
+        keyed.finish(written)
+    }
+
     /// The effect of a write, from what the store reports.
     ///
     /// # Errors

@@ -106,8 +106,7 @@ pub async fn record_many(tx: &WriteTx, answers: &[(&IdempotentRequest, RecordedA
     let statuses: Vec<i64> = answers.iter().map(|(_, answer)| i64::from(answer.status)).collect();
     let bodies: Vec<&[u8]> = answers.iter().map(|(_, answer)| answer.body.as_ref()).collect();
     let sealed: Vec<bool> = answers.iter().map(|(_, answer)| answer.sealed).collect();
-    let owners: Vec<Option<String>> =
-        answers.iter().map(|(request, answer)| request.sealed_for(answer).map(|id| id.to_string())).collect();
+    let owners: Vec<Option<String>> = answers.iter().map(|(request, answer)| request.sealed_for(answer)).collect();
     let counted = answers.iter().zip(&row_keys).map(|((request, answer), key)| Change {
         workspace: request.scope.tenant.workspace,
         key: RowKey::from_i64(*key),

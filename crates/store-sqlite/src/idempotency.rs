@@ -140,7 +140,7 @@ fn record(tx: &mut WriteTx<'_>, request: &IdempotentRequest, answer: &RecordedAn
             answer.status,
             answer.body.as_ref(),
             answer.sealed,
-            request.sealed_for(answer).map(|id| id.to_string()),
+            request.sealed_for(answer),
         ])?;
     Ok(())
 }

@@ -3,7 +3,6 @@
 
 use async_trait::async_trait;
 
-use postrider_domain::id::ApiKeyId;
 use postrider_domain::idempotency::{IdempotentRequest, RecordedAnswer};
 
 use crate::{StoreError, Written};
@@ -14,16 +13,16 @@ pub struct KeptAnswer {
     pub body_hash: Vec<u8>,
     pub answer: RecordedAnswer,
     /// See [`IdempotentRequest::sealed_for`].
-    pub sealed_for: Option<ApiKeyId>,
+    pub sealed_for: Option<String>,
 }
 
 impl KeptAnswer {
-    /// What a repeated request gets. A secret goes only to the API key that made the first request: another one may
-    /// have fewer scopes than the secret gives. An answer that names no API key goes to nobody.
+    /// What a repeated request gets. A secret goes only to the API key or session that made the first request: another
+    /// one may have fewer scopes than the secret gives. An answer that names no caller goes to nobody.
     pub fn replayed_to(self, request: &IdempotentRequest) -> Written<()> {
         if self.body_hash != request.body_hash {
             Written::KeyReused
-        } else if self.answer.sealed && (self.sealed_for.is_none() || self.sealed_for != request.api_key) {
+        } else if self.answer.sealed && (self.sealed_for.is_none() || self.sealed_for != request.caller) {
             Written::SealedForOther
         } else {
             Written::Replayed(self.answer)

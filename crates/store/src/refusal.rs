@@ -81,6 +81,9 @@ pub enum UpdateEndpointError {
     /// The new URL has another origin, and these options were sealed for the one before.
     #[error("sealed options would be kept for another origin")]
     SealedForOtherOrigin(SealedKind),
+    /// The endpoint is not as the caller has seen it.
+    #[error("another change came first")]
+    ChangedMeanwhile,
     /// The tenant is narrowed to a project, and the change would move the endpoint out of it.
     #[error("the endpoint would leave its project")]
     OtherProject,

@@ -85,7 +85,7 @@ async fn adopt_catalogue(at: &Fixture, round: u8) {
 
 async fn accept_with_idempotency_key(at: &Fixture) {
     let scope = IdempotencyScope { tenant: at.tenant(), route: "POST /v1/events".to_owned() };
-    let request = IdempotentRequest { scope, key: OpaqueId::parse("k").unwrap(), body_hash: [1; 32], api_key: None };
+    let request = IdempotentRequest { scope, key: OpaqueId::parse("k").unwrap(), body_hash: [1; 32], caller: None };
     let render =
         |_: &Vec<EventReceipt>| RecordedAnswer { status: 202, body: Bytes::from_static(b"\0{}"), sealed: true };
     let recording = Recording { request, render: Arc::new(render) };

@@ -251,6 +251,9 @@ async fn update(
     let EndpointUpdate { change, sealed, limits } = update;
     tx.lock_workspace(tenant.workspace).await?;
     let Some(before) = find(tx, tenant, id).await? else { return Ok(Err(UpdateEndpointError::NotFound)) };
+    if change.seen.is_some_and(|seen| seen != before.updated_at) {
+        return Ok(Err(UpdateEndpointError::ChangedMeanwhile));
+    }
     let mut endpoint = before.clone();
     if change.is_empty() && sealed.is_empty() {
         return Ok(Ok(endpoint));

@@ -259,6 +259,9 @@ fn update(
     let Some(before) = find(tx.connection, tenant, id)? else {
         return Ok(Err(UpdateEndpointError::NotFound));
     };
+    if change.seen.is_some_and(|seen| seen != before.updated_at) {
+        return Ok(Err(UpdateEndpointError::ChangedMeanwhile));
+    }
     let mut endpoint = before.clone();
     if change.is_empty() && sealed.is_empty() {
         return Ok(Ok(endpoint));

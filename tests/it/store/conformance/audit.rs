@@ -135,7 +135,7 @@ async fn a_refused_or_replayed_write_leaves_no_entry(at: Fixture) {
             scope: scope.clone(),
             key: OpaqueId::parse("k").unwrap(),
             body_hash: [0; 32],
-            api_key: None,
+            caller: None,
         };
         let render = |(): &()| RecordedAnswer { status: 204, body: Bytes::new(), sealed: false };
         Some(Recording { request, render: Arc::new(render) })

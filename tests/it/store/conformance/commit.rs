@@ -49,7 +49,7 @@ async fn a_failed_write_leaves_the_other_writes_committed(mut at: Fixture) {
 async fn a_panicking_write_leaves_the_other_writes_committed(at: Fixture) {
     at.endpoint().await;
     let scope = IdempotencyScope { tenant: at.tenant(), route: "POST /".to_owned() };
-    let request = IdempotentRequest { scope, key: OpaqueId::parse("k").unwrap(), body_hash: [0; 32], api_key: None };
+    let request = IdempotentRequest { scope, key: OpaqueId::parse("k").unwrap(), body_hash: [0; 32], caller: None };
     let render = |_: &Vec<EventReceipt>| -> RecordedAnswer { panic!("a bug in a renderer") };
     let recording = Recording { request: request.clone(), render: Arc::new(render) };
     let bad = at.store().accept_events(vec![at.event()], Some(recording));

@@ -21,6 +21,7 @@ on_each_backend! {
     a_list_can_leave_out_those_with_a_delivery_of_an_event,
     each_field_changes_independently_and_reads_back,
     an_empty_change_writes_nothing,
+    a_change_of_what_has_changed_meanwhile_is_refused,
     a_change_applies_to_the_next_event,
     an_endpoint_cannot_move_into_a_full_project,
     a_foreign_or_deleted_endpoint_is_not_changed,
@@ -154,6 +155,20 @@ async fn an_empty_change_writes_nothing(at: Fixture) {
     at.advance(Duration::from_secs(1));
     let answer = at.update(&endpoint, nothing()).await;
     assert_eq!(format!("{answer:?}"), format!("{before:?}"), "the reason and the time stay too");
+}
+
+async fn a_change_of_what_has_changed_meanwhile_is_refused(at: Fixture) {
+    let seen = at.endpoint().await;
+    at.advance(Duration::from_secs(1));
+    let rename = |name, seen: &Endpoint| EndpointChange {
+        name: Some(EndpointName::parse(name).unwrap()),
+        seen: Some(seen.updated_at),
+        ..nothing()
+    };
+    let theirs = at.update(&seen, rename("theirs", &seen)).await;
+    let refused = at.try_update(at.tenant(), seen.id, rename("mine", &seen), 10_000).await;
+    assert!(matches!(refused, Err(UpdateEndpointError::ChangedMeanwhile)), "{refused:?}");
+    assert_eq!(at.update(&seen, rename("mine", &theirs)).await.name, "mine");
 }
 
 async fn a_change_applies_to_the_next_event(at: Fixture) {

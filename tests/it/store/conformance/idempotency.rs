@@ -6,7 +6,6 @@ use std::time::Duration;
 use bytes::Bytes;
 use postrider_domain::endpoint::{Endpoint, OpaqueId};
 use postrider_domain::event::EventReceipt;
-use postrider_domain::id::ApiKeyId;
 use postrider_domain::idempotency::{IdempotencyScope, IdempotentRequest, RecordedAnswer, Recording};
 use postrider_domain::limits;
 use postrider_store::{AcceptError, CreateEndpointError, EndpointLimits, NewEndpoint, Write, Written};
@@ -30,7 +29,7 @@ on_each_backend! {
 
 fn request(at: &Fixture, key: &str, body_hash: u8) -> IdempotentRequest {
     let scope = IdempotencyScope { tenant: at.tenant(), route: "POST /v1/events".to_owned() };
-    IdempotentRequest { scope, key: OpaqueId::parse(key).unwrap(), body_hash: [body_hash; 32], api_key: None }
+    IdempotentRequest { scope, key: OpaqueId::parse(key).unwrap(), body_hash: [body_hash; 32], caller: None }
 }
 
 fn answer(body: &str) -> RecordedAnswer {
@@ -101,8 +100,8 @@ async fn an_answer_is_kept_for_exactly_twenty_four_hours(at: Fixture) {
 
 async fn a_sealed_answer_goes_only_to_the_key_that_made_the_request(at: Fixture) {
     let by = |letter: u8, key: &str| {
-        let api_key = Some(ApiKeyId::from_letters([letter; 16]));
-        IdempotentRequest { api_key, ..request(&at, key, 1) }
+        let caller = Some(format!("key_{}", char::from(letter)));
+        IdempotentRequest { caller, ..request(&at, key, 1) }
     };
     let sealed = RecordedAnswer { sealed: true, ..answer("a secret") };
     at.store().record_answer(by(b'a', "k"), sealed.clone()).await.unwrap();
@@ -127,7 +126,7 @@ async fn a_sealed_answer_goes_only_to_the_key_that_made_the_request(at: Fixture)
 
 async fn an_answer_survives_a_restart(mut at: Fixture) {
     let sealed = RecordedAnswer { status: 503, body: Bytes::from_static(&[0, 159, 146, 150]), sealed: true };
-    let by_key = IdempotentRequest { api_key: Some(ApiKeyId::from_letters([b'a'; 16])), ..request(&at, "sealed", 1) };
+    let by_key = IdempotentRequest { caller: Some("key_a".to_owned()), ..request(&at, "sealed", 1) };
     at.store().record_answer(by_key.clone(), sealed.clone()).await.unwrap();
     let first = publish_once(&at, request(&at, "k", 1)).await;
     at.advance(Duration::from_secs(1));

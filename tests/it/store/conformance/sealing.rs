@@ -8,7 +8,6 @@ use postrider_crypto::{MasterKey, Random};
 use postrider_domain::endpoint::{Endpoint, EndpointChange, OpaqueId, SecretVersion};
 use postrider_domain::endpoint_options::{OptionsChange, SignatureSchemes};
 use postrider_domain::event::EventReceipt;
-use postrider_domain::id::ApiKeyId;
 use postrider_domain::idempotency::{IdempotencyScope, IdempotentRequest, RecordedAnswer, Recording};
 use postrider_domain::private_options::HeaderName;
 use postrider_store::sealing::key_state::{KeyState, Phase};
@@ -40,8 +39,8 @@ fn header(value: &[u8]) -> SealedOptions {
 
 fn request(at: &Fixture, key: &str) -> IdempotentRequest {
     let scope = IdempotencyScope { tenant: at.test_tenant(), route: "POST /v1/api-keys".to_owned() };
-    let api_key = Some(ApiKeyId::from_letters([b'a'; 16]));
-    IdempotentRequest { scope, key: OpaqueId::parse(key).unwrap(), body_hash: [1; 32], api_key }
+    let caller = Some("key_a".to_owned());
+    IdempotentRequest { scope, key: OpaqueId::parse(key).unwrap(), body_hash: [1; 32], caller }
 }
 
 async fn record(at: &Fixture, key: &str, body: &[u8], sealed: bool) -> Result<(), StoreError> {

@@ -93,7 +93,7 @@ async fn attempts_and_remembered_answers_count(at: Fixture) {
     at.record(at.delivered(&claim)).await;
     let attempt = r#"[["content-type","text/plain"]]"#.len() as u64 + "answer".len() as u64;
     let scope = IdempotencyScope { tenant: at.tenant(), route: "POST /v1/events".to_owned() };
-    let request = IdempotentRequest { scope, key: OpaqueId::parse("k").unwrap(), body_hash: [1; 32], api_key: None };
+    let request = IdempotentRequest { scope, key: OpaqueId::parse("k").unwrap(), body_hash: [1; 32], caller: None };
     let render = |_: &Vec<EventReceipt>| RecordedAnswer { status: 202, body: vec![0; 50].into(), sealed: false };
     let recording = Recording { request, render: Arc::new(render) };
     at.store().accept_events(vec![sized(&at, 10)], Some(recording)).await.unwrap();
