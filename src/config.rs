@@ -13,6 +13,7 @@ use postrider_domain::portal_look::{Accent, PortalFont};
 use postrider_domain::proxy::ProxyUrl;
 use postrider_domain::rate_limit::RateLimits;
 use postrider_domain::retry_schedule::RetrySchedule;
+use postrider_web::ShownSetting;
 
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -71,6 +72,8 @@ pub struct Settings {
     /// How long a stop waits for running attempts: longer than the deadline of an attempt.
     pub stop_grace: Duration,
     pub log: LogSettings,
+    /// All settings as the dashboard shows them. Empty where no command line was read.
+    pub shown: Vec<ShownSetting>,
 }
 
 /// The portal of customers: who may show it in a frame, and how it looks.
@@ -181,6 +184,7 @@ impl Settings {
             audit_retention: limits::AUDIT_RETENTION,
             stop_grace: limits::STOP_GRACE,
             log: LogSettings { format: LogFormat::Text, filter: DEFAULT_LOG_FILTER.to_owned() },
+            shown: Vec::new(),
         }
     }
 

@@ -5,7 +5,7 @@ use clap::{Args, Subcommand};
 use crate::server::{StartError, read_events_file};
 use postrider_domain::event_type::Catalogue;
 
-use super::options::{Effective, ServerOptions, Source};
+use super::options::{Effective, ServerOptions};
 use super::output;
 use super::settings::{SETTINGS, Setting};
 
@@ -38,12 +38,5 @@ pub fn run(command: ConfigCommand) -> anyhow::Result<()> {
 }
 
 fn row(effective: &Effective, setting: &Setting) -> [String; 3] {
-    let file = effective.file.as_ref().map(|path| path.display().to_string()).unwrap_or_default();
-    let source = match effective.source(setting) {
-        Source::Default => "default".to_owned(),
-        Source::File { line } => format!("file {file}:{line}"),
-        Source::Environment => format!("environment {}", setting.env),
-        Source::Flag => format!("flag --{}", setting.flag),
-    };
-    [setting.name.to_owned(), setting.shown(&effective.settings), source]
+    [setting.name.to_owned(), setting.shown(&effective.settings), effective.source_text(setting)]
 }

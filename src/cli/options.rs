@@ -12,6 +12,7 @@ use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches};
 use toml::de::{DeTable, DeValue};
 
 use crate::config::Settings;
+use postrider_web::ShownSetting;
 
 use super::settings::{SETTINGS, Setting};
 
@@ -38,6 +39,29 @@ pub struct Effective {
 impl Effective {
     pub fn source(&self, setting: &Setting) -> Source {
         self.sources.get(setting.name).copied().unwrap_or(Source::Default)
+    }
+
+    /// The source in words: a file with its line, a variable, a flag.
+    pub fn source_text(&self, setting: &Setting) -> String {
+        let file = self.file.as_ref().map(|path| path.display().to_string()).unwrap_or_default();
+        match self.source(setting) {
+            Source::Default => "default".to_owned(),
+            Source::File { line } => format!("file {file}:{line}"),
+            Source::Environment => format!("environment {}", setting.env),
+            Source::Flag => format!("flag --{}", setting.flag),
+        }
+    }
+
+    /// The setting as the dashboard shows it.
+    fn shown(&self, setting: &Setting) -> ShownSetting {
+        ShownSetting {
+            name: setting.name,
+            help: setting.help,
+            value: setting.shown(&self.settings),
+            source: self.source_text(setting),
+            default: setting.shown(&Settings::default()),
+            is_of_server: setting.is_of_data || setting.is_of_egress || setting.is_secret,
+        }
     }
 }
 
@@ -92,7 +116,9 @@ impl ServerOptions {
     /// # Errors
     /// When the settings file cannot be read, or contains an unknown or invalid setting.
     pub fn settings(&self) -> anyhow::Result<Settings> {
-        Ok(self.effective()?.settings)
+        let effective = self.effective()?;
+        let shown = SETTINGS.iter().map(|setting| effective.shown(setting)).collect();
+        Ok(Settings { shown, ..effective.settings })
     }
 
     /// # Errors

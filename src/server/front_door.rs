@@ -50,7 +50,8 @@ pub fn open(
 ) -> FrontDoor {
     let document = api::document(&components.catalogue, Some(public_url));
     let (api, render_refusal) = api::router(Arc::clone(&components.service), public_url, &document);
-    let site = Site::new(Arc::clone(&components.service), public_url, settings.public_url.is_some());
+    let site =
+        Site::new(Arc::clone(&components.service), public_url, settings.public_url.is_some(), settings.shown.clone());
     let router = docs::router(&document).merge(postrider_web::pages(&site)).merge(api);
     let mut door = Door::new(DoorLimits::new(connections()), render_refusal, components.random.clone(), clock);
     door.trusted_proxies = settings.trusted_proxies.clone();

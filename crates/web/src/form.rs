@@ -20,6 +20,13 @@ impl Fields {
         fields
     }
 
+    /// The same fields and one more: what a form shows before anything was typed.
+    #[must_use]
+    pub fn with(mut self, name: &str, value: impl Into<String>) -> Self {
+        self.0.entry(name.to_owned()).or_default().push(value.into());
+        self
+    }
+
     /// Reads the body of a form, at most as large as any body.
     ///
     /// # Errors

@@ -167,6 +167,7 @@ fn notice(visit: &Visit) -> Markup {
     let text = match visit.query.text("done").unwrap_or_default() {
         "created" => "Created.",
         "saved" => "Saved.",
+        "tested" => "A test is on its way.",
         "deleted" => "Deleted.",
         "revoked" => "Revoked. The key stops working within 5 seconds.",
         "retried" => "Queued again. The retry is a delivery of its own.",

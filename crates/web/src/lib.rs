@@ -36,7 +36,7 @@ use std::sync::Arc;
 
 use axum::Router;
 
-pub use site::Site;
+pub use site::{ShownSetting, Site};
 
 /// The pages that need a session, and their assets.
 pub fn pages(site: &Arc<Site>) -> Router {

@@ -6,6 +6,19 @@ use http::Uri;
 
 use postrider_service::Service;
 
+/// A setting as its page shows it, without any secret.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ShownSetting {
+    pub name: &'static str,
+    pub help: &'static str,
+    pub value: String,
+    /// The flag, variable or file that it comes from.
+    pub source: String,
+    pub default: String,
+    /// It concerns the whole server with all its workspaces: its store, or whom it may call.
+    pub is_of_server: bool,
+}
+
 /// The state of the pages' router.
 pub struct Site {
     pub service: Arc<Service>,
@@ -14,13 +27,20 @@ pub struct Site {
     /// The path of the public URL, without a slash at the end. A proxy may strip it or not: the pages answer with it
     /// and without it, and their links have it.
     pub prefix: String,
+    /// The settings that the server runs with, for the page that shows them.
+    pub settings: Vec<ShownSetting>,
     /// Whether the public URL was set. Without it the server guesses from its own address.
     pub has_public_url: bool,
 }
 
 impl Site {
     /// `public_url` is where browsers reach this server, without a slash at the end.
-    pub fn new(service: Arc<Service>, public_url: &str, has_public_url: bool) -> Arc<Self> {
+    pub fn new(
+        service: Arc<Service>,
+        public_url: &str,
+        has_public_url: bool,
+        settings: Vec<ShownSetting>,
+    ) -> Arc<Self> {
         let url: Uri = public_url.parse().unwrap_or_default();
         let scheme = url.scheme_str().unwrap_or("http");
         let authority = url.authority().map_or("", |authority| authority.as_str());
@@ -29,7 +49,8 @@ impl Site {
             _ => authority.strip_suffix(":80").unwrap_or(authority),
         };
         let origin = format!("{scheme}://{authority}").to_ascii_lowercase();
-        Arc::new(Self { service, origin, prefix: url.path().trim_end_matches('/').to_owned(), has_public_url })
+        let prefix = url.path().trim_end_matches('/').to_owned();
+        Arc::new(Self { service, origin, prefix, settings, has_public_url })
     }
 
     /// The brand as a title.

@@ -50,6 +50,20 @@ impl Visit {
         self.principal.may(permission)
     }
 
+    /// Whether the visitor runs the product and not one of its projects. A customer in the portal sees no project,
+    /// rate, order or address details.
+    pub fn is_operator(&self) -> bool {
+        self.principal.tenant.project.is_none()
+    }
+
+    /// Refuses a page whose purpose the visitor may not do.
+    ///
+    /// # Errors
+    /// Without the permission.
+    pub fn require(&self, permission: Permission) -> Result<(), ServiceError> {
+        Ok(self.principal.require(permission)?)
+    }
+
     pub fn now(&self) -> Timestamp {
         self.service().clock().now()
     }

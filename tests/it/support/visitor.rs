@@ -27,7 +27,11 @@ impl Visitor {
     /// Signs in to the workspace `Acme`.
     pub async fn of(app: &App, scopes: &[Scope]) -> Self {
         let key = app.create_key("Acme", Mode::Live, scopes, None).await;
-        let form = form(&[("key", key.secret.reveal())]);
+        Self::with_key(app, key.secret.reveal()).await
+    }
+
+    pub async fn with_key(app: &App, key: &str) -> Self {
+        let form = form(&[("key", key)]);
         let browser = Caller::stranger(app.server().address())
             .with("content-type", "application/x-www-form-urlencoded")
             .with("sec-fetch-site", "same-origin");
@@ -50,6 +54,13 @@ impl Visitor {
 
     pub async fn post(&self, path: &str, fields: &[(&str, &str)]) -> Reply {
         self.0.send(Method::POST, path, form(fields)).await
+    }
+
+    /// Sends a form that must be taken. Returns where it leads.
+    pub async fn send(&self, path: &str, fields: &[(&str, &str)]) -> String {
+        let reply = self.post(path, fields).await;
+        assert_eq!(reply.status, 303, "{path}: {}", reply.text());
+        reply.header("location").expect("a location").to_owned()
     }
 
     /// Sends the form of a page whose action is `path`, with its hidden fields and these.
@@ -77,4 +88,17 @@ fn form(fields: &[(&str, &str)]) -> String {
     let mut form = url::form_urlencoded::Serializer::new(String::new());
     form.extend_pairs(fields);
     form.finish()
+}
+
+/// The values of an attribute in a page.
+pub fn attributes<'p>(page: &'p str, name: &str) -> Vec<&'p str> {
+    let start = format!(" {name}=\"");
+    page.split(start.as_str()).skip(1).map(|rest| rest.split('"').next().unwrap_or_default()).collect()
+}
+
+/// The value of a hidden field.
+pub fn hidden<'p>(page: &'p str, name: &str) -> &'p str {
+    let start = format!("name=\"{name}\" value=\"");
+    let rest = page.split(start.as_str()).nth(1).unwrap_or_else(|| panic!("no field {name}"));
+    rest.split('"').next().unwrap_or_default()
 }

@@ -2,3 +2,7 @@
 
 mod delivery;
 mod docs;
+mod endpoints;
+mod keys;
+mod permissions;
+mod secrets;

@@ -43,6 +43,10 @@ addEventListener('pageshow', () => {
   for (const form of document.querySelectorAll('form[data-sent]')) delete form.dataset.sent;
 });
 
+// The answer to a form may have an address of its own, so that a reload does not send the form again.
+const address = document.querySelector('[data-address]')?.dataset.address;
+if (address) history.replaceState(null, '', address);
+
 // What only works with script, and the reader's own time, wherever a part of the page is new.
 function enhance(root) {
   for (const element of root.querySelectorAll('.needs-script[hidden]')) element.hidden = false;

@@ -39,7 +39,7 @@ pub fn size(bytes: usize) -> String {
 }
 
 /// The same tokens on lines of their own. `None` when the text is no JSON object or array, or is better left as it is.
-fn indent(text: &str) -> Option<String> {
+pub fn indent(text: &str) -> Option<String> {
     if !text.trim_start().starts_with(['{', '[']) || serde_json::from_str::<&RawValue>(text).is_err() {
         return None;
     }

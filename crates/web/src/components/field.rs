@@ -23,6 +23,11 @@ impl Faults {
         }
     }
 
+    /// The value of a field, or `None` with its fault noted.
+    pub fn read<T, E: std::fmt::Display>(&mut self, name: &str, read: Result<T, E>) -> Option<T> {
+        read.map_err(|fault| self.0.push((name.to_owned(), fault.to_string()))).ok()
+    }
+
     pub fn at(&self, name: &str) -> Option<&str> {
         self.0.iter().find(|(field, _)| field == name).map(|(_, fault)| fault.as_str())
     }
@@ -66,6 +71,67 @@ impl TextField<'_> {
                     aria-invalid=[fault.map(|_| "true")] aria-describedby=[(!described.is_empty()).then(|| described.join(" "))]
                     autocomplete="off" spellcheck="false";
             }
+        }
+    }
+}
+
+/// A field of several lines.
+pub struct TextArea<'f> {
+    pub name: &'f str,
+    pub label: &'f str,
+    pub hint: &'f str,
+    pub value: &'f str,
+}
+
+impl TextArea<'_> {
+    pub fn render(&self, faults: &Faults) -> Markup {
+        let (id, fault) = (format!("field-{}", self.name), faults.at(self.name));
+        let described = format!("{id}-hint{}", fault.map_or_else(String::new, |_| format!(" {id}-fault")));
+        html! {
+            div.field.field-faulty[fault.is_some()] {
+                label for=(id) { (self.label) span.optional { " (optional)" } }
+                p.hint id={ (id) "-hint" } { (self.hint) }
+                @if let Some(fault) = fault { p.fault id={ (id) "-fault" } { (fault) } }
+                textarea #(id) name=(self.name) aria-describedby=(described) aria-invalid=[fault.map(|_| "true")]
+                    autocomplete="off" spellcheck="false" { (self.value) }
+            }
+        }
+    }
+}
+
+/// A check box with its label. `id` is unique on the page.
+pub struct Choice<'f> {
+    pub id: &'f str,
+    pub name: &'f str,
+    pub value: &'f str,
+    pub label: &'f str,
+    pub hint: &'f str,
+    pub is_on: bool,
+}
+
+impl Choice<'_> {
+    pub fn render(&self) -> Markup {
+        html! {
+            div.choice {
+                input #(self.id) type="checkbox" name=(self.name) value=(self.value) checked[self.is_on];
+                label for=(self.id) {
+                    (self.label)
+                    @if !self.hint.is_empty() { span.hint { (self.hint) } }
+                }
+            }
+        }
+    }
+}
+
+/// Fields under one heading, with a fault that concerns them together. `name` is the field that the summary links to.
+pub fn group(name: &str, legend: &str, hint: &str, faults: &Faults, fields: &Markup) -> Markup {
+    let fault = faults.at(name);
+    html! {
+        fieldset.field-faulty[fault.is_some()] id={ "field-" (name) } tabindex="-1" {
+            legend { (legend) }
+            @if !hint.is_empty() { p.hint { (hint) } }
+            @if let Some(fault) = fault { p.fault { (fault) } }
+            (fields)
         }
     }
 }

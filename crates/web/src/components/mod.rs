@@ -2,6 +2,7 @@
 //!
 //! States are a word and an icon, never a colour alone. Ids are shown whole, because people copy them.
 
+pub mod activity;
 pub mod answer;
 pub mod body;
 pub mod code;

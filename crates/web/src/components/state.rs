@@ -3,6 +3,8 @@
 use maud::{Markup, html};
 
 use postrider_domain::delivery::DeliveryStatus;
+use postrider_domain::endpoint::Endpoint;
+use postrider_domain::endpoint_health::{FailureStreak, HealthState};
 
 use super::icon::{self, Icon};
 
@@ -28,6 +30,18 @@ impl Tone {
 
 pub fn state(tone: Tone, icon: Icon, word: &str) -> Markup {
     html! { span class=(tone.class()) { (icon) (word) } }
+}
+
+pub fn endpoint(endpoint: &Endpoint) -> Markup {
+    let health = endpoint.failure_streak.as_ref().map_or(HealthState::Ok, FailureStreak::state);
+    let (tone, icon, word) = match (endpoint.is_active, endpoint.disabled_reason, health) {
+        (false, Some(_), _) => (Tone::Bad, icon::OFF, "disabled"),
+        (false, None, _) => (Tone::Neutral, icon::OFF, "off"),
+        (true, _, HealthState::Paused) => (Tone::Waiting, icon::PAUSE, "paused"),
+        (true, _, HealthState::Failing) => (Tone::Bad, icon::WARNING, "failing"),
+        (true, _, HealthState::Ok) => (Tone::Good, icon::CHECK, "ok"),
+    };
+    state(tone, icon, word)
 }
 
 pub fn delivery(status: DeliveryStatus) -> Markup {

@@ -25,9 +25,20 @@ use crate::site::Site;
 use crate::visit::Visit;
 use crate::{assets, cookie, csrf, layout};
 
+mod audit;
 mod delivery;
+mod endpoint;
+mod endpoint_fields;
+mod endpoint_form;
+mod endpoints;
+mod event_types;
+mod keys;
 mod login;
 mod overview;
+mod replay;
+mod secret;
+mod settings;
+mod workspaces;
 
 /// The pages of the dashboard, below `/dashboard`, and the assets of all pages.
 pub fn router(site: &Arc<Site>) -> Router {
@@ -39,6 +50,18 @@ pub fn router(site: &Arc<Site>) -> Router {
         .route("/dashboard/deliveries/{id}/body", get(delivery::request_body))
         .route("/dashboard/deliveries/{id}/attempts/{number}/body", get(delivery::response_body))
         .route("/dashboard/logout", post(login::sign_out))
+        .route("/dashboard/audit", get(audit::show))
+        .route("/dashboard/event-types", get(event_types::show))
+        .route("/dashboard/event-types/{name}", get(event_types::show_one))
+        .route("/dashboard/keys", get(keys::show))
+        .route("/dashboard/keys/new", get(keys::show_new).post(keys::create))
+        .route("/dashboard/keys/{id}/revoke", get(keys::ask_revoke).post(keys::revoke))
+        .route("/dashboard/settings", get(settings::show))
+        .route("/dashboard/workspaces", get(workspaces::show).post(workspaces::create))
+        .route("/dashboard/workspaces/{id}", get(workspaces::show_one))
+        .route("/dashboard/workspaces/{id}/rename", post(workspaces::rename))
+        .route("/dashboard/workspaces/{id}/delete", post(workspaces::delete))
+        .merge(endpoints::routes("/dashboard"))
         .route("/dashboard/{*rest}", any(async || failure::Failure(ServiceError::NotFound)))
         .method_not_allowed_fallback(async || failure::Failure(ServiceError::MethodNotAllowed))
         .route_layer(from_fn_with_state(Arc::clone(site), admit));

@@ -1,0 +1,413 @@
+//! One endpoint: how it is, what it got, how it is configured, and what can be done with it.
+
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::response::Response;
+use http::StatusCode;
+use maud::{Markup, html};
+
+use postrider_domain::attempt::Attempt;
+use postrider_domain::audit::{AuditEntry, AuditFilter};
+use postrider_domain::delivery::{Delivery, DeliveryFilter, DeliveryStatus};
+use postrider_domain::endpoint::{DisabledReason, Endpoint, EndpointChange};
+use postrider_domain::endpoint_health::HealthState;
+use postrider_domain::event_type::EventTypeName;
+use postrider_domain::id::{DeliveryId, EndpointId};
+use postrider_domain::limits;
+use postrider_domain::page::PageRequest;
+use postrider_domain::permission::Permission;
+use postrider_domain::replay::Replay;
+use postrider_domain::stats::EndpointActivity;
+use postrider_service::{Idempotent, ServiceError, UpdateEndpoint, known_event};
+
+use super::audit;
+use crate::components::field::{self, Faults, TextField};
+use crate::components::{activity, code, icon, list, state, time};
+use crate::failure::Failure;
+use crate::form::Fields;
+use crate::layout::Section;
+use crate::once;
+use crate::visit::Visit;
+
+/// How many rows of deliveries, replays and audit entries the page shows.
+const NEWEST: &str = "10";
+
+pub async fn show(visit: Visit) -> Result<Response, Failure> {
+    let endpoint = visit.service().get_endpoint(&visit.principal, visit.id::<EndpointId>(1)?).await?;
+    let newest = Newest::read(&visit, &endpoint).await?;
+    let body = html! {
+        div.heading { h1 { (endpoint.name) } (state::endpoint(&endpoint)) }
+        div #answer data-live="swap" { (sentence(&visit, &endpoint, &newest)) }
+        (actions(&visit, &endpoint))
+        @if let Some(test) = &newest.test { (test_result(&visit, test)) }
+        @if let Some(activity) = &newest.activity { div #activity data-live="swap" { (numbers(&visit, activity)) } }
+        @if visit.may(Permission::DeliveriesRead) {
+            h2 { "Newest deliveries" }
+            (deliveries(&visit, &endpoint, &newest.deliveries))
+            (replays(&visit, &newest.replays))
+        }
+        h2 { "Configuration" }
+        (configuration(&visit, &endpoint))
+        @if visit.may(Permission::AuditRead) {
+            h2 { "What was done with it" }
+            (audit::table(&visit, &newest.audit))
+            p { a href=(visit.link(&format!("/audit?resourceId={}", endpoint.id))) { "All entries of this endpoint" } }
+        }
+        (code::api_call("GET", &format!("/v1/webhook-endpoints/{}", endpoint.id)))
+    };
+    Ok(visit.page(Section::Endpoints, &endpoint.name, body))
+}
+
+/// What the page shows beside the endpoint itself. A part that the visitor may not see stays empty.
+struct Newest {
+    deliveries: Vec<Delivery>,
+    blocking: Option<Delivery>,
+    replays: Vec<Replay>,
+    audit: Vec<AuditEntry>,
+    activity: Option<EndpointActivity>,
+    test: Option<(Delivery, Vec<Attempt>)>,
+}
+
+impl Newest {
+    async fn read(visit: &Visit, endpoint: &Endpoint) -> Result<Self, ServiceError> {
+        let (service, principal) = (visit.service(), &visit.principal);
+        let page = PageRequest::parse(Some(NEWEST), None)?;
+        let mut newest = Self {
+            deliveries: Vec::new(),
+            blocking: None,
+            replays: Vec::new(),
+            audit: Vec::new(),
+            activity: None,
+            test: None,
+        };
+        if visit.may(Permission::DeliveriesRead) {
+            let filter = DeliveryFilter { endpoint_id: Some(endpoint.id), ..DeliveryFilter::default() };
+            newest.deliveries = service.list_deliveries(principal, filter, page).await?.items;
+            newest.blocking = newest.deliveries.iter().find(|delivery| delivery.is_blocking).cloned();
+            newest.activity = service.endpoint_activity(principal, vec![endpoint.id]).await?.pop();
+            newest.replays = service.list_replays(principal, endpoint.id, page).await?.items;
+            // An id that is none, or of another endpoint, shows no result.
+            if let Some(id) = visit.query.text("test").and_then(|text| text.parse::<DeliveryId>().ok()) {
+                let found = service.get_delivery(principal, id).await.ok();
+                newest.test = found.filter(|(delivery, _)| delivery.endpoint_id == endpoint.id);
+            }
+        }
+        if visit.may(Permission::AuditRead) {
+            let filter = AuditFilter { resource_id: Some(endpoint.id.to_string()), ..AuditFilter::default() };
+            newest.audit = service.list_audit(principal, filter, page).await?.items;
+        }
+        Ok(newest)
+    }
+}
+
+/// How the endpoint is, since when, and what follows.
+fn sentence(visit: &Visit, endpoint: &Endpoint, newest: &Newest) -> Markup {
+    let now = visit.now();
+    let (tone, first, then) = if let Some(reason) = endpoint.disabled_reason {
+        (
+            "bad",
+            disabled(reason),
+            html! { "New events are recorded as skipped. What was queued waits up to " (days(limits::WAITING_MAX)) " for the endpoint to be switched on again." },
+        )
+    } else if !endpoint.is_active {
+        (
+            "",
+            html! { "It is switched off." },
+            html! { "New events are recorded as skipped. What was queued waits up to " (days(limits::WAITING_MAX)) "." },
+        )
+    } else if let Some(streak) = endpoint.failure_streak.filter(|streak| streak.state() != HealthState::Ok) {
+        let failures = html! { (streak.failures) " attempts have failed since the last success. Unless one succeeds, it is disabled after " (time::instant(streak.disables_at())) "." };
+        match streak.pause {
+            Some(pause) => (
+                "waiting",
+                html! { "It is paused since " (time::relative(pause.since, now)) ". The next probe is due " @if pause.next_probe_at > now { (time::relative(pause.next_probe_at, now)) } @else { "now" } "." },
+                html! { "Its queue is kept; one delivery at a time is sent to find out whether it works again. " (failures) },
+            ),
+            None => {
+                ("bad", html! { "It is failing since " (time::relative(streak.first_failure_at, now)) "." }, failures)
+            }
+        }
+    } else {
+        (
+            "good",
+            html! { "It is active." },
+            html! { "New events of its " (endpoint.events.len()) " types are sent to it at once." },
+        )
+    };
+    html! {
+        div class={ "answer" @if !tone.is_empty() { " answer-" (tone) } } { p { (first) } p { (then) } }
+        @if let Some(delivery) = &newest.blocking { (stopped_order(visit, delivery)) }
+    }
+}
+
+fn disabled(reason: DisabledReason) -> Markup {
+    match reason {
+        DisabledReason::Gone => html! { "It is disabled: the receiver answered 410, so it wants no further events." },
+        DisabledReason::Failing => {
+            html! { "It is disabled: no attempt succeeded for " (days(limits::DISABLE_AGE)) "." }
+        }
+        DisabledReason::SsrfBlocked => {
+            html! { "It is disabled: its host now leads to an address that may not be called." }
+        }
+    }
+}
+
+fn days(duration: Duration) -> String {
+    format!("{} days", duration.as_secs() / 86_400)
+}
+
+/// A strict order stands still at this delivery.
+fn stopped_order(visit: &Visit, delivery: &Delivery) -> Markup {
+    let path = format!("/deliveries/{}", delivery.id);
+    html! {
+        div.answer.answer-bad {
+            p { "The order has stopped: " a href=(visit.link(&path)) { "this " (delivery.event_type) " delivery" } " has failed for good." }
+            p { "Nothing else is sent until it is skipped or retried." }
+            div.actions {
+                @if visit.may(Permission::DeliveriesSkip) { (field::action(&visit.link(&format!("{path}/skip")), "Skip it", "", &[])) }
+                @if visit.may(Permission::DeliveriesRetry) { (field::action(&visit.link(&format!("{path}/retry")), "Retry it", "", &[])) }
+            }
+        }
+    }
+}
+
+/// What waits, when it last worked, and the attempts of the last day.
+fn numbers(visit: &Visit, activity: &EndpointActivity) -> Markup {
+    let now = visit.now();
+    html! {
+        dl.numbers {
+            div { dt { "Waiting" } dd { (activity::waiting(activity.queue)) } }
+            div { dt { "Last success" } dd { @match activity.last_success_at { Some(at) => (time::relative(at, now)), None => "never" } } }
+            div { dt { "Attempts in 24 h" } dd { (activity::day(activity)) } }
+        }
+    }
+}
+
+fn actions(visit: &Visit, endpoint: &Endpoint) -> Markup {
+    let at = |verb: &str| visit.link(&format!("/endpoints/{}/{verb}", endpoint.id));
+    let writes = visit.may(Permission::EndpointsWrite);
+    html! {
+        div.actions {
+            @if visit.may(Permission::EndpointsTest) {
+                form.action.test action=(at("test")) method="post" {
+                    label.visually-hidden for="test-event" { "Event of the test" }
+                    select #test-event name="event" {
+                        @for event in &endpoint.events { option value=(event) { (event) } }
+                    }
+                    button.primary type="submit" { "Send a test" }
+                }
+            }
+            @if writes {
+                a.button href=(at("edit")) { "Edit" }
+                @if endpoint.is_active {
+                    (field::action(&at("off"), "Switch off", "", &[]))
+                } @else {
+                    (field::action(&at("on"), "Switch on", "primary", &[]))
+                }
+            }
+            @if visit.may(Permission::SecretsRotate) { a.button href=(at("rotate")) { "Rotate the secret" } }
+            @if visit.may(Permission::ReplaysWrite) { a.button href=(at("replay")) { "Replay" } }
+            @if writes { a.button.danger href=(at("delete")) { "Delete" } }
+        }
+    }
+}
+
+fn test_result(visit: &Visit, (delivery, attempts): &(Delivery, Vec<Attempt>)) -> Markup {
+    let last = attempts.last();
+    let tone = match delivery.status {
+        DeliveryStatus::Delivered | DeliveryStatus::Simulated => "good",
+        DeliveryStatus::Pending if last.is_none() => "waiting",
+        _ => "bad",
+    };
+    html! {
+        section #test-result data-live="swap" aria-live="polite" {
+            div class={ "answer answer-" (tone) } {
+                p {
+                    @match last {
+                        None => "The test is on its way. Its result appears here.",
+                        Some(attempt) => {
+                            "The test of " (delivery.event_type) ": " (attempt.outcome.as_str())
+                            @if let Some(status) = attempt.response_status { ", answered with " (status) }
+                            " after " (attempt.duration_ms) " ms."
+                        }
+                    }
+                }
+                @if let Some(error) = last.and_then(|attempt| attempt.error.as_deref()) { p { (error) } }
+                p { a href=(visit.link(&format!("/deliveries/{}", delivery.id))) { "The test in full" } }
+            }
+        }
+    }
+}
+
+fn deliveries(visit: &Visit, endpoint: &Endpoint, deliveries: &[Delivery]) -> Markup {
+    if deliveries.is_empty() {
+        return html! { p.soft { "Nothing has been sent to it yet, as far back as deliveries are kept. A test shows whether it works." } };
+    }
+    let now = visit.now();
+    html! {
+        div.table tabindex="0" role="region" aria-label="Newest deliveries" {
+            table.stack {
+                caption { "The newest deliveries of this endpoint" }
+                thead { tr { th scope="col" { "State" } th scope="col" { "Event type" } th scope="col" { "Created" } th.number scope="col" { "Attempts" } } }
+                tbody #deliveries data-live="rows" {
+                    @for delivery in deliveries {
+                        tr id=(delivery.id) {
+                            td data-label="State" { (state::delivery(delivery.status)) @if delivery.is_blocking { span.sub { "stops the order" } } }
+                            th scope="row" data-label="Event type" { a href=(visit.link(&format!("/deliveries/{}", delivery.id))) { (delivery.event_type) } span.sub { (delivery.event_id) } }
+                            td data-label="Created" { (time::relative(delivery.id.created_at(), now)) }
+                            td.number data-label="Attempts" { (delivery.attempt_count) }
+                        }
+                    }
+                }
+            }
+        }
+        p { a href=(visit.link(&format!("/deliveries?endpointId={}", endpoint.id))) { "All deliveries of this endpoint" } }
+    }
+}
+
+fn replays(visit: &Visit, replays: &[Replay]) -> Markup {
+    html! {
+        @if !replays.is_empty() {
+            h2 { "Replays" }
+            div.table tabindex="0" role="region" aria-label="Replays" {
+                table.stack {
+                    caption { "The newest replays of this endpoint" }
+                    thead { tr { th scope="col" { "Range" } th scope="col" { "State" } th.number scope="col" { "Progress" } } }
+                    tbody #replays data-live="rows" {
+                        @for replay in replays {
+                            tr id=(replay.id) {
+                                th scope="row" data-label="Range" {
+                                    a href=(visit.link(&format!("/endpoints/{}/replays/{}", replay.endpoint_id, replay.id))) { (time::instant(replay.range.since)) " – " (time::instant(replay.range.until)) }
+                                }
+                                td data-label="State" { (super::replay::status(replay.status)) }
+                                td.number data-label="Progress" { (replay.replayed + replay.unavailable) " of " (replay.total) }
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn configuration(visit: &Visit, endpoint: &Endpoint) -> Markup {
+    let options = &endpoint.options;
+    let now = visit.now();
+    let mut facts = vec![
+        ("URL", code::copyable(&endpoint.url)),
+        ("Id", code::copyable(&endpoint.id.to_string())),
+        ("Event types", html! { ul.plain { @for event in &endpoint.events { li { (event) } } } }),
+        ("Secret", html! { "ends in " code { (endpoint.secret_last4) } }),
+        ("Signatures", html! { (options.signature_schemes.as_strs().join(", ")) }),
+        (
+            "Retry schedule",
+            html! { (options.retry_schedule.as_ref().map_or_else(|| "the server's".to_owned(), ToString::to_string)) },
+        ),
+        ("Timeout", html! { (options.timeout.map_or_else(|| "the server's".to_owned(), time::rough)) }),
+        ("Created", time::relative(endpoint.created_at, now)),
+        ("Changed", time::relative(endpoint.updated_at, now)),
+    ];
+    if visit.is_operator() {
+        facts.insert(3, ("Project", html! { (endpoint.project_id.as_deref().unwrap_or("every project")) }));
+        facts.push(("Rate", html! { (options.rate_limit.map_or_else(|| "no limit".to_owned(), |rate| format!("{} a second", rate.per_second()))) }));
+        facts.push(("Order", html! { (options.ordering.as_str()) }));
+    }
+    if visit.may(Permission::EndpointsWrite) {
+        let names: Vec<&str> = options.headers.iter().map(|name| name.as_str()).collect();
+        let headers =
+            if names.is_empty() { "none".to_owned() } else { format!("{} (values are not shown)", names.join(", ")) };
+        facts.push(("Headers", html! { (headers) }));
+        facts.push((
+            "Client certificate",
+            match &options.client_certificate {
+                Some(certificate) => html! { "SHA-256 " code { (certificate.sha256) } },
+                None => html! { "none" },
+            },
+        ));
+    }
+    if let Some(key) = options.shown_public_key() {
+        facts.push(("Public key of v1a", code::copyable(key)));
+    }
+    list::facts(&facts)
+}
+
+/// Sends the test of the form, and leads to the page that shows its result.
+pub async fn test(visit: Visit, body: Body) -> Result<Response, Failure> {
+    visit.require(Permission::EndpointsTest)?;
+    let form = Fields::read(body).await?;
+    let endpoint = visit.service().get_endpoint(&visit.principal, visit.id::<EndpointId>(1)?).await?;
+    let event = form.text("event").map(|name| known_event(visit.service().catalogue(), name));
+    let event = event.transpose().map_err(|fault| ServiceError::invalid("event", fault))?;
+    send_test(&visit, &endpoint, event).await
+}
+
+pub async fn send_test(visit: &Visit, endpoint: &Endpoint, event: Option<EventTypeName>) -> Result<Response, Failure> {
+    let test = queue_test(visit, endpoint, event).await?;
+    Ok(visit.done(&format!("/endpoints/{}?test={}", endpoint.id, test.id), "tested"))
+}
+
+pub async fn queue_test(
+    visit: &Visit,
+    endpoint: &Endpoint,
+    event: Option<EventTypeName>,
+) -> Result<Delivery, ServiceError> {
+    once::effect(visit.service().test_endpoint(&visit.principal, endpoint.id, event, &Idempotent::default()).await)
+}
+
+pub async fn switch_on(visit: Visit) -> Result<Response, Failure> {
+    switch(&visit, true).await
+}
+
+pub async fn switch_off(visit: Visit) -> Result<Response, Failure> {
+    switch(&visit, false).await
+}
+
+async fn switch(visit: &Visit, is_active: bool) -> Result<Response, Failure> {
+    visit.require(Permission::EndpointsWrite)?;
+    let id = visit.id::<EndpointId>(1)?;
+    let change = EndpointChange { is_active: Some(is_active), ..EndpointChange::default() };
+    let update = UpdateEndpoint { change, ..UpdateEndpoint::default() };
+    once::effect(visit.service().update_endpoint(&visit.principal, id, update, &Idempotent::default()).await)?;
+    Ok(visit.done(&format!("/endpoints/{id}"), if is_active { "enabled" } else { "disabled" }))
+}
+
+pub async fn ask_delete(visit: Visit) -> Result<Response, Failure> {
+    visit.require(Permission::EndpointsWrite)?;
+    let endpoint = visit.service().get_endpoint(&visit.principal, visit.id::<EndpointId>(1)?).await?;
+    Ok(delete_page(&visit, StatusCode::OK, &endpoint, "", &Faults::default()))
+}
+
+pub async fn delete(visit: Visit, body: Body) -> Result<Response, Failure> {
+    visit.require(Permission::EndpointsWrite)?;
+    let form = Fields::read(body).await?;
+    let endpoint = visit.service().get_endpoint(&visit.principal, visit.id::<EndpointId>(1)?).await?;
+    let typed = form.text("name").unwrap_or_default();
+    if typed != endpoint.name.trim() {
+        let faults = Faults(vec![("name".to_owned(), "is not the name of this endpoint".to_owned())]);
+        return Ok(delete_page(&visit, StatusCode::BAD_REQUEST, &endpoint, typed, &faults));
+    }
+    once::effect(visit.service().delete_endpoint(&visit.principal, endpoint.id, &Idempotent::default()).await)?;
+    Ok(visit.done("/endpoints", "deleted"))
+}
+
+fn delete_page(visit: &Visit, status: StatusCode, endpoint: &Endpoint, typed: &str, faults: &Faults) -> Response {
+    let here = format!("/endpoints/{}", endpoint.id);
+    let name =
+        TextField { name: "name", label: "Name of the endpoint", hint: "", value: typed, kind: "text", required: true };
+    let body = html! {
+        h1 { "Delete " (endpoint.name) "?" }
+        (faults.summary())
+        p.warning role="note" { (icon::WARNING) "What is queued for it is cancelled, and its secret is erased. This cannot be undone. Its log stays until its retention ends." }
+        p { "To confirm, type the name of the endpoint: " strong { (endpoint.name) } }
+        form.form action=(visit.link(&format!("{here}/delete"))) method="post" {
+            (name.render(faults))
+            div.actions {
+                button.danger type="submit" { "Delete the endpoint" }
+                a.button href=(visit.link(&here)) { "Cancel" }
+            }
+        }
+        (code::api_call("DELETE", &format!("/v1/webhook-endpoints/{}", endpoint.id)))
+    };
+    visit.page_with(status, Section::Endpoints, &format!("Delete {}", endpoint.name), body)
+}

@@ -1,0 +1,167 @@
+//! The event catalogue: what may be published and subscribed to.
+
+use axum::response::Response;
+use maud::{Markup, html};
+use serde_json::Value;
+
+use postrider_domain::endpoint::{Endpoint, EndpointFilter};
+use postrider_domain::event_type::{EventType, Validation};
+use postrider_domain::page::PageRequest;
+use postrider_domain::permission::Permission;
+use postrider_service::{ServiceError, StatsQuery};
+
+use crate::components::{body, code, list, state};
+use crate::failure::Failure;
+use crate::layout::Section;
+use crate::visit::Visit;
+
+/// How many subscribers the page of a type names.
+const SUBSCRIBERS: &str = "50";
+
+pub async fn show(visit: Visit) -> Result<Response, Failure> {
+    let volumes = volumes(&visit).await?;
+    let types = visit.service().catalogue().types();
+    let body = html! {
+        h1 { "Event types" }
+        p { "What this server delivers. The list is the event catalogue, version " (visit.service().catalogue().version) "." }
+        div.table tabindex="0" role="region" aria-label="Event types" {
+            table.stack {
+                caption { "In the order of the catalogue" }
+                thead { tr { th scope="col" { "Type" } th scope="col" { "Description" } @if volumes.is_some() { th.number scope="col" { "Events in 24 h" } } } }
+                tbody {
+                    @for event in types {
+                        tr {
+                            th scope="row" data-label="Type" {
+                                a href=(visit.link(&format!("/event-types/{}", event.name))) { (event.name) }
+                                @if event.retired { span.sub { "retired" } }
+                            }
+                            td data-label="Description" { (event.description) }
+                            @if let Some(volumes) = &volumes { td.number data-label="Events in 24 h" { (volume_of(volumes, event)) } }
+                        }
+                    }
+                }
+            }
+        }
+        (code::api_call("GET", "/v1/event-types"))
+    };
+    Ok(visit.page(Section::EventTypes, "", body))
+}
+
+type Volumes = Vec<(String, u64)>;
+
+/// Events of the last 24 hours by type, for a visitor who may see counts.
+async fn volumes(visit: &Visit) -> Result<Option<Volumes>, ServiceError> {
+    if !visit.may(Permission::DeliveriesRead) {
+        return Ok(None);
+    }
+    visit.service().events_by_type(&visit.principal, &StatsQuery::default()).await.map(Some)
+}
+
+fn volume_of(volumes: &Volumes, event: &EventType) -> u64 {
+    volumes.iter().find(|(name, _)| name == event.name.as_str()).map_or(0, |(_, count)| *count)
+}
+
+pub async fn show_one(visit: Visit) -> Result<Response, Failure> {
+    let name = visit.segment(1);
+    let types = visit.service().catalogue().types();
+    let event = types.iter().find(|event| event.name.as_str() == name).ok_or(ServiceError::NotFound)?;
+    let volumes = volumes(&visit).await?;
+    let subscribers = subscribers(&visit, event).await?;
+    let body = html! {
+        h1 { (event.name) }
+        p.lead { (event.description) }
+        (list::facts(&[
+            ("State", html! { @if event.retired { "retired: no new subscription, no publish" } @else { "in use" } }),
+            ("Data that does not fit", html! { @if event.validation == Validation::Reject { "is refused" } @else { "is delivered, and counted" } }),
+            ("Events in 24 h", html! { @match &volumes { Some(volumes) => (volume_of(volumes, event)), None => "–" } }),
+        ]))
+        h2 { "Data" }
+        (schema(event.schema.get()))
+        h2 { "Example" }
+        (code::block("Example of the data", &indented(event.example.get())))
+        @if visit.may(Permission::EndpointsRead) {
+            h2 { "Who gets it" }
+            (subscriber_list(&visit, event, &subscribers))
+        }
+        (code::api_call("GET", "/v1/event-types"))
+    };
+    Ok(visit.page(Section::EventTypes, event.name.as_str(), body))
+}
+
+async fn subscribers(visit: &Visit, event: &EventType) -> Result<Vec<Endpoint>, ServiceError> {
+    if !visit.may(Permission::EndpointsRead) {
+        return Ok(Vec::new());
+    }
+    let filter = EndpointFilter { event_type: Some(event.name.clone()), ..EndpointFilter::default() };
+    let page = PageRequest::parse(Some(SUBSCRIBERS), None)?;
+    Ok(visit.service().list_endpoints(&visit.principal, filter, page).await?.items)
+}
+
+fn subscriber_list(visit: &Visit, event: &EventType, subscribers: &[Endpoint]) -> Markup {
+    html! {
+        @if subscribers.is_empty() {
+            p.soft { "No endpoint is subscribed to it." }
+        } @else {
+            ul.plain {
+                @for endpoint in subscribers {
+                    li { (state::endpoint(endpoint)) " " a href=(visit.link(&format!("/endpoints/{}", endpoint.id))) { (endpoint.name) } }
+                }
+            }
+            p { a href=(visit.link(&format!("/endpoints?event={}", event.name))) { "All in the list of endpoints" } }
+        }
+    }
+}
+
+/// The properties of an object's JSON Schema as a table. Whatever else it says is in the schema itself, below.
+fn schema(text: &str) -> Markup {
+    let schema: Value = serde_json::from_str(text).unwrap_or_default();
+    let required: Vec<&str> = schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+    html! {
+        @if let Some(properties) = schema["properties"].as_object().filter(|it| !it.is_empty()) {
+            div.table tabindex="0" role="region" aria-label="Fields of the data" {
+                table.stack {
+                    caption { "Fields of " code { "data" } }
+                    thead { tr { th scope="col" { "Field" } th scope="col" { "Type" } th scope="col" { "Required" } th scope="col" { "Description" } } }
+                    tbody {
+                        @for (name, property) in properties {
+                            tr {
+                                th scope="row" data-label="Field" { code { (name) } }
+                                td data-label="Type" { (type_of(property)) }
+                                td data-label="Required" { @if required.contains(&name.as_str()) { "yes" } @else { "no" } }
+                                td data-label="Description" { (property["description"].as_str().unwrap_or_default()) }
+                            }
+                        }
+                    }
+                }
+            }
+        }
+        details { summary { "The JSON Schema" } (code::block("JSON Schema", &indented(text))) }
+    }
+}
+
+fn type_of(property: &Value) -> String {
+    let of = |value: &Value| match value {
+        Value::String(text) => text.clone(),
+        Value::Array(types) => types.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(" or "),
+        _ => String::new(),
+    };
+    let mut text = of(&property["type"]);
+    if let Some(values) = property["enum"].as_array() {
+        let values: Vec<String> =
+            values.iter().map(|value| value.as_str().map_or_else(|| value.to_string(), str::to_owned)).collect();
+        text = [text, format!("one of {}", values.join(", "))]
+            .into_iter()
+            .filter(|it| !it.is_empty())
+            .collect::<Vec<_>>()
+            .join(": ");
+    }
+    if let Some(format) = property["format"].as_str() {
+        text = format!("{text} ({format})");
+    }
+    if text.is_empty() { "any".to_owned() } else { text }
+}
+
+/// JSON on several lines, its tokens as they stand in the catalogue.
+fn indented(text: &str) -> String {
+    body::indent(text).unwrap_or_else(|| text.to_owned())
+}
