@@ -8,6 +8,7 @@ use http::{HeaderValue, StatusCode};
 use serde::Serialize;
 
 use postrider_domain::page::{Page, encode_cursor};
+use postrider_domain::time::Timestamp;
 
 #[derive(Serialize)]
 struct List<T> {
@@ -19,6 +20,8 @@ struct List<T> {
 struct Pagination {
     next_cursor: Option<String>,
     has_more: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    searched_to: Option<Timestamp>,
 }
 
 #[derive(Serialize)]
@@ -41,7 +44,11 @@ pub fn answer(status: u16, body: Bytes) -> Response {
 pub fn list<'p, T, V: Serialize>(page: &'p Page<T>, view: impl Fn(&'p T) -> V) -> Bytes {
     json(&List {
         data: page.items.iter().map(view).collect(),
-        pagination: Pagination { next_cursor: page.next.map(encode_cursor), has_more: page.next.is_some() },
+        pagination: Pagination {
+            next_cursor: page.next.map(encode_cursor),
+            has_more: page.next.is_some(),
+            searched_to: page.searched_to,
+        },
     })
 }
 

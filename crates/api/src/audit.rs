@@ -79,6 +79,8 @@ async fn index(call: Call) -> Result<Response, Failure> {
             AuditAction::parse(text).ok_or_else(|| format!("must be one of {actions}"))
         }),
         resource_id: query.optional("resourceId", |text| Ok::<_, String>(text.to_owned())),
+        id: None,
+        request_id: query.optional("requestId", str::parse::<RequestId>),
         since: query.optional("since", Timestamp::parse),
         until: query.optional("until", Timestamp::parse),
     };

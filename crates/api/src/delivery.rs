@@ -8,8 +8,8 @@ use bytes::Bytes;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use postrider_domain::attempt::{Attempt, AttemptPhases};
-use postrider_domain::delivery::{Delivery, DeliveryFilter, DeliveryStatus, EndReason};
+use postrider_domain::attempt::{Attempt, AttemptOutcome, AttemptPhases};
+use postrider_domain::delivery::{Delivery, DeliveryFilter, EndReason};
 use postrider_domain::event_type::{Catalogue, EventTypeName};
 use postrider_domain::explanation::{Explanation, WhyThen};
 use postrider_domain::id::{DeliveryId, EndpointId, EventId};
@@ -17,7 +17,7 @@ use postrider_domain::limits;
 use postrider_domain::permission::Permission;
 use postrider_domain::sent_request::HttpVersion;
 use postrider_domain::time::Timestamp;
-use postrider_service::{JsonBody, RetriedDelivery, ServiceError, known_event, refused_retry};
+use postrider_service::{JsonBody, RetriedDelivery, ServiceError, refused_retry};
 
 use super::access::Access;
 use super::answer::{answer, list, single};
@@ -80,6 +80,8 @@ struct DeliveryView {
     created_at: Timestamp,
     completed_at: Option<Timestamp>,
     is_blocking: bool,
+    last_outcome: Option<&'static str>,
+    last_response_status: Option<u16>,
     #[serde(skip_serializing_if = "Option::is_none")]
     attempts: Option<Vec<AttemptView>>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -139,6 +141,8 @@ impl DeliveryView {
             created_at: delivery.id.created_at(),
             completed_at: delivery.completed_at,
             is_blocking: delivery.is_blocking,
+            last_outcome: delivery.last_outcome.map(AttemptOutcome::as_str),
+            last_response_status: delivery.last_response_status,
             attempts: attempts.map(|attempts| attempts.into_iter().map(AttemptView::new).collect()),
             explanation: None,
         }
@@ -226,7 +230,7 @@ impl PhasesView {
 async fn index(call: Call) -> Result<Response, Failure> {
     let mut query = Query::parse(&call.uri);
     let page = query.page()?;
-    let filter = filter(call.service().catalogue(), &mut query);
+    let filter = query.filter(call.service().catalogue());
     query.finish()?;
     let page = call.service().list_deliveries(&call.principal, filter, page).await?;
     Ok(answer(200, list(&page, |delivery| DeliveryView::new(delivery, None))))
@@ -236,8 +240,8 @@ async fn index_of_endpoint(call: Call) -> Result<Response, Failure> {
     let endpoint = call.service().get_endpoint(&call.principal, call.id(3)?).await?;
     let mut query = Query::parse(&call.uri);
     let page = query.page()?;
-    let filter =
-        DeliveryFilter { endpoint_id: Some(endpoint.id), ..filter_by_event(call.service().catalogue(), &mut query) };
+    query.refuse("endpointId");
+    let filter = DeliveryFilter { endpoint_ids: vec![endpoint.id], ..query.filter(call.service().catalogue()) };
     query.finish()?;
     let page = call.service().list_deliveries(&call.principal, filter, page).await?;
     Ok(answer(200, list(&page, |delivery| DeliveryView::new(delivery, None))))
@@ -324,27 +328,6 @@ async fn skip(call: Call, body: Body) -> Result<Response, Failure> {
 /// 202: the delivery is on disk and not sent yet.
 pub fn render_queued(delivery: &Delivery) -> (u16, Bytes) {
     (202, single(DeliveryView::new(delivery, None)))
-}
-
-fn filter(catalogue: &Catalogue, query: &mut Query) -> DeliveryFilter {
-    DeliveryFilter {
-        endpoint_id: query.optional("endpointId", str::parse::<EndpointId>),
-        ..filter_by_event(catalogue, query)
-    }
-}
-
-fn filter_by_event(catalogue: &Catalogue, query: &mut Query) -> DeliveryFilter {
-    DeliveryFilter {
-        endpoint_id: None,
-        event_id: query.optional("eventId", str::parse::<EventId>),
-        event_type: query.optional("eventType", |name| known_event(catalogue, name)),
-        status: query.optional("status", |text| {
-            let statuses = DeliveryStatus::ALL.map(DeliveryStatus::as_str).join(", ");
-            DeliveryStatus::parse(text).ok_or_else(|| format!("must be one of {statuses}"))
-        }),
-        since: query.optional("since", Timestamp::parse),
-        until: query.optional("until", Timestamp::parse),
-    }
 }
 
 async fn show(call: Call) -> Result<Response, Failure> {

@@ -8,9 +8,7 @@ use bytes::Bytes;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use postrider_domain::endpoint::{
-    DisabledReason, Endpoint, EndpointChange, EndpointFilter, EndpointName, EndpointUrl, ProjectId,
-};
+use postrider_domain::endpoint::{DisabledReason, Endpoint, EndpointChange, EndpointName, EndpointUrl, ProjectId};
 use postrider_domain::endpoint_health::HealthState;
 use postrider_domain::event_type::{Catalogue, EventTypeName};
 use postrider_domain::id::EndpointId;
@@ -170,17 +168,7 @@ fn event_names(catalogue: &Catalogue, raw: &RawValue) -> Result<Vec<EventTypeNam
 async fn index(call: Call) -> Result<Response, Failure> {
     let mut query = Query::parse(&call.uri);
     let page = query.page()?;
-    let catalogue = call.service().catalogue();
-    let filter = EndpointFilter {
-        project_id: query.optional("projectId", ProjectId::parse),
-        is_active: query.optional("isActive", |text| match text {
-            "true" => Ok(true),
-            "false" => Ok(false),
-            _ => Err("must be true or false"),
-        }),
-        event_type: query.optional("event", |name| known_event(catalogue, name)),
-        not_reached_by: None,
-    };
+    let filter = query.filter(call.service().catalogue());
     query.finish()?;
     let page = call.service().list_endpoints(&call.principal, filter, page).await?;
     Ok(answer(200, list(&page, |endpoint| EndpointView::new(endpoint, None))))

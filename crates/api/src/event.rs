@@ -11,8 +11,7 @@ use serde::Serialize;
 use serde::de::{Deserialize, Deserializer, IgnoredAny, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
-use postrider_domain::endpoint::{OpaqueId, ProjectId};
-use postrider_domain::event::{Event, EventDetail, EventFilter, EventReceipt, SkippedEndpoint, data_of};
+use postrider_domain::event::{Event, EventDetail, EventReceipt, SkippedEndpoint, data_of};
 use postrider_domain::event_type::{Catalogue, EventTypeName};
 use postrider_domain::id::{DeliveryId, EndpointId, EventId};
 use postrider_domain::idempotency::body_hash;
@@ -20,7 +19,7 @@ use postrider_domain::limits;
 use postrider_domain::permission::Permission;
 use postrider_domain::time::Timestamp;
 use postrider_service::fields::Fields;
-use postrider_service::{JsonBody, OtherEndpoint, PublishEvent, Service, ServiceError, known_event, run_blocking};
+use postrider_service::{JsonBody, OtherEndpoint, PublishEvent, Service, ServiceError, run_blocking};
 
 use super::access::Access;
 use super::answer::{answer, list, single};
@@ -264,20 +263,10 @@ fn status_of(receipts: &[EventReceipt]) -> u16 {
 async fn index(call: Call) -> Result<Response, Failure> {
     let mut query = Query::parse(&call.uri);
     let page = query.page()?;
-    let filter = filter(call.service().catalogue(), &mut query);
+    let filter = query.filter(call.service().catalogue());
     query.finish()?;
     let page = call.service().list_events(&call.principal, filter, page).await?;
     Ok(answer(200, list(&page, EventView::new)))
-}
-
-fn filter(catalogue: &Catalogue, query: &mut Query) -> EventFilter {
-    EventFilter {
-        event_type: query.optional("type", |name| known_event(catalogue, name)),
-        project_id: query.optional("projectId", ProjectId::parse),
-        external_id: query.optional("externalId", OpaqueId::parse),
-        since: query.optional("since", Timestamp::parse),
-        until: query.optional("until", Timestamp::parse),
-    }
 }
 
 async fn other_endpoints(call: Call) -> Result<Response, Failure> {

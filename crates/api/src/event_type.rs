@@ -39,5 +39,5 @@ impl<'t> EventTypeView<'t> {
 async fn index(call: Call) -> Result<Response, Failure> {
     Query::parse(&call.uri).finish()?;
     let items = call.service().catalogue().types().iter().collect();
-    Ok(answer(200, list(&Page { items, next: None }, |event_type| EventTypeView::new(event_type))))
+    Ok(answer(200, list(&Page::all(items), |event_type| EventTypeView::new(event_type))))
 }

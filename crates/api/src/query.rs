@@ -4,11 +4,13 @@ use std::collections::BTreeMap;
 
 use http::Uri;
 
+use postrider_domain::event_type::Catalogue;
 use postrider_domain::limits;
+use postrider_domain::list_filter::ListFilter;
 use postrider_domain::page::PageRequest;
 use postrider_domain::visible::is_unprintable;
-use postrider_service::ServiceError;
 use postrider_service::fields::{UNKNOWN, cut};
+use postrider_service::{ServiceError, known_event};
 
 /// The parameters of a query string. Each is taken out once; `finish` reports all faults together.
 pub struct Query {
@@ -56,6 +58,25 @@ impl Query {
     ) -> Option<T> {
         let text = self.parameters.remove(name)?;
         parse(&text).map_err(|error| self.faults.push((name.to_owned(), error.to_string()))).ok()
+    }
+
+    /// Refuses a parameter of a filter that the path sets.
+    pub fn refuse(&mut self, name: &str) {
+        if self.parameters.remove(name).is_some() {
+            self.faults.push((name.to_owned(), UNKNOWN.to_owned()));
+        }
+    }
+
+    /// The parameters of a filter.
+    pub fn filter<F: ListFilter>(&mut self, catalogue: &Catalogue) -> F {
+        let mut filter = F::default();
+        for name in F::NAMES {
+            let Some(text) = self.parameters.remove(*name) else { continue };
+            if let Err(fault) = filter.set(name, &text, &|event| known_event(catalogue, event)) {
+                self.faults.push(((*name).to_owned(), fault));
+            }
+        }
+        filter
     }
 
     /// Call this after the last parameter was taken.

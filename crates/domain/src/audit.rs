@@ -216,6 +216,9 @@ impl KeyRefusal {
 pub struct AuditFilter {
     pub action: Option<AuditAction>,
     pub resource_id: Option<String>,
+    pub id: Option<AuditId>,
+    /// Entries of one request. There is an index for it.
+    pub request_id: Option<RequestId>,
     /// Entries from this instant on.
     pub since: Option<Timestamp>,
     /// Entries before this instant.

@@ -9,9 +9,12 @@
 //! ```
 
 use super::access::Mode;
+use super::attempt::AttemptOutcome;
 use super::event_type::EventTypeName;
 use super::id::{DeliveryId, EndpointId, EventId};
 use super::time::Timestamp;
+
+pub use super::delivery_filter::{DeliveryFilter, ResponseStatuses};
 
 /// The state of a delivery. All but `Pending` are final.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -163,6 +166,10 @@ pub struct Delivery {
     pub is_blocking: bool,
     /// `None` when it has ended.
     pub queued: Option<Queued>,
+    /// How the last recorded attempt ended. `None` before the first.
+    pub last_outcome: Option<AttemptOutcome>,
+    /// The status that the receiver answered to the last recorded attempt, if it answered.
+    pub last_response_status: Option<u16>,
 }
 
 /// How a pending delivery stands in the queue.
@@ -193,19 +200,6 @@ impl Queued {
         }
         self.due_at.map(|due| self.not_before.map_or(due, |until| due.max(until)))
     }
-}
-
-/// The filter of a list of deliveries.
-#[derive(Clone, Debug, Default)]
-pub struct DeliveryFilter {
-    pub endpoint_id: Option<EndpointId>,
-    pub event_id: Option<EventId>,
-    pub event_type: Option<EventTypeName>,
-    pub status: Option<DeliveryStatus>,
-    /// Created at or after.
-    pub since: Option<Timestamp>,
-    /// Created before.
-    pub until: Option<Timestamp>,
 }
 
 #[cfg(test)]

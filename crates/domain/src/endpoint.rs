@@ -6,12 +6,13 @@ use std::sync::Arc;
 
 use url::Url;
 
-use super::endpoint_health::FailureStreak;
+use super::endpoint_health::{FailureStreak, HealthState};
 use super::endpoint_options::{EndpointOptions, OptionsChange};
 use super::event_type::EventTypeName;
 use super::id::{EndpointId, EventId, RowKey};
 use super::invalid_field::InvalidField;
 use super::limits;
+use super::list_filter::{ListFilter, ReadEventName, add_pair, values, words};
 use super::mode::Mode;
 use super::name;
 use super::time::Timestamp;
@@ -268,6 +269,16 @@ impl Endpoint {
         let in_project = self.project_id.as_deref().is_none_or(|own| Some(own) == project_id);
         in_project && self.events.contains(event_type)
     }
+
+    pub fn state(&self) -> EndpointState {
+        match self.failure_streak.map_or(HealthState::Ok, |streak| streak.state()) {
+            _ if !self.is_active && self.disabled_reason.is_some() => EndpointState::Disabled,
+            _ if !self.is_active => EndpointState::Off,
+            HealthState::Ok => EndpointState::Ok,
+            HealthState::Failing => EndpointState::Failing,
+            HealthState::Paused => EndpointState::Paused,
+        }
+    }
 }
 
 /// The changes of a PATCH. A `None` field keeps the stored value.
@@ -290,14 +301,105 @@ impl EndpointChange {
     }
 }
 
-/// The filter of a list of endpoints.
-#[derive(Clone, Debug, Default)]
+/// What an endpoint does, in one word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EndpointState {
+    Ok,
+    /// Active, and several consecutive attempts failed.
+    Failing,
+    /// Active, but gets only probes.
+    Paused,
+    /// Switched off by the server.
+    Disabled,
+    /// Switched off by its owner.
+    Off,
+}
+
+impl EndpointState {
+    pub const ALL: [Self; 5] = [Self::Ok, Self::Failing, Self::Paused, Self::Disabled, Self::Off];
+
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Failing => "failing",
+            Self::Paused => "paused",
+            Self::Disabled => "disabled",
+            Self::Off => "off",
+        }
+    }
+}
+
+/// An endpoint's name and address, for a row that refers to it. The endpoint may be deleted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EndpointLabel {
+    pub id: EndpointId,
+    pub name: String,
+    pub url: String,
+    pub is_deleted: bool,
+}
+
+impl EndpointLabel {
+    /// The host of the URL, with its port if it has one.
+    pub fn host(&self) -> &str {
+        authority(&self.url).map_or("", |(host, _)| host)
+    }
+}
+
+/// The filter of a list of endpoints. A parameter without values passes everything.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct EndpointFilter {
-    pub project_id: Option<ProjectId>,
+    pub project_ids: Vec<ProjectId>,
     pub is_active: Option<bool>,
-    pub event_type: Option<EventTypeName>,
-    /// Without a delivery of this event. The event belongs to the same store.
+    /// Subscribed to at least one of them.
+    pub event_types: Vec<EventTypeName>,
+    pub states: Vec<EndpointState>,
+    /// Is part of the name, or of the host with its port. The case of ASCII letters does not matter.
+    pub text: Option<SoughtText>,
+    /// Without a delivery of this event. The event belongs to the same store. Not a parameter.
     pub not_reached_by: Option<EventId>,
+}
+
+/// A text that a list looks for, in lower case as far as it is ASCII.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SoughtText(String);
+
+impl SoughtText {
+    /// # Errors
+    /// When the text is empty or longer than a URL.
+    pub fn parse(text: &str) -> Result<Self, InvalidField> {
+        let fits = (1..=limits::SOUGHT_TEXT_CHARS).contains(&text.chars().count());
+        if fits { Ok(Self(text.to_ascii_lowercase())) } else { Err(InvalidField("must be 1 to 256 characters")) }
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl ListFilter for EndpointFilter {
+    const NAMES: &'static [&'static str] = &["projectId", "isActive", "event", "state", "q"];
+
+    fn set(&mut self, name: &str, text: &str, read_event: ReadEventName<'_>) -> Result<(), String> {
+        match name {
+            "projectId" => self.project_ids = values(text, ProjectId::parse)?,
+            "isActive" => self.is_active = Some(text.parse().map_err(|_| "must be true or false".to_owned())?),
+            "event" => self.event_types = values(text, read_event)?,
+            "state" => self.states = words(text, &EndpointState::ALL, EndpointState::as_str)?,
+            "q" => self.text = Some(SoughtText::parse(text).map_err(|error| error.to_string())?),
+            _ => return Err("is not a known parameter".to_owned()),
+        }
+        Ok(())
+    }
+
+    fn pairs(&self) -> Vec<(&'static str, String)> {
+        let mut pairs = Vec::new();
+        add_pair(&mut pairs, "projectId", &self.project_ids, |project| project.as_str().to_owned());
+        add_pair(&mut pairs, "isActive", self.is_active.as_slice(), ToString::to_string);
+        add_pair(&mut pairs, "event", &self.event_types, ToString::to_string);
+        add_pair(&mut pairs, "state", &self.states, |state| state.as_str().to_owned());
+        add_pair(&mut pairs, "q", self.text.as_slice(), |text| text.as_str().to_owned());
+        pairs
+    }
 }
 
 /// The version of an endpoint's secret. Counts from 1; each rotation adds one.

@@ -9,6 +9,7 @@ use super::delivery::EndReason;
 use super::endpoint::{OpaqueId, ProjectId};
 use super::event_type::EventTypeName;
 use super::id::{DeliveryId, EndpointId, EventId, WorkspaceId};
+use super::list_filter::{ListFilter, ReadEventName, add_pair, values};
 use super::tenant::Tenant;
 use super::time::Timestamp;
 
@@ -73,17 +74,52 @@ pub struct SkippedEndpoint {
     pub reason: EndReason,
 }
 
-/// The filter of a list of events.
-#[derive(Clone, Debug, Default)]
+/// The filter of a list of events. A parameter without values passes everything.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct EventFilter {
-    pub event_type: Option<EventTypeName>,
-    pub project_id: Option<ProjectId>,
-    pub external_id: Option<OpaqueId>,
+    pub event_types: Vec<EventTypeName>,
+    pub project_ids: Vec<ProjectId>,
+    pub external_ids: Vec<OpaqueId>,
+    /// Only events that matched no endpoint.
+    pub matched_none: bool,
     /// Created at or after.
     pub since: Option<Timestamp>,
     /// Created before.
     pub until: Option<Timestamp>,
 }
+
+impl ListFilter for EventFilter {
+    const NAMES: &'static [&'static str] = &["type", "projectId", "externalId", "deliveries", "since", "until"];
+
+    fn set(&mut self, name: &str, text: &str, read_event: ReadEventName<'_>) -> Result<(), String> {
+        match name {
+            "type" => self.event_types = values(text, read_event)?,
+            "projectId" => self.project_ids = values(text, ProjectId::parse)?,
+            "externalId" => self.external_ids = values(text, OpaqueId::parse)?,
+            "deliveries" if text == NO_DELIVERIES => self.matched_none = true,
+            "deliveries" => return Err(format!("must be {NO_DELIVERIES}")),
+            "since" => self.since = Some(Timestamp::parse(text).map_err(|error| error.to_string())?),
+            "until" => self.until = Some(Timestamp::parse(text).map_err(|error| error.to_string())?),
+            _ => return Err("is not a known parameter".to_owned()),
+        }
+        Ok(())
+    }
+
+    fn pairs(&self) -> Vec<(&'static str, String)> {
+        let mut pairs = Vec::new();
+        add_pair(&mut pairs, "type", &self.event_types, ToString::to_string);
+        add_pair(&mut pairs, "projectId", &self.project_ids, |project| project.as_str().to_owned());
+        add_pair(&mut pairs, "externalId", &self.external_ids, |id| id.as_str().to_owned());
+        let none = self.matched_none.then_some(NO_DELIVERIES);
+        add_pair(&mut pairs, "deliveries", none.as_slice(), ToString::to_string);
+        add_pair(&mut pairs, "since", self.since.as_slice(), ToString::to_string);
+        add_pair(&mut pairs, "until", self.until.as_slice(), ToString::to_string);
+        pairs
+    }
+}
+
+/// The value of `deliveries` that asks for events which matched no endpoint.
+const NO_DELIVERIES: &str = "none";
 
 /// The fields of an envelope beside `data`.
 #[derive(Clone, Copy, Debug)]

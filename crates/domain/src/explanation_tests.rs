@@ -35,6 +35,8 @@ fn delivery(status: DeliveryStatus, reason: Option<EndReason>, queued: Option<Qu
         completed_at: None,
         is_blocking: false,
         queued,
+        last_outcome: None,
+        last_response_status: None,
     }
 }
 

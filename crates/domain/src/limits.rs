@@ -149,6 +149,14 @@ pub const PAGE_DEFAULT: u32 = 50;
 /// Items of the longest page (contract).
 pub const PAGE_MAX: u32 = 200;
 
+/// Values of one parameter of a filter. All outcomes fit, and a page of chosen endpoints does.
+pub const FILTER_VALUES: usize = 50;
+/// Characters of a text that a list looks for. The longest host fits.
+pub const SOUGHT_TEXT_CHARS: usize = 256;
+
+/// Matching deliveries that are counted at most; then the count says *at least*.
+pub const COUNTED_MAX: u32 = 10_000;
+
 /// Rows of the delivery log that one page reads when its filter passes few: some tens of milliseconds. Such a page may
 /// be short or empty, and says that there is more.
 pub const LOG_ROWS_PER_PAGE: u32 = 50_000;

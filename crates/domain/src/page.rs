@@ -5,6 +5,7 @@ use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 
 use super::id::RowKey;
 use super::limits;
+use super::time::Timestamp;
 
 /// How many items, and older than which row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,6 +20,55 @@ pub struct Page<T> {
     pub items: Vec<T>,
     /// The key of the last item if there are more.
     pub next: Option<RowKey>,
+    /// Set when the search ended before the page was full and before the end of the list: it looked at everything back
+    /// to this instant, and `next` continues from there.
+    pub searched_to: Option<Timestamp>,
+}
+
+impl<T> Page<T> {
+    /// A list that fits into one page.
+    pub const fn all(items: Vec<T>) -> Self {
+        Self { items, next: None, searched_to: None }
+    }
+
+    /// The same page with other items.
+    pub fn map<U>(self, map: impl FnMut(T) -> U) -> Page<U> {
+        let Self { items, next, searched_to } = self;
+        Page { items: items.into_iter().map(map).collect(), next, searched_to }
+    }
+
+    /// The page of a search that looked at rows from `cut` on. `None`: it looked at all rows.
+    #[must_use]
+    pub fn searched_from(self, cut: Option<RowKey>) -> Self {
+        match (self.next, cut) {
+            (None, Some(cut)) => Self { next: Some(cut), searched_to: Some(cut.created_at()), ..self },
+            _ => self,
+        }
+    }
+}
+
+/// How many rows match a filter, counted up to a bound.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BoundedCount {
+    pub count: u32,
+    /// Whether that is all. Otherwise there are at least so many.
+    pub is_exact: bool,
+    /// The count stopped at the bound on rows looked at, and knows of everything back to this instant.
+    pub searched_to: Option<Timestamp>,
+}
+
+impl BoundedCount {
+    /// The start of a count over rows from `cut` on. `None`: over all rows.
+    pub fn searched_from(cut: Option<RowKey>) -> Self {
+        Self { count: 0, is_exact: cut.is_none(), searched_to: cut.map(RowKey::created_at) }
+    }
+
+    /// Adds `rows` found, of which at most `max` count.
+    pub fn add(&mut self, rows: u32, max: u32) {
+        let sum = self.count.saturating_add(rows);
+        self.is_exact &= sum <= max;
+        self.count = sum.min(max);
+    }
 }
 
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -69,7 +119,7 @@ impl PageRequest {
         let more = items.len() > limit;
         items.truncate(limit);
         let next = if more { items.last().map(key_of) } else { None };
-        Page { items, next }
+        Page { items, next, searched_to: None }
     }
 }
 
@@ -113,6 +163,18 @@ mod tests {
         for bad in ["", "x", "AAAA", "!!!!", "AgAAAAAAAAAB", &encode_cursor(key)[1..]] {
             assert_eq!(PageRequest::parse(None, Some(bad)), Err(InvalidPage::Cursor), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_search_that_was_cut_short_says_how_far_it_looked() {
+        let request = PageRequest::parse(Some("2"), None).unwrap();
+        let (key, cut) = (|n: &i64| RowKey::from_i64(*n), RowKey::first_at(Timestamp::from_millis(5)));
+        let empty = request.cut(Vec::new(), key).searched_from(Some(cut));
+        assert_eq!((empty.next, empty.searched_to), (Some(cut), Some(Timestamp::from_millis(5))));
+        let full = request.cut(vec![9, 8, 7], key).searched_from(Some(cut));
+        assert_eq!((full.next, full.searched_to), (Some(RowKey::from_i64(8)), None));
+        let complete = request.cut(vec![9], key).searched_from(None);
+        assert_eq!((complete.next, complete.searched_to), (None, None));
     }
 
     #[test]

@@ -110,8 +110,8 @@ impl Service {
     /// Without the scope.
     pub async fn list_api_keys(&self, principal: &Principal, page: PageRequest) -> Result<Page<ApiKey>, ServiceError> {
         principal.require(Permission::ApiKeysManage)?;
-        let Page { items, next } = self.store.list_api_keys(Some(principal.tenant), page).await?;
-        Ok(Page { items: items.into_iter().map(|key| self.key_uses.added_to(key)).collect(), next })
+        let page = self.store.list_api_keys(Some(principal.tenant), page).await?;
+        Ok(page.map(|key| self.key_uses.added_to(key)))
     }
 
     /// # Errors

@@ -5,7 +5,8 @@ use postrider_domain::attempt::Attempt;
 use postrider_domain::delivery::{Delivery, DeliveryFilter, DeliveryStatus};
 use postrider_domain::explanation::{Explanation, Situation, explain};
 use postrider_domain::id::DeliveryId;
-use postrider_domain::page::{Page, PageRequest};
+use postrider_domain::limits;
+use postrider_domain::page::{BoundedCount, Page, PageRequest};
 use postrider_domain::permission::Permission;
 use postrider_domain::sent_request::{RequestContext, SentRequest};
 use postrider_store::publish::requeue::{RetriedDelivery, RetryRefusal};
@@ -32,6 +33,19 @@ impl Service {
 
     /// A delivery and its attempts. Remote addresses are left out for callers that are not operators.
     ///
+    /// Counts the deliveries that match, up to `limits::COUNTED_MAX`.
+    ///
+    /// # Errors
+    /// Without the scope, or when the store fails.
+    pub async fn count_deliveries(
+        &self,
+        principal: &Principal,
+        filter: DeliveryFilter,
+    ) -> Result<BoundedCount, ServiceError> {
+        principal.require(Permission::DeliveriesRead)?;
+        Ok(self.store.count_deliveries(principal.tenant, filter, limits::COUNTED_MAX).await?)
+    }
+
     /// # Errors
     /// Without the scope, or when this workspace has no such delivery.
     pub async fn get_delivery(

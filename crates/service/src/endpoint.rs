@@ -5,8 +5,8 @@ use std::time::Duration;
 use postrider_domain::access::Principal;
 use postrider_domain::delivery::Delivery;
 use postrider_domain::endpoint::{
-    Endpoint, EndpointChange, EndpointFilter, EndpointName, EndpointUrl, NOT_HTTPS, ProjectId, SecretVersion,
-    sealing_record,
+    Endpoint, EndpointChange, EndpointFilter, EndpointLabel, EndpointName, EndpointUrl, NOT_HTTPS, ProjectId,
+    SecretVersion, sealing_record,
 };
 use postrider_domain::endpoint_options::{OptionsChange, SignatureSchemes};
 use postrider_domain::event_type::EventTypeName;
@@ -138,8 +138,21 @@ impl Service {
         page: PageRequest,
     ) -> Result<Page<Endpoint>, ServiceError> {
         principal.require(Permission::EndpointsRead)?;
-        let Page { items, next } = self.store.list_endpoints(principal.tenant, filter, page).await?;
-        Ok(Page { items: items.into_iter().map(|endpoint| seen_by(principal, endpoint)).collect(), next })
+        let page = self.store.list_endpoints(principal.tenant, filter, page).await?;
+        Ok(page.map(|endpoint| seen_by(principal, endpoint)))
+    }
+
+    /// Names and addresses of the endpoints of a page of deliveries, deleted ones included, in no order.
+    ///
+    /// # Errors
+    /// Without the scope, or when the store fails.
+    pub async fn endpoint_labels(
+        &self,
+        principal: &Principal,
+        ids: Vec<EndpointId>,
+    ) -> Result<Vec<EndpointLabel>, ServiceError> {
+        principal.require(Permission::EndpointsRead)?;
+        Ok(self.store.endpoint_labels(principal.tenant, ids).await?)
     }
 
     /// Changes an endpoint. A new URL is vetted. The current URL is vetted when the endpoint is activated.

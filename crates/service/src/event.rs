@@ -204,16 +204,15 @@ impl Service {
     ) -> Result<Page<OtherEndpoint>, ServiceError> {
         let EventDetail { event, .. } = self.get_event(principal, id).await?;
         // All deliveries of a test are tests, also its retries. An event has none of them.
-        let deliveries = DeliveryFilter { event_id: Some(id), ..DeliveryFilter::default() };
+        let deliveries = DeliveryFilter { event_ids: vec![id], ..DeliveryFilter::default() };
         let deliveries = self.store.list_deliveries(principal.tenant, deliveries, PageRequest::FIRST).await?;
         let is_test = deliveries.items.iter().any(|delivery| delivery.cause == DeliveryCause::Test);
         let others = EndpointFilter { not_reached_by: Some(id), ..EndpointFilter::default() };
         let endpoints = self.store.list_endpoints(principal.tenant, others, page).await?;
-        let items = endpoints.items.iter().map(|endpoint| {
-            let (reason, configured_as) = NotReached::of(endpoint, &event, is_test);
+        Ok(endpoints.map(|endpoint| {
+            let (reason, configured_as) = NotReached::of(&endpoint, &event, is_test);
             OtherEndpoint { endpoint_id: endpoint.id, reason, configured_as }
-        });
-        Ok(Page { items: items.collect(), next: endpoints.next })
+        }))
     }
 
     fn prepare(

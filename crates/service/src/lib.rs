@@ -18,6 +18,7 @@ mod error;
 mod event;
 mod event_name;
 pub mod fields;
+mod found;
 mod idempotency;
 mod json_body;
 mod key_cache;
@@ -50,6 +51,7 @@ pub use endpoint::{CreateEndpoint, EndpointWithSecret, RotateSecret, UpdateEndpo
 pub use error::{ParameterFault, ServiceError};
 pub use event::{OtherEndpoint, PublishEvent};
 pub use event_name::{known_event, subscribable_event};
+pub use found::Found;
 pub use idempotency::{Idempotent, RenderAnswer, WriteError};
 pub use json_body::JsonBody;
 pub use login_code::{CreateLoginCode, LoginCode};

@@ -128,8 +128,8 @@ impl Operator {
         page: PageRequest,
     ) -> Result<Page<ApiKey>, ServiceError> {
         let tenant = self.tenant(workspace).await?;
-        let Page { items, next } = self.store.list_api_keys(tenant, page).await?;
-        Ok(Page { items: items.into_iter().map(|key| self.service.key_uses.added_to(key)).collect(), next })
+        let page = self.store.list_api_keys(tenant, page).await?;
+        Ok(page.map(|key| self.service.key_uses.added_to(key)))
     }
 
     /// # Errors

@@ -23,8 +23,8 @@
 //! every back end. The database is the queue and the only source of truth. The store keeps the time: callers pass
 //! durations, never instants, so that due times and leases follow one clock on all nodes.
 //!
-//! Decisions that both back ends share are here, beside the role that needs them. Only `copy.rs` holds SQL, in words
-//! that both databases accept.
+//! Decisions that both back ends share are here, beside the role that needs them. Only `copy.rs` and
+//! conditions that both back ends share hold SQL, in words that both databases accept.
 
 pub mod column;
 pub mod copy;
@@ -48,7 +48,7 @@ mod write;
 
 pub use error::{OpenError, StoreError, UnexpectedValue};
 pub use idempotency::{Answers, KeptAnswer};
-pub use log::{Log, NewRefusal, Walk};
+pub use log::{Log, NewRefusal};
 pub use meta::{CatalogueAdoption, Meta, NewCatalogue, StoreSeed, StoredCatalogue};
 pub use publish::Publish;
 pub use queue::{

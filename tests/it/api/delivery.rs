@@ -48,6 +48,8 @@ async fn a_delivery_is_shown_with_attempts_and_listed_without() {
         "createdAt",
         "completedAt",
         "isBlocking",
+        "lastOutcome",
+        "lastResponseStatus",
         "attempts",
         "explanation",
     ];
@@ -56,6 +58,7 @@ async fn a_delivery_is_shown_with_attempts_and_listed_without() {
     assert_eq!(delivery["mode"], "test");
     assert_eq!(delivery["cause"], "event");
     assert_eq!(delivery["attemptCount"], 1);
+    assert_eq!((&delivery["lastOutcome"], &delivery["lastResponseStatus"]), (&json!("simulated"), &Value::Null));
     assert_eq!(delivery["createdAt"], "2026-05-15T12:00:00.000Z");
     assert_eq!(delivery["completedAt"], "2026-05-15T12:00:00.000Z");
     for member in ["projectId", "reason", "retryOf", "nextAttemptAt"] {
@@ -131,6 +134,14 @@ async fn the_log_is_filtered_by_each_of_its_parameters() {
 async fn an_invalid_filter_is_named() {
     let app = App::start().await;
     let wrong = [
+        ("status=failed,done", "status", "must be one of pending, delivered, failed, skipped, cancelled, simulated"),
+        ("cause=hand", "cause", "must be one of event, retry, replay, test"),
+        (
+            "responseStatus=5x",
+            "responseStatus",
+            "must be a status from 100 to 999, such as 503, or a class from 1xx to 9xx",
+        ),
+        ("projectId=p,,q", "projectId", "must be 1 to 64 characters of A-Z, a-z, 0-9, _ and -"),
         ("status=done", "status", "must be one of pending, delivered, failed, skipped, cancelled, simulated"),
         ("endpointId=1", "endpointId", "not an id of this kind"),
         ("eventId=dlv_1", "eventId", "not an id of this kind"),

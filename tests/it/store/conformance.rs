@@ -44,6 +44,7 @@ mod catalogue;
 mod claim;
 mod commit;
 mod delivery;
+mod delivery_filter;
 mod endpoint;
 mod endpoint_change;
 mod endpoint_end;

@@ -284,11 +284,11 @@ async fn a_rare_delivery_is_found_by_pages_of_bounded_cost() {
     let keys = (ROWS, first, at.workspace.key.as_i64(), endpoint.key.as_i64(), common.key().as_i64());
     database.execute(delivered, keys).unwrap();
     let any = DeliveryFilter::default;
-    let of_type = DeliveryFilter { event_type: Some(EventTypeName::from_stored("job.failed")), ..any() };
-    let of_status = |status| DeliveryFilter { status: Some(status), ..any() };
-    let of_endpoint = DeliveryFilter { endpoint_id: Some(endpoint.id), ..of_type.clone() };
-    let of_event = DeliveryFilter { event_id: Some(rare), ..of_type.clone() };
-    let narrow = DeliveryFilter { endpoint_id: Some(endpoint.id), ..of_status(DeliveryStatus::Failed) };
+    let of_type = DeliveryFilter { event_types: vec![EventTypeName::from_stored("job.failed")], ..any() };
+    let of_status = |status| DeliveryFilter { statuses: vec![status], ..any() };
+    let of_endpoint = DeliveryFilter { endpoint_ids: vec![endpoint.id], ..of_type.clone() };
+    let of_event = DeliveryFilter { event_ids: vec![rare], ..of_type.clone() };
+    let narrow = DeliveryFilter { endpoint_ids: vec![endpoint.id], ..of_status(DeliveryStatus::Failed) };
     let oldest = DeliveryFilter { until: Some(START.plus(Duration::from_millis(500))), ..of_type.clone() };
     let recent = DeliveryFilter { since: Some(START.plus(Duration::from_millis(500))), ..of_type.clone() };
     for (filter, expected, pages) in [

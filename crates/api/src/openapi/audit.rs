@@ -21,6 +21,7 @@ pub fn index(_: &Catalogue) -> Operation {
         )
         .query("action", reference("AuditAction"), "Only entries of this kind.")
         .query("resourceId", sought_text(), "Only entries of the resource with this id.")
+        .query("requestId", reference("RequestId"), "Only entries of this request.")
         .query("since", instant(), "Only entries made at this instant or later.")
         .query("until", instant(), "Only entries made before this instant.")
         .paged()

@@ -17,7 +17,7 @@ use super::schema::{
 };
 
 pub fn index(catalogue: &Catalogue) -> Operation {
-    filters(Operation::new(DELIVERIES, "listWebhookDeliveries", "List deliveries").query(
+    filters(Operation::new(DELIVERIES, "listWebhookDeliveries", "List deliveries").query_any(
         "endpointId",
         reference("EndpointId"),
         "Only deliveries to this endpoint.",
@@ -42,9 +42,17 @@ pub fn index_of_endpoint(catalogue: &Catalogue) -> Operation {
 
 fn filters(operation: Operation) -> Operation {
     operation
-        .query("eventId", reference("EventId"), "Only deliveries of this event.")
-        .query("eventType", reference("KnownEventName"), "Only deliveries of events with this name.")
-        .query("status", reference("DeliveryStatus"), "Only deliveries with this status.")
+        .query_any("eventId", reference("EventId"), "Only deliveries of this event.")
+        .query_any("eventType", reference("KnownEventName"), "Only deliveries of events with this name.")
+        .query_any("projectId", reference("ProjectId"), "Only deliveries of events of this project.")
+        .query_any("status", reference("DeliveryStatus"), "Only deliveries with this status.")
+        .query_any("cause", causes(), "Only deliveries with this cause.")
+        .query_any("outcome", outcomes(), "Only deliveries whose last attempt ended so.")
+        .query_any(
+            "responseStatus",
+            json!({ "type": "string", "pattern": "^(?:[1-9][0-9]{2}|[1-9]xx)$", "examples": ["503", "5xx"] }),
+            "Only deliveries whose last attempt was answered with this status (`503`) or class of statuses (`5xx`).",
+        )
         .query("since", instant(), "Only deliveries created at this instant or later.")
         .query("until", instant(), "Only deliveries created before this instant.")
 }
@@ -103,6 +111,8 @@ pub fn skip(catalogue: &Catalogue) -> Operation {
     skipped["status"] = "failed".into();
     skipped["reason"] = "exhausted".into();
     skipped["attemptCount"] = 10.into();
+    skipped["lastOutcome"] = "http_error".into();
+    skipped["lastResponseStatus"] = 503.into();
     skipped["nextAttemptAt"] = Value::Null;
     skipped["completedAt"] = LATER_EXAMPLE.into();
     Operation::new(DELIVERIES, "skipWebhookDelivery", "Skip delivery")
@@ -163,9 +173,16 @@ pub fn schemas(_: &Catalogue) -> Schemas {
     ]
 }
 
+fn causes() -> Value {
+    one_of(&DeliveryCause::ALL.map(DeliveryCause::as_str))
+}
+
+fn outcomes() -> Value {
+    one_of(&AttemptOutcome::ALL.map(AttemptOutcome::as_str))
+}
+
 fn view() -> Value {
     let reasons = one_of(&EndReason::ALL.map(EndReason::as_str));
-    let causes = one_of(&DeliveryCause::ALL.map(DeliveryCause::as_str));
     let mut attempt_count = count();
     attempt_count["description"] = "How many attempts have started.".into();
     json!({
@@ -177,7 +194,7 @@ fn view() -> Value {
         "mode": reference("Mode"),
         "status": reference("DeliveryStatus"),
         "reason": nullable(described(reasons, "Why it ended, unless it was delivered.")),
-        "cause": described(causes, "What created it: the event, or a manual retry, replay or test."),
+        "cause": described(causes(), "What created it: the event, or a manual retry, replay or test."),
         "retryOf": nullable(described(reference("DeliveryId"), "The delivery that this one retries or replays.")),
         "attemptCount": attempt_count,
         "nextAttemptAt": nullable(timestamp("When the next attempt is due; null when no attempt will follow, during \
@@ -188,6 +205,13 @@ fn view() -> Value {
         "isBlocking": {
             "type": "boolean",
             "description": "Whether it failed and blocks its endpoint's strict order until it is skipped or retried.",
+        },
+        "lastOutcome": nullable(described(outcomes(), "How its last recorded attempt ended; null before the first.")),
+        "lastResponseStatus": {
+            "type": ["integer", "null"],
+            "minimum": 100,
+            "maximum": 999,
+            "description": "The status that the receiver answered to that attempt; null when no response arrived.",
         },
     })
 }
@@ -236,12 +260,11 @@ fn explanation() -> Value {
 }
 
 fn attempt() -> Value {
-    let outcomes = one_of(&AttemptOutcome::ALL.map(AttemptOutcome::as_str));
     json!({
         "number": { "type": "integer", "minimum": 1, "description": "Counts from 1 without gaps." },
         "startedAt": reference("Timestamp"),
         "durationMs": count(),
-        "outcome": described(outcomes, "How it ended. Only `delivered` is a success. `abandoned` means that the server \
+        "outcome": described(outcomes(), "How it ended. Only `delivered` is a success. `abandoned` means that the server \
                                         stopped during the attempt, which is not the receiver's fault."),
         "fault": described(one_of(&Fault::ALL.map(Fault::as_str)), "Who is responsible for the outcome: the receiver, \
             the sender (this server, its proxy or its name servers), or nobody. Only the receiver's own failures count \
@@ -306,6 +329,8 @@ pub fn example(catalogue: &Catalogue, cause: &str) -> Value {
         "createdAt": INSTANT_EXAMPLE,
         "completedAt": null,
         "isBlocking": false,
+        "lastOutcome": null,
+        "lastResponseStatus": null,
     })
 }
 

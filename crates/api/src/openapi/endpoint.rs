@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use crate::error_code::ErrorCode;
-use postrider_domain::endpoint::DisabledReason;
+use postrider_domain::endpoint::{DisabledReason, EndpointState};
 use postrider_domain::endpoint_health::HealthState;
 use postrider_domain::event_type::Catalogue;
 use postrider_domain::limits;
@@ -41,9 +41,20 @@ pub fn create(catalogue: &Catalogue) -> Operation {
 
 pub fn index(catalogue: &Catalogue) -> Operation {
     Operation::new(ENDPOINTS, "listWebhookEndpoints", "List webhook endpoints")
-        .query("projectId", reference("ProjectId"), "Only endpoints of this project.")
+        .query_any("projectId", reference("ProjectId"), "Only endpoints of this project.")
         .query("isActive", boolean(), "Only endpoints that are active (`true`) or not active (`false`).")
-        .query("event", reference("KnownEventName"), "Only endpoints that subscribe to this event.")
+        .query_any("event", reference("KnownEventName"), "Only endpoints that subscribe to this event.")
+        .query_any(
+            "state",
+            one_of(&EndpointState::ALL.map(EndpointState::as_str)),
+            "Only endpoints in this state: active and `ok`, `failing` or `paused` (as `health.state`), `disabled` by the \
+             server (`disabledReason`), or switched `off`.",
+        )
+        .query(
+            "q",
+            json!({ "type": "string", "minLength": 1, "maxLength": limits::SOUGHT_TEXT_CHARS }),
+            "Only endpoints with this text in their name or host. The case of ASCII letters does not matter.",
+        )
         .paged()
         .answers(
             200,

@@ -64,9 +64,10 @@ pub fn publish_batch(catalogue: &Catalogue) -> Operation {
 
 pub fn index(catalogue: &Catalogue) -> Operation {
     Operation::new(EVENTS, "listEvents", "List events")
-        .query("type", reference("KnownEventName"), "Only events with this name.")
-        .query("projectId", reference("ProjectId"), "Only events of this project.")
-        .query("externalId", reference("ExternalId"), "Only the event that was published under this id.")
+        .query_any("type", reference("KnownEventName"), "Only events with this name.")
+        .query_any("projectId", reference("ProjectId"), "Only events of this project.")
+        .query_any("externalId", reference("ExternalId"), "Only the event that was published under this id.")
+        .query("deliveries", one_of(&["none"]), "`none`: only events that matched no endpoint (`reason: no_match`).")
         .query("since", instant(), "Only events accepted at this instant or later.")
         .query("until", instant(), "Only events accepted before this instant.")
         .paged()

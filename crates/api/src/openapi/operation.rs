@@ -5,6 +5,8 @@
 
 use serde_json::{Value, json};
 
+use postrider_domain::limits;
+
 use crate::error_code::ErrorCode;
 
 use super::schema::reference;
@@ -75,6 +77,17 @@ impl Operation {
     /// An optional parameter in the query.
     pub fn query(mut self, name: &str, schema: Value, description: &str) -> Self {
         self.query.push(json!({ "name": name, "in": "query", "description": description, "schema": schema }));
+        self
+    }
+
+    /// An optional parameter in the query that takes one or more values, separated by commas.
+    pub fn query_any(mut self, name: &str, item: Value, description: &str) -> Self {
+        let schema = json!({ "type": "array", "items": item, "minItems": 1, "maxItems": limits::FILTER_VALUES });
+        let description = format!("{description} Several values are separated by commas.");
+        self.query.push(json!({
+            "name": name, "in": "query", "description": description, "style": "form", "explode": false,
+            "schema": schema,
+        }));
         self
     }
 

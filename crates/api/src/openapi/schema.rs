@@ -217,8 +217,13 @@ pub fn schemas(catalogue: &Catalogue) -> Schemas {
                         "description": "Send it as `cursor` to get the next page; null on the last page.",
                     },
                     "has_more": boolean(),
+                    "searched_to": timestamp(
+                        "Only when the page ended before it was full and before the end of the list, because its \
+                         filter passes few items: the page holds all of them back to this instant, and `next_cursor` \
+                         looks further. An empty page with `searched_to` does not mean that there are none.",
+                    ),
                 }),
-                &[],
+                &["searched_to"],
             ),
         ),
     ]

@@ -94,7 +94,10 @@ pub async fn list(
     let mut conditions = Conditions::default();
     conditions.and("a.key < ?", page.before().as_i64());
     if let Some(tenant) = tenant {
-        conditions.and("a.workspace_key = ?", tenant.workspace.as_i64());
+        // A sum has no index: few entries have one id or are of one request.
+        let by_key = filter.request_id.is_some() || filter.id.is_some();
+        let column = if by_key { "a.workspace_key + 0" } else { "a.workspace_key" };
+        conditions.and(&format!("{column} = ?"), tenant.workspace.as_i64());
         conditions.and_text(managed_modes(tenant));
     }
     if let Some(resource_id) = &filter.resource_id {
@@ -103,6 +106,13 @@ pub async fn list(
     if let Some(action) = filter.action {
         conditions.and("a.action = ?", action.as_str());
     }
+    if let Some(id) = filter.id {
+        // The id of an entry in another store matches nothing here.
+        conditions.and("a.key = ?", if id.tag() == tag { id.key().as_i64() } else { -1 });
+    }
+    if let Some(request) = filter.request_id {
+        conditions.and("a.request_id = ?", request.to_string());
+    }
     if let Some(since) = filter.since {
         conditions.and("a.key >= ?", RowKey::first_at(since).as_i64());
     }
@@ -110,11 +120,13 @@ pub async fn list(
         conditions.and("a.key < ?", RowKey::first_at(until).as_i64());
     }
     let limit = conditions.value(i64::from(page.limit()) + 1);
+    // Few entries are of one request: they are sorted.
+    let order = if filter.request_id.is_some() { "a.key + 0" } else { "a.key" };
     let sql = format!(
         "SELECT a.key, w.id AS workspace_id, a.actor, a.mode, a.action, a.resource_id, a.request_id, a.address,
                 a.changes, a.reason, a.route, a.count
          FROM audit a LEFT JOIN workspaces w ON w.key = a.workspace_key
-         WHERE {} ORDER BY a.key DESC LIMIT {limit}",
+         WHERE {} ORDER BY {order} DESC LIMIT {limit}",
         conditions.text()
     );
     let rows = session.query(&sql, &conditions.values()).await?;

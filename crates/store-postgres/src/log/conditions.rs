@@ -17,6 +17,23 @@ impl Conditions {
         self.and_text(&condition.replacen('?', &placeholder, 1));
     }
 
+    /// Adds the condition that an expression is one of these numbers, unless there are none. They stand in the text, so
+    /// that the planner sees which partial index fits.
+    pub fn and_any(&mut self, expression: &str, numbers: impl IntoIterator<Item = i64>) {
+        let numbers: Vec<String> = numbers.into_iter().map(|number| number.to_string()).collect();
+        if !numbers.is_empty() {
+            self.and_text(&format!("{expression} IN ({})", numbers.join(", ")));
+        }
+    }
+
+    /// Adds the condition that an expression is one of these texts, unless there are none.
+    pub fn and_any_text(&mut self, expression: &str, texts: impl IntoIterator<Item = String>) {
+        let texts: Vec<String> = texts.into_iter().collect();
+        if !texts.is_empty() {
+            self.and(&format!("{expression} = ANY (?)"), texts);
+        }
+    }
+
     /// Adds a condition without a value.
     pub fn and_text(&mut self, condition: &str) {
         let separator = if self.text.is_empty() { "" } else { " AND " };

@@ -9,7 +9,7 @@ use postrider_domain::audit::{AuditEntry, AuditFilter};
 use postrider_domain::delivery::{Delivery, DeliveryFilter};
 use postrider_domain::event::{Event, EventDetail, EventFilter};
 use postrider_domain::id::{DeliveryId, EventId};
-use postrider_domain::page::{Page, PageRequest};
+use postrider_domain::page::{BoundedCount, Page, PageRequest};
 use postrider_domain::tenant::Tenant;
 use postrider_store::{Log, NewRefusal, StoreError};
 
@@ -19,7 +19,7 @@ use crate::machinery::transaction::{WriteTx, effect};
 
 pub mod attempt;
 pub mod audit;
-mod conditions;
+pub mod conditions;
 pub mod delivery;
 mod event;
 
@@ -48,6 +48,17 @@ impl Log for PostgresStore {
     ) -> Result<Page<Delivery>, StoreError> {
         let tag = self.database.tag;
         self.read(move |session| Box::pin(async move { delivery::list(session, tag, tenant, &filter, page).await }))
+            .await
+    }
+
+    async fn count_deliveries(
+        &self,
+        tenant: Tenant,
+        filter: DeliveryFilter,
+        max: u32,
+    ) -> Result<BoundedCount, StoreError> {
+        let tag = self.database.tag;
+        self.read(move |session| Box::pin(async move { delivery::count(session, tag, tenant, &filter, max).await }))
             .await
     }
 

@@ -98,7 +98,7 @@ async fn the_hot_statements_use_their_indexes() {
     let take = indexes(&session, due::CLAIM, &[&one, &one, &now, &now, &one]).await;
     assert_eq!(take, ["due_by_lane", "due_pkey", "events_kept_pkey"]);
     assert_eq!(indexes(&session, lane::RAISE_NEXT_AT, &[&one, &now, &now]).await, ["due_by_lane", "lanes_pkey"]);
-    let finish = indexes(&session, outcome::FINISH, &[&one, &one, &one, &none, &one, &now]).await;
+    let finish = indexes(&session, outcome::FINISH, &[&one, &one, &one, &none, &one, &now, &none, &none]).await;
     assert_eq!(finish, ["deliveries_kept_pkey", "due_pkey"]);
     let published = indexes(&session, event::SELECT_PUBLISHED, &[&one, &one, &vec!["id"]]).await;
     assert_eq!(published, ["events_kept_pkey", "publish_keys_pkey"]);

@@ -28,6 +28,7 @@ const MIGRATIONS: &[(&str, &str)] = &[
     ("V14__sessions", include_str!("../../../../migrations/postgres/0014_sessions.sql")),
     ("V15__rollups", include_str!("../../../../migrations/postgres/0015_rollups.sql")),
     ("V16__portal_sessions", include_str!("../../../../migrations/postgres/0016_portal_sessions.sql")),
+    ("V17__list_filters", include_str!("../../../../migrations/postgres/0017_list_filters.sql")),
 ];
 
 /// The number of the newest migration.

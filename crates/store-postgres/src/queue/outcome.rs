@@ -94,11 +94,15 @@ impl GroupFacts {
 
 /// Ends many deliveries whose claims still hold.
 pub const FINISH: &str = "WITH ended AS (
-           DELETE FROM due USING unnest($1, $2, $3, $4, $5) AS outcome (key, token, status, reason, attempts)
+           DELETE FROM due
+           USING unnest($1, $2, $3, $4, $5, $7, $8)
+               AS outcome (key, token, status, reason, attempts, last_outcome, response)
            WHERE due.delivery_key = outcome.key AND due.claim_token = outcome.token
-           RETURNING outcome.key, outcome.status, outcome.reason, outcome.attempts
+           RETURNING outcome.key, outcome.status, outcome.reason, outcome.attempts, outcome.last_outcome,
+               outcome.response
        )
-       UPDATE deliveries SET status = ended.status, reason = ended.reason, attempts = ended.attempts, completed_at = $6
+       UPDATE deliveries SET status = ended.status, reason = ended.reason, attempts = ended.attempts, completed_at = $6,
+           last_outcome = ended.last_outcome, last_response_status = ended.response
        FROM ended WHERE deliveries.key = ended.key RETURNING deliveries.key";
 
 /// Ends deliveries with plain outcomes. Returns those whose claims still held.
@@ -121,6 +125,14 @@ async fn finish_many(tx: &WriteTx, outcomes: &[&OutcomeRecord]) -> Result<HashSe
                 &reasons,
                 &outcomes.iter().map(|outcome| i64::from(outcome.attempt.number)).collect::<Vec<i64>>(),
                 &tx.now.millis(),
+                &outcomes
+                    .iter()
+                    .map(|outcome| delivery::stored_outcome(&outcome.attempt))
+                    .collect::<Vec<Option<i64>>>(),
+                &outcomes
+                    .iter()
+                    .map(|outcome| outcome.attempt.response_status.map(i64::from))
+                    .collect::<Vec<Option<i64>>>(),
             ],
         )
         .await?;
@@ -191,7 +203,7 @@ async fn finish(tx: &mut WriteTx, outcome: &OutcomeRecord, end: DeliveryEnd) -> 
     let sql = "DELETE FROM due WHERE delivery_key = $1 AND claim_token = $2 RETURNING sequence";
     let held = tx.query_opt(sql, &[&key.as_i64(), &outcome.token.0]).await?;
     let Some(held) = held else { return Ok(Recorded::ClaimLost) };
-    delivery::finish(tx, key, Counted::of(&outcome.endpoint, outcome.mode), end, outcome.attempt.number).await?;
+    delivery::finish(tx, key, Counted::of(&outcome.endpoint, outcome.mode), end, &outcome.attempt).await?;
     if let Some(sequence) = opt_int(&held, "sequence")? {
         order::after_head(tx, key, sequence, end.reason).await?;
     }

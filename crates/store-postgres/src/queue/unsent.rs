@@ -94,7 +94,9 @@ pub async fn end_unsent(
     let keys: Vec<i64> = unsent.iter().map(|unsent| unsent.delivery_key.as_i64()).collect();
     let attempts: Vec<i64> = unsent.iter().map(|unsent| i64::from(unsent.attempts)).collect();
     tx.execute("DELETE FROM due WHERE delivery_key = ANY($1)", &[&keys]).await?;
-    let ended = delivery::finish_all(tx, &keys, &attempts, DeliveryEnd { status, reason: Some(reason) }).await?;
+    let is_lost: Vec<bool> = unsent.iter().map(|unsent| unsent.lost_claim_at.is_some()).collect();
+    let end = DeliveryEnd { status, reason: Some(reason) };
+    let ended = delivery::finish_all(tx, &keys, &attempts, &is_lost, end).await?;
     let lost: Vec<NewAttempt> = unsent
         .iter()
         .filter_map(|Unsent { delivery_key, attempts, lost_claim_at }| {

@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use tokio_postgres::Row;
 
 use postrider_domain::audit::{AuditAction, Author};
-use postrider_domain::endpoint::{DisabledReason, Endpoint, EndpointFilter, ProjectId, SecretVersion};
+use postrider_domain::endpoint::{DisabledReason, Endpoint, EndpointFilter, EndpointLabel, ProjectId, SecretVersion};
 use postrider_domain::endpoint_options::DeliveryOrder;
 use postrider_domain::event_type::EventTypeName;
 use postrider_domain::id::{EndpointId, RowKey};
@@ -27,6 +27,7 @@ use postrider_store::{
     RotateSecretError, SecretRotation, StoreError, UpdateEndpointError, Write, Written,
 };
 
+use super::endpoint_list;
 use super::endpoint_options::{self, options_from_row};
 use crate::PostgresStore;
 use crate::log::audit;
@@ -60,7 +61,22 @@ impl Endpoints for PostgresStore {
         filter: EndpointFilter,
         page: PageRequest,
     ) -> Result<Page<Endpoint>, StoreError> {
-        self.read(move |session| Box::pin(async move { list(session, tenant, &filter, page).await })).await
+        self.read(move |session| Box::pin(async move { endpoint_list::list(session, tenant, &filter, page).await }))
+            .await
+    }
+
+    async fn endpoint_labels(&self, tenant: Tenant, ids: Vec<EndpointId>) -> Result<Vec<EndpointLabel>, StoreError> {
+        self.read(move |session| Box::pin(async move { endpoint_list::labels(session, tenant, &ids).await })).await
+    }
+
+    async fn endpoints_of_host(
+        &self,
+        tenant: Tenant,
+        host: String,
+        limit: u32,
+    ) -> Result<Vec<EndpointLabel>, StoreError> {
+        self.read(move |session| Box::pin(async move { endpoint_list::of_host(session, tenant, &host, limit).await }))
+            .await
     }
 
     async fn update_endpoint(
@@ -120,9 +136,9 @@ pub fn endpoint_from_row(row: &Row) -> Result<Endpoint, PgError> {
 }
 
 /// Joins an endpoint's settings with its health.
-const SHOWN_FROM: &str = "FROM endpoints LEFT JOIN endpoint_health ON endpoint_key = key";
+pub const SHOWN_FROM: &str = "FROM endpoints LEFT JOIN endpoint_health ON endpoint_key = key";
 
-fn shown_from_row(row: &Row) -> Result<Endpoint, PgError> {
+pub fn shown_from_row(row: &Row) -> Result<Endpoint, PgError> {
     Ok(Endpoint { failure_streak: endpoint_health::from_row(row)?, ..endpoint_from_row(row)? })
 }
 
@@ -203,42 +219,6 @@ pub async fn find(session: &Session, tenant: Tenant, id: EndpointId) -> Result<O
     let values = (id.to_string(), tenant.workspace.as_i64(), mode_code(tenant.mode), tenant.project_text());
     let found = session.query_opt(&sql, &[&values.0, &values.1, &values.2, &values.3]).await?;
     found.as_ref().map(shown_from_row).transpose()
-}
-
-async fn list(
-    session: &Session,
-    tenant: Tenant,
-    filter: &EndpointFilter,
-    page: PageRequest,
-) -> Result<Page<Endpoint>, PgError> {
-    // The index of a project fits only a condition that is there for every row.
-    let of_project = if tenant.project.is_some() { "project_id = $8" } else { "$8::text IS NULL" };
-    let sql = format!(
-        "SELECT {ENDPOINT_COLUMNS}, {HEALTH_COLUMNS} {SHOWN_FROM}
-         WHERE workspace_key = $1 AND mode = $7 AND key < $2 AND deleted_at IS NULL
-           AND ($3 IS NULL OR project_id = $3) AND ($4 IS NULL OR is_active = $4)
-           AND ($5 IS NULL OR strpos(' ' || events || ' ', ' ' || $5 || ' ') > 0) AND {of_project}
-           AND ($9::bigint IS NULL OR key NOT IN (SELECT endpoint_key FROM deliveries WHERE event_key = $9))
-         ORDER BY key DESC LIMIT $6"
-    );
-    let rows = session
-        .query(
-            &sql,
-            &[
-                &tenant.workspace.as_i64(),
-                &page.before().as_i64(),
-                &filter.project_id.as_ref().map(ProjectId::as_str),
-                &filter.is_active,
-                &filter.event_type.as_ref().map(EventTypeName::as_str),
-                &(i64::from(page.limit()) + 1),
-                &mode_code(tenant.mode),
-                &tenant.project_text(),
-                &filter.not_reached_by.map(|event| event.key().as_i64()),
-            ],
-        )
-        .await?;
-    let items = rows.iter().map(shown_from_row).collect::<Result<Vec<_>, _>>()?;
-    Ok(page.cut(items, |endpoint| endpoint.key))
 }
 
 async fn update(

@@ -2,6 +2,7 @@
 
 pub mod api_key;
 pub mod endpoint;
+mod endpoint_list;
 pub mod endpoint_options;
 pub mod portal_session;
 pub mod session;

@@ -2,19 +2,22 @@
 //!
 //! Writes `deliveries`. Only retention removes rows (`upkeep/retention.rs`).
 
+use std::sync::LazyLock;
+
 use rusqlite::{Connection, OptionalExtension, Row, params, params_from_iter};
 
+use postrider_domain::attempt::{Attempt, AttemptOutcome};
 use postrider_domain::delivery::{Delivery, DeliveryCause, DeliveryFilter, DeliveryStatus, EndReason, Queued};
 use postrider_domain::endpoint::ProjectId;
 use postrider_domain::event_type::EventTypeName;
 use postrider_domain::id::{DeliveryId, EventId, RowKey, StoreTag};
-use postrider_domain::limits;
-use postrider_domain::page::{Page, PageRequest};
+use postrider_domain::page::{BoundedCount, Page, PageRequest};
 use postrider_domain::stats::DeliveryEnd;
 use postrider_domain::tenant::Tenant;
 use postrider_domain::time::Timestamp;
 use postrider_store::column::{mode_code, mode_from_code};
-use postrider_store::log::{Walk, rows_per_endpoint};
+use postrider_store::log::last_attempt::{last_outcome, last_response};
+use postrider_store::log::walk::{ChosenWalks, Walk, is_implied, rows_per_endpoint};
 use postrider_store::publish::delivery::NewDelivery;
 use postrider_store::queue::order::NOT_YET;
 use postrider_store::stats::Counted;
@@ -30,8 +33,13 @@ pub const INSERT_DELIVERY: &str =
                              completed_at)
      VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)";
 
-pub const FINISH_DELIVERY: &str =
-    "UPDATE deliveries SET status = ?2, reason = ?3, attempts = ?4, completed_at = ?5 WHERE key = ?1";
+pub const FINISH_DELIVERY: &str = "UPDATE deliveries SET status = ?2, reason = ?3, attempts = ?4, completed_at = ?5,
+                          last_outcome = ?6, last_response_status = ?7 WHERE key = ?1";
+
+const FINISH_UNSENT: &str = "UPDATE deliveries SET status = ?2, reason = ?3, attempts = ?4, completed_at = ?5,
+     (last_outcome, last_response_status) =
+         (SELECT a.outcome, a.response_status FROM attempts a WHERE a.delivery_key = ?1 ORDER BY a.number DESC LIMIT 1)
+     WHERE key = ?1";
 
 /// Writes a delivery to the log and, unless it is skipped, to the queue.
 pub fn insert(tx: &mut WriteTx<'_>, new: &NewDelivery) -> Result<(), rusqlite::Error> {
@@ -55,19 +63,40 @@ pub fn insert(tx: &mut WriteTx<'_>, new: &NewDelivery) -> Result<(), rusqlite::E
     enqueue(tx, new)
 }
 
-/// Ends a delivery.
+/// Ends a delivery by the outcome of its last attempt.
 pub fn finish(
     tx: &mut WriteTx<'_>,
     key: RowKey,
     counted: Counted,
     end: DeliveryEnd,
-    attempts: u32,
+    last: &Attempt,
 ) -> Result<(), rusqlite::Error> {
     let DeliveryEnd { status, reason } = end;
     tx.connection.prepare_cached(FINISH_DELIVERY)?.execute(params![
         key.as_i64(),
         status.code(),
         reason.map(EndReason::code),
+        last.number,
+        tx.now.millis(),
+        (!is_implied(last.outcome)).then_some(last.outcome.code()),
+        last.response_status,
+    ])?;
+    tx.rollups.ended(counted, end);
+    Ok(())
+}
+
+/// Ends a delivery that nobody is attempting. Its attempts must have been recorded.
+pub fn finish_unsent(
+    tx: &mut WriteTx<'_>,
+    key: RowKey,
+    counted: Counted,
+    end: DeliveryEnd,
+    attempts: u32,
+) -> Result<(), rusqlite::Error> {
+    tx.connection.prepare_cached(FINISH_UNSENT)?.execute(params![
+        key.as_i64(),
+        end.status.code(),
+        end.reason.map(EndReason::code),
         attempts,
         tx.now.millis(),
     ])?;
@@ -93,15 +122,20 @@ pub fn find_counted(connection: &Connection, key: RowKey) -> Result<Option<Count
         .optional()
 }
 
-const DELIVERY_COLUMNS: &str =
-    "SELECT d.key, d.event_key, e.type, ep.id AS endpoint_id, e.project_id, d.mode, d.status, d.reason, d.cause,
-            d.retry_of, COALESCE(q.attempts, d.attempts) AS attempts, d.completed_at, q.due_at, q.claim_token, q.step,
-            NOT ep.is_active AND q.lane_key > 0 AS is_held, l.held_since, l.paused_since, l.not_before,
-            CASE WHEN q.sequence IS NOT NULL THEN COALESCE(
-                (SELECT blocked_by FROM ordered_lanes WHERE lane_key = q.lane_key),
-                (SELECT h.delivery_key FROM due h WHERE h.lane_key = q.lane_key AND h.sequence IS NOT NULL
-                 ORDER BY h.sequence LIMIT 1)) END AS order_head,
-            EXISTS (SELECT 1 FROM ordered_lanes WHERE blocked_by = d.key) AS is_blocking";
+fn delivery_columns() -> String {
+    format!(
+        "SELECT d.key, d.event_key, e.type, ep.id AS endpoint_id, e.project_id, d.mode, d.status, d.reason, d.cause,
+                d.retry_of, COALESCE(q.attempts, d.attempts) AS attempts, d.completed_at, q.due_at, q.claim_token, q.step,
+                NOT ep.is_active AND q.lane_key > 0 AS is_held, l.held_since, l.paused_since, l.not_before,
+                CASE WHEN q.sequence IS NOT NULL THEN COALESCE(
+                    (SELECT blocked_by FROM ordered_lanes WHERE lane_key = q.lane_key),
+                    (SELECT h.delivery_key FROM due h WHERE h.lane_key = q.lane_key AND h.sequence IS NOT NULL
+                     ORDER BY h.sequence LIMIT 1)) END AS order_head,
+                EXISTS (SELECT 1 FROM ordered_lanes WHERE blocked_by = d.key) AS is_blocking,
+                {} AS last_outcome, {} AS last_response_status",
+        *LAST_OUTCOME, *LAST_RESPONSE
+    )
+}
 
 const DELIVERY_TABLES: &str = "FROM deliveries d
      JOIN events e ON e.key = d.event_key
@@ -130,6 +164,11 @@ fn delivery_from_row(row: &Row<'_>, tag: StoreTag) -> Result<Delivery, rusqlite:
         completed_at: row.get::<_, Option<i64>>("completed_at")?.map(Timestamp::from_millis),
         is_blocking: row.get("is_blocking")?,
         queued,
+        last_outcome: row
+            .get::<_, Option<i64>>("last_outcome")?
+            .map(|code| AttemptOutcome::from_code(code).ok_or_else(|| unexpected("deliveries.last_outcome")))
+            .transpose()?,
+        last_response_status: row.get("last_response_status")?,
     })
 }
 
@@ -157,53 +196,45 @@ pub fn list(
     filter: &DeliveryFilter,
     page: PageRequest,
 ) -> Result<Page<Delivery>, rusqlite::Error> {
-    let walk = Walk::of(tenant, filter);
-    let key = key_of(walk);
-    let range = KeyRange::of(filter, page);
-    let cut = match walk {
-        Walk::OfProject => find_project_cut(tx, tenant, filter, range, page)?,
-        _ => find_cut(tx, tenant, filter, range)?,
-    };
-    let mut conditions = Conditions::default();
-    of_tenant(&mut conditions, tenant);
-    if let Some(project) = tenant.project {
-        // Both: an endpoint may have received events of another project before it came to this one.
-        conditions.and("ep.project_id = ?", project.as_str().to_owned());
-        conditions.and("e.project_id = ?", project.as_str().to_owned());
-        if walk == Walk::OfProject {
-            conditions.and_text(&format!("d.endpoint_key IN ({PROJECT_ENDPOINTS})"));
-            conditions.push(tenant.workspace.as_i64());
-            conditions.push(project.as_str().to_owned());
-            conditions.push(mode_code(tenant.mode));
-        }
+    let search = Search::new(tx, tenant, filter, page.before(), page.limit())?;
+    let chosen = search.choose()?;
+    let limit = i64::from(page.limit()) + 1;
+    let columns = delivery_columns();
+    let mut found = Vec::with_capacity(chosen.walks.len());
+    for walk in &chosen.walks {
+        let mut conditions = search.conditions(*walk, chosen.cut);
+        conditions.push(limit);
+        let Conditions { text, values } = conditions;
+        let (tables, key) = (tables_of(*walk), key_of(*walk));
+        let rows = tx
+            .connection
+            .prepare_cached(&format!("{columns} {tables} WHERE {text} ORDER BY {key} DESC LIMIT ?"))?
+            .query_map(params_from_iter(values), |row| delivery_from_row(row, tx.tag))?
+            .collect::<Result<Vec<_>, _>>()?;
+        found.push(rows);
     }
-    conditions.and(&format!("{key} < ?"), range.before.as_i64());
-    conditions.and(&format!("{key} >= ?"), cut.map_or(range.since, RowKey::as_i64));
-    if let Some(endpoint) = filter.endpoint_id {
-        conditions.and(&endpoint_is(tenant), endpoint.to_string());
+    Ok(chosen.merge(page, found))
+}
+
+/// Counts up to `max` deliveries that match.
+pub fn count(
+    tx: ReadTx<'_>,
+    tenant: Tenant,
+    filter: &DeliveryFilter,
+    max: u32,
+) -> Result<BoundedCount, rusqlite::Error> {
+    let search = Search::new(tx, tenant, filter, RowKey::from_i64(i64::MAX), max)?;
+    let chosen = search.choose()?;
+    let mut count = BoundedCount::searched_from(chosen.cut);
+    for walk in &chosen.walks {
+        let mut conditions = search.conditions(*walk, chosen.cut);
+        conditions.push(max.saturating_add(1));
+        let Conditions { text, values } = conditions;
+        let sql = format!("SELECT COUNT(*) FROM (SELECT 1 {} WHERE {text} LIMIT ?)", tables_of(*walk));
+        let rows = tx.connection.prepare_cached(&sql)?.query_row(params_from_iter(values), |row| row.get(0))?;
+        count.add(rows, max);
     }
-    if let Some(event) = filter.event_id {
-        // The id of an event in another store matches nothing here.
-        let key = if event.tag() == tx.tag { event.key().as_i64() } else { -1 };
-        conditions.and("d.event_key = ?", key);
-    }
-    if let Some(event_type) = &filter.event_type {
-        conditions.and("e.type = ?", event_type.as_str().to_owned());
-    }
-    if let Some(status) = filter.status {
-        // A number in the text, so that the planner sees which partial index fits.
-        conditions.and_text(&format!("d.status = {}", status.code()));
-    }
-    conditions.push(i64::from(page.limit()) + 1);
-    let Conditions { text, values } = conditions;
-    let sql = format!("{DELIVERY_COLUMNS} {} WHERE {text} ORDER BY {key} DESC LIMIT ?", tables_of(walk));
-    let items = tx
-        .connection
-        .prepare_cached(&sql)?
-        .query_map(params_from_iter(values), |row| delivery_from_row(row, tx.tag))?
-        .collect::<Result<Vec<_>, _>>()?;
-    let page = page.cut(items, |delivery| delivery.id.key());
-    Ok(Page { next: page.next.or(cut), ..page })
+    Ok(count)
 }
 
 /// One delivery without its attempts.
@@ -211,8 +242,9 @@ pub fn find_one(tx: ReadTx<'_>, tenant: Tenant, id: DeliveryId) -> Result<Option
     if id.tag() != tx.tag {
         return Ok(None);
     }
+    let columns = delivery_columns();
     let sql = format!(
-        "{DELIVERY_COLUMNS} {DELIVERY_TABLES} WHERE d.key = ?1 AND d.workspace_key = ?2 AND d.mode = ?3
+        "{columns} {DELIVERY_TABLES} WHERE d.key = ?1 AND d.workspace_key = ?2 AND d.mode = ?3
            AND (?4 IS NULL OR (ep.project_id = ?4 AND e.project_id = ?4))"
     );
     let parameters =
@@ -220,26 +252,179 @@ pub fn find_one(tx: ReadTx<'_>, tenant: Tenant, id: DeliveryId) -> Result<Option
     tx.connection.prepare_cached(&sql)?.query_row(parameters, |row| delivery_from_row(row, tx.tag)).optional()
 }
 
-/// An endpoint of the other mode has no deliveries here, so that no page walks past all of them.
-fn endpoint_is(tenant: Tenant) -> String {
-    format!("d.endpoint_key = (SELECT key FROM endpoints WHERE id = ? AND mode = {})", mode_code(tenant.mode))
-}
-
-/// The rows that a page may show: `since` included, `before` not.
-#[derive(Clone, Copy)]
-struct KeyRange {
+/// A filter with the rows that it may show: `since` included, `before` not.
+struct Search<'t> {
+    tx: ReadTx<'t>,
+    tenant: Tenant,
+    filter: &'t DeliveryFilter,
+    /// Those of the filter's endpoints that the tenant has or had.
+    endpoint_keys: Vec<RowKey>,
     since: i64,
     before: RowKey,
+    /// Rows that are wanted at most.
+    limit: u32,
 }
 
-impl KeyRange {
-    fn of(filter: &DeliveryFilter, page: PageRequest) -> Self {
-        Self {
-            since: filter.since.map_or(i64::MIN, |since| RowKey::first_at(since).as_i64()),
-            before: filter.until.map_or(page.before(), |until| page.before().min(RowKey::first_at(until))),
+impl<'t> Search<'t> {
+    fn new(
+        tx: ReadTx<'t>,
+        tenant: Tenant,
+        filter: &'t DeliveryFilter,
+        before: RowKey,
+        limit: u32,
+    ) -> Result<Self, rusqlite::Error> {
+        let mut endpoint_keys = Vec::new();
+        for endpoint in &filter.endpoint_ids {
+            let sql = "SELECT key FROM endpoints WHERE id = ?1 AND workspace_key = ?2 AND mode = ?3";
+            let values = params![endpoint.to_string(), tenant.workspace.as_i64(), mode_code(tenant.mode)];
+            let found = tx.connection.prepare_cached(sql)?.query_row(values, |row| row.get(0)).optional()?;
+            endpoint_keys.extend(found.map(RowKey::from_i64));
         }
+        Ok(Self {
+            tx,
+            tenant,
+            filter,
+            endpoint_keys,
+            since: filter.since.map_or(i64::MIN, |since| RowKey::first_at(since).as_i64()),
+            before: filter.until.map_or(before, |until| before.min(RowKey::first_at(until))),
+            limit,
+        })
+    }
+
+    /// The first set of walks that need no cut, or else the one that reaches furthest back.
+    fn choose(&self) -> Result<ChosenWalks, rusqlite::Error> {
+        let mut best = None;
+        for walks in Walk::choices(self.tenant, self.filter, &self.endpoint_keys) {
+            let mut cut = None;
+            for walk in &walks {
+                cut = cut.max(match walk {
+                    Walk::OfProject => self.find_project_cut()?,
+                    walk if walk.is_sparse(self.tenant, self.filter) => {
+                        self.find_cut(*walk, Walk::rows_each(&walks))?
+                    }
+                    _ => None,
+                });
+            }
+            let searched = ChosenWalks::or_further(best, ChosenWalks { walks, cut });
+            if searched.cut.is_none() {
+                return Ok(searched);
+            }
+            best = Some(searched);
+        }
+        Ok(best.unwrap_or(ChosenWalks { walks: Vec::new(), cut: None }))
+    }
+
+    /// The oldest row that this walk looks at. `None` if there are no more rows behind it.
+    fn find_cut(&self, walk: Walk, rows: u32) -> Result<Option<RowKey>, rusqlite::Error> {
+        let key = key_of(walk);
+        let mut conditions = Conditions::default();
+        self.lead(&mut conditions, walk);
+        conditions.and(&format!("{key} >= ?"), self.since);
+        conditions.and(&format!("{key} < ?"), self.before.as_i64());
+        conditions.push(rows);
+        let table = match walk {
+            Walk::Queue => "due q".to_owned(),
+            _ => format!("deliveries d INDEXED BY {}", index_of(walk)),
+        };
+        let Conditions { text, values } = conditions;
+        self.tx
+            .connection
+            .prepare_cached(&format!("SELECT {key} FROM {table} WHERE {text} ORDER BY {key} DESC LIMIT 1 OFFSET ?"))?
+            .query_row(params_from_iter(values), |row| Ok(RowKey::from_i64(row.get(0)?)))
+            .optional()
+    }
+
+    /// As [`Self::find_cut`], for the merged rows of the endpoints of a project: behind this row, one of them has more
+    /// rows than a page looks at.
+    fn find_project_cut(&self) -> Result<Option<RowKey>, rusqlite::Error> {
+        let tenant = self.tenant;
+        let endpoints = self
+            .tx
+            .connection
+            .prepare_cached(PROJECT_ENDPOINTS)?
+            .query_map(params![tenant.workspace.as_i64(), tenant.project_text(), mode_code(tenant.mode)], |row| {
+                row.get(0)
+            })?
+            .collect::<Result<Vec<i64>, _>>()?;
+        let is_sparse = Walk::OfProject.is_sparse(tenant, self.filter);
+        let rows = rows_per_endpoint(endpoints.len(), self.limit, is_sparse);
+        let mut statement = self.tx.connection.prepare_cached(
+            "SELECT key FROM deliveries INDEXED BY deliveries_by_endpoint
+             WHERE endpoint_key = ?1 AND key >= ?2 AND key < ?3 ORDER BY key DESC LIMIT 1 OFFSET ?4",
+        )?;
+        let mut cut = None;
+        for endpoint in endpoints {
+            // Nothing behind the cut so far can move it forward.
+            let since = cut.map_or(self.since, RowKey::as_i64);
+            let range = params![endpoint, since, self.before.as_i64(), rows];
+            let found = statement.query_row(range, |row| row.get(0)).optional()?;
+            cut = found.map(RowKey::from_i64).or(cut);
+        }
+        Ok(cut)
+    }
+
+    /// The conditions by which an index is entered.
+    fn lead(&self, conditions: &mut Conditions, walk: Walk) {
+        // A number in the text, so that the planner sees which partial index fits.
+        match walk {
+            Walk::OfEvents | Walk::Queue | Walk::OfProject => return,
+            Walk::OfEndpoint(key) => return conditions.and("d.endpoint_key = ?", key.as_i64()),
+            Walk::Unusual(status) => conditions.and_text(&format!("d.status = {}", status.code())),
+            Walk::OfOutcome(outcome) => conditions.and_text(&format!("d.last_outcome = {}", outcome.code())),
+            Walk::OfCause(cause) => conditions.and_text(&format!("d.cause = {}", cause.code())),
+            Walk::OfWorkspace => {}
+        }
+        conditions.and("d.workspace_key = ?", self.tenant.workspace.as_i64());
+        conditions.and("d.mode = ?", mode_code(self.tenant.mode));
+    }
+
+    /// All conditions of the filter, for one walk.
+    fn conditions(&self, walk: Walk, cut: Option<RowKey>) -> Conditions {
+        let (filter, key) = (self.filter, key_of(walk));
+        let mut conditions = Conditions::default();
+        self.lead(&mut conditions, walk);
+        if matches!(walk, Walk::OfEvents | Walk::Queue | Walk::OfProject | Walk::OfEndpoint(_)) {
+            conditions.and("d.workspace_key = ?", self.tenant.workspace.as_i64());
+            conditions.and("d.mode = ?", mode_code(self.tenant.mode));
+        }
+        if let Some(project) = self.tenant.project {
+            // Both: an endpoint may have received events of another project before it came to this one.
+            conditions.and("ep.project_id = ?", project.as_str().to_owned());
+            conditions.and("e.project_id = ?", project.as_str().to_owned());
+            if walk == Walk::OfProject {
+                conditions.and_text(&format!("d.endpoint_key IN ({PROJECT_ENDPOINTS})"));
+                conditions.push(self.tenant.workspace.as_i64());
+                conditions.push(project.as_str().to_owned());
+                conditions.push(mode_code(self.tenant.mode));
+            }
+        }
+        conditions.and(&format!("{key} < ?"), self.before.as_i64());
+        conditions.and(&format!("{key} >= ?"), cut.map_or(self.since, RowKey::as_i64));
+        if !matches!(walk, Walk::OfEndpoint(_)) {
+            conditions.and_any("d.endpoint_key", self.endpoint_keys.iter().map(|key| key.as_i64()));
+        }
+        // The id of an event in another store matches nothing here.
+        let events = filter.event_ids.iter().map(|id| if id.tag() == self.tx.tag { id.key().as_i64() } else { -1 });
+        conditions.and_any("d.event_key", events);
+        if !filter.statuses.is_empty() {
+            conditions.and_any("d.status", filter.possible_statuses().into_iter().map(DeliveryStatus::code));
+        }
+        conditions.and_any("d.cause", filter.causes.iter().map(|cause| cause.code()));
+        conditions.and_any(&LAST_OUTCOME, filter.outcomes.iter().map(|outcome| outcome.code()));
+        conditions.and_answers(&LAST_RESPONSE, &filter.response_statuses);
+        conditions.and_any("e.type", filter.event_types.iter().map(ToString::to_string));
+        conditions.and_any("e.project_id", filter.project_ids.iter().map(|project| project.as_str().to_owned()));
+        conditions
     }
 }
+
+/// The endpoints of a project, deleted ones too: their deliveries are still shown.
+const PROJECT_ENDPOINTS: &str = "SELECT key FROM endpoints WHERE workspace_key = ? AND project_id = ? AND mode = ?";
+
+/// How the last recorded attempt of a delivery ended.
+static LAST_OUTCOME: LazyLock<String> = LazyLock::new(|| last_outcome("d"));
+/// What the receiver answered to it.
+static LAST_RESPONSE: LazyLock<String> = LazyLock::new(|| last_response("d"));
 
 /// The tables of a page.
 // Differs from PostgreSQL: the index is fixed. The planner has no statistics here, and might choose another.
@@ -256,91 +441,16 @@ fn tables_of(walk: Walk) -> String {
 
 const fn index_of(walk: Walk) -> &'static str {
     match walk {
-        Walk::OfEvent => "deliveries_by_event",
+        Walk::OfEvents => "deliveries_by_event",
         Walk::Queue => "",
-        Walk::Unusual => "deliveries_unusual",
-        Walk::OfEndpoint | Walk::OfProject => "deliveries_by_endpoint",
+        Walk::Unusual(_) => "deliveries_unusual",
+        Walk::OfOutcome(_) => "deliveries_by_outcome",
+        Walk::OfCause(_) => "deliveries_by_cause",
+        Walk::OfEndpoint(_) | Walk::OfProject => "deliveries_by_endpoint",
         Walk::OfWorkspace => "deliveries_by_workspace",
     }
 }
 
 const fn key_of(walk: Walk) -> &'static str {
     if matches!(walk, Walk::Queue) { "q.delivery_key" } else { "d.key" }
-}
-
-fn of_tenant(conditions: &mut Conditions, tenant: Tenant) {
-    conditions.and("d.workspace_key = ?", tenant.workspace.as_i64());
-    conditions.and("d.mode = ?", mode_code(tenant.mode));
-}
-
-/// The oldest row that a sparse page looks at. `None` if there are no more rows behind it.
-fn find_cut(
-    tx: ReadTx<'_>,
-    tenant: Tenant,
-    filter: &DeliveryFilter,
-    range: KeyRange,
-) -> Result<Option<RowKey>, rusqlite::Error> {
-    let walk = Walk::of(tenant, filter);
-    if !walk.is_sparse(tenant, filter) {
-        return Ok(None);
-    }
-    let key = key_of(walk);
-    let mut conditions = Conditions::default();
-    conditions.and(&format!("{key} >= ?"), range.since);
-    conditions.and(&format!("{key} < ?"), range.before.as_i64());
-    let table = match walk {
-        Walk::Queue => "due q".to_owned(),
-        _ => format!("deliveries d INDEXED BY {}", index_of(walk)),
-    };
-    match (walk, filter) {
-        (Walk::Unusual, DeliveryFilter { status: Some(status), .. }) => {
-            conditions.and_text(&format!("d.status = {}", status.code()));
-            of_tenant(&mut conditions, tenant);
-        }
-        (Walk::OfEndpoint, DeliveryFilter { endpoint_id: Some(endpoint), .. }) => {
-            conditions.and(&endpoint_is(tenant), endpoint.to_string());
-        }
-        (Walk::Queue, _) => {}
-        _ => of_tenant(&mut conditions, tenant),
-    }
-    conditions.push(limits::LOG_ROWS_PER_PAGE);
-    let Conditions { text, values } = conditions;
-    tx.connection
-        .prepare_cached(&format!("SELECT {key} FROM {table} WHERE {text} ORDER BY {key} DESC LIMIT 1 OFFSET ?"))?
-        .query_row(params_from_iter(values), |row| Ok(RowKey::from_i64(row.get(0)?)))
-        .optional()
-}
-
-/// The endpoints of a project, deleted ones too: their deliveries are still shown.
-const PROJECT_ENDPOINTS: &str = "SELECT key FROM endpoints WHERE workspace_key = ? AND project_id = ? AND mode = ?";
-
-/// As [`find_cut`], for the merged rows of the endpoints of a project: behind this row, one of them has more rows than
-/// a page looks at.
-fn find_project_cut(
-    tx: ReadTx<'_>,
-    tenant: Tenant,
-    filter: &DeliveryFilter,
-    range: KeyRange,
-    page: PageRequest,
-) -> Result<Option<RowKey>, rusqlite::Error> {
-    let endpoints = tx
-        .connection
-        .prepare_cached(PROJECT_ENDPOINTS)?
-        .query_map(params![tenant.workspace.as_i64(), tenant.project_text(), mode_code(tenant.mode)], |row| row.get(0))?
-        .collect::<Result<Vec<i64>, _>>()?;
-    let is_sparse = Walk::OfProject.is_sparse(tenant, filter);
-    let rows = rows_per_endpoint(endpoints.len(), page.limit(), is_sparse);
-    let mut statement = tx.connection.prepare_cached(
-        "SELECT key FROM deliveries INDEXED BY deliveries_by_endpoint
-         WHERE endpoint_key = ?1 AND key >= ?2 AND key < ?3 ORDER BY key DESC LIMIT 1 OFFSET ?4",
-    )?;
-    let mut cut = None;
-    for endpoint in endpoints {
-        // Nothing behind the cut so far can move it forward.
-        let since = cut.map_or(range.since, RowKey::as_i64);
-        let found =
-            statement.query_row(params![endpoint, since, range.before.as_i64(), rows], |row| row.get(0)).optional()?;
-        cut = found.map(RowKey::from_i64).or(cut);
-    }
-    Ok(cut)
 }

@@ -7,7 +7,7 @@ use postrider_domain::audit::{AuditEntry, AuditFilter};
 use postrider_domain::delivery::{Delivery, DeliveryFilter};
 use postrider_domain::event::{Event, EventDetail, EventFilter};
 use postrider_domain::id::{DeliveryId, EventId};
-use postrider_domain::page::{Page, PageRequest};
+use postrider_domain::page::{BoundedCount, Page, PageRequest};
 use postrider_domain::tenant::Tenant;
 use postrider_store::{Log, NewRefusal, StoreError};
 
@@ -16,7 +16,7 @@ use crate::machinery::writer::JobSize;
 
 pub mod attempt;
 pub mod audit;
-mod conditions;
+pub mod conditions;
 pub mod delivery;
 mod event;
 
@@ -42,6 +42,15 @@ impl Log for SqliteStore {
         page: PageRequest,
     ) -> Result<Page<Delivery>, StoreError> {
         self.read(move |tx| delivery::list(tx, tenant, &filter, page)).await
+    }
+
+    async fn count_deliveries(
+        &self,
+        tenant: Tenant,
+        filter: DeliveryFilter,
+        max: u32,
+    ) -> Result<BoundedCount, StoreError> {
+        self.read(move |tx| delivery::count(tx, tenant, &filter, max)).await
     }
 
     async fn find_delivery(

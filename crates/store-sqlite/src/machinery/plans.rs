@@ -140,7 +140,8 @@ fn the_statements_that_record_an_outcome() {
     -- CORRELATED SCALAR SUBQUERY 1
     -- SEARCH deliveries USING INTEGER PRIMARY KEY (rowid=?)
 
-    UPDATE deliveries SET status = ?2, reason = ?3, attempts = ?4, completed_at = ?5 WHERE key = ?1
+    UPDATE deliveries SET status = ?2, reason = ?3, attempts = ?4, completed_at = ?5,
+    last_outcome = ?6, last_response_status = ?7 WHERE key = ?1
     -- SEARCH deliveries USING INTEGER PRIMARY KEY (rowid=?)
 
     INSERT INTO attempts (delivery_key, number, started_at, duration_ms, outcome, request_headers,

@@ -76,7 +76,7 @@ fn finish(tx: &mut WriteTx<'_>, outcome: &OutcomeRecord, end: DeliveryEnd) -> Re
         .query_row(params![key.as_i64(), outcome.token.0], |row| row.get(0))
         .optional()?;
     let Some(sequence) = removed else { return Ok(QueueRow::ClaimLost) };
-    delivery::finish(tx, key, Counted::of(&outcome.endpoint, outcome.mode), end, outcome.attempt.number)?;
+    delivery::finish(tx, key, Counted::of(&outcome.endpoint, outcome.mode), end, &outcome.attempt)?;
     if let Some(sequence) = sequence {
         order::after_head(tx, key, sequence, end.reason)?;
     }

@@ -106,7 +106,7 @@ pub fn end_unsent(
         record_abandoned(tx, counted, unsent.delivery_key, &lost)?;
     }
     let end = DeliveryEnd { status, reason: Some(reason) };
-    delivery::finish(tx, unsent.delivery_key, counted, end, unsent.attempts)
+    delivery::finish_unsent(tx, unsent.delivery_key, counted, end, unsent.attempts)
 }
 
 /// Records the attempt of a claim whose holder died.

@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use postrider_domain::audit::{AuditAction, Author};
-use postrider_domain::endpoint::{DisabledReason, Endpoint, EndpointFilter, ProjectId, SecretVersion};
+use postrider_domain::endpoint::{DisabledReason, Endpoint, EndpointFilter, EndpointLabel, ProjectId, SecretVersion};
 use postrider_domain::endpoint_options::DeliveryOrder;
 use postrider_domain::event_type::EventTypeName;
 use postrider_domain::id::{EndpointId, RowKey};
@@ -27,6 +27,7 @@ use postrider_store::{
     RotateSecretError, SecretRotation, StoreError, UpdateEndpointError, Write, Written,
 };
 
+use super::endpoint_list;
 use super::endpoint_options::{self, options_from_row};
 use crate::SqliteStore;
 use crate::log::audit;
@@ -56,7 +57,20 @@ impl Endpoints for SqliteStore {
         filter: EndpointFilter,
         page: PageRequest,
     ) -> Result<Page<Endpoint>, StoreError> {
-        self.read(move |tx| list(tx.connection, tenant, &filter, page)).await
+        self.read(move |tx| endpoint_list::list(tx.connection, tenant, &filter, page)).await
+    }
+
+    async fn endpoint_labels(&self, tenant: Tenant, ids: Vec<EndpointId>) -> Result<Vec<EndpointLabel>, StoreError> {
+        self.read(move |tx| endpoint_list::labels(tx.connection, tenant, &ids)).await
+    }
+
+    async fn endpoints_of_host(
+        &self,
+        tenant: Tenant,
+        host: String,
+        limit: u32,
+    ) -> Result<Vec<EndpointLabel>, StoreError> {
+        self.read(move |tx| endpoint_list::of_host(tx.connection, tenant, &host, limit)).await
     }
 
     async fn update_endpoint(
@@ -116,9 +130,9 @@ pub fn endpoint_from_row(row: &Row<'_>) -> Result<Endpoint, rusqlite::Error> {
 }
 
 /// The tables of an endpoint as it is shown: its settings and its health.
-const SHOWN_FROM: &str = "FROM endpoints LEFT JOIN endpoint_health ON endpoint_key = key";
+pub const SHOWN_FROM: &str = "FROM endpoints LEFT JOIN endpoint_health ON endpoint_key = key";
 
-fn shown_from_row(row: &Row<'_>) -> Result<Endpoint, rusqlite::Error> {
+pub fn shown_from_row(row: &Row<'_>) -> Result<Endpoint, rusqlite::Error> {
     Ok(Endpoint { failure_streak: endpoint_health::from_row(row)?, ..endpoint_from_row(row)? })
 }
 
@@ -209,42 +223,6 @@ pub fn find(connection: &Connection, tenant: Tenant, id: EndpointId) -> Result<O
     );
     let parameters = params![id.to_string(), tenant.workspace.as_i64(), mode_code(tenant.mode), tenant.project_text()];
     connection.prepare_cached(&sql)?.query_row(parameters, shown_from_row).optional()
-}
-
-fn list(
-    connection: &Connection,
-    tenant: Tenant,
-    filter: &EndpointFilter,
-    page: PageRequest,
-) -> Result<Page<Endpoint>, rusqlite::Error> {
-    // The index of a project fits only a condition that is there for every row.
-    let of_project = if tenant.project.is_some() { "project_id = ?8" } else { "?8 IS NULL" };
-    let sql = format!(
-        "SELECT {ENDPOINT_COLUMNS}, {HEALTH_COLUMNS} {SHOWN_FROM}
-         WHERE workspace_key = ?1 AND mode = ?7 AND key < ?2 AND deleted_at IS NULL
-           AND (?3 IS NULL OR project_id = ?3) AND (?4 IS NULL OR is_active = ?4)
-           AND (?5 IS NULL OR instr(' ' || events || ' ', ' ' || ?5 || ' ') > 0) AND {of_project}
-           AND (?9 IS NULL OR key NOT IN (SELECT endpoint_key FROM deliveries WHERE event_key = ?9))
-         ORDER BY key DESC LIMIT ?6"
-    );
-    let items = connection
-        .prepare_cached(&sql)?
-        .query_map(
-            params![
-                tenant.workspace.as_i64(),
-                page.before().as_i64(),
-                filter.project_id.as_ref().map(ProjectId::as_str),
-                filter.is_active,
-                filter.event_type.as_ref().map(EventTypeName::as_str),
-                page.limit() + 1,
-                mode_code(tenant.mode),
-                tenant.project_text(),
-                filter.not_reached_by.map(|event| event.key().as_i64()),
-            ],
-            shown_from_row,
-        )?
-        .collect::<Result<Vec<_>, _>>()?;
-    Ok(page.cut(items, |endpoint| endpoint.key))
 }
 
 fn update(

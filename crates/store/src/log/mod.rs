@@ -10,15 +10,15 @@ use postrider_domain::audit::{AuditEntry, AuditFilter, Author, Refusal};
 use postrider_domain::delivery::{Delivery, DeliveryFilter};
 use postrider_domain::event::{Event, EventDetail, EventFilter};
 use postrider_domain::id::{DeliveryId, EventId, RowKey};
-use postrider_domain::page::{Page, PageRequest};
+use postrider_domain::page::{BoundedCount, Page, PageRequest};
 use postrider_domain::tenant::Tenant;
 
 use crate::StoreError;
 
 pub mod changes;
-mod walk;
-
-pub use walk::{Walk, rows_per_endpoint};
+pub mod event_walk;
+pub mod last_attempt;
+pub mod walk;
 
 /// Refused requests to record.
 #[derive(Clone, Debug)]
@@ -48,6 +48,14 @@ pub trait Log: Send + Sync + 'static {
         filter: DeliveryFilter,
         page: PageRequest,
     ) -> Result<Page<Delivery>, StoreError>;
+
+    /// Counts deliveries, up to `max`, among as many rows as one page looks at.
+    async fn count_deliveries(
+        &self,
+        tenant: Tenant,
+        filter: DeliveryFilter,
+        max: u32,
+    ) -> Result<BoundedCount, StoreError>;
 
     async fn find_delivery(
         &self,

@@ -7,11 +7,13 @@ use async_trait::async_trait;
 
 use postrider_domain::audit::Author;
 use postrider_domain::endpoint::{
-    Endpoint, EndpointChange, EndpointFilter, EndpointName, EndpointUrl, ProjectId, SecretVersion, is_same_origin,
+    Endpoint, EndpointChange, EndpointFilter, EndpointLabel, EndpointName, EndpointState, EndpointUrl, ProjectId,
+    SecretVersion, is_same_origin,
 };
 use postrider_domain::endpoint_options::OptionsChange;
 use postrider_domain::event_type::EventTypeName;
 use postrider_domain::id::{EndpointId, RowKey};
+use postrider_domain::limits;
 use postrider_domain::page::{Page, PageRequest};
 use postrider_domain::tenant::Tenant;
 use postrider_domain::time::Timestamp;
@@ -85,6 +87,17 @@ pub trait Endpoints: Send + Sync + 'static {
         page: PageRequest,
     ) -> Result<Page<Endpoint>, StoreError>;
 
+    /// Names and addresses of endpoints, deleted ones included, in no order. Unknown ids are left out.
+    async fn endpoint_labels(&self, tenant: Tenant, ids: Vec<EndpointId>) -> Result<Vec<EndpointLabel>, StoreError>;
+
+    /// Endpoints whose URL has this host, whatever its scheme and port: at most `limit`, the newest first.
+    async fn endpoints_of_host(
+        &self,
+        tenant: Tenant,
+        host: String,
+        limit: u32,
+    ) -> Result<Vec<EndpointLabel>, StoreError>;
+
     /// Changes an endpoint. Switching it on clears its `disabledReason` and releases its queue. Switching it off holds
     /// the queue.
     async fn update_endpoint(
@@ -108,6 +121,36 @@ pub trait Endpoints: Send + Sync + 'static {
         id: EndpointId,
         rotation: SecretRotation,
     ) -> Result<Endpoint, RotateSecretError>;
+}
+
+/// The condition that an endpoint is in one of these states, in words that both databases accept. The columns are those
+/// of `endpoints` and `endpoint_health`. `None` when there are no states.
+pub fn is_in_state(states: &[EndpointState]) -> Option<String> {
+    let (failing, is_paused) = (limits::FAILING_FAILURES, "paused_since IS NOT NULL");
+    let of = |state: &EndpointState| match state {
+        EndpointState::Ok => format!("is_active AND NOT {is_paused} AND COALESCE(failures, 0) < {failing}"),
+        EndpointState::Failing => format!("is_active AND NOT {is_paused} AND COALESCE(failures, 0) >= {failing}"),
+        EndpointState::Paused => format!("is_active AND {is_paused}"),
+        EndpointState::Disabled => "NOT is_active AND disabled_reason IS NOT NULL".to_owned(),
+        EndpointState::Off => "NOT is_active AND disabled_reason IS NULL".to_owned(),
+    };
+    let any: Vec<String> = states.iter().map(of).collect();
+    (!any.is_empty()).then(|| format!("({})", any.join(" OR ")))
+}
+
+/// The starts of all URLs of a host, each with the start behind the last of them. What follows a host in a URL is `/`,
+/// `:`, `?` or nothing.
+pub fn url_ranges(host: &str) -> Vec<(String, String)> {
+    let host = host.to_ascii_lowercase();
+    let mut ranges = Vec::new();
+    for scheme in ["https", "http"] {
+        let start = format!("{scheme}://{host}");
+        for (follows, behind) in [('/', '0'), (':', ';'), ('?', '@')] {
+            ranges.push((format!("{start}{follows}"), format!("{start}{behind}")));
+        }
+        ranges.push((start.clone(), format!("{start}\u{1}")));
+    }
+    ranges
 }
 
 /// A new endpoint, still without its options.

@@ -28,7 +28,7 @@ pub async fn show(visit: Visit) -> Result<Response, Failure> {
     let (since, until) = (instant("since"), instant("until"));
     let action = visit.query.text("action").and_then(AuditAction::parse);
     let resource_id = visit.query.text("resourceId").map(str::to_owned);
-    let filter = AuditFilter { action, resource_id, since, until };
+    let filter = AuditFilter { action, resource_id, since, until, ..AuditFilter::default() };
     let page = PageRequest::parse(None, visit.query.text("cursor")).map_err(ServiceError::from)?;
     let listed = visit.service().list_audit(&visit.principal, filter, page).await?;
     let query = |cursor: Option<&str>| format!("?{}", visit.query.query_with("cursor", cursor));

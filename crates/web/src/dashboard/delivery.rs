@@ -66,7 +66,7 @@ impl Seen {
     async fn load(visit: &Visit, id: DeliveryId) -> Result<Self, ServiceError> {
         let (service, principal) = (visit.service(), &visit.principal);
         let (delivery, attempts) = service.get_delivery(principal, id).await?;
-        let filter = DeliveryFilter { event_id: Some(delivery.event_id), ..DeliveryFilter::default() };
+        let filter = DeliveryFilter { event_ids: vec![delivery.event_id], ..DeliveryFilter::default() };
         let page = PageRequest::parse(Some(SIBLINGS), None).map_err(|_| ServiceError::NotFound)?;
         let siblings = service.list_deliveries(principal, filter, page).await?;
         let explanation = service.explain_delivery(principal, &delivery, &attempts).await?;

@@ -82,7 +82,7 @@ impl Newest {
             test: None,
         };
         if visit.may(Permission::DeliveriesRead) {
-            let filter = DeliveryFilter { endpoint_id: Some(endpoint.id), ..DeliveryFilter::default() };
+            let filter = DeliveryFilter { endpoint_ids: vec![endpoint.id], ..DeliveryFilter::default() };
             newest.deliveries = service.list_deliveries(principal, filter, page).await?.items;
             newest.blocking = newest.deliveries.iter().find(|delivery| delivery.is_blocking).cloned();
             newest.activity = service.endpoint_activity(principal, vec![endpoint.id]).await?.pop();

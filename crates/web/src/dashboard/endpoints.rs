@@ -78,7 +78,13 @@ fn filter_of(visit: &Visit) -> (EndpointFilter, Faults) {
         Some("false") => Some(false),
         _ => None,
     };
-    (EndpointFilter { project_id, is_active, event_type, ..EndpointFilter::default() }, faults)
+    let filter = EndpointFilter {
+        project_ids: project_id.into_iter().collect(),
+        is_active,
+        event_types: event_type.into_iter().collect(),
+        ..EndpointFilter::default()
+    };
+    (filter, faults)
 }
 
 fn is_filtered(visit: &Visit) -> bool {

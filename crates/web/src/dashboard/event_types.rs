@@ -92,7 +92,7 @@ async fn subscribers(visit: &Visit, event: &EventType) -> Result<Vec<Endpoint>, 
     if !visit.may(Permission::EndpointsRead) {
         return Ok(Vec::new());
     }
-    let filter = EndpointFilter { event_type: Some(event.name.clone()), ..EndpointFilter::default() };
+    let filter = EndpointFilter { event_types: vec![event.name.clone()], ..EndpointFilter::default() };
     let page = PageRequest::parse(Some(SUBSCRIBERS), None)?;
     Ok(visit.service().list_endpoints(&visit.principal, filter, page).await?.items)
 }

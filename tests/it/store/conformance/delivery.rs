@@ -100,20 +100,20 @@ async fn a_filter_lists_only_matching_deliveries(at: Fixture) {
     };
     let any = DeliveryFilter::default;
     for endpoint in [&first, &second] {
-        let by_endpoint = DeliveryFilter { endpoint_id: Some(endpoint.id), ..any() };
+        let by_endpoint = DeliveryFilter { endpoint_ids: vec![endpoint.id], ..any() };
         assert_eq!(listed(&at, by_endpoint).await, expect(&|delivery| delivery.endpoint_id == endpoint.id));
     }
-    let by_event = DeliveryFilter { event_id: Some(posts[1].id), ..any() };
+    let by_event = DeliveryFilter { event_ids: vec![posts[1].id], ..any() };
     assert_eq!(listed(&at, by_event).await, expect(&|delivery| delivery.event_id == posts[1].id));
     for name in [EVENT_TYPE, "job.failed"] {
-        let by_type = DeliveryFilter { event_type: Some(EventTypeName::from_stored(name)), ..any() };
+        let by_type = DeliveryFilter { event_types: vec![EventTypeName::from_stored(name)], ..any() };
         assert_eq!(listed(&at, by_type).await, expect(&|delivery| delivery.event_type.as_str() == name));
     }
-    let by_status = DeliveryFilter { status: Some(DeliveryStatus::Delivered), ..any() };
+    let by_status = DeliveryFilter { statuses: vec![DeliveryStatus::Delivered], ..any() };
     assert_eq!(listed(&at, by_status).await, [claim.delivery_id]);
-    let pending = DeliveryFilter { status: Some(DeliveryStatus::Pending), ..any() };
+    let pending = DeliveryFilter { statuses: vec![DeliveryStatus::Pending], ..any() };
     assert_eq!(listed(&at, pending).await, expect(&|delivery| delivery.id != claim.delivery_id));
-    let unknown = DeliveryFilter { event_type: Some(EventTypeName::from_stored("a.b")), ..any() };
+    let unknown = DeliveryFilter { event_types: vec![EventTypeName::from_stored("a.b")], ..any() };
     assert!(listed(&at, unknown).await.is_empty());
 }
 
@@ -143,17 +143,18 @@ async fn filters_narrow_each_other(at: Fixture) {
     let endpoints = at.endpoints(2).await;
     let event = at.publish(2).await[0].id;
     let filter = DeliveryFilter {
-        endpoint_id: Some(endpoints[1].id),
-        event_id: Some(event),
-        event_type: Some(EventTypeName::from_stored(EVENT_TYPE)),
-        status: Some(DeliveryStatus::Pending),
+        endpoint_ids: vec![endpoints[1].id],
+        event_ids: vec![event],
+        event_types: vec![EventTypeName::from_stored(EVENT_TYPE)],
+        statuses: vec![DeliveryStatus::Pending],
         since: Some(START),
         until: Some(START.plus(Duration::from_secs(1))),
+        ..DeliveryFilter::default()
     };
     let found = at.deliveries_of(at.tenant(), filter.clone()).await;
     assert_eq!(found.len(), 1);
     assert_eq!((found[0].endpoint_id, found[0].event_id), (endpoints[1].id, event));
-    assert!(listed(&at, DeliveryFilter { status: Some(DeliveryStatus::Failed), ..filter }).await.is_empty());
+    assert!(listed(&at, DeliveryFilter { statuses: vec![DeliveryStatus::Failed], ..filter }).await.is_empty());
 }
 
 async fn a_time_range_may_lie_beyond_all_rows(at: Fixture) {
@@ -173,8 +174,8 @@ async fn a_delivery_is_invisible_to_another_workspace(at: Fixture) {
     let event = at.publish(1).await[0].id;
     let delivery = at.deliveries().await[0].id;
     let other = at.other_workspace().await;
-    let by_endpoint = DeliveryFilter { endpoint_id: Some(endpoint.id), ..DeliveryFilter::default() };
-    let by_event = DeliveryFilter { event_id: Some(event), ..DeliveryFilter::default() };
+    let by_endpoint = DeliveryFilter { endpoint_ids: vec![endpoint.id], ..DeliveryFilter::default() };
+    let by_event = DeliveryFilter { event_ids: vec![event], ..DeliveryFilter::default() };
     for filter in [DeliveryFilter::default(), by_endpoint, by_event] {
         assert!(at.deliveries_of(tenant_of(other.key), filter).await.is_empty());
     }
@@ -189,7 +190,7 @@ async fn an_id_of_another_store_is_not_found(at: Fixture) {
     let foreign = DeliveryId::new(delivery.key(), elsewhere);
     assert!(at.store().find_delivery(at.tenant(), foreign).await.unwrap().is_none());
     let foreign = EventId::new(event.key(), elsewhere);
-    let filter = DeliveryFilter { event_id: Some(foreign), ..DeliveryFilter::default() };
+    let filter = DeliveryFilter { event_ids: vec![foreign], ..DeliveryFilter::default() };
     assert!(listed(&at, filter).await.is_empty());
 }
 

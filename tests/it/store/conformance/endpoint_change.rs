@@ -54,7 +54,7 @@ async fn a_list_shows_matching_endpoints_newest_first(at: Fixture) {
     let of_project = at.create(NewEndpoint { project_id: Some(project("proj_a")), ..at.new_endpoint() }).await;
     let inactive = at.switch(&at.endpoint().await, false).await;
     assert_eq!(listed(&at, any()).await, [inactive.id, of_project.id, both.id, posts.id]);
-    let of = |text| EndpointFilter { event_type: Some(EventTypeName::from_stored(text)), ..any() };
+    let of = |text| EndpointFilter { event_types: vec![EventTypeName::from_stored(text)], ..any() };
     assert_eq!(listed(&at, of("job.failed")).await, [both.id]);
     assert_eq!(listed(&at, of("post.created")).await.len(), 4);
     for part in ["post", "post.create", "created", "failed post", "job.failed post.created", "%", ""] {
@@ -63,9 +63,9 @@ async fn a_list_shows_matching_endpoints_newest_first(at: Fixture) {
     let active = |is_active| EndpointFilter { is_active: Some(is_active), ..any() };
     assert_eq!(listed(&at, active(false)).await, [inactive.id]);
     assert_eq!(listed(&at, active(true)).await, [of_project.id, both.id, posts.id]);
-    assert_eq!(listed(&at, EndpointFilter { project_id: Some(project("proj_a")), ..any() }).await, [of_project.id]);
-    assert!(listed(&at, EndpointFilter { project_id: Some(project("proj_A")), ..any() }).await.is_empty());
-    let narrow = EndpointFilter { project_id: Some(project("proj_a")), ..active(false) };
+    assert_eq!(listed(&at, EndpointFilter { project_ids: vec![project("proj_a")], ..any() }).await, [of_project.id]);
+    assert!(listed(&at, EndpointFilter { project_ids: vec![project("proj_A")], ..any() }).await.is_empty());
+    let narrow = EndpointFilter { project_ids: vec![project("proj_a")], ..active(false) };
     assert!(listed(&at, narrow).await.is_empty());
 }
 

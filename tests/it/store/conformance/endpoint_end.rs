@@ -66,7 +66,7 @@ async fn nothing_is_claimed_after_the_deletion(at: Fixture) {
     let again = again.iter().find(|claim| claim.endpoint.id == endpoint.id).unwrap();
     at.record(at.retry(again, Duration::from_secs(5))).await;
     at.delete(&endpoint).await;
-    let of_endpoint = DeliveryFilter { endpoint_id: Some(endpoint.id), ..DeliveryFilter::default() };
+    let of_endpoint = DeliveryFilter { endpoint_ids: vec![endpoint.id], ..DeliveryFilter::default() };
     for delivery in at.deliveries_of(at.tenant(), of_endpoint).await {
         let end = (delivery.status, delivery.reason, delivery.completed_at, delivery.next_attempt_at);
         let now = Some(at.clock_now());
@@ -151,7 +151,7 @@ async fn held_deliveries_are_cancelled_too(at: Fixture) {
 }
 
 async fn pending(at: &Fixture) -> usize {
-    let filter = DeliveryFilter { status: Some(DeliveryStatus::Pending), ..DeliveryFilter::default() };
+    let filter = DeliveryFilter { statuses: vec![DeliveryStatus::Pending], ..DeliveryFilter::default() };
     at.deliveries_of(at.tenant(), filter).await.len()
 }
 
@@ -219,7 +219,7 @@ async fn the_log_of_a_deleted_endpoint_stays(mut at: Fixture) {
     at.record(at.delivered(&claim)).await;
     at.delete(&endpoint).await;
     at.reopen().await;
-    let filter = DeliveryFilter { endpoint_id: Some(endpoint.id), ..DeliveryFilter::default() };
+    let filter = DeliveryFilter { endpoint_ids: vec![endpoint.id], ..DeliveryFilter::default() };
     let statuses: Vec<_> = at.deliveries_of(at.tenant(), filter).await.iter().map(|delivery| delivery.status).collect();
     assert_eq!(statuses, [DeliveryStatus::Cancelled, DeliveryStatus::Delivered]);
     assert_eq!(at.delivery(claim.delivery_id).await.1.len(), 1);

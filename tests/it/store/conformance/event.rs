@@ -154,7 +154,7 @@ async fn a_disabled_endpoint_is_skipped_with_its_reason(mut at: Fixture) {
         at.reopen().await;
         let receipts = at.accept(vec![at.event_of(&name, None)]).await;
         assert_eq!(receipts[0].deliveries, 0, "a skipped endpoint is not counted");
-        let filter = DeliveryFilter { event_id: Some(receipts[0].id), ..DeliveryFilter::default() };
+        let filter = DeliveryFilter { event_ids: vec![receipts[0].id], ..DeliveryFilter::default() };
         let deliveries = at.deliveries_of(at.tenant(), filter).await;
         let [skipped] = deliveries.as_slice() else { panic!("one delivery for one matching endpoint: {deliveries:?}") };
         assert_eq!((skipped.status, skipped.reason), (DeliveryStatus::Skipped, Some(expected)));

@@ -88,13 +88,13 @@ async fn each_filter_narrows_the_list(at: Fixture) {
     let named = |name| Some(EventTypeName::from_stored(name));
     for (filter, expected) in [
         (none(), vec![second, first]),
-        (EventFilter { event_type: named("a.b"), ..none() }, vec![first]),
-        (EventFilter { project_id: ProjectId::parse("p").ok(), ..none() }, vec![first]),
-        (EventFilter { external_id: OpaqueId::parse("ext").ok(), ..none() }, vec![second]),
-        (EventFilter { external_id: OpaqueId::parse("other").ok(), ..none() }, vec![]),
+        (EventFilter { event_types: named("a.b").into_iter().collect(), ..none() }, vec![first]),
+        (EventFilter { project_ids: ProjectId::parse("p").ok().into_iter().collect(), ..none() }, vec![first]),
+        (EventFilter { external_ids: OpaqueId::parse("ext").ok().into_iter().collect(), ..none() }, vec![second]),
+        (EventFilter { external_ids: OpaqueId::parse("other").ok().into_iter().collect(), ..none() }, vec![]),
         (EventFilter { since: Some(ten), ..none() }, vec![second]),
         (EventFilter { until: Some(ten), ..none() }, vec![first]),
-        (EventFilter { event_type: named("a.b"), since: Some(ten), ..none() }, vec![]),
+        (EventFilter { event_types: named("a.b").into_iter().collect(), since: Some(ten), ..none() }, vec![]),
     ] {
         assert_eq!(list(&at, filter.clone()).await, expected, "{filter:?}");
     }
@@ -105,7 +105,8 @@ async fn an_event_is_invisible_to_another_workspace(at: Fixture) {
     let other = tenant_of(at.other_workspace().await.key);
     let page = || PageRequest::parse(None, None).unwrap();
     assert!(at.store().find_event(other, id).await.unwrap().is_none());
-    let by_external_id = EventFilter { external_id: OpaqueId::parse("ext").ok(), ..EventFilter::default() };
+    let by_external_id =
+        EventFilter { external_ids: OpaqueId::parse("ext").ok().into_iter().collect(), ..EventFilter::default() };
     for filter in [EventFilter::default(), by_external_id] {
         assert!(at.store().list_events(other, filter, page()).await.unwrap().items.is_empty());
     }

@@ -111,7 +111,10 @@ async fn the_log_shows_only_its_own_mode(at: Fixture) {
     for (index, (own, other)) in modes(&at).into_iter().enumerate() {
         let (event, delivery) = log[index];
         let external_id = Some(OpaqueId::parse("order-1").unwrap());
-        for filter in [EventFilter::default(), EventFilter { external_id, ..EventFilter::default() }] {
+        for filter in [
+            EventFilter::default(),
+            EventFilter { external_ids: external_id.into_iter().collect(), ..EventFilter::default() },
+        ] {
             let events = at.store().list_events(own, filter, Fixture::page()).await.unwrap().items;
             assert_eq!(events.iter().map(|event| (event.id, event.mode)).collect::<Vec<_>>(), [(event, own.mode)]);
         }
@@ -124,10 +127,10 @@ async fn the_log_shows_only_its_own_mode(at: Fixture) {
         let event_type = at.event().event_type;
         for filter in [
             any(),
-            DeliveryFilter { endpoint_id: Some(endpoints[index].id), ..any() },
-            DeliveryFilter { event_id: Some(event), ..any() },
-            DeliveryFilter { status: Some(DeliveryStatus::Failed), ..any() },
-            DeliveryFilter { event_type: Some(event_type), ..any() },
+            DeliveryFilter { endpoint_ids: vec![endpoints[index].id], ..any() },
+            DeliveryFilter { event_ids: vec![event], ..any() },
+            DeliveryFilter { statuses: vec![DeliveryStatus::Failed], ..any() },
+            DeliveryFilter { event_types: vec![event_type], ..any() },
         ] {
             assert_eq!(deliveries(&at, own, filter.clone()).await, [delivery], "{filter:?}");
             assert!(!deliveries(&at, other, filter.clone()).await.contains(&delivery), "{filter:?}");
@@ -140,7 +143,7 @@ async fn the_log_shows_only_its_own_mode(at: Fixture) {
     }
     for (own, _) in modes(&at) {
         at.accept(vec![NewEvent { tenant: own, ..at.event() }]).await;
-        let pending = DeliveryFilter { status: Some(DeliveryStatus::Pending), ..DeliveryFilter::default() };
+        let pending = DeliveryFilter { statuses: vec![DeliveryStatus::Pending], ..DeliveryFilter::default() };
         assert_eq!(deliveries(&at, own, pending).await.len(), 1, "pending in {:?}", own.mode);
     }
 }
@@ -257,7 +260,7 @@ pub async fn check_old(at: &Fixture, endpoint: &Endpoint) {
     assert_eq!((failed.endpoint_id, failed.status), (endpoint.id, DeliveryStatus::Failed));
     assert!(at.store().find_delivery(test, failed.id).await.unwrap().is_some());
     assert!(at.store().find_delivery(live, failed.id).await.unwrap().is_none());
-    let of_endpoint = DeliveryFilter { endpoint_id: Some(endpoint.id), ..DeliveryFilter::default() };
+    let of_endpoint = DeliveryFilter { endpoint_ids: vec![endpoint.id], ..DeliveryFilter::default() };
     for tenant in [live, test] {
         assert_eq!(deliveries(at, tenant, of_endpoint.clone()).await, [], "{:?}", tenant.mode);
     }

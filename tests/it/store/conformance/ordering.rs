@@ -86,7 +86,7 @@ async fn fail_head(at: &Fixture) -> DeliveryId {
 }
 
 async fn delivery_of(at: &Fixture, event: EventId) -> DeliveryId {
-    let filter = DeliveryFilter { event_id: Some(event), ..DeliveryFilter::default() };
+    let filter = DeliveryFilter { event_ids: vec![event], ..DeliveryFilter::default() };
     at.deliveries_of(at.tenant(), filter).await[0].id
 }
 
@@ -503,7 +503,7 @@ async fn deleting_the_endpoint_cancels_its_ordered_queue(at: Fixture) {
     for _ in 0..4 {
         assert_nothing_due(&at).await;
     }
-    let filter = DeliveryFilter { status: Some(DeliveryStatus::Pending), ..DeliveryFilter::default() };
+    let filter = DeliveryFilter { statuses: vec![DeliveryStatus::Pending], ..DeliveryFilter::default() };
     assert!(at.deliveries_of(at.tenant(), filter).await.is_empty());
     assert!(matches!(at.try_retry(at.tenant(), failed).await, Err(RequeueError::EndpointDeleted)));
     let idle = at.claim(100).await;

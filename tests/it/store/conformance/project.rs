@@ -144,13 +144,13 @@ async fn the_log_of_a_project_is_that_of_its_endpoints_and_events(at: Fixture) {
     assert_eq!((delivery.endpoint_id, delivery.event_id, attempts.len()), (of_a.id, event_a, 1));
     let any = DeliveryFilter::default;
     for (filter, expected) in [
-        (DeliveryFilter { endpoint_id: Some(of_a.id), ..any() }, 1),
-        (DeliveryFilter { endpoint_id: Some(of_b.id), ..any() }, 0),
-        (DeliveryFilter { endpoint_id: Some(of_none.id), ..any() }, 0),
-        (DeliveryFilter { event_id: Some(event_a), ..any() }, 1),
-        (DeliveryFilter { event_type: Some(at.event().event_type), ..any() }, 1),
-        (DeliveryFilter { status: Some(DeliveryStatus::Failed), ..any() }, 1),
-        (DeliveryFilter { status: Some(DeliveryStatus::Delivered), ..any() }, 0),
+        (DeliveryFilter { endpoint_ids: vec![of_a.id], ..any() }, 1),
+        (DeliveryFilter { endpoint_ids: vec![of_b.id], ..any() }, 0),
+        (DeliveryFilter { endpoint_ids: vec![of_none.id], ..any() }, 0),
+        (DeliveryFilter { event_ids: vec![event_a], ..any() }, 1),
+        (DeliveryFilter { event_types: vec![at.event().event_type], ..any() }, 1),
+        (DeliveryFilter { statuses: vec![DeliveryStatus::Failed], ..any() }, 1),
+        (DeliveryFilter { statuses: vec![DeliveryStatus::Delivered], ..any() }, 0),
     ] {
         assert_eq!(deliveries(&at, own, filter.clone()).await.len(), expected, "{filter:?}");
     }
@@ -158,7 +158,7 @@ async fn the_log_of_a_project_is_that_of_its_endpoints_and_events(at: Fixture) {
     assert_eq!(events.iter().map(|event| event.id).collect::<Vec<_>>(), [event_a]);
 
     at.accept(vec![at.event_of(EVENT_TYPE, Some("a")), at.event_of(EVENT_TYPE, Some("b"))]).await;
-    let pending = DeliveryFilter { status: Some(DeliveryStatus::Pending), ..any() };
+    let pending = DeliveryFilter { statuses: vec![DeliveryStatus::Pending], ..any() };
     assert_eq!(deliveries(&at, own, pending).await.len(), 1);
 
     for endpoint in [&of_a, &of_none] {
@@ -211,7 +211,7 @@ async fn an_endpoint_brings_no_events_of_its_former_project(at: Fixture) {
         assert!(matches!(at.try_retry(own, delivery).await, Err(RequeueError::NotFound)));
     }
     assert_eq!(deliveries(&at, own, DeliveryFilter::default()).await, []);
-    let of_endpoint = DeliveryFilter { endpoint_id: Some(endpoint.id), ..DeliveryFilter::default() };
+    let of_endpoint = DeliveryFilter { endpoint_ids: vec![endpoint.id], ..DeliveryFilter::default() };
     assert_eq!(deliveries(&at, own, of_endpoint.clone()).await, []);
     assert_eq!(deliveries(&at, at.tenant(), of_endpoint).await.len(), 2);
 }

@@ -57,7 +57,7 @@ async fn run(at: &Fixture) -> usize {
 }
 
 async fn queued(at: &Fixture) -> Vec<Delivery> {
-    let filter = DeliveryFilter { status: Some(DeliveryStatus::Pending), ..DeliveryFilter::default() };
+    let filter = DeliveryFilter { statuses: vec![DeliveryStatus::Pending], ..DeliveryFilter::default() };
     let mut queued = at.deliveries_of(at.tenant(), filter).await;
     queued.retain(|delivery| delivery.cause == DeliveryCause::Replay);
     queued.reverse();
