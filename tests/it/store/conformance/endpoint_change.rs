@@ -190,7 +190,7 @@ async fn a_change_applies_to_the_next_event(at: Fixture) {
 
 async fn an_endpoint_cannot_move_into_a_full_project(at: Fixture) {
     let project_id = Some(project("proj_a"));
-    let inside = at.create(NewEndpoint { project_id: project_id, ..at.new_endpoint() }).await;
+    let inside = at.create(NewEndpoint { project_id, ..at.new_endpoint() }).await;
     let outside = [at.endpoint().await, at.endpoint().await];
     let into = |endpoint: &Endpoint, limit| {
         let change = EndpointChange { project_id: Some(project_id), ..nothing() };
