@@ -79,6 +79,7 @@ impl Components {
             rate_limits: settings.rate_limits,
             retry_schedule: settings.retry_schedule.clone(),
             portal_frame_ancestors: settings.portal.frame_ancestors.clone(),
+            retention: settings.retention,
         }
         .build();
         Ok(Self { service, operator, store, egress, keyring, catalogue, clock, random, _directory: directory })

@@ -96,6 +96,15 @@ impl Service {
         });
     }
 
+    /// The deliveries at which strict orders have stopped, the oldest first: at most 50.
+    ///
+    /// # Errors
+    /// Without the scope, or when the store fails.
+    pub async fn blocking_deliveries(&self, principal: &Principal) -> Result<Vec<Delivery>, ServiceError> {
+        principal.require(Permission::DeliveriesRead)?;
+        Ok(self.store.blocking_deliveries(principal.tenant, limits::PAGE_DEFAULT).await?)
+    }
+
     /// Queues a new delivery of the same event to the same endpoint. The status of the first does not matter.
     ///
     /// # Errors

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use postrider_crypto::{MacKey, Random};
 use postrider_domain::endpoint::OpaqueId;
@@ -11,7 +12,7 @@ use postrider_domain::portal::FrameAncestor;
 use postrider_domain::rate_limit::RateLimits;
 use postrider_domain::retry_schedule::RetrySchedule;
 use postrider_domain::target::TargetGuard;
-use postrider_domain::time::Clock;
+use postrider_domain::time::{Clock, Timestamp};
 use postrider_store::sealing::keyring::Keyring;
 use postrider_store::{EndpointLimits, ServiceStore, Store};
 
@@ -38,6 +39,8 @@ pub struct ServiceParts {
     pub retry_schedule: RetrySchedule,
     /// The origins that may show a portal in a frame.
     pub portal_frame_ancestors: Vec<FrameAncestor>,
+    /// How long events and deliveries are kept.
+    pub retention: Duration,
 }
 
 /// What callers may do. Each verb checks the scopes of its principal.
@@ -51,6 +54,7 @@ pub struct Service {
     pub(crate) endpoint_limits: EndpointLimits,
     pub(crate) retry_schedule: RetrySchedule,
     pub(crate) portal_frame_ancestors: Vec<FrameAncestor>,
+    pub(crate) retention: Duration,
     pub(crate) api_key_hash: MacKey,
     pub(crate) keys: KeyCache,
     pub(crate) key_uses: KeyUses,
@@ -77,6 +81,7 @@ impl Service {
             rate_limits,
             retry_schedule,
             portal_frame_ancestors,
+            retention,
         } = parts;
         let rates = RateLimiter::new(rate_limits, store.nodes_that_share());
         Self {
@@ -90,6 +95,7 @@ impl Service {
             endpoint_limits,
             retry_schedule,
             portal_frame_ancestors,
+            retention,
             keys: KeyCache::default(),
             key_uses: KeyUses::default(),
             sessions: Sessions::default(),
@@ -104,6 +110,11 @@ impl Service {
 
     pub fn catalogue(&self) -> &Catalogue {
         &self.catalogue
+    }
+
+    /// Events and deliveries that were created before may have been removed.
+    pub fn kept_since(&self) -> Timestamp {
+        self.clock.now().minus(self.retention)
     }
 
     pub fn clock(&self) -> &dyn Clock {

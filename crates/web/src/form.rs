@@ -57,6 +57,14 @@ impl Fields {
         self.0.contains_key(name)
     }
 
+    pub fn of(pairs: &[(&str, &str)]) -> Self {
+        let mut fields = Self::default();
+        for (name, value) in pairs {
+            fields.0.entry((*name).to_owned()).or_default().push((*value).to_owned());
+        }
+        fields
+    }
+
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
         self.0.iter().flat_map(|(name, values)| values.iter().map(move |value| (name.as_str(), value.as_str())))
     }

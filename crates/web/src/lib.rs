@@ -13,6 +13,7 @@
 //! | `form.rs` | fields of a form and of a query |
 //! | `failure.rs` | what a visitor sees of an error |
 //! | `layout.rs` | the frame of a page: head, bar, search, notice |
+//! | `list_query.rs` | the query of a list's page: its filter, its page, its period |
 //! | `once.rs` | forms whose effect happens once, however often they are sent |
 //! | `components/` | the parts of pages: states, times, tables, fields, charts |
 //! | `dashboard/` | the pages of the operator |
@@ -28,6 +29,7 @@ pub mod docs;
 mod failure;
 mod form;
 mod layout;
+mod list_query;
 mod once;
 mod site;
 mod visit;

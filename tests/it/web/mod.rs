@@ -4,5 +4,6 @@ mod delivery;
 mod docs;
 mod endpoints;
 mod keys;
+mod lists;
 mod permissions;
 mod secrets;

@@ -261,6 +261,22 @@ pub async fn find_one(
     found.map(|row| delivery_from_row(&row, tag)).transpose()
 }
 
+/// The deliveries at which strict orders have stopped, the oldest first. Few orders are stopped at a time, so the
+/// search begins at them.
+pub async fn blocking(session: &Session, tag: StoreTag, tenant: Tenant, limit: u32) -> Result<Vec<Delivery>, PgError> {
+    let columns = delivery_columns();
+    let sql = format!(
+        "{columns} {DELIVERY_TABLES}
+         WHERE d.key IN (SELECT blocked_by FROM ordered_lanes WHERE blocked_since IS NOT NULL)
+           AND d.workspace_key + 0 = $1 AND d.mode = $2
+           AND ($3 IS NULL OR (ep.project_id = $3 AND e.project_id = $3))
+         ORDER BY d.key LIMIT $4"
+    );
+    let values = (tenant.workspace.as_i64(), mode_code(tenant.mode), tenant.project_text(), i64::from(limit));
+    let rows = session.query(&sql, &[&values.0, &values.1, &values.2, &values.3]).await?;
+    rows.iter().map(|row| delivery_from_row(row, tag)).collect()
+}
+
 /// A filter with the rows that it may show: from `since`, before `before`.
 struct Search<'t> {
     session: &'t Session,

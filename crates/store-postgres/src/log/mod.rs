@@ -77,6 +77,11 @@ impl Log for PostgresStore {
         .await
     }
 
+    async fn blocking_deliveries(&self, tenant: Tenant, limit: u32) -> Result<Vec<Delivery>, StoreError> {
+        let tag = self.database.tag;
+        self.read(move |session| Box::pin(delivery::blocking(session, tag, tenant, limit))).await
+    }
+
     async fn list_audit(
         &self,
         tenant: Option<Tenant>,

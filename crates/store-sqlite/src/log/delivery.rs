@@ -252,6 +252,21 @@ pub fn find_one(tx: ReadTx<'_>, tenant: Tenant, id: DeliveryId) -> Result<Option
     tx.connection.prepare_cached(&sql)?.query_row(parameters, |row| delivery_from_row(row, tx.tag)).optional()
 }
 
+/// The deliveries at which strict orders have stopped, the oldest first. Few orders are stopped at a time, so the
+/// search begins at them: `+` keeps the planner from the indexes of the log.
+pub fn blocking(tx: ReadTx<'_>, tenant: Tenant, limit: u32) -> Result<Vec<Delivery>, rusqlite::Error> {
+    let columns = delivery_columns();
+    let sql = format!(
+        "{columns} {DELIVERY_TABLES}
+         WHERE d.key IN (SELECT blocked_by FROM ordered_lanes WHERE blocked_since IS NOT NULL)
+           AND +d.workspace_key = ?1 AND +d.mode = ?2
+           AND (?3 IS NULL OR (ep.project_id = ?3 AND e.project_id = ?3))
+         ORDER BY d.key LIMIT ?4"
+    );
+    let parameters = params![tenant.workspace.as_i64(), mode_code(tenant.mode), tenant.project_text(), limit];
+    tx.connection.prepare_cached(&sql)?.query_map(parameters, |row| delivery_from_row(row, tx.tag))?.collect()
+}
+
 /// A filter with the rows that it may show: `since` included, `before` not.
 struct Search<'t> {
     tx: ReadTx<'t>,

@@ -65,6 +65,10 @@ impl Log for SqliteStore {
         .await
     }
 
+    async fn blocking_deliveries(&self, tenant: Tenant, limit: u32) -> Result<Vec<Delivery>, StoreError> {
+        self.read(move |tx| Ok(delivery::blocking(tx, tenant, limit)?)).await
+    }
+
     async fn list_audit(
         &self,
         tenant: Option<Tenant>,

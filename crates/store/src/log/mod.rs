@@ -63,6 +63,9 @@ pub trait Log: Send + Sync + 'static {
         id: DeliveryId,
     ) -> Result<Option<(Delivery, Vec<Attempt>)>, StoreError>;
 
+    /// The deliveries at which strict orders have stopped, the oldest first: at most `limit`.
+    async fn blocking_deliveries(&self, tenant: Tenant, limit: u32) -> Result<Vec<Delivery>, StoreError>;
+
     /// Entries of the modes that this tenant manages, or all entries when `tenant` is `None`.
     async fn list_audit(
         &self,

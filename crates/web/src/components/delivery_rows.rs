@@ -3,6 +3,7 @@
 use maud::{Markup, html};
 
 use postrider_domain::delivery::{Delivery, DeliveryStatus};
+use postrider_domain::endpoint::EndpointLabel;
 use postrider_domain::time::Timestamp;
 
 use super::{outcome, state, time};
@@ -37,5 +38,92 @@ pub fn state_of(delivery: &Delivery) -> Markup {
         (state::delivery(delivery.status))
         @if delivery.is_blocking { span.sub { "stops the order" } }
         @else if let Some(reason) = delivery.reason.filter(|_| delivery.status != DeliveryStatus::Delivered) { span.sub { (reason.as_str().replace('_', " ")) } }
+    }
+}
+
+/// What rows need beside the deliveries.
+pub struct Rows {
+    pub labels: Vec<EndpointLabel>,
+    pub now: Timestamp,
+    /// The start of all links.
+    pub base: String,
+    pub shows_project: bool,
+}
+
+/// The table of a list. `can_tick` adds a box to each row, for the form around the table.
+pub fn table(deliveries: &[Delivery], rows: &Rows, can_tick: bool) -> Markup {
+    let has_projects = rows.shows_project && deliveries.iter().any(|delivery| delivery.project_id.is_some());
+    html! {
+        div.table tabindex="0" role="region" aria-label="Deliveries" {
+            table.stack {
+                caption { "Newest first" }
+                thead {
+                    tr {
+                        @if can_tick { th.tick scope="col" { span.visually-hidden { "Tick" } } }
+                        th scope="col" { "State" }
+                        th scope="col" { "Event" }
+                        th scope="col" { "Endpoint" }
+                        @if has_projects { th scope="col" { "Project" } }
+                        th.number scope="col" { "Attempts" }
+                        th scope="col" { "Last attempt" }
+                        th scope="col" { "Created" }
+                        th scope="col" { "Next or took" }
+                    }
+                }
+                tbody #deliveries data-live="rows" { @for delivery in deliveries { (row(delivery, rows, can_tick, has_projects)) } }
+            }
+        }
+    }
+}
+
+fn row(delivery: &Delivery, rows: &Rows, can_tick: bool, has_projects: bool) -> Markup {
+    let id = delivery.id.to_string();
+    html! {
+        tr #(id) {
+            @if can_tick { td.tick data-label="Tick" { input type="checkbox" name="id" value=(id) aria-label={ "Tick " (id) }; } }
+            td data-label="State" { (state_of(delivery)) }
+            th scope="row" data-label="Event" {
+                a href={ (rows.base) "/deliveries/" (id) } { (delivery.event_type) }
+                code.sub { (delivery.event_id) }
+            }
+            td data-label="Endpoint" { (rows.endpoint(delivery)) }
+            @if has_projects { td data-label="Project" { code { (delivery.project_id.as_deref().unwrap_or("–")) } } }
+            td.number data-label="Attempts" { (delivery.attempt_count) }
+            td data-label="Last attempt" {
+                @match delivery.last_outcome {
+                    Some(outcome) => (outcome::attempt_state(outcome, delivery.last_response_status)),
+                    None if delivery.status == DeliveryStatus::Pending => span.soft { "none yet" },
+                    None => span.soft { "none" },
+                }
+            }
+            td.nowrap data-label="Created" { (time::relative(delivery.id.created_at(), rows.now)) }
+            td.nowrap data-label="Next or took" { (next_or_took(delivery, rows.now)) }
+        }
+    }
+}
+
+impl Rows {
+    fn endpoint(&self, delivery: &Delivery) -> Markup {
+        let label = self.labels.iter().find(|label| label.id == delivery.endpoint_id);
+        html! {
+            @match label {
+                Some(label) => {
+                    @if label.is_deleted { (label.name) } @else { a href={ (self.base) "/endpoints/" (label.id) } { (label.name) } }
+                    span.sub { (label.host()) @if label.is_deleted { ", deleted" } }
+                }
+                None => code { (delivery.endpoint_id) },
+            }
+        }
+    }
+}
+
+fn next_or_took(delivery: &Delivery, now: Timestamp) -> Markup {
+    html! {
+        @match (delivery.next_attempt_at, delivery.completed_at) {
+            (Some(at), _) => { "next " (time::due(at, now)) }
+            (None, Some(ended)) if delivery.attempt_count > 0 => { "took " (time::rough(ended.since(delivery.id.created_at()))) }
+            (None, None) if delivery.status == DeliveryStatus::Pending => span.soft { "waits" },
+            _ => "",
+        }
     }
 }

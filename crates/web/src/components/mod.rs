@@ -5,10 +5,12 @@
 pub mod activity;
 pub mod answer;
 pub mod body;
+pub mod chart;
 pub mod code;
 pub mod curl;
 pub mod delivery_rows;
 pub mod field;
+pub mod filter;
 pub mod headers;
 pub mod icon;
 pub mod list;

@@ -26,16 +26,20 @@ use crate::visit::Visit;
 use crate::{assets, cookie, csrf, layout};
 
 mod audit;
+mod deliveries;
 mod delivery;
 mod endpoint;
 mod endpoint_fields;
 mod endpoint_form;
 mod endpoints;
+mod event;
 mod event_types;
+mod events;
 mod keys;
 mod login;
 mod overview;
 mod replay;
+mod search;
 mod secret;
 mod settings;
 mod workspaces;
@@ -44,6 +48,13 @@ mod workspaces;
 pub fn router(site: &Arc<Site>) -> Router {
     let pages = Router::new()
         .route("/dashboard", get(overview::show))
+        .route("/dashboard/deliveries", get(deliveries::show))
+        .route("/dashboard/deliveries/retry", post(deliveries::retry))
+        .route("/dashboard/events", get(events::show))
+        .route("/dashboard/events/{id}", get(event::show))
+        .route("/dashboard/events/{id}/retry", post(event::retry))
+        .route("/dashboard/events/{id}/body", get(event::raw))
+        .route("/dashboard/search", get(search::show))
         .route("/dashboard/deliveries/{id}", get(delivery::show))
         .route("/dashboard/deliveries/{id}/retry", post(delivery::retry))
         .route("/dashboard/deliveries/{id}/skip", post(delivery::skip))

@@ -2,15 +2,17 @@
 
 use std::time::Duration;
 
+use postrider_domain::access::Mode;
 use postrider_domain::attempt::AttemptOutcome;
 use postrider_domain::audit::AuditAction;
 use postrider_domain::delivery::{DeliveryCause, DeliveryFilter, DeliveryStatus, EndReason};
-use postrider_domain::endpoint::{DisabledReason, EndpointChange};
+use postrider_domain::endpoint::{DisabledReason, EndpointChange, ProjectId};
 use postrider_domain::endpoint_options::{DeliveryOrder, OptionsChange};
 use postrider_domain::event::EventReceipt;
 use postrider_domain::id::{DeliveryId, EventId, RowKey};
 use postrider_domain::limits;
 use postrider_domain::replay::{REPLAYED_BY_DEFAULT, ReplayRange};
+use postrider_domain::tenant::Tenant;
 use postrider_store::{AgedStep, Claim, LogPart, NewEndpoint, Recorded, RequeueError, SkipDeliveryError};
 
 use crate::store::fixture::{Fixture, START, outline, tenant_of};
@@ -22,6 +24,7 @@ on_each_backend! {
     a_lost_claim_is_taken_over_before_anything_else_moves,
     a_claim_lost_to_a_restart_is_retried_first,
     a_failed_head_stops_the_order,
+    stopped_orders_are_listed_for_their_tenant,
     events_accepted_behind_a_stopped_order_wait,
     a_skip_resumes_the_order_and_is_audited,
     only_a_blocking_delivery_can_be_skipped,
@@ -169,6 +172,23 @@ async fn a_failed_head_stops_the_order(at: Fixture) {
     assert!(delivery.is_blocking);
     let (waiting, _) = at.delivery(delivery_of(&at, accepted[1]).await).await;
     assert_eq!((waiting.status, waiting.is_blocking), (DeliveryStatus::Pending, false));
+}
+
+async fn stopped_orders_are_listed_for_their_tenant(at: Fixture) {
+    at.strict_endpoint().await;
+    at.publish(2).await;
+    let listed = async |tenant, limit| {
+        let found = at.store().blocking_deliveries(tenant, limit).await.unwrap();
+        found.iter().map(|delivery| delivery.id).collect::<Vec<_>>()
+    };
+    assert_eq!(listed(at.tenant(), 10).await, []);
+    let failed = fail_head(&at).await;
+    assert_eq!(listed(at.tenant(), 10).await, [failed]);
+    assert_eq!(listed(at.tenant(), 0).await, []);
+    let other = Tenant { mode: Mode::Test, ..at.tenant() };
+    assert_eq!(listed(other, 10).await, []);
+    let project = Tenant { project: Some(ProjectId::parse("proj_1").unwrap()), ..at.tenant() };
+    assert_eq!(listed(project, 10).await, [], "the endpoint has no project");
 }
 
 async fn nothing_is_due_while_an_order_is_stopped(at: Fixture) {

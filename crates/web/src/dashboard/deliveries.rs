@@ -1,0 +1,222 @@
+//! The list of deliveries, with its filter, and what can be done with many of them.
+//!
+//! The portal shows the same list. So nothing here names a path above the base of the visit, and each part asks for the
+//! permission that it needs.
+
+use axum::body::{Body, Bytes};
+use axum::response::Response;
+use http::StatusCode;
+use maud::{Markup, html};
+
+use postrider_domain::attempt::AttemptOutcome;
+use postrider_domain::delivery::{Delivery, DeliveryFilter, DeliveryStatus};
+use postrider_domain::id::DeliveryId;
+use postrider_domain::limits;
+use postrider_domain::page::{Page, encode_cursor};
+use postrider_domain::permission::Permission;
+use postrider_domain::time::Timestamp;
+use postrider_service::ServiceError;
+
+use crate::components::delivery_rows::{self, Rows};
+use crate::components::list::{self, Nothing};
+use crate::components::{code, filter, outcome};
+use crate::failure::Failure;
+use crate::form::Fields;
+use crate::layout::Section;
+use crate::list_query::ListQuery;
+use crate::once;
+use crate::visit::Visit;
+
+const PATH: &str = "/deliveries";
+
+/// Filters that people often want.
+const PRESETS: [(&str, &str); 7] = [
+    ("All", ""),
+    ("Failed", "status=failed"),
+    ("Waiting", "status=pending"),
+    ("Server errors", "responseStatus=5xx"),
+    ("Timeouts", "outcome=timeout"),
+    ("Not sent", "status=skipped"),
+    ("By hand", "cause=retry%2Creplay%2Ctest"),
+];
+
+pub async fn show(visit: Visit) -> Result<Response, Failure> {
+    let query: ListQuery<DeliveryFilter> = ListQuery::read(&visit);
+    if !query.faults.0.is_empty() {
+        let body = html! { h1 { "Deliveries" } (query.faults.summary()) (form(&visit, true)) };
+        return Ok(visit.page_with(StatusCode::BAD_REQUEST, Section::Deliveries, "Deliveries", body));
+    }
+    let page = visit.service().list_deliveries(&visit.principal, query.filter.clone(), query.page).await?;
+    let rows = rows(&visit, &page.items).await?;
+    let listed = listed(&visit, &query, &page, &rows);
+    let body = html! {
+        h1 { "Deliveries" }
+        (filter::presets(&visit.link(PATH), &visit.query, &PRESETS))
+        (form(&visit, query.is_narrowed))
+        (listed)
+        (code::api_call("GET", &api_path(&query.filter)))
+    };
+    Ok(visit.page(Section::Deliveries, "", body))
+}
+
+/// The labels of the rows' endpoints, and what the visitor may do with rows.
+pub(crate) async fn rows(visit: &Visit, deliveries: &[Delivery]) -> Result<Rows, ServiceError> {
+    let mut endpoints: Vec<_> = deliveries.iter().map(|delivery| delivery.endpoint_id).collect();
+    endpoints.sort_unstable_by_key(ToString::to_string);
+    endpoints.dedup();
+    let labels = if visit.may(Permission::EndpointsRead) && !endpoints.is_empty() {
+        visit.service().endpoint_labels(&visit.principal, endpoints).await?
+    } else {
+        Vec::new()
+    };
+    Ok(Rows {
+        labels,
+        now: visit.now(),
+        base: visit.base.clone(),
+        shows_project: visit.principal.tenant.project.is_none(),
+    })
+}
+
+fn listed(visit: &Visit, query: &ListQuery<DeliveryFilter>, page: &Page<Delivery>, rows: &Rows) -> Markup {
+    let next = page.next.map(|key| further(visit, &encode_cursor(key)));
+    let newest = query.is_continued.then(|| visit.link(&with_query(PATH, &visit.query.query_with("cursor", None))));
+    html! {
+        @if page.items.is_empty() {
+            (nothing(visit, query, page).render())
+        } @else {
+            a.button.live-new href=(visit.here()) data-new-of="deliveries" hidden { span data-count { "0" } " new" }
+            form action=(visit.link("/deliveries/retry")) method="post" {
+                (delivery_rows::table(&page.items, rows, visit.may(Permission::DeliveriesRetry)))
+                (actions(visit))
+            }
+        }
+        @match (page.searched_to, next) {
+            (Some(searched_to), Some(next)) => (list::cut(searched_to, &next)),
+            (_, next) => (list::pages(newest.as_deref(), next.as_deref())),
+        }
+    }
+}
+
+fn further(visit: &Visit, cursor: &str) -> String {
+    let query = visit.query.query_with("cursor", Some(cursor));
+    visit.link(&with_query(PATH, &query))
+}
+
+fn with_query(path: &str, query: &str) -> String {
+    if query.is_empty() { path.to_owned() } else { format!("{path}?{query}") }
+}
+
+fn nothing<'n>(visit: &Visit, query: &ListQuery<DeliveryFilter>, page: &Page<Delivery>) -> Nothing<'n> {
+    let kept_since = visit.service().kept_since();
+    Nothing {
+        things: "deliveries",
+        is_narrowed: query.is_narrowed,
+        is_continued: query.is_continued,
+        searched_to: page.searched_to,
+        kept_since: query.filter.until.filter(|until| *until <= kept_since).map(|_| kept_since),
+        first_use: html! { p { "A delivery is one event on its way to one endpoint. Publish an event of a type that an endpoint has subscribed to." } },
+    }
+}
+
+/// What can be done with the rows that are ticked.
+fn actions(visit: &Visit) -> Markup {
+    html! {
+        @if visit.may(Permission::DeliveriesRetry) {
+            input type="hidden" name=(once::FIELD) value=(minute(visit.now()));
+            div.actions {
+                button type="submit" { "Retry the ticked ones" }
+            }
+        }
+    }
+}
+
+/// The token of a list's forms. The same rows sent again from a page of the same minute are the same request.
+fn minute(now: Timestamp) -> String {
+    format!("minute-{}", now.seconds() / 60)
+}
+
+fn form(visit: &Visit, is_narrowed: bool) -> Markup {
+    let query = &visit.query;
+    let statuses = DeliveryStatus::ALL.map(|status| (status.as_str(), status.as_str()));
+    let outcomes = AttemptOutcome::ALL.map(|outcome| (outcome.as_str(), outcome::word(outcome)));
+    let types: Vec<(&str, &str)> =
+        visit.service().catalogue().types().iter().map(|it| (it.name.as_str(), it.name.as_str())).collect();
+    let causes = [("event", "The event"), ("retry", "A retry"), ("replay", "A replay"), ("test", "A test")];
+    filter::form(
+        &visit.link(PATH),
+        is_narrowed,
+        html! {
+            (filter::choice(query, "status", "State", "Any state", &statuses))
+            (filter::choice(query, "eventType", "Event type", "Any type", &types))
+            (filter::text(query, "endpointId", "Endpoint", "whe_…"))
+            (filter::period(query))
+            (filter::more(query, &["outcome", "responseStatus", "projectId", "cause", "since", "until", "eventId"], html! {
+                (filter::choice(query, "outcome", "Last attempt", "Any outcome", &outcomes))
+                (filter::text(query, "responseStatus", "Answer", "503 or 5xx"))
+                @if visit.principal.tenant.project.is_none() { (filter::text(query, "projectId", "Project", "")) }
+                (filter::choice(query, "cause", "Made by", "Anything", &causes))
+                (filter::text(query, "eventId", "Event", "evt_…"))
+                (filter::between(query))
+            }))
+        },
+    )
+}
+
+/// Queues a retry of each ticked delivery. Each has its own token, so that a second click queues nothing.
+pub async fn retry(visit: Visit, body: Body) -> Result<Response, Failure> {
+    visit.require(Permission::DeliveriesRetry)?;
+    let fields = Fields::read(body).await?;
+    let ids: Vec<DeliveryId> = fields.all("id").filter_map(|id| id.parse().ok()).collect();
+    if ids.is_empty() {
+        return Err(ServiceError::Conflict("No delivery is ticked. Go back and tick those to retry.".to_owned()).into());
+    }
+    if ids.len() > usize::try_from(limits::PAGE_MAX).unwrap_or(usize::MAX) {
+        return Err(
+            ServiceError::Conflict(format!("At most {} deliveries are retried at once.", limits::PAGE_MAX)).into()
+        );
+    }
+    let service = visit.service();
+    let (mut queued, mut refused) = (0_usize, Vec::new());
+    for id in ids {
+        let token = format!("{}-{id}", fields.text(once::FIELD).unwrap_or_default());
+        let one = Fields::of(&[(once::FIELD, &token)]);
+        let retried = once::write(&visit, &one, page_of, async |idempotent| {
+            service.retry_delivery(&visit.principal, id, idempotent).await
+        });
+        match retried.await {
+            Ok(_) => queued += 1,
+            Err(error @ (ServiceError::Conflict(_) | ServiceError::NotFound)) => refused.push((id, error)),
+            Err(error) => return Err(error.into()),
+        }
+    }
+    if refused.is_empty() {
+        return Ok(visit.done("/deliveries?cause=retry&period=1h", "retried"));
+    }
+    Ok(visit.page(Section::Deliveries, "Retries", refusals(&visit, queued, &refused)))
+}
+
+fn page_of(delivery: &Delivery) -> (u16, Bytes) {
+    once::page(format!("/deliveries/{}", delivery.id))
+}
+
+fn refusals(visit: &Visit, queued: usize, refused: &[(DeliveryId, ServiceError)]) -> Markup {
+    html! {
+        h1 { "Not all were queued" }
+        p { (queued) " are queued again, " (refused.len()) " are not:" }
+        ul {
+            @for (id, error) in refused {
+                li { a href=(visit.link(&format!("/deliveries/{id}"))) { (id) } ": " (error) }
+            }
+        }
+        p { a href=(visit.link("/deliveries?cause=retry&period=1h")) { "The retries of the last hour" } }
+    }
+}
+
+fn api_query(filter: &DeliveryFilter) -> String {
+    use postrider_domain::list_filter::ListFilter as _;
+    url::form_urlencoded::Serializer::new(String::new()).extend_pairs(filter.pairs()).finish()
+}
+
+fn api_path(filter: &DeliveryFilter) -> String {
+    with_query("/v1/webhook-deliveries", &api_query(filter))
+}
