@@ -5,5 +5,6 @@ mod docs;
 mod endpoints;
 mod keys;
 mod lists;
+mod overview;
 mod permissions;
 mod secrets;

@@ -251,7 +251,7 @@ fn charts(series: &StatsSeries) -> Markup {
         },
     ];
     let attempts_seen = format!(
-        "{} attempts: {} delivered, {} failed, {} could not be made by our own fault.",
+        "Attempts: {}, of which {} delivered, {} failed and {} could not be made by our own fault.",
         totals.attempted(),
         totals.attempts_of(AttemptOutcome::Delivered),
         failed(&totals),

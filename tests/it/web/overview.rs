@@ -1,0 +1,53 @@
+//! The first page: the first steps of a new workspace, and what needs somebody.
+
+use std::time::Duration;
+
+use serde_json::json;
+
+use crate::support::app::{App, text};
+use crate::support::receiver::{Answer, Receiver};
+use crate::support::visitor::{EVERYTHING, Visitor};
+
+#[tokio::test]
+async fn a_new_workspace_is_led_to_its_first_delivery() {
+    let app = App::to_loopback().await;
+    let receiver = Receiver::start().await;
+    let visitor = Visitor::of(&app, EVERYTHING).await;
+    let done = |page: &str| page.matches("</svg>Done</span>").count();
+    let page = visitor.page("/dashboard").await;
+    assert_eq!(done(&page), 0, "{page}");
+    assert!(page.contains("Bearer $KEY"), "{page}");
+    app.endpoint_to(&receiver, &["post.created"]).await;
+    assert_eq!(done(&visitor.page("/dashboard").await), 1);
+    app.publish("job.failed", json!({})).await;
+    assert_eq!(done(&visitor.page("/dashboard").await), 2);
+    let event = app.publish("post.created", json!({})).await;
+    app.delivery_ended(&event, "delivered").await;
+    let page = visitor.page("/dashboard").await;
+    assert!(page.contains("Nothing. No order has stopped"), "{page}");
+    assert!(page.contains("Attempts: 1, of which 1 delivered, 0 failed"), "{page}");
+    for period in ["1h", "24h", "7d", "30d", "nonsense"] {
+        visitor.page(&format!("/dashboard?period={period}")).await;
+    }
+}
+
+#[tokio::test]
+async fn what_needs_somebody_stands_first_with_its_cause() {
+    let app = App::to_loopback().await;
+    let receiver = Receiver::start().await;
+    receiver.decide(|request| Answer::status(if request.path == "/gone" { 410 } else { 404 }).into());
+    let endpoint = |name: &str, path: &str, event: &str| json!({"name": name, "url": receiver.url(path), "events": [event], "ordering": "strict", "retrySchedule": [1]});
+    app.endpoint(endpoint("<b>Left</b>", "/gone", "job.failed")).await;
+    app.endpoint(endpoint("Ledger", "/", "post.created")).await;
+    let left = app.publish("job.failed", json!({})).await;
+    app.attempted(&left, 1).await;
+    let stopped = app.publish("post.created", json!({})).await;
+    app.attempted(&stopped, 1).await;
+    app.clock().advance(Duration::from_secs(60));
+    let failed = app.delivery_ended(&stopped, "failed").await;
+    let page = Visitor::of(&app, EVERYTHING).await.page("/dashboard").await;
+    let needs = page.split("id=\"numbers\"").next().unwrap_or_default();
+    assert!(needs.contains(&format!("/dashboard/deliveries/{}\">Retry or skip it", text(&failed, "id"))), "{needs}");
+    assert!(needs.contains("&lt;b&gt;Left&lt;/b&gt;</a> answered 410 Gone"), "{needs}");
+    assert!(!needs.contains("<b>"), "{needs}");
+}
