@@ -121,12 +121,14 @@ fn sentence(visit: &Visit, endpoint: &Endpoint, newest: &Newest) -> Markup {
         match streak.pause {
             Some(pause) => (
                 "waiting",
-                html! { "It is paused since " (time::relative(pause.since, now)) ". The next probe is due " @if pause.next_probe_at > now { (time::relative(pause.next_probe_at, now)) } @else { "now" } "." },
+                html! { "It has been paused for " (time::rough(now.since(pause.since))) ". The next probe is due " @if pause.next_probe_at > now { (time::relative(pause.next_probe_at, now)) } @else { "now" } "." },
                 html! { "Its queue is kept; one delivery at a time is sent to find out whether it works again. " (failures) },
             ),
-            None => {
-                ("bad", html! { "It is failing since " (time::relative(streak.first_failure_at, now)) "." }, failures)
-            }
+            None => (
+                "bad",
+                html! { "It has been failing for " (time::rough(now.since(streak.first_failure_at))) "." },
+                failures,
+            ),
         }
     } else {
         (
