@@ -157,7 +157,7 @@ pub fn example_event(catalogue: &Catalogue) -> String {
 pub fn schemas(catalogue: &Catalogue) -> Schemas {
     let subscribable: Vec<&str> = catalogue.names().map(EventTypeName::as_str).collect();
     let known: Vec<&str> = catalogue.types().iter().map(|event| event.name.as_str()).collect();
-    vec![
+    let names = vec![
         (
             "EventName",
             described(
@@ -179,6 +179,12 @@ pub fn schemas(catalogue: &Catalogue) -> Schemas {
                 "examples": ["proj_a1b2c3d4e5f6g7h8"],
             }),
         ),
+    ];
+    names.into_iter().chain(ids()).chain(values()).collect()
+}
+
+fn ids() -> Schemas {
+    vec![
         ("WorkspaceId", drawn("org_", "A workspace.")),
         ("ApiKeyId", drawn("key_", "The public id of an API key. The key itself is a secret.")),
         ("SessionId", drawn("ses_", "A sign-in session of the dashboard.")),
@@ -189,6 +195,11 @@ pub fn schemas(catalogue: &Catalogue) -> Schemas {
         ("DeliveryId", timed("dlv_", "The delivery of one event to one endpoint.")),
         ("ReplayId", timed("rpl_", "A job that sends deliveries again.")),
         ("AuditId", timed("aud_", "One entry of the audit log.")),
+    ]
+}
+
+fn values() -> Schemas {
+    vec![
         (
             "Timestamp",
             json!({

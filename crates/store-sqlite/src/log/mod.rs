@@ -66,7 +66,7 @@ impl Log for SqliteStore {
     }
 
     async fn blocking_deliveries(&self, tenant: Tenant, limit: u32) -> Result<Vec<Delivery>, StoreError> {
-        self.read(move |tx| Ok(delivery::blocking(tx, tenant, limit)?)).await
+        self.read(move |tx| delivery::blocking(tx, tenant, limit)).await
     }
 
     async fn list_audit(

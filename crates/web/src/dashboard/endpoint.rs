@@ -166,10 +166,7 @@ fn stopped_order(visit: &Visit, delivery: &Delivery) -> Markup {
         div.answer.answer-bad {
             p { "The order has stopped: " a href=(visit.link(&path)) { "this " (delivery.event_type) " delivery" } " has failed for good." }
             p { "Nothing else is sent until it is skipped or retried." }
-            div.actions {
-                @if visit.may(Permission::DeliveriesSkip) { (field::action(&visit.link(&format!("{path}/skip")), "Skip it", "", &[])) }
-                @if visit.may(Permission::DeliveriesRetry) { (field::action(&visit.link(&format!("{path}/retry")), "Retry it", "", &[])) }
-            }
+            div.actions { a.button href=(visit.link(&path)) { "Open it to skip or retry it" } }
         }
     }
 }

@@ -19,7 +19,7 @@ on_each_backend! {
     a_list_shows_how_the_last_attempt_ended,
     a_filter_takes_the_last_attempt_the_cause_and_the_project,
     several_values_pass_what_each_of_them_passes,
-    pages_of_several_walks_follow_each_other_while_deliveries_arrive,
+    pages_of_several_walks_hold_while_deliveries_arrive,
     a_count_is_exact_up_to_its_bound,
     events_that_matched_nothing_are_listed_alone,
     endpoints_are_filtered_by_state_and_text,
@@ -142,7 +142,7 @@ async fn several_values_pass_what_each_of_them_passes(at: Fixture) {
     assert_eq!(listed(&at, &[("cause", &causes)]).await.len(), all.len());
 }
 
-async fn pages_of_several_walks_follow_each_other_while_deliveries_arrive(at: Fixture) {
+async fn pages_of_several_walks_hold_while_deliveries_arrive(at: Fixture) {
     at.endpoints(2).await;
     for _ in 0..3 {
         one_of_each(&at).await;
