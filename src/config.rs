@@ -9,7 +9,6 @@ use ipnet::IpNet;
 use postrider_domain::database_url::DatabaseUrl;
 use postrider_domain::limits;
 use postrider_domain::portal::FrameAncestor;
-use postrider_domain::portal_look::{Accent, PortalFont};
 use postrider_domain::proxy::ProxyUrl;
 use postrider_domain::rate_limit::RateLimits;
 use postrider_domain::retry_schedule::RetrySchedule;
@@ -76,18 +75,11 @@ pub struct Settings {
     pub shown: Vec<ShownSetting>,
 }
 
-/// The portal of customers: who may show it in a frame, and how it looks.
+/// The portal of customers: who may show it in a frame.
 #[derive(Clone, Debug, Default)]
 pub struct PortalSettings {
     /// None by default: a page that anybody may frame invites clicks that its reader does not see.
     pub frame_ancestors: Vec<FrameAncestor>,
-    pub brand: Option<String>,
-    /// A PNG or SVG of at most 64 KiB.
-    pub logo: Option<PathBuf>,
-    pub accent_light: Option<Accent>,
-    pub accent_dark: Option<Accent>,
-    pub radius: Option<u8>,
-    pub font: PortalFont,
 }
 
 /// The PostgreSQL database that several nodes share. Without a URL the store is SQLite in the data directory.

@@ -203,17 +203,24 @@ fn read_file(path: &Path, effective: &mut Effective) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The settings of a file with their places. `portal.brand` and `brand` in the table `[portal]` mean `portal_brand`.
+/// The settings of a file with their places. `frame_ancestors` in the table `[portal]` means
+/// `portal_frame_ancestors`.
 fn entries<'t, 'd>(table: &'t DeTable<'d>, prefix: &str) -> Vec<(String, usize, &'t DeValue<'d>)> {
     let mut found = Vec::new();
     for (key, value) in table {
         let name = format!("{prefix}{}", key.get_ref());
         match value.get_ref() {
-            DeValue::Table(inner) if prefix.is_empty() => found.extend(entries(inner, &format!("{name}_"))),
+            DeValue::Table(inner) if is_group(&name) => found.extend(entries(inner, &format!("{name}_"))),
             value => found.push((name, key.span().start, value)),
         }
     }
     found
+}
+
+/// Whether names of settings begin with the name of the table.
+fn is_group(table: &str) -> bool {
+    let rest = |name: &'static str| name.strip_prefix(table).and_then(|rest| rest.strip_prefix('_'));
+    SETTINGS.iter().any(|setting| rest(setting.name).is_some())
 }
 
 /// Converts a value to the text of a flag. Arrays become comma-separated lists.

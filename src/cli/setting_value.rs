@@ -14,9 +14,7 @@ use crate::telemetry;
 use postrider_domain::database_url::DatabaseUrl;
 use postrider_domain::duration::{format_duration, parse_duration};
 use postrider_domain::limits;
-use postrider_domain::name;
 use postrider_domain::portal::FrameAncestor;
-use postrider_domain::portal_look::PortalFont;
 use postrider_egress::{AllowTarget, DenyTarget};
 
 pub fn set<T>(field: &mut T, value: Result<T, String>) -> Result<(), String> {
@@ -58,18 +56,6 @@ pub fn items<T>(text: &str, read: fn(&str) -> Result<T, String>) -> Result<Vec<T
 
 pub fn frame_ancestor(text: &str) -> Result<FrameAncestor, String> {
     FrameAncestor::parse(text).map_err(|fault| fault.0.to_owned())
-}
-
-pub fn brand_name(text: &str) -> Result<String, String> {
-    name::check(text, limits::WORKSPACE_NAME_CHARS).map(|()| text.to_owned()).map_err(|fault| fault.0.to_owned())
-}
-
-pub fn radius(text: &str) -> Result<u8, String> {
-    text.parse().ok().filter(|radius| *radius <= 24).ok_or_else(|| "must be a whole number from 0 to 24".to_owned())
-}
-
-pub fn portal_font(text: &str) -> Result<PortalFont, String> {
-    PortalFont::parse(text).ok_or_else(|| "must be system, humanist, geometric or serif".to_owned())
 }
 
 /// Checked here so that an error names its flag. Parsed again where it is used.

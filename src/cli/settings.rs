@@ -6,13 +6,12 @@ use std::time::Duration;
 use crate::config::Settings;
 use postrider_domain::duration::format_duration;
 use postrider_domain::limits;
-use postrider_domain::portal_look::Accent;
 use postrider_domain::proxy::ProxyUrl;
 
 use super::setting_value::{
-    allow_target, brand_name, byte_budget, command, count, database_url, deny_target, dns_server, duration,
-    frame_ancestor, http_url, items, log_filter, log_format, message, network, parsed, path, pool_size, portal_font,
-    radius, rate_limit, set, shown_command, shown_path, shown_url,
+    allow_target, byte_budget, command, count, database_url, deny_target, dns_server, duration, frame_ancestor,
+    http_url, items, log_filter, log_format, message, network, parsed, path, pool_size, rate_limit, set, shown_command,
+    shown_path, shown_url,
 };
 
 /// One setting as users see it.
@@ -361,71 +360,6 @@ pub static SETTINGS: &[Setting] = &[
         is_list: true,
         read: |settings, text| set(&mut settings.portal.frame_ancestors, items(text, frame_ancestor)),
         show: |settings| settings.portal.frame_ancestors.iter().map(ToString::to_string).collect::<Vec<_>>().join(","),
-        ..PLAIN
-    },
-    Setting {
-        name: "portal_brand",
-        flag: "portal-brand",
-        env: "POSTRIDER_PORTAL_BRAND",
-        value_name: "NAME",
-        help: "Name on the pages of the portal",
-        otherwise: Some("the brand of the catalogue"),
-        read: |settings, text| set(&mut settings.portal.brand, brand_name(text).map(Some)),
-        show: |settings| settings.portal.brand.clone().unwrap_or_default(),
-        ..PLAIN
-    },
-    Setting {
-        name: "portal_logo",
-        flag: "portal-logo",
-        env: "POSTRIDER_PORTAL_LOGO",
-        value_name: "FILE",
-        help: "Logo of the portal, a PNG or SVG of at most 64 KiB",
-        otherwise: Some("none"),
-        read: |settings, text| set(&mut settings.portal.logo, path(text).map(Some)),
-        show: |settings| shown_path(settings.portal.logo.as_ref()),
-        ..PLAIN
-    },
-    Setting {
-        name: "portal_accent_light",
-        flag: "portal-accent-light",
-        env: "POSTRIDER_PORTAL_ACCENT_LIGHT",
-        value_name: "COLOUR",
-        help: "Colour of links and buttons of the portal on light ground, like #1457c0. Its contrast must be at least 4.5 : 1",
-        otherwise: Some("the pages' own"),
-        read: |settings, text| set(&mut settings.portal.accent_light, Accent::for_light(text).map(Some)),
-        show: |settings| settings.portal.accent_light.map(|accent| accent.to_string()).unwrap_or_default(),
-        ..PLAIN
-    },
-    Setting {
-        name: "portal_accent_dark",
-        flag: "portal-accent-dark",
-        env: "POSTRIDER_PORTAL_ACCENT_DARK",
-        value_name: "COLOUR",
-        help: "The same on dark ground, like #7fb2ff",
-        otherwise: Some("the pages' own"),
-        read: |settings, text| set(&mut settings.portal.accent_dark, Accent::for_dark(text).map(Some)),
-        show: |settings| settings.portal.accent_dark.map(|accent| accent.to_string()).unwrap_or_default(),
-        ..PLAIN
-    },
-    Setting {
-        name: "portal_radius",
-        flag: "portal-radius",
-        env: "POSTRIDER_PORTAL_RADIUS",
-        value_name: "PIXELS",
-        help: "Radius of corners on the portal, 0 to 24",
-        otherwise: Some("the pages' own"),
-        read: |settings, text| set(&mut settings.portal.radius, radius(text).map(Some)),
-        show: |settings| settings.portal.radius.map(|radius| radius.to_string()).unwrap_or_default(),
-        ..PLAIN
-    },
-    Setting {
-        name: "portal_font",
-        flag: "portal-font",
-        env: "POSTRIDER_PORTAL_FONT",
-        value_name: "system|humanist|geometric|serif",
-        help: "Fonts of the portal, of those that systems have",
-        read: |settings, text| set(&mut settings.portal.font, portal_font(text)),
-        show: |settings| settings.portal.font.as_str().to_owned(),
         ..PLAIN
     },
     Setting {

@@ -105,9 +105,10 @@ async fn layout_faults(tab: &Tab, view: View) -> Vec<String> {
     faults.into_iter().map(|fault| format!("at {} pixels it scrolls sideways: {fault}", view.width)).collect()
 }
 
-/// What paper cuts off: it does not scroll.
+/// What paper cuts off: it does not scroll. A field may show a part of a long value.
 async fn print_faults(tab: &Tab) -> Vec<String> {
     let find = "(() => [document.documentElement, ...document.querySelectorAll('body *')]
+        .filter(element => !element.matches('input, select, textarea'))
         .filter(element => element.scrollWidth > element.clientWidth + 1 && element.clientWidth > 1 &&
             getComputedStyle(element).overflowX !== 'visible' || element === document.documentElement &&
             element.scrollWidth > element.clientWidth)

@@ -93,6 +93,7 @@ fn every_setting_can_be_set_in_the_file() {
         ("egress_proxy", "\"http://alice:hunter2@proxy.internal:3128\"", "(hidden)"),
         ("retry_schedule", "[\"1s\", \"60s\", \"2h\"]", "1s,1m,2h"),
         ("attempt_deadline", "\"20s\"", "20s"),
+        ("portal_frame_ancestors", "[\"https://app.example.com\"]", "https://app.example.com"),
         ("retention", "\"7d\"", "168h"),
         ("workspace_max_bytes", "\"1048576\"", "1048576"),
         ("retention_audit", "\"70d\"", "1680h"),

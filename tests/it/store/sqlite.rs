@@ -266,7 +266,7 @@ fn ids(deliveries: &[Delivery]) -> Vec<DeliveryId> {
 
 #[tokio::test]
 async fn a_rare_delivery_is_found_by_pages_of_bounded_cost() {
-    const ROWS: i64 = 120_000;
+    const ROWS: i64 = 48_000;
     let (at, database) = with_database().await;
     let events = [EVENT_TYPE, "job.failed"].map(EventTypeName::from_stored).to_vec();
     let endpoint = at.create(NewEndpoint { events, ..at.new_endpoint() }).await;

@@ -103,6 +103,11 @@ fn instant(text: Option<&str>) -> Result<Option<Timestamp>, String> {
     parsed.map(Some).ok_or_else(|| "must be a date and a time in UTC, like 2026-05-15T08:21".to_owned())
 }
 
+/// The text of a link's instant as a browser's field reads it, which knows no zone.
+fn without_zone(text: &str) -> &str {
+    text.strip_suffix('Z').unwrap_or(text)
+}
+
 /// As a browser's field of date and time reads it.
 fn minute(at: Timestamp) -> String {
     at.to_string().chars().take("2026-05-15T08:21".len()).collect()
@@ -119,8 +124,8 @@ fn form_page(
     counted: Counted,
 ) -> Response {
     let when = |name, label, hint, required| {
-        TextField { name, label, hint, value: form.raw(name).unwrap_or_default(), kind: "datetime-local", required }
-            .render(faults)
+        let value = without_zone(form.raw(name).unwrap_or_default());
+        TextField { name, label, hint, value, kind: "datetime-local", required }.render(faults)
     };
     let body = html! {
         h1 { "Replay deliveries of " (endpoint.name) }
