@@ -15,7 +15,7 @@ use postrider_domain::portal::{
     FrameAncestor, Locale, PortalPath, PortalSession, PortalTerms, ReturnUrl, Theme, check_duration,
 };
 use postrider_domain::time::Timestamp;
-use postrider_service::fields::{Fields, cut, string};
+use postrider_service::fields::{Fields, cut, string, whole_number};
 use postrider_service::{CreatePortalSession, CreatedPortalSession, JsonBody, ServiceError, known_event};
 
 use super::access::Access;
@@ -110,7 +110,7 @@ fn parse_create(
     let mut fields = body.fields()?;
     let project_id = fields.required("projectId", string(ProjectId::parse));
     let lasts = fields.optional("expiresIn", |raw| {
-        let seconds = raw.get().parse::<u64>().map_err(|_| "must be a whole number of seconds".to_owned())?;
+        let seconds = whole_number(0, u64::from(u32::MAX))(raw)?;
         check_duration(seconds).map_err(|fault| fault.0.to_owned())
     });
     let capabilities = take_capabilities(&mut fields);
