@@ -7,7 +7,7 @@ use super::delivery::{DeliveryCause, DeliveryStatus};
 use super::endpoint::ProjectId;
 use super::event_type::EventTypeName;
 use super::id::{EndpointId, EventId};
-use super::list_filter::{self, ListFilter, ReadEventName, add_pair, values, words};
+use super::list_filter::{self, ListFilter, ReadEventName, add_pair, instant, values, words};
 use super::time::Timestamp;
 
 /// Stored as JSON by jobs: an object of the parameters, with the texts of a query string.
@@ -81,10 +81,6 @@ impl DeliveryFilter {
         };
         DeliveryStatus::ALL.into_iter().filter(|status| may_pass(*status)).collect()
     }
-
-    pub fn passes_outcome(&self, outcome: AttemptOutcome) -> bool {
-        self.outcomes.is_empty() || self.outcomes.contains(&outcome)
-    }
 }
 
 /// Whether a delivery may have this status after an attempt with this outcome.
@@ -132,8 +128,8 @@ impl ListFilter for DeliveryFilter {
             "cause" => self.causes = words(text, &DeliveryCause::ALL, DeliveryCause::as_str)?,
             "outcome" => self.outcomes = words(text, &AttemptOutcome::ALL, AttemptOutcome::as_str)?,
             "responseStatus" => self.response_statuses = values(text, ResponseStatuses::parse)?,
-            "since" => self.since = Some(Timestamp::parse(text).map_err(|error| error.to_string())?),
-            "until" => self.until = Some(Timestamp::parse(text).map_err(|error| error.to_string())?),
+            "since" => self.since = Some(instant(text)?),
+            "until" => self.until = Some(instant(text)?),
             _ => return Err("is not a known parameter".to_owned()),
         }
         Ok(())

@@ -9,7 +9,7 @@ use super::delivery::EndReason;
 use super::endpoint::{OpaqueId, ProjectId};
 use super::event_type::EventTypeName;
 use super::id::{DeliveryId, EndpointId, EventId, WorkspaceId};
-use super::list_filter::{ListFilter, ReadEventName, add_pair, values};
+use super::list_filter::{ListFilter, ReadEventName, add_pair, instant, values};
 use super::tenant::Tenant;
 use super::time::Timestamp;
 
@@ -98,8 +98,8 @@ impl ListFilter for EventFilter {
             "externalId" => self.external_ids = values(text, OpaqueId::parse)?,
             "deliveries" if text == NO_DELIVERIES => self.matched_none = true,
             "deliveries" => return Err(format!("must be {NO_DELIVERIES}")),
-            "since" => self.since = Some(Timestamp::parse(text).map_err(|error| error.to_string())?),
-            "until" => self.until = Some(Timestamp::parse(text).map_err(|error| error.to_string())?),
+            "since" => self.since = Some(instant(text)?),
+            "until" => self.until = Some(instant(text)?),
             _ => return Err("is not a known parameter".to_owned()),
         }
         Ok(())

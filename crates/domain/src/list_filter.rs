@@ -10,6 +10,7 @@ use serde::de::Error as _;
 
 use super::event_type::EventTypeName;
 use super::limits;
+use super::time::Timestamp;
 
 /// Reads the name of an event type. Callers' names are looked up in the catalogue; stored ones are taken as they are.
 pub type ReadEventName<'r> = &'r dyn Fn(&str) -> Result<EventTypeName, String>;
@@ -75,6 +76,14 @@ pub fn values<T: PartialEq, E: fmt::Display>(
         }
     }
     Ok(values)
+}
+
+/// One instant.
+///
+/// # Errors
+/// The fault of the text.
+pub fn instant(text: &str) -> Result<Timestamp, String> {
+    Timestamp::parse(text).map_err(|error| error.to_string())
 }
 
 /// One or more of the words of a closed list.

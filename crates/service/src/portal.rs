@@ -5,14 +5,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-
 use postrider_domain::access::{Principal, Scopes};
 use postrider_domain::audit::Actor;
 use postrider_domain::delivery::Delivery;
 use postrider_domain::endpoint::{Endpoint, ProjectId};
 use postrider_domain::event_type::EventTypeName;
-use postrider_domain::id::{DeliveryId, PortalSessionId};
+use postrider_domain::id::PortalSessionId;
 use postrider_domain::limits;
 use postrider_domain::page::{Page, PageRequest};
 use postrider_domain::permission::Permission;
@@ -189,17 +187,6 @@ impl Service {
     /// When the store fails.
     pub async fn find_portal_session(&self, id: PortalSessionId) -> Result<Option<PortalSession>, ServiceError> {
         Ok(self.store.find_portal_session(id).await?)
-    }
-
-    /// What a delivery sent: the bytes of the envelope.
-    ///
-    /// # Errors
-    /// Without the permission, or when the caller has no such delivery, or its event is gone.
-    pub async fn delivery_payload(&self, principal: &Principal, id: DeliveryId) -> Result<Bytes, ServiceError> {
-        principal.require(Permission::PayloadsRead)?;
-        let (delivery, _) = self.get_delivery(principal, id).await?;
-        let event = self.store.find_event(principal.tenant, delivery.event_id).await?;
-        Ok(event.ok_or(ServiceError::NotFound)?.envelope)
     }
 
     fn allowed_ancestors(&self, asked: Option<Vec<FrameAncestor>>) -> Result<Vec<FrameAncestor>, ServiceError> {

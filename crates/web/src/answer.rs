@@ -11,6 +11,7 @@ use maud::Markup;
 
 use postrider_domain::visible::VisibleLines;
 
+use crate::fingerprint::fingerprint;
 use crate::site::Site;
 
 const CROSS_ORIGIN_OPENER_POLICY: HeaderName = HeaderName::from_static("cross-origin-opener-policy");
@@ -96,10 +97,7 @@ pub async fn with_etag(asked: &HeaderMap, response: Response) -> Response {
     let Ok(bytes) = axum::body::to_bytes(body, usize::MAX).await else {
         return Response::from_parts(parts, Body::empty());
     };
-    let hash = bytes
-        .iter()
-        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3));
-    let tag = format!("\"{hash:016x}\"");
+    let tag = format!("\"{}\"", fingerprint(&bytes));
     let is_known = asked.get(IF_NONE_MATCH).is_some_and(|value| value.as_bytes() == tag.as_bytes());
     if let Ok(tag) = HeaderValue::from_str(&tag) {
         parts.headers.insert(ETAG, tag);

@@ -10,6 +10,8 @@ use axum::response::Response;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
 use http::{HeaderMap, HeaderValue, StatusCode};
 
+use crate::fingerprint::fingerprint;
+
 /// A file that pages load.
 pub struct Asset {
     name: String,
@@ -24,11 +26,7 @@ pub static SCRIPT: LazyLock<Asset> =
 
 impl Asset {
     fn new(stem: &str, extension: &str, content_type: &'static str, content: &'static str) -> Self {
-        // FNV-1a: the hash distinguishes releases. It need not resist an attacker.
-        let hash = content
-            .bytes()
-            .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
-        Self { name: format!("{stem}-{hash:016x}.{extension}"), content_type, content }
+        Self { name: format!("{stem}-{}.{extension}", fingerprint(content.as_bytes())), content_type, content }
     }
 
     /// The path below the prefix of the public URL.

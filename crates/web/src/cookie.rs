@@ -21,14 +21,17 @@ pub fn read<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
 
 /// The header that keeps a session's token until the browser closes; the server ends the session earlier.
 pub fn keep(site: &Site, token: &str) -> Option<HeaderValue> {
-    let secure = if site.is_https() { "; Secure" } else { "" };
-    HeaderValue::from_str(&format!("{}={token}; Path=/; HttpOnly; SameSite=Lax{secure}", name(site))).ok()
+    set(site, token, "")
 }
 
 /// The header that removes it.
 pub fn forget(site: &Site) -> Option<HeaderValue> {
+    set(site, "", "; Max-Age=0")
+}
+
+fn set(site: &Site, value: &str, age: &str) -> Option<HeaderValue> {
     let secure = if site.is_https() { "; Secure" } else { "" };
-    HeaderValue::from_str(&format!("{}=; Path=/; HttpOnly; SameSite=Lax; Max-Age=0{secure}", name(site))).ok()
+    HeaderValue::from_str(&format!("{}={value}; Path=/; HttpOnly; SameSite=Lax{age}{secure}", name(site))).ok()
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@
 //! | `csrf.rs` | which requests may change anything |
 //! | `cookie.rs` | the session's cookie |
 //! | `form.rs` | fields of a form and of a query |
+//! | `fingerprint.rs` | the short name of a content, for paths and tags |
 //! | `failure.rs` | what a visitor sees of an error |
 //! | `layout.rs` | the frame of a page: head, bar, search, notice |
 //! | `list_query.rs` | the query of a list's page: its filter, its page, its period |
@@ -27,6 +28,7 @@ mod csrf;
 mod dashboard;
 pub mod docs;
 mod failure;
+mod fingerprint;
 mod form;
 mod layout;
 mod list_query;

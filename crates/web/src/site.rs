@@ -58,6 +58,12 @@ impl Site {
         self.service.catalogue().brand.title()
     }
 
+    /// Path and query as the browser has them, with the prefix that a proxy may have stripped.
+    pub fn path_in_browser(&self, uri: &Uri) -> String {
+        let path = uri.path_and_query().map_or("/", |path| path.as_str());
+        if path.starts_with(&format!("{}/", self.prefix)) { path.to_owned() } else { format!("{}{path}", self.prefix) }
+    }
+
     pub fn is_https(&self) -> bool {
         self.origin.starts_with("https:")
     }

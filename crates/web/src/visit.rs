@@ -9,7 +9,8 @@ use maud::Markup;
 
 use postrider_domain::access::Principal;
 use postrider_domain::caller::CallerAddress;
-use postrider_domain::id::RequestId;
+use postrider_domain::id::{RequestId, RowKey};
+use postrider_domain::page::encode_cursor;
 use postrider_domain::permission::Permission;
 use postrider_domain::time::Timestamp;
 use postrider_service::{Service, ServiceError};
@@ -17,6 +18,7 @@ use postrider_service::{Service, ServiceError};
 use axum::response::Response;
 
 use crate::answer::{self, Framing};
+use crate::components::list;
 use crate::failure::Failure;
 use crate::form::Fields;
 use crate::layout::{self, Frame, Section};
@@ -75,12 +77,7 @@ impl Visit {
 
     /// The URL of this page, without scheme and host: where a form leads back to.
     pub fn here(&self) -> String {
-        let path = self.uri.path_and_query().map_or("/", |path| path.as_str());
-        if self.site.prefix.is_empty() || path.starts_with(&format!("{}/", self.site.prefix)) {
-            path.to_owned()
-        } else {
-            format!("{}{path}", self.site.prefix)
-        }
+        self.site.path_in_browser(&self.uri)
     }
 
     /// The id in this segment of the path below the base, counted from 0: `/deliveries/{id}` has it in 1.
@@ -98,6 +95,14 @@ impl Visit {
         let stripped = self.base.strip_prefix(self.site.prefix.as_str()).unwrap_or(&self.base);
         let below = path.strip_prefix(&self.base).or_else(|| path.strip_prefix(stripped)).unwrap_or(path);
         below.split('/').filter(|part| !part.is_empty()).nth(segment).unwrap_or_default()
+    }
+
+    /// The links to the newest page of this list, and to the one that begins after `next`. The filter of the URL stays.
+    pub fn page_links(&self, next: Option<RowKey>) -> Markup {
+        let at = |cursor: Option<&str>| format!("?{}", self.query.query_with("cursor", cursor));
+        let older = next.map(|key| at(Some(&encode_cursor(key))));
+        let newest = self.query.text("cursor").map(|_| at(None));
+        list::pages(newest.as_deref(), older.as_deref())
     }
 
     /// Answers with a page in the frame of these pages. `title` names the thing, without the section and the brand.

@@ -1,23 +1,11 @@
 //! Keys, workspaces and the audit log on the command line, with and without a server.
 
 use std::path::Path;
-use std::process::{Command, Output};
 
 use serde_json::{Value, json};
 
+use super::run;
 use crate::support::app::{App, text};
-
-/// Runs the binary. Returns standard output on success and standard error on failure.
-fn run(data_dir: &Path, arguments: &[&str]) -> Result<String, String> {
-    let Output { status, stdout, stderr } = Command::new(env!("CARGO_BIN_EXE_postrider"))
-        .env_clear()
-        .env("POSTRIDER_DATA_DIR", data_dir)
-        .args(arguments)
-        .output()
-        .unwrap();
-    let text = |bytes| String::from_utf8(bytes).unwrap();
-    if status.success() { Ok(text(stdout)) } else { Err(text(stderr)) }
-}
 
 fn list(data_dir: &Path, arguments: &[&str]) -> Vec<Value> {
     let printed = run(data_dir, &[arguments, &["--json"]].concat()).unwrap();

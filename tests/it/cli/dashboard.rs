@@ -1,24 +1,12 @@
 //! `postrider dashboard login`, with and without a running server.
 
 use std::path::Path;
-use std::process::{Command, Output};
 
 use serde_json::{Value, json};
 
+use super::run;
 use crate::server::session::origin;
 use crate::support::app::App;
-
-/// Runs the binary. Returns standard output on success and standard error on failure.
-fn run(data_dir: &Path, arguments: &[&str]) -> Result<String, String> {
-    let Output { status, stdout, stderr } = Command::new(env!("CARGO_BIN_EXE_postrider"))
-        .env_clear()
-        .env("POSTRIDER_DATA_DIR", data_dir)
-        .args(arguments)
-        .output()
-        .unwrap();
-    let text = |bytes| String::from_utf8(bytes).unwrap();
-    if status.success() { Ok(text(stdout)) } else { Err(text(stderr)) }
-}
 
 fn login(data_dir: &Path, arguments: &[&str]) -> Result<String, String> {
     run(data_dir, &[&["dashboard", "login"], arguments].concat())

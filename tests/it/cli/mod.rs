@@ -14,9 +14,22 @@ mod output;
 mod serve;
 mod store;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
 
 use tempfile::TempDir;
+
+/// Runs the binary. Returns standard output on success and standard error on failure.
+fn run(data_dir: &Path, arguments: &[&str]) -> Result<String, String> {
+    let Output { status, stdout, stderr } = Command::new(env!("CARGO_BIN_EXE_postrider"))
+        .env_clear()
+        .env("POSTRIDER_DATA_DIR", data_dir)
+        .args(arguments)
+        .output()
+        .unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    if status.success() { Ok(text(stdout)) } else { Err(text(stderr)) }
+}
 
 /// A data directory that does not exist yet, and the temporary directory that contains it.
 fn new_data_dir() -> (TempDir, PathBuf) {

@@ -19,7 +19,7 @@ use postrider_domain::stats::DeliveryEnd;
 use postrider_domain::tenant::Tenant;
 use postrider_store::column::{mode_code, mode_from_code};
 use postrider_store::log::last_attempt::{is_answer, last_outcome, last_response};
-use postrider_store::log::walk::{ChosenWalks, Walk, is_implied, rows_per_endpoint};
+use postrider_store::log::walk::{ChosenWalks, Walk, rows_per_endpoint, stored_outcome};
 use postrider_store::publish::delivery::NewDelivery;
 use postrider_store::queue::order::NOT_YET;
 use postrider_store::stats::Counted;
@@ -74,15 +74,10 @@ pub async fn finish(
     let sql = "UPDATE deliveries SET status = $2, reason = $3, attempts = $4, completed_at = $5, last_outcome = $6,
                                      last_response_status = $7 WHERE key = $1";
     let (reason, attempts) = (end.reason.map(EndReason::code), i64::from(last.number));
-    let (outcome, response) = (stored_outcome(last), last.response_status.map(i64::from));
+    let (outcome, response) = (stored_outcome(last.outcome), last.response_status.map(i64::from));
     tx.execute(sql, &[&key.as_i64(), &end.status.code(), &reason, &attempts, &tx.now.millis(), &outcome, &response])
         .await?;
     Ok(())
-}
-
-/// The code of an outcome that the status of the delivery does not say.
-pub fn stored_outcome(attempt: &Attempt) -> Option<i64> {
-    (!is_implied(attempt.outcome)).then_some(attempt.outcome.code())
 }
 
 /// Ends many deliveries that nobody is attempting alike, each with its number of attempts. `lost` tells whose last
@@ -123,7 +118,7 @@ pub async fn finish_all(
     Ok(ended)
 }
 
-fn delivery_columns() -> String {
+static DELIVERY_COLUMNS: LazyLock<String> = LazyLock::new(|| {
     format!(
         "SELECT d.key, d.event_key, e.type, ep.id AS endpoint_id, e.project_id, d.mode, d.status, d.reason, d.cause,
                 d.retry_of, COALESCE(q.attempts, d.attempts) AS attempts, d.completed_at, q.due_at, q.claim_token, q.step,
@@ -136,7 +131,7 @@ fn delivery_columns() -> String {
                 {} AS last_outcome, {} AS last_response_status",
         *LAST_OUTCOME, *LAST_RESPONSE
     )
-}
+});
 
 /// How the last recorded attempt of a delivery ended.
 static LAST_OUTCOME: LazyLock<String> = LazyLock::new(|| last_outcome("d"));
@@ -204,7 +199,7 @@ pub async fn list(
 ) -> Result<Page<Delivery>, PgError> {
     let search = Search::new(session, tag, tenant, filter, page.before(), page.limit()).await?;
     let chosen = search.choose().await?;
-    let columns = delivery_columns();
+    let columns = DELIVERY_COLUMNS.as_str();
     let mut found = Vec::with_capacity(chosen.walks.len());
     for walk in &chosen.walks {
         let mut query = search.query(*walk, chosen.cut);
@@ -251,7 +246,7 @@ pub async fn find_one(
     if id.tag() != tag {
         return Ok(None);
     }
-    let columns = delivery_columns();
+    let columns = DELIVERY_COLUMNS.as_str();
     let sql = format!(
         "{columns} {DELIVERY_TABLES} WHERE d.key = $1 AND d.workspace_key = $2 AND d.mode = $3
            AND ($4 IS NULL OR (ep.project_id = $4 AND e.project_id = $4))"
@@ -264,7 +259,7 @@ pub async fn find_one(
 /// The deliveries at which strict orders have stopped, the oldest first. Few orders are stopped at a time, so the
 /// search begins at them.
 pub async fn blocking(session: &Session, tag: StoreTag, tenant: Tenant, limit: u32) -> Result<Vec<Delivery>, PgError> {
-    let columns = delivery_columns();
+    let columns = DELIVERY_COLUMNS.as_str();
     let sql = format!(
         "{columns} {DELIVERY_TABLES}
          WHERE d.key IN (SELECT blocked_by FROM ordered_lanes WHERE blocked_since IS NOT NULL)

@@ -13,6 +13,7 @@ use postrider_domain::endpoint_health::Signal;
 use postrider_domain::id::RowKey;
 use postrider_domain::stats::DeliveryEnd;
 use postrider_domain::time::Timestamp;
+use postrider_store::log::walk::stored_outcome;
 use postrider_store::queue::Consequence;
 use postrider_store::queue::lane::lane_of;
 use postrider_store::stats::Counted;
@@ -125,10 +126,7 @@ async fn finish_many(tx: &WriteTx, outcomes: &[&OutcomeRecord]) -> Result<HashSe
                 &reasons,
                 &outcomes.iter().map(|outcome| i64::from(outcome.attempt.number)).collect::<Vec<i64>>(),
                 &tx.now.millis(),
-                &outcomes
-                    .iter()
-                    .map(|outcome| delivery::stored_outcome(&outcome.attempt))
-                    .collect::<Vec<Option<i64>>>(),
+                &outcomes.iter().map(|outcome| stored_outcome(outcome.attempt.outcome)).collect::<Vec<Option<i64>>>(),
                 &outcomes
                     .iter()
                     .map(|outcome| outcome.attempt.response_status.map(i64::from))

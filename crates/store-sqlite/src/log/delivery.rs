@@ -17,7 +17,7 @@ use postrider_domain::tenant::Tenant;
 use postrider_domain::time::Timestamp;
 use postrider_store::column::{mode_code, mode_from_code};
 use postrider_store::log::last_attempt::{last_outcome, last_response};
-use postrider_store::log::walk::{ChosenWalks, Walk, is_implied, rows_per_endpoint};
+use postrider_store::log::walk::{ChosenWalks, Walk, rows_per_endpoint, stored_outcome};
 use postrider_store::publish::delivery::NewDelivery;
 use postrider_store::queue::order::NOT_YET;
 use postrider_store::stats::Counted;
@@ -78,7 +78,7 @@ pub fn finish(
         reason.map(EndReason::code),
         last.number,
         tx.now.millis(),
-        (!is_implied(last.outcome)).then_some(last.outcome.code()),
+        stored_outcome(last.outcome),
         last.response_status,
     ])?;
     tx.rollups.ended(counted, end);
@@ -122,7 +122,7 @@ pub fn find_counted(connection: &Connection, key: RowKey) -> Result<Option<Count
         .optional()
 }
 
-fn delivery_columns() -> String {
+static DELIVERY_COLUMNS: LazyLock<String> = LazyLock::new(|| {
     format!(
         "SELECT d.key, d.event_key, e.type, ep.id AS endpoint_id, e.project_id, d.mode, d.status, d.reason, d.cause,
                 d.retry_of, COALESCE(q.attempts, d.attempts) AS attempts, d.completed_at, q.due_at, q.claim_token, q.step,
@@ -135,7 +135,7 @@ fn delivery_columns() -> String {
                 {} AS last_outcome, {} AS last_response_status",
         *LAST_OUTCOME, *LAST_RESPONSE
     )
-}
+});
 
 const DELIVERY_TABLES: &str = "FROM deliveries d
      JOIN events e ON e.key = d.event_key
@@ -199,7 +199,7 @@ pub fn list(
     let search = Search::new(tx, tenant, filter, page.before(), page.limit())?;
     let chosen = search.choose()?;
     let limit = i64::from(page.limit()) + 1;
-    let columns = delivery_columns();
+    let columns = DELIVERY_COLUMNS.as_str();
     let mut found = Vec::with_capacity(chosen.walks.len());
     for walk in &chosen.walks {
         let mut conditions = search.conditions(*walk, chosen.cut);
@@ -242,7 +242,7 @@ pub fn find_one(tx: ReadTx<'_>, tenant: Tenant, id: DeliveryId) -> Result<Option
     if id.tag() != tx.tag {
         return Ok(None);
     }
-    let columns = delivery_columns();
+    let columns = DELIVERY_COLUMNS.as_str();
     let sql = format!(
         "{columns} {DELIVERY_TABLES} WHERE d.key = ?1 AND d.workspace_key = ?2 AND d.mode = ?3
            AND (?4 IS NULL OR (ep.project_id = ?4 AND e.project_id = ?4))"
@@ -255,7 +255,7 @@ pub fn find_one(tx: ReadTx<'_>, tenant: Tenant, id: DeliveryId) -> Result<Option
 /// The deliveries at which strict orders have stopped, the oldest first. Few orders are stopped at a time, so the
 /// search begins at them: `+` keeps the planner from the indexes of the log.
 pub fn blocking(tx: ReadTx<'_>, tenant: Tenant, limit: u32) -> Result<Vec<Delivery>, rusqlite::Error> {
-    let columns = delivery_columns();
+    let columns = DELIVERY_COLUMNS.as_str();
     let sql = format!(
         "{columns} {DELIVERY_TABLES}
          WHERE d.key IN (SELECT blocked_by FROM ordered_lanes WHERE blocked_since IS NOT NULL)

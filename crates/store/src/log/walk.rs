@@ -112,8 +112,13 @@ pub fn rows_per_endpoint(endpoints: usize, page_limit: u32, is_sparse: bool) -> 
 
 /// Whether the status of a delivery already says that its last attempt had this outcome. Only other outcomes are stored
 /// with the delivery.
-pub const fn is_implied(outcome: AttemptOutcome) -> bool {
+const fn is_implied(outcome: AttemptOutcome) -> bool {
     matches!(outcome, AttemptOutcome::Delivered | AttemptOutcome::Simulated)
+}
+
+/// The code of an outcome that the status of the delivery does not say.
+pub fn stored_outcome(outcome: AttemptOutcome) -> Option<i64> {
+    (!is_implied(outcome)).then_some(outcome.code())
 }
 
 /// A set of walks, and the oldest row that all of them look at. `None`: they look at all rows.

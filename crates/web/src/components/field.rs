@@ -13,12 +13,11 @@ pub struct Faults(pub Vec<ParameterFault>);
 
 impl Faults {
     /// The faults that belong to fields. `None` when the error is of another kind and gets a page of its own.
-    pub fn of(error: &ServiceError, url_field: &str) -> Option<Self> {
+    pub fn of(error: &ServiceError) -> Option<Self> {
         match error {
             ServiceError::InvalidRequest { parameters } | ServiceError::Unprocessable { parameters, .. } => {
                 Some(Self(parameters.clone()))
             }
-            ServiceError::SsrfBlocked(_) => Some(Self(vec![(url_field.to_owned(), error.to_string())])),
             _ => None,
         }
     }

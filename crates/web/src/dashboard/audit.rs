@@ -5,7 +5,7 @@ use maud::{Markup, html};
 use serde_json::Value;
 
 use postrider_domain::audit::{Actor, AuditAction, AuditEntry, AuditFilter};
-use postrider_domain::page::{PageRequest, encode_cursor};
+use postrider_domain::page::PageRequest;
 use postrider_domain::permission::Permission;
 use postrider_domain::time::Timestamp;
 use postrider_service::ServiceError;
@@ -31,15 +31,12 @@ pub async fn show(visit: Visit) -> Result<Response, Failure> {
     let filter = AuditFilter { action, resource_id, since, until, ..AuditFilter::default() };
     let page = PageRequest::parse(None, visit.query.text("cursor")).map_err(ServiceError::from)?;
     let listed = visit.service().list_audit(&visit.principal, filter, page).await?;
-    let query = |cursor: Option<&str>| format!("?{}", visit.query.query_with("cursor", cursor));
-    let older = listed.next.map(|key| query(Some(&encode_cursor(key))));
-    let newest = visit.query.text("cursor").map(|_| query(None));
     let body = html! {
         h1 { "Audit" }
         p { "Each write of this workspace, and each request that was refused for its key. Publishing is in the log of events." }
         (filters(&visit, &faults))
         @if listed.items.is_empty() { (nothing(&visit)) } @else { (table(&visit, &listed.items)) }
-        (list::pages(newest.as_deref(), older.as_deref()))
+        (visit.page_links(listed.next))
         (code::api_call("GET", "/v1/audit-log"))
     };
     Ok(visit.page(Section::Audit, "", body))

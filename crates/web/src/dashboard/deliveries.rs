@@ -3,7 +3,7 @@
 //! The portal shows the same list. So nothing here names a path above the base of the visit, and each part asks for the
 //! permission that it needs.
 
-use axum::body::{Body, Bytes};
+use axum::body::Body;
 use axum::response::Response;
 use http::StatusCode;
 use maud::{Markup, html};
@@ -26,6 +26,8 @@ use crate::layout::Section;
 use crate::list_query::ListQuery;
 use crate::once;
 use crate::visit::Visit;
+
+use super::delivery;
 
 const PATH: &str = "/deliveries";
 
@@ -162,7 +164,7 @@ fn form(visit: &Visit, is_narrowed: bool) -> Markup {
     )
 }
 
-/// Queues a retry of each ticked delivery. Each has its own token, so that a second click queues nothing.
+/// Queues a retry of each ticked delivery.
 pub async fn retry(visit: Visit, body: Body) -> Result<Response, Failure> {
     visit.require(Permission::DeliveriesRetry)?;
     let fields = Fields::read(body).await?;
@@ -175,16 +177,10 @@ pub async fn retry(visit: Visit, body: Body) -> Result<Response, Failure> {
             ServiceError::Conflict(format!("At most {} deliveries are retried at once.", limits::PAGE_MAX)).into()
         );
     }
-    let service = visit.service();
     let (mut queued, mut refused) = (0_usize, Vec::new());
     for id in ids {
-        let token = format!("{}-{id}", fields.text(once::FIELD).unwrap_or_default());
-        let one = Fields::of(&[(once::FIELD, &token)]);
-        let retried = once::write(&visit, &one, page_of, async |idempotent| {
-            service.retry_delivery(&visit.principal, id, idempotent).await
-        });
-        match retried.await {
-            Ok(_) => queued += 1,
+        match delivery::retry_one_of(&visit, &fields, id).await {
+            Ok(()) => queued += 1,
             Err(error @ (ServiceError::Conflict(_) | ServiceError::NotFound)) => refused.push((id, error)),
             Err(error) => return Err(error.into()),
         }
@@ -193,10 +189,6 @@ pub async fn retry(visit: Visit, body: Body) -> Result<Response, Failure> {
         return Ok(visit.done("/deliveries?cause=retry&period=1h", "retried"));
     }
     Ok(visit.page(Section::Deliveries, "Retries", refusals(&visit, queued, &refused)))
-}
-
-fn page_of(delivery: &Delivery) -> (u16, Bytes) {
-    once::page(format!("/deliveries/{}", delivery.id))
 }
 
 fn refusals(visit: &Visit, queued: usize, refused: &[(DeliveryId, ServiceError)]) -> Markup {

@@ -123,6 +123,18 @@ pub async fn skip(visit: Visit, body: Body) -> Result<Response, Failure> {
     Ok(visit.done(&page, "skipped"))
 }
 
+/// Queues a retry of one of several deliveries of a form. Each has its own token, so that a second click queues
+/// nothing.
+pub(super) async fn retry_one_of(visit: &Visit, form: &Fields, id: DeliveryId) -> Result<(), ServiceError> {
+    let token = format!("{}-{id}", form.text(once::FIELD).unwrap_or_default());
+    let one = Fields::of(&[(once::FIELD, &token)]);
+    let service = visit.service();
+    let retried = once::write(visit, &one, page_of, async |idempotent| {
+        service.retry_delivery(&visit.principal, id, idempotent).await
+    });
+    retried.await.map(drop)
+}
+
 fn page_of(delivery: &Delivery) -> (u16, Bytes) {
     once::page(format!("/deliveries/{}", delivery.id))
 }

@@ -9,7 +9,7 @@ use postrider_domain::limits;
 use postrider_domain::private_options::{ClientCertificate, GivenHeader, HeaderName, HeaderValue, PrivateOptions};
 use postrider_domain::retry_schedule::RetrySchedule;
 use postrider_domain::target::{RefusalReason, TargetRefusal};
-use postrider_service::{ServiceError, known_event, subscribable_event};
+use postrider_service::{CreateEndpoint, ServiceError, known_event, subscribable_event};
 
 use crate::components::field::{self, Choice, Faults, TextArea, TextField};
 use crate::form::Fields;
@@ -18,21 +18,11 @@ use crate::visit::Visit;
 /// How many headers can be added at once.
 const NEW_HEADERS: usize = 3;
 
-/// A form without faults.
-pub struct Parsed {
-    pub name: EndpointName,
-    pub url: EndpointUrl,
-    pub events: Vec<EventTypeName>,
-    pub project_id: Option<ProjectId>,
-    pub options: OptionsChange,
-    pub private: PrivateOptions,
-}
-
 /// The faults of an answer of the service that belong to fields of this form.
 pub fn faults_of(error: &ServiceError) -> Option<Faults> {
     match error {
         ServiceError::SsrfBlocked(refusal) => Some(Faults(vec![("url".to_owned(), why_refused(refusal))])),
-        error => Faults::of(error, "url"),
+        error => Faults::of(error),
     }
 }
 
@@ -63,7 +53,7 @@ fn why_refused(refusal: &TargetRefusal) -> String {
 ///
 /// # Errors
 /// The faults, by field.
-pub fn parse(visit: &Visit, form: &Fields, before: Option<&Endpoint>) -> Result<Parsed, Faults> {
+pub fn parse(visit: &Visit, form: &Fields, before: Option<&Endpoint>) -> Result<CreateEndpoint, Faults> {
     let mut faults = Faults::default();
     let name = faults.read("name", EndpointName::parse(form.text("name").unwrap_or_default()));
     let url = faults.read("url", EndpointUrl::parse(form.text("url").unwrap_or_default()));
@@ -88,7 +78,7 @@ pub fn parse(visit: &Visit, form: &Fields, before: Option<&Endpoint>) -> Result<
         ordering: order,
     };
     let private = PrivateOptions { headers: headers.flatten(), client_certificate: certificate.flatten() };
-    Ok(Parsed { name, url, events, project_id, options, private })
+    Ok(CreateEndpoint { name, url, events, project_id, options, private })
 }
 
 /// At least one type. A retired one that the endpoint has already may stay.

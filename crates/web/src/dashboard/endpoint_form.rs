@@ -16,7 +16,7 @@ use postrider_domain::permission::Permission;
 use postrider_domain::time::Timestamp;
 use postrider_service::{CreateEndpoint, Idempotent, ServiceError, UpdateEndpoint, WriteError};
 
-use super::endpoint_fields::{self, Parsed};
+use super::endpoint_fields;
 use super::secret;
 use crate::components::code;
 use crate::components::field::Faults;
@@ -34,12 +34,10 @@ pub async fn show_new(visit: Visit) -> Result<Response, Failure> {
 pub async fn create(visit: Visit, body: Body) -> Result<Response, Failure> {
     visit.require(Permission::EndpointsWrite)?;
     let form = Fields::read(body).await?;
-    let parsed = match endpoint_fields::parse(&visit, &form, None) {
-        Ok(parsed) => parsed,
+    let create = match endpoint_fields::parse(&visit, &form, None) {
+        Ok(create) => create,
         Err(faults) => return Ok(new_page(&visit, StatusCode::BAD_REQUEST, &form, &faults)),
     };
-    let Parsed { name, url, events, project_id, options, private } = parsed;
-    let create = CreateEndpoint { name, url, events, project_id, options, private };
     let (service, principal) = (Arc::clone(visit.service()), visit.principal.clone());
     let created = once::finish(&visit, &form, secret::sealed_text, |idempotent| async move {
         service.create_endpoint(&principal, create, &idempotent).await
@@ -107,8 +105,8 @@ pub async fn save(visit: Visit, body: Body) -> Result<Response, Failure> {
 }
 
 /// The change of a form. A URL or project that stays is left out: the same URL again would clear the failure history.
-fn change(visit: &Visit, endpoint: &Endpoint, parsed: Parsed, seen: Option<Timestamp>) -> UpdateEndpoint {
-    let Parsed { name, url, events, project_id, options, private } = parsed;
+fn change(visit: &Visit, endpoint: &Endpoint, parsed: CreateEndpoint, seen: Option<Timestamp>) -> UpdateEndpoint {
+    let CreateEndpoint { name, url, events, project_id, options, private } = parsed;
     let moves = visit.is_operator() && project_id.as_ref().map(|it| it.as_str()) != endpoint.project_id.as_deref();
     let change = EndpointChange {
         name: Some(name),

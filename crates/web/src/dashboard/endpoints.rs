@@ -9,7 +9,7 @@ use axum::routing::get;
 use maud::{Markup, html};
 
 use postrider_domain::endpoint::{Endpoint, EndpointFilter, ProjectId};
-use postrider_domain::page::{Page, PageRequest, encode_cursor};
+use postrider_domain::page::{Page, PageRequest};
 use postrider_domain::permission::Permission;
 use postrider_domain::stats::EndpointActivity;
 use postrider_service::{ServiceError, known_event};
@@ -122,8 +122,6 @@ fn rows(visit: &Visit, listed: &Page<Endpoint>, activity: &[EndpointActivity]) -
     }
     let all_types = visit.service().catalogue().names().count();
     let now = visit.now();
-    let older = listed.next.map(|key| format!("?{}", visit.query.query_with("cursor", Some(&encode_cursor(key)))));
-    let newest = visit.query.text("cursor").map(|_| format!("?{}", visit.query.query_with("cursor", None)));
     html! {
         div.table tabindex="0" role="region" aria-label="Endpoints" {
             table.stack {
@@ -163,7 +161,7 @@ fn rows(visit: &Visit, listed: &Page<Endpoint>, activity: &[EndpointActivity]) -
                 }
             }
         }
-        (list::pages(newest.as_deref(), older.as_deref()))
+        (visit.page_links(listed.next))
     }
 }
 

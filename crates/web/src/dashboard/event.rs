@@ -1,6 +1,6 @@
 //! One event: its data, where it went, and where it did not go and why.
 
-use axum::body::{Body, Bytes};
+use axum::body::Body;
 use axum::response::Response;
 use maud::{Markup, html};
 
@@ -22,6 +22,8 @@ use crate::form::Fields;
 use crate::layout::Section;
 use crate::once;
 use crate::visit::Visit;
+
+use super::delivery;
 
 /// Deliveries that the page shows.
 const DELIVERIES: &str = "200";
@@ -83,20 +85,10 @@ pub async fn raw(visit: Visit) -> Result<Response, Failure> {
 pub async fn retry(visit: Visit, body: Body) -> Result<Response, Failure> {
     let fields = Fields::read(body).await?;
     let seen = Seen::load(&visit).await?;
-    let service = visit.service();
     for delivery in seen.failed() {
-        let token = format!("{}-{}", fields.text(once::FIELD).unwrap_or_default(), delivery.id);
-        let one = Fields::of(&[(once::FIELD, &token)]);
-        let retried = once::write(&visit, &one, page_of, async |idempotent| {
-            service.retry_delivery(&visit.principal, delivery.id, idempotent).await
-        });
-        retried.await?;
+        delivery::retry_one_of(&visit, &fields, delivery.id).await?;
     }
     Ok(visit.done(&format!("/events/{}", seen.event.event.id), "retried"))
-}
-
-fn page_of(delivery: &Delivery) -> (u16, Bytes) {
-    once::page(format!("/deliveries/{}", delivery.id))
 }
 
 fn content(visit: &Visit, seen: &Seen) -> Markup {

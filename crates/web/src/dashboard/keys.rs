@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use postrider_domain::access::{ApiKey, ApiKeyName, Mode, Scope, Scopes};
 use postrider_domain::id::ApiKeyId;
-use postrider_domain::page::{PageRequest, encode_cursor};
+use postrider_domain::page::PageRequest;
 use postrider_domain::permission::Permission;
 use postrider_domain::time::Day;
 use postrider_service::{CreateApiKey, CreatedApiKey, Idempotent, ServiceError};
@@ -29,9 +29,6 @@ use crate::visit::Visit;
 pub async fn show(visit: Visit) -> Result<Response, Failure> {
     let page = PageRequest::parse(None, visit.query.text("cursor")).map_err(ServiceError::from)?;
     let listed = visit.service().list_api_keys(&visit.principal, page).await?;
-    let query = |cursor: Option<&str>| format!("?{}", visit.query.query_with("cursor", cursor));
-    let older = listed.next.map(|key| query(Some(&encode_cursor(key))));
-    let newest = visit.query.text("cursor").map(|_| query(None));
     let body = html! {
         div.heading {
             h1 { "API keys" }
@@ -39,7 +36,7 @@ pub async fn show(visit: Visit) -> Result<Response, Failure> {
         }
         p { "A key belongs to this workspace. Only its last four characters are kept in the clear." }
         (table(&visit, &listed.items))
-        (list::pages(newest.as_deref(), older.as_deref()))
+        (visit.page_links(listed.next))
         (code::api_call("GET", "/v1/api-keys"))
     };
     Ok(visit.page(Section::Keys, "", body))
@@ -116,7 +113,7 @@ pub async fn create(visit: Visit, body: Body) -> Result<Response, Failure> {
     .await;
     match made {
         Ok(sealed) => Ok(made_page(&visit, &sealed)),
-        Err(error) => match Faults::of(&error, "name") {
+        Err(error) => match Faults::of(&error) {
             Some(faults) => Ok(new_page(&visit, failure::status_of(&error), &form, &faults)),
             None => Err(error.into()),
         },

@@ -113,7 +113,7 @@ async fn visit_of(site: &Arc<Site>, parts: &Parts) -> Result<Visit, Box<Response
     let uri = extensions.get::<OriginalUri>().map_or_else(|| parts.uri.clone(), |original| original.0.clone());
     let (request_id, address) = (extensions.get::<RequestId>().copied(), extensions.get::<CallerAddress>().copied());
     let origin = Origin { request_id, address, route: "dashboard" };
-    let ask = || Box::new(login::ask(site, &path_of(site, &uri)));
+    let ask = || Box::new(login::ask(site, &site.path_in_browser(&uri)));
     let token = cookie::read(&parts.headers, cookie::name(site)).ok_or_else(ask)?;
     let principal = match site.service.resume_session(token, origin).await {
         Ok(principal) => principal,
@@ -137,12 +137,6 @@ async fn visit_of(site: &Arc<Site>, parts: &Parts) -> Result<Visit, Box<Response
         base: format!("{}/dashboard", site.prefix),
         framing: Framing::default(),
     })
-}
-
-/// The path and query as the browser has them, with the prefix that a proxy may have stripped.
-fn path_of(site: &Site, uri: &http::Uri) -> String {
-    let path = uri.path_and_query().map_or("/dashboard", |path| path.as_str());
-    if path.starts_with(&format!("{}/", site.prefix)) { path.to_owned() } else { format!("{}{path}", site.prefix) }
 }
 
 /// An error before anybody is known.

@@ -7,7 +7,7 @@ use http::StatusCode;
 use maud::{Markup, html};
 
 use postrider_domain::id::WorkspaceId;
-use postrider_domain::page::{PageRequest, encode_cursor};
+use postrider_domain::page::PageRequest;
 use postrider_domain::permission::Permission;
 use postrider_domain::workspace::{Workspace, WorkspaceName};
 use postrider_service::{Idempotent, ServiceError};
@@ -27,9 +27,6 @@ pub async fn show(visit: Visit) -> Result<Response, Failure> {
 async fn index(visit: &Visit, status: StatusCode, typed: &str, faults: &Faults) -> Result<Response, Failure> {
     let page = PageRequest::parse(None, visit.query.text("cursor")).map_err(ServiceError::from)?;
     let listed = visit.service().list_workspaces(&visit.principal, page).await?;
-    let query = |cursor: Option<&str>| format!("?{}", visit.query.query_with("cursor", cursor));
-    let older = listed.next.map(|key| query(Some(&encode_cursor(key))));
-    let newest = visit.query.text("cursor").map(|_| query(None));
     let name = TextField {
         name: "name",
         label: "Name of the new workspace",
@@ -47,7 +44,7 @@ async fn index(visit: &Visit, status: StatusCode, typed: &str, faults: &Faults) 
             button.primary type="submit" { "Create" }
         }
         (table(visit, &listed.items))
-        (list::pages(newest.as_deref(), older.as_deref()))
+        (visit.page_links(listed.next))
         p.soft { "To work in another workspace, sign in to it: " code { "postrider dashboard login --workspace <name>" } "." }
         (code::api_call("GET", "/v1/workspaces"))
     };
