@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use crate::support::app::{ALL_SCOPES, App, text};
 use crate::support::caller::{Caller, Reply};
 use crate::support::dns::Answer;
-use crate::support::receiver::{ClosedPort, Receiver};
+use crate::support::receiver::{Receiver, ReservedPort};
 
 async fn register(caller: &Caller, url: &str) -> Reply {
     let body = json!({"name": "A receiver", "url": url, "events": ["post.created"]});
@@ -49,7 +49,7 @@ async fn a_rule_for_a_workspace_opens_nothing_to_another() {
 
 #[tokio::test]
 async fn without_a_name_server_nobody_else_is_at_fault() {
-    let (receiver, closed) = (Receiver::start().await, ClosedPort::reserve());
+    let (receiver, closed) = (Receiver::start().await, ReservedPort::reserve());
     let mut app = App::set_up().await.allow("hooks.test").start().await;
     app.dns().set("hooks.test", Answer::addresses(&["127.0.0.1"]));
     let url = receiver.url_at("hooks.test", "/hook");

@@ -1,6 +1,9 @@
 //! Standard output and standard error whose reader is gone or stalls: the work goes on.
 
 use std::fs::OpenOptions;
+use std::net::Shutdown;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
 use std::process::{Output, Stdio};
 
 use serde_json::{Value, json};
@@ -33,6 +36,14 @@ async fn delivers(caller: &Caller, receiver: &Receiver) {
     });
     let delivery = caller.get(&format!("/v1/webhook-deliveries/{}", delivered.await)).await.data(200);
     assert_eq!(delivery["attempts"].as_array().map(Vec::len), Some(3), "{delivery}");
+}
+
+/// A standard output whose reader is gone: each write to it fails. A pipe whose reading end is dropped is not one at
+/// once, because a process that another test starts at that moment has a copy of that end until it runs its program.
+fn without_a_reader() -> Stdio {
+    let (reader, writer) = UnixStream::pair().unwrap();
+    reader.shutdown(Shutdown::Both).unwrap();
+    OwnedFd::from(writer).into()
 }
 
 /// Runs a command to its end. `Command::output` would replace its standard output.
@@ -110,9 +121,7 @@ async fn a_command_ends_well_when_its_reader_has_gone() {
     let (_parent, data_dir) = new_data_dir();
     create_key(&data_dir, SCOPES).await;
     for what in ["keys", "workspaces", "audit"] {
-        let (reader, writer) = std::io::pipe().unwrap();
-        drop(reader);
-        let output = ended(&[what, "list", "--data-dir", path_text(&data_dir)], writer.into()).await;
+        let output = ended(&[what, "list", "--data-dir", path_text(&data_dir)], without_a_reader()).await;
         assert!(output.status.success(), "{what}: {}", String::from_utf8_lossy(&output.stderr));
     }
 }
@@ -120,10 +129,8 @@ async fn a_command_ends_well_when_its_reader_has_gone() {
 #[tokio::test]
 async fn a_key_that_cannot_be_shown_is_named_in_the_error() {
     let (_parent, data_dir) = new_data_dir();
-    let (reader, closed) = std::io::pipe().unwrap();
-    drop(reader);
     let full = OpenOptions::new().write(true).open("/dev/full").unwrap();
-    for (stdout, cause) in [(Stdio::from(full), "No space left"), (Stdio::from(closed), "Broken pipe")] {
+    for (stdout, cause) in [(Stdio::from(full), "No space left"), (without_a_reader(), "Broken pipe")] {
         let arguments = ["keys", "create", "--workspace", "Acme", "--data-dir", path_text(&data_dir)];
         let output = ended(&arguments, stdout).await;
         let stderr = String::from_utf8(output.stderr).unwrap();

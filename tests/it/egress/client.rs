@@ -6,7 +6,7 @@ use futures_util::future::join_all;
 use postrider_egress::{Exchange, Phase, SendError};
 
 use super::{LONG, SHORT, post, post_within, status, to_loopback};
-use crate::support::receiver::{Answer, Behaviour, ClosedPort, Receiver};
+use crate::support::receiver::{Answer, Behaviour, Receiver, ReservedPort};
 
 async fn provoke(behaviour: impl Into<Behaviour>, deadline: Duration) -> (Exchange, Receiver) {
     let receiver = Receiver::start().await;
@@ -195,7 +195,7 @@ async fn a_kept_connection_that_dies_mid_answer_is_not_retried() {
 
 #[tokio::test]
 async fn a_closed_port_is_a_refused_connection() {
-    let closed = ClosedPort::reserve();
+    let closed = ReservedPort::reserve();
     let exchange = post(&to_loopback(), &format!("http://{}/", closed.address())).await;
     assert!(matches!(exchange.result, Err(SendError::ConnectRefused)), "{exchange:?}");
 }

@@ -13,7 +13,7 @@ use super::{LONG, NOON, egress, loopback_settings, post, post_within, settings_w
 use crate::support::clock::ManualClock;
 use crate::support::dns::{Answer, DnsServer};
 use crate::support::proxy::{Habit, Proxy};
-use crate::support::receiver::{ClosedPort, Receiver};
+use crate::support::receiver::{Receiver, ReservedPort};
 use crate::support::tls::TestCa;
 
 fn through(url: &str, settings: EgressSettings) -> Egress {
@@ -93,7 +93,7 @@ async fn a_host_that_the_proxy_cannot_reach_is_not_the_proxys_fault() {
         let error = provoke(habit.clone()).await;
         assert!(matches!(error, SendError::BeyondProxy { status } if status == expected), "{habit:?}: {error:?}");
     }
-    let (proxy, closed) = (Proxy::start(Habit::Tunnel).await, ClosedPort::reserve());
+    let (proxy, closed) = (Proxy::start(Habit::Tunnel).await, ReservedPort::reserve());
     let exchange = post(&through(&proxy.url(), loopback_settings()), &format!("http://{}/", closed.address())).await;
     assert!(matches!(exchange.result, Err(SendError::BeyondProxy { status: Some(502) })), "{exchange:?}");
 }
@@ -101,7 +101,7 @@ async fn a_host_that_the_proxy_cannot_reach_is_not_the_proxys_fault() {
 #[tokio::test]
 async fn an_unreachable_proxy_is_our_own_fault() {
     let dns = DnsServer::start().await;
-    let (closed, receiver) = (ClosedPort::reserve(), Receiver::start().await);
+    let (closed, receiver) = (ReservedPort::reserve(), Receiver::start().await);
     for (url, fault) in [
         (format!("http://{}", closed.address()), ProxyFault::Unreachable),
         ("http://nowhere.test:3128".to_owned(), ProxyFault::Unresolvable),
@@ -118,7 +118,7 @@ async fn a_proxy_whose_name_nobody_can_look_up_is_our_own_fault() {
     dns.set("silent.test", Answer::Silent);
     dns.set("failing.test", Answer::ServFail);
     for (server, name, deadline) in [
-        (ClosedPort::reserve().address(), "proxy.test", LONG),
+        (ReservedPort::reserve().address(), "proxy.test", LONG),
         (dns.address(), "failing.test", LONG),
         (dns.address(), "silent.test", LONG),
         (dns.address(), "silent.test", Duration::from_millis(200)),

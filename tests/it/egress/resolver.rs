@@ -13,7 +13,7 @@ use url::Url;
 use super::{NOON, SHORT, egress, loopback_settings, post, post_within, reason, requester, status};
 use crate::support::clock::ManualClock;
 use crate::support::dns::{Answer, DnsServer};
-use crate::support::receiver::{ClosedPort, Receiver};
+use crate::support::receiver::{Receiver, ReservedPort};
 
 /// Sockets of one look-up: of both families, one for each datagram, which is repeated twice because it may be lost.
 /// They are closed before the server is asked again, which happens twice.
@@ -66,7 +66,7 @@ async fn a_name_at_which_all_servers_fail_is_at_fault() {
 async fn servers_that_all_refuse_or_are_gone_are_our_fault() {
     let refusing = DnsServer::start().await;
     refusing.set("hooks.test", Answer::Refused);
-    let closed = ClosedPort::reserve();
+    let closed = ReservedPort::reserve();
     let dns_servers = vec![closed.address(), refusing.address()];
     let egress = egress(EgressSettings { dns_servers, ..loopback_settings() }, &ManualClock::new(NOON));
     assert_eq!(vet(&egress, "hooks.test").await, Err(VettingError::NoNameServer));

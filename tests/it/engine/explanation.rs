@@ -1,8 +1,7 @@
 //! What the API says about how a delivery stands.
 
-use std::time::Duration;
-
 use http::Method;
+use postrider_domain::limits;
 use serde_json::{Value, json};
 
 use crate::support::app::{App, NOON, instant, text};
@@ -54,20 +53,23 @@ async fn a_retry_after_is_named_as_the_reason() {
 
 #[tokio::test]
 async fn a_paused_endpoint_names_its_next_probe() {
-    let app = App::to_loopback().await;
+    // No retry falls due within the test, so only the first attempts count: the fifth is the one that pauses.
+    let set_up = App::set_up().await.allow("127.0.0.0/8");
+    let app = set_up.change(|settings| settings.retry_schedule = "1h".parse().unwrap()).start().await;
     let receiver = Receiver::start().await;
     receiver.otherwise(Behaviour::status(500));
     let endpoint = app.endpoint_to(&receiver, &[EVENT]).await;
-    let mut events = Vec::new();
-    for _ in 0..5 {
-        events.push(app.publish(EVENT, json!({})).await);
-        app.attempted(events.last().unwrap(), 1).await;
-        app.clock().advance(Duration::from_millis(2_600));
+    for _ in 1..limits::PAUSE_FAILURES {
+        let event = app.publish(EVENT, json!({})).await;
+        app.attempted(&event, 1).await;
     }
+    app.clock().advance(limits::PAUSE_SPAN);
+    let last = app.publish(EVENT, json!({})).await;
+    app.attempted(&last, 1).await;
     let path = format!("/v1/webhook-endpoints/{}", endpoint.id);
     let health = app.get(&path).await.data(200)["health"].clone();
     assert_eq!(health["state"], "paused", "{health}");
-    let waiting = app.delivery_when(&events[4], "waits", |delivery| delivery["status"] == "pending").await;
+    let waiting = app.delivery_when(&last, "waits", |delivery| delivery["status"] == "pending").await;
     assert_eq!(waiting["nextAttemptAt"], Value::Null, "{waiting}");
     assert_eq!((part(&waiting, "cause"), part(&waiting, "next")), (json!("endpoint_paused"), json!("probe")));
     assert_eq!((part(&waiting, "whyThen"), part(&waiting, "nextAt")), (json!("paused"), health["nextProbeAt"].clone()));

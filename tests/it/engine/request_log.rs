@@ -18,7 +18,7 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::support::app::{App, text};
 use crate::support::dns::Answer;
-use crate::support::receiver::ClosedPort;
+use crate::support::receiver::ReservedPort;
 use crate::support::tls::TestCa;
 use crate::support::wait::bounded;
 
@@ -181,7 +181,7 @@ async fn over_http_2_the_log_shows_authority_first() {
 #[tokio::test]
 async fn without_a_request_no_headers_are_shown() {
     let app = App::to_loopback().await;
-    let closed = ClosedPort::reserve();
+    let closed = ReservedPort::reserve();
     app.endpoint_at(&format!("http://{}/", closed.address()), &[EVENT]).await;
     let event = app.publish(EVENT, json!({})).await;
     let delivery = app.attempted(&event, 1).await;

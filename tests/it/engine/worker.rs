@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use crate::support::app::{App, Endpoint, NOON, instant, text};
 use crate::support::dns::Answer as DnsAnswer;
 use crate::support::proxy::{Habit, Proxy};
-use crate::support::receiver::{Answer, Behaviour, ClosedPort, GZIP_BOMB_BYTES, Receiver};
+use crate::support::receiver::{Answer, Behaviour, GZIP_BOMB_BYTES, Receiver, ReservedPort};
 use crate::support::tls::TestCa;
 use crate::support::verify::{verify_as_integrator, verify_signature};
 
@@ -126,7 +126,7 @@ async fn an_attempt_records_the_duration_of_each_phase() {
     assert!(second["bodyMs"].is_u64(), "{second}");
     assert_eq!((second, first_byte.is_u64()), (&kept, true));
 
-    let closed = ClosedPort::reserve();
+    let closed = ReservedPort::reserve();
     app.endpoint_at(&format!("http://{}/", closed.address()), &["note.created"]).await;
     let event = app.publish("note.created", json!({})).await;
     let nothing = json!({"dnsMs": null, "connectMs": null, "tlsMs": null, "firstByteMs": null, "bodyMs": null, "connectionReused": false});
@@ -336,7 +336,7 @@ async fn each_kind_of_failure_has_its_outcome_in_the_log() {
     assert_eq!(outcome(&receiver, Behaviour::EndlessHeaders).await, "invalid_response");
     assert_eq!(outcome(&receiver, Behaviour::ManyHeaders).await, "invalid_response");
 
-    let closed = ClosedPort::reserve();
+    let closed = ReservedPort::reserve();
     app.endpoint_at(&format!("http://{}/", closed.address()), &["note.created"]).await;
     let event = app.publish("note.created", json!({})).await;
     assert_eq!(only_attempt(&app.attempted(&event, 1).await)["outcome"], "connect_failed");

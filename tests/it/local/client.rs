@@ -2,9 +2,8 @@
 
 use postrider_local::client::{ApiFailure, BearerKey, Client};
 use serde_json::json;
-use tokio::net::TcpListener;
 
-use crate::support::receiver::{Answer, Behaviour, Receiver};
+use crate::support::receiver::{Answer, Behaviour, Receiver, ReservedPort};
 use crate::support::wait::bounded;
 
 fn client_of(server: &Receiver) -> Client {
@@ -99,7 +98,8 @@ async fn a_bad_answer_and_no_answer_are_different_failures() {
         assert!(matches!(failure, ApiFailure::Broken(_)), "{failure:?}");
     }
 
-    let free = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
-    let failure = client_at(&format!("http://{free}")).get("/").await.unwrap_err();
-    assert_eq!(failure.to_string(), format!("cannot connect to {free}"));
+    let closed = ReservedPort::reserve();
+    let address = closed.address();
+    let failure = client_at(&format!("http://{address}")).get("/").await.unwrap_err();
+    assert_eq!(failure.to_string(), format!("cannot connect to {address}"));
 }

@@ -5,12 +5,13 @@ use std::sync::Arc;
 
 use postrider_domain::event_type::Catalogue;
 use postrider_domain::limits;
+use postrider_domain::secret::WebhookSecret;
 use postrider_domain::time::Clock;
 use postrider_local::client::BearerKey;
 use postrider_local::dev::{SignIn, Tour, TourError, TourReport, start_receiver};
 use postrider_local::receiver::{INBOX_PATH, Receiver};
 use postrider_local::screen::Screen;
-use postrider_local::state::DevState;
+use postrider_local::state::{DevState, Registration};
 use serde_json::json;
 use tempfile::TempDir;
 use tokio::sync::watch;
@@ -20,10 +21,11 @@ use tokio_util::sync::CancellationToken;
 use super::api::{Api, TRANSIT};
 use super::{NOON, Outgoing};
 use crate::support::clock::ManualClock;
-use crate::support::receiver::Receiver as Occupant;
+use crate::support::receiver::{Receiver as Occupant, ReservedPort};
 use crate::support::wait::{bounded, bounded_or};
 
 const KEY: &str = "scripe_sk_live_abc";
+const SECRET: &str = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD";
 const COMPLETE: TourReport = TourReport { published: 9, verified: 9 };
 
 /// A data directory, an API and a clock that several starts share.
@@ -31,6 +33,8 @@ struct Machine {
     api: Api,
     clock: ManualClock,
     folder: TempDir,
+    /// See [`Machine::with_a_port`].
+    port: Option<ReservedPort>,
 }
 
 /// A running tour.
@@ -71,7 +75,27 @@ impl Shown {
 impl Machine {
     async fn new() -> Self {
         let clock = ManualClock::new(NOON);
-        Self { api: Api::start(KEY, &clock).await, clock, folder: tempfile::tempdir().unwrap() }
+        Self { api: Api::start(KEY, &clock).await, clock, folder: tempfile::tempdir().unwrap(), port: None }
+    }
+
+    /// A machine whose first start already knows a port, and an endpoint that the API has forgotten. The system gives
+    /// the port to nobody else between two starts, as it may give a port that a start chose and closed.
+    async fn with_a_port() -> Self {
+        let port = ReservedPort::reserve();
+        let registration = Registration {
+            endpoint_id: "whe_forgotten0000000".parse().unwrap(),
+            secret: WebhookSecret::parse(SECRET).unwrap(),
+            receiver_port: port.number(),
+        };
+        let machine = Self { port: Some(port), ..Self::new().await };
+        let state = DevState { registration: Some(registration), ..DevState::new(BearerKey::parse(KEY).unwrap()) };
+        state.save(machine.folder.path()).unwrap();
+        machine
+    }
+
+    /// Listens where the receiver of the last start did.
+    async fn occupied(&self) -> Occupant {
+        Occupant::start_on(self.port.as_ref().expect("a machine with a port").address()).await
     }
 
     fn state(&self) -> Option<DevState> {
@@ -169,7 +193,7 @@ async fn the_tour_shows_nine_verified_deliveries_and_what_to_try_next() {
 
 #[tokio::test]
 async fn a_second_start_reuses_the_endpoint_and_the_port() {
-    let machine = Machine::new().await;
+    let machine = Machine::with_a_port().await;
     let (_, first_port) = machine.run().await;
     let (_, second_port) = machine.run().await;
     assert_eq!(first_port, second_port);
@@ -178,9 +202,9 @@ async fn a_second_start_reuses_the_endpoint_and_the_port() {
 
 #[tokio::test]
 async fn when_the_port_is_in_use_a_new_endpoint_replaces_the_old() {
-    let machine = Machine::new().await;
+    let machine = Machine::with_a_port().await;
     let (_, port) = machine.run().await;
-    let _occupant = Occupant::start_on(([127, 0, 0, 1], port).into()).await;
+    let _occupant = machine.occupied().await;
     let (_, other_port) = machine.run().await;
     assert_ne!(port, other_port);
     assert_eq!(machine.api.endpoints(), ["whe_0000000000000002"]);
@@ -188,9 +212,9 @@ async fn when_the_port_is_in_use_a_new_endpoint_replaces_the_old() {
 
 #[tokio::test]
 async fn an_old_endpoint_that_cannot_be_removed_is_named() {
-    let machine = Machine::new().await;
-    let (_, port) = machine.run().await;
-    let _occupant = Occupant::start_on(([127, 0, 0, 1], port).into()).await;
+    let machine = Machine::with_a_port().await;
+    machine.run().await;
+    let _occupant = machine.occupied().await;
     machine.api.keep_endpoints();
     let (text, _) = machine.run().await;
     assert!(text.contains("cannot delete the outdated endpoint whe_0000000000000001 of the last start: "), "{text}");
@@ -209,7 +233,7 @@ async fn an_endpoint_unknown_to_the_server_is_registered_again() {
 
 #[tokio::test]
 async fn a_refused_key_is_reported_and_a_new_key_keeps_the_endpoint() {
-    let machine = Machine::new().await;
+    let machine = Machine::with_a_port().await;
     machine.run().await;
     machine.api.change_key("scripe_sk_live_new");
     let refusal = machine.start().await.end().await.unwrap_err();
@@ -252,7 +276,7 @@ async fn after_the_tour_every_arrival_is_still_shown() {
     let machine = Machine::new().await;
     let start = machine.start().await;
     start.shown.until("Press Ctrl-C to stop.").await;
-    let webhook = Outgoing::signed("whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD", "evt_x", machine.clock.now(), b"{}");
+    let webhook = Outgoing::signed(SECRET, "evt_x", machine.clock.now(), b"{}");
     let inbox = ([127, 0, 0, 1], start.port).into();
     assert_eq!(webhook.clone().post(inbox, INBOX_PATH).await.0, 401);
     start.shown.until("✗ refused").await;

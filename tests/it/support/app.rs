@@ -11,6 +11,7 @@
 //! let delivery = app.delivery_when(&event, "is delivered", |delivery| delivery["status"] == "delivered").await;
 //! ```
 
+use std::cell::RefCell;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
@@ -31,7 +32,7 @@ use super::dns::{Answer, DnsServer};
 use super::postgres::{CONNECTIONS, TestDatabase};
 use super::receiver::Receiver;
 use super::tls::TestCa;
-use super::wait::{bounded, eventually};
+use super::wait::{BOUND, bounded, eventually_within};
 
 /// The start time of the manual clock: 2026-05-15T12:00:00.000Z.
 pub const NOON: Timestamp = Timestamp::from_millis(1_778_846_400_000);
@@ -289,8 +290,12 @@ impl App {
 
     /// Waits until the deliveries that match a filter meet a condition. Returns them.
     pub async fn deliveries_when(&self, filter: &str, what: &str, condition: impl Fn(&[Value]) -> bool) -> Vec<Value> {
-        let probe = || async { Some(self.deliveries(filter).await).filter(|deliveries| condition(deliveries)) };
-        eventually(&format!("deliveries {filter:?} {what}"), probe).await
+        let last = RefCell::new(Vec::new());
+        let probe = || async {
+            last.replace(self.deliveries(filter).await);
+            condition(&last.borrow()).then(|| last.borrow().clone())
+        };
+        eventually_within(BOUND, probe, || format!("deliveries {filter:?} {what}; they are {:#?}", last.borrow())).await
     }
 
     /// The delivery with its attempts.
@@ -304,12 +309,12 @@ impl App {
             [only] => text(only, "id"),
             others => panic!("{} deliveries of {event_id}", others.len()),
         };
-        let last = std::cell::RefCell::new(Value::Null);
+        let last = RefCell::new(Value::Null);
         let probe = || async {
-            *last.borrow_mut() = self.delivery(&id).await;
+            last.replace(self.delivery(&id).await);
             condition(&last.borrow()).then(|| last.borrow().clone())
         };
-        eventually(&format!("delivery {id} {what}"), probe).await
+        eventually_within(BOUND, probe, || format!("delivery {id} {what}; it is {:#}", last.borrow())).await
     }
 
     /// Waits until the event's only delivery has ended. Checks its status and returns it.

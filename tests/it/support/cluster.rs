@@ -2,7 +2,6 @@
 //! programs, listens on a free port of this machine, and is removed after the test.
 
 use std::ffi::OsStr;
-use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::fs::{MetadataExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
@@ -14,6 +13,7 @@ use tokio_postgres::Client;
 
 use super::postgres::{connect, skip};
 use super::process::path_text;
+use super::receiver::ReservedPort;
 use super::wait::within;
 
 /// The longest run of one program: to create a server, or to recover one after a crash, on a busy machine.
@@ -25,7 +25,7 @@ pub struct Cluster {
     programs: PathBuf,
     /// The user and group to run as when the tests run as root, because PostgreSQL refuses root.
     user: Option<(u32, u32)>,
-    port: u16,
+    port: ReservedPort,
 }
 
 /// How a server shuts down.
@@ -53,13 +53,13 @@ impl Cluster {
         if let Some((user, group)) = user {
             chown(directory.path(), Some(user), Some(group)).expect("a directory of ours");
         }
-        let cluster = Self { directory, programs, user, port: free_port() };
+        let cluster = Self { directory, programs, user, port: ReservedPort::reserve() };
         let data = cluster.data();
         let made = ["-D", &data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync"];
         cluster.run("initdb", &made).await;
         let mut lines = vec![
             "listen_addresses = '127.0.0.1'".to_owned(),
-            format!("port = {}", cluster.port),
+            format!("port = {}", cluster.port()),
             format!("unix_socket_directories = '{}'", path_text(cluster.directory.path())),
             "shared_buffers = '16MB'".to_owned(),
         ];
@@ -71,11 +71,11 @@ impl Cluster {
     }
 
     pub fn url(&self) -> String {
-        format!("postgres://postgres@127.0.0.1:{}/postgres", self.port)
+        format!("postgres://postgres@127.0.0.1:{}/postgres", self.port())
     }
 
     pub fn port(&self) -> u16 {
-        self.port
+        self.port.number()
     }
 
     pub async fn client(&self) -> Client {
@@ -175,9 +175,4 @@ pub(super) fn other_user(ours: &Path) -> Option<(u32, u32)> {
         Some((user[2].parse().ok()?, user[3].parse().ok()?))
     };
     find("postgres").or_else(|| find("nobody"))
-}
-
-pub(super) fn free_port() -> u16 {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port on loopback");
-    listener.local_addr().expect("a bound socket").port()
 }

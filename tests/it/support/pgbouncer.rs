@@ -12,9 +12,10 @@ use tokio::process::{Child, ChildStderr, Command};
 use tokio::task::JoinSet;
 use tokio_postgres::SimpleQueryMessage;
 
-use super::cluster::{Cluster, free_port, other_user};
+use super::cluster::{Cluster, other_user};
 use super::postgres::{connect, skip};
 use super::process::path_text;
+use super::receiver::ReservedPort;
 use super::wait::{bounded, bounded_or};
 
 /// Connections from PgBouncer to the database.
@@ -26,7 +27,7 @@ pub struct PgBouncer {
     program: PathBuf,
     /// The user and group to run as when the tests run as root, because PgBouncer refuses root.
     user: Option<(u32, u32)>,
-    port: u16,
+    port: ReservedPort,
     /// `None` while it is killed.
     running: Option<Running>,
 }
@@ -50,7 +51,7 @@ impl PgBouncer {
         };
         let directory = tempfile::tempdir().expect("a directory");
         let user = other_user(directory.path());
-        let mut pooler = Self { directory, program, user, port: free_port(), running: None };
+        let mut pooler = Self { directory, program, user, port: ReservedPort::reserve(), running: None };
         let lines = [
             "[databases]".to_owned(),
             // `auth_type = any` ignores the user name of the client, so the user is named here.
@@ -58,7 +59,7 @@ impl PgBouncer {
             "[pgbouncer]".to_owned(),
             "auth_type = any".to_owned(),
             "listen_addr = 127.0.0.1".to_owned(),
-            format!("listen_port = {}", pooler.port),
+            format!("listen_port = {}", pooler.port.number()),
             "unix_socket_dir =".to_owned(),
             "pool_mode = transaction".to_owned(),
             format!("default_pool_size = {CONNECTIONS}"),
@@ -117,7 +118,7 @@ impl PgBouncer {
     }
 
     fn url_of(&self, database: &str) -> String {
-        format!("postgres://postgres@127.0.0.1:{}/{database}", self.port)
+        format!("postgres://postgres@127.0.0.1:{}/{database}", self.port.number())
     }
 
     fn settings(&self) -> String {

@@ -316,19 +316,26 @@ impl Receiver {
     }
 }
 
-/// A port of 127.0.0.1 that refuses connections. Nothing else can bind it while this lives.
+/// A port of 127.0.0.1 that the system gives to nobody while this lives. It refuses connections until a server of the
+/// test listens on it by its number, which may end and come back.
 #[derive(Debug)]
-pub struct ClosedPort(TcpSocket);
+pub struct ReservedPort(TcpSocket);
 
-impl ClosedPort {
+impl ReservedPort {
     pub fn reserve() -> Self {
         let socket = TcpSocket::new_v4().expect("a socket");
+        // Servers set this too. Then the system lets them listen on a port that is bound here and not listened on.
+        socket.set_reuseaddr(true).expect("an option of the socket");
         socket.bind((Ipv4Addr::LOCALHOST, 0).into()).expect("a port on loopback");
         Self(socket)
     }
 
     pub fn address(&self) -> SocketAddr {
         self.0.local_addr().expect("a bound socket")
+    }
+
+    pub fn number(&self) -> u16 {
+        self.address().port()
     }
 }
 

@@ -7,9 +7,12 @@ use std::time::Duration;
 /// The longest wait for anything. It is generous, because a busy machine must not fail a test.
 pub const BOUND: Duration = Duration::from_secs(30);
 
-/// The poll interval of [`eventually`], which is the only polling in the tests.
-const POLL_INTERVAL: Duration = Duration::from_millis(10);
-const LONG_POLL_INTERVAL: Duration = Duration::from_millis(200);
+/// The poll interval of [`eventually`], which is the only polling in the tests. It grows with the time waited: a fixed
+/// one of 10 ms would make 3,000 requests within [`BOUND`], and the API refuses the 1,201st with 429.
+const POLL_INTERVAL_MIN: Duration = Duration::from_millis(10);
+const POLL_INTERVAL_MAX: Duration = Duration::from_millis(250);
+/// The part of the time waited that one interval has, so that a poll is late by at most that part.
+const POLLS_PER_WAIT: u32 = 16;
 
 /// Polls `probe` until it returns `Some`. For state that cannot notify, such as a row in a database. Prefer
 /// [`bounded`].
@@ -21,10 +24,10 @@ where
     Probe: FnMut() -> Answer,
     Answer: Future<Output = Option<T>>,
 {
-    bounded(what, found(probe, POLL_INTERVAL)).await
+    bounded(what, found(probe)).await
 }
 
-/// As [`eventually`], for a long wait by design, such as the end of a lease. `explain` runs only on failure.
+/// As [`eventually`], with a bound of its own, and with a text that is made only on failure.
 ///
 /// # Panics
 /// After `bound`, with the text of `explain`.
@@ -33,21 +36,28 @@ where
     Probe: FnMut() -> Answer,
     Answer: Future<Output = Option<T>>,
 {
-    within(bound, found(probe, LONG_POLL_INTERVAL), explain).await
+    within(bound, found(probe), explain).await
 }
 
 /// Polls `probe` until it returns `Some`.
-async fn found<T, Probe, Answer>(mut probe: Probe, interval: Duration) -> T
+async fn found<T, Probe, Answer>(mut probe: Probe) -> T
 where
     Probe: FnMut() -> Answer,
     Answer: Future<Output = Option<T>>,
 {
+    let mut waited = Duration::ZERO;
     loop {
         if let Some(found) = probe().await {
             return found;
         }
+        let interval = interval_after(waited);
         tokio::time::sleep(interval).await;
+        waited += interval;
     }
+}
+
+fn interval_after(waited: Duration) -> Duration {
+    (waited / POLLS_PER_WAIT).clamp(POLL_INTERVAL_MIN, POLL_INTERVAL_MAX)
 }
 
 /// Awaits `future`, which the event itself wakes.
@@ -79,6 +89,8 @@ pub async fn within<T>(bound: Duration, future: impl Future<Output = T>, explain
 
 #[cfg(test)]
 mod tests {
+    use postrider_domain::limits;
+
     use super::*;
 
     #[tokio::test]
@@ -90,6 +102,16 @@ mod tests {
             async move { reply }
         });
         assert_eq!(answer.await, 3);
+    }
+
+    #[test]
+    fn a_whole_wait_stays_far_below_the_rate_limit_of_a_workspace() {
+        let (mut waited, mut polls) = (Duration::ZERO, 0);
+        while waited < BOUND {
+            waited += interval_after(waited);
+            polls += 1;
+        }
+        assert!(polls < limits::MANAGEMENT_REQUESTS_PER_MINUTE / 5, "{polls} polls");
     }
 
     #[tokio::test]

@@ -153,15 +153,16 @@ async fn a_kept_connection_dies_as_the_next_request_arrives() {
 
 #[tokio::test]
 async fn a_stopped_receiver_refuses_and_can_come_back() {
-    let receiver = Receiver::start().await;
-    let address = receiver.address();
-    receiver.stop().await;
-    let closed = ClosedPort::reserve();
-    for gone in [address, closed.address()] {
+    let port = ReservedPort::reserve();
+    let address = port.address();
+    let is_refused = async || {
         #[expect(clippy::disallowed_methods, reason = "the test plays the stranger")]
-        let refused = TcpStream::connect(gone).await.unwrap_err();
+        let refused = TcpStream::connect(address).await.unwrap_err();
         assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused);
-    }
+    };
+    is_refused().await;
+    Receiver::start_on(address).await.stop().await;
+    is_refused().await;
     let back = Receiver::start_on(address).await;
     let mut stream = connect(address).await;
     post(&mut stream, "/", "").await;
