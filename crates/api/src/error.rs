@@ -152,9 +152,10 @@ pub const fn code_of(error: &ServiceError) -> ErrorCode {
         ServiceError::VersionUnsupported => ErrorCode::VersionUnsupported,
         ServiceError::BadPagination(_) => ErrorCode::BadPagination,
         ServiceError::BadCursor => ErrorCode::BadCursor,
-        ServiceError::InvalidToken | ServiceError::SessionEnded | ServiceError::LoginCodeRefused => {
-            ErrorCode::InvalidToken
-        }
+        ServiceError::InvalidToken
+        | ServiceError::SessionEnded
+        | ServiceError::LoginCodeRefused
+        | ServiceError::PortalCodeRefused => ErrorCode::InvalidToken,
         ServiceError::KeyRevoked => ErrorCode::KeyRevoked,
         ServiceError::KeyExpired => ErrorCode::KeyExpired,
         ServiceError::ScopeMissing(_) | ServiceError::CannotGrant(_) => ErrorCode::ScopeMissing,

@@ -34,6 +34,8 @@ pub enum ServiceError {
     SessionEnded,
     #[error("The sign-in link has been used, or it is too old. Create another with `postrider dashboard login`.")]
     LoginCodeRefused,
+    #[error("The link to the portal has been used too often, or it is older than 5 minutes.")]
+    PortalCodeRefused,
     #[error(transparent)]
     ScopeMissing(#[from] ScopeMissing),
     /// The new key would have a scope that the caller lacks.
@@ -114,6 +116,7 @@ impl ServiceError {
             | Self::KeyExpired
             | Self::SessionEnded
             | Self::LoginCodeRefused
+            | Self::PortalCodeRefused
             | Self::IdempotencyKeyConflict(_)
             | Self::ScopeMissing(_)
             | Self::CannotGrant(_)

@@ -15,6 +15,7 @@ use postrider_domain::limits;
 use postrider_domain::page::{Page, PageRequest};
 use postrider_domain::permission::Permission;
 use postrider_domain::portal::{FrameAncestor, PortalSession, PortalTerms};
+use postrider_domain::rate_limit::Rate;
 use postrider_domain::tenant::Tenant;
 use postrider_store::{CreatePortalSessionError, EndPortalSessionError, NewPortalSession, PortalOpening};
 
@@ -144,15 +145,28 @@ impl Service {
         idempotent.finish(self.store.end_portal_sessions_of(write, project_id).await?)
     }
 
-    /// Opens a session by the code of its link. `None` when the code is wrong, too old or used too often.
+    /// Opens a session by the code of its link.
     ///
     /// # Errors
-    /// When the store fails.
-    pub async fn open_portal(&self, id: PortalSessionId, code: &str) -> Result<Option<OpenedPortal>, ServiceError> {
+    /// When the code is wrong, too old or used too often; such codes count as refused keys of the address.
+    pub async fn open_portal(
+        &self,
+        id: PortalSessionId,
+        code: &str,
+        origin: Origin<'_>,
+    ) -> Result<OpenedPortal, ServiceError> {
+        // A stranger decides how many codes come, and each is a write.
+        let _permit = self.refused_keys.look_up(origin.address, self.clock.now()).await;
         let token = text(&self.random.alphanumeric::<TOKEN_LETTERS>());
         let opening = PortalOpening { code_hash: self.code_hash(id, code), token_hash: self.token_hash(id, &token) };
-        let opened = self.store.open_portal_session(id, opening).await?;
-        Ok(opened.map(|session| OpenedPortal { session, token }))
+        let opened = if has_form_of_code(code) { self.store.open_portal_session(id, opening).await? } else { None };
+        match opened {
+            Some(session) => Ok(OpenedPortal { session, token }),
+            None => Err(match self.refused_keys.count(origin.address, self.clock.now()) {
+                Ok(_) => ServiceError::PortalCodeRefused,
+                Err(Rate { limit, reset, .. }) => ServiceError::TooManyRefusedKeys { limit, retry_after: reset },
+            }),
+        }
     }
 
     /// The customer of a session. Each request asks the store, so a session ends at once and on every node.
@@ -208,6 +222,11 @@ impl Service {
     fn token_hash(&self, id: PortalSessionId, token: &str) -> [u8; 32] {
         self.api_key_hash.sign(&[b"portal-token/", id.to_string().as_bytes(), b"/", token.as_bytes()])
     }
+}
+
+/// Whether this text can be a code.
+fn has_form_of_code(text: &str) -> bool {
+    text.len() == CODE_LETTERS && text.bytes().all(|letter| letter.is_ascii_alphanumeric())
 }
 
 fn text(letters: &[u8]) -> String {

@@ -51,7 +51,7 @@ const TOKEN_BYTES: usize = 32;
 pub struct Sessions {
     found: Mutex<Found>,
     /// The page requests of each session in the last minute.
-    pages: Mutex<BoundedCache<SessionId, SlidingWindow>>,
+    pages: Mutex<BoundedCache<Actor, SlidingWindow>>,
 }
 
 struct Found {
@@ -167,11 +167,12 @@ impl Service {
         Ok(())
     }
 
-    /// Counts a request for a page. Pages do not count against the rate limit of the API. Each node counts by itself.
+    /// Counts a request for a page of a session, of the dashboard or of a portal. Pages do not count against the rate
+    /// limit of the API. Each node counts by itself.
     ///
     /// # Errors
     /// When the session has reached [`limits::PAGE_REQUESTS_PER_MINUTE`].
-    pub fn count_page_request(&self, session: SessionId) -> Result<(), ServiceError> {
+    pub fn count_page_request(&self, session: Actor) -> Result<(), ServiceError> {
         let mut pages = lock(&self.sessions.pages);
         if pages.get(&session).is_none() {
             pages.insert(session, SlidingWindow::default());

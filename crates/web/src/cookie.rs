@@ -1,4 +1,4 @@
-//! The cookie of a session.
+//! The cookies of sessions.
 
 use http::HeaderMap;
 use http::HeaderValue;
@@ -27,6 +27,19 @@ pub fn keep(site: &Site, token: &str) -> Option<HeaderValue> {
 /// The header that removes it.
 pub fn forget(site: &Site) -> Option<HeaderValue> {
     set(site, "", "; Max-Age=0")
+}
+
+/// The cookie of a portal session. Browsers return it in a frame of another site only when it is partitioned, which
+/// needs https. Over plain http it comes back on pages of the same site.
+pub fn portal_name(site: &Site) -> &'static str {
+    if site.is_https() { "__Secure-portal" } else { "portal" }
+}
+
+/// The header that keeps the token of a portal session. `path` is the base of its pages: two sessions in two frames of
+/// one page have one cookie jar.
+pub fn keep_portal(site: &Site, path: &str, token: &str) -> Option<HeaderValue> {
+    let rules = if site.is_https() { "Secure; HttpOnly; SameSite=None; Partitioned" } else { "HttpOnly; SameSite=Lax" };
+    HeaderValue::from_str(&format!("{}={token}; Path={path}; {rules}", portal_name(site))).ok()
 }
 
 fn set(site: &Site, value: &str, age: &str) -> Option<HeaderValue> {

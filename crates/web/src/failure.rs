@@ -11,6 +11,7 @@ use postrider_domain::access::Scopes;
 use postrider_domain::error_chain::Chain;
 use postrider_service::ServiceError;
 
+use crate::language::{say, translated};
 use crate::layout::Section;
 use crate::visit::Visit;
 
@@ -37,6 +38,7 @@ pub const fn status_of(error: &ServiceError) -> StatusCode {
     match error {
         ServiceError::SessionEnded
         | ServiceError::LoginCodeRefused
+        | ServiceError::PortalCodeRefused
         | ServiceError::InvalidToken
         | ServiceError::KeyRevoked
         | ServiceError::KeyExpired => StatusCode::UNAUTHORIZED,
@@ -80,6 +82,25 @@ pub fn render(visit: &Visit, error: &ServiceError) -> Response {
     )
 }
 
+/// A page for an error before anybody is known: its title and its content.
+pub fn without_session(error: &ServiceError) -> (&'static str, Markup) {
+    let body = html! {
+        h1 { (say!("The pages do not answer now")) }
+        p { (translated(&error.to_string())) " " (say!("Deliveries that were accepted wait in the store. Load the page again in a moment.")) }
+    };
+    (say!("Not now"), body)
+}
+
+/// A page for a form that another site sent: its title and its content.
+pub fn cross_site(reason: &str) -> (&'static str, Markup) {
+    let body = html! {
+        h1 { (say!("This request was refused")) }
+        p { (say!("Only the pages of this server may send forms to it. Nothing was changed.")) }
+        p { (reason) }
+    };
+    (say!("Refused"), body)
+}
+
 fn describe(visit: &Visit, error: &ServiceError) -> (&'static str, Markup) {
     let back = html! { p { a href=(visit.link("")) { "Back to the start" } } };
     match error {
@@ -109,8 +130,8 @@ fn describe(visit: &Visit, error: &ServiceError) -> (&'static str, Markup) {
         ServiceError::RateLimited { retry_after, .. }
         | ServiceError::TooManyRefusedKeys { retry_after, .. }
         | ServiceError::TooManyPageRequests { retry_after, .. } => (
-            "Too many requests",
-            html! { p { "Wait " (retry_after.as_secs().max(1)) " s, then load the page again." } },
+            say!("Too many requests"),
+            html! { p { (say!("Wait {} s, then load the page again.", retry_after.as_secs().max(1))) } },
         ),
         ServiceError::Unavailable { .. } => (
             "The store does not answer now",

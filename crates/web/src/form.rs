@@ -27,6 +27,13 @@ impl Fields {
         self
     }
 
+    /// The same fields without one.
+    #[must_use]
+    pub fn without(mut self, name: &str) -> Self {
+        self.0.remove(name);
+        self
+    }
+
     /// Reads the body of a form, at most as large as any body.
     ///
     /// # Errors

@@ -4,9 +4,12 @@ use maud::{DOCTYPE, Markup, html};
 
 use postrider_domain::access::Mode;
 use postrider_domain::permission::Permission;
+use postrider_domain::portal::Theme;
 
 use crate::assets::{SCRIPT, STYLE};
 use crate::components::icon;
+use crate::language::{self, say};
+use crate::portal;
 use crate::site::Site;
 use crate::visit::Visit;
 
@@ -39,13 +42,13 @@ impl Section {
         Self::Workspaces,
     ];
 
-    pub const fn title(self) -> &'static str {
+    pub fn title(self) -> &'static str {
         match self {
             Self::Overview => "Overview",
-            Self::Deliveries => "Deliveries",
+            Self::Deliveries => say!("Deliveries"),
             Self::Events => "Events",
-            Self::Endpoints => "Endpoints",
-            Self::EventTypes => "Event types",
+            Self::Endpoints => say!("Endpoints"),
+            Self::EventTypes => say!("Event types"),
             Self::Keys => "Keys",
             Self::Audit => "Audit",
             Self::Settings => "Settings",
@@ -83,6 +86,24 @@ impl Section {
     }
 }
 
+/// How a page looks, as the session and the URL say. The dashboard is as it is by default.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Look {
+    pub theme: Theme,
+    /// Without space around the content: the frame around the page has its own.
+    pub is_flush: bool,
+    /// Without the bar of the sections.
+    pub is_without_bar: bool,
+}
+
+impl Look {
+    /// What the links of a page keep of its URL.
+    pub fn kept(self) -> impl Iterator<Item = (&'static str, &'static str)> {
+        let flush = self.is_flush.then_some(("gutters", "0"));
+        flush.into_iter().chain(self.is_without_bar.then_some(("nav", "0")))
+    }
+}
+
 /// What the frame of a page shows.
 pub struct Frame<'v> {
     pub visit: &'v Visit,
@@ -90,16 +111,27 @@ pub struct Frame<'v> {
     pub title: &'v str,
 }
 
-/// The whole page of a signed-in visitor.
+impl Frame<'_> {
+    /// Thing, section and brand.
+    pub fn whole_title(&self) -> String {
+        let parts = [self.title, self.section.title(), self.visit.site.brand()];
+        let mut parts: Vec<&str> = parts.into_iter().filter(|part| !part.is_empty()).collect();
+        parts.dedup();
+        parts.join(" · ")
+    }
+}
+
+/// The whole page of a visitor with a session.
 pub fn render(frame: &Frame<'_>, body: Markup) -> Markup {
-    let Frame { visit, section, title } = frame;
+    if !frame.visit.is_operator() {
+        return portal::render(frame, body);
+    }
+    let Frame { visit, section, .. } = frame;
     let brand = visit.site.brand();
-    let parts = [*title, section.title(), brand];
-    let mut parts: Vec<&str> = parts.into_iter().filter(|part| !part.is_empty()).collect();
-    parts.dedup();
     document(
         &visit.site,
-        &parts.join(" · "),
+        &visit.look,
+        &frame.whole_title(),
         html! {
             a.skip href="#content" { "Skip to the content" }
             header.bar {
@@ -130,10 +162,11 @@ pub fn render(frame: &Frame<'_>, body: Markup) -> Markup {
 }
 
 /// A page without a visitor: signing in, or an error before that.
-pub fn bare(site: &Site, title: &str, body: Markup) -> Markup {
+pub fn bare(site: &Site, look: &Look, title: &str, body: Markup) -> Markup {
     let brand = site.brand();
     document(
         site,
+        look,
         &format!("{title} · {brand}"),
         html! {
             main.bare #content {
@@ -144,10 +177,12 @@ pub fn bare(site: &Site, title: &str, body: Markup) -> Markup {
     )
 }
 
-fn document(site: &Site, title: &str, body: Markup) -> Markup {
+/// A page from its doctype to its end.
+pub fn document(site: &Site, look: &Look, title: &str, body: Markup) -> Markup {
+    let theme = Some(look.theme).filter(|theme| *theme != Theme::Auto).map(Theme::as_str);
     html! {
         (DOCTYPE)
-        html lang="en" {
+        html lang=(language::locale().as_str()) data-theme=[theme] {
             head {
                 meta charset="utf-8";
                 meta name="viewport" content="width=device-width, initial-scale=1";
@@ -157,13 +192,13 @@ fn document(site: &Site, title: &str, body: Markup) -> Markup {
                 link rel="icon" href="data:,";
                 script src={ (site.prefix) (SCRIPT.path()) } defer {}
             }
-            body { (body) }
+            body.flush[look.is_flush] { (body) }
         }
     }
 }
 
 /// What the last POST has done, by the field `done` of the URL. Its words are ours: a link cannot put text on a page.
-fn notice(visit: &Visit) -> Markup {
+pub fn notice(visit: &Visit) -> Markup {
     let text = match visit.query.text("done").unwrap_or_default() {
         "created" => "Created.",
         "saved" => "Saved.",

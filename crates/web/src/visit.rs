@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::extract::FromRequestParts;
 use http::request::Parts;
 use http::{HeaderMap, Method, StatusCode, Uri};
-use maud::Markup;
+use maud::{Markup, html};
 
 use postrider_domain::access::Principal;
 use postrider_domain::caller::CallerAddress;
@@ -21,7 +21,7 @@ use crate::answer::{self, Framing};
 use crate::components::list;
 use crate::failure::Failure;
 use crate::form::Fields;
-use crate::layout::{self, Frame, Section};
+use crate::layout::{self, Frame, Look, Section};
 use crate::site::Site;
 
 /// Who asks, for what, and where links lead. The gate of the pages puts it into the request's extensions.
@@ -38,6 +38,7 @@ pub struct Visit {
     /// The start of all links: the prefix of the public URL, and `/dashboard` or `/portal/{id}`.
     pub base: String,
     pub framing: Framing,
+    pub look: Look,
     /// The query of the URL.
     pub query: Fields,
 }
@@ -72,7 +73,18 @@ impl Visit {
 
     /// A path of these pages, such as `/deliveries`, as the browser needs it.
     pub fn link(&self, path: &str) -> String {
-        format!("{}{path}", self.base)
+        let (path, fragment) = path.split_once('#').map_or((path, None), |(path, fragment)| (path, Some(fragment)));
+        let mut link = format!("{}{path}", self.base);
+        for (name, value) in self.look.kept().filter(|(name, _)| !path.contains(&format!("{name}="))) {
+            let separator = if link.contains('?') { '&' } else { '?' };
+            link = format!("{link}{separator}{name}={value}");
+        }
+        fragment.map(|fragment| format!("{link}#{fragment}")).unwrap_or(link)
+    }
+
+    /// The fields of a GET form that keep the look: such a form drops the query of its address.
+    pub fn kept_fields(&self) -> Markup {
+        html! { @for (name, value) in self.look.kept() { input type="hidden" name=(name) value=(value); } }
     }
 
     /// The URL of this page, without scheme and host: where a form leads back to.

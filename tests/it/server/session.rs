@@ -208,7 +208,7 @@ async fn page_requests_are_limited_for_each_session() {
     let key = key(&app, Mode::Live, READER, None).await;
     let session = async || {
         let session = service(&app).sign_in(key.secret.reveal(), origin()).await.unwrap();
-        session.principal.actor.session().unwrap()
+        session.principal.actor
     };
     let (busy, quiet) = (session().await, session().await);
     let limit = limits::PAGE_REQUESTS_PER_MINUTE.get();

@@ -1,9 +1,12 @@
-//! A visitor of the dashboard: signs in with a key, keeps the cookie, and sends forms as a browser does.
+//! A visitor of the dashboard or of a portal: signs in with a key or opens a link, keeps the cookie, and sends forms as
+//! a browser does.
 
 use http::Method;
 use postrider_domain::access::{Mode, Scope};
 
-use super::app::App;
+use serde_json::Value;
+
+use super::app::{App, text};
 use super::caller::{Caller, Reply};
 
 /// What an operator's sign-in may do.
@@ -32,13 +35,29 @@ impl Visitor {
 
     pub async fn with_key(app: &App, key: &str) -> Self {
         let form = form(&[("key", key)]);
-        let browser = Caller::stranger(app.server().address())
-            .with("content-type", "application/x-www-form-urlencoded")
-            .with("sec-fetch-site", "same-origin");
+        let browser = browser(app);
         let signed_in = browser.send(Method::POST, "/dashboard/login", form).await;
         assert_eq!(signed_in.status, 303, "{}", signed_in.text());
-        let cookie = signed_in.header("set-cookie").and_then(|cookie| cookie.split(';').next()).expect("a cookie");
-        Self(browser.with("cookie", cookie))
+        Self(browser.with("cookie", cookie_of(&signed_in)))
+    }
+
+    /// Opens the link of a portal session. Also returns the start of its paths.
+    pub async fn at_link(app: &App, link: &str) -> (Self, String) {
+        let browser = browser(app);
+        let opened = browser.get(&path_of(link)).await;
+        assert_eq!(opened.status, 303, "{}", opened.text());
+        let base = path_of(link).split("/open").next().expect("a path").to_owned();
+        (Self(browser.with("cookie", cookie_of(&opened))), base)
+    }
+
+    /// A customer on the portal: opens a new session with these members.
+    pub async fn on_portal(app: &App, body: Value) -> (Self, String) {
+        Self::at_link(app, &portal_link(app, body).await).await
+    }
+
+    /// Sends another header, or another value of it.
+    pub fn with(&self, name: &str, value: &str) -> Self {
+        Self(self.0.with(name, value))
     }
 
     pub async fn get(&self, path: &str) -> Reply {
@@ -76,6 +95,29 @@ impl Visitor {
         all.extend(fields);
         self.post(path, &all).await
     }
+}
+
+/// A browser without a cookie.
+pub fn browser(app: &App) -> Caller {
+    Caller::stranger(app.server().address())
+        .with("content-type", "application/x-www-form-urlencoded")
+        .with("sec-fetch-site", "same-origin")
+}
+
+/// The link of a new portal session of the workspace `Acme`.
+pub async fn portal_link(app: &App, body: Value) -> String {
+    let caller = app.caller_of("Acme", &[Scope::PortalCreate]).await;
+    text(&caller.post("/v1/portal-sessions", body).await.data(200), "url")
+}
+
+/// Path and query of a URL.
+pub fn path_of(url: &str) -> String {
+    url.split('/').skip(3).fold(String::new(), |path, part| format!("{path}/{part}"))
+}
+
+/// Name and value of the cookie that an answer sets.
+pub fn cookie_of(reply: &Reply) -> &str {
+    reply.header("set-cookie").and_then(|cookie| cookie.split(';').next()).expect("a cookie")
 }
 
 /// The value of the first attribute of this name.

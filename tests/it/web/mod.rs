@@ -7,4 +7,5 @@ mod keys;
 mod lists;
 mod overview;
 mod permissions;
+mod portal;
 mod secrets;

@@ -47,6 +47,20 @@ addEventListener('pageshow', () => {
 const address = document.querySelector('[data-address]')?.dataset.address;
 if (address) history.replaceState(null, '', address);
 
+// The link to a portal leaves its code in the fragment, which is sent nowhere. A page that got no cookie needs it once
+// more; any other takes it out of its address.
+const opener = document.querySelector('[data-open]');
+const code = /^#code=(\w+)$/.exec(location.hash)?.[1];
+if (code && opener) {
+  opener.href = `${opener.dataset.open}?code=${code}`;
+  opener.hidden = false;
+} else if (code) {
+  const here = new URL(location.href);
+  here.hash = '';
+  here.searchParams.delete('opened');
+  history.replaceState(null, '', here);
+}
+
 // What only works with script, and the reader's own time, wherever a part of the page is new.
 function enhance(root) {
   for (const element of root.querySelectorAll('.needs-script[hidden]')) element.hidden = false;

@@ -3,8 +3,10 @@
 //! The portal shows the same list. So nothing here names a path above the base of the visit, and each part asks for the
 //! permission that it needs.
 
+use axum::Router;
 use axum::body::Body;
 use axum::response::Response;
+use axum::routing::{get, post};
 use http::StatusCode;
 use maud::{Markup, html};
 
@@ -41,6 +43,19 @@ const PRESETS: [(&str, &str); 7] = [
     ("Not sent", "status=skipped"),
     ("By hand", "cause=retry%2Creplay%2Ctest"),
 ];
+
+/// The pages about deliveries, below `base`.
+pub fn routes(base: &str) -> Router {
+    let at = |path: &str| format!("{base}{path}");
+    Router::new()
+        .route(&at("/deliveries"), get(show))
+        .route(&at("/deliveries/retry"), post(retry))
+        .route(&at("/deliveries/{id}"), get(delivery::show))
+        .route(&at("/deliveries/{id}/retry"), post(delivery::retry))
+        .route(&at("/deliveries/{id}/skip"), post(delivery::skip))
+        .route(&at("/deliveries/{id}/body"), get(delivery::request_body))
+        .route(&at("/deliveries/{id}/attempts/{number}/body"), get(delivery::response_body))
+}
 
 pub async fn show(visit: Visit) -> Result<Response, Failure> {
     let query: ListQuery<DeliveryFilter> = ListQuery::read(&visit);
@@ -148,6 +163,7 @@ fn form(visit: &Visit, is_narrowed: bool) -> Markup {
         &visit.link(PATH),
         is_narrowed,
         html! {
+            (visit.kept_fields())
             (filter::choice(query, "status", "State", "Any state", &statuses))
             (filter::choice(query, "eventType", "Event type", "Any type", &types))
             (filter::text(query, "endpointId", "Endpoint", "whe_…"))

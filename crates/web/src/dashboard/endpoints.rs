@@ -107,6 +107,7 @@ fn filters(visit: &Visit, faults: &Faults) -> Markup {
     };
     html! {
         form.filters action=(visit.link("/endpoints")) method="get" role="search" aria-label="Filter of the endpoints" {
+            (visit.kept_fields())
             (field::select("isActive", "State", &states, text("isActive")))
             (field::select("event", "Event type", &types, text("event")))
             @if visit.is_operator() { (project.render(faults)) }

@@ -19,6 +19,7 @@ use crate::components::field::{Faults, TextField};
 use crate::components::icon;
 use crate::failure::{self, Failure};
 use crate::form::Fields;
+use crate::layout::Look;
 use crate::site::Site;
 use crate::visit::Visit;
 use crate::{cookie, csrf, layout};
@@ -33,7 +34,7 @@ pub async fn show(State(site): State<Arc<Site>>, uri: Uri) -> Response {
         Some(code) => code_form(&site, code, next),
         None => key_form(&site, next, &Faults::default()),
     };
-    answer::page(&site, StatusCode::OK, &Framing::default(), layout::bare(&site, "Sign in", body))
+    answer::page(&site, StatusCode::OK, &Framing::default(), layout::bare(&site, &Look::default(), "Sign in", body))
 }
 
 /// Leads to the form, and from there back to `here`.
@@ -110,7 +111,12 @@ fn refuse(site: &Site, error: &ServiceError, next: &str) -> Response {
         _ => return super::without_session(site, error),
     };
     let body = key_form(site, next, &Faults(vec![("key".to_owned(), fault)]));
-    answer::page(site, failure::status_of(error), &Framing::default(), layout::bare(site, "Sign in", body))
+    answer::page(
+        site,
+        failure::status_of(error),
+        &Framing::default(),
+        layout::bare(site, &Look::default(), "Sign in", body),
+    )
 }
 
 fn key_form(site: &Site, next: &str, faults: &Faults) -> Markup {

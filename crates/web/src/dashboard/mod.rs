@@ -12,7 +12,7 @@ use axum::response::Response;
 use axum::routing::{any, get, post};
 use http::request::Parts;
 use http::{HeaderMap, Method, StatusCode};
-use maud::html;
+use maud::Markup;
 
 use postrider_domain::caller::CallerAddress;
 use postrider_domain::id::RequestId;
@@ -21,19 +21,20 @@ use postrider_service::{Origin, ServiceError};
 use crate::answer::{self, Framing};
 use crate::failure;
 use crate::form::Fields;
+use crate::layout::Look;
 use crate::site::Site;
 use crate::visit::Visit;
 use crate::{assets, cookie, csrf, layout};
 
 mod audit;
-mod deliveries;
+pub mod deliveries;
 mod delivery;
 mod endpoint;
 mod endpoint_fields;
 mod endpoint_form;
-mod endpoints;
+pub mod endpoints;
 mod event;
-mod event_types;
+pub mod event_types;
 mod events;
 mod keys;
 mod login;
@@ -48,18 +49,11 @@ mod workspaces;
 pub fn router(site: &Arc<Site>) -> Router {
     let pages = Router::new()
         .route("/dashboard", get(overview::show))
-        .route("/dashboard/deliveries", get(deliveries::show))
-        .route("/dashboard/deliveries/retry", post(deliveries::retry))
         .route("/dashboard/events", get(events::show))
         .route("/dashboard/events/{id}", get(event::show))
         .route("/dashboard/events/{id}/retry", post(event::retry))
         .route("/dashboard/events/{id}/body", get(event::raw))
         .route("/dashboard/search", get(search::show))
-        .route("/dashboard/deliveries/{id}", get(delivery::show))
-        .route("/dashboard/deliveries/{id}/retry", post(delivery::retry))
-        .route("/dashboard/deliveries/{id}/skip", post(delivery::skip))
-        .route("/dashboard/deliveries/{id}/body", get(delivery::request_body))
-        .route("/dashboard/deliveries/{id}/attempts/{number}/body", get(delivery::response_body))
         .route("/dashboard/logout", post(login::sign_out))
         .route("/dashboard/audit", get(audit::show))
         .route("/dashboard/event-types", get(event_types::show))
@@ -73,6 +67,7 @@ pub fn router(site: &Arc<Site>) -> Router {
         .route("/dashboard/workspaces/{id}/rename", post(workspaces::rename))
         .route("/dashboard/workspaces/{id}/delete", post(workspaces::delete))
         .merge(endpoints::routes("/dashboard"))
+        .merge(deliveries::routes("/dashboard"))
         .route("/dashboard/{*rest}", any(async || failure::Failure(ServiceError::NotFound)))
         .method_not_allowed_fallback(async || failure::Failure(ServiceError::MethodNotAllowed))
         .route_layer(from_fn_with_state(Arc::clone(site), admit));
@@ -120,9 +115,7 @@ async fn visit_of(site: &Arc<Site>, parts: &Parts) -> Result<Visit, Box<Response
         Err(ServiceError::SessionEnded) => return Err(ask()),
         Err(error) => return Err(Box::new(without_session(site, &error))),
     };
-    if let Some(session) = principal.actor.session()
-        && let Err(error) = site.service.count_page_request(session)
-    {
+    if let Err(error) = site.service.count_page_request(principal.actor) {
         return Err(Box::new(without_session(site, &error)));
     }
     Ok(Visit {
@@ -136,42 +129,21 @@ async fn visit_of(site: &Arc<Site>, parts: &Parts) -> Result<Visit, Box<Response
         headers: parts.headers.clone(),
         base: format!("{}/dashboard", site.prefix),
         framing: Framing::default(),
+        look: Look::default(),
     })
 }
 
 /// An error before anybody is known.
 fn without_session(site: &Site, error: &ServiceError) -> Response {
-    let status = failure::status_of(error);
-    answer::page(
-        site,
-        status,
-        &Framing::default(),
-        layout::bare(
-            site,
-            "Not now",
-            html! {
-                h1 { "The pages do not answer now" }
-                p { (error) " Deliveries that were accepted wait in the store. Load the page again in a moment." }
-            },
-        ),
-    )
+    bare(site, failure::status_of(error), failure::without_session(error))
 }
 
 fn refuse_cross_site(site: &Site, reason: &str) -> Response {
-    answer::page(
-        site,
-        StatusCode::FORBIDDEN,
-        &Framing::default(),
-        layout::bare(
-            site,
-            "Refused",
-            html! {
-                h1 { "This request was refused" }
-                p { "Only the pages of this server may send forms to it. Nothing was changed." }
-                p { (reason) }
-            },
-        ),
-    )
+    bare(site, StatusCode::FORBIDDEN, failure::cross_site(reason))
+}
+
+fn bare(site: &Site, status: StatusCode, (title, body): (&str, Markup)) -> Response {
+    answer::page(site, status, &Framing::default(), layout::bare(site, &Look::default(), title, body))
 }
 
 /// The token of the request's session.

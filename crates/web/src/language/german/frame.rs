@@ -1,0 +1,50 @@
+//! The frame of the portal, its way in and out, and what a visitor sees of errors.
+
+pub const PHRASES: &[(&str, &str)] = &[
+    ("Endpoints", "Endpunkte"),
+    ("Deliveries", "Zustellungen"),
+    ("Event types", "Ereignistypen"),
+    ("Sections", "Bereiche"),
+    ("Skip to the content", "Zum Inhalt springen"),
+    ("Test mode", "Testmodus"),
+    ("Your session has ended", "Ihre Sitzung ist beendet"),
+    (
+        "A session lasts only for a while, and can be ended earlier. Open this page again from where you came.",
+        "Eine Sitzung dauert nur eine Weile und kann vorher beendet werden. Öffnen Sie diese Seite noch einmal von dort, \
+         woher Sie gekommen sind.",
+    ),
+    ("Nothing of the form was saved.", "Vom Formular wurde nichts gespeichert."),
+    ("Go back", "Zurück"),
+    ("This link no longer works", "Dieser Link funktioniert nicht mehr"),
+    (
+        "A link works for 5 minutes and only a few times. Open this page again from where you came.",
+        "Ein Link funktioniert 5 Minuten lang und nur wenige Male. Öffnen Sie diese Seite noch einmal von dort, woher \
+         Sie gekommen sind.",
+    ),
+    ("Open this page in a tab of its own", "Öffnen Sie diese Seite in einem eigenen Tab"),
+    (
+        "Your browser does not let a page inside another page remember that you are signed in. In a tab of its own it does.",
+        "Ihr Browser erlaubt einer Seite innerhalb einer anderen nicht, Ihre Anmeldung zu behalten. In einem eigenen Tab \
+         erlaubt er es.",
+    ),
+    ("Open in a new tab", "In neuem Tab öffnen"),
+    (
+        "Without script there is no button. Open the page again from where you came, in a new tab.",
+        "Ohne Skript gibt es keine Schaltfläche. Öffnen Sie die Seite noch einmal von dort, woher Sie gekommen sind, in \
+         einem neuen Tab.",
+    ),
+    ("Not now", "Nicht jetzt"),
+    ("The pages do not answer now", "Die Seiten antworten gerade nicht"),
+    (
+        "Deliveries that were accepted wait in the store. Load the page again in a moment.",
+        "Angenommene Zustellungen gehen nicht verloren. Laden Sie die Seite gleich noch einmal.",
+    ),
+    ("Refused", "Abgelehnt"),
+    ("This request was refused", "Diese Anfrage wurde abgelehnt"),
+    (
+        "Only the pages of this server may send forms to it. Nothing was changed.",
+        "Nur die Seiten dieses Servers dürfen ihm Formulare senden. Es wurde nichts geändert.",
+    ),
+    ("Too many requests", "Zu viele Anfragen"),
+    ("Wait {} s, then load the page again.", "Warten Sie {} s und laden Sie die Seite dann noch einmal."),
+];
