@@ -48,5 +48,6 @@ pub mod target;
 pub mod tenant;
 pub mod time;
 pub mod token_bucket;
+pub mod verification;
 pub mod visible;
 pub mod workspace;

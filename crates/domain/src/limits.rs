@@ -359,6 +359,11 @@ pub const MASTER_KEY_COMMAND_BYTES: usize = 4 * 1024;
 /// How far a webhook's timestamp may be from the receiver's clock, in either direction (Standard Webhooks). It bounds
 /// how long an intercepted webhook can be replayed.
 pub const TIMESTAMP_TOLERANCE: Duration = Duration::from_secs(5 * 60);
+/// Bytes that one explanation of a signature hashes in search of its cause: a tenth of a second of one core. The bodies
+/// of most events fit in often enough for every combination.
+pub const VERIFICATION_BYTES: usize = 64 * 1024 * 1024;
+/// Bytes of the form that such a request is pasted into: an event of [`BODY_BYTES`], each byte written as three.
+pub const VERIFICATION_FORM_BYTES: usize = 4 * BODY_BYTES;
 /// Time for one call of the API client, from the first byte sent to the last byte read: longer than the server's own
 /// deadlines.
 pub const CLIENT_DEADLINE: Duration = Duration::from_secs(30);

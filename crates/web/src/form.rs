@@ -39,10 +39,17 @@ impl Fields {
     /// # Errors
     /// When it is larger, or breaks off.
     pub async fn read(body: Body) -> Result<Self, ServiceError> {
-        let bytes = to_bytes(body, limits::BODY_BYTES)
-            .await
-            .map_err(|_| ServiceError::PayloadTooLarge("The form is larger than 256 KB, or broke off.".to_owned()))?;
-        Ok(Self::parse(&bytes))
+        Self::read_up_to(body, limits::BODY_BYTES).await
+    }
+
+    /// As [`Self::read`], with another limit in bytes.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub async fn read_up_to(body: Body, limit: usize) -> Result<Self, ServiceError> {
+        let refused =
+            |_| ServiceError::PayloadTooLarge(format!("The form is larger than {} KB, or broke off.", limit / 1024));
+        Ok(Self::parse(&to_bytes(body, limit).await.map_err(refused)?))
     }
 
     /// The value of a field, without white space around it. `None` when it is absent or empty.

@@ -9,3 +9,4 @@ mod overview;
 mod permissions;
 mod portal;
 mod secrets;
+mod verify;

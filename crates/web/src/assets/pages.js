@@ -31,6 +31,16 @@ document.addEventListener('click', (event) => {
   });
 });
 
+// A field that hides what is typed shows it while its button is pressed.
+document.addEventListener('click', (event) => {
+  const button = event.target.closest('[data-reveal]');
+  if (!button) return;
+  const field = document.getElementById(button.dataset.reveal);
+  const hides = field.type === 'text';
+  field.type = hides ? 'password' : 'text';
+  button.setAttribute('aria-pressed', String(!hides));
+});
+
 // A double click on a button sends its form once.
 document.addEventListener('submit', (event) => {
   const form = event.target;

@@ -43,6 +43,7 @@ mod replay;
 mod search;
 mod secret;
 mod settings;
+pub mod verify;
 mod workspaces;
 
 /// The pages of the dashboard, below `/dashboard`, and the assets of all pages.
@@ -68,6 +69,7 @@ pub fn router(site: &Arc<Site>) -> Router {
         .route("/dashboard/workspaces/{id}/delete", post(workspaces::delete))
         .merge(endpoints::routes("/dashboard"))
         .merge(deliveries::routes("/dashboard"))
+        .merge(verify::routes("/dashboard"))
         .route("/dashboard/{*rest}", any(async || failure::Failure(ServiceError::NotFound)))
         .method_not_allowed_fallback(async || failure::Failure(ServiceError::MethodNotAllowed))
         .route_layer(from_fn_with_state(Arc::clone(site), admit));

@@ -147,6 +147,7 @@ fn page(visit: &Visit, endpoint: &Endpoint, secret: &str, title: &str, query: &s
         @for (language, snippet) in SNIPPETS {
             details open[language == SNIPPETS[0].0] { summary { (language) } (code::block(language, snippet)) }
         }
+        p { a href=(visit.link("/verify")) { "Why does a signature not verify?" } }
         @if let Some(key) = endpoint.options.shown_public_key() {
             h2 { "Public key" }
             p { "Verifies the signatures that begin with " code { "v1a" } "." }

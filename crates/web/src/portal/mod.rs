@@ -25,7 +25,7 @@ use axum::routing::{any, get};
 use postrider_domain::permission::Permission;
 use postrider_service::ServiceError;
 
-use crate::dashboard::{deliveries, endpoints, event_types};
+use crate::dashboard::{deliveries, endpoints, event_types, verify};
 use crate::failure::Failure;
 use crate::site::Site;
 use crate::visit::Visit;
@@ -43,6 +43,7 @@ pub fn router(site: &Arc<Site>) -> Router {
         .route(&at("/"), get(start))
         .merge(endpoints::routes(BASE))
         .merge(deliveries::routes(BASE))
+        .merge(verify::routes(BASE))
         .route(&at("/events"), get(event_types::show))
         .route(&at("/events/{name}"), get(event_types::show_one))
         .route(&at("/{*rest}"), any(async || Failure(ServiceError::NotFound)))
