@@ -1,5 +1,6 @@
 //! Every setting, with its default and the reason. `cli/settings.rs` has a row for each: its names and its parser.
 
+use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -58,6 +59,7 @@ pub struct Settings {
     /// Bytes that one workspace may store. `None`: nothing is counted or refused.
     pub workspace_max_bytes: Option<u64>,
     pub portal: PortalSettings,
+    pub metrics: MetricsSettings,
     pub retry_schedule: RetrySchedule,
     /// Requests of one workspace in 60 s. The default for publishes is higher than one server takes: only the operator
     /// knows how many events the disk can take.
@@ -80,6 +82,40 @@ pub struct Settings {
 pub struct PortalSettings {
     /// None by default: a page that anybody may frame invites clicks that its reader does not see.
     pub frame_ancestors: Vec<FrameAncestor>,
+}
+
+/// Where metrics are served.
+#[derive(Clone, Debug, Default)]
+pub struct MetricsSettings {
+    pub listen: MetricsListen,
+    /// A file with a bearer token, with which `/metrics` can also be read on the listener of the API. None by default.
+    pub token_file: Option<PathBuf>,
+}
+
+/// The listener of metrics.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum MetricsListen {
+    /// [`Self::DEFAULT`], if nobody has it. A second server on the machine starts without.
+    #[default]
+    Default,
+    /// An address that was asked for: the server does not start without.
+    At(SocketAddr),
+    Off,
+}
+
+impl MetricsListen {
+    /// Loopback, so that no network can reach it by accident: it asks for no token.
+    pub const DEFAULT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9464);
+}
+
+impl fmt::Display for MetricsListen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Default => Self::DEFAULT.fmt(f),
+            Self::At(address) => address.fmt(f),
+            Self::Off => f.write_str("off"),
+        }
+    }
 }
 
 /// The PostgreSQL database that several nodes share. Without a URL the store is SQLite in the data directory.
@@ -169,6 +205,7 @@ impl Settings {
             endpoints_per_workspace: limits::ENDPOINTS_PER_WORKSPACE,
             workspace_max_bytes: None,
             portal: PortalSettings::default(),
+            metrics: MetricsSettings::default(),
             retry_schedule: RetrySchedule::default(),
             rate_limits: RateLimits::default(),
             attempt_deadline: limits::ATTEMPT_DEADLINE,

@@ -28,6 +28,8 @@ struct State {
     waiting: Vec<u8>,
     /// Lines that were lost and not yet reported.
     dropped: u64,
+    /// Lines that were lost, reported or not.
+    dropped_in_all: u64,
     /// The thread has taken bytes that are not written yet.
     is_writing: bool,
 }
@@ -59,10 +61,22 @@ impl LossyWriter {
         Self::start(File::from(stream.as_fd().try_clone_to_owned()?), report)
     }
 
+    /// The lines that were dropped since the start.
+    pub fn lines_dropped(&self) -> u64 {
+        self.queue.lock().dropped_in_all
+    }
+
     /// Waits until everything is written, but no longer than this.
     pub fn flush_within(&self, longest: Duration) {
         let is_busy = |state: &mut State| state.is_writing || !state.waiting.is_empty();
         drop(self.queue.changed.wait_timeout_while(self.queue.lock(), longest, is_busy));
+    }
+}
+
+impl State {
+    fn drop_lines(&mut self, lines: u64) {
+        self.dropped += lines;
+        self.dropped_in_all += lines;
     }
 }
 
@@ -78,7 +92,7 @@ impl Write for LossyWriter {
                 self.queue.changed.notify_all();
             }
         } else {
-            state.dropped += lines_in(lines);
+            state.drop_lines(lines_in(lines));
         }
         Ok(lines.len())
     }
@@ -103,6 +117,7 @@ impl Queue {
             let is_ready = !is_mid_line || write_what_goes(out, b"\n").is_empty();
             let rest = if is_ready { write_what_goes(out, &batch) } else { &batch };
             let mut lost = lines_in(rest);
+            self.lock().dropped_in_all += lost;
             is_mid_line = ends_mid_line(&batch[..batch.len() - rest.len()], is_mid_line);
             let dropped = std::mem::take(&mut self.lock().dropped);
             if lost == 0 && dropped > 0 {

@@ -5,6 +5,7 @@
 
 use std::io::{self, IsTerminal, Write};
 use std::panic::{self, PanicHookInfo};
+use std::sync::OnceLock;
 
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::filter::Targets;
@@ -22,6 +23,14 @@ use postrider_domain::visible::Visible;
 
 /// Libraries that log routine work at `info` on every start.
 const QUIETER_TARGETS: [&str; 2] = ["refinery", "refinery_core"];
+
+/// The writer of the log, for [`lines_dropped`].
+static WRITER: OnceLock<LossyWriter> = OnceLock::new();
+
+/// The lines of the log of this process that were dropped.
+pub fn lines_dropped() -> u64 {
+    WRITER.get().map_or(0, LossyWriter::lines_dropped)
+}
 
 const DROPPED: &str = "log lines were dropped because standard error was closed or not read fast enough";
 
@@ -42,6 +51,7 @@ pub fn start_logging(settings: &LogSettings) -> io::Result<LogGuard> {
     let filter = filter.with_targets(QUIETER_TARGETS.map(|target| (target, LevelFilter::WARN)));
     let format = settings.format;
     let writer = LossyWriter::on(io::stderr(), move |lines| dropped_line(format, lines))?;
+    WRITER.get_or_init(|| writer.clone());
     let lines = LogLines { writer: writer.clone(), format };
     let output = fmt::layer().with_writer(lines).log_internal_errors(false);
     let output = match format {

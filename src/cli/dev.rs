@@ -9,7 +9,7 @@ use clap::Args;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::SystemClock;
-use crate::config::DEFAULT_LOG_FILTER;
+use crate::config::{DEFAULT_LOG_FILTER, MetricsListen};
 use crate::lossy_writer::LossyWriter;
 use crate::server::admin::{self, AdminRequest, AdminResponse, CreateKey, CreateLogin};
 use crate::server::{Server, read_events_file};
@@ -47,6 +47,10 @@ pub async fn run(options: DevOptions) -> anyhow::Result<()> {
     }
     // The receiver is on this machine, so loopback addresses are allowed. Only this command does that.
     settings.allow_targets.push("127.0.0.0/8".to_owned());
+    // A server on this machine may have the default address. Who wants metrics of a trial asks for an address.
+    if settings.metrics.listen == MetricsListen::Default {
+        settings.metrics.listen = MetricsListen::Off;
+    }
     if settings.log.filter == DEFAULT_LOG_FILTER {
         settings.log.filter = QUIET_FILTER.to_owned();
     }

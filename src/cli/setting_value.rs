@@ -9,7 +9,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use url::Url;
 
-use crate::config::LogFormat;
+use crate::config::{LogFormat, MetricsListen};
 use crate::telemetry;
 use postrider_domain::database_url::DatabaseUrl;
 use postrider_domain::duration::{format_duration, parse_duration};
@@ -28,6 +28,13 @@ pub fn message(error: impl std::error::Error) -> String {
 
 pub fn parsed<T: FromStr>(text: &str, fault: &str) -> Result<T, String> {
     text.parse().map_err(|_| fault.to_owned())
+}
+
+pub fn metrics_listen(text: &str) -> Result<MetricsListen, String> {
+    match text {
+        "off" => Ok(MetricsListen::Off),
+        text => parsed(text, "is neither an address like 127.0.0.1:9464 nor off").map(MetricsListen::At),
+    }
 }
 
 pub fn path(text: &str) -> Result<PathBuf, String> {

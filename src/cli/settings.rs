@@ -10,8 +10,8 @@ use postrider_domain::proxy::ProxyUrl;
 
 use super::setting_value::{
     allow_target, byte_budget, command, count, database_url, deny_target, dns_server, duration, frame_ancestor,
-    http_url, items, log_filter, log_format, message, network, parsed, path, pool_size, rate_limit, set, shown_command,
-    shown_path, shown_url,
+    http_url, items, log_filter, log_format, message, metrics_listen, network, parsed, path, pool_size, rate_limit,
+    set, shown_command, shown_path, shown_url,
 };
 
 /// One setting as users see it.
@@ -303,6 +303,27 @@ pub static SETTINGS: &[Setting] = &[
         is_secret: true,
         read: |settings, text| set(&mut settings.egress_proxy, ProxyUrl::parse(text).map(Some).map_err(message)),
         show: |settings| settings.egress_proxy.as_ref().map(ToString::to_string).unwrap_or_default(),
+        ..PLAIN
+    },
+    Setting {
+        name: "metrics_listen",
+        flag: "metrics-listen",
+        env: "POSTRIDER_METRICS_LISTEN",
+        value_name: "ADDR:PORT|off",
+        help: "Address and port of /metrics, which is for everybody who can reach them, or off",
+        read: |settings, text| set(&mut settings.metrics.listen, metrics_listen(text)),
+        show: |settings| settings.metrics.listen.to_string(),
+        ..PLAIN
+    },
+    Setting {
+        name: "metrics_token_file",
+        flag: "metrics-token-file",
+        env: "POSTRIDER_METRICS_TOKEN_FILE",
+        value_name: "FILE",
+        help: "File with a bearer token for /metrics on the listener of the API",
+        otherwise: Some("none: no /metrics there"),
+        read: |settings, text| set(&mut settings.metrics.token_file, path(text).map(Some)),
+        show: |settings| shown_path(settings.metrics.token_file.as_ref()),
         ..PLAIN
     },
     Setting {

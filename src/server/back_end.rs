@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::config::Settings;
 use postrider_domain::time::Clock;
+use postrider_metrics::StoreMetrics;
 use postrider_store::directory::DirectoryLock;
 use postrider_store::{Store, StoreSeed};
 use postrider_store_postgres::{PostgresSettings, PostgresStore};
@@ -34,14 +35,16 @@ pub async fn open(
     clock: Arc<dyn Clock>,
     seed: StoreSeed,
     opened_for: OpenedFor,
+    metrics: &StoreMetrics,
 ) -> Result<BackEnd, StartError> {
     let Some(mut database) = postgres_settings(settings) else {
         return Ok(BackEnd {
-            store: Arc::new(SqliteStore::open(&settings.data_dir, clock, seed).await?),
+            store: Arc::new(SqliteStore::open_measured(&settings.data_dir, clock, seed, metrics.clone()).await?),
             directory: None,
         });
     };
     check_shared_secrets_are_named(settings)?;
+    database.metrics = metrics.clone();
     database.sends = opened_for == OpenedFor::Serving;
     let directory = match opened_for {
         OpenedFor::Serving => Some(DirectoryLock::take(&settings.data_dir)?),

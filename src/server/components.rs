@@ -11,6 +11,7 @@ use postrider_domain::id::StoreTag;
 use postrider_domain::time::Clock;
 use postrider_egress::{AllowTarget, DenyTarget, Egress, EgressSettings};
 use postrider_engine::{Engine, EngineParts, EngineSettings};
+use postrider_metrics::Metrics;
 use postrider_service::{Operator, Service, ServiceParts, adopt_catalogue, stored_catalogue};
 use postrider_store::directory::DirectoryLock;
 use postrider_store::sealing::keyring::Keyring;
@@ -18,7 +19,7 @@ use postrider_store::{EndpointLimits, Meta, Store, StoreSeed};
 
 use super::back_end::{self, BackEnd, OpenedFor};
 use super::error::StartError;
-use super::master_key;
+use super::{master_key, metrics};
 
 /// The components below the listeners. Commands open them when no server runs.
 pub struct Components {
@@ -30,6 +31,7 @@ pub struct Components {
     keyring: Arc<Keyring>,
     pub(super) catalogue: Arc<Catalogue>,
     clock: Arc<dyn Clock>,
+    pub(super) metrics: Arc<Metrics>,
     /// Held until the store is closed.
     _directory: Option<DirectoryLock>,
 }
@@ -52,12 +54,16 @@ impl Components {
         other_key: Option<MasterKey>,
     ) -> Result<Self, StartError> {
         let random = Random::default();
-        let egress = Arc::new(Egress::new(egress_settings(settings)?, Arc::clone(&clock))?);
+        let metrics = Arc::new(metrics::new(clock.as_ref()));
+        let families = &metrics.families;
+        let egress = EgressSettings { metrics: families.egress.clone(), ..egress_settings(settings)? };
+        let egress = Arc::new(Egress::new(egress, Arc::clone(&clock))?);
         let seed = StoreSeed {
             tag: StoreTag::from_u32(u32::from_le_bytes(random.bytes())),
             node: u16::from_le_bytes(random.bytes()),
         };
-        let BackEnd { store, directory } = back_end::open(settings, Arc::clone(&clock), seed, opened_for).await?;
+        let BackEnd { store, directory } =
+            back_end::open(settings, Arc::clone(&clock), seed, opened_for, &families.store).await?;
         if let Some(max) = settings.workspace_max_bytes {
             store.limit_stored_bytes(max);
         }
@@ -80,9 +86,10 @@ impl Components {
             retry_schedule: settings.retry_schedule.clone(),
             portal_frame_ancestors: settings.portal.frame_ancestors.clone(),
             retention: settings.retention,
+            metrics: families.service.clone(),
         }
         .build();
-        Ok(Self { service, operator, store, egress, keyring, catalogue, clock, random, _directory: directory })
+        Ok(Self { service, operator, store, egress, keyring, catalogue, clock, random, metrics, _directory: directory })
     }
 
     pub fn start_engine(&self, settings: &Settings) -> Engine {
@@ -100,6 +107,7 @@ impl Components {
                 audit_retention: settings.audit_retention,
                 ..EngineSettings::default()
             },
+            metrics: self.metrics.families.engine.clone(),
         })
     }
 

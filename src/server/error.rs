@@ -72,6 +72,23 @@ pub enum StartError {
         #[source]
         source: std::io::Error,
     },
+    #[error("cannot listen on {address} for metrics (--metrics-listen)")]
+    ListenForMetrics {
+        address: SocketAddr,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error("cannot read the token for metrics from {path} (--metrics-token-file)")]
+    MetricsToken {
+        path: String,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error(
+        "the token for metrics in {path} is shorter than 16 bytes: create one with `openssl rand -hex 32` \
+         (--metrics-token-file)"
+    )]
+    ShortMetricsToken { path: String },
     #[error("--tls-cert-file and --tls-key-file belong together: set both, or neither for plain HTTP")]
     HalfACertificate,
     #[error("cannot use the certificate of the API (--tls-cert-file, --tls-key-file)")]

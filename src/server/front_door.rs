@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use axum::Router;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -23,17 +24,24 @@ pub struct FrontDoor {
     pub serving: JoinHandle<()>,
 }
 
+/// What the listener is made of, beside the components.
+pub struct DoorParts<'p> {
+    pub listener: TcpListener,
+    pub public_url: &'p str,
+    pub certificate: Option<Arc<Certificate>>,
+    /// The route of the metrics, if there is one here.
+    pub metrics: Router,
+    pub clock: Arc<dyn Clock>,
+}
+
 /// Reads the certificate of the settings.
 ///
 /// # Errors
 /// When only one of the two files is named, or they cannot be used.
-pub fn read_certificate(settings: &Settings) -> Result<Option<Arc<Certificate>>, StartError> {
+pub fn read_certificate(settings: &Settings) -> Result<Option<Certificate>, StartError> {
     match (&settings.tls_cert_file, &settings.tls_key_file) {
         (None, None) => Ok(None),
-        (Some(chain), Some(key)) => {
-            let certificate = Certificate::read(chain, key, limits::CERTIFICATE_CHECK_INTERVAL)?;
-            Ok(Some(Arc::new(certificate)))
-        }
+        (Some(chain), Some(key)) => Ok(Some(Certificate::read(chain, key, limits::CERTIFICATE_CHECK_INTERVAL)?)),
         _ => Err(StartError::HalfACertificate),
     }
 }
@@ -42,18 +50,17 @@ pub fn read_certificate(settings: &Settings) -> Result<Option<Arc<Certificate>>,
 pub fn open(
     settings: &Settings,
     components: &Components,
-    listener: TcpListener,
-    public_url: &str,
-    certificate: Option<Arc<Certificate>>,
-    clock: Arc<dyn Clock>,
+    parts: DoorParts<'_>,
     (stop, cut): (&CancellationToken, &CancellationToken),
 ) -> FrontDoor {
+    let DoorParts { listener, public_url, certificate, metrics, clock } = parts;
     let document = api::document(&components.catalogue, Some(public_url));
     let (api, render_refusal) = api::router(Arc::clone(&components.service), public_url, &document);
     let site =
         Site::new(Arc::clone(&components.service), public_url, settings.public_url.is_some(), settings.shown.clone());
-    let router = docs::router(&document).merge(postrider_web::pages(&site)).merge(api);
+    let router = docs::router(&document).merge(postrider_web::pages(&site)).merge(metrics).merge(api);
     let mut door = Door::new(DoorLimits::new(connections()), render_refusal, components.random.clone(), clock);
+    door.responses = components.metrics.families.server.http_responses.clone();
     door.trusted_proxies = settings.trusted_proxies.clone();
     door.certificate.clone_from(&certificate);
     if let Some(certificate) = certificate.clone() {

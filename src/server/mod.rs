@@ -28,11 +28,13 @@ mod front_door;
 mod key_command;
 mod key_file;
 mod master_key;
+pub mod metrics;
 mod operator_webhook;
 
 pub use back_end::{OpenedFor, postgres_settings};
 pub use components::{Components, egress_settings, read_events_file};
 pub use error::StartError;
+use front_door::DoorParts;
 pub use key_command::KeyCommandError;
 pub use key_file::KeyFileError;
 pub use operator_webhook::OperatorWebhookError;
@@ -40,6 +42,7 @@ pub use operator_webhook::OperatorWebhookError;
 /// A running server.
 pub struct Server {
     address: SocketAddr,
+    metrics_address: Option<SocketAddr>,
     components: Components,
     engine: Engine,
     stop_listening: CancellationToken,
@@ -76,7 +79,11 @@ impl Server {
     pub async fn start(settings: &Settings, clock: Arc<dyn Clock>) -> Result<Self, StartError> {
         admin::check_path(&settings.admin_socket_path())?;
         let certificate = front_door::read_certificate(settings)?;
+        let metrics_listener = metrics::bind(settings).await?;
         let components = Components::open(settings, Arc::clone(&clock), OpenedFor::Serving).await?;
+        let metrics_route = metrics::guarded_route(settings, &components.metrics)?;
+        let problem = &components.metrics.families.server.file_problem;
+        let certificate = certificate.map(|certificate| Arc::new(certificate.reporting_to(problem.clone())));
         let webhook = operator_webhook::read(settings, &components.random)?;
         components.operator.keep_webhook(webhook).await.map_err(StartError::OperatorEndpoint)?;
         let listen_fault = |source| StartError::Listen { address: settings.listen, source };
@@ -101,7 +108,13 @@ impl Server {
         });
         let cut_requests = CancellationToken::new();
         let tokens = (&stop_listening, &cut_requests);
-        let door = front_door::open(settings, &components, listener, public_url, certificate, clock, tokens);
+        let metrics_address = metrics_listener.as_ref().and_then(|listener| listener.local_addr().ok());
+        let serving_metrics = metrics_listener.map(|listener| {
+            let random = components.random.clone();
+            metrics::serve(listener, Arc::clone(&components.metrics), random, Arc::clone(&clock), tokens)
+        });
+        let parts = DoorParts { listener, public_url, certificate, metrics: metrics_route, clock };
+        let door = front_door::open(settings, &components, parts, tokens);
         log_target_rules(settings);
         if let Some(proxy) = &settings.egress_proxy {
             tracing::info!(%proxy, "receivers are called through a forward proxy (--egress-proxy)");
@@ -113,9 +126,10 @@ impl Server {
         let key_uses = tokio::spawn(record_key_uses(Arc::clone(&components.service), stop_listening.clone()));
         let follower = master_key::follow(components.operator.clone(), stop_listening.clone());
         let (outdated, follower) = follower;
-        let listeners = vec![door.serving, admin, key_uses, follower];
+        let listeners = [door.serving, admin, key_uses, follower].into_iter().chain(serving_metrics).collect();
         Ok(Self {
             address,
+            metrics_address,
             components,
             engine,
             stop_listening,
@@ -136,6 +150,11 @@ impl Server {
 
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Where metrics are served. `None` when they are not.
+    pub fn metrics_address(&self) -> Option<SocketAddr> {
+        self.metrics_address
     }
 
     /// Reads the certificate of the API again. Does nothing when there is none.

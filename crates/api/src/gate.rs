@@ -18,13 +18,16 @@ use postrider_domain::id::RequestId;
 use postrider_domain::rate_limit::{Rate, RateBucket};
 use postrider_domain::visible::is_unprintable;
 use postrider_http::Refusal;
+use postrider_metrics::DeduplicatedBy;
 use postrider_service::{Origin, ServiceError};
 
 use super::access::Access;
 use super::app::App;
 use super::error::{self, Failure};
+use super::error_code::ErrorCode;
 use super::query::UNPRINTABLE;
 use super::rate_limit::CountedRate;
+use super::write::AnsweredBefore;
 
 /// What [`admit`] enforces for one route.
 #[derive(Clone)]
@@ -36,11 +39,44 @@ pub struct RouteGate {
     pub bucket: RateBucket,
 }
 
+/// As [`admit`]. Counts the requests to publish that are refused or were answered before.
+///
+/// # Errors
+/// As [`admit`].
+pub async fn admit_and_count(state: State<RouteGate>, request: Request, next: Next) -> Result<Response, Failure> {
+    let (app, is_publish) = (Arc::clone(&state.app), state.bucket == RateBucket::Publishing);
+    let answered = admit(state, request, next).await;
+    if is_publish {
+        let metrics = app.service.metrics();
+        if let Some(code) = refusal_of(&answered) {
+            metrics.refused.increment(code as usize);
+        }
+        if answered.as_ref().is_ok_and(|response| response.extensions().get::<AnsweredBefore>().is_some()) {
+            metrics.deduplicated.increment(DeduplicatedBy::IdempotencyKey);
+        }
+    }
+    answered
+}
+
+/// The code with which a request is refused now. `None` for a refusal that is repeated.
+fn refusal_of(answered: &Result<Response, Failure>) -> Option<ErrorCode> {
+    let of_response = |response: &Response| {
+        let extensions = response.extensions();
+        let refused = extensions.get::<Arc<ServiceError>>().map(|error| error::code_of(error));
+        refused.or_else(|| extensions.get::<ErrorCode>().copied())
+    };
+    match answered {
+        Ok(response) => of_response(response),
+        Err(Failure::Answered(response)) => of_response(response),
+        Err(Failure::Refused(error)) => Some(error::code_of(error)),
+    }
+}
+
 /// Admits a request to its handler, with its [`Principal`](postrider_domain::access::Principal) in the extensions.
 ///
 /// # Errors
 /// Without a valid key, above the rate limit, with another API version, or without the scope.
-pub async fn admit(State(gate): State<RouteGate>, mut request: Request, next: Next) -> Result<Response, Failure> {
+async fn admit(State(gate): State<RouteGate>, mut request: Request, next: Next) -> Result<Response, Failure> {
     let RouteGate { app, route, access, bucket } = gate;
     if access == Access::Public {
         return Ok(next.run(request).await);

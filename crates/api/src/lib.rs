@@ -46,6 +46,7 @@ mod write;
 use answer::answer;
 use app::App;
 use error::Failure;
+use error_code::ErrorCode;
 use gate::RouteGate;
 use route::Route;
 
@@ -62,7 +63,7 @@ pub fn router(service: Arc<Service>, public_url: &str, document: &Value) -> (Rou
         let path = route.full_path();
         let named = format!("{} {path}", route.method).into();
         let gate = RouteGate { app: Arc::clone(&app), route: named, access: route.access, bucket: route.bucket };
-        router = router.route(&path, route.handler.route_layer(from_fn_with_state(gate, gate::admit)));
+        router = router.route(&path, route.handler.route_layer(from_fn_with_state(gate, gate::admit_and_count)));
     }
     let router = router
         .fallback(async || Failure::Refused(ServiceError::NotFound))
@@ -75,6 +76,11 @@ pub fn router(service: Arc<Service>, public_url: &str, document: &Value) -> (Rou
 /// The OpenAPI document of a catalogue. Without a public URL, its server URL is relative to the document.
 pub fn document(catalogue: &Catalogue, public_url: Option<&str>) -> Value {
     openapi::document(catalogue, &routes(catalogue), public_url)
+}
+
+/// The codes with which a request can be refused, in the order in which the metrics count them.
+pub fn refusal_codes() -> Vec<&'static str> {
+    ErrorCode::ALL.iter().map(|code| code.as_str()).collect()
 }
 
 /// Every route, in the order of the document.
@@ -101,6 +107,12 @@ mod tests {
     use postrider_domain::rate_limit::RateBucket;
 
     use super::*;
+
+    #[test]
+    fn a_refusal_is_counted_under_its_own_code() {
+        let codes = refusal_codes();
+        assert!(ErrorCode::ALL.into_iter().all(|code| codes[code as usize] == code.as_str()));
+    }
 
     #[test]
     fn only_publishes_count_as_publishing() {

@@ -120,11 +120,19 @@ impl<T> Write<T> {
             return error.into();
         }
         match self.idempotent.record_answer(status, body.clone()).await {
-            Ok(()) => Failure::Answered(Box::new(with_replayed(answer(status, body), false))),
+            Ok(()) => {
+                let mut refusal = with_replayed(answer(status, body), false);
+                refusal.extensions_mut().insert(error::code_of(&error));
+                Failure::Answered(Box::new(refusal))
+            }
             Err(error) => failure(error),
         }
     }
 }
+
+/// Marks the answer to a request that repeats an earlier one with its `Idempotency-Key`.
+#[derive(Clone, Copy, Debug)]
+pub struct AnsweredBefore;
 
 /// A key that does not match its pattern is ignored as if absent.
 pub fn idempotency_key(call: &Call) -> Option<OpaqueId> {
@@ -142,7 +150,9 @@ fn failure(error: WriteError) -> Failure {
     match error {
         WriteError::Refused(error) => error.into(),
         WriteError::AnsweredBefore { status, body } => {
-            Failure::Answered(Box::new(with_replayed(answer(status, body), true)))
+            let mut replayed = with_replayed(answer(status, body), true);
+            replayed.extensions_mut().insert(AnsweredBefore);
+            Failure::Answered(Box::new(replayed))
         }
     }
 }

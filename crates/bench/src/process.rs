@@ -25,7 +25,7 @@ impl ServerProcess {
             // Settings in the environment must not change what is measured, or on which database.
             .env_clear()
             .args(["serve", "--listen", "127.0.0.1:0", "--allow-target", "127.0.0.0/8", "--log-format", "json"])
-            .args(["--log", "info"])
+            .args(["--log", "info", "--metrics-listen", "off"])
             .args(more)
             .arg("--data-dir")
             .arg(data_dir)

@@ -525,3 +525,10 @@ pub const CUT_WAIT: Duration = Duration::from_secs(1);
 pub const LINE_QUEUE_BYTES: usize = 2 * 1024 * 1024;
 /// How long the end of the process waits for a reader of its last lines.
 pub const LINE_FLUSH_WAIT: Duration = Duration::from_secs(1);
+
+// Metrics
+
+/// Connections to the listener of metrics. Prometheus needs one. A second Prometheus and a person may look too.
+pub const METRICS_CONNECTIONS: usize = 16;
+/// A token for metrics has at least this many bytes, so that nobody guesses it.
+pub const METRICS_TOKEN_BYTES_MIN: usize = 16;

@@ -98,6 +98,29 @@ pub struct DeliveryEnd {
 }
 
 impl DeliveryEnd {
+    /// Every end that there is.
+    pub const ALL: [Self; 10] = [
+        Self::of(DeliveryStatus::Delivered, None),
+        Self::of(DeliveryStatus::Simulated, None),
+        Self::of(DeliveryStatus::Failed, Some(EndReason::Exhausted)),
+        Self::of(DeliveryStatus::Failed, Some(EndReason::Expired)),
+        Self::of(DeliveryStatus::Failed, Some(EndReason::EventGone)),
+        Self::of(DeliveryStatus::Cancelled, Some(EndReason::EndpointDeleted)),
+        Self::of(DeliveryStatus::Skipped, Some(EndReason::Inactive)),
+        Self::of(DeliveryStatus::Skipped, Some(EndReason::DisabledGone)),
+        Self::of(DeliveryStatus::Skipped, Some(EndReason::DisabledFailing)),
+        Self::of(DeliveryStatus::Skipped, Some(EndReason::DisabledSsrfBlocked)),
+    ];
+
+    const fn of(status: DeliveryStatus, reason: Option<EndReason>) -> Self {
+        Self { status, reason }
+    }
+
+    /// The position in [`Self::ALL`]. `None` for an end that there is not.
+    pub fn position(self) -> Option<usize> {
+        Self::ALL.iter().position(|end| *end == self)
+    }
+
     const fn code(self) -> i64 {
         let reason = match self.reason {
             Some(reason) => reason.code() + 1,

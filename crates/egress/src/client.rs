@@ -21,16 +21,26 @@ use super::pool::{Connection, Pool, PoolKey, PoolLimits, RequestSender};
 use super::resolver::ResolveError;
 use super::target::Host;
 use postrider_domain::limits;
+use postrider_metrics::{ConnectionState, Counters, EgressMetrics, Reused};
 
 /// The HTTP client: a connector and a pool.
 pub struct HttpClient {
     connector: Connector,
     pool: Arc<Pool>,
+    connections_used: Counters,
 }
 
 impl HttpClient {
-    pub fn new(connector: Connector, limits: PoolLimits) -> Self {
-        Self { connector, pool: Pool::new(limits) }
+    pub fn new(connector: Connector, limits: PoolLimits, metrics: EgressMetrics) -> Self {
+        let pool = Pool::new(limits);
+        let EgressMetrics { connections, connections_used, before_scrape, .. } = metrics;
+        let (weak, open) = (Arc::downgrade(&pool), connector.open_streams().clone());
+        before_scrape.run(move || {
+            let idle = weak.upgrade().map_or(0, |pool| pool.idle() as u64);
+            connections.set_count(ConnectionState::Idle, idle);
+            connections.set_count(ConnectionState::Busy, open.count().saturating_sub(idle));
+        });
+        Self { connector, pool, connections_used }
     }
 
     /// Sends one request. The [`Exchange`] holds the answer or the error.
@@ -56,6 +66,9 @@ impl HttpClient {
         }
         progress.phases.total = started.elapsed();
         let AttemptProgress { phases, peer, protocol, reused, .. } = progress;
+        if protocol.is_some() {
+            self.connections_used.increment(if reused { Reused::Yes } else { Reused::No });
+        }
         Exchange { result, phases, peer, protocol, reused }
     }
 

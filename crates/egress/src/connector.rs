@@ -20,7 +20,7 @@ use super::identity::ClientIdentity;
 use super::pin::Pins;
 use super::policy::{RuleScope, TargetPolicy};
 use super::proxy::ProxyConnector;
-use super::stream::{Connected, PlainOrTls, Protocol, Stream};
+use super::stream::{Connected, OpenStreams, PlainOrTls, Protocol};
 use super::target::{Scheme, TargetUrl};
 use super::tls::{TlsConnectors, tls_fault};
 use postrider_domain::limits;
@@ -33,6 +33,7 @@ pub struct Connector {
     proxy: Option<ProxyConnector>,
     tls: TlsConnectors,
     connect_timeout: Duration,
+    open_streams: OpenStreams,
 }
 
 /// Where to connect, for whom, and with which client certificate.
@@ -60,8 +61,13 @@ impl Connector {
         proxy: Option<ProxyConnector>,
         tls: ClientConfig,
         connect_timeout: Duration,
+        open_streams: OpenStreams,
     ) -> Self {
-        Self { policy, pins, proxy, tls: TlsConnectors::new(tls), connect_timeout }
+        Self { policy, pins, proxy, tls: TlsConnectors::new(tls), connect_timeout, open_streams }
+    }
+
+    pub(super) fn open_streams(&self) -> &OpenStreams {
+        &self.open_streams
     }
 
     /// Connects to one of the target's pinned addresses. If none works, resolves the host again and tries the new ones.
@@ -137,7 +143,7 @@ impl Connector {
             progress.phases.connect = Some(started.elapsed());
             if target.scheme() == Scheme::Http {
                 return Ok(Connected {
-                    stream: Stream::new(PlainOrTls::Plain(stream)),
+                    stream: self.open_streams.open(PlainOrTls::Plain(stream)),
                     peer,
                     protocol: Protocol::Http1,
                 });
@@ -151,7 +157,8 @@ impl Connector {
                         Some(b"h2") => Protocol::Http2,
                         _ => Protocol::Http1,
                     };
-                    return Ok(Connected { stream: Stream::new(PlainOrTls::Tls(Box::new(stream))), peer, protocol });
+                    let stream = self.open_streams.open(PlainOrTls::Tls(Box::new(stream)));
+                    return Ok(Connected { stream, peer, protocol });
                 }
                 Err(fault) => tls_fault = Some(fault),
             }

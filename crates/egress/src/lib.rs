@@ -46,6 +46,7 @@ use postrider_domain::private_options::ClientCertificate;
 use postrider_domain::proxy::ProxyUrl;
 use postrider_domain::target::{RefusalReason, Requester, TargetGuard, TargetRefusal, VettingError};
 use postrider_domain::time::Clock;
+use postrider_metrics::EgressMetrics;
 
 pub use connector::Probe;
 pub use exchange::{Answer, Cause, Exchange, OutboundRequest, Phase, Phases, ProxyFault, SendError, TlsFault};
@@ -64,6 +65,7 @@ use policy::TargetPolicy;
 use pool::PoolLimits;
 use proxy::ProxyConnector;
 use resolver::Resolver;
+use stream::OpenStreams;
 use target::Host;
 use tls::{TlsSetupError, tls_settings};
 
@@ -99,6 +101,8 @@ pub struct EgressSettings {
     pub max_idle: usize,
     /// How long a connection may be idle before it is closed.
     pub idle_timeout: Duration,
+    /// What is measured.
+    pub metrics: EgressMetrics,
 }
 
 impl Default for EgressSettings {
@@ -114,6 +118,7 @@ impl Default for EgressSettings {
             max_idle_per_origin: limits::SLOTS,
             max_idle: limits::IDLE_CONNECTIONS,
             idle_timeout: limits::IDLE_CONNECTION_TIMEOUT,
+            metrics: EgressMetrics::default(),
         }
     }
 }
@@ -140,17 +145,25 @@ impl Egress {
     /// When the system's resolver configuration or the extra certificate authorities cannot be read.
     pub fn new(settings: EgressSettings, clock: Arc<dyn Clock>) -> Result<Self, EgressSetupError> {
         let policy = Arc::new(TargetPolicy::new(settings.allow_targets, settings.deny_targets));
-        let resolver = Resolver::new(&settings.dns_servers)?;
+        let metrics = settings.metrics;
+        let resolver = Resolver::new(&settings.dns_servers, metrics.look_ups.clone())?;
         let proxy = settings.proxy.map(|url| ProxyConnector::new(url, resolver.clone()));
         let pins = Arc::new(Pins::new(Arc::clone(&policy), resolver.clone(), clock));
         let tls = tls_settings(settings.extra_ca_pem.as_deref(), settings.http2)?;
-        let connector = Connector::new(Arc::clone(&policy), Arc::clone(&pins), proxy, tls, settings.connect_timeout);
+        let connector = Connector::new(
+            Arc::clone(&policy),
+            Arc::clone(&pins),
+            proxy,
+            tls,
+            settings.connect_timeout,
+            OpenStreams::counting_into(metrics.bytes.clone()),
+        );
         let limits = PoolLimits {
             max_idle_per_origin: settings.max_idle_per_origin,
             max_idle: settings.max_idle,
             idle_timeout: settings.idle_timeout,
         };
-        Ok(Self { policy, resolver, pins, client: HttpClient::new(connector, limits) })
+        Ok(Self { policy, resolver, pins, client: HttpClient::new(connector, limits, metrics) })
     }
 
     /// Sends one `POST` and reads the answer, within the request's deadline.

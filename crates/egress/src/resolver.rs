@@ -24,6 +24,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 use super::name_server::{NameServers, QUERY_TIMEOUT, ResolverSetupError, SystemFiles};
 use postrider_domain::limits;
+use postrider_metrics::{Counters, LookUpResult};
 
 /// The name did not resolve.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -49,6 +50,16 @@ impl ResolveError {
     }
 }
 
+const fn result_of(answer: &FamilyAnswer) -> LookUpResult {
+    match answer {
+        Ok(_) => LookUpResult::Found,
+        Err(ResolveError::NoAddress) => LookUpResult::NoAddress,
+        Err(ResolveError::Timeout) => LookUpResult::Timeout,
+        Err(ResolveError::Failed) => LookUpResult::Failed,
+        Err(ResolveError::Unavailable) => LookUpResult::Unavailable,
+    }
+}
+
 #[derive(Clone)]
 pub struct Resolver(Arc<LookUps>);
 
@@ -56,6 +67,7 @@ struct LookUps {
     servers: NameServers,
     permits: Semaphore,
     under_way: Mutex<HashMap<Box<str>, WeakShared<LookUp>>>,
+    counted: Counters,
 }
 
 type LookUp = Pin<Box<dyn Future<Output = FamilyAnswer> + Send>>;
@@ -70,17 +82,17 @@ impl Resolver {
     ///
     /// # Errors
     /// When the system's resolver configuration cannot be read.
-    pub fn new(servers: &[SocketAddr]) -> Result<Self, ResolverSetupError> {
+    pub fn new(servers: &[SocketAddr], counted: Counters) -> Result<Self, ResolverSetupError> {
         let servers = match servers {
             [] => NameServers::of_system(SystemFiles::default())?,
             given => NameServers::given(given)?,
         };
-        Ok(Self::with(servers))
+        Ok(Self::with(servers, counted))
     }
 
-    fn with(servers: NameServers) -> Self {
+    fn with(servers: NameServers, counted: Counters) -> Self {
         let permits = Semaphore::new(limits::LOOK_UPS_AT_ONCE);
-        Self(Arc::new(LookUps { servers, permits, under_way: Mutex::default() }))
+        Self(Arc::new(LookUps { servers, permits, under_way: Mutex::default(), counted }))
     }
 
     /// Every address that the name has now, without duplicates. IPv4-mapped addresses are returned as IPv4. A caller
@@ -106,6 +118,7 @@ impl Resolver {
         let (look_ups, owned) = (Arc::clone(&self.0), Box::<str>::from(name));
         let look_up: LookUp = Box::pin(async move {
             let answer = look_ups.look_up(&owned).await;
+            look_ups.counted.increment(result_of(&answer));
             look_ups.under_way().remove(&owned);
             answer
         });

@@ -16,6 +16,7 @@ use tokio_rustls::client::TlsStream;
 
 use super::exchange::TlsFault;
 use super::tls::alert_of;
+use postrider_metrics::{Counters, Direction};
 
 /// A connection to a vetted address. Over TLS, the peer has proven that it is the URL's host.
 pub struct Connected {
@@ -34,6 +35,35 @@ pub enum Protocol {
 pub struct Stream {
     io: PlainOrTls,
     meter: Arc<Meter>,
+    open: OpenStreams,
+}
+
+/// Counts the open streams and the bytes of all streams.
+#[derive(Clone, Debug, Default)]
+pub struct OpenStreams {
+    count: Arc<AtomicU64>,
+    bytes: Counters,
+}
+
+impl OpenStreams {
+    pub fn counting_into(bytes: Counters) -> Self {
+        Self { count: Arc::default(), bytes }
+    }
+
+    pub fn count(&self) -> u64 {
+        self.count.load(Ordering::Relaxed)
+    }
+
+    pub fn open(&self, io: PlainOrTls) -> Stream {
+        self.count.fetch_add(1, Ordering::Relaxed);
+        Stream::new(io, self.clone())
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        self.open.count.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// Counts the plaintext bytes from a peer: to know whether any byte of an answer came, and to enforce a limit.
@@ -80,13 +110,20 @@ pub enum PlainOrTls {
 }
 
 impl Stream {
-    pub fn new(io: PlainOrTls) -> Self {
+    fn new(io: PlainOrTls, open: OpenStreams) -> Self {
         let meter = Meter {
             received_bytes: AtomicU64::new(0),
             ceiling_bytes: AtomicU64::new(NO_CEILING),
             alert: OnceLock::new(),
         };
-        Self { io, meter: Arc::new(meter) }
+        Self { io, meter: Arc::new(meter), open }
+    }
+
+    fn count_sent(&self, polled: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        if let Poll::Ready(Ok(sent)) = &polled {
+            self.open.bytes.add(Direction::Sent, *sent as u64);
+        }
+        polled
     }
 
     fn is_tls(&self) -> bool {
@@ -112,6 +149,7 @@ impl AsyncRead for Stream {
         let received = buf.filled().len() - before;
         if received > 0 {
             self.meter.received_bytes.fetch_add(received as u64, Ordering::Relaxed);
+            self.open.bytes.add(Direction::Received, received as u64);
         }
         match &polled {
             // The peer closed the connection without TLS `close_notify`, as many servers do. The stream ends here, and
@@ -132,10 +170,11 @@ impl AsyncRead for Stream {
 
 impl AsyncWrite for Stream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        match &mut self.io {
+        let polled = match &mut self.io {
             PlainOrTls::Plain(stream) => Pin::new(stream).poll_write(cx, buf),
             PlainOrTls::Tls(stream) => Pin::new(stream).poll_write(cx, buf),
-        }
+        };
+        self.count_sent(polled)
     }
 
     fn poll_write_vectored(
@@ -143,10 +182,11 @@ impl AsyncWrite for Stream {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        match &mut self.io {
+        let polled = match &mut self.io {
             PlainOrTls::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
             PlainOrTls::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
-        }
+        };
+        self.count_sent(polled)
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -86,7 +86,6 @@ impl FairShare {
         }
     }
 
-    #[cfg(test)]
     pub fn in_use(&self) -> PermitCount {
         self.in_use
     }

@@ -16,6 +16,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use postrider_metrics::{EngineMetrics, Only};
 use postrider_store::ClaimSink;
 
 mod dispatcher;
@@ -35,6 +36,13 @@ pub use settings::{EngineParts, EngineSettings};
 
 use limiter::ConcurrencyLimiter;
 use waker::Waker;
+
+/// Shows how many of the slots are in use.
+fn measure_slots(metrics: &EngineMetrics, limiter: &ConcurrencyLimiter, total: usize) {
+    let (metrics, limiter) = (metrics.clone(), limiter.clone());
+    metrics.slots.set_count(Only, total as u64);
+    metrics.before_scrape.clone().run(move || metrics.in_flight.set_count(Only, limiter.in_use() as u64));
+}
 
 /// The running tasks of the engine.
 pub struct Engine {
@@ -56,7 +64,10 @@ impl Engine {
         let attempts = TaskTracker::new();
         let (total, per_endpoint) = (parts.settings.slots, parts.settings.slots_per_endpoint);
         let limiter = ConcurrencyLimiter::new(total, per_endpoint, Arc::clone(&parts.clock), stop.clone());
-        let (outcomes, recorder) = recorder::start(parts.store.clone());
+        measure_slots(&parts.metrics, &limiter, total);
+        let seconds = parts.metrics.delivery_age_seconds.clone();
+        let ages = recorder::DeliveryAges { clock: Arc::clone(&parts.clock), seconds };
+        let (outcomes, recorder) = recorder::start(parts.store.clone(), ages);
         let janitor = tokio::spawn(janitor::run(
             parts.store.clone(),
             Arc::clone(&parts.clock),

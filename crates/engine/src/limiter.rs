@@ -123,6 +123,11 @@ impl ConcurrencyLimiter {
         free
     }
 
+    /// Permits that are taken, for metrics.
+    pub fn in_use(&self) -> usize {
+        self.0.state().shares.in_use().all
+    }
+
     /// The permit of a claim; [`LaneQuota::claimed`] has counted it.
     pub fn permit(&self, lane: Lane) -> Permit {
         Permit { limiter: self.clone(), lane, state: PermitState::Claimed }

@@ -6,9 +6,12 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
+use postrider_domain::delivery::DeliveryStatus;
 use postrider_domain::error_chain::Chain;
 use postrider_domain::limits;
-use postrider_store::{OutcomeRecord, Queue, Recorded, StoreError};
+use postrider_domain::time::Clock;
+use postrider_metrics::{AgeAt, Histograms};
+use postrider_store::{AfterAttempt, OutcomeRecord, Queue, Recorded, StoreError};
 
 use super::limiter::UnrecordedOutcome;
 
@@ -34,35 +37,55 @@ impl OutcomeQueues {
     }
 }
 
+/// Measures how old deliveries are when they end.
+pub struct DeliveryAges {
+    pub clock: Arc<dyn Clock>,
+    pub seconds: Histograms,
+}
+
+impl DeliveryAges {
+    fn measure(&self, outcomes: &[OutcomeRecord], recorded: &[Recorded]) {
+        let now = self.clock.now();
+        for (outcome, _) in outcomes.iter().zip(recorded).filter(|(_, recorded)| **recorded == Recorded::Done) {
+            let end = match outcome.after {
+                AfterAttempt::Finish { status: DeliveryStatus::Delivered, .. } => AgeAt::Delivered,
+                AfterAttempt::Finish { status: DeliveryStatus::Failed, .. } => AgeAt::Failed,
+                AfterAttempt::Finish { .. } | AfterAttempt::Retry { .. } => continue,
+            };
+            self.seconds.observe(end, now.since(outcome.delivery_id.created_at()));
+        }
+    }
+}
+
 /// The recorder has stopped and writes nothing any more.
 #[derive(Debug)]
 pub struct RecorderStopped;
 
 /// Starts the recorder. It ends when every [`OutcomeQueues`] is dropped and every outcome is written.
-pub fn start(store: Arc<dyn Queue>) -> (OutcomeQueues, JoinHandle<()>) {
+pub fn start(store: Arc<dyn Queue>, ages: DeliveryAges) -> (OutcomeQueues, JoinHandle<()>) {
     let (can_wait, can_wait_queue) = mpsc::channel(limits::OUTCOMES_QUEUED);
     let (urgent, urgent_queue) = mpsc::channel(limits::OUTCOMES_QUEUED);
     let recording = async move {
-        tokio::join!(run(store.as_ref(), can_wait_queue), run(store.as_ref(), urgent_queue));
+        tokio::join!(run(store.as_ref(), &ages, can_wait_queue), run(store.as_ref(), &ages, urgent_queue));
     };
     (OutcomeQueues { can_wait, urgent }, tokio::spawn(recording))
 }
 
-async fn run(store: &dyn Queue, mut queue: mpsc::Receiver<QueuedOutcome>) {
+async fn run(store: &dyn Queue, ages: &DeliveryAges, mut queue: mpsc::Receiver<QueuedOutcome>) {
     let mut group = Vec::with_capacity(limits::OUTCOMES_PER_WRITE);
     while queue.recv_many(&mut group, limits::OUTCOMES_PER_WRITE).await > 0 {
         let (outcomes, unrecorded): (Vec<_>, Vec<_>) = group.drain(..).unzip();
-        write(store, outcomes).await;
+        write(store, ages, outcomes).await;
         drop(unrecorded);
     }
 }
 
 /// Writes a group of outcomes. One that the store can never take must not lose the others: a group that fails is halved
 /// until the faulty outcome is alone.
-async fn write(store: &dyn Queue, outcomes: Vec<OutcomeRecord>) {
+async fn write(store: &dyn Queue, ages: &DeliveryAges, outcomes: Vec<OutcomeRecord>) {
     let mut groups = vec![outcomes];
     while let Some(mut group) = groups.pop() {
-        let Err(error) = write_group(store, &group).await else { continue };
+        let Err(error) = write_group(store, ages, &group).await else { continue };
         if group.len() > 1 {
             let rest = group.split_off(group.len() / 2);
             groups.extend([rest, group]);
@@ -83,10 +106,11 @@ async fn write(store: &dyn Queue, outcomes: Vec<OutcomeRecord>) {
 ///
 /// # Errors
 /// When the store refuses the group as it is.
-async fn write_group(store: &dyn Queue, outcomes: &[OutcomeRecord]) -> Result<(), StoreError> {
+async fn write_group(store: &dyn Queue, ages: &DeliveryAges, outcomes: &[OutcomeRecord]) -> Result<(), StoreError> {
     for _ in 0..limits::OUTCOME_WRITE_TRIES {
         match store.record_outcomes_if_claimed(outcomes.to_vec()).await {
             Ok(recorded) => {
+                ages.measure(outcomes, &recorded);
                 let lost = recorded.iter().filter(|outcome| **outcome == Recorded::ClaimLost).count();
                 if lost > 0 {
                     tracing::warn!(outcomes = lost, "outcomes came after their claims had been taken over");

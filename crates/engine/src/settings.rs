@@ -9,6 +9,7 @@ use postrider_domain::limits;
 use postrider_domain::retry_schedule::RetrySchedule;
 use postrider_domain::time::Clock;
 use postrider_egress::Transport;
+use postrider_metrics::EngineMetrics;
 use postrider_store::EngineStore;
 use postrider_store::sealing::keyring::Keyring;
 
@@ -20,6 +21,7 @@ pub struct EngineParts {
     pub keyring: Arc<Keyring>,
     pub random: Random,
     pub settings: EngineSettings,
+    pub metrics: EngineMetrics,
 }
 
 #[derive(Clone, Debug)]

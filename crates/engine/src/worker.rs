@@ -29,8 +29,9 @@ use postrider_domain::signing::signature_header;
 use postrider_domain::target::{RefusalReason, Requester};
 use postrider_domain::time::{Clock, Timestamp};
 use postrider_egress::{
-    Answer, Exchange, OutboundRequest, Protocol, ProxyFault, ResolveError, SendError, TargetUrl, Transport,
+    Answer, Exchange, OutboundRequest, Phases, Protocol, ProxyFault, ResolveError, SendError, TargetUrl, Transport,
 };
+use postrider_metrics::{EngineMetrics, Only, Phase};
 use postrider_store::{AfterAttempt, Claim, EndpointTarget, EngineStore, OutcomeRecord};
 
 use super::limiter::Permit;
@@ -53,6 +54,7 @@ pub struct Worker {
     settings: EngineSettings,
     headers: HeaderNames,
     urls: Mutex<BoundedCache<RowKey, ParsedUrl>>,
+    metrics: EngineMetrics,
 }
 
 /// An endpoint as it was claimed, and its parsed URL.
@@ -173,6 +175,7 @@ impl Worker {
             headers: HeaderNames::new(&parts.settings.brand),
             settings: parts.settings.clone(),
             urls: Mutex::new(BoundedCache::new(limits::TARGET_URLS_CACHED)),
+            metrics: parts.metrics.clone(),
         }
     }
 
@@ -184,6 +187,10 @@ impl Worker {
         if lease_until.since(started_at) < self.deadline(&claim) + limits::LEASE_MARGIN {
             self.give_back(&claim).await;
             return;
+        }
+        if claim.attempt == 1 {
+            let delay = started_at.since(claim.delivery_id.created_at());
+            self.metrics.first_attempt_delay_seconds.observe(Only, delay);
         }
         let clocked = tokio::time::Instant::now();
         let result = match self.exchange(&claim, started_at).await {
@@ -222,8 +229,28 @@ impl Worker {
             Err(RequestError::Stale) => return Err(StaleClaim),
             Err(RequestError::Ours(text)) => AttemptResult::failed(AttemptOutcome::InternalError, text.to_owned()),
             Ok((_, logged)) if claim.mode == Mode::Test => AttemptResult::simulated(&logged),
-            Ok((request, logged)) => AttemptResult::of_exchange(self.transport.send(request).await, logged),
+            Ok((request, logged)) => {
+                let exchange = self.transport.send(request).await;
+                self.measure(&exchange.phases);
+                AttemptResult::of_exchange(exchange, logged)
+            }
         })
+    }
+
+    fn measure(&self, phases: &Phases) {
+        let Phases { dns, connect, tls, first_byte, body, total } = *phases;
+        for (phase, took) in [
+            (Phase::Dns, dns),
+            (Phase::Connect, connect),
+            (Phase::Tls, tls),
+            (Phase::FirstByte, first_byte),
+            (Phase::Body, body),
+            (Phase::Total, Some(total)),
+        ] {
+            if let Some(took) = took {
+                self.metrics.phase_seconds.observe(phase, took);
+            }
+        }
     }
 
     /// Signs and builds the request, and what the log keeps of it. The cause of a failure of ours is logged here.

@@ -13,6 +13,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::TlsAcceptor;
 
 use postrider_domain::error_chain::Chain;
+use postrider_metrics::{Gauges, WatchedFile};
 
 /// A certificate chain and its key, in PEM files.
 pub struct Certificate {
@@ -20,6 +21,7 @@ pub struct Certificate {
     key_file: PathBuf,
     check_interval: Duration,
     current: Mutex<Current>,
+    problem: Gauges,
 }
 
 struct Current {
@@ -67,7 +69,15 @@ impl Certificate {
         let versions = [version(chain_file), version(key_file)];
         let acceptor = read_acceptor(chain_file, key_file)?;
         let current = Mutex::new(Current { acceptor, versions });
-        Ok(Self { chain_file: chain_file.to_owned(), key_file: key_file.to_owned(), check_interval, current })
+        let (chain_file, key_file) = (chain_file.to_owned(), key_file.to_owned());
+        Ok(Self { chain_file, key_file, check_interval, current, problem: Gauges::default() })
+    }
+
+    /// From now on, sets the gauge to 1 when the files cannot be used and to 0 when they can.
+    #[must_use]
+    pub fn reporting_to(self, problem: Gauges) -> Self {
+        problem.set_count(WatchedFile::Certificate, 0);
+        Self { problem, ..self }
     }
 
     /// Reads the files again. New connections get the new certificate. Keeps the old one when the files are bad.
@@ -76,6 +86,7 @@ impl Certificate {
         let read = read_acceptor(&self.chain_file, &self.key_file);
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
         current.versions = versions;
+        self.problem.set_count(WatchedFile::Certificate, u64::from(read.is_err()));
         match read {
             Ok(acceptor) => {
                 current.acceptor = acceptor;

@@ -158,7 +158,7 @@ async fn finish(door: &Door, mut stream: Stream, end: End, head: &[u8], watch: &
 async fn render(door: &Door, refusal: Refusal) -> Vec<u8> {
     let id = door.new_request_id();
     let mut response = (door.render_refusal)(refusal, id);
-    door.complete(response.headers_mut(), id);
+    door.complete(&mut response, id);
     let (head, body) = response.into_parts();
     let body = to_bytes(body, limits::ERROR_BYTES).await.unwrap_or_default();
     refusal::to_bytes(head, &body, door.clock.now())

@@ -3,13 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue, Response};
 use ipnet::IpNet;
 
 use postrider_crypto::Random;
 use postrider_domain::id::RequestId;
 use postrider_domain::limits;
 use postrider_domain::time::Clock;
+use postrider_metrics::{Counters, StatusClass};
 
 use crate::body::BodyBudget;
 use crate::certificate::Certificate;
@@ -25,6 +26,8 @@ pub struct Door {
     /// With a certificate the listener speaks TLS only.
     pub certificate: Option<Arc<Certificate>>,
     pub render_refusal: RenderRefusal,
+    /// Counts the answers.
+    pub responses: Counters,
     pub random: Random,
     pub clock: Arc<dyn Clock>,
 }
@@ -71,15 +74,31 @@ impl Door {
     /// A door that trusts no proxy and has no certificate.
     pub fn new(limits: DoorLimits, render_refusal: RenderRefusal, random: Random, clock: Arc<dyn Clock>) -> Self {
         let bodies = Arc::new(BodyBudget::new(limits.bodies_bytes));
-        Self { limits, bodies, trusted_proxies: Vec::new(), certificate: None, render_refusal, random, clock }
+        Self {
+            limits,
+            bodies,
+            trusted_proxies: Vec::new(),
+            certificate: None,
+            render_refusal,
+            responses: Counters::default(),
+            random,
+            clock,
+        }
     }
 
     pub(crate) fn new_request_id(&self) -> RequestId {
         RequestId::from_letters(self.random.alphanumeric())
     }
 
-    /// Sets the headers that every answer carries.
-    pub(crate) fn complete(&self, headers: &mut HeaderMap, id: RequestId) {
+    /// Counts an answer, and sets the headers that every answer carries.
+    pub(crate) fn complete<B>(&self, response: &mut Response<B>, id: RequestId) {
+        if let Some(class) = StatusClass::of(response.status().as_u16()) {
+            self.responses.increment(class);
+        }
+        self.set_headers(response.headers_mut(), id);
+    }
+
+    fn set_headers(&self, headers: &mut HeaderMap, id: RequestId) {
         use http::header::{STRICT_TRANSPORT_SECURITY, X_CONTENT_TYPE_OPTIONS};
         if let Ok(value) = HeaderValue::from_str(&id.to_string()) {
             headers.insert(REQUEST_ID, value);

@@ -67,7 +67,7 @@ impl Exchanges {
             watch.set_must_linger();
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
-        door.complete(response.headers_mut(), id);
+        door.complete(&mut response, id);
         Ok(response.map(|body| AnswerBody { body, watch }))
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use serde_json::value::RawValue;
@@ -19,6 +20,7 @@ use postrider_domain::not_reached::{ConfiguredAs, NotReached};
 use postrider_domain::page::{Page, PageRequest};
 use postrider_domain::permission::Permission;
 use postrider_domain::time::Timestamp;
+use postrider_metrics::{DeduplicatedBy, PublishKind};
 use postrider_store::AcceptError;
 
 use crate::blocking::run_blocking;
@@ -137,6 +139,7 @@ impl Service {
         idempotent: &Idempotent<Vec<EventReceipt>>,
     ) -> Result<Vec<EventReceipt>, WriteError> {
         principal.require(Permission::EventsPublish)?;
+        let started = Instant::now();
         let bytes: usize = events.iter().map(|event| event.data.get().len()).sum();
         let events = if bytes > PREPARE_BLOCKING_BYTES {
             let (service, principal) = (Arc::clone(self), principal.clone());
@@ -159,7 +162,19 @@ impl Service {
                 parameters: Vec::new(),
             },
         })?;
-        idempotent.finish(written)
+        let receipts = idempotent.finish(written)?;
+        self.measure_publish(&receipts, naming, started.elapsed());
+        Ok(receipts)
+    }
+
+    fn measure_publish(&self, receipts: &[EventReceipt], naming: Naming, took: Duration) {
+        let kind = match naming {
+            Naming::Alone => PublishKind::Single,
+            Naming::Numbered => PublishKind::Batch,
+        };
+        self.metrics.publish_seconds.observe(kind, took);
+        let repeated = receipts.iter().filter(|receipt| receipt.replayed).count();
+        self.metrics.deduplicated.add(DeduplicatedBy::ExternalId, repeated as u64);
     }
 
     /// # Errors

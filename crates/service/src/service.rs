@@ -13,6 +13,7 @@ use postrider_domain::rate_limit::RateLimits;
 use postrider_domain::retry_schedule::RetrySchedule;
 use postrider_domain::target::TargetGuard;
 use postrider_domain::time::{Clock, Timestamp};
+use postrider_metrics::ServiceMetrics;
 use postrider_store::sealing::keyring::Keyring;
 use postrider_store::{EndpointLimits, ServiceStore, Store};
 
@@ -41,6 +42,7 @@ pub struct ServiceParts {
     pub portal_frame_ancestors: Vec<FrameAncestor>,
     /// How long events and deliveries are kept.
     pub retention: Duration,
+    pub metrics: ServiceMetrics,
 }
 
 /// What callers may do. Each verb checks the scopes of its principal.
@@ -55,6 +57,7 @@ pub struct Service {
     pub(crate) retry_schedule: RetrySchedule,
     pub(crate) portal_frame_ancestors: Vec<FrameAncestor>,
     pub(crate) retention: Duration,
+    pub(crate) metrics: ServiceMetrics,
     pub(crate) api_key_hash: MacKey,
     pub(crate) keys: KeyCache,
     pub(crate) key_uses: KeyUses,
@@ -82,6 +85,7 @@ impl Service {
             retry_schedule,
             portal_frame_ancestors,
             retention,
+            metrics,
         } = parts;
         let rates = RateLimiter::new(rate_limits, store.nodes_that_share());
         Self {
@@ -96,6 +100,7 @@ impl Service {
             retry_schedule,
             portal_frame_ancestors,
             retention,
+            metrics,
             keys: KeyCache::default(),
             key_uses: KeyUses::default(),
             sessions: Sessions::default(),
@@ -106,6 +111,11 @@ impl Service {
             violations: ViolationLog::default(),
             in_flight: Mutex::default(),
         }
+    }
+
+    /// What a front door counts.
+    pub fn metrics(&self) -> &ServiceMetrics {
+        &self.metrics
     }
 
     pub fn catalogue(&self) -> &Catalogue {

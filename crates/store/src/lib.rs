@@ -43,6 +43,7 @@ pub mod sealing;
 mod secrets;
 pub mod stats;
 pub mod stored_bytes;
+pub mod tally;
 mod upkeep;
 mod write;
 

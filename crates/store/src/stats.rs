@@ -26,9 +26,11 @@ use postrider_domain::stats::{
 };
 use postrider_domain::tenant::Tenant;
 use postrider_domain::time::Timestamp;
+use postrider_metrics::LogMetrics;
 
 use crate::column::mode_code;
 use crate::publish::delivery::NewDelivery;
+use crate::tally::Tally;
 use crate::{EndpointTarget, StoreError};
 
 #[async_trait]
@@ -85,6 +87,7 @@ pub struct Rollups {
     counts: BTreeMap<CountKey, i64>,
     /// The instants of the last deliveries.
     successes: BTreeMap<CountKey, i64>,
+    tally: Tally,
 }
 
 /// Tenant, endpoint, position of the name, counter.
@@ -116,6 +119,7 @@ impl Rollups {
     }
 
     pub fn event(&mut self, event: &NewEvent) {
+        self.tally.event(event.tenant.mode);
         let tenant = (event.tenant.workspace.as_i64(), mode_code(event.tenant.mode));
         self.count(tenant, 0, NO_NAME, Counter::Events);
         let of_type = self.position_of(event.event_type.as_str());
@@ -128,6 +132,7 @@ impl Rollups {
 
     pub fn created(&mut self, new: &NewDelivery) {
         let counted = Counted::of(&new.target, new.mode);
+        self.tally.created(new.cause);
         self.both(counted, Counter::Created);
         if let Some(reason) = new.skipped {
             self.ended(counted, DeliveryEnd { status: DeliveryStatus::Skipped, reason: Some(reason) });
@@ -135,11 +140,13 @@ impl Rollups {
     }
 
     pub fn ended(&mut self, counted: Counted, end: DeliveryEnd) {
+        self.tally.ended(end);
         self.both(counted, Counter::Ended(end));
     }
 
     pub fn attempted(&mut self, counted: Counted, delivery: RowKey, attempt: &Attempt, now: Timestamp) {
         let Attempt { outcome, number, started_at, .. } = attempt;
+        self.tally.attempted(*outcome, attempt.response_status);
         let name = self.both(counted, Counter::of_attempt(*outcome, *number, delivery.created_at(), *started_at));
         if *outcome == AttemptOutcome::Delivered {
             let key = (counted.tenant, counted.endpoint.as_i64(), name, Counter::LastSuccess.code());
@@ -179,7 +186,8 @@ impl Rollups {
     /// The rows to add to, in the order of their keys: the counts of the minute that contains `now`, and the last
     /// successes. None are left.
     pub fn take(&mut self, now: Timestamp) -> Vec<RollupRow> {
-        let Self { names, counts, successes, .. } = std::mem::take(self);
+        let tally = std::mem::take(&mut self.tally);
+        let Self { names, counts, successes, .. } = std::mem::replace(self, Self { tally, ..Self::default() });
         let row = |size, start, (tenant, endpoint, name, counter): CountKey, count| {
             let name = names.get(name).cloned().unwrap_or_default();
             RollupRow { size, start, key: RollupKey { tenant, endpoint, name, counter }, count }
@@ -190,6 +198,13 @@ impl Rollups {
         let mut rows: Vec<RollupRow> = counts.chain(successes).collect();
         rows.sort_unstable_by(|a, b| (a.size, &a.key).cmp(&(b.size, &b.key)));
         rows
+    }
+}
+
+impl Rollups {
+    /// Adds what was counted to the metrics. Call it once, after the commit.
+    pub fn committed(&mut self, metrics: &LogMetrics) {
+        std::mem::take(&mut self.tally).add_to(metrics);
     }
 }
 

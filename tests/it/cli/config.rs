@@ -91,6 +91,8 @@ fn every_setting_can_be_set_in_the_file() {
         ("operator_webhook_url", "\"https://ops.example.com/in\"", "https://ops.example.com/in"),
         ("operator_webhook_secret_file", "\"/etc/ops\"", "/etc/ops"),
         ("egress_proxy", "\"http://alice:hunter2@proxy.internal:3128\"", "(hidden)"),
+        ("metrics_listen", "\"off\"", "off"),
+        ("metrics_token_file", "\"/etc/metrics.token\"", "/etc/metrics.token"),
         ("retry_schedule", "[\"1s\", \"60s\", \"2h\"]", "1s,1m,2h"),
         ("attempt_deadline", "\"20s\"", "20s"),
         ("portal_frame_ancestors", "[\"https://app.example.com\"]", "https://app.example.com"),

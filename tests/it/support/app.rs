@@ -16,7 +16,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
 
-use postrider::config::Settings;
+use postrider::config::{MetricsListen, Settings};
 use postrider::server::{Server, StartError};
 use postrider_domain::access::{Mode, Scope, Scopes};
 use postrider_domain::database_url::DatabaseUrl;
@@ -31,6 +31,7 @@ use super::clock::{ManualClock, ShiftedClock};
 use super::dns::{Answer, DnsServer};
 use super::postgres::{CONNECTIONS, TestDatabase};
 use super::receiver::Receiver;
+use super::scrape::Scrape;
 use super::tls::TestCa;
 use super::wait::{BOUND, bounded, eventually_within};
 
@@ -104,6 +105,12 @@ impl Setup {
         self
     }
 
+    /// Serves metrics on a free port.
+    pub fn measured(mut self) -> Self {
+        self.settings.metrics.listen = MetricsListen::At(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
+        self
+    }
+
     pub fn change(mut self, change: impl FnOnce(&mut Settings)) -> Self {
         change(&mut self.settings);
         self
@@ -142,6 +149,7 @@ impl App {
         let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let mut settings = Settings::new(directory.path().join("data"), listen);
         settings.dns_servers = vec![dns.address()];
+        settings.metrics.listen = MetricsListen::Off;
         Setup {
             settings,
             clock: ManualClock::new(NOON),
@@ -171,6 +179,11 @@ impl App {
 
     pub fn data_dir(&self) -> &Path {
         &self.given.settings.data_dir
+    }
+
+    /// The metrics of a server that is [`Setup::measured`].
+    pub async fn scrape(&self) -> Scrape {
+        Scrape::of(self.server().metrics_address().expect("a server that serves metrics")).await
     }
 
     /// Stops gracefully.

@@ -14,6 +14,7 @@ pub mod process;
 pub mod proxy;
 pub mod receiver;
 pub mod rollups;
+pub mod scrape;
 pub mod tls;
 pub mod verify;
 pub mod visitor;

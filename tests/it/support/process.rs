@@ -142,6 +142,10 @@ pub fn serve(data_dir: &Path, arguments: &[&str]) -> Command {
     let mut all = vec!["serve", "--listen", "127.0.0.1:0", "--log-format", "json"];
     all.extend_from_slice(&["--data-dir", path_text(data_dir)]);
     all.extend_from_slice(arguments);
+    // Servers of other tests run at the same time, and a warning would be in the log.
+    if !arguments.contains(&"--metrics-listen") {
+        all.extend_from_slice(&["--metrics-listen", "off"]);
+    }
     command(&all)
 }
 

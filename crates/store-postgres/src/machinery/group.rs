@@ -127,6 +127,7 @@ async fn write(database: &Arc<Database>, requests: &[AcceptRequest]) -> Result<V
 
 async fn try_write(database: &Arc<Database>, requests: &[AcceptRequest]) -> Result<Vec<Accepted>, PgError> {
     let mut tx = WriteTx::begin(database).await?;
+    tx.jobs = requests.len();
     match event::accept(&mut tx, requests).await {
         Ok(answers) => tx.commit().await.map(|()| answers),
         Err(error) => {

@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 use postrider_domain::error_chain::Chain;
 use postrider_domain::id::KeySequence;
 use postrider_domain::time::Timestamp;
+use postrider_metrics::Only;
 
 use super::column::{get, int, number};
 use super::connect::{ConnectionConfig, connection};
@@ -120,7 +121,9 @@ impl Drop for Node {
 
 async fn stay_registered(database: Arc<Database>, mut identity: NodeIdentity, stop: CancellationToken) {
     while !stopped_within(SEEN_EVERY, &stop).await {
-        match update_registration(&database, &identity).await {
+        let registration = update_registration(&database, &identity).await;
+        database.metrics.up.set_count(Only, u64::from(registration.is_ok()));
+        match registration {
             Ok(Some(nodes)) => database.nodes.store(nodes, Ordering::Relaxed),
             Ok(None) => match take_new_number(&database, &mut identity).await {
                 Ok(()) => tracing::warn!(

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 use postrider_domain::error_chain::Chain;
 use postrider_domain::id::{KeySequence, StoreTag};
 use postrider_domain::time::{Clock, Timestamp};
+use postrider_metrics::Only;
 use postrider_store::{OpenError, StoreSeed, copy};
 
 use super::column::{get, int, unexpected};
@@ -80,7 +81,9 @@ impl PostgresStore {
             nudge: tokio::sync::Notify::new(),
             nodes: AtomicUsize::new(nodes),
             key_epoch: AtomicI64::new(node::NO_KEY_EPOCH),
+            metrics: settings.metrics.clone(),
         });
+        database.metrics.up.set_count(Only, 1);
         let node = settings.sends.then(|| Node::start(&database, NodeIdentity { holder, number }, direct));
         Ok(Self {
             groups: GroupCommit::start(&database),

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use postrider_domain::limits;
+use postrider_metrics::StoreMetrics;
 
 /// How a node connects and what it may use.
 #[derive(Clone, Debug)]
@@ -24,6 +25,8 @@ pub struct PostgresSettings {
     pub time: TimeSource,
     /// Whether this node sends. If so, it gets a share of each endpoint's limit.
     pub sends: bool,
+    /// What the store measures.
+    pub metrics: StoreMetrics,
 }
 
 /// The clock for due times and leases.
@@ -46,6 +49,7 @@ impl PostgresSettings {
             statement_timeout: limits::STATEMENT_TIMEOUT,
             time: TimeSource::Database,
             sends: true,
+            metrics: StoreMetrics::default(),
         }
     }
 }

@@ -23,6 +23,7 @@ use futures_util::future::{BoxFuture, join};
 use postrider_domain::error_chain::Chain;
 use postrider_domain::id::{KeySequence, RowKey, StoreTag};
 use postrider_domain::time::Timestamp;
+use postrider_metrics::{self as metrics, StoreMetrics};
 use postrider_store::queue::claim_ledger::{ClaimLedger, CommittedClaims};
 use postrider_store::stats::Rollups;
 use postrider_store::{ClaimSink, StoreError};
@@ -71,6 +72,7 @@ pub struct Database {
     pub nodes: AtomicUsize,
     /// The epoch of the master key's state by which this process works. It reports it with its liveness.
     pub key_epoch: AtomicI64,
+    pub metrics: StoreMetrics,
 }
 
 /// All workspaces share this many locks. A server keeps all its locks in one table of fixed size.
@@ -179,6 +181,8 @@ pub struct WriteTx {
     /// What the transaction counts, written before the commit. Behind a lock only because transactions are shared while
     /// statements are pipelined.
     rollups: Mutex<Rollups>,
+    /// The writes that share the transaction.
+    pub jobs: usize,
     id: String,
     /// The server run that issued the id. `None` when that run had no number yet.
     run: Option<i64>,
@@ -223,6 +227,7 @@ impl WriteTx {
             changed_endpoints: false,
             stored: StoredChanges::default(),
             rollups: Mutex::default(),
+            jobs: 1,
             id,
             run,
             began,
@@ -280,11 +285,20 @@ impl WriteTx {
             flushed.committed(&self.database);
         }
         let age = self.database.time.local().since(self.began);
+        self.measure_commit(age);
         let left_due = claims.take_over(age);
         if left_due {
             self.database.nudge.notify_one();
         }
         Ok(())
+    }
+
+    fn measure_commit(&mut self, took: Duration) {
+        let metrics = &self.database.metrics;
+        self.rollups.get_mut().unwrap_or_else(PoisonError::into_inner).committed(&metrics.log);
+        metrics.commits.increment(metrics::Database::Postgres);
+        metrics.commit_seconds.observe(metrics::Only, took);
+        metrics.commit_jobs.observe_count(metrics::Only, self.jobs);
     }
 
     async fn finish(&mut self) -> Result<CommittedClaims, PgError> {

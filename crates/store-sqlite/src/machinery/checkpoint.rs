@@ -113,7 +113,8 @@ impl Checkpointer {
         bytes >= limits::WAL_REFUSE_BYTES
     }
 
-    fn log_bytes(&self) -> u64 {
+    /// The bytes of the log that are in use.
+    pub fn log_bytes(&self) -> u64 {
         self.pages.load(Ordering::Relaxed) * self.page_bytes
     }
 }

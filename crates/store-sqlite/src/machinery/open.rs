@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use postrider_domain::id::KeySequence;
 use postrider_domain::time::{Clock, SteadyClock};
+use postrider_metrics::StoreMetrics;
 use postrider_store::directory::DirectoryLock;
 use postrider_store::{OpenError, StoreSeed};
 
@@ -26,6 +27,19 @@ impl SqliteStore {
     /// When another process holds the directory, it cannot be used, a newer version made the database, or it is an
     /// unfinished copy.
     pub async fn open(directory: &Path, clock: Arc<dyn Clock>, seed: StoreSeed) -> Result<Self, OpenError> {
+        Self::open_measured(directory, clock, seed, StoreMetrics::default()).await
+    }
+
+    /// As [`Self::open`], and measures what it does.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub async fn open_measured(
+        directory: &Path,
+        clock: Arc<dyn Clock>,
+        seed: StoreSeed,
+        metrics: StoreMetrics,
+    ) -> Result<Self, OpenError> {
         let directory_fault = |source| OpenError::Directory { path: directory.display().to_string(), source };
         let lock = DirectoryLock::take(directory)?;
         let database = schema::database_path(directory);
@@ -45,8 +59,10 @@ impl SqliteStore {
             checkpoint::Checkpointer::start(&database, &mut connection).map_err(database_fault)?;
         let readers = Readers::open(&database).map_err(database_fault)?;
         let log = schema::open_log_for_flushing(&connection, &database)?;
+
+        let (clock_of_writer, keys_of_writer) = (Arc::clone(&clock), Arc::clone(&keys));
         let parts =
-            WriterParts { connection, tag, clock: Arc::clone(&clock), keys: Arc::clone(&keys), checkpointer, log };
+            WriterParts { connection, tag, clock: clock_of_writer, keys: keys_of_writer, checkpointer, log, metrics };
         let (writer, [writer_thread, sync_thread]) = Writer::start(parts).map_err(directory_fault)?;
         let store = Self {
             writer: Some(writer),

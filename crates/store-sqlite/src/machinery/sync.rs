@@ -15,6 +15,7 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 
 use postrider_domain::error_chain::Chain;
+use postrider_metrics::{Only, StoreMetrics};
 use postrider_store::queue::claim_ledger::CommittedClaims;
 
 use super::inbox::Inbox;
@@ -41,7 +42,11 @@ pub struct Syncer {
 
 impl Syncer {
     /// `log` is the write-ahead log. The thread ends when the writer does.
-    pub fn start(log: File, inbox: Arc<Inbox>) -> Result<(Self, JoinHandle<()>), std::io::Error> {
+    pub fn start(
+        log: File,
+        inbox: Arc<Inbox>,
+        metrics: StoreMetrics,
+    ) -> Result<(Self, JoinHandle<()>), std::io::Error> {
         let (groups, queue) = mpsc::sync_channel::<Committed>(1);
         let failed = Arc::new(AtomicBool::new(false));
         let syncer = Self { groups, inbox: Arc::clone(&inbox), failed: Arc::clone(&failed) };
@@ -53,6 +58,8 @@ impl Syncer {
                 let started = std::time::Instant::now();
                 // A flush after a failed one may succeed although the pages that this group builds on are lost.
                 let flushed = !failed.load(Ordering::Relaxed) && flush(&log);
+                metrics.sync_seconds.observe(Only, started.elapsed());
+                metrics.up.set_count(Only, u64::from(flushed));
                 if !flushed {
                     failed.store(true, Ordering::Relaxed);
                 }
@@ -159,7 +166,7 @@ mod tests {
         // A pipe cannot be flushed.
         let (_reader, writer) = std::io::pipe().unwrap();
         let log = File::from(std::os::fd::OwnedFd::from(writer));
-        let (syncer, _thread) = Syncer::start(log, Arc::clone(&inbox)).unwrap();
+        let (syncer, _thread) = Syncer::start(log, Arc::clone(&inbox), StoreMetrics::default()).unwrap();
         assert!(!answer(&syncer));
         assert!(syncer.has_failed());
         assert!(!answer(&syncer));
@@ -168,7 +175,7 @@ mod tests {
     #[test]
     fn a_flushed_job_is_answered() {
         let log = tempfile::tempfile().unwrap();
-        let (syncer, _thread) = Syncer::start(log, Arc::new(Inbox::new(1))).unwrap();
+        let (syncer, _thread) = Syncer::start(log, Arc::new(Inbox::new(1)), StoreMetrics::default()).unwrap();
         assert!(answer(&syncer) && answer(&syncer));
         assert!(!syncer.has_failed());
     }

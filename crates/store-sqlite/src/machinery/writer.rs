@@ -16,6 +16,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 use tokio::sync::oneshot;
@@ -24,6 +25,7 @@ use postrider_domain::error_chain::Chain;
 use postrider_domain::id::{KeySequence, RowKey, StoreTag};
 use postrider_domain::limits;
 use postrider_domain::time::{Clock, Timestamp};
+use postrider_metrics::{Database, Only, StoreMetrics};
 use postrider_store::queue::claim_ledger::ClaimLedger;
 use postrider_store::sealing::{OUTDATED_KEY, OutdatedKey};
 use postrider_store::stats::Rollups;
@@ -159,14 +161,15 @@ pub struct WriterParts {
     pub checkpointer: Checkpointer,
     /// The write-ahead log.
     pub log: File,
+    pub metrics: StoreMetrics,
 }
 
 impl Writer {
     /// Returns the threads of the writer and of flushing, in the order in which they end.
     pub fn start(parts: WriterParts) -> Result<(Self, [JoinHandle<()>; 2]), std::io::Error> {
         let inbox = Arc::new(Inbox::new(limits::WRITES_QUEUED));
-        let WriterParts { connection, tag, clock, keys, checkpointer, log } = parts;
-        let (syncer, sync_thread) = Syncer::start(log, Arc::clone(&inbox))?;
+        let WriterParts { connection, tag, clock, keys, checkpointer, log, metrics } = parts;
+        let (syncer, sync_thread) = Syncer::start(log, Arc::clone(&inbox), metrics.clone())?;
         let refuse_publishes = Arc::new(AtomicBool::new(false));
         let sink = Arc::new(OnceLock::new());
         let operations = Arc::new(OnceLock::new());
@@ -197,6 +200,7 @@ impl Writer {
                 stored_bytes_max,
                 inbox,
                 syncer,
+                metrics,
             }
             .run();
         })?;
@@ -264,6 +268,7 @@ struct WriterThread {
     stored_bytes_max: Arc<OnceLock<u64>>,
     inbox: Arc<Inbox>,
     syncer: Syncer,
+    metrics: StoreMetrics,
 }
 
 impl Drop for WriterThread {
@@ -283,6 +288,7 @@ impl WriterThread {
             }
             self.write_group(first);
             let over_limit = self.checkpointer.after_commit(&self.connection);
+            self.metrics.wal_bytes.set_count(Only, self.checkpointer.log_bytes());
             self.refuse_publishes.store(over_limit, Ordering::Relaxed);
         }
     }
@@ -315,9 +321,10 @@ impl WriterThread {
     /// Runs all jobs and commits, or rolls back. `more` allows further jobs to join.
     fn transact(&mut self, group: &mut Vec<Box<dyn Job>>, more: bool) -> Result<Committed, rusqlite::Error> {
         self.claims.set_sink(self.sink.get().and_then(Weak::upgrade));
-        let started = self.clock.now();
+        let (started, begun) = (self.clock.now(), Instant::now());
         match self.try_transact(group, more, started) {
             Ok(()) => {
+                self.measure_commit(group.len(), begun.elapsed());
                 let age = self.clock.now().since(started);
                 Ok(Committed { jobs: Vec::new(), claims: self.claims.committed(), age })
             }
@@ -326,6 +333,13 @@ impl WriterThread {
                 Err(error)
             }
         }
+    }
+
+    fn measure_commit(&mut self, jobs: usize, took: Duration) {
+        self.rollups.committed(&self.metrics.log);
+        self.metrics.commits.increment(Database::Sqlite);
+        self.metrics.commit_seconds.observe(Only, took);
+        self.metrics.commit_jobs.observe_count(Only, jobs);
     }
 
     fn roll_back(&mut self) {
