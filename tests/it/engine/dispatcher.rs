@@ -208,7 +208,9 @@ async fn a_workspace_with_stuck_receivers_does_not_delay_another() {
     stuck.otherwise(Behaviour::StallBeforeHeaders);
     for number in 0..60 {
         let url = stuck.url(&format!("/{number}"));
-        let endpoint = json!({"name": "stuck", "url": url, "events": ["post.created"]});
+        // Longer than this test takes on a busy machine: an attempt that ends makes room for another.
+        let timeout = limits::ATTEMPT_DEADLINE_MAX.as_secs();
+        let endpoint = json!({"name": "stuck", "url": url, "events": ["post.created"], "timeoutSeconds": timeout});
         other.post("/v1/webhook-endpoints", endpoint).await.data(200);
     }
     for _ in 0..10 {

@@ -172,6 +172,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         let answer = self.answer().await;
         assert!(answer.head.starts_with("http/1.1 200 ok") && answer.body == "hello", "{answer:?}");
     }
+
+    /// As [`Self::hello`], unless the peer closes the connection first.
+    async fn try_hello(&mut self) -> std::io::Result<()> {
+        let mut start = [0; 15];
+        bounded("a write", self.0.write_all(HELLO.as_bytes())).await?;
+        bounded("the start of an answer", self.0.read_exact(&mut start)).await?;
+        assert_eq!(start, *b"HTTP/1.1 200 OK");
+        Ok(())
+    }
 }
 
 const HELLO: &str = "GET /hello HTTP/1.1\r\nhost: x\r\n\r\n";

@@ -7,6 +7,7 @@ use super::body::{LARGE, post_of};
 use super::tls::{Files, client_hello, front as tls_front, try_shake_hands};
 use super::*;
 use crate::support::tls::TestCa;
+use crate::support::wait::eventually;
 
 /// What a client does in the state that it has reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,6 +56,13 @@ fn one() -> DoorLimits {
     DoorLimits { connections: 1, ..patient() }
 }
 
+/// The next client of a listener whose handshakes have little time. On a busy machine its own may take longer, so it
+/// comes again until it is answered.
+async fn next_over_tls(front: &Front, ca: &TestCa) {
+    let answered = async || try_shake_hands(front, ca).await.ok()?.try_hello().await.ok();
+    eventually("an answer to the next client", answered).await;
+}
+
 /// Sends one byte after each round trip of another listener's connection, until the server has closed this one. Returns
 /// the number of bytes.
 async fn trickle(client: &mut Client<TcpStream>) -> usize {
@@ -86,7 +94,7 @@ async fn a_client_that_leaves_in_its_handshake_frees_its_permit() {
             if sent == hello.len() {
                 bounded("the server's part", client.0.peek(&mut [0])).await.unwrap();
             }
-            let next = async || try_shake_hands(&front, &ca).await.unwrap().hello().await;
+            let next = async || next_over_tls(&front, &ca).await;
             departure.check(client, begun, next).await;
         }
     }
@@ -104,7 +112,7 @@ async fn a_slow_handshake_gains_no_time_by_trickling() {
     client.send([0x16, 3, 1, 0x40, 0]).await;
     let sent = trickle(&mut client).await;
     assert!(begun.elapsed() >= SOON && sent < RECORD_BYTES, "{sent} bytes in {:?}", begun.elapsed());
-    try_shake_hands(&front, &ca).await.unwrap().hello().await;
+    next_over_tls(&front, &ca).await;
 }
 
 #[tokio::test]
