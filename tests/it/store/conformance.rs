@@ -40,6 +40,7 @@ macro_rules! on_each_backend {
 
 mod api_key;
 mod audit;
+mod bulk_retry;
 mod catalogue;
 mod claim;
 mod commit;
@@ -52,6 +53,7 @@ pub mod endpoint_health;
 mod endpoint_options;
 mod event;
 mod event_log;
+mod explanation;
 mod fairness;
 mod idempotency;
 mod interleaving;
