@@ -1,6 +1,10 @@
 //! Answers of the pages: HTML with its security headers, redirects after a POST, and 304 for a page that is unchanged.
 
+use std::sync::Arc;
+
 use axum::body::{Body, Bytes};
+use axum::extract::{Request, State};
+use axum::middleware::Next;
 use axum::response::Response;
 use http::header::{
     CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, IF_NONE_MATCH, LOCATION,
@@ -52,10 +56,21 @@ pub fn secure(site: &Site, framing: &Framing, headers: &mut HeaderMap) {
     if let Ok(policy) = HeaderValue::from_str(&policy) {
         headers.insert(CONTENT_SECURITY_POLICY, policy);
     }
-    // Elsewhere browsers ignore the header and complain on the console. A page in a frame has no opener to cut off.
-    if site.is_trustworthy() && framing.ancestors.is_empty() {
+    // A page in a frame has no opener to cut off.
+    if framing.ancestors.is_empty() && site.may_be_trustworthy() {
         headers.insert(CROSS_ORIGIN_OPENER_POLICY, HeaderValue::from_static("same-origin"));
     }
+}
+
+/// Takes from an answer the header that browsers ignore on an address that they do not trust, with a complaint on the
+/// console.
+pub async fn fit_to_address(State(site): State<Arc<Site>>, request: Request, next: Next) -> Response {
+    let is_trustworthy = site.is_trustworthy(request.headers());
+    let mut response = next.run(request).await;
+    if !is_trustworthy {
+        response.headers_mut().remove(&CROSS_ORIGIN_OPENER_POLICY);
+    }
+    response
 }
 
 /// Leads to a page after a POST, so that the back button and a reload repeat nothing.

@@ -43,12 +43,14 @@ mod visit;
 use std::sync::Arc;
 
 use axum::Router;
+use axum::middleware::from_fn_with_state;
 
 pub use site::{ShownSetting, Site};
 
 /// The pages that need a session, and their assets.
 pub fn pages(site: &Arc<Site>) -> Router {
-    let pages = dashboard::router(site).merge(portal::router(site));
+    let fit = from_fn_with_state(Arc::clone(site), answer::fit_to_address);
+    let pages = dashboard::router(site).merge(portal::router(site)).layer(fit);
     // A proxy in front may strip the path of the public URL, or not.
     if site.prefix.is_empty() { pages } else { Router::new().nest(&site.prefix, pages.clone()).merge(pages) }
 }

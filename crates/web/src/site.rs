@@ -1,8 +1,10 @@
 //! What all pages share.
 
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 
-use http::Uri;
+use http::header::HOST;
+use http::{HeaderMap, Uri};
 
 use postrider_service::Service;
 
@@ -68,10 +70,30 @@ impl Site {
         self.origin.starts_with("https:")
     }
 
-    /// Whether browsers treat the origin as trustworthy: over https, and on loopback.
-    pub fn is_trustworthy(&self) -> bool {
-        let host = self.origin.split_once("://").map_or("", |(_, host)| host);
-        let name = host.rsplit_once(':').map_or(host, |(name, _)| name);
-        self.is_https() || name == "localhost" || name.starts_with("127.") || name == "[::1]"
+    /// Whether the browser of this request treats its origin as trustworthy: over https, and on loopback. Without a
+    /// public URL only the request says by which name it came, because the server may listen on every address of the
+    /// machine.
+    pub fn is_trustworthy(&self, headers: &HeaderMap) -> bool {
+        let asked = headers.get(HOST).and_then(|host| host.to_str().ok()).filter(|_| !self.has_public_url);
+        self.is_https() || is_loopback(asked.unwrap_or(self.host()))
     }
+
+    /// Whether [`Self::is_trustworthy`] can be true for a request.
+    pub fn may_be_trustworthy(&self) -> bool {
+        self.is_https() || !self.has_public_url || is_loopback(self.host())
+    }
+
+    fn host(&self) -> &str {
+        self.origin.split_once("://").map_or("", |(_, host)| host)
+    }
+}
+
+/// Whether a host, with or without a port, is this machine by every reading.
+fn is_loopback(host: &str) -> bool {
+    let name = match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|digit| digit.is_ascii_digit()) => name,
+        _ => host,
+    };
+    let is_ipv4 = name.parse().is_ok_and(|address: Ipv4Addr| address.is_loopback());
+    is_ipv4 || name == "[::1]" || name.eq_ignore_ascii_case("localhost")
 }

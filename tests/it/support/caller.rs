@@ -102,8 +102,12 @@ impl Caller {
     /// # Errors
     /// When the connection is refused or ends before the answer does.
     pub async fn try_send(&self, method: Method, path: &str, body: Bytes) -> Result<Reply, Box<dyn Error>> {
-        let mut request = Request::builder().method(&method).uri(path).header(HOST, self.address.to_string());
-        if method != Method::GET && !self.headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("content-type")) {
+        let has = |header: &str| self.headers.iter().any(|(name, _)| name.eq_ignore_ascii_case(header));
+        let mut request = Request::builder().method(&method).uri(path);
+        if !has("host") {
+            request = request.header(HOST, self.address.to_string());
+        }
+        if method != Method::GET && !has("content-type") {
             request = request.header(CONTENT_TYPE, "application/json");
         }
         for (name, value) in &self.headers {

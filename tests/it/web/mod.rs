@@ -5,6 +5,7 @@ mod docs;
 mod endpoints;
 mod keys;
 mod lists;
+mod login;
 mod overview;
 mod permissions;
 mod portal;

@@ -27,12 +27,12 @@ use crate::{cookie, csrf, layout};
 const LABEL: &str = "API key";
 
 /// The form, or the button of a sign-in link. Opening a link uses nothing: mail programs and browsers open links ahead.
-pub async fn show(State(site): State<Arc<Site>>, uri: Uri) -> Response {
+pub async fn show(State(site): State<Arc<Site>>, uri: Uri, headers: HeaderMap) -> Response {
     let query = Fields::parse(uri.query().unwrap_or_default().as_bytes());
     let next = query.text("next").unwrap_or_default();
     let body = match query.text("code") {
-        Some(code) => code_form(&site, code, next),
-        None => key_form(&site, next, &Faults::default()),
+        Some(code) => code_form(&site, &headers, code, next),
+        None => key_form(&site, &headers, next, &Faults::default()),
     };
     answer::page(&site, StatusCode::OK, &Framing::default(), layout::bare(&site, &Look::default(), "Sign in", body))
 }
@@ -69,7 +69,7 @@ pub async fn sign_in(
     };
     match signed_in {
         Ok(session) => begin(&site, &session, next),
-        Err(error) => refuse(&site, &error, next),
+        Err(error) => refuse(&site, &headers, &error, next),
     }
 }
 
@@ -96,7 +96,7 @@ fn begin(site: &Site, session: &NewSession, next: &str) -> Response {
     response
 }
 
-fn refuse(site: &Site, error: &ServiceError, next: &str) -> Response {
+fn refuse(site: &Site, headers: &HeaderMap, error: &ServiceError, next: &str) -> Response {
     let fault = match error {
         ServiceError::LoginCodeRefused => {
             "This link was used or is older than 5 minutes. Make a new one with `postrider dashboard login`.".to_owned()
@@ -110,7 +110,7 @@ fn refuse(site: &Site, error: &ServiceError, next: &str) -> Response {
         }
         _ => return super::without_session(site, error),
     };
-    let body = key_form(site, next, &Faults(vec![("key".to_owned(), fault)]));
+    let body = key_form(site, headers, next, &Faults(vec![("key".to_owned(), fault)]));
     answer::page(
         site,
         failure::status_of(error),
@@ -119,7 +119,7 @@ fn refuse(site: &Site, error: &ServiceError, next: &str) -> Response {
     )
 }
 
-fn key_form(site: &Site, next: &str, faults: &Faults) -> Markup {
+fn key_form(site: &Site, headers: &HeaderMap, next: &str, faults: &Faults) -> Markup {
     let key = TextField { name: "key", label: LABEL, hint: "", value: "", kind: "password", required: true };
     html! {
         h1 { "Sign in" }
@@ -130,11 +130,11 @@ fn key_form(site: &Site, next: &str, faults: &Faults) -> Markup {
             button.primary type="submit" { "Sign in" }
         }
         p.soft { "The key needs the scope " code { "dashboard" } " and the scopes of what you want to see. It is not kept in the browser. A link without a key: " code { "postrider dashboard login" } "." }
-        (plain_http(site))
+        (plain_http(site, headers))
     }
 }
 
-fn code_form(site: &Site, code: &str, next: &str) -> Markup {
+fn code_form(site: &Site, headers: &HeaderMap, code: &str, next: &str) -> Markup {
     html! {
         h1 { "Sign in with this link" }
         form.card action={ (site.prefix) "/dashboard/login" } method="post" {
@@ -143,14 +143,14 @@ fn code_form(site: &Site, code: &str, next: &str) -> Markup {
             @if !next.is_empty() { input type="hidden" name="next" value=(next); }
             button.primary type="submit" data-focus { "Sign in" }
         }
-        (plain_http(site))
+        (plain_http(site, headers))
     }
 }
 
 /// A warning where the session could be read on the way.
-fn plain_http(site: &Site) -> Markup {
+fn plain_http(site: &Site, headers: &HeaderMap) -> Markup {
     html! {
-        @if !site.is_trustworthy() {
+        @if !site.is_trustworthy(headers) {
             p.warning role="note" { (icon::WARNING) "This page came over plain http: others on the network can read the key and the session. Use https: " code { "--tls-cert-file" } " or a proxy." }
         }
     }
