@@ -214,7 +214,9 @@ mod tests {
         let many: Vec<String> = (0..51).map(|n| format!("p{n}")).collect();
         assert_eq!(read(&[("projectId", &many.join(","))]).unwrap_err()[0].1, "must have at most 50 values");
         assert_eq!(read(&[("projectId", &many[..50].join(","))]).unwrap().project_ids.len(), 50);
-        assert_eq!(read(&[("projectId", "p,p,p")]).unwrap().project_ids.len(), 1, "repeated values count once");
+        assert_eq!(read(&[("projectId", "p,p,p")]).unwrap().project_ids.len(), 1, "a repeated value is taken once");
+        let repeated = ["p"; 51].join(",");
+        assert_eq!(read(&[("projectId", &repeated)]).unwrap_err()[0].1, "must have at most 50 values");
     }
 
     #[test]

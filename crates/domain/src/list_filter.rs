@@ -57,7 +57,8 @@ pub fn filter_from_pairs<'p, F: ListFilter>(
     if faults.is_empty() { Ok(filter) } else { Err(faults) }
 }
 
-/// One or more values separated by commas. Repeated values count once.
+/// One or more values separated by commas. A repeated value is taken once, and counts each time: a list of parameters
+/// says how many it may have, whatever they are.
 ///
 /// # Errors
 /// The fault of the first value at fault, or that there are too many.
@@ -65,14 +66,14 @@ pub fn values<T: PartialEq, E: fmt::Display>(
     text: &str,
     parse: impl Fn(&str) -> Result<T, E>,
 ) -> Result<Vec<T>, String> {
+    if text.split(',').count() > limits::FILTER_VALUES {
+        return Err(format!("must have at most {} values", limits::FILTER_VALUES));
+    }
     let mut values = Vec::new();
     for part in text.split(',') {
         let value = parse(part).map_err(|error| error.to_string())?;
         if !values.contains(&value) {
             values.push(value);
-        }
-        if values.len() > limits::FILTER_VALUES {
-            return Err(format!("must have at most {} values", limits::FILTER_VALUES));
         }
     }
     Ok(values)

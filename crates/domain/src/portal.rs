@@ -70,9 +70,16 @@ impl Locale {
         }
     }
 
+    /// What [`Self::parse`] accepts, as a regular expression.
+    pub const PATTERN: &str = "^(?:[Ee][Nn]|[Dd][Ee])(?:[-_][A-Za-z0-9]{1,8})*$";
+
     /// The language of a tag such as `de`, `de-AT` or `de_AT`.
     pub fn parse(tag: &str) -> Option<Self> {
-        let language = tag.split(['-', '_']).next().unwrap_or_default();
+        let mut parts = tag.split(['-', '_']);
+        let language = parts.next().unwrap_or_default();
+        if !parts.all(|part| (1..=8).contains(&part.len()) && part.bytes().all(|c| c.is_ascii_alphanumeric())) {
+            return None;
+        }
         Self::ALL.into_iter().find(|locale| language.eq_ignore_ascii_case(locale.as_str()))
     }
 
@@ -138,21 +145,27 @@ impl fmt::Display for FrameAncestor {
     }
 }
 
-/// A path inside the portal, with or without a query: `/endpoints/new`.
+/// A path inside the portal, with or without a query: `/endpoints/new`. Its parts are words and ids, so it has neither
+/// dot segments nor percent signs, and no reading of it leads out of the portal.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(transparent)]
 pub struct PortalPath(String);
 
 impl PortalPath {
+    /// What [`Self::parse`] accepts, as a regular expression.
+    pub const PATTERN: &str = r"^/(?:[A-Za-z0-9_-]+(?:/[A-Za-z0-9_-]+)*/?)?(?:\?[!$-.0-;=?-\[\]-~]*)?$";
+
     /// # Errors
-    /// When the text could lead out of the portal, or is too long.
+    /// When the text is no such path, or is too long.
     pub fn parse(text: &str) -> Result<Self, InvalidField> {
-        let path = text.split('?').next().unwrap_or_default();
-        let is_inside = text.starts_with('/')
+        let (path, query) = text.split_once('?').unwrap_or((text, ""));
+        let parts = path.strip_prefix('/').map(|path| path.strip_suffix('/').unwrap_or(path));
+        let is_word = |part: &str| {
+            !part.is_empty() && part.bytes().all(|c| c.is_ascii_alphanumeric() || matches!(c, b'_' | b'-'))
+        };
+        let is_inside = parts.is_some_and(|parts| path == "/" || parts.split('/').all(is_word))
             && text.len() <= limits::PORTAL_PATH_CHARS
-            && !text.contains("//")
-            && text.bytes().all(|c| c.is_ascii_graphic() && !matches!(c, b'\\' | b'#' | b'"' | b'<' | b'>'))
-            && path.split('/').all(|part| !matches!(part.replace("%2e", ".").replace("%2E", ".").as_str(), "." | ".."));
+            && query.bytes().all(|c| c.is_ascii_graphic() && !matches!(c, b'\\' | b'#' | b'"' | b'<' | b'>' | b'/'));
         if is_inside {
             Ok(Self(text.to_owned()))
         } else {
@@ -290,7 +303,9 @@ mod tests {
 
     #[test]
     fn a_path_stays_inside_the_portal() {
-        for good in ["/", "/endpoints/new", "/deliveries?status=failed", "/endpoints/whe_a1b2c3d4e5f6g7h8"] {
+        for good in
+            ["/", "/endpoints/new", "/deliveries?status=failed", "/endpoints/whe_a1b2c3d4e5f6g7h8", "/?a", "/a/"]
+        {
             assert!(PortalPath::parse(good).is_ok(), "{good}");
         }
         for bad in [
@@ -306,6 +321,7 @@ mod tests {
             "/#x",
             "/ü",
             "/a//b",
+            "/a?next=//evil.example",
         ] {
             assert!(PortalPath::parse(bad).is_err(), "{bad}");
         }
@@ -327,7 +343,10 @@ mod tests {
         assert_eq!(Locale::preferred("de-AT,de;q=0.9,en;q=0.8"), Some(Locale::De));
         assert_eq!(Locale::preferred("fr, en-GB;q=0.7"), Some(Locale::En));
         assert_eq!(Locale::preferred("fr"), None);
-        assert_eq!(Locale::parse("den"), None);
+        for bad in ["den", "de-", "en_longerthan8", "en-\u{e4}", ""] {
+            assert_eq!(Locale::parse(bad), None, "{bad}");
+        }
+        assert_eq!(Locale::parse("EN_gb-oxendict"), Some(Locale::En));
     }
 
     #[test]

@@ -39,10 +39,10 @@ impl StatsQuery {
         let until = self.until.unwrap_or(usual.until());
         let since = self.since.unwrap_or_else(|| until.minus(usual.until().since(usual.since())));
         StatsPeriod::new(since, until, bucket).map_err(|fault| match fault {
-            InvalidPeriod::Empty => ServiceError::invalid("until", "must be later than since"),
-            InvalidPeriod::TooLong => ServiceError::invalid(
+            InvalidPeriod::Empty => ServiceError::unprocessable("until", "must be later than since"),
+            InvalidPeriod::TooLong => ServiceError::unprocessable(
                 "since",
-                format!("leaves more than {} buckets before until: choose longer buckets", limits::STATS_BUCKETS),
+                &format!("leaves more than {} buckets before until: choose longer buckets", limits::STATS_BUCKETS),
             ),
         })
     }

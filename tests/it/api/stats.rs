@@ -69,6 +69,11 @@ async fn a_period_covers_whole_buckets_and_has_a_limit() {
         ("since=2026-05-15T08:00:00Z&until=2026-05-14T08:00:00Z", "until"),
         ("since=1970-01-01T00:00:00Z&until=9999-12-31T23:59:59.999Z&bucket=minute", "since"),
         ("since=2026-05-01T00:00:00Z&until=2026-05-03T00:00:00Z&bucket=minute", "since"),
+    ] {
+        let error = app.get(&format!("{STATS}?{query}")).await.error(422, "unprocessable");
+        assert!(faults(&error)[parameter].is_string(), "{query}: {error:#}");
+    }
+    for (query, parameter) in [
         ("since=yesterday", "since"),
         ("bucket=week", "bucket"),
         ("endpointId=evt_1", "endpointId"),

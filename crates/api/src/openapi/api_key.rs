@@ -10,8 +10,8 @@ use postrider_domain::limits;
 use super::info::API_KEYS;
 use super::operation::Operation;
 use super::schema::{
-    INSTANT_EXAMPLE, Schemas, array, described, list, list_example, name, nullable, object, reference, single,
-    single_example, timestamp,
+    INSTANT_EXAMPLE, Schemas, array, closed_object, described, list, list_example, name, nullable, object, reference,
+    single, single_example, timestamp,
 };
 
 pub fn index(_: &Catalogue) -> Operation {
@@ -92,21 +92,18 @@ pub fn schemas(catalogue: &Catalogue) -> Schemas {
         },
     });
     vec![
-        ("CreateApiKey", object(create, &["name", "scopes", "mode", "expiresAt"])),
+        ("CreateApiKey", closed_object(create, &["name", "scopes", "mode", "expiresAt"])),
         ("ApiKey", described(object(view(), &[]), "An API key without its plaintext.")),
         ("ApiKeyWithKey", described(object(with_key, &[]), "An API key with its plaintext, which is shown only once.")),
     ]
 }
 
 fn view() -> Value {
-    let key = object(json!({ "type": { "const": "api_key" }, "id": reference("ApiKeyId") }), &[]);
-    let session = object(json!({ "type": { "const": "session" }, "id": reference("SessionId") }), &[]);
-    let command_line = object(json!({ "type": { "const": "command_line" } }), &[]);
     json!({
         "id": reference("ApiKeyId"),
         "name": { "type": ["string", "null"] },
         "mode": reference("Mode"),
-        "scopes": array(reference("Scope")),
+        "scopes": array(reference("ShownScope")),
         "last4": { "type": "string", "minLength": 4, "maxLength": 4 },
         "createdAt": reference("Timestamp"),
         "expiresAt": {
@@ -115,11 +112,11 @@ fn view() -> Value {
             "description": "The key stops working at 00:00 UTC of this day.",
         },
         "revokedAt": nullable(timestamp("When it was revoked.")),
-        "createdBy": {
-            "oneOf": [key, session, command_line, { "type": "null" }],
-            "description": "The key, the session of the dashboard or the command that made it. null for a key of an \
-                            earlier version whose maker is not known. Later versions may add kinds.",
-        },
+        "createdBy": nullable(described(
+            reference("Actor"),
+            "The key, the session of the dashboard or the command that made it. null for a key of an earlier version \
+             whose maker is not known.",
+        )),
         "lastUsedAt": nullable(timestamp("When it was last used, at most a minute late.")),
     })
 }

@@ -8,8 +8,8 @@ use postrider_domain::event_type::Catalogue;
 use super::info::AUDIT;
 use super::operation::Operation;
 use super::schema::{
-    INSTANT_EXAMPLE, Schemas, array, described, instant, list, nullable, object, one_of, page_example, reference,
-    sought_text, timed_example,
+    INSTANT_EXAMPLE, Schemas, array, described, growing, instant, list, nullable, object, one_of, page_example,
+    reference, sought_text, timed_example,
 };
 
 pub fn index(_: &Catalogue) -> Operation {
@@ -29,18 +29,21 @@ pub fn index(_: &Catalogue) -> Operation {
 }
 
 pub fn schemas(_: &Catalogue) -> Schemas {
-    let key = object(json!({ "type": { "const": "api_key" }, "id": reference("ApiKeyId") }), &[]);
-    let session = object(json!({ "type": { "const": "session" }, "id": reference("SessionId") }), &[]);
-    let portal = object(json!({ "type": { "const": "portal_session" }, "id": reference("PortalSessionId") }), &[]);
-    let command_line = object(json!({ "type": { "const": "command_line" } }), &[]);
-    let unknown = object(json!({ "type": { "const": "unknown" } }), &[]);
+    let actor = json!({
+        "type": described(
+            growing(&["api_key", "session", "portal_session", "command_line", "unknown"]),
+            "`session`: a sign-in session of the dashboard. `portal_session`: a customer on the portal. `command_line`: \
+             an operator at the machine. `unknown`: a refused caller.",
+        ),
+        "id": { "type": "string", "description": "The id of the key or session. Absent for the other kinds." },
+    });
     let any = |description: &str| json!({ "description": description });
     let change = json!({
         "field": { "type": "string", "description": "The name of the field; `headers.X-Name` for a header." },
         "old": any("The value before the write; null if the field had none."),
         "new": any("The value after the write; null if the field has none."),
     });
-    let reasons = one_of(&KeyRefusal::ALL.map(KeyRefusal::as_str));
+    let reasons = growing(&KeyRefusal::ALL.map(KeyRefusal::as_str));
     let refusal = json!({
         "reason": described(reasons, "The error code of the answers."),
         "route": nullable(json!({ "type": "string", "description": "Method and path pattern of the requests; null for several." })),
@@ -48,13 +51,9 @@ pub fn schemas(_: &Catalogue) -> Schemas {
     });
     let entry = json!({
         "id": reference("AuditId"),
-        "action": reference("AuditAction"),
+        "action": described(growing(&AuditAction::ALL.map(AuditAction::as_str)), "The kind of write, or of refusal."),
         "resourceId": { "type": "string", "description": "The id of the resource that was written, or of the key or session that was refused." },
-        "actor": {
-            "oneOf": [key, session, portal, command_line, unknown],
-            "description": "Who wrote: an API key, a sign-in session of the dashboard, a customer on the portal, or an \
-                            operator at the command line. `unknown`: a refused caller. Later versions may add kinds.",
-        },
+        "actor": reference("Actor"),
         "mode": reference("Mode"),
         "requestId": nullable(described(reference("RequestId"), "The request; null for the command line.")),
         "address": nullable(json!({
@@ -66,6 +65,7 @@ pub fn schemas(_: &Catalogue) -> Schemas {
         "createdAt": reference("Timestamp"),
     });
     vec![
+        ("Actor", described(object(actor, &["id"]), "Who did something. Later versions may add kinds.")),
         (
             "AuditAction",
             described(one_of(&AuditAction::ALL.map(AuditAction::as_str)), "The kind of write, or of refusal."),

@@ -12,18 +12,18 @@ use postrider_domain::sent_request::HttpVersion;
 use super::info::DELIVERIES;
 use super::operation::Operation;
 use super::schema::{
-    INSTANT_EXAMPLE, LATER_EXAMPLE, Schemas, array, count, described, example_event, instant, list, list_example,
-    nullable, object, one_of, page_example, reference, single, single_example, timed_example, timestamp,
+    INSTANT_EXAMPLE, LATER_EXAMPLE, Schemas, array, closed_object, count, described, example_event, growing, instant,
+    known_event, list, list_example, nullable, object, one_of, page_example, reference, single, single_example,
+    timed_example, timestamp,
 };
 
 pub fn index(catalogue: &Catalogue) -> Operation {
-    filters(Operation::new(DELIVERIES, "listWebhookDeliveries", "List deliveries").query_any(
+    let operation = Operation::new(DELIVERIES, "listWebhookDeliveries", "List deliveries").query_any(
         "endpointId",
         reference("EndpointId"),
         "Only deliveries to this endpoint.",
-    ))
-    .paged()
-    .answers(
+    );
+    filters(catalogue, operation).paged().answers(
         200,
         "A page of deliveries, newest first, without their attempts.",
         list(reference("Delivery")),
@@ -32,7 +32,8 @@ pub fn index(catalogue: &Catalogue) -> Operation {
 }
 
 pub fn index_of_endpoint(catalogue: &Catalogue) -> Operation {
-    filters(Operation::new(DELIVERIES, "listEndpointDeliveries", "List deliveries of an endpoint")).paged().answers(
+    let operation = Operation::new(DELIVERIES, "listEndpointDeliveries", "List deliveries of an endpoint");
+    filters(catalogue, operation).paged().answers(
         200,
         "A page of the endpoint's deliveries, newest first, without their attempts.",
         list(reference("Delivery")),
@@ -40,14 +41,18 @@ pub fn index_of_endpoint(catalogue: &Catalogue) -> Operation {
     )
 }
 
-fn filters(operation: Operation) -> Operation {
+fn filters(catalogue: &Catalogue, operation: Operation) -> Operation {
     operation
         .query_any("eventId", reference("EventId"), "Only deliveries of this event.")
-        .query_any("eventType", reference("KnownEventName"), "Only deliveries of events with this name.")
+        .query_any("eventType", known_event(catalogue), "Only deliveries of events with this name.")
         .query_any("projectId", reference("ProjectId"), "Only deliveries of events of this project.")
         .query_any("status", reference("DeliveryStatus"), "Only deliveries with this status.")
-        .query_any("cause", causes(), "Only deliveries with this cause.")
-        .query_any("outcome", outcomes(), "Only deliveries whose last attempt ended so.")
+        .query_any("cause", one_of(&DeliveryCause::ALL.map(DeliveryCause::as_str)), "Only deliveries with this cause.")
+        .query_any(
+            "outcome",
+            one_of(&AttemptOutcome::ALL.map(AttemptOutcome::as_str)),
+            "Only deliveries whose last attempt ended so.",
+        )
         .query_any(
             "responseStatus",
             json!({ "type": "string", "pattern": "^(?:[1-9][0-9]{2}|[1-9]xx)$", "examples": ["503", "5xx"] }),
@@ -151,7 +156,7 @@ pub fn schemas(_: &Catalogue) -> Schemas {
                 "One attempt at a delivery.",
             ),
         ),
-        ("RetryDeliveries", object(json!({ "ids": retried_ids() }), &[])),
+        ("RetryDeliveries", closed_object(json!({ "ids": retried_ids() }), &[])),
         ("RetriedDelivery", described(object(retried(), &[]), "The result of one of several retries.")),
         ("RefusedRetry", described(object(refused(), &[]), "Why a retry was refused.")),
         ("Explanation", described(object(explanation(), &[]), "How a delivery stands, for a program or a page.")),
@@ -174,21 +179,21 @@ pub fn schemas(_: &Catalogue) -> Schemas {
 }
 
 fn causes() -> Value {
-    one_of(&DeliveryCause::ALL.map(DeliveryCause::as_str))
+    growing(&DeliveryCause::ALL.map(DeliveryCause::as_str))
 }
 
 fn outcomes() -> Value {
-    one_of(&AttemptOutcome::ALL.map(AttemptOutcome::as_str))
+    growing(&AttemptOutcome::ALL.map(AttemptOutcome::as_str))
 }
 
 fn view() -> Value {
-    let reasons = one_of(&EndReason::ALL.map(EndReason::as_str));
+    let reasons = growing(&EndReason::ALL.map(EndReason::as_str));
     let mut attempt_count = count();
     attempt_count["description"] = "How many attempts have started.".into();
     json!({
         "id": reference("DeliveryId"),
         "eventId": reference("EventId"),
-        "eventType": reference("KnownEventName"),
+        "eventType": reference("ShownEventName"),
         "endpointId": reference("EndpointId"),
         "projectId": nullable(reference("ProjectId")),
         "mode": reference("Mode"),
@@ -233,7 +238,7 @@ fn retried() -> Value {
 
 fn refused() -> Value {
     json!({
-        "code": described(one_of(&["not_found", "conflict"]), "As the error code of a single retry."),
+        "code": described(growing(&["not_found", "conflict"]), "As the error code of a single retry."),
         "message": { "type": "string" },
     })
 }
@@ -244,12 +249,12 @@ fn explanation() -> Value {
     let part = |text: &str| json!({ "type": ["integer", "null"], "minimum": 1, "description": text });
     json!({
         "state": reference("DeliveryStatus"),
-        "cause": described(one_of(&causes), "Why it is in this state; the `reason` of a delivery that ended without \
+        "cause": described(growing(&causes), "Why it is in this state; the `reason` of a delivery that ended without \
             success."),
-        "next": described(one_of(&NextStep::ALL.map(NextStep::as_str)), "What happens next. `probe`: the paused \
+        "next": described(growing(&NextStep::ALL.map(NextStep::as_str)), "What happens next. `probe`: the paused \
             endpoint gets this delivery or another one that waits. `activation`: the endpoint must be activated."),
         "nextAt": nullable(timestamp("When the next step is due, if that is known.")),
-        "whyThen": nullable(described(one_of(&WhyThen::NAMES), "Why the next attempt is when it is. `overloaded`: the \
+        "whyThen": nullable(described(growing(&WhyThen::NAMES), "Why the next attempt is when it is. `overloaded`: the \
             endpoint gets a break because it reported overload.")),
         "step": part("The wait of the retry schedule that runs now, if `whyThen` is `schedule`."),
         "steps": part("How many waits the schedule has."),
@@ -266,14 +271,14 @@ fn attempt() -> Value {
         "durationMs": count(),
         "outcome": described(outcomes(), "How it ended. Only `delivered` is a success. `abandoned` means that the server \
                                         stopped during the attempt, which is not the receiver's fault."),
-        "fault": described(one_of(&Fault::ALL.map(Fault::as_str)), "Who is responsible for the outcome: the receiver, \
+        "fault": described(growing(&Fault::ALL.map(Fault::as_str)), "Who is responsible for the outcome: the receiver, \
             the sender (this server, its proxy or its name servers), or nobody. Only the receiver's own failures count \
             against its endpoint."),
         "requestHeaders": described(array(reference("Header")), "The headers as they were sent, in their order. The \
             values of custom headers are `[redacted]`. HTTP/2 has `:authority` in place of `host`. A simulated attempt \
             has the headers that would have been sent, without those that the connection adds. Absent when no request \
             was sent."),
-        "httpVersion": described(one_of(&HttpVersion::ALL.map(HttpVersion::as_str)), "The version of HTTP that carried \
+        "httpVersion": described(growing(&HttpVersion::ALL.map(HttpVersion::as_str)), "The version of HTTP that carried \
             the request. Absent when no request was sent."),
         "remoteAddress": { "type": "string", "description": "The address of the last connection: the receiver's, or \
             that of the server's proxy. Only for keys with the scope `workspaces:manage`." },

@@ -12,8 +12,8 @@ use super::endpoint_options;
 use super::info::ENDPOINTS;
 use super::operation::Operation;
 use super::schema::{
-    INSTANT_EXAMPLE, Schemas, array, boolean, described, example_event, example_events, list, list_example, nullable,
-    object, one_of, reference, single, single_example, timestamp,
+    INSTANT_EXAMPLE, Schemas, array, boolean, closed_object, described, example_event, example_events, growing,
+    known_event, list, list_example, name, nullable, object, one_of, reference, single, single_example, timestamp,
 };
 
 const SECRET_EXAMPLE: &str = "whsec_4f9d3b6a1e2c8f0d7b5a4e9c2d1f8a3b6c5e0d9f2a1b4c7e8d3f6a5b2c1e0d4f";
@@ -43,7 +43,7 @@ pub fn index(catalogue: &Catalogue) -> Operation {
     Operation::new(ENDPOINTS, "listWebhookEndpoints", "List webhook endpoints")
         .query_any("projectId", reference("ProjectId"), "Only endpoints of this project.")
         .query("isActive", boolean(), "Only endpoints that are active (`true`) or not active (`false`).")
-        .query_any("event", reference("KnownEventName"), "Only endpoints that subscribe to this event.")
+        .query_any("event", known_event(catalogue), "Only endpoints that subscribe to this event.")
         .query_any(
             "state",
             one_of(&EndpointState::ALL.map(EndpointState::as_str)),
@@ -52,7 +52,7 @@ pub fn index(catalogue: &Catalogue) -> Operation {
         )
         .query(
             "q",
-            json!({ "type": "string", "minLength": 1, "maxLength": limits::SOUGHT_TEXT_CHARS }),
+            name(limits::SOUGHT_TEXT_CHARS),
             "Only endpoints with this text in their name or host. The case of ASCII letters does not matter.",
         )
         .paged()
@@ -114,13 +114,13 @@ pub fn rotate_secret(catalogue: &Catalogue) -> Operation {
 }
 
 pub fn test(catalogue: &Catalogue) -> Operation {
-    Operation::new(ENDPOINTS, "testWebhookEndpoint", "Send a test event")
+    Operation::new(ENDPOINTS, "sendTestEvent", "Send a test event")
         .describe(
             "Sends the catalogue's example of one subscribed event, marked as a test. The endpoint may be disabled. \
              Without `event`, sends the first event that the endpoint subscribes to.",
         )
         .idempotent()
-        .optional_body("TestEndpoint", json!({ "event": example_event(catalogue) }))
+        .optional_body("SendTestEvent", json!({ "event": example_event(catalogue) }))
         .answers(
             202,
             "The delivery is on disk. Get it to see its result.",
@@ -142,9 +142,9 @@ pub fn schemas(catalogue: &Catalogue) -> Schemas {
     let optional: Vec<&str> = ["projectId"].into_iter().chain(endpoint_options::WRITTEN).collect();
     let any: Vec<String> = update.keys().cloned().collect();
     let any: Vec<&str> = any.iter().map(String::as_str).collect();
-    let (create, mut any_change) = (object(create.into(), &optional), object(update.into(), &any));
+    let (create, mut any_change) = (closed_object(create.into(), &optional), closed_object(update.into(), &any));
     any_change["description"] = "Absent fields keep their value.".into();
-    vec![
+    let own = vec![
         ("CreateWebhookEndpoint", create),
         ("UpdateWebhookEndpoint", any_change),
         ("WebhookEndpoint", described(object(view(None), &[]), DISPLAY_SAFE)),
@@ -152,10 +152,14 @@ pub fn schemas(catalogue: &Catalogue) -> Schemas {
         ("EndpointHealth", health_schema()),
         ("RotateSecret", rotate_schema()),
         (
-            "TestEndpoint",
-            object(json!({ "event": nullable(described(reference("EventName"), "A subscribed event.")) }), &["event"]),
+            "SendTestEvent",
+            closed_object(
+                json!({ "event": nullable(described(reference("EventName"), "A subscribed event.")) }),
+                &["event"],
+            ),
         ),
-    ]
+    ];
+    own.into_iter().chain(endpoint_options::schemas()).collect()
 }
 
 /// The fields that a caller writes. Their texts are those of the published page.
@@ -193,12 +197,12 @@ fn fields(catalogue: &Catalogue) -> Value {
 
 /// In the order of the published page.
 fn view(secret: Option<()>) -> Value {
-    let reason = one_of(&DisabledReason::ALL.map(DisabledReason::as_str));
+    let reason = growing(&DisabledReason::ALL.map(DisabledReason::as_str));
     let mut view = json!({
         "id": reference("EndpointId"),
         "url": { "type": "string", "format": "uri" },
         "name": { "type": "string" },
-        "events": array(reference("KnownEventName")),
+        "events": array(reference("ShownEventName")),
         "isActive": boolean(),
         "disabledReason": nullable(described(reason, "Why the service disabled it: `gone` (the receiver answered 410), \
             `failing` (no attempt succeeded for days) or `ssrf_blocked` (its host is no longer public). null while it \
@@ -225,7 +229,7 @@ fn view(secret: Option<()>) -> Value {
 }
 
 fn health_schema() -> Value {
-    let state = one_of(&HealthState::ALL.map(HealthState::as_str));
+    let state = growing(&HealthState::ALL.map(HealthState::as_str));
     let instant = |description| nullable(timestamp(description));
     let properties = json!({
         "state": described(state, "`ok`; `failing`: several attempts in a row failed; `paused`: its queue is kept, and \
@@ -246,16 +250,14 @@ fn rotate_schema() -> Value {
             "type": "integer",
             "minimum": 0,
             "maximum": limits::SECRET_OVERLAP_MAX.as_secs(),
-            "default": 0,
-            "description": "For this time, new deliveries carry the signatures of both secrets, the new one first.",
+            "description": "For this time, new deliveries carry the signatures of both secrets, the new one first. Default: 0.",
         },
         "revokeQueued": {
             "type": "boolean",
-            "default": false,
-            "description": "Whether queued deliveries are signed with the new secret too.",
+            "description": "Whether queued deliveries are signed with the new secret too. Default: false.",
         },
     });
-    object(properties, &["overlapSeconds", "revokeQueued"])
+    closed_object(properties, &["overlapSeconds", "revokeQueued"])
 }
 
 fn url_example(catalogue: &Catalogue) -> String {

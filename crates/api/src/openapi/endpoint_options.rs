@@ -6,7 +6,7 @@ use postrider_domain::endpoint_options::DeliveryOrder;
 use postrider_domain::limits;
 use postrider_domain::private_options::REDACTED;
 
-use super::schema::{described, nullable, object, one_of};
+use super::schema::{Schemas, array, closed_object, described, growing, nullable, object, one_of, reference};
 
 /// The fields that a caller writes, in the order of [`view`].
 pub const WRITTEN: [&str; 7] =
@@ -27,10 +27,16 @@ pub fn written() -> Map<String, Value> {
                 HEADERS,
             ),
             "clientCertificate" => described(
-                certificate(),
+                reference("ClientCertificate"),
                 "The client certificate for receivers that demand one (mutual TLS). \
                 The private key is never shown again.",
             ),
+            "ordering" => described(reference("DeliveryOrder"), &format!("{ORDERING} null (default): `none`.")),
+            "signatureSchemes" => {
+                let schemes = common(name);
+                let text = format!("{} null (default): `v1`.", schemes["description"].as_str().unwrap_or_default());
+                described(schemes, &text)
+            }
             _ => common(name),
         };
         fields.insert(name.to_owned(), nullable(field));
@@ -40,24 +46,23 @@ pub fn written() -> Map<String, Value> {
 
 /// The fields of an answer after `updatedAt`, in this order.
 pub fn view() -> Vec<(&'static str, Value)> {
-    let fingerprint = json!({
-        "sha256": {
-            "type": "string",
-            "pattern": "^[0-9a-f]{64}$",
-            "description": "SHA-256 of the first certificate of the chain, in DER.",
-        },
-    });
     vec![
         (
             "headers",
             described(
-                headers(one_of(&[REDACTED])),
+                headers(growing(&[REDACTED])),
                 "The headers that every request to the endpoint carries. The values are never shown.",
             ),
         ),
         ("retrySchedule", nullable(common("retrySchedule"))),
         ("timeoutSeconds", nullable(common("timeoutSeconds"))),
-        ("signatureSchemes", common("signatureSchemes")),
+        (
+            "signatureSchemes",
+            described(
+                array(growing(&SIGNATURE_SCHEMES)),
+                common("signatureSchemes")["description"].as_str().unwrap_or_default(),
+            ),
+        ),
         (
             "publicKey",
             json!({
@@ -68,10 +73,10 @@ pub fn view() -> Vec<(&'static str, Value)> {
             }),
         ),
         ("rateLimit", nullable(common("rateLimit"))),
-        ("ordering", common("ordering")),
+        ("ordering", described(growing(&DeliveryOrder::ALL.map(DeliveryOrder::as_str)), ORDERING)),
         (
             "clientCertificate",
-            nullable(described(object(fingerprint, &[]), "The fingerprint of the client certificate.")),
+            nullable(described(reference("ClientCertificateShown"), "The fingerprint of the client certificate.")),
         ),
     ]
 }
@@ -90,6 +95,8 @@ pub fn example() -> Vec<(&'static str, Value)> {
     ]
 }
 
+const SIGNATURE_SCHEMES: [&str; 2] = ["v1", "v1a"];
+const ORDERING: &str = "`strict`: one delivery at a time, in the order in which the events were accepted.";
 const HEADERS: &str = "Headers that every request to the endpoint carries: names and values. Names that belong to the \
                        connection, the body or the service are refused (see the documentation), and so are two names \
                        that differ only in case. A value may be a secret and is never shown; the value `[redacted]` \
@@ -127,27 +134,33 @@ fn common(name: &str) -> Value {
             "minItems": 1,
             "maxItems": 2,
             "uniqueItems": true,
-            "items": one_of(&["v1", "v1a"]),
+            "items": one_of(&SIGNATURE_SCHEMES),
             "contains": { "const": "v1" },
-            "default": ["v1"],
             "description": "Which signatures a request carries: `v1`, or `v1` and `v1a` (Ed25519).",
         }),
-        "rateLimit" => json!({
+        _ => json!({
             "type": "integer",
             "minimum": 1,
             "maximum": limits::DELIVERY_RATE_MAX,
             "description": "The most deliveries per second; null: no limit for this endpoint.",
         }),
-        _ => described(
-            with_default(one_of(&DeliveryOrder::ALL.map(DeliveryOrder::as_str)), "none"),
-            "`strict`: one delivery at a time, in the order in which the events were accepted.",
-        ),
     }
 }
 
-fn with_default(mut schema: Value, default: &str) -> Value {
-    schema["default"] = default.into();
-    schema
+/// The components that [`written`] and [`view`] refer to.
+pub fn schemas() -> Schemas {
+    let shown = json!({
+        "sha256": {
+            "type": "string",
+            "pattern": "^[0-9a-f]{64}$",
+            "description": "SHA-256 of the first certificate of the chain, in DER.",
+        },
+    });
+    vec![
+        ("DeliveryOrder", one_of(&DeliveryOrder::ALL.map(DeliveryOrder::as_str))),
+        ("ClientCertificate", certificate()),
+        ("ClientCertificateShown", object(shown, &[])),
+    ]
 }
 
 fn certificate() -> Value {
@@ -164,5 +177,5 @@ fn certificate() -> Value {
         "certificate": pem(limits::CERTIFICATE_CHARS, "PEM: the certificate, then its intermediate certificates."),
         "privateKey": pem(limits::CERTIFICATE_KEY_CHARS, "PEM: the private key, not encrypted."),
     });
-    object(properties, &[])
+    closed_object(properties, &[])
 }

@@ -1,4 +1,4 @@
-//! The errors: a schema for each code, and a response for each set of codes with the same status.
+//! The errors: their one schema, and a response for each set of codes with the same status.
 //!
 //! The API itself renders the examples, from an error of that code.
 
@@ -19,64 +19,63 @@ use postrider_domain::target::{RefusalReason, TargetRefusal};
 use postrider_service::ServiceError;
 
 use super::header;
-use super::schema::{array, object, one_of, pascal, reference};
-
-pub fn schema_name(code: ErrorCode) -> String {
-    format!("{}Error", pascal(code.as_str()))
-}
+use super::schema::{array, described, growing, object, pascal, reference};
 
 /// The name of the response for these codes, which have the same status.
 pub fn response_name(codes: &[ErrorCode]) -> String {
     codes.iter().map(|code| pascal(code.as_str())).collect::<Vec<_>>().join("Or")
 }
 
-/// `components.schemas` of the errors.
+/// `components.schemas` of the errors. They share one form, so that a client which is generated from this document
+/// takes a code that it does not know.
 pub fn schemas() -> Vec<(String, Value)> {
-    ErrorCode::ALL.iter().map(|code| (schema_name(*code), schema(*code))).collect()
-}
-
-fn schema(code: ErrorCode) -> Value {
-    let mut properties = json!({
-        "code": { "const": code.as_str() },
-        "message": { "type": "string", "description": "For people. It may change; programs should rely on `code`." },
+    let codes: Vec<&str> = ErrorCode::ALL.iter().map(|code| code.as_str()).collect();
+    let body = json!({
+        "code": described(growing(&codes), "Programs rely on it. Treat an unknown one by the status of the answer."),
+        "message": { "type": "string", "description": "For people. It may change." },
         "request_id": reference("RequestId"),
         "docs_url": { "type": "string", "format": "uri", "description": "The explanation of this code." },
+        "details": reference("ErrorDetails"),
     });
-    let mut optional = Vec::new();
-    if let Some(details) = details(code) {
-        properties["details"] = details;
-        if code == ErrorCode::Unprocessable {
-            optional.push("details");
-        }
-    }
-    let mut schema = object(json!({ "error": object(properties, &optional) }), &[]);
-    schema["description"] = code.meaning().into();
-    schema
+    let owned = |(name, schema): (&str, Value)| (name.to_owned(), schema);
+    [
+        (
+            "ErrorAnswer",
+            described(object(json!({ "error": reference("ErrorBody") }), &[]), "Every refusal has this form."),
+        ),
+        ("ErrorBody", object(body, &["details"])),
+        ("ErrorDetails", details()),
+    ]
+    .map(owned)
+    .into()
 }
 
-fn details(code: ErrorCode) -> Option<Value> {
-    match code {
-        ErrorCode::InvalidRequest | ErrorCode::Unprocessable => {
-            let faults = json!({
-                "type": "object",
-                "additionalProperties": { "type": "string" },
-                "description": "The fault of each faulty parameter, by its name; `body` for the body as a whole.",
-            });
-            Some(object(json!({ "parameters": faults }), &[]))
-        }
-        ErrorCode::VersionUnsupported => Some(object(json!({ "accepted": array(json!({ "type": "string" })) }), &[])),
-        ErrorCode::ScopeMissing => Some(object(json!({ "required": array(reference("Scope")) }), &[])),
-        ErrorCode::RateLimited => {
-            let [management, publishing] = [RateBucket::Management, RateBucket::Publishing].map(RateBucket::as_str);
-            let buckets = [management, publishing, REFUSED_KEYS];
-            Some(object(json!({ "bucket": one_of(&buckets) }), &[]))
-        }
-        ErrorCode::SsrfBlocked => {
-            let reason = one_of(&RefusalReason::ALL.map(RefusalReason::as_str));
-            Some(object(json!({ "host": { "type": "string" }, "reason": reason }), &[]))
-        }
-        _ => None,
-    }
+fn details() -> Value {
+    let [management, publishing] = [RateBucket::Management, RateBucket::Publishing].map(RateBucket::as_str);
+    let properties = json!({
+        "parameters": {
+            "type": "object",
+            "additionalProperties": { "type": "string" },
+            "description": "`invalid_request`, `unprocessable`: the fault of each faulty parameter, by its name; `body` for \
+                            the body as a whole.",
+        },
+        "accepted": described(array(json!({ "type": "string" })), "`version_unsupported`: the versions that are."),
+        "required": described(array(reference("ShownScope")), "`scope_missing`: one of these scopes is needed."),
+        "bucket": described(
+            growing(&[management, publishing, REFUSED_KEYS]),
+            "`rate_limited`: which requests are counted together.",
+        ),
+        "host": { "type": "string", "description": "`ssrf_blocked`: the host of the URL." },
+        "reason": {
+            "type": "string",
+            "description": "`ssrf_blocked`: the class of its address.",
+            "x-extensible-enum": RefusalReason::ALL.map(RefusalReason::as_str),
+        },
+    });
+    let optional: Vec<String> =
+        properties.as_object().into_iter().flat_map(|members| members.keys().cloned()).collect();
+    let optional: Vec<&str> = optional.iter().map(String::as_str).collect();
+    described(object(properties, &optional), "Which members it has depends on the code. Later versions may add some.")
 }
 
 /// `components.responses` for these sets of codes.
@@ -90,11 +89,6 @@ pub fn responses<'c>(sets: impl Iterator<Item = &'c [ErrorCode]>, brand: &Brand,
 }
 
 fn response(codes: &[ErrorCode], brand: &Brand, errors_page: &str) -> Value {
-    let references: Vec<Value> = codes.iter().map(|code| reference(&schema_name(*code))).collect();
-    let schema = match references.as_slice() {
-        [only] => only.clone(),
-        _ => json!({ "oneOf": references }),
-    };
     let examples: Map<String, Value> =
         codes.iter().map(|code| (code.as_str().to_owned(), json!({ "value": example(*code, errors_page) }))).collect();
     let mut headers = header::of_every_answer(brand);
@@ -113,7 +107,7 @@ fn response(codes: &[ErrorCode], brand: &Brand, errors_page: &str) -> Value {
     json!({
         "description": format!("{}: {}", codes[0].status().canonical_reason().unwrap_or("Error"), names.join(", ")),
         "headers": headers,
-        "content": { "application/json": { "schema": schema, "examples": examples } },
+        "content": { "application/json": { "schema": reference("ErrorAnswer"), "examples": examples } },
     })
 }
 

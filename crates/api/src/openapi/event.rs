@@ -11,8 +11,9 @@ use postrider_domain::not_reached::{ConfiguredAs, NotReached};
 use super::info::EVENTS;
 use super::operation::Operation;
 use super::schema::{
-    INSTANT_EXAMPLE, Schemas, array, count, described, example_event, instant, list, nullable, object, one_of,
-    opaque_pattern, page_example, reference, single, single_example, timed_example, timestamp,
+    INSTANT_EXAMPLE, Schemas, any_object, array, closed_object, count, described, example_event, growing, instant,
+    known_event, list, nullable, object, one_of, opaque_pattern, page_example, reference, single, single_example,
+    timed_example, timestamp,
 };
 
 pub fn publish(catalogue: &Catalogue) -> Operation {
@@ -64,7 +65,7 @@ pub fn publish_batch(catalogue: &Catalogue) -> Operation {
 
 pub fn index(catalogue: &Catalogue) -> Operation {
     Operation::new(EVENTS, "listEvents", "List events")
-        .query_any("type", reference("KnownEventName"), "Only events with this name.")
+        .query_any("type", known_event(catalogue), "Only events with this name.")
         .query_any("projectId", reference("ProjectId"), "Only events of this project.")
         .query_any("externalId", reference("ExternalId"), "Only the event that was published under this id.")
         .query("deliveries", one_of(&["none"]), "`none`: only events that matched no endpoint (`reason: no_match`).")
@@ -117,11 +118,11 @@ pub fn schemas(_: &Catalogue) -> Schemas {
     batch["maxItems"] = limits::BATCH_EVENTS.into();
     let mut with_data = view();
     with_data["skipped"] = array(reference("SkippedEndpoint"));
-    with_data["data"] = json!({ "type": "object", "description": "The published data, byte for byte." });
+    with_data["data"] = any_object("The published data, byte for byte.");
     vec![
         ("ExternalId", external_id()),
-        ("PublishEvent", object(published(), &["projectId", "externalId", "occurredAt"])),
-        ("PublishEvents", object(json!({ "events": batch }), &[])),
+        ("PublishEvent", closed_object(published(), &["projectId", "externalId", "occurredAt"])),
+        ("PublishEvents", closed_object(json!({ "events": batch }), &[])),
         ("EventReceipt", described(object(receipt(), &[]), "What a publisher gets for an event.")),
         ("Event", described(object(view(), &[]), "An event in a list.")),
         ("EventWithData", described(object(with_data, &[]), "An event with its data.")),
@@ -143,11 +144,9 @@ fn external_id() -> Value {
 fn published() -> Value {
     json!({
         "type": reference("EventName"),
-        "data": {
-            "type": "object",
-            "description": "What happened. The catalogue gives the schema for the event's name. Receivers get these \
-                            bytes unchanged.",
-        },
+        "data": any_object(
+            "What happened. The catalogue gives the schema for the event's name. Receivers get these bytes unchanged.",
+        ),
         "projectId": nullable(described(reference("ProjectId"), "The project of the event.")),
         "externalId": nullable(reference("ExternalId")),
         "occurredAt": nullable(described(
@@ -161,7 +160,7 @@ fn receipt() -> Value {
     json!({
         "id": reference("EventId"),
         "externalId": nullable(reference("ExternalId")),
-        "type": reference("KnownEventName"),
+        "type": reference("ShownEventName"),
         "projectId": nullable(reference("ProjectId")),
         "createdAt": reference("Timestamp"),
         "deliveries": described(count(), "How many deliveries the event created."),
@@ -171,14 +170,14 @@ fn receipt() -> Value {
 fn view() -> Value {
     json!({
         "id": reference("EventId"),
-        "type": reference("KnownEventName"),
+        "type": reference("ShownEventName"),
         "projectId": nullable(reference("ProjectId")),
         "externalId": nullable(reference("ExternalId")),
         "mode": reference("Mode"),
         "occurredAt": nullable(timestamp("When it happened, if the publisher gave a time.")),
         "createdAt": reference("Timestamp"),
         "deliveries": described(count(), "How many deliveries the event created."),
-        "reason": nullable(described(one_of(&["no_match"]), "`no_match` when no endpoint subscribes to it.")),
+        "reason": nullable(described(growing(&["no_match"]), "`no_match` when no endpoint subscribes to it.")),
     })
 }
 
@@ -186,7 +185,7 @@ fn skipped() -> Value {
     json!({
         "endpointId": reference("EndpointId"),
         "deliveryId": described(reference("DeliveryId"), "The delivery that the log shows as `skipped`."),
-        "reason": one_of(&EndReason::ALL.map(EndReason::as_str)),
+        "reason": growing(&EndReason::ALL.map(EndReason::as_str)),
     })
 }
 
@@ -194,13 +193,13 @@ fn other() -> Value {
     json!({
         "endpointId": reference("EndpointId"),
         "reason": described(
-            one_of(&NotReached::ALL.map(NotReached::as_str)),
+            growing(&NotReached::ALL.map(NotReached::as_str)),
             "`other_types` or `other_project`: the endpoint does not subscribe to it. `created_later`: it was created \
              after the event. `test_of_other`: the event was a test of another endpoint. `changed_since`: it matches \
              now, but did not when the event was accepted.",
         ),
         "configuredAs": described(
-            one_of(&ConfiguredAs::ALL.map(ConfiguredAs::as_str)),
+            growing(&ConfiguredAs::ALL.map(ConfiguredAs::as_str)),
             "Which configuration the reason is about: `at_accept` when the endpoint has not changed since then, else \
              `now`.",
         ),

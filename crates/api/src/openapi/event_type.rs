@@ -7,7 +7,7 @@ use postrider_domain::event_type::Catalogue;
 
 use super::info::EVENTS;
 use super::operation::Operation;
-use super::schema::{Schemas, boolean, described, example_event, list, list_example, object, reference};
+use super::schema::{Schemas, any_object, boolean, described, example_event, list, list_example, object, reference};
 
 pub fn index(catalogue: &Catalogue) -> Operation {
     let name = example_event(catalogue);
@@ -25,12 +25,12 @@ pub fn index(catalogue: &Catalogue) -> Operation {
 
 pub fn schemas(_: &Catalogue) -> Schemas {
     let properties = json!({
-        "name": reference("KnownEventName"),
+        "name": reference("ShownEventName"),
         "description": { "type": "string" },
         "retired": described(boolean(), "A retired name accepts no subscriptions and no publishes. Published events \
                                          stay."),
-        "schema": { "type": "object", "description": "JSON Schema of the event's `data`." },
-        "example": { "type": "object", "description": "An example of `data`." },
+        "schema": any_object("JSON Schema of the event's `data`."),
+        "example": any_object("An example of `data`."),
     });
     vec![("EventType", described(object(properties, &[]), "One name of the catalogue."))]
 }

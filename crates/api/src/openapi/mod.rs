@@ -60,7 +60,7 @@ pub fn document(catalogue: &Catalogue, routes: &[Route], public_url: Option<&str
             "parameters": parameters(catalogue, routes),
             "headers": header::headers(),
             "responses": error_responses(catalogue, routes, &errors_page),
-            "schemas": schemas(catalogue),
+            "schemas": schemas(catalogue, routes),
         },
         "x-error-codes": error::table(&errors_page),
     })
@@ -87,7 +87,7 @@ fn error_responses(catalogue: &Catalogue, routes: &[Route], errors_page: &str) -
     error::responses(sets, &catalogue.brand, errors_page)
 }
 
-fn schemas(catalogue: &Catalogue) -> Value {
+fn schemas(catalogue: &Catalogue, routes: &[Route]) -> Value {
     let nouns: [fn(&Catalogue) -> Schemas; 12] = [
         endpoint::schemas,
         event::schemas,
@@ -103,5 +103,7 @@ fn schemas(catalogue: &Catalogue) -> Value {
         schema::schemas,
     ];
     let own = nouns.iter().flat_map(|schemas| schemas(catalogue)).map(|(name, schema)| (name.to_owned(), schema));
-    Value::Object(own.chain(webhook::schemas(catalogue)).chain(error::schemas()).collect())
+    let bodies = routes.iter().flat_map(|route| &route.operation.answers).filter_map(|answer| answer.body.as_ref());
+    let envelopes = schema::envelopes(bodies.map(|(schema, _)| schema));
+    Value::Object(own.chain(envelopes).chain(webhook::schemas(catalogue)).chain(error::schemas()).collect())
 }

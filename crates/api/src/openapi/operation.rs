@@ -80,6 +80,14 @@ impl Operation {
         self
     }
 
+    /// A parameter in the query that must be given.
+    pub fn query_required(mut self, name: &str, schema: Value, description: &str) -> Self {
+        let parameter =
+            json!({ "name": name, "in": "query", "required": true, "description": description, "schema": schema });
+        self.query.push(parameter);
+        self
+    }
+
     /// An optional parameter in the query that takes one or more values, separated by commas.
     pub fn query_any(mut self, name: &str, item: Value, description: &str) -> Self {
         let schema = json!({ "type": "array", "items": item, "minItems": 1, "maxItems": limits::FILTER_VALUES });

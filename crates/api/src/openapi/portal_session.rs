@@ -6,13 +6,13 @@ use crate::error_code::ErrorCode;
 use postrider_domain::event_type::Catalogue;
 use postrider_domain::limits;
 use postrider_domain::permission::Capability;
-use postrider_domain::portal::Theme;
+use postrider_domain::portal::{Locale, PortalPath, Theme};
 
 use super::info::PORTAL;
 use super::operation::Operation;
 use super::schema::{
-    INSTANT_EXAMPLE, Schemas, array, described, list, list_example, nullable, object, one_of, reference, single,
-    single_example, timestamp,
+    INSTANT_EXAMPLE, Schemas, array, closed_object, described, growing, known_event, list, list_example, nullable,
+    object, one_of, reference, single, single_example, timestamp,
 };
 
 const ID_EXAMPLE: &str = "pts_a1b2c3d4e5f6g7h8";
@@ -58,35 +58,41 @@ pub fn end(_: &Catalogue) -> Operation {
 
 pub fn end_all(_: &Catalogue) -> Operation {
     Operation::new(PORTAL, "endPortalSessions", "End all portal sessions of a project")
-        .query("projectId", reference("ProjectId"), "Required: the project whose sessions end.")
+        .query_required("projectId", reference("ProjectId"), "The project whose sessions end.")
         .idempotent()
         .answers_without_body(204, "The project has no live session.")
 }
 
-pub fn schemas(_: &Catalogue) -> Schemas {
+pub fn schemas(catalogue: &Catalogue) -> Schemas {
     let (min, max) = (limits::PORTAL_SESSION_MIN.as_secs(), limits::PORTAL_SESSION_MAX.as_secs());
+    let mut origins = array(json!({ "type": "string", "format": "origin" }));
+    origins["maxItems"] = limits::PORTAL_FRAME_ANCESTORS.into();
+    let default = limits::PORTAL_SESSION_DEFAULT.as_secs();
     let create = json!({
         "projectId": reference("ProjectId"),
         "expiresIn": {
-            "type": "integer", "minimum": min, "maximum": max, "default": limits::PORTAL_SESSION_DEFAULT.as_secs(),
-            "description": "Seconds until the session ends. It never outlives the key.",
+            "type": "integer", "minimum": min, "maximum": max,
+            "description": format!("Seconds until the session ends. It never outlives the key. Default: {default}."),
         },
         "readOnly": {
             "type": "boolean",
             "description": "true: endpoints:read, deliveries:read and payloads:read. Not together with capabilities.",
         },
         "capabilities": nullable(described(
-            array(capability()),
+            at_least_one(one_of(&Capability::ALL.map(Capability::as_str))),
             "What the customer may do. Writing implies reading. Default: everything.",
         )),
         "eventTypes": nullable(described(
-            array(reference("KnownEventName")),
+            at_least_one(known_event(catalogue)),
             "The only event types that exist for the customer. Default: all.",
         )),
-        "locale": nullable(json!({ "type": "string", "description": "en or de, also with a region. Default: as the browser." })),
-        "theme": nullable(described(one_of(&Theme::ALL.map(Theme::as_str)), "Default: auto.")),
+        "locale": nullable(json!({
+            "type": "string", "pattern": Locale::PATTERN,
+            "description": "en or de, also with a region. Default: as the browser.",
+        })),
+        "theme": nullable(described(reference("PortalTheme"), "Default: auto.")),
         "next": nullable(json!({
-            "type": "string", "maxLength": limits::PORTAL_PATH_CHARS,
+            "type": "string", "maxLength": limits::PORTAL_PATH_CHARS, "pattern": PortalPath::PATTERN,
             "description": "The page that the link leads to, as a path inside the portal: /endpoints/new.",
         })),
         "returnUrl": nullable(json!({
@@ -94,7 +100,7 @@ pub fn schemas(_: &Catalogue) -> Schemas {
             "description": "Where the customer goes when the session has ended. https.",
         })),
         "frameAncestors": nullable(described(
-            array(json!({ "type": "string" })),
+            origins,
             "The origins that may show the session in a frame, a subset of the operator's. Default: all of them. Empty: none.",
         )),
     });
@@ -115,14 +121,17 @@ pub fn schemas(_: &Catalogue) -> Schemas {
         "expiresAt": timestamp("When the session ends."),
     });
     vec![
-        ("CreatePortalSession", object(create, &optional)),
+        ("CreatePortalSession", closed_object(create, &optional)),
+        ("PortalTheme", one_of(&Theme::ALL.map(Theme::as_str))),
         ("PortalSessionLink", described(object(link, &[]), "A portal session with its link.")),
         ("PortalSession", described(object(view(), &[]), "A portal session without its link.")),
     ]
 }
 
-fn capability() -> Value {
-    one_of(&Capability::ALL.map(Capability::as_str))
+fn at_least_one(items: Value) -> Value {
+    let mut list = array(items);
+    list["minItems"] = 1.into();
+    list
 }
 
 fn view() -> Value {
@@ -130,20 +139,17 @@ fn view() -> Value {
         "id": reference("PortalSessionId"),
         "projectId": reference("ProjectId"),
         "mode": reference("Mode"),
-        "capabilities": array(capability()),
-        "eventTypes": nullable(array(reference("KnownEventName"))),
+        "capabilities": array(growing(&Capability::ALL.map(Capability::as_str))),
+        "eventTypes": nullable(array(reference("ShownEventName"))),
         "locale": { "type": ["string", "null"] },
-        "theme": one_of(&Theme::ALL.map(Theme::as_str)),
+        "theme": growing(&Theme::ALL.map(Theme::as_str)),
         "next": { "type": ["string", "null"] },
         "returnUrl": { "type": ["string", "null"] },
         "frameAncestors": array(json!({ "type": "string" })),
-        "createdBy": {
-            "oneOf": [
-                object(json!({ "type": { "const": "api_key" }, "id": reference("ApiKeyId") }), &[]),
-                object(json!({ "type": { "const": "session" }, "id": reference("SessionId") }), &[]),
-            ],
-            "description": "The key that made it, or the sign-in session of the dashboard.",
-        },
+        "createdBy": described(
+            reference("Actor"),
+            "The key that made it, or the sign-in session of the dashboard.",
+        ),
         "createdAt": reference("Timestamp"),
         "expiresAt": timestamp("When the session ends, unless it is ended before."),
         "endedAt": nullable(timestamp("When somebody ended it before it expired.")),

@@ -7,7 +7,7 @@ use postrider_domain::event_type::Catalogue;
 
 use super::info::HEALTH;
 use super::operation::Operation;
-use super::schema::{Schemas, array, object, one_of, reference};
+use super::schema::{Schemas, always, array, object, one_of, reference};
 
 pub fn show(_: &Catalogue) -> Operation {
     let example = |status: &str| json!({ "status": status, "version": env!("CARGO_PKG_VERSION") });
@@ -32,15 +32,17 @@ pub fn show_caller(_: &Catalogue) -> Operation {
 
 pub fn schemas(_: &Catalogue) -> Schemas {
     let version = json!({ "type": "string", "description": "The version of the server." });
-    let principal = object(json!({ "id": reference("ApiKeyId"), "scopes": array(reference("Scope")) }), &[]);
+    let principal = object(json!({ "id": reference("ApiKeyId"), "scopes": array(reference("ShownScope")) }), &[]);
     let caller: Value = json!({
-        "status": { "const": "ok" },
+        "status": always("ok"),
         "version": version,
-        "workspace": object(json!({ "id": reference("WorkspaceId") }), &[]),
-        "principal": principal,
+        "workspace": reference("CallerWorkspace"),
+        "principal": reference("CallerKey"),
     });
     vec![
         ("Health", object(json!({ "status": one_of(&["ok", "degraded"]), "version": version }), &[])),
+        ("CallerWorkspace", object(json!({ "id": reference("WorkspaceId") }), &[])),
+        ("CallerKey", principal),
         ("CallerHealth", object(caller, &[])),
     ]
 }

@@ -10,8 +10,8 @@ use postrider_domain::replay::{REPLAYABLE, REPLAYED_BY_DEFAULT, ReplayStatus};
 use super::info::REPLAYS;
 use super::operation::Operation;
 use super::schema::{
-    Schemas, array, count, described, instant, list, list_example, nullable, object, one_of, reference, single,
-    single_example, timed_example, timestamp,
+    Schemas, array, closed_object, count, described, growing, instant, list, list_example, nullable, object, one_of,
+    reference, single, single_example, timed_example, timestamp,
 };
 
 pub fn create(_: &Catalogue) -> Operation {
@@ -59,6 +59,7 @@ pub fn stop(_: &Catalogue) -> Operation {
 
 pub fn schemas(_: &Catalogue) -> Schemas {
     let statuses = one_of(&REPLAYABLE.map(DeliveryStatus::as_str));
+    let by_default = REPLAYED_BY_DEFAULT.map(DeliveryStatus::as_str);
     let start = json!({
         "since": described(instant(), "Deliveries created at this instant or later; it must be earlier than `until`."),
         "until": nullable(described(instant(), "Deliveries created before this instant, at the latest now. null \
@@ -67,32 +68,34 @@ pub fn schemas(_: &Catalogue) -> Schemas {
             "type": ["array", "null"],
             "minItems": 1,
             "items": statuses,
-            "default": REPLAYED_BY_DEFAULT.map(DeliveryStatus::as_str),
-            "description": "The statuses of the deliveries to send again.",
+            "description": format!("The statuses of the deliveries to send again. null (default): {}.", by_default.join(" and ")),
         },
-        "dryRun": { "type": ["boolean", "null"], "default": false, "description": "Whether to only count." },
+        "dryRun": { "type": ["boolean", "null"], "description": "Whether to only count. null (default): false." },
     });
     vec![
-        ("StartReplay", object(start, &["until", "statuses", "dryRun"])),
-        ("Replay", described(object(view(statuses), &[]), "A job that sends deliveries again.")),
+        ("StartReplay", closed_object(start, &["until", "statuses", "dryRun"])),
+        ("Replay", described(object(view(), &[]), "A job that sends deliveries again.")),
         (
             "ReplayCount",
             described(
-                object(json!({ "dryRun": { "const": true }, "total": count(), "unavailable": count() }), &[]),
+                object(
+                    json!({ "dryRun": { "type": "boolean", "const": true }, "total": count(), "unavailable": count() }),
+                    &[],
+                ),
                 "What a replay would send.",
             ),
         ),
     ]
 }
 
-fn view(statuses: Value) -> Value {
+fn view() -> Value {
     json!({
         "id": reference("ReplayId"),
         "endpointId": reference("EndpointId"),
-        "status": one_of(&ReplayStatus::ALL.map(ReplayStatus::as_str)),
+        "status": growing(&ReplayStatus::ALL.map(ReplayStatus::as_str)),
         "since": reference("Timestamp"),
         "until": reference("Timestamp"),
-        "statuses": array(statuses),
+        "statuses": array(growing(&REPLAYABLE.map(DeliveryStatus::as_str))),
         "total": described(count(), "How many deliveries it found at its start."),
         "replayed": described(count(), "How many deliveries it has queued again."),
         "unavailable": described(count(), "How many deliveries have no payload any more, because of retention."),

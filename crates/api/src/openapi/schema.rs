@@ -13,8 +13,25 @@ pub fn reference(name: &str) -> Value {
     json!({ "$ref": format!("#/components/schemas/{name}") })
 }
 
-/// A closed object with exactly these properties. All are required except the optional ones.
+/// An object of an answer. All properties are required except the optional ones. It is open: a later server may add
+/// properties, and a generated client must not refuse them. Generators take an object that says nothing for a closed
+/// one.
 pub fn object(properties: Value, optional: &[&str]) -> Value {
+    object_that(true, properties, optional)
+}
+
+/// An object of a request body, with exactly these properties. All are required except the optional ones. It states no
+/// `default`, because some generators would send it: the description says what an absent property means.
+pub fn closed_object(properties: Value, optional: &[&str]) -> Value {
+    object_that(false, properties, optional)
+}
+
+/// An object with properties that this document does not name.
+pub fn any_object(description: &str) -> Value {
+    json!({ "type": "object", "additionalProperties": true, "description": description })
+}
+
+fn object_that(is_open: bool, properties: Value, optional: &[&str]) -> Value {
     let names = properties.as_object().map(|properties| properties.keys().cloned().collect()).unwrap_or_default();
     let required: Vec<String> =
         Vec::into_iter(names).filter(|name: &String| !optional.contains(&name.as_str())).collect();
@@ -23,7 +40,7 @@ pub fn object(properties: Value, optional: &[&str]) -> Value {
         schema["required"] = required.into();
     }
     schema["properties"] = properties;
-    schema["additionalProperties"] = false.into();
+    schema["additionalProperties"] = is_open.into();
     schema
 }
 
@@ -32,10 +49,10 @@ pub fn described(mut schema: Value, description: &str) -> Value {
     schema
 }
 
-/// The same or `null`.
+/// The same or `null`. An enum and an object stay a schema of their own, because generators name them.
 pub fn nullable(mut schema: Value) -> Value {
-    if schema.get("$ref").is_some() {
-        let described = schema.as_object_mut().and_then(|schema| schema.remove("description"));
+    if ["$ref", "enum", "properties"].iter().any(|member| schema.get(member).is_some()) {
+        let described = schema.as_object_mut().and_then(|schema| schema.shift_remove("description"));
         let mut either = json!({ "anyOf": [schema, { "type": "null" }] });
         if let Some(description) = described {
             either["description"] = description;
@@ -45,14 +62,23 @@ pub fn nullable(mut schema: Value) -> Value {
     if let Some(kind) = schema.get("type").cloned() {
         schema["type"] = json!([kind, "null"]);
     }
-    if let Some(Value::Array(values)) = schema.get_mut("enum") {
-        values.push(Value::Null);
-    }
     schema
 }
 
+/// One of a closed list: of a request, or of an answer whose values never become more.
 pub fn one_of(values: &[&str]) -> Value {
     json!({ "type": "string", "enum": values })
+}
+
+/// One of a list of an answer to which later versions may add values. It is a string, so that a client that is
+/// generated from this document takes a value that it does not know.
+pub fn growing(values: &[&str]) -> Value {
+    json!({ "type": "string", "x-extensible-enum": values })
+}
+
+/// Always this text.
+pub fn always(text: &str) -> Value {
+    json!({ "type": "string", "const": text })
 }
 
 pub fn array(items: Value) -> Value {
@@ -75,7 +101,7 @@ pub fn name(chars_max: usize) -> Value {
     json!({ "type": "string", "minLength": 1, "maxLength": chars_max, "pattern": format!("^{PRINTABLE}+$") })
 }
 
-/// Text that a filter looks for.
+/// Text that a filter looks for, of any length.
 pub fn sought_text() -> Value {
     json!({ "type": "string", "pattern": format!("^{PRINTABLE}*$") })
 }
@@ -90,14 +116,48 @@ pub fn timestamp(description: &str) -> Value {
     described(reference("Timestamp"), description)
 }
 
-/// `{"data": …}`.
+/// `{"data": …}` around a component or an array of one, as a component of its own: generators name it after that, and
+/// not after the operation. [`envelopes`] adds it to the document.
 pub fn single(schema: Value) -> Value {
-    object(json!({ "data": schema }), &[])
+    match component_of(&schema["items"]) {
+        Some(item) => reference(&format!("{item}{LIST_ENVELOPE}")),
+        None => reference(&format!("{}{ENVELOPE}", component_of(&schema).expect("a component"))),
+    }
 }
 
-/// `{"data": […], "pagination": {…}}`.
+/// `{"data": […], "pagination": {…}}` around a component, as a component of its own.
 pub fn list(schema: Value) -> Value {
-    object(json!({ "data": array(schema), "pagination": reference("Pagination") }), &[])
+    reference(&format!("{}{PAGE}", component_of(&schema).expect("a component")))
+}
+
+const ENVELOPE: &str = "Envelope";
+const LIST_ENVELOPE: &str = "ListEnvelope";
+const PAGE: &str = "Page";
+
+/// The component that a schema refers to.
+fn component_of(schema: &Value) -> Option<&str> {
+    schema["$ref"].as_str()?.strip_prefix("#/components/schemas/")
+}
+
+/// The components that [`single`] and [`list`] refer to in these schemas.
+pub fn envelopes<'s>(schemas: impl Iterator<Item = &'s Value>) -> Vec<(String, Value)> {
+    let mut envelopes: Vec<(String, Value)> = schemas.filter_map(envelope).collect();
+    envelopes.sort_by(|a, b| a.0.cmp(&b.0));
+    envelopes.dedup_by(|a, b| a.0 == b.0);
+    envelopes
+}
+
+fn envelope(schema: &Value) -> Option<(String, Value)> {
+    let name = component_of(schema)?;
+    let properties = if let Some(item) = name.strip_suffix(LIST_ENVELOPE) {
+        json!({ "data": array(reference(item)) })
+    } else if let Some(one) = name.strip_suffix(ENVELOPE) {
+        json!({ "data": reference(one) })
+    } else {
+        let item = name.strip_suffix(PAGE)?;
+        json!({ "data": array(reference(item)), "pagination": reference("Pagination") })
+    };
+    Some((name.to_owned(), object(properties, &[])))
 }
 
 pub fn single_example(data: Value) -> Value {
@@ -154,9 +214,18 @@ pub fn example_event(catalogue: &Catalogue) -> String {
     example_events(catalogue).into_iter().next().unwrap_or_default()
 }
 
+/// The name of an event in a request, including retired names, which the log still shows. It is no component: Go
+/// clients would get the constants of `EventName` twice.
+pub fn known_event(catalogue: &Catalogue) -> Value {
+    one_of(&known_events(catalogue))
+}
+
+fn known_events(catalogue: &Catalogue) -> Vec<&str> {
+    catalogue.types().iter().map(|event| event.name.as_str()).collect()
+}
+
 pub fn schemas(catalogue: &Catalogue) -> Schemas {
     let subscribable: Vec<&str> = catalogue.names().map(EventTypeName::as_str).collect();
-    let known: Vec<&str> = catalogue.types().iter().map(|event| event.name.as_str()).collect();
     let names = vec![
         (
             "EventName",
@@ -167,8 +236,8 @@ pub fn schemas(catalogue: &Catalogue) -> Schemas {
             ),
         ),
         (
-            "KnownEventName",
-            described(one_of(&known), "The name of an event, including retired names, which the log still shows."),
+            "ShownEventName",
+            described(growing(&known_events(catalogue)), "The name of an event in an answer, including retired names."),
         ),
         (
             "ProjectId",
@@ -187,7 +256,6 @@ fn ids() -> Schemas {
     vec![
         ("WorkspaceId", drawn("org_", "A workspace.")),
         ("ApiKeyId", drawn("key_", "The public id of an API key. The key itself is a secret.")),
-        ("SessionId", drawn("ses_", "A sign-in session of the dashboard.")),
         ("PortalSessionId", drawn("pts_", "A portal session.")),
         ("EndpointId", drawn("whe_", "A webhook endpoint.")),
         ("RequestId", drawn("req_", "One request to this API. The server's log shows it.")),
@@ -218,7 +286,8 @@ fn values() -> Schemas {
             ),
         ),
         ("Scope", described(one_of(&Scope::ALL.map(Scope::as_str)), "A permission of a key.")),
-        ("Nothing", described(object(json!({}), &[]), "An object without members. The body may be omitted.")),
+        ("ShownScope", described(growing(&Scope::ALL.map(Scope::as_str)), "A permission of a key, in an answer.")),
+        ("Nothing", described(closed_object(json!({}), &[]), "An object without members. The body may be omitted.")),
         (
             "Pagination",
             object(

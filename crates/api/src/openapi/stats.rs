@@ -13,12 +13,11 @@ use crate::error_code::ErrorCode;
 use super::info::STATS;
 use super::operation::Operation;
 use super::schema::{
-    Schemas, array, boolean, count, described, instant, nullable, object, one_of, reference, single, single_example,
-    timestamp,
+    Schemas, array, boolean, count, described, growing, instant, nullable, object, one_of, reference, single,
+    single_example, timestamp,
 };
 
 pub fn show(_: &Catalogue) -> Operation {
-    let bucket = one_of(&BucketSize::ALL.map(BucketSize::as_str));
     Operation::new(STATS, "getStats", "Get statistics")
         .describe(format!(
             "What was counted in a period, in buckets of a minute, an hour or a day (UTC), and the queue as it is now. \
@@ -39,7 +38,7 @@ pub fn show(_: &Catalogue) -> Operation {
         .query(
             "until",
             instant(),
-            "Up to the bucket that contains the instant before this one. By default the current bucket.",
+            "Later than `since`. Up to the bucket that contains the instant before this one. By default the current bucket.",
         )
         .query(
             "endpointId",
@@ -52,16 +51,16 @@ pub fn show(_: &Catalogue) -> Operation {
             "Only events of this project, and deliveries to the endpoints that belong to it now, counted while they \
              belonged to it.",
         )
-        .query("bucket", bucket, "The length of a bucket. By default `hour`.")
+        .query("bucket", reference("StatsBucketSize"), "The length of a bucket. By default `hour`.")
         .answers(200, "The counts.", single(reference("Stats")), single_example(example()))
-        .fails(&[ErrorCode::InvalidRequest])
+        .fails(&[ErrorCode::Unprocessable])
 }
 
 pub fn schemas(_: &Catalogue) -> Schemas {
     let mut bucket = counts();
     bucket["start"] = timestamp("The start of the bucket.");
     let stats = json!({
-        "bucket": described(one_of(&BucketSize::ALL.map(BucketSize::as_str)), "The length of a bucket."),
+        "bucket": reference("StatsBucketSize"),
         "since": timestamp("The start of the first bucket."),
         "until": timestamp("The end of the last bucket."),
         "completeSince": timestamp(
@@ -83,29 +82,41 @@ pub fn schemas(_: &Catalogue) -> Schemas {
              that wait for an inactive or paused endpoint do not count.",
         )),
     });
-    vec![
+    let own = vec![
         ("Stats", described(object(stats, &[]), "What was counted in a period.")),
         ("StatsCounts", described(object(counts(), &[]), "The counts of a whole period.")),
         ("StatsBucket", described(object(bucket, &[]), "The counts of one bucket.")),
+        ("StatsBucketSize", described(one_of(&BucketSize::ALL.map(BucketSize::as_str)), "The length of a bucket.")),
         ("StatsQueue", described(object(queue, &[]), "The deliveries that have not ended, as they are now.")),
-    ]
+    ];
+    own.into_iter().chain(parts()).collect()
 }
 
 fn counts() -> Value {
-    let outcome = json!({ "outcome": one_of(&AttemptOutcome::ALL.map(AttemptOutcome::as_str)), "count": count() });
+    json!({
+        "events": nullable(described(count(), "Accepted events; null with `endpointId`.")),
+        "attempts": reference("StatsAttempts"),
+        "deliveries": reference("StatsDeliveries"),
+        "firstAttempts": reference("StatsFirstAttempts"),
+    })
+}
+
+/// The parts of [`counts`].
+fn parts() -> Schemas {
+    let outcome = json!({ "outcome": growing(&AttemptOutcome::ALL.map(AttemptOutcome::as_str)), "count": count() });
     let end = json!({
         "status": one_of(&DeliveryStatus::ALL.map(DeliveryStatus::as_str)),
-        "reason": nullable(one_of(&EndReason::ALL.map(EndReason::as_str))),
+        "reason": nullable(growing(&EndReason::ALL.map(EndReason::as_str))),
         "count": count(),
     });
     let attempts = json!({
         "total": count(),
-        "byOutcome": described(array(object(outcome, &[])), "Outcomes without an attempt are left out."),
+        "byOutcome": described(array(reference("StatsOutcome")), "Outcomes without an attempt are left out."),
     });
     let deliveries = json!({
         "created": described(count(), "Deliveries written to the log, skipped ones too."),
         "ended": described(
-            array(object(end, &[])),
+            array(reference("StatsEnd")),
             "Deliveries by the status and the reason with which they ended. Ends without a delivery are left out.",
         ),
     });
@@ -124,15 +135,19 @@ fn counts() -> Value {
         "p95Ms": percentile(95),
         "p99Ms": percentile(99),
     });
-    json!({
-        "events": nullable(described(count(), "Accepted events; null with `endpointId`.")),
-        "attempts": object(attempts, &[]),
-        "deliveries": object(deliveries, &[]),
-        "firstAttempts": described(
-            object(first_attempts, &[]),
-            "How long deliveries waited from their creation to the start of their first attempt.",
+    vec![
+        ("StatsAttempts", object(attempts, &[])),
+        ("StatsOutcome", object(outcome, &[])),
+        ("StatsDeliveries", object(deliveries, &[])),
+        ("StatsEnd", object(end, &[])),
+        (
+            "StatsFirstAttempts",
+            described(
+                object(first_attempts, &[]),
+                "How long deliveries waited from their creation to the start of their first attempt.",
+            ),
         ),
-    })
+    ]
 }
 
 fn example() -> Value {

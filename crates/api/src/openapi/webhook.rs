@@ -6,7 +6,7 @@ use postrider_domain::event::API_VERSION;
 use postrider_domain::event_type::{Brand, Catalogue, EventType};
 use postrider_domain::limits;
 
-use super::schema::{INSTANT_EXAMPLE, described, nullable, object, reference, timed_example, timestamp};
+use super::schema::{INSTANT_EXAMPLE, always, described, nullable, object, reference, timed_example, timestamp};
 
 pub fn webhooks(catalogue: &Catalogue) -> Value {
     let live = catalogue.types().iter().filter(|event| !event.retired);
@@ -199,7 +199,7 @@ fn component(event: &EventType) -> String {
 fn envelope(event: &EventType, data: &str) -> Value {
     let properties = json!({
         "id": described(reference("EventId"), "The event's id, as in `webhook-id`."),
-        "type": { "const": event.name },
+        "type": always(event.name.as_str()),
         "timestamp": timestamp("When it happened: `occurredAt` of the publish, or else when it was accepted."),
         "apiVersion": { "type": "string", "examples": [API_VERSION] },
         "workspaceId": reference("WorkspaceId"),

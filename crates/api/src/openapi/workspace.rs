@@ -9,7 +9,8 @@ use postrider_domain::limits;
 use super::info::WORKSPACES;
 use super::operation::Operation;
 use super::schema::{
-    INSTANT_EXAMPLE, Schemas, array, described, list, list_example, name, object, reference, single, single_example,
+    INSTANT_EXAMPLE, Schemas, array, closed_object, described, growing, list, list_example, name, object, reference,
+    single, single_example,
 };
 
 pub fn own(_: &Catalogue) -> Operation {
@@ -66,15 +67,16 @@ pub fn schemas(_: &Catalogue) -> Schemas {
     let name = || described(name(limits::WORKSPACE_NAME_CHARS), "Unique among the workspaces of the server.");
     let view =
         json!({ "id": reference("WorkspaceId"), "name": { "type": "string" }, "createdAt": reference("Timestamp") });
-    let principal = object(
-        json!({ "type": { "const": "api_key" }, "id": reference("ApiKeyId"), "scopes": array(reference("Scope")) }),
-        &[],
-    );
+    let principal = json!({
+        "type": growing(&["api_key"]), "id": reference("ApiKeyId"), "scopes": array(reference("ShownScope")),
+    });
+    let own = json!({ "workspace": reference("Workspace"), "principal": reference("Principal") });
     vec![
-        ("CreateWorkspace", object(json!({ "name": name() }), &[])),
-        ("UpdateWorkspace", object(json!({ "name": name() }), &["name"])),
+        ("CreateWorkspace", closed_object(json!({ "name": name() }), &[])),
+        ("UpdateWorkspace", closed_object(json!({ "name": name() }), &["name"])),
         ("Workspace", described(object(view, &[]), "One product, or one customer with its own keys and limits.")),
-        ("OwnWorkspace", object(json!({ "workspace": reference("Workspace"), "principal": principal }), &[])),
+        ("Principal", described(object(principal, &[]), "The key that calls.")),
+        ("OwnWorkspace", object(own, &[])),
     ]
 }
 

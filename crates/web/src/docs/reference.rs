@@ -182,9 +182,14 @@ fn webhooks(document: Document<'_>) -> Markup {
     }
 }
 
+/// Whether a schema only wraps another one, as each answer does.
+fn is_envelope(name: &str) -> bool {
+    name.ends_with("Envelope") || name.ends_with("Page")
+}
+
 fn schemas(document: Document<'_>) -> Markup {
     let shown = members(document.at("/components/schemas"))
-        .filter(|(name, schema)| schema::links(schema) && !name.ends_with("Error"));
+        .filter(|(name, schema)| schema::links(schema) && !is_envelope(name));
     html! {
         section {
             h2 #schemas { "Schemas" }

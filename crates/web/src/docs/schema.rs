@@ -67,8 +67,9 @@ pub fn kind(document: Document<'_>, schema: &Value) -> Markup {
         _ if !schema["const"].is_null() => vec!["string"],
         _ => vec!["any"],
     };
+    let has_values = schema["enum"].is_array() || schema["x-extensible-enum"].is_array();
     let one = |name: &str| match (name, text(schema, "format")) {
-        ("null", _) | (_, "") if schema["enum"].is_array() && name != "null" => format!("enum<{name}>"),
+        ("null", _) | (_, "") if has_values && name != "null" => format!("enum<{name}>"),
         ("null", _) | (_, "") => name.to_owned(),
         (_, format) => format!("{name}<{format}>"),
     };
@@ -95,7 +96,7 @@ fn rules(document: Document<'_>, schema: &Value) -> Markup {
     let length = bounds(&schema["minLength"], &schema["maxLength"], "characters");
     let count = bounds(&schema["minItems"], &schema["maxItems"], "items");
     let range = bounds(&schema["minimum"], &schema["maximum"], "");
-    let options: Vec<String> = options(document, schema);
+    let (options, may_grow) = options(document, schema);
     html! {
         @for rule in [length, count, range].into_iter().flatten() { p.rule { (rule) } }
         @if let Some(pattern) = schema["pattern"].as_str() { p.rule { "Pattern: " code { (pattern) } } }
@@ -103,6 +104,7 @@ fn rules(document: Document<'_>, schema: &Value) -> Markup {
             p.rule {
                 "One of "
                 @for (index, option) in options.iter().enumerate() { @if index > 0 { ", " } code { (option) } }
+                @if may_grow { "; later versions may add values" }
             }
         }
         @if !schema["const"].is_null() { p.rule { "Always " code { (schema["const"]) } } }
@@ -111,11 +113,13 @@ fn rules(document: Document<'_>, schema: &Value) -> Markup {
     }
 }
 
-/// The values of an `enum`, or of the `enum` of an array's items.
-fn options(document: Document<'_>, schema: &Value) -> Vec<String> {
+/// The values of a schema or of an array's items, and whether later versions may add some.
+fn options(document: Document<'_>, schema: &Value) -> (Vec<String>, bool) {
     let of = if schema["items"].is_object() { document.resolve(&schema["items"]) } else { schema };
     let shown = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-    items(&of["enum"]).filter(|value| !value.is_null()).map(shown).collect()
+    let growing = &of["x-extensible-enum"];
+    let values = if growing.is_array() { growing } else { &of["enum"] };
+    (items(values).filter(|value| !value.is_null()).map(shown).collect(), growing.is_array())
 }
 
 fn bounds(least: &Value, most: &Value, unit: &str) -> Option<String> {
