@@ -171,6 +171,11 @@ impl Principal {
         self.event_types.as_ref().is_none_or(|types| types.contains(name))
     }
 
+    /// Whether the caller is a customer on the portal of one project.
+    pub const fn is_customer(&self) -> bool {
+        self.tenant.project.is_some()
+    }
+
     pub fn may(&self, permission: Permission) -> bool {
         permission.scopes().iter().any(|&scope| self.scopes.contains(scope))
             || permission.capability().is_some_and(|capability| self.capabilities.contains(capability))

@@ -1,6 +1,6 @@
 //! One attempt at a delivery, and its outcome: a closed list that also says whose fault a failure was.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use bytes::Bytes;
 
@@ -93,6 +93,27 @@ impl AttemptOutcome {
             300..=399 => Self::Redirect,
             410 => Self::Gone,
             _ => Self::HttpError,
+        }
+    }
+
+    /// The outcome as a customer of the portal sees it. Proxies and name servers are the operator's own.
+    #[must_use]
+    pub const fn for_customer(self) -> Self {
+        match self {
+            Self::ProxyFailed | Self::DnsUnavailable => Self::InternalError,
+            Self::ProxyRefused => Self::SsrfBlocked,
+            other => other,
+        }
+    }
+
+    /// The error text of this outcome as a customer of the portal sees it: nothing where it would tell about the
+    /// operator's network, and no address.
+    pub fn error_for_customer(self, error: &str) -> Option<String> {
+        match self {
+            Self::Timeout | Self::TlsFailed | Self::ConnectionClosed | Self::InvalidResponse => {
+                Some(without_addresses(error))
+            }
+            _ => None,
         }
     }
 
@@ -194,9 +215,46 @@ pub struct AttemptPhases {
     pub connection_reused: bool,
 }
 
+/// The text with each IP address replaced, with or without a port.
+fn without_addresses(text: &str) -> String {
+    let is_part = |c: char| c.is_ascii_hexdigit() || matches!(c, '.' | ':' | '[' | ']' | '%');
+    let hidden = |word: &str| {
+        let bare = word.trim_end_matches(['.', ':']);
+        let is_address = bare.parse::<IpAddr>().is_ok() || bare.parse::<SocketAddr>().is_ok();
+        let is_bracketed = bare.strip_prefix('[').and_then(|rest| rest.split(']').next());
+        is_address || is_bracketed.is_some_and(|inner| inner.parse::<IpAddr>().is_ok())
+    };
+    let mut shown = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(first) = rest.chars().next() {
+        let part = is_part(first);
+        let end = rest.find(|c| is_part(c) != part).unwrap_or(rest.len());
+        let (word, after) = rest.split_at(end);
+        shown.push_str(if part && hidden(word) { "(address)" } else { word });
+        rest = after;
+    }
+    shown
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_customer_sees_no_address_and_no_proxy() {
+        let shown = |text: &str| AttemptOutcome::TlsFailed.error_for_customer(text).unwrap();
+        assert_eq!(
+            shown("at 10.0.0.5:443, then [fd00::1]:8443 and ::1."),
+            "at (address), then (address) and (address)"
+        );
+        assert_eq!(shown("face: no certificate for a.example, 3.5 s"), "face: no certificate for a.example, 3.5 s");
+        for outcome in AttemptOutcome::ALL {
+            let customer = outcome.for_customer();
+            assert_eq!(customer.for_customer(), customer);
+            assert!(!customer.as_str().contains("proxy"), "{}", customer.as_str());
+        }
+        assert_eq!(AttemptOutcome::ConnectFailed.error_for_customer("the egress proxy could not connect"), None);
+    }
 
     #[test]
     fn only_2xx_is_success_and_every_code_parses_back() {

@@ -14,7 +14,7 @@ use postrider_store::{RequeueError, SkipDeliveryError};
 
 use crate::error::ServiceError;
 use crate::idempotency::{Idempotent, WriteError};
-use crate::portal::seen_deliveries;
+use crate::portal::{seen_attempt, seen_deliveries};
 use crate::principal_write::write_by;
 use crate::service::Service;
 
@@ -59,7 +59,7 @@ impl Service {
         let (delivery, mut attempts) = found.ok_or(ServiceError::NotFound)?;
         for attempt in &mut attempts {
             self.show_request(&delivery, attempt);
-            attempt.remote_address = attempt.remote_address.filter(|_| principal.may(Permission::RemoteAddressesRead));
+            seen_attempt(principal, attempt);
         }
         Ok((delivery, attempts))
     }

@@ -203,6 +203,9 @@ impl Service {
     pub async fn get_payload(&self, principal: &Principal, id: EventId) -> Result<(Event, Bytes), ServiceError> {
         principal.require(Permission::PayloadsRead)?;
         let found = self.store.find_event(principal.tenant, id).await?.ok_or(ServiceError::NotFound)?;
+        if !principal.sees(&found.event.event_type) {
+            return Err(ServiceError::NotFound);
+        }
         Ok((found.event, found.envelope))
     }
 

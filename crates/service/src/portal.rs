@@ -6,11 +6,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use postrider_domain::access::{Principal, Scopes};
+use postrider_domain::attempt::{Attempt, AttemptOutcome};
 use postrider_domain::audit::Actor;
 use postrider_domain::delivery::Delivery;
 use postrider_domain::endpoint::{Endpoint, ProjectId};
 use postrider_domain::event_type::EventTypeName;
-use postrider_domain::id::PortalSessionId;
+use postrider_domain::id::{PortalSessionId, RowKey};
 use postrider_domain::limits;
 use postrider_domain::page::{Page, PageRequest};
 use postrider_domain::permission::Permission;
@@ -245,8 +246,27 @@ pub(crate) fn seen_by(principal: &Principal, mut endpoint: Endpoint) -> Endpoint
 pub(crate) fn seen_deliveries(principal: &Principal, mut page: Page<Delivery>) -> Page<Delivery> {
     if principal.event_types.is_some() {
         page.items.retain(|delivery| principal.sees(&delivery.event_type));
+        // A page that lost its rows must not read as the end of the list.
+        if page.items.is_empty() && page.searched_to.is_none() {
+            page.searched_to = page.next.map(RowKey::created_at);
+        }
+    }
+    if principal.is_customer() {
+        for delivery in &mut page.items {
+            delivery.last_outcome = delivery.last_outcome.map(AttemptOutcome::for_customer);
+        }
     }
     page
+}
+
+/// An attempt as the caller may see it: a customer learns nothing about the operator's network.
+pub(crate) fn seen_attempt(principal: &Principal, attempt: &mut Attempt) {
+    attempt.remote_address = attempt.remote_address.filter(|_| principal.may(Permission::RemoteAddressesRead));
+    if principal.is_customer() {
+        let outcome = attempt.outcome;
+        attempt.error = attempt.error.as_deref().and_then(|error| outcome.error_for_customer(error));
+        attempt.outcome = outcome.for_customer();
+    }
 }
 
 /// What an endpoint is subscribed to after a change by a caller from whom types are hidden: those it named, and the

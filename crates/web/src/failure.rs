@@ -76,7 +76,7 @@ pub fn render(visit: &Visit, error: &ServiceError) -> Response {
                 p.failure-code { (status.as_u16()) }
                 h1 { (title) }
                 (body)
-                @if status.is_server_error() { p.soft { "Request " code { (visit.request_id) } } }
+                @if status.is_server_error() { p.soft { (say!("Request {}", html! { code { (visit.request_id) } })) } }
             }
         },
     )
@@ -102,8 +102,12 @@ pub fn cross_site(reason: &str) -> (&'static str, Markup) {
 }
 
 fn describe(visit: &Visit, error: &ServiceError) -> (&'static str, Markup) {
-    let back = html! { p { a href=(visit.link("")) { "Back to the start" } } };
+    let back = html! { p { a href=(visit.link("")) { (say!("Back to the start")) } } };
     match error {
+        ServiceError::ScopeMissing(_) if !visit.is_operator() => (
+            say!("This session may not do that"),
+            html! { p { (say!("It was opened with fewer permissions. Ask for them where you came from.")) } (back) },
+        ),
         ServiceError::ScopeMissing(missing) => (
             "This sign-in may not do that",
             html! {
@@ -114,19 +118,13 @@ fn describe(visit: &Visit, error: &ServiceError) -> (&'static str, Markup) {
         ServiceError::CannotGrant(scopes) => {
             ("This sign-in may not grant that", html! { p { "It lacks the scopes " strong { (scopes) } "." } (back) })
         }
-        // The id is not repeated: a page must not show what a stranger wrote into a link.
-        ServiceError::NotFound => (
-            "Nothing here has this id",
-            html! {
-                p { "There is nothing with this id in this workspace and mode. It may be in another workspace, in the other mode, or older than what is kept." }
-                p { "Paste the id into the search box above to look for every kind of thing." }
-                (back)
-            },
-        ),
+        ServiceError::NotFound => (say!("Nothing here has this id"), html! { (nothing_here(visit)) (back) }),
         ServiceError::Conflict(_)
         | ServiceError::IdempotencyKeyConflict(_)
         | ServiceError::WorkspaceFull { .. }
-        | ServiceError::InFlight { .. } => ("That is not possible now", html! { p { (error) } (back) }),
+        | ServiceError::InFlight { .. } => {
+            (say!("That is not possible now"), html! { p { (translated(&error.to_string())) } (back) })
+        }
         ServiceError::RateLimited { retry_after, .. }
         | ServiceError::TooManyRefusedKeys { retry_after, .. }
         | ServiceError::TooManyPageRequests { retry_after, .. } => (
@@ -134,24 +132,36 @@ fn describe(visit: &Visit, error: &ServiceError) -> (&'static str, Markup) {
             html! { p { (say!("Wait {} s, then load the page again.", retry_after.as_secs().max(1))) } },
         ),
         ServiceError::Unavailable { .. } => (
-            "The store does not answer now",
+            say!("The store does not answer now"),
             html! {
-                p { "Nothing is lost. Deliveries that were accepted wait in the store and go on when it answers again." }
-                p { a href=(visit.here()) { "Try again" } }
+                p { (say!("Nothing is lost. Deliveries that were accepted wait in the store and go on when it answers again.")) }
+                p { a href=(visit.here()) { (say!("Try again")) } }
             },
         ),
         ServiceError::Internal { .. } => (
-            "Something went wrong on our side",
-            html! { p { "The server's log has the cause under the id of this request." } (back) },
+            say!("Something went wrong on our side"),
+            html! { p { (say!("The server's log has the cause under the id of this request.")) } (back) },
         ),
         ServiceError::InvalidRequest { parameters } => (
-            "That cannot be read",
+            say!("That cannot be read"),
             html! {
-                p { "These values were not understood:" }
-                ul { @for (name, fault) in parameters { li { strong { (name) } " " (fault) } } }
+                p { (say!("These values were not understood:")) }
+                ul { @for (name, fault) in parameters { li { strong { (name) } " " (translated(fault)) } } }
                 (back)
             },
         ),
-        _ => ("That was refused", html! { p { (error) } (back) }),
+        _ => (say!("That was refused"), html! { p { (translated(&error.to_string())) } (back) }),
+    }
+}
+
+/// The id is not repeated: a page must not show what a stranger wrote into a link.
+fn nothing_here(visit: &Visit) -> Markup {
+    html! {
+        @if visit.is_operator() {
+            p { "There is nothing with this id in this workspace and mode. It may be in another workspace, in the other mode, or older than what is kept." }
+            p { "Paste the id into the search box above to look for every kind of thing." }
+        } @else {
+            p { (say!("It may have been deleted, or be older than what is kept.")) }
+        }
     }
 }

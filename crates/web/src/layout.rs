@@ -192,7 +192,11 @@ pub fn document(site: &Site, look: &Look, title: &str, body: Markup) -> Markup {
                 link rel="icon" href="data:,";
                 script src={ (site.prefix) (SCRIPT.path()) } defer {}
             }
-            body.flush[look.is_flush] { (body) }
+            body.flush[look.is_flush]
+                data-copied=(say!("Copied")) data-select=(say!("Select and copy it"))
+                data-ended=(say!("You are signed out. Load the page again."))
+                data-upgraded=(say!("The server has been upgraded. Load the page again."))
+                { (body) }
         }
     }
 }
@@ -200,17 +204,17 @@ pub fn document(site: &Site, look: &Look, title: &str, body: Markup) -> Markup {
 /// What the last POST has done, by the field `done` of the URL. Its words are ours: a link cannot put text on a page.
 pub fn notice(visit: &Visit) -> Markup {
     let text = match visit.query.text("done").unwrap_or_default() {
-        "created" => "Created.",
-        "saved" => "Saved.",
-        "tested" => "A test is on its way.",
-        "deleted" => "Deleted.",
+        "created" => say!("Created."),
+        "saved" => say!("Saved."),
+        "tested" => say!("A test is on its way."),
+        "deleted" => say!("Deleted."),
         "revoked" => "Revoked. The key stops working within 5 seconds.",
-        "retried" => "Queued again. The retry is a delivery of its own.",
+        "retried" => say!("Queued again. The retry is a delivery of its own."),
         "skipped" => "Skipped. The order goes on with the next delivery.",
-        "enabled" => "Switched on. What was waiting goes on.",
-        "disabled" => "Switched off. New events are recorded as skipped; queued deliveries wait.",
-        "started" => "Started.",
-        "stopped" => "Stopped.",
+        "enabled" => say!("Switched on. What was waiting goes on."),
+        "disabled" => say!("Switched off. New events are recorded as skipped; queued deliveries wait."),
+        "started" => say!("Started."),
+        "stopped" => say!("Stopped."),
         "signed-in" => "You are signed in.",
         _ => return html! {},
     };

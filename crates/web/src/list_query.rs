@@ -8,17 +8,17 @@ use std::time::Duration;
 use postrider_domain::list_filter::ListFilter;
 use postrider_domain::page::PageRequest;
 use postrider_domain::time::Timestamp;
-use postrider_service::known_event;
 
 use crate::components::field::Faults;
+use crate::language::{Phrase, say};
 use crate::visit::Visit;
 
 /// The relative periods that a page offers.
-pub const PERIODS: [(&str, &str, Duration); 4] = [
-    ("1h", "Last hour", Duration::from_secs(3_600)),
-    ("24h", "Last 24 hours", Duration::from_secs(24 * 3_600)),
-    ("7d", "Last 7 days", Duration::from_secs(7 * 24 * 3_600)),
-    ("30d", "Last 30 days", Duration::from_secs(30 * 24 * 3_600)),
+pub const PERIODS: [(&str, Phrase, Duration); 4] = [
+    ("1h", Phrase::of("Last hour"), Duration::from_secs(3_600)),
+    ("24h", Phrase::of("Last 24 hours"), Duration::from_secs(24 * 3_600)),
+    ("7d", Phrase::of("Last 7 days"), Duration::from_secs(7 * 24 * 3_600)),
+    ("30d", Phrase::of("Last 30 days"), Duration::from_secs(30 * 24 * 3_600)),
 ];
 
 /// What the query of a list asks for.
@@ -47,7 +47,7 @@ impl<F: ListFilter> ListQuery<F> {
                 "since" | "until" => utc(given[0]),
                 _ => given.join(","),
             };
-            if let Err(fault) = filter.set(name, &text, &|event| known_event(visit.service().catalogue(), event)) {
+            if let Err(fault) = filter.set(name, &text, &|event| visit.known_event(event)) {
                 faults.push(((*name).to_owned(), fault));
             }
         }
@@ -60,7 +60,7 @@ impl<F: ListFilter> ListQuery<F> {
                         faults.push(("period".to_owned(), fault));
                     }
                 }
-                None => faults.push(("period".to_owned(), "must be 1h, 24h, 7d or 30d".to_owned())),
+                None => faults.push(("period".to_owned(), say!("must be 1h, 24h, 7d or 30d").to_owned())),
             }
         }
         let cursor = query.text("cursor");

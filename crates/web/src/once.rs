@@ -90,8 +90,13 @@ async fn begin<T>(visit: &Visit, fields: &Fields, render: RenderAnswer<T>) -> Re
     })?;
     let path = visit.here();
     let path = path.strip_prefix(&visit.base).unwrap_or(&path);
+    // The answer to one customer is none to another, whatever token and id they send.
+    let project = visit.principal.tenant.project_text().map(|project| format!("{project} ")).unwrap_or_default();
     let request = IdempotentRequest {
-        scope: IdempotencyScope { tenant: visit.principal.tenant, route: format!("page {} {path}", visit.method) },
+        scope: IdempotencyScope {
+            tenant: visit.principal.tenant,
+            route: format!("page {project}{} {path}", visit.method),
+        },
         key,
         body_hash: body_hash(fields.query_with(FIELD, None).as_bytes()),
         caller: visit.principal.actor.id_text(),

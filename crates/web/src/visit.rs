@@ -9,6 +9,7 @@ use maud::{Markup, html};
 
 use postrider_domain::access::Principal;
 use postrider_domain::caller::CallerAddress;
+use postrider_domain::event_type::{EventType, EventTypeName};
 use postrider_domain::id::{RequestId, RowKey};
 use postrider_domain::page::encode_cursor;
 use postrider_domain::permission::Permission;
@@ -18,9 +19,10 @@ use postrider_service::{Service, ServiceError};
 use axum::response::Response;
 
 use crate::answer::{self, Framing};
-use crate::components::list;
+use crate::components::{code, list};
 use crate::failure::Failure;
 use crate::form::Fields;
+use crate::language::say;
 use crate::layout::{self, Frame, Look, Section};
 use crate::site::Site;
 
@@ -56,7 +58,7 @@ impl Visit {
     /// Whether the visitor runs the product and not one of its projects. A customer in the portal sees no project,
     /// rate, order or address details.
     pub fn is_operator(&self) -> bool {
-        self.principal.tenant.project.is_none()
+        !self.principal.is_customer()
     }
 
     /// Refuses a page whose purpose the visitor may not do.
@@ -65,6 +67,49 @@ impl Visit {
     /// Without the permission.
     pub fn require(&self, permission: Permission) -> Result<(), ServiceError> {
         Ok(self.principal.require(permission)?)
+    }
+
+    /// The event types that exist for the visitor, in the order of the catalogue.
+    pub fn event_types(&self) -> impl Iterator<Item = &EventType> {
+        self.service().catalogue().types().iter().filter(|event| self.principal.sees(&event.name))
+    }
+
+    /// Where the catalogue stands. The portal has no log of events.
+    pub fn event_types_path(&self) -> &'static str {
+        if self.is_operator() { "/event-types" } else { "/events" }
+    }
+
+    /// An event type by its name. One that is hidden from the visitor is not named as an alternative either.
+    ///
+    /// # Errors
+    /// The fault of the field.
+    pub fn known_event(&self, name: &str) -> Result<EventTypeName, String> {
+        if self.is_operator() {
+            return postrider_service::known_event(self.service().catalogue(), name);
+        }
+        let found = self.event_types().find(|event| event.name.as_str() == name);
+        found.map(|event| event.name.clone()).ok_or_else(|| say!("is not an event type").to_owned())
+    }
+
+    /// As [`Self::known_event`], without the retired ones.
+    ///
+    /// # Errors
+    /// The fault of the field.
+    pub fn subscribable_event(&self, name: &str) -> Result<EventTypeName, String> {
+        if self.is_operator() {
+            return postrider_service::subscribable_event(self.service().catalogue(), name);
+        }
+        let found = self.event_types().find(|event| event.name.as_str() == name && !event.retired);
+        found.map(|event| event.name.clone()).ok_or_else(|| say!("is not an event type").to_owned())
+    }
+
+    /// The call of the API that shows the same as the page. A customer has no key for it.
+    pub fn api_call(&self, method: &str, path: &str) -> Markup {
+        if self.is_operator() {
+            code::api_call(method, path)
+        } else {
+            html! {}
+        }
     }
 
     pub fn now(&self) -> Timestamp {
@@ -80,6 +125,11 @@ impl Visit {
             link = format!("{link}{separator}{name}={value}");
         }
         fragment.map(|fragment| format!("{link}#{fragment}")).unwrap_or(link)
+    }
+
+    /// The query that links keep, with its question mark. Empty when they keep nothing.
+    pub fn kept_query(&self) -> String {
+        self.link("").split_off(self.base.len())
     }
 
     /// The fields of a GET form that keep the look: such a form drops the query of its address.

@@ -152,9 +152,9 @@ async fn a_test_shows_its_result_on_the_page_of_the_endpoint() {
     let led = visitor.send(&format!("/dashboard/endpoints/{}/test", endpoint.id), &[("event", "post.created")]).await;
     assert!(led.contains("?test=dlv_"), "{led}");
     let shown = eventually("the result of the test", || async {
-        Some(visitor.page(&led).await).filter(|page| page.contains("answered with 200"))
+        Some(visitor.page(&led).await).filter(|page| page.contains("answered 200"))
     });
-    assert!(shown.await.contains("The test of post.created: delivered"));
+    assert!(shown.await.contains("The test of post.created: The receiver answered 200 OK, after"));
 }
 
 #[tokio::test]

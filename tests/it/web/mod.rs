@@ -9,5 +9,7 @@ mod login;
 mod overview;
 mod permissions;
 mod portal;
+mod portal_language;
+mod portal_walls;
 mod secrets;
 mod verify;

@@ -23,8 +23,7 @@ pub fn create(_: &Catalogue) -> Operation {
     Operation::new(PORTAL, "createPortalSession", "Create portal session")
         .describe(
             "Makes a link by which a customer manages the endpoints of one project. Show it in a frame, or lead the \
-             customer to it. It can be opened for 5 minutes, up to 5 times. The session ends with the key that made it. \
-             The pages behind the link are not part of this version yet: it answers 404.",
+             customer to it. It can be opened for 5 minutes, up to 5 times. The session ends with the key that made it.",
         )
         .idempotent()
         .body("CreatePortalSession", json!({ "projectId": PROJECT_EXAMPLE, "expiresIn": 3600 }))

@@ -26,7 +26,7 @@ document.addEventListener('click', (event) => {
   if (!button) return;
   const label = button.textContent;
   copy(button.dataset.copy).then((done) => {
-    button.textContent = done ? 'Copied' : 'Select and copy it';
+    button.textContent = done ? document.body.dataset.copied : document.body.dataset.select;
     setTimeout(() => { button.textContent = label; }, 2000);
   });
 });
@@ -171,7 +171,7 @@ async function refresh() {
   }
   if (answer.type === 'opaqueredirect' || answer.status === 401) {
     stopped = true;
-    tell('You are signed out. Load the page again to sign in.');
+    tell(document.body.dataset.ended);
     return;
   }
   if (answer.status !== 200) return;
@@ -180,7 +180,7 @@ async function refresh() {
   const own = document.querySelector('script[src]')?.getAttribute('src');
   if (page.querySelector('script[src]')?.getAttribute('src') !== own) {
     stopped = true;
-    tell('The server has been upgraded. Load the page again.');
+    tell(document.body.dataset.upgraded);
     return;
   }
   if (busy()) return;

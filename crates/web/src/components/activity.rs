@@ -5,6 +5,8 @@ use maud::{Markup, html};
 use postrider_domain::attempt::AttemptOutcome;
 use postrider_domain::stats::{Counts, EndpointActivity, QueueState};
 
+use crate::language::{say, say_text};
+
 /// Units of the drawing: an hour is this wide, and the highest bar this high.
 const HOUR: u64 = 4;
 const HEIGHT: u64 = 24;
@@ -14,7 +16,7 @@ pub fn day(activity: &EndpointActivity) -> Markup {
     let hours: Vec<(u64, u64)> = activity.hours.iter().map(|hour| split(&hour.counts)).collect();
     let (good, bad) = hours.iter().fold((0, 0), |(good, bad), hour| (good + hour.0, bad + hour.1));
     if good + bad == 0 {
-        return html! { span.soft { "nothing sent" } };
+        return html! { span.soft { (say!("nothing sent")) } };
     }
     let highest = hours.iter().map(|(good, bad)| good + bad).max().unwrap_or(1).max(1);
     let width = HOUR * u64::try_from(hours.len()).unwrap_or(24);
@@ -29,7 +31,7 @@ pub fn day(activity: &EndpointActivity) -> Markup {
                 rect.chart-bad x=(index * HOUR) y=(HEIGHT - low - top) width=(HOUR - 1) height=(top) {}
             }
         }
-        span.sub { (good) " delivered" @if bad > 0 { ", " (bad) " attempts failed" } }
+        span.sub { @if bad > 0 { (say!("{} delivered, {} attempts failed", good, bad)) } @else { (say!("{} delivered", good)) } }
     }
 }
 
@@ -41,5 +43,5 @@ fn split(counts: &Counts) -> (u64, u64) {
 
 /// How many deliveries wait. Beyond a limit nobody counts.
 pub fn waiting(queue: QueueState) -> String {
-    if queue.is_exact() { queue.pending.to_string() } else { format!("{} or more", queue.pending) }
+    if queue.is_exact() { queue.pending.to_string() } else { say_text!("{} or more", &queue.pending.to_string()) }
 }

@@ -7,6 +7,7 @@ use maud::{Markup, html};
 use serde_json::value::RawValue;
 
 use super::code;
+use crate::language::{say, say_text};
 
 /// Deeper JSON, or JSON that would grow a lot, is shown as it is.
 const DEPTH_MAX: usize = 32;
@@ -20,9 +21,9 @@ pub fn show(label: &str, bytes: &[u8], whole_at: &str) -> Markup {
     html! {
         (code::block(label, indented.as_deref().unwrap_or(&text)))
         p.soft {
-            @if !is_text { "Some bytes are no UTF-8 and are shown as \u{fffd}. " }
-            @else if indented.is_some() { "Indented for reading. " }
-            a href=(whole_at) download { "The exact bytes" }
+            @if !is_text { (say!("Some bytes are no UTF-8 and are shown as �.")) " " }
+            @else if indented.is_some() { (say!("Indented for reading.")) " " }
+            a href=(whole_at) download { (say!("The exact bytes")) }
             " (" (size(bytes.len())) ")"
         }
     }
@@ -31,8 +32,8 @@ pub fn show(label: &str, bytes: &[u8], whole_at: &str) -> Markup {
 /// A number of bytes as people read it.
 pub fn size(bytes: usize) -> String {
     match bytes {
-        1 => "1 byte".to_owned(),
-        0..1_024 => format!("{bytes} bytes"),
+        1 => say!("1 byte").to_owned(),
+        0..1_024 => say_text!("{} bytes", &bytes.to_string()),
         1_024..1_048_576 => format!("{} KiB", bytes / 1_024),
         _ => format!("{} MiB", bytes / 1_048_576),
     }

@@ -2,10 +2,12 @@
 
 use maud::{Markup, html};
 
+use crate::language::say;
+
 /// A text with a button that copies it. Without script the button is not there; the text can be selected whole.
 pub fn copyable(text: &str) -> Markup {
     html! {
-        span.copyable { code.copy-text { (text) } button.copy.needs-script type="button" data-copy=(text) hidden { "Copy" } }
+        span.copyable { code.copy-text { (text) } button.copy.needs-script type="button" data-copy=(text) hidden { (say!("Copy")) } }
     }
 }
 
@@ -13,7 +15,7 @@ pub fn copyable(text: &str) -> Markup {
 pub fn block(label: &str, text: &str) -> Markup {
     html! {
         div.code-block {
-            button.copy.needs-script type="button" data-copy=(text) hidden { "Copy" }
+            button.copy.needs-script type="button" data-copy=(text) hidden { (say!("Copy")) }
             pre tabindex="0" role="region" aria-label=(label) { code { (text) } }
         }
     }

@@ -7,23 +7,24 @@ use postrider_domain::endpoint::EndpointLabel;
 use postrider_domain::time::Timestamp;
 
 use super::{outcome, state, time};
+use crate::language::say;
 
 /// The other deliveries of an event. `link` makes the URL of a path.
 pub fn small_table(deliveries: &[&Delivery], link: &dyn Fn(&str) -> String, now: Timestamp) -> Markup {
     html! {
-        div.table tabindex="0" role="region" aria-label="Deliveries of the event" {
+        div.table tabindex="0" role="region" aria-label=(say!("Deliveries of the event")) {
             table.stack {
-                caption { "Newest first" }
-                thead { tr { th scope="col" { "Delivery" } th scope="col" { "State" } th scope="col" { "Endpoint" } th scope="col" { "Made by" } th.number scope="col" { "Attempts" } th scope="col" { "Created" } } }
+                caption { (say!("Newest first")) }
+                thead { tr { th scope="col" { (say!("Delivery")) } th scope="col" { (say!("State")) } th scope="col" { (say!("Endpoint")) } th scope="col" { (say!("Made by")) } th.number scope="col" { (say!("Attempts")) } th scope="col" { (say!("Created")) } } }
                 tbody {
                     @for delivery in deliveries {
                         tr {
-                            th scope="row" data-label="Delivery" { a href=(link(&format!("/deliveries/{}", delivery.id))) { (delivery.id) } }
-                            td data-label="State" { (state_of(delivery)) }
-                            td data-label="Endpoint" { code { (delivery.endpoint_id) } }
-                            td data-label="Made by" { (outcome::cause(delivery.cause)) }
-                            td.number data-label="Attempts" { (delivery.attempt_count) }
-                            td data-label="Created" { (time::relative(delivery.id.created_at(), now)) }
+                            th scope="row" data-label=(say!("Delivery")) { a href=(link(&format!("/deliveries/{}", delivery.id))) { (delivery.id) } }
+                            td data-label=(say!("State")) { (state_of(delivery)) }
+                            td data-label=(say!("Endpoint")) { code { (delivery.endpoint_id) } }
+                            td data-label=(say!("Made by")) { (outcome::cause(delivery.cause)) }
+                            td.number data-label=(say!("Attempts")) { (delivery.attempt_count) }
+                            td data-label=(say!("Created")) { (time::relative(delivery.id.created_at(), now)) }
                         }
                     }
                 }
@@ -36,17 +37,19 @@ pub fn small_table(deliveries: &[&Delivery], link: &dyn Fn(&str) -> String, now:
 pub fn state_of(delivery: &Delivery) -> Markup {
     html! {
         (state::delivery(delivery.status))
-        @if delivery.is_blocking { span.sub { "stops the order" } }
-        @else if let Some(reason) = delivery.reason.filter(|_| delivery.status != DeliveryStatus::Delivered) { span.sub { (reason.as_str().replace('_', " ")) } }
+        @if delivery.is_blocking { span.sub { (say!("stops the order")) } }
+        @else if let Some(reason) = delivery.reason.filter(|_| delivery.status != DeliveryStatus::Delivered) { span.sub { (outcome::short_reason(reason)) } }
     }
 }
 
 /// What rows need beside the deliveries.
 pub struct Rows {
-    pub labels: Vec<EndpointLabel>,
-    pub now: Timestamp,
     /// The start of all links.
     pub base: String,
+    /// The query that all links keep, with its question mark.
+    pub kept: String,
+    pub labels: Vec<EndpointLabel>,
+    pub now: Timestamp,
     pub shows_project: bool,
 }
 
@@ -54,20 +57,20 @@ pub struct Rows {
 pub fn table(deliveries: &[Delivery], rows: &Rows, can_tick: bool) -> Markup {
     let has_projects = rows.shows_project && deliveries.iter().any(|delivery| delivery.project_id.is_some());
     html! {
-        div.table tabindex="0" role="region" aria-label="Deliveries" {
+        div.table tabindex="0" role="region" aria-label=(say!("Deliveries")) {
             table.stack {
-                caption { "Newest first" }
+                caption { (say!("Newest first")) }
                 thead {
                     tr {
-                        @if can_tick { th.tick scope="col" { span.visually-hidden { "Tick" } } }
-                        th scope="col" { "State" }
-                        th scope="col" { "Event" }
-                        th scope="col" { "Endpoint" }
-                        @if has_projects { th scope="col" { "Project" } }
-                        th.number scope="col" { "Attempts" }
-                        th scope="col" { "Last attempt" }
-                        th scope="col" { "Created" }
-                        th scope="col" { "Next or took" }
+                        @if can_tick { th.tick scope="col" { span.visually-hidden { (say!("Tick")) } } }
+                        th scope="col" { (say!("State")) }
+                        th scope="col" { (say!("Event")) }
+                        th scope="col" { (say!("Endpoint")) }
+                        @if has_projects { th scope="col" { (say!("Project")) } }
+                        th.number scope="col" { (say!("Attempts")) }
+                        th scope="col" { (say!("Last attempt")) }
+                        th scope="col" { (say!("Created")) }
+                        th scope="col" { (say!("Next or took")) }
                     }
                 }
                 tbody #deliveries data-live="rows" { @for delivery in deliveries { (row(delivery, rows, can_tick, has_projects)) } }
@@ -80,36 +83,40 @@ fn row(delivery: &Delivery, rows: &Rows, can_tick: bool, has_projects: bool) -> 
     let id = delivery.id.to_string();
     html! {
         tr #(id) {
-            @if can_tick { td.tick data-label="Tick" { input type="checkbox" name="id" value=(id) aria-label={ "Tick " (id) }; } }
-            td data-label="State" { (state_of(delivery)) }
-            th scope="row" data-label="Event" {
-                a href={ (rows.base) "/deliveries/" (id) } { (delivery.event_type) }
+            @if can_tick { td.tick data-label=(say!("Tick")) { input type="checkbox" name="id" value=(id) aria-label={ (say!("Tick")) " " (id) }; } }
+            td data-label=(say!("State")) { (state_of(delivery)) }
+            th scope="row" data-label=(say!("Event")) {
+                a href=(rows.link(&format!("/deliveries/{id}"))) { (delivery.event_type) }
                 code.sub { (delivery.event_id) }
             }
-            td data-label="Endpoint" { (rows.endpoint(delivery)) }
-            @if has_projects { td data-label="Project" { code { (delivery.project_id.as_deref().unwrap_or("–")) } } }
-            td.number data-label="Attempts" { (delivery.attempt_count) }
-            td data-label="Last attempt" {
+            td data-label=(say!("Endpoint")) { (rows.endpoint(delivery)) }
+            @if has_projects { td data-label=(say!("Project")) { code { (delivery.project_id.as_deref().unwrap_or("–")) } } }
+            td.number data-label=(say!("Attempts")) { (delivery.attempt_count) }
+            td data-label=(say!("Last attempt")) {
                 @match delivery.last_outcome {
                     Some(outcome) => (outcome::attempt_state(outcome, delivery.last_response_status)),
-                    None if delivery.status == DeliveryStatus::Pending => span.soft { "none yet" },
-                    None => span.soft { "none" },
+                    None if delivery.status == DeliveryStatus::Pending => span.soft { (say!("none yet")) },
+                    None => span.soft { (say!("none")) },
                 }
             }
-            td.nowrap data-label="Created" { (time::relative(delivery.id.created_at(), rows.now)) }
-            td.nowrap data-label="Next or took" { (next_or_took(delivery, rows.now)) }
+            td.nowrap data-label=(say!("Created")) { (time::relative(delivery.id.created_at(), rows.now)) }
+            td.nowrap data-label=(say!("Next or took")) { (next_or_took(delivery, rows.now)) }
         }
     }
 }
 
 impl Rows {
+    fn link(&self, path: &str) -> String {
+        format!("{}{path}{}", self.base, self.kept)
+    }
+
     fn endpoint(&self, delivery: &Delivery) -> Markup {
         let label = self.labels.iter().find(|label| label.id == delivery.endpoint_id);
         html! {
             @match label {
                 Some(label) => {
-                    @if label.is_deleted { (label.name) } @else { a href={ (self.base) "/endpoints/" (label.id) } { (label.name) } }
-                    span.sub { (label.host()) @if label.is_deleted { ", deleted" } }
+                    @if label.is_deleted { (label.name) } @else { a href=(self.link(&format!("/endpoints/{}", label.id))) { (label.name) } }
+                    span.sub { (label.host()) @if label.is_deleted { ", " (say!("deleted")) } }
                 }
                 None => code { (delivery.endpoint_id) },
             }
@@ -120,9 +127,9 @@ impl Rows {
 fn next_or_took(delivery: &Delivery, now: Timestamp) -> Markup {
     html! {
         @match (delivery.next_attempt_at, delivery.completed_at) {
-            (Some(at), _) => { "next " (time::due(at, now)) }
-            (None, Some(ended)) if delivery.attempt_count > 0 => { "took " (time::rough(ended.since(delivery.id.created_at()))) }
-            (None, None) if delivery.status == DeliveryStatus::Pending => span.soft { "waits" },
+            (Some(at), _) => (say!("next {}", time::due(at, now))),
+            (None, Some(ended)) if delivery.attempt_count > 0 => (say!("took {}", time::rough(ended.since(delivery.id.created_at())))),
+            (None, None) if delivery.status == DeliveryStatus::Pending => span.soft { (say!("waits")) },
             _ => "",
         }
     }

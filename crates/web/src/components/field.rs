@@ -7,6 +7,8 @@ use maud::{Markup, html};
 
 use postrider_service::{ParameterFault, ServiceError};
 
+use crate::language::{say, translated};
+
 /// The faults of a form, by field.
 #[derive(Clone, Debug, Default)]
 pub struct Faults(pub Vec<ParameterFault>);
@@ -36,8 +38,8 @@ impl Faults {
         html! {
             @if !self.0.is_empty() {
                 div.error-summary role="alert" tabindex="-1" data-focus {
-                    h2 { "There is a problem" }
-                    ul { @for (name, fault) in &self.0 { li { a href={ "#field-" (name) } { (name) ": " (fault) } } } }
+                    h2 { (say!("There is a problem")) }
+                    ul { @for (name, fault) in &self.0 { li { a href={ "#field-" (name) } { (name) ": " (translated(fault)) } } } }
                 }
             }
         }
@@ -63,9 +65,9 @@ impl TextField<'_> {
         let described: Vec<&str> = described.into_iter().flatten().map(String::as_str).collect();
         html! {
             div.field.field-faulty[fault.is_some()] {
-                label for=(id) { (self.label) @if !self.required { span.optional { " (optional)" } } }
+                label for=(id) { (self.label) @if !self.required { span.optional { " (" (say!("optional")) ")" } } }
                 @if !self.hint.is_empty() { p.hint #(hint_id) { (self.hint) } }
-                @if let Some(fault) = fault { p.fault #(fault_id) { (fault) } }
+                @if let Some(fault) = fault { p.fault #(fault_id) { (translated(fault)) } }
                 input #(id) name=(self.name) type=(self.kind) value=(self.value) required[self.required]
                     aria-invalid=[fault.map(|_| "true")] aria-describedby=[(!described.is_empty()).then(|| described.join(" "))]
                     autocomplete="off" spellcheck="false";
@@ -88,9 +90,9 @@ impl TextArea<'_> {
         let described = format!("{id}-hint{}", fault.map_or_else(String::new, |_| format!(" {id}-fault")));
         html! {
             div.field.field-faulty[fault.is_some()] {
-                label for=(id) { (self.label) span.optional { " (optional)" } }
+                label for=(id) { (self.label) span.optional { " (" (say!("optional")) ")" } }
                 p.hint id={ (id) "-hint" } { (self.hint) }
-                @if let Some(fault) = fault { p.fault id={ (id) "-fault" } { (fault) } }
+                @if let Some(fault) = fault { p.fault id={ (id) "-fault" } { (translated(fault)) } }
                 textarea #(id) name=(self.name) aria-describedby=(described) aria-invalid=[fault.map(|_| "true")]
                     autocomplete="off" spellcheck="false" { (self.value) }
             }

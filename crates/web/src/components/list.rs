@@ -6,6 +6,7 @@ use postrider_domain::time::Timestamp;
 
 use super::icon::{self, Icon};
 use super::time;
+use crate::language::say;
 
 /// A list that has nothing to show: why, and what to do. `first_use` tells "nothing yet" from "nothing matches".
 pub fn empty(icon: Icon, title: &str, body: &Markup) -> Markup {
@@ -16,9 +17,9 @@ pub fn empty(icon: Icon, title: &str, body: &Markup) -> Markup {
 pub fn pages(newer: Option<&str>, older: Option<&str>) -> Markup {
     html! {
         @if newer.is_some() || older.is_some() {
-            nav.pages aria-label="Pages" {
-                @if let Some(url) = newer { a href=(url) rel="prev" { "Newest" } }
-                @if let Some(url) = older { a href=(url) rel="next" { "Older" } }
+            nav.pages aria-label=(say!("Pages")) {
+                @if let Some(url) = newer { a href=(url) rel="prev" { (say!("Newest")) } }
+                @if let Some(url) = older { a href=(url) rel="next" { (say!("Older")) } }
             }
         }
     }
@@ -32,14 +33,20 @@ pub fn facts(pairs: &[(&str, Markup)]) -> Markup {
 /// The end of a page whose search stopped before the end of the list: how far it looked, and how to go on.
 pub fn cut(searched_to: Timestamp, further: &str) -> Markup {
     html! {
-        p.cut { "Looked back to " (time::instant(searched_to)) ". " a href=(further) rel="next" { "Look further" } }
+        p.cut { (say!("Looked back to {}.", time::instant(searched_to))) " " a href=(further) rel="next" { (say!("Look further")) } }
     }
 }
 
+/// What a list holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Things {
+    Deliveries,
+    Events,
+}
+
 /// A list without a row.
-pub struct Nothing<'n> {
-    /// What the list holds, in the plural: `deliveries`.
-    pub things: &'n str,
+pub struct Nothing {
+    pub things: Things,
     pub is_narrowed: bool,
     pub is_continued: bool,
     /// The search stopped here.
@@ -50,30 +57,46 @@ pub struct Nothing<'n> {
     pub first_use: Markup,
 }
 
-impl Nothing<'_> {
+impl Nothing {
     /// Each reason reads differently: only a search that has seen everything says that there is nothing.
     pub fn render(&self) -> Markup {
-        let things = self.things;
+        let is_deliveries = self.things == Things::Deliveries;
         match self {
-            Self { searched_to: Some(at), .. } => empty(
-                icon::CLOCK,
-                "Nothing found so far",
-                &html! { p { "The search looked at everything back to " (time::instant(*at)) ". Older " (things) " may match." } },
-            ),
-            Self { kept_since: Some(at), .. } => empty(
-                icon::OFF,
-                "No longer kept",
-                &html! { p { (things) " created before " (time::instant(*at)) " are removed by retention." } },
-            ),
-            Self { is_continued: true, .. } => {
-                empty(icon::CHECK, "That was all", &html! { p { "There are no older " (things) "." } })
+            Self { searched_to: Some(at), .. } => {
+                let at = time::instant(*at);
+                let sentence = match is_deliveries {
+                    true => say!("The search looked at everything back to {}. Older deliveries may match.", at),
+                    false => say!("The search looked at everything back to {}. Older events may match.", at),
+                };
+                empty(icon::CLOCK, say!("Nothing found so far"), &html! { p { (sentence) } })
             }
-            Self { is_narrowed: true, .. } => empty(
-                icon::CROSS,
-                "Nothing matches",
-                &html! { p { "No " (things) " match this filter. Everything was searched." } },
-            ),
-            Self { first_use, .. } => empty(icon::FLASK, &format!("No {things} yet"), first_use),
+            Self { kept_since: Some(at), .. } => {
+                let at = time::instant(*at);
+                let sentence = match is_deliveries {
+                    true => say!("Deliveries created before {} are removed by retention.", at),
+                    false => say!("Events created before {} are removed by retention.", at),
+                };
+                empty(icon::OFF, say!("No longer kept"), &html! { p { (sentence) } })
+            }
+            Self { is_continued: true, .. } => {
+                let sentence = if is_deliveries {
+                    say!("There are no older deliveries.")
+                } else {
+                    say!("There are no older events.")
+                };
+                empty(icon::CHECK, say!("That was all"), &html! { p { (sentence) } })
+            }
+            Self { is_narrowed: true, .. } => {
+                let sentence = match is_deliveries {
+                    true => say!("No deliveries match this filter. Everything was searched."),
+                    false => say!("No events match this filter. Everything was searched."),
+                };
+                empty(icon::CROSS, say!("Nothing matches"), &html! { p { (sentence) } })
+            }
+            Self { first_use, .. } => {
+                let title = if is_deliveries { say!("No deliveries yet") } else { say!("No events yet") };
+                empty(icon::FLASK, title, first_use)
+            }
         }
     }
 }

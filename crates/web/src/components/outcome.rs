@@ -7,31 +7,33 @@ use postrider_domain::delivery::{DeliveryCause, EndReason};
 
 use super::icon;
 use super::state::{Tone, state};
+use crate::language::{say, say_text};
 
 /// The outcome as a sentence without a full stop: `The receiver answered 503 Service Unavailable`.
 pub fn sentence(outcome: AttemptOutcome, response_status: Option<u16>) -> String {
     let answered = || match response_status {
-        Some(status) => format!("The receiver answered {}", status_words(status)),
-        None => "The receiver answered with an error".to_owned(),
+        Some(status) => say_text!("The receiver answered {}", &status_words(status)),
+        None => say!("The receiver answered with an error").to_owned(),
     };
-    match outcome {
-        AttemptOutcome::Delivered | AttemptOutcome::HttpError => answered(),
-        AttemptOutcome::Redirect => format!("{}; redirects are not followed", answered()),
-        AttemptOutcome::Gone => format!("{}: it wants no more events", answered()),
-        AttemptOutcome::Timeout => "The receiver did not answer in time".to_owned(),
-        AttemptOutcome::DnsFailed => "The host name has no address".to_owned(),
-        AttemptOutcome::ConnectFailed => "No connection to the receiver".to_owned(),
-        AttemptOutcome::TlsFailed => "The TLS handshake failed".to_owned(),
-        AttemptOutcome::ConnectionClosed => "The connection closed before the answer was complete".to_owned(),
-        AttemptOutcome::InvalidResponse => "The answer is not valid HTTP".to_owned(),
-        AttemptOutcome::SsrfBlocked => "The host has an address that may not be called".to_owned(),
-        AttemptOutcome::Simulated => "Rendered and signed, not sent: test mode".to_owned(),
-        AttemptOutcome::Abandoned => "The server stopped during the attempt".to_owned(),
-        AttemptOutcome::InternalError => "A fault of this server".to_owned(),
-        AttemptOutcome::ProxyFailed => "The forward proxy of this server did not work".to_owned(),
-        AttemptOutcome::ProxyRefused => "The forward proxy of this server refused the address".to_owned(),
-        AttemptOutcome::DnsUnavailable => "No name server could be reached".to_owned(),
-    }
+    let fixed = match outcome {
+        AttemptOutcome::Delivered | AttemptOutcome::HttpError => return answered(),
+        AttemptOutcome::Redirect => return say_text!("{}; redirects are not followed", &answered()),
+        AttemptOutcome::Gone => return say_text!("{}: it wants no more events", &answered()),
+        AttemptOutcome::Timeout => say!("The receiver did not answer in time"),
+        AttemptOutcome::DnsFailed => say!("The host name has no address"),
+        AttemptOutcome::ConnectFailed => say!("No connection to the receiver"),
+        AttemptOutcome::TlsFailed => say!("The TLS handshake failed"),
+        AttemptOutcome::ConnectionClosed => say!("The connection closed before the answer was complete"),
+        AttemptOutcome::InvalidResponse => say!("The answer is not valid HTTP"),
+        AttemptOutcome::SsrfBlocked => say!("The host has an address that may not be called"),
+        AttemptOutcome::Simulated => say!("Rendered and signed, not sent: test mode"),
+        AttemptOutcome::Abandoned => say!("The server stopped during the attempt"),
+        AttemptOutcome::InternalError => say!("A fault of this server"),
+        AttemptOutcome::ProxyFailed => "The forward proxy of this server did not work",
+        AttemptOutcome::ProxyRefused => "The forward proxy of this server refused the address",
+        AttemptOutcome::DnsUnavailable => "No name server could be reached",
+    };
+    fixed.to_owned()
 }
 
 /// The outcome in a few words, for a row: `503`, `timeout`.
@@ -44,22 +46,22 @@ pub fn short(outcome: AttemptOutcome, response_status: Option<u16>) -> String {
 }
 
 /// The outcome as the API writes it, with spaces.
-pub const fn word(outcome: AttemptOutcome) -> &'static str {
+pub fn word(outcome: AttemptOutcome) -> &'static str {
     match outcome {
-        AttemptOutcome::Delivered => "delivered",
-        AttemptOutcome::HttpError => "error status",
-        AttemptOutcome::Redirect => "redirect",
-        AttemptOutcome::Gone => "gone",
-        AttemptOutcome::Timeout => "timeout",
-        AttemptOutcome::DnsFailed => "no address",
-        AttemptOutcome::ConnectFailed => "no connection",
-        AttemptOutcome::TlsFailed => "TLS failed",
-        AttemptOutcome::ConnectionClosed => "connection closed",
-        AttemptOutcome::InvalidResponse => "invalid answer",
-        AttemptOutcome::SsrfBlocked => "address blocked",
-        AttemptOutcome::Simulated => "simulated",
-        AttemptOutcome::Abandoned => "abandoned",
-        AttemptOutcome::InternalError => "our error",
+        AttemptOutcome::Delivered => say!("delivered"),
+        AttemptOutcome::HttpError => say!("error status"),
+        AttemptOutcome::Redirect => say!("redirect"),
+        AttemptOutcome::Gone => say!("gone"),
+        AttemptOutcome::Timeout => say!("timeout"),
+        AttemptOutcome::DnsFailed => say!("no address"),
+        AttemptOutcome::ConnectFailed => say!("no connection"),
+        AttemptOutcome::TlsFailed => say!("TLS failed"),
+        AttemptOutcome::ConnectionClosed => say!("connection closed"),
+        AttemptOutcome::InvalidResponse => say!("invalid answer"),
+        AttemptOutcome::SsrfBlocked => say!("address blocked"),
+        AttemptOutcome::Simulated => say!("simulated"),
+        AttemptOutcome::Abandoned => say!("abandoned"),
+        AttemptOutcome::InternalError => say!("our error"),
         AttemptOutcome::ProxyFailed => "proxy failed",
         AttemptOutcome::ProxyRefused => "proxy refused",
         AttemptOutcome::DnsUnavailable => "no name server",
@@ -73,12 +75,12 @@ pub fn status_words(status: u16) -> String {
 }
 
 /// Whose fault an outcome is, for the reader who may have to act.
-pub const fn fault(outcome: AttemptOutcome) -> &'static str {
+pub fn fault(outcome: AttemptOutcome) -> &'static str {
     match (outcome, outcome.fault()) {
-        (AttemptOutcome::Abandoned, _) => "Nobody’s fault: it uses no step of the schedule",
+        (AttemptOutcome::Abandoned, _) => say!("Nobody’s fault: it uses no step of the schedule"),
         (_, Fault::Nobody) => "",
-        (_, Fault::Receiver) => "The receiver’s side",
-        (_, Fault::Sender) => "This server’s side: it uses no step of the schedule",
+        (_, Fault::Receiver) => say!("The receiver’s side"),
+        (_, Fault::Sender) => say!("This server’s side: it uses no step of the schedule"),
     }
 }
 
@@ -93,29 +95,47 @@ pub fn attempt_state(outcome: AttemptOutcome, response_status: Option<u16>) -> M
 }
 
 /// Why a delivery ended without success, as a sentence without a full stop.
-pub const fn reason(reason: EndReason) -> &'static str {
+pub fn reason(reason: EndReason) -> &'static str {
     match reason {
-        EndReason::Exhausted => "The retry schedule has no step left",
-        EndReason::Expired => "It waited 14 days behind an endpoint that was off or paused",
-        EndReason::Inactive => "The endpoint was switched off when the event was accepted",
-        EndReason::DisabledGone => "The endpoint was disabled when the event was accepted: it had answered 410 Gone",
+        EndReason::Exhausted => say!("The retry schedule has no step left"),
+        EndReason::Expired => say!("It waited 14 days behind an endpoint that was off or paused"),
+        EndReason::Inactive => say!("The endpoint was switched off when the event was accepted"),
+        EndReason::DisabledGone => {
+            say!("The endpoint was disabled when the event was accepted: it had answered 410 Gone")
+        }
         EndReason::DisabledFailing => {
-            "The endpoint was disabled when the event was accepted: it had failed for five days"
+            say!("The endpoint was disabled when the event was accepted: it had failed for five days")
         }
         EndReason::DisabledSsrfBlocked => {
-            "The endpoint was disabled when the event was accepted: its host had an address that may not be called"
+            say!(
+                "The endpoint was disabled when the event was accepted: its host had an address that may not be called"
+            )
         }
-        EndReason::EndpointDeleted => "The endpoint was deleted",
-        EndReason::EventGone => "The event was removed before the delivery ended",
+        EndReason::EndpointDeleted => say!("The endpoint was deleted"),
+        EndReason::EventGone => say!("The event was removed before the delivery ended"),
+    }
+}
+
+/// The reason in a few words, for a row.
+pub fn short_reason(reason: EndReason) -> &'static str {
+    match reason {
+        EndReason::Exhausted => say!("exhausted"),
+        EndReason::Expired => say!("expired"),
+        EndReason::Inactive => say!("inactive"),
+        EndReason::DisabledGone => say!("disabled gone"),
+        EndReason::DisabledFailing => say!("disabled failing"),
+        EndReason::DisabledSsrfBlocked => say!("disabled ssrf blocked"),
+        EndReason::EndpointDeleted => say!("endpoint deleted"),
+        EndReason::EventGone => say!("event gone"),
     }
 }
 
 pub fn cause(cause: DeliveryCause) -> Markup {
     let words = match cause {
-        DeliveryCause::Event => "the event",
-        DeliveryCause::Retry => "a retry by hand",
-        DeliveryCause::Replay => "a replay",
-        DeliveryCause::Test => "a test",
+        DeliveryCause::Event => say!("the event"),
+        DeliveryCause::Retry => say!("a retry by hand"),
+        DeliveryCause::Replay => say!("a replay"),
+        DeliveryCause::Test => say!("a test"),
     };
     html! { (words) }
 }

@@ -4,6 +4,8 @@ use maud::{Markup, html};
 
 use postrider_domain::attempt::AttemptPhases;
 
+use crate::language::say;
+
 /// The width of the bar in its own units; it is stretched to the page.
 const WIDTH: u64 = 1_000;
 
@@ -32,7 +34,7 @@ pub fn bar(phases: &AttemptPhases, duration_ms: u32) -> Markup {
             }
             figcaption {
                 @for part in &parts { span.phase-name { span class={ "phase-mark " (part.class) } aria-hidden="true" {} (part.name) " " (part.millis) " ms" } }
-                @if phases.connection_reused { span.phase-name { "kept connection" } }
+                @if phases.connection_reused { span.phase-name { (say!("kept connection")) } }
             }
         }
     }
@@ -40,11 +42,11 @@ pub fn bar(phases: &AttemptPhases, duration_ms: u32) -> Markup {
 
 fn parts(phases: &AttemptPhases, duration_ms: u32) -> Vec<Part> {
     let known = [
-        ("Look-up", "phase-dns", phases.dns_ms),
-        ("Connect", "phase-connect", phases.connect_ms),
-        ("TLS", "phase-tls", phases.tls_ms),
-        ("First byte", "phase-wait", phases.first_byte_ms),
-        ("Body", "phase-body", phases.body_ms),
+        (say!("Look-up"), "phase-dns", phases.dns_ms),
+        (say!("Connect"), "phase-connect", phases.connect_ms),
+        (say!("TLS"), "phase-tls", phases.tls_ms),
+        (say!("First byte"), "phase-wait", phases.first_byte_ms),
+        (say!("Body"), "phase-body", phases.body_ms),
     ];
     let mut parts: Vec<Part> = Vec::new();
     let mut start = 0;
@@ -59,7 +61,7 @@ fn parts(phases: &AttemptPhases, duration_ms: u32) -> Vec<Part> {
     }
     let rest = known.iter().fold(duration_ms, |rest, (.., millis)| rest.saturating_sub(millis.unwrap_or_default()));
     if rest > 0 {
-        add(if phases.first_byte_ms.is_some() { "Rest" } else { "Until it ended" }, "phase-rest", rest);
+        add(if phases.first_byte_ms.is_some() { say!("Rest") } else { say!("Until it ended") }, "phase-rest", rest);
     }
     parts
 }

@@ -7,6 +7,7 @@ use postrider_domain::endpoint::Endpoint;
 use postrider_domain::endpoint_health::{FailureStreak, HealthState};
 
 use super::icon::{self, Icon};
+use crate::language::say;
 
 /// How a state concerns the reader.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,11 +36,11 @@ pub fn state(tone: Tone, icon: Icon, word: &str) -> Markup {
 pub fn endpoint(endpoint: &Endpoint) -> Markup {
     let health = endpoint.failure_streak.as_ref().map_or(HealthState::Ok, FailureStreak::state);
     let (tone, icon, word) = match (endpoint.is_active, endpoint.disabled_reason, health) {
-        (false, Some(_), _) => (Tone::Bad, icon::OFF, "disabled"),
-        (false, None, _) => (Tone::Neutral, icon::OFF, "off"),
-        (true, _, HealthState::Paused) => (Tone::Waiting, icon::PAUSE, "paused"),
-        (true, _, HealthState::Failing) => (Tone::Bad, icon::WARNING, "failing"),
-        (true, _, HealthState::Ok) => (Tone::Good, icon::CHECK, "ok"),
+        (false, Some(_), _) => (Tone::Bad, icon::OFF, say!("disabled")),
+        (false, None, _) => (Tone::Neutral, icon::OFF, say!("off")),
+        (true, _, HealthState::Paused) => (Tone::Waiting, icon::PAUSE, say!("paused")),
+        (true, _, HealthState::Failing) => (Tone::Bad, icon::WARNING, say!("failing")),
+        (true, _, HealthState::Ok) => (Tone::Good, icon::CHECK, say!("ok")),
     };
     state(tone, icon, word)
 }
@@ -53,5 +54,16 @@ pub fn delivery(status: DeliveryStatus) -> Markup {
         DeliveryStatus::Cancelled => (Tone::Neutral, icon::OFF),
         DeliveryStatus::Simulated => (Tone::Neutral, icon::FLASK),
     };
-    state(tone, icon, status.as_str())
+    state(tone, icon, delivery_word(status))
+}
+
+pub fn delivery_word(status: DeliveryStatus) -> &'static str {
+    match status {
+        DeliveryStatus::Pending => say!("pending"),
+        DeliveryStatus::Delivered => say!("delivered"),
+        DeliveryStatus::Failed => say!("failed"),
+        DeliveryStatus::Skipped => say!("skipped"),
+        DeliveryStatus::Cancelled => say!("cancelled"),
+        DeliveryStatus::Simulated => say!("simulated"),
+    }
 }

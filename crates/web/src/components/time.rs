@@ -7,6 +7,8 @@ use maud::{Markup, html};
 
 use postrider_domain::time::Timestamp;
 
+use crate::language::{Phrase, say, say_text};
+
 /// An instant as people read it: `14 Nov 2026, 09:14:03 UTC`.
 pub fn instant(at: Timestamp) -> Markup {
     html! { time datetime=(at) { (words(at)) } }
@@ -14,7 +16,10 @@ pub fn instant(at: Timestamp) -> Markup {
 
 /// An instant by its distance, with the instant itself as a title: `3 min ago`, `in 5 s`.
 pub fn relative(at: Timestamp, now: Timestamp) -> Markup {
-    let text = if at > now { format!("in {}", rough(at.since(now))) } else { format!("{} ago", rough(now.since(at))) };
+    let text = match at > now {
+        true => say_text!("in {}", &rough(at.since(now))),
+        false => say_text!("{} ago", &rough(now.since(at))),
+    };
     html! { time datetime=(at) title=(words(at)) { (text) } }
 }
 
@@ -23,7 +28,7 @@ pub fn due(at: Timestamp, now: Timestamp) -> Markup {
     if at > now {
         relative(at, now)
     } else {
-        html! { time datetime=(at) title=(words(at)) { "now" } }
+        html! { time datetime=(at) title=(words(at)) { (say!("now")) } }
     }
 }
 
@@ -36,7 +41,7 @@ pub fn rough(duration: Duration) -> String {
         1..60 => format!("{seconds} s"),
         60..3600 => with_rest(minutes, "min", seconds % 60, "s"),
         3600..86_400 => with_rest(hours, "h", minutes, "min"),
-        _ => with_rest(days, "d", hours, "h"),
+        _ => with_rest(days, say!("d"), hours, "h"),
     }
 }
 
@@ -46,11 +51,25 @@ fn with_rest(value: u64, unit: &str, rest: u64, rest_unit: &str) -> String {
 
 /// `14 Nov 2026, 09:14:03 UTC`, from the ISO form.
 fn words(at: Timestamp) -> String {
-    const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+    const MONTHS: [Phrase; 12] = [
+        Phrase::of("Jan"),
+        Phrase::of("Feb"),
+        Phrase::of("Mar"),
+        Phrase::of("Apr"),
+        Phrase::of("May"),
+        Phrase::of("Jun"),
+        Phrase::of("Jul"),
+        Phrase::of("Aug"),
+        Phrase::of("Sep"),
+        Phrase::of("Oct"),
+        Phrase::of("Nov"),
+        Phrase::of("Dec"),
+    ];
     let iso = at.to_string();
     let part = |range: std::ops::Range<usize>| iso.get(range).unwrap_or_default();
-    let month = part(5..7).parse().ok().and_then(|month: usize| MONTHS.get(month.checked_sub(1)?)).unwrap_or(&"");
-    format!("{} {month} {}, {} UTC", part(8..10).trim_start_matches('0'), part(0..4), part(11..19))
+    let month =
+        part(5..7).parse().ok().and_then(|month: usize| MONTHS.get(month.checked_sub(1)?)).unwrap_or(&MONTHS[0]);
+    say_text!("{} {} {}, {} UTC", part(8..10).trim_start_matches('0'), month.text(), part(0..4), part(11..19))
 }
 
 #[cfg(test)]

@@ -8,26 +8,27 @@ use postrider_domain::time::Timestamp;
 
 use super::icon::{self, Icon};
 use super::{body, headers, list, outcome, phases, time};
+use crate::language::{say, say_text};
 
 /// The steps: accepted, each attempt, what is next, the end.
 pub fn steps(delivery: &Delivery, attempts: &[Attempt], now: Timestamp) -> Markup {
     html! {
         ol.timeline {
-            (step("step step-good", icon::CHECK, "Accepted", html! { (time::instant(delivery.id.created_at())) }))
+            (step("step step-good", icon::CHECK, say!("Accepted"), html! { (time::instant(delivery.id.created_at())) }))
             @for attempt in attempts {
                 @let (class, icon) = step_look(attempt);
-                @let what = html! { "Attempt " (attempt.number) ": " (outcome::sentence(attempt.outcome, attempt.response_status)) };
-                @let when = html! { (time::instant(attempt.started_at)) ", took " (attempt.duration_ms) " ms" };
+                @let what = html! { (say!("Attempt {}", attempt.number)) ": " (outcome::sentence(attempt.outcome, attempt.response_status)) };
+                @let when = say!("{}, took {} ms", time::instant(attempt.started_at), attempt.duration_ms);
                 li class=(class) { (icon) div { a href={ "#attempt-" (attempt.number) } { (what) } span.sub { (when) } } }
             }
             @if delivery.status == DeliveryStatus::Pending {
-                @let when = html! { @match delivery.next_attempt_at { Some(at) => { "due " (time::due(at, now)) }, None => "nothing is scheduled now" } };
-                (step("step step-ghost", icon::CLOCK, &format!("Attempt {}", delivery.attempt_count + 1), when))
+                @let when = html! { @match delivery.next_attempt_at { Some(at) => (say!("due {}", time::due(at, now))), None => (say!("nothing is scheduled now")) } };
+                (step("step step-ghost", icon::CLOCK, &say_text!("Attempt {}", &(delivery.attempt_count + 1).to_string()), when))
             }
             @if let Some(ended) = delivery.completed_at {
                 @let good = matches!(delivery.status, DeliveryStatus::Delivered);
                 @let (class, icon) = if good { ("step step-good", icon::CHECK) } else { ("step step-end", icon::CROSS) };
-                (step(class, icon, delivery.status.as_str(), time::instant(ended)))
+                (step(class, icon, super::state::delivery_word(delivery.status), time::instant(ended)))
             }
         }
     }
@@ -49,38 +50,40 @@ const fn step_look(attempt: &Attempt) -> (&'static str, Icon) {
 
 /// An attempt in full. `answer_at` leads to the bytes that are kept of the answer.
 pub fn attempt(attempt: &Attempt, answer_at: &str) -> Markup {
-    let mut pairs =
-        vec![("Started", time::instant(attempt.started_at)), ("Took", html! { (attempt.duration_ms) " ms" })];
+    let mut pairs = vec![
+        (say!("Started"), time::instant(attempt.started_at)),
+        (say!("Took"), html! { (attempt.duration_ms) " ms" }),
+    ];
     if let Some(version) = attempt.http_version() {
-        pairs.push(("Protocol", html! { "HTTP/" (version.as_str()) }));
+        pairs.push((say!("Protocol"), html! { "HTTP/" (version.as_str()) }));
     }
     if let Some(address) = attempt.remote_address {
         pairs.push(("Address", html! { code { (address) } }));
     }
     let fault = outcome::fault(attempt.outcome);
     if !fault.is_empty() {
-        pairs.push(("Whose fault", html! { (fault) }));
+        pairs.push((say!("Whose fault"), html! { (fault) }));
     }
     if let Some(at) = attempt.next_attempt_at {
         let after = time::rough(at.since(attempt.started_at));
-        pairs.push(("What followed", html! { "Due again " (after) " later, at " (time::instant(at)) }));
+        pairs.push((say!("What followed"), say!("Due again {} later, at {}", after, time::instant(at))));
     }
     html! {
         p.attempt-outcome { (outcome::sentence(attempt.outcome, attempt.response_status)) "." }
-        @if let Some(error) = &attempt.error { (super::code::block("Error", error)) }
+        @if let Some(error) = &attempt.error { (super::code::block(say!("Error"), error)) }
         (list::facts(&pairs))
         @if let Some(phases) = &attempt.phases { (phases::bar(phases, attempt.duration_ms)) }
         @if !attempt.request_headers.is_empty() {
-            details { summary { "Headers of the request, as sent" } (headers::table("Headers of the request", &attempt.request_headers)) }
+            details { summary { (say!("Headers of the request, as sent")) } (headers::table(say!("Headers of the request"), &attempt.request_headers)) }
         }
         @if !attempt.response_headers.is_empty() {
-            details { summary { "Headers of the answer" } (headers::table("Headers of the answer", &attempt.response_headers)) }
+            details { summary { (say!("Headers of the answer")) } (headers::table(say!("Headers of the answer"), &attempt.response_headers)) }
         }
         @if let Some(bytes) = attempt.response_body.as_ref().filter(|bytes| !bytes.is_empty()) {
-            h3 { "Body of the answer" @if bytes.len() >= 4096 { ", the first 4 KiB" } }
-            (body::show("Body of the answer", bytes, answer_at))
+            h3 { @if bytes.len() >= 4096 { (say!("Body of the answer, the first 4 KiB")) } @else { (say!("Body of the answer")) } }
+            (body::show(say!("Body of the answer"), bytes, answer_at))
         } @else if attempt.response_status.is_some() {
-            p.soft { "The answer had no body." }
+            p.soft { (say!("The answer had no body.")) }
         }
     }
 }

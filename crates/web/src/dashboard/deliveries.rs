@@ -20,10 +20,11 @@ use postrider_domain::time::Timestamp;
 use postrider_service::ServiceError;
 
 use crate::components::delivery_rows::{self, Rows};
-use crate::components::list::{self, Nothing};
-use crate::components::{code, filter, outcome};
+use crate::components::list::{self, Nothing, Things};
+use crate::components::{filter, outcome, state};
 use crate::failure::Failure;
 use crate::form::Fields;
+use crate::language::{Phrase, say, say_text, translated};
 use crate::layout::Section;
 use crate::list_query::ListQuery;
 use crate::once;
@@ -34,14 +35,14 @@ use super::delivery;
 const PATH: &str = "/deliveries";
 
 /// Filters that people often want.
-const PRESETS: [(&str, &str); 7] = [
-    ("All", ""),
-    ("Failed", "status=failed"),
-    ("Waiting", "status=pending"),
-    ("Server errors", "responseStatus=5xx"),
-    ("Timeouts", "outcome=timeout"),
-    ("Not sent", "status=skipped"),
-    ("By hand", "cause=retry%2Creplay%2Ctest"),
+const PRESETS: [(Phrase, &str); 7] = [
+    (Phrase::of("All"), ""),
+    (Phrase::of("Failed"), "status=failed"),
+    (Phrase::of("Waiting"), "status=pending"),
+    (Phrase::of("Server errors"), "responseStatus=5xx"),
+    (Phrase::of("Timeouts"), "outcome=timeout"),
+    (Phrase::of("Not sent"), "status=skipped"),
+    (Phrase::of("By hand"), "cause=retry%2Creplay%2Ctest"),
 ];
 
 /// The pages about deliveries, below `base`.
@@ -60,18 +61,18 @@ pub fn routes(base: &str) -> Router {
 pub async fn show(visit: Visit) -> Result<Response, Failure> {
     let query: ListQuery<DeliveryFilter> = ListQuery::read(&visit);
     if !query.faults.0.is_empty() {
-        let body = html! { h1 { "Deliveries" } (query.faults.summary()) (form(&visit, true)) };
-        return Ok(visit.page_with(StatusCode::BAD_REQUEST, Section::Deliveries, "Deliveries", body));
+        let body = html! { h1 { (say!("Deliveries")) } (query.faults.summary()) (form(&visit, true)) };
+        return Ok(visit.page_with(StatusCode::BAD_REQUEST, Section::Deliveries, "", body));
     }
     let page = visit.service().list_deliveries(&visit.principal, query.filter.clone(), query.page).await?;
     let rows = rows(&visit, &page.items).await?;
     let listed = listed(&visit, &query, &page, &rows);
     let body = html! {
-        h1 { "Deliveries" }
-        (filter::presets(&visit.link(PATH), &visit.query, &PRESETS))
+        h1 { (say!("Deliveries")) }
+        (filter::presets(&|query| visit.link(&format!("{PATH}{query}")), &visit.query, &PRESETS.map(|(phrase, query)| (phrase.text(), query))))
         (form(&visit, query.is_narrowed))
         (listed)
-        (code::api_call("GET", &api_path(&query.filter)))
+        (visit.api_call("GET", &api_path(&query.filter)))
     };
     Ok(visit.page(Section::Deliveries, "", body))
 }
@@ -90,7 +91,8 @@ pub(crate) async fn rows(visit: &Visit, deliveries: &[Delivery]) -> Result<Rows,
         labels,
         now: visit.now(),
         base: visit.base.clone(),
-        shows_project: visit.principal.tenant.project.is_none(),
+        kept: visit.kept_query(),
+        shows_project: visit.is_operator(),
     })
 }
 
@@ -101,10 +103,14 @@ fn listed(visit: &Visit, query: &ListQuery<DeliveryFilter>, page: &Page<Delivery
         @if page.items.is_empty() {
             (nothing(visit, query, page).render())
         } @else {
-            a.button.live-new href=(visit.here()) data-new-of="deliveries" hidden { span data-count { "0" } " new" }
-            form action=(visit.link("/deliveries/retry")) method="post" {
-                (delivery_rows::table(&page.items, rows, visit.may(Permission::DeliveriesRetry)))
-                (actions(visit))
+            a.button.live-new href=(visit.here()) data-new-of="deliveries" hidden { span data-count { "0" } " " (say!("new")) }
+            @if visit.may(Permission::DeliveriesRetry) {
+                form action=(visit.link("/deliveries/retry")) method="post" {
+                    (delivery_rows::table(&page.items, rows, true))
+                    (actions(visit))
+                }
+            } @else {
+                (delivery_rows::table(&page.items, rows, false))
             }
         }
         @match (page.searched_to, next) {
@@ -123,26 +129,30 @@ fn with_query(path: &str, query: &str) -> String {
     if query.is_empty() { path.to_owned() } else { format!("{path}?{query}") }
 }
 
-fn nothing<'n>(visit: &Visit, query: &ListQuery<DeliveryFilter>, page: &Page<Delivery>) -> Nothing<'n> {
+fn nothing(visit: &Visit, query: &ListQuery<DeliveryFilter>, page: &Page<Delivery>) -> Nothing {
     let kept_since = visit.service().kept_since();
     Nothing {
-        things: "deliveries",
+        things: Things::Deliveries,
         is_narrowed: query.is_narrowed,
         is_continued: query.is_continued,
         searched_to: page.searched_to,
         kept_since: query.filter.until.filter(|until| *until <= kept_since).map(|_| kept_since),
-        first_use: html! { p { "A delivery is one event on its way to one endpoint. Publish an event of a type that an endpoint has subscribed to." } },
+        first_use: html! {
+            p {
+                (say!("A delivery is one event on its way to one endpoint.")) " "
+                @if visit.is_operator() { "Publish an event of a type that an endpoint has subscribed to." }
+                @else { (say!("It appears here when something happens that one of your endpoints wants to know.")) }
+            }
+        },
     }
 }
 
 /// What can be done with the rows that are ticked.
 fn actions(visit: &Visit) -> Markup {
     html! {
-        @if visit.may(Permission::DeliveriesRetry) {
-            input type="hidden" name=(once::FIELD) value=(minute(visit.now()));
-            div.actions {
-                button type="submit" { "Retry the ticked ones" }
-            }
+        input type="hidden" name=(once::FIELD) value=(minute(visit.now()));
+        div.actions {
+            button type="submit" { (say!("Retry the ticked ones")) }
         }
     }
 }
@@ -154,26 +164,32 @@ fn minute(now: Timestamp) -> String {
 
 fn form(visit: &Visit, is_narrowed: bool) -> Markup {
     let query = &visit.query;
-    let statuses = DeliveryStatus::ALL.map(|status| (status.as_str(), status.as_str()));
-    let outcomes = AttemptOutcome::ALL.map(|outcome| (outcome.as_str(), outcome::word(outcome)));
-    let types: Vec<(&str, &str)> =
-        visit.service().catalogue().types().iter().map(|it| (it.name.as_str(), it.name.as_str())).collect();
-    let causes = [("event", "The event"), ("retry", "A retry"), ("replay", "A replay"), ("test", "A test")];
+    let statuses = DeliveryStatus::ALL.map(|status| (status.as_str(), state::delivery_word(status)));
+    let outcomes =
+        AttemptOutcome::ALL.into_iter().filter(|outcome| visit.is_operator() || outcome.for_customer() == *outcome);
+    let outcomes: Vec<_> = outcomes.map(|outcome| (outcome.as_str(), outcome::word(outcome))).collect();
+    let types: Vec<(&str, &str)> = visit.event_types().map(|it| (it.name.as_str(), it.name.as_str())).collect();
+    let causes = [
+        ("event", say!("The event")),
+        ("retry", say!("A retry")),
+        ("replay", say!("A replay")),
+        ("test", say!("A test")),
+    ];
     filter::form(
         &visit.link(PATH),
         is_narrowed,
         html! {
             (visit.kept_fields())
-            (filter::choice(query, "status", "State", "Any state", &statuses))
-            (filter::choice(query, "eventType", "Event type", "Any type", &types))
-            (filter::text(query, "endpointId", "Endpoint", "whe_…"))
+            (filter::choice(query, "status", say!("State"), say!("Any state"), &statuses))
+            (filter::choice(query, "eventType", say!("Event type"), say!("Any type"), &types))
+            (filter::text(query, "endpointId", say!("Endpoint"), "whe_…"))
             (filter::period(query))
             (filter::more(query, &["outcome", "responseStatus", "projectId", "cause", "since", "until", "eventId"], html! {
-                (filter::choice(query, "outcome", "Last attempt", "Any outcome", &outcomes))
-                (filter::text(query, "responseStatus", "Answer", "503 or 5xx"))
-                @if visit.principal.tenant.project.is_none() { (filter::text(query, "projectId", "Project", "")) }
-                (filter::choice(query, "cause", "Made by", "Anything", &causes))
-                (filter::text(query, "eventId", "Event", "evt_…"))
+                (filter::choice(query, "outcome", say!("Last attempt"), say!("Any outcome"), &outcomes))
+                (filter::text(query, "responseStatus", say!("Answer"), say!("503 or 5xx")))
+                @if visit.is_operator() { (filter::text(query, "projectId", "Project", "")) }
+                (filter::choice(query, "cause", say!("Made by"), say!("Anything"), &causes))
+                (filter::text(query, "eventId", say!("Event"), "evt_…"))
                 (filter::between(query))
             }))
         },
@@ -186,12 +202,16 @@ pub async fn retry(visit: Visit, body: Body) -> Result<Response, Failure> {
     let fields = Fields::read(body).await?;
     let ids: Vec<DeliveryId> = fields.all("id").filter_map(|id| id.parse().ok()).collect();
     if ids.is_empty() {
-        return Err(ServiceError::Conflict("No delivery is ticked. Go back and tick those to retry.".to_owned()).into());
+        return Err(
+            ServiceError::Conflict(say!("No delivery is ticked. Go back and tick those to retry.").to_owned()).into()
+        );
     }
     if ids.len() > usize::try_from(limits::PAGE_MAX).unwrap_or(usize::MAX) {
-        return Err(
-            ServiceError::Conflict(format!("At most {} deliveries are retried at once.", limits::PAGE_MAX)).into()
-        );
+        return Err(ServiceError::Conflict(say_text!(
+            "At most {} deliveries are retried at once.",
+            &limits::PAGE_MAX.to_string()
+        ))
+        .into());
     }
     let (mut queued, mut refused) = (0_usize, Vec::new());
     for id in ids {
@@ -204,19 +224,19 @@ pub async fn retry(visit: Visit, body: Body) -> Result<Response, Failure> {
     if refused.is_empty() {
         return Ok(visit.done("/deliveries?cause=retry&period=1h", "retried"));
     }
-    Ok(visit.page(Section::Deliveries, "Retries", refusals(&visit, queued, &refused)))
+    Ok(visit.page(Section::Deliveries, say!("Retries"), refusals(&visit, queued, &refused)))
 }
 
 fn refusals(visit: &Visit, queued: usize, refused: &[(DeliveryId, ServiceError)]) -> Markup {
     html! {
-        h1 { "Not all were queued" }
-        p { (queued) " are queued again, " (refused.len()) " are not:" }
+        h1 { (say!("Not all were queued")) }
+        p { (say!("{} are queued again, {} are not:", queued, refused.len())) }
         ul {
             @for (id, error) in refused {
-                li { a href=(visit.link(&format!("/deliveries/{id}"))) { (id) } ": " (error) }
+                li { a href=(visit.link(&format!("/deliveries/{id}"))) { (id) } ": " (translated(&error.to_string())) }
             }
         }
-        p { a href=(visit.link("/deliveries?cause=retry&period=1h")) { "The retries of the last hour" } }
+        p { a href=(visit.link("/deliveries?cause=retry&period=1h")) { (say!("The retries of the last hour")) } }
     }
 }
 

@@ -24,6 +24,7 @@ use crate::answer;
 use crate::components::{answer as sentence, body, code, curl, delivery_rows, list, outcome, time, timeline};
 use crate::failure::Failure;
 use crate::form::Fields;
+use crate::language::say;
 use crate::layout::Section;
 use crate::once;
 use crate::visit::Visit;
@@ -101,6 +102,7 @@ pub async fn show(visit: Visit) -> Result<Response, Failure> {
 
 /// Queues a new delivery of the same event.
 pub async fn retry(visit: Visit, body: Body) -> Result<Response, Failure> {
+    visit.require(Permission::DeliveriesRetry)?;
     let id = visit.id(1)?;
     let fields = Fields::read(body).await?;
     let service = visit.service();
@@ -113,6 +115,7 @@ pub async fn retry(visit: Visit, body: Body) -> Result<Response, Failure> {
 
 /// Skips the delivery at which a strict order has stopped.
 pub async fn skip(visit: Visit, body: Body) -> Result<Response, Failure> {
+    visit.require(Permission::DeliveriesSkip)?;
     let id = visit.id(1)?;
     let fields = Fields::read(body).await?;
     let service = visit.service();
@@ -160,16 +163,16 @@ fn content(visit: &Visit, seen: &Seen) -> Markup {
     let last = seen.attempts.last();
     let answered = sentence::of_delivery(delivery, last, &seen.explanation, &|path| visit.link(path), seen.now);
     html! {
-        h1 { "Delivery of " (delivery.event_type) }
+        h1 { (say!("Delivery of {}", delivery.event_type.as_str())) }
         div #answer data-live="swap" { (answered) }
         (actions(visit, seen))
         (facts(visit, seen))
-        h2 { "What happened" }
+        h2 { (say!("What happened")) }
         div #timeline data-live="swap" { (timeline::steps(delivery, &seen.attempts, seen.now)) }
         div #attempts data-live="swap" { (attempts(visit, seen)) }
         (request(visit, seen))
         (siblings(visit, seen))
-        (code::api_call("GET", &format!("/v1/webhook-deliveries/{}", delivery.id)))
+        (visit.api_call("GET", &format!("/v1/webhook-deliveries/{}", delivery.id)))
     }
 }
 
@@ -186,15 +189,15 @@ fn actions(visit: &Visit, seen: &Seen) -> Markup {
         @if may_retry || may_skip {
             div.actions {
                 @if may_retry {
-                    form.action action=(path("retry")) method="post" { (once) button.primary type="submit" { "Retry now" } }
+                    form.action action=(path("retry")) method="post" { (once) button.primary type="submit" { (say!("Retry now")) } }
                 }
                 @if may_skip {
                     form.action action=(path("skip")) method="post" { (once) button type="submit" { "Skip it" } }
                 }
-                @if visit.may(Permission::ReplaysWrite) { a.button href=(visit.link(&since)) { "Replay from here" } }
+                @if visit.may(Permission::ReplaysWrite) { a.button href=(visit.link(&since)) { (say!("Replay from here")) } }
             }
             p.soft {
-                @if may_retry { "A retry is a new delivery of the same bytes, with the endpoint’s secret of today and the whole retry schedule. " }
+                @if may_retry { (say!("A retry is a new delivery of the same bytes, with the endpoint’s secret of today and the whole retry schedule.")) " " }
                 @if may_skip { "Skipping gives this delivery up, so that the deliveries behind it go on." }
             }
         }
@@ -203,27 +206,30 @@ fn actions(visit: &Visit, seen: &Seen) -> Markup {
 
 fn facts(visit: &Visit, seen: &Seen) -> Markup {
     let delivery = &seen.delivery;
-    let retry_of = |id: DeliveryId| html! { " of " a href=(visit.link(&format!("/deliveries/{id}"))) { (id) } };
+    let retry_of = |id: DeliveryId| html! { ": " a href=(visit.link(&format!("/deliveries/{id}"))) { (id) } };
     let external_id = match &seen.payload {
         Payload::Kept { event, .. } => event.external_id.as_deref(),
         _ => None,
     };
     let mut pairs = vec![
-        ("Delivery", code::copyable(&delivery.id.to_string())),
-        ("Event", event_link(visit, delivery)),
-        ("Endpoint", endpoint_link(visit, delivery.endpoint_id, seen.endpoint.as_ref())),
-        ("Made by", html! { (outcome::cause(delivery.cause)) @if let Some(id) = delivery.retry_of { (retry_of(id)) } }),
-        ("Accepted", time::instant(delivery.id.created_at())),
+        (say!("Delivery"), code::copyable(&delivery.id.to_string())),
+        (say!("Event"), event_link(visit, delivery)),
+        (say!("Endpoint"), endpoint_link(visit, delivery.endpoint_id, seen.endpoint.as_ref())),
+        (
+            say!("Made by"),
+            html! { (outcome::cause(delivery.cause)) @if let Some(id) = delivery.retry_of { (retry_of(id)) } },
+        ),
+        (say!("Accepted"), time::instant(delivery.id.created_at())),
     ];
     if let Some(external_id) = external_id {
         pairs.insert(2, ("externalId", code::copyable(external_id)));
     }
-    if let Some(project) = &delivery.project_id {
+    if let Some(project) = delivery.project_id.as_ref().filter(|_| visit.is_operator()) {
         pairs.push(("Project", html! { code { (project) } }));
     }
     if let Some(completed_at) = delivery.completed_at {
         let took = time::rough(completed_at.since(delivery.id.created_at()));
-        pairs.push(("Ended", html! { (time::instant(completed_at)) " (after " (took) ")" }));
+        pairs.push((say!("Ended"), say!("{} (after {})", time::instant(completed_at), took)));
     }
     list::facts(&pairs)
 }
@@ -245,7 +251,7 @@ fn endpoint_link(visit: &Visit, id: EndpointId, endpoint: Option<&Endpoint>) -> 
             }
             None => {
                 code { (id) }
-                @if visit.may(Permission::EndpointsRead) { span.sub { "deleted" } }
+                @if visit.may(Permission::EndpointsRead) { span.sub { (say!("deleted")) } }
             }
         }
     }
@@ -258,9 +264,9 @@ fn attempts(visit: &Visit, seen: &Seen) -> Markup {
         @for attempt in seen.attempts.iter().rev() {
             details.attempt #{ "attempt-" (attempt.number) } open[attempt.number == newest] {
                 summary {
-                    span.attempt-title { "Attempt " (attempt.number) }
+                    span.attempt-title { (say!("Attempt {}", attempt.number)) }
                     " " (outcome::attempt_state(attempt.outcome, attempt.response_status))
-                    " " span.soft { (time::relative(attempt.started_at, seen.now)) ", took " (attempt.duration_ms) " ms" }
+                    " " span.soft { (say!("{}, took {} ms", time::relative(attempt.started_at, seen.now), attempt.duration_ms)) }
                 }
                 (timeline::attempt(attempt, &answer_path(visit, seen, attempt)))
             }
@@ -274,21 +280,21 @@ fn answer_path(visit: &Visit, seen: &Seen, attempt: &Attempt) -> String {
 
 /// What is sent: the body, and the request as a command.
 fn request(visit: &Visit, seen: &Seen) -> Markup {
-    let label = "Body of the request";
+    let label = say!("Body of the request");
     let whole_at = visit.link(&format!("/deliveries/{}/body", seen.delivery.id));
     html! {
-        h2 { "Request" }
+        h2 { (say!("Request")) }
         @match &seen.payload {
-            Payload::Hidden => p.soft { "This sign-in may not see the data of events." },
-            Payload::Gone => p.soft { "The event is no longer stored: it is older than what is kept, or was erased. It cannot be sent again." },
+            Payload::Hidden => p.soft { (say!("This sign-in may not see the data of events.")) },
+            Payload::Gone => p.soft { (say!("The event is no longer stored: it is older than what is kept, or was erased. It cannot be sent again.")) },
             Payload::Kept { envelope, .. } => {
-                p.soft { "Every attempt sends these bytes." }
+                p.soft { (say!("Every attempt sends these bytes.")) }
                 (body::show(label, envelope, &whole_at))
                 @if let Some(command) = command(seen) {
                     details {
-                        summary { "As a curl command" }
-                        p.soft { "It repeats the last attempt with its signature, which most receivers refuse after five minutes. Secret headers are left out." }
-                        (code::block("The request as a curl command", &command))
+                        summary { (say!("As a curl command")) }
+                        p.soft { (say!("It repeats the last attempt with its signature, which most receivers refuse after five minutes. Secret headers are left out.")) }
+                        (code::block(say!("The request as a curl command"), &command))
                     }
                 }
             }
@@ -321,7 +327,7 @@ fn siblings(visit: &Visit, seen: &Seen) -> Markup {
     let others: Vec<&Delivery> = seen.siblings.items.iter().filter(|other| other.id != seen.delivery.id).collect();
     html! {
         @if !others.is_empty() {
-            h2 { "Other deliveries of this event" }
+            h2 { (say!("Other deliveries of this event")) }
             (delivery_rows::small_table(&others, &|path| visit.link(path), seen.now))
         }
     }

@@ -19,13 +19,14 @@ use postrider_domain::page::PageRequest;
 use postrider_domain::permission::Permission;
 use postrider_domain::replay::Replay;
 use postrider_domain::stats::EndpointActivity;
-use postrider_service::{Idempotent, ServiceError, UpdateEndpoint, known_event};
+use postrider_service::{Idempotent, ServiceError, UpdateEndpoint};
 
 use super::audit;
 use crate::components::field::{self, Faults, TextField};
-use crate::components::{activity, code, icon, list, state, time};
+use crate::components::{activity, code, icon, list, outcome, state, time};
 use crate::failure::Failure;
 use crate::form::Fields;
+use crate::language::say;
 use crate::layout::Section;
 use crate::once;
 use crate::visit::Visit;
@@ -43,18 +44,18 @@ pub async fn show(visit: Visit) -> Result<Response, Failure> {
         @if let Some(test) = &newest.test { (test_result(&visit, test)) }
         @if let Some(activity) = &newest.activity { div #activity data-live="swap" { (numbers(&visit, activity)) } }
         @if visit.may(Permission::DeliveriesRead) {
-            h2 { "Newest deliveries" }
+            h2 { (say!("Newest deliveries")) }
             (deliveries(&visit, &endpoint, &newest.deliveries))
             (replays(&visit, &newest.replays))
         }
-        h2 { "Configuration" }
+        h2 { (say!("Configuration")) }
         (configuration(&visit, &endpoint))
         @if visit.may(Permission::AuditRead) {
             h2 { "What was done with it" }
             (audit::table(&visit, &newest.audit))
             p { a href=(visit.link(&format!("/audit?resourceId={}", endpoint.id))) { "All entries of this endpoint" } }
         }
-        (code::api_call("GET", &format!("/v1/webhook-endpoints/{}", endpoint.id)))
+        (visit.api_call("GET", &format!("/v1/webhook-endpoints/{}", endpoint.id)))
     };
     Ok(visit.page(Section::Endpoints, &endpoint.name, body))
 }
@@ -108,33 +109,39 @@ fn sentence(visit: &Visit, endpoint: &Endpoint, newest: &Newest) -> Markup {
         (
             "bad",
             disabled(reason),
-            html! { "New events are recorded as skipped. What was queued waits up to " (days(limits::WAITING_MAX)) " for the endpoint to be switched on again." },
+            html! { (say!("New events are recorded as skipped. What was queued waits up to {} days for the endpoint to be switched on again.", days(limits::WAITING_MAX))) },
         )
     } else if !endpoint.is_active {
         (
             "",
-            html! { "It is switched off." },
-            html! { "New events are recorded as skipped. What was queued waits up to " (days(limits::WAITING_MAX)) "." },
+            html! { (say!("It is switched off.")) },
+            html! { (say!("New events are recorded as skipped. What was queued waits up to {} days.", days(limits::WAITING_MAX))) },
         )
     } else if let Some(streak) = endpoint.failure_streak.filter(|streak| streak.state() != HealthState::Ok) {
-        let failures = html! { (streak.failures) " attempts have failed since the last success. Unless one succeeds, it is disabled after " (time::instant(streak.disables_at())) "." };
+        let failures = say!(
+            "{} attempts have failed since the last success. Unless one succeeds, it is disabled after {}.",
+            streak.failures,
+            time::instant(streak.disables_at())
+        );
         match streak.pause {
             Some(pause) => (
                 "waiting",
-                html! { "It has been paused for " (time::rough(now.since(pause.since))) ". The next probe is due " @if pause.next_probe_at > now { (time::relative(pause.next_probe_at, now)) } @else { "now" } "." },
-                html! { "Its queue is kept; one delivery at a time is sent to find out whether it works again. " (failures) },
+                say!(
+                    "It has been paused for {}. The next probe is due {}.",
+                    time::rough(now.since(pause.since)),
+                    time::due(pause.next_probe_at, now)
+                ),
+                html! { (say!("Its queue is kept; one delivery at a time is sent to find out whether it works again.")) " " (failures) },
             ),
-            None => (
-                "bad",
-                html! { "It has been failing for " (time::rough(now.since(streak.first_failure_at))) "." },
-                failures,
-            ),
+            None => {
+                ("bad", say!("It has been failing for {}.", time::rough(now.since(streak.first_failure_at))), failures)
+            }
         }
     } else {
         (
             "good",
-            html! { "It is active." },
-            html! { "New events of its " (endpoint.events.len()) " types are sent to it at once." },
+            html! { (say!("It is active.")) },
+            html! { (say!("New events of its {} types are sent to it at once.", endpoint.events.len())) },
         )
     };
     html! {
@@ -145,18 +152,20 @@ fn sentence(visit: &Visit, endpoint: &Endpoint, newest: &Newest) -> Markup {
 
 fn disabled(reason: DisabledReason) -> Markup {
     match reason {
-        DisabledReason::Gone => html! { "It is disabled: the receiver answered 410, so it wants no further events." },
+        DisabledReason::Gone => {
+            html! { (say!("It is disabled: the receiver answered 410, so it wants no further events.")) }
+        }
         DisabledReason::Failing => {
-            html! { "It is disabled: no attempt succeeded for " (days(limits::DISABLE_AGE)) "." }
+            html! { (say!("It is disabled: no attempt succeeded for {} days.", days(limits::DISABLE_AGE))) }
         }
         DisabledReason::SsrfBlocked => {
-            html! { "It is disabled: its host now leads to an address that may not be called." }
+            html! { (say!("It is disabled: its host now leads to an address that may not be called.")) }
         }
     }
 }
 
-fn days(duration: Duration) -> String {
-    format!("{} days", duration.as_secs() / 86_400)
+const fn days(duration: Duration) -> u64 {
+    duration.as_secs() / 86_400
 }
 
 /// A strict order stands still at this delivery.
@@ -164,9 +173,10 @@ fn stopped_order(visit: &Visit, delivery: &Delivery) -> Markup {
     let path = format!("/deliveries/{}", delivery.id);
     html! {
         div.answer.answer-bad {
-            p { "The order has stopped: " a href=(visit.link(&path)) { "this " (delivery.event_type) " delivery" } " has failed for good." }
-            p { "Nothing else is sent until it is skipped or retried." }
-            div.actions { a.button href=(visit.link(&path)) { "Open it to skip or retry it" } }
+            @let failed = html! { a href=(visit.link(&path)) { (delivery.event_type) } };
+            p { (say!("The order has stopped: the delivery of {} has failed for good.", failed)) }
+            p { (say!("Nothing else is sent until it is skipped or retried.")) }
+            div.actions { a.button href=(visit.link(&path)) { (say!("Open the delivery")) } }
         }
     }
 }
@@ -176,9 +186,9 @@ fn numbers(visit: &Visit, activity: &EndpointActivity) -> Markup {
     let now = visit.now();
     html! {
         dl.numbers {
-            div { dt { "Waiting" } dd { (activity::waiting(activity.queue)) } }
-            div { dt { "Last success" } dd { @match activity.last_success_at { Some(at) => (time::relative(at, now)), None => "never" } } }
-            div { dt { "Attempts in 24 h" } dd { (activity::day(activity)) } }
+            div { dt { (say!("Waiting")) } dd { (activity::waiting(activity.queue)) } }
+            div { dt { (say!("Last success")) } dd { @match activity.last_success_at { Some(at) => (time::relative(at, now)), None => (say!("never")) } } }
+            div { dt { (say!("Attempts in 24 h")) } dd { (activity::day(activity)) } }
         }
     }
 }
@@ -188,26 +198,26 @@ fn actions(visit: &Visit, endpoint: &Endpoint) -> Markup {
     let writes = visit.may(Permission::EndpointsWrite);
     html! {
         div.actions {
-            @if visit.may(Permission::EndpointsTest) {
+            @if visit.may(Permission::EndpointsTest) && !endpoint.events.is_empty() {
                 form.action.test action=(at("test")) method="post" {
-                    label.visually-hidden for="test-event" { "Event of the test" }
+                    label.visually-hidden for="test-event" { (say!("Event of the test")) }
                     select #test-event name="event" {
                         @for event in &endpoint.events { option value=(event) { (event) } }
                     }
-                    button.primary type="submit" { "Send a test" }
+                    button.primary type="submit" { (say!("Send a test")) }
                 }
             }
             @if writes {
-                a.button href=(at("edit")) { "Edit" }
+                a.button href=(at("edit")) { (say!("Edit")) }
                 @if endpoint.is_active {
-                    (field::action(&at("off"), "Switch off", "", &[]))
+                    (field::action(&at("off"), say!("Switch off"), "", &[]))
                 } @else {
-                    (field::action(&at("on"), "Switch on", "primary", &[]))
+                    (field::action(&at("on"), say!("Switch on"), "primary", &[]))
                 }
             }
-            @if visit.may(Permission::SecretsRotate) { a.button href=(at("rotate")) { "Rotate the secret" } }
-            @if visit.may(Permission::ReplaysWrite) { a.button href=(at("replay")) { "Replay" } }
-            @if writes { a.button.danger href=(at("delete")) { "Delete" } }
+            @if visit.may(Permission::SecretsRotate) { a.button href=(at("rotate")) { (say!("Rotate the secret")) } }
+            @if visit.may(Permission::ReplaysWrite) { a.button href=(at("replay")) { (say!("Replay")) } }
+            @if writes { a.button.danger href=(at("delete")) { (say!("Delete")) } }
         }
     }
 }
@@ -224,16 +234,15 @@ fn test_result(visit: &Visit, (delivery, attempts): &(Delivery, Vec<Attempt>)) -
             div class={ "answer answer-" (tone) } {
                 p {
                     @match last {
-                        None => "The test is on its way. Its result appears here.",
+                        None => (say!("The test is on its way. Its result appears here.")),
                         Some(attempt) => {
-                            "The test of " (delivery.event_type) ": " (attempt.outcome.as_str())
-                            @if let Some(status) = attempt.response_status { ", answered with " (status) }
-                            " after " (attempt.duration_ms) " ms."
+                            @let result = outcome::sentence(attempt.outcome, attempt.response_status);
+                            (say!("The test of {}: {}, after {} ms.", delivery.event_type.as_str(), result, attempt.duration_ms))
                         }
                     }
                 }
                 @if let Some(error) = last.and_then(|attempt| attempt.error.as_deref()) { p { (error) } }
-                p { a href=(visit.link(&format!("/deliveries/{}", delivery.id))) { "The test in full" } }
+                p { a href=(visit.link(&format!("/deliveries/{}", delivery.id))) { (say!("The test in full")) } }
             }
         }
     }
@@ -241,46 +250,46 @@ fn test_result(visit: &Visit, (delivery, attempts): &(Delivery, Vec<Attempt>)) -
 
 fn deliveries(visit: &Visit, endpoint: &Endpoint, deliveries: &[Delivery]) -> Markup {
     if deliveries.is_empty() {
-        return html! { p.soft { "Nothing has been sent to it yet, as far back as deliveries are kept. A test shows whether it works." } };
+        return html! { p.soft { (say!("Nothing has been sent to it yet, as far back as deliveries are kept. A test shows whether it works.")) } };
     }
     let now = visit.now();
     html! {
-        div.table tabindex="0" role="region" aria-label="Newest deliveries" {
+        div.table tabindex="0" role="region" aria-label=(say!("Newest deliveries")) {
             table.stack {
-                caption { "The newest deliveries of this endpoint" }
-                thead { tr { th scope="col" { "State" } th scope="col" { "Event type" } th scope="col" { "Created" } th.number scope="col" { "Attempts" } } }
+                caption { (say!("The newest deliveries of this endpoint")) }
+                thead { tr { th scope="col" { (say!("State")) } th scope="col" { (say!("Event type")) } th scope="col" { (say!("Created")) } th.number scope="col" { (say!("Attempts")) } } }
                 tbody #deliveries data-live="rows" {
                     @for delivery in deliveries {
                         tr id=(delivery.id) {
-                            td data-label="State" { (state::delivery(delivery.status)) @if delivery.is_blocking { span.sub { "stops the order" } } }
-                            th scope="row" data-label="Event type" { a href=(visit.link(&format!("/deliveries/{}", delivery.id))) { (delivery.event_type) } span.sub { (delivery.event_id) } }
-                            td data-label="Created" { (time::relative(delivery.id.created_at(), now)) }
-                            td.number data-label="Attempts" { (delivery.attempt_count) }
+                            td data-label=(say!("State")) { (state::delivery(delivery.status)) @if delivery.is_blocking { span.sub { (say!("stops the order")) } } }
+                            th scope="row" data-label=(say!("Event type")) { a href=(visit.link(&format!("/deliveries/{}", delivery.id))) { (delivery.event_type) } span.sub { (delivery.event_id) } }
+                            td data-label=(say!("Created")) { (time::relative(delivery.id.created_at(), now)) }
+                            td.number data-label=(say!("Attempts")) { (delivery.attempt_count) }
                         }
                     }
                 }
             }
         }
-        p { a href=(visit.link(&format!("/deliveries?endpointId={}", endpoint.id))) { "All deliveries of this endpoint" } }
+        p { a href=(visit.link(&format!("/deliveries?endpointId={}", endpoint.id))) { (say!("All deliveries of this endpoint")) } }
     }
 }
 
 fn replays(visit: &Visit, replays: &[Replay]) -> Markup {
     html! {
         @if !replays.is_empty() {
-            h2 { "Replays" }
-            div.table tabindex="0" role="region" aria-label="Replays" {
+            h2 { (say!("Replays")) }
+            div.table tabindex="0" role="region" aria-label=(say!("Replays")) {
                 table.stack {
-                    caption { "The newest replays of this endpoint" }
-                    thead { tr { th scope="col" { "Range" } th scope="col" { "State" } th.number scope="col" { "Progress" } } }
+                    caption { (say!("The newest replays of this endpoint")) }
+                    thead { tr { th scope="col" { (say!("Range")) } th scope="col" { (say!("State")) } th.number scope="col" { (say!("Progress")) } } }
                     tbody #replays data-live="rows" {
                         @for replay in replays {
                             tr id=(replay.id) {
-                                th scope="row" data-label="Range" {
+                                th scope="row" data-label=(say!("Range")) {
                                     a href=(visit.link(&format!("/endpoints/{}/replays/{}", replay.endpoint_id, replay.id))) { (time::instant(replay.range.since)) " – " (time::instant(replay.range.until)) }
                                 }
-                                td data-label="State" { (super::replay::status(replay.status)) }
-                                td.number data-label="Progress" { (replay.replayed + replay.unavailable) " of " (replay.total) }
+                                td data-label=(say!("State")) { (super::replay::status(replay.status)) }
+                                td.number data-label=(say!("Progress")) { (say!("{} of {}", replay.replayed + replay.unavailable, replay.total)) }
                             }
                         }
                     }
@@ -294,18 +303,18 @@ fn configuration(visit: &Visit, endpoint: &Endpoint) -> Markup {
     let options = &endpoint.options;
     let now = visit.now();
     let mut facts = vec![
-        ("URL", code::copyable(&endpoint.url)),
-        ("Id", code::copyable(&endpoint.id.to_string())),
-        ("Event types", html! { ul.plain { @for event in &endpoint.events { li { (event) } } } }),
-        ("Secret", html! { "ends in " code { (endpoint.secret_last4) } }),
-        ("Signatures", html! { (options.signature_schemes.as_strs().join(", ")) }),
+        (say!("URL"), code::copyable(&endpoint.url)),
+        (say!("Id"), code::copyable(&endpoint.id.to_string())),
+        (say!("Event types"), html! { ul.plain { @for event in &endpoint.events { li { (event) } } } }),
+        (say!("Secret"), say!("ends in {}", html! { code { (endpoint.secret_last4) } })),
+        (say!("Signatures"), html! { (options.signature_schemes.as_strs().join(", ")) }),
         (
-            "Retry schedule",
-            html! { (options.retry_schedule.as_ref().map_or_else(|| "the server's".to_owned(), ToString::to_string)) },
+            say!("Retry schedule"),
+            html! { (options.retry_schedule.as_ref().map_or_else(|| say!("the server's").to_owned(), ToString::to_string)) },
         ),
-        ("Timeout", html! { (options.timeout.map_or_else(|| "the server's".to_owned(), time::rough)) }),
-        ("Created", time::relative(endpoint.created_at, now)),
-        ("Changed", time::relative(endpoint.updated_at, now)),
+        (say!("Timeout"), html! { (options.timeout.map_or_else(|| say!("the server's").to_owned(), time::rough)) }),
+        (say!("Created"), time::relative(endpoint.created_at, now)),
+        (say!("Changed"), time::relative(endpoint.updated_at, now)),
     ];
     if visit.is_operator() {
         facts.insert(3, ("Project", html! { (endpoint.project_id.as_deref().unwrap_or("every project")) }));
@@ -314,19 +323,22 @@ fn configuration(visit: &Visit, endpoint: &Endpoint) -> Markup {
     }
     if visit.may(Permission::EndpointsWrite) {
         let names: Vec<&str> = options.headers.iter().map(|name| name.as_str()).collect();
-        let headers =
-            if names.is_empty() { "none".to_owned() } else { format!("{} (values are not shown)", names.join(", ")) };
-        facts.push(("Headers", html! { (headers) }));
+        let headers = if names.is_empty() {
+            html! { (say!("none")) }
+        } else {
+            say!("{} (values are not shown)", names.join(", "))
+        };
+        facts.push((say!("Headers"), headers));
         facts.push((
-            "Client certificate",
+            say!("Client certificate"),
             match &options.client_certificate {
                 Some(certificate) => html! { "SHA-256 " code { (certificate.sha256) } },
-                None => html! { "none" },
+                None => html! { (say!("none")) },
             },
         ));
     }
     if let Some(key) = options.shown_public_key() {
-        facts.push(("Public key of v1a", code::copyable(key)));
+        facts.push((say!("Public key of v1a"), code::copyable(key)));
     }
     list::facts(&facts)
 }
@@ -336,7 +348,7 @@ pub async fn test(visit: Visit, body: Body) -> Result<Response, Failure> {
     visit.require(Permission::EndpointsTest)?;
     let form = Fields::read(body).await?;
     let endpoint = visit.service().get_endpoint(&visit.principal, visit.id::<EndpointId>(1)?).await?;
-    let event = form.text("event").map(|name| known_event(visit.service().catalogue(), name));
+    let event = form.text("event").map(|name| visit.known_event(name));
     let event = event.transpose().map_err(|fault| ServiceError::invalid("event", fault))?;
     send_test(&visit, &endpoint, event).await
 }
@@ -383,7 +395,7 @@ pub async fn delete(visit: Visit, body: Body) -> Result<Response, Failure> {
     let endpoint = visit.service().get_endpoint(&visit.principal, visit.id::<EndpointId>(1)?).await?;
     let typed = form.text("name").unwrap_or_default();
     if typed != endpoint.name.trim() {
-        let faults = Faults(vec![("name".to_owned(), "is not the name of this endpoint".to_owned())]);
+        let faults = Faults(vec![("name".to_owned(), say!("is not the name of this endpoint").to_owned())]);
         return Ok(delete_page(&visit, StatusCode::BAD_REQUEST, &endpoint, typed, &faults));
     }
     once::effect(visit.service().delete_endpoint(&visit.principal, endpoint.id, &Idempotent::default()).await)?;
@@ -392,21 +404,27 @@ pub async fn delete(visit: Visit, body: Body) -> Result<Response, Failure> {
 
 fn delete_page(visit: &Visit, status: StatusCode, endpoint: &Endpoint, typed: &str, faults: &Faults) -> Response {
     let here = format!("/endpoints/{}", endpoint.id);
-    let name =
-        TextField { name: "name", label: "Name of the endpoint", hint: "", value: typed, kind: "text", required: true };
+    let name = TextField {
+        name: "name",
+        label: say!("Name of the endpoint"),
+        hint: "",
+        value: typed,
+        kind: "text",
+        required: true,
+    };
     let body = html! {
-        h1 { "Delete " (endpoint.name) "?" }
+        h1 { (say!("Delete {}?", endpoint.name)) }
         (faults.summary())
-        p.warning role="note" { (icon::WARNING) "What is queued for it is cancelled, and its secret is erased. This cannot be undone. Its log stays until its retention ends." }
-        p { "To confirm, type the name of the endpoint: " strong { (endpoint.name) } }
+        p.warning role="note" { (icon::WARNING) (say!("What is queued for it is cancelled, and its secret is erased. This cannot be undone. Its log stays until its retention ends.")) }
+        p { (say!("To confirm, type the name of the endpoint: {}", html! { strong { (endpoint.name) } })) }
         form.form action=(visit.link(&format!("{here}/delete"))) method="post" {
             (name.render(faults))
             div.actions {
-                button.danger type="submit" { "Delete the endpoint" }
-                a.button href=(visit.link(&here)) { "Cancel" }
+                button.danger type="submit" { (say!("Delete the endpoint")) }
+                a.button href=(visit.link(&here)) { (say!("Cancel")) }
             }
         }
-        (code::api_call("DELETE", &format!("/v1/webhook-endpoints/{}", endpoint.id)))
+        (visit.api_call("DELETE", &format!("/v1/webhook-endpoints/{}", endpoint.id)))
     };
-    visit.page_with(status, Section::Endpoints, &format!("Delete {}", endpoint.name), body)
+    visit.page_with(status, Section::Endpoints, say!("Delete"), body)
 }

@@ -9,26 +9,31 @@ use postrider_domain::limits;
 use postrider_domain::private_options::{ClientCertificate, GivenHeader, HeaderName, HeaderValue, PrivateOptions};
 use postrider_domain::retry_schedule::RetrySchedule;
 use postrider_domain::target::{RefusalReason, TargetRefusal};
-use postrider_service::{CreateEndpoint, ServiceError, known_event, subscribable_event};
+use postrider_service::{CreateEndpoint, ServiceError};
 
 use crate::components::field::{self, Choice, Faults, TextArea, TextField};
 use crate::form::Fields;
+use crate::language::{say, say_text};
 use crate::visit::Visit;
 
 /// How many headers can be added at once.
 const NEW_HEADERS: usize = 3;
 
 /// The faults of an answer of the service that belong to fields of this form.
-pub fn faults_of(error: &ServiceError) -> Option<Faults> {
+pub fn faults_of(visit: &Visit, error: &ServiceError) -> Option<Faults> {
     match error {
-        ServiceError::SsrfBlocked(refusal) => Some(Faults(vec![("url".to_owned(), why_refused(refusal))])),
+        ServiceError::SsrfBlocked(refusal) => Some(Faults(vec![("url".to_owned(), why_refused(visit, refusal))])),
         error => Faults::of(error),
     }
 }
 
-/// Why a URL may not be called, with the class of its address.
-fn why_refused(refusal: &TargetRefusal) -> String {
+/// Why a URL may not be called, with the class of its address. A customer does not learn the class: it would tell how
+/// the operator's network resolves names.
+fn why_refused(visit: &Visit, refusal: &TargetRefusal) -> String {
     let TargetRefusal { host, reason, .. } = refusal;
+    if !visit.is_operator() {
+        return why_refused_to_customer(host, *reason);
+    }
     let why = match reason {
         RefusalReason::Loopback => "leads back to the server itself (loopback)",
         RefusalReason::Private => "is in a private network (RFC 1918 or fc00::/7)",
@@ -47,6 +52,17 @@ fn why_refused(refusal: &TargetRefusal) -> String {
         RefusalReason::Denied => "is denied by the operator",
     };
     format!("{host} {why}. Only public addresses can be called ({reason}).")
+}
+
+fn why_refused_to_customer(host: &str, reason: RefusalReason) -> String {
+    match reason {
+        RefusalReason::Unresolvable => {
+            say_text!("{} has no address, or no name server answered in time. Check the spelling, or try again.", host)
+        }
+        RefusalReason::Port => say_text!("{} has a port on which no webhook receiver listens.", host),
+        RefusalReason::PlainHttp => say_text!("{} must be called by https.", host),
+        _ => say_text!("{} may not be called. Only public addresses can be called.", host),
+    }
 }
 
 /// Reads the fields. `before` is the endpoint that is changed.
@@ -83,16 +99,15 @@ pub fn parse(visit: &Visit, form: &Fields, before: Option<&Endpoint>) -> Result<
 
 /// At least one type. A retired one that the endpoint has already may stay.
 fn events(visit: &Visit, form: &Fields, before: Option<&Endpoint>) -> Result<Vec<EventTypeName>, String> {
-    let catalogue = visit.service().catalogue();
     let mut events: Vec<EventTypeName> = Vec::new();
     for name in form.all("events") {
         let has = before.is_some_and(|endpoint| endpoint.events.iter().any(|event| event.as_str() == name));
-        let event = if has { known_event(catalogue, name)? } else { subscribable_event(catalogue, name)? };
+        let event = if has { visit.known_event(name)? } else { visit.subscribable_event(name)? };
         if !events.contains(&event) {
             events.push(event);
         }
     }
-    if events.is_empty() { Err("Choose at least one event type.".to_owned()) } else { Ok(events) }
+    if events.is_empty() { Err(say!("Choose at least one event type.").to_owned()) } else { Ok(events) }
 }
 
 fn rate(text: &str) -> Result<DeliveryRate, String> {
@@ -105,11 +120,12 @@ fn timeout(text: &str) -> Result<std::time::Duration, String> {
 
 /// Waits such as `5s, 5m, 2h`, each of whole seconds.
 fn schedule(text: &str) -> Result<RetrySchedule, String> {
-    let given: RetrySchedule =
-        text.parse().map_err(|error: postrider_domain::retry_schedule::InvalidSchedule| error.to_string())?;
+    let given: RetrySchedule = text
+        .parse()
+        .map_err(|_| say!("must be 1 to 32 waits like 5s, 5m, 30m, 2h, each of at most 7 days").to_owned())?;
     let seconds: Vec<u64> = given.seconds().collect();
     let whole = RetrySchedule::from_seconds(&seconds).map_err(|fault| fault.to_string())?;
-    if whole == given { Ok(whole) } else { Err("must be waits of whole seconds".to_owned()) }
+    if whole == given { Ok(whole) } else { Err(say!("must be waits of whole seconds").to_owned()) }
 }
 
 /// The complete list of headers. `None` keeps all as they are.
@@ -163,37 +179,36 @@ pub fn render(visit: &Visit, form: &Fields, faults: &Faults, before: Option<&End
     let more = ["retrySchedule", "timeoutSeconds", "rateLimit", "ordering", "headers", "clientCertificate"];
     let is_open = more.iter().any(|name| faults.at(name).is_some());
     html! {
-        (text("name", "Name", "What people call it. 1 to 128 characters.", "text", true))
-        (text("url", "URL", "Where events are sent, by POST. https, and a public address.", "url", true))
-        (field::group("events", "Event types", "", faults, &types(visit, form, before)))
+        (text("name", say!("Name"), say!("What people call it. 1 to 128 characters."), "text", true))
+        (text("url", say!("URL"), say!("Where events are sent, by POST. https, and a public address."), "url", true))
+        (field::group("events", say!("Event types"), "", faults, &types(visit, form, before)))
         @if visit.is_operator() {
             (text("projectId", "Project", "The customer whose events it gets. Empty: those of every project.", "text", false))
         }
         details.more open[is_open] {
-            summary { "More: headers, retries, signatures, client certificate" }
-            (field::group("headers", "Headers", "Sent with each request, for a receiver that asks for a token. Values are stored sealed and are never shown.", faults, &header_fields(form, before)))
-            (text("retrySchedule", "Retry schedule", "Waits after the first attempt, the second, and so on: 5s, 5m, 30m, 2h. Empty: the server's.", "text", false))
-            (text("timeoutSeconds", "Timeout", "Whole seconds of one attempt, 1 to 45. Empty: the server's.", "number", false))
+            summary { (say!("More: headers, retries, signatures, client certificate")) }
+            (field::group("headers", say!("Headers"), say!("Sent with each request, for a receiver that asks for a token. Values are stored sealed and are never shown."), faults, &header_fields(form, before)))
+            (text("retrySchedule", say!("Retry schedule"), say!("Waits after the first attempt, the second, and so on: 5s, 5m, 30m, 2h. Empty: the server's."), "text", false))
+            (text("timeoutSeconds", say!("Timeout"), say!("Whole seconds of one attempt, 1 to 45. Empty: the server's."), "number", false))
             @if visit.is_operator() {
                 (text("rateLimit", "Rate", "Most deliveries a second, 1 to 1000. Empty: no limit.", "number", false))
                 (field::select("ordering", "Order", &[("none", "none: several at once, as they become due"), ("strict", "strict: one at a time, in the order of the events")], form.text("ordering").unwrap_or("none")))
             }
             fieldset {
-                legend { "Signatures" }
-                (Choice { id: "signatureV1a", name: "signatureV1a", value: "on", label: "Also sign with Ed25519 (v1a)", hint: "Besides HMAC-SHA-256 (v1). The receiver verifies with a public key and holds no secret.", is_on: form.is_on("signatureV1a") }.render())
+                legend { (say!("Signatures")) }
+                (Choice { id: "signatureV1a", name: "signatureV1a", value: "on", label: say!("Also sign with Ed25519 (v1a)"), hint: say!("Besides HMAC-SHA-256 (v1). The receiver verifies with a public key and holds no secret."), is_on: form.is_on("signatureV1a") }.render())
             }
-            (field::group("clientCertificate", "Client certificate", "For a receiver that asks for one (mutual TLS). Stored sealed; only its fingerprint is shown.", faults, &certificate_fields(form, before)))
+            (field::group("clientCertificate", say!("Client certificate"), say!("For a receiver that asks for one (mutual TLS). Stored sealed; only its fingerprint is shown."), faults, &certificate_fields(form, before)))
         }
     }
 }
 
 fn types(visit: &Visit, form: &Fields, before: Option<&Endpoint>) -> Markup {
     let has = |name: &str| before.is_some_and(|endpoint| endpoint.events.iter().any(|event| event.as_str() == name));
-    let types = visit.service().catalogue().types().iter();
     html! {
-        @for event in types.filter(|event| !event.retired || has(event.name.as_str())) {
+        @for event in visit.event_types().filter(|event| !event.retired || has(event.name.as_str())) {
             @let name = event.name.as_str();
-            @let hint = if event.retired { format!("Retired. {}", event.description) } else { event.description.clone() };
+            @let hint = if event.retired { format!("{} {}", say!("Retired."), event.description) } else { event.description.clone() };
             (Choice { id: &format!("event-{name}"), name: "events", value: name, label: name, hint: &hint, is_on: form.all("events").any(|typed| typed == name) }.render())
         }
     }
@@ -210,13 +225,13 @@ fn header_fields(form: &Fields, before: Option<&Endpoint>) -> Markup {
                 div.field {
                     label for={ "header-" (index) } { code { (header.as_str()) } }
                     select id={ "header-" (index) } name=(action) {
-                        @for (value, text) in [("keep", "keep its value"), ("replace", "replace its value"), ("remove", "remove it")] {
+                        @for (value, text) in [("keep", say!("keep its value")), ("replace", say!("replace its value")), ("remove", say!("remove it"))] {
                             option value=(value) selected[form.text(&action) == Some(value)] { (text) }
                         }
                     }
                 }
                 div.field {
-                    label for={ "value-" (index) } { "New value of " (header.as_str()) span.optional { " (when replaced)" } }
+                    label for={ "value-" (index) } { (say!("New value of {}", header.as_str())) span.optional { " (" (say!("when replaced")) ")" } }
                     input id={ "value-" (index) } name=(value) type="password" autocomplete="off";
                 }
             }
@@ -224,11 +239,11 @@ fn header_fields(form: &Fields, before: Option<&Endpoint>) -> Markup {
         @for index in 0..room {
             div.row {
                 div.field {
-                    label for={ "new-header-" (index) } { "New header" span.optional { " (optional)" } }
+                    label for={ "new-header-" (index) } { (say!("New header")) span.optional { " (" (say!("optional")) ")" } }
                     input id={ "new-header-" (index) } name="newHeaderName" value=(typed.get(index).copied().unwrap_or_default()) autocomplete="off" spellcheck="false";
                 }
                 div.field {
-                    label for={ "new-value-" (index) } { "Its value" }
+                    label for={ "new-value-" (index) } { (say!("Its value")) }
                     input id={ "new-value-" (index) } name="newHeaderValue" type="password" autocomplete="off";
                 }
             }
@@ -241,10 +256,10 @@ fn certificate_fields(form: &Fields, before: Option<&Endpoint>) -> Markup {
     let none = Faults::default();
     html! {
         @if let Some(facts) = stored {
-            p { "Stored: SHA-256 " code { (facts.sha256) } }
-            (Choice { id: "removeCertificate", name: "removeCertificate", value: "on", label: "Remove the certificate", hint: "", is_on: form.is_on("removeCertificate") }.render())
+            p { (say!("Stored: SHA-256 {}", html! { code { (facts.sha256) } })) }
+            (Choice { id: "removeCertificate", name: "removeCertificate", value: "on", label: say!("Remove the certificate"), hint: "", is_on: form.is_on("removeCertificate") }.render())
         }
-        (TextArea { name: "certificate", label: "Certificate", hint: "PEM, the chain with the leaf first.", value: form.raw("certificate").unwrap_or_default() }.render(&none))
-        (TextArea { name: "privateKey", label: "Private key", hint: "PEM. It is not sent back to the browser.", value: "" }.render(&none))
+        (TextArea { name: "certificate", label: say!("Certificate"), hint: say!("PEM, the chain with the leaf first."), value: form.raw("certificate").unwrap_or_default() }.render(&none))
+        (TextArea { name: "privateKey", label: say!("Private key"), hint: say!("PEM. It is not sent back to the browser."), value: "" }.render(&none))
     }
 }

@@ -18,10 +18,10 @@ use postrider_service::{CreateEndpoint, Idempotent, ServiceError, UpdateEndpoint
 
 use super::endpoint_fields;
 use super::secret;
-use crate::components::code;
 use crate::components::field::Faults;
 use crate::failure::{self, Failure};
 use crate::form::Fields;
+use crate::language::say;
 use crate::layout::Section;
 use crate::once;
 use crate::visit::Visit;
@@ -45,7 +45,7 @@ pub async fn create(visit: Visit, body: Body) -> Result<Response, Failure> {
     .await;
     match created {
         Ok(shown) => secret::show_created(&visit, &shown, form.is_on("andTest")).await,
-        Err(error) => match endpoint_fields::faults_of(&error) {
+        Err(error) => match endpoint_fields::faults_of(&visit, &error) {
             Some(faults) => Ok(new_page(&visit, failure::status_of(&error), &form, &faults)),
             None => Err(error.into()),
         },
@@ -54,16 +54,16 @@ pub async fn create(visit: Visit, body: Body) -> Result<Response, Failure> {
 
 fn new_page(visit: &Visit, status: StatusCode, form: &Fields, faults: &Faults) -> Response {
     let body = html! {
-        h1 { "New endpoint" }
+        h1 { (say!("New endpoint")) }
         (faults.summary())
         form.form action=(visit.link("/endpoints/new")) method="post" {
             (once::token(visit))
             (endpoint_fields::render(visit, form, faults, None))
-            (buttons(visit, "Create"))
+            (buttons(visit, say!("Create"), say!("Create and test")))
         }
-        (code::api_call("POST", "/v1/webhook-endpoints"))
+        (visit.api_call("POST", "/v1/webhook-endpoints"))
     };
-    visit.page_with(status, Section::Endpoints, "New", body)
+    visit.page_with(status, Section::Endpoints, say!("New"), body)
 }
 
 pub async fn show_edit(visit: Visit) -> Result<Response, Failure> {
@@ -96,7 +96,7 @@ pub async fn save(visit: Visit, body: Body) -> Result<Response, Failure> {
             let both = both_versions(&visit, &now, &form);
             Ok(edit_page(&visit, StatusCode::CONFLICT, &now, &form, &Faults::default(), &both))
         }
-        Err(WriteError::Refused(error)) => match endpoint_fields::faults_of(&error) {
+        Err(WriteError::Refused(error)) => match endpoint_fields::faults_of(&visit, &error) {
             Some(faults) => Ok(edit_page(&visit, failure::status_of(&error), &endpoint, &form, &faults, &html! {})),
             None => Err(error.into()),
         },
@@ -154,7 +154,7 @@ fn edit_page(
 ) -> Response {
     let here = format!("/endpoints/{}", endpoint.id);
     let body = html! {
-        h1 { "Edit " (endpoint.name) }
+        h1 { (say!("Edit {}", endpoint.name)) }
         (faults.summary())
         (above)
         form.form action=(visit.link(&format!("{here}/edit"))) method="post" {
@@ -162,20 +162,20 @@ fn edit_page(
             @let seen = if status == StatusCode::CONFLICT { None } else { form.text("seen").map(str::to_owned) };
             input type="hidden" name="seen" value=(seen.unwrap_or_else(|| endpoint.updated_at.millis().to_string()));
             (endpoint_fields::render(visit, form, faults, Some(endpoint)))
-            (buttons(visit, "Save"))
-            p { a href=(visit.link(&here)) { "Cancel" } }
+            (buttons(visit, say!("Save"), say!("Save and test")))
+            p { a href=(visit.link(&here)) { (say!("Cancel")) } }
         }
-        (code::api_call("PATCH", &format!("/v1/webhook-endpoints/{}", endpoint.id)))
+        (visit.api_call("PATCH", &format!("/v1/webhook-endpoints/{}", endpoint.id)))
     };
-    visit.page_with(status, Section::Endpoints, &format!("Edit {}", endpoint.name), body)
+    visit.page_with(status, Section::Endpoints, say!("Edit"), body)
 }
 
-fn buttons(visit: &Visit, word: &str) -> Markup {
+fn buttons(visit: &Visit, word: &str, and_test: &str) -> Markup {
     html! {
         div.actions {
             button.primary type="submit" { (word) }
             @if visit.may(Permission::EndpointsTest) {
-                button type="submit" name="andTest" value="yes" { (word) " and test" }
+                button type="submit" name="andTest" value="yes" { (and_test) }
             }
         }
     }
@@ -186,33 +186,37 @@ fn both_versions(visit: &Visit, now: &Endpoint, form: &Fields) -> Markup {
     let joined = |fields: &Fields| fields.all("events").collect::<Vec<_>>().join(", ");
     let stored = stored(now);
     let order = form.text("ordering").unwrap_or(DeliveryOrder::None.as_str());
-    let mut names =
-        vec![("name", "Name"), ("url", "URL"), ("retrySchedule", "Retry schedule"), ("timeoutSeconds", "Timeout")];
+    let mut names = vec![
+        ("name", say!("Name")),
+        ("url", say!("URL")),
+        ("retrySchedule", say!("Retry schedule")),
+        ("timeoutSeconds", say!("Timeout")),
+    ];
     if visit.is_operator() {
         names.extend([("projectId", "Project"), ("rateLimit", "Rate")]);
     }
     let text = |fields: &Fields, name: &str| fields.text(name).unwrap_or("–").to_owned();
     let mut rows: Vec<(&str, String, String)> =
         names.into_iter().map(|(name, label)| (label, text(&stored, name), text(form, name))).collect();
-    rows.push(("Event types", joined(&stored), joined(form)));
+    rows.push((say!("Event types"), joined(&stored), joined(form)));
     if visit.is_operator() {
         rows.push(("Order", now.options.ordering.as_str().to_owned(), order.to_owned()));
     }
     html! {
         div.error-summary role="alert" tabindex="-1" data-focus {
-            h2 { "Somebody else has changed this endpoint meanwhile" }
-            p { "Nothing of yours is saved yet. Compare the two versions, correct the form, and save again to replace what is stored." }
+            h2 { (say!("Somebody else has changed this endpoint meanwhile")) }
+            p { (say!("Nothing of yours is saved yet. Compare the two versions, correct the form, and save again to replace what is stored.")) }
         }
-        div.table tabindex="0" role="region" aria-label="Both versions" {
+        div.table tabindex="0" role="region" aria-label=(say!("Both versions")) {
             table.stack {
-                caption { "Fields that differ" }
-                thead { tr { th scope="col" { "Field" } th scope="col" { "Stored now" } th scope="col" { "Yours" } } }
+                caption { (say!("Fields that differ")) }
+                thead { tr { th scope="col" { (say!("Field")) } th scope="col" { (say!("Stored now")) } th scope="col" { (say!("Yours")) } } }
                 tbody {
                     @for (label, stored, typed) in rows.iter().filter(|(_, stored, typed)| stored != typed) {
                         tr {
-                            th scope="row" data-label="Field" { (label) }
-                            td data-label="Stored now" { (stored) }
-                            td data-label="Yours" { (typed) }
+                            th scope="row" data-label=(say!("Field")) { (label) }
+                            td data-label=(say!("Stored now")) { (stored) }
+                            td data-label=(say!("Yours")) { (typed) }
                         }
                     }
                 }

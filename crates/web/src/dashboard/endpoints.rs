@@ -12,12 +12,13 @@ use postrider_domain::endpoint::{Endpoint, EndpointFilter, ProjectId};
 use postrider_domain::page::{Page, PageRequest};
 use postrider_domain::permission::Permission;
 use postrider_domain::stats::EndpointActivity;
-use postrider_service::{ServiceError, known_event};
+use postrider_service::ServiceError;
 
 use super::{endpoint, endpoint_form, replay, secret};
 use crate::components::field::{self, Faults, TextField};
-use crate::components::{activity, code, icon, list, state, time};
+use crate::components::{activity, icon, list, state, time};
 use crate::failure::Failure;
+use crate::language::say;
 use crate::layout::Section;
 use crate::visit::Visit;
 
@@ -51,14 +52,14 @@ pub async fn show(visit: Visit) -> Result<Response, Failure> {
     };
     let body = html! {
         div.heading {
-            h1 { "Endpoints" }
+            h1 { (say!("Endpoints")) }
             @if visit.may(Permission::EndpointsWrite) {
-                a.button.primary href=(visit.link("/endpoints/new")) { "New endpoint" }
+                a.button.primary href=(visit.link("/endpoints/new")) { (say!("New endpoint")) }
             }
         }
         (filters(&visit, &faults))
         (rows(&visit, &listed, &activity))
-        (code::api_call("GET", "/v1/webhook-endpoints"))
+        (visit.api_call("GET", "/v1/webhook-endpoints"))
     };
     Ok(visit.page(Section::Endpoints, "", body))
 }
@@ -70,7 +71,7 @@ fn filter_of(visit: &Visit) -> (EndpointFilter, Faults) {
         ProjectId::parse(text).map_err(|fault| faults.0.push(("projectId".to_owned(), fault.to_string()))).ok()
     });
     let event_type = visit.query.text("event").and_then(|name| {
-        let known = known_event(visit.service().catalogue(), name);
+        let known = visit.known_event(name);
         known.map_err(|fault| faults.0.push(("event".to_owned(), fault))).ok()
     });
     let is_active = match visit.query.text("isActive") {
@@ -93,10 +94,9 @@ fn is_filtered(visit: &Visit) -> bool {
 
 fn filters(visit: &Visit, faults: &Faults) -> Markup {
     let text = |name: &str| visit.query.text(name).unwrap_or_default();
-    let types = visit.service().catalogue().types();
-    let types = types.iter().map(|event| (event.name.as_str(), event.name.as_str()));
-    let types: Vec<(&str, &str)> = std::iter::once(("", "All")).chain(types).collect();
-    let states = [("", "All"), ("true", "On"), ("false", "Off or disabled")];
+    let types = visit.event_types().map(|event| (event.name.as_str(), event.name.as_str()));
+    let types: Vec<(&str, &str)> = std::iter::once(("", say!("All"))).chain(types).collect();
+    let states = [("", say!("All")), ("true", say!("On")), ("false", say!("Off or disabled"))];
     let project = TextField {
         name: "projectId",
         label: "Project",
@@ -106,13 +106,13 @@ fn filters(visit: &Visit, faults: &Faults) -> Markup {
         required: false,
     };
     html! {
-        form.filters action=(visit.link("/endpoints")) method="get" role="search" aria-label="Filter of the endpoints" {
+        form.filters action=(visit.link("/endpoints")) method="get" role="search" aria-label=(say!("Filter of the endpoints")) {
             (visit.kept_fields())
-            (field::select("isActive", "State", &states, text("isActive")))
-            (field::select("event", "Event type", &types, text("event")))
+            (field::select("isActive", say!("State"), &states, text("isActive")))
+            (field::select("event", say!("Event type"), &types, text("event")))
             @if visit.is_operator() { (project.render(faults)) }
-            button type="submit" { "Filter" }
-            @if is_filtered(visit) { a href=(visit.link("/endpoints")) { "Show all" } }
+            button type="submit" { (say!("Filter")) }
+            @if is_filtered(visit) { a href=(visit.link("/endpoints")) { (say!("Show all")) } }
         }
     }
 }
@@ -121,41 +121,41 @@ fn rows(visit: &Visit, listed: &Page<Endpoint>, activity: &[EndpointActivity]) -
     if listed.items.is_empty() {
         return nothing(visit);
     }
-    let all_types = visit.service().catalogue().names().count();
+    let all_types = visit.event_types().filter(|event| !event.retired).count();
     let now = visit.now();
     html! {
-        div.table tabindex="0" role="region" aria-label="Endpoints" {
+        div.table tabindex="0" role="region" aria-label=(say!("Endpoints")) {
             table.stack {
-                caption { "Endpoints, newest first" }
+                caption { (say!("Endpoints, newest first")) }
                 thead {
                     tr {
-                        th scope="col" { "State" }
-                        th scope="col" { "Endpoint" }
-                        @if visit.is_operator() { th scope="col" { "Project" } }
-                        th.number scope="col" { "Types" }
+                        th scope="col" { (say!("State")) }
+                        th scope="col" { (say!("Endpoint")) }
+                        @if visit.is_operator() { th scope="col" { (say!("Project")) } }
+                        th.number scope="col" { (say!("Types")) }
                         @if !activity.is_empty() {
-                            th scope="col" { "24 h" }
-                            th.number scope="col" { "Waiting" }
-                            th scope="col" { "Last success" }
+                            th scope="col" { (say!("24 h")) }
+                            th.number scope="col" { (say!("Waiting")) }
+                            th scope="col" { (say!("Last success")) }
                         }
                     }
                 }
                 tbody #endpoints data-live="rows" {
                     @for endpoint in &listed.items {
                         tr id=(endpoint.id) {
-                            td data-label="State" { (state::endpoint(endpoint)) }
-                            th scope="row" data-label="Endpoint" {
+                            td data-label=(say!("State")) { (state::endpoint(endpoint)) }
+                            th scope="row" data-label=(say!("Endpoint")) {
                                 a href=(visit.link(&format!("/endpoints/{}", endpoint.id))) { (endpoint.name) }
                                 span.sub { (endpoint.url) }
                             }
                             @if visit.is_operator() {
-                                td data-label="Project" { (endpoint.project_id.as_deref().unwrap_or("every project")) }
+                                td data-label=(say!("Project")) { (endpoint.project_id.as_deref().unwrap_or("every project")) }
                             }
-                            td.number data-label="Types" { (endpoint.events.len()) " of " (all_types) }
+                            td.number data-label=(say!("Types")) { (say!("{} of {}", endpoint.events.len(), all_types)) }
                             @if let Some(activity) = activity.iter().find(|activity| activity.endpoint_id == endpoint.id) {
-                                td data-label="24 h" { (activity::day(activity)) }
-                                td.number data-label="Waiting" { (activity::waiting(activity.queue)) }
-                                td data-label="Last success" { @match activity.last_success_at { Some(at) => (time::relative(at, now)), None => "never" } }
+                                td data-label=(say!("24 h")) { (activity::day(activity)) }
+                                td.number data-label=(say!("Waiting")) { (activity::waiting(activity.queue)) }
+                                td data-label=(say!("Last success")) { @match activity.last_success_at { Some(at) => (time::relative(at, now)), None => (say!("never")) } }
                             }
                         }
                     }
@@ -169,14 +169,24 @@ fn rows(visit: &Visit, listed: &Page<Endpoint>, activity: &[EndpointActivity]) -
 /// Why the list is empty: nothing was made yet, or the filter leaves nothing.
 fn nothing(visit: &Visit) -> Markup {
     if is_filtered(visit) || visit.query.text("cursor").is_some() {
-        let all = html! { p { a href=(visit.link("/endpoints")) { "Show all endpoints" } } };
-        return list::empty(icon::OFF, "No endpoint matches this filter", &all);
+        let all = html! { p { a href=(visit.link("/endpoints")) { (say!("Show all endpoints")) } } };
+        return list::empty(icon::OFF, say!("No endpoint matches this filter"), &all);
     }
     let body = html! {
-        p { "An endpoint is the URL that gets the events of the types that you choose." }
+        p { (say!("An endpoint is the URL that gets the events of the types that you choose.")) }
+        @if !visit.is_operator() { (what_a_webhook_is(visit)) }
         @if visit.may(Permission::EndpointsWrite) {
-            p { a.button.primary href=(visit.link("/endpoints/new")) { "Make the first endpoint" } }
+            p { a.button.primary href=(visit.link("/endpoints/new")) { (say!("Make the first endpoint")) } }
         }
     };
-    list::empty(icon::ARROW, "No endpoint yet", &body)
+    list::empty(icon::ARROW, say!("No endpoint yet"), &body)
+}
+
+/// For a reader who has not used one: the operator of the server knows.
+fn what_a_webhook_is(visit: &Visit) -> Markup {
+    html! {
+        p { (say!("When something happens, a webhook tells your program at once: the event is sent to your URL by POST, as JSON. Your program answers with a status of 200 to 299. Any other answer, or none, is an attempt that failed; it is repeated later.")) }
+        p { (say!("Each request is signed with a secret that only you and the sender have. So your program can tell a genuine request from a forged one.")) }
+        p { a href=(visit.link(visit.event_types_path())) { (say!("Which events there are")) } }
+    }
 }

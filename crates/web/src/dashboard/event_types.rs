@@ -12,6 +12,7 @@ use postrider_service::{ServiceError, StatsQuery};
 
 use crate::components::{body, code, list, state};
 use crate::failure::Failure;
+use crate::language::{say, say_text};
 use crate::layout::Section;
 use crate::visit::Visit;
 
@@ -20,29 +21,32 @@ const SUBSCRIBERS: &str = "50";
 
 pub async fn show(visit: Visit) -> Result<Response, Failure> {
     let volumes = volumes(&visit).await?;
-    let types = visit.service().catalogue().types();
     let body = html! {
-        h1 { "Event types" }
-        p { "What this server delivers. The list is the event catalogue, version " (visit.service().catalogue().version) "." }
-        div.table tabindex="0" role="region" aria-label="Event types" {
+        h1 { (say!("Event types")) }
+        @if visit.is_operator() {
+            p { "What this server delivers. The list is the event catalogue, version " (visit.service().catalogue().version) "." }
+        } @else {
+            p { (say!("What can happen, and what your endpoints can be told about.")) }
+        }
+        div.table tabindex="0" role="region" aria-label=(say!("Event types")) {
             table.stack {
-                caption { "In the order of the catalogue" }
-                thead { tr { th scope="col" { "Type" } th scope="col" { "Description" } @if volumes.is_some() { th.number scope="col" { "Events in 24 h" } } } }
+                caption { (say!("In the order of the catalogue")) }
+                thead { tr { th scope="col" { (say!("Type")) } th scope="col" { (say!("Description")) } @if volumes.is_some() { th.number scope="col" { (say!("Events in 24 h")) } } } }
                 tbody {
-                    @for event in types {
+                    @for event in visit.event_types() {
                         tr {
-                            th scope="row" data-label="Type" {
-                                a href=(visit.link(&format!("/event-types/{}", event.name))) { (event.name) }
-                                @if event.retired { span.sub { "retired" } }
+                            th scope="row" data-label=(say!("Type")) {
+                                a href=(visit.link(&format!("{}/{}", visit.event_types_path(), event.name))) { (event.name) }
+                                @if event.retired { span.sub { (say!("retired")) } }
                             }
-                            td data-label="Description" { (event.description) }
-                            @if let Some(volumes) = &volumes { td.number data-label="Events in 24 h" { (volume_of(volumes, event)) } }
+                            td data-label=(say!("Description")) { (event.description) }
+                            @if let Some(volumes) = &volumes { td.number data-label=(say!("Events in 24 h")) { (volume_of(volumes, event)) } }
                         }
                     }
                 }
             }
         }
-        (code::api_call("GET", "/v1/event-types"))
+        (visit.api_call("GET", "/v1/event-types"))
     };
     Ok(visit.page(Section::EventTypes, "", body))
 }
@@ -63,29 +67,42 @@ fn volume_of(volumes: &Volumes, event: &EventType) -> u64 {
 
 pub async fn show_one(visit: Visit) -> Result<Response, Failure> {
     let name = visit.segment(1);
-    let types = visit.service().catalogue().types();
-    let event = types.iter().find(|event| event.name.as_str() == name).ok_or(ServiceError::NotFound)?;
+    let event = visit.event_types().find(|event| event.name.as_str() == name).ok_or(ServiceError::NotFound)?;
     let volumes = volumes(&visit).await?;
     let subscribers = subscribers(&visit, event).await?;
     let body = html! {
         h1 { (event.name) }
         p.lead { (event.description) }
-        (list::facts(&[
-            ("State", html! { @if event.retired { "retired: no new subscription, no publish" } @else { "in use" } }),
-            ("Data that does not fit", html! { @if event.validation == Validation::Reject { "is refused" } @else { "is delivered, and counted" } }),
-            ("Events in 24 h", html! { @match &volumes { Some(volumes) => (volume_of(volumes, event)), None => "–" } }),
-        ]))
-        h2 { "Data" }
+        (facts(&visit, event, volumes.as_ref()))
+        h2 { (say!("Data")) }
         (schema(event.schema.get()))
-        h2 { "Example" }
-        (code::block("Example of the data", &indented(event.example.get())))
+        h2 { (say!("Example")) }
+        (code::block(say!("Example of the data"), &indented(event.example.get())))
         @if visit.may(Permission::EndpointsRead) {
-            h2 { "Who gets it" }
+            h2 { @if visit.is_operator() { "Who gets it" } @else { (say!("Your endpoints that get it")) } }
             (subscriber_list(&visit, event, &subscribers))
         }
-        (code::api_call("GET", "/v1/event-types"))
+        (visit.api_call("GET", "/v1/event-types"))
     };
     Ok(visit.page(Section::EventTypes, event.name.as_str(), body))
+}
+
+fn facts(visit: &Visit, event: &EventType, volumes: Option<&Volumes>) -> Markup {
+    let state = match (event.retired, visit.is_operator()) {
+        (true, true) => "retired: no new subscription, no publish",
+        (true, false) => say!("retired: no new subscription"),
+        (false, _) => say!("in use"),
+    };
+    let mut facts = vec![(say!("State"), html! { (state) })];
+    if visit.is_operator() {
+        let validation =
+            if event.validation == Validation::Reject { "is refused" } else { "is delivered, and counted" };
+        facts.push(("Data that does not fit", html! { (validation) }));
+    }
+    if let Some(volumes) = volumes {
+        facts.push((say!("Events in 24 h"), html! { (volume_of(volumes, event)) }));
+    }
+    list::facts(&facts)
 }
 
 async fn subscribers(visit: &Visit, event: &EventType) -> Result<Vec<Endpoint>, ServiceError> {
@@ -100,14 +117,14 @@ async fn subscribers(visit: &Visit, event: &EventType) -> Result<Vec<Endpoint>, 
 fn subscriber_list(visit: &Visit, event: &EventType, subscribers: &[Endpoint]) -> Markup {
     html! {
         @if subscribers.is_empty() {
-            p.soft { "No endpoint is subscribed to it." }
+            p.soft { (say!("No endpoint is subscribed to it.")) }
         } @else {
             ul.plain {
                 @for endpoint in subscribers {
                     li { (state::endpoint(endpoint)) " " a href=(visit.link(&format!("/endpoints/{}", endpoint.id))) { (endpoint.name) } }
                 }
             }
-            p { a href=(visit.link(&format!("/endpoints?event={}", event.name))) { "All in the list of endpoints" } }
+            p { a href=(visit.link(&format!("/endpoints?event={}", event.name))) { (say!("All in the list of endpoints")) } }
         }
     }
 }
@@ -118,38 +135,40 @@ fn schema(text: &str) -> Markup {
     let required: Vec<&str> = schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
     html! {
         @if let Some(properties) = schema["properties"].as_object().filter(|it| !it.is_empty()) {
-            div.table tabindex="0" role="region" aria-label="Fields of the data" {
+            div.table tabindex="0" role="region" aria-label=(say!("Fields of the data")) {
                 table.stack {
-                    caption { "Fields of " code { "data" } }
-                    thead { tr { th scope="col" { "Field" } th scope="col" { "Type" } th scope="col" { "Required" } th scope="col" { "Description" } } }
+                    caption { (say!("Fields of {}", html! { code { "data" } })) }
+                    thead { tr { th scope="col" { (say!("Field")) } th scope="col" { (say!("Type")) } th scope="col" { (say!("Required")) } th scope="col" { (say!("Description")) } } }
                     tbody {
                         @for (name, property) in properties {
                             tr {
-                                th scope="row" data-label="Field" { code { (name) } }
-                                td data-label="Type" { (type_of(property)) }
-                                td data-label="Required" { @if required.contains(&name.as_str()) { "yes" } @else { "no" } }
-                                td data-label="Description" { (property["description"].as_str().unwrap_or_default()) }
+                                th scope="row" data-label=(say!("Field")) { code { (name) } }
+                                td data-label=(say!("Type")) { (type_of(property)) }
+                                td data-label=(say!("Required")) { @if required.contains(&name.as_str()) { (say!("yes")) } @else { (say!("no")) } }
+                                td data-label=(say!("Description")) { (property["description"].as_str().unwrap_or_default()) }
                             }
                         }
                     }
                 }
             }
         }
-        details { summary { "The JSON Schema" } (code::block("JSON Schema", &indented(text))) }
+        details { summary { (say!("The JSON Schema")) } (code::block(say!("JSON Schema"), &indented(text))) }
     }
 }
 
 fn type_of(property: &Value) -> String {
     let of = |value: &Value| match value {
         Value::String(text) => text.clone(),
-        Value::Array(types) => types.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(" or "),
+        Value::Array(types) => {
+            types.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(&format!(" {} ", say!("or")))
+        }
         _ => String::new(),
     };
     let mut text = of(&property["type"]);
     if let Some(values) = property["enum"].as_array() {
         let values: Vec<String> =
             values.iter().map(|value| value.as_str().map_or_else(|| value.to_string(), str::to_owned)).collect();
-        text = [text, format!("one of {}", values.join(", "))]
+        text = [text, say_text!("one of {}", &values.join(", "))]
             .into_iter()
             .filter(|it| !it.is_empty())
             .collect::<Vec<_>>()
@@ -158,7 +177,7 @@ fn type_of(property: &Value) -> String {
     if let Some(format) = property["format"].as_str() {
         text = format!("{text} ({format})");
     }
-    if text.is_empty() { "any".to_owned() } else { text }
+    if text.is_empty() { say!("any").to_owned() } else { text }
 }
 
 /// JSON on several lines, its tokens as they stand in the catalogue.

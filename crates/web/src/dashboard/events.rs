@@ -10,7 +10,7 @@ use postrider_domain::page::{Page, encode_cursor};
 use postrider_domain::time::Timestamp;
 
 use crate::components::icon;
-use crate::components::list::{self, Nothing};
+use crate::components::list::{self, Nothing, Things};
 use crate::components::state::{self, Tone};
 use crate::components::{code, filter, time};
 use crate::failure::Failure;
@@ -33,7 +33,7 @@ pub async fn show(visit: Visit) -> Result<Response, Failure> {
     let separator = if pairs.is_empty() { "" } else { "?" };
     let body = html! {
         h1 { "Events" }
-        (filter::presets(&visit.link(PATH), &visit.query, &PRESETS))
+        (filter::presets(&|query| visit.link(&format!("{PATH}{query}")), &visit.query, &PRESETS))
         (form(&visit, query.is_narrowed))
         (listed(&visit, &query, &page))
         (code::api_call("GET", &format!("/v1/events{separator}{pairs}")))
@@ -79,10 +79,10 @@ fn listed(visit: &Visit, query: &ListQuery<EventFilter>, page: &Page<Event>) -> 
     }
 }
 
-fn nothing<'n>(visit: &Visit, query: &ListQuery<EventFilter>, page: &Page<Event>) -> Nothing<'n> {
+fn nothing(visit: &Visit, query: &ListQuery<EventFilter>, page: &Page<Event>) -> Nothing {
     let kept_since = visit.service().kept_since();
     Nothing {
-        things: "events",
+        things: Things::Events,
         is_narrowed: query.is_narrowed,
         is_continued: query.is_continued,
         searched_to: page.searched_to,

@@ -146,7 +146,7 @@ impl Period {
             "24h" | "7d" => BucketSize::Hour,
             _ => BucketSize::Day,
         };
-        Self { word, title, bucket, length }
+        Self { word, title: title.text(), bucket, length }
     }
 
     fn query(&self, now: Timestamp) -> StatsQuery {
@@ -158,7 +158,7 @@ impl Period {
             h2 { "How it goes" }
             ul.presets aria-label="Period" {
                 @for (word, title, _) in PERIODS {
-                    li { a href={ (visit.link("")) "?period=" (word) } aria-current=[(word == self.word).then_some("true")] { (title) } }
+                    li { a href={ (visit.link("")) "?period=" (word) } aria-current=[(word == self.word).then_some("true")] { (title.text()) } }
                 }
             }
         }

@@ -23,6 +23,7 @@ use crate::components::state::{self, Tone};
 use crate::components::{code, list, time};
 use crate::failure::Failure;
 use crate::form::Fields;
+use crate::language::{say, say_text};
 use crate::layout::Section;
 use crate::once;
 use crate::visit::Visit;
@@ -73,21 +74,22 @@ fn job_path(replay: &Replay) -> String {
 
 fn range_of(visit: &Visit, form: &Fields) -> Result<ReplayRange, Faults> {
     let mut faults = Faults::default();
-    let since = faults.read("since", instant(form.text("since")).and_then(|at| at.ok_or("is required".to_owned())));
+    let since = faults
+        .read("since", instant(form.text("since")).and_then(|at| at.ok_or_else(|| say!("is required").to_owned())));
     let until = faults.read("until", instant(form.text("until"))).flatten().unwrap_or_else(|| visit.now());
     let mut statuses = Vec::new();
     for text in form.all("statuses") {
         match DeliveryStatus::parse(text).filter(|status| REPLAYABLE.contains(status)) {
             Some(status) if !statuses.contains(&status) => statuses.push(status),
             Some(_) => {}
-            None => faults.0.push(("statuses".to_owned(), format!("{text} cannot be replayed"))),
+            None => faults.0.push(("statuses".to_owned(), say_text!("{} cannot be replayed", text))),
         }
     }
     if statuses.is_empty() {
-        faults.0.push(("statuses".to_owned(), "Choose at least one.".to_owned()));
+        faults.0.push(("statuses".to_owned(), say!("Choose at least one.").to_owned()));
     }
     if since.is_some_and(|since| since >= until) {
-        faults.0.push(("until".to_owned(), "must be later than the start".to_owned()));
+        faults.0.push(("until".to_owned(), say!("must be later than the start").to_owned()));
     }
     match since {
         Some(since) if faults.0.is_empty() => Ok(ReplayRange { since, until, statuses }),
@@ -100,7 +102,7 @@ fn instant(text: Option<&str>) -> Result<Option<Timestamp>, String> {
     let Some(text) = text else { return Ok(None) };
     let spellings = [text.to_owned(), format!("{text}Z"), format!("{text}:00Z")];
     let parsed = spellings.iter().find_map(|spelling| Timestamp::parse(spelling).ok());
-    parsed.map(Some).ok_or_else(|| "must be a date and a time in UTC, like 2026-05-15T08:21".to_owned())
+    parsed.map(Some).ok_or_else(|| say!("must be a date and a time in UTC, like 2026-05-15T08:21").to_owned())
 }
 
 /// The text of a link's instant as a browser's field reads it, which knows no zone.
@@ -128,54 +130,54 @@ fn form_page(
         TextField { name, label, hint, value, kind: "datetime-local", required }.render(faults)
     };
     let body = html! {
-        h1 { "Replay deliveries of " (endpoint.name) }
-        p { "A replay sends again what did not arrive: the same events with the same bytes, signed with today's secret. It runs behind live traffic." }
+        h1 { (say!("Replay deliveries of {}", endpoint.name)) }
+        p { (say!("A replay sends again what did not arrive: the same events with the same bytes, signed with today's secret. It runs behind live traffic.")) }
         @if !endpoint.is_active {
-            p.warning role="note" { (icon::WARNING) "The endpoint is not active. Switch it on first; a replay of an inactive endpoint cannot be started." }
+            p.warning role="note" { (icon::WARNING) (say!("The endpoint is not active. Switch it on first; a replay of an inactive endpoint cannot be started.")) }
         }
         (faults.summary())
         form.form.card action=(visit.link(&format!("/endpoints/{}/replay", endpoint.id))) method="post" {
             (once::token(visit))
-            (when("since", "From", "UTC. Deliveries that an event created at or after this instant.", true))
-            (when("until", "To", "UTC. Empty: now.", false))
-            (field::group("statuses", "Deliveries that ended as", "", faults, &statuses(form)))
-            @if let Some((range, count)) = &counted { (answer_of_count(endpoint, range, *count)) }
+            (when("since", say!("From"), say!("UTC. Deliveries that an event created at or after this instant."), true))
+            (when("until", say!("To"), say!("UTC. Empty: now."), false))
+            (field::group("statuses", say!("Deliveries that ended as"), "", faults, &statuses(form)))
+            @if let Some((range, count)) = &counted { (answer_of_count(visit, endpoint, range, *count)) }
             div.actions {
-                button.primary[counted.is_none()] type="submit" { "Count" }
+                button.primary[counted.is_none()] type="submit" { (say!("Count")) }
                 @if counted.as_ref().is_some_and(|(_, count)| count.total > 0) && endpoint.is_active {
-                    button.primary type="submit" name="start" value="yes" { "Start" }
+                    button.primary type="submit" name="start" value="yes" { (say!("Start")) }
                 }
-                a.button href=(visit.link(&format!("/endpoints/{}", endpoint.id))) { "Cancel" }
+                a.button href=(visit.link(&format!("/endpoints/{}", endpoint.id))) { (say!("Cancel")) }
             }
         }
-        (code::api_call("POST", &format!("/v1/webhook-endpoints/{}/replay", endpoint.id)))
+        (visit.api_call("POST", &format!("/v1/webhook-endpoints/{}/replay", endpoint.id)))
     };
-    visit.page_with(status, Section::Endpoints, "Replay", body)
+    visit.page_with(status, Section::Endpoints, say!("Replay"), body)
 }
 
 fn statuses(form: &Fields) -> Markup {
     html! {
         @for status in REPLAYABLE {
             @let name = status.as_str();
-            (Choice { id: &format!("status-{name}"), name: "statuses", value: name, label: name, hint: "", is_on: form.all("statuses").any(|typed| typed == name) }.render())
+            (Choice { id: &format!("status-{name}"), name: "statuses", value: name, label: state::delivery_word(status), hint: "", is_on: form.all("statuses").any(|typed| typed == name) }.render())
         }
     }
 }
 
 /// What a replay would send, and how long that takes at least.
-fn answer_of_count(endpoint: &Endpoint, range: &ReplayRange, count: ReplayCount) -> Markup {
+fn answer_of_count(visit: &Visit, endpoint: &Endpoint, range: &ReplayRange, count: ReplayCount) -> Markup {
     let ReplayCount { total, unavailable } = count;
-    let rate = endpoint.options.rate_limit.map(|rate| u64::from(rate.per_second()));
+    let rate = endpoint.options.rate_limit.filter(|_| visit.is_operator()).map(|rate| u64::from(rate.per_second()));
     html! {
         div.answer role="status" {
             @if total == 0 {
-                p { "There is nothing to replay in this range." }
+                p { (say!("There is nothing to replay in this range.")) }
             } @else {
-                p { (total) " deliveries would be sent again, from " (time::instant(range.since)) " to " (time::instant(range.until)) "." }
-                @if unavailable > 0 { p { "Of " (unavailable) " the payload is past its retention. They cannot be sent." } }
+                p { (say!("{} deliveries would be sent again, from {} to {}.", total, time::instant(range.since), time::instant(range.until))) }
+                @if unavailable > 0 { p { (say!("Of {} the payload is past its retention. They cannot be sent.", unavailable)) } }
                 @match rate {
                     Some(rate) => p { "At the endpoint's rate of " (rate) " a second that takes at least " (time::rough(Duration::from_secs((total / rate).max(1)))) "." },
-                    None => p { "How long that takes depends on how fast the receiver answers." },
+                    None => p { (say!("How long that takes depends on how fast the receiver answers.")) },
                 }
             }
         }
@@ -187,23 +189,24 @@ pub async fn show(visit: Visit) -> Result<Response, Failure> {
     let id = visit.id::<ReplayId>(3)?;
     let replay = visit.service().get_replay(&visit.principal, endpoint.id, id).await?;
     let body = html! {
-        h1 { "Replay of " (endpoint.name) }
+        h1 { (say!("Replay of {}", endpoint.name)) }
         div #replay data-live="swap" { (job(&visit, &endpoint, &replay)) }
-        (code::api_call("GET", &format!("/v1/webhook-endpoints/{}/replays/{}", endpoint.id, replay.id)))
+        (visit.api_call("GET", &format!("/v1/webhook-endpoints/{}/replays/{}", endpoint.id, replay.id)))
     };
-    Ok(visit.page(Section::Endpoints, "Replay", body))
+    Ok(visit.page(Section::Endpoints, say!("Replay"), body))
 }
 
 fn job(visit: &Visit, endpoint: &Endpoint, replay: &Replay) -> Markup {
     let done = replay.replayed + replay.unavailable;
     let (tone, sentence) = match replay.status {
-        ReplayStatus::Running if !endpoint.is_active => ("waiting", "It waits: the endpoint is not active."),
-        ReplayStatus::Running => ("waiting", "It is running."),
-        ReplayStatus::Completed => ("good", "It is complete."),
-        ReplayStatus::Stopped => ("bad", "It was stopped. What was queued until then is still sent."),
+        ReplayStatus::Running if !endpoint.is_active => ("waiting", say!("It waits: the endpoint is not active.")),
+        ReplayStatus::Running => ("waiting", say!("It is running.")),
+        ReplayStatus::Completed => ("good", say!("It is complete.")),
+        ReplayStatus::Stopped => ("bad", say!("It was stopped. What was queued until then is still sent.")),
     };
     let range = &replay.range;
     let statuses: Vec<&str> = range.statuses.iter().map(|status| status.as_str()).collect();
+    let words: Vec<&str> = range.statuses.iter().map(|status| state::delivery_word(*status)).collect();
     let again = format!(
         "/endpoints/{}/replay?since={}&until={}{}",
         endpoint.id,
@@ -213,25 +216,25 @@ fn job(visit: &Visit, endpoint: &Endpoint, replay: &Replay) -> Markup {
     );
     html! {
         div class={ "answer answer-" (tone) } {
-            p { (sentence) " " (done) " of " (replay.total) " are through." }
-            p { (replay.replayed) " were queued again, " (replay.unavailable) " could not be sent: their payload is past its retention." }
+            p { (sentence) " " (say!("{} of {} are through.", done, replay.total)) }
+            p { (say!("{} were queued again, {} could not be sent: their payload is past its retention.", replay.replayed, replay.unavailable)) }
         }
-        progress aria-label="Progress of the replay" max=(replay.total.max(1)) value=(done.min(replay.total.max(1))) {}
+        progress aria-label=(say!("Progress of the replay")) max=(replay.total.max(1)) value=(done.min(replay.total.max(1))) {}
         (list::facts(&[
-            ("State", status(replay.status)),
-            ("Replay", code::copyable(&replay.id.to_string())),
-            ("Endpoint", html! { a href=(visit.link(&format!("/endpoints/{}", endpoint.id))) { (endpoint.name) } }),
-            ("From", time::instant(range.since)),
-            ("To", time::instant(range.until)),
-            ("Deliveries that ended as", html! { (statuses.join(", ")) }),
-            ("Ended", replay.completed_at.map_or_else(|| html! { "–" }, time::instant)),
+            (say!("State"), status(replay.status)),
+            (say!("Replay"), code::copyable(&replay.id.to_string())),
+            (say!("Endpoint"), html! { a href=(visit.link(&format!("/endpoints/{}", endpoint.id))) { (endpoint.name) } }),
+            (say!("From"), time::instant(range.since)),
+            (say!("To"), time::instant(range.until)),
+            (say!("Deliveries that ended as"), html! { (words.join(", ")) }),
+            (say!("Ended"), replay.completed_at.map_or_else(|| html! { "–" }, time::instant)),
         ]))
         @if visit.may(Permission::ReplaysWrite) {
             div.actions {
                 @if replay.status == ReplayStatus::Running {
-                    (field::action(&visit.link(&format!("{}/stop", job_path(replay))), "Stop", "danger", &[]))
+                    (field::action(&visit.link(&format!("{}/stop", job_path(replay))), say!("Stop"), "danger", &[]))
                 } @else {
-                    a.button href=(visit.link(&again)) { "Again" }
+                    a.button href=(visit.link(&again)) { (say!("Again")) }
                 }
             }
         }
@@ -240,9 +243,9 @@ fn job(visit: &Visit, endpoint: &Endpoint, replay: &Replay) -> Markup {
 
 pub fn status(status: ReplayStatus) -> Markup {
     match status {
-        ReplayStatus::Running => state::state(Tone::Waiting, icon::CLOCK, "running"),
-        ReplayStatus::Completed => state::state(Tone::Good, icon::CHECK, "completed"),
-        ReplayStatus::Stopped => state::state(Tone::Neutral, icon::OFF, "stopped"),
+        ReplayStatus::Running => state::state(Tone::Waiting, icon::CLOCK, say!("running")),
+        ReplayStatus::Completed => state::state(Tone::Good, icon::CHECK, say!("completed")),
+        ReplayStatus::Stopped => state::state(Tone::Neutral, icon::OFF, say!("stopped")),
     }
 }
 

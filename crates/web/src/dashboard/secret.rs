@@ -23,17 +23,18 @@ use crate::components::field::{self, Choice};
 use crate::components::{code, icon};
 use crate::failure::Failure;
 use crate::form::Fields;
+use crate::language::{Phrase, say};
 use crate::layout::Section;
 use crate::once;
 use crate::visit::Visit;
 
 /// How long both secrets may sign: seconds, and the words for it.
-const OVERLAPS: [(&str, &str); 5] = [
-    ("86400", "one day: deploy the new secret within a day"),
-    ("0", "none: only the new secret signs new events"),
-    ("3600", "one hour"),
-    ("259200", "three days"),
-    ("604800", "seven days"),
+const OVERLAPS: [(&str, Phrase); 5] = [
+    ("86400", Phrase::of("one day: deploy the new secret within a day")),
+    ("0", Phrase::of("none: only the new secret signs new events")),
+    ("3600", Phrase::of("one hour")),
+    ("259200", Phrase::of("three days")),
+    ("604800", Phrase::of("seven days")),
 ];
 
 /// The answer that is kept sealed for a form that is sent twice.
@@ -49,7 +50,7 @@ pub async fn show_created(visit: &Visit, sealed: &[u8], and_test: bool) -> Resul
         false => None,
     };
     let test = test.map(|test| format!("?test={}", test.id)).unwrap_or_default();
-    Ok(page(visit, &endpoint, &secret, "The endpoint is made. Copy its secret now", &test))
+    Ok(page(visit, &endpoint, &secret, say!("The endpoint is made. Copy its secret now"), &test))
 }
 
 /// The form that replaces a secret.
@@ -57,12 +58,12 @@ pub async fn show_rotate(visit: Visit) -> Result<Response, Failure> {
     let endpoint = visit.service().get_endpoint(&visit.principal, visit.id::<EndpointId>(1)?).await?;
     let form = rotate_form(&visit, &endpoint).await?;
     let body = html! {
-        h1 { "Rotate the secret of " (endpoint.name) }
-        p { "A new secret is made and shown once. The present one ends in " code { (endpoint.secret_last4) } "." }
+        h1 { (say!("Rotate the secret of {}", endpoint.name)) }
+        p { (say!("A new secret is made and shown once. The present one ends in {}.", html! { code { (endpoint.secret_last4) } })) }
         (form)
-        (code::api_call("POST", &format!("/v1/webhook-endpoints/{}/rotate-secret", endpoint.id)))
+        (visit.api_call("POST", &format!("/v1/webhook-endpoints/{}/rotate-secret", endpoint.id)))
     };
-    Ok(visit.page(Section::Endpoints, "Rotate the secret", body))
+    Ok(visit.page(Section::Endpoints, say!("Rotate the secret"), body))
 }
 
 /// A secret cannot be opened again.
@@ -71,16 +72,16 @@ pub async fn show_gone(visit: Visit) -> Result<Response, Failure> {
     let body = html! {
         div.failure {
             p.failure-code { "410" }
-            h1 { "The secret was shown once" }
-            p { "It is stored sealed and cannot be shown again. It ends in " code { (endpoint.secret_last4) } "." }
+            h1 { (say!("The secret was shown once")) }
+            p { (say!("It is stored sealed and cannot be shown again. It ends in {}.", html! { code { (endpoint.secret_last4) } })) }
             @if visit.may(Permission::SecretsRotate) {
-                p { "If nobody has kept it, rotate it for a new one." }
-                p { a.button.primary href=(visit.link(&format!("/endpoints/{}/rotate", endpoint.id))) { "Rotate the secret" } }
+                p { (say!("If nobody has kept it, rotate it for a new one.")) }
+                p { a.button.primary href=(visit.link(&format!("/endpoints/{}/rotate", endpoint.id))) { (say!("Rotate the secret")) } }
             }
-            p { a href=(visit.link(&format!("/endpoints/{}", endpoint.id))) { "Back to " (endpoint.name) } }
+            p { a href=(visit.link(&format!("/endpoints/{}", endpoint.id))) { (say!("Back to {}", endpoint.name)) } }
         }
     };
-    Ok(visit.page_with(StatusCode::GONE, Section::Endpoints, "Secret", body))
+    Ok(visit.page_with(StatusCode::GONE, Section::Endpoints, say!("Secret"), body))
 }
 
 pub async fn rotate(visit: Visit, body: Body) -> Result<Response, Failure> {
@@ -104,7 +105,7 @@ pub async fn rotate(visit: Visit, body: Body) -> Result<Response, Failure> {
     })
     .await?;
     let (endpoint, secret) = opened(&visit, &sealed).await?;
-    Ok(page(&visit, &endpoint, &secret, "The secret is rotated. Copy the new one now", ""))
+    Ok(page(&visit, &endpoint, &secret, say!("The secret is rotated. Copy the new one now"), ""))
 }
 
 async fn opened(visit: &Visit, sealed: &[u8]) -> Result<(Endpoint, String), ServiceError> {
@@ -120,11 +121,11 @@ async fn rotate_form(visit: &Visit, endpoint: &Endpoint) -> Result<Markup, Servi
         form.form.card action=(visit.link(&format!("/endpoints/{}/secret", endpoint.id))) method="post" {
             (once::token(visit))
             input type="hidden" name="replaces" value=(version.0);
-            (field::select("overlapSeconds", "How long the old secret signs too", &OVERLAPS, "86400"))
-            (Choice { id: "revokeQueued", name: "revokeQueued", value: "on", label: "Sign what is queued with the new secret", hint: "If the old one has leaked. Otherwise what is queued keeps its signature.", is_on: false }.render())
+            (field::select("overlapSeconds", say!("How long the old secret signs too"), &OVERLAPS.map(|(value, phrase)| (value, phrase.text())), "86400"))
+            (Choice { id: "revokeQueued", name: "revokeQueued", value: "on", label: say!("Sign what is queued with the new secret"), hint: say!("If the old one has leaked. Otherwise what is queued keeps its signature."), is_on: false }.render())
             div.actions {
-                button.primary type="submit" { "Rotate" }
-                a.button href=(visit.link(&format!("/endpoints/{}", endpoint.id))) { "Cancel" }
+                button.primary type="submit" { (say!("Rotate")) }
+                a.button href=(visit.link(&format!("/endpoints/{}", endpoint.id))) { (say!("Cancel")) }
             }
         }
     })
@@ -135,26 +136,26 @@ fn page(visit: &Visit, endpoint: &Endpoint, secret: &str, title: &str, query: &s
     let body = html! {
         // A reload must not send the form again: the script gives the page an address of its own.
         h1 data-address=(visit.link(&format!("{here}/secret"))) { (title) }
-        p.warning role="note" { (icon::WARNING) "This is the only time that the secret is shown. It is stored sealed." }
+        p.warning role="note" { (icon::WARNING) (say!("This is the only time that the secret is shown. It is stored sealed.")) }
         div.card.secret {
-            h2 #secret-of { "Secret of " (endpoint.name) }
+            h2 #secret-of { (say!("Secret of {}", endpoint.name)) }
             (code::copyable(secret))
         }
-        p { "Put it where the receiver of " code { (endpoint.url) } " reads it. A request is genuine if its signature verifies with it." }
-        div.actions { a.button.primary href=(visit.link(&format!("{here}{query}"))) { "I have copied it" } }
-        h2 { "Verify a request" }
-        p { "Any Standard Webhooks library verifies these signatures. Give it the raw body, before any JSON parser." }
+        p { (say!("Put it where the receiver of {} reads it. A request is genuine if its signature verifies with it.", html! { code { (endpoint.url) } })) }
+        div.actions { a.button.primary href=(visit.link(&format!("{here}{query}"))) { (say!("I have copied it")) } }
+        h2 { (say!("Verify a request")) }
+        p { (say!("Any Standard Webhooks library verifies these signatures. Give it the raw body, before any JSON parser.")) }
         @for (language, snippet) in SNIPPETS {
             details open[language == SNIPPETS[0].0] { summary { (language) } (code::block(language, snippet)) }
         }
-        p { a href=(visit.link("/verify")) { "Why does a signature not verify?" } }
+        p { a href=(visit.link("/verify")) { (say!("Why does a signature not verify?")) } }
         @if let Some(key) = endpoint.options.shown_public_key() {
-            h2 { "Public key" }
-            p { "Verifies the signatures that begin with " code { "v1a" } "." }
+            h2 { (say!("Public key")) }
+            p { (say!("Verifies the signatures that begin with {}.", html! { code { "v1a" } })) }
             (code::copyable(key))
         }
     };
-    visit.page(Section::Endpoints, "Secret", body)
+    visit.page(Section::Endpoints, say!("Secret"), body)
 }
 
 const SNIPPETS: [(&str, &str); 4] = [

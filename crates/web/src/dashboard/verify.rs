@@ -23,6 +23,7 @@ use crate::components::icon;
 use crate::components::state::{self, Tone};
 use crate::failure::Failure;
 use crate::form::Fields;
+use crate::language::say;
 use crate::layout::Section;
 use crate::visit::Visit;
 
@@ -67,13 +68,13 @@ fn verify_typed(form: &Fields, now: Timestamp) -> Verification {
 }
 
 fn page(visit: &Visit, status: StatusCode, form: &Fields, verification: Option<&Verification>) -> Response {
-    let title = "Why does a signature not verify?";
+    let title = say!("Why does a signature not verify?");
     let body = html! {
         h1 { (title) }
         @if let Some(verification) = verification { (result(verification)) }
         @else {
-            p.lead { "Paste a request that your receiver refused, and the secret that it verified with." }
-            p { "Nothing of it is stored or sent elsewhere. The answer to the form shows it once more." }
+            p.lead { (say!("Paste a request that your receiver refused, and the secret that it verified with.")) }
+            p { (say!("Nothing of it is stored or sent elsewhere. The answer to the form shows it once more.")) }
         }
         (form_of(visit, form))
     };
@@ -83,19 +84,19 @@ fn page(visit: &Visit, status: StatusCode, form: &Fields, verification: Option<&
 fn form_of(visit: &Visit, form: &Fields) -> Markup {
     html! {
         form.form.verify action=(visit.link("/verify")) method="post" autocomplete="off" {
-            (area("headers", "Headers", "As raw HTTP, as curl -v prints them, or as an object. The body may follow after an empty line.", form))
-            (area("body", "Body", "The bytes that your code verifies. A text field does not keep the kind of line breaks, so both kinds are tried.", form))
-            (secret("secret", "Secret", "What your code verifies with, whsec_… if it is right.", true, form))
+            (area("headers", say!("Headers"), say!("As raw HTTP, as curl -v prints them, or as an object. The body may follow after an empty line."), form))
+            (area("body", say!("Body"), say!("The bytes that your code verifies. A text field does not keep the kind of line breaks, so both kinds are tried."), form))
+            (secret("secret", say!("Secret"), say!("What your code verifies with, whsec_… if it is right."), true, form))
             details.more open[form.text("otherSecret").is_some() || form.text("computed").is_some()] {
-                summary { "More" }
-                (secret("otherSecret", "Another secret", "That of before a rotation, or of another endpoint. It is tried as well.", false, form))
+                summary { (say!("More")) }
+                (secret("otherSecret", say!("Another secret"), say!("That of before a rotation, or of another endpoint. It is tried as well."), false, form))
                 div.field {
-                    label for="field-computed" { "What your code computed" span.optional { " (optional)" } }
-                    p.hint #field-computed-hint { "The signature that your code compares with the header. The page finds out how it was made." }
+                    label for="field-computed" { (say!("What your code computed")) span.optional { " (" (say!("optional")) ")" } }
+                    p.hint #field-computed-hint { (say!("The signature that your code compares with the header. The page finds out how it was made.")) }
                     input #field-computed name="computed" type="text" value=(form.raw("computed").unwrap_or_default()) aria-describedby="field-computed-hint" autocomplete="off" spellcheck="false";
                 }
             }
-            div.actions { button.primary type="submit" { "Find out why" } }
+            div.actions { button.primary type="submit" { (say!("Find out why")) } }
         }
     }
 }
@@ -117,11 +118,11 @@ fn secret(name: &str, label: &str, hint: &str, required: bool, form: &Fields) ->
     let (id, hint_id) = (format!("field-{name}"), format!("field-{name}-hint"));
     html! {
         div.field {
-            label for=(id) { (label) @if !required { span.optional { " (optional)" } } }
+            label for=(id) { (label) @if !required { span.optional { " (" (say!("optional")) ")" } } }
             p.hint #(hint_id) { (hint) }
             div.with-button {
                 input #(id) name=(name) type="password" value=(form.raw(name).unwrap_or_default()) aria-describedby=(hint_id) autocomplete="off" spellcheck="false";
-                button.needs-script type="button" data-reveal=(id) aria-pressed="false" hidden { "Show" span.visually-hidden { " " (label) } }
+                button.needs-script type="button" data-reveal=(id) aria-pressed="false" hidden { (say!("Show")) span.visually-hidden { " " (label) } }
             }
         }
     }
@@ -156,7 +157,7 @@ fn result(verification: &Verification) -> Markup {
             p { strong { (text::headline(verification.verdict)) } }
             @for finding in findings.iter().filter(|finding| finding.is_cause()) { p { (text::sentence(finding)) } }
         }
-        h2 { "What was checked" }
+        h2 { (say!("What was checked")) }
         ol.checks {
             @for finding in findings {
                 li { (mark(finding)) span { strong { (text::step(finding.step())) ": " } (text::sentence(finding)) } }
@@ -168,9 +169,9 @@ fn result(verification: &Verification) -> Markup {
 
 fn mark(finding: &Finding) -> Markup {
     match finding.weight() {
-        Weight::Good => state::state(Tone::Good, icon::CHECK, "good"),
-        Weight::Note => state::state(Tone::Neutral, icon::ARROW, "note"),
-        Weight::Fault => state::state(Tone::Bad, icon::CROSS, "wrong"),
+        Weight::Good => state::state(Tone::Good, icon::CHECK, say!("good")),
+        Weight::Note => state::state(Tone::Neutral, icon::ARROW, say!("note")),
+        Weight::Fault => state::state(Tone::Bad, icon::CROSS, say!("wrong")),
     }
 }
 
@@ -192,7 +193,7 @@ fn advice(findings: &[Finding]) -> Markup {
             }
         }
         @if !findings.is_empty() {
-            p.soft { "A library of Standard Webhooks does all of it, once it gets the raw body and the headers." }
+            p.soft { (say!("A library of Standard Webhooks does all of it, once it gets the raw body and the headers.")) }
         }
     }
 }

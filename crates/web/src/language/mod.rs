@@ -27,6 +27,14 @@ macro_rules! say {
 }
 pub(crate) use say;
 
+/// As [`say!`], for a place where only text can stand: an attribute, a fault.
+macro_rules! say_text {
+    ($english:literal, $($argument:expr),+ $(,)?) => {
+        $crate::language::fill_text(const { $crate::language::Phrase::of($english) }.text(), &[$($argument),+])
+    };
+}
+pub(crate) use say_text;
+
 tokio::task_local! {
     static LOCALE: Locale;
 }
@@ -119,6 +127,21 @@ pub fn fill(template: &str, arguments: &[&dyn Render]) -> Markup {
     PreEscaped(html)
 }
 
+/// As [`fill`], for texts.
+pub fn fill_text(template: &str, arguments: &[&str]) -> String {
+    let mut text = String::with_capacity(template.len() + 16 * arguments.len());
+    let mut rest = template;
+    let mut next = 0;
+    while let Some((before, after)) = rest.split_once('{') {
+        let (place, after) = after.split_once('}').unwrap_or((after, ""));
+        text.push_str(before);
+        text.push_str(arguments.get(place.parse().unwrap_or(next)).copied().unwrap_or_default());
+        next += 1;
+        rest = after;
+    }
+    text + rest
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -128,6 +151,7 @@ mod tests {
         let count = 3;
         let name = "<b>";
         assert_eq!(fill("{} of {} & more", &[&count, &name]).into_string(), "3 of &lt;b&gt; &amp; more");
+        assert_eq!(fill_text("{1} vor {0}", &["3", "<b>"]), "<b> vor 3");
         assert_eq!(fill("{1} vor {0}", &[&count, &name]).into_string(), "&lt;b&gt; vor 3");
     }
 

@@ -1,6 +1,11 @@
 //! German phrases, by the part of the pages that shows them. The reader is addressed as "Sie".
 
+mod deliveries;
+mod endpoints;
+mod forms;
 mod frame;
+mod words;
 
 /// All tables. A phrase stands in one of them.
-pub const TABLES: &[&[(&str, &str)]] = &[frame::PHRASES];
+pub const TABLES: &[&[(&str, &str)]] =
+    &[frame::PHRASES, words::PHRASES, endpoints::PHRASES, deliveries::PHRASES, forms::PHRASES];
