@@ -96,7 +96,7 @@ pub fn cross_site(reason: &str) -> (&'static str, Markup) {
     let body = html! {
         h1 { (say!("This request was refused")) }
         p { (say!("Only the pages of this server may send forms to it. Nothing was changed.")) }
-        p { (reason) }
+        p { (translated(reason)) }
     };
     (say!("Refused"), body)
 }

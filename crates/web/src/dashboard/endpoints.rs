@@ -187,6 +187,7 @@ fn what_a_webhook_is(visit: &Visit) -> Markup {
     html! {
         p { (say!("When something happens, a webhook tells your program at once: the event is sent to your URL by POST, as JSON. Your program answers with a status of 200 to 299. Any other answer, or none, is an attempt that failed; it is repeated later.")) }
         p { (say!("Each request is signed with a secret that only you and the sender have. So your program can tell a genuine request from a forged one.")) }
+        p { (say!("To try it, any public URL that answers 200 is enough: the page of an endpoint sends it a test.")) }
         p { a href=(visit.link(visit.event_types_path())) { (say!("Which events there are")) } }
     }
 }

@@ -99,13 +99,36 @@ const fn is_same(one: &str, other: &str) -> bool {
 }
 
 /// A text that comes from below the pages, such as the fault of a field, in the reader's language if it is in a table.
+/// What varies in it stands as `{}` in the table.
 pub fn translated(english: &str) -> Cow<'_, str> {
     static BY_ENGLISH: LazyLock<HashMap<&str, &str>> =
         LazyLock::new(|| german::TABLES.iter().flat_map(|table| table.iter().copied()).collect());
-    match locale() {
-        Locale::En => Cow::Borrowed(english),
-        Locale::De => BY_ENGLISH.get(english).map_or(Cow::Borrowed(english), |german| Cow::Borrowed(german)),
+    if locale() == Locale::En {
+        return Cow::Borrowed(english);
     }
+    if let Some(german) = BY_ENGLISH.get(english) {
+        return Cow::Borrowed(german);
+    }
+    let mut templates = german::FAULTS.iter();
+    let found = templates.find_map(|(template, german)| Some((arguments_of(template, english)?, german)));
+    found.map_or(Cow::Borrowed(english), |(arguments, german)| Cow::Owned(fill_text(german, &arguments)))
+}
+
+/// What stands in the places of a template, when the text is made of it.
+fn arguments_of<'t>(template: &str, text: &'t str) -> Option<Vec<&'t str>> {
+    let mut fixed = template.split("{}");
+    let mut rest = text.strip_prefix(fixed.next()?)?;
+    let mut arguments = Vec::new();
+    let mut fixed = fixed.peekable();
+    while let Some(part) = fixed.next() {
+        let (argument, after) = match fixed.peek() {
+            Some(_) => rest.split_once(part)?,
+            None => (rest.strip_suffix(part)?, ""),
+        };
+        arguments.push(argument);
+        rest = after;
+    }
+    (!arguments.is_empty() && rest.is_empty()).then_some(arguments)
 }
 
 /// A template with its arguments. The template is ours and is escaped like any text.
@@ -172,6 +195,12 @@ mod tests {
             assert_eq!(say!("Endpoints"), "Endpunkte");
             assert_eq!(translated("Deliveries"), "Zustellungen");
             assert_eq!(translated("in no table"), "in no table");
+            let full = "The project has 50 endpoints, the most it may have.";
+            assert_eq!(translated(full), "Das Projekt hat 50 Endpunkte, mehr darf es nicht haben.");
+            assert_eq!(
+                translated("X-A is reserved and cannot be set"),
+                "X-A ist vergeben und kann nicht gesetzt werden"
+            );
         })
         .await;
     }

@@ -195,4 +195,8 @@ pub const PHRASES: &[(&str, &str)] = &[
         "{} were queued again, {} could not be sent: their payload is past its retention.",
         "{} wurden wieder eingereiht, {} konnten nicht gesendet werden: Die Aufbewahrungszeit ihrer Daten ist vorbei.",
     ),
+    (
+        "To try it, any public URL that answers 200 is enough: the page of an endpoint sends it a test.",
+        "Zum Ausprobieren genügt jede öffentliche URL, die 200 antwortet: Die Seite eines Endpunkts sendet ihr einen Test.",
+    ),
 ];

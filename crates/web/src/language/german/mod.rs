@@ -2,10 +2,14 @@
 
 mod deliveries;
 mod endpoints;
+mod faults;
 mod forms;
 mod frame;
 mod words;
 
+/// Those of the tables that come from below the pages.
+pub use faults::PHRASES as FAULTS;
+
 /// All tables. A phrase stands in one of them.
 pub const TABLES: &[&[(&str, &str)]] =
-    &[frame::PHRASES, words::PHRASES, endpoints::PHRASES, deliveries::PHRASES, forms::PHRASES];
+    &[frame::PHRASES, words::PHRASES, endpoints::PHRASES, deliveries::PHRASES, forms::PHRASES, faults::PHRASES];
