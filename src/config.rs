@@ -10,6 +10,7 @@ use ipnet::IpNet;
 use postrider_domain::database_url::DatabaseUrl;
 use postrider_domain::limits;
 use postrider_domain::portal::FrameAncestor;
+use postrider_domain::portal_look::PortalLook;
 use postrider_domain::proxy::ProxyUrl;
 use postrider_domain::rate_limit::RateLimits;
 use postrider_domain::retry_schedule::RetrySchedule;
@@ -77,11 +78,15 @@ pub struct Settings {
     pub shown: Vec<ShownSetting>,
 }
 
-/// The portal of customers: who may show it in a frame.
+/// The portal of customers: who may show it in a frame, and how it looks.
 #[derive(Clone, Debug, Default)]
 pub struct PortalSettings {
     /// None by default: a page that anybody may frame invites clicks that its reader does not see.
     pub frame_ancestors: Vec<FrameAncestor>,
+    /// The look without the logo, which is read from its file at the start.
+    pub look: PortalLook,
+    /// A PNG or an SVG.
+    pub logo_file: Option<PathBuf>,
 }
 
 /// Where metrics are served.

@@ -15,6 +15,7 @@ mod keys;
 mod openapi;
 mod options;
 mod output;
+mod portal_settings;
 mod rotate_master;
 mod serve;
 mod setting_value;

@@ -13,8 +13,10 @@ use crate::config::{LogFormat, MetricsListen};
 use crate::telemetry;
 use postrider_domain::database_url::DatabaseUrl;
 use postrider_domain::duration::{format_duration, parse_duration};
+use postrider_domain::invalid_field::InvalidField;
 use postrider_domain::limits;
 use postrider_domain::portal::FrameAncestor;
+use postrider_domain::portal_look::Colour;
 use postrider_egress::{AllowTarget, DenyTarget};
 
 pub fn set<T>(field: &mut T, value: Result<T, String>) -> Result<(), String> {
@@ -62,7 +64,16 @@ pub fn items<T>(text: &str, read: fn(&str) -> Result<T, String>) -> Result<Vec<T
 }
 
 pub fn frame_ancestor(text: &str) -> Result<FrameAncestor, String> {
-    FrameAncestor::parse(text).map_err(|fault| fault.0.to_owned())
+    FrameAncestor::parse(text).map_err(field_fault)
+}
+
+pub fn field_fault(fault: InvalidField) -> String {
+    fault.0.to_owned()
+}
+
+/// A colour that can be read on this background.
+pub fn accent(text: &str, background: Colour) -> Result<Option<Colour>, String> {
+    Colour::parse_accent(text, background).map(Some).map_err(message)
 }
 
 /// Checked here so that an error names its flag. Parsed again where it is used.

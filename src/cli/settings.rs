@@ -8,10 +8,11 @@ use postrider_domain::duration::format_duration;
 use postrider_domain::limits;
 use postrider_domain::proxy::ProxyUrl;
 
+use super::portal_settings;
 use super::setting_value::{
-    allow_target, byte_budget, command, count, database_url, deny_target, dns_server, duration, frame_ancestor,
-    http_url, items, log_filter, log_format, message, metrics_listen, network, parsed, path, pool_size, rate_limit,
-    set, shown_command, shown_path, shown_url,
+    allow_target, byte_budget, command, count, database_url, deny_target, dns_server, duration, http_url, items,
+    log_filter, log_format, message, metrics_listen, network, parsed, path, pool_size, rate_limit, set, shown_command,
+    shown_path, shown_url,
 };
 
 /// One setting as users see it.
@@ -40,7 +41,7 @@ pub struct Setting {
     pub show: fn(&Settings) -> String,
 }
 
-const PLAIN: Setting = Setting {
+pub const PLAIN: Setting = Setting {
     name: "",
     flag: "",
     env: "",
@@ -371,18 +372,13 @@ pub static SETTINGS: &[Setting] = &[
         show: |settings| shown_path(settings.operator_webhook_secret_file.as_ref()),
         ..PLAIN
     },
-    Setting {
-        name: "portal_frame_ancestors",
-        flag: "portal-frame-ancestors",
-        env: "POSTRIDER_PORTAL_FRAME_ANCESTORS",
-        value_name: "ORIGIN",
-        help: "Origin whose pages may show the portal in a frame, like https://app.example.com. Repeatable",
-        otherwise: Some("none"),
-        is_list: true,
-        read: |settings, text| set(&mut settings.portal.frame_ancestors, items(text, frame_ancestor)),
-        show: |settings| settings.portal.frame_ancestors.iter().map(ToString::to_string).collect::<Vec<_>>().join(","),
-        ..PLAIN
-    },
+    portal_settings::FRAME_ANCESTORS,
+    portal_settings::BRAND,
+    portal_settings::LOGO,
+    portal_settings::ACCENT_LIGHT,
+    portal_settings::ACCENT_DARK,
+    portal_settings::RADIUS,
+    portal_settings::FONT,
     Setting {
         name: "retention",
         flag: "retention",

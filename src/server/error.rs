@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use postrider_domain::portal_look::InvalidLogo;
 use postrider_egress::{EgressSetupError, InvalidTargetRule};
 use postrider_http::CertificateError;
 use postrider_service::{AdoptError, ServiceError};
@@ -93,6 +94,18 @@ pub enum StartError {
     HalfACertificate,
     #[error("cannot use the certificate of the API (--tls-cert-file, --tls-key-file)")]
     Certificate(#[from] CertificateError),
+    #[error("cannot read the logo {path} (--portal-logo)")]
+    ReadLogo {
+        path: String,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error("cannot use the logo {path} (--portal-logo)")]
+    Logo {
+        path: String,
+        #[source]
+        source: InvalidLogo,
+    },
     #[error("cannot open the admin socket at {path}")]
     AdminSocket {
         path: String,

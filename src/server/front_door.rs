@@ -1,5 +1,7 @@
 //! The listener of the API and the pages, built from the settings.
 
+use std::fs::File;
+use std::io::Read as _;
 use std::sync::Arc;
 
 use axum::Router;
@@ -7,10 +9,11 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::Settings;
+use crate::config::{PortalSettings, Settings};
 use crate::open_files;
 use postrider_api as api;
 use postrider_domain::limits;
+use postrider_domain::portal_look::{PortalLogo, PortalLook};
 use postrider_domain::time::Clock;
 use postrider_http::{Certificate, Door, DoorLimits};
 use postrider_web::{Site, docs};
@@ -29,6 +32,7 @@ pub struct DoorParts<'p> {
     pub listener: TcpListener,
     pub public_url: &'p str,
     pub certificate: Option<Arc<Certificate>>,
+    pub look: &'p PortalLook,
     /// The route of the metrics, if there is one here.
     pub metrics: Router,
     pub clock: Arc<dyn Clock>,
@@ -46,6 +50,23 @@ pub fn read_certificate(settings: &Settings) -> Result<Option<Certificate>, Star
     }
 }
 
+/// The look of the settings, with the logo from its file.
+///
+/// # Errors
+/// When the file cannot be read, or is no logo.
+pub fn read_look(settings: &Settings) -> Result<PortalLook, StartError> {
+    let PortalSettings { look, logo_file, .. } = &settings.portal;
+    let Some(file) = logo_file else { return Ok(look.clone()) };
+    let path = || file.display().to_string();
+    // A byte more than allowed is enough to see that it is too large.
+    let most = limits::PORTAL_LOGO_BYTES as u64 + 1;
+    let mut bytes = Vec::new();
+    let read = File::open(file).and_then(|file| file.take(most).read_to_end(&mut bytes));
+    read.map_err(|source| StartError::ReadLogo { path: path(), source })?;
+    let logo = PortalLogo::parse(bytes).map_err(|source| StartError::Logo { path: path(), source })?;
+    Ok(PortalLook { logo: Some(logo), ..look.clone() })
+}
+
 /// Starts to answer requests. `stop` ends it gracefully, `cut` at once.
 pub fn open(
     settings: &Settings,
@@ -53,11 +74,11 @@ pub fn open(
     parts: DoorParts<'_>,
     (stop, cut): (&CancellationToken, &CancellationToken),
 ) -> FrontDoor {
-    let DoorParts { listener, public_url, certificate, metrics, clock } = parts;
+    let DoorParts { listener, public_url, certificate, look, metrics, clock } = parts;
     let document = api::document(&components.catalogue, Some(public_url));
     let (api, render_refusal) = api::router(Arc::clone(&components.service), public_url, &document);
-    let site =
-        Site::new(Arc::clone(&components.service), public_url, settings.public_url.is_some(), settings.shown.clone());
+    let service = Arc::clone(&components.service);
+    let site = Site::new(service, public_url, settings.public_url.is_some(), settings.shown.clone(), look);
     let router = docs::router(&document).merge(postrider_web::pages(&site)).merge(metrics).merge(api);
     let mut door = Door::new(DoorLimits::new(connections()), render_refusal, components.random.clone(), clock);
     door.responses = components.metrics.families.server.http_responses.clone();

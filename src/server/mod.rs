@@ -80,6 +80,7 @@ impl Server {
         admin::check_path(&settings.admin_socket_path())?;
         let certificate = front_door::read_certificate(settings)?;
         let metrics_listener = metrics::bind(settings).await?;
+        let look = front_door::read_look(settings)?;
         let components = Components::open(settings, Arc::clone(&clock), OpenedFor::Serving).await?;
         let metrics_route = metrics::guarded_route(settings, &components.metrics)?;
         let problem = &components.metrics.families.server.file_problem;
@@ -113,7 +114,7 @@ impl Server {
             let random = components.random.clone();
             metrics::serve(listener, Arc::clone(&components.metrics), random, Arc::clone(&clock), tokens)
         });
-        let parts = DoorParts { listener, public_url, certificate, metrics: metrics_route, clock };
+        let parts = DoorParts { listener, public_url, certificate, look: &look, metrics: metrics_route, clock };
         let door = front_door::open(settings, &components, parts, tokens);
         log_target_rules(settings);
         if let Some(proxy) = &settings.egress_proxy {

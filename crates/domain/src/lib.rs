@@ -31,6 +31,7 @@ pub mod operational_event;
 pub mod page;
 pub mod permission;
 pub mod portal;
+pub mod portal_look;
 pub mod private_options;
 pub mod proxy;
 pub mod rate_limit;

@@ -110,6 +110,12 @@ pub const PORTAL_SESSION_KEPT: Duration = Duration::from_secs(86_400);
 pub const PORTAL_PATH_CHARS: usize = 512;
 /// Origins that may show one portal session in a frame. They stand in a header of each page.
 pub const PORTAL_FRAME_ANCESTORS: usize = 20;
+/// Characters of the name on top of the portal: it stands in a line with the sections.
+pub const PORTAL_BRAND_CHARS: usize = 64;
+/// Bytes of the portal's logo: each customer loads it before he sees a page.
+pub const PORTAL_LOGO_BYTES: usize = 64 * 1024;
+/// The largest radius of corners in the portal, in pixels: beyond it a field is a pill and hides its ends.
+pub const PORTAL_RADIUS_PX: u8 = 24;
 /// Unrevoked API keys of one workspace and mode: far more than anyone can oversee.
 pub const API_KEYS_PER_WORKSPACE: u32 = 1_000;
 /// How long a sign-in session of the dashboard lasts at most: a working day.

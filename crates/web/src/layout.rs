@@ -89,6 +89,8 @@ impl Section {
 /// How a page looks, as the session and the URL say. The dashboard is as it is by default.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Look {
+    /// Whether it is a page of the portal, which looks as the settings say.
+    pub is_portal: bool,
     pub theme: Theme,
     /// Without space around the content: the frame around the page has its own.
     pub is_flush: bool,
@@ -97,6 +99,12 @@ pub struct Look {
 }
 
 impl Look {
+    /// The name on top of the page and at the end of its title.
+    pub fn brand(self, site: &Site) -> &str {
+        let own = site.portal.brand.as_deref().filter(|_| self.is_portal);
+        own.unwrap_or_else(|| site.brand())
+    }
+
     /// What the links of a page keep of its URL.
     pub fn kept(self) -> impl Iterator<Item = (&'static str, &'static str)> {
         let flush = self.is_flush.then_some(("gutters", "0"));
@@ -114,7 +122,7 @@ pub struct Frame<'v> {
 impl Frame<'_> {
     /// Thing, section and brand.
     pub fn whole_title(&self) -> String {
-        let parts = [self.title, self.section.title(), self.visit.site.brand()];
+        let parts = [self.title, self.section.title(), self.visit.look.brand(&self.visit.site)];
         let mut parts: Vec<&str> = parts.into_iter().filter(|part| !part.is_empty()).collect();
         parts.dedup();
         parts.join(" · ")
@@ -163,18 +171,24 @@ pub fn render(frame: &Frame<'_>, body: Markup) -> Markup {
 
 /// A page without a visitor: signing in, or an error before that.
 pub fn bare(site: &Site, look: &Look, title: &str, body: Markup) -> Markup {
-    let brand = site.brand();
+    let brand = look.brand(site);
     document(
         site,
         look,
         &format!("{title} · {brand}"),
         html! {
             main.bare #content {
-                p.brand { (brand) }
+                p.brand { (logo(site, look)) (brand) }
                 (body)
             }
         },
     )
+}
+
+/// The logo of the settings. The brand stands beside it, so it needs no words.
+pub fn logo(site: &Site, look: &Look) -> Markup {
+    let path = site.portal.logo_path().filter(|_| look.is_portal);
+    html! { @if let Some(path) = path { img src={ (site.prefix) (path) } alt=""; } }
 }
 
 /// A page from its doctype to its end.
@@ -189,6 +203,7 @@ pub fn document(site: &Site, look: &Look, title: &str, body: Markup) -> Markup {
                 meta name="color-scheme" content="light dark";
                 title { (title) }
                 link rel="stylesheet" href={ (site.prefix) (STYLE.path()) };
+                @if let Some(path) = site.portal.style_path().filter(|_| look.is_portal) { link rel="stylesheet" href={ (site.prefix) (path) }; }
                 link rel="icon" href="data:,";
                 script src={ (site.prefix) (SCRIPT.path()) } defer {}
             }

@@ -6,7 +6,10 @@ use std::sync::Arc;
 use http::header::HOST;
 use http::{HeaderMap, Uri};
 
+use postrider_domain::portal_look::PortalLook;
 use postrider_service::Service;
+
+use crate::portal::PortalTheme;
 
 /// A setting as its page shows it, without any secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,6 +34,8 @@ pub struct Site {
     pub prefix: String,
     /// The settings that the server runs with, for the page that shows them.
     pub settings: Vec<ShownSetting>,
+    /// How the portal looks.
+    pub portal: PortalTheme,
     /// Whether the public URL was set. Without it the server guesses from its own address.
     pub has_public_url: bool,
 }
@@ -42,6 +47,7 @@ impl Site {
         public_url: &str,
         has_public_url: bool,
         settings: Vec<ShownSetting>,
+        look: &PortalLook,
     ) -> Arc<Self> {
         let url: Uri = public_url.parse().unwrap_or_default();
         let scheme = url.scheme_str().unwrap_or("http");
@@ -52,7 +58,7 @@ impl Site {
         };
         let origin = format!("{scheme}://{authority}").to_ascii_lowercase();
         let prefix = url.path().trim_end_matches('/').to_owned();
-        Arc::new(Self { service, origin, prefix, settings, has_public_url })
+        Arc::new(Self { service, origin, prefix, settings, portal: PortalTheme::new(look), has_public_url })
     }
 
     /// The brand as a title.

@@ -96,6 +96,12 @@ fn every_setting_can_be_set_in_the_file() {
         ("retry_schedule", "[\"1s\", \"60s\", \"2h\"]", "1s,1m,2h"),
         ("attempt_deadline", "\"20s\"", "20s"),
         ("portal_frame_ancestors", "[\"https://app.example.com\"]", "https://app.example.com"),
+        ("portal_brand", "\"Acme & Co.\"", "Acme & Co."),
+        ("portal_logo", "\"/etc/logo.svg\"", "/etc/logo.svg"),
+        ("portal_accent_light", "\"#767676\"", "#767676"),
+        ("portal_accent_dark", "\"#9CF\"", "#99ccff"),
+        ("portal_radius", "0", "0px"),
+        ("portal_font", "\"serif\"", "serif"),
         ("retention", "\"7d\"", "168h"),
         ("workspace_max_bytes", "\"1048576\"", "1048576"),
         ("retention_audit", "\"70d\"", "1680h"),
@@ -118,6 +124,25 @@ fn every_setting_can_be_set_in_the_file() {
     for name in &names {
         let has_own_test = ["events", "master_key_command"].contains(name);
         assert!(has_own_test || settings.iter().any(|(known, ..)| known == name), "{name} is not tested");
+    }
+}
+
+/// The rules of colours and pixels themselves are tested where they are.
+#[test]
+fn a_look_that_breaks_the_portal_is_refused() {
+    let desk = Desk::with_file("[portal]\naccent_light = \"#777777\"\n");
+    let ran = desk.run(&[], &["config", "check", "--config", "postrider.toml"]);
+    let fault = "portal_accent_light: has a contrast of 4.47 : 1 against the page's background #ffffff";
+    assert!(ran.code == Some(1) && ran.err.contains(fault), "{}", ran.err);
+    for (flag, value, fault) in [
+        ("--portal-accent-dark", "#1457c0", "against the page's background #0f1216, and needs at least 4.5 : 1"),
+        ("--portal-accent-light", "red", "must be a colour like #1457c0"),
+        ("--portal-radius", "25px", "must be 0px to 24px"),
+        ("--portal-font", "Papyrus", "must be system, humanist"),
+        ("--portal-brand", "", "must be a name of 1 to 64 characters"),
+    ] {
+        let ran = desk.run(&[], &["config", "check", flag, value]);
+        assert!(ran.code == Some(2) && ran.err.contains(fault), "{flag} {value}: {}", ran.err);
     }
 }
 

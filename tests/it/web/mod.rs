@@ -10,6 +10,7 @@ mod overview;
 mod permissions;
 mod portal;
 mod portal_language;
+mod portal_look;
 mod portal_walls;
 mod secrets;
 mod verify;

@@ -65,6 +65,7 @@ impl Asked {
 
     pub fn look(&self, session: Option<&PortalSession>) -> Look {
         Look {
+            is_portal: true,
             theme: session.map(|session| session.terms.theme).unwrap_or_default(),
             is_flush: self.query.text("gutters") == Some("0"),
             is_without_bar: self.query.text("nav") == Some("0"),

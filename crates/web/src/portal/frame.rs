@@ -14,7 +14,7 @@ const SECTIONS: [Section; 3] = [Section::Endpoints, Section::Deliveries, Section
 /// The whole page of a customer.
 pub fn render(frame: &Frame<'_>, body: Markup) -> Markup {
     let Frame { visit, section, .. } = frame;
-    let brand = visit.site.brand();
+    let brand = visit.look.brand(&visit.site);
     layout::document(
         &visit.site,
         &visit.look,
@@ -26,7 +26,7 @@ pub fn render(frame: &Frame<'_>, body: Markup) -> Markup {
             } @else {
                 header.bar {
                     div.bar-row {
-                        a.brand href=(visit.link("")) { (brand) }
+                        a.brand href=(visit.link("")) { (layout::logo(&visit.site, &visit.look)) (brand) }
                         (test_badge(visit))
                     }
                     nav.sections aria-label=(say!("Sections")) {

@@ -9,11 +9,13 @@
 //! | `gate.rs` | who is let in |
 //! | `open.rs` | the way in by the link, and the pages for visitors without a session |
 //! | `frame.rs` | the frame of a page |
+//! | `theme.rs` | the look of the settings |
 
 mod asked;
 mod frame;
 mod gate;
 mod open;
+mod theme;
 
 use std::sync::Arc;
 
@@ -31,6 +33,7 @@ use crate::site::Site;
 use crate::visit::Visit;
 
 pub use frame::render;
+pub use theme::PortalTheme;
 
 /// The start of the paths. Everything below belongs to one session.
 const BASE: &str = "/portal/{session}";
@@ -54,7 +57,7 @@ pub fn router(site: &Arc<Site>) -> Router {
         .route(&at("/no-cookie"), get(open::show_no_cookie))
         .route(&at("/ended"), get(open::show_ended))
         .with_state(Arc::clone(site));
-    pages.merge(open)
+    pages.merge(open).merge(site.portal.router())
 }
 
 /// The first page that the session may see.
