@@ -7,5 +7,6 @@ mod dashboard;
 mod delivery;
 mod docs;
 mod frames;
+mod portal_frame;
 mod script;
 mod support;

@@ -1,4 +1,4 @@
-//! The style sheet and the script of the pages.
+//! The style sheet and the scripts of the pages.
 //!
 //! Their paths hold a hash of their content, so browsers keep them for ever. A page that an upgrade left open asks for
 //! an old path and gets 404; the script then offers to load the page again.
@@ -23,6 +23,9 @@ pub static STYLE: LazyLock<Asset> =
     LazyLock::new(|| Asset::new("pages", "css", "text/css; charset=utf-8", include_str!("assets/pages.css")));
 pub static SCRIPT: LazyLock<Asset> =
     LazyLock::new(|| Asset::new("pages", "js", "text/javascript; charset=utf-8", include_str!("assets/pages.js")));
+/// The portal's part of the conversation with the page around its frame.
+pub static PORTAL_SCRIPT: LazyLock<Asset> =
+    LazyLock::new(|| Asset::new("portal", "js", "text/javascript; charset=utf-8", include_str!("assets/portal.js")));
 
 impl Asset {
     fn new(stem: &str, extension: &str, content_type: &'static str, content: &'static str) -> Self {
@@ -37,7 +40,7 @@ impl Asset {
 
 /// Answers with the asset of this name, or with 404.
 pub async fn serve(axum::extract::Path(name): axum::extract::Path<String>) -> Response {
-    let found = [&*STYLE, &*SCRIPT].into_iter().find(|asset| asset.name == name);
+    let found = [&*STYLE, &*SCRIPT, &*PORTAL_SCRIPT].into_iter().find(|asset| asset.name == name);
     let mut response =
         Response::new(Body::from(found.map_or(Bytes::new(), |it| Bytes::from_static(it.content.as_bytes()))));
     let nosniff = (X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));

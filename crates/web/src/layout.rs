@@ -6,7 +6,7 @@ use postrider_domain::access::Mode;
 use postrider_domain::permission::Permission;
 use postrider_domain::portal::Theme;
 
-use crate::assets::{SCRIPT, STYLE};
+use crate::assets::{PORTAL_SCRIPT, SCRIPT, STYLE};
 use crate::components::icon;
 use crate::language::{self, say};
 use crate::portal;
@@ -206,6 +206,7 @@ pub fn document(site: &Site, look: &Look, title: &str, body: Markup) -> Markup {
                 @if let Some(path) = site.portal.style_path().filter(|_| look.is_portal) { link rel="stylesheet" href={ (site.prefix) (path) }; }
                 link rel="icon" href="data:,";
                 script src={ (site.prefix) (SCRIPT.path()) } defer {}
+                @if look.is_portal { script src={ (site.prefix) (PORTAL_SCRIPT.path()) } defer {} }
             }
             body.flush[look.is_flush]
                 data-copied=(say!("Copied")) data-select=(say!("Select and copy it"))

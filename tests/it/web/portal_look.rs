@@ -22,7 +22,7 @@ fn url_with<'p>(page: &'p str, part: &str) -> &'p str {
 }
 
 #[tokio::test]
-async fn the_portal_looks_as_the_settings_say_and_the_dashboard_does_not() {
+async fn the_settings_change_the_look_of_the_portal_alone() {
     let setup = App::set_up().await.change(|settings| {
         settings.public_url = Some("https://hooks.example.com/sub".to_owned());
         let look = &mut settings.portal.look;

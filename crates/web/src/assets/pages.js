@@ -200,6 +200,11 @@ function tell(text) {
   document.body.prepend(line);
 }
 
+document.addEventListener('postrider:renewed', () => {
+  stopped = false;
+  lastTag = null;
+});
+
 if (document.querySelector('[data-live]')) {
   setInterval(refresh, EVERY);
   document.addEventListener('visibilitychange', refresh);

@@ -6,7 +6,7 @@ use axum::extract::OriginalUri;
 use http::header::ACCEPT_LANGUAGE;
 use http::request::Parts;
 use http::{HeaderMap, Method, StatusCode, Uri};
-use maud::Markup;
+use maud::{Markup, html};
 
 use axum::response::Response;
 use postrider_domain::caller::CallerAddress;
@@ -14,6 +14,7 @@ use postrider_domain::id::{PortalSessionId, RequestId};
 use postrider_domain::portal::{FrameAncestor, Locale, PortalSession};
 use postrider_service::{Origin, ServiceError};
 
+use super::frame;
 use crate::answer::{self, Framing};
 use crate::form::Fields;
 use crate::layout::{self, Look};
@@ -98,8 +99,11 @@ impl Asked {
     ) -> Response {
         language::speak(self.locale(session), async {
             let (title, body) = page();
+            let framing = framing(session);
+            let is_ended = status == StatusCode::UNAUTHORIZED || self.uri.path().ends_with("/ended");
+            let body = html! { (body) (frame::no_session(&self.site, &framing, is_ended)) };
             let html = layout::bare(&self.site, &self.look(session), title, body);
-            answer::page(&self.site, status, &framing(session), html)
+            answer::page(&self.site, status, &framing, html)
         })
         .await
     }

@@ -14,6 +14,10 @@ pub const PHRASES: &[(&str, &str)] = &[
          woher Sie gekommen sind.",
     ),
     ("Nothing of the form was saved.", "Vom Formular wurde nichts gespeichert."),
+    (
+        "Your session has ended. What you typed stays here until the session is renewed.",
+        "Ihre Sitzung ist beendet. Ihre Eingaben bleiben hier stehen, bis die Sitzung erneuert ist.",
+    ),
     ("Go back", "Zurück"),
     ("This link no longer works", "Dieser Link funktioniert nicht mehr"),
     (
