@@ -12,13 +12,16 @@ use super::output;
 
 #[derive(Debug, Args)]
 pub struct BenchCommand {
-    /// Names of the scenarios to measure [default: all, or none with `--growth`]
+    /// Names of the scenarios to measure [default: all, or none with `--growth` or `--pages`]
     #[arg(value_name = "SCENARIO", value_parser = scenario)]
     scenarios: Vec<Scenario>,
     /// Measure how cost grows with endpoints, workspaces, backlog, payload size and fan-out, in runs of at most 3
     /// seconds.
     #[arg(long)]
     growth: bool,
+    /// Measure how long pages of the dashboard and lists of the API take over a log of `--backlog` deliveries.
+    #[arg(long)]
+    pages: bool,
     /// Seconds of publishing in each scenario.
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=3600))]
     seconds: u64,
@@ -28,7 +31,7 @@ pub struct BenchCommand {
     /// Bytes of `data` of an event. Raised to the minimum of its type if smaller.
     #[arg(long, default_value_t = 1024)]
     payload_bytes: usize,
-    /// Number of queued deliveries in the scenarios backlog and dead-neighbour.
+    /// Number of queued deliveries in the scenarios backlog and dead-neighbour, and of logged ones for `--pages`.
     #[arg(long, default_value_t = 1_000_000)]
     backlog: usize,
     /// PostgreSQL database to measure instead of SQLite. It must be empty and have no other use.
@@ -49,7 +52,7 @@ pub struct BenchCommand {
 }
 
 pub async fn run(command: BenchCommand) -> anyhow::Result<()> {
-    let is_everything = command.scenarios.is_empty() && !command.growth;
+    let is_everything = command.scenarios.is_empty() && !command.growth && !command.pages;
     let scenarios = if is_everything { Scenario::ALL.to_vec() } else { command.scenarios };
     if command.nodes > 1 && command.database_url.is_none() {
         bail!("--nodes needs --database-url: two servers cannot share a data directory");
@@ -58,6 +61,7 @@ pub async fn run(command: BenchCommand) -> anyhow::Result<()> {
         nodes: usize::from(command.nodes),
         scenarios,
         is_growth_measured: command.growth,
+        are_pages_measured: command.pages,
         duration: Duration::from_secs(command.seconds),
         publishers: command.publishers,
         payload_bytes: command.payload_bytes,

@@ -14,6 +14,7 @@ mod histogram;
 mod load;
 mod neighbours;
 mod options;
+mod pages;
 mod plot;
 mod process;
 mod producer;

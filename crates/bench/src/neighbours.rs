@@ -136,7 +136,7 @@ impl NeighbourWorkspace<'_> {
 }
 
 /// Publishes a batch. Retries while the server answers 503.
-async fn publish(client: &mut Client, body: &Value) -> Result<(), BenchError> {
+pub async fn publish(client: &mut Client, body: &Value) -> Result<(), BenchError> {
     loop {
         match client.post("/v1/events/batch", body).await {
             Ok(_) => return Ok(()),
@@ -149,7 +149,7 @@ async fn publish(client: &mut Client, body: &Value) -> Result<(), BenchError> {
 }
 
 /// A URL without a listener: its port was free a moment ago.
-async fn closed_url() -> io::Result<String> {
+pub async fn closed_url() -> io::Result<String> {
     Ok(format!("http://{}/", TcpListener::bind("127.0.0.1:0").await?.local_addr()?))
 }
 

@@ -12,6 +12,8 @@ pub struct BenchOptions {
     pub scenarios: Vec<Scenario>,
     /// Whether to measure how cost grows.
     pub is_growth_measured: bool,
+    /// Whether to measure the pages over a log of [`Self::backlog`] deliveries.
+    pub are_pages_measured: bool,
     /// Time of publishing in each scenario.
     pub duration: Duration,
     /// Concurrent publishers.

@@ -9,6 +9,7 @@ use postrider_store_sqlite::ceiling::{GROUP_ROWS, ROW_BYTES};
 use super::ceiling::Ceiling;
 use super::figures::{Figures, MEGABYTE, bytes, quantiles};
 use super::growth::Growth;
+use super::pages::Pages;
 use super::plot;
 use super::scenario::{RunVariant, Scenario};
 
@@ -17,6 +18,7 @@ pub struct Report {
     pub(super) ceiling: Ceiling,
     pub(super) rows: Vec<ReportRow>,
     pub(super) growth: Vec<Growth>,
+    pub(super) pages: Option<Pages>,
 }
 
 /// One scenario in one variant.
@@ -29,7 +31,9 @@ pub(super) struct ReportRow {
 impl Report {
     /// Whether every accepted event arrived where it should, with a valid signature.
     pub fn is_sound(&self) -> bool {
-        self.rows.iter().all(|row| row.figures.is_sound()) && self.growth.iter().all(Growth::is_sound)
+        self.rows.iter().all(|row| row.figures.is_sound())
+            && self.growth.iter().all(Growth::is_sound)
+            && self.pages.as_ref().is_none_or(Pages::is_sound)
     }
 
     pub fn table(&self) -> String {
@@ -43,6 +47,9 @@ impl Report {
         }
         for growth in &self.growth {
             let _ = writeln!(text, "{}", growth.table());
+        }
+        if let Some(pages) = &self.pages {
+            let _ = writeln!(text, "{}", pages.table());
         }
         text.push_str("CPU in seconds per 1,000 deliveries; written and kept in bytes per delivery.\n");
         text
@@ -157,6 +164,7 @@ impl Report {
             },
             "scenarios": rows,
             "growth": self.growth.iter().map(Growth::json).collect::<Vec<_>>(),
+            "pages": self.pages.as_ref().map(Pages::json),
             "neighbours": self.neighbours().map(|(alone, beside)| json!({
                 "scenario": beside.scenario.as_str(),
                 "p50ToAlone": ratio(beside, alone, 0.5),

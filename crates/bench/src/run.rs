@@ -9,6 +9,7 @@ use super::error::BenchError;
 use super::figures::{Fact, Figures, MEGABYTE};
 use super::growth::{Axis, Growth};
 use super::options::BenchOptions;
+use super::pages;
 use super::process::{Cost, ServerProcess, open_files_max};
 use super::producer::{PublishPlan, PublishResult, publish};
 use super::progress::Progress;
@@ -41,7 +42,11 @@ pub async fn run(options: &BenchOptions) -> Result<Report, BenchError> {
     for axis in Axis::ALL.into_iter().filter(|_| options.is_growth_measured) {
         growth.push(bench.grow(axis).await?);
     }
-    Ok(Report { ceiling, rows, growth })
+    let pages = match options.are_pages_measured {
+        true => Some(pages::measure(options, &bench.store, &bench.progress).await?),
+        false => None,
+    };
+    Ok(Report { ceiling, rows, growth, pages })
 }
 
 /// Adds the scenario `single` for `tls`, which is reported in relation to it.

@@ -49,6 +49,8 @@ pub struct Workspace {
 
 /// The event type that all endpoints of a run subscribe to.
 const EVENT: &str = "post.created";
+/// The scopes of a workspace's key: what publishers need, and who looks at the pages.
+const SCOPES: [&str; 6] = ["webhooks:manage", "events:write", "events:read", "keys:manage", "audit:read", "dashboard"];
 /// Concurrent requests during setup: enough that each commit contains several.
 const SETUP_WORKERS: usize = 16;
 /// Turns off limits that a benchmark exceeds.
@@ -120,7 +122,7 @@ impl TestBed {
             let name = json!({ "name": format!("{name} {} {number}", self.tag) });
             let workspace = client.post("/v1/workspaces", &name).await.map_err(BenchError::setup)?;
             let id = text(&workspace, "id")?;
-            let scopes = json!({ "scopes": ["webhooks:manage", "events:write"] });
+            let scopes = json!({ "scopes": SCOPES });
             let key =
                 client.post(&format!("/v1/workspaces/{id}/api-keys"), &scopes).await.map_err(BenchError::setup)?;
             made.push(Workspace { id, key: BearerKey::parse(&text(&key, "key")?).map_err(BenchError::setup)? });
@@ -214,7 +216,8 @@ async fn make_operator_key(program: &Path, data_dir: &Path, store_flags: &[Strin
     let output = tokio::process::Command::new(program)
         .env_clear()
         .args(["keys", "create", "--json", "--workspace", "operator", "--scope", "workspaces:manage"])
-        .args(["--scope", "webhooks:manage", "--scope", "events:write", "--data-dir"])
+        .args(SCOPES.iter().flat_map(|scope| ["--scope", scope]))
+        .arg("--data-dir")
         .arg(data_dir)
         .args(store_flags)
         .output()

@@ -6,7 +6,7 @@
 //!
 //! Writes `rollups`, and the progress of the sums in `meta`.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -40,6 +40,11 @@ pub const ADD: &str =
 pub const SELECT_COUNTS: &str = "SELECT counter, count FROM rollups
      WHERE size = ?1 AND start = ?2 AND workspace_key = ?3 AND mode = ?4 AND endpoint_key = ?5
        AND name >= ?6 AND name <= ?7";
+
+/// As [`SELECT_COUNTS`], of all endpoints from one key to another.
+pub const SELECT_COUNTS_BETWEEN: &str = "SELECT endpoint_key, counter, count FROM rollups
+     WHERE size = ?1 AND start = ?2 AND workspace_key = ?3 AND mode = ?4 AND endpoint_key BETWEEN ?5 AND ?6
+       AND name >= ?7 AND name <= ?8";
 
 pub const SELECT_EVENTS_OF_PROJECT: &str = "SELECT counter, count FROM rollups
      WHERE size = ?1 AND start = ?2 AND workspace_key = ?3 AND mode = ?4 AND endpoint_key = 0 AND name = ?5
@@ -230,6 +235,11 @@ struct Book<'c> {
 /// The name of the rows of a workspace as a whole.
 const WHOLE_WORKSPACE: (&str, &str) = ("", "");
 
+/// From this number of endpoints on, the rows of a range are read.
+const RANGE_ENDPOINTS: usize = 8;
+/// At most this many times as many endpoints as were asked for are between the first and the last of them.
+const RANGE_SHARE: usize = 8;
+
 /// Start, counter and count.
 type CountRow = (i64, Counter, i64);
 
@@ -274,6 +284,9 @@ impl<'c> Book<'c> {
         names: (&str, &str),
         period: StatsPeriod,
     ) -> Result<Vec<CountRow>, rusqlite::Error> {
+        if let Some(range) = self.range_of(endpoints)? {
+            return self.rows_between(endpoints, range, names, period);
+        }
         let (workspace, mode) = self.codes();
         let mut statement = self.connection.prepare_cached(SELECT_COUNTS)?;
         let mut rows = Vec::new();
@@ -283,6 +296,54 @@ impl<'c> Book<'c> {
                     let parameters = params![source.size.code(), start, workspace, mode, endpoint, names.0, names.1];
                     let mut found = statement.query(parameters)?;
                     while let Some(row) = found.next()? {
+                        rows.push(count_row(start, row)?);
+                    }
+                }
+            }
+        }
+        Ok(rows)
+    }
+
+    /// The keys from the first to the last of many endpoints, when few other endpoints are between them. Then one look
+    /// at each bucket replaces one for each endpoint and bucket.
+    fn range_of(&self, endpoints: &[i64]) -> Result<Option<(i64, i64)>, rusqlite::Error> {
+        let (Some(first), Some(last)) = (endpoints.iter().min(), endpoints.iter().max()) else { return Ok(None) };
+        if endpoints.len() < RANGE_ENDPOINTS {
+            return Ok(None);
+        }
+        let (workspace, mode) = self.codes();
+        let most = endpoints.len() * RANGE_SHARE;
+        let between: usize = self
+            .connection
+            .prepare_cached(
+                "SELECT COUNT(*) FROM
+                     (SELECT 1 FROM endpoints INDEXED BY endpoints_by_workspace
+                      WHERE workspace_key = ?1 AND mode = ?2 AND deleted_at IS NULL AND key BETWEEN ?3 AND ?4
+                      LIMIT ?5)",
+            )?
+            .query_row(params![workspace, mode, first, last, most + 1], |row| row.get(0))?;
+        Ok((between <= most).then_some((*first, *last)))
+    }
+
+    /// As [`Self::rows`], by walking over the endpoints of a range.
+    fn rows_between(
+        &self,
+        endpoints: &[i64],
+        range: (i64, i64),
+        names: (&str, &str),
+        period: StatsPeriod,
+    ) -> Result<Vec<CountRow>, rusqlite::Error> {
+        let (workspace, mode) = self.codes();
+        let endpoints: HashSet<i64> = endpoints.iter().copied().collect();
+        let mut statement = self.connection.prepare_cached(SELECT_COUNTS_BETWEEN)?;
+        let mut rows = Vec::new();
+        for source in sources(period, &self.progress, self.now) {
+            for start in source.starts() {
+                let (size, (first, last)) = (source.size.code(), range);
+                let mut found =
+                    statement.query(params![size, start, workspace, mode, first, last, names.0, names.1])?;
+                while let Some(row) = found.next()? {
+                    if endpoints.contains(&row.get("endpoint_key")?) {
                         rows.push(count_row(start, row)?);
                     }
                 }

@@ -87,6 +87,7 @@ on_each_database! {
     counts_outlive_the_log_but_not_their_age,
     a_store_with_a_log_is_complete_from_its_upgrade_on,
     modes_and_workspaces_and_projects_are_counted_apart,
+    a_project_of_many_endpoints_is_summed_without_the_endpoints_between,
     activity_tells_hours_last_success_and_queue,
 }
 
@@ -350,6 +351,27 @@ async fn modes_and_workspaces_and_projects_are_counted_apart(at: Fixture, _datab
     assert_eq!(counts(narrow(theirs), StatsScope::Workspace).await, (Some(1), 1));
     assert_eq!(counts(narrow(theirs), StatsScope::Endpoint(endpoint.id)).await, (None, 0));
     assert_eq!(counts(at.tenant(), StatsScope::Endpoint(endpoint.id)).await, (None, 2));
+}
+
+async fn a_project_of_many_endpoints_is_summed_without_the_endpoints_between(at: Fixture, _database: Database) {
+    let (mine, theirs) = (ProjectId::parse("mine").unwrap(), ProjectId::parse("theirs").unwrap());
+    let of_project = |project| NewEndpoint { project_id: Some(project), ..at.new_endpoint() };
+    let (many, sparse) = (ProjectId::parse("many").unwrap(), 9);
+    for number in 0..12 {
+        at.create(of_project(mine)).await;
+        at.create(of_project(theirs)).await;
+        if number == 0 || number == 11 {
+            at.create(of_project(many)).await;
+        }
+    }
+    for _ in 0..sparse - 2 {
+        at.create(of_project(many)).await;
+    }
+    at.accept(vec![at.event_of(EVENT_TYPE, Some("mine")), at.event_of(EVENT_TYPE, Some("theirs"))]).await;
+    at.accept(vec![at.event_of(EVENT_TYPE, Some("mine")), at.event_of(EVENT_TYPE, Some("many"))]).await;
+    for (project, created) in [(mine, 24), (theirs, 12), (many, sparse)] {
+        assert_eq!(totals(&at, at.tenant(), StatsScope::Project(project)).await.created, created, "{project:?}");
+    }
 }
 
 async fn activity_tells_hours_last_success_and_queue(at: Fixture, _database: Database) {

@@ -162,6 +162,9 @@ fn the_statements_of_statistics_search_by_bucket() {
         let plan = plan_of(&connection, sql);
         assert!(plan.len() == 1 && plan[0].starts_with("SEARCH") && plan[0].contains(of_bucket), "{plan:?}");
     }
+    let plan = plan_of(&connection, stats::SELECT_COUNTS_BETWEEN);
+    let of_range = "size=? AND start=? AND workspace_key=? AND mode=? AND endpoint_key>? AND endpoint_key<?";
+    assert!(plan.len() == 1 && plan[0].starts_with("SEARCH") && plan[0].contains(of_range), "{plan:?}");
     // A step continues behind its last row, wherever that is among the rows of a minute.
     let plan = plan_of(&connection, stats::SELECT_TO_FOLD);
     let behind = "size=? AND (start,workspace_key,mode,endpoint_key,name,counter,shard)>(?,?,?,?,?,?,?)";
