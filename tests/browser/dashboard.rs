@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use crate::support::desk::{Desk, World};
 use crate::support::page::{assert_faultless, check, keyboard_faults};
+use crate::support::server::receiver::ReservedPort;
 use crate::support::server::tls::TestCa;
 use crate::support::tab::{Tab, View};
 
@@ -173,7 +174,8 @@ async fn the_pages_work_below_a_prefix() {
 
 #[tokio::test]
 async fn the_sign_in_works_on_plain_http_by_name_and_warns() {
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let reserved = ReservedPort::reserve();
+    let port = reserved.number();
     let opened = Desk::open_with(|settings| {
         settings.listen.set_port(port);
         settings.public_url = Some(format!("http://postrider.test:{port}"));
