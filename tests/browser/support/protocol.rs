@@ -7,11 +7,15 @@ use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio::sync::{oneshot, watch};
 
-use super::server::wait::{bounded, bounded_or};
+use super::server::wait::{bounded_or, within};
+
+/// The longest wait for an answer: axe-core looks at all 18,000 elements of the API reference in one call.
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// The result of a call, or why the browser refused it.
 pub type Answer = Result<Value, String>;
@@ -57,7 +61,7 @@ impl Connection {
     /// When the browser refuses it.
     pub async fn try_call(&self, session: Option<&str>, method: &str, params: Value) -> Answer {
         let answer = self.send(session, method, params);
-        bounded(&format!("an answer to {method}"), answer).await.expect("a browser that runs")
+        within(PATIENCE, answer, || format!("an answer to {method}")).await.expect("a browser that runs")
     }
 
     /// Sends a call. Its answer may be dropped.
