@@ -50,6 +50,8 @@ pub struct Server {
     cut_requests: CancellationToken,
     certificate: Option<Arc<Certificate>>,
     listeners: Vec<JoinHandle<()>>,
+    /// Writes the uses of keys, and follows the master key.
+    own_work: [JoinHandle<()>; 2],
     /// Writes refused requests to the audit log, and exchanges request counts. Runs until it is aborted.
     background: JoinHandle<((), ())>,
     stop_grace: Duration,
@@ -127,7 +129,7 @@ impl Server {
         let key_uses = tokio::spawn(record_key_uses(Arc::clone(&components.service), stop_listening.clone()));
         let follower = master_key::follow(components.operator.clone(), stop_listening.clone());
         let (outdated, follower) = follower;
-        let listeners = [door.serving, admin, key_uses, follower].into_iter().chain(serving_metrics).collect();
+        let listeners = [door.serving, admin].into_iter().chain(serving_metrics).collect();
         Ok(Self {
             address,
             metrics_address,
@@ -137,6 +139,7 @@ impl Server {
             cut_requests,
             certificate: door.certificate,
             listeners,
+            own_work: [key_uses, follower],
             background,
             stop_grace: settings.stop_grace,
             outdated,
@@ -190,6 +193,8 @@ impl Server {
             }
         };
         tokio::join!(requests, self.engine.stop(self.stop_grace));
+        // It ends by itself, with a last write. No grace cuts it off, because it would go on to hold the store.
+        join_all(self.own_work).await;
         self.background.abort();
         // It holds the store until it has ended.
         let _ = self.background.await;

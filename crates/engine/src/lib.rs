@@ -107,11 +107,21 @@ impl Engine {
             );
             self.abort.cancel();
         }
-        let recorded = async { (self.dispatcher.await, self.janitor.await, self.replayer.await, self.recorder.await) };
-        if tokio::time::timeout(grace, recorded).await.is_err() {
+        let mut parts = [self.dispatcher, self.janitor, self.replayer, self.recorder];
+        let ended = async {
+            for part in &mut parts {
+                let _ = part.await;
+            }
+        };
+        if tokio::time::timeout(grace, ended).await.is_err() {
             tracing::warn!(
                 "some outcomes were not written within the grace period; the next start repeats their attempts"
             );
+            // A part that is left would go on to hold the store, and the next start could not open it.
+            for part in parts.into_iter().filter(|part| !part.is_finished()) {
+                part.abort();
+                let _ = part.await;
+            }
         }
     }
 }
