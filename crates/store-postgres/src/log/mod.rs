@@ -22,6 +22,7 @@ pub mod audit;
 pub mod conditions;
 pub mod delivery;
 mod event;
+pub mod search;
 
 #[async_trait]
 impl Log for PostgresStore {
