@@ -64,8 +64,9 @@ def filter_case(context, case):
 def map_body(context, body):
     """Lets most replays begin before they end, and portal sessions have `readOnly` or `capabilities` but not both, which no
     schema asks for."""
-    if isinstance(body, dict) and isinstance(body.get("since"), str) and isinstance(body.get("until"), str):
-        body["since"], body["until"] = sorted((body["since"], body["until"]))
+    for range in (body, body.get("filter")) if isinstance(body, dict) else ():
+        if isinstance(range, dict) and isinstance(range.get("since"), str) and isinstance(range.get("until"), str):
+            range["since"], range["until"] = sorted((range["since"], range["until"]))
     if isinstance(body, dict) and isinstance(body.get("readOnly"), bool) and body.get("capabilities") is not None:
         del body["readOnly"]
     return body

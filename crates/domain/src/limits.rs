@@ -294,6 +294,9 @@ pub const CERTIFICATE_KEY_CHARS: usize = 16 * 1024;
 pub const RETRY_STEPS: usize = 32;
 /// The longest step of a retry schedule.
 pub const RETRY_STEP_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
+/// Reads of the log that count what a replay by filter would send, of 2,000 rows each: some seconds at most. A count
+/// that is not done by then says how far it looked.
+pub const REPLAY_COUNT_READS: u32 = 250;
 /// Deliveries that one request retries: those that a person selects on a page.
 pub const RETRIES_PER_REQUEST: usize = 200;
 /// How long before an event's instant an endpoint's last change counts as settled: longer than any transaction takes,

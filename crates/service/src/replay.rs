@@ -1,12 +1,14 @@
-//! Replays: jobs that send again what an endpoint missed in a time range.
+//! Replays: jobs that send again what an endpoint missed in a time range, or every delivery that passes a filter.
 
 use postrider_domain::access::Principal;
+use postrider_domain::delivery::DeliveryFilter;
 use postrider_domain::id::{EndpointId, ReplayId, RowKey};
+use postrider_domain::limits;
 use postrider_domain::page::{Page, PageRequest};
 use postrider_domain::permission::Permission;
-use postrider_domain::replay::{Replay, ReplayCount, ReplayRange};
+use postrider_domain::replay::{Replay, ReplayCount, ReplayRange, ReplaySelection, replayable};
 use postrider_domain::tenant::Tenant;
-use postrider_store::{NewReplay, ReplayScope, StopReplayError};
+use postrider_store::{FilterScope, NewReplay, ReplayScope, StopReplayError};
 
 use crate::delivery::requeue_error;
 use crate::error::ServiceError;
@@ -51,19 +53,75 @@ impl Service {
         range: ReplayRange,
         idempotent: &Idempotent<Replay>,
     ) -> Result<Replay, WriteError> {
-        let total = self.count_replay(principal, endpoint_id, &range).await?.total;
+        let count = self.count_replay(principal, endpoint_id, &range).await?;
+        let selection = ReplaySelection::Endpoint { id: endpoint_id, range };
+        self.create_replay(principal, NewReplay { selection, count }, idempotent).await
+    }
+
+    async fn create_replay(
+        &self,
+        principal: &Principal,
+        new: NewReplay,
+        idempotent: &Idempotent<Replay>,
+    ) -> Result<Replay, WriteError> {
         let recording = idempotent.recording(Replay::clone);
-        let new = NewReplay { endpoint_id, range, total };
         let created = self.store.create_replay(write_by(principal, recording), new).await;
         idempotent.finish(created.map_err(requeue_error)?)
     }
 
+    /// Counts what a replay by this filter would send. Also returns the filter as it would be kept: narrowed to what
+    /// exists now and can be sent again.
+    ///
+    /// # Errors
+    /// Without the scope, or when the filter passes nothing that can be sent again, or everything.
+    pub async fn count_filtered(
+        &self,
+        principal: &Principal,
+        filter: DeliveryFilter,
+    ) -> Result<(DeliveryFilter, ReplayCount), ServiceError> {
+        principal.require(Permission::ReplaysWrite)?;
+        let asked_at = self.clock().now();
+        let filter = replayable(filter, asked_at).map_err(|fault| {
+            let name = fault.parameter().map_or_else(|| "filter".to_owned(), |name| format!("filter.{name}"));
+            ServiceError::unprocessable(&name, &fault.to_string())
+        })?;
+        let filter = without_hidden_types(principal, filter)?;
+        let scope = FilterScope { tenant: principal.tenant, filter: filter.clone(), asked_at };
+        let mut sum = ReplayCount::default();
+        let mut after = Some(RowKey::from_i64(0));
+        for _ in 0..limits::REPLAY_COUNT_READS {
+            let Some(from) = after else { break };
+            let (step, next) = self.store.count_filtered(scope.clone(), from).await?;
+            sum.total += step.total;
+            sum.unavailable += step.unavailable;
+            after = next;
+        }
+        Ok((filter, ReplayCount { counted_to: after.map(RowKey::created_at), ..sum }))
+    }
+
+    /// Starts a replay of every delivery that passes a filter. The engine advances it.
+    ///
+    /// # Errors
+    /// As [`Self::count_filtered`].
+    pub async fn start_filtered(
+        &self,
+        principal: &Principal,
+        filter: DeliveryFilter,
+        idempotent: &Idempotent<Replay>,
+    ) -> Result<Replay, WriteError> {
+        let (filter, count) = self.count_filtered(principal, filter).await?;
+        let selection = ReplaySelection::Filter(Box::new(filter));
+        self.create_replay(principal, NewReplay { selection, count }, idempotent).await
+    }
+
+    /// The replays of an endpoint, or all of the workspace.
+    ///
     /// # Errors
     /// Without the scope, or when this workspace has no such endpoint.
     pub async fn list_replays(
         &self,
         principal: &Principal,
-        endpoint_id: EndpointId,
+        endpoint_id: Option<EndpointId>,
         page: PageRequest,
     ) -> Result<Page<Replay>, ServiceError> {
         principal.require(Permission::DeliveriesRead)?;
@@ -71,12 +129,14 @@ impl Service {
         listed.ok_or(ServiceError::NotFound)
     }
 
+    /// A replay of this endpoint, or any of the workspace.
+    ///
     /// # Errors
-    /// Without the scope, or when this endpoint has no such replay.
+    /// Without the scope, or when there is no such replay.
     pub async fn get_replay(
         &self,
         principal: &Principal,
-        endpoint_id: EndpointId,
+        endpoint_id: Option<EndpointId>,
         id: ReplayId,
     ) -> Result<Replay, ServiceError> {
         principal.require(Permission::DeliveriesRead)?;
@@ -87,11 +147,11 @@ impl Service {
     /// Stops a replay. Deliveries that it has queued are still sent.
     ///
     /// # Errors
-    /// Without the scope, or when this endpoint has no such replay.
+    /// Without the scope, or when there is no such replay.
     pub async fn stop_replay(
         &self,
         principal: &Principal,
-        endpoint_id: EndpointId,
+        endpoint_id: Option<EndpointId>,
         id: ReplayId,
         idempotent: &Idempotent<Replay>,
     ) -> Result<Replay, WriteError> {
@@ -104,4 +164,16 @@ impl Service {
         })?;
         idempotent.finish(written)
     }
+}
+
+/// The filter without event types that do not exist for this caller.
+fn without_hidden_types(principal: &Principal, filter: DeliveryFilter) -> Result<DeliveryFilter, ServiceError> {
+    let Some(types) = &principal.event_types else { return Ok(filter) };
+    let all = if filter.event_types.is_empty() { types.iter().cloned().collect() } else { filter.event_types.clone() };
+    let event_types: Vec<_> = Vec::into_iter(all).filter(|name| principal.sees(name)).collect();
+    if !(1..=limits::FILTER_VALUES).contains(&event_types.len()) {
+        let fault = format!("must name 1 to {} of your event types", limits::FILTER_VALUES);
+        return Err(ServiceError::unprocessable("filter.eventType", &fault));
+    }
+    Ok(DeliveryFilter { event_types, ..filter })
 }

@@ -30,6 +30,7 @@ pub mod column;
 pub mod copy;
 pub mod directory;
 mod error;
+pub mod filter_replay;
 mod idempotency;
 pub mod log;
 mod meta;
@@ -48,6 +49,7 @@ mod upkeep;
 mod write;
 
 pub use error::{OpenError, StoreError, UnexpectedValue};
+pub use filter_replay::FilterScope;
 pub use idempotency::{Answers, KeptAnswer};
 pub use log::{Log, NewRefusal};
 pub use meta::{CatalogueAdoption, Meta, NewCatalogue, StoreSeed, StoredCatalogue};

@@ -1,4 +1,4 @@
-//! Replays: jobs that walk an endpoint's log and queue again what it did not receive.
+//! Replays: jobs that walk the log and queue again what an endpoint did not receive, or what passes a filter.
 
 use async_trait::async_trait;
 
@@ -7,19 +7,26 @@ use postrider_domain::delivery::{DeliveryCause, DeliveryStatus};
 use postrider_domain::endpoint::ProjectId;
 use postrider_domain::id::{EndpointId, ReplayId, RowKey};
 use postrider_domain::page::{Page, PageRequest};
-use postrider_domain::replay::{Replay, ReplayCount, ReplayRange};
+use postrider_domain::replay::{Replay, ReplayCount, ReplayRange, ReplaySelection};
 use postrider_domain::tenant::Tenant;
 
 use crate::column::joined;
 use crate::publish::requeue::Requeue;
-use crate::{RequeueError, StopReplayError, StoreError, UnexpectedValue, Write, Written};
+use crate::{FilterScope, RequeueError, StopReplayError, StoreError, UnexpectedValue, Write, Written};
 
 /// A replay to create. Its mode is the tenant's.
 #[derive(Clone, Debug)]
 pub struct NewReplay {
-    pub endpoint_id: EndpointId,
-    pub range: ReplayRange,
-    pub total: u64,
+    pub selection: ReplaySelection,
+    pub count: ReplayCount,
+}
+
+impl NewReplay {
+    /// A replay of one endpoint, whose `total` deliveries were all counted.
+    pub fn of_endpoint(id: EndpointId, range: ReplayRange, total: u64) -> Self {
+        let count = ReplayCount { total, ..ReplayCount::default() };
+        Self { selection: ReplaySelection::Endpoint { id, range }, count }
+    }
 }
 
 /// The part of an endpoint's log that a replay looks at: deliveries of one mode. It is the mode of the key that asked.
@@ -43,28 +50,36 @@ pub trait Replays: Send + Sync + 'static {
         after: RowKey,
     ) -> Result<(ReplayCount, Option<RowKey>), StoreError>;
 
+    /// As [`Self::count_replayable`], for a replay by filter that would start now.
+    async fn count_filtered(
+        &self,
+        scope: FilterScope,
+        after: RowKey,
+    ) -> Result<(ReplayCount, Option<RowKey>), StoreError>;
+
     async fn create_replay(&self, write: Write<Replay>, new: NewReplay) -> Result<Written<Replay>, RequeueError>;
 
-    /// `None` when the tenant has no such endpoint.
+    /// The replays of an endpoint, or all of the tenant. `None` when the tenant has no such endpoint.
     async fn list_replays(
         &self,
         tenant: Tenant,
-        endpoint_id: EndpointId,
+        endpoint_id: Option<EndpointId>,
         page: PageRequest,
     ) -> Result<Option<Page<Replay>>, StoreError>;
 
+    /// A replay of this endpoint, or any of the tenant.
     async fn find_replay(
         &self,
         tenant: Tenant,
-        endpoint_id: EndpointId,
+        endpoint_id: Option<EndpointId>,
         id: ReplayId,
     ) -> Result<Option<Replay>, StoreError>;
 
-    /// Stops a running replay. A replay that has ended stays as it is.
+    /// Stops a running replay, found as by [`Self::find_replay`]. A replay that has ended stays as it is.
     async fn stop_replay(
         &self,
         write: Write<Replay>,
-        endpoint_id: EndpointId,
+        endpoint_id: Option<EndpointId>,
         id: ReplayId,
     ) -> Result<Written<Replay>, StopReplayError>;
 }
@@ -90,6 +105,7 @@ impl ReplayScope {
 /// One row of the log, as a replay sees it.
 pub struct Candidate {
     pub key: RowKey,
+    pub endpoint_key: RowKey,
     pub event_key: RowKey,
     pub verdict: Verdict,
 }
@@ -125,8 +141,8 @@ pub fn step_rows(rows: &[Candidate]) -> &[Candidate] {
 /// Counts the rows of one step of `limit` rows, and returns where the next step begins.
 pub fn counted(rows: &[Candidate], limit: usize) -> (ReplayCount, Option<RowKey>) {
     let of = |verdict| rows.iter().filter(|row| row.verdict == verdict).count() as u64;
-    let count =
-        ReplayCount { total: of(Verdict::Sent) + of(Verdict::Unavailable), unavailable: of(Verdict::Unavailable) };
+    let unavailable = of(Verdict::Unavailable);
+    let count = ReplayCount { total: of(Verdict::Sent) + unavailable, unavailable, counted_to: None };
     (count, rows.last().filter(|_| rows.len() == limit).map(|row| row.key))
 }
 
@@ -162,6 +178,7 @@ impl RunningReplay {
             event_key: row.event_key,
             cause: DeliveryCause::Replay,
             retry_of: Some(row.key),
+            waits_while_off: false,
         }
     }
 }
@@ -172,7 +189,11 @@ mod tests {
 
     fn rows(verdicts: impl IntoIterator<Item = Verdict>) -> Vec<Candidate> {
         let keys = (1..).map(RowKey::from_i64);
-        verdicts.into_iter().zip(keys).map(|(verdict, key)| Candidate { key, event_key: key, verdict }).collect()
+        verdicts
+            .into_iter()
+            .zip(keys)
+            .map(|(verdict, key)| Candidate { key, endpoint_key: key, event_key: key, verdict })
+            .collect()
     }
 
     #[test]
@@ -186,7 +207,7 @@ mod tests {
     #[test]
     fn a_count_says_where_to_go_on_only_if_there_may_be_more() {
         let seen = rows([Verdict::Sent, Verdict::Ignored, Verdict::Unavailable]);
-        let count = ReplayCount { total: 2, unavailable: 1 };
+        let count = ReplayCount { total: 2, unavailable: 1, counted_to: None };
         assert_eq!(counted(&seen, 3), (count, Some(RowKey::from_i64(3))));
         assert_eq!(counted(&seen, 4), (count, None));
     }

@@ -13,6 +13,7 @@ mod event;
 mod event_batch;
 mod event_list;
 mod event_type;
+mod filter_replay;
 mod foreign_text;
 mod health;
 mod idempotency;

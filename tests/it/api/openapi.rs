@@ -419,6 +419,13 @@ async fn real_answers_match_the_document() {
     describes(Method::POST, "/webhook-endpoints/{endpointId}/replay", 200, &counted);
     let replay = app.post(&format!("{one}/replay"), json!({ "since": "2026-05-15T08:00:00Z" })).await;
     describes(Method::POST, "/webhook-endpoints/{endpointId}/replay", 202, &replay);
+    const FILTER_REPLAY: &str = "/webhook-deliveries/replay";
+    let filtered = async |body| app.post(&format!("/v1{FILTER_REPLAY}"), body).await;
+    describes(Method::POST, FILTER_REPLAY, 422, &filtered(json!({ "filter": {} })).await);
+    let some = json!({ "status": ["failed"], "since": "2026-05-15T08:00:00Z" });
+    describes(Method::POST, FILTER_REPLAY, 200, &filtered(json!({ "filter": some, "dryRun": true })).await);
+    describes(Method::POST, FILTER_REPLAY, 202, &filtered(json!({ "filter": some })).await);
+    describes(Method::GET, "/replays", 200, &app.get("/v1/replays").await);
     let published = app.post(EVENTS, an_event()).await;
     describes(Method::POST, "/events", 202, &published);
     let event_id = text(&published.json()["data"], "id");

@@ -55,6 +55,7 @@ mod event;
 mod event_log;
 mod explanation;
 mod fairness;
+mod filter_replay;
 mod idempotency;
 mod interleaving;
 mod meta;

@@ -4,14 +4,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use postrider_domain::delivery::{DeliveryFilter, DeliveryStatus};
 use postrider_domain::endpoint::{Endpoint, OpaqueId, SecretVersion};
 use postrider_domain::endpoint_options::{OptionsChange, SignatureSchemes};
 use postrider_domain::event::EventReceipt;
 use postrider_domain::id::{ApiKeyId, SessionId};
 use postrider_domain::idempotency::{IdempotencyScope, IdempotentRequest, RecordedAnswer, Recording};
 use postrider_domain::private_options::HeaderName;
-use postrider_domain::replay::{REPLAYED_BY_DEFAULT, ReplayRange};
-use postrider_store::{Claim, NewCatalogue, NewEndpoint, SealedHeader, SealedOptions, Written};
+use postrider_domain::replay::{REPLAYED_BY_DEFAULT, ReplayCount, ReplayRange, ReplaySelection};
+use postrider_store::{Claim, NewCatalogue, NewEndpoint, NewReplay, SealedHeader, SealedOptions, Written};
 
 use super::conformance::endpoint_health::pause;
 use super::conformance::portal_session::new_session;
@@ -61,6 +62,10 @@ pub async fn fill(at: &Fixture, round: u8) -> Filled {
         ReplayRange { since: at.workspace.created_at, until: at.clock_now(), statuses: REPLAYED_BY_DEFAULT.to_vec() };
     let endpoint = at.endpoint().await;
     at.replay(&endpoint, range).await;
+    let filter = DeliveryFilter { statuses: vec![DeliveryStatus::Cancelled], ..DeliveryFilter::default() };
+    let selection = ReplaySelection::Filter(Box::new(filter));
+    let new = NewReplay { selection, count: ReplayCount::default() };
+    at.store().create_replay(write(at.tenant()), new).await.unwrap();
     let claimed = at.claim_one().await;
     Filled { claimed, retried, blocked, endpoint }
 }

@@ -389,7 +389,8 @@ impl Fixture {
         while let Some(from) = after {
             let scope = ReplayScope { endpoint_key: endpoint.key, mode, range: range.clone(), project: None };
             let (step, next) = self.store().count_replayable(scope, from).await.unwrap();
-            sum = ReplayCount { total: sum.total + step.total, unavailable: sum.unavailable + step.unavailable };
+            sum.total += step.total;
+            sum.unavailable += step.unavailable;
             after = next;
         }
         sum
@@ -408,7 +409,7 @@ impl Fixture {
         mode: Mode,
         total: u64,
     ) -> Result<Replay, RequeueError> {
-        let new = NewReplay { endpoint_id: endpoint.id, range, total };
+        let new = NewReplay::of_endpoint(endpoint.id, range, total);
         self.store().create_replay(write(Tenant { mode, ..self.tenant() }), new).await.map(done)
     }
 
@@ -422,7 +423,7 @@ impl Fixture {
         endpoint_id: EndpointId,
         id: ReplayId,
     ) -> Result<Replay, StopReplayError> {
-        self.store().stop_replay(write(tenant), endpoint_id, id).await.map(done)
+        self.store().stop_replay(write(tenant), Some(endpoint_id), id).await.map(done)
     }
 
     pub fn clock_now(&self) -> Timestamp {

@@ -97,7 +97,7 @@ async fn two_nodes_that_replay_concurrently_send_nothing_twice() {
     assert_eq!((replayed.len(), sources.len()), (FAILED, FAILED));
     let mut counted = 0;
     for id in replays {
-        let replay = at.store().find_replay(at.tenant(), endpoint.id, id).await.unwrap().unwrap();
+        let replay = at.store().find_replay(at.tenant(), Some(endpoint.id), id).await.unwrap().unwrap();
         assert_eq!(replay.status, ReplayStatus::Completed);
         counted += replay.replayed;
     }

@@ -55,11 +55,15 @@ fn filters(catalogue: &Catalogue, operation: Operation) -> Operation {
         )
         .query_any(
             "responseStatus",
-            json!({ "type": "string", "pattern": "^(?:[1-9][0-9]{2}|[1-9]xx)$", "examples": ["503", "5xx"] }),
+            response_statuses(),
             "Only deliveries whose last attempt was answered with this status (`503`) or class of statuses (`5xx`).",
         )
         .query("since", instant(), "Only deliveries created at this instant or later.")
         .query("until", instant(), "Only deliveries created before this instant.")
+}
+
+pub fn response_statuses() -> Value {
+    json!({ "type": "string", "pattern": "^(?:[1-9][0-9]{2}|[1-9]xx)$", "examples": ["503", "5xx"] })
 }
 
 pub fn show(catalogue: &Catalogue) -> Operation {

@@ -23,7 +23,7 @@ const TAGS: &[(&str, &str)] = &[
     (ENDPOINTS, "Which events a customer receives, and at which URL."),
     (EVENTS, "What happened: published once, delivered to every endpoint that subscribes to it."),
     (DELIVERIES, "The log: each event for each endpoint, with every attempt."),
-    (REPLAYS, "Jobs that send again what an endpoint missed in a time range."),
+    (REPLAYS, "Jobs that send again what an endpoint missed in a time range, or every delivery that passes a filter."),
     (STATS, "How many events, deliveries and attempts there were, and how they ended."),
     (
         WORKSPACES,

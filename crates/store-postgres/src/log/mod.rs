@@ -17,6 +17,7 @@ use crate::PostgresStore;
 use crate::machinery::fault::PgError;
 use crate::machinery::transaction::{WriteTx, effect};
 
+pub mod ahead;
 pub mod attempt;
 pub mod audit;
 pub mod conditions;

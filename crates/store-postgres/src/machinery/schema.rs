@@ -29,6 +29,7 @@ const MIGRATIONS: &[(&str, &str)] = &[
     ("V15__rollups", include_str!("../../../../migrations/postgres/0015_rollups.sql")),
     ("V16__portal_sessions", include_str!("../../../../migrations/postgres/0016_portal_sessions.sql")),
     ("V17__list_filters", include_str!("../../../../migrations/postgres/0017_list_filters.sql")),
+    ("V18__filter_replays", include_str!("../../../../migrations/postgres/0018_filter_replays.sql")),
 ];
 
 /// The number of the newest migration.

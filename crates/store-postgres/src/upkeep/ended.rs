@@ -91,6 +91,7 @@ async fn remove_workspace(tx: &WriteTx, key: RowKey) -> Result<u64, PgError> {
                            OR EXISTS (SELECT 1 FROM events WHERE workspace_key = $1)
                            OR EXISTS (SELECT 1 FROM publish_keys WHERE workspace_key = $1)
                            OR EXISTS (SELECT 1 FROM portal_sessions WHERE workspace_key = $1)
+                 OR EXISTS (SELECT 1 FROM replays WHERE workspace_key = $1)
                  OR EXISTS (SELECT 1 FROM idempotency WHERE workspace_key = $1)
                            OR EXISTS (SELECT 1 FROM audit WHERE workspace_key = $1) AS found";
     if get(&tx.query_one(referred_to, &[&key.as_i64()]).await?, "found")? {

@@ -14,6 +14,7 @@ use postrider_store::{Log, NewRefusal, StoreError};
 use crate::SqliteStore;
 use crate::machinery::writer::JobSize;
 
+pub mod ahead;
 pub mod attempt;
 pub mod audit;
 pub mod conditions;

@@ -107,6 +107,7 @@ fn remove_workspace(tx: &WriteTx<'_>, key: RowKey) -> Result<usize, rusqlite::Er
                  OR EXISTS (SELECT 1 FROM events WHERE workspace_key = ?1)
                  OR EXISTS (SELECT 1 FROM publish_keys WHERE workspace_key = ?1)
                  OR EXISTS (SELECT 1 FROM portal_sessions WHERE workspace_key = ?1)
+                 OR EXISTS (SELECT 1 FROM replays WHERE workspace_key = ?1)
                  OR EXISTS (SELECT 1 FROM idempotency WHERE workspace_key = ?1)
                  OR EXISTS (SELECT 1 FROM audit WHERE workspace_key = ?1)",
         )?

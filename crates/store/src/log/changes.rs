@@ -10,7 +10,7 @@ use postrider_domain::endpoint_options::DeliveryRate;
 use postrider_domain::event_type::EventTypeName;
 use postrider_domain::permission::Capability;
 use postrider_domain::portal::{FrameAncestor, PortalSession};
-use postrider_domain::replay::{Replay, ReplayStatus};
+use postrider_domain::replay::{Replay, ReplaySelection, ReplayStatus};
 use postrider_domain::session::DashboardSession;
 use postrider_domain::time::{Day, Timestamp};
 use postrider_domain::workspace::WorkspaceName;
@@ -151,13 +151,18 @@ pub fn delivery_skipped() -> Changes {
 }
 
 pub fn replay_started(replay: &Replay) -> Changes {
-    let statuses: Vec<&str> = replay.range.statuses.iter().map(|status| status.as_str()).collect();
-    Changes::default()
-        .with("endpointId", Value::Null, replay.endpoint_id.to_string())
-        .with("since", Value::Null, replay.range.since.to_string())
-        .with("until", Value::Null, replay.range.until.to_string())
-        .with("statuses", Value::Null, statuses)
-        .with("total", Value::Null, replay.total)
+    let mut changes = Changes::default();
+    match &replay.selection {
+        ReplaySelection::Endpoint { id, range } => {
+            let statuses: Vec<&str> = range.statuses.iter().map(|status| status.as_str()).collect();
+            changes.add("endpointId", Value::Null, id.to_string());
+            changes.add("since", Value::Null, range.since.to_string());
+            changes.add("until", Value::Null, range.until.to_string());
+            changes.add("statuses", Value::Null, statuses);
+        }
+        ReplaySelection::Filter(filter) => changes.add("filter", Value::Null, json!(filter)),
+    }
+    changes.with("total", Value::Null, replay.total)
 }
 
 /// `before` is the status that the replay had. One that had ended stays as it is.

@@ -87,7 +87,7 @@ impl NewDelivery {
             retry_of: requeue.retry_of,
             skipped: None,
             placement: OrderPlacement::Outside,
-            is_held: false,
+            is_held: requeue.waits_while_off && !subscriber.endpoint.is_active,
             target: Arc::clone(&subscriber.target),
             also_secret_version: subscriber.also_secret_version(now),
             payload: None,

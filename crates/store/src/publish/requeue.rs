@@ -57,6 +57,8 @@ pub struct Requeue {
     pub event_key: RowKey,
     pub cause: DeliveryCause,
     pub retry_of: Option<RowKey>,
+    /// It is queued for an inactive endpoint too, and waits until the endpoint is active.
+    pub waits_while_off: bool,
 }
 
 impl Requeue {
@@ -69,6 +71,7 @@ impl Requeue {
             // An example must not arrive as if it had happened: a test stays marked as one.
             cause: if first.cause == DeliveryCause::Test { DeliveryCause::Test } else { DeliveryCause::Retry },
             retry_of: Some(first.key),
+            waits_while_off: false,
         }
     }
 
@@ -80,6 +83,7 @@ impl Requeue {
             event_key: event.id.key(),
             cause: DeliveryCause::Test,
             retry_of: None,
+            waits_while_off: false,
         }
     }
 
@@ -87,7 +91,7 @@ impl Requeue {
         if self.cause == DeliveryCause::Test { LaneKind::Tests } else { LaneKind::Events }
     }
 
-    /// The endpoint to queue for, if it exists and accepts this. A test is queued for an inactive endpoint too.
+    /// The endpoint to queue for, if it exists and accepts this. A test is sent to an inactive endpoint too.
     ///
     /// An endpoint of the other mode counts as deleted. Stores from before endpoints had a mode hold deliveries of test
     /// mode to live endpoints.
@@ -97,11 +101,11 @@ impl Requeue {
     pub fn receiver<'s>(&self, subscriber: Option<&'s Subscriber>) -> Result<&'s Subscriber, RequeueError> {
         let of_this_mode = subscriber.filter(|subscriber| subscriber.endpoint.mode == self.tenant.mode);
         let subscriber = of_this_mode.ok_or(RequeueError::EndpointDeleted)?;
-        if self.is_sent_to(subscriber.endpoint.is_active) { Ok(subscriber) } else { Err(RequeueError::EndpointOff) }
+        if self.is_queued_for(subscriber.endpoint.is_active) { Ok(subscriber) } else { Err(RequeueError::EndpointOff) }
     }
 
-    fn is_sent_to(&self, is_active: bool) -> bool {
-        is_active || self.cause == DeliveryCause::Test
+    fn is_queued_for(&self, is_active: bool) -> bool {
+        is_active || self.waits_while_off || self.cause == DeliveryCause::Test
     }
 
     /// The delivery whose position in a stopped order this one takes. A delivery that sends nothing takes none.
@@ -125,11 +129,11 @@ mod tests {
         let again = |cause| retry(Mode::Live, cause);
         let (test, retry) = (again(DeliveryCause::Test), again(DeliveryCause::Replay));
         assert_eq!(
-            (test.cause, test.lane_kind(), test.is_sent_to(false)),
+            (test.cause, test.lane_kind(), test.is_queued_for(false)),
             (DeliveryCause::Test, LaneKind::Tests, true)
         );
         assert_eq!(
-            (retry.cause, retry.lane_kind(), retry.is_sent_to(false)),
+            (retry.cause, retry.lane_kind(), retry.is_queued_for(false)),
             (DeliveryCause::Retry, LaneKind::Events, false)
         );
         assert_eq!((test.takes_place_of(), retry.takes_place_of()), (None, Some(RowKey::from_i64(1))));

@@ -87,7 +87,7 @@ impl Newest {
             newest.deliveries = service.list_deliveries(principal, filter, page).await?.items;
             newest.blocking = newest.deliveries.iter().find(|delivery| delivery.is_blocking).cloned();
             newest.activity = service.endpoint_activity(principal, vec![endpoint.id]).await?.pop();
-            newest.replays = service.list_replays(principal, endpoint.id, page).await?.items;
+            newest.replays = service.list_replays(principal, Some(endpoint.id), page).await?.items;
             // An id that is none, or of another endpoint, shows no result.
             if let Some(id) = visit.query.text("test").and_then(|text| text.parse::<DeliveryId>().ok()) {
                 let found = service.get_delivery(principal, id).await.ok();
@@ -286,7 +286,9 @@ fn replays(visit: &Visit, replays: &[Replay]) -> Markup {
                         @for replay in replays {
                             tr id=(replay.id) {
                                 th scope="row" data-label=(say!("Range")) {
-                                    a href=(visit.link(&format!("/endpoints/{}/replays/{}", replay.endpoint_id, replay.id))) { (time::instant(replay.range.since)) " – " (time::instant(replay.range.until)) }
+                                    a href=(visit.link(&super::replay::job_path(replay))) {
+                                        @if let Some(range) = replay.selection.range() { (time::instant(range.since)) " – " (time::instant(range.until)) }
+                                    }
                                 }
                                 td data-label=(say!("State")) { (super::replay::status(replay.status)) }
                                 td.number data-label=(say!("Progress")) { (say!("{} of {}", replay.replayed + replay.unavailable, replay.total)) }

@@ -68,8 +68,11 @@ fn page_of_job(replay: &Replay) -> (u16, Bytes) {
     once::page(job_path(replay))
 }
 
-fn job_path(replay: &Replay) -> String {
-    format!("/endpoints/{}/replays/{}", replay.endpoint_id, replay.id)
+pub fn job_path(replay: &Replay) -> String {
+    match replay.selection.endpoint_id() {
+        Some(endpoint) => format!("/endpoints/{endpoint}/replays/{}", replay.id),
+        None => format!("/replays/{}", replay.id),
+    }
 }
 
 fn range_of(visit: &Visit, form: &Fields) -> Result<ReplayRange, Faults> {
@@ -166,7 +169,7 @@ fn statuses(form: &Fields) -> Markup {
 
 /// What a replay would send, and how long that takes at least.
 fn answer_of_count(visit: &Visit, endpoint: &Endpoint, range: &ReplayRange, count: ReplayCount) -> Markup {
-    let ReplayCount { total, unavailable } = count;
+    let ReplayCount { total, unavailable, .. } = count;
     let rate = endpoint.options.rate_limit.filter(|_| visit.is_operator()).map(|rate| u64::from(rate.per_second()));
     html! {
         div.answer role="status" {
@@ -187,7 +190,7 @@ fn answer_of_count(visit: &Visit, endpoint: &Endpoint, range: &ReplayRange, coun
 pub async fn show(visit: Visit) -> Result<Response, Failure> {
     let endpoint = visit.service().get_endpoint(&visit.principal, visit.id::<EndpointId>(1)?).await?;
     let id = visit.id::<ReplayId>(3)?;
-    let replay = visit.service().get_replay(&visit.principal, endpoint.id, id).await?;
+    let replay = visit.service().get_replay(&visit.principal, Some(endpoint.id), id).await?;
     let body = html! {
         h1 { (say!("Replay of {}", endpoint.name)) }
         div #replay data-live="swap" { (job(&visit, &endpoint, &replay)) }
@@ -204,7 +207,7 @@ fn job(visit: &Visit, endpoint: &Endpoint, replay: &Replay) -> Markup {
         ReplayStatus::Completed => ("good", say!("It is complete.")),
         ReplayStatus::Stopped => ("bad", say!("It was stopped. What was queued until then is still sent.")),
     };
-    let range = &replay.range;
+    let Some(range) = replay.selection.range() else { return html! {} };
     let statuses: Vec<&str> = range.statuses.iter().map(|status| status.as_str()).collect();
     let words: Vec<&str> = range.statuses.iter().map(|status| state::delivery_word(*status)).collect();
     let again = format!(
@@ -252,7 +255,7 @@ pub fn status(status: ReplayStatus) -> Markup {
 pub async fn stop(visit: Visit) -> Result<Response, Failure> {
     visit.require(Permission::ReplaysWrite)?;
     let (endpoint, id) = (visit.id::<EndpointId>(1)?, visit.id::<ReplayId>(3)?);
-    let stopped = visit.service().stop_replay(&visit.principal, endpoint, id, &Idempotent::default()).await;
+    let stopped = visit.service().stop_replay(&visit.principal, Some(endpoint), id, &Idempotent::default()).await;
     let replay = once::effect(stopped)?;
     Ok(visit.done(&job_path(&replay), "stopped"))
 }

@@ -93,9 +93,9 @@ async fn each_write_leaves_one_entry(at: Fixture) {
     let tested = at.deliveries().await[0].id;
     store.retry_delivery(write(tenant), tested).await.unwrap();
     let range = ReplayRange { since: START, until: START, statuses: vec![DeliveryStatus::Failed] };
-    let new = NewReplay { endpoint_id: id, range, total: 0 };
+    let new = NewReplay::of_endpoint(id, range, 0);
     let replay = done(store.create_replay(write(tenant), new).await.unwrap());
-    store.stop_replay(write(tenant), id, replay.id).await.unwrap();
+    store.stop_replay(write(tenant), Some(id), replay.id).await.unwrap();
     store.delete_endpoint(write(tenant), id).await.unwrap();
     let api_key = at.api_key(at.new_api_key(1)).await;
     store.revoke_api_key(write(tenant), api_key.id).await.unwrap();

@@ -153,13 +153,13 @@ async fn a_replay_of_the_other_mode_does_not_exist(at: Fixture) {
         let endpoint = at.create_in(own, at.new_endpoint()).await;
         let replay = at.try_replay(&endpoint, ever(), own.mode, 0).await.unwrap();
         assert_eq!(replay.mode, own.mode);
-        assert!(at.store().find_replay(other, endpoint.id, replay.id).await.unwrap().is_none());
-        assert!(at.store().list_replays(other, endpoint.id, Fixture::page()).await.unwrap().is_none());
+        assert!(at.store().find_replay(other, Some(endpoint.id), replay.id).await.unwrap().is_none());
+        assert!(at.store().list_replays(other, Some(endpoint.id), Fixture::page()).await.unwrap().is_none());
         let created = at.try_replay(&endpoint, ever(), other.mode, 0).await;
         assert!(matches!(created, Err(RequeueError::NotFound)), "{created:?}");
         let stopped = at.try_stop_replay(other, endpoint.id, replay.id).await;
         assert!(matches!(stopped, Err(StopReplayError::NotFound)), "{stopped:?}");
-        let found = at.store().find_replay(own, endpoint.id, replay.id).await.unwrap().unwrap();
+        let found = at.store().find_replay(own, Some(endpoint.id), replay.id).await.unwrap().unwrap();
         assert_eq!((found.status, found.mode), (replay.status, own.mode));
     }
 }

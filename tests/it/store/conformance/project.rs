@@ -96,11 +96,11 @@ async fn what_is_of_another_project_or_of_none_does_not_exist(at: Fixture) {
         assert!(matches!(skipped, Err(SkipDeliveryError::NotFound)), "{skipped:?}");
 
         let replay = at.replay(&endpoint, ever()).await;
-        assert!(at.store().find_replay(other, endpoint.id, replay.id).await.unwrap().is_none());
-        assert!(at.store().list_replays(other, endpoint.id, Fixture::page()).await.unwrap().is_none());
+        assert!(at.store().find_replay(other, Some(endpoint.id), replay.id).await.unwrap().is_none());
+        assert!(at.store().list_replays(other, Some(endpoint.id), Fixture::page()).await.unwrap().is_none());
         let stopped = at.try_stop_replay(other, endpoint.id, replay.id).await;
         assert!(matches!(stopped, Err(StopReplayError::NotFound)), "{stopped:?}");
-        let new = NewReplay { endpoint_id: endpoint.id, range: ever(), total: 0 };
+        let new = NewReplay::of_endpoint(endpoint.id, ever(), 0);
         let created = at.store().create_replay(write(other), new).await;
         assert!(matches!(created, Err(RequeueError::NotFound)), "{created:?}");
         at.stop_replay(&endpoint, replay.id).await.unwrap();
@@ -229,10 +229,10 @@ async fn a_replay_of_a_project_sends_only_its_events(at: Fixture) {
     };
     assert_eq!((count(None).await, count(project("a")).await), (2, 1));
     let range = ReplayRange { until: at.clock_now(), ..ever() };
-    let new = NewReplay { endpoint_id: endpoint.id, range, total: 1 };
+    let new = NewReplay::of_endpoint(endpoint.id, range, 1);
     let replay = done(at.store().create_replay(write(narrowed(&at, "a")), new).await.unwrap());
     while at.store().advance_replays().await.unwrap().is_some() {}
-    let found = at.store().find_replay(narrowed(&at, "a"), endpoint.id, replay.id).await.unwrap().unwrap();
+    let found = at.store().find_replay(narrowed(&at, "a"), Some(endpoint.id), replay.id).await.unwrap().unwrap();
     assert_eq!(found.replayed, 1);
     let claims = at.claim(10).await.claims;
     assert_eq!(claims.iter().map(|claim| claim.event_id).collect::<Vec<_>>(), [event]);
