@@ -12,25 +12,25 @@ pub const PHRASES: &[(&str, &str)] = &[
     ("Edit", "Bearbeiten"),
     ("Event of the test", "Ereignis des Tests"),
     ("Id", "Kennung"),
-    ("It has been failing for {}.", "Er ist seit {} gestört."),
+    ("It has been failing for {}.", "Der Endpunkt ist seit {} gestört."),
     (
         "It has been paused for {}. The next probe is due {}.",
-        "Er ist seit {} angehalten. Die nächste Probe ist fällig: {}.",
+        "Der Endpunkt ist seit {} angehalten. Die nächste Probe ist fällig: {}.",
     ),
-    ("It is active.", "Er ist eingeschaltet."),
+    ("It is active.", "Der Endpunkt ist eingeschaltet."),
     (
         "It is disabled: its host now leads to an address that may not be called.",
-        "Er ist abgeschaltet: Sein Host führt jetzt zu einer Adresse, die nicht aufgerufen werden darf.",
+        "Der Endpunkt ist abgeschaltet: Sein Host führt jetzt zu einer Adresse, die nicht aufgerufen werden darf.",
     ),
     (
         "It is disabled: no attempt succeeded for {} days.",
-        "Er ist abgeschaltet: Seit {} Tagen ist kein Versuch gelungen.",
+        "Der Endpunkt ist abgeschaltet: Seit {} Tagen ist kein Versuch gelungen.",
     ),
     (
         "It is disabled: the receiver answered 410, so it wants no further events.",
-        "Er ist abgeschaltet: Der Empfänger hat 410 geantwortet und will also keine Ereignisse mehr.",
+        "Der Endpunkt ist abgeschaltet: Der Empfänger hat 410 geantwortet und will also keine Ereignisse mehr.",
     ),
-    ("It is switched off.", "Er ist ausgeschaltet."),
+    ("It is switched off.", "Der Endpunkt ist ausgeschaltet."),
     (
         "Its queue is kept; one delivery at a time is sent to find out whether it works again.",
         "Seine Warteschlange bleibt erhalten. Es wird jeweils eine Zustellung gesendet, um zu sehen, ob er wieder antwortet.",
@@ -46,7 +46,7 @@ pub const PHRASES: &[(&str, &str)] = &[
     ),
     (
         "New events of its {} types are sent to it at once.",
-        "Neue Ereignisse seiner {} Typen werden sofort an ihn gesendet.",
+        "Neue Ereignisse der abonnierten Typen ({}) werden sofort an ihn gesendet.",
     ),
     ("Newest deliveries", "Neueste Zustellungen"),
     (
@@ -83,7 +83,7 @@ pub const PHRASES: &[(&str, &str)] = &[
         "Was für ihn in der Warteschlange ist, wird abgebrochen, und sein Geheimnis wird gelöscht. Das lässt sich nicht rückgängig machen. Sein Protokoll bleibt, bis dessen Aufbewahrungszeit vorbei ist.",
     ),
     ("ends in {}", "endet auf {}"),
-    ("the server's", "der des Servers"),
+    ("the server's", "Vorgabe des Servers"),
     ("{} (values are not shown)", "{} (Werte werden nicht gezeigt)"),
     (
         "{} attempts have failed since the last success. Unless one succeeds, it is disabled after {}.",

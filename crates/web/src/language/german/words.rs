@@ -3,7 +3,7 @@
 pub const PHRASES: &[(&str, &str)] = &[
     ("nothing sent", "nichts gesendet"),
     ("{} delivered", "{} zugestellt"),
-    ("{} delivered, {} attempts failed", "{} zugestellt, {} Versuche gescheitert"),
+    ("{} delivered, {} attempts failed", "{} zugestellt, Fehlversuche: {}"),
     ("{} or more", "{} oder mehr"),
     ("Cancelled", "Abgebrochen"),
     ("Delivered", "Zugestellt"),
@@ -30,7 +30,7 @@ pub const PHRASES: &[(&str, &str)] = &[
     ("Tick", "Auswählen"),
     ("deleted", "gelöscht"),
     ("next {}", "nächster {}"),
-    ("none", "keine"),
+    ("none", "–"),
     ("none yet", "noch keiner"),
     ("stops the order", "hält die Reihenfolge an"),
     ("took {}", "dauerte {}"),
