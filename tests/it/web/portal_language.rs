@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::portal_walls::all_pages;
 use crate::support::app::{App, text};
@@ -53,90 +53,94 @@ fn texts(page: &str) -> BTreeSet<String> {
         ["aria-label", "data-label", "placeholder", "data-copied", "data-select", "data-ended", "data-upgraded"];
     let labels = labels.iter().flat_map(|name| attributes(&page, name)).map(str::to_owned);
     let texts: Vec<String> = nodes.chain(labels).map(|text| text.trim().to_owned()).collect();
-    // Two letters in a row are a word.
+    // Three letters in a row are a word.
     let is_word = |text: &String| text.as_bytes().windows(3).any(|pair| pair.iter().all(u8::is_ascii_alphabetic));
     texts.into_iter().filter(is_word).collect()
+}
+
+/// A project with an endpoint that fails and one that is off. Returns their ids.
+async fn endpoints(app: &App, receiver: &Receiver) -> [String; 2] {
+    receiver.then(Answer::status(503).body("oops"));
+    let body = json!({"name": "Kasse", "url": receiver.url("/hook"), "events": ["post.created"], "projectId": "p",
+        "headers": {"x-token": "1"}, "signatureSchemes": ["v1", "v1a"]});
+    let endpoint = app.endpoint(body).await.id;
+    let off = json!({"name": "Kasse", "url": receiver.url("/off"), "events": ["post.created"], "projectId": "p"});
+    let off = app.endpoint(off).await.id;
+    let path = format!("/v1/webhook-endpoints/{off}");
+    app.caller().patch(&path, json!({"isActive": false})).await.data(200);
+    let event = json!({"type": "post.created", "data": {"id": 1}, "projectId": "p"});
+    let event = text(&app.post("/v1/events", event).await.data(202), "id");
+    let of_endpoint = format!("eventId={event}&endpointId={endpoint}");
+    app.deliveries_when(&of_endpoint, "was tried", |it| it.iter().any(|delivery| delivery["attemptCount"] == 1)).await;
+    let replay = json!({"since": "2020-01-01T00:00:00Z", "statuses": ["failed"]});
+    app.post(&format!("/v1/webhook-endpoints/{endpoint}/replay"), replay).await.data(202);
+    [endpoint, off]
+}
+
+/// Every page that a customer can come to, those of faults too.
+async fn pages(app: &App, customer: &Visitor, base: &str, [endpoint, off]: &[String; 2]) -> Vec<(String, String)> {
+    let at = |path: &str| format!("{base}{path}");
+    let start =
+        [at("/nowhere"), at("/deliveries?status=skipped"), at("/deliveries?period=x"), at("/endpoints?event=x")];
+    let mut seen = all_pages(customer, base, &start).await;
+    let here = format!("/endpoints/{endpoint}");
+    let forms: [(String, &[(&str, &str)]); 7] = [
+        (
+            at("/endpoints/new"),
+            &[("name", "Kasse"), ("url", "http://x"), ("once", "t"), ("retrySchedule", "x"), ("timeoutSeconds", "0")],
+        ),
+        (at(&format!("{here}/delete")), &[("name", "x")]),
+        (at(&format!("{here}/replay")), &[("since", "2020-01-01T00:00"), ("statuses", "failed"), ("once", "t")]),
+        (at(&format!("{here}/replay")), &[("since", "x"), ("once", "t")]),
+        (at(&format!("{here}/secret")), &[("once", "t")]),
+        (at("/deliveries/retry"), &[]),
+        (
+            at(&format!("/endpoints/{off}/replay")),
+            &[("since", "2020-01-01T00:00"), ("statuses", "skipped"), ("once", "s"), ("start", "y")],
+        ),
+    ];
+    for (path, fields) in forms {
+        seen.push((format!("POST {path}"), customer.post(&path, fields).await.text().to_owned()));
+    }
+    for path in ["/nowhere", "/verify", "/deliveries?period=x", &format!("{here}/secret")] {
+        seen.push((path.to_owned(), customer.get(&at(path)).await.text().to_owned()));
+    }
+    seen.push(("/ended".to_owned(), browser(app).get(&at("/ended")).await.text().to_owned()));
+    seen.push(("/no-cookie".to_owned(), browser(app).get(&at("/no-cookie")).await.text().to_owned()));
+    seen
+}
+
+/// Whether a text is none of ours: what others chose, and words that are the same in both languages.
+fn is_foreign(text: &str, types: &Value) -> bool {
+    let is_of_type = types.as_array().unwrap().iter().any(|event| {
+        event["description"].as_str() == Some(text) || event["name"].as_str().is_some_and(|name| text.contains(name))
+    });
+    let starts = ["http", "Rest ", "string"];
+    let parts = ["Kasse", "Scripe", "_"];
+    is_of_type
+        || SAME.contains(&text)
+        || starts.iter().any(|start| text.starts_with(start))
+        || parts.iter().any(|part| text.contains(part))
 }
 
 #[tokio::test]
 async fn every_page_of_the_portal_is_in_german_too() {
     let app = App::to_loopback().await;
     let receiver = Receiver::start().await;
-    receiver.then(Answer::status(503).body("oops"));
-    let body = json!({"name": "Kasse", "url": receiver.url("/hook"), "events": ["post.created"], "projectId": "p",
-        "headers": {"x-token": "1"}, "signatureSchemes": ["v1", "v1a"]});
-    let endpoint = app.endpoint(body).await;
-    let off = json!({"name": "Kasse", "url": receiver.url("/off"), "events": ["post.created"], "projectId": "p"});
-    let off = app.endpoint(off).await;
-    let path = format!("/v1/webhook-endpoints/{}", off.id);
-    app.caller().patch(&path, json!({"isActive": false})).await.data(200);
-    let event = json!({"type": "post.created", "data": {"id": 1}, "projectId": "p"});
-    let event = text(&app.post("/v1/events", event).await.data(202), "id");
-    let of_endpoint = format!("eventId={event}&endpointId={}", endpoint.id);
-    app.deliveries_when(&of_endpoint, "was tried", |it| it.iter().any(|delivery| delivery["attemptCount"] == 1)).await;
-    let replay = json!({"since": "2020-01-01T00:00:00Z", "statuses": ["failed"]});
-    app.post(&format!("/v1/webhook-endpoints/{}/replay", endpoint.id), replay).await.data(202);
+    let ids = endpoints(&app, &receiver).await;
     let types = app.get("/v1/event-types").await.data(200);
-    let ours: BTreeSet<String> = SAME.iter().map(|word| (*word).to_owned()).collect();
-    let is_foreign = |text: &String| {
-        let known = types.as_array().unwrap().iter().any(|event| {
-            event["description"].as_str() == Some(text)
-                || event["name"].as_str().is_some_and(|name| text.contains(name))
-        });
-        known
-            || text.contains("Kasse")
-            || text.contains("Scripe")
-            || text.starts_with("http")
-            || ours.contains(text)
-            || text.contains("_")
-            || text.starts_with("Rest ")
-            || text.starts_with("string")
-    };
-    let mut pages = Vec::new();
+    let mut seen = Vec::new();
     for locale in ["en", "de"] {
         let (customer, base) = Visitor::on_portal(&app, json!({"projectId": "p", "locale": locale})).await;
-        let at = |path: &str| format!("{base}{path}");
-        let start =
-            [at("/nowhere"), at("/deliveries?status=skipped"), at("/deliveries?period=x"), at("/endpoints?event=x")];
-        let mut seen = all_pages(&customer, &base, &start).await;
-        let here = format!("/endpoints/{}", endpoint.id);
-        let forms: [(String, &[(&str, &str)]); 7] = [
-            (
-                at("/endpoints/new"),
-                &[
-                    ("name", "Kasse"),
-                    ("url", "http://x"),
-                    ("once", "t"),
-                    ("retrySchedule", "x"),
-                    ("timeoutSeconds", "0"),
-                ],
-            ),
-            (at(&format!("{here}/delete")), &[("name", "x")]),
-            (at(&format!("{here}/replay")), &[("since", "2020-01-01T00:00"), ("statuses", "failed"), ("once", "t")]),
-            (at(&format!("{here}/replay")), &[("since", "x"), ("once", "t")]),
-            (at(&format!("{here}/secret")), &[("once", "t")]),
-            (at("/deliveries/retry"), &[]),
-            (
-                at(&format!("/endpoints/{}/replay", off.id)),
-                &[("since", "2020-01-01T00:00"), ("statuses", "skipped"), ("once", "s"), ("start", "y")],
-            ),
-        ];
-        for (path, fields) in forms {
-            seen.push((format!("POST {path}"), customer.post(&path, fields).await.text().to_owned()));
-        }
-        for path in ["/nowhere", "/deliveries?period=x", &format!("{here}/secret")] {
-            seen.push((path.to_owned(), customer.get(&at(path)).await.text().to_owned()));
-        }
-        seen.push(("/ended".to_owned(), browser(&app).get(&at("/ended")).await.text().to_owned()));
-        seen.push(("/no-cookie".to_owned(), browser(&app).get(&at("/no-cookie")).await.text().to_owned()));
-        assert!(seen.len() > 25, "{}", seen.len());
-        assert!(seen.iter().all(|(_, page)| page.contains(&format!("<html lang=\"{locale}\""))));
-        pages.push(seen.into_iter().map(|(path, page)| (path.replace(&base, ""), texts(&page))).collect::<Vec<_>>());
+        let pages = pages(&app, &customer, &base, &ids).await;
+        assert!(pages.len() > 25, "{}", pages.len());
+        assert!(pages.iter().all(|(_, page)| page.contains(&format!("<html lang=\"{locale}\""))));
+        seen.push(pages.into_iter().map(|(path, page)| (path.replace(&base, ""), texts(&page))).collect::<Vec<_>>());
     }
-    let english: BTreeSet<&String> = pages[0].iter().flat_map(|(_, texts)| texts).collect();
+    let english: BTreeSet<&String> = seen[0].iter().flat_map(|(_, texts)| texts).collect();
     let mut left = BTreeSet::new();
-    for (path, texts) in &pages[1] {
-        for text in texts.iter().filter(|text| english.contains(text) && !is_foreign(text)) {
+    for (path, texts) in &seen[1] {
+        for text in texts.iter().filter(|text| english.contains(text) && !is_foreign(text, &types)) {
             left.insert(format!("{path}: {text}"));
         }
     }
