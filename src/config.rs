@@ -97,6 +97,13 @@ pub struct MetricsSettings {
     pub token_file: Option<PathBuf>,
 }
 
+impl MetricsSettings {
+    /// Whether anybody can look at them.
+    pub fn are_served(&self) -> bool {
+        self.listen != MetricsListen::Off || self.token_file.is_some()
+    }
+}
+
 /// The listener of metrics.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum MetricsListen {

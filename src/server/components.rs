@@ -108,6 +108,7 @@ impl Components {
                 ..EngineSettings::default()
             },
             metrics: self.metrics.families.engine.clone(),
+            gauges: settings.metrics.are_served().then(|| self.metrics.families.queue.clone()),
         })
     }
 

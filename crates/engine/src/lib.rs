@@ -21,6 +21,7 @@ use postrider_store::ClaimSink;
 
 mod dispatcher;
 mod fair_share;
+mod gauge_reader;
 mod intake;
 mod janitor;
 mod limiter;
@@ -34,6 +35,7 @@ mod worker;
 
 pub use settings::{EngineParts, EngineSettings};
 
+use gauge_reader::GaugeReader;
 use limiter::ConcurrencyLimiter;
 use waker::Waker;
 
@@ -54,6 +56,7 @@ pub struct Engine {
     recorder: JoinHandle<()>,
     janitor: JoinHandle<()>,
     replayer: JoinHandle<()>,
+    gauge_reader: Option<JoinHandle<()>>,
 }
 
 impl Engine {
@@ -75,6 +78,10 @@ impl Engine {
             stop.clone(),
         ));
         let replayer = tokio::spawn(replayer::run(parts.store.clone(), Arc::clone(&parts.clock), stop.clone()));
+        let gauge_reader = parts.gauges.clone().map(|metrics| {
+            let (store, clock) = (parts.store.clone(), Arc::clone(&parts.clock));
+            tokio::spawn(GaugeReader { store, metrics, clock }.run(stop.clone()))
+        });
         let worker = Arc::new(worker::Worker::new(&parts, outcomes));
         let intake = Arc::new(intake::Intake {
             limiter,
@@ -90,7 +97,7 @@ impl Engine {
         let dispatcher =
             dispatcher::Dispatcher { store: parts.store, clock: parts.clock, waker, intake, stop: stop.clone() };
         let dispatcher = tokio::spawn(dispatcher.run());
-        Self { stop, abort, attempts, dispatcher, recorder, janitor, replayer }
+        Self { stop, abort, attempts, dispatcher, recorder, janitor, replayer, gauge_reader }
     }
 
     /// Stops claiming, waits up to `grace` for the attempts in flight, and returns when their outcomes are on disk.
@@ -107,7 +114,8 @@ impl Engine {
             );
             self.abort.cancel();
         }
-        let mut parts = [self.dispatcher, self.janitor, self.replayer, self.recorder];
+        let parts = [self.dispatcher, self.janitor, self.replayer, self.recorder];
+        let mut parts: Vec<JoinHandle<()>> = parts.into_iter().chain(self.gauge_reader).collect();
         let ended = async {
             for part in &mut parts {
                 let _ = part.await;

@@ -9,7 +9,7 @@ use postrider_domain::limits;
 use postrider_domain::retry_schedule::RetrySchedule;
 use postrider_domain::time::Clock;
 use postrider_egress::Transport;
-use postrider_metrics::EngineMetrics;
+use postrider_metrics::{EngineMetrics, QueueMetrics};
 use postrider_store::EngineStore;
 use postrider_store::sealing::keyring::Keyring;
 
@@ -22,6 +22,8 @@ pub struct EngineParts {
     pub random: Random,
     pub settings: EngineSettings,
     pub metrics: EngineMetrics,
+    /// What is read in the store now and then. `None`: nobody looks at it.
+    pub gauges: Option<QueueMetrics>,
 }
 
 #[derive(Clone, Debug)]

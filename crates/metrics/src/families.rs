@@ -22,8 +22,6 @@ pub struct Labels {
     pub outcomes: Vec<&'static str>,
     /// Codes with which a publish is refused.
     pub refusals: Vec<&'static str>,
-    /// Kinds of rows that retention removes.
-    pub removed: Vec<&'static str>,
 }
 
 const PHASE_SECONDS: &[f64] = &[0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 15.0, 30.0, 45.0];
@@ -84,14 +82,13 @@ pub struct EngineMetrics {
     pub phase_seconds: Histograms,
     pub first_attempt_delay_seconds: Histograms,
     pub delivery_age_seconds: Histograms,
-    pub removed_rows: Counters,
     pub in_flight: Gauges,
     pub slots: Gauges,
     pub before_scrape: BeforeScrape,
 }
 
 impl EngineMetrics {
-    fn register(register: &mut Register, labels: &Labels, before_scrape: &BeforeScrape) -> Self {
+    fn register(register: &mut Register, before_scrape: &BeforeScrape) -> Self {
         Self {
             phase_seconds: register.histograms(
                 "attempt_phase_seconds",
@@ -111,11 +108,6 @@ impl EngineMetrics {
                 "Time from the creation of a delivery to the outcome that ended it",
                 AGE_SECONDS,
                 by("end", AgeAt::VALUES),
-            ),
-            removed_rows: register.counters(
-                "retention_removed_rows",
-                "Rows that were removed because of their age, by kind",
-                by("kind", &labels.removed),
             ),
             in_flight: register.gauges("attempts_in_flight", "Attempts that hold a slot", single()),
             slots: register.gauges("attempt_slots", "Attempts that this process makes at once at most", single()),
@@ -204,8 +196,6 @@ pub struct StoreMetrics {
     pub commit_jobs: Histograms,
     pub sync_seconds: Histograms,
     pub wal_bytes: Gauges,
-    pub file_bytes: Gauges,
-    pub free_bytes: Gauges,
     pub pool: Gauges,
     pub pool_waiting: Gauges,
     pub up: Gauges,
@@ -246,12 +236,6 @@ impl StoreMetrics {
                 "Bytes of the write-ahead log that are in use. Only with SQLite",
                 single(),
             ),
-            file_bytes: register.gauges("store_file_bytes", "Size of the database", single()),
-            free_bytes: register.gauges(
-                "store_free_bytes",
-                "Bytes of the database that hold nothing and are used again. Only with SQLite",
-                single(),
-            ),
             pool: register.gauges(
                 "store_pool",
                 "Connections of this process to its database for reads, with PostgreSQL also for writes, by what they do",
@@ -273,7 +257,7 @@ impl StoreMetrics {
     }
 }
 
-/// What is counted in the store now and then. With several nodes, one of them has these.
+/// What is read in the store now and then. With several nodes, one of them has these.
 #[derive(Clone, Debug, Default)]
 pub struct QueueMetrics {
     pub deliveries: Gauges,
@@ -281,6 +265,8 @@ pub struct QueueMetrics {
     pub lanes: Gauges,
     pub endpoints: Gauges,
     pub counted_at: Gauges,
+    pub file_bytes: Gauges,
+    pub free_bytes: Gauges,
 }
 
 impl QueueMetrics {
@@ -314,12 +300,26 @@ impl QueueMetrics {
                 "When the deliveries, lanes and endpoints above were counted",
                 single(),
             ),
+            file_bytes: register.gauges("store_file_bytes", "Size of the database", single()),
+            free_bytes: register.gauges(
+                "store_free_bytes",
+                "Bytes of the database that hold nothing and are used again. Only with SQLite",
+                single(),
+            ),
         }
     }
 
     /// Leaves all of it out.
     pub fn clear(&self) {
-        for gauges in [&self.deliveries, &self.oldest_due_age_seconds, &self.lanes, &self.endpoints, &self.counted_at] {
+        for gauges in [
+            &self.deliveries,
+            &self.oldest_due_age_seconds,
+            &self.lanes,
+            &self.endpoints,
+            &self.counted_at,
+            &self.file_bytes,
+            &self.free_bytes,
+        ] {
             gauges.clear();
         }
     }
@@ -378,7 +378,7 @@ impl Families {
         Self {
             store: StoreMetrics::register(register, labels, before_scrape),
             service: ServiceMetrics::register(register, labels),
-            engine: EngineMetrics::register(register, labels, before_scrape),
+            engine: EngineMetrics::register(register, before_scrape),
             egress: EgressMetrics::register(register, before_scrape),
             queue: QueueMetrics::register(register),
             server: ServerMetrics::register(register),

@@ -12,7 +12,6 @@ fn metrics() -> Metrics {
         ends: vec![("delivered", "none"), ("failed", "exhausted")],
         outcomes: vec!["delivered", "timeout"],
         refusals: vec!["conflict"],
-        removed: vec!["log"],
     };
     Metrics::new(&labels, Build { version: "1.2.3", commit: "abc" })
 }

@@ -17,6 +17,7 @@ use postrider_domain::idempotency::Recording;
 use postrider_store::{StoreError, Written};
 
 pub mod copy;
+mod gauges;
 mod idempotency;
 mod log;
 mod machinery;

@@ -20,6 +20,7 @@ use postrider_store::{StoreError, Written};
 
 pub mod ceiling;
 pub mod copy;
+mod gauges;
 mod idempotency;
 mod log;
 mod machinery;

@@ -7,6 +7,7 @@
 //! | [`Queue`] | engine | claims due deliveries, returns claims, records outcomes |
 //! | [`Upkeep`] | engine | expires, ages, forgets, erases, removes, advances replays |
 //! | [`Secrets`] | engine | reads sealed secrets and options |
+//! | [`Gauges`](gauges::Gauges) | engine | counts of rows by state, for metrics |
 //! | [`Publish`] | service | accepts events, queues deliveries by hand |
 //! | [`Replays`] | service | counts, creates, lists and stops replays |
 //! | [`Stats`] | service | counts of a period, what endpoints did lately, the queue |
@@ -31,6 +32,7 @@ pub mod copy;
 pub mod directory;
 mod error;
 pub mod filter_replay;
+pub mod gauges;
 mod idempotency;
 pub mod log;
 mod meta;
@@ -77,9 +79,9 @@ pub use upkeep::{AgedStep, EndedCursor, EndedKind, EndedStep, LogPart, Upkeep};
 pub use write::{Write, Written};
 
 /// What the delivery engine asks of a store.
-pub trait EngineStore: Queue + Upkeep + Secrets {}
+pub trait EngineStore: Queue + Upkeep + Secrets + gauges::Gauges {}
 
-impl<S: Queue + Upkeep + Secrets + ?Sized> EngineStore for S {}
+impl<S: Queue + Upkeep + Secrets + gauges::Gauges + ?Sized> EngineStore for S {}
 
 /// What the service asks of a store.
 pub trait ServiceStore:

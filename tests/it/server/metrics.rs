@@ -10,10 +10,12 @@ use tokio::net::TcpListener;
 use tokio::process::Command;
 
 use postrider::config::MetricsListen;
+use postrider_domain::database_url::DatabaseUrl;
 
 use crate::support::app::{App, NOON, Setup};
 use crate::support::caller::Caller;
 use crate::support::clock::ManualClock;
+use crate::support::cluster::{Cluster, Shutdown};
 use crate::support::postgres::{TestDatabase, skip};
 use crate::support::process::{Serving, command, path_text, postrider};
 use crate::support::receiver::{Behaviour, Receiver};
@@ -76,6 +78,15 @@ async fn reconcile(setup: Setup) {
     assert_eq!(ended("status=\"skipped\",reason=\"inactive\""), with("skipped"));
     let queued = scrape.sum("postrider_deliveries_created_total") - scrape.sum("postrider_deliveries_ended_total");
     assert_eq!(queued, with("pending"));
+    let counted = eventually("a count of the queue after the attempts", || async {
+        let counted = app.scrape().await;
+        (counted.sum("postrider_queue_deliveries") == queued).then_some(counted)
+    })
+    .await;
+    assert_eq!(counted.sum("postrider_endpoints"), 3.0);
+    assert_eq!(counted.value("postrider_endpoints{state=\"off\"}"), 1.0);
+    assert_eq!(counted.value("postrider_queue_oldest_due_age_seconds"), 0.0);
+    assert!(counted.value("postrider_store_file_bytes") > 100_000.0);
     assert_eq!(scrape.value("postrider_events_deduplicated_total{by=\"external_id\"}"), 1.0);
     assert_eq!(scrape.value("postrider_events_deduplicated_total{by=\"idempotency_key\"}"), 1.0);
     assert_eq!(scrape.value("postrider_events_refused_total{reason=\"invalid_request\"}"), 1.0);
@@ -122,6 +133,39 @@ async fn no_number_of_series_depends_on_what_tenants_have() {
     for secret in ["/hook/", "127.0.0.1", "note.created", "Acme", "Hooli", "org_", "evt_"] {
         assert!(!after.text.contains(secret), "{secret} is in\n{}", after.text);
     }
+}
+
+#[tokio::test]
+async fn one_node_at_a_time_has_the_gauges_of_the_whole_store() {
+    let Some(database) = TestDatabase::new().await else { return };
+    let database = Arc::new(database);
+    let mut first = measured().await.on(&database).start().await;
+    let second = measured().await.on(&database).start().await;
+    let has_gauges = async |app: &App| app.scrape().await.find("postrider_queue_oldest_due_age_seconds").is_some();
+    eventually("gauges of the first node", || async { has_gauges(&first).await.then_some(()) }).await;
+    assert!(!has_gauges(&second).await);
+    first.stop().await;
+    eventually("gauges of the second node", || async { has_gauges(&second).await.then_some(()) }).await;
+}
+
+#[tokio::test]
+async fn a_scrape_needs_no_store_and_shows_no_old_gauge() {
+    let Some(cluster) = Cluster::start(&["fsync = off"]).await else { return };
+    let setup = measured().await.change(|settings| {
+        settings.database.url = Some(DatabaseUrl::parse(&cluster.url()).unwrap());
+        settings.master_key_file = Some(settings.data_dir.with_file_name("shared.key"));
+    });
+    let app = setup.key(&"0f".repeat(32)).real_time().start().await;
+    let gauge = "postrider_queue_deliveries{state=\"due\"}";
+    eventually("a count of the queue", || async { app.scrape().await.find(gauge) }).await;
+    cluster.stop(Shutdown::Immediate).await;
+    eventually("the loss of the store in the metrics", || async {
+        let scrape = app.scrape().await;
+        (scrape.value("postrider_store_up") == 0.0 && scrape.find(gauge).is_none()).then_some(())
+    })
+    .await;
+    cluster.resume().await;
+    eventually("the store in the metrics", || async { app.scrape().await.find(gauge) }).await;
 }
 
 #[tokio::test]

@@ -56,6 +56,7 @@ mod event_log;
 mod explanation;
 mod fairness;
 mod filter_replay;
+mod gauges;
 mod idempotency;
 mod interleaving;
 mod meta;

@@ -21,7 +21,7 @@ use postrider_domain::id::KeySequence;
 use postrider_domain::time::Timestamp;
 use postrider_metrics::Only;
 
-use super::column::{get, int, number};
+use super::column::{get, int, number, opt_int, unexpected};
 use super::connect::{ConnectionConfig, connection};
 use super::fault::PgError;
 use super::partition;
@@ -124,7 +124,10 @@ async fn stay_registered(database: Arc<Database>, mut identity: NodeIdentity, st
         let registration = update_registration(&database, &identity).await;
         database.metrics.up.set_count(Only, u64::from(registration.is_ok()));
         match registration {
-            Ok(Some(nodes)) => database.nodes.store(nodes, Ordering::Relaxed),
+            Ok(Some(senders)) => {
+                database.nodes.store(senders.count, Ordering::Relaxed);
+                database.is_first_node.store(senders.first == Some(identity.number), Ordering::Relaxed);
+            }
             Ok(None) => match take_new_number(&database, &mut identity).await {
                 Ok(()) => tracing::warn!(
                     number = identity.number,
@@ -144,8 +147,23 @@ async fn stay_registered(database: Arc<Database>, mut identity: NodeIdentity, st
     }
 }
 
-/// Updates this node's row. Returns the number of nodes that send, `None` when the number belongs to another process.
-async fn update_registration(database: &Database, identity: &NodeIdentity) -> Result<Option<usize>, PgError> {
+/// The nodes that send or did so in the last ten seconds.
+#[derive(Clone, Copy, Debug)]
+pub struct Senders {
+    /// At least 1: the caller sends.
+    pub count: usize,
+    /// The smallest number.
+    pub first: Option<u16>,
+}
+
+impl Default for Senders {
+    fn default() -> Self {
+        Self { count: 1, first: None }
+    }
+}
+
+/// Updates this node's row. Returns the nodes that send, `None` when the number belongs to another process.
+async fn update_registration(database: &Database, identity: &NodeIdentity) -> Result<Option<Senders>, PgError> {
     let session = Session::new(connection(&database.pool).await?);
     let row = session.query_one("SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint AS now", &[]).await?;
     let now = database.time.of_database(Timestamp::from_millis(int(&row, "now")?));
@@ -159,11 +177,11 @@ async fn update_registration(database: &Database, identity: &NodeIdentity) -> Re
     count_senders(&session, now).await.map(Some)
 }
 
-/// The number of nodes that send or did so in the last ten seconds. At least 1: the caller sends.
-pub async fn count_senders(session: &Session, now: Timestamp) -> Result<usize, PgError> {
-    let sql = "SELECT COUNT(*) AS count FROM nodes WHERE sends AND seen_at >= $1";
+pub async fn count_senders(session: &Session, now: Timestamp) -> Result<Senders, PgError> {
+    let sql = "SELECT COUNT(*) AS count, MIN(number) AS first FROM nodes WHERE sends AND seen_at >= $1";
     let row = session.query_one(sql, &[&now.minus(GONE_AFTER).millis()]).await?;
-    number::<usize>(&row, "count").map(|nodes| nodes.max(1))
+    let first = opt_int(&row, "first")?.map(u16::try_from).transpose().map_err(|_| unexpected("nodes.number"))?;
+    Ok(Senders { count: number::<usize>(&row, "count")?.max(1), first })
 }
 
 /// The numbers of the nodes that send and do not yet work by the master key's state with this epoch.

@@ -1,6 +1,6 @@
 //! Opening the store: connect, migrate, take a node number, start the background tasks.
 
-use std::sync::atomic::{AtomicI64, AtomicUsize};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize};
 use std::sync::{Arc, Mutex, OnceLock};
 
 use postrider_domain::error_chain::Chain;
@@ -13,7 +13,7 @@ use super::column::{get, int, unexpected};
 use super::connect::{ConnectError, ConnectionConfig, connection};
 use super::fault::PgError;
 use super::group::GroupCommit;
-use super::node::{self, Node, NodeIdentity};
+use super::node::{self, Node, NodeIdentity, Senders};
 use super::session::{IDLE_TIMEOUT, PLANNER, Session};
 use super::settings::PostgresSettings;
 use super::shard::Shards;
@@ -23,7 +23,7 @@ use super::{partition, schema};
 use crate::publish::matching::MatchingCache;
 use crate::rate::OldRatesRemoved;
 use crate::stored_bytes::StoredBytesBook;
-use crate::{PostgresStore, meta};
+use crate::{PostgresStore, gauges, meta};
 
 impl PostgresStore {
     /// Opens the store in the database of the settings and migrates its schema.
@@ -44,12 +44,12 @@ impl PostgresStore {
         let time = StoreTime::new(clock, settings.time);
         let facts = DatabaseFacts::read(&session, &time, seed).await.map_err(unusable)?;
         let holder = i64::from(seed.tag.as_u32()) << 16 | i64::from(seed.node);
-        let (number, nodes) = if settings.sends {
+        let (number, senders) = if settings.sends {
             let number = node::take_number(&session, holder, facts.now).await.map_err(unusable)?;
             // Counted now, so that a node that starts beside others takes only its share from the start.
             (number, node::count_senders(&session, facts.now).await.map_err(unusable)?)
         } else {
-            (node::number_of_command(seed.node), 1)
+            (node::number_of_command(seed.node), Senders::default())
         };
         // This node registers first and then reads the mark. A copy sets the mark first and then looks for nodes. So
         // one sees the other.
@@ -79,11 +79,13 @@ impl PostgresStore {
             begin_write: begin("BEGIN", settings, facts.is_durable),
             begin_read: begin("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", settings, true),
             nudge: tokio::sync::Notify::new(),
-            nodes: AtomicUsize::new(nodes),
+            nodes: AtomicUsize::new(senders.count),
+            is_first_node: AtomicBool::new(senders.first == Some(number)),
             key_epoch: AtomicI64::new(node::NO_KEY_EPOCH),
             metrics: settings.metrics.clone(),
         });
         database.metrics.up.set_count(Only, 1);
+        gauges::show_at_scrape(&database);
         let node = settings.sends.then(|| Node::start(&database, NodeIdentity { holder, number }, direct));
         Ok(Self {
             groups: GroupCommit::start(&database),

@@ -5,11 +5,13 @@
 //! then fails here instead of slowing down a database that grows.
 
 use postrider_store::EndedKind;
+use postrider_store::gauges::StatePart;
 
 use super::connect::{ConnectionConfig, connection};
 use super::schema;
 use super::session::{PLANNER, Parameter, Parameters, Session};
 use super::settings::PostgresSettings;
+use crate::gauges;
 use crate::log::{attempt, delivery};
 use crate::publish::event;
 use crate::queue::{due, enqueue, lane, outcome};
@@ -113,6 +115,14 @@ async fn the_hot_statements_use_their_indexes() {
     assert_eq!(indexes(&session, stats::SELECT_TO_FOLD, &cursor).await, ["rollups_pkey"]);
     for (kind, index) in EndedKind::ALL.into_iter().zip(ENDED_INDEXES) {
         assert_eq!(indexes(&session, &ended::select(kind), &[&now, &now, &now, &now]).await, [index]);
+    }
+    assert_eq!(indexes(&session, gauges::SELECT_OLDEST_DUE, &[&now, &now]).await, ["due_by_lane", "lanes_by_next"]);
+    for (part, used) in [
+        (StatePart::Deliveries, vec!["due_pkey", "lanes_pkey"]),
+        (StatePart::Lanes, vec!["lanes_pkey"]),
+        (StatePart::Endpoints, vec!["endpoint_health_pkey", "endpoints_pkey"]),
+    ] {
+        assert_eq!(indexes(&session, &gauges::count_states(part), &[&now, &now, &now]).await, used, "{part:?}");
     }
     session.batch(&format!("ROLLBACK; DROP SCHEMA {name} CASCADE")).await.unwrap();
 }

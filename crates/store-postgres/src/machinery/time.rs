@@ -48,6 +48,12 @@ impl StoreTime {
         Timestamp::from_millis(self.clock.now().millis() + self.ahead.load(Ordering::Relaxed))
     }
 
+    /// How far this machine's clock was ahead of the database's when that was last read, in seconds.
+    #[expect(clippy::cast_precision_loss, reason = "a difference of two clocks is below 2^53 milliseconds")]
+    pub fn ahead_of_database_seconds(&self) -> f64 {
+        -self.ahead.load(Ordering::Relaxed) as f64 / 1_000.0
+    }
+
     /// The difference between this machine's clock and the database's.
     pub fn off(&self) -> Duration {
         Duration::from_millis(self.ahead.load(Ordering::Relaxed).unsigned_abs())

@@ -13,7 +13,7 @@
 
 use std::collections::HashMap;
 use std::ops::Deref;
-use std::sync::atomic::{AtomicI64, AtomicUsize};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
@@ -70,6 +70,8 @@ pub struct Database {
     pub nudge: tokio::sync::Notify,
     /// Nodes that send, including this one, as last seen.
     pub nodes: AtomicUsize,
+    /// Of these, this one has the smallest number, as last seen. It reads the gauges of the whole store.
+    pub is_first_node: AtomicBool,
     /// The epoch of the master key's state by which this process works. It reports it with its liveness.
     pub key_epoch: AtomicI64,
     pub metrics: StoreMetrics,

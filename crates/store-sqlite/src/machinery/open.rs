@@ -13,7 +13,7 @@ use super::reader::Readers;
 use super::writer::{JobSize, SharedKeySequence, Writer, WriterParts};
 use super::{checkpoint, row_key, schema};
 use crate::queue::due;
-use crate::{SqliteStore, meta};
+use crate::{SqliteStore, gauges, meta};
 
 impl SqliteStore {
     /// Whether the directory holds a store.
@@ -52,6 +52,7 @@ impl SqliteStore {
         let tag = meta::store_tag(&connection, seed.tag).map_err(database_fault)?;
         let last_key = row_key::largest(&connection, clock.now()).map_err(database_fault)?;
         let last = meta::last_time(&connection, clock.now()).map_err(database_fault)?.max(last_key.created_at());
+        let machine_clock = Arc::clone(&clock);
         // Due times and leases follow this clock, so a clock that is set back delays nothing.
         let clock: Arc<dyn Clock> = Arc::new(SteadyClock::after(last, clock));
         let keys = Arc::new(SharedKeySequence::new(KeySequence::after(seed.node, last_key)));
@@ -59,7 +60,7 @@ impl SqliteStore {
             checkpoint::Checkpointer::start(&database, &mut connection).map_err(database_fault)?;
         let readers = Readers::open(&database).map_err(database_fault)?;
         let log = schema::open_log_for_flushing(&connection, &database)?;
-
+        gauges::show_at_scrape(&metrics, &readers, machine_clock, Arc::clone(&clock));
         let (clock_of_writer, keys_of_writer) = (Arc::clone(&clock), Arc::clone(&keys));
         let parts =
             WriterParts { connection, tag, clock: clock_of_writer, keys: keys_of_writer, checkpointer, log, metrics };

@@ -8,8 +8,10 @@ use std::fmt::Write as _;
 use rusqlite::Connection;
 
 use postrider_store::EndedKind;
+use postrider_store::gauges::StatePart;
 
 use super::schema;
+use crate::gauges;
 use crate::log::attempt::INSERT_ATTEMPT;
 use crate::log::delivery::{FINISH_DELIVERY, INSERT_DELIVERY};
 use crate::publish::event::{INSERT_EVENT, INSERT_PUBLISH_KEY, SELECT_PUBLISHED};
@@ -182,5 +184,23 @@ fn the_statements_that_find_what_has_ended() {
         let plan = plan_of(&connection, &ended::select(kind));
         // One step: a search of the index, in its order.
         assert!(plan.len() == 1 && plan[0].starts_with("SEARCH") && plan[0].contains(index), "{plan:?}");
+    }
+}
+
+#[test]
+fn no_gauge_reads_more_than_its_step() {
+    let steps = [StatePart::Deliveries, StatePart::Lanes, StatePart::Endpoints].map(gauges::count_states);
+    let statements = [gauges::SELECT_OLDEST_DUE, &steps[0], &steps[1], &steps[2]];
+    let directory = tempfile::tempdir().unwrap();
+    let mut connection = schema::connect(&schema::database_path(directory.path())).unwrap();
+    schema::migrate(&mut connection).unwrap();
+    for sql in statements {
+        let plan = plan_of(&connection, sql);
+        // The rows of a step are materialised, and then walked. No table is.
+        let walked = plan
+            .iter()
+            .filter(|step| step.starts_with("SCAN") && !["SCAN seen", "SCAN ready"].contains(&step.as_str()));
+        assert_eq!(walked.count(), 0, "{sql}\n{plan:#?}");
+        assert!(plan.iter().any(|step| step.starts_with("SEARCH")), "{sql}\n{plan:#?}");
     }
 }

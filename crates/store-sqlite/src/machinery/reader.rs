@@ -49,6 +49,15 @@ impl Readers {
         Ok(Self { free: Arc::new(Semaphore::new(READERS)), connections: Arc::new(Mutex::new(connections)) })
     }
 
+    /// Tells how many connections are idle and how many busy. Keeps none of them open.
+    pub fn usage(&self) -> impl Fn() -> (u64, u64) + use<> {
+        let free = Arc::clone(&self.free);
+        move || {
+            let idle = free.available_permits().min(READERS);
+            (idle as u64, (READERS - idle) as u64)
+        }
+    }
+
     /// Runs `query` on a free connection, inside one snapshot.
     pub async fn read<T, F>(&self, query: F) -> Result<T, StoreError>
     where
