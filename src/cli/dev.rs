@@ -107,9 +107,9 @@ async fn sign_in(server: &Server, public_url: &str, data_dir: &Path) -> Option<S
         AdminResponse::LoginCreated(created) => Some(SignIn {
             link: dashboard::link(public_url, &created.code),
             note: format!(
-                "Works once, within {}. Get another link with: postrider dashboard login --workspace {WORKSPACE} \
-                 --data-dir {}",
+                "Works once, within {}. Get another link with: {} dashboard login --workspace {WORKSPACE} --data-dir {}",
                 dashboard::validity(created.valid_seconds),
+                shell_word(&own_command()),
                 shell_word(&data_dir.to_string_lossy())
             ),
         }),
@@ -118,6 +118,12 @@ async fn sign_in(server: &Server, public_url: &str, data_dir: &Path) -> Option<S
             None
         }
     }
+}
+
+/// This program as it was called, which may be a path that no search path has: `target/debug/postrider`.
+fn own_command() -> String {
+    let called = std::env::args_os().next().filter(|called| !called.is_empty());
+    called.map_or_else(|| "postrider".to_owned(), |called| called.to_string_lossy().into_owned())
 }
 
 /// A word that a shell reads as this text.

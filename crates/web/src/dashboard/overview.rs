@@ -155,7 +155,7 @@ impl Period {
 
     fn links(&self, visit: &Visit) -> Markup {
         html! {
-            h2 { "How it goes" }
+            h2 { "Activity" }
             ul.presets aria-label="Period" {
                 @for (word, title, _) in PERIODS {
                     li { a href={ (visit.link("")) "?period=" (word) } aria-current=[(word == self.word).then_some("true")] { (title.text()) } }
@@ -301,7 +301,7 @@ async fn needs(visit: &Visit) -> Result<Markup, ServiceError> {
     // Stable: within a group they stay as they were found.
     endpoints.sort_by_key(|endpoint| (endpoint.is_active, !soon(endpoint)));
     Ok(html! {
-        h2 { "Needs somebody" }
+        h2 { "Needs attention" }
         @if stopped.is_empty() && endpoints.is_empty() {
             p.nothing-wrong { (icon::CHECK) " Nothing. No order has stopped, and no endpoint is failing, paused or disabled." }
         } @else {
