@@ -148,9 +148,7 @@ fn take_capabilities(fields: &mut Fields<'_>) -> (Capabilities, bool) {
     let is_doubled = read_only.is_some() && named.is_some();
     let capabilities = match (named, read_only) {
         (Some(named), _) => named,
-        (None, Some(true)) => {
-            Capabilities::of(&[Capability::EndpointsRead, Capability::DeliveriesRead, Capability::PayloadsRead])
-        }
+        (None, Some(true)) => Capabilities::of(&Capability::READ_ONLY),
         (None, _) => Capabilities::of(&Capability::ALL),
     };
     (capabilities, is_doubled)

@@ -102,6 +102,9 @@ impl Capability {
         Self::Test,
     ];
 
+    /// What a session may do that is to change nothing.
+    pub const READ_ONLY: [Self; 3] = [Self::EndpointsRead, Self::DeliveriesRead, Self::PayloadsRead];
+
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::EndpointsRead => "endpoints:read",

@@ -61,6 +61,11 @@ const CODE_LETTERS: usize = 32;
 const TOKEN_LETTERS: usize = 43;
 
 impl Service {
+    /// The origins that the operator lets show the portal.
+    pub fn portal_frame_ancestors(&self) -> &[FrameAncestor] {
+        &self.portal_frame_ancestors
+    }
+
     /// # Errors
     /// Without the scope, when an origin may not show the portal in a frame, or when the workspace has too many live
     /// sessions.

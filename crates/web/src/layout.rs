@@ -25,17 +25,19 @@ pub enum Section {
     Audit,
     Settings,
     Workspaces,
+    Portal,
     /// The page is in none: an error, the result of a search.
     None,
 }
 
 impl Section {
-    const BAR: [Self; 9] = [
+    const BAR: [Self; 10] = [
         Self::Overview,
         Self::Deliveries,
         Self::Events,
         Self::Endpoints,
         Self::EventTypes,
+        Self::Portal,
         Self::Keys,
         Self::Audit,
         Self::Settings,
@@ -53,6 +55,7 @@ impl Section {
             Self::Audit => "Audit",
             Self::Settings => "Settings",
             Self::Workspaces => "Workspaces",
+            Self::Portal => "Portal",
             Self::None => "",
         }
     }
@@ -69,6 +72,7 @@ impl Section {
             Self::Audit => "/audit",
             Self::Settings => "/settings",
             Self::Workspaces => "/workspaces",
+            Self::Portal => "/portal-embed",
         }
     }
 
@@ -81,6 +85,7 @@ impl Section {
             Self::Keys => Some(Permission::ApiKeysManage),
             Self::Audit => Some(Permission::AuditRead),
             Self::Workspaces => Some(Permission::WorkspacesManage),
+            Self::Portal => Some(Permission::PortalCreate),
             Self::Overview | Self::EventTypes | Self::Settings | Self::None => None,
         }
     }

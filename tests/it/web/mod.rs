@@ -9,6 +9,7 @@ mod login;
 mod overview;
 mod permissions;
 mod portal;
+mod portal_embed;
 mod portal_language;
 mod portal_look;
 mod portal_walls;

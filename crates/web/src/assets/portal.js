@@ -42,7 +42,7 @@
     timers = [];
     ended = false;
     if (!session.dataset.base) {
-      if (session.dataset.ended) end();
+      if ('ended' in session.dataset) end();
       return;
     }
     const left = Number(session.dataset.secondsLeft);

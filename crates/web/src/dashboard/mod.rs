@@ -39,6 +39,7 @@ mod events;
 mod keys;
 mod login;
 mod overview;
+mod portal_embed;
 mod replay;
 mod search;
 mod secret;
@@ -62,6 +63,7 @@ pub fn router(site: &Arc<Site>) -> Router {
         .route("/dashboard/keys", get(keys::show))
         .route("/dashboard/keys/new", get(keys::show_new).post(keys::create))
         .route("/dashboard/keys/{id}/revoke", get(keys::ask_revoke).post(keys::revoke))
+        .route("/dashboard/portal-embed", get(portal_embed::show).post(portal_embed::create))
         .route("/dashboard/settings", get(settings::show))
         .route("/dashboard/workspaces", get(workspaces::show).post(workspaces::create))
         .route("/dashboard/workspaces/{id}", get(workspaces::show_one))

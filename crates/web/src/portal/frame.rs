@@ -74,7 +74,7 @@ fn seconds_left(expires_at: Timestamp, now: Timestamp) -> u64 {
 pub fn no_session(site: &Site, framing: &Framing, ended: bool) -> Markup {
     html! {
         div #portal-session hidden data-portal={ (site.prefix) "/portal/" } data-ancestors=(framing.ancestors)
-            data-ended=[ended.then_some("yes")] {}
+            data-ended[ended] {}
     }
 }
 
