@@ -9,12 +9,12 @@ use axum::body::Body;
 use axum::response::Response;
 use axum::routing::get;
 use http::StatusCode;
-use maud::{Markup, PreEscaped, html};
+use maud::{Markup, PreEscaped, Render, html};
 use tokio::sync::Semaphore;
 
 use postrider_domain::limits;
 use postrider_domain::time::Timestamp;
-use postrider_domain::verification::text::{self, FRAMEWORKS};
+use postrider_domain::verification::text::{self, Argument, FRAMEWORKS, Said};
 use postrider_domain::verification::{Finding, Presented, Verdict, Verification, Weight, request, verify};
 use postrider_domain::visible::is_unprintable;
 use postrider_service::ServiceError;
@@ -23,7 +23,7 @@ use crate::components::icon;
 use crate::components::state::{self, Tone};
 use crate::failure::Failure;
 use crate::form::Fields;
-use crate::language::say;
+use crate::language::{fill, say, translated};
 use crate::layout::Section;
 use crate::visit::Visit;
 
@@ -154,16 +154,30 @@ fn result(verification: &Verification) -> Markup {
     let findings = &verification.findings;
     html! {
         div class=(tone) role="status" tabindex="-1" data-focus {
-            p { strong { (text::headline(verification.verdict)) } }
-            @for finding in findings.iter().filter(|finding| finding.is_cause()) { p { (text::sentence(finding)) } }
+            p { strong { (translated(text::headline(verification.verdict))) } }
+            @for finding in findings.iter().filter(|finding| finding.is_cause()) { p { (said(&text::sentence(finding))) } }
         }
         h2 { (say!("What was checked")) }
         ol.checks {
             @for finding in findings {
-                li { (mark(finding)) span { strong { (text::step(finding.step())) ": " } (text::sentence(finding)) } }
+                li { (mark(finding)) span { strong { (translated(text::step(finding.step()))) ": " } (said(&text::sentence(finding))) } }
             }
         }
         (advice(findings))
+    }
+}
+
+/// A sentence in the reader's language.
+fn said(said: &Said) -> Markup {
+    let arguments: Vec<Markup> = said.arguments.iter().map(argument).collect();
+    let shown: Vec<&dyn Render> = arguments.iter().map(|argument| argument as &dyn Render).collect();
+    fill(&translated(said.template), &shown)
+}
+
+fn argument(argument: &Argument) -> Markup {
+    match argument {
+        Argument::Text(text) => html! { (text) },
+        Argument::Said(part) => said(part),
     }
 }
 
@@ -184,7 +198,7 @@ fn advice(findings: &[Finding]) -> Markup {
     }
     html! {
         @for advice in given {
-            h2 { (advice.title()) }
+            h2 { (translated(advice.title())) }
             dl.advice {
                 @for (framework, line) in FRAMEWORKS.iter().zip(advice.code()) {
                     dt { (framework) }

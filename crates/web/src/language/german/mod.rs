@@ -5,11 +5,19 @@ mod endpoints;
 mod faults;
 mod forms;
 mod frame;
+mod verification;
 mod words;
 
 /// Those of the tables that come from below the pages.
 pub use faults::PHRASES as FAULTS;
 
 /// All tables. A phrase stands in one of them.
-pub const TABLES: &[&[(&str, &str)]] =
-    &[frame::PHRASES, words::PHRASES, endpoints::PHRASES, deliveries::PHRASES, forms::PHRASES, faults::PHRASES];
+pub const TABLES: &[&[(&str, &str)]] = &[
+    frame::PHRASES,
+    words::PHRASES,
+    endpoints::PHRASES,
+    deliveries::PHRASES,
+    forms::PHRASES,
+    faults::PHRASES,
+    verification::PHRASES,
+];
