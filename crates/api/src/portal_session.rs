@@ -113,7 +113,7 @@ fn parse_create(
         let seconds = whole_number(0, u64::from(u32::MAX))(raw)?;
         check_duration(seconds).map_err(|fault| fault.0.to_owned())
     });
-    let (capabilities, is_doubled) = take_capabilities(&mut fields);
+    let capabilities = take_capabilities(&mut fields);
     let event_types = fields.nullable("eventTypes", |raw| event_types(catalogue, raw));
     let terms = PortalTerms {
         capabilities,
@@ -129,29 +129,26 @@ fn parse_create(
     };
     let frame_ancestors = fields.nullable("frameAncestors", frame_ancestors);
     let project_id = fields.finish_with(project_id)?;
-    if is_doubled {
-        return Err(ServiceError::unprocessable("readOnly", "must not be given together with capabilities"));
-    }
     let lasts = lasts.unwrap_or(limits::PORTAL_SESSION_DEFAULT);
     Ok(CreatePortalSession { project_id, lasts, terms, frame_ancestors, portal_url })
 }
 
-/// `readOnly` or `capabilities`, and whether both were given. Without either a session may do everything that a portal
-/// can.
-fn take_capabilities(fields: &mut Fields<'_>) -> (Capabilities, bool) {
+/// `readOnly` or `capabilities`. Without either a session may do everything that a portal can.
+fn take_capabilities(fields: &mut Fields<'_>) -> Capabilities {
     let read_only = fields.optional("readOnly", |raw| match raw.get() {
         "true" => Ok(true),
         "false" => Ok(false),
         _ => Err("must be true or false".to_owned()),
     });
     let named = fields.nullable("capabilities", capabilities_of);
-    let is_doubled = read_only.is_some() && named.is_some();
-    let capabilities = match (named, read_only) {
+    if read_only.is_some() && named.is_some() {
+        fields.fault("readOnly", "must not be given together with capabilities");
+    }
+    match (named, read_only) {
         (Some(named), _) => named,
         (None, Some(true)) => Capabilities::of(&Capability::READ_ONLY),
         (None, _) => Capabilities::of(&Capability::ALL),
-    };
-    (capabilities, is_doubled)
+    }
 }
 
 fn capabilities_of(raw: &RawValue) -> Result<Capabilities, String> {

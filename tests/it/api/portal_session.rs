@@ -86,7 +86,7 @@ async fn what_a_session_may_not_be_is_refused_by_name() {
         assert!(error["details"].to_string().contains(member), "{member} {value}: {error}");
     }
     let both = json!({"projectId": "proj_1", "readOnly": false, "capabilities": ["test"]});
-    caller.post(PORTAL_SESSIONS, both).await.error(422, "unprocessable");
+    caller.post(PORTAL_SESSIONS, both).await.error(400, "invalid_request");
     caller.post(PORTAL_SESSIONS, json!({})).await.error(400, "invalid_request");
     let unlisted = json!({"projectId": "proj_1", "frameAncestors": ["https://other.example.com"]});
     caller.post(PORTAL_SESSIONS, unlisted).await.error(422, "unprocessable");
