@@ -4,7 +4,7 @@ use postrider_domain::access::Principal;
 use postrider_domain::audit::AuditFilter;
 use postrider_domain::endpoint::{EndpointLabel, OpaqueId};
 use postrider_domain::event::EventFilter;
-use postrider_domain::id::{ApiKeyId, AuditId, DeliveryId, EndpointId, EventId, RequestId, WorkspaceId};
+use postrider_domain::id::{ApiKeyId, AuditId, DeliveryId, EndpointId, EventId, ReplayId, RequestId, WorkspaceId};
 use postrider_domain::page::PageRequest;
 use postrider_domain::permission::Permission;
 
@@ -20,7 +20,9 @@ pub enum Found {
     ApiKey(ApiKeyId),
     /// An entry of the audit log, found by its own id or by that of its request.
     AuditEntry(AuditId),
-    /// The reader's own workspace.
+    /// A replay of an endpoint or by a filter.
+    Replay(ReplayId),
+    /// The reader's own workspace, or any for an operator.
     Workspace(WorkspaceId),
 }
 
@@ -46,12 +48,18 @@ impl Service {
         } else if let Ok(id) = text.parse::<EndpointId>() {
             let is_there = may(Permission::EndpointsRead) && self.store.find_endpoint(tenant, id).await?.is_some();
             found.extend(is_there.then_some(Found::Endpoint(id)));
+        } else if let Ok(id) = text.parse::<ReplayId>() {
+            let may = may(Permission::DeliveriesRead);
+            let is_there = may && self.store.find_replay(tenant, None, id).await?.is_some();
+            found.extend(is_there.then_some(Found::Replay(id)));
         } else if let Ok(id) = text.parse::<ApiKeyId>() {
             let may = may(Permission::ApiKeysManage);
             let is_there = may && self.store.get_api_key(Some(tenant), id).await?.is_some();
             found.extend(is_there.then_some(Found::ApiKey(id)));
         } else if let Ok(id) = text.parse::<WorkspaceId>() {
-            found.extend((id == principal.workspace_id).then_some(Found::Workspace(id)));
+            let manages = may(Permission::WorkspacesManage);
+            let is_there = id == principal.workspace_id || (manages && self.store.find_workspace(id).await?.is_some());
+            found.extend(is_there.then_some(Found::Workspace(id)));
         } else if let Ok(id) = text.parse::<RequestId>() {
             let filter = AuditFilter { request_id: Some(id), ..AuditFilter::default() };
             found = self.find_audit(principal, filter).await?;

@@ -3,6 +3,7 @@
 mod delivery;
 mod docs;
 mod endpoints;
+mod filter_replay;
 mod keys;
 mod lists;
 mod login;

@@ -4,7 +4,7 @@
 //! permission that it needs.
 
 use axum::Router;
-use axum::body::Body;
+use axum::body::{Body, Bytes};
 use axum::response::Response;
 use axum::routing::{get, post};
 use http::StatusCode;
@@ -17,12 +17,13 @@ use postrider_domain::limits;
 use postrider_domain::page::{Page, encode_cursor};
 use postrider_domain::permission::Permission;
 use postrider_domain::time::Timestamp;
-use postrider_service::ServiceError;
+use postrider_service::{RetriedDelivery, ServiceError, refused_retry};
 
 use crate::components::delivery_rows::{self, Rows};
 use crate::components::list::{self, Nothing, Things};
 use crate::components::{filter, outcome, state};
 use crate::failure::Failure;
+use crate::fingerprint::fingerprint;
 use crate::form::Fields;
 use crate::language::{Phrase, say, say_text, translated};
 use crate::layout::Section;
@@ -30,7 +31,7 @@ use crate::list_query::ListQuery;
 use crate::once;
 use crate::visit::Visit;
 
-use super::delivery;
+use super::{delivery, filter_replay};
 
 const PATH: &str = "/deliveries";
 
@@ -112,6 +113,9 @@ fn listed(visit: &Visit, query: &ListQuery<DeliveryFilter>, page: &Page<Delivery
             } @else {
                 (delivery_rows::table(&page.items, rows, false))
             }
+        }
+        @if !page.items.is_empty() || page.searched_to.is_some() {
+            div.actions { (filter_replay::button(visit, &query.filter)) }
         }
         @match (page.searched_to, next) {
             (Some(searched_to), Some(next)) => (list::cut(searched_to, &next)),
@@ -213,27 +217,39 @@ pub async fn retry(visit: Visit, body: Body) -> Result<Response, Failure> {
         ))
         .into());
     }
-    let (mut queued, mut refused) = (0_usize, Vec::new());
-    for id in ids {
-        match delivery::retry_one_of(&visit, &fields, id).await {
-            Ok(()) => queued += 1,
-            Err(error @ (ServiceError::Conflict(_) | ServiceError::NotFound)) => refused.push((id, error)),
-            Err(error) => return Err(error.into()),
-        }
-    }
+    // The token of the list is the same for a minute, so that its page stays the same: the chosen rows belong to it.
+    let texts: Vec<String> = ids.iter().map(ToString::to_string).collect();
+    let hash = fingerprint(texts.join(" ").as_bytes());
+    let token = format!("{}-{hash}", fields.text(once::FIELD).unwrap_or_default());
+    let (service, count) = (visit.service(), ids.len());
+    let chosen = Fields::of(&[(once::FIELD, &token)]);
+    let kept = once::write(&visit, &chosen, kept_refusals, async |idempotent| {
+        service.retry_deliveries(&visit.principal, ids, idempotent).await
+    });
+    let kept = kept.await?;
+    let refused: Vec<(&str, &str)> = kept.lines().filter_map(|line| line.split_once(' ')).collect();
     if refused.is_empty() {
         return Ok(visit.done("/deliveries?cause=retry&period=1h", "retried"));
     }
+    let queued = count.saturating_sub(refused.len());
     Ok(visit.page(Section::Deliveries, say!("Retries"), refusals(&visit, queued, &refused)))
 }
 
-fn refusals(visit: &Visit, queued: usize, refused: &[(DeliveryId, ServiceError)]) -> Markup {
+/// What is kept of several retries: a line for each that was refused.
+#[expect(clippy::ptr_arg, reason = "the renderer of an effect gets a reference to it")]
+fn kept_refusals(retried: &Vec<RetriedDelivery>) -> (u16, Bytes) {
+    let refused = retried.iter().filter_map(|one| Some((one.id, one.result.as_ref().err()?)));
+    let lines: Vec<String> = refused.map(|(id, refusal)| format!("{id} {}", refused_retry(*refusal))).collect();
+    (200, Bytes::from(lines.join("\n")))
+}
+
+fn refusals(visit: &Visit, queued: usize, refused: &[(&str, &str)]) -> Markup {
     html! {
         h1 { (say!("Not all were queued")) }
         p { (say!("{} are queued again, {} are not:", queued, refused.len())) }
         ul {
             @for (id, error) in refused {
-                li { a href=(visit.link(&format!("/deliveries/{id}"))) { (id) } ": " (translated(&error.to_string())) }
+                li { a href=(visit.link(&format!("/deliveries/{id}"))) { (id) } ": " (translated(error)) }
             }
         }
         p { a href=(visit.link("/deliveries?cause=retry&period=1h")) { (say!("The retries of the last hour")) } }

@@ -36,6 +36,7 @@ pub mod endpoints;
 mod event;
 pub mod event_types;
 mod events;
+mod filter_replay;
 mod keys;
 mod login;
 mod overview;
@@ -71,6 +72,7 @@ pub fn router(site: &Arc<Site>) -> Router {
         .route("/dashboard/workspaces/{id}/delete", post(workspaces::delete))
         .merge(endpoints::routes("/dashboard"))
         .merge(deliveries::routes("/dashboard"))
+        .merge(filter_replay::routes("/dashboard"))
         .merge(verify::routes("/dashboard"))
         .route("/dashboard/{*rest}", any(async || failure::Failure(ServiceError::NotFound)))
         .method_not_allowed_fallback(async || failure::Failure(ServiceError::MethodNotAllowed))

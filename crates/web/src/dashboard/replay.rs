@@ -241,6 +241,7 @@ fn job(visit: &Visit, endpoint: &Endpoint, replay: &Replay) -> Markup {
                 }
             }
         }
+        @if visit.is_operator() { p { a href=(visit.link("/replays")) { "All replays" } } }
     }
 }
 
