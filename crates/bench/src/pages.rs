@@ -1,7 +1,7 @@
 //! The time that the server takes for a page of the dashboard or for a list of the API over a long log.
 //!
-//! The log has `--backlog` deliveries. What filters look for is rare and oldest, so that a filter that reads the log row
-//! by row reads all of it.
+//! The log has `--backlog` deliveries. What filters look for is rare and oldest, so that a filter that reads the log
+//! row by row reads all of it.
 
 use std::fmt::Write as _;
 use std::io;

@@ -87,7 +87,7 @@ on_each_database! {
     counts_outlive_the_log_but_not_their_age,
     a_store_with_a_log_is_complete_from_its_upgrade_on,
     modes_and_workspaces_and_projects_are_counted_apart,
-    a_project_of_many_endpoints_is_summed_without_the_endpoints_between,
+    a_large_project_is_summed_without_the_endpoints_between,
     activity_tells_hours_last_success_and_queue,
 }
 
@@ -353,7 +353,7 @@ async fn modes_and_workspaces_and_projects_are_counted_apart(at: Fixture, _datab
     assert_eq!(counts(at.tenant(), StatsScope::Endpoint(endpoint.id)).await, (None, 2));
 }
 
-async fn a_project_of_many_endpoints_is_summed_without_the_endpoints_between(at: Fixture, _database: Database) {
+async fn a_large_project_is_summed_without_the_endpoints_between(at: Fixture, _database: Database) {
     let (mine, theirs) = (ProjectId::parse("mine").unwrap(), ProjectId::parse("theirs").unwrap());
     let of_project = |project| NewEndpoint { project_id: Some(project), ..at.new_endpoint() };
     let (many, sparse) = (ProjectId::parse("many").unwrap(), 9);
