@@ -134,9 +134,9 @@ impl Desk {
         let tried = |deliveries: &[Value]| deliveries.iter().any(|delivery| delivery["status"] == "delivered");
         self.app.deliveries_when(&format!("eventId={}", world.event), "were tried", tried).await;
         let first = self.delivery(&format!("endpointId={}&eventId={}", world.failing.id, world.event)).await;
-        // An endpoint that fails is slowed down, so the delivery may have to wait for its turn.
+        // The first failure slows the endpoint down for the 120 s of its `Retry-After`, and the delivery may wait for that.
         let recorded = || async {
-            self.app.clock().advance(Duration::from_millis(500));
+            self.app.clock().advance(Duration::from_secs(5));
             self.app.delivery(&first).await["attempts"][0].is_object().then_some(())
         };
         eventually("an attempt that failed", recorded).await;

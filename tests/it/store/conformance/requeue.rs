@@ -127,9 +127,10 @@ async fn a_delivery_in_any_state_can_be_retried(at: Fixture) {
     let claims = at.claim(4).await.claims;
     at.record(at.delivered(&claims[0])).await;
     at.record(at.failed(&claims[1])).await;
-    let end = |status| postrider_store::AfterAttempt::Finish { status, reason: Some(EndReason::EndpointDeleted) };
-    at.record(at.outcome(&claims[2], 500, end(DeliveryStatus::Cancelled))).await;
-    at.record(at.outcome(&claims[3], 500, end(DeliveryStatus::Simulated))).await;
+    let end = |status, reason| postrider_store::AfterAttempt::Finish { status, reason };
+    let deleted = Some(EndReason::EndpointDeleted);
+    at.record(at.outcome(&claims[2], 500, end(DeliveryStatus::Cancelled, deleted))).await;
+    at.record(at.outcome(&claims[3], 500, end(DeliveryStatus::Simulated, None))).await;
     let all = at.deliveries().await;
     let mut statuses: Vec<_> = all.iter().map(|delivery| delivery.status.code()).collect();
     statuses.sort_unstable();
