@@ -76,8 +76,9 @@ async fn page(State(pages): State<Pages>, headers: HeaderMap) -> Response {
         let (live, rows, script) = (&state.live, &state.rows, &state.script);
         let html = format!(
             "<!DOCTYPE html><html lang=en><title>Page · Test</title><link rel=stylesheet href=/pages.css>
-            <link rel=icon href=data:,><script src={script} defer></script><main>
-            <div id=live data-live=swap>{live}</div>
+            <link rel=icon href=data:,><script src={script} defer></script>
+            <body data-copied=Copied data-select=Select data-ended='You are signed out.' data-upgraded='It was upgraded.'>
+            <main><div id=live data-live=swap>{live}</div>
             <button hidden data-new-of=rows><span data-count></span> new</button>
             <table><tbody id=rows data-live=rows>{rows}</tbody></table>
             <form method=post action=/sent><input name=note><button>Send</button></form>
