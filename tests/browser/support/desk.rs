@@ -134,7 +134,7 @@ impl Desk {
         let tried = |deliveries: &[Value]| deliveries.iter().any(|delivery| delivery["status"] == "delivered");
         self.app.deliveries_when(&format!("eventId={}", world.event), "were tried", tried).await;
         let first = self.delivery(&format!("endpointId={}&eventId={}", world.failing.id, world.event)).await;
-        // The first failure slows the endpoint down for the 120 s of its `Retry-After`, and the delivery may wait for that.
+        // The first failure slows the endpoint down for the 120 s of its `Retry-After`. The delivery may wait for that.
         let recorded = || async {
             self.app.clock().advance(Duration::from_secs(5));
             self.app.delivery(&first).await["attempts"][0].is_object().then_some(())
