@@ -64,6 +64,7 @@ const WRITERS: &[(&str, &[&str], &[&str])] = &[
     ),
     ("lanes", &["queue/lane.rs"], &["queue/lane.rs"]),
     ("ordered_lanes", &["queue/order.rs"], &["queue/order.rs"]),
+    ("late_payloads", &[], &[]),
     ("publish_keys", &["publish/event.rs", "upkeep/retention.rs"], &["publish/event.rs", "upkeep/retention.rs"]),
     ("idempotency", &["idempotency.rs"], &["idempotency.rs"]),
     ("replays", &["replay.rs", "upkeep/ended.rs"], &["replay.rs", "upkeep/ended.rs"]),

@@ -170,6 +170,7 @@ struct AttemptView {
     error: Option<String>,
     next_attempt_at: Option<Timestamp>,
     phases: Option<PhasesView>,
+    payload: &'static str,
 }
 
 #[derive(Serialize)]
@@ -210,6 +211,7 @@ impl AttemptView {
             error: attempt.error,
             next_attempt_at: attempt.next_attempt_at,
             phases: attempt.phases.map(PhasesView::new),
+            payload: attempt.payload.as_str(),
         }
     }
 }

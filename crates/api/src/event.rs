@@ -102,6 +102,7 @@ struct EventView<'e> {
     deliveries: u32,
     /// Why the event has no delivery.
     reason: Option<&'static str>,
+    payload: &'static str,
 }
 
 impl<'e> EventView<'e> {
@@ -116,6 +117,7 @@ impl<'e> EventView<'e> {
             created_at: event.id.created_at(),
             deliveries: event.deliveries,
             reason: event.matched_none.then_some("no_match"),
+            payload: event.payload.as_str(),
         }
     }
 }
@@ -126,7 +128,7 @@ struct EventDetailView<'d> {
     #[serde(flatten)]
     event: EventView<'d>,
     skipped: Vec<SkippedView>,
-    /// The bytes that were published.
+    /// The bytes that were published, unless the payload is gone.
     data: Option<&'d RawValue>,
 }
 

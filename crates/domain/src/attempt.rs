@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use bytes::Bytes;
 
+use super::payload::PayloadState;
 use super::sent_request::{HttpVersion, SentRequest};
 use super::time::Timestamp;
 
@@ -190,6 +191,8 @@ pub struct Attempt {
     pub next_attempt_at: Option<Timestamp>,
     /// Timings of the exchange; `None` if none was started.
     pub phases: Option<AttemptPhases>,
+    /// Whether the headers and bodies are still stored.
+    pub payload: PayloadState,
 }
 
 impl Attempt {

@@ -10,6 +10,7 @@ use super::endpoint::{OpaqueId, ProjectId};
 use super::event_type::EventTypeName;
 use super::id::{DeliveryId, EndpointId, EventId, WorkspaceId};
 use super::list_filter::{ListFilter, ReadEventName, add_pair, instant, values};
+use super::payload::PayloadState;
 use super::tenant::Tenant;
 use super::time::Timestamp;
 
@@ -56,6 +57,8 @@ pub struct Event {
     pub deliveries: u32,
     /// No endpoint subscribed to it when it was accepted, not even an inactive one.
     pub matched_none: bool,
+    /// Whether the envelope is still stored.
+    pub payload: PayloadState,
 }
 
 /// An event with everything that is stored about it.
@@ -63,6 +66,7 @@ pub struct Event {
 pub struct EventDetail {
     pub event: Event,
     pub skipped: Vec<SkippedEndpoint>,
+    /// Empty unless the payload is kept.
     pub envelope: Bytes,
 }
 

@@ -7,6 +7,7 @@ use crate::access::Mode;
 use crate::endpoint_options::EndpointOptions;
 use crate::event_type::EventTypeName;
 use crate::id::{EndpointId, EventId, RowKey, StoreTag};
+use crate::payload::PayloadState;
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
@@ -87,6 +88,7 @@ fn attempt(outcome: AttemptOutcome, retry_after: Option<&str>) -> Attempt {
         error: None,
         next_attempt_at: None,
         phases: None,
+        payload: PayloadState::Kept,
     }
 }
 

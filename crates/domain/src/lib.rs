@@ -29,6 +29,7 @@ pub mod name;
 pub mod not_reached;
 pub mod operational_event;
 pub mod page;
+pub mod payload;
 pub mod permission;
 pub mod portal;
 pub mod portal_look;

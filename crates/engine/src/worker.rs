@@ -22,6 +22,7 @@ use postrider_domain::error_chain::Chain;
 use postrider_domain::event_type::Brand;
 use postrider_domain::id::RowKey;
 use postrider_domain::limits;
+use postrider_domain::payload::PayloadState;
 use postrider_domain::private_options::REDACTED;
 use postrider_domain::retry::{Decision, Verdict, judge, parse_retry_after};
 use postrider_domain::sent_request::{self, HttpVersion, RequestContext, RequestParts, SentRequest, WireParts};
@@ -393,6 +394,7 @@ impl Worker {
                 error: result.error,
                 next_attempt_at: None,
                 phases: result.phases,
+                payload: PayloadState::Kept,
             },
             after,
             signal: signal(&claim, result.outcome, result.status, retry_after),

@@ -108,7 +108,8 @@ impl Service {
     /// Queues a new delivery of the same event to the same endpoint. The status of the first does not matter.
     ///
     /// # Errors
-    /// Without the scope, when this workspace has no such delivery, or when its endpoint is deleted or not active.
+    /// Without the scope, when this workspace has no such delivery, when its endpoint is deleted or not active,
+    /// or when the payload of the event is gone.
     pub async fn retry_delivery(
         &self,
         principal: &Principal,
@@ -176,6 +177,8 @@ fn skip_error(error: SkipDeliveryError) -> ServiceError {
 }
 
 const ENDPOINT_DELETED: &str = "The endpoint does not exist any more.";
+const PAYLOAD_GONE: &str =
+    "The data of the event is no longer stored, so it cannot be sent again: its payload has expired or was erased.";
 const ENDPOINT_OFF: &str = "The endpoint is not active: set isActive to true first.";
 
 /// The refusal of one of several retries, as a retry of it alone would be refused.
@@ -184,6 +187,7 @@ pub fn refused_retry(refusal: RetryRefusal) -> ServiceError {
         RetryRefusal::NotFound => RequeueError::NotFound,
         RetryRefusal::EndpointDeleted => RequeueError::EndpointDeleted,
         RetryRefusal::EndpointOff => RequeueError::EndpointOff,
+        RetryRefusal::PayloadGone => RequeueError::PayloadGone,
     })
 }
 
@@ -192,6 +196,7 @@ pub(crate) fn requeue_error(error: RequeueError) -> ServiceError {
         RequeueError::NotFound => ServiceError::NotFound,
         RequeueError::EndpointDeleted => ServiceError::Conflict(ENDPOINT_DELETED.to_owned()),
         RequeueError::EndpointOff => ServiceError::Conflict(ENDPOINT_OFF.to_owned()),
+        RequeueError::PayloadGone => ServiceError::Conflict(PAYLOAD_GONE.to_owned()),
         RequeueError::WorkspaceFull { max } => ServiceError::WorkspaceFull { max },
         RequeueError::Store(error) => error.into(),
     }

@@ -18,6 +18,7 @@ use postrider_domain::id::{EndpointId, EventId};
 use postrider_domain::limits;
 use postrider_domain::not_reached::{ConfiguredAs, NotReached};
 use postrider_domain::page::{Page, PageRequest};
+use postrider_domain::payload::PayloadState;
 use postrider_domain::permission::Permission;
 use postrider_domain::time::Timestamp;
 use postrider_metrics::{DeduplicatedBy, PublishKind};
@@ -203,7 +204,7 @@ impl Service {
     pub async fn get_payload(&self, principal: &Principal, id: EventId) -> Result<(Event, Bytes), ServiceError> {
         principal.require(Permission::PayloadsRead)?;
         let found = self.store.find_event(principal.tenant, id).await?.ok_or(ServiceError::NotFound)?;
-        if !principal.sees(&found.event.event_type) {
+        if !principal.sees(&found.event.event_type) || found.event.payload != PayloadState::Kept {
             return Err(ServiceError::NotFound);
         }
         Ok((found.event, found.envelope))

@@ -147,7 +147,8 @@ async fn candidates(
                              SELECT 1 FROM deliveries later
                              WHERE later.event_key = d.event_key AND later.endpoint_key + 0 = d.endpoint_key
                                AND later.key > d.key AND later.mode = $6 AND later.status IN ($7, $8))
-                         THEN 1 + (EXISTS (SELECT 1 FROM events WHERE key = d.event_key OFFSET 0))::int ELSE 0 END AS verdict
+                         THEN 1 + (EXISTS (SELECT 1 FROM events WHERE key = d.event_key AND payload = 0 OFFSET 0))::int
+                         ELSE 0 END AS verdict
              FROM deliveries d WHERE d.endpoint_key = $1 AND d.key > $2 AND d.key < $3 ORDER BY d.key LIMIT $4",
             &[
                 &endpoint_key.as_i64(),

@@ -118,7 +118,7 @@ fn candidates(
                          SELECT 1 FROM deliveries later
                          WHERE later.event_key = d.event_key AND later.endpoint_key = d.endpoint_key
                            AND later.key > d.key AND later.mode = ?6 AND later.status IN (?7, ?8))
-                     THEN 1 + EXISTS (SELECT 1 FROM events WHERE events.key = d.event_key) ELSE 0 END AS verdict
+                     THEN 1 + EXISTS (SELECT 1 FROM events WHERE events.key = d.event_key AND payload = 0) ELSE 0 END AS verdict
          FROM deliveries d WHERE d.endpoint_key = ?1 AND d.key > ?2 AND d.key < ?3 ORDER BY d.key LIMIT ?4"
     );
     connection
@@ -369,6 +369,7 @@ fn advance_one(tx: &mut WriteTx<'_>, replay: &RunningReplay, limit: usize) -> Re
                 Ok(_) => queued += 1,
                 // The rest waits until the endpoint is active.
                 Err(RequeueError::EndpointOff | RequeueError::WorkspaceFull { .. }) => break,
+                Err(RequeueError::PayloadGone) => unavailable += 1,
                 Err(RequeueError::EndpointDeleted | RequeueError::NotFound) => {
                     end(tx, replay.key, ReplayStatus::Stopped)?;
                     break;
@@ -471,7 +472,9 @@ fn carry_out(
         match requeue::queue(tx, &replay.requeue(&found.rows[*position]))? {
             Ok(_) => *queued += 1,
             // Its endpoint is gone.
-            Err(RequeueError::EndpointDeleted | RequeueError::NotFound) => *unavailable += 1,
+            Err(RequeueError::EndpointDeleted | RequeueError::NotFound | RequeueError::PayloadGone) => {
+                *unavailable += 1
+            }
             Err(error) => return Err(rusqlite::Error::ToSqlConversionFailure(Box::new(error))),
         }
     }

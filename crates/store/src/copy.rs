@@ -70,6 +70,7 @@ pub const TABLES: &[Table] = &[
     table("due", &["delivery_key"]),
     table("lanes", &["lane_key"]),
     table("ordered_lanes", &["lane_key"]),
+    table("late_payloads", &["event_key"]),
     table("publish_keys", &["workspace_key", "mode", "external_id"]),
     table("idempotency", &["key"]),
     table("replays", &["key"]),

@@ -119,6 +119,8 @@ pub enum RequeueError {
     EndpointDeleted,
     #[error("the endpoint is not active")]
     EndpointOff,
+    #[error("the payload of the event is gone")]
+    PayloadGone,
     #[error("the workspace stores its {max} bytes")]
     WorkspaceFull { max: u64 },
     #[error(transparent)]

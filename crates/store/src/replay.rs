@@ -115,13 +115,13 @@ pub struct Candidate {
 pub enum Verdict {
     /// The replay does not concern it.
     Ignored,
-    /// It should be sent, but retention took its payload.
+    /// It should be sent, but its payload has expired or was erased.
     Unavailable,
     Sent,
 }
 
 impl Verdict {
-    /// From a query's code: 0 not wanted, 1 wanted but the event is gone, 2 wanted.
+    /// From a query's code: 0 not wanted, 1 wanted but the event or its payload is gone, 2 wanted.
     pub const fn from_code(code: i64) -> Option<Self> {
         match code {
             0 => Some(Self::Ignored),

@@ -25,6 +25,7 @@ use postrider_domain::id::{
 };
 use postrider_domain::limits;
 use postrider_domain::page::PageRequest;
+use postrider_domain::payload::PayloadState;
 use postrider_domain::replay::{Replay, ReplayCount, ReplayRange};
 use postrider_domain::session::{LoginCodeHash, SessionHash};
 use postrider_domain::tenant::Tenant;
@@ -517,6 +518,7 @@ impl Fixture {
                 error: None,
                 next_attempt_at: None,
                 phases: None,
+                payload: PayloadState::Kept,
             },
             after,
             endpoint: Arc::clone(&claim.endpoint),

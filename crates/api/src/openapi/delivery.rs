@@ -7,6 +7,7 @@ use postrider_domain::delivery::{DeliveryCause, DeliveryStatus, EndReason};
 use postrider_domain::event_type::Catalogue;
 use postrider_domain::explanation::{NextStep, StateCause, WhyThen};
 use postrider_domain::limits;
+use postrider_domain::payload::PayloadState;
 use postrider_domain::sent_request::HttpVersion;
 
 use super::info::DELIVERIES;
@@ -301,6 +302,9 @@ fn attempt() -> Value {
         "error": { "type": ["string", "null"], "description": "Why no response arrived, for people." },
         "nextAttemptAt": nullable(timestamp("When the next attempt became due.")),
         "phases": nullable(described(reference("AttemptPhases"), "Phase times; null when no exchange started.")),
+        "payload": described(growing(&PayloadState::ALL.map(PayloadState::as_str)), "Whether headers and bodies are \
+            still stored: `expired` when they are older than the server keeps payloads, `erased` when somebody had them \
+            erased."),
     })
 }
 
@@ -366,6 +370,7 @@ fn with_attempts_example(catalogue: &Catalogue) -> Value {
         "error": null,
         "nextAttemptAt": null,
         "phases": { "dnsMs": null, "connectMs": 21, "tlsMs": 44, "firstByteMs": 71, "bodyMs": 0, "connectionReused": false },
+        "payload": "kept",
     }]);
     delivery["explanation"] = json!({
         "state": "delivered",

@@ -7,6 +7,7 @@ use postrider_domain::delivery::EndReason;
 use postrider_domain::event_type::Catalogue;
 use postrider_domain::limits;
 use postrider_domain::not_reached::{ConfiguredAs, NotReached};
+use postrider_domain::payload::PayloadState;
 
 use super::info::EVENTS;
 use super::operation::Operation;
@@ -118,7 +119,7 @@ pub fn schemas(_: &Catalogue) -> Schemas {
     batch["maxItems"] = limits::BATCH_EVENTS.into();
     let mut with_data = view();
     with_data["skipped"] = array(reference("SkippedEndpoint"));
-    with_data["data"] = any_object("The published data, byte for byte.");
+    with_data["data"] = nullable(any_object("The published data, byte for byte; null unless `payload` is `kept`."));
     vec![
         ("ExternalId", external_id()),
         ("PublishEvent", closed_object(published(), &["projectId", "externalId", "occurredAt"])),
@@ -178,6 +179,11 @@ fn view() -> Value {
         "createdAt": reference("Timestamp"),
         "deliveries": described(count(), "How many deliveries the event created."),
         "reason": nullable(described(growing(&["no_match"]), "`no_match` when no endpoint subscribes to it.")),
+        "payload": described(
+            growing(&PayloadState::ALL.map(PayloadState::as_str)),
+            "Whether the data is still stored: `expired` when it is older than the server keeps payloads, `erased` when \
+             somebody had it erased. The event cannot be sent again then.",
+        ),
     })
 }
 
@@ -231,6 +237,7 @@ fn example(catalogue: &Catalogue) -> Value {
         "createdAt": INSTANT_EXAMPLE,
         "deliveries": 2,
         "reason": null,
+        "payload": "kept",
     })
 }
 

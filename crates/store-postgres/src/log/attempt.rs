@@ -7,6 +7,7 @@ use tokio_postgres::Row;
 
 use postrider_domain::attempt::{Attempt, AttemptOutcome, AttemptPhases};
 use postrider_domain::id::RowKey;
+use postrider_domain::payload::PayloadState;
 use postrider_domain::sent_request::SentRequest;
 use postrider_domain::time::Timestamp;
 use postrider_store::column::{address_from_bytes, address_to_bytes, headers_from_text, headers_to_text};
@@ -109,6 +110,7 @@ fn attempt_from_row(row: &Row) -> Result<Attempt, PgError> {
         error: get(row, "error")?,
         next_attempt_at: opt_instant(row, "next_attempt_at")?,
         phases: phases_from_row(row)?,
+        payload: coded(row, "payload", PayloadState::from_code)?,
     })
 }
 

@@ -9,6 +9,7 @@ use postrider_domain::event_type::EventTypeName;
 use postrider_domain::id::{DeliveryId, EventId, RowKey, StoreTag};
 use postrider_domain::limits;
 use postrider_domain::page::{Page, PageRequest};
+use postrider_domain::payload::PayloadState;
 use postrider_domain::tenant::Tenant;
 use postrider_store::column::{mode_code, mode_from_code};
 use postrider_store::log::event_walk::EventWalk;
@@ -19,7 +20,8 @@ use crate::machinery::fault::PgError;
 use crate::machinery::session::Session;
 
 /// An event that matched an endpoint has a delivery, even if it was skipped.
-const EVENT_COLUMNS: &str = "e.key, e.mode, e.type, e.project_id, e.external_id, e.occurred_at, e.deliveries,
+const EVENT_COLUMNS: &str =
+    "e.key, e.mode, e.type, e.project_id, e.external_id, e.occurred_at, e.deliveries, e.payload,
      (e.deliveries = 0 AND NOT EXISTS
          (SELECT 1 FROM deliveries d WHERE d.event_key = e.key AND d.key >= e.key)) AS matched_none";
 
@@ -33,6 +35,7 @@ fn event_from_row(row: &Row, tag: StoreTag) -> Result<Event, PgError> {
         occurred_at: opt_instant(row, "occurred_at")?,
         deliveries: number(row, "deliveries")?,
         matched_none: get(row, "matched_none")?,
+        payload: coded(row, "payload", PayloadState::from_code)?,
     })
 }
 

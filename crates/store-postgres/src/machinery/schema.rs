@@ -30,6 +30,7 @@ const MIGRATIONS: &[(&str, &str)] = &[
     ("V16__portal_sessions", include_str!("../../../../migrations/postgres/0016_portal_sessions.sql")),
     ("V17__list_filters", include_str!("../../../../migrations/postgres/0017_list_filters.sql")),
     ("V18__filter_replays", include_str!("../../../../migrations/postgres/0018_filter_replays.sql")),
+    ("V19__payload_state", include_str!("../../../../migrations/postgres/0019_payload_state.sql")),
 ];
 
 /// The number of the newest migration.

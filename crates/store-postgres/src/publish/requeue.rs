@@ -4,6 +4,7 @@ use postrider_domain::audit::{AuditAction, Author};
 use postrider_domain::delivery::{Delivery, DeliveryCause};
 use postrider_domain::event::NewEvent;
 use postrider_domain::id::{DeliveryId, EndpointId, RowKey};
+use postrider_domain::payload::PayloadState;
 use postrider_domain::tenant::Tenant;
 use postrider_store::RequeueError;
 use postrider_store::column::mode_code;
@@ -33,6 +34,9 @@ pub async fn retry(
         return Ok(Err(RequeueError::NotFound));
     }
     let Some(original) = find_original(tx, tenant, id.key()).await? else { return Ok(Err(RequeueError::NotFound)) };
+    if original.payload != PayloadState::Kept {
+        return Ok(Err(RequeueError::PayloadGone));
+    }
     if let Some(max) = stored_bytes::exceeded_budget(tx, tenant.workspace, 0).await? {
         return Ok(Err(RequeueError::WorkspaceFull { max }));
     }
@@ -65,9 +69,9 @@ pub async fn retry_all(
 async fn find_original(tx: &WriteTx, tenant: Tenant, delivery_key: RowKey) -> Result<Option<Original>, PgError> {
     let found = tx
         .query_opt(
-            "SELECT event_key, endpoint_key, cause FROM deliveries WHERE key = $1 AND workspace_key = $2 AND mode = $3
-             AND EXISTS (SELECT 1 FROM events WHERE events.key = event_key AND ($4 IS NULL OR project_id = $4))
-             AND ($4 IS NULL OR EXISTS (SELECT 1 FROM endpoints WHERE key = endpoint_key AND project_id = $4))",
+            "SELECT d.event_key, d.endpoint_key, d.cause, e.payload FROM deliveries d JOIN events e ON e.key = d.event_key
+             WHERE d.key = $1 AND d.workspace_key = $2 AND d.mode = $3 AND ($4 IS NULL OR e.project_id = $4)
+             AND ($4 IS NULL OR EXISTS (SELECT 1 FROM endpoints WHERE key = d.endpoint_key AND project_id = $4))",
             &[&delivery_key.as_i64(), &tenant.workspace.as_i64(), &mode_code(tenant.mode), &tenant.project_text()],
         )
         .await?;
@@ -77,6 +81,7 @@ async fn find_original(tx: &WriteTx, tenant: Tenant, delivery_key: RowKey) -> Re
         event_key: key(&row, "event_key")?,
         endpoint_key: key(&row, "endpoint_key")?,
         cause: coded(&row, "cause", DeliveryCause::from_code)?,
+        payload: coded(&row, "payload", PayloadState::from_code)?,
     }))
 }
 

@@ -102,7 +102,8 @@ async fn hand_over_late<'n>(
     Ok(())
 }
 
-/// Locks stored events that are enqueued again, so that retention does not remove them meanwhile.
+/// Locks stored events that are enqueued again, so that neither they nor their payloads are removed meanwhile. A
+/// removal locks it `FOR UPDATE` first and then looks again for deliveries.
 ///
 /// # Errors
 /// [`PgError::Overtaken`] when one has just been removed. The next run of the transaction finds it gone.
@@ -113,7 +114,7 @@ async fn keep_events(tx: &WriteTx, new: &[NewDelivery]) -> Result<(), PgError> {
         return Ok(());
     }
     let events: Vec<i64> = events.into_iter().collect();
-    let sql = "SELECT 1 FROM events WHERE key = ANY($1) ORDER BY key FOR KEY SHARE";
+    let sql = "SELECT 1 FROM events WHERE key = ANY($1) AND payload = 0 ORDER BY key FOR KEY SHARE";
     let kept = tx.query(sql, &[&events]).await?.len();
     if kept == events.len() { Ok(()) } else { Err(PgError::Overtaken) }
 }

@@ -118,7 +118,8 @@ impl Search<'_> {
         let (index, is_last) = (index_of(walk), scope.is_last());
         let sql = format!(
             "SELECT d.key, d.endpoint_key, d.event_key,
-                    CASE WHEN e.key IS NULL OR ep.deleted_at IS NOT NULL OR ep.mode <> d.mode THEN 1 ELSE 2 END AS verdict
+                    CASE WHEN e.key IS NULL OR e.payload <> 0 OR ep.deleted_at IS NOT NULL OR ep.mode <> d.mode
+                         THEN 1 ELSE 2 END AS verdict
              FROM deliveries d INDEXED BY {index} JOIN endpoints ep ON ep.key = d.endpoint_key
              LEFT JOIN events e ON e.key = d.event_key WHERE {text} AND {is_last}"
         );

@@ -9,6 +9,7 @@ use rusqlite::{Row, params};
 
 use postrider_domain::attempt::{Attempt, AttemptOutcome, AttemptPhases};
 use postrider_domain::id::{DeliveryId, RowKey};
+use postrider_domain::payload::PayloadState;
 use postrider_domain::sent_request::SentRequest;
 use postrider_domain::time::Timestamp;
 use postrider_store::column::{address_from_bytes, address_to_bytes, headers_from_text, headers_to_text};
@@ -88,6 +89,7 @@ fn attempt_from_row(row: &Row<'_>) -> Result<Attempt, rusqlite::Error> {
         error: row.get("error")?,
         next_attempt_at: row.get::<_, Option<i64>>("next_attempt_at")?.map(Timestamp::from_millis),
         phases: phases_from_row(row)?,
+        payload: coded(row, "payload", PayloadState::from_code)?,
     })
 }
 

@@ -9,6 +9,7 @@ use postrider_domain::event_type::EventTypeName;
 use postrider_domain::id::{DeliveryId, EventId, RowKey, StoreTag};
 use postrider_domain::limits;
 use postrider_domain::page::{Page, PageRequest};
+use postrider_domain::payload::PayloadState;
 use postrider_domain::tenant::Tenant;
 use postrider_domain::time::Timestamp;
 use postrider_store::column::{mode_code, mode_from_code};
@@ -132,7 +133,8 @@ pub fn find(tx: ReadTx<'_>, tenant: Tenant, id: EventId) -> Result<Option<EventD
 }
 
 /// An endpoint that matched has a delivery, even if that was skipped.
-const EVENT_COLUMNS: &str = "e.key, e.mode, e.type, e.project_id, e.external_id, e.occurred_at, e.deliveries,
+const EVENT_COLUMNS: &str =
+    "e.key, e.mode, e.type, e.project_id, e.external_id, e.occurred_at, e.deliveries, e.payload,
      (e.deliveries = 0 AND NOT EXISTS (SELECT 1 FROM deliveries d WHERE d.event_key = e.key)) AS matched_none";
 
 fn event_from_row(row: &Row<'_>, tag: StoreTag) -> Result<Event, rusqlite::Error> {
@@ -145,6 +147,7 @@ fn event_from_row(row: &Row<'_>, tag: StoreTag) -> Result<Event, rusqlite::Error
         occurred_at: row.get::<_, Option<i64>>("occurred_at")?.map(Timestamp::from_millis),
         deliveries: row.get("deliveries")?,
         matched_none: row.get("matched_none")?,
+        payload: coded(row, "payload", PayloadState::from_code)?,
     })
 }
 

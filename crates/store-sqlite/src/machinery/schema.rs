@@ -30,6 +30,7 @@ const MIGRATIONS: &[(&str, &str)] = &[
     ("V16__portal_sessions", include_str!("../../../../migrations/sqlite/0016_portal_sessions.sql")),
     ("V17__list_filters", include_str!("../../../../migrations/sqlite/0017_list_filters.sql")),
     ("V18__filter_replays", include_str!("../../../../migrations/sqlite/0018_filter_replays.sql")),
+    ("V19__payload_state", include_str!("../../../../migrations/sqlite/0019_payload_state.sql")),
 ];
 
 pub fn database_path(directory: &Path) -> PathBuf {

@@ -6,6 +6,7 @@ use postrider_domain::audit::{AuditAction, Author};
 use postrider_domain::delivery::{Delivery, DeliveryCause};
 use postrider_domain::event::NewEvent;
 use postrider_domain::id::{DeliveryId, EndpointId, RowKey};
+use postrider_domain::payload::PayloadState;
 use postrider_domain::tenant::Tenant;
 use postrider_store::RequeueError;
 use postrider_store::column::mode_code;
@@ -30,6 +31,9 @@ pub fn retry(
     id: DeliveryId,
 ) -> WriteResult<Delivery, RequeueError> {
     let Some(original) = find_original(tx, tenant, id)? else { return Ok(Err(RequeueError::NotFound)) };
+    if original.payload != PayloadState::Kept {
+        return Ok(Err(RequeueError::PayloadGone));
+    }
     if let Some(max) = stored_bytes::exceeded_budget(tx, tenant.workspace, 0)? {
         return Ok(Err(RequeueError::WorkspaceFull { max }));
     }
@@ -107,9 +111,9 @@ fn find_original(tx: &WriteTx<'_>, tenant: Tenant, id: DeliveryId) -> Result<Opt
         params![id.key().as_i64(), tenant.workspace.as_i64(), mode_code(tenant.mode), tenant.project_text()];
     tx.connection
         .prepare_cached(
-            "SELECT event_key, endpoint_key, cause FROM deliveries WHERE key = ?1 AND workspace_key = ?2 AND mode = ?3
-             AND EXISTS (SELECT 1 FROM events WHERE events.key = event_key AND (?4 IS NULL OR project_id = ?4))
-             AND (?4 IS NULL OR EXISTS (SELECT 1 FROM endpoints WHERE key = endpoint_key AND project_id = ?4))",
+            "SELECT d.event_key, d.endpoint_key, d.cause, e.payload FROM deliveries d JOIN events e ON e.key = d.event_key
+             WHERE d.key = ?1 AND d.workspace_key = ?2 AND d.mode = ?3 AND (?4 IS NULL OR e.project_id = ?4)
+             AND (?4 IS NULL OR EXISTS (SELECT 1 FROM endpoints WHERE key = d.endpoint_key AND project_id = ?4))",
         )?
         .query_row(parameters, |row| {
             Ok(Original {
@@ -117,6 +121,7 @@ fn find_original(tx: &WriteTx<'_>, tenant: Tenant, id: DeliveryId) -> Result<Opt
                 event_key: RowKey::from_i64(row.get(0)?),
                 endpoint_key: RowKey::from_i64(row.get(1)?),
                 cause: coded(row, "cause", DeliveryCause::from_code)?,
+                payload: coded(row, "payload", PayloadState::from_code)?,
             })
         })
         .optional()

@@ -9,6 +9,7 @@ use postrider_domain::delivery::DeliveryStatus;
 use postrider_domain::endpoint_health::Signal;
 use postrider_domain::id::{KeySequence, RowKey, StoreTag};
 use postrider_domain::limits;
+use postrider_domain::payload::PayloadState;
 use postrider_domain::time::Timestamp;
 use postrider_store::queue::claim_ledger::ClaimLedger;
 use postrider_store::stats::Rollups;
@@ -145,6 +146,7 @@ impl TestQueue {
             error: None,
             next_attempt_at: None,
             phases: None,
+            payload: PayloadState::Kept,
         };
         let outcome = OutcomeRecord {
             delivery_id: claim.delivery_id,

@@ -4,6 +4,7 @@ use postrider_domain::access::Mode;
 use postrider_domain::delivery::{Delivery, DeliveryCause};
 use postrider_domain::event::NewEvent;
 use postrider_domain::id::{DeliveryId, RowKey};
+use postrider_domain::payload::PayloadState;
 use postrider_domain::tenant::Tenant;
 
 use crate::publish::matching::Subscriber;
@@ -24,6 +25,7 @@ pub enum RetryRefusal {
     NotFound,
     EndpointDeleted,
     EndpointOff,
+    PayloadGone,
 }
 
 impl RetriedDelivery {
@@ -35,6 +37,7 @@ impl RetriedDelivery {
             Err(RequeueError::NotFound) => Err(RetryRefusal::NotFound),
             Err(RequeueError::EndpointDeleted) => Err(RetryRefusal::EndpointDeleted),
             Err(RequeueError::EndpointOff) => Err(RetryRefusal::EndpointOff),
+            Err(RequeueError::PayloadGone) => Err(RetryRefusal::PayloadGone),
             Err(error @ (RequeueError::WorkspaceFull { .. } | RequeueError::Store(_))) => return Err(error),
         };
         Ok(Self { id, result })
@@ -47,6 +50,8 @@ pub struct Original {
     pub endpoint_key: RowKey,
     pub event_key: RowKey,
     pub cause: DeliveryCause,
+    /// Of its event.
+    pub payload: PayloadState,
 }
 
 /// A stored event to queue for an existing endpoint.
@@ -120,7 +125,8 @@ mod tests {
 
     fn retry(mode: Mode, cause: DeliveryCause) -> Requeue {
         let key = RowKey::from_i64;
-        let first = Original { key: key(1), endpoint_key: key(2), event_key: key(3), cause };
+        let first =
+            Original { key: key(1), endpoint_key: key(2), event_key: key(3), cause, payload: PayloadState::Kept };
         Requeue::retry(Tenant::whole(key(4), mode), &first)
     }
 

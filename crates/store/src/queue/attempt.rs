@@ -1,6 +1,7 @@
 //! The attempt of a lost claim.
 
 use postrider_domain::attempt::{Attempt, AttemptOutcome};
+use postrider_domain::payload::PayloadState;
 use postrider_domain::time::Timestamp;
 
 /// The attempt of a claim whose holder died.
@@ -19,5 +20,6 @@ pub fn abandoned(number: u32, claimed_at: Timestamp, next_attempt_at: Option<Tim
         error: Some("the process that had started this attempt stopped before recording its outcome".to_owned()),
         next_attempt_at,
         phases: None,
+        payload: PayloadState::Kept,
     }
 }

@@ -4,6 +4,7 @@ use maud::{Markup, html};
 
 use postrider_domain::attempt::Attempt;
 use postrider_domain::delivery::{Delivery, DeliveryStatus};
+use postrider_domain::payload::PayloadState;
 use postrider_domain::time::Timestamp;
 
 use super::icon::{self, Icon};
@@ -79,7 +80,9 @@ pub fn attempt(attempt: &Attempt, answer_at: &str) -> Markup {
         @if !attempt.response_headers.is_empty() {
             details { summary { (say!("Headers of the answer")) } (headers::table(say!("Headers of the answer"), &attempt.response_headers)) }
         }
-        @if let Some(bytes) = attempt.response_body.as_ref().filter(|bytes| !bytes.is_empty()) {
+        @if attempt.payload != PayloadState::Kept {
+            p.soft { (say!("The headers and bodies of this attempt are no longer stored: they are older than what is kept, or were erased.")) }
+        } @else if let Some(bytes) = attempt.response_body.as_ref().filter(|bytes| !bytes.is_empty()) {
             h3 { @if bytes.len() >= 4096 { (say!("Body of the answer, the first 4 KiB")) } @else { (say!("Body of the answer")) } }
             (body::show(say!("Body of the answer"), bytes, answer_at))
         } @else if attempt.response_status.is_some() {

@@ -9,6 +9,7 @@ use postrider_domain::endpoint::EndpointLabel;
 use postrider_domain::event::{EventDetail, data_of};
 use postrider_domain::not_reached::{ConfiguredAs, NotReached};
 use postrider_domain::page::{Page, PageRequest};
+use postrider_domain::payload::PayloadState;
 use postrider_domain::permission::Permission;
 use postrider_domain::visible::is_unprintable;
 use postrider_service::{OtherEndpoint, ServiceError};
@@ -161,7 +162,7 @@ fn actions(visit: &Visit, seen: &Seen) -> Markup {
     let path = visit.link(&format!("/events/{}/retry", seen.event.event.id));
     let newest = seen.deliveries.first().map(|newest| newest.id.to_string()).unwrap_or_default();
     html! {
-        @if failed > 0 && visit.may(Permission::DeliveriesRetry) {
+        @if failed > 0 && seen.event.event.payload == PayloadState::Kept && visit.may(Permission::DeliveriesRetry) {
             div.actions {
                 form.action action=(path) method="post" {
                     input type="hidden" name=(once::FIELD) value=(newest);
@@ -234,8 +235,14 @@ fn data(visit: &Visit, seen: &Seen) -> Markup {
     let whole_at = visit.link(&format!("/events/{}/body", seen.event.event.id));
     html! {
         h2 { "Body" }
-        p.soft { "Every receiver gets these bytes." }
-        (body::show("Body of the event", &seen.event.envelope, &whole_at))
+        @match seen.event.event.payload {
+            PayloadState::Kept => {
+                p.soft { "Every receiver gets these bytes." }
+                (body::show("Body of the event", &seen.event.envelope, &whole_at))
+            }
+            PayloadState::Expired => p.soft { "Payload past retention: the data is older than this server keeps it. The event cannot be sent again." },
+            PayloadState::Erased => p.soft { "Payload erased: somebody had the data erased. The event cannot be sent again." },
+        }
         @if let Some(command) = publish_command(visit, seen) {
             details {
                 summary { "Publish it again, as a curl command" }

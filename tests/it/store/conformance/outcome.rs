@@ -8,6 +8,7 @@ use bytes::Bytes;
 use postrider_domain::attempt::{Attempt, AttemptOutcome, AttemptPhases};
 use postrider_domain::delivery::{DeliveryStatus, EndReason};
 use postrider_domain::endpoint::DisabledReason;
+use postrider_domain::payload::PayloadState;
 use postrider_domain::sent_request::SentRequest;
 use postrider_store::{AfterAttempt, EndpointTarget, OutcomeRecord, Recorded};
 
@@ -68,6 +69,7 @@ async fn an_attempt_reads_back_as_recorded(at: Fixture) {
             body_ms: Some(3),
             connection_reused: true,
         }),
+        payload: PayloadState::Kept,
     };
     let unanswered = Attempt {
         outcome: AttemptOutcome::ConnectFailed,

@@ -140,6 +140,10 @@ pub const PHRASES: &[(&str, &str)] = &[
     ("Request", "Anfrage"),
     ("Retry now", "Jetzt wiederholen"),
     (
+        "The headers and bodies of this attempt are no longer stored: they are older than what is kept, or were erased.",
+        "Kopfzeilen und Inhalte dieses Versuchs sind nicht mehr gespeichert: Sie sind älter als die Aufbewahrungsfrist oder wurden gelöscht.",
+    ),
+    (
         "The event is no longer stored: it is older than what is kept, or was erased. It cannot be sent again.",
         "Das Ereignis ist nicht mehr gespeichert: Seine Aufbewahrungszeit ist vorbei, oder es wurde gelöscht. Es kann nicht noch einmal gesendet werden.",
     ),
