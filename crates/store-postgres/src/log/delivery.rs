@@ -241,17 +241,23 @@ pub async fn find_one(
 }
 
 /// The deliveries at which strict orders have stopped, the oldest first. Few orders are stopped at a time, so the
-/// search begins at them.
+/// search begins at them. Their keys are read by a statement of their own: given the keys in a subquery, the planner
+/// may read the whole log in key order and look for each row in the subquery.
 pub async fn blocking(session: &Session, tag: StoreTag, tenant: Tenant, limit: u32) -> Result<Vec<Delivery>, PgError> {
+    let stopped = "SELECT blocked_by FROM ordered_lanes WHERE blocked_since IS NOT NULL";
+    let stopped = session.query(stopped, &[]).await?;
+    let keys: Vec<i64> = stopped.iter().map(|row| get(row, "blocked_by")).collect::<Result<_, _>>()?;
+    if keys.is_empty() {
+        return Ok(Vec::new());
+    }
     let columns = DELIVERY_COLUMNS.as_str();
     let sql = format!(
         "{columns} {DELIVERY_TABLES}
-         WHERE d.key IN (SELECT blocked_by FROM ordered_lanes WHERE blocked_since IS NOT NULL)
-           AND d.workspace_key + 0 = $1 AND d.mode = $2
-           AND ($3 IS NULL OR (ep.project_id = $3 AND e.project_id = $3))
-         ORDER BY d.key LIMIT $4"
+         WHERE d.key = ANY($1) AND d.workspace_key + 0 = $2 AND d.mode = $3
+           AND ($4 IS NULL OR (ep.project_id = $4 AND e.project_id = $4))
+         ORDER BY d.key LIMIT $5"
     );
     let values = (tenant.workspace.as_i64(), mode_code(tenant.mode), tenant.project_text(), i64::from(limit));
-    let rows = session.query(&sql, &[&values.0, &values.1, &values.2, &values.3]).await?;
+    let rows = session.query(&sql, &[&keys, &values.0, &values.1, &values.2, &values.3]).await?;
     rows.iter().map(|row| delivery_from_row(row, tag)).collect()
 }
