@@ -74,8 +74,10 @@ def check(name, values, found, versions, binary):
     volumes = {volume["name"] for volume in pod["volumes"]} | {
         claim["metadata"]["name"] for claim in workload["spec"].get("volumeClaimTemplates", [])}
     expect(mounts == volumes, f"{name}: mounted {mounts}, volumes {volumes}")
+    mounted_at = {mount["name"]: mount["mountPath"] for mount in pod["containers"][0]["volumeMounts"]}
     environment = {entry["name"]: entry["value"] for entry in pod["containers"][0]["env"]}
     expect(len(environment) == len(pod["containers"][0]["env"]), f"{name}: a variable is there twice")
+    expect(environment["POSTRIDER_DATA_DIR"].startswith(f"{mounted_at['data']}/"), f"{name}: the data is in the volume's root")
     for setting, value in values.get("settings", {}).items():
         shown = ",".join(map(str, value)) if isinstance(value, list) else str(value)
         expect(environment[f"POSTRIDER_{setting.upper()}"] == shown, f"{name}: the setting {setting}")

@@ -64,8 +64,9 @@ spec:
         capabilities:
           drop: [ALL]
       env:
+        # A folder of the server's own, because a volume belongs to root, and the server makes its folder private.
         - name: POSTRIDER_DATA_DIR
-          value: /var/lib/postrider
+          value: /var/lib/postrider/data
         - name: POSTRIDER_LISTEN
           value: 0.0.0.0:8080
         - name: POSTRIDER_METRICS_LISTEN
