@@ -1,18 +1,20 @@
 #!/usr/bin/env python3
-"""Starts a server of a package in its own root, as the user of its service, and delivers one event with a valid signature.
+"""Delivers one event through a server of a package, and checks its signature.
 
-usage: .ci/deliver.py <root> <user:group> [NAME=value…] -- <program> serve
+usage: .ci/deliver.py --inside '<command>' [--port <port>] [NAME=value…] -- <program> [serve]
 
-The variables are the server's environment. It listens on a free port of this machine, and the receiver on another.
+Each command is put behind the one of --inside, such as `chroot --userspec=postrider:postrider <root>`, with the variables as
+its environment. With --port the server runs already, and listens there; else it is started on a free port.
 """
 
+import argparse
 import base64
 import hashlib
 import hmac
 import http.server
 import json
-import os
 import queue
+import shlex
 import shutil
 import socket
 import subprocess
@@ -62,40 +64,53 @@ def receive():
     return server.server_address[1], arrived
 
 
+def wait_until_ready(inside, program, environment, server):
+    """Asks by the health check of containers, through the socket in the data directory."""
+    end = time.monotonic() + SECONDS
+    while subprocess.run([*inside, program, "health"], env=environment, capture_output=True).returncode:
+        if time.monotonic() > end or (server and server.poll() is not None):
+            sys.exit("the server does not become ready")
+        time.sleep(0.1)
+
+
+def deliver(base, key):
+    to, arrived = receive()
+    endpoint = call(f"{base}/webhook-endpoints", key,
+                    {"name": "packages", "url": f"http://127.0.0.1:{to}/", "events": ["post.created"]})["data"]
+    event = call(f"{base}/events", key, {"type": "post.created", "data": {"id": "post_1"}})["data"]
+    request = arrived.get(timeout=SECONDS)
+    if request[0]["webhook-id"] != event["id"] or not is_signed(request, endpoint["secret"]):
+        sys.exit("what arrived is not the event, or its signature is wrong")
+    return event["id"]
+
+
 def main():
-    root, user, *rest = sys.argv[1:]
-    split = rest.index("--")
-    environment = dict(pair.split("=", 1) for pair in rest[:split])
-    command = rest[split + 1:]
-    port = free_port()
-    environment.update(POSTRIDER_LISTEN=f"127.0.0.1:{port}", POSTRIDER_METRICS_LISTEN="off", POSTRIDER_ALLOW_TARGET="127.0.0.0/8")
-    inside = [shutil.which("chroot"), f"--userspec={user}", root]
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--inside", required=True, type=shlex.split)
+    parser.add_argument("--port", type=int)
+    parser.add_argument("variables", nargs="*")
+    split = sys.argv.index("--")
+    given, command = parser.parse_args(sys.argv[1:split]), sys.argv[split + 1:]
+    inside = [shutil.which(given.inside[0]), *given.inside[1:]]
+    environment = dict(pair.split("=", 1) for pair in given.variables)
+    port = given.port or free_port()
+    if not given.port:
+        environment.update(POSTRIDER_LISTEN=f"127.0.0.1:{port}", POSTRIDER_METRICS_LISTEN="off", POSTRIDER_ALLOW_TARGET="127.0.0.0/8")
     created = subprocess.run(
         [*inside, command[0], "keys", "create", "--workspace", "packages", "--scope", "webhooks:manage", "--scope", "events:write",
          "--json"], env=environment, check=True, stdout=subprocess.PIPE)
     key = json.loads(created.stdout)["key"]
-    server = subprocess.Popen([*inside, *command], env=environment)
+    server = None if given.port else subprocess.Popen([*inside, *command], env=environment)
     try:
-        base = f"http://127.0.0.1:{port}/v1"
-        end = time.monotonic() + SECONDS
-        # The health check of containers, through the socket in the data directory.
-        while subprocess.run([*inside, command[0], "health"], env=environment, capture_output=True).returncode:
-            if time.monotonic() > end or server.poll() is not None:
-                sys.exit("the server does not become ready")
-            time.sleep(0.1)
-        to, arrived = receive()
-        endpoint = call(f"{base}/webhook-endpoints", key,
-                        {"name": "packages", "url": f"http://127.0.0.1:{to}/", "events": ["post.created"]})["data"]
-        event = call(f"{base}/events", key, {"type": "post.created", "data": {"id": "post_1"}})["data"]
-        request = arrived.get(timeout=SECONDS)
-        if request[0]["webhook-id"] != event["id"] or not is_signed(request, endpoint["secret"]):
-            sys.exit("what arrived is not the event, or its signature is wrong")
-        print(f"delivered {event['id']} as {user} in {os.path.basename(root)}")
+        wait_until_ready(inside, command[0], environment, server)
+        event = deliver(f"http://127.0.0.1:{port}/v1", key)
     finally:
-        server.terminate()
-        code = server.wait(60)
-    if code:
-        sys.exit(f"the server stopped with {code}")
+        if server:
+            server.terminate()
+            server.wait(60)
+    if server and server.returncode:
+        sys.exit(f"the server stopped with {server.returncode}")
+    print(f"delivered {event} behind: {shlex.join(given.inside)}", flush=True)
 
 
 main()
