@@ -165,7 +165,7 @@ pub const COUNTED_MAX: u32 = 10_000;
 
 /// Rows of the delivery log that one page reads when its filter passes few: some tens of milliseconds. Such a page may
 /// be short or empty, and says that there is more.
-pub const LOG_ROWS_PER_PAGE: u32 = 20_000;
+pub const LOG_ROWS_PER_PAGE: u32 = 10_000;
 
 /// Between two writes of the keys that were used. With [`KEY_CACHE_TTL`], for which a use may go unnoticed,
 /// `lastUsedAt` is at most a minute late (contract).

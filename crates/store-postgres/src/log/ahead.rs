@@ -111,7 +111,7 @@ impl Search<'_> {
                     CASE WHEN e.key IS NULL OR e.payload <> 0 OR ep.deleted_at IS NOT NULL OR ep.mode <> d.mode
                          THEN 1 ELSE 2 END AS verdict
              FROM deliveries d JOIN endpoints ep ON ep.key = d.endpoint_key
-             LEFT JOIN events e ON e.key = d.event_key
+             LEFT JOIN LATERAL (SELECT * FROM events WHERE key = d.event_key OFFSET 0) e ON true
              WHERE {text} AND {is_last} ORDER BY {order} LIMIT {limit}"
         );
         let candidate = |row| {
