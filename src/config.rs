@@ -69,6 +69,8 @@ pub struct Settings {
     pub attempt_deadline: Duration,
     /// How long the log keeps an event and its deliveries. Pending deliveries are kept until they end.
     pub retention: Duration,
+    /// How long payloads are kept: the data of events, the headers and bodies of attempts. `None`: as long as the log.
+    pub payload_retention: Option<Duration>,
     /// How long the audit log keeps an entry, and a revoked or expired API key its row.
     pub audit_retention: Duration,
     /// How long a stop waits for running attempts: longer than the deadline of an attempt.
@@ -222,11 +224,17 @@ impl Settings {
             rate_limits: RateLimits::default(),
             attempt_deadline: limits::ATTEMPT_DEADLINE,
             retention: limits::RETENTION,
+            payload_retention: None,
             audit_retention: limits::AUDIT_RETENTION,
             stop_grace: limits::STOP_GRACE,
             log: LogSettings { format: LogFormat::Text, filter: DEFAULT_LOG_FILTER.to_owned() },
             shown: Vec::new(),
         }
+    }
+
+    /// How long payloads are kept.
+    pub fn kept_payloads(&self) -> Duration {
+        self.payload_retention.unwrap_or(self.retention)
     }
 
     pub fn master_key_path(&self) -> PathBuf {

@@ -392,6 +392,20 @@ pub static SETTINGS: &[Setting] = &[
         ..PLAIN
     },
     Setting {
+        name: "retention_payloads",
+        flag: "retention-payloads",
+        env: "POSTRIDER_RETENTION_PAYLOADS",
+        value_name: "TIME",
+        help: "How long the data of events and the headers and bodies of attempts are kept, at most as long as --retention",
+        otherwise: Some("as --retention"),
+        read: |settings, text| {
+            let kept = duration(text, limits::RETENTION_MIN, limits::RETENTION_MAX);
+            set(&mut settings.payload_retention, kept.map(Some))
+        },
+        show: |settings| settings.payload_retention.map(format_duration).unwrap_or_default(),
+        ..PLAIN
+    },
+    Setting {
         name: "retention_audit",
         flag: "retention-audit",
         env: "POSTRIDER_RETENTION_AUDIT",

@@ -235,8 +235,10 @@ pub const CLOCK_AHEAD_MAX: Duration = Duration::from_secs(24 * 3600);
 pub const RETENTION: Duration = Duration::from_secs(30 * 24 * 3600);
 /// Retention of audit entries by default: a year, and a month to look into it.
 pub const AUDIT_RETENTION: Duration = Duration::from_secs(400 * 24 * 3600);
-/// The shortest retention: a day, so that an outage at night can still be examined in the morning.
-pub const RETENTION_MIN: Duration = Duration::from_secs(24 * 3600);
+/// The shortest retention of each kind: a minute, for trials. Upkeep runs once a minute.
+pub const RETENTION_MIN: Duration = Duration::from_secs(60);
+/// A shorter retention is warned of: an outage at night could not be examined in the morning.
+pub const RETENTION_SHORT: Duration = Duration::from_secs(24 * 3600);
 /// The longest retention: ten years, which means for ever.
 pub const RETENTION_MAX: Duration = Duration::from_secs(3650 * 24 * 3600);
 
@@ -459,6 +461,8 @@ pub const OUTCOMES_PER_WRITE: usize = 512;
 pub const OUTCOME_WRITE_TRIES: u32 = 60;
 /// Rows that the janitor expires, forgets or removes in one step: a few milliseconds of the writer's time.
 pub const AGEING_ROWS_PER_STEP: usize = 500;
+/// Events whose payloads the janitor looks at in one step. A payload may have 256 KB in many pages.
+pub const PAYLOADS_PER_STEP: usize = 100;
 
 /// How long one look-up of a host may take, both address families together.
 pub const LOOK_UP_TIMEOUT: Duration = Duration::from_secs(5);

@@ -36,6 +36,7 @@ mod worker;
 pub use settings::{EngineParts, EngineSettings};
 
 use gauge_reader::GaugeReader;
+use janitor::{Janitor, Retention};
 use limiter::ConcurrencyLimiter;
 use waker::Waker;
 
@@ -71,12 +72,18 @@ impl Engine {
         let seconds = parts.metrics.delivery_age_seconds.clone();
         let ages = recorder::DeliveryAges { clock: Arc::clone(&parts.clock), seconds };
         let (outcomes, recorder) = recorder::start(parts.store.clone(), ages);
-        let janitor = tokio::spawn(janitor::run(
-            parts.store.clone(),
-            Arc::clone(&parts.clock),
-            janitor::Retention { log: parts.settings.retention, audit: parts.settings.audit_retention },
-            stop.clone(),
-        ));
+        let janitor = Janitor {
+            store: parts.store.clone(),
+            clock: Arc::clone(&parts.clock),
+            retention: Retention {
+                log: parts.settings.retention,
+                payloads: parts.settings.payload_retention,
+                audit: parts.settings.audit_retention,
+            },
+            removed: parts.metrics.removed_rows.clone(),
+            stop: stop.clone(),
+        };
+        let janitor = tokio::spawn(janitor.run());
         let replayer = tokio::spawn(replayer::run(parts.store.clone(), Arc::clone(&parts.clock), stop.clone()));
         let gauge_reader = parts.gauges.clone().map(|metrics| {
             let (store, clock) = (parts.store.clone(), Arc::clone(&parts.clock));

@@ -34,6 +34,8 @@ pub struct EngineSettings {
     pub attempt_deadline: Duration,
     /// How long the log keeps finished deliveries and their events.
     pub retention: Duration,
+    /// How long payloads are kept, at most as long as the log.
+    pub payload_retention: Duration,
     /// How long the audit log keeps an entry.
     pub audit_retention: Duration,
     /// Attempts in flight at once.
@@ -49,6 +51,7 @@ impl Default for EngineSettings {
             schedule: RetrySchedule::default(),
             attempt_deadline: limits::ATTEMPT_DEADLINE,
             retention: limits::RETENTION,
+            payload_retention: limits::RETENTION,
             audit_retention: limits::AUDIT_RETENTION,
             slots: limits::SLOTS,
             slots_per_endpoint: limits::SLOTS_PER_ENDPOINT,

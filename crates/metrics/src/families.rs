@@ -4,7 +4,7 @@
 
 use super::labels::{
     AgeAt, ConnectionState, Database, DeduplicatedBy, Direction, EndpointState, LaneState, LookUpResult, Phase,
-    PoolState, PublishKind, QueueState, Reused, StatusClass, WatchedFile,
+    PoolState, PublishKind, QueueState, RemovedKind, Reused, StatusClass, WatchedFile,
 };
 use super::register::{Register, by, single};
 use super::scrape::BeforeScrape;
@@ -84,6 +84,7 @@ pub struct EngineMetrics {
     pub delivery_age_seconds: Histograms,
     pub in_flight: Gauges,
     pub slots: Gauges,
+    pub removed_rows: Counters,
     pub before_scrape: BeforeScrape,
 }
 
@@ -111,6 +112,12 @@ impl EngineMetrics {
             ),
             in_flight: register.gauges("attempts_in_flight", "Attempts that hold a slot", single()),
             slots: register.gauges("attempt_slots", "Attempts that this process makes at once at most", single()),
+            removed_rows: register.counters(
+                "retention_removed_rows",
+                "What retention removed, by kind. payloads counts events whose data, headers and bodies went before the \
+                 rows. On PostgreSQL the rows of a dropped day are estimated",
+                by("kind", RemovedKind::VALUES),
+            ),
             before_scrape: before_scrape.clone(),
         }
     }

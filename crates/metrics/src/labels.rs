@@ -128,6 +128,15 @@ label_values! {
         Busy = "busy",
     }
 
+    /// What retention removes.
+    RemovedKind {
+        Payloads = "payloads",
+        Deliveries = "deliveries",
+        Events = "events",
+        Answers = "answers",
+        Audit = "audit",
+    }
+
     /// A file of the settings that is read while the server runs.
     WatchedFile {
         Certificate = "tls_certificate",

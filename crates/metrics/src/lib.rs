@@ -32,7 +32,7 @@ pub use families::{
 };
 pub use labels::{
     AgeAt, ConnectionState, Database, DeduplicatedBy, Direction, EndpointState, LaneState, LookUpResult, Phase,
-    PoolState, PublishKind, QueueState, Reused, StatusClass, WatchedFile,
+    PoolState, PublishKind, QueueState, RemovedKind, Reused, StatusClass, WatchedFile,
 };
 pub use page::table;
 pub use register::Family;

@@ -47,7 +47,7 @@ mod secrets;
 pub mod stats;
 pub mod stored_bytes;
 pub mod tally;
-mod upkeep;
+pub mod upkeep;
 mod write;
 
 pub use error::{OpenError, StoreError, UnexpectedValue};
@@ -75,7 +75,7 @@ pub use registry::workspace::{NewWorkspace, WorkspaceRename, Workspaces};
 pub use replay::{NewReplay, ReplayScope, Replays};
 pub use secrets::{SealedParts, Secrets};
 pub use stats::Stats;
-pub use upkeep::{AgedStep, EndedCursor, EndedKind, EndedStep, LogPart, Upkeep};
+pub use upkeep::{AgedStep, EndedCursor, EndedKind, EndedStep, LogPart, PayloadStep, Removed, Upkeep};
 pub use write::{Write, Written};
 
 /// What the delivery engine asks of a store.

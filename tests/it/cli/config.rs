@@ -104,6 +104,7 @@ fn every_setting_can_be_set_in_the_file() {
         ("portal_font", "\"serif\"", "serif"),
         ("retention", "\"7d\"", "168h"),
         ("workspace_max_bytes", "\"1048576\"", "1048576"),
+        ("retention_payloads", "\"1m\"", "1m"),
         ("retention_audit", "\"70d\"", "1680h"),
         ("stop_grace", "\"1m\"", "1m"),
         ("endpoints_per_project", "7", "7"),

@@ -64,6 +64,7 @@ pub mod mode;
 mod ordering;
 mod ordering_walk;
 mod outcome;
+mod payload;
 pub mod portal_session;
 mod project;
 mod replay;

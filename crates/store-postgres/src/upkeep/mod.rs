@@ -5,7 +5,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use postrider_domain::id::RowKey;
-use postrider_store::{AgedStep, EndedCursor, EndedStep, StoreError, Upkeep};
+use postrider_store::{AgedStep, EndedCursor, EndedStep, PayloadStep, Removed, StoreError, Upkeep};
 
 use crate::PostgresStore;
 use crate::log::audit;
@@ -15,6 +15,7 @@ use crate::registry::session;
 use crate::{idempotency, replay, secrets, stats, stored_bytes};
 
 pub mod ended;
+pub mod payload;
 mod retention;
 
 #[async_trait]
@@ -23,8 +24,16 @@ impl Upkeep for PostgresStore {
         self.write(effect!(|tx| unsent::expire_waiting(tx, limit))).await
     }
 
-    async fn remove_aged(&self, step: AgedStep) -> Result<Option<RowKey>, StoreError> {
+    async fn remove_aged(&self, step: AgedStep) -> Result<Removed, StoreError> {
         retention::remove(&self.database, step).await
+    }
+
+    async fn expire_payloads(&self, step: PayloadStep) -> Result<Removed, StoreError> {
+        self.write(effect!(|tx| payload::expire(tx, step))).await
+    }
+
+    async fn expire_late_payloads(&self, step: PayloadStep, after: RowKey) -> Result<Removed, StoreError> {
+        self.write(effect!(|tx| payload::expire_late(tx, step, after))).await
     }
 
     async fn remove_aged_audit(&self, age: Duration, limit: usize) -> Result<usize, StoreError> {
@@ -65,6 +74,11 @@ impl Upkeep for PostgresStore {
 
     async fn remove_aged_rollups(&self, log: Duration, limit: usize) -> Result<bool, StoreError> {
         self.write(effect!(|tx| stats::remove_aged(tx, log, limit))).await
+    }
+
+    async fn give_space_back(&self) -> Result<Option<Duration>, StoreError> {
+        // The server of the database does that: dropped days at once, the rest by its vacuum.
+        Ok(None)
     }
 
     async fn advance_replays(&self) -> Result<Option<usize>, StoreError> {
