@@ -57,6 +57,8 @@ pub struct Settings {
     /// Endpoints of one project. Endpoints without a project count as one project.
     pub endpoints_per_project: u32,
     pub endpoints_per_workspace: u32,
+    /// Bytes that the store may take on the disk. `None`: as many as the file system has.
+    pub max_disk: Option<u64>,
     /// Bytes that one workspace may store. `None`: nothing is counted or refused.
     pub workspace_max_bytes: Option<u64>,
     pub portal: PortalSettings,
@@ -217,6 +219,7 @@ impl Settings {
             operator_webhook_secret_file: None,
             endpoints_per_project: limits::ENDPOINTS_PER_PROJECT,
             endpoints_per_workspace: limits::ENDPOINTS_PER_WORKSPACE,
+            max_disk: None,
             workspace_max_bytes: None,
             portal: PortalSettings::default(),
             metrics: MetricsSettings::default(),

@@ -10,9 +10,9 @@ use postrider_domain::proxy::ProxyUrl;
 
 use super::portal_settings;
 use super::setting_value::{
-    allow_target, byte_budget, command, count, database_url, deny_target, dns_server, duration, http_url, items,
-    log_filter, log_format, message, metrics_listen, network, parsed, path, pool_size, rate_limit, set, shown_command,
-    shown_path, shown_url,
+    allow_target, byte_budget, command, count, database_url, deny_target, disk_size, dns_server, duration, http_url,
+    items, log_filter, log_format, message, metrics_listen, network, parsed, path, pool_size, rate_limit, set,
+    shown_command, shown_path, shown_size, shown_url,
 };
 
 /// One setting as users see it.
@@ -448,6 +448,17 @@ pub static SETTINGS: &[Setting] = &[
         ..PLAIN
     },
     Setting {
+        name: "max_disk",
+        flag: "max-disk",
+        env: "POSTRIDER_MAX_DISK",
+        value_name: "SIZE",
+        help: "Most bytes that the database, its log and a reserve may take on the disk, as in 500MB or 20GB",
+        otherwise: Some("what the file system has"),
+        read: |settings, text| set(&mut settings.max_disk, disk_size(text).map(Some)),
+        show: |settings| settings.max_disk.map(shown_size).unwrap_or_default(),
+        ..PLAIN
+    },
+    Setting {
         name: "workspace_max_bytes",
         flag: "workspace-max-bytes",
         env: "POSTRIDER_WORKSPACE_MAX_BYTES",
@@ -559,6 +570,9 @@ mod tests {
         assert_eq!(fault("public_url", "hooks.example.com"), "is not a URL like https://hooks.example.com");
         assert_eq!(fault("log", "postrider=loud"), "is not a log filter like info or warn,postrider=debug");
         assert_eq!(fault("data_dir", ""), "is not a path: it is empty");
+        for text in ["99999999", "99MB", "1.5GB", "10GiB", "-1GB", "GB", "", "99999999999TB"] {
+            assert_eq!(fault("max_disk", text), "is not a size of at least 100MB, like 500MB or 20GB", "{text}");
+        }
         assert_eq!(fault("database_pool_size", "3"), "must be a whole number from 4 to 200");
         assert_eq!(fault("database_statement_timeout", "2m"), "must be 1s to 1m");
     }

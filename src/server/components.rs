@@ -106,6 +106,7 @@ impl Components {
                 retention: settings.retention,
                 payload_retention: settings.kept_payloads(),
                 audit_retention: settings.audit_retention,
+                max_disk: settings.max_disk,
                 ..EngineSettings::default()
             },
             metrics: self.metrics.families.engine.clone(),

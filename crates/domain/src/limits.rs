@@ -459,6 +459,14 @@ pub const OUTCOMES_PER_WRITE: usize = 512;
 /// How often outcomes are written again, once a second, while the store is unavailable. After that the leases have
 /// expired and the node that took the deliveries over records their attempts.
 pub const OUTCOME_WRITE_TRIES: u32 = 60;
+/// The smallest disk budget: less has no room for the write-ahead log.
+pub const DISK_BUDGET_MIN: u64 = 100_000_000;
+/// The file that is deleted when the disk is full, so that deletes can still be committed.
+pub const DISK_RESERVE_BYTES: u64 = 64_000_000;
+/// The reserve is deleted when the disk is full and less than this is left.
+pub const DISK_RESERVE_NEEDED_BELOW: u64 = 16_000_000;
+/// A disk that gets full takes no rows of the log or payloads that are younger than this.
+pub const TIGHT_RETENTION: Duration = Duration::from_secs(3600);
 /// Rows that the janitor expires, forgets or removes in one step: a few milliseconds of the writer's time.
 pub const AGEING_ROWS_PER_STEP: usize = 500;
 /// Events whose payloads the janitor looks at in one step. A payload may have 256 KB in many pages.

@@ -128,6 +128,14 @@ label_values! {
         Busy = "busy",
     }
 
+    /// The state of the disk budget.
+    DiskStateLabel {
+        Ok = "ok",
+        Tight = "tight",
+        Full = "full",
+        Stopped = "stopped",
+    }
+
     /// What retention removes.
     RemovedKind {
         Payloads = "payloads",

@@ -30,6 +30,7 @@
 pub mod column;
 pub mod copy;
 pub mod directory;
+pub mod disk;
 mod error;
 pub mod filter_replay;
 pub mod gauges;
@@ -50,7 +51,7 @@ pub mod tally;
 pub mod upkeep;
 mod write;
 
-pub use error::{OpenError, StoreError, UnexpectedValue};
+pub use error::{DISK_FULL, OpenError, StoreError, UnexpectedValue};
 pub use filter_replay::FilterScope;
 pub use idempotency::{Answers, KeptAnswer};
 pub use log::{Log, NewRefusal};

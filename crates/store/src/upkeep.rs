@@ -5,10 +5,12 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
+use postrider_domain::disk::DiskState;
 use postrider_domain::id::RowKey;
 use postrider_domain::time::Timestamp;
 
 use crate::StoreError;
+use crate::disk::DiskUse;
 
 /// A part of the log with its own retention walk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -154,6 +156,16 @@ pub trait Upkeep: Send + Sync + 'static {
     /// Gives some of the database's free space back to the file system, if there is more than is soon used again.
     /// Returns how long the writer was busy, `None` if there is nothing to give back now.
     async fn give_space_back(&self) -> Result<Option<Duration>, StoreError>;
+
+    /// What the store takes on the disk.
+    async fn disk_use(&self) -> Result<DiskUse, StoreError>;
+
+    /// Holds so many bytes in a file of their own, which can be deleted when the disk is full. 0 deletes it. Does
+    /// nothing where the files are another machine's.
+    async fn hold_reserve(&self, bytes: u64) -> Result<(), StoreError>;
+
+    /// Refuses from now on what the state does not allow.
+    fn set_disk_state(&self, state: DiskState);
 
     /// Advances the running replays by one step. Returns the number of log rows passed, `None` when no replay runs.
     ///

@@ -103,6 +103,7 @@ fn every_setting_can_be_set_in_the_file() {
         ("portal_radius", "0", "0px"),
         ("portal_font", "\"serif\"", "serif"),
         ("retention", "\"7d\"", "168h"),
+        ("max_disk", "\"20000MB\"", "20GB"),
         ("workspace_max_bytes", "\"1048576\"", "1048576"),
         ("retention_payloads", "\"1m\"", "1m"),
         ("retention_audit", "\"70d\"", "1680h"),

@@ -46,6 +46,7 @@ mod claim;
 mod commit;
 mod delivery;
 mod delivery_filter;
+mod disk;
 mod endpoint;
 mod endpoint_change;
 mod endpoint_end;

@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
+use postrider_domain::disk::DiskState;
 use postrider_domain::id::RowKey;
+use postrider_store::disk::DiskUse;
 use postrider_store::{AgedStep, EndedCursor, EndedStep, PayloadStep, Removed, StoreError, Upkeep};
 
 use crate::PostgresStore;
@@ -14,6 +16,7 @@ use crate::queue::unsent;
 use crate::registry::session;
 use crate::{idempotency, replay, secrets, stats, stored_bytes};
 
+mod disk;
 pub mod ended;
 pub mod payload;
 mod retention;
@@ -81,7 +84,22 @@ impl Upkeep for PostgresStore {
         Ok(None)
     }
 
+    async fn disk_use(&self) -> Result<DiskUse, StoreError> {
+        disk::measure(self).await
+    }
+
+    async fn hold_reserve(&self, _bytes: u64) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    fn set_disk_state(&self, state: DiskState) {
+        self.disk.set(state);
+    }
+
     async fn advance_replays(&self) -> Result<Option<usize>, StoreError> {
+        if self.disk.check_growth().is_err() {
+            return Ok(None);
+        }
         self.write(effect!(|tx| replay::advance(tx))).await
     }
 }

@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
+use postrider_domain::disk::DiskState;
 use postrider_domain::id::RowKey;
+use postrider_store::disk::DiskUse;
 use postrider_store::replay::ROWS_PER_STEP;
 use postrider_store::{AgedStep, EndedCursor, EndedStep, PayloadStep, Removed, StoreError, Upkeep};
 
@@ -14,6 +16,7 @@ use crate::queue::unsent;
 use crate::registry::session;
 use crate::{SqliteStore, idempotency, meta, replay, secrets, stats, stored_bytes};
 
+mod disk;
 pub mod ended;
 pub mod payload;
 mod retention;
@@ -110,7 +113,22 @@ impl Upkeep for SqliteStore {
         self.write(JobSize { rows: pages, bytes: 0 }, give_back).await.map(Some)
     }
 
+    async fn disk_use(&self) -> Result<DiskUse, StoreError> {
+        disk::measure(self).await
+    }
+
+    async fn hold_reserve(&self, bytes: u64) -> Result<(), StoreError> {
+        disk::hold_reserve(self.directory.clone(), bytes).await
+    }
+
+    fn set_disk_state(&self, state: DiskState) {
+        self.disk.set(state);
+    }
+
     async fn advance_replays(&self) -> Result<Option<usize>, StoreError> {
+        if self.disk.check_growth().is_err() {
+            return Ok(None);
+        }
         self.write(JobSize { rows: ROWS_PER_STEP, bytes: 0 }, replay::advance).await
     }
 }
