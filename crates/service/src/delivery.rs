@@ -14,7 +14,7 @@ use postrider_store::{RequeueError, SkipDeliveryError};
 
 use crate::error::ServiceError;
 use crate::idempotency::{Idempotent, WriteError};
-use crate::portal::{seen_attempt, seen_deliveries};
+use crate::portal::{seen_attempt, seen_deliveries, without_hidden_types};
 use crate::principal_write::write_by;
 use crate::service::Service;
 
@@ -31,9 +31,8 @@ impl Service {
         Ok(seen_deliveries(principal, self.store.list_deliveries(principal.tenant, filter, page).await?))
     }
 
-    /// A delivery and its attempts. Remote addresses are left out for callers that are not operators.
-    ///
-    /// Counts the deliveries that match, up to `limits::COUNTED_MAX`.
+    /// Counts the deliveries that match, up to `limits::COUNTED_MAX`. Those of a type that is hidden from the caller do
+    /// not count.
     ///
     /// # Errors
     /// Without the scope, or when the store fails.
@@ -43,9 +42,14 @@ impl Service {
         filter: DeliveryFilter,
     ) -> Result<BoundedCount, ServiceError> {
         principal.require(Permission::DeliveriesRead)?;
+        let Some(filter) = without_hidden_types(principal, filter) else {
+            return Ok(BoundedCount::searched_from(None));
+        };
         Ok(self.store.count_deliveries(principal.tenant, filter, limits::COUNTED_MAX).await?)
     }
 
+    /// A delivery and its attempts. Remote addresses are left out for callers that are not operators.
+    ///
     /// # Errors
     /// Without the scope, or when this workspace has no such delivery.
     pub async fn get_delivery(
@@ -80,7 +84,13 @@ impl Service {
             _ => None,
         };
         let schedule = &self.retry_schedule;
-        Ok(explain(Situation { delivery, attempts, endpoint: endpoint.as_ref(), schedule }))
+        let mut explanation = explain(Situation { delivery, attempts, endpoint: endpoint.as_ref(), schedule });
+        // The head of the order may be of another project, or of a type that is hidden from the caller.
+        if let Some(head) = explanation.waits_for.filter(|_| principal.is_customer()) {
+            let found = self.store.find_delivery(principal.tenant, head).await?;
+            explanation.waits_for = found.filter(|(head, _)| principal.sees(&head.event_type)).map(|_| head);
+        }
+        Ok(explanation)
     }
 
     /// Rebuilds the headers that an attempt sent.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use postrider_domain::access::{Principal, Scopes};
 use postrider_domain::attempt::{Attempt, AttemptOutcome};
 use postrider_domain::audit::Actor;
-use postrider_domain::delivery::Delivery;
+use postrider_domain::delivery::{Delivery, DeliveryFilter};
 use postrider_domain::endpoint::{Endpoint, ProjectId};
 use postrider_domain::event_type::EventTypeName;
 use postrider_domain::id::{PortalSessionId, RowKey};
@@ -17,6 +17,7 @@ use postrider_domain::page::{Page, PageRequest};
 use postrider_domain::permission::Permission;
 use postrider_domain::portal::{FrameAncestor, PortalSession, PortalTerms};
 use postrider_domain::rate_limit::Rate;
+use postrider_domain::replay::Replay;
 use postrider_domain::tenant::Tenant;
 use postrider_store::{CreatePortalSessionError, EndPortalSessionError, NewPortalSession, PortalOpening};
 
@@ -262,6 +263,24 @@ pub(crate) fn seen_deliveries(principal: &Principal, mut page: Page<Delivery>) -
         }
     }
     page
+}
+
+/// The filter without the types that are hidden from the caller. `None` when it passes no other.
+pub(crate) fn without_hidden_types(principal: &Principal, filter: DeliveryFilter) -> Option<DeliveryFilter> {
+    let Some(types) = &principal.event_types else { return Some(filter) };
+    let event_types: Vec<EventTypeName> = if filter.event_types.is_empty() {
+        types.to_vec()
+    } else {
+        filter.event_types.into_iter().filter(|name| principal.sees(name)).collect()
+    };
+    (!event_types.is_empty()).then_some(DeliveryFilter { event_types, ..filter })
+}
+
+/// Whether the caller may see a replay. Its numbers count deliveries, so a caller from whom types are hidden sees only
+/// the replays that were narrowed to types that he sees.
+pub(crate) fn sees_replay(principal: &Principal, replay: &Replay) -> bool {
+    let types = || replay.selection.filter().event_types;
+    principal.event_types.is_none() || (!types().is_empty() && types().iter().all(|name| principal.sees(name)))
 }
 
 /// An attempt as the caller may see it: a customer learns nothing about the operator's network.

@@ -8,11 +8,12 @@ use postrider_domain::page::{Page, PageRequest};
 use postrider_domain::permission::Permission;
 use postrider_domain::replay::{Replay, ReplayCount, ReplayRange, ReplaySelection, replayable};
 use postrider_domain::tenant::Tenant;
-use postrider_store::{FilterScope, NewReplay, ReplayScope, StopReplayError};
+use postrider_store::{FilterScope, NewReplay, ReplayScope, RequeueError, StopReplayError};
 
 use crate::delivery::requeue_error;
 use crate::error::ServiceError;
 use crate::idempotency::{Idempotent, WriteError};
+use crate::portal::{sees_replay, without_hidden_types};
 use crate::principal_write::write_by;
 use crate::service::Service;
 
@@ -29,6 +30,13 @@ impl Service {
     ) -> Result<ReplayCount, ServiceError> {
         principal.require(Permission::ReplaysWrite)?;
         let endpoint = self.get_endpoint(principal, endpoint_id).await?;
+        if principal.event_types.is_some() {
+            if range.since >= self.clock().now() {
+                return Ok(ReplayCount::default());
+            }
+            let filter = ReplaySelection::Endpoint { id: endpoint_id, range: range.clone() }.filter();
+            return Ok(self.count_filtered(principal, filter).await?.1);
+        }
         let Tenant { mode, project, .. } = principal.tenant;
         let scope = ReplayScope { endpoint_key: endpoint.key, mode, range: range.clone(), project };
         let mut sum = ReplayCount::default();
@@ -42,7 +50,8 @@ impl Service {
         Ok(sum)
     }
 
-    /// Starts a replay. The engine advances it.
+    /// Starts a replay. The engine advances it. A caller from whom types are hidden repeats deliveries of the others
+    /// alone, so the replay is kept as one by filter.
     ///
     /// # Errors
     /// Without the scope, when this workspace has no such endpoint, or when it is not active.
@@ -53,8 +62,15 @@ impl Service {
         range: ReplayRange,
         idempotent: &Idempotent<Replay>,
     ) -> Result<Replay, WriteError> {
+        let selection = ReplaySelection::Endpoint { id: endpoint_id, range: range.clone() };
+        if principal.event_types.is_some() {
+            principal.require(Permission::ReplaysWrite)?;
+            if !self.get_endpoint(principal, endpoint_id).await?.is_active {
+                return Err(requeue_error(RequeueError::EndpointOff).into());
+            }
+            return self.start_filtered(principal, selection.filter(), idempotent).await;
+        }
         let count = self.count_replay(principal, endpoint_id, &range).await?;
-        let selection = ReplaySelection::Endpoint { id: endpoint_id, range };
         self.create_replay(principal, NewReplay { selection, count }, idempotent).await
     }
 
@@ -85,7 +101,9 @@ impl Service {
             let name = fault.parameter().map_or_else(|| "filter".to_owned(), |name| format!("filter.{name}"));
             ServiceError::unprocessable(&name, &fault.to_string())
         })?;
-        let filter = without_hidden_types(principal, filter)?;
+        let filter = without_hidden_types(principal, filter).ok_or_else(|| {
+            ServiceError::unprocessable("filter.eventType", "must name at least one of your event types")
+        })?;
         let scope = FilterScope { tenant: principal.tenant, filter: filter.clone(), asked_at };
         let mut sum = ReplayCount::default();
         let mut after = Some(RowKey::from_i64(0));
@@ -114,7 +132,8 @@ impl Service {
         self.create_replay(principal, NewReplay { selection, count }, idempotent).await
     }
 
-    /// The replays of an endpoint, or all of the workspace.
+    /// The replays of an endpoint, or all of the workspace. A page of a caller from whom types are hidden may be short,
+    /// and still name a next page.
     ///
     /// # Errors
     /// Without the scope, or when this workspace has no such endpoint.
@@ -125,8 +144,13 @@ impl Service {
         page: PageRequest,
     ) -> Result<Page<Replay>, ServiceError> {
         principal.require(Permission::DeliveriesRead)?;
-        let listed = self.store.list_replays(principal.tenant, endpoint_id, page).await?;
-        listed.ok_or(ServiceError::NotFound)
+        if let Some(id) = endpoint_id.filter(|_| principal.event_types.is_some()) {
+            self.get_endpoint(principal, id).await?;
+        }
+        let listed = self.store.list_replays(principal.tenant, kept_under(principal, endpoint_id), page).await?;
+        let mut listed = listed.ok_or(ServiceError::NotFound)?;
+        listed.items.retain(|replay| is_seen(principal, endpoint_id, replay));
+        Ok(listed)
     }
 
     /// A replay of this endpoint, or any of the workspace.
@@ -140,8 +164,8 @@ impl Service {
         id: ReplayId,
     ) -> Result<Replay, ServiceError> {
         principal.require(Permission::DeliveriesRead)?;
-        let found = self.store.find_replay(principal.tenant, endpoint_id, id).await?;
-        found.ok_or(ServiceError::NotFound)
+        let found = self.store.find_replay(principal.tenant, kept_under(principal, endpoint_id), id).await?;
+        found.filter(|replay| is_seen(principal, endpoint_id, replay)).ok_or(ServiceError::NotFound)
     }
 
     /// Stops a replay. Deliveries that it has queued are still sent.
@@ -156,7 +180,11 @@ impl Service {
         idempotent: &Idempotent<Replay>,
     ) -> Result<Replay, WriteError> {
         principal.require(Permission::ReplaysWrite)?;
+        if principal.event_types.is_some() {
+            self.get_replay(principal, endpoint_id, id).await?;
+        }
         let recording = idempotent.recording(Replay::clone);
+        let endpoint_id = kept_under(principal, endpoint_id);
         let stopped = self.store.stop_replay(write_by(principal, recording), endpoint_id, id).await;
         let written = stopped.map_err(|error| match error {
             StopReplayError::NotFound => ServiceError::NotFound,
@@ -166,14 +194,14 @@ impl Service {
     }
 }
 
-/// The filter without event types that do not exist for this caller.
-fn without_hidden_types(principal: &Principal, filter: DeliveryFilter) -> Result<DeliveryFilter, ServiceError> {
-    let Some(types) = &principal.event_types else { return Ok(filter) };
-    let all = if filter.event_types.is_empty() { types.iter().cloned().collect() } else { filter.event_types.clone() };
-    let event_types: Vec<_> = Vec::into_iter(all).filter(|name| principal.sees(name)).collect();
-    if !(1..=limits::FILTER_VALUES).contains(&event_types.len()) {
-        let fault = format!("must name 1 to {} of your event types", limits::FILTER_VALUES);
-        return Err(ServiceError::unprocessable("filter.eventType", &fault));
-    }
-    Ok(DeliveryFilter { event_types, ..filter })
+/// The endpoint under which the store keeps a replay. That of a caller from whom types are hidden is one by filter,
+/// which the store keeps under none.
+fn kept_under(principal: &Principal, endpoint_id: Option<EndpointId>) -> Option<EndpointId> {
+    endpoint_id.filter(|_| principal.event_types.is_none())
+}
+
+fn is_seen(principal: &Principal, endpoint_id: Option<EndpointId>, replay: &Replay) -> bool {
+    let is_of_endpoint =
+        principal.event_types.is_none() || endpoint_id.is_none_or(|id| replay.selection.filter().endpoint_ids == [id]);
+    is_of_endpoint && sees_replay(principal, replay)
 }

@@ -13,6 +13,7 @@ mod portal;
 mod portal_embed;
 mod portal_language;
 mod portal_look;
+mod portal_types;
 mod portal_walls;
 mod secrets;
 mod verify;

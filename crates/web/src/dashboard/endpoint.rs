@@ -15,7 +15,7 @@ use postrider_domain::endpoint_health::HealthState;
 use postrider_domain::event_type::EventTypeName;
 use postrider_domain::id::{DeliveryId, EndpointId};
 use postrider_domain::limits;
-use postrider_domain::page::PageRequest;
+use postrider_domain::page::{BoundedCount, Page, PageRequest};
 use postrider_domain::permission::Permission;
 use postrider_domain::replay::Replay;
 use postrider_domain::stats::EndpointActivity;
@@ -42,11 +42,11 @@ pub async fn show(visit: Visit) -> Result<Response, Failure> {
         div #answer data-live="swap" { (sentence(&visit, &endpoint, &newest)) }
         (actions(&visit, &endpoint))
         @if let Some(test) = &newest.test { (test_result(&visit, test)) }
-        @if let Some(activity) = &newest.activity { div #activity data-live="swap" { (numbers(&visit, activity)) } }
+        @if let Some(numbers) = &newest.numbers { div #activity data-live="swap" { (numbers.render(&visit)) } }
         @if visit.may(Permission::DeliveriesRead) {
             h2 { (say!("Newest deliveries")) }
             (deliveries(&visit, &endpoint, &newest.deliveries))
-            (replays(&visit, &newest.replays))
+            (replays(&visit, &endpoint, &newest.replays))
         }
         h2 { (say!("Configuration")) }
         (configuration(&visit, &endpoint))
@@ -66,7 +66,7 @@ struct Newest {
     blocking: Option<Delivery>,
     replays: Vec<Replay>,
     audit: Vec<AuditEntry>,
-    activity: Option<EndpointActivity>,
+    numbers: Option<Numbers>,
     test: Option<(Delivery, Vec<Attempt>)>,
 }
 
@@ -79,14 +79,14 @@ impl Newest {
             blocking: None,
             replays: Vec::new(),
             audit: Vec::new(),
-            activity: None,
+            numbers: None,
             test: None,
         };
         if visit.may(Permission::DeliveriesRead) {
             let filter = DeliveryFilter { endpoint_ids: vec![endpoint.id], ..DeliveryFilter::default() };
             newest.deliveries = service.list_deliveries(principal, filter, page).await?.items;
             newest.blocking = newest.deliveries.iter().find(|delivery| delivery.is_blocking).cloned();
-            newest.activity = service.endpoint_activity(principal, vec![endpoint.id]).await?.pop();
+            newest.numbers = Some(Numbers::read(visit, endpoint.id).await?);
             newest.replays = service.list_replays(principal, Some(endpoint.id), page).await?.items;
             // An id that is none, or of another endpoint, shows no result.
             if let Some(id) = visit.query.text("test").and_then(|text| text.parse::<DeliveryId>().ok()) {
@@ -118,11 +118,16 @@ fn sentence(visit: &Visit, endpoint: &Endpoint, newest: &Newest) -> Markup {
             html! { (say!("New events are recorded as skipped. What was queued waits up to {} days.", days(limits::WAITING_MAX))) },
         )
     } else if let Some(streak) = endpoint.failure_streak.filter(|streak| streak.state() != HealthState::Ok) {
-        let failures = say!(
-            "{} attempts have failed since the last success. Unless one succeeds, it is disabled after {}.",
-            streak.failures,
-            time::instant(streak.disables_at())
-        );
+        let disables_at = time::instant(streak.disables_at());
+        let failures = match visit.principal.event_types {
+            None => say!(
+                "{} attempts have failed since the last success. Unless one succeeds, it is disabled after {}.",
+                streak.failures,
+                disables_at
+            ),
+            // Attempts of hidden types are among them.
+            Some(_) => say!("Unless an attempt succeeds, it is disabled after {}.", disables_at),
+        };
         match streak.pause {
             Some(pause) => (
                 "waiting",
@@ -141,7 +146,10 @@ fn sentence(visit: &Visit, endpoint: &Endpoint, newest: &Newest) -> Markup {
         (
             "good",
             html! { (say!("It is active.")) },
-            html! { (say!("New events of its {} types are sent to it at once.", endpoint.events.len())) },
+            match endpoint.events.len() {
+                1 => html! { (say!("New events of its type are sent to it at once.")) },
+                many => say!("New events of its {} types are sent to it at once.", many),
+            },
         )
     };
     html! {
@@ -182,13 +190,53 @@ fn stopped_order(visit: &Visit, delivery: &Delivery) -> Markup {
 }
 
 /// What waits, when it last worked, and the attempts of the last day.
-fn numbers(visit: &Visit, activity: &EndpointActivity) -> Markup {
-    let now = visit.now();
-    html! {
-        dl.numbers {
-            div { dt { (say!("Waiting")) } dd { (activity::waiting(activity.queue)) } }
-            div { dt { (say!("Last success")) } dd { @match activity.last_success_at { Some(at) => (time::relative(at, now)), None => (say!("never")) } } }
-            div { dt { (say!("Attempts in 24 h")) } dd { (activity::day(activity)) } }
+enum Numbers {
+    Counted(EndpointActivity),
+    /// For a customer from whom types are hidden, whose deliveries must not count: what the log says of the others.
+    OfSeenTypes {
+        waiting: BoundedCount,
+        /// The newest delivery that arrived.
+        newest: Page<Delivery>,
+    },
+}
+
+impl Numbers {
+    async fn read(visit: &Visit, endpoint: EndpointId) -> Result<Self, ServiceError> {
+        let (service, principal) = (visit.service(), &visit.principal);
+        if let Some(activity) = service.endpoint_activity(principal, vec![endpoint]).await?.pop() {
+            return Ok(Self::Counted(activity));
+        }
+        let of = |status| DeliveryFilter {
+            endpoint_ids: vec![endpoint],
+            statuses: vec![status],
+            event_types: principal.event_types.as_deref().unwrap_or_default().to_vec(),
+            ..DeliveryFilter::default()
+        };
+        let waiting = service.count_deliveries(principal, of(DeliveryStatus::Pending)).await?;
+        let page = PageRequest::parse(Some("1"), None)?;
+        let newest = service.list_deliveries(principal, of(DeliveryStatus::Delivered), page).await?;
+        Ok(Self::OfSeenTypes { waiting, newest })
+    }
+
+    fn render(&self, visit: &Visit) -> Markup {
+        let (waiting, last_success_at, is_known) = match self {
+            Self::Counted(activity) => (html! { (activity::waiting(activity.queue)) }, activity.last_success_at, true),
+            Self::OfSeenTypes { waiting: BoundedCount { count, is_exact, .. }, newest } => {
+                let waiting = if *is_exact {
+                    html! { (count) }
+                } else {
+                    say!("{} or more", count)
+                };
+                let last = newest.items.first().and_then(|delivery| delivery.completed_at);
+                (waiting, last, newest.searched_to.is_none())
+            }
+        };
+        html! {
+            dl.numbers {
+                div { dt { (say!("Waiting")) } dd { (waiting) } }
+                div { dt { (say!("Last success")) } dd { @match last_success_at { Some(at) => (time::relative(at, visit.now())), None if is_known => (say!("never")), None => "–" } } }
+                @if let Self::Counted(activity) = self { div { dt { (say!("Attempts in 24 h")) } dd { (activity::day(activity)) } } }
+            }
         }
     }
 }
@@ -274,7 +322,7 @@ fn deliveries(visit: &Visit, endpoint: &Endpoint, deliveries: &[Delivery]) -> Ma
     }
 }
 
-fn replays(visit: &Visit, replays: &[Replay]) -> Markup {
+fn replays(visit: &Visit, endpoint: &Endpoint, replays: &[Replay]) -> Markup {
     html! {
         @if !replays.is_empty() {
             h2 { (say!("Replays")) }
@@ -286,8 +334,8 @@ fn replays(visit: &Visit, replays: &[Replay]) -> Markup {
                         @for replay in replays {
                             tr id=(replay.id) {
                                 th scope="row" data-label=(say!("Range")) {
-                                    a href=(visit.link(&super::replay::job_path(replay))) {
-                                        @if let Some(range) = replay.selection.range() { (time::instant(range.since)) " – " (time::instant(range.until)) }
+                                    a href=(visit.link(&super::replay::job_path(endpoint.id, replay.id))) {
+                                        @if let Some(range) = super::replay::range_of_job(replay) { (time::instant(range.since)) " – " (time::instant(range.until)) }
                                     }
                                 }
                                 td data-label=(say!("State")) { (super::replay::status(replay.status)) }

@@ -1,5 +1,6 @@
 //! Replays of an endpoint: the form that counts and starts one, and the page of the job.
 
+use std::fmt::Display;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,11 +10,13 @@ use bytes::Bytes;
 use http::StatusCode;
 use maud::{Markup, html};
 
-use postrider_domain::delivery::DeliveryStatus;
+use postrider_domain::delivery::{DeliveryFilter, DeliveryStatus};
 use postrider_domain::endpoint::Endpoint;
 use postrider_domain::id::{EndpointId, ReplayId};
 use postrider_domain::permission::Permission;
-use postrider_domain::replay::{REPLAYABLE, REPLAYED_BY_DEFAULT, Replay, ReplayCount, ReplayRange, ReplayStatus};
+use postrider_domain::replay::{
+    REPLAYABLE, REPLAYED_BY_DEFAULT, Replay, ReplayCount, ReplayRange, ReplaySelection, ReplayStatus,
+};
 use postrider_domain::time::Timestamp;
 use postrider_service::Idempotent;
 
@@ -57,21 +60,29 @@ pub async fn submit(visit: Visit, body: Body) -> Result<Response, Failure> {
         return Ok(form_page(&visit, StatusCode::OK, &endpoint, &form, &Faults::default(), counted));
     }
     let (service, principal, id) = (Arc::clone(visit.service()), visit.principal.clone(), endpoint.id);
-    let job = once::finish(&visit, &form, page_of_job, |idempotent| async move {
+    let job = once::finish(&visit, &form, id_of_job, |idempotent| async move {
         service.start_replay(&principal, id, range, &idempotent).await
     })
     .await?;
-    Ok(visit.done(&String::from_utf8_lossy(&job), "started"))
+    Ok(visit.done(&job_path(endpoint.id, String::from_utf8_lossy(&job)), "started"))
 }
 
-fn page_of_job(replay: &Replay) -> (u16, Bytes) {
-    once::page(job_path(replay))
+fn id_of_job(replay: &Replay) -> (u16, Bytes) {
+    once::page(replay.id.to_string())
 }
 
-pub fn job_path(replay: &Replay) -> String {
-    match replay.selection.endpoint_id() {
-        Some(endpoint) => format!("/endpoints/{endpoint}/replays/{}", replay.id),
-        None => format!("/replays/{}", replay.id),
+pub fn job_path(endpoint: EndpointId, replay: impl Display) -> String {
+    format!("/endpoints/{endpoint}/replays/{replay}")
+}
+
+/// The range of a replay of an endpoint. The replay of a customer from whom types are hidden is kept as a filter.
+pub fn range_of_job(replay: &Replay) -> Option<ReplayRange> {
+    match &replay.selection {
+        ReplaySelection::Endpoint { range, .. } => Some(range.clone()),
+        ReplaySelection::Filter(filter) => {
+            let DeliveryFilter { since, until, statuses, .. } = &**filter;
+            Some(ReplayRange { since: (*since)?, until: (*until)?, statuses: statuses.clone() })
+        }
     }
 }
 
@@ -176,7 +187,11 @@ fn answer_of_count(visit: &Visit, endpoint: &Endpoint, range: &ReplayRange, coun
             @if total == 0 {
                 p { (say!("There is nothing to replay in this range.")) }
             } @else {
-                p { (say!("{} deliveries would be sent again, from {} to {}.", total, time::instant(range.since), time::instant(range.until))) }
+                @let (since, until) = (time::instant(range.since), time::instant(range.until));
+                p {
+                    @if total == 1 { (say!("1 delivery would be sent again, from {} to {}.", since, until)) }
+                    @else { (say!("{} deliveries would be sent again, from {} to {}.", total, since, until)) }
+                }
                 @if unavailable > 0 { p { (say!("Of {} the payload is past its retention. They cannot be sent.", unavailable)) } }
                 @match rate {
                     Some(rate) => p { "At the endpoint's rate of " (rate) " a second that takes at least " (time::rough(Duration::from_secs((total / rate).max(1)))) "." },
@@ -207,7 +222,7 @@ fn job(visit: &Visit, endpoint: &Endpoint, replay: &Replay) -> Markup {
         ReplayStatus::Completed => ("good", say!("It is complete.")),
         ReplayStatus::Stopped => ("bad", say!("It was stopped. What was queued until then is still sent.")),
     };
-    let Some(range) = replay.selection.range() else { return html! {} };
+    let Some(range) = range_of_job(replay) else { return html! {} };
     let statuses: Vec<&str> = range.statuses.iter().map(|status| status.as_str()).collect();
     let words: Vec<&str> = range.statuses.iter().map(|status| state::delivery_word(*status)).collect();
     let again = format!(
@@ -235,7 +250,7 @@ fn job(visit: &Visit, endpoint: &Endpoint, replay: &Replay) -> Markup {
         @if visit.may(Permission::ReplaysWrite) {
             div.actions {
                 @if replay.status == ReplayStatus::Running {
-                    (field::action(&visit.link(&format!("{}/stop", job_path(replay))), say!("Stop"), "danger", &[]))
+                    (field::action(&visit.link(&format!("{}/stop", job_path(endpoint.id, replay.id))), say!("Stop"), "danger", &[]))
                 } @else {
                     a.button href=(visit.link(&again)) { (say!("Again")) }
                 }
@@ -258,5 +273,5 @@ pub async fn stop(visit: Visit) -> Result<Response, Failure> {
     let (endpoint, id) = (visit.id::<EndpointId>(1)?, visit.id::<ReplayId>(3)?);
     let stopped = visit.service().stop_replay(&visit.principal, Some(endpoint), id, &Idempotent::default()).await;
     let replay = once::effect(stopped)?;
-    Ok(visit.done(&job_path(&replay), "stopped"))
+    Ok(visit.done(&job_path(endpoint, replay.id), "stopped"))
 }

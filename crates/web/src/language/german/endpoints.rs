@@ -44,6 +44,7 @@ pub const PHRASES: &[(&str, &str)] = &[
         "New events are recorded as skipped. What was queued waits up to {} days.",
         "Neue Ereignisse werden als übergangen vermerkt. Was in der Warteschlange ist, wartet bis zu {} Tage.",
     ),
+    ("New events of its type are sent to it at once.", "Neue Ereignisse seines Typs werden ihm sofort gesendet."),
     (
         "New events of its {} types are sent to it at once.",
         "Neue Ereignisse der abonnierten Typen ({}) werden sofort an ihn gesendet.",
@@ -85,6 +86,10 @@ pub const PHRASES: &[(&str, &str)] = &[
     ("ends in {}", "endet auf {}"),
     ("the server's", "Vorgabe des Servers"),
     ("{} (values are not shown)", "{} (Werte werden nicht gezeigt)"),
+    (
+        "Unless an attempt succeeds, it is disabled after {}.",
+        "Wenn kein Versuch gelingt, wird er nach dem {} abgeschaltet.",
+    ),
     (
         "{} attempts have failed since the last success. Unless one succeeds, it is disabled after {}.",
         "{} Versuche sind seit dem letzten Erfolg gescheitert. Wenn keiner gelingt, wird er nach dem {} abgeschaltet.",
@@ -186,6 +191,7 @@ pub const PHRASES: &[(&str, &str)] = &[
     ("completed", "abgeschlossen"),
     ("running", "läuft"),
     ("stopped", "angehalten worden"),
+    ("1 delivery would be sent again, from {} to {}.", "1 Zustellung würde erneut gesendet, von {} bis {}."),
     (
         "{} deliveries would be sent again, from {} to {}.",
         "{} Zustellungen würden noch einmal gesendet, von {} bis {}.",
