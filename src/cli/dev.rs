@@ -133,7 +133,9 @@ fn shell_word(text: &str) -> String {
 }
 
 async fn new_key(server: &Server) -> anyhow::Result<BearerKey> {
-    let scopes = ["webhooks:manage", "webhooks:read", "events:write", "events:read"].map(str::to_owned).to_vec();
+    // Enough for the printed commands, and for the request that the page /dashboard/portal-embed writes.
+    let scopes = ["webhooks:manage", "webhooks:read", "events:write", "events:read", "portal:create"];
+    let scopes = scopes.map(str::to_owned).to_vec();
     let create = CreateKey { workspace: Some(WORKSPACE.to_owned()), scopes, ..CreateKey::default() };
     match admin::execute(server.operator(), AdminRequest::CreateKey(create)).await {
         AdminResponse::KeyCreated(created) => Ok(BearerKey::parse(&created.key)?),

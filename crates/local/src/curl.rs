@@ -56,6 +56,10 @@ pub fn next_steps(context: CurlContext<'_>) -> Vec<Step> {
         steps.push(Step { title: "Show one delivery and its attempts".to_owned(), command });
     }
     steps.push(Step {
+        title: "Open the portal of a customer: its link is url in the answer".to_owned(),
+        command: context.post("/v1/portal-sessions", r#"{"projectId":"proj_demo"}"#),
+    });
+    steps.push(Step {
         title: "Try a forbidden address (ssrf_blocked)".to_owned(),
         command: context
             .post("/v1/webhook-endpoints", &endpoint("Metadata", "https://169.254.169.254/latest/meta-data/")),
@@ -121,7 +125,7 @@ mod tests {
         let mut event = Catalogue::built_in().unwrap().types()[0].clone();
         event.example = RawValue::from_string(r#"{"content":"It's \\ \"$HOME\" `ls` \n"}"#.to_owned()).unwrap();
         with_steps(&event, "dlv_00000000000000000001".parse().ok(), |steps| {
-            assert_eq!(steps.len(), 5);
+            assert_eq!(steps.len(), 6);
             for Step { command, .. } in steps {
                 let words = words(&command);
                 assert_eq!(words[..4], ["curl", "-sS", "-w", "\\n"]);
@@ -139,6 +143,6 @@ mod tests {
     #[test]
     fn without_a_delivery_there_is_no_command_to_show_one() {
         let catalogue = Catalogue::built_in().unwrap();
-        with_steps(&catalogue.types()[0], None, |steps| assert_eq!(steps.len(), 4));
+        with_steps(&catalogue.types()[0], None, |steps| assert_eq!(steps.len(), 5));
     }
 }

@@ -182,8 +182,8 @@ async fn the_tour_shows_nine_verified_deliveries_and_what_to_try_next() {
 
     9 of 9 events arrived with a valid signature; from publish to arrival: fastest 7 ms, median 7 ms, slowest 7 ms.
     ");
-    assert_eq!(next.matches("curl -sS").count(), 5);
-    assert_eq!(next.matches(KEY).count(), 5);
+    assert_eq!(next.matches("curl -sS").count(), 6);
+    assert_eq!(next.matches(KEY).count(), 6);
 
     let registered = machine.api.endpoint(&machine.api.endpoints()[0]);
     assert_eq!(registered["name"], "Local receiver");
