@@ -89,7 +89,8 @@ impl Site {
         self.is_https() || !self.has_public_url || is_loopback(self.host())
     }
 
-    fn host(&self) -> &str {
+    /// Host and port of the public URL.
+    pub fn host(&self) -> &str {
         self.origin.split_once("://").map_or("", |(_, host)| host)
     }
 }

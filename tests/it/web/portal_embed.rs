@@ -11,7 +11,7 @@ async fn a_preview_is_framed_by_this_page_alone() {
     let app = App::start().await;
     let visitor = Visitor::of(&app, EVERYTHING).await;
     let page = visitor.page("/dashboard/portal-embed").await;
-    assert!(page.contains("--portal-frame-ancestors https://app.example.com"), "the setting is named: {page}");
+    assert!(page.contains("--portal-frame-ancestors http://127.0.0.1:3000"), "the setting is named: {page}");
     let once = hidden(&page, "once").to_owned();
     let fields = [("once", once.as_str()), ("projectId", "proj_a"), ("theme", "dark"), ("readOnly", "on")];
     let made = visitor.post("/dashboard/portal-embed", &fields).await;

@@ -21,6 +21,11 @@ const SAME: &[&str] = &[
     "Python",
     "Go",
     "By hand",
+    "Axum",
+    "Express",
+    "Flask",
+    "Rails",
+    "Spring",
     "whe_…",
     "evt_…",
     "JSON",
@@ -102,6 +107,12 @@ async fn pages(app: &App, customer: &Visitor, base: &str, [endpoint, off]: &[Str
     for (path, fields) in forms {
         seen.push((format!("POST {path}"), customer.post(&path, fields).await.text().to_owned()));
     }
+    for (index, fields) in pasted().iter().enumerate() {
+        let fields: Vec<(&str, &str)> = fields.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        let checked = customer.post(&at("/verify"), &fields).await;
+        assert_eq!(checked.status, 200, "{}", checked.text());
+        seen.push((format!("POST {base}/verify {index}"), checked.text().to_owned()));
+    }
     for path in ["/nowhere", "/verify", "/deliveries?period=x", &format!("{here}/secret")] {
         seen.push((path.to_owned(), customer.get(&at(path)).await.text().to_owned()));
     }
@@ -110,11 +121,47 @@ async fn pages(app: &App, customer: &Visitor, base: &str, [endpoint, off]: &[Str
     seen
 }
 
+/// Requests for the page that explains why a signature does not verify: one for each kind of answer.
+fn pasted() -> Vec<Vec<(&'static str, String)>> {
+    let secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+    let (id, time) = ("webhook-id: msg_p5jXN8AQM9LWM0D4loKWxJek\r\n", "webhook-timestamp: 1614265330\r\n");
+    let signature = "webhook-signature: v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=\r\n";
+    let head = format!("POST /hooks HTTP/1.1\r\n{id}{time}{signature}");
+    let body = "{\"test\": 2432232314}";
+    let form = |headers: &str, body: &str, secret: &str, more: &[(&'static str, &str)]| {
+        let fields = [("headers", headers), ("body", body), ("secret", secret)];
+        fields.iter().chain(more).map(|(name, value)| (*name, (*value).to_owned())).collect()
+    };
+    vec![
+        form(&head, body, secret, &[]),
+        form(&head, "{\n  \"test\": 2432232314\n}", secret, &[]),
+        form(&head, "{\"other\": 1}", secret, &[]),
+        form(&head, "", secret, &[]),
+        form(&head, body, "'whe_a1b2c3d4e5f6g7h8'", &[]),
+        form(&head, body, "", &[]),
+        form(&head, body, "whsec_", &[]),
+        form(&head, body, "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD", &[("otherSecret", secret)]),
+        form(&format!("{id}{time}"), body, secret, &[]),
+        form(&format!("{id}webhook-timestamp: 1614265330000\r\n{signature}"), body, secret, &[]),
+        form(&format!("{id}{time}webhook-signature: sha256=abcdef\r\n"), body, secret, &[]),
+        form(&head, body, secret, &[("computed", "g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=")]),
+        form(&head, body, secret, &[("computed", "v1;abc")]),
+    ]
+}
+
 /// Whether a text is none of ours: what others chose, and words that are the same in both languages.
 fn is_foreign(text: &str, types: &Value) -> bool {
-    let is_of_type = types.as_array().unwrap().iter().any(|event| {
-        event["description"].as_str() == Some(text) || event["name"].as_str().is_some_and(|name| text.contains(name))
-    });
+    // Code is left out of the texts of a page.
+    let described = |event: &Value| {
+        let parts = event["description"].as_str().unwrap_or_default().split('`').enumerate();
+        let words: Vec<&str> = parts.map(|(index, part)| if index % 2 == 0 { part } else { " " }).collect();
+        words.concat().trim().to_owned()
+    };
+    let is_of_type = types
+        .as_array()
+        .unwrap()
+        .iter()
+        .any(|event| described(event) == text || event["name"].as_str().is_some_and(|name| text.contains(name)));
     let starts = ["http", "Rest ", "string"];
     let parts = ["Kasse", "Scripe", "_"];
     is_of_type

@@ -31,7 +31,13 @@ pub fn day(activity: &EndpointActivity) -> Markup {
                 rect.chart-bad x=(index * HOUR) y=(HEIGHT - low - top) width=(HOUR - 1) height=(top) {}
             }
         }
-        span.sub { @if bad > 0 { (say!("{} delivered, {} attempts failed", good, bad)) } @else { (say!("{} delivered", good)) } }
+        span.sub {
+            @match bad {
+                0 => (say!("{} delivered", good)),
+                1 => (say!("{} delivered, 1 attempt failed", good)),
+                _ => (say!("{} delivered, {} attempts failed", good, bad)),
+            }
+        }
     }
 }
 

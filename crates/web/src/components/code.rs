@@ -21,6 +21,17 @@ pub fn block(label: &str, text: &str) -> Markup {
     }
 }
 
+/// A text of the catalogue, whose `code` stands between backticks.
+pub fn prose(text: &str) -> Markup {
+    let parts: Vec<&str> = text.split('`').collect();
+    html! {
+        @for (index, part) in parts.iter().enumerate() {
+            // A backtick without its other one is a backtick.
+            @if index % 2 == 0 { (part) } @else if index + 1 < parts.len() { code { (part) } } @else { "`" (part) }
+        }
+    }
+}
+
 /// The call of the API that shows the same as the page.
 pub fn api_call(method: &str, path: &str) -> Markup {
     html! {
@@ -28,5 +39,18 @@ pub fn api_call(method: &str, path: &str) -> Markup {
             "The same over the API: "
             code { (method) " " (path) }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_stands_between_backticks_is_code() {
+        let html = |text| prose(text).into_string();
+        assert_eq!(html("`result` names it, <b>"), "<code>result</code> names it, &lt;b&gt;");
+        assert_eq!(html("a `b` c`d"), "a <code>b</code> c`d");
+        assert_eq!(html("plain"), "plain");
     }
 }

@@ -7,6 +7,7 @@ use maud::{Markup, html};
 
 use postrider_service::{ParameterFault, ServiceError};
 
+use super::code::prose;
 use crate::language::{say, translated};
 
 /// The faults of a form, by field.
@@ -117,7 +118,7 @@ impl Choice<'_> {
                 input #(self.id) type="checkbox" name=(self.name) value=(self.value) checked[self.is_on];
                 label for=(self.id) {
                     (self.label)
-                    @if !self.hint.is_empty() { span.hint { (self.hint) } }
+                    @if !self.hint.is_empty() { span.hint { (prose(self.hint)) } }
                 }
             }
         }
@@ -131,7 +132,7 @@ pub fn group(name: &str, legend: &str, hint: &str, faults: &Faults, fields: &Mar
         fieldset.field-faulty[fault.is_some()] id={ "field-" (name) } tabindex="-1" {
             legend { (legend) }
             @if !hint.is_empty() { p.hint { (hint) } }
-            @if let Some(fault) = fault { p.fault { (fault) } }
+            @if let Some(fault) = fault { p.fault { (translated(fault)) } }
             (fields)
         }
     }

@@ -23,8 +23,17 @@ pub fn steps(delivery: &Delivery, attempts: &[Attempt], now: Timestamp) -> Marku
                 li class=(class) { (icon) div { a href={ "#attempt-" (attempt.number) } { (what) } span.sub { (when) } } }
             }
             @if delivery.status == DeliveryStatus::Pending {
-                @let when = html! { @match delivery.next_attempt_at { Some(at) => (say!("due {}", time::due(at, now))), None => (say!("nothing is scheduled now")) } };
-                (step("step step-ghost", icon::CLOCK, &say_text!("Attempt {}", &(delivery.attempt_count + 1).to_string()), when))
+                @let is_under_way = delivery.queued.as_ref().is_some_and(|queued| queued.is_claimed);
+                @let when = html! {
+                    @match delivery.next_attempt_at {
+                        _ if is_under_way => (say!("under way")),
+                        Some(at) => (say!("due {}", time::due(at, now))),
+                        None => (say!("nothing is scheduled now")),
+                    }
+                };
+                // The attempt that is under way counts already, and is not in the list.
+                @let number = attempts.last().map_or(0, |attempt| attempt.number) + 1;
+                (step("step step-ghost", icon::CLOCK, &say_text!("Attempt {}", &number.to_string()), when))
             }
             @if let Some(ended) = delivery.completed_at {
                 @let good = matches!(delivery.status, DeliveryStatus::Delivered);

@@ -39,7 +39,7 @@ pub async fn show(visit: Visit) -> Result<Response, Failure> {
                                 a href=(visit.link(&format!("{}/{}", visit.event_types_path(), event.name))) { (event.name) }
                                 @if event.retired { span.sub { (say!("retired")) } }
                             }
-                            td data-label=(say!("Description")) { (event.description) }
+                            td data-label=(say!("Description")) { (code::prose(&event.description)) }
                             @if let Some(volumes) = &volumes { td.number data-label=(say!("Events in 24 h")) { (volume_of(volumes, event)) } }
                         }
                     }
@@ -72,7 +72,7 @@ pub async fn show_one(visit: Visit) -> Result<Response, Failure> {
     let subscribers = subscribers(&visit, event).await?;
     let body = html! {
         h1 { (event.name) }
-        p.lead { (event.description) }
+        p.lead { (code::prose(&event.description)) }
         (facts(&visit, event, volumes.as_ref()))
         h2 { (say!("Data")) }
         (schema(event.schema.get()))
@@ -145,7 +145,7 @@ fn schema(text: &str) -> Markup {
                                 th scope="row" data-label=(say!("Field")) { code { (name) } }
                                 td data-label=(say!("Type")) { (type_of(property)) }
                                 td data-label=(say!("Required")) { @if required.contains(&name.as_str()) { (say!("yes")) } @else { (say!("no")) } }
-                                td data-label=(say!("Description")) { (property["description"].as_str().unwrap_or_default()) }
+                                td data-label=(say!("Description")) { (code::prose(property["description"].as_str().unwrap_or_default())) }
                             }
                         }
                     }

@@ -100,7 +100,7 @@ fn counted(filter: &DeliveryFilter, count: ReplayCount) -> Markup {
             @if total == 0 && counted_to.is_none() {
                 p { "There is nothing to send again. What is pending or has arrived meanwhile is not repeated." }
             } @else {
-                p { @if counted_to.is_some() { "At least " } (total) " deliveries would be sent again." }
+                p { @if counted_to.is_some() { "At least " } (total) @if total == 1 { " delivery" } @else { " deliveries" } " would be sent again." }
                 @if unavailable > 0 {
                     p { "Of " (unavailable) " the payload is past its retention or the endpoint is deleted. They cannot be sent." }
                 }

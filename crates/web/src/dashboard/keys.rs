@@ -65,7 +65,7 @@ fn table(visit: &Visit, keys: &[ApiKey]) -> Markup {
                             th scope="row" data-label="Key" {
                                 (key.name.as_deref().unwrap_or("without a name"))
                                 span.sub { (key.mode.as_str()) ", ends in " code { (key.last4) } }
-                                span.sub { code { (key.id) } }
+                                span.sub.nowrap { code { (key.id) } }
                             }
                             td data-label="State" { (state_of(visit, key)) }
                             td data-label="Scopes" { @if key.scopes.is_empty() { "none" } @else { (key.scopes) } }
@@ -75,7 +75,7 @@ fn table(visit: &Visit, keys: &[ApiKey]) -> Markup {
                                 @if let Some(maker) = &key.created_by { span.sub { "by " (audit::actor(maker)) } }
                             }
                             td data-label="Expires" { @match key.expires_at { Some(at) => (Day::containing(at)), None => "never" } }
-                            td data-label="Action" {
+                            td.nowrap data-label="Action" {
                                 @if key.revoked_at.is_none() { a href=(visit.link(&format!("/keys/{}/revoke", key.id))) { "Revoke" span.visually-hidden { " " (key.id) } } }
                             }
                         }

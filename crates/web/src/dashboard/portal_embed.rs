@@ -131,31 +131,53 @@ fn page(
         h1 { "Show the portal in your product" }
         (faults.summary())
         p { "The portal is where your customer manages the endpoints of one project. Your server asks for a session and gets a link; your page shows the link in a frame." }
-        @if visit.service().portal_frame_ancestors().is_empty() { (no_ancestors()) }
+        @if visit.service().portal_frame_ancestors().is_empty() { (no_ancestors(&visit)) }
+        @if !visit.site.is_https() { (plain_http(&visit)) }
         @if let Some(sealed) = sealed { (preview(&visit, sealed)) }
         (choices(&visit, form, faults, wanted))
         h2 { "1. On your server: ask for a session" }
         (code::block("The request for a session", &request(&visit, wanted)))
-        p { "The answer holds " code { "url" } ". It can be opened for 5 minutes, so ask when your customer opens the page, and not before." }
+        p { "The answer holds the link as " code { "data.url" } ". It can be opened for 5 minutes, so ask when your customer opens the page, and not before." }
         h2 { "2. In your page: show it" }
         (code::block("The frame", &frame(&visit)))
-        p { "The script fits the height and renews the session. " code { "/webhooks-session" } " is your own address that does step 1 and answers with the " code { "url" } "." }
+        p { "The script fits the height and renews the session. " code { "/webhooks-session" } " is an address of your own server: it does step 1 and answers " code { "{\"url\": \"…\"}" } "." }
         (code::api_call("POST", "/v1/portal-sessions"))
     };
     visit.page_with(status, Section::Portal, "", body)
 }
 
-fn no_ancestors() -> Markup {
+fn no_ancestors(visit: &Visit) -> Markup {
+    let product = if visit.site.is_https() { "https://app.example.com".to_owned() } else { product_beside(visit) };
     html! {
         p.warning role="note" {
             (icon::WARNING)
             span {
                 "No page may show the portal in a frame yet. Start the server with "
-                code { "--portal-frame-ancestors https://app.example.com" } ", the origin of your product. In the settings file it is "
+                code { "--portal-frame-ancestors " (product) } ", the origin of your product. In the settings file it is "
                 code { "frame_ancestors" } " in the table " code { "[portal]" } ". The preview here works without."
             }
         }
     }
+}
+
+/// A browser drops the portal's cookie in a frame of another site, unless both use https.
+fn plain_http(visit: &Visit) -> Markup {
+    html! {
+        p.warning role="note" {
+            (icon::WARNING)
+            span {
+                "This server is reached over plain http. To try the frame, open your page on the same host name, as in "
+                code { (product_beside(visit)) } ": a browser takes 127.0.0.1 and localhost for two sites. Use https for both in production."
+            }
+        }
+    }
+}
+
+/// The origin of a product on the host of this server.
+fn product_beside(visit: &Visit) -> String {
+    let host = visit.site.host();
+    let name = host.rsplit_once(':').map_or(host, |(name, _port)| name);
+    format!("http://{name}:3000")
 }
 
 fn choices(visit: &Visit, form: &Fields, faults: &Faults, wanted: &Wanted) -> Markup {
@@ -168,7 +190,7 @@ fn choices(visit: &Visit, form: &Fields, faults: &Faults, wanted: &Wanted) -> Ma
         form.form action=(path) method="post" {
             (once::token(visit))
             input type="hidden" name="chosen" value="yes";
-            (TextField { name: "projectId", label: "Project", hint: "The id that your product gives to the customer's project.", value: form.raw("projectId").unwrap_or_default(), kind: "text", required: false }.render(faults))
+            (TextField { name: "projectId", label: "Project", hint: "The id that your product gives to the customer's project.", value: form.raw("projectId").unwrap_or_default(), kind: "text", required: true }.render(faults))
             div.row {
                 (field::select("theme", "Colours", &themes, wanted.theme.as_str()))
                 (field::select("locale", "Language", &languages, wanted.locale.map_or("", Locale::as_str)))
@@ -183,7 +205,7 @@ fn choices(visit: &Visit, form: &Fields, faults: &Faults, wanted: &Wanted) -> Ma
             }
             div.actions {
                 button.primary type="submit" { "Make a session and show it" }
-                button type="submit" formmethod="get" formaction=(path) { "Only write the lines below" }
+                button type="submit" formmethod="get" formaction=(path) formnovalidate { "Only write the lines below" }
             }
         }
     }
@@ -233,7 +255,7 @@ fn frame(visit: &Visit) -> String {
 }
 
 /// What stands in the page of the product.
-const FRAME: &str = r#"<iframe id="webhooks" title="Webhooks" src="the url of the answer"
+const FRAME: &str = r#"<iframe id="webhooks" title="Webhooks" src="the link: data.url of the answer"
   style="width: 100%; height: 600px; border: 0" allow="clipboard-write"></iframe>
 <script>
   const frame = document.getElementById("webhooks");

@@ -68,7 +68,7 @@ fn table(visit: &Visit, workspaces: &[Workspace]) -> Markup {
                             }
                             td data-label="Id" { (code::copyable(&workspace.id.to_string())) }
                             td data-label="Created" { (time::relative(workspace.created_at, now)) }
-                            td data-label="Actions" {
+                            td.nowrap data-label="Actions" {
                                 @if !workspace.is_operations { a href=(visit.link(&format!("/workspaces/{}", workspace.id))) { "Rename or delete" span.visually-hidden { " " (workspace.name.as_str()) } } }
                             }
                         }

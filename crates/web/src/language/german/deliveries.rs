@@ -11,6 +11,7 @@ pub const PHRASES: &[(&str, &str)] = &[
     ("1 attempt", "1 Versuch"),
     (": probes come at growing intervals", ": Proben kommen in wachsenden Abständen"),
     ("An attempt is under way.", "Ein Versuch läuft gerade."),
+    ("under way", "läuft gerade"),
     (
         "If every attempt fails, it is given up about {}, at {}.",
         "Wenn jeder Versuch scheitert, wird sie etwa {} aufgegeben: {}.",

@@ -10,6 +10,7 @@ pub const PHRASES: &[(&str, &str)] = &[
     ("It does not verify, and the cause is known.", "Die Prüfung misslingt, und der Grund ist bekannt."),
     ("It does not verify.", "Die Prüfung misslingt."),
     ("Something is missing, so nothing could be compared.", "Etwas fehlt, deshalb konnte nichts verglichen werden."),
+    ("Time", "Zeit"),
     ("Signature", "Signatur"),
     ("Cause", "Grund"),
     ("Your signature", "Ihre Signatur"),

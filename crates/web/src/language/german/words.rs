@@ -3,6 +3,7 @@
 pub const PHRASES: &[(&str, &str)] = &[
     ("nothing sent", "nichts gesendet"),
     ("{} delivered", "{} zugestellt"),
+    ("{} delivered, 1 attempt failed", "{} zugestellt, Fehlversuche: 1"),
     ("{} delivered, {} attempts failed", "{} zugestellt, Fehlversuche: {}"),
     ("{} or more", "{} oder mehr"),
     ("Cancelled", "Abgebrochen"),
