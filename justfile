@@ -16,6 +16,12 @@ browser *filter:
     .ci/browser
     POSTRIDER_TEST_BROWSER=chromium cargo test --test browser -- {{filter}}
 
+# Make the pictures of the documents anew; needs pngquant
+pictures:
+    just browser the_pictures_of_the_documents
+    mkdir -p docs/images
+    for picture in target/browser/pictures/*.png; do pngquant --force --strip 64 --output docs/images/${picture##*/} $picture; done
+
 # Check the format and the lints
 lint:
     cargo fmt --all --check

@@ -7,6 +7,7 @@ mod dashboard;
 mod delivery;
 mod docs;
 mod frames;
+mod pictures;
 mod portal;
 mod portal_frame;
 mod script;

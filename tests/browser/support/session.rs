@@ -87,6 +87,31 @@ impl Session {
             .await;
     }
 
+    /// Follows the frames of other sites: each is a session of its own.
+    pub async fn attach_frames(&self) {
+        let attach = json!({"autoAttach": true, "waitForDebuggerOnStart": false, "flatten": true});
+        self.call("Target.setAutoAttach", attach).await;
+    }
+
+    /// Waits for a frame of another site whose address begins with `url`, until its document has loaded. The frame must
+    /// be directly in this document.
+    pub async fn frame(&self, url: &str) -> Self {
+        let is_there = format!("location.href.startsWith({url:?}) && document.readyState === 'complete'");
+        let find = || async {
+            for attached in self.events().named("Target.attachedToTarget", 0).into_iter().rev() {
+                let frame = self.beside(attached["sessionId"].as_str().expect("an id"));
+                if frame.try_eval(&is_there).await.is_ok_and(|found| found == true) {
+                    return Some(frame);
+                }
+            }
+            None
+        };
+        let frame = eventually(&format!("a frame at {url}"), find).await;
+        frame.listen().await.expect("a frame that is there");
+        frame.attach_frames().await;
+        frame
+    }
+
     /// Messages of the console, and of the browser about the page: refused scripts, failed requests, warnings.
     pub fn console(&self) -> Vec<String> {
         let said = self.events.named("Runtime.consoleAPICalled", 0);

@@ -9,7 +9,6 @@ use serde_json::{Value, json};
 
 use super::browser::directory;
 use super::protocol::Connection;
-use super::server::wait::eventually;
 use super::session::Session;
 
 /// How a reader looks at a page.
@@ -57,9 +56,7 @@ impl Tab {
         tab.listen().await.expect("a tab that is there");
         tab.call("Page.enable", json!({})).await;
         tab.call("Page.setLifecycleEventsEnabled", json!({"enabled": true})).await;
-        // A frame of another site is a session of its own.
-        let attach = json!({"autoAttach": true, "waitForDebuggerOnStart": false, "flatten": true});
-        tab.call("Target.setAutoAttach", attach).await;
+        tab.attach_frames().await;
         // Else only one tab of the browser has the focus, and tests run side by side.
         tab.call("Emulation.setFocusEmulationEnabled", json!({"enabled": true})).await;
         tab.show(view).await;
@@ -131,7 +128,8 @@ impl Tab {
             "(() => {{ const element = document.querySelector({selector:?});
                 if (!element) return null;
                 element.scrollIntoView({{block: 'center', behavior: 'instant'}});
-                const box = element.getBoundingClientRect();
+                // A link over two lines has a box of its own for each.
+                const box = element.getClientRects()[0];
                 return [box.x + box.width / 2, box.y + box.height / 2]; }})()"
         );
         let place = self.eval(&place).await;
@@ -198,33 +196,23 @@ impl Tab {
         self.write(text).await;
     }
 
-    /// Waits for a frame of another site whose address begins with `url`, until its document has loaded.
-    pub async fn frame(&self, url: &str) -> Session {
-        let is_there = format!("location.href.startsWith({url:?}) && document.readyState === 'complete'");
-        let find = || async {
-            for attached in self.events().named("Target.attachedToTarget", 0).into_iter().rev() {
-                let frame = self.beside(attached["sessionId"].as_str().expect("an id"));
-                if frame.try_eval(&is_there).await.is_ok_and(|found| found == true) {
-                    return Some(frame);
-                }
-            }
-            None
-        };
-        let frame = eventually(&format!("a frame at {url}"), find).await;
-        frame.listen().await.expect("a frame that is there");
-        frame
-    }
-
     /// Writes a picture of the whole page to `browser/<name>.png` in the target directory.
     pub async fn picture(&self, name: &str) {
+        self.picture_of(name, 4000).await;
+    }
+
+    /// As [`Self::picture`], of the top of the page.
+    pub async fn picture_of(&self, name: &str, height: u32) {
         // A tab behind another one of its window is not painted.
         self.call("Page.bringToFront", json!({})).await;
-        let size = self.eval("[innerWidth, Math.min(document.documentElement.scrollHeight, 4000)]").await;
+        let size = self.eval(&format!("[innerWidth, Math.min(document.documentElement.scrollHeight, {height})]")).await;
         let clip = json!({"x": 0, "y": 0, "width": size[0], "height": size[1], "scale": 1});
         let params = json!({"clip": clip, "format": "png", "captureBeyondViewport": true});
         let made = self.call("Page.captureScreenshot", params).await;
         let bytes = BASE64_STANDARD.decode(made["data"].as_str().expect("a picture")).expect("base64");
-        std::fs::write(directory().join(format!("{name}.png")), bytes).expect("a file");
+        let file = directory().join(format!("{name}.png"));
+        std::fs::create_dir_all(file.parent().expect("a directory")).expect("a directory");
+        std::fs::write(file, bytes).expect("a file");
     }
 }
 
