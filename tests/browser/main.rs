@@ -6,7 +6,9 @@
 mod dashboard;
 mod delivery;
 mod docs;
+mod forms;
 mod frames;
+mod keyboard;
 mod pictures;
 mod portal;
 mod portal_frame;

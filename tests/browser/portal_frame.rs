@@ -13,7 +13,7 @@ use crate::support::server::wait::eventually;
 use crate::support::session::Session;
 use crate::support::tab::{Tab, View};
 
-/// A server over https at `hooks.test`, and a shop at `shop.test` that may show its portal.
+/// A server over https at `hooks.test`, and a shop at `shop.test` and `mall.test` that may show its portal.
 struct Fair {
     desk: Desk,
     shop: Receiver,
@@ -44,17 +44,18 @@ fn origin(receiver: &Receiver, host: &str) -> String {
 impl Fair {
     async fn open() -> Option<Self> {
         let ca = TestCa::new();
-        let shop = Receiver::start_tls(&ca.leaf(&["shop.test"])).await;
+        let shop = Receiver::start_tls(&ca.leaf(&["shop.test", "mall.test"])).await;
         let directory = tempfile::tempdir().expect("a directory");
         let (chain, key) = (directory.path().join("chain.pem"), directory.path().join("key.pem"));
         let (chain_pem, key_pem) = ca.leaf_pem(&["hooks.test"]);
         std::fs::write(&chain, chain_pem).expect("a file");
         std::fs::write(&key, key_pem).expect("a file");
-        let ancestor = FrameAncestor::parse(&origin(&shop, "shop.test")).expect("an origin");
+        let listed = ["shop.test", "mall.test"];
+        let ancestors = listed.map(|host| FrameAncestor::parse(&origin(&shop, host)).expect("an origin"));
         let desk = Desk::open_with(|settings| {
             settings.tls_cert_file = Some(chain);
             settings.tls_key_file = Some(key);
-            settings.portal.frame_ancestors = vec![ancestor];
+            settings.portal.frame_ancestors = ancestors.to_vec();
         });
         let desk = desk.await?;
         let server = desk.browser.tab(View::WIDE).await;
@@ -229,6 +230,35 @@ async fn each_page_around_the_portal_must_be_listed() {
     refused(&fair.desk.browser, &shop, &none).await;
     let (_tab, inside) = fair.visit(json!({})).await;
     assert!(inside.text("document.body.innerText").await.contains("Endpoints"));
+}
+
+#[tokio::test]
+async fn nested_pages_show_the_portal_if_each_is_listed() {
+    let Some(fair) = Fair::open().await else { return };
+    let (shop, mall) = (fair.shop.url_at("shop.test", "/"), fair.shop.url_at("mall.test", "/"));
+    // The mall shows the shop, which shows the portal.
+    let nest = |link: String| {
+        let shop = shop.clone();
+        fair.shop.decide(move |request| {
+            let is_mall = request.header("host").is_some_and(|host| host.starts_with("mall."));
+            showing(if is_mall { &shop } else { &link }).into()
+        });
+    };
+    nest(fair.link(json!({})).await);
+    let tab = fair.desk.browser.tab(View::WIDE).await;
+    tab.go(&mall).await;
+    let between = tab.frame(&shop).await;
+    let inside = between.frame(&format!("{}/portal/", fair.hooks())).await;
+    inside.eval("location.reload()").await;
+    inside.when("document.readyState === 'complete' && document.body.innerText.includes('No endpoint yet')").await;
+    between.when("seen.some((it) => it.type === 'postrider:height')").await;
+    let told = tab.eval("seen.filter((it) => String(it.type).startsWith('postrider:'))").await;
+    assert_eq!(told, json!([]), "only the page that has the frame is told");
+    assert_eq!(inside.console(), [""; 0]);
+    // A session that lists the shop alone is not shown in the mall.
+    let link = fair.link(json!({"frameAncestors": [origin(&fair.shop, "shop.test")]})).await;
+    nest(link.clone());
+    refused(&fair.desk.browser, &mall, &link).await;
 }
 
 /// Opens a page, and waits until the browser has refused to show what it frames.

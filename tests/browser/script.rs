@@ -262,3 +262,50 @@ async fn without_script_nothing_that_needs_it_is_shown() {
     tab.go_by(tab.click("form button")).await;
     assert_eq!(pages.change(|state| state.sent), 1);
 }
+
+/// A browser opens six connections to a host over HTTP/1.1, for all of its tabs.
+#[tokio::test]
+async fn more_tabs_than_connections_all_refresh() {
+    let Some(browser) = Browser::open().await else { return };
+    let (pages, url) = Pages::serve().await;
+    let mut tabs = Vec::new();
+    for _ in 0..8 {
+        let tab = browser.tab(View::WIDE).await;
+        assert_eq!(tab.go(&url).await.status, 200);
+        tabs.push(tab);
+    }
+    pages.change(|state| state.live = "<p id=word>afterwards</p>".to_owned());
+    for tab in &tabs {
+        tab.when("document.querySelector('#word')?.textContent === 'afterwards'").await;
+    }
+}
+
+/// What the server says of time does not depend on the reader's zone or clock. The title adds the reader's own time.
+#[tokio::test]
+async fn no_zone_and_no_wrong_clock_change_what_is_said() {
+    let Some(browser) = Browser::open().await else { return };
+    let (pages, url) = Pages::serve().await;
+    // The clocks of Berlin go back between these two.
+    let time =
+        |at: &str| format!("<time datetime=2026-10-25T{at}:00.000Z title='25 Oct 2026, {at}:00 UTC'>3 s ago</time>");
+    pages.change(|state| state.live = time("00:30") + &time("01:30"));
+    for (zone, shown) in [
+        ("Europe/Berlin", ["2:30:00 AM GMT+2", "2:30:00 AM GMT+1"]),
+        ("Pacific/Kiritimati", ["2:30:00 PM GMT+14", "3:30:00 PM GMT+14"]),
+    ] {
+        let tab = browser.tab(View::WIDE).await;
+        tab.call("Emulation.setTimezoneOverride", json!({"timezoneId": zone})).await;
+        let slow = json!({"source": "Date.now = () => 0"});
+        tab.call("Page.addScriptToEvaluateOnNewDocument", slow).await;
+        tab.go(&url).await;
+        let texts = tab.eval("[...document.querySelectorAll('time')].map((time) => time.textContent)").await;
+        assert_eq!(texts, json!(["3 s ago", "3 s ago"]));
+        let titles = tab
+            .eval("[...document.querySelectorAll('time')].map((time) => time.title.replaceAll('\\u202f', ' '))")
+            .await;
+        for (index, local) in shown.iter().enumerate() {
+            let title = titles[index].as_str().expect("a title");
+            assert!(title.contains("UTC") && title.contains(local), "{zone}: {title}");
+        }
+    }
+}

@@ -238,3 +238,79 @@ async fn an_attempt_cut_by_a_kill_is_abandoned_and_the_count_goes_on() {
     assert_eq!(abandoned["responseStatus"], Value::Null);
     assert_eq!((&delivered["number"], &delivered["outcome"]), (&json!(2), &json!("delivered")));
 }
+
+/// A replay by filter is a walk over the log. Each step moves its position and queues deliveries in one transaction.
+#[tokio::test]
+async fn a_replay_by_filter_sends_each_once_across_kills() {
+    const EVENTS: usize = 300;
+    let directory = tempfile::tempdir().unwrap();
+    let data_dir = directory.path().join("data");
+    let key = text(&create_key(&data_dir, SCOPES).await, "key");
+    let receiver = Receiver::start().await;
+    let gate = Gate::closed();
+    // A replay waits while many deliveries of its endpoint are due, so it cannot end while nothing is answered.
+    receiver.otherwise(Behaviour::hold(&gate));
+    let (server, caller) = start(&data_dir, &key).await;
+    let body = json!({"name": "A", "url": receiver.url("/"), "events": ["post.created"]});
+    let endpoint = text(&caller.post("/v1/webhook-endpoints", body).await.data(200), "id");
+    let endpoint = format!("/v1/webhook-endpoints/{endpoint}");
+    caller.patch(&endpoint, json!({"isActive": false})).await.data(200);
+    for part in 0..EVENTS / 100 {
+        let events: Vec<_> = (0..100).map(|n| json!({"type": "post.created", "data": {"n": part * 100 + n}})).collect();
+        caller.post("/v1/events/batch", json!({ "events": events })).await.data(202);
+    }
+    caller.patch(&endpoint, json!({"isActive": true})).await.data(200);
+    let job = caller.post("/v1/webhook-deliveries/replay", json!({"filter": {"status": "skipped"}})).await.data(202);
+    assert_eq!(job["total"], EVENTS);
+    let job = format!("/v1/replays/{}", text(&job, "id"));
+
+    // Killed while the first steps are done, again while what they queued is sent, and then no more.
+    let mut running = Some((server, caller));
+    for held in [true, false] {
+        let (server, caller) = match running.take() {
+            Some(running) => running,
+            None => start(&data_dir, &key).await,
+        };
+        if !held {
+            gate.open();
+            receiver.otherwise(Behaviour::status(200));
+        }
+        let begun = || async {
+            let shown = caller.get(&job).await.data(200);
+            let done = shown["replayed"].as_u64().unwrap();
+            assert!(!held || shown["status"] == "running", "{shown}");
+            (if held { done > 0 } else { receiver.counts().requests > EVENTS / 3 }).then_some(())
+        };
+        eventually("a replay that has begun", begun).await;
+        server.kill().await;
+    }
+
+    let (_server, caller) = start(&data_dir, &key).await;
+    let complete = || async { Some(caller.get(&job).await.data(200)).filter(|job| job["status"] == "completed") };
+    let shown = eventually("the end of the replay", complete).await;
+    assert_eq!((&shown["replayed"], &shown["unavailable"]), (&json!(EVENTS), &json!(0)), "{shown}");
+    let pending = "/v1/webhook-deliveries?status=pending&limit=1";
+    let done = || async { caller.get(pending).await.data(200).as_array().unwrap().is_empty().then_some(()) };
+    eventually("the last delivery", done).await;
+    check_repeated(&caller, EVENTS).await;
+    let arrived: HashSet<u64> = receiver.received().iter().map(order_of).collect();
+    assert_eq!(arrived.len(), EVENTS);
+}
+
+/// Checks that the log has one repetition of each skipped delivery, and that it arrived.
+async fn check_repeated(caller: &Caller, count: usize) {
+    let mut repeated = HashSet::new();
+    let mut cursor = String::new();
+    loop {
+        let page = caller.get(&format!("/v1/webhook-deliveries?limit=200&cause=replay{cursor}")).await;
+        for delivery in page.data(200).as_array().unwrap() {
+            assert_eq!(delivery["status"], "delivered", "{delivery:#}");
+            assert!(repeated.insert(text(delivery, "retryOf")), "repeated twice: {delivery:#}");
+        }
+        match page.json()["pagination"]["next_cursor"].as_str() {
+            Some(next) => cursor = format!("&cursor={next}"),
+            None => break,
+        }
+    }
+    assert_eq!(repeated.len(), count);
+}

@@ -9,6 +9,7 @@ mod doctor;
 mod front_door;
 mod health;
 mod keys;
+mod log;
 mod master_key;
 mod output;
 mod serve;

@@ -64,7 +64,7 @@ impl Serving {
         Self::of(serve(data_dir, arguments)).await
     }
 
-    /// Starts a server with a command that logs JSON. Returns once it listens.
+    /// Starts a server with a command that logs at `info` or more. Returns once it listens.
     pub async fn of(command: Command) -> Self {
         let (mut serving, lines) = Self::unread(command).await;
         serving.go_on_reading(lines);
@@ -96,11 +96,6 @@ impl Serving {
     /// The lines it has logged so far.
     pub fn log(&self) -> Vec<String> {
         self.log.lock().expect("no holder panics").clone()
-    }
-
-    /// The id of the process.
-    pub fn id(&self) -> u32 {
-        self.child.id().expect("a process that runs")
     }
 
     /// Sends SIGKILL. The server finishes nothing and logs nothing.
@@ -163,13 +158,24 @@ pub fn command(arguments: &[&str]) -> Command {
 
 async fn find_address(lines: &mut Lines<BufReader<ChildStderr>>, log: &Mutex<Vec<String>>) -> String {
     while let Some(line) = lines.next_line().await.expect("a log in UTF-8") {
-        let entry: Value = serde_json::from_str(&line).unwrap_or_default();
+        let address = address_in(&line);
         log.lock().expect("no holder panics").push(line);
-        if entry["message"] == "listening" {
-            return entry["address"].as_str().expect("an address in the line").to_owned();
+        if let Some(address) = address {
+            return address;
         }
     }
     panic!("the server ended before it listened: {:?}", log.lock().expect("no holder panics"));
+}
+
+/// Where the server listens, if this is the line that says so, as JSON or as text.
+fn address_in(line: &str) -> Option<String> {
+    match serde_json::from_str::<Value>(line) {
+        Ok(entry) => (entry["message"] == "listening").then(|| entry["address"].as_str().map(str::to_owned)).flatten(),
+        Err(_) => {
+            let fields = line.split_once(" listening ")?.1;
+            fields.split(' ').find_map(|field| field.strip_prefix("address=")).map(str::to_owned)
+        }
+    }
 }
 
 async fn keep(mut lines: Lines<BufReader<ChildStderr>>, log: Arc<Mutex<Vec<String>>>) {

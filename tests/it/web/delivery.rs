@@ -116,6 +116,38 @@ async fn bytes_of_others_are_a_file_and_never_a_page() {
     assert_eq!(visitor.get(&format!("{page}/attempts/9/body")).await.status, 404);
 }
 
+/// Bodies of answers that are no text, or text that breaks what shows it.
+#[tokio::test]
+async fn odd_bytes_of_an_answer_break_no_page() {
+    let deep = format!("{}{}", "[".repeat(2_000), "]".repeat(2_000));
+    let zipped =
+        [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 3, 0xcb, 0x48, 0xcd, 0xc9, 0xc9, 7, 0, 0x86, 0xa6, 0x10, 0x36, 5, 0, 0, 0];
+    let bodies: [(&[u8], &[u8], Option<&str>); 6] = [
+        (b"\xff\xfe\x00\xc3(", b"\xff\xfe\x00\xc3(", None),
+        ("a\u{0}b \u{1f600} \u{202e}".as_bytes(), "a\u{0}b \u{1f600} \u{202e}".as_bytes(), None),
+        (&b"x".repeat(4_096), &b"x".repeat(4_096), None),
+        (deep.as_bytes(), deep.as_bytes(), None),
+        (b"javascript:alert(1) data:text/html,<p>", b"javascript:alert(1) data:text/html,<p>", None),
+        (&zipped, b"hello", Some("gzip")),
+    ];
+    for (sent, kept, encoding) in bodies {
+        let answer = Answer::status(500).body(sent);
+        let answer = encoding.map_or(answer.clone(), |name| answer.header("content-encoding", name));
+        let (app, receiver) = with_receiver(answer).await;
+        app.endpoint_to(&receiver, &["post.created"]).await;
+        let event = app.publish("post.created", json!({})).await;
+        let delivery = app.attempted(&event, 1).await;
+        let visitor = Visitor::of(&app, READS).await;
+        let page = visitor.page(&page_of(&delivery)).await;
+        assert!(page.ends_with("</html>") && !page.contains(['\u{0}', '\u{202e}']), "{page}");
+        for start in ["href=\"javascript:", "href=\"data:text", "src=\"data:text"] {
+            assert!(!page.contains(start), "{page}");
+        }
+        let whole = visitor.get(&format!("{}/attempts/1/body", page_of(&delivery))).await;
+        assert_eq!(whole.body.to_vec(), kept, "the file has the bytes");
+    }
+}
+
 #[tokio::test]
 async fn a_retry_that_is_sent_twice_is_one_retry() {
     let (app, receiver) = with_receiver(Answer::status(200)).await;
