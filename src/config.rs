@@ -57,6 +57,8 @@ pub struct Settings {
     /// Endpoints of one project. Endpoints without a project count as one project.
     pub endpoints_per_project: u32,
     pub endpoints_per_workspace: u32,
+    /// Bytes that the store may take on the disk. `None`: as many as the file system has.
+    pub max_disk: Option<u64>,
     /// Bytes that one workspace may store. `None`: nothing is counted or refused.
     pub workspace_max_bytes: Option<u64>,
     pub portal: PortalSettings,
@@ -69,6 +71,8 @@ pub struct Settings {
     pub attempt_deadline: Duration,
     /// How long the log keeps an event and its deliveries. Pending deliveries are kept until they end.
     pub retention: Duration,
+    /// How long payloads are kept: the data of events, the headers and bodies of attempts. `None`: as long as the log.
+    pub payload_retention: Option<Duration>,
     /// How long the audit log keeps an entry, and a revoked or expired API key its row.
     pub audit_retention: Duration,
     /// How long a stop waits for running attempts: longer than the deadline of an attempt.
@@ -215,6 +219,7 @@ impl Settings {
             operator_webhook_secret_file: None,
             endpoints_per_project: limits::ENDPOINTS_PER_PROJECT,
             endpoints_per_workspace: limits::ENDPOINTS_PER_WORKSPACE,
+            max_disk: None,
             workspace_max_bytes: None,
             portal: PortalSettings::default(),
             metrics: MetricsSettings::default(),
@@ -222,11 +227,17 @@ impl Settings {
             rate_limits: RateLimits::default(),
             attempt_deadline: limits::ATTEMPT_DEADLINE,
             retention: limits::RETENTION,
+            payload_retention: None,
             audit_retention: limits::AUDIT_RETENTION,
             stop_grace: limits::STOP_GRACE,
             log: LogSettings { format: LogFormat::Text, filter: DEFAULT_LOG_FILTER.to_owned() },
             shown: Vec::new(),
         }
+    }
+
+    /// How long payloads are kept.
+    pub fn kept_payloads(&self) -> Duration {
+        self.payload_retention.unwrap_or(self.retention)
     }
 
     pub fn master_key_path(&self) -> PathBuf {

@@ -50,13 +50,21 @@ const WRITERS: &[(&str, &[&str], &[&str])] = &[
     ("endpoint_secrets", &["secrets.rs"], &["secrets.rs"]),
     ("endpoint_sealed", &["secrets.rs"], &["secrets.rs"]),
     ("endpoint_health", &["queue/endpoint_health.rs"], &["queue/endpoint_health.rs"]),
-    ("events", &["publish/event.rs", "upkeep/retention.rs"], &["publish/event.rs", "upkeep/retention.rs"]),
+    (
+        "events",
+        &["publish/event.rs", "upkeep/payload.rs", "upkeep/retention.rs"],
+        &["publish/event.rs", "upkeep/payload.rs", "upkeep/retention.rs"],
+    ),
     (
         "deliveries",
         &["log/delivery.rs", "upkeep/retention.rs"],
         &["log/delivery.rs", "queue/outcome.rs", "upkeep/retention.rs"],
     ),
-    ("attempts", &["log/attempt.rs", "upkeep/retention.rs"], &["log/attempt.rs", "upkeep/retention.rs"]),
+    (
+        "attempts",
+        &["log/attempt.rs", "upkeep/payload.rs", "upkeep/retention.rs"],
+        &["log/attempt.rs", "upkeep/payload.rs", "upkeep/retention.rs"],
+    ),
     (
         "due",
         &["queue/due.rs", "queue/enqueue.rs", "queue/order.rs", "queue/outcome.rs", "queue/unsent.rs"],
@@ -64,7 +72,7 @@ const WRITERS: &[(&str, &[&str], &[&str])] = &[
     ),
     ("lanes", &["queue/lane.rs"], &["queue/lane.rs"]),
     ("ordered_lanes", &["queue/order.rs"], &["queue/order.rs"]),
-    ("late_payloads", &[], &[]),
+    ("late_payloads", &["upkeep/payload.rs"], &["upkeep/payload.rs"]),
     ("publish_keys", &["publish/event.rs", "upkeep/retention.rs"], &["publish/event.rs", "upkeep/retention.rs"]),
     ("idempotency", &["idempotency.rs"], &["idempotency.rs"]),
     ("replays", &["replay.rs", "upkeep/ended.rs"], &["replay.rs", "upkeep/ended.rs"]),

@@ -2,7 +2,7 @@
 
 use clap::{Args, Subcommand};
 
-use crate::server::{StartError, read_events_file};
+use crate::server::{StartError, check_retention, read_events_file};
 use postrider_domain::event_type::Catalogue;
 
 use super::options::{Effective, ServerOptions};
@@ -27,6 +27,7 @@ pub fn run(command: ConfigCommand) -> anyhow::Result<()> {
     if effective.settings.master_key_file.is_some() && effective.settings.master_key_command.is_some() {
         return Err(StartError::TwoMasterKeys.into());
     }
+    check_retention(&effective.settings)?;
     Catalogue::parse(&read_events_file(&effective.settings)?)?;
     let rows: Vec<[String; 3]> = SETTINGS.iter().map(|setting| row(&effective, setting)).collect();
     let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or_default();

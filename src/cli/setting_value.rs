@@ -101,6 +101,25 @@ pub fn dns_server(text: &str) -> Result<SocketAddr, String> {
         .map_err(|_| "is not an address like 127.0.0.1 or 127.0.0.1:5353".to_owned())
 }
 
+const SIZE_UNITS: [(&str, u64); 4] = [("TB", 1_000_000_000_000), ("GB", 1_000_000_000), ("MB", 1_000_000), ("", 1)];
+
+/// A size on the disk, in powers of ten.
+pub fn disk_size(text: &str) -> Result<u64, String> {
+    let read = SIZE_UNITS.iter().find_map(|(unit, bytes)| {
+        let number = text.strip_suffix(unit)?;
+        let is_number = !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit());
+        number.parse::<u64>().ok().filter(|_| is_number)?.checked_mul(*bytes)
+    });
+    read.filter(|bytes| *bytes >= limits::DISK_BUDGET_MIN)
+        .ok_or_else(|| "is not a size of at least 100MB, like 500MB or 20GB".to_owned())
+}
+
+/// The size in the largest unit that divides it.
+pub fn shown_size(bytes: u64) -> String {
+    let unit = SIZE_UNITS.iter().find(|(_, unit)| bytes.is_multiple_of(*unit));
+    unit.map_or_else(|| bytes.to_string(), |(name, unit)| format!("{}{name}", bytes / unit))
+}
+
 /// A number of bytes, or `off`.
 pub fn byte_budget(text: &str) -> Result<Option<u64>, String> {
     if text == "off" {

@@ -10,9 +10,9 @@ use postrider_domain::proxy::ProxyUrl;
 
 use super::portal_settings;
 use super::setting_value::{
-    allow_target, byte_budget, command, count, database_url, deny_target, dns_server, duration, http_url, items,
-    log_filter, log_format, message, metrics_listen, network, parsed, path, pool_size, rate_limit, set, shown_command,
-    shown_path, shown_url,
+    allow_target, byte_budget, command, count, database_url, deny_target, disk_size, dns_server, duration, http_url,
+    items, log_filter, log_format, message, metrics_listen, network, parsed, path, pool_size, rate_limit, set,
+    shown_command, shown_path, shown_size, shown_url,
 };
 
 /// One setting as users see it.
@@ -392,6 +392,20 @@ pub static SETTINGS: &[Setting] = &[
         ..PLAIN
     },
     Setting {
+        name: "retention_payloads",
+        flag: "retention-payloads",
+        env: "POSTRIDER_RETENTION_PAYLOADS",
+        value_name: "TIME",
+        help: "How long the data of events and the headers and bodies of attempts are kept, at most as long as --retention",
+        otherwise: Some("as --retention"),
+        read: |settings, text| {
+            let kept = duration(text, limits::RETENTION_MIN, limits::RETENTION_MAX);
+            set(&mut settings.payload_retention, kept.map(Some))
+        },
+        show: |settings| settings.payload_retention.map(format_duration).unwrap_or_default(),
+        ..PLAIN
+    },
+    Setting {
         name: "retention_audit",
         flag: "retention-audit",
         env: "POSTRIDER_RETENTION_AUDIT",
@@ -431,6 +445,17 @@ pub static SETTINGS: &[Setting] = &[
         help: "Maximum number of endpoints of a workspace in each mode",
         read: |settings, text| set(&mut settings.endpoints_per_workspace, count(text)),
         show: |settings| settings.endpoints_per_workspace.to_string(),
+        ..PLAIN
+    },
+    Setting {
+        name: "max_disk",
+        flag: "max-disk",
+        env: "POSTRIDER_MAX_DISK",
+        value_name: "SIZE",
+        help: "Most bytes that the database, its log and a reserve may take on the disk, as in 500MB or 20GB",
+        otherwise: Some("what the file system has"),
+        read: |settings, text| set(&mut settings.max_disk, disk_size(text).map(Some)),
+        show: |settings| settings.max_disk.map(shown_size).unwrap_or_default(),
         ..PLAIN
     },
     Setting {
@@ -545,6 +570,9 @@ mod tests {
         assert_eq!(fault("public_url", "hooks.example.com"), "is not a URL like https://hooks.example.com");
         assert_eq!(fault("log", "postrider=loud"), "is not a log filter like info or warn,postrider=debug");
         assert_eq!(fault("data_dir", ""), "is not a path: it is empty");
+        for text in ["99999999", "99MB", "1.5GB", "10GiB", "-1GB", "GB", "", "99999999999TB"] {
+            assert_eq!(fault("max_disk", text), "is not a size of at least 100MB, like 500MB or 20GB", "{text}");
+        }
         assert_eq!(fault("database_pool_size", "3"), "must be a whole number from 4 to 200");
         assert_eq!(fault("database_statement_timeout", "2m"), "must be 1s to 1m");
     }

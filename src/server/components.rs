@@ -104,7 +104,9 @@ impl Components {
                 schedule: settings.retry_schedule.clone(),
                 attempt_deadline: settings.attempt_deadline,
                 retention: settings.retention,
+                payload_retention: settings.kept_payloads(),
                 audit_retention: settings.audit_retention,
+                max_disk: settings.max_disk,
                 ..EngineSettings::default()
             },
             metrics: self.metrics.families.engine.clone(),

@@ -23,6 +23,11 @@ pub enum StartError {
         the same key to each node"
     )]
     MasterKeyNotNamed,
+    #[error(
+        "payloads cannot be kept longer than the log: --retention-payloads is {payloads}, --retention is {log}. Shorten \
+        the first or lengthen the second"
+    )]
+    PayloadsOutliveLog { payloads: String, log: String },
     #[error("--master-key-file and --master-key-command exclude each other: remove one of them")]
     TwoMasterKeys,
     #[error("cannot use the master key")]

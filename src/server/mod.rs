@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::Settings;
 use postrider_api as api;
+use postrider_domain::duration::format_duration;
 use postrider_domain::error_chain::Chain;
 use postrider_domain::event_type::{Catalogue, CatalogueError};
 use postrider_domain::limits;
@@ -73,12 +74,36 @@ fn log_target_rules(settings: &Settings) {
     }
 }
 
+/// # Errors
+/// When payloads would be kept longer than the rows that they belong to.
+pub fn check_retention(settings: &Settings) -> Result<(), StartError> {
+    let (payloads, log) = (settings.kept_payloads(), settings.retention);
+    if payloads <= log {
+        return Ok(());
+    }
+    Err(StartError::PayloadsOutliveLog { payloads: format_duration(payloads), log: format_duration(log) })
+}
+
+fn warn_of_short_retention(settings: &Settings) {
+    let kept = [
+        ("--retention", settings.retention),
+        ("--retention-payloads", settings.kept_payloads()),
+        ("--retention-audit", settings.audit_retention),
+    ];
+    for (setting, kept) in kept.into_iter().filter(|(_, kept)| *kept < limits::RETENTION_SHORT) {
+        let kept = format_duration(kept);
+        tracing::warn!(setting, kept, "a retention below one day is for trials: what it removes cannot be examined");
+    }
+}
+
 impl Server {
     /// Starts everything on the current runtime. The server answers requests when this returns.
     ///
     /// # Errors
     /// When the address is taken, another process holds the data directory, or a setting cannot be applied.
     pub async fn start(settings: &Settings, clock: Arc<dyn Clock>) -> Result<Self, StartError> {
+        check_retention(settings)?;
+        warn_of_short_retention(settings);
         admin::check_path(&settings.admin_socket_path())?;
         let certificate = front_door::read_certificate(settings)?;
         let metrics_listener = metrics::bind(settings).await?;

@@ -211,6 +211,7 @@ fn details_of(error: &ServiceError) -> Option<Value> {
         ServiceError::RateLimited { bucket, .. } => Some(json!({ "bucket": bucket.as_str() })),
         ServiceError::TooManyRefusedKeys { .. } => Some(json!({ "bucket": REFUSED_KEYS })),
         ServiceError::WorkspaceFull { .. } => Some(json!({ "reason": "workspace_full" })),
+        ServiceError::Unavailable { .. } if error.is_disk_full() => Some(json!({ "reason": "disk_full" })),
         ServiceError::SsrfBlocked(refusal) => Some(json!({ "host": refusal.host, "reason": refusal.reason.as_str() })),
         _ => None,
     }

@@ -10,6 +10,7 @@ pub mod caller;
 pub mod database_url;
 pub mod delivery;
 mod delivery_filter;
+pub mod disk;
 pub mod duration;
 pub mod endpoint;
 pub mod endpoint_health;

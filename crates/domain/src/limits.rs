@@ -235,8 +235,10 @@ pub const CLOCK_AHEAD_MAX: Duration = Duration::from_secs(24 * 3600);
 pub const RETENTION: Duration = Duration::from_secs(30 * 24 * 3600);
 /// Retention of audit entries by default: a year, and a month to look into it.
 pub const AUDIT_RETENTION: Duration = Duration::from_secs(400 * 24 * 3600);
-/// The shortest retention: a day, so that an outage at night can still be examined in the morning.
-pub const RETENTION_MIN: Duration = Duration::from_secs(24 * 3600);
+/// The shortest retention of each kind: a minute, for trials. Upkeep runs once a minute.
+pub const RETENTION_MIN: Duration = Duration::from_secs(60);
+/// A shorter retention is warned of: an outage at night could not be examined in the morning.
+pub const RETENTION_SHORT: Duration = Duration::from_secs(24 * 3600);
 /// The longest retention: ten years, which means for ever.
 pub const RETENTION_MAX: Duration = Duration::from_secs(3650 * 24 * 3600);
 
@@ -457,8 +459,18 @@ pub const OUTCOMES_PER_WRITE: usize = 512;
 /// How often outcomes are written again, once a second, while the store is unavailable. After that the leases have
 /// expired and the node that took the deliveries over records their attempts.
 pub const OUTCOME_WRITE_TRIES: u32 = 60;
+/// The smallest disk budget: less has no room for the write-ahead log.
+pub const DISK_BUDGET_MIN: u64 = 100_000_000;
+/// The file that is deleted when the disk is full, so that deletes can still be committed.
+pub const DISK_RESERVE_BYTES: u64 = 64_000_000;
+/// The reserve is deleted when the disk is full and less than this is left.
+pub const DISK_RESERVE_NEEDED_BELOW: u64 = 16_000_000;
+/// A disk that gets full takes no rows of the log or payloads that are younger than this.
+pub const TIGHT_RETENTION: Duration = Duration::from_secs(3600);
 /// Rows that the janitor expires, forgets or removes in one step: a few milliseconds of the writer's time.
 pub const AGEING_ROWS_PER_STEP: usize = 500;
+/// Events whose payloads the janitor looks at in one step. A payload may have 256 KB in many pages.
+pub const PAYLOADS_PER_STEP: usize = 100;
 
 /// How long one look-up of a host may take, both address families together.
 pub const LOOK_UP_TIMEOUT: Duration = Duration::from_secs(5);

@@ -19,6 +19,7 @@ use tokio_util::task::TaskTracker;
 use postrider_metrics::{EngineMetrics, Only};
 use postrider_store::ClaimSink;
 
+mod disk;
 mod dispatcher;
 mod fair_share;
 mod gauge_reader;
@@ -35,7 +36,9 @@ mod worker;
 
 pub use settings::{EngineParts, EngineSettings};
 
+use disk::DiskWatch;
 use gauge_reader::GaugeReader;
+use janitor::{Janitor, Retention};
 use limiter::ConcurrencyLimiter;
 use waker::Waker;
 
@@ -55,6 +58,7 @@ pub struct Engine {
     dispatcher: JoinHandle<()>,
     recorder: JoinHandle<()>,
     janitor: JoinHandle<()>,
+    disk_watch: JoinHandle<()>,
     replayer: JoinHandle<()>,
     gauge_reader: Option<JoinHandle<()>>,
 }
@@ -71,12 +75,29 @@ impl Engine {
         let seconds = parts.metrics.delivery_age_seconds.clone();
         let ages = recorder::DeliveryAges { clock: Arc::clone(&parts.clock), seconds };
         let (outcomes, recorder) = recorder::start(parts.store.clone(), ages);
-        let janitor = tokio::spawn(janitor::run(
-            parts.store.clone(),
-            Arc::clone(&parts.clock),
-            janitor::Retention { log: parts.settings.retention, audit: parts.settings.audit_retention },
-            stop.clone(),
-        ));
+        let retention = Retention {
+            log: parts.settings.retention,
+            payloads: parts.settings.payload_retention,
+            audit: parts.settings.audit_retention,
+        };
+        let disk_watch = DiskWatch {
+            store: parts.store.clone(),
+            clock: Arc::clone(&parts.clock),
+            max: parts.settings.max_disk,
+            retention,
+            metrics: parts.metrics.disk.clone(),
+            removed: parts.metrics.removed_rows.clone(),
+            stop: stop.clone(),
+        };
+        let disk_watch = tokio::spawn(disk_watch.run());
+        let janitor = Janitor {
+            store: parts.store.clone(),
+            clock: Arc::clone(&parts.clock),
+            retention,
+            removed: parts.metrics.removed_rows.clone(),
+            stop: stop.clone(),
+        };
+        let janitor = tokio::spawn(janitor.run());
         let replayer = tokio::spawn(replayer::run(parts.store.clone(), Arc::clone(&parts.clock), stop.clone()));
         let gauge_reader = parts.gauges.clone().map(|metrics| {
             let (store, clock) = (parts.store.clone(), Arc::clone(&parts.clock));
@@ -97,7 +118,7 @@ impl Engine {
         let dispatcher =
             dispatcher::Dispatcher { store: parts.store, clock: parts.clock, waker, intake, stop: stop.clone() };
         let dispatcher = tokio::spawn(dispatcher.run());
-        Self { stop, abort, attempts, dispatcher, recorder, janitor, replayer, gauge_reader }
+        Self { stop, abort, attempts, dispatcher, recorder, janitor, disk_watch, replayer, gauge_reader }
     }
 
     /// Stops claiming, waits up to `grace` for the attempts in flight, and returns when their outcomes are on disk.
@@ -114,7 +135,7 @@ impl Engine {
             );
             self.abort.cancel();
         }
-        let parts = [self.dispatcher, self.janitor, self.replayer, self.recorder];
+        let parts = [self.dispatcher, self.janitor, self.disk_watch, self.replayer, self.recorder];
         let mut parts: Vec<JoinHandle<()>> = parts.into_iter().chain(self.gauge_reader).collect();
         let ended = async {
             for part in &mut parts {

@@ -34,8 +34,12 @@ pub struct EngineSettings {
     pub attempt_deadline: Duration,
     /// How long the log keeps finished deliveries and their events.
     pub retention: Duration,
+    /// How long payloads are kept, at most as long as the log.
+    pub payload_retention: Duration,
     /// How long the audit log keeps an entry.
     pub audit_retention: Duration,
+    /// Bytes that the store may take on the disk. `None`: as many as the file system has.
+    pub max_disk: Option<u64>,
     /// Attempts in flight at once.
     pub slots: usize,
     /// Attempts in flight at once to one endpoint, from all nodes together.
@@ -49,7 +53,9 @@ impl Default for EngineSettings {
             schedule: RetrySchedule::default(),
             attempt_deadline: limits::ATTEMPT_DEADLINE,
             retention: limits::RETENTION,
+            payload_retention: limits::RETENTION,
             audit_retention: limits::AUDIT_RETENTION,
+            max_disk: None,
             slots: limits::SLOTS,
             slots_per_endpoint: limits::SLOTS_PER_ENDPOINT,
         }

@@ -3,8 +3,8 @@
 //! A struct holds the handles that one part of the server needs. `Default` is a struct that counts nothing.
 
 use super::labels::{
-    AgeAt, ConnectionState, Database, DeduplicatedBy, Direction, EndpointState, LaneState, LookUpResult, Phase,
-    PoolState, PublishKind, QueueState, Reused, StatusClass, WatchedFile,
+    AgeAt, ConnectionState, Database, DeduplicatedBy, Direction, DiskStateLabel, EndpointState, LaneState,
+    LookUpResult, Phase, PoolState, PublishKind, QueueState, RemovedKind, Reused, StatusClass, WatchedFile,
 };
 use super::register::{Register, by, single};
 use super::scrape::BeforeScrape;
@@ -84,6 +84,8 @@ pub struct EngineMetrics {
     pub delivery_age_seconds: Histograms,
     pub in_flight: Gauges,
     pub slots: Gauges,
+    pub removed_rows: Counters,
+    pub disk: DiskMetrics,
     pub before_scrape: BeforeScrape,
 }
 
@@ -111,7 +113,44 @@ impl EngineMetrics {
             ),
             in_flight: register.gauges("attempts_in_flight", "Attempts that hold a slot", single()),
             slots: register.gauges("attempt_slots", "Attempts that this process makes at once at most", single()),
+            removed_rows: register.counters(
+                "retention_removed_rows",
+                "What retention removed, by kind. payloads counts events whose data, headers and bodies went before the \
+                 rows. On PostgreSQL the rows of a dropped day are estimated",
+                by("kind", RemovedKind::VALUES),
+            ),
+            disk: DiskMetrics::register(register),
             before_scrape: before_scrape.clone(),
+        }
+    }
+}
+
+/// How full the disk is.
+#[derive(Clone, Debug, Default)]
+pub struct DiskMetrics {
+    pub budget_bytes: Gauges,
+    pub budget_used_bytes: Gauges,
+    pub state: Gauges,
+}
+
+impl DiskMetrics {
+    fn register(register: &mut Register) -> Self {
+        Self {
+            budget_bytes: register.gauges(
+                "disk_budget_bytes",
+                "Bytes that the store may take: --max-disk, or less if the file system has less",
+                single(),
+            ),
+            budget_used_bytes: register.gauges(
+                "disk_budget_used_bytes",
+                "Bytes of the budget that are used: the database without its free pages, its log and the reserve",
+                single(),
+            ),
+            state: register.gauges(
+                "disk_state",
+                "1 for the state of the disk budget, 0 for the others",
+                by("state", DiskStateLabel::VALUES),
+            ),
         }
     }
 }

@@ -128,6 +128,23 @@ label_values! {
         Busy = "busy",
     }
 
+    /// The state of the disk budget.
+    DiskStateLabel {
+        Ok = "ok",
+        Tight = "tight",
+        Full = "full",
+        Stopped = "stopped",
+    }
+
+    /// What retention removes.
+    RemovedKind {
+        Payloads = "payloads",
+        Deliveries = "deliveries",
+        Events = "events",
+        Answers = "answers",
+        Audit = "audit",
+    }
+
     /// A file of the settings that is read while the server runs.
     WatchedFile {
         Certificate = "tls_certificate",

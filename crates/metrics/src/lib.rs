@@ -27,12 +27,12 @@ use prometheus_client::encoding::{prometheus_text, text};
 use prometheus_client::registry::Registry;
 
 pub use families::{
-    EgressMetrics, EngineMetrics, Families, Labels, LogMetrics, QueueMetrics, ServerMetrics, ServiceMetrics,
-    StoreMetrics,
+    DiskMetrics, EgressMetrics, EngineMetrics, Families, Labels, LogMetrics, QueueMetrics, ServerMetrics,
+    ServiceMetrics, StoreMetrics,
 };
 pub use labels::{
-    AgeAt, ConnectionState, Database, DeduplicatedBy, Direction, EndpointState, LaneState, LookUpResult, Phase,
-    PoolState, PublishKind, QueueState, Reused, StatusClass, WatchedFile,
+    AgeAt, ConnectionState, Database, DeduplicatedBy, Direction, DiskStateLabel, EndpointState, LaneState,
+    LookUpResult, Phase, PoolState, PublishKind, QueueState, RemovedKind, Reused, StatusClass, WatchedFile,
 };
 pub use page::table;
 pub use register::Family;

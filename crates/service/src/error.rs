@@ -8,7 +8,7 @@ use postrider_domain::limits;
 use postrider_domain::page::InvalidPage;
 use postrider_domain::rate_limit::RateBucket;
 use postrider_domain::target::TargetRefusal;
-use postrider_store::StoreError;
+use postrider_store::{DISK_FULL, StoreError};
 
 /// The name of a parameter and its fault.
 pub type ParameterFault = (String, String);
@@ -102,6 +102,11 @@ impl ServiceError {
             message: format!("{parameter}: {fault}."),
             parameters: vec![(parameter.to_owned(), fault.to_owned())],
         }
+    }
+
+    /// The store has no room for the write.
+    pub fn is_disk_full(&self) -> bool {
+        matches!(self, Self::Unavailable { source: Some(StoreError::Unavailable { why: DISK_FULL, .. }) })
     }
 
     /// Whether the answer to an idempotent request is recorded. Passing faults are not, and neither are refusals that

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use futures_util::future::BoxFuture;
 
 use postrider_domain::idempotency::Recording;
+use postrider_store::disk::DiskGate;
 use postrider_store::{StoreError, Written};
 
 pub mod copy;
@@ -49,6 +50,7 @@ pub struct PostgresStore {
     database: Arc<Database>,
     groups: GroupCommit,
     old_rates_removed: OldRatesRemoved,
+    disk: DiskGate,
     /// The background tasks of this node. `None` for a command.
     _node: Option<Node>,
 }
@@ -80,6 +82,7 @@ impl PostgresStore {
         E: From<StoreError> + Send + 'static,
         F: for<'t> Fn(&'t mut WriteTx) -> BoxFuture<'t, Result<Result<T, E>, PgError>> + Send + Sync + 'static,
     {
+        self.disk.check_write()?;
         let effect = Arc::new(effect);
         self.write(move |tx| {
             let (recording, effect) = (recording.clone(), Arc::clone(&effect));

@@ -77,6 +77,7 @@ impl Replays for PostgresStore {
     }
 
     async fn create_replay(&self, write: Write<Replay>, new: NewReplay) -> Result<Written<Replay>, RequeueError> {
+        self.disk.check_growth()?;
         let Write { tenant, author, recording } = write;
         self.write_once(recording, effect!(|tx, new| create(tx, tenant, author, &new))).await
     }

@@ -9,6 +9,7 @@
 //! The process holds the data directory alone. So a claim that is found at start belongs to a process that has ended.
 //! It is released at once instead of when its lease ends.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
@@ -16,6 +17,7 @@ use postrider_domain::id::StoreTag;
 use postrider_domain::idempotency::Recording;
 use postrider_domain::time::Clock;
 use postrider_store::directory::DirectoryLock;
+use postrider_store::disk::DiskGate;
 use postrider_store::{StoreError, Written};
 
 pub mod ceiling;
@@ -50,6 +52,8 @@ pub struct SqliteStore {
     tag: StoreTag,
     /// The writer thread, then the threads that flush and checkpoint. These end after the writer.
     threads: Vec<JoinHandle<()>>,
+    directory: PathBuf,
+    disk: DiskGate,
     _lock: DirectoryLock,
 }
 
@@ -85,6 +89,7 @@ impl SqliteStore {
         E: From<StoreError> + Send + 'static,
         F: FnMut(&mut WriteTx<'_>) -> WriteResult<T, E> + Send + 'static,
     {
+        self.disk.check_write()?;
         self.write(size, move |tx| idempotency::once(tx, recording.as_ref(), |tx| effect(tx))).await?
     }
 

@@ -60,6 +60,7 @@ impl Replays for SqliteStore {
     }
 
     async fn create_replay(&self, write: Write<Replay>, new: NewReplay) -> Result<Written<Replay>, RequeueError> {
+        self.disk.check_growth()?;
         self.write_once(JobSize::ONE_ROW, write.recording, move |tx| create(tx, write.tenant, write.author, &new)).await
     }
 

@@ -1,5 +1,8 @@
 //! Errors of a store, grouped by what a caller can do about them.
 
+/// Why a store is unavailable when there is no room for the write.
+pub const DISK_FULL: &str = "the disk is full";
+
 /// A store's failure. The cause is in `source`, for logs only.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {

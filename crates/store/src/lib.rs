@@ -30,6 +30,7 @@
 pub mod column;
 pub mod copy;
 pub mod directory;
+pub mod disk;
 mod error;
 pub mod filter_replay;
 pub mod gauges;
@@ -47,10 +48,10 @@ mod secrets;
 pub mod stats;
 pub mod stored_bytes;
 pub mod tally;
-mod upkeep;
+pub mod upkeep;
 mod write;
 
-pub use error::{OpenError, StoreError, UnexpectedValue};
+pub use error::{DISK_FULL, OpenError, StoreError, UnexpectedValue};
 pub use filter_replay::FilterScope;
 pub use idempotency::{Answers, KeptAnswer};
 pub use log::{Log, NewRefusal};
@@ -75,7 +76,7 @@ pub use registry::workspace::{NewWorkspace, WorkspaceRename, Workspaces};
 pub use replay::{NewReplay, ReplayScope, Replays};
 pub use secrets::{SealedParts, Secrets};
 pub use stats::Stats;
-pub use upkeep::{AgedStep, EndedCursor, EndedKind, EndedStep, LogPart, Upkeep};
+pub use upkeep::{AgedStep, EndedCursor, EndedKind, EndedStep, LogPart, PayloadStep, Removed, Upkeep};
 pub use write::{Write, Written};
 
 /// What the delivery engine asks of a store.

@@ -5,10 +5,12 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
+use postrider_domain::disk::DiskState;
 use postrider_domain::id::RowKey;
 use postrider_domain::time::Timestamp;
 
 use crate::StoreError;
+use crate::disk::DiskUse;
 
 /// A part of the log with its own retention walk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,6 +31,27 @@ pub struct AgedStep {
     pub after: RowKey,
     /// Rows looked at.
     pub limit: usize,
+}
+
+/// The name of the fact that says how far the walk over payloads has come.
+pub const PAYLOADS_WALKED_TO: &str = "payloads_walked_to";
+
+/// One step of the expiry of payloads.
+#[derive(Clone, Copy, Debug)]
+pub struct PayloadStep {
+    /// Payloads of events older than this may go.
+    pub age: Duration,
+    /// Events looked at.
+    pub limit: usize,
+}
+
+/// What a step has removed, and where the next one begins.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Removed {
+    /// Deliveries, events or payloads. An estimate where a whole day was dropped.
+    pub rows: u64,
+    /// `None` at the end.
+    pub next: Option<RowKey>,
 }
 
 /// A kind of row that ends long before it is removed.
@@ -81,10 +104,19 @@ pub trait Upkeep: Send + Sync + 'static {
     /// order. In a strict order they expire from the front, and the order stops at the last of them.
     async fn expire_waiting(&self, limit: usize) -> Result<usize, StoreError>;
 
-    /// Removes rows of the log that are old enough. Returns where the next step begins, `None` at the end.
+    /// Removes rows of the log that are old enough.
     ///
     /// Kept: pending deliveries, a delivery at which a strict order has stopped, and events that a delivery refers to.
-    async fn remove_aged(&self, step: AgedStep) -> Result<Option<RowKey>, StoreError>;
+    async fn remove_aged(&self, step: AgedStep) -> Result<Removed, StoreError>;
+
+    /// Takes the payloads of events that are old enough: their envelopes, and the headers and bodies of their attempts.
+    /// It goes on where the last step ended, and never looks at an event twice.
+    ///
+    /// Kept: payloads of events of which a delivery is pending, or at one of which a strict order has stopped.
+    async fn expire_payloads(&self, step: PayloadStep) -> Result<Removed, StoreError>;
+
+    /// Looks again at the payloads that [`Self::expire_payloads`] kept, those of events after `after`.
+    async fn expire_late_payloads(&self, step: PayloadStep, after: RowKey) -> Result<Removed, StoreError>;
 
     /// Removes up to `limit` entries of the audit log that are older than `age`.
     async fn remove_aged_audit(&self, age: Duration, limit: usize) -> Result<usize, StoreError>;
@@ -120,6 +152,20 @@ pub trait Upkeep: Send + Sync + 'static {
     /// Removes up to `limit` counts of each bucket size that are older than their size is kept beside a log of this
     /// age. Only what has been added up is removed. Returns whether there is more.
     async fn remove_aged_rollups(&self, log: Duration, limit: usize) -> Result<bool, StoreError>;
+
+    /// Gives some of the database's free space back to the file system, if there is more than is soon used again.
+    /// Returns how long the writer was busy, `None` if there is nothing to give back now.
+    async fn give_space_back(&self) -> Result<Option<Duration>, StoreError>;
+
+    /// What the store takes on the disk.
+    async fn disk_use(&self) -> Result<DiskUse, StoreError>;
+
+    /// Holds so many bytes in a file of their own, which can be deleted when the disk is full. 0 deletes it. Does
+    /// nothing where the files are another machine's.
+    async fn hold_reserve(&self, bytes: u64) -> Result<(), StoreError>;
+
+    /// Refuses from now on what the state does not allow.
+    fn set_disk_state(&self, state: DiskState);
 
     /// Advances the running replays by one step. Returns the number of log rows passed, `None` when no replay runs.
     ///

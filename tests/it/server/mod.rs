@@ -1,7 +1,8 @@
-//! The whole server: its catalogue, its clock, its metrics, its store on PostgreSQL, and its stop.
+//! The whole server: its catalogue, its clock, its disk, its metrics, its store on PostgreSQL, and its stop.
 
 mod catalogue;
 mod clock;
+mod disk;
 mod metrics;
 mod postgres;
 pub mod session;

@@ -12,7 +12,7 @@ use postrider_domain::id::{ApiKeyId, SessionId};
 use postrider_domain::idempotency::{IdempotencyScope, IdempotentRequest, RecordedAnswer, Recording};
 use postrider_domain::private_options::HeaderName;
 use postrider_domain::replay::{REPLAYED_BY_DEFAULT, ReplayCount, ReplayRange, ReplaySelection};
-use postrider_store::{Claim, NewCatalogue, NewEndpoint, NewReplay, SealedHeader, SealedOptions, Written};
+use postrider_store::{Claim, NewCatalogue, NewEndpoint, NewReplay, PayloadStep, SealedHeader, SealedOptions, Written};
 
 use super::conformance::endpoint_health::pause;
 use super::conformance::portal_session::new_session;
@@ -67,6 +67,9 @@ pub async fn fill(at: &Fixture, round: u8) -> Filled {
     let new = NewReplay { selection, count: ReplayCount::default() };
     at.store().create_replay(write(at.tenant()), new).await.unwrap();
     let claimed = at.claim_one().await;
+    // Payloads of what is pending are noted as late.
+    at.advance(Duration::from_millis(1));
+    at.store().expire_payloads(PayloadStep { age: Duration::ZERO, limit: 100 }).await.unwrap();
     Filled { claimed, retried, blocked, endpoint }
 }
 

@@ -73,7 +73,7 @@ async fn remove_all_by(store: &dyn Store) {
     for part in [LogPart::Deliveries, LogPart::Events] {
         let mut after = Some(RowKey::from_i64(0));
         while let Some(from) = after {
-            after = store.remove_aged(AgedStep { part, age: DAY, after: from, limit: 3 }).await.unwrap();
+            after = store.remove_aged(AgedStep { part, age: DAY, after: from, limit: 3 }).await.unwrap().next;
         }
     }
 }

@@ -242,7 +242,7 @@ async fn remove_log(at: &Fixture, age: Duration) {
     for part in [LogPart::Deliveries, LogPart::Events] {
         let mut after = Some(RowKey::from_i64(0));
         while let Some(from) = after {
-            after = at.store().remove_aged(AgedStep { part, age, after: from, limit: 50 }).await.unwrap();
+            after = at.store().remove_aged(AgedStep { part, age, after: from, limit: 50 }).await.unwrap().next;
         }
     }
 }

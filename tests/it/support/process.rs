@@ -98,6 +98,11 @@ impl Serving {
         self.log.lock().expect("no holder panics").clone()
     }
 
+    /// The id of the process.
+    pub fn id(&self) -> u32 {
+        self.child.id().expect("a process that runs")
+    }
+
     /// Sends SIGKILL. The server finishes nothing and logs nothing.
     pub async fn kill(mut self) {
         bounded("the end of a killed process", self.child.kill()).await.expect("a process to kill");

@@ -7,6 +7,7 @@ use postrider_domain::error_chain::Chain;
 use postrider_domain::id::{KeySequence, StoreTag};
 use postrider_domain::time::{Clock, Timestamp};
 use postrider_metrics::Only;
+use postrider_store::disk::DiskGate;
 use postrider_store::{OpenError, StoreSeed, copy};
 
 use super::column::{get, int, unexpected};
@@ -90,6 +91,7 @@ impl PostgresStore {
         Ok(Self {
             groups: GroupCommit::start(&database),
             old_rates_removed: OldRatesRemoved::default(),
+            disk: DiskGate::default(),
             database,
             _node: node,
         })

@@ -73,6 +73,21 @@ pub async fn find_or_insert(session: &Session, name: &str, value: &[u8]) -> Resu
     get(&session.query_one("SELECT value FROM meta WHERE name = $1", &[&name]).await?, "value")
 }
 
+/// A row key that is kept as a fact, 0 if it was not. Locks the fact. `None` while another transaction holds it.
+pub async fn lock_row_key(tx: &WriteTx, name: &str) -> Result<Option<RowKey>, PgError> {
+    let none = 0_i64.to_be_bytes().to_vec();
+    tx.execute("INSERT INTO meta (name, value) VALUES ($1, $2) ON CONFLICT (name) DO NOTHING", &[&name, &none]).await?;
+    let sql = "SELECT value FROM meta WHERE name = $1 FOR UPDATE SKIP LOCKED";
+    let Some(row) = tx.query_opt(sql, &[&name]).await? else { return Ok(None) };
+    let bytes: [u8; 8] = get::<Vec<u8>>(&row, "value")?.try_into().map_err(|_| unexpected("meta.value"))?;
+    Ok(Some(RowKey::from_i64(i64::from_be_bytes(bytes))))
+}
+
+pub async fn set_row_key(tx: &WriteTx, name: &str, key: RowKey) -> Result<(), PgError> {
+    let value = key.as_i64().to_be_bytes().to_vec();
+    tx.execute("UPDATE meta SET value = $2 WHERE name = $1", &[&name, &value]).await.map(drop)
+}
+
 /// Writes a row. Without a write, a full disk and a table that may not be written would go unnoticed.
 async fn check_writable(session: &Session) -> Result<(), PgError> {
     let sql = "SELECT current_setting('transaction_read_only') = 'on' AS is_read_only";

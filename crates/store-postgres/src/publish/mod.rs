@@ -24,6 +24,7 @@ impl Publish for PostgresStore {
         events: Vec<NewEvent>,
         recording: Option<Recording<Vec<EventReceipt>>>,
     ) -> Result<Written<Vec<EventReceipt>>, AcceptError> {
+        self.disk.check_growth()?;
         self.groups.accept(event::AcceptRequest { events, recording }).await?
     }
 
@@ -33,11 +34,13 @@ impl Publish for PostgresStore {
         endpoint_id: EndpointId,
         event: NewEvent,
     ) -> Result<Written<Delivery>, RequeueError> {
+        self.disk.check_growth()?;
         let Write { author, recording, .. } = write;
         self.write_once(recording, effect!(|tx, event| requeue::accept_test(tx, author, endpoint_id, &event))).await
     }
 
     async fn retry_delivery(&self, write: Write<Delivery>, id: DeliveryId) -> Result<Written<Delivery>, RequeueError> {
+        self.disk.check_growth()?;
         let Write { tenant, author, recording } = write;
         self.write_once(recording, effect!(|tx| requeue::retry(tx, tenant, author, id))).await
     }
@@ -47,6 +50,7 @@ impl Publish for PostgresStore {
         write: Write<Vec<RetriedDelivery>>,
         ids: Vec<DeliveryId>,
     ) -> Result<Written<Vec<RetriedDelivery>>, RequeueError> {
+        self.disk.check_growth()?;
         let Write { tenant, author, recording } = write;
         self.write_once(recording, effect!(|tx, ids| requeue::retry_all(tx, tenant, author, &ids))).await
     }

@@ -45,6 +45,9 @@ impl Queue for PostgresStore {
     }
 
     async fn claim_due(&self, limit: usize, lease: Duration, quota: Arc<dyn LaneQuota>) -> Result<Claimed, StoreError> {
+        if self.disk.is_stopped() {
+            return Ok(Claimed { claims: Vec::new(), next_due_in: None });
+        }
         self.write(effect!(|tx, quota| due::claim(tx, limit, lease, &quota))).await
     }
 

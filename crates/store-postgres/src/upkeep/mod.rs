@@ -4,8 +4,10 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
+use postrider_domain::disk::DiskState;
 use postrider_domain::id::RowKey;
-use postrider_store::{AgedStep, EndedCursor, EndedStep, StoreError, Upkeep};
+use postrider_store::disk::DiskUse;
+use postrider_store::{AgedStep, EndedCursor, EndedStep, PayloadStep, Removed, StoreError, Upkeep};
 
 use crate::PostgresStore;
 use crate::log::audit;
@@ -14,7 +16,9 @@ use crate::queue::unsent;
 use crate::registry::session;
 use crate::{idempotency, replay, secrets, stats, stored_bytes};
 
+mod disk;
 pub mod ended;
+pub mod payload;
 mod retention;
 
 #[async_trait]
@@ -23,8 +27,16 @@ impl Upkeep for PostgresStore {
         self.write(effect!(|tx| unsent::expire_waiting(tx, limit))).await
     }
 
-    async fn remove_aged(&self, step: AgedStep) -> Result<Option<RowKey>, StoreError> {
+    async fn remove_aged(&self, step: AgedStep) -> Result<Removed, StoreError> {
         retention::remove(&self.database, step).await
+    }
+
+    async fn expire_payloads(&self, step: PayloadStep) -> Result<Removed, StoreError> {
+        self.write(effect!(|tx| payload::expire(tx, step))).await
+    }
+
+    async fn expire_late_payloads(&self, step: PayloadStep, after: RowKey) -> Result<Removed, StoreError> {
+        self.write(effect!(|tx| payload::expire_late(tx, step, after))).await
     }
 
     async fn remove_aged_audit(&self, age: Duration, limit: usize) -> Result<usize, StoreError> {
@@ -67,7 +79,27 @@ impl Upkeep for PostgresStore {
         self.write(effect!(|tx| stats::remove_aged(tx, log, limit))).await
     }
 
+    async fn give_space_back(&self) -> Result<Option<Duration>, StoreError> {
+        // The server of the database does that: dropped days at once, the rest by its vacuum.
+        Ok(None)
+    }
+
+    async fn disk_use(&self) -> Result<DiskUse, StoreError> {
+        disk::measure(self).await
+    }
+
+    async fn hold_reserve(&self, _bytes: u64) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    fn set_disk_state(&self, state: DiskState) {
+        self.disk.set(state);
+    }
+
     async fn advance_replays(&self) -> Result<Option<usize>, StoreError> {
+        if self.disk.check_growth().is_err() {
+            return Ok(None);
+        }
         self.write(effect!(|tx| replay::advance(tx))).await
     }
 }

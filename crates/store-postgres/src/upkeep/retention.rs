@@ -20,9 +20,9 @@ use postrider_domain::delivery::DeliveryStatus;
 use postrider_domain::id::RowKey;
 use postrider_domain::time::Day;
 use postrider_store::stored_bytes::{ATTEMPT_BYTES, CountedPart};
-use postrider_store::{AgedStep, LogPart, StoreError};
+use postrider_store::{AgedStep, LogPart, Removed, StoreError};
 
-use crate::machinery::column::{get, int};
+use crate::machinery::column::{get, int, number};
 use crate::machinery::fault::{PgError, store_error};
 use crate::machinery::partition::{SHORT_LOCK_TIMEOUT, days_of, is_lock_conflict, key_of, keys_of, name_of};
 use crate::machinery::session::Session;
@@ -35,9 +35,10 @@ const MOVED_MAX: usize = 100_000;
 const PUBLISH_KEYS_PER_STEP: i64 = 5_000;
 
 /// Looks at the next rows older than `step.age` and removes those that may go, and every day that is that old as a
-/// whole. Returns where the next step begins.
-pub async fn remove(database: &Arc<Database>, step: AgedStep) -> Result<Option<RowKey>, StoreError> {
+/// whole.
+pub async fn remove(database: &Arc<Database>, step: AgedStep) -> Result<Removed, StoreError> {
     let AgedStep { part, age, mut after, limit: mut left } = step;
+    let mut rows = 0;
     loop {
         let removed = database
             .write(move |tx| {
@@ -45,18 +46,23 @@ pub async fn remove(database: &Arc<Database>, step: AgedStep) -> Result<Option<R
                 Box::pin(async move { remove_rows(tx, part, before, after, left).await })
             })
             .await?;
+        rows += removed.gone;
         if removed.looked_at == left {
-            return Ok(removed.last);
+            return Ok(Removed { rows, next: removed.last });
         }
         left -= removed.looked_at;
-        let Some(old) = removed.old_day else { return Ok(None) };
+        let Some(old) = removed.old_day else { return Ok(Removed { rows, next: None }) };
         let (first, end) = keys_of(old.day);
         let passed = RowKey::from_i64(end.as_i64() - 1);
         match drop_day(database, part, &old).await.map_err(store_error)? {
-            DayDrop::Dropped | DayDrop::Kept => after = passed,
-            DayDrop::InProgress => return Ok(Some(RowKey::from_i64(first.as_i64() - 1))),
+            DayDrop::Dropped { rows: dropped } => {
+                rows += dropped;
+                after = passed;
+            }
+            DayDrop::Kept => after = passed,
+            DayDrop::InProgress => return Ok(Removed { rows, next: Some(RowKey::from_i64(first.as_i64() - 1)) }),
             // Other tables may be locked too. One wait per step is enough.
-            DayDrop::Locked => return Ok(Some(passed)),
+            DayDrop::Locked => return Ok(Removed { rows, next: Some(passed) }),
         }
     }
 }
@@ -73,6 +79,7 @@ struct OldDay {
 /// The rows removed up to the next old day, or to the end.
 struct RemovedRows {
     looked_at: usize,
+    gone: u64,
     last: Option<RowKey>,
     old_day: Option<OldDay>,
 }
@@ -91,14 +98,18 @@ async fn remove_rows(
         None => before,
     };
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-    // The step must read its rows in index order and stop at the limit, however few rows the planner expects.
-    tx.batch("SET LOCAL enable_bitmapscan = off; SET LOCAL enable_sort = off").await?;
-    let looked_at = match part {
+    read_in_key_order(tx).await?;
+    let (looked_at, gone) = match part {
         LogPart::Deliveries => remove_deliveries(tx, until, after, limit).await?,
         LogPart::Events => remove_events(tx, until, after, limit).await?,
     };
     let last = looked_at.last().copied().map(RowKey::from_i64);
-    Ok(RemovedRows { looked_at: looked_at.len(), last, old_day })
+    Ok(RemovedRows { looked_at: looked_at.len(), gone, last, old_day })
+}
+
+/// Makes a step read its rows in index order and stop at the limit, however few rows the planner expects.
+pub(super) async fn read_in_key_order(tx: &WriteTx) -> Result<(), PgError> {
+    tx.batch("SET LOCAL enable_bitmapscan = off; SET LOCAL enable_sort = off").await
 }
 
 /// The first day that ends after `after` and not after `before`.
@@ -131,8 +142,13 @@ const fn tables_of(part: LogPart) -> &'static [&'static str] {
 }
 
 /// Removes deliveries with their attempts. Keeps pending ones, and one at which a strict order has stopped. Returns the
-/// rows looked at.
-async fn remove_deliveries(tx: &WriteTx, before: RowKey, after: RowKey, limit: i64) -> Result<Vec<i64>, PgError> {
+/// rows looked at, and how many of them are gone.
+async fn remove_deliveries(
+    tx: &WriteTx,
+    before: RowKey,
+    after: RowKey,
+    limit: i64,
+) -> Result<(Vec<i64>, u64), PgError> {
     let rows = tx
         .query(
             "SELECT key, status <> $4 AND NOT EXISTS (SELECT 1 FROM ordered_lanes WHERE blocked_by = deliveries.key)
@@ -154,10 +170,11 @@ async fn remove_deliveries(tx: &WriteTx, before: RowKey, after: RowKey, limit: i
         tx.execute("DELETE FROM attempts WHERE delivery_key = ANY ($1)", &[&gone]).await?;
         tx.execute("DELETE FROM deliveries WHERE key = ANY ($1)", &[&gone]).await?;
     }
-    Ok(looked_at)
+    Ok((looked_at, gone.len() as u64))
 }
 
-async fn count_removed_attempts(tx: &WriteTx, deliveries: &Vec<i64>) -> Result<(), PgError> {
+/// Counts the bytes of the attempts at these deliveries as removed. Call it before they are.
+pub(super) async fn count_removed_attempts(tx: &WriteTx, deliveries: &Vec<i64>) -> Result<(), PgError> {
     if tx.database.stored.max.get().is_none() {
         return Ok(());
     }
@@ -170,8 +187,8 @@ async fn count_removed_attempts(tx: &WriteTx, deliveries: &Vec<i64>) -> Result<(
 }
 
 /// Removes events that no delivery refers to, with their `externalId`s, which may then be published again. Returns the
-/// rows looked at.
-async fn remove_events(tx: &WriteTx, before: RowKey, after: RowKey, limit: i64) -> Result<Vec<i64>, PgError> {
+/// rows looked at, and how many of them are gone.
+async fn remove_events(tx: &WriteTx, before: RowKey, after: RowKey, limit: i64) -> Result<(Vec<i64>, u64), PgError> {
     let rows = tx
         .query(
             "SELECT key FROM events WHERE key > $1 AND key < $2 ORDER BY key LIMIT $3",
@@ -181,7 +198,7 @@ async fn remove_events(tx: &WriteTx, before: RowKey, after: RowKey, limit: i64) 
     let looked_at = keys_from(&rows)?;
     let unreferred = without_referred(tx, looked_at.clone()).await?;
     if unreferred.is_empty() {
-        return Ok(looked_at);
+        return Ok((looked_at, 0));
     }
     // A concurrent transaction may enqueue one of them again. It locks the event first, so lock and then check again.
     let locked =
@@ -192,7 +209,7 @@ async fn remove_events(tx: &WriteTx, before: RowKey, after: RowKey, limit: i64) 
                RETURNING key, workspace_key, octet_length(envelope)::bigint AS bytes";
     let rows = tx.query(sql, &[&gone]).await?;
     stored_bytes::count(tx, CountedPart::Events, removed(&rows)?.into_iter()).await?;
-    Ok(looked_at)
+    Ok((looked_at, gone.len() as u64))
 }
 
 /// The events among these that no delivery refers to. `events` must be sorted.
@@ -203,13 +220,14 @@ async fn without_referred(session: &Session, events: Vec<i64>) -> Result<Vec<i64
     Ok(events.into_iter().filter(|key| !referred.contains(key)).collect())
 }
 
-fn keys_from(rows: &[Row]) -> Result<Vec<i64>, PgError> {
+pub(super) fn keys_from(rows: &[Row]) -> Result<Vec<i64>, PgError> {
     rows.iter().map(|row| int(row, "key")).collect()
 }
 
 /// The result of the attempt to drop an old day.
 enum DayDrop {
-    Dropped,
+    /// About so many rows are gone.
+    Dropped { rows: u64 },
     /// More `externalId`s must be deleted first.
     InProgress,
     /// The day stays for now.
@@ -221,7 +239,7 @@ enum DayDrop {
 async fn drop_day(database: &Arc<Database>, part: LogPart, old: &OldDay) -> Result<DayDrop, PgError> {
     let mut tx = WriteTx::begin(database).await?;
     match drop_day_in(&mut tx, part, old).await {
-        Ok(outcome @ (DayDrop::Dropped | DayDrop::InProgress)) => {
+        Ok(outcome @ (DayDrop::Dropped { .. } | DayDrop::InProgress)) => {
             tx.commit().await?;
             Ok(outcome)
         }
@@ -259,6 +277,8 @@ async fn drop_day_in(tx: &mut WriteTx, part: LogPart, old: &OldDay) -> Result<Da
         }
     }
     let Some(kept) = kept_of(tx, part, old).await? else { return Ok(DayDrop::Kept) };
+    let first_table = if part == LogPart::Events { "events" } else { "deliveries" };
+    let rows = about_rows_of(tx, first_table, old.day).await?.saturating_sub(kept.len() as u64);
     for table in &old.tables {
         replace(tx, table, old.day, &kept).await?;
     }
@@ -267,7 +287,14 @@ async fn drop_day_in(tx: &mut WriteTx, part: LogPart, old: &OldDay) -> Result<Da
         stored_bytes::count_kept(tx, counted, keys_of(old.day).0, &kept).await?;
     }
     tracing::info!(day = %old.day, ?part, rows_kept = kept.len(), "dropped an old day of the log");
-    Ok(DayDrop::Dropped)
+    Ok(DayDrop::Dropped { rows })
+}
+
+/// The number of rows of a day, as the last vacuum of its partition estimated it.
+async fn about_rows_of(session: &Session, table: &str, day: Day) -> Result<u64, PgError> {
+    let sql = "SELECT COALESCE(MAX(GREATEST(reltuples, 0)), 0)::bigint AS rows FROM pg_class
+               WHERE oid = to_regclass($1::text)";
+    number(&session.query_one(sql, &[&name_of(table, day)]).await?, "rows")
 }
 
 /// Whether the deliveries of a day still have a partition.

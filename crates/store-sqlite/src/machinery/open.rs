@@ -7,6 +7,7 @@ use postrider_domain::id::KeySequence;
 use postrider_domain::time::{Clock, SteadyClock};
 use postrider_metrics::StoreMetrics;
 use postrider_store::directory::DirectoryLock;
+use postrider_store::disk::DiskGate;
 use postrider_store::{OpenError, StoreSeed};
 
 use super::reader::Readers;
@@ -72,6 +73,8 @@ impl SqliteStore {
             keys,
             tag,
             threads: vec![writer_thread, sync_thread, checkpoint_thread],
+            directory: directory.to_owned(),
+            disk: DiskGate::default(),
             _lock: lock,
         };
         let released = store

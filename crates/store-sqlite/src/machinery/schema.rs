@@ -38,13 +38,21 @@ pub fn database_path(directory: &Path) -> PathBuf {
 }
 
 /// Opens a connection with the settings that every connection needs.
+///
+/// `secure_delete = FAST` overwrites what is deleted, as far as that needs no further page to be written. A copy of a
+/// row may stay in a page that was split while the row was written, and only this mode overwrites it there.
 pub fn connect(database: &Path) -> Result<Connection, rusqlite::Error> {
     create_private(database).map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))?;
     let connection = Connection::open(database)?;
     connection.set_prepared_statement_cache_capacity(256);
+    // Only before the first page is written, and only once: on a database that has the mode the statement writes.
+    if database.metadata().is_ok_and(|file| file.len() == 0) {
+        connection.execute_batch("PRAGMA auto_vacuum = INCREMENTAL")?;
+    }
     connection.execute_batch(
         "PRAGMA journal_mode = WAL;
          PRAGMA synchronous = FULL;
+         PRAGMA secure_delete = FAST;
          PRAGMA foreign_keys = ON;
          PRAGMA wal_autocheckpoint = 0;
          PRAGMA busy_timeout = 5000;

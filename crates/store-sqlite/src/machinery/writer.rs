@@ -29,7 +29,7 @@ use postrider_metrics::{Database, Only, StoreMetrics};
 use postrider_store::queue::claim_ledger::ClaimLedger;
 use postrider_store::sealing::{OUTDATED_KEY, OutdatedKey};
 use postrider_store::stats::Rollups;
-use postrider_store::{ClaimSink, StoreError};
+use postrider_store::{ClaimSink, DISK_FULL, StoreError};
 
 use super::checkpoint::Checkpointer;
 use super::inbox::{Closed, Inbox};
@@ -417,7 +417,7 @@ pub fn store_error(error: &rusqlite::Error) -> StoreError {
     }
     let source = error.to_string().into();
     let why = match error.sqlite_error_code() {
-        Some(Code::DiskFull) => "the disk is full",
+        Some(Code::DiskFull) => DISK_FULL,
         Some(Code::DatabaseBusy | Code::DatabaseLocked) => "the database is locked",
         Some(Code::SystemIoFailure) => "the disk failed",
         Some(Code::ReadOnly) => "the database is read-only",

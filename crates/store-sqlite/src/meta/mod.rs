@@ -90,6 +90,19 @@ pub fn keep_time(connection: &Connection, now: Timestamp) -> Result<(), rusqlite
     Ok(())
 }
 
+/// A row key that is kept as a fact. The lowest of all if there is none.
+pub fn row_key(connection: &Connection, name: &str) -> Result<RowKey, rusqlite::Error> {
+    let Some(bytes) = find(connection, name)? else { return Ok(RowKey::from_i64(0)) };
+    let bytes: [u8; 8] = bytes.try_into().map_err(|_| column::unexpected("meta.value"))?;
+    Ok(RowKey::from_i64(i64::from_be_bytes(bytes)))
+}
+
+pub fn set_row_key(tx: &WriteTx<'_>, name: &str, key: RowKey) -> Result<(), rusqlite::Error> {
+    let sql = "INSERT INTO meta (name, value) VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET value = excluded.value";
+    tx.connection.prepare_cached(sql)?.execute(params![name, key.as_i64().to_be_bytes()])?;
+    Ok(())
+}
+
 pub fn is_unfinished_copy(connection: &Connection) -> Result<bool, rusqlite::Error> {
     connection.query_row("SELECT EXISTS (SELECT 1 FROM meta WHERE name = ?1)", [copy::UNFINISHED], |row| row.get(0))
 }

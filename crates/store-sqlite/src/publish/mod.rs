@@ -24,6 +24,7 @@ impl Publish for SqliteStore {
         events: Vec<NewEvent>,
         recording: Option<Recording<Vec<EventReceipt>>>,
     ) -> Result<Written<Vec<EventReceipt>>, AcceptError> {
+        self.disk.check_growth()?;
         if self.writer.as_ref().is_some_and(Writer::refuses_publishes) {
             return Err(unavailable("the write-ahead log has reached its limit").into());
         }
@@ -37,12 +38,14 @@ impl Publish for SqliteStore {
         endpoint_id: EndpointId,
         event: NewEvent,
     ) -> Result<Written<Delivery>, RequeueError> {
+        self.disk.check_growth()?;
         let size = JobSize { rows: 1, bytes: event.envelope.len() };
         self.write_once(size, write.recording, move |tx| requeue::accept_test(tx, write.author, endpoint_id, &event))
             .await
     }
 
     async fn retry_delivery(&self, write: Write<Delivery>, id: DeliveryId) -> Result<Written<Delivery>, RequeueError> {
+        self.disk.check_growth()?;
         self.write_once(JobSize::ONE_ROW, write.recording, move |tx| requeue::retry(tx, write.tenant, write.author, id))
             .await
     }
@@ -52,6 +55,7 @@ impl Publish for SqliteStore {
         write: Write<Vec<RetriedDelivery>>,
         ids: Vec<DeliveryId>,
     ) -> Result<Written<Vec<RetriedDelivery>>, RequeueError> {
+        self.disk.check_growth()?;
         let size = JobSize { rows: ids.len(), ..JobSize::ONE_ROW };
         self.write_once(size, write.recording, move |tx| requeue::retry_all(tx, write.tenant, write.author, &ids)).await
     }

@@ -46,6 +46,9 @@ impl Queue for SqliteStore {
     }
 
     async fn claim_due(&self, limit: usize, lease: Duration, quota: Arc<dyn LaneQuota>) -> Result<Claimed, StoreError> {
+        if self.disk.is_stopped() {
+            return Ok(Claimed { claims: Vec::new(), next_due_in: None });
+        }
         self.write(JobSize { rows: limit, bytes: 0 }, move |tx| due::claim(tx, limit, lease, &quota)).await
     }
 

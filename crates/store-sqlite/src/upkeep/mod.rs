@@ -4,9 +4,11 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
+use postrider_domain::disk::DiskState;
 use postrider_domain::id::RowKey;
+use postrider_store::disk::DiskUse;
 use postrider_store::replay::ROWS_PER_STEP;
-use postrider_store::{AgedStep, EndedCursor, EndedStep, StoreError, Upkeep};
+use postrider_store::{AgedStep, EndedCursor, EndedStep, PayloadStep, Removed, StoreError, Upkeep};
 
 use crate::log::audit;
 use crate::machinery::writer::{JobSize, WriteTx};
@@ -14,8 +16,11 @@ use crate::queue::unsent;
 use crate::registry::session;
 use crate::{SqliteStore, idempotency, meta, replay, secrets, stats, stored_bytes};
 
+mod disk;
 pub mod ended;
+pub mod payload;
 mod retention;
+mod space;
 
 #[async_trait]
 impl Upkeep for SqliteStore {
@@ -27,8 +32,16 @@ impl Upkeep for SqliteStore {
         .await
     }
 
-    async fn remove_aged(&self, step: AgedStep) -> Result<Option<RowKey>, StoreError> {
+    async fn remove_aged(&self, step: AgedStep) -> Result<Removed, StoreError> {
         self.write(JobSize { rows: step.limit, bytes: 0 }, move |tx| retention::remove(tx, step)).await
+    }
+
+    async fn expire_payloads(&self, step: PayloadStep) -> Result<Removed, StoreError> {
+        self.write(JobSize { rows: step.limit, bytes: 0 }, move |tx| payload::expire(tx, step)).await
+    }
+
+    async fn expire_late_payloads(&self, step: PayloadStep, after: RowKey) -> Result<Removed, StoreError> {
+        self.write(JobSize { rows: step.limit, bytes: 0 }, move |tx| payload::expire_late(tx, step, after)).await
     }
 
     async fn remove_aged_audit(&self, age: Duration, limit: usize) -> Result<usize, StoreError> {
@@ -90,7 +103,32 @@ impl Upkeep for SqliteStore {
         self.write(JobSize { rows: limit, bytes: 0 }, move |tx| stats::remove_aged(tx, log, limit)).await
     }
 
+    async fn give_space_back(&self) -> Result<Option<Duration>, StoreError> {
+        // Read on another connection first, so that the only writer is not held up.
+        let pages = self.read(|tx| space::pages_to_give_back(tx.connection)).await?;
+        if pages == 0 {
+            return Ok(None);
+        }
+        let give_back = move |tx: &mut WriteTx<'_>| space::give_back(tx.connection, pages);
+        self.write(JobSize { rows: pages, bytes: 0 }, give_back).await.map(Some)
+    }
+
+    async fn disk_use(&self) -> Result<DiskUse, StoreError> {
+        disk::measure(self).await
+    }
+
+    async fn hold_reserve(&self, bytes: u64) -> Result<(), StoreError> {
+        disk::hold_reserve(self.directory.clone(), bytes).await
+    }
+
+    fn set_disk_state(&self, state: DiskState) {
+        self.disk.set(state);
+    }
+
     async fn advance_replays(&self) -> Result<Option<usize>, StoreError> {
+        if self.disk.check_growth().is_err() {
+            return Ok(None);
+        }
         self.write(JobSize { rows: ROWS_PER_STEP, bytes: 0 }, replay::advance).await
     }
 }

@@ -10,13 +10,13 @@ use rusqlite::params;
 use postrider_domain::delivery::DeliveryStatus;
 use postrider_domain::id::RowKey;
 use postrider_store::stored_bytes::{ATTEMPT_BYTES, CountedPart};
-use postrider_store::{AgedStep, LogPart};
+use postrider_store::{AgedStep, LogPart, Removed};
 
 use crate::machinery::writer::WriteTx;
 use crate::stored_bytes;
 
-/// Looks at the next rows and removes those that may go. Returns where the next step begins, `None` at the end.
-pub fn remove(tx: &mut WriteTx<'_>, step: AgedStep) -> Result<Option<RowKey>, rusqlite::Error> {
+/// Looks at the next rows and removes those that may go.
+pub fn remove(tx: &mut WriteTx<'_>, step: AgedStep) -> Result<Removed, rusqlite::Error> {
     let before = RowKey::first_at(tx.now.minus(step.age));
     let (table, may_go) = match step.part {
         // A delivery at which an order has stopped stays until somebody skips or retries it.
@@ -44,7 +44,10 @@ pub fn remove(tx: &mut WriteTx<'_>, step: AgedStep) -> Result<Option<RowKey>, ru
             LogPart::Events => remove_event(tx, *key)?,
         }
     }
-    Ok(rows.last().filter(|_| rows.len() == step.limit).map(|(key, _)| RowKey::from_i64(*key)))
+    Ok(Removed {
+        rows: rows.iter().filter(|(_, may_go)| *may_go).count() as u64,
+        next: rows.last().filter(|_| rows.len() == step.limit).map(|(key, _)| RowKey::from_i64(*key)),
+    })
 }
 
 fn remove_delivery(tx: &mut WriteTx<'_>, key: i64) -> Result<(), rusqlite::Error> {

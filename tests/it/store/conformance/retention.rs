@@ -24,7 +24,7 @@ fn step(part: LogPart, after: RowKey) -> AgedStep {
 async fn remove(at: &Fixture, part: LogPart) {
     let mut after = Some(RowKey::from_i64(0));
     while let Some(from) = after {
-        after = at.store().remove_aged(step(part, from)).await.unwrap();
+        after = at.store().remove_aged(step(part, from)).await.unwrap().next;
     }
 }
 
@@ -84,7 +84,7 @@ async fn the_log_is_walked_in_bounded_steps(at: Fixture) {
     let mut left = Vec::new();
     let mut after = Some(RowKey::from_i64(0));
     while let Some(from) = after {
-        after = at.store().remove_aged(step(LogPart::Deliveries, from)).await.unwrap();
+        after = at.store().remove_aged(step(LogPart::Deliveries, from)).await.unwrap().next;
         left.push(at.deliveries().await.len());
     }
     assert_eq!(left, [4, 1, 0]);

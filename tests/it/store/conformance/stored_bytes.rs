@@ -104,7 +104,7 @@ async fn remove_all(at: &Fixture, age: Duration) {
     for part in [LogPart::Deliveries, LogPart::Events] {
         let mut after = Some(RowKey::from_i64(0));
         while let Some(from) = after {
-            after = at.store().remove_aged(AgedStep { part, age, after: from, limit: 2 }).await.unwrap();
+            after = at.store().remove_aged(AgedStep { part, age, after: from, limit: 2 }).await.unwrap().next;
         }
     }
     at.store().forget_answers(100).await.unwrap();
