@@ -179,6 +179,11 @@ def store(board):
     board.graph("Connections to the database", "Connections for reads, with PostgreSQL also for writes, by what they do.", "short",
                 [(f"sum by (state) ({series('postrider_store_pool')})", "{{state}}")], stacked=True)
     board.graph("Waiting for the database", "Requests that wait for a connection. Only with PostgreSQL.", "short", [(series("postrider_store_pool_waiting"), "{{instance}}")])
+    board.graph("Disk budget", "What the store may take, and what it uses. Publishes are refused when nothing is left.", "bytes",
+                [(series("postrider_disk_budget_bytes"), "{{instance}} budget"), (series("postrider_disk_budget_used_bytes"), "{{instance}} used")])
+    board.graph("State of the disk budget", "1 for the state that holds: ok, tight, full or stopped.", "none",
+                [(series("postrider_disk_state"), "{{instance}} {{state}}")])
+    board.graph("Removed by retention", "What retention removed, by kind.", "ops", [(rate("postrider_retention_removed_rows_total", "kind"), "{{kind}}")])
     board.graph("Clocks", "How far the clock of a server is off from that of its store. A node that is 30 s off sends nothing.", "s",
                 [(f"abs({series('postrider_clock_offset_seconds')})", "{{instance}}")])
 
