@@ -1,6 +1,6 @@
 //! Removes what has aged: waiting deliveries, remembered answers, sessions of the dashboard, entries of the audit log,
-//! replaced secrets, payloads, old log rows, counts, and rows that ended. Adds counts up to those of longer buckets, and
-//! gives free space back to the file system.
+//! replaced secrets, payloads, old log rows, counts, and rows that ended. Adds counts up to those of longer buckets,
+//! and gives free space back to the file system.
 //!
 //! It works in small bounded steps, so that it never delays deliveries for long.
 
