@@ -78,6 +78,9 @@ pub struct Settings {
     /// How long a stop waits for running attempts: longer than the deadline of an attempt.
     pub stop_grace: Duration,
     pub log: LogSettings,
+    /// The store has no other copy in use, so a restored copy may send from now on. An option of `serve` alone: in a
+    /// file it would speak for the next copy, too.
+    pub is_the_only_one: bool,
     /// All settings as the dashboard shows them. Empty where no command line was read.
     pub shown: Vec<ShownSetting>,
 }
@@ -231,6 +234,7 @@ impl Settings {
             audit_retention: limits::AUDIT_RETENTION,
             stop_grace: limits::STOP_GRACE,
             log: LogSettings { format: LogFormat::Text, filter: DEFAULT_LOG_FILTER.to_owned() },
+            is_the_only_one: false,
             shown: Vec::new(),
         }
     }

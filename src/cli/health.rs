@@ -33,30 +33,35 @@ pub async fn run(options: HealthOptions) -> anyhow::Result<()> {
             None => ask_socket(&data).await,
         }
     };
-    let ready = tokio::time::timeout(deadline, asked)
+    let State { ready, restored_copy } = tokio::time::timeout(deadline, asked)
         .await
         .with_context(|| format!("the server did not answer within {} s", deadline.as_secs()))??;
     if !ready {
         bail!("degraded: the server cannot read or write its store; its log has the cause");
     }
-    Ok(output::line("ok")?)
+    Ok(output::line(if restored_copy { "ok, but a restored copy: it sends nothing" } else { "ok" })?)
 }
 
-async fn ask_api(url: &str) -> anyhow::Result<bool> {
+struct State {
+    ready: bool,
+    restored_copy: bool,
+}
+
+async fn ask_api(url: &str) -> anyhow::Result<State> {
     match Client::without_key(url)?.get("/v1/health").await {
-        Ok(_) => Ok(true),
+        Ok(health) => Ok(State { ready: true, restored_copy: health["restoredCopy"] == true }),
         Err(
             ApiFailure::Unreadable { status: StatusCode::SERVICE_UNAVAILABLE, .. }
             | ApiFailure::Refused { status: StatusCode::SERVICE_UNAVAILABLE, .. },
-        ) => Ok(false),
+        ) => Ok(State { ready: false, restored_copy: false }),
         Err(error) => Err(error).with_context(|| format!("cannot ask {url}")),
     }
 }
 
-async fn ask_socket(data: &DataOptions) -> anyhow::Result<bool> {
+async fn ask_socket(data: &DataOptions) -> anyhow::Result<State> {
     let socket = data.settings()?.admin_socket_path();
     match admin::ask(&socket, &AdminRequest::Health).await {
-        Ok(AdminResponse::Health { ready }) => Ok(ready),
+        Ok(AdminResponse::Health { ready, restored_copy }) => Ok(State { ready, restored_copy }),
         Ok(other) => unexpected(other),
         Err(AdminError::NoServer) => bail!("no server runs with this data directory ({})", socket.display()),
         Err(error) => Err(error).context("cannot ask the running server"),

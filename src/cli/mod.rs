@@ -4,6 +4,7 @@ use clap::{Parser, Subcommand};
 
 mod admin;
 mod audit;
+mod backup;
 #[cfg(feature = "bench")]
 mod bench;
 mod config;
@@ -16,6 +17,7 @@ mod openapi;
 mod options;
 mod output;
 mod portal_settings;
+mod restore;
 mod rotate_master;
 mod serve;
 mod setting_value;
@@ -63,6 +65,10 @@ enum Command {
     /// Show or export the audit log.
     #[command(subcommand)]
     Audit(audit::AuditCommand),
+    /// Copy the SQLite store into a file, also while the server runs.
+    Backup(backup::BackupOptions),
+    /// Put a backup into a new data directory, check one, or mark a store as a restored copy.
+    Restore(restore::RestoreOptions),
     /// Copy the whole store between SQLite and PostgreSQL.
     #[command(subcommand)]
     Store(store::StoreCommand),
@@ -90,6 +96,8 @@ pub fn run() -> anyhow::Result<()> {
             Command::Dashboard(command) => dashboard::run(command).await,
             Command::Workspaces(command) => workspaces::run(command).await,
             Command::Audit(command) => audit::run(command).await,
+            Command::Backup(options) => backup::run(options).await,
+            Command::Restore(options) => restore::run(options).await,
             Command::Store(command) => store::run(command).await,
         }
     });

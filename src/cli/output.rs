@@ -4,7 +4,7 @@
 //! `postrider keys list | head -1` ends well.
 
 use std::fmt::Display;
-use std::io::{self, Write};
+use std::io::{self, IsTerminal as _, Write};
 
 use postrider_domain::visible::{Visible, VisibleLines};
 
@@ -41,6 +41,11 @@ pub fn json(text: impl Display) -> Result<(), OutputError> {
 /// When standard output cannot be written.
 pub fn only_copy(text: impl Display) -> Result<(), OutputError> {
     to_stdout(&format!("{}\n", VisibleLines(text))).map_err(OutputError)
+}
+
+/// Whether somebody watches standard error.
+pub fn is_on_terminal() -> bool {
+    io::stderr().is_terminal()
 }
 
 /// Says on standard error how a command gets on. Nobody has to read it.

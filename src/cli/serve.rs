@@ -15,12 +15,17 @@ use super::stop_signal::wait_for_stop_signal;
 
 #[derive(Debug, Args)]
 pub struct ServeOptions {
+    /// Send deliveries from a restored copy of a store from now on. Give it once, when the original is out of use for
+    /// ever: two stores with the same queue would both send it.
+    #[arg(long)]
+    i_am_the_only_one: bool,
     #[command(flatten)]
     server: ServerOptions,
 }
 
 pub async fn run(options: ServeOptions) -> anyhow::Result<()> {
-    let settings = options.server.settings()?;
+    let mut settings = options.server.settings()?;
+    settings.is_the_only_one = options.i_am_the_only_one;
     let _log = telemetry::start_logging(&settings.log)?;
     // Before the start, because the default action of SIGHUP ends the process.
     let mut hang_up = signal(SignalKind::hangup())?;

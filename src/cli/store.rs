@@ -1,4 +1,4 @@
-//! `postrider store`: copies a whole store while its servers are stopped.
+//! `postrider store`: copies or compacts a whole store while its servers are stopped.
 
 use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
@@ -14,8 +14,10 @@ use postrider_domain::time::Clock as _;
 use postrider_store::copy::{self, Counted, NulText, Side, Tables, Watch};
 use postrider_store_postgres::PostgresSettings;
 use postrider_store_postgres::copy::PostgresTables;
+use postrider_store_sqlite::compact::Compacted;
 use postrider_store_sqlite::copy::SqliteTables;
 
+use super::options::DataOptions;
 use super::output;
 use super::table::print_rows;
 
@@ -24,6 +26,15 @@ pub enum StoreCommand {
     /// Copy everything into an empty store: endpoints, secrets, log, queue. Stop the servers of both stores first. If a
     /// copy is interrupted, run the same command again to continue it.
     Copy(CopyOptions),
+    /// Rewrite a SQLite store without its free pages, so that its file is as small as its content. Stop the server
+    /// first.
+    Compact(CompactOptions),
+}
+
+#[derive(Debug, Args)]
+pub struct CompactOptions {
+    #[command(flatten)]
+    data: DataOptions,
 }
 
 #[derive(Args)]
@@ -55,6 +66,7 @@ impl std::fmt::Debug for CopyOptions {
 pub async fn run(command: StoreCommand) -> anyhow::Result<()> {
     match command {
         StoreCommand::Copy(options) => copy(options).await,
+        StoreCommand::Compact(options) => compact(options).await,
     }
 }
 
@@ -85,6 +97,18 @@ impl StoreLocation {
             }
         })
     }
+}
+
+async fn compact(options: CompactOptions) -> anyhow::Result<()> {
+    let settings = options.data.settings()?;
+    if settings.database.url.is_some() {
+        bail!("the store is a PostgreSQL database, which vacuums by itself: nothing to do");
+    }
+    let directory = settings.data_dir.clone();
+    let compacted = tokio::task::spawn_blocking(move || postrider_store_sqlite::compact::compact(&directory)).await?;
+    let Compacted { bytes_before, bytes_after } =
+        compacted.with_context(|| format!("cannot compact the store in {}", settings.data_dir.display()))?;
+    Ok(output::line(format_args!("compacted from {bytes_before} to {bytes_after} bytes"))?)
 }
 
 async fn copy(options: CopyOptions) -> anyhow::Result<()> {

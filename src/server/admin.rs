@@ -12,22 +12,25 @@ use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::task::JoinHandle;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use zeroize::Zeroize;
 
 use postrider_crypto::MasterKey;
-use postrider_domain::access::{ApiKey, ApiKeyName, Mode, Scope, Scopes};
-use postrider_domain::audit::{Actor, AuditEntry, AuditFilter};
-use postrider_domain::audit_change::Changes;
+use postrider_domain::access::{ApiKeyName, Mode, Scope, Scopes};
+use postrider_domain::audit::AuditFilter;
 use postrider_domain::error_chain::Chain;
 use postrider_domain::id::{ApiKeyId, WorkspaceId};
 use postrider_domain::limits;
 use postrider_domain::page::{Page, PageRequest, encode_cursor};
 use postrider_domain::time::{Day, Timestamp};
-use postrider_domain::workspace::{InvalidWorkspaceName, Workspace, WorkspaceName};
+use postrider_domain::workspace::{InvalidWorkspaceName, WorkspaceName};
 use postrider_service::{CreateApiKey, CreateLoginCode, KeyChangeProgress, Operator, ServiceError};
-use postrider_store::column::maker_text;
+use postrider_store::backup::Manifest;
 
+pub use super::admin_listed::{AuditListed, KeyListed, RefusalListed, WorkspaceListed};
+
+use super::backup::{self, BackUp, BackupProgress};
 use super::error::StartError;
 use super::key_file::{self, KeyFileError};
 
@@ -45,6 +48,8 @@ pub enum AdminRequest {
     },
     /// Whether the server can read and write its store.
     Health,
+    /// Copies the store into a file. Answered by lines of progress before the last answer.
+    Backup(BackUp),
     /// Begins a change of the master key, or does its next steps.
     RotateMaster {
         key: KeyDigits,
@@ -156,6 +161,13 @@ pub enum AdminResponse {
     },
     Health {
         ready: bool,
+        /// The server sends nothing.
+        #[serde(default)]
+        restored_copy: bool,
+    },
+    BackupProgress(BackupProgress),
+    BackedUp {
+        manifest: Manifest,
     },
     Refused {
         message: String,
@@ -191,121 +203,6 @@ impl std::fmt::Debug for LoginCreated {
     }
 }
 
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct KeyListed {
-    pub id: String,
-    pub workspace_id: String,
-    pub name: Option<String>,
-    pub mode: String,
-    pub scopes: Vec<String>,
-    pub last4: String,
-    pub created_at: String,
-    pub expires_at: Option<String>,
-    pub revoked_at: Option<String>,
-    /// The id of an API key, or `command_line`.
-    pub created_by: Option<String>,
-    pub last_used_at: Option<String>,
-}
-
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct WorkspaceListed {
-    pub id: String,
-    pub name: String,
-    pub created_at: String,
-}
-
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct AuditListed {
-    pub id: String,
-    /// `None` when a key was refused that is of no workspace.
-    pub workspace_id: Option<String>,
-    pub action: String,
-    pub resource_id: Option<String>,
-    /// `api_key`, `session`, `command_line`, or `unknown` for a caller whose key is unknown.
-    pub actor: String,
-    /// The id of the API key, if the actor is one.
-    pub api_key_id: Option<String>,
-    /// The id of the dashboard's session, if the actor is one.
-    #[serde(default)]
-    pub session_id: Option<String>,
-    pub mode: String,
-    pub request_id: Option<String>,
-    pub address: Option<String>,
-    pub changes: Changes,
-    pub refusal: Option<RefusalListed>,
-    pub created_at: String,
-}
-
-/// The refused requests that an entry stands for.
-#[derive(Debug, Serialize, Deserialize)]
-pub struct RefusalListed {
-    pub reason: String,
-    pub route: Option<String>,
-    pub count: u32,
-}
-
-impl From<ApiKey> for KeyListed {
-    fn from(key: ApiKey) -> Self {
-        Self {
-            id: key.id.to_string(),
-            workspace_id: key.workspace_id.to_string(),
-            name: key.name,
-            mode: key.mode.as_str().to_owned(),
-            scopes: key.scopes.iter().map(|scope| scope.to_string()).collect(),
-            last4: key.last4,
-            created_at: key.created_at.to_string(),
-            expires_at: key.expires_at.map(|at| Day::containing(at).to_string()),
-            revoked_at: key.revoked_at.map(|at| at.to_string()),
-            created_by: key.created_by.map(maker_text),
-            last_used_at: key.last_used_at.map(|at| at.to_string()),
-        }
-    }
-}
-
-impl From<Workspace> for WorkspaceListed {
-    fn from(workspace: Workspace) -> Self {
-        Self {
-            id: workspace.id.to_string(),
-            name: workspace.name.as_str().to_owned(),
-            created_at: workspace.created_at.to_string(),
-        }
-    }
-}
-
-impl From<AuditEntry> for AuditListed {
-    fn from(entry: AuditEntry) -> Self {
-        Self {
-            id: entry.id.to_string(),
-            workspace_id: entry.workspace_id.map(|id| id.to_string()),
-            action: entry.action.as_str().to_owned(),
-            resource_id: Some(entry.resource_id).filter(|id| !id.is_empty()),
-            actor: match entry.author.actor {
-                Actor::ApiKey(_) => "api_key",
-                Actor::Session(_) => "session",
-                Actor::Portal(_) => "portal_session",
-                Actor::CommandLine => "command_line",
-                Actor::Unknown => "unknown",
-            }
-            .to_owned(),
-            api_key_id: entry.author.actor.api_key().map(|id| id.to_string()),
-            session_id: entry.author.actor.session().map(|id| id.to_string()),
-            mode: entry.author.mode.as_str().to_owned(),
-            request_id: entry.author.request_id.map(|id| id.to_string()),
-            address: entry.author.address.map(|address| address.0.to_string()),
-            changes: entry.changes,
-            refusal: entry.refusal.map(|refusal| RefusalListed {
-                reason: refusal.reason.as_str().to_owned(),
-                route: refusal.route,
-                count: refusal.count,
-            }),
-            created_at: entry.id.created_at().to_string(),
-        }
-    }
-}
-
 /// Why a request to a running server failed.
 #[derive(Debug, thiserror::Error)]
 pub enum AdminError {
@@ -323,7 +220,11 @@ pub async fn execute(operator: &Operator, request: AdminRequest) -> AdminRespons
         AdminRequest::CreateKey(create) => create_key(operator, create).await,
         AdminRequest::CreateLogin(create) => create_login(operator, create).await,
         AdminRequest::RevokeKey { id, with_children } => revoke_key(operator, &id, with_children).await,
-        AdminRequest::Health => Ok(AdminResponse::Health { ready: operator.is_ready().await }),
+        AdminRequest::Health => {
+            let restored_copy = operator.is_restored_copy();
+            Ok(AdminResponse::Health { ready: operator.is_ready().await, restored_copy })
+        }
+        AdminRequest::Backup(request) => backup::execute(operator, request).await,
         AdminRequest::RotateMaster { key } => rotate_master(operator, &key).await,
         AdminRequest::List { what, workspace, limit, cursor, since, until } => {
             match list_parameters(limit, cursor.as_deref(), since.as_deref(), until.as_deref()) {
@@ -469,6 +370,18 @@ fn with_causes(error: impl std::error::Error + 'static) -> String {
 /// # Errors
 /// [`AdminError::NoServer`] when none does.
 pub async fn ask(socket: &Path, request: &AdminRequest) -> Result<AdminResponse, AdminError> {
+    ask_watched(socket, request, |_| ()).await
+}
+
+/// As [`ask`]. Passes on the progress of a backup.
+///
+/// # Errors
+/// As [`ask`].
+pub async fn ask_watched(
+    socket: &Path,
+    request: &AdminRequest,
+    mut progress: impl FnMut(BackupProgress),
+) -> Result<AdminResponse, AdminError> {
     use std::io::ErrorKind::{ConnectionRefused, NotFound};
     let mut stream = UnixStream::connect(socket).await.map_err(|error| match error.kind() {
         NotFound | ConnectionRefused => AdminError::NoServer,
@@ -477,9 +390,15 @@ pub async fn ask(socket: &Path, request: &AdminRequest) -> Result<AdminResponse,
     let mut line = serde_json::to_vec(request)?;
     line.push(b'\n');
     stream.write_all(&line).await?;
-    let mut answer = String::new();
-    BufReader::new(stream.take(limits::ADMIN_ANSWER_BYTES)).read_line(&mut answer).await?;
-    Ok(serde_json::from_str(&answer)?)
+    let mut answers = BufReader::new(stream);
+    loop {
+        let mut answer = String::new();
+        (&mut answers).take(limits::ADMIN_ANSWER_BYTES).read_line(&mut answer).await?;
+        match serde_json::from_str(&answer)? {
+            AdminResponse::BackupProgress(now) => progress(now),
+            last => return Ok(last),
+        }
+    }
 }
 
 /// Checks the path of the socket. To be called before anything is created in the directory.
@@ -518,14 +437,8 @@ pub fn listen(
             match accepted {
                 Ok((stream, _)) => {
                     let (operator, public_url) = (operator.clone(), Arc::clone(&public_url));
-                    tokio::spawn(async move {
-                        if tokio::time::timeout(limits::ADMIN_DEADLINE, converse(&operator, &public_url, stream))
-                            .await
-                            .is_err()
-                        {
-                            tracing::warn!("a client of the admin socket exceeded the deadline");
-                        }
-                    });
+                    let stop = stop.clone();
+                    tokio::spawn(async move { converse(&operator, &public_url, stream, &stop).await });
                 }
                 Err(error) => tracing::warn!(error = %Chain(&error), "cannot accept a connection at the admin socket"),
             }
@@ -549,25 +462,38 @@ fn bind_private(path: &Path) -> std::io::Result<UnixListener> {
     Ok(listener)
 }
 
-async fn converse(operator: &Operator, public_url: &str, stream: UnixStream) {
+async fn converse(operator: &Operator, public_url: &str, stream: UnixStream, stop: &CancellationToken) {
     let (read, mut write) = stream.into_split();
-    let mut line = String::new();
-    if let Err(error) = BufReader::new(read.take(limits::ADMIN_REQUEST_BYTES)).read_line(&mut line).await {
-        tracing::warn!(error = %Chain(&error), "cannot read a request at the admin socket");
-        return;
+    let (mut read, mut line) = (BufReader::new(read.take(limits::ADMIN_REQUEST_BYTES)), String::new());
+    match timeout(limits::ADMIN_DEADLINE, read.read_line(&mut line)).await {
+        Ok(Ok(_)) => {}
+        Ok(Err(error)) => {
+            tracing::warn!(error = %Chain(&error), "cannot read a request at the admin socket");
+            return;
+        }
+        Err(_) => return warn_of_deadline(),
     }
-    let mut response = match serde_json::from_str(&line) {
-        Ok(request) => execute(operator, request).await,
+    let response = match serde_json::from_str(&line) {
+        // It takes as long as it takes.
+        Ok(AdminRequest::Backup(request)) => backup::converse(operator, request, read, &mut write, stop).await,
+        Ok(request) => match timeout(limits::ADMIN_DEADLINE, execute(operator, request)).await {
+            Ok(AdminResponse::LoginCreated(created)) => {
+                AdminResponse::LoginCreated(LoginCreated { public_url: Some(public_url.to_owned()), ..created })
+            }
+            Ok(response) => response,
+            Err(_) => return warn_of_deadline(),
+        },
         Err(_) => AdminResponse::Refused {
             message: "the server does not know this request: is it of another version?".to_owned(),
         },
     };
-    if let AdminResponse::LoginCreated(created) = &mut response {
-        created.public_url = Some(public_url.to_owned());
+    match timeout(limits::ADMIN_DEADLINE, write.write_all(&backup::line_of(&response))).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::warn!(error = %Chain(&error), "cannot write an answer at the admin socket"),
+        Err(_) => warn_of_deadline(),
     }
-    let mut answer = serde_json::to_vec(&response).unwrap_or_default();
-    answer.push(b'\n');
-    if let Err(error) = write.write_all(&answer).await {
-        tracing::warn!(error = %Chain(&error), "cannot write an answer at the admin socket");
-    }
+}
+
+fn warn_of_deadline() {
+    tracing::warn!("a client of the admin socket exceeded the deadline");
 }

@@ -19,7 +19,7 @@ use postrider_store::{EndpointLimits, Meta, Store, StoreSeed};
 
 use super::back_end::{self, BackEnd, OpenedFor};
 use super::error::StartError;
-use super::{master_key, metrics};
+use super::{master_key, metrics, restored_copy};
 
 /// The components below the listeners. Commands open them when no server runs.
 pub struct Components {
@@ -71,6 +71,11 @@ impl Components {
         let meta: Arc<dyn Meta> = store.clone();
         let keyring = Arc::new(Keyring::of_store(&meta, keys.collect(), &random).await?);
         let catalogue = Arc::new(open_catalogue(settings, store.as_ref(), opened_for).await?);
+        let is_restored_copy = match opened_for {
+            OpenedFor::Serving => restored_copy::settle(settings, store.as_ref()).await?,
+            // A command sends nothing anyway.
+            OpenedFor::Command => false,
+        };
         let (service, operator) = ServiceParts {
             store: Arc::clone(&store),
             guard: egress.clone(),
@@ -87,6 +92,7 @@ impl Components {
             portal_frame_ancestors: settings.portal.frame_ancestors.clone(),
             retention: settings.retention,
             metrics: families.service.clone(),
+            is_restored_copy,
         }
         .build();
         Ok(Self { service, operator, store, egress, keyring, catalogue, clock, random, metrics, _directory: directory })

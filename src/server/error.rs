@@ -6,8 +6,8 @@ use postrider_domain::portal_look::InvalidLogo;
 use postrider_egress::{EgressSetupError, InvalidTargetRule};
 use postrider_http::CertificateError;
 use postrider_service::{AdoptError, ServiceError};
-use postrider_store::OpenError;
 use postrider_store::sealing::keyring::MasterKeyError;
+use postrider_store::{OpenError, StoreError};
 
 use super::key_command::KeyCommandError;
 use super::key_file::KeyFileError;
@@ -36,6 +36,8 @@ pub enum StartError {
     KeyCommand(#[from] KeyCommandError),
     #[error("the store and the master key do not belong together")]
     MasterKey(#[from] MasterKeyError),
+    #[error("cannot read whether the store is a restored copy")]
+    RestoredCopy(#[source] StoreError),
     #[error("cannot read the event catalogue {path}")]
     EventsFile {
         path: String,

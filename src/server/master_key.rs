@@ -23,6 +23,19 @@ pub async fn load(settings: &Settings, store: &dyn Store, random: &Random) -> Re
     }
 }
 
+/// The key that the settings name. `None` when they name none. Creates none.
+///
+/// # Errors
+/// When it cannot be read.
+pub async fn named(settings: &Settings) -> Result<Option<MasterKey>, StartError> {
+    match (&settings.master_key_command, &settings.master_key_file) {
+        (Some(_), Some(_)) => Err(StartError::TwoMasterKeys),
+        (Some(command), None) => Ok(Some(key_command::run(command).await?)),
+        (None, Some(file)) => Ok(Some(key_file::load(file)?)),
+        (None, None) => Ok(None),
+    }
+}
+
 /// Looks for changes of the master key until `stop`. Cancels the returned token when the store was changed to a key
 /// that this process was never told: it stood still for the whole change.
 pub fn follow(operator: Operator, stop: CancellationToken) -> (CancellationToken, JoinHandle<()>) {

@@ -22,7 +22,9 @@ use postrider_http::Certificate;
 use postrider_service::{Operator, Service};
 
 pub mod admin;
+mod admin_listed;
 mod back_end;
+pub mod backup;
 mod components;
 mod error;
 mod front_door;
@@ -31,6 +33,7 @@ mod key_file;
 mod master_key;
 pub mod metrics;
 mod operator_webhook;
+mod restored_copy;
 
 pub use back_end::{OpenedFor, postgres_settings};
 pub use components::{Components, egress_settings, read_events_file};
@@ -38,6 +41,7 @@ pub use error::StartError;
 use front_door::DoorParts;
 pub use key_command::KeyCommandError;
 pub use key_file::KeyFileError;
+pub use master_key::named as named_master_key;
 pub use operator_webhook::OperatorWebhookError;
 
 /// A running server.
@@ -45,7 +49,8 @@ pub struct Server {
     address: SocketAddr,
     metrics_address: Option<SocketAddr>,
     components: Components,
-    engine: Engine,
+    /// `None` on a restored copy, which sends nothing.
+    engine: Option<Engine>,
     stop_listening: CancellationToken,
     /// Closes the connections of requests that are still running.
     cut_requests: CancellationToken,
@@ -129,7 +134,8 @@ impl Server {
             public_url,
             stop_listening.clone(),
         )?;
-        let engine = components.start_engine(settings);
+        let engine = (!components.operator.is_restored_copy()).then(|| components.start_engine(settings));
+        show_last_backup(settings, &components.operator).await;
         let background = tokio::spawn({
             let service = Arc::clone(&components.service);
             async move { tokio::join!(service.keep_writing_refusals(), service.keep_exchanging_rates()) }
@@ -217,7 +223,12 @@ impl Server {
                 let _ = tokio::time::timeout(limits::CUT_WAIT, over).await;
             }
         };
-        tokio::join!(requests, self.engine.stop(self.stop_grace));
+        let engine = async {
+            if let Some(engine) = self.engine {
+                engine.stop(self.stop_grace).await;
+            }
+        };
+        tokio::join!(requests, engine);
         // It ends by itself, with a last write. No grace cuts it off, because it would go on to hold the store.
         join_all(self.own_work).await;
         self.background.abort();
@@ -235,6 +246,15 @@ impl Server {
 /// Never for a released binary: a test reads the catalogue.
 pub fn openapi_of_built_in() -> Result<serde_json::Value, CatalogueError> {
     Ok(api::document(&Catalogue::built_in()?, None))
+}
+
+/// Only for SQLite: a database that was copied from there still has the fact, and `postrider backup` cannot renew it.
+async fn show_last_backup(settings: &Settings, operator: &Operator) {
+    if settings.database.url.is_none()
+        && let Err(error) = operator.measure_last_backup().await
+    {
+        tracing::warn!(error = %Chain(&error), "cannot read when the last backup was taken");
+    }
 }
 
 /// Writes now and then which API keys were used, and once more at the stop.

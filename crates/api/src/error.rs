@@ -175,7 +175,7 @@ pub const fn code_of(error: &ServiceError) -> ErrorCode {
         ServiceError::RateLimited { .. }
         | ServiceError::TooManyRefusedKeys { .. }
         | ServiceError::TooManyPageRequests { .. } => ErrorCode::RateLimited,
-        ServiceError::Unavailable { .. } => ErrorCode::ServiceUnavailable,
+        ServiceError::Unavailable { .. } | ServiceError::RestoredCopy => ErrorCode::ServiceUnavailable,
         ServiceError::Internal { .. } => ErrorCode::InternalError,
     }
 }
@@ -212,6 +212,7 @@ fn details_of(error: &ServiceError) -> Option<Value> {
         ServiceError::TooManyRefusedKeys { .. } => Some(json!({ "bucket": REFUSED_KEYS })),
         ServiceError::WorkspaceFull { .. } => Some(json!({ "reason": "workspace_full" })),
         ServiceError::Unavailable { .. } if error.is_disk_full() => Some(json!({ "reason": "disk_full" })),
+        ServiceError::RestoredCopy => Some(json!({ "reason": "restored_copy" })),
         ServiceError::SsrfBlocked(refusal) => Some(json!({ "host": refusal.host, "reason": refusal.reason.as_str() })),
         _ => None,
     }

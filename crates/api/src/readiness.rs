@@ -62,9 +62,13 @@ async fn show_caller(call: Call) -> Response {
 struct HealthView {
     status: &'static str,
     version: &'static str,
+    /// Only on a restored copy, which sends nothing.
+    #[serde(rename = "restoredCopy", skip_serializing_if = "std::ops::Not::not")]
+    restored_copy: bool,
 }
 
 async fn show(State(app): State<Arc<App>>) -> Response {
     let (code, status) = if app.service.is_ready().await { (200, "ok") } else { (503, "degraded") };
-    answer(code, json(&HealthView { status, version: env!("CARGO_PKG_VERSION") }))
+    let restored_copy = app.service.is_restored_copy();
+    answer(code, json(&HealthView { status, version: env!("CARGO_PKG_VERSION"), restored_copy }))
 }

@@ -346,6 +346,18 @@ pub const ADMIN_REQUEST_BYTES: u64 = 64 * 1024;
 pub const ADMIN_ANSWER_BYTES: u64 = 8 * 1024 * 1024;
 /// Time for one exchange at the admin socket.
 pub const ADMIN_DEADLINE: Duration = Duration::from_secs(30);
+/// Bytes a second that a backup copies by default: a disk for servers writes several times as many, so deliveries keep
+/// most of it.
+pub const BACKUP_BYTES_PER_SECOND: u64 = 50_000_000;
+/// The fastest rate of a backup that can be asked for, in MB/s: beyond it the rate limits nothing.
+pub const BACKUP_RATE_MAX_MB: u32 = 100_000;
+/// Size of the write-ahead log at which a backup gives up. Its snapshot keeps the log from being restarted, so the log
+/// grows as long as the backup copies. At twice this size publishes would be refused.
+pub const BACKUP_WAL_BYTES: u64 = WAL_REFUSE_BYTES / 2;
+/// Bytes that must stay free where a backup or a compacted store is written.
+pub const BACKUP_SPARE_BYTES: u64 = 64 * 1024 * 1024;
+/// Bytes of a manifest that are read: one has about 400.
+pub const MANIFEST_BYTES: u64 = 64 * 1024;
 /// Bytes of the path of a Unix socket (Linux: 108 with the closing NUL).
 pub const SOCKET_PATH_BYTES: usize = 107;
 

@@ -199,6 +199,7 @@ pub struct ServiceMetrics {
     pub refused: Counters,
     pub deduplicated: Counters,
     pub publish_seconds: Histograms,
+    pub last_backup: Gauges,
 }
 
 impl ServiceMetrics {
@@ -221,6 +222,12 @@ impl ServiceMetrics {
                  count",
                 PUBLISH_SECONDS,
                 by("kind", PublishKind::VALUES),
+            ),
+            last_backup: register.gauges(
+                "last_backup_timestamp_seconds",
+                "When the snapshot of the last good backup by `postrider backup` was taken, in seconds since 1970. \
+                 Absent when there is none. Only with SQLite",
+                single(),
             ),
         }
     }

@@ -127,6 +127,7 @@ impl Service {
         idempotent: &Idempotent<Delivery>,
     ) -> Result<Delivery, WriteError> {
         principal.require(Permission::DeliveriesRetry)?;
+        self.check_sends()?;
         if principal.event_types.is_some() {
             self.get_delivery(principal, id).await?;
         }
@@ -148,6 +149,7 @@ impl Service {
         idempotent: &Idempotent<Vec<RetriedDelivery>>,
     ) -> Result<Vec<RetriedDelivery>, WriteError> {
         principal.require(Permission::DeliveriesRetry)?;
+        self.check_sends()?;
         if principal.event_types.is_some() {
             for id in &ids {
                 self.get_delivery(principal, *id).await?;
@@ -169,6 +171,7 @@ impl Service {
         idempotent: &Idempotent<Delivery>,
     ) -> Result<Delivery, WriteError> {
         principal.require(Permission::DeliveriesSkip)?;
+        self.check_sends()?;
         let recording = idempotent.recording(Delivery::clone);
         let skipped = self.store.skip_delivery(write_by(principal, recording), id).await;
         let written = skipped.map_err(skip_error)?;

@@ -325,6 +325,7 @@ impl Service {
         idempotent: &Idempotent<Delivery>,
     ) -> Result<Delivery, WriteError> {
         principal.require(Permission::EndpointsTest)?;
+        self.check_sends()?;
         let endpoint = self.get_endpoint(principal, id).await?;
         let name = match event {
             Some(name) if endpoint.events.contains(&name) => name,

@@ -85,6 +85,12 @@ pub enum ServiceError {
         #[source]
         source: Option<StoreError>,
     },
+    /// The store is a copy of another one, and nobody has said yet that it is the only one.
+    #[error(
+        "This server runs on a restored copy and sends nothing, so it accepts nothing that would be sent. Its operator ends \
+         that."
+    )]
+    RestoredCopy,
     #[error("Something went wrong on our side.")]
     Internal {
         #[source]
@@ -115,6 +121,7 @@ impl ServiceError {
         match self {
             Self::InFlight { .. }
             | Self::Unavailable { .. }
+            | Self::RestoredCopy
             | Self::Internal { .. }
             | Self::InvalidToken
             | Self::KeyRevoked

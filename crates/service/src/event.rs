@@ -140,6 +140,7 @@ impl Service {
         idempotent: &Idempotent<Vec<EventReceipt>>,
     ) -> Result<Vec<EventReceipt>, WriteError> {
         principal.require(Permission::EventsPublish)?;
+        self.check_sends()?;
         let started = Instant::now();
         let bytes: usize = events.iter().map(|event| event.data.get().len()).sum();
         let events = if bytes > PREPARE_BLOCKING_BYTES {

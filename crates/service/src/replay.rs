@@ -80,6 +80,7 @@ impl Service {
         new: NewReplay,
         idempotent: &Idempotent<Replay>,
     ) -> Result<Replay, WriteError> {
+        self.check_sends()?;
         let recording = idempotent.recording(Replay::clone);
         let created = self.store.create_replay(write_by(principal, recording), new).await;
         idempotent.finish(created.map_err(requeue_error)?)

@@ -43,6 +43,8 @@ pub struct ServiceParts {
     /// How long events and deliveries are kept.
     pub retention: Duration,
     pub metrics: ServiceMetrics,
+    /// The store is a copy of another one, so nothing is sent.
+    pub is_restored_copy: bool,
 }
 
 /// What callers may do. Each verb checks the scopes of its principal.
@@ -58,6 +60,7 @@ pub struct Service {
     pub(crate) portal_frame_ancestors: Vec<FrameAncestor>,
     pub(crate) retention: Duration,
     pub(crate) metrics: ServiceMetrics,
+    pub(crate) is_restored_copy: bool,
     pub(crate) api_key_hash: MacKey,
     pub(crate) keys: KeyCache,
     pub(crate) key_uses: KeyUses,
@@ -86,6 +89,7 @@ impl Service {
             portal_frame_ancestors,
             retention,
             metrics,
+            is_restored_copy,
         } = parts;
         let rates = RateLimiter::new(rate_limits, store.nodes_that_share());
         Self {
@@ -101,6 +105,7 @@ impl Service {
             portal_frame_ancestors,
             retention,
             metrics,
+            is_restored_copy,
             keys: KeyCache::default(),
             key_uses: KeyUses::default(),
             sessions: Sessions::default(),

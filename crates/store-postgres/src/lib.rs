@@ -17,6 +17,7 @@ use postrider_domain::idempotency::Recording;
 use postrider_store::disk::DiskGate;
 use postrider_store::{StoreError, Written};
 
+mod backup;
 pub mod copy;
 mod gauges;
 mod idempotency;

@@ -20,8 +20,11 @@ use postrider_store::directory::DirectoryLock;
 use postrider_store::disk::DiskGate;
 use postrider_store::{StoreError, Written};
 
+pub mod backup;
 pub mod ceiling;
+pub mod compact;
 pub mod copy;
+pub mod examine;
 mod gauges;
 mod idempotency;
 mod log;
@@ -32,6 +35,7 @@ mod queue;
 mod rate;
 mod registry;
 mod replay;
+pub mod restore;
 mod sealing;
 mod secrets;
 mod stats;
@@ -50,6 +54,7 @@ pub struct SqliteStore {
     clock: Arc<dyn Clock>,
     keys: Arc<SharedKeySequence>,
     tag: StoreTag,
+    backups: backup::Source,
     /// The writer thread, then the threads that flush and checkpoint. These end after the writer.
     threads: Vec<JoinHandle<()>>,
     directory: PathBuf,

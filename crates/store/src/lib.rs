@@ -19,6 +19,7 @@
 //! | [`SharedRates`] | service | exchanges request counts between nodes |
 //! | [`Meta`] | service, server | the store's own facts and its event catalogue |
 //! | [`Sealing`](sealing::Sealing) | service, server | seals everything anew when the master key changes |
+//! | [`Backups`](backup::Backups) | service | copies the store into a file while it is in use |
 //!
 //! A method is one transaction and one promise. `tests/it/store/conformance.rs` states each promise once and runs it on
 //! every back end. The database is the queue and the only source of truth. The store keeps the time: callers pass
@@ -27,6 +28,7 @@
 //! Decisions that both back ends share are here, beside the role that needs them. Only `copy.rs` and
 //! conditions that both back ends share hold SQL, in words that both databases accept.
 
+pub mod backup;
 pub mod column;
 pub mod copy;
 pub mod directory;
@@ -99,6 +101,7 @@ pub trait ServiceStore:
     + SharedRates
     + Meta
     + sealing::Sealing
+    + backup::Backups
 {
 }
 
@@ -116,6 +119,7 @@ impl<
         + SharedRates
         + Meta
         + sealing::Sealing
+        + backup::Backups
         + ?Sized,
 > ServiceStore for S
 {

@@ -53,7 +53,7 @@ pub const fn status_of(error: &ServiceError) -> StatusCode {
         | ServiceError::TooManyRefusedKeys { .. }
         | ServiceError::TooManyPageRequests { .. } => StatusCode::TOO_MANY_REQUESTS,
         ServiceError::PayloadTooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
-        ServiceError::Unavailable { .. } => StatusCode::SERVICE_UNAVAILABLE,
+        ServiceError::Unavailable { .. } | ServiceError::RestoredCopy => StatusCode::SERVICE_UNAVAILABLE,
         ServiceError::Internal { .. } => StatusCode::INTERNAL_SERVER_ERROR,
         _ => StatusCode::BAD_REQUEST,
     }
@@ -122,6 +122,7 @@ fn describe(visit: &Visit, error: &ServiceError) -> (&'static str, Markup) {
         ServiceError::Conflict(_)
         | ServiceError::IdempotencyKeyConflict(_)
         | ServiceError::WorkspaceFull { .. }
+        | ServiceError::RestoredCopy
         | ServiceError::InFlight { .. } => {
             (say!("That is not possible now"), html! { p { (translated(&error.to_string())) } (back) })
         }

@@ -1,6 +1,7 @@
 //! The command line: the real binary in its own processes.
 
 mod access;
+mod backup;
 mod bench;
 mod config;
 mod dashboard;
@@ -12,6 +13,7 @@ mod keys;
 mod log;
 mod master_key;
 mod output;
+mod restore;
 mod serve;
 mod store;
 

@@ -136,3 +136,39 @@ async fn a_text_that_the_target_cannot_hold_is_named_or_replaced() {
     let row = database.client().await.query_one("SELECT name FROM api_keys", &[]).await.unwrap();
     assert_eq!(row.get::<_, &str>(0), "a\u{fffd}b");
 }
+
+#[tokio::test]
+async fn a_compaction_that_is_killed_leaves_a_working_store() {
+    let (_parent, data_dir) = new_data_dir();
+    create_key(&data_dir, &["--workspace", "Acme", "--scope", "events:write"]).await;
+    fill(&data_dir);
+    let count = || {
+        let database = Connection::open(data_dir.join("postrider.db")).unwrap();
+        let checked: String = database.query_row("PRAGMA quick_check", [], |row| row.get(0)).unwrap();
+        assert_eq!(checked, "ok");
+        database.query_row("SELECT COUNT(*) FROM events", [], |row| row.get::<_, u32>(0)).unwrap()
+    };
+    let (rest, arguments) =
+        (data_dir.join("postrider.db.compact"), ["store", "compact", "--data-dir", path_text(&data_dir)]);
+    // From its first byte to its last: each round kills it a megabyte later.
+    for megabytes in 0..6 {
+        let mut child = command(&arguments).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let has_come_so_far = || {
+            let has_written = std::fs::metadata(&rest).is_ok_and(|file| file.len() >= megabytes * 1_000_000);
+            let outcome = (has_written || matches!(child.try_wait(), Ok(Some(_)))).then_some(());
+            async move { outcome }
+        };
+        eventually("the compaction comes so far", has_come_so_far).await;
+        bounded("the kill", child.kill()).await.unwrap();
+        assert_eq!(count(), EVENTS);
+    }
+    let ended = eventually("the lock of a killed process", || async {
+        let ended = postrider(&arguments).await;
+        (!ended.stderr.contains("in use by another")).then_some(ended)
+    })
+    .await;
+    assert!(ended.status.success(), "{}", ended.stderr);
+    assert!(ended.stdout.starts_with("compacted from "), "{}", ended.stdout);
+    assert_eq!(count(), EVENTS);
+    assert!(!rest.exists());
+}

@@ -1,8 +1,9 @@
 //! The conformance suite: each promise of the store's role traits, stated once and run on each back end.
 //!
 //! A fact is an `async fn` that takes a fresh [`Fixture`](super::fixture::Fixture). `on_each_backend!` at the top of a
-//! file runs each fact as one test per back end, such as `claim::sqlite::a_claim_…`. A promise that only one back end
-//! makes is tested in `sqlite.rs` or `postgres*.rs` beside this file.
+//! file runs each fact as one test per back end, such as `claim::sqlite::a_claim_…`, and once on a SQLite store that
+//! was restored from a backup. A promise that only one back end makes is tested in `sqlite.rs` or `postgres*.rs` beside
+//! this file.
 //!
 //! [`Fixture::reopen`](super::fixture::Fixture::reopen) is the next process on SQLite. On PostgreSQL it is another
 //! node, and the leases of the previous one still hold.
@@ -18,6 +19,18 @@ macro_rules! on_each_backend {
                 #[tokio::test]
                 async fn $fact() {
                     super::$fact(Fixture::new(SqliteBackend::new()).await).await;
+                }
+            )+
+        }
+
+        mod restored {
+            use crate::store::backup::RestoredBackend;
+            use crate::store::fixture::Fixture;
+
+            $(
+                #[tokio::test]
+                async fn $fact() {
+                    super::$fact(Fixture::new(RestoredBackend::new()).await).await;
                 }
             )+
         }

@@ -1,5 +1,7 @@
 //! Tests of the store: the promises of every back end, and the behaviour of each one alone.
 
+pub mod backup;
+mod compact;
 mod conformance;
 mod copy;
 mod filled;

@@ -35,6 +35,10 @@ impl SqliteBackend {
         Self { directory: tempfile::tempdir().unwrap() }
     }
 
+    pub fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
     /// The path of the database, for changes that no method of the store makes.
     fn database(&self) -> PathBuf {
         self.directory.path().join("postrider.db")

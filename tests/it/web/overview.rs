@@ -51,3 +51,17 @@ async fn what_needs_somebody_stands_first_with_its_cause() {
     assert!(needs.contains("&lt;b&gt;Left&lt;/b&gt;</a> answered 410 Gone"), "{needs}");
     assert!(!needs.contains("<b>"), "{needs}");
 }
+
+#[tokio::test]
+async fn a_restored_copy_says_what_to_do_first() {
+    let mut app = App::start().await;
+    const WORDS: &str = "This server runs on a restored copy.";
+    assert!(!Visitor::of(&app, EVERYTHING).await.page("/dashboard").await.contains(WORDS));
+    app.stop().await;
+    let database = rusqlite::Connection::open(app.data_dir().join("postrider.db")).unwrap();
+    database.execute_batch("INSERT INTO meta (name, value) VALUES ('restored_copy', x'')").unwrap();
+    drop(database);
+    app.start_again().await;
+    let page = Visitor::of(&app, EVERYTHING).await.page("/dashboard").await;
+    assert!(page.contains(WORDS) && page.contains("<code>--i-am-the-only-one</code>"), "{page}");
+}

@@ -33,6 +33,13 @@ pub fn show_caller(_: &Catalogue) -> Operation {
 pub fn schemas(_: &Catalogue) -> Schemas {
     let version = json!({ "type": "string", "description": "The version of the server." });
     let principal = object(json!({ "id": reference("ApiKeyId"), "scopes": array(reference("ShownScope")) }), &[]);
+    let restored_copy = "True on a restored copy of a store, absent otherwise. The server answers reads and sends nothing. What \
+                         would be sent is refused with `service_unavailable` and `details.reason` `restored_copy`.";
+    let health = json!({
+        "status": one_of(&["ok", "degraded"]),
+        "version": version,
+        "restoredCopy": { "type": "boolean", "description": restored_copy },
+    });
     let caller: Value = json!({
         "status": always("ok"),
         "version": version,
@@ -40,7 +47,7 @@ pub fn schemas(_: &Catalogue) -> Schemas {
         "principal": reference("CallerKey"),
     });
     vec![
-        ("Health", object(json!({ "status": one_of(&["ok", "degraded"]), "version": version }), &[])),
+        ("Health", object(health, &["restoredCopy"])),
         ("CallerWorkspace", object(json!({ "id": reference("WorkspaceId") }), &[])),
         ("CallerKey", principal),
         ("CallerHealth", object(caller, &[])),

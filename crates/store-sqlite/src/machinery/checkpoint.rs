@@ -7,6 +7,9 @@
 //! 3. A reader can prevent that. Beyond a second limit the writer pauses to truncate the log.
 //! 4. Beyond a last limit publishes are refused until the log is short again, so that the disk does not fill unnoticed.
 //!
+//! A backup holds a snapshot for as long as it copies ([`LogHold`]), so the log can be neither restarted nor truncated
+//! meanwhile. The writer does not try to: it would wait for the backup.
+//!
 //! The limits are in `postrider_domain::limits`.
 
 use std::path::Path;
@@ -37,7 +40,28 @@ pub struct Checkpointer {
     truncate_again_at_bytes: u64,
     /// The thread has run the checkpoint that was requested last.
     caught_up: Arc<AtomicBool>,
+    /// A backup holds a snapshot.
+    is_held: Arc<AtomicBool>,
     requests: mpsc::SyncSender<()>,
+}
+
+/// The side of a backup: how long the log is, and that nobody shall wait for its snapshot to end.
+#[derive(Clone, Debug)]
+pub struct LogHold {
+    pages: Arc<AtomicU64>,
+    page_bytes: u64,
+    is_held: Arc<AtomicBool>,
+}
+
+impl LogHold {
+    /// The bytes of the log that are in use.
+    pub fn log_bytes(&self) -> u64 {
+        self.pages.load(Ordering::Relaxed) * self.page_bytes
+    }
+
+    pub fn set(&self, is_held: bool) {
+        self.is_held.store(is_held, Ordering::Relaxed);
+    }
 }
 
 impl Checkpointer {
@@ -78,6 +102,7 @@ impl Checkpointer {
             restart_at_bytes: limits::WAL_RESTART_BYTES,
             truncate_again_at_bytes: limits::WAL_TRUNCATE_BYTES,
             caught_up: Arc::default(),
+            is_held: Arc::default(),
             requests,
         })
     }
@@ -88,7 +113,7 @@ impl Checkpointer {
         if bytes < self.requested_at_bytes {
             (self.requested_at_bytes, self.truncate_again_at_bytes) = (0, limits::WAL_TRUNCATE_BYTES);
         }
-        if bytes >= self.truncate_again_at_bytes {
+        if bytes >= self.truncate_again_at_bytes && !self.is_held.load(Ordering::Relaxed) {
             match checkpoint(connection, "TRUNCATE") {
                 Ok(pages) => self.pages.store(pages, Ordering::Relaxed),
                 Err(error) => {
@@ -116,6 +141,10 @@ impl Checkpointer {
     /// The bytes of the log that are in use.
     pub fn log_bytes(&self) -> u64 {
         self.pages.load(Ordering::Relaxed) * self.page_bytes
+    }
+
+    pub fn hold(&self) -> LogHold {
+        LogHold { pages: Arc::clone(&self.pages), page_bytes: self.page_bytes, is_held: Arc::clone(&self.is_held) }
     }
 }
 
@@ -202,5 +231,18 @@ mod tests {
         assert_eq!(log.checkpointer.log_bytes(), 0);
         log.commit(STRETCH_BYTES);
         assert!(log.checkpointer.log_bytes() >= STRETCH_BYTES);
+    }
+
+    #[test]
+    fn a_log_that_a_backup_holds_is_truncated_only_afterwards() {
+        let mut log = Log::new();
+        log.checkpointer.truncate_again_at_bytes = 2 * STRETCH_BYTES;
+        let hold = log.checkpointer.hold();
+        hold.set(true);
+        assert!(log.commit(3 * STRETCH_BYTES), "the thread checkpoints all the same");
+        assert!(hold.log_bytes() >= 3 * STRETCH_BYTES);
+        hold.set(false);
+        log.commit(1);
+        assert_eq!(hold.log_bytes(), 0);
     }
 }

@@ -14,7 +14,7 @@ use super::reader::Readers;
 use super::writer::{JobSize, SharedKeySequence, Writer, WriterParts};
 use super::{checkpoint, row_key, schema};
 use crate::queue::due;
-use crate::{SqliteStore, gauges, meta};
+use crate::{SqliteStore, backup, compact, gauges, meta};
 
 impl SqliteStore {
     /// Whether the directory holds a store.
@@ -43,6 +43,7 @@ impl SqliteStore {
     ) -> Result<Self, OpenError> {
         let directory_fault = |source| OpenError::Directory { path: directory.display().to_string(), source };
         let lock = DirectoryLock::take(directory)?;
+        compact::remove_rest(directory);
         let database = schema::database_path(directory);
         let database_fault = |error: rusqlite::Error| OpenError::Database(error.into());
         let mut connection = schema::connect(&database).map_err(database_fault)?;
@@ -59,6 +60,7 @@ impl SqliteStore {
         let keys = Arc::new(SharedKeySequence::new(KeySequence::after(seed.node, last_key)));
         let (checkpointer, checkpoint_thread) =
             checkpoint::Checkpointer::start(&database, &mut connection).map_err(database_fault)?;
+        let backups = backup::Source::new(&database, checkpointer.hold());
         let readers = Readers::open(&database).map_err(database_fault)?;
         let log = schema::open_log_for_flushing(&connection, &database)?;
         gauges::show_at_scrape(&metrics, &readers, machine_clock, Arc::clone(&clock));
@@ -72,6 +74,7 @@ impl SqliteStore {
             clock,
             keys,
             tag,
+            backups,
             threads: vec![writer_thread, sync_thread, checkpoint_thread],
             directory: directory.to_owned(),
             disk: DiskGate::default(),

@@ -97,6 +97,20 @@ pub fn migrate(connection: &mut Connection) -> Result<(), OpenError> {
     Ok(())
 }
 
+/// The version of the schema. Zero for a database without one.
+pub fn version(connection: &Connection) -> Result<u32, rusqlite::Error> {
+    let has_history = "SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE name = 'refinery_schema_history')";
+    if !connection.query_row(has_history, [], |row| row.get::<_, bool>(0))? {
+        return Ok(0);
+    }
+    connection.query_row("SELECT COALESCE(MAX(version), 0) FROM refinery_schema_history", [], |row| row.get(0))
+}
+
+/// The version that [`migrate`] brings a database to.
+pub fn newest_version() -> u32 {
+    u32::try_from(MIGRATIONS.len()).unwrap_or(u32::MAX)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -70,7 +70,14 @@ pub fn store_tag(connection: &Connection, if_new: StoreTag) -> Result<StoreTag, 
     Ok(StoreTag::from_u32(u32::from_be_bytes(bytes)))
 }
 
-const LAST_TIME: &str = "last_time";
+/// The tag of a store that has one.
+pub fn stored_tag(connection: &Connection) -> Result<StoreTag, rusqlite::Error> {
+    let stored = find(connection, "store_tag")?.ok_or_else(|| column::unexpected("meta.store_tag"))?;
+    let bytes: [u8; 4] = stored.try_into().map_err(|_| column::unexpected("meta.store_tag"))?;
+    Ok(StoreTag::from_u32(u32::from_be_bytes(bytes)))
+}
+
+pub const LAST_TIME: &str = "last_time";
 
 /// The last kept instant of the store's clock. Zero if there is none, or if it is so far ahead that the clock was
 /// wrong.
@@ -85,8 +92,13 @@ pub fn last_time(connection: &Connection, now: Timestamp) -> Result<Timestamp, r
 
 /// Keeps the instant, so that the clock of the next run does not begin before it.
 pub fn keep_time(connection: &Connection, now: Timestamp) -> Result<(), rusqlite::Error> {
+    set_fact(connection, LAST_TIME, &now.millis().to_be_bytes())
+}
+
+/// Stores the fact, whatever it was before.
+pub fn set_fact(connection: &Connection, name: &str, value: &[u8]) -> Result<(), rusqlite::Error> {
     let sql = "INSERT INTO meta (name, value) VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET value = excluded.value";
-    connection.prepare_cached(sql)?.execute(params![LAST_TIME, now.millis().to_be_bytes()])?;
+    connection.prepare_cached(sql)?.execute(params![name, value])?;
     Ok(())
 }
 
@@ -113,7 +125,8 @@ fn meta_or_insert(connection: &Connection, name: &str, value: &[u8]) -> Result<V
     connection.query_row("SELECT value FROM meta WHERE name = ?1", [name], |row| row.get(0))
 }
 
-fn find(connection: &Connection, name: &str) -> Result<Option<Vec<u8>>, rusqlite::Error> {
+/// The fact, if it is stored.
+pub fn find(connection: &Connection, name: &str) -> Result<Option<Vec<u8>>, rusqlite::Error> {
     connection.prepare_cached("SELECT value FROM meta WHERE name = ?1")?.query_row([name], |row| row.get(0)).optional()
 }
 

@@ -172,6 +172,43 @@ impl Keyring {
     }
 }
 
+/// The facts of a store that tell which master key it belongs to.
+#[derive(Clone, Debug, Default)]
+pub struct KeyFacts {
+    /// [`STATE`].
+    pub state: Option<Vec<u8>>,
+    /// [`KEY_ID`].
+    pub key_id: Option<Vec<u8>>,
+    /// [`CANARY_FACT`].
+    pub canary: Option<Vec<u8>>,
+}
+
+impl KeyFacts {
+    /// The names of the facts, in the order of the fields.
+    pub const NAMES: [&str; 3] = [STATE, KEY_ID, CANARY_FACT];
+
+    /// Whether a store with these facts can be used with the key. Writes nothing, so it needs no open store.
+    ///
+    /// # Errors
+    /// When it cannot.
+    pub fn check(&self, key: MasterKey) -> Result<(), MasterKeyError> {
+        let state = KeyState::read(self.state.as_deref())?;
+        let given = [Arc::new(key)];
+        let keys = match (&state.change, &state.current, &self.key_id) {
+            (Some(change), ..) => keys_during(&state, change, &given)?,
+            (None, Some(current), _) => keys_between_changes(&state, current, &given)?,
+            (None, None, Some(first)) => keys_between_changes(&state, &String::from_utf8_lossy(first), &given)?,
+            // A store that has sealed nothing yet takes any key.
+            (None, None, None) => return Ok(()),
+        };
+        match self.canary.as_deref().map(|sealed| keys.open(CANARY_RECORD, sealed)) {
+            None => Ok(()),
+            Some(Ok(opened)) if opened.as_slice() == CANARY => Ok(()),
+            Some(_) => Err(MasterKeyError::Damaged),
+        }
+    }
+}
+
 /// The canary and the key of the hashes, sealed under `key`. `opened_by` opens the present ones.
 ///
 /// # Errors

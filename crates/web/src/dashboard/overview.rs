@@ -33,11 +33,25 @@ pub async fn show(visit: Visit) -> Result<Response, Failure> {
     let body = if steps.is_done() { running(&visit).await? } else { first_steps(&visit, &steps) };
     let body = html! {
         h1 { (workspace.name.as_str()) }
+        @if visit.service().is_restored_copy() { (restored_copy()) }
         (body)
         p.soft.version { "Postrider " (env!("CARGO_PKG_VERSION")) }
         (code::api_call("GET", "/v1/stats"))
     };
     Ok(visit.page(Section::Overview, workspace.name.as_str(), body))
+}
+
+/// What the operator of a restored copy has to do.
+fn restored_copy() -> Markup {
+    html! {
+        div.warning role="note" {
+            (icon::WARNING)
+            p {
+                "This server runs on a restored copy. It answers reads and sends nothing, and it refuses events, retries, tests and replays. \
+                 When the original is out of use for ever, stop this server and start it once with " code { "--i-am-the-only-one" } "."
+            }
+        }
+    }
 }
 
 /// What a new workspace still has to do.

@@ -10,6 +10,10 @@ pub const PHRASES: &[(&str, &str)] = &[
         "The workspace has reached its limit of {} stored bytes. Wait until old events are removed, or ask the operator for more.",
         "Der Arbeitsbereich hat seine Grenze von {} gespeicherten Bytes erreicht. Warten Sie, bis alte Ereignisse gelöscht sind, oder bitten Sie den Betreiber um mehr.",
     ),
+    (
+        "This server runs on a restored copy and sends nothing, so it accepts nothing that would be sent. Its operator ends that.",
+        "Dieser Server läuft auf einer wiederhergestellten Kopie und sendet nichts. Darum nimmt er nichts an, was zu senden wäre. Der Betreiber kann das beenden.",
+    ),
     ("A request with this Idempotency-Key is in progress.", "Dieselbe Anfrage wird gerade bearbeitet."),
     ("The form is larger than {} KB, or broke off.", "Das Formular ist größer als {} KB oder brach ab."),
     ("Something went wrong on our side.", "Auf unserer Seite ist etwas schiefgegangen."),
