@@ -1,7 +1,8 @@
-//! `postrider doctor`: shows why a URL is or is not reachable, and whether a database is usable.
+//! `postrider doctor`: checks everything that a server with these settings needs. With a URL it shows why that is or is
+//! not reachable, with `database` whether a database is usable.
 //!
-//! It uses the guard, resolver and connector of deliveries with the settings of the server. It needs neither a server
-//! nor a data directory, and sends no HTTP request.
+//! It works beside a running server and without one, and changes nothing. For calls it uses the guard, resolver and
+//! connector of deliveries. It sends no HTTP request, and without a URL it calls no receiver.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,22 +20,29 @@ use postrider_egress::diagnosis::{AddressReport, Diagnosis, LookUp};
 use postrider_egress::target::{Host, Scheme};
 use postrider_egress::{AllowTarget, Egress, Probe, Protocol, TargetUrl};
 
-use super::options::EgressOptions;
+use super::options::ServerOptions;
 use super::output;
 
 mod database;
+mod machine;
+mod report;
+mod store;
+
+use report::{Check, State};
 
 #[derive(Debug, Args)]
-#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+#[command(args_conflicts_with_subcommands = true)]
 pub struct DoctorOptions {
-    /// URL of a receiver.
-    #[arg(required = true)]
+    /// URL of a receiver, to look at that alone.
     url: Option<String>,
-    /// Judge as for this workspace, with the rules for it alone.
-    #[arg(long, value_name = "ORG_ID")]
+    /// Judge the URL as for this workspace, with the rules for it alone.
+    #[arg(long, value_name = "ORG_ID", requires = "url")]
     workspace: Option<WorkspaceId>,
+    /// Print the checks as JSON.
+    #[arg(long, conflicts_with = "url")]
+    json: bool,
     #[command(flatten)]
-    egress: EgressOptions,
+    server: ServerOptions,
     #[command(subcommand)]
     other: Option<DoctorCommand>,
 }
@@ -45,16 +53,46 @@ enum DoctorCommand {
     Database(database::DatabaseOptions),
 }
 
-/// Fails if the target is not reachable, so that the exit code shows it.
+/// Fails if a check fails or the target is not reachable, so that the exit code shows it.
 pub async fn run(options: DoctorOptions) -> anyhow::Result<()> {
-    match options.other {
-        Some(DoctorCommand::Database(options)) => database::run(options).await,
-        // clap guarantees that there is a URL.
-        None => {
-            let requester = Requester { workspace: options.workspace, endpoint: None };
-            examine_target(&options.url.unwrap_or_default(), requester, &options.egress.settings()?).await
+    let DoctorOptions { url, workspace, json, server, other } = options;
+    match (other, url) {
+        (Some(DoctorCommand::Database(options)), _) => database::run(options).await,
+        (None, Some(url)) => {
+            let requester = Requester { workspace, endpoint: None };
+            examine_target(&url, requester, &server.settings()?).await
         }
+        (None, None) => examine_all(&server.settings()?, json).await,
     }
+}
+
+async fn examine_all(settings: &Settings, as_json: bool) -> anyhow::Result<()> {
+    let checks = checks(settings).await;
+    if as_json {
+        report::print_json(&checks)?;
+    } else {
+        report::print_table(&checks)?;
+    }
+    match checks.iter().filter(|check| check.state == State::Fail).count() {
+        0 => Ok(()),
+        1 => bail!("a check failed"),
+        failed => bail!("{failed} checks failed"),
+    }
+}
+
+async fn checks(settings: &Settings) -> Vec<Check> {
+    let is_sqlite = settings.database.url.is_none();
+    let mut checks = vec![store::server(settings).await];
+    checks.extend(machine::directory(&settings.data_dir, is_sqlite));
+    checks.push(machine::open_files());
+    checks.extend(machine::outbound(settings).await);
+    if is_sqlite {
+        checks.extend(store::sqlite(settings).await);
+    } else {
+        checks.extend(database::checks(settings).await);
+        checks.extend(store::master_key(settings, None).await);
+    }
+    checks
 }
 
 async fn examine_target(url: &str, requester: Requester, settings: &Settings) -> anyhow::Result<()> {

@@ -84,18 +84,6 @@ pub struct LoginOptions(GivenValues);
 #[derive(Debug)]
 pub struct ServerOptions(GivenValues);
 
-/// The options of commands that call receivers and run no server.
-#[derive(Debug)]
-pub struct EgressOptions(GivenValues);
-
-impl EgressOptions {
-    /// # Errors
-    /// When the settings file cannot be read, or contains an unknown or invalid setting.
-    pub fn settings(&self) -> anyhow::Result<Settings> {
-        Ok(self.0.effective()?.settings)
-    }
-}
-
 impl DataOptions {
     /// # Errors
     /// When the settings file cannot be read, or contains an unknown or invalid setting.
@@ -269,5 +257,4 @@ macro_rules! options_by_table {
 
 options_by_table!(DataOptions, |setting| setting.is_of_data);
 options_by_table!(LoginOptions, |setting| setting.is_of_data || ["listen", "public_url"].contains(&setting.name));
-options_by_table!(EgressOptions, |setting| setting.is_of_egress);
 options_by_table!(ServerOptions, |_| true);

@@ -117,6 +117,11 @@ impl Connector {
         self.pins.name_servers_answer()
     }
 
+    /// Whether the operator's proxy accepts connections. `None` when there is none.
+    pub(super) async fn examine_proxy(&self) -> Option<Result<(), SendError>> {
+        Some(self.proxy.as_ref()?.examine(self.connect_timeout).await)
+    }
+
     /// Whether a connection attempt that began at `start` is still waiting for the operator's proxy.
     pub(super) fn waits_for_proxy_since(&self, start: Instant) -> bool {
         self.proxy.as_ref().is_some_and(|proxy| proxy.was_silent_since(start))

@@ -69,6 +69,9 @@ use stream::OpenStreams;
 use target::Host;
 use tls::{TlsSetupError, tls_settings};
 
+/// A name that exists nowhere (RFC 2606). The resolver itself answers for names below `.invalid`.
+const NOBODYS_NAME: &str = "postrider-doctor.test";
+
 /// Sends one request and returns the exchange. The engine's simulation puts a fake here.
 pub trait Transport: Send + Sync + 'static {
     fn send(&self, request: OutboundRequest) -> SendFuture<'_>;
@@ -174,6 +177,22 @@ impl Egress {
     /// Reports why a target is, or is not, reachable. Resolves the name again and pins nothing.
     pub async fn diagnose(&self, target: &TargetUrl, requester: Requester) -> Diagnosis {
         diagnose(target, requester, &self.policy, &self.resolver, self.client.connector()).await
+    }
+
+    /// Whether a name server answers. It is asked for a name that nobody has, so "no such name" is the answer.
+    ///
+    /// # Errors
+    /// When none answers.
+    pub async fn examine_name_servers(&self) -> Result<(), ResolveError> {
+        match self.resolver.resolve(NOBODYS_NAME).await {
+            Ok(_) | Err(ResolveError::NoAddress) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Whether the operator's proxy accepts connections. `None` when there is none.
+    pub async fn examine_proxy(&self) -> Option<Result<(), SendError>> {
+        self.client.connector().examine_proxy().await
     }
 
     /// Closes the pooled connections to a host. A refused request does so by itself.

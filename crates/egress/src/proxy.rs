@@ -57,6 +57,15 @@ impl ProxyConnector {
         }
     }
 
+    /// Connects to the proxy and asks it for nothing.
+    ///
+    /// # Errors
+    /// When it accepts no connection within `time`.
+    pub async fn examine(&self, time: Duration) -> Result<(), SendError> {
+        let reached = timeout(time, self.reach(time)).await;
+        reached.map_err(|_| SendError::Proxy(ProxyFault::Unreachable))?.map(drop)
+    }
+
     /// Whether the proxy has accepted no connection since `start`.
     pub fn was_silent_since(&self, start: Instant) -> bool {
         self.reached_at().is_none_or(|reached| reached < start)

@@ -7,12 +7,15 @@ use anyhow::{Context, bail};
 use clap::Args;
 
 use crate::clock::SystemClock;
+use crate::config::Settings;
 use crate::server::postgres_settings;
+use postrider_domain::error_chain::Chain;
 use postrider_store_postgres::PostgresSettings;
 use postrider_store_postgres::examine::{Examination, Pooler, examine};
 
 use super::super::options::DataOptions;
 use super::super::output::{self, OutputError};
+use super::report::Check;
 
 #[derive(Debug, Args)]
 pub struct DatabaseOptions {
@@ -38,6 +41,34 @@ pub async fn run(options: DatabaseOptions) -> anyhow::Result<()> {
     if obstacles == 0 { Ok(()) } else { bail!("the database is not usable: see the lines marked as unfit") }
 }
 
+/// What a check says about a finding: its name among all checks, and what to do if nothing better is known.
+const CHECKS: &[(&str, &str)] = &[
+    ("server", "database_server"),
+    ("connection", "database_connection"),
+    ("pooler", "database_pooler"),
+    ("writes", "database_writes"),
+    ("encoding", "database_encoding"),
+    ("schema", "database_schema"),
+    ("fsync", "database_fsync"),
+    ("full pages", "database_full_pages"),
+    ("commits", "database_commits"),
+    ("replication", "database_replication"),
+    ("connections", "database_connections"),
+    ("clock", "clock"),
+];
+
+/// The findings as checks of the whole server.
+pub async fn checks(settings: &Settings) -> Vec<Check> {
+    let (Some(url), Some(database)) = (&settings.database.url, postgres_settings(settings)) else { return Vec::new() };
+    match examine(&database, &SystemClock).await {
+        Ok(found) => findings(&found, &database).into_iter().map(Finding::into_check).collect(),
+        Err(error) => {
+            let advice = "start the database, or correct --database-url and its password";
+            vec![Check::fail("database", format_args!("{url}: {}", Chain(&error)), advice)]
+        }
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Severity {
     Fine,
@@ -61,6 +92,20 @@ impl Finding {
         match is_fine {
             true => Self::fine(name, fine),
             false => Self { name, severity: otherwise, text: fault.to_string() },
+        }
+    }
+
+    /// The text of a finding that is not fine says what to do.
+    fn into_check(self) -> Check {
+        let name = CHECKS.iter().find(|(finding, _)| *finding == self.name).map_or(self.name, |(_, check)| *check);
+        let (detail, advice) = match self.text.split_once([':', ';']) {
+            Some((detail, advice)) if self.severity != Severity::Fine => (detail.to_owned(), advice.trim().to_owned()),
+            _ => (self.text.clone(), "`postrider doctor database` and docs/postgresql.md say more".to_owned()),
+        };
+        match self.severity {
+            Severity::Fine => Check::ok(name, self.text),
+            Severity::Warning => Check::warn(name, detail, advice),
+            Severity::Unfit => Check::fail(name, detail, advice),
         }
     }
 

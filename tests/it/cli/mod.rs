@@ -7,6 +7,7 @@ mod config;
 mod dashboard;
 mod database;
 mod doctor;
+mod doctor_checks;
 mod front_door;
 mod health;
 mod keys;
