@@ -87,3 +87,18 @@ async fn a_node_runs_on_a_newer_schema_but_cannot_start_on_it() {
     let opened = PostgresStore::open(&settings, Arc::new(ManualClock::new(START)), seed).await;
     assert!(matches!(opened, Err(OpenError::Migration(_))), "this version does not know the schema");
 }
+
+#[tokio::test]
+async fn an_upgrade_that_is_cut_off_can_be_repeated() {
+    let Some(backend) = PostgresBackend::without_tables().await else { return };
+    let (client, settings) = (backend.client().await, backend.settings());
+    // As if the process had ended after a migration and before its row.
+    let history = "CREATE TABLE refinery_schema_history (version INT4 PRIMARY KEY, name VARCHAR(255),
+                       applied_on VARCHAR(255), checksum VARCHAR(255), CONSTRAINT cut_off CHECK (version <> 4))";
+    client.batch_execute(history).await.unwrap();
+    let seed = || StoreSeed { tag: TAG, node: 7 };
+    let opened = PostgresStore::open(&settings, Arc::new(ManualClock::new(START)), seed()).await;
+    assert!(matches!(opened, Err(OpenError::Database(_))));
+    client.batch_execute("ALTER TABLE refinery_schema_history DROP CONSTRAINT cut_off").await.unwrap();
+    PostgresStore::open(&settings, Arc::new(ManualClock::new(START)), seed()).await.unwrap();
+}

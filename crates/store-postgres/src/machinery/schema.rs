@@ -63,7 +63,9 @@ pub async fn migrate(pool: &Pool) -> Result<(), OpenError> {
     let migrated = match locked {
         Ok(_) => {
             let mut migrating = connection(pool).await.map_err(unreached)?;
-            let runner = Runner::new(&migrations).set_abort_missing(true).set_abort_divergent(true);
+            // One transaction has all migrations and the rows that note them. A crash between a migration and its row
+            // would make the migration run twice.
+            let runner = Runner::new(&migrations).set_abort_missing(true).set_abort_divergent(true).set_grouped(true);
             runner.run_async(&mut **migrating).await.map(|_| ()).map_err(migration_fault)
         }
         Err(error) => Err(error),

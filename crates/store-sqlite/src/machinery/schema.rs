@@ -83,6 +83,9 @@ fn migration_fault(error: refinery::Error) -> OpenError {
 }
 
 /// Brings the schema up to date. Refuses a database that a newer version made.
+///
+/// One transaction has all migrations and the rows that note them: after a crash the schema is the earlier one or this
+/// one. A migration in a transaction of its own is noted in the next one, and would run twice after a crash in between.
 pub fn migrate(connection: &mut Connection) -> Result<(), OpenError> {
     let migrations = MIGRATIONS
         .iter()
@@ -92,6 +95,7 @@ pub fn migrate(connection: &mut Connection) -> Result<(), OpenError> {
     Runner::new(&migrations)
         .set_abort_missing(true)
         .set_abort_divergent(true)
+        .set_grouped(true)
         .run(connection)
         .map_err(migration_fault)?;
     Ok(())
@@ -129,6 +133,28 @@ mod tests {
             )
             .unwrap();
         assert!(matches!(migrate(&mut connection), Err(OpenError::Migration(_))));
+    }
+
+    #[test]
+    fn an_upgrade_that_is_cut_off_can_be_repeated() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut connection = connect(&database_path(directory.path())).unwrap();
+        let first: Vec<Migration> =
+            MIGRATIONS[..1].iter().map(|(name, sql)| Migration::unapplied(name, sql).unwrap()).collect();
+        Runner::new(&first).run(&mut connection).unwrap();
+        // As if the process had ended after a migration and before its row.
+        connection
+            .execute_batch(
+                "CREATE TRIGGER cut_off BEFORE INSERT ON refinery_schema_history WHEN new.version = 4
+                 BEGIN SELECT RAISE(ABORT, 'cut off'); END",
+            )
+            .unwrap();
+        assert!(matches!(migrate(&mut connection), Err(OpenError::Database(_))));
+        connection.execute_batch("DROP TRIGGER cut_off").unwrap();
+        migrate(&mut connection).unwrap();
+        let versions: usize =
+            connection.query_row("SELECT COUNT(*) FROM refinery_schema_history", [], |row| row.get(0)).unwrap();
+        assert_eq!(versions, MIGRATIONS.len());
     }
 
     #[test]
