@@ -1,8 +1,6 @@
 //! The file of the master key: 64 hexadecimal digits, readable only by its owner.
 
-use std::fs::{File, OpenOptions};
-use std::io::Write as _;
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use zeroize::Zeroizing;
@@ -10,6 +8,7 @@ use zeroize::Zeroizing;
 use crate::config::Settings;
 use postrider_crypto::{MasterKey, Random};
 use postrider_domain::secret::hex;
+use postrider_store::directory::write_private_new;
 use postrider_store::sealing::key_state::KEY_ID;
 use postrider_store::{Store, StoreError};
 
@@ -78,16 +77,10 @@ pub fn parse(text: &str) -> Option<MasterKey> {
     Some(MasterKey::new(&bytes))
 }
 
-/// Syncs the file and its directory entry, because a store must not outlive its key.
+/// The file is whole and on disk when this returns, because a store must not outlive its key.
 fn write(path: &Path, key: &[u8; 32]) -> std::io::Result<()> {
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
     let text = Zeroizing::new(format!("{}\n", hex(key)));
-    file.write_all(text.as_bytes())?;
-    file.sync_all()?;
-    if let Some(directory) = path.parent() {
-        File::open(directory)?.sync_all()?;
-    }
-    Ok(())
+    write_private_new(path, text.as_bytes())
 }
 
 fn warn_if_readable_by_others(path: &Path) {

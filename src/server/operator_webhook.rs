@@ -1,9 +1,6 @@
 //! The operator webhook: its URL, and the file of its secret, readable only by its owner. The first start creates the
 //! file, as it does the master key.
 
-use std::fs::OpenOptions;
-use std::io::Write as _;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use zeroize::Zeroizing;
@@ -14,6 +11,7 @@ use postrider_domain::endpoint::EndpointUrl;
 use postrider_domain::invalid_field::InvalidField;
 use postrider_domain::secret::WebhookSecret;
 use postrider_service::OperatorWebhook;
+use postrider_store::directory::write_private_new;
 
 #[derive(Debug, thiserror::Error)]
 pub enum OperatorWebhookError {
@@ -60,7 +58,6 @@ pub fn read(settings: &Settings, random: &Random) -> Result<Option<OperatorWebho
 }
 
 fn write(path: &Path, secret: &WebhookSecret) -> std::io::Result<()> {
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
-    writeln!(file, "{}", secret.reveal())?;
-    file.sync_all()
+    let text = Zeroizing::new(format!("{}\n", secret.reveal()));
+    write_private_new(path, text.as_bytes())
 }

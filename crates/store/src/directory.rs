@@ -1,6 +1,7 @@
 //! The data directory: private to its owner, and used by one process at a time, whichever store that process has.
 
 use std::fs::{File, OpenOptions, TryLockError};
+use std::io::Write as _;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 use std::time::Duration;
@@ -27,7 +28,7 @@ impl DirectoryLock {
     /// When another process holds it, or it cannot be used.
     pub fn take(directory: &Path) -> Result<Self, OpenError> {
         let fault = |path: &Path, source| OpenError::Directory { path: path.display().to_string(), source };
-        let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(directory);
+        let made = create_durable(directory);
         made.map_err(|source| fault(directory, source))?;
         make_private(directory).map_err(|source| fault(directory, source))?;
         let path = directory.join("lock");
@@ -42,6 +43,53 @@ impl DirectoryLock {
         }
         Err(OpenError::InUse { path: directory.display().to_string() })
     }
+}
+
+/// Creates the directory, and those above it that are missing. Flushes the name of each in the one above it: a power
+/// failure must not take the directory together with what was acknowledged in it.
+fn create_durable(directory: &Path) -> std::io::Result<()> {
+    let missing = directory.ancestors().take_while(|path| !path.as_os_str().is_empty() && !path.exists()).count();
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
+    if missing == 0 {
+        // Its name may not be flushed yet, as after a kill. But the one above need not be ours, nor readable.
+        let _ = sync_parent(directory);
+    }
+    directory.ancestors().take(missing).try_for_each(sync_parent)?;
+    // A process that was killed may have left names in it that no flush covers, such as that of a key.
+    File::open(directory)?.sync_all()
+}
+
+/// Flushes the directory that holds this name, so that the name survives a power failure.
+fn sync_parent(path: &Path) -> std::io::Result<()> {
+    match path.parent() {
+        Some(parent) if parent.as_os_str().is_empty() => File::open(".")?.sync_all(),
+        Some(parent) => File::open(parent)?.sync_all(),
+        None => Ok(()),
+    }
+}
+
+/// Creates a file that only its owner reads, with its whole content or not at all, whatever fails meanwhile. Once this
+/// returns, the file survives a power failure.
+///
+/// # Errors
+/// When the file exists or cannot be written.
+pub fn write_private_new(path: &Path, content: &[u8]) -> std::io::Result<()> {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(".new");
+    let unfinished = path.with_file_name(name);
+    // One that an earlier start left behind is incomplete.
+    match std::fs::remove_file(&unfinished) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&unfinished)?;
+    let written = file.write_all(content).and_then(|()| file.sync_all());
+    // A link replaces no file, which a rename would.
+    let linked = written.and_then(|()| std::fs::hard_link(&unfinished, path));
+    let removed = std::fs::remove_file(&unfinished);
+    linked?;
+    removed?;
+    sync_parent(path)
 }
 
 /// Creates a file that only its owner reads, or leaves the existing one. SQLite gives its log and its index the mode of
@@ -90,6 +138,30 @@ mod tests {
         drop(held);
         assert!(DirectoryLock::take(directory.path()).is_ok());
     }
+
+    #[test]
+    fn a_directory_is_made_with_those_above_it() {
+        let parent = tempfile::tempdir().unwrap();
+        let directory = parent.path().join("a/b/c");
+        drop(DirectoryLock::take(&directory).unwrap());
+        drop(DirectoryLock::take(&directory).unwrap());
+        assert!(directory.is_dir());
+    }
+
+    #[test]
+    fn a_new_file_is_whole_and_replaces_none() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("master.key");
+        // A start that was cut off has left this behind.
+        std::fs::write(directory.path().join("master.key.new"), "hal").unwrap();
+        write_private_new(&path, b"whole").unwrap();
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        let error = write_private_new(&path, b"other").unwrap_err();
+        assert_eq!(error.kind(), std::io::ErrorKind::AlreadyExists);
+        assert_eq!(std::fs::read(&path).unwrap(), b"whole");
+        assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 1, "nothing is left beside it");
+    }
+
     #[test]
     fn a_directory_that_others_can_read_becomes_private() {
         let directory = tempfile::tempdir().unwrap();
