@@ -22,6 +22,10 @@ pictures:
     mkdir -p docs/images
     for picture in target/browser/pictures/*.png; do pngquant --force --strip 64 --output docs/images/${picture##*/} $picture; done
 
+# Fail the power of the server in the worlds of these seeds, such as 0..500; docs/proof.md says what that shows
+power seeds="0..70" jobs="2":
+    POSTRIDER_POWER_SEEDS={{seeds}} POSTRIDER_POWER_JOBS={{jobs}} cargo test --test power nothing_acknowledged -- --nocapture
+
 # Check the format and the lints
 lint:
     cargo fmt --all --check
