@@ -76,6 +76,12 @@ const WRITERS: &[(&str, &[&str], &[&str])] = &[
     ("publish_keys", &["publish/event.rs", "upkeep/retention.rs"], &["publish/event.rs", "upkeep/retention.rs"]),
     ("idempotency", &["idempotency.rs"], &["idempotency.rs"]),
     ("replays", &["replay.rs", "upkeep/ended.rs"], &["replay.rs", "upkeep/ended.rs"]),
+    (
+        "erasures",
+        &["erasure/files.rs", "erasure/mod.rs", "erasure/step.rs", "upkeep/ended.rs"],
+        &["erasure/files.rs", "erasure/mod.rs", "erasure/step.rs", "upkeep/ended.rs"],
+    ),
+    ("erasure_filler", &["erasure/files.rs"], &[]),
     ("audit", &["log/audit.rs"], &["log/audit.rs"]),
     ("stored_bytes", &["stored_bytes.rs"], &["stored_bytes.rs"]),
     ("rollups", &["stats.rs"], &["stats.rs"]),

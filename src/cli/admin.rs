@@ -55,6 +55,17 @@ impl Access {
         Ok(response)
     }
 
+    /// Takes one step of the erasures if no server does: then the store is open here. Returns whether it did something.
+    pub async fn advance_erasures(&self) -> anyhow::Result<bool> {
+        let Some(components) = &self.opened else { return Ok(false) };
+        Ok(components.operator.advance_erasures().await?.is_some_and(|done| done > 0))
+    }
+
+    /// Whether a server performs the requests.
+    pub const fn has_server(&self) -> bool {
+        self.opened.is_none()
+    }
+
     pub async fn close(self) {
         if let Some(components) = self.opened {
             components.close().await;

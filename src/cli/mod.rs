@@ -11,6 +11,7 @@ mod config;
 mod dashboard;
 mod dev;
 mod doctor;
+mod erase;
 mod health;
 mod keys;
 mod openapi;
@@ -62,6 +63,9 @@ enum Command {
     /// List the workspaces.
     #[command(subcommand)]
     Workspaces(workspaces::WorkspacesCommand),
+    /// Erase the content of an event or of a customer's events, also while the server runs.
+    #[command(subcommand)]
+    Erase(erase::EraseCommand),
     /// Show or export the audit log.
     #[command(subcommand)]
     Audit(audit::AuditCommand),
@@ -95,6 +99,7 @@ pub fn run() -> anyhow::Result<()> {
             Command::Keys(command) => keys::run(command).await,
             Command::Dashboard(command) => dashboard::run(command).await,
             Command::Workspaces(command) => workspaces::run(command).await,
+            Command::Erase(command) => erase::run(command).await,
             Command::Audit(command) => audit::run(command).await,
             Command::Backup(options) => backup::run(options).await,
             Command::Restore(options) => restore::run(options).await,

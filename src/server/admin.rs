@@ -31,6 +31,7 @@ use postrider_store::backup::Manifest;
 pub use super::admin_listed::{AuditListed, KeyListed, RefusalListed, WorkspaceListed};
 
 use super::backup::{self, BackUp, BackupProgress};
+use super::erase_request::{self, EraseWhat, ErasureListed};
 use super::error::StartError;
 use super::key_file::{self, KeyFileError};
 
@@ -45,6 +46,15 @@ pub enum AdminRequest {
         /// Also the keys that it made, and those that they made.
         #[serde(default)]
         with_children: bool,
+    },
+    /// Starts the erasure of an event, or those of a project in a workspace.
+    Erase {
+        what: EraseWhat,
+        pending: String,
+    },
+    /// How far an erasure is.
+    Erasure {
+        id: String,
     },
     /// Whether the server can read and write its store.
     Health,
@@ -156,6 +166,9 @@ pub enum AdminResponse {
         items: Vec<AuditListed>,
         next: Option<String>,
     },
+    Erasures {
+        items: Vec<ErasureListed>,
+    },
     MasterRotated {
         progress: KeyChangeProgress,
     },
@@ -220,6 +233,8 @@ pub async fn execute(operator: &Operator, request: AdminRequest) -> AdminRespons
         AdminRequest::CreateKey(create) => create_key(operator, create).await,
         AdminRequest::CreateLogin(create) => create_login(operator, create).await,
         AdminRequest::RevokeKey { id, with_children } => revoke_key(operator, &id, with_children).await,
+        AdminRequest::Erase { what, pending } => erase_request::erase(operator, what, &pending).await,
+        AdminRequest::Erasure { id } => erase_request::erasure(operator, &id).await,
         AdminRequest::Health => {
             let restored_copy = operator.is_restored_copy();
             Ok(AdminResponse::Health { ready: operator.is_ready().await, restored_copy })
@@ -361,7 +376,7 @@ fn shown<T, V: From<T>>(page: Page<T>) -> (Vec<V>, Option<String>) {
     (page.items.into_iter().map(V::from).collect(), page.next.map(encode_cursor))
 }
 
-fn with_causes(error: impl std::error::Error + 'static) -> String {
+pub(super) fn with_causes(error: impl std::error::Error + 'static) -> String {
     Chain(&error).to_string()
 }
 

@@ -26,6 +26,7 @@ mod admin_listed;
 mod back_end;
 pub mod backup;
 mod components;
+pub mod erase_request;
 mod error;
 mod front_door;
 mod key_command;

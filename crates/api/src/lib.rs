@@ -26,6 +26,7 @@ mod call;
 mod delivery;
 mod endpoint;
 mod endpoint_options;
+mod erasure;
 mod error;
 mod error_code;
 mod event;
@@ -85,12 +86,13 @@ pub fn refusal_codes() -> Vec<&'static str> {
 
 /// Every route, in the order of the document.
 fn routes(catalogue: &Catalogue) -> Vec<Route> {
-    let nouns: [fn(&Catalogue) -> Vec<Route>; 11] = [
+    let nouns: [fn(&Catalogue) -> Vec<Route>; 12] = [
         endpoint::routes,
         event::routes,
         event_type::routes,
         delivery::routes,
         replay::routes,
+        erasure::routes,
         stats::routes,
         workspace::routes,
         api_key::routes,

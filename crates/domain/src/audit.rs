@@ -81,6 +81,8 @@ pub enum AuditAction {
     DeliverySkipped,
     ReplayStarted,
     ReplayStopped,
+    /// An erasure was asked for. The resource is the erasure.
+    ErasureStarted,
     /// A code for signing in was created. The resource is the session that it will open.
     LoginCodeCreated,
     /// Somebody signed in to the dashboard.
@@ -96,7 +98,7 @@ pub enum AuditAction {
 }
 
 impl AuditAction {
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 22] = [
         Self::WorkspaceCreated,
         Self::WorkspaceUpdated,
         Self::WorkspaceDeleted,
@@ -111,6 +113,7 @@ impl AuditAction {
         Self::DeliverySkipped,
         Self::ReplayStarted,
         Self::ReplayStopped,
+        Self::ErasureStarted,
         Self::LoginCodeCreated,
         Self::SessionCreated,
         Self::SessionEnded,
@@ -137,6 +140,7 @@ impl AuditAction {
             Self::DeliverySkipped => "delivery.skipped",
             Self::ReplayStarted => "replay.started",
             Self::ReplayStopped => "replay.stopped",
+            Self::ErasureStarted => "erasure.started",
             Self::LoginCodeCreated => "login_code.created",
             Self::SessionCreated => "session.created",
             Self::SessionEnded => "session.ended",

@@ -73,10 +73,12 @@ pub enum EndReason {
     EndpointDeleted,
     /// The event was removed from the store before the delivery ended.
     EventGone,
+    /// The content of its event was erased.
+    Erased,
 }
 
 impl EndReason {
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Exhausted,
         Self::Expired,
         Self::Inactive,
@@ -85,6 +87,7 @@ impl EndReason {
         Self::DisabledSsrfBlocked,
         Self::EndpointDeleted,
         Self::EventGone,
+        Self::Erased,
     ];
 
     pub const fn as_str(self) -> &'static str {
@@ -97,6 +100,7 @@ impl EndReason {
             Self::DisabledSsrfBlocked => "ssrf_blocked",
             Self::EndpointDeleted => "endpoint_deleted",
             Self::EventGone => "event_gone",
+            Self::Erased => "erased",
         }
     }
 

@@ -3,8 +3,8 @@
 //! Two families:
 //!
 //! - *Drawn* ids (`org_`, `key_`, `whe_`, `req_`, `ses_`) are 16 random characters of `[a-z0-9]`.
-//! - *Timed* ids (`evt_`, `dlv_`, `aud_`, `rpl_`) contain an integer key and a tag of the store that made them. The
-//!   upper bits of the key are the millisecond of creation, so that key order is time order and a look-up can prune by
+//! - *Timed* ids (`evt_`, `dlv_`, `aud_`, `rpl_`, `era_`) contain an integer key and a tag of the store that made them.
+//!   The upper bits of the key are the millisecond of creation, so that key order is time order and a look-up can prune by
 //!   time. The tag keeps two servers from giving a receiver the same `webhook-id`.
 
 use std::fmt;
@@ -249,6 +249,12 @@ timed_id!(
     /// A replay: a job that repeats deliveries.
     ReplayId,
     "rpl_"
+);
+
+timed_id!(
+    /// An erasure: a job that takes the content of events out of the store.
+    ErasureId,
+    "era_"
 );
 
 /// Makes strictly increasing row keys, even when the clock steps back or a millisecond has no sequence number left.

@@ -15,6 +15,7 @@ pub mod duration;
 pub mod endpoint;
 pub mod endpoint_health;
 pub mod endpoint_options;
+pub mod erasure;
 pub mod error_chain;
 pub mod event;
 pub mod event_type;

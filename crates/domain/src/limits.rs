@@ -299,6 +299,11 @@ pub const RETRY_STEP_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
 /// Reads of the log that count what a replay by filter would send, of 2,000 rows each: some seconds at most. A count
 /// that is not done by then says how far it looked.
 pub const REPLAY_COUNT_READS: u32 = 250;
+/// Erasures of a workspace that have not ended: far more than customers leave at once. Each looks at the log in turn.
+pub const ERASURES_UNFINISHED: usize = 1_000;
+/// The wait before an erasure looks again at deliveries that must end first. A look that took long is followed by ten
+/// times its duration, at most 600 of these waits.
+pub const ERASURE_PASS_WAIT: Duration = Duration::from_secs(1);
 /// Deliveries that one request retries: those that a person selects on a page.
 pub const RETRIES_PER_REQUEST: usize = 200;
 /// How long before an event's instant an endpoint's last change counts as settled: longer than any transaction takes,

@@ -27,6 +27,8 @@ pub enum Permission {
     ReplaysWrite,
     EventsPublish,
     EventsRead,
+    /// Takes the content of events out of the store, and sees how far that is.
+    EventsErase,
     ApiKeysManage,
     AuditRead,
     PortalCreate,
@@ -46,7 +48,7 @@ impl Permission {
             | Self::DeliveriesRetry
             | Self::DeliveriesSkip
             | Self::ReplaysWrite => &[Scope::WebhooksManage],
-            Self::EventsPublish => &[Scope::EventsWrite],
+            Self::EventsPublish | Self::EventsErase => &[Scope::EventsWrite],
             Self::EventsRead | Self::PayloadsRead => &[Scope::EventsRead],
             Self::ApiKeysManage => &[Scope::KeysManage],
             Self::AuditRead => &[Scope::AuditRead],
@@ -70,6 +72,7 @@ impl Permission {
             | Self::RemoteAddressesRead
             | Self::EventsPublish
             | Self::EventsRead
+            | Self::EventsErase
             | Self::ApiKeysManage
             | Self::AuditRead
             | Self::PortalCreate

@@ -99,7 +99,7 @@ pub struct DeliveryEnd {
 
 impl DeliveryEnd {
     /// Every end that there is.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::of(DeliveryStatus::Delivered, None),
         Self::of(DeliveryStatus::Simulated, None),
         Self::of(DeliveryStatus::Failed, Some(EndReason::Exhausted)),
@@ -110,6 +110,7 @@ impl DeliveryEnd {
         Self::of(DeliveryStatus::Skipped, Some(EndReason::DisabledGone)),
         Self::of(DeliveryStatus::Skipped, Some(EndReason::DisabledFailing)),
         Self::of(DeliveryStatus::Skipped, Some(EndReason::DisabledSsrfBlocked)),
+        Self::of(DeliveryStatus::Cancelled, Some(EndReason::Erased)),
     ];
 
     const fn of(status: DeliveryStatus, reason: Option<EndReason>) -> Self {

@@ -37,7 +37,7 @@ impl Retention {
     /// A key can be looked up for as long as the audit log may name it.
     const fn of_ended(self, kind: EndedKind) -> Duration {
         match kind {
-            EndedKind::Replays | EndedKind::Endpoints | EndedKind::Workspaces => self.log,
+            EndedKind::Replays | EndedKind::Erasures | EndedKind::Endpoints | EndedKind::Workspaces => self.log,
             EndedKind::ApiKeys => self.audit,
             EndedKind::PortalSessions => limits::PORTAL_SESSION_KEPT,
         }

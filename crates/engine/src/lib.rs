@@ -21,6 +21,7 @@ use postrider_store::ClaimSink;
 
 mod disk;
 mod dispatcher;
+mod eraser;
 mod fair_share;
 mod gauge_reader;
 mod intake;
@@ -60,6 +61,7 @@ pub struct Engine {
     janitor: JoinHandle<()>,
     disk_watch: JoinHandle<()>,
     replayer: JoinHandle<()>,
+    eraser: JoinHandle<()>,
     gauge_reader: Option<JoinHandle<()>>,
 }
 
@@ -99,6 +101,7 @@ impl Engine {
         };
         let janitor = tokio::spawn(janitor.run());
         let replayer = tokio::spawn(replayer::run(parts.store.clone(), Arc::clone(&parts.clock), stop.clone()));
+        let eraser = tokio::spawn(eraser::run(parts.store.clone(), Arc::clone(&parts.clock), stop.clone()));
         let gauge_reader = parts.gauges.clone().map(|metrics| {
             let (store, clock) = (parts.store.clone(), Arc::clone(&parts.clock));
             tokio::spawn(GaugeReader { store, metrics, clock }.run(stop.clone()))
@@ -118,7 +121,7 @@ impl Engine {
         let dispatcher =
             dispatcher::Dispatcher { store: parts.store, clock: parts.clock, waker, intake, stop: stop.clone() };
         let dispatcher = tokio::spawn(dispatcher.run());
-        Self { stop, abort, attempts, dispatcher, recorder, janitor, disk_watch, replayer, gauge_reader }
+        Self { stop, abort, attempts, dispatcher, recorder, janitor, disk_watch, replayer, eraser, gauge_reader }
     }
 
     /// Stops claiming, waits up to `grace` for the attempts in flight, and returns when their outcomes are on disk.
@@ -135,7 +138,7 @@ impl Engine {
             );
             self.abort.cancel();
         }
-        let parts = [self.dispatcher, self.janitor, self.disk_watch, self.replayer, self.recorder];
+        let parts = [self.dispatcher, self.janitor, self.disk_watch, self.replayer, self.eraser, self.recorder];
         let mut parts: Vec<JoinHandle<()>> = parts.into_iter().chain(self.gauge_reader).collect();
         let ended = async {
             for part in &mut parts {

@@ -15,6 +15,7 @@ mod catalogue;
 mod delivery;
 mod endpoint;
 mod endpoint_options;
+mod erasure;
 mod error;
 mod event;
 mod event_name;

@@ -3,23 +3,27 @@
 //! Two nodes may run the same request at once. Neither finds an answer, and both run the effect. The unique index lets
 //! one of them keep its answer. The other is rolled back with its effect, runs again and finds the answer.
 
+use std::collections::HashSet;
+
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use tokio_postgres::Row;
 
-use postrider_domain::id::RowKey;
+use postrider_domain::id::{RowKey, StoreTag};
 use postrider_domain::idempotency::{IdempotencyScope, IdempotentRequest, RecordedAnswer, Recording};
 use postrider_domain::limits;
+use postrider_domain::payload::PayloadState;
 use postrider_domain::tenant::Tenant;
 use postrider_domain::time::Timestamp;
 use postrider_store::column::{mode_code, mode_from_code};
+use postrider_store::erasure::{RunningErasure, named_events};
 use postrider_store::sealing::{Resealed, SealedPage, SealedPlace, SealedPosition};
 use postrider_store::stored_bytes::{CountedPart, answer_bytes};
 use postrider_store::{Answers, KeptAnswer, StoreError, Written};
 
 use crate::PostgresStore;
-use crate::machinery::column::{coded, get, key, number, opt_int, opt_parsed};
+use crate::machinery::column::{coded, get, int, key, number, opt_int, opt_parsed};
 use crate::machinery::fault::PgError;
 use crate::machinery::session::Session;
 use crate::machinery::transaction::{WriteTx, effect};
@@ -196,6 +200,45 @@ pub async fn forget(tx: &mut WriteTx, limit: usize) -> Result<usize, PgError> {
         .await?;
     stored_bytes::count(tx, CountedPart::Answers, removed(&forgotten)?.into_iter()).await?;
     Ok(forgotten.len())
+}
+
+/// Looks at the next answers of all workspaces. Returns those of the job's workspace that name an event which is emptied
+/// or gone, and where the next look begins: `None` at the end.
+pub async fn find_of_erased(
+    session: &Session,
+    job: &RunningErasure,
+    tag: StoreTag,
+    limit: usize,
+) -> Result<(Vec<i64>, Option<RowKey>), PgError> {
+    let sql = "SELECT key, CASE WHEN workspace_key = $3 AND mode = $4 AND NOT sealed THEN body END AS body
+               FROM idempotency WHERE key > $1 AND key < $2 ORDER BY key LIMIT $5";
+    let (after, (_, end)) = (job.pass.cursor.as_i64(), job.answers());
+    let (workspace, mode, rows) =
+        (job.workspace.as_i64(), mode_code(job.mode), i64::try_from(limit).unwrap_or(i64::MAX));
+    let rows = session.query(sql, &[&after, &end.as_i64(), &workspace, &mode, &rows]).await?;
+    let mut named = Vec::new();
+    for row in &rows {
+        if let Some(body) = get::<Option<&[u8]>>(row, "body")? {
+            let answer = int(row, "key")?;
+            named.extend(named_events(body, tag).into_iter().map(|event| (answer, event.as_i64())));
+        }
+    }
+    let events: Vec<i64> = named.iter().map(|(_, event)| *event).collect();
+    let kept = "SELECT key FROM events WHERE key = ANY ($1) AND payload <> $2";
+    let kept = session.query(kept, &[&events, &PayloadState::Erased.code()]).await?;
+    let kept = kept.iter().map(|row| int(row, "key")).collect::<Result<HashSet<_>, _>>()?;
+    let found = named.iter().filter(|(_, event)| !kept.contains(event)).map(|(answer, _)| *answer);
+    let last = rows.last().filter(|_| rows.len() == limit);
+    Ok((found.collect(), last.map(|row| key(row, "key")).transpose()?))
+}
+
+/// Removes answers. Returns how many there were.
+pub async fn remove(tx: &WriteTx, answers: &Vec<i64>) -> Result<u64, PgError> {
+    let sql = "DELETE FROM idempotency WHERE key = ANY ($1)
+               RETURNING key, workspace_key, octet_length(body)::bigint AS bytes";
+    let rows = tx.query(sql, &[answers]).await?;
+    stored_bytes::count(tx, CountedPart::Answers, removed(&rows)?.into_iter()).await?;
+    Ok(rows.len() as u64)
 }
 
 /// The sealed ones among the next `rows` answers.

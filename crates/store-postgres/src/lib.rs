@@ -19,6 +19,7 @@ use postrider_store::{StoreError, Written};
 
 mod backup;
 pub mod copy;
+mod erasure;
 mod gauges;
 mod idempotency;
 mod log;

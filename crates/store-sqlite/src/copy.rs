@@ -16,6 +16,7 @@ use postrider_store::copy::{
     reading,
 };
 use postrider_store::directory::DirectoryLock;
+use postrider_store::erasure::OLD_FILE;
 use postrider_store::{OpenError, UnexpectedValue};
 
 use crate::SqliteStore;
@@ -151,6 +152,8 @@ impl Tables for SqliteTables {
     async fn finish(&self, _now: Timestamp) -> Result<(), Fault> {
         // The server that opens the store releases claims, as after every stop of another process.
         self.remove_marks().await?;
+        // The source's file may be old; this one is new.
+        self.with(|connection| connection.execute("DELETE FROM meta WHERE name = ?1", [OLD_FILE])).await?;
         self.with(|connection| connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))).await
     }
 }
@@ -190,7 +193,7 @@ mod tests {
     use super::*;
     use postrider_store::copy::TABLES;
 
-    /// A table that a migration adds must be added to what is copied.
+    /// A table that a migration adds must be added to what is copied. `erasure_filler` holds nothing.
     #[test]
     fn every_table_of_the_schema_is_copied_by_its_primary_key() {
         let directory = tempfile::tempdir().unwrap();
@@ -198,7 +201,7 @@ mod tests {
         let connection = tables.connection.lock().unwrap();
         let sql = "SELECT t.name, group_concat(c.name, ' ' ORDER BY c.pk) FROM sqlite_schema t
                    JOIN pragma_table_info(t.name) c ON c.pk > 0
-                   WHERE t.type = 'table' AND t.name <> 'refinery_schema_history' GROUP BY t.name ORDER BY t.name";
+                   WHERE t.type = 'table' AND t.name NOT IN ('refinery_schema_history', 'erasure_filler') GROUP BY t.name ORDER BY t.name";
         let mut statement = connection.prepare(sql).unwrap();
         let found: Vec<(String, String)> = statement
             .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))

@@ -9,15 +9,18 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use postrider_domain::id::RowKey;
 use postrider_domain::idempotency::{IdempotencyScope, IdempotentRequest, RecordedAnswer, Recording};
 use postrider_domain::limits;
+use postrider_domain::payload::PayloadState;
 use postrider_domain::tenant::Tenant;
 use postrider_domain::time::Timestamp;
 use postrider_store::column::{mode_code, mode_from_code};
+use postrider_store::erasure::{RunningErasure, named_events};
 use postrider_store::sealing::{Resealed, SealedPage, SealedPlace, SealedPosition};
 use postrider_store::stored_bytes::{CountedPart, answer_bytes};
 use postrider_store::{Answers, KeptAnswer, StoreError, Written};
 
 use crate::SqliteStore;
 use crate::machinery::column::{coded, opt_parsed};
+use crate::machinery::reader::ReadTx;
 use crate::machinery::writer::{JobSize, WriteResult, WriteTx};
 use crate::{meta, stored_bytes};
 
@@ -83,6 +86,54 @@ pub fn forget(tx: &mut WriteTx<'_>, limit: usize) -> Result<usize, rusqlite::Err
         stored_bytes::count(tx, *workspace, CountedPart::Answers, *key, -bytes)?;
     }
     Ok(forgotten.len())
+}
+
+/// Looks at the next answers of all workspaces. Returns those of the workspace that name an event which is emptied or
+/// gone, and where the next look begins: `None` at the end.
+pub fn find_of_erased(
+    tx: ReadTx<'_>,
+    job: &RunningErasure,
+    after: RowKey,
+    limit: usize,
+) -> Result<(Vec<RowKey>, Option<RowKey>), rusqlite::Error> {
+    let mut answers = tx.connection.prepare_cached(
+        "SELECT key, CASE WHEN workspace_key = ?3 AND mode = ?4 AND NOT sealed THEN body END FROM idempotency
+         WHERE key > ?1 AND key < ?2 ORDER BY key LIMIT ?5",
+    )?;
+    let (_, end) = job.answers();
+    let parameters = params![after.as_i64(), end.as_i64(), job.workspace.as_i64(), mode_code(job.mode), limit];
+    let mut has_content = tx.connection.prepare_cached("SELECT 1 FROM events WHERE key = ?1 AND payload <> ?2")?;
+    let (mut found, mut last, mut count) = (Vec::new(), None, 0);
+    let mut rows = answers.query(parameters)?;
+    while let Some(row) = rows.next()? {
+        let key = RowKey::from_i64(row.get(0)?);
+        (last, count) = (Some(key), count + 1);
+        let Some(body) = row.get_ref(1)?.as_bytes_or_null()? else { continue };
+        for event in named_events(body, tx.tag) {
+            if !has_content.exists([event.as_i64(), PayloadState::Erased.code()])? {
+                found.push(key);
+                break;
+            }
+        }
+    }
+    Ok((found, last.filter(|_| count == limit)))
+}
+
+/// Removes answers. Returns how many there were.
+pub fn remove(tx: &mut WriteTx<'_>, answers: &[RowKey]) -> Result<u64, rusqlite::Error> {
+    let mut removed = 0;
+    for key in answers {
+        let row = tx
+            .connection
+            .prepare_cached("DELETE FROM idempotency WHERE key = ?1 RETURNING workspace_key, octet_length(body)")?
+            .query_row([key.as_i64()], |row| Ok((RowKey::from_i64(row.get(0)?), row.get::<_, i64>(1)?)))
+            .optional()?;
+        if let Some((workspace, bytes)) = row {
+            removed += 1;
+            stored_bytes::count(tx, workspace, CountedPart::Answers, *key, -bytes)?;
+        }
+    }
+    Ok(removed)
 }
 
 /// The answer kept for this request within the window.

@@ -24,6 +24,7 @@ pub mod backup;
 pub mod ceiling;
 pub mod compact;
 pub mod copy;
+mod erasure;
 pub mod examine;
 mod gauges;
 mod idempotency;

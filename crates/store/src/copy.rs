@@ -74,6 +74,7 @@ pub const TABLES: &[Table] = &[
     table("publish_keys", &["workspace_key", "mode", "external_id"]),
     table("idempotency", &["key"]),
     table("replays", &["key"]),
+    table("erasures", &["key"]),
     table("audit", &["key"]),
     table("stored_bytes", &["workspace_key", "part", "day", "shard"]),
     table("rollups", &["size", "start", "workspace_key", "mode", "endpoint_key", "name", "counter", "shard"]),

@@ -5,11 +5,12 @@
 //! | role | who uses it | what it does |
 //! |---|---|---|
 //! | [`Queue`] | engine | claims due deliveries, returns claims, records outcomes |
-//! | [`Upkeep`] | engine | expires, ages, forgets, erases, removes, advances replays |
+//! | [`Upkeep`] | engine | expires, ages, forgets, erases, removes, advances replays and erasures |
 //! | [`Secrets`] | engine | reads sealed secrets and options |
 //! | [`Gauges`](gauges::Gauges) | engine | counts of rows by state, for metrics |
 //! | [`Publish`] | service | accepts events, queues deliveries by hand |
 //! | [`Replays`] | service | counts, creates, lists and stops replays |
+//! | [`Erasures`] | service | creates, lists and finds erasures |
 //! | [`Stats`] | service | counts of a period, what endpoints did lately, the queue |
 //! | [`Log`] | service | lists and finds events, deliveries and audit entries; records refused requests |
 //! | [`Sessions`] | service | sign-in sessions of the dashboard, login codes |
@@ -33,6 +34,7 @@ pub mod column;
 pub mod copy;
 pub mod directory;
 pub mod disk;
+pub mod erasure;
 mod error;
 pub mod filter_replay;
 pub mod gauges;
@@ -53,6 +55,7 @@ pub mod tally;
 pub mod upkeep;
 mod write;
 
+pub use erasure::{Erasures, NewErasure};
 pub use error::{DISK_FULL, OpenError, StoreError, UnexpectedValue};
 pub use filter_replay::FilterScope;
 pub use idempotency::{Answers, KeptAnswer};
@@ -66,8 +69,8 @@ pub use queue::{
 pub use rate::{RateCounts, SharedRates};
 pub use refusal::{
     AcceptError, CreateApiKeyError, CreateEndpointError, CreatePortalSessionError, DeleteEndpointError,
-    EndPortalSessionError, RequeueError, RevokeApiKeyError, RotateSecretError, SkipDeliveryError, StopReplayError,
-    UpdateEndpointError, WriteWorkspaceError,
+    EndPortalSessionError, EraseError, RequeueError, RevokeApiKeyError, RotateSecretError, SkipDeliveryError,
+    StopReplayError, UpdateEndpointError, WriteWorkspaceError,
 };
 pub use registry::api_key::{ApiKeys, NewApiKey};
 pub use registry::endpoint::{EndpointLimits, EndpointUpdate, Endpoints, NewEndpoint, SecretRotation};
@@ -90,6 +93,7 @@ impl<S: Queue + Upkeep + Secrets + gauges::Gauges + ?Sized> EngineStore for S {}
 pub trait ServiceStore:
     Publish
     + Replays
+    + Erasures
     + Log
     + Stats
     + Workspaces
@@ -108,6 +112,7 @@ pub trait ServiceStore:
 impl<
     S: Publish
         + Replays
+        + Erasures
         + Log
         + Stats
         + Workspaces

@@ -110,6 +110,17 @@ pub enum RotateSecretError {
     Store(#[from] StoreError),
 }
 
+/// Why an erasure was not created.
+#[derive(Debug, thiserror::Error)]
+pub enum EraseError {
+    #[error("there is no such event or endpoint")]
+    NotFound,
+    #[error("{max} erasures of the workspace have not ended")]
+    TooMany { max: usize },
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
 /// Why a retry, test or replay was not queued.
 #[derive(Debug, thiserror::Error)]
 pub enum RequeueError {

@@ -1,5 +1,5 @@
 //! Work that keeps the store bounded: expiry, retention, forgotten answers, erased secrets, removal of what has ended,
-//! replays. Each call is one bounded step.
+//! replays, erasures. Each call is one bounded step.
 
 use std::time::Duration;
 
@@ -59,6 +59,8 @@ pub struct Removed {
 pub enum EndedKind {
     /// Completed and stopped replays.
     Replays,
+    /// Erasures that have ended.
+    Erasures,
     /// Deleted endpoints of which no delivery and no replay is left.
     Endpoints,
     /// Revoked and expired keys.
@@ -72,7 +74,8 @@ pub enum EndedKind {
 
 impl EndedKind {
     /// In the order of removal: a kind comes before those that it refers to.
-    pub const ALL: [Self; 5] = [Self::Replays, Self::Endpoints, Self::ApiKeys, Self::PortalSessions, Self::Workspaces];
+    pub const ALL: [Self; 6] =
+        [Self::Replays, Self::Erasures, Self::Endpoints, Self::ApiKeys, Self::PortalSessions, Self::Workspaces];
 }
 
 /// A position among the rows of a kind, which are in the order in which they ended.
@@ -171,4 +174,8 @@ pub trait Upkeep: Send + Sync + 'static {
     ///
     /// A replay waits while its endpoint is inactive or has live deliveries due.
     async fn advance_replays(&self) -> Result<Option<usize>, StoreError>;
+
+    /// Advances the erasures that have not ended by one step. Returns how much it did, zero when all of them wait,
+    /// `None` when there are none.
+    async fn advance_erasures(&self) -> Result<Option<usize>, StoreError>;
 }

@@ -230,6 +230,7 @@ pub fn notice(visit: &Visit) -> Markup {
         "tested" => say!("A test is on its way."),
         "deleted" => say!("Deleted."),
         "revoked" => "Revoked. The key stops working within 5 seconds.",
+        "erasing" => "The content is being erased. This page says so once it is gone.",
         "retried" => say!("Queued again. The retry is a delivery of its own."),
         "skipped" => "Skipped. The order goes on with the next delivery.",
         "enabled" => say!("Switched on. What was waiting goes on."),

@@ -188,6 +188,7 @@ async fn ask(caller: &Caller, ids: &[(&str, String)], probe: &Probe) -> (u16, St
     let path = ids.iter().fold(format!("/v1{}", probe.path), |path, (part, id)| path.replace(part, id));
     let path =
         path.replace("{deliveryId}", "dlv_0zzzzzzzzzzzzzzzzzzz").replace("{replayId}", "rpl_0zzzzzzzzzzzzzzzzzzz");
+    let path = path.replace("{erasureId}", "era_0zzzzzzzzzzzzzzzzzzz");
     seen(&caller.send(probe.method.clone(), &path, probe.body.clone()).await)
 }
 

@@ -92,6 +92,10 @@ fn cases(receiver: &Receiver) -> Vec<Case> {
         case("GET /replays", READ, none(), Own(200)),
         case("GET /replays/{replayId}", READ, none(), NotFound),
         case("POST /replays/{replayId}/stop", MANAGE, none(), NotFound),
+        case("DELETE /events/{eventId}", PUBLISH, none(), NotFound),
+        case("POST /erasures", PUBLISH, json!({"projectId": "proj_1"}), Own(202)),
+        case("GET /erasures", PUBLISH, none(), Own(200)),
+        case("GET /erasures/{erasureId}", PUBLISH, none(), NotFound),
         case("GET /webhook-deliveries", READ, none(), Own(200)),
         case("GET /webhook-deliveries/{deliveryId}", READ, none(), NotFound),
         case("POST /webhook-deliveries/retry", MANAGE, json!({"ids": [FOREIGN_DELIVERY]}), Own(200)),
@@ -163,6 +167,7 @@ struct Belongings {
     event: String,
     delivery: String,
     replay: String,
+    erasure: String,
     api_key: String,
     portal_session: String,
     workspace: String,
@@ -189,17 +194,25 @@ impl Belongings {
             (shown["status"] == "completed").then_some(())
         };
         eventually("the end of the replay", completed).await;
+        let erasure = owner.post("/v1/erasures", json!({"projectId": "proj_nobody"})).await.data(202);
+        let erasure = text(&erasure, "id");
+        let erased = || async {
+            app.clock().advance(std::time::Duration::from_secs(1));
+            let shown = owner.get(&format!("/v1/erasures/{erasure}")).await.data(200);
+            (shown["status"] == "erased").then_some(())
+        };
+        eventually("the end of the erasure", erased).await;
         let api_key = text(&owner.post("/v1/api-keys", json!({})).await.data(200), "id");
         let session = owner.post("/v1/portal-sessions", json!({"projectId": "proj_1"})).await.data(200);
         let portal_session = text(&session, "id");
         let workspace = text(&owner.get("/v1/workspaces/me").await.json()["workspace"], "id");
-        Self { mode, endpoint, event, delivery, replay, api_key, portal_session, workspace }
+        Self { mode, endpoint, event, delivery, replay, erasure, api_key, portal_session, workspace }
     }
 
     /// What an answer to a stranger must not contain.
-    fn secrets(&self) -> [&str; 7] {
-        let Self { endpoint, event, delivery, replay, api_key, portal_session, .. } = self;
-        [&endpoint.id, &endpoint.secret, event, delivery, replay, api_key, portal_session]
+    fn secrets(&self) -> [&str; 8] {
+        let Self { endpoint, event, delivery, replay, erasure, api_key, portal_session, .. } = self;
+        [&endpoint.id, &endpoint.secret, event, delivery, replay, erasure, api_key, portal_session]
     }
 
     fn named_in(&self, path: &str) -> String {
@@ -207,6 +220,7 @@ impl Belongings {
             .replace("{eventId}", &self.event)
             .replace("{deliveryId}", &self.delivery)
             .replace("{replayId}", &self.replay)
+            .replace("{erasureId}", &self.erasure)
             .replace("{apiKeyId}", &self.api_key)
             .replace("{portalSessionId}", &self.portal_session)
             .replace("{workspaceId}", &self.workspace)
@@ -378,6 +392,7 @@ fn unnamed(like: &Belongings) -> Belongings {
         event: String::new(),
         delivery: String::new(),
         replay: String::new(),
+        erasure: String::new(),
         api_key: String::new(),
         portal_session: String::new(),
         workspace: String::new(),

@@ -8,6 +8,7 @@ mod delivery;
 mod endpoint;
 mod endpoint_change;
 mod endpoint_options;
+mod erasure;
 mod error;
 mod event;
 mod event_batch;

@@ -8,6 +8,7 @@ mod dashboard;
 mod database;
 mod doctor;
 mod doctor_checks;
+mod erase;
 mod front_door;
 mod health;
 mod keys;

@@ -65,6 +65,7 @@ mod endpoint_change;
 mod endpoint_end;
 pub mod endpoint_health;
 mod endpoint_options;
+pub mod erasure;
 mod event;
 mod event_log;
 mod explanation;

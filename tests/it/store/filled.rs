@@ -7,6 +7,7 @@ use bytes::Bytes;
 use postrider_domain::delivery::{DeliveryFilter, DeliveryStatus};
 use postrider_domain::endpoint::{Endpoint, OpaqueId, SecretVersion};
 use postrider_domain::endpoint_options::{OptionsChange, SignatureSchemes};
+use postrider_domain::erasure::PendingDeliveries;
 use postrider_domain::event::EventReceipt;
 use postrider_domain::id::{ApiKeyId, SessionId};
 use postrider_domain::idempotency::{IdempotencyScope, IdempotentRequest, RecordedAnswer, Recording};
@@ -15,6 +16,7 @@ use postrider_domain::replay::{REPLAYED_BY_DEFAULT, ReplayCount, ReplayRange, Re
 use postrider_store::{Claim, NewCatalogue, NewEndpoint, NewReplay, PayloadStep, SealedHeader, SealedOptions, Written};
 
 use super::conformance::endpoint_health::pause;
+use super::conformance::erasure::{erase, project};
 use super::conformance::portal_session::new_session;
 use super::fixture::{EVENT_TYPE, Fixture, signing_key, write};
 
@@ -66,6 +68,7 @@ pub async fn fill(at: &Fixture, round: u8) -> Filled {
     let selection = ReplaySelection::Filter(Box::new(filter));
     let new = NewReplay { selection, count: ReplayCount::default() };
     at.store().create_replay(write(at.tenant()), new).await.unwrap();
+    erase(at, project("nobody"), PendingDeliveries::Cancel).await;
     let claimed = at.claim_one().await;
     // Payloads of what is pending are noted as late.
     at.advance(Duration::from_millis(1));

@@ -85,7 +85,7 @@ impl LaneQuota for EachLane {
 pub struct Fixture {
     backend: Box<dyn Backend>,
     pub clock: ManualClock,
-    /// `None` only inside [`Fixture::reopen`].
+    /// `None` between [`Fixture::close`] and [`Fixture::reopen`].
     store: Option<Arc<dyn Store>>,
     /// Exists from the start.
     pub workspace: Workspace,
@@ -111,12 +111,17 @@ impl Fixture {
         self.store.as_ref().expect("the store is open outside of `reopen`")
     }
 
+    /// Drops the store, if it is open. [`Fixture::reopen`] opens it again.
+    pub fn close(&mut self) {
+        if let Some(last) = self.store.take() {
+            assert_eq!(Arc::strong_count(&last), 1, "the store to close is still in use");
+        }
+    }
+
     /// Drops the store and opens the same data again, as the next process does.
     pub async fn reopen(&mut self) {
         self.starts += 1;
-        let last = self.store.take().expect("the store is open");
-        assert_eq!(Arc::strong_count(&last), 1, "the store to close is still in use");
-        drop(last);
+        self.close();
         let seed = StoreSeed { tag: StoreTag::from_u32(TAG.as_u32() + 1), node: self.starts };
         self.store = Some(self.backend.open(Arc::new(self.clock.clone()), seed).await);
     }

@@ -13,6 +13,7 @@ use postrider_store::{AgedStep, EndedCursor, EndedKind, EndedStep, LogPart, NewW
 use rusqlite::Connection;
 use tokio_postgres::Client;
 
+use super::conformance::erasure;
 use super::filled::fill;
 use super::fixture::{AUTHOR, Fixture, write};
 use super::postgres::PostgresBackend;
@@ -31,6 +32,7 @@ const GROWING: &[&str] = &[
     "endpoint_sealed",
     "endpoint_secrets",
     "endpoints",
+    "erasures",
     "events",
     "idempotency",
     "lanes",
@@ -47,8 +49,9 @@ const GROWING: &[&str] = &[
 /// Tables whose rows are replaced in place: a fixed set of names, the newest catalogue, one row for a node number.
 const CONSTANT: &[&str] = &["catalogues", "meta", "nodes", "server_run"];
 
-/// Rows of the last minutes, which the next exchange of request counts removes. Only PostgreSQL has the table.
-const EXCHANGED: &[&str] = &["rate_counts"];
+/// Tables whose rows other tests make: request counts of the last minutes, which the next exchange removes and only
+/// PostgreSQL has, and the zeros of erasures, which only SQLite has (`erased_bytes.rs`).
+const TESTED_APART: &[&str] = &["rate_counts", "erasure_filler"];
 
 type Counts = BTreeMap<String, i64>;
 
@@ -149,9 +152,10 @@ async fn live_and_die(at: &mut Fixture, round: u8, database: &Database) -> Count
     counts
 }
 
-/// Lets everything end that is still under way: replays, leases, and what is queued.
+/// Lets everything end that is still under way: replays, erasures, leases, and what is queued.
 async fn settle(at: &Fixture) {
     while at.store().advance_replays().await.unwrap().is_some_and(|passed| passed > 0) {}
+    erasure::run(at).await;
     at.advance(limits::LEASE * 2);
     while !at.claim(100).await.claims.is_empty() {}
     at.advance(limits::LEASE * 2);
@@ -159,7 +163,7 @@ async fn settle(at: &Fixture) {
 }
 
 async fn what_is_created_and_deleted_in_a_loop_leaves_no_row(mut at: Fixture, database: Database) {
-    let mut all: Vec<&str> = GROWING.iter().chain(CONSTANT).chain(EXCHANGED).copied().collect();
+    let mut all: Vec<&str> = GROWING.iter().chain(CONSTANT).chain(TESTED_APART).copied().collect();
     all.sort_unstable();
     let schema = database.tables().await;
     let unnamed: Vec<&String> = schema.iter().filter(|table| !all.contains(&table.as_str())).collect();
@@ -174,13 +178,13 @@ async fn what_is_created_and_deleted_in_a_loop_leaves_no_row(mut at: Fixture, da
         at.advance(limits::RETENTION - Duration::from_secs(3600));
         upkeep(&at).await;
         let kept = database.counts().await;
-        for table in ["endpoints", "workspaces", "api_keys", "replays", "deliveries", "events"] {
+        for table in ["endpoints", "workspaces", "api_keys", "replays", "erasures", "deliveries", "events"] {
             assert!(kept[table] > at_first[table], "{table}: its rows stay within retention");
         }
         at.advance(Duration::from_secs(7200));
         upkeep(&at).await;
         let kept = database.counts().await;
-        for table in ["endpoints", "replays", "deliveries", "attempts", "events", "publish_keys"] {
+        for table in ["endpoints", "replays", "erasures", "deliveries", "attempts", "events", "publish_keys"] {
             assert_eq!(kept[table], at_first[table], "{table}: retention of the log has passed");
         }
         assert!(kept["workspaces"] > at_first["workspaces"], "the audit log still names the workspace");

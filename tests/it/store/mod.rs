@@ -4,6 +4,7 @@ pub mod backup;
 mod compact;
 mod conformance;
 mod copy;
+mod erased_bytes;
 mod filled;
 mod fixture;
 mod growth;

@@ -5,12 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use postrider_domain::delivery::{DeliveryCause, DeliveryStatus};
+use postrider_domain::erasure::{ErasureStatus, PendingDeliveries};
 use postrider_domain::limits;
 use postrider_domain::replay::{REPLAYED_BY_DEFAULT, ReplayRange, ReplayStatus};
 use postrider_domain::time::Timestamp;
-use postrider_store::{Claim, Store, Written};
+use postrider_store::{Claim, OutcomeRecord, Recorded, Store, Written};
 
-use super::fixture::{EachLane, Fixture, START, write};
+use super::conformance::erasure;
+use super::fixture::{EVENT_TYPE, EachLane, Fixture, START, write};
 use super::postgres::PostgresBackend;
 use crate::support::clock::{ManualClock, ShiftedClock};
 
@@ -46,6 +48,44 @@ async fn a_change_on_one_node_applies_to_another_at_once() {
     at.delete(&endpoint).await;
     publish(&at, &*other).await;
     assert_eq!(at.claim(10).await.claims.len(), 1);
+}
+
+#[tokio::test]
+async fn an_erasure_that_two_nodes_advance_empties_each_event_once() {
+    let Some(backend) = PostgresBackend::new().await else { return };
+    let at = Fixture::new(backend).await;
+    at.endpoint().await;
+    let other = at.another_node(at.clock.clone()).await;
+    at.accept((0..200).map(|_| at.event_of(EVENT_TYPE, Some("p"))).collect()).await;
+    at.advance(Duration::from_millis(1));
+    let erasure = erasure::erase(&at, erasure::project("p"), PendingDeliveries::Cancel).await;
+    let claimed = at.claim(50).await.claims;
+    let advance = async |node: &dyn Store| {
+        // A node that finds nothing to do waits for the other.
+        while node.advance_erasures().await.unwrap().is_some_and(|done| done > 0) {}
+    };
+    let late = async {
+        let mut lost = 0;
+        for claim in &claimed {
+            lost += usize::from(other_record(&*other, at.delivered(claim)).await == Recorded::ClaimLost);
+        }
+        lost
+    };
+    let ((), (), lost) = tokio::join!(advance(&**at.store()), advance(&*other), late);
+    erasure::run(&at).await;
+    let erased = erasure::refresh(&at, &erasure).await;
+    assert_eq!((erased.status, erased.events), (ErasureStatus::Erased, 200));
+    let (lost, recorded) = (lost as u64, (claimed.len() - lost) as u64);
+    assert_eq!(erased.cancelled, 200 - recorded, "a delivery was cancelled or its outcome was recorded");
+    assert_eq!(erased.attempts, lost + recorded);
+    for claim in &claimed {
+        let attempts = at.delivery(claim.delivery_id).await.1;
+        assert!(attempts.len() == 1 && attempts[0].response_body.is_none(), "{attempts:?}");
+    }
+}
+
+async fn other_record(node: &dyn Store, outcome: OutcomeRecord) -> Recorded {
+    node.record_outcomes_if_claimed(vec![outcome]).await.unwrap()[0]
 }
 
 #[tokio::test]

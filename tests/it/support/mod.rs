@@ -8,6 +8,7 @@ pub mod caller;
 pub mod clock;
 pub mod cluster;
 pub mod dns;
+pub mod files;
 pub mod pgbouncer;
 pub mod postgres;
 pub mod process;

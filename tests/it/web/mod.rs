@@ -3,6 +3,7 @@
 mod delivery;
 mod docs;
 mod endpoints;
+mod erase;
 mod filter_replay;
 mod keys;
 mod lists;

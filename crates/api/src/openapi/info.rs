@@ -11,6 +11,7 @@ pub const ENDPOINTS: &str = "Webhook endpoints";
 pub const EVENTS: &str = "Events";
 pub const DELIVERIES: &str = "Deliveries";
 pub const REPLAYS: &str = "Replays";
+pub const ERASURES: &str = "Erasures";
 pub const STATS: &str = "Statistics";
 pub const WORKSPACES: &str = "Workspaces";
 pub const API_KEYS: &str = "API keys";
@@ -24,6 +25,7 @@ const TAGS: &[(&str, &str)] = &[
     (EVENTS, "What happened: published once, delivered to every endpoint that subscribes to it."),
     (DELIVERIES, "The log: each event for each endpoint, with every attempt."),
     (REPLAYS, "Jobs that send again what an endpoint missed in a time range, or every delivery that passes a filter."),
+    (ERASURES, "Jobs that take the content of a customer's events out of the store."),
     (STATS, "How many events, deliveries and attempts there were, and how they ended."),
     (
         WORKSPACES,

@@ -23,6 +23,7 @@ pub mod audit;
 pub mod delivery;
 pub mod endpoint;
 mod endpoint_options;
+pub mod erasure;
 mod error;
 pub mod event;
 pub mod event_type;
@@ -88,12 +89,13 @@ fn error_responses(catalogue: &Catalogue, routes: &[Route], errors_page: &str) -
 }
 
 fn schemas(catalogue: &Catalogue, routes: &[Route]) -> Value {
-    let nouns: [fn(&Catalogue) -> Schemas; 12] = [
+    let nouns: [fn(&Catalogue) -> Schemas; 13] = [
         endpoint::schemas,
         event::schemas,
         event_type::schemas,
         delivery::schemas,
         replay::schemas,
+        erasure::schemas,
         stats::schemas,
         workspace::schemas,
         api_key::schemas,

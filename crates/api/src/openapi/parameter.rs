@@ -14,6 +14,7 @@ const PATH_PARAMETERS: &[(&str, &str, &str)] = &[
     ("endpointId", "EndpointId", "The endpoint's id."),
     ("deliveryId", "DeliveryId", "The delivery's id."),
     ("replayId", "ReplayId", "The replay's id."),
+    ("erasureId", "ErasureId", "The erasure's id."),
     ("eventId", "EventId", "The event's id."),
     ("workspaceId", "WorkspaceId", "The workspace's id."),
     ("apiKeyId", "ApiKeyId", "The API key's id."),

@@ -262,6 +262,7 @@ fn ids() -> Schemas {
         ("EventId", timed("evt_", "A published event. Receivers get it as `webhook-id`.")),
         ("DeliveryId", timed("dlv_", "The delivery of one event to one endpoint.")),
         ("ReplayId", timed("rpl_", "A job that sends deliveries again.")),
+        ("ErasureId", timed("era_", "A job that takes content out of the store.")),
         ("AuditId", timed("aud_", "One entry of the audit log.")),
     ]
 }

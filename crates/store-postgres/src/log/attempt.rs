@@ -12,12 +12,13 @@ use postrider_domain::sent_request::SentRequest;
 use postrider_domain::time::Timestamp;
 use postrider_store::column::{address_from_bytes, address_to_bytes, headers_from_text, headers_to_text};
 use postrider_store::stats::Counted;
-use postrider_store::stored_bytes::bytes_of;
+use postrider_store::stored_bytes::{ATTEMPT_BYTES, CountedPart, bytes_of};
 
 use crate::machinery::column::{coded, get, instant, number, opt_instant, opt_number, unexpected};
 use crate::machinery::fault::PgError;
 use crate::machinery::session::Session;
 use crate::machinery::transaction::WriteTx;
+use crate::stored_bytes::{self, removed};
 
 /// Inserts attempts.
 pub const INSERT_ATTEMPTS: &str =
@@ -86,6 +87,28 @@ pub async fn insert(tx: &WriteTx, attempts: &[NewAttempt]) -> Result<Vec<i64>, P
         bytes_of(texts + attempt.response_body.as_ref().map_or(0, Bytes::len))
     });
     Ok(bytes.collect())
+}
+
+/// Empties the attempts of deliveries. Returns how many had not been emptied.
+pub async fn erase(tx: &WriteTx, deliveries: &Vec<i64>) -> Result<u64, PgError> {
+    if deliveries.is_empty() {
+        return Ok(0);
+    }
+    if tx.database.stored.max.get().is_some() {
+        let sql = format!(
+            "SELECT key, workspace_key, SUM({ATTEMPT_BYTES})::bigint AS bytes
+             FROM deliveries JOIN attempts ON delivery_key = key WHERE key = ANY ($1) GROUP BY key, workspace_key"
+        );
+        let rows = tx.query(&sql, &[deliveries]).await?;
+        stored_bytes::count(tx, CountedPart::Attempts, removed(&rows)?.into_iter()).await?;
+    }
+    tx.execute(
+        "UPDATE attempts SET request = NULL, request_headers = NULL, response_headers = NULL, response_body = NULL,
+                             payload = $2
+         WHERE delivery_key = ANY ($1) AND payload <> $2",
+        &[deliveries, &PayloadState::Erased.code()],
+    )
+    .await
 }
 
 /// The attempts of a delivery, oldest first.

@@ -40,6 +40,7 @@ impl PostgresStore {
         let migrating = direct.as_ref().unwrap_or(&target).pool(2).map_err(wrong)?;
         schema::migrate(&migrating).await?;
         drop(migrating);
+        let maintenance = direct.as_ref().unwrap_or(&target).pool(1).map_err(wrong)?;
         let pool = target.pool(settings.pool_size).map_err(wrong)?;
         let session = Session::new(connection(&pool).await.map_err(unusable)?);
         let time = StoreTime::new(clock, settings.time);
@@ -68,6 +69,7 @@ impl PostgresStore {
         drop(session);
         let database = Arc::new(Database {
             pool,
+            maintenance,
             tag: facts.tag,
             keys: Mutex::new(KeySequence::new(number)),
             time,

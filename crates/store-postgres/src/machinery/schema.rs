@@ -31,6 +31,7 @@ const MIGRATIONS: &[(&str, &str)] = &[
     ("V17__list_filters", include_str!("../../../../migrations/postgres/0017_list_filters.sql")),
     ("V18__filter_replays", include_str!("../../../../migrations/postgres/0018_filter_replays.sql")),
     ("V19__payload_state", include_str!("../../../../migrations/postgres/0019_payload_state.sql")),
+    ("V20__erasures", include_str!("../../../../migrations/postgres/0020_erasures.sql")),
 ];
 
 /// The number of the newest migration.

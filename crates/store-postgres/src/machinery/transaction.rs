@@ -53,6 +53,9 @@ pub(crate) use effect;
 /// The database as this node uses it: connections, time, keys and caches, shared by all its transactions.
 pub struct Database {
     pub pool: Pool,
+    /// At most one connection, which bypasses the pooler if there is a URL for that. For statements outside of
+    /// transactions.
+    pub maintenance: Pool,
     pub tag: StoreTag,
     pub keys: Mutex<KeySequence>,
     pub time: StoreTime,

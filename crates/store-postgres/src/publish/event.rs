@@ -16,6 +16,7 @@ use postrider_domain::event_type::EventTypeName;
 use postrider_domain::id::{EventId, RowKey};
 use postrider_domain::idempotency::{IdempotencyScope, IdempotentRequest, RecordedAnswer, Recording};
 use postrider_domain::limits;
+use postrider_domain::payload::PayloadState;
 use postrider_domain::tenant::Tenant;
 use postrider_domain::time::Timestamp;
 use postrider_store::column::{mode_code, mode_from_code};
@@ -29,7 +30,7 @@ use crate::machinery::column::{coded, get, key, number, unexpected};
 use crate::machinery::fault::PgError;
 use crate::machinery::transaction::WriteTx;
 use crate::queue::enqueue;
-use crate::stored_bytes::{self, Change};
+use crate::stored_bytes::{self, Change, removed};
 
 /// One request to accept events.
 pub struct AcceptRequest {
@@ -71,6 +72,17 @@ pub async fn accept_one(tx: &mut WriteTx, event: NewEvent) -> Result<(), PgError
     let refused = || unexpected("an event of our own");
     let request = AcceptRequest { events: vec![event], recording: None };
     accept(tx, &[request]).await?.pop().ok_or_else(refused)?.map(|_| ()).map_err(|_| refused())
+}
+
+/// Empties events: their envelopes and their `externalId`s, which may be published again from now on.
+pub async fn erase(tx: &WriteTx, events: &Vec<i64>) -> Result<(), PgError> {
+    tx.execute("DELETE FROM publish_keys WHERE event_key = ANY ($1)", &[events]).await?;
+    let sql = "SELECT key, workspace_key, octet_length(envelope)::bigint AS bytes FROM events WHERE key = ANY ($1)";
+    let rows = tx.query(sql, &[events]).await?;
+    stored_bytes::count(tx, CountedPart::Events, removed(&rows)?.into_iter()).await?;
+    let sql = "UPDATE events SET envelope = '', external_id = NULL, payload = $2 WHERE key = ANY ($1)";
+    tx.execute(sql, &[events, &PayloadState::Erased.code()]).await?;
+    Ok(())
 }
 
 /// Writes an event. The caller queues its one delivery.

@@ -128,6 +128,17 @@ pub async fn skip(
     Ok(Ok(Delivery { is_blocking: false, ..delivery }))
 }
 
+/// Lets the orders proceed that have stopped at one of these deliveries: their content is erased, so that nothing could
+/// be retried or shown.
+pub async fn unblock_erased(tx: &mut WriteTx, deliveries: &Vec<i64>) -> Result<(), PgError> {
+    let sql = "SELECT lane_key, workspace_key FROM ordered_lanes JOIN deliveries ON deliveries.key = blocked_by
+               WHERE blocked_by = ANY ($1) ORDER BY lane_key FOR UPDATE OF ordered_lanes";
+    for row in &tx.query(sql, &[deliveries]).await? {
+        unblock(tx, lane::from_row(row)?).await?;
+    }
+    Ok(())
+}
+
 /// Deletes the order of an endpoint that has just been deleted.
 pub async fn remove(tx: &mut WriteTx, endpoint_key: RowKey) -> Result<(), PgError> {
     tx.execute("DELETE FROM ordered_lanes WHERE lane_key = $1", &[&endpoint_key.as_i64()]).await?;

@@ -7,14 +7,15 @@ use postrider_domain::id::RowKey;
 use postrider_domain::limits;
 use postrider_domain::stats::DeliveryEnd;
 use postrider_domain::time::Timestamp;
-use postrider_store::queue::attempt::abandoned;
+use postrider_store::queue::attempt::{abandoned, attempt_under_way};
 use postrider_store::queue::lane::lane_key;
+use postrider_store::queue::order::NOT_YET;
 use postrider_store::{Lane, LaneKind};
 
-use super::{lane, order};
+use super::{endpoint_health, lane, order};
 use crate::log::attempt::NewAttempt;
 use crate::log::{attempt, delivery};
-use crate::machinery::column::{key, number, opt_instant};
+use crate::machinery::column::{int, key, number, opt_instant, opt_int};
 use crate::machinery::fault::PgError;
 use crate::machinery::transaction::WriteTx;
 
@@ -66,6 +67,43 @@ pub async fn cancel_from_lane(tx: &WriteTx, lane: Lane) -> Result<LaneStep, PgEr
     end_unsent(tx, &waited, DeliveryStatus::Cancelled, EndReason::EndpointDeleted).await?;
     let all = i64::try_from(rows.len()).unwrap_or(i64::MAX) < CANCELLED_PER_STEP;
     Ok(if all { LaneStep::Done } else { LaneStep::MoreToCancel })
+}
+
+/// Cancels those of these deliveries that are queued: the content of their event is being erased. An attempt under way
+/// loses its claim, so that its outcome, which may repeat the content, is not recorded. Returns how many were queued.
+pub async fn cancel_erased(tx: &mut WriteTx, deliveries: &Vec<i64>) -> Result<u64, PgError> {
+    let sql = "SELECT DISTINCT lane_key FROM due WHERE delivery_key = ANY ($1) AND sequence IS NOT NULL";
+    let ordered = tx.query(sql, &[deliveries]).await?;
+    order::lock(tx, &ordered.iter().map(|row| int(row, "lane_key")).collect::<Result<Vec<_>, _>>()?).await?;
+    let sql = "SELECT delivery_key, due.attempts, claimed_at, sequence, due_at, lane_key, workspace_key
+               FROM due JOIN deliveries ON deliveries.key = delivery_key
+               WHERE delivery_key = ANY ($1) ORDER BY delivery_key FOR UPDATE OF due";
+    let rows = tx.query(sql, &[deliveries]).await?;
+    if rows.is_empty() {
+        return Ok(0);
+    }
+    let queued = rows.iter().map(unsent_from_row).collect::<Result<Vec<_>, _>>()?;
+    let keys: Vec<i64> = queued.iter().map(|unsent| unsent.delivery_key.as_i64()).collect();
+    let attempts: Vec<i64> = queued.iter().map(|unsent| i64::from(unsent.attempts)).collect();
+    let is_lost: Vec<bool> = queued.iter().map(|unsent| unsent.lost_claim_at.is_some()).collect();
+    tx.execute("DELETE FROM due WHERE delivery_key = ANY($1)", &[&keys]).await?;
+    let end = DeliveryEnd { status: DeliveryStatus::Cancelled, reason: Some(EndReason::Erased) };
+    let ended = delivery::finish_all(tx, &keys, &attempts, &is_lost, end).await?;
+    let under_way = queued.iter().filter_map(|Unsent { delivery_key, attempts, lost_claim_at }| {
+        Some((*ended.get(delivery_key)?, *delivery_key, attempt_under_way(*attempts, (*lost_claim_at)?)))
+    });
+    attempt::insert(tx, &under_way.collect::<Vec<NewAttempt>>()).await?;
+    for (row, unsent) in rows.iter().zip(&queued) {
+        // Only the head of an order is ever due.
+        let sequence = opt_int(row, "sequence")?.filter(|_| int(row, "due_at").is_ok_and(|at| at != NOT_YET.millis()));
+        if let Some(sequence) = sequence {
+            order::after_head(tx, unsent.delivery_key, sequence, Some(EndReason::Erased)).await?;
+        }
+        if unsent.lost_claim_at.is_some() {
+            endpoint_health::probe_again(tx, lane::from_row(row)?).await?;
+        }
+    }
+    Ok(queued.len() as u64)
 }
 
 /// A queued delivery without an attempt under way.

@@ -1,10 +1,10 @@
-//! Removes rows that ended long ago and that nothing refers to any more: replays, deleted endpoints and workspaces,
-//! revoked and expired keys.
+//! Removes rows that ended long ago and that nothing refers to any more: replays, erasures, deleted endpoints and
+//! workspaces, revoked and expired keys.
 //!
 //! Rows are found by an index on the instant at which they ended. A row that something still refers to is passed, and
 //! looked at again in the next walk. Two nodes may walk at once: each takes the rows that the other does not hold.
 //!
-//! Deletes from `replays`, `endpoints`, `api_keys` and `workspaces`.
+//! Deletes from `replays`, `erasures`, `endpoints`, `api_keys` and `workspaces`.
 
 use postrider_domain::id::RowKey;
 use postrider_domain::time::Timestamp;
@@ -26,6 +26,7 @@ pub async fn remove(tx: &mut WriteTx, step: EndedStep) -> Result<Option<EndedCur
     for row in &found {
         removed += match step.kind {
             EndedKind::Replays => delete(tx, "DELETE FROM replays WHERE key = $1", row.key).await?,
+            EndedKind::Erasures => delete(tx, "DELETE FROM erasures WHERE key = $1", row.key).await?,
             EndedKind::ApiKeys => delete(tx, "DELETE FROM api_keys WHERE key = $1", row.key).await?,
             EndedKind::PortalSessions => delete(tx, "DELETE FROM portal_sessions WHERE key = $1", row.key).await?,
             EndedKind::Endpoints => remove_endpoint(tx, row.key).await?,
@@ -43,6 +44,7 @@ pub async fn remove(tx: &mut WriteTx, step: EndedStep) -> Result<Option<EndedCur
 pub fn select(kind: EndedKind) -> String {
     let (table, ended, has_ended) = match kind {
         EndedKind::Replays => ("replays", "completed_at", "completed_at IS NOT NULL"),
+        EndedKind::Erasures => ("erasures", "completed_at", "completed_at IS NOT NULL"),
         EndedKind::Endpoints => ("endpoints", "deleted_at", "deleted_at IS NOT NULL"),
         EndedKind::ApiKeys => {
             ("api_keys", "LEAST(revoked_at, expires_at)", "(revoked_at IS NOT NULL OR expires_at IS NOT NULL)")
@@ -71,6 +73,7 @@ async fn delete(tx: &WriteTx, sql: &str, key: RowKey) -> Result<u64, PgError> {
 async fn remove_endpoint(tx: &mut WriteTx, key: RowKey) -> Result<u64, PgError> {
     let referred_to = "SELECT EXISTS (SELECT 1 FROM deliveries WHERE endpoint_key = $1)
                            OR EXISTS (SELECT 1 FROM replays WHERE endpoint_key = $1)
+                           OR EXISTS (SELECT 1 FROM erasures WHERE endpoint_key = $1)
                            OR EXISTS (SELECT 1 FROM due WHERE lane_key IN ($1, -$1))
                            OR EXISTS (SELECT 1 FROM lanes WHERE lane_key IN ($1, -$1)) AS found";
     if get(&tx.query_one(referred_to, &[&key.as_i64()]).await?, "found")? {
@@ -92,6 +95,7 @@ async fn remove_workspace(tx: &WriteTx, key: RowKey) -> Result<u64, PgError> {
                            OR EXISTS (SELECT 1 FROM publish_keys WHERE workspace_key = $1)
                            OR EXISTS (SELECT 1 FROM portal_sessions WHERE workspace_key = $1)
                  OR EXISTS (SELECT 1 FROM replays WHERE workspace_key = $1)
+                 OR EXISTS (SELECT 1 FROM erasures WHERE workspace_key = $1)
                  OR EXISTS (SELECT 1 FROM idempotency WHERE workspace_key = $1)
                            OR EXISTS (SELECT 1 FROM audit WHERE workspace_key = $1) AS found";
     if get(&tx.query_one(referred_to, &[&key.as_i64()]).await?, "found")? {

@@ -14,7 +14,7 @@ use crate::log::audit;
 use crate::machinery::transaction::effect;
 use crate::queue::unsent;
 use crate::registry::session;
-use crate::{idempotency, replay, secrets, stats, stored_bytes};
+use crate::{erasure, idempotency, replay, secrets, stats, stored_bytes};
 
 mod disk;
 pub mod ended;
@@ -101,5 +101,9 @@ impl Upkeep for PostgresStore {
             return Ok(None);
         }
         self.write(effect!(|tx| replay::advance(tx))).await
+    }
+
+    async fn advance_erasures(&self) -> Result<Option<usize>, StoreError> {
+        erasure::advance(self).await
     }
 }

@@ -14,11 +14,12 @@ use postrider_domain::sent_request::SentRequest;
 use postrider_domain::time::Timestamp;
 use postrider_store::column::{address_from_bytes, address_to_bytes, headers_from_text, headers_to_text};
 use postrider_store::stats::Counted;
-use postrider_store::stored_bytes::bytes_of;
+use postrider_store::stored_bytes::{ATTEMPT_BYTES, CountedPart, bytes_of};
 
 use crate::machinery::column::{coded, unexpected};
 use crate::machinery::reader::ReadTx;
 use crate::machinery::writer::WriteTx;
+use crate::stored_bytes;
 
 pub const INSERT_ATTEMPT: &str =
     "INSERT INTO attempts (delivery_key, number, started_at, duration_ms, outcome, request_headers,
@@ -64,6 +65,27 @@ pub fn insert(
     ])?;
     tx.rollups.attempted(counted, delivery_key, attempt, tx.now);
     Ok(bytes_of(bytes))
+}
+
+/// Empties the attempts of a delivery. Returns how many had not been emptied.
+pub fn erase(tx: &mut WriteTx<'_>, workspace: RowKey, delivery_key: RowKey) -> Result<u64, rusqlite::Error> {
+    let (count, bytes): (u64, i64) = tx
+        .connection
+        .prepare_cached(&format!(
+            "SELECT COUNT(*), COALESCE(SUM({ATTEMPT_BYTES}), 0) FROM attempts WHERE delivery_key = ?1 AND payload <> ?2"
+        ))?
+        .query_row([delivery_key.as_i64(), PayloadState::Erased.code()], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    if count > 0 {
+        tx.connection
+            .prepare_cached(
+                "UPDATE attempts SET request = NULL, request_headers = NULL, response_headers = NULL,
+                                     response_body = NULL, payload = ?2
+                 WHERE delivery_key = ?1 AND payload <> ?2",
+            )?
+            .execute([delivery_key.as_i64(), PayloadState::Erased.code()])?;
+        stored_bytes::count(tx, workspace, CountedPart::Attempts, delivery_key, -bytes)?;
+    }
+    Ok(count)
 }
 
 /// All attempts of a delivery, the first one first.

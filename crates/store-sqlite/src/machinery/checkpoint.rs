@@ -16,6 +16,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use rusqlite::Connection;
 use rusqlite::hooks::Wal;
@@ -42,6 +43,8 @@ pub struct Checkpointer {
     caught_up: Arc<AtomicBool>,
     /// A backup holds a snapshot.
     is_held: Arc<AtomicBool>,
+    /// [`Self::empty_step`] has requested a checkpoint.
+    is_emptying: bool,
     requests: mpsc::SyncSender<()>,
 }
 
@@ -103,6 +106,7 @@ impl Checkpointer {
             truncate_again_at_bytes: limits::WAL_TRUNCATE_BYTES,
             caught_up: Arc::default(),
             is_held: Arc::default(),
+            is_emptying: false,
             requests,
         })
     }
@@ -138,6 +142,32 @@ impl Checkpointer {
         bytes >= limits::WAL_REFUSE_BYTES
     }
 
+    /// One step towards an empty log. First the thread copies most of it, and then the writer truncates it. It waits
+    /// for a reader only for a moment.
+    pub fn empty_step(&mut self, connection: &Connection) -> Result<EmptyStep, rusqlite::Error> {
+        if self.is_held.load(Ordering::Relaxed) {
+            return Ok(EmptyStep::HeldByReader);
+        }
+        if !self.is_emptying {
+            self.is_emptying = true;
+            self.caught_up.store(false, Ordering::Relaxed);
+        }
+        if !self.caught_up.load(Ordering::Relaxed) {
+            // The channel is full when a request waits already, which is enough.
+            let _ = self.requests.try_send(());
+            return Ok(EmptyStep::Copying);
+        }
+        self.is_emptying = false;
+        connection.busy_timeout(READER_WAIT)?;
+        let truncated = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| {
+            Ok((row.get::<_, bool>(0)?, row.get::<_, i64>(1)?))
+        });
+        connection.busy_timeout(schema::BUSY_TIMEOUT)?;
+        let (is_busy, pages) = truncated?;
+        self.pages.store(u64::try_from(pages).unwrap_or_default(), Ordering::Relaxed);
+        Ok(if is_busy || pages > 0 { EmptyStep::HeldByReader } else { EmptyStep::Empty })
+    }
+
     /// The bytes of the log that are in use.
     pub fn log_bytes(&self) -> u64 {
         self.pages.load(Ordering::Relaxed) * self.page_bytes
@@ -147,6 +177,20 @@ impl Checkpointer {
         LogHold { pages: Arc::clone(&self.pages), page_bytes: self.page_bytes, is_held: Arc::clone(&self.is_held) }
     }
 }
+
+/// How far [`Checkpointer::empty_step`] got.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EmptyStep {
+    /// The thread copies the log.
+    Copying,
+    /// A reader needs the log.
+    HeldByReader,
+    /// The log is empty, and the database is flushed. Nothing is left of what was deleted before.
+    Empty,
+}
+
+/// How long the writer waits for readers to truncate the log. It writes nothing meanwhile.
+const READER_WAIT: Duration = Duration::from_millis(20);
 
 /// Returns the number of pages in the log afterwards.
 fn checkpoint(connection: &Connection, mode: &str) -> Result<u64, rusqlite::Error> {
@@ -220,6 +264,26 @@ mod tests {
         assert!(log.checkpointer.log_bytes() < STRETCH_BYTES);
         let file = std::fs::metadata(log.database().with_extension("db-wal")).unwrap();
         assert!(file.len() > 2 * STRETCH_BYTES, "the log is overwritten in place");
+    }
+
+    #[test]
+    fn an_emptied_log_waits_for_the_thread_and_for_readers() {
+        let mut log = Log::new();
+        log.commit(STRETCH_BYTES / 2);
+        let reader = schema::connect(&log.database()).unwrap();
+        reader.execute_batch("BEGIN; SELECT COUNT(*) FROM filler").unwrap();
+        log.commit(1);
+        let step = |log: &mut Log| log.checkpointer.empty_step(&log.writer).unwrap();
+        assert_eq!(step(&mut log), EmptyStep::Copying);
+        assert!(log.requests.try_recv().is_ok(), "the thread is asked to copy");
+        log.checkpointer.caught_up.store(true, Ordering::Relaxed);
+        assert_eq!(step(&mut log), EmptyStep::HeldByReader);
+        reader.execute_batch("COMMIT").unwrap();
+        assert_eq!(step(&mut log), EmptyStep::Copying);
+        log.checkpointer.caught_up.store(true, Ordering::Relaxed);
+        assert_eq!(step(&mut log), EmptyStep::Empty);
+        let file = std::fs::metadata(log.database().with_extension("db-wal")).unwrap();
+        assert_eq!((file.len(), log.checkpointer.log_bytes()), (0, 0));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use refinery::error::Kind;
 use refinery::{Migration, Runner};
@@ -9,6 +10,8 @@ use rusqlite::Connection;
 
 use postrider_store::OpenError;
 use postrider_store::directory::create_private;
+
+use super::writer::WriteTx;
 
 /// Each migration as `(name, SQL)`. Forward only, and never edited once released.
 const MIGRATIONS: &[(&str, &str)] = &[
@@ -31,7 +34,11 @@ const MIGRATIONS: &[(&str, &str)] = &[
     ("V17__list_filters", include_str!("../../../../migrations/sqlite/0017_list_filters.sql")),
     ("V18__filter_replays", include_str!("../../../../migrations/sqlite/0018_filter_replays.sql")),
     ("V19__payload_state", include_str!("../../../../migrations/sqlite/0019_payload_state.sql")),
+    ("V20__erasures", include_str!("../../../../migrations/sqlite/0020_erasures.sql")),
 ];
+
+/// How long a statement waits for the lock of another connection.
+pub const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
 pub fn database_path(directory: &Path) -> PathBuf {
     directory.join("postrider.db")
@@ -41,10 +48,12 @@ pub fn database_path(directory: &Path) -> PathBuf {
 ///
 /// `secure_delete = FAST` overwrites what is deleted, as far as that needs no further page to be written. A copy of a
 /// row may stay in a page that was split while the row was written, and only this mode overwrites it there.
+/// [`overwriting_freed_pages`] covers pages that are no longer in use.
 pub fn connect(database: &Path) -> Result<Connection, rusqlite::Error> {
     create_private(database).map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))?;
     let connection = Connection::open(database)?;
     connection.set_prepared_statement_cache_capacity(256);
+    connection.busy_timeout(BUSY_TIMEOUT)?;
     // Only before the first page is written, and only once: on a database that has the mode the statement writes.
     if database.metadata().is_ok_and(|file| file.len() == 0) {
         connection.execute_batch("PRAGMA auto_vacuum = INCREMENTAL")?;
@@ -55,11 +64,21 @@ pub fn connect(database: &Path) -> Result<Connection, rusqlite::Error> {
          PRAGMA secure_delete = FAST;
          PRAGMA foreign_keys = ON;
          PRAGMA wal_autocheckpoint = 0;
-         PRAGMA busy_timeout = 5000;
          PRAGMA temp_store = MEMORY;
          PRAGMA cache_size = -16384;",
     )?;
     Ok(connection)
+}
+
+/// Runs `effect`, and overwrites with zeros the pages that its statements free. For every deletion of content.
+pub fn overwriting_freed_pages<T>(
+    tx: &mut WriteTx<'_>,
+    effect: impl FnOnce(&mut WriteTx<'_>) -> Result<T, rusqlite::Error>,
+) -> Result<T, rusqlite::Error> {
+    tx.connection.execute_batch("PRAGMA secure_delete = ON")?;
+    let outcome = effect(tx);
+    tx.connection.execute_batch("PRAGMA secure_delete = FAST")?;
+    outcome
 }
 
 /// Lets the writer's connection commit without a flush, and opens the write-ahead log, which `sync.rs` flushes instead.

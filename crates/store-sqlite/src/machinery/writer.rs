@@ -14,7 +14,7 @@
 use std::fs::File;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock, Weak};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -31,7 +31,7 @@ use postrider_store::sealing::{OUTDATED_KEY, OutdatedKey};
 use postrider_store::stats::Rollups;
 use postrider_store::{ClaimSink, DISK_FULL, StoreError};
 
-use super::checkpoint::Checkpointer;
+use super::checkpoint::{Checkpointer, EmptyStep};
 use super::inbox::{Closed, Inbox};
 use super::reader::ReadTx;
 use super::sync::{Committed, Syncer};
@@ -150,7 +150,11 @@ pub struct Writer {
     sink: Arc<OnceLock<Weak<dyn ClaimSink>>>,
     operations: Arc<OnceLock<RowKey>>,
     stored_bytes_max: Arc<OnceLock<u64>>,
+    emptying: Arc<EmptyRequests>,
 }
+
+/// Those who wait for a step towards an empty log.
+type EmptyRequests = Mutex<Vec<oneshot::Sender<Result<EmptyStep, StoreError>>>>;
 
 /// What the writer thread needs.
 pub struct WriterParts {
@@ -174,12 +178,14 @@ impl Writer {
         let sink = Arc::new(OnceLock::new());
         let operations = Arc::new(OnceLock::new());
         let stored_bytes_max = Arc::new(OnceLock::new());
+        let emptying = Arc::new(EmptyRequests::default());
         let writer = Self {
             inbox: Arc::clone(&inbox),
             refuse_publishes: Arc::clone(&refuse_publishes),
             sink: Arc::clone(&sink),
             operations: Arc::clone(&operations),
             stored_bytes_max: Arc::clone(&stored_bytes_max),
+            emptying: Arc::clone(&emptying),
         };
         let thread = std::thread::Builder::new().name("store-writer".to_owned()).spawn(move || {
             WriterThread {
@@ -198,6 +204,7 @@ impl Writer {
                 sink,
                 operations,
                 stored_bytes_max,
+                emptying,
                 inbox,
                 syncer,
                 metrics,
@@ -244,6 +251,17 @@ impl Writer {
     }
 }
 
+impl Writer {
+    /// Takes one step towards an empty write-ahead log, after everything written before.
+    pub async fn empty_log_step(&self) -> Result<EmptyStep, StoreError> {
+        let (reply, answer) = oneshot::channel();
+        self.emptying.lock().unwrap_or_else(PoisonError::into_inner).push(reply);
+        // The writer looks after each group.
+        self.write(JobSize { rows: 0, bytes: 0 }, false, |_| Ok(())).await?;
+        answer.await.map_err(|_| unavailable("the store is closing"))?
+    }
+}
+
 impl Drop for Writer {
     fn drop(&mut self) {
         self.inbox.close();
@@ -266,6 +284,7 @@ struct WriterThread {
     sink: Arc<OnceLock<Weak<dyn ClaimSink>>>,
     operations: Arc<OnceLock<RowKey>>,
     stored_bytes_max: Arc<OnceLock<u64>>,
+    emptying: Arc<EmptyRequests>,
     inbox: Arc<Inbox>,
     syncer: Syncer,
     metrics: StoreMetrics,
@@ -290,6 +309,20 @@ impl WriterThread {
             let over_limit = self.checkpointer.after_commit(&self.connection);
             self.metrics.wal_bytes.set_count(Only, self.checkpointer.log_bytes());
             self.refuse_publishes.store(over_limit, Ordering::Relaxed);
+            self.empty_log();
+        }
+    }
+
+    /// Takes a step towards an empty log, if somebody waits for one.
+    fn empty_log(&mut self) {
+        let waiting = std::mem::take(&mut *self.emptying.lock().unwrap_or_else(PoisonError::into_inner));
+        if waiting.is_empty() {
+            return;
+        }
+        let step = self.checkpointer.empty_step(&self.connection);
+        for reply in waiting {
+            // The send fails when the caller was cancelled.
+            let _ = reply.send(step.as_ref().copied().map_err(store_error));
         }
     }
 

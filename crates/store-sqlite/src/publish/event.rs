@@ -13,6 +13,7 @@ use postrider_domain::event::{EventReceipt, NewEvent};
 use postrider_domain::event_type::EventTypeName;
 use postrider_domain::id::{EventId, RowKey};
 use postrider_domain::limits;
+use postrider_domain::payload::PayloadState;
 use postrider_domain::time::Timestamp;
 use postrider_store::AcceptError;
 use postrider_store::column::mode_code;
@@ -86,6 +87,24 @@ fn exceeded_budget<'e>(
 /// Writes an event for one endpoint. The caller writes its delivery.
 pub fn insert_for_one(tx: &mut WriteTx<'_>, event: &NewEvent) -> Result<(), rusqlite::Error> {
     insert_event(tx, event, &receipt_of(event, 1))
+}
+
+/// Empties an event: its envelope and its `externalId`, which may be published again from now on.
+pub fn erase(tx: &mut WriteTx<'_>, key: RowKey) -> Result<(), rusqlite::Error> {
+    tx.connection
+        .prepare_cached(
+            "DELETE FROM publish_keys WHERE event_key = ?1 AND (workspace_key, mode, external_id) =
+                 (SELECT workspace_key, mode, external_id FROM events WHERE key = ?1)",
+        )?
+        .execute([key.as_i64()])?;
+    let (workspace, bytes): (i64, i64) = tx
+        .connection
+        .prepare_cached("SELECT workspace_key, octet_length(envelope) FROM events WHERE key = ?1")?
+        .query_row([key.as_i64()], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    tx.connection
+        .prepare_cached("UPDATE events SET envelope = x'', external_id = NULL, payload = ?2 WHERE key = ?1")?
+        .execute([key.as_i64(), PayloadState::Erased.code()])?;
+    stored_bytes::count(tx, RowKey::from_i64(workspace), CountedPart::Events, key, -bytes)
 }
 
 /// A new event and the endpoints that match it.

@@ -137,6 +137,25 @@ pub fn skip(
     Ok(Ok(Delivery { is_blocking: false, ..delivery }))
 }
 
+/// Lets the orders proceed that have stopped at one of these deliveries: their content is erased, so that nothing could
+/// be retried or shown.
+pub fn unblock_erased(tx: &mut WriteTx<'_>, deliveries: &[RowKey]) -> Result<(), rusqlite::Error> {
+    for key in deliveries {
+        let lane = tx
+            .connection
+            .prepare_cached(
+                "SELECT lane_key, workspace_key FROM ordered_lanes JOIN deliveries ON deliveries.key = blocked_by
+                 WHERE blocked_by = ?1",
+            )?
+            .query_row([key.as_i64()], lane::from_row)
+            .optional()?;
+        if let Some(lane) = lane {
+            unblock(tx, lane)?;
+        }
+    }
+    Ok(())
+}
+
 /// Removes the order of a deleted endpoint.
 pub fn remove(tx: &WriteTx<'_>, endpoint_key: RowKey) -> Result<(), rusqlite::Error> {
     tx.connection.prepare_cached("DELETE FROM ordered_lanes WHERE lane_key = ?1")?.execute([endpoint_key.as_i64()])?;

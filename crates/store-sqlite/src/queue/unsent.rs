@@ -3,7 +3,7 @@
 //!
 //! Writes `due`.
 
-use rusqlite::{Row, params};
+use rusqlite::{OptionalExtension, Row, params};
 
 use postrider_domain::attempt::Attempt;
 use postrider_domain::delivery::{DeliveryStatus, EndReason};
@@ -11,12 +11,13 @@ use postrider_domain::id::RowKey;
 use postrider_domain::limits;
 use postrider_domain::stats::DeliveryEnd;
 use postrider_domain::time::Timestamp;
-use postrider_store::queue::attempt::abandoned;
-use postrider_store::queue::lane::lane_key;
+use postrider_store::queue::attempt::{abandoned, attempt_under_way};
+use postrider_store::queue::lane::{lane_key, lane_of};
+use postrider_store::queue::order::NOT_YET;
 use postrider_store::stats::Counted;
 use postrider_store::{Lane, LaneKind};
 
-use super::{lane, order};
+use super::{endpoint_health, lane, order};
 use crate::log::{attempt, delivery};
 use crate::machinery::writer::WriteTx;
 
@@ -76,6 +77,42 @@ pub fn cancel_from_lane(tx: &mut WriteTx<'_>, lane: Lane) -> Result<LaneStep, ru
         end_unsent(tx, row, DeliveryStatus::Cancelled, EndReason::EndpointDeleted)?;
     }
     Ok(if rows.len() == CANCELLED_PER_STEP { LaneStep::MoreToCancel } else { LaneStep::Done })
+}
+
+/// Cancels those of these deliveries that are queued: the content of their event is being erased. An attempt under way
+/// loses its claim, so that its outcome, which may repeat the content, is not recorded. Returns how many were queued.
+pub fn cancel_erased(tx: &mut WriteTx<'_>, deliveries: &[RowKey]) -> Result<u64, rusqlite::Error> {
+    let mut cancelled = 0;
+    for key in deliveries {
+        let queued = tx
+            .connection
+            .prepare_cached(
+                "SELECT due.attempts, claimed_at, sequence, due_at, lane_key, workspace_key
+                 FROM due JOIN deliveries ON deliveries.key = delivery_key WHERE delivery_key = ?1",
+            )?
+            .query_row([key.as_i64()], |row| {
+                let claimed_at = row.get::<_, Option<i64>>(1)?.map(Timestamp::from_millis);
+                let lane = lane_of(row.get(4)?, RowKey::from_i64(row.get(5)?));
+                let due_at = Timestamp::from_millis(row.get(3)?);
+                Ok((row.get::<_, u32>(0)?, claimed_at, row.get::<_, Option<i64>>(2)?, due_at, lane))
+            })
+            .optional()?;
+        let Some((attempts, claimed_at, sequence, due_at, lane)) = queued else { continue };
+        cancelled += 1;
+        if let Some(claimed_at) = claimed_at
+            && let Some(counted) = delivery::find_counted(tx.connection, *key)?
+        {
+            record_abandoned(tx, counted, *key, &attempt_under_way(attempts, claimed_at))?;
+            endpoint_health::probe_again(tx, lane)?;
+        }
+        let unsent = Unsent { delivery_key: *key, attempts, lost_claim_at: None };
+        end_unsent(tx, &unsent, DeliveryStatus::Cancelled, EndReason::Erased)?;
+        // Only the head of an order is ever due.
+        if let Some(sequence) = sequence.filter(|_| due_at != NOT_YET) {
+            order::after_head(tx, *key, sequence, Some(EndReason::Erased))?;
+        }
+    }
+    Ok(cancelled)
 }
 
 /// A queued delivery that nobody is attempting.

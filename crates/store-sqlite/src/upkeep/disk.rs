@@ -29,11 +29,14 @@ pub async fn measure(store: &SqliteStore) -> Result<DiskUse, StoreError> {
     blocking(move || measure_files(&directory, live)).await
 }
 
-/// The bytes of pages that hold something.
+/// The bytes of pages that hold something. The zeros of an erasure stand in pages that are free again afterwards.
 fn live_bytes(connection: &Connection) -> Result<u64, rusqlite::Error> {
     let number = |pragma: &str| connection.query_row(pragma, [], |row| row.get::<_, u64>(0));
     let pages = number("PRAGMA page_count")?.saturating_sub(number("PRAGMA freelist_count")?);
-    Ok(pages * number("PRAGMA page_size")?)
+    let zeros: u64 = connection
+        .prepare_cached("SELECT COALESCE(SUM(octet_length(zeros)), 0) FROM erasure_filler")?
+        .query_row([], |row| row.get(0))?;
+    Ok((pages * number("PRAGMA page_size")?).saturating_sub(zeros))
 }
 
 fn measure_files(directory: &Path, live: u64) -> Result<DiskUse, std::io::Error> {

@@ -1,10 +1,10 @@
-//! Removes rows that ended long ago and that nothing refers to any more: replays, deleted endpoints and workspaces,
-//! revoked and expired keys.
+//! Removes rows that ended long ago and that nothing refers to any more: replays, erasures, deleted endpoints and
+//! workspaces, revoked and expired keys.
 //!
 //! Rows are found by an index on the instant at which they ended. A row that something still refers to is passed, and
 //! looked at again in the next walk.
 //!
-//! Deletes from `replays`, `endpoints`, `api_keys`, `portal_sessions` and `workspaces`.
+//! Deletes from `replays`, `erasures`, `endpoints`, `api_keys`, `portal_sessions` and `workspaces`.
 
 use rusqlite::{Connection, params};
 
@@ -34,6 +34,7 @@ pub fn find(connection: &Connection, now: Timestamp, step: EndedStep) -> Result<
 pub fn select(kind: EndedKind) -> String {
     let (table, ended, has_ended) = match kind {
         EndedKind::Replays => ("replays", "completed_at", "completed_at IS NOT NULL"),
+        EndedKind::Erasures => ("erasures", "completed_at", "completed_at IS NOT NULL"),
         EndedKind::Endpoints => ("endpoints", "deleted_at", "deleted_at IS NOT NULL"),
         EndedKind::ApiKeys => ("api_keys", API_KEY_ENDED, "(revoked_at IS NOT NULL OR expires_at IS NOT NULL)"),
         EndedKind::PortalSessions => ("portal_sessions", "ends_at", "ends_at IS NOT NULL"),
@@ -57,6 +58,9 @@ pub fn remove(
         let key = row.key.as_i64();
         removed += match step.kind {
             EndedKind::Replays => tx.connection.prepare_cached("DELETE FROM replays WHERE key = ?1")?.execute([key])?,
+            EndedKind::Erasures => {
+                tx.connection.prepare_cached("DELETE FROM erasures WHERE key = ?1")?.execute([key])?
+            }
             EndedKind::ApiKeys => {
                 tx.connection.prepare_cached("DELETE FROM api_keys WHERE key = ?1")?.execute([key])?
             }
@@ -80,6 +84,7 @@ fn remove_endpoint(tx: &mut WriteTx<'_>, key: RowKey) -> Result<usize, rusqlite:
         .prepare_cached(
             "SELECT EXISTS (SELECT 1 FROM deliveries WHERE endpoint_key = ?1)
                  OR EXISTS (SELECT 1 FROM replays WHERE endpoint_key = ?1)
+                 OR EXISTS (SELECT 1 FROM erasures WHERE endpoint_key = ?1)
                  OR EXISTS (SELECT 1 FROM due WHERE lane_key IN (?1, -?1))
                  OR EXISTS (SELECT 1 FROM lanes WHERE lane_key IN (?1, -?1))",
         )?
@@ -108,6 +113,7 @@ fn remove_workspace(tx: &WriteTx<'_>, key: RowKey) -> Result<usize, rusqlite::Er
                  OR EXISTS (SELECT 1 FROM publish_keys WHERE workspace_key = ?1)
                  OR EXISTS (SELECT 1 FROM portal_sessions WHERE workspace_key = ?1)
                  OR EXISTS (SELECT 1 FROM replays WHERE workspace_key = ?1)
+                 OR EXISTS (SELECT 1 FROM erasures WHERE workspace_key = ?1)
                  OR EXISTS (SELECT 1 FROM idempotency WHERE workspace_key = ?1)
                  OR EXISTS (SELECT 1 FROM audit WHERE workspace_key = ?1)",
         )?

@@ -11,10 +11,11 @@ use postrider_store::replay::ROWS_PER_STEP;
 use postrider_store::{AgedStep, EndedCursor, EndedStep, PayloadStep, Removed, StoreError, Upkeep};
 
 use crate::log::audit;
+use crate::machinery::schema;
 use crate::machinery::writer::{JobSize, WriteTx};
 use crate::queue::unsent;
 use crate::registry::session;
-use crate::{SqliteStore, idempotency, meta, replay, secrets, stats, stored_bytes};
+use crate::{SqliteStore, erasure, idempotency, meta, replay, secrets, stats, stored_bytes};
 
 mod disk;
 pub mod ended;
@@ -33,15 +34,19 @@ impl Upkeep for SqliteStore {
     }
 
     async fn remove_aged(&self, step: AgedStep) -> Result<Removed, StoreError> {
-        self.write(JobSize { rows: step.limit, bytes: 0 }, move |tx| retention::remove(tx, step)).await
+        let remove = move |tx: &mut WriteTx<'_>| schema::overwriting_freed_pages(tx, |tx| retention::remove(tx, step));
+        self.write(JobSize { rows: step.limit, bytes: 0 }, remove).await
     }
 
     async fn expire_payloads(&self, step: PayloadStep) -> Result<Removed, StoreError> {
-        self.write(JobSize { rows: step.limit, bytes: 0 }, move |tx| payload::expire(tx, step)).await
+        let expire = move |tx: &mut WriteTx<'_>| schema::overwriting_freed_pages(tx, |tx| payload::expire(tx, step));
+        self.write(JobSize { rows: step.limit, bytes: 0 }, expire).await
     }
 
     async fn expire_late_payloads(&self, step: PayloadStep, after: RowKey) -> Result<Removed, StoreError> {
-        self.write(JobSize { rows: step.limit, bytes: 0 }, move |tx| payload::expire_late(tx, step, after)).await
+        let expire =
+            move |tx: &mut WriteTx<'_>| schema::overwriting_freed_pages(tx, |tx| payload::expire_late(tx, step, after));
+        self.write(JobSize { rows: step.limit, bytes: 0 }, expire).await
     }
 
     async fn remove_aged_audit(&self, age: Duration, limit: usize) -> Result<usize, StoreError> {
@@ -60,7 +65,9 @@ impl Upkeep for SqliteStore {
     }
 
     async fn forget_answers(&self, limit: usize) -> Result<usize, StoreError> {
-        self.write(JobSize { rows: limit, bytes: 0 }, move |tx| idempotency::forget(tx, limit)).await
+        let forget =
+            move |tx: &mut WriteTx<'_>| schema::overwriting_freed_pages(tx, |tx| idempotency::forget(tx, limit));
+        self.write(JobSize { rows: limit, bytes: 0 }, forget).await
     }
 
     async fn remove_ended_sessions(&self, limit: usize) -> Result<usize, StoreError> {
@@ -130,5 +137,9 @@ impl Upkeep for SqliteStore {
             return Ok(None);
         }
         self.write(JobSize { rows: ROWS_PER_STEP, bytes: 0 }, replay::advance).await
+    }
+
+    async fn advance_erasures(&self) -> Result<Option<usize>, StoreError> {
+        erasure::advance(self).await
     }
 }

@@ -7,6 +7,7 @@ use postrider_domain::audit_change::Changes;
 use postrider_domain::delivery::Delivery;
 use postrider_domain::endpoint::{DisabledReason, Endpoint};
 use postrider_domain::endpoint_options::DeliveryRate;
+use postrider_domain::erasure::{Erasure, ErasureTarget, PendingDeliveries};
 use postrider_domain::event_type::EventTypeName;
 use postrider_domain::permission::Capability;
 use postrider_domain::portal::{FrameAncestor, PortalSession};
@@ -169,6 +170,20 @@ pub fn replay_started(replay: &Replay) -> Changes {
 pub fn replay_stopped(before: ReplayStatus) -> Changes {
     let after = if before == ReplayStatus::Running { ReplayStatus::Stopped } else { before };
     Changes::default().with("status", before.as_str(), after.as_str())
+}
+
+pub fn erasure_started(erasure: &Erasure) -> Changes {
+    let (name, value) = match &erasure.target {
+        ErasureTarget::Event(id) => ("eventId", id.to_string()),
+        ErasureTarget::Project(project) => ("projectId", project.as_str().to_owned()),
+        ErasureTarget::Endpoint(id) => ("endpointId", id.to_string()),
+    };
+    Changes::default().with(name, Value::Null, value).with("pending", Value::Null, erasure.pending.as_str())
+}
+
+/// An erasure that waited for deliveries and now cancels them.
+pub fn erasure_cancels(before: PendingDeliveries, after: PendingDeliveries) -> Changes {
+    Changes::default().with("pending", before.as_str(), after.as_str())
 }
 
 /// The fields of an endpoint that a caller sets and that are no secret, under their names in the API.

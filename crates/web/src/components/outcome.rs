@@ -113,6 +113,7 @@ pub fn reason(reason: EndReason) -> &'static str {
         }
         EndReason::EndpointDeleted => say!("The endpoint was deleted"),
         EndReason::EventGone => say!("The event was removed before the delivery ended"),
+        EndReason::Erased => say!("The content of the event was erased"),
     }
 }
 
@@ -127,6 +128,7 @@ pub fn short_reason(reason: EndReason) -> &'static str {
         EndReason::DisabledSsrfBlocked => say!("disabled ssrf blocked"),
         EndReason::EndpointDeleted => say!("endpoint deleted"),
         EndReason::EventGone => say!("event gone"),
+        EndReason::Erased => say!("erased"),
     }
 }
 

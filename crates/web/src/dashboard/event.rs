@@ -14,7 +14,7 @@ use postrider_domain::permission::Permission;
 use postrider_domain::visible::is_unprintable;
 use postrider_service::{OtherEndpoint, ServiceError};
 
-use super::{deliveries, events};
+use super::{deliveries, erase, events};
 use crate::answer;
 use crate::components::delivery_rows::{self, Rows};
 use crate::components::{body, code, list, outcome, time};
@@ -161,14 +161,17 @@ fn actions(visit: &Visit, seen: &Seen) -> Markup {
     let failed = seen.failed().count();
     let path = visit.link(&format!("/events/{}/retry", seen.event.event.id));
     let newest = seen.deliveries.first().map(|newest| newest.id.to_string()).unwrap_or_default();
+    let erase = erase::button(visit, &seen.event.event);
+    let may_retry = seen.event.event.payload == PayloadState::Kept && visit.may(Permission::DeliveriesRetry);
     html! {
-        @if failed > 0 && seen.event.event.payload == PayloadState::Kept && visit.may(Permission::DeliveriesRetry) {
-            div.actions {
+        div.actions {
+            @if failed > 0 && may_retry {
                 form.action action=(path) method="post" {
                     input type="hidden" name=(once::FIELD) value=(newest);
                     button.primary type="submit" { "Retry the " (failed) " that failed" }
                 }
             }
+            (erase)
         }
     }
 }

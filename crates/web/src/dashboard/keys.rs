@@ -201,7 +201,7 @@ const fn purpose(scope: Scope) -> &'static str {
     match scope {
         Scope::WebhooksManage => "Make and change endpoints, send tests, retry and replay.",
         Scope::WebhooksRead => "Read endpoints and deliveries.",
-        Scope::EventsWrite => "Publish events.",
+        Scope::EventsWrite => "Publish events, and erase their content.",
         Scope::EventsRead => "Read events and their data.",
         Scope::KeysManage => "Make and revoke API keys.",
         Scope::AuditRead => "Read the audit log.",

@@ -33,6 +33,7 @@ mod endpoint;
 mod endpoint_fields;
 mod endpoint_form;
 pub mod endpoints;
+mod erase;
 mod event;
 pub mod event_types;
 mod events;
@@ -56,6 +57,7 @@ pub fn router(site: &Arc<Site>) -> Router {
         .route("/dashboard/events/{id}", get(event::show))
         .route("/dashboard/events/{id}/retry", post(event::retry))
         .route("/dashboard/events/{id}/body", get(event::raw))
+        .route("/dashboard/events/{id}/erase", get(erase::ask).post(erase::start))
         .route("/dashboard/search", get(search::show))
         .route("/dashboard/logout", post(login::sign_out))
         .route("/dashboard/audit", get(audit::show))

@@ -114,6 +114,7 @@ pub const PHRASES: &[(&str, &str)] = &[
         "The endpoint was disabled when the event was accepted: its host had an address that may not be called",
         "Der Endpunkt war abgeschaltet, als das Ereignis angenommen wurde: Sein Host hatte eine Adresse, die nicht aufgerufen werden darf",
     ),
+    ("The content of the event was erased", "Der Inhalt des Ereignisses wurde gelöscht"),
     (
         "The endpoint was switched off when the event was accepted",
         "Der Endpunkt war ausgeschaltet, als das Ereignis angenommen wurde",
@@ -145,6 +146,7 @@ pub const PHRASES: &[(&str, &str)] = &[
     ("disabled gone", "Endpunkt weg (410)"),
     ("disabled ssrf blocked", "Adresse des Endpunkts gesperrt"),
     ("endpoint deleted", "Endpunkt gelöscht"),
+    ("erased", "Inhalt gelöscht"),
     ("error status", "Fehlerstatus"),
     ("event gone", "Ereignis gelöscht"),
     ("exhausted", "Versuche aufgebraucht"),
