@@ -12,6 +12,7 @@ use super::access::Mode;
 use super::attempt::AttemptOutcome;
 use super::event_type::EventTypeName;
 use super::id::{DeliveryId, EndpointId, EventId};
+use super::retry_schedule::RetrySchedule;
 use super::time::Timestamp;
 
 pub use super::delivery_filter::{DeliveryFilter, ResponseStatuses};
@@ -157,6 +158,8 @@ pub struct Delivery {
     pub event_type: EventTypeName,
     pub endpoint_id: EndpointId,
     pub project_id: Option<String>,
+    /// Of the event.
+    pub external_id: Option<String>,
     pub mode: Mode,
     pub status: DeliveryStatus,
     pub reason: Option<EndReason>,
@@ -174,6 +177,19 @@ pub struct Delivery {
     pub last_outcome: Option<AttemptOutcome>,
     /// The status that the receiver answered to the last recorded attempt, if it answered.
     pub last_response_status: Option<u16>,
+    /// The retry schedule of its endpoint as it is now. `None`: the server's.
+    pub own_schedule: Option<RetrySchedule>,
+}
+
+impl Delivery {
+    /// The attempts that it may have: the first, and one after each wait of its schedule. `server` is the schedule of
+    /// endpoints without one of their own. An attempt that failed by nobody's fault uses no wait, so there may be more.
+    pub fn attempts_max(&self, server: &RetrySchedule) -> u32 {
+        match self.cause {
+            DeliveryCause::Test => 1,
+            _ => self.own_schedule.as_ref().unwrap_or(server).steps() + 1,
+        }
+    }
 }
 
 /// How a pending delivery stands in the queue.

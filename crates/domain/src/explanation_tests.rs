@@ -26,6 +26,7 @@ fn delivery(status: DeliveryStatus, reason: Option<EndReason>, queued: Option<Qu
         event_type: EventTypeName::from_stored("post.created"),
         endpoint_id: "whe_a1b2c3d4e5f6g7h8".parse::<EndpointId>().unwrap(),
         project_id: None,
+        external_id: None,
         mode: Mode::Live,
         status,
         reason,
@@ -38,6 +39,7 @@ fn delivery(status: DeliveryStatus, reason: Option<EndReason>, queued: Option<Qu
         queued,
         last_outcome: None,
         last_response_status: None,
+        own_schedule: None,
     }
 }
 

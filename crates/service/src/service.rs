@@ -132,6 +132,11 @@ impl Service {
         self.clock.now().minus(self.retention)
     }
 
+    /// The retry schedule of endpoints without one of their own.
+    pub const fn retry_schedule(&self) -> &RetrySchedule {
+        &self.retry_schedule
+    }
+
     pub fn clock(&self) -> &dyn Clock {
         self.clock.as_ref()
     }

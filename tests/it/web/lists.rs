@@ -190,3 +190,36 @@ async fn the_id_box_leads_to_the_page_of_what_it_is_given() {
     let many = visitor.page("/dashboard/search?q=127.0.0.1").await;
     assert!(many.contains("2 things have it"), "two endpoints have this host: {many}");
 }
+
+#[tokio::test]
+async fn rows_of_deliveries_show_external_id_and_attempts() {
+    let app = App::to_loopback().await;
+    let receiver = Receiver::start().await;
+    receiver.decide(|_| Answer::status(503).into());
+    let body = |name: &str, event: &str| json!({"name": name, "url": receiver.url("/"), "events": [event]});
+    let mut own = body("Own", "note.created");
+    own["retrySchedule"] = json!([3600, 3600]);
+    app.endpoint(own).await;
+    app.endpoint(body("Usual", "post.created")).await;
+    let publish = async |event: &str| {
+        let body = json!({"type": event, "data": {}, "externalId": format!("order-{event}")});
+        let id = text(&app.post("/v1/events", body).await.data(202), "id");
+        app.attempted(&id, 1).await
+    };
+    let (note, post) = (publish("note.created").await, publish("post.created").await);
+    let visitor = Visitor::of(&app, READS).await;
+    for path in ["/dashboard/deliveries", "/dashboard/endpoints/"] {
+        for (delivery, attempts) in [(&note, "1 of 3"), (&post, "1 of 10")] {
+            let of_endpoint = format!("{path}{}", text(delivery, "endpointId"));
+            let page = visitor.page(if path.ends_with('/') { &of_endpoint } else { path }).await;
+            let row = page.split(&format!("<tr id=\"{}\"", text(delivery, "id"))).nth(1).unwrap();
+            let row = row.split("</tr>").next().unwrap();
+            assert!(row.contains(&format!(">{attempts}</td>")), "{row}");
+            assert!(row.contains(&format!("order-{}</code>", text(delivery, "eventType"))), "{row}");
+        }
+    }
+    let test = app.post(&format!("/v1/webhook-endpoints/{}/test", text(&note, "endpointId")), json!({})).await;
+    let page =
+        visitor.page(&format!("/dashboard/deliveries?cause=test&endpointId={}", text(&note, "endpointId"))).await;
+    assert!(page.contains(" of 1</td>"), "a test is tried once: {} {page}", test.text());
+}

@@ -13,7 +13,7 @@ use postrider_domain::id::{DeliveryId, EventId, RowKey, StoreTag};
 use postrider_domain::page::{BoundedCount, Page, PageRequest};
 use postrider_domain::stats::DeliveryEnd;
 use postrider_domain::tenant::Tenant;
-use postrider_store::column::{mode_code, mode_from_code};
+use postrider_store::column::{mode_code, mode_from_code, schedule_from};
 use postrider_store::log::walk::stored_outcome;
 use postrider_store::publish::delivery::NewDelivery;
 use postrider_store::queue::order::NOT_YET;
@@ -115,7 +115,8 @@ pub async fn finish_all(
 
 static DELIVERY_COLUMNS: LazyLock<String> = LazyLock::new(|| {
     format!(
-        "SELECT d.key, d.event_key, e.type, ep.id AS endpoint_id, e.project_id, d.mode, d.status, d.reason, d.cause,
+        "SELECT d.key, d.event_key, e.type, ep.id AS endpoint_id, e.project_id, e.external_id,
+                ep.retry_schedule, d.mode, d.status, d.reason, d.cause,
                 d.retry_of, COALESCE(q.attempts, d.attempts) AS attempts, d.completed_at, q.due_at, q.claim_token, q.step,
                 NOT ep.is_active AND q.lane_key > 0 AS is_held, l.held_since, l.paused_since, l.not_before,
                 CASE WHEN q.sequence IS NOT NULL THEN COALESCE(
@@ -130,12 +131,14 @@ static DELIVERY_COLUMNS: LazyLock<String> = LazyLock::new(|| {
 
 fn delivery_from_row(row: &Row, tag: StoreTag) -> Result<Delivery, PgError> {
     let queued = queued_from_row(row, tag)?;
+    let own_schedule: Option<&str> = get(row, "retry_schedule")?;
     Ok(Delivery {
         id: DeliveryId::new(key(row, "key")?, tag),
         event_id: EventId::new(key(row, "event_key")?, tag),
         event_type: EventTypeName::from_stored(get(row, "type")?),
         endpoint_id: parsed(row, "endpoint_id")?,
         project_id: get(row, "project_id")?,
+        external_id: get(row, "external_id")?,
         mode: coded(row, "mode", mode_from_code)?,
         status: coded(row, "status", DeliveryStatus::from_code)?,
         reason: opt_int(row, "reason")?
@@ -152,6 +155,7 @@ fn delivery_from_row(row: &Row, tag: StoreTag) -> Result<Delivery, PgError> {
             .map(|code| AttemptOutcome::from_code(code).ok_or_else(|| unexpected("deliveries.last_outcome")))
             .transpose()?,
         last_response_status: opt_number(row, "last_response_status")?,
+        own_schedule: own_schedule.map(schedule_from).transpose()?,
     })
 }
 

@@ -15,7 +15,7 @@ use postrider_domain::page::{BoundedCount, Page, PageRequest};
 use postrider_domain::stats::DeliveryEnd;
 use postrider_domain::tenant::Tenant;
 use postrider_domain::time::Timestamp;
-use postrider_store::column::{mode_code, mode_from_code};
+use postrider_store::column::{mode_code, mode_from_code, schedule_from};
 use postrider_store::log::walk::stored_outcome;
 use postrider_store::publish::delivery::NewDelivery;
 use postrider_store::queue::order::NOT_YET;
@@ -23,7 +23,7 @@ use postrider_store::stats::Counted;
 
 use super::conditions::Conditions;
 use super::search::{LAST_OUTCOME, LAST_RESPONSE, Search, key_of, tables_of};
-use crate::machinery::column::{coded, parsed, unexpected};
+use crate::machinery::column::{broken, coded, parsed, unexpected};
 use crate::machinery::reader::ReadTx;
 use crate::machinery::writer::WriteTx;
 use crate::queue::enqueue::enqueue;
@@ -124,7 +124,8 @@ pub fn find_counted(connection: &Connection, key: RowKey) -> Result<Option<Count
 
 static DELIVERY_COLUMNS: LazyLock<String> = LazyLock::new(|| {
     format!(
-        "SELECT d.key, d.event_key, e.type, ep.id AS endpoint_id, e.project_id, d.mode, d.status, d.reason, d.cause,
+        "SELECT d.key, d.event_key, e.type, ep.id AS endpoint_id, e.project_id, e.external_id,
+                ep.retry_schedule, d.mode, d.status, d.reason, d.cause,
                 d.retry_of, COALESCE(q.attempts, d.attempts) AS attempts, d.completed_at, q.due_at, q.claim_token, q.step,
                 NOT ep.is_active AND q.lane_key > 0 AS is_held, l.held_since, l.paused_since, l.not_before,
                 CASE WHEN q.sequence IS NOT NULL THEN COALESCE(
@@ -145,12 +146,14 @@ const DELIVERY_TABLES: &str = "FROM deliveries d
 
 fn delivery_from_row(row: &Row<'_>, tag: StoreTag) -> Result<Delivery, rusqlite::Error> {
     let queued = queued_from_row(row, tag)?;
+    let own_schedule: Option<String> = row.get("retry_schedule")?;
     Ok(Delivery {
         id: DeliveryId::new(RowKey::from_i64(row.get("key")?), tag),
         event_id: EventId::new(RowKey::from_i64(row.get("event_key")?), tag),
         event_type: EventTypeName::from_stored(row.get_ref("type")?.as_str()?),
         endpoint_id: parsed(row, "endpoint_id")?,
         project_id: row.get("project_id")?,
+        external_id: row.get("external_id")?,
         mode: coded(row, "mode", mode_from_code)?,
         status: coded(row, "status", DeliveryStatus::from_code)?,
         reason: row
@@ -169,6 +172,7 @@ fn delivery_from_row(row: &Row<'_>, tag: StoreTag) -> Result<Delivery, rusqlite:
             .map(|code| AttemptOutcome::from_code(code).ok_or_else(|| unexpected("deliveries.last_outcome")))
             .transpose()?,
         last_response_status: row.get("last_response_status")?,
+        own_schedule: own_schedule.map(|text| schedule_from(&text)).transpose().map_err(broken)?,
     })
 }
 

@@ -4,13 +4,19 @@ use maud::{Markup, html};
 
 use postrider_domain::delivery::{Delivery, DeliveryStatus};
 use postrider_domain::endpoint::EndpointLabel;
+use postrider_domain::retry_schedule::RetrySchedule;
 use postrider_domain::time::Timestamp;
 
 use super::{outcome, state, time};
 use crate::language::say;
 
 /// The other deliveries of an event. `link` makes the URL of a path.
-pub fn small_table(deliveries: &[&Delivery], link: &dyn Fn(&str) -> String, now: Timestamp) -> Markup {
+pub fn small_table(
+    deliveries: &[&Delivery],
+    schedule: &RetrySchedule,
+    link: &dyn Fn(&str) -> String,
+    now: Timestamp,
+) -> Markup {
     html! {
         div.table tabindex="0" role="region" aria-label=(say!("Deliveries of the event")) {
             table.stack {
@@ -23,7 +29,7 @@ pub fn small_table(deliveries: &[&Delivery], link: &dyn Fn(&str) -> String, now:
                             td data-label=(say!("State")) { (state_of(delivery)) }
                             td data-label=(say!("Endpoint")) { code { (delivery.endpoint_id) } }
                             td data-label=(say!("Made by")) { (outcome::cause(delivery.cause)) }
-                            td.number data-label=(say!("Attempts")) { (delivery.attempt_count) }
+                            td.number data-label=(say!("Attempts")) { (attempts(delivery, schedule)) }
                             td data-label=(say!("Created")) { (time::relative(delivery.id.created_at(), now)) }
                         }
                     }
@@ -42,6 +48,13 @@ pub fn state_of(delivery: &Delivery) -> Markup {
     }
 }
 
+/// The attempts made, of those that there may be. `schedule` is that of endpoints without one of their own.
+pub fn attempts(delivery: &Delivery, schedule: &RetrySchedule) -> Markup {
+    let (made, most) = (delivery.attempt_count, delivery.attempts_max(schedule));
+    let is_sent = !matches!(delivery.status, DeliveryStatus::Skipped | DeliveryStatus::Simulated);
+    html! { @if is_sent && made <= most { (say!("{} of {}", made, most)) } @else { (made) } }
+}
+
 /// What rows need beside the deliveries.
 pub struct Rows {
     /// The start of all links.
@@ -49,6 +62,8 @@ pub struct Rows {
     /// The query that all links keep, with its question mark.
     pub kept: String,
     pub labels: Vec<EndpointLabel>,
+    /// Of endpoints without one of their own.
+    pub schedule: RetrySchedule,
     pub now: Timestamp,
     pub shows_project: bool,
 }
@@ -88,10 +103,11 @@ fn row(delivery: &Delivery, rows: &Rows, can_tick: bool, has_projects: bool) -> 
             th scope="row" data-label=(say!("Event")) {
                 a href=(rows.link(&format!("/deliveries/{id}"))) { (delivery.event_type) }
                 code.sub { (delivery.event_id) }
+                @if let Some(external_id) = &delivery.external_id { code.sub { (external_id) } }
             }
             td data-label=(say!("Endpoint")) { (rows.endpoint(delivery)) }
             @if has_projects { td data-label=(say!("Project")) { code { (delivery.project_id.as_deref().unwrap_or("–")) } } }
-            td.number data-label=(say!("Attempts")) { (delivery.attempt_count) }
+            td.number data-label=(say!("Attempts")) { (attempts(delivery, &rows.schedule)) }
             td data-label=(say!("Last attempt")) {
                 @match delivery.last_outcome {
                     Some(outcome) => (outcome::attempt_state(outcome, delivery.last_response_status)),

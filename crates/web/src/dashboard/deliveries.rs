@@ -90,6 +90,7 @@ pub(crate) async fn rows(visit: &Visit, deliveries: &[Delivery]) -> Result<Rows,
     };
     Ok(Rows {
         labels,
+        schedule: visit.service().retry_schedule().clone(),
         now: visit.now(),
         base: visit.base.clone(),
         kept: visit.kept_query(),

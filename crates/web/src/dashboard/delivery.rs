@@ -11,7 +11,6 @@ use maud::{Markup, html};
 use postrider_domain::attempt::Attempt;
 use postrider_domain::delivery::{Delivery, DeliveryFilter};
 use postrider_domain::endpoint::Endpoint;
-use postrider_domain::event::Event;
 use postrider_domain::explanation::Explanation;
 use postrider_domain::id::{DeliveryId, EndpointId};
 use postrider_domain::page::{Page, PageRequest};
@@ -50,16 +49,13 @@ pub(crate) enum Payload {
     Hidden,
     /// Retention or an erasure took it.
     Gone,
-    Kept {
-        event: Event,
-        envelope: Bytes,
-    },
+    Kept(Bytes),
 }
 
 impl Seen {
     pub fn envelope(&self) -> Option<&Bytes> {
         match &self.payload {
-            Payload::Kept { envelope, .. } => Some(envelope),
+            Payload::Kept(envelope) => Some(envelope),
             _ => None,
         }
     }
@@ -78,7 +74,7 @@ impl Seen {
         };
         let payload = if visit.may(Permission::PayloadsRead) {
             let kept = found(service.get_payload(principal, delivery.event_id).await)?;
-            kept.map_or(Payload::Gone, |(event, envelope)| Payload::Kept { event, envelope })
+            kept.map_or(Payload::Gone, |(_, envelope)| Payload::Kept(envelope))
         } else {
             Payload::Hidden
         };
@@ -207,10 +203,6 @@ fn actions(visit: &Visit, seen: &Seen) -> Markup {
 fn facts(visit: &Visit, seen: &Seen) -> Markup {
     let delivery = &seen.delivery;
     let retry_of = |id: DeliveryId| html! { ": " a href=(visit.link(&format!("/deliveries/{id}"))) { (id) } };
-    let external_id = match &seen.payload {
-        Payload::Kept { event, .. } => event.external_id.as_deref(),
-        _ => None,
-    };
     let mut pairs = vec![
         (say!("Delivery"), code::copyable(&delivery.id.to_string())),
         (say!("Event"), event_link(visit, delivery)),
@@ -221,7 +213,7 @@ fn facts(visit: &Visit, seen: &Seen) -> Markup {
         ),
         (say!("Accepted"), time::instant(delivery.id.created_at())),
     ];
-    if let Some(external_id) = external_id {
+    if let Some(external_id) = &delivery.external_id {
         pairs.insert(2, ("externalId", code::copyable(external_id)));
     }
     if let Some(project) = delivery.project_id.as_ref().filter(|_| visit.is_operator()) {
@@ -287,7 +279,7 @@ fn request(visit: &Visit, seen: &Seen) -> Markup {
         @match &seen.payload {
             Payload::Hidden => p.soft { (say!("This sign-in may not see the data of events.")) },
             Payload::Gone => p.soft { (say!("The event is no longer stored: it is older than what is kept, or was erased. It cannot be sent again.")) },
-            Payload::Kept { envelope, .. } => {
+            Payload::Kept(envelope) => {
                 p.soft { (say!("Every attempt sends these bytes.")) }
                 (body::show(label, envelope, &whole_at))
                 @if let Some(command) = command(seen) {
@@ -296,6 +288,9 @@ fn request(visit: &Visit, seen: &Seen) -> Markup {
                         p.soft { (say!("It repeats the last attempt with its signature, which most receivers refuse after five minutes. Secret headers are left out.")) }
                         (code::block(say!("The request as a curl command"), &command))
                     }
+                }
+                @if visit.is_operator() || visit.may(Permission::SecretsRotate) {
+                    p { a href=(visit.link("/verify")) { (say!("Why does a signature not verify?")) } }
                 }
             }
         }
@@ -328,7 +323,7 @@ fn siblings(visit: &Visit, seen: &Seen) -> Markup {
     html! {
         @if !others.is_empty() {
             h2 { (say!("Other deliveries of this event")) }
-            (delivery_rows::small_table(&others, &|path| visit.link(path), seen.now))
+            (delivery_rows::small_table(&others, visit.service().retry_schedule(), &|path| visit.link(path), seen.now))
         }
     }
 }
