@@ -77,7 +77,7 @@ async fn page(State(pages): State<Pages>, headers: HeaderMap) -> Response {
         let html = format!(
             "<!DOCTYPE html><html lang=en><title>Page · Test</title><link rel=stylesheet href=/pages.css>
             <link rel=icon href=data:,><script src={script} defer></script>
-            <body data-copied=Copied data-select=Select data-ended='You are signed out.' data-upgraded='It was upgraded.'>
+            <body data-copied=Copied data-select=Select data-signed-out='You are signed out.' data-upgraded='It was upgraded.'>
             <main><div id=live data-live=swap>{live}</div>
             <button hidden data-new-of=rows><span data-count></span> new</button>
             <table><tbody id=rows data-live=rows>{rows}</tbody></table>

@@ -104,6 +104,18 @@ impl PageRequest {
         Ok(Self { limit, before })
     }
 
+    /// The same start, with another number of items.
+    #[must_use]
+    pub const fn with_limit(self, limit: u32) -> Self {
+        Self { limit, ..self }
+    }
+
+    /// As many items, from the start of the list.
+    #[must_use]
+    pub const fn from_start(self) -> Self {
+        Self { before: None, ..self }
+    }
+
     pub const fn limit(self) -> u32 {
         self.limit
     }

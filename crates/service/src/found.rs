@@ -4,7 +4,9 @@ use postrider_domain::access::Principal;
 use postrider_domain::audit::AuditFilter;
 use postrider_domain::endpoint::{EndpointLabel, OpaqueId};
 use postrider_domain::event::EventFilter;
-use postrider_domain::id::{ApiKeyId, AuditId, DeliveryId, EndpointId, EventId, ReplayId, RequestId, WorkspaceId};
+use postrider_domain::id::{
+    ApiKeyId, AuditId, DeliveryId, EndpointId, EventId, PortalSessionId, ReplayId, RequestId, WorkspaceId,
+};
 use postrider_domain::page::PageRequest;
 use postrider_domain::permission::Permission;
 
@@ -20,6 +22,7 @@ pub enum Found {
     ApiKey(ApiKeyId),
     /// An entry of the audit log, found by its own id or by that of its request.
     AuditEntry(AuditId),
+    PortalSession(PortalSessionId),
     /// A replay of an endpoint or by a filter.
     Replay(ReplayId),
     /// The reader's own workspace, or any for an operator.
@@ -56,6 +59,9 @@ impl Service {
             let may = may(Permission::ApiKeysManage);
             let is_there = may && self.store.get_api_key(Some(tenant), id).await?.is_some();
             found.extend(is_there.then_some(Found::ApiKey(id)));
+        } else if let Ok(id) = text.parse::<PortalSessionId>() {
+            let is_there = may(Permission::PortalCreate) && self.get_portal_session(principal, id).await.is_ok();
+            found.extend(is_there.then_some(Found::PortalSession(id)));
         } else if let Ok(id) = text.parse::<WorkspaceId>() {
             let manages = may(Permission::WorkspacesManage);
             let is_there = id == principal.workspace_id || (manages && self.store.find_workspace(id).await?.is_some());

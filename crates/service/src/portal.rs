@@ -210,6 +210,22 @@ impl Service {
         Ok(self.store.find_portal_session(id).await?)
     }
 
+    /// A session of the caller's workspace and mode, ended or not.
+    ///
+    /// # Errors
+    /// Without the scope, or when there is no such session.
+    pub async fn get_portal_session(
+        &self,
+        principal: &Principal,
+        id: PortalSessionId,
+    ) -> Result<PortalSession, ServiceError> {
+        principal.require(Permission::PortalCreate)?;
+        let found = self.store.find_portal_session(id).await?;
+        let tenant = principal.tenant;
+        let own = found.filter(|it| it.workspace_key == tenant.workspace && it.mode == tenant.mode);
+        own.filter(|it| tenant.project.is_none_or(|project| project == it.project_id)).ok_or(ServiceError::NotFound)
+    }
+
     fn allowed_ancestors(&self, asked: Option<Vec<FrameAncestor>>) -> Result<Vec<FrameAncestor>, ServiceError> {
         let Some(asked) = asked else { return Ok(self.portal_frame_ancestors.clone()) };
         match asked.iter().find(|origin| !self.portal_frame_ancestors.contains(origin)) {

@@ -215,7 +215,7 @@ pub fn document(site: &Site, look: &Look, title: &str, body: Markup) -> Markup {
             }
             body.flush[look.is_flush]
                 data-copied=(say!("Copied")) data-select=(say!("Select and copy it"))
-                data-ended=(say!("You are signed out. Load the page again."))
+                data-signed-out=(say!("You are signed out. Load the page again."))
                 data-upgraded=(say!("The server has been upgraded. Load the page again."))
                 { (body) }
         }
@@ -237,6 +237,7 @@ pub fn notice(visit: &Visit) -> Markup {
         "disabled" => say!("Switched off. New events are recorded as skipped; queued deliveries wait."),
         "started" => say!("Started."),
         "stopped" => say!("Stopped."),
+        "ended" => "Ended. The session shows nothing any more.",
         "signed-in" => "You are signed in.",
         _ => return html! {},
     };

@@ -2,6 +2,7 @@
 
 mod delivery;
 mod docs;
+mod endpoint_list;
 mod endpoints;
 mod erase;
 mod filter_replay;
@@ -16,5 +17,6 @@ mod portal_language;
 mod portal_look;
 mod portal_types;
 mod portal_walls;
+mod search;
 mod secrets;
 mod verify;

@@ -54,8 +54,16 @@ fn texts(page: &str) -> BTreeSet<String> {
         }
     }
     let nodes = page.split('<').filter_map(|part| part.split_once('>')).map(|(_, text)| text.to_owned());
-    let labels =
-        ["aria-label", "data-label", "placeholder", "data-copied", "data-select", "data-ended-text", "data-upgraded"];
+    let labels = [
+        "aria-label",
+        "data-label",
+        "placeholder",
+        "data-copied",
+        "data-select",
+        "data-ended-text",
+        "data-signed-out",
+        "data-upgraded",
+    ];
     let labels = labels.iter().flat_map(|name| attributes(&page, name)).map(str::to_owned);
     let texts: Vec<String> = nodes.chain(labels).map(|text| text.trim().to_owned()).collect();
     // Three letters in a row are a word.

@@ -171,7 +171,7 @@ async function refresh() {
   }
   if (answer.type === 'opaqueredirect' || answer.status === 401) {
     stopped = true;
-    tell(document.body.dataset.ended);
+    tell(document.body.dataset.signedOut);
     return;
   }
   if (answer.status !== 200) return;

@@ -8,6 +8,7 @@ use maud::{Markup, html};
 use postrider_domain::time::Timestamp;
 
 use super::time;
+use crate::language::{say, say_text};
 
 /// The units of a chart. Widths are shares of it.
 const WIDTH: f64 = 1_000.0;
@@ -100,17 +101,17 @@ impl Chart<'_> {
                 @if let (Some(first), Some(last)) = (self.starts.first(), self.starts.last()) {
                     p.chart-ends aria-hidden="true" { span { (time::instant(*first)) } span { (time::instant(*last)) } }
                 }
-                details { summary { "The numbers" } (self.numbers()) }
+                details { summary { (say!("The numbers")) } (self.numbers()) }
             }
         }
     }
 
     fn numbers(&self) -> Markup {
         html! {
-            div.table tabindex="0" role="region" aria-label={ (self.title) ", the numbers" } {
+            div.table tabindex="0" role="region" aria-label=(say_text!("{}, the numbers", self.title)) {
                 table {
-                    caption { (self.title) ", in " (self.unit) }
-                    thead { tr { th scope="col" { "From" } @for series in self.series { th.number scope="col" { (series.name) } } } }
+                    caption { (say!("{}, in {}", self.title, self.unit)) }
+                    thead { tr { th scope="col" { (say!("From")) } @for series in self.series { th.number scope="col" { (series.name) } } } }
                     tbody {
                         @for (index, start) in self.starts.iter().enumerate().rev() {
                             tr {

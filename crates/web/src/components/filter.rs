@@ -11,7 +11,11 @@ pub fn choice(query: &Fields, name: &str, label: &str, any: &str, options: &[(&s
     let given: Vec<&str> = query.all(name).filter(|text| !text.is_empty()).collect();
     let given = given.join(",");
     let is_known = given.is_empty() || options.iter().any(|(value, _)| *value == given);
-    let words = given.replace(',', &format!(" {} ", say!("or"))).replace('_', " ");
+    let words = given.split(',').map(|part| {
+        let known = options.iter().find(|(value, _)| *value == part);
+        known.map_or_else(|| part.replace('_', " "), |(_, text)| (*text).to_owned())
+    });
+    let words = words.collect::<Vec<_>>().join(&format!(" {} ", say!("or")));
     html! {
         div.field {
             label for={ "field-" (name) } { (label) }

@@ -3,8 +3,7 @@
 use maud::{Markup, html};
 
 use postrider_domain::delivery::DeliveryStatus;
-use postrider_domain::endpoint::Endpoint;
-use postrider_domain::endpoint_health::{FailureStreak, HealthState};
+use postrider_domain::endpoint::{Endpoint, EndpointState};
 
 use super::icon::{self, Icon};
 use crate::language::say;
@@ -34,15 +33,25 @@ pub fn state(tone: Tone, icon: Icon, word: &str) -> Markup {
 }
 
 pub fn endpoint(endpoint: &Endpoint) -> Markup {
-    let health = endpoint.failure_streak.as_ref().map_or(HealthState::Ok, FailureStreak::state);
-    let (tone, icon, word) = match (endpoint.is_active, endpoint.disabled_reason, health) {
-        (false, Some(_), _) => (Tone::Bad, icon::OFF, say!("disabled")),
-        (false, None, _) => (Tone::Neutral, icon::OFF, say!("off")),
-        (true, _, HealthState::Paused) => (Tone::Waiting, icon::PAUSE, say!("paused")),
-        (true, _, HealthState::Failing) => (Tone::Bad, icon::WARNING, say!("failing")),
-        (true, _, HealthState::Ok) => (Tone::Good, icon::CHECK, say!("ok")),
+    let of = endpoint.state();
+    let (tone, icon) = match of {
+        EndpointState::Disabled => (Tone::Bad, icon::OFF),
+        EndpointState::Off => (Tone::Neutral, icon::OFF),
+        EndpointState::Paused => (Tone::Waiting, icon::PAUSE),
+        EndpointState::Failing => (Tone::Bad, icon::WARNING),
+        EndpointState::Ok => (Tone::Good, icon::CHECK),
     };
-    state(tone, icon, word)
+    state(tone, icon, endpoint_word(of))
+}
+
+pub fn endpoint_word(state: EndpointState) -> &'static str {
+    match state {
+        EndpointState::Disabled => say!("disabled"),
+        EndpointState::Off => say!("off"),
+        EndpointState::Paused => say!("paused"),
+        EndpointState::Failing => say!("failing"),
+        EndpointState::Ok => say!("ok"),
+    }
 }
 
 pub fn delivery(status: DeliveryStatus) -> Markup {

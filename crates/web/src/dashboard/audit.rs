@@ -16,7 +16,7 @@ use crate::failure::Failure;
 use crate::layout::Section;
 use crate::visit::Visit;
 
-const FILTERS: [&str; 4] = ["action", "resourceId", "since", "until"];
+const FILTERS: [&str; 6] = ["action", "resourceId", "requestId", "id", "since", "until"];
 
 pub async fn show(visit: Visit) -> Result<Response, Failure> {
     visit.require(Permission::AuditRead)?;
@@ -28,7 +28,8 @@ pub async fn show(visit: Visit) -> Result<Response, Failure> {
     let (since, until) = (instant("since"), instant("until"));
     let action = visit.query.text("action").and_then(AuditAction::parse);
     let resource_id = visit.query.text("resourceId").map(str::to_owned);
-    let filter = AuditFilter { action, resource_id, since, until, ..AuditFilter::default() };
+    let (request_id, id) = (of_query(&visit, "requestId", &mut faults), of_query(&visit, "id", &mut faults));
+    let filter = AuditFilter { action, resource_id, request_id, id, since, until };
     let page = PageRequest::parse(None, visit.query.text("cursor")).map_err(ServiceError::from)?;
     let listed = visit.service().list_audit(&visit.principal, filter, page).await?;
     let body = html! {
@@ -42,6 +43,12 @@ pub async fn show(visit: Visit) -> Result<Response, Failure> {
     Ok(visit.page(Section::Audit, "", body))
 }
 
+/// An id of the query. The fault of what is none is noted.
+fn of_query<T: std::str::FromStr>(visit: &Visit, name: &str, faults: &mut Faults) -> Option<T> {
+    let read = visit.query.text(name)?.parse().map_err(|_| "is not such an id");
+    faults.read(name, read)
+}
+
 fn filters(visit: &Visit, faults: &Faults) -> Markup {
     let text = |name: &str| visit.query.text(name).unwrap_or_default();
     let actions = AuditAction::ALL.iter().map(|action| (action.as_str(), action.as_str()));
@@ -52,6 +59,8 @@ fn filters(visit: &Visit, faults: &Faults) -> Markup {
         form.filters action=(visit.link("/audit")) method="get" role="search" aria-label="Filter of the audit log" {
             (field::select("action", "Action", &actions, text("action")))
             (field("resourceId", "Id of what was written", "text").render(faults))
+            (field("requestId", "Request", "text").render(faults))
+            @if visit.query.text("id").is_some() { (field("id", "Entry", "text").render(faults)) }
             (field("since", "From (ISO 8601)", "text").render(faults))
             (field("until", "To (ISO 8601)", "text").render(faults))
             button type="submit" { "Filter" }

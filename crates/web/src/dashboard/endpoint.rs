@@ -19,11 +19,12 @@ use postrider_domain::page::{BoundedCount, Page, PageRequest};
 use postrider_domain::permission::Permission;
 use postrider_domain::replay::Replay;
 use postrider_domain::stats::EndpointActivity;
-use postrider_service::{Idempotent, ServiceError, UpdateEndpoint};
+use postrider_service::{Idempotent, ServiceError, StatsReport, UpdateEndpoint};
 
 use super::audit;
+use super::statistics::{self, Period};
 use crate::components::field::{self, Faults, TextField};
-use crate::components::{activity, code, icon, list, outcome, state, time};
+use crate::components::{activity, code, delivery_rows, icon, list, outcome, state, time};
 use crate::failure::Failure;
 use crate::form::Fields;
 use crate::language::say;
@@ -43,6 +44,11 @@ pub async fn show(visit: Visit) -> Result<Response, Failure> {
         (actions(&visit, &endpoint))
         @if let Some(test) = &newest.test { (test_result(&visit, test)) }
         @if let Some(numbers) = &newest.numbers { div #activity data-live="swap" { (numbers.render(&visit)) } }
+        @if let Some((period, report)) = &newest.stats {
+            h2 { (say!("Activity")) }
+            (period.links(&visit, &format!("/endpoints/{}", endpoint.id)))
+            div #charts data-live="swap" { (period.incomplete(&report.series)) (statistics::charts(&report.series)) }
+        }
         @if visit.may(Permission::DeliveriesRead) {
             h2 { (say!("Newest deliveries")) }
             (deliveries(&visit, &endpoint, &newest.deliveries))
@@ -50,6 +56,10 @@ pub async fn show(visit: Visit) -> Result<Response, Failure> {
         }
         h2 { (say!("Configuration")) }
         (configuration(&visit, &endpoint))
+        // A customer has a secret to verify with if he may rotate it.
+        @if visit.is_operator() || visit.may(Permission::SecretsRotate) {
+            p { a href=(visit.link("/verify")) { (say!("Why does a signature not verify?")) } }
+        }
         @if visit.may(Permission::AuditRead) {
             h2 { "What was done with it" }
             (audit::table(&visit, &newest.audit))
@@ -67,6 +77,7 @@ struct Newest {
     replays: Vec<Replay>,
     audit: Vec<AuditEntry>,
     numbers: Option<Numbers>,
+    stats: Option<(Period, StatsReport)>,
     test: Option<(Delivery, Vec<Attempt>)>,
 }
 
@@ -80,6 +91,7 @@ impl Newest {
             replays: Vec::new(),
             audit: Vec::new(),
             numbers: None,
+            stats: None,
             test: None,
         };
         if visit.may(Permission::DeliveriesRead) {
@@ -87,6 +99,12 @@ impl Newest {
             newest.deliveries = service.list_deliveries(principal, filter, page).await?.items;
             newest.blocking = newest.deliveries.iter().find(|delivery| delivery.is_blocking).cloned();
             newest.numbers = Some(Numbers::read(visit, endpoint.id).await?);
+            // The counts are not kept by type: whoever does not see all types sees none of them.
+            if principal.event_types.is_none() {
+                let period = Period::of(visit);
+                let report = service.stats(principal, &period.query(visit.now(), Some(endpoint.id))).await?;
+                newest.stats = Some((period, report));
+            }
             newest.replays = service.list_replays(principal, Some(endpoint.id), page).await?.items;
             // An id that is none, or of another endpoint, shows no result.
             if let Some(id) = visit.query.text("test").and_then(|text| text.parse::<DeliveryId>().ok()) {
@@ -310,9 +328,9 @@ fn deliveries(visit: &Visit, endpoint: &Endpoint, deliveries: &[Delivery]) -> Ma
                     @for delivery in deliveries {
                         tr id=(delivery.id) {
                             td data-label=(say!("State")) { (state::delivery(delivery.status)) @if delivery.is_blocking { span.sub { (say!("stops the order")) } } }
-                            th scope="row" data-label=(say!("Event type")) { a href=(visit.link(&format!("/deliveries/{}", delivery.id))) { (delivery.event_type) } span.sub { (delivery.event_id) } }
+                            th scope="row" data-label=(say!("Event type")) { a href=(visit.link(&format!("/deliveries/{}", delivery.id))) { (delivery.event_type) } code.sub { (delivery.event_id) } @if let Some(external_id) = &delivery.external_id { code.sub { (external_id) } } }
                             td data-label=(say!("Created")) { (time::relative(delivery.id.created_at(), now)) }
-                            td.number data-label=(say!("Attempts")) { (delivery.attempt_count) }
+                            td.number data-label=(say!("Attempts")) { (delivery_rows::attempts(delivery, visit.service().retry_schedule())) }
                         }
                     }
                 }

@@ -56,14 +56,21 @@ fn new_page(visit: &Visit, status: StatusCode, form: &Fields, faults: &Faults) -
     let body = html! {
         h1 { (say!("New endpoint")) }
         (faults.summary())
+        (new_form(visit, form, faults))
+        (visit.api_call("POST", "/v1/webhook-endpoints"))
+    };
+    visit.page_with(status, Section::Endpoints, say!("New"), body)
+}
+
+/// The form of a new endpoint. The list shows it too while it is empty.
+pub fn new_form(visit: &Visit, form: &Fields, faults: &Faults) -> Markup {
+    html! {
         form.form action=(visit.link("/endpoints/new")) method="post" {
             (once::token(visit))
             (endpoint_fields::render(visit, form, faults, None))
             (buttons(visit, say!("Create"), say!("Create and test")))
         }
-        (visit.api_call("POST", "/v1/webhook-endpoints"))
-    };
-    visit.page_with(status, Section::Endpoints, say!("New"), body)
+    }
 }
 
 pub async fn show_edit(visit: Visit) -> Result<Response, Failure> {

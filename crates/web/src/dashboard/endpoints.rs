@@ -6,20 +6,25 @@
 use axum::Router;
 use axum::response::Response;
 use axum::routing::get;
+use http::StatusCode;
 use maud::{Markup, html};
 
-use postrider_domain::endpoint::{Endpoint, EndpointFilter, ProjectId};
-use postrider_domain::page::{Page, PageRequest};
+use postrider_domain::endpoint::{Endpoint, EndpointFilter, EndpointState};
+use postrider_domain::id::RowKey;
+use postrider_domain::list_filter::ListFilter as _;
+use postrider_domain::page::encode_cursor;
 use postrider_domain::permission::Permission;
 use postrider_domain::stats::EndpointActivity;
 use postrider_service::ServiceError;
 
 use super::{endpoint, endpoint_form, replay, secret};
-use crate::components::field::{self, Faults, TextField};
-use crate::components::{activity, icon, list, state, time};
+use crate::components::field::Faults;
+use crate::components::{activity, filter, icon, list, state, time};
 use crate::failure::Failure;
-use crate::language::say;
+use crate::form::Fields;
+use crate::language::{Phrase, say};
 use crate::layout::Section;
+use crate::list_query::ListQuery;
 use crate::visit::Visit;
 
 /// The pages about endpoints, below `base`.
@@ -41,92 +46,120 @@ pub fn routes(base: &str) -> Router {
         .route(&at("/endpoints/{id}/replays/{replay}/stop"), axum::routing::post(replay::stop))
 }
 
+const PATH: &str = "/endpoints";
+
+/// Filters that people often want. The first page of the dashboard links to the second.
+const PRESETS: [(Phrase, &str); 2] =
+    [(Phrase::of("All"), ""), (Phrase::of("Need attention"), "state=failing%2Cpaused%2Cdisabled")];
+
+/// Where a page of the list begins and ends.
+struct Listed {
+    endpoints: Vec<Endpoint>,
+    activity: Vec<EndpointActivity>,
+    is_by_failures: bool,
+    newest: Option<String>,
+    older: Option<String>,
+}
+
 pub async fn show(visit: Visit) -> Result<Response, Failure> {
-    let (filter, faults) = filter_of(&visit);
-    let page = PageRequest::parse(None, visit.query.text("cursor")).map_err(ServiceError::from)?;
-    let listed = visit.service().list_endpoints(&visit.principal, filter, page).await?;
-    let ids = listed.items.iter().map(|endpoint| endpoint.id).collect();
-    let activity = match visit.may(Permission::DeliveriesRead) {
-        true => visit.service().endpoint_activity(&visit.principal, ids).await?,
-        false => Vec::new(),
-    };
+    let query: ListQuery<EndpointFilter> = ListQuery::read(&visit);
+    if !query.faults.0.is_empty() {
+        let body = html! { (heading(&visit)) (query.faults.summary()) (form(&visit, true)) };
+        return Ok(visit.page_with(StatusCode::BAD_REQUEST, Section::Endpoints, "", body));
+    }
+    let is_narrowed = query.is_narrowed;
+    let api_path = api_path(&query.filter);
+    let listed = Listed::read(&visit, query).await?;
+    let is_continued = listed.newest.is_some();
+    let presets = PRESETS.map(|(phrase, query)| (phrase.text(), query));
     let body = html! {
+        (heading(&visit))
+        @if !listed.endpoints.is_empty() || is_narrowed || is_continued {
+            (filter::presets(&|query| visit.link(&format!("{PATH}{query}")), &visit.query, &presets))
+            (form(&visit, is_narrowed))
+        }
+        @if listed.endpoints.is_empty() { (nothing(&visit, is_narrowed, is_continued)) } @else { (rows(&visit, &listed)) }
+        (list::pages(listed.newest.as_deref(), listed.older.as_deref()))
+        (visit.api_call("GET", &api_path))
+    };
+    Ok(visit.page(Section::Endpoints, "", body))
+}
+
+impl Listed {
+    async fn read(visit: &Visit, query: ListQuery<EndpointFilter>) -> Result<Self, ServiceError> {
+        let (service, principal) = (visit.service(), &visit.principal);
+        let is_by_failures = visit.query.text("sort") == Some("failing");
+        let from =
+            visit.query.text("from").and_then(|text| EndpointState::ALL.into_iter().find(|it| it.as_str() == text));
+        let (endpoints, next) = if is_by_failures {
+            let page = service.list_endpoints_failing_first(principal, query.filter, from, query.page).await?;
+            (page.items, page.next.map(|(group, key)| (Some(group), key)))
+        } else {
+            let page = service.list_endpoints(principal, query.filter, query.page).await?;
+            (page.items, page.next.map(|key| (None, Some(key))))
+        };
+        let ids = endpoints.iter().map(|endpoint| endpoint.id).collect();
+        let activity = match visit.may(Permission::DeliveriesRead) {
+            true => service.endpoint_activity(principal, ids).await?,
+            false => Vec::new(),
+        };
+        let at = |(group, key): (Option<EndpointState>, Option<RowKey>)| {
+            let fields = visit.query.clone().without("from");
+            let fields = group.into_iter().fold(fields, |fields, group| fields.with("from", group.as_str()));
+            visit.link(&format!("{PATH}?{}", fields.query_with("cursor", key.map(encode_cursor).as_deref())))
+        };
+        let is_continued = query.is_continued || (is_by_failures && from.is_some());
+        let (newest, older) = (is_continued.then(|| at((None, None))), next.map(at));
+        Ok(Self { endpoints, activity, is_by_failures, newest, older })
+    }
+}
+
+fn heading(visit: &Visit) -> Markup {
+    html! {
         div.heading {
             h1 { (say!("Endpoints")) }
             @if visit.may(Permission::EndpointsWrite) {
                 a.button.primary href=(visit.link("/endpoints/new")) { (say!("New endpoint")) }
             }
         }
-        (filters(&visit, &faults))
-        (rows(&visit, &listed, &activity))
-        (visit.api_call("GET", "/v1/webhook-endpoints"))
-    };
-    Ok(visit.page(Section::Endpoints, "", body))
+    }
 }
 
-/// The filter of the URL. A value that means nothing is a fault at its field, and the list is not narrowed by it.
-fn filter_of(visit: &Visit) -> (EndpointFilter, Faults) {
-    let mut faults = Faults::default();
-    let project_id = visit.query.text("projectId").filter(|_| visit.is_operator()).and_then(|text| {
-        ProjectId::parse(text).map_err(|fault| faults.0.push(("projectId".to_owned(), fault.to_string()))).ok()
-    });
-    let event_type = visit.query.text("event").and_then(|name| {
-        let known = visit.known_event(name);
-        known.map_err(|fault| faults.0.push(("event".to_owned(), fault))).ok()
-    });
-    let is_active = match visit.query.text("isActive") {
-        Some("true") => Some(true),
-        Some("false") => Some(false),
-        _ => None,
-    };
-    let filter = EndpointFilter {
-        project_ids: project_id.into_iter().collect(),
-        is_active,
-        event_types: event_type.into_iter().collect(),
-        ..EndpointFilter::default()
-    };
-    (filter, faults)
+fn api_path(filter: &EndpointFilter) -> String {
+    let pairs = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(filter.pairs()).finish();
+    format!("/v1/webhook-endpoints{}{pairs}", if pairs.is_empty() { "" } else { "?" })
 }
 
-fn is_filtered(visit: &Visit) -> bool {
-    ["projectId", "event", "isActive"].iter().any(|name| visit.query.text(name).is_some())
-}
-
-fn filters(visit: &Visit, faults: &Faults) -> Markup {
-    let text = |name: &str| visit.query.text(name).unwrap_or_default();
-    let types = visit.event_types().map(|event| (event.name.as_str(), event.name.as_str()));
-    let types: Vec<(&str, &str)> = std::iter::once(("", say!("All"))).chain(types).collect();
-    let states = [("", say!("All")), ("true", say!("On")), ("false", say!("Off or disabled"))];
-    let project = TextField {
-        name: "projectId",
-        label: "Project",
-        hint: "",
-        value: text("projectId"),
-        kind: "text",
-        required: false,
-    };
-    html! {
-        form.filters action=(visit.link("/endpoints")) method="get" role="search" aria-label=(say!("Filter of the endpoints")) {
+fn form(visit: &Visit, is_narrowed: bool) -> Markup {
+    let query = &visit.query;
+    let types: Vec<(&str, &str)> = visit.event_types().map(|it| (it.name.as_str(), it.name.as_str())).collect();
+    let states = EndpointState::ALL.map(|of| (of.as_str(), state::endpoint_word(of)));
+    let switch = [("true", say!("On")), ("false", say!("Off or disabled"))];
+    filter::form(
+        &visit.link(PATH),
+        is_narrowed,
+        html! {
             (visit.kept_fields())
-            (field::select("isActive", say!("State"), &states, text("isActive")))
-            (field::select("event", say!("Event type"), &types, text("event")))
-            @if visit.is_operator() { (project.render(faults)) }
-            button type="submit" { (say!("Filter")) }
-            @if is_filtered(visit) { a href=(visit.link("/endpoints")) { (say!("Show all")) } }
-        }
-    }
+            (filter::text(query, "q", say!("Name or host"), ""))
+            (filter::choice(query, "state", say!("State"), say!("Any state"), &states))
+            (filter::choice(query, "event", say!("Event type"), say!("Any type"), &types))
+            (filter::choice(query, "sort", say!("Sorted by"), say!("Newest first"), &[("failing", say!("Failing first"))]))
+            (filter::more(query, &["projectId", "isActive"], html! {
+                @if visit.is_operator() { (filter::text(query, "projectId", "Project", "")) }
+                (filter::choice(query, "isActive", say!("On or off"), say!("Anything"), &switch))
+            }))
+        },
+    )
 }
 
-fn rows(visit: &Visit, listed: &Page<Endpoint>, activity: &[EndpointActivity]) -> Markup {
-    if listed.items.is_empty() {
-        return nothing(visit);
-    }
+fn rows(visit: &Visit, listed: &Listed) -> Markup {
+    let activity = &listed.activity;
     let all_types = visit.event_types().filter(|event| !event.retired).count();
     let now = visit.now();
     html! {
         div.table tabindex="0" role="region" aria-label=(say!("Endpoints")) {
             table.stack {
-                caption { (say!("Endpoints, newest first")) }
+                caption { @if listed.is_by_failures { (say!("Endpoints, failing first")) } @else { (say!("Endpoints, newest first")) } }
                 thead {
                     tr {
                         th scope="col" { (say!("State")) }
@@ -141,7 +174,7 @@ fn rows(visit: &Visit, listed: &Page<Endpoint>, activity: &[EndpointActivity]) -
                     }
                 }
                 tbody #endpoints data-live="rows" {
-                    @for endpoint in &listed.items {
+                    @for endpoint in &listed.endpoints {
                         tr id=(endpoint.id) {
                             td data-label=(say!("State")) { (state::endpoint(endpoint)) }
                             th scope="row" data-label=(say!("Endpoint")) {
@@ -162,24 +195,31 @@ fn rows(visit: &Visit, listed: &Page<Endpoint>, activity: &[EndpointActivity]) -
                 }
             }
         }
-        (visit.page_links(listed.next))
     }
 }
 
-/// Why the list is empty: nothing was made yet, or the filter leaves nothing.
-fn nothing(visit: &Visit) -> Markup {
-    if is_filtered(visit) || visit.query.text("cursor").is_some() {
-        let all = html! { p { a href=(visit.link("/endpoints")) { (say!("Show all endpoints")) } } };
-        return list::empty(icon::OFF, say!("No endpoint matches this filter"), &all);
+/// Why the list is empty: nothing was made yet, the filter leaves nothing, or the pages have come to their end.
+fn nothing(visit: &Visit, is_narrowed: bool, is_continued: bool) -> Markup {
+    let all = html! { p { a href=(visit.link(PATH)) { (say!("Show all endpoints")) } } };
+    if is_continued {
+        let body = html! { p { (say!("There are no further endpoints.")) } (all) };
+        return list::empty(icon::CHECK, say!("That was all"), &body);
+    }
+    if is_narrowed {
+        let body = html! { p { (say!("Every endpoint was searched.")) } (all) };
+        return list::empty(icon::CROSS, say!("No endpoint matches this filter"), &body);
     }
     let body = html! {
         p { (say!("An endpoint is the URL that gets the events of the types that you choose.")) }
         @if !visit.is_operator() { (what_a_webhook_is(visit)) }
-        @if visit.may(Permission::EndpointsWrite) {
-            p { a.button.primary href=(visit.link("/endpoints/new")) { (say!("Make the first endpoint")) } }
-        }
     };
-    list::empty(icon::ARROW, say!("No endpoint yet"), &body)
+    html! {
+        (list::empty(icon::ARROW, say!("No endpoint yet"), &body))
+        @if visit.may(Permission::EndpointsWrite) {
+            h2 { (say!("Make the first endpoint")) }
+            (endpoint_form::new_form(visit, &Fields::default(), &Faults::default()))
+        }
+    }
 }
 
 /// For a reader who has not used one: the operator of the server knows.

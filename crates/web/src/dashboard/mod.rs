@@ -42,10 +42,12 @@ mod keys;
 mod login;
 mod overview;
 mod portal_embed;
+mod portal_sessions;
 mod replay;
 mod search;
 mod secret;
 mod settings;
+mod statistics;
 pub mod verify;
 mod workspaces;
 
@@ -67,6 +69,9 @@ pub fn router(site: &Arc<Site>) -> Router {
         .route("/dashboard/keys/new", get(keys::show_new).post(keys::create))
         .route("/dashboard/keys/{id}/revoke", get(keys::ask_revoke).post(keys::revoke))
         .route("/dashboard/portal-embed", get(portal_embed::show).post(portal_embed::create))
+        .route("/dashboard/portal-sessions", get(portal_sessions::show))
+        .route("/dashboard/portal-sessions/{id}", get(portal_sessions::show_one))
+        .route("/dashboard/portal-sessions/{id}/end", post(portal_sessions::end))
         .route("/dashboard/settings", get(settings::show))
         .route("/dashboard/workspaces", get(workspaces::show).post(workspaces::create))
         .route("/dashboard/workspaces/{id}", get(workspaces::show_one))

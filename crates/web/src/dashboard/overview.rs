@@ -3,24 +3,23 @@
 use axum::response::Response;
 use maud::{Markup, html};
 
-use postrider_domain::attempt::{AttemptOutcome, Fault};
+use postrider_domain::attempt::AttemptOutcome;
 use postrider_domain::delivery::{Delivery, DeliveryFilter, DeliveryStatus};
 use postrider_domain::endpoint::{Endpoint, EndpointFilter, EndpointState};
 use postrider_domain::event::EventFilter;
 use postrider_domain::limits;
 use postrider_domain::page::PageRequest;
 use postrider_domain::permission::Permission;
-use postrider_domain::stats::{BucketSize, Counts, StatsSeries};
+use postrider_domain::stats::Counts;
 use postrider_domain::time::Timestamp;
-use postrider_service::{ServiceError, StatsQuery, StatsReport};
+use postrider_service::{ServiceError, StatsReport};
 
 use super::deliveries;
-use crate::components::chart::{Chart, Series};
+use super::statistics::{self, Period};
 use crate::components::delivery_rows;
 use crate::components::{code, curl, icon, state, time};
 use crate::failure::Failure;
 use crate::layout::Section;
-use crate::list_query::PERIODS;
 use crate::visit::Visit;
 
 /// Endpoints in need and newest failures that the page shows.
@@ -126,64 +125,28 @@ async fn running(visit: &Visit) -> Result<Markup, ServiceError> {
     if !visit.may(Permission::DeliveriesRead) {
         return Ok(needs);
     }
-    let report = service.stats(principal, &period.query(now)).await?;
+    let report = service.stats(principal, &period.query(now, None)).await?;
     let filter = DeliveryFilter { statuses: vec![DeliveryStatus::Failed], ..DeliveryFilter::default() };
     let page = PageRequest::parse(Some(FAILURES), None).unwrap_or(PageRequest::FIRST);
     let failures = service.list_deliveries(principal, filter, page).await?;
     let rows = deliveries::rows(visit, &failures.items).await?;
     Ok(html! {
         div #needs data-live="swap" { (needs) }
-        (period.links(visit))
+        h2 { "Activity" }
+        (period.links(visit, ""))
         div #numbers data-live="swap" { (numbers(&report, &period, now)) }
-        div #charts data-live="swap" { (charts(&report.series)) }
+        div #charts data-live="swap" { (statistics::charts(&report.series)) }
         h2 { "Newest failures" }
         @if failures.items.is_empty() { p.soft { "No delivery has failed among those that are kept." } }
         @else { (delivery_rows::table(&failures.items, &rows, false)) }
     })
 }
 
-/// The period that the numbers are about.
-struct Period {
-    word: &'static str,
-    title: &'static str,
-    bucket: BucketSize,
-    length: std::time::Duration,
-}
-
-impl Period {
-    fn of(visit: &Visit) -> Self {
-        let asked = visit.query.text("period").unwrap_or("24h");
-        let found = PERIODS.iter().find(|(word, ..)| *word == asked).unwrap_or(&PERIODS[1]);
-        let (word, title, length) = *found;
-        let bucket = match word {
-            "1h" => BucketSize::Minute,
-            "24h" | "7d" => BucketSize::Hour,
-            _ => BucketSize::Day,
-        };
-        Self { word, title: title.text(), bucket, length }
-    }
-
-    fn query(&self, now: Timestamp) -> StatsQuery {
-        StatsQuery { since: Some(now.minus(self.length)), bucket: Some(self.bucket), ..StatsQuery::default() }
-    }
-
-    fn links(&self, visit: &Visit) -> Markup {
-        html! {
-            h2 { "Activity" }
-            ul.presets aria-label="Period" {
-                @for (word, title, _) in PERIODS {
-                    li { a href={ (visit.link("")) "?period=" (word) } aria-current=[(word == self.word).then_some("true")] { (title.text()) } }
-                }
-            }
-        }
-    }
-}
-
 fn numbers(report: &StatsReport, period: &Period, now: Timestamp) -> Markup {
     let totals = report.series.totals();
     let minutes = (period.length.as_secs() / 60).max(1);
     let waits = totals.first_attempts;
-    let wait = |percent| waits.percentile_ms(percent).map_or_else(|| "–".to_owned(), millis);
+    let wait = |percent| waits.percentile_ms(percent).map_or_else(|| "–".to_owned(), statistics::millis);
     let queue = &report.queue;
     let pairs = [
         ("Events a minute", per_minute(totals.events.unwrap_or_default(), minutes), ""),
@@ -198,9 +161,7 @@ fn numbers(report: &StatsReport, period: &Period, now: Timestamp) -> Markup {
             @for (name, value, rest) in pairs { div { dt { (name) } dd { (value) small { (rest) } } } }
             div { dt { "Oldest that is due" } dd { @match queue.oldest_due_at { Some(at) => (time::rough(now.since(at))), None => "none" } } }
         }
-        @if report.series.complete_since > report.series.period.since() {
-            p.soft { (period.title) ": counted since " (time::instant(report.series.complete_since)) " only." }
-        }
+        (period.incomplete(&report.series))
     }
 }
 
@@ -219,78 +180,9 @@ fn per_minute(count: u64, minutes: u64) -> String {
 /// 100 % means all.
 fn success(counts: &Counts) -> String {
     let delivered = counts.attempts_of(AttemptOutcome::Delivered);
-    match delivered + failed(counts) {
+    match delivered + statistics::failed(counts) {
         0 => "–".to_owned(),
         sum => format!("{}.{} %", delivered * 100 / sum, delivered * 1000 / sum % 10),
-    }
-}
-
-fn failed(counts: &Counts) -> u64 {
-    by_fault(counts, Fault::Receiver)
-}
-
-fn by_fault(counts: &Counts, fault: Fault) -> u64 {
-    counts.attempts.iter().filter(|(outcome, _)| outcome.fault() == fault).map(|(_, count)| count).sum()
-}
-
-fn millis(millis: u64) -> String {
-    time::rough(std::time::Duration::from_millis(millis))
-}
-
-fn charts(series: &StatsSeries) -> Markup {
-    let starts: Vec<Timestamp> = series.buckets.iter().map(|bucket| bucket.start).collect();
-    let values = |of: &dyn Fn(&Counts) -> Option<u64>| series.buckets.iter().map(|bucket| of(&bucket.counts)).collect();
-    let totals = series.totals();
-    let attempts = [
-        Series {
-            name: "Delivered",
-            class: "chart-good",
-            values: values(&|it| Some(it.attempts_of(AttemptOutcome::Delivered))),
-        },
-        Series { name: "Failed", class: "chart-bad", values: values(&|it| Some(failed(it))) },
-        Series { name: "Our faults", class: "chart-waiting", values: values(&|it| Some(by_fault(it, Fault::Sender))) },
-    ];
-    let ended = |status| values(&move |it: &Counts| Some(it.ended_as(status)));
-    let deliveries = [
-        Series { name: "Delivered", class: "chart-good", values: ended(DeliveryStatus::Delivered) },
-        Series { name: "Failed", class: "chart-bad", values: ended(DeliveryStatus::Failed) },
-        Series { name: "Not sent", class: "chart-neutral", values: ended(DeliveryStatus::Skipped) },
-    ];
-    let waits = [
-        Series { name: "Half within", class: "chart-good", values: values(&|it| it.first_attempts.percentile_ms(50)) },
-        Series {
-            name: "95 % within",
-            class: "chart-waiting",
-            values: values(&|it| it.first_attempts.percentile_ms(95)),
-        },
-    ];
-    let attempts_seen = format!(
-        "Attempts: {}, of which {} delivered, {} failed and {} could not be made by our own fault.",
-        totals.attempted(),
-        totals.attempts_of(AttemptOutcome::Delivered),
-        failed(&totals),
-        by_fault(&totals, Fault::Sender)
-    );
-    let ended_seen = format!(
-        "{} deliveries were made. {} ended delivered, {} failed, {} were not sent.",
-        totals.created,
-        totals.ended_as(DeliveryStatus::Delivered),
-        totals.ended_as(DeliveryStatus::Failed),
-        totals.ended_as(DeliveryStatus::Skipped)
-    );
-    let waits_seen = match (totals.first_attempts.percentile_ms(50), totals.first_attempts.percentile_ms(95)) {
-        (Some(half), Some(most)) => {
-            format!("Half of the first attempts began within {}, 95 % within {}.", millis(half), millis(most))
-        }
-        _ => "No first attempt was made.".to_owned(),
-    };
-    let starts = &starts;
-    html! {
-        div.charts {
-            (Chart { title: "Attempts", sentence: &attempts_seen, starts, series: &attempts, unit: "attempts" }.bars())
-            (Chart { title: "Deliveries", sentence: &ended_seen, starts, series: &deliveries, unit: "deliveries" }.bars())
-            (Chart { title: "Wait for the first attempt", sentence: &waits_seen, starts, series: &waits, unit: "ms" }.lines())
-        }
     }
 }
 

@@ -141,6 +141,7 @@ fn page(
         h2 { "2. In your page: show it" }
         (code::block("The frame", &frame(&visit)))
         p { "The script fits the height and renews the session. " code { "/webhooks-session" } " is an address of your own server: it does step 1 and answers " code { "{\"url\": \"…\"}" } "." }
+        p { a href=(visit.link("/portal-sessions")) { "All sessions of the portal" } }
         (code::api_call("POST", "/v1/portal-sessions"))
     };
     visit.page_with(status, Section::Portal, "", body)

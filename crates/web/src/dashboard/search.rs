@@ -3,6 +3,7 @@
 use axum::response::Response;
 use maud::html;
 
+use postrider_domain::id::RequestId;
 use postrider_domain::permission::Permission;
 use postrider_service::Found;
 
@@ -15,6 +16,11 @@ use crate::visit::Visit;
 pub async fn show(visit: Visit) -> Result<Response, Failure> {
     let Some(text) = visit.query.text("q") else { return Ok(answer::see_other(&visit.site, &visit.link(""))) };
     let found = visit.service().find_anything(&visit.principal, text).await?;
+    // A request may have written several entries. They are one page.
+    if let (Ok(request), [Found::AuditEntry(_), ..]) = (text.parse::<RequestId>(), found.as_slice()) {
+        let path = format!("/audit?requestId={request}");
+        return Ok(answer::see_other(&visit.site, &visit.link(&path)));
+    }
     if let [only] = found.as_slice() {
         return Ok(answer::see_other(&visit.site, &visit.link(&page_of(&visit, only))));
     }
@@ -23,7 +29,7 @@ pub async fn show(visit: Visit) -> Result<Response, Failure> {
         @if found.is_empty() {
             (list::empty(icon::CROSS, "Nothing has this id", &html! {
                 p { "It is no id of this workspace and mode, no externalId of an event that is still kept, and no host of an endpoint." }
-                p { "Ids look like " code { "evt_…" } ", " code { "dlv_…" } ", " code { "whe_…" } ", " code { "rpl_…" } ", " code { "req_…" } "." }
+                p { "Ids look like " code { "evt_…" } ", " code { "dlv_…" } ", " code { "whe_…" } ", " code { "rpl_…" } ", " code { "key_…" } ", " code { "pts_…" } ", " code { "req_…" } "." }
             }))
         } @else {
             p { (found.len()) " things have it:" }
@@ -40,6 +46,7 @@ fn page_of(visit: &Visit, found: &Found) -> String {
         Found::Endpoint(id) => format!("/endpoints/{id}"),
         Found::ApiKey(id) => format!("/keys#{id}"),
         Found::AuditEntry(id) => format!("/audit?id={id}"),
+        Found::PortalSession(id) => format!("/portal-sessions/{id}"),
         Found::Replay(id) => format!("/replays/{id}"),
         Found::Workspace(id) if visit.may(Permission::WorkspacesManage) => format!("/workspaces/{id}"),
         Found::Workspace(_) => String::new(),

@@ -14,7 +14,7 @@ use postrider_domain::id::{PortalSessionId, RequestId};
 use postrider_domain::portal::{FrameAncestor, Locale, PortalSession};
 use postrider_service::{Origin, ServiceError};
 
-use super::frame;
+use super::{PortalTheme, frame};
 use crate::answer::{self, Framing};
 use crate::form::Fields;
 use crate::layout::{self, Look};
@@ -48,6 +48,18 @@ impl Asked {
             request_id: extensions.get::<RequestId>().copied(),
             address: extensions.get::<CallerAddress>().copied(),
         }
+    }
+
+    /// Whether the path is that of a style sheet or a logo. Those of the settings have routes of their own, so this one
+    /// is of an earlier look.
+    pub fn names_old_file(&self) -> bool {
+        let path = self.uri.path();
+        let below = path
+            .strip_prefix(&self.site.prefix)
+            .unwrap_or(path)
+            .strip_prefix("/portal/")
+            .or_else(|| path.strip_prefix("/portal/"));
+        below.is_some_and(|name| !name.contains('/') && PortalTheme::is_file_name(name))
     }
 
     pub const fn origin(&self) -> Origin<'static> {

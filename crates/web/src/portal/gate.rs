@@ -12,7 +12,7 @@ use postrider_domain::portal::Locale;
 use postrider_service::{PortalVisit, ServiceError};
 
 use super::asked::{Asked, framing};
-use super::open;
+use super::{open, theme};
 use crate::site::Site;
 use crate::visit::Visit;
 use crate::{answer, csrf, failure, language};
@@ -20,6 +20,9 @@ use crate::{answer, csrf, failure, language};
 pub async fn admit(State(site): State<Arc<Site>>, request: Request, next: Next) -> Response {
     let (mut parts, body) = request.into_parts();
     let asked = Asked::of(&site, &parts);
+    if asked.names_old_file() {
+        return theme::not_found();
+    }
     // A frame that keeps its cookie away sends an odd origin too: the reason comes before the missing session.
     if !matches!(asked.method, Method::GET | Method::HEAD)
         && let Err(csrf::CrossSite(reason)) = csrf::check(&site, &asked.headers)

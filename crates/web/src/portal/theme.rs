@@ -50,6 +50,11 @@ impl PortalTheme {
         Self { brand: look.brand.as_ref().map(|brand| brand.as_str().to_owned()), style, logo }
     }
 
+    /// Whether a segment of a path names a file of a look, of this one or of an earlier one.
+    pub fn is_file_name(segment: &str) -> bool {
+        ["theme.", "logo."].iter().any(|stem| segment.starts_with(stem))
+    }
+
     /// The path below the prefix of the public URL.
     pub fn style_path(&self) -> Option<&str> {
         self.style.as_ref().map(|style| style.path.as_str())
@@ -103,6 +108,15 @@ fn answer(loaded: &Loaded) -> Response {
         // An SVG opened by itself is a document of our origin: nothing in it may run.
         (CONTENT_SECURITY_POLICY, HeaderValue::from_static("default-src 'none'; style-src 'unsafe-inline'; sandbox")),
     ]);
+    response
+}
+
+/// A page that was open during a change of the look asks for its old files.
+pub fn not_found() -> Response {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::NOT_FOUND;
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response.headers_mut().insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     response
 }
 

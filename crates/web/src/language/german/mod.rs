@@ -5,6 +5,7 @@ mod endpoints;
 mod faults;
 mod forms;
 mod frame;
+mod statistics;
 mod verification;
 mod words;
 
@@ -16,6 +17,7 @@ pub const TABLES: &[&[(&str, &str)]] = &[
     frame::PHRASES,
     words::PHRASES,
     endpoints::PHRASES,
+    statistics::PHRASES,
     deliveries::PHRASES,
     forms::PHRASES,
     faults::PHRASES,
