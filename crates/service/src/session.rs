@@ -12,7 +12,7 @@ use postrider_domain::audit::Actor;
 use postrider_domain::bounded_cache::{BoundedCache, ExpiringCache};
 use postrider_domain::caller::CallerAddress;
 use postrider_domain::error_chain::Chain;
-use postrider_domain::id::SessionId;
+use postrider_domain::id::{SessionId, WorkspaceId};
 use postrider_domain::limits;
 use postrider_domain::permission::{Capabilities, Permission};
 use postrider_domain::rate_limit::{Rate, RateBucket, SlidingWindow};
@@ -149,6 +149,30 @@ impl Service {
         let found = self.find_session(token, origin.address, now).await?;
         let session = found.filter(|session| now < session.ends_at).ok_or(ServiceError::SessionEnded)?;
         Ok(principal_of(&session, &origin))
+    }
+
+    /// Goes on in another workspace: ends the session, and begins one there with the same mode, scopes and key, and no
+    /// later end.
+    ///
+    /// # Errors
+    /// Without the scope; when there is no such workspace, or when it is the server's own.
+    pub async fn switch_workspace(
+        &self,
+        principal: &Principal,
+        token: &str,
+        to: WorkspaceId,
+        origin: Origin<'_>,
+    ) -> Result<NewSession, ServiceError> {
+        principal.require(Permission::WorkspacesManage)?;
+        if !has_form_of_token(token) {
+            return Err(ServiceError::SessionEnded);
+        }
+        let (new_token, opening) = self.new_session(&origin);
+        let id = SessionId::from_letters(self.random.alphanumeric());
+        let switched = self.store.switch_session(self.hash_of_session(token), id, to, opening).await;
+        self.sessions.forget_all();
+        let session = switched?.ok_or(ServiceError::NotFound)?;
+        Ok(begun(new_token, &session, &origin))
     }
 
     /// Ends a session for good. A session that has ended is no error.

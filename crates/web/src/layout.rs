@@ -151,6 +151,7 @@ pub fn render(frame: &Frame<'_>, body: Markup) -> Markup {
                 div.bar-row {
                     a.brand href=(visit.link("")) { (brand) }
                     @if visit.principal.tenant.mode == Mode::Test { span.badge.badge-test { (icon::FLASK) "Test mode" } }
+                    (switch(visit))
                     form.search role="search" action=(visit.link("/search")) method="get" {
                         label.visually-hidden for="search" { "Find an id, an externalId or a host" }
                         input #search type="search" name="q" placeholder="Find an id, an externalId or a host" autocomplete="off" spellcheck="false" value=(visit.query.text("q").filter(|_| *section == Section::None).unwrap_or_default());
@@ -172,6 +173,25 @@ pub fn render(frame: &Frame<'_>, body: Markup) -> Markup {
             }
         },
     )
+}
+
+/// The workspace, and the way to another one.
+fn switch(visit: &Visit) -> Markup {
+    let Some(workspaces) = &visit.workspaces else { return html! {} };
+    html! {
+        @if workspaces.others.is_empty() {
+            a.workspace href=(visit.link("/workspaces")) { span.visually-hidden { "Workspace " } (workspaces.own) }
+        } @else {
+            form.switch action=(visit.link("/switch")) method="post" {
+                label.visually-hidden for="switch" { "Workspace" }
+                select #switch name="workspace" {
+                    option value=(visit.principal.workspace_id) selected { (workspaces.own) }
+                    @for (id, name) in &workspaces.others { option value=(id) { (name) } }
+                }
+                button.quiet type="submit" { "Switch" span.visually-hidden { " the workspace" } }
+            }
+        }
+    }
 }
 
 /// A page without a visitor: signing in, or an error before that.
@@ -238,6 +258,7 @@ pub fn notice(visit: &Visit) -> Markup {
         "started" => say!("Started."),
         "stopped" => say!("Stopped."),
         "ended" => "Ended. The session shows nothing any more.",
+        "switched" => "You are in this workspace now.",
         "signed-in" => "You are signed in.",
         _ => return html! {},
     };

@@ -10,7 +10,7 @@ use maud::{Markup, html};
 use postrider_domain::access::Principal;
 use postrider_domain::caller::CallerAddress;
 use postrider_domain::event_type::{EventType, EventTypeName};
-use postrider_domain::id::{RequestId, RowKey};
+use postrider_domain::id::{RequestId, RowKey, WorkspaceId};
 use postrider_domain::page::encode_cursor;
 use postrider_domain::permission::Permission;
 use postrider_domain::time::Timestamp;
@@ -43,6 +43,16 @@ pub struct Visit {
     pub look: Look,
     /// The query of the URL.
     pub query: Fields,
+    /// The workspaces to go on in, for a visitor who manages them.
+    pub workspaces: Option<Arc<WorkspaceSwitch>>,
+}
+
+/// What the bar shows of workspaces.
+#[derive(Debug)]
+pub struct WorkspaceSwitch {
+    pub own: String,
+    /// The newest others, without the server's own.
+    pub others: Vec<(WorkspaceId, String)>,
 }
 
 impl Visit {

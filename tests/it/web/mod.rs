@@ -20,3 +20,4 @@ mod portal_walls;
 mod search;
 mod secrets;
 mod verify;
+mod workspace_switch;

@@ -32,7 +32,7 @@ async fn a_request_and_its_entry_lead_to_the_audit_log() {
     }
     let faulty = visitor.page("/dashboard/audit?requestId=x").await;
     assert!(faulty.contains("is not such an id"), "{faulty}");
-    let own = text(&app.get("/v1/workspaces/me").await.data(200), "id");
+    let own = text(&app.get("/v1/workspaces/me").await.json()["workspace"], "id");
     assert_eq!(leads_to(&visitor, &own).await, "/dashboard", "one's own workspace");
 }
 

@@ -9,7 +9,7 @@ use tokio_postgres::Row;
 
 use postrider_domain::access::{Scope, Scopes};
 use postrider_domain::audit::{AuditAction, Author};
-use postrider_domain::id::{ApiKeyId, RowKey, SessionId};
+use postrider_domain::id::{ApiKeyId, RowKey, SessionId, WorkspaceId};
 use postrider_domain::session::{DashboardSession, LoginCodeHash, SessionHash};
 use postrider_domain::tenant::Tenant;
 use postrider_domain::time::Timestamp;
@@ -19,7 +19,7 @@ use postrider_store::{NewLoginCode, SessionOpening, Sessions, SignOut, StoreErro
 
 use crate::PostgresStore;
 use crate::log::audit;
-use crate::machinery::column::{coded, get, instant, key, opt_instant, opt_parsed, parsed};
+use crate::machinery::column::{coded, get, instant, key, opt_instant, opt_int, opt_parsed, parsed};
 use crate::machinery::fault::PgError;
 use crate::machinery::session::Session;
 use crate::machinery::transaction::{WriteTx, effect};
@@ -91,6 +91,16 @@ impl Sessions for PostgresStore {
         .await
     }
 
+    async fn switch_session(
+        &self,
+        hash: SessionHash,
+        id: SessionId,
+        to: WorkspaceId,
+        new: SessionOpening,
+    ) -> Result<Option<DashboardSession>, StoreError> {
+        self.write(effect!(|tx| switch(tx, hash, id, to, &new))).await
+    }
+
     async fn create_login_code(&self, new: NewLoginCode) -> Result<Option<Timestamp>, StoreError> {
         self.write(effect!(|tx, new| create_code(tx, &new))).await
     }
@@ -156,6 +166,33 @@ async fn take_code(tx: &WriteTx, code: LoginCodeHash) -> Result<Option<(SessionI
 async fn lock_workspace(tx: &WriteTx, workspace: RowKey) -> Result<bool, PgError> {
     let sql = "SELECT key FROM workspaces WHERE key = $1 AND deleted_at IS NULL FOR NO KEY UPDATE";
     Ok(tx.query_opt(sql, &[&workspace.as_i64()]).await?.is_some())
+}
+
+async fn switch(
+    tx: &mut WriteTx,
+    hash: SessionHash,
+    id: SessionId,
+    to: WorkspaceId,
+    new: &SessionOpening,
+) -> Result<Option<DashboardSession>, PgError> {
+    let sql = "SELECT key FROM workspaces WHERE id = $1 AND deleted_at IS NULL AND NOT is_operations";
+    let Some(found) = tx.query_opt(sql, &[&to.to_string()]).await? else { return Ok(None) };
+    let workspace = key(&found, "key")?;
+    let hash = hash.0.as_slice();
+    let sql = format!("{SESSION_SELECT} AND s.hash = $1 AND s.ends_at > $2 FOR UPDATE OF s");
+    let found = tx.query_opt(&sql, &[&hash, &tx.now.millis()]).await?;
+    let Some(before) = found.as_ref().map(session_from_row).transpose()? else { return Ok(None) };
+    let sql = "DELETE FROM dashboard_sessions WHERE hash = $1 RETURNING api_key_key";
+    let api_key = opt_int(&tx.query_one(sql, &[&hash]).await?, "api_key_key")?;
+    let author = SignOut { request_id: new.request_id, address: new.address }.author(before.id, before.tenant.mode);
+    append_end(tx, before.tenant.workspace, author, before.id, SessionEnd::Switch).await?;
+    let grant = Grant {
+        tenant: Tenant::whole(workspace, before.tenant.mode),
+        scopes: before.scopes,
+        api_key: api_key.map(|key| (RowKey::from_i64(key), before.api_key_expires_at)),
+    };
+    // Nothing is undone when the workspace was deleted in this moment: its visitor signs in again.
+    open(tx, id, &grant, &new.instead_of(&before, tx.now)).await
 }
 
 /// `None` when the workspace is deleted.

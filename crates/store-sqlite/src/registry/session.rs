@@ -9,7 +9,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use postrider_domain::access::{Scope, Scopes};
 use postrider_domain::audit::{AuditAction, Author};
-use postrider_domain::id::{ApiKeyId, RowKey, SessionId};
+use postrider_domain::id::{ApiKeyId, RowKey, SessionId, WorkspaceId};
 use postrider_domain::session::{DashboardSession, LoginCodeHash, SessionHash};
 use postrider_domain::tenant::Tenant;
 use postrider_domain::time::Timestamp;
@@ -90,6 +90,16 @@ impl Sessions for SqliteStore {
         .await
     }
 
+    async fn switch_session(
+        &self,
+        hash: SessionHash,
+        id: SessionId,
+        to: WorkspaceId,
+        new: SessionOpening,
+    ) -> Result<Option<DashboardSession>, StoreError> {
+        self.write(JobSize::ONE_ROW, move |tx| switch(tx, hash, id, to, &new)).await
+    }
+
     async fn create_login_code(&self, new: NewLoginCode) -> Result<Option<Timestamp>, StoreError> {
         self.write(JobSize::ONE_ROW, move |tx| create_code(tx, &new)).await
     }
@@ -158,6 +168,36 @@ fn take_code(tx: &WriteTx<'_>, code: LoginCodeHash) -> Result<Option<(SessionId,
         )?
         .query_row(params![code.0, tx.now.millis()], |row| Ok((parsed(row, "session_id")?, grant_from_row(row, None)?)))
         .optional()
+}
+
+fn switch(
+    tx: &mut WriteTx<'_>,
+    hash: SessionHash,
+    id: SessionId,
+    to: WorkspaceId,
+    new: &SessionOpening,
+) -> Result<Option<DashboardSession>, rusqlite::Error> {
+    let sql = format!("{SESSION_SELECT} AND s.hash = ?1 AND s.ends_at > ?2");
+    let before =
+        tx.connection.prepare_cached(&sql)?.query_row(params![hash.0, tx.now.millis()], session_from_row).optional()?;
+    let workspace = tx
+        .connection
+        .prepare_cached("SELECT key FROM workspaces WHERE id = ?1 AND deleted_at IS NULL AND is_operations = 0")?
+        .query_row([to.to_string()], |row| Ok(RowKey::from_i64(row.get(0)?)))
+        .optional()?;
+    let (Some(before), Some(workspace)) = (before, workspace) else { return Ok(None) };
+    let api_key: Option<i64> = tx
+        .connection
+        .prepare_cached("DELETE FROM dashboard_sessions WHERE hash = ?1 RETURNING api_key_key")?
+        .query_row([hash.0], |row| row.get(0))?;
+    let author = SignOut { request_id: new.request_id, address: new.address }.author(before.id, before.tenant.mode);
+    append_end(tx, before.tenant.workspace, author, before.id, SessionEnd::Switch)?;
+    let grant = Grant {
+        tenant: Tenant::whole(workspace, before.tenant.mode),
+        scopes: before.scopes,
+        api_key: api_key.map(|key| (RowKey::from_i64(key), before.api_key_expires_at)),
+    };
+    open(tx, id, &grant, &new.instead_of(&before, tx.now))
 }
 
 /// `None` when the workspace is deleted.

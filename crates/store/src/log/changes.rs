@@ -108,12 +108,15 @@ pub enum SessionEnd {
     SignOut,
     /// The workspace had too many.
     Limit,
+    /// Its visitor went on in another workspace.
+    Switch,
 }
 
 pub fn session_ended(why: SessionEnd) -> Changes {
     let why = match why {
         SessionEnd::SignOut => "sign_out",
         SessionEnd::Limit => "limit",
+        SessionEnd::Switch => "switch",
     };
     Changes::default().with("endReason", Value::Null, why)
 }

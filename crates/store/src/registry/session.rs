@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use postrider_domain::access::{Mode, Scopes};
 use postrider_domain::audit::{Actor, Author};
 use postrider_domain::caller::CallerAddress;
-use postrider_domain::id::{ApiKeyId, RequestId, RowKey, SessionId};
+use postrider_domain::id::{ApiKeyId, RequestId, RowKey, SessionId, WorkspaceId};
 use postrider_domain::session::{DashboardSession, LoginCodeHash, SessionHash};
 use postrider_domain::tenant::Tenant;
 use postrider_domain::time::Timestamp;
@@ -29,6 +29,12 @@ pub struct SessionOpening {
 }
 
 impl SessionOpening {
+    /// The opening of a session that takes the place of another one.
+    #[must_use]
+    pub fn instead_of(self, before: &DashboardSession, now: Timestamp) -> Self {
+        Self { lifetime: self.lifetime.min(before.expires_at.since(now)), ..self }
+    }
+
     /// Who signs in: the key, or the session itself when a login code opens it.
     pub fn author(&self, session: &DashboardSession) -> Author {
         let actor = session.api_key.map_or(Actor::Session(session.id), Actor::ApiKey);
@@ -90,6 +96,17 @@ pub trait Sessions: Send + Sync + 'static {
 
     /// Removes a session. Returns whether there was one.
     async fn end_session(&self, hash: SessionHash, sign_out: SignOut) -> Result<bool, StoreError>;
+
+    /// Ends an open session, and opens another in this workspace: with the same mode, scopes and key, and not for
+    /// longer. `None`, and nothing changes, when the session has ended, when there is no such workspace, or when it is
+    /// the server's own.
+    async fn switch_session(
+        &self,
+        hash: SessionHash,
+        id: SessionId,
+        to: WorkspaceId,
+        new: SessionOpening,
+    ) -> Result<Option<DashboardSession>, StoreError>;
 
     /// Creates a login code. Returns until when it is valid, `None` when there is no such workspace.
     async fn create_login_code(&self, new: NewLoginCode) -> Result<Option<Timestamp>, StoreError>;

@@ -12,6 +12,7 @@ use maud::{Markup, html};
 
 use postrider_domain::caller::CallerAddress;
 use postrider_domain::id::RequestId;
+use postrider_domain::permission::Permission;
 use postrider_service::{NewSession, Origin, ServiceError};
 
 use crate::answer::{self, Framing};
@@ -83,6 +84,17 @@ pub async fn sign_out(visit: Visit) -> Result<Response, Failure> {
         response.headers_mut().insert(SET_COOKIE, cookie);
     }
     Ok(response)
+}
+
+/// Goes on in another workspace.
+pub async fn switch(visit: Visit, body: Body) -> Result<Response, Failure> {
+    visit.require(Permission::WorkspacesManage)?;
+    let form = Fields::read(body).await?;
+    let to = form.text("workspace").and_then(|text| text.parse().ok()).ok_or(ServiceError::NotFound)?;
+    let token = super::token_of(&visit.site, &visit.headers).unwrap_or_default();
+    let origin = Origin { request_id: Some(visit.request_id), address: visit.address, route: "POST /dashboard/switch" };
+    let session = visit.service().switch_workspace(&visit.principal, token, to, origin).await?;
+    Ok(begin(&visit.site, &session, &visit.link("?done=switched")))
 }
 
 fn begin(site: &Site, session: &NewSession, next: &str) -> Response {

@@ -73,6 +73,7 @@ pub fn router(site: &Arc<Site>) -> Router {
         .route("/dashboard/portal-sessions/{id}", get(portal_sessions::show_one))
         .route("/dashboard/portal-sessions/{id}/end", post(portal_sessions::end))
         .route("/dashboard/settings", get(settings::show))
+        .route("/dashboard/switch", post(login::switch))
         .route("/dashboard/workspaces", get(workspaces::show).post(workspaces::create))
         .route("/dashboard/workspaces/{id}", get(workspaces::show_one))
         .route("/dashboard/workspaces/{id}/rename", post(workspaces::rename))
@@ -104,6 +105,7 @@ async fn admit(State(site): State<Arc<Site>>, request: Request, next: Next) -> R
     {
         return refuse_cross_site(&site, &reason);
     }
+    let visit = Visit { workspaces: workspaces::switch_of(&visit).await, ..visit };
     parts.extensions.insert(visit.clone());
     let mut response = next.run(Request::from_parts(parts, body)).await;
     if let Some(error) = response.extensions_mut().remove::<Arc<ServiceError>>() {
@@ -143,6 +145,7 @@ async fn visit_of(site: &Arc<Site>, parts: &Parts) -> Result<Visit, Box<Response
         base: format!("{}/dashboard", site.prefix),
         framing: Framing::default(),
         look: Look::default(),
+        workspaces: None,
     })
 }
 

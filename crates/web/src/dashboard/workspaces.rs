@@ -1,5 +1,7 @@
 //! The workspaces of the server: listed, created, renamed, deleted.
 
+use std::sync::Arc;
+
 use axum::body::Body;
 use axum::response::Response;
 use bytes::Bytes;
@@ -12,13 +14,30 @@ use postrider_domain::permission::Permission;
 use postrider_domain::workspace::{Workspace, WorkspaceName};
 use postrider_service::{Idempotent, ServiceError};
 
-use crate::components::field::{Faults, TextField};
+use crate::components::field::{self, Faults, TextField};
 use crate::components::{code, icon, list, time};
 use crate::failure::Failure;
 use crate::form::Fields;
 use crate::layout::Section;
 use crate::once;
-use crate::visit::Visit;
+use crate::visit::{Visit, WorkspaceSwitch};
+
+/// Workspaces that the bar offers at most. The page of workspaces has them all.
+const OFFERED: &str = "50";
+
+/// What the bar offers to a visitor who manages workspaces. A fault of the store leaves it out: the page says what is
+/// wrong.
+pub async fn switch_of(visit: &Visit) -> Option<Arc<WorkspaceSwitch>> {
+    if !visit.may(Permission::WorkspacesManage) {
+        return None;
+    }
+    let (service, principal) = (visit.service(), &visit.principal);
+    let own = service.own_workspace(principal).await.ok()?;
+    let listed = service.list_workspaces(principal, PageRequest::parse(Some(OFFERED), None).ok()?).await.ok()?;
+    let others = listed.items.into_iter().filter(|it| !it.is_operations && it.id != own.id);
+    let others = others.map(|it| (it.id, it.name.as_str().to_owned())).collect();
+    Some(Arc::new(WorkspaceSwitch { own: own.name.as_str().to_owned(), others }))
+}
 
 pub async fn show(visit: Visit) -> Result<Response, Failure> {
     index(&visit, StatusCode::OK, "", &Faults::default()).await
@@ -45,7 +64,6 @@ async fn index(visit: &Visit, status: StatusCode, typed: &str, faults: &Faults) 
         }
         (table(visit, &listed.items))
         (visit.page_links(listed.next))
-        p.soft { "To work in another workspace, sign in to it: " code { "postrider dashboard login --workspace <name>" } "." }
         (code::api_call("GET", "/v1/workspaces"))
     };
     Ok(visit.page_with(status, Section::Workspaces, "", body))
@@ -63,12 +81,15 @@ fn table(visit: &Visit, workspaces: &[Workspace]) -> Markup {
                         tr id=(workspace.id) {
                             th scope="row" data-label="Name" {
                                 (workspace.name.as_str())
-                                @if workspace.id == visit.principal.workspace_id { span.sub { "you are signed in to it" } }
+                                @if workspace.id == visit.principal.workspace_id { span.sub { "you are in it" } }
                                 @if workspace.is_operations { span.sub { "of the server: its operational events" } }
                             }
                             td data-label="Id" { (code::copyable(&workspace.id.to_string())) }
                             td data-label="Created" { (time::relative(workspace.created_at, now)) }
                             td.nowrap data-label="Actions" {
+                                @if !workspace.is_operations && workspace.id != visit.principal.workspace_id {
+                                    (field::action(&visit.link("/switch"), "Switch to it", "", &[("workspace", &workspace.id.to_string())]))
+                                }
                                 @if !workspace.is_operations { a href=(visit.link(&format!("/workspaces/{}", workspace.id))) { "Rename or delete" span.visually-hidden { " " (workspace.name.as_str()) } } }
                             }
                         }
@@ -132,7 +153,7 @@ fn one(
         }
         h2 { "Delete" }
         @if is_own {
-            p { "You are signed in to this workspace. Sign in to another one to delete it." }
+            p { "You are in this workspace. Switch to another one to delete it." }
         } @else {
             p.warning role="note" { (icon::WARNING) "Its keys are revoked, its endpoints and secrets are deleted, and what is queued is cancelled. This cannot be undone. Its log stays until its retention ends." }
             p { "To confirm, type the name: " strong { (workspace.name.as_str()) } }

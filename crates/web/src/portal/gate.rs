@@ -71,6 +71,7 @@ async fn resume(asked: &Asked) -> Result<(Visit, Locale), ServiceError> {
         base: asked.base(),
         framing: framing(Some(&session)),
         look: asked.look(Some(&session)),
+        workspaces: None,
     };
     Ok((visit, asked.locale(Some(&session))))
 }

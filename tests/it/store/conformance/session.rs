@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use postrider_domain::access::{ApiKey, Mode, Scope, Scopes};
 use postrider_domain::audit::{Actor, AuditAction, AuditFilter, Author};
-use postrider_domain::id::SessionId;
+use postrider_domain::id::{SessionId, WorkspaceId};
 use postrider_domain::limits;
 use postrider_domain::session::{DashboardSession, LoginCodeHash, SessionHash};
 use postrider_domain::time::Timestamp;
@@ -23,6 +23,8 @@ on_each_backend! {
     a_login_code_opens_one_session_even_for_two_at_once,
     a_login_code_is_valid_until_it_is_too_old,
     signing_out_removes_the_session,
+    a_session_goes_on_in_another_workspace_and_no_longer,
+    a_session_goes_on_nowhere_else,
     a_sign_in_beyond_the_limit_ends_the_longest_idle_session,
     a_code_beyond_the_limit_replaces_the_oldest,
     ended_sessions_and_old_codes_are_removed_in_small_steps,
@@ -80,6 +82,43 @@ async fn a_session_has_what_its_key_has(mut at: Fixture) {
         {"field": "apiKeyId", "old": null, "new": key.id.to_string()},
     ]);
     assert_eq!(serde_json::to_value(&entry.changes).unwrap(), changes);
+}
+
+async fn go_on(at: &Fixture, hash: u8, to: WorkspaceId, new_hash: u8) -> Option<DashboardSession> {
+    let (hash, opening) = (SessionHash([hash; 32]), at.session_opening(new_hash));
+    at.store().switch_session(hash, id(at), to, opening).await.unwrap()
+}
+
+async fn a_session_goes_on_in_another_workspace_and_no_longer(at: Fixture) {
+    let key = at.api_key(at.new_api_key(1)).await;
+    let before = open(&at, &key, 1).await;
+    let other = at.other_workspace().await;
+    at.advance(Duration::from_secs(3600));
+    let after = go_on(&at, 1, other.id, 2).await.expect("a session");
+    assert_eq!(find(&at, 1).await, None, "the first has ended");
+    assert_eq!(find(&at, 2).await.as_ref(), Some(&after));
+    assert_eq!((after.tenant, after.workspace_id), (tenant_of(other.key), other.id));
+    assert_eq!((after.scopes, after.api_key, after.expires_at), (before.scopes, before.api_key, before.expires_at));
+    assert_eq!(after.ends_at, at.clock_now().plus(limits::SESSION_IDLE));
+    let ended = actions(&at, AuditAction::SessionEnded).await;
+    assert_eq!(ended, [(Actor::Session(before.id), Mode::Live, before.id.to_string())]);
+    at.store().revoke_api_key(write(at.tenant()), key.id).await.unwrap();
+    assert_eq!(find(&at, 2).await, None, "it ends with its key");
+}
+
+async fn a_session_goes_on_nowhere_else(at: Fixture) {
+    let key = at.api_key(at.new_api_key(1)).await;
+    let session = open(&at, &key, 1).await;
+    let operations = at.operations().await;
+    let unknown = WorkspaceId::from_letters([b'0'; 16]);
+    for to in [operations.id, unknown] {
+        assert_eq!(go_on(&at, 1, to, 2).await, None);
+    }
+    assert_eq!(find(&at, 1).await, Some(session), "it is as it was");
+    assert_eq!(go_on(&at, 3, at.workspace.id, 2).await, None, "there is no such session");
+    at.advance(limits::SESSION_IDLE);
+    assert_eq!(go_on(&at, 1, at.workspace.id, 2).await, None, "it has ended");
+    assert_eq!(find(&at, 2).await, None);
 }
 
 async fn a_key_that_is_not_in_use_opens_no_session(at: Fixture) {
