@@ -12,7 +12,7 @@ use postrider_domain::time::Clock;
 use postrider_egress::{AllowTarget, DenyTarget, Egress, EgressSettings};
 use postrider_engine::{Engine, EngineParts, EngineSettings};
 use postrider_metrics::Metrics;
-use postrider_service::{Operator, Service, ServiceParts, adopt_catalogue, stored_catalogue};
+use postrider_service::{Operator, Service, ServiceParts, adopt_catalogue, note_troubles, stored_catalogue};
 use postrider_store::directory::DirectoryLock;
 use postrider_store::sealing::keyring::Keyring;
 use postrider_store::{EndpointLimits, Meta, Store, StoreSeed};
@@ -95,6 +95,9 @@ impl Components {
             is_restored_copy,
         }
         .build();
+        if opened_for != OpenedFor::Command {
+            note_troubles(store.as_ref(), clock.now()).await.map_err(StartError::NoteTroubles)?;
+        }
         Ok(Self { service, operator, store, egress, keyring, catalogue, clock, random, metrics, _directory: directory })
     }
 

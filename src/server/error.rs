@@ -18,6 +18,8 @@ use super::operator_webhook::OperatorWebhookError;
 pub enum StartError {
     #[error("cannot open the store")]
     Store(#[from] OpenError),
+    #[error("cannot note in the store that it records when troubles end")]
+    NoteTroubles(#[source] StoreError),
     #[error(
         "--database-url needs --master-key-file or --master-key-command: create a key with `openssl rand -hex 32` and give \
         the same key to each node"

@@ -327,6 +327,11 @@ impl EndpointState {
             Self::Off => "off",
         }
     }
+
+    /// Whether somebody should look at the endpoint. One that its owner switched off is as it should be.
+    pub const fn needs_somebody(self) -> bool {
+        matches!(self, Self::Failing | Self::Paused | Self::Disabled)
+    }
 }
 
 /// An endpoint's name and address, for a row that refers to it. The endpoint may be deleted.

@@ -30,6 +30,8 @@ pub struct NewEvent {
     pub body_hash: [u8; 32],
     /// The bytes that every attempt sends.
     pub envelope: Bytes,
+    /// Its data does not fit the schema of its type, and the catalogue says to accept and count that.
+    pub is_misfit: bool,
 }
 
 /// The answer to a publisher.

@@ -80,6 +80,10 @@ pub enum Counter {
     EventsOfType,
     /// Not a count: the instant of the last delivery to an endpoint, in milliseconds.
     LastSuccess,
+    /// Accepted events of one type whose data did not fit its schema.
+    MisfitsOfType,
+    /// Not a count: the instant at which something in the workspace last stopped needing somebody, in milliseconds.
+    LastTrouble,
     Ended(DeliveryEnd),
     /// An attempt other than a delivery's first.
     Attempt(AttemptOutcome),
@@ -153,6 +157,8 @@ impl Counter {
             Self::EventsOfProject => 2,
             Self::EventsOfType => 3,
             Self::LastSuccess => 4,
+            Self::MisfitsOfType => 5,
+            Self::LastTrouble => 6,
             Self::Ended(end) => ENDED + end.code(),
             Self::Attempt(outcome) => ATTEMPT + outcome.code(),
             Self::FirstAttempt { outcome, wait } => FIRST_ATTEMPT + outcome.code() * 100 + wait.0 as i64,
@@ -166,6 +172,8 @@ impl Counter {
             2 => Self::EventsOfProject,
             3 => Self::EventsOfType,
             4 => Self::LastSuccess,
+            5 => Self::MisfitsOfType,
+            6 => Self::LastTrouble,
             ENDED..ATTEMPT => Self::Ended(DeliveryEnd::from_code(code - ENDED)?),
             ATTEMPT..FIRST_ATTEMPT => Self::Attempt(AttemptOutcome::from_code(code - ATTEMPT)?),
             _ => Self::FirstAttempt {
@@ -271,7 +279,7 @@ impl Counts {
                 add_to(&mut self.attempts, outcome, count, AttemptOutcome::code);
                 self.first_attempts.counts[wait.0] += count;
             }
-            Counter::EventsOfType | Counter::LastSuccess => {}
+            Counter::EventsOfType | Counter::LastSuccess | Counter::MisfitsOfType | Counter::LastTrouble => {}
         }
     }
 

@@ -241,14 +241,21 @@ impl Service {
         events: Vec<PublishEvent>,
         naming: Naming,
     ) -> Result<Vec<NewEvent>, ServiceError> {
-        self.check_data(principal, &events, naming)?;
+        let misfits = self.check_data(principal, &events, naming)?;
         check_external_ids(&events, naming)?;
-        Ok(events.into_iter().map(|event| self.prepared(principal, event)).collect())
+        let prepared = events.into_iter().zip(misfits);
+        Ok(prepared.map(|(event, is_misfit)| NewEvent { is_misfit, ..self.prepared(principal, event) }).collect())
     }
 
-    /// Checks `data` against the schemas. Where the catalogue says `record`, a violation is logged and accepted.
-    fn check_data(&self, principal: &Principal, events: &[PublishEvent], naming: Naming) -> Result<(), ServiceError> {
-        let mut parameters = Vec::new();
+    /// Checks `data` against the schemas. Where the catalogue says `record`, a violation is logged and accepted: the
+    /// answer says of each event whether it is such a misfit.
+    fn check_data(
+        &self,
+        principal: &Principal,
+        events: &[PublishEvent],
+        naming: Naming,
+    ) -> Result<Vec<bool>, ServiceError> {
+        let (mut parameters, mut misfits) = (Vec::new(), vec![false; events.len()]);
         for (index, event) in events.iter().enumerate() {
             let Some(event_type) = self.catalogue.find(event.event_type.as_str()) else { continue };
             let violations = || event_type.violations(&event.data);
@@ -261,6 +268,7 @@ impl Service {
                 Validation::Record if event_type.fits(&event.data) => {}
                 Validation::Record => {
                     let first = || violations().into_iter().next();
+                    misfits[index] = true;
                     self.violations.report(principal.workspace_id, &event_type.name, self.clock.now(), first);
                 }
             }
@@ -268,7 +276,7 @@ impl Service {
                 break;
             }
         }
-        if parameters.is_empty() { Ok(()) } else { Err(ServiceError::InvalidRequest { parameters }) }
+        if parameters.is_empty() { Ok(misfits) } else { Err(ServiceError::InvalidRequest { parameters }) }
     }
 
     /// Gives the event its id and renders its envelope.
@@ -293,6 +301,7 @@ impl Service {
             occurred_at: event.occurred_at,
             body_hash: event.body_hash,
             envelope,
+            is_misfit: false,
         }
     }
 }

@@ -68,4 +68,4 @@ pub use postrider_store::publish::requeue::{RetriedDelivery, RetryRefusal};
 pub use restored_copy::settle_restored_copy;
 pub use service::{Service, ServiceParts};
 pub use session::NewSession;
-pub use stats::{StatsQuery, StatsReport};
+pub use stats::{NothingWrong, StatsQuery, StatsReport, note_troubles};

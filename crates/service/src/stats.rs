@@ -11,6 +11,8 @@ use postrider_domain::stats::{
 use postrider_domain::tenant::Tenant;
 use postrider_domain::time::Timestamp;
 
+use postrider_store::{Store, StoreError};
+
 use crate::error::ServiceError;
 use crate::service::Service;
 
@@ -64,6 +66,28 @@ pub struct StatsReport {
     pub queue: QueueState,
 }
 
+/// Since when nothing has needed somebody.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NothingWrong {
+    /// The last trouble ended then.
+    SinceTrouble(Timestamp),
+    /// There was none since the workspace was made.
+    SinceCreation(Timestamp),
+    /// There was none since the store notes when one ends. It has not done so for as long as the workspace exists.
+    SinceNoted(Timestamp),
+}
+
+/// The instant since which the store notes when troubles end, in the table of named facts: milliseconds as text.
+const TROUBLES_NOTED_SINCE: &str = "troubles_noted_since";
+
+/// Notes that from now on the store knows when troubles end. Call it when a server starts; the first call counts.
+///
+/// # Errors
+/// When the store fails.
+pub async fn note_troubles(store: &dyn Store, now: Timestamp) -> Result<(), StoreError> {
+    store.meta_or_insert(TROUBLES_NOTED_SINCE, now.millis().to_string().into_bytes()).await.map(drop)
+}
+
 impl Service {
     /// The counts of a period, bucket by bucket, and the queue. For an endpoint or a project that does not exist
     /// nothing is counted.
@@ -112,6 +136,38 @@ impl Service {
         principal.require(Permission::DeliveriesRead)?;
         let period = query.period(self.clock.now())?;
         Ok(self.store.events_by_type(principal.tenant, period).await?)
+    }
+
+    /// As [`Self::events_by_type`], of the events whose data did not fit the schema of their type and was accepted.
+    ///
+    /// # Errors
+    /// As [`Self::events_by_type`].
+    pub async fn misfits_by_type(
+        &self,
+        principal: &Principal,
+        query: &StatsQuery,
+    ) -> Result<Vec<(String, u64)>, ServiceError> {
+        principal.require(Permission::DeliveriesRead)?;
+        let period = query.period(self.clock.now())?;
+        Ok(self.store.misfits_by_type(principal.tenant, period).await?)
+    }
+
+    /// Since when nothing in the workspace has needed somebody. The caller has seen that nothing does now.
+    ///
+    /// # Errors
+    /// Without the scope, or when the store fails.
+    pub async fn nothing_wrong_since(&self, principal: &Principal) -> Result<NothingWrong, ServiceError> {
+        principal.require(Permission::DeliveriesRead)?;
+        if let Some(at) = self.store.last_trouble(principal.tenant).await? {
+            return Ok(NothingWrong::SinceTrouble(at));
+        }
+        let created = self.own_workspace(principal).await?.created_at;
+        let noted = self.store.meta(TROUBLES_NOTED_SINCE).await?;
+        let noted = noted.and_then(|text| std::str::from_utf8(&text).ok()?.parse().ok()).map(Timestamp::from_millis);
+        Ok(match noted.filter(|noted| *noted > created) {
+            Some(noted) => NothingWrong::SinceNoted(noted),
+            None => NothingWrong::SinceCreation(created),
+        })
     }
 
     /// The deliveries of the workspace or the endpoint that have not ended.

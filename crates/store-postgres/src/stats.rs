@@ -112,6 +112,23 @@ pub async fn forget_endpoint(tx: &WriteTx, endpoint: RowKey) -> Result<(), PgErr
     Ok(())
 }
 
+/// Removes what is kept of a workspace for as long as it exists.
+pub async fn forget_workspace(tx: &WriteTx, workspace: RowKey) -> Result<(), PgError> {
+    let sql = "DELETE FROM rollups WHERE size = $2 AND start = 0 AND workspace_key = $1";
+    tx.execute(sql, &[&workspace.as_i64(), &WHOLE_TIME]).await?;
+    Ok(())
+}
+
+/// Notes that an endpoint, or the order of its deliveries, no longer needs somebody.
+pub async fn trouble_ended(tx: &WriteTx, endpoint: RowKey) -> Result<(), PgError> {
+    let found = tx.query_opt("SELECT workspace_key, mode FROM endpoints WHERE key = $1", &[&endpoint.as_i64()]).await?;
+    if let Some(row) = found {
+        let tenant = (int(&row, "workspace_key")?, int(&row, "mode")?);
+        tx.count(|rollups| rollups.trouble_ended(tenant, tx.now));
+    }
+    Ok(())
+}
+
 /// One step of [`Upkeep::fold_rollups`](postrider_store::Upkeep::fold_rollups).
 pub async fn fold(tx: &WriteTx, limit: usize) -> Result<bool, PgError> {
     let Some(_) = find_progress(tx).await?.at(tx.now).step(tx.now) else { return Ok(false) };
@@ -228,9 +245,27 @@ impl Stats for PostgresStore {
     async fn events_by_type(&self, tenant: Tenant, period: StatsPeriod) -> Result<Vec<(String, u64)>, StoreError> {
         let now = self.database.time.about_now();
         self.read(move |session| {
-            Box::pin(async move { Book::open(session, tenant, now).await?.events_by_type(period).await })
+            Box::pin(
+                async move { Book::open(session, tenant, now).await?.by_type(Counter::EventsOfType, period).await },
+            )
         })
         .await
+    }
+
+    async fn misfits_by_type(&self, tenant: Tenant, period: StatsPeriod) -> Result<Vec<(String, u64)>, StoreError> {
+        let now = self.database.time.about_now();
+        self.read(move |session| {
+            Box::pin(
+                async move { Book::open(session, tenant, now).await?.by_type(Counter::MisfitsOfType, period).await },
+            )
+        })
+        .await
+    }
+
+    async fn last_trouble(&self, tenant: Tenant) -> Result<Option<Timestamp>, StoreError> {
+        let now = self.database.time.about_now();
+        self.read(move |session| Box::pin(async move { Book::open(session, tenant, now).await?.last_trouble().await }))
+            .await
     }
 
     async fn queue_state(&self, tenant: Tenant, endpoint: Option<EndpointId>) -> Result<QueueState, StoreError> {
@@ -332,12 +367,13 @@ impl<'s> Book<'s> {
         Ok(rows)
     }
 
-    async fn events_by_type(&self, period: StatsPeriod) -> Result<Vec<(String, u64)>, PgError> {
+    /// The events of a period by type, all or those that are misfits.
+    async fn by_type(&self, counter: Counter, period: StatsPeriod) -> Result<Vec<(String, u64)>, PgError> {
         if self.tenant.project.is_some() {
             return Ok(Vec::new());
         }
         let (workspace, mode) = self.codes();
-        let counter = Counter::EventsOfType.code();
+        let counter = counter.code();
         let mut sums = BTreeMap::<String, u64>::new();
         for source in sources(period, &self.progress, self.now) {
             let (starts, size) = (Vec::from_iter(source.starts()), source.size.code());
@@ -402,6 +438,15 @@ impl<'s> Book<'s> {
         rows.iter()
             .map(|row| Ok((int(row, "endpoint_key")?, Timestamp::from_millis(int(row, "succeeded_at")?))))
             .collect()
+    }
+
+    async fn last_trouble(&self) -> Result<Option<Timestamp>, PgError> {
+        let (workspace, mode) = self.codes();
+        let sql = "SELECT MAX(count) AS ended_at FROM rollups
+                   WHERE size = $1 AND start = 0 AND workspace_key = $2 AND mode = $3 AND endpoint_key = 0
+                     AND name = '' AND counter = $4";
+        let parameters: [&dyn Parameter; 4] = [&WHOLE_TIME, &workspace, &mode, &Counter::LastTrouble.code()];
+        opt_instant(&self.session.query_one(sql, &parameters).await?, "ended_at")
     }
 
     async fn queues_of(&self, endpoints: &Vec<i64>) -> Result<HashMap<i64, QueueState>, PgError> {

@@ -89,6 +89,27 @@ pub fn forget_endpoint(tx: &WriteTx<'_>, endpoint: RowKey) -> Result<(), rusqlit
     Ok(())
 }
 
+/// Removes what is kept of a workspace for as long as it exists.
+pub fn forget_workspace(tx: &WriteTx<'_>, workspace: RowKey) -> Result<(), rusqlite::Error> {
+    tx.connection
+        .prepare_cached("DELETE FROM rollups WHERE size = ?2 AND start = 0 AND workspace_key = ?1")?
+        .execute(params![workspace.as_i64(), WHOLE_TIME])?;
+    Ok(())
+}
+
+/// Notes that an endpoint, or the order of its deliveries, no longer needs somebody.
+pub fn trouble_ended(tx: &mut WriteTx<'_>, endpoint: RowKey) -> Result<(), rusqlite::Error> {
+    let tenant = tx
+        .connection
+        .prepare_cached("SELECT workspace_key, mode FROM endpoints WHERE key = ?1")?
+        .query_row([endpoint.as_i64()], |row| Ok((row.get(0)?, row.get(1)?)))
+        .optional()?;
+    if let Some(tenant) = tenant {
+        tx.rollups.trouble_ended(tenant, tx.now);
+    }
+    Ok(())
+}
+
 /// One step of [`Upkeep::fold_rollups`](postrider_store::Upkeep::fold_rollups).
 pub fn fold(tx: &mut WriteTx<'_>, limit: usize) -> Result<bool, rusqlite::Error> {
     let progress = find_progress(tx.connection)?.at(tx.now);
@@ -205,7 +226,17 @@ impl Stats for SqliteStore {
 
     async fn events_by_type(&self, tenant: Tenant, period: StatsPeriod) -> Result<Vec<(String, u64)>, StoreError> {
         let now = self.clock.now();
-        self.read(move |tx| Book::open(tx, tenant, now)?.events_by_type(period)).await
+        self.read(move |tx| Book::open(tx, tenant, now)?.by_type(Counter::EventsOfType, period)).await
+    }
+
+    async fn misfits_by_type(&self, tenant: Tenant, period: StatsPeriod) -> Result<Vec<(String, u64)>, StoreError> {
+        let now = self.clock.now();
+        self.read(move |tx| Book::open(tx, tenant, now)?.by_type(Counter::MisfitsOfType, period)).await
+    }
+
+    async fn last_trouble(&self, tenant: Tenant) -> Result<Option<Timestamp>, StoreError> {
+        let now = self.clock.now();
+        self.read(move |tx| Book::open(tx, tenant, now)?.last_trouble()).await
     }
 
     async fn queue_state(&self, tenant: Tenant, endpoint: Option<EndpointId>) -> Result<QueueState, StoreError> {
@@ -370,12 +401,13 @@ impl<'c> Book<'c> {
         Ok(())
     }
 
-    fn events_by_type(&self, period: StatsPeriod) -> Result<Vec<(String, u64)>, rusqlite::Error> {
+    /// The events of a period by type, all or those that are misfits.
+    fn by_type(&self, counter: Counter, period: StatsPeriod) -> Result<Vec<(String, u64)>, rusqlite::Error> {
         if self.tenant.project.is_some() {
             return Ok(Vec::new());
         }
         let (workspace, mode) = self.codes();
-        let counter = Counter::EventsOfType.code();
+        let counter = counter.code();
         let mut statement = self.connection.prepare_cached(SELECT_EVENTS_BY_TYPE)?;
         let mut sums = HashMap::<String, u64>::new();
         for source in sources(period, &self.progress, self.now) {
@@ -440,6 +472,19 @@ impl<'c> Book<'c> {
                 params![WHOLE_TIME, workspace, mode, endpoint, first, last, Counter::LastSuccess.code()],
                 |row| row.get(0),
             )?;
+        Ok(at.map(Timestamp::from_millis))
+    }
+
+    fn last_trouble(&self) -> Result<Option<Timestamp>, rusqlite::Error> {
+        let (workspace, mode) = self.codes();
+        let at: Option<i64> = self
+            .connection
+            .prepare_cached(
+                "SELECT MAX(count) FROM rollups
+                 WHERE size = ?1 AND start = 0 AND workspace_key = ?2 AND mode = ?3 AND endpoint_key = 0 AND name = ''
+                   AND counter = ?4",
+            )?
+            .query_row(params![WHOLE_TIME, workspace, mode, Counter::LastTrouble.code()], |row| row.get(0))?;
         Ok(at.map(Timestamp::from_millis))
     }
 

@@ -52,6 +52,13 @@ pub trait Stats: Send + Sync + 'static {
     /// narrowed to a project gets none: types are not counted by project.
     async fn events_by_type(&self, tenant: Tenant, period: StatsPeriod) -> Result<Vec<(String, u64)>, StoreError>;
 
+    /// As [`Self::events_by_type`], of the events whose data did not fit the schema of their type and was accepted.
+    async fn misfits_by_type(&self, tenant: Tenant, period: StatsPeriod) -> Result<Vec<(String, u64)>, StoreError>;
+
+    /// When something last stopped needing somebody: an order that had stopped was skipped or retried, an endpoint that
+    /// was failing, paused or disabled works again or was switched off or deleted. `None`: that was never noted.
+    async fn last_trouble(&self, tenant: Tenant) -> Result<Option<Timestamp>, StoreError>;
+
     /// The deliveries of the workspace or the endpoint that have not ended.
     async fn queue_state(&self, tenant: Tenant, endpoint: Option<EndpointId>) -> Result<QueueState, StoreError>;
 }
@@ -85,8 +92,8 @@ pub struct Rollups {
     names: Vec<String>,
     by_name: HashMap<String, usize>,
     counts: BTreeMap<CountKey, i64>,
-    /// The instants of the last deliveries.
-    successes: BTreeMap<CountKey, i64>,
+    /// The last instants of what is no count: deliveries, and ends of troubles.
+    instants: BTreeMap<CountKey, i64>,
     tally: Tally,
 }
 
@@ -111,7 +118,7 @@ impl Counted {
 
 impl Rollups {
     pub fn is_empty(&self) -> bool {
-        self.counts.is_empty()
+        self.counts.is_empty() && self.instants.is_empty()
     }
 
     pub fn clear(&mut self) {
@@ -124,6 +131,9 @@ impl Rollups {
         self.count(tenant, 0, NO_NAME, Counter::Events);
         let of_type = self.position_of(event.event_type.as_str());
         self.count(tenant, 0, of_type, Counter::EventsOfType);
+        if event.is_misfit {
+            self.count(tenant, 0, of_type, Counter::MisfitsOfType);
+        }
         if let Some(project) = &event.project_id {
             let of_project = self.position_of(project.as_str());
             self.count(tenant, 0, of_project, Counter::EventsOfProject);
@@ -150,9 +160,18 @@ impl Rollups {
         let name = self.both(counted, Counter::of_attempt(*outcome, *number, delivery.created_at(), *started_at));
         if *outcome == AttemptOutcome::Delivered {
             let key = (counted.tenant, counted.endpoint.as_i64(), name, Counter::LastSuccess.code());
-            let last = self.successes.entry(key).or_default();
-            *last = now.millis().max(*last);
+            self.note(key, now);
         }
+    }
+
+    /// Something of this workspace and mode no longer needs somebody.
+    pub fn trouble_ended(&mut self, tenant: (i64, i64), now: Timestamp) {
+        self.note((tenant, 0, NO_NAME, Counter::LastTrouble.code()), now);
+    }
+
+    fn note(&mut self, key: CountKey, now: Timestamp) {
+        let last = self.instants.entry(key).or_default();
+        *last = now.millis().max(*last);
     }
 
     /// For the endpoint and for its workspace. Returns the position of the endpoint's name.
@@ -184,18 +203,18 @@ impl Rollups {
     }
 
     /// The rows to add to, in the order of their keys: the counts of the minute that contains `now`, and the last
-    /// successes. None are left.
+    /// instants. None are left.
     pub fn take(&mut self, now: Timestamp) -> Vec<RollupRow> {
         let tally = std::mem::take(&mut self.tally);
-        let Self { names, counts, successes, .. } = std::mem::replace(self, Self { tally, ..Self::default() });
+        let Self { names, counts, instants, .. } = std::mem::replace(self, Self { tally, ..Self::default() });
         let row = |size, start, (tenant, endpoint, name, counter): CountKey, count| {
             let name = names.get(name).cloned().unwrap_or_default();
             RollupRow { size, start, key: RollupKey { tenant, endpoint, name, counter }, count }
         };
         let (minute, start) = (BucketSize::Minute.code(), BucketSize::Minute.start_of(now).millis());
         let counts = counts.into_iter().map(|(key, count)| row(minute, start, key, count));
-        let successes = successes.into_iter().map(|(key, at)| row(WHOLE_TIME, 0, key, at));
-        let mut rows: Vec<RollupRow> = counts.chain(successes).collect();
+        let instants = instants.into_iter().map(|(key, at)| row(WHOLE_TIME, 0, key, at));
+        let mut rows: Vec<RollupRow> = counts.chain(instants).collect();
         rows.sort_unstable_by(|a, b| (a.size, &a.key).cmp(&(b.size, &b.key)));
         rows
     }

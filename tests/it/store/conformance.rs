@@ -89,5 +89,6 @@ mod rotation;
 mod sealing;
 mod session;
 mod stored_bytes;
+mod trouble;
 mod waiting;
 mod workspace;

@@ -264,6 +264,7 @@ impl Fixture {
     pub fn event(&self) -> NewEvent {
         let id = EventId::new(self.store().next_key(), self.store().tag());
         NewEvent {
+            is_misfit: false,
             id,
             tenant: self.tenant(),
             event_type: EventTypeName::from_stored(EVENT_TYPE),

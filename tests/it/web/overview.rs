@@ -6,7 +6,7 @@ use serde_json::json;
 
 use crate::support::app::{App, text};
 use crate::support::receiver::{Answer, Receiver};
-use crate::support::visitor::{EVERYTHING, Visitor};
+use crate::support::visitor::{EVERYTHING, READS, Visitor};
 
 #[tokio::test]
 async fn a_new_workspace_is_led_to_its_first_delivery() {
@@ -64,4 +64,39 @@ async fn a_restored_copy_says_what_to_do_first() {
     app.start_again().await;
     let page = Visitor::of(&app, EVERYTHING).await.page("/dashboard").await;
     assert!(page.contains(WORDS) && page.contains("<code>--i-am-the-only-one</code>"), "{page}");
+}
+
+/// The sentence under the heading of what needs somebody.
+fn nothing_wrong(page: &str) -> String {
+    let found = page.split("<p class=\"nothing-wrong\">").nth(1).and_then(|rest| rest.split("</p>").next());
+    found.unwrap_or("something is wrong").to_owned()
+}
+
+#[tokio::test]
+async fn nothing_wrong_says_since_when() {
+    let app = App::to_loopback().await;
+    let receiver = Receiver::start().await;
+    receiver.decide(|request| Answer::status(if request.path == "/gone" { 410 } else { 200 }).into());
+    app.endpoint_to(&receiver, &["post.created"]).await;
+    let event = app.publish("post.created", json!({})).await;
+    app.delivery_ended(&event, "delivered").await;
+    let visitor = Visitor::of(&app, READS).await;
+    let page = nothing_wrong(&visitor.page("/dashboard").await);
+    assert!(page.contains("Nothing wrong since this workspace was made, "), "{page}");
+    let gone = json!({"name": "Left", "url": receiver.url("/gone"), "events": ["job.failed"]});
+    let gone = app.endpoint(gone).await;
+    let left = app.publish("job.failed", json!({})).await;
+    app.attempted(&left, 1).await;
+    assert_eq!(nothing_wrong(&visitor.page("/dashboard").await), "something is wrong");
+    app.clock().advance(Duration::from_secs(3600));
+    let path = format!("/v1/webhook-endpoints/{}", gone.id);
+    let off = app.caller().patch(&path, json!({"isActive": false})).await.data(200);
+    let page = nothing_wrong(&visitor.page("/dashboard").await);
+    assert!(
+        page.contains(&format!("Nothing wrong since <time datetime=\"{}\"", text(&off, "updatedAt"))),
+        "{page} {off}"
+    );
+    app.clock().advance(Duration::from_secs(3600));
+    app.caller().delete(&path).await;
+    assert_eq!(nothing_wrong(&visitor.page("/dashboard").await), page, "an endpoint that was off was no trouble");
 }

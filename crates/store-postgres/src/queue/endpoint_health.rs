@@ -4,6 +4,7 @@ use tokio_postgres::Row;
 
 use postrider_domain::endpoint_health::{FailureStreak, Pause, Signal};
 use postrider_domain::id::RowKey;
+use postrider_domain::operational_event::OperationalEvent;
 use postrider_store::queue::endpoint_health::{HealthStep, steps};
 use postrider_store::{EndpointTarget, Lane, LaneKind};
 
@@ -13,6 +14,7 @@ use crate::machinery::fault::PgError;
 use crate::machinery::session::Session;
 use crate::machinery::transaction::WriteTx;
 use crate::registry::endpoint;
+use crate::stats;
 
 pub const HEALTH_COLUMNS: &str = "first_failure_at, failures, warned, paused_since, failed_probes, next_probe_at";
 
@@ -45,7 +47,12 @@ async fn apply(tx: &mut WriteTx, called: &EndpointTarget, step: HealthStep) -> R
         HealthStep::AdvanceHead(at) => order::advance_head(tx, lane, at).await,
         HealthStep::DelayLane { until, paused_since } => lane::delay(tx, lane, until, paused_since).await,
         HealthStep::ResumeLane => lane::resume(tx, lane).await,
-        HealthStep::Report(what) => operational_event::report_endpoint(tx, called, what).await,
+        HealthStep::Report(what) => {
+            if what == OperationalEvent::EndpointRecovered {
+                stats::trouble_ended(tx, called.endpoint_key).await?;
+            }
+            operational_event::report_endpoint(tx, called, what).await
+        }
         HealthStep::Disable(reason) => endpoint::disable(tx, called, reason).await,
     }
 }

@@ -28,6 +28,7 @@ use crate::machinery::fault::PgError;
 use crate::machinery::session::Session;
 use crate::machinery::transaction::WriteTx;
 use crate::publish::matching;
+use crate::stats;
 
 /// Allocates positions in each of these lanes, `wanted` as (lane key, count). Returns by lane key the last position,
 /// and whether the first one is the head.
@@ -221,7 +222,17 @@ async fn block(tx: &WriteTx, lane: Lane, delivery_key: RowKey, sequence: i64) ->
 async fn remove_block(tx: &WriteTx, lane_key: i64) -> Result<bool, PgError> {
     let sql = "UPDATE ordered_lanes SET blocked_by = NULL, blocked_sequence = NULL, blocked_since = NULL
                WHERE lane_key = $1 AND blocked_by IS NOT NULL";
-    Ok(tx.execute(sql, &[&lane_key]).await? > 0)
+    let was_blocked = tx.execute(sql, &[&lane_key]).await? > 0;
+    if was_blocked {
+        stats::trouble_ended(tx, RowKey::from_i64(lane_key)).await?;
+    }
+    Ok(was_blocked)
+}
+
+/// Whether the order of an endpoint has stopped.
+pub async fn is_blocked(tx: &WriteTx, endpoint_key: RowKey) -> Result<bool, PgError> {
+    let sql = "SELECT EXISTS (SELECT 1 FROM ordered_lanes WHERE lane_key = $1 AND blocked_by IS NOT NULL) AS found";
+    get(&tx.query_one(sql, &[&endpoint_key.as_i64()]).await?, "found")
 }
 
 /// Makes the first delivery of the order due. Its `due_at` is the instant of its acceptance, so it goes before a replay

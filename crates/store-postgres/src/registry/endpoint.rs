@@ -39,6 +39,7 @@ use crate::publish::matching;
 use crate::queue::endpoint_health::{self, HEALTH_COLUMNS};
 use crate::queue::{lane, operational_event, order, unsent};
 use crate::secrets;
+use crate::stats;
 
 #[async_trait]
 impl Endpoints for PostgresStore {
@@ -280,6 +281,9 @@ async fn update(
         endpoint_health::forget(tx, endpoint.key).await?;
         endpoint.failure_streak = None;
     }
+    if before.state().needs_somebody() && !endpoint.state().needs_somebody() {
+        stats::trouble_ended(tx, endpoint.key).await?;
+    }
     let changed = changes::endpoint_updated(&before, &endpoint, sealed);
     audit::append(tx, tenant.workspace, author, AuditAction::EndpointUpdated, id, &changed).await?;
     matching::bump(tx, tenant.workspace).await?;
@@ -314,6 +318,9 @@ async fn delete(
 ) -> Result<Result<(), DeleteEndpointError>, PgError> {
     tx.lock_workspace(tenant.workspace).await?;
     let Some(endpoint) = find(tx, tenant, id).await? else { return Ok(Err(DeleteEndpointError::NotFound)) };
+    if endpoint.state().needs_somebody() || order::is_blocked(tx, endpoint.key).await? {
+        stats::trouble_ended(tx, endpoint.key).await?;
+    }
     let sql = "UPDATE endpoints SET is_active = false, deleted_at = $2, updated_at = $2 WHERE key = $1";
     tx.execute(sql, &[&endpoint.key.as_i64(), &tx.now.millis()]).await?;
     secrets::erase_of_endpoint(tx, endpoint.key).await?;

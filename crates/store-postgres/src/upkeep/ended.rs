@@ -102,6 +102,7 @@ async fn remove_workspace(tx: &WriteTx, key: RowKey) -> Result<u64, PgError> {
         return Ok(0);
     }
     session::remove_of_workspace(tx, key).await?;
+    stats::forget_workspace(tx, key).await?;
     let keys = delete(tx, "DELETE FROM api_keys WHERE workspace_key = $1", key).await?;
     let workspaces = delete(tx, "DELETE FROM workspaces WHERE key = $1 AND deleted_at IS NOT NULL", key).await?;
     Ok(keys + workspaces)

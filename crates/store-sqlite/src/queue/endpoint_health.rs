@@ -10,6 +10,7 @@ use rusqlite::{OptionalExtension, Row, params};
 use postrider_domain::bounded_cache::BoundedCache;
 use postrider_domain::endpoint_health::{FailureStreak, Pause, Signal};
 use postrider_domain::id::RowKey;
+use postrider_domain::operational_event::OperationalEvent;
 use postrider_domain::time::Timestamp;
 use postrider_store::queue::endpoint_health::{HealthStep, steps};
 use postrider_store::{EndpointTarget, Lane, LaneKind};
@@ -17,6 +18,7 @@ use postrider_store::{EndpointTarget, Lane, LaneKind};
 use super::{lane, operational_event, order};
 use crate::machinery::writer::WriteTx;
 use crate::registry::endpoint;
+use crate::stats;
 
 pub const HEALTH_COLUMNS: &str = "first_failure_at, failures, warned, paused_since, failed_probes, next_probe_at";
 
@@ -39,7 +41,12 @@ pub fn record(tx: &mut WriteTx<'_>, called: &EndpointTarget, signal: Signal) -> 
             HealthStep::AdvanceHead(at) => order::advance_head(tx, lane, at)?,
             HealthStep::DelayLane { until, paused_since } => lane::delay(tx, lane, until, paused_since)?,
             HealthStep::ResumeLane => lane::resume(tx, lane)?,
-            HealthStep::Report(what) => operational_event::report_endpoint(tx, called, what)?,
+            HealthStep::Report(what) => {
+                if what == OperationalEvent::EndpointRecovered {
+                    stats::trouble_ended(tx, called.endpoint_key)?;
+                }
+                operational_event::report_endpoint(tx, called, what)?;
+            }
             HealthStep::Disable(reason) => endpoint::disable(tx, called, reason)?,
         }
     }

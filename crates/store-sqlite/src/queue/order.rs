@@ -38,6 +38,7 @@ use super::lane;
 use super::unsent::{Unsent, end_unsent, unsent_from_row};
 use crate::log::{audit, delivery};
 use crate::machinery::writer::{WriteResult, WriteTx};
+use crate::stats;
 
 /// The position of a new delivery. `None` outside the order.
 pub fn allocate_position(
@@ -94,7 +95,7 @@ pub fn advance_head(tx: &mut WriteTx<'_>, lane: Lane, at: Timestamp) -> Result<(
 }
 
 /// Removes the block of this delivery, if it blocks, and returns its position for the caller to take.
-pub fn take_blocked_position(tx: &WriteTx<'_>, delivery_key: RowKey) -> Result<Option<i64>, rusqlite::Error> {
+pub fn take_blocked_position(tx: &mut WriteTx<'_>, delivery_key: RowKey) -> Result<Option<i64>, rusqlite::Error> {
     let found = tx
         .connection
         .prepare_cached("SELECT lane_key, blocked_sequence FROM ordered_lanes WHERE blocked_by = ?1")?
@@ -256,7 +257,7 @@ fn block(tx: &WriteTx<'_>, lane: Lane, delivery_key: RowKey, sequence: i64) -> R
 }
 
 /// Returns whether there was a block.
-fn remove_block(tx: &WriteTx<'_>, lane_key: i64) -> Result<bool, rusqlite::Error> {
+fn remove_block(tx: &mut WriteTx<'_>, lane_key: i64) -> Result<bool, rusqlite::Error> {
     let changed = tx
         .connection
         .prepare_cached(
@@ -264,7 +265,17 @@ fn remove_block(tx: &WriteTx<'_>, lane_key: i64) -> Result<bool, rusqlite::Error
              WHERE lane_key = ?1 AND blocked_by IS NOT NULL",
         )?
         .execute([lane_key])?;
+    if changed > 0 {
+        stats::trouble_ended(tx, RowKey::from_i64(lane_key))?;
+    }
     Ok(changed > 0)
+}
+
+/// Whether the order of an endpoint has stopped.
+pub fn is_blocked(tx: &WriteTx<'_>, endpoint_key: RowKey) -> Result<bool, rusqlite::Error> {
+    tx.connection
+        .prepare_cached("SELECT EXISTS (SELECT 1 FROM ordered_lanes WHERE lane_key = ?1 AND blocked_by IS NOT NULL)")?
+        .query_row([endpoint_key.as_i64()], |row| row.get(0))
 }
 
 /// Makes the first row of the order due. It is due since it was accepted, so that it is sent before a replay queued

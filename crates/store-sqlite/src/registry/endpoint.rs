@@ -36,6 +36,7 @@ use crate::machinery::writer::{JobSize, WriteResult, WriteTx};
 use crate::queue::endpoint_health::{self, HEALTH_COLUMNS};
 use crate::queue::{lane, operational_event, order, unsent};
 use crate::secrets;
+use crate::stats;
 
 #[async_trait]
 impl Endpoints for SqliteStore {
@@ -286,6 +287,9 @@ fn update(
         Some(false) => lane::hold(tx, endpoint.key)?,
         None => {}
     }
+    if before.state().needs_somebody() && !endpoint.state().needs_somebody() {
+        stats::trouble_ended(tx, endpoint.key)?;
+    }
     let changed = changes::endpoint_updated(&before, &endpoint, sealed);
     audit::append(tx, workspace, author, AuditAction::EndpointUpdated, id, &changed)?;
     tx.matching.invalidate(tx.connection, workspace)?;
@@ -321,6 +325,9 @@ fn delete(
 ) -> WriteResult<(), DeleteEndpointError> {
     let workspace = tenant.workspace;
     let Some(endpoint) = find(tx.connection, tenant, id)? else { return Ok(Err(DeleteEndpointError::NotFound)) };
+    if endpoint.state().needs_somebody() || order::is_blocked(tx, endpoint.key)? {
+        stats::trouble_ended(tx, endpoint.key)?;
+    }
     tx.connection
         .prepare_cached("UPDATE endpoints SET is_active = 0, deleted_at = ?2, updated_at = ?2 WHERE key = ?1")?
         .execute(params![endpoint.key.as_i64(), tx.now.millis()])?;

@@ -122,6 +122,7 @@ fn remove_workspace(tx: &WriteTx<'_>, key: RowKey) -> Result<usize, rusqlite::Er
         return Ok(0);
     }
     session::remove_of_workspace(tx, key)?;
+    stats::forget_workspace(tx, key)?;
     let keys =
         tx.connection.prepare_cached("DELETE FROM api_keys WHERE workspace_key = ?1")?.execute([key.as_i64()])?;
     let workspaces = tx

@@ -62,6 +62,7 @@ impl OperationalReport<'_> {
         };
         let envelope = render_envelope(fields, &data);
         Ok(NewEvent {
+            is_misfit: false,
             id: self.id,
             tenant: Tenant::whole(self.operations, Mode::Live),
             event_type,

@@ -8,6 +8,7 @@ use postrider_domain::endpoint::{Endpoint, EndpointFilter};
 use postrider_domain::event_type::{EventType, Validation};
 use postrider_domain::page::PageRequest;
 use postrider_domain::permission::Permission;
+use postrider_domain::stats::BucketSize;
 use postrider_service::{ServiceError, StatsQuery};
 
 use crate::components::{body, code, list, state};
@@ -61,6 +62,28 @@ async fn volumes(visit: &Visit) -> Result<Option<Volumes>, ServiceError> {
     visit.service().events_by_type(&visit.principal, &StatsQuery::default()).await.map(Some)
 }
 
+/// Events of a type that were accepted although their data did not fit its schema.
+struct Misfits {
+    in_day: u64,
+    in_month: u64,
+}
+
+impl Misfits {
+    /// For an operator who may see counts. A type whose misfits are refused has none.
+    async fn read(visit: &Visit, event: &EventType) -> Result<Option<Self>, ServiceError> {
+        let is_counted = event.validation == Validation::Record;
+        if !is_counted || !visit.is_operator() || !visit.may(Permission::DeliveriesRead) {
+            return Ok(None);
+        }
+        let of = async |bucket| {
+            let query = StatsQuery { bucket: Some(bucket), ..StatsQuery::default() };
+            let found = visit.service().misfits_by_type(&visit.principal, &query).await?;
+            Ok::<_, ServiceError>(volume_of(&found, event))
+        };
+        Ok(Some(Self { in_day: of(BucketSize::Hour).await?, in_month: of(BucketSize::Day).await? }))
+    }
+}
+
 fn volume_of(volumes: &Volumes, event: &EventType) -> u64 {
     volumes.iter().find(|(name, _)| name == event.name.as_str()).map_or(0, |(_, count)| *count)
 }
@@ -69,11 +92,12 @@ pub async fn show_one(visit: Visit) -> Result<Response, Failure> {
     let name = visit.segment(1);
     let event = visit.event_types().find(|event| event.name.as_str() == name).ok_or(ServiceError::NotFound)?;
     let volumes = volumes(&visit).await?;
+    let misfits = Misfits::read(&visit, event).await?;
     let subscribers = subscribers(&visit, event).await?;
     let body = html! {
         h1 { (event.name) }
         p.lead { (code::prose(&event.description)) }
-        (facts(&visit, event, volumes.as_ref()))
+        (facts(&visit, event, volumes.as_ref(), misfits.as_ref()))
         h2 { (say!("Data")) }
         (schema(event.schema.get()))
         h2 { (say!("Example")) }
@@ -87,7 +111,7 @@ pub async fn show_one(visit: Visit) -> Result<Response, Failure> {
     Ok(visit.page(Section::EventTypes, event.name.as_str(), body))
 }
 
-fn facts(visit: &Visit, event: &EventType, volumes: Option<&Volumes>) -> Markup {
+fn facts(visit: &Visit, event: &EventType, volumes: Option<&Volumes>, misfits: Option<&Misfits>) -> Markup {
     let state = match (event.retired, visit.is_operator()) {
         (true, true) => "retired: no new subscription, no publish",
         (true, false) => say!("retired: no new subscription"),
@@ -101,6 +125,9 @@ fn facts(visit: &Visit, event: &EventType, volumes: Option<&Volumes>) -> Markup 
     }
     if let Some(volumes) = volumes {
         facts.push((say!("Events in 24 h"), html! { (volume_of(volumes, event)) }));
+    }
+    if let Some(Misfits { in_day, in_month }) = misfits {
+        facts.push(("Misfits recorded", html! { (in_day) " in 24 h, " (in_month) " in 30 days" }));
     }
     list::facts(&facts)
 }

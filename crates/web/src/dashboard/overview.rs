@@ -12,7 +12,7 @@ use postrider_domain::page::PageRequest;
 use postrider_domain::permission::Permission;
 use postrider_domain::stats::Counts;
 use postrider_domain::time::Timestamp;
-use postrider_service::{ServiceError, StatsReport};
+use postrider_service::{NothingWrong, ServiceError, StatsReport};
 
 use super::deliveries;
 use super::statistics::{self, Period};
@@ -206,10 +206,19 @@ async fn needs(visit: &Visit) -> Result<Markup, ServiceError> {
     let soon = |endpoint: &Endpoint| endpoint.is_active && disables_at(endpoint).is_some_and(|at| at.since(now) < SOON);
     // Stable: within a group they stay as they were found.
     endpoints.sort_by_key(|endpoint| (endpoint.is_active, !soon(endpoint)));
+    // Who sees only a part cannot be told about the whole.
+    let sees_all = visit.may(Permission::DeliveriesRead) && visit.may(Permission::EndpointsRead);
+    let since = match sees_all && stopped.is_empty() && endpoints.is_empty() {
+        true => Some(service.nothing_wrong_since(principal).await?),
+        false => None,
+    };
     Ok(html! {
         h2 { "Needs attention" }
         @if stopped.is_empty() && endpoints.is_empty() {
-            p.nothing-wrong { (icon::CHECK) " Nothing. No order has stopped, and no endpoint is failing, paused or disabled." }
+            p.nothing-wrong {
+                (icon::CHECK) " Nothing. No order has stopped, and no endpoint is failing, paused or disabled. "
+                @if let Some(since) = since { (nothing_wrong(since)) }
+            }
         } @else {
             ul.needs {
                 @for delivery in &stopped { (stopped_order(visit, delivery)) }
@@ -218,6 +227,17 @@ async fn needs(visit: &Visit) -> Result<Markup, ServiceError> {
             @if has_more { p { a href=(visit.link("/endpoints?state=failing,paused,disabled")) { "All endpoints in need" } } }
         }
     })
+}
+
+/// Since when nothing has needed anybody, as far as the store knows.
+fn nothing_wrong(since: NothingWrong) -> Markup {
+    html! {
+        @match since {
+            NothingWrong::SinceTrouble(at) => { "Nothing wrong since " (time::instant(at)) "." },
+            NothingWrong::SinceCreation(at) => { "Nothing wrong since this workspace was made, " (time::instant(at)) "." },
+            NothingWrong::SinceNoted(at) => { "Nothing wrong since " (time::instant(at)) ", when this began to be recorded." },
+        }
+    }
 }
 
 /// An endpoint is in need of help before the server disables it.
