@@ -99,11 +99,17 @@ impl Newest {
             newest.deliveries = service.list_deliveries(principal, filter, page).await?.items;
             newest.blocking = newest.deliveries.iter().find(|delivery| delivery.is_blocking).cloned();
             newest.numbers = Some(Numbers::read(visit, endpoint.id).await?);
-            // The counts are not kept by type: whoever does not see all types sees none of them.
+            // Whoever does not see all types sees neither these counts, which are not kept by type, nor a head that
+            // his list leaves out.
             if principal.event_types.is_none() {
                 let period = Period::of(visit);
                 let report = service.stats(principal, &period.query(visit.now(), Some(endpoint.id))).await?;
                 newest.stats = Some((period, report));
+                // The head of a stopped order may be older than the rows that the page shows.
+                if newest.blocking.is_none() {
+                    let stopped = service.blocking_deliveries(principal).await?;
+                    newest.blocking = stopped.into_iter().find(|delivery| delivery.endpoint_id == endpoint.id);
+                }
             }
             newest.replays = service.list_replays(principal, Some(endpoint.id), page).await?.items;
             // An id that is none, or of another endpoint, shows no result.

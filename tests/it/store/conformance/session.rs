@@ -109,7 +109,8 @@ async fn a_session_goes_on_in_another_workspace_and_no_longer(at: Fixture) {
 async fn a_session_goes_on_nowhere_else(at: Fixture) {
     let key = at.api_key(at.new_api_key(1)).await;
     let session = open(&at, &key, 1).await;
-    let operations = at.operations().await;
+    let letters = WorkspaceId::from_letters(at.letters());
+    let operations = at.store().ensure_operations_workspace(letters, AUTHOR).await.unwrap();
     let unknown = WorkspaceId::from_letters([b'0'; 16]);
     for to in [operations.id, unknown] {
         assert_eq!(go_on(&at, 1, to, 2).await, None);

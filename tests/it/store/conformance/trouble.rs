@@ -35,6 +35,7 @@ async fn the_success_of_a_paused_endpoint_ends_a_trouble(at: Fixture) {
     at.record(at.succeeding(&claim)).await;
     assert_eq!(last(&at).await, None, "one failure needs nobody");
     pause(&at, &endpoint).await;
+    at.publish(1).await;
     at.advance(limits::PROBE_WAIT_MIN);
     let claim = probe(&at).await;
     assert_eq!(last(&at).await, None, "it goes on");
