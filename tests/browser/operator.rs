@@ -1,5 +1,5 @@
-//! What an operator does beside deliveries: endpoints that are filtered and sorted, periods, sessions of the portal, and
-//! another workspace.
+//! What an operator does beside deliveries: endpoints that are filtered and sorted, periods, sessions of the portal,
+//! and another workspace.
 
 use serde_json::json;
 
