@@ -395,6 +395,12 @@ pub const VERIFICATION_FORM_BYTES: usize = 4 * BODY_BYTES;
 /// Time for one call of the API client, from the first byte sent to the last byte read: longer than the server's own
 /// deadlines.
 pub const CLIENT_DEADLINE: Duration = Duration::from_secs(30);
+/// Bytes of a file or of standard input that a command reads for a request: a capture with a large page around it.
+pub const INPUT_FILE_BYTES: usize = 16 * 1024 * 1024;
+/// How long the API client waits before it repeats a call, if the server asks for it: a minute of the rate limit.
+pub const CLIENT_RETRY_WAIT: Duration = Duration::from_secs(60);
+/// Events that one command publishes: as many as a test of a receiver needs.
+pub const TRIGGERED_EVENTS: u32 = 10_000;
 /// Time for `postrider health`: shorter than the 30 s that container engines give a check.
 pub const HEALTH_DEADLINE: Duration = Duration::from_secs(10);
 /// Bytes of an answer that the API client reads: a page of 200 with long fields stays far below it.

@@ -8,11 +8,13 @@
 //! | `secret_form.rs` | what a text is that should be a secret |
 //! | `signature_form.rs` | what the header `webhook-signature` holds |
 //! | `request.rs` | the headers and the body of a pasted request |
+//! | `capture.rs` | the same of a file: raw HTTP, an entry of a HAR, a line of NDJSON, a delivery |
 //! | `search.rs` | which other key, text or body a signature fits |
 //! | `body_form.rs`, `json_form.rs` | the forms of a body that usual mistakes make |
 //! | `text.rs` | all of it in English |
 
 mod body_form;
+pub mod capture;
 mod json_form;
 pub mod request;
 mod search;
@@ -24,7 +26,6 @@ pub mod text;
 
 use std::time::Duration;
 
-use super::limits;
 use super::time::Timestamp;
 
 pub use body_form::BodyForm;
@@ -53,6 +54,8 @@ pub struct Presented<'p> {
     pub is_pasted: bool,
     /// The signature that the receiver's own code computed, if it is known.
     pub computed: Option<&'p str>,
+    /// How far the timestamp may be from the receiver's clock. Libraries use [`limits::TIMESTAMP_TOLERANCE`].
+    pub tolerance: Duration,
 }
 
 /// What was found, in the order of the steps.
@@ -117,11 +120,15 @@ pub enum Finding {
     TimestampUnreadable(TimestampForm),
     TimestampTooOld {
         age: Duration,
+        tolerance: Duration,
     },
     TimestampTooNew {
         ahead: Duration,
+        tolerance: Duration,
     },
-    TimestampFits,
+    TimestampFits {
+        tolerance: Duration,
+    },
 
     /// `position` counts from 1 among the signatures of the header.
     SignatureUnreadable {
@@ -211,7 +218,7 @@ impl Finding {
             Self::TimestampUnreadable(_)
             | Self::TimestampTooOld { .. }
             | Self::TimestampTooNew { .. }
-            | Self::TimestampFits => Step::Timestamp,
+            | Self::TimestampFits { .. } => Step::Timestamp,
             Self::SignatureUnreadable { .. }
             | Self::SignatureOfScheme { .. }
             | Self::SignatureFits { .. }
@@ -236,7 +243,7 @@ impl Finding {
         match self {
             Self::SecretReadable
             | Self::HeadersThere
-            | Self::TimestampFits
+            | Self::TimestampFits { .. }
             | Self::SignatureFits { .. }
             | Self::ComputedRight => Weight::Good,
             Self::SignatureOfScheme { .. }
@@ -254,7 +261,7 @@ pub fn verify(presented: &Presented<'_>, now: Timestamp) -> Verification {
     let secret = secret_form::read(presented.secret, &mut findings);
     let [id, timestamp, signature] = read_headers(presented.headers, &mut findings);
     if let Some(timestamp) = timestamp {
-        findings.push(judge_timestamp(timestamp, now));
+        findings.push(judge_timestamp(timestamp, now, presented.tolerance));
     }
     let signatures = signature.map(signature_form::read).unwrap_or_default();
     note_unreadable(&signatures, &mut findings);
@@ -387,7 +394,7 @@ fn is_meant(found: &str, name: &str) -> bool {
     spelled == name || spelled.replace('-', "") == name.replace('-', "") || spelled.strip_prefix("svix-") == Some(part)
 }
 
-fn judge_timestamp(text: &str, now: Timestamp) -> Finding {
+fn judge_timestamp(text: &str, now: Timestamp, tolerance: Duration) -> Finding {
     // Seconds have ten digits until the year 2286, milliseconds had twelve in 1973.
     const SECONDS_MAX: i64 = 99_999_999_999;
     let Ok(seconds) = text.parse::<i64>() else {
@@ -404,10 +411,10 @@ fn judge_timestamp(text: &str, now: Timestamp) -> Finding {
         return Finding::TimestampUnreadable(TimestampForm::Milliseconds);
     }
     let away = Duration::from_secs(now.seconds().abs_diff(seconds));
-    match away > limits::TIMESTAMP_TOLERANCE {
-        false => Finding::TimestampFits,
-        true if seconds < now.seconds() => Finding::TimestampTooOld { age: away },
-        true => Finding::TimestampTooNew { ahead: away },
+    match away > tolerance {
+        false => Finding::TimestampFits { tolerance },
+        true if seconds < now.seconds() => Finding::TimestampTooOld { age: away, tolerance },
+        true => Finding::TimestampTooNew { ahead: away, tolerance },
     }
 }
 

@@ -1,6 +1,7 @@
 //! Signatures made by Python and Node, right and wrong, and what is said about each.
 
 use super::*;
+use crate::limits;
 
 const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 const OTHER_SECRET: &str = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD";
@@ -21,6 +22,7 @@ struct Request {
     is_pasted: bool,
     computed: Option<String>,
     age_seconds: i64,
+    tolerance: Duration,
 }
 
 impl Request {
@@ -34,6 +36,7 @@ impl Request {
             is_pasted: false,
             computed: None,
             age_seconds: 0,
+            tolerance: limits::TIMESTAMP_TOLERANCE,
         }
     }
 
@@ -66,6 +69,7 @@ impl Request {
             body: &self.body,
             is_pasted: self.is_pasted,
             computed: self.computed.as_deref(),
+            tolerance: self.tolerance,
         };
         verify(&presented, Timestamp::from_millis((AT + self.age_seconds) * 1000))
     }
@@ -110,7 +114,7 @@ fn a_right_request_verifies_with_a_good_finding_for_each_step() {
     let good = [
         Finding::SecretReadable,
         Finding::HeadersThere,
-        Finding::TimestampFits,
+        Finding::TimestampFits { tolerance: limits::TIMESTAMP_TOLERANCE },
         Finding::SignatureFits { position: 1, of: 1 },
     ];
     assert_eq!(verification.findings, good);
@@ -146,10 +150,21 @@ fn one_signature_of_several_is_enough_and_is_named() {
 fn the_distance_of_a_timestamp_is_told_beyond_five_minutes() {
     let at = |age_seconds| Request { age_seconds, ..Request::right() }.verify();
     assert_eq!((at(300).verdict, at(-300).verdict), (Verdict::Verifies, Verdict::Verifies));
-    let old = Finding::TimestampTooOld { age: Duration::from_secs(301) };
+    let old = Finding::TimestampTooOld { age: Duration::from_secs(301), tolerance: limits::TIMESTAMP_TOLERANCE };
     assert_eq!((at(301).verdict, at(301).of(Step::Timestamp)), (Verdict::OnlyTime, vec![old]));
-    let new = Finding::TimestampTooNew { ahead: Duration::from_secs(7200) };
+    let new = Finding::TimestampTooNew { ahead: Duration::from_secs(7200), tolerance: limits::TIMESTAMP_TOLERANCE };
     assert_eq!((at(-7200).verdict, at(-7200).of(Step::Timestamp)), (Verdict::OnlyTime, vec![new]));
+}
+
+#[test]
+fn a_tolerance_of_ones_own_is_used_and_named() {
+    let mut request = Request { age_seconds: 600, ..Request::right() };
+    assert_eq!(request.verify().verdict, Verdict::OnlyTime);
+    request.tolerance = Duration::from_secs(600);
+    assert_eq!(request.verify().verdict, Verdict::Verifies);
+    request.age_seconds = 601;
+    let old = Finding::TimestampTooOld { age: Duration::from_secs(601), tolerance: request.tolerance };
+    assert_eq!(request.verify().of(Step::Timestamp), [old]);
 }
 
 #[test]

@@ -188,9 +188,9 @@ pub fn sentence(finding: &Finding) -> Said {
         Finding::HeaderRepeated { name } => Said::with(REPEATED, [text(name)]),
         Finding::HeadersThere => Said::plain("The three headers are there."),
         Finding::TimestampUnreadable(form) => Said::plain(timestamp(*form)),
-        Finding::TimestampTooOld { age } => Said::with(TOO_OLD, [length(*age)]),
-        Finding::TimestampTooNew { ahead } => Said::with(TOO_NEW, [length(*ahead)]),
-        Finding::TimestampFits => Said::plain("The timestamp is within 5 minutes of now."),
+        Finding::TimestampTooOld { age, tolerance } => Said::with(TOO_OLD, [length(*age), length(*tolerance)]),
+        Finding::TimestampTooNew { ahead, tolerance } => Said::with(TOO_NEW, [length(*ahead), length(*tolerance)]),
+        Finding::TimestampFits { tolerance } => Said::with("The timestamp is within {} of now.", [length(*tolerance)]),
         Finding::SignatureUnreadable { position, fault } => {
             Said::with("Signature {} {}", [text(position), Argument::Said(signature_fault(*fault))])
         }
@@ -220,10 +220,10 @@ const CUT: &str = "After whsec_ come {} characters, which is no whole base64. Pa
 const KEY_LENGTH: &str = "The key has {} bytes. Standard Webhooks allows 24 to 64.";
 const OTHER_NAME: &str = "The header {} is missing. {} is there and was read in its place.";
 const REPEATED: &str = "The header {} is there several times. The first was read.";
-const TOO_OLD: &str = "The request is {} old. A library refuses one that is older than 5 minutes. If you verify it later \
-                       than it arrived, this is expected. Else the clock of the receiver is ahead.";
-const TOO_NEW: &str = "The timestamp is {} in the future. A library refuses more than 5 minutes: the clock of the \
-                       receiver is behind.";
+const TOO_OLD: &str = "The request is {} old. A library refuses one that is older than {}. If you verify it later than it \
+                       arrived, this is expected. Else the clock of the receiver is ahead.";
+const TOO_NEW: &str = "The timestamp is {} in the future. A library refuses more than {}: the clock of the receiver is \
+                       behind.";
 const OTHER_SCHEME: &str = "Signature {} is of the scheme {}. Libraries pass it over, and so does this check.";
 const ONE_FITS: &str = "Signature {} of {} fits secret, headers and body. One is enough.";
 const NONE_FITS: &str = "None of the {} signatures fits secret, headers and body.";
@@ -409,8 +409,12 @@ mod tests {
              secret's text, whsec_ included, and not decoded."
         );
         assert_eq!(advice(&Finding::SignedAs(recipe)), Some(Advice::RawBody));
-        let old = Finding::TimestampTooOld { age: Duration::from_secs(200_000) };
-        assert!(sentence(&old).to_string().starts_with("The request is 2 days old."));
+        let old = Finding::TimestampTooOld { age: Duration::from_secs(200_000), tolerance: Duration::from_secs(300) };
+        assert!(
+            sentence(&old)
+                .to_string()
+                .starts_with("The request is 2 days old. A library refuses one that is older than 5 minutes.")
+        );
         let missing = Finding::HeaderMissing { name: "webhook-id", instead: Some("svix-id".to_owned()) };
         assert_eq!(
             sentence(&missing).to_string(),

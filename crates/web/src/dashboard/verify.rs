@@ -63,6 +63,7 @@ fn verify_typed(form: &Fields, now: Timestamp) -> Verification {
         body: body.as_bytes(),
         is_pasted: true,
         computed: form.text("computed"),
+        tolerance: limits::TIMESTAMP_TOLERANCE,
     };
     verify(&presented, now)
 }

@@ -114,17 +114,17 @@ pub const PHRASES: &[(&str, &str)] = &[
     ),
     ("webhook-timestamp is no number of seconds.", "webhook-timestamp ist keine Zahl von Sekunden."),
     (
-        "The request is {} old. A library refuses one that is older than 5 minutes. If you verify it later than it \
-         arrived, this is expected. Else the clock of the receiver is ahead.",
-        "Die Anfrage ist {} alt. Eine Bibliothek lehnt ab, was älter als 5 Minuten ist. Wenn Sie später prüfen, als sie \
+        "The request is {} old. A library refuses one that is older than {}. If you verify it later than it arrived, \
+         this is expected. Else the clock of the receiver is ahead.",
+        "Die Anfrage ist {} alt. Eine Bibliothek lehnt ab, was älter als {} ist. Wenn Sie später prüfen, als sie \
          ankam, ist das zu erwarten. Sonst geht die Uhr des Empfängers vor.",
     ),
     (
-        "The timestamp is {} in the future. A library refuses more than 5 minutes: the clock of the receiver is behind.",
-        "Der Zeitstempel liegt {} in der Zukunft. Eine Bibliothek lehnt mehr als 5 Minuten ab: Die Uhr des Empfängers \
+        "The timestamp is {} in the future. A library refuses more than {}: the clock of the receiver is behind.",
+        "Der Zeitstempel liegt {} in der Zukunft. Eine Bibliothek lehnt mehr als {} ab: Die Uhr des Empfängers \
          geht nach.",
     ),
-    ("The timestamp is within 5 minutes of now.", "Der Zeitstempel liegt höchstens 5 Minuten von jetzt entfernt."),
+    ("The timestamp is within {} of now.", "Der Zeitstempel liegt höchstens {} von jetzt entfernt."),
     ("{} s", "{} s"),
     ("{} minutes", "{} Minuten"),
     ("{} hours", "{} Stunden"),
