@@ -1,28 +1,30 @@
 //! A small client of the API for our own tools: one keep-alive connection, JSON in both directions.
 //!
-//! It speaks plain HTTP/1.1, because its server is on this machine or in the user's network. It must not follow
-//! redirects, and must not repeat a request that the server may have read.
+//! It speaks HTTP/1.1, with TLS if the URL says so. It must not follow redirects, and must not repeat a request that
+//! the server may have read; a caller may, if the request carries an idempotency key.
 
 use std::error::Error;
 use std::fmt;
 use std::io;
+use std::time::Duration;
 
 use bytes::Bytes;
-pub use http::StatusCode;
-use http::header::{AUTHORIZATION, CONTENT_TYPE, HOST};
-use http::{HeaderValue, Method, Request, Response};
+use http::header::{AUTHORIZATION, CONTENT_TYPE, HOST, RETRY_AFTER};
+use http::{HeaderValue, Request, Response};
+pub use http::{Method, StatusCode};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
-use hyper::client::conn::http1::{SendRequest, handshake};
-use hyper_util::rt::TokioIo;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use tokio::net::TcpStream;
-use url::{Position, Url};
+use serde_json::value::RawValue;
 use zeroize::Zeroizing;
 
 use postrider_domain::limits;
 use postrider_domain::secret::ApiKeySecret;
+
+use super::server_address::Sender;
+pub use super::server_address::{InvalidBaseUrl, InvalidCa, ServerAddress};
 
 /// A plaintext API key that fits into a header.
 #[derive(Clone)]
@@ -33,22 +35,29 @@ pub struct BearerKey(Zeroizing<String>);
 #[error("an API key consists of visible ASCII without spaces")]
 pub struct InvalidKey;
 
-/// The text is not a base URL.
-#[derive(Debug, thiserror::Error)]
-#[error("{0:?} is not a base URL of the form http://host:port")]
-pub struct InvalidBaseUrl(String);
-
 /// Why a call has no result.
 #[derive(Debug, thiserror::Error)]
 pub enum ApiFailure {
     /// The API answered with an error.
     #[error("the API answered {status} {code}: {message}")]
-    Refused { status: StatusCode, code: String, message: String },
+    Refused {
+        status: StatusCode,
+        code: String,
+        message: String,
+        /// `null` when the error has none.
+        details: Value,
+        /// What the server logs of this request.
+        request_id: Option<String>,
+        /// When to ask again, if the server said so.
+        retry_after: Option<Duration>,
+    },
     /// The answer is not JSON, or an error without the error envelope of the API.
     #[error("cannot read the answer {status} as JSON of the API: is this a Postrider server?")]
     Unreadable { status: StatusCode, source: serde_json::Error },
     #[error("cannot connect to {address}")]
     Connect { address: String, source: io::Error },
+    #[error("cannot set up TLS with {address}")]
+    Tls { address: String, source: io::Error },
     /// It is unknown whether the server executed the request.
     #[error("the connection broke before the answer was complete")]
     Broken(#[source] Box<dyn Error + Send + Sync>),
@@ -61,16 +70,11 @@ pub enum ApiFailure {
 
 /// Calls one server with one key, one request at a time over one keep-alive connection.
 pub struct Client {
-    host: String,
-    port: u16,
-    /// The value of `Host`.
-    authority: String,
+    address: ServerAddress,
     /// `None` for routes that need no key.
     authorization: Option<HeaderValue>,
     connection: Option<Sender>,
 }
-
-type Sender = SendRequest<Full<Bytes>>;
 
 impl BearerKey {
     /// # Errors
@@ -109,7 +113,7 @@ impl Client {
     /// Does not connect before the first call.
     ///
     /// # Errors
-    /// When `base_url` is not `http://host[:port]`.
+    /// When `base_url` is not a base URL.
     pub fn new(base_url: &str, key: &BearerKey) -> Result<Self, InvalidBaseUrl> {
         Ok(Self { authorization: Some(key.header()), ..Self::without_key(base_url)? })
     }
@@ -117,18 +121,19 @@ impl Client {
     /// A client for routes that need no key, as [`Client::new`].
     ///
     /// # Errors
-    /// When `base_url` is not `http://host[:port]`.
+    /// When `base_url` is not a base URL.
     pub fn without_key(base_url: &str) -> Result<Self, InvalidBaseUrl> {
-        let invalid = || InvalidBaseUrl(base_url.to_owned());
-        let url = Url::parse(base_url).map_err(|_| invalid())?;
-        let is_bare = url.path() == "/" && url.query().is_none() && url.fragment().is_none();
-        if url.scheme() != "http" || !is_bare || !url.username().is_empty() || url.password().is_some() {
-            return Err(invalid());
-        }
-        let host = url.host_str().ok_or_else(invalid)?.trim_matches(['[', ']']).to_owned();
-        let port = url.port_or_known_default().ok_or_else(invalid)?;
-        let authority = url[Position::BeforeHost..Position::AfterPort].to_owned();
-        Ok(Self { host, port, authority, authorization: None, connection: None })
+        Ok(Self { address: ServerAddress::parse(base_url)?, authorization: None, connection: None })
+    }
+
+    /// Calls the server of a base URL that is parsed already.
+    pub fn at(address: ServerAddress, key: &BearerKey) -> Self {
+        Self { address, authorization: Some(key.header()), connection: None }
+    }
+
+    /// Host and port of the server.
+    pub fn authority(&self) -> &str {
+        self.address.authority()
     }
 
     /// Returns the body of a 2xx answer; `null` if it is empty.
@@ -166,12 +171,68 @@ impl Client {
     }
 
     async fn call(&mut self, method: Method, path: &str, body: Option<Bytes>) -> Result<Value, ApiFailure> {
-        let mut request = Request::builder().method(method).uri(path).header(HOST, &self.authority);
+        let (status, body) = self.exchange(method, path, body, None).await?;
+        parse(status, &body)
+    }
+
+    /// As [`Client::get`], with every token of the answer as the server wrote it.
+    ///
+    /// # Errors
+    /// When the answer is not 2xx, or there is none.
+    pub async fn get_raw(&mut self, path: &str) -> Result<Box<RawValue>, ApiFailure> {
+        let (status, body) = self.exchange(Method::GET, path, None, None).await?;
+        parse(status, &body)
+    }
+
+    /// A write with an idempotency key: sent twice, it is done once. Returns the answer as [`Client::get_raw`].
+    ///
+    /// # Errors
+    /// When the answer is not 2xx, or there is none.
+    pub async fn write(
+        &mut self,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+        idempotency_key: &str,
+    ) -> Result<Box<RawValue>, ApiFailure> {
+        let body = body.map(|body| body.to_string().into());
+        let (status, body) = self.exchange(method, path, body, Some(idempotency_key)).await?;
+        parse(status, &body)
+    }
+
+    /// As [`Client::write`], with a body that is written already.
+    ///
+    /// # Errors
+    /// When the answer is not 2xx, or there is none.
+    pub async fn post_raw(
+        &mut self,
+        path: &str,
+        body: &RawValue,
+        idempotency_key: &str,
+    ) -> Result<Box<RawValue>, ApiFailure> {
+        let body = Bytes::copy_from_slice(body.get().as_bytes());
+        let (status, body) = self.exchange(Method::POST, path, Some(body), Some(idempotency_key)).await?;
+        parse(status, &body)
+    }
+
+    /// Returns the body of a 2xx answer.
+    async fn exchange(
+        &mut self,
+        method: Method,
+        path: &str,
+        body: Option<Bytes>,
+        idempotency_key: Option<&str>,
+    ) -> Result<(StatusCode, Bytes), ApiFailure> {
+        let path = self.address.path(path);
+        let mut request = Request::builder().method(method).uri(path).header(HOST, self.address.authority());
         if let Some(authorization) = &self.authorization {
             request = request.header(AUTHORIZATION, authorization);
         }
         if body.is_some() {
             request = request.header(CONTENT_TYPE, "application/json");
+        }
+        if let Some(key) = idempotency_key {
+            request = request.header("idempotency-key", key);
         }
         let request = request.body(Full::new(body.unwrap_or_default()));
         let request = request.map_err(|error| ApiFailure::Request(error.into()))?;
@@ -195,39 +256,36 @@ impl Client {
                 },
             }
         }
-        let mut fresh = self.connect().await?;
+        let mut fresh = self.address.connect().await?;
         let response = fresh.send_request(request).await.map_err(|error| ApiFailure::Broken(error.into()))?;
         Ok((fresh, response))
     }
 
-    async fn connect(&self) -> Result<Sender, ApiFailure> {
-        let failed = |source| ApiFailure::Connect { address: self.authority.clone(), source };
-        #[expect(clippy::disallowed_methods, reason = "our own server, at an address that the user named")]
-        let stream = TcpStream::connect((self.host.as_str(), self.port)).await.map_err(failed)?;
-        stream.set_nodelay(true).map_err(failed)?;
-        let (sender, connection) =
-            handshake(TokioIo::new(stream)).await.map_err(|error| ApiFailure::Broken(error.into()))?;
-        tokio::spawn(connection); // ends when the sender is dropped; the request reports its errors
-        Ok(sender)
-    }
-
     /// Keeps the connection only if the answer was read to its end.
-    async fn read(&mut self, sender: Sender, response: Response<Incoming>) -> Result<Value, ApiFailure> {
+    async fn read(&mut self, sender: Sender, response: Response<Incoming>) -> Result<(StatusCode, Bytes), ApiFailure> {
         let status = response.status();
+        let retry_after = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
         let body = Limited::new(response.into_body(), limits::CLIENT_ANSWER_BYTES).collect().await;
         let body = body.map_err(ApiFailure::Broken)?.to_bytes();
         self.connection = Some(sender);
-        interpret(status, &body)
+        if status.is_success() { Ok((status, body)) } else { Err(refusal(status, retry_after, &body)) }
     }
 }
 
 impl fmt::Debug for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Client({})", self.authority)
+        write!(f, "Client({})", self.authority())
     }
 }
 
-fn interpret(status: StatusCode, body: &[u8]) -> Result<Value, ApiFailure> {
+/// The value of a 2xx answer; `null` if it is empty.
+fn parse<T: DeserializeOwned>(status: StatusCode, body: &[u8]) -> Result<T, ApiFailure> {
+    let body = if body.is_empty() { b"null" } else { body };
+    serde_json::from_slice(body).map_err(|source| ApiFailure::Unreadable { status, source })
+}
+
+/// The failure of an answer that is not 2xx.
+fn refusal(status: StatusCode, retry_after_seconds: Option<u64>, body: &[u8]) -> ApiFailure {
     #[derive(Deserialize)]
     struct Envelope {
         error: Refusal,
@@ -236,31 +294,22 @@ fn interpret(status: StatusCode, body: &[u8]) -> Result<Value, ApiFailure> {
     struct Refusal {
         code: String,
         message: String,
+        request_id: Option<String>,
+        #[serde(default)]
+        details: Value,
     }
-    let unreadable = |source| ApiFailure::Unreadable { status, source };
-    if !status.is_success() {
-        let Refusal { code, message } = serde_json::from_slice::<Envelope>(body).map_err(unreadable)?.error;
-        return Err(ApiFailure::Refused { status, code, message });
+    match serde_json::from_slice::<Envelope>(body) {
+        Err(source) => ApiFailure::Unreadable { status, source },
+        Ok(Envelope { error: Refusal { code, message, request_id, details } }) => {
+            let retry_after = retry_after_seconds.map(Duration::from_secs);
+            ApiFailure::Refused { status, code, message, details, request_id, retry_after }
+        }
     }
-    if body.is_empty() { Ok(Value::Null) } else { serde_json::from_slice(body).map_err(unreadable) }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn only_a_plain_base_url_is_accepted() {
-        let key = BearerKey::parse("k").unwrap();
-        for good in ["http://127.0.0.1:8080", "http://localhost:8080/", "http://[::1]:80", "http://example.com"] {
-            Client::new(good, &key).unwrap();
-        }
-        for bad in ["https://a", "127.0.0.1:8080", "http://a/v1", "http://u@a", "http://a?x", "http://a#x", ""] {
-            Client::new(bad, &key).unwrap_err();
-        }
-        let client = Client::new("http://[::1]:8080/", &key).unwrap();
-        assert_eq!((client.host.as_str(), client.port, client.authority.as_str()), ("::1", 8080, "[::1]:8080"));
-    }
 
     #[test]
     fn a_key_fits_a_header_and_is_never_printed() {
@@ -275,14 +324,15 @@ mod tests {
 
     #[test]
     fn an_answer_is_json_or_the_error_of_the_api() {
-        assert_eq!(interpret(StatusCode::OK, br#"{"data":1}"#).unwrap()["data"], 1);
-        assert_eq!(interpret(StatusCode::NO_CONTENT, b"").unwrap(), Value::Null);
+        assert_eq!(parse::<Value>(StatusCode::OK, br#"{"data":1}"#).unwrap()["data"], 1);
+        assert_eq!(parse::<Value>(StatusCode::NO_CONTENT, b"").unwrap(), Value::Null);
         let refused = br#"{"error":{"code":"ssrf_blocked","message":"Not public.","request_id":"req_x"}}"#;
-        let failure = interpret(StatusCode::UNPROCESSABLE_ENTITY, refused).unwrap_err();
+        let failure = refusal(StatusCode::UNPROCESSABLE_ENTITY, Some(2), refused);
         assert_eq!(failure.to_string(), "the API answered 422 Unprocessable Entity ssrf_blocked: Not public.");
-        for (status, body) in [(StatusCode::OK, "<html>"), (StatusCode::BAD_GATEWAY, "{}")] {
-            let failure = interpret(status, body.as_bytes()).unwrap_err();
-            assert!(matches!(failure, ApiFailure::Unreadable { .. }), "{failure:?}");
-        }
+        let ApiFailure::Refused { request_id, retry_after, details, .. } = failure else { panic!("{failure:?}") };
+        assert_eq!((request_id.as_deref(), retry_after), (Some("req_x"), Some(Duration::from_secs(2))));
+        assert!(details.is_null());
+        assert!(matches!(parse::<Value>(StatusCode::OK, b"<html>"), Err(ApiFailure::Unreadable { .. })));
+        assert!(matches!(refusal(StatusCode::BAD_GATEWAY, None, b"{}"), ApiFailure::Unreadable { .. }));
     }
 }

@@ -7,7 +7,11 @@
 pub mod client;
 pub mod curl;
 pub mod dev;
+pub mod pages;
 pub mod receiver;
+pub mod reconnect;
 pub mod screen;
+mod server_address;
 pub mod state;
+pub mod tail;
 pub mod verify;

@@ -48,7 +48,7 @@ async fn a_refusal_has_the_error_of_the_api_and_keeps_the_connection() {
     server.then(json_answer(403, envelope)).then(json_answer(200, "{}"));
     let mut client = client_of(&server);
     match client.get("/").await.unwrap_err() {
-        ApiFailure::Refused { status, code, message } => {
+        ApiFailure::Refused { status, code, message, .. } => {
             assert_eq!((status.as_u16(), code.as_str(), message.as_str()), (403, "scope_missing", "Token lacks it."));
         }
         other => panic!("{other:?}"),

@@ -5,6 +5,7 @@ mod api;
 mod client;
 mod dev;
 mod receiver;
+mod tail;
 
 use std::net::SocketAddr;
 
