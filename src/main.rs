@@ -14,9 +14,11 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 fn main() -> ExitCode {
     match postrider::cli::run() {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            report(&error);
-            ExitCode::FAILURE
+        Err(failed) => {
+            if !failed.is_shown() {
+                report(&failed.error);
+            }
+            ExitCode::from(failed.code)
         }
     }
 }

@@ -7,7 +7,6 @@ use clap::{Args, Subcommand};
 use crate::server::admin::{AdminRequest, AdminResponse, AuditListed, Listing, RefusalListed};
 use postrider_domain::limits;
 use postrider_domain::time::Timestamp;
-use postrider_domain::visible::is_unprintable;
 
 use super::admin::{Access, list, unexpected};
 use super::options::DataOptions;
@@ -68,7 +67,7 @@ async fn show(options: ListOptions) -> anyhow::Result<()> {
     })
     .await?;
     if json {
-        return Ok(output::json(terminal_safe(&serde_json::to_string(&entries)?))?);
+        return Ok(output::json(output::one_line(&serde_json::to_string(&entries)?))?);
     }
     print_rows(
         &["when", "who", "from", "mode", "what", "on", "workspace", "request", "details"],
@@ -113,7 +112,7 @@ async fn export(options: ExportOptions) -> anyhow::Result<()> {
         };
         let mut page = String::new();
         for entry in &entries {
-            page.push_str(&terminal_safe(&serde_json::to_string(entry)?));
+            page.push_str(&output::one_line(&serde_json::to_string(entry)?));
             page.push('\n');
         }
         let mut output = std::io::stdout().lock();
@@ -131,37 +130,6 @@ async fn export(options: ExportOptions) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Escapes the characters that JSON allows in a string and that a terminal obeys or displays in another order: control
-/// characters, line separators, and marks of direction.
-fn terminal_safe(json: &str) -> String {
-    let mut safe = String::with_capacity(json.len());
-    for character in json.chars() {
-        match character {
-            // Marks of direction are text elsewhere. A line of this log has no need of them.
-            steering if is_unprintable(steering) || matches!(steering, '\u{200e}' | '\u{200f}') => {
-                safe.push_str(&format!("\\u{:04x}", u32::from(steering)));
-            }
-            other => safe.push(other),
-        }
-    }
-    safe
-}
-
 fn instant(text: &str) -> Result<String, String> {
     Timestamp::parse(text).map(|at| at.to_string()).map_err(|error| error.to_string())
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::{Value, json};
-
-    use super::*;
-
-    #[test]
-    fn json_for_a_terminal_has_no_control_character() {
-        let name = "a\u{1b}[31m\u{9b}31m\u{7f}\u{202e}\u{2066}\u{2028}é\"";
-        let text = terminal_safe(&json!({ "name": name }).to_string());
-        assert!(text.chars().all(|c| !c.is_control() && !"\u{202e}\u{2066}\u{2028}".contains(c)), "{text:?}");
-        assert_eq!(serde_json::from_str::<Value>(&text).unwrap(), json!({ "name": name }));
-    }
 }

@@ -15,8 +15,8 @@ use super::output;
 
 #[derive(Debug, Args)]
 pub struct HealthOptions {
-    /// Ask the server at this address over plain http, such as http://127.0.0.1:8080, instead of the one that runs with
-    /// the data directory.
+    /// Ask the server at this address, such as http://127.0.0.1:8080, instead of the one that runs with the data
+    /// directory.
     #[arg(long)]
     url: Option<String>,
     #[command(flatten)]

@@ -8,6 +8,7 @@ use postrider_domain::access::{ApiKeyName, Scope};
 use postrider_domain::time::Day;
 
 use super::admin::{list, perform, unexpected};
+use super::input::confirm;
 use super::options::DataOptions;
 use super::output;
 use super::rotate_master::{self, RotateMasterOptions};
@@ -72,6 +73,9 @@ pub struct RevokeOptions {
     /// Also revoke the keys that it made, and those that they made.
     #[arg(long)]
     with_children: bool,
+    /// Do not ask.
+    #[arg(long)]
+    yes: bool,
     #[command(flatten)]
     data: DataOptions,
 }
@@ -140,7 +144,8 @@ fn state_of(key: &KeyListed) -> String {
 }
 
 async fn revoke(options: RevokeOptions) -> anyhow::Result<()> {
-    let RevokeOptions { id, with_children, data } = options;
+    let RevokeOptions { id, with_children, yes, data } = options;
+    confirm(&format!("Revoke {id} for good?"), yes)?;
     match perform(&data, AdminRequest::RevokeKey { id, with_children }).await? {
         AdminResponse::KeyRevoked { id, children } => {
             output::line(format_args!("{id} is revoked; it stops working within 5 seconds"))?;

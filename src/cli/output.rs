@@ -6,7 +6,7 @@
 use std::fmt::Display;
 use std::io::{self, IsTerminal as _, Write};
 
-use postrider_domain::visible::{Visible, VisibleLines};
+use postrider_domain::visible::{Visible, VisibleLines, is_unprintable};
 
 /// A command's output was not written.
 #[derive(Debug, thiserror::Error)]
@@ -35,6 +35,56 @@ pub fn json(text: impl Display) -> Result<(), OutputError> {
     }
 }
 
+/// Prints one JSON value on one line. White space between tokens is dropped; tokens stay as they are, except that what
+/// steers a terminal or the direction of text is written as its JSON escape, which means the same.
+///
+/// # Errors
+/// As [`line`].
+pub fn json_line(json: &str) -> Result<(), OutputError> {
+    self::json(one_line(json))
+}
+
+/// As [`json_line`], for a stream of lines: whether somebody may still read.
+///
+/// # Errors
+/// When standard output cannot be written and is not a closed pipe.
+pub fn streamed_json_line(json: &str) -> Result<bool, OutputError> {
+    is_open(to_stdout(&format!("{}\n", one_line(json))))
+}
+
+/// Prints bytes that are written already.
+///
+/// # Errors
+/// As [`line`].
+pub fn bytes(written: &[u8]) -> Result<(), OutputError> {
+    let mut out = io::stdout().lock();
+    is_open(out.write_all(written).and_then(|()| out.flush())).map(drop)
+}
+
+/// Prints a line whose parts are made visible already ([`Look::painted`](super::paint::Look::painted)).
+///
+/// # Errors
+/// As [`line`].
+pub fn painted_line(text: impl Display) -> Result<(), OutputError> {
+    streamed_painted_line(text).map(drop)
+}
+
+/// As [`painted_line`], for a stream of lines: whether somebody may still read.
+///
+/// # Errors
+/// When standard output cannot be written and is not a closed pipe.
+pub fn streamed_painted_line(text: impl Display) -> Result<bool, OutputError> {
+    is_open(to_stdout(&format!("{text}\n")))
+}
+
+fn is_open(written: io::Result<()>) -> Result<bool, OutputError> {
+    match written {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
+        Err(error) => Err(OutputError(error)),
+    }
+}
+
 /// Prints text that exists nowhere else, such as a new key. A closed pipe is an error, too.
 ///
 /// # Errors
@@ -54,9 +104,49 @@ pub fn note(text: impl Display) {
     drop(writeln!(io::stderr(), "{}", Visible(text)));
 }
 
+/// Drops white space between the tokens of a JSON text, and escapes what steers a terminal inside its strings.
+pub fn one_line(json: &str) -> String {
+    let mut line = String::with_capacity(json.len());
+    let (mut is_text, mut is_escaped) = (false, false);
+    for character in json.chars() {
+        match character {
+            ' ' | '\t' | '\n' | '\r' if !is_text => continue,
+            // Marks of direction are text elsewhere. A line of JSON has no need of them.
+            steering if is_unprintable(steering) || matches!(steering, '\u{200e}' | '\u{200f}') => {
+                line.push_str(&format!("\\u{:04x}", u32::from(steering)));
+            }
+            other => line.push(other),
+        }
+        is_text = if character == '"' && !is_escaped { !is_text } else { is_text };
+        is_escaped = character == '\\' && !is_escaped;
+    }
+    line
+}
+
 /// One write for the whole text, because standard output may be shared.
 fn to_stdout(text: &str) -> io::Result<()> {
     let mut out = io::stdout().lock();
     out.write_all(text.as_bytes())?;
     out.flush()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    #[test]
+    fn json_for_a_terminal_has_no_control_character() {
+        let name = "a\u{1b}[31m\u{9b}31m\u{7f}\u{202e}\u{2066}\u{2028}é\"";
+        let text = one_line(&json!({ "name": name }).to_string());
+        assert!(text.chars().all(|c| !c.is_control() && !"\u{202e}\u{2066}\u{2028}".contains(c)), "{text:?}");
+        assert_eq!(serde_json::from_str::<Value>(&text).unwrap(), json!({ "name": name }));
+    }
+
+    #[test]
+    fn a_json_text_keeps_its_tokens_on_one_line() {
+        let text = "{\r\n  \"a b\" : [ 1.0, 12345678901234567890123 ],\t\"c\": \"\\\" \\\\\" , \"d\" : \" \"}\n";
+        assert_eq!(one_line(text), "{\"a b\":[1.0,12345678901234567890123],\"c\":\"\\\" \\\\\",\"d\":\" \"}");
+    }
 }

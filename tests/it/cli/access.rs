@@ -23,7 +23,7 @@ fn keys_and_workspaces_are_listed_newest_first_without_a_server() {
     let data = directory.path();
     let first = create(data, "Acme", &["--scope", "events:write", "--name", "billing", "--expires", "9998-12-31"]);
     let second = create(data, "Globex", &["--test", "--scope", "events:read"]);
-    run(data, &["keys", "revoke", &text(&second, "id")]).unwrap();
+    run(data, &["keys", "revoke", "--yes", &text(&second, "id")]).unwrap();
     let keys = list(data, &["keys", "list"]);
     assert_eq!([&keys[0]["id"], &keys[1]["id"]], [&second["id"], &first["id"]]);
     let mut shown = keys[1].clone();

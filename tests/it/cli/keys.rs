@@ -63,7 +63,7 @@ async fn a_key_revoked_while_the_server_runs_stops_working() {
     let caller = server.caller().key(&text(&created, "key"));
     assert_eq!(caller.get(DELIVERIES).await.status, 200);
     let id = text(&created, "id");
-    let ended = postrider(&["keys", "revoke", &id, "--data-dir", path_text(&data_dir)]).await;
+    let ended = postrider(&["keys", "revoke", "--yes", &id, "--data-dir", path_text(&data_dir)]).await;
     assert!(ended.status.success(), "{}", ended.stderr);
     assert_eq!(ended.stdout, format!("{id} is revoked; it stops working within 5 seconds\n"));
     let refused = || async { (caller.get(DELIVERIES).await.status == 401).then_some(()) };
@@ -76,7 +76,7 @@ async fn a_key_revoked_without_a_server_is_refused_by_the_next() {
     let (_parent, data_dir) = new_data_dir();
     let created = create_key(&data_dir, &["--workspace", "Acme", "--scope", "webhooks:read"]).await;
     let id = text(&created, "id");
-    let ended = postrider(&["keys", "revoke", &id, "--data-dir", path_text(&data_dir)]).await;
+    let ended = postrider(&["keys", "revoke", "--yes", &id, "--data-dir", path_text(&data_dir)]).await;
     assert!(ended.status.success(), "{}", ended.stderr);
     let server = Serving::start(&data_dir, &[]).await;
     server.caller().key(&text(&created, "key")).get(DELIVERIES).await.error(401, "key_revoked");
@@ -101,9 +101,9 @@ async fn failures_print_the_reason_with_and_without_a_server() {
         if with_server {
             server = Some(Serving::start(&data_dir, &[]).await);
         }
-        let ended = postrider(&["keys", "revoke", "key_0000000000000000", "--data-dir", directory]).await;
+        let ended = postrider(&["keys", "revoke", "--yes", "key_0000000000000000", "--data-dir", directory]).await;
         assert_eq!(ended.failure(), (1, "postrider: there is no API key key_0000000000000000"));
-        let ended = postrider(&["keys", "revoke", "scripe_sk_live_x", "--data-dir", directory]).await;
+        let ended = postrider(&["keys", "revoke", "--yes", "scripe_sk_live_x", "--data-dir", directory]).await;
         let expected = "postrider: \"scripe_sk_live_x\" is not the id of an API key; one looks like key_…";
         assert_eq!(ended.failure(), (1, expected));
         let ended = postrider(&["keys", "create", "--workspace", "", "--data-dir", directory]).await;
@@ -154,7 +154,8 @@ async fn a_key_is_revoked_with_the_keys_that_it_made() {
     let caller = server.caller().key(&text(&created, "key"));
     let child = caller.post("/v1/api-keys", json!({"scopes": ["keys:manage"]})).await.data(200);
     let id = text(&created, "id");
-    let ended = postrider(&["keys", "revoke", &id, "--with-children", "--data-dir", path_text(&data_dir)]).await;
+    let ended =
+        postrider(&["keys", "revoke", "--yes", &id, "--with-children", "--data-dir", path_text(&data_dir)]).await;
     assert!(ended.status.success(), "{}", ended.stderr);
     let expected = format!(
         "{id} is revoked; it stops working within 5 seconds\n{} is revoked; it was made by it\n",

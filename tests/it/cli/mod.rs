@@ -1,6 +1,7 @@
 //! The command line: the real binary in its own processes.
 
 mod access;
+mod api;
 mod backup;
 mod bench;
 mod config;
@@ -11,6 +12,7 @@ mod doctor_checks;
 mod erase;
 mod front_door;
 mod health;
+mod help;
 mod keys;
 mod log;
 mod master_key;
@@ -18,6 +20,8 @@ mod output;
 mod restore;
 mod serve;
 mod store;
+mod tail;
+mod verify;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
