@@ -187,7 +187,7 @@ mod tests {
             assert!(lines[1].starts_with("whe_a1b2c3d4e5f6g7h8"), "{lines:?}");
         }
         assert_eq!(table(Some(50), LOOK)[1], "whe_a1b2c3d4e5f6g7h8  A name …  2026-05-15  ok".to_owned());
-        assert_eq!(table(Some(45), LOOK)[1], "whe_a1b2c3d4e5f6g7h8  A name of so…  ok");
+        assert_eq!(table(Some(45), LOOK)[1], "whe_a1b2c3d4e5f6g7h8  A name of some…  ok");
         assert_eq!(table(Some(10), LOOK)[1], "whe_a1b2c3d4e5f6g7h8  A name …  ok", "an id is not cut");
     }
 

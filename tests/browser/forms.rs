@@ -65,8 +65,10 @@ async fn an_endpoint_is_made_and_changed_by_its_forms() {
     for (view, name) in VIEWS.into_iter().zip(["With script", "Without script"]) {
         let tab = desk.visitor(view).await;
         tab.go(&desk.url("/dashboard/endpoints")).await;
-        let form = if view.script { "Make the first endpoint" } else { "New endpoint" };
-        press(&tab, form).await;
+        // The first endpoint is made on the list itself.
+        if !view.script {
+            press(&tab, "New endpoint").await;
+        }
         tab.fill("#field-name", name).await;
         tab.fill("#field-url", "ftp://hooks.example.com/").await;
         let refused = press(&tab, "Create").await;

@@ -4,8 +4,8 @@
 //!
 //! - *Drawn* ids (`org_`, `key_`, `whe_`, `req_`, `ses_`) are 16 random characters of `[a-z0-9]`.
 //! - *Timed* ids (`evt_`, `dlv_`, `aud_`, `rpl_`, `era_`) contain an integer key and a tag of the store that made them.
-//!   The upper bits of the key are the millisecond of creation, so that key order is time order and a look-up can prune by
-//!   time. The tag keeps two servers from giving a receiver the same `webhook-id`.
+//!   The upper bits of the key are the millisecond of creation, so that key order is time order and a look-up can prune
+//!   by time. The tag keeps two servers from giving a receiver the same `webhook-id`.
 
 use std::fmt;
 use std::str::FromStr;

@@ -480,6 +480,8 @@ mod tests {
             Counter::EventsOfProject,
             Counter::EventsOfType,
             Counter::LastSuccess,
+            Counter::MisfitsOfType,
+            Counter::LastTrouble,
         ];
         let reasons = || EndReason::ALL.into_iter().map(Some).chain([None]);
         for status in DeliveryStatus::ALL {
@@ -499,7 +501,7 @@ mod tests {
             assert_eq!(Counter::from_code(counter.code()), Some(counter));
             assert!(codes.insert(counter.code()), "{counter:?}");
         }
-        for bad in [-1, 5, 1_999, 9_999, FIRST_ATTEMPT + 22, FIRST_ATTEMPT + 99 * 100] {
+        for bad in [-1, 7, 1_999, 9_999, FIRST_ATTEMPT + 22, FIRST_ATTEMPT + 99 * 100] {
             assert_eq!(Counter::from_code(bad), None, "{bad}");
         }
     }

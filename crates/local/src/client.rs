@@ -45,7 +45,7 @@ pub enum ApiFailure {
         code: String,
         message: String,
         /// `null` when the error has none.
-        details: Value,
+        details: Box<Value>,
         /// What the server logs of this request.
         request_id: Option<String>,
         /// When to ask again, if the server said so.
@@ -296,7 +296,7 @@ fn refusal(status: StatusCode, retry_after_seconds: Option<u64>, body: &[u8]) ->
         message: String,
         request_id: Option<String>,
         #[serde(default)]
-        details: Value,
+        details: Box<Value>,
     }
     match serde_json::from_slice::<Envelope>(body) {
         Err(source) => ApiFailure::Unreadable { status, source },

@@ -70,7 +70,7 @@ mod tests {
             status,
             code: String::new(),
             message: String::new(),
-            details: serde_json::Value::Null,
+            details: Box::default(),
             request_id: None,
             retry_after: Some(Duration::from_secs(60)),
         };

@@ -74,7 +74,7 @@ impl Operator {
         let tenant = self.tenant(Some(workspace)).await?.ok_or(ServiceError::NotFound)?;
         let mut erasures = Vec::new();
         for mode in [Mode::Live, Mode::Test] {
-            let (tenant, target) = (Tenant { mode, ..tenant }, ErasureTarget::Project(project.clone()));
+            let (tenant, target) = (Tenant { mode, ..tenant }, ErasureTarget::Project(*project));
             erasures.push(self.start_erasure(tenant, target, pending).await?);
         }
         Ok(erasures)

@@ -192,8 +192,9 @@ pub async fn forget(tx: &mut WriteTx, limit: usize) -> Result<usize, PgError> {
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
     let forgotten = tx
         .query(
-            "DELETE FROM idempotency WHERE key IN
-                 (SELECT key FROM idempotency WHERE key < $1 ORDER BY key LIMIT $2 FOR UPDATE SKIP LOCKED)
+            // In an array, so that the limit holds: a subquery of IN may run more than once.
+            "DELETE FROM idempotency WHERE key = ANY (ARRAY
+                 (SELECT key FROM idempotency WHERE key < $1 ORDER BY key LIMIT $2 FOR UPDATE SKIP LOCKED))
              RETURNING key, workspace_key, octet_length(body)::bigint AS bytes",
             &[&window_start(tx.now).as_i64(), &limit],
         )
@@ -202,8 +203,8 @@ pub async fn forget(tx: &mut WriteTx, limit: usize) -> Result<usize, PgError> {
     Ok(forgotten.len())
 }
 
-/// Looks at the next answers of all workspaces. Returns those of the job's workspace that name an event which is emptied
-/// or gone, and where the next look begins: `None` at the end.
+/// Looks at the next answers of all workspaces. Returns those of the job's workspace that name an event which is
+/// emptied or gone, and where the next look begins: `None` at the end.
 pub async fn find_of_erased(
     session: &Session,
     job: &RunningErasure,

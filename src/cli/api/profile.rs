@@ -93,9 +93,7 @@ mod tests {
 
     #[test]
     fn an_error_in_a_profile_has_its_line_and_not_the_key() {
-        for text in
-            ["url = \"a\"\napi_key = [\"hush\"]\n", "url = \"a\"\napi_key = \"hush\nx\"\n", "\nkey = \"hush\"\n"]
-        {
+        for text in ["url = \"a\"\napi_key = [\"hush\"]\n", "url = \"a\"\napi_key = \"hush\n", "\nkey = \"hush\"\n"] {
             let error = format!("{:#}", read(text, 0o600).err().unwrap());
             assert!(error.contains("profile.toml:2:") && !error.contains("hush"), "{error}");
         }

@@ -27,7 +27,7 @@ async fn an_event_is_shown_with_the_bytes_that_were_published() {
         format!(
             "{{\"data\":{{\"id\":\"{id}\",\"type\":\"post.created\",\"projectId\":\"proj_1\",\"externalId\":\"ext-1\",\
              \"mode\":\"live\",\"occurredAt\":\"2026-05-15T08:21:00.123Z\",\"createdAt\":\"2026-05-15T12:00:00.000Z\",\
-             \"deliveries\":0,\"reason\":\"no_match\",\"skipped\":[],\"data\":{data}}}}}"
+             \"deliveries\":0,\"reason\":\"no_match\",\"payload\":\"kept\",\"skipped\":[],\"data\":{data}}}}}"
         )
     );
 }

@@ -192,6 +192,7 @@ async fn everything_in_the_data_directory_is_the_owners_alone() {
         "postrider.db",
         "postrider.db-shm",
         "postrider.db-wal",
+        "reserve",
     ];
     assert_eq!(names, expected);
     drop(server);

@@ -177,6 +177,7 @@ async fn a_failed_attempt_shows_the_answer_and_the_next_due_time() {
         "error",
         "nextAttemptAt",
         "phases",
+        "payload",
     ];
     assert_eq!(members, expected);
     assert_eq!((&attempt["outcome"], &attempt["responseStatus"]), (&json!("http_error"), &json!(500)));

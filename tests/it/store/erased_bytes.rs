@@ -67,7 +67,7 @@ async fn remove_older_than(at: &Fixture, age: Duration) {
 async fn no_byte_of_an_erased_project_is_left_in_any_file() {
     let backend = SqliteBackend::new();
     let directory = backend.directory().to_owned();
-    let at = Fixture::new(backend).await;
+    let mut at = Fixture::new(backend).await;
     at.endpoint().await;
     let sizes = [300, 1_100, 2_500, 9_000, 40_000];
     let total = 1_500;
@@ -93,7 +93,7 @@ async fn no_byte_of_an_erased_project_is_left_in_any_file() {
     let free = free_pages(&directory);
     assert!(free.filler == 0, "the zeros are gone");
     assert!(free.pages > 0, "the pages are free again");
-    drop(at);
+    at.close();
     assert_eq!(count_in_files(&directory, MARKER), 0, "after the store was closed");
 }
 

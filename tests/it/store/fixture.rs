@@ -25,7 +25,6 @@ use postrider_domain::id::{
 };
 use postrider_domain::limits;
 use postrider_domain::page::PageRequest;
-use postrider_domain::payload::PayloadState;
 use postrider_domain::replay::{Replay, ReplayCount, ReplayRange};
 use postrider_domain::session::{LoginCodeHash, SessionHash};
 use postrider_domain::tenant::Tenant;
@@ -524,7 +523,7 @@ impl Fixture {
                 error: None,
                 next_attempt_at: None,
                 phases: None,
-                payload: PayloadState::Kept,
+                payload: postrider_domain::payload::PayloadState::Kept,
             },
             after,
             endpoint: Arc::clone(&claim.endpoint),
@@ -590,11 +589,9 @@ pub fn signing_key(version: u32) -> SealedSigningKey {
 }
 
 /// The effect of a write without an idempotency key.
-pub fn done<T: std::fmt::Debug>(written: Written<T>) -> T {
-    match written {
-        Written::Done(effect) => effect,
-        other => panic!("a write without a key is never replayed: {other:?}"),
-    }
+pub fn done<T>(written: Written<T>) -> T {
+    let Written::Done(effect) = written else { panic!("a write without a key is never replayed") };
+    effect
 }
 
 /// The numbers and outcomes of attempts.

@@ -136,6 +136,10 @@ async fn walk(app: &App) {
             shown(&customer.post(&format!("{base}/deliveries/retry"), &retry).await, things),
         ]
     };
+    // The page of the own endpoint shows how its replay stands.
+    let path = format!("/v1/replays/{}", own.replay);
+    let ended = || async { (app.get(&path).await.data(200)["status"] == "completed").then_some(()) };
+    eventually("the end of the customer's replay", ended).await;
     let expected = queries(&unknown).await;
     for (whose, things) in &strangers {
         assert_eq!(queries(things).await, expected, "{whose}");

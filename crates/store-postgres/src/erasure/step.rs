@@ -205,10 +205,10 @@ async fn empty_events(
 async fn empty_deliveries(
     tx: &mut WriteTx,
     job: &mut Job,
-    found: &Vec<i64>,
+    found: &[i64],
     emptied: &mut Emptied,
 ) -> Result<Vec<RowKey>, PgError> {
-    let mut deliveries = found.clone();
+    let mut deliveries = found.to_vec();
     let mut waiting = HashSet::new();
     match job.running.pending {
         PendingDeliveries::Cancel => emptied.cancelled += unsent::cancel_erased(tx, &deliveries).await?,

@@ -138,8 +138,9 @@ pub async fn list(
 pub async fn remove_aged(tx: &WriteTx, before: RowKey, limit: usize) -> Result<usize, PgError> {
     let removed = tx
         .execute(
-            "DELETE FROM audit WHERE key IN
-                 (SELECT key FROM audit WHERE key < $1 ORDER BY key LIMIT $2 FOR UPDATE SKIP LOCKED)",
+            // In an array, so that the limit holds: a subquery of IN may run more than once.
+            "DELETE FROM audit WHERE key = ANY (ARRAY
+                 (SELECT key FROM audit WHERE key < $1 ORDER BY key LIMIT $2 FOR UPDATE SKIP LOCKED))",
             &[&before.as_i64(), &i64::try_from(limit).unwrap_or(i64::MAX)],
         )
         .await?;

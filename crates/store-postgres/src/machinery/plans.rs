@@ -88,8 +88,14 @@ async fn indexes(session: &Session, sql: &str, values: Parameters<'_>) -> Vec<St
     indexes
 }
 
-const ENDED_INDEXES: [&str; 5] =
-    ["replays_ended", "endpoints_deleted", "api_keys_ended", "portal_sessions_ended", "workspaces_deleted"];
+const ENDED_INDEXES: [&str; EndedKind::ALL.len()] = [
+    "replays_ended",
+    "erasures_ended",
+    "endpoints_deleted",
+    "api_keys_ended",
+    "portal_sessions_ended",
+    "workspaces_deleted",
+];
 
 #[tokio::test]
 async fn the_hot_statements_use_their_indexes() {

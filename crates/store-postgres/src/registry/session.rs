@@ -310,11 +310,12 @@ pub async fn api_key_of(session: &Session, now: Timestamp, id: SessionId) -> Res
 pub async fn remove_ended(tx: &WriteTx, limit: usize) -> Result<usize, PgError> {
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
     let mut most = 0;
+    // In arrays, so that the limit holds: a subquery of IN may run more than once.
     for sql in [
-        "DELETE FROM dashboard_sessions WHERE key IN
-             (SELECT key FROM dashboard_sessions WHERE ends_at <= $1 ORDER BY ends_at LIMIT $2 FOR UPDATE SKIP LOCKED)",
-        "DELETE FROM login_codes WHERE key IN
-             (SELECT key FROM login_codes WHERE expires_at <= $1 ORDER BY expires_at LIMIT $2 FOR UPDATE SKIP LOCKED)",
+        "DELETE FROM dashboard_sessions WHERE key = ANY (ARRAY
+             (SELECT key FROM dashboard_sessions WHERE ends_at <= $1 ORDER BY ends_at LIMIT $2 FOR UPDATE SKIP LOCKED))",
+        "DELETE FROM login_codes WHERE key = ANY (ARRAY
+             (SELECT key FROM login_codes WHERE expires_at <= $1 ORDER BY expires_at LIMIT $2 FOR UPDATE SKIP LOCKED))",
     ] {
         most = tx.execute(sql, &[&tx.now.millis(), &limit]).await?.max(most);
     }

@@ -178,8 +178,14 @@ fn the_statements_that_find_what_has_ended() {
     let directory = tempfile::tempdir().unwrap();
     let mut connection = schema::connect(&schema::database_path(directory.path())).unwrap();
     schema::migrate(&mut connection).unwrap();
-    let indexes =
-        ["replays_ended", "endpoints_deleted", "api_keys_ended", "portal_sessions_ended", "workspaces_deleted"];
+    let indexes: [&str; EndedKind::ALL.len()] = [
+        "replays_ended",
+        "erasures_ended",
+        "endpoints_deleted",
+        "api_keys_ended",
+        "portal_sessions_ended",
+        "workspaces_deleted",
+    ];
     for (kind, index) in EndedKind::ALL.into_iter().zip(indexes) {
         let plan = plan_of(&connection, &ended::select(kind));
         // One step: a search of the index, in its order.

@@ -181,7 +181,7 @@ mod tests {
         let of_endpoint = Walk::OfEndpoint(RowKey::from_i64(7));
         assert!(of_endpoint.is_sparse(tenant, &all), "it may have been in another project");
         assert_eq!(rows_per_endpoint(500, 50, false), 51);
-        assert_eq!(rows_per_endpoint(200, 50, true), 100);
+        assert_eq!(rows_per_endpoint(100, 50, true), 100);
         assert_eq!(rows_per_endpoint(0, 50, true), i64::from(limits::LOG_ROWS_PER_PAGE));
     }
 

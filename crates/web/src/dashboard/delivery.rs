@@ -290,7 +290,7 @@ fn request(visit: &Visit, seen: &Seen) -> Markup {
                     }
                 }
                 @if visit.is_operator() || visit.may(Permission::SecretsRotate) {
-                    p { a href=(visit.link("/verify")) { (say!("Why does a signature not verify?")) } }
+                    p.alone { a href=(visit.link("/verify")) { (say!("Why does a signature not verify?")) } }
                 }
             }
         }

@@ -58,7 +58,7 @@ pub async fn show(visit: Visit) -> Result<Response, Failure> {
         (configuration(&visit, &endpoint))
         // A customer has a secret to verify with if he may rotate it.
         @if visit.is_operator() || visit.may(Permission::SecretsRotate) {
-            p { a href=(visit.link("/verify")) { (say!("Why does a signature not verify?")) } }
+            p.alone { a href=(visit.link("/verify")) { (say!("Why does a signature not verify?")) } }
         }
         @if visit.may(Permission::AuditRead) {
             h2 { "What was done with it" }
@@ -99,8 +99,8 @@ impl Newest {
             newest.deliveries = service.list_deliveries(principal, filter, page).await?.items;
             newest.blocking = newest.deliveries.iter().find(|delivery| delivery.is_blocking).cloned();
             newest.numbers = Some(Numbers::read(visit, endpoint.id).await?);
-            // Whoever does not see all types sees neither these counts, which are not kept by type, nor a head that
-            // his list leaves out.
+            // A session that does not see all types sees neither these counts, which are not kept by type, nor a head
+            // that its list leaves out.
             if principal.event_types.is_none() {
                 let period = Period::of(visit);
                 let report = service.stats(principal, &period.query(visit.now(), Some(endpoint.id))).await?;

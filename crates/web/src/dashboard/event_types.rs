@@ -151,7 +151,7 @@ fn subscriber_list(visit: &Visit, event: &EventType, subscribers: &[Endpoint]) -
                     li { (state::endpoint(endpoint)) " " a href=(visit.link(&format!("/endpoints/{}", endpoint.id))) { (endpoint.name) } }
                 }
             }
-            p { a href=(visit.link(&format!("/endpoints?event={}", event.name))) { (say!("All in the list of endpoints")) } }
+            p.alone { a href=(visit.link(&format!("/endpoints?event={}", event.name))) { (say!("All in the list of endpoints")) } }
         }
     }
 }

@@ -320,7 +320,7 @@ async fn an_erasure_is_visible_to_its_tenant_only(at: Fixture) {
     }
     let erasure = erase_event(&at, id, CANCEL).await;
     let seen = async |tenant: Tenant| {
-        let listed = at.store().list_erasures(tenant.clone(), Fixture::page()).await.unwrap().items.len();
+        let listed = at.store().list_erasures(tenant, Fixture::page()).await.unwrap().items.len();
         (at.store().find_erasure(Some(tenant), erasure.id).await.unwrap().is_some(), listed)
     };
     assert_eq!(seen(at.tenant()).await, (true, 1));
