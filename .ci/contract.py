@@ -73,14 +73,15 @@ def map_body(context, body):
 @schemathesis.hook
 def before_call(context, case, **kwargs):
     """Takes out of requests that are meant to be valid what no schema excludes: `readOnly` beside `capabilities`, and the
-    empty filter that a sequence of calls makes of a `projectId` that is null in an answer."""
+    filter without a value that a sequence of calls makes of an id that is null in an answer."""
     if case.meta is not None and case.meta.generation.mode.is_negative:
         return
     body, query = case.body, case.query
     if isinstance(body, dict) and isinstance(body.get("readOnly"), bool) and body.get("capabilities") is not None:
         del body["readOnly"]
-    if isinstance(query, dict) and "projectId" in query and query["projectId"] in (None, "", [], [""], [None]):
-        del query["projectId"]
+    for name in ("projectId", "eventId", "endpointId"):
+        if isinstance(query, dict) and name in query and query[name] in (None, "", "None", [], [""], [None], ["None"]):
+            del query[name]
 
 
 addresses = count(int(ip_address("10.0.0.1")))

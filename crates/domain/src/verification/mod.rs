@@ -54,7 +54,7 @@ pub struct Presented<'p> {
     pub is_pasted: bool,
     /// The signature that the receiver's own code computed, if it is known.
     pub computed: Option<&'p str>,
-    /// How far the timestamp may be from the receiver's clock. Libraries use [`limits::TIMESTAMP_TOLERANCE`].
+    /// How far the timestamp may be from the receiver's clock. Libraries use [`crate::limits::TIMESTAMP_TOLERANCE`].
     pub tolerance: Duration,
 }
 

@@ -1,6 +1,6 @@
 //! Backups of a store: what one is, what its manifest says, and how a store takes one.
 //!
-//! [`file`] writes and checks the file of a backup. A back end copies its pages into that file. Only SQLite does:
+//! [`mod@file`] writes and checks the file of a backup. A back end copies its pages into that file. Only SQLite does:
 //! PostgreSQL has its own tools, and its back end says so.
 
 use std::num::NonZeroU64;
