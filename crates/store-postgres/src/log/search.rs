@@ -190,9 +190,9 @@ impl<'t> Search<'t> {
             "FROM (SELECT * FROM due WHERE delivery_key >= {since} AND delivery_key < {before}
                        ORDER BY delivery_key DESC OFFSET 0) q
                  CROSS JOIN LATERAL (SELECT * FROM deliveries WHERE key = q.delivery_key OFFSET 0) d
-                 JOIN events e ON e.key = d.event_key
-                 JOIN endpoints ep ON ep.key = d.endpoint_key
-                 LEFT JOIN lanes l ON l.lane_key = q.lane_key"
+                 CROSS JOIN LATERAL (SELECT * FROM events WHERE key = d.event_key OFFSET 0) e
+                 CROSS JOIN LATERAL (SELECT * FROM endpoints WHERE key = d.endpoint_key OFFSET 0) ep
+                 LEFT JOIN LATERAL (SELECT * FROM lanes WHERE lane_key = q.lane_key OFFSET 0) l ON true"
         )
     }
 }
