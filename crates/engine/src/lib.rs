@@ -21,15 +21,14 @@ use postrider_store::ClaimSink;
 
 mod disk;
 mod dispatcher;
-mod eraser;
 mod fair_share;
 mod gauge_reader;
 mod intake;
 mod janitor;
+mod jobs;
 mod limiter;
 mod private_options;
 mod recorder;
-mod replayer;
 mod settings;
 mod signer;
 mod waker;
@@ -40,6 +39,7 @@ pub use settings::{EngineParts, EngineSettings};
 use disk::DiskWatch;
 use gauge_reader::GaugeReader;
 use janitor::{Janitor, Retention};
+use jobs::Jobs;
 use limiter::ConcurrencyLimiter;
 use waker::Waker;
 
@@ -100,8 +100,8 @@ impl Engine {
             stop: stop.clone(),
         };
         let janitor = tokio::spawn(janitor.run());
-        let replayer = tokio::spawn(replayer::run(parts.store.clone(), Arc::clone(&parts.clock), stop.clone()));
-        let eraser = tokio::spawn(eraser::run(parts.store.clone(), Arc::clone(&parts.clock), stop.clone()));
+        let [replayer, eraser] = [Jobs::Replays, Jobs::Erasures]
+            .map(|jobs| tokio::spawn(jobs::run(jobs, parts.store.clone(), Arc::clone(&parts.clock), stop.clone())));
         let gauge_reader = parts.gauges.clone().map(|metrics| {
             let (store, clock) = (parts.store.clone(), Arc::clone(&parts.clock));
             tokio::spawn(GaugeReader { store, metrics, clock }.run(stop.clone()))

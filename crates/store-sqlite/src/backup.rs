@@ -39,7 +39,8 @@ const PAGES_PER_STEP: i32 = 256;
 /// The copy is flushed each time it has grown by this much. One flush of everything at the end would hold up those of
 /// the writer.
 const FLUSH_BYTES: u64 = 32 * 1024 * 1024;
-/// The longest wait for the rate in one piece, so that a backup ends soon after it is cancelled.
+/// The longest wait in one piece, so that a backup ends soon after it is cancelled. The copy has a thread of its own
+/// that may sleep.
 const WAIT_MAX: Duration = Duration::from_millis(20);
 /// SQLite looks whether it shall end after this many steps of its virtual machine.
 const STEPS_BETWEEN_CHECKS: i32 = 10_000;
@@ -245,6 +246,7 @@ impl Copy<'_> {
             }
             match step {
                 StepResult::Done => return Ok((snapshot, total)),
+                // Another program holds the copy for a moment. Nothing tells when it lets go.
                 StepResult::Busy | StepResult::Locked => std::thread::sleep(WAIT_MAX),
                 _ => self.wait_for_rate(copied, started, log)?,
             }

@@ -234,9 +234,9 @@ pub async fn find_one(
     if id.tag() != tag {
         return Ok(None);
     }
-    let columns = DELIVERY_COLUMNS.as_str();
+    let (columns, tables) = (DELIVERY_COLUMNS.as_str(), DELIVERY_TABLES.as_str());
     let sql = format!(
-        "{columns} {DELIVERY_TABLES} WHERE d.key = $1 AND d.workspace_key = $2 AND d.mode = $3
+        "{columns} {tables} WHERE d.key = $1 AND d.workspace_key = $2 AND d.mode = $3
            AND ($4 IS NULL OR (ep.project_id = $4 AND e.project_id = $4))"
     );
     let values = (id.key().as_i64(), tenant.workspace.as_i64(), mode_code(tenant.mode), tenant.project_text());
@@ -254,9 +254,9 @@ pub async fn blocking(session: &Session, tag: StoreTag, tenant: Tenant, limit: u
     if keys.is_empty() {
         return Ok(Vec::new());
     }
-    let columns = DELIVERY_COLUMNS.as_str();
+    let (columns, tables) = (DELIVERY_COLUMNS.as_str(), DELIVERY_TABLES.as_str());
     let sql = format!(
-        "{columns} {DELIVERY_TABLES}
+        "{columns} {tables}
          WHERE d.key = ANY($1) AND d.workspace_key + 0 = $2 AND d.mode = $3
            AND ($4 IS NULL OR (ep.project_id = $4 AND e.project_id = $4))
          ORDER BY d.key LIMIT $5"

@@ -182,7 +182,7 @@ impl<'t> Search<'t> {
         if walk != Walk::Queue {
             conditions.and("d.key >= ?", since.as_i64());
             conditions.and("d.key < ?", self.before.as_i64());
-            return DELIVERY_TABLES.to_owned();
+            return DELIVERY_TABLES.clone();
         }
         let (since, before) = (conditions.value(since.as_i64()), conditions.value(self.before.as_i64()));
         // OFFSET 0 keeps the planner from starting with the log.
@@ -190,9 +190,7 @@ impl<'t> Search<'t> {
             "FROM (SELECT * FROM due WHERE delivery_key >= {since} AND delivery_key < {before}
                        ORDER BY delivery_key DESC OFFSET 0) q
                  CROSS JOIN LATERAL (SELECT * FROM deliveries WHERE key = q.delivery_key OFFSET 0) d
-                 CROSS JOIN LATERAL (SELECT * FROM events WHERE key = d.event_key OFFSET 0) e
-                 CROSS JOIN LATERAL (SELECT * FROM endpoints WHERE key = d.endpoint_key OFFSET 0) ep
-                 LEFT JOIN LATERAL (SELECT * FROM lanes WHERE lane_key = q.lane_key OFFSET 0) l ON true"
+                 {OF_DELIVERY}"
         )
     }
 }
@@ -225,10 +223,16 @@ pub static LAST_OUTCOME: LazyLock<String> = LazyLock::new(|| last_outcome("d"));
 /// What the receiver answered to it.
 pub static LAST_RESPONSE: LazyLock<String> = LazyLock::new(|| last_response("d"));
 
-/// A delivery's row and what belongs to it. OFFSET 0 keeps the planner from starting with another table than the log: a
+/// What belongs to a row of a delivery and of the queue. OFFSET 0 keeps the planner from starting with one of these: a
 /// filter by type or project would have it read all events of a day, those of other tenants too.
-pub const DELIVERY_TABLES: &str = "FROM deliveries d
-     CROSS JOIN LATERAL (SELECT * FROM events WHERE key = d.event_key OFFSET 0) e
+const OF_DELIVERY: &str = "CROSS JOIN LATERAL (SELECT * FROM events WHERE key = d.event_key OFFSET 0) e
      CROSS JOIN LATERAL (SELECT * FROM endpoints WHERE key = d.endpoint_key OFFSET 0) ep
-     LEFT JOIN LATERAL (SELECT * FROM due WHERE delivery_key = d.key OFFSET 0) q ON true
      LEFT JOIN LATERAL (SELECT * FROM lanes WHERE lane_key = q.lane_key OFFSET 0) l ON true";
+
+/// The tables of a walk through the log.
+pub static DELIVERY_TABLES: LazyLock<String> = LazyLock::new(|| {
+    format!(
+        "FROM deliveries d LEFT JOIN LATERAL (SELECT * FROM due WHERE delivery_key = d.key OFFSET 0) q ON true
+         {OF_DELIVERY}"
+    )
+});

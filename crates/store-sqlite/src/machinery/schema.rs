@@ -154,13 +154,19 @@ mod tests {
         assert!(matches!(migrate(&mut connection), Err(OpenError::Migration(_))));
     }
 
-    #[test]
-    fn an_upgrade_that_is_cut_off_can_be_repeated() {
+    /// A database of the first schema.
+    fn of_first_schema() -> (tempfile::TempDir, Connection) {
         let directory = tempfile::tempdir().unwrap();
         let mut connection = connect(&database_path(directory.path())).unwrap();
         let first: Vec<Migration> =
             MIGRATIONS[..1].iter().map(|(name, sql)| Migration::unapplied(name, sql).unwrap()).collect();
         Runner::new(&first).run(&mut connection).unwrap();
+        (directory, connection)
+    }
+
+    #[test]
+    fn an_upgrade_that_is_cut_off_can_be_repeated() {
+        let (_directory, mut connection) = of_first_schema();
         // As if the process had ended after a migration and before its row.
         connection
             .execute_batch(
@@ -178,11 +184,7 @@ mod tests {
 
     #[test]
     fn rows_of_the_first_schema_survive_the_later_migrations() {
-        let directory = tempfile::tempdir().unwrap();
-        let mut connection = connect(&database_path(directory.path())).unwrap();
-        let first: Vec<Migration> =
-            MIGRATIONS[..1].iter().map(|(name, sql)| Migration::unapplied(name, sql).unwrap()).collect();
-        Runner::new(&first).run(&mut connection).unwrap();
+        let (_directory, mut connection) = of_first_schema();
         connection
             .execute_batch(
                 "INSERT INTO workspaces (key, id, name) VALUES (1, 'org_0000000000000000', 'w');
