@@ -6,6 +6,7 @@ use std::process::Stdio;
 
 use rusqlite::Connection;
 use serde_json::{Value, json};
+use tempfile::TempDir;
 use tokio::process::Child;
 
 use super::new_data_dir;
@@ -20,6 +21,21 @@ pub fn enlarge(data_dir: &Path) {
     let database = Connection::open(data_dir.join("postrider.db")).unwrap();
     database.execute_batch("CREATE TABLE filler (bytes BLOB)").unwrap();
     database.execute("INSERT INTO filler VALUES (randomblob(8000000))", []).unwrap();
+}
+
+/// A large store in a directory of its own, and where to put its backup.
+async fn large_store() -> (TempDir, PathBuf, PathBuf) {
+    let (parent, data_dir) = new_data_dir();
+    create_key(&data_dir, &["--workspace", "Acme", "--scope", "events:write"]).await;
+    enlarge(&data_dir);
+    let to = parent.path().join("backup.db");
+    (parent, data_dir, to)
+}
+
+/// Waits for a line of the server's log, which a thread of its own writes.
+async fn logged(server: &Serving, text: &str) {
+    let is_logged = || async { server.log().iter().any(|line| line.contains(text)).then_some(()) };
+    eventually(text, is_logged).await;
 }
 
 /// Starts a backup that takes about eight seconds, and waits until it has copied something.
@@ -82,7 +98,7 @@ async fn a_busy_server_is_backed_up_and_shows_it_in_its_metrics() {
     assert_eq!(copied, 0, "its snapshot is from before the events");
     let taken_at = Scrape::of(metrics).await.find("postrider_last_backup_timestamp_seconds").expect("a backup");
     assert!(taken_at > 1_700_000_000.0, "{taken_at}");
-    assert!(server.log().iter().any(|line| line.contains("took a backup of the store")));
+    logged(&server, "took a backup of the store").await;
 }
 
 #[tokio::test]
@@ -115,10 +131,7 @@ async fn a_stopped_store_is_backed_up_by_the_command_itself() {
 
 #[tokio::test]
 async fn a_server_that_is_killed_leaves_a_rest_that_the_next_removes() {
-    let (parent, data_dir) = new_data_dir();
-    create_key(&data_dir, &["--workspace", "Acme", "--scope", "events:write"]).await;
-    enlarge(&data_dir);
-    let to = parent.path().join("backup.db");
+    let (parent, data_dir, to) = large_store().await;
     let server = Serving::start(&data_dir, &[]).await;
     let mut taking = slow_backup(&data_dir, &to).await;
     server.kill().await;
@@ -137,16 +150,13 @@ async fn a_server_that_is_killed_leaves_a_rest_that_the_next_removes() {
 
 #[tokio::test]
 async fn a_backup_ends_with_its_command_or_with_the_server() {
-    let (parent, data_dir) = new_data_dir();
-    create_key(&data_dir, &["--workspace", "Acme", "--scope", "events:write"]).await;
-    enlarge(&data_dir);
-    let to = parent.path().join("backup.db");
+    let (parent, data_dir, to) = large_store().await;
     let server = Serving::start(&data_dir, &[]).await;
     let mut taking = slow_backup(&data_dir, &to).await;
     bounded("the kill", taking.kill()).await.unwrap();
     let is_gone = || async { (names(parent.path()) == ["data"]).then_some(()) };
     eventually("the cancelled backup is removed", is_gone).await;
-    assert!(server.log().iter().any(|line| line.contains("the backup was cancelled")));
+    logged(&server, "the backup was cancelled").await;
 
     let mut taking = slow_backup(&data_dir, &to).await;
     server.tell_to_stop().await;
@@ -158,10 +168,7 @@ async fn a_backup_ends_with_its_command_or_with_the_server() {
 
 #[tokio::test]
 async fn a_disk_that_takes_no_more_fails_the_backup_alone() {
-    let (parent, data_dir) = new_data_dir();
-    create_key(&data_dir, &["--workspace", "Acme", "--scope", "events:write"]).await;
-    enlarge(&data_dir);
-    let to = parent.path().join("backup.db");
+    let (parent, data_dir, to) = large_store().await;
     // A file of this process may have two megabytes: the write fails as it does on a full disk.
     let script = "trap '' XFSZ; ulimit -f 2000; exec \"$0\" backup --to \"$1\" --data-dir \"$2\"";
     let binary = env!("CARGO_BIN_EXE_postrider");
