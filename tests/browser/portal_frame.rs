@@ -122,7 +122,7 @@ async fn the_page_around_hears_the_height_and_when_the_session_ends() {
     assert_eq!(expiring["expiresAt"], "2026-05-15T12:05:00.000Z");
     assert_eq!(tab.eval("seen.some((it) => it.type === 'postrider:expired')").await, false);
     fair.desk.app.clock().advance(Duration::from_secs(301));
-    inside.eval("location.reload()").await;
+    inside.reload().await;
     fair.told(&tab, "expired").await;
     inside.when("document.title.startsWith('Your session has ended')").await;
     let again = fair.link(json!({})).await;
@@ -141,7 +141,7 @@ async fn what_was_typed_survives_the_end_and_the_renewal_of_a_session() {
     inside.when("document.querySelector('input[name=name]') !== null").await;
     // The page is loaded in the last minute of the session, so it ends at once for its reader.
     fair.desk.app.clock().advance(Duration::from_secs(299));
-    inside.eval("location.reload()").await;
+    inside.reload().await;
     fair.told(&tab, "expired").await;
     inside.when("document.querySelector('.stale') !== null").await;
     fair.desk.app.clock().advance(Duration::from_secs(60));
@@ -249,8 +249,8 @@ async fn nested_pages_show_the_portal_if_each_is_listed() {
     tab.go(&mall).await;
     let between = tab.frame(&shop).await;
     let inside = between.frame(&format!("{}/portal/", fair.hooks())).await;
-    inside.eval("location.reload()").await;
-    inside.when("document.readyState === 'complete' && document.body.innerText.includes('No endpoint yet')").await;
+    inside.reload().await;
+    assert!(inside.text("document.body.innerText").await.contains("No endpoint yet"));
     between.when("seen.some((it) => it.type === 'postrider:height')").await;
     let told = tab.eval("seen.filter((it) => String(it.type).startsWith('postrider:'))").await;
     assert_eq!(told, json!([]), "only the page that has the frame is told");

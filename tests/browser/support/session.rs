@@ -87,6 +87,12 @@ impl Session {
             .await;
     }
 
+    /// Loads the document again, and waits until the new one is complete.
+    pub async fn reload(&self) {
+        self.eval("window.isOld = true, location.reload()").await;
+        self.when("!window.isOld && document.readyState === 'complete'").await;
+    }
+
     /// Follows the frames of other sites: each is a session of its own.
     pub async fn attach_frames(&self) {
         let attach = json!({"autoAttach": true, "waitForDebuggerOnStart": false, "flatten": true});
