@@ -4,7 +4,7 @@ use postrider_domain::access::Principal;
 use postrider_domain::attempt::Attempt;
 use postrider_domain::delivery::{Delivery, DeliveryFilter, DeliveryStatus};
 use postrider_domain::explanation::{Explanation, Situation, explain};
-use postrider_domain::id::DeliveryId;
+use postrider_domain::id::{DeliveryId, EndpointId};
 use postrider_domain::limits;
 use postrider_domain::page::{BoundedCount, Page, PageRequest};
 use postrider_domain::permission::Permission;
@@ -113,6 +113,20 @@ impl Service {
     pub async fn blocking_deliveries(&self, principal: &Principal) -> Result<Vec<Delivery>, ServiceError> {
         principal.require(Permission::DeliveriesRead)?;
         Ok(self.store.blocking_deliveries(principal.tenant, limits::PAGE_DEFAULT).await?)
+    }
+
+    /// The delivery at which the strict order of this endpoint has stopped, if it has and the caller sees its type.
+    ///
+    /// # Errors
+    /// Without the scope, or when the store fails.
+    pub async fn blocking_delivery(
+        &self,
+        principal: &Principal,
+        endpoint: EndpointId,
+    ) -> Result<Option<Delivery>, ServiceError> {
+        principal.require(Permission::DeliveriesRead)?;
+        let found = self.store.blocking_delivery(principal.tenant, endpoint).await?;
+        Ok(found.filter(|delivery| principal.sees(&delivery.event_type)))
     }
 
     /// Queues a new delivery of the same event to the same endpoint. The status of the first does not matter.

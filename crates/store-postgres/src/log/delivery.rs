@@ -9,7 +9,7 @@ use postrider_domain::attempt::{Attempt, AttemptOutcome};
 use postrider_domain::delivery::{Delivery, DeliveryCause, DeliveryFilter, DeliveryStatus, EndReason, Queued};
 use postrider_domain::endpoint::ProjectId;
 use postrider_domain::event_type::EventTypeName;
-use postrider_domain::id::{DeliveryId, EventId, RowKey, StoreTag};
+use postrider_domain::id::{DeliveryId, EndpointId, EventId, RowKey, StoreTag};
 use postrider_domain::page::{BoundedCount, Page, PageRequest};
 use postrider_domain::stats::DeliveryEnd;
 use postrider_domain::tenant::Tenant;
@@ -264,4 +264,18 @@ pub async fn blocking(session: &Session, tag: StoreTag, tenant: Tenant, limit: u
     let values = (tenant.workspace.as_i64(), mode_code(tenant.mode), tenant.project_text(), i64::from(limit));
     let rows = session.query(&sql, &[&keys, &values.0, &values.1, &values.2, &values.3]).await?;
     rows.iter().map(|row| delivery_from_row(row, tag)).collect()
+}
+
+/// The delivery at which the strict order of this endpoint has stopped.
+pub async fn blocking_of(
+    session: &Session,
+    tag: StoreTag,
+    tenant: Tenant,
+    endpoint: EndpointId,
+) -> Result<Option<Delivery>, PgError> {
+    // The number of a lane of events is the key of its endpoint.
+    let sql = "SELECT blocked_by FROM ordered_lanes JOIN endpoints ON endpoints.key = lane_key
+               WHERE endpoints.id = $1 AND blocked_by IS NOT NULL";
+    let Some(row) = session.query_opt(sql, &[&endpoint.to_string()]).await? else { return Ok(None) };
+    find_one(session, tag, tenant, DeliveryId::new(key(&row, "blocked_by")?, tag)).await
 }

@@ -8,7 +8,7 @@ use postrider_domain::attempt::Attempt;
 use postrider_domain::audit::{AuditEntry, AuditFilter};
 use postrider_domain::delivery::{Delivery, DeliveryFilter};
 use postrider_domain::event::{Event, EventDetail, EventFilter};
-use postrider_domain::id::{DeliveryId, EventId};
+use postrider_domain::id::{DeliveryId, EndpointId, EventId};
 use postrider_domain::page::{BoundedCount, Page, PageRequest};
 use postrider_domain::tenant::Tenant;
 use postrider_store::{Log, NewRefusal, StoreError};
@@ -82,6 +82,11 @@ impl Log for PostgresStore {
     async fn blocking_deliveries(&self, tenant: Tenant, limit: u32) -> Result<Vec<Delivery>, StoreError> {
         let tag = self.database.tag;
         self.read(move |session| Box::pin(delivery::blocking(session, tag, tenant, limit))).await
+    }
+
+    async fn blocking_delivery(&self, tenant: Tenant, endpoint: EndpointId) -> Result<Option<Delivery>, StoreError> {
+        let tag = self.database.tag;
+        self.read(move |session| Box::pin(delivery::blocking_of(session, tag, tenant, endpoint))).await
     }
 
     async fn list_audit(

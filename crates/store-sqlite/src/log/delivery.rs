@@ -10,7 +10,7 @@ use postrider_domain::attempt::{Attempt, AttemptOutcome};
 use postrider_domain::delivery::{Delivery, DeliveryCause, DeliveryFilter, DeliveryStatus, EndReason, Queued};
 use postrider_domain::endpoint::ProjectId;
 use postrider_domain::event_type::EventTypeName;
-use postrider_domain::id::{DeliveryId, EventId, RowKey, StoreTag};
+use postrider_domain::id::{DeliveryId, EndpointId, EventId, RowKey, StoreTag};
 use postrider_domain::page::{BoundedCount, Page, PageRequest};
 use postrider_domain::stats::DeliveryEnd;
 use postrider_domain::tenant::Tenant;
@@ -269,4 +269,14 @@ pub fn blocking(tx: ReadTx<'_>, tenant: Tenant, limit: u32) -> Result<Vec<Delive
     );
     let parameters = params![tenant.workspace.as_i64(), mode_code(tenant.mode), tenant.project_text(), limit];
     tx.connection.prepare_cached(&sql)?.query_map(parameters, |row| delivery_from_row(row, tx.tag))?.collect()
+}
+
+/// The delivery at which the strict order of this endpoint has stopped.
+pub fn blocking_of(tx: ReadTx<'_>, tenant: Tenant, endpoint: EndpointId) -> Result<Option<Delivery>, rusqlite::Error> {
+    // The number of a lane of events is the key of its endpoint.
+    let sql = "SELECT blocked_by FROM ordered_lanes JOIN endpoints ON endpoints.key = lane_key
+               WHERE endpoints.id = ?1 AND blocked_by IS NOT NULL";
+    let found = tx.connection.prepare_cached(sql)?.query_row([endpoint.to_string()], |row| row.get(0)).optional()?;
+    let Some(key) = found else { return Ok(None) };
+    find_one(tx, tenant, DeliveryId::new(RowKey::from_i64(key), tx.tag))
 }

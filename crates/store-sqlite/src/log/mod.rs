@@ -6,7 +6,7 @@ use postrider_domain::attempt::Attempt;
 use postrider_domain::audit::{AuditEntry, AuditFilter};
 use postrider_domain::delivery::{Delivery, DeliveryFilter};
 use postrider_domain::event::{Event, EventDetail, EventFilter};
-use postrider_domain::id::{DeliveryId, EventId};
+use postrider_domain::id::{DeliveryId, EndpointId, EventId};
 use postrider_domain::page::{BoundedCount, Page, PageRequest};
 use postrider_domain::tenant::Tenant;
 use postrider_store::{Log, NewRefusal, StoreError};
@@ -69,6 +69,10 @@ impl Log for SqliteStore {
 
     async fn blocking_deliveries(&self, tenant: Tenant, limit: u32) -> Result<Vec<Delivery>, StoreError> {
         self.read(move |tx| delivery::blocking(tx, tenant, limit)).await
+    }
+
+    async fn blocking_delivery(&self, tenant: Tenant, endpoint: EndpointId) -> Result<Option<Delivery>, StoreError> {
+        self.read(move |tx| delivery::blocking_of(tx, tenant, endpoint)).await
     }
 
     async fn list_audit(

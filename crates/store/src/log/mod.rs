@@ -9,7 +9,7 @@ use postrider_domain::attempt::Attempt;
 use postrider_domain::audit::{AuditEntry, AuditFilter, Author, Refusal};
 use postrider_domain::delivery::{Delivery, DeliveryFilter};
 use postrider_domain::event::{Event, EventDetail, EventFilter};
-use postrider_domain::id::{DeliveryId, EventId, RowKey};
+use postrider_domain::id::{DeliveryId, EndpointId, EventId, RowKey};
 use postrider_domain::page::{BoundedCount, Page, PageRequest};
 use postrider_domain::tenant::Tenant;
 
@@ -65,6 +65,9 @@ pub trait Log: Send + Sync + 'static {
 
     /// The deliveries at which strict orders have stopped, the oldest first: at most `limit`.
     async fn blocking_deliveries(&self, tenant: Tenant, limit: u32) -> Result<Vec<Delivery>, StoreError>;
+
+    /// The delivery at which the strict order of this endpoint has stopped, if it has.
+    async fn blocking_delivery(&self, tenant: Tenant, endpoint: EndpointId) -> Result<Option<Delivery>, StoreError>;
 
     /// Entries of the modes that this tenant manages, or all entries when `tenant` is `None`.
     async fn list_audit(

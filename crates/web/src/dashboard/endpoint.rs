@@ -97,19 +97,13 @@ impl Newest {
         if visit.may(Permission::DeliveriesRead) {
             let filter = DeliveryFilter { endpoint_ids: vec![endpoint.id], ..DeliveryFilter::default() };
             newest.deliveries = service.list_deliveries(principal, filter, page).await?.items;
-            newest.blocking = newest.deliveries.iter().find(|delivery| delivery.is_blocking).cloned();
+            newest.blocking = service.blocking_delivery(principal, endpoint.id).await?;
             newest.numbers = Some(Numbers::read(visit, endpoint.id).await?);
-            // A session that does not see all types sees neither these counts, which are not kept by type, nor a head
-            // that its list leaves out.
+            // A session that does not see all types does not see these counts, which are not kept by type.
             if principal.event_types.is_none() {
                 let period = Period::of(visit);
                 let report = service.stats(principal, &period.query(visit.now(), Some(endpoint.id))).await?;
                 newest.stats = Some((period, report));
-                // The head of a stopped order may be older than the rows that the page shows.
-                if newest.blocking.is_none() {
-                    let stopped = service.blocking_deliveries(principal).await?;
-                    newest.blocking = stopped.into_iter().find(|delivery| delivery.endpoint_id == endpoint.id);
-                }
             }
             newest.replays = service.list_replays(principal, Some(endpoint.id), page).await?.items;
             // An id that is none, or of another endpoint, shows no result.

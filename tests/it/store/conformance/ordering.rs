@@ -25,6 +25,7 @@ on_each_backend! {
     a_claim_lost_to_a_restart_is_retried_first,
     a_failed_head_stops_the_order,
     stopped_orders_are_listed_for_their_tenant,
+    a_stopped_order_is_found_by_its_endpoint,
     events_accepted_behind_a_stopped_order_wait,
     a_skip_resumes_the_order_and_is_audited,
     only_a_blocking_delivery_can_be_skipped,
@@ -189,6 +190,35 @@ async fn stopped_orders_are_listed_for_their_tenant(at: Fixture) {
     assert_eq!(listed(other, 10).await, []);
     let project = Tenant { project: Some(ProjectId::parse("proj_1").unwrap()), ..at.tenant() };
     assert_eq!(listed(project, 10).await, [], "the endpoint has no project");
+}
+
+async fn a_stopped_order_is_found_by_its_endpoint(at: Fixture) {
+    let (one, other) = (at.strict_endpoint().await, at.strict_endpoint().await);
+    at.publish(2).await;
+    let stopped = async |tenant, endpoint| {
+        let found = at.store().blocking_delivery(tenant, endpoint).await.unwrap();
+        found.map(|delivery| (delivery.id, delivery.endpoint_id, delivery.is_blocking))
+    };
+    assert_eq!(stopped(at.tenant(), one.id).await, None);
+    let mut failed = Vec::new();
+    for claim in at.claim(100).await.claims {
+        at.record(at.failed(&claim)).await;
+        failed.push((claim.endpoint.id, claim.delivery_id));
+    }
+    for (endpoint, delivery) in &failed {
+        assert_eq!(stopped(at.tenant(), *endpoint).await, Some((*delivery, *endpoint, true)));
+    }
+    assert_eq!(failed.len(), 2);
+    // Found only within its tenant, and by no other endpoint.
+    assert_eq!(stopped(at.test_tenant(), one.id).await, None);
+    assert_eq!(stopped(tenant_of(at.other_workspace().await.key), one.id).await, None);
+    let project = Tenant { project: Some(ProjectId::parse("proj_1").unwrap()), ..at.tenant() };
+    assert_eq!(stopped(project, one.id).await, None, "the endpoint has no project");
+    assert_eq!(stopped(at.tenant(), at.endpoint().await.id).await, None);
+    let skipped = failed.iter().find(|(endpoint, _)| *endpoint == one.id).unwrap().1;
+    at.skip(skipped).await;
+    assert_eq!(stopped(at.tenant(), one.id).await, None);
+    assert!(stopped(at.tenant(), other.id).await.is_some());
 }
 
 async fn nothing_is_due_while_an_order_is_stopped(at: Fixture) {
