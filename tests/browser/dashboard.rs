@@ -145,8 +145,8 @@ async fn going_back_after_signing_out_shows_no_page() {
     let tab = desk.visitor(View::WIDE).await;
     tab.go(&desk.url("/dashboard?period=24h")).await;
     tab.go_by(tab.click(".sign-out button")).await;
-    tab.eval("history.back()").await;
-    tab.when("location.pathname === '/dashboard/login' && location.search.includes('next=')").await;
+    tab.go_back().await;
+    assert_eq!(tab.eval("location.pathname === '/dashboard/login' && location.search.includes('next=')").await, true);
     assert_eq!(tab.eval("document.querySelector('.sign-out')").await, serde_json::Value::Null);
 }
 

@@ -13,21 +13,14 @@ use crate::support::tab::{Loaded, Tab, View};
 const VIEWS: [View; 2] = [View::WIDE, View::WIDE.without_script()];
 const SHOWN_ONCE: &str = "document.querySelector('.secret .copy-text').textContent";
 
-/// The button or link with this text, marked so that a selector finds it.
-async fn named(tab: &Tab, words: &str) -> &'static str {
-    let mark = format!(
-        "(() => {{ document.querySelector('[data-named]')?.removeAttribute('data-named');
-            const found = [...document.querySelectorAll('main a, main button')].find((it) => it.innerText.trim() === {words:?});
-            found?.setAttribute('data-named', ''); return Boolean(found); }})()"
-    );
-    assert_eq!(tab.eval(&mark).await, true, "no {words} on {}", tab.text("document.body.innerText").await);
-    "[data-named]"
+/// An expression that finds the button or link with this text.
+fn named(words: &str) -> String {
+    format!("[...document.querySelectorAll('main a, main button')].find((it) => it.innerText.trim() === {words:?})")
 }
 
 /// Follows a link or presses a button of the page, and waits for the next page.
 async fn press(tab: &Tab, words: &str) -> Loaded {
-    let selector = named(tab, words).await;
-    tab.go_by(tab.click(selector)).await
+    tab.go_by(tab.clicks_on(&named(words), 1)).await
 }
 
 async fn says(tab: &Tab, words: &str) {
@@ -185,8 +178,7 @@ async fn a_key_is_made_shown_once_and_revoked() {
             view.script
         );
         assert!(tab.text(&format!("{row}.innerText")).await.contains("valid"));
-        tab.eval(&format!("{row}.querySelector('a[href$=revoke]').setAttribute('data-row', '')")).await;
-        tab.go_by(tab.click("[data-row]")).await;
+        tab.go_by(tab.clicks_on(&format!("{row}.querySelector('a[href$=revoke]')"), 1)).await;
         says(&tab, "This cannot be undone").await;
         let revoked = press(&tab, "Revoke the key").await;
         assert!(revoked.url.ends_with("/keys?done=revoked"), "{}", revoked.url);
@@ -255,11 +247,7 @@ async fn all_of_a_filtered_list_are_replayed_and_stopped() {
         tab.go(&desk.url("/dashboard/deliveries?status=skipped")).await;
         press(&tab, "Replay all these").await;
         says(&tab, "3 deliveries would be sent again.").await;
-        let started = tab.go_by(async {
-            let start = named(&tab, "Start").await;
-            tab.clicks(start, 2).await;
-        });
-        let started = started.await;
+        let started = tab.go_by(tab.clicks_on(&named("Start"), 2)).await;
         assert!(started.url.contains("/dashboard/replays/rpl_"), "{}", started.url);
         says(&tab, "It is running.").await;
         let stopped = press(&tab, "Stop").await;
@@ -292,8 +280,7 @@ async fn ticked_deliveries_are_retried_once_each() {
         for id in ids {
             tab.click(&format!("input[value={id}]")).await;
         }
-        let button = named(&tab, "Retry the ticked ones").await;
-        let retried = tab.go_by(tab.clicks(button, 2)).await;
+        let retried = tab.go_by(tab.clicks_on(&named("Retry the ticked ones"), 2)).await;
         assert!(retried.url.contains("cause=retry") && retried.url.ends_with("done=retried"), "{}", retried.url);
         says(&tab, "Queued again").await;
         for id in ids {

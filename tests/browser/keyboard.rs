@@ -57,8 +57,9 @@ async fn the_keyboard_alone_leads_from_a_failure_to_the_portal() {
         assert!(tab.text("document.querySelector('.secret .copy-text').textContent").await.starts_with("whsec_"));
         if view.script {
             reach(&tab, ".secret [data-copy]").await;
+            tab.watch_label(".secret [data-copy]").await;
             tab.press(" ").await;
-            tab.when("document.querySelector('.secret [data-copy]').innerText === 'Copied'").await;
+            tab.said_copied().await;
         }
         enter(&tab, "main .actions a.primary").await;
 

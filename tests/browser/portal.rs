@@ -95,11 +95,11 @@ async fn endpoint(desk: &Desk, project: &str, name: &str) {
     service.create_endpoint(&principal, create, &Idempotent::default()).await.expect("an endpoint");
 }
 
-/// Follows a link or presses a button in a frame, and waits for a page.
-async fn press(frame: &Session, selector: &str, until: &str) {
-    frame.eval(&format!("document.querySelector({selector:?}).click()")).await;
-    // A document that is still being read has the address already, and not yet each of its parts.
-    frame.when(&format!("document.readyState === 'complete' && {until}")).await;
+/// Follows a link or presses a button in a frame. The page that this leads to must meet the condition.
+async fn press(frame: &Session, selector: &str, condition: &str) {
+    frame.leave_by(&format!("document.querySelector({selector:?}).click()")).await;
+    let page = frame.text("location.href + document.body.innerText").await;
+    assert_eq!(frame.eval(condition).await, true, "{condition} on {page}");
 }
 
 async fn fill(frame: &Session, selector: &str, value: &str) {

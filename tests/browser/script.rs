@@ -198,15 +198,16 @@ async fn a_double_click_sends_a_form_once_and_going_back_frees_it() {
     tab.go(&url).await;
     tab.go_by(tab.clicks("form button", 2)).await;
     assert_eq!(pages.change(|state| state.sent), 1);
-    tab.go_by(async { drop(tab.eval("history.back()").await) }).await;
+    tab.go_back().await;
     tab.go_by(tab.click("form button")).await;
     assert_eq!(pages.change(|state| state.sent), 2);
 }
 
 /// Copies with the button, then pastes into the text area of the page.
 async fn copies(tab: &Tab) {
+    tab.watch_label("[data-copy]").await;
     tab.click("[data-copy]").await;
-    tab.when("document.querySelector('[data-copy]').innerText === 'Copied'").await;
+    tab.said_copied().await;
     tab.eval("document.querySelector('#paste').focus()").await;
     tab.paste().await;
     tab.when("document.querySelector('#paste').value === 'copied — text'").await;
@@ -248,8 +249,9 @@ async fn copying_works_in_a_frame_without_permission() {
         )
         .await;
     let at = |axis: usize| place[axis].as_f64().unwrap() + corner[axis].as_f64().unwrap() + 2.0;
+    inside.watch_label("[data-copy]").await;
     tab.click_at(at(0), at(1), 1).await;
-    inside.when("document.querySelector('[data-copy]').innerText === 'Copied'").await;
+    inside.said_copied().await;
 }
 
 #[tokio::test]

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use serde_json::{Value, json};
+use tokio::sync::oneshot;
 
 use super::protocol::{Answer, Connection, Events};
 use super::server::wait::eventually;
@@ -48,6 +49,11 @@ impl Session {
         self.connection.try_call(Some(&self.id), method, params).await
     }
 
+    /// Sends a call. Calls are carried out in the order in which they are sent.
+    pub fn send(&self, method: &str, params: Value) -> oneshot::Receiver<Answer> {
+        self.connection.send(Some(&self.id), method, params)
+    }
+
     /// Calls the browser itself, and does not wait for its answer.
     pub fn send_to_browser(&self, method: &str, params: Value) {
         drop(self.connection.send(None, method, params));
@@ -87,10 +93,35 @@ impl Session {
             .await;
     }
 
-    /// Loads the document again, and waits until the new one is complete.
-    pub async fn reload(&self) {
-        self.eval("window.isOld = true, location.reload()").await;
+    /// Runs a script that leads to another document, or to the same one anew, and waits until that is complete.
+    /// Conditions about the address do not do for this: the old document may meet them, or a half read one.
+    pub async fn leave_by(&self, script: &str) {
+        self.eval(&format!("window.isOld = true; {script}; 0")).await;
         self.when("!window.isOld && document.readyState === 'complete'").await;
+    }
+
+    /// Loads the document again.
+    pub async fn reload(&self) {
+        self.leave_by("location.reload()").await;
+    }
+
+    /// Shows the document before this one. The browser may show it as it was, without loading it.
+    pub async fn go_back(&self) {
+        self.leave_by("history.back()").await;
+    }
+
+    /// Waits until a button has said `Copied` since [`Self::watch_label`]. It does so for two seconds only.
+    pub async fn said_copied(&self) {
+        self.when("window.labels.includes('Copied')").await;
+    }
+
+    /// Notes from now on what the button says.
+    pub async fn watch_label(&self, selector: &str) {
+        let watch = format!(
+            "window.labels = []; {{ const button = document.querySelector({selector:?});
+                new MutationObserver(() => labels.push(button.textContent)).observe(button, {{childList: true}}) }}"
+        );
+        self.eval(&watch).await;
     }
 
     /// Follows the frames of other sites: each is a session of its own.

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use super::browser::directory;
 use super::protocol::Connection;
+use super::server::wait::bounded;
 use super::session::Session;
 
 /// How a reader looks at a page.
@@ -89,20 +90,22 @@ impl Tab {
         let from = self.events().count();
         let answer = self.call("Page.navigate", json!({"url": url})).await;
         assert!(answer["errorText"].is_null(), "{url}: {answer}");
-        self.loaded_since(from).await
+        // The document before this one may still be loading.
+        self.loaded_since(from, |loader| answer["loaderId"].is_null() || *loader == answer["loaderId"]).await
     }
 
     /// Does something that leads to another page, and waits until that has loaded.
     pub async fn go_by(&self, action: impl Future<Output = ()>) -> Loaded {
+        let before = self.call("Page.getFrameTree", json!({})).await["frameTree"]["frame"]["loaderId"].take();
         let from = self.events().count();
         action.await;
-        self.loaded_since(from).await
+        self.loaded_since(from, |loader| *loader != before).await
     }
 
-    async fn loaded_since(&self, from: usize) -> Loaded {
+    async fn loaded_since(&self, from: usize, is_loader: impl Fn(&Value) -> bool) -> Loaded {
         let frame = self.target.clone();
         let is_ours = |params: &Value| params["frameId"] == frame.as_str();
-        let is_load = |params: &Value| is_ours(params) && params["name"] == "load";
+        let is_load = |params: &Value| is_ours(params) && params["name"] == "load" && is_loader(&params["loaderId"]);
         let is_document = |params: &Value| is_ours(params) && params["type"] == "Document";
         let mut answered = self.events().named("Network.responseReceived", from);
         let shown = self.events().wait("Page.lifecycleEvent", from, is_load).await;
@@ -124,8 +127,14 @@ impl Tab {
 
     /// Clicks several times in a row, as a double click is.
     pub async fn clicks(&self, selector: &str, count: u32) {
+        self.clicks_on(&format!("document.querySelector({selector:?})"), count).await;
+    }
+
+    /// As [`Self::clicks`], on the element that an expression finds. A refresh of the page may replace it at any time, so
+    /// it must not be marked beforehand.
+    pub async fn clicks_on(&self, element: &str, count: u32) {
         let place = format!(
-            "(() => {{ const element = document.querySelector({selector:?});
+            "(() => {{ const element = {element};
                 if (!element) return null;
                 element.scrollIntoView({{block: 'center', behavior: 'instant'}});
                 // A link over two lines has a box of its own for each.
@@ -133,17 +142,24 @@ impl Tab {
                 return [box.x + box.width / 2, box.y + box.height / 2]; }})()"
         );
         let place = self.eval(&place).await;
-        assert!(place.is_array(), "no {selector} on the page: {}", self.text("document.body.innerText").await);
+        assert!(place.is_array(), "no {element} on the page: {}", self.text("document.body.innerText").await);
         self.click_at(place[0].as_f64().expect("a number"), place[1].as_f64().expect("a number"), count).await;
     }
 
     /// Clicks several times at a place in the window.
     pub async fn click_at(&self, x: f64, y: f64, count: u32) {
+        // All at once: the page that the first click leads to must not get the second one.
+        let mut answers = Vec::new();
         for click in 1..=count {
             for kind in ["mousePressed", "mouseReleased"] {
                 let event = json!({"type": kind, "x": x, "y": y, "button": "left", "clickCount": click});
-                self.call("Input.dispatchMouseEvent", event).await;
+                answers.push(self.send("Input.dispatchMouseEvent", event));
             }
+        }
+        for answer in answers {
+            let answered = bounded("an answer to a click", answer).await.expect("a browser that runs");
+            // Of a document that is gone by then, the answer is an error.
+            assert!(count > 1 || answered.is_ok(), "{answered:?}");
         }
     }
 
@@ -156,8 +172,12 @@ impl Tab {
     /// Minimises the window of the tab.
     pub async fn hide(&self) {
         self.call("Emulation.setFocusEmulationEnabled", json!({"enabled": false})).await;
+        self.set_window("minimized").await;
+    }
+
+    async fn set_window(&self, state: &str) {
         let window = self.call("Browser.getWindowForTarget", json!({})).await;
-        let bounds = json!({"windowId": window["windowId"], "bounds": {"windowState": "minimized"}});
+        let bounds = json!({"windowId": window["windowId"], "bounds": {"windowState": state}});
         self.call("Browser.setWindowBounds", bounds).await;
     }
 
