@@ -59,6 +59,7 @@ impl Components {
         let egress = EgressSettings { metrics: families.egress.clone(), ..egress_settings(settings)? };
         let egress = Arc::new(Egress::new(egress, Arc::clone(&clock))?);
         let seed = StoreSeed {
+            version: env!("CARGO_PKG_VERSION"),
             tag: StoreTag::from_u32(u32::from_le_bytes(random.bytes())),
             node: u16::from_le_bytes(random.bytes()),
         };

@@ -32,6 +32,7 @@ mod error_code;
 mod event;
 mod event_type;
 mod gate;
+mod node;
 mod openapi;
 mod portal_session;
 mod query;
@@ -86,7 +87,7 @@ pub fn refusal_codes() -> Vec<&'static str> {
 
 /// Every route, in the order of the document.
 fn routes(catalogue: &Catalogue) -> Vec<Route> {
-    let nouns: [fn(&Catalogue) -> Vec<Route>; 12] = [
+    let nouns: [fn(&Catalogue) -> Vec<Route>; 13] = [
         endpoint::routes,
         event::routes,
         event_type::routes,
@@ -95,6 +96,7 @@ fn routes(catalogue: &Catalogue) -> Vec<Route> {
         erasure::routes,
         stats::routes,
         workspace::routes,
+        node::routes,
         api_key::routes,
         portal_session::routes,
         audit::routes,

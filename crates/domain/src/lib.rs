@@ -28,6 +28,7 @@ pub mod limits;
 pub mod list_filter;
 pub mod mode;
 pub mod name;
+pub mod node;
 pub mod not_reached;
 pub mod operational_event;
 pub mod page;

@@ -35,6 +35,8 @@ pub enum Permission {
     /// Signs in to the dashboard.
     DashboardUse,
     WorkspacesManage,
+    /// The processes of the server, whose versions an operator compares during an upgrade.
+    NodesRead,
 }
 
 impl Permission {
@@ -54,6 +56,7 @@ impl Permission {
             Self::AuditRead => &[Scope::AuditRead],
             Self::PortalCreate => &[Scope::PortalCreate],
             Self::DashboardUse => &[Scope::Dashboard],
+            Self::NodesRead => &[Scope::Dashboard, Scope::WorkspacesManage],
             Self::WorkspacesManage | Self::RemoteAddressesRead => &[Scope::WorkspacesManage],
         }
     }
@@ -77,7 +80,8 @@ impl Permission {
             | Self::AuditRead
             | Self::PortalCreate
             | Self::DashboardUse
-            | Self::WorkspacesManage => None,
+            | Self::WorkspacesManage
+            | Self::NodesRead => None,
         }
     }
 }

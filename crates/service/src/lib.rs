@@ -29,6 +29,7 @@ mod key_uses;
 mod lock;
 mod login_code;
 mod master_key;
+mod node;
 mod operator;
 mod operator_webhook;
 mod portal;

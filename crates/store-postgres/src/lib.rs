@@ -25,6 +25,7 @@ mod idempotency;
 mod log;
 mod machinery;
 mod meta;
+mod node;
 mod publish;
 mod queue;
 mod rate;

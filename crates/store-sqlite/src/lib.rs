@@ -15,7 +15,7 @@ use std::thread::JoinHandle;
 
 use postrider_domain::id::StoreTag;
 use postrider_domain::idempotency::Recording;
-use postrider_domain::time::Clock;
+use postrider_domain::time::{Clock, Timestamp};
 use postrider_store::directory::DirectoryLock;
 use postrider_store::disk::DiskGate;
 use postrider_store::{StoreError, Written};
@@ -31,6 +31,7 @@ mod idempotency;
 mod log;
 mod machinery;
 mod meta;
+mod node;
 mod publish;
 mod queue;
 mod rate;
@@ -55,6 +56,9 @@ pub struct SqliteStore {
     clock: Arc<dyn Clock>,
     keys: Arc<SharedKeySequence>,
     tag: StoreTag,
+    /// The version of the program, and when it opened the store.
+    version: &'static str,
+    opened_at: Timestamp,
     backups: backup::Source,
     /// The writer thread, then the threads that flush and checkpoint. These end after the writer.
     threads: Vec<JoinHandle<()>>,

@@ -18,6 +18,7 @@
 //! | [`PortalSessions`] | service | the stays of customers on the portal |
 //! | [`Answers`] | service | answers kept for repeated requests |
 //! | [`SharedRates`] | service | exchanges request counts between nodes |
+//! | [`Nodes`] | service | the processes that serve the store |
 //! | [`Meta`] | service, server | the store's own facts and its event catalogue |
 //! | [`Sealing`](sealing::Sealing) | service, server | seals everything anew when the master key changes |
 //! | [`Backups`](backup::Backups) | service | copies the store into a file while it is in use |
@@ -41,6 +42,7 @@ pub mod gauges;
 mod idempotency;
 pub mod log;
 mod meta;
+mod node;
 pub mod publish;
 pub mod queue;
 mod rate;
@@ -61,6 +63,7 @@ pub use filter_replay::FilterScope;
 pub use idempotency::{Answers, KeptAnswer};
 pub use log::{Log, NewRefusal};
 pub use meta::{CatalogueAdoption, Meta, NewCatalogue, StoreSeed, StoredCatalogue};
+pub use node::Nodes;
 pub use publish::Publish;
 pub use queue::{
     AfterAttempt, Claim, ClaimSink, ClaimToken, Claimed, EndpointTarget, Lane, LaneKind, LaneQuota, OutcomeRecord,
@@ -103,6 +106,7 @@ pub trait ServiceStore:
     + PortalSessions
     + Answers
     + SharedRates
+    + Nodes
     + Meta
     + sealing::Sealing
     + backup::Backups
@@ -122,6 +126,7 @@ impl<
         + PortalSessions
         + Answers
         + SharedRates
+        + Nodes
         + Meta
         + sealing::Sealing
         + backup::Backups

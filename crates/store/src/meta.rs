@@ -6,9 +6,11 @@ use postrider_domain::id::{RowKey, StoreTag};
 
 use crate::StoreError;
 
-/// Random values that identify a new store. The caller that opens the store draws them.
+/// What the caller that opens a store says about itself, and random values that identify a new store.
 #[derive(Clone, Copy, Debug)]
 pub struct StoreSeed {
+    /// The version of the program.
+    pub version: &'static str,
     /// The tag of the store's timed ids, if it has none yet.
     pub tag: StoreTag,
     /// Tells this process's row keys from those of another that shares the store. The lowest nine bits count.

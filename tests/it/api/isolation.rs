@@ -51,6 +51,7 @@ const EVENTS_READ: &[Scope] = &[Scope::EventsRead];
 const KEYS: &[Scope] = &[Scope::KeysManage];
 const PORTAL: &[Scope] = &[Scope::PortalCreate];
 const AUDIT_READ: &[Scope] = &[Scope::AuditRead];
+const NODES: &[Scope] = &[Scope::Dashboard, Scope::WorkspacesManage];
 const WORKSPACES: &[Scope] = &[Scope::WorkspacesManage];
 
 /// An id of the right form. What a request does with the id of another tenant's delivery is tested in `retry.rs`.
@@ -124,6 +125,7 @@ fn cases(receiver: &Receiver) -> Vec<Case> {
         case("PATCH /workspaces/{workspaceId}", WORKSPACES, json!({"name": "Stolen"}), OperatorsOnly),
         case("DELETE /workspaces/{workspaceId}", WORKSPACES, none(), OperatorsOnly),
         case("POST /workspaces/{workspaceId}/api-keys", WORKSPACES, none(), OperatorsOnly),
+        case("GET /nodes", NODES, none(), OperatorsOnly),
         case("GET /health", &[], none(), Public),
         case("GET /health/auth", &[], none(), Own(200)),
     ]

@@ -221,7 +221,7 @@ async fn a_restored_store_is_marked_until_the_mark_is_removed() {
     restore::restore(&filled.to, &directory).unwrap();
     let again = restore::restore(&filled.to, &directory);
     assert!(again.unwrap_err().to_string().ends_with("is not empty: restore into a new directory (--data-dir)"));
-    let seed = StoreSeed { tag: super::fixture::TAG, node: 3 };
+    let seed = super::seed(super::fixture::TAG, 3);
     let store = SqliteStore::open(&directory, Arc::new(filled.at.clock.clone()), seed).await.unwrap();
     let mark = store.meta(RESTORED_COPY).await.unwrap();
     assert!(mark.is_some());

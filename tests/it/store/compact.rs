@@ -12,7 +12,7 @@ use rusqlite::Connection;
 use super::fixture::{START, TAG};
 use crate::support::clock::ManualClock;
 
-const SEED: StoreSeed = StoreSeed { tag: TAG, node: 1 };
+const SEED: StoreSeed = super::seed(TAG, 1);
 
 async fn open(directory: &Path) -> SqliteStore {
     SqliteStore::open(directory, std::sync::Arc::new(ManualClock::new(START)), SEED).await.unwrap()

@@ -76,6 +76,7 @@ mod idempotency;
 mod interleaving;
 mod meta;
 pub mod mode;
+mod node;
 mod ordering;
 mod ordering_walk;
 mod outcome;

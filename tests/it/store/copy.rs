@@ -226,7 +226,7 @@ async fn a_copy_needs_an_empty_target_or_its_own_unfinished_copy() {
     target.set_mark(mark).await.unwrap();
     let refused = copy_all(&source, &target, &full.clock).await;
     assert!(matches!(refused, Err(CopyError::AnotherCopy)), "{refused:?}");
-    let seed = StoreSeed { tag: TAG, node: 1 };
+    let seed = super::seed(TAG, 1);
     let refused = PostgresStore::open(&settings(&url), Arc::new(full.clock.clone()), seed).await;
     assert!(matches!(refused.err(), Some(OpenError::UnfinishedCopy)));
     let refused = copy_all(&target, &directory(other.path(), Side::Target).await, &full.clock).await;
@@ -244,7 +244,7 @@ async fn a_store_in_use_is_neither_source_nor_target_of_a_copy() {
     drop(at);
     let nothing = PostgresTables::open(&settings(&url), Side::Source).await.err();
     assert!(matches!(nothing, Some(CopyError::Missing(Side::Source))), "{nothing:?}");
-    let seed = StoreSeed { tag: TAG, node: 1 };
+    let seed = super::seed(TAG, 1);
     let node = PostgresStore::open(&settings(&url), Arc::new(SystemClock), seed).await.unwrap();
     let source = directory(used.path(), Side::Source).await;
     let target = database(&url, Side::Target).await;

@@ -98,7 +98,7 @@ impl Fixture {
     }
 
     pub async fn on_clock(backend: impl Backend + 'static, clock: ManualClock) -> Self {
-        let store = backend.open(Arc::new(clock.clone()), StoreSeed { tag: TAG, node: 0 }).await;
+        let store = backend.open(Arc::new(clock.clone()), super::seed(TAG, 0)).await;
         let name = WorkspaceName::parse("the workspace").unwrap();
         let new = NewWorkspace { id: WorkspaceId::from_letters([b'w'; 16]), name, author: AUTHOR };
         let workspace = store.ensure_workspace(new).await.unwrap();
@@ -121,13 +121,13 @@ impl Fixture {
     pub async fn reopen(&mut self) {
         self.starts += 1;
         self.close();
-        let seed = StoreSeed { tag: StoreTag::from_u32(TAG.as_u32() + 1), node: self.starts };
+        let seed = super::seed(StoreTag::from_u32(TAG.as_u32() + 1), self.starts);
         self.store = Some(self.backend.open(Arc::new(self.clock.clone()), seed).await);
     }
 
     /// A second process on the same data. SQLite does not allow it.
     pub async fn another_node(&self, clock: impl Clock) -> Arc<dyn Store> {
-        self.backend.open(Arc::new(clock), StoreSeed { tag: TAG, node: self.starts + 1 }).await
+        self.backend.open(Arc::new(clock), super::seed(TAG, self.starts + 1)).await
     }
 
     /// The fixture's workspace in live mode.

@@ -16,3 +16,14 @@ mod postgres_lanes;
 mod postgres_upgrade;
 mod rollups;
 mod sqlite;
+
+use postrider_domain::id::StoreTag;
+use postrider_store::StoreSeed;
+
+/// The version that processes of the tests say they run.
+const VERSION: &str = "1.2.3";
+
+/// The seed of a process of the tests.
+const fn seed(tag: StoreTag, node: u16) -> StoreSeed {
+    StoreSeed { version: VERSION, tag, node }
+}

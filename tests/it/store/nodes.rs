@@ -9,12 +9,14 @@ use postrider_domain::erasure::{ErasureStatus, PendingDeliveries};
 use postrider_domain::limits;
 use postrider_domain::replay::{REPLAYED_BY_DEFAULT, ReplayRange, ReplayStatus};
 use postrider_domain::time::Timestamp;
-use postrider_store::{Claim, OutcomeRecord, Recorded, Store, Written};
+use postrider_store::{Claim, Nodes, OutcomeRecord, Recorded, Store, StoreSeed, Written};
+use postrider_store_postgres::PostgresStore;
 
 use super::conformance::erasure;
-use super::fixture::{EVENT_TYPE, EachLane, Fixture, START, write};
+use super::fixture::{EVENT_TYPE, EachLane, Fixture, START, TAG, write};
 use super::postgres::PostgresBackend;
 use crate::support::clock::{ManualClock, ShiftedClock};
+use crate::support::wait::eventually;
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -208,4 +210,31 @@ async fn a_node_claims_only_while_its_clock_is_right() {
         assert_eq!(claim().await.unwrap().claims.len(), 1, "{near_ms} ms ahead");
         node.check().await.unwrap();
     }
+}
+
+#[tokio::test]
+async fn the_list_of_nodes_has_versions_and_silent_nodes() {
+    let Some(backend) = PostgresBackend::new().await else { return };
+    let client = backend.client().await;
+    let newer = StoreSeed { version: "1.3.0", tag: TAG, node: 9 };
+    let settings = backend.settings();
+    let at = Fixture::new(backend).await;
+    let clock = Arc::new(at.clock.clone());
+    let newer = PostgresStore::open(&settings, clock, newer).await.unwrap();
+    // Two nodes of a version that reports nothing: one was last seen a minute ago, the other two hours ago.
+    let (minute_ago, hours_ago) = (START.minus(HOUR / 60), START.minus(2 * HOUR));
+    let sql = "INSERT INTO nodes (number, holder, seen_at, sends) VALUES (7, 1, $1, TRUE), (8, 2, $2, TRUE)";
+    client.execute(sql, &[&minute_ago.millis(), &hours_ago.millis()]).await.unwrap();
+    let listed = async || {
+        let nodes = at.store().list_nodes().await.unwrap().into_iter();
+        nodes.map(|node| (node.number, node.version, node.is_running)).collect::<Vec<_>>()
+    };
+    let of = |number, version: &str| (number, Some(version.to_owned()), true);
+    let silent = (7, None, false);
+    assert_eq!(listed().await, [of(0, super::VERSION), of(1, "1.3.0"), silent.clone()]);
+    assert_eq!(newer.list_nodes().await.unwrap()[2].last_seen_at, minute_ago);
+    // A node that stops is not listed as silent.
+    drop(newer);
+    let left = || async { (listed().await == [of(0, super::VERSION), silent.clone()]).then_some(()) };
+    eventually("a list without the node that stopped", left).await;
 }

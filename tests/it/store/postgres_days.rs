@@ -94,7 +94,7 @@ async fn yesterday_today_and_a_week_ahead_are_partitions_of_their_own() {
 async fn nodes_that_start_together_create_each_day_once() {
     let Some((database, client)) = InspectedDatabase::new().await else { return };
     let clock: Arc<dyn Clock> = Arc::new(ManualClock::new(START));
-    let starts = (0..3).map(|node| database.open(Arc::clone(&clock), StoreSeed { tag: TAG, node }));
+    let starts = (0..3).map(|node| database.open(Arc::clone(&clock), super::seed(TAG, node)));
     futures_util::future::join_all(starts).await;
     // A start that finds another node creating a day soon leaves that day to it, or to its own next round.
     assert_eq!(days(&client, "attempts").await.len(), 9);
@@ -217,7 +217,7 @@ async fn a_day_with_missing_partitions_is_dropped_too() {
 async fn two_nodes_age_the_log_without_loss_or_leftovers() {
     let Some((database, client)) = InspectedDatabase::new().await else { return };
     let at = Fixture::new(database.clone()).await;
-    let other = database.open(Arc::new(at.clock.clone()), StoreSeed { tag: TAG, node: 1 }).await;
+    let other = database.open(Arc::new(at.clock.clone()), super::seed(TAG, 1)).await;
     at.endpoint().await;
     for _ in 0..3 {
         at.publish(20).await;

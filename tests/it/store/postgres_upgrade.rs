@@ -6,7 +6,7 @@ use std::time::Duration;
 use postrider_domain::delivery::DeliveryStatus;
 use postrider_domain::replay::{REPLAYED_BY_DEFAULT, ReplayRange, ReplayStatus};
 use postrider_domain::time::Timestamp;
-use postrider_store::{OpenError, StoreSeed};
+use postrider_store::OpenError;
 use postrider_store_postgres::PostgresStore;
 use tokio_postgres::Client;
 
@@ -83,7 +83,7 @@ async fn a_node_runs_on_a_newer_schema_but_cannot_start_on_it() {
     at.record(at.delivered(&again)).await;
     at.delete(&after).await;
 
-    let seed = StoreSeed { tag: TAG, node: 7 };
+    let seed = super::seed(TAG, 7);
     let opened = PostgresStore::open(&settings, Arc::new(ManualClock::new(START)), seed).await;
     assert!(matches!(opened, Err(OpenError::Migration(_))), "this version does not know the schema");
 }
@@ -96,7 +96,7 @@ async fn an_upgrade_that_is_cut_off_can_be_repeated() {
     let history = "CREATE TABLE refinery_schema_history (version INT4 PRIMARY KEY, name VARCHAR(255),
                        applied_on VARCHAR(255), checksum VARCHAR(255), CONSTRAINT cut_off CHECK (version <> 4))";
     client.batch_execute(history).await.unwrap();
-    let seed = || StoreSeed { tag: TAG, node: 7 };
+    let seed = || super::seed(TAG, 7);
     let opened = PostgresStore::open(&settings, Arc::new(ManualClock::new(START)), seed()).await;
     assert!(matches!(opened, Err(OpenError::Database(_))));
     client.batch_execute("ALTER TABLE refinery_schema_history DROP CONSTRAINT cut_off").await.unwrap();

@@ -146,7 +146,7 @@ async fn a_check_fails_when_nothing_can_be_written() {
 async fn a_directory_in_use_is_refused() {
     let backend = SqliteBackend::new();
     let clock = Arc::new(ManualClock::new(super::fixture::START));
-    let seed = StoreSeed { tag: TAG, node: 0 };
+    let seed = super::seed(TAG, 0);
     let held = backend.open(clock.clone(), seed).await;
     let refused = SqliteStore::open(backend.directory.path(), clock.clone(), seed).await;
     assert!(matches!(refused.err(), Some(OpenError::InUse { .. })));
@@ -160,7 +160,7 @@ async fn the_data_directory_is_private_to_its_owner() {
     let parent = tempfile::tempdir().unwrap();
     let directory = parent.path().join("data");
     let clock = Arc::new(ManualClock::new(super::fixture::START));
-    let store = SqliteStore::open(&directory, clock, StoreSeed { tag: TAG, node: 0 }).await.unwrap();
+    let store = SqliteStore::open(&directory, clock, super::seed(TAG, 0)).await.unwrap();
     store.check().await.unwrap();
     assert_eq!(std::fs::metadata(&directory).unwrap().permissions().mode() & 0o777, 0o700);
 }

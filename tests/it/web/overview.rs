@@ -1,10 +1,13 @@
 //! The first page: the first steps of a new workspace, and what needs somebody.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use postrider_domain::access::Scope;
 use serde_json::json;
 
 use crate::support::app::{App, text};
+use crate::support::postgres::TestDatabase;
 use crate::support::receiver::{Answer, Receiver};
 use crate::support::visitor::{EVERYTHING, READS, Visitor};
 
@@ -64,6 +67,40 @@ async fn a_restored_copy_says_what_to_do_first() {
     app.start_again().await;
     let page = Visitor::of(&app, EVERYTHING).await.page("/dashboard").await;
     assert!(page.contains(WORDS) && page.contains("<code>--i-am-the-only-one</code>"), "{page}");
+}
+
+#[tokio::test]
+async fn the_nodes_stand_on_the_overview_with_their_versions() {
+    let app = App::start().await;
+    let page = Visitor::of(&app, READS).await.page("/dashboard").await;
+    let nodes = page.split("The processes of this server").nth(1).unwrap_or_default();
+    let version = env!("CARGO_PKG_VERSION");
+    for part in [&format!("Postrider {version}"), "</svg>running</span>", ">just now<", "<code>GET /v1/nodes</code>"] {
+        assert!(nodes.contains(part), "{part:?} is not in {nodes}");
+    }
+    assert!(!page.contains("Not all nodes run the same version"), "{page}");
+
+    let listed = app.caller_of("Acme", READS).await.get("/v1/nodes").await.data(200);
+    let [node] = &listed.as_array().unwrap()[..] else { panic!("{listed}") };
+    assert_eq!((&node["version"], &node["isRunning"]), (&json!(version), &json!(true)));
+    assert!(node["startedAt"].is_string() && node["lastSeenAt"].is_string(), "{node}");
+    let refused = app.caller_of("Acme", &[Scope::WebhooksRead]).await.get("/v1/nodes").await;
+    assert_eq!(refused.status, 403, "{}", refused.text());
+}
+
+#[tokio::test]
+async fn different_versions_are_pointed_out() {
+    let Some(database) = TestDatabase::new().await.map(Arc::new) else { return };
+    let app = App::set_up().await.on(&database).start().await;
+    let visitor = Visitor::of(&app, READS).await;
+    let words = "Not all nodes run the same version";
+    assert!(!visitor.page("/dashboard").await.contains(words));
+    // Seen an hour from now, so that it stays a running node however slow the test is.
+    let sql = "INSERT INTO nodes (number, holder, seen_at, sends)
+               VALUES (7, 1, (extract(epoch FROM clock_timestamp()) * 1000)::bigint + 3600000, TRUE)";
+    database.client().await.batch_execute(sql).await.unwrap();
+    let page = visitor.page("/dashboard").await;
+    assert!(page.contains(words) && page.contains("of before it was reported"), "{page}");
 }
 
 /// The sentence under the heading of what needs somebody.

@@ -14,6 +14,7 @@ pub const REPLAYS: &str = "Replays";
 pub const ERASURES: &str = "Erasures";
 pub const STATS: &str = "Statistics";
 pub const WORKSPACES: &str = "Workspaces";
+pub const NODES: &str = "Nodes";
 pub const API_KEYS: &str = "API keys";
 pub const PORTAL: &str = "Portal sessions";
 pub const AUDIT: &str = "Audit log";
@@ -32,6 +33,7 @@ const TAGS: &[(&str, &str)] = &[
         "They separate products from each other. All operations but one are for operators, whose keys are created at \
          the command line.",
     ),
+    (NODES, "The processes of the server: which versions run during an upgrade."),
     (API_KEYS, "Who may call, and what they may do."),
     (PORTAL, "Links by which a customer manages the endpoints of one project."),
     (AUDIT, "Who wrote what, when, from where and in which request, and whose key was refused."),

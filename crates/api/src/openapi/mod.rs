@@ -29,6 +29,7 @@ pub mod event;
 pub mod event_type;
 mod header;
 mod info;
+pub mod node;
 pub mod operation;
 mod parameter;
 mod path;
@@ -89,7 +90,7 @@ fn error_responses(catalogue: &Catalogue, routes: &[Route], errors_page: &str) -
 }
 
 fn schemas(catalogue: &Catalogue, routes: &[Route]) -> Value {
-    let nouns: [fn(&Catalogue) -> Schemas; 13] = [
+    let nouns: [fn(&Catalogue) -> Schemas; 14] = [
         endpoint::schemas,
         event::schemas,
         event_type::schemas,
@@ -98,6 +99,7 @@ fn schemas(catalogue: &Catalogue, routes: &[Route]) -> Value {
         erasure::schemas,
         stats::schemas,
         workspace::schemas,
+        node::schemas,
         api_key::schemas,
         portal_session::schemas,
         audit::schemas,

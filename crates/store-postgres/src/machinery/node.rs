@@ -18,10 +18,11 @@ use tokio_util::sync::CancellationToken;
 
 use postrider_domain::error_chain::Chain;
 use postrider_domain::id::KeySequence;
+use postrider_domain::node as domain;
 use postrider_domain::time::Timestamp;
 use postrider_metrics::Only;
 
-use super::column::{get, int, number, opt_int, unexpected};
+use super::column::{get, int, number, opt_instant, opt_int, unexpected};
 use super::connect::{ConnectionConfig, connection};
 use super::fault::PgError;
 use super::partition;
@@ -31,6 +32,8 @@ use super::transaction::Database;
 /// How often a node updates its row, and how long without an update until it counts as gone.
 const SEEN_EVERY: Duration = Duration::from_secs(2);
 const GONE_AFTER: Duration = Duration::from_secs(10);
+/// How long the list of nodes shows one that went silent.
+const LISTED_FOR: Duration = Duration::from_secs(3600);
 /// A number is not reassigned before its holder has been silent for this long.
 const NUMBER_KEPT: Duration = Duration::from_secs(600);
 /// Row keys have nine bits for the number. The last 32 numbers are for commands: each command draws one at random.
@@ -51,25 +54,29 @@ pub const fn number_of_command(drawn: u16) -> u16 {
 }
 
 /// Takes a number for the process `holder`.
-pub async fn take_number(session: &Session, holder: i64, now: Timestamp) -> Result<u16, PgError> {
+pub async fn take_number(session: &Session, process: NodeProcess, now: Timestamp) -> Result<u16, PgError> {
     session.batch(&format!("BEGIN; {IDLE_TIMEOUT}")).await?;
-    let taken = try_take(session, holder, now).await;
+    let taken = try_take(session, process, now).await;
     session.batch(if taken.is_ok() { "COMMIT" } else { "ROLLBACK" }).await?;
     taken
 }
 
-async fn try_take(session: &Session, holder: i64, now: Timestamp) -> Result<u16, PgError> {
+async fn try_take(session: &Session, process: NodeProcess, now: Timestamp) -> Result<u16, PgError> {
+    let NodeProcess { holder, version, started_at } = process;
+    let started_at = started_at.millis();
     session.batch("LOCK TABLE nodes IN SHARE ROW EXCLUSIVE MODE").await?;
-    let sql = "INSERT INTO nodes (number, holder, seen_at, sends)
-               SELECT COALESCE(MAX(number) + 1, 0), $1, $2, TRUE FROM nodes HAVING COALESCE(MAX(number) + 1, 0) < $3
-               RETURNING number";
-    if let Some(row) = session.query_opt(sql, &[&holder, &now.millis(), &i64::from(NUMBERS)]).await? {
+    let sql = "INSERT INTO nodes (number, holder, seen_at, sends, version, started_at)
+               SELECT COALESCE(MAX(number) + 1, 0), $1, $2, TRUE, $4, $5 FROM nodes
+               HAVING COALESCE(MAX(number) + 1, 0) < $3 RETURNING number";
+    let (seen_at, numbers) = (now.millis(), i64::from(NUMBERS));
+    if let Some(row) = session.query_opt(sql, &[&holder, &seen_at, &numbers, &version, &started_at]).await? {
         return number(&row, "number");
     }
-    let sql = "UPDATE nodes SET holder = $1, seen_at = $2, sends = TRUE, key_epoch = NULL
+    let sql =
+        "UPDATE nodes SET holder = $1, seen_at = $2, sends = TRUE, key_epoch = NULL, version = $4, started_at = $5
                WHERE number = (SELECT number FROM nodes WHERE seen_at < $3 ORDER BY seen_at LIMIT 1) RETURNING number";
     let before = now.minus(NUMBER_KEPT).millis();
-    match session.query_opt(sql, &[&holder, &now.millis(), &before]).await? {
+    match session.query_opt(sql, &[&holder, &seen_at, &before, &version, &started_at]).await? {
         Some(row) => number(&row, "number"),
         None => Err(PgError::Unavailable(
             "all 480 node numbers are in use; one becomes free ten minutes after its node was last seen",
@@ -91,10 +98,19 @@ pub struct Node {
     _tasks: Vec<JoinHandle<()>>,
 }
 
-/// The holder and number of this process.
+/// A process as its row in `nodes` says.
+#[derive(Clone, Copy)]
+pub struct NodeProcess {
+    /// Drawn at random.
+    pub holder: i64,
+    pub version: &'static str,
+    pub started_at: Timestamp,
+}
+
+/// This process and its number.
 #[derive(Clone, Copy)]
 pub struct NodeIdentity {
-    pub holder: i64,
+    pub process: NodeProcess,
     pub number: u16,
 }
 
@@ -171,7 +187,7 @@ async fn update_registration(database: &Database, identity: &NodeIdentity) -> Re
     let sql = "UPDATE nodes SET seen_at = $3, sends = TRUE, key_epoch = $4 WHERE number = $1 AND holder = $2";
     let number = i64::from(identity.number);
     let key_epoch = Some(database.key_epoch.load(Ordering::Relaxed)).filter(|epoch| *epoch != NO_KEY_EPOCH);
-    if session.execute(sql, &[&number, &identity.holder, &now.millis(), &key_epoch]).await? == 0 {
+    if session.execute(sql, &[&number, &identity.process.holder, &now.millis(), &key_epoch]).await? == 0 {
         return Ok(None);
     }
     count_senders(&session, now).await.map(Some)
@@ -195,11 +211,30 @@ pub async fn before_key_epoch(session: &Session, epoch: i64) -> Result<Vec<u16>,
 async fn take_new_number(database: &Database, identity: &mut NodeIdentity) -> Result<(), PgError> {
     let session = Session::new(connection(&database.pool).await?);
     let now = database.time.about_now();
-    identity.number = take_number(&session, identity.holder, now).await?;
+    identity.number = take_number(&session, identity.process, now).await?;
     let mut keys = database.keys.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     let last = keys.next(now);
     *keys = KeySequence::after(identity.number, last);
     Ok(())
+}
+
+/// The nodes that run, and those that were seen in the last hour and have not deregistered.
+pub async fn list(session: &Session, now: Timestamp) -> Result<Vec<domain::Node>, PgError> {
+    let sql = "SELECT number, version, started_at, seen_at, seen_at >= $1 AS is_running
+               FROM nodes WHERE sends AND seen_at >= $2 ORDER BY number";
+    let (running, listed) = (now.minus(GONE_AFTER).millis(), now.minus(LISTED_FOR).millis());
+    let rows = session.query(sql, &[&running, &listed]).await?;
+    rows.iter()
+        .map(|row| {
+            Ok(domain::Node {
+                number: number(row, "number")?,
+                version: get(row, "version")?,
+                started_at: opt_instant(row, "started_at")?,
+                last_seen_at: Timestamp::from_millis(int(row, "seen_at")?),
+                is_running: get(row, "is_running")?,
+            })
+        })
+        .collect()
 }
 
 /// Whether any node sends, as far as the database knows.
@@ -213,7 +248,7 @@ pub async fn is_any_active(session: &Session) -> Result<bool, PgError> {
 /// Deregisters this node, so that the others get its share at once.
 pub async fn leave(session: &Session, identity: &NodeIdentity) -> Result<(), PgError> {
     let sql = "UPDATE nodes SET sends = FALSE WHERE number = $1 AND holder = $2";
-    session.execute(sql, &[&i64::from(identity.number), &identity.holder]).await?;
+    session.execute(sql, &[&i64::from(identity.number), &identity.process.holder]).await?;
     Ok(())
 }
 

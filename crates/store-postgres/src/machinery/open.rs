@@ -14,7 +14,7 @@ use super::column::{get, int, unexpected};
 use super::connect::{ConnectError, ConnectionConfig, connection};
 use super::fault::PgError;
 use super::group::GroupCommit;
-use super::node::{self, Node, NodeIdentity, Senders};
+use super::node::{self, Node, NodeIdentity, NodeProcess, Senders};
 use super::session::{IDLE_TIMEOUT, PLANNER, Session};
 use super::settings::PostgresSettings;
 use super::shard::Shards;
@@ -46,8 +46,9 @@ impl PostgresStore {
         let time = StoreTime::new(clock, settings.time);
         let facts = DatabaseFacts::read(&session, &time, seed).await.map_err(unusable)?;
         let holder = i64::from(seed.tag.as_u32()) << 16 | i64::from(seed.node);
+        let process = NodeProcess { holder, version: seed.version, started_at: facts.now };
         let (number, senders) = if settings.sends {
-            let number = node::take_number(&session, holder, facts.now).await.map_err(unusable)?;
+            let number = node::take_number(&session, process, facts.now).await.map_err(unusable)?;
             // Counted now, so that a node that starts beside others takes only its share from the start.
             (number, node::count_senders(&session, facts.now).await.map_err(unusable)?)
         } else {
@@ -57,7 +58,7 @@ impl PostgresStore {
         // one sees the other.
         if meta::find(&session, copy::UNFINISHED).await.map_err(unusable)?.is_some() {
             if settings.sends {
-                node::leave(&session, &NodeIdentity { holder, number }).await.map_err(unusable)?;
+                node::leave(&session, &NodeIdentity { process, number }).await.map_err(unusable)?;
             }
             return Err(OpenError::UnfinishedCopy);
         }
@@ -89,7 +90,7 @@ impl PostgresStore {
         });
         database.metrics.up.set_count(Only, 1);
         gauges::show_at_scrape(&database);
-        let node = settings.sends.then(|| Node::start(&database, NodeIdentity { holder, number }, direct));
+        let node = settings.sends.then(|| Node::start(&database, NodeIdentity { process, number }, direct));
         Ok(Self {
             groups: GroupCommit::start(&database),
             old_rates_removed: OldRatesRemoved::default(),

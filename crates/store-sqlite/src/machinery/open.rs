@@ -68,12 +68,15 @@ impl SqliteStore {
         let parts =
             WriterParts { connection, tag, clock: clock_of_writer, keys: keys_of_writer, checkpointer, log, metrics };
         let (writer, [writer_thread, sync_thread]) = Writer::start(parts).map_err(directory_fault)?;
+        let opened_at = clock.now();
         let store = Self {
             writer: Some(writer),
             readers,
             clock,
             keys,
             tag,
+            version: seed.version,
+            opened_at,
             backups,
             threads: vec![writer_thread, sync_thread, checkpoint_thread],
             directory: directory.to_owned(),

@@ -35,6 +35,7 @@ const MIGRATIONS: &[(&str, &str)] = &[
     ("V18__filter_replays", include_str!("../../../../migrations/sqlite/0018_filter_replays.sql")),
     ("V19__payload_state", include_str!("../../../../migrations/sqlite/0019_payload_state.sql")),
     ("V20__erasures", include_str!("../../../../migrations/sqlite/0020_erasures.sql")),
+    ("V21__node_version", include_str!("../../../../migrations/sqlite/0021_node_version.sql")),
 ];
 
 /// How long a statement waits for the lock of another connection.

@@ -40,6 +40,7 @@ mod events;
 mod filter_replay;
 mod keys;
 mod login;
+mod nodes;
 mod overview;
 mod portal_embed;
 mod portal_sessions;

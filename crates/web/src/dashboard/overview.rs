@@ -15,6 +15,7 @@ use postrider_domain::time::Timestamp;
 use postrider_service::{NothingWrong, ServiceError, StatsReport};
 
 use super::deliveries;
+use super::nodes;
 use super::statistics::{self, Period};
 use crate::components::delivery_rows;
 use crate::components::{code, curl, icon, state, time};
@@ -30,12 +31,13 @@ pub async fn show(visit: Visit) -> Result<Response, Failure> {
     let workspace = visit.service().own_workspace(&visit.principal).await?;
     let steps = Steps::load(&visit).await?;
     let body = if steps.is_done() { running(&visit).await? } else { first_steps(&visit, &steps) };
+    let nodes = nodes::section(&visit).await?;
     let body = html! {
         h1 { (workspace.name.as_str()) }
         @if visit.service().is_restored_copy() { (restored_copy()) }
         (body)
-        p.soft.version { "Postrider " (env!("CARGO_PKG_VERSION")) }
         (code::api_call("GET", "/v1/stats"))
+        (nodes)
     };
     Ok(visit.page(Section::Overview, workspace.name.as_str(), body))
 }

@@ -1,0 +1,1 @@
+-- On SQLite the only node is the process itself, which knows its version. See migrations/postgres.
