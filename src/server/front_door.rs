@@ -78,7 +78,8 @@ pub fn open(
     let document = api::document(&components.catalogue, Some(public_url));
     let (api, render_refusal) = api::router(Arc::clone(&components.service), public_url, &document);
     let service = Arc::clone(&components.service);
-    let site = Site::new(service, public_url, settings.public_url.is_some(), settings.shown.clone(), look);
+    let (has_url, shown) = (settings.public_url.is_some(), settings.shown.clone());
+    let site = Site::new(service, public_url, has_url, shown, look, stop.clone());
     let router = docs::router(&document).merge(postrider_web::pages(&site)).merge(metrics).merge(api);
     let mut door = Door::new(DoorLimits::new(connections()), render_refusal, components.random.clone(), clock);
     door.responses = components.metrics.families.server.http_responses.clone();

@@ -9,6 +9,7 @@ mod docs;
 mod forms;
 mod frames;
 mod keyboard;
+mod live;
 mod operator;
 mod pictures;
 mod portal;

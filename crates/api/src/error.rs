@@ -174,7 +174,8 @@ pub const fn code_of(error: &ServiceError) -> ErrorCode {
         ServiceError::SsrfBlocked(_) => ErrorCode::SsrfBlocked,
         ServiceError::RateLimited { .. }
         | ServiceError::TooManyRefusedKeys { .. }
-        | ServiceError::TooManyPageRequests { .. } => ErrorCode::RateLimited,
+        | ServiceError::TooManyPageRequests { .. }
+        | ServiceError::TooManyStreams { .. } => ErrorCode::RateLimited,
         ServiceError::Unavailable { .. } | ServiceError::RestoredCopy => ErrorCode::ServiceUnavailable,
         ServiceError::Internal { .. } => ErrorCode::InternalError,
     }

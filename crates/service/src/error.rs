@@ -65,6 +65,9 @@ pub enum ServiceError {
     /// The session has asked for too many pages.
     #[error("Too many requests of this session in 60 seconds: {limit}.")]
     TooManyPageRequests { limit: u32, retry_after: Duration },
+    /// The session, or all of the node, has as many streams open as it may.
+    #[error("As many streams of pages are open as may be: {limit}.")]
+    TooManyStreams { limit: usize },
     #[error("{0}")]
     PayloadTooLarge(String),
     #[error("The head of the request is larger than {} KB or has more than {} fields.", limits::HEAD_BYTES / 1024, limits::HEAD_FIELDS)]
@@ -138,7 +141,8 @@ impl ServiceError {
             | Self::RequestTimeout(_)
             | Self::RateLimited { .. }
             | Self::TooManyRefusedKeys { .. }
-            | Self::TooManyPageRequests { .. } => false,
+            | Self::TooManyPageRequests { .. }
+            | Self::TooManyStreams { .. } => false,
             Self::InvalidRequest { .. }
             | Self::VersionUnsupported
             | Self::BadPagination(_)

@@ -101,10 +101,14 @@ pub fn bytes(site: &Site, name: &str, bytes: Bytes) -> Response {
     response
 }
 
+/// The type of a stream of events, which has no end to wait for.
+pub const EVENT_STREAM: &str = "text/event-stream";
+
 /// Gives a page its tag, and answers 304 without a body when the visitor has it already. Refreshing a page that has not
 /// changed then costs no transfer.
 pub async fn with_etag(asked: &HeaderMap, response: Response) -> Response {
-    if response.status() != StatusCode::OK {
+    let is_stream = response.headers().get(CONTENT_TYPE).is_some_and(|value| value == EVENT_STREAM);
+    if response.status() != StatusCode::OK || is_stream {
         return response;
     }
     let (mut parts, body) = response.into_parts();

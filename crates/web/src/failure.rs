@@ -51,7 +51,8 @@ pub const fn status_of(error: &ServiceError) -> StatusCode {
         | ServiceError::InFlight { .. } => StatusCode::CONFLICT,
         ServiceError::RateLimited { .. }
         | ServiceError::TooManyRefusedKeys { .. }
-        | ServiceError::TooManyPageRequests { .. } => StatusCode::TOO_MANY_REQUESTS,
+        | ServiceError::TooManyPageRequests { .. }
+        | ServiceError::TooManyStreams { .. } => StatusCode::TOO_MANY_REQUESTS,
         ServiceError::PayloadTooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
         ServiceError::Unavailable { .. } | ServiceError::RestoredCopy => StatusCode::SERVICE_UNAVAILABLE,
         ServiceError::Internal { .. } => StatusCode::INTERNAL_SERVER_ERROR,
@@ -131,6 +132,10 @@ fn describe(visit: &Visit, error: &ServiceError) -> (&'static str, Markup) {
         | ServiceError::TooManyPageRequests { retry_after, .. } => (
             say!("Too many requests"),
             html! { p { (say!("Wait {} s, then load the page again.", retry_after.as_secs().max(1))) } },
+        ),
+        ServiceError::TooManyStreams { limit } => (
+            say!("Too many requests"),
+            html! { p { (say!("{} streams of pages are open already. This page asks by itself whether it has changed.", limit)) } },
         ),
         ServiceError::Unavailable { .. } => (
             say!("The store does not answer now"),

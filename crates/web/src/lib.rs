@@ -15,6 +15,7 @@
 //! | `failure.rs` | what a visitor sees of an error |
 //! | `layout.rs` | the frame of a page: head, bar, search, notice |
 //! | `list_query.rs` | the query of a list's page: its filter, its page, its period |
+//! | `live.rs` | streams that say when a page has changed |
 //! | `once.rs` | forms whose effect happens once, however often they are sent |
 //! | `language/` | the language of a page, and its German |
 //! | `components/` | the parts of pages: states, times, tables, fields, charts |
@@ -35,6 +36,7 @@ mod form;
 mod language;
 mod layout;
 mod list_query;
+mod live;
 mod once;
 mod portal;
 mod site;

@@ -6,9 +6,12 @@ use std::sync::Arc;
 use http::header::HOST;
 use http::{HeaderMap, Uri};
 
+use tokio_util::sync::CancellationToken;
+
 use postrider_domain::portal_look::PortalLook;
 use postrider_service::Service;
 
+use crate::live::Streams;
 use crate::portal::PortalTheme;
 
 /// A setting as its page shows it, without any secret.
@@ -36,18 +39,22 @@ pub struct Site {
     pub settings: Vec<ShownSetting>,
     /// How the portal looks.
     pub portal: PortalTheme,
+    /// The streams of pages that are open.
+    pub streams: Arc<Streams>,
     /// Whether the public URL was set. Without it the server guesses from its own address.
     pub has_public_url: bool,
 }
 
 impl Site {
-    /// `public_url` is where browsers reach this server, without a slash at the end.
+    /// `public_url` is where browsers reach this server, without a slash at the end. Streams end when `stop` is
+    /// cancelled.
     pub fn new(
         service: Arc<Service>,
         public_url: &str,
         has_public_url: bool,
         settings: Vec<ShownSetting>,
         look: &PortalLook,
+        stop: CancellationToken,
     ) -> Arc<Self> {
         let url: Uri = public_url.parse().unwrap_or_default();
         let scheme = url.scheme_str().unwrap_or("http");
@@ -58,7 +65,8 @@ impl Site {
         };
         let origin = format!("{scheme}://{authority}").to_ascii_lowercase();
         let prefix = url.path().trim_end_matches('/').to_owned();
-        Arc::new(Self { service, origin, prefix, settings, portal: PortalTheme::new(look), has_public_url })
+        let (portal, streams) = (PortalTheme::new(look), Streams::new(stop));
+        Arc::new(Self { service, origin, prefix, settings, portal, streams, has_public_url })
     }
 
     /// The brand as a title.

@@ -2,6 +2,7 @@
 
 pub mod browser;
 pub mod desk;
+pub mod front;
 pub mod page;
 pub mod protocol;
 pub mod session;

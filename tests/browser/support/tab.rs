@@ -130,8 +130,8 @@ impl Tab {
         self.clicks_on(&format!("document.querySelector({selector:?})"), count).await;
     }
 
-    /// As [`Self::clicks`], on the element that an expression finds. A refresh of the page may replace it at any time, so
-    /// it must not be marked beforehand.
+    /// As [`Self::clicks`], on the element that an expression finds. A refresh of the page may replace it at any time,
+    /// so it must not be marked beforehand.
     pub async fn clicks_on(&self, element: &str, count: u32) {
         let place = format!(
             "(() => {{ const element = {element};
@@ -173,6 +173,12 @@ impl Tab {
     pub async fn hide(&self) {
         self.call("Emulation.setFocusEmulationEnabled", json!({"enabled": false})).await;
         self.set_window("minimized").await;
+    }
+
+    /// Shows the window again after [`Self::hide`].
+    pub async fn show_window(&self) {
+        self.set_window("normal").await;
+        self.call("Emulation.setFocusEmulationEnabled", json!({"enabled": true})).await;
     }
 
     async fn set_window(&self, state: &str) {

@@ -5,8 +5,10 @@ use std::net::SocketAddr;
 
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, HOST};
+use http::response::Parts;
 use http::{HeaderMap, Method, Request};
 use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use tokio::task::JoinSet;
@@ -27,6 +29,33 @@ pub struct Reply {
     pub status: u16,
     pub headers: HeaderMap,
     pub body: Bytes,
+}
+
+/// An answer that is still arriving. It is given up when this is dropped.
+pub struct Opened {
+    pub head: Parts,
+    body: Incoming,
+    _driving: JoinSet<hyper::Result<()>>,
+}
+
+impl Opened {
+    /// Reads until the text has arrived.
+    ///
+    /// # Panics
+    /// When the answer ends before that.
+    pub async fn until(&mut self, text: &str) {
+        let mut seen = String::new();
+        while !seen.contains(text) {
+            let chunk = self.chunk().await.unwrap_or_else(|| panic!("no {text:?} in {seen:?}"));
+            seen.push_str(&chunk);
+        }
+    }
+
+    /// The next part. `None` at the end.
+    pub async fn chunk(&mut self) -> Option<String> {
+        let frame = bounded("more of an answer", self.body.frame()).await?.ok()?;
+        frame.into_data().ok().map(|data| String::from_utf8_lossy(&data).into_owned())
+    }
 }
 
 impl Caller {
@@ -102,6 +131,18 @@ impl Caller {
     /// # Errors
     /// When the connection is refused or ends before the answer does.
     pub async fn try_send(&self, method: Method, path: &str, body: Bytes) -> Result<Reply, Box<dyn Error>> {
+        let opened = self.try_open(method, path, body).await?;
+        let body = opened.body.collect().await?.to_bytes();
+        Ok(Reply { status: opened.head.status.as_u16(), headers: opened.head.headers, body })
+    }
+
+    /// Asks for something whose answer has no end, such as a stream.
+    pub async fn open(&self, path: &str) -> Opened {
+        let what = format!("the head of the answer to {path}");
+        bounded(&what, self.try_open(Method::GET, path, Bytes::new())).await.expect("an answer")
+    }
+
+    async fn try_open(&self, method: Method, path: &str, body: Bytes) -> Result<Opened, Box<dyn Error>> {
         let has = |header: &str| self.headers.iter().any(|(name, _)| name.eq_ignore_ascii_case(header));
         let mut request = Request::builder().method(&method).uri(path);
         if !has("host") {
@@ -119,8 +160,7 @@ impl Caller {
         let mut driving = JoinSet::new();
         driving.spawn(connection);
         let (head, body) = sender.send_request(request).await?.into_parts();
-        let body = body.collect().await?.to_bytes();
-        Ok(Reply { status: head.status.as_u16(), headers: head.headers, body })
+        Ok(Opened { head, body, _driving: driving })
     }
 
     /// The key that is sent, for tests that search for it where it must not be.

@@ -7,7 +7,7 @@ use postrider_domain::access::{Mode, Scope};
 use serde_json::Value;
 
 use super::app::{App, text};
-use super::caller::{Caller, Reply};
+use super::caller::{Caller, Opened, Reply};
 
 /// What an operator's sign-in may do.
 pub const EVERYTHING: &[Scope] = &[
@@ -62,6 +62,18 @@ impl Visitor {
 
     pub async fn get(&self, path: &str) -> Reply {
         self.0.get(path).await
+    }
+
+    /// A stream, or why there is none.
+    pub async fn try_stream(&self, path: &str) -> Opened {
+        self.0.open(path).await
+    }
+
+    /// A stream that must be there.
+    pub async fn stream(&self, path: &str) -> Opened {
+        let opened = self.try_stream(path).await;
+        assert_eq!(opened.head.status, 200, "{path}");
+        opened
     }
 
     /// A page that must be there.

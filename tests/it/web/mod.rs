@@ -8,6 +8,7 @@ mod erase;
 mod filter_replay;
 mod keys;
 mod lists;
+mod live;
 mod login;
 mod overview;
 mod permissions;

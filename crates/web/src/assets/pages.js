@@ -86,21 +86,31 @@ function enhance(root) {
 enhance(document);
 document.querySelector('[data-focus]')?.focus();
 
-// Refreshing. The page asks for its own URL; the server answers 304 while nothing has changed.
+// Refreshing. The page asks for its own URL; the server answers 304 while nothing has changed. Over HTTP/2 a stream says
+// when it has changed, and the page asks less often by itself. Over HTTP/1.1 a stream would keep one of the few
+// connections that a browser opens to a host for all of its tabs.
 // - `data-live="swap"` with an id: the content is replaced when it differs.
 // - `data-live="rows"` with an id, on a tbody: rows with the same id change in place; new ones wait behind a button.
 const EVERY = 4000;
+const EVERY_WITH_STREAM = 20000;
 const IDLE = 5 * 60 * 1000;
 let lastSign = Date.now();
 let lastTag = null;
 let stopped = false;
+let lastAsked = -Infinity;
+let stream = null;
+let wasRefused = false;
+let hasChanged = false;
 
 for (const sign of ['pointermove', 'keydown', 'scroll', 'focus']) {
   addEventListener(sign, () => { lastSign = Date.now(); }, { passive: true, capture: true });
 }
 
+// Nobody looks at the page, or it shows nothing new any more.
+const unwatched = () => document.hidden || stopped || Date.now() - lastSign > IDLE;
+
 function busy() {
-  if (document.hidden || stopped || Date.now() - lastSign > IDLE) return true;
+  if (unwatched()) return true;
   if (document.querySelector('dialog[open]')) return true;
   const selection = getSelection();
   if (selection && !selection.isCollapsed) return true;
@@ -162,6 +172,8 @@ const strip = (row) => row.innerHTML.replace(/ title="[^"]*"/g, '').replace(/ hi
 
 async function refresh() {
   if (busy()) return;
+  lastAsked = performance.now();
+  hasChanged = false;
   const headers = lastTag ? { 'If-None-Match': lastTag } : {};
   let answer;
   try {
@@ -170,8 +182,7 @@ async function refresh() {
     return;
   }
   if (answer.type === 'opaqueredirect' || answer.status === 401) {
-    stopped = true;
-    tell(document.body.dataset.signedOut);
+    signedOut();
     return;
   }
   if (answer.status !== 200) return;
@@ -192,6 +203,42 @@ async function refresh() {
   }
 }
 
+function signedOut() {
+  if (stopped) return;
+  stopped = true;
+  unfollow();
+  tell(document.body.dataset.signedOut);
+}
+
+function unfollow() {
+  stream?.close();
+  stream = null;
+}
+
+// Opens the stream while somebody looks at the page, where there is one.
+function follow() {
+  if (unwatched()) unfollow();
+  const base = document.querySelector('[data-stream]')?.dataset.stream;
+  const [load] = performance.getEntriesByType('navigation');
+  if (stream || wasRefused || unwatched() || !base || !/^h[23]/.test(load?.nextHopProtocol)) return;
+  const source = new EventSource(`${base}?page=${encodeURIComponent(location.pathname + location.search)}`);
+  const changed = () => { hasChanged = true; refresh(); };
+  source.addEventListener('open', changed);
+  source.addEventListener('changed', changed);
+  source.addEventListener('ended', signedOut);
+  source.addEventListener('error', () => {
+    // A lost connection is opened again by the browser, an answer that refuses is not.
+    if (source.readyState === EventSource.CLOSED) { wasRefused = true; unfollow(); }
+  });
+  stream = source;
+}
+
+function tick() {
+  follow();
+  const isTold = stream?.readyState === EventSource.OPEN && !hasChanged;
+  if (!isTold || performance.now() - lastAsked >= EVERY_WITH_STREAM) refresh();
+}
+
 function tell(text) {
   const line = document.createElement('p');
   line.className = 'stale';
@@ -203,9 +250,11 @@ function tell(text) {
 document.addEventListener('postrider:renewed', () => {
   stopped = false;
   lastTag = null;
+  unfollow();
 });
 
 if (document.querySelector('[data-live]')) {
-  setInterval(refresh, EVERY);
-  document.addEventListener('visibilitychange', refresh);
+  follow();
+  setInterval(tick, EVERY);
+  document.addEventListener('visibilitychange', tick);
 }

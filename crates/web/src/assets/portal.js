@@ -82,7 +82,7 @@
     if (!answer.ok || !fresh?.dataset.base) return;
     const [from, to] = [session.dataset.base, fresh.dataset.base];
     const moved = (path) => (path === from || /^[/?#]/.test(path.slice(from.length)) ? to + path.slice(from.length) : path);
-    for (const name of ['href', 'action', 'formaction', 'data-address']) {
+    for (const name of ['href', 'action', 'formaction', 'data-address', 'data-stream']) {
       for (const element of document.querySelectorAll(`[${name}^="${from}"]`)) {
         element.setAttribute(name, moved(element.getAttribute(name)));
       }

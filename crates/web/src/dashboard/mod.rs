@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::{OriginalUri, Request, State};
+use axum::extract::{Extension, OriginalUri, Request, State};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::Response;
 use axum::routing::{any, get, post};
@@ -24,7 +24,7 @@ use crate::form::Fields;
 use crate::layout::Look;
 use crate::site::Site;
 use crate::visit::Visit;
-use crate::{assets, cookie, csrf, layout};
+use crate::{assets, cookie, csrf, layout, live};
 
 mod audit;
 pub mod deliveries;
@@ -90,7 +90,11 @@ pub fn router(site: &Arc<Site>) -> Router {
         .route("/dashboard/login", get(login::show).post(login::sign_in))
         .with_state(Arc::clone(site))
         .route("/assets/{name}", get(assets::serve));
-    pages.merge(open)
+    let live = Router::new()
+        .route("/dashboard/live", get(live::follow))
+        .route_layer(from_fn_with_state(Arc::clone(site), admit))
+        .layer(Extension(live::Pages(pages.clone())));
+    pages.merge(open).merge(live)
 }
 
 /// Admits a request to its page, with its [`Visit`] in the extensions.

@@ -41,7 +41,7 @@ pub fn render(frame: &Frame<'_>, body: Markup) -> Markup {
                     }
                 }
             }
-            main #content tabindex="-1" {
+            main #content tabindex="-1" data-stream={ (visit.base) "/live" } {
                 (layout::notice(visit))
                 (body)
             }

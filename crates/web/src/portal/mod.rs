@@ -20,6 +20,7 @@ mod theme;
 use std::sync::Arc;
 
 use axum::Router;
+use axum::extract::Extension;
 use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get};
@@ -29,6 +30,7 @@ use postrider_service::ServiceError;
 
 use crate::dashboard::{deliveries, endpoints, event_types, verify};
 use crate::failure::Failure;
+use crate::live;
 use crate::site::Site;
 use crate::visit::Visit;
 
@@ -57,7 +59,11 @@ pub fn router(site: &Arc<Site>) -> Router {
         .route(&at("/no-cookie"), get(open::show_no_cookie))
         .route(&at("/ended"), get(open::show_ended))
         .with_state(Arc::clone(site));
-    pages.merge(open).merge(site.portal.router())
+    let live = Router::new()
+        .route(&at("/live"), get(live::follow))
+        .route_layer(from_fn_with_state(Arc::clone(site), gate::admit))
+        .layer(Extension(live::Pages(pages.clone())));
+    pages.merge(open).merge(live).merge(site.portal.router())
 }
 
 /// The first page that the session may see.

@@ -51,6 +51,10 @@ pub const PHRASES: &[(&str, &str)] = &[
     ),
     ("Too many requests", "Zu viele Anfragen"),
     ("Wait {} s, then load the page again.", "Warten Sie {} s und laden Sie die Seite dann noch einmal."),
+    (
+        "{} streams of pages are open already. This page asks by itself whether it has changed.",
+        "{} Ströme von Seiten sind schon offen. Diese Seite fragt selbst, ob sie sich geändert hat.",
+    ),
     ("Back to the start", "Zurück zum Anfang"),
     (
         "It may have been deleted, or be older than what is kept.",
