@@ -19,6 +19,7 @@ mod plot;
 mod process;
 mod producer;
 mod progress;
+mod receiver;
 mod report;
 mod run;
 mod scenario;

@@ -3,23 +3,19 @@
 //! Two runs of the same load, without and with them, show their cost.
 
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use bytes::BytesMut;
 use http::StatusCode;
 use serde_json::{Value, json};
-use tokio::io::AsyncWriteExt;
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Notify;
+use tokio::net::TcpListener;
 
 use postrider_local::client::{ApiFailure, Client};
 
 use super::error::BenchError;
+use super::receiver::CountingReceiver;
 use super::test_bed::{TestBed, Workspace, text};
-use super::wire::{consume, read_message};
 
 /// The kinds of neighbours.
 #[derive(Clone, Copy, Debug)]
@@ -73,14 +69,13 @@ struct NeighbourWorkspace<'s> {
 
 impl NeighbourWorkspace<'_> {
     async fn slow(&self, endpoints: usize, answer_after: Duration) -> Result<(), BenchError> {
-        let slow = SlowReceiver::start(answer_after).await?;
+        let slow = CountingReceiver::start(answer_after).await?;
         for number in 0..endpoints {
-            self.endpoint(&format!("http://{}/{number}", slow.address), SLOW_EVENT).await?;
+            self.endpoint(&slow.url(number), SLOW_EVENT).await?;
         }
         // Each event goes to all slow endpoints, up to 20,000 deliveries in all.
         self.fill(SLOW_EVENT, 20_000 / endpoints.max(20)).await?;
-        slow.until_called().await;
-        Ok(())
+        slow.wait_for(1).await
     }
 
     async fn dead(&self, backlog: usize) -> Result<(), BenchError> {
@@ -151,41 +146,4 @@ pub async fn publish(client: &mut Client, body: &Value) -> Result<(), BenchError
 /// A URL without a listener: its port was free a moment ago.
 pub async fn closed_url() -> io::Result<String> {
     Ok(format!("http://{}/", TcpListener::bind("127.0.0.1:0").await?.local_addr()?))
-}
-
-/// A receiver that answers late.
-struct SlowReceiver {
-    address: SocketAddr,
-    called: Arc<Notify>,
-}
-
-impl SlowReceiver {
-    async fn start(answer_after: Duration) -> io::Result<Self> {
-        let listener = TcpListener::bind("127.0.0.1:0").await?;
-        let address = listener.local_addr()?;
-        let called = Arc::new(Notify::new());
-        let notify = Arc::clone(&called);
-        tokio::spawn(async move {
-            while let Ok((stream, _)) = listener.accept().await {
-                tokio::spawn(serve(stream, answer_after, Arc::clone(&notify)));
-            }
-        });
-        Ok(Self { address, called })
-    }
-
-    async fn until_called(&self) {
-        self.called.notified().await;
-    }
-}
-
-async fn serve(mut stream: TcpStream, answer_after: Duration, called: Arc<Notify>) {
-    let mut buffer = BytesMut::new();
-    while let Ok(Some(head)) = read_message(&mut stream, &mut buffer).await {
-        called.notify_one();
-        consume(&mut buffer, &head);
-        tokio::time::sleep(answer_after).await;
-        if stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").await.is_err() {
-            break;
-        }
-    }
 }

@@ -4,16 +4,13 @@
 //! row by row reads all of it.
 
 use std::fmt::Write as _;
-use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 
 use postrider_domain::time::Timestamp;
 use postrider_local::client::{BearerKey, Client};
@@ -25,6 +22,7 @@ use super::neighbours::{closed_url, publish};
 use super::options::BenchOptions;
 use super::producer::connect;
 use super::progress::Progress;
+use super::receiver::CountingReceiver;
 use super::test_bed::{StoreLocation, TestBed, text};
 use super::wire::{consume, header, read_message};
 
@@ -51,8 +49,6 @@ const BATCH: usize = 1_000;
 /// Endpoints of one project, each with a few deliveries.
 const PROJECT_ENDPOINTS: usize = 300;
 const PROJECT: &str = "project_large";
-/// Time without a delivery after which the preparation fails.
-const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Fills a log and measures the pages over it.
 ///
@@ -64,7 +60,7 @@ pub async fn measure(options: &BenchOptions, store: &StoreLocation, progress: &P
     let Some(workspace) = test_bed.workspaces("pages", 1).await?.pop() else {
         return Err(BenchError::setup("there is no workspace"));
     };
-    let sink = Sink::start().await?;
+    let sink = CountingReceiver::start(Duration::ZERO).await?;
     let log = Log { client: test_bed.client(&workspace.key)?, sink };
     let (deliveries, paths) = log.fill(options.backlog).await?;
     let mut visitor = Visitor::new(test_bed.server.address, &workspace.key);
@@ -109,13 +105,13 @@ impl Pages {
 /// The log to fill.
 struct Log {
     client: Client,
-    sink: Sink,
+    sink: CountingReceiver,
 }
 
 impl Log {
     /// Returns the number of deliveries, and the pages to ask for.
     async fn fill(mut self, deliveries: usize) -> Result<(usize, Vec<String>), BenchError> {
-        let url = self.sink.url();
+        let url = self.sink.url(0);
         let rare = self.endpoint("rare", &url, "knowledge.indexed", None).await?;
         self.publish("knowledge.indexed", 3).await?;
         let gone = self.endpoint("gone", &closed_url().await?, "source.created", None).await?;
@@ -309,57 +305,4 @@ impl Session {
 fn status(answer: &[u8]) -> u16 {
     let text = answer.get(9..12).and_then(|digits| std::str::from_utf8(digits).ok());
     text.and_then(|digits| digits.parse().ok()).unwrap_or_default()
-}
-
-/// A receiver that counts.
-struct Sink {
-    address: SocketAddr,
-    received: Arc<AtomicU64>,
-}
-
-impl Sink {
-    async fn start() -> io::Result<Self> {
-        let listener = TcpListener::bind("127.0.0.1:0").await?;
-        let address = listener.local_addr()?;
-        let received = Arc::new(AtomicU64::new(0));
-        let count = Arc::clone(&received);
-        tokio::spawn(async move {
-            while let Ok((stream, _)) = listener.accept().await {
-                tokio::spawn(receive(stream, Arc::clone(&count)));
-            }
-        });
-        Ok(Self { address, received })
-    }
-
-    fn url(&self) -> String {
-        format!("http://{}/", self.address)
-    }
-
-    async fn wait_for(&self, count: u64) -> Result<(), BenchError> {
-        let (mut last, mut since) = (0, Instant::now());
-        loop {
-            let received = self.received.load(Ordering::Relaxed);
-            if received >= count {
-                return Ok(());
-            }
-            if received > last {
-                (last, since) = (received, Instant::now());
-            }
-            if since.elapsed() > PATIENCE {
-                return Err(BenchError::setup(format!("{received} of {count} deliveries arrived")));
-            }
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    }
-}
-
-async fn receive(mut stream: TcpStream, received: Arc<AtomicU64>) {
-    let mut buffer = BytesMut::new();
-    while let Ok(Some(head)) = read_message(&mut stream, &mut buffer).await {
-        consume(&mut buffer, &head);
-        received.fetch_add(1, Ordering::Relaxed);
-        if stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").await.is_err() {
-            break;
-        }
-    }
 }
