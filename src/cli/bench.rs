@@ -8,7 +8,7 @@ use clap::Args;
 
 use postrider_bench::{BenchOptions, DatabaseOptions, Scenario};
 
-use super::output;
+use super::{instant, output};
 
 #[derive(Debug, Args)]
 pub struct BenchCommand {
@@ -31,9 +31,14 @@ pub struct BenchCommand {
     /// Bytes of `data` of an event. Raised to the minimum of its type if smaller.
     #[arg(long, default_value_t = 1024)]
     payload_bytes: usize,
-    /// Number of queued deliveries in the scenarios backlog and dead-neighbour, and of logged ones for `--pages`.
+    /// Number of queued deliveries in the scenarios backlog and dead-neighbour, and of logged ones in the scenario
+    /// retention and for `--pages`.
     #[arg(long, default_value_t = 1_000_000)]
     backlog: usize,
+    /// Keep the log of the scenario soak only so long, at least a minute, and fail if files or memory go on growing.
+    /// Needs `--seconds` of at least eight times as long.
+    #[arg(long, value_name = "TIME", value_parser = instant::duration)]
+    retention: Option<Duration>,
     /// PostgreSQL database to measure instead of SQLite. It must be empty and have no other use.
     #[arg(long, value_name = "URL")]
     database_url: Option<String>,
@@ -57,6 +62,9 @@ pub async fn run(command: BenchCommand) -> anyhow::Result<()> {
     if command.nodes > 1 && command.database_url.is_none() {
         bail!("--nodes needs --database-url: two servers cannot share a data directory");
     }
+    if command.retention.is_some_and(|retention| retention * 8 > Duration::from_secs(command.seconds)) {
+        bail!("--retention needs --seconds of at least eight times as long: a shorter run shows no growth");
+    }
     let options = BenchOptions {
         nodes: usize::from(command.nodes),
         scenarios,
@@ -66,6 +74,7 @@ pub async fn run(command: BenchCommand) -> anyhow::Result<()> {
         publishers: command.publishers,
         payload_bytes: command.payload_bytes,
         backlog: command.backlog,
+        retention: command.retention,
         database: command
             .database_url
             .map(|url| DatabaseOptions { url, password_file: command.database_password_file }),
@@ -85,7 +94,7 @@ pub async fn run(command: BenchCommand) -> anyhow::Result<()> {
     if report.is_sound() {
         Ok(())
     } else {
-        bail!("events were refused, lost, misrouted or badly signed: see the report")
+        bail!("events were refused, lost, misrouted or badly signed, or the server grew: see the report")
     }
 }
 

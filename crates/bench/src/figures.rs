@@ -28,6 +28,8 @@ pub struct Figures {
     pub kept_per_delivery: f64,
     pub stop_took: Duration,
     pub facts: Vec<Fact>,
+    /// Whether files and memory stayed within their bounds, where the scenario has them.
+    pub is_flat: bool,
 }
 
 /// A figure that only some scenarios have.
@@ -42,14 +44,18 @@ pub struct Fact {
 pub const MEGABYTE: f64 = 1_000_000.0;
 
 impl Figures {
-    /// Whether every accepted event arrived where it should, with a valid signature.
+    /// Whether every accepted event arrived where it should, with a valid signature, and nothing grew that should not.
     pub fn is_sound(&self) -> bool {
+        self.is_flat && self.are_events_sound()
+    }
+
+    fn are_events_sound(&self) -> bool {
         self.refused + self.missing + self.misrouted + self.bad_signatures == 0
     }
 
     /// Describes faults and repeated arrivals. Repeated arrivals are allowed.
     pub fn faults(&self) -> Option<String> {
-        (!self.is_sound() || self.repeated > 0).then(|| {
+        (!self.are_events_sound() || self.repeated > 0).then(|| {
             format!(
                 "{} events, {} deliveries: {} refused, {} missing, {} repeated, {} at the wrong endpoint, {} badly signed",
                 self.events,

@@ -9,6 +9,7 @@ mod database;
 mod directory;
 mod error;
 mod figures;
+mod footprint;
 mod growth;
 mod histogram;
 mod load;

@@ -5,7 +5,7 @@
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use http::StatusCode;
 use serde_json::{Value, json};
@@ -16,6 +16,7 @@ use postrider_local::client::{ApiFailure, Client};
 use super::error::BenchError;
 use super::receiver::CountingReceiver;
 use super::test_bed::{TestBed, Workspace, text};
+use super::trial::retention_flags;
 
 /// The kinds of neighbours.
 #[derive(Clone, Copy, Debug)]
@@ -28,6 +29,8 @@ pub enum Neighbours {
     AllSlow,
     /// Ten inactive endpoints with this many waiting deliveries.
     Waiting { backlog: usize },
+    /// A log of this many deliveries, half of which retention takes as soon as the neighbours have started.
+    Aged { deliveries: usize },
 }
 
 /// Longer than any deadline except the default of 15 s.
@@ -37,6 +40,10 @@ const VERY_SLOW_ANSWER: Duration = Duration::from_millis(14_900);
 const SLOW_ENDPOINTS: usize = 500;
 /// Inactive endpoints: a full batch to all of them reaches the limit of deliveries per request.
 const INACTIVE_ENDPOINTS: usize = 10;
+/// Endpoints that each event of a long log goes to.
+const AGED_ENDPOINTS: usize = 10;
+/// The shortest retention that a server accepts.
+const RETENTION_MIN: Duration = Duration::from_secs(60);
 const SLOW_EVENT: &str = "post.scheduled";
 const DEAD_EVENT: &str = "post.updated";
 /// Events per request when a queue is filled. They are small, because only their number matters.
@@ -57,6 +64,10 @@ impl Neighbours {
             }
             Self::AllSlow => neighbour.slow(SLOW_ENDPOINTS, VERY_SLOW_ANSWER).await,
             Self::Waiting { backlog } => neighbour.waiting(backlog).await,
+            Self::Aged { deliveries } => {
+                let age = neighbour.aged(deliveries).await?;
+                test_bed.restart_with(&retention_flags(age)).await
+            }
         }
     }
 }
@@ -96,6 +107,21 @@ impl NeighbourWorkspace<'_> {
             client.patch(&path, &json!({ "isActive": false })).await.map_err(BenchError::setup)?;
         }
         Ok(())
+    }
+
+    /// Fills the log in two halves. Returns the age of the older half, which is at least the shortest retention.
+    async fn aged(&self, deliveries: usize) -> Result<Duration, BenchError> {
+        let receiver = CountingReceiver::start(Duration::ZERO).await?;
+        for number in 0..AGED_ENDPOINTS {
+            self.endpoint(&receiver.url(number), DEAD_EVENT).await?;
+        }
+        let half = deliveries / AGED_ENDPOINTS / 2;
+        self.fill(DEAD_EVENT, half).await?;
+        let middle = Instant::now();
+        self.fill(DEAD_EVENT, half).await?;
+        receiver.wait_for((half.next_multiple_of(FILL_BATCH) * AGED_ENDPOINTS * 2) as u64).await?;
+        tokio::time::sleep(RETENTION_MIN.saturating_sub(middle.elapsed())).await;
+        Ok(middle.elapsed())
     }
 
     /// Creates an endpoint and returns its id.

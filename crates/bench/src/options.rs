@@ -22,6 +22,8 @@ pub struct BenchOptions {
     pub payload_bytes: usize,
     /// Queued deliveries in scenarios with a backlog.
     pub backlog: usize,
+    /// How long the log is kept in the scenario soak; `None` for the server's default.
+    pub retention: Option<Duration>,
     /// The PostgreSQL database of the servers; `None` for SQLite.
     pub database: Option<DatabaseOptions>,
     /// Number of servers on that database.

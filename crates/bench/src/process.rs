@@ -14,6 +14,8 @@ pub struct ServerProcess {
     child: Child,
     pid: u32,
     pub address: SocketAddr,
+    /// Where `/metrics` is, if the flags turn it on.
+    pub metrics: Option<SocketAddr>,
 }
 
 const START_TIMEOUT: Duration = Duration::from_secs(20);
@@ -25,7 +27,7 @@ impl ServerProcess {
             // Settings in the environment must not change what is measured, or on which database.
             .env_clear()
             .args(["serve", "--listen", "127.0.0.1:0", "--allow-target", "127.0.0.0/8", "--log-format", "json"])
-            .args(["--log", "info", "--metrics-listen", "off"])
+            .args(["--log", "info"])
             .args(more)
             .arg("--data-dir")
             .arg(data_dir)
@@ -38,33 +40,41 @@ impl ServerProcess {
         let log = child.stderr.take().ok_or_else(|| io::Error::other("cannot read the server's log"))?;
         let mut lines = BufReader::new(log).lines();
         let listening = async {
+            let mut metrics = None;
             while let Some(line) = lines.next_line().await? {
                 let entry: serde_json::Value = serde_json::from_str(&line).unwrap_or_default();
-                if entry["message"] == "listening" {
-                    let address = entry["address"].as_str().and_then(|text| text.parse().ok());
-                    return address.ok_or_else(|| io::Error::other("the server's log contains no address"));
+                let address = entry["address"].as_str().and_then(|text| text.parse().ok());
+                if entry["message"] == "serving metrics" {
+                    metrics = address;
+                } else if entry["message"] == "listening" {
+                    let missing = || io::Error::other("the server's log contains no address");
+                    return Ok((address.ok_or_else(missing)?, metrics));
                 }
             }
             Err(io::Error::other("the server did not start"))
         };
-        let address = tokio::time::timeout(START_TIMEOUT, listening).await.map_err(|_| {
+        let (address, metrics) = tokio::time::timeout(START_TIMEOUT, listening).await.map_err(|_| {
             io::Error::other(format!("the server did not start within {} s", START_TIMEOUT.as_secs()))
         })??;
         // Keep reading the log: a full pipe would block the server.
         tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
-        Ok(Self { child, pid, address })
+        Ok(Self { child, pid, address, metrics })
     }
 
     pub fn base_url(&self) -> String {
         format!("http://{}", self.address)
     }
 
+    pub const fn pid(&self) -> u32 {
+        self.pid
+    }
+
     pub fn cost(&self) -> Cost {
-        Cost::of(&self.pid.to_string())
+        Cost::of_process(self.pid)
     }
 
     /// Sends SIGTERM and waits for the end. Returns how long that took.
-    pub async fn stop(mut self) -> io::Result<Duration> {
+    pub async fn stop(&mut self) -> io::Result<Duration> {
         let asked = std::time::Instant::now();
         Command::new("kill").args(["-TERM", &self.pid.to_string()]).status().await?;
         tokio::time::timeout(STOP_TIMEOUT, self.child.wait())
@@ -86,6 +96,10 @@ pub struct Cost {
 impl Cost {
     pub fn of_this_process() -> Self {
         Self::of("self")
+    }
+
+    pub fn of_process(pid: u32) -> Self {
+        Self::of(&pid.to_string())
     }
 
     pub fn plus(self, other: Self) -> Self {

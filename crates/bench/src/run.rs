@@ -7,6 +7,7 @@ use super::arrivals::Arrivals;
 use super::ceiling;
 use super::error::BenchError;
 use super::figures::{Fact, Figures, MEGABYTE};
+use super::footprint::{FootprintWatch, Trend};
 use super::growth::{Axis, Growth};
 use super::options::BenchOptions;
 use super::pages;
@@ -101,7 +102,7 @@ impl Bench<'_> {
         let arrivals = Arrivals::new(load);
         let sink = Sink::start(*receiver, &arrivals).await?;
         let mut flags = sink.server_flags();
-        flags.extend(trial.server_flags.iter().map(ToString::to_string));
+        flags.extend_from_slice(&trial.server_flags);
         let mut test_bed = TestBed::start(&self.options.program, &self.store, self.options.nodes, &flags).await?;
         let api_keys = test_bed.prepare(load, &sink.base_urls, &arrivals).await?;
         if let Some(neighbours) = trial.neighbours {
@@ -111,16 +112,23 @@ impl Bench<'_> {
         let plan = PublishPlan { servers, api_keys, arrivals: Arc::clone(&arrivals), load: load.clone() };
         let before = self.costs(&test_bed);
         let _watch = self.progress.watch(&arrivals);
+        let pids = test_bed.servers().map(ServerProcess::pid).collect();
+        let footprints = trial.must_stay_flat.then(|| FootprintWatch::start(pids, test_bed.directories()));
         let published = publish(Arc::new(plan)).await?;
+        let trend = footprints.map(|watch| Trend::of(&watch.end()));
         arrivals.wait_for((published.events * load.fan_out) as u64, PATIENCE).await;
         let costs = [before, self.costs(&test_bed)];
         let observed = Observed {
             failures: arrivals.failures(),
             open_connections: arrivals.open_connections(),
             memory_bytes: costs.each_ref().map(|costs| costs.server.memory_bytes),
+            removed_deliveries: test_bed.removed_deliveries().await?,
+            trend,
         };
         let (stop_took, kept_bytes) = test_bed.stop().await?;
-        Ok((figures(&arrivals, &Measured { published, kept_bytes, stop_took, costs }), observed))
+        let mut figures = figures(&arrivals, &Measured { published, kept_bytes, stop_took, costs });
+        figures.is_flat = trend.is_none_or(Trend::is_flat);
+        Ok((figures, observed))
     }
 
     fn costs(&self, test_bed: &TestBed) -> Costs {
@@ -137,6 +145,10 @@ struct Observed {
     open_connections: u64,
     /// Memory of all servers, before and after.
     memory_bytes: [u64; 2],
+    /// What retention has removed, where the scenario is about that.
+    removed_deliveries: Option<u64>,
+    /// How files and memory developed, where they must stay flat.
+    trend: Option<Trend>,
 }
 
 fn facts(scenario: Scenario, trial: &Trial, figures: &Figures, observed: &Observed) -> Vec<Fact> {
@@ -162,8 +174,21 @@ fn facts(scenario: Scenario, trial: &Trial, figures: &Figures, observed: &Observ
             let [start, end] = observed.memory_bytes.map(count);
             let text =
                 format!("memory was {:.1} MB at the start and {:.1} MB at the end", start / MEGABYTE, end / MEGABYTE);
-            vec![fact("memoryAtStartBytes", start, text), fact("memoryAtEndBytes", end, String::new())]
+            let mut facts = vec![fact("memoryAtStartBytes", start, text), fact("memoryAtEndBytes", end, String::new())];
+            if let Some(trend) = observed.trend {
+                let text = if trend.is_flat() { trend.text() } else { format!("NOT FLAT: {}", trend.text()) };
+                facts.push(fact("filesLastToSecondQuarter", trend.files(), text));
+                facts.push(fact("memoryLastToSecondQuarter", trend.memory(), String::new()));
+            }
+            facts
         }
+        Scenario::Retention => match observed.removed_deliveries {
+            None => Vec::new(),
+            Some(removed) => {
+                let text = format!("retention removed {removed} deliveries during the run");
+                vec![fact("removedDeliveries", count(removed), text)]
+            }
+        },
         _ => Vec::new(),
     }
 }
@@ -226,6 +251,7 @@ fn figures(arrivals: &Arrivals, measured: &Measured) -> Figures {
         kept_per_delivery: count(*kept_bytes) / count(delivered),
         stop_took: *stop_took,
         facts,
+        is_flat: true,
     }
 }
 

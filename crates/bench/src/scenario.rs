@@ -19,7 +19,7 @@ pub enum Scenario {
     Wan,
     /// 10,000 endpoints in 1,000 workspaces.
     Many,
-    /// As `Rate`, for long runs: reports memory at start and end.
+    /// 1,000 events per second for a long run, one answer in twenty 500: reports what files and memory occupy.
     Soak,
     /// As `Single`, alone and with a long queue of waiting deliveries.
     Backlog,
@@ -29,10 +29,12 @@ pub enum Scenario {
     DeadNeighbour,
     /// A healthy endpoint, alone and with a workspace of 500 endpoints that answer after 14.9 s.
     Isolation,
+    /// 1,000 events per second, alone and while the server removes half of a long log.
+    Retention,
 }
 
 impl Scenario {
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Single,
         Self::FanOut,
         Self::Batch,
@@ -46,6 +48,7 @@ impl Scenario {
         Self::SlowNeighbour,
         Self::DeadNeighbour,
         Self::Isolation,
+        Self::Retention,
     ];
 
     pub const fn as_str(self) -> &'static str {
@@ -63,6 +66,7 @@ impl Scenario {
             Self::SlowNeighbour => "slow-neighbour",
             Self::DeadNeighbour => "dead-neighbour",
             Self::Isolation => "isolation",
+            Self::Retention => "retention",
         }
     }
 

@@ -7,7 +7,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::BytesMut;
 use serde_json::{Value, json};
+use tokio::io::AsyncWriteExt;
 
 use postrider_domain::secret::{WebhookSecret, hex};
 use postrider_local::client::{BearerKey, Client};
@@ -18,10 +20,15 @@ use super::directory::{Directory, random_name};
 use super::error::BenchError;
 use super::load::Load;
 use super::process::{ServerProcess, directory_bytes};
+use super::producer::connect;
+use super::wire::read_message;
 
 /// The servers under test and their workspaces.
 pub struct TestBed {
     pub server: ServerProcess,
+    program: PathBuf,
+    /// The flags of the servers.
+    flags: Vec<String>,
     /// Additional nodes on the same database, each with its directory.
     others: Vec<(ServerProcess, Directory)>,
     directory: Directory,
@@ -51,10 +58,13 @@ pub struct Workspace {
 const EVENT: &str = "post.created";
 /// The scopes of a workspace's key: what publishers need, and who looks at the pages.
 const SCOPES: [&str; 6] = ["webhooks:manage", "events:write", "events:read", "keys:manage", "audit:read", "dashboard"];
+const REMOVED_DELIVERIES: &str = "postrider_retention_removed_rows_total{kind=\"deliveries\"}";
 /// Concurrent requests during setup: enough that each commit contains several.
 const SETUP_WORKERS: usize = 16;
 /// Turns off limits that a benchmark exceeds.
 const LIMITS: [&str; 4] = ["--rate-limit-management", "0", "--endpoints-per-project", "50000"];
+const WITHOUT_METRICS: [&str; 2] = ["--metrics-listen", "off"];
+const WITH_METRICS: [&str; 2] = ["--metrics-listen", "127.0.0.1:0"];
 
 impl TestBed {
     /// Starts a server, or several nodes. Their store contains only the key for the setup.
@@ -69,14 +79,51 @@ impl TestBed {
         let operator = make_operator_key(program, &directory.0, &store_flags).await?;
         let mut all = store_flags;
         all.extend(LIMITS.iter().map(ToString::to_string).chain(flags.iter().cloned()));
-        let server = ServerProcess::start(program, &directory.0, &all).await?;
+        let quiet: Vec<String> = all.iter().cloned().chain(WITHOUT_METRICS.map(str::to_owned)).collect();
+        let server = ServerProcess::start(program, &directory.0, &quiet).await?;
         let mut others = Vec::new();
         for _ in 1..nodes {
             let directory = Directory::create()?;
-            others.push((ServerProcess::start(program, &directory.0, &all).await?, directory));
+            others.push((ServerProcess::start(program, &directory.0, &quiet).await?, directory));
         }
         let is_store_shared = store.database.is_some();
-        Ok(Self { server, others, directory, operator, workspaces: Vec::new(), tag: random_name(), is_store_shared })
+        Ok(Self {
+            server,
+            program: program.to_owned(),
+            flags: all,
+            others,
+            directory,
+            operator,
+            workspaces: Vec::new(),
+            tag: random_name(),
+            is_store_shared,
+        })
+    }
+
+    /// Stops the first server and starts it again with metrics, on the same store, with more flags.
+    pub async fn restart_with(&mut self, more: &[String]) -> Result<(), BenchError> {
+        let flags: Vec<String> =
+            self.flags.iter().cloned().chain(WITH_METRICS.map(str::to_owned)).chain(more.iter().cloned()).collect();
+        self.server.stop().await?;
+        self.server = ServerProcess::start(&self.program, &self.directory.0, &flags).await?;
+        Ok(())
+    }
+
+    /// Deliveries that retention has removed so far, if the first server has metrics.
+    pub async fn removed_deliveries(&self) -> Result<Option<u64>, BenchError> {
+        let Some(address) = self.server.metrics else { return Ok(None) };
+        let (mut stream, mut buffer) = (connect(address).await?, BytesMut::new());
+        stream.write_all(format!("GET /metrics HTTP/1.1\r\nHost: {address}\r\n\r\n").as_bytes()).await?;
+        read_message(&mut stream, &mut buffer).await?;
+        let scraped = String::from_utf8_lossy(&buffer);
+        let value = scraped.lines().find_map(|line| line.strip_prefix(REMOVED_DELIVERIES)?.trim().parse().ok());
+        value.map(Some).ok_or_else(|| BenchError::setup(format!("the metrics have no {REMOVED_DELIVERIES}")))
+    }
+
+    /// The directories of all nodes.
+    pub fn directories(&self) -> Vec<PathBuf> {
+        let others = self.others.iter().map(|(_, directory)| directory.0.clone());
+        std::iter::once(self.directory.0.clone()).chain(others).collect()
     }
 
     /// All nodes.
@@ -136,11 +183,11 @@ impl TestBed {
     }
 
     /// Stops the servers. Returns how long the first took, and the size of its directory in bytes.
-    pub async fn stop(self) -> Result<(Duration, u64), BenchError> {
+    pub async fn stop(mut self) -> Result<(Duration, u64), BenchError> {
         if self.is_store_shared {
             self.delete_workspaces().await?;
         }
-        for (server, _directory) in self.others {
+        for (mut server, _directory) in self.others {
             server.stop().await?;
         }
         let stop_took = self.server.stop().await?;

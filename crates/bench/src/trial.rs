@@ -15,11 +15,15 @@ pub struct Trial {
     pub receiver: ReceiverOptions,
     /// Other endpoints on the server, in their own workspace.
     pub neighbours: Option<Neighbours>,
-    pub server_flags: &'static [&'static str],
+    pub server_flags: Vec<String>,
+    /// Whether files and memory must stay flat.
+    pub must_stay_flat: bool,
 }
 
 /// A rate that leaves the machine mostly idle, so that the cost of neighbours is visible.
 const LIGHT_RATE: u32 = 200;
+/// A tenth of what a server can carry.
+const STEADY_RATE: u32 = 1_000;
 /// Near the limit of one server's concurrent attempts at 100 ms each.
 const WAN_RATE: u32 = 5_000;
 const WAN_ADDRESSES: usize = 1_000;
@@ -47,7 +51,8 @@ impl Trial {
             },
             receiver: ReceiverOptions { is_tls: false, addresses: 1, answer: Answer::AtOnce },
             neighbours: None,
-            server_flags: &[],
+            server_flags: Vec::new(),
+            must_stay_flat: false,
         }
     }
 
@@ -59,13 +64,14 @@ impl Trial {
             Scenario::Single | Scenario::Backlog => {}
             Scenario::FanOut => load.fan_out = 10,
             Scenario::Batch => load.events_per_request = 100,
-            Scenario::Rate
-            | Scenario::Soak
-            | Scenario::SlowNeighbour
-            | Scenario::DeadNeighbour
-            | Scenario::Isolation => {
+            Scenario::Rate | Scenario::SlowNeighbour | Scenario::DeadNeighbour | Scenario::Isolation => {
                 load.events_per_second = Some(LIGHT_RATE);
             }
+            Scenario::Soak => {
+                load.events_per_second = Some(STEADY_RATE);
+                receiver.answer = Answer::FailsOneIn(20);
+            }
+            Scenario::Retention => load.events_per_second = Some(STEADY_RATE),
             Scenario::Failing => receiver.answer = Answer::FailsOneIn(5),
             Scenario::Tls => receiver.is_tls = true,
             Scenario::Wan => {
@@ -78,13 +84,22 @@ impl Trial {
             Scenario::Many => (load.workspaces, load.projects) = (1_000, 10),
         }
         trial.neighbours = neighbours_of(scenario, options.backlog);
-        trial.server_flags = match scenario {
-            Scenario::Failing => SHORT_SCHEDULE,
+        let flags = match scenario {
+            Scenario::Failing | Scenario::Soak => SHORT_SCHEDULE,
             Scenario::SlowNeighbour | Scenario::DeadNeighbour | Scenario::Isolation => NO_GRACE,
             _ => &[],
         };
+        trial.server_flags = flags.iter().map(ToString::to_string).collect();
+        if let (Scenario::Soak, Some(retention)) = (scenario, options.retention) {
+            trial.server_flags.extend(retention_flags(retention));
+            trial.must_stay_flat = true;
+        }
         trial
     }
+}
+
+pub fn retention_flags(retention: Duration) -> [String; 2] {
+    ["--retention".to_owned(), format!("{}s", retention.as_secs())]
 }
 
 const fn neighbours_of(scenario: Scenario, backlog: usize) -> Option<Neighbours> {
@@ -93,6 +108,7 @@ const fn neighbours_of(scenario: Scenario, backlog: usize) -> Option<Neighbours>
         Scenario::SlowNeighbour => Some(Neighbours::Slow),
         Scenario::DeadNeighbour => Some(Neighbours::Dead { backlog }),
         Scenario::Isolation => Some(Neighbours::AllSlow),
+        Scenario::Retention => Some(Neighbours::Aged { deliveries: backlog }),
         _ => None,
     }
 }
