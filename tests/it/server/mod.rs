@@ -2,6 +2,7 @@
 
 mod catalogue;
 mod clock;
+mod day;
 mod disk;
 mod metrics;
 mod postgres;
