@@ -14,6 +14,7 @@ use postrider_domain::portal_look::PortalLook;
 use postrider_domain::proxy::ProxyUrl;
 use postrider_domain::rate_limit::RateLimits;
 use postrider_domain::retry_schedule::RetrySchedule;
+use postrider_domain::span::Sampler;
 use postrider_web::ShownSetting;
 
 #[derive(Clone, Debug)]
@@ -63,6 +64,7 @@ pub struct Settings {
     pub workspace_max_bytes: Option<u64>,
     pub portal: PortalSettings,
     pub metrics: MetricsSettings,
+    pub traces: TraceSettings,
     pub retry_schedule: RetrySchedule,
     /// Requests of one workspace in 60 s. The default for publishes is higher than one server takes: only the operator
     /// knows how many events the disk can take.
@@ -133,6 +135,33 @@ impl fmt::Display for MetricsListen {
             Self::Default => Self::DEFAULT.fmt(f),
             Self::At(address) => address.fmt(f),
             Self::Off => f.write_str("off"),
+        }
+    }
+}
+
+/// Which spans are exported, and whether receivers get the trace of an event.
+#[derive(Clone, Debug)]
+pub struct TraceSettings {
+    /// The base URL of a collector. `None`: no spans.
+    pub endpoint: Option<String>,
+    /// A PEM file of certificate authorities to trust for the collector in addition to the public ones.
+    pub ca_file: Option<PathBuf>,
+    /// By default the sampled flag of the publisher decides, and a publish without `traceparent` is not traced.
+    pub sampler: Sampler,
+    /// Failed attempts are exported whatever the sampler said.
+    pub exports_failures: bool,
+    /// On by default: what a receiver gets is an id of the publisher's own making, and only if the publisher sent one.
+    pub are_forwarded: bool,
+}
+
+impl Default for TraceSettings {
+    fn default() -> Self {
+        Self {
+            endpoint: None,
+            ca_file: None,
+            sampler: Sampler::default(),
+            exports_failures: false,
+            are_forwarded: true,
         }
     }
 }
@@ -226,6 +255,7 @@ impl Settings {
             workspace_max_bytes: None,
             portal: PortalSettings::default(),
             metrics: MetricsSettings::default(),
+            traces: TraceSettings::default(),
             retry_schedule: RetrySchedule::default(),
             rate_limits: RateLimits::default(),
             attempt_deadline: limits::ATTEMPT_DEADLINE,

@@ -202,8 +202,10 @@ def process(board):
                 [(f"rate({series('postrider_log_lines_dropped_total')}[$__rate_interval])", "{{instance}}")])
     board.graph("Files of the settings", "1 if a file could not be used when it was last read.", "none",
                 [(series("postrider_file_problem"), "{{instance}} {{file}}")])
-    board.graph("Time since the start", "How long each server has run.", "s", [(f"time() - {series('postrider_start_time_seconds')}", "{{instance}}")], width=12)
-    board.graph("Versions", "Servers of each version.", "none", [(f"count by (version, commit) ({series('postrider_build_info')})", "{{version}} {{commit}}")], width=12)
+    board.graph("Spans", "Spans for the collector: it took them, it did not, or the queue had no room for them.", "ops",
+                [(rate("postrider_trace_spans_total", "result"), "{{result}}")])
+    board.graph("Time since the start", "How long each server has run.", "s", [(f"time() - {series('postrider_start_time_seconds')}", "{{instance}}")])
+    board.graph("Versions", "Servers of each version.", "none", [(f"count by (version, commit) ({series('postrider_build_info')})", "{{version}} {{commit}}")])
 
 
 def variable(name, label):

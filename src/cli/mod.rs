@@ -33,6 +33,7 @@ mod shell;
 mod stop_signal;
 mod store;
 mod table;
+mod trace_settings;
 mod verify;
 mod workspaces;
 

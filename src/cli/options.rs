@@ -15,6 +15,7 @@ use crate::config::Settings;
 use postrider_web::ShownSetting;
 
 use super::settings::{SETTINGS, Setting};
+use super::trace_settings;
 
 /// The source of a setting's value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,6 +26,8 @@ pub enum Source {
         line: usize,
     },
     Environment,
+    /// A variable of another name that stands for the setting.
+    OtherVariable(&'static str),
     Flag,
 }
 
@@ -48,6 +51,7 @@ impl Effective {
             Source::Default => "default".to_owned(),
             Source::File { line } => format!("file {file}:{line}"),
             Source::Environment => format!("environment {}", setting.env),
+            Source::OtherVariable(name) => format!("environment {name}"),
             Source::Flag => format!("flag --{}", setting.flag),
         }
     }
@@ -70,6 +74,8 @@ impl Effective {
 struct GivenValues {
     file: Option<PathBuf>,
     values: Vec<(&'static Setting, Source, String)>,
+    /// The variables of OpenTelemetry count, too.
+    is_of_server: bool,
 }
 
 /// The options of commands that need only the store.
@@ -153,7 +159,11 @@ impl GivenValues {
             let values: Vec<&str> = matches.get_many::<String>(setting.name)?.map(String::as_str).collect();
             Some((setting, source, values.join(",")))
         });
-        Self { file: matches.get_one::<PathBuf>(CONFIG).cloned(), values: values.collect() }
+        Self {
+            file: matches.get_one::<PathBuf>(CONFIG).cloned(),
+            values: values.collect(),
+            is_of_server: SETTINGS.iter().all(wanted),
+        }
     }
 
     fn effective(&self) -> anyhow::Result<Effective> {
@@ -161,6 +171,11 @@ impl GivenValues {
             Effective { settings: Settings::default(), file: self.file.clone(), sources: BTreeMap::new() };
         if let Some(path) = &self.file {
             read_file(path, &mut effective)?;
+        }
+        if self.is_of_server {
+            let read = trace_settings::read_variables(&mut effective.settings).map_err(anyhow::Error::msg)?;
+            let sources = read.into_iter().map(|(setting, variable)| (setting, Source::OtherVariable(variable)));
+            effective.sources.extend(sources);
         }
         for (setting, source, text) in &self.values {
             // clap has parsed the same text with the same function, except secrets.
@@ -216,12 +231,13 @@ fn text_of(value: &DeValue<'_>) -> Option<String> {
     match value {
         DeValue::String(text) => Some(text.to_string()),
         DeValue::Integer(number) => Some(number.to_string()),
+        DeValue::Float(number) => Some(number.to_string()),
         DeValue::Boolean(truth) => Some(truth.to_string()),
         DeValue::Array(items) => {
             let items: Option<Vec<String>> = items.iter().map(|item| text_of(item.get_ref())).collect();
             items.map(|items| items.join(","))
         }
-        DeValue::Float(_) | DeValue::Datetime(_) | DeValue::Table(_) => None,
+        DeValue::Datetime(_) | DeValue::Table(_) => None,
     }
 }
 

@@ -39,6 +39,18 @@ pub fn metrics_listen(text: &str) -> Result<MetricsListen, String> {
     }
 }
 
+pub fn switch(text: &str) -> Result<bool, String> {
+    match text {
+        "on" | "true" => Ok(true),
+        "off" | "false" => Ok(false),
+        _ => Err("must be on or off".to_owned()),
+    }
+}
+
+pub fn shown_switch(is_on: bool) -> String {
+    if is_on { "on".to_owned() } else { "off".to_owned() }
+}
+
 pub fn path(text: &str) -> Result<PathBuf, String> {
     if text.is_empty() { Err("is not a path: it is empty".to_owned()) } else { Ok(text.into()) }
 }

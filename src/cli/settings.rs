@@ -14,6 +14,7 @@ use super::setting_value::{
     items, log_filter, log_format, message, metrics_listen, network, parsed, path, pool_size, rate_limit, set,
     shown_command, shown_path, shown_size, shown_url,
 };
+use super::trace_settings;
 
 /// One setting as users see it.
 #[derive(Debug)]
@@ -327,6 +328,11 @@ pub static SETTINGS: &[Setting] = &[
         show: |settings| shown_path(settings.metrics.token_file.as_ref()),
         ..PLAIN
     },
+    trace_settings::OTLP_ENDPOINT,
+    trace_settings::OTLP_CA_FILE,
+    trace_settings::TRACE_RATIO,
+    trace_settings::TRACE_FAILURES,
+    trace_settings::TRACE_FORWARDING,
     Setting {
         name: "retry_schedule",
         flag: "retry-schedule",

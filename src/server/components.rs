@@ -8,6 +8,7 @@ use crate::config::Settings;
 use postrider_crypto::{MasterKey, Random};
 use postrider_domain::event_type::Catalogue;
 use postrider_domain::id::StoreTag;
+use postrider_domain::span::Tracing;
 use postrider_domain::time::Clock;
 use postrider_egress::{AllowTarget, DenyTarget, Egress, EgressSettings};
 use postrider_engine::{Engine, EngineParts, EngineSettings};
@@ -19,6 +20,7 @@ use postrider_store::{EndpointLimits, Meta, Store, StoreSeed};
 
 use super::back_end::{self, BackEnd, OpenedFor};
 use super::error::StartError;
+use super::traces::{self, SpanExport};
 use super::{master_key, metrics, restored_copy};
 
 /// The components below the listeners. Commands open them when no server runs.
@@ -32,6 +34,9 @@ pub struct Components {
     pub(super) catalogue: Arc<Catalogue>,
     clock: Arc<dyn Clock>,
     pub(super) metrics: Arc<Metrics>,
+    tracing: Tracing,
+    /// `None` when no spans are exported.
+    span_export: Option<SpanExport>,
     /// Held until the store is closed.
     _directory: Option<DirectoryLock>,
 }
@@ -77,6 +82,10 @@ impl Components {
             // A command sends nothing anyway.
             OpenedFor::Command => false,
         };
+        let (tracing, span_export) = match opened_for {
+            OpenedFor::Command => (Tracing::default(), None),
+            _ => traces::start(&settings.traces, &families.traces)?,
+        };
         let (service, operator) = ServiceParts {
             store: Arc::clone(&store),
             guard: egress.clone(),
@@ -93,13 +102,27 @@ impl Components {
             portal_frame_ancestors: settings.portal.frame_ancestors.clone(),
             retention: settings.retention,
             metrics: families.service.clone(),
+            tracing: tracing.clone(),
             is_restored_copy,
         }
         .build();
         if opened_for != OpenedFor::Command {
             note_troubles(store.as_ref(), clock.now()).await.map_err(StartError::NoteTroubles)?;
         }
-        Ok(Self { service, operator, store, egress, keyring, catalogue, clock, random, metrics, _directory: directory })
+        Ok(Self {
+            service,
+            operator,
+            store,
+            egress,
+            keyring,
+            catalogue,
+            clock,
+            random,
+            metrics,
+            tracing,
+            span_export,
+            _directory: directory,
+        })
     }
 
     pub fn start_engine(&self, settings: &Settings) -> Engine {
@@ -117,15 +140,20 @@ impl Components {
                 payload_retention: settings.kept_payloads(),
                 audit_retention: settings.audit_retention,
                 max_disk: settings.max_disk,
+                forwards_traces: settings.traces.are_forwarded,
                 ..EngineSettings::default()
             },
             metrics: self.metrics.families.engine.clone(),
+            tracing: self.tracing.clone(),
             gauges: settings.metrics.are_served().then(|| self.metrics.families.queue.clone()),
         })
     }
 
     /// Returns when all writes are on disk and the directory is free.
-    pub async fn close(self) {
+    pub async fn close(mut self) {
+        if let Some(export) = self.span_export.take() {
+            export.stop().await;
+        }
         let closed = tokio::task::spawn_blocking(move || drop(self)).await;
         if closed.is_err() {
             tracing::error!("closing the store panicked");

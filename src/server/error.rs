@@ -46,6 +46,22 @@ pub enum StartError {
         #[source]
         source: std::io::Error,
     },
+    #[cfg(feature = "otel")]
+    #[error("cannot read the CA file of the collector, {path} (--otlp-ca-file)")]
+    OtlpCaFile {
+        path: String,
+        #[source]
+        source: std::io::Error,
+    },
+    #[cfg(feature = "otel")]
+    #[error("cannot export spans")]
+    Traces(#[source] postrider_traces::ExportError),
+    #[cfg(not(feature = "otel"))]
+    #[error(
+        "this binary exports no spans: it was built without the feature `otel`. Leave out --otlp-endpoint and \
+        OTEL_EXPORTER_OTLP_ENDPOINT, or use another build"
+    )]
+    NoTraces,
     #[error("cannot use the event catalogue (--events)")]
     Catalogue(#[from] AdoptError),
     #[error("--allow-target {target}")]

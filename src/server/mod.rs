@@ -35,6 +35,7 @@ mod master_key;
 pub mod metrics;
 mod operator_webhook;
 mod restored_copy;
+mod traces;
 
 pub use back_end::{OpenedFor, postgres_settings};
 pub use components::{Components, egress_settings, read_events_file};

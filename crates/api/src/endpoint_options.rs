@@ -15,7 +15,7 @@ use postrider_domain::private_options::{
     ClientCertificate, GivenHeader, HeaderName, HeaderValue, PrivateOptions, REDACTED,
 };
 use postrider_domain::retry_schedule::RetrySchedule;
-use postrider_service::fields::{Fields, cut, string, whole_number};
+use postrider_service::fields::{Fields, boolean, cut, string, whole_number};
 
 /// The fields after `updatedAt`, in this order.
 #[derive(Serialize)]
@@ -29,6 +29,7 @@ pub struct OptionsView<'e> {
     public_key: Option<&'e str>,
     rate_limit: Option<u32>,
     ordering: &'static str,
+    trace_forwarding: Option<bool>,
     client_certificate: Option<CertificateView<'e>>,
 }
 
@@ -49,6 +50,7 @@ impl<'e> OptionsView<'e> {
             public_key: options.shown_public_key(),
             rate_limit: options.rate_limit.map(DeliveryRate::per_second),
             ordering: options.ordering.as_str(),
+            trace_forwarding: options.trace_forwarding,
             client_certificate: certificate.map(|facts| CertificateView { sha256: &facts.sha256 }),
         }
     }
@@ -66,6 +68,7 @@ pub fn take(fields: &mut Fields<'_>) -> (OptionsChange, PrivateOptions) {
         signature_schemes: fields.optional("signatureSchemes", or_null(schemes)).map(Option::unwrap_or_default),
         rate_limit: fields.optional("rateLimit", or_null(rate_limit)),
         ordering: fields.optional("ordering", or_null(string(DeliveryOrder::parse))).map(Option::unwrap_or_default),
+        trace_forwarding: fields.optional("traceForwarding", or_null(boolean)),
     };
     (options, private)
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use axum::body::Body;
 use axum::response::Response;
 use bytes::Bytes;
-use http::StatusCode;
+use http::{HeaderValue, StatusCode};
 use serde::Serialize;
 use serde::de::{Deserialize, Deserializer, IgnoredAny, SeqAccess, Visitor};
 use serde_json::value::RawValue;
@@ -18,6 +18,7 @@ use postrider_domain::idempotency::body_hash;
 use postrider_domain::limits;
 use postrider_domain::permission::Permission;
 use postrider_domain::time::Timestamp;
+use postrider_domain::trace_context::{TRACEPARENT, TraceContext};
 use postrider_service::fields::Fields;
 use postrider_service::{JsonBody, OtherEndpoint, PublishEvent, Service, ServiceError, run_blocking};
 
@@ -151,7 +152,8 @@ impl SkippedView {
 async fn publish(call: Call, body: Body) -> Result<Response, Failure> {
     let write =
         Write::begin(call, body, BodyRule::Required, |receipts: &Vec<EventReceipt>| render_receipt(receipts)).await?;
-    let event = write.check(PublishEvent::parse(write.catalogue(), &write.body)).await?;
+    let mut event = write.check(PublishEvent::parse(write.catalogue(), &write.body)).await?;
+    event.trace = trace_of(&write.call);
     let receipts = write.service().publish_event(write.principal(), event, &write.idempotent).await;
     Ok(marked(write.answer(receipts).await?))
 }
@@ -159,9 +161,17 @@ async fn publish(call: Call, body: Body) -> Result<Response, Failure> {
 async fn publish_batch(call: Call, body: Body) -> Result<Response, Failure> {
     let rule = if idempotency_key(&call).is_some() { BodyRule::KeyedBatch } else { BodyRule::Batch };
     let write = Write::begin(call, body, rule, |receipts: &Vec<EventReceipt>| render_receipts(receipts)).await?;
-    let events = write.check(read_batch(write.service(), &write.body).await).await?;
+    let mut events = write.check(read_batch(write.service(), &write.body).await).await?;
+    if let trace @ Some(_) = trace_of(&write.call) {
+        events.iter_mut().for_each(|event| event.trace = trace);
+    }
     let receipts = write.service().publish_batch(write.principal(), events, &write.idempotent).await;
     Ok(marked(write.answer(receipts).await?))
+}
+
+/// The trace that the publisher named, if it is a valid one.
+fn trace_of(call: &Call) -> Option<TraceContext> {
+    TraceContext::of_headers(call.headers.get_all(TRACEPARENT).iter().map(HeaderValue::as_bytes))
 }
 
 /// Status 200 means that every `externalId` was published before, so the answer is a replayed one.

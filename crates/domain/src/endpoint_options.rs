@@ -25,6 +25,8 @@ pub struct EndpointOptions {
     pub public_key: Option<String>,
     pub rate_limit: Option<DeliveryRate>,
     pub ordering: DeliveryOrder,
+    /// Whether requests carry the trace of their event.
+    pub trace_forwarding: Option<bool>,
     pub client_certificate: Option<CertificateFacts>,
     /// Counts changes of the sealed options. An opened copy is valid only at this version.
     pub sealed_version: u32,
@@ -50,6 +52,7 @@ impl EndpointOptions {
         self.signature_schemes = change.signature_schemes.unwrap_or(self.signature_schemes);
         self.rate_limit = change.rate_limit.unwrap_or(self.rate_limit);
         self.ordering = change.ordering.unwrap_or(self.ordering);
+        self.trace_forwarding = change.trace_forwarding.unwrap_or(self.trace_forwarding);
     }
 }
 
@@ -61,13 +64,21 @@ pub struct OptionsChange {
     pub signature_schemes: Option<SignatureSchemes>,
     pub rate_limit: Option<Option<DeliveryRate>>,
     pub ordering: Option<DeliveryOrder>,
+    pub trace_forwarding: Option<Option<bool>>,
 }
 
 impl OptionsChange {
     pub const fn is_empty(&self) -> bool {
         matches!(
             self,
-            Self { retry_schedule: None, timeout: None, signature_schemes: None, rate_limit: None, ordering: None }
+            Self {
+                retry_schedule: None,
+                timeout: None,
+                signature_schemes: None,
+                rate_limit: None,
+                ordering: None,
+                trace_forwarding: None,
+            }
         )
     }
 }

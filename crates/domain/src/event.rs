@@ -13,6 +13,7 @@ use super::list_filter::{ListFilter, ReadEventName, add_pair, instant, values};
 use super::payload::PayloadState;
 use super::tenant::Tenant;
 use super::time::Timestamp;
+use super::trace_context::TraceContext;
 
 /// The API version of envelopes, and of requests that name none.
 pub const API_VERSION: &str = "2026-08-01";
@@ -32,6 +33,8 @@ pub struct NewEvent {
     pub envelope: Bytes,
     /// Its data does not fit the schema of its type, and the catalogue says to accept and count that.
     pub is_misfit: bool,
+    /// The trace that its attempts belong to.
+    pub trace: Option<TraceContext>,
 }
 
 /// The answer to a publisher.

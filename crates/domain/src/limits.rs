@@ -50,6 +50,24 @@ pub const HSTS_SECONDS: u32 = 365 * 24 * 3600;
 /// Addresses of `X-Forwarded-For` and `Forwarded` that are read, from the right: more proxies than any path has.
 pub const FORWARDED_ADDRESSES: usize = 32;
 
+// Traces
+
+/// How old an event is at most when an attempt belongs to its trace: back ends drop spans that come long after the
+/// others.
+pub const TRACE_CHILD_AGE: Duration = Duration::from_secs(10 * 60);
+/// Spans that wait for the collector. Further ones are dropped and counted. A span takes about 1 KB.
+pub const SPANS_QUEUED: usize = 4_096;
+/// Spans of one request to the collector.
+pub const SPANS_PER_EXPORT: usize = 512;
+/// How long a span may wait for others to share its request.
+pub const SPAN_EXPORT_WAIT: Duration = Duration::from_secs(1);
+/// Time for one request to the collector.
+pub const SPAN_EXPORT_TIME: Duration = Duration::from_secs(10);
+/// Bytes of a collector's answer that are read.
+pub const COLLECTOR_ANSWER_BYTES: usize = 64 * 1024;
+/// How long a stopping server waits for the collector to take the last spans.
+pub const SPAN_FLUSH_WAIT: Duration = Duration::from_secs(3);
+
 // Requests to the API
 
 /// A request body in bytes (contract). It also bounds one event of a batch.

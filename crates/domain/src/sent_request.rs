@@ -12,6 +12,7 @@ use super::event_type::Brand;
 use super::id::{DeliveryId, EventId};
 use super::private_options::REDACTED;
 use super::time::Timestamp;
+use super::trace_context::{TRACEPARENT, TraceContext};
 
 /// What the value of `User-Agent` starts with. The version follows.
 pub const AGENT_PRODUCT: &str = "Postrider/";
@@ -30,6 +31,8 @@ pub struct RequestParts {
     pub agent: String,
     /// The value of `webhook-signature`.
     pub signature: String,
+    /// The value of `traceparent`, if it was sent.
+    pub trace: Option<TraceContext>,
     /// `None` when nothing was sent: the attempt was simulated.
     pub wire: Option<WireParts>,
 }
@@ -94,6 +97,9 @@ impl RequestParts {
         if context.cause == DeliveryCause::Test {
             add(&branded("Test"), "true".to_owned());
         }
+        if let Some(trace) = &self.trace {
+            add(TRACEPARENT, trace.to_string());
+        }
         if let Some(wire) = &self.wire {
             if wire.version == HttpVersion::Http1 {
                 add("host", wire.authority.clone());
@@ -114,6 +120,7 @@ const HAS_CUSTOM_HEADERS: u8 = 0b100;
 const WHOLE_AGENT: u8 = 0b1000;
 /// The signature is a single `v1`: the most frequent one, which needs no list.
 const SINGLE_V1: u8 = 0b1_0000;
+const HAS_TRACE: u8 = 0b10_0000;
 
 // A part of a list of signatures. Any other text is kept as it is.
 const V1: u8 = 1;
@@ -121,6 +128,7 @@ const V1A: u8 = 2;
 const TEXT: u8 = 3;
 const V1_BYTES: usize = 32;
 const V1A_BYTES: usize = 64;
+const TRACE_BYTES: usize = TraceContext::STORED_BYTES;
 
 impl SentRequest {
     pub fn new(parts: &RequestParts) -> Self {
@@ -147,6 +155,10 @@ impl SentRequest {
             for name in &parts.custom_headers {
                 push_text(&mut bytes, name);
             }
+        }
+        if let Some(trace) = &parts.trace {
+            bytes[0] |= HAS_TRACE;
+            bytes.extend(trace.to_bytes());
         }
         match raw_signature(&parts.signature, "v1,", V1_BYTES) {
             Some(raw) => {
@@ -190,12 +202,16 @@ impl SentRequest {
                 custom_headers.push(take_text(&mut rest)?);
             }
         }
+        let trace = match first & HAS_TRACE != 0 {
+            true => Some(TraceContext::from_bytes(take(&mut rest, TRACE_BYTES)?)?),
+            false => None,
+        };
         let signature = match first & SINGLE_V1 != 0 {
             true => encoded("v1,", take(&mut rest, V1_BYTES)?),
             false => take_signatures(&mut rest)?,
         };
         let agent = if first & WHOLE_AGENT != 0 { agent } else { format!("{AGENT_PRODUCT}{agent}") };
-        rest.is_empty().then_some(RequestParts { custom_headers, agent, signature, wire })
+        rest.is_empty().then_some(RequestParts { custom_headers, agent, signature, trace, wire })
     }
 }
 
@@ -292,12 +308,18 @@ mod tests {
             custom_headers: Vec::new(),
             agent: "Postrider/0.1.0".to_owned(),
             signature: signature.to_owned(),
+            trace: None,
             wire: Some(WireParts {
                 version: HttpVersion::Http1,
                 authority: "hooks.example:8443".to_owned(),
                 content_length: 262_144,
             }),
         }
+    }
+
+    fn trace() -> TraceContext {
+        let text = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+        TraceContext::of_headers(std::iter::once(text.as_bytes())).unwrap()
     }
 
     const V1_TEXT: &str = "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=";
@@ -316,6 +338,8 @@ mod tests {
             parts(""),
             parts("v1,short v1a,not-base64! v2,future"),
             RequestParts { custom_headers: own_headers, agent: "Other/2".to_owned(), ..parts(V1_TEXT) },
+            RequestParts { trace: Some(trace()), ..parts(V1_TEXT) },
+            RequestParts { trace: Some(trace()), ..parts(&format!("{V1_TEXT} {V1A_TEXT}")) },
             simulated,
         ];
         for parts in all {
@@ -327,6 +351,7 @@ mod tests {
     fn a_cut_or_longer_form_is_refused_and_does_not_panic() {
         let whole = SentRequest::new(&RequestParts {
             custom_headers: vec!["x-token".to_owned()],
+            trace: Some(trace()),
             ..parts(&format!("{V1_TEXT} {V1A_TEXT}"))
         });
         let whole = whole.as_bytes();

@@ -19,6 +19,7 @@ use tokio_util::task::TaskTracker;
 use postrider_metrics::{EngineMetrics, Only};
 use postrider_store::ClaimSink;
 
+mod attempt_span;
 mod disk;
 mod dispatcher;
 mod fair_share;

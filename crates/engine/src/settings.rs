@@ -7,6 +7,7 @@ use postrider_crypto::Random;
 use postrider_domain::event_type::Brand;
 use postrider_domain::limits;
 use postrider_domain::retry_schedule::RetrySchedule;
+use postrider_domain::span::Tracing;
 use postrider_domain::time::Clock;
 use postrider_egress::Transport;
 use postrider_metrics::{EngineMetrics, QueueMetrics};
@@ -22,6 +23,7 @@ pub struct EngineParts {
     pub random: Random,
     pub settings: EngineSettings,
     pub metrics: EngineMetrics,
+    pub tracing: Tracing,
     /// What is read in the store now and then. `None`: nobody looks at it.
     pub gauges: Option<QueueMetrics>,
 }
@@ -44,6 +46,8 @@ pub struct EngineSettings {
     pub slots: usize,
     /// Attempts in flight at once to one endpoint, from all nodes together.
     pub slots_per_endpoint: usize,
+    /// Whether requests carry the trace of their event, for endpoints without a setting of their own.
+    pub forwards_traces: bool,
 }
 
 impl Default for EngineSettings {
@@ -58,6 +62,7 @@ impl Default for EngineSettings {
             max_disk: None,
             slots: limits::SLOTS,
             slots_per_endpoint: limits::SLOTS_PER_ENDPOINT,
+            forwards_traces: true,
         }
     }
 }

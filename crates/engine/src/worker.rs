@@ -27,14 +27,17 @@ use postrider_domain::private_options::REDACTED;
 use postrider_domain::retry::{Decision, Verdict, judge, parse_retry_after};
 use postrider_domain::sent_request::{self, HttpVersion, RequestContext, RequestParts, SentRequest, WireParts};
 use postrider_domain::signing::signature_header;
+use postrider_domain::span::{AttemptTrace, Tracing};
 use postrider_domain::target::{RefusalReason, Requester};
 use postrider_domain::time::{Clock, Timestamp};
+use postrider_domain::trace_context::{TRACEPARENT, TraceContext, TraceId};
 use postrider_egress::{
     Answer, Exchange, OutboundRequest, Phases, Protocol, ProxyFault, ResolveError, SendError, TargetUrl, Transport,
 };
 use postrider_metrics::{EngineMetrics, Only, Phase};
 use postrider_store::{AfterAttempt, Claim, EndpointTarget, EngineStore, OutcomeRecord};
 
+use super::attempt_span;
 use super::limiter::Permit;
 use super::private_options::{OpenedOptions, OptionsError, OptionsOpener};
 use super::recorder::OutcomeQueues;
@@ -56,6 +59,7 @@ pub struct Worker {
     headers: HeaderNames,
     urls: Mutex<BoundedCache<RowKey, ParsedUrl>>,
     metrics: EngineMetrics,
+    tracing: Tracing,
 }
 
 /// An endpoint as it was claimed, and its parsed URL.
@@ -177,6 +181,7 @@ impl Worker {
             settings: parts.settings.clone(),
             urls: Mutex::new(BoundedCache::new(limits::TARGET_URLS_CACHED)),
             metrics: parts.metrics.clone(),
+            tracing: parts.tracing.clone(),
         }
     }
 
@@ -193,8 +198,9 @@ impl Worker {
             let delay = started_at.since(claim.delivery_id.created_at());
             self.metrics.first_attempt_delay_seconds.observe(Only, delay);
         }
+        let trace = claim.trace.and_then(|event| self.trace_of(&claim, event, started_at));
         let clocked = tokio::time::Instant::now();
-        let result = match self.exchange(&claim, started_at).await {
+        let result = match self.exchange(&claim, started_at, trace).await {
             Ok(result) => result,
             Err(StaleClaim) => {
                 self.give_back(&claim).await;
@@ -204,10 +210,25 @@ impl Worker {
         let duration = clocked.elapsed();
         let AttemptResult { outcome, status, .. } = result;
         let unrecorded = permit.finish(AttemptSample { outcome, status, duration, probe: claim.probe });
-        let record = self.outcome_record(claim, result, started_at, duration);
+        let (event_id, trace_id) = (claim.event_id, claim.trace.map(|event| event.trace_id));
+        let trace_id = trace.map(|trace| trace.context.trace_id).or(trace_id);
+        let record = self.outcome_record(claim, result, started_at, duration, trace_id);
+        if self.tracing.is_on() {
+            attempt_span::export(&self.tracing, trace, &self.random, event_id, &record, duration);
+        }
         if self.outcomes.send(record, unrecorded).await.is_err() {
             tracing::error!("cannot record an outcome: the recorder has stopped; the delivery will be attempted again");
         }
+    }
+
+    /// The trace of an attempt, if a receiver or a collector gets to see it.
+    fn trace_of(&self, claim: &Claim, event: TraceContext, now: Timestamp) -> Option<AttemptTrace> {
+        let is_seen = self.tracing.is_on() || self.forwards_trace(claim);
+        is_seen.then(|| self.tracing.attempt(event, now.since(claim.event_id.created_at()), &self.random))
+    }
+
+    fn forwards_trace(&self, claim: &Claim) -> bool {
+        claim.endpoint.options.trace_forwarding.unwrap_or(self.settings.forwards_traces)
     }
 
     /// The time for the whole exchange.
@@ -225,8 +246,13 @@ impl Worker {
         }
     }
 
-    async fn exchange(&self, claim: &Claim, now: Timestamp) -> Result<AttemptResult, StaleClaim> {
-        Ok(match self.request(claim, now).await {
+    async fn exchange(
+        &self,
+        claim: &Claim,
+        now: Timestamp,
+        trace: Option<AttemptTrace>,
+    ) -> Result<AttemptResult, StaleClaim> {
+        Ok(match self.request(claim, now, trace).await {
             Err(RequestError::Stale) => return Err(StaleClaim),
             Err(RequestError::Ours(text)) => AttemptResult::failed(AttemptOutcome::InternalError, text.to_owned()),
             Ok((_, logged)) if claim.mode == Mode::Test => AttemptResult::simulated(&logged),
@@ -255,7 +281,12 @@ impl Worker {
     }
 
     /// Signs and builds the request, and what the log keeps of it. The cause of a failure of ours is logged here.
-    async fn request(&self, claim: &Claim, now: Timestamp) -> Result<(OutboundRequest, RequestParts), RequestError> {
+    async fn request(
+        &self,
+        claim: &Claim,
+        now: Timestamp,
+        trace: Option<AttemptTrace>,
+    ) -> Result<(OutboundRequest, RequestParts), RequestError> {
         let endpoint_id = claim.endpoint.id;
         let keys = self.signer.keys(claim).await.map_err(|error| {
             tracing::error!(error = %Chain(&error), %endpoint_id, "cannot sign a delivery");
@@ -274,7 +305,14 @@ impl Worker {
         })?;
         let id = claim.event_id.to_string();
         let signature = signature_header(std::iter::once(&keys.0).chain(&keys.1), &id, now.seconds(), &claim.envelope);
-        let headers = self.headers(claim, &private, &id, now, &signature).ok_or(UNBUILT)?;
+        let mut headers = self.headers(claim, &private, &id, now, &signature).ok_or(UNBUILT)?;
+        // A header of this name that the endpoint's owner set stays.
+        let forwarded = trace.filter(|_| self.forwards_trace(claim) && !headers.contains_key(TRACEPARENT));
+        let forwarded = forwarded.map(|trace| trace.context);
+        if let Some(trace) = forwarded {
+            let value = HeaderValue::from_str(&trace.to_string()).map_err(|_| UNBUILT)?;
+            headers.insert(HeaderName::from_static(TRACEPARENT), value);
+        }
         let (identity, deadline) = (private.identity.clone(), self.deadline(claim));
         let requester = Requester::endpoint(claim.endpoint.workspace_id, endpoint_id);
         let wire = (claim.mode == Mode::Live).then(|| WireParts {
@@ -283,7 +321,7 @@ impl Worker {
             content_length: claim.envelope.len() as u64,
         });
         let custom_headers = private.headers.iter().map(|(name, _)| name.as_str().to_owned()).collect();
-        let logged = RequestParts { custom_headers, agent: AGENT.to_owned(), signature, wire };
+        let logged = RequestParts { custom_headers, agent: AGENT.to_owned(), signature, trace: forwarded, wire };
         debug_assert!(self.tells(&logged, &headers, claim, now), "the log does not tell what is sent: {headers:?}");
         Ok((OutboundRequest { url, requester, headers, body: claim.envelope.clone(), identity, deadline }, logged))
     }
@@ -349,6 +387,7 @@ impl Worker {
         result: AttemptResult,
         started_at: Timestamp,
         duration: Duration,
+        trace_id: Option<TraceId>,
     ) -> OutcomeRecord {
         let retry_after = result.answer.as_ref().and_then(|answer| {
             let value = answer.headers.get(RETRY_AFTER)?.to_str().ok()?;
@@ -367,7 +406,7 @@ impl Worker {
             }
             Decision::Retry { after, uses_step } => AfterAttempt::Retry { after, uses_step },
         };
-        log_attempt(&claim, &result, duration);
+        log_attempt(&claim, &result, duration, trace_id);
         let (response_headers, response_body) = match result.answer {
             None => (Vec::new(), None),
             Some(answer) => (
@@ -465,14 +504,15 @@ fn shown(headers: &HeaderMap, count: usize, bytes_each: usize) -> Vec<(String, S
     headers.iter().take(count).map(|(name, value)| (name.as_str().to_owned(), text(value))).collect()
 }
 
-fn log_attempt(claim: &Claim, result: &AttemptResult, duration: Duration) {
+fn log_attempt(claim: &Claim, result: &AttemptResult, duration: Duration, trace_id: Option<TraceId>) {
+    let trace_id = trace_id.as_ref().map(tracing::field::display);
     let (delivery_id, endpoint_id) = (claim.delivery_id, claim.endpoint.id);
     let (outcome, duration_ms) = (result.outcome.as_str(), duration.as_millis());
     if result.outcome.fault() == Fault::Nobody {
-        tracing::debug!(%delivery_id, %endpoint_id, attempt = claim.attempt, outcome, duration_ms, "attempt made");
+        tracing::debug!(%delivery_id, %endpoint_id, trace_id, attempt = claim.attempt, outcome, duration_ms, "attempt made");
     } else {
         tracing::info!(
-            %delivery_id, %endpoint_id, attempt = claim.attempt, outcome, duration_ms,
+            %delivery_id, %endpoint_id, trace_id, attempt = claim.attempt, outcome, duration_ms,
             status = result.status, error = result.error.as_deref(), "attempt failed"
         );
     }

@@ -4,7 +4,7 @@
 
 use super::labels::{
     AgeAt, ConnectionState, Database, DeduplicatedBy, Direction, DiskStateLabel, EndpointState, LaneState,
-    LookUpResult, Phase, PoolState, PublishKind, QueueState, RemovedKind, Reused, StatusClass, WatchedFile,
+    LookUpResult, Phase, PoolState, PublishKind, QueueState, RemovedKind, Reused, SpanResult, StatusClass, WatchedFile,
 };
 use super::register::{Register, by, single};
 use super::scrape::BeforeScrape;
@@ -408,6 +408,24 @@ impl ServerMetrics {
     }
 }
 
+/// What the export of spans counts.
+#[derive(Clone, Debug, Default)]
+pub struct TraceMetrics {
+    pub spans: Counters,
+}
+
+impl TraceMetrics {
+    fn register(register: &mut Register) -> Self {
+        Self {
+            spans: register.counters(
+                "trace_spans",
+                "Spans, by what became of them: the collector took them, it did not, or the queue had no room for them",
+                by("result", SpanResult::VALUES),
+            ),
+        }
+    }
+}
+
 /// All families but those of the process.
 #[derive(Debug)]
 pub struct Families {
@@ -417,6 +435,7 @@ pub struct Families {
     pub store: StoreMetrics,
     pub queue: QueueMetrics,
     pub server: ServerMetrics,
+    pub traces: TraceMetrics,
 }
 
 impl Families {
@@ -428,6 +447,7 @@ impl Families {
             egress: EgressMetrics::register(register, before_scrape),
             queue: QueueMetrics::register(register),
             server: ServerMetrics::register(register),
+            traces: TraceMetrics::register(register),
         }
     }
 }

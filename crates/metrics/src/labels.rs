@@ -52,6 +52,13 @@ label_values! {
         Received = "received",
     }
 
+    /// What became of a span.
+    SpanResult {
+        Exported = "exported",
+        Failed = "failed",
+        Dropped = "dropped",
+    }
+
     /// How a delivery with attempts ended.
     AgeAt {
         Delivered = "delivered",

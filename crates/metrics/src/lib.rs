@@ -28,11 +28,11 @@ use prometheus_client::registry::Registry;
 
 pub use families::{
     DiskMetrics, EgressMetrics, EngineMetrics, Families, Labels, LogMetrics, QueueMetrics, ServerMetrics,
-    ServiceMetrics, StoreMetrics,
+    ServiceMetrics, StoreMetrics, TraceMetrics,
 };
 pub use labels::{
     AgeAt, ConnectionState, Database, DeduplicatedBy, Direction, DiskStateLabel, EndpointState, LaneState,
-    LookUpResult, Phase, PoolState, PublishKind, QueueState, RemovedKind, Reused, StatusClass, WatchedFile,
+    LookUpResult, Phase, PoolState, PublishKind, QueueState, RemovedKind, Reused, SpanResult, StatusClass, WatchedFile,
 };
 pub use page::table;
 pub use register::Family;

@@ -346,6 +346,7 @@ impl Service {
             external_id: None,
             occurred_at: None,
             body_hash: [0; 32],
+            trace: None,
         };
         let recording = idempotent.recording(Delivery::clone);
         let event = self.prepared(principal, event);

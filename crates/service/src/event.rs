@@ -20,7 +20,9 @@ use postrider_domain::not_reached::{ConfiguredAs, NotReached};
 use postrider_domain::page::{Page, PageRequest};
 use postrider_domain::payload::PayloadState;
 use postrider_domain::permission::Permission;
+use postrider_domain::span::PublishTrace;
 use postrider_domain::time::Timestamp;
+use postrider_domain::trace_context::TraceContext;
 use postrider_metrics::{DeduplicatedBy, PublishKind};
 use postrider_store::AcceptError;
 
@@ -52,6 +54,8 @@ pub struct PublishEvent {
     pub occurred_at: Option<Timestamp>,
     /// SHA-256 of the canonical form of the whole event. Zeros without an `externalId`, which alone needs it.
     pub body_hash: [u8; 32],
+    /// The trace that the publisher named. A source of events sets it after it has parsed the event.
+    pub trace: Option<TraceContext>,
 }
 
 impl PublishEvent {
@@ -79,7 +83,7 @@ impl PublishEvent {
         let occurred_at = fields.nullable("occurredAt", string(Timestamp::parse));
         let (event_type, data) = fields.finish_with(event_type.zip(data))?;
         let body_hash = external_id.as_ref().map(|_| hash()).unwrap_or_default();
-        Ok(Self { event_type, data, project_id, external_id, occurred_at, body_hash })
+        Ok(Self { event_type, data, project_id, external_id, occurred_at, body_hash, trace: None })
     }
 }
 
@@ -116,7 +120,7 @@ impl Service {
         event: PublishEvent,
         idempotent: &Idempotent<Vec<EventReceipt>>,
     ) -> Result<Vec<EventReceipt>, WriteError> {
-        self.publish(principal, vec![event], Naming::Alone, idempotent).await
+        self.publish_traced(principal, vec![event], Naming::Alone, idempotent).await
     }
 
     /// Accepts all events or none. The receipts are in the order of the events.
@@ -129,7 +133,68 @@ impl Service {
         events: Vec<PublishEvent>,
         idempotent: &Idempotent<Vec<EventReceipt>>,
     ) -> Result<Vec<EventReceipt>, WriteError> {
-        self.publish(principal, events, Naming::Numbered, idempotent).await
+        self.publish_traced(principal, events, Naming::Numbered, idempotent).await
+    }
+
+    async fn publish_traced(
+        self: &Arc<Self>,
+        principal: &Principal,
+        mut events: Vec<PublishEvent>,
+        naming: Naming,
+        idempotent: &Idempotent<Vec<EventReceipt>>,
+    ) -> Result<Vec<EventReceipt>, WriteError> {
+        if !self.tracing.is_on() {
+            return self.publish(principal, events, naming, idempotent).await;
+        }
+        let traces = self.begin_traces(&mut events);
+        let (started_at, started) = (self.clock.now(), Instant::now());
+        let published = self.publish(principal, events, naming, idempotent).await;
+        self.end_traces(principal, &traces, &published, started_at, started.elapsed());
+        published
+    }
+
+    /// Events that follow each other with the same context share a span. Returns the trace and the number of events of
+    /// each.
+    fn begin_traces(&self, events: &mut [PublishEvent]) -> Vec<(PublishTrace, usize)> {
+        let traced = events.chunk_by_mut(|one, next| one.trace == next.trace).map(|events| {
+            let given = events.first().and_then(|event| event.trace);
+            let trace = self.tracing.publish(given, &self.random);
+            events.iter_mut().for_each(|event| event.trace = trace.stored);
+            (trace, events.len())
+        });
+        traced.collect()
+    }
+
+    fn end_traces(
+        &self,
+        principal: &Principal,
+        traces: &[(PublishTrace, usize)],
+        published: &Result<Vec<EventReceipt>, WriteError>,
+        started_at: Timestamp,
+        took: Duration,
+    ) {
+        let (mut receipts, error) = match published {
+            Ok(receipts) => (&receipts[..], None),
+            Err(WriteError::Refused(error)) => (&[][..], Some(error.to_string())),
+            // Nothing was published.
+            Err(WriteError::AnsweredBefore { .. }) => return,
+        };
+        for (trace, count) in traces {
+            let (of_trace, others) = receipts.split_at_checked(*count).unwrap_or_default();
+            receipts = others;
+            self.tracing.end_publish(trace, started_at, |span| {
+                span.duration = took;
+                span.error.clone_from(&error);
+                span.attributes.push(("postrider.workspace_id", principal.workspace_id.to_string().into()));
+                span.attributes.push(("postrider.events", u32::try_from(*count).unwrap_or(u32::MAX).into()));
+                if let [receipt] = of_trace {
+                    span.attributes.push(("postrider.event_id", receipt.id.to_string().into()));
+                    span.attributes.push(("postrider.event_type", receipt.event_type.as_str().into()));
+                }
+                let deliveries: u32 = of_trace.iter().map(|receipt| receipt.deliveries).sum();
+                span.attributes.push(("postrider.deliveries", deliveries.into()));
+            });
+        }
     }
 
     async fn publish(
@@ -302,6 +367,7 @@ impl Service {
             body_hash: event.body_hash,
             envelope,
             is_misfit: false,
+            trace: event.trace,
         }
     }
 }

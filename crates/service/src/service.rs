@@ -11,6 +11,7 @@ use postrider_domain::idempotency::IdempotencyScope;
 use postrider_domain::portal::FrameAncestor;
 use postrider_domain::rate_limit::RateLimits;
 use postrider_domain::retry_schedule::RetrySchedule;
+use postrider_domain::span::Tracing;
 use postrider_domain::target::TargetGuard;
 use postrider_domain::time::{Clock, Timestamp};
 use postrider_metrics::ServiceMetrics;
@@ -43,6 +44,7 @@ pub struct ServiceParts {
     /// How long events and deliveries are kept.
     pub retention: Duration,
     pub metrics: ServiceMetrics,
+    pub tracing: Tracing,
     /// The store is a copy of another one, so nothing is sent.
     pub is_restored_copy: bool,
 }
@@ -60,6 +62,7 @@ pub struct Service {
     pub(crate) portal_frame_ancestors: Vec<FrameAncestor>,
     pub(crate) retention: Duration,
     pub(crate) metrics: ServiceMetrics,
+    pub(crate) tracing: Tracing,
     pub(crate) is_restored_copy: bool,
     pub(crate) api_key_hash: MacKey,
     pub(crate) keys: KeyCache,
@@ -89,6 +92,7 @@ impl Service {
             portal_frame_ancestors,
             retention,
             metrics,
+            tracing,
             is_restored_copy,
         } = parts;
         let rates = RateLimiter::new(rate_limits, store.nodes_that_share());
@@ -105,6 +109,7 @@ impl Service {
             portal_frame_ancestors,
             retention,
             metrics,
+            tracing,
             is_restored_copy,
             keys: KeyCache::default(),
             key_uses: KeyUses::default(),

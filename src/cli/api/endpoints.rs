@@ -236,6 +236,7 @@ fn show(session: &Session, raw: &str) -> anyhow::Result<()> {
         ("signatures", "signatureSchemes"),
         ("public key", "publicKey"),
         ("ordering", "ordering"),
+        ("trace forwarding", "traceForwarding"),
         ("timeout (s)", "timeoutSeconds"),
         ("retries (s)", "retrySchedule"),
         ("created (UTC)", "created"),

@@ -19,6 +19,7 @@ fn defaults() -> Value {
         "publicKey": null,
         "rateLimit": null,
         "ordering": "none",
+        "traceForwarding": null,
         "clientCertificate": null,
     })
 }
@@ -37,6 +38,7 @@ fn everything() -> Value {
         "signatureSchemes": ["v1", "v1a"],
         "rateLimit": 1000,
         "ordering": "strict",
+        "traceForwarding": false,
         "clientCertificate": certificate(),
     })
 }
@@ -82,6 +84,7 @@ async fn every_answer_shows_the_options_and_null_resets_them() {
         "publicKey": public_key,
         "rateLimit": 1000,
         "ordering": "strict",
+        "traceForwarding": false,
         "clientCertificate": {"sha256": sha256},
     });
     assert_eq!(options_of(&made), expected);

@@ -93,6 +93,11 @@ fn every_setting_can_be_set_in_the_file() {
         ("egress_proxy", "\"http://alice:hunter2@proxy.internal:3128\"", "(hidden)"),
         ("metrics_listen", "\"off\"", "off"),
         ("metrics_token_file", "\"/etc/metrics.token\"", "/etc/metrics.token"),
+        ("otlp_endpoint", "\"https://otel.example.com/tenant\"", "https://otel.example.com/tenant"),
+        ("otlp_ca_file", "\"/etc/otel.pem\"", "/etc/otel.pem"),
+        ("trace_ratio", "0.05", "0.05"),
+        ("trace_failures", "true", "on"),
+        ("trace_forwarding", "\"off\"", "off"),
         ("retry_schedule", "[\"1s\", \"60s\", \"2h\"]", "1s,1m,2h"),
         ("attempt_deadline", "\"20s\"", "20s"),
         ("portal_frame_ancestors", "[\"https://app.example.com\"]", "https://app.example.com"),
@@ -126,6 +131,25 @@ fn every_setting_can_be_set_in_the_file() {
     for name in &names {
         let has_own_test = ["events", "master_key_command"].contains(name);
         assert!(has_own_test || settings.iter().any(|(known, ..)| known == name), "{name} is not tested");
+    }
+}
+
+#[test]
+fn variables_of_opentelemetry_stand_for_settings() {
+    let desk = Desk::with_file("otlp_endpoint = \"http://file:4318\"\n");
+    let named = [("OTEL_EXPORTER_OTLP_ENDPOINT", "http://otel:4318"), ("OTEL_TRACES_SAMPLER", "parentbased_always_on")];
+    let expected = row("http://otel:4318", "environment OTEL_EXPORTER_OTLP_ENDPOINT");
+    assert_eq!(desk.check(&named, FROM_FILE, "otlp_endpoint"), expected);
+    assert_eq!(desk.check(&named, &[], "trace_ratio"), row("1", "environment OTEL_TRACES_SAMPLER"));
+    let flags = ["--otlp-endpoint", "http://flag:4318", "--trace-ratio", "0.5"];
+    assert_eq!(desk.check(&named, &flags, "otlp_endpoint"), row("http://flag:4318", "flag --otlp-endpoint"));
+    assert_eq!(desk.check(&named, &flags, "trace_ratio"), row("0.5", "flag --trace-ratio"));
+    for (name, value, fault) in [
+        ("OTEL_TRACES_SAMPLER", "xray", "OTEL_TRACES_SAMPLER: must be always_on, always_off"),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "otel:4317", "is not a base URL like http://127.0.0.1:4318"),
+    ] {
+        let ran = desk.run(&[(name, value)], &["config", "check"]);
+        assert!(ran.code == Some(1) && ran.err.contains(fault), "{name} {value}: {}", ran.err);
     }
 }
 

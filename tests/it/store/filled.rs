@@ -8,11 +8,12 @@ use postrider_domain::delivery::{DeliveryFilter, DeliveryStatus};
 use postrider_domain::endpoint::{Endpoint, OpaqueId, SecretVersion};
 use postrider_domain::endpoint_options::{OptionsChange, SignatureSchemes};
 use postrider_domain::erasure::PendingDeliveries;
-use postrider_domain::event::EventReceipt;
+use postrider_domain::event::{EventReceipt, NewEvent};
 use postrider_domain::id::{ApiKeyId, SessionId};
 use postrider_domain::idempotency::{IdempotencyScope, IdempotentRequest, RecordedAnswer, Recording};
 use postrider_domain::private_options::HeaderName;
 use postrider_domain::replay::{REPLAYED_BY_DEFAULT, ReplayCount, ReplayRange, ReplaySelection};
+use postrider_domain::trace_context::TraceContext;
 use postrider_store::{Claim, NewCatalogue, NewEndpoint, NewReplay, PayloadStep, SealedHeader, SealedOptions, Written};
 
 use super::conformance::endpoint_health::pause;
@@ -32,6 +33,12 @@ pub struct Filled {
     pub endpoint: Endpoint,
 }
 
+/// A trace that a publisher might name.
+pub fn trace() -> TraceContext {
+    let text = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    TraceContext::of_headers(std::iter::once(text.as_bytes())).unwrap()
+}
+
 /// Adds rows to each table, in the fixture's workspace. `round` differs for each call on one store.
 pub async fn fill(at: &Fixture, round: u8) -> Filled {
     at.store().limit_stored_bytes(1 << 40);
@@ -44,7 +51,11 @@ pub async fn fill(at: &Fixture, round: u8) -> Filled {
     at.store().create_portal_session(write(at.tenant()), portal).await.unwrap();
     let paused = at.endpoint().await;
     pause(at, &paused).await;
-    let options = OptionsChange { signature_schemes: Some(SignatureSchemes::V1AndV1a), ..OptionsChange::default() };
+    let options = OptionsChange {
+        signature_schemes: Some(SignatureSchemes::V1AndV1a),
+        trace_forwarding: Some(Some(false)),
+        ..OptionsChange::default()
+    };
     let name = HeaderName::parse("X-Team").unwrap();
     let sealed = SealedOptions {
         headers: Some(vec![SealedHeader { name, sealed: Some(vec![0, 255]) }]),
@@ -58,7 +69,7 @@ pub async fn fill(at: &Fixture, round: u8) -> Filled {
     at.record(at.failed(&blocked)).await;
     let retried = at.claim_one().await;
     at.record(at.retry(&retried, Duration::from_secs(30))).await;
-    at.accept(vec![at.event_with("an-external-id", 9)]).await;
+    at.accept(vec![NewEvent { trace: Some(trace()), ..at.event_with("an-external-id", 9) }]).await;
     accept_with_idempotency_key(at).await;
     let range =
         ReplayRange { since: at.workspace.created_at, until: at.clock_now(), statuses: REPLAYED_BY_DEFAULT.to_vec() };

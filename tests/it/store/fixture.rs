@@ -243,7 +243,6 @@ impl Fixture {
         self.create(self.new_endpoint()).await
     }
 
-    /// An endpoint with strict order.
     pub async fn strict_endpoint(&self) -> Endpoint {
         let options = OptionsChange { ordering: Some(DeliveryOrder::Strict), ..OptionsChange::default() };
         self.create(NewEndpoint { options, ..self.new_endpoint() }).await
@@ -264,6 +263,7 @@ impl Fixture {
         let id = EventId::new(self.store().next_key(), self.store().tag());
         NewEvent {
             is_misfit: false,
+            trace: None,
             id,
             tenant: self.tenant(),
             event_type: EventTypeName::from_stored(EVENT_TYPE),

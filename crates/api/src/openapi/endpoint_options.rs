@@ -9,8 +9,16 @@ use postrider_domain::private_options::REDACTED;
 use super::schema::{Schemas, array, closed_object, described, growing, nullable, object, one_of, reference};
 
 /// The fields that a caller writes, in the order of [`view`].
-pub const WRITTEN: [&str; 7] =
-    ["headers", "retrySchedule", "timeoutSeconds", "signatureSchemes", "rateLimit", "ordering", "clientCertificate"];
+pub const WRITTEN: [&str; 8] = [
+    "headers",
+    "retrySchedule",
+    "timeoutSeconds",
+    "signatureSchemes",
+    "rateLimit",
+    "ordering",
+    "traceForwarding",
+    "clientCertificate",
+];
 
 /// The fields in a request. `null` restores the default.
 pub fn written() -> Map<String, Value> {
@@ -74,6 +82,7 @@ pub fn view() -> Vec<(&'static str, Value)> {
         ),
         ("rateLimit", nullable(common("rateLimit"))),
         ("ordering", described(growing(&DeliveryOrder::ALL.map(DeliveryOrder::as_str)), ORDERING)),
+        ("traceForwarding", nullable(common("traceForwarding"))),
         (
             "clientCertificate",
             nullable(described(reference("ClientCertificateShown"), "The fingerprint of the client certificate.")),
@@ -91,6 +100,7 @@ pub fn example() -> Vec<(&'static str, Value)> {
         ("publicKey", Value::Null),
         ("rateLimit", Value::Null),
         ("ordering", "none".into()),
+        ("traceForwarding", Value::Null),
         ("clientCertificate", Value::Null),
     ]
 }
@@ -137,6 +147,10 @@ fn common(name: &str) -> Value {
             "items": one_of(&SIGNATURE_SCHEMES),
             "contains": { "const": "v1" },
             "description": "Which signatures a request carries: `v1`, or `v1` and `v1a` (Ed25519).",
+        }),
+        "traceForwarding" => json!({
+            "type": "boolean",
+            "description": "Whether requests carry `traceparent` if the event has a trace; null: as the server is set.",
         }),
         _ => json!({
             "type": "integer",

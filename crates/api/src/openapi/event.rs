@@ -8,6 +8,7 @@ use postrider_domain::event_type::Catalogue;
 use postrider_domain::limits;
 use postrider_domain::not_reached::{ConfiguredAs, NotReached};
 use postrider_domain::payload::PayloadState;
+use postrider_domain::trace_context::TRACEPARENT;
 
 use super::info::EVENTS;
 use super::operation::Operation;
@@ -17,6 +18,9 @@ use super::schema::{
     timed_example, timestamp,
 };
 
+const TRACE: &str = "The trace of the publisher (W3C Trace Context). It is kept with the event, and receivers get it with the span of \
+                     their attempt. An invalid one is ignored. `tracestate` and `baggage` are neither kept nor sent.";
+
 pub fn publish(catalogue: &Catalogue) -> Operation {
     Operation::new(EVENTS, "publishEvent", "Publish event")
         .describe(
@@ -25,6 +29,7 @@ pub fn publish(catalogue: &Catalogue) -> Operation {
              without a project.",
         )
         .idempotent()
+        .header(TRACEPARENT, json!({ "type": "string" }), TRACE)
         .body("PublishEvent", publish_example(catalogue))
         .answers(
             200,
@@ -53,6 +58,7 @@ pub fn publish_batch(catalogue: &Catalogue) -> Operation {
             limits::BATCH_BYTES / (1024 * 1024),
         ))
         .idempotent()
+        .header(TRACEPARENT, json!({ "type": "string" }), TRACE)
         .body("PublishEvents", json!({ "events": [publish_example(catalogue)] }))
         .answers(
             200,

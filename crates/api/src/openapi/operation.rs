@@ -40,6 +40,8 @@ pub struct Operation {
     /// Whether it answers with a page of a list.
     pub paged: bool,
     pub query: Vec<Value>,
+    /// Headers of the request that other operations do not have.
+    pub headers: Vec<Value>,
     pub body: Option<RequestBody>,
     pub answers: Vec<Answer>,
     /// The errors that `path` does not add by itself.
@@ -56,6 +58,7 @@ impl Operation {
             idempotent: false,
             paged: false,
             query: Vec::new(),
+            headers: Vec::new(),
             body: None,
             answers: Vec::new(),
             errors: Vec::new(),
@@ -77,6 +80,12 @@ impl Operation {
     /// An optional parameter in the query.
     pub fn query(mut self, name: &str, schema: Value, description: &str) -> Self {
         self.query.push(json!({ "name": name, "in": "query", "description": description, "schema": schema }));
+        self
+    }
+
+    /// An optional header of the request.
+    pub fn header(mut self, name: &str, schema: Value, description: &str) -> Self {
+        self.headers.push(json!({ "name": name, "in": "header", "description": description, "schema": schema }));
         self
     }
 

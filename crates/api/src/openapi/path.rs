@@ -106,6 +106,7 @@ fn parameters(route: &Route) -> Vec<Value> {
     if operation.idempotent {
         parameters.push(shared("IdempotencyKey"));
     }
+    parameters.extend(operation.headers.iter().cloned());
     parameters.extend(names_in_path(route.path).map(shared));
     parameters.extend(operation.query.iter().cloned());
     if operation.paged {

@@ -33,6 +33,7 @@ const MIGRATIONS: &[(&str, &str)] = &[
     ("V19__payload_state", include_str!("../../../../migrations/postgres/0019_payload_state.sql")),
     ("V20__erasures", include_str!("../../../../migrations/postgres/0020_erasures.sql")),
     ("V21__node_version", include_str!("../../../../migrations/postgres/0021_node_version.sql")),
+    ("V22__traces", include_str!("../../../../migrations/postgres/0022_traces.sql")),
 ];
 
 /// The number of the newest migration.

@@ -19,6 +19,7 @@ use postrider_domain::limits;
 use postrider_domain::payload::PayloadState;
 use postrider_domain::tenant::Tenant;
 use postrider_domain::time::Timestamp;
+use postrider_domain::trace_context::TraceContext;
 use postrider_store::column::{mode_code, mode_from_code};
 use postrider_store::publish::delivery::{NewDelivery, receipt_of};
 use postrider_store::stored_bytes::{CountedPart, bytes_of};
@@ -80,7 +81,8 @@ pub async fn erase(tx: &WriteTx, events: &Vec<i64>) -> Result<(), PgError> {
     let sql = "SELECT key, workspace_key, octet_length(envelope)::bigint AS bytes FROM events WHERE key = ANY ($1)";
     let rows = tx.query(sql, &[events]).await?;
     stored_bytes::count(tx, CountedPart::Events, removed(&rows)?.into_iter()).await?;
-    let sql = "UPDATE events SET envelope = '', external_id = NULL, payload = $2 WHERE key = ANY ($1)";
+    let sql =
+        "UPDATE events SET envelope = '', external_id = NULL, traceparent = NULL, payload = $2 WHERE key = ANY ($1)";
     tx.execute(sql, &[events, &PayloadState::Erased.code()]).await?;
     Ok(())
 }
@@ -317,14 +319,16 @@ fn publish_key(event: &NewEvent) -> Option<PublishKey> {
 
 /// Inserts events.
 pub const INSERT_EVENTS: &str =
-    "INSERT INTO events (key, workspace_key, mode, type, project_id, external_id, occurred_at, deliveries, envelope)
-               SELECT * FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9)";
+    "INSERT INTO events (key, workspace_key, mode, type, project_id, external_id, occurred_at, deliveries, envelope,
+                         traceparent)
+               SELECT * FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)";
 
 async fn insert_events(tx: &WriteTx, events: &[(NewEvent, usize)]) -> Result<(), PgError> {
     if events.is_empty() {
         return Ok(());
     }
     tx.count(|rollups| events.iter().for_each(|(event, _)| rollups.event(event)));
+    let traces: Vec<_> = events.iter().map(|(event, _)| event.trace.map(TraceContext::to_bytes)).collect();
     tx.execute(
         INSERT_EVENTS,
         &[
@@ -343,6 +347,10 @@ async fn insert_events(tx: &WriteTx, events: &[(NewEvent, usize)]) -> Result<(),
             &events.iter().map(|(event, _)| event.occurred_at.map(Timestamp::millis)).collect::<Vec<Option<i64>>>(),
             &events.iter().map(|(_, deliveries)| i64::try_from(*deliveries).unwrap_or(i64::MAX)).collect::<Vec<i64>>(),
             &events.iter().map(|(event, _)| event.envelope.as_ref()).collect::<Vec<&[u8]>>(),
+            &traces
+                .iter()
+                .map(|trace| trace.as_ref().map(<[u8; TraceContext::STORED_BYTES]>::as_slice))
+                .collect::<Vec<Option<&[u8]>>>(),
         ],
     )
     .await?;

@@ -24,6 +24,7 @@ use postrider_domain::delivery::{DeliveryCause, DeliveryStatus, EndReason};
 use postrider_domain::endpoint::SecretVersion;
 use postrider_domain::id::{DeliveryId, EventId, RowKey};
 use postrider_domain::time::Timestamp;
+use postrider_domain::trace_context::TraceContext;
 use postrider_store::column::mode_from_code;
 use postrider_store::queue::attempt::abandoned;
 use postrider_store::queue::lane::{lane_key, lane_of};
@@ -334,7 +335,7 @@ pub const CLAIM: &str = "
     FROM (
         SELECT next.delivery_key, next.due_at, next.claimed_at, next.attempts,
                (row_number() OVER ())::int AS place,
-               (SELECT envelope FROM events WHERE events.key = next.event_key) AS envelope
+               (SELECT ARRAY[envelope, traceparent] FROM events WHERE events.key = next.event_key) AS event
         FROM unnest($1, $2) AS lane (lane_key, wanted)
         CROSS JOIN LATERAL (
             SELECT delivery_key, event_key, due_at, claimed_at, attempts FROM due
@@ -345,7 +346,7 @@ pub const CLAIM: &str = "
     WHERE due.delivery_key = found.delivery_key
     RETURNING due.delivery_key, due.lane_key, due.event_key, due.mode, due.cause, due.step, due.secret_version,
               due.also_secret_version, due.sequence, due.claim_token, found.due_at AS was_due_at,
-              found.claimed_at AS lost_claim_at, found.attempts AS attempts_before, found.envelope";
+              found.claimed_at AS lost_claim_at, found.attempts AS attempts_before, found.event";
 
 /// A row of `due` that has just been claimed.
 struct ClaimedRow {
@@ -365,9 +366,12 @@ struct ClaimedRow {
     token: ClaimToken,
     /// `None` when the event is gone.
     envelope: Option<Bytes>,
+    trace: Option<TraceContext>,
 }
 
 fn claimed_from_row(row: &Row) -> Result<ClaimedRow, PgError> {
+    let mut event = get::<Option<Vec<Option<Vec<u8>>>>>(row, "event")?.unwrap_or_default().into_iter();
+    let (envelope, trace) = (event.next().flatten(), event.next().flatten());
     Ok(ClaimedRow {
         delivery_key: key(row, "delivery_key")?,
         lane_key: int(row, "lane_key")?,
@@ -382,7 +386,8 @@ fn claimed_from_row(row: &Row) -> Result<ClaimedRow, PgError> {
         also_secret_version: opt_number(row, "also_secret_version")?.map(SecretVersion),
         sequence: opt_int(row, "sequence")?,
         token: ClaimToken(int(row, "claim_token")?),
-        envelope: get::<Option<Vec<u8>>>(row, "envelope")?.map(Bytes::from),
+        envelope: envelope.map(Bytes::from),
+        trace: trace.and_then(|bytes| TraceContext::from_bytes(&bytes)),
     })
 }
 
@@ -403,6 +408,7 @@ impl ClaimedRow {
             secret_version,
             also_secret_version,
             envelope: self.envelope?,
+            trace: self.trace,
             probe,
         })
     }

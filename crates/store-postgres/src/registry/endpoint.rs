@@ -111,7 +111,7 @@ impl Endpoints for PostgresStore {
 
 pub const ENDPOINT_COLUMNS: &str = "key, id, url, name, events, is_active, disabled_reason, project_id, secret_last4, updated_at, \
      retry_schedule, timeout_seconds, rate_limit, ordering, signature_schemes, public_key, header_names, \
-     certificate_sha256, sealed_version, mode";
+     certificate_sha256, sealed_version, trace_forwarding, mode";
 
 pub fn endpoint_from_row(row: &Row) -> Result<Endpoint, PgError> {
     let key = key(row, "key")?;

@@ -31,6 +31,7 @@ pub fn options_from_row(row: &Row) -> Result<EndpointOptions, PgError> {
         ordering: coded(row, "ordering", DeliveryOrder::from_code)?,
         client_certificate: get::<Option<String>>(row, "certificate_sha256")?.map(|sha256| CertificateFacts { sha256 }),
         sealed_version: number(row, "sealed_version")?,
+        trace_forwarding: get(row, "trace_forwarding")?,
     })
 }
 
@@ -70,7 +71,8 @@ async fn write_columns(tx: &WriteTx, endpoint_key: RowKey, options: &EndpointOpt
     let timeout = options.timeout.map(|timeout| i64::try_from(timeout.as_secs()).unwrap_or(i64::MAX));
     tx.execute(
         "UPDATE endpoints SET retry_schedule = $2, timeout_seconds = $3, rate_limit = $4, ordering = $5,
-                signature_schemes = $6, public_key = $7, header_names = $8, certificate_sha256 = $9, sealed_version = $10
+                signature_schemes = $6, public_key = $7, header_names = $8, certificate_sha256 = $9, sealed_version = $10,
+                trace_forwarding = $11
          WHERE key = $1",
         &[
             &endpoint_key.as_i64(),
@@ -83,6 +85,7 @@ async fn write_columns(tx: &WriteTx, endpoint_key: RowKey, options: &EndpointOpt
             &joined(options.headers.iter().map(HeaderName::as_str)),
             &options.client_certificate.as_ref().map(|facts| facts.sha256.as_str()),
             &i64::from(options.sealed_version),
+            &options.trace_forwarding,
         ],
     )
     .await?;

@@ -36,6 +36,7 @@ const MIGRATIONS: &[(&str, &str)] = &[
     ("V19__payload_state", include_str!("../../../../migrations/sqlite/0019_payload_state.sql")),
     ("V20__erasures", include_str!("../../../../migrations/sqlite/0020_erasures.sql")),
     ("V21__node_version", include_str!("../../../../migrations/sqlite/0021_node_version.sql")),
+    ("V22__traces", include_str!("../../../../migrations/sqlite/0022_traces.sql")),
 ];
 
 /// How long a statement waits for the lock of another connection.

@@ -15,6 +15,7 @@ use postrider_domain::id::{EventId, RowKey};
 use postrider_domain::limits;
 use postrider_domain::payload::PayloadState;
 use postrider_domain::time::Timestamp;
+use postrider_domain::trace_context::TraceContext;
 use postrider_store::AcceptError;
 use postrider_store::column::mode_code;
 use postrider_store::publish::delivery::{NewDelivery, receipt_of};
@@ -26,8 +27,9 @@ use crate::machinery::writer::{WriteResult, WriteTx};
 use crate::stored_bytes;
 
 pub const INSERT_EVENT: &str =
-    "INSERT INTO events (key, workspace_key, mode, type, project_id, external_id, occurred_at, deliveries, envelope)
-     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
+    "INSERT INTO events (key, workspace_key, mode, type, project_id, external_id, occurred_at, deliveries, envelope,
+                         traceparent)
+     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)";
 
 pub const INSERT_PUBLISH_KEY: &str =
     "INSERT OR REPLACE INTO publish_keys (workspace_key, mode, external_id, event_key, body_hash)
@@ -102,7 +104,9 @@ pub fn erase(tx: &mut WriteTx<'_>, key: RowKey) -> Result<(), rusqlite::Error> {
         .prepare_cached("SELECT workspace_key, octet_length(envelope) FROM events WHERE key = ?1")?
         .query_row([key.as_i64()], |row| Ok((row.get(0)?, row.get(1)?)))?;
     tx.connection
-        .prepare_cached("UPDATE events SET envelope = x'', external_id = NULL, payload = ?2 WHERE key = ?1")?
+        .prepare_cached(
+            "UPDATE events SET envelope = x'', external_id = NULL, traceparent = NULL, payload = ?2 WHERE key = ?1",
+        )?
         .execute([key.as_i64(), PayloadState::Erased.code()])?;
     stored_bytes::count(tx, RowKey::from_i64(workspace), CountedPart::Events, key, -bytes)
 }
@@ -177,6 +181,7 @@ fn insert_event(tx: &mut WriteTx<'_>, event: &NewEvent, receipt: &EventReceipt) 
         event.occurred_at.map(Timestamp::millis),
         receipt.deliveries,
         event.envelope.as_ref(),
+        event.trace.map(TraceContext::to_bytes),
     ])?;
     tx.rollups.event(event);
     let (workspace, bytes) = (event.tenant.workspace, bytes_of(event.envelope.len()));

@@ -18,6 +18,7 @@ use postrider_domain::endpoint::SecretVersion;
 use postrider_domain::id::{DeliveryId, EventId, RowKey};
 use postrider_domain::limits;
 use postrider_domain::time::Timestamp;
+use postrider_domain::trace_context::TraceContext;
 use postrider_store::column::mode_from_code;
 use postrider_store::queue::attempt::abandoned;
 use postrider_store::queue::lane::lane_key;
@@ -38,7 +39,7 @@ pub const SELECT_READY_LANES: &str = "SELECT lane_key, workspace_key, paused_sin
 
 pub const SELECT_DUE: &str =
     "SELECT delivery_key, event_key, due.mode, cause, attempts, step, claimed_at, secret_version,
-            also_secret_version, sequence, envelope
+            also_secret_version, sequence, envelope, traceparent
      FROM due LEFT JOIN events ON events.key = event_key
      WHERE lane_key = ?1 AND due_at <= ?2 ORDER BY due_at LIMIT ?3";
 
@@ -238,6 +239,7 @@ fn claim_from_lane(
             secret_version,
             also_secret_version,
             envelope,
+            trace: row.trace,
             probe: ready.paused_since.is_some(),
         });
     }
@@ -317,6 +319,7 @@ struct DueRow {
     sequence: Option<i64>,
     /// `None` when the event is gone.
     envelope: Option<Bytes>,
+    trace: Option<TraceContext>,
 }
 
 fn due_from_row(row: &Row<'_>) -> Result<DueRow, rusqlite::Error> {
@@ -332,5 +335,6 @@ fn due_from_row(row: &Row<'_>) -> Result<DueRow, rusqlite::Error> {
         also_secret_version: row.get::<_, Option<u32>>("also_secret_version")?.map(SecretVersion),
         sequence: row.get("sequence")?,
         envelope: row.get::<_, Option<Vec<u8>>>("envelope")?.map(Bytes::from),
+        trace: row.get_ref("traceparent")?.as_blob_or_null().ok().flatten().and_then(TraceContext::from_bytes),
     })
 }

@@ -104,7 +104,7 @@ impl Endpoints for SqliteStore {
 
 pub const ENDPOINT_COLUMNS: &str = "key, id, url, name, events, is_active, disabled_reason, project_id, secret_last4, \
      updated_at, retry_schedule, timeout_seconds, rate_limit, ordering, signature_schemes, public_key, header_names, \
-     certificate_sha256, sealed_version, mode";
+     certificate_sha256, sealed_version, trace_forwarding, mode";
 
 pub fn endpoint_from_row(row: &Row<'_>) -> Result<Endpoint, rusqlite::Error> {
     let key = RowKey::from_i64(row.get("key")?);

@@ -35,6 +35,7 @@ pub fn options_from_row(row: &Row<'_>) -> Result<EndpointOptions, rusqlite::Erro
             .get::<_, Option<String>>("certificate_sha256")?
             .map(|sha256| CertificateFacts { sha256 }),
         sealed_version: row.get("sealed_version")?,
+        trace_forwarding: row.get("trace_forwarding")?,
     })
 }
 
@@ -75,7 +76,7 @@ fn write_columns(tx: &WriteTx<'_>, endpoint_key: RowKey, options: &EndpointOptio
         .prepare_cached(
             "UPDATE endpoints SET retry_schedule = ?2, timeout_seconds = ?3, rate_limit = ?4, ordering = ?5,
                     signature_schemes = ?6, public_key = ?7, header_names = ?8, certificate_sha256 = ?9,
-                    sealed_version = ?10
+                    sealed_version = ?10, trace_forwarding = ?11
              WHERE key = ?1",
         )?
         .execute(params![
@@ -89,6 +90,7 @@ fn write_columns(tx: &WriteTx<'_>, endpoint_key: RowKey, options: &EndpointOptio
             joined(options.headers.iter().map(HeaderName::as_str)),
             options.client_certificate.as_ref().map(|facts| facts.sha256.as_str()),
             options.sealed_version,
+            options.trace_forwarding,
         ])?;
     Ok(())
 }

@@ -205,6 +205,7 @@ fn fields_of(endpoint: &Endpoint) -> Map<String, Value> {
         "publicKey": options.shown_public_key(),
         "rateLimit": options.rate_limit.map(DeliveryRate::per_second),
         "ordering": options.ordering.as_str(),
+        "traceForwarding": options.trace_forwarding,
     });
     match fields {
         Value::Object(fields) => fields,
@@ -221,7 +222,7 @@ fn add_fields(changes: &mut Changes, before: &Map<String, Value>, after: &Map<St
 }
 
 /// In the order of the API.
-const FIELDS: [&str; 12] = [
+const FIELDS: [&str; 13] = [
     "url",
     "name",
     "events",
@@ -234,6 +235,7 @@ const FIELDS: [&str; 12] = [
     "publicKey",
     "rateLimit",
     "ordering",
+    "traceForwarding",
 ];
 
 /// Adds the headers and the certificate that were set, replaced or removed.

@@ -10,6 +10,7 @@ use postrider_domain::endpoint::{DisabledReason, Endpoint, SecretVersion};
 use postrider_domain::event::{EventReceipt, NewEvent};
 use postrider_domain::id::{DeliveryId, EventId, RowKey, StoreTag};
 use postrider_domain::time::Timestamp;
+use postrider_domain::trace_context::TraceContext;
 
 use crate::publish::matching::Subscriber;
 use crate::publish::requeue::Requeue;
@@ -35,6 +36,8 @@ pub struct NewDelivery {
     /// The envelope of an event that is being accepted. With it the delivery is claimed at once and handed to the
     /// engine, if the engine has a free slot and nothing older is due in the lane.
     pub payload: Option<Bytes>,
+    /// The trace of that event.
+    pub trace: Option<TraceContext>,
 }
 
 impl NewDelivery {
@@ -54,6 +57,7 @@ impl NewDelivery {
             target: Arc::clone(&subscriber.target),
             also_secret_version: subscriber.also_secret_version(now),
             payload: Some(event.envelope.clone()),
+            trace: event.trace,
         }
     }
 
@@ -72,6 +76,7 @@ impl NewDelivery {
             secret_version: self.target.secret_version,
             also_secret_version: self.also_secret_version,
             envelope,
+            trace: self.trace,
             probe: false,
         }
     }
@@ -91,6 +96,7 @@ impl NewDelivery {
             target: Arc::clone(&subscriber.target),
             also_secret_version: subscriber.also_secret_version(now),
             payload: None,
+            trace: None,
         }
     }
 }

@@ -13,6 +13,7 @@ use postrider_domain::endpoint::{DisabledReason, ProjectId, SecretVersion};
 use postrider_domain::endpoint_health::Signal;
 use postrider_domain::endpoint_options::{DeliveryOrder, EndpointOptions};
 use postrider_domain::id::{DeliveryId, EndpointId, EventId, RowKey, WorkspaceId};
+use postrider_domain::trace_context::TraceContext;
 
 use crate::StoreError;
 
@@ -146,6 +147,8 @@ pub struct Claim {
     /// In an overlap: the version that signs too, after the first.
     pub also_secret_version: Option<SecretVersion>,
     pub envelope: Bytes,
+    /// The trace of the event.
+    pub trace: Option<TraceContext>,
     /// The endpoint is paused, and this attempt tests whether its receiver is back.
     pub probe: bool,
 }

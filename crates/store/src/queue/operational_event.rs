@@ -63,6 +63,7 @@ impl OperationalReport<'_> {
         let envelope = render_envelope(fields, &data);
         Ok(NewEvent {
             is_misfit: false,
+            trace: None,
             id: self.id,
             tenant: Tenant::whole(self.operations, Mode::Live),
             event_type,

@@ -388,6 +388,12 @@ fn configuration(visit: &Visit, endpoint: &Endpoint) -> Markup {
         facts.insert(3, ("Project", html! { (endpoint.project_id.as_deref().unwrap_or("every project")) }));
         facts.push(("Rate", html! { (options.rate_limit.map_or_else(|| "no limit".to_owned(), |rate| format!("{} a second", rate.per_second()))) }));
         facts.push(("Order", html! { (options.ordering.as_str()) }));
+        let traces = match options.trace_forwarding {
+            None => "as the server is set",
+            Some(true) => "forwarded",
+            Some(false) => "not forwarded",
+        };
+        facts.push(("Traces", html! { (traces) }));
     }
     if visit.may(Permission::EndpointsWrite) {
         let names: Vec<&str> = options.headers.iter().map(|name| name.as_str()).collect();

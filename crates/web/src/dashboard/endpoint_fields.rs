@@ -78,6 +78,7 @@ pub fn parse(visit: &Visit, form: &Fields, before: Option<&Endpoint>) -> Result<
     let project_id = of_operator("projectId").and_then(|text| faults.read("projectId", ProjectId::parse(text)));
     let rate = of_operator("rateLimit").and_then(|text| faults.read("rateLimit", rate(text)));
     let order = of_operator("ordering").and_then(|text| faults.read("ordering", DeliveryOrder::parse(text)));
+    let forwarding = of_operator("traceForwarding").and_then(|text| faults.read("traceForwarding", forwarding(text)));
     let schedule = form.text("retrySchedule").and_then(|text| faults.read("retrySchedule", schedule(text)));
     let timeout = form.text("timeoutSeconds").and_then(|text| faults.read("timeoutSeconds", timeout(text)));
     let headers = faults.read("headers", headers(form, before));
@@ -92,6 +93,7 @@ pub fn parse(visit: &Visit, form: &Fields, before: Option<&Endpoint>) -> Result<
         signature_schemes: Some(schemes),
         rate_limit: visit.is_operator().then_some(rate),
         ordering: order,
+        trace_forwarding: visit.is_operator().then_some(forwarding.flatten()),
     };
     let private = PrivateOptions { headers: headers.flatten(), client_certificate: certificate.flatten() };
     Ok(CreateEndpoint { name, url, events, project_id, options, private })
@@ -112,6 +114,25 @@ fn events(visit: &Visit, form: &Fields, before: Option<&Endpoint>) -> Result<Vec
 
 fn rate(text: &str) -> Result<DeliveryRate, String> {
     DeliveryRate::parse(text.parse().unwrap_or_default()).map_err(|fault| fault.to_string())
+}
+
+/// `None`: as the server is set.
+fn forwarding(text: &str) -> Result<Option<bool>, String> {
+    match text {
+        "server" => Ok(None),
+        "on" => Ok(Some(true)),
+        "off" => Ok(Some(false)),
+        _ => Err("must be server, on or off".to_owned()),
+    }
+}
+
+/// As [`forwarding`] reads it.
+pub const fn forwarding_text(forwarding: Option<bool>) -> &'static str {
+    match forwarding {
+        None => "server",
+        Some(true) => "on",
+        Some(false) => "off",
+    }
 }
 
 fn timeout(text: &str) -> Result<std::time::Duration, String> {
@@ -193,6 +214,7 @@ pub fn render(visit: &Visit, form: &Fields, faults: &Faults, before: Option<&End
             @if visit.is_operator() {
                 (text("rateLimit", "Rate", "Most deliveries a second, 1 to 1000. Empty: no limit.", "number", false))
                 (field::select("ordering", "Order", &[("none", "none: several at once, as they become due"), ("strict", "strict: one at a time, in the order of the events")], form.text("ordering").unwrap_or("none")))
+                (field::select("traceForwarding", "Traces", &[("server", "as the server is set"), ("on", "on: requests carry traceparent if the event has one"), ("off", "off: requests never carry traceparent")], form.text("traceForwarding").unwrap_or("server")))
             }
             fieldset {
                 legend { (say!("Signatures")) }

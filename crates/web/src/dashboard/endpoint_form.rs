@@ -144,6 +144,7 @@ fn stored(endpoint: &Endpoint) -> Fields {
         .with("timeoutSeconds", number(options.timeout.map(|it| it.as_secs())))
         .with("rateLimit", number(options.rate_limit.map(DeliveryRate::per_second).map(u64::from)))
         .with("ordering", options.ordering.as_str())
+        .with("traceForwarding", endpoint_fields::forwarding_text(options.trace_forwarding))
         .with("seen", endpoint.updated_at.millis().to_string());
     for event in &endpoint.events {
         form = form.with("events", event.as_str());
@@ -208,6 +209,9 @@ fn both_versions(visit: &Visit, now: &Endpoint, form: &Fields) -> Markup {
     rows.push((say!("Event types"), joined(&stored), joined(form)));
     if visit.is_operator() {
         rows.push(("Order", now.options.ordering.as_str().to_owned(), order.to_owned()));
+        let traces = endpoint_fields::forwarding_text(now.options.trace_forwarding);
+        let typed = form.text("traceForwarding").unwrap_or(endpoint_fields::forwarding_text(None));
+        rows.push(("Traces", traces.to_owned(), typed.to_owned()));
     }
     html! {
         div.error-summary role="alert" tabindex="-1" data-focus {

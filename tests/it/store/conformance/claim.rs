@@ -6,14 +6,17 @@ use std::time::Duration;
 use postrider_domain::access::Mode;
 use postrider_domain::attempt::AttemptOutcome;
 use postrider_domain::delivery::DeliveryFilter;
+use postrider_domain::event::NewEvent;
 use postrider_domain::limits;
 use postrider_store::Recorded;
 
+use crate::store::filled::trace;
 use crate::store::fixture::{EachLane, Fixture, outline};
 
 on_each_backend! {
     the_first_claim_of_a_delivery_is_attempt_one,
     a_claim_names_the_workspace_and_the_endpoint,
+    a_claim_carries_the_trace_of_its_event,
     a_delivery_is_never_claimed_twice_under_a_live_lease,
     concurrent_claims_share_nothing,
     a_claim_takes_no_more_than_its_limit,
@@ -50,6 +53,18 @@ async fn a_claim_names_the_workspace_and_the_endpoint(at: Fixture) {
     for claim in [published, queued] {
         assert_eq!(claim.endpoint.workspace_id, at.workspace.id);
         assert_eq!(claim.endpoint.id, endpoint.id);
+    }
+}
+
+async fn a_claim_carries_the_trace_of_its_event(at: Fixture) {
+    at.endpoint().await;
+    for trace in [Some(trace()), None] {
+        at.accept(vec![NewEvent { trace, ..at.event() }]).await;
+        let first = at.claim_one().await;
+        at.store().give_back_if_claimed(vec![(first.delivery_id, first.token)]).await.unwrap();
+        let again = at.claim_one().await;
+        assert_eq!((first.trace, again.trace), (trace, trace));
+        at.record(at.delivered(&again)).await;
     }
 }
 

@@ -95,6 +95,7 @@ async fn each_option_is_stored_changed_and_reset(mut at: Fixture) {
         signature_schemes: Some(SignatureSchemes::V1AndV1a),
         rate_limit: Some(Some(DeliveryRate::parse(1000).unwrap())),
         ordering: Some(DeliveryOrder::Strict),
+        trace_forwarding: Some(Some(true)),
     };
     let sealed = SealedOptions { client_certificate: Some(Some(certificate())), ..with_key(1) };
     let new = NewEndpoint { options: all.clone(), sealed, ..at.new_endpoint() };
@@ -112,6 +113,8 @@ async fn each_option_is_stored_changed_and_reset(mut at: Fixture) {
         OptionsChange { timeout: Some(None), ..OptionsChange::default() },
         OptionsChange { rate_limit: Some(None), ..OptionsChange::default() },
         OptionsChange { ordering: Some(DeliveryOrder::None), ..OptionsChange::default() },
+        OptionsChange { trace_forwarding: Some(Some(false)), ..OptionsChange::default() },
+        OptionsChange { trace_forwarding: Some(None), ..OptionsChange::default() },
         schemes(SignatureSchemes::V1),
     ];
     for step in steps {
