@@ -15,6 +15,7 @@ use postrider_domain::proxy::ProxyUrl;
 use postrider_domain::rate_limit::RateLimits;
 use postrider_domain::retry_schedule::RetrySchedule;
 use postrider_domain::span::Sampler;
+use postrider_source::SourceSettings;
 use postrider_web::ShownSetting;
 
 #[derive(Clone, Debug)]
@@ -77,6 +78,10 @@ pub struct Settings {
     pub payload_retention: Option<Duration>,
     /// How long the audit log keeps an entry, and a revoked or expired API key its row.
     pub audit_retention: Duration,
+    /// How long a message of a source is kept that could not become an event.
+    pub parked_retention: Duration,
+    /// Sources of events besides the API. Tables of the settings file.
+    pub sources: Vec<SourceSettings>,
     /// How long a stop waits for running attempts: longer than the deadline of an attempt.
     pub stop_grace: Duration,
     pub log: LogSettings,
@@ -262,6 +267,8 @@ impl Settings {
             retention: limits::RETENTION,
             payload_retention: None,
             audit_retention: limits::AUDIT_RETENTION,
+            parked_retention: limits::PARKED_RETENTION,
+            sources: Vec::new(),
             stop_grace: limits::STOP_GRACE,
             log: LogSettings { format: LogFormat::Text, filter: DEFAULT_LOG_FILTER.to_owned() },
             is_the_only_one: false,

@@ -42,6 +42,8 @@ const WRITERS: &[(&str, &[&str], &[&str])] = &[
         &["registry/portal_session.rs", "upkeep/ended.rs"],
         &["registry/portal_session.rs", "upkeep/ended.rs"],
     ),
+    ("parked_messages", &["parked_message.rs", "upkeep/ended.rs"], &["parked_message.rs", "upkeep/ended.rs"]),
+    ("paused_sources", &["parked_message.rs"], &["parked_message.rs"]),
     (
         "endpoints",
         &["registry/endpoint.rs", "registry/endpoint_options.rs", "upkeep/ended.rs"],

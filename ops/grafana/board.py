@@ -188,6 +188,20 @@ def store(board):
                 [(f"abs({series('postrider_clock_offset_seconds')})", "{{instance}}")])
 
 
+def sources(board):
+    board.row("Sources of events")
+    board.graph("Messages", "Messages of brokers and outbox tables: those that became events, repeats, and those that were parked.", "ops",
+                [(rate("postrider_source_messages_total", "source, result"), "{{source}} {{result}}")])
+    board.graph("Sources up", "1 while a server takes messages from the source or the source is paused, 0 while it cannot.", "none",
+                [(series("postrider_source_up"), "{{instance}} {{source}}")])
+    board.graph("Parked messages", "Messages that could not become events and wait for somebody.", "short",
+                [(f"max by (source) ({series('postrider_source_parked_messages')})", "{{source}}")])
+    board.graph("Time since the last message", "How long ago a server last settled messages of the source.", "s",
+                [(f"time() - {series('postrider_source_last_message_timestamp_seconds')}", "{{instance}} {{source}}")])
+    board.graph("Restarts of sources", "Failures after which a source was started again.", "ops", [(rate("postrider_source_restarts_total", "source"), "{{source}}")])
+    board.graph("Time of a batch", "From the pull of a batch until it was settled.", "s", quantiles("postrider_source_batch_seconds"))
+
+
 def process(board):
     board.row("Servers")
     # The name of the process is not in these metrics: only those of servers have the build beside them.
@@ -218,7 +232,7 @@ def variable(name, label):
 
 def main():
     board = Board()
-    for part in (summary, publishing, deliveries, queue, attempts, store, process):
+    for part in (summary, publishing, deliveries, queue, attempts, store, sources, process):
         part(board)
     document = {
         "title": "Postrider", "description": "Webhooks: publishing, deliveries, the queue and the servers.",

@@ -4,10 +4,12 @@ use clap::{Args, Subcommand};
 
 use crate::server::{StartError, check_retention, read_events_file};
 use postrider_domain::event_type::Catalogue;
+use postrider_source::SourceSettings;
 
 use super::options::{Effective, ServerOptions};
 use super::output;
 use super::settings::{SETTINGS, Setting};
+use super::source_settings;
 
 #[derive(Debug, Subcommand)]
 pub enum ConfigCommand {
@@ -29,7 +31,12 @@ pub fn run(command: ConfigCommand) -> anyhow::Result<()> {
     }
     check_retention(&effective.settings)?;
     Catalogue::parse(&read_events_file(&effective.settings)?)?;
-    let rows: Vec<[String; 3]> = SETTINGS.iter().map(|setting| row(&effective, setting)).collect();
+    let file = effective.file.as_ref().map(|path| format!("file {}", path.display())).unwrap_or_default();
+    let source = |source: &SourceSettings| {
+        [format!("source {}", source.terms.name), source_settings::shown(source), file.clone()]
+    };
+    let sources = effective.settings.sources.iter().map(source);
+    let rows: Vec<[String; 3]> = SETTINGS.iter().map(|setting| row(&effective, setting)).chain(sources).collect();
     let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or_default();
     let (names, values) = (width(0), width(1));
     for [name, value, source] in &rows {

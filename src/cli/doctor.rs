@@ -26,6 +26,7 @@ use super::output;
 mod database;
 mod machine;
 mod report;
+mod sources;
 mod store;
 
 use report::{Check, State};
@@ -92,6 +93,7 @@ async fn checks(settings: &Settings) -> Vec<Check> {
         checks.extend(database::checks(settings).await);
         checks.extend(store::master_key(settings, None).await);
     }
+    checks.extend(sources::outboxes(settings).await);
     checks
 }
 

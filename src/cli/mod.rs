@@ -21,6 +21,7 @@ mod instant;
 mod keys;
 mod openapi;
 mod options;
+mod outbox;
 mod output;
 mod paint;
 mod portal_settings;
@@ -30,6 +31,7 @@ mod serve;
 mod setting_value;
 mod settings;
 mod shell;
+mod source_settings;
 mod stop_signal;
 mod store;
 mod table;
@@ -86,6 +88,15 @@ enum Command {
     /// Make links to the portal.
     #[command(subcommand)]
     Portal(api::portal::PortalCommand),
+    /// List, show, pause and resume the sources of events of the settings.
+    #[command(subcommand)]
+    Sources(api::sources::SourcesCommand),
+    /// List, show, retry and discard messages of sources that could not become events.
+    #[command(subcommand)]
+    Parked(api::parked::ParkedCommand),
+    /// Print the table from which a source of the kind outbox takes events.
+    #[command(subcommand)]
+    Outbox(outbox::OutboxCommand),
     /// Say whether a captured webhook verifies, and if not, why.
     Verify(verify::VerifyOptions),
     /// Create, list and revoke API keys, and change the master key, also while the server runs.
@@ -152,6 +163,7 @@ async fn execute(command: Command) -> Result<(), Failed> {
         Command::Doctor(options) => doctor::run(options).await,
         Command::Health(options) => health::run(options).await,
         Command::Openapi => openapi::run(),
+        Command::Outbox(command) => outbox::run(command),
         Command::Keys(command) => keys::run(command).await,
         Command::Dashboard(command) => dashboard::run(command).await,
         Command::Workspaces(command) => workspaces::run(command).await,
@@ -178,6 +190,8 @@ async fn execute_api(command: Command) -> anyhow::Result<()> {
         Command::Trigger(options) => api::trigger::run(options).await,
         Command::Tail(options) => api::tail::run(options).await,
         Command::Portal(command) => api::portal::run(command).await,
+        Command::Sources(command) => api::sources::run(command).await,
+        Command::Parked(command) => api::parked::run(command).await,
         Command::Verify(options) => verify::run(options),
         _ => unreachable!("the other commands are executed above"),
     }

@@ -12,9 +12,11 @@ use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches};
 use toml::de::{DeTable, DeValue};
 
 use crate::config::Settings;
+use postrider_source::SourceSettings;
 use postrider_web::ShownSetting;
 
 use super::settings::{SETTINGS, Setting};
+use super::source_settings::{self, SourceTable};
 use super::trace_settings;
 
 /// The source of a setting's value.
@@ -193,6 +195,10 @@ fn read_file(path: &Path, effective: &mut Effective) -> anyhow::Result<()> {
     let line_at = |offset: usize| text[..offset.min(text.len())].matches('\n').count() + 1;
     for (name, offset, value) in entries(table.get_ref(), "") {
         let line = line_at(offset);
+        if name == SOURCE {
+            effective.settings.sources = sources_of(value).map_err(|fault| anyhow::anyhow!("{shown}: {fault}"))?;
+            continue;
+        }
         let Some(setting) = SETTINGS.iter().find(|setting| setting.name == name) else {
             bail!("{shown}:{line}: {name:?} is not a setting. The settings are {}", names());
         };
@@ -204,6 +210,27 @@ fn read_file(path: &Path, effective: &mut Effective) -> anyhow::Result<()> {
         effective.sources.insert(setting.name, Source::File { line });
     }
     Ok(())
+}
+
+/// The tables `[[source]]`, which are no settings of one value.
+const SOURCE: &str = "source";
+
+fn sources_of(value: &DeValue<'_>) -> Result<Vec<SourceSettings>, String> {
+    let DeValue::Array(tables) = value else { return Err("a source is a table: [[source]]".to_owned()) };
+    let mut sources = Vec::new();
+    for table in tables {
+        let DeValue::Table(members) = table.get_ref() else {
+            return Err("a source is a table: [[source]]".to_owned());
+        };
+        let members = members.iter().map(|(name, value)| {
+            let text =
+                text_of(value.get_ref()).ok_or_else(|| format!("source: {}: has another type", name.get_ref()))?;
+            Ok((name.get_ref().to_string(), text))
+        });
+        sources.push(SourceTable(members.collect::<Result<_, String>>()?).read()?);
+    }
+    source_settings::check(&sources)?;
+    Ok(sources)
 }
 
 /// The settings of a file with their places. `frame_ancestors` in the table `[portal]` means

@@ -116,13 +116,18 @@ pub fn dns_server(text: &str) -> Result<SocketAddr, String> {
 const SIZE_UNITS: [(&str, u64); 4] = [("TB", 1_000_000_000_000), ("GB", 1_000_000_000), ("MB", 1_000_000), ("", 1)];
 
 /// A size on the disk, in powers of ten.
-pub fn disk_size(text: &str) -> Result<u64, String> {
-    let read = SIZE_UNITS.iter().find_map(|(unit, bytes)| {
+/// A number of bytes with its unit.
+pub fn bytes_of(text: &str) -> Option<u64> {
+    SIZE_UNITS.iter().find_map(|(unit, bytes)| {
         let number = text.strip_suffix(unit)?;
         let is_number = !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit());
         number.parse::<u64>().ok().filter(|_| is_number)?.checked_mul(*bytes)
-    });
-    read.filter(|bytes| *bytes >= limits::DISK_BUDGET_MIN)
+    })
+}
+
+pub fn disk_size(text: &str) -> Result<u64, String> {
+    bytes_of(text)
+        .filter(|bytes| *bytes >= limits::DISK_BUDGET_MIN)
         .ok_or_else(|| "is not a size of at least 100MB, like 500MB or 20GB".to_owned())
 }
 

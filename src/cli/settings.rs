@@ -424,6 +424,18 @@ pub static SETTINGS: &[Setting] = &[
         ..PLAIN
     },
     Setting {
+        name: "retention_parked",
+        flag: "retention-parked",
+        env: "POSTRIDER_RETENTION_PARKED",
+        value_name: "TIME",
+        help: "How long a message of a source is kept that could not become an event",
+        read: |settings, text| {
+            set(&mut settings.parked_retention, duration(text, limits::RETENTION_MIN, limits::RETENTION_MAX))
+        },
+        show: |settings| format_duration(settings.parked_retention),
+        ..PLAIN
+    },
+    Setting {
         name: "stop_grace",
         flag: "stop-grace",
         env: "POSTRIDER_STOP_GRACE",

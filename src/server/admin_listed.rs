@@ -104,6 +104,7 @@ impl From<AuditEntry> for AuditListed {
                 Actor::ApiKey(_) => "api_key",
                 Actor::Session(_) => "session",
                 Actor::Portal(_) => "portal_session",
+                Actor::Source => "source",
                 Actor::CommandLine => "command_line",
                 Actor::Unknown => "unknown",
             }

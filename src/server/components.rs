@@ -14,6 +14,7 @@ use postrider_egress::{AllowTarget, DenyTarget, Egress, EgressSettings};
 use postrider_engine::{Engine, EngineParts, EngineSettings};
 use postrider_metrics::Metrics;
 use postrider_service::{Operator, Service, ServiceParts, adopt_catalogue, note_troubles, stored_catalogue};
+use postrider_source::Sources;
 use postrider_store::directory::DirectoryLock;
 use postrider_store::sealing::keyring::Keyring;
 use postrider_store::{EndpointLimits, Meta, Store, StoreSeed};
@@ -59,7 +60,7 @@ impl Components {
         other_key: Option<MasterKey>,
     ) -> Result<Self, StartError> {
         let random = Random::default();
-        let metrics = Arc::new(metrics::new(clock.as_ref()));
+        let metrics = Arc::new(metrics::new(clock.as_ref(), &settings.sources));
         let families = &metrics.families;
         let egress = EgressSettings { metrics: families.egress.clone(), ..egress_settings(settings)? };
         let egress = Arc::new(Egress::new(egress, Arc::clone(&clock))?);
@@ -103,6 +104,7 @@ impl Components {
             retention: settings.retention,
             metrics: families.service.clone(),
             tracing: tracing.clone(),
+            sources: settings.sources.iter().map(|source| source.terms.clone()).collect(),
             is_restored_copy,
         }
         .build();
@@ -125,6 +127,15 @@ impl Components {
         })
     }
 
+    /// Starts the sources of events, if there are some. A restored copy takes none.
+    pub fn start_sources(&self, settings: &Settings) -> Option<Sources> {
+        if settings.sources.is_empty() || self.operator.is_restored_copy() {
+            return None;
+        }
+        let metrics = &self.metrics.families.source;
+        Some(Sources::start(&settings.sources, &self.service, &self.clock, &self.random, metrics))
+    }
+
     pub fn start_engine(&self, settings: &Settings) -> Engine {
         Engine::start(EngineParts {
             store: self.store.clone(),
@@ -139,6 +150,7 @@ impl Components {
                 retention: settings.retention,
                 payload_retention: settings.kept_payloads(),
                 audit_retention: settings.audit_retention,
+                parked_retention: settings.parked_retention,
                 max_disk: settings.max_disk,
                 forwards_traces: settings.traces.are_forwarded,
                 ..EngineSettings::default()

@@ -22,6 +22,7 @@ use postrider_domain::limits;
 use postrider_domain::time::Clock;
 use postrider_http::{Door, DoorLimits, Refusal};
 use postrider_metrics::{Build, Format, Labels, Metrics, Only};
+use postrider_source::SourceSettings;
 use postrider_store::tally;
 
 use super::error::StartError;
@@ -29,8 +30,11 @@ use super::error::StartError;
 const PATH: &str = "/metrics";
 
 /// The metrics of this process.
-pub fn new(clock: &dyn Clock) -> Metrics {
-    let labels = Labels { refusals: api::refusal_codes(), ..tally::labels() };
+pub fn new(clock: &dyn Clock, sources: &[SourceSettings]) -> Metrics {
+    // Label values live as long as the process does, and so do the few names of the settings.
+    let name = |source: &SourceSettings| &*Box::leak(source.terms.name.as_str().to_owned().into_boxed_str());
+    let sources = sources.iter().map(name).collect();
+    let labels = Labels { refusals: api::refusal_codes(), sources, ..tally::labels() };
     let commit = option_env!("POSTRIDER_COMMIT").unwrap_or("unknown");
     let metrics = Metrics::new(&labels, Build { version: env!("CARGO_PKG_VERSION"), commit });
     let server = metrics.families.server.clone();

@@ -20,6 +20,7 @@ use postrider_domain::time::Clock;
 use postrider_engine::Engine;
 use postrider_http::Certificate;
 use postrider_service::{Operator, Service};
+use postrider_source::Sources;
 
 pub mod admin;
 mod admin_listed;
@@ -53,6 +54,8 @@ pub struct Server {
     components: Components,
     /// `None` on a restored copy, which sends nothing.
     engine: Option<Engine>,
+    /// Sources of events. None on a restored copy.
+    sources: Option<Sources>,
     stop_listening: CancellationToken,
     /// Closes the connections of requests that are still running.
     cut_requests: CancellationToken,
@@ -67,8 +70,9 @@ pub struct Server {
     outdated: CancellationToken,
 }
 
-/// The exceptions in force belong into every log: they are the first thing to look at after an incident.
-fn log_target_rules(settings: &Settings) {
+/// What the server reaches and stores into, and the exceptions in force, belong into every log. They are the first
+/// thing to look at after an incident.
+fn log_surroundings(settings: &Settings) {
     for target in &settings.allow_targets {
         tracing::warn!(
             allow_target = target,
@@ -78,6 +82,12 @@ fn log_target_rules(settings: &Settings) {
     }
     for target in &settings.deny_targets {
         tracing::info!(deny_target = target, "this target is never called (--deny-target)");
+    }
+    if let Some(proxy) = &settings.egress_proxy {
+        tracing::info!(%proxy, "receivers are called through a forward proxy (--egress-proxy)");
+    }
+    if let Some(database) = &settings.database.url {
+        tracing::info!(%database, "the store is a PostgreSQL database");
     }
 }
 
@@ -96,6 +106,7 @@ fn warn_of_short_retention(settings: &Settings) {
         ("--retention", settings.retention),
         ("--retention-payloads", settings.kept_payloads()),
         ("--retention-audit", settings.audit_retention),
+        ("--retention-parked", settings.parked_retention),
     ];
     for (setting, kept) in kept.into_iter().filter(|(_, kept)| *kept < limits::RETENTION_SHORT) {
         let kept = format_duration(kept);
@@ -137,6 +148,7 @@ impl Server {
             stop_listening.clone(),
         )?;
         let engine = (!components.operator.is_restored_copy()).then(|| components.start_engine(settings));
+        let sources = components.start_sources(settings);
         show_last_backup(settings, &components.operator).await;
         let background = tokio::spawn({
             let service = Arc::clone(&components.service);
@@ -151,13 +163,7 @@ impl Server {
         });
         let parts = DoorParts { listener, public_url, certificate, look: &look, metrics: metrics_route, clock };
         let door = front_door::open(settings, &components, parts, tokens);
-        log_target_rules(settings);
-        if let Some(proxy) = &settings.egress_proxy {
-            tracing::info!(%proxy, "receivers are called through a forward proxy (--egress-proxy)");
-        }
-        if let Some(database) = &settings.database.url {
-            tracing::info!(%database, "the store is a PostgreSQL database");
-        }
+        log_surroundings(settings);
         tracing::info!(%address, data_dir = %settings.data_dir.display(), "listening");
         let key_uses = tokio::spawn(record_key_uses(Arc::clone(&components.service), stop_listening.clone()));
         let follower = master_key::follow(components.operator.clone(), stop_listening.clone());
@@ -168,6 +174,7 @@ impl Server {
             metrics_address,
             components,
             engine,
+            sources,
             stop_listening,
             cut_requests,
             certificate: door.certificate,
@@ -226,6 +233,10 @@ impl Server {
             }
         };
         let engine = async {
+            // What they have pulled is accepted before the engine ends.
+            if let Some(sources) = self.sources {
+                sources.stop().await;
+            }
             if let Some(engine) = self.engine {
                 engine.stop(self.stop_grace).await;
             }

@@ -11,6 +11,7 @@ pub enum ActorView {
     ApiKey { id: ApiKeyId },
     Session { id: SessionId },
     PortalSession { id: PortalSessionId },
+    Source,
     CommandLine,
     Unknown,
 }
@@ -21,6 +22,7 @@ impl From<Actor> for ActorView {
             Actor::ApiKey(id) => Self::ApiKey { id },
             Actor::Session(id) => Self::Session { id },
             Actor::Portal(id) => Self::PortalSession { id },
+            Actor::Source => Self::Source,
             Actor::CommandLine => Self::CommandLine,
             Actor::Unknown => Self::Unknown,
         }

@@ -175,7 +175,7 @@ fn trace_of(call: &Call) -> Option<TraceContext> {
 }
 
 /// Status 200 means that every `externalId` was published before, so the answer is a replayed one.
-fn marked(response: Response) -> Response {
+pub fn marked(response: Response) -> Response {
     if response.status() == StatusCode::OK { with_replayed(response, true) } else { response }
 }
 
@@ -257,7 +257,7 @@ impl<'r> Deserialize<'r> for FirstItems<'r> {
 }
 
 /// 202 for an event accepted now, 200 for the first receipt of an `externalId`.
-fn render_receipt(receipts: &[EventReceipt]) -> (u16, Bytes) {
+pub fn render_receipt(receipts: &[EventReceipt]) -> (u16, Bytes) {
     match receipts.first() {
         Some(receipt) => (status_of(receipts), single(ReceiptView::new(receipt))),
         None => (202, Bytes::new()),

@@ -34,12 +34,14 @@ mod event_type;
 mod gate;
 mod node;
 mod openapi;
+mod parked_message;
 mod portal_session;
 mod query;
 mod rate_limit;
 mod readiness;
 mod replay;
 mod route;
+mod source;
 mod stats;
 mod whole_seconds;
 mod workspace;
@@ -87,13 +89,15 @@ pub fn refusal_codes() -> Vec<&'static str> {
 
 /// Every route, in the order of the document.
 fn routes(catalogue: &Catalogue) -> Vec<Route> {
-    let nouns: [fn(&Catalogue) -> Vec<Route>; 13] = [
+    let nouns: [fn(&Catalogue) -> Vec<Route>; 15] = [
         endpoint::routes,
         event::routes,
         event_type::routes,
         delivery::routes,
         replay::routes,
         erasure::routes,
+        source::routes,
+        parked_message::routes,
         stats::routes,
         workspace::routes,
         node::routes,

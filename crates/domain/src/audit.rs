@@ -15,6 +15,8 @@ pub enum Actor {
     Session(SessionId),
     /// A customer on the portal of a project.
     Portal(PortalSessionId),
+    /// A source of events, by the operator's settings.
+    Source,
     /// An operator at the machine. No key is needed there.
     CommandLine,
     /// A caller whose key is missing or unknown. It can write nothing; only refusals name it.
@@ -26,7 +28,7 @@ impl Actor {
     pub const fn api_key(self) -> Option<ApiKeyId> {
         match self {
             Self::ApiKey(id) => Some(id),
-            Self::Session(_) | Self::Portal(_) | Self::CommandLine | Self::Unknown => None,
+            Self::Session(_) | Self::Portal(_) | Self::Source | Self::CommandLine | Self::Unknown => None,
         }
     }
 
@@ -34,7 +36,7 @@ impl Actor {
     pub const fn session(self) -> Option<SessionId> {
         match self {
             Self::Session(id) => Some(id),
-            Self::ApiKey(_) | Self::Portal(_) | Self::CommandLine | Self::Unknown => None,
+            Self::ApiKey(_) | Self::Portal(_) | Self::Source | Self::CommandLine | Self::Unknown => None,
         }
     }
 
@@ -44,7 +46,7 @@ impl Actor {
             Self::ApiKey(id) => Some(id.to_string()),
             Self::Session(id) => Some(id.to_string()),
             Self::Portal(id) => Some(id.to_string()),
-            Self::CommandLine | Self::Unknown => None,
+            Self::Source | Self::CommandLine | Self::Unknown => None,
         }
     }
 }
@@ -91,6 +93,14 @@ pub enum AuditAction {
     SessionEnded,
     PortalSessionCreated,
     PortalSessionEnded,
+    /// The resource is the name of the source, as in the next one and in the last.
+    SourcePaused,
+    SourceResumed,
+    /// A parked message became an event.
+    ParkedMessageRetried,
+    ParkedMessageDiscarded,
+    /// The oldest parked messages of a source were removed to make room for others.
+    ParkedMessagesDropped,
     /// A request was refused for its key.
     ApiKeyRefused,
     /// A request was refused because its key lacks a scope.
@@ -98,7 +108,7 @@ pub enum AuditAction {
 }
 
 impl AuditAction {
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 27] = [
         Self::WorkspaceCreated,
         Self::WorkspaceUpdated,
         Self::WorkspaceDeleted,
@@ -119,6 +129,11 @@ impl AuditAction {
         Self::SessionEnded,
         Self::PortalSessionCreated,
         Self::PortalSessionEnded,
+        Self::SourcePaused,
+        Self::SourceResumed,
+        Self::ParkedMessageRetried,
+        Self::ParkedMessageDiscarded,
+        Self::ParkedMessagesDropped,
         Self::ApiKeyRefused,
         Self::ApiKeyScopeMissing,
     ];
@@ -146,6 +161,11 @@ impl AuditAction {
             Self::SessionEnded => "session.ended",
             Self::PortalSessionCreated => "portal_session.created",
             Self::PortalSessionEnded => "portal_session.ended",
+            Self::SourcePaused => "source.paused",
+            Self::SourceResumed => "source.resumed",
+            Self::ParkedMessageRetried => "parked_message.retried",
+            Self::ParkedMessageDiscarded => "parked_message.discarded",
+            Self::ParkedMessagesDropped => "parked_messages.dropped",
             Self::ApiKeyRefused => "api_key.refused",
             Self::ApiKeyScopeMissing => "api_key.scope_missing",
         }

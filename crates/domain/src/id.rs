@@ -97,6 +97,11 @@ drawn_id!(
     "pts_"
 );
 drawn_id!(
+    /// A message of a source that could not become an event.
+    ParkedMessageId,
+    "pkm_"
+);
+drawn_id!(
     /// One request to the API.
     RequestId,
     "req_"

@@ -48,6 +48,7 @@ pub mod sent_request;
 pub mod session;
 pub mod shared_rate;
 pub mod signing;
+pub mod source;
 pub mod span;
 pub mod stats;
 pub mod target;

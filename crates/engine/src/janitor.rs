@@ -31,6 +31,7 @@ pub struct Retention {
     /// At most as long as the log.
     pub payloads: Duration,
     pub audit: Duration,
+    pub parked: Duration,
 }
 
 impl Retention {
@@ -40,6 +41,7 @@ impl Retention {
             EndedKind::Replays | EndedKind::Erasures | EndedKind::Endpoints | EndedKind::Workspaces => self.log,
             EndedKind::ApiKeys => self.audit,
             EndedKind::PortalSessions => limits::PORTAL_SESSION_KEPT,
+            EndedKind::ParkedMessages => self.parked,
         }
     }
 }

@@ -82,6 +82,7 @@ impl Engine {
             log: parts.settings.retention,
             payloads: parts.settings.payload_retention,
             audit: parts.settings.audit_retention,
+            parked: parts.settings.parked_retention,
         };
         let disk_watch = DiskWatch {
             store: parts.store.clone(),

@@ -40,6 +40,8 @@ pub struct EngineSettings {
     pub payload_retention: Duration,
     /// How long the audit log keeps an entry.
     pub audit_retention: Duration,
+    /// How long a parked message of a source is kept.
+    pub parked_retention: Duration,
     /// Bytes that the store may take on the disk. `None`: as many as the file system has.
     pub max_disk: Option<u64>,
     /// Attempts in flight at once.
@@ -59,6 +61,7 @@ impl Default for EngineSettings {
             retention: limits::RETENTION,
             payload_retention: limits::RETENTION,
             audit_retention: limits::AUDIT_RETENTION,
+            parked_retention: limits::PARKED_RETENTION,
             max_disk: None,
             slots: limits::SLOTS,
             slots_per_endpoint: limits::SLOTS_PER_ENDPOINT,

@@ -4,7 +4,8 @@
 
 use super::labels::{
     AgeAt, ConnectionState, Database, DeduplicatedBy, Direction, DiskStateLabel, EndpointState, LaneState,
-    LookUpResult, Phase, PoolState, PublishKind, QueueState, RemovedKind, Reused, SpanResult, StatusClass, WatchedFile,
+    LookUpResult, MessageResult, Phase, PoolState, PublishKind, QueueState, RemovedKind, Reused, SpanResult,
+    StatusClass, WatchedFile,
 };
 use super::register::{Register, by, single};
 use super::scrape::BeforeScrape;
@@ -22,6 +23,8 @@ pub struct Labels {
     pub outcomes: Vec<&'static str>,
     /// Codes with which a publish is refused.
     pub refusals: Vec<&'static str>,
+    /// Names of the sources of events.
+    pub sources: Vec<&'static str>,
 }
 
 const PHASE_SECONDS: &[f64] = &[0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 15.0, 30.0, 45.0];
@@ -371,6 +374,60 @@ impl QueueMetrics {
     }
 }
 
+/// What the sources of events measure. A series has the position of its source among those of the settings.
+#[derive(Clone, Debug, Default)]
+pub struct SourceMetrics {
+    /// By source, then by [`MessageResult`].
+    pub messages: Counters,
+    pub up: Gauges,
+    pub parked_messages: Gauges,
+    pub last_message: Gauges,
+    pub restarts: Counters,
+    pub batch_seconds: Histograms,
+}
+
+impl SourceMetrics {
+    fn register(register: &mut Register, labels: &Labels) -> Self {
+        let of_result = |source: &'static str| {
+            MessageResult::VALUES.iter().map(move |result| vec![("source", source), ("result", *result)])
+        };
+        Self {
+            messages: register.counters(
+                "source_messages",
+                "Messages of each source, by what became of them: an event, one that was accepted before, or a parked \
+                 message",
+                labels.sources.iter().copied().flat_map(of_result).collect(),
+            ),
+            up: register.gauges(
+                "source_up",
+                "1 while this process takes messages from the source or the source is paused, 0 while it cannot",
+                by("source", &labels.sources),
+            ),
+            parked_messages: register.gauges(
+                "source_parked_messages",
+                "Messages of the source that are parked, in the whole store",
+                by("source", &labels.sources),
+            ),
+            last_message: register.gauges(
+                "source_last_message_timestamp_seconds",
+                "When this process last settled messages of the source",
+                by("source", &labels.sources),
+            ),
+            restarts: register.counters(
+                "source_restarts",
+                "Times that the source failed and was started again",
+                by("source", &labels.sources),
+            ),
+            batch_seconds: register.histograms(
+                "source_batch_seconds",
+                "Time from the pull of a batch of messages until it was settled",
+                PUBLISH_SECONDS,
+                single(),
+            ),
+        }
+    }
+}
+
 /// What concerns the process as a whole.
 #[derive(Clone, Debug, Default)]
 pub struct ServerMetrics {
@@ -434,6 +491,7 @@ pub struct Families {
     pub service: ServiceMetrics,
     pub store: StoreMetrics,
     pub queue: QueueMetrics,
+    pub source: SourceMetrics,
     pub server: ServerMetrics,
     pub traces: TraceMetrics,
 }
@@ -446,6 +504,7 @@ impl Families {
             engine: EngineMetrics::register(register, before_scrape),
             egress: EgressMetrics::register(register, before_scrape),
             queue: QueueMetrics::register(register),
+            source: SourceMetrics::register(register, labels),
             server: ServerMetrics::register(register),
             traces: TraceMetrics::register(register),
         }

@@ -59,6 +59,13 @@ label_values! {
         Dropped = "dropped",
     }
 
+    /// What became of a message of a source.
+    MessageResult {
+        Accepted = "accepted",
+        Repeated = "repeated",
+        Parked = "parked",
+    }
+
     /// How a delivery with attempts ended.
     AgeAt {
         Delivered = "delivered",

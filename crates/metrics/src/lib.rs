@@ -10,7 +10,8 @@
 //! | `page.rs` | the table of the documentation |
 //!
 //! Other crates get the struct that they need as an argument, update it, and never see the registry. No id, URL, name
-//! or path of a tenant may become a label value: label values are fixed when the process starts, so the number of
+//! or path of a tenant may become a label value: label values are fixed when the process starts (the names of sources
+//! by the operator's settings), so the number of
 //! series depends on nothing that a tenant does.
 
 mod families;
@@ -28,11 +29,12 @@ use prometheus_client::registry::Registry;
 
 pub use families::{
     DiskMetrics, EgressMetrics, EngineMetrics, Families, Labels, LogMetrics, QueueMetrics, ServerMetrics,
-    ServiceMetrics, StoreMetrics, TraceMetrics,
+    ServiceMetrics, SourceMetrics, StoreMetrics, TraceMetrics,
 };
 pub use labels::{
     AgeAt, ConnectionState, Database, DeduplicatedBy, Direction, DiskStateLabel, EndpointState, LaneState,
-    LookUpResult, Phase, PoolState, PublishKind, QueueState, RemovedKind, Reused, SpanResult, StatusClass, WatchedFile,
+    LookUpResult, MessageResult, Phase, PoolState, PublishKind, QueueState, RemovedKind, Reused, SpanResult,
+    StatusClass, WatchedFile,
 };
 pub use page::table;
 pub use register::Family;

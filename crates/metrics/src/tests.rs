@@ -12,6 +12,7 @@ fn metrics() -> Metrics {
         ends: vec![("delivered", "none"), ("failed", "exhausted")],
         outcomes: vec!["delivered", "timeout"],
         refusals: vec!["conflict"],
+        sources: vec!["orders"],
     };
     Metrics::new(&labels, Build { version: "1.2.3", commit: "abc" })
 }

@@ -89,7 +89,7 @@ impl PublishEvent {
 
 /// How faults name a parameter of an event.
 #[derive(Clone, Copy)]
-enum Naming {
+pub(crate) enum Naming {
     /// The request is one event: `data.x`.
     Alone,
     /// The request is a batch: `events[3].data.x`.
@@ -314,7 +314,7 @@ impl Service {
 
     /// Checks `data` against the schemas. Where the catalogue says `record`, a violation is logged and accepted: the
     /// answer says of each event whether it is such a misfit.
-    fn check_data(
+    pub(crate) fn check_data(
         &self,
         principal: &Principal,
         events: &[PublishEvent],

@@ -11,6 +11,7 @@ use postrider_domain::idempotency::IdempotencyScope;
 use postrider_domain::portal::FrameAncestor;
 use postrider_domain::rate_limit::RateLimits;
 use postrider_domain::retry_schedule::RetrySchedule;
+use postrider_domain::source::SourceTerms;
 use postrider_domain::span::Tracing;
 use postrider_domain::target::TargetGuard;
 use postrider_domain::time::{Clock, Timestamp};
@@ -25,6 +26,7 @@ use crate::readiness::Readiness;
 use crate::refusal_log::RefusalLog;
 use crate::refused_keys::RefusedKeys;
 use crate::session::Sessions;
+use crate::source::Source;
 use crate::violation_log::ViolationLog;
 
 /// What a [`Service`] is made of.
@@ -45,6 +47,8 @@ pub struct ServiceParts {
     pub retention: Duration,
     pub metrics: ServiceMetrics,
     pub tracing: Tracing,
+    /// The sources of events of the settings.
+    pub sources: Vec<SourceTerms>,
     /// The store is a copy of another one, so nothing is sent.
     pub is_restored_copy: bool,
 }
@@ -64,6 +68,7 @@ pub struct Service {
     pub(crate) metrics: ServiceMetrics,
     pub(crate) tracing: Tracing,
     pub(crate) is_restored_copy: bool,
+    pub(crate) sources: Vec<Arc<Source>>,
     pub(crate) api_key_hash: MacKey,
     pub(crate) keys: KeyCache,
     pub(crate) key_uses: KeyUses,
@@ -93,8 +98,11 @@ impl Service {
             retention,
             metrics,
             tracing,
+            sources,
             is_restored_copy,
         } = parts;
+        let now = clock.now();
+        let sources = sources.into_iter().map(|terms| Arc::new(Source::new(terms, now))).collect();
         let rates = RateLimiter::new(rate_limits, store.nodes_that_share());
         Self {
             api_key_hash: keyring.api_key_hash().clone(),
@@ -111,6 +119,7 @@ impl Service {
             metrics,
             tracing,
             is_restored_copy,
+            sources,
             keys: KeyCache::default(),
             key_uses: KeyUses::default(),
             sessions: Sessions::default(),

@@ -26,6 +26,7 @@ mod log;
 mod machinery;
 mod meta;
 mod node;
+mod parked_message;
 mod publish;
 mod queue;
 mod rate;
@@ -37,7 +38,7 @@ mod stats;
 mod stored_bytes;
 mod upkeep;
 
-pub use machinery::connect::ConnectError;
+pub use machinery::connect::{ConnectError, ConnectionConfig};
 pub use machinery::examine;
 pub use machinery::settings::{PostgresSettings, TimeSource};
 

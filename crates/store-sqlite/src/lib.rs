@@ -32,6 +32,7 @@ mod log;
 mod machinery;
 mod meta;
 mod node;
+mod parked_message;
 mod publish;
 mod queue;
 mod rate;

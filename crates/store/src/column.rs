@@ -27,12 +27,14 @@ pub const fn mode_from_code(code: i64) -> Option<Mode> {
 }
 
 const UNKNOWN_ACTOR: &str = "unknown";
+const SOURCE_ACTOR: &str = "source";
 
 /// The id of a key or a session, nothing for the command line, or a word for a caller that nobody knows.
 pub fn actor_to_text(actor: Actor) -> Option<String> {
     match actor {
         Actor::ApiKey(_) | Actor::Session(_) | Actor::Portal(_) => actor.id_text(),
         Actor::CommandLine => None,
+        Actor::Source => Some(SOURCE_ACTOR.to_owned()),
         Actor::Unknown => Some(UNKNOWN_ACTOR.to_owned()),
     }
 }
@@ -41,6 +43,7 @@ pub fn actor_from_text(text: Option<&str>) -> Result<Actor, UnexpectedValue> {
     match text {
         None => Ok(Actor::CommandLine),
         Some(UNKNOWN_ACTOR) => Ok(Actor::Unknown),
+        Some(SOURCE_ACTOR) => Ok(Actor::Source),
         Some(id) => {
             let key = id.parse().map(Actor::ApiKey);
             let found = key.or_else(|_| id.parse().map(Actor::Session)).or_else(|_| id.parse().map(Actor::Portal));

@@ -60,6 +60,8 @@ pub const TABLES: &[Table] = &[
     table("dashboard_sessions", &["key"]),
     table("login_codes", &["key"]),
     table("portal_sessions", &["key"]),
+    table("parked_messages", &["key"]),
+    table("paused_sources", &["workspace_key", "mode", "source"]),
     table("endpoints", &["key"]),
     table("endpoint_secrets", &["endpoint_key", "version"]),
     table("endpoint_sealed", &["endpoint_key", "part"]),

@@ -16,6 +16,7 @@
 //! | [`Sessions`] | service | sign-in sessions of the dashboard, login codes |
 //! | [`Workspaces`], [`ApiKeys`], [`Endpoints`] | service | the registry: who may call and where events go |
 //! | [`PortalSessions`] | service | the stays of customers on the portal |
+//! | [`ParkedMessages`] | service | messages of sources that could not become events; which sources are paused |
 //! | [`Answers`] | service | answers kept for repeated requests |
 //! | [`SharedRates`] | service | exchanges request counts between nodes |
 //! | [`Nodes`] | service | the processes that serve the store |
@@ -43,6 +44,7 @@ mod idempotency;
 pub mod log;
 mod meta;
 mod node;
+pub mod parked_message;
 pub mod publish;
 pub mod queue;
 mod rate;
@@ -64,6 +66,7 @@ pub use idempotency::{Answers, KeptAnswer};
 pub use log::{Log, NewRefusal};
 pub use meta::{CatalogueAdoption, Meta, NewCatalogue, StoreSeed, StoredCatalogue};
 pub use node::Nodes;
+pub use parked_message::ParkedMessages;
 pub use publish::Publish;
 pub use queue::{
     AfterAttempt, Claim, ClaimSink, ClaimToken, Claimed, EndpointTarget, Lane, LaneKind, LaneQuota, OutcomeRecord,
@@ -104,6 +107,7 @@ pub trait ServiceStore:
     + Endpoints
     + Sessions
     + PortalSessions
+    + ParkedMessages
     + Answers
     + SharedRates
     + Nodes
@@ -124,6 +128,7 @@ impl<
         + Endpoints
         + Sessions
         + PortalSessions
+        + ParkedMessages
         + Answers
         + SharedRates
         + Nodes

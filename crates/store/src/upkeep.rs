@@ -67,6 +67,8 @@ pub enum EndedKind {
     ApiKeys,
     /// Portal sessions that were ended or have expired.
     PortalSessions,
+    /// Parked messages, which end when they are parked: nothing but their age removes them unasked.
+    ParkedMessages,
     /// Deleted workspaces of which nothing is left: no endpoint, no row of the log, no audit entry. Removed with the
     /// keys that were in use when the workspace was deleted.
     Workspaces,
@@ -74,8 +76,15 @@ pub enum EndedKind {
 
 impl EndedKind {
     /// In the order of removal: a kind comes before those that it refers to.
-    pub const ALL: [Self; 6] =
-        [Self::Replays, Self::Erasures, Self::Endpoints, Self::ApiKeys, Self::PortalSessions, Self::Workspaces];
+    pub const ALL: [Self; 7] = [
+        Self::Replays,
+        Self::Erasures,
+        Self::Endpoints,
+        Self::ApiKeys,
+        Self::PortalSessions,
+        Self::ParkedMessages,
+        Self::Workspaces,
+    ];
 }
 
 /// A position among the rows of a kind, which are in the order in which they ended.

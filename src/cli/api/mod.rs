@@ -7,16 +7,18 @@ pub mod deliveries;
 pub mod endpoints;
 pub mod events;
 mod list;
+pub mod parked;
 pub mod portal;
 mod profile;
 pub mod replay;
 mod session;
 mod show;
+pub mod sources;
 pub mod tail;
 pub mod trigger;
 mod wait;
 
-use postrider_domain::id::{DeliveryId, EndpointId, EventId, ReplayId};
+use postrider_domain::id::{DeliveryId, EndpointId, EventId, ParkedMessageId, ReplayId};
 
 /// The ids stand in paths, so each is checked before.
 fn endpoint_id(text: &str) -> Result<String, String> {
@@ -33,6 +35,11 @@ fn delivery_id(text: &str) -> Result<String, String> {
 
 fn replay_id(text: &str) -> Result<String, String> {
     text.parse::<ReplayId>().map(|id| id.to_string()).map_err(|_| expected("rpl_…, the id of a replay"))
+}
+
+fn parked_message_id(text: &str) -> Result<String, String> {
+    let expected = || expected("pkm_…, the id of a parked message");
+    text.parse::<ParkedMessageId>().map(|id| id.to_string()).map_err(|_| expected())
 }
 
 fn expected(what: &str) -> String {

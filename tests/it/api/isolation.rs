@@ -8,10 +8,16 @@ use std::sync::Arc;
 
 use http::Method;
 use postrider_domain::access::{Mode, Scope};
+use postrider_domain::database_url::DatabaseUrl;
+use postrider_domain::source::{
+    FieldRule, ParkedFull, SourceKind, SourceMessage, SourceName, SourceRules, SourceState, SourceTerms,
+};
+use postrider_service::Fate;
+use postrider_source::{Connection, OutboxSettings, OutboxTable, SourceSettings};
 use serde_json::{Value, json};
 
 use super::{AUDIT, DELIVERIES, ENDPOINTS, EVENTS};
-use crate::support::app::{App, Endpoint, text};
+use crate::support::app::{App, Endpoint, Setup, text};
 use crate::support::caller::{Caller, Reply};
 use crate::support::postgres::TestDatabase;
 use crate::support::receiver::Receiver;
@@ -102,6 +108,14 @@ fn cases(receiver: &Receiver) -> Vec<Case> {
         case("POST /webhook-deliveries/retry", MANAGE, json!({"ids": [FOREIGN_DELIVERY]}), Own(200)),
         case("POST /webhook-deliveries/{deliveryId}/retry", MANAGE, none(), NotFound),
         case("POST /webhook-deliveries/{deliveryId}/skip", MANAGE, none(), NotFound),
+        case("GET /sources", EVENTS_READ, none(), Own(200)),
+        case("GET /sources/{sourceName}", EVENTS_READ, none(), NotFound),
+        case("POST /sources/{sourceName}/pause", PUBLISH, none(), NotFound),
+        case("POST /sources/{sourceName}/resume", PUBLISH, none(), NotFound),
+        case("GET /parked-messages", EVENTS_READ, none(), Own(200)),
+        case("GET /parked-messages/{parkedMessageId}", EVENTS_READ, none(), NotFound),
+        case("POST /parked-messages/{parkedMessageId}/retry", PUBLISH, none(), NotFound),
+        case("DELETE /parked-messages/{parkedMessageId}", PUBLISH, none(), NotFound),
         case("GET /stats", READ, none(), Own(200)),
         case("POST /events", PUBLISH, event, Own(202)),
         case("POST /events/batch", PUBLISH, batch, Own(202)),
@@ -172,7 +186,51 @@ struct Belongings {
     erasure: String,
     api_key: String,
     portal_session: String,
+    parked_message: String,
     workspace: String,
+}
+
+/// The source of the workspace `Acme` in this mode.
+fn source_name(mode: Mode) -> String {
+    format!("{}-orders", mode.as_str())
+}
+
+/// An outbox for each mode of `Acme`, in a database that nobody can reach.
+fn sources() -> Vec<SourceSettings> {
+    let source = |mode: Mode| SourceSettings {
+        terms: SourceTerms {
+            name: SourceName::parse(&source_name(mode)).unwrap(),
+            kind: SourceKind::Outbox,
+            workspace: "Acme".to_owned(),
+            mode,
+            rules: SourceRules::with_id(FieldRule::MessageId),
+            max_in_flight: 1,
+            max_bytes_in_flight: 1,
+            parked_max: 9,
+            parked_full: ParkedFull::Stop,
+        },
+        connection: Connection::Outbox(OutboxSettings {
+            url: DatabaseUrl::parse("postgres://nobody@127.0.0.1:1/nowhere").unwrap(),
+            password_file: None,
+            ca_file: None,
+            table: OutboxTable::parse(OutboxTable::DEFAULT).unwrap(),
+        }),
+    };
+    [Mode::Live, Mode::Test].map(source).into()
+}
+
+/// Pauses the source of this mode, so that it stays as it is, and parks a message of it. Returns the message's id.
+async fn park(app: &App, owner: &Caller, mode: Mode) -> String {
+    let service = app.server().service();
+    let name = source_name(mode);
+    let source = service.sources().iter().find(|source| source.terms.name.as_str() == name).unwrap();
+    service.find_owner(source).await.unwrap();
+    owner.post(&format!("/v1/sources/{name}/pause"), json!({})).await.data(200);
+    let paused = || async { (source.state() == SourceState::Paused).then_some(()) };
+    eventually("a source that has noticed its pause", paused).await;
+    let poison = SourceMessage { body: "no JSON".into(), ..SourceMessage::default() };
+    assert_eq!(service.accept_messages(source, [poison].into()).await.unwrap(), [Fate::Parked]);
+    text(&owner.get("/v1/parked-messages").await.data(200)[0], "id")
 }
 
 impl Belongings {
@@ -208,13 +266,14 @@ impl Belongings {
         let session = owner.post("/v1/portal-sessions", json!({"projectId": "proj_1"})).await.data(200);
         let portal_session = text(&session, "id");
         let workspace = text(&owner.get("/v1/workspaces/me").await.json()["workspace"], "id");
-        Self { mode, endpoint, event, delivery, replay, erasure, api_key, portal_session, workspace }
+        let parked_message = park(app, owner, mode).await;
+        Self { mode, endpoint, event, delivery, replay, erasure, api_key, portal_session, parked_message, workspace }
     }
 
     /// What an answer to a stranger must not contain.
-    fn secrets(&self) -> [&str; 8] {
-        let Self { endpoint, event, delivery, replay, erasure, api_key, portal_session, .. } = self;
-        [&endpoint.id, &endpoint.secret, event, delivery, replay, erasure, api_key, portal_session]
+    fn secrets(&self) -> [&str; 9] {
+        let Self { endpoint, event, delivery, replay, erasure, api_key, portal_session, parked_message, .. } = self;
+        [&endpoint.id, &endpoint.secret, event, delivery, replay, erasure, api_key, portal_session, parked_message]
     }
 
     fn named_in(&self, path: &str) -> String {
@@ -225,6 +284,8 @@ impl Belongings {
             .replace("{erasureId}", &self.erasure)
             .replace("{apiKeyId}", &self.api_key)
             .replace("{portalSessionId}", &self.portal_session)
+            .replace("{parkedMessageId}", &self.parked_message)
+            .replace("{sourceName}", &source_name(self.mode))
             .replace("{workspaceId}", &self.workspace)
     }
 
@@ -397,23 +458,32 @@ fn unnamed(like: &Belongings) -> Belongings {
         erasure: String::new(),
         api_key: String::new(),
         portal_session: String::new(),
+        parked_message: String::new(),
         workspace: String::new(),
     }
 }
 
+async fn with_sources() -> Setup {
+    App::set_up().await.allow("127.0.0.0/8").change(|settings| settings.sources = sources())
+}
+
+async fn app() -> App {
+    with_sources().await.start().await
+}
+
 #[tokio::test]
 async fn no_operation_crosses_the_border_of_a_live_tenant() {
-    walk(&App::to_loopback().await, Mode::Live).await;
+    walk(&app().await, Mode::Live).await;
 }
 
 #[tokio::test]
 async fn no_operation_crosses_the_border_of_a_test_tenant() {
-    walk(&App::to_loopback().await, Mode::Test).await;
+    walk(&app().await, Mode::Test).await;
 }
 
 async fn walk_on_postgres(mode: Mode) {
     if let Some(database) = TestDatabase::new().await.map(Arc::new) {
-        walk(&App::set_up().await.allow("127.0.0.0/8").on(&database).start().await, mode).await;
+        walk(&with_sources().await.on(&database).start().await, mode).await;
     }
 }
 

@@ -112,6 +112,7 @@ fn every_setting_can_be_set_in_the_file() {
         ("workspace_max_bytes", "\"1048576\"", "1048576"),
         ("retention_payloads", "\"1m\"", "1m"),
         ("retention_audit", "\"70d\"", "1680h"),
+        ("retention_parked", "\"9d\"", "216h"),
         ("stop_grace", "\"1m\"", "1m"),
         ("endpoints_per_project", "7", "7"),
         ("endpoints_per_workspace", "9", "9"),

@@ -80,6 +80,7 @@ mod node;
 mod ordering;
 mod ordering_walk;
 mod outcome;
+pub mod parked_message;
 mod payload;
 pub mod portal_session;
 mod project;

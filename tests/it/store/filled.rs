@@ -13,11 +13,13 @@ use postrider_domain::id::{ApiKeyId, SessionId};
 use postrider_domain::idempotency::{IdempotencyScope, IdempotentRequest, RecordedAnswer, Recording};
 use postrider_domain::private_options::HeaderName;
 use postrider_domain::replay::{REPLAYED_BY_DEFAULT, ReplayCount, ReplayRange, ReplaySelection};
+use postrider_domain::source::SourceName;
 use postrider_domain::trace_context::TraceContext;
 use postrider_store::{Claim, NewCatalogue, NewEndpoint, NewReplay, PayloadStep, SealedHeader, SealedOptions, Written};
 
 use super::conformance::endpoint_health::pause;
 use super::conformance::erasure::{erase, project};
+use super::conformance::parked_message::park;
 use super::conformance::portal_session::new_session;
 use super::fixture::{EVENT_TYPE, Fixture, signing_key, write};
 
@@ -49,6 +51,9 @@ pub async fn fill(at: &Fixture, round: u8) -> Filled {
     sign_in(at, round, api_key.id).await;
     let portal = new_session(at, "p");
     at.store().create_portal_session(write(at.tenant()), portal).await.unwrap();
+    park(at, "poison").await;
+    let source = SourceName::parse("orders").unwrap();
+    at.store().set_source_paused(write(at.tenant()), source, true).await.unwrap();
     let paused = at.endpoint().await;
     pause(at, &paused).await;
     let options = OptionsChange {

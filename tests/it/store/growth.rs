@@ -39,6 +39,8 @@ const GROWING: &[&str] = &[
     "late_payloads",
     "login_codes",
     "ordered_lanes",
+    "parked_messages",
+    "paused_sources",
     "publish_keys",
     "replays",
     "rollups",

@@ -31,8 +31,9 @@ pub fn index(_: &Catalogue) -> Operation {
 pub fn schemas(_: &Catalogue) -> Schemas {
     let actor = json!({
         "type": described(
-            growing(&["api_key", "session", "portal_session", "command_line", "unknown"]),
-            "`session`: a sign-in session of the dashboard. `portal_session`: a customer on the portal. `command_line`: \
+            growing(&["api_key", "session", "portal_session", "source", "command_line", "unknown"]),
+            "`session`: a sign-in session of the dashboard. `portal_session`: a customer on the portal. `source`: a \
+             source of events. `command_line`: \
              an operator at the machine. `unknown`: a refused caller.",
         ),
         "id": { "type": "string", "description": "The id of the key or session. Absent for the other kinds." },

@@ -247,7 +247,7 @@ fn example(catalogue: &Catalogue) -> Value {
     })
 }
 
-fn receipt_example(catalogue: &Catalogue) -> Value {
+pub fn receipt_example(catalogue: &Catalogue) -> Value {
     json!({
         "id": timed_example("evt_"),
         "externalId": "post-7k2m9q4x-created",

@@ -12,6 +12,7 @@ pub const EVENTS: &str = "Events";
 pub const DELIVERIES: &str = "Deliveries";
 pub const REPLAYS: &str = "Replays";
 pub const ERASURES: &str = "Erasures";
+pub const SOURCES: &str = "Sources";
 pub const STATS: &str = "Statistics";
 pub const WORKSPACES: &str = "Workspaces";
 pub const NODES: &str = "Nodes";
@@ -27,6 +28,7 @@ const TAGS: &[(&str, &str)] = &[
     (DELIVERIES, "The log: each event for each endpoint, with every attempt."),
     (REPLAYS, "Jobs that send again what an endpoint missed in a time range, or every delivery that passes a filter."),
     (ERASURES, "Jobs that take the content of a customer's events out of the store."),
+    (SOURCES, "Brokers and outbox tables from which events come, and messages of them that cannot become events."),
     (STATS, "How many events, deliveries and attempts there were, and how they ended."),
     (
         WORKSPACES,

@@ -32,11 +32,13 @@ mod info;
 pub mod node;
 pub mod operation;
 mod parameter;
+pub mod parked_message;
 mod path;
 pub mod portal_session;
 pub mod readiness;
 pub mod replay;
 mod schema;
+pub mod source;
 pub mod stats;
 mod webhook;
 pub mod workspace;
@@ -90,13 +92,15 @@ fn error_responses(catalogue: &Catalogue, routes: &[Route], errors_page: &str) -
 }
 
 fn schemas(catalogue: &Catalogue, routes: &[Route]) -> Value {
-    let nouns: [fn(&Catalogue) -> Schemas; 14] = [
+    let nouns: [fn(&Catalogue) -> Schemas; 16] = [
         endpoint::schemas,
         event::schemas,
         event_type::schemas,
         delivery::schemas,
         replay::schemas,
         erasure::schemas,
+        source::schemas,
+        parked_message::schemas,
         stats::schemas,
         workspace::schemas,
         node::schemas,

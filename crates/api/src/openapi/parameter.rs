@@ -18,6 +18,8 @@ const PATH_PARAMETERS: &[(&str, &str, &str)] = &[
     ("eventId", "EventId", "The event's id."),
     ("workspaceId", "WorkspaceId", "The workspace's id."),
     ("apiKeyId", "ApiKeyId", "The API key's id."),
+    ("sourceName", "SourceName", "The source's name in the settings."),
+    ("parkedMessageId", "ParkedMessageId", "The parked message's id."),
     ("portalSessionId", "PortalSessionId", "The portal session's id."),
 ];
 

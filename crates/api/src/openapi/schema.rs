@@ -256,6 +256,7 @@ fn ids() -> Schemas {
     vec![
         ("WorkspaceId", drawn("org_", "A workspace.")),
         ("ApiKeyId", drawn("key_", "The public id of an API key. The key itself is a secret.")),
+        ("ParkedMessageId", drawn("pkm_", "A parked message.")),
         ("PortalSessionId", drawn("pts_", "A portal session.")),
         ("EndpointId", drawn("whe_", "A webhook endpoint.")),
         ("RequestId", drawn("req_", "One request to this API. The server's log shows it.")),

@@ -30,7 +30,7 @@ const JOBS_PER_ROUND: i64 = 1_000;
 /// For this long no other node vacuums for the same jobs.
 const VACUUM_LEASE: Duration = Duration::from_secs(600);
 /// Vacuumed in every round. The default partitions hold rows of days that have no partition.
-const ALWAYS: [&str; 4] = ["publish_keys", "idempotency", "events_kept", "attempts_kept"];
+const ALWAYS: [&str; 5] = ["publish_keys", "idempotency", "events_kept", "attempts_kept", "parked_messages"];
 
 /// Jobs that wait for a vacuum, and the days that they have touched.
 #[derive(Clone)]

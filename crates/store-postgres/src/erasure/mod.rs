@@ -18,12 +18,12 @@ use postrider_store::column::{mode_code, mode_from_code};
 use postrider_store::log::changes;
 use postrider_store::{EraseError, Erasures, NewErasure, StoreError, Write, Written};
 
-use crate::PostgresStore;
 use crate::log::audit;
 use crate::machinery::column::{coded, get, int, key, number, opt_instant, opt_int, parsed, unexpected};
 use crate::machinery::fault::PgError;
 use crate::machinery::session::{Parameter, Session};
 use crate::machinery::transaction::{WriteTx, effect};
+use crate::{PostgresStore, parked_message};
 
 mod files;
 mod step;
@@ -94,6 +94,10 @@ async fn create(
     let unfinished: usize = number(&tx.query_one(sql, &[&tenant.workspace.as_i64(), &limit]).await?, "count")?;
     if unfinished >= max {
         return Ok(Err(EraseError::TooMany { max }));
+    }
+    if let Some(project) = &target.project {
+        // They are few and no event refers to them. The vacuum at the end includes them.
+        parked_message::remove_of_project(tx, &tenant, project).await?;
     }
     let key = tx.next_key();
     tx.execute(

@@ -93,6 +93,33 @@ impl ConnectionConfig {
 }
 
 impl ConnectionConfig {
+    /// A connection of its own, which ends when the client is dropped.
+    ///
+    /// # Errors
+    /// When the database cannot be reached or refuses the connection.
+    pub async fn client(&self) -> Result<Client, tokio_postgres::Error> {
+        async fn ended<S, T>(connection: Connection<S, T>)
+        where
+            S: AsyncRead + AsyncWrite + Unpin,
+            T: AsyncRead + AsyncWrite + Unpin,
+        {
+            // The client reports the fault with its next statement.
+            let _ = connection.await;
+        }
+        match &self.tls {
+            Some(tls) => {
+                let (client, connection) = self.config.connect(tls.clone()).await?;
+                tokio::spawn(ended(connection));
+                Ok(client)
+            }
+            None => {
+                let (client, connection) = self.config.connect(NoTls).await?;
+                tokio::spawn(ended(connection));
+                Ok(client)
+            }
+        }
+    }
+
     /// Listens on a channel until the connection is lost. Calls `notified` for each notification. Notifies the channel
     /// when `nudge` fires, at most once per `pause`.
     pub async fn listen(

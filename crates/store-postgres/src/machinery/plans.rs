@@ -94,6 +94,7 @@ const ENDED_INDEXES: [&str; EndedKind::ALL.len()] = [
     "endpoints_deleted",
     "api_keys_ended",
     "portal_sessions_ended",
+    "parked_messages_aged",
     "workspaces_deleted",
 ];
 

@@ -1,10 +1,11 @@
 //! Removes rows that ended long ago and that nothing refers to any more: replays, erasures, deleted endpoints and
-//! workspaces, revoked and expired keys.
+//! workspaces, revoked and expired keys, parked messages.
 //!
 //! Rows are found by an index on the instant at which they ended. A row that something still refers to is passed, and
 //! looked at again in the next walk. Two nodes may walk at once: each takes the rows that the other does not hold.
 //!
-//! Deletes from `replays`, `erasures`, `endpoints`, `api_keys` and `workspaces`.
+//! Deletes from `replays`, `erasures`, `endpoints`, `api_keys`, `portal_sessions`, `parked_messages` and
+//! `workspaces`.
 
 use postrider_domain::id::RowKey;
 use postrider_domain::time::Timestamp;
@@ -15,7 +16,7 @@ use crate::machinery::fault::PgError;
 use crate::machinery::transaction::WriteTx;
 use crate::queue::{endpoint_health, order};
 use crate::registry::session;
-use crate::{secrets, stats};
+use crate::{parked_message, secrets, stats};
 
 /// Looks at the next rows and removes those that nothing refers to. Returns where the next step begins.
 pub async fn remove(tx: &mut WriteTx, step: EndedStep) -> Result<Option<EndedCursor>, PgError> {
@@ -29,6 +30,7 @@ pub async fn remove(tx: &mut WriteTx, step: EndedStep) -> Result<Option<EndedCur
             EndedKind::Erasures => delete(tx, "DELETE FROM erasures WHERE key = $1", row.key).await?,
             EndedKind::ApiKeys => delete(tx, "DELETE FROM api_keys WHERE key = $1", row.key).await?,
             EndedKind::PortalSessions => delete(tx, "DELETE FROM portal_sessions WHERE key = $1", row.key).await?,
+            EndedKind::ParkedMessages => delete(tx, "DELETE FROM parked_messages WHERE key = $1", row.key).await?,
             EndedKind::Endpoints => remove_endpoint(tx, row.key).await?,
             EndedKind::Workspaces => remove_workspace(tx, row.key).await?,
         };
@@ -50,6 +52,7 @@ pub fn select(kind: EndedKind) -> String {
             ("api_keys", "LEAST(revoked_at, expires_at)", "(revoked_at IS NOT NULL OR expires_at IS NOT NULL)")
         }
         EndedKind::PortalSessions => ("portal_sessions", "ends_at", "ends_at IS NOT NULL"),
+        EndedKind::ParkedMessages => ("parked_messages", "parked_at", "parked_at IS NOT NULL"),
         EndedKind::Workspaces => ("workspaces", "deleted_at", "deleted_at IS NOT NULL"),
     };
     format!(
@@ -94,6 +97,7 @@ async fn remove_workspace(tx: &WriteTx, key: RowKey) -> Result<u64, PgError> {
                            OR EXISTS (SELECT 1 FROM events WHERE workspace_key = $1)
                            OR EXISTS (SELECT 1 FROM publish_keys WHERE workspace_key = $1)
                            OR EXISTS (SELECT 1 FROM portal_sessions WHERE workspace_key = $1)
+                 OR EXISTS (SELECT 1 FROM parked_messages WHERE workspace_key = $1)
                  OR EXISTS (SELECT 1 FROM replays WHERE workspace_key = $1)
                  OR EXISTS (SELECT 1 FROM erasures WHERE workspace_key = $1)
                  OR EXISTS (SELECT 1 FROM idempotency WHERE workspace_key = $1)
@@ -102,6 +106,7 @@ async fn remove_workspace(tx: &WriteTx, key: RowKey) -> Result<u64, PgError> {
         return Ok(0);
     }
     session::remove_of_workspace(tx, key).await?;
+    parked_message::remove_of_workspace(tx, key).await?;
     stats::forget_workspace(tx, key).await?;
     let keys = delete(tx, "DELETE FROM api_keys WHERE workspace_key = $1", key).await?;
     let workspaces = delete(tx, "DELETE FROM workspaces WHERE key = $1 AND deleted_at IS NOT NULL", key).await?;

@@ -20,11 +20,11 @@ use postrider_store::erasure::OLD_FILE;
 use postrider_store::log::changes;
 use postrider_store::{EraseError, Erasures, NewErasure, StoreError, Write, Written};
 
-use crate::SqliteStore;
 use crate::log::audit;
 use crate::machinery::column::{coded, parsed, unexpected};
 use crate::machinery::reader::ReadTx;
 use crate::machinery::writer::{JobSize, WriteResult, WriteTx};
+use crate::{SqliteStore, parked_message};
 
 mod files;
 mod step;
@@ -86,6 +86,10 @@ fn create(tx: &mut WriteTx<'_>, tenant: &Tenant, author: Author, new: &NewErasur
     let max = limits::ERASURES_UNFINISHED;
     if count_unfinished(tx.connection, tenant.workspace, max)? >= max {
         return Ok(Err(EraseError::TooMany { max }));
+    }
+    if let Some(project) = &target.project {
+        // They are few and no event refers to them. The work on the files comes later and includes them.
+        parked_message::remove_of_project(tx, tenant, project)?;
     }
     let key = tx.next_key();
     tx.connection

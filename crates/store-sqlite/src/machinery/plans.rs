@@ -184,6 +184,7 @@ fn the_statements_that_find_what_has_ended() {
         "endpoints_deleted",
         "api_keys_ended",
         "portal_sessions_ended",
+        "parked_messages_aged",
         "workspaces_deleted",
     ];
     for (kind, index) in EndedKind::ALL.into_iter().zip(indexes) {

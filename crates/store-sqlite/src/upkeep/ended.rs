@@ -1,10 +1,11 @@
 //! Removes rows that ended long ago and that nothing refers to any more: replays, erasures, deleted endpoints and
-//! workspaces, revoked and expired keys.
+//! workspaces, revoked and expired keys, parked messages.
 //!
 //! Rows are found by an index on the instant at which they ended. A row that something still refers to is passed, and
 //! looked at again in the next walk.
 //!
-//! Deletes from `replays`, `erasures`, `endpoints`, `api_keys`, `portal_sessions` and `workspaces`.
+//! Deletes from `replays`, `erasures`, `endpoints`, `api_keys`, `portal_sessions`, `parked_messages` and
+//! `workspaces`.
 
 use rusqlite::{Connection, params};
 
@@ -15,7 +16,7 @@ use postrider_store::{EndedCursor, EndedKind, EndedStep};
 use crate::machinery::writer::WriteTx;
 use crate::queue::{endpoint_health, order};
 use crate::registry::session;
-use crate::{secrets, stats};
+use crate::{parked_message, secrets, stats};
 
 /// When a key ended: the earlier of two instants, as in the index `api_keys_ended`.
 const API_KEY_ENDED: &str = "min(ifnull(revoked_at, expires_at), ifnull(expires_at, revoked_at))";
@@ -38,6 +39,7 @@ pub fn select(kind: EndedKind) -> String {
         EndedKind::Endpoints => ("endpoints", "deleted_at", "deleted_at IS NOT NULL"),
         EndedKind::ApiKeys => ("api_keys", API_KEY_ENDED, "(revoked_at IS NOT NULL OR expires_at IS NOT NULL)"),
         EndedKind::PortalSessions => ("portal_sessions", "ends_at", "ends_at IS NOT NULL"),
+        EndedKind::ParkedMessages => ("parked_messages", "parked_at", "parked_at IS NOT NULL"),
         EndedKind::Workspaces => ("workspaces", "deleted_at", "deleted_at IS NOT NULL"),
     };
     format!(
@@ -66,6 +68,9 @@ pub fn remove(
             }
             EndedKind::PortalSessions => {
                 tx.connection.prepare_cached("DELETE FROM portal_sessions WHERE key = ?1")?.execute([key])?
+            }
+            EndedKind::ParkedMessages => {
+                tx.connection.prepare_cached("DELETE FROM parked_messages WHERE key = ?1")?.execute([key])?
             }
             EndedKind::Endpoints => remove_endpoint(tx, row.key)?,
             EndedKind::Workspaces => remove_workspace(tx, row.key)?,
@@ -112,6 +117,7 @@ fn remove_workspace(tx: &WriteTx<'_>, key: RowKey) -> Result<usize, rusqlite::Er
                  OR EXISTS (SELECT 1 FROM events WHERE workspace_key = ?1)
                  OR EXISTS (SELECT 1 FROM publish_keys WHERE workspace_key = ?1)
                  OR EXISTS (SELECT 1 FROM portal_sessions WHERE workspace_key = ?1)
+                 OR EXISTS (SELECT 1 FROM parked_messages WHERE workspace_key = ?1)
                  OR EXISTS (SELECT 1 FROM replays WHERE workspace_key = ?1)
                  OR EXISTS (SELECT 1 FROM erasures WHERE workspace_key = ?1)
                  OR EXISTS (SELECT 1 FROM idempotency WHERE workspace_key = ?1)
@@ -122,6 +128,7 @@ fn remove_workspace(tx: &WriteTx<'_>, key: RowKey) -> Result<usize, rusqlite::Er
         return Ok(0);
     }
     session::remove_of_workspace(tx, key)?;
+    parked_message::remove_of_workspace(tx, key)?;
     stats::forget_workspace(tx, key)?;
     let keys =
         tx.connection.prepare_cached("DELETE FROM api_keys WHERE workspace_key = ?1")?.execute([key.as_i64()])?;

@@ -18,6 +18,13 @@ use postrider_domain::workspace::WorkspaceName;
 
 use crate::{NewLoginCode, SealedOptions, SecretRotation};
 
+/// Parked messages that made room for others.
+pub fn parked_messages_dropped(count: u64) -> Changes {
+    let mut changes = Changes::default();
+    changes.add("messages", count, Value::Null);
+    changes
+}
+
 /// A new endpoint, with the values that its creator gave and the defaults for the others.
 pub fn endpoint_created(endpoint: &Endpoint) -> Changes {
     let mut changes = Changes::default();

@@ -123,6 +123,7 @@ pub fn actor(actor: &Actor) -> Markup {
         Actor::ApiKey(id) => html! { code { (id) } },
         Actor::Session(id) => html! { "session " code { (id) } },
         Actor::Portal(id) => html! { "portal session " code { (id) } },
+        Actor::Source => html! { "a source of events" },
         Actor::CommandLine => html! { "the command line" },
         Actor::Unknown => html! { "nobody who is known" },
     }

@@ -1,0 +1,29 @@
+//! How to connect to a source. What its messages mean is in [`SourceTerms`].
+
+use std::path::PathBuf;
+
+use postrider_domain::database_url::DatabaseUrl;
+use postrider_domain::source::SourceTerms;
+
+use crate::outbox::OutboxTable;
+
+/// A source of the settings file.
+#[derive(Clone, Debug)]
+pub struct SourceSettings {
+    pub terms: SourceTerms,
+    pub connection: Connection,
+}
+
+#[derive(Clone, Debug)]
+pub enum Connection {
+    Outbox(OutboxSettings),
+}
+
+#[derive(Clone, Debug)]
+pub struct OutboxSettings {
+    pub url: DatabaseUrl,
+    pub password_file: Option<PathBuf>,
+    /// A PEM file of certificate authorities to trust for the database in addition to the public ones.
+    pub ca_file: Option<PathBuf>,
+    pub table: OutboxTable,
+}
