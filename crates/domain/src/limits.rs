@@ -155,15 +155,8 @@ pub const LOGIN_CODES_PER_WORKSPACE: u32 = 100;
 pub const PAGE_REQUESTS_PER_MINUTE: NonZeroU32 = NonZeroU32::new(600).expect("600 is not 0");
 /// Streams of pages that one session may have open at each node. A browser opens one for each page on screen.
 pub const LIVE_STREAMS_PER_SESSION: usize = 8;
-/// Streams of pages at each node. Each renders its page every [`LIVE_LOOK_EVERY`]: all of them use a part of one core.
+/// Streams of pages at each node. Each renders its page every two seconds: all of them use a part of one core.
 pub const LIVE_STREAMS: usize = 64;
-/// How often a stream looks at its page. With [`KEY_CACHE_TTL`], a stream ends less than 5 s after its session.
-pub const LIVE_LOOK_EVERY: Duration = Duration::from_secs(2);
-/// Looks after which a stream that has nothing to tell sends an empty line. Proxies close connections that are silent
-/// for a minute.
-pub const LIVE_HEARTBEAT_LOOKS: u32 = 7;
-/// The longest life of a stream. A page that is still on screen opens another.
-pub const LIVE_STREAM_LIFETIME: Duration = Duration::from_secs(600);
 /// Sessions whose requests are counted. Beyond it the session that came first begins anew.
 pub const SESSIONS_COUNTED: usize = 4_096;
 /// Endpoints of one project and mode (contract). Endpoints without a project count as one project.

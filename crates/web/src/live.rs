@@ -8,6 +8,7 @@
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use axum::body::{Body, Bytes, to_bytes};
 use axum::extract::{Extension, Request};
@@ -27,6 +28,17 @@ use crate::answer::{self, Framing};
 use crate::failure::Failure;
 use crate::fingerprint::fingerprint;
 use crate::visit::Visit;
+
+/// How often a stream looks at its page.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
+/// A stream ends that long after its session at the latest.
+const ENDED_WITHIN: Duration = Duration::from_secs(5);
+const _: () = assert!(LOOK_EVERY.as_secs() + limits::KEY_CACHE_TTL.as_secs() < ENDED_WITHIN.as_secs());
+/// Looks after which a stream that has nothing to tell sends an empty line. Proxies close connections that are silent
+/// for a minute.
+const HEARTBEAT_LOOKS: u32 = 7;
+/// The longest life of a stream. A page that is still on screen opens another.
+const LIFETIME: Duration = Duration::from_secs(600);
 
 /// Keeps a proxy from holding the lines back.
 const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
@@ -104,7 +116,7 @@ pub async fn follow(
         extensions: request.extensions().clone(),
         stop: visit.site.streams.stop.clone(),
         _permit: permit,
-        until: Instant::now() + limits::LIVE_STREAM_LIFETIME,
+        until: Instant::now() + LIFETIME,
         seen: None,
         quiet: 0,
         has_ended: false,
@@ -167,7 +179,7 @@ impl Follower {
             }
             tokio::select! {
                 () = self.stop.cancelled() => return None,
-                () = sleep(limits::LIVE_LOOK_EVERY) => {}
+                () = sleep(LOOK_EVERY) => {}
             }
             self.quiet += 1;
             match self.look().await {
@@ -176,7 +188,7 @@ impl Follower {
                     self.has_ended = true;
                     break ENDED;
                 }
-                Look::Same if self.quiet >= limits::LIVE_HEARTBEAT_LOOKS => break HEARTBEAT,
+                Look::Same if self.quiet >= HEARTBEAT_LOOKS => break HEARTBEAT,
                 Look::Same => {}
             }
         };
