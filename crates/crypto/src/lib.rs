@@ -11,23 +11,38 @@ use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
 use aws_lc_rs::{constant_time, digest, hkdf, hmac};
 use zeroize::Zeroizing;
 
-/// The random source of the operating system.
+/// A random source: that of the operating system, unless a simulation replaces it.
 #[derive(Clone, Debug)]
-pub struct Random(SystemRandom);
+pub struct Random(Arc<dyn RandomSource>);
+
+/// Where random bytes come from. A simulation passes a seeded source, so that it can be repeated.
+pub trait RandomSource: fmt::Debug + Send + Sync {
+    fn fill(&self, bytes: &mut [u8]);
+}
+
+impl RandomSource for SystemRandom {
+    /// # Panics
+    /// When the operating system provides no randomness: nothing safe can be done without it.
+    fn fill(&self, bytes: &mut [u8]) {
+        SecureRandom::fill(self, bytes).expect("the system's random source works");
+    }
+}
 
 impl Default for Random {
     fn default() -> Self {
-        Self(SystemRandom::new())
+        Self(Arc::new(SystemRandom::new()))
     }
 }
 
 impl Random {
+    /// Draws from another source than the operating system's. Secrets of a server must not come from one.
+    pub fn of(source: Arc<dyn RandomSource>) -> Self {
+        Self(source)
+    }
+
     /// Fills `bytes` with random bytes.
-    ///
-    /// # Panics
-    /// When the operating system provides no randomness: nothing safe can be done without it.
     pub fn fill(&self, bytes: &mut [u8]) {
-        self.0.fill(bytes).expect("the system's random source works");
+        self.0.fill(bytes);
     }
 
     pub fn bytes<const N: usize>(&self) -> [u8; N] {
