@@ -67,7 +67,9 @@ impl Dispatcher {
     async fn wait_until(&self, until: Timestamp) {
         // The clock may have been set back since `until` was computed. No wait is longer than this.
         let until = until.min(self.clock.now().plus(limits::POLL_INTERVAL));
+        // The order decides whether a wake-up is used up, and a fixed order can be repeated.
         tokio::select! {
+            biased;
             () = self.clock.sleep_until(until) => {}
             () = self.waker.woken() => {}
             // A lane may have been refused because no permit was free.

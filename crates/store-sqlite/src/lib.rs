@@ -45,6 +45,7 @@ mod stats;
 mod stored_bytes;
 mod upkeep;
 
+pub use machinery::drive::{Drive, FlushLog};
 use machinery::reader::{ReadTx, Readers};
 use machinery::writer::{JobSize, SharedKeySequence, WriteResult, WriteTx, Writer};
 
@@ -64,6 +65,7 @@ pub struct SqliteStore {
     /// The writer thread, then the threads that flush and checkpoint. These end after the writer.
     threads: Vec<JoinHandle<()>>,
     directory: PathBuf,
+    drive: Drive,
     disk: DiskGate,
     _lock: DirectoryLock,
 }

@@ -24,6 +24,7 @@ use rusqlite::hooks::Wal;
 use postrider_domain::error_chain::Chain;
 use postrider_domain::limits;
 
+use super::drive::Drive;
 use super::schema;
 
 /// A passive checkpoint starts each time the log has grown by this many bytes.
@@ -45,7 +46,14 @@ pub struct Checkpointer {
     is_held: Arc<AtomicBool>,
     /// [`Self::empty_step`] has requested a checkpoint.
     is_emptying: bool,
-    requests: mpsc::SyncSender<()>,
+    requests: Requests,
+}
+
+/// To whom a request for a checkpoint goes.
+enum Requests {
+    Thread(mpsc::SyncSender<()>),
+    /// There is no thread: the writer runs the checkpoint on this connection.
+    Writer(Connection),
 }
 
 /// The side of a backup: how long the log is, and that nobody shall wait for its snapshot to end.
@@ -68,29 +76,32 @@ impl LogHold {
 }
 
 impl Checkpointer {
-    /// Measures what `writer` commits, and starts the thread that checkpoints. The thread ends when the writer does.
-    pub fn start(database: &Path, writer: &mut Connection) -> Result<(Self, JoinHandle<()>), rusqlite::Error> {
+    /// Measures what `writer` commits, and starts the thread that checkpoints, if the store has threads. The thread
+    /// ends when the writer does.
+    pub fn start(
+        database: &Path,
+        writer: &mut Connection,
+        drive: &Drive,
+    ) -> Result<(Self, Option<JoinHandle<()>>), rusqlite::Error> {
         let connection = schema::connect(database)?;
+        if let Drive::Tasks(_) = drive {
+            return Ok((Self::watch(writer, Requests::Writer(connection))?, None));
+        }
         let (requests, queue) = mpsc::sync_channel::<()>(1);
-        let checkpointer = Self::watch(writer, requests)?;
+        let checkpointer = Self::watch(writer, Requests::Thread(requests))?;
         let caught_up = Arc::clone(&checkpointer.caught_up);
         let thread = std::thread::Builder::new()
             .name("store-checkpoint".to_owned())
             .spawn(move || {
                 for () in queue {
-                    match checkpoint(&connection, "PASSIVE") {
-                        Ok(_) => caught_up.store(true, Ordering::Relaxed),
-                        Err(error) => {
-                            tracing::warn!(error = %Chain(&error), "a checkpoint failed: the next one tries again")
-                        }
-                    }
+                    run_requested(&connection, &caught_up);
                 }
             })
             .map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))?;
-        Ok((checkpointer, thread))
+        Ok((checkpointer, Some(thread)))
     }
 
-    fn watch(writer: &mut Connection, requests: mpsc::SyncSender<()>) -> Result<Self, rusqlite::Error> {
+    fn watch(writer: &mut Connection, requests: Requests) -> Result<Self, rusqlite::Error> {
         let page_bytes = writer.query_row("PRAGMA page_size", [], |row| row.get(0))?;
         let pages = Arc::new(AtomicU64::new(0));
         let counter = Arc::clone(&pages);
@@ -131,8 +142,7 @@ impl Checkpointer {
         } else if bytes >= self.requested_at_bytes + STRETCH_BYTES {
             self.requested_at_bytes = bytes;
             self.caught_up.store(false, Ordering::Relaxed);
-            // The channel is full when a request waits already, which is enough.
-            let _ = self.requests.try_send(());
+            self.request();
         } else if bytes >= self.restart_at_bytes && self.caught_up.swap(false, Ordering::Relaxed) {
             // Passive: it waits for no reader. One that needs the log prevents the restart until the next stretch.
             if let Err(error) = checkpoint(connection, "PASSIVE") {
@@ -153,8 +163,7 @@ impl Checkpointer {
             self.caught_up.store(false, Ordering::Relaxed);
         }
         if !self.caught_up.load(Ordering::Relaxed) {
-            // The channel is full when a request waits already, which is enough.
-            let _ = self.requests.try_send(());
+            self.request();
             return Ok(EmptyStep::Copying);
         }
         self.is_emptying = false;
@@ -166,6 +175,14 @@ impl Checkpointer {
         let (is_busy, pages) = truncated?;
         self.pages.store(u64::try_from(pages).unwrap_or_default(), Ordering::Relaxed);
         Ok(if is_busy || pages > 0 { EmptyStep::HeldByReader } else { EmptyStep::Empty })
+    }
+
+    fn request(&self) {
+        match &self.requests {
+            // The channel is full when a request waits already, which is enough.
+            Requests::Thread(thread) => drop(thread.try_send(())),
+            Requests::Writer(connection) => run_requested(connection, &self.caught_up),
+        }
     }
 
     /// The bytes of the log that are in use.
@@ -192,6 +209,13 @@ pub enum EmptyStep {
 /// How long the writer waits for readers to truncate the log. It writes nothing meanwhile.
 const READER_WAIT: Duration = Duration::from_millis(20);
 
+fn run_requested(connection: &Connection, caught_up: &AtomicBool) {
+    match checkpoint(connection, "PASSIVE") {
+        Ok(_) => caught_up.store(true, Ordering::Relaxed),
+        Err(error) => tracing::warn!(error = %Chain(&error), "a checkpoint failed: the next one tries again"),
+    }
+}
+
 /// Returns the number of pages in the log afterwards.
 fn checkpoint(connection: &Connection, mode: &str) -> Result<u64, rusqlite::Error> {
     let pages: i64 = connection.query_row(&format!("PRAGMA wal_checkpoint({mode})"), [], |row| row.get(1))?;
@@ -215,7 +239,7 @@ mod tests {
             let mut writer = schema::connect(&schema::database_path(directory.path())).unwrap();
             writer.execute_batch("CREATE TABLE filler (bytes BLOB)").unwrap();
             let (sender, requests) = mpsc::sync_channel(1);
-            let checkpointer = Checkpointer::watch(&mut writer, sender).unwrap();
+            let checkpointer = Checkpointer::watch(&mut writer, Requests::Thread(sender)).unwrap();
             Self { writer, checkpointer, requests, directory }
         }
 

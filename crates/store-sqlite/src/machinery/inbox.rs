@@ -5,15 +5,18 @@
 
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
+use tokio::time::Instant;
 
 use super::writer::Job;
 
 pub struct Inbox {
     state: Mutex<State>,
     changed: Condvar,
+    /// As `changed`, for a writer that is a task.
+    changed_for_task: Notify,
     /// One permit for each job that still fits. A caller waits for one.
     free: Semaphore,
 }
@@ -61,7 +64,12 @@ pub struct Closed;
 
 impl Inbox {
     pub fn new(capacity: usize) -> Self {
-        Self { state: Mutex::default(), changed: Condvar::new(), free: Semaphore::new(capacity) }
+        Self {
+            state: Mutex::default(),
+            changed: Condvar::new(),
+            changed_for_task: Notify::new(),
+            free: Semaphore::new(capacity),
+        }
     }
 
     /// Adds a job. Waits while the inbox is full.
@@ -78,7 +86,7 @@ impl Inbox {
         let wakes = state.wake_at.take_if(|enough| jobs >= *enough && (must_wake || *enough > 1)).is_some();
         drop(state);
         if wakes {
-            self.changed.notify_one();
+            self.wake_writer();
         }
         Ok(())
     }
@@ -87,7 +95,12 @@ impl Inbox {
     pub fn close(&self) {
         self.state().closed = true;
         self.free.close();
+        self.wake_writer();
+    }
+
+    fn wake_writer(&self) {
         self.changed.notify_one();
+        self.changed_for_task.notify_one();
     }
 
     /// Drops all jobs. Their callers get the answer that the store is closing.
@@ -113,6 +126,34 @@ impl Inbox {
                 return None;
             }
             state = self.wait(state, 1, left);
+        }
+    }
+
+    /// As [`Self::first`], for a writer that is a task.
+    pub async fn first_for_task(&self) -> Option<Box<dyn Job>> {
+        loop {
+            let left = {
+                let mut state = self.state();
+                state.wake_at = None;
+                let left = state.wait_left();
+                if left.is_none_or(|left| left.is_zero())
+                    && let Some(job) = state.pop()
+                {
+                    self.free.add_permits(1);
+                    return Some(job);
+                }
+                if state.closed {
+                    return None;
+                }
+                state.wake_at = Some(1);
+                left
+            };
+            let changed = self.changed_for_task.notified();
+            match left {
+                // Either end of the wait looks again.
+                Some(left) => drop(tokio::time::timeout(left, changed).await),
+                None => changed.await,
+            }
         }
     }
 
@@ -306,6 +347,21 @@ mod tests {
         inbox.close();
         assert!(inbox.state().wait_left().is_none(), "a closed inbox gets no more jobs");
         assert!(inbox.first().is_some() && inbox.first().is_none());
+    }
+
+    #[tokio::test]
+    async fn a_writer_that_is_a_task_waits_as_a_thread_does() {
+        let inbox = Inbox::new(9);
+        let began = Instant::now();
+        put(&inbox, true).await;
+        let first = inbox.first_for_task().await;
+        assert!(first.is_some_and(|job| job.can_wait()) && began.elapsed() >= SHARED_COMMIT_WAIT);
+        put(&inbox, true).await;
+        let (first, ()) = tokio::join!(inbox.first_for_task(), put(&inbox, false));
+        assert!(first.is_some_and(|job| job.can_wait()), "an urgent job ends the wait");
+        assert!(inbox.first_for_task().await.is_some_and(|job| !job.can_wait()));
+        let (none, ()) = tokio::join!(inbox.first_for_task(), async { inbox.close() });
+        assert!(none.is_none());
     }
 
     #[tokio::test]

@@ -5,6 +5,7 @@
 
 pub mod checkpoint;
 pub mod column;
+pub mod drive;
 pub mod inbox;
 pub mod open;
 #[cfg(test)]

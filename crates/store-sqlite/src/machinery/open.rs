@@ -10,6 +10,7 @@ use postrider_store::directory::DirectoryLock;
 use postrider_store::disk::DiskGate;
 use postrider_store::{OpenError, StoreSeed};
 
+use super::drive::Drive;
 use super::reader::Readers;
 use super::writer::{JobSize, SharedKeySequence, Writer, WriterParts};
 use super::{checkpoint, row_key, schema};
@@ -41,6 +42,20 @@ impl SqliteStore {
         seed: StoreSeed,
         metrics: StoreMetrics,
     ) -> Result<Self, OpenError> {
+        Self::open_driven(directory, clock, seed, metrics, Drive::Threads).await
+    }
+
+    /// As [`Self::open_measured`], and says what runs the store's work.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub async fn open_driven(
+        directory: &Path,
+        clock: Arc<dyn Clock>,
+        seed: StoreSeed,
+        metrics: StoreMetrics,
+        drive: Drive,
+    ) -> Result<Self, OpenError> {
         let directory_fault = |source| OpenError::Directory { path: directory.display().to_string(), source };
         let lock = DirectoryLock::take(directory)?;
         compact::remove_rest(directory);
@@ -59,15 +74,15 @@ impl SqliteStore {
         let clock: Arc<dyn Clock> = Arc::new(SteadyClock::after(last, clock));
         let keys = Arc::new(SharedKeySequence::new(KeySequence::after(seed.node, last_key)));
         let (checkpointer, checkpoint_thread) =
-            checkpoint::Checkpointer::start(&database, &mut connection).map_err(database_fault)?;
+            checkpoint::Checkpointer::start(&database, &mut connection, &drive).map_err(database_fault)?;
         let backups = backup::Source::new(&database, checkpointer.hold());
-        let readers = Readers::open(&database).map_err(database_fault)?;
+        let readers = Readers::open(&database, drive.clone()).map_err(database_fault)?;
         let log = schema::open_log_for_flushing(&connection, &database)?;
         gauges::show_at_scrape(&metrics, &readers, machine_clock, Arc::clone(&clock));
         let (clock_of_writer, keys_of_writer) = (Arc::clone(&clock), Arc::clone(&keys));
         let parts =
             WriterParts { connection, tag, clock: clock_of_writer, keys: keys_of_writer, checkpointer, log, metrics };
-        let (writer, [writer_thread, sync_thread]) = Writer::start(parts).map_err(directory_fault)?;
+        let (writer, threads) = Writer::start(parts, &drive).map_err(directory_fault)?;
         let opened_at = clock.now();
         let store = Self {
             writer: Some(writer),
@@ -78,8 +93,9 @@ impl SqliteStore {
             version: seed.version,
             opened_at,
             backups,
-            threads: vec![writer_thread, sync_thread, checkpoint_thread],
+            threads: threads.into_iter().chain(checkpoint_thread).collect(),
             directory: directory.to_owned(),
+            drive,
             disk: DiskGate::default(),
             _lock: lock,
         };

@@ -1,4 +1,4 @@
-//! The read connections. A query runs on a thread for blocking work, in one snapshot.
+//! The read connections. A query runs in one snapshot, in a server on a thread for blocking work.
 //!
 //! An open snapshot keeps the write-ahead log from restarting. So a read that takes longer than [`LONGEST_READ`] is
 //! interrupted.
@@ -6,14 +6,16 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rusqlite::Connection;
 use tokio::sync::Semaphore;
+use tokio::time::Instant;
 
 use postrider_domain::id::StoreTag;
 use postrider_store::StoreError;
 
+use super::drive::Drive;
 use super::schema;
 use super::writer::store_error;
 use crate::{broken, unavailable};
@@ -35,10 +37,11 @@ pub struct ReadTx<'c> {
 pub struct Readers {
     free: Arc<Semaphore>,
     connections: Arc<Mutex<Vec<Connection>>>,
+    drive: Drive,
 }
 
 impl Readers {
-    pub fn open(database: &Path) -> Result<Self, rusqlite::Error> {
+    pub fn open(database: &Path, drive: Drive) -> Result<Self, rusqlite::Error> {
         let connections = (0..READERS)
             .map(|_| {
                 let connection = schema::connect(database)?;
@@ -46,7 +49,7 @@ impl Readers {
                 Ok(connection)
             })
             .collect::<Result<Vec<_>, rusqlite::Error>>()?;
-        Ok(Self { free: Arc::new(Semaphore::new(READERS)), connections: Arc::new(Mutex::new(connections)) })
+        Ok(Self { free: Arc::new(Semaphore::new(READERS)), connections: Arc::new(Mutex::new(connections)), drive })
     }
 
     /// Tells how many connections are idle and how many busy. Keeps none of them open.
@@ -76,7 +79,7 @@ impl Readers {
                 _ => store_error(&error),
             })
         };
-        tokio::task::spawn_blocking(work).await.map_err(|error| StoreError::Broken(Box::new(error)))?
+        self.drive.run(work).await?
     }
 }
 

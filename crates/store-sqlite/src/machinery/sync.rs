@@ -8,16 +8,18 @@
 
 use std::fs::File;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use tokio::runtime::Handle;
+use tokio::time::Instant;
 
 use postrider_domain::error_chain::Chain;
 use postrider_metrics::{Only, StoreMetrics};
 use postrider_store::queue::claim_ledger::CommittedClaims;
 
+use super::drive::FlushLog;
 use super::inbox::Inbox;
 use super::writer::Job;
 use crate::unavailable;
@@ -33,14 +35,27 @@ pub struct Committed {
 
 /// The writer's side.
 pub struct Syncer {
-    groups: mpsc::SyncSender<Committed>,
+    groups: Groups,
     inbox: Arc<Inbox>,
     /// A flush failed. The operating system may have dropped the pages, and reports that only once. So this process can
     /// promise nothing any more.
     failed: Arc<AtomicBool>,
+    metrics: StoreMetrics,
+}
+
+/// Where committed groups wait for their flush.
+enum Groups {
+    Thread(mpsc::SyncSender<Committed>),
+    /// There is no thread: the writer flushes them before it goes on.
+    Writer(Mutex<Vec<Committed>>),
 }
 
 impl Syncer {
+    /// For a writer that is a task: it flushes by itself.
+    pub fn without_thread(inbox: Arc<Inbox>, metrics: StoreMetrics) -> Self {
+        Self { groups: Groups::Writer(Mutex::default()), inbox, failed: Arc::default(), metrics }
+    }
+
     /// `log` is the write-ahead log. The thread ends when the writer does.
     pub fn start(
         log: File,
@@ -49,20 +64,21 @@ impl Syncer {
     ) -> Result<(Self, JoinHandle<()>), std::io::Error> {
         let (groups, queue) = mpsc::sync_channel::<Committed>(1);
         let failed = Arc::new(AtomicBool::new(false));
-        let syncer = Self { groups, inbox: Arc::clone(&inbox), failed: Arc::clone(&failed) };
+        let syncer = Self {
+            groups: Groups::Thread(groups),
+            inbox: Arc::clone(&inbox),
+            failed: Arc::clone(&failed),
+            metrics: metrics.clone(),
+        };
         let runtime = Handle::try_current().ok();
         let thread = std::thread::Builder::new().name("store-sync".to_owned()).spawn(move || {
             // If this thread ends before the writer does, the writer must not wait for it.
             let _on_exit = FailOnExit { failed: Arc::clone(&failed), inbox: Arc::clone(&inbox) };
             for group in queue {
-                let started = std::time::Instant::now();
+                let started = Instant::now();
                 // A flush after a failed one may succeed although the pages that this group builds on are lost.
-                let flushed = !failed.load(Ordering::Relaxed) && flush(&log);
-                metrics.sync_seconds.observe(Only, started.elapsed());
-                metrics.up.set_count(Only, u64::from(flushed));
-                if !flushed {
-                    failed.store(true, Ordering::Relaxed);
-                }
+                let flushed = !failed.load(Ordering::Relaxed) && is_flushed(log.sync_data());
+                note_flush(&metrics, &failed, flushed, started);
                 inbox.sync_ended();
                 let settle = move || settle(group, flushed, started.elapsed());
                 // The callers are tasks of the runtime. Its own threads wake them at a fraction of the cost.
@@ -81,13 +97,32 @@ impl Syncer {
 
     /// Flushes a group. The flush before must have ended.
     pub fn sync(&self, group: Committed) {
+        let thread = match &self.groups {
+            Groups::Thread(thread) => thread,
+            Groups::Writer(waiting) => {
+                waiting.lock().unwrap_or_else(PoisonError::into_inner).push(group);
+                return;
+            }
+        };
         self.inbox.sync_begins(group.jobs.len());
-        if self.groups.send(group).is_err() {
+        if thread.send(group).is_err() {
             self.failed.store(true, Ordering::Relaxed);
             self.inbox.sync_ended();
             tracing::error!(
                 "the thread that flushes the write-ahead log has ended: nothing more is written until a restart"
             );
+        }
+    }
+
+    /// Flushes the groups that wait, and answers their jobs. For a writer that is a task.
+    pub async fn flush_waiting(&self, log: &dyn FlushLog) {
+        let Groups::Writer(waiting) = &self.groups else { return };
+        let groups = std::mem::take(&mut *waiting.lock().unwrap_or_else(PoisonError::into_inner));
+        for group in groups {
+            let started = Instant::now();
+            let flushed = !self.has_failed() && is_flushed(log.flush().await);
+            note_flush(&self.metrics, &self.failed, flushed, started);
+            settle(group, flushed, started.elapsed());
         }
     }
 }
@@ -105,8 +140,16 @@ impl Drop for FailOnExit {
     }
 }
 
-fn flush(log: &File) -> bool {
-    match log.sync_data() {
+fn note_flush(metrics: &StoreMetrics, failed: &AtomicBool, flushed: bool, started: Instant) {
+    metrics.sync_seconds.observe(Only, started.elapsed());
+    metrics.up.set_count(Only, u64::from(flushed));
+    if !flushed {
+        failed.store(true, Ordering::Relaxed);
+    }
+}
+
+fn is_flushed(result: Result<(), std::io::Error>) -> bool {
+    match result {
         Ok(()) => true,
         Err(error) => {
             tracing::error!(

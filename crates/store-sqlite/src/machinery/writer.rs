@@ -32,6 +32,7 @@ use postrider_store::stats::Rollups;
 use postrider_store::{ClaimSink, DISK_FULL, StoreError};
 
 use super::checkpoint::{Checkpointer, EmptyStep};
+use super::drive::{Drive, FlushLog};
 use super::inbox::{Closed, Inbox};
 use super::reader::ReadTx;
 use super::sync::{Committed, Syncer};
@@ -169,11 +170,18 @@ pub struct WriterParts {
 }
 
 impl Writer {
-    /// Returns the threads of the writer and of flushing, in the order in which they end.
-    pub fn start(parts: WriterParts) -> Result<(Self, [JoinHandle<()>; 2]), std::io::Error> {
+    /// Returns the threads of the writer and of flushing, in the order in which they end. None, if the store has none:
+    /// then a task of the current runtime does the work of both.
+    pub fn start(parts: WriterParts, drive: &Drive) -> Result<(Self, Vec<JoinHandle<()>>), std::io::Error> {
         let inbox = Arc::new(Inbox::new(limits::WRITES_QUEUED));
         let WriterParts { connection, tag, clock, keys, checkpointer, log, metrics } = parts;
-        let (syncer, sync_thread) = Syncer::start(log, Arc::clone(&inbox), metrics.clone())?;
+        let (syncer, sync_thread) = match drive {
+            Drive::Threads => {
+                let (syncer, thread) = Syncer::start(log, Arc::clone(&inbox), metrics.clone())?;
+                (syncer, Some(thread))
+            }
+            Drive::Tasks(_) => (Syncer::without_thread(Arc::clone(&inbox), metrics.clone()), None),
+        };
         let refuse_publishes = Arc::new(AtomicBool::new(false));
         let sink = Arc::new(OnceLock::new());
         let operations = Arc::new(OnceLock::new());
@@ -187,31 +195,37 @@ impl Writer {
             stored_bytes_max: Arc::clone(&stored_bytes_max),
             emptying: Arc::clone(&emptying),
         };
-        let thread = std::thread::Builder::new().name("store-writer".to_owned()).spawn(move || {
-            WriterThread {
-                connection,
-                tag,
-                clock,
-                keys,
-                checkpointer,
-                refuse_publishes,
-                matching: MatchingCache::default(),
-                lanes: LaneCache::default(),
-                health: HealthCache::default(),
-                claims: ClaimLedger::default(),
-                stored: StoredBytesBook::default(),
-                rollups: Rollups::default(),
-                sink,
-                operations,
-                stored_bytes_max,
-                emptying,
-                inbox,
-                syncer,
-                metrics,
+        let work = WriterWork {
+            connection,
+            tag,
+            clock,
+            keys,
+            checkpointer,
+            refuse_publishes,
+            matching: MatchingCache::default(),
+            lanes: LaneCache::default(),
+            health: HealthCache::default(),
+            claims: ClaimLedger::default(),
+            stored: StoredBytesBook::default(),
+            rollups: Rollups::default(),
+            sink,
+            operations,
+            stored_bytes_max,
+            emptying,
+            inbox,
+            syncer,
+            metrics,
+        };
+        let thread = match drive {
+            Drive::Threads => {
+                Some(std::thread::Builder::new().name("store-writer".to_owned()).spawn(move || work.run())?)
             }
-            .run();
-        })?;
-        Ok((writer, [thread, sync_thread]))
+            Drive::Tasks(log) => {
+                tokio::spawn(work.run_as_task(Arc::clone(log)));
+                None
+            }
+        };
+        Ok((writer, thread.into_iter().chain(sync_thread).collect()))
     }
 
     pub fn attach(&self, sink: Weak<dyn ClaimSink>) {
@@ -268,7 +282,8 @@ impl Drop for Writer {
     }
 }
 
-struct WriterThread {
+/// The writer's state, on its thread or in its task.
+struct WriterWork {
     connection: Connection,
     tag: StoreTag,
     clock: Arc<dyn Clock>,
@@ -290,27 +305,39 @@ struct WriterThread {
     metrics: StoreMetrics,
 }
 
-impl Drop for WriterThread {
-    /// Drops the jobs that wait, however the thread ends: no caller may wait for ever.
+impl Drop for WriterWork {
+    /// Drops the jobs that wait, however the work ends: no caller may wait for ever.
     fn drop(&mut self) {
         self.inbox.abandon();
     }
 }
 
-impl WriterThread {
+impl WriterWork {
     /// Ends when the inbox is closed and empty.
     fn run(mut self) {
         while let Some(first) = self.inbox.first() {
-            if self.syncer.has_failed() {
-                first.settle(Err(unavailable("the disk failed")));
-                continue;
-            }
-            self.write_group(first);
-            let over_limit = self.checkpointer.after_commit(&self.connection);
-            self.metrics.wal_bytes.set_count(Only, self.checkpointer.log_bytes());
-            self.refuse_publishes.store(over_limit, Ordering::Relaxed);
-            self.empty_log();
+            self.serve(first);
         }
+    }
+
+    /// As [`Self::run`], without threads: a group is flushed before the next one begins.
+    async fn run_as_task(mut self, log: Arc<dyn FlushLog>) {
+        while let Some(first) = self.inbox.first_for_task().await {
+            self.serve(first);
+            self.syncer.flush_waiting(log.as_ref()).await;
+        }
+    }
+
+    /// Writes the group that begins with this job, and looks after the log.
+    fn serve(&mut self, first: Box<dyn Job>) {
+        if self.syncer.has_failed() {
+            return first.settle(Err(unavailable("the disk failed")));
+        }
+        self.write_group(first);
+        let over_limit = self.checkpointer.after_commit(&self.connection);
+        self.metrics.wal_bytes.set_count(Only, self.checkpointer.log_bytes());
+        self.refuse_publishes.store(over_limit, Ordering::Relaxed);
+        self.empty_log();
     }
 
     /// Takes a step towards an empty log, if somebody waits for one.

@@ -8,7 +8,7 @@
 
 use std::fs::OpenOptions;
 use std::io::{ErrorKind, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use rusqlite::Connection;
 use rustix::fs::{FallocateFlags, fallocate, statvfs};
@@ -18,15 +18,15 @@ use postrider_store::StoreError;
 use postrider_store::directory::create_private;
 use postrider_store::disk::DiskUse;
 
-use crate::SqliteStore;
 use crate::machinery::schema;
+use crate::{Drive, SqliteStore};
 
 const RESERVE: &str = "reserve";
 
 pub async fn measure(store: &SqliteStore) -> Result<DiskUse, StoreError> {
     let live = store.read(|tx| live_bytes(tx.connection)).await?;
     let directory = store.directory.clone();
-    blocking(move || measure_files(&directory, live)).await
+    blocking(&store.drive, move || measure_files(&directory, live)).await
 }
 
 /// The bytes of pages that hold something. The zeros of an erasure stand in pages that are free again afterwards.
@@ -62,8 +62,9 @@ fn bytes_of(file: &Path) -> Result<u64, std::io::Error> {
     }
 }
 
-pub async fn hold_reserve(directory: PathBuf, bytes: u64) -> Result<(), StoreError> {
-    blocking(move || reserve(&directory.join(RESERVE), bytes)).await
+pub async fn hold_reserve(store: &SqliteStore, bytes: u64) -> Result<(), StoreError> {
+    let path = store.directory.join(RESERVE);
+    blocking(&store.drive, move || reserve(&path, bytes)).await
 }
 
 fn reserve(path: &Path, bytes: u64) -> Result<(), std::io::Error> {
@@ -103,10 +104,10 @@ fn allocate(path: &Path, bytes: u64) -> Result<(), std::io::Error> {
 }
 
 async fn blocking<T: Send + 'static>(
+    drive: &Drive,
     work: impl FnOnce() -> Result<T, std::io::Error> + Send + 'static,
 ) -> Result<T, StoreError> {
-    let done = tokio::task::spawn_blocking(work).await.map_err(|error| StoreError::Broken(Box::new(error)))?;
-    done.map_err(|error| StoreError::Unavailable {
+    drive.run(work).await?.map_err(|error| StoreError::Unavailable {
         why: "the data directory cannot be used",
         source: Some(error.into()),
     })

@@ -125,7 +125,7 @@ impl Upkeep for SqliteStore {
     }
 
     async fn hold_reserve(&self, bytes: u64) -> Result<(), StoreError> {
-        disk::hold_reserve(self.directory.clone(), bytes).await
+        disk::hold_reserve(self, bytes).await
     }
 
     fn set_disk_state(&self, state: DiskState) {
