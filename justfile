@@ -26,6 +26,10 @@ pictures:
 power seeds="0..70" jobs="2":
     POSTRIDER_POWER_SEEDS={{seeds}} POSTRIDER_POWER_JOBS={{jobs}} cargo test --test power nothing_acknowledged -- --nocapture
 
+# Simulate the worlds of these seeds, such as 0..1000; docs/proof.md says what that shows
+sim seeds="0..300" jobs="2":
+    POSTRIDER_SIM_SEEDS={{seeds}} POSTRIDER_SIM_JOBS={{jobs}} cargo test --test sim worlds -- --nocapture
+
 # Check the format and the lints
 lint:
     cargo fmt --all --check
