@@ -327,6 +327,7 @@ impl Life {
             retention: Duration::from_secs(options.retention_s),
             metrics: Default::default(),
             tracing: Default::default(),
+            sources: Vec::new(),
             is_restored_copy: false,
         }
         .build();
