@@ -7,6 +7,7 @@ pub mod page;
 pub mod protocol;
 pub mod session;
 pub mod tab;
+pub mod tree;
 
 #[expect(dead_code, reason = "the browser tests use a part of what the integration tests need")]
 #[path = "../../it/support/mod.rs"]

@@ -4,6 +4,7 @@ use serde_json::Value;
 
 use super::browser::axe;
 use super::tab::{Loaded, Tab, View};
+use super::tree::tree_faults;
 
 /// The success criteria that are checked: WCAG 2.2, levels A and AA.
 const TAGS: &str = "['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa']";
@@ -27,6 +28,8 @@ pub async fn check(tab: &Tab, url: &str, name: &str) -> Vec<String> {
         tab.show(view).await;
         faults.extend(axe_faults(tab).await);
         faults.extend(layout_faults(tab, view).await);
+        let found = tree_faults(tab).await;
+        faults.extend(found.into_iter().map(|fault| format!("at {} pixels {fault}", view.width)));
         tab.picture(&format!("{name}-{}-{}", view.width, view.scheme)).await;
     }
     tab.prefer("forced-colors", "active").await;
@@ -208,7 +211,8 @@ mod tests {
 
     const BAD: &str = "<!DOCTYPE html><html lang=en><head><title>Bad</title><style>p { color: #ccc }</style></head>
         <body><main><h1>One</h1><h1>Two</h1><p>Pale</p><img src='http://elsewhere.test:9/a.png'>
-        <p id=a style='width: 500px' onclick='a()'>Wide</p><p id=a>Again</p></main>
+        <p id=a style='width: 500px' onclick='a()'>Wide</p><p id=a>Again</p><h4>Deep</h4><button></button>
+        <p tabindex=0>Odd</p><div role=status><table role=table><tr><td>One<td>Two<tr><td>Three<td>Four</table></div></main>
         <script>console.log('said')</script></body></html>";
 
     #[tokio::test]
@@ -232,6 +236,12 @@ mod tests {
             "the title is Bad",
             "there is not one h1",
             "two elements are #a",
+            "a heading of level 4 follows one of level 1: \"Deep\"",
+            "a reader hears no name of a button",
+            "a reader hears no role of what takes the focus: paragraph",
+            "a reader hears no name of a table",
+            "a reader hears no heads of the columns",
+            "a reader hears all of a table or figure at each change of a status",
             "a request to http://elsewhere.test:9/a.png",
             "the policy lacks \"default-src 'none'\"",
             "no nosniff",

@@ -243,8 +243,9 @@ function tell(text) {
   const line = document.createElement('p');
   line.className = 'stale';
   line.setAttribute('role', 'status');
-  line.textContent = text;
   document.body.prepend(line);
+  // A screen reader says what changes in a place that it knows already.
+  setTimeout(() => { line.textContent = text; });
 }
 
 document.addEventListener('postrider:renewed', () => {

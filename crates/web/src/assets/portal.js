@@ -30,8 +30,9 @@
       const line = document.createElement('p');
       line.className = 'stale';
       line.setAttribute('role', 'status');
-      line.textContent = session.dataset.endedText;
       document.body.prepend(line);
+      // A screen reader says what changes in a place that it knows already.
+      setTimeout(() => { line.textContent = session.dataset.endedText; });
     }
     ended = true;
     say({ type: 'postrider:expired' });

@@ -38,14 +38,14 @@ pub fn page(document: Document<'_>) -> Markup {
 
 fn contents(document: Document<'_>) -> Markup {
     html! {
-        h2 { "Guide" }
+        p.head { "Guide" }
         ul {
             @for title in prose::headings(text(document.at("/info"), "description")) {
                 li { a href={ "#" (prose::anchor(title)) } { (title) } }
             }
         }
         @for tag in items(document.at("/tags")) {
-            h2 { a href={ "#" (prose::anchor(text(tag, "name"))) } { (text(tag, "name")) } }
+            p.head { a href={ "#" (prose::anchor(text(tag, "name"))) } { (text(tag, "name")) } }
             ul {
                 @for (method, _, operation) in of_tag(document, tag) {
                     @let (id, summary) = (text(operation, "operationId"), text(operation, "summary"));
@@ -53,8 +53,8 @@ fn contents(document: Document<'_>) -> Markup {
                 }
             }
         }
-        h2 { a href="#webhooks" { "Webhooks" } }
-        h2 { a href="#schemas" { "Schemas" } }
+        p.head { a href="#webhooks" { "Webhooks" } }
+        p.head { a href="#schemas" { "Schemas" } }
     }
 }
 
@@ -73,7 +73,7 @@ fn operation(document: Document<'_>, method: &str, path: &str, operation: &Value
             (request_body(document, operation))
             details.example open {
                 summary { "curl" }
-                pre tabindex="0" { code { (curl::sample(document, method, path, operation)) } }
+                pre tabindex="0" role="group" aria-label="Request" { code { (curl::sample(document, method, path, operation)) } }
             }
             h4 { "Answers" }
             @for (status, response) in members(&operation["responses"]) { (self::response(document, status, response)) }
@@ -87,7 +87,7 @@ fn parameters(document: Document<'_>, operation: &Value) -> Markup {
     html! {
         @if !parameters.is_empty() {
             h4 { "Parameters" }
-            table.fields {
+            table.fields aria-label="Parameters" {
                 thead { tr { th { "Name" } th { "Type" } th { "Meaning" } } }
                 tbody {
                     @for parameter in parameters {
@@ -171,6 +171,7 @@ fn webhooks(document: Document<'_>) -> Markup {
             }
             @if let Some(operation) = first {
                 article.operation {
+                    h3 { "The request" }
                     (parameters(document, operation))
                     h4 { "What the receiver's answer means" }
                     @for (status, response) in members(&operation["responses"]) {

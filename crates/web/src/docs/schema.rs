@@ -14,7 +14,7 @@ pub fn table(document: Document<'_>, schema: &Value) -> Markup {
         return html! { p.kind { (kind(document, schema)) } (rules(document, schema)) };
     }
     html! {
-        table.fields {
+        table.fields aria-label="Fields" {
             thead { tr { th { "Name" } th { "Type" } th { "Meaning" } } }
             tbody {
                 @for (name, property) in members(&schema["properties"]) {
@@ -140,7 +140,7 @@ pub fn example(title: &str, value: &Value) -> Markup {
     html! {
         details.example open[!is_long] {
             summary { (title) }
-            pre tabindex="0" { code { (json) } }
+            pre tabindex="0" role="group" aria-label="Example" { code { (json) } }
         }
     }
 }
