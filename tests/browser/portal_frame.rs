@@ -236,6 +236,30 @@ async fn each_page_around_the_portal_must_be_listed() {
     assert!(inside.text("document.body.innerText").await.contains("Endpoints"));
 }
 
+/// A frame with `sandbox` and without `allow-same-origin` is an origin of its own. It shows pages, and its forms come
+/// from nowhere: the page that answers them says what to do.
+#[tokio::test]
+async fn a_form_of_a_sandboxed_frame_is_refused_with_the_reason() {
+    let Some(fair) = Fair::open().await else { return };
+    let link = fair.link(json!({"next": "/endpoints/new"})).await;
+    let frame =
+        format!("{AROUND}<iframe sandbox='allow-scripts allow-forms' width=900 height=700 src={link:?}></iframe>");
+    fair.shop.otherwise(html(frame));
+    let tab = fair.desk.browser.tab(View::WIDE).await;
+    tab.go(&fair.shop.url_at("shop.test", "/")).await;
+    let inside = tab.frame(base(&link)).await;
+    assert_eq!(inside.text("self.origin").await, "null");
+    let fill = "document.querySelector('input[name=name]').value = 'Sandboxed';
+        document.querySelector('input[name=url]').value = 'https://hooks.example.com/a';
+        document.querySelector('[value=\"post.created\"]').checked = true";
+    inside.eval(fill).await;
+    inside.leave_by("document.querySelector('main form.form button.primary').click()").await;
+    let page = inside.text("document.querySelector('main').innerText").await;
+    assert!(page.contains("Origin held “null”") && page.contains("allow-same-origin"), "{page}");
+    let made = fair.api("GET", "/v1/webhook-endpoints?projectId=proj_a", None).await;
+    assert_eq!(made, json!([]), "nothing was changed");
+}
+
 #[tokio::test]
 async fn nested_pages_show_the_portal_if_each_is_listed() {
     let Some(fair) = Fair::open().await else { return };

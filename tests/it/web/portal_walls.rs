@@ -3,9 +3,11 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use postrider_domain::access::{Mode, Scope};
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use crate::support::app::{ALL_SCOPES, App, PUBLIC_HOST, text};
 use crate::support::caller::{Caller, Reply};
@@ -162,6 +164,44 @@ async fn no_route_of_the_portal_crosses_its_walls() {
 async fn no_route_of_the_portal_crosses_its_walls_on_postgres() {
     if let Some(database) = TestDatabase::new().await.map(Arc::new) {
         walk(&App::set_up().await.allow("127.0.0.0/8").on(&database).start().await).await;
+    }
+}
+
+/// Asks for a thing of another project and for one that nobody has, in turns. If one answer took more work, it would be
+/// the slower one nearly always; what else the machine does concerns both alike.
+#[tokio::test]
+async fn foreign_and_unknown_ids_take_the_same_time() {
+    const PAIRS: usize = 150;
+    let app = App::to_loopback().await;
+    let receiver = Receiver::start().await;
+    let foreign = things(app.caller(), &receiver, Some("q")).await;
+    let (customer, base) = Visitor::on_portal(&app, json!({"projectId": "p"})).await;
+    let nobody = |id: &str| format!("{}{}", &id[..4], id[4..].chars().rev().collect::<String>());
+    let delivery = &foreign.delivery;
+    for (kind, foreign, unknown) in [
+        ("endpoints", foreign.endpoint.clone(), nobody(&foreign.endpoint)),
+        ("deliveries", delivery.clone(), format!("{}0000", &delivery[..delivery.len() - 4])),
+    ] {
+        let time = async |id: &str| {
+            // A session may ask for 600 pages a minute.
+            app.clock().advance(Duration::from_millis(150));
+            let since = Instant::now();
+            assert_eq!(customer.get(&format!("{base}/{kind}/{id}")).await.status, 404);
+            since.elapsed()
+        };
+        let mut slower = 0;
+        for pair in 0..PAIRS {
+            let (there, nowhere) = if pair % 2 == 0 {
+                let there = time(&foreign).await;
+                (there, time(&unknown).await)
+            } else {
+                let nowhere = time(&unknown).await;
+                (time(&foreign).await, nowhere)
+            };
+            slower += usize::from(there > nowhere);
+        }
+        let share = slower * 100 / PAIRS;
+        assert!((15..=85).contains(&share), "{kind}: the foreign one took longer in {share} of 100 pairs");
     }
 }
 
