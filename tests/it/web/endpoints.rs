@@ -3,9 +3,9 @@
 use postrider_domain::access::Scope;
 use serde_json::json;
 
-use crate::support::app::{App, PUBLIC_HOST};
-use crate::support::receiver::Receiver;
-use crate::support::visitor::{Visitor, hidden};
+use crate::support::app::{App, PUBLIC_HOST, text};
+use crate::support::receiver::{Behaviour, Receiver};
+use crate::support::visitor::{EVERYTHING, Visitor, hidden};
 use crate::support::wait::eventually;
 
 const HOSTILE: &str = "<script>alert(1)</script>\"onx='";
@@ -203,4 +203,24 @@ async fn a_replay_is_counted_started_once_and_stopped() {
     let wrong = visitor.post(&path, &[("since", "yesterday"), ("statuses", "pending")]).await;
     assert_eq!(wrong.status, 400);
     assert!(wrong.text().contains("value=\"yesterday\"") && wrong.text().contains("pending cannot be replayed"));
+}
+
+#[tokio::test]
+async fn an_endpoint_says_that_its_last_attempts_failed() {
+    let app = App::to_loopback().await;
+    let receiver = Receiver::start().await;
+    receiver.otherwise(Behaviour::status(500));
+    let body = json!({"name": "Till", "url": receiver.url("/"), "events": ["post.created"], "projectId": "p"});
+    let endpoint = app.endpoint(body).await;
+    let event = json!({"type": "post.created", "data": {}, "projectId": "p"});
+    let event = text(&app.post("/v1/events", event).await.data(202), "id");
+    app.attempted(&event, 1).await;
+    let path = format!("/endpoints/{}", endpoint.id);
+    let page = Visitor::of(&app, EVERYTHING).await.page(&format!("/dashboard{path}")).await;
+    assert!(page.contains("It is active. Its last attempt failed."), "{page}");
+    // The attempts of hidden types are not counted for a customer, and the health of an endpoint knows no types.
+    let narrowed = json!({"projectId": "p", "eventTypes": ["note.created"]});
+    let (customer, base) = Visitor::on_portal(&app, narrowed).await;
+    let page = customer.page(&format!("{base}{path}")).await;
+    assert!(page.contains("It is active.") && !page.contains("attempt failed"), "{page}");
 }

@@ -3,6 +3,8 @@
 //!
 //! A chart is stretched to the width of the page, so no text is in it: the ends of the axes stand around it.
 
+use std::time::Duration;
+
 use maud::{Markup, html};
 
 use postrider_domain::time::Timestamp;
@@ -85,6 +87,14 @@ impl Chart<'_> {
         )
     }
 
+    /// The value at the upper edge. Milliseconds are said as a duration.
+    fn top(&self, highest: u64) -> String {
+        match self.unit {
+            "ms" => time::rough(Duration::from_millis(highest)),
+            unit => format!("{highest} {unit}"),
+        }
+    }
+
     fn figure(&self, highest: u64, marks: Markup) -> Markup {
         html! {
             figure.chart-figure {
@@ -93,7 +103,7 @@ impl Chart<'_> {
                     p { (self.sentence) }
                     p.legend { @for series in self.series { span.phase-name { span class={ "phase-mark " (series.class) } aria-hidden="true" {} (series.name) } } }
                 }
-                p.chart-top aria-hidden="true" { (highest) " " (self.unit) }
+                p.chart-top aria-hidden="true" { (self.top(highest)) }
                 svg.chart viewBox={ "0 0 " (WIDTH) " " (HEIGHT) } preserveAspectRatio="none" role="img" aria-label=(self.sentence) {
                     line.chart-axis x1="0" x2=(WIDTH) y1=(HEIGHT) y2=(HEIGHT) {}
                     (marks)

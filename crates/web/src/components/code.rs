@@ -34,10 +34,18 @@ pub fn prose(text: &str) -> Markup {
 
 /// The call of the API that shows the same as the page.
 pub fn api_call(method: &str, path: &str) -> Markup {
+    api_calls(&[(method, path)])
+}
+
+/// As [`api_call`], for a page that shows what several calls do.
+pub fn api_calls(calls: &[(&str, &str)]) -> Markup {
     html! {
         footer.api-call {
             "The same over the API: "
-            code { (method) " " (path) }
+            @for (index, (method, path)) in calls.iter().enumerate() {
+                @if index > 0 { ", " }
+                code { (method) " " (path) }
+            }
         }
     }
 }

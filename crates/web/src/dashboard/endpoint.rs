@@ -160,6 +160,15 @@ fn sentence(visit: &Visit, endpoint: &Endpoint, newest: &Newest) -> Markup {
                 ("bad", say!("It has been failing for {}.", time::rough(now.since(streak.first_failure_at))), failures)
             }
         }
+    } else if let (Some(streak), None) = (endpoint.failure_streak, &visit.principal.event_types) {
+        (
+            "waiting",
+            match streak.failures {
+                1 => html! { (say!("It is active. Its last attempt failed.")) },
+                failures => say!("It is active. Its last {} attempts failed.", failures),
+            },
+            html! { (say!("The page of each delivery says why, and when it is tried again.")) },
+        )
     } else {
         (
             "good",

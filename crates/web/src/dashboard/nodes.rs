@@ -7,7 +7,7 @@ use postrider_domain::permission::Permission;
 use postrider_service::ServiceError;
 
 use crate::components::state::Tone;
-use crate::components::{code, icon, state, time};
+use crate::components::{icon, state, time};
 use crate::visit::Visit;
 
 /// The version of this process for a visitor who may not see the nodes.
@@ -22,7 +22,6 @@ pub async fn section(visit: &Visit) -> Result<Markup, ServiceError> {
             @if has_several_versions(&nodes) { p { "Not all nodes run the same version: an upgrade is under way, or a node was left out." } }
             (table(visit, &nodes))
         }
-        (code::api_call("GET", "/v1/nodes"))
     })
 }
 

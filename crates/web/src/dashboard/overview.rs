@@ -36,8 +36,8 @@ pub async fn show(visit: Visit) -> Result<Response, Failure> {
         h1 { (workspace.name.as_str()) }
         @if visit.service().is_restored_copy() { (restored_copy()) }
         (body)
-        (code::api_call("GET", "/v1/stats"))
         (nodes)
+        (code::api_calls(&[("GET", "/v1/stats"), ("GET", "/v1/nodes")]))
     };
     Ok(visit.page(Section::Overview, workspace.name.as_str(), body))
 }
@@ -139,7 +139,12 @@ async fn running(visit: &Visit) -> Result<Markup, ServiceError> {
         div #numbers data-live="swap" { (numbers(&report, &period, now)) }
         div #charts data-live="swap" { (statistics::charts(&report.series)) }
         h2 { "Newest failures" }
-        @if failures.items.is_empty() { p.soft { "No delivery has failed among those that are kept." } }
+        @if failures.items.is_empty() {
+            p.soft {
+                "No delivery has failed for good among those that are kept. One whose attempts failed "
+                a href=(visit.link("/deliveries?status=pending")) { "waits for its next attempt" } "."
+            }
+        }
         @else { (delivery_rows::table(&failures.items, &rows, false)) }
     })
 }

@@ -137,6 +137,10 @@ fn page(
         (choices(&visit, form, faults, wanted))
         h2 { "1. On your server: ask for a session" }
         (code::block("The request for a session", &request(&visit, wanted)))
+        p {
+            "The key needs the scope " code { "portal:create" } ". "
+            @if visit.may(Permission::ApiKeysManage) { a href=(visit.link("/keys/new")) { "Make a key" } " and keep it on your server." }
+        }
         p { "The answer holds the link as " code { "data.url" } ". It can be opened for 5 minutes, so ask when your customer opens the page, and not before." }
         h2 { "2. In your page: show it" }
         (code::block("The frame", &frame(&visit)))

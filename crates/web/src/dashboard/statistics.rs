@@ -125,7 +125,7 @@ fn sentences(totals: &Counts) -> [String; 3] {
         &number(by_fault(totals, Fault::Sender))
     );
     let ended = say_text!(
-        "{} deliveries were made. {} ended delivered, {} failed, {} were not sent.",
+        "Deliveries made: {}. Ended: {} delivered, {} failed, {} not sent.",
         &number(totals.created),
         &number(totals.ended_as(DeliveryStatus::Delivered)),
         &number(totals.ended_as(DeliveryStatus::Failed)),

@@ -18,6 +18,15 @@ pub const PHRASES: &[(&str, &str)] = &[
         "Der Endpunkt ist seit {} angehalten. Die nächste Probe ist fällig: {}.",
     ),
     ("It is active.", "Der Endpunkt ist eingeschaltet."),
+    ("It is active. Its last attempt failed.", "Der Endpunkt ist eingeschaltet. Der letzte Versuch ist gescheitert."),
+    (
+        "It is active. Its last {} attempts failed.",
+        "Der Endpunkt ist eingeschaltet. Die letzten {} Versuche sind gescheitert.",
+    ),
+    (
+        "The page of each delivery says why, and when it is tried again.",
+        "Die Seite jeder Zustellung sagt, warum, und wann sie wiederholt wird.",
+    ),
     (
         "It is disabled: its host now leads to an address that may not be called.",
         "Der Endpunkt ist abgeschaltet: Sein Host führt jetzt zu einer Adresse, die nicht aufgerufen werden darf.",

@@ -18,8 +18,8 @@ pub const PHRASES: &[(&str, &str)] = &[
         "Versuche: {}. Davon zugestellt: {}, gescheitert: {}, durch unseren Fehler nicht zustande gekommen: {}.",
     ),
     (
-        "{} deliveries were made. {} ended delivered, {} failed, {} were not sent.",
-        "Zustellungen: {}. Davon zugestellt: {}, gescheitert: {}, nicht gesendet: {}.",
+        "Deliveries made: {}. Ended: {} delivered, {} failed, {} not sent.",
+        "Angelegte Zustellungen: {}. Beendet: {} zugestellt, {} gescheitert, {} nicht gesendet.",
     ),
     (
         "Half of the first attempts began within {}, 95 % within {}.",
