@@ -11,7 +11,7 @@ use postrider_domain::id::StoreTag;
 use postrider_domain::span::Tracing;
 use postrider_domain::time::Clock;
 use postrider_egress::{AllowTarget, DenyTarget, Egress, EgressSettings};
-use postrider_engine::{Engine, EngineParts, EngineSettings};
+use postrider_engine::{Engine, EngineParts, EngineSettings, LeasedAttempts};
 use postrider_metrics::Metrics;
 use postrider_service::{Operator, Service, ServiceParts, adopt_catalogue, note_troubles, stored_catalogue};
 use postrider_source::Sources;
@@ -87,6 +87,7 @@ impl Components {
             OpenedFor::Command => (Tracing::default(), None),
             _ => traces::start(&settings.traces, &families.traces)?,
         };
+        let engine = engine_settings(settings, &catalogue);
         let (service, operator) = ServiceParts {
             store: Arc::clone(&store),
             guard: egress.clone(),
@@ -106,6 +107,7 @@ impl Components {
             tracing: tracing.clone(),
             sources: settings.sources.iter().map(|source| source.terms.clone()).collect(),
             is_restored_copy,
+            attempts: Arc::new(LeasedAttempts::new(store.clone(), Arc::clone(&keyring), random.clone(), &engine)),
         }
         .build();
         if opened_for != OpenedFor::Command {
@@ -143,18 +145,7 @@ impl Components {
             clock: Arc::clone(&self.clock),
             keyring: Arc::clone(&self.keyring),
             random: self.random.clone(),
-            settings: EngineSettings {
-                brand: self.catalogue.brand.clone(),
-                schedule: settings.retry_schedule.clone(),
-                attempt_deadline: settings.attempt_deadline,
-                retention: settings.retention,
-                payload_retention: settings.kept_payloads(),
-                audit_retention: settings.audit_retention,
-                parked_retention: settings.parked_retention,
-                max_disk: settings.max_disk,
-                forwards_traces: settings.traces.are_forwarded,
-                ..EngineSettings::default()
-            },
+            settings: engine_settings(settings, &self.catalogue),
             metrics: self.metrics.families.engine.clone(),
             tracing: self.tracing.clone(),
             gauges: settings.metrics.are_served().then(|| self.metrics.families.queue.clone()),
@@ -170,6 +161,21 @@ impl Components {
         if closed.is_err() {
             tracing::error!("closing the store panicked");
         }
+    }
+}
+
+fn engine_settings(settings: &Settings, catalogue: &Catalogue) -> EngineSettings {
+    EngineSettings {
+        brand: catalogue.brand.clone(),
+        schedule: settings.retry_schedule.clone(),
+        attempt_deadline: settings.attempt_deadline,
+        retention: settings.retention,
+        payload_retention: settings.kept_payloads(),
+        audit_retention: settings.audit_retention,
+        parked_retention: settings.parked_retention,
+        max_disk: settings.max_disk,
+        forwards_traces: settings.traces.are_forwarded,
+        ..EngineSettings::default()
     }
 }
 

@@ -221,6 +221,7 @@ impl Server {
     pub async fn stop(self) {
         tracing::info!("stopping");
         self.stop_listening.cancel();
+        self.components.service.end_waits();
         let requests = async {
             let mut over = std::pin::pin!(join_all(self.listeners));
             if tokio::time::timeout(self.stop_grace, &mut over).await.is_err() {

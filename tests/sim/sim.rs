@@ -14,7 +14,7 @@ use postrider_domain::rate_limit::RateLimits;
 use postrider_domain::retry_schedule::RetrySchedule;
 use postrider_domain::time::Clock;
 use postrider_domain::workspace::WorkspaceName;
-use postrider_engine::{Engine, EngineParts, EngineSettings};
+use postrider_engine::{Engine, EngineParts, EngineSettings, LeasedAttempts};
 use postrider_metrics::StoreMetrics;
 use postrider_service::{CreateApiKey, Operator, Origin, Service, ServiceParts, adopt_catalogue, note_troubles};
 use postrider_store::sealing::keyring::Keyring;
@@ -313,6 +313,8 @@ impl Life {
         let catalogue = Arc::new(adopt_catalogue(store.as_ref(), Catalogue::BUILT_IN).await.expect("a catalogue"));
         let schedule = RetrySchedule::from_seconds(&options.schedule).expect("a schedule");
         let service_store: Arc<dyn Store> = store.clone();
+        let settings = engine_settings(options, &catalogue, schedule.clone());
+        let attempts = LeasedAttempts::new(store.clone(), Arc::clone(&keyring), random.clone(), &settings);
         let (service, operator) = ServiceParts {
             store: Arc::clone(&service_store),
             guard: Arc::new(OpenGuard),
@@ -322,13 +324,14 @@ impl Life {
             random: random.clone(),
             endpoint_limits: EndpointLimits { per_project: 500, per_workspace: 500 },
             rate_limits: RateLimits { management: None, publishing: None },
-            retry_schedule: schedule.clone(),
+            retry_schedule: schedule,
             portal_frame_ancestors: Vec::new(),
             retention: Duration::from_secs(options.retention_s),
             metrics: Default::default(),
             tracing: Default::default(),
             sources: Vec::new(),
             is_restored_copy: false,
+            attempts: Arc::new(attempts),
         }
         .build();
         note_troubles(service_store.as_ref(), clock.now()).await.expect("a note");
@@ -339,7 +342,7 @@ impl Life {
             clock,
             keyring,
             random,
-            settings: engine_settings(options, &catalogue, schedule),
+            settings,
             metrics: Default::default(),
             tracing: Default::default(),
             gauges: None,

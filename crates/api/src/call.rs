@@ -7,7 +7,7 @@ use http::request::Parts;
 use http::{HeaderMap, Method, Uri};
 
 use postrider_domain::access::Principal;
-use postrider_domain::id::RequestId;
+use postrider_domain::id::{EndpointId, RequestId};
 use postrider_service::{Service, ServiceError};
 
 use super::app::App;
@@ -38,6 +38,16 @@ impl FromRequestParts<Arc<App>> for Call {
 impl Call {
     pub fn service(&self) -> &Arc<Service> {
         &self.app.service
+    }
+
+    /// The id of an endpoint or, under `/v1/listeners`, of a listener.
+    ///
+    /// # Errors
+    /// [`ServiceError::NotFound`] when the text is no such id. Each kind has its own paths.
+    pub fn endpoint_id(&self) -> Result<EndpointId, ServiceError> {
+        let is_of_listener = self.uri.path().split('/').nth(2) == Some("listeners");
+        let id: EndpointId = self.id(3)?;
+        if id.is_listener() == is_of_listener { Ok(id) } else { Err(ServiceError::NotFound) }
     }
 
     /// The id in this segment of the path. `/v1/x/{id}` has it in segment 3.

@@ -238,8 +238,8 @@ async fn index(call: Call) -> Result<Response, Failure> {
     Ok(answer(200, list(&page, |delivery| DeliveryView::new(delivery, None))))
 }
 
-async fn index_of_endpoint(call: Call) -> Result<Response, Failure> {
-    let endpoint = call.service().get_endpoint(&call.principal, call.id(3)?).await?;
+pub async fn index_of_endpoint(call: Call) -> Result<Response, Failure> {
+    let endpoint = call.service().get_endpoint(&call.principal, call.endpoint_id()?).await?;
     let mut query = Query::parse(&call.uri);
     let page = query.page()?;
     query.refuse("endpointId");

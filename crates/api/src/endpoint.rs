@@ -8,7 +8,9 @@ use bytes::Bytes;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use postrider_domain::endpoint::{DisabledReason, Endpoint, EndpointChange, EndpointName, EndpointUrl, ProjectId};
+use postrider_domain::endpoint::{
+    DisabledReason, Endpoint, EndpointChange, EndpointFilter, EndpointName, EndpointUrl, ProjectId,
+};
 use postrider_domain::endpoint_health::HealthState;
 use postrider_domain::event_type::{Catalogue, EventTypeName};
 use postrider_domain::id::EndpointId;
@@ -28,6 +30,7 @@ use super::call::Call;
 use super::delivery;
 use super::endpoint_options::{self, OptionsView};
 use super::error::Failure;
+use super::listener;
 use super::openapi::endpoint as openapi;
 use super::query::Query;
 use super::route::Route;
@@ -149,7 +152,7 @@ fn parse_create(catalogue: &Catalogue, body: &JsonBody) -> Result<CreateEndpoint
 }
 
 /// At least one name of the catalogue. Repeated names count once.
-fn event_names(catalogue: &Catalogue, raw: &RawValue) -> Result<Vec<EventTypeName>, String> {
+pub fn event_names(catalogue: &Catalogue, raw: &RawValue) -> Result<Vec<EventTypeName>, String> {
     let names: Vec<String> =
         serde_json::from_str(raw.get()).map_err(|_| "must be an array of event names".to_owned())?;
     if names.is_empty() {
@@ -168,14 +171,14 @@ fn event_names(catalogue: &Catalogue, raw: &RawValue) -> Result<Vec<EventTypeNam
 async fn index(call: Call) -> Result<Response, Failure> {
     let mut query = Query::parse(&call.uri);
     let page = query.page()?;
-    let filter = query.filter(call.service().catalogue());
+    let filter = EndpointFilter { are_listeners: Some(false), ..query.filter(call.service().catalogue()) };
     query.finish()?;
     let page = call.service().list_endpoints(&call.principal, filter, page).await?;
     Ok(answer(200, list(&page, |endpoint| EndpointView::new(endpoint, None))))
 }
 
 async fn update(call: Call, body: Body) -> Result<Response, Failure> {
-    let id = call.id(3)?;
+    let id = call.endpoint_id()?;
     let write = Write::begin(call, body, BodyRule::Required, render).await?;
     let change = write.check(parse_change(write.catalogue(), &write.body)).await?;
     write.answer(write.service().update_endpoint(write.principal(), id, change, &write.idempotent).await).await
@@ -200,16 +203,16 @@ fn parse_change(catalogue: &Catalogue, body: &JsonBody) -> Result<UpdateEndpoint
     Ok(UpdateEndpoint { change, private })
 }
 
-async fn remove(call: Call, body: Body) -> Result<Response, Failure> {
-    let id = call.id(3)?;
+pub async fn remove(call: Call, body: Body) -> Result<Response, Failure> {
+    let id = call.endpoint_id()?;
     let write = Write::begin(call, body, BodyRule::Optional, |()| (204, Bytes::new())).await?;
     write.check(parse_nothing(&write.body)).await?;
     write.answer(write.service().delete_endpoint(write.principal(), id, &write.idempotent).await).await
 }
 
 /// Ignores an `Idempotency-Key`: each call creates a new secret.
-async fn rotate_secret(call: Call, body: Body) -> Result<Response, Failure> {
-    let id = call.id(3)?;
+pub async fn rotate_secret(call: Call, body: Body) -> Result<Response, Failure> {
+    let id = call.endpoint_id()?;
     let body = read_body(&call.headers, body, BodyRule::Optional).await?;
     let mut fields = body.fields()?;
     let overlap = fields.optional("overlapSeconds", whole_number(0, limits::SECRET_OVERLAP_MAX.as_secs()));
@@ -221,12 +224,13 @@ async fn rotate_secret(call: Call, body: Body) -> Result<Response, Failure> {
         replaces: None,
     };
     let rotated = call.service().rotate_secret(&call.principal, id, rotate).await?;
-    let (status, body) = render_with_secret(&rotated);
+    let render = if id.is_listener() { listener::render_with_secret } else { render_with_secret };
+    let (status, body) = render(&rotated);
     Ok(answer(status, body))
 }
 
 async fn test(call: Call, body: Body) -> Result<Response, Failure> {
-    let id = call.id(3)?;
+    let id = call.endpoint_id()?;
     let write = Write::begin(call, body, BodyRule::Optional, delivery::render_queued).await?;
     let event = write.check(parse_test(write.catalogue(), &write.body)).await?;
     write.answer(write.service().test_endpoint(write.principal(), id, event, &write.idempotent).await).await
@@ -249,7 +253,7 @@ fn render_with_secret(created: &EndpointWithSecret) -> (u16, Bytes) {
 }
 
 async fn show(call: Call) -> Result<Response, Failure> {
-    let id = call.id(3)?;
+    let id = call.endpoint_id()?;
     let endpoint = call.service().get_endpoint(&call.principal, id).await?;
     let (status, body) = render(&endpoint);
     Ok(answer(status, body))

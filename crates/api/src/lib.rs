@@ -32,6 +32,7 @@ mod error_code;
 mod event;
 mod event_type;
 mod gate;
+mod listener;
 mod node;
 mod openapi;
 mod parked_message;
@@ -89,8 +90,9 @@ pub fn refusal_codes() -> Vec<&'static str> {
 
 /// Every route, in the order of the document.
 fn routes(catalogue: &Catalogue) -> Vec<Route> {
-    let nouns: [fn(&Catalogue) -> Vec<Route>; 15] = [
+    let nouns: [fn(&Catalogue) -> Vec<Route>; 16] = [
         endpoint::routes,
+        listener::routes,
         event::routes,
         event_type::routes,
         delivery::routes,

@@ -188,8 +188,8 @@ struct ReplayCommand {
     dry_run: bool,
 }
 
-async fn create(call: Call, body: Body) -> Result<Response, Failure> {
-    let endpoint_id = call.id(3)?;
+pub async fn create(call: Call, body: Body) -> Result<Response, Failure> {
+    let endpoint_id = call.endpoint_id()?;
     let body = read_body(&call.headers, body, BodyRule::Required).await?;
     let command = parse(&call, &body);
     if let Ok(ReplayCommand { range, dry_run: true }) = &command {
@@ -241,17 +241,17 @@ async fn index(call: Call) -> Result<Response, Failure> {
     let mut query = Query::parse(&call.uri);
     let page = query.page()?;
     query.finish()?;
-    let page = call.service().list_replays(&call.principal, Some(call.id(3)?), page).await?;
+    let page = call.service().list_replays(&call.principal, Some(call.endpoint_id()?), page).await?;
     Ok(answer(200, list(&page, ReplayView::new)))
 }
 
 async fn show(call: Call) -> Result<Response, Failure> {
-    let replay = call.service().get_replay(&call.principal, Some(call.id(3)?), call.id(5)?).await?;
+    let replay = call.service().get_replay(&call.principal, Some(call.endpoint_id()?), call.id(5)?).await?;
     Ok(answer(200, single(ReplayView::new(&replay))))
 }
 
 async fn stop(call: Call, body: Body) -> Result<Response, Failure> {
-    let (endpoint_id, id) = (call.id(3)?, call.id(5)?);
+    let (endpoint_id, id) = (call.endpoint_id()?, call.id(5)?);
     let write = Write::begin(call, body, BodyRule::Optional, render).await?;
     write.check(parse_nothing(&write.body)).await?;
     write.answer(write.service().stop_replay(write.principal(), Some(endpoint_id), id, &write.idempotent).await).await

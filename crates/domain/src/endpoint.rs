@@ -240,12 +240,23 @@ impl fmt::Display for DisabledReason {
     }
 }
 
+/// What a listener has in place of a URL. Its deliveries are pulled by consumers that lease them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Listener {
+    /// A listener that is not durable is removed when nobody has used it for [`limits::LISTENER_KEPT`].
+    pub durable: bool,
+    /// When a consumer last leased, renewed or settled, within [`limits::LISTENER_SEEN_EVERY`].
+    pub last_seen_at: Timestamp,
+}
+
 /// An endpoint as it is shown: everything except the secret.
 #[derive(Clone, Debug)]
 pub struct Endpoint {
     pub key: RowKey,
     pub id: EndpointId,
+    /// Empty for a listener.
     pub url: String,
+    pub listener: Option<Listener>,
     pub name: String,
     /// In the order of the catalogue, without duplicates.
     pub events: Vec<EventTypeName>,
@@ -362,6 +373,8 @@ pub struct EndpointFilter {
     pub text: Option<SoughtText>,
     /// Without a delivery of this event. The event belongs to the same store. Not a parameter.
     pub not_reached_by: Option<EventId>,
+    /// Only listeners, or only endpoints with a URL. Not a parameter.
+    pub are_listeners: Option<bool>,
 }
 
 /// A text that a list looks for, in lower case as far as it is ASCII.
@@ -549,6 +562,7 @@ mod tests {
             key: RowKey::from_i64(1),
             id: EndpointId::from_letters([b'a'; 16]),
             url: String::new(),
+            listener: None,
             name: String::new(),
             events: vec![name.clone()],
             is_active: true,

@@ -75,6 +75,8 @@ pub enum StateCause {
 pub enum NextStep {
     Nothing,
     Attempt,
+    /// A consumer of the listener leases it.
+    Lease,
     /// The outcome of the attempt under way.
     Outcome,
     /// A probe of the paused endpoint: this delivery or another one that waits.
@@ -148,9 +150,10 @@ impl StateCause {
 }
 
 impl NextStep {
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Nothing,
         Self::Attempt,
+        Self::Lease,
         Self::Outcome,
         Self::Probe,
         Self::Activation,
@@ -163,6 +166,7 @@ impl NextStep {
         match self {
             Self::Nothing => "nothing",
             Self::Attempt => "attempt",
+            Self::Lease => "lease",
             Self::Outcome => "outcome",
             Self::Probe => "probe",
             Self::Activation => "activation",
@@ -274,7 +278,7 @@ fn scheduled(situation: Situation<'_>, queued: &Queued, endpoint: &Endpoint) -> 
         next_at,
         why_then: Some(why_then),
         gives_up_at: next_at.map(|next| next.plus(waits)),
-        ..stands(delivery, cause, NextStep::Attempt)
+        ..stands(delivery, cause, if endpoint.listener.is_some() { NextStep::Lease } else { NextStep::Attempt })
     }
 }
 

@@ -48,6 +48,7 @@ fn endpoint() -> Endpoint {
         key: RowKey::from_i64(3),
         id: "whe_a1b2c3d4e5f6g7h8".parse().unwrap(),
         url: "https://hooks.example/".to_owned(),
+        listener: None,
         name: "A receiver".to_owned(),
         events: Vec::new(),
         is_active: true,

@@ -2,7 +2,7 @@
 //!
 //! Two families:
 //!
-//! - *Drawn* ids (`org_`, `key_`, `whe_`, `req_`, `ses_`) are 16 random characters of `[a-z0-9]`.
+//! - *Drawn* ids (`org_`, `key_`, `whe_`, `lst_`, `req_`, `ses_`) are 16 random characters of `[a-z0-9]`.
 //! - *Timed* ids (`evt_`, `dlv_`, `aud_`, `rpl_`, `era_`) contain an integer key and a tag of the store that made them.
 //!   The upper bits of the key are the millisecond of creation, so that key order is time order and a look-up can prune
 //!   by time. The tag keeps two servers from giving a receiver the same `webhook-id`.
@@ -18,6 +18,12 @@ use super::time::Timestamp;
 pub struct InvalidId;
 
 const DRAWN_LENGTH: usize = 16;
+
+fn parse_letters(text: &str) -> Result<[u8; DRAWN_LENGTH], InvalidId> {
+    let letters: [u8; DRAWN_LENGTH] = text.as_bytes().try_into().map_err(|_| InvalidId)?;
+    let valid = letters.iter().all(|c| c.is_ascii_digit() || c.is_ascii_lowercase());
+    if valid { Ok(letters) } else { Err(InvalidId) }
+}
 
 macro_rules! drawn_id {
     ($(#[$doc:meta])* $name:ident, $prefix:literal) => {
@@ -42,10 +48,7 @@ macro_rules! drawn_id {
             type Err = InvalidId;
 
             fn from_str(text: &str) -> Result<Self, InvalidId> {
-                let letters = text.strip_prefix(Self::PREFIX).ok_or(InvalidId)?.as_bytes();
-                let letters: [u8; DRAWN_LENGTH] = letters.try_into().map_err(|_| InvalidId)?;
-                let valid = letters.iter().all(|c| c.is_ascii_digit() || c.is_ascii_lowercase());
-                if valid { Ok(Self(letters)) } else { Err(InvalidId) }
+                parse_letters(text.strip_prefix(Self::PREFIX).ok_or(InvalidId)?).map(Self)
             }
         }
 
@@ -86,11 +89,49 @@ drawn_id!(
     ApiKeyId,
     "key_"
 );
-drawn_id!(
-    /// A webhook endpoint.
-    EndpointId,
-    "whe_"
-);
+/// A webhook endpoint, or a listener: an endpoint without a URL, whose deliveries are pulled.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct EndpointId {
+    is_listener: bool,
+    letters: [u8; DRAWN_LENGTH],
+}
+
+impl EndpointId {
+    pub const PREFIX: &'static str = "whe_";
+    pub const LISTENER_PREFIX: &'static str = "lst_";
+
+    /// Makes the id of an endpoint of letters drawn at random from `0-9a-z`.
+    pub const fn from_letters(letters: [u8; DRAWN_LENGTH]) -> Self {
+        Self { is_listener: false, letters }
+    }
+
+    /// As [`Self::from_letters`], of a listener.
+    pub const fn listener(letters: [u8; DRAWN_LENGTH]) -> Self {
+        Self { is_listener: true, letters }
+    }
+
+    pub const fn is_listener(self) -> bool {
+        self.is_listener
+    }
+}
+
+impl FromStr for EndpointId {
+    type Err = InvalidId;
+
+    fn from_str(text: &str) -> Result<Self, InvalidId> {
+        let (is_listener, letters) = match text.strip_prefix(Self::PREFIX) {
+            Some(letters) => (false, letters),
+            None => (true, text.strip_prefix(Self::LISTENER_PREFIX).ok_or(InvalidId)?),
+        };
+        parse_letters(letters).map(|letters| Self { is_listener, letters })
+    }
+}
+
+id_text!(EndpointId, |id, f| {
+    f.write_str(if id.is_listener { EndpointId::LISTENER_PREFIX } else { EndpointId::PREFIX })?;
+    f.write_str(std::str::from_utf8(&id.letters).unwrap_or_default())
+});
+
 drawn_id!(
     /// A portal session. Its code and its tokens are secrets.
     PortalSessionId,
@@ -303,6 +344,9 @@ mod tests {
         let id = EndpointId::from_letters(*b"a1b2c3d4e5f6g7h8");
         assert_eq!(id.to_string(), "whe_a1b2c3d4e5f6g7h8");
         assert_eq!("whe_a1b2c3d4e5f6g7h8".parse::<EndpointId>().unwrap(), id);
+        let listener: EndpointId = "lst_a1b2c3d4e5f6g7h8".parse().unwrap();
+        assert_eq!(listener.to_string(), "lst_a1b2c3d4e5f6g7h8");
+        assert!(listener.is_listener() && !id.is_listener() && listener != id);
         for bad in
             ["whe_A1b2c3d4e5f6g7h8", "whe_a1b2c3d4e5f6g7h", "org_a1b2c3d4e5f6g7h8", "whe_", "", "whe_a1b2c3d4e5f6g7é"]
         {

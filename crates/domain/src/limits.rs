@@ -584,8 +584,10 @@ pub const HTTP2_CONNECTION_WINDOW_BYTES: u32 = 1024 * 1024;
 /// After the grace, how long connections that were cut off may take to close.
 pub const CUT_WAIT: Duration = Duration::from_secs(1);
 
+mod listener;
 mod process;
 mod source;
 
+pub use listener::*;
 pub use process::*;
 pub use source::*;

@@ -21,6 +21,9 @@ const ROUND_WAIT: Duration = Duration::from_secs(60);
 /// The wait between two steps through the log. Deliveries have priority, and this leaves the writer to them.
 const STEP_WAIT: Duration = Duration::from_millis(20);
 
+/// Listeners removed in one step. Each may have a queue to cancel.
+const LISTENERS_PER_STEP: usize = 20;
+
 /// Giving space back takes one part in so many of the writer's time.
 const GIVING_BACK_PART: u32 = 20;
 
@@ -84,6 +87,13 @@ impl Janitor {
             let refusals = store.forget_refusals(retention.log, AGEING_ROWS_PER_STEP).await?;
             self.removed.add(RemovedKind::Audit, refusals as u64);
             let erased = store.erase_unused_secrets(AGEING_ROWS_PER_STEP).await?;
+            let unseen = store.remove_unseen_listeners(limits::LISTENER_KEPT, LISTENERS_PER_STEP).await?;
+            if unseen > 0 {
+                tracing::info!(listeners = unseen, "listeners were removed that nobody had used for a day");
+            }
+            if unseen == LISTENERS_PER_STEP && !stop.is_cancelled() {
+                continue;
+            }
             if [step, forgotten, sessions, refusals, erased].iter().all(|rows| *rows < AGEING_ROWS_PER_STEP)
                 || stop.is_cancelled()
             {

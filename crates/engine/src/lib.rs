@@ -27,6 +27,7 @@ mod gauge_reader;
 mod intake;
 mod janitor;
 mod jobs;
+mod leased_attempts;
 mod limiter;
 mod private_options;
 mod recorder;
@@ -35,6 +36,7 @@ mod signer;
 mod waker;
 mod worker;
 
+pub use leased_attempts::LeasedAttempts;
 pub use settings::{EngineParts, EngineSettings};
 
 use disk::DiskWatch;

@@ -16,7 +16,7 @@ use postrider_domain::access::Mode;
 use postrider_domain::adaptive_limit::AttemptSample;
 use postrider_domain::attempt::{Attempt, AttemptOutcome, AttemptPhases, Fault};
 use postrider_domain::bounded_cache::BoundedCache;
-use postrider_domain::delivery::{DeliveryCause, DeliveryStatus, EndReason};
+use postrider_domain::delivery::DeliveryCause;
 use postrider_domain::endpoint_health::{Failure, Signal, is_busy};
 use postrider_domain::error_chain::Chain;
 use postrider_domain::event_type::Brand;
@@ -24,7 +24,7 @@ use postrider_domain::id::RowKey;
 use postrider_domain::limits;
 use postrider_domain::payload::PayloadState;
 use postrider_domain::private_options::REDACTED;
-use postrider_domain::retry::{Decision, Verdict, judge, parse_retry_after};
+use postrider_domain::retry::{Verdict, judge, parse_retry_after};
 use postrider_domain::sent_request::{self, HttpVersion, RequestContext, RequestParts, SentRequest, WireParts};
 use postrider_domain::signing::signature_header;
 use postrider_domain::span::{AttemptTrace, Tracing};
@@ -45,7 +45,7 @@ use super::settings::{EngineParts, EngineSettings};
 use super::signer::Signer;
 
 /// [`sent_request::AGENT_PRODUCT`] and the version.
-const AGENT: &str = concat!("Postrider/", env!("CARGO_PKG_VERSION"));
+pub(crate) const AGENT: &str = concat!("Postrider/", env!("CARGO_PKG_VERSION"));
 
 pub struct Worker {
     store: Arc<dyn EngineStore>,
@@ -398,14 +398,7 @@ impl Worker {
         let schedule = claim.endpoint.options.retry_schedule.as_ref().unwrap_or(&self.settings.schedule);
         let Verdict { decision, disable } =
             judge(result.outcome, step, claim.probe, schedule, retry_after, self.random.unit());
-        let after = match decision {
-            Decision::Delivered => AfterAttempt::Finish { status: DeliveryStatus::Delivered, reason: None },
-            Decision::Simulated => AfterAttempt::Finish { status: DeliveryStatus::Simulated, reason: None },
-            Decision::Exhausted => {
-                AfterAttempt::Finish { status: DeliveryStatus::Failed, reason: Some(EndReason::Exhausted) }
-            }
-            Decision::Retry { after, uses_step } => AfterAttempt::Retry { after, uses_step },
-        };
+        let after = AfterAttempt::of(decision);
         log_attempt(&claim, &result, duration, trace_id);
         let (response_headers, response_body) = match result.answer {
             None => (Vec::new(), None),

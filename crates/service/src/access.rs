@@ -59,6 +59,20 @@ impl Service {
         })
     }
 
+    /// Whether the caller's key may still be used, for a request that has waited.
+    ///
+    /// # Errors
+    /// When the key is revoked or has expired.
+    pub(crate) async fn check_still_valid(&self, principal: &Principal) -> Result<(), ServiceError> {
+        let Some(id) = principal.actor.api_key() else { return Ok(()) };
+        let key = self.store.get_api_key(None, id).await?.ok_or(ServiceError::KeyRevoked)?;
+        let now = self.clock.now();
+        if key.revoked_at.is_some() {
+            return Err(ServiceError::KeyRevoked);
+        }
+        if key.expires_at.is_some_and(|at| now >= at) { Err(ServiceError::KeyExpired) } else { Ok(()) }
+    }
+
     /// Records and counts a refused key. Returns the error for its caller.
     fn refuse_key(
         &self,

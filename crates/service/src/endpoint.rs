@@ -17,8 +17,8 @@ use postrider_domain::private_options::PrivateOptions;
 use postrider_domain::secret::WebhookSecret;
 use postrider_domain::target::{RefusalReason, Requester, VettingError};
 use postrider_store::{
-    CreateEndpointError, DeleteEndpointError, EndpointUpdate, NewEndpoint, RotateSecretError, SealedOptions,
-    SealedSigningKey, SecretRotation, UpdateEndpointError,
+    CreateEndpointError, DeleteEndpointError, Destination, EndpointUpdate, NewEndpoint, RotateSecretError,
+    SealedOptions, SealedSigningKey, SecretRotation, UpdateEndpointError,
 };
 
 use crate::delivery::requeue_error;
@@ -67,11 +67,19 @@ const ROTATED_MEANWHILE: &str = "The secret has been rotated since this page was
 const CHANGED_MEANWHILE: &str = "The endpoint has been changed since this page was loaded.";
 const ROTATED_BY_OTHERS: &str = "Other requests are rotating the secret at the same time.";
 
+const NO_TESTS_OF_LISTENERS: &str = "A listener gets no test events. Publish an event that it subscribes to.";
+
 /// An endpoint with its plaintext secret, which is shown only now.
 #[derive(Debug)]
 pub struct EndpointWithSecret {
     pub endpoint: Endpoint,
     pub secret: WebhookSecret,
+}
+
+impl EndpointWithSecret {
+    pub(crate) fn of(endpoint: &Endpoint, secret: &WebhookSecret) -> Self {
+        Self { endpoint: endpoint.clone(), secret: secret.clone() }
+    }
 }
 
 impl Service {
@@ -96,7 +104,7 @@ impl Service {
             id,
             project_id: create.project_id,
             name: create.name,
-            url: create.url,
+            destination: Destination::Url(create.url),
             events: create.events,
             sealed_secret: self.keyring.seal(&record, secret.reveal().as_bytes()),
             secret_last4: secret.last4(),
@@ -105,17 +113,8 @@ impl Service {
             limits: self.endpoint_limits,
         };
         let shown_secret = secret.clone();
-        let recording = idempotent.sealed_recording(move |endpoint: &Endpoint| EndpointWithSecret {
-            endpoint: endpoint.clone(),
-            secret: shown_secret.clone(),
-        });
-        let written =
-            self.store.create_endpoint(write_by(principal, recording), new).await.map_err(|error| match error {
-                CreateEndpointError::Store(error) => error.into(),
-                CreateEndpointError::NothingToKeep(name) => nothing_to_keep(&name),
-                CreateEndpointError::ProjectFull(limit) => full("project", limit),
-                CreateEndpointError::WorkspaceFull(limit) => full("workspace", limit),
-            })?;
+        let recording = idempotent.sealed_recording(move |endpoint| EndpointWithSecret::of(endpoint, &shown_secret));
+        let written = self.store.create_endpoint(write_by(principal, recording), new).await.map_err(create_error)?;
         let endpoint = idempotent.finish(written)?;
         tracing::info!(endpoint_id = %endpoint.id, workspace_id = %principal.workspace_id, "endpoint created");
         Ok(EndpointWithSecret { endpoint, secret })
@@ -173,12 +172,15 @@ impl Service {
             let stored = self.store.find_endpoint(principal.tenant, id).await?.ok_or(ServiceError::NotFound)?;
             *named = with_hidden(principal, &stored, named);
         }
+        if id.is_listener() {
+            check_change_of_listener(&change, &private)?;
+        }
         let requester = Requester::endpoint(principal.workspace_id, id);
         let sealed = self.sealed_options(id, &private)?;
         if let Some(url) = &change.url {
             self.get_endpoint(principal, id).await?;
             self.vet_url(url, requester).await?;
-        } else if change.is_active == Some(true) {
+        } else if change.is_active == Some(true) && !id.is_listener() {
             let endpoint = self.get_endpoint(principal, id).await?;
             let url = EndpointUrl::from_stored(&endpoint.url).map_err(|fault| ServiceError::invalid("url", fault.0))?;
             self.vet_url(&url, requester).await?;
@@ -327,6 +329,9 @@ impl Service {
         principal.require(Permission::EndpointsTest)?;
         self.check_sends()?;
         let endpoint = self.get_endpoint(principal, id).await?;
+        if endpoint.listener.is_some() {
+            return Err(ServiceError::Conflict(NO_TESTS_OF_LISTENERS.to_owned()).into());
+        }
         let name = match event {
             Some(name) if endpoint.events.contains(&name) => name,
             Some(_) => {
@@ -375,6 +380,31 @@ impl Service {
                 Err(ServiceError::SsrfBlocked(refusal))
             }
         }
+    }
+}
+
+pub(crate) fn create_error(error: CreateEndpointError) -> ServiceError {
+    match error {
+        CreateEndpointError::Store(error) => error.into(),
+        CreateEndpointError::NothingToKeep(name) => nothing_to_keep(&name),
+        CreateEndpointError::ProjectFull(limit) => full("project", limit),
+        CreateEndpointError::WorkspaceFull(limit) => full("workspace", limit),
+    }
+}
+
+/// A listener has neither a URL nor the options of requests.
+fn check_change_of_listener(change: &EndpointChange, private: &PrivateOptions) -> Result<(), ServiceError> {
+    let EndpointChange { url, options, project_id, .. } = change;
+    let OptionsChange { ordering, .. } = options.clone();
+    let only_order = *options == OptionsChange { ordering, ..OptionsChange::default() };
+    let refused = [
+        ("url", url.is_some()),
+        ("projectId", project_id.is_some()),
+        ("headers", private.headers.is_some() || private.client_certificate.is_some() || !only_order),
+    ];
+    match refused.iter().find(|(_, is_given)| *is_given) {
+        None => Ok(()),
+        Some((name, _)) => Err(ServiceError::unprocessable(name, "cannot be set for a listener")),
     }
 }
 

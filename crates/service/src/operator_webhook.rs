@@ -16,7 +16,7 @@ use postrider_domain::secret::WebhookSecret;
 use postrider_domain::target::Requester;
 use postrider_domain::tenant::Tenant;
 use postrider_domain::workspace::Workspace;
-use postrider_store::{EndpointLimits, EndpointUpdate, NewEndpoint, SealedOptions, SecretRotation, Write};
+use postrider_store::{Destination, EndpointLimits, EndpointUpdate, NewEndpoint, SealedOptions, SecretRotation, Write};
 
 use crate::error::ServiceError;
 use crate::operator::Operator;
@@ -90,7 +90,7 @@ impl Operator {
             id,
             project_id: None,
             name: EndpointName::parse(NAME).map_err(internal)?,
-            url: webhook.url.clone(),
+            destination: Destination::Url(webhook.url.clone()),
             events: event_types(),
             sealed_secret: self.sealed(id, SecretVersion::FIRST, &webhook.secret),
             secret_last4: webhook.secret.last4(),

@@ -17,7 +17,8 @@ use postrider_domain::target::TargetGuard;
 use postrider_domain::time::{Clock, Timestamp};
 use postrider_metrics::ServiceMetrics;
 use postrider_store::sealing::keyring::Keyring;
-use postrider_store::{EndpointLimits, ServiceStore, Store};
+use postrider_store::{ConsumerAttempts, EndpointLimits, ServiceStore, Store};
+use tokio::sync::watch;
 
 use crate::key_cache::KeyCache;
 use crate::key_uses::KeyUses;
@@ -51,6 +52,8 @@ pub struct ServiceParts {
     pub sources: Vec<SourceTerms>,
     /// The store is a copy of another one, so nothing is sent.
     pub is_restored_copy: bool,
+    /// Renders and judges what the consumers of listeners attempt.
+    pub attempts: Arc<dyn ConsumerAttempts>,
 }
 
 /// What callers may do. Each verb checks the scopes of its principal.
@@ -69,6 +72,9 @@ pub struct Service {
     pub(crate) tracing: Tracing,
     pub(crate) is_restored_copy: bool,
     pub(crate) sources: Vec<Arc<Source>>,
+    pub(crate) attempts: Arc<dyn ConsumerAttempts>,
+    /// Turns true when requests must not wait any more.
+    pub(crate) waits_ended: watch::Sender<bool>,
     pub(crate) api_key_hash: MacKey,
     pub(crate) keys: KeyCache,
     pub(crate) key_uses: KeyUses,
@@ -100,6 +106,7 @@ impl Service {
             tracing,
             sources,
             is_restored_copy,
+            attempts,
         } = parts;
         let now = clock.now();
         let sources = sources.into_iter().map(|terms| Arc::new(Source::new(terms, now))).collect();
@@ -120,6 +127,8 @@ impl Service {
             tracing,
             is_restored_copy,
             sources,
+            attempts,
+            waits_ended: watch::Sender::new(false),
             keys: KeyCache::default(),
             key_uses: KeyUses::default(),
             sessions: Sessions::default(),

@@ -10,6 +10,7 @@ use async_trait::async_trait;
 use postrider_domain::endpoint::EndpointState;
 
 use crate::StoreError;
+use crate::queue::order::NOT_YET;
 use crate::registry::endpoint::is_in_state;
 
 #[async_trait]
@@ -79,10 +80,12 @@ impl StateStep {
 /// metrics, and -1 for a row that does not count. `now` is the parameter of the instant. The columns are those of the
 /// tables that a part joins.
 pub fn state_of(part: StatePart, now: &str) -> String {
+    // A delivery to a listener waits for a consumer, whether or not it is due.
+    const LISTENERS: i64 = NOT_YET.millis();
     match part {
         StatePart::Deliveries => format!(
             "CASE WHEN claim_token IS NOT NULL AND due_at > {now} THEN 3
-                  WHEN held_since IS NOT NULL OR paused_since IS NOT NULL THEN 2
+                  WHEN held_since IS NOT NULL OR paused_since IS NOT NULL OR not_before = {LISTENERS} THEN 2
                   WHEN due_at <= {now} THEN 0 ELSE 1 END"
         ),
         StatePart::Lanes => format!(

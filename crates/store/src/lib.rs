@@ -17,6 +17,7 @@
 //! | [`Workspaces`], [`ApiKeys`], [`Endpoints`] | service | the registry: who may call and where events go |
 //! | [`PortalSessions`] | service | the stays of customers on the portal |
 //! | [`ParkedMessages`] | service | messages of sources that could not become events; which sources are paused |
+//! | [`Leases`] | service | leases deliveries of listeners to consumers |
 //! | [`Answers`] | service | answers kept for repeated requests |
 //! | [`SharedRates`] | service | exchanges request counts between nodes |
 //! | [`Nodes`] | service | the processes that serve the store |
@@ -41,6 +42,7 @@ mod error;
 pub mod filter_replay;
 pub mod gauges;
 mod idempotency;
+pub mod listener;
 pub mod log;
 mod meta;
 mod node;
@@ -63,6 +65,9 @@ pub use erasure::{Erasures, NewErasure};
 pub use error::{DISK_FULL, OpenError, StoreError, UnexpectedValue};
 pub use filter_replay::FilterScope;
 pub use idempotency::{Answers, KeptAnswer};
+pub use listener::{
+    ConsumerAttempt, ConsumerAttempts, ConsumerResult, HeldLease, Lease, LeaseToken, Leases, ListenerQueue,
+};
 pub use log::{Log, NewRefusal};
 pub use meta::{CatalogueAdoption, Meta, NewCatalogue, StoreSeed, StoredCatalogue};
 pub use node::Nodes;
@@ -79,7 +84,7 @@ pub use refusal::{
     StopReplayError, UpdateEndpointError, WriteWorkspaceError,
 };
 pub use registry::api_key::{ApiKeys, NewApiKey};
-pub use registry::endpoint::{EndpointLimits, EndpointUpdate, Endpoints, NewEndpoint, SecretRotation};
+pub use registry::endpoint::{Destination, EndpointLimits, EndpointUpdate, Endpoints, NewEndpoint, SecretRotation};
 pub use registry::endpoint_options::{SealedCertificate, SealedHeader, SealedKind, SealedOptions, SealedSigningKey};
 pub use registry::portal_session::{NewPortalSession, PortalOpening, PortalSessions};
 pub use registry::session::{NewLoginCode, SessionOpening, Sessions, SignOut};
@@ -108,6 +113,7 @@ pub trait ServiceStore:
     + Sessions
     + PortalSessions
     + ParkedMessages
+    + Leases
     + Answers
     + SharedRates
     + Nodes
@@ -129,6 +135,7 @@ impl<
         + Sessions
         + PortalSessions
         + ParkedMessages
+        + Leases
         + Answers
         + SharedRates
         + Nodes

@@ -116,6 +116,10 @@ pub trait Upkeep: Send + Sync + 'static {
     /// order. In a strict order they expire from the front, and the order stops at the last of them.
     async fn expire_waiting(&self, limit: usize) -> Result<usize, StoreError>;
 
+    /// Deletes up to `limit` listeners that are not durable and that no consumer has used for so long, as the delete of
+    /// an endpoint does.
+    async fn remove_unseen_listeners(&self, unseen: Duration, limit: usize) -> Result<usize, StoreError>;
+
     /// Removes rows of the log that are old enough.
     ///
     /// Kept: pending deliveries, a delivery at which a strict order has stopped, and events that a delivery refers to.

@@ -74,6 +74,7 @@ mod filter_replay;
 mod gauges;
 mod idempotency;
 mod interleaving;
+mod lease;
 mod meta;
 pub mod mode;
 mod node;

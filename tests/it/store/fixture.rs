@@ -31,16 +31,15 @@ use postrider_domain::tenant::Tenant;
 use postrider_domain::time::{Clock, Timestamp};
 use postrider_domain::workspace::{Workspace, WorkspaceName};
 use postrider_store::{
-    AfterAttempt, Claim, Claimed, CreateEndpointError, DeleteEndpointError, EndpointLimits, EndpointUpdate, Lane,
-    LaneQuota, NewApiKey, NewEndpoint, NewLoginCode, NewReplay, NewWorkspace, OutcomeRecord, Recorded, ReplayScope,
-    RequeueError, RotateSecretError, SealedOptions, SealedSigningKey, SecretRotation, SessionOpening,
-    SkipDeliveryError, StopReplayError, Store, StoreSeed, UpdateEndpointError, Write, Written,
+    AfterAttempt, Claim, Claimed, CreateEndpointError, DeleteEndpointError, Destination, EndpointLimits,
+    EndpointUpdate, Lane, LaneQuota, NewApiKey, NewEndpoint, NewLoginCode, NewReplay, NewWorkspace, OutcomeRecord,
+    Recorded, ReplayScope, RequeueError, RotateSecretError, SealedOptions, SealedSigningKey, SecretRotation,
+    SessionOpening, SkipDeliveryError, StopReplayError, Store, StoreSeed, UpdateEndpointError, Write, Written,
 };
 
 use crate::support::clock::ManualClock;
 use crate::support::wait::bounded;
 
-/// The initial time of the fixture's clock.
 pub const START: Timestamp = Timestamp::from_millis(1_778_846_400_000);
 
 /// The tag in the seed of every new store.
@@ -66,7 +65,7 @@ pub const fn write<T>(tenant: Tenant) -> Write<T> {
     Write { tenant, author: Author { mode: tenant.mode, ..AUTHOR }, recording: None }
 }
 
-/// A database or directory that can be opened again after its store was dropped.
+/// A database or directory that a later store can open again.
 #[async_trait]
 pub trait Backend: Send + Sync {
     async fn open(&self, clock: Arc<dyn Clock>, seed: StoreSeed) -> Arc<dyn Store>;
@@ -207,7 +206,7 @@ impl Fixture {
             id,
             project_id: None,
             name: EndpointName::parse("an endpoint").unwrap(),
-            url: EndpointUrl::parse(&format!("https://hooks.example.com/{id}")).unwrap(),
+            destination: Destination::Url(EndpointUrl::parse(&format!("https://hooks.example.com/{id}")).unwrap()),
             events: vec![EventTypeName::from_stored(EVENT_TYPE)],
             sealed_secret: id.to_string().into_bytes(),
             secret_last4: "beef".to_owned(),

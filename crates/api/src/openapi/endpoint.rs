@@ -16,7 +16,7 @@ use super::schema::{
     known_event, list, list_example, name, nullable, object, one_of, reference, single, single_example, timestamp,
 };
 
-const SECRET_EXAMPLE: &str = "whsec_4f9d3b6a1e2c8f0d7b5a4e9c2d1f8a3b6c5e0d9f2a1b4c7e8d3f6a5b2c1e0d4f";
+pub const SECRET_EXAMPLE: &str = "whsec_4f9d3b6a1e2c8f0d7b5a4e9c2d1f8a3b6c5e0d9f2a1b4c7e8d3f6a5b2c1e0d4f";
 const DISPLAY_SAFE: &str = "Display-safe shape of a webhook endpoint. The plaintext signing secret is never present \
                             here — only secretLast4. Use WebhookEndpointWithSecret (returned by create + rotate) when \
                             the plaintext matters.";

@@ -8,6 +8,7 @@ use postrider_domain::event::API_VERSION;
 use postrider_domain::event_type::Brand;
 
 pub const ENDPOINTS: &str = "Webhook endpoints";
+pub const LISTENERS: &str = "Listeners";
 pub const EVENTS: &str = "Events";
 pub const DELIVERIES: &str = "Deliveries";
 pub const REPLAYS: &str = "Replays";
@@ -24,6 +25,7 @@ pub const HEALTH: &str = "Health";
 /// In the order of the document.
 const TAGS: &[(&str, &str)] = &[
     (ENDPOINTS, "Which events a customer receives, and at which URL."),
+    (LISTENERS, "Endpoints without a URL: a consumer leases their deliveries, handles them and reports the results."),
     (EVENTS, "What happened: published once, delivered to every endpoint that subscribes to it."),
     (DELIVERIES, "The log: each event for each endpoint, with every attempt."),
     (REPLAYS, "Jobs that send again what an endpoint missed in a time range, or every delivery that passes a filter."),

@@ -29,6 +29,7 @@ pub mod event;
 pub mod event_type;
 mod header;
 mod info;
+pub mod listener;
 pub mod node;
 pub mod operation;
 mod parameter;
@@ -92,8 +93,9 @@ fn error_responses(catalogue: &Catalogue, routes: &[Route], errors_page: &str) -
 }
 
 fn schemas(catalogue: &Catalogue, routes: &[Route]) -> Value {
-    let nouns: [fn(&Catalogue) -> Schemas; 16] = [
+    let nouns: [fn(&Catalogue) -> Schemas; 17] = [
         endpoint::schemas,
+        listener::schemas,
         event::schemas,
         event_type::schemas,
         delivery::schemas,

@@ -12,6 +12,7 @@ use super::schema::{CURSOR_EXAMPLE, opaque_pattern, pascal, reference};
 /// The parameters that a path may have: name, schema, description.
 const PATH_PARAMETERS: &[(&str, &str, &str)] = &[
     ("endpointId", "EndpointId", "The endpoint's id."),
+    ("listenerId", "ListenerId", "The listener's id."),
     ("deliveryId", "DeliveryId", "The delivery's id."),
     ("replayId", "ReplayId", "The replay's id."),
     ("erasureId", "ErasureId", "The erasure's id."),

@@ -258,7 +258,18 @@ fn ids() -> Schemas {
         ("ApiKeyId", drawn("key_", "The public id of an API key. The key itself is a secret.")),
         ("ParkedMessageId", drawn("pkm_", "A parked message.")),
         ("PortalSessionId", drawn("pts_", "A portal session.")),
-        ("EndpointId", drawn("whe_", "A webhook endpoint.")),
+        (
+            "EndpointId",
+            described(
+                json!({
+                    "type": "string",
+                    "pattern": "^(whe|lst)_[a-z0-9]{16}$",
+                    "examples": ["whe_a1b2c3d4e5f6g7h8"],
+                }),
+                "A webhook endpoint (`whe_`) or a listener (`lst_`).",
+            ),
+        ),
+        ("ListenerId", drawn("lst_", "A listener.")),
         ("RequestId", drawn("req_", "One request to this API. The server's log shows it.")),
         ("EventId", timed("evt_", "A published event. Receivers get it as `webhook-id`.")),
         ("DeliveryId", timed("dlv_", "The delivery of one event to one endpoint.")),

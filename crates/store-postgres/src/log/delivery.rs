@@ -168,7 +168,8 @@ fn queued_from_row(row: &Row, tag: StoreTag) -> Result<Option<Queued>, PgError> 
         is_held: get(row, "is_held")?,
         held_since: opt_instant(row, "held_since")?,
         paused_since: opt_instant(row, "paused_since")?,
-        not_before: opt_instant(row, "not_before")?,
+        // The lane of a listener is delayed for ever.
+        not_before: opt_instant(row, "not_before")?.filter(|at| *at != NOT_YET),
         order_head: opt_int(row, "order_head")?.map(|key| DeliveryId::new(RowKey::from_i64(key), tag)),
     }))
 }

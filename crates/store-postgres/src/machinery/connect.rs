@@ -125,30 +125,33 @@ impl ConnectionConfig {
     pub async fn listen(
         &self,
         channel: &str,
-        nudge: &Notify,
+        (nudge, text): (&Notify, impl Fn() -> String),
         pause: Duration,
-        notified: impl Fn(),
+        notified: impl Fn(&str),
     ) -> Result<(), tokio_postgres::Error> {
         match &self.tls {
             Some(tls) => {
                 let (client, connection) = self.config.connect(tls.clone()).await?;
-                exchange(client, connection, channel, nudge, pause, notified).await
+                exchange(client, connection, channel, (nudge, text), pause, notified).await
             }
             None => {
                 let (client, connection) = self.config.connect(NoTls).await?;
-                exchange(client, connection, channel, nudge, pause, notified).await
+                exchange(client, connection, channel, (nudge, text), pause, notified).await
             }
         }
     }
 }
 
+/// Stands for the notifications that were missed: everything may be due.
+const MISSED: &str = "*";
+
 async fn exchange<S, T>(
     client: Client,
     mut connection: Connection<S, T>,
     channel: &str,
-    nudge: &Notify,
+    (nudge, text): (&Notify, impl Fn() -> String),
     pause: Duration,
-    notified: impl Fn(),
+    notified: impl Fn(&str),
 ) -> Result<(), tokio_postgres::Error>
 where
     S: AsyncRead + AsyncWrite + Unpin,
@@ -157,17 +160,17 @@ where
     let notify = async {
         client.batch_execute(&format!("LISTEN {channel}")).await?;
         // Notifications before this LISTEN were missed.
-        notified();
+        notified(MISSED);
         loop {
             nudge.notified().await;
-            client.batch_execute(&format!("NOTIFY {channel}")).await?;
+            client.execute("SELECT pg_notify($1, $2)", &[&channel, &text()]).await?;
             tokio::time::sleep(pause).await;
         }
     };
     let listen = async {
         while let Some(message) = poll_fn(|context| connection.poll_message(context)).await {
-            if let AsyncMessage::Notification(_) = message? {
-                notified();
+            if let AsyncMessage::Notification(notification) = message? {
+                notified(notification.payload());
             }
         }
         Ok(())

@@ -18,3 +18,4 @@ pub mod settings;
 pub mod shard;
 pub mod time;
 pub mod transaction;
+pub mod woken_listeners;

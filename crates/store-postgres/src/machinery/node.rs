@@ -28,6 +28,7 @@ use super::fault::PgError;
 use super::partition;
 use super::session::{IDLE_TIMEOUT, Session};
 use super::transaction::Database;
+use super::woken_listeners::wake_named;
 
 /// How often a node updates its row, and how long without an update until it counts as gone.
 const SEEN_EVERY: Duration = Duration::from_secs(2);
@@ -271,15 +272,18 @@ async fn create_days(database: &Database) -> Result<(), PgError> {
 /// Exchanges notifications with other nodes. Reconnects when the connection is lost.
 async fn exchange_notifications(database: Arc<Database>, direct: ConnectionConfig, stop: CancellationToken) {
     let channel = format!("postrider_{}", database.lock_class.unsigned_abs());
-    let wake_engine = || {
-        if let Some(sink) = database.sink.get().and_then(Weak::upgrade) {
+    let told = || database.woken_listeners.take_text();
+    let wake = |text: &str| {
+        if wake_named(text, &database.listener_waker)
+            && let Some(sink) = database.sink.get().and_then(Weak::upgrade)
+        {
             sink.wake();
         }
     };
     loop {
         let ended = tokio::select! {
             () = stop.cancelled() => return,
-            ended = direct.listen(&channel, &database.nudge, NUDGE_EVERY, wake_engine) => ended,
+            ended = direct.listen(&channel, (&database.nudge, told), NUDGE_EVERY, wake) => ended,
         };
         if let Err(error) = ended {
             tracing::warn!(error = %Chain(&error), "the connection for notifications was lost; this node polls until it is back");

@@ -20,6 +20,7 @@ use super::settings::PostgresSettings;
 use super::shard::Shards;
 use super::time::StoreTime;
 use super::transaction::Database;
+use super::woken_listeners::WokenListeners;
 use super::{partition, schema};
 use crate::publish::matching::MatchingCache;
 use crate::rate::OldRatesRemoved;
@@ -83,6 +84,8 @@ impl PostgresStore {
             begin_write: begin("BEGIN", settings, facts.is_durable),
             begin_read: begin("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", settings, true),
             nudge: tokio::sync::Notify::new(),
+            woken_listeners: WokenListeners::default(),
+            listener_waker: Arc::default(),
             nodes: AtomicUsize::new(senders.count),
             is_first_node: AtomicBool::new(senders.first == Some(number)),
             key_epoch: AtomicI64::new(node::NO_KEY_EPOCH),

@@ -24,6 +24,7 @@ use postrider_domain::error_chain::Chain;
 use postrider_domain::id::{KeySequence, RowKey, StoreTag};
 use postrider_domain::time::Timestamp;
 use postrider_metrics::{self as metrics, StoreMetrics};
+use postrider_store::listener::ListenerWaker;
 use postrider_store::queue::claim_ledger::{ClaimLedger, CommittedClaims};
 use postrider_store::stats::Rollups;
 use postrider_store::{ClaimSink, StoreError};
@@ -34,6 +35,7 @@ use super::fault::{PgError, store_error};
 use super::session::Session;
 use super::shard::{Shard, Shards};
 use super::time::StoreTime;
+use super::woken_listeners::WokenListeners;
 use crate::publish::matching::MatchingCache;
 use crate::stats;
 use crate::stored_bytes::{self, Flushed, StoredBytesBook, StoredChanges};
@@ -69,8 +71,11 @@ pub struct Database {
     pub lock_class: i32,
     pub begin_write: String,
     pub begin_read: String,
-    /// Notified when something was left due that another node could claim.
+    /// Notified when something was left due that another node could claim or lease.
     pub nudge: tokio::sync::Notify,
+    /// What the next notification tells the other nodes.
+    pub woken_listeners: WokenListeners,
+    pub listener_waker: Arc<ListenerWaker>,
     /// Nodes that send, including this one, as last seen.
     pub nodes: AtomicUsize,
     /// Of these, this one has the smallest number, as last seen. It reads the gauges of the whole store.
@@ -226,7 +231,7 @@ impl WriteTx {
             session: Some(session),
             database: Arc::clone(database),
             now,
-            claims: ClaimLedger::of(sink),
+            claims: ClaimLedger::of(sink, Arc::clone(&database.listener_waker)),
             tag: database.tag,
             versions: HashMap::new(),
             changed_endpoints: false,
@@ -291,8 +296,9 @@ impl WriteTx {
         }
         let age = self.database.time.local().since(self.began);
         self.measure_commit(age);
-        let left_due = claims.take_over(age);
-        if left_due {
+        let left = claims.take_over(age);
+        if left.is_due || !left.listeners.is_empty() {
+            self.database.woken_listeners.note(&left.listeners, left.is_due);
             self.database.nudge.notify_one();
         }
         Ok(())

@@ -204,7 +204,8 @@ async fn read_subscribers(
     Ok(found.into_iter().map(|(workspace_key, subscribers)| (workspace_key, Arc::new(subscribers))).collect())
 }
 
-async fn read_target(session: &Session, lane: Lane) -> Result<Option<Arc<EndpointTarget>>, PgError> {
+/// As [`target`], for a read.
+pub async fn read_target(session: &Session, lane: Lane) -> Result<Option<Arc<EndpointTarget>>, PgError> {
     let sql = format!(
         "SELECT {ENDPOINT_COLUMNS}, {WORKSPACE_ID}, secret_version, oldest_secret_version
          FROM endpoints WHERE key = $1 AND workspace_key = $2 AND deleted_at IS NULL"

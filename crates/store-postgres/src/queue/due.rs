@@ -22,7 +22,7 @@ use tokio_postgres::Row;
 use postrider_domain::access::Mode;
 use postrider_domain::delivery::{DeliveryCause, DeliveryStatus, EndReason};
 use postrider_domain::endpoint::SecretVersion;
-use postrider_domain::id::{DeliveryId, EventId, RowKey};
+use postrider_domain::id::{DeliveryId, EventId, RowKey, StoreTag};
 use postrider_domain::time::Timestamp;
 use postrider_domain::trace_context::TraceContext;
 use postrider_store::column::mode_from_code;
@@ -30,7 +30,7 @@ use postrider_store::queue::attempt::abandoned;
 use postrider_store::queue::lane::{lane_key, lane_of};
 use postrider_store::queue::order::NOT_YET;
 use postrider_store::stats::Counted;
-use postrider_store::{Claim, ClaimToken, Claimed, EndpointTarget, Lane, LaneKind, LaneQuota};
+use postrider_store::{Claim, ClaimToken, Claimed, EndpointTarget, Lane, LaneKind, LaneQuota, Lease};
 
 use super::lane::{self, lower_next_at, move_behind_others, paused_since, raise_next_at};
 use super::unsent::{LaneStep, Unsent, cancel_from_lane, end_unsent};
@@ -80,6 +80,44 @@ pub async fn claim(
         run.serve(tx, candidates).await?;
     }
     Ok(Claimed { next_due_in: next_due_in(tx, quota.as_ref(), &run.remaining).await?, claims: run.claims })
+}
+
+/// Claims due deliveries of a listener, whose lane the engine does not visit. The transaction shares the workspace.
+pub async fn claim_of_listener(
+    tx: &mut WriteTx,
+    lane: Lane,
+    wanted: usize,
+    lease: Duration,
+) -> Result<Vec<Claim>, PgError> {
+    let quota: Arc<dyn LaneQuota> = Arc::new(NoQuota);
+    let target = matching::target(tx, lane).await?;
+    let (claims, updates, remaining) = (Vec::new(), LaneUpdates::default(), RemainingQuota::new());
+    let mut run = ClaimRun { limit: wanted, lease, quota: &quota, remaining, claims, updates };
+    run.take(tx, &[LaneShare { ready: ReadyLane { lane, paused_since: None }, target, wanted }]).await?;
+    Ok(run.claims)
+}
+
+/// The consumers of a listener limit themselves.
+struct NoQuota;
+
+impl LaneQuota for NoQuota {
+    fn quota(&self, _lane: Lane) -> usize {
+        usize::MAX
+    }
+}
+
+/// The lease of a delivery that a consumer holds: the claim, its instant and its end.
+pub const SELECT_LEASED: &str =
+    "SELECT delivery_key, lane_key, event_key, mode, cause, step, secret_version, also_secret_version, sequence,
+            claim_token, due_at AS was_due_at, claimed_at AS lost_claim_at, attempts - 1 AS attempts_before,
+            (SELECT ARRAY[envelope, traceparent] FROM events WHERE events.key = event_key) AS event
+     FROM due WHERE delivery_key = ANY($1) AND claim_token = ANY($2) AND lane_key = $3";
+
+/// Reads [`SELECT_LEASED`]. `None` when the event is gone.
+pub fn lease_from_row(row: &Row, tag: StoreTag, target: &Arc<EndpointTarget>) -> Result<Option<Lease>, PgError> {
+    let leased = claimed_from_row(row)?;
+    let (claimed_at, ends_at) = (leased.lost_claim_at.unwrap_or_default(), leased.due_at);
+    Ok(leased.into_claim(tag, target, false).map(|claim| Lease { claim, claimed_at, ends_at }))
 }
 
 /// Returns claims unused. The rows are due at once.
@@ -269,6 +307,10 @@ impl ClaimRun<'_> {
                 continue;
             }
             let target = matching::target(tx, lane).await?;
+            if target.as_ref().is_some_and(|target| target.id.is_listener()) {
+                lane::give_to_listener(tx, lane).await?;
+                continue;
+            }
             let wanted = target.as_ref().map_or(wanted, |target| self.quota.allowance(lane, target, wanted));
             if wanted == 0 {
                 self.remaining.insert(lane.endpoint_key, 0);
@@ -317,7 +359,7 @@ impl ClaimRun<'_> {
                 let attempt = abandoned(claimed.attempts, claimed_at, Some(tx.now));
                 lost.push((Counted::of(target, claimed.mode), claimed.delivery_key, attempt));
             }
-            self.claims.extend(claimed.into_claim(tx, target, *probe));
+            self.claims.extend(claimed.into_claim(tx.tag, target, *probe));
         }
         attempt::insert(tx, &lost).await?;
         for (share, _) in with_target() {
@@ -392,13 +434,13 @@ fn claimed_from_row(row: &Row) -> Result<ClaimedRow, PgError> {
 }
 
 impl ClaimedRow {
-    fn into_claim(self, tx: &WriteTx, target: &Arc<EndpointTarget>, probe: bool) -> Option<Claim> {
+    fn into_claim(self, tag: StoreTag, target: &Arc<EndpointTarget>, probe: bool) -> Option<Claim> {
         let (secret_version, also_secret_version) =
             target.signing_versions(self.secret_version, self.also_secret_version);
         Some(Claim {
             lane: lane_of(self.lane_key, target.workspace_key),
-            delivery_id: DeliveryId::new(self.delivery_key, tx.tag),
-            event_id: EventId::new(self.event_key, tx.tag),
+            delivery_id: DeliveryId::new(self.delivery_key, tag),
+            event_id: EventId::new(self.event_key, tag),
             token: self.token,
             mode: self.mode,
             cause: self.cause,

@@ -164,7 +164,7 @@ fn queue(tx: &mut WriteTx, new: &NewDelivery, position: Option<Position>, bounds
     if let Some(bound) = bounds.get_mut(&lane_key) {
         *bound = match *bound {
             LaneBound::NotBefore(next_at) if next_at <= due_at => *bound,
-            LaneBound::Held => *bound,
+            LaneBound::Held | LaneBound::OfListener => *bound,
             LaneBound::NotBefore(_) | LaneBound::Empty => LaneBound::NotBefore(due_at),
         };
     }

@@ -27,7 +27,7 @@ use postrider_store::Lane;
 use postrider_store::queue::lane::{LaneBound, lane_key, lane_of};
 use postrider_store::queue::order::NOT_YET;
 
-use crate::machinery::column::{get, int, key, opt_instant};
+use crate::machinery::column::{get, instant, int, key, opt_instant};
 use crate::machinery::fault::PgError;
 use crate::machinery::session::Session;
 use crate::machinery::transaction::WriteTx;
@@ -99,8 +99,27 @@ pub async fn lower_next_at(tx: &WriteTx, lanes: &LaneDueTimes) -> Result<(), PgE
                SELECT * FROM unnest($1, $2, $3) AS new (lane_key, workspace_key, next_at) ORDER BY lane_key
                ON CONFLICT (lane_key) DO UPDATE
                SET next_at = GREATEST(excluded.next_at, COALESCE(lanes.not_before, excluded.next_at))
-               WHERE lanes.next_at > excluded.next_at";
-    tx.execute(sql, &[&keys, &workspaces, &instants]).await?;
+               WHERE lanes.next_at > excluded.next_at RETURNING lane_key, next_at";
+    for row in tx.query(sql, &[&keys, &workspaces, &instants]).await? {
+        // A listener's lane: its bound stays where it is, and its consumers wait for what is in it.
+        if instant(&row, "next_at")? == NOT_YET {
+            let lane_key = int(&row, "lane_key")?;
+            if let Some((workspace, _)) = lanes.get(&lane_key).filter(|(_, at)| *at != NOT_YET) {
+                tx.claims.wake_listener(lane_of(lane_key, *workspace).endpoint_key);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Leaves a lane to the consumers of a listener: the engine never visits it, and its row stays until the listener is
+/// deleted.
+pub async fn give_to_listener(tx: &WriteTx, lane: Lane) -> Result<(), PgError> {
+    let sql = "INSERT INTO lanes (lane_key, workspace_key, next_at, not_before) VALUES ($1, $2, $3, $3)
+               ON CONFLICT (lane_key) DO UPDATE
+               SET not_before = excluded.not_before, next_at = excluded.next_at, paused_since = NULL";
+    tx.execute(sql, &[&lane_key(lane), &lane.workspace_key.as_i64(), &NOT_YET.millis()]).await?;
+    tx.claims.wake_listener(lane.endpoint_key);
     Ok(())
 }
 

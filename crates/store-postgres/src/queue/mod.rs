@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `enqueue.rs` | adds deliveries to the log and to the queue |
 //! | `due.rs` | claims rows, returns claims, counts |
+//! | `lease.rs` | leases deliveries of listeners to consumers |
 //! | `outcome.rs` | records attempts |
 //! | `unsent.rs` | ends deliveries without an attempt: cancelled or expired |
 //! | `lane.rs` | keeps `lanes`: when each endpoint may have something due |
@@ -27,6 +28,7 @@ pub mod due;
 pub mod endpoint_health;
 pub mod enqueue;
 pub mod lane;
+pub mod lease;
 pub mod operational_event;
 pub mod order;
 pub mod outcome;

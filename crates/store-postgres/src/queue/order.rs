@@ -163,6 +163,9 @@ pub async fn expire_waiting(tx: &mut WriteTx, limit: usize) -> Result<usize, PgE
                SELECT l.lane_key, l.workspace_key FROM lanes l JOIN ordered_lanes o ON o.lane_key = l.lane_key
                WHERE l.paused_since IS NOT NULL AND l.paused_since <= $1
                UNION
+               SELECT l.lane_key, l.workspace_key FROM lanes l JOIN ordered_lanes o ON o.lane_key = l.lane_key
+               WHERE l.not_before = 9223372036854775807
+               UNION
                SELECT l.lane_key, l.workspace_key FROM ordered_lanes o JOIN lanes l ON l.lane_key = o.lane_key
                WHERE o.blocked_since IS NOT NULL AND o.blocked_since <= $1";
     let lanes = tx.query(sql, &[&oldest_allowed.millis()]).await?;

@@ -35,12 +35,14 @@ pub async fn cancel_lanes(tx: &mut WriteTx, workspace_key: RowKey, endpoint_key:
     lane::release(tx, endpoint_key).await
 }
 
-/// Fails deliveries that have waited too long in held or paused lanes, or in a blocked order.
+/// Fails deliveries that have waited too long in lanes that are held, paused or a listener's, or in
+/// a blocked order.
 pub async fn expire_waiting(tx: &mut WriteTx, limit: usize) -> Result<usize, PgError> {
     let oldest_allowed = tx.now.minus(limits::WAITING_MAX).millis();
     let sql = "SELECT delivery_key, attempts, claimed_at
                FROM (SELECT lane_key FROM lanes WHERE held_since IS NOT NULL AND held_since <= $1
-                     UNION SELECT lane_key FROM lanes WHERE paused_since IS NOT NULL AND paused_since <= $1) AS waiting
+                     UNION SELECT lane_key FROM lanes WHERE paused_since IS NOT NULL AND paused_since <= $1
+                     UNION SELECT lane_key FROM lanes WHERE not_before = 9223372036854775807) AS waiting
                JOIN due ON due.lane_key = waiting.lane_key
                WHERE due_at <= $1 AND sequence IS NULL LIMIT $2 FOR UPDATE OF due SKIP LOCKED";
     let rows = tx.query(sql, &[&oldest_allowed, &i64::try_from(limit).unwrap_or(i64::MAX)]).await?;

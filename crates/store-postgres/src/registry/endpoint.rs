@@ -4,12 +4,15 @@
 //! transaction changes them, and no transaction queues deliveries from the old state.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio_postgres::Row;
 
 use postrider_domain::audit::{AuditAction, Author};
-use postrider_domain::endpoint::{DisabledReason, Endpoint, EndpointFilter, EndpointLabel, ProjectId, SecretVersion};
+use postrider_domain::endpoint::{
+    DisabledReason, Endpoint, EndpointFilter, EndpointLabel, Listener, ProjectId, SecretVersion,
+};
 use postrider_domain::endpoint_options::DeliveryOrder;
 use postrider_domain::event_type::EventTypeName;
 use postrider_domain::id::{EndpointId, RowKey};
@@ -31,7 +34,7 @@ use super::endpoint_list;
 use super::endpoint_options::{self, options_from_row};
 use crate::PostgresStore;
 use crate::log::audit;
-use crate::machinery::column::{coded, get, instant, key, number, parsed, unexpected};
+use crate::machinery::column::{coded, get, instant, key, number, opt_instant, parsed, unexpected};
 use crate::machinery::fault::PgError;
 use crate::machinery::session::Session;
 use crate::machinery::transaction::{WriteTx, effect};
@@ -111,7 +114,7 @@ impl Endpoints for PostgresStore {
 
 pub const ENDPOINT_COLUMNS: &str = "key, id, url, name, events, is_active, disabled_reason, project_id, secret_last4, updated_at, \
      retry_schedule, timeout_seconds, rate_limit, ordering, signature_schemes, public_key, header_names, \
-     certificate_sha256, sealed_version, trace_forwarding, mode";
+     certificate_sha256, sealed_version, trace_forwarding, mode, durable, last_seen_at";
 
 pub fn endpoint_from_row(row: &Row) -> Result<Endpoint, PgError> {
     let key = key(row, "key")?;
@@ -120,6 +123,7 @@ pub fn endpoint_from_row(row: &Row) -> Result<Endpoint, PgError> {
         key,
         id: parsed(row, "id")?,
         url: get(row, "url")?,
+        listener: listener_from_row(row)?,
         name: get(row, "name")?,
         events: get::<&str>(row, "events")?.split(' ').map(EventTypeName::from_stored).collect(),
         is_active: get(row, "is_active")?,
@@ -134,6 +138,11 @@ pub fn endpoint_from_row(row: &Row) -> Result<Endpoint, PgError> {
         options: Arc::new(options_from_row(row)?),
         mode: coded(row, "mode", mode_from_code)?,
     })
+}
+
+fn listener_from_row(row: &Row) -> Result<Option<Listener>, PgError> {
+    let durable = get::<Option<bool>>(row, "durable")?.unwrap_or_default();
+    Ok(opt_instant(row, "last_seen_at")?.map(|last_seen_at| Listener { durable, last_seen_at }))
 }
 
 /// Joins an endpoint's settings with its health.
@@ -171,17 +180,24 @@ async fn create(
     insert(tx, tenant, new, &endpoint).await?;
     endpoint_options::write(tx, &update, &endpoint, &options).await?;
     endpoint.options = Arc::new(options);
+    if endpoint.listener.is_some() {
+        lane::give_to_listener(tx, events_lane(tenant, &endpoint)).await?;
+    }
     matching::bump(tx, tenant.workspace).await?;
     let set = changes::endpoint_created(&endpoint);
     audit::append(tx, tenant.workspace, author, AuditAction::EndpointCreated, new.id, &set).await?;
     Ok(Ok(endpoint))
 }
 
+const fn events_lane(tenant: Tenant, endpoint: &Endpoint) -> Lane {
+    Lane { workspace_key: tenant.workspace, endpoint_key: endpoint.key, kind: LaneKind::Events }
+}
+
 async fn insert(tx: &WriteTx, tenant: Tenant, new: &NewEndpoint, endpoint: &Endpoint) -> Result<(), PgError> {
     tx.execute(
         "INSERT INTO endpoints (key, id, workspace_key, project_id, name, url, events, is_active, secret_version,
-                                secret_last4, updated_at, mode)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, true, $8, $9, $10, $11)",
+                                secret_last4, updated_at, mode, durable, last_seen_at)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, true, $8, $9, $10, $11, $12, $13)",
         &[
             &endpoint.key.as_i64(),
             &endpoint.id.to_string(),
@@ -194,6 +210,8 @@ async fn insert(tx: &WriteTx, tenant: Tenant, new: &NewEndpoint, endpoint: &Endp
             &endpoint.secret_last4,
             &endpoint.updated_at.millis(),
             &mode_code(endpoint.mode),
+            &endpoint.listener.map(|listener| listener.durable),
+            &endpoint.listener.map(|listener| listener.last_seen_at.millis()),
         ],
     )
     .await?;
@@ -263,7 +281,7 @@ async fn update(
     }
     apply(&mut endpoint, change, tx.now);
     store_settings(tx, &endpoint).await?;
-    let events = Lane { workspace_key: tenant.workspace, endpoint_key: endpoint.key, kind: LaneKind::Events };
+    let events = events_lane(tenant, &endpoint);
     if options != *endpoint.options {
         if options.ordering != DeliveryOrder::Strict {
             order::unblock(tx, events).await?;
@@ -280,6 +298,9 @@ async fn update(
         lane::resume(tx, events).await?;
         endpoint_health::forget(tx, endpoint.key).await?;
         endpoint.failure_streak = None;
+        if endpoint.listener.is_some() {
+            lane::give_to_listener(tx, events).await?;
+        }
     }
     if before.state().needs_somebody() && !endpoint.state().needs_somebody() {
         stats::trouble_ended(tx, endpoint.key).await?;
@@ -318,18 +339,42 @@ async fn delete(
 ) -> Result<Result<(), DeleteEndpointError>, PgError> {
     tx.lock_workspace(tenant.workspace).await?;
     let Some(endpoint) = find(tx, tenant, id).await? else { return Ok(Err(DeleteEndpointError::NotFound)) };
+    let removed = changes::endpoint_deleted(&endpoint);
+    audit::append(tx, tenant.workspace, author, AuditAction::EndpointDeleted, id, &removed).await?;
+    remove(tx, tenant.workspace, &endpoint).await?;
+    Ok(Ok(()))
+}
+
+/// Deletes one listener that is not durable and was not seen since. Returns whether there was one.
+pub async fn remove_unseen(tx: &mut WriteTx, unseen: Duration) -> Result<bool, PgError> {
+    let since = tx.now.minus(unseen).millis();
+    let sql = "SELECT key, workspace_key FROM endpoints
+               WHERE NOT durable AND deleted_at IS NULL AND last_seen_at <= $1 ORDER BY last_seen_at LIMIT 1";
+    let Some(row) = tx.query_opt(sql, &[&since]).await? else { return Ok(false) };
+    let (endpoint_key, workspace) = (key(&row, "key")?, key(&row, "workspace_key")?);
+    tx.lock_workspace(workspace).await?;
+    // Looked at again under the lock: a consumer may have come back, or somebody may have deleted it.
+    let sql = format!(
+        "SELECT {ENDPOINT_COLUMNS} FROM endpoints
+         WHERE key = $1 AND NOT durable AND deleted_at IS NULL AND last_seen_at <= $2"
+    );
+    if let Some(row) = tx.query_opt(&sql, &[&endpoint_key.as_i64(), &since]).await? {
+        remove(tx, workspace, &endpoint_from_row(&row)?).await?;
+    }
+    Ok(true)
+}
+
+/// Deletes an endpoint. The transaction holds the workspace's lock.
+async fn remove(tx: &mut WriteTx, workspace: RowKey, endpoint: &Endpoint) -> Result<(), PgError> {
     if endpoint.state().needs_somebody() || order::is_blocked(tx, endpoint.key).await? {
         stats::trouble_ended(tx, endpoint.key).await?;
     }
     let sql = "UPDATE endpoints SET is_active = false, deleted_at = $2, updated_at = $2 WHERE key = $1";
     tx.execute(sql, &[&endpoint.key.as_i64(), &tx.now.millis()]).await?;
     secrets::erase_of_endpoint(tx, endpoint.key).await?;
-    matching::bump(tx, tenant.workspace).await?;
-    let removed = changes::endpoint_deleted(&endpoint);
-    audit::append(tx, tenant.workspace, author, AuditAction::EndpointDeleted, id, &removed).await?;
-    unsent::cancel_lanes(tx, tenant.workspace, endpoint.key).await?;
-    endpoint_health::forget(tx, endpoint.key).await?;
-    Ok(Ok(()))
+    matching::bump(tx, workspace).await?;
+    unsent::cancel_lanes(tx, workspace, endpoint.key).await?;
+    endpoint_health::forget(tx, endpoint.key).await
 }
 
 /// Marks all endpoints of a workspace as deleted.

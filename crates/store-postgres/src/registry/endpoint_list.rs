@@ -41,6 +41,9 @@ pub async fn list(
         let reached = "key NOT IN (SELECT endpoint_key FROM deliveries WHERE event_key = ?)";
         conditions.and(reached, event.key().as_i64());
     }
+    if let Some(are_listeners) = filter.are_listeners {
+        conditions.and_text(if are_listeners { "last_seen_at IS NOT NULL" } else { "last_seen_at IS NULL" });
+    }
     if let Some(condition) = is_in_state(&filter.states) {
         conditions.and_text(&condition);
     }

@@ -13,7 +13,7 @@ use crate::PostgresStore;
 use crate::log::audit;
 use crate::machinery::transaction::effect;
 use crate::queue::unsent;
-use crate::registry::session;
+use crate::registry::{endpoint, session};
 use crate::{erasure, idempotency, replay, secrets, stats, stored_bytes};
 
 mod disk;
@@ -25,6 +25,16 @@ mod retention;
 impl Upkeep for PostgresStore {
     async fn expire_waiting(&self, limit: usize) -> Result<usize, StoreError> {
         self.write(effect!(|tx| unsent::expire_waiting(tx, limit))).await
+    }
+
+    async fn remove_unseen_listeners(&self, unseen: Duration, limit: usize) -> Result<usize, StoreError> {
+        // One transaction for each: it holds the workspace.
+        for removed in 0..limit {
+            if !self.write(effect!(|tx| endpoint::remove_unseen(tx, unseen))).await? {
+                return Ok(removed);
+            }
+        }
+        Ok(limit)
     }
 
     async fn remove_aged(&self, step: AgedStep) -> Result<Removed, StoreError> {

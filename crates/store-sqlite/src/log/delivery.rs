@@ -187,7 +187,8 @@ fn queued_from_row(row: &Row<'_>, tag: StoreTag) -> Result<Option<Queued>, rusql
         is_held: row.get("is_held")?,
         held_since: instant("held_since")?,
         paused_since: instant("paused_since")?,
-        not_before: instant("not_before")?,
+        // The lane of a listener is delayed for ever.
+        not_before: instant("not_before")?.filter(|at| *at != NOT_YET),
         order_head: order_head.map(|key| DeliveryId::new(RowKey::from_i64(key), tag)),
     }))
 }

@@ -38,6 +38,7 @@ const MIGRATIONS: &[(&str, &str)] = &[
     ("V21__node_version", include_str!("../../../../migrations/sqlite/0021_node_version.sql")),
     ("V22__traces", include_str!("../../../../migrations/sqlite/0022_traces.sql")),
     ("V23__parked_messages", include_str!("../../../../migrations/sqlite/0023_parked_messages.sql")),
+    ("V24__listeners", include_str!("../../../../migrations/sqlite/0024_listeners.sql")),
 ];
 
 /// How long a statement waits for the lock of another connection.

@@ -26,6 +26,7 @@ use postrider_domain::id::{KeySequence, RowKey, StoreTag};
 use postrider_domain::limits;
 use postrider_domain::time::{Clock, Timestamp};
 use postrider_metrics::{Database, Only, StoreMetrics};
+use postrider_store::listener::ListenerWaker;
 use postrider_store::queue::claim_ledger::ClaimLedger;
 use postrider_store::sealing::{OUTDATED_KEY, OutdatedKey};
 use postrider_store::stats::Rollups;
@@ -152,6 +153,7 @@ pub struct Writer {
     operations: Arc<OnceLock<RowKey>>,
     stored_bytes_max: Arc<OnceLock<u64>>,
     emptying: Arc<EmptyRequests>,
+    pub listener_waker: Arc<ListenerWaker>,
 }
 
 /// Those who wait for a step towards an empty log.
@@ -194,7 +196,9 @@ impl Writer {
             operations: Arc::clone(&operations),
             stored_bytes_max: Arc::clone(&stored_bytes_max),
             emptying: Arc::clone(&emptying),
+            listener_waker: Arc::default(),
         };
+        let claims = ClaimLedger::of(None, Arc::clone(&writer.listener_waker));
         let work = WriterWork {
             connection,
             tag,
@@ -205,7 +209,7 @@ impl Writer {
             matching: MatchingCache::default(),
             lanes: LaneCache::default(),
             health: HealthCache::default(),
-            claims: ClaimLedger::default(),
+            claims,
             stored: StoredBytesBook::default(),
             rollups: Rollups::default(),
             sink,

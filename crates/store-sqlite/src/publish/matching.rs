@@ -100,22 +100,30 @@ impl MatchingCache {
         if let Some(target) = self.targets.get(&endpoint_key) {
             return Ok(Some(Arc::clone(target)));
         }
-        let sql = format!(
-            "SELECT {ENDPOINT_COLUMNS}, workspace_key, {WORKSPACE_ID}, secret_version, oldest_secret_version
-             FROM endpoints WHERE key = ?1 AND deleted_at IS NULL"
-        );
-        let found = connection
-            .prepare_cached(&sql)?
-            .query_row([endpoint_key.as_i64()], |row| {
-                let workspace_key = RowKey::from_i64(row.get("workspace_key")?);
-                target_from_row(row, &endpoint_from_row(row)?, workspace_key)
-            })
-            .optional()?;
+        let found = read_target(connection, endpoint_key)?;
         if let Some(target) = &found {
             self.targets.insert(endpoint_key, Arc::clone(target));
         }
         Ok(found)
     }
+}
+
+/// As [`MatchingCache::target`], for a read.
+pub fn read_target(
+    connection: &Connection,
+    endpoint_key: RowKey,
+) -> Result<Option<Arc<EndpointTarget>>, rusqlite::Error> {
+    let sql = format!(
+        "SELECT {ENDPOINT_COLUMNS}, workspace_key, {WORKSPACE_ID}, secret_version, oldest_secret_version
+         FROM endpoints WHERE key = ?1 AND deleted_at IS NULL"
+    );
+    connection
+        .prepare_cached(&sql)?
+        .query_row([endpoint_key.as_i64()], |row| {
+            let workspace_key = RowKey::from_i64(row.get("workspace_key")?);
+            target_from_row(row, &endpoint_from_row(row)?, workspace_key)
+        })
+        .optional()
 }
 
 fn target_from_row(

@@ -15,7 +15,7 @@ use rusqlite::{OptionalExtension, Row, params};
 use postrider_domain::access::Mode;
 use postrider_domain::delivery::{DeliveryCause, DeliveryStatus, EndReason};
 use postrider_domain::endpoint::SecretVersion;
-use postrider_domain::id::{DeliveryId, EventId, RowKey};
+use postrider_domain::id::{DeliveryId, EventId, RowKey, StoreTag};
 use postrider_domain::limits;
 use postrider_domain::time::Timestamp;
 use postrider_domain::trace_context::TraceContext;
@@ -79,6 +79,10 @@ pub fn claim(
                 continue;
             }
             let wanted = match tx.matching.target(tx.connection, lane.endpoint_key)? {
+                Some(target) if target.id.is_listener() => {
+                    lane::give_to_listener(tx, lane)?;
+                    continue;
+                }
                 Some(target) => quota.allowance(lane, &target, wanted),
                 None => wanted,
             };
@@ -113,6 +117,18 @@ pub fn claim(
     Ok(Claimed { next_due_in: next_due_in(tx, quota.as_ref(), &remaining)?, claims })
 }
 
+/// Claims due deliveries of a listener, whose lane the engine does not visit.
+pub fn claim_of_listener(
+    tx: &mut WriteTx<'_>,
+    lane: Lane,
+    wanted: usize,
+    lease: Duration,
+) -> Result<Vec<Claim>, rusqlite::Error> {
+    let mut claims = Vec::new();
+    claim_from_lane(tx, ReadyLane { lane, paused_since: None }, wanted, lease, &mut claims)?;
+    Ok(claims)
+}
+
 pub fn give_back(tx: &mut WriteTx<'_>, claims: &[(DeliveryId, ClaimToken)]) -> Result<(), rusqlite::Error> {
     for (id, token) in claims {
         let lane = tx
@@ -142,8 +158,9 @@ pub fn release_predecessors_claims(tx: &mut WriteTx<'_>) -> Result<usize, rusqli
     release_probes(tx)?;
     let lanes = tx
         .connection
-        .prepare("SELECT lane_key, workspace_key FROM lanes")?
-        .query_map([], lane::from_row)?
+        // The holders of leases are not in the process that has ended.
+        .prepare("SELECT lane_key, workspace_key FROM lanes WHERE not_before IS NOT ?1")?
+        .query_map([NOT_YET.millis()], lane::from_row)?
         .collect::<Result<Vec<_>, _>>()?;
     let mut released = 0;
     for lane in lanes {
@@ -219,29 +236,14 @@ fn claim_from_lane(
         .prepare_cached(SELECT_DUE)?
         .query_map(params![lane_key(lane), tx.now.millis(), wanted], due_from_row)?
         .collect::<Result<Vec<_>, _>>()?;
-    for mut row in rows {
-        let Some(envelope) = row.envelope.take() else {
+    for row in rows {
+        if row.envelope.is_none() {
             end_without_event(tx, &row)?;
             continue;
-        };
-        let (secret_version, also_secret_version) =
-            target.signing_versions(row.secret_version, row.also_secret_version);
-        claims.push(Claim {
-            lane,
-            delivery_id: DeliveryId::new(row.delivery_key, tx.tag),
-            event_id: EventId::new(row.event_key, tx.tag),
-            token: claim_row(tx, &target, &row, lease)?,
-            mode: row.mode,
-            cause: row.cause,
-            attempt: row.attempts + 1,
-            step: row.step,
-            endpoint: Arc::clone(&target),
-            secret_version,
-            also_secret_version,
-            envelope,
-            trace: row.trace,
-            probe: ready.paused_since.is_some(),
-        });
+        }
+        let token = claim_row(tx, &target, &row, lease)?;
+        let claim = row.into_claim(tx.tag, lane, &target, token);
+        claims.extend(claim.map(|claim| Claim { probe: ready.paused_since.is_some(), ..claim }));
     }
     Ok(LaneStep::Done)
 }
@@ -306,14 +308,15 @@ fn next_due_in(
 }
 
 /// A row of `due` that may be claimed.
-struct DueRow {
+pub struct DueRow {
     delivery_key: RowKey,
     event_key: RowKey,
     mode: Mode,
     cause: DeliveryCause,
-    attempts: u32,
+    /// Before the claim.
+    pub attempts: u32,
     step: u32,
-    lost_claim_at: Option<Timestamp>,
+    pub lost_claim_at: Option<Timestamp>,
     secret_version: SecretVersion,
     also_secret_version: Option<SecretVersion>,
     sequence: Option<i64>,
@@ -322,7 +325,37 @@ struct DueRow {
     trace: Option<TraceContext>,
 }
 
-fn due_from_row(row: &Row<'_>) -> Result<DueRow, rusqlite::Error> {
+impl DueRow {
+    /// The claim of this row. `None` when the event is gone.
+    pub fn into_claim(
+        self,
+        tag: StoreTag,
+        lane: Lane,
+        target: &Arc<EndpointTarget>,
+        token: ClaimToken,
+    ) -> Option<Claim> {
+        let (secret_version, also_secret_version) =
+            target.signing_versions(self.secret_version, self.also_secret_version);
+        Some(Claim {
+            lane,
+            delivery_id: DeliveryId::new(self.delivery_key, tag),
+            event_id: EventId::new(self.event_key, tag),
+            token,
+            mode: self.mode,
+            cause: self.cause,
+            attempt: self.attempts + 1,
+            step: self.step,
+            endpoint: Arc::clone(target),
+            secret_version,
+            also_secret_version,
+            envelope: self.envelope?,
+            trace: self.trace,
+            probe: false,
+        })
+    }
+}
+
+pub fn due_from_row(row: &Row<'_>) -> Result<DueRow, rusqlite::Error> {
     Ok(DueRow {
         delivery_key: RowKey::from_i64(row.get("delivery_key")?),
         event_key: RowKey::from_i64(row.get("event_key")?),

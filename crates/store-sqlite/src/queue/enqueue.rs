@@ -39,7 +39,7 @@ pub fn enqueue(tx: &mut WriteTx<'_>, new: &NewDelivery) -> Result<(), rusqlite::
         lane::hold(tx, new.lane.endpoint_key)?;
     }
     let (Some(envelope), Some(token)) = (envelope, token) else {
-        tx.claims.left_due = true;
+        tx.claims.left_due |= !new.target.id.is_listener();
         return Ok(());
     };
     tx.claims.hand_over(new.first_claim(token, tx.tag, envelope.clone()));

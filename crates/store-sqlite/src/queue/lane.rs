@@ -25,6 +25,11 @@ pub const LOWER_NEXT_AT: &str = "INSERT INTO lanes (lane_key, workspace_key, nex
      ON CONFLICT (lane_key) DO UPDATE SET next_at = max(excluded.next_at, ifnull(not_before, excluded.next_at))
      WHERE next_at > excluded.next_at";
 
+/// As [`LOWER_NEXT_AT`], for a lane of which nothing is known. The result tells whether it is a listener's.
+pub const LOWER_UNKNOWN: &str = "INSERT INTO lanes (lane_key, workspace_key, next_at) VALUES (?1, ?2, ?3)
+     ON CONFLICT (lane_key) DO UPDATE SET next_at = max(excluded.next_at, ifnull(not_before, excluded.next_at))
+     WHERE next_at > excluded.next_at RETURNING next_at";
+
 pub const SELECT_EARLIEST: &str = "SELECT due_at FROM due WHERE lane_key = ?1 ORDER BY due_at LIMIT 1";
 
 pub const RAISE_NEXT_AT: &str = "UPDATE lanes SET next_at = max(?2, ifnull(not_before, ?2)) WHERE lane_key = ?1";
@@ -56,16 +61,45 @@ fn find_bound(tx: &WriteTx<'_>, lane: Lane) -> Result<LaneBound, rusqlite::Error
 
 /// Lowers the bound to `at`, so that claims look at the lane by then. Creates the lane if it has no row.
 pub fn lower_next_at(tx: &mut WriteTx<'_>, lane: Lane, at: Timestamp) -> Result<(), rusqlite::Error> {
+    let parameters = params![lane_key(lane), lane.workspace_key.as_i64(), at.millis()];
     match tx.lanes.get(lane_key(lane)) {
-        Some(LaneBound::NotBefore(next_at)) if next_at <= at => return Ok(()),
-        Some(LaneBound::NotBefore(_) | LaneBound::Empty) => tx.lanes.set(lane_key(lane), LaneBound::NotBefore(at)),
-        Some(LaneBound::Held) | None => {}
+        Some(LaneBound::NotBefore(next_at)) if next_at <= at => {}
+        Some(LaneBound::NotBefore(_) | LaneBound::Empty) => {
+            tx.lanes.set(lane_key(lane), LaneBound::NotBefore(at));
+            tx.connection.prepare_cached(LOWER_NEXT_AT)?.execute(parameters)?;
+        }
+        Some(LaneBound::OfListener) => wake_listener(tx, lane, at),
+        Some(LaneBound::Held) | None => {
+            let mut statement = tx.connection.prepare_cached(LOWER_UNKNOWN)?;
+            let next_at: Option<i64> = statement.query_row(parameters, |row| row.get(0)).optional()?;
+            if next_at == Some(NOT_YET.millis()) && at != NOT_YET {
+                tx.lanes.set(lane_key(lane), LaneBound::OfListener);
+                wake_listener(tx, lane, at);
+            }
+        }
     }
-    tx.connection.prepare_cached(LOWER_NEXT_AT)?.execute(params![
-        lane_key(lane),
-        lane.workspace_key.as_i64(),
-        at.millis()
-    ])?;
+    Ok(())
+}
+
+/// What is parked behind a head wakes nobody.
+fn wake_listener(tx: &WriteTx<'_>, lane: Lane, at: Timestamp) {
+    if at != NOT_YET {
+        tx.claims.wake_listener(lane.endpoint_key);
+    }
+}
+
+/// Leaves a lane to the consumers of a listener: the engine never visits it, and its row stays until the listener is
+/// deleted.
+pub fn give_to_listener(tx: &mut WriteTx<'_>, lane: Lane) -> Result<(), rusqlite::Error> {
+    tx.lanes.set(lane_key(lane), LaneBound::OfListener);
+    tx.connection
+        .prepare_cached(
+            "INSERT INTO lanes (lane_key, workspace_key, next_at, not_before) VALUES (?1, ?2, ?3, ?3)
+             ON CONFLICT (lane_key) DO UPDATE SET not_before = excluded.not_before, next_at = excluded.next_at,
+                                                  paused_since = NULL",
+        )?
+        .execute(params![lane_key(lane), lane.workspace_key.as_i64(), NOT_YET.millis()])?;
+    wake_listener(tx, lane, tx.now);
     Ok(())
 }
 

@@ -10,7 +10,7 @@
 //!
 //! | table | written by |
 //! |---|---|
-//! | `due` | `enqueue.rs`, `due.rs`, `outcome.rs`, `order.rs`, `unsent.rs` |
+//! | `due` | `enqueue.rs`, `due.rs`, `lease.rs`, `outcome.rs`, `order.rs`, `unsent.rs` |
 //! | `lanes` | `lane.rs` |
 //! | `ordered_lanes` | `order.rs` |
 //! | `endpoint_health` | `endpoint_health.rs` |
@@ -30,6 +30,7 @@ pub mod due;
 pub mod endpoint_health;
 pub mod enqueue;
 pub mod lane;
+pub mod lease;
 pub mod operational_event;
 pub mod order;
 pub mod outcome;

@@ -190,6 +190,10 @@ pub fn expire_waiting(tx: &mut WriteTx<'_>, limit: usize) -> Result<usize, rusql
                  CROSS JOIN ordered_lanes o ON o.lane_key = l.lane_key
              WHERE l.paused_since IS NOT NULL AND l.paused_since <= ?1
              UNION
+             SELECT l.lane_key, l.workspace_key FROM lanes l INDEXED BY lanes_of_listeners
+                 CROSS JOIN ordered_lanes o ON o.lane_key = l.lane_key
+             WHERE l.not_before = 9223372036854775807
+             UNION
              SELECT l.lane_key, l.workspace_key FROM ordered_lanes o INDEXED BY ordered_lanes_by_age
                  CROSS JOIN lanes l ON l.lane_key = o.lane_key
              WHERE o.blocked_since IS NOT NULL AND o.blocked_since <= ?1",

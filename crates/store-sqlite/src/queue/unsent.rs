@@ -35,7 +35,7 @@ pub fn cancel_lanes(tx: &mut WriteTx<'_>, workspace_key: RowKey, endpoint_key: R
     lane::release(tx, endpoint_key)
 }
 
-/// Fails deliveries that waited too long in a lane that is held or paused, or whose order has stopped.
+/// Fails deliveries that waited too long in a lane that is held, paused or a listener's, or whose order has stopped.
 pub fn expire_waiting(tx: &mut WriteTx<'_>, limit: usize) -> Result<usize, rusqlite::Error> {
     let too_long_ago = tx.now.minus(limits::WAITING_MAX).millis();
     let waiting = tx
@@ -43,7 +43,8 @@ pub fn expire_waiting(tx: &mut WriteTx<'_>, limit: usize) -> Result<usize, rusql
         .prepare_cached(
             "SELECT delivery_key, attempts, claimed_at
              FROM (SELECT lane_key FROM lanes WHERE held_since IS NOT NULL AND held_since <= ?1
-                   UNION SELECT lane_key FROM lanes WHERE paused_since IS NOT NULL AND paused_since <= ?1) AS waiting
+                   UNION SELECT lane_key FROM lanes WHERE paused_since IS NOT NULL AND paused_since <= ?1
+                   UNION SELECT lane_key FROM lanes WHERE not_before = 9223372036854775807) AS waiting
              JOIN due ON due.lane_key = waiting.lane_key
              WHERE due_at <= ?1 AND sequence IS NULL LIMIT ?2",
         )?

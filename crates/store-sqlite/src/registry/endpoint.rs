@@ -8,7 +8,9 @@ use async_trait::async_trait;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use postrider_domain::audit::{AuditAction, Author};
-use postrider_domain::endpoint::{DisabledReason, Endpoint, EndpointFilter, EndpointLabel, ProjectId, SecretVersion};
+use postrider_domain::endpoint::{
+    DisabledReason, Endpoint, EndpointFilter, EndpointLabel, Listener, ProjectId, SecretVersion,
+};
 use postrider_domain::endpoint_options::DeliveryOrder;
 use postrider_domain::event_type::EventTypeName;
 use postrider_domain::id::{EndpointId, RowKey};
@@ -104,7 +106,7 @@ impl Endpoints for SqliteStore {
 
 pub const ENDPOINT_COLUMNS: &str = "key, id, url, name, events, is_active, disabled_reason, project_id, secret_last4, \
      updated_at, retry_schedule, timeout_seconds, rate_limit, ordering, signature_schemes, public_key, header_names, \
-     certificate_sha256, sealed_version, trace_forwarding, mode";
+     certificate_sha256, sealed_version, trace_forwarding, mode, durable, last_seen_at";
 
 pub fn endpoint_from_row(row: &Row<'_>) -> Result<Endpoint, rusqlite::Error> {
     let key = RowKey::from_i64(row.get("key")?);
@@ -114,6 +116,7 @@ pub fn endpoint_from_row(row: &Row<'_>) -> Result<Endpoint, rusqlite::Error> {
         key,
         id: parsed(row, "id")?,
         url: row.get("url")?,
+        listener: listener_from_row(row)?,
         name: row.get("name")?,
         events: events.split(' ').map(EventTypeName::from_stored).collect(),
         is_active: row.get("is_active")?,
@@ -128,6 +131,12 @@ pub fn endpoint_from_row(row: &Row<'_>) -> Result<Endpoint, rusqlite::Error> {
         options: Arc::new(options_from_row(row)?),
         mode: coded(row, "mode", mode_from_code)?,
     })
+}
+
+fn listener_from_row(row: &Row<'_>) -> Result<Option<Listener>, rusqlite::Error> {
+    let last_seen_at = row.get::<_, Option<i64>>("last_seen_at")?.map(Timestamp::from_millis);
+    let durable = row.get::<_, Option<bool>>("durable")?.unwrap_or_default();
+    Ok(last_seen_at.map(|last_seen_at| Listener { durable, last_seen_at }))
 }
 
 /// The tables of an endpoint as it is shown: its settings and its health.
@@ -166,17 +175,24 @@ fn create(
     secrets::insert_first(tx, endpoint.key, &new.sealed_secret)?;
     endpoint_options::write(tx, &update, endpoint.key, &endpoint.options, &options)?;
     endpoint.options = Arc::new(options);
+    if endpoint.listener.is_some() {
+        lane::give_to_listener(tx, events_lane(workspace, &endpoint))?;
+    }
     tx.matching.invalidate(tx.connection, workspace)?;
     audit::append(tx, workspace, author, AuditAction::EndpointCreated, new.id, &changes::endpoint_created(&endpoint))?;
     Ok(Ok(endpoint))
+}
+
+const fn events_lane(workspace: RowKey, endpoint: &Endpoint) -> Lane {
+    Lane { workspace_key: workspace, endpoint_key: endpoint.key, kind: LaneKind::Events }
 }
 
 fn insert(tx: &WriteTx<'_>, workspace: RowKey, endpoint: &Endpoint) -> Result<(), rusqlite::Error> {
     tx.connection
         .prepare_cached(
             "INSERT INTO endpoints (key, id, workspace_key, project_id, name, url, events, is_active, secret_version,
-                                    secret_last4, updated_at, mode)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 1, ?8, ?9, ?10, ?11)",
+                                    secret_last4, updated_at, mode, durable, last_seen_at)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 1, ?8, ?9, ?10, ?11, ?12, ?13)",
         )?
         .execute(params![
             endpoint.key.as_i64(),
@@ -190,6 +206,8 @@ fn insert(tx: &WriteTx<'_>, workspace: RowKey, endpoint: &Endpoint) -> Result<()
             endpoint.secret_last4,
             endpoint.updated_at.millis(),
             mode_code(endpoint.mode),
+            endpoint.listener.map(|listener| listener.durable),
+            endpoint.listener.map(|listener| listener.last_seen_at.millis()),
         ])?;
     Ok(())
 }
@@ -269,7 +287,7 @@ fn update(
     }
     apply(&mut endpoint, change, tx.now);
     store_settings(tx, &endpoint)?;
-    let lane = Lane { workspace_key: workspace, endpoint_key: endpoint.key, kind: LaneKind::Events };
+    let lane = events_lane(workspace, &endpoint);
     if options != *endpoint.options {
         if options.ordering != DeliveryOrder::Strict {
             order::unblock(tx, lane)?;
@@ -286,6 +304,9 @@ fn update(
         Some(true) => lane::release(tx, endpoint.key)?,
         Some(false) => lane::hold(tx, endpoint.key)?,
         None => {}
+    }
+    if endpoint.listener.is_some() && clears_health(change) {
+        lane::give_to_listener(tx, lane)?;
     }
     if before.state().needs_somebody() && !endpoint.state().needs_somebody() {
         stats::trouble_ended(tx, endpoint.key)?;
@@ -325,6 +346,29 @@ fn delete(
 ) -> WriteResult<(), DeleteEndpointError> {
     let workspace = tenant.workspace;
     let Some(endpoint) = find(tx.connection, tenant, id)? else { return Ok(Err(DeleteEndpointError::NotFound)) };
+    audit::append(tx, workspace, author, AuditAction::EndpointDeleted, id, &changes::endpoint_deleted(&endpoint))?;
+    remove(tx, workspace, &endpoint)?;
+    Ok(Ok(()))
+}
+
+/// Deletes listeners that are not durable and were not seen since.
+pub fn remove_unseen(tx: &mut WriteTx<'_>, since: Timestamp, limit: usize) -> Result<usize, rusqlite::Error> {
+    let sql = format!(
+        "SELECT {ENDPOINT_COLUMNS}, workspace_key FROM endpoints INDEXED BY endpoints_unseen
+         WHERE durable = 0 AND deleted_at IS NULL AND last_seen_at <= ?1 ORDER BY last_seen_at LIMIT ?2"
+    );
+    let unseen = tx
+        .connection
+        .prepare_cached(&sql)?
+        .query_map(params![since.millis(), limit], |row| {
+            Ok((RowKey::from_i64(row.get("workspace_key")?), endpoint_from_row(row)?))
+        })?
+        .collect::<Result<Vec<_>, _>>()?;
+    unseen.iter().try_for_each(|(workspace, listener)| remove(tx, *workspace, listener))?;
+    Ok(unseen.len())
+}
+
+fn remove(tx: &mut WriteTx<'_>, workspace: RowKey, endpoint: &Endpoint) -> Result<(), rusqlite::Error> {
     if endpoint.state().needs_somebody() || order::is_blocked(tx, endpoint.key)? {
         stats::trouble_ended(tx, endpoint.key)?;
     }
@@ -334,9 +378,7 @@ fn delete(
     secrets::erase_of_endpoint(tx, endpoint.key)?;
     endpoint_health::forget(tx, endpoint.key)?;
     tx.matching.invalidate(tx.connection, workspace)?;
-    audit::append(tx, workspace, author, AuditAction::EndpointDeleted, id, &changes::endpoint_deleted(&endpoint))?;
-    unsent::cancel_lanes(tx, workspace, endpoint.key)?;
-    Ok(Ok(()))
+    unsent::cancel_lanes(tx, workspace, endpoint.key)
 }
 
 /// Deletes every endpoint of a workspace that is being deleted.

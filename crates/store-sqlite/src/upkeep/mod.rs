@@ -14,7 +14,7 @@ use crate::log::audit;
 use crate::machinery::schema;
 use crate::machinery::writer::{JobSize, WriteTx};
 use crate::queue::unsent;
-use crate::registry::session;
+use crate::registry::{endpoint, session};
 use crate::{SqliteStore, erasure, idempotency, meta, replay, secrets, stats, stored_bytes};
 
 mod disk;
@@ -29,6 +29,14 @@ impl Upkeep for SqliteStore {
         self.write(JobSize { rows: limit, bytes: 0 }, move |tx| {
             meta::keep_time(tx.connection, tx.now)?;
             unsent::expire_waiting(tx, limit)
+        })
+        .await
+    }
+
+    async fn remove_unseen_listeners(&self, unseen: Duration, limit: usize) -> Result<usize, StoreError> {
+        // The deletion of each is as large as that of an endpoint with a queue.
+        self.write(JobSize { rows: limit, bytes: 0 }, move |tx| {
+            endpoint::remove_unseen(tx, tx.now.minus(unseen), limit)
         })
         .await
     }

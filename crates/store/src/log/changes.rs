@@ -201,7 +201,8 @@ fn fields_of(endpoint: &Endpoint) -> Map<String, Value> {
     let options = &endpoint.options;
     let fields = json!({
         "name": endpoint.name,
-        "url": endpoint.url,
+        "url": Some(&endpoint.url).filter(|url| !url.is_empty()),
+        "durable": endpoint.listener.map(|listener| listener.durable),
         "events": endpoint.events.iter().map(EventTypeName::as_str).collect::<Vec<_>>(),
         "isActive": endpoint.is_active,
         "disabledReason": endpoint.disabled_reason.map(DisabledReason::as_str),

@@ -30,6 +30,8 @@ pub enum LaneBound {
     NotBefore(Timestamp),
     /// The endpoint is inactive, paused or slowed down.
     Held,
+    /// The endpoint is a listener. The engine never visits the lane.
+    OfListener,
 }
 
 impl LaneBound {
@@ -38,7 +40,7 @@ impl LaneBound {
         match self {
             Self::Empty => false,
             Self::NotBefore(next_at) => next_at <= now,
-            Self::Held => true,
+            Self::Held | Self::OfListener => true,
         }
     }
 }

@@ -13,6 +13,7 @@ use postrider_domain::endpoint::{DisabledReason, ProjectId, SecretVersion};
 use postrider_domain::endpoint_health::Signal;
 use postrider_domain::endpoint_options::{DeliveryOrder, EndpointOptions};
 use postrider_domain::id::{DeliveryId, EndpointId, EventId, RowKey, WorkspaceId};
+use postrider_domain::retry::Decision;
 use postrider_domain::trace_context::TraceContext;
 
 use crate::StoreError;
@@ -166,6 +167,17 @@ pub struct Claimed {
 pub enum AfterAttempt {
     Finish { status: DeliveryStatus, reason: Option<EndReason> },
     Retry { after: Duration, uses_step: bool },
+}
+
+impl AfterAttempt {
+    pub const fn of(decision: Decision) -> Self {
+        match decision {
+            Decision::Delivered => Self::Finish { status: DeliveryStatus::Delivered, reason: None },
+            Decision::Simulated => Self::Finish { status: DeliveryStatus::Simulated, reason: None },
+            Decision::Exhausted => Self::Finish { status: DeliveryStatus::Failed, reason: Some(EndReason::Exhausted) },
+            Decision::Retry { after, uses_step } => Self::Retry { after, uses_step },
+        }
+    }
 }
 
 /// The end of one attempt, written by the holder of the claim.

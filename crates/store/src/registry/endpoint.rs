@@ -7,8 +7,8 @@ use async_trait::async_trait;
 
 use postrider_domain::audit::Author;
 use postrider_domain::endpoint::{
-    Endpoint, EndpointChange, EndpointFilter, EndpointLabel, EndpointName, EndpointState, EndpointUrl, ProjectId,
-    SecretVersion, is_same_origin,
+    Endpoint, EndpointChange, EndpointFilter, EndpointLabel, EndpointName, EndpointState, EndpointUrl, Listener,
+    ProjectId, SecretVersion, is_same_origin,
 };
 use postrider_domain::endpoint_options::OptionsChange;
 use postrider_domain::event_type::EventTypeName;
@@ -30,13 +30,23 @@ pub struct NewEndpoint {
     pub id: EndpointId,
     pub project_id: Option<ProjectId>,
     pub name: EndpointName,
-    pub url: EndpointUrl,
+    pub destination: Destination,
     pub events: Vec<EventTypeName>,
     pub sealed_secret: Vec<u8>,
     pub secret_last4: String,
     pub options: OptionsChange,
     pub sealed: SealedOptions,
     pub limits: EndpointLimits,
+}
+
+/// Where deliveries go. A new endpoint's id says which of the two it is.
+#[derive(Clone, Debug)]
+pub enum Destination {
+    Url(EndpointUrl),
+    /// A listener's consumers lease them.
+    Consumers {
+        durable: bool,
+    },
 }
 
 /// A change to an endpoint.
@@ -156,18 +166,26 @@ pub fn url_ranges(host: &str) -> Vec<(String, String)> {
 /// A new endpoint, still without its options.
 pub fn new_endpoint(new: &NewEndpoint, tenant: Tenant) -> Endpoint {
     let project_id = tenant.project.or(new.project_id);
+    let created_at = new.key.created_at();
+    let (url, listener) = match &new.destination {
+        Destination::Url(url) => (url.as_str().to_owned(), None),
+        Destination::Consumers { durable } => {
+            (String::new(), Some(Listener { durable: *durable, last_seen_at: created_at }))
+        }
+    };
     Endpoint {
         key: new.key,
         id: new.id,
-        url: new.url.as_str().to_owned(),
+        url,
+        listener,
         name: new.name.as_str().to_owned(),
         events: new.events.clone(),
         is_active: true,
         disabled_reason: None,
         project_id: project_id.map(|project| project.as_str().to_owned()),
         secret_last4: new.secret_last4.clone(),
-        created_at: new.key.created_at(),
-        updated_at: new.key.created_at(),
+        created_at,
+        updated_at: created_at,
         failure_streak: None,
         options: Arc::default(),
         mode: tenant.mode,

@@ -96,6 +96,7 @@ fn next(explanation: &Explanation, now: Timestamp) -> Markup {
             }
             NextStep::Nothing => (say!("Nothing more happens.")),
             NextStep::Attempt => (say!("The next attempt is due{}{}.", when, why)),
+            NextStep::Lease => (say!("A consumer of its listener may lease it{}{}.", when, why)),
             NextStep::Outcome => (say!("Its outcome is shown here when it ends.")),
             NextStep::Probe => (say!("The endpoint’s next probe is due{}{}. It may be this delivery or another one that waits.", when, why)),
             NextStep::Activation => (say!("It goes on when somebody switches the endpoint on.")),
@@ -124,7 +125,7 @@ fn gives_up(explanation: &Explanation, now: Timestamp) -> Markup {
         @if let Some(at) = explanation.gives_up_at.filter(|at| *at > now) {
             " "
             @match explanation.next {
-                NextStep::Attempt => (say!("If every attempt fails, it is given up about {}, at {}.", time::due(at, now), time::instant(at))),
+                NextStep::Attempt | NextStep::Lease => (say!("If every attempt fails, it is given up about {}, at {}.", time::due(at, now), time::instant(at))),
                 _ => (say!("If nothing changes, it is given up {}, at {}.", time::due(at, now), time::instant(at))),
             }
         }

@@ -132,7 +132,7 @@ impl Rows {
             @match label {
                 Some(label) => {
                     @if label.is_deleted { (label.name) } @else { a href=(self.link(&format!("/endpoints/{}", label.id))) { (label.name) } }
-                    span.sub { (label.host()) @if label.is_deleted { ", " (say!("deleted")) } }
+                    span.sub { @if label.id.is_listener() { (say!("Listener")) } @else { (label.host()) } @if label.is_deleted { ", " (say!("deleted")) } }
                 }
                 None => code { (delivery.endpoint_id) },
             }

@@ -239,7 +239,9 @@ fn endpoint_link(visit: &Visit, id: EndpointId, endpoint: Option<&Endpoint>) -> 
             Some(endpoint) => {
                 a href=(visit.link(&format!("/endpoints/{id}"))) { (endpoint.name) }
                 // A URL may have 1,024 characters, and is not cut: it gets the width of the page.
-                span.sub.long[endpoint.url.len() > 100] { (endpoint.url) }
+                span.sub.long[endpoint.url.len() > 100] {
+                    @if endpoint.listener.is_some() { (say!("Listener: its consumers lease what it gets")) } @else { (endpoint.url) }
+                }
             }
             None => {
                 code { (id) }
@@ -298,7 +300,7 @@ fn request(visit: &Visit, seen: &Seen) -> Markup {
 }
 
 fn command(seen: &Seen) -> Option<String> {
-    let endpoint = seen.endpoint.as_ref()?;
+    let endpoint = seen.endpoint.as_ref().filter(|endpoint| endpoint.listener.is_none())?;
     let envelope = std::str::from_utf8(seen.envelope()?).ok()?;
     let sent = seen.attempts.last().map(|attempt| attempt.request_headers.as_slice()).unwrap_or_default();
     let is_repeated = |name: &str, value: &str| {

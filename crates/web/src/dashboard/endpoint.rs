@@ -65,9 +65,13 @@ pub async fn show(visit: Visit) -> Result<Response, Failure> {
             (audit::table(&visit, &newest.audit))
             p { a href=(visit.link(&format!("/audit?resourceId={}", endpoint.id))) { "All entries of this endpoint" } }
         }
-        (visit.api_call("GET", &format!("/v1/webhook-endpoints/{}", endpoint.id)))
+        (visit.api_call("GET", &api_path(endpoint.id)))
     };
     Ok(visit.page(Section::Endpoints, &endpoint.name, body))
+}
+
+fn api_path(id: EndpointId) -> String {
+    format!("/v1/{}/{id}", if id.is_listener() { "listeners" } else { "webhook-endpoints" })
 }
 
 /// What the page shows beside the endpoint itself. A part that the visitor may not see stays empty.
@@ -174,6 +178,9 @@ fn sentence(visit: &Visit, endpoint: &Endpoint, newest: &Newest) -> Markup {
             "good",
             html! { (say!("It is active.")) },
             match endpoint.events.len() {
+                _ if endpoint.listener.is_some() => {
+                    html! { (say!("New events wait until one of its consumers leases them.")) }
+                }
                 1 => html! { (say!("New events of its type are sent to it at once.")) },
                 many => say!("New events of its {} types are sent to it at once.", many),
             },
@@ -273,7 +280,7 @@ fn actions(visit: &Visit, endpoint: &Endpoint) -> Markup {
     let writes = visit.may(Permission::EndpointsWrite);
     html! {
         div.actions {
-            @if visit.may(Permission::EndpointsTest) && !endpoint.events.is_empty() {
+            @if visit.may(Permission::EndpointsTest) && !endpoint.events.is_empty() && endpoint.listener.is_none() {
                 form.action.test action=(at("test")) method="post" {
                     label.visually-hidden for="test-event" { (say!("Event of the test")) }
                     select #test-event name="event" {
@@ -283,7 +290,8 @@ fn actions(visit: &Visit, endpoint: &Endpoint) -> Markup {
                 }
             }
             @if writes {
-                a.button href=(at("edit")) { (say!("Edit")) }
+                // The form of a listener would have no more than its name.
+                @if endpoint.listener.is_none() { a.button href=(at("edit")) { (say!("Edit")) } }
                 @if endpoint.is_active {
                     (field::action(&at("off"), say!("Switch off"), "", &[]))
                 } @else {
@@ -380,7 +388,10 @@ fn configuration(visit: &Visit, endpoint: &Endpoint) -> Markup {
     let options = &endpoint.options;
     let now = visit.now();
     let mut facts = vec![
-        (say!("URL"), code::copyable(&endpoint.url)),
+        match endpoint.listener {
+            None => (say!("URL"), code::copyable(&endpoint.url)),
+            Some(_) => (say!("Kind"), html! { (say!("Listener: its consumers lease what it gets")) }),
+        },
         (say!("Id"), code::copyable(&endpoint.id.to_string())),
         (say!("Event types"), html! { ul.plain { @for event in &endpoint.events { li { (event) } } } }),
         (say!("Secret"), say!("ends in {}", html! { code { (endpoint.secret_last4) } })),
@@ -393,6 +404,9 @@ fn configuration(visit: &Visit, endpoint: &Endpoint) -> Markup {
         (say!("Created"), time::relative(endpoint.created_at, now)),
         (say!("Changed"), time::relative(endpoint.updated_at, now)),
     ];
+    if let Some(listener) = endpoint.listener {
+        facts.push((say!("Last seen"), time::relative(listener.last_seen_at, now)));
+    }
     if visit.is_operator() {
         facts.insert(3, ("Project", html! { (endpoint.project_id.as_deref().unwrap_or("every project")) }));
         facts.push(("Rate", html! { (options.rate_limit.map_or_else(|| "no limit".to_owned(), |rate| format!("{} a second", rate.per_second()))) }));
@@ -507,7 +521,7 @@ fn delete_page(visit: &Visit, status: StatusCode, endpoint: &Endpoint, typed: &s
                 a.button href=(visit.link(&here)) { (say!("Cancel")) }
             }
         }
-        (visit.api_call("DELETE", &format!("/v1/webhook-endpoints/{}", endpoint.id)))
+        (visit.api_call("DELETE", &api_path(endpoint.id)))
     };
     visit.page_with(status, Section::Endpoints, say!("Delete"), body)
 }

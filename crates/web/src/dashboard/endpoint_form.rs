@@ -76,6 +76,9 @@ pub fn new_form(visit: &Visit, form: &Fields, faults: &Faults) -> Markup {
 pub async fn show_edit(visit: Visit) -> Result<Response, Failure> {
     visit.require(Permission::EndpointsWrite)?;
     let endpoint = visit.service().get_endpoint(&visit.principal, visit.id::<EndpointId>(1)?).await?;
+    if endpoint.listener.is_some() {
+        return Err(ServiceError::NotFound.into());
+    }
     let form = stored(&endpoint);
     Ok(edit_page(&visit, StatusCode::OK, &endpoint, &form, &Faults::default(), &html! {}))
 }

@@ -179,7 +179,7 @@ fn rows(visit: &Visit, listed: &Listed) -> Markup {
                             td data-label=(say!("State")) { (state::endpoint(endpoint)) }
                             th scope="row" data-label=(say!("Endpoint")) {
                                 a href=(visit.link(&format!("/endpoints/{}", endpoint.id))) { (endpoint.name) }
-                                span.sub { (endpoint.url) }
+                                span.sub { @if endpoint.listener.is_some() { (say!("Listener: its consumers lease what it gets")) } @else { (endpoint.url) } }
                             }
                             @if visit.is_operator() {
                                 td data-label=(say!("Project")) { (endpoint.project_id.as_deref().unwrap_or("every project")) }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use postrider_domain::endpoint::{Endpoint, ProjectId, SecretVersion};
 use postrider_domain::event_type::EventTypeName;
 use postrider_domain::id::{EndpointId, RowKey};
-use postrider_store::{CreateEndpointError, EndpointLimits, NewEndpoint};
+use postrider_store::{CreateEndpointError, Destination, EndpointLimits, NewEndpoint};
 
 use crate::store::fixture::{Fixture, START, tenant_of};
 
@@ -28,7 +28,8 @@ async fn an_endpoint_reads_back_as_created(mut at: Fixture) {
     let project_id = Some(ProjectId::parse("proj_A-1").unwrap());
     let new = NewEndpoint { events: events.clone(), project_id, ..at.new_endpoint() };
     let created = at.create(new.clone()).await;
-    assert_eq!((created.key, created.id, created.url.as_str()), (new.key, new.id, new.url.as_str()));
+    let Destination::Url(url) = &new.destination else { panic!("an endpoint has a URL") };
+    assert_eq!((created.key, created.id, created.url.as_str()), (new.key, new.id, url.as_str()));
     assert_eq!((created.name.as_str(), created.secret_last4.as_str()), ("an endpoint", "beef"));
     assert_eq!((created.events.as_slice(), created.project_id.as_deref()), (events.as_slice(), Some("proj_A-1")));
     assert!(created.is_active && created.disabled_reason.is_none());

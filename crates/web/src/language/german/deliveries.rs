@@ -1,6 +1,7 @@
 //! Deliveries: the list, one delivery, its attempts.
 
 pub const PHRASES: &[(&str, &str)] = &[
+    ("A consumer of its listener may lease it{}{}.", "Ein Verbraucher seines Abrufpunkts kann sie abholen{}{}."),
     (", because the receiver asked for it with Retry-After", ", weil der Empfänger mit Retry-After darum gebeten hat"),
     (
         ", because the receiver reported overload and the whole endpoint gets a break",

@@ -44,7 +44,15 @@ pub const PHRASES: &[(&str, &str)] = &[
         "Its queue is kept; one delivery at a time is sent to find out whether it works again.",
         "Seine Warteschlange bleibt erhalten. Es wird jeweils eine Zustellung gesendet, um zu sehen, ob er wieder antwortet.",
     ),
+    ("Kind", "Art"),
+    ("Listener", "Abrufpunkt"),
+    ("Listener: its consumers lease what it gets", "Abrufpunkt: Seine Verbraucher holen Zustellungen ab"),
+    ("Last seen", "Zuletzt gesehen"),
     ("Name of the endpoint", "Name des Endpunkts"),
+    (
+        "New events wait until one of its consumers leases them.",
+        "Neue Ereignisse warten, bis ein Verbraucher sie abholt.",
+    ),
     (
         "New events are recorded as skipped. What was queued waits up to {} days for the endpoint to be switched on again.",
         "Neue Ereignisse werden als übergangen vermerkt. Was in der Warteschlange ist, wartet bis zu {} Tage darauf, dass der Endpunkt wieder eingeschaltet wird.",
