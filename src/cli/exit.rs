@@ -9,6 +9,9 @@ pub enum Fault {
     /// The command has printed what failed.
     #[error("failed")]
     Shown,
+    /// A signal ended the command. The code is what a shell shows for it.
+    #[error("ended by a signal")]
+    Signalled(u8),
     #[error("{0}")]
     Usage(String),
     #[error("{0}")]
@@ -55,7 +58,7 @@ impl Failed {
 
     /// Whether the command has printed what failed.
     pub fn is_shown(&self) -> bool {
-        matches!(self.error.downcast_ref::<Fault>(), Some(Fault::Shown))
+        matches!(self.error.downcast_ref::<Fault>(), Some(Fault::Shown | Fault::Signalled(_)))
     }
 }
 
@@ -63,6 +66,7 @@ fn code_of(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {
     if let Some(fault) = cause.downcast_ref::<Fault>() {
         return Some(match fault {
             Fault::Shown => FAILURE,
+            Fault::Signalled(code) => *code,
             Fault::Usage(_) => USAGE,
             Fault::NoAccess(_) => NO_ACCESS,
             Fault::NotFound(_) => NOT_FOUND,

@@ -76,6 +76,11 @@ enum Command {
     /// List, show, make, change and test endpoints.
     #[command(subcommand)]
     Endpoints(api::endpoints::EndpointsCommand),
+    /// List, show and delete listeners.
+    #[command(subcommand)]
+    Listeners(api::listeners::ListenersCommand),
+    /// Bring events to a server on this machine, without a public address.
+    Listen(api::listen::ListenOptions),
     /// Send deliveries again: those of an endpoint, or all that pass a filter.
     Replay(api::replay::ReplayOptions),
     /// List, show and stop replays.
@@ -185,6 +190,8 @@ async fn execute_api(command: Command) -> anyhow::Result<()> {
         Command::Events(command) => api::events::run(command).await,
         Command::Deliveries(command) => api::deliveries::run(command).await,
         Command::Endpoints(command) => api::endpoints::run(command).await,
+        Command::Listeners(command) => api::listeners::run(command).await,
+        Command::Listen(options) => api::listen::run(options).await,
         Command::Replay(options) => api::replay::run(options).await,
         Command::Replays(command) => api::replay::run_jobs(command).await,
         Command::Trigger(options) => api::trigger::run(options).await,

@@ -131,6 +131,11 @@ impl Client {
         Self { address, authorization: Some(key.header()), connection: None }
     }
 
+    /// Another connection to the same server, with the same key.
+    pub fn another(&self) -> Self {
+        Self { address: self.address.clone(), authorization: self.authorization.clone(), connection: None }
+    }
+
     /// Host and port of the server.
     pub fn authority(&self) -> &str {
         self.address.authority()

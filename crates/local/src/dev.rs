@@ -264,6 +264,7 @@ impl Tour<'_> {
             let (base_url, api_key, open_url) = (self.base_url, &state.api_key, &receiver.url(OPEN_PATH));
             screen.steps(&next_steps(CurlContext { base_url, api_key, open_url, event, delivery_id }))?;
         }
+        screen.line("\nWith a key in POSTRIDER_API_KEY: postrider listen, trigger, tail and verify help you to write a handler.")?;
         screen.line("\nFurther arrivals are shown here. Press Ctrl-C to stop.\n")?;
         Ok(())
     }

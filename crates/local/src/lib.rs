@@ -7,6 +7,8 @@
 pub mod client;
 pub mod curl;
 pub mod dev;
+pub mod forward;
+pub mod listen;
 pub mod pages;
 pub mod receiver;
 pub mod reconnect;

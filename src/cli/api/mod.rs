@@ -7,6 +7,9 @@ pub mod deliveries;
 pub mod endpoints;
 pub mod events;
 mod list;
+pub mod listen;
+mod listen_screen;
+pub mod listeners;
 pub mod parked;
 pub mod portal;
 mod profile;
@@ -23,6 +26,11 @@ use postrider_domain::id::{DeliveryId, EndpointId, EventId, ParkedMessageId, Rep
 /// The ids stand in paths, so each is checked before.
 fn endpoint_id(text: &str) -> Result<String, String> {
     text.parse::<EndpointId>().map(|id| id.to_string()).map_err(|_| expected("whe_…, the id of an endpoint"))
+}
+
+fn listener_id(text: &str) -> Result<String, String> {
+    let id = text.parse::<EndpointId>().ok().filter(|id| id.is_listener());
+    id.map(|id| id.to_string()).ok_or_else(|| expected("lst_…, the id of a listener"))
 }
 
 fn event_id(text: &str) -> Result<String, String> {
