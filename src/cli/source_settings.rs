@@ -8,6 +8,8 @@ use postrider_domain::database_url::DatabaseUrl;
 use postrider_domain::limits;
 use postrider_domain::mode::Mode;
 use postrider_domain::source::{FieldRule, ParkedFull, SourceKind, SourceName, SourceRules, SourceTerms};
+#[cfg(feature = "brokers")]
+use postrider_source::{BrokerUrl, NatsSettings, RabbitmqSettings};
 use postrider_source::{Connection, OutboxSettings, OutboxTable, SourceSettings};
 
 use super::setting_value::{bytes_of, message};
@@ -29,11 +31,23 @@ impl SourceTable {
             let kinds = SourceKind::ALL.map(SourceKind::as_str).join(", ");
             SourceKind::parse(text).ok_or_else(|| format!("must be one of {kinds}"))
         })?;
-        let connection = match kind {
+        #[cfg_attr(not(feature = "brokers"), expect(unused_mut, reason = "the other build adds to it"))]
+        let mut connection = match kind {
             SourceKind::Outbox => Connection::Outbox(self.outbox()?),
-            SourceKind::Nats | SourceKind::Rabbitmq => return Err("kind: this binary was built without it".to_owned()),
+            SourceKind::Nats | SourceKind::Rabbitmq => self.broker(kind)?,
         };
         let terms = self.terms(name, kind)?;
+        #[cfg(feature = "brokers")]
+        match &mut connection {
+            Connection::Outbox(_) => {}
+            Connection::Nats(nats) => {
+                (nats.max_in_flight, nats.max_bytes_in_flight) = (terms.max_in_flight, terms.max_bytes_in_flight);
+            }
+            Connection::Rabbitmq(rabbitmq) => {
+                let limits = (terms.max_in_flight, terms.max_bytes_in_flight);
+                (rabbitmq.max_in_flight, rabbitmq.max_bytes_in_flight) = limits;
+            }
+        }
         match self.0.into_keys().next() {
             None => Ok(SourceSettings { terms, connection }),
             Some(unknown) => Err(format!("{unknown:?} is not a setting of a source of kind {}", kind.as_str())),
@@ -78,6 +92,11 @@ impl SourceTable {
             return Ok(SourceRules::with_id(FieldRule::MessageId));
         }
         let id = self.required("id", FieldRule::parse_id)?;
+        if kind == SourceKind::Rabbitmq && id == FieldRule::Sequence {
+            return Err(
+                "id: RabbitMQ gives a message no sequence; use message_id, header:NAME or pointer:/PATH".to_owned()
+            );
+        }
         let default = SourceRules::with_id(id);
         Ok(SourceRules {
             event_type: self.optional("type", FieldRule::parse_text)?.unwrap_or(default.event_type),
@@ -94,6 +113,62 @@ impl SourceTable {
             password_file: self.file("password_file")?,
             ca_file: self.file("ca_file")?,
             table: table.map_or_else(|| OutboxTable::parse(OutboxTable::DEFAULT), Ok)?,
+        })
+    }
+
+    #[cfg(not(feature = "brokers"))]
+    #[expect(clippy::unused_self, reason = "the other build reads the table")]
+    fn broker(&mut self, _kind: SourceKind) -> Result<Connection, String> {
+        Err("kind: this binary was built without the feature `brokers`".to_owned())
+    }
+
+    #[cfg(feature = "brokers")]
+    fn broker(&mut self, kind: SourceKind) -> Result<Connection, String> {
+        match kind {
+            SourceKind::Nats => self.nats().map(Connection::Nats),
+            _ => self.rabbitmq().map(Connection::Rabbitmq),
+        }
+    }
+
+    #[cfg(feature = "brokers")]
+    fn nats(&mut self) -> Result<NatsSettings, String> {
+        let urls = |text: &str| text.split(',').map(|url| broker_url(url.trim(), &["nats://", "tls://"])).collect();
+        let is_declared = self.optional("declare", truth)?.unwrap_or_default();
+        let subjects = self.optional("subjects", |text| Ok(text.split(',').map(str::to_owned).collect()))?;
+        let declared = match (is_declared, subjects) {
+            (true, None) => return Err("subjects: is required with declare = true".to_owned()),
+            (false, Some(_)) => return Err("subjects: needs declare = true".to_owned()),
+            (_, subjects) => subjects,
+        };
+        Ok(NatsSettings {
+            urls: self.required("url", urls)?,
+            user: self.optional("user", non_empty)?,
+            password_file: self.file("password_file")?,
+            token_file: self.file("token_file")?,
+            ca_file: self.file("ca_file")?,
+            stream: self.required("stream", non_empty)?,
+            consumer: self.required("consumer", non_empty)?,
+            declared,
+            max_in_flight: 0,
+            max_bytes_in_flight: 0,
+        })
+    }
+
+    #[cfg(feature = "brokers")]
+    fn rabbitmq(&mut self) -> Result<RabbitmqSettings, String> {
+        let uri = |text: &str| {
+            let url = broker_url(text, &["amqp://", "amqps://"])?;
+            url.parse::<BrokerUrl>().map_err(|_| "is not a URL like amqp://host:5672/vhost".to_owned())
+        };
+        Ok(RabbitmqSettings {
+            uri: self.required("url", uri)?,
+            user: self.optional("user", non_empty)?,
+            password_file: self.file("password_file")?,
+            ca_file: self.file("ca_file")?,
+            queue: self.required("queue", non_empty)?,
+            is_declared: self.optional("declare", truth)?.unwrap_or_default(),
+            max_in_flight: 0,
+            max_bytes_in_flight: 0,
         })
     }
 
@@ -131,8 +206,46 @@ pub fn shown(source: &SourceSettings) -> String {
     let SourceTerms { kind, workspace, mode, .. } = &source.terms;
     let from = match &source.connection {
         Connection::Outbox(outbox) => format!("table {} of {}", outbox.table, outbox.url),
+        #[cfg(feature = "brokers")]
+        Connection::Nats(nats) => {
+            format!("consumer {} of stream {} at {}", nats.consumer, nats.stream, nats.urls.join(","))
+        }
+        #[cfg(feature = "brokers")]
+        Connection::Rabbitmq(rabbitmq) => {
+            let authority = &rabbitmq.uri.authority;
+            format!(
+                "queue {} of {}:{}{}",
+                rabbitmq.queue,
+                authority.host,
+                authority.port,
+                shown_vhost(&rabbitmq.uri.vhost)
+            )
+        }
     };
     format!("{} for workspace {workspace} ({}): {from}", kind.as_str(), mode.as_str())
+}
+
+#[cfg(feature = "brokers")]
+fn shown_vhost(vhost: &str) -> String {
+    if vhost == "/" { String::new() } else { format!(", virtual host {vhost}") }
+}
+
+/// A URL with one of these schemes, and without a password that `config check` would show.
+#[cfg(feature = "brokers")]
+fn broker_url(text: &str, schemes: &[&str]) -> Result<String, String> {
+    let rest = schemes.iter().find_map(|scheme| text.strip_prefix(scheme));
+    match rest {
+        None | Some("") => Err(format!("must begin with {} and name a host", schemes.join(" or "))),
+        Some(rest) if rest.contains('@') => {
+            Err("must hold no user and no password: use user and password_file".to_owned())
+        }
+        Some(_) => Ok(text.to_owned()),
+    }
+}
+
+#[cfg(feature = "brokers")]
+fn truth(text: &str) -> Result<bool, String> {
+    text.parse().map_err(|_| "must be true or false".to_owned())
 }
 
 fn non_empty(text: &str) -> Result<String, String> {
@@ -187,6 +300,38 @@ mod tests {
         assert_eq!(fault("parked_full", "drop"), "source \"orders\": parked_full: must be stop or drop-oldest");
         assert_eq!(fault("tabel", "x"), "source \"orders\": \"tabel\" is not a setting of a source of kind outbox");
         assert!(!fault("url", "mysql://u:geheim@h/d").contains("geheim"));
+    }
+
+    #[cfg(feature = "brokers")]
+    #[test]
+    fn a_broker_is_read_without_its_password() {
+        let nats = [
+            ("kind", "nats"),
+            ("url", "nats://a:4222,tls://b:4222"),
+            ("stream", "EVENTS"),
+            ("consumer", "postrider"),
+            ("id", "header:Nats-Msg-Id"),
+        ];
+        let of_nats = |more: &[(&str, &str)]| read(&[&nats[..], more].concat());
+        let shown_nats = shown(&of_nats(&[]).unwrap());
+        assert_eq!(
+            shown_nats,
+            "nats for workspace acme (live): consumer postrider of stream EVENTS at nats://a:4222,tls://b:4222"
+        );
+        let fault = of_nats(&[("url", "nats://me:geheim@a")]).unwrap_err();
+        assert!(fault.contains("password_file") && !fault.contains("geheim"), "{fault}");
+        assert!(of_nats(&[("declare", "true")]).unwrap_err().contains("subjects: is required"));
+        assert!(of_nats(&[("id", "-")]).unwrap_err().contains("id: is required"));
+        let rabbitmq =
+            [("kind", "rabbitmq"), ("url", "amqps://mq.example.com/shop"), ("queue", "events"), ("id", "message_id")];
+        let of_rabbitmq = |more: &[(&str, &str)]| read(&[&rabbitmq[..], more].concat());
+        let shown_rabbitmq = shown(&of_rabbitmq(&[]).unwrap());
+        assert_eq!(
+            shown_rabbitmq,
+            "rabbitmq for workspace acme (live): queue events of mq.example.com:5671, virtual host shop"
+        );
+        assert!(of_rabbitmq(&[("id", "sequence")]).unwrap_err().contains("no sequence"));
+        assert!(of_rabbitmq(&[("url", "http://mq")]).unwrap_err().contains("must begin with amqp://"));
     }
 
     #[test]

@@ -354,9 +354,12 @@ async fn a_database_that_does_not_exist_yet_is_tried_again() {
     let Some(producer) = Producer::new().await else { return };
     producer.client.batch_execute("ALTER TABLE postrider_outbox RENAME TO away").await.unwrap();
     let app = producer.app().await;
-    let retrying = source_when(app.caller(), SourceState::Retrying).await;
-    let error = text(&retrying, "error");
-    assert!(error.starts_with("cannot read the outbox") && error.contains("does not exist"), "{error}");
+    eventually("an error about the table", || async {
+        let found = source(app.caller()).await;
+        let error = found["error"].as_str().unwrap_or_default().to_owned();
+        (error.starts_with("cannot read the outbox") && error.contains("does not exist")).then_some(())
+    })
+    .await;
     producer.client.batch_execute("ALTER TABLE away RENAME TO postrider_outbox").await.unwrap();
     producer.publish("a").await;
     accepted_when(app.caller(), 1).await;

@@ -72,3 +72,14 @@ pub trait Feed: Send {
     /// Whether a batch can be kept while the store takes nothing. Otherwise it is released and pulled again.
     fn keeps_over_failures(&self) -> bool;
 }
+
+/// The secret in a file, without the end of its line.
+///
+/// # Errors
+/// When the file cannot be read.
+#[cfg(feature = "brokers")]
+pub(crate) fn secret_in(file: &std::path::Path) -> Result<String, SourceError> {
+    let read = std::fs::read_to_string(file);
+    let text = read.map_err(|error| SourceError::Setup(format!("cannot read {}: {error}", file.display())))?;
+    Ok(text.trim_end_matches(['\r', '\n']).to_owned())
+}

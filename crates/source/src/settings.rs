@@ -5,7 +5,11 @@ use std::path::PathBuf;
 use postrider_domain::database_url::DatabaseUrl;
 use postrider_domain::source::SourceTerms;
 
+#[cfg(feature = "brokers")]
+use crate::nats::NatsSettings;
 use crate::outbox::OutboxTable;
+#[cfg(feature = "brokers")]
+use crate::rabbitmq::RabbitmqSettings;
 
 /// A source of the settings file.
 #[derive(Clone, Debug)]
@@ -17,6 +21,10 @@ pub struct SourceSettings {
 #[derive(Clone, Debug)]
 pub enum Connection {
     Outbox(OutboxSettings),
+    #[cfg(feature = "brokers")]
+    Nats(NatsSettings),
+    #[cfg(feature = "brokers")]
+    Rabbitmq(RabbitmqSettings),
 }
 
 #[derive(Clone, Debug)]

@@ -95,5 +95,9 @@ async fn keep_counting(service: &Service, metrics: &SourceMetrics) {
 fn connector_of(settings: &SourceSettings) -> Box<dyn Connector> {
     match &settings.connection {
         Connection::Outbox(outbox) => Box::new(OutboxConnector(outbox.clone())),
+        #[cfg(feature = "brokers")]
+        Connection::Nats(nats) => Box::new(crate::nats::NatsConnector(nats.clone())),
+        #[cfg(feature = "brokers")]
+        Connection::Rabbitmq(rabbitmq) => Box::new(crate::rabbitmq::RabbitmqConnector(rabbitmq.clone())),
     }
 }

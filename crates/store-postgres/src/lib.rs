@@ -38,7 +38,7 @@ mod stats;
 mod stored_bytes;
 mod upkeep;
 
-pub use machinery::connect::{ConnectError, ConnectionConfig};
+pub use machinery::connect::{ConnectError, ConnectionConfig, tls_settings};
 pub use machinery::examine;
 pub use machinery::settings::{PostgresSettings, TimeSource};
 

@@ -200,7 +200,11 @@ fn is_this_machine(config: &Config) -> bool {
     })
 }
 
-fn tls_settings(ca_file: Option<&Path>) -> Result<rustls::ClientConfig, ConnectError> {
+/// Trusts the public authorities, and those of a PEM file.
+///
+/// # Errors
+/// When the file cannot be read or holds no certificate.
+pub fn tls_settings(ca_file: Option<&Path>) -> Result<rustls::ClientConfig, ConnectError> {
     let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
     if let Some(path) = ca_file {
         let pem = read(path)?;
