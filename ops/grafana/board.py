@@ -185,7 +185,9 @@ def store(board):
                 [(series("postrider_disk_state"), "{{instance}} {{state}}")])
     board.graph("Removed by retention", "What retention removed, by kind.", "ops", [(rate("postrider_retention_removed_rows_total", "kind"), "{{kind}}")])
     board.graph("Clocks", "How far the clock of a server is off from that of its store. A node that is 30 s off sends nothing.", "s",
-                [(f"abs({series('postrider_clock_offset_seconds')})", "{{instance}}")])
+                [(f"abs({series('postrider_clock_offset_seconds')})", "{{instance}}")], width=12)
+    board.graph("Age of the last backup", "Time since the snapshot of the last good backup by postrider backup. Absent when there is none.", "s",
+                [(f"time() - {series('postrider_last_backup_timestamp_seconds')}", "{{instance}}")], width=12)
 
 
 def sources(board):

@@ -9,6 +9,7 @@ use postrider_store::directory::DirectoryLock;
 use postrider_store::{Store, StoreSeed};
 use postrider_store_postgres::{PostgresSettings, PostgresStore};
 use postrider_store_sqlite::SqliteStore;
+use postrider_store_sqlite::examine::examine;
 
 use super::error::StartError;
 
@@ -38,10 +39,11 @@ pub async fn open(
     metrics: &StoreMetrics,
 ) -> Result<BackEnd, StartError> {
     let Some(mut database) = postgres_settings(settings) else {
-        return Ok(BackEnd {
-            store: Arc::new(SqliteStore::open_measured(&settings.data_dir, clock, seed, metrics.clone()).await?),
-            directory: None,
-        });
+        let store = SqliteStore::open_measured(&settings.data_dir, clock, seed, metrics.clone()).await?;
+        if opened_for == OpenedFor::Serving {
+            hint_at_compact(settings);
+        }
+        return Ok(BackEnd { store: Arc::new(store), directory: None });
     };
     check_shared_secrets_are_named(settings)?;
     database.metrics = metrics.clone();
@@ -57,6 +59,20 @@ pub async fn open(
         );
     }
     Ok(BackEnd { store: Arc::new(PostgresStore::open(&database, clock, seed).await?), directory })
+}
+
+/// A database of an early version keeps every page that it once had. Only a copy of it can change that.
+fn hint_at_compact(settings: &Settings) {
+    if let Ok(Some(found)) = examine(&settings.data_dir)
+        && !found.gives_back_space
+    {
+        tracing::warn!(
+            database_bytes = found.database_bytes,
+            free_bytes = found.free_bytes,
+            "the database was made by an early version and never gives space back to the file system: stop the server and \
+             run `postrider store compact` once"
+        );
+    }
 }
 
 /// The connection settings of the database, if there is one.

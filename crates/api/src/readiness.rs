@@ -7,6 +7,7 @@ use axum::response::Response;
 use serde::Serialize;
 
 use postrider_domain::access::Scope;
+use postrider_domain::disk::DiskState;
 use postrider_domain::event_type::Catalogue;
 use postrider_domain::id::{ApiKeyId, WorkspaceId};
 
@@ -65,10 +66,14 @@ struct HealthView {
     /// Only on a restored copy, which sends nothing.
     #[serde(rename = "restoredCopy", skip_serializing_if = "std::ops::Not::not")]
     restored_copy: bool,
+    /// Only if the disk gets full.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    disk: Option<&'static str>,
 }
 
 async fn show(State(app): State<Arc<App>>) -> Response {
     let (code, status) = if app.service.is_ready().await { (200, "ok") } else { (503, "degraded") };
     let restored_copy = app.service.is_restored_copy();
-    answer(code, json(&HealthView { status, version: env!("CARGO_PKG_VERSION"), restored_copy }))
+    let disk = Some(app.service.disk_state()).filter(|state| *state != DiskState::Ok).map(DiskState::as_str);
+    answer(code, json(&HealthView { status, version: env!("CARGO_PKG_VERSION"), restored_copy, disk }))
 }

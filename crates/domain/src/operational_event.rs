@@ -1,4 +1,4 @@
-//! Operational events: reports to the operator about endpoints and deliveries.
+//! Operational events: reports to the operator about endpoints, deliveries and the disk.
 //!
 //! The same engine signs and delivers them, to the operator's own endpoint. Their names are not in the catalogue, so no
 //! customer can subscribe to them.
@@ -23,15 +23,18 @@ pub enum OperationalEvent {
     EndpointRecovered,
     /// A delivery's schedule has no step left.
     DeliveryExhausted,
+    /// The disk has got fuller, or has room again.
+    DiskState,
 }
 
 impl OperationalEvent {
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::EndpointFailing,
         Self::EndpointPaused,
         Self::EndpointDisabled,
         Self::EndpointRecovered,
         Self::DeliveryExhausted,
+        Self::DiskState,
     ];
 
     pub const fn as_str(self) -> &'static str {
@@ -41,6 +44,7 @@ impl OperationalEvent {
             Self::EndpointDisabled => "endpoint.disabled",
             Self::EndpointRecovered => "endpoint.recovered",
             Self::DeliveryExhausted => "delivery.exhausted",
+            Self::DiskState => "disk.state",
         }
     }
 
@@ -80,6 +84,17 @@ pub struct DeliveryReport<'r> {
     pub project_id: Option<&'r str>,
     pub status: &'static str,
     pub attempts: u32,
+}
+
+/// `data` of `disk.state`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DiskReport {
+    pub state: &'static str,
+    pub state_before: &'static str,
+    /// With the reserve.
+    pub used_bytes: u64,
+    pub limit_bytes: u64,
 }
 
 /// Renders a report as the `data` of an envelope.

@@ -10,6 +10,7 @@ use postrider_domain::disk::{DiskSpace, DiskState};
 use postrider_domain::error_chain::Chain;
 use postrider_domain::id::RowKey;
 use postrider_domain::limits::{self, AGEING_ROWS_PER_STEP, PAYLOADS_PER_STEP};
+use postrider_domain::operational_event::DiskReport;
 use postrider_domain::time::Clock;
 use postrider_metrics::{Counters, DiskMetrics, Only, RemovedKind};
 use postrider_store::disk::DiskUse;
@@ -46,12 +47,15 @@ struct Watch {
     /// Days by which the log was shortened where only dropped days make room.
     days: u32,
     has_failed: bool,
+    /// The last change, until the operator's event of it is written. A full disk may not take it yet.
+    unreported: Option<DiskReport>,
 }
 
 impl DiskWatch {
     pub async fn run(self) {
         let start = RowKey::from_i64(0);
-        let mut watch = Watch { state: DiskState::Ok, after: [start, start], days: 0, has_failed: false };
+        let mut watch =
+            Watch { state: DiskState::Ok, after: [start, start], days: 0, has_failed: false, unreported: None };
         while !self.stop.is_cancelled() {
             let wait = match self.look(&mut watch).await {
                 Ok(wait) => {
@@ -85,7 +89,13 @@ impl DiskWatch {
         let state = watch.state.next(space);
         self.show(state, space);
         if state != watch.state {
-            report(watch.state, state, space);
+            log_change(watch.state, state, space);
+            watch.unreported = Some(DiskReport {
+                state: state.as_str(),
+                state_before: watch.state.as_str(),
+                used_bytes: space.used + space.reserve,
+                limit_bytes: space.limit,
+            });
             watch.state = state;
             self.store.set_disk_state(state);
         }
@@ -94,6 +104,10 @@ impl DiskWatch {
             watch.days = 0;
         } else {
             self.make_room(watch, taken.rows_make_room).await?;
+        }
+        if let Some(report) = watch.unreported {
+            self.store.report_disk(report).await?;
+            watch.unreported = None;
         }
         Ok(Some(if taken.free.is_some() { LOOK_WAIT } else { REMOTE_LOOK_WAIT }))
     }
@@ -181,7 +195,7 @@ impl DiskWatch {
     }
 }
 
-fn report(before: DiskState, state: DiskState, space: DiskSpace) {
+fn log_change(before: DiskState, state: DiskState, space: DiskSpace) {
     let (used_bytes, limit_bytes) = (space.used + space.reserve, space.limit);
     let before = before.as_str();
     match state {

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 
 use tokio::sync::watch;
 
+use postrider_domain::disk::DiskState;
 use postrider_domain::error_chain::Chain;
 use postrider_domain::limits;
 use postrider_domain::time::Timestamp;
@@ -55,6 +56,13 @@ impl Service {
         let mut result = self.readiness.result(self.clock.now(), || start_check(Arc::clone(&self.store)));
         // It fails when the task of the check has panicked.
         result.wait_for(Option::is_some).await.is_ok_and(|result| *result == Some(true))
+    }
+}
+
+impl Service {
+    /// The state of the disk, as this process last found it.
+    pub fn disk_state(&self) -> DiskState {
+        self.store.disk_state()
     }
 }
 

@@ -16,6 +16,8 @@ pub struct Examination {
     /// Of this program.
     pub newest_schema_version: u32,
     pub database_bytes: u64,
+    /// Of the database, in pages that are used again before the file grows.
+    pub free_bytes: u64,
     /// Of the file, which keeps its length when the log restarts at its beginning.
     pub log_bytes: u64,
     /// The database gives its free pages back.
@@ -35,13 +37,14 @@ pub fn examine(directory: &Path) -> Result<Option<Examination>, OpenError> {
     let read = || -> Result<Examination, rusqlite::Error> {
         let connection = Connection::open_with_flags(&database, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
         connection.execute_batch("PRAGMA busy_timeout = 5000; BEGIN")?;
-        let auto_vacuum: i64 = connection.query_row("PRAGMA auto_vacuum", [], |row| row.get(0))?;
+        let number = |pragma: &str| connection.query_row(pragma, [], |row| row.get::<_, u64>(0));
         Ok(Examination {
             facts: StoreFacts::read(&connection)?,
             newest_schema_version: schema::newest_version(),
             database_bytes: bytes(&database),
             log_bytes: bytes(&database.with_extension("db-wal")),
-            gives_back_space: auto_vacuum != 0,
+            free_bytes: number("PRAGMA freelist_count")? * number("PRAGMA page_size")?,
+            gives_back_space: number("PRAGMA auto_vacuum")? != 0,
         })
     };
     read().map(Some).map_err(|error| OpenError::Database(error.into()))

@@ -2,6 +2,7 @@
 
 use async_trait::async_trait;
 
+use postrider_domain::disk::DiskState;
 use postrider_domain::id::{RowKey, StoreTag};
 
 use crate::StoreError;
@@ -91,6 +92,9 @@ pub trait Meta: Send + Sync + 'static {
 
     /// Completes when the store can be read and written.
     async fn check(&self) -> Result<(), StoreError>;
+
+    /// The state of the disk, as the engine of this process last found it.
+    fn disk_state(&self) -> DiskState;
 
     /// The value stored under `name`.
     async fn meta(&self, name: &'static str) -> Result<Option<Vec<u8>>, StoreError>;

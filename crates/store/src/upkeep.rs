@@ -7,6 +7,7 @@ use async_trait::async_trait;
 
 use postrider_domain::disk::DiskState;
 use postrider_domain::id::RowKey;
+use postrider_domain::operational_event::DiskReport;
 use postrider_domain::time::Timestamp;
 
 use crate::StoreError;
@@ -182,6 +183,9 @@ pub trait Upkeep: Send + Sync + 'static {
 
     /// Refuses from now on what the state does not allow.
     fn set_disk_state(&self, state: DiskState);
+
+    /// Reports a change of the state to the operator, if operational events are enabled. Of several nodes one does.
+    async fn report_disk(&self, report: DiskReport) -> Result<(), StoreError>;
 
     /// Advances the running replays by one step. Returns the number of log rows passed, `None` when no replay runs.
     ///

@@ -8,6 +8,7 @@ use crate::config::Settings;
 use crate::server::admin::{self, AdminError, AdminRequest, AdminResponse};
 use crate::server::named_master_key;
 use postrider_crypto::MasterKey;
+use postrider_domain::disk::{DiskSpace, DiskState};
 use postrider_domain::duration::format_duration;
 use postrider_domain::error_chain::Chain;
 use postrider_domain::limits;
@@ -65,7 +66,10 @@ pub async fn sqlite(settings: &Settings) -> Vec<Check> {
     };
     let now = SystemClock.now();
     match &found {
-        Some(found) => checks.extend(store(found, now)),
+        Some(found) => {
+            checks.extend(store(found, now));
+            checks.extend(disk_budget(settings, found));
+        }
         None if checks.is_empty() => checks.push(Check::ok("store", "none yet: the first start creates it")),
         None => {}
     }
@@ -78,6 +82,35 @@ fn store(found: &Examination, now: Timestamp) -> Vec<Check> {
     checks.extend(found.facts.is_restored_copy.then(restored_copy));
     checks.push(last_backup(&found.facts, now));
     checks
+}
+
+/// Whether the store has room in `--max-disk`, by the rule of the server. `None` without a budget.
+fn disk_budget(settings: &Settings, found: &Examination) -> Option<Check> {
+    let name = "disk_budget";
+    let max = settings.max_disk?;
+    let file_system = rustix::fs::statvfs(&settings.data_dir).ok()?;
+    let held = found.database_bytes + found.log_bytes;
+    let room = held + file_system.f_bavail * file_system.f_frsize;
+    let used = (found.database_bytes + found.log_bytes).saturating_sub(found.free_bytes);
+    let space = DiskSpace { used, reserve: limits::DISK_RESERVE_BYTES.min(max / 10), limit: max.min(room) };
+    let state = DiskState::Ok.next(space);
+    let megabytes = |bytes: u64| bytes / 1_000_000;
+    let detail = format!(
+        "{}, {} MB of {} MB used, with the reserve",
+        state.as_str(),
+        megabytes(space.used + space.reserve),
+        megabytes(space.limit)
+    );
+    let advice = "give it more room, raise --max-disk, or keep less: --retention";
+    Some(match state {
+        DiskState::Full | DiskState::Stopped => Check::fail(name, detail, advice),
+        DiskState::Tight => Check::warn(name, detail, advice),
+        DiskState::Ok if room < max => {
+            let detail = format!("{detail}; --max-disk is {} MB, more than the file system has", megabytes(max));
+            Check::warn(name, detail, "make room on the file system, or lower --max-disk to what it has")
+        }
+        DiskState::Ok => Check::ok(name, detail),
+    })
 }
 
 fn schema(found: &Examination) -> Check {

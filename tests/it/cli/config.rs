@@ -209,7 +209,8 @@ fn a_fault_in_the_file_is_reported_with_its_line() {
         ("[server]\nlisten = \"127.0.0.1:1\"\n", "postrider.toml:1: \"server\" is not a setting"),
         ("listen = \"nowhere\"", "postrider.toml:1: listen: is not an address"),
         ("retry_schedule = [\"1s\",\n \"soon\"]", "postrider.toml:1: retry_schedule: \"soon\" is not a duration"),
-        ("stop_grace = 1.5", "postrider.toml:1: stop_grace: must be a string"),
+        ("stop_grace = 1.5", "postrider.toml:1: stop_grace: \"1.5\" is not a duration"),
+        ("stop_grace = 1979-05-27", "postrider.toml:1: stop_grace: must be a string"),
         ("listen = ", "postrider.toml is not TOML"),
         ("listen = \"[::1]:1\"\nlisten = \"[::1]:2\"", "postrider.toml is not TOML"),
     ] {

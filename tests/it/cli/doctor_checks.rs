@@ -125,6 +125,42 @@ async fn a_store_in_a_bad_state_is_explained_check_by_check() {
 }
 
 #[tokio::test]
+async fn the_budget_of_the_disk_is_judged_as_the_server_does() {
+    let (_parent, data_dir) = new_data_dir();
+    let dns = name_server().await;
+    create_key(&data_dir, &["--workspace", "Acme", "--scope", "events:write"]).await;
+    let without = Examined::of(&data_dir, &dns, &[]).await;
+    assert!(!without.checks.contains_key("disk_budget"));
+    // The log has this length and takes no room. The reserve is a tenth.
+    for (log_bytes, state, code, detail) in
+        [(0, "ok", 0, "ok, "), (75_000_000, "warn", 0, "tight, "), (84_000_000, "fail", 1, "full, ")]
+    {
+        std::fs::File::create(data_dir.join("postrider.db-wal")).unwrap().set_len(log_bytes).unwrap();
+        let found = Examined::of(&data_dir, &dns, &["--max-disk", "100MB"]).await;
+        assert_eq!((found.state("disk_budget"), found.code), (state, code), "{}", found.detail("disk_budget"));
+        assert!(found.detail("disk_budget").starts_with(detail), "{}", found.detail("disk_budget"));
+    }
+    std::fs::remove_file(data_dir.join("postrider.db-wal")).unwrap();
+    let found = Examined::of(&data_dir, &dns, &["--max-disk", "9000TB"]).await;
+    assert_eq!(found.state("disk_budget"), "warn");
+    assert!(found.detail("disk_budget").contains("more than the file system has"), "{}", found.detail("disk_budget"));
+}
+
+#[tokio::test]
+async fn a_start_tells_of_a_store_that_gives_no_space_back() {
+    let (_parent, data_dir) = new_data_dir();
+    create_key(&data_dir, &["--workspace", "Acme", "--scope", "events:write"]).await;
+    for (change, is_told) in [("", false), ("PRAGMA auto_vacuum = NONE; VACUUM", true)] {
+        execute(&data_dir, change);
+        let server = Serving::start(&data_dir, &[]).await;
+        let log = server.log().join("\n");
+        assert_eq!(log.contains("postrider store compact"), is_told, "{log}");
+        server.tell_to_stop().await;
+        server.ended().await;
+    }
+}
+
+#[tokio::test]
 async fn what_calls_to_receivers_need_is_checked() {
     let (parent, data_dir) = new_data_dir();
     let dns = name_server().await;

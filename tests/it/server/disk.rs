@@ -86,9 +86,12 @@ async fn a_full_disk_refuses_publishes_until_it_has_room() {
     assert_eq!(refused["error"]["details"]["reason"], "disk_full");
     eventually("the end of the reserve", || async { (!disk.has_reserve()).then_some(()) }).await;
     caller.get("/v1/events").await.data(200);
+    let health = caller.get("/v1/health").await.json();
+    assert!(["full", "stopped"].contains(&health["disk"].as_str().unwrap_or_default()), "{health}");
 
     std::fs::remove_file(disk.filler()).unwrap();
     until_publish_answers(&caller, 202).await;
+    assert!(caller.get("/v1/health").await.json()["disk"] != "full");
     eventually("the reserve again", || async { disk.has_reserve().then_some(()) }).await;
     let log = disk.server.log().join("\n");
     assert!(log.contains("the disk is full: publishes are refused") || log.contains("no delivery is claimed"), "{log}");

@@ -24,6 +24,7 @@ use postrider_domain::id::{
     ApiKeyId, DeliveryId, EndpointId, EventId, ReplayId, RowKey, SessionId, StoreTag, WorkspaceId,
 };
 use postrider_domain::limits;
+use postrider_domain::operational_event::OperationalEvent;
 use postrider_domain::page::PageRequest;
 use postrider_domain::replay::{Replay, ReplayCount, ReplayRange};
 use postrider_domain::session::{LoginCodeHash, SessionHash};
@@ -47,10 +48,6 @@ pub const TAG: StoreTag = StoreTag::from_u32(0x00c0_ffee);
 
 /// The type of every event and of every subscription, unless a test names another.
 pub const EVENT_TYPE: &str = "post.created";
-
-/// The types of all operational events.
-pub const OPERATIONAL_EVENTS: [&str; 5] =
-    ["endpoint.failing", "endpoint.paused", "endpoint.disabled", "endpoint.recovered", "delivery.exhausted"];
 
 /// The author of every write, unless a test names another.
 pub const AUTHOR: Author = Author::COMMAND_LINE;
@@ -478,7 +475,7 @@ impl Fixture {
     /// Enables operational events in another workspace, with an endpoint for all of them.
     pub async fn operations(&self) -> Workspace {
         let workspace = self.other_workspace().await;
-        let events = OPERATIONAL_EVENTS.iter().map(|name| EventTypeName::from_stored(name)).collect();
+        let events = OperationalEvent::ALL.map(OperationalEvent::event_type).to_vec();
         self.create_in(tenant_of(workspace.key), NewEndpoint { events, ..self.new_endpoint() }).await;
         self.store().enable_operational_events(workspace.key);
         workspace

@@ -7,7 +7,10 @@ use postrider_domain::event_type::Catalogue;
 
 use super::info::HEALTH;
 use super::operation::Operation;
-use super::schema::{Schemas, always, array, object, one_of, reference};
+use super::schema::{Schemas, always, array, described, growing, object, one_of, reference};
+
+const DISK: &str = "The state of the disk, absent while it has room. `tight`: the oldest content goes before its time. \
+                    `full`: publishes are refused. `stopped`: no delivery is claimed either.";
 
 pub fn show(_: &Catalogue) -> Operation {
     let example = |status: &str| json!({ "status": status, "version": env!("CARGO_PKG_VERSION") });
@@ -38,6 +41,7 @@ pub fn schemas(_: &Catalogue) -> Schemas {
     let health = json!({
         "status": one_of(&["ok", "degraded"]),
         "version": version,
+        "disk": described(growing(&["tight", "full", "stopped"]), DISK),
         "restoredCopy": { "type": "boolean", "description": restored_copy },
     });
     let caller: Value = json!({
@@ -47,7 +51,7 @@ pub fn schemas(_: &Catalogue) -> Schemas {
         "principal": reference("CallerKey"),
     });
     vec![
-        ("Health", object(health, &["restoredCopy"])),
+        ("Health", object(health, &["disk", "restoredCopy"])),
         ("CallerWorkspace", object(json!({ "id": reference("WorkspaceId") }), &[])),
         ("CallerKey", principal),
         ("CallerHealth", object(caller, &[])),

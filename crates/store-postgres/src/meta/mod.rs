@@ -2,6 +2,7 @@
 
 use async_trait::async_trait;
 
+use postrider_domain::disk::DiskState;
 use postrider_domain::id::{RowKey, StoreTag};
 use postrider_store::sealing::key_state::{KeyState, STATE};
 use postrider_store::sealing::{FactChange, OUTDATED_KEY};
@@ -36,6 +37,10 @@ impl Meta for PostgresStore {
         if self.database.stored.max.set(max).is_err() {
             tracing::error!("the budget of workspaces is already set: the second one is ignored");
         }
+    }
+
+    fn disk_state(&self) -> DiskState {
+        self.disk.state()
     }
 
     async fn check(&self) -> Result<(), StoreError> {

@@ -1,4 +1,4 @@
-//! Reports to the operator about endpoints and deliveries: events of the operations workspace, written in the
+//! Reports to the operator about endpoints, deliveries and the disk: events of the operations workspace, written in the
 //! transaction of the change that they report. Changes in the operations workspace itself are not reported. This file
 //! writes no table itself.
 
@@ -7,7 +7,7 @@ use serde::Serialize;
 use postrider_domain::delivery::DeliveryStatus;
 use postrider_domain::event_type::EventTypeName;
 use postrider_domain::id::{DeliveryId, EventId, RowKey};
-use postrider_domain::operational_event::{DeliveryReport, OperationalEvent};
+use postrider_domain::operational_event::{DeliveryReport, DiskReport, OperationalEvent};
 use postrider_store::EndpointTarget;
 use postrider_store::queue::operational_event::{OperationalReport, endpoint_report};
 
@@ -65,6 +65,16 @@ pub async fn report_exhausted(
     };
     let (id, what) = (EventId::new(tx.next_key(), tx.tag), OperationalEvent::DeliveryExhausted);
     let frame = OperationalReport { id, operations, what, at: tx.now, workspace_id, project_id };
+    publish(tx, frame, &report).await
+}
+
+/// Reports that the disk has got fuller, or has room again.
+pub async fn report_disk(tx: &mut WriteTx, report: DiskReport) -> Result<(), PgError> {
+    let Some(operations) = tx.database.operations.get().copied() else { return Ok(()) };
+    let row = tx.query_one("SELECT id FROM workspaces WHERE key = $1", &[&operations.as_i64()]).await?;
+    let (id, what, workspace_id) =
+        (EventId::new(tx.next_key(), tx.tag), OperationalEvent::DiskState, parsed(&row, "id")?);
+    let frame = OperationalReport { id, operations, what, at: tx.now, workspace_id, project_id: None };
     publish(tx, frame, &report).await
 }
 

@@ -6,13 +6,15 @@ use async_trait::async_trait;
 
 use postrider_domain::disk::DiskState;
 use postrider_domain::id::RowKey;
+use postrider_domain::operational_event::DiskReport;
 use postrider_store::disk::DiskUse;
+use postrider_store::gauges::Gauges as _;
 use postrider_store::{AgedStep, EndedCursor, EndedStep, PayloadStep, Removed, StoreError, Upkeep};
 
 use crate::PostgresStore;
 use crate::log::audit;
 use crate::machinery::transaction::effect;
-use crate::queue::unsent;
+use crate::queue::{operational_event, unsent};
 use crate::registry::{endpoint, session};
 use crate::{erasure, idempotency, replay, secrets, stats, stored_bytes};
 
@@ -104,6 +106,13 @@ impl Upkeep for PostgresStore {
 
     fn set_disk_state(&self, state: DiskState) {
         self.disk.set(state);
+    }
+
+    async fn report_disk(&self, report: DiskReport) -> Result<(), StoreError> {
+        if !self.reads_gauges() {
+            return Ok(());
+        }
+        self.write(effect!(|tx| operational_event::report_disk(tx, report))).await
     }
 
     async fn advance_replays(&self) -> Result<Option<usize>, StoreError> {

@@ -5,6 +5,7 @@
 use async_trait::async_trait;
 use rusqlite::{Connection, OptionalExtension, params};
 
+use postrider_domain::disk::DiskState;
 use postrider_domain::id::{RowKey, StoreTag};
 use postrider_domain::limits;
 use postrider_domain::time::Timestamp;
@@ -38,6 +39,10 @@ impl Meta for SqliteStore {
         if let Some(writer) = &self.writer {
             writer.limit_stored_bytes(max);
         }
+    }
+
+    fn disk_state(&self) -> DiskState {
+        self.disk.state()
     }
 
     async fn check(&self) -> Result<(), StoreError> {

@@ -1,5 +1,6 @@
-//! Operational events: reports to the operator about endpoints and deliveries, published in the operations workspace in
-//! the transaction of the change that they report. A change in that workspace itself is not reported.
+//! Operational events: reports to the operator about endpoints, deliveries and the disk, published in the operations
+//! workspace. One about an endpoint or a delivery is written in the transaction of the change that it reports. A change
+//! in that workspace itself is not reported.
 
 use rusqlite::{OptionalExtension, params};
 use serde::Serialize;
@@ -7,7 +8,7 @@ use serde::Serialize;
 use postrider_domain::delivery::DeliveryStatus;
 use postrider_domain::event_type::EventTypeName;
 use postrider_domain::id::{DeliveryId, EventId, RowKey, WorkspaceId};
-use postrider_domain::operational_event::{DeliveryReport, OperationalEvent};
+use postrider_domain::operational_event::{DeliveryReport, DiskReport, OperationalEvent};
 use postrider_store::EndpointTarget;
 use postrider_store::queue::operational_event::{OperationalReport, endpoint_report};
 
@@ -73,6 +74,16 @@ pub fn report_exhausted(
         attempts,
     };
     publish(tx, operations, OperationalEvent::DeliveryExhausted, workspace_id, project_id.as_deref(), &report)
+}
+
+/// Reports that the disk has got fuller, or has room again.
+pub fn report_disk(tx: &mut WriteTx<'_>, report: DiskReport) -> Result<(), rusqlite::Error> {
+    let Some(operations) = tx.operations else { return Ok(()) };
+    let workspace_id = tx
+        .connection
+        .prepare_cached("SELECT id FROM workspaces WHERE key = ?1")?
+        .query_row([operations.as_i64()], |row| parsed(row, "id"))?;
+    publish(tx, operations, OperationalEvent::DiskState, workspace_id, None, &report)
 }
 
 /// The workspace that receives the report. `None` if there is none, or if the endpoint is in that workspace itself.

@@ -6,6 +6,7 @@ use async_trait::async_trait;
 
 use postrider_domain::disk::DiskState;
 use postrider_domain::id::RowKey;
+use postrider_domain::operational_event::DiskReport;
 use postrider_store::disk::DiskUse;
 use postrider_store::replay::ROWS_PER_STEP;
 use postrider_store::{AgedStep, EndedCursor, EndedStep, PayloadStep, Removed, StoreError, Upkeep};
@@ -13,7 +14,7 @@ use postrider_store::{AgedStep, EndedCursor, EndedStep, PayloadStep, Removed, St
 use crate::log::audit;
 use crate::machinery::schema;
 use crate::machinery::writer::{JobSize, WriteTx};
-use crate::queue::unsent;
+use crate::queue::{operational_event, unsent};
 use crate::registry::{endpoint, session};
 use crate::{SqliteStore, erasure, idempotency, meta, replay, secrets, stats, stored_bytes};
 
@@ -138,6 +139,10 @@ impl Upkeep for SqliteStore {
 
     fn set_disk_state(&self, state: DiskState) {
         self.disk.set(state);
+    }
+
+    async fn report_disk(&self, report: DiskReport) -> Result<(), StoreError> {
+        self.write(JobSize::ONE_ROW, move |tx| operational_event::report_disk(tx, report)).await
     }
 
     async fn advance_replays(&self) -> Result<Option<usize>, StoreError> {

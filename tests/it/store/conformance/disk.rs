@@ -4,9 +4,12 @@ use std::time::Duration;
 
 use postrider_domain::disk::DiskState;
 use postrider_domain::id::RowKey;
+use postrider_domain::operational_event::DiskReport;
 use postrider_store::{
     AcceptError, AgedStep, CreateEndpointError, DISK_FULL, LogPart, PayloadStep, Recorded, RequeueError, StoreError,
 };
+
+use serde_json::json;
 
 use crate::store::fixture::Fixture;
 
@@ -14,12 +17,28 @@ on_each_backend! {
     a_full_disk_refuses_what_adds_to_the_log_alone,
     a_stopped_store_takes_outcomes_and_removals_alone,
     the_store_says_what_it_takes_on_the_disk,
+    a_change_of_the_disk_is_reported_to_the_operator,
 }
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
 fn is_full(error: &StoreError) -> bool {
     matches!(error, StoreError::Unavailable { why: DISK_FULL, .. })
+}
+
+async fn a_change_of_the_disk_is_reported_to_the_operator(at: Fixture) {
+    let report = DiskReport { state: "full", state_before: "tight", used_bytes: 96, limit_bytes: 100 };
+    at.store().report_disk(report).await.unwrap();
+    let operations = at.operations().await;
+    assert!(at.reported(&operations).await.is_empty(), "nobody asked for reports");
+    at.store().set_disk_state(DiskState::Full);
+    assert_eq!(at.store().disk_state(), DiskState::Full);
+    at.store().report_disk(report).await.unwrap();
+    let reported = at.reported(&operations).await;
+    assert_eq!(reported.len(), 1);
+    assert_eq!(reported[0]["type"], "disk.state");
+    let expected = json!({"state": "full", "stateBefore": "tight", "usedBytes": 96, "limitBytes": 100});
+    assert_eq!(reported[0]["data"], expected);
 }
 
 async fn publish(at: &Fixture) -> Result<(), AcceptError> {
