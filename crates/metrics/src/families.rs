@@ -323,8 +323,8 @@ impl QueueMetrics {
         Self {
             deliveries: register.gauges(
                 "queue_deliveries",
-                "Deliveries that have not ended: due, scheduled for later, held back with their endpoint, or claimed by \
-                 an attempt",
+                "Deliveries that have not ended: due, scheduled for later, held back with their endpoint or for a \
+                 consumer of a listener, or claimed by an attempt",
                 by("state", QueueState::VALUES),
             ),
             oldest_due_age_seconds: register.gauges(
