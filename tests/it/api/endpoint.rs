@@ -26,7 +26,7 @@ async fn a_created_endpoint_has_the_order_of_the_published_page() {
         "\"updatedAt\":\"2026-05-15T12:00:00.000Z\",\"health\":{},{}}}}}",
         "{\"state\":\"ok\",\"since\":null,\"failures\":0,\"nextProbeAt\":null,\"disablesAt\":null}",
         "\"headers\":{},\"retrySchedule\":null,\"timeoutSeconds\":null,\"signatureSchemes\":[\"v1\"],\
-         \"publicKey\":null,\"rateLimit\":null,\"ordering\":\"none\",\"clientCertificate\":null,\
+         \"publicKey\":null,\"rateLimit\":null,\"ordering\":\"none\",\"traceForwarding\":null,\"clientCertificate\":null,\
          \"mode\":\"live\""
     );
     let before_secret = format!(

@@ -178,10 +178,18 @@ fn probes(document: &Value) -> Vec<Probe> {
 /// Makes one resource of each kind, and returns what the parts of a path are called with.
 async fn resources(caller: &Caller) -> Vec<(&'static str, String)> {
     let endpoint = text(&caller.post(ENDPOINTS, an_endpoint()).await.data(200), "id");
+    let listener = json!({"name": "A consumer", "events": ["job.failed"]});
+    let listener = text(&caller.post("/v1/listeners", listener).await.data(200), "id");
     let workspace = text(&caller.post(WORKSPACES, json!({"name": "Other"})).await.data(200), "id");
     let api_key = text(&caller.post(API_KEYS, json!({})).await.data(200), "id");
     let event = text(&caller.post(EVENTS, json!({"type": "job.failed", "data": {}})).await.data(202), "id");
-    vec![("{endpointId}", endpoint), ("{workspaceId}", workspace), ("{apiKeyId}", api_key), ("{eventId}", event)]
+    vec![
+        ("{endpointId}", endpoint),
+        ("{listenerId}", listener),
+        ("{workspaceId}", workspace),
+        ("{apiKeyId}", api_key),
+        ("{eventId}", event),
+    ]
 }
 
 async fn ask(caller: &Caller, ids: &[(&str, String)], probe: &Probe) -> (u16, String) {

@@ -82,6 +82,8 @@ fn cases(receiver: &Receiver) -> Vec<Case> {
     let endpoint = json!({"name": "Mine", "url": receiver.url("/mine"), "events": ["note.created"]});
     let event = json!({"type": "note.created", "data": {}, "externalId": EXTERNAL_ID});
     let batch = json!({"events": [{"type": "note.created", "data": {}}]});
+    let lease = || json!({"deliveryId": FOREIGN_DELIVERY, "leaseToken": "0000c9ae2f53a41b"});
+    let settled = json!({"deliveryId": FOREIGN_DELIVERY, "leaseToken": "0000c9ae2f53a41b", "status": 200});
     vec![
         case("POST /webhook-endpoints", MANAGE, endpoint, Own(200)),
         case("GET /webhook-endpoints", READ, none(), Own(200)),
@@ -95,6 +97,17 @@ fn cases(receiver: &Receiver) -> Vec<Case> {
         case("GET /webhook-endpoints/{endpointId}/replays", READ, none(), NotFound),
         case("GET /webhook-endpoints/{endpointId}/replays/{replayId}", READ, none(), NotFound),
         case("POST /webhook-endpoints/{endpointId}/replays/{replayId}/stop", MANAGE, none(), NotFound),
+        case("POST /listeners", MANAGE, json!({"name": "Mine", "events": ["job.completed"]}), Own(200)),
+        case("GET /listeners", READ, none(), Own(200)),
+        case("GET /listeners/{listenerId}", READ, none(), NotFound),
+        case("PATCH /listeners/{listenerId}", MANAGE, json!({"name": "Stolen"}), NotFound),
+        case("DELETE /listeners/{listenerId}", MANAGE, none(), NotFound),
+        case("POST /listeners/{listenerId}/rotate-secret", MANAGE, none(), NotFound),
+        case("POST /listeners/{listenerId}/replay", MANAGE, json!({"since": LONG_AGO}), NotFound),
+        case("GET /listeners/{listenerId}/deliveries", READ, none(), NotFound),
+        case("POST /listeners/{listenerId}/lease", MANAGE, none(), NotFound),
+        case("POST /listeners/{listenerId}/renew", MANAGE, json!({"leases": [lease()]}), NotFound),
+        case("POST /listeners/{listenerId}/settle", MANAGE, json!({"results": [settled]}), NotFound),
         case("POST /webhook-deliveries/replay", MANAGE, json!({"filter": {"status": "failed"}}), Own(202)),
         case("GET /replays", READ, none(), Own(200)),
         case("GET /replays/{replayId}", READ, none(), NotFound),
@@ -180,6 +193,7 @@ async fn every_operation_of_the_router_has_a_case() {
 struct Belongings {
     mode: Mode,
     endpoint: Endpoint,
+    listener: Endpoint,
     event: String,
     delivery: String,
     replay: String,
@@ -238,6 +252,9 @@ impl Belongings {
         let body = json!({"name": "A receiver", "url": receiver.url("/hook"), "events": ["post.created"]});
         let made = owner.keyed("endpoint").post(ENDPOINTS, body).await.data(200);
         let endpoint = Endpoint { id: text(&made, "id"), secret: text(&made, "secret") };
+        let listener = json!({"name": "A consumer", "events": ["job.completed"], "durable": true});
+        let listener = owner.post("/v1/listeners", listener).await.data(200);
+        let listener = Endpoint { id: text(&listener, "id"), secret: text(&listener, "secret") };
         let event = json!({"type": "post.created", "data": {}, "externalId": EXTERNAL_ID});
         let event = text(&owner.post(EVENTS, event).await.data(202), "id");
         let ended = || async {
@@ -267,17 +284,42 @@ impl Belongings {
         let portal_session = text(&session, "id");
         let workspace = text(&owner.get("/v1/workspaces/me").await.json()["workspace"], "id");
         let parked_message = park(app, owner, mode).await;
-        Self { mode, endpoint, event, delivery, replay, erasure, api_key, portal_session, parked_message, workspace }
+        Self {
+            mode,
+            endpoint,
+            listener,
+            event,
+            delivery,
+            replay,
+            erasure,
+            api_key,
+            portal_session,
+            parked_message,
+            workspace,
+        }
     }
 
     /// What an answer to a stranger must not contain.
-    fn secrets(&self) -> [&str; 9] {
-        let Self { endpoint, event, delivery, replay, erasure, api_key, portal_session, parked_message, .. } = self;
-        [&endpoint.id, &endpoint.secret, event, delivery, replay, erasure, api_key, portal_session, parked_message]
+    fn secrets(&self) -> [&str; 11] {
+        let Self { endpoint, listener, .. } = self;
+        [
+            &endpoint.id,
+            &endpoint.secret,
+            &listener.id,
+            &listener.secret,
+            &self.event,
+            &self.delivery,
+            &self.replay,
+            &self.erasure,
+            &self.api_key,
+            &self.portal_session,
+            &self.parked_message,
+        ]
     }
 
     fn named_in(&self, path: &str) -> String {
         path.replace("{endpointId}", &self.endpoint.id)
+            .replace("{listenerId}", &self.listener.id)
             .replace("{eventId}", &self.event)
             .replace("{deliveryId}", &self.delivery)
             .replace("{replayId}", &self.replay)
@@ -452,6 +494,7 @@ fn unnamed(like: &Belongings) -> Belongings {
     Belongings {
         mode: like.mode,
         endpoint: like.endpoint.clone(),
+        listener: like.listener.clone(),
         event: String::new(),
         delivery: String::new(),
         replay: String::new(),
