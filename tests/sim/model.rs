@@ -310,9 +310,13 @@ impl Model {
             attempts: Vec::new(),
             is_in_flight: false,
         });
-        if (seen.event, seen.endpoint) != (event, endpoint) {
+        // An attempt may come before the answer that names its event or its endpoint.
+        let differs =
+            |before: Option<usize>, now: Option<usize>| before.zip(now).is_some_and(|(before, now)| before != now);
+        if differs(seen.event, event) || differs(seen.endpoint, endpoint) {
             return Err("the delivery was of another event or endpoint before".to_owned());
         }
+        (seen.event, seen.endpoint) = (seen.event.or(event), seen.endpoint.or(endpoint));
         if std::mem::replace(&mut seen.is_in_flight, true) {
             return Err("another attempt of the delivery is in flight".to_owned());
         }

@@ -77,6 +77,8 @@ impl ForwardTarget {
         let url = match text.parse::<u16>() {
             Ok(0) => return Err(form()),
             Ok(port) => format!("http://127.0.0.1:{port}/"),
+            // A URL would take a number for an address.
+            Err(_) if text.bytes().all(|byte| byte.is_ascii_digit()) => return Err(form()),
             Err(_) if text.contains("://") => text.to_owned(),
             Err(_) => format!("http://{text}"),
         };

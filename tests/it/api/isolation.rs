@@ -76,14 +76,40 @@ const SCOPES: &[Scope] = &[
 
 const READ_ONLY: &[Scope] = &[Scope::WebhooksRead, Scope::EventsRead];
 
+const fn case(operation: &'static str, needs: &'static [Scope], body: Value, outside: Outside) -> Case {
+    Case { operation, needs, body, outside }
+}
+
 fn cases(receiver: &Receiver) -> Vec<Case> {
-    let case = |operation, needs, body, outside| Case { operation, needs, body, outside };
+    let mut cases = cases_of_listeners();
+    cases.extend(other_cases(receiver));
+    cases
+}
+
+fn cases_of_listeners() -> Vec<Case> {
+    let none = || json!({});
+    let lease = json!({"deliveryId": FOREIGN_DELIVERY, "leaseToken": "0000c9ae2f53a41b"});
+    let settled = json!({"deliveryId": FOREIGN_DELIVERY, "leaseToken": "0000c9ae2f53a41b", "status": 200});
+    vec![
+        case("POST /listeners", MANAGE, json!({"name": "Mine", "events": ["job.completed"]}), Own(200)),
+        case("GET /listeners", READ, none(), Own(200)),
+        case("GET /listeners/{listenerId}", READ, none(), NotFound),
+        case("PATCH /listeners/{listenerId}", MANAGE, json!({"name": "Stolen"}), NotFound),
+        case("DELETE /listeners/{listenerId}", MANAGE, none(), NotFound),
+        case("POST /listeners/{listenerId}/rotate-secret", MANAGE, none(), NotFound),
+        case("POST /listeners/{listenerId}/replay", MANAGE, json!({"since": LONG_AGO}), NotFound),
+        case("GET /listeners/{listenerId}/deliveries", READ, none(), NotFound),
+        case("POST /listeners/{listenerId}/lease", MANAGE, none(), NotFound),
+        case("POST /listeners/{listenerId}/renew", MANAGE, json!({"leases": [lease]}), NotFound),
+        case("POST /listeners/{listenerId}/settle", MANAGE, json!({"results": [settled]}), NotFound),
+    ]
+}
+
+fn other_cases(receiver: &Receiver) -> Vec<Case> {
     let none = || json!({});
     let endpoint = json!({"name": "Mine", "url": receiver.url("/mine"), "events": ["note.created"]});
     let event = json!({"type": "note.created", "data": {}, "externalId": EXTERNAL_ID});
     let batch = json!({"events": [{"type": "note.created", "data": {}}]});
-    let lease = || json!({"deliveryId": FOREIGN_DELIVERY, "leaseToken": "0000c9ae2f53a41b"});
-    let settled = json!({"deliveryId": FOREIGN_DELIVERY, "leaseToken": "0000c9ae2f53a41b", "status": 200});
     vec![
         case("POST /webhook-endpoints", MANAGE, endpoint, Own(200)),
         case("GET /webhook-endpoints", READ, none(), Own(200)),
@@ -97,17 +123,6 @@ fn cases(receiver: &Receiver) -> Vec<Case> {
         case("GET /webhook-endpoints/{endpointId}/replays", READ, none(), NotFound),
         case("GET /webhook-endpoints/{endpointId}/replays/{replayId}", READ, none(), NotFound),
         case("POST /webhook-endpoints/{endpointId}/replays/{replayId}/stop", MANAGE, none(), NotFound),
-        case("POST /listeners", MANAGE, json!({"name": "Mine", "events": ["job.completed"]}), Own(200)),
-        case("GET /listeners", READ, none(), Own(200)),
-        case("GET /listeners/{listenerId}", READ, none(), NotFound),
-        case("PATCH /listeners/{listenerId}", MANAGE, json!({"name": "Stolen"}), NotFound),
-        case("DELETE /listeners/{listenerId}", MANAGE, none(), NotFound),
-        case("POST /listeners/{listenerId}/rotate-secret", MANAGE, none(), NotFound),
-        case("POST /listeners/{listenerId}/replay", MANAGE, json!({"since": LONG_AGO}), NotFound),
-        case("GET /listeners/{listenerId}/deliveries", READ, none(), NotFound),
-        case("POST /listeners/{listenerId}/lease", MANAGE, none(), NotFound),
-        case("POST /listeners/{listenerId}/renew", MANAGE, json!({"leases": [lease()]}), NotFound),
-        case("POST /listeners/{listenerId}/settle", MANAGE, json!({"results": [settled]}), NotFound),
         case("POST /webhook-deliveries/replay", MANAGE, json!({"filter": {"status": "failed"}}), Own(202)),
         case("GET /replays", READ, none(), Own(200)),
         case("GET /replays/{replayId}", READ, none(), NotFound),

@@ -64,8 +64,9 @@ fn the_statements_that_accept_an_event() {
     SELECT config_version FROM workspaces WHERE key = ?1
     -- SEARCH workspaces USING INTEGER PRIMARY KEY (rowid=?)
 
-    INSERT INTO events (key, workspace_key, mode, type, project_id, external_id, occurred_at, deliveries, envelope)
-    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
+    INSERT INTO events (key, workspace_key, mode, type, project_id, external_id, occurred_at, deliveries, envelope,
+    traceparent)
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)
 
     INSERT OR REPLACE INTO publish_keys (workspace_key, mode, external_id, event_key, body_hash)
     VALUES (?1, ?2, ?3, ?4, ?5)
@@ -107,7 +108,7 @@ fn the_statements_that_claim_and_give_back() {
     -- SEARCH lanes USING INDEX lanes_by_next (next_at<?)
 
     SELECT delivery_key, event_key, due.mode, cause, attempts, step, claimed_at, secret_version,
-    also_secret_version, sequence, envelope
+    also_secret_version, sequence, envelope, traceparent
     FROM due LEFT JOIN events ON events.key = event_key
     WHERE lane_key = ?1 AND due_at <= ?2 ORDER BY due_at LIMIT ?3
     -- SEARCH due USING INDEX due_by_lane (lane_key=? AND due_at<?)
