@@ -7,7 +7,7 @@
 //! ```
 //!
 //! - [`feed`] is what a broker must offer. A file per kind implements it: [`outbox`], `nats`, `rabbitmq`.
-//! - [`supervisor`] is the one loop that all kinds share. It restarts a source that failed, with back-off and without a
+//! - `supervisor` is the one loop that all kinds share. It restarts a source that failed, with back-off and without a
 //!   last try.
 //! - Whether a message becomes an event or is parked is decided in the service. Nothing here reads a message's content.
 //!
