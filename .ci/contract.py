@@ -72,16 +72,21 @@ def map_body(context, body):
 
 @schemathesis.hook
 def before_call(context, case, **kwargs):
-    """Takes out of requests that are meant to be valid what no schema excludes: `readOnly` beside `capabilities`, more than
-    one result of a lease, and the filter without a value that a sequence of calls makes of an id that is null in an
-    answer. And lets no request wait long for a delivery that never comes."""
+    """Takes out of requests that are meant to be valid what no schema excludes: `readOnly` beside `capabilities`, a delivery
+    that is named twice, more than one result of a lease, and the filter without a value that a sequence of calls makes of
+    an id that is null in an answer. And lets no request wait long for a delivery that never comes."""
+    body, query = case.body, case.query
+    if isinstance(body, dict) and isinstance(body.get("waitSeconds"), (int, float)) and 1 < body["waitSeconds"] <= 30:
+        body["waitSeconds"] = 1
     if case.meta is not None and case.meta.generation.mode.is_negative:
         return
-    body, query = case.body, case.query
     if isinstance(body, dict) and isinstance(body.get("readOnly"), bool) and body.get("capabilities") is not None:
         del body["readOnly"]
-    if isinstance(body, dict) and isinstance(body.get("waitSeconds"), int):
-        body["waitSeconds"] = min(body["waitSeconds"], 1)
+    for name in ("leases", "results"):
+        if isinstance(body, dict) and isinstance(body.get(name), list):
+            first = {item.get("deliveryId"): item for item in reversed(body[name]) if isinstance(item, dict)}
+            if first:
+                body[name] = list(first.values())
     for result in body.get("results") or () if isinstance(body, dict) else ():
         if isinstance(result, dict):
             given = [name for name in ("status", "error", "release") if name in result]

@@ -111,7 +111,7 @@ async fn a_lease_is_what_a_receiver_would_get_and_ends_as_an_attempt() {
     assert_eq!(received.header("scripe-delivery-attempt"), Some("1"));
     assert_eq!(received.header("content-type"), Some("application/json"));
     assert_eq!(received.json()["data"], json!({"n": 1}));
-    let done = result(&lease, json!({"status": 204, "durationMs": 23}));
+    let done = result(&lease, json!({"status": 204.0, "durationMs": 23.0}));
     assert_eq!(settle(&app, &made, std::slice::from_ref(&done)).await, ["recorded"]);
     let delivery = app.delivery(&text(&lease, "deliveryId")).await;
     assert_eq!((&delivery["status"], &delivery["endpointId"]), (&json!("delivered"), &made["id"]));

@@ -282,23 +282,25 @@ struct SettledView {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct GivenResult {
+struct GivenResult<'r> {
     delivery_id: String,
     lease_token: String,
-    status: Option<u16>,
+    #[serde(borrow)]
+    status: Option<&'r RawValue>,
     error: Option<String>,
     release: Option<bool>,
-    duration_ms: Option<u32>,
+    #[serde(borrow)]
+    duration_ms: Option<&'r RawValue>,
 }
 
-impl GivenResult {
+impl GivenResult<'_> {
     fn read(&self) -> Result<Settlement, String> {
         let held = held(&self.delivery_id, &self.lease_token)?;
-        let duration = self.duration_ms.map(|millis| Duration::from_millis(millis.into()));
+        let duration = whole("durationMs", self.duration_ms, 0, u32::MAX)?;
+        let duration = duration.map(|millis| Duration::from_millis(millis.into()));
         let attempted = |result| SettledResult::Attempted { result, duration };
-        let result = match (self.status, &self.error, self.release) {
-            (Some(status), None, None) if (100..=599).contains(&status) => attempted(ConsumerResult::Status(status)),
-            (Some(_), None, None) => return Err("status must be from 100 to 599".to_owned()),
+        let result = match (whole("status", self.status, 100, 599_u16)?, &self.error, self.release) {
+            (Some(status), None, None) => attempted(ConsumerResult::Status(status)),
             (None, Some(error), None) => attempted(ConsumerResult::Error(error_text(error)?)),
             (None, None, Some(true)) => SettledResult::Release,
             (None, None, Some(false)) => return Err("release must be true where it is given".to_owned()),
@@ -306,6 +308,13 @@ impl GivenResult {
         };
         Ok(Settlement { held, result })
     }
+}
+
+/// The number of a member, if it is there.
+fn whole<N: TryFrom<u64> + Into<u64>>(name: &str, raw: Option<&RawValue>, min: N, max: N) -> Result<Option<N>, String> {
+    let Some(raw) = raw else { return Ok(None) };
+    let number = whole_number(min.into(), max.into())(raw).map_err(|fault| format!("{name} {fault}"))?;
+    Ok(N::try_from(number).ok())
 }
 
 /// What a consumer says may have several lines. The log keeps one.
