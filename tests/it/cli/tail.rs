@@ -5,7 +5,7 @@ use std::process::Stdio;
 use postrider_domain::access::{Mode, Scope};
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt as _, BufReader, Lines};
-use tokio::process::{Child, ChildStderr, ChildStdout};
+use tokio::process::{Child, ChildStderr, ChildStdout, Command};
 
 use crate::support::app::App;
 use crate::support::process::command;
@@ -21,7 +21,11 @@ struct Tailing {
 impl Tailing {
     /// Returns once it has looked at the log.
     async fn start(app: &App, key: &str, arguments: &[&str]) -> Self {
-        let mut command = command(&[&["tail"], arguments].concat());
+        let tail = command(&[&["tail"], arguments].concat());
+        // A script that runs the tests in the background has interrupts ignored, and so would its children.
+        let mut command = Command::new("env");
+        command.arg("--default-signal=INT").arg(tail.as_std().get_program()).args(tail.as_std().get_args());
+        command.env_clear().env("PATH", "/usr/bin:/bin").stdin(Stdio::null()).kill_on_drop(true);
         command.env("POSTRIDER_URL", format!("http://{}", app.server().address())).env("POSTRIDER_API_KEY", key);
         command.env("TERM", "dumb");
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
